@@ -1,0 +1,1 @@
+//! What a person types: serve | check | demo | hash-password.

@@ -1,0 +1,192 @@
+//! The configuration: `gateway.toml`, environment and secret files → [`Config`], made of final types.
+
+mod secret;
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+pub use secret::Secret;
+
+/// The whole configuration, verified: every name resolves and every file named by `…_file` was read.
+#[derive(Debug)]
+pub struct Config {
+    /// `[state]`
+    pub state: State,
+    /// `[log]`
+    pub log: Log,
+    /// `[limits]`
+    pub limits: Limits,
+    /// `[tls]`, present where a listener needs it.
+    pub tls: Option<Certificate>,
+    /// `[[listener]]`
+    pub listeners: Vec<Listener>,
+    /// `[upstream.NAME]`
+    pub upstreams: Vec<Arc<Upstream>>,
+    /// `[[account]]`
+    pub accounts: Vec<Account>,
+}
+
+/// `[state]`: what outlives a session.
+#[derive(Debug, Clone, Default)]
+pub struct State {
+    /// Directory of the state file; without it state lives in memory only.
+    pub dir: Option<PathBuf>,
+}
+
+/// `[log]`
+#[derive(Debug, Clone)]
+pub struct Log {
+    /// Text for people, JSON for collectors.
+    pub format: LogFormat,
+    /// A level or a `tracing` filter directive.
+    pub level: String,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One readable line an event.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// `[limits]`
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Sessions at once.
+    pub sessions: usize,
+    /// Sessions at once from one address.
+    pub sessions_per_address: usize,
+    /// Time until authenticated.
+    pub login: Duration,
+    /// Silence of a device after which the session ends without UPDATE (RFC 1939 §3: at least 600 s).
+    pub idle: Duration,
+    /// Silence of the upstream inside a command.
+    pub upstream: Duration,
+    /// Bad commands after which a session is closed.
+    pub bad_commands: u32,
+    /// Octets read ahead per session.
+    pub read_ahead: u64,
+    /// How long an upstream connection waits for the device's next session; zero = never.
+    pub parked: Duration,
+    /// Time for sessions to finish after SIGTERM.
+    pub drain: Duration,
+}
+
+/// `[tls]`: PEM files, read again when they change.
+#[derive(Debug, Clone)]
+pub struct Certificate {
+    /// Certificate chain, leaf first.
+    pub certificate: PathBuf,
+    /// Private key.
+    pub key: PathBuf,
+}
+
+/// `[[listener]]`: one POP3 endpoint.
+#[derive(Debug, Clone)]
+pub struct Listener {
+    /// Where to listen; port 0 takes a free one.
+    pub address: SocketAddr,
+    /// TLS mode.
+    pub tls: ListenerTls,
+    /// With `starttls`: no USER, PASS or AUTH before STLS.
+    pub require_tls: bool,
+    /// Who may connect; default for `tls = "off"`: loopback and private networks, else everyone.
+    pub allow: Vec<ipnet::IpNet>,
+}
+
+/// TLS mode of a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ListenerTls {
+    /// Plain text only.
+    Off,
+    /// Plain text until STLS (RFC 2595).
+    StartTls,
+    /// TLS from the first octet (RFC 8314).
+    Implicit,
+}
+
+/// `[upstream.NAME]`: one IMAP host.
+#[derive(Debug)]
+pub struct Upstream {
+    /// NAME.
+    pub name: String,
+    /// Host name or address.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// TLS mode.
+    pub tls: UpstreamTls,
+    /// PEM file of roots trusted besides the system's.
+    pub ca_file: Option<PathBuf>,
+    /// POP3 logins forwarded here with their own password.
+    pub logins: Vec<String>,
+    /// Never more connections at once for one upstream user.
+    pub connections_per_user: usize,
+    /// Defaults of its accounts.
+    pub maildrop: Policy,
+}
+
+/// TLS mode of an upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UpstreamTls {
+    /// TLS from the first octet, port 993.
+    Implicit,
+    /// STARTTLS before any login.
+    StartTls,
+    /// Plain text.
+    Off,
+}
+
+/// `[upstream.NAME.maildrop]`, overridden by `maildrop = { … }` of an account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// Mailbox name, UTF-8.
+    pub folder: String,
+    /// What RETR does to the message.
+    pub on_retrieve: OnRetrieve,
+    /// What DELE and QUIT do to the message.
+    pub on_delete: OnDelete,
+}
+
+/// `on_retrieve`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnRetrieve {
+    /// Set `\Seen` once delivered whole.
+    MarkRead,
+    /// Leave the flags alone.
+    Keep,
+}
+
+/// `on_delete`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OnDelete {
+    /// Remove it for good.
+    Expunge,
+}
+
+/// `[[account]]`: a login of the gateway's own.
+#[derive(Debug)]
+pub struct Account {
+    /// What the device gives to USER.
+    pub login: String,
+    /// What the device must give to PASS.
+    pub secret: LocalSecret,
+    /// Where the mail lives.
+    pub upstream: Arc<Upstream>,
+    /// The user there.
+    pub user: String,
+    /// The password there.
+    pub upstream_password: Secret,
+    /// The upstream's defaults with the account's own keys over them.
+    pub maildrop: Policy,
+}
+
+/// How a local password is kept.
+#[derive(Debug)]
+pub enum LocalSecret {
+    /// `password` or `password_file`
+    Password(Secret),
+    /// `password_hash`: a PHC string, argon2.
+    Hash(String),
+}

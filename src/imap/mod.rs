@@ -1,0 +1,1 @@
+//! UPSTREAM: IMAP; the only folder that names async_imap.

@@ -1,0 +1,67 @@
+//! What can go wrong with a maildrop, by whose fault it is. `pop3::reply` maps each to its response code.
+
+/// Why a maildrop could not do what a device asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The device's: no message bears that number. (`-ERR`)
+    #[error("no such message")]
+    NoSuchMessage,
+    /// The device's: that message is marked deleted. (`-ERR`)
+    #[error("message is deleted")]
+    Deleted,
+    /// Another session holds the maildrop. (`-ERR [IN-USE]`)
+    #[error("another session holds this maildrop")]
+    InUse,
+    /// The upstream refused user or password. (`-ERR [AUTH]`)
+    #[error("the upstream refused login or password")]
+    Denied,
+    /// Passes by itself. (`-ERR [SYS/TEMP]`)
+    #[error("{0}")]
+    Unavailable(Reason),
+    /// Someone must mend the configuration. (`-ERR [SYS/PERM]`)
+    #[error("{0}")]
+    Misconfigured(Reason),
+    /// QUIT: not all deletes were confirmed. (`-ERR [SYS/TEMP] 2 of 5 messages not removed`)
+    #[error("{failed} of {total} messages not removed")]
+    NotRemoved {
+        /// Not confirmed by the upstream.
+        failed: u64,
+        /// Marked by the device.
+        total: u64,
+    },
+}
+
+/// A reason in words of our own: nothing that an upstream sent is repeated to a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Reason {
+    /// TCP or TLS connection failed, BYE, or a NO that will pass.
+    #[error("upstream not available, try later")]
+    Refused,
+    /// Silence for `upstream_seconds`.
+    #[error("upstream does not answer, try later")]
+    Silent,
+    /// The upstream closed or reset the connection.
+    #[error("upstream closed the connection, try later")]
+    Lost,
+    /// The upstream said NO or BAD, or OK without data, to a command that should work.
+    #[error("upstream did not deliver, try later")]
+    Failed,
+    /// What came is not IMAP.
+    #[error("upstream sent something that is not IMAP, try later")]
+    Protocol,
+    /// UIDVALIDITY changed: the UIDs of this session mean other messages now.
+    #[error("the mailbox was replaced upstream, log in again")]
+    Replaced,
+    /// The upstream's certificate is not trusted.
+    #[error("upstream certificate not trusted, see the log")]
+    Certificate,
+    /// The upstream offers no way to log in over this connection (LOGINDISABLED, no STARTTLS).
+    #[error("upstream takes no password here, see the log")]
+    NoPassword,
+    /// The configured folder can't be selected.
+    #[error("no such folder upstream, see the log")]
+    Folder,
+    /// The folder can only be read and the device wants to delete.
+    #[error("folder is read-only upstream, see the log")]
+    ReadOnly,
+}

@@ -1,0 +1,208 @@
+//! TLS acceptors and connectors; the only file that names rustls.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    time::{Duration, Instant, SystemTime},
+};
+
+use arc_swap::ArcSwap;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::{
+    TlsAcceptor, TlsConnector,
+    rustls::{self, ClientConfig, RootCertStore, ServerConfig, crypto::aws_lc_rs},
+};
+
+use crate::config::Certificate;
+
+/// Our side of a device's connection.
+pub type ServerStream<S> = tokio_rustls::server::TlsStream<S>;
+/// Our side of a connection to an upstream.
+pub type ClientStream<S> = tokio_rustls::client::TlsStream<S>;
+
+/// What is wrong with a certificate, a key or a set of roots.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A PEM file could not be read.
+    #[error("{path}: {source}")]
+    Pem {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: rustls_pki_types::pem::Error,
+    },
+    /// A PEM file holds no certificate.
+    #[error("{0}: holds no certificate (expected BEGIN CERTIFICATE)")]
+    Empty(PathBuf),
+    /// Certificate and key do not belong together, or the key is of a kind that is not supported.
+    #[error("{path}: {source}")]
+    Rejected {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: rustls::Error,
+    },
+}
+
+/// Accepts TLS from devices; reads its certificate again when the files change.
+pub struct Acceptor {
+    files: Certificate,
+    config: ArcSwap<ServerConfig>,
+    seen: Mutex<Seen>,
+}
+
+struct Seen {
+    checked: Instant,
+    modified: [Option<SystemTime>; 2],
+}
+
+/// How often a handshake may look whether the files changed.
+const RELOAD_INTERVAL: Duration = Duration::from_secs(1);
+
+impl Acceptor {
+    /// Reads certificate and key. Errors name the file.
+    pub fn load(files: &Certificate) -> Result<Self, Error> {
+        let modified = modified(files);
+        Ok(Self {
+            config: ArcSwap::new(server_config(files)?),
+            files: files.clone(),
+            seen: Mutex::new(Seen {
+                checked: Instant::now(),
+                modified,
+            }),
+        })
+    }
+
+    /// The TLS handshake, server side.
+    pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S) -> io::Result<ServerStream<S>> {
+        self.reload_if_changed();
+        TlsAcceptor::from(self.config.load_full()).accept(stream).await
+    }
+
+    fn reload_if_changed(&self) {
+        {
+            let mut seen = self.seen.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            if seen.checked.elapsed() < RELOAD_INTERVAL {
+                return;
+            }
+            seen.checked = Instant::now();
+            let modified = modified(&self.files);
+            if modified == seen.modified {
+                return;
+            }
+            seen.modified = modified;
+        }
+        // A renewal may be caught half-written: the old pair then serves on, and the next change is tried again.
+        match server_config(&self.files) {
+            Ok(config) => {
+                self.config.store(config);
+                tracing::info!(certificate = %self.files.certificate.display(), "certificate reloaded");
+            }
+            Err(error) => tracing::error!(%error, "certificate not reloaded, the old one stays in use"),
+        }
+    }
+}
+
+impl std::fmt::Debug for Acceptor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Acceptor")
+            .field("files", &self.files)
+            .finish_non_exhaustive()
+    }
+}
+
+fn modified(files: &Certificate) -> [Option<SystemTime>; 2] {
+    [&files.certificate, &files.key].map(|path| std::fs::metadata(path).and_then(|m| m.modified()).ok())
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let certificates: Vec<_> = CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect)
+        .map_err(|source| Error::Pem {
+            path: path.into(),
+            source,
+        })?;
+    if certificates.is_empty() {
+        Err(Error::Empty(path.into()))
+    } else {
+        Ok(certificates)
+    }
+}
+
+fn server_config(files: &Certificate) -> Result<Arc<ServerConfig>, Error> {
+    let chain = certificates(&files.certificate)?;
+    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|source| Error::Pem {
+        path: files.key.clone(),
+        source,
+    })?;
+    let rejected = |source| Error::Rejected {
+        path: files.certificate.clone(),
+        source,
+    };
+    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(rejected)?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .map_err(rejected)?;
+    Ok(Arc::new(config))
+}
+
+/// Connects to upstreams: trusts the system's roots (Mozilla's where the system has none) and an extra file's.
+#[derive(Clone)]
+pub struct Connector(TlsConnector);
+
+impl Connector {
+    /// `ca_file`: roots besides the system's.
+    pub fn new(ca_file: Option<&Path>) -> Result<Self, Error> {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        if roots.is_empty() {
+            roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        }
+        if let Some(path) = ca_file {
+            for certificate in certificates(path)? {
+                roots.add(certificate).map_err(|source| Error::Rejected {
+                    path: path.into(),
+                    source,
+                })?;
+            }
+        }
+        let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|source| Error::Rejected {
+                path: "TLS".into(),
+                source,
+            })?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Ok(Self(TlsConnector::from(Arc::new(config))))
+    }
+
+    /// The TLS handshake, client side; the certificate must be valid for `host` (RFC 8314 §3).
+    pub async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        host: &str,
+        stream: S,
+    ) -> io::Result<ClientStream<S>> {
+        let name = ServerName::try_from(host.to_owned())
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        self.0.connect(name, stream).await
+    }
+}
+
+impl std::fmt::Debug for Connector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Connector")
+    }
+}
+
+/// Whether a failed handshake means that the peer's certificate is not to be trusted (rather than a lost connection).
+pub fn is_certificate_error(error: &io::Error) -> bool {
+    matches!(
+        error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()),
+        Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented)
+    )
+}
