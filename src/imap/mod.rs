@@ -1,1 +1,21 @@
-//! UPSTREAM: IMAP; the only folder that names async_imap.
+//! UPSTREAM: one authenticated, selected IMAP mailbox (RFC 3501); the only folder that names async_imap.
+//!
+//! [`Connector`] reaches a host and logs in, [`Mailbox`] lists, fetches and removes. Under both lies
+//! [`wire::Wire`], which frames what the server sends. async-imap holds the conversation (greeting, tags,
+//! SASL, checked commands); what streams (listings, bodies) is read from the wire directly.
+
+mod capability;
+mod connect;
+mod error;
+mod fetch;
+mod mailbox;
+mod response;
+mod uid;
+mod utf7;
+mod wire;
+
+pub use capability::Capabilities;
+pub use connect::{Connection, Connector};
+pub use error::Error;
+pub use mailbox::{BodyStart, Item, Listed, Mailbox, Selected};
+pub use uid::{Uid, UidSet, UidValidity};

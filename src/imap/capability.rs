@@ -1,0 +1,49 @@
+//! What a server can do, as far as it matters here.
+
+/// Capabilities (RFC 3501 §7.2.1) that change what is sent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Capabilities {
+    /// `STARTTLS`
+    pub start_tls: bool,
+    /// `LOGINDISABLED`: LOGIN must not be sent.
+    pub login_disabled: bool,
+    /// `AUTH=PLAIN` (RFC 4616)
+    pub auth_plain: bool,
+    /// `SASL-IR`: AUTHENTICATE with an initial response (RFC 4959).
+    pub sasl_ir: bool,
+    /// `ID` (RFC 2971)
+    pub id: bool,
+    /// `UIDPLUS`: UID EXPUNGE (RFC 4315).
+    pub uid_plus: bool,
+}
+
+impl Capabilities {
+    /// Of the words that follow CAPABILITY; case does not matter, nor do double spaces.
+    pub fn parse(words: &[u8]) -> Self {
+        let mut found = Self::default();
+        for word in words.split(|&b| b == b' ') {
+            match word.to_ascii_uppercase().as_slice() {
+                b"STARTTLS" => found.start_tls = true,
+                b"LOGINDISABLED" => found.login_disabled = true,
+                b"AUTH=PLAIN" => found.auth_plain = true,
+                b"SASL-IR" => found.sasl_ir = true,
+                b"ID" => found.id = true,
+                b"UIDPLUS" => found.uid_plus = true,
+                _ => {}
+            }
+        }
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_case_and_spacing() {
+        let found = Capabilities::parse(b"IMAP4rev1  uidplus Auth=Plain XLIST");
+        assert!(found.uid_plus && found.auth_plain && !found.sasl_ir && !found.login_disabled);
+        assert_eq!(Capabilities::parse(b""), Capabilities::default());
+    }
+}

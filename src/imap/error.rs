@@ -1,0 +1,105 @@
+//! What can go wrong with an upstream, told apart by what helps against it.
+
+use super::response::{Code, Completion};
+
+/// Why an upstream did not do what was asked. Display is for the log: it may bear the server's own text,
+/// which never repeats a password (see [`Completion::without`]).
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No TCP connection, or the TLS handshake broke off.
+    #[error("cannot connect: {0}")]
+    Connect(std::io::Error),
+    /// The certificate is not trusted or not for this host; nothing secret was sent.
+    #[error("certificate not trusted: {0} (is `host` the name in the certificate? does it need `ca_file`?)")]
+    Certificate(std::io::Error),
+    /// `tls = "starttls"`, but the server does not offer STARTTLS.
+    #[error("the server offers no STARTTLS (try tls = \"implicit\" with port 993)")]
+    NoStartTls,
+    /// Neither AUTH=PLAIN nor LOGIN may be used on this connection (RFC 3501 §6.2.3).
+    #[error("the server takes no password on this connection (LOGINDISABLED; does it want TLS or OAuth2?)")]
+    LoginDisabled,
+    /// The server says that it has authenticated somebody already; that is nobody we know.
+    #[error("the server greets with PREAUTH, so it is not known whose mail this is")]
+    PreAuthenticated,
+    /// The server refused user or password.
+    #[error("login refused: {0}")]
+    Denied(Completion),
+    /// The server said NO or BAD.
+    #[error("{command} failed: {completion}")]
+    Refused {
+        /// The command's name, without arguments.
+        command: &'static str,
+        /// What it said.
+        completion: Completion,
+    },
+    /// The server said BYE.
+    #[error("the server said BYE: {0}")]
+    Bye(String),
+    /// Silence for `upstream_seconds`.
+    #[error("no answer for {} seconds", .0.as_secs())]
+    Silent(std::time::Duration),
+    /// The connection was closed or reset.
+    #[error("connection lost: {0}")]
+    Lost(std::io::Error),
+    /// What came is not IMAP, or passes a limit.
+    #[error("not IMAP: {0}")]
+    Protocol(&'static str),
+    /// OK, but what was asked for did not come.
+    #[error("{0} was answered OK without data")]
+    NoData(&'static str),
+}
+
+impl Error {
+    /// Whether another try on a new connection may help, because this connection is what failed.
+    pub fn is_lost(&self) -> bool {
+        matches!(self, Self::Lost(_) | Self::Bye(_))
+    }
+
+    /// Whether SELECT was refused for good: the folder does not exist or is not ours.
+    pub fn is_no_such_folder(&self) -> bool {
+        let Self::Refused {
+            command: "SELECT",
+            completion,
+        } = self
+        else {
+            return false;
+        };
+        match completion.code() {
+            Some(Code::NonExistent | Code::NoPermission) => true,
+            None | Some(Code::Alert | Code::Other) => completion.is_no() && !completion.sounds_temporary(),
+            Some(_) => false,
+        }
+    }
+
+    /// A tagged NO or BAD to a login, told apart by fault: wrong password, or anything that will pass or must be
+    /// mended elsewhere. A device must not ask its owner for a new password because a server is busy.
+    pub(super) fn from_login(command: &'static str, completion: Completion) -> Self {
+        match completion.code() {
+            Some(Code::AuthenticationFailed | Code::AuthorizationFailed | Code::Expired) => Self::Denied(completion),
+            Some(Code::PrivacyRequired) => Self::LoginDisabled,
+            None | Some(Code::Alert | Code::Other) if completion.is_no() && !completion.sounds_temporary() => {
+                Self::Denied(completion)
+            }
+            _ => Self::Refused { command, completion },
+        }
+    }
+}
+
+impl From<std::io::Error> for Error {
+    /// Errors of the wire: it wraps its own in an `io::Error`, so that they pass through async-imap.
+    fn from(error: std::io::Error) -> Self {
+        if error.get_ref().is_some_and(|inner| inner.is::<Self>()) {
+            return match error.into_inner().map(|inner| inner.downcast::<Self>()) {
+                Some(Ok(inner)) => *inner,
+                _ => Self::Protocol("error"),
+            };
+        }
+        Self::Lost(error)
+    }
+}
+
+impl From<Error> for std::io::Error {
+    fn from(error: Error) -> Self {
+        Self::other(error)
+    }
+}

@@ -1,0 +1,106 @@
+//! UIDs, UIDVALIDITY, and sets of UIDs as commands take them.
+
+use std::{fmt, fmt::Write, num::NonZeroU32};
+
+/// Unique identifier of a message within a mailbox and its UIDVALIDITY (RFC 3501 §2.3.1.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Uid(pub u32);
+
+/// While it stays the same, a UID means the same message (RFC 3501 §2.3.1.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct UidValidity(pub NonZeroU32);
+
+impl fmt::Display for Uid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for UidValidity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A `sequence-set` of UIDs for one command, at most [`UidSet::MAX_OCTETS`] long. It names exactly the UIDs it was made of:
+/// a range never spans a gap, which might hold a message of somebody else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UidSet {
+    text: String,
+    count: usize,
+}
+
+impl UidSet {
+    /// RFC 2683 §3.2.1.5 asks clients to keep command lines to about 1000 octets.
+    pub const MAX_OCTETS: usize = 950;
+
+    /// The sets that cover `uids`, which must ascend (some servers refuse descending sets).
+    pub fn cover(uids: &[Uid]) -> Vec<Self> {
+        let mut sets: Vec<Self> = Vec::new();
+        for run in uids.chunk_by(|a, b| a.0.checked_add(1) == Some(b.0)) {
+            let mut text = run[0].to_string();
+            if run.len() > 1 {
+                // Writing to a String does not fail.
+                let _ = write!(text, ":{}", run[run.len() - 1]);
+            }
+            match sets.last_mut() {
+                Some(set) if set.text.len() + 1 + text.len() <= Self::MAX_OCTETS => {
+                    set.text.push(',');
+                    set.text.push_str(&text);
+                    set.count += run.len();
+                }
+                _ => sets.push(Self { text, count: run.len() }),
+            }
+        }
+        sets
+    }
+
+    /// How many UIDs it names.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+}
+
+impl fmt::Display for UidSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn runs_become_ranges_and_gaps_stay_out() {
+        let sets = UidSet::cover(&[1, 2, 3, 5, 9, 10, u32::MAX].map(Uid));
+        assert_eq!(sets.len(), 1);
+        assert_eq!(
+            (sets[0].to_string().as_str(), sets[0].count()),
+            ("1:3,5,9:10,4294967295", 7)
+        );
+        assert!(UidSet::cover(&[]).is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn sets_name_exactly_the_uids(mut uids in prop::collection::btree_set(1u32..100_000, 0..2000)) {
+            let all: Vec<Uid> = uids.iter().copied().map(Uid).collect();
+            for set in UidSet::cover(&all) {
+                let text = set.to_string();
+                prop_assert!(text.len() <= UidSet::MAX_OCTETS);
+                let mut named = 0;
+                for part in text.split(',') {
+                    let (low, high) = part.split_once(':').unwrap_or((part, part));
+                    for uid in low.parse::<u32>().unwrap()..=high.parse().unwrap() {
+                        prop_assert!(uids.remove(&uid));
+                        named += 1;
+                    }
+                }
+                prop_assert_eq!(named, set.count());
+            }
+            prop_assert!(uids.is_empty());
+        }
+    }
+}
