@@ -1,5 +1,7 @@
 //! What can go wrong with a maildrop, by whose fault it is. `pop3::reply` maps each to its response code.
 
+use crate::imap;
+
 /// Why a maildrop could not do what a device asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -64,4 +66,25 @@ pub enum Reason {
     /// The folder can only be read and the device wants to delete.
     #[error("folder is read-only upstream, see the log")]
     ReadOnly,
+}
+
+impl From<&imap::Error> for Error {
+    /// The one map from an upstream's failure to what a device is told.
+    fn from(error: &imap::Error) -> Self {
+        use imap::Error as Upstream;
+        match error {
+            Upstream::Denied(_) => Self::Denied,
+            Upstream::Connect(_) | Upstream::Bye(_) => Self::Unavailable(Reason::Refused),
+            Upstream::Lost(_) => Self::Unavailable(Reason::Lost),
+            Upstream::Silent(_) => Self::Unavailable(Reason::Silent),
+            Upstream::Protocol(_) => Self::Unavailable(Reason::Protocol),
+            Upstream::NoData(_) => Self::Unavailable(Reason::Failed),
+            Upstream::Certificate(_) => Self::Misconfigured(Reason::Certificate),
+            Upstream::NoStartTls | Upstream::LoginDisabled | Upstream::PreAuthenticated => {
+                Self::Misconfigured(Reason::NoPassword)
+            }
+            Upstream::Refused { .. } if error.is_no_such_folder() => Self::Misconfigured(Reason::Folder),
+            Upstream::Refused { .. } => Self::Unavailable(Reason::Failed),
+        }
+    }
 }

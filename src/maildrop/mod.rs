@@ -1,28 +1,40 @@
-//! TRANSLATION: one session's frozen, numbered view of a mailbox.
+//! TRANSLATION: one session's frozen, numbered view of a mailbox, and what POP3's commands mean there.
 
+mod body;
+mod commit;
 mod error;
 mod listing;
+mod lock;
+mod open;
+mod top;
 
+pub use body::Body;
 pub use error::{Error, Reason};
 pub use listing::{Listing, MessageNumber, Octets};
+pub use open::Maildrops;
 
-use crate::accounts::Account;
+use std::sync::Arc;
 
-/// Opens maildrops: holds what they share (locks, upstream connectors).
-#[derive(Debug)]
-pub struct Maildrops {}
+use tokio_util::task::TaskTracker;
 
-impl Maildrops {
-    /// Logs in upstream, takes the lock, selects and lists. RFC 1939 §4: only after this may PASS say +OK.
-    pub async fn open(&self, _account: &Account) -> Result<Maildrop, Error> {
-        Err(Error::Unavailable(Reason::Refused))
-    }
-}
+use crate::{
+    accounts::Account,
+    config::OnRetrieve,
+    imap::{Connector, Mailbox, Uid},
+};
 
 /// One session's maildrop, exclusively locked while it lives. Dropping it deletes nothing.
 #[derive(Debug)]
 pub struct Maildrop {
+    account: Account,
+    connector: Arc<Connector>,
+    /// The upstream; replaced by a new connection when it is lost.
+    mailbox: Mailbox,
     listing: Listing,
+    /// Delivered whole and not yet flagged `\Seen`.
+    retrieved: Vec<Uid>,
+    tasks: TaskTracker,
+    _lock: lock::Lock,
 }
 
 impl Maildrop {
@@ -32,47 +44,19 @@ impl Maildrop {
     }
 
     /// DELE: marks in the session only.
-    pub fn delete(&mut self, _number: MessageNumber) -> Result<(), Error> {
-        Err(Error::NoSuchMessage)
+    pub fn delete(&mut self, number: MessageNumber) -> Result<(), Error> {
+        self.listing.mark(number)
     }
 
     /// RSET: takes all marks back.
-    pub fn reset(&mut self) {}
-
-    /// RETR: returns once the upstream's literal has begun; every error before that is a clean `-ERR`.
-    pub async fn retrieve(&mut self, _number: MessageNumber) -> Result<Body<'_>, Error> {
-        Err(Error::NoSuchMessage)
+    pub fn reset(&mut self) {
+        self.listing.reset();
     }
 
-    /// TOP: the header, the empty line and `lines` lines of the body. A huge `lines` equals RETR but never sets `\Seen`.
-    pub async fn top(&mut self, _number: MessageNumber, _lines: u64) -> Result<Body<'_>, Error> {
-        Err(Error::NoSuchMessage)
-    }
-
-    /// QUIT: applies the delete policy; `Ok` only when the upstream confirmed all of it. Returns how many were removed.
-    pub async fn commit(self) -> Result<u64, Error> {
-        Ok(0)
-    }
-
-    /// A drop without QUIT: nothing is deleted, the upstream connection is given back or closed.
-    pub async fn abandon(self) {}
-}
-
-/// A message on its way, as the upstream sends it (line ends as they come, no dot-stuffing).
-#[derive(Debug)]
-pub struct Body<'a> {
-    _maildrop: &'a mut Maildrop,
-}
-
-impl Body<'_> {
-    /// The size that RETR's `+OK` tells: the literal's own. `None` for TOP.
-    pub fn octets(&self) -> Option<Octets> {
-        None
-    }
-
-    /// The next piece, never empty; `None` when the message is whole. An error means that it is not:
-    /// the connection must be closed without the terminating dot.
-    pub async fn chunk(&mut self) -> Result<Option<&[u8]>, Error> {
-        Ok(None)
+    /// A message was delivered whole.
+    fn note_retrieved(&mut self, uid: Uid) {
+        if self.account.policy.on_retrieve == OnRetrieve::MarkRead {
+            self.retrieved.push(uid);
+        }
     }
 }

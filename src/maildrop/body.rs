@@ -1,0 +1,206 @@
+//! RETR and TOP: a message on its way from the upstream to the device.
+
+use super::{Error, Maildrop, MessageNumber, Octets, open::report, top::LineLimit};
+use crate::imap::{self, BodyStart, Item, Mailbox, Uid, UidSet};
+
+/// What a line of mail may measure, for a guess at how much of a text TOP needs.
+const LINE_OCTETS: u64 = 80;
+/// The least of a text that is asked for: fewer octets would not make the answer faster.
+const LEAST_TEXT: u64 = 2048;
+
+/// A message on its way, as the upstream sends it (line ends as they come, no dot-stuffing).
+#[derive(Debug)]
+pub struct Body<'a> {
+    maildrop: &'a mut Maildrop,
+    uid: Uid,
+    octets: Option<Octets>,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// A whole message for RETR.
+    Whole,
+    /// A whole message, of which TOP shows a part.
+    Cut(LineLimit),
+    /// The header; then so many lines of a text, of which so many octets were asked for.
+    Header { lines: u64, asked: u32 },
+    /// The text, from `origin`, of which up to `asked` octets were asked for.
+    Text {
+        limit: LineLimit,
+        origin: u64,
+        asked: u32,
+        sent: u64,
+    },
+    /// Nothing more.
+    Done,
+}
+
+impl Maildrop {
+    /// RETR: returns once the upstream's literal has begun; every error before that is a clean `-ERR`.
+    pub async fn retrieve(&mut self, number: MessageNumber) -> Result<Body<'_>, Error> {
+        let (uid, listed) = self.listing.get(number)?;
+        let octets = self.begin(uid, listed, Item::Whole).await?;
+        Ok(Body {
+            maildrop: self,
+            uid,
+            octets: Some(octets),
+            stage: Stage::Whole,
+        })
+    }
+
+    /// TOP: the header, the empty line and `lines` lines of the body. Only for many lines is the whole message asked for.
+    /// Never sets `\Seen`.
+    pub async fn top(&mut self, number: MessageNumber, lines: u64) -> Result<Body<'_>, Error> {
+        let (uid, listed) = self.listing.get(number)?;
+        let text = lines.saturating_mul(LINE_OCTETS).max(LEAST_TEXT);
+        let (item, stage) = match u32::try_from(text) {
+            _ if lines == 0 => (Item::Header, Stage::Header { lines, asked: 0 }),
+            Ok(asked) if text < listed.0 => (Item::Top(asked), Stage::Header { lines, asked }),
+            _ => (Item::Whole, Stage::Cut(LineLimit::message(lines))),
+        };
+        self.begin(uid, listed, item).await?;
+        Ok(Body {
+            maildrop: self,
+            uid,
+            octets: None,
+            stage,
+        })
+    }
+
+    /// Asks for `item` of a message and waits until its content begins. A connection that was lost while nothing was
+    /// under way is replaced once, silently.
+    async fn begin(&mut self, uid: Uid, listed: Octets, item: Item) -> Result<Octets, Error> {
+        loop {
+            let is_new = self.reconnect_if_lost().await?;
+            match begin(&mut self.mailbox, uid, item).await {
+                Ok(Some(octets)) => return Ok(Octets(octets)),
+                Ok(None) if listed == Octets(0) => return Ok(Octets(0)),
+                Ok(None) => return Err(report(&self.account, &imap::Error::NoData("UID FETCH"))),
+                Err(error) if error.is_lost() && !is_new => {}
+                Err(error) => return Err(report(&self.account, &error)),
+            }
+        }
+    }
+}
+
+/// The octets of the content; `None` for NIL.
+async fn begin(mailbox: &mut Mailbox, uid: Uid, item: Item) -> Result<Option<u64>, imap::Error> {
+    for set in UidSet::cover(&[uid]) {
+        mailbox.fetch(&set, item).await?;
+        loop {
+            match mailbox.next().await? {
+                // Where the server tells the UID last, it is compared then.
+                BodyStart::Content { uid: of, octets, .. } if of.is_none_or(|of| of == uid) => return Ok(octets),
+                BodyStart::Content { .. } | BodyStart::End(_) => {}
+                BodyStart::Done => break,
+            }
+        }
+    }
+    Err(imap::Error::NoData("UID FETCH"))
+}
+
+impl Body<'_> {
+    /// The size that RETR's `+OK` tells: the literal's own. `None` for TOP.
+    pub fn octets(&self) -> Option<Octets> {
+        self.octets
+    }
+
+    /// The next piece, never empty; `None` when the message is whole. An error means that it is not:
+    /// the connection must be closed without the terminating dot.
+    pub async fn chunk(&mut self) -> Result<Option<&[u8]>, Error> {
+        match self.advance().await {
+            Ok(0) => Ok(None),
+            Ok(count) => Ok(Some(self.maildrop.mailbox.take(count))),
+            Err(error) => Err(report(&self.maildrop.account, &error)),
+        }
+    }
+
+    /// How many of the octets that are here go to the device next; 0 at the end.
+    async fn advance(&mut self) -> Result<usize, imap::Error> {
+        loop {
+            let mailbox = &mut self.maildrop.mailbox;
+            let ready = match self.stage {
+                Stage::Done => return Ok(0),
+                _ => mailbox.ready().await?,
+            };
+            let here = mailbox.peek();
+            match &mut self.stage {
+                Stage::Whole | Stage::Header { .. } if ready => return Ok(here.len()),
+                Stage::Cut(limit) if ready => match limit.pass(here) {
+                    0 => self.stage = Stage::Done,
+                    count => return Ok(count),
+                },
+                Stage::Text { limit, sent, .. } if ready => match limit.pass(here) {
+                    0 => self.stage = Stage::Done,
+                    count => {
+                        *sent += count as u64;
+                        return Ok(count);
+                    }
+                },
+                Stage::Done => return Ok(0),
+                Stage::Whole => {
+                    self.confirm().await?;
+                    self.maildrop.note_retrieved(self.uid);
+                    self.stage = Stage::Done;
+                }
+                Stage::Cut(_) | Stage::Header { lines: 0, .. } => {
+                    self.confirm().await?;
+                    self.stage = Stage::Done;
+                }
+                Stage::Header { lines, asked } => {
+                    let (limit, asked) = (LineLimit::text(*lines), *asked);
+                    self.expect_text().await?;
+                    self.stage = Stage::Text {
+                        limit,
+                        origin: 0,
+                        asked,
+                        sent: 0,
+                    };
+                }
+                // A server that ignores the partial sends more; one that sends less has no more.
+                Stage::Text { limit, asked, sent, .. } if *sent != u64::from(*asked) || limit.is_reached() => {
+                    self.stage = Stage::Done;
+                }
+                Stage::Text {
+                    origin, asked, sent, ..
+                } => {
+                    *origin += *sent;
+                    *sent = 0;
+                    *asked = asked.saturating_mul(2);
+                    let (origin, asked) = (*origin, *asked);
+                    self.more_text(origin, asked).await?;
+                }
+            }
+        }
+    }
+
+    /// The message is whole, but is it the one that was asked for? Only where the server has not told before.
+    async fn confirm(&mut self) -> Result<(), imap::Error> {
+        match self.maildrop.mailbox.next().await? {
+            BodyStart::End(Some(uid)) if uid == self.uid => Ok(()),
+            _ => Err(imap::Error::Protocol("FETCH data without its UID")),
+        }
+    }
+
+    async fn expect_text(&mut self) -> Result<(), imap::Error> {
+        match self.maildrop.mailbox.next().await? {
+            BodyStart::Content { is_text: true, .. } => Ok(()),
+            _ => Err(imap::Error::NoData("UID FETCH (BODY[TEXT])")),
+        }
+    }
+
+    async fn more_text(&mut self, origin: u64, asked: u32) -> Result<(), imap::Error> {
+        match begin(
+            &mut self.maildrop.mailbox,
+            self.uid,
+            Item::Text { origin, octets: asked },
+        )
+        .await?
+        {
+            // More than was asked for would be the text from its start.
+            Some(octets) if octets <= u64::from(asked) => Ok(()),
+            _ => Err(imap::Error::NoData("UID FETCH (BODY[TEXT])")),
+        }
+    }
+}
