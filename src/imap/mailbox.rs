@@ -1,7 +1,7 @@
 //! A selected mailbox on one authenticated connection: list, fetch, flag, remove. Every command is checked to its tagged
 //! status; a connection whose command was cut short is broken and refuses all others.
 
-use std::num::NonZeroU32;
+use std::{collections::VecDeque, num::NonZeroU32};
 
 use async_imap::Session;
 use bytes::{Buf, Bytes};
@@ -80,14 +80,15 @@ pub struct Mailbox {
     capabilities: Capabilities,
     selected: Selected,
     tags: u32,
-    fetching: Option<Fetching>,
+    /// Tags of the fetches of bodies under way, in the order in which the server will complete them.
+    fetches: VecDeque<String>,
+    reading: Reading,
     broken: bool,
 }
 
-/// A `UID FETCH` of bodies under way.
-#[derive(Debug)]
-struct Fetching {
-    tag: String,
+/// Where in the answer to a fetch of bodies we are.
+#[derive(Debug, Default)]
+struct Reading {
     /// The response being parsed, if we stand within one.
     response: Option<Fetch>,
     /// Octets of the current content that were not taken yet.
@@ -118,7 +119,8 @@ impl Connection {
                 uid_not_sticky: false,
             },
             tags: 0,
-            fetching: None,
+            fetches: VecDeque::new(),
+            reading: Reading::default(),
             broken: false,
         };
         let mut commands = Vec::new();
@@ -249,9 +251,12 @@ impl Mailbox {
         self.broken
     }
 
-    /// Starts to fetch `item` of all messages of `set`; read the answer by [`Mailbox::next`] and [`Mailbox::ready`].
+    /// Starts to fetch `item` of all messages of `set`; read the answer by [`Mailbox::next`] and [`Mailbox::ready`]. Several
+    /// may be under way: they are answered one after the other.
     pub async fn fetch(&mut self, set: &UidSet, item: Item) -> Result<(), Error> {
-        self.settle().await?;
+        if self.broken {
+            return Err(Error::Lost(std::io::ErrorKind::NotConnected.into()));
+        }
         let tag = self.next_tag();
         let what = match item {
             Item::Whole => "BODY.PEEK[]".to_owned(),
@@ -260,19 +265,18 @@ impl Mailbox {
             Item::Text { origin, octets } => format!("BODY.PEEK[TEXT]<{origin}.{octets}>"),
         };
         let command = format!("{tag} UID FETCH {set} (UID {what})\r\n");
-        self.fetching = Some(Fetching {
-            tag,
-            response: None,
-            left: 0,
-            inline: None,
-            lent: 0,
-        });
+        self.fetches.push_back(tag);
         let sent = self.session.get_mut().send(command.as_bytes()).await;
         self.check(sent)
     }
 
-    /// Goes on to the next content, skipping what is left of this one. Only valid after [`Mailbox::fetch`] and before `Done`.
-    /// A NO or BAD ends the command as an error; the connection stays usable.
+    /// Whether a fetch of bodies is under way.
+    pub fn is_fetching(&self) -> bool {
+        !self.fetches.is_empty()
+    }
+
+    /// Goes on to the next content, skipping what is left of this one. `Done` ends each fetch.
+    /// A NO or BAD ends it as an error; the connection stays usable.
     pub async fn next(&mut self) -> Result<BodyStart, Error> {
         let result = self.advance().await;
         self.check(result)
@@ -287,21 +291,19 @@ impl Mailbox {
 
     /// The octets of the current content that are here.
     pub fn peek(&self) -> &[u8] {
-        let Some(fetching) = &self.fetching else { return &[] };
-        let source = match &fetching.inline {
-            Some(inline) => &inline[fetching.lent..],
-            None => &self.session.get_ref().buffer()[fetching.lent..],
+        let source = match &self.reading.inline {
+            Some(inline) => &inline[self.reading.lent..],
+            None => &self.session.get_ref().buffer()[self.reading.lent..],
         };
-        &source[..usize::try_from(fetching.left).unwrap_or(usize::MAX).min(source.len())]
+        &source[..usize::try_from(self.reading.left).unwrap_or(usize::MAX).min(source.len())]
     }
 
     /// Takes the first `count` octets that [`Mailbox::peek`] shows.
     pub fn take(&mut self, count: usize) -> &[u8] {
-        let Some(fetching) = &mut self.fetching else { return &[] };
-        let from = fetching.lent;
-        fetching.lent += count;
-        fetching.left -= count as u64;
-        match &fetching.inline {
+        let from = self.reading.lent;
+        self.reading.lent += count;
+        self.reading.left -= count as u64;
+        match &self.reading.inline {
             Some(inline) => &inline[from..from + count],
             None => &self.session.get_ref().buffer()[from..from + count],
         }
@@ -421,7 +423,7 @@ impl Mailbox {
         if self.broken {
             return Err(Error::Lost(std::io::ErrorKind::NotConnected.into()));
         }
-        while self.fetching.is_some() {
+        while self.is_fetching() {
             match self.next().await {
                 Ok(_) => {}
                 Err(error) if self.broken => return Err(error),
@@ -442,37 +444,35 @@ impl Mailbox {
     }
 
     async fn advance(&mut self) -> Result<BodyStart, Error> {
-        let wire = self.session.get_mut();
+        let (wire, reading) = (self.session.get_mut(), &mut self.reading);
+        let lent = std::mem::take(&mut reading.lent);
+        if reading.inline.take().is_some() {
+            reading.left = 0;
+        } else {
+            wire.consume(lent);
+        }
         loop {
-            let Some(fetching) = &mut self.fetching else {
-                return Ok(BodyStart::Done);
-            };
-            let lent = std::mem::take(&mut fetching.lent);
-            if fetching.inline.take().is_some() {
-                fetching.left = 0;
-            } else {
-                wire.consume(lent);
-            }
-            while fetching.left > 0 {
+            let Some(tag) = self.fetches.front() else { return Ok(BodyStart::Done) };
+            while reading.left > 0 {
                 if wire.buffer().is_empty() {
                     wire.fill().await?;
                 }
-                let count = usize::try_from(fetching.left)
-                    .unwrap_or(usize::MAX)
-                    .min(wire.buffer().len());
+                let count = usize::try_from(reading.left).unwrap_or(usize::MAX).min(wire.buffer().len());
                 wire.consume(count);
-                fetching.left -= count as u64;
+                reading.left -= count as u64;
             }
             let span = wire.next_response().await?;
             let line = &wire.buffer()[..span.line];
-            let (mut response, segment) = match fetching.response.take() {
+            let (mut response, segment) = match reading.response.take() {
                 Some(response) => (response, line),
                 None => match Line::parse(line) {
-                    Line::Tagged(tag, status) if tag == fetching.tag.as_bytes() => {
+                    Line::Tagged(of, status) if of == tag.as_bytes() => {
                         let completion = status.to_completion();
                         wire.consume(span.total);
-                        self.fetching = None;
-                        wire.rest();
+                        self.fetches.pop_front();
+                        if self.fetches.is_empty() {
+                            wire.rest();
+                        }
                         return require("UID FETCH", Some(completion)).map(|()| BodyStart::Done);
                     }
                     Line::Untagged(data) => match fetch::data(data) {
@@ -491,50 +491,42 @@ impl Mailbox {
             let head = span.line - segment.len();
             let step = response.parse(segment).map_err(|_| Error::Protocol("FETCH data"))?;
             let uid = response.uid.map(Uid);
-            match step {
+            let (section, octets) = match step {
                 Step::End => {
                     wire.consume(span.total);
                     return Ok(BodyStart::End(uid));
                 }
                 Step::Literal(section, octets) => {
                     wire.consume(span.total);
-                    fetching.response = Some(response);
-                    fetching.left = octets;
-                    if section != Section::Other {
-                        let is_text = section == Section::Text;
-                        return Ok(BodyStart::Content {
-                            uid,
-                            is_text,
-                            octets: Some(octets),
-                        });
-                    }
+                    reading.left = octets;
+                    (section, Some(octets))
                 }
                 Step::Inline { section, content, rest } => {
                     wire.consume(head + rest);
-                    fetching.response = Some(response);
                     let octets = content.as_ref().map(|content| content.len() as u64);
-                    fetching.left = octets.unwrap_or(0);
-                    fetching.inline = Some(Bytes::from(content.unwrap_or_default()));
-                    if section != Section::Other {
-                        let is_text = section == Section::Text;
-                        return Ok(BodyStart::Content { uid, is_text, octets });
-                    }
+                    reading.left = octets.unwrap_or(0);
+                    reading.inline = Some(Bytes::from(content.unwrap_or_default()));
+                    (section, octets)
                 }
+            };
+            reading.response = Some(response);
+            if section != Section::Other {
+                return Ok(BodyStart::Content { uid, is_text: section == Section::Text, octets });
+            }
+            if reading.inline.take().is_some() {
+                reading.left = 0;
             }
         }
     }
 
     async fn have_octets(&mut self) -> Result<(), Error> {
-        let wire = self.session.get_mut();
-        let Some(fetching) = &mut self.fetching else {
-            return Ok(());
-        };
-        let lent = std::mem::take(&mut fetching.lent);
-        match &mut fetching.inline {
+        let (wire, reading) = (self.session.get_mut(), &mut self.reading);
+        let lent = std::mem::take(&mut reading.lent);
+        match &mut reading.inline {
             Some(inline) => inline.advance(lent),
             None => {
                 wire.consume(lent);
-                if fetching.left > 0 && wire.buffer().is_empty() {
+                if reading.left > 0 && wire.buffer().is_empty() {
                     wire.fill().await?;
                 }
             }

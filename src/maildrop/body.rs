@@ -86,6 +86,7 @@ impl Maildrop {
 
 /// The octets of the content; `None` for NIL.
 async fn begin(mailbox: &mut Mailbox, uid: Uid, item: Item) -> Result<Option<u64>, imap::Error> {
+    mailbox.settle().await?;
     for set in UidSet::cover(&[uid]) {
         mailbox.fetch(&set, item).await?;
         loop {
