@@ -275,6 +275,11 @@ impl Mailbox {
         !self.fetches.is_empty()
     }
 
+    /// Octets of the current content that were not taken.
+    pub fn left(&self) -> u64 {
+        self.reading.left
+    }
+
     /// Goes on to the next content, skipping what is left of this one. `Done` ends each fetch.
     /// A NO or BAD ends it as an error; the connection stays usable.
     pub async fn next(&mut self) -> Result<BodyStart, Error> {
@@ -295,7 +300,9 @@ impl Mailbox {
             Some(inline) => &inline[self.reading.lent..],
             None => &self.session.get_ref().buffer()[self.reading.lent..],
         };
-        &source[..usize::try_from(self.reading.left).unwrap_or(usize::MAX).min(source.len())]
+        &source[..usize::try_from(self.reading.left)
+            .unwrap_or(usize::MAX)
+            .min(source.len())]
     }
 
     /// Takes the first `count` octets that [`Mailbox::peek`] shows.
@@ -418,6 +425,11 @@ impl Mailbox {
         self.check(result)
     }
 
+    /// Leaves the connection to die with what is under way on it.
+    pub fn give_up(&mut self) {
+        self.broken = true;
+    }
+
     /// Ends a fetch under way, dropping what still comes of it.
     pub async fn settle(&mut self) -> Result<(), Error> {
         if self.broken {
@@ -452,12 +464,16 @@ impl Mailbox {
             wire.consume(lent);
         }
         loop {
-            let Some(tag) = self.fetches.front() else { return Ok(BodyStart::Done) };
+            let Some(tag) = self.fetches.front() else {
+                return Ok(BodyStart::Done);
+            };
             while reading.left > 0 {
                 if wire.buffer().is_empty() {
                     wire.fill().await?;
                 }
-                let count = usize::try_from(reading.left).unwrap_or(usize::MAX).min(wire.buffer().len());
+                let count = usize::try_from(reading.left)
+                    .unwrap_or(usize::MAX)
+                    .min(wire.buffer().len());
                 wire.consume(count);
                 reading.left -= count as u64;
             }
@@ -511,7 +527,11 @@ impl Mailbox {
             };
             reading.response = Some(response);
             if section != Section::Other {
-                return Ok(BodyStart::Content { uid, is_text: section == Section::Text, octets });
+                return Ok(BodyStart::Content {
+                    uid,
+                    is_text: section == Section::Text,
+                    octets,
+                });
             }
             if reading.inline.take().is_some() {
                 reading.left = 0;

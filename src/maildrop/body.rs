@@ -1,7 +1,7 @@
 //! RETR and TOP: a message on its way from the upstream to the device.
 
-use super::{Error, Maildrop, MessageNumber, Octets, open::report, top::LineLimit};
-use crate::imap::{self, BodyStart, Item, Mailbox, Uid, UidSet};
+use super::{Error, Maildrop, MessageNumber, Octets, ahead, open::report, top::LineLimit};
+use crate::imap::{self, BodyStart, Item, Uid, UidSet};
 
 /// What a line of mail may measure, for a guess at how much of a text TOP needs.
 const LINE_OCTETS: u64 = 80;
@@ -36,11 +36,21 @@ enum Stage {
     Done,
 }
 
+/// What is fetched for `lines` lines of a message of so many octets: only for many lines the whole of it.
+fn item_for(lines: u64, octets: u64) -> Item {
+    let text = lines.saturating_mul(LINE_OCTETS).max(LEAST_TEXT);
+    match u32::try_from(text) {
+        _ if lines == 0 => Item::Header,
+        Ok(asked) if text < octets => Item::Top(asked),
+        _ => Item::Whole,
+    }
+}
+
 impl Maildrop {
     /// RETR: returns once the upstream's literal has begun; every error before that is a clean `-ERR`.
     pub async fn retrieve(&mut self, number: MessageNumber) -> Result<Body<'_>, Error> {
-        let (uid, listed) = self.listing.get(number)?;
-        let octets = self.begin(uid, listed, Item::Whole).await?;
+        let octets = self.begin(number, Item::Whole, |_| Item::Whole).await?;
+        let (uid, _) = self.listing.get(number)?;
         Ok(Body {
             maildrop: self,
             uid,
@@ -49,17 +59,16 @@ impl Maildrop {
         })
     }
 
-    /// TOP: the header, the empty line and `lines` lines of the body. Only for many lines is the whole message asked for.
-    /// Never sets `\Seen`.
+    /// TOP: the header, the empty line and `lines` lines of the body. Never sets `\Seen`.
     pub async fn top(&mut self, number: MessageNumber, lines: u64) -> Result<Body<'_>, Error> {
         let (uid, listed) = self.listing.get(number)?;
-        let text = lines.saturating_mul(LINE_OCTETS).max(LEAST_TEXT);
-        let (item, stage) = match u32::try_from(text) {
-            _ if lines == 0 => (Item::Header, Stage::Header { lines, asked: 0 }),
-            Ok(asked) if text < listed.0 => (Item::Top(asked), Stage::Header { lines, asked }),
-            _ => (Item::Whole, Stage::Cut(LineLimit::message(lines))),
+        let item = item_for(lines, listed.0);
+        let stage = match item {
+            Item::Header => Stage::Header { lines, asked: 0 },
+            Item::Top(asked) => Stage::Header { lines, asked },
+            Item::Whole | Item::Text { .. } => Stage::Cut(LineLimit::message(lines)),
         };
-        self.begin(uid, listed, item).await?;
+        self.begin(number, item, |octets| item_for(lines, octets)).await?;
         Ok(Body {
             maildrop: self,
             uid,
@@ -68,37 +77,89 @@ impl Maildrop {
         })
     }
 
-    /// Asks for `item` of a message and waits until its content begins. A connection that was lost while nothing was
-    /// under way is replaced once, silently.
-    async fn begin(&mut self, uid: Uid, listed: Octets, item: Item) -> Result<Octets, Error> {
+    /// Asks for `item` of a message, if that is not on its way already, and waits until its content begins. A connection
+    /// that was lost while the device was silent is replaced once, without a word. `item_of` tells what the device
+    /// would fetch of a message of so many octets, for reading ahead.
+    async fn begin(
+        &mut self,
+        number: MessageNumber,
+        item: Item,
+        item_of: impl Fn(u64) -> Item,
+    ) -> Result<Octets, Error> {
+        let (uid, listed) = self.listing.get(number)?;
+        let in_row = self.ahead.note_request(number.index(), item);
+        if !in_row || !self.ahead.is_due(uid) {
+            self.stop_ahead().await;
+        }
         loop {
             let is_new = self.reconnect_if_lost().await?;
-            match begin(&mut self.mailbox, uid, item).await {
+            match self.reach(number.index(), uid, item, &item_of).await {
                 Ok(Some(octets)) => return Ok(Octets(octets)),
                 Ok(None) if listed == Octets(0) => return Ok(Octets(0)),
                 Ok(None) => return Err(report(&self.account, &imap::Error::NoData("UID FETCH"))),
                 Err(error) if error.is_lost() && !is_new => {}
+                // One message that the server can't deliver must not cost those that were asked for with it.
+                Err(imap::Error::Refused { .. }) if self.ahead.command_refused() => {}
                 Err(error) => return Err(report(&self.account, &error)),
             }
         }
     }
-}
 
-/// The octets of the content; `None` for NIL.
-async fn begin(mailbox: &mut Mailbox, uid: Uid, item: Item) -> Result<Option<u64>, imap::Error> {
-    mailbox.settle().await?;
-    for set in UidSet::cover(&[uid]) {
-        mailbox.fetch(&set, item).await?;
+    /// Reads on until the content of `uid` begins. The octets of the content; `None` for NIL.
+    async fn reach(
+        &mut self,
+        index: usize,
+        uid: Uid,
+        item: Item,
+        item_of: impl Fn(u64) -> Item,
+    ) -> Result<Option<u64>, imap::Error> {
+        let Self {
+            ahead,
+            listing,
+            mailbox,
+            ..
+        } = self;
+        let asked = ahead.plan(index, uid, |from| {
+            listing
+                .following(from)
+                .take_while(|&(_, _, octets)| item_of(octets) == item)
+        });
+        let mut rest = asked.as_slice();
+        for set in UidSet::cover(&asked.iter().map(|&(uid, _)| uid).collect::<Vec<_>>()) {
+            let (command, after) = rest.split_at(set.count());
+            ahead.note_command(command);
+            mailbox.fetch(&set, item).await?;
+            rest = after;
+        }
         loop {
             match mailbox.next().await? {
-                // Where the server tells the UID last, it is compared then.
-                BodyStart::Content { uid: of, octets, .. } if of.is_none_or(|of| of == uid) => return Ok(octets),
-                BodyStart::Content { .. } | BodyStart::End(_) => {}
-                BodyStart::Done => break,
+                BodyStart::Content { uid: of, octets, .. } => match ahead.begun(of) {
+                    // Where the server tells the UID last, it is compared then.
+                    Some(begun) if begun == uid => return Ok(octets),
+                    _ => ahead.note_wasted(octets.unwrap_or(0)),
+                },
+                BodyStart::End(_) => {}
+                BodyStart::Done => {
+                    ahead.command_done();
+                    if !ahead.is_due(uid) {
+                        return Err(imap::Error::NoData("UID FETCH"));
+                    }
+                }
             }
         }
     }
-    Err(imap::Error::NoData("UID FETCH"))
+
+    /// What is on its way is not wanted: little is read and thrown away, for much the connection is given up.
+    pub(super) async fn stop_ahead(&mut self) {
+        if self.mailbox.is_fetching() {
+            if self.ahead.due_octets() + self.mailbox.left() > ahead::WORTH_READING {
+                self.mailbox.give_up();
+            } else if let Err(error) = self.mailbox.settle().await {
+                tracing::debug!(%error, "read-ahead ended");
+            }
+        }
+        self.ahead.clear();
+    }
 }
 
 impl Body<'_> {
@@ -112,7 +173,10 @@ impl Body<'_> {
     pub async fn chunk(&mut self) -> Result<Option<&[u8]>, Error> {
         match self.advance().await {
             Ok(0) => Ok(None),
-            Ok(count) => Ok(Some(self.maildrop.mailbox.take(count))),
+            Ok(count) => {
+                self.maildrop.ahead.note_delivered(count as u64);
+                Ok(Some(self.maildrop.mailbox.take(count)))
+            }
             Err(error) => Err(report(&self.maildrop.account, &error)),
         }
     }
@@ -191,17 +255,26 @@ impl Body<'_> {
         }
     }
 
+    /// A further part of the text, by a command of its own.
     async fn more_text(&mut self, origin: u64, asked: u32) -> Result<(), imap::Error> {
-        match begin(
-            &mut self.maildrop.mailbox,
-            self.uid,
-            Item::Text { origin, octets: asked },
-        )
-        .await?
-        {
-            // More than was asked for would be the text from its start.
-            Some(octets) if octets <= u64::from(asked) => Ok(()),
-            _ => Err(imap::Error::NoData("UID FETCH (BODY[TEXT])")),
+        self.maildrop.stop_ahead().await;
+        let mailbox = &mut self.maildrop.mailbox;
+        for set in UidSet::cover(&[self.uid]) {
+            mailbox.fetch(&set, Item::Text { origin, octets: asked }).await?;
+        }
+        loop {
+            match mailbox.next().await? {
+                // More than was asked for would be the text from its start.
+                BodyStart::Content {
+                    uid,
+                    octets: Some(octets),
+                    ..
+                } if uid.is_none_or(|uid| uid == self.uid) && octets <= u64::from(asked) => {
+                    return Ok(());
+                }
+                BodyStart::Done => return Err(imap::Error::NoData("UID FETCH (BODY[TEXT])")),
+                BodyStart::Content { .. } | BodyStart::End(_) => {}
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The UPDATE state (RFC 1939 §6): what QUIT does upstream, and what a session without QUIT leaves behind.
 
 use super::{Error, Maildrop, Reason, open::report};
-use crate::imap::{self, Mailbox, Uid};
+use crate::imap::Uid;
 
 impl Maildrop {
     /// QUIT: applies the delete policy; `Ok` only when the upstream confirmed all of it. Returns how many were removed.
@@ -25,6 +25,7 @@ impl Maildrop {
     }
 
     async fn remove(&mut self, marked: &[Uid]) -> Result<u64, Error> {
+        self.stop_ahead().await;
         loop {
             let is_new = self.reconnect_if_lost().await?;
             if self.mailbox.selected().read_only {
@@ -44,31 +45,30 @@ impl Maildrop {
     }
 
     /// Flags what was delivered and says good-bye, in the background: it concerns neither the device nor its next session.
-    fn leave(self) {
-        let Self {
-            mailbox,
-            mut retrieved,
-            account,
-            tasks,
-            ..
-        } = self;
-        if mailbox.is_broken() {
-            return;
-        }
+    fn leave(mut self) {
+        self.lock = None;
+        let tasks = self.tasks.clone();
         tasks.spawn(async move {
-            retrieved.sort_unstable();
-            retrieved.dedup();
-            if let Err(error) = finish(mailbox, &retrieved).await {
-                report(&account, &error);
+            self.stop_ahead().await;
+            if self.flag_retrieved().await.is_ok() && !self.mailbox.is_broken() {
+                self.mailbox.logout().await;
             }
         });
     }
-}
 
-async fn finish(mut mailbox: Mailbox, retrieved: &[Uid]) -> Result<(), imap::Error> {
-    if !mailbox.selected().read_only {
-        mailbox.mark_seen(retrieved).await?;
+    async fn flag_retrieved(&mut self) -> Result<(), Error> {
+        self.retrieved.sort_unstable();
+        self.retrieved.dedup();
+        if self.retrieved.is_empty() {
+            return Ok(());
+        }
+        self.reconnect_if_lost().await?;
+        if self.mailbox.selected().read_only {
+            return Ok(());
+        }
+        self.mailbox
+            .mark_seen(&self.retrieved)
+            .await
+            .map_err(|error| report(&self.account, &error))
     }
-    mailbox.logout().await;
-    Ok(())
 }

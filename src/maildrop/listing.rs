@@ -14,7 +14,8 @@ impl MessageNumber {
         u32::try_from(index + 1).ok().and_then(NonZeroU32::new).map(Self)
     }
 
-    fn index(self) -> usize {
+    /// Counted from 0.
+    pub fn index(self) -> usize {
         self.0.get() as usize - 1
     }
 }
@@ -70,6 +71,17 @@ impl Listing {
             return Err(Error::Deleted);
         }
         Ok((uid, Octets(u64::from(octets))))
+    }
+
+    /// Index, UID and octets of what is not marked deleted, from the message at `index` on.
+    pub fn following(&self, index: usize) -> impl Iterator<Item = (usize, Uid, u64)> + '_ {
+        let rest = self
+            .entries
+            .iter()
+            .enumerate()
+            .skip(index)
+            .filter(|&(index, _)| !self.is_marked(index));
+        rest.map(|(index, &(uid, octets))| (index, uid, u64::from(octets)))
     }
 
     /// LIST: numbers and octets of what is not marked deleted, ascending.

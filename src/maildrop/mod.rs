@@ -1,5 +1,6 @@
 //! TRANSLATION: one session's frozen, numbered view of a mailbox, and what POP3's commands mean there.
 
+mod ahead;
 mod body;
 mod commit;
 mod error;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 
 use tokio_util::task::TaskTracker;
 
+use self::ahead::Ahead;
 use crate::{
     accounts::Account,
     config::OnRetrieve,
@@ -31,10 +33,12 @@ pub struct Maildrop {
     /// The upstream; replaced by a new connection when it is lost.
     mailbox: Mailbox,
     listing: Listing,
+    ahead: Ahead,
     /// Delivered whole and not yet flagged `\Seen`.
     retrieved: Vec<Uid>,
     tasks: TaskTracker,
-    _lock: lock::Lock,
+    /// Until the session ends.
+    lock: Option<lock::Lock>,
 }
 
 impl Maildrop {

@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use tokio_util::task::TaskTracker;
 
-use super::{Error, Listing, Maildrop, Reason, lock::Locks};
+use super::{Error, Listing, Maildrop, Reason, ahead::Ahead, lock::Locks};
 use crate::{
     accounts::{Account, Credential},
     config::{Config, Upstream},
@@ -17,6 +17,8 @@ use crate::{
 pub struct Maildrops {
     connectors: HashMap<String, Arc<Connector>>,
     locks: Locks,
+    /// Octets read ahead per session.
+    read_ahead: u64,
     /// What sessions leave to be finished behind them.
     tasks: TaskTracker,
 }
@@ -32,6 +34,7 @@ impl Maildrops {
         Ok(Self {
             connectors,
             locks: Locks::default(),
+            read_ahead: config.limits.read_ahead,
             tasks: TaskTracker::new(),
         })
     }
@@ -76,9 +79,10 @@ impl Maildrops {
             connector,
             mailbox,
             listing,
+            ahead: Ahead::new(self.read_ahead, 0),
             retrieved: Vec::new(),
             tasks: self.tasks.clone(),
-            _lock: lock,
+            lock: Some(lock),
         })
     }
 
@@ -110,6 +114,7 @@ impl Maildrop {
             return Err(Error::Unavailable(Reason::Replaced));
         }
         self.mailbox = mailbox;
+        self.ahead.clear();
         Ok(true)
     }
 }

@@ -1,0 +1,303 @@
+//! Read-ahead: bodies asked of the upstream before the device asks for them, so that a round trip is not paid for each.
+//!
+//! What was asked for and is not wanted yet waits in the socket, not in our memory: TCP's own window holds the server back.
+//! The price is that whatever comes before a message that is wanted must be read and thrown away, so no more is asked for
+//! than the device is sure to fetch: as many messages as its last session fetched in a row, and beyond that a tenth of the
+//! octets that this session has fetched.
+
+use std::collections::VecDeque;
+
+use crate::imap::{Item, Uid};
+
+/// How far beyond a sure run the octets asked for may go, as a fraction of what was delivered.
+const WASTE: u64 = 10;
+/// Octets on their way that are rather read and thrown away than left to die with a new connection's round trips.
+pub(super) const WORTH_READING: u64 = 1024 * 1024;
+
+/// What is on its way, and how this session reads.
+#[derive(Debug)]
+pub(super) struct Ahead {
+    limit: u64,
+    /// What the device fetches in a row: the same thing of each message.
+    item: Option<Item>,
+    /// Commands under way, in the order of asking.
+    due: VecDeque<Command>,
+    due_octets: u64,
+    /// Index of the first message that has not been asked for.
+    next: usize,
+    /// Messages fetched in a row so far.
+    run: usize,
+    /// The index that goes on with the row.
+    row: Option<usize>,
+    /// Messages in a row that this session is expected to fetch.
+    expected: usize,
+    /// The first row of the session, for the next session's expectation.
+    first_run: Option<usize>,
+    /// The server refused a set: from then on one message is asked for at a time.
+    alone: bool,
+    delivered: u64,
+    wasted: u64,
+}
+
+/// A fetch of several messages.
+#[derive(Debug)]
+struct Command {
+    asked: usize,
+    /// What has not begun, with its octets.
+    left: VecDeque<(Uid, u64)>,
+}
+
+impl Ahead {
+    /// `limit`: octets that may be on their way (`read_ahead_bytes`); `expected`: how many messages in a row the login
+    /// fetched last time.
+    pub(super) fn new(limit: u64, expected: usize) -> Self {
+        Self {
+            limit,
+            item: None,
+            due: VecDeque::new(),
+            due_octets: 0,
+            next: 0,
+            run: 0,
+            row: None,
+            expected,
+            first_run: None,
+            alone: false,
+            delivered: 0,
+            wasted: 0,
+        }
+    }
+
+    /// The device asks for `item` of the message at `index`. Returns whether that goes on with the row.
+    pub(super) fn note_request(&mut self, index: usize, item: Item) -> bool {
+        let in_row = self.item == Some(item) && self.row.is_some_and(|row| row == index);
+        if !in_row {
+            if self.run > 0 {
+                self.first_run.get_or_insert(self.run);
+                self.expected = 0;
+            }
+            self.run = 0;
+            self.item = Some(item);
+        }
+        self.run += 1;
+        self.row = Some(index + 1);
+        in_row
+    }
+
+    /// Whether the message was asked for already.
+    pub(super) fn is_due(&self, uid: Uid) -> bool {
+        self.due
+            .iter()
+            .flat_map(|command| &command.left)
+            .any(|&(due, _)| due == uid)
+    }
+
+    /// Octets on their way.
+    pub(super) fn due_octets(&self) -> u64 {
+        self.due_octets
+    }
+
+    /// What to ask for next, with its octets: from `index` on if that is not on its way, else from where the last command
+    /// ended; nothing while enough is on its way. `candidates` gives index, UID and octets of the messages from an index
+    /// on, as far as the same item is fetched of them.
+    pub(super) fn plan<I>(&mut self, index: usize, uid: Uid, candidates: impl FnOnce(usize) -> I) -> Vec<(Uid, u64)>
+    where
+        I: Iterator<Item = (usize, Uid, u64)>,
+    {
+        let wanted = !self.is_due(uid);
+        let sure_until = index + self.expected.saturating_sub(self.run) + 1;
+        let spare = self.delivered / WASTE;
+        let window = if self.next < sure_until {
+            self.limit
+        } else {
+            self.limit.min(spare)
+        };
+        // Few large commands rather than one a message.
+        if !wanted && (self.alone || self.due_octets > window / 2) {
+            return Vec::new();
+        }
+        let mut asked = Vec::new();
+        let mut on_the_way = self.due_octets;
+        for (at, uid, octets) in candidates(if wanted { index } else { self.next }) {
+            let first = wanted && asked.is_empty();
+            let affordable = at < sure_until || on_the_way + octets <= spare;
+            if !first && (self.alone || on_the_way >= self.limit || !affordable) {
+                break;
+            }
+            asked.push((uid, octets));
+            on_the_way += octets;
+            self.next = at + 1;
+        }
+        asked
+    }
+
+    /// A command for these was sent.
+    pub(super) fn note_command(&mut self, asked: &[(Uid, u64)]) {
+        self.due_octets += asked.iter().map(|&(_, octets)| octets).sum::<u64>();
+        self.due.push_back(Command {
+            asked: asked.len(),
+            left: asked.iter().copied().collect(),
+        });
+    }
+
+    /// A content of `uid` begins (or of the next that is due, where the server does not tell): it is on its way no longer.
+    /// Returns its UID, if it was asked for.
+    pub(super) fn begun(&mut self, uid: Option<Uid>) -> Option<Uid> {
+        let uid = uid.or_else(|| {
+            self.due
+                .iter()
+                .flat_map(|command| &command.left)
+                .next()
+                .map(|&(uid, _)| uid)
+        })?;
+        for Command { left, .. } in &mut self.due {
+            if let Some(at) = left.iter().position(|&(due, _)| due == uid) {
+                let (uid, octets) = left.remove(at)?;
+                self.due_octets -= octets;
+                return Some(uid);
+            }
+        }
+        None
+    }
+
+    /// The oldest command is complete: what it did not deliver will not come. Returns how many messages it asked for.
+    pub(super) fn command_done(&mut self) -> usize {
+        let Some(Command { asked, left }) = self.due.pop_front() else {
+            return 0;
+        };
+        self.due_octets -= left.iter().map(|&(_, octets)| octets).sum::<u64>();
+        asked
+    }
+
+    /// The oldest command was refused. Returns whether it may help to ask for its messages one by one, which is then done
+    /// for the rest of the session.
+    pub(super) fn command_refused(&mut self) -> bool {
+        self.alone = self.command_done() > 1;
+        self.alone
+    }
+
+    /// Nothing is on its way any more; what was counts as wasted.
+    pub(super) fn clear(&mut self) {
+        self.wasted += self.due_octets;
+        self.due.clear();
+        self.due_octets = 0;
+    }
+
+    /// Octets that reached the device.
+    pub(super) fn note_delivered(&mut self, octets: u64) {
+        self.delivered += octets;
+    }
+
+    /// Octets that were read and thrown away.
+    pub(super) fn note_wasted(&mut self, octets: u64) {
+        self.wasted += octets;
+    }
+
+    /// Octets fetched in vain.
+    pub(super) fn wasted(&self) -> u64 {
+        self.wasted
+    }
+
+    /// How many messages in a row this session fetched first.
+    pub(super) fn first_run(&self) -> usize {
+        self.first_run.unwrap_or(self.run)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OCTETS: u64 = 1000;
+
+    /// Messages of 1000 octets, UID = index + 1.
+    fn candidates(count: usize) -> impl Fn(usize) -> Vec<(usize, Uid, u64)> {
+        move |from| (from..count).map(|at| (at, uid(at), OCTETS)).collect()
+    }
+
+    fn uid(index: usize) -> Uid {
+        Uid(u32::try_from(index).unwrap() + 1)
+    }
+
+    /// One RETR of a device, delivered whole; returns how many messages were asked for because of it.
+    fn retrieve(ahead: &mut Ahead, index: usize, count: usize) -> usize {
+        ahead.note_request(index, Item::Whole);
+        let asked = ahead.plan(index, uid(index), |from| candidates(count)(from).into_iter());
+        if !asked.is_empty() {
+            ahead.note_command(&asked);
+        }
+        loop {
+            let Some(next) = ahead.begun(None) else {
+                panic!("{index} was not asked for")
+            };
+            if next == uid(index) {
+                break;
+            }
+            ahead.note_wasted(OCTETS);
+        }
+        ahead.note_delivered(OCTETS);
+        asked.len()
+    }
+
+    #[test]
+    fn without_experience_a_tenth_is_risked() {
+        let mut ahead = Ahead::new(1 << 20, 0);
+        let mut delivered = 0;
+        for index in 0..500 {
+            retrieve(&mut ahead, index, 1000);
+            delivered += OCTETS;
+            assert!(ahead.due_octets() <= delivered / WASTE, "{index}");
+        }
+        assert!(ahead.due_octets() > 0, "it reads ahead");
+        ahead.clear();
+        assert!(ahead.wasted() * WASTE <= delivered);
+        assert_eq!(ahead.first_run(), 500);
+    }
+
+    #[test]
+    fn an_expected_row_is_asked_for_at_once() {
+        let mut ahead = Ahead::new(1 << 20, 300);
+        assert_eq!(retrieve(&mut ahead, 0, 1000), 300);
+        for index in 1..300 {
+            retrieve(&mut ahead, index, 1000);
+        }
+        assert_eq!(ahead.wasted(), 0);
+    }
+
+    #[test]
+    fn no_more_than_the_limit_and_one_message_is_on_its_way() {
+        let mut ahead = Ahead::new(10 * OCTETS, 300);
+        for index in 0..300 {
+            retrieve(&mut ahead, index, 1000);
+            assert!(ahead.due_octets() <= 11 * OCTETS);
+        }
+    }
+
+    #[test]
+    fn a_jump_ends_the_row_and_its_expectation() {
+        let mut ahead = Ahead::new(1 << 20, 20);
+        for index in 0..5 {
+            retrieve(&mut ahead, index, 1000);
+        }
+        assert!(!ahead.is_due(uid(700)));
+        ahead.clear();
+        assert_eq!(ahead.wasted(), 15 * OCTETS);
+        assert_eq!(retrieve(&mut ahead, 700, 1000), 1, "nothing is sure any more");
+        assert_eq!(ahead.first_run(), 5);
+    }
+
+    #[test]
+    fn what_a_command_did_not_deliver_is_not_due() {
+        let mut ahead = Ahead::new(1 << 20, 3);
+        ahead.note_request(0, Item::Whole);
+        let asked = ahead.plan(0, uid(0), |from| candidates(10)(from).into_iter());
+        assert_eq!(asked.len(), 3);
+        ahead.note_command(&asked);
+        assert_eq!(ahead.begun(Some(uid(1))), Some(uid(1)), "out of order");
+        assert_eq!(ahead.begun(Some(uid(7))), None, "unasked");
+        assert!(ahead.command_refused());
+        assert_eq!(ahead.due_octets(), 0);
+        assert!(!ahead.is_due(uid(0)));
+        let asked = ahead.plan(0, uid(0), |from| candidates(10)(from).into_iter());
+        assert_eq!(asked, [(uid(0), OCTETS)], "a set was refused");
+    }
+}
