@@ -103,7 +103,10 @@ mod tests {
     async fn anything_else_is_not() {
         for greeting in [&b"-ERR too many sessions\r\n"[..], b"* OK IMAP\r\n", b"\r\n"] {
             let (address, _said) = peer(greeting).await;
-            assert_eq!(ask(address, false).await.unwrap_err().kind(), io::ErrorKind::InvalidData);
+            assert_eq!(
+                ask(address, false).await.unwrap_err().kind(),
+                io::ErrorKind::InvalidData
+            );
         }
     }
 
