@@ -9,6 +9,7 @@ pub mod cli;
 pub mod config;
 pub mod demo;
 pub mod gateway;
+pub mod health;
 pub mod imap;
 pub mod maildrop;
 pub mod pop3;

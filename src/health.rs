@@ -1,0 +1,153 @@
+//! Asks a running gateway, by its own listeners, whether it answers: a container's health check.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader},
+    net::TcpStream,
+    time::timeout,
+};
+
+use crate::tls::{self, Connector};
+
+/// How long a listener may take to answer: the greeting asks nobody upstream.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Longest reply line, RFC 2449 §4.
+const LINE: u64 = 512;
+
+/// Connects to the listener at `address`, expects the `+OK` greeting (RFC 1939 §4), and leaves.
+///
+/// An address that listens everywhere (`0.0.0.0`, `[::]`) is asked by loopback. With `implicit_tls` the handshake comes
+/// first; whether its certificate suits this address is the devices' concern, not asked here.
+///
+/// # Errors
+/// No connection, no answer within three seconds, or another answer than `+OK`.
+pub async fn ask(address: SocketAddr, implicit_tls: bool) -> io::Result<()> {
+    timeout(PATIENCE, talk(address, implicit_tls))
+        .await
+        .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no answer"))?
+}
+
+async fn talk(address: SocketAddr, implicit_tls: bool) -> io::Result<()> {
+    let stream = TcpStream::connect(reachable(address)).await?;
+    if !implicit_tls {
+        return greet(stream).await;
+    }
+    let connector = Connector::new(None).map_err(io::Error::other)?;
+    match connector.connect("localhost", stream).await {
+        Ok(stream) => greet(stream).await,
+        // It showed a certificate: the listener is alive.
+        Err(error) if tls::is_certificate_error(&error) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+async fn greet<S: AsyncRead + AsyncWrite + Unpin>(stream: S) -> io::Result<()> {
+    let mut stream = BufReader::new(stream);
+    let mut line = Vec::new();
+    (&mut stream).take(LINE).read_until(b'\n', &mut line).await?;
+    if !line.starts_with(b"+OK") {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "its greeting is not +OK"));
+    }
+    // A session that says goodbye is no broken one in the gateway's log. What comes of it changes nothing here.
+    if stream.write_all(b"QUIT\r\n").await.is_ok() {
+        let _ = tokio::io::copy(&mut stream.take(LINE), &mut tokio::io::sink()).await;
+    }
+    Ok(())
+}
+
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        });
+    }
+    address
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::{config::Certificate, tls::Acceptor};
+
+    /// A listener that greets one device with `greeting`; what the device then says is the task's result.
+    async fn peer(greeting: &'static [u8]) -> (SocketAddr, tokio::task::JoinHandle<Vec<u8>>) {
+        let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let task = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.write_all(greeting).await.unwrap();
+            let mut said = Vec::new();
+            BufReader::new(stream).read_until(b'\n', &mut said).await.unwrap();
+            said
+        });
+        (address, task)
+    }
+
+    #[tokio::test]
+    async fn a_greeting_is_health_and_is_answered_by_quit() {
+        let (address, said) = peer(b"+OK popgate\r\n").await;
+        ask(address, false).await.unwrap();
+        assert_eq!(said.await.unwrap(), b"QUIT\r\n");
+    }
+
+    #[tokio::test]
+    async fn anything_else_is_not() {
+        for greeting in [&b"-ERR too many sessions\r\n"[..], b"* OK IMAP\r\n", b"\r\n"] {
+            let (address, _said) = peer(greeting).await;
+            assert_eq!(
+                ask(address, false).await.unwrap_err().kind(),
+                io::ErrorKind::InvalidData
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_closed_port_is_not() {
+        let address = {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            listener.local_addr().unwrap()
+        };
+        assert!(ask(address, false).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_is_not() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let error = ask(listener.local_addr().unwrap(), false).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn a_handshake_with_a_certificate_of_ones_own_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let signed = rcgen::generate_simple_self_signed(["mail.example.org".to_owned()]).unwrap();
+        let files = Certificate {
+            certificate: directory.path().join("certificate.pem"),
+            key: directory.path().join("key.pem"),
+        };
+        std::fs::write(&files.certificate, signed.cert.pem()).unwrap();
+        std::fs::write(&files.key, signed.signing_key.serialize_pem()).unwrap();
+        let acceptor = Acceptor::load(&files).unwrap();
+
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            acceptor.accept(stream).await.map(|_| ())
+        });
+        ask(address, true).await.unwrap();
+        assert!(server.await.unwrap().is_err(), "the certificate was not to be trusted");
+
+        let (plain, _said) = peer(b"+OK not TLS\r\n").await;
+        assert!(ask(plain, true).await.is_err());
+    }
+}
