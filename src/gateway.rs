@@ -1,28 +1,100 @@
 //! Composition root: configuration → parts; serve; drain.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::config::Config;
+use crate::{
+    accounts::Accounts,
+    config::{Config, ListenerTls},
+    maildrop::Maildrops,
+    pop3::{
+        Listener, Service,
+        listener::{Gate, Sessions},
+    },
+    tls::{self, Acceptor},
+};
 
 /// A configured gateway with its listeners bound.
 #[derive(Debug)]
-pub struct Gateway {}
+pub struct Gateway {
+    listeners: Vec<Listener>,
+    service: Arc<Service>,
+    gate: Gate,
+    drain: Duration,
+}
 
 impl Gateway {
     /// Builds the parts and binds every listener. Errors name the key at fault.
-    pub async fn bind(_config: Config) -> Result<Self, Error> {
-        Ok(Self {})
+    pub async fn bind(config: Config) -> Result<Self, Error> {
+        let acceptor = match &config.tls {
+            Some(files) => Some(Arc::new(Acceptor::load(files)?)),
+            None => None,
+        };
+        let mut listeners = Vec::with_capacity(config.listeners.len());
+        for listener in &config.listeners {
+            let address = listener.address;
+            if listener.tls != ListenerTls::Off && acceptor.is_none() {
+                return Err(Error::NoCertificate { address });
+            }
+            let bound = Listener::bind(listener, acceptor.clone()).map_err(|source| Error::Bind { address, source })?;
+            tracing::info!(address = %bound.address(), tls = tls_mode(listener.tls), "listening");
+            listeners.push(bound);
+        }
+        Ok(Self {
+            listeners,
+            gate: Gate::new(&config.limits),
+            drain: config.limits.drain,
+            service: Arc::new(Service {
+                accounts: Accounts::new(&config),
+                maildrops: Maildrops::new(&config)?,
+                limits: config.limits,
+            }),
+        })
     }
 
     /// The bound addresses, in the order of `[[listener]]`.
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        Vec::new()
+        self.listeners.iter().map(Listener::address).collect()
     }
 
-    /// Serves until `shutdown` is cancelled, then drains within `drain_seconds`.
-    pub async fn run(self, _shutdown: CancellationToken) {}
+    /// Serves until `shutdown` is cancelled, then drains within `drain_seconds`: replies and QUITs under way are
+    /// finished, every other session is dropped and deletes nothing.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let sessions = Sessions {
+            shutdown: shutdown.clone(),
+            ..Sessions::default()
+        };
+        let listening = TaskTracker::new();
+        for listener in self.listeners {
+            listening.spawn(listener.run(self.service.clone(), self.gate.clone(), sessions.clone()));
+        }
+        shutdown.cancelled().await;
+        listening.close();
+        listening.wait().await;
+        sessions.tasks.close();
+        tracing::info!(sessions = sessions.tasks.len(), "draining");
+        let drained = async {
+            sessions.tasks.wait().await;
+            self.service.maildrops.finish().await;
+        };
+        if tokio::time::timeout(self.drain, drained).await.is_err() {
+            tracing::warn!(
+                sessions = sessions.tasks.len(),
+                "drain_seconds are over, dropping the rest"
+            );
+            sessions.abort.cancel();
+            sessions.tasks.wait().await;
+        }
+    }
+}
+
+fn tls_mode(tls: ListenerTls) -> &'static str {
+    match tls {
+        ListenerTls::Off => "off",
+        ListenerTls::StartTls => "starttls",
+        ListenerTls::Implicit => "implicit",
+    }
 }
 
 /// Why a gateway could not start.
@@ -36,7 +108,99 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// A listener speaks TLS and there is no certificate.
+    #[error("[[listener]] address {address}: needs [tls] certificate and key")]
+    NoCertificate {
+        /// The address.
+        address: SocketAddr,
+    },
     /// A certificate, key or root file.
     #[error(transparent)]
-    Tls(#[from] crate::tls::Error),
+    Tls(#[from] tls::Error),
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpStream,
+    };
+
+    use super::*;
+    use crate::{
+        config,
+        pop3::tests::{config, limits},
+    };
+
+    fn listener(tls: ListenerTls, allow: &str) -> config::Listener {
+        config::Listener {
+            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            tls,
+            require_tls: false,
+            allow: vec![allow.parse().unwrap()],
+        }
+    }
+
+    async fn connect(address: SocketAddr) -> (TcpStream, String) {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let mut line = Vec::new();
+        while !line.ends_with(b"\r\n") {
+            line.push(stream.read_u8().await.unwrap());
+        }
+        (stream, String::from_utf8(line).unwrap())
+    }
+
+    #[tokio::test]
+    async fn admits_refuses_and_drains() {
+        let limits = config::Limits {
+            sessions_per_address: 1,
+            ..limits()
+        };
+        let config = Config {
+            listeners: vec![
+                listener(ListenerTls::Off, "127.0.0.0/8"),
+                listener(ListenerTls::Off, "10.0.0.0/8"),
+            ],
+            ..config(limits)
+        };
+        let gateway = Gateway::bind(config).await.unwrap();
+        let addresses = gateway.addresses();
+        assert!(addresses.iter().all(|address| address.port() != 0));
+        let shutdown = CancellationToken::new();
+        let running = tokio::spawn(gateway.run(shutdown.clone()));
+
+        let (_, refused) = connect(addresses[1]).await;
+        assert_eq!(refused, "-ERR [SYS/PERM] not allowed from this address\r\n");
+        let (mut first, greeting) = connect(addresses[0]).await;
+        assert_eq!(greeting, "+OK popgate ready\r\n");
+        let (mut second, refused) = connect(addresses[0]).await;
+        assert_eq!(refused, "-ERR [SYS/TEMP] too many sessions, try later\r\n");
+        assert_eq!(second.read(&mut [0]).await.unwrap(), 0);
+
+        first.write_all(b"NOOP\r\n").await.unwrap();
+        first.read_exact(&mut [0; 24]).await.unwrap();
+        shutdown.cancel();
+        assert_eq!(first.read(&mut [0]).await.unwrap(), 0);
+        running.await.unwrap();
+        assert!(TcpStream::connect(addresses[0]).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn errors_name_the_listener() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap();
+        let mut bound = listener(ListenerTls::Off, "127.0.0.0/8");
+        bound.address = address;
+        let config_of = |listener| Config {
+            listeners: vec![listener],
+            ..config(limits())
+        };
+        let error = Gateway::bind(config_of(bound)).await.unwrap_err().to_string();
+        assert!(
+            error.starts_with(&format!("[[listener]] address {address}: ")),
+            "{error}"
+        );
+        let error = Gateway::bind(config_of(listener(ListenerTls::StartTls, "127.0.0.0/8"))).await;
+        assert!(matches!(error, Err(Error::NoCertificate { .. })));
+    }
 }

@@ -1,0 +1,295 @@
+//! One line of a device → [`Command`]: octets, not text (RFC 1939 §3, RFC 5034 §4).
+
+use std::num::NonZeroU32;
+
+use crate::{config::Secret, maildrop::MessageNumber};
+
+/// What a device asks for.
+#[derive(Debug, Clone)]
+pub enum Command {
+    /// USER: any octets.
+    User(Vec<u8>),
+    /// PASS: everything after the first space, verbatim.
+    Pass(Secret),
+    /// AUTH without a mechanism: lists them.
+    Mechanisms,
+    /// AUTH with the initial response as it came: base64, `=` for an empty one.
+    Auth(Mechanism, Option<Secret>),
+    /// QUIT
+    Quit,
+    /// CAPA
+    Capa,
+    /// STLS
+    Stls,
+    /// STAT
+    Stat,
+    /// LIST
+    List(Option<MessageNumber>),
+    /// UIDL
+    Uidl(Option<MessageNumber>),
+    /// RETR
+    Retr(MessageNumber),
+    /// TOP: lines of the body; one too large for 64 bits means all.
+    Top(MessageNumber, u64),
+    /// DELE
+    Dele(MessageNumber),
+    /// RSET
+    Rset,
+    /// NOOP
+    Noop,
+}
+
+/// A SASL mechanism that is offered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mechanism {
+    /// RFC 4616
+    Plain,
+    /// draft-murchison-sasl-login
+    Login,
+}
+
+/// Why a line is no command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Syntax {
+    /// No such verb.
+    #[error("unknown command")]
+    Unknown,
+    /// An argument is missing, too many, or not of its form.
+    #[error("wrong arguments")]
+    Arguments,
+    /// Zero, or more than 32 bits hold.
+    #[error("no such message number")]
+    Number,
+    /// AUTH with a mechanism that is not offered.
+    #[error("unknown mechanism")]
+    Mechanism,
+}
+
+impl Command {
+    /// Parses a line without its line end. Verbs in any case; spaces and tabs at the end are tolerated, save in PASS.
+    pub fn parse(line: &[u8]) -> Result<Self, Syntax> {
+        let (verb, rest) = match memchr::memchr(b' ', line) {
+            Some(space) => (&line[..space], Some(&line[space + 1..])),
+            None => (line.trim_ascii_end(), None),
+        };
+        let mut upper = [0; 4];
+        let Some(upper) = upper.get_mut(..verb.len()) else {
+            return Err(Syntax::Unknown);
+        };
+        upper.copy_from_slice(verb);
+        upper.make_ascii_uppercase();
+        // RFC 1939 §7: blanks belong to the password, unlike anywhere else.
+        if upper == b"PASS" {
+            return match rest {
+                Some(secret) if !secret.is_empty() => Ok(Self::Pass(secret.to_vec().into())),
+                _ => Err(Syntax::Arguments),
+            };
+        }
+        let rest = rest.unwrap_or_default().trim_ascii_end();
+        match &*upper {
+            b"USER" if !rest.is_empty() => Ok(Self::User(rest.to_vec())),
+            b"USER" => Err(Syntax::Arguments),
+            b"AUTH" => auth(rest),
+            b"QUIT" => alone(rest, Self::Quit),
+            b"CAPA" => alone(rest, Self::Capa),
+            b"STLS" => alone(rest, Self::Stls),
+            b"STAT" => alone(rest, Self::Stat),
+            b"LIST" if rest.is_empty() => Ok(Self::List(None)),
+            b"LIST" => number(rest).map(|number| Self::List(Some(number))),
+            b"UIDL" if rest.is_empty() => Ok(Self::Uidl(None)),
+            b"UIDL" => number(rest).map(|number| Self::Uidl(Some(number))),
+            b"RETR" => number(rest).map(Self::Retr),
+            b"TOP" => top(rest),
+            b"DELE" => number(rest).map(Self::Dele),
+            b"RSET" => alone(rest, Self::Rset),
+            b"NOOP" => alone(rest, Self::Noop),
+            _ => Err(Syntax::Unknown),
+        }
+    }
+
+    /// The verb, for logs.
+    pub fn verb(&self) -> &'static str {
+        match self {
+            Self::User(_) => "USER",
+            Self::Pass(_) => "PASS",
+            Self::Mechanisms | Self::Auth(..) => "AUTH",
+            Self::Quit => "QUIT",
+            Self::Capa => "CAPA",
+            Self::Stls => "STLS",
+            Self::Stat => "STAT",
+            Self::List(_) => "LIST",
+            Self::Uidl(_) => "UIDL",
+            Self::Retr(_) => "RETR",
+            Self::Top(..) => "TOP",
+            Self::Dele(_) => "DELE",
+            Self::Rset => "RSET",
+            Self::Noop => "NOOP",
+        }
+    }
+}
+
+fn alone(rest: &[u8], command: Command) -> Result<Command, Syntax> {
+    if rest.is_empty() {
+        Ok(command)
+    } else {
+        Err(Syntax::Arguments)
+    }
+}
+
+fn auth(rest: &[u8]) -> Result<Command, Syntax> {
+    if rest.is_empty() {
+        return Ok(Command::Mechanisms);
+    }
+    let (mechanism, initial) = split(rest);
+    let mechanism = if mechanism.eq_ignore_ascii_case(b"PLAIN") {
+        Mechanism::Plain
+    } else if mechanism.eq_ignore_ascii_case(b"LOGIN") {
+        Mechanism::Login
+    } else {
+        return Err(Syntax::Mechanism);
+    };
+    Ok(Command::Auth(mechanism, initial.map(|octets| octets.to_vec().into())))
+}
+
+fn top(rest: &[u8]) -> Result<Command, Syntax> {
+    let (message, lines) = split(rest);
+    let message = number(message)?;
+    let lines = decimal(lines.ok_or(Syntax::Arguments)?)?.unwrap_or(u64::MAX);
+    Ok(Command::Top(message, lines))
+}
+
+/// The first word, and what follows the spaces after it.
+fn split(rest: &[u8]) -> (&[u8], Option<&[u8]>) {
+    match memchr::memchr(b' ', rest) {
+        Some(space) => (&rest[..space], Some(rest[space..].trim_ascii_start())),
+        None => (rest, None),
+    }
+}
+
+fn number(word: &[u8]) -> Result<MessageNumber, Syntax> {
+    decimal(word)?
+        .and_then(|value| u32::try_from(value).ok())
+        .and_then(NonZeroU32::new)
+        .map(MessageNumber)
+        .ok_or(Syntax::Number)
+}
+
+/// Digits only; `None` for what 64 bits do not hold.
+fn decimal(word: &[u8]) -> Result<Option<u64>, Syntax> {
+    if word.is_empty() || !word.iter().all(u8::is_ascii_digit) {
+        return Err(Syntax::Arguments);
+    }
+    Ok(word.iter().try_fold(0u64, |value, digit| {
+        value.checked_mul(10)?.checked_add(u64::from(digit - b'0'))
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A command as text, secrets and all.
+    fn shown(line: &[u8]) -> String {
+        let octets = |octets: &[u8]| octets.escape_ascii().to_string();
+        match Command::parse(line) {
+            Err(syntax) => format!("{syntax:?}"),
+            Ok(Command::User(name)) => format!("USER <{}>", octets(&name)),
+            Ok(Command::Pass(secret)) => format!("PASS <{}>", octets(secret.expose())),
+            Ok(Command::Auth(mechanism, None)) => format!("AUTH {mechanism:?}"),
+            Ok(Command::Auth(mechanism, Some(initial))) => {
+                format!("AUTH {mechanism:?} <{}>", octets(initial.expose()))
+            }
+            Ok(Command::List(Some(n)) | Command::Uidl(Some(n)) | Command::Retr(n) | Command::Dele(n)) => {
+                format!("{} {}", Command::parse(line).unwrap().verb(), n.0)
+            }
+            Ok(Command::Top(number, lines)) => format!("TOP {} {lines}", number.0),
+            Ok(command) => command.verb().into(),
+        }
+    }
+
+    #[test]
+    fn table() {
+        let cases: &[(&[u8], &str)] = &[
+            (b"", "Unknown"),
+            (b" ", "Unknown"),
+            (b" STAT", "Unknown"),
+            (b"STA", "Unknown"),
+            (b"STATS", "Unknown"),
+            (b"LAST", "Unknown"),
+            (b"\xff\0", "Unknown"),
+            (b"stat", "STAT"),
+            (b"StAt \t ", "STAT"),
+            (b"STAT\t", "STAT"),
+            (b"STAT 1", "Arguments"),
+            (b"QUIT", "QUIT"),
+            (b"CAPA", "CAPA"),
+            (b"STLS", "STLS"),
+            (b"RSET", "RSET"),
+            (b"NOOP", "NOOP"),
+            (b"NOOP x", "Arguments"),
+            (b"USER", "Arguments"),
+            (b"USER  ", "Arguments"),
+            (b"user j\xf6rg h. ", "USER <j\\xf6rg h.>"),
+            (b"PASS", "Arguments"),
+            (b"PASS ", "Arguments"),
+            (b"pass  a b\t ", "PASS < a b\\t >"),
+            (b"PASS \0\xff", "PASS <\\x00\\xff>"),
+            (b"AUTH", "AUTH"),
+            (b"AUTH ", "AUTH"),
+            (b"auth plain", "AUTH Plain"),
+            (b"AUTH Login  QQ== ", "AUTH Login <QQ==>"),
+            (b"AUTH PLAIN =", "AUTH Plain <=>"),
+            (b"AUTH CRAM-MD5", "Mechanism"),
+            (b"LIST", "LIST"),
+            (b"LIST 007 ", "LIST 7"),
+            (b"LIST -1", "Arguments"),
+            (b"LIST 1 2", "Arguments"),
+            (b"UIDL", "UIDL"),
+            (b"uidl 4294967295", "UIDL 4294967295"),
+            (b"UIDL 4294967296", "Number"),
+            (b"RETR", "Arguments"),
+            (b"RETR 0", "Number"),
+            (b"RETR 1", "RETR 1"),
+            (b"RETR 18446744073709551617", "Number"),
+            (b"RETR +1", "Arguments"),
+            (b"DELE 12", "DELE 12"),
+            (b"DELE x", "Arguments"),
+            (b"TOP 1", "Arguments"),
+            (b"TOP 1 ", "Arguments"),
+            (b"TOP 0 1", "Number"),
+            (b"TOP 1 0", "TOP 1 0"),
+            (b"TOP 2  99999999 ", "TOP 2 99999999"),
+            (b"TOP 2 99999999999999999999999", "TOP 2 18446744073709551615"),
+            (b"TOP 1 2 3", "Arguments"),
+        ];
+        for (line, expected) in cases {
+            assert_eq!(shown(line), *expected, "{}", line.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn secrets_do_not_print() {
+        for line in ["PASS hunter2", "AUTH PLAIN hunter2"] {
+            let printed = format!("{:?}", Command::parse(line.as_bytes()));
+            assert!(!printed.contains("hunter2"), "{printed}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_octets_parse_or_fail(line in prop::collection::vec(any::<u8>(), 0..100)) {
+            let _ = Command::parse(&line);
+        }
+
+        #[test]
+        fn passwords_are_verbatim(secret in prop::collection::vec(any::<u8>(), 1..100)) {
+            let line = [b"PASS ".as_slice(), &secret].concat();
+            let Ok(Command::Pass(parsed)) = Command::parse(&line) else {
+                return Err(TestCaseError::fail("not a PASS"));
+            };
+            prop_assert_eq!(parsed.expose(), &secret);
+        }
+    }
+}

@@ -1,0 +1,323 @@
+//! The socket: lines in, few large writes out, every wait with its limit. The only file that reads and writes it.
+
+use std::{
+    future::poll_fn,
+    io,
+    pin::{Pin, pin},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    select,
+    time::{Instant, timeout, timeout_at},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    input::{Input, TooLong},
+    multiline::Multiline,
+    reply::Reply,
+    stream::Stream,
+    summary::End,
+};
+use crate::tls::Acceptor;
+
+/// Octets of a command line; RFC 2449 §4 says 255, devices differ.
+const COMMAND_CAP: usize = 2048;
+/// Octets of an AUTH line and of a continuation: OAuth tokens are long (RFC 5034 §4).
+const AUTH_CAP: usize = 12288;
+/// Octets read ahead of the commands under way, while a write waits for a device that pipelines.
+const INPUT_LIMIT: usize = 64 * 1024;
+/// Octets gathered before a write.
+pub(super) const BLOCK: usize = 64 * 1024;
+/// Buffers survive so long a silence: a device that works needs no allocation, one that idles holds no memory.
+const LINGER: Duration = Duration::from_millis(200);
+/// Time for a device that is shown the door to read why.
+const FAREWELL: Duration = Duration::from_secs(2);
+/// Octets of it that are read and thrown away meanwhile.
+const FAREWELL_OCTETS: usize = 1 << 20;
+
+/// Which cap a line has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Line {
+    Command,
+    Continuation,
+}
+
+impl Line {
+    fn cap(self, line: &[u8]) -> usize {
+        match line.get(..5) {
+            Some(verb) if self == Self::Command && !verb.eq_ignore_ascii_case(b"AUTH ") => COMMAND_CAP,
+            None if self == Self::Command => COMMAND_CAP,
+            _ => AUTH_CAP,
+        }
+    }
+}
+
+/// One device's connection. Its errors tell how the session ended.
+#[derive(Debug)]
+pub(super) struct Connection<S> {
+    stream: Stream<S>,
+    input: Input,
+    /// The device has closed its side; what it sent before is still answered.
+    eof: bool,
+    output: Vec<u8>,
+    /// This much of `output` is written.
+    sent: usize,
+    /// Octets written in all.
+    total: u64,
+    /// Something is written that the stream may still hold.
+    unflushed: bool,
+    idle: Duration,
+    shutdown: CancellationToken,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    /// `idle` limits each wait for the device; `shutdown` ends the wait for its next line.
+    pub(super) fn new(stream: S, idle: Duration, shutdown: CancellationToken) -> Self {
+        Self {
+            stream: Stream::Plain(stream),
+            input: Input::default(),
+            eof: false,
+            output: Vec::new(),
+            sent: 0,
+            total: 0,
+            unflushed: false,
+            idle,
+            shutdown,
+        }
+    }
+
+    pub(super) fn tls_version(&self) -> Option<String> {
+        self.stream.tls_version()
+    }
+
+    pub(super) fn is_tls(&self) -> bool {
+        matches!(self.stream, Stream::Tls(_))
+    }
+
+    /// The TLS handshake. Octets that came before it are forgotten: nobody vouches for them (RFC 2595 §4).
+    pub(super) async fn start_tls(&mut self, acceptor: &Acceptor) -> Result<(), End> {
+        self.flush().await?;
+        self.input.clear();
+        let Stream::Plain(stream) = std::mem::replace(&mut self.stream, Stream::Closed) else {
+            return Err(End::Handshake);
+        };
+        let stream = acceptor.accept(stream).await.map_err(|error| {
+            tracing::debug!(%error, "TLS handshake failed");
+            End::Handshake
+        })?;
+        self.stream = Stream::Tls(Box::new(stream));
+        Ok(())
+    }
+
+    /// Waits for a whole line and hands it, without its line end, to `parse`; afterwards it is wiped.
+    pub(super) async fn line<T>(&mut self, line: Line, parse: impl FnOnce(&[u8]) -> T) -> Result<T, End> {
+        let mut parse = Some(parse);
+        let mut deadline = None;
+        loop {
+            if self.shutdown.is_cancelled() {
+                self.flush().await?;
+                return Err(End::Shutdown);
+            }
+            let parsed = self.input.line(
+                |start| line.cap(start),
+                |octets| parse.take().map(|parse| parse(octets)),
+            );
+            match parsed {
+                Ok(Some(Some(parsed))) => return Ok(parsed),
+                Err(TooLong) => return Err(End::LineTooLong),
+                Ok(_) => {}
+            }
+            if self.holds_output() {
+                // More input may be taken in meanwhile.
+                self.flush().await?;
+                continue;
+            }
+            if self.eof {
+                return Err(End::Dropped);
+            }
+            let deadline = *deadline.get_or_insert_with(|| Instant::now() + self.idle);
+            self.more(deadline).await?;
+        }
+    }
+
+    /// The buffer of what is to be sent. Whoever fills it calls [`Self::send_blocks`] now and then.
+    pub(super) fn output(&mut self) -> &mut Vec<u8> {
+        &mut self.output
+    }
+
+    /// Octets written and gathered so far.
+    pub(super) fn position(&self) -> u64 {
+        self.total + (self.output.len() - self.sent) as u64
+    }
+
+    /// Appends the line of `reply`.
+    pub(super) fn reply(&mut self, reply: &Reply) {
+        reply.write(&mut self.output);
+    }
+
+    /// Appends a piece of a message.
+    pub(super) async fn message(&mut self, encoder: &mut Multiline, chunk: &[u8]) -> Result<(), End> {
+        // In pieces: the output stays bounded whatever the size of a chunk.
+        for piece in chunk.chunks(BLOCK) {
+            encoder.encode(piece, &mut self.output);
+            self.send_blocks().await?;
+        }
+        Ok(())
+    }
+
+    /// Sends what has been gathered once it makes a block.
+    pub(super) async fn send_blocks(&mut self) -> Result<(), End> {
+        if self.output.len() >= BLOCK {
+            self.send().await
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Sends everything, and makes sure that the stream holds nothing back.
+    pub(super) async fn flush(&mut self) -> Result<(), End> {
+        while self.holds_output() {
+            self.progress().await?;
+        }
+        Ok(())
+    }
+
+    fn holds_output(&self) -> bool {
+        !self.output.is_empty() || self.unflushed
+    }
+
+    async fn send(&mut self) -> Result<(), End> {
+        while !self.output.is_empty() {
+            self.progress().await?;
+        }
+        Ok(())
+    }
+
+    /// One step of sending. A device that pipelines may write on before it reads, so while its end of the line is full
+    /// its commands are taken in: else both would wait for each other.
+    async fn progress(&mut self) -> Result<(), End> {
+        let idle = self.idle;
+        let step = poll_fn(|cx| {
+            let step = self.poll_send(cx);
+            if step.is_pending() {
+                self.poll_take_in(cx);
+            }
+            step
+        });
+        match timeout(idle, step).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(End::Dropped),
+            Err(_) => Err(End::Idle),
+        }
+    }
+
+    /// Ready when some octets were written, or all were flushed.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.sent < self.output.len() {
+            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.output[self.sent..]))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.unflushed = true;
+            self.sent += written;
+            self.total += written as u64;
+            if self.sent == self.output.len() {
+                self.output.clear();
+                self.sent = 0;
+            }
+        } else if self.unflushed {
+            ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+            self.unflushed = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads what is there, up to [`INPUT_LIMIT`], and arranges to be woken by more.
+    fn poll_take_in(&mut self, cx: &mut Context<'_>) {
+        while !self.eof && self.input.len() < INPUT_LIMIT {
+            match self.poll_read(cx) {
+                Poll::Ready(Ok(())) => {}
+                // The write that waits will meet the same error.
+                Poll::Ready(Err(_)) => self.eof = true,
+                Poll::Pending => break,
+            }
+        }
+    }
+
+    /// Ready when octets came, or the end of them.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut space = ReadBuf::new(self.input.space(INPUT_LIMIT));
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut space))?;
+        let octets = space.filled().len();
+        self.eof = octets == 0;
+        self.input.filled(octets);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Waits for more input, with nothing left to send.
+    async fn more(&mut self, deadline: Instant) -> Result<(), End> {
+        if !self.read_until(deadline.min(Instant::now() + LINGER)).await? {
+            self.input.release();
+            self.output = Vec::new();
+            if !self.read_until(deadline).await? {
+                return Err(End::Idle);
+            }
+        }
+        Ok(())
+    }
+
+    /// `false`: nothing came.
+    async fn read_until(&mut self, deadline: Instant) -> Result<bool, End> {
+        let shutdown = self.shutdown.clone();
+        select! {
+            biased;
+            read = timeout_at(deadline, poll_fn(|cx| self.poll_read(cx))) => match read {
+                Ok(Ok(())) => Ok(true),
+                Ok(Err(_)) => Err(End::Dropped),
+                Err(_) => Ok(false),
+            },
+            () = shutdown.cancelled() => Err(End::Shutdown),
+        }
+    }
+
+    /// Runs `future`; should it have to wait, what has been gathered is sent meanwhile. An error of that is met again by
+    /// the next write.
+    pub(super) async fn meanwhile<F: Future>(&mut self, future: F) -> F::Output {
+        let mut future = pin!(future);
+        poll_fn(|cx| {
+            let output = future.as_mut().poll(cx);
+            if output.is_pending() {
+                while self.holds_output() {
+                    if !matches!(self.poll_send(cx), Poll::Ready(Ok(()))) {
+                        break;
+                    }
+                }
+            }
+            output
+        })
+        .await
+    }
+
+    /// Sends the rest and closes. With `linger` the device still speaks: what it says is thrown away for a moment, for
+    /// an unread octet would make the kernel reset the connection, and our last reply be lost.
+    pub(super) async fn close(mut self, linger: bool) {
+        if self.flush().await.is_err() {
+            return;
+        }
+        let farewell = async {
+            poll_fn(|cx| Pin::new(&mut self.stream).poll_shutdown(cx)).await?;
+            let mut octets = 0;
+            while linger && !self.eof && octets < FAREWELL_OCTETS {
+                self.input.clear();
+                poll_fn(|cx| self.poll_read(cx)).await?;
+                octets += self.input.len();
+            }
+            io::Result::Ok(())
+        };
+        let _ = timeout(FAREWELL, farewell).await;
+    }
+}

@@ -1,0 +1,160 @@
+//! Multi-line replies: line ends, dot-stuffing and the terminating dot (RFC 1939 §3).
+
+/// Turns a message, given in chunks, into the octets that follow a `+OK` line.
+///
+/// A bare LF becomes CRLF, a dot at the start of a line is doubled, a missing final CRLF is supplied. Everything else
+/// passes untouched: bare CR, NUL, 8-bit octets, lines of any length. Where the chunks are cut does not matter.
+#[derive(Debug, Default)]
+pub struct Multiline {
+    last: Last,
+}
+
+/// What the octet before the next one means to it.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Last {
+    /// LF, or nothing yet: the next octet starts a line.
+    #[default]
+    LineEnd,
+    /// CR: a LF that follows is not bare.
+    Cr,
+    Other,
+}
+
+impl Multiline {
+    /// An encoder at the start of a message.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Appends `chunk`, encoded, to `out`.
+    pub fn encode(&mut self, chunk: &[u8], out: &mut Vec<u8>) {
+        let Some(&last) = chunk.last() else { return };
+        out.reserve(chunk.len() + chunk.len() / 32 + 8);
+        if self.last == Last::LineEnd && chunk[0] == b'.' {
+            out.push(b'.');
+        }
+        // One look per line; what lies between two insertions is copied in one piece.
+        let mut copied = 0;
+        for lf in memchr::memchr_iter(b'\n', chunk) {
+            let bare = match lf.checked_sub(1) {
+                Some(before) => chunk[before] != b'\r',
+                None => self.last != Last::Cr,
+            };
+            if bare {
+                out.extend_from_slice(&chunk[copied..lf]);
+                out.push(b'\r');
+                copied = lf;
+            }
+            if chunk.get(lf + 1) == Some(&b'.') {
+                out.extend_from_slice(&chunk[copied..=lf]);
+                out.push(b'.');
+                copied = lf + 1;
+            }
+        }
+        out.extend_from_slice(&chunk[copied..]);
+        self.last = match last {
+            b'\n' => Last::LineEnd,
+            b'\r' => Last::Cr,
+            _ => Last::Other,
+        };
+    }
+
+    /// Appends the end of the reply: the dot on a line of its own.
+    pub fn finish(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(match self.last {
+            Last::LineEnd => b".\r\n",
+            // A lone CR is the message's own; the line end still has to be supplied whole.
+            Last::Cr | Last::Other => b"\r\n.\r\n",
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn encoded(chunks: &[&[u8]]) -> Vec<u8> {
+        let mut out = Vec::new();
+        let mut encoder = Multiline::new();
+        for chunk in chunks {
+            encoder.encode(chunk, &mut out);
+        }
+        encoder.finish(&mut out);
+        out
+    }
+
+    /// The same rules, one octet at a time.
+    fn reference(body: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        let mut before = None;
+        for &octet in body {
+            if octet == b'.' && matches!(before, None | Some(b'\n')) {
+                out.push(b'.');
+            }
+            if octet == b'\n' && before != Some(b'\r') {
+                out.push(b'\r');
+            }
+            out.push(octet);
+            before = Some(octet);
+        }
+        if !matches!(before, None | Some(b'\n')) {
+            out.extend(b"\r\n");
+        }
+        out.extend(b".\r\n");
+        out
+    }
+
+    #[test]
+    fn table() {
+        let cases: &[(&[&[u8]], &[u8])] = &[
+            (&[], b".\r\n"),
+            (&[b""], b".\r\n"),
+            (&[b"a\r\n"], b"a\r\n.\r\n"),
+            (&[b"a"], b"a\r\n.\r\n"),
+            (&[b"a\n\nb\n"], b"a\r\n\r\nb\r\n.\r\n"),
+            (&[b"."], b"..\r\n.\r\n"),
+            (&[b".", b".\r\n"], b"...\r\n.\r\n"),
+            (&[b"a\r\n.\r\nb\r\n"], b"a\r\n..\r\nb\r\n.\r\n"),
+            (&[b"a\r", b"\n.b"], b"a\r\n..b\r\n.\r\n"),
+            (&[b"a\r\n", b".b\r\n"], b"a\r\n..b\r\n.\r\n"),
+            (&[b"a\n", b"", b".b\n"], b"a\r\n..b\r\n.\r\n"),
+            (&[b"a", b"\n"], b"a\r\n.\r\n"),
+            (&[b"a\r.b\r"], b"a\r.b\r\r\n.\r\n"),
+            (&[b"\r\r\n"], b"\r\r\n.\r\n"),
+            (&[b"\0\xff\x80.\r\n"], b"\0\xff\x80.\r\n.\r\n"),
+        ];
+        for (chunks, expected) in cases {
+            assert_eq!(
+                encoded(chunks).escape_ascii().to_string(),
+                expected.escape_ascii().to_string(),
+                "{chunks:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_line_of_a_million_octets_stays_one_line() {
+        let body = vec![b'x'; 1_000_000];
+        let out = encoded(&[&body]);
+        assert_eq!(out.len(), body.len() + 5);
+        assert!(out.ends_with(b"x\r\n.\r\n"));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn equals_the_reference_however_it_is_cut(
+            body in prop::collection::vec(prop::sample::select(b"\r\n.ab\0\xff".to_vec()), 0..200),
+            cuts in prop::collection::vec(0usize..200, 0..20),
+        ) {
+            let mut cuts: Vec<_> = cuts.into_iter().map(|cut| cut.min(body.len())).collect();
+            cuts.extend([0, body.len()]);
+            cuts.sort_unstable();
+            let chunks: Vec<_> = cuts.windows(2).map(|cut| &body[cut[0]..cut[1]]).collect();
+            prop_assert_eq!(encoded(&chunks), reference(&body));
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! One log line a session, however it ends.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Instant,
+};
+
+/// How a session ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// QUIT.
+    Quit,
+    /// The device closed or reset the connection.
+    Dropped,
+    /// `idle_seconds` without a line, or without reading.
+    Idle,
+    /// `login_seconds` without a login.
+    LoginTimeout,
+    /// `bad_commands` reached.
+    BadCommands,
+    /// A line longer than its cap.
+    LineTooLong,
+    /// The TLS handshake failed.
+    Handshake,
+    /// The upstream failed in the middle of a message.
+    Upstream,
+    /// The gateway is being stopped.
+    Shutdown,
+}
+
+impl End {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Quit => "quit",
+            Self::Dropped => "dropped",
+            Self::Idle => "idle",
+            Self::LoginTimeout => "login-timeout",
+            Self::BadCommands => "bad-commands",
+            Self::LineTooLong => "line-too-long",
+            Self::Handshake => "handshake",
+            Self::Upstream => "upstream",
+            Self::Shutdown => "shutdown",
+        }
+    }
+}
+
+/// What a session did. Logs itself when dropped, so that a session that is aborted leaves its line too.
+#[derive(Debug)]
+pub(super) struct Summary {
+    pub(super) peer: SocketAddr,
+    started: Instant,
+    login: String,
+    /// TLS version, once there is TLS.
+    pub(super) tls: Option<String>,
+    /// Messages retrieved whole.
+    pub(super) retrieved: u64,
+    /// Their octets.
+    pub(super) octets: u64,
+    /// Delete marks set.
+    pub(super) deleted: u64,
+    /// Deletes confirmed.
+    pub(super) removed: u64,
+    pub(super) end: Option<End>,
+}
+
+/// Octets of a login that a log line shows; some devices send a whole page by mistake.
+const LOGIN_SHOWN: usize = 128;
+
+impl Summary {
+    pub(super) fn new(peer: SocketAddr) -> Self {
+        Self {
+            peer,
+            started: Instant::now(),
+            login: String::new(),
+            tls: None,
+            retrieved: 0,
+            octets: 0,
+            deleted: 0,
+            removed: 0,
+            end: None,
+        }
+    }
+
+    /// The peer's address, IPv4 as IPv4 also on a dual-stack listener.
+    pub(super) fn address(&self) -> IpAddr {
+        self.peer.ip().to_canonical()
+    }
+
+    /// The login that was tried last; control characters are escaped, for they could forge log lines.
+    pub(super) fn set_login(&mut self, login: &[u8]) {
+        let shown = &login[..login.len().min(LOGIN_SHOWN)];
+        self.login = String::from_utf8_lossy(shown).escape_debug().to_string();
+    }
+}
+
+impl Drop for Summary {
+    fn drop(&mut self) {
+        tracing::info!(
+            login = %self.login,
+            peer = %SocketAddr::new(self.address(), self.peer.port()),
+            tls = self.tls.as_deref().unwrap_or("none"),
+            retrieved = self.retrieved,
+            octets = self.octets,
+            deleted = self.deleted,
+            removed = self.removed,
+            end = self.end.map_or("aborted", End::as_str),
+            ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            "session"
+        );
+    }
+}
