@@ -36,7 +36,9 @@ pub(super) async fn run(loaded: Loaded, connect: bool) -> Result<(), Failure> {
         format: LogFormat::Text,
         level: "warn".into(),
     })?;
-    match try_upstreams(&config, &maildrops, &mut out).await? {
+    let failures = try_upstreams(&config, &maildrops, &mut out).await?;
+    maildrops.finish().await;
+    match failures {
         0 => Ok(()),
         1 => Err(Failure::failed("one upstream or account does not work, see above")),
         failures => Err(Failure::failed(format!(

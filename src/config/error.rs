@@ -18,11 +18,7 @@ pub(super) enum Place {
     /// A file as a whole.
     File(PathBuf),
     /// A line of a file.
-    Line {
-        file: PathBuf,
-        line: usize,
-        picture: Picture,
-    },
+    Line(Box<Line>),
     /// An environment variable.
     Variable(String),
     /// An option of the command line.
@@ -31,7 +27,9 @@ pub(super) enum Place {
 
 /// A line with a part of it underlined; columns count characters from 0.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Picture {
+pub(super) struct Line {
+    pub(super) file: PathBuf,
+    pub(super) number: usize,
     pub(super) text: String,
     pub(super) column: usize,
     pub(super) width: usize,
@@ -43,7 +41,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.place {
             Place::File(file) => write!(f, "{}: ", file.display())?,
-            Place::Line { file, line, .. } => write!(f, "{}:{line}: ", file.display())?,
+            Place::Line(line) => write!(f, "{}:{}: ", line.file.display(), line.number)?,
             Place::Variable(name) => write!(f, "environment variable {name}: ")?,
             Place::Argument(name) => write!(f, "{name}: ")?,
         }
@@ -51,16 +49,12 @@ impl fmt::Display for Error {
             write!(f, "`{key}`: ")?;
         }
         f.write_str(&self.what)?;
-        if let Place::Line { line, picture, .. } = &self.place {
-            let number = line.to_string();
+        if let Place::Line(line) = &self.place {
+            let number = line.number.to_string();
             let margin = " ".repeat(number.len());
-            let indent = " ".repeat(picture.column);
-            let carets = "^".repeat(picture.width.max(1));
-            write!(
-                f,
-                "\n{margin} |\n{number} | {}\n{margin} | {indent}{carets}",
-                picture.text
-            )?;
+            let indent = " ".repeat(line.column);
+            let carets = "^".repeat(line.width.max(1));
+            write!(f, "\n{margin} |\n{number} | {}\n{margin} | {indent}{carets}", line.text)?;
         }
         match &self.help {
             Some(help) => write!(f, "\nhelp: {help}"),

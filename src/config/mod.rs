@@ -225,3 +225,6 @@ pub enum LocalSecret {
     /// `password_hash`: a PHC string, argon2.
     Hash(String),
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, ops::Range, path::PathBuf};
 
-use super::error::{Error, Picture, Place};
+use super::error::{Error, Line, Place};
 
 /// The file's text with the places of its keys, and which keys came from the environment.
 #[derive(Debug, Default)]
@@ -63,7 +63,13 @@ impl Sources {
 
     /// A line of the file with `span` underlined. What is hidden is cut off.
     pub(super) fn line(&self, span: &Range<usize>) -> Place {
-        let start = span.start.min(self.text.len());
+        let boundary = |at: usize| {
+            (0..=at.min(self.text.len()))
+                .rev()
+                .find(|at| self.text.is_char_boundary(*at))
+        };
+        let start = boundary(span.start).unwrap_or(0);
+        let end = boundary(span.end).unwrap_or(0);
         let line_start = self.text[..start].rfind('\n').map_or(0, |at| at + 1);
         let line_end = self.text[start..].find('\n').map_or(self.text.len(), |at| start + at);
         let number = self.text[..start].matches('\n').count() + 1;
@@ -86,18 +92,13 @@ impl Sources {
             .chars()
             .count()
             .min(length.saturating_sub(1));
-        let width = self.text[start..span.end.clamp(start, line_end)]
-            .trim_end()
-            .chars()
-            .count();
-        Place::Line {
+        let width = self.text[start..end.clamp(start, line_end)].trim_end().chars().count();
+        Place::Line(Box::new(Line {
             file: self.file.clone(),
-            line: number,
-            picture: Picture {
-                width: width.min(length - column),
-                text,
-                column,
-            },
-        }
+            number,
+            width: width.min(length - column),
+            text,
+            column,
+        }))
     }
 }

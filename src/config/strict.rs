@@ -33,7 +33,10 @@ impl Sources {
             if line.to_ascii_lowercase().contains("pass")
                 && let Some(equals) = line.find('=')
             {
-                self.hidden.push(at + equals + 1..at + line.len());
+                // The end of a string of several lines is not known either.
+                let open = line.contains("\"\"\"") || line.contains("'''");
+                let end = if open { self.text.len() } else { at + line.len() };
+                self.hidden.push(at + equals + 1..end);
             }
             at += line.len();
         }

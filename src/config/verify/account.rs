@@ -34,7 +34,8 @@ impl Verifier<'_> {
             (Some(password), None) => LocalSecret::Password(password),
             (None, Some(hash)) => LocalSecret::Hash(self.hash(&key("password_hash"), &hash)?),
             (None, None) => {
-                let help = "the password that the device gives: `password_file`, `password` or `password_hash` (see popgate hash-password)";
+                let help = "the password that the device gives: `password_file`, `password` or `password_hash` \
+                            (see popgate hash-password)";
                 return Err(self.error(&key("password"), "is missing", help));
             }
             (Some(_), Some(_)) => {
