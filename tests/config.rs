@@ -1,6 +1,7 @@
 //! The shipped example, and what a person sees of the configuration on the command line.
 
 #![allow(clippy::unwrap_used)] // a panic is how a test fails
+
 use std::{
     io::Write,
     path::Path,
