@@ -1,1 +1,188 @@
 //! What a person types: serve | check | demo | hash-password.
+
+mod check;
+mod demo;
+mod hash_password;
+mod serve;
+
+use std::{
+    fmt, io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::{Parser, Subcommand};
+
+use crate::{
+    config::{self, Config, Loaded},
+    gateway,
+};
+
+/// Where `serve --upstream` and `demo` listen: a port that needs no privilege.
+const LISTEN: &str = "127.0.0.1:1110";
+/// The configuration, where neither `--config` nor `POPGATE_CONFIG` names one.
+const CONFIG: &str = "gateway.toml";
+
+/// A POP3 server whose maildrops live on an upstream IMAP account.
+#[derive(Debug, Parser)]
+#[command(name = "popgate", version, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+
+    /// The configuration [default: $POPGATE_CONFIG, else gateway.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve POP3
+    Serve {
+        /// Forward every login to this IMAP server, without a configuration: imaps://HOST[:PORT],
+        /// imap+starttls://HOST[:PORT] or imap://HOST[:PORT] (plain text)
+        #[arg(long, value_name = "URL", conflicts_with = "config")]
+        upstream: Option<String>,
+        /// With --upstream: where to listen
+        #[arg(long, value_name = "ADDR:PORT", requires = "upstream", default_value = LISTEN)]
+        listen: SocketAddr,
+    },
+    /// Read the configuration and say what it does, and what is wrong or risky
+    Check {
+        /// Connect to every upstream too, and log in where the configuration holds the password
+        #[arg(long)]
+        connect: bool,
+    },
+    /// Serve sample mail, to look at and to try a mail program with
+    Demo {
+        /// Where to listen
+        #[arg(long, value_name = "ADDR:PORT", default_value = LISTEN)]
+        listen: SocketAddr,
+    },
+    /// Read a password from standard input and print its hash for `password_hash`
+    HashPassword,
+}
+
+impl Cli {
+    /// Runs the command until it is done; `serve` and `demo` until SIGTERM or SIGINT.
+    pub async fn run(self) -> Result<(), Failure> {
+        match self.command {
+            Command::Serve {
+                upstream: Some(url),
+                listen,
+            } => serve::run(Config::forward(&url, listen)?).await,
+            Command::Serve { upstream: None, .. } => serve::run(load(self.config)?.config).await,
+            Command::Check { connect } => check::run(load(self.config)?, connect).await,
+            Command::Demo { listen } => demo::run(listen).await,
+            Command::HashPassword => hash_password::run(),
+        }
+    }
+}
+
+/// The configuration that the command line or the environment names; where nothing does and there is no
+/// `gateway.toml`, one that is made of `POPGATE__…` variables alone.
+fn load(option: Option<PathBuf>) -> Result<Loaded, config::Error> {
+    let named = option.or_else(|| {
+        std::env::var_os("POPGATE_CONFIG")
+            .filter(|file| !file.is_empty())
+            .map(PathBuf::from)
+    });
+    let file = Path::new(CONFIG);
+    match named {
+        Some(file) => Config::load(&file),
+        None if !file.exists()
+            && let Some(loaded) = Config::from_environment() =>
+        {
+            loaded
+        }
+        None => Config::load(file),
+    }
+}
+
+/// Why a command failed, for people.
+#[derive(Debug)]
+pub struct Failure {
+    code: u8,
+    message: String,
+}
+
+impl Failure {
+    /// Something failed that might succeed another time.
+    fn failed(message: impl Into<String>) -> Self {
+        Self {
+            code: 1,
+            message: message.into(),
+        }
+    }
+
+    /// The command line or the configuration is wrong.
+    fn wrong(message: impl Into<String>) -> Self {
+        Self {
+            code: 2,
+            message: message.into(),
+        }
+    }
+
+    /// 1 for a failure, 2 for a wrong command line or configuration.
+    pub fn exit_code(&self) -> ExitCode {
+        ExitCode::from(self.code)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::failed(error.to_string())
+    }
+}
+
+impl From<config::Error> for Failure {
+    fn from(error: config::Error) -> Self {
+        Self::wrong(error.to_string())
+    }
+}
+
+impl From<crate::telemetry::Error> for Failure {
+    fn from(error: crate::telemetry::Error) -> Self {
+        Self::wrong(error.to_string())
+    }
+}
+
+impl From<gateway::Error> for Failure {
+    fn from(error: gateway::Error) -> Self {
+        match &error {
+            gateway::Error::Bind { address, source } => {
+                let help = match source.kind() {
+                    io::ErrorKind::PermissionDenied if address.port() < 1024 => {
+                        "\nhelp: ports below 1024 need a privilege: take a higher one, or give popgate CAP_NET_BIND_SERVICE"
+                    }
+                    io::ErrorKind::AddrInUse => "\nhelp: another program listens there: stop it, or take another port",
+                    io::ErrorKind::AddrNotAvailable => {
+                        "\nhelp: this machine has no such address: 0.0.0.0 or [::] take all"
+                    }
+                    _ => "",
+                };
+                Self::failed(format!("{error}{help}"))
+            }
+            gateway::Error::Tls(_) => Self::wrong(error.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,1 +1,33 @@
-//! Logs.
+//! Logs: `tracing` events as lines on stderr.
+
+use std::io::{self, IsTerminal};
+
+use tracing_subscriber::{EnvFilter, filter::ParseError, fmt, util::SubscriberInitExt};
+
+use crate::config::{Log, LogFormat};
+
+/// Why there are no logs.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The level is neither a level nor a filter directive.
+    #[error("log.level: {0}")]
+    Level(#[from] ParseError),
+    /// Logs were set up before.
+    #[error("logs: {0}")]
+    Twice(#[from] tracing_subscriber::util::TryInitError),
+}
+
+/// Sends the events of this process to stderr, as `[log]` says. Text is coloured on a terminal only; JSON has one
+/// object a line, an event's fields beside `timestamp`, `level` and `target`.
+pub fn init(log: &Log) -> Result<(), Error> {
+    let filter = EnvFilter::try_new(&log.level)?;
+    let lines = fmt().with_env_filter(filter).with_writer(io::stderr);
+    match log.format {
+        LogFormat::Text => {
+            let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+            lines.with_target(false).with_ansi(colours).finish().try_init()?;
+        }
+        LogFormat::Json => lines.json().flatten_event(true).finish().try_init()?,
+    }
+    Ok(())
+}

@@ -1,9 +1,20 @@
 //! The configuration: `gateway.toml`, environment and secret files → [`Config`], made of final types.
 
+mod environment;
+mod error;
+mod file;
+mod load;
+mod nearest;
+mod risk;
 mod secret;
+mod source;
+mod strict;
+mod verify;
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
+pub use error::Error;
+pub use load::Loaded;
 pub use secret::Secret;
 
 /// The whole configuration, verified: every name resolves and every file named by `…_file` was read.
@@ -83,6 +94,8 @@ pub struct Certificate {
 }
 
 /// `[[listener]]`: one POP3 endpoint.
+///
+/// Without any, there is one at `0.0.0.0:110` with `tls = "off"`.
 #[derive(Debug, Clone)]
 pub struct Listener {
     /// Where to listen; port 0 takes a free one.
@@ -106,6 +119,17 @@ pub enum ListenerTls {
     Implicit,
 }
 
+impl fmt::Display for ListenerTls {
+    /// The word of the configuration.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Off => "off",
+            Self::StartTls => "starttls",
+            Self::Implicit => "implicit",
+        })
+    }
+}
+
 /// `[upstream.NAME]`: one IMAP host.
 #[derive(Debug)]
 pub struct Upstream {
@@ -119,7 +143,7 @@ pub struct Upstream {
     pub tls: UpstreamTls,
     /// PEM file of roots trusted besides the system's.
     pub ca_file: Option<PathBuf>,
-    /// POP3 logins forwarded here with their own password.
+    /// Patterns of POP3 logins forwarded here with their own password; `*` stands for anything.
     pub logins: Vec<String>,
     /// Never more connections at once for one upstream user.
     pub connections_per_user: usize,
@@ -136,6 +160,17 @@ pub enum UpstreamTls {
     StartTls,
     /// Plain text.
     Off,
+}
+
+impl fmt::Display for UpstreamTls {
+    /// The word of the configuration.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Implicit => "implicit",
+            Self::StartTls => "starttls",
+            Self::Off => "off",
+        })
+    }
 }
 
 /// `[upstream.NAME.maildrop]`, overridden by `maildrop = { … }` of an account.
@@ -190,3 +225,6 @@ pub enum LocalSecret {
     /// `password_hash`: a PHC string, argon2.
     Hash(String),
 }
+
+#[cfg(test)]
+mod tests;

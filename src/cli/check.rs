@@ -1,0 +1,231 @@
+//! `popgate check`: the configuration in words, its risks, and with `--connect` whether the upstreams answer.
+
+use std::io::{self, Write};
+
+use super::Failure;
+use crate::{
+    accounts::Account,
+    config::{Config, Listener, Loaded, Log, LogFormat, OnDelete, OnRetrieve, Policy, Upstream, UpstreamTls},
+    maildrop::{Error, Maildrops, Octets, Reason},
+    telemetry,
+    tls::Acceptor,
+};
+
+/// Prints what the configuration means; fails where `connect` finds an upstream that does not work.
+pub(super) async fn run(loaded: Loaded, connect: bool) -> Result<(), Failure> {
+    let Loaded { config, warnings } = loaded;
+    if let Some(certificate) = &config.tls {
+        Acceptor::load(certificate).map_err(|error| Failure::wrong(format!("[tls] {error}")))?;
+    }
+    let maildrops = Maildrops::new(&config).map_err(|error| Failure::wrong(error.to_string()))?;
+
+    let mut out = io::stdout();
+    for line in describe(&config) {
+        writeln!(out, "{line}")?;
+    }
+    for warning in &warnings {
+        writeln!(out, "warning: {warning}")?;
+    }
+    if !connect {
+        writeln!(out, "The configuration is valid. (--connect tries the upstreams too.)")?;
+        return Ok(());
+    }
+
+    // An upstream's own words stand in the log.
+    telemetry::init(&Log {
+        format: LogFormat::Text,
+        level: "warn".into(),
+    })?;
+    let failures = try_upstreams(&config, &maildrops, &mut out).await?;
+    maildrops.finish().await;
+    match failures {
+        0 => Ok(()),
+        1 => Err(Failure::failed("one upstream or account does not work, see above")),
+        failures => Err(Failure::failed(format!(
+            "{failures} upstreams or accounts do not work, see above"
+        ))),
+    }
+}
+
+/// Logs in for each account, and at least greets every other upstream; returns how many failed.
+async fn try_upstreams(config: &Config, maildrops: &Maildrops, out: &mut impl Write) -> io::Result<usize> {
+    let mut failures = 0;
+    for account in &config.accounts {
+        let account = Account::from(account);
+        write!(
+            out,
+            "{} → {} at {}: ",
+            account.login,
+            account.user,
+            address(&account.upstream)
+        )?;
+        out.flush()?;
+        match maildrops.open(&account).await {
+            Ok(maildrop) => {
+                let (messages, Octets(octets)) = maildrop.listing().stat();
+                writeln!(
+                    out,
+                    "ok, {} has {messages} messages of {octets} octets",
+                    account.policy.folder
+                )?;
+                maildrop.abandon().await;
+            }
+            Err(error) => {
+                failures += 1;
+                writeln!(out, "{}", explain(&error, &account.upstream, Some(&account)))?;
+            }
+        }
+    }
+    let has_account = |upstream: &Upstream| {
+        config
+            .accounts
+            .iter()
+            .any(|account| account.upstream.name == upstream.name)
+    };
+    for upstream in config.upstreams.iter().filter(|upstream| !has_account(upstream)) {
+        write!(out, "upstream.{} at {}: ", upstream.name, address(upstream))?;
+        out.flush()?;
+        match maildrops.probe(upstream).await {
+            Ok(()) => writeln!(
+                out,
+                "ok, it answers (logging in takes a password, which devices bring along)"
+            )?,
+            Err(error) => {
+                failures += 1;
+                writeln!(out, "{}", explain(&error, upstream, None))?;
+            }
+        }
+    }
+    Ok(failures)
+}
+
+/// An error with what to do about it.
+fn explain(error: &Error, upstream: &Upstream, account: Option<&Account>) -> String {
+    let name = &upstream.name;
+    let advice = match error {
+        Error::Denied => match account {
+            Some(account) => format!(
+                "check `user` and `upstream_password` of {}; many providers want IMAP to be switched on, \
+                 and a password made for one application",
+                account.login
+            ),
+            None => String::new(),
+        },
+        Error::Unavailable(Reason::Refused | Reason::Silent | Reason::Lost) => {
+            format!("check host, port and tls of [upstream.{name}], and whether a firewall stands between")
+        }
+        Error::Unavailable(Reason::Protocol) => {
+            format!("check port and tls of [upstream.{name}]: implicit is usual at port 993, starttls at 143")
+        }
+        Error::Misconfigured(Reason::Certificate) => {
+            format!("if the server's certificate is your own, name its root in `ca_file` of [upstream.{name}]")
+        }
+        Error::Misconfigured(Reason::NoPassword) => match upstream.tls {
+            UpstreamTls::Off => format!("the server wants encryption: set tls of [upstream.{name}]"),
+            _ => "the server offers no login by password here".to_owned(),
+        },
+        Error::Misconfigured(Reason::Folder) => match account {
+            Some(account) => format!("the server has no folder {:?}: check `folder`", account.policy.folder),
+            None => String::new(),
+        },
+        Error::InUse => "another account of this configuration means the same mailbox".to_owned(),
+        _ => String::new(),
+    };
+    match advice.as_str() {
+        "" => format!("failed: {error}"),
+        advice => format!("failed: {error}\n  {advice}"),
+    }
+}
+
+/// The configuration in sentences.
+fn describe(config: &Config) -> Vec<String> {
+    let mut lines: Vec<String> = config.listeners.iter().map(listener).collect();
+    for account in &config.accounts {
+        let policy = policy(&account.maildrop);
+        lines.push(format!(
+            "login {} → {} at {}: {policy}",
+            account.login,
+            account.user,
+            address(&account.upstream)
+        ));
+    }
+    for upstream in config.upstreams.iter().filter(|upstream| !upstream.logins.is_empty()) {
+        let logins = upstream.logins.join(", ");
+        let policy = policy(&upstream.maildrop);
+        lines.push(format!(
+            "logins {logins} → the same user, with its own password, at {}: {policy}",
+            address(upstream)
+        ));
+    }
+    lines
+}
+
+fn listener(listener: &Listener) -> String {
+    let allow: Vec<_> = listener.allow.iter().map(ToString::to_string).collect();
+    let allow = if listener.allow == Listener::everyone() {
+        "everyone".to_owned()
+    } else if listener.allow == Listener::private_networks() {
+        "this machine and private networks".to_owned()
+    } else {
+        allow.join(", ")
+    };
+    let required = if listener.require_tls { ", required" } else { "" };
+    format!(
+        "listens at {} (tls: {}{required}) for {allow}",
+        listener.address, listener.tls
+    )
+}
+
+fn address(upstream: &Upstream) -> String {
+    let host = match upstream.host.contains(':') {
+        true => format!("[{}]", upstream.host),
+        false => upstream.host.clone(),
+    };
+    format!("{host}:{} (tls: {})", upstream.port, upstream.tls)
+}
+
+/// What a device sees, and what it does to the mail.
+fn policy(policy: &Policy) -> String {
+    let retrieve = match policy.on_retrieve {
+        OnRetrieve::MarkRead => "retrieving a message marks it as read",
+        OnRetrieve::Keep => "retrieving a message changes nothing",
+    };
+    let delete = match policy.on_delete {
+        OnDelete::Expunge => "deleting one removes it from the server for good",
+    };
+    format!("sees {}; {retrieve}, {delete}", policy.folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn says_in_words_what_logins_see_and_do() {
+        let text = r#"
+            [upstream.home]
+            host = "imap.example.org"
+            logins = ["*@example.org"]
+            [[account]]
+            login = "scanner"
+            password = "x"
+            upstream = "home"
+            user = "office"
+            upstream_password = "y"
+            maildrop = { folder = "Scans", on_retrieve = "keep" }
+        "#;
+        let lines = describe(&Config::parse(text, Path::new("")).unwrap());
+        assert_eq!(
+            lines,
+            [
+                "listens at 0.0.0.0:110 (tls: off) for this machine and private networks",
+                "login scanner → office at imap.example.org:993 (tls: implicit): sees Scans; \
+                 retrieving a message changes nothing, deleting one removes it from the server for good",
+                "logins *@example.org → the same user, with its own password, at imap.example.org:993 (tls: implicit): \
+                 sees INBOX; retrieving a message marks it as read, deleting one removes it from the server for good",
+            ]
+        );
+    }
+}

@@ -1,0 +1,157 @@
+//! From file and environment to a verified [`Config`].
+
+use std::{
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use config::{Config as Layers, File, FileFormat};
+
+use super::{
+    Config, Error,
+    environment::{self, Variables},
+    error::Place,
+    file::Document,
+    source::Sources,
+    verify::verify,
+};
+
+/// A configuration, and what is risky about it.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// One sentence each, for people.
+    pub warnings: Vec<String>,
+}
+
+impl Config {
+    /// Reads `file` and lays the process's `POPGATE__…` variables over it. Paths in it are relative to its directory.
+    pub fn load(file: &Path) -> Result<Loaded, Error> {
+        load(file, environment::ours(std::env::vars_os()))
+    }
+
+    /// A configuration from the environment alone; `None` where it has no `POPGATE__…` variable.
+    pub fn from_environment() -> Option<Result<Loaded, Error>> {
+        let variables = environment::ours(std::env::vars_os());
+        (!variables.is_empty()).then(|| layered(Path::new("environment"), String::new(), Path::new(""), variables))
+    }
+
+    /// A configuration from the text of a `gateway.toml`, without the environment. Paths are relative to `directory`.
+    pub fn parse(text: &str, directory: &Path) -> Result<Config, Error> {
+        layered(Path::new("gateway.toml"), text.to_owned(), directory, Vec::new()).map(|loaded| loaded.config)
+    }
+
+    /// Forwards every login to one upstream, without a file: `serve --upstream URL --listen ADDR`. URL is
+    /// `imaps://host[:port]`, `imap+starttls://host[:port]` or `imap://host[:port]` (plain text). The process's
+    /// `POPGATE__…` variables lie over it.
+    pub fn forward(url: &str, listen: SocketAddr) -> Result<Config, Error> {
+        let text = forwarding(url, listen)?;
+        let variables = environment::ours(std::env::vars_os());
+        layered(Path::new("--upstream"), text, Path::new(""), variables).map(|loaded| loaded.config)
+    }
+}
+
+pub(super) fn load(file: &Path, variables: Variables) -> Result<Loaded, Error> {
+    let octets = std::fs::read(file).map_err(|error| unreadable(file, &error))?;
+    let text = String::from_utf8(octets).map_err(|error| {
+        let valid = error.utf8_error().valid_up_to();
+        let line = error.as_bytes()[..valid]
+            .iter()
+            .filter(|octet| **octet == b'\n')
+            .count()
+            + 1;
+        Error {
+            place: Place::File(file.into()),
+            key: None,
+            what: format!("line {line} is not UTF-8"),
+            help: None,
+        }
+    })?;
+    layered(file, text, file.parent().unwrap_or(Path::new("")), variables)
+}
+
+/// The strict pass, then the `config` crate lays the environment over the file, then the verification.
+pub(super) fn layered(file: &Path, text: String, directory: &Path, variables: Variables) -> Result<Loaded, Error> {
+    let mut sources = Sources {
+        file: PathBuf::from(file),
+        text,
+        ..Sources::default()
+    };
+    sources.read_strictly()?;
+    let overrides = sources.read_environment(variables)?;
+    let impossible = |error: config::ConfigError| Error {
+        place: Place::File(file.into()),
+        key: None,
+        what: error.to_string(),
+        help: None,
+    };
+    let mut layers = Layers::builder().add_source(File::from_str(&sources.text, FileFormat::Toml));
+    for (path, value) in overrides {
+        layers = layers.set_override(path, value).map_err(impossible)?;
+    }
+    let document: Document = layers.build().and_then(Layers::try_deserialize).map_err(impossible)?;
+    verify(document, &sources, directory)
+}
+
+fn unreadable(file: &Path, error: &io::Error) -> Error {
+    let help = match error.kind() {
+        io::ErrorKind::NotFound => Some(
+            "copy gateway.toml.example to gateway.toml and edit it, or begin without a file:\n  \
+             popgate demo\n  popgate serve --upstream imaps://imap.example.org"
+                .to_owned(),
+        ),
+        io::ErrorKind::PermissionDenied => Some("give popgate's user the right to read it".to_owned()),
+        _ => None,
+    };
+    Error {
+        place: Place::File(file.into()),
+        key: None,
+        what: format!("the configuration can't be read: {error}"),
+        help,
+    }
+}
+
+/// The text of a `gateway.toml` that forwards every login to `url`.
+fn forwarding(url: &str, listen: SocketAddr) -> Result<String, Error> {
+    let problem = |what: &str| Error {
+        place: Place::Argument("--upstream"),
+        key: None,
+        what: what.into(),
+        help: Some(
+            "expected imaps://host[:port], imap+starttls://host[:port] or imap://host[:port] (plain text)".into(),
+        ),
+    };
+    let (scheme, rest) = url.split_once("://").ok_or_else(|| problem("not a URL"))?;
+    let tls = match scheme.to_ascii_lowercase().as_str() {
+        "imaps" => "implicit",
+        "imap+starttls" => "starttls",
+        "imap" => "off",
+        _ => return Err(problem("unknown scheme")),
+    };
+    let authority = rest.strip_suffix('/').unwrap_or(rest);
+    let (host, port) = match authority.strip_prefix('[').map(|rest| rest.split_once(']')) {
+        Some(Some((host, port))) => (host, port),
+        Some(None) => return Err(problem("`[` without `]`")),
+        None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
+    };
+    if authority.contains('@') {
+        return Err(problem("devices give user and password, the URL has neither"));
+    }
+    if host.is_empty()
+        || !host
+            .bytes()
+            .all(|o| o.is_ascii_alphanumeric() || matches!(o, b'.' | b'-' | b'_' | b':'))
+    {
+        return Err(problem("the host is no host name or address"));
+    }
+    let port = match port.strip_prefix(':').map(str::parse::<u16>) {
+        None if port.is_empty() => String::new(),
+        Some(Ok(port)) if port > 0 => format!("port = {port}\n"),
+        _ => return Err(problem("the port is no number from 1 to 65535")),
+    };
+    Ok(format!(
+        "[[listener]]\naddress = \"{listen}\"\n\n[upstream.all]\nhost = \"{host}\"\n{port}tls = \"{tls}\"\nlogins = [\"*\"]\n"
+    ))
+}

@@ -1,0 +1,104 @@
+//! Where each key of the configuration was given: a place in the file, or an environment variable.
+
+use std::{collections::BTreeMap, ops::Range, path::PathBuf};
+
+use super::error::{Error, Line, Place};
+
+/// The file's text with the places of its keys, and which keys came from the environment.
+#[derive(Debug, Default)]
+pub(super) struct Sources {
+    pub(super) file: PathBuf,
+    pub(super) text: String,
+    /// Key path (`account[0].login`) → its place in the file.
+    pub(super) marks: BTreeMap<String, Mark>,
+    /// Key path → the variable that gave it.
+    pub(super) variables: BTreeMap<String, String>,
+    /// Parts of the text that no error may show.
+    pub(super) hidden: Vec<Range<usize>>,
+}
+
+/// Octet ranges of a key and its value.
+#[derive(Debug, Clone)]
+pub(super) struct Mark {
+    pub(super) key: Range<usize>,
+    pub(super) value: Range<usize>,
+}
+
+impl Sources {
+    /// An error about the value of `path`; where the key is absent, about the table that lacks it.
+    pub(super) fn error(&self, path: &str, what: impl Into<String>, help: Option<String>) -> Error {
+        let place = if let Some(variable) = self.variables.get(path) {
+            Place::Variable(variable.clone())
+        } else if let Some(mark) = self.marks.get(path) {
+            self.line(&mark.value)
+        } else {
+            self.nearest_table(path)
+        };
+        Error {
+            place,
+            key: Some(path.to_owned()),
+            what: what.into(),
+            help,
+        }
+    }
+
+    fn nearest_table(&self, path: &str) -> Place {
+        let mut table = path;
+        while let Some(end) = table.rfind(['.', '[']) {
+            table = &table[..end];
+            if let Some(mark) = self.marks.get(table) {
+                return self.line(&mark.key);
+            }
+            // A table that stands in the environment only.
+            if let Some((_, variable)) = self
+                .variables
+                .iter()
+                .find(|(key, _)| key.strip_prefix(table).is_some_and(|rest| rest.starts_with(['.', '['])))
+            {
+                return Place::Variable(variable.clone());
+            }
+        }
+        Place::File(self.file.clone())
+    }
+
+    /// A line of the file with `span` underlined. What is hidden is cut off.
+    pub(super) fn line(&self, span: &Range<usize>) -> Place {
+        let boundary = |at: usize| {
+            (0..=at.min(self.text.len()))
+                .rev()
+                .find(|at| self.text.is_char_boundary(*at))
+        };
+        let start = boundary(span.start).unwrap_or(0);
+        let end = boundary(span.end).unwrap_or(0);
+        let line_start = self.text[..start].rfind('\n').map_or(0, |at| at + 1);
+        let line_end = self.text[start..].find('\n').map_or(self.text.len(), |at| start + at);
+        let number = self.text[..start].matches('\n').count() + 1;
+
+        let shown_end = self
+            .hidden
+            .iter()
+            .filter(|hidden| hidden.start < line_end && hidden.end > line_start)
+            .map(|hidden| hidden.start.max(line_start))
+            .min();
+        let mut text = self.text[line_start..shown_end.unwrap_or(line_end)]
+            .trim_end_matches('\r')
+            .to_owned();
+        if shown_end.is_some() {
+            text.push('…');
+        }
+        let text = text.replace('\t', " ");
+        let length = text.chars().count();
+        let column = self.text[line_start..start]
+            .chars()
+            .count()
+            .min(length.saturating_sub(1));
+        let width = self.text[start..end.clamp(start, line_end)].trim_end().chars().count();
+        Place::Line(Box::new(Line {
+            file: self.file.clone(),
+            number,
+            width: width.min(length - column),
+            text,
+            column,
+        }))
+    }
+}

@@ -1,0 +1,93 @@
+use std::{ffi::OsString, path::Path, time::Duration};
+
+use super::UPSTREAM;
+use crate::config::{Config, Error, LocalSecret, environment::ours, load::layered};
+
+fn with_environment(text: &str, variables: &[(&str, &str)]) -> Result<Config, Error> {
+    let variables = ours(
+        variables
+            .iter()
+            .map(|(name, value)| (OsString::from(name), OsString::from(value))),
+    );
+    layered(Path::new("gateway.toml"), text.into(), Path::new(""), variables).map(|loaded| loaded.config)
+}
+
+#[test]
+fn environment_lies_over_the_file() {
+    let file = format!("[limits]\nsessions = 5\n{UPSTREAM}");
+    let environment = [
+        ("POPGATE__LIMITS__SESSIONS", "50"),
+        ("popgate__limits__Idle_Seconds", "700"),
+        ("POPGATE__UPSTREAM__HOME__LOGINS", "*@a.example, *@b.example"),
+        ("POPGATE__UPSTREAM__OFFICE_2__HOST", "office.example"),
+        ("POPGATE__LISTENER__0__ADDRESS", "[::1]:1110"),
+        ("POPGATE__LISTENER__0__REQUIRE_TLS", "false"),
+        ("POPGATE_PORT_110_TCP", "tcp://10.0.0.1:110"),
+        ("POPGATE_CONFIG", "gateway.toml"),
+    ];
+    let config = with_environment(&file, &environment).unwrap();
+    assert_eq!(config.limits.sessions, 50);
+    assert_eq!(config.limits.idle, Duration::from_secs(700));
+    let names: Vec<_> = config.upstreams.iter().map(|upstream| upstream.name.as_str()).collect();
+    assert_eq!(names, ["home", "office_2"]);
+    assert_eq!(config.upstreams[0].logins, ["*@a.example", "*@b.example"]);
+    assert_eq!(
+        config.upstreams[0].host, "imap.example.org",
+        "the file's other keys stay"
+    );
+    assert_eq!(config.listeners[0].address, "[::1]:1110".parse().unwrap());
+}
+
+#[test]
+fn environment_finds_names_and_entries_of_the_file() {
+    let file = "[upstream.My-Home]\nhost = \"a\"\n[[account]]\nlogin = \"x\"\nupstream = \"My-Home\"\nupstream_password = \"u\"\n";
+    let environment = [
+        ("POPGATE__UPSTREAM__MY_HOME__PORT", "1993"),
+        ("POPGATE__ACCOUNT__0__PASSWORD", "007"),
+        ("POPGATE__ACCOUNT__1__LOGIN", "true"),
+        ("POPGATE__ACCOUNT__1__UPSTREAM", "My-Home"),
+        ("POPGATE__ACCOUNT__1__PASSWORD", " a,b "),
+        ("POPGATE__ACCOUNT__1__UPSTREAM_PASSWORD", "1e3"),
+        ("POPGATE__ACCOUNT__1__MAILDROP__FOLDER", "12"),
+    ];
+    let config = with_environment(file, &environment).unwrap();
+    assert_eq!(config.upstreams.len(), 1);
+    assert_eq!(config.upstreams[0].port, 1993);
+    let password = |index: usize| match &config.accounts[index].secret {
+        LocalSecret::Password(password) => password.expose().to_vec(),
+        LocalSecret::Hash(_) => panic!("no hash was given"),
+    };
+    assert_eq!(password(0), b"007");
+    assert_eq!(password(1), b" a,b ");
+    assert_eq!(config.accounts[1].login, "true");
+    assert_eq!(config.accounts[1].upstream_password.expose(), b"1e3");
+    assert_eq!(config.accounts[1].maildrop.folder, "12");
+}
+
+#[test]
+fn wrong_variables_are_named() {
+    for (name, value, part) in [
+        ("POPGATE__LIMITS__SESIONS", "5", "did you mean `sessions`?"),
+        ("POPGATE__LIMITS", "5", "names a table"),
+        ("POPGATE__LIMITS__SESSIONS__X", "5", "`limits.sessions` has no parts"),
+        ("POPGATE__LIMITS__SESSIONS", "many", "expected a number"),
+        ("POPGATE__LIMITS__SESSIONS", "0", "`limits.sessions`: 0 is out of range"),
+        ("POPGATE__LISTENER__0__REQUIRE_TLS", "yes", "expected true or false"),
+        ("POPGATE__ACCOUNT__1__LOGIN", "x", "the next new one is 0"),
+        ("POPGATE__ACCOUNT__X__LOGIN", "x", "no entry of [[account]]"),
+        ("POPGATE__ACCOUNT__0__LOGIN", "x", "`account[0].password`: is missing"),
+        ("POPGATE__UPSTREAM__A.B__HOST", "x", "a name here is made of"),
+        ("POPGATE__", "x", "unknown key"),
+    ] {
+        let error = with_environment(UPSTREAM, &[(name, value)]).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("environment variable {name}: ")), "{error}");
+        assert!(error.contains(part), "{error}");
+    }
+    let twice = [("POPGATE__LIMITS__SESSIONS", "5"), ("popgate__limits__sessions", "6")];
+    assert!(
+        with_environment(UPSTREAM, &twice)
+            .unwrap_err()
+            .to_string()
+            .contains("gives the same key as")
+    );
+}

@@ -1,0 +1,97 @@
+//! `[[account]]`
+
+use std::sync::Arc;
+
+use argon2::password_hash::phc::PasswordHash;
+
+use super::Verifier;
+use crate::config::{Account, LocalSecret, Secret, Upstream, error::Error, file, nearest::suggest};
+
+impl Verifier<'_> {
+    pub(super) fn accounts(
+        &mut self,
+        accounts: Vec<file::Account>,
+        upstreams: &[Arc<Upstream>],
+    ) -> Result<Vec<Account>, Error> {
+        let mut verified: Vec<Account> = Vec::new();
+        for (index, account) in accounts.into_iter().enumerate() {
+            let path = format!("account[{index}]");
+            let account = self.account(&path, account, upstreams)?;
+            if verified.iter().any(|other| other.login == account.login) {
+                let what = format!("{:?} is the login of an earlier [[account]] too", account.login);
+                return Err(self.error(&format!("{path}.login"), what, "give each account a login of its own"));
+            }
+            verified.push(account);
+        }
+        Ok(verified)
+    }
+
+    fn account(&mut self, path: &str, account: file::Account, upstreams: &[Arc<Upstream>]) -> Result<Account, Error> {
+        let key = |name: &str| format!("{path}.{name}");
+        let login = self.text(&key("login"), account.login, "the name that the device gives")?;
+        let password = self.secret(&key("password"), account.password, account.password_file)?;
+        let secret = match (password, account.password_hash) {
+            (Some(password), None) => LocalSecret::Password(password),
+            (None, Some(hash)) => LocalSecret::Hash(self.hash(&key("password_hash"), &hash)?),
+            (None, None) => {
+                let help = "the password that the device gives: `password_file`, `password` or `password_hash` \
+                            (see popgate hash-password)";
+                return Err(self.error(&key("password"), "is missing", help));
+            }
+            (Some(_), Some(_)) => {
+                let what = "`password` or `password_file` is given too";
+                return Err(self.error(&key("password_hash"), what, "give one of them"));
+            }
+        };
+
+        let names = || upstreams.iter().map(|upstream| upstream.name.as_str());
+        let name = self.text(
+            &key("upstream"),
+            account.upstream,
+            &format!("one of {}", names().collect::<Vec<_>>().join(", ")),
+        )?;
+        let Some(upstream) = upstreams.iter().find(|upstream| upstream.name == name).cloned() else {
+            return Err(self.error(
+                &key("upstream"),
+                format!("there is no [upstream.{name}]"),
+                suggest(&name, names().collect::<Vec<_>>()),
+            ));
+        };
+        let user = match account.user {
+            Some(user) => self.text(&key("user"), Some(user), "leave it out where it equals login")?,
+            None => login.clone(),
+        };
+        let Some(upstream_password) = self.secret(
+            &key("upstream_password"),
+            account.upstream_password,
+            account.upstream_password_file,
+        )?
+        else {
+            let help = format!(
+                "the password of {user} at {}: `upstream_password_file` or `upstream_password`",
+                upstream.host
+            );
+            return Err(self.error(&key("upstream_password"), "is missing", help));
+        };
+        let maildrop = self.policy(&key("maildrop"), account.maildrop, &upstream.maildrop)?;
+        Ok(Account {
+            login,
+            secret,
+            upstream,
+            user,
+            upstream_password,
+            maildrop,
+        })
+    }
+
+    fn hash(&self, path: &str, hash: &Secret) -> Result<String, Error> {
+        let text = String::from_utf8_lossy(hash.expose());
+        let help = "make one with popgate hash-password";
+        let parsed = PasswordHash::new(&text).map_err(|_| self.error(path, "is no PHC string", help))?;
+        let argon2 = argon2::Algorithm::try_from(parsed.algorithm.as_str()).is_ok();
+        if !argon2 || parsed.salt.is_none() || parsed.hash.is_none() || argon2::Params::try_from(&parsed).is_err() {
+            return Err(self.error(path, "is no whole argon2 hash", help));
+        }
+        Ok(text.into_owned())
+    }
+}

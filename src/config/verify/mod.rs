@@ -1,0 +1,146 @@
+//! From the shape of the file to final types: ranges, words, names, files, and what must not stand together.
+
+mod account;
+mod listener;
+mod upstream;
+mod value;
+
+use std::{ops::RangeInclusive, path::Path, time::Duration};
+
+use super::{
+    Certificate, Config, Limits, Loaded, Log, LogFormat, State,
+    error::Error,
+    file::{self, Document},
+    nearest::nearest,
+    source::Sources,
+};
+
+/// Longest time that a key may name: a year. Longer is a slip of the keyboard, and could overflow a clock.
+const YEAR: u64 = 365 * 24 * 3600;
+
+/// Verifies a document that came from `sources`; relative paths in it are relative to `directory`.
+pub(super) fn verify(document: Document, sources: &Sources, directory: &Path) -> Result<Loaded, Error> {
+    let mut verifier = Verifier {
+        sources,
+        directory,
+        warnings: Vec::new(),
+    };
+    let config = verifier.config(document)?;
+    verifier.warnings.extend(config.risks());
+    Ok(Loaded {
+        config,
+        warnings: verifier.warnings,
+    })
+}
+
+/// The way of one document through verification.
+struct Verifier<'a> {
+    sources: &'a Sources,
+    directory: &'a Path,
+    warnings: Vec<String>,
+}
+
+impl Verifier<'_> {
+    fn config(&mut self, document: Document) -> Result<Config, Error> {
+        let state = State {
+            dir: match document.state.dir {
+                Some(dir) => Some(self.path("state.dir", &dir)?),
+                None => None,
+            },
+        };
+        let log = self.log(document.log)?;
+        let limits = self.limits(&document.limits)?;
+        let tls = match document.tls {
+            Some(tls) => Some(self.certificate(&tls)?),
+            None => None,
+        };
+        let listeners = self.listeners(document.listener, tls.is_some())?;
+        let upstreams = self.upstreams(document.upstream)?;
+        let accounts = self.accounts(document.account, &upstreams)?;
+        if accounts.is_empty() && upstreams.iter().all(|upstream| upstream.logins.is_empty()) {
+            let what = "nobody could log in";
+            let help = "give an upstream the logins that it takes, logins = [\"*@example.org\"], or add an [[account]]";
+            let path = upstreams.first().map_or("upstream".into(), |upstream| {
+                format!("upstream.{}.logins", upstream.name)
+            });
+            return Err(self.error(&path, what, help));
+        }
+        Ok(Config {
+            state,
+            log,
+            limits,
+            tls,
+            listeners,
+            upstreams,
+            accounts,
+        })
+    }
+
+    fn log(&self, log: file::Log) -> Result<Log, Error> {
+        let format = self.word(
+            "log.format",
+            log.format,
+            &[("text", LogFormat::Text), ("json", LogFormat::Json)],
+        )?;
+        let level = log.level.unwrap_or_else(|| "info".into());
+        const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+        for directive in level.split(',') {
+            // EnvFilter would take a mistyped level for the name of a module, and log everything of it.
+            let bare = !directive.contains(['=', '[']);
+            if bare && !LEVELS.iter().any(|known| known.eq_ignore_ascii_case(directive.trim())) {
+                let help = match nearest(directive.trim(), LEVELS) {
+                    Some(known) => format!("did you mean `{known}`?"),
+                    None => format!("one of {}, or a filter such as info,popgate=debug", LEVELS.join(", ")),
+                };
+                return Err(self.error("log.level", format!("`{directive}` is no level"), help));
+            }
+        }
+        if let Err(error) = tracing_subscriber::EnvFilter::try_new(&level) {
+            return Err(self.error(
+                "log.level",
+                format!("no filter: {error}"),
+                "write it like info,popgate::pop3=debug",
+            ));
+        }
+        Ok(Log {
+            format: format.unwrap_or(LogFormat::Text),
+            level,
+        })
+    }
+
+    fn limits(&self, limits: &file::Limits) -> Result<Limits, Error> {
+        let number = |key: &str, value: Option<u64>, default: u64, range: RangeInclusive<u64>| {
+            self.number(&format!("limits.{key}"), value, default, range)
+        };
+        let seconds = |key: &str, value: Option<u64>, default: u64, least: u64| {
+            number(key, value, default, least..=YEAR).map(Duration::from_secs)
+        };
+        Ok(Limits {
+            sessions: number("sessions", limits.sessions, 1000, 1..=1_000_000)? as usize,
+            sessions_per_address: number("sessions_per_address", limits.sessions_per_address, 50, 1..=1_000_000)?
+                as usize,
+            login: seconds("login_seconds", limits.login_seconds, 60, 1)?,
+            idle: seconds("idle_seconds", limits.idle_seconds, 600, 1)?,
+            upstream: seconds("upstream_seconds", limits.upstream_seconds, 30, 1)?,
+            bad_commands: number("bad_commands", limits.bad_commands, 20, 1..=1_000_000)? as u32,
+            read_ahead: number("read_ahead_bytes", limits.read_ahead_bytes, 4 << 20, 0..=1 << 30)?,
+            parked: seconds("parked_seconds", limits.parked_seconds, 120, 0)?,
+            drain: seconds("drain_seconds", limits.drain_seconds, 20, 0)?,
+        })
+    }
+
+    fn certificate(&self, tls: &file::Tls) -> Result<Certificate, Error> {
+        let file = |key: &str, value: &Option<String>, help: &str| match value {
+            Some(value) => self.readable(&format!("tls.{key}"), value),
+            None => Err(self.error(&format!("tls.{key}"), "is missing", help)),
+        };
+        Ok(Certificate {
+            certificate: file(
+                "certificate",
+                &tls.certificate,
+                "name the PEM file of the certificate chain",
+            )?,
+            key: file("key", &tls.key, "name the PEM file of the private key")?,
+        })
+    }
+}

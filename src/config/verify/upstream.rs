@@ -1,0 +1,122 @@
+//! `[upstream.NAME]`
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+
+use super::Verifier;
+use crate::config::{OnDelete, OnRetrieve, Policy, Upstream, UpstreamTls, error::Error, file};
+
+impl Verifier<'_> {
+    pub(super) fn upstreams(&self, upstreams: BTreeMap<String, file::Upstream>) -> Result<Vec<Arc<Upstream>>, Error> {
+        if upstreams.is_empty() {
+            let help = "add [upstream.home] with host = \"imap.example.org\" and logins = [\"*\"]";
+            return Err(self.error("upstream", "there is none: popgate must know an IMAP server", help));
+        }
+        let mut verified: Vec<Arc<Upstream>> = Vec::new();
+        for (name, upstream) in upstreams {
+            let path = format!("upstream.{name}");
+            // Variables could not tell them apart.
+            let folded = |name: &str| name.to_ascii_lowercase().replace('-', "_");
+            if let Some(twin) = verified.iter().find(|other| folded(&other.name) == folded(&name)) {
+                let what = format!("differs from [upstream.{}] only in case or `-` and `_`", twin.name);
+                return Err(self.error(&path, what, "rename one of them"));
+            }
+            let upstream = self.upstream(&path, name, upstream)?;
+            for login in &upstream.logins {
+                if let Some(other) = verified.iter().find(|other| other.logins.contains(login)) {
+                    let what = format!("{login:?} is forwarded to [upstream.{}] already", other.name);
+                    let help = "a login goes to one upstream: the one with the most specific pattern";
+                    return Err(self.error(&format!("{path}.logins"), what, help));
+                }
+            }
+            verified.push(Arc::new(upstream));
+        }
+        Ok(verified)
+    }
+
+    fn upstream(&self, path: &str, name: String, upstream: file::Upstream) -> Result<Upstream, Error> {
+        let key = |name: &str| format!("{path}.{name}");
+        let host = self.host(&key("host"), upstream.host)?;
+        let modes = [
+            ("implicit", UpstreamTls::Implicit),
+            ("starttls", UpstreamTls::StartTls),
+            ("off", UpstreamTls::Off),
+        ];
+        let tls = self
+            .word(&key("tls"), upstream.tls, &modes)?
+            .unwrap_or(UpstreamTls::Implicit);
+        // RFC 8314 §7.3: 993 is IMAP over TLS; RFC 9051 §2.1: 143 is IMAP.
+        let standard_port = if tls == UpstreamTls::Implicit { 993 } else { 143 };
+        let port = self.number(&key("port"), upstream.port, standard_port, 1..=65535)? as u16;
+        let ca_file = match upstream.ca_file {
+            Some(file) => Some(self.readable(&key("ca_file"), &file)?),
+            None => None,
+        };
+        let logins = upstream.logins.unwrap_or_default();
+        if logins
+            .iter()
+            .any(|login| login.is_empty() || login.chars().any(char::is_control))
+        {
+            let help = "write patterns such as \"*@example.org\", or \"*\" for every login";
+            return Err(self.error(&key("logins"), "a login is empty or holds a control character", help));
+        }
+        let default = Policy {
+            folder: "INBOX".into(),
+            on_retrieve: OnRetrieve::MarkRead,
+            on_delete: OnDelete::Expunge,
+        };
+        Ok(Upstream {
+            name,
+            host,
+            port,
+            tls,
+            ca_file,
+            logins,
+            connections_per_user: self.number(
+                &key("connections_per_user"),
+                upstream.connections_per_user,
+                8,
+                1..=10_000,
+            )? as usize,
+            maildrop: self.policy(&key("maildrop"), upstream.maildrop, &default)?,
+        })
+    }
+
+    fn host(&self, path: &str, host: Option<String>) -> Result<String, Error> {
+        let host = self.text(path, host, "the name of the IMAP server, such as \"imap.example.org\"")?;
+        let address = host.parse::<IpAddr>().is_ok();
+        let help = match host.rsplit_once(':') {
+            _ if address => return Ok(host),
+            _ if host.contains("://") => "give the name alone, and the port by `port`, the encryption by `tls`",
+            Some((_, port)) if port.parse::<u16>().is_ok() => "give the port by `port`",
+            _ if host
+                .bytes()
+                .all(|octet| octet.is_ascii_alphanumeric() || b".-_".contains(&octet)) =>
+            {
+                return Ok(host);
+            }
+            _ => "a host name is made of letters, digits, `.` and `-` (an international name in its xn-- form)",
+        };
+        Err(self.error(path, format!("{host:?} is no host name or address"), help))
+    }
+
+    /// A maildrop's policy with the defaults of `default`.
+    pub(super) fn policy(&self, path: &str, maildrop: file::Maildrop, default: &Policy) -> Result<Policy, Error> {
+        let key = |name: &str| format!("{path}.{name}");
+        let folder = match maildrop.folder {
+            Some(folder) => self.text(&key("folder"), Some(folder), "leave it out for INBOX")?,
+            None => default.folder.clone(),
+        };
+        let retrieve = [("mark-read", OnRetrieve::MarkRead), ("keep", OnRetrieve::Keep)];
+        let delete = [("expunge", ())];
+        let on_delete = self
+            .word(&key("on_delete"), maildrop.on_delete, &delete)?
+            .map(|()| OnDelete::Expunge);
+        Ok(Policy {
+            folder,
+            on_retrieve: self
+                .word(&key("on_retrieve"), maildrop.on_retrieve, &retrieve)?
+                .unwrap_or(default.on_retrieve),
+            on_delete: on_delete.unwrap_or_else(|| default.on_delete.clone()),
+        })
+    }
+}

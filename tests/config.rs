@@ -1,0 +1,285 @@
+//! The shipped example, and what a person sees of the configuration on the command line.
+
+#![allow(clippy::unwrap_used)] // a panic is how a test fails
+
+use std::{
+    io::Write,
+    path::Path,
+    process::{Command, Output, Stdio},
+};
+
+use popgate::config::{Config, ListenerTls, LocalSecret, OnRetrieve};
+
+const EXAMPLE: &str = include_str!("../gateway.toml.example");
+
+/// The example with every commented key in force, and the files it names in `directory`.
+fn whole_example(directory: &Path) -> String {
+    let text: String = EXAMPLE
+        .lines()
+        .map(|line| match line.strip_prefix('#') {
+            Some(key) if !key.is_empty() && !key.starts_with(' ') => format!("{key}\n"),
+            _ => format!("{line}\n"),
+        })
+        .collect();
+    let secrets = text.split('"').filter_map(|part| part.strip_prefix("/run/secrets/"));
+    for file in secrets {
+        std::fs::write(directory.join(file), format!("secret of {file}\n")).unwrap();
+    }
+    text.replace("/run/secrets/", "")
+}
+
+#[test]
+fn example_loads_as_shipped() {
+    let config = Config::parse(EXAMPLE, Path::new("")).unwrap();
+    assert_eq!(config.upstreams[0].host, "imap.example.org");
+    assert_eq!(config.listeners.len(), 1);
+    assert!(config.accounts.is_empty());
+}
+
+#[test]
+fn example_loads_with_every_key_enabled() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = Config::parse(&whole_example(directory.path()), directory.path()).unwrap();
+    let modes: Vec<_> = config.listeners.iter().map(|listener| listener.tls).collect();
+    assert_eq!(modes, [ListenerTls::Off, ListenerTls::StartTls, ListenerTls::Implicit]);
+    assert!(config.listeners[1].require_tls);
+    let [scanner, alarm, office] = &config.accounts[..] else {
+        panic!("{:?}", config.accounts)
+    };
+    assert!(matches!(scanner.secret, LocalSecret::Hash(_)));
+    assert_eq!(
+        (scanner.maildrop.folder.as_str(), scanner.maildrop.on_retrieve),
+        ("Scans", OnRetrieve::Keep)
+    );
+    assert_eq!(scanner.upstream_password.expose(), b"secret of office");
+    assert!(matches!(&alarm.secret, LocalSecret::Password(secret) if secret.expose() == b"secret of alarm"));
+    assert_eq!(office.user, "office@example.org");
+}
+
+/// A key that the example comments out has the value that is in force without it, unless it says otherwise.
+#[test]
+fn example_shows_the_defaults() {
+    let directory = tempfile::tempdir().unwrap();
+    let shipped = Config::parse(EXAMPLE, Path::new("")).unwrap();
+    let whole = Config::parse(&whole_example(directory.path()), directory.path()).unwrap();
+    assert_eq!(format!("{:?}", shipped.limits), format!("{:?}", whole.limits));
+    assert_eq!(format!("{:?}", shipped.log), format!("{:?}", whole.log));
+    assert_eq!(
+        format!("{:?}", shipped.listeners[0]),
+        format!("{:?}", whole.listeners[0])
+    );
+    let (shipped, whole) = (&shipped.upstreams[0], &whole.upstreams[0]);
+    assert_eq!(shipped.maildrop, whole.maildrop);
+    assert_eq!((shipped.port, shipped.tls), (whole.port, whole.tls));
+    assert_eq!(shipped.connections_per_user, whole.connections_per_user);
+}
+
+#[test]
+fn without_a_listener_there_is_the_one_of_the_example() {
+    let shipped = Config::parse(EXAMPLE, Path::new("")).unwrap();
+    let text = "[upstream.home]\nhost = \"imap.example.org\"\nlogins = [\"*\"]\n";
+    let none = Config::parse(text, Path::new("")).unwrap();
+    assert_eq!(format!("{:?}", shipped.listeners), format!("{:?}", none.listeners));
+}
+
+/// Runs popgate in `directory` with nothing but `environment`.
+fn popgate(directory: &Path, arguments: &[&str], environment: &[(&str, &str)], input: &str) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_popgate"))
+        .args(arguments)
+        .current_dir(directory)
+        .env_clear()
+        .envs(environment.iter().copied())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+fn stdout(output: &Output) -> &str {
+    std::str::from_utf8(&output.stdout).unwrap()
+}
+
+fn stderr(output: &Output) -> &str {
+    std::str::from_utf8(&output.stderr).unwrap()
+}
+
+#[test]
+fn check_tells_what_the_configuration_does() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("gateway.toml"), EXAMPLE).unwrap();
+    let output = popgate(directory.path(), &["check"], &[], "");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(
+        stdout(&output).contains("logins *@example.org → the same user"),
+        "{}",
+        stdout(&output)
+    );
+    assert!(!stdout(&output).contains("warning"), "{}", stdout(&output));
+}
+
+#[test]
+fn check_warns_of_risks() {
+    let directory = tempfile::tempdir().unwrap();
+    let text = "[limits]\nidle_seconds = 60\n\
+                [[listener]]\naddress = \"0.0.0.0:110\"\nallow = [\"0.0.0.0/0\"]\n\
+                [upstream.a]\nhost = \"mail.example\"\ntls = \"off\"\n\
+                [upstream.unused]\nhost = \"localhost\"\ntls = \"off\"\n\
+                [[account]]\nlogin = \"x\"\npassword = \"hunter2\"\nupstream = \"a\"\nupstream_password = \"hunter3\"\n";
+    std::fs::write(directory.path().join("other.toml"), text).unwrap();
+    let output = popgate(directory.path(), &["check", "--config", "other.toml"], &[], "");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let warnings: Vec<_> = stdout(&output)
+        .lines()
+        .filter(|line| line.starts_with("warning: "))
+        .collect();
+    for part in [
+        "limits.idle_seconds is 60",
+        "listener 0.0.0.0:110 takes passwords in plain text from 0.0.0.0/0",
+        "upstream.a: tls = \"off\" sends passwords and mail to mail.example",
+        "upstream.unused has no `logins`",
+        "account[0].password stands in other.toml",
+        "account[0].upstream_password stands in other.toml",
+    ] {
+        assert!(
+            warnings.iter().any(|warning| warning.contains(part)),
+            "{part}: {warnings:#?}"
+        );
+    }
+    assert_eq!(warnings.len(), 6, "{warnings:#?}");
+    assert!(!stdout(&output).contains("hunter"));
+}
+
+#[test]
+fn wrong_configuration_exits_with_2_and_a_caret() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("gateway.toml"), "[limits]\nsesions = 50\n").unwrap();
+    for command in ["check", "serve"] {
+        let output = popgate(directory.path(), &[command], &[], "");
+        assert_eq!(output.status.code(), Some(2));
+        assert_eq!(
+            stderr(&output),
+            "popgate: gateway.toml:2: `limits.sesions`: unknown key\n  |\n2 | sesions = …\n  | ^^^^^^^\nhelp: did you mean `sessions`?\n"
+        );
+    }
+}
+
+#[test]
+fn missing_configuration_says_how_to_begin() {
+    let directory = tempfile::tempdir().unwrap();
+    for (arguments, environment) in [
+        (&["serve"][..], &[][..]),
+        (&["serve", "--config", "gateway.toml"], &[]),
+        (&["serve"], &[("POPGATE_CONFIG", "gateway.toml")]),
+    ] {
+        let output = popgate(directory.path(), arguments, environment, "");
+        assert_eq!(output.status.code(), Some(2));
+        assert!(
+            stderr(&output).starts_with("popgate: gateway.toml: "),
+            "{}",
+            stderr(&output)
+        );
+        assert!(stderr(&output).contains("popgate demo"), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn environment_alone_is_a_configuration() {
+    let directory = tempfile::tempdir().unwrap();
+    let environment = [
+        ("POPGATE__UPSTREAM__HOME__HOST", "mail.example"),
+        ("POPGATE__UPSTREAM__HOME__LOGINS", "*"),
+    ];
+    let output = popgate(directory.path(), &["check"], &environment, "");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(stdout(&output).contains("mail.example:993"), "{}", stdout(&output));
+}
+
+#[test]
+fn unknown_variable_is_an_error() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("gateway.toml"), EXAMPLE).unwrap();
+    let output = popgate(directory.path(), &["check"], &[("POPGATE__LIMITS__SESIONS", "5")], "");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).starts_with("popgate: environment variable POPGATE__LIMITS__SESIONS: unknown key"));
+    assert!(stderr(&output).contains("did you mean `sessions`?"));
+}
+
+#[test]
+fn unknown_option_exits_with_2() {
+    let directory = tempfile::tempdir().unwrap();
+    assert_eq!(
+        popgate(directory.path(), &["serve", "--upstrem", "x"], &[], "")
+            .status
+            .code(),
+        Some(2)
+    );
+    let output = popgate(directory.path(), &["serve", "--upstream", "http://x"], &[], "");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        stderr(&output).starts_with("popgate: --upstream: unknown scheme"),
+        "{}",
+        stderr(&output)
+    );
+    let output = popgate(directory.path(), &["serve", "--listen", "127.0.0.1:0"], &[], "");
+    assert_eq!(output.status.code(), Some(2), "--listen is for --upstream");
+}
+
+#[test]
+fn hash_password_prints_what_an_account_takes() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = popgate(directory.path(), &["hash-password"], &[], "a b \n");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let hash = stdout(&output).trim();
+    assert!(hash.starts_with("$argon2id$"), "{hash}");
+    assert_eq!(
+        popgate(directory.path(), &["hash-password"], &[], "\n").status.code(),
+        Some(2)
+    );
+    let text = format!(
+        "[upstream.a]\nhost = \"a\"\n[[account]]\nlogin = \"x\"\nupstream = \"a\"\nupstream_password = \"y\"\npassword_hash = \"{hash}\"\n"
+    );
+    Config::parse(&text, Path::new("")).unwrap();
+}
+
+/// A port that refuses connections: bound once, and free again.
+fn closed_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
+}
+
+#[test]
+fn connect_tells_what_does_not_work() {
+    let directory = tempfile::tempdir().unwrap();
+    let text = format!(
+        "[upstream.a]\nhost = \"127.0.0.1\"\nport = {}\ntls = \"off\"\nlogins = [\"*\"]\n\
+         [upstream.b]\nhost = \"127.0.0.1\"\nport = {}\ntls = \"off\"\n\
+         [[account]]\nlogin = \"x\"\npassword = \"y\"\nupstream = \"b\"\nupstream_password = \"hunter2\"\n",
+        closed_port(),
+        closed_port()
+    );
+    std::fs::write(directory.path().join("gateway.toml"), text).unwrap();
+    let output = popgate(directory.path(), &["check", "--connect"], &[], "");
+    assert_eq!(output.status.code(), Some(1), "{}", stdout(&output));
+    assert!(
+        stdout(&output).contains("check host, port and tls of [upstream.a]"),
+        "{}",
+        stdout(&output)
+    );
+    assert!(
+        stdout(&output).contains("check host, port and tls of [upstream.b]"),
+        "{}",
+        stdout(&output)
+    );
+    assert!(
+        stderr(&output).ends_with("popgate: 2 upstreams or accounts do not work, see above\n"),
+        "{}",
+        stderr(&output)
+    );
+    assert!(!stderr(&output).contains("hunter2"));
+}
