@@ -140,15 +140,15 @@ fn check_warns_of_risks() {
         "listener 0.0.0.0:110 takes passwords in plain text from 0.0.0.0/0",
         "upstream.a: tls = \"off\" sends passwords and mail to mail.example",
         "upstream.unused has no `logins`",
-        "account[0].password stands in other.toml",
-        "account[0].upstream_password stands in other.toml",
+        "other.toml holds passwords",
+        "(account[0].password, account[0].upstream_password)",
     ] {
         assert!(
             warnings.iter().any(|warning| warning.contains(part)),
             "{part}: {warnings:#?}"
         );
     }
-    assert_eq!(warnings.len(), 6, "{warnings:#?}");
+    assert_eq!(warnings.len(), 5, "{warnings:#?}");
     assert!(!stdout(&output).contains("hunter"));
 }
 
@@ -282,4 +282,54 @@ fn connect_tells_what_does_not_work() {
         stderr(&output)
     );
     assert!(!stderr(&output).contains("hunter2"));
+}
+
+#[cfg(unix)]
+#[test]
+fn serve_greets_and_ends_with_0_on_sigterm() {
+    use std::io::{BufRead, BufReader};
+
+    let mut child = Command::new(env!("CARGO_BIN_EXE_popgate"))
+        .args(["serve", "--upstream", "imap://127.0.0.1:1", "--listen", "127.0.0.1:0"])
+        .env_clear()
+        .env("POPGATE__LOG__FORMAT", "json")
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+    let listening = log.next().unwrap().unwrap();
+    assert!(listening.contains("\"message\":\"listening\""), "{listening}");
+    assert!(listening.contains("\"tls\":\"off\""), "{listening}");
+    let address = listening
+        .split("\"address\":\"")
+        .nth(1)
+        .unwrap()
+        .split('"')
+        .next()
+        .unwrap();
+    let mut greeting = String::new();
+    let device = std::net::TcpStream::connect(address).unwrap();
+    BufReader::new(device).read_line(&mut greeting).unwrap();
+    assert!(greeting.starts_with("+OK"), "{greeting}");
+
+    let kill = Command::new("kill").arg(child.id().to_string()).status().unwrap();
+    assert!(kill.success());
+    // The log is read to its end, so that the process never waits for a reader.
+    log.for_each(drop);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_taken_port_says_what_to_do() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let directory = tempfile::tempdir().unwrap();
+    let arguments = ["serve", "--upstream", "imap://127.0.0.1:1", "--listen", &address];
+    let output = popgate(directory.path(), &arguments, &[], "");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        stderr(&output).contains("another program listens there"),
+        "{}",
+        stderr(&output)
+    );
 }

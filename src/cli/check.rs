@@ -50,51 +50,46 @@ pub(super) async fn run(loaded: Loaded, connect: bool) -> Result<(), Failure> {
 /// Logs in for each account, and at least greets every other upstream; returns how many failed.
 async fn try_upstreams(config: &Config, maildrops: &Maildrops, out: &mut impl Write) -> io::Result<usize> {
     let mut failures = 0;
+    // A line is written once its outcome is known: what the upstream said, in the log, comes before it.
     for account in &config.accounts {
         let account = Account::from(account);
-        write!(
-            out,
-            "{} → {} at {}: ",
-            account.login,
-            account.user,
-            address(&account.upstream)
-        )?;
-        out.flush()?;
-        match maildrops.open(&account).await {
+        let upstream = &account.upstream;
+        let outcome = match maildrops.open(&account).await {
             Ok(maildrop) => {
                 let (messages, Octets(octets)) = maildrop.listing().stat();
-                writeln!(
-                    out,
+                maildrop.abandon().await;
+                format!(
                     "ok, {} has {messages} messages of {octets} octets",
                     account.policy.folder
-                )?;
-                maildrop.abandon().await;
+                )
             }
             Err(error) => {
                 failures += 1;
-                writeln!(out, "{}", explain(&error, &account.upstream, Some(&account)))?;
+                explain(&error, upstream, Some(&account))
             }
-        }
+        };
+        writeln!(
+            out,
+            "{} → {} at {}: {outcome}",
+            account.login,
+            account.user,
+            address(upstream)
+        )?;
     }
-    let has_account = |upstream: &Upstream| {
-        config
-            .accounts
-            .iter()
-            .any(|account| account.upstream.name == upstream.name)
-    };
-    for upstream in config.upstreams.iter().filter(|upstream| !has_account(upstream)) {
-        write!(out, "upstream.{} at {}: ", upstream.name, address(upstream))?;
-        out.flush()?;
-        match maildrops.probe(upstream).await {
-            Ok(()) => writeln!(
-                out,
-                "ok, it answers (logging in takes a password, which devices bring along)"
-            )?,
+    let tried: Vec<_> = config.accounts.iter().map(|account| &account.upstream.name).collect();
+    for upstream in config
+        .upstreams
+        .iter()
+        .filter(|upstream| !tried.contains(&&upstream.name))
+    {
+        let outcome = match maildrops.probe(upstream).await {
+            Ok(()) => "ok, it answers (logging in takes a password, which devices bring along)".to_owned(),
             Err(error) => {
                 failures += 1;
-                writeln!(out, "{}", explain(&error, upstream, None))?;
+                explain(&error, upstream, None)
             }
-        }
+        };
+        writeln!(out, "upstream.{} at {}: {outcome}", upstream.name, address(upstream))?;
     }
     Ok(failures)
 }

@@ -24,8 +24,21 @@ pub(super) fn verify(document: Document, sources: &Sources, directory: &Path) ->
         sources,
         directory,
         warnings: Vec::new(),
+        literal: Vec::new(),
     };
     let config = verifier.config(document)?;
+    if !verifier.literal.is_empty() {
+        verifier.warnings.push(format!(
+            "{} holds passwords{} ({}): files named by `…_file` keep them apart",
+            sources.file.display(),
+            if value::world_readable(&sources.file) {
+                " and may be read by every user of this machine"
+            } else {
+                ""
+            },
+            verifier.literal.join(", ")
+        ));
+    }
     verifier.warnings.extend(config.risks());
     Ok(Loaded {
         config,
@@ -38,6 +51,8 @@ struct Verifier<'a> {
     sources: &'a Sources,
     directory: &'a Path,
     warnings: Vec<String>,
+    /// Keys of secrets that stand in the file itself.
+    literal: Vec<String>,
 }
 
 impl Verifier<'_> {

@@ -112,14 +112,7 @@ impl Verifier<'_> {
             }
             (Some(secret), None) => {
                 if !self.sources.variables.contains_key(path) {
-                    let place = self.sources.file.display();
-                    self.warnings.push(format!(
-                        "{path} stands in {place} itself{}: a file named by {file_path} keeps it apart",
-                        match world_readable(&self.sources.file) {
-                            true => ", which every user of this machine may read",
-                            false => "",
-                        }
-                    ));
+                    self.literal.push(path.to_owned());
                 }
                 secret
             }
@@ -161,12 +154,12 @@ fn reason(error: &io::Error) -> String {
 }
 
 #[cfg(unix)]
-fn world_readable(file: &Path) -> bool {
+pub(super) fn world_readable(file: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
     std::fs::metadata(file).is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0)
 }
 
 #[cfg(not(unix))]
-fn world_readable(_file: &Path) -> bool {
+pub(super) fn world_readable(_file: &Path) -> bool {
     false
 }
