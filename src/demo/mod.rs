@@ -1,23 +1,84 @@
 //! A tiny in-memory IMAP server with sample mail, for `popgate demo`.
+//!
+//! It speaks IMAP4rev1 (RFC 3501) as far as reading and tidying one's mail goes, and refuses the rest properly.
+//! `connection` does the I/O; a `session` turns one command into one reply without any; the `store` is what sessions
+//! share.
 
-use std::{io, net::SocketAddr};
+mod command;
+mod connection;
+mod fetch;
+mod flags;
+mod list;
+mod reply;
+mod samples;
+mod search;
+mod selected;
+mod sequence;
+mod session;
+mod store;
+mod syntax;
+#[cfg(test)]
+mod tests;
+mod view;
+
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tokio::{net::TcpListener, task::JoinSet};
+use tokio_util::task::AbortOnDropHandle;
+
+use store::Store;
+
+/// How long to wait after a failed accept: what fails (file descriptors, memory) needs time to come back.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The running server; it stops when dropped.
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
+    _accepting: AbortOnDropHandle<()>,
 }
 
 impl Server {
     /// Listens on a free loopback port and serves the sample mail to user `demo`, password `demo`.
+    ///
+    /// Every start has fresh mail under a UIDVALIDITY of its own. Errors are those of binding the port.
     pub async fn start() -> io::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let address = listener.local_addr()?;
+        let store = Arc::new(Mutex::new(Store::with_samples()));
+        let accepting = tokio::spawn(accept(listener, store));
         Ok(Self {
-            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            address,
+            _accepting: AbortOnDropHandle::new(accepting),
         })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+}
+
+/// Owns the connections' tasks: they end with it.
+async fn accept(listener: TcpListener, store: Arc<Mutex<Store>>) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((socket, _)) => {
+                    connections.spawn(connection::serve(socket, Arc::clone(&store)));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "demo: accept");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+            Some(_) = connections.join_next() => {}
+        }
     }
 }

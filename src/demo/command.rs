@@ -1,0 +1,394 @@
+//! A client's command, parsed: no I/O, no state.
+
+use super::{
+    fetch,
+    flags::Flags,
+    reply::Refusal,
+    search,
+    sequence::{Numbering, SequenceSet},
+    syntax::Words,
+};
+
+/// What a client may ask (RFC 3501 §6, and the extensions of the capability list).
+#[derive(Debug, PartialEq, Eq)]
+pub enum Command {
+    Capability,
+    Noop,
+    Logout,
+    Id,
+    Login {
+        user: Vec<u8>,
+        password: Vec<u8>,
+    },
+    Authenticate {
+        mechanism: String,
+        initial: Option<Vec<u8>>,
+    },
+    Namespace,
+    List {
+        answer: &'static str,
+        reference: Vec<u8>,
+        pattern: Vec<u8>,
+    },
+    Select {
+        mailbox: Vec<u8>,
+        read_only: bool,
+    },
+    Status {
+        mailbox: Vec<u8>,
+        items: Vec<StatusItem>,
+    },
+    Check,
+    Close,
+    Unselect,
+    /// EXPUNGE, or UID EXPUNGE of a set (RFC 4315).
+    Expunge(Option<SequenceSet>),
+    Fetch {
+        numbering: Numbering,
+        set: SequenceSet,
+        items: Vec<fetch::Item>,
+    },
+    Store {
+        numbering: Numbering,
+        set: SequenceSet,
+        change: Change,
+        silent: bool,
+    },
+    Copy {
+        numbering: Numbering,
+        set: SequenceSet,
+        mailbox: Vec<u8>,
+    },
+    Move {
+        numbering: Numbering,
+        set: SequenceSet,
+        mailbox: Vec<u8>,
+    },
+    Search {
+        numbering: Numbering,
+        keys: Vec<search::Key>,
+    },
+}
+
+/// STORE's three ways.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    Add(Flags),
+    Remove(Flags),
+    Replace(Flags),
+}
+
+impl Change {
+    pub fn apply(self, flags: Flags) -> Flags {
+        match self {
+            Self::Add(more) => flags.with(more),
+            Self::Remove(less) => flags.without(less),
+            Self::Replace(all) => all,
+        }
+    }
+}
+
+/// What STATUS counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StatusItem {
+    Messages,
+    Recent,
+    UidNext,
+    UidValidity,
+    Unseen,
+}
+
+impl Command {
+    /// Whether message numbers must hold still while it is answered (RFC 3501 §7.4.1).
+    pub fn keeps_numbers(&self) -> bool {
+        matches!(self, Self::Fetch { .. } | Self::Store { .. } | Self::Search { .. })
+    }
+
+    /// `words` stand behind the tag.
+    pub fn parse(words: &mut Words<'_>) -> Result<Self, Refusal> {
+        words.space()?;
+        let verb = words.keyword()?;
+        let command = match verb.as_str() {
+            "CAPABILITY" => Self::Capability,
+            "NOOP" => Self::Noop,
+            "LOGOUT" => Self::Logout,
+            "NAMESPACE" => Self::Namespace,
+            "CHECK" => Self::Check,
+            "CLOSE" => Self::Close,
+            "UNSELECT" => Self::Unselect,
+            "EXPUNGE" => Self::Expunge(None),
+            "ID" => id(words)?,
+            "LOGIN" => Self::Login {
+                user: argument(words)?,
+                password: argument(words)?,
+            },
+            "AUTHENTICATE" => authenticate(words)?,
+            "LIST" => list("LIST", words)?,
+            "LSUB" => list("LSUB", words)?,
+            "SELECT" | "EXAMINE" => Self::Select {
+                mailbox: argument(words)?,
+                read_only: verb == "EXAMINE",
+            },
+            "STATUS" => status(words)?,
+            "UID" => {
+                words.space()?;
+                let verb = words.keyword()?;
+                match verb.as_str() {
+                    "EXPUNGE" => Self::Expunge(Some(set(words)?)),
+                    verb => on_messages(verb, Numbering::Uid, words)?,
+                }
+            }
+            "APPEND" | "CREATE" | "DELETE" | "RENAME" | "SUBSCRIBE" | "UNSUBSCRIBE" => {
+                return Err(Refusal::No("[CANNOT] this server has its sample mail and nothing else"));
+            }
+            verb => on_messages(verb, Numbering::Sequence, words)?,
+        };
+        words.end()?;
+        Ok(command)
+    }
+}
+
+/// The commands that exist with and without UID before them.
+fn on_messages(verb: &str, numbering: Numbering, words: &mut Words<'_>) -> Result<Command, Refusal> {
+    match verb {
+        "FETCH" => {
+            let set = set(words)?;
+            words.space()?;
+            let items = fetch::parse(words, numbering)?;
+            Ok(Command::Fetch { numbering, set, items })
+        }
+        "STORE" => store(words, numbering),
+        "COPY" => Ok(Command::Copy {
+            numbering,
+            set: set(words)?,
+            mailbox: argument(words)?,
+        }),
+        "MOVE" => Ok(Command::Move {
+            numbering,
+            set: set(words)?,
+            mailbox: argument(words)?,
+        }),
+        "SEARCH" => {
+            words.space()?;
+            let keys = search::parse(words)?;
+            Ok(Command::Search { numbering, keys })
+        }
+        _ => Err(Refusal::Bad("unknown command")),
+    }
+}
+
+fn argument(words: &mut Words<'_>) -> Result<Vec<u8>, Refusal> {
+    words.space()?;
+    words.astring()
+}
+
+fn set(words: &mut Words<'_>) -> Result<SequenceSet, Refusal> {
+    words.space()?;
+    words.sequence_set()
+}
+
+/// RFC 2971 §3.1: NIL, or pairs of strings of which the second may be NIL.
+fn id(words: &mut Words<'_>) -> Result<Command, Refusal> {
+    words.space()?;
+    if !words.take(b'(') {
+        return match words.keyword()?.as_str() {
+            "NIL" => Ok(Command::Id),
+            _ => Err(Refusal::Bad("ID takes a list or NIL")),
+        };
+    }
+    while !words.take(b')') {
+        words.string()?;
+        words.space()?;
+        // An unquoted value is nothing but NIL; who it is does not matter.
+        words.astring()?;
+        if !words.take(b' ') {
+            words.expect(b')')?;
+            break;
+        }
+    }
+    Ok(Command::Id)
+}
+
+/// The initial response is SASL-IR's (RFC 4959), still in base64.
+fn authenticate(words: &mut Words<'_>) -> Result<Command, Refusal> {
+    words.space()?;
+    let mechanism = words.keyword()?;
+    let initial = words.take(b' ').then(|| words.bare().to_vec());
+    Ok(Command::Authenticate { mechanism, initial })
+}
+
+fn list(answer: &'static str, words: &mut Words<'_>) -> Result<Command, Refusal> {
+    let reference = argument(words)?;
+    words.space()?;
+    let pattern = match words.bare() {
+        b"" => words.string()?,
+        bare => bare.to_vec(),
+    };
+    Ok(Command::List {
+        answer,
+        reference,
+        pattern,
+    })
+}
+
+fn status(words: &mut Words<'_>) -> Result<Command, Refusal> {
+    let mailbox = argument(words)?;
+    words.space()?;
+    words.expect(b'(')?;
+    let mut items = Vec::new();
+    loop {
+        items.push(match words.keyword()?.as_str() {
+            "MESSAGES" => StatusItem::Messages,
+            "RECENT" => StatusItem::Recent,
+            "UIDNEXT" => StatusItem::UidNext,
+            "UIDVALIDITY" => StatusItem::UidValidity,
+            "UNSEEN" => StatusItem::Unseen,
+            _ => return Err(Refusal::Bad("STATUS knows no such item")),
+        });
+        if words.take(b')') {
+            return Ok(Command::Status { mailbox, items });
+        }
+        words.space()?;
+    }
+}
+
+fn store(words: &mut Words<'_>, numbering: Numbering) -> Result<Command, Refusal> {
+    let set = set(words)?;
+    words.space()?;
+    let change = if words.take(b'+') {
+        Change::Add
+    } else if words.take(b'-') {
+        Change::Remove
+    } else {
+        Change::Replace
+    };
+    let silent = match words.keyword()?.as_str() {
+        "FLAGS" => false,
+        "FLAGS.SILENT" => true,
+        _ => return Err(Refusal::Bad("STORE changes FLAGS and nothing else")),
+    };
+    words.space()?;
+    Ok(Command::Store {
+        numbering,
+        set,
+        change: change(flags(words)?),
+        silent,
+    })
+}
+
+/// A list of flags, in parentheses or bare. Keywords are dropped, as PERMANENTFLAGS said (RFC 3501 §7.1).
+fn flags(words: &mut Words<'_>) -> Result<Flags, Refusal> {
+    let listed = words.take(b'(');
+    let mut flags = Flags::NONE;
+    if listed && words.take(b')') {
+        return Ok(flags);
+    }
+    loop {
+        let name = words.flag()?;
+        match Flags::parse(name) {
+            Some(flag) => flags = flags.with(flag),
+            None if name.starts_with(b"\\") => return Err(Refusal::Bad("no client may set that flag")),
+            None => {}
+        }
+        if listed && words.take(b')') || !listed && words.is_empty() {
+            return Ok(flags);
+        }
+        words.space()?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &[u8]) -> Result<Command, Refusal> {
+        Command::parse(&mut Words::new(&[b" ", text].concat()))
+    }
+
+    #[test]
+    fn a_login_takes_its_words_in_any_form() {
+        let expected = || Command::Login {
+            user: b"demo".to_vec(),
+            password: b"de mo".to_vec(),
+        };
+        assert_eq!(parsed(b"login demo \"de mo\"").unwrap(), expected());
+        assert_eq!(parsed(b"LOGIN {4}\r\ndemo {5+}\r\nde mo").unwrap(), expected());
+    }
+
+    #[test]
+    fn store_in_all_its_forms() {
+        let change = |text: &str| match parsed(text.as_bytes()).unwrap() {
+            Command::Store { change, silent, .. } => (change, silent),
+            other => panic!("{other:?}"),
+        };
+        let both = Flags::SEEN.with(Flags::DELETED);
+        assert_eq!(
+            change(r"STORE 1 +FLAGS.SILENT (\Seen \Deleted)"),
+            (Change::Add(both), true)
+        );
+        assert_eq!(
+            change(r"UID STORE 1 -flags \seen \deleted"),
+            (Change::Remove(both), false)
+        );
+        assert_eq!(change(r"STORE 1 FLAGS ()"), (Change::Replace(Flags::NONE), false));
+        assert_eq!(
+            change(r"STORE 1 FLAGS ($Junk \Seen)"),
+            (Change::Replace(Flags::SEEN), false)
+        );
+    }
+
+    #[test]
+    fn id_with_and_without_a_list() {
+        for text in [
+            "ID NIL",
+            "ID ()",
+            r#"ID ("name" "x")"#,
+            r#"ID ("name" NIL "version" "1")"#,
+        ] {
+            assert_eq!(parsed(text.as_bytes()), Ok(Command::Id), "{text}");
+        }
+    }
+
+    #[test]
+    fn bad_commands() {
+        for text in [
+            "",
+            "NONSENSE",
+            "NOOP now",
+            "LOGIN demo",
+            "LOGIN demo demo demo",
+            "UID",
+            "UID NOOP",
+            "UID EXPUNGE",
+            "ID",
+            "ID (",
+            r#"ID ("a")"#,
+            "SELECT",
+            "STATUS INBOX",
+            "STATUS INBOX ()",
+            "STATUS INBOX (SIZE)",
+            "FETCH",
+            "FETCH 0 UID",
+            "FETCH 1 ",
+            "STORE 1 FLAGS",
+            r"STORE 1 +FLAGS (\Recent)",
+            r"STORE 1 +FLAGS (\Seen",
+            "STORE 1 FLAG ()",
+            "COPY 1",
+            "MOVE x Trash",
+            "LIST \"\"",
+            "EXPUNGE 1",
+            "SEARCH",
+            " NOOP",
+        ] {
+            assert!(matches!(parsed(text.as_bytes()), Err(Refusal::Bad(_))), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn proper_commands_that_are_not_served() {
+        for text in ["CREATE Mine", "APPEND INBOX {3}\r\nabc", "SUBSCRIBE INBOX"] {
+            assert!(matches!(parsed(text.as_bytes()), Err(Refusal::No(_))), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! What a session says to one command.
+
+use std::fmt::{self, Write as _};
+
+use bytes::{Bytes, BytesMut};
+
+/// Text and message octets in order. Message octets are shared with the store, not copied.
+#[derive(Debug, Default)]
+pub struct Reply {
+    pieces: Vec<Bytes>,
+    text: BytesMut,
+}
+
+impl Reply {
+    pub fn text(&mut self, text: fmt::Arguments<'_>) {
+        // Writing to memory does not fail.
+        let _ = self.text.write_fmt(text);
+    }
+
+    /// A line, its end added.
+    pub fn line(&mut self, line: fmt::Arguments<'_>) {
+        self.text(line);
+        self.text.extend_from_slice(b"\r\n");
+    }
+
+    /// A literal (RFC 3501 §4.3).
+    pub fn literal(&mut self, octets: Bytes) {
+        self.line(format_args!("{{{}}}", octets.len()));
+        self.pieces.push(self.text.split().freeze());
+        self.pieces.push(octets);
+    }
+
+    pub fn into_pieces(mut self) -> Vec<Bytes> {
+        self.pieces.push(self.text.freeze());
+        self.pieces
+    }
+}
+
+/// Why a command was not done; the text may begin with a response code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// The client's mistake: syntax, or the wrong state.
+    Bad(&'static str),
+    /// A proper command that can't be done here.
+    No(&'static str),
+}
+
+/// The text of a tagged OK, which may begin with a response code, or why there is none.
+pub type Done = Result<String, Refusal>;
+
+/// It is done, and so says `text`.
+pub fn done(text: impl Into<String>) -> Done {
+    Ok(text.into())
+}

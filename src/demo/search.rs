@@ -1,0 +1,196 @@
+//! What SEARCH looks for (RFC 3501 §6.4.4): flags, sizes, sets and NOT.
+
+use super::{
+    flags::Flags,
+    reply::Refusal,
+    sequence::{Numbering, SequenceSet},
+    store::Message,
+    syntax::Words,
+};
+
+/// One condition; several side by side must all hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Key {
+    All,
+    Has(Flags),
+    Larger(u32),
+    Smaller(u32),
+    In(Numbering, SequenceSet),
+    Not(Box<Key>),
+}
+
+/// How deep NOT may nest: nobody means more, and the stack is finite.
+const MAX_NESTING: u8 = 16;
+
+const ELSEWHERE: [&str; 18] = [
+    "BCC",
+    "BEFORE",
+    "BODY",
+    "CC",
+    "FROM",
+    "HEADER",
+    "KEYWORD",
+    "ON",
+    "OR",
+    "SENTBEFORE",
+    "SENTON",
+    "SENTSINCE",
+    "SINCE",
+    "SUBJECT",
+    "TEXT",
+    "TO",
+    "UNKEYWORD",
+    "RETURN",
+];
+
+/// The rest of a SEARCH command.
+pub fn parse(words: &mut Words<'_>) -> Result<Vec<Key>, Refusal> {
+    let mut keys = Vec::new();
+    let mut first = true;
+    loop {
+        if words.at_sequence_set() {
+            keys.push(Key::In(Numbering::Sequence, words.sequence_set()?));
+        } else if words.take(b'(') {
+            return Err(Refusal::No("[CANNOT] this server searches without parentheses"));
+        } else {
+            let name = words.keyword()?;
+            if first && name == "CHARSET" {
+                words.space()?;
+                charset(words)?;
+            } else {
+                keys.push(key(&name, words, MAX_NESTING)?);
+            }
+        }
+        first = false;
+        if words.is_empty() && !keys.is_empty() {
+            return Ok(keys);
+        }
+        words.space()?;
+    }
+}
+
+/// No key compares text, so only the name is judged.
+fn charset(words: &mut Words<'_>) -> Result<(), Refusal> {
+    let name = words.astring()?;
+    if [&b"UTF-8"[..], b"US-ASCII"]
+        .iter()
+        .any(|known| known.eq_ignore_ascii_case(&name))
+    {
+        return Ok(());
+    }
+    Err(Refusal::No("[BADCHARSET (US-ASCII UTF-8)] unknown charset"))
+}
+
+fn key(name: &str, words: &mut Words<'_>, nesting: u8) -> Result<Key, Refusal> {
+    let lacks = |flag| Ok(Key::Not(Box::new(Key::Has(flag))));
+    match name {
+        // No message is ever \Recent here.
+        "ALL" | "OLD" => Ok(Key::All),
+        "NEW" | "RECENT" => Ok(Key::Not(Box::new(Key::All))),
+        "ANSWERED" => Ok(Key::Has(Flags::ANSWERED)),
+        "DELETED" => Ok(Key::Has(Flags::DELETED)),
+        "DRAFT" => Ok(Key::Has(Flags::DRAFT)),
+        "FLAGGED" => Ok(Key::Has(Flags::FLAGGED)),
+        "SEEN" => Ok(Key::Has(Flags::SEEN)),
+        "UNANSWERED" => lacks(Flags::ANSWERED),
+        "UNDELETED" => lacks(Flags::DELETED),
+        "UNDRAFT" => lacks(Flags::DRAFT),
+        "UNFLAGGED" => lacks(Flags::FLAGGED),
+        "UNSEEN" => lacks(Flags::SEEN),
+        "LARGER" => {
+            words.space()?;
+            words.number().map(Key::Larger)
+        }
+        "SMALLER" => {
+            words.space()?;
+            words.number().map(Key::Smaller)
+        }
+        "UID" => {
+            words.space()?;
+            Ok(Key::In(Numbering::Uid, words.sequence_set()?))
+        }
+        "NOT" => {
+            words.space()?;
+            if words.at_sequence_set() {
+                let set = words.sequence_set()?;
+                return Ok(Key::Not(Box::new(Key::In(Numbering::Sequence, set))));
+            }
+            let nesting = nesting.checked_sub(1).ok_or(Refusal::Bad("NOT nests too deep"))?;
+            let name = words.keyword()?;
+            Ok(Key::Not(Box::new(key(&name, words, nesting)?)))
+        }
+        _ if ELSEWHERE.contains(&name) => Err(Refusal::No("[CANNOT] this server does not search for that")),
+        _ => Err(Refusal::Bad("SEARCH knows no such key")),
+    }
+}
+
+impl Key {
+    /// The set of message numbers inside, which must name existing messages.
+    pub fn sequence(&self) -> Option<&SequenceSet> {
+        match self {
+            Self::In(Numbering::Sequence, set) => Some(set),
+            Self::Not(key) => key.sequence(),
+            _ => None,
+        }
+    }
+
+    /// `greatest`: the greatest message number and the greatest UID.
+    pub fn matches(&self, number: u32, message: &Message, greatest: (u32, u32)) -> bool {
+        match self {
+            Self::All => true,
+            Self::Has(flag) => message.flags.contains(*flag),
+            Self::Larger(octets) => message.octets.len() as u64 > u64::from(*octets),
+            Self::Smaller(octets) => (message.octets.len() as u64) < u64::from(*octets),
+            Self::In(Numbering::Sequence, set) => set.contains(number, greatest.0),
+            Self::In(Numbering::Uid, set) => set.contains(message.uid, greatest.1),
+            Self::Not(key) => !key.matches(number, message, greatest),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> Result<Vec<Key>, Refusal> {
+        parse(&mut Words::new(text.as_bytes()))
+    }
+
+    #[test]
+    fn keys_stand_side_by_side() {
+        assert_eq!(
+            parsed("CHARSET utf-8 DELETED NOT larger 7").unwrap(),
+            [Key::Has(Flags::DELETED), Key::Not(Box::new(Key::Larger(7)))]
+        );
+        assert_eq!(parsed("undeleted").unwrap(), parsed("NOT DELETED").unwrap());
+    }
+
+    #[test]
+    fn what_is_refused_and_how() {
+        for text in [
+            "SUBJECT x",
+            "(SEEN)",
+            "OR SEEN DELETED",
+            "CHARSET KOI8-R ALL",
+            "RETURN (COUNT) ALL",
+        ] {
+            assert!(matches!(parsed(text), Err(Refusal::No(_))), "{text}");
+        }
+        let deep = "NOT ".repeat(1000) + "SEEN";
+        for text in [
+            "",
+            "ALL ",
+            "UID",
+            "UID x",
+            "0",
+            "NOT",
+            "LARGER x",
+            "CHARSET UTF-8",
+            "WHATEVER",
+            "ALLSEEN",
+            &deep,
+        ] {
+            assert!(matches!(parsed(text), Err(Refusal::Bad(_))), "{text}");
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! One connection's conversation: a command in, a reply out. No I/O.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+
+use super::{
+    command::{Command, StatusItem},
+    flags::Flags,
+    list,
+    reply::{Done, Refusal, Reply, done},
+    selected,
+    store::{FolderName, Store},
+    syntax::{Words, without_end},
+    view::View,
+};
+
+const CAPABILITIES: &str = "IMAP4rev1 LITERAL+ SASL-IR AUTH=PLAIN ID NAMESPACE UIDPLUS MOVE UNSELECT SPECIAL-USE";
+/// Both the name and the password of the only user.
+const USER: &[u8] = b"demo";
+
+/// Where a conversation stands (RFC 3501 §3).
+#[derive(Debug)]
+enum State {
+    NotAuthenticated,
+    /// AUTHENTICATE has asked for the response; the tag waits.
+    Authenticating(String),
+    Authenticated,
+    Selected(View),
+    Logout,
+}
+
+/// One conversation.
+#[derive(Debug)]
+pub struct Session {
+    store: Arc<Mutex<Store>>,
+    state: State,
+}
+
+impl Session {
+    pub fn new(store: Arc<Mutex<Store>>) -> Self {
+        Self {
+            store,
+            state: State::NotAuthenticated,
+        }
+    }
+
+    /// The first words, before any command.
+    pub fn greeting(&self) -> Reply {
+        let mut reply = Reply::default();
+        reply.line(format_args!("* OK [CAPABILITY {CAPABILITIES}] popgate demo is here"));
+        reply
+    }
+
+    /// Whether the connection is to be closed.
+    pub fn over(&self) -> bool {
+        matches!(self.state, State::Logout)
+    }
+
+    /// Answers `input`: a command with its literals and its line end, or the response that AUTHENTICATE waits for.
+    pub fn answer(&mut self, input: &[u8]) -> Reply {
+        let mut reply = Reply::default();
+        let input = without_end(input);
+        if let State::Authenticating(tag) = &mut self.state {
+            let tag = std::mem::take(tag);
+            self.state = State::NotAuthenticated;
+            let done = self.plain(input);
+            conclude(&tag, done, &mut reply);
+            return reply;
+        }
+        let mut words = Words::new(input);
+        let Some(tag) = words.tag() else {
+            reply.line(format_args!("* BAD a command begins with its tag"));
+            return reply;
+        };
+        match Command::parse(&mut words) {
+            Ok(Command::Authenticate {
+                mechanism,
+                initial: None,
+            }) if self.may_authenticate(&mechanism).is_ok() => {
+                self.state = State::Authenticating(tag.to_owned());
+                reply.line(format_args!("+ "));
+            }
+            Ok(command) => {
+                let keep_numbers = command.keeps_numbers();
+                let done = self.obey(command, &mut reply);
+                self.catch_up(keep_numbers, &mut reply);
+                conclude(tag, done, &mut reply);
+            }
+            Err(refusal) => conclude(tag, Err(refusal), &mut reply),
+        }
+        reply
+    }
+
+    fn catch_up(&mut self, keep_numbers: bool, reply: &mut Reply) {
+        let store = lock(&self.store);
+        if let State::Selected(view) = &mut self.state {
+            view.catch_up(&store, keep_numbers, reply);
+        }
+    }
+
+    fn obey(&mut self, command: Command, reply: &mut Reply) -> Done {
+        match command {
+            Command::Capability => {
+                reply.line(format_args!("* CAPABILITY {CAPABILITIES}"));
+                done("that is all")
+            }
+            Command::Noop => done("here"),
+            Command::Logout => {
+                reply.line(format_args!("* BYE come back soon"));
+                self.state = State::Logout;
+                done("goodbye")
+            }
+            Command::Id => {
+                let version = env!("CARGO_PKG_VERSION");
+                reply.line(format_args!(r#"* ID ("name" "popgate demo" "version" "{version}")"#));
+                done("pleased to meet you")
+            }
+            Command::Login { user, password } => {
+                self.not_authenticated()?;
+                self.admit(&user, &password)
+            }
+            Command::Authenticate { mechanism, initial } => {
+                self.may_authenticate(&mechanism)?;
+                // A lone "=" stands for an empty response (RFC 4959 §3).
+                match initial.as_deref() {
+                    Some(b"=") => self.plain(b""),
+                    response => self.plain(response.unwrap_or_default()),
+                }
+            }
+            command => {
+                if matches!(self.state, State::NotAuthenticated) {
+                    return Err(Refusal::Bad("log in first"));
+                }
+                self.obey_user(command, reply)
+            }
+        }
+    }
+
+    fn not_authenticated(&self) -> Result<(), Refusal> {
+        match self.state {
+            State::NotAuthenticated => Ok(()),
+            _ => Err(Refusal::Bad("you are logged in")),
+        }
+    }
+
+    fn may_authenticate(&self, mechanism: &str) -> Result<(), Refusal> {
+        self.not_authenticated()?;
+        match mechanism {
+            "PLAIN" => Ok(()),
+            _ => Err(Refusal::No("[CANNOT] the only mechanism here is PLAIN")),
+        }
+    }
+
+    /// SASL PLAIN (RFC 4616): authorization identity, name, password, with NULs between.
+    fn plain(&mut self, response: &[u8]) -> Done {
+        if response == b"*" {
+            return Err(Refusal::Bad("cancelled"));
+        }
+        let message = BASE64_STANDARD
+            .decode(response)
+            .map_err(|_| Refusal::Bad("not base64"))?;
+        match message.split(|&octet| octet == 0).collect::<Vec<_>>()[..] {
+            [identity, user, password] if identity.is_empty() || identity == user => self.admit(user, password),
+            [_, _, _] => Err(Refusal::No("[AUTHORIZATIONFAILED] you are only yourself here")),
+            _ => Err(Refusal::Bad("not a message of PLAIN")),
+        }
+    }
+
+    fn admit(&mut self, user: &[u8], password: &[u8]) -> Done {
+        if (user, password) != (USER, USER) {
+            return Err(Refusal::No(
+                "[AUTHENTICATIONFAILED] user and password are both \"demo\"",
+            ));
+        }
+        self.state = State::Authenticated;
+        done(format!("[CAPABILITY {CAPABILITIES}] welcome"))
+    }
+
+    /// The commands that need a login, but no mailbox.
+    fn obey_user(&mut self, command: Command, reply: &mut Reply) -> Done {
+        match command {
+            Command::Namespace => {
+                reply.line(format_args!(r#"* NAMESPACE (("" "/")) NIL NIL"#));
+                done("one namespace")
+            }
+            Command::List {
+                answer,
+                reference,
+                pattern,
+            } => {
+                list::write(reply, answer, &reference, &pattern);
+                done("listed")
+            }
+            Command::Select { mailbox, read_only } => self.select(&mailbox, read_only, reply),
+            Command::Status { mailbox, items } => self.status(&mailbox, &items, reply),
+            command => self.obey_selected(command, reply),
+        }
+    }
+
+    fn select(&mut self, mailbox: &[u8], read_only: bool, reply: &mut Reply) -> Done {
+        // Even one that fails leaves the mailbox before it (RFC 3501 §6.3.1).
+        self.state = State::Authenticated;
+        let folder = FolderName::parse(mailbox).ok_or(NO_MAILBOX)?;
+        let store = lock(&self.store);
+        let view = View::new(&store, folder, read_only);
+        view.describe(&store, reply);
+        self.state = State::Selected(view);
+        done(if read_only {
+            "[READ-ONLY] open"
+        } else {
+            "[READ-WRITE] open"
+        })
+    }
+
+    fn status(&self, mailbox: &[u8], items: &[StatusItem], reply: &mut Reply) -> Done {
+        let name = FolderName::parse(mailbox).ok_or(NO_MAILBOX)?;
+        let store = lock(&self.store);
+        let folder = store.folder(name);
+        reply.text(format_args!("* STATUS {} (", name.as_str()));
+        for (at, item) in items.iter().enumerate() {
+            let unseen = || {
+                folder
+                    .messages()
+                    .iter()
+                    .filter(|m| !m.flags.contains(Flags::SEEN))
+                    .count()
+            };
+            let space = if at == 0 { "" } else { " " };
+            match item {
+                StatusItem::Messages => reply.text(format_args!("{space}MESSAGES {}", folder.messages().len())),
+                StatusItem::Recent => reply.text(format_args!("{space}RECENT 0")),
+                StatusItem::UidNext => reply.text(format_args!("{space}UIDNEXT {}", folder.uid_next())),
+                StatusItem::UidValidity => reply.text(format_args!("{space}UIDVALIDITY {}", store.uid_validity())),
+                StatusItem::Unseen => reply.text(format_args!("{space}UNSEEN {}", unseen())),
+            }
+        }
+        reply.line(format_args!(")"));
+        done("counted")
+    }
+
+    /// The commands that need a mailbox.
+    fn obey_selected(&mut self, command: Command, reply: &mut Reply) -> Done {
+        let State::Selected(view) = &mut self.state else {
+            return Err(Refusal::Bad("select a mailbox first"));
+        };
+        let mut store = lock(&self.store);
+        match command {
+            Command::Check => done("checked"),
+            Command::Unselect => {
+                self.state = State::Authenticated;
+                done("left")
+            }
+            Command::Close => {
+                if !view.read_only {
+                    selected::expunge(view, &mut store, None)?;
+                }
+                self.state = State::Authenticated;
+                done("closed")
+            }
+            command => selected::obey(command, view, &mut store, reply),
+        }
+    }
+}
+
+/// SELECT and STATUS of anything else.
+const NO_MAILBOX: Refusal = Refusal::No("[NONEXISTENT] the mailboxes are INBOX and Trash");
+
+/// Writes the tagged reply; nothing else does.
+fn conclude(tag: &str, done: Done, reply: &mut Reply) {
+    match done {
+        Ok(text) => reply.line(format_args!("{tag} OK {text}")),
+        Err(Refusal::No(text)) => reply.line(format_args!("{tag} NO {text}")),
+        Err(Refusal::Bad(text)) => reply.line(format_args!("{tag} BAD {text}")),
+    }
+}
+
+/// A session that panicked leaves the mail as whole as before: no change takes two steps.
+fn lock(store: &Mutex<Store>) -> MutexGuard<'_, Store> {
+    store.lock().unwrap_or_else(PoisonError::into_inner)
+}

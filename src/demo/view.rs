@@ -1,0 +1,130 @@
+//! A selected folder as one session knows it: its numbering, and what it has been told.
+
+use super::{
+    fetch,
+    flags::Flags,
+    reply::{Refusal, Reply},
+    search::Key,
+    sequence::{Numbering, SequenceSet},
+    store::{FolderName, Message, Store},
+};
+
+/// Messages in order of their numbers. They stay readable until their EXPUNGE has been told (RFC 2180 §4.1.1).
+#[derive(Debug)]
+pub struct View {
+    pub folder: FolderName,
+    pub read_only: bool,
+    messages: Vec<Message>,
+    /// Messages from this UID on have not been told of.
+    uid_next: u32,
+}
+
+impl View {
+    pub fn new(store: &Store, folder: FolderName, read_only: bool) -> Self {
+        let contents = store.folder(folder);
+        Self {
+            folder,
+            read_only,
+            messages: contents.messages().to_vec(),
+            uid_next: contents.uid_next(),
+        }
+    }
+
+    /// What SELECT tells (RFC 3501 §6.3.1).
+    pub fn describe(&self, store: &Store, reply: &mut Reply) {
+        let all = Flags::ALL;
+        reply.line(format_args!("* FLAGS ({all})"));
+        reply.line(format_args!("* {} EXISTS", self.messages.len()));
+        reply.line(format_args!("* 0 RECENT"));
+        if let Some(unseen) = self.messages.iter().position(|m| !m.flags.contains(Flags::SEEN)) {
+            let number = unseen + 1;
+            reply.line(format_args!("* OK [UNSEEN {number}] the first unread"));
+        }
+        let permanent = if self.read_only { Flags::NONE } else { all };
+        reply.line(format_args!("* OK [PERMANENTFLAGS ({permanent})] these are kept"));
+        reply.line(format_args!(
+            "* OK [UIDVALIDITY {}] until the next start",
+            store.uid_validity()
+        ));
+        reply.line(format_args!("* OK [UIDNEXT {}] or more", self.uid_next));
+    }
+
+    pub fn writable(&self) -> Result<(), Refusal> {
+        if self.read_only {
+            return Err(Refusal::No("the mailbox is open for reading only"));
+        }
+        Ok(())
+    }
+
+    /// The greatest message number and the greatest UID, 0 without messages.
+    fn greatest(&self) -> (u32, u32) {
+        let count = u32::try_from(self.messages.len()).unwrap_or(u32::MAX);
+        (count, self.messages.last().map_or(0, |last| last.uid))
+    }
+
+    fn numbered(&mut self) -> impl Iterator<Item = (u32, &mut Message)> {
+        (1..).zip(&mut self.messages)
+    }
+
+    /// The messages of a set, with their numbers. UIDs that do not exist are passed over, numbers are an error.
+    pub fn chosen(
+        &mut self,
+        numbering: Numbering,
+        set: &SequenceSet,
+    ) -> Result<impl Iterator<Item = (u32, &mut Message)>, Refusal> {
+        let greatest = self.greatest();
+        if numbering == Numbering::Sequence && !set.within(greatest.0) {
+            return Err(Refusal::Bad("no message bears that number"));
+        }
+        Ok(self.numbered().filter(move |(number, message)| match numbering {
+            Numbering::Sequence => set.contains(*number, greatest.0),
+            Numbering::Uid => set.contains(message.uid, greatest.1),
+        }))
+    }
+
+    /// SEARCH: the numbers or UIDs of the messages for which all keys hold.
+    pub fn search(&mut self, numbering: Numbering, keys: &[Key]) -> Result<Vec<u32>, Refusal> {
+        let greatest = self.greatest();
+        if keys.iter().filter_map(Key::sequence).any(|set| !set.within(greatest.0)) {
+            return Err(Refusal::Bad("no message bears that number"));
+        }
+        let found = self
+            .numbered()
+            .filter(|(number, message)| keys.iter().all(|key| key.matches(*number, message, greatest)))
+            .map(|(number, message)| match numbering {
+                Numbering::Sequence => number,
+                Numbering::Uid => message.uid,
+            });
+        Ok(found.collect())
+    }
+
+    /// Tells what has changed in the store since the last time, through this session or another. Expunged messages
+    /// keep their numbers, and are not told of, while `keep_numbers`.
+    pub fn catch_up(&mut self, store: &Store, keep_numbers: bool, reply: &mut Reply) {
+        let folder = store.folder(self.folder);
+        if !keep_numbers {
+            let mut number = 1;
+            self.messages.retain(|message| {
+                let stays = folder.get(message.uid).is_some();
+                if stays {
+                    number += 1;
+                } else {
+                    reply.line(format_args!("* {number} EXPUNGE"));
+                }
+                stays
+            });
+        }
+        for (number, message) in (1..).zip(&mut self.messages) {
+            if let Some(now) = folder.get(message.uid).filter(|now| now.flags != message.flags) {
+                message.flags = now.flags;
+                fetch::write(reply, number, message, fetch::flags_of(Numbering::Uid));
+            }
+        }
+        if self.uid_next < folder.uid_next() {
+            let news = folder.messages().iter().filter(|message| message.uid >= self.uid_next);
+            self.messages.extend(news.cloned());
+            self.uid_next = folder.uid_next();
+            reply.line(format_args!("* {} EXISTS", self.messages.len()));
+        }
+    }
+}
