@@ -170,7 +170,9 @@ impl From<gateway::Error> for Failure {
                 };
                 Self::failed(format!("{error}{help}"))
             }
-            gateway::Error::NoCertificate { .. } | gateway::Error::Tls(_) => Self::wrong(error.to_string()),
+            gateway::Error::NoCertificate { .. } | gateway::Error::Tls(_) | gateway::Error::Maildrops(_) => {
+                Self::wrong(error.to_string())
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     accounts::Accounts,
     config::{Config, ListenerTls},
-    maildrop::Maildrops,
+    maildrop::{Maildrops, SetupError},
     pop3::{
         Listener, Service,
         listener::{Gate, Sessions},
@@ -114,9 +114,12 @@ pub enum Error {
         /// The address.
         address: SocketAddr,
     },
-    /// A certificate, key or root file.
+    /// A certificate or key.
     #[error(transparent)]
     Tls(#[from] tls::Error),
+    /// A root file, or the state.
+    #[error(transparent)]
+    Maildrops(#[from] SetupError),
 }
 
 #[cfg(test)]

@@ -13,5 +13,6 @@ pub mod health;
 pub mod imap;
 pub mod maildrop;
 pub mod pop3;
+pub mod state;
 pub mod telemetry;
 pub mod tls;

@@ -37,6 +37,15 @@ pub struct Listed {
     pub deleted: Vec<Uid>,
 }
 
+/// What a server tells unasked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct News {
+    /// So many EXPUNGEs: messages are gone.
+    pub expunged: u64,
+    /// Flags of some have changed.
+    pub flags: bool,
+}
+
 /// What of a message is fetched, never setting `\Seen`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Item {
@@ -137,8 +146,7 @@ impl Connection {
         let select = commands.len();
         commands.push(format!("SELECT {}", utf7::quoted_mailbox(folder)));
         if let Some(from) = list_from {
-            commands.push(format!("UID FETCH {from}:* (UID RFC822.SIZE)"));
-            commands.push("UID SEARCH DELETED".to_owned());
+            commands.extend(listing(from));
         }
         let mut listed = Listed::default();
         let mut read_only = false;
@@ -163,35 +171,27 @@ impl Connection {
             .uid_validity
             .and_then(NonZeroU32::new)
             .ok_or(Error::NoData("SELECT (UIDVALIDITY)"))?;
-        let (exists, expunged) = (at_select, seen.expunged);
         mailbox.selected = Selected {
             uid_validity: UidValidity(uid_validity),
             read_only,
             uid_not_sticky: seen.uid_not_sticky,
         };
-        if let Some(from) = list_from {
-            // An empty mailbox has no `1:*`, and some servers say so by BAD.
-            if exists > 0 {
-                require("UID FETCH", completions.next())?;
-                require("UID SEARCH", completions.next())?;
-            }
+        // An empty mailbox has no `1:*`, and some servers say so by BAD.
+        if let Some(from) = list_from.filter(|_| at_select > 0) {
+            require("UID FETCH", completions.next())?;
+            require("UID SEARCH", completions.next())?;
             listed.settle(from);
-            if from.0 == 1 {
-                let expected = u64::from(exists).saturating_sub(expunged);
-                if expected > 0 && listed.sizes.is_empty() {
-                    return Err(Error::NoData("UID FETCH (RFC822.SIZE)"));
-                }
-                if (listed.sizes.len() as u64) < expected {
-                    tracing::warn!(
-                        listed = listed.sizes.len(),
-                        exists,
-                        "upstream lists fewer messages than it has"
-                    );
-                }
-            }
         }
         Ok((mailbox, listed))
     }
+}
+
+/// What lists the messages from a UID on.
+fn listing(from: Uid) -> [String; 2] {
+    [
+        format!("UID FETCH {from}:* (UID RFC822.SIZE)"),
+        "UID SEARCH DELETED".to_owned(),
+    ]
 }
 
 fn require(command: &'static str, completion: Option<Completion>) -> Result<(), Error> {
@@ -213,6 +213,12 @@ impl Listed {
             }) => self.sizes.push((Uid(uid), size)),
             Datum::Fetch(_) => {}
             Datum::Found(uid) => self.deleted.push(uid),
+        }
+    }
+
+    fn take_event(&mut self, event: Event<'_>) {
+        if let Event::Datum(datum) = event {
+            self.take(datum);
         }
     }
 
@@ -244,6 +250,60 @@ impl Mailbox {
     /// What SELECT told.
     pub fn selected(&self) -> Selected {
         self.selected
+    }
+
+    /// How many messages there are, as far as the server has told.
+    pub fn exists(&self) -> usize {
+        self.session.get_ref().seen_so_far().exists as usize
+    }
+
+    /// What the server has told about other messages than new ones, since [`Mailbox::clear_news`].
+    pub fn news(&self) -> News {
+        let seen = self.session.get_ref().seen_so_far();
+        News {
+            expunged: seen.expunged,
+            flags: seen.flags,
+        }
+    }
+
+    /// The news were heeded.
+    pub fn clear_news(&mut self) {
+        let seen = self.session.get_mut().seen();
+        (seen.expunged, seen.flags) = (0, false);
+    }
+
+    /// Lets the server tell what is new.
+    pub async fn noop(&mut self) -> Result<(), Error> {
+        self.run("NOOP", "NOOP").await
+    }
+
+    /// UID and size of everything from UID `from` on, and the UIDs that bear `\Deleted`: one round trip.
+    pub async fn list(&mut self, from: Uid) -> Result<Listed, Error> {
+        let mut listed = Listed::default();
+        if self.exists() == 0 {
+            return Ok(listed);
+        }
+        let completions = self.flight(&listing(from), |event| listed.take_event(event)).await?;
+        let mut completions = completions.into_iter();
+        require("UID FETCH", completions.next())?;
+        require("UID SEARCH", completions.next())?;
+        listed.settle(from);
+        Ok(listed)
+    }
+
+    /// The UIDs that exist up to `last`, ascending.
+    pub async fn uids(&mut self, last: Uid) -> Result<Vec<Uid>, Error> {
+        let mut uids = Vec::new();
+        let completions = self
+            .flight(&[format!("UID FETCH 1:{last} (UID)")], |event| match event {
+                Event::Datum(Datum::Fetch(Fetch { uid: Some(uid), .. })) => uids.push(Uid(uid)),
+                Event::Datum(_) | Event::Tagged { .. } => {}
+            })
+            .await?;
+        require("UID FETCH", completions.into_iter().next())?;
+        uids.sort_unstable();
+        uids.dedup();
+        Ok(uids)
     }
 
     /// Whether the connection can no longer be used.
@@ -394,11 +454,7 @@ impl Mailbox {
     async fn search_deleted(&mut self) -> Result<Vec<Uid>, Error> {
         let mut listed = Listed::default();
         let completions = self
-            .flight(&["UID SEARCH DELETED".to_owned()], |event| {
-                if let Event::Datum(datum) = event {
-                    listed.take(datum);
-                }
-            })
+            .flight(&["UID SEARCH DELETED".to_owned()], |event| listed.take_event(event))
             .await?;
         require("UID SEARCH", completions.into_iter().next())?;
         listed.settle(Uid(1));
@@ -510,6 +566,7 @@ impl Mailbox {
             let (section, octets) = match step {
                 Step::End => {
                     wire.consume(span.total);
+                    wire.seen().flags |= response.deleted.is_some();
                     return Ok(BodyStart::End(uid));
                 }
                 Step::Literal(section, octets) => {
@@ -614,6 +671,7 @@ impl Mailbox {
                         if let Step::Literal(_, octets) = step {
                             wire.skip_literal(octets);
                         }
+                        wire.seen().flags |= fetch.deleted.is_some();
                         take(Event::Datum(Datum::Fetch(fetch)));
                     }
                     None => wire.note(span)?,

@@ -26,8 +26,8 @@ use super::{
 };
 
 /// A connection to an upstream, TCP or TLS.
-pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+pub trait Io: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Io for T {}
 
 /// The longest line taken from a server. SEARCH, whose line grows with the mailbox, is read piecewise.
 pub const MAX_LINE: usize = 256 * 1024;
@@ -49,6 +49,8 @@ pub struct Seen {
     pub exists: u32,
     /// EXPUNGEs so far.
     pub expunged: u64,
+    /// A FETCH that nobody waited for: flags have changed.
+    pub flags: bool,
     /// `[UIDVALIDITY n]`
     pub uid_validity: Option<u32>,
     /// `[UIDNOTSTICKY]` (RFC 4315 §3): UIDs mean nothing in the next session.
@@ -66,6 +68,8 @@ impl Seen {
             } else if kind.eq_ignore_ascii_case(b"EXPUNGE") {
                 self.exists = self.exists.saturating_sub(1);
                 self.expunged += 1;
+            } else if kind.eq_ignore_ascii_case(b"FETCH") {
+                self.flags = true;
             }
         } else if first.eq_ignore_ascii_case(b"CAPABILITY") {
             self.capabilities = Some(Capabilities::parse(rest));
@@ -168,6 +172,11 @@ impl Wire {
     /// What the server said by the way.
     pub fn seen(&mut self) -> &mut Seen {
         &mut self.seen
+    }
+
+    /// The same, to look at.
+    pub fn seen_so_far(&self) -> &Seen {
+        &self.seen
     }
 
     /// What has been received and not consumed.

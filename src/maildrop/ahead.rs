@@ -192,12 +192,12 @@ impl Ahead {
         self.wasted += octets;
     }
 
-    /// Octets fetched in vain.
+    /// Octets fetched in vain, and those on their way.
     pub(super) fn wasted(&self) -> u64 {
-        self.wasted
+        self.wasted + self.due_octets
     }
 
-    /// How many messages in a row this session fetched first.
+    /// How many messages in a row this session fetched first; 0 if it fetched none.
     pub(super) fn first_run(&self) -> usize {
         self.first_run.unwrap_or(self.run)
     }

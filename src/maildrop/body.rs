@@ -13,6 +13,7 @@ const LEAST_TEXT: u64 = 2048;
 pub struct Body<'a> {
     maildrop: &'a mut Maildrop,
     uid: Uid,
+    listed: Octets,
     octets: Option<Octets>,
     stage: Stage,
 }
@@ -49,11 +50,12 @@ fn item_for(lines: u64, octets: u64) -> Item {
 impl Maildrop {
     /// RETR: returns once the upstream's literal has begun; every error before that is a clean `-ERR`.
     pub async fn retrieve(&mut self, number: MessageNumber) -> Result<Body<'_>, Error> {
+        let (uid, listed) = self.listing.get(number)?;
         let octets = self.begin(number, Item::Whole, |_| Item::Whole).await?;
-        let (uid, _) = self.listing.get(number)?;
         Ok(Body {
             maildrop: self,
             uid,
+            listed,
             octets: Some(octets),
             stage: Stage::Whole,
         })
@@ -72,6 +74,7 @@ impl Maildrop {
         Ok(Body {
             maildrop: self,
             uid,
+            listed,
             octets: None,
             stage,
         })
@@ -206,7 +209,8 @@ impl Body<'_> {
                 Stage::Done => return Ok(0),
                 Stage::Whole => {
                     self.confirm().await?;
-                    self.maildrop.note_retrieved(self.uid);
+                    self.maildrop
+                        .note_retrieved(self.uid, self.listed, self.octets.unwrap_or(self.listed));
                     self.stage = Stage::Done;
                 }
                 Stage::Cut(_) | Stage::Header { lines: 0, .. } => {

@@ -1,7 +1,13 @@
-//! The UPDATE state (RFC 1939 §6): what QUIT does upstream, and what a session without QUIT leaves behind.
+//! The UPDATE state (RFC 1939 §6): what QUIT does upstream, and what a session leaves behind.
 
-use super::{Error, Maildrop, Reason, open::report};
-use crate::imap::Uid;
+use std::sync::Arc;
+
+use super::{
+    Error, Maildrop, Reason,
+    listing::without,
+    open::{name, report},
+};
+use crate::{imap::Uid, state::Index};
 
 impl Maildrop {
     /// QUIT: applies the delete policy; `Ok` only when the upstream confirmed all of it. Returns how many were removed.
@@ -12,8 +18,14 @@ impl Maildrop {
         } else {
             self.remove(&marked).await
         };
-        if result.is_ok() {
+        if result.is_ok() && !marked.is_empty() {
             self.retrieved.retain(|uid| marked.binary_search(uid).is_err());
+            self.view.index = Arc::new(without(&self.view.index, &marked));
+            self.is_saved = false;
+            let news = self.mailbox.news();
+            if news.expunged == marked.len() as u64 && !news.flags {
+                self.mailbox.clear_news();
+            }
         }
         self.leave();
         result
@@ -44,16 +56,60 @@ impl Maildrop {
         }
     }
 
-    /// Flags what was delivered and says good-bye, in the background: it concerns neither the device nor its next session.
+    /// Remembers what was learned, and lets the connection wait for the next session. What takes time for that is done in
+    /// the background: it concerns neither the device nor its next session.
     fn leave(mut self) {
+        self.learn();
+        if self.is_saved && self.retrieved.is_empty() && !self.mailbox.is_fetching() {
+            return self.park();
+        }
         self.lock = None;
-        let tasks = self.tasks.clone();
+        let tasks = self.shared.tasks.clone();
         tasks.spawn(async move {
+            if !self.is_saved && !self.mailbox.selected().uid_not_sticky {
+                self.shared
+                    .state
+                    .set_index(&name(&self.account), self.view.index.clone())
+                    .await;
+            }
             self.stop_ahead().await;
-            if self.flag_retrieved().await.is_ok() && !self.mailbox.is_broken() {
-                self.mailbox.logout().await;
+            if self.flag_retrieved().await.is_ok() {
+                self.park();
             }
         });
+    }
+
+    fn park(self) {
+        let Self {
+            account,
+            mailbox,
+            slot,
+            view,
+            shared,
+            ..
+        } = self;
+        shared
+            .pool
+            .park(slot, &account.login, &account.policy.folder, mailbox, view);
+    }
+
+    /// Into the index goes how the device reads, and the true size of what it has read.
+    fn learn(&mut self) {
+        let row = match self.ahead.first_run() {
+            0 => self.view.index.row,
+            run => u32::try_from(run).unwrap_or(u32::MAX),
+        };
+        if row == self.view.index.row && self.learned.is_empty() {
+            return;
+        }
+        let index: &mut Index = Arc::make_mut(&mut self.view.index);
+        index.row = row;
+        for (uid, octets) in self.learned.drain(..) {
+            if let Ok(at) = index.entries.binary_search_by_key(&uid.0, |&(uid, _)| uid) {
+                index.entries[at].1 = octets;
+            }
+        }
+        self.is_saved = false;
     }
 
     async fn flag_retrieved(&mut self) -> Result<(), Error> {

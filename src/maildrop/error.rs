@@ -39,6 +39,9 @@ pub enum Reason {
     /// TCP or TLS connection failed, BYE, or a NO that will pass.
     #[error("upstream not available, try later")]
     Refused,
+    /// `connections_per_user` are in use.
+    #[error("too many connections of this user, try later")]
+    TooManyConnections,
     /// Silence for `upstream_seconds`.
     #[error("upstream does not answer, try later")]
     Silent,

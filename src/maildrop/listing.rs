@@ -1,9 +1,9 @@
 //! The numbered view that a session sees: messages by ascending UID; numbers never shift (RFC 1939 §5).
 
-use std::{io::Write, num::NonZeroU32};
+use std::{io::Write, num::NonZeroU32, sync::Arc};
 
 use super::Error;
-use crate::imap::{Uid, UidValidity};
+use crate::{imap::Uid, state::Index};
 
 /// Message number as a device says it, from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,8 +27,8 @@ pub struct Octets(pub u64);
 /// Messages in ascending order of UID, with this session's delete marks.
 #[derive(Debug)]
 pub struct Listing {
-    uid_validity: UidValidity,
-    entries: Vec<(Uid, u32)>,
+    /// Shared with what outlives the session; filtered only where messages are hidden.
+    index: Arc<Index>,
     /// One bit a message; empty while nothing is marked.
     marks: Vec<u64>,
     left: u32,
@@ -36,11 +36,15 @@ pub struct Listing {
 }
 
 impl Listing {
-    /// Of UID and octets, ascending by UID.
-    pub fn new(uid_validity: UidValidity, entries: Vec<(Uid, u32)>) -> Self {
+    /// Of all messages of `index` but the `hidden` ones (ascending).
+    pub fn new(index: Arc<Index>, hidden: &[Uid]) -> Self {
+        let index = if hidden.is_empty() {
+            index
+        } else {
+            Arc::new(without(&index, hidden))
+        };
         let mut listing = Self {
-            uid_validity,
-            entries,
+            index,
             marks: Vec::new(),
             left: 0,
             octets: 0,
@@ -50,8 +54,8 @@ impl Listing {
     }
 
     /// While it stays, UIDs mean the same messages.
-    pub fn uid_validity(&self) -> UidValidity {
-        self.uid_validity
+    pub fn uid_validity(&self) -> u32 {
+        self.index.uid_validity
     }
 
     /// STAT: messages not marked deleted, and their octets.
@@ -66,46 +70,44 @@ impl Listing {
 
     /// UID and octets of a message that is not marked deleted.
     pub fn get(&self, number: MessageNumber) -> Result<(Uid, Octets), Error> {
-        let &(uid, octets) = self.entries.get(number.index()).ok_or(Error::NoSuchMessage)?;
+        let &(uid, octets) = self.index.entries.get(number.index()).ok_or(Error::NoSuchMessage)?;
         if self.is_marked(number.index()) {
             return Err(Error::Deleted);
         }
-        Ok((uid, Octets(u64::from(octets))))
+        Ok((Uid(uid), Octets(u64::from(octets))))
     }
 
     /// Index, UID and octets of what is not marked deleted, from the message at `index` on.
     pub fn following(&self, index: usize) -> impl Iterator<Item = (usize, Uid, u64)> + '_ {
-        let rest = self
-            .entries
-            .iter()
-            .enumerate()
-            .skip(index)
-            .filter(|&(index, _)| !self.is_marked(index));
-        rest.map(|(index, &(uid, octets))| (index, uid, u64::from(octets)))
+        let rest = self.index.entries.iter().enumerate().skip(index);
+        rest.filter(|&(index, _)| !self.is_marked(index))
+            .map(|(index, &(uid, octets))| (index, Uid(uid), u64::from(octets)))
     }
 
     /// LIST: numbers and octets of what is not marked deleted, ascending.
     pub fn sizes(&self) -> impl Iterator<Item = (MessageNumber, Octets)> + '_ {
-        self.unmarked().map(|(number, _, octets)| (number, octets))
+        self.following(0)
+            .filter_map(|(index, _, octets)| Some((MessageNumber::of_index(index)?, Octets(octets))))
     }
 
     /// UIDL: the numbers of what is not marked deleted, ascending.
     pub fn numbers(&self) -> impl Iterator<Item = MessageNumber> + '_ {
-        self.unmarked().map(|(number, ..)| number)
+        self.following(0)
+            .filter_map(|(index, ..)| MessageNumber::of_index(index))
     }
 
     /// UIDL n: appends the unique-id (RFC 1939 §7: 1 to 70 octets, 0x21–0x7E) to `out`.
     pub fn write_uidl(&self, number: MessageNumber, out: &mut Vec<u8>) -> Result<(), Error> {
         let (uid, _) = self.get(number)?;
         // Writing to a Vec does not fail.
-        let _ = write!(out, "{}.{}", self.uid_validity, uid);
+        let _ = write!(out, "{}.{}", self.index.uid_validity, uid);
         Ok(())
     }
 
     /// DELE: marks in the session only.
     pub fn mark(&mut self, number: MessageNumber) -> Result<(), Error> {
         let (_, octets) = self.get(number)?;
-        self.marks.resize(self.entries.len().div_ceil(64), 0);
+        self.marks.resize(self.index.entries.len().div_ceil(64), 0);
         self.marks[number.index() / 64] |= 1 << (number.index() % 64);
         self.left -= 1;
         self.octets -= octets.0;
@@ -115,18 +117,19 @@ impl Listing {
     /// RSET: takes all marks back.
     pub fn reset(&mut self) {
         self.marks = Vec::new();
-        self.left = u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
-        self.octets = self.entries.iter().map(|&(_, octets)| u64::from(octets)).sum();
+        self.left = u32::try_from(self.index.entries.len()).unwrap_or(u32::MAX);
+        self.octets = self.index.entries.iter().map(|&(_, octets)| u64::from(octets)).sum();
     }
 
     /// UIDs of what is marked, ascending.
     pub fn marked(&self) -> Vec<Uid> {
         let marked = self
+            .index
             .entries
             .iter()
             .enumerate()
             .filter(|&(index, _)| self.is_marked(index));
-        marked.map(|(_, &(uid, _))| uid).collect()
+        marked.map(|(_, &(uid, _))| Uid(uid)).collect()
     }
 
     fn is_marked(&self, index: usize) -> bool {
@@ -134,15 +137,14 @@ impl Listing {
             .get(index / 64)
             .is_some_and(|word| word & (1 << (index % 64)) != 0)
     }
+}
 
-    fn unmarked(&self) -> impl Iterator<Item = (MessageNumber, Uid, Octets)> + '_ {
-        self.entries
-            .iter()
-            .enumerate()
-            .filter(|&(index, _)| !self.is_marked(index))
-            .filter_map(|(index, &(uid, octets))| {
-                Some((MessageNumber::of_index(index)?, uid, Octets(u64::from(octets))))
-            })
+/// `index` less the messages `gone` (ascending).
+pub(super) fn without(index: &Index, gone: &[Uid]) -> Index {
+    let stays = |&&(uid, _): &&(u32, u32)| gone.binary_search(&Uid(uid)).is_err();
+    Index {
+        entries: index.entries.iter().filter(stays).copied().collect(),
+        ..*index
     }
 }
 
@@ -156,11 +158,28 @@ mod tests {
     }
 
     fn listing(entries: &[(u32, u32)]) -> Listing {
-        let validity = UidValidity(NonZeroU32::new(7).unwrap());
+        let entries = entries.to_vec();
         Listing::new(
-            validity,
-            entries.iter().map(|&(uid, octets)| (Uid(uid), octets)).collect(),
+            Arc::new(Index {
+                uid_validity: 7,
+                row: 0,
+                entries,
+            }),
+            &[],
         )
+    }
+
+    #[test]
+    fn hidden_messages_have_no_number() {
+        let entries = vec![(3, 10), (5, 20), (9, 30)];
+        let index = Arc::new(Index {
+            uid_validity: 7,
+            row: 0,
+            entries,
+        });
+        let listing = Listing::new(index, &[Uid(4), Uid(5)]);
+        assert_eq!(listing.stat(), (2, Octets(40)));
+        assert_eq!(listing.get(number(2)), Ok((Uid(9), Octets(30))));
     }
 
     #[test]

@@ -26,17 +26,26 @@ pub struct Lock {
 }
 
 impl Locks {
+    /// Whether a session holds the maildrop.
+    pub fn is_held(&self, account: &Account) -> bool {
+        self.0.contains(&key(account))
+    }
+
     /// `None` while another session holds the maildrop.
     pub fn acquire(&self, account: &Account) -> Option<Lock> {
-        let key = Key {
-            upstream: account.upstream.name.clone(),
-            user: account.user.clone(),
-            folder: account.policy.folder.clone(),
-        };
+        let key = key(account);
         self.0.insert(key.clone()).then(|| Lock {
             locks: self.clone(),
             key,
         })
+    }
+}
+
+fn key(account: &Account) -> Key {
+    Key {
+        upstream: account.upstream.name.clone(),
+        user: account.user.clone(),
+        folder: account.policy.folder.clone(),
     }
 }
 

@@ -7,22 +7,21 @@ mod error;
 mod listing;
 mod lock;
 mod open;
+mod sync;
 mod top;
 
 pub use body::Body;
 pub use error::{Error, Reason};
 pub use listing::{Listing, MessageNumber, Octets};
-pub use open::Maildrops;
+pub use open::{Maildrops, SetupError};
 
 use std::sync::Arc;
 
-use tokio_util::task::TaskTracker;
-
-use self::ahead::Ahead;
+use self::{ahead::Ahead, lock::Lock, open::Shared, sync::View};
 use crate::{
     accounts::Account,
     config::OnRetrieve,
-    imap::{Connector, Mailbox, Uid},
+    imap::{Connector, Mailbox, Slot, Uid},
 };
 
 /// One session's maildrop, exclusively locked while it lives. Dropping it deletes nothing.
@@ -36,9 +35,16 @@ pub struct Maildrop {
     ahead: Ahead,
     /// Delivered whole and not yet flagged `\Seen`.
     retrieved: Vec<Uid>,
-    tasks: TaskTracker,
+    /// Delivered with another size than listed.
+    learned: Vec<(Uid, u32)>,
+    /// What is known of the mailbox, for the next session.
+    view: View,
+    /// State holds what `view` says.
+    is_saved: bool,
+    slot: Slot<View>,
+    shared: Arc<Shared>,
     /// Until the session ends.
-    lock: Option<lock::Lock>,
+    lock: Option<Lock>,
 }
 
 impl Maildrop {
@@ -57,10 +63,20 @@ impl Maildrop {
         self.listing.reset();
     }
 
+    /// Octets that the upstream sent, or is about to send, in vain.
+    pub fn wasted(&self) -> Octets {
+        Octets(self.ahead.wasted())
+    }
+
     /// A message was delivered whole.
-    fn note_retrieved(&mut self, uid: Uid) {
+    fn note_retrieved(&mut self, uid: Uid, listed: Octets, delivered: Octets) {
         if self.account.policy.on_retrieve == OnRetrieve::MarkRead {
             self.retrieved.push(uid);
+        }
+        if listed != delivered
+            && let Ok(octets) = u32::try_from(delivered.0)
+        {
+            self.learned.push((uid, octets));
         }
     }
 }

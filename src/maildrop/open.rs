@@ -4,11 +4,17 @@ use std::{collections::HashMap, sync::Arc};
 
 use tokio_util::task::TaskTracker;
 
-use super::{Error, Listing, Maildrop, Reason, ahead::Ahead, lock::Locks};
+use super::{
+    Error, Listing, Maildrop, Reason,
+    ahead::Ahead,
+    lock::Locks,
+    sync::{View, catch_up, unknown_from},
+};
 use crate::{
     accounts::{Account, Credential},
     config::{Config, Upstream},
-    imap::{self, Connection, Connector, Uid},
+    imap::{self, Connection, Connector, Mailbox, Pool, Slot, Uid, UserKey},
+    state::{self, Index, MailboxName, StateStore},
     tls,
 };
 
@@ -17,32 +23,64 @@ use crate::{
 pub struct Maildrops {
     connectors: HashMap<String, Arc<Connector>>,
     locks: Locks,
+    shared: Arc<Shared>,
     /// Octets read ahead per session.
     read_ahead: u64,
+}
+
+/// What a maildrop needs beyond its own upstream.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) pool: Arc<Pool<View>>,
+    pub(super) state: Arc<dyn StateStore>,
     /// What sessions leave to be finished behind them.
-    tasks: TaskTracker,
+    pub(super) tasks: TaskTracker,
+}
+
+/// Why maildrops cannot be opened at all.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// A `ca_file`.
+    #[error(transparent)]
+    Tls(#[from] tls::Error),
+    /// `[state] dir`
+    #[error(transparent)]
+    State(#[from] state::Error),
+    /// No random numbers.
+    #[error(transparent)]
+    Random(#[from] imap::RandomUnavailable),
 }
 
 impl Maildrops {
-    /// For the upstreams of `config`. Errors name the `ca_file` at fault.
-    pub fn new(config: &Config) -> Result<Self, tls::Error> {
+    /// For the upstreams of `config`. Errors name the file or directory at fault.
+    pub fn new(config: &Config) -> Result<Self, SetupError> {
         let connector = |upstream: &Arc<Upstream>| {
             let connector = Connector::new(upstream, config.limits.upstream)?;
             Ok((upstream.name.clone(), Arc::new(connector)))
         };
-        let connectors = config.upstreams.iter().map(connector).collect::<Result<_, _>>()?;
+        let connectors = config
+            .upstreams
+            .iter()
+            .map(connector)
+            .collect::<Result<_, tls::Error>>()?;
+        let shared = Shared {
+            pool: Pool::new(config.limits.parked)?,
+            state: state::open(&config.state)?,
+            tasks: TaskTracker::new(),
+        };
+        let (locks, shared) = (Locks::default(), Arc::new(shared));
         Ok(Self {
             connectors,
-            locks: Locks::default(),
+            locks,
+            shared,
             read_ahead: config.limits.read_ahead,
-            tasks: TaskTracker::new(),
         })
     }
 
     /// Waits until everything that sessions left behind is finished; to be called when no session is left.
     pub async fn finish(&self) {
-        self.tasks.close();
-        self.tasks.wait().await;
+        self.shared.tasks.close();
+        self.shared.tasks.wait().await;
     }
 
     /// Connects to `upstream` up to its greeting, and TLS, without logging in.
@@ -57,31 +95,58 @@ impl Maildrops {
     /// Logs in upstream, takes the lock, selects and lists. RFC 1939 §4: only after this may PASS say +OK.
     pub async fn open(&self, account: &Account) -> Result<Maildrop, Error> {
         let connector = self.connector(&account.upstream.name)?;
+        let Credential::Password(secret) = &account.credential;
+        let user = UserKey {
+            upstream: account.upstream.name.clone(),
+            user: account.user.clone(),
+        };
+        let pool = &self.shared.pool;
+        let parked = pool.take(&user, &account.login, &account.policy.folder, secret);
+        if let Some((slot, mut mailbox, view)) = parked {
+            match refreshed(&mut mailbox, view.clone()).await {
+                Ok(now) => return self.maildrop(account, connector, slot, mailbox, now, Some(&view.index)),
+                // It died while it waited: nobody needs to know.
+                Err(error) => tracing::debug!(%error, "a parked connection is gone"),
+            }
+        }
+        let slot = pool.reserve(&user, account.upstream.connections_per_user, secret);
+        let slot = slot.ok_or(Error::Unavailable(Reason::TooManyConnections))?;
         let connection = log_in(&connector, account).await?;
+        pool.forget(&user, &account.login);
         // Not before the login: who does not know the password must not learn that the maildrop is in use.
+        if self.locks.is_held(account) {
+            return Err(Error::InUse);
+        }
+        let known = self.shared.state.index(&name(account)).await;
+        let opened = opened(connection, &account.policy.folder, known.clone()).await;
+        let (mailbox, view) = opened.map_err(|error| report(account, &error))?;
+        self.maildrop(account, connector, slot, mailbox, view, known.as_ref())
+    }
+
+    /// Puts the parts together, if no other session holds the maildrop; `known` is what state holds of it.
+    fn maildrop(
+        &self,
+        account: &Account,
+        connector: Arc<Connector>,
+        slot: Slot<View>,
+        mailbox: Mailbox,
+        view: View,
+        known: Option<&Arc<Index>>,
+    ) -> Result<Maildrop, Error> {
         let lock = self.locks.acquire(account).ok_or(Error::InUse)?;
-        let selected = connection.select(&account.policy.folder, Some(Uid(1))).await;
-        let (mailbox, listed) = selected.map_err(|error| report(account, &error))?;
-        if mailbox.selected().uid_not_sticky {
-            tracing::warn!(
-                upstream = account.upstream.name,
-                user = account.user,
-                "UIDNOTSTICKY: unique-ids will change"
-            );
-        }
-        let mut entries = listed.sizes;
-        if !listed.deleted.is_empty() {
-            entries.retain(|(uid, _)| listed.deleted.binary_search(uid).is_err());
-        }
-        let listing = Listing::new(mailbox.selected().uid_validity, entries);
+        let row = view.index.row as usize;
         Ok(Maildrop {
             account: account.clone(),
             connector,
             mailbox,
-            listing,
-            ahead: Ahead::new(self.read_ahead, 0),
+            listing: Listing::new(view.index.clone(), &view.hidden),
+            ahead: Ahead::new(self.read_ahead, row),
             retrieved: Vec::new(),
-            tasks: self.tasks.clone(),
+            learned: Vec::new(),
+            is_saved: known.is_some_and(|known| Arc::ptr_eq(known, &view.index) || known == &view.index),
+            view,
+            slot,
+            shared: self.shared.clone(),
             lock: Some(lock),
         })
     }
@@ -92,6 +157,56 @@ impl Maildrops {
             .cloned()
             .ok_or(Error::Unavailable(Reason::Refused))
     }
+}
+
+/// What state calls the mailbox of `account`.
+pub(super) fn name(account: &Account) -> MailboxName {
+    MailboxName {
+        upstream: account.upstream.name.clone(),
+        user: account.user.clone(),
+        folder: account.policy.folder.clone(),
+    }
+}
+
+/// Selects the folder of a new connection, and brings what is known of it up to date.
+async fn opened(
+    connection: Connection,
+    folder: &str,
+    known: Option<Arc<Index>>,
+) -> Result<(Mailbox, View), imap::Error> {
+    let from = known.as_deref().map_or(Uid(1), unknown_from);
+    let (mut mailbox, mut listed) = connection.select(folder, Some(from)).await?;
+    let selected = mailbox.selected();
+    let uid_validity = selected.uid_validity.0.get();
+    let known = match known {
+        Some(known) if known.uid_validity == uid_validity && !selected.uid_not_sticky => known,
+        _ => {
+            if selected.uid_not_sticky {
+                tracing::warn!(folder, "UIDNOTSTICKY: unique-ids change with each session");
+            }
+            if from.0 > 1 {
+                listed = mailbox.list(Uid(1)).await?;
+            }
+            Arc::new(Index {
+                uid_validity,
+                row: 0,
+                entries: Vec::new(),
+            })
+        }
+    };
+    let view = catch_up(&mut mailbox, known, listed).await?;
+    Ok((mailbox, view))
+}
+
+/// One NOOP makes the view of a connection that waited exact; only if something has changed is more asked.
+async fn refreshed(mailbox: &mut Mailbox, view: View) -> Result<View, imap::Error> {
+    mailbox.noop().await?;
+    let news = mailbox.news();
+    if news.expunged == 0 && !news.flags && mailbox.exists() == view.index.entries.len() {
+        return Ok(view);
+    }
+    let listed = mailbox.list(unknown_from(&view.index)).await?;
+    catch_up(mailbox, view.index, listed).await
 }
 
 impl Maildrop {
@@ -105,7 +220,7 @@ impl Maildrop {
         let selected = connection.select(&self.account.policy.folder, None).await;
         let (mailbox, _) = selected.map_err(|error| report(&self.account, &error))?;
         let selected = mailbox.selected();
-        if selected.uid_validity != self.listing.uid_validity() || selected.uid_not_sticky {
+        if selected.uid_validity.0.get() != self.listing.uid_validity() || selected.uid_not_sticky {
             tracing::warn!(
                 upstream = self.account.upstream.name,
                 user = self.account.user,

@@ -56,6 +56,8 @@ pub(super) struct Summary {
     pub(super) retrieved: u64,
     /// Their octets.
     pub(super) octets: u64,
+    /// Octets that the upstream sent in vain, because they were read ahead.
+    pub(super) wasted: u64,
     /// Delete marks set.
     pub(super) deleted: u64,
     /// Deletes confirmed.
@@ -75,6 +77,7 @@ impl Summary {
             tls: None,
             retrieved: 0,
             octets: 0,
+            wasted: 0,
             deleted: 0,
             removed: 0,
             end: None,
@@ -101,6 +104,7 @@ impl Drop for Summary {
             tls = self.tls.as_deref().unwrap_or("none"),
             retrieved = self.retrieved,
             octets = self.octets,
+            wasted = self.wasted,
             deleted = self.deleted,
             removed = self.removed,
             end = self.end.map_or("aborted", End::as_str),

@@ -12,7 +12,9 @@ pub(super) async fn run<S>(session: &mut Session<S>, mut maildrop: Box<Maildrop>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let end = match converse(session, &mut maildrop).await {
+    let ended = converse(session, &mut maildrop).await;
+    session.summary.wasted = maildrop.wasted().0;
+    let end = match ended {
         Ok(()) => {
             let begun = session.begin();
             match update(session, maildrop).await {
