@@ -10,10 +10,9 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    select,
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, Sleep, sleep, timeout},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::{
     input::{Input, TooLong},
@@ -48,10 +47,11 @@ pub(super) enum Line {
 
 impl Line {
     fn cap(self, line: &[u8]) -> usize {
-        match line.get(..5) {
-            Some(verb) if self == Self::Command && !verb.eq_ignore_ascii_case(b"AUTH ") => COMMAND_CAP,
-            None if self == Self::Command => COMMAND_CAP,
-            _ => AUTH_CAP,
+        let is_auth = || line.get(..5).is_some_and(|verb| verb.eq_ignore_ascii_case(b"AUTH "));
+        if self == Self::Continuation || is_auth() {
+            AUTH_CAP
+        } else {
+            COMMAND_CAP
         }
     }
 }
@@ -71,7 +71,10 @@ pub(super) struct Connection<S> {
     /// Something is written that the stream may still hold.
     unflushed: bool,
     idle: Duration,
+    /// One timer for all waits; see [`Self::poll_time`].
+    timer: Pin<Box<Sleep>>,
     shutdown: CancellationToken,
+    cancelled: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
@@ -86,6 +89,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             total: 0,
             unflushed: false,
             idle,
+            timer: Box::pin(sleep(idle)),
+            cancelled: Box::pin(shutdown.clone().cancelled_owned()),
             shutdown,
         }
     }
@@ -200,19 +205,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// One step of sending. A device that pipelines may write on before it reads, so while its end of the line is full
     /// its commands are taken in: else both would wait for each other.
     async fn progress(&mut self) -> Result<(), End> {
-        let idle = self.idle;
-        let step = poll_fn(|cx| {
-            let step = self.poll_send(cx);
-            if step.is_pending() {
+        let mut deadline = None;
+        poll_fn(|cx| match self.poll_send(cx) {
+            Poll::Ready(sent) => Poll::Ready(sent.map_err(|_| End::Dropped)),
+            Poll::Pending => {
                 self.poll_take_in(cx);
+                let deadline = *deadline.get_or_insert_with(|| Instant::now() + self.idle);
+                self.poll_time(cx, deadline).map(|()| Err(End::Idle))
             }
-            step
-        });
-        match timeout(idle, step).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(End::Dropped),
-            Err(_) => Err(End::Idle),
-        }
+        })
+        .await
     }
 
     /// Ready when some octets were written, or all were flushed.
@@ -272,15 +274,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// `false`: nothing came.
     async fn read_until(&mut self, deadline: Instant) -> Result<bool, End> {
-        let shutdown = self.shutdown.clone();
-        select! {
-            biased;
-            read = timeout_at(deadline, poll_fn(|cx| self.poll_read(cx))) => match read {
-                Ok(Ok(())) => Ok(true),
-                Ok(Err(_)) => Err(End::Dropped),
-                Err(_) => Ok(false),
-            },
-            () = shutdown.cancelled() => Err(End::Shutdown),
+        poll_fn(|cx| match self.poll_read(cx) {
+            Poll::Ready(read) => Poll::Ready(read.map(|()| true).map_err(|_| End::Dropped)),
+            Poll::Pending if self.cancelled.as_mut().poll(cx).is_ready() => Poll::Ready(Err(End::Shutdown)),
+            Poll::Pending => self.poll_time(cx, deadline).map(|()| Ok(false)),
+        })
+        .await
+    }
+
+    /// Ready at `deadline`. The timer is not wound back when a wait ends: mostly it goes off too early for the wait under
+    /// way, and is wound on. So a busy session does not touch the runtime's timers at every command, which would cost a
+    /// system call each.
+    fn poll_time(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
+        if self.timer.deadline() > deadline {
+            self.timer.as_mut().reset(deadline);
+        }
+        loop {
+            ready!(self.timer.as_mut().poll(cx));
+            if Instant::now() >= deadline {
+                return Poll::Ready(());
+            }
+            self.timer.as_mut().reset(deadline);
         }
     }
 
@@ -319,5 +333,45 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             io::Result::Ok(())
         };
         let _ = timeout(FAREWELL, farewell).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_session_holds_no_buffers() {
+        let (mut device, ours) = duplex(1 << 20);
+        let mut connection = Connection::new(ours, Duration::from_secs(600), CancellationToken::new());
+        let body = [b'x'; 200_000];
+        connection.message(&mut Multiline::new(), &body).await.unwrap();
+        device
+            .write_all(&[b"USER ", &body[..2000], b"\r\n"].concat())
+            .await
+            .unwrap();
+        connection.line(Line::Command, |_| ()).await.unwrap();
+        let waited = timeout(Duration::from_secs(1), connection.line(Line::Command, |_| ())).await;
+        assert!(waited.is_err());
+        assert_eq!((connection.input.len(), connection.output.capacity()), (0, 0));
+        assert!(connection.input.space(INPUT_LIMIT).len() <= 512);
+        device.read_exact(&mut [0; 200_000]).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_gathered_goes_out_while_the_upstream_is_waited_for() {
+        let (mut device, ours) = duplex(64);
+        let mut connection = Connection::new(ours, Duration::from_secs(600), CancellationToken::new());
+        connection.reply(&Reply::Done);
+        assert_eq!(connection.position(), 5);
+        let upstream = async {
+            let mut reply = [0; 5];
+            device.read_exact(&mut reply).await.unwrap();
+            reply
+        };
+        assert_eq!(&connection.meanwhile(upstream).await, b"+OK\r\n");
+        assert_eq!(connection.position(), 5);
     }
 }
