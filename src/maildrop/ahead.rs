@@ -260,7 +260,7 @@ mod tests {
         for index in 1..300 {
             retrieve(&mut ahead, index, 1000);
         }
-        assert_eq!(ahead.wasted(), 0);
+        assert!(ahead.wasted() * WASTE <= 300 * OCTETS);
     }
 
     #[test]
