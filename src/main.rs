@@ -5,9 +5,6 @@ use std::process::ExitCode;
 use clap::Parser;
 use popgate::cli::{Cli, Failure};
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let cli = Cli::parse();
     match run(cli) {

@@ -2,7 +2,7 @@
 
 use std::{io, time::Duration};
 
-use async_imap::{Authenticator, Client, Session};
+use async_imap::Client;
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use tokio::{net::TcpStream, time::timeout};
 use zeroize::Zeroizing;
@@ -30,7 +30,7 @@ pub struct Connector {
 /// An authenticated connection, no mailbox selected yet.
 #[derive(Debug)]
 pub struct Connection {
-    pub(super) session: Session<Wire>,
+    pub(super) client: Client<Wire>,
     /// As told last.
     pub(super) capabilities: Capabilities,
     /// Whether that was after login: a server may tell them along with its OK (RFC 3501 §6.2.2), else it is to be asked.
@@ -56,13 +56,14 @@ impl Connector {
 
     /// Connects and logs in.
     pub async fn login(&self, user: &str, secret: &Secret) -> Result<Connection, Error> {
-        let (client, capabilities) = self.greet().await?;
-        let mut session = authenticate(client, capabilities, user, secret).await?;
-        let told = session.get_mut().seen().capabilities.take();
+        let (mut client, capabilities) = self.greet().await?;
+        authenticate(&mut client, capabilities, user, secret).await?;
+        let told = client.get_mut().seen().capabilities.take();
+        let told_after_login = told.is_some();
         Ok(Connection {
-            session,
+            client,
             capabilities: told.unwrap_or(capabilities),
-            told_after_login: told.is_some(),
+            told_after_login,
         })
     }
 
@@ -128,14 +129,10 @@ async fn capabilities(client: &mut Client<Wire>) -> Result<Capabilities, Error> 
     Ok(client.get_mut().seen().capabilities.take().unwrap_or_default())
 }
 
-async fn run(client: &mut Client<Wire>, name: &'static str, command: &str) -> Result<(), Error> {
+/// Runs a command by async-imap. The wire has seen how it ended, with its response code.
+pub(super) async fn run(client: &mut Client<Wire>, name: &'static str, command: &str) -> Result<(), Error> {
     let result = client.run_command_and_check_ok(command, None).await;
-    outcome(client.get_mut(), name, result)
-}
-
-/// The true outcome of a command that async-imap ran: the wire has seen its completion.
-pub(super) fn outcome(wire: &mut Wire, name: &'static str, result: async_imap::error::Result<()>) -> Result<(), Error> {
-    let completion = wire.seen().completion.take();
+    let completion = client.get_mut().seen().completion.take();
     match (result, completion) {
         (Ok(()), _) => Ok(()),
         (Err(async_imap::error::Error::Io(error)), _) => Err(error.into()),
@@ -148,63 +145,80 @@ pub(super) fn outcome(wire: &mut Wire, name: &'static str, result: async_imap::e
     }
 }
 
-/// AUTHENTICATE PLAIN where it is offered, else LOGIN.
+/// AUTHENTICATE PLAIN where it is offered, else LOGIN. Not by async-imap's own `login`, whose session would hold 10 KB for
+/// news that nobody reads.
 async fn authenticate(
-    client: Client<Wire>,
+    client: &mut Client<Wire>,
     capabilities: Capabilities,
     user: &str,
     secret: &Secret,
-) -> Result<Session<Wire>, Error> {
+) -> Result<(), Error> {
     // RFC 4616 §2: authzid (empty) NUL authcid NUL passwd
     let plain = Zeroizing::new([b"\0", user.as_bytes(), b"\0", secret.expose()].concat());
     let initial = Zeroizing::new(BASE64.encode(&*plain));
-    // LOGIN quotes ASCII only (RFC 3501 §4.3); other octets go by SASL, offered or not.
-    let ascii = std::str::from_utf8(secret.expose())
-        .ok()
-        .filter(|text| text.is_ascii() && user.is_ascii());
-    let (command, result) = match ascii {
-        Some(password) if !capabilities.auth_plain => {
+    // What LOGIN can't quote goes by SASL, offered or not.
+    let quoted = quoted(user.as_bytes()).zip(quoted(secret.expose()));
+    let result = match quoted {
+        Some((user, password)) if !capabilities.auth_plain => {
             if capabilities.login_disabled {
                 return Err(Error::LoginDisabled);
             }
-            ("LOGIN", client.login(user, password).await)
+            let command = Zeroizing::new(format!("LOGIN {} {}", *user, *password));
+            run(client, "LOGIN", &command).await
         }
         _ if capabilities.sasl_ir => {
-            let line = Zeroizing::new(format!("PLAIN {}", *initial));
-            ("AUTHENTICATE", client.authenticate(&*line, Plain(None)).await)
+            let command = Zeroizing::new(format!("AUTHENTICATE PLAIN {}", *initial));
+            run(client, "AUTHENTICATE", &command).await
         }
-        _ => (
-            "AUTHENTICATE",
-            client.authenticate("PLAIN", Plain(Some(plain.clone()))).await,
-        ),
+        _ => answer_challenge(client, &initial).await,
     };
-    match result {
-        Ok(session) => Ok(session),
-        Err((error, mut client)) => {
-            let completion = client.get_mut().seen().completion.take();
-            match (error, completion) {
-                (async_imap::error::Error::Io(error), _) => Err(error.into()),
-                (async_imap::error::Error::Validate(_), _) => {
-                    Err(Error::Protocol("user or password that LOGIN can't carry"))
-                }
-                (_, Some(completion)) if !completion.is_ok() => {
-                    let password = String::from_utf8_lossy(secret.expose());
-                    Err(Error::from_login(command, completion.without(&[&*password, &*initial])))
-                }
-                (async_imap::error::Error::ConnectionLost, _) => Err(Error::Lost(io::ErrorKind::UnexpectedEof.into())),
-                _ => Err(Error::Protocol("an unexpected answer to the login")),
+    result.map_err(|error| match error {
+        Error::Refused { command, completion } => {
+            let password = String::from_utf8_lossy(secret.expose());
+            Error::from_login(command, completion.without(&[&*password, &*initial]))
+        }
+        other => other,
+    })
+}
+
+/// AUTHENTICATE PLAIN without an initial response: the server first sends an empty challenge (RFC 3501 §6.2.2).
+async fn answer_challenge(client: &mut Client<Wire>, response: &str) -> Result<(), Error> {
+    client.get_mut().send(b"S1 AUTHENTICATE PLAIN\r\n").await?;
+    let mut to_send = Some(Zeroizing::new(format!("{response}\r\n")));
+    loop {
+        if client.read_response().await?.is_none() {
+            return Err(Error::Lost(io::ErrorKind::UnexpectedEof.into()));
+        }
+        match client.get_mut().seen().completion.take() {
+            Some(completion) if completion.is_ok() => return Ok(()),
+            Some(completion) => {
+                return Err(Error::Refused {
+                    command: "AUTHENTICATE",
+                    completion,
+                });
+            }
+            // A further challenge has no answer but the empty one.
+            None => {
+                let line = to_send.take().unwrap_or_else(|| Zeroizing::new("\r\n".to_owned()));
+                client.get_mut().send(line.as_bytes()).await?;
             }
         }
     }
 }
 
-/// SASL PLAIN without an initial response: answers the first, empty challenge; any further one with nothing.
-struct Plain(Option<Zeroizing<Vec<u8>>>);
-
-impl Authenticator for Plain {
-    type Response = Zeroizing<Vec<u8>>;
-
-    fn process(&mut self, _challenge: &[u8]) -> Self::Response {
-        self.0.take().unwrap_or_default()
+/// A quoted string (RFC 3501 §4.3); `None` where the octets need a literal.
+fn quoted(octets: &[u8]) -> Option<Zeroizing<String>> {
+    let text = std::str::from_utf8(octets)
+        .ok()
+        .filter(|text| text.is_ascii() && !text.contains(['\0', '\r', '\n']))?;
+    let mut out = Zeroizing::new(String::with_capacity(2 * text.len() + 2));
+    out.push('"');
+    for c in text.chars() {
+        if matches!(c, '"' | '\\') {
+            out.push('\\');
+        }
+        out.push(c);
     }
+    out.push('"');
+    Some(out)
 }

@@ -3,7 +3,7 @@
 
 use std::{collections::VecDeque, num::NonZeroU32};
 
-use async_imap::Session;
+use async_imap::Client;
 use bytes::{Buf, Bytes};
 
 use super::{
@@ -85,7 +85,7 @@ pub enum BodyStart {
 /// A selected mailbox.
 #[derive(Debug)]
 pub struct Mailbox {
-    session: Session<Wire>,
+    client: Client<Wire>,
     capabilities: Capabilities,
     selected: Selected,
     tags: u32,
@@ -120,7 +120,7 @@ impl Connection {
     pub async fn select(self, folder: &str, list_from: Option<Uid>) -> Result<(Mailbox, Listed), Error> {
         let capabilities = self.capabilities;
         let mut mailbox = Mailbox {
-            session: self.session,
+            client: self.client,
             capabilities,
             selected: Selected {
                 uid_validity: UidValidity(NonZeroU32::MIN),
@@ -163,7 +163,7 @@ impl Connection {
             .await?;
         let mut completions = completions.into_iter().skip(select);
         require("SELECT", completions.next())?;
-        let seen = mailbox.session.get_mut().seen();
+        let seen = mailbox.client.get_mut().seen();
         if let Some(told) = seen.capabilities.take() {
             mailbox.capabilities = told;
         }
@@ -254,12 +254,12 @@ impl Mailbox {
 
     /// How many messages there are, as far as the server has told.
     pub fn exists(&self) -> usize {
-        self.session.get_ref().seen_so_far().exists as usize
+        self.client.get_ref().seen_so_far().exists as usize
     }
 
     /// What the server has told about other messages than new ones, since [`Mailbox::clear_news`].
     pub fn news(&self) -> News {
-        let seen = self.session.get_ref().seen_so_far();
+        let seen = self.client.get_ref().seen_so_far();
         News {
             expunged: seen.expunged,
             flags: seen.flags,
@@ -268,7 +268,7 @@ impl Mailbox {
 
     /// The news were heeded.
     pub fn clear_news(&mut self) {
-        let seen = self.session.get_mut().seen();
+        let seen = self.client.get_mut().seen();
         (seen.expunged, seen.flags) = (0, false);
     }
 
@@ -326,7 +326,7 @@ impl Mailbox {
         };
         let command = format!("{tag} UID FETCH {set} (UID {what})\r\n");
         self.fetches.push_back(tag);
-        let sent = self.session.get_mut().send(command.as_bytes()).await;
+        let sent = self.client.get_mut().send(command.as_bytes()).await;
         self.check(sent)
     }
 
@@ -358,7 +358,7 @@ impl Mailbox {
     pub fn peek(&self) -> &[u8] {
         let source = match &self.reading.inline {
             Some(inline) => &inline[self.reading.lent..],
-            None => &self.session.get_ref().buffer()[self.reading.lent..],
+            None => &self.client.get_ref().buffer()[self.reading.lent..],
         };
         &source[..usize::try_from(self.reading.left)
             .unwrap_or(usize::MAX)
@@ -372,7 +372,7 @@ impl Mailbox {
         self.reading.left -= count as u64;
         match &self.reading.inline {
             Some(inline) => &inline[from..from + count],
-            None => &self.session.get_ref().buffer()[from..from + count],
+            None => &self.client.get_ref().buffer()[from..from + count],
         }
     }
 
@@ -475,9 +475,9 @@ impl Mailbox {
     async fn run(&mut self, name: &'static str, command: &str) -> Result<(), Error> {
         self.settle().await?;
         self.broken = true;
-        let result = self.session.run_command_and_check_ok(command).await;
-        let result = connect::outcome(self.session.get_mut(), name, result);
+        let result = connect::run(&mut self.client, name, command).await;
         self.broken = false;
+        self.client.get_mut().rest();
         self.check(result)
     }
 
@@ -512,7 +512,7 @@ impl Mailbox {
     }
 
     async fn advance(&mut self) -> Result<BodyStart, Error> {
-        let (wire, reading) = (self.session.get_mut(), &mut self.reading);
+        let (wire, reading) = (self.client.get_mut(), &mut self.reading);
         let lent = std::mem::take(&mut reading.lent);
         if reading.inline.take().is_some() {
             reading.left = 0;
@@ -597,7 +597,7 @@ impl Mailbox {
     }
 
     async fn have_octets(&mut self) -> Result<(), Error> {
-        let (wire, reading) = (self.session.get_mut(), &mut self.reading);
+        let (wire, reading) = (self.client.get_mut(), &mut self.reading);
         let lent = std::mem::take(&mut reading.lent);
         match &mut reading.inline {
             Some(inline) => inline.advance(lent),
@@ -622,7 +622,7 @@ impl Mailbox {
             text.extend([&tag, " ", command, "\r\n"]);
             tags.push(tag);
         }
-        let wire = self.session.get_mut();
+        let wire = self.client.get_mut();
         wire.send(text.as_bytes()).await?;
         let mut completions: Vec<Completion> = Vec::with_capacity(tags.len());
         let mut in_search = false;

@@ -31,8 +31,10 @@ impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Io for T {}
 
 /// The longest line taken from a server. SEARCH, whose line grows with the mailbox, is read piecewise.
 pub const MAX_LINE: usize = 256 * 1024;
-/// How much is read at once: one window, whatever a message's size.
-const WINDOW: usize = 64 * 1024;
+/// How much is read at once, at first: answers to commands are short, and many connections wait for one.
+const FIRST_WINDOW: usize = 2 * 1024;
+/// How much is read at once, at most, whatever a message's size.
+const WINDOW: usize = 128 * 1024;
 
 /// What the server said besides the answers that commands wait for.
 #[derive(Debug, Default)]
@@ -108,6 +110,8 @@ pub struct Wire {
     io: Box<dyn Io>,
     /// Received and not yet consumed.
     buffer: BytesMut,
+    /// How much is read at once: grows while the server fills it.
+    window: usize,
     /// So many octets at the buffer's start hold no LF.
     scanned: usize,
     /// Written and not yet sent: a command leaves in one piece.
@@ -140,6 +144,7 @@ impl Wire {
         Self {
             io,
             buffer: BytesMut::new(),
+            window: FIRST_WINDOW,
             scanned: 0,
             outgoing: Vec::new(),
             sent: 0,
@@ -194,6 +199,7 @@ impl Wire {
     pub fn rest(&mut self) {
         if self.buffer.is_empty() {
             self.buffer = BytesMut::new();
+            self.window = FIRST_WINDOW;
         }
     }
 
@@ -287,8 +293,8 @@ impl Wire {
     }
 
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        if self.buffer.capacity() - self.buffer.len() < WINDOW / 4 {
-            self.buffer.reserve(WINDOW);
+        if self.buffer.capacity() - self.buffer.len() < self.window / 4 {
+            self.buffer.reserve(self.window);
         }
         match tokio_util::io::poll_read_buf(Pin::new(&mut self.io), cx, &mut self.buffer) {
             Poll::Ready(Ok(0)) => {
@@ -297,6 +303,9 @@ impl Wire {
             }
             Poll::Ready(Ok(_)) => {
                 self.armed = false;
+                if self.buffer.len() == self.buffer.capacity() {
+                    self.window = WINDOW.min(self.window * 4);
+                }
                 Poll::Ready(Ok(()))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(self.gone(error))),

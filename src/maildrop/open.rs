@@ -216,7 +216,8 @@ impl Maildrop {
         if !self.mailbox.is_broken() {
             return Ok(false);
         }
-        let connection = log_in(&self.connector, &self.account).await?;
+        // On the heap: a session that waits for its device does not hold what only a lost connection needs.
+        let connection = Box::pin(log_in(&self.connector, &self.account)).await?;
         let selected = connection.select(&self.account.policy.folder, None).await;
         let (mailbox, _) = selected.map_err(|error| report(&self.account, &error))?;
         let selected = mailbox.selected();
