@@ -1,8 +1,8 @@
 //! popgate: a POP3 server whose maildrops live on an upstream IMAP account.
 //!
 //! The modules in the order mail flows: a device speaks to [`pop3`], which asks [`accounts`] who it is
-//! and opens a [`maildrop`]; that translates to [`imap`], the upstream. [`gateway`] puts the parts
-//! together from a [`config`]; [`cli`] is what a person types.
+//! and opens a [`maildrop`]; that translates to [`imap`], the upstream. [`state`] is what outlives a session.
+//! [`gateway`] puts the parts together from a [`config`]; [`cli`] is what a person types.
 
 pub mod accounts;
 pub mod cli;

@@ -1,0 +1,294 @@
+//! What is remembered of a mailbox, and the octets it is kept as.
+//!
+//! ```text
+//! version      1 octet
+//! uid_validity varint
+//! row          varint
+//! count        varint
+//! count times  varint UID less the one before (the first: less 0), varint octets
+//! checksum     CRC-32 of the mailbox's names and all of the above, 4 octets, little-endian
+//! ```
+//!
+//! A varint has seven bits an octet, the lowest first; the high bit says that more follow (LEB128). A message
+//! takes four octets where UIDs follow closely: one for the UID, three for a size up to 2 MB.
+
+use super::MailboxName;
+
+/// The first octet of what this version writes.
+const VERSION: u8 = 1;
+/// Octets of the checksum.
+const CHECKSUM: usize = 4;
+
+/// What is remembered of a mailbox between sessions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Index {
+    /// RFC 3501 §2.3.1.1: UIDs mean what they meant as long as this is the same.
+    pub uid_validity: u32,
+    /// Messages that the last session fetched in a row: what read-ahead may expect of the next.
+    pub row: u32,
+    /// UID and octets, strictly ascending by UID; 8 bytes a message.
+    pub entries: Vec<(u32, u32)>,
+}
+
+/// Why a record is not what was written for this mailbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Damage {
+    /// Some octet changed, or the record is another mailbox's.
+    #[error("wrong checksum")]
+    Checksum,
+    /// Written by another version of popgate.
+    #[error("format {0} is unknown to this version")]
+    Version(u8),
+    /// The checksum is right, what it covers makes no index.
+    #[error("not an index")]
+    Content,
+}
+
+impl Index {
+    /// The record to keep for `mailbox`; `None` if the UIDs don't ascend from 1, which is no index.
+    pub fn encode(&self, mailbox: &MailboxName) -> Option<Vec<u8>> {
+        let mut record = Vec::with_capacity(32 + 5 * self.entries.len());
+        record.push(VERSION);
+        put(&mut record, self.uid_validity);
+        put(&mut record, self.row);
+        put(&mut record, u32::try_from(self.entries.len()).ok()?);
+        let mut last = 0;
+        for &(uid, octets) in &self.entries {
+            put(&mut record, uid.checked_sub(last).filter(|&delta| delta > 0)?);
+            put(&mut record, octets);
+            last = uid;
+        }
+        let checksum = checksum(mailbox, &record);
+        record.extend_from_slice(&checksum.to_le_bytes());
+        Some(record)
+    }
+
+    /// Reads what [`Index::encode`] wrote for the same mailbox; anything else is an error. Allocates no more than
+    /// four times the record's octets.
+    pub fn decode(mailbox: &MailboxName, record: &[u8]) -> Result<Self, Damage> {
+        let Some((content, stored)) = record.split_last_chunk::<CHECKSUM>() else {
+            return Err(Damage::Checksum);
+        };
+        if checksum(mailbox, content) != u32::from_le_bytes(*stored) {
+            return Err(Damage::Checksum);
+        }
+        match content.split_first() {
+            Some((&VERSION, rest)) => Self::read(rest).ok_or(Damage::Content),
+            Some((&version, _)) => Err(Damage::Version(version)),
+            None => Err(Damage::Content),
+        }
+    }
+
+    fn read(mut rest: &[u8]) -> Option<Self> {
+        let rest = &mut rest;
+        let (uid_validity, row) = (take(rest)?, take(rest)?);
+        let count = usize::try_from(take(rest)?).ok()?;
+        if count > rest.len() / 2 {
+            return None; // an entry takes two octets at least
+        }
+        let mut entries = Vec::with_capacity(count);
+        let mut last = 0_u32;
+        for _ in 0..count {
+            let delta = take(rest).filter(|&delta| delta > 0)?;
+            last = last.checked_add(delta)?;
+            entries.push((last, take(rest)?));
+        }
+        rest.is_empty().then_some(Self {
+            uid_validity,
+            row,
+            entries,
+        })
+    }
+}
+
+/// The names are part of it, so that no damage to a key can pass one mailbox's index off as another's.
+fn checksum(mailbox: &MailboxName, content: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    for name in [&mailbox.upstream, &mailbox.user, &mailbox.folder] {
+        hasher.update(&name.len().to_le_bytes());
+        hasher.update(name.as_bytes());
+    }
+    hasher.update(content);
+    hasher.finalize()
+}
+
+fn put(record: &mut Vec<u8>, mut value: u32) {
+    while value >= 0x80 {
+        record.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    record.push(value as u8);
+}
+
+/// The next varint, in the one form that [`put`] gives it.
+fn take(rest: &mut &[u8]) -> Option<u32> {
+    let mut value = 0;
+    for shift in (0..u32::BITS).step_by(7) {
+        let (&octet, tail) = rest.split_first()?;
+        *rest = tail;
+        let bits = u32::from(octet & 0x7f);
+        if bits << shift >> shift != bits {
+            return None; // beyond 32 bits
+        }
+        value |= bits << shift;
+        if octet < 0x80 {
+            return (octet > 0 || shift == 0).then_some(value);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection, prelude::*};
+
+    use super::*;
+
+    fn mailbox(user: &str) -> MailboxName {
+        MailboxName {
+            upstream: "home".into(),
+            user: user.into(),
+            folder: "INBOX".into(),
+        }
+    }
+
+    /// Mail as it comes: few gaps, sizes from 1 KB to 2 MB.
+    fn realistic(count: u32) -> Index {
+        let octets = |n: u32| 1_000 + (n.wrapping_mul(2_654_435_761) >> 11);
+        Index {
+            uid_validity: 1_700_000_000,
+            row: 12,
+            entries: (0..count).map(|n| (1 + n * 3 / 2, octets(n))).collect(),
+        }
+    }
+
+    /// `content` under a right checksum.
+    fn sealed(content: &[u8]) -> Vec<u8> {
+        [content, &checksum(&mailbox("a"), content).to_le_bytes()].concat()
+    }
+
+    fn decoded(content: &[u8]) -> Result<Index, Damage> {
+        Index::decode(&mailbox("a"), &sealed(content))
+    }
+
+    #[test]
+    fn four_octets_a_message() {
+        let record = realistic(100_000).encode(&mailbox("a")).unwrap();
+        assert!(record.len() < 410_000, "{} octets", record.len());
+    }
+
+    #[test]
+    fn eight_octets_a_message_at_most_for_scattered_uids_and_large_mail() {
+        let entries = (1..=20_000_u32).map(|n| (n * 200_000, 200_000_000)).collect();
+        let index = Index {
+            entries,
+            ..realistic(0)
+        };
+        assert!(index.encode(&mailbox("a")).unwrap().len() <= 20_000 * 8);
+    }
+
+    #[test]
+    fn the_format_is_pinned() {
+        let index = Index {
+            uid_validity: 3,
+            row: 300,
+            entries: vec![(1, 127), (129, u32::MAX)],
+        };
+        let content = [1, 3, 0xac, 2, 2, 1, 127, 0x80, 1, 0xff, 0xff, 0xff, 0xff, 0x0f];
+        let record = index.encode(&mailbox("a")).unwrap();
+        assert_eq!(record, sealed(&content));
+        assert_eq!(Index::decode(&mailbox("a"), &record), Ok(index));
+    }
+
+    #[test]
+    fn uids_that_do_not_ascend_are_not_kept() {
+        for uids in [&[0, 1][..], &[1, 1], &[2, 1]] {
+            let entries = uids.iter().map(|&uid| (uid, 5)).collect();
+            let index = Index {
+                entries,
+                ..realistic(0)
+            };
+            assert_eq!(index.encode(&mailbox("a")), None, "{uids:?}");
+        }
+    }
+
+    #[test]
+    fn another_mailboxes_record_is_refused() {
+        let record = realistic(10).encode(&mailbox("a")).unwrap();
+        assert_eq!(Index::decode(&mailbox("b"), &record), Err(Damage::Checksum));
+    }
+
+    #[test]
+    fn content_is_strict_under_a_right_checksum() {
+        assert_eq!(decoded(&[1, 7, 0, 1, 1, 5]).unwrap().entries, [(1, 5)]);
+        let refused: [(&str, &[u8]); 10] = [
+            ("a trailing octet", &[1, 7, 0, 1, 1, 5, 0]),
+            ("a missing octet", &[1, 7, 0, 1, 1]),
+            (
+                "a count beyond the record",
+                &[1, 7, 0, 0xff, 0xff, 0xff, 0xff, 0x0f, 1, 5],
+            ),
+            ("UID 0", &[1, 7, 0, 1, 0, 5]),
+            ("a UID twice", &[1, 7, 0, 2, 1, 5, 0, 5]),
+            (
+                "a UID above 32 bits",
+                &[1, 7, 0, 2, 0xff, 0xff, 0xff, 0xff, 0x0f, 5, 1, 5],
+            ),
+            ("a varint above 32 bits", &[1, 7, 0, 1, 1, 0xff, 0xff, 0xff, 0xff, 0x1f]),
+            (
+                "a varint of six octets",
+                &[1, 7, 0, 1, 1, 0x80, 0x80, 0x80, 0x80, 0x80, 1],
+            ),
+            ("a varint longer than needed", &[1, 7, 0, 1, 1, 0x85, 0]),
+            ("nothing behind the version", &[1]),
+        ];
+        for (name, content) in refused {
+            assert_eq!(decoded(content), Err(Damage::Content), "{name}");
+        }
+        assert_eq!(decoded(&[]), Err(Damage::Content));
+        assert_eq!(decoded(&[2, 7, 0, 0]), Err(Damage::Version(2)));
+    }
+
+    #[test]
+    fn every_cut_and_every_flipped_bit_is_noticed() {
+        let record = realistic(50).encode(&mailbox("a")).unwrap();
+        for length in 0..record.len() {
+            let cut = Index::decode(&mailbox("a"), &record[..length]);
+            assert_eq!(cut, Err(Damage::Checksum), "cut at {length}");
+        }
+        for bit in 0..record.len() * 8 {
+            let mut flipped = record.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(
+                Index::decode(&mailbox("a"), &flipped),
+                Err(Damage::Checksum),
+                "bit {bit}"
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn round_trip(
+            uid_validity: u32,
+            row: u32,
+            entries in collection::btree_map(1_u32.., any::<u32>(), 0..200),
+            user: String,
+        ) {
+            let index = Index { uid_validity, row, entries: entries.into_iter().collect() };
+            let record = index.encode(&mailbox(&user)).unwrap();
+            prop_assert_eq!(Index::decode(&mailbox(&user), &record), Ok(index));
+        }
+
+        #[test]
+        fn any_octets_are_an_index_or_an_error(octets in collection::vec(any::<u8>(), 0..200)) {
+            prop_assert!(Index::decode(&mailbox("a"), &octets).is_err());
+            // What is accepted under a right checksum is exactly what would be written for it.
+            for content in [octets.clone(), [&[VERSION][..], &octets].concat()] {
+                if let Ok(index) = decoded(&content) {
+                    prop_assert_eq!(index.encode(&mailbox("a")), Some(sealed(&content)));
+                }
+            }
+        }
+    }
+}
