@@ -158,6 +158,20 @@ impl Pop {
         }
     }
 
+    /// Everything up to the end of the connection, for a message that is broken off: there may be no more than a part of its
+    /// `+OK` and octets, and the dot must not come.
+    pub fn broken_off(&mut self) -> Vec<u8> {
+        while matches!(self.reader.fill(), Ok(1..)) {}
+        let came = self.reader.pending().to_vec();
+        assert!(
+            came.is_empty() || b"+OK".starts_with(&came[..came.len().min(3)]),
+            "not the start of a message: {}",
+            came.escape_ascii()
+        );
+        assert!(!came.ends_with(b"\r\n.\r\n"), "the dot came");
+        came
+    }
+
     /// RETR: the octets that `+OK` told, and the message.
     pub fn retr(&mut self, number: usize) -> (u64, Vec<u8>) {
         let reply = self.ok(&format!("RETR {number}"));
