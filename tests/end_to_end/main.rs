@@ -1,0 +1,15 @@
+//! End to end: the real program, between devices and upstreams that are real or scripted octet by octet.
+
+#![allow(clippy::unwrap_used)] // a panic is how a test fails
+
+mod support;
+
+mod clients;
+mod commit;
+mod faults;
+mod login;
+mod memory;
+mod octets;
+mod sessions;
+mod shutdown;
+mod transcripts;

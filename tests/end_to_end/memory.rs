@@ -1,0 +1,93 @@
+//! What a session costs: a message is never held whole, and a large mailbox is a few octets a message.
+
+use std::time::Instant;
+
+use crate::support::{
+    answers::{Answers, Message},
+    gateway::Setup,
+    mail,
+    peer::Peer,
+    pop::Pop,
+};
+
+const MB: u64 = 1 << 20;
+
+#[test]
+fn a_message_of_30_mb() {
+    let head = b"Subject: large\r\n\r\n".to_vec();
+    let line = b".stuffed, and then some more text to make up a line of usual length..\r\n";
+    let large: Vec<u8> = [head, line.repeat(30 * MB as usize / line.len())].concat();
+    let peer = Peer::start(Answers::of([mail::simple(1), large.clone()]));
+    let gateway = Setup::new(peer.address()).start();
+    let mut pop = Pop::log_in(gateway.address(), "eva");
+    pop.retr(1);
+    gateway.forget_peak_memory();
+    let before = gateway.memory("VmRSS");
+    let (octets, body) = pop.retr(2);
+    let grown = gateway.memory("VmHWM").saturating_sub(before);
+    assert_eq!(octets, large.len() as u64);
+    assert!(body == large, "the octets differ");
+    assert!(grown < 8 * MB, "grown by {} KB", grown / 1024);
+
+    // TOP of everything is no other way.
+    gateway.forget_peak_memory();
+    assert!(pop.top(2, 100_000_000) == large, "the octets differ");
+    let grown = gateway.memory("VmHWM").saturating_sub(before);
+    assert!(grown < 8 * MB, "TOP: grown by {} KB", grown / 1024);
+    pop.quit();
+}
+
+/// A device that stops reading holds up the upstream, not the gateway's memory.
+#[test]
+fn a_device_that_does_not_read() {
+    let large = b"Subject: large\r\n\r\n".iter().copied().chain(b"text\r\n".iter().copied().cycle().take(30 << 20));
+    let large: Vec<u8> = large.collect();
+    let peer = Peer::start(Answers::of([large.clone(), large]));
+    let gateway = Setup::new(peer.address()).start();
+    let mut pop = Pop::log_in(gateway.address(), "eva");
+    gateway.forget_peak_memory();
+    let before = gateway.memory("VmRSS");
+    // More commands than any buffer holds, while nothing is read.
+    pop.send(b"RETR 1\r\nRETR 2\r\n");
+    pop.send(&b"NOOP\r\n".repeat(5_000));
+    for _ in 0..2 {
+        pop.expect("+OK");
+        pop.body().expect("a whole message");
+    }
+    for _ in 0..5_000 {
+        pop.expect("+OK");
+    }
+    let grown = gateway.memory("VmHWM").saturating_sub(before);
+    assert!(grown < 8 * MB, "grown by {} KB", grown / 1024);
+    pop.quit();
+}
+
+#[test]
+fn a_hundred_thousand_messages() {
+    const COUNT: u32 = 100_000;
+    let messages = (1..=COUNT).map(|number| {
+        let mut message = Message::new(number * 3, &b""[..]);
+        message.size = 1000 + number as usize;
+        message
+    });
+    let peer = Peer::start(Answers::new(messages));
+    let gateway = Setup::new(peer.address()).start();
+    let begun = Instant::now();
+    let mut pop = Pop::log_in(gateway.address(), "eva");
+    let octets = (1..=u64::from(COUNT)).map(|number| 1000 + number).sum();
+    assert_eq!(pop.stat(), (COUNT as usize, octets));
+    let sizes = pop.list("LIST");
+    assert_eq!(sizes.len(), COUNT as usize);
+    assert_eq!(sizes[99_999], "100000 101000");
+    let unique = pop.list("UIDL");
+    assert_eq!(unique.len(), COUNT as usize);
+    assert_eq!(unique[99_999], "100000 1000.300000");
+    for number in (1..=COUNT).step_by(1000) {
+        pop.ok(&format!("DELE {number}"));
+    }
+    assert_eq!(pop.stat().0, COUNT as usize - 100);
+    pop.quit();
+    let peak = gateway.memory("VmHWM");
+    assert!(peak < 64 * MB, "{} KB", peak / 1024);
+    println!("100,000 messages: {} KB, {:?}", peak / 1024, begun.elapsed());
+}

@@ -1,0 +1,122 @@
+//! SIGTERM: replies under way are finished, QUITs commit, everything else is dropped and deletes nothing.
+
+use std::time::{Duration, Instant};
+
+use crate::support::{
+    answers::Answers,
+    dovecot::Dovecot,
+    gateway::Setup,
+    mail,
+    peer::{Gate, Peer, Step, send},
+    pop::Pop,
+};
+
+fn mailbox() -> Answers {
+    Answers::of((1..=3).map(mail::simple))
+}
+
+#[test]
+fn an_idle_session_is_dropped_without_deletes() {
+    let Some(dovecot) = Dovecot::start() else { return };
+    let mut imap = dovecot.user_with("eva", &[mail::simple(1), mail::simple(2)]);
+    let mut gateway = Setup::new(dovecot.address()).start();
+    let mut marked = Pop::log_in(gateway.address(), "eva");
+    marked.ok("DELE 1");
+    let mut before_login = Pop::connect(gateway.address());
+    before_login.ok("USER ida");
+    let asked = Instant::now();
+    gateway.signal("TERM");
+    marked.closed();
+    before_login.closed();
+    assert_eq!(gateway.wait().code(), Some(0));
+    assert!(asked.elapsed() < Duration::from_secs(10), "nothing was to be waited for");
+    assert!(gateway.sessions(2).iter().all(|session| session["end"] == "shutdown" && session["removed"] == 0));
+    assert!(std::net::TcpStream::connect(gateway.address()).is_err(), "it still accepts");
+    let flags = imap.flags();
+    assert!(flags.len() == 2 && flags.values().all(|flags| !flags.contains("\\Deleted")), "{flags:?}");
+}
+
+#[test]
+fn a_quit_under_way_commits() {
+    let gate = Gate::default();
+    let peer = Peer::start(mailbox().once("UID STORE", vec![Step::Wait(gate.clone()), send("{tag} OK stored\r\n")]));
+    let mut gateway = Setup::new(peer.address()).start();
+    let mut pop = Pop::log_in(gateway.address(), "eva");
+    pop.ok("DELE 2");
+    pop.send(b"QUIT\r\n");
+    peer.wait_for("UID STORE");
+    gateway.signal("TERM");
+    gateway.events("draining", 1);
+    gate.open();
+    pop.expect("+OK");
+    pop.closed();
+    assert_eq!(gateway.wait().code(), Some(0));
+    assert_eq!(peer.count("UID EXPUNGE 2"), 1);
+    assert_eq!(gateway.sessions(1)[0]["removed"], 1);
+}
+
+#[test]
+fn a_message_under_way_is_finished() {
+    let gate = Gate::default();
+    let message = mail::simple(1);
+    let (first, second) = message.split_at(40);
+    let answer = vec![
+        send(format!("* 1 FETCH (UID 1 BODY[] {{{}}}\r\n", message.len())),
+        send(first),
+        Step::Wait(gate.clone()),
+        send(second),
+        send(")\r\n{tag} OK fetched\r\n"),
+    ];
+    let peer = Peer::start(mailbox().on("UID FETCH 1 (UID BODY.PEEK[])", answer));
+    let mut gateway = Setup::new(peer.address()).start();
+    let mut pop = Pop::log_in(gateway.address(), "eva");
+    pop.ok("DELE 2");
+    pop.send(b"RETR 1\r\n");
+    pop.expect("+OK");
+    gateway.signal("TERM");
+    gateway.events("draining", 1);
+    gate.open();
+    assert_eq!(pop.body().as_deref(), Ok(&message[..]));
+    pop.closed();
+    assert_eq!(gateway.wait().code(), Some(0));
+    assert_eq!(peer.count("UID EXPUNGE"), 0, "{:?}", peer.commands());
+}
+
+#[test]
+fn what_does_not_end_in_time_is_dropped() {
+    let peer = Peer::start(mailbox().on("UID STORE", Step::Silence));
+    let mut gateway = Setup::new(peer.address()).limit("drain_seconds = 1").start();
+    let mut pop = Pop::log_in(gateway.address(), "eva");
+    pop.ok("DELE 2");
+    pop.send(b"QUIT\r\n");
+    peer.wait_for("UID STORE");
+    let asked = Instant::now();
+    gateway.signal("TERM");
+    pop.closed();
+    assert_eq!(gateway.wait().code(), Some(0));
+    let took = asked.elapsed();
+    assert!((Duration::from_millis(900)..Duration::from_secs(10)).contains(&took), "{took:?}");
+    assert_eq!(peer.count("UID EXPUNGE"), 0);
+}
+
+#[test]
+fn a_killed_gateway_deletes_nothing() {
+    let Some(dovecot) = Dovecot::start() else { return };
+    let mut imap = dovecot.user_with("eva", &[mail::simple(1), mail::simple(2)]);
+    let mut gateway = Setup::new(dovecot.address()).start();
+    let mut pop = Pop::log_in(gateway.address(), "eva");
+    pop.retr(1);
+    pop.ok("DELE 1");
+    gateway.signal("KILL");
+    gateway.wait();
+    let flags = imap.flags();
+    assert!(flags.len() == 2 && flags.values().all(|flags| !flags.contains("\\Deleted")), "{flags:?}");
+}
+
+#[test]
+fn sigint_ends_it_too() {
+    let peer = Peer::start(mailbox());
+    let mut gateway = Setup::new(peer.address()).start();
+    gateway.signal("INT");
+    assert_eq!(gateway.wait().code(), Some(0));
+}

@@ -1,0 +1,92 @@
+//! A certificate authority for one test, and a certificate of it for this machine's loopback.
+
+use std::{net::Ipv4Addr, path::PathBuf, sync::Arc};
+
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType};
+use tempfile::TempDir;
+use tokio_rustls::rustls::{
+    ClientConfig, RootCertStore, ServerConfig,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, PrivateKeyDer},
+};
+
+/// PEM files and the configurations made of them.
+pub struct Certificates {
+    directory: TempDir,
+    authority: CertificateDer<'static>,
+    leaf: CertificateDer<'static>,
+    key: Vec<u8>,
+}
+
+impl Certificates {
+    /// Valid for 127.0.0.1 and localhost.
+    pub fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let authority_key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, "popgate test CA");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let authority = params.self_signed(&authority_key).unwrap();
+        let issuer = Issuer::new(params, authority_key);
+
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+        params.subject_alt_names.push(SanType::IpAddress(Ipv4Addr::LOCALHOST.into()));
+        params.distinguished_name.push(DnType::CommonName, "localhost");
+        let leaf = params.signed_by(&key, &issuer).unwrap();
+
+        for (file, text) in [
+            ("ca.pem", authority.pem()),
+            ("leaf.pem", leaf.pem()),
+            ("key.pem", key.serialize_pem()),
+        ] {
+            std::fs::write(directory.path().join(file), text).unwrap();
+        }
+        Self {
+            directory,
+            authority: authority.der().clone(),
+            leaf: leaf.der().clone(),
+            key: key.serialize_der(),
+        }
+    }
+
+    /// What a client has to trust.
+    pub fn authority_file(&self) -> PathBuf {
+        self.directory.path().join("ca.pem")
+    }
+
+    /// What a server shows.
+    pub fn leaf_file(&self) -> PathBuf {
+        self.directory.path().join("leaf.pem")
+    }
+
+    /// What it keeps to itself.
+    pub fn key_file(&self) -> PathBuf {
+        self.directory.path().join("key.pem")
+    }
+
+    /// For a client that trusts this authority only.
+    pub fn client(&self) -> Arc<ClientConfig> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.authority.clone()).unwrap();
+        let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Arc::new(config)
+    }
+
+    /// For a server that shows the leaf.
+    pub fn server(&self) -> Arc<ServerConfig> {
+        let key = PrivateKeyDer::try_from(self.key.clone()).unwrap();
+        let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![self.leaf.clone()], key)
+            .unwrap();
+        Arc::new(config)
+    }
+}

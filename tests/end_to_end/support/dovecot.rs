@@ -1,0 +1,184 @@
+//! A real upstream: Dovecot's IMAP server on free ports, with everything it writes in a directory of its own.
+
+use std::{
+    fs::{Permissions, create_dir},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    os::unix::fs::{MetadataExt, PermissionsExt, chown},
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use tempfile::TempDir;
+
+use super::{
+    PASSWORD, PATIENCE,
+    certificates::Certificates,
+    imap::Imap,
+    require_program,
+    stream::{Reader, Stream},
+};
+
+/// Owns the mail where the tests run as root: nobody.
+const MAIL_ID: u32 = 65534;
+
+/// The running server. Any user name is taken, with [`PASSWORD`].
+pub struct Dovecot {
+    server: Child,
+    address: SocketAddr,
+    tls_address: SocketAddr,
+    certificates: Certificates,
+    _directory: TempDir,
+}
+
+impl Dovecot {
+    /// Starts it. `None` where it is not installed.
+    pub fn start() -> Option<Self> {
+        Self::start_with("")
+    }
+
+    /// Starts it with further settings.
+    pub fn start_with(settings: &str) -> Option<Self> {
+        let program = require_program("dovecot")?;
+        require_program("imap-login")?;
+        // Someone else may take a port between its choice and its use.
+        for _ in 0..5 {
+            if let Some(dovecot) = Self::try_start(&program, settings) {
+                return Some(dovecot);
+            }
+        }
+        panic!("dovecot does not start");
+    }
+
+    fn try_start(program: &Path, settings: &str) -> Option<Self> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path();
+        std::fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
+        let mail = path.join("mail");
+        create_dir(&mail).unwrap();
+        let owner = std::fs::metadata("/proc/self").unwrap();
+        let is_root = owner.uid() == 0;
+        if is_root {
+            chown(&mail, Some(MAIL_ID), Some(MAIL_ID)).unwrap();
+        }
+        let certificates = Certificates::new();
+        let (port, tls_port) = (free_port(), free_port());
+        let (uid, gid) = if is_root { (MAIL_ID, MAIL_ID) } else { (owner.uid(), owner.gid()) };
+        let mut text = format!(
+            "base_dir = {run}\nstate_dir = {run}/state\nlog_path = {log}\nprotocols = imap\nlisten = 127.0.0.1\n\
+             ssl = yes\nssl_cert = <{leaf}\nssl_key = <{key}\ndisable_plaintext_auth = no\nmail_uid = {uid}\n\
+             mail_gid = {gid}\nfirst_valid_uid = 1\nfirst_valid_gid = 1\nmail_max_userip_connections = 100\n\
+             auth_mechanisms = plain login\nmail_location = maildir:~/Maildir\nmail_fsync = never\n\
+             auth_failure_delay = 0\n\
+             service anvil {{\n  unix_listener anvil-auth-penalty {{\n    mode = 0\n  }}\n}}\n\
+             passdb {{\n  driver = static\n  args = password={PASSWORD}\n}}\n\
+             userdb {{\n  driver = static\n  args = uid={uid} gid={gid} home={mail}/%u\n}}\n\
+             service imap-login {{\n  inet_listener imap {{\n    port = {port}\n  }}\n  inet_listener imaps {{\n    \
+             port = {tls_port}\n    ssl = yes\n  }}\n}}\n{settings}\n",
+            run = path.join("run").display(),
+            log = path.join("log").display(),
+            leaf = certificates.leaf_file().display(),
+            key = certificates.key_file().display(),
+            mail = mail.display(),
+        );
+        if !is_root {
+            text.push_str(&unprivileged());
+        }
+        let file = path.join("dovecot.conf");
+        std::fs::write(&file, text).unwrap();
+        let server = Command::new(program)
+            .arg("-F")
+            .arg("-c")
+            .arg(&file)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut dovecot = Self {
+            server,
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+            tls_address: SocketAddr::from((Ipv4Addr::LOCALHOST, tls_port)),
+            certificates,
+            _directory: directory,
+        };
+        if dovecot.answers() {
+            return Some(dovecot);
+        }
+        let log = std::fs::read_to_string(dovecot._directory.path().join("log")).unwrap_or_default();
+        eprintln!("dovecot did not start:\n{log}");
+        None
+    }
+
+    /// Waits until it greets; `false` if it has ended instead.
+    fn answers(&mut self) -> bool {
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline && self.server.try_wait().unwrap().is_none() {
+            if let Ok(tcp) = TcpStream::connect(self.address)
+                && let Ok(stream) = Stream::accept(tcp)
+                && let Ok(line) = Reader::new(stream).line()
+                && line.starts_with(b"* OK")
+            {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        false
+    }
+
+    /// Plain text and STARTTLS.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// TLS from the start.
+    pub fn tls_address(&self) -> SocketAddr {
+        self.tls_address
+    }
+
+    /// Its certificate and who signed it.
+    pub fn certificates(&self) -> &Certificates {
+        &self.certificates
+    }
+
+    /// A look behind the gateway's back, at INBOX.
+    pub fn imap(&self, user: &str) -> Imap {
+        Imap::log_in(self.address, user)
+    }
+
+    /// A user with these messages.
+    pub fn user_with(&self, user: &str, messages: &[impl AsRef<[u8]>]) -> Imap {
+        let mut imap = self.imap(user);
+        imap.append(messages, "");
+        imap
+    }
+}
+
+impl Drop for Dovecot {
+    fn drop(&mut self) {
+        // Its processes end with the master, which must be asked, not killed.
+        let pid = self.server.id().to_string();
+        let _ = Command::new("sh").args(["-c", &format!("kill -TERM {pid}")]).status();
+        let _ = self.server.wait();
+    }
+}
+
+/// Without root there is nobody to change to and nothing to lock up.
+fn unprivileged() -> String {
+    let id = |flag| {
+        let output = Command::new("id").arg(flag).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    let (user, group) = (id("-un"), id("-gn"));
+    let mut text =
+        format!("default_internal_user = {user}\ndefault_internal_group = {group}\ndefault_login_user = {user}\n");
+    for service in ["anvil", "imap-login", "stats", "auth", "ipc"] {
+        text.push_str(&format!("service {service} {{\n  chroot =\n}}\n"));
+    }
+    text
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    listener.local_addr().unwrap().port()
+}

@@ -1,0 +1,304 @@
+//! The real program: `popgate serve` in a process of its own, with a configuration file of its own.
+
+use std::{
+    fmt::Write as _,
+    io::{BufRead, BufReader},
+    net::SocketAddr,
+    path::Path,
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Condvar, Mutex},
+    thread::JoinHandle,
+    time::Instant,
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::{PASSWORD, PATIENCE, certificates::Certificates};
+
+/// What `gateway.toml` is to say.
+pub struct Setup {
+    upstream: SocketAddr,
+    upstream_keys: String,
+    maildrop: String,
+    limits: String,
+    listeners: Vec<String>,
+    tables: String,
+    level: &'static str,
+}
+
+impl Setup {
+    /// Every login is forwarded to `upstream`, which speaks plain text; one plain listener. Connections are not parked.
+    pub fn new(upstream: SocketAddr) -> Self {
+        Self {
+            upstream,
+            upstream_keys: "tls = \"off\"\n".into(),
+            maildrop: String::new(),
+            limits: "parked_seconds = 0\nsessions_per_address = 1000\n".into(),
+            listeners: Vec::new(),
+            tables: String::new(),
+            level: "debug",
+        }
+    }
+
+    /// `implicit` or `starttls` towards the upstream, trusting `authority` besides the system's roots.
+    pub fn upstream_tls(mut self, tls: &str, authority: Option<&Path>) -> Self {
+        self.upstream_keys = format!("tls = \"{tls}\"\n");
+        if let Some(path) = authority {
+            writeln!(self.upstream_keys, "ca_file = {path:?}").unwrap();
+        }
+        self
+    }
+
+    /// A key of `[upstream.lab.maildrop]`.
+    pub fn maildrop(mut self, key: &str) -> Self {
+        writeln!(self.maildrop, "{key}").unwrap();
+        self
+    }
+
+    /// A key of `[limits]`.
+    pub fn limit(mut self, key: &str) -> Self {
+        writeln!(self.limits, "{key}").unwrap();
+        self
+    }
+
+    /// One more listener, with these keys besides its address.
+    pub fn listener(mut self, keys: &str) -> Self {
+        self.listeners.push(keys.into());
+        self
+    }
+
+    /// `[tls]`
+    pub fn certificates(mut self, certificates: &Certificates) -> Self {
+        let (leaf, key) = (certificates.leaf_file(), certificates.key_file());
+        writeln!(self.tables, "[tls]\ncertificate = {leaf:?}\nkey = {key:?}").unwrap();
+        self
+    }
+
+    /// Any other tables.
+    pub fn table(mut self, text: &str) -> Self {
+        writeln!(self.tables, "{text}").unwrap();
+        self
+    }
+
+    /// The log's level; `debug` unless said otherwise.
+    pub fn level(mut self, level: &'static str) -> Self {
+        self.level = level;
+        self
+    }
+
+    fn text(&self) -> String {
+        let mut text = format!(
+            "[log]\nformat = \"json\"\nlevel = \"{}\"\n[limits]\n{}[upstream.lab]\nhost = \"{}\"\nport = {}\n\
+             logins = [\"*\"]\n{}[upstream.lab.maildrop]\n{}{}",
+            self.level,
+            self.limits,
+            self.upstream.ip(),
+            self.upstream.port(),
+            self.upstream_keys,
+            self.maildrop,
+            self.tables,
+        );
+        for keys in &self.listeners {
+            writeln!(text, "[[listener]]\naddress = \"127.0.0.1:0\"\n{keys}").unwrap();
+        }
+        text
+    }
+
+    /// Starts the program and waits until it listens.
+    pub fn start(mut self) -> Gateway {
+        if self.listeners.is_empty() {
+            self.listeners.push("tls = \"off\"".into());
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("gateway.toml");
+        std::fs::write(&file, self.text()).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_popgate"));
+        command.arg("serve").arg("--config").arg(&file);
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("POPGATE_") {
+                command.env_remove(name);
+            }
+        }
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = Arc::new(Log::default());
+        let stderr = child.stderr.take().unwrap();
+        let reader = std::thread::spawn({
+            let log = log.clone();
+            move || log.take(BufReader::new(stderr))
+        });
+        let mut gateway = Gateway {
+            child,
+            log,
+            reader: Some(reader),
+            addresses: Vec::new(),
+            _directory: directory,
+        };
+        let count = self.listeners.len();
+        gateway.log.wait("listening", |events| events.len() >= count);
+        gateway.addresses = gateway
+            .log
+            .events("listening")
+            .iter()
+            .map(|event| event["address"].as_str().unwrap().parse().unwrap())
+            .collect();
+        gateway
+    }
+}
+
+/// Lines of stderr as they come.
+#[derive(Default)]
+struct Log {
+    state: Mutex<LogState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct LogState {
+    lines: Vec<String>,
+    ended: bool,
+}
+
+impl Log {
+    fn take(&self, stderr: impl BufRead) {
+        for line in stderr.lines().map_while(Result::ok) {
+            self.state.lock().unwrap().lines.push(line);
+            self.changed.notify_all();
+        }
+        self.state.lock().unwrap().ended = true;
+        self.changed.notify_all();
+    }
+
+    fn events(&self, message: &str) -> Vec<Value> {
+        events(&self.state.lock().unwrap().lines, message)
+    }
+
+    /// Waits until the events of that message satisfy `enough`.
+    fn wait(&self, message: &str, enough: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut state = self.state.lock().unwrap();
+        loop {
+            let events = events(&state.lines, message);
+            if enough(&events) {
+                return events;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(
+                !state.ended && !left.is_zero(),
+                "no {message:?} in the log:\n{}",
+                state.lines.join("\n")
+            );
+            state = self.changed.wait_timeout(state, left).unwrap().0;
+        }
+    }
+
+    fn wait_end(&self) -> bool {
+        let state = self.state.lock().unwrap();
+        self.changed
+            .wait_timeout_while(state, PATIENCE, |state| !state.ended)
+            .unwrap()
+            .0
+            .ended
+    }
+}
+
+fn events(lines: &[String], message: &str) -> Vec<Value> {
+    lines
+        .iter()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|event| event["message"] == message)
+        .collect()
+}
+
+/// The running program; killed when dropped, and then its log is searched for secrets.
+pub struct Gateway {
+    child: Child,
+    log: Arc<Log>,
+    reader: Option<JoinHandle<()>>,
+    addresses: Vec<SocketAddr>,
+    _directory: TempDir,
+}
+
+impl Gateway {
+    /// The first listener.
+    pub fn address(&self) -> SocketAddr {
+        self.addresses[0]
+    }
+
+    /// All listeners, in the order of the configuration.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Log events that bear `message`, at least so many: waits for them.
+    pub fn events(&self, message: &str, count: usize) -> Vec<Value> {
+        self.log.wait(message, |events| events.len() >= count)
+    }
+
+    /// The line that the log has of each session that ended, once there are so many.
+    pub fn sessions(&self, count: usize) -> Vec<Value> {
+        self.events("session", count)
+    }
+
+    /// Sends SIGTERM, or any other signal.
+    pub fn signal(&self, signal: &str) {
+        let pid = self.child.id();
+        let status = Command::new("sh")
+            .args(["-c", &format!("kill -{signal} {pid}")])
+            .status()
+            .unwrap();
+        assert!(status.success());
+    }
+
+    /// Waits until the process has ended.
+    pub fn wait(&mut self) -> ExitStatus {
+        assert!(self.log.wait_end(), "the gateway does not end");
+        self.child.wait().unwrap()
+    }
+
+    /// SIGTERM, and the end of the process. Then nothing that sessions left behind is under way any more.
+    pub fn stop(mut self) {
+        self.signal("TERM");
+        let status = self.wait();
+        assert!(status.success(), "{status}");
+    }
+
+    /// A memory figure of /proc/PID/status, in octets: `VmRSS` is what it uses, `VmHWM` the most that it has used.
+    pub fn memory(&self, key: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with(key)).unwrap();
+        let kilobytes: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+        kilobytes * 1024
+    }
+
+    /// Lets `VmHWM` begin anew.
+    pub fn forget_peak_memory(&self) {
+        std::fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5").unwrap();
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if let Some(reader) = self.reader.take() {
+            let _ = reader.join();
+        }
+        let lines = std::mem::take(&mut self.log.state.lock().unwrap().lines);
+        if std::thread::panicking() {
+            eprintln!("log of the gateway:\n{}", lines.join("\n"));
+            return;
+        }
+        // As it is, and within base64 at each of the three alignments.
+        for secret in [PASSWORD, "a2VzdHJlbC00Mi1Ib3ZlcmZs", "tlc3RyZWwtNDItSG92ZXJmb", "rZXN0cmVsLTQyLUhvdmVyZm"] {
+            if let Some(line) = lines.iter().find(|line| line.contains(secret)) {
+                panic!("a password in the log: {line}");
+            }
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! An IMAP client for looking behind the gateway's back: puts messages, reads octets, flags and UIDs.
+
+use std::{
+    collections::BTreeMap,
+    io::Write,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use super::{
+    PASSWORD, PATIENCE,
+    stream::{Reader, Stream},
+};
+
+/// A connection with INBOX selected.
+pub struct Imap {
+    reader: Reader,
+    tags: usize,
+}
+
+/// One untagged response: its text without the literals, and those.
+pub struct Response {
+    pub text: String,
+    pub literals: Vec<Vec<u8>>,
+}
+
+impl Imap {
+    /// Logs in and selects INBOX.
+    pub fn log_in(address: SocketAddr, user: &str) -> Self {
+        let mut imap = Self {
+            reader: Reader::new(Stream::connect(address).expect("the upstream accepts")),
+            tags: 0,
+        };
+        imap.response();
+        imap.command(&format!("LOGIN {user} \"{PASSWORD}\""));
+        imap.command("SELECT INBOX");
+        imap
+    }
+
+    /// Sends a command, requires OK and returns the untagged responses.
+    pub fn command(&mut self, command: &str) -> Vec<Response> {
+        let tag = self.send(command.as_bytes());
+        self.until(&tag)
+    }
+
+    fn send(&mut self, command: &[u8]) -> String {
+        self.tags += 1;
+        let tag = format!("T{}", self.tags);
+        let line = [tag.as_bytes(), b" ", command, b"\r\n"].concat();
+        self.reader.stream.write_all(&line).expect("the upstream reads");
+        tag
+    }
+
+    fn until(&mut self, tag: &str) -> Vec<Response> {
+        let mut responses = Vec::new();
+        loop {
+            let response = self.response();
+            if let Some(status) = response.text.strip_prefix(tag) {
+                assert!(status.starts_with(" OK"), "upstream: {status}");
+                return responses;
+            }
+            responses.push(response);
+        }
+    }
+
+    fn response(&mut self) -> Response {
+        let (mut text, mut literals) = (String::new(), Vec::new());
+        loop {
+            let line = self.reader.line().expect("the upstream answers");
+            assert!(!line.is_empty(), "the upstream closed the connection");
+            text.push_str(String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n']));
+            match literal(&text) {
+                Some(octets) => literals.push(self.reader.take(octets).expect("a whole literal")),
+                None => return Response { text, literals },
+            }
+        }
+    }
+
+    /// Puts messages into INBOX, in one flight, with flags such as `\Seen`.
+    pub fn append(&mut self, messages: &[impl AsRef<[u8]>], flags: &str) {
+        for some in messages.chunks(50) {
+            let tags: Vec<_> = some
+                .iter()
+                .map(|message| {
+                    let message = message.as_ref();
+                    let head = format!("APPEND INBOX ({flags}) {{{}+}}\r\n", message.len());
+                    self.send(&[head.as_bytes(), message].concat())
+                })
+                .collect();
+            for tag in tags {
+                self.until(&tag);
+            }
+        }
+    }
+
+    /// UID → octets, as `BODY.PEEK[]` gives them.
+    pub fn bodies(&mut self) -> BTreeMap<u32, Vec<u8>> {
+        let responses = self.command("UID FETCH 1:* (UID BODY.PEEK[])");
+        let body = |response: Response| Some((uid(&response.text)?, response.literals.into_iter().next()?));
+        responses.into_iter().filter_map(body).collect()
+    }
+
+    /// UID → flags.
+    pub fn flags(&mut self) -> BTreeMap<u32, String> {
+        // A FETCH must not tell of messages that are gone (RFC 3501 §7.4.1).
+        self.command("NOOP");
+        let responses = self.command("UID FETCH 1:* (UID FLAGS)");
+        responses
+            .into_iter()
+            .filter_map(|response| {
+                let (_, flags) = response.text.split_once("FLAGS (")?;
+                Some((uid(&response.text)?, flags.split(')').next()?.to_owned()))
+            })
+            .collect()
+    }
+
+    /// UIDs that are there.
+    pub fn uids(&mut self) -> Vec<u32> {
+        self.flags().into_keys().collect()
+    }
+
+    /// Looks again and again until the flags satisfy `wanted`: what a session leaves to be done behind it needs a moment.
+    pub fn eventually(&mut self, what: &str, wanted: impl Fn(&BTreeMap<u32, String>) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let flags = self.flags();
+            if wanted(&flags) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{what}: {flags:?}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+/// `{n}` at the end of a line that is data.
+fn literal(text: &str) -> Option<usize> {
+    let inner = text.strip_suffix('}')?;
+    inner[inner.rfind('{')? + 1..].parse().ok()
+}
+
+fn uid(text: &str) -> Option<u32> {
+    let (_, rest) = text.split_once("UID ")?;
+    rest.split([' ', ')']).next()?.parse().ok()
+}

@@ -1,0 +1,58 @@
+//! What the tests stand on: the gateway's own process, upstreams real and scripted, and clients that show every octet.
+
+pub mod answers;
+pub mod certificates;
+pub mod dovecot;
+pub mod gateway;
+pub mod imap;
+pub mod mail;
+pub mod peer;
+pub mod pop;
+pub mod stream;
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// No single wait of a test takes longer: a hang becomes a failure.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The password of every user of every upstream here. It must never show up in a log line.
+pub const PASSWORD: &str = "kestrel-42-Hoverfly";
+
+/// Where a program is, on PATH or where Debian puts servers.
+pub fn find_program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let servers = ["/usr/sbin", "/usr/lib/dovecot"].map(PathBuf::from);
+    std::env::split_paths(&path)
+        .chain(servers)
+        .map(|directory| directory.join(name))
+        .find(|file| file.is_file())
+}
+
+/// A program that a test needs. `None` skips the test, loudly; with `POPGATE_TESTS_REQUIRE_ALL=1`, as `tests/run` sets it,
+/// that is a failure.
+pub fn require_program(name: &str) -> Option<PathBuf> {
+    let found = find_program(name);
+    if found.is_none() {
+        let test = std::thread::current().name().unwrap_or("a test").to_owned();
+        assert!(
+            std::env::var_os("POPGATE_TESTS_REQUIRE_ALL").is_none(),
+            "{test}: {name} is not installed"
+        );
+        eprintln!("\n!! SKIPPED {test}: {name} is not installed\n");
+    }
+    found
+}
+
+/// The real mails kept beside the repository, if they are there; `POPGATE_CORPORA` names another place.
+pub fn corpora() -> Option<PathBuf> {
+    if let Some(directory) = std::env::var_os("POPGATE_CORPORA") {
+        return Some(directory.into());
+    }
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .map(|directory| directory.join("shared/corpora"))
+        .find(|directory| directory.is_dir())
+}

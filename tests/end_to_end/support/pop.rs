@@ -1,0 +1,222 @@
+//! A POP3 client that hides nothing: lines and octets as they come.
+
+use std::{
+    io::Write,
+    net::{Shutdown, SocketAddr},
+    sync::Arc,
+};
+
+use tokio_rustls::rustls::ClientConfig;
+
+use super::{
+    PASSWORD,
+    stream::{Reader, Stream},
+};
+
+/// One connection of a device.
+pub struct Pop {
+    reader: Reader,
+}
+
+impl Pop {
+    /// Connects and reads the greeting.
+    pub fn connect(address: SocketAddr) -> Self {
+        let mut pop = Self::open(address);
+        pop.expect("+OK");
+        pop
+    }
+
+    /// Connects, and no more.
+    pub fn open(address: SocketAddr) -> Self {
+        Self {
+            reader: Reader::new(Stream::connect(address).expect("the gateway accepts")),
+        }
+    }
+
+    /// Connects with TLS from the start and reads the greeting.
+    pub fn connect_tls(address: SocketAddr, config: Arc<ClientConfig>) -> Self {
+        let mut pop = Self::open(address).secure(config);
+        pop.expect("+OK");
+        pop
+    }
+
+    /// Connects and logs in.
+    pub fn log_in(address: SocketAddr, user: &str) -> Self {
+        let mut pop = Self::connect(address);
+        let reply = pop.try_log_in(user, PASSWORD);
+        assert!(reply.starts_with("+OK"), "PASS: {reply}");
+        pop
+    }
+
+    /// USER and PASS; returns the reply to PASS.
+    pub fn try_log_in(&mut self, user: &str, password: &str) -> String {
+        let reply = self.command(&format!("USER {user}"));
+        assert!(reply.starts_with("+OK"), "USER: {reply}");
+        self.command(&format!("PASS {password}"))
+    }
+
+    /// STLS and the handshake.
+    pub fn stls(mut self, config: Arc<ClientConfig>) -> Self {
+        self.ok("STLS");
+        self.secure(config)
+    }
+
+    /// The handshake.
+    pub fn secure(self, config: Arc<ClientConfig>) -> Self {
+        Self {
+            reader: self.reader.secure(config).expect("TLS handshake"),
+        }
+    }
+
+    /// Sends octets as they are.
+    pub fn send(&mut self, octets: &[u8]) {
+        self.reader.stream.write_all(octets).expect("the gateway reads");
+        self.reader.stream.flush().expect("the gateway reads");
+    }
+
+    /// The next line, without its CRLF, which it must have.
+    pub fn line(&mut self) -> Vec<u8> {
+        let line = self.reader.line().expect("a line within patience");
+        match line.strip_suffix(b"\r\n") {
+            Some(line) => line.to_vec(),
+            None => panic!("no CRLF at the end of {:?}", String::from_utf8_lossy(&line)),
+        }
+    }
+
+    /// The next line, which is a reply (RFC 1939 §3: 512 octets at most, with CRLF).
+    pub fn reply(&mut self) -> String {
+        let line = self.line();
+        assert!(line.len() <= 510, "a reply of {} octets", line.len());
+        let reply = String::from_utf8(line).expect("replies are ASCII");
+        assert!(
+            reply == "+OK" || reply.starts_with("+OK ") || reply.starts_with("-ERR ") || reply.starts_with("+ "),
+            "not a reply: {reply:?}"
+        );
+        reply
+    }
+
+    /// Sends a command and reads the first line of its reply.
+    pub fn command(&mut self, command: &str) -> String {
+        self.send(format!("{command}\r\n").as_bytes());
+        self.reply()
+    }
+
+    /// Reads a reply, which must start with `prefix`.
+    pub fn expect(&mut self, prefix: &str) -> String {
+        let reply = self.reply();
+        assert!(reply.starts_with(prefix), "expected {prefix}, got {reply}");
+        reply
+    }
+
+    /// Sends a command that must be answered `+OK`.
+    pub fn ok(&mut self, command: &str) -> String {
+        let reply = self.command(command);
+        assert!(reply.starts_with("+OK"), "{command}: {reply}");
+        reply
+    }
+
+    /// Sends a command whose reply must start with `prefix`, `-ERR` and more.
+    pub fn err(&mut self, command: &str, prefix: &str) -> String {
+        let reply = self.command(command);
+        assert!(reply.starts_with(prefix), "{command}: {reply}, not {prefix}");
+        reply
+    }
+
+    /// The lines of a multi-line reply, un-stuffed, without the dot.
+    pub fn lines(&mut self) -> Vec<String> {
+        let mut lines = Vec::new();
+        loop {
+            let line = self.line();
+            match line.strip_prefix(b".") {
+                Some(b"") => return lines,
+                Some(rest) => lines.push(String::from_utf8(rest.to_vec()).unwrap()),
+                None => lines.push(String::from_utf8(line).unwrap()),
+            }
+        }
+    }
+
+    /// Sends a command that must be answered by a list.
+    pub fn list(&mut self, command: &str) -> Vec<String> {
+        self.ok(command);
+        self.lines()
+    }
+
+    /// The octets of a message up to the dot, un-stuffed. `Err` bears what came, where the connection ended before the dot.
+    pub fn body(&mut self) -> Result<Vec<u8>, Vec<u8>> {
+        let mut body = Vec::new();
+        loop {
+            let Ok(line) = self.reader.line() else { return Err(body) };
+            match (line.strip_prefix(b"."), line.ends_with(b"\r\n")) {
+                (_, false) => {
+                    body.extend_from_slice(&line);
+                    return Err(body);
+                }
+                (Some(b"\r\n"), true) => return Ok(body),
+                (Some(rest), true) => body.extend_from_slice(rest),
+                (None, true) => body.extend_from_slice(&line),
+            }
+        }
+    }
+
+    /// Everything up to the end of the connection, for a message that is broken off: there may be no more than a part of its
+    /// `+OK` and octets, and the dot must not come.
+    pub fn broken_off(&mut self) -> Vec<u8> {
+        while matches!(self.reader.fill(), Ok(1..)) {}
+        let came = self.reader.pending().to_vec();
+        assert!(
+            came.is_empty() || b"+OK".starts_with(&came[..came.len().min(3)]),
+            "not the start of a message: {}",
+            came.escape_ascii()
+        );
+        assert!(!came.ends_with(b"\r\n.\r\n"), "the dot came");
+        came
+    }
+
+    /// RETR: the octets that `+OK` told, and the message.
+    pub fn retr(&mut self, number: usize) -> (u64, Vec<u8>) {
+        let reply = self.ok(&format!("RETR {number}"));
+        let octets = reply
+            .split(' ')
+            .nth(1)
+            .and_then(|word| word.parse().ok())
+            .unwrap_or_else(|| panic!("no octets in {reply}"));
+        (octets, self.body().expect("a whole message"))
+    }
+
+    /// TOP
+    pub fn top(&mut self, number: usize, lines: u64) -> Vec<u8> {
+        self.ok(&format!("TOP {number} {lines}"));
+        self.body().expect("a whole message")
+    }
+
+    /// STAT: messages and octets.
+    pub fn stat(&mut self) -> (usize, u64) {
+        let reply = self.ok("STAT");
+        let mut words = reply.split(' ').skip(1);
+        let mut word = || words.next().unwrap_or_else(|| panic!("{reply}"));
+        (word().parse().unwrap(), word().parse().unwrap())
+    }
+
+    /// QUIT, which must be answered `+OK`, and the end of the connection.
+    pub fn quit(mut self) {
+        self.ok("QUIT");
+        self.closed();
+    }
+
+    /// The gateway closes or resets the connection, without another octet.
+    pub fn closed(&mut self) {
+        assert_eq!(self.reader.pending(), b"");
+        match self.reader.fill() {
+            Ok(0) => {}
+            Ok(_) => panic!("more came: {:?}", String::from_utf8_lossy(self.reader.pending())),
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {}
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {}
+            Err(error) => panic!("not closed: {error}"),
+        }
+    }
+
+    /// The device says that it sends no more.
+    pub fn shut_down(&self) {
+        self.reader.stream.tcp().shutdown(Shutdown::Write).unwrap();
+    }
+}

@@ -1,0 +1,171 @@
+//! A blocking connection, plain or TLS, whose reads give up after [`PATIENCE`].
+
+use std::{
+    io::{self, Read, Write},
+    net::{SocketAddr, TcpStream},
+    sync::Arc,
+};
+
+use tokio_rustls::rustls::{
+    ClientConfig, ClientConnection, ServerConfig, ServerConnection, StreamOwned, pki_types::ServerName,
+};
+
+use super::PATIENCE;
+
+/// Either end of a connection.
+pub enum Stream {
+    /// TCP.
+    Plain(TcpStream),
+    /// TLS, our side the client.
+    Client(Box<StreamOwned<ClientConnection, TcpStream>>),
+    /// TLS, our side the server.
+    Server(Box<StreamOwned<ServerConnection, TcpStream>>),
+}
+
+impl Stream {
+    /// Connects in plain text.
+    pub fn connect(address: SocketAddr) -> io::Result<Self> {
+        Self::accept(TcpStream::connect_timeout(&address, PATIENCE)?)
+    }
+
+    /// Takes a connection that was accepted.
+    pub fn accept(tcp: TcpStream) -> io::Result<Self> {
+        tcp.set_read_timeout(Some(PATIENCE))?;
+        tcp.set_write_timeout(Some(PATIENCE))?;
+        tcp.set_nodelay(true)?;
+        Ok(Self::Plain(tcp))
+    }
+
+    /// The socket under it.
+    pub fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Plain(tcp) => tcp,
+            Self::Client(tls) => &tls.sock,
+            Self::Server(tls) => &tls.sock,
+        }
+    }
+
+    /// The handshake as client, to its end.
+    pub fn secure_client(self, config: Arc<ClientConfig>) -> io::Result<Self> {
+        let mut tcp = self.into_plain();
+        let name = ServerName::try_from("localhost").unwrap();
+        let mut tls = ClientConnection::new(config, name).map_err(io::Error::other)?;
+        while tls.is_handshaking() {
+            tls.complete_io(&mut tcp)?;
+        }
+        Ok(Self::Client(Box::new(StreamOwned::new(tls, tcp))))
+    }
+
+    /// The handshake as server, to its end.
+    pub fn secure_server(self, config: Arc<ServerConfig>) -> io::Result<Self> {
+        let mut tcp = self.into_plain();
+        let mut tls = ServerConnection::new(config).map_err(io::Error::other)?;
+        while tls.is_handshaking() {
+            tls.complete_io(&mut tcp)?;
+        }
+        Ok(Self::Server(Box::new(StreamOwned::new(tls, tcp))))
+    }
+
+    fn into_plain(self) -> TcpStream {
+        match self {
+            Self::Plain(tcp) => tcp,
+            Self::Client(_) | Self::Server(_) => panic!("TLS inside TLS"),
+        }
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(tcp) => tcp.read(buf),
+            Self::Client(tls) => tls.read(buf),
+            Self::Server(tls) => tls.read(buf),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(tcp) => tcp.write(buf),
+            Self::Client(tls) => tls.write(buf),
+            Self::Server(tls) => tls.write(buf),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(tcp) => tcp.flush(),
+            Self::Client(tls) => tls.flush(),
+            Self::Server(tls) => tls.flush(),
+        }
+    }
+}
+
+/// Reads with a buffer of its own, so that a line can be taken without losing what follows it.
+pub struct Reader {
+    /// Written to directly.
+    pub stream: Stream,
+    buffer: Vec<u8>,
+    used: usize,
+}
+
+impl Reader {
+    pub fn new(stream: Stream) -> Self {
+        Self {
+            stream,
+            buffer: Vec::new(),
+            used: 0,
+        }
+    }
+
+    /// What has been read and not taken.
+    pub fn pending(&self) -> &[u8] {
+        &self.buffer[self.used..]
+    }
+
+    /// Reads more; 0 at the end.
+    pub fn fill(&mut self) -> io::Result<usize> {
+        if self.used > 0 {
+            self.buffer.drain(..self.used);
+            self.used = 0;
+        }
+        let held = self.buffer.len();
+        self.buffer.resize(held + 64 * 1024, 0);
+        let read = self.stream.read(&mut self.buffer[held..]);
+        self.buffer.truncate(held + *read.as_ref().unwrap_or(&0));
+        read
+    }
+
+    /// The next line with its LF; what there is of it at the end of the stream.
+    pub fn line(&mut self) -> io::Result<Vec<u8>> {
+        let mut scanned = 0;
+        loop {
+            let pending = self.pending();
+            if let Some(at) = pending[scanned..].iter().position(|&octet| octet == b'\n') {
+                return self.take(scanned + at + 1);
+            }
+            scanned = pending.len();
+            if self.fill()? == 0 {
+                return self.take(scanned);
+            }
+        }
+    }
+
+    /// Exactly so many octets.
+    pub fn take(&mut self, count: usize) -> io::Result<Vec<u8>> {
+        while self.pending().len() < count {
+            if self.fill()? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        let taken = self.pending()[..count].to_vec();
+        self.used += count;
+        Ok(taken)
+    }
+
+    /// Does the handshake as client; what was read before is lost, as RFC 2595 asks for.
+    pub fn secure(self, config: Arc<ClientConfig>) -> io::Result<Self> {
+        Ok(Self::new(self.stream.secure_client(config)?))
+    }
+}
