@@ -41,8 +41,8 @@ pub struct Cli {
 enum Command {
     /// Serve POP3
     Serve {
-        /// Forward every login to this IMAP server, without a configuration: imaps://HOST[:PORT],
-        /// imap+starttls://HOST[:PORT] or imap://HOST[:PORT] (plain text)
+        /// Forward every login to this IMAP server, without a configuration: imaps://HOST,
+        /// imap+starttls://HOST or imap://HOST (plain text), with :PORT where it is not the usual one
         #[arg(long, value_name = "URL", conflicts_with = "config")]
         upstream: Option<String>,
         /// With --upstream: where to listen
