@@ -1,8 +1,9 @@
-//! What a person types: serve | check | demo | hash-password.
+//! What a person types: serve | check | demo | health | hash-password.
 
 mod check;
 mod demo;
 mod hash_password;
+mod health;
 mod serve;
 
 use std::{
@@ -15,7 +16,7 @@ use std::{
 use clap::{Parser, Subcommand};
 
 use crate::{
-    config::{self, Config, Loaded},
+    config::{self, Config, ListenerTls, Loaded},
     gateway,
 };
 
@@ -40,8 +41,8 @@ pub struct Cli {
 enum Command {
     /// Serve POP3
     Serve {
-        /// Forward every login to this IMAP server, without a configuration: imaps://HOST[:PORT],
-        /// imap+starttls://HOST[:PORT] or imap://HOST[:PORT] (plain text)
+        /// Forward every login to this IMAP server, without a configuration: imaps://HOST,
+        /// imap+starttls://HOST or imap://HOST (plain text), with :PORT where it is not the usual one
         #[arg(long, value_name = "URL", conflicts_with = "config")]
         upstream: Option<String>,
         /// With --upstream: where to listen
@@ -60,6 +61,12 @@ enum Command {
         #[arg(long, value_name = "ADDR:PORT", default_value = LISTEN)]
         listen: SocketAddr,
     },
+    /// Ask a running gateway whether its listeners answer; for a container's health check
+    Health {
+        /// The listener to ask, without TLS [default: those of the configuration]
+        #[arg(long, value_name = "ADDR:PORT", conflicts_with = "config")]
+        address: Option<SocketAddr>,
+    },
     /// Read a password from standard input and print its hash for `password_hash`
     HashPassword,
 }
@@ -75,6 +82,11 @@ impl Cli {
             Command::Serve { upstream: None, .. } => serve::run(load(self.config)?.config).await,
             Command::Check { connect } => check::run(load(self.config)?, connect).await,
             Command::Demo { listen } => demo::run(listen).await,
+            Command::Health { address: Some(address) } => health::run([(address, ListenerTls::Off)]).await,
+            Command::Health { address: None } => {
+                let listeners = load(self.config)?.config.listeners;
+                health::run(listeners.iter().map(|listener| (listener.address, listener.tls))).await
+            }
             Command::HashPassword => hash_password::run(),
         }
     }
