@@ -13,10 +13,12 @@ use crate::{
 
 /// Prints what the configuration means; fails where `connect` finds an upstream that does not work.
 pub(super) async fn run(loaded: Loaded, connect: bool) -> Result<(), Failure> {
-    let Loaded { config, warnings } = loaded;
+    let Loaded { mut config, warnings } = loaded;
     if let Some(certificate) = &config.tls {
         Acceptor::load(certificate).map_err(|error| Failure::wrong(format!("[tls] {error}")))?;
     }
+    // A gateway may be running, and its state is its own.
+    config.state.dir = None;
     let maildrops = Maildrops::new(&config).map_err(|error| Failure::wrong(error.to_string()))?;
 
     let mut out = io::stdout();

@@ -1,7 +1,7 @@
 //! A selected mailbox on one authenticated connection: list, fetch, flag, remove. Every command is checked to its tagged
 //! status; a connection whose command was cut short is broken and refuses all others.
 
-use std::{collections::VecDeque, num::NonZeroU32};
+use std::{collections::VecDeque, num::NonZeroU32, task::Poll};
 
 use async_imap::Client;
 use bytes::{Buf, Bytes};
@@ -499,6 +499,13 @@ impl Mailbox {
             }
         }
         Ok(())
+    }
+
+    /// The same as far as the answer is here already.
+    pub async fn settle_at_once(&mut self) {
+        let mut settle = std::pin::pin!(self.settle());
+        // An error is met again by whoever uses the mailbox next.
+        std::future::poll_fn(|cx| Poll::Ready(drop(settle.as_mut().poll(cx)))).await;
     }
 
     fn check<T>(&mut self, result: Result<T, Error>) -> Result<T, Error> {

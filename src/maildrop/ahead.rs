@@ -2,8 +2,8 @@
 //!
 //! What was asked for and is not wanted yet waits in the socket, not in our memory: TCP's own window holds the server back.
 //! The price is that whatever comes before a message that is wanted must be read and thrown away, so no more is asked for
-//! than the device is sure to fetch: as many messages as its last session fetched in a row, and beyond that a tenth of the
-//! octets that this session has fetched.
+//! than the device is sure to fetch: as many messages as its last session fetched in a row, and once it goes beyond that, a
+//! tenth of the octets that this session has fetched.
 
 use std::collections::VecDeque;
 
@@ -85,10 +85,12 @@ impl Ahead {
 
     /// Whether the message was asked for already.
     pub(super) fn is_due(&self, uid: Uid) -> bool {
-        self.due
-            .iter()
-            .flat_map(|command| &command.left)
-            .any(|&(due, _)| due == uid)
+        self.due_octets_of(uid).is_some()
+    }
+
+    fn due_octets_of(&self, uid: Uid) -> Option<u64> {
+        let mut left = self.due.iter().flat_map(|command| &command.left);
+        left.find(|&&(due, _)| due == uid).map(|&(_, octets)| octets)
     }
 
     /// Octets on their way.
@@ -103,7 +105,10 @@ impl Ahead {
     where
         I: Iterator<Item = (usize, Uid, u64)>,
     {
-        let wanted = !self.is_due(uid);
+        let on_its_way = self.due_octets_of(uid);
+        let wanted = on_its_way.is_none();
+        // What is wanted now streams through: it is not ahead.
+        let mut ahead = self.due_octets - on_its_way.unwrap_or(0);
         let sure_until = index + self.expected.saturating_sub(self.run) + 1;
         let spare = self.delivered / WASTE;
         let window = if self.next < sure_until {
@@ -112,19 +117,20 @@ impl Ahead {
             self.limit.min(spare)
         };
         // Few large commands rather than one a message.
-        if !wanted && (self.alone || self.due_octets > window / 2) {
+        if !wanted && (self.alone || ahead > window / 2) {
             return Vec::new();
         }
+        // Once the device goes on beyond what was expected of it, the expectation says nothing more.
+        let spare = if self.run > self.expected { spare } else { 0 };
         let mut asked = Vec::new();
-        let mut on_the_way = self.due_octets;
         for (at, uid, octets) in candidates(if wanted { index } else { self.next }) {
             let first = wanted && asked.is_empty();
-            let affordable = at < sure_until || on_the_way + octets <= spare;
-            if !first && (self.alone || on_the_way >= self.limit || !affordable) {
+            let affordable = at < sure_until || ahead + octets <= spare;
+            if !first && (self.alone || ahead >= self.limit || !affordable) {
                 break;
             }
             asked.push((uid, octets));
-            on_the_way += octets;
+            ahead += if first { 0 } else { octets };
             self.next = at + 1;
         }
         asked
@@ -268,8 +274,18 @@ mod tests {
         let mut ahead = Ahead::new(10 * OCTETS, 300);
         for index in 0..300 {
             retrieve(&mut ahead, index, 1000);
-            assert!(ahead.due_octets() <= 11 * OCTETS);
+            assert!(ahead.due_octets() <= 10 * OCTETS);
         }
+    }
+
+    #[test]
+    fn of_messages_beyond_the_limit_one_is_on_its_way() {
+        let mut ahead = Ahead::new(OCTETS / 2, 4);
+        assert_eq!(retrieve(&mut ahead, 0, 4), 2);
+        assert_eq!(ahead.due_octets(), OCTETS);
+        assert_eq!(retrieve(&mut ahead, 1, 4), 1);
+        assert_eq!(retrieve(&mut ahead, 2, 4), 1);
+        assert_eq!(retrieve(&mut ahead, 3, 4), 0);
     }
 
     #[test]

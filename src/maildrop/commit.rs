@@ -27,13 +27,13 @@ impl Maildrop {
                 self.mailbox.clear_news();
             }
         }
-        self.leave();
+        self.leave().await;
         result
     }
 
     /// A drop without QUIT: nothing is deleted.
     pub async fn abandon(self) {
-        self.leave();
+        self.leave().await;
     }
 
     async fn remove(&mut self, marked: &[Uid]) -> Result<u64, Error> {
@@ -58,8 +58,9 @@ impl Maildrop {
 
     /// Remembers what was learned, and lets the connection wait for the next session. What takes time for that is done in
     /// the background: it concerns neither the device nor its next session.
-    fn leave(mut self) {
+    async fn leave(mut self) {
         self.learn();
+        self.mailbox.settle_at_once().await;
         if self.is_saved && self.retrieved.is_empty() && !self.mailbox.is_fetching() {
             return self.park();
         }

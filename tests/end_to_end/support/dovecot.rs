@@ -63,7 +63,11 @@ impl Dovecot {
         }
         let certificates = Certificates::new();
         let (port, tls_port) = (free_port(), free_port());
-        let (uid, gid) = if is_root { (MAIL_ID, MAIL_ID) } else { (owner.uid(), owner.gid()) };
+        let (uid, gid) = if is_root {
+            (MAIL_ID, MAIL_ID)
+        } else {
+            (owner.uid(), owner.gid())
+        };
         let mut text = format!(
             "base_dir = {run}\nstate_dir = {run}/state\nlog_path = {log}\nprotocols = imap\nlisten = 127.0.0.1\n\
              ssl = yes\nssl_cert = <{leaf}\nssl_key = <{key}\ndisable_plaintext_auth = no\nmail_uid = {uid}\n\

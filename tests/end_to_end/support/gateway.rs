@@ -295,7 +295,12 @@ impl Drop for Gateway {
             return;
         }
         // As it is, and within base64 at each of the three alignments.
-        for secret in [PASSWORD, "a2VzdHJlbC00Mi1Ib3ZlcmZs", "tlc3RyZWwtNDItSG92ZXJmb", "rZXN0cmVsLTQyLUhvdmVyZm"] {
+        for secret in [
+            PASSWORD,
+            "a2VzdHJlbC00Mi1Ib3ZlcmZs",
+            "tlc3RyZWwtNDItSG92ZXJmb",
+            "rZXN0cmVsLTQyLUhvdmVyZm",
+        ] {
             if let Some(line) = lines.iter().find(|line| line.contains(secret)) {
                 panic!("a password in the log: {line}");
             }
