@@ -30,7 +30,11 @@ const ARROWS: &[(&str, &[&str])] = &[
 const LEAVES: &[&str] = &["config", "telemetry"];
 
 /// Crates that only one place names.
-const CONFINED: &[(&str, &str)] = &[("async_imap", "src/imap/"), ("rustls", "src/tls.rs"), ("tokio_rustls", "src/tls.rs")];
+const CONFINED: &[(&str, &str)] = &[
+    ("async_imap", "src/imap/"),
+    ("rustls", "src/tls.rs"),
+    ("tokio_rustls", "src/tls.rs"),
+];
 
 struct File {
     /// From the root of the repository, with slashes.
@@ -72,7 +76,11 @@ impl File {
 
     /// The text without comments.
     fn code(&self) -> String {
-        self.text.lines().map(|line| line.split("//").next().unwrap_or(line)).collect::<Vec<_>>().join("\n")
+        self.text
+            .lines()
+            .map(|line| line.split("//").next().unwrap_or(line))
+            .collect::<Vec<_>>()
+            .join("\n")
     }
 }
 
@@ -115,9 +123,14 @@ fn heads_of_list(list: &str) -> Vec<String> {
 }
 
 fn first_name(path: &str) -> Option<String> {
-    let name: String = path.trim_start().chars().take_while(|&c| c.is_alphanumeric() || c == '_').collect();
+    let name: String = path
+        .trim_start()
+        .chars()
+        .take_while(|&c| c.is_alphanumeric() || c == '_')
+        .collect();
     // Items of the crate's root begin with a capital or are macros; modules do not.
-    name.starts_with(|first: char| first.is_ascii_lowercase()).then_some(name)
+    name.starts_with(|first: char| first.is_ascii_lowercase())
+        .then_some(name)
 }
 
 #[test]
@@ -127,7 +140,10 @@ fn imports_follow_the_arrows() {
     for file in sources() {
         let Some(module) = file.module() else { continue };
         let Some((_, allowed)) = ARROWS.iter().find(|(name, _)| *name == module) else {
-            wrong.push(format!("{}: module {module} has no place in the house; see ARROWS", file.path));
+            wrong.push(format!(
+                "{}: module {module} has no place in the house; see ARROWS",
+                file.path
+            ));
             continue;
         };
         for name in imported(&file.code()) {

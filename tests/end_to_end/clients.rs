@@ -44,7 +44,12 @@ impl House {
         let dovecot = Dovecot::start()?;
         let mut mails: Vec<_> = (1..=12).map(mail::simple).collect();
         let head = b"From: a@example.org\r\nSubject: special\r\n\r\n";
-        for body in [&b".\r\n..\r\n.dots\r\n"[..], b"no line end", b"gr\xc3\xbc\xc3\x9fe\r\n", b""] {
+        for body in [
+            &b".\r\n..\r\n.dots\r\n"[..],
+            b"no line end",
+            b"gr\xc3\xbc\xc3\x9fe\r\n",
+            b"",
+        ] {
             mails.push([head, body].concat());
         }
         mails.push([&head[..], &b"a line of a large message.\r\n".repeat(40_000)].concat());
@@ -114,7 +119,12 @@ impl House {
 
 /// Runs a program to its end, which must come in time and be a success; returns what it wrote to stdout.
 fn run(command: &mut Command) -> Vec<u8> {
-    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let pid = child.id();
     let (sender, ended) = mpsc::channel();
     std::thread::spawn(move || sender.send(child.wait_with_output()));
@@ -135,7 +145,10 @@ fn run(command: &mut Command) -> Vec<u8> {
 
 /// Local mailboxes have LF line ends.
 fn with_lf(message: &[u8]) -> Vec<u8> {
-    mail::delivered(message).into_iter().filter(|&octet| octet != b'\r').collect()
+    mail::delivered(message)
+        .into_iter()
+        .filter(|&octet| octet != b'\r')
+        .collect()
 }
 
 fn sorted(mut mails: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
@@ -145,7 +158,9 @@ fn sorted(mut mails: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
 
 #[test]
 fn curl() {
-    let (Some(curl), Some(house)) = (require_program("curl"), House::new()) else { return };
+    let (Some(curl), Some(house)) = (require_program("curl"), House::new()) else {
+        return;
+    };
     for way in WAYS {
         let scheme = if way == Way::Tls { "pop3s" } else { "pop3" };
         let url = format!("{scheme}://localhost:{}/", house.port(way));
@@ -162,7 +177,9 @@ fn curl() {
         // One session for all of them.
         let mut all = base();
         for number in 1..=house.mails.len() {
-            all.arg(format!("{url}{number}")).arg("-o").arg(house.file(&format!("{number}.eml")));
+            all.arg(format!("{url}{number}"))
+                .arg("-o")
+                .arg(house.file(&format!("{number}.eml")));
         }
         run(&mut all);
         for (number, mail) in (1..).zip(&house.mails) {
@@ -178,10 +195,19 @@ fn curl() {
 
 #[test]
 fn curl_trusts_no_other_certificate() {
-    let (Some(curl), Some(house)) = (require_program("curl"), House::new()) else { return };
+    let (Some(curl), Some(house)) = (require_program("curl"), House::new()) else {
+        return;
+    };
     let mut command = house.command(&curl);
     command
-        .args(["-sS", "--max-time", "30", "--ssl-reqd", "--user", &format!("eva:{PASSWORD}")])
+        .args([
+            "-sS",
+            "--max-time",
+            "30",
+            "--ssl-reqd",
+            "--user",
+            &format!("eva:{PASSWORD}"),
+        ])
         .arg(format!("pop3://localhost:{}/", house.port(Way::Stls)));
     let output = command.output().unwrap();
     assert_eq!(output.status.code(), Some(60), "a certificate that can't be verified");
@@ -223,7 +249,9 @@ print(count)
 
 #[test]
 fn pythons_poplib() {
-    let (Some(python), Some(house)) = (require_program("python3"), House::new()) else { return };
+    let (Some(python), Some(house)) = (require_program("python3"), House::new()) else {
+        return;
+    };
     for way in WAYS {
         let mut command = house.command(&python);
         command
@@ -251,7 +279,9 @@ fn fetchmail_command(house: &House, program: &Path, control: &Path) -> Command {
 
 #[test]
 fn fetchmail() {
-    let (Some(fetchmail), Some(house)) = (require_program("fetchmail"), House::new()) else { return };
+    let (Some(fetchmail), Some(house)) = (require_program("fetchmail"), House::new()) else {
+        return;
+    };
     for way in WAYS {
         let box_file = house.file(&format!("{way:?}.box"));
         let tls = match way {
@@ -284,7 +314,9 @@ fn fetchmail() {
 
 #[test]
 fn fetchmail_takes_it_away() {
-    let (Some(fetchmail), Some(house)) = (require_program("fetchmail"), House::new()) else { return };
+    let (Some(fetchmail), Some(house)) = (require_program("fetchmail"), House::new()) else {
+        return;
+    };
     let text = format!(
         "set no bouncemail\npoll localhost protocol POP3 service {} auth password\n  username \"eva\" password \
          \"{PASSWORD}\" sslproto \"\" no keep fetchall\n  mda \"cat >> {}\"\n",
@@ -299,7 +331,9 @@ fn fetchmail_takes_it_away() {
 
 #[test]
 fn mpop() {
-    let (Some(mpop), Some(house)) = (require_program("mpop"), House::new()) else { return };
+    let (Some(mpop), Some(house)) = (require_program("mpop"), House::new()) else {
+        return;
+    };
     for way in WAYS {
         let maildir = house.file(&format!("{way:?}"));
         for part in ["cur", "new", "tmp"] {
@@ -307,8 +341,14 @@ fn mpop() {
         }
         let tls = match way {
             Way::Plain => "tls off".to_owned(),
-            Way::Stls => format!("tls on\ntls_starttls on\ntls_trust_file {}", house.authority().display()),
-            Way::Tls => format!("tls on\ntls_starttls off\ntls_trust_file {}", house.authority().display()),
+            Way::Stls => format!(
+                "tls on\ntls_starttls on\ntls_trust_file {}",
+                house.authority().display()
+            ),
+            Way::Tls => format!(
+                "tls on\ntls_starttls off\ntls_trust_file {}",
+                house.authority().display()
+            ),
         };
         let text = format!(
             "account default\nhost localhost\nport {}\nuser eva\npassword {PASSWORD}\n{tls}\nauth user\nkeep on\n\
@@ -345,6 +385,9 @@ fn split(octets: &[u8], separator: &[u8]) -> Vec<Vec<u8>> {
 
 /// What follows the header.
 fn body(mail: &[u8]) -> Vec<u8> {
-    let at = mail.windows(2).position(|window| window == b"\n\n").expect("an empty line after the header");
+    let at = mail
+        .windows(2)
+        .position(|window| window == b"\n\n")
+        .expect("an empty line after the header");
     mail[at + 2..].to_vec()
 }

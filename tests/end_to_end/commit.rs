@@ -25,7 +25,10 @@ fn session(peer: &Peer, marked: &[usize]) -> (Gateway, Pop) {
 /// The commands after the listing.
 fn afterwards(peer: &Peer) -> Vec<String> {
     let commands = peer.commands();
-    let at = commands.iter().rposition(|command| command.starts_with("UID SEARCH DELETED")).unwrap();
+    let at = commands
+        .iter()
+        .rposition(|command| command.starts_with("UID SEARCH DELETED"))
+        .unwrap();
     commands[at + 1..].to_vec()
 }
 
@@ -48,7 +51,12 @@ fn nothing_where_nothing_is_marked() {
     pop.ok("RSET");
     pop.quit();
     gateway.stop();
-    assert_eq!(peer.count("UID STORE") + peer.count("UID EXPUNGE"), 0, "{:?}", peer.commands());
+    assert_eq!(
+        peer.count("UID STORE") + peer.count("UID EXPUNGE"),
+        0,
+        "{:?}",
+        peer.commands()
+    );
 }
 
 #[test]
@@ -61,12 +69,21 @@ fn a_refusal_is_told_in_numbers() {
     ] {
         let peer = Peer::start(mailbox().on(command, answer));
         let (gateway, mut pop) = session(&peer, &[1, 3, 5]);
-        assert_eq!(pop.command("QUIT"), "-ERR [SYS/TEMP] 3 of 3 messages not removed", "{command} {answer}");
+        assert_eq!(
+            pop.command("QUIT"),
+            "-ERR [SYS/TEMP] 3 of 3 messages not removed",
+            "{command} {answer}"
+        );
         pop.closed();
         assert_eq!(gateway.sessions(1)[0]["removed"], 0);
         if command == "UID EXPUNGE" {
             // Else the next session would not show them.
-            assert_eq!(peer.count("UID STORE 1,3,5 -FLAGS.SILENT (\\Deleted)"), 1, "{:?}", peer.commands());
+            assert_eq!(
+                peer.count("UID STORE 1,3,5 -FLAGS.SILENT (\\Deleted)"),
+                1,
+                "{:?}",
+                peer.commands()
+            );
         }
     }
 }
@@ -80,7 +97,10 @@ fn a_connection_lost_at_the_commit_is_tried_once_more() {
             pop.quit();
             assert_eq!(peer.connections(), 2, "{command}");
             let commands = peer.commands();
-            assert_eq!(commands.iter().filter(|line| *line == "UID EXPUNGE 2").count(), if command == "UID STORE" { 1 } else { 2 });
+            assert_eq!(
+                commands.iter().filter(|line| *line == "UID EXPUNGE 2").count(),
+                if command == "UID STORE" { 1 } else { 2 }
+            );
         }
     }
 }
@@ -143,7 +163,10 @@ fn without_uidplus_only_ours_is_expunged() {
     assert_eq!(pop.stat().0, 3, "what is marked is not shown");
     pop.quit();
     let commands = peer.commands();
-    let from = commands.iter().position(|command| command.starts_with("UID STORE")).unwrap();
+    let from = commands
+        .iter()
+        .position(|command| command.starts_with("UID STORE"))
+        .unwrap();
     assert_eq!(
         commands[from..][..5],
         [
@@ -173,7 +196,12 @@ fn without_uidplus_only_ours_is_expunged() {
     let peer = Peer::start(answers);
     let (_gateway, mut pop) = session(&peer, &[2]);
     assert_eq!(pop.command("QUIT"), "-ERR [SYS/TEMP] 1 of 1 messages not removed");
-    assert_eq!(peer.count("UID STORE 4 +FLAGS.SILENT (\\Deleted)"), 1, "{:?}", peer.commands());
+    assert_eq!(
+        peer.count("UID STORE 4 +FLAGS.SILENT (\\Deleted)"),
+        1,
+        "{:?}",
+        peer.commands()
+    );
 }
 
 #[test]
@@ -196,7 +224,12 @@ fn a_device_that_leaves_without_quit_deletes_nothing() {
         drop(pop);
         assert_eq!(gateway.sessions(1)[0]["end"], "dropped", "{ending}");
         gateway.stop();
-        assert_eq!(peer.count("UID STORE") + peer.count("UID EXPUNGE"), 0, "{ending}: {:?}", peer.commands());
+        assert_eq!(
+            peer.count("UID STORE") + peer.count("UID EXPUNGE"),
+            0,
+            "{ending}: {:?}",
+            peer.commands()
+        );
     }
 }
 
@@ -204,7 +237,10 @@ fn a_device_that_leaves_without_quit_deletes_nothing() {
 #[test]
 fn a_message_that_the_device_cannot_have_read_is_not_removed() {
     let gate = Gate::default();
-    let body = b"Subject: large\r\n\r\n".iter().copied().chain(b"text\r\n".iter().copied().cycle().take(30 << 20));
+    let body = b"Subject: large\r\n\r\n"
+        .iter()
+        .copied()
+        .chain(b"text\r\n".iter().copied().cycle().take(30 << 20));
     let large: Vec<u8> = body.collect();
     let answers = Answers::of([large]).on("UID STORE", vec![Step::Wait(gate.clone()), send("{tag} OK stored\r\n")]);
     let peer = Peer::start(answers);
@@ -215,5 +251,10 @@ fn a_message_that_the_device_cannot_have_read_is_not_removed() {
     assert_eq!(gateway.sessions(1)[0]["end"], "dropped");
     gate.open();
     gateway.stop();
-    assert_eq!(peer.count("UID STORE 1 +FLAGS.SILENT (\\Deleted)"), 0, "{:?}", peer.commands());
+    assert_eq!(
+        peer.count("UID STORE 1 +FLAGS.SILENT (\\Deleted)"),
+        0,
+        "{:?}",
+        peer.commands()
+    );
 }

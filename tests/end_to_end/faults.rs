@@ -19,7 +19,11 @@ fn mailbox() -> Answers {
 
 /// The first part of a body, well past any buffer.
 fn half_a_body() -> (Vec<u8>, Vec<u8>) {
-    let body = [&b"Subject: half\r\n\r\n"[..], &b"half a line of text\r\n".repeat(20_000)].concat();
+    let body = [
+        &b"Subject: half\r\n\r\n"[..],
+        &b"half a line of text\r\n".repeat(20_000),
+    ]
+    .concat();
     let mut octets = format!("* 1 FETCH (UID 1 BODY[] {{{}}}\r\n", body.len() * 2).into_bytes();
     octets.extend_from_slice(&body);
     (octets, body)
@@ -34,14 +38,23 @@ fn an_upstream_that_is_lost_within_a_body() {
         vec![Step::Reset],
     ] {
         let steps = [send(&half).steps(), end].concat();
-        let peer = Peer::start(mailbox().on("UID FETCH 1 (UID BODY.PEEK[])", steps.clone()).on("UID FETCH 1:3 (UID BODY", steps));
+        let peer = Peer::start(
+            mailbox()
+                .on("UID FETCH 1 (UID BODY.PEEK[])", steps.clone())
+                .on("UID FETCH 1:3 (UID BODY", steps),
+        );
         let gateway = Setup::new(peer.address()).start();
         let mut pop = Pop::log_in(gateway.address(), "eva");
         pop.ok("DELE 2");
         // Neither a dot nor a word; QUIT, which is on its way, is not obeyed.
         pop.send(b"RETR 1\r\nQUIT\r\n");
         let came = pop.broken_off();
-        let whole = [format!("+OK {} octets\r\n", body.len() * 2).as_bytes(), &body[..], b"\r\n"].concat();
+        let whole = [
+            format!("+OK {} octets\r\n", body.len() * 2).as_bytes(),
+            &body[..],
+            b"\r\n",
+        ]
+        .concat();
         assert!(whole.starts_with(&came), "other octets came");
         let session = &gateway.sessions(1)[0];
         assert_eq!(session["end"], "upstream");
@@ -79,7 +92,10 @@ fn silence_before_a_body_is_temporary() {
 #[test]
 fn a_connection_lost_between_commands_is_replaced_without_a_word() {
     for farewell in ["", "* BYE Autologout; idle for too long\r\n"] {
-        let lost = mailbox().on("UID SEARCH", vec![send("* SEARCH\r\n{tag} OK\r\n"), send(farewell), Step::Close]);
+        let lost = mailbox().on(
+            "UID SEARCH",
+            vec![send("* SEARCH\r\n{tag} OK\r\n"), send(farewell), Step::Close],
+        );
         let peer = Peer::start_each(vec![lost, mailbox()]);
         let gateway = Setup::new(peer.address()).start();
         let mut pop = Pop::log_in(gateway.address(), "eva");
@@ -151,7 +167,10 @@ fn a_uid_that_comes_last() {
 fn the_body_of_another_message() {
     for (answer, told_at_once) in [
         ("* 2 FETCH (UID 2 BODY[] {6}\r\nB: 2\r\n)\r\n{tag} OK fetched\r\n", true),
-        ("* 2 FETCH (BODY[] {6}\r\nB: 2\r\n UID 2)\r\n{tag} OK fetched\r\n", false),
+        (
+            "* 2 FETCH (BODY[] {6}\r\nB: 2\r\n UID 2)\r\n{tag} OK fetched\r\n",
+            false,
+        ),
     ] {
         let peer = Peer::start(mailbox().on("UID FETCH 1 (UID BODY.PEEK[])", answer));
         let gateway = Setup::new(peer.address()).start();
@@ -167,7 +186,11 @@ fn the_body_of_another_message() {
 
 #[test]
 fn bodies_that_are_empty_or_in_quotes() {
-    for (content, expected) in [("{0}\r\n", &b""[..]), ("\"\"", b""), ("\"A: \\\"1\\\"\"", b"A: \"1\"\r\n")] {
+    for (content, expected) in [
+        ("{0}\r\n", &b""[..]),
+        ("\"\"", b""),
+        ("\"A: \\\"1\\\"\"", b"A: \"1\"\r\n"),
+    ] {
         let answer = format!("* 1 FETCH (UID 1 BODY[] {content})\r\n{{tag}} OK fetched\r\n");
         let peer = Peer::start(mailbox().on("UID FETCH 1 (UID BODY.PEEK[])", answer));
         let gateway = Setup::new(peer.address()).start();
@@ -183,8 +206,10 @@ fn nil_is_no_message_unless_it_is_empty() {
     for (size, is_empty) in [(100, false), (0, true)] {
         let mut message = Message::new(1, mail::simple(1));
         message.size = size;
-        let answers = Answers::new([message, Message::new(2, mail::simple(2))])
-            .on("UID FETCH 1 (UID BODY.PEEK[])", "* 1 FETCH (UID 1 BODY[] NIL)\r\n{tag} OK fetched\r\n");
+        let answers = Answers::new([message, Message::new(2, mail::simple(2))]).on(
+            "UID FETCH 1 (UID BODY.PEEK[])",
+            "* 1 FETCH (UID 1 BODY[] NIL)\r\n{tag} OK fetched\r\n",
+        );
         let peer = Peer::start(answers);
         let gateway = Setup::new(peer.address()).start();
         let mut pop = Pop::log_in(gateway.address(), "eva");
@@ -241,7 +266,10 @@ fn what_is_not_delivered_is_an_error_and_the_session_lives_on() {
 #[test]
 fn a_body_whose_response_does_not_end() {
     for rest in ["garbage\r\n", "", " UID 1"] {
-        let answer = vec![send(format!("* 1 FETCH (UID 1 BODY[] {{6}}\r\nA: 1\r\n{rest}")), Step::Close];
+        let answer = vec![
+            send(format!("* 1 FETCH (UID 1 BODY[] {{6}}\r\nA: 1\r\n{rest}")),
+            Step::Close,
+        ];
         let peer = Peer::start(mailbox().on("UID FETCH 1 (UID BODY.PEEK[])", answer));
         let gateway = Setup::new(peer.address()).start();
         let mut pop = Pop::log_in(gateway.address(), "eva");
@@ -271,7 +299,10 @@ fn a_line_without_end() {
 fn an_upstream_that_ignores_the_partial() {
     let text = "line\r\n".repeat(2000);
     let message = format!("Subject: long\r\n\r\n{text}").into_bytes();
-    let mut answer = format!("* 1 FETCH (UID 1 BODY[HEADER] {{17}}\r\nSubject: long\r\n\r\n BODY[TEXT] {{{}}}\r\n{text}", text.len());
+    let mut answer = format!(
+        "* 1 FETCH (UID 1 BODY[HEADER] {{17}}\r\nSubject: long\r\n\r\n BODY[TEXT] {{{}}}\r\n{text}",
+        text.len()
+    );
     answer.push_str(")\r\n{tag} OK fetched\r\n");
     let peer = Peer::start(Answers::of([message.clone()]).on("UID FETCH 1 (UID BODY.PEEK[HEADER] BODY", answer));
     let gateway = Setup::new(peer.address()).start();

@@ -63,7 +63,12 @@ fn login_where_plain_is_not_offered() {
     let (reply, peer) = reply_of(mailbox().capabilities("IMAP4rev1 AUTH=CRAM-MD5"));
     assert!(reply.starts_with("+OK"), "{reply}");
     assert_eq!(peer.count("AUTHENTICATE"), 0);
-    assert_eq!(peer.count(&format!("LOGIN \"eva\" \"{PASSWORD}\"")), 1, "{:?}", peer.commands());
+    assert_eq!(
+        peer.count(&format!("LOGIN \"eva\" \"{PASSWORD}\"")),
+        1,
+        "{:?}",
+        peer.commands()
+    );
 }
 
 #[test]
@@ -79,10 +84,18 @@ fn capabilities_in_greeting_and_after_login() {
 
 #[test]
 fn the_password_is_not_sent_where_login_is_disabled() {
-    for capabilities in ["IMAP4rev1 LOGINDISABLED", "IMAP4rev1 STARTTLS LOGINDISABLED AUTH=XOAUTH2"] {
+    for capabilities in [
+        "IMAP4rev1 LOGINDISABLED",
+        "IMAP4rev1 STARTTLS LOGINDISABLED AUTH=XOAUTH2",
+    ] {
         let (reply, peer) = reply_of(mailbox().capabilities(capabilities));
         assert_code(&reply, "SYS/PERM");
-        assert_eq!(peer.count("LOGIN") + peer.count("AUTHENTICATE"), 0, "{:?}", peer.commands());
+        assert_eq!(
+            peer.count("LOGIN") + peer.count("AUTHENTICATE"),
+            0,
+            "{:?}",
+            peer.commands()
+        );
     }
 }
 
@@ -94,18 +107,27 @@ fn refusals_by_whose_fault_they_are() {
         ("NO [EXPIRED] no", "AUTH"),
         ("NO Invalid login or password", "AUTH"),
         ("NO [UNAVAILABLE] the backend is down", "SYS/TEMP"),
-        ("NO [UNAVAILABLE] Maximum number of connections from user+IP exceeded", "SYS/TEMP"),
+        (
+            "NO [UNAVAILABLE] Maximum number of connections from user+IP exceeded",
+            "SYS/TEMP",
+        ),
         ("NO [INUSE] locked", "SYS/TEMP"),
         ("NO [LIMIT] LOGIN Rate limit hit", "SYS/TEMP"),
         ("NO [SERVERBUG] oops", "SYS/TEMP"),
         ("NO [THROTTLED] slow down", "SYS/TEMP"),
         ("NO [OVERQUOTA] Account exceeded bandwidth limits", "SYS/TEMP"),
         ("NO [ALERT] Too many simultaneous connections. (Failure)", "SYS/TEMP"),
-        ("BAD Request is throttled. Suggested Backoff Time: 5000 milliseconds", "SYS/TEMP"),
+        (
+            "BAD Request is throttled. Suggested Backoff Time: 5000 milliseconds",
+            "SYS/TEMP",
+        ),
     ] {
         let (reply, _peer) = reply_of(mailbox().on("AUTHENTICATE", format!("{{tag}} {answer}\r\n")));
         assert!(reply.starts_with(&format!("-ERR [{code}] ")), "{answer}: {reply}");
-        assert!(!reply.contains("LOGIN Rate") && !reply.contains("backend"), "it repeats the upstream: {reply}");
+        assert!(
+            !reply.contains("LOGIN Rate") && !reply.contains("backend"),
+            "it repeats the upstream: {reply}"
+        );
     }
 }
 
@@ -131,7 +153,12 @@ fn greetings_that_are_none() {
     ] {
         let (reply, peer) = reply_of(mailbox().greet(greeting));
         assert_code(&reply, code);
-        assert_eq!(peer.count("LOGIN") + peer.count("AUTHENTICATE"), 0, "{:?}", peer.commands());
+        assert_eq!(
+            peer.count("LOGIN") + peer.count("AUTHENTICATE"),
+            0,
+            "{:?}",
+            peer.commands()
+        );
     }
 }
 
@@ -204,15 +231,25 @@ fn starttls_before_anything_is_told() {
     let certificates = Certificates::new();
     let starttls = vec![send("{tag} OK begin\r\n"), Step::Tls(certificates.server())];
     let answers = mailbox()
-        .on("CAPABILITY", "* CAPABILITY IMAP4rev1 SASL-IR AUTH=PLAIN UIDPLUS\r\n{tag} OK\r\n")
-        .once("CAPABILITY", "* CAPABILITY IMAP4rev1 STARTTLS LOGINDISABLED\r\n{tag} OK\r\n")
+        .on(
+            "CAPABILITY",
+            "* CAPABILITY IMAP4rev1 SASL-IR AUTH=PLAIN UIDPLUS\r\n{tag} OK\r\n",
+        )
+        .once(
+            "CAPABILITY",
+            "* CAPABILITY IMAP4rev1 STARTTLS LOGINDISABLED\r\n{tag} OK\r\n",
+        )
         .on("STARTTLS", starttls);
     let peer = Peer::start(answers);
     let setup = Setup::new(peer.address()).upstream_tls("starttls", Some(&certificates.authority_file()));
     let reply = log_in(setup);
     assert!(reply.starts_with("+OK"), "{reply}");
     let commands = peer.commands();
-    assert_eq!(commands[..3], ["CAPABILITY", "STARTTLS", "CAPABILITY"], "asked again under TLS");
+    assert_eq!(
+        commands[..3],
+        ["CAPABILITY", "STARTTLS", "CAPABILITY"],
+        "asked again under TLS"
+    );
 }
 
 #[test]
@@ -228,17 +265,32 @@ fn words_slipped_in_before_tls_are_an_attack() {
     let peer = Peer::start(answers);
     let setup = Setup::new(peer.address()).upstream_tls("starttls", Some(&certificates.authority_file()));
     assert_code(&log_in(setup), "SYS/TEMP");
-    assert_eq!(peer.count("LOGIN") + peer.count("AUTHENTICATE"), 0, "{:?}", peer.commands());
+    assert_eq!(
+        peer.count("LOGIN") + peer.count("AUTHENTICATE"),
+        0,
+        "{:?}",
+        peer.commands()
+    );
 }
 
 #[test]
 fn starttls_that_is_not_offered_or_refused_is_not_done_without() {
-    for (capabilities, code) in [("IMAP4rev1 AUTH=PLAIN", "SYS/PERM"), ("IMAP4rev1 STARTTLS AUTH=PLAIN", "SYS/TEMP")] {
-        let answers = mailbox().capabilities(capabilities).on("STARTTLS", "{tag} NO not now\r\n");
+    for (capabilities, code) in [
+        ("IMAP4rev1 AUTH=PLAIN", "SYS/PERM"),
+        ("IMAP4rev1 STARTTLS AUTH=PLAIN", "SYS/TEMP"),
+    ] {
+        let answers = mailbox()
+            .capabilities(capabilities)
+            .on("STARTTLS", "{tag} NO not now\r\n");
         let peer = Peer::start(answers);
         let setup = Setup::new(peer.address()).upstream_tls("starttls", None);
         assert_code(&log_in(setup), code);
-        assert_eq!(peer.count("LOGIN") + peer.count("AUTHENTICATE"), 0, "{:?}", peer.commands());
+        assert_eq!(
+            peer.count("LOGIN") + peer.count("AUTHENTICATE"),
+            0,
+            "{:?}",
+            peer.commands()
+        );
     }
 }
 
@@ -268,7 +320,10 @@ fn one_octet_at_a_time() {
 fn odd_but_understandable() {
     let answers = mailbox()
         .greet("* ok ready.\r\n")
-        .on("CAPABILITY", "* CAPABILITY  IMAP4rev1 auth=plain  sasl-ir \r\n{tag} OK\r\n")
+        .on(
+            "CAPABILITY",
+            "* CAPABILITY  IMAP4rev1 auth=plain  sasl-ir \r\n{tag} OK\r\n",
+        )
         .on("ID", "* ID NIL\r\n{tag} BAD what?\r\n")
         .on(
             "SELECT",
@@ -280,7 +335,10 @@ fn odd_but_understandable() {
             "* 2 FETCH (RFC822.SIZE 120 UID 9 )\r\n* 1 FETCH (FLAGS (\\Seen))\r\n\
              * 1 fetch (uid 5 FLAGS (\\Seen $a) rfc822.size 99 MODSEQ (12))\r\n* 3 EXISTS\r\n{tag} OK\r\n",
         )
-        .on("UID SEARCH", "* ESEARCH (TAG \"x\") UID\r\n* SEARCH (MODSEQ 9)\r\n{tag} OK\r\n");
+        .on(
+            "UID SEARCH",
+            "* ESEARCH (TAG \"x\") UID\r\n* SEARCH (MODSEQ 9)\r\n{tag} OK\r\n",
+        );
     let peer = Peer::start(answers);
     let gateway = Setup::new(peer.address()).start();
     let mut pop = Pop::log_in(gateway.address(), "eva");
@@ -299,6 +357,11 @@ fn any_octets_in_a_password() {
     pop.send(&[b"USER eva\r\nPASS ", &password[..], b"\r\n"].concat());
     pop.expect("+OK");
     pop.expect("+OK");
-    assert_eq!(peer.count("AUTHENTICATE PLAIN AGV2YQAgIPzDvCJcIAkg"), 1, "{:?}", peer.commands());
+    assert_eq!(
+        peer.count("AUTHENTICATE PLAIN AGV2YQAgIPzDvCJcIAkg"),
+        1,
+        "{:?}",
+        peer.commands()
+    );
     pop.quit();
 }

@@ -40,7 +40,10 @@ fn a_message_of_30_mb() {
 /// A device that stops reading holds up the upstream, not the gateway's memory.
 #[test]
 fn a_device_that_does_not_read() {
-    let large = b"Subject: large\r\n\r\n".iter().copied().chain(b"text\r\n".iter().copied().cycle().take(30 << 20));
+    let large = b"Subject: large\r\n\r\n"
+        .iter()
+        .copied()
+        .chain(b"text\r\n".iter().copied().cycle().take(30 << 20));
     let large: Vec<u8> = large.collect();
     let peer = Peer::start(Answers::of([large.clone(), large]));
     let gateway = Setup::new(peer.address()).start();

@@ -19,12 +19,20 @@ fn compare(pop: &mut Pop, upstream: &[(String, Vec<u8>)]) {
     for (number, (name, octets)) in (1..).zip(upstream) {
         let (announced, body) = pop.retr(number);
         assert_eq!(announced, octets.len() as u64, "{name}: octets announced");
-        assert!(body == mail::delivered(octets), "{name}: RETR differs{}", first_difference(&body, &mail::delivered(octets)));
+        assert!(
+            body == mail::delivered(octets),
+            "{name}: RETR differs{}",
+            first_difference(&body, &mail::delivered(octets))
+        );
     }
     for lines in [0, 1, 5, 100_000_000] {
         for (number, (name, octets)) in (1..).zip(upstream) {
             let (body, expected) = (pop.top(number, lines), mail::top(octets, lines as usize));
-            assert!(body == expected, "{name}: TOP {lines} differs{}", first_difference(&body, &expected));
+            assert!(
+                body == expected,
+                "{name}: TOP {lines} differs{}",
+                first_difference(&body, &expected)
+            );
         }
     }
 }
@@ -59,16 +67,33 @@ fn nasty_messages_untouched() {
     let mut nasty = mail::nasty();
     nasty.push(("NUL", b"Subject: nul\r\n\r\na\0b\r\n\0\r\n\0".to_vec()));
     nasty.push(("all octets", (0..=255u8).cycle().take(70_000).collect()));
-    nasty.push(("LF only, large", b"Subject: lf\n\n".iter().copied().chain(b".\n".iter().copied().cycle().take(200_000)).collect()));
-    let upstream: Vec<_> = nasty.into_iter().map(|(name, octets)| (name.to_owned(), octets)).collect();
+    nasty.push((
+        "LF only, large",
+        b"Subject: lf\n\n"
+            .iter()
+            .copied()
+            .chain(b".\n".iter().copied().cycle().take(200_000))
+            .collect(),
+    ));
+    let upstream: Vec<_> = nasty
+        .into_iter()
+        .map(|(name, octets)| (name.to_owned(), octets))
+        .collect();
     let peer = Peer::start(Answers::of(upstream.iter().map(|(_, octets)| octets.clone())));
     let gateway = Setup::new(peer.address()).start();
     let mut pop = Pop::log_in(gateway.address(), "eva");
     for (number, (name, octets)) in (1..).zip(&upstream) {
         let (announced, body) = pop.retr(number);
         assert_eq!(announced, octets.len() as u64, "{name}");
-        assert!(body == mail::delivered(octets), "{name}: RETR differs{}", first_difference(&body, &mail::delivered(octets)));
-        assert!(pop.top(number, 100_000_000) == body, "{name}: TOP of everything differs from RETR");
+        assert!(
+            body == mail::delivered(octets),
+            "{name}: RETR differs{}",
+            first_difference(&body, &mail::delivered(octets))
+        );
+        assert!(
+            pop.top(number, 100_000_000) == body,
+            "{name}: TOP of everything differs from RETR"
+        );
     }
     pop.quit();
 }
@@ -87,16 +112,39 @@ fn an_empty_message() {
     pop.quit();
 }
 
+#[test]
+fn an_empty_message_of_a_real_server() {
+    let Some(dovecot) = Dovecot::start() else { return };
+    let mut imap = dovecot.user_with("eva", &[mail::simple(1)]);
+    dovecot.drop_file("eva", b"");
+    imap.eventually("the file is found", |flags| flags.len() == 2);
+    let gateway = Setup::new(dovecot.address()).start();
+    let mut pop = Pop::log_in(gateway.address(), "eva");
+    assert_eq!(pop.retr(2), (0, Vec::new()));
+    assert_eq!(pop.top(2, 1), b"");
+    assert_eq!(pop.retr(1).1, mail::simple(1));
+    pop.ok("DELE 2");
+    pop.quit();
+    assert_eq!(imap.uids(), [1]);
+}
+
 /// Each mail of the corpora: real bounces with every kind of line end.
 #[test]
 fn real_mails_of_a_real_server() {
     let Some(directory) = corpora() else {
-        return eprintln!("\n!! SKIPPED real_mails_of_a_real_server: there is no shared/corpora beside the repository\n");
+        return eprintln!(
+            "\n!! SKIPPED real_mails_of_a_real_server: there is no shared/corpora beside the repository\n"
+        );
     };
     let Some(dovecot) = Dovecot::start() else { return };
     let mut files = Vec::new();
     collect(&directory, &mut files);
-    assert!(files.len() > 500, "only {} mails in {}", files.len(), directory.display());
+    assert!(
+        files.len() > 500,
+        "only {} mails in {}",
+        files.len(),
+        directory.display()
+    );
     let mut imap = dovecot.user_with("eva", &files.iter().map(|(_, octets)| octets).collect::<Vec<_>>());
     let names = files.into_iter().map(|(name, _)| name);
     let upstream: Vec<_> = names.zip(imap.bodies().into_values()).collect();
@@ -116,7 +164,9 @@ fn real_mails_untouched() {
     };
     let mut files = Vec::new();
     collect(&directory, &mut files);
-    let messages = (1..).zip(&files).map(|(uid, (_, octets))| Message::new(uid, octets.clone()));
+    let messages = (1..)
+        .zip(&files)
+        .map(|(uid, (_, octets))| Message::new(uid, octets.clone()));
     let peer = Peer::start(Answers::new(messages));
     let gateway = Setup::new(peer.address()).level("info").start();
     let mut pop = Pop::log_in(gateway.address(), "eva");
@@ -127,7 +177,10 @@ fn real_mails_untouched() {
 }
 
 fn collect(directory: &Path, files: &mut Vec<(String, Vec<u8>)>) {
-    let mut entries: Vec<_> = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut entries: Vec<_> = std::fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
     entries.sort();
     for path in entries {
         if path.is_dir() {

@@ -22,7 +22,10 @@ fn a_session_with_every_command() {
         "PIPELINING",
         "EXPIRE NEVER",
     ] {
-        assert!(before.iter().any(|line| line == capability), "{capability} in {before:?}");
+        assert!(
+            before.iter().any(|line| line == capability),
+            "{capability} in {before:?}"
+        );
     }
     assert!(!before.iter().any(|line| line == "STLS"), "there is no TLS here");
     assert_eq!(pop.list("AUTH"), ["PLAIN", "LOGIN"]);
@@ -33,13 +36,19 @@ fn a_session_with_every_command() {
 
     let octets: u64 = mails.iter().map(|mail| mail.len() as u64).sum();
     assert_eq!(pop.stat(), (5, octets));
-    let listed: Vec<_> = (1..).zip(&mails).map(|(n, mail)| format!("{n} {}", mail.len())).collect();
+    let listed: Vec<_> = (1..)
+        .zip(&mails)
+        .map(|(n, mail)| format!("{n} {}", mail.len()))
+        .collect();
     assert_eq!(pop.list("LIST"), listed);
     assert_eq!(pop.ok("LIST 2"), format!("+OK {}", listed[1]));
     let unique = pop.list("UIDL");
     assert_eq!(unique.len(), 5);
     for ((number, line), uid) in (1..).zip(&unique).zip(&uids) {
-        assert!(line.starts_with(&format!("{number} ")) && line.ends_with(&format!(".{uid}")), "{line}");
+        assert!(
+            line.starts_with(&format!("{number} ")) && line.ends_with(&format!(".{uid}")),
+            "{line}"
+        );
         assert_eq!(pop.ok(&format!("UIDL {number}")), format!("+OK {line}"));
     }
     assert_eq!(pop.retr(3), (mails[2].len() as u64, mails[2].clone()));
@@ -106,7 +115,10 @@ fn one_session_a_maildrop() {
     let reply = second.try_log_in("eva", PASSWORD);
     assert!(reply.starts_with("-ERR [IN-USE]"), "{reply}");
     let reply = second.try_log_in("eva", "a wrong one");
-    assert!(reply.starts_with("-ERR [AUTH]"), "who has no password learns nothing: {reply}");
+    assert!(
+        reply.starts_with("-ERR [AUTH]"),
+        "who has no password learns nothing: {reply}"
+    );
     let other = Pop::log_in(gateway.address(), "ida");
     first.ok("NOOP");
     first.quit();
@@ -155,7 +167,9 @@ fn a_drop_after_retr_marks_as_read_too() {
 #[test]
 fn foreign_marks_stay() {
     for capability in ["", "imap_capability = IMAP4rev1 SASL-IR AUTH=PLAIN"] {
-        let Some(dovecot) = Dovecot::start_with(capability) else { return };
+        let Some(dovecot) = Dovecot::start_with(capability) else {
+            return;
+        };
         let mails: Vec<_> = (1..=6).map(mail::simple).collect();
         let mut imap = dovecot.user_with("eva", &mails);
         imap.command("UID STORE 2,5 +FLAGS (\\Deleted)");
@@ -169,7 +183,11 @@ fn foreign_marks_stay() {
         let flags = imap.flags();
         assert_eq!(flags.keys().copied().collect::<Vec<_>>(), [1, 2, 4, 5], "{capability}");
         for (uid, flags) in flags {
-            assert_eq!(flags.contains("\\Deleted"), [2, 5].contains(&uid), "{capability}: {uid} {flags}");
+            assert_eq!(
+                flags.contains("\\Deleted"),
+                [2, 5].contains(&uid),
+                "{capability}: {uid} {flags}"
+            );
         }
     }
 }

@@ -29,11 +29,25 @@ fn an_idle_session_is_dropped_without_deletes() {
     marked.closed();
     before_login.closed();
     assert_eq!(gateway.wait().code(), Some(0));
-    assert!(asked.elapsed() < Duration::from_secs(10), "nothing was to be waited for");
-    assert!(gateway.sessions(2).iter().all(|session| session["end"] == "shutdown" && session["removed"] == 0));
-    assert!(std::net::TcpStream::connect(gateway.address()).is_err(), "it still accepts");
+    assert!(
+        asked.elapsed() < Duration::from_secs(10),
+        "nothing was to be waited for"
+    );
+    assert!(
+        gateway
+            .sessions(2)
+            .iter()
+            .all(|session| session["end"] == "shutdown" && session["removed"] == 0)
+    );
+    assert!(
+        std::net::TcpStream::connect(gateway.address()).is_err(),
+        "it still accepts"
+    );
     let flags = imap.flags();
-    assert!(flags.len() == 2 && flags.values().all(|flags| !flags.contains("\\Deleted")), "{flags:?}");
+    assert!(
+        flags.len() == 2 && flags.values().all(|flags| !flags.contains("\\Deleted")),
+        "{flags:?}"
+    );
 }
 
 #[test]
@@ -95,7 +109,10 @@ fn what_does_not_end_in_time_is_dropped() {
     pop.closed();
     assert_eq!(gateway.wait().code(), Some(0));
     let took = asked.elapsed();
-    assert!((Duration::from_millis(900)..Duration::from_secs(10)).contains(&took), "{took:?}");
+    assert!(
+        (Duration::from_millis(900)..Duration::from_secs(10)).contains(&took),
+        "{took:?}"
+    );
     assert_eq!(peer.count("UID EXPUNGE"), 0);
 }
 
@@ -110,7 +127,10 @@ fn a_killed_gateway_deletes_nothing() {
     gateway.signal("KILL");
     gateway.wait();
     let flags = imap.flags();
-    assert!(flags.len() == 2 && flags.values().all(|flags| !flags.contains("\\Deleted")), "{flags:?}");
+    assert!(
+        flags.len() == 2 && flags.values().all(|flags| !flags.contains("\\Deleted")),
+        "{flags:?}"
+    );
 }
 
 #[test]

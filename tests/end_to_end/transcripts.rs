@@ -56,7 +56,9 @@ fn play(transcript: &str, certificates: &Certificates) {
         match kind {
             "U<" => rules.push((text, String::new())),
             "U>" => {
-                let (_, answer) = rules.last_mut().unwrap_or_else(|| panic!("line {number}: answer to what?"));
+                let (_, answer) = rules
+                    .last_mut()
+                    .unwrap_or_else(|| panic!("line {number}: answer to what?"));
                 answer.push_str(text);
                 answer.push_str("\r\n");
             }
@@ -79,10 +81,19 @@ fn play(transcript: &str, certificates: &Certificates) {
     converse(transcript, Pop::open(gateway.address()), certificates);
     gateway.stop();
     for (prefix, _) in rules {
-        assert!(peer.count(prefix) > 0, "the upstream did not hear {prefix}: {:?}", peer.commands());
+        assert!(
+            peer.count(prefix) > 0,
+            "the upstream did not hear {prefix}: {:?}",
+            peer.commands()
+        );
     }
     for (_, _, prefix) in lines(transcript).filter(|(_, kind, _)| *kind == "U!") {
-        assert_eq!(peer.count(prefix), 0, "the upstream heard {prefix}: {:?}", peer.commands());
+        assert_eq!(
+            peer.count(prefix),
+            0,
+            "the upstream heard {prefix}: {:?}",
+            peer.commands()
+        );
     }
 }
 
@@ -105,7 +116,11 @@ fn converse(transcript: &str, mut pop: Pop, certificates: &Certificates) {
                             Some(start) => line.starts_with(&unescaped(start)),
                             None => line == unescaped(text),
                         };
-                        assert!(as_expected, "line {number}: expected {text}, got {}", line.escape_ascii());
+                        assert!(
+                            as_expected,
+                            "line {number}: expected {text}, got {}",
+                            line.escape_ascii()
+                        );
                     }
                 }
             }

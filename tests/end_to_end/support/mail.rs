@@ -51,7 +51,10 @@ pub fn nasty() -> Vec<(&'static str, Vec<u8>)> {
         ("dots", with(b".\r\n..\r\n...\r\n.a\r\n \r\n.\r\n")),
         ("a dot first of all", b".\r\n.x: y\r\n\r\n.\r\n".to_vec()),
         ("bare LF", b"Subject: lf\nFrom: a\n\none\n.two\nthree\n".to_vec()),
-        ("mixed line ends", b"Subject: mix\r\nFrom: a\n\r\none\n.two\r\nthree\n".to_vec()),
+        (
+            "mixed line ends",
+            b"Subject: mix\r\nFrom: a\n\r\none\n.two\r\nthree\n".to_vec(),
+        ),
         ("bare CR", with(b"one\rtwo\r\r\nthree\r.\r\n\r")),
         ("8-bit", with(b"\xff\xfe\x80gr\xfc\xdfe\r\n\xc3\xa9\r\n")),
         ("1 MB line", with(&[&vec![b'x'; 1 << 20][..], b"\r\nend\r\n"].concat())),

@@ -214,12 +214,17 @@ impl Peer {
 
     /// How many commands so far start with `prefix`.
     pub fn count(&self, prefix: &str) -> usize {
-        self.commands().iter().filter(|command| command.starts_with(prefix)).count()
+        self.commands()
+            .iter()
+            .filter(|command| command.starts_with(prefix))
+            .count()
     }
 
     /// Waits for a command that starts with `prefix`.
     pub fn wait_for(&self, prefix: &str) {
-        self.wait_until(prefix, |state| state.commands.iter().any(|command| command.starts_with(prefix)));
+        self.wait_until(prefix, |state| {
+            state.commands.iter().any(|command| command.starts_with(prefix))
+        });
     }
 
     /// Waits until so many connections have ended.
@@ -246,7 +251,11 @@ impl Drop for Peer {
         if let Some(accepting) = self.accepting.take() {
             let _ = accepting.join();
         }
-        let state = self.record.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let state = self
+            .record
+            .state
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
         let transcript = state.transcript.join("\n");
         if std::thread::panicking() {
             eprintln!("transcript of the upstream:\n{transcript}");
