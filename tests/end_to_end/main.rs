@@ -4,12 +4,14 @@
 
 mod support;
 
+mod accounts;
 mod clients;
 mod commit;
 mod faults;
 mod login;
 mod memory;
 mod octets;
+mod parked;
 mod sessions;
 mod shutdown;
 mod transcripts;

@@ -112,6 +112,22 @@ fn an_empty_message() {
     pop.quit();
 }
 
+#[test]
+fn an_empty_message_of_a_real_server() {
+    let Some(dovecot) = Dovecot::start() else { return };
+    let mut imap = dovecot.user_with("eva", &[mail::simple(1)]);
+    dovecot.drop_file("eva", b"");
+    imap.eventually("the file is found", |flags| flags.len() == 2);
+    let gateway = Setup::new(dovecot.address()).start();
+    let mut pop = Pop::log_in(gateway.address(), "eva");
+    assert_eq!(pop.retr(2), (0, Vec::new()));
+    assert_eq!(pop.top(2, 1), b"");
+    assert_eq!(pop.retr(1).1, mail::simple(1));
+    pop.ok("DELE 2");
+    pop.quit();
+    assert_eq!(imap.uids(), [1]);
+}
+
 /// Each mail of the corpora: real bounces with every kind of line end.
 #[test]
 fn real_mails_of_a_real_server() {

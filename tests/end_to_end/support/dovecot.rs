@@ -28,7 +28,7 @@ pub struct Dovecot {
     address: SocketAddr,
     tls_address: SocketAddr,
     certificates: Certificates,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl Dovecot {
@@ -104,12 +104,12 @@ impl Dovecot {
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
             tls_address: SocketAddr::from((Ipv4Addr::LOCALHOST, tls_port)),
             certificates,
-            _directory: directory,
+            directory,
         };
         if dovecot.answers() {
             return Some(dovecot);
         }
-        let log = std::fs::read_to_string(dovecot._directory.path().join("log")).unwrap_or_default();
+        let log = std::fs::read_to_string(dovecot.directory.path().join("log")).unwrap_or_default();
         eprintln!("dovecot did not start:\n{log}");
         None
     }
@@ -148,6 +148,19 @@ impl Dovecot {
     /// A look behind the gateway's back, at INBOX.
     pub fn imap(&self, user: &str) -> Imap {
         Imap::log_in(self.address, user)
+    }
+
+    /// Puts a message into the user's INBOX past the server, which would not take every one.
+    pub fn drop_file(&self, user: &str, message: &[u8]) {
+        let file = self
+            .directory
+            .path()
+            .join("mail")
+            .join(user)
+            .join("Maildir/new/1.M1P1.host");
+        std::fs::write(&file, message).unwrap();
+        let owner = std::fs::metadata(file.parent().unwrap()).unwrap();
+        chown(&file, Some(owner.uid()), Some(owner.gid())).unwrap();
     }
 
     /// A user with these messages.

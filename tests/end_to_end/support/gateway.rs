@@ -1,12 +1,13 @@
 //! The real program: `popgate serve` in a process of its own, with a configuration file of its own.
 
 use std::{
+    collections::BTreeMap,
     fmt::Write as _,
     io::{BufRead, BufReader},
     net::SocketAddr,
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
-    sync::{Arc, Condvar, Mutex},
+    sync::{Arc, Condvar, Mutex, PoisonError},
     thread::JoinHandle,
     time::Instant,
 };
@@ -21,7 +22,7 @@ pub struct Setup {
     upstream: SocketAddr,
     upstream_keys: String,
     maildrop: String,
-    limits: String,
+    limits: BTreeMap<String, String>,
     listeners: Vec<String>,
     tables: String,
     level: &'static str,
@@ -34,11 +35,13 @@ impl Setup {
             upstream,
             upstream_keys: "tls = \"off\"\n".into(),
             maildrop: String::new(),
-            limits: "parked_seconds = 0\nsessions_per_address = 1000\n".into(),
+            limits: BTreeMap::new(),
             listeners: Vec::new(),
             tables: String::new(),
             level: "debug",
         }
+        .limit("parked_seconds = 0")
+        .limit("sessions_per_address = 1000")
     }
 
     /// `implicit` or `starttls` towards the upstream, trusting `authority` besides the system's roots.
@@ -56,9 +59,10 @@ impl Setup {
         self
     }
 
-    /// A key of `[limits]`.
+    /// A key of `[limits]`; goes before an earlier one of the same name.
     pub fn limit(mut self, key: &str) -> Self {
-        writeln!(self.limits, "{key}").unwrap();
+        let (name, value) = key.split_once(" = ").unwrap();
+        self.limits.insert(name.into(), value.into());
         self
     }
 
@@ -88,11 +92,16 @@ impl Setup {
     }
 
     fn text(&self) -> String {
+        let limits: String = self
+            .limits
+            .iter()
+            .map(|(name, value)| format!("{name} = {value}\n"))
+            .collect();
         let mut text = format!(
             "[log]\nformat = \"json\"\nlevel = \"{}\"\n[limits]\n{}[upstream.lab]\nhost = \"{}\"\nport = {}\n\
              logins = [\"*\"]\n{}[upstream.lab.maildrop]\n{}{}",
             self.level,
-            self.limits,
+            limits,
             self.upstream.ip(),
             self.upstream.port(),
             self.upstream_keys,
@@ -289,7 +298,7 @@ impl Drop for Gateway {
         if let Some(reader) = self.reader.take() {
             let _ = reader.join();
         }
-        let lines = std::mem::take(&mut self.log.state.lock().unwrap().lines);
+        let lines = std::mem::take(&mut self.log.state.lock().unwrap_or_else(PoisonError::into_inner).lines);
         if std::thread::panicking() {
             eprintln!("log of the gateway:\n{}", lines.join("\n"));
             return;

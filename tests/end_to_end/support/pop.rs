@@ -161,7 +161,7 @@ impl Pop {
     /// Everything up to the end of the connection, for a message that is broken off: there may be no more than a part of its
     /// `+OK` and octets, and the dot must not come.
     pub fn broken_off(&mut self) -> Vec<u8> {
-        while matches!(self.reader.fill(), Ok(1..)) {}
+        self.drain();
         let came = self.reader.pending().to_vec();
         assert!(
             came.is_empty() || b"+OK".starts_with(&came[..came.len().min(3)]),
@@ -213,6 +213,11 @@ impl Pop {
             Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {}
             Err(error) => panic!("not closed: {error}"),
         }
+    }
+
+    /// Reads whatever still comes, to the end.
+    pub fn drain(&mut self) {
+        while matches!(self.reader.fill(), Ok(1..)) {}
     }
 
     /// The device says that it sends no more.

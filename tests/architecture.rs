@@ -1,0 +1,199 @@
+//! Who may import whom: the arrows of the house, checked against every `use` of `src/`.
+
+#![allow(clippy::unwrap_used)] // a panic is how a test fails
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// Module → the modules that it may import, besides [`LEAVES`] and itself: POP3 and IMAP meet in `maildrop` only. A module
+/// that is not named here fails the test.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("cli", &["accounts", "demo", "gateway", "health", "maildrop", "tls"]),
+    ("gateway", &["accounts", "maildrop", "pop3", "state", "tls"]),
+    ("pop3", &["accounts", "maildrop", "tls"]),
+    ("maildrop", &["accounts", "imap", "state", "tls"]),
+    ("accounts", &[]),
+    ("imap", &["oauth", "tls"]),
+    ("oauth", &["state"]),
+    ("state", &[]),
+    ("tls", &[]),
+    ("demo", &[]),
+    ("health", &["tls"]),
+    ("config", &[]),
+    ("telemetry", &[]),
+];
+
+/// Anyone may import these.
+const LEAVES: &[&str] = &["config", "telemetry"];
+
+/// Crates that only one place names.
+const CONFINED: &[(&str, &str)] = &[
+    ("async_imap", "src/imap/"),
+    ("rustls", "src/tls.rs"),
+    ("tokio_rustls", "src/tls.rs"),
+];
+
+struct File {
+    /// From the root of the repository, with slashes.
+    path: String,
+    text: String,
+}
+
+fn sources() -> Vec<File> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = Vec::new();
+    collect(&root.join("src"), &mut files);
+    files
+        .into_iter()
+        .map(|path| File {
+            path: path.strip_prefix(root).unwrap().to_str().unwrap().replace('\\', "/"),
+            text: fs::read_to_string(&path).unwrap(),
+        })
+        .collect()
+}
+
+fn collect(directory: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            collect(&path, files);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+}
+
+impl File {
+    /// The module of the house that it belongs to; `None` for `main.rs` and `lib.rs`, which put it together.
+    fn module(&self) -> Option<&str> {
+        let name = self.path.strip_prefix("src/").unwrap();
+        let module = name.split(['/', '.']).next().unwrap();
+        (module != "main" && module != "lib").then_some(module)
+    }
+
+    /// The text without comments.
+    fn code(&self) -> String {
+        self.text
+            .lines()
+            .map(|line| line.split("//").next().unwrap_or(line))
+            .collect::<Vec<_>>()
+            .join("\n")
+    }
+}
+
+/// What follows each `crate::` of `code`: one name, or those of a list.
+fn imported(code: &str) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for (at, _) in code.match_indices("crate::") {
+        // Another crate's name may end like that; `$crate` does not occur.
+        if code[..at].ends_with(|before: char| before.is_alphanumeric() || before == '_') {
+            continue;
+        }
+        let rest = code[at + "crate::".len()..].trim_start();
+        match rest.strip_prefix('{') {
+            Some(list) => names.extend(heads_of_list(list)),
+            None => names.extend(first_name(rest)),
+        }
+    }
+    names
+}
+
+/// The first names of the entries of `a::b, c::{d, e}, f}`.
+fn heads_of_list(list: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    let (mut depth, mut entry) = (0, 0);
+    for (at, character) in list.char_indices() {
+        match character {
+            '{' => depth += 1,
+            '}' | ',' if depth == 0 => {
+                names.extend(first_name(&list[entry..at]));
+                entry = at + 1;
+                if character == '}' {
+                    break;
+                }
+            }
+            '}' => depth -= 1,
+            _ => {}
+        }
+    }
+    names
+}
+
+fn first_name(path: &str) -> Option<String> {
+    let name: String = path
+        .trim_start()
+        .chars()
+        .take_while(|&c| c.is_alphanumeric() || c == '_')
+        .collect();
+    // Items of the crate's root begin with a capital or are macros; modules do not.
+    name.starts_with(|first: char| first.is_ascii_lowercase())
+        .then_some(name)
+}
+
+#[test]
+fn imports_follow_the_arrows() {
+    let mut seen = 0;
+    let mut wrong = Vec::new();
+    for file in sources() {
+        let Some(module) = file.module() else { continue };
+        let Some((_, allowed)) = ARROWS.iter().find(|(name, _)| *name == module) else {
+            wrong.push(format!(
+                "{}: module {module} has no place in the house; see ARROWS",
+                file.path
+            ));
+            continue;
+        };
+        for name in imported(&file.code()) {
+            seen += 1;
+            if name != module && !LEAVES.contains(&name.as_str()) && !allowed.contains(&name.as_str()) {
+                wrong.push(format!("{}: {module} must not import {name}", file.path));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(seen > 20, "only {seen} imports seen");
+}
+
+#[test]
+fn arrows_have_no_cycle() {
+    // In the order of the list, each imports only what stands below it once the leaves are taken away.
+    fn reaches(from: &str, to: &str) -> bool {
+        ARROWS
+            .iter()
+            .filter(|(name, _)| *name == from)
+            .flat_map(|(_, allowed)| *allowed)
+            .any(|next| *next == to || reaches(next, to))
+    }
+    for (module, _) in ARROWS {
+        assert!(!reaches(module, module), "{module} reaches itself");
+    }
+}
+
+#[test]
+fn crates_stay_where_they_belong() {
+    let mut seen = BTreeSet::new();
+    let mut wrong = Vec::new();
+    for file in sources() {
+        for word in file.code().split(|c: char| !c.is_alphanumeric() && c != '_') {
+            for (name, place) in CONFINED {
+                if word == *name {
+                    seen.insert(*name);
+                    if !file.path.starts_with(place) {
+                        wrong.push(format!("{}: {name} belongs into {place}", file.path));
+                    }
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert_eq!(seen.len(), CONFINED.len(), "only {seen:?} seen: is the list stale?");
+}
+
+#[test]
+fn imports_are_found_in_every_form() {
+    let code = "use crate::a::b;\nuse crate::{\n    c::{self, d},\n    e,\n    Root,\n};\nfn f() -> crate::g::H { mycrate::i() }";
+    assert_eq!(imported(code), ["a", "c", "e", "g"].map(str::to_owned).into());
+}

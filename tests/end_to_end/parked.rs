@@ -1,0 +1,118 @@
+//! What a login's next session sees, when the upstream connection has waited for it and the mailbox has changed meanwhile.
+
+use crate::support::{
+    PASSWORD,
+    answers::Answers,
+    dovecot::Dovecot,
+    gateway::Setup,
+    mail,
+    peer::{Peer, Step, Steps, send},
+    pop::Pop,
+};
+
+/// The messages that a session shows, by RETR.
+fn shown(pop: &mut Pop) -> Vec<Vec<u8>> {
+    (1..=pop.stat().0).map(|number| pop.retr(number).1).collect()
+}
+
+#[test]
+fn the_mailbox_as_it_is_now() {
+    let Some(dovecot) = Dovecot::start() else { return };
+    let mails: Vec<_> = (1..=9).map(mail::simple).collect();
+    let mut imap = dovecot.user_with("eva", &mails[..5]);
+    let gateway = Setup::new(dovecot.address()).limit("parked_seconds = 60").start();
+    let mut first = Pop::log_in(gateway.address(), "eva");
+    assert_eq!(shown(&mut first), mails[..5]);
+    let unique = first.list("UIDL");
+    first.ok("DELE 2");
+    first.quit();
+
+    // Gone by ours: 2. By another client: 4 is removed, 1 is marked, 6 and 7 are new.
+    imap.command("UID STORE 4 +FLAGS (\\Deleted)");
+    imap.command("UID EXPUNGE 4");
+    imap.command("UID STORE 1 +FLAGS (\\Deleted)");
+    imap.append(&mails[5..7], "");
+    let mut second = Pop::log_in(gateway.address(), "eva");
+    let expected: Vec<_> = [3, 5, 6, 7].map(|number| mails[number - 1].clone()).into();
+    assert_eq!(shown(&mut second), expected);
+    let again = second.list("UIDL");
+    assert_eq!(
+        again[0].split(' ').nth(1),
+        unique[2].split(' ').nth(1),
+        "the same message bears the same name"
+    );
+    second.ok("DELE 1");
+    drop(second);
+
+    // The mark is taken off again, and mail comes while nobody looks.
+    imap.command("UID STORE 1 -FLAGS (\\Deleted)");
+    imap.append(&mails[7..9], "\\Deleted");
+    gateway.sessions(2);
+    let mut third = Pop::log_in(gateway.address(), "eva");
+    let expected: Vec<_> = [1, 3, 5, 6, 7].map(|number| mails[number - 1].clone()).into();
+    assert_eq!(shown(&mut third), expected);
+    for number in 1..=5 {
+        third.ok(&format!("DELE {number}"));
+    }
+    third.quit();
+    assert_eq!(imap.uids(), [8, 9], "what others have marked stays");
+}
+
+#[test]
+fn a_parked_connection_is_no_way_around_the_password() {
+    let Some(dovecot) = Dovecot::start() else { return };
+    dovecot.user_with("eva", &[mail::simple(1)]);
+    let gateway = Setup::new(dovecot.address()).limit("parked_seconds = 60").start();
+    Pop::log_in(gateway.address(), "eva").quit();
+    let mut pop = Pop::connect(gateway.address());
+    let reply = pop.try_log_in("eva", "a wrong one");
+    assert!(reply.starts_with("-ERR [AUTH]"), "{reply}");
+    let reply = pop.try_log_in("eva", PASSWORD);
+    assert!(reply.starts_with("+OK"), "{reply}");
+    pop.quit();
+}
+
+#[test]
+fn it_is_used_again_and_a_dead_one_is_replaced_without_a_word() {
+    let answers = || Answers::of((1..=3).map(mail::simple));
+    let peer = Peer::start(answers());
+    let gateway = Setup::new(peer.address()).limit("parked_seconds = 60").start();
+    for _ in 0..3 {
+        let mut pop = Pop::log_in(gateway.address(), "eva");
+        assert_eq!(pop.retr(2).1, mail::simple(2));
+        pop.quit();
+    }
+    assert_eq!(peer.connections(), 1, "{:?}", peer.commands());
+    gateway.stop();
+
+    for end in [
+        Step::Close.steps(),
+        Step::Reset.steps(),
+        vec![send("* BYE idle for too long\r\n"), Step::Close],
+        vec![send("{tag} NO what?\r\n"), Step::Close],
+    ] {
+        // Asked for a sign of life in the second session, it gives none.
+        let dying = answers().on("NOOP", end);
+        let peer = Peer::start_each(vec![dying, answers()]);
+        let gateway = Setup::new(peer.address()).limit("parked_seconds = 60").start();
+        for _ in 0..2 {
+            let mut pop = Pop::log_in(gateway.address(), "eva");
+            assert_eq!(pop.stat().0, 3);
+            assert_eq!(pop.retr(2).1, mail::simple(2));
+            pop.quit();
+        }
+        gateway.stop();
+    }
+}
+
+#[test]
+fn two_logins_of_one_gateway_do_not_share_it() {
+    let peer = Peer::start(Answers::of((1..=3).map(mail::simple)));
+    let gateway = Setup::new(peer.address()).limit("parked_seconds = 60").start();
+    for user in ["eva", "ida", "eva", "ida"] {
+        Pop::log_in(gateway.address(), user).quit();
+    }
+    // base64 of NUL eva, NUL ida
+    assert!(peer.count("AUTHENTICATE PLAIN AGV2YQ") >= 1 && peer.count("AUTHENTICATE PLAIN AGlkYQ") >= 1);
+    assert_eq!(peer.connections(), 2);
+}
