@@ -160,7 +160,7 @@ fn nonsense_at_the_door() {
             &[0xff; 100_000],
         ] {
             let mut pop = Pop::open(*address);
-            pop.send(nonsense);
+            pop.send_unwanted(nonsense);
             pop.shut_down();
             pop.drain();
         }

@@ -50,6 +50,37 @@ fn plain_with_an_initial_response() {
     assert_eq!(peer.count(&format!("AUTHENTICATE PLAIN {INITIAL}")), 1);
 }
 
+/// Two round trips after the greeting, which tells the capabilities: what one has in flight is answered only when all of it
+/// was heard.
+#[test]
+fn listing_takes_one_round_trip() {
+    let expect = |prefix: &str| Step::Expect(prefix.into());
+    let peer = Peer::play(vec![
+        send("* OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=PLAIN UIDPLUS ID] ready\r\n"),
+        expect(&format!("AUTHENTICATE PLAIN {INITIAL}")),
+        send("{tag} OK [CAPABILITY IMAP4rev1 UIDPLUS ID] welcome\r\n"),
+        expect("ID (\"name\" \"popgate\""),
+        expect("SELECT \"INBOX\""),
+        expect("UID FETCH 1:* (UID RFC822.SIZE)"),
+        expect("UID SEARCH DELETED"),
+        send("* ID NIL\r\n{tag-3} OK\r\n* 1 EXISTS\r\n* OK [UIDVALIDITY 9]\r\n{tag-2} OK\r\n"),
+        send("* 1 FETCH (UID 4 RFC822.SIZE 6)\r\n{tag-1} OK\r\n* SEARCH\r\n{tag} OK\r\n"),
+        expect("UID FETCH 4 (UID BODY.PEEK[])"),
+        send("* 1 FETCH (UID 4 BODY[] {6}\r\nA: 1\r\n)\r\n{tag} OK\r\n"),
+        expect("UID STORE 4 +FLAGS.SILENT (\\Deleted)"),
+        send("{tag} OK\r\n"),
+        expect("UID EXPUNGE 4"),
+        send("* 1 EXPUNGE\r\n{tag} OK\r\n"),
+        Step::Silence,
+    ]);
+    let gateway = Setup::new(peer.address()).start();
+    let mut pop = Pop::log_in(gateway.address(), "eva");
+    assert_eq!(pop.list("UIDL"), ["1 9.4"]);
+    assert_eq!(pop.retr(1), (6, b"A: 1\r\n".to_vec()));
+    pop.ok("DELE 1");
+    pop.quit();
+}
+
 #[test]
 fn plain_without_an_initial_response() {
     // Only what `Step::Line` swallows may bear the password.

@@ -2,6 +2,7 @@
 //! protocol but lines: what an answer is, [`super::answers`] or a script says.
 
 use std::{
+    collections::VecDeque,
     io::{self, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener},
     sync::{
@@ -24,7 +25,7 @@ use super::{
 /// One thing that a peer does.
 #[derive(Clone)]
 pub enum Step {
-    /// Sends octets; `{tag}` stands for the tag of the last command.
+    /// Sends octets; `{tag}` stands for the tag of the last command, `{tag-1}` to `{tag-4}` for those before it.
     Send(Vec<u8>),
     /// Sends octets, each by a write of its own.
     Trickle(Vec<u8>),
@@ -179,7 +180,7 @@ impl Peer {
                         let mut conversation = Conversation {
                             index,
                             reader: tcp.and_then(Stream::accept).ok().map(Reader::new),
-                            tag: String::new(),
+                            tags: VecDeque::new(),
                             record: record.clone(),
                         };
                         let end = converse(index, &mut conversation);
@@ -269,7 +270,8 @@ impl Drop for Peer {
 struct Conversation {
     index: usize,
     reader: Option<Reader>,
-    tag: String,
+    /// Of the last commands, the newest first.
+    tags: VecDeque<String>,
     record: Arc<Record>,
 }
 
@@ -298,7 +300,8 @@ impl Conversation {
     fn command(&mut self) -> io::Result<String> {
         let line = self.line()?;
         let (tag, command) = line.split_once(' ').unwrap_or((&line, ""));
-        self.tag = tag.to_owned();
+        self.tags.push_front(tag.to_owned());
+        self.tags.truncate(5);
         self.record.note(|state| state.commands.push(command.to_owned()));
         Ok(command.to_owned())
     }
@@ -365,17 +368,32 @@ impl Conversation {
     }
 
     fn tagged(&self, octets: &[u8]) -> Vec<u8> {
-        const TAG: &[u8] = b"{tag}";
-        let mut out = Vec::with_capacity(octets.len());
-        let mut rest = octets;
-        while let Some(at) = rest.windows(TAG.len()).position(|window| window == TAG) {
-            out.extend_from_slice(&rest[..at]);
-            out.extend_from_slice(self.tag.as_bytes());
-            rest = &rest[at + TAG.len()..];
+        let mut out = octets.to_vec();
+        for (age, tag) in self.tags.iter().enumerate() {
+            let placeholder = if age == 0 {
+                "{tag}".to_owned()
+            } else {
+                format!("{{tag-{age}}}")
+            };
+            out = replace(out, placeholder.as_bytes(), tag.as_bytes());
         }
-        out.extend_from_slice(rest);
         out
     }
+}
+
+fn replace(octets: Vec<u8>, from: &[u8], to: &[u8]) -> Vec<u8> {
+    let mut finds = memchr::memmem::find_iter(&octets, from).peekable();
+    if finds.peek().is_none() {
+        return octets;
+    }
+    let (mut out, mut used) = (Vec::with_capacity(octets.len()), 0);
+    for at in finds {
+        out.extend_from_slice(&octets[used..at]);
+        out.extend_from_slice(to);
+        used = at + from.len();
+    }
+    out.extend_from_slice(&octets[used..]);
+    out
 }
 
 /// Octets for people: not too many.

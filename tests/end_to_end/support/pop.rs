@@ -215,6 +215,11 @@ impl Pop {
         }
     }
 
+    /// Sends octets that the gateway may not want to read to their end.
+    pub fn send_unwanted(&mut self, octets: &[u8]) {
+        let _ = self.reader.stream.write_all(octets);
+    }
+
     /// Reads whatever still comes, to the end.
     pub fn drain(&mut self) {
         while matches!(self.reader.fill(), Ok(1..)) {}
@@ -222,6 +227,7 @@ impl Pop {
 
     /// The device says that it sends no more.
     pub fn shut_down(&self) {
-        self.reader.stream.tcp().shutdown(Shutdown::Write).unwrap();
+        // The other side may have closed before.
+        let _ = self.reader.stream.tcp().shutdown(Shutdown::Write);
     }
 }
