@@ -504,8 +504,12 @@ impl Mailbox {
     /// The same as far as the answer is here already.
     pub async fn settle_at_once(&mut self) {
         let mut settle = std::pin::pin!(self.settle());
-        // An error is met again by whoever uses the mailbox next.
-        std::future::poll_fn(|cx| Poll::Ready(drop(settle.as_mut().poll(cx)))).await;
+        std::future::poll_fn(|cx| {
+            // An error is met again by whoever uses the mailbox next.
+            let _ = settle.as_mut().poll(cx);
+            Poll::Ready(())
+        })
+        .await;
     }
 
     fn check<T>(&mut self, result: Result<T, Error>) -> Result<T, Error> {

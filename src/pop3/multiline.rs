@@ -40,7 +40,9 @@ impl Multiline {
 
     /// Appends `chunk`, encoded, to `out`.
     pub fn encode(&mut self, chunk: &[u8], out: &mut Vec<u8>) {
-        let (Some(&first), Some(&last)) = (chunk.first(), chunk.last()) else { return };
+        let (Some(&first), Some(&last)) = (chunk.first(), chunk.last()) else {
+            return;
+        };
         out.reserve(chunk.len() + chunk.len() / 32 + 8);
         match (self.last, first) {
             (Last::LineEnd, b'.') => out.push(b'.'),
