@@ -21,6 +21,7 @@ fn large() -> Index {
     let octets = |n: u32| 1_000 + (n.wrapping_mul(2_654_435_761) >> 11);
     Index {
         uid_validity: 1_700_000_000,
+        modseq: 1 << 40,
         row: 12,
         entries: (0..MESSAGES).map(|n| (1 + n * 3 / 2, octets(n))).collect(),
     }

@@ -13,6 +13,8 @@ pub struct Capabilities {
     pub sasl_ir: bool,
     /// `ID` (RFC 2971)
     pub id: bool,
+    /// `QRESYNC`: what vanished is told by UID (RFC 7162 §3.2).
+    pub qresync: bool,
     /// `UIDPLUS`: UID EXPUNGE (RFC 4315).
     pub uid_plus: bool,
 }
@@ -28,6 +30,7 @@ impl Capabilities {
                 b"AUTH=PLAIN" => found.auth_plain = true,
                 b"SASL-IR" => found.sasl_ir = true,
                 b"ID" => found.id = true,
+                b"QRESYNC" => found.qresync = true,
                 b"UIDPLUS" => found.uid_plus = true,
                 _ => {}
             }

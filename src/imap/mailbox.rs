@@ -26,6 +26,8 @@ pub struct Selected {
     pub read_only: bool,
     /// `[UIDNOTSTICKY]`: UIDs mean nothing on another connection.
     pub uid_not_sticky: bool,
+    /// HIGHESTMODSEQ, where the server keeps it (RFC 7162 §3.1.2.1).
+    pub modseq: Option<u64>,
 }
 
 /// What a listing told.
@@ -40,7 +42,7 @@ pub struct Listed {
 /// What a server tells unasked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct News {
-    /// So many EXPUNGEs: messages are gone.
+    /// So many messages are gone.
     pub expunged: u64,
     /// Flags of some have changed.
     pub flags: bool,
@@ -114,10 +116,25 @@ enum Datum {
     Found(Uid),
 }
 
+/// What is known of a mailbox from an earlier connection, for QRESYNC (RFC 7162 §3.2.5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resync {
+    /// UIDVALIDITY then.
+    pub uid_validity: u32,
+    /// HIGHESTMODSEQ then.
+    pub modseq: u64,
+}
+
 impl Connection {
     /// Selects `folder` (UTF-8). Where `list_from` is given, UID and size of everything from that UID on and the UIDs that
-    /// bear `\Deleted` are asked for in the same flight: one round trip.
-    pub async fn select(self, folder: &str, list_from: Option<Uid>) -> Result<(Mailbox, Listed), Error> {
+    /// bear `\Deleted` are asked for in the same flight: one round trip. Where `resync` is given and the server can, it
+    /// also tells what vanished since: see [`Mailbox::take_vanished`].
+    pub async fn select(
+        self,
+        folder: &str,
+        list_from: Option<Uid>,
+        resync: Option<Resync>,
+    ) -> Result<(Mailbox, Listed), Error> {
         let capabilities = self.capabilities;
         let mut mailbox = Mailbox {
             client: self.client,
@@ -126,62 +143,35 @@ impl Connection {
                 uid_validity: UidValidity(NonZeroU32::MIN),
                 read_only: false,
                 uid_not_sticky: false,
+                modseq: None,
             },
             tags: 0,
             fetches: VecDeque::new(),
             reading: Reading::default(),
             broken: false,
         };
-        let mut commands = Vec::new();
+        let mut before = Vec::new();
         if !self.told_after_login {
-            commands.push("CAPABILITY".to_owned());
+            before.push("CAPABILITY".to_owned());
         }
         if capabilities.id {
             // Some servers take no client that does not name itself before SELECT.
-            commands.push(format!(
+            before.push(format!(
                 "ID (\"name\" \"popgate\" \"version\" \"{}\")",
                 env!("CARGO_PKG_VERSION")
             ));
         }
-        let select = commands.len();
-        commands.push(format!("SELECT {}", utf7::quoted_mailbox(folder)));
-        if let Some(from) = list_from {
-            commands.extend(listing(from));
+        let plain = format!("SELECT {}", utf7::quoted_mailbox(folder));
+        if let Some(Resync { uid_validity, modseq }) = resync.filter(|_| capabilities.qresync) {
+            let enable = [before.as_slice(), &["ENABLE QRESYNC".to_owned()]].concat();
+            let select = format!("{plain} (QRESYNC ({uid_validity} {modseq}))");
+            match mailbox.select(enable, select, list_from).await {
+                // QRESYNC is not what it should be everywhere it is offered.
+                Err(Error::Refused { .. }) => {}
+                result => return result.map(|listed| (mailbox, listed)),
+            }
         }
-        let mut listed = Listed::default();
-        let mut read_only = false;
-        let mut at_select = 0;
-        let completions = mailbox
-            .flight(&commands, |event| match event {
-                Event::Datum(datum) => listed.take(datum),
-                Event::Tagged { index, status, exists } if index == select => {
-                    read_only = status.has_code("READ-ONLY");
-                    at_select = exists;
-                }
-                Event::Tagged { .. } => {}
-            })
-            .await?;
-        let mut completions = completions.into_iter().skip(select);
-        require("SELECT", completions.next())?;
-        let seen = mailbox.client.get_mut().seen();
-        if let Some(told) = seen.capabilities.take() {
-            mailbox.capabilities = told;
-        }
-        let uid_validity = seen
-            .uid_validity
-            .and_then(NonZeroU32::new)
-            .ok_or(Error::NoData("SELECT (UIDVALIDITY)"))?;
-        mailbox.selected = Selected {
-            uid_validity: UidValidity(uid_validity),
-            read_only,
-            uid_not_sticky: seen.uid_not_sticky,
-        };
-        // An empty mailbox has no `1:*`, and some servers say so by BAD.
-        if let Some(from) = list_from.filter(|_| at_select > 0) {
-            require("UID FETCH", completions.next())?;
-            require("UID SEARCH", completions.next())?;
-            listed.settle(from);
-        }
+        let listed = mailbox.select(before, plain, list_from).await?;
         Ok((mailbox, listed))
     }
 }
@@ -247,6 +237,50 @@ enum Event<'a> {
 }
 
 impl Mailbox {
+    /// Sends the commands `before` and `select`, and what lists from `list_from` on, in one flight.
+    async fn select(&mut self, before: Vec<String>, select: String, list_from: Option<Uid>) -> Result<Listed, Error> {
+        let at = before.len();
+        let mut commands = before;
+        commands.push(select);
+        commands.extend(list_from.map(listing).into_iter().flatten());
+        let mut listed = Listed::default();
+        let mut read_only = false;
+        let mut exists_then = 0;
+        let completions = self
+            .flight(&commands, |event| match event {
+                Event::Datum(datum) => listed.take(datum),
+                Event::Tagged { index, status, exists } if index == at => {
+                    read_only = status.has_code("READ-ONLY");
+                    exists_then = exists;
+                }
+                Event::Tagged { .. } => {}
+            })
+            .await?;
+        let mut completions = completions.into_iter().skip(at);
+        require("SELECT", completions.next())?;
+        let seen = self.client.get_mut().seen();
+        if let Some(told) = seen.capabilities.take() {
+            self.capabilities = told;
+        }
+        let uid_validity = seen
+            .uid_validity
+            .and_then(NonZeroU32::new)
+            .ok_or(Error::NoData("SELECT (UIDVALIDITY)"))?;
+        self.selected = Selected {
+            uid_validity: UidValidity(uid_validity),
+            read_only,
+            uid_not_sticky: seen.uid_not_sticky,
+            modseq: seen.modseq,
+        };
+        // An empty mailbox has no `1:*`, and some servers say so by BAD.
+        if let Some(from) = list_from.filter(|_| exists_then > 0) {
+            require("UID FETCH", completions.next())?;
+            require("UID SEARCH", completions.next())?;
+            listed.settle(from);
+        }
+        Ok(listed)
+    }
+
     /// What SELECT told.
     pub fn selected(&self) -> Selected {
         self.selected
@@ -260,8 +294,9 @@ impl Mailbox {
     /// What the server has told about other messages than new ones, since [`Mailbox::clear_news`].
     pub fn news(&self) -> News {
         let seen = self.client.get_ref().seen_so_far();
+        let vanished: u64 = seen.vanished.iter().map(|&(low, high)| u64::from(high - low) + 1).sum();
         News {
-            expunged: seen.expunged,
+            expunged: seen.expunged + vanished,
             flags: seen.flags,
         }
     }
@@ -270,6 +305,12 @@ impl Mailbox {
     pub fn clear_news(&mut self) {
         let seen = self.client.get_mut().seen();
         (seen.expunged, seen.flags) = (0, false);
+        seen.vanished.clear();
+    }
+
+    /// UIDs that are gone, as ranges, from a server that says so by UID.
+    pub fn take_vanished(&mut self) -> Vec<(u32, u32)> {
+        std::mem::take(&mut self.client.get_mut().seen().vanished)
     }
 
     /// Lets the server tell what is new.

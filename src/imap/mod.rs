@@ -18,6 +18,6 @@ mod wire;
 pub use capability::Capabilities;
 pub use connect::{Connection, Connector};
 pub use error::Error;
-pub use mailbox::{BodyStart, Item, Listed, Mailbox, News, Selected};
+pub use mailbox::{BodyStart, Item, Listed, Mailbox, News, Resync, Selected};
 pub use pool::{Pool, RandomUnavailable, Slot, UserKey};
 pub use uid::{Uid, UidSet, UidValidity};

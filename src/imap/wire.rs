@@ -51,6 +51,10 @@ pub struct Seen {
     pub exists: u32,
     /// EXPUNGEs so far.
     pub expunged: u64,
+    /// UIDs that are gone, as ranges: VANISHED (RFC 7162 §3.2.10), said instead of EXPUNGE once QRESYNC is enabled.
+    pub vanished: Vec<(u32, u32)>,
+    /// `[HIGHESTMODSEQ n]`
+    pub modseq: Option<u64>,
     /// A FETCH that nobody waited for: flags have changed.
     pub flags: bool,
     /// `[UIDVALIDITY n]`
@@ -75,6 +79,17 @@ impl Seen {
             }
         } else if first.eq_ignore_ascii_case(b"CAPABILITY") {
             self.capabilities = Some(Capabilities::parse(rest));
+        } else if first.eq_ignore_ascii_case(b"VANISHED") {
+            match rest.strip_prefix(b"(") {
+                // Since the session before; EXISTS has counted these out already.
+                Some(_) => self.vanished.extend(ranges(response::word(rest).1)),
+                None => {
+                    let gone: Vec<_> = ranges(rest).collect();
+                    let count: u64 = gone.iter().map(|&(low, high)| u64::from(high - low) + 1).sum();
+                    self.exists = self.exists.saturating_sub(u32::try_from(count).unwrap_or(u32::MAX));
+                    self.vanished.extend(gone);
+                }
+            }
         } else if let Some(status) = Status::parse(data) {
             self.note_status(&status);
         }
@@ -87,6 +102,11 @@ impl Seen {
         if let Some(number) = status.code_number("UIDVALIDITY") {
             self.uid_validity = Some(number);
         }
+        if let Some(digits) = status.code_rest("HIGHESTMODSEQ") {
+            self.modseq = std::str::from_utf8(digits.trim_ascii())
+                .ok()
+                .and_then(|digits| digits.parse().ok());
+        }
         self.uid_not_sticky |= status.has_code("UIDNOTSTICKY");
         match status.kind {
             Kind::Bye => self.bye = Some(status.to_completion().text().to_owned()),
@@ -94,6 +114,16 @@ impl Seen {
             _ => {}
         }
     }
+}
+
+/// The ranges of a set such as `1:3,7`; what is none is left out.
+fn ranges(set: &[u8]) -> impl Iterator<Item = (u32, u32)> + '_ {
+    set.trim_ascii().split(|&b| b == b',').filter_map(|range| {
+        let mut ends = range.splitn(2, |&b| b == b':');
+        let low = response::number(ends.next()?)?;
+        let high = ends.next().map_or(Some(low), response::number)?;
+        Some((low.min(high), low.max(high)))
+    })
 }
 
 /// Where a line lies in the buffer.

@@ -60,6 +60,9 @@ impl Maildrop {
     /// the background: it concerns neither the device nor its next session.
     async fn leave(mut self) {
         self.learn();
+        if !self.is_saved {
+            Arc::make_mut(&mut self.view.index).modseq = self.view.modseq;
+        }
         self.mailbox.settle_at_once().await;
         if self.is_saved && self.retrieved.is_empty() && !self.mailbox.is_fetching() {
             return self.park();

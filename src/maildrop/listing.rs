@@ -162,6 +162,7 @@ mod tests {
         Listing::new(
             Arc::new(Index {
                 uid_validity: 7,
+                modseq: 0,
                 row: 0,
                 entries,
             }),
@@ -174,6 +175,7 @@ mod tests {
         let entries = vec![(3, 10), (5, 20), (9, 30)];
         let index = Arc::new(Index {
             uid_validity: 7,
+            modseq: 0,
             row: 0,
             entries,
         });

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     accounts::{Account, Credential},
     config::{Config, Upstream},
-    imap::{self, Connection, Connector, Mailbox, Pool, Slot, Uid, UserKey},
+    imap::{self, Connection, Connector, Mailbox, Pool, Resync, Slot, Uid, UserKey},
     state::{self, Index, MailboxName, StateStore},
     tls,
 };
@@ -175,7 +175,13 @@ async fn opened(
     known: Option<Arc<Index>>,
 ) -> Result<(Mailbox, View), imap::Error> {
     let from = known.as_deref().map_or(Uid(1), unknown_from);
-    let (mut mailbox, mut listed) = connection.select(folder, Some(from)).await?;
+    let resync = known.as_deref().filter(|known| known.modseq > 0);
+    let resync = resync.map(
+        |&Index {
+             uid_validity, modseq, ..
+         }| Resync { uid_validity, modseq },
+    );
+    let (mut mailbox, mut listed) = connection.select(folder, Some(from), resync).await?;
     let selected = mailbox.selected();
     let uid_validity = selected.uid_validity.0.get();
     let known = match known {
@@ -184,18 +190,21 @@ async fn opened(
             if selected.uid_not_sticky {
                 tracing::warn!(folder, "UIDNOTSTICKY: unique-ids change with each session");
             }
+            mailbox.clear_news();
             if from.0 > 1 {
                 listed = mailbox.list(Uid(1)).await?;
             }
             Arc::new(Index {
                 uid_validity,
+                modseq: 0,
                 row: 0,
                 entries: Vec::new(),
             })
         }
     };
-    let view = catch_up(&mut mailbox, known, listed).await?;
-    Ok((mailbox, view))
+    let (index, hidden) = catch_up(&mut mailbox, known, listed).await?;
+    let modseq = selected.modseq.unwrap_or(0);
+    Ok((mailbox, View { index, hidden, modseq }))
 }
 
 /// One NOOP makes the view of a connection that waited exact; only if something has changed is more asked.
@@ -206,7 +215,12 @@ async fn refreshed(mailbox: &mut Mailbox, view: View) -> Result<View, imap::Erro
         return Ok(view);
     }
     let listed = mailbox.list(unknown_from(&view.index)).await?;
-    catch_up(mailbox, view.index, listed).await
+    let (index, hidden) = catch_up(mailbox, view.index, listed).await?;
+    Ok(View {
+        index,
+        hidden,
+        modseq: view.modseq,
+    })
 }
 
 impl Maildrop {
@@ -218,7 +232,7 @@ impl Maildrop {
         }
         // On the heap: a session that waits for its device does not hold what only a lost connection needs.
         let connection = Box::pin(log_in(&self.connector, &self.account)).await?;
-        let selected = connection.select(&self.account.policy.folder, None).await;
+        let selected = connection.select(&self.account.policy.folder, None, None).await;
         let (mailbox, _) = selected.map_err(|error| report(&self.account, &error))?;
         let selected = mailbox.selected();
         if selected.uid_validity.0.get() != self.listing.uid_validity() || selected.uid_not_sticky {

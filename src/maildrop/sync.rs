@@ -1,5 +1,5 @@
-//! From what is known of a mailbox to what it holds now: only what is new is listed, and what vanished is found without
-//! CONDSTORE, by counting.
+//! From what is known of a mailbox to what it holds now: only what is new is listed. What vanished is told by a server with
+//! QRESYNC, and found by counting at any other; and counted nevertheless, for not every QRESYNC tells all.
 
 use std::sync::Arc;
 
@@ -15,6 +15,8 @@ pub(super) struct View {
     pub(super) index: Arc<Index>,
     /// Those that bear `\Deleted` upstream, ascending: somebody else has given them up.
     pub(super) hidden: Vec<Uid>,
+    /// HIGHESTMODSEQ when the mailbox was selected: what came later is told again, which does no harm.
+    pub(super) modseq: u64,
 }
 
 /// The UID from which on `index` knows nothing.
@@ -25,13 +27,22 @@ pub(super) fn unknown_from(index: &Index) -> Uid {
 /// Brings `known` up to what `mailbox` holds. `listed` is what it told of the messages from [`unknown_from`] on.
 ///
 /// UIDs ascend (RFC 3501 §2.3.1.1), so everything below the last known one is known: as many messages as the server has
-/// means the same messages, fewer means that some vanished.
-pub(super) async fn catch_up(mailbox: &mut Mailbox, known: Arc<Index>, listed: Listed) -> Result<View, Error> {
+/// means the same messages, fewer means that some vanished. Returns all messages, and the UIDs that bear `\Deleted`.
+pub(super) async fn catch_up(
+    mailbox: &mut Mailbox,
+    known: Arc<Index>,
+    listed: Listed,
+) -> Result<(Arc<Index>, Vec<Uid>), Error> {
     let mut index = known;
     let mut hidden = listed.deleted;
     append(&mut index, &listed.sizes);
     let mut relisted = 0;
     loop {
+        let vanished = mailbox.take_vanished();
+        if !vanished.is_empty() {
+            let is_gone = |uid| vanished.iter().any(|&(low, high)| (low..=high).contains(&uid));
+            Arc::make_mut(&mut index).entries.retain(|&(uid, _)| !is_gone(uid));
+        }
         let expunged = mailbox.news().expunged > 0;
         mailbox.clear_news();
         let exists = mailbox.exists();
@@ -69,7 +80,7 @@ pub(super) async fn catch_up(mailbox: &mut Mailbox, known: Arc<Index>, listed: L
             break;
         }
     }
-    Ok(View { index, hidden })
+    Ok((index, hidden))
 }
 
 /// A mailbox in use changes while it is listed; one whose server contradicts itself would never be listed.

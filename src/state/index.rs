@@ -3,6 +3,7 @@
 //! ```text
 //! version      1 octet
 //! uid_validity varint
+//! modseq       varint, varint: the upper and the lower 32 bits
 //! row          varint
 //! count        varint
 //! count times  varint UID less the one before (the first: less 0), varint octets
@@ -24,6 +25,8 @@ const CHECKSUM: usize = 4;
 pub struct Index {
     /// RFC 3501 §2.3.1.1: UIDs mean what they meant as long as this is the same.
     pub uid_validity: u32,
+    /// HIGHESTMODSEQ (RFC 7162 §3.1.2.1) as of these entries or before; 0 where the server has none.
+    pub modseq: u64,
     /// Messages that the last session fetched in a row: what read-ahead may expect of the next.
     pub row: u32,
     /// UID and octets, strictly ascending by UID; 8 bytes a message.
@@ -50,6 +53,8 @@ impl Index {
         let mut record = Vec::with_capacity(32 + 5 * self.entries.len());
         record.push(VERSION);
         put(&mut record, self.uid_validity);
+        put(&mut record, (self.modseq >> 32) as u32);
+        put(&mut record, self.modseq as u32);
         put(&mut record, self.row);
         put(&mut record, u32::try_from(self.entries.len()).ok()?);
         let mut last = 0;
@@ -81,7 +86,9 @@ impl Index {
 
     fn read(mut rest: &[u8]) -> Option<Self> {
         let rest = &mut rest;
-        let (uid_validity, row) = (take(rest)?, take(rest)?);
+        let uid_validity = take(rest)?;
+        let modseq = u64::from(take(rest)?) << 32 | u64::from(take(rest)?);
+        let row = take(rest)?;
         let count = usize::try_from(take(rest)?).ok()?;
         if count > rest.len() / 2 {
             return None; // an entry takes two octets at least
@@ -95,6 +102,7 @@ impl Index {
         }
         rest.is_empty().then_some(Self {
             uid_validity,
+            modseq,
             row,
             entries,
         })
@@ -157,6 +165,7 @@ mod tests {
         let octets = |n: u32| 1_000 + (n.wrapping_mul(2_654_435_761) >> 11);
         Index {
             uid_validity: 1_700_000_000,
+            modseq: 1 << 40,
             row: 12,
             entries: (0..count).map(|n| (1 + n * 3 / 2, octets(n))).collect(),
         }
@@ -191,6 +200,7 @@ mod tests {
     fn the_format_is_pinned() {
         let index = Index {
             uid_validity: 3,
+            modseq: 1 << 40,
             row: 300,
             entries: vec![(1, 127), (129, u32::MAX)],
         };
@@ -271,11 +281,12 @@ mod tests {
         #[test]
         fn round_trip(
             uid_validity: u32,
+            modseq: u64,
             row: u32,
             entries in collection::btree_map(1_u32.., any::<u32>(), 0..200),
             user: String,
         ) {
-            let index = Index { uid_validity, row, entries: entries.into_iter().collect() };
+            let index = Index { uid_validity, modseq, row, entries: entries.into_iter().collect() };
             let record = index.encode(&mailbox(&user)).unwrap();
             prop_assert_eq!(Index::decode(&mailbox(&user), &record), Ok(index));
         }

@@ -59,6 +59,7 @@ mod tests {
     fn index(count: u32) -> Arc<Index> {
         Arc::new(Index {
             uid_validity: 1,
+            modseq: 0,
             row: 0,
             entries: (1..=count).map(|uid| (uid, 1_000)).collect(),
         })

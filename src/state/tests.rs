@@ -22,6 +22,7 @@ fn mailbox(user: &str) -> MailboxName {
 fn index(count: u32) -> Arc<Index> {
     Arc::new(Index {
         uid_validity: 7,
+        modseq: 1 << 40,
         row: count / 2,
         entries: (1..=count).map(|uid| (uid * 3, 1_000 + uid)).collect(),
     })
