@@ -27,6 +27,7 @@ pub struct Gateway {
 impl Gateway {
     /// Builds the parts and binds every listener. Errors name the key at fault.
     pub async fn bind(config: Config) -> Result<Self, Error> {
+        raise_file_limit(config.limits.sessions);
         let acceptor = match &config.tls {
             Some(files) => Some(Arc::new(Acceptor::load(files)?)),
             None => None,
@@ -86,6 +87,22 @@ impl Gateway {
             sessions.abort.cancel();
             sessions.tasks.wait().await;
         }
+    }
+}
+
+/// Files besides those of sessions: listeners, state, parked connections of sessions that have ended.
+const OTHER_FILES: u64 = 256;
+
+/// Each session has two sockets; where the system does not let us have so many, that is said before they are missed.
+fn raise_file_limit(sessions: usize) {
+    let needed = 2 * sessions as u64 + OTHER_FILES;
+    let allowed = rlimit::increase_nofile_limit(needed).unwrap_or(0);
+    if allowed < needed {
+        tracing::warn!(
+            allowed,
+            needed,
+            "the system allows fewer open files than limits.sessions needs: lower it, or raise the limit (ulimit -n, LimitNOFILE=)"
+        );
     }
 }
 

@@ -7,7 +7,7 @@
 mod capability;
 mod connect;
 mod error;
-mod fetch;
+pub mod fetch;
 mod mailbox;
 mod pool;
 mod response;

@@ -95,3 +95,29 @@ fn a_hundred_thousand_messages() {
     assert!(peak < 64 * MB, "{} KB", peak / 1024);
     println!("100,000 messages: {} KB, {:?}", peak / 1024, begun.elapsed());
 }
+
+/// Each session that waits costs two sockets and little else.
+#[test]
+fn a_thousand_idle_sessions() {
+    const SESSIONS: u64 = 1_000;
+    // Two sockets here for each: the device's and the upstream's.
+    let files = rlimit::increase_nofile_limit(2 * SESSIONS + 200).unwrap();
+    assert!(files >= 2 * SESSIONS + 200, "the system allows {files} files only");
+    let peer = Peer::start(Answers::of((1..=20).map(mail::simple)));
+    let gateway = Setup::new(peer.address()).start();
+    let before = gateway.memory("VmRSS");
+    let sessions: Vec<_> = (0..SESSIONS)
+        .map(|number| {
+            let mut pop = Pop::log_in(gateway.address(), &format!("user{number}"));
+            assert_eq!(pop.stat().0, 20);
+            pop
+        })
+        .collect();
+    let each = gateway.memory("VmRSS").saturating_sub(before) / SESSIONS;
+    println!("{each} octets a session");
+    assert!(each < 40 * 1024, "{each} octets a session");
+    for mut pop in sessions {
+        assert_eq!(pop.retr(7).1, mail::simple(7));
+        pop.quit();
+    }
+}
