@@ -136,7 +136,14 @@ impl Maildrop {
         }
         loop {
             match mailbox.next().await? {
-                BodyStart::Content { uid: of, octets, .. } => match ahead.begun(of) {
+                BodyStart::Content {
+                    uid: of,
+                    octets,
+                    is_text,
+                } => match ahead.begun(of) {
+                    Some(begun) if begun == uid && is_text => {
+                        return Err(imap::Error::Protocol("BODY[TEXT] before BODY[HEADER]"));
+                    }
                     // Where the server tells the UID last, it is compared then.
                     Some(begun) if begun == uid => return Ok(octets),
                     _ => ahead.note_wasted(octets.unwrap_or(0)),
