@@ -39,7 +39,7 @@ impl Gateway {
                 return Err(Error::NoCertificate { address });
             }
             let bound = Listener::bind(listener, acceptor.clone()).map_err(|source| Error::Bind { address, source })?;
-            tracing::info!(address = %bound.address(), tls = tls_mode(listener.tls), "listening");
+            tracing::info!(address = %bound.address(), tls = %listener.tls, "listening");
             listeners.push(bound);
         }
         Ok(Self {
@@ -103,14 +103,6 @@ fn raise_file_limit(sessions: usize) {
             needed,
             "the system allows fewer open files than limits.sessions needs: lower it, or raise the limit (ulimit -n, LimitNOFILE=)"
         );
-    }
-}
-
-fn tls_mode(tls: ListenerTls) -> &'static str {
-    match tls {
-        ListenerTls::Off => "off",
-        ListenerTls::StartTls => "starttls",
-        ListenerTls::Implicit => "implicit",
     }
 }
 

@@ -102,7 +102,7 @@ impl Maildrop {
                 Ok(None) => return Err(report(&self.account, &imap::Error::NoData("UID FETCH"))),
                 Err(error) if error.is_lost() && !is_new => {}
                 // One message that the server can't deliver must not cost those that were asked for with it.
-                Err(imap::Error::Refused { .. }) if self.ahead.command_refused() => {}
+                Err(imap::Error::Refused { .. }) if self.ahead.command_refused() || self.ahead.is_due(uid) => {}
                 Err(error) => return Err(report(&self.account, &error)),
             }
         }
