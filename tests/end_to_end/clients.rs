@@ -16,7 +16,7 @@ use crate::support::{
     PASSWORD,
     dovecot::Dovecot,
     gateway::{Gateway, Setup},
-    mail, require_program,
+    mail, require_program, signal,
 };
 
 /// How a client gets at its mail.
@@ -129,7 +129,7 @@ fn run(command: &mut Command) -> Vec<u8> {
     let (sender, ended) = mpsc::channel();
     std::thread::spawn(move || sender.send(child.wait_with_output()));
     let Ok(output) = ended.recv_timeout(Duration::from_secs(60)) else {
-        let _ = Command::new("sh").args(["-c", &format!("kill -KILL {pid}")]).status();
+        signal(pid, "KILL");
         panic!("{command:?} does not end");
     };
     let output = output.unwrap();
@@ -158,9 +158,8 @@ fn sorted(mut mails: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
 
 #[test]
 fn curl() {
-    let (Some(curl), Some(house)) = (require_program("curl"), House::new()) else {
-        return;
-    };
+    let Some(curl) = require_program("curl") else { return };
+    let Some(house) = House::new() else { return };
     for way in WAYS {
         let scheme = if way == Way::Tls { "pop3s" } else { "pop3" };
         let url = format!("{scheme}://localhost:{}/", house.port(way));
@@ -195,9 +194,8 @@ fn curl() {
 
 #[test]
 fn curl_trusts_no_other_certificate() {
-    let (Some(curl), Some(house)) = (require_program("curl"), House::new()) else {
-        return;
-    };
+    let Some(curl) = require_program("curl") else { return };
+    let Some(house) = House::new() else { return };
     let mut command = house.command(&curl);
     command
         .args([
@@ -249,9 +247,10 @@ print(count)
 
 #[test]
 fn pythons_poplib() {
-    let (Some(python), Some(house)) = (require_program("python3"), House::new()) else {
+    let Some(python) = require_program("python3") else {
         return;
     };
+    let Some(house) = House::new() else { return };
     for way in WAYS {
         let mut command = house.command(&python);
         command
@@ -279,9 +278,10 @@ fn fetchmail_command(house: &House, program: &Path, control: &Path) -> Command {
 
 #[test]
 fn fetchmail() {
-    let (Some(fetchmail), Some(house)) = (require_program("fetchmail"), House::new()) else {
+    let Some(fetchmail) = require_program("fetchmail") else {
         return;
     };
+    let Some(house) = House::new() else { return };
     for way in WAYS {
         let box_file = house.file(&format!("{way:?}.box"));
         let tls = match way {
@@ -314,9 +314,10 @@ fn fetchmail() {
 
 #[test]
 fn fetchmail_takes_it_away() {
-    let (Some(fetchmail), Some(house)) = (require_program("fetchmail"), House::new()) else {
+    let Some(fetchmail) = require_program("fetchmail") else {
         return;
     };
+    let Some(house) = House::new() else { return };
     let text = format!(
         "set no bouncemail\npoll localhost protocol POP3 service {} auth password\n  username \"eva\" password \
          \"{PASSWORD}\" sslproto \"\" no keep fetchall\n  mda \"cat >> {}\"\n",
@@ -331,9 +332,8 @@ fn fetchmail_takes_it_away() {
 
 #[test]
 fn mpop() {
-    let (Some(mpop), Some(house)) = (require_program("mpop"), House::new()) else {
-        return;
-    };
+    let Some(mpop) = require_program("mpop") else { return };
+    let Some(house) = House::new() else { return };
     for way in WAYS {
         let maildir = house.file(&format!("{way:?}"));
         for part in ["cur", "new", "tmp"] {

@@ -15,7 +15,7 @@ use super::{
     PASSWORD, PATIENCE,
     certificates::Certificates,
     imap::Imap,
-    require_program,
+    require_program, signal,
     stream::{Reader, Stream},
 };
 
@@ -173,9 +173,10 @@ impl Dovecot {
 
 impl Drop for Dovecot {
     fn drop(&mut self) {
-        // Its processes end with the master, which must be asked, not killed.
-        let pid = self.server.id().to_string();
-        let _ = Command::new("sh").args(["-c", &format!("kill -TERM {pid}")]).status();
+        // Its processes end with the master, if that is asked and not killed.
+        if !signal(self.server.id(), "TERM") {
+            let _ = self.server.kill();
+        }
         let _ = self.server.wait();
     }
 }

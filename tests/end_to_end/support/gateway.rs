@@ -15,7 +15,7 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{PASSWORD, PATIENCE, certificates::Certificates};
+use super::{PASSWORD, PATIENCE, certificates::Certificates, signal};
 
 /// What `gateway.toml` is to say.
 pub struct Setup {
@@ -255,13 +255,8 @@ impl Gateway {
     }
 
     /// Sends SIGTERM, or any other signal.
-    pub fn signal(&self, signal: &str) {
-        let pid = self.child.id();
-        let status = Command::new("sh")
-            .args(["-c", &format!("kill -{signal} {pid}")])
-            .status()
-            .unwrap();
-        assert!(status.success());
+    pub fn signal(&self, name: &str) {
+        assert!(signal(self.child.id(), name));
     }
 
     /// Waits until the process has ended.

@@ -12,6 +12,7 @@ pub mod stream;
 
 use std::{
     path::{Path, PathBuf},
+    process::Command,
     time::Duration,
 };
 
@@ -44,6 +45,14 @@ pub fn require_program(name: &str) -> Option<PathBuf> {
         eprintln!("\n!! SKIPPED {test}: {name} is not installed\n");
     }
     found
+}
+
+/// Sends a signal such as `TERM` to a process of the test's own.
+pub fn signal(pid: u32, name: &str) -> bool {
+    let kill = Command::new("/bin/sh")
+        .args(["-c", &format!("kill -{name} {pid}")])
+        .status();
+    kill.is_ok_and(|status| status.success())
 }
 
 /// The real mails kept beside the repository, if they are there; `POPGATE_CORPORA` names another place.
