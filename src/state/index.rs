@@ -204,7 +204,9 @@ mod tests {
             row: 300,
             entries: vec![(1, 127), (129, u32::MAX)],
         };
-        let content = [1, 3, 0xac, 2, 2, 1, 127, 0x80, 1, 0xff, 0xff, 0xff, 0xff, 0x0f];
+        let content = [
+            1, 3, 0x80, 2, 0, 0xac, 2, 2, 1, 127, 0x80, 1, 0xff, 0xff, 0xff, 0xff, 0x0f,
+        ];
         let record = index.encode(&mailbox("a")).unwrap();
         assert_eq!(record, sealed(&content));
         assert_eq!(Index::decode(&mailbox("a"), &record), Ok(index));
@@ -230,26 +232,29 @@ mod tests {
 
     #[test]
     fn content_is_strict_under_a_right_checksum() {
-        assert_eq!(decoded(&[1, 7, 0, 1, 1, 5]).unwrap().entries, [(1, 5)]);
+        assert_eq!(decoded(&[1, 7, 0, 0, 0, 1, 1, 5]).unwrap().entries, [(1, 5)]);
         let refused: [(&str, &[u8]); 10] = [
-            ("a trailing octet", &[1, 7, 0, 1, 1, 5, 0]),
-            ("a missing octet", &[1, 7, 0, 1, 1]),
+            ("a trailing octet", &[1, 7, 0, 0, 0, 1, 1, 5, 0]),
+            ("a missing octet", &[1, 7, 0, 0, 0, 1, 1]),
             (
                 "a count beyond the record",
-                &[1, 7, 0, 0xff, 0xff, 0xff, 0xff, 0x0f, 1, 5],
+                &[1, 7, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x0f, 1, 5],
             ),
-            ("UID 0", &[1, 7, 0, 1, 0, 5]),
-            ("a UID twice", &[1, 7, 0, 2, 1, 5, 0, 5]),
+            ("UID 0", &[1, 7, 0, 0, 0, 1, 0, 5]),
+            ("a UID twice", &[1, 7, 0, 0, 0, 2, 1, 5, 0, 5]),
             (
                 "a UID above 32 bits",
-                &[1, 7, 0, 2, 0xff, 0xff, 0xff, 0xff, 0x0f, 5, 1, 5],
+                &[1, 7, 0, 0, 0, 2, 0xff, 0xff, 0xff, 0xff, 0x0f, 5, 1, 5],
             ),
-            ("a varint above 32 bits", &[1, 7, 0, 1, 1, 0xff, 0xff, 0xff, 0xff, 0x1f]),
+            (
+                "a varint above 32 bits",
+                &[1, 7, 0, 0, 0, 1, 1, 0xff, 0xff, 0xff, 0xff, 0x1f],
+            ),
             (
                 "a varint of six octets",
-                &[1, 7, 0, 1, 1, 0x80, 0x80, 0x80, 0x80, 0x80, 1],
+                &[1, 7, 0, 0, 0, 1, 1, 0x80, 0x80, 0x80, 0x80, 0x80, 1],
             ),
-            ("a varint longer than needed", &[1, 7, 0, 1, 1, 0x85, 0]),
+            ("a varint longer than needed", &[1, 7, 0, 0, 0, 1, 1, 0x85, 0]),
             ("nothing behind the version", &[1]),
         ];
         for (name, content) in refused {
