@@ -17,6 +17,8 @@ pub struct Capabilities {
     pub qresync: bool,
     /// `UIDPLUS`: UID EXPUNGE (RFC 4315).
     pub uid_plus: bool,
+    /// `COMPRESS=DEFLATE` (RFC 4978)
+    pub compress_deflate: bool,
 }
 
 impl Capabilities {
@@ -32,6 +34,7 @@ impl Capabilities {
                 b"ID" => found.id = true,
                 b"QRESYNC" => found.qresync = true,
                 b"UIDPLUS" => found.uid_plus = true,
+                b"COMPRESS=DEFLATE" => found.compress_deflate = true,
                 _ => {}
             }
         }
@@ -45,8 +48,10 @@ mod tests {
 
     #[test]
     fn any_case_and_spacing() {
-        let found = Capabilities::parse(b"IMAP4rev1  uidplus Auth=Plain XLIST");
-        assert!(found.uid_plus && found.auth_plain && !found.sasl_ir && !found.login_disabled);
+        let found = Capabilities::parse(b"IMAP4rev1  uidplus Auth=Plain compress=Deflate XLIST");
+        assert!(
+            found.uid_plus && found.compress_deflate && found.auth_plain && !found.sasl_ir && !found.login_disabled
+        );
         assert_eq!(Capabilities::parse(b""), Capabilities::default());
     }
 }

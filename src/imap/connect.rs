@@ -1,6 +1,6 @@
 //! From a host name to an authenticated connection.
 
-use std::{io, time::Duration};
+use std::{io, net::SocketAddr, time::Duration};
 
 use async_imap::Client;
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
@@ -25,6 +25,26 @@ pub struct Connector {
     mode: UpstreamTls,
     tls: tls::Connector,
     silence: Duration,
+    compress: Compress,
+}
+
+/// Which upstreams are asked to compress, if they offer it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Compress {
+    /// Loopback is faster than any inflater.
+    UnlessLoopback,
+    #[cfg(test)]
+    Always,
+}
+
+impl Compress {
+    fn includes(self, peer: SocketAddr) -> bool {
+        match self {
+            Self::UnlessLoopback => !peer.ip().to_canonical().is_loopback(),
+            #[cfg(test)]
+            Self::Always => true,
+        }
+    }
 }
 
 /// An authenticated connection, no mailbox selected yet.
@@ -46,6 +66,7 @@ impl Connector {
             mode: upstream.tls,
             tls: tls::Connector::new(upstream.ca_file.as_deref())?,
             silence,
+            compress: Compress::UnlessLoopback,
         })
     }
 
@@ -56,19 +77,25 @@ impl Connector {
 
     /// Connects and logs in.
     pub async fn login(&self, user: &str, secret: &Secret) -> Result<Connection, Error> {
-        let (mut client, capabilities) = self.greet().await?;
+        let (mut client, capabilities, peer) = self.greet().await?;
         authenticate(&mut client, capabilities, user, secret).await?;
         let told = client.get_mut().seen().capabilities.take();
         let told_after_login = told.is_some();
+        // Those told before login have to do where no others came along: asking first would cost a round trip more.
+        let capabilities = told.unwrap_or(capabilities);
+        if capabilities.compress_deflate && self.compress.includes(peer) {
+            compress(&mut client).await?;
+        }
         Ok(Connection {
             client,
-            capabilities: told.unwrap_or(capabilities),
+            capabilities,
             told_after_login,
         })
     }
 
-    async fn greet(&self) -> Result<(Client<Wire>, Capabilities), Error> {
+    async fn greet(&self) -> Result<(Client<Wire>, Capabilities, SocketAddr), Error> {
         let tcp = self.within(TcpStream::connect((self.host.as_str(), self.port))).await?;
+        let peer = tcp.peer_addr().map_err(Error::Connect)?;
         tcp.set_nodelay(true).map_err(Error::Connect)?;
         let keep_alive = socket2::TcpKeepalive::new().with_time(Duration::from_secs(120));
         socket2::SockRef::from(&tcp)
@@ -100,7 +127,7 @@ impl Connector {
             // RFC 3501 §6.2.1: what was told before TLS is to be forgotten.
             capabilities = self::capabilities(&mut client).await?;
         }
-        Ok((client, capabilities))
+        Ok((client, capabilities, peer))
     }
 
     async fn secure(&self, io: Box<dyn Io>) -> Result<Box<dyn Io>, Error> {
@@ -127,6 +154,16 @@ async fn capabilities(client: &mut Client<Wire>) -> Result<Capabilities, Error> 
     }
     run(client, "CAPABILITY", "CAPABILITY").await?;
     Ok(client.get_mut().seen().capabilities.take().unwrap_or_default())
+}
+
+/// COMPRESS DEFLATE (RFC 4978). A server that refuses goes on as before.
+async fn compress(client: &mut Client<Wire>) -> Result<(), Error> {
+    match run(client, "COMPRESS", "COMPRESS DEFLATE").await {
+        Ok(()) => client.get_mut().compress(),
+        Err(error @ Error::Refused { .. }) => tracing::debug!(%error, "uncompressed"),
+        Err(error) => return Err(error),
+    }
+    Ok(())
 }
 
 /// Runs a command by async-imap. The wire has seen how it ended, with its response code.
@@ -221,4 +258,207 @@ fn quoted(octets: &[u8]) -> Option<Zeroizing<String>> {
     }
     out.push('"');
     Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use flate2::{Compression, FlushCompress};
+    use tokio::{
+        io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+        net::TcpListener,
+    };
+
+    use super::*;
+    use crate::{
+        config::{OnDelete, OnRetrieve, Policy},
+        imap::Mailbox,
+    };
+
+    const OFFER: &str = "CAPABILITY IMAP4rev1 AUTH=PLAIN SASL-IR COMPRESS=DEFLATE";
+    const SELECT: &[u8] = b"* 7 EXISTS\r\n* OK [UIDVALIDITY 9] ok\r\n";
+
+    /// How the upstream of a test behaves.
+    struct Server {
+        listener: TcpListener,
+        before_login: &'static str,
+        /// A response code of login's OK.
+        with_login: &'static str,
+        /// The answer to COMPRESS, less its tag.
+        compress: &'static str,
+        /// What follows that answer's line end, compressed, in the same piece; the answers to come are then compressed too.
+        along: Option<&'static [u8]>,
+    }
+
+    impl Server {
+        async fn new() -> Self {
+            Self {
+                listener: TcpListener::bind("127.0.0.1:0").await.unwrap(),
+                before_login: "CAPABILITY IMAP4rev1 AUTH=PLAIN SASL-IR",
+                with_login: "",
+                compress: "OK done",
+                along: None,
+            }
+        }
+
+        /// Serves one login and SELECT while `compress` makes them; returns the commands, less their tags.
+        async fn visit(self, compress: Compress) -> (Vec<String>, Result<Mailbox, Error>) {
+            let upstream = Upstream {
+                name: "test".into(),
+                host: "127.0.0.1".into(),
+                port: self.listener.local_addr().unwrap().port(),
+                tls: UpstreamTls::Off,
+                ca_file: None,
+                logins: Vec::new(),
+                connections_per_user: 1,
+                maildrop: Policy {
+                    folder: "INBOX".into(),
+                    on_retrieve: OnRetrieve::Keep,
+                    on_delete: OnDelete::Expunge,
+                },
+            };
+            let mut connector = Connector::new(&upstream, Duration::from_secs(20)).unwrap();
+            assert_eq!(connector.compress, Compress::UnlessLoopback);
+            connector.compress = compress;
+            let secret = Secret::from(b"secret".to_vec());
+            let work = async {
+                let connection = connector.login("user", &secret).await?;
+                Ok(connection.select("INBOX", None).await?.0)
+            };
+            tokio::join!(self.serve(), work)
+        }
+
+        async fn serve(self) -> Vec<String> {
+            let (stream, _) = self.listener.accept().await.unwrap();
+            let mut stream = BufReader::new(stream);
+            let mut deflater = None;
+            let mut commands = Vec::new();
+            let mut out = format!("* OK [{}] hello\r\n", self.before_login).into_bytes();
+            loop {
+                stream.write_all(&out).await.unwrap();
+                let command = match deflater {
+                    None => {
+                        let mut line = String::new();
+                        stream.read_line(&mut line).await.unwrap();
+                        line
+                    }
+                    Some(_) => stored(&mut stream).await,
+                };
+                let Some((tag, command)) = command.trim_end().split_once(' ') else {
+                    assert_eq!(command, "");
+                    return commands;
+                };
+                out = match command.split(' ').next() {
+                    Some("AUTHENTICATE") => format!("{tag} OK {} done\r\n", self.with_login).into_bytes(),
+                    Some("COMPRESS") => format!("{tag} {}\r\n", self.compress).into_bytes(),
+                    Some("SELECT") => [SELECT, tag.as_bytes(), b" OK done\r\n"].concat(),
+                    _ => format!("{tag} OK done\r\n").into_bytes(),
+                };
+                if let Some(deflater) = &mut deflater {
+                    out = deflate(deflater, &out);
+                } else if command.starts_with("COMPRESS")
+                    && let Some(along) = self.along
+                {
+                    let deflater = deflater.insert(flate2::Compress::new(Compression::fast(), false));
+                    out.extend(deflate(deflater, along));
+                }
+                // A mailbox once selected, the visit is over.
+                let done = command.starts_with("SELECT");
+                commands.push(command.to_owned());
+                if done {
+                    stream.write_all(&out).await.unwrap();
+                    return commands;
+                }
+            }
+        }
+    }
+
+    fn deflate(deflater: &mut flate2::Compress, octets: &[u8]) -> Vec<u8> {
+        let mut out = Vec::with_capacity(octets.len() + 64);
+        deflater.compress_vec(octets, &mut out, FlushCompress::Sync).unwrap();
+        out
+    }
+
+    /// One command that came as a stored block (RFC 1951 §3.2.4).
+    async fn stored(stream: &mut BufReader<TcpStream>) -> String {
+        assert_eq!(stream.read_u8().await.unwrap(), 0);
+        let length = stream.read_u16_le().await.unwrap();
+        assert_eq!(stream.read_u16_le().await.unwrap(), !length);
+        let mut data = vec![0; length.into()];
+        stream.read_exact(&mut data).await.unwrap();
+        String::from_utf8(data).unwrap()
+    }
+
+    fn verbs(commands: &[String]) -> Vec<&str> {
+        commands
+            .iter()
+            .filter_map(|command| command.split(' ').next())
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn compressed_from_the_oks_line_end_on() {
+        for along in [&b""[..], b"* OK still here\r\n", b"* 3 EXISTS\r\n* OK and more\r\n"] {
+            let mut server = Server::new().await;
+            server.with_login = "[CAPABILITY IMAP4rev1 COMPRESS=DEFLATE]";
+            server.along = Some(along);
+            let (commands, mailbox) = server.visit(Compress::Always).await;
+            assert_eq!(verbs(&commands), ["AUTHENTICATE", "COMPRESS", "SELECT"]);
+            assert_eq!(commands[1], "COMPRESS DEFLATE");
+            assert_eq!(mailbox.unwrap().selected().uid_validity.0.get(), 9);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_offer_before_login_counts_where_none_came_after() {
+        let mut server = Server::new().await;
+        server.before_login = OFFER;
+        server.along = Some(b"");
+        let (commands, mailbox) = server.visit(Compress::Always).await;
+        assert_eq!(verbs(&commands)[..2], ["AUTHENTICATE", "COMPRESS"]);
+        mailbox.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_was_told_after_login_holds() {
+        let mut server = Server::new().await;
+        server.before_login = OFFER;
+        server.with_login = "[CAPABILITY IMAP4rev1]";
+        let (commands, mailbox) = server.visit(Compress::Always).await;
+        assert_eq!(verbs(&commands), ["AUTHENTICATE", "SELECT"]);
+        mailbox.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_no_error() {
+        for refusal in ["NO [COMPRESSIONACTIVE] by TLS", "BAD what?"] {
+            let mut server = Server::new().await;
+            server.with_login = "[CAPABILITY IMAP4rev1 COMPRESS=DEFLATE]";
+            server.compress = refusal;
+            let (commands, mailbox) = server.visit(Compress::Always).await;
+            assert_eq!(verbs(&commands), ["AUTHENTICATE", "COMPRESS", "SELECT"]);
+            mailbox.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn never_on_loopback() {
+        let mut server = Server::new().await;
+        server.with_login = "[CAPABILITY IMAP4rev1 COMPRESS=DEFLATE]";
+        let (commands, mailbox) = server.visit(Compress::UnlessLoopback).await;
+        assert_eq!(verbs(&commands), ["AUTHENTICATE", "SELECT"]);
+        mailbox.unwrap();
+        for (peer, included) in [
+            ("127.9.9.9:143", false),
+            ("[::1]:143", false),
+            ("[::ffff:127.0.0.1]:143", false),
+            ("192.168.1.2:143", true),
+            ("[2001:db8::1]:143", true),
+        ] {
+            assert_eq!(
+                Compress::UnlessLoopback.includes(peer.parse().unwrap()),
+                included,
+                "{peer}"
+            );
+        }
+    }
 }

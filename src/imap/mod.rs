@@ -1,11 +1,12 @@
 //! UPSTREAM: one authenticated, selected IMAP mailbox (RFC 3501); the only folder that names async_imap.
 //!
 //! [`Connector`] reaches a host and logs in, [`Mailbox`] lists, fetches and removes. Under both lies
-//! [`wire::Wire`], which frames what the server sends. async-imap holds the conversation (greeting, tags,
+//! [`wire::Wire`], which frames what the server sends, inflated where it is compressed. async-imap holds the conversation (greeting, tags,
 //! SASL, checked commands); what streams (listings, bodies) is read from the wire directly.
 
 mod capability;
 mod connect;
+mod deflate;
 mod error;
 pub mod fetch;
 mod mailbox;

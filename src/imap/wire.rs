@@ -6,7 +6,7 @@
 //! bodies are read from here directly ([`Wire::next_response`], [`Wire::fill`]).
 
 use std::{
-    fmt, io,
+    fmt, io, mem,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
@@ -21,6 +21,7 @@ use zeroize::Zeroize;
 
 use super::{
     capability::Capabilities,
+    deflate::Deflate,
     error::Error,
     response::{self, Completion, Kind, Line, Status},
 };
@@ -202,6 +203,15 @@ impl Wire {
     pub fn without_greeting(mut self) -> Self {
         self.greeted = true;
         self
+    }
+
+    /// Both ways are compressed from here on: called between COMPRESS's OK and the next command. What is in the buffer came
+    /// after the OK's line end (RFC 4978 §3), so it is the compressed stream's beginning.
+    pub fn compress(&mut self) {
+        let io = mem::replace(&mut self.io, Box::new(tokio::io::empty()));
+        let received = mem::take(&mut self.buffer);
+        self.scanned = 0;
+        self.io = Box::new(Deflate::new(io, received));
     }
 
     /// What the server said by the way.
