@@ -322,7 +322,7 @@ mod tests {
             let secret = Secret::from(b"secret".to_vec());
             let work = async {
                 let connection = connector.login("user", &secret).await?;
-                Ok(connection.select("INBOX", None).await?.0)
+                Ok(connection.select("INBOX", None, None).await?.0)
             };
             tokio::join!(self.serve(), work)
         }

@@ -522,6 +522,11 @@ impl Mailbox {
         self.check(result)
     }
 
+    /// Makes the connection ready to wait without a task of its own; one that has been closed is broken.
+    pub fn detach(&mut self) {
+        self.broken |= !self.client.get_mut().detach();
+    }
+
     /// Leaves the connection to die with what is under way on it.
     pub fn give_up(&mut self) {
         self.broken = true;

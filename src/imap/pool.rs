@@ -40,7 +40,7 @@ pub struct Pool<T> {
 
 struct User<T> {
     busy: usize,
-    parked: Vec<Parked<T>>,
+    parked: Vec<Box<Parked<T>>>,
 }
 
 struct Parked<T> {
@@ -96,7 +96,7 @@ impl<T: Send + Sync + 'static> Pool<T> {
         })?;
         let Parked {
             proof, mailbox, memo, ..
-        } = entry.parked.swap_remove(at);
+        } = *entry.parked.swap_remove(at);
         entry.busy += 1;
         drop(entry);
         Some((
@@ -149,21 +149,22 @@ impl<T: Send + Sync + 'static> Pool<T> {
     }
 
     /// Lets `mailbox` wait for the next session of `login`.
-    pub fn park(self: &Arc<Self>, slot: Slot<T>, login: &str, folder: &str, mailbox: Mailbox, memo: T) {
+    pub fn park(self: &Arc<Self>, slot: Slot<T>, login: &str, folder: &str, mut mailbox: Mailbox, memo: T) {
+        mailbox.detach();
         if self.parked_for.is_zero() || mailbox.is_broken() {
             tokio::spawn(mailbox.logout());
             return;
         }
         if let Some(mut entry) = self.users.get_mut(&slot.user) {
             let (login, folder) = (login.to_owned(), folder.to_owned());
-            entry.parked.push(Parked {
+            entry.parked.push(Box::new(Parked {
                 login,
                 folder,
                 proof: slot.proof,
                 since: Instant::now(),
                 mailbox,
                 memo,
-            });
+            }));
         }
         // The slot goes after its connection is in: the user's entry is never empty between.
         drop(slot);

@@ -8,7 +8,7 @@
 use std::{
     fmt, io, mem,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
@@ -149,7 +149,8 @@ pub struct Wire {
     outgoing: Vec<u8>,
     sent: usize,
     silence: Duration,
-    timer: Pin<Box<Sleep>>,
+    /// While something is waited for; it would hold on to the task that waits.
+    timer: Option<Pin<Box<Sleep>>>,
     armed: bool,
     seen: Seen,
     greeted: bool,
@@ -180,7 +181,7 @@ impl Wire {
             outgoing: Vec::new(),
             sent: 0,
             silence,
-            timer: Box::pin(tokio::time::sleep(silence)),
+            timer: None,
             armed: false,
             seen: Seen::default(),
             greeted: false,
@@ -235,8 +236,19 @@ impl Wire {
         self.scanned = self.scanned.saturating_sub(count);
     }
 
-    /// Gives back the window of an idle connection.
+    /// Lets go of the task that used this connection: the socket would keep its waker, and that the whole task, until
+    /// something comes. Returns whether the connection stands.
+    pub fn detach(&mut self) -> bool {
+        let mut nobody = Context::from_waker(Waker::noop());
+        let read = tokio_util::io::poll_read_buf(Pin::new(&mut self.io), &mut nobody, &mut self.buffer);
+        self.rest();
+        !matches!(read, Poll::Ready(Ok(0) | Err(_)))
+    }
+
+    /// Gives back what an idle connection does not need.
     pub fn rest(&mut self) {
+        self.timer = None;
+        self.armed = false;
         if self.buffer.is_empty() {
             self.buffer = BytesMut::new();
             self.window = FIRST_WINDOW;
@@ -376,11 +388,13 @@ impl Wire {
     }
 
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let silence = self.silence;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(silence)));
         if !self.armed {
             self.armed = true;
-            self.timer.as_mut().reset(Instant::now() + self.silence);
+            timer.as_mut().reset(Instant::now() + silence);
         }
-        ready!(self.timer.as_mut().poll(cx));
+        ready!(timer.as_mut().poll(cx));
         self.armed = false;
         Poll::Ready(Err(Error::Silent(self.silence)))
     }

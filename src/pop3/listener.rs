@@ -149,9 +149,9 @@ impl Listener {
         let (shutdown, abort) = (sessions.shutdown.clone(), sessions.abort.clone());
         sessions.tasks.spawn(async move {
             let _permit = permit;
-            abort
-                .run_until_cancelled(session::run(stream, peer, endpoint, service, shutdown))
-                .await;
+            // In a box: a future that is passed on is stored once for each that it is passed to.
+            let session = Box::pin(session::run(stream, peer, endpoint, service, shutdown));
+            abort.run_until_cancelled(session).await;
         });
     }
 

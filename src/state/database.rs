@@ -18,7 +18,7 @@ pub(super) const FILE: &str = "state.redb";
 /// Locked by the process that uses the directory: redb's own lock is on the file, which gets renamed if damaged.
 const LOCK: &str = "state.lock";
 /// Bytes of pages that redb holds: records are read once a session, so a large cache would gain nothing.
-const CACHE: usize = 8 * 1024 * 1024;
+const CACHE: usize = 1024 * 1024;
 /// How long the state stays unknown after a failure, before the file is opened again: opening reads all of it.
 const PAUSE: Duration = Duration::from_secs(30);
 

@@ -8,7 +8,7 @@ use std::{
 
 use async_trait::async_trait;
 use redb::{ReadableDatabase, ReadableTable, Table, TableDefinition};
-use tokio::task;
+use tokio::{sync::Semaphore, task};
 
 use super::{Error, Index, MailboxName, StateStore, database::Database};
 
@@ -29,7 +29,11 @@ pub struct FileStore {
     shared: Arc<Shared>,
     /// Held by whoever saves.
     turn: tokio::sync::Mutex<()>,
+    readers: Semaphore,
 }
+
+/// Reads at once. A read is short, but each takes a thread with a stack, and many devices may log in at the same moment.
+const READERS: usize = 2;
 
 #[derive(Debug)]
 struct Shared {
@@ -47,6 +51,7 @@ impl FileStore {
                 pending: Mutex::default(),
             }),
             turn: tokio::sync::Mutex::default(),
+            readers: Semaphore::new(READERS),
         })
     }
 }
@@ -57,6 +62,7 @@ impl StateStore for FileStore {
         if let Some(index) = self.shared.pending().get(mailbox) {
             return Some(index.clone());
         }
+        let _reader = self.readers.acquire().await.ok()?;
         let (shared, mailbox) = (self.shared.clone(), mailbox.clone());
         task::spawn_blocking(move || shared.load(&mailbox)).await.ok()?
     }
