@@ -335,7 +335,7 @@ mod tests {
             let mut out = format!("* OK [{}] hello\r\n", self.before_login).into_bytes();
             loop {
                 stream.write_all(&out).await.unwrap();
-                let command = match deflater {
+                let received = match deflater {
                     None => {
                         let mut line = String::new();
                         stream.read_line(&mut line).await.unwrap();
@@ -343,28 +343,34 @@ mod tests {
                     }
                     Some(_) => stored(&mut stream).await,
                 };
-                let Some((tag, command)) = command.trim_end().split_once(' ') else {
-                    assert_eq!(command, "");
+                if received.is_empty() {
                     return commands;
+                }
+                let mut answers = Vec::new();
+                let mut along = None;
+                for line in received.lines() {
+                    let (tag, command) = line.split_once(' ').unwrap();
+                    answers.extend(match command.split(' ').next() {
+                        Some("AUTHENTICATE") => format!("{tag} OK {} done\r\n", self.with_login).into_bytes(),
+                        Some("COMPRESS") => {
+                            along = self.along;
+                            format!("{tag} {}\r\n", self.compress).into_bytes()
+                        }
+                        Some("SELECT") => [SELECT, tag.as_bytes(), b" OK done\r\n"].concat(),
+                        _ => format!("{tag} OK done\r\n").into_bytes(),
+                    });
+                    commands.push(command.to_owned());
+                }
+                out = match &mut deflater {
+                    Some(deflater) => deflate(deflater, &answers),
+                    None => answers,
                 };
-                out = match command.split(' ').next() {
-                    Some("AUTHENTICATE") => format!("{tag} OK {} done\r\n", self.with_login).into_bytes(),
-                    Some("COMPRESS") => format!("{tag} {}\r\n", self.compress).into_bytes(),
-                    Some("SELECT") => [SELECT, tag.as_bytes(), b" OK done\r\n"].concat(),
-                    _ => format!("{tag} OK done\r\n").into_bytes(),
-                };
-                if let Some(deflater) = &mut deflater {
-                    out = deflate(deflater, &out);
-                } else if command.starts_with("COMPRESS")
-                    && let Some(along) = self.along
-                {
+                if let Some(along) = along {
                     let deflater = deflater.insert(flate2::Compress::new(Compression::fast(), false));
                     out.extend(deflate(deflater, along));
                 }
                 // A mailbox once selected, the visit is over.
-                let done = command.starts_with("SELECT");
-                commands.push(command.to_owned());
-                if done {
+                if commands.last().is_some_and(|command| command.starts_with("SELECT")) {
                     stream.write_all(&out).await.unwrap();
                     return commands;
                 }
