@@ -166,6 +166,7 @@ impl<T: Send + Sync + 'static> Pool<T> {
                 memo,
             }));
         }
+        tracing::debug!(upstream = slot.user.upstream, user = slot.user.user, "parked");
         // The slot goes after its connection is in: the user's entry is never empty between.
         drop(slot);
         if !self.sweeping.swap(true, Ordering::AcqRel) {

@@ -64,6 +64,7 @@ fn a_parked_connection_is_no_way_around_the_password() {
     dovecot.user_with("eva", &[mail::simple(1)]);
     let gateway = Setup::new(dovecot.address()).limit("parked_seconds = 60").start();
     Pop::log_in(gateway.address(), "eva").quit();
+    gateway.events("parked", 1);
     let mut pop = Pop::connect(gateway.address());
     let reply = pop.try_log_in("eva", "a wrong one");
     assert!(reply.starts_with("-ERR [AUTH]"), "{reply}");
@@ -77,10 +78,11 @@ fn it_is_used_again_and_a_dead_one_is_replaced_without_a_word() {
     let answers = || Answers::of((1..=3).map(mail::simple));
     let peer = Peer::start(answers());
     let gateway = Setup::new(peer.address()).limit("parked_seconds = 60").start();
-    for _ in 0..3 {
+    for session in 1..=3 {
         let mut pop = Pop::log_in(gateway.address(), "eva");
         assert_eq!(pop.retr(2).1, mail::simple(2));
         pop.quit();
+        gateway.events("parked", session);
     }
     assert_eq!(peer.connections(), 1, "{:?}", peer.commands());
     gateway.stop();
@@ -95,11 +97,12 @@ fn it_is_used_again_and_a_dead_one_is_replaced_without_a_word() {
         let dying = answers().on("NOOP", end);
         let peer = Peer::start_each(vec![dying, answers()]);
         let gateway = Setup::new(peer.address()).limit("parked_seconds = 60").start();
-        for _ in 0..2 {
+        for session in 1..=2 {
             let mut pop = Pop::log_in(gateway.address(), "eva");
             assert_eq!(pop.stat().0, 3);
             assert_eq!(pop.retr(2).1, mail::simple(2));
             pop.quit();
+            gateway.events("parked", session);
         }
         gateway.stop();
     }
@@ -109,8 +112,9 @@ fn it_is_used_again_and_a_dead_one_is_replaced_without_a_word() {
 fn two_logins_of_one_gateway_do_not_share_it() {
     let peer = Peer::start(Answers::of((1..=3).map(mail::simple)));
     let gateway = Setup::new(peer.address()).limit("parked_seconds = 60").start();
-    for user in ["eva", "ida", "eva", "ida"] {
+    for (session, user) in (1..).zip(["eva", "ida", "eva", "ida"]) {
         Pop::log_in(gateway.address(), user).quit();
+        gateway.events("parked", session);
     }
     // base64 of NUL eva, NUL ida
     assert!(peer.count("AUTHENTICATE PLAIN AGV2YQ") >= 1 && peer.count("AUTHENTICATE PLAIN AGlkYQ") >= 1);
