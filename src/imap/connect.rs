@@ -271,7 +271,7 @@ mod tests {
     use super::*;
     use crate::{
         config::{OnDelete, OnRetrieve, Policy},
-        imap::Mailbox,
+        imap::{Mailbox, Uid},
     };
 
     const OFFER: &str = "CAPABILITY IMAP4rev1 AUTH=PLAIN SASL-IR COMPRESS=DEFLATE";
@@ -300,7 +300,7 @@ mod tests {
             }
         }
 
-        /// Serves one login and SELECT while `compress` makes them; returns the commands, less their tags.
+        /// Serves one login, SELECT and listing while `compress` makes them; returns the commands, less their tags.
         async fn visit(self, compress: Compress) -> (Vec<String>, Result<Mailbox, Error>) {
             let upstream = Upstream {
                 name: "test".into(),
@@ -322,7 +322,7 @@ mod tests {
             let secret = Secret::from(b"secret".to_vec());
             let work = async {
                 let connection = connector.login("user", &secret).await?;
-                Ok(connection.select("INBOX", None, None).await?.0)
+                Ok(connection.select("INBOX", Uid(1), None).await?.0)
             };
             tokio::join!(self.serve(), work)
         }
@@ -369,8 +369,8 @@ mod tests {
                     let deflater = deflater.insert(flate2::Compress::new(Compression::fast(), false));
                     out.extend(deflate(deflater, along));
                 }
-                // A mailbox once selected, the visit is over.
-                if commands.last().is_some_and(|command| command.starts_with("SELECT")) {
+                // A mailbox once selected and listed, the visit is over.
+                if commands.last().is_some_and(|command| command.starts_with("UID SEARCH")) {
                     stream.write_all(&out).await.unwrap();
                     return commands;
                 }
@@ -394,11 +394,10 @@ mod tests {
         String::from_utf8(data).unwrap()
     }
 
+    /// The commands' first words, up to those that list.
     fn verbs(commands: &[String]) -> Vec<&str> {
-        commands
-            .iter()
-            .filter_map(|command| command.split(' ').next())
-            .collect()
+        let words = commands.iter().filter_map(|command| command.split(' ').next());
+        words.take_while(|&word| word != "UID").collect()
     }
 
     #[tokio::test]

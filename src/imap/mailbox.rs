@@ -126,13 +126,13 @@ pub struct Resync {
 }
 
 impl Connection {
-    /// Selects `folder` (UTF-8). Where `list_from` is given, UID and size of everything from that UID on and the UIDs that
-    /// bear `\Deleted` are asked for in the same flight: one round trip. Where `resync` is given and the server can, it
-    /// also tells what vanished since: see [`Mailbox::take_vanished`].
+    /// Selects `folder` (UTF-8), and asks for UID and size of everything from UID `list_from` on and for the UIDs that bear
+    /// `\Deleted` in the same flight: one round trip. Where `resync` is given and the server can, it also tells what
+    /// vanished since: see [`Mailbox::take_vanished`].
     pub async fn select(
         self,
         folder: &str,
-        list_from: Option<Uid>,
+        list_from: Uid,
         resync: Option<Resync>,
     ) -> Result<(Mailbox, Listed), Error> {
         let capabilities = self.capabilities;
@@ -238,11 +238,11 @@ enum Event<'a> {
 
 impl Mailbox {
     /// Sends the commands `before` and `select`, and what lists from `list_from` on, in one flight.
-    async fn select(&mut self, before: Vec<String>, select: String, list_from: Option<Uid>) -> Result<Listed, Error> {
+    async fn select(&mut self, before: Vec<String>, select: String, list_from: Uid) -> Result<Listed, Error> {
         let at = before.len();
         let mut commands = before;
         commands.push(select);
-        commands.extend(list_from.map(listing).into_iter().flatten());
+        commands.extend(listing(list_from));
         let mut listed = Listed::default();
         let mut read_only = false;
         let mut exists_then = 0;
@@ -273,10 +273,10 @@ impl Mailbox {
             modseq: seen.modseq,
         };
         // An empty mailbox has no `1:*`, and some servers say so by BAD.
-        if let Some(from) = list_from.filter(|_| exists_then > 0) {
+        if exists_then > 0 {
             require("UID FETCH", completions.next())?;
             require("UID SEARCH", completions.next())?;
-            listed.settle(from);
+            listed.settle(list_from);
         }
         Ok(listed)
     }

@@ -61,6 +61,15 @@ impl UidSet {
     }
 }
 
+impl From<Uid> for UidSet {
+    fn from(uid: Uid) -> Self {
+        Self {
+            text: uid.to_string(),
+            count: 1,
+        }
+    }
+}
+
 impl fmt::Display for UidSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)

@@ -89,8 +89,12 @@ impl Ahead {
     }
 
     fn due_octets_of(&self, uid: Uid) -> Option<u64> {
-        let mut left = self.due.iter().flat_map(|command| &command.left);
-        left.find(|&&(due, _)| due == uid).map(|&(_, octets)| octets)
+        self.left().find(|&(due, _)| due == uid).map(|(_, octets)| octets)
+    }
+
+    /// What has been asked for and has not begun, in the order of asking.
+    fn left(&self) -> impl Iterator<Item = (Uid, u64)> {
+        self.due.iter().flat_map(|command| &command.left).copied()
     }
 
     /// Octets on their way.
@@ -148,13 +152,7 @@ impl Ahead {
     /// A content of `uid` begins (or of the next that is due, where the server does not tell): it is on its way no longer.
     /// Returns its UID, if it was asked for.
     pub(super) fn begun(&mut self, uid: Option<Uid>) -> Option<Uid> {
-        let uid = uid.or_else(|| {
-            self.due
-                .iter()
-                .flat_map(|command| &command.left)
-                .next()
-                .map(|&(uid, _)| uid)
-        })?;
+        let uid = uid.or_else(|| self.left().next().map(|(uid, _)| uid))?;
         for Command { left, .. } in &mut self.due {
             if let Some(at) = left.iter().position(|&(due, _)| due == uid) {
                 let (uid, octets) = left.remove(at)?;
@@ -177,8 +175,9 @@ impl Ahead {
     /// The oldest command was refused. Returns whether it may help to ask for its messages one by one, which is then done
     /// for the rest of the session.
     pub(super) fn command_refused(&mut self) -> bool {
-        self.alone = self.command_done() > 1;
-        self.alone
+        let was_set = self.command_done() > 1;
+        self.alone |= was_set;
+        was_set
     }
 
     /// Nothing is on its way any more; what was counts as wasted.
@@ -315,5 +314,9 @@ mod tests {
         assert!(!ahead.is_due(uid(0)));
         let asked = ahead.plan(0, uid(0), |from| candidates(10)(from).into_iter());
         assert_eq!(asked, [(uid(0), OCTETS)], "a set was refused");
+        ahead.note_command(&asked);
+        assert!(!ahead.command_refused(), "there is nothing to take apart");
+        let asked = ahead.plan(0, uid(0), |from| candidates(10)(from).into_iter());
+        assert_eq!(asked, [(uid(0), OCTETS)], "for the rest of the session");
     }
 }

@@ -270,9 +270,9 @@ impl Body<'_> {
     async fn more_text(&mut self, origin: u64, asked: u32) -> Result<(), imap::Error> {
         self.maildrop.stop_ahead().await;
         let mailbox = &mut self.maildrop.mailbox;
-        for set in UidSet::cover(&[self.uid]) {
-            mailbox.fetch(&set, Item::Text { origin, octets: asked }).await?;
-        }
+        mailbox
+            .fetch(&UidSet::from(self.uid), Item::Text { origin, octets: asked })
+            .await?;
         loop {
             match mailbox.next().await? {
                 // More than was asked for would be the text from its start.

@@ -7,7 +7,7 @@ use tokio_util::task::TaskTracker;
 use super::{
     Error, Listing, Maildrop, Reason,
     ahead::Ahead,
-    lock::Locks,
+    lock::{Lock, Locks},
     sync::{View, catch_up, unknown_from},
 };
 use crate::{
@@ -103,8 +103,12 @@ impl Maildrops {
         let pool = &self.shared.pool;
         let parked = pool.take(&user, &account.login, &account.policy.folder, secret);
         if let Some((slot, mut mailbox, view)) = parked {
+            let Some(lock) = self.locks.acquire(&name(account)) else {
+                pool.park(slot, &account.login, &account.policy.folder, mailbox, view);
+                return Err(Error::InUse);
+            };
             match refreshed(&mut mailbox, view.clone()).await {
-                Ok(now) => return self.maildrop(account, connector, slot, mailbox, now, Some(&view.index)),
+                Ok(now) => return self.maildrop(account, slot, lock, mailbox, now, Some(&view.index)),
                 // It died while it waited: nobody needs to know.
                 Err(error) => tracing::debug!(%error, "a parked connection is gone"),
             }
@@ -113,37 +117,35 @@ impl Maildrops {
         let slot = slot.ok_or(Error::Unavailable(Reason::TooManyConnections))?;
         let connection = log_in(&connector, account).await?;
         pool.forget(&user, &account.login);
-        // Not before the login: who does not know the password must not learn that the maildrop is in use.
-        if self.locks.is_held(account) {
-            return Err(Error::InUse);
-        }
+        // Not before the login: who does not know the password must not learn that the maildrop is in use. Not after the
+        // listing: it would show what the other session removes meanwhile.
+        let lock = self.locks.acquire(&name(account)).ok_or(Error::InUse)?;
         let known = self.shared.state.index(&name(account)).await;
         let opened = opened(connection, &account.policy.folder, known.clone()).await;
         let (mailbox, view) = opened.map_err(|error| report(account, &error))?;
-        self.maildrop(account, connector, slot, mailbox, view, known.as_ref())
+        self.maildrop(account, slot, lock, mailbox, view, known.as_ref())
     }
 
-    /// Puts the parts together, if no other session holds the maildrop; `known` is what state holds of it.
+    /// Puts the parts together; `known` is what state holds of it.
     fn maildrop(
         &self,
         account: &Account,
-        connector: Arc<Connector>,
         slot: Slot<View>,
+        lock: Lock,
         mailbox: Mailbox,
         view: View,
         known: Option<&Arc<Index>>,
     ) -> Result<Maildrop, Error> {
-        let lock = self.locks.acquire(account).ok_or(Error::InUse)?;
         let row = view.index.row as usize;
         Ok(Maildrop {
             account: account.clone(),
-            connector,
+            connector: self.connector(&account.upstream.name)?,
             mailbox,
             listing: Listing::new(view.index.clone(), &view.hidden),
             ahead: Ahead::new(self.read_ahead, row),
             retrieved: Vec::new(),
             learned: Vec::new(),
-            is_saved: known.is_some_and(|known| Arc::ptr_eq(known, &view.index) || known == &view.index),
+            is_saved: known.is_some_and(|known| is_same(known, &view.index)),
             view,
             slot,
             shared: self.shared.clone(),
@@ -181,7 +183,7 @@ async fn opened(
              uid_validity, modseq, ..
          }| Resync { uid_validity, modseq },
     );
-    let (mut mailbox, mut listed) = connection.select(folder, Some(from), resync).await?;
+    let (mut mailbox, mut listed) = connection.select(folder, from, resync).await?;
     let selected = mailbox.selected();
     let uid_validity = selected.uid_validity.0.get();
     let known = match known {
@@ -231,11 +233,17 @@ impl Maildrop {
             return Ok(false);
         }
         // On the heap: a session that waits for its device does not hold what only a lost connection needs.
-        let connection = Box::pin(log_in(&self.connector, &self.account)).await?;
-        let selected = connection.select(&self.account.policy.folder, None, None).await;
-        let (mailbox, _) = selected.map_err(|error| report(&self.account, &error))?;
-        let selected = mailbox.selected();
-        if selected.uid_validity.0.get() != self.listing.uid_validity() || selected.uid_not_sticky {
+        Box::pin(self.reconnect()).await?;
+        Ok(true)
+    }
+
+    /// What the session shows stays; what is left for the next is brought up to date, for it must suit the connection.
+    async fn reconnect(&mut self) -> Result<(), Error> {
+        let connection = log_in(&self.connector, &self.account).await?;
+        let known = self.view.index.clone();
+        let opened = opened(connection, &self.account.policy.folder, Some(known.clone())).await;
+        let (mailbox, view) = opened.map_err(|error| report(&self.account, &error))?;
+        if view.index.uid_validity != self.listing.uid_validity() || mailbox.selected().uid_not_sticky {
             tracing::warn!(
                 upstream = self.account.upstream.name,
                 user = self.account.user,
@@ -243,10 +251,16 @@ impl Maildrop {
             );
             return Err(Error::Unavailable(Reason::Replaced));
         }
+        self.is_saved &= is_same(&known, &view.index);
         self.mailbox = mailbox;
+        self.view = view;
         self.ahead.clear();
-        Ok(true)
+        Ok(())
     }
+}
+
+fn is_same(a: &Arc<Index>, b: &Arc<Index>) -> bool {
+    Arc::ptr_eq(a, b) || a == b
 }
 
 async fn log_in(connector: &Connector, account: &Account) -> Result<Connection, Error> {

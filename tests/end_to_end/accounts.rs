@@ -3,7 +3,13 @@
 use std::{io::Write, process::Stdio};
 
 use crate::support::{
-    PASSWORD, answers::Answers, certificates::Certificates, gateway::Setup, mail, peer::Peer, pop::Pop,
+    PASSWORD,
+    answers::Answers,
+    certificates::Certificates,
+    gateway::Setup,
+    mail,
+    peer::{Gate, Peer, Step, send},
+    pop::Pop,
 };
 
 fn peer() -> Peer {
@@ -167,4 +173,28 @@ fn nonsense_at_the_door() {
     }
     gateway.sessions(8);
     Pop::log_in(gateway.address(), "eva").quit();
+}
+
+/// A listing that is under way would show what the session before it removes in the meantime.
+#[test]
+fn the_maildrop_is_taken_before_it_is_listed() {
+    let gate = Gate::default();
+    let peer = Peer::start(Answers::of([mail::simple(1)]).once(
+        "SELECT",
+        vec![
+            Step::Wait(gate.clone()),
+            send("* 0 EXISTS\r\n* OK [UIDVALIDITY 1] it is\r\n{tag} OK done\r\n"),
+        ],
+    ));
+    let gateway = Setup::new(peer.address()).start();
+    let mut first = Pop::connect(gateway.address());
+    first.ok("USER eva");
+    first.send(format!("PASS {PASSWORD}\r\n").as_bytes());
+    peer.wait_for("SELECT");
+    let mut second = Pop::connect(gateway.address());
+    let reply = second.try_log_in("eva", PASSWORD);
+    assert!(reply.starts_with("-ERR [IN-USE]"), "{reply}");
+    gate.open();
+    first.expect("+OK");
+    first.quit();
 }

@@ -2,7 +2,7 @@
 
 use crate::support::{
     PASSWORD,
-    answers::Answers,
+    answers::{Answers, Message},
     dovecot::Dovecot,
     gateway::Setup,
     mail,
@@ -119,4 +119,25 @@ fn two_logins_of_one_gateway_do_not_share_it() {
     // base64 of NUL eva, NUL ida
     assert!(peer.count("AUTHENTICATE PLAIN AGV2YQ") >= 1 && peer.count("AUTHENTICATE PLAIN AGlkYQ") >= 1);
     assert_eq!(peer.connections(), 2);
+}
+
+/// The same number of messages need not be the same messages.
+#[test]
+fn a_connection_made_anew_within_a_session_is_not_taken_for_the_old_one() {
+    let mailbox = |uids: &[u32]| Answers::new(uids.iter().map(|&uid| Message::new(uid, mail::simple(uid as usize))));
+    let dying = mailbox(&[1, 2, 5]).on("UID FETCH 1 (UID BODY.PEEK[])", Step::Close.steps());
+    let peer = Peer::start_each(vec![dying, mailbox(&[1, 5, 7]), mailbox(&[1, 5, 7])]);
+    let gateway = Setup::new(peer.address()).limit("parked_seconds = 60").start();
+    let mut pop = Pop::log_in(gateway.address(), "eva");
+    assert_eq!(pop.retr(1).1, mail::simple(1), "{:?}", peer.commands());
+    pop.quit();
+    gateway.events("parked", 1);
+    let mut pop = Pop::log_in(gateway.address(), "eva");
+    assert_eq!(
+        pop.list("UIDL"),
+        ["1 1000.1", "2 1000.5", "3 1000.7"],
+        "{:?}",
+        peer.commands()
+    );
+    pop.quit();
 }
