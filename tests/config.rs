@@ -48,7 +48,7 @@ fn example_loads_with_every_key_enabled() {
     };
     assert!(matches!(scanner.secret, LocalSecret::Hash(_)));
     assert_eq!(
-        (scanner.maildrop.folder.as_str(), scanner.maildrop.on_retrieve),
+        (scanner.maildrop.folders[0].as_str(), scanner.maildrop.on_retrieve),
         ("Scans", OnRetrieve::Keep)
     );
     assert_eq!(scanner.upstream_password.expose(), b"secret of office");

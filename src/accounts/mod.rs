@@ -29,7 +29,7 @@ pub struct Account {
     /// What proves it to the upstream.
     pub credential: Credential,
     /// What the maildrop shows and does.
-    pub policy: Policy,
+    pub policy: Arc<Policy>,
 }
 
 impl From<&config::Account> for Account {

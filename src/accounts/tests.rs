@@ -56,7 +56,7 @@ async fn own_login_is_verified_and_never_forwarded() {
         );
         assert_eq!(password(&account), b"upstream's");
         assert_eq!(
-            (account.policy.folder.as_str(), account.policy.on_retrieve),
+            (account.policy.folders[0].as_str(), account.policy.on_retrieve),
             ("Scans", config::OnRetrieve::Keep)
         );
         for wrong in ["", "Own", "own ", "upstream's"] {

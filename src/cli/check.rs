@@ -62,7 +62,7 @@ async fn try_upstreams(config: &Config, maildrops: &Maildrops, out: &mut impl Wr
                 maildrop.abandon().await;
                 format!(
                     "ok, {} has {messages} messages of {octets} octets",
-                    account.policy.folder
+                    account.policy.folders[0]
                 )
             }
             Err(error) => {
@@ -122,7 +122,10 @@ fn explain(error: &Error, upstream: &Upstream, account: Option<&Account>) -> Str
             _ => "the server offers no login by password here".to_owned(),
         },
         Error::Misconfigured(Reason::Folder) => match account {
-            Some(account) => format!("the server has no folder {:?}: check `folder`", account.policy.folder),
+            Some(account) => format!(
+                "the server has no folder {:?}: check `folder`",
+                account.policy.folders[0]
+            ),
             None => String::new(),
         },
         Error::InUse => "another account of this configuration means the same mailbox".to_owned(),
@@ -189,8 +192,9 @@ fn policy(policy: &Policy) -> String {
     };
     let delete = match policy.on_delete {
         OnDelete::Expunge => "deleting one removes it from the server for good",
+        _ => "",
     };
-    format!("sees {}; {retrieve}, {delete}", policy.folder)
+    format!("sees {}; {retrieve}, {delete}", policy.folders[0])
 }
 
 #[cfg(test)]

@@ -152,7 +152,7 @@ fn parse(node: &Node, text: String) -> Result<Value, &'static str> {
             "false" => Ok(false.into()),
             _ => Err("expected true or false"),
         },
-        Node::Texts => {
+        Node::Texts | Node::TextOrTexts => {
             let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
             Ok(items.map(str::to_owned).collect::<Vec<String>>().into())
         }

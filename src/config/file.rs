@@ -3,9 +3,12 @@
 //! One declaration gives both the structs that serde fills and a [`Node`] tree of all keys, which the
 //! strict pass and the environment walk.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
-use serde::Deserialize;
+use serde::{
+    Deserialize, Deserializer,
+    de::{SeqAccess, Visitor},
+};
 
 use super::Secret;
 
@@ -22,6 +25,8 @@ pub(super) enum Node {
     Flag,
     /// A list of strings; in the environment separated by commas.
     Texts,
+    /// A string or a list of strings; in the environment separated by commas.
+    TextOrTexts,
     /// A table with these keys.
     Table(&'static [(&'static str, Node)]),
     /// Tables by name: `[upstream.NAME]`.
@@ -51,6 +56,9 @@ impl Shape for Option<bool> {
 impl Shape for Option<Vec<String>> {
     const NODE: Node = Node::Texts;
 }
+impl Shape for Option<TextOrTexts> {
+    const NODE: Node = Node::TextOrTexts;
+}
 impl Shape for Option<Tls> {
     const NODE: Node = Tls::NODE;
 }
@@ -59,6 +67,38 @@ impl<T: Shape + 'static> Shape for BTreeMap<String, T> {
 }
 impl<T: Shape + 'static> Shape for Vec<T> {
     const NODE: Node = Node::List(&T::NODE);
+}
+
+/// `"INBOX"` or `["INBOX", "Lists"]`.
+#[derive(Debug)]
+pub(super) struct TextOrTexts(pub(super) Vec<String>);
+
+impl<'de> Deserialize<'de> for TextOrTexts {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+
+        impl<'de> Visitor<'de> for Either {
+            type Value = Vec<String>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string or a list of strings")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Vec<String>, E> {
+                Ok(vec![text.to_owned()])
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Vec<String>, A::Error> {
+                let mut texts = Vec::new();
+                while let Some(text) = items.next_element()? {
+                    texts.push(text);
+                }
+                Ok(texts)
+            }
+        }
+
+        deserializer.deserialize_any(Either).map(Self)
+    }
 }
 
 macro_rules! shape {
@@ -132,9 +172,21 @@ shape! {
     }
     /// `[upstream.NAME.maildrop]` and `maildrop = { … }` of an account
     Maildrop {
-        folder: Option<String>,
+        folder: Option<TextOrTexts>,
+        folder_separator: Option<String>,
         on_retrieve: Option<String>,
         on_delete: Option<String>,
+        trash_folder: Option<String>,
+        delete_after_retrieve: Option<bool>,
+        retain_days: Option<u64>,
+        unseen_only: Option<bool>,
+        within_days: Option<u64>,
+        newest: Option<u64>,
+        max_octets: Option<u64>,
+        oversize: Option<String>,
+        order: Option<String>,
+        uidl: Option<String>,
+        uidl_import: Option<String>,
     }
     /// `[[account]]`
     Account {

@@ -3,19 +3,25 @@
 mod environment;
 mod error;
 mod file;
+mod import;
 mod load;
 mod nearest;
+mod policy;
 mod risk;
 mod secret;
 mod source;
 mod strict;
+mod uidl;
 mod verify;
 
 use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 pub use error::Error;
+pub use import::UidlImport;
 pub use load::Loaded;
+pub use policy::{Expire, OnDelete, OnRetrieve, Order, Oversize, Policy, Retention, View};
 pub use secret::Secret;
+pub use uidl::{UidlFormat, UidlTemplate};
 
 /// The whole configuration, verified: every name resolves and every file named by `…_file` was read.
 #[derive(Debug)]
@@ -148,7 +154,7 @@ pub struct Upstream {
     /// Never more connections at once for one upstream user.
     pub connections_per_user: usize,
     /// Defaults of its accounts.
-    pub maildrop: Policy,
+    pub maildrop: Arc<Policy>,
 }
 
 /// TLS mode of an upstream.
@@ -173,33 +179,6 @@ impl fmt::Display for UpstreamTls {
     }
 }
 
-/// `[upstream.NAME.maildrop]`, overridden by `maildrop = { … }` of an account.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Policy {
-    /// Mailbox name, UTF-8.
-    pub folder: String,
-    /// What RETR does to the message.
-    pub on_retrieve: OnRetrieve,
-    /// What DELE and QUIT do to the message.
-    pub on_delete: OnDelete,
-}
-
-/// `on_retrieve`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnRetrieve {
-    /// Set `\Seen` once delivered whole.
-    MarkRead,
-    /// Leave the flags alone.
-    Keep,
-}
-
-/// `on_delete`
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum OnDelete {
-    /// Remove it for good.
-    Expunge,
-}
-
 /// `[[account]]`: a login of the gateway's own.
 #[derive(Debug)]
 pub struct Account {
@@ -214,7 +193,7 @@ pub struct Account {
     /// The password there.
     pub upstream_password: Secret,
     /// The upstream's defaults with the account's own keys over them.
-    pub maildrop: Policy,
+    pub maildrop: Arc<Policy>,
 }
 
 /// How a local password is kept.

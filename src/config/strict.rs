@@ -53,7 +53,9 @@ impl Sources {
             self.hidden.push(value.span());
         }
         match (node, value.get_ref()) {
-            (Node::Text | Node::Secret, DeValue::String(_)) | (Node::Flag, DeValue::Boolean(_)) => Ok(()),
+            (Node::Text | Node::Secret | Node::TextOrTexts, DeValue::String(_)) | (Node::Flag, DeValue::Boolean(_)) => {
+                Ok(())
+            }
             (Node::Number, DeValue::Integer(number)) if number.radix() != 10 || number.as_str().starts_with('-') => {
                 Err(self.error(path, "expected a decimal number, 0 or more", None))
             }
@@ -61,15 +63,17 @@ impl Sources {
                 Err(self.error(path, "this number is too large", None))
             }
             (Node::Number, DeValue::Integer(_)) => Ok(()),
-            (Node::Texts, DeValue::Array(items)) => match items.iter().find(|item| !item.get_ref().is_str()) {
-                None => Ok(()),
-                Some(item) => Err(Error {
-                    place: self.line(&item.span()),
-                    key: Some(path.to_owned()),
-                    what: format!("expected strings in the list, found {}", kind(item.get_ref())),
-                    help: None,
-                }),
-            },
+            (Node::Texts | Node::TextOrTexts, DeValue::Array(items)) => {
+                match items.iter().find(|item| !item.get_ref().is_str()) {
+                    None => Ok(()),
+                    Some(item) => Err(Error {
+                        place: self.line(&item.span()),
+                        key: Some(path.to_owned()),
+                        what: format!("expected strings in the list, found {}", kind(item.get_ref())),
+                        help: None,
+                    }),
+                }
+            }
             (Node::Table(_) | Node::Named(_), DeValue::Table(table)) => self.table(node, table, path),
             (Node::List(node), DeValue::Array(items)) => {
                 for (index, item) in items.iter().enumerate() {
@@ -165,6 +169,10 @@ fn expectation(node: &Node, path: &str) -> (&'static str, Option<String>) {
         Node::Number => ("a number", Some("write it in digits, without quotes".into())),
         Node::Flag => ("true or false", Some("without quotes".into())),
         Node::Texts => ("a list of strings", Some("write it as [\"…\", \"…\"]".into())),
+        Node::TextOrTexts => (
+            "a string or a list of strings",
+            Some("write it as \"…\" or [\"…\", \"…\"]".into()),
+        ),
         Node::Table(_) => ("a table", Some(format!("write it as [{path}] with its keys below"))),
         Node::Named(_) => ("tables with names", Some(format!("write each as [{path}.NAME]"))),
         Node::List(_) => ("an array of tables", Some(format!("write each as [[{path}]]"))),

@@ -262,6 +262,8 @@ fn quoted(octets: &[u8]) -> Option<Zeroizing<String>> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use flate2::{Compression, FlushCompress};
     use tokio::{
         io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
@@ -270,7 +272,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        config::{OnDelete, OnRetrieve, Policy},
+        config::Policy,
         imap::{Mailbox, Uid},
     };
 
@@ -310,11 +312,7 @@ mod tests {
                 ca_file: None,
                 logins: Vec::new(),
                 connections_per_user: 1,
-                maildrop: Policy {
-                    folder: "INBOX".into(),
-                    on_retrieve: OnRetrieve::Keep,
-                    on_delete: OnDelete::Expunge,
-                },
+                maildrop: Arc::new(Policy::default()),
             };
             let mut connector = Connector::new(&upstream, Duration::from_secs(20)).unwrap();
             assert_eq!(connector.compress, Compress::UnlessLoopback);

@@ -94,7 +94,7 @@ impl Maildrop {
         } = self;
         shared
             .pool
-            .park(slot, &account.login, &account.policy.folder, mailbox, view);
+            .park(slot, &account.login, &account.policy.folders[0], mailbox, view);
     }
 
     /// Into the index goes how the device reads, and the true size of what it has read.

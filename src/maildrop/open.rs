@@ -101,10 +101,10 @@ impl Maildrops {
             user: account.user.clone(),
         };
         let pool = &self.shared.pool;
-        let parked = pool.take(&user, &account.login, &account.policy.folder, secret);
+        let parked = pool.take(&user, &account.login, &account.policy.folders[0], secret);
         if let Some((slot, mut mailbox, view)) = parked {
             let Some(lock) = self.locks.acquire(&name(account)) else {
-                pool.park(slot, &account.login, &account.policy.folder, mailbox, view);
+                pool.park(slot, &account.login, &account.policy.folders[0], mailbox, view);
                 return Err(Error::InUse);
             };
             match refreshed(&mut mailbox, view.clone()).await {
@@ -121,7 +121,7 @@ impl Maildrops {
         // listing: it would show what the other session removes meanwhile.
         let lock = self.locks.acquire(&name(account)).ok_or(Error::InUse)?;
         let known = self.shared.state.index(&name(account)).await;
-        let opened = opened(connection, &account.policy.folder, known.clone()).await;
+        let opened = opened(connection, &account.policy.folders[0], known.clone()).await;
         let (mailbox, view) = opened.map_err(|error| report(account, &error))?;
         self.maildrop(account, slot, lock, mailbox, view, known.as_ref())
     }
@@ -166,7 +166,7 @@ pub(super) fn name(account: &Account) -> MailboxName {
     MailboxName {
         upstream: account.upstream.name.clone(),
         user: account.user.clone(),
-        folder: account.policy.folder.clone(),
+        folder: account.policy.folders[0].clone(),
     }
 }
 
@@ -241,7 +241,7 @@ impl Maildrop {
     async fn reconnect(&mut self) -> Result<(), Error> {
         let connection = log_in(&self.connector, &self.account).await?;
         let known = self.view.index.clone();
-        let opened = opened(connection, &self.account.policy.folder, Some(known.clone())).await;
+        let opened = opened(connection, &self.account.policy.folders[0], Some(known.clone())).await;
         let (mailbox, view) = opened.map_err(|error| report(&self.account, &error))?;
         if view.index.uid_validity != self.listing.uid_validity() || mailbox.selected().uid_not_sticky {
             tracing::warn!(

@@ -61,7 +61,7 @@ fn environment_finds_names_and_entries_of_the_file() {
     assert_eq!(password(1), b" a,b ");
     assert_eq!(config.accounts[1].login, "true");
     assert_eq!(config.accounts[1].upstream_password.expose(), b"1e3");
-    assert_eq!(config.accounts[1].maildrop.folder, "12");
+    assert_eq!(config.accounts[1].maildrop.folders, ["12"]);
 }
 
 #[test]

@@ -29,12 +29,7 @@ fn defaults() {
         (upstream.port, upstream.tls, upstream.connections_per_user),
         (993, UpstreamTls::Implicit, 8)
     );
-    let policy = Policy {
-        folder: "INBOX".into(),
-        on_retrieve: OnRetrieve::MarkRead,
-        on_delete: OnDelete::Expunge,
-    };
-    assert_eq!(upstream.maildrop, policy);
+    assert_eq!(*upstream.maildrop, Policy::default());
     let listener = &config.listeners[0];
     assert_eq!(
         (listener.address, listener.tls),
@@ -99,7 +94,7 @@ fn an_account_inherits_from_its_upstream() {
     let account = &config.accounts[0];
     assert_eq!((account.login.as_str(), account.user.as_str()), ("x", "x"));
     assert_eq!(
-        (account.maildrop.folder.as_str(), account.maildrop.on_retrieve),
+        (account.maildrop.folders[0].as_str(), account.maildrop.on_retrieve),
         ("Archive", OnRetrieve::MarkRead)
     );
 }

@@ -73,14 +73,19 @@ impl Verifier<'_> {
             );
             return Err(self.error(&key("upstream_password"), "is missing", help));
         };
-        let maildrop = self.policy(&key("maildrop"), account.maildrop, &upstream.maildrop)?;
+        let maildrop = self.maildrop(
+            &key("maildrop"),
+            account.maildrop,
+            &upstream.maildrop,
+            upstream.connections_per_user,
+        )?;
         Ok(Account {
             login,
             secret,
             upstream,
             user,
             upstream_password,
-            maildrop,
+            maildrop: Arc::new(maildrop),
         })
     }
 

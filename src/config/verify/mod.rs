@@ -2,6 +2,7 @@
 
 mod account;
 mod listener;
+mod maildrop;
 mod upstream;
 mod value;
 

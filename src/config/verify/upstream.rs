@@ -2,11 +2,14 @@
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
-use super::Verifier;
-use crate::config::{OnDelete, OnRetrieve, Policy, Upstream, UpstreamTls, error::Error, file};
+use super::{Verifier, maildrop::default_policy};
+use crate::config::{Upstream, UpstreamTls, error::Error, file};
 
 impl Verifier<'_> {
-    pub(super) fn upstreams(&self, upstreams: BTreeMap<String, file::Upstream>) -> Result<Vec<Arc<Upstream>>, Error> {
+    pub(super) fn upstreams(
+        &mut self,
+        upstreams: BTreeMap<String, file::Upstream>,
+    ) -> Result<Vec<Arc<Upstream>>, Error> {
         if upstreams.is_empty() {
             let help = "add [upstream.home] with host = \"imap.example.org\" and logins = [\"*\"]";
             return Err(self.error("upstream", "there is none: popgate must know an IMAP server", help));
@@ -33,7 +36,7 @@ impl Verifier<'_> {
         Ok(verified)
     }
 
-    fn upstream(&self, path: &str, name: String, upstream: file::Upstream) -> Result<Upstream, Error> {
+    fn upstream(&mut self, path: &str, name: String, upstream: file::Upstream) -> Result<Upstream, Error> {
         let key = |name: &str| format!("{path}.{name}");
         let host = self.host(&key("host"), upstream.host)?;
         let modes = [
@@ -59,11 +62,25 @@ impl Verifier<'_> {
             let help = "write patterns such as \"*@example.org\", or \"*\" for every login";
             return Err(self.error(&key("logins"), "a login is empty or holds a control character", help));
         }
-        let default = Policy {
-            folder: "INBOX".into(),
-            on_retrieve: OnRetrieve::MarkRead,
-            on_delete: OnDelete::Expunge,
-        };
+        let connections_per_user = self.number(
+            &key("connections_per_user"),
+            upstream.connections_per_user,
+            8,
+            1..=10_000,
+        )? as usize;
+        let maildrop = self.maildrop(
+            &key("maildrop"),
+            upstream.maildrop,
+            &default_policy(&host),
+            connections_per_user,
+        )?;
+        if let Some(separator) = &maildrop.folder_separator
+            && let Some(login) = logins.iter().find(|login| login.contains(separator.as_str()))
+        {
+            let what = format!("{login:?} holds {separator:?}, the folder_separator");
+            let help = "such a login would be taken for one with a folder: choose another separator";
+            return Err(self.error(&key("logins"), what, help));
+        }
         Ok(Upstream {
             name,
             host,
@@ -71,13 +88,8 @@ impl Verifier<'_> {
             tls,
             ca_file,
             logins,
-            connections_per_user: self.number(
-                &key("connections_per_user"),
-                upstream.connections_per_user,
-                8,
-                1..=10_000,
-            )? as usize,
-            maildrop: self.policy(&key("maildrop"), upstream.maildrop, &default)?,
+            connections_per_user,
+            maildrop: Arc::new(maildrop),
         })
     }
 
@@ -97,26 +109,5 @@ impl Verifier<'_> {
             _ => "a host name is made of letters, digits, `.` and `-` (an international name in its xn-- form)",
         };
         Err(self.error(path, format!("{host:?} is no host name or address"), help))
-    }
-
-    /// A maildrop's policy with the defaults of `default`.
-    pub(super) fn policy(&self, path: &str, maildrop: file::Maildrop, default: &Policy) -> Result<Policy, Error> {
-        let key = |name: &str| format!("{path}.{name}");
-        let folder = match maildrop.folder {
-            Some(folder) => self.text(&key("folder"), Some(folder), "leave it out for INBOX")?,
-            None => default.folder.clone(),
-        };
-        let retrieve = [("mark-read", OnRetrieve::MarkRead), ("keep", OnRetrieve::Keep)];
-        let delete = [("expunge", ())];
-        let on_delete = self
-            .word(&key("on_delete"), maildrop.on_delete, &delete)?
-            .map(|()| OnDelete::Expunge);
-        Ok(Policy {
-            folder,
-            on_retrieve: self
-                .word(&key("on_retrieve"), maildrop.on_retrieve, &retrieve)?
-                .unwrap_or(default.on_retrieve),
-            on_delete: on_delete.unwrap_or_else(|| default.on_delete.clone()),
-        })
     }
 }

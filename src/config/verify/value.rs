@@ -87,6 +87,12 @@ impl Verifier<'_> {
         }
     }
 
+    /// The octets of a file.
+    pub(super) fn read(&self, path: &str, value: &str) -> Result<Vec<u8>, Error> {
+        let file = self.readable(path, value)?;
+        std::fs::read(&file).map_err(|error| self.unreadable(path, &file, &reason(&error)))
+    }
+
     fn unreadable(&self, path: &str, file: &Path, reason: &str) -> Error {
         let help = if file.is_absolute() {
             "check the path, and that popgate's user may read it"
@@ -117,9 +123,8 @@ impl Verifier<'_> {
                 secret
             }
             (None, Some(file)) => {
-                let file = self.readable(&file_path, &file)?;
-                let mut octets =
-                    std::fs::read(&file).map_err(|error| self.unreadable(&file_path, &file, &reason(&error)))?;
+                let mut octets = self.read(&file_path, &file)?;
+                let file = self.directory.join(file);
                 // Editors and `echo` end the last line; nothing else is taken off: a space may be meant.
                 if octets.ends_with(b"\n") {
                     octets.pop();

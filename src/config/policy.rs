@@ -1,0 +1,194 @@
+//! What a maildrop shows and does: `[upstream.NAME.maildrop]`, overridden by `maildrop = { … }` of an account.
+
+use std::{fmt, sync::Arc};
+
+use super::{UidlFormat, UidlImport};
+
+/// A maildrop's policy. [`Policy::default`] is what stands without any key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// `folder`: mailbox names, UTF-8; at least one, none twice. INBOX is written like that, whatever the case given.
+    pub folders: Vec<String>,
+    /// `folder_separator`: what stands between login and folder where a device picks one; never empty.
+    pub folder_separator: Option<String>,
+    /// What RETR does to the message.
+    pub on_retrieve: OnRetrieve,
+    /// What DELE and QUIT do to the message.
+    pub on_delete: OnDelete,
+    /// `trash_folder`: where [`OnDelete::Trash`] moves to if no folder bears `\Trash` (RFC 6154).
+    pub trash_folder: Option<String>,
+    /// What becomes of a message that was retrieved and not deleted.
+    pub retention: Retention,
+    /// Which messages are shown, and in which order.
+    pub view: View,
+    /// What UIDL says.
+    pub uidl: UidlFormat,
+    /// `uidl_import`: what an old server's UIDL said.
+    pub uidl_import: Option<Arc<UidlImport>>,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            folders: vec![INBOX.into()],
+            folder_separator: None,
+            on_retrieve: OnRetrieve::MarkRead,
+            on_delete: OnDelete::Expunge,
+            trash_folder: None,
+            retention: Retention::Keep,
+            view: View::default(),
+            uidl: UidlFormat::ValidityUid,
+            uidl_import: None,
+        }
+    }
+}
+
+impl Policy {
+    /// The same for the one folder that a device picked. Imported UIDLs stay behind: the old server gave them to messages
+    /// of the configured folders, and a UID of one folder means nothing in another.
+    pub fn with_folder(&self, folder: &str) -> Self {
+        let folders = vec![folder_name(folder)];
+        let uidl_import = self.uidl_import.clone().filter(|_| folders == self.folders);
+        Self {
+            folders,
+            uidl_import,
+            ..self.clone()
+        }
+    }
+}
+
+/// The mailbox that every user has (RFC 3501 §5.1).
+const INBOX: &str = "INBOX";
+
+/// A mailbox name in the one spelling that names are compared in: INBOX may come in any case (RFC 3501 §5.1).
+pub(super) fn folder_name(name: &str) -> String {
+    match name.eq_ignore_ascii_case(INBOX) {
+        true => INBOX.to_owned(),
+        false => name.to_owned(),
+    }
+}
+
+/// `on_retrieve`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnRetrieve {
+    /// Set `\Seen` once delivered whole.
+    MarkRead,
+    /// Leave the flags alone.
+    Keep,
+}
+
+/// `on_delete`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OnDelete {
+    /// Remove it for good.
+    Expunge,
+    /// Move it to the folder that bears `\Trash`, else to [`Policy::trash_folder`].
+    Trash,
+    /// Move it to this folder, which is none of [`Policy::folders`] as configured. (A device that picks its folder by
+    /// `folder_separator` may pick this one.)
+    MoveTo(String),
+    /// Hide it from this login.
+    Hide,
+}
+
+/// `delete_after_retrieve` and `retain_days`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retention {
+    /// Stays until deleted.
+    Keep,
+    /// Deleted at QUIT once retrieved whole.
+    AfterRetrieve,
+    /// Deleted so many days after it was retrieved whole: 1 to 36,500.
+    Days(u32),
+}
+
+impl Retention {
+    /// What CAPA tells of it.
+    pub fn expire(self) -> Expire {
+        match self {
+            Self::Keep => Expire::Never,
+            Self::AfterRetrieve => Expire::Days(0),
+            Self::Days(days) => Expire::Days(days),
+        }
+    }
+}
+
+/// The argument of the EXPIRE capability (RFC 2449 §6.7), printed as it stands there. The shortest is the least.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Expire {
+    /// Kept for so many days at least; 0: a device may leave nothing that it retrieved.
+    Days(u32),
+    /// Kept until deleted.
+    Never,
+}
+
+impl fmt::Display for Expire {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Days(days) => write!(f, "{days}"),
+            Self::Never => f.write_str("NEVER"),
+        }
+    }
+}
+
+/// Which messages are shown. Without any limit all are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct View {
+    /// Only messages without `\Seen`.
+    pub unseen_only: bool,
+    /// Only those that arrived within so many days: 1 to 36,500.
+    pub within_days: Option<u32>,
+    /// Only so many, those that arrived last: 1 or more.
+    pub newest: Option<u32>,
+    /// Messages of more octets are larger than a device bears: 1 or more.
+    pub max_octets: Option<u64>,
+    /// What becomes of those.
+    pub oversize: Oversize,
+    /// In which order they are numbered.
+    pub order: Order,
+}
+
+/// `oversize`
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Oversize {
+    /// Not shown.
+    #[default]
+    LeaveOut,
+    /// A short notice stands in its place.
+    Notice,
+}
+
+/// `order`
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Order {
+    /// Message 1 is the one that arrived first.
+    #[default]
+    OldestFirst,
+    /// Message 1 is the one that arrived last.
+    NewestFirst,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn expire_is_what_rfc_2449_says() {
+        let said = [Retention::Keep, Retention::AfterRetrieve, Retention::Days(14)].map(|r| r.expire().to_string());
+        assert_eq!(said, ["NEVER", "0", "14"]);
+        let shortest = [Expire::Never, Expire::Days(14), Expire::Days(30)].into_iter().min();
+        assert_eq!(shortest, Some(Expire::Days(14)));
+    }
+
+    #[test]
+    fn a_picked_folder_leaves_imported_uidls_behind() {
+        let import = UidlImport::parse("a\t1\n").unwrap().0;
+        let policy = Policy {
+            uidl_import: Some(Arc::new(import)),
+            ..Policy::default()
+        };
+        assert!(policy.with_folder("Lists").uidl_import.is_none());
+        assert_eq!(policy.with_folder("Lists").folders, ["Lists"]);
+        assert_eq!(policy.with_folder("inbox"), policy);
+    }
+}

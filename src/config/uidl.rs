@@ -1,0 +1,373 @@
+//! What UIDL says: formats of our own and of servers that devices come from, for whom every new UIDL is a new message.
+
+use std::fmt;
+
+/// RFC 1939 §7: a unique-id has 1 to 70 characters of 0x21 to 0x7E.
+pub(super) const LONGEST: usize = 70;
+
+/// `uidl`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UidlFormat {
+    /// UIDVALIDITY, a dot, UID.
+    ValidityUid,
+    /// The message's EMAILID (RFC 8474); as [`UidlFormat::ValidityUid`] where the upstream gives none that fits.
+    EmailId,
+    /// What Dovecot has unless configured otherwise: `%08Xu%08Xv`.
+    Dovecot,
+    /// What Cyrus has unless configured otherwise, since 2.1.4: UIDVALIDITY, a dot, UID.
+    Cyrus,
+    /// What Courier has since its list of version 2: `UID`, UID, a dash, UIDVALIDITY.
+    Courier,
+    /// The UID alone: what Cyrus before 2.1.4 had.
+    Uid,
+    /// Any other.
+    Template(UidlTemplate),
+}
+
+/// A format in Dovecot's words: `%u` UID, `%v` UIDVALIDITY, `%Xu` and `%08Xu` in hexadecimal, `%%`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UidlTemplate(Vec<Piece>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Piece {
+    Text(String),
+    Number(Number),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Number {
+    source: Source,
+    hex: bool,
+    /// Zeros come before it until it has so many digits.
+    width: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    Uid,
+    Validity,
+}
+
+/// What is wrong with a template, and how to mend it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Wrong {
+    pub(super) what: String,
+    pub(super) help: String,
+}
+
+impl UidlFormat {
+    /// Appends the UIDL of a message: 1 to 70 octets of 0x21 to 0x7E.
+    ///
+    /// Two messages of one folder never get the same one, except by [`UidlFormat::EmailId`]: copies of a message may
+    /// share it (RFC 8474 §3).
+    pub fn write(&self, uid_validity: u32, uid: u32, email_id: Option<&str>, out: &mut Vec<u8>) {
+        match self {
+            Self::ValidityUid | Self::Cyrus => {
+                decimal(uid_validity, 0, out);
+                out.push(b'.');
+                decimal(uid, 0, out);
+            }
+            Self::EmailId => match email_id.filter(|id| is_uidl(id)) {
+                Some(id) => out.extend_from_slice(id.as_bytes()),
+                None => Self::ValidityUid.write(uid_validity, uid, None, out),
+            },
+            Self::Dovecot => {
+                hexadecimal(uid, 8, out);
+                hexadecimal(uid_validity, 8, out);
+            }
+            Self::Courier => {
+                out.extend_from_slice(b"UID");
+                decimal(uid, 0, out);
+                out.push(b'-');
+                decimal(uid_validity, 0, out);
+            }
+            Self::Uid => decimal(uid, 0, out),
+            Self::Template(template) => {
+                for piece in &template.0 {
+                    match piece {
+                        Piece::Text(text) => out.extend_from_slice(text.as_bytes()),
+                        Piece::Number(number) => number.write(uid_validity, uid, out),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether a UID that comes again after UIDVALIDITY changed always gets another UIDL.
+    pub(super) fn tells_validity(&self) -> bool {
+        match self {
+            Self::Uid => false,
+            Self::Template(template) => template.tells_validity(),
+            _ => true,
+        }
+    }
+}
+
+impl fmt::Display for UidlFormat {
+    /// The word of the configuration, or the template.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ValidityUid => "validity.uid",
+            Self::EmailId => "emailid",
+            Self::Dovecot => "dovecot",
+            Self::Cyrus => "cyrus",
+            Self::Courier => "courier",
+            Self::Uid => "uid",
+            Self::Template(template) => return template.fmt(f),
+        })
+    }
+}
+
+impl UidlTemplate {
+    /// A template that names `%u`, gives nothing but 0x21 to 0x7E, and 70 octets at most.
+    pub(super) fn parse(text: &str) -> Result<Self, Wrong> {
+        let mut pieces = Vec::new();
+        let mut rest = text;
+        while let Some(at) = rest.find('%') {
+            literal(&rest[..at], &mut pieces)?;
+            rest = &rest[at + 1..];
+            if let Some(after) = rest.strip_prefix('%') {
+                literal("%", &mut pieces)?;
+                rest = after;
+            } else {
+                let (number, after) = Number::parse(rest)?;
+                pieces.push(Piece::Number(number));
+                rest = after;
+            }
+        }
+        literal(rest, &mut pieces)?;
+        let template = Self(pieces);
+        if !template.numbers().any(|number| number.source == Source::Uid) {
+            return Err(wrong(
+                "does not name %u",
+                "without the UID all messages of a folder would get the same UIDL",
+            ));
+        }
+        let longest = template.longest();
+        if longest > LONGEST {
+            let what = format!("may give {longest} octets");
+            return Err(wrong(
+                what,
+                "a UIDL has 70 at most (RFC 1939), with the largest numbers too",
+            ));
+        }
+        Ok(template)
+    }
+
+    fn numbers(&self) -> impl Iterator<Item = &Number> {
+        self.0.iter().filter_map(|piece| match piece {
+            Piece::Number(number) => Some(number),
+            Piece::Text(_) => None,
+        })
+    }
+
+    fn longest(&self) -> usize {
+        let longest = |piece: &Piece| match piece {
+            Piece::Text(text) => text.len(),
+            Piece::Number(number) => number.longest(),
+        };
+        self.0.iter().map(longest).sum()
+    }
+
+    /// UIDVALIDITY is named, and one can always tell where a number ends: `%v%u` is 111 for 1 and 11 as for 11 and 1.
+    fn tells_validity(&self) -> bool {
+        let mut open = false;
+        for piece in &self.0 {
+            match piece {
+                Piece::Text(text) => open &= text.bytes().all(|octet| octet.is_ascii_hexdigit()),
+                Piece::Number(number) if number.is_open() && open => return false,
+                Piece::Number(number) => open |= number.is_open(),
+            }
+        }
+        self.numbers().any(|number| number.source == Source::Validity)
+    }
+}
+
+impl fmt::Display for UidlTemplate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for piece in &self.0 {
+            match piece {
+                Piece::Text(text) => f.write_str(&text.replace('%', "%%"))?,
+                Piece::Number(number) => {
+                    f.write_str("%")?;
+                    if number.width > 0 {
+                        write!(f, "0{}", number.width)?;
+                    }
+                    f.write_str(if number.hex { "X" } else { "" })?;
+                    f.write_str(if number.source == Source::Uid { "u" } else { "v" })?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Number {
+    /// What follows a `%`, and what follows that.
+    fn parse(text: &str) -> Result<(Self, &str), Wrong> {
+        if let Some(long) = text.strip_prefix('{') {
+            let (inner, rest) = long.split_once('}').ok_or_else(|| wrong("`%{` without `}`", KNOWN))?;
+            return Ok((Self::long(inner)?, rest));
+        }
+        let after = text.trim_start_matches(|c: char| c.is_ascii_digit());
+        let digits = &text[..text.len() - after.len()];
+        let (hex, after) = match after.strip_prefix('X') {
+            Some(after) => (true, after),
+            None => (false, after),
+        };
+        let mut characters = after.chars();
+        let source = match characters.next() {
+            Some('u') => Source::Uid,
+            Some('v') => Source::Validity,
+            other => {
+                let word: String = other.into_iter().collect();
+                return Err(unknown(&format!("%{digits}{}{word}", if hex { "X" } else { "" })));
+            }
+        };
+        let mut number = Self { source, hex, width: 0 };
+        let width = digits
+            .parse::<usize>()
+            .unwrap_or(if digits.is_empty() { 0 } else { usize::MAX });
+        if digits.starts_with('0') {
+            number.set_width(width)?;
+        } else if !digits.is_empty() && width < number.longest() {
+            // In Dovecot a width without a zero cuts off.
+            let help =
+                format!("write %0{digits}…: a width without a zero before it cuts off, and UIDLs would be the same");
+            return Err(wrong(format!("cuts a number to {width} digits"), help));
+        }
+        Ok((number, characters.as_str()))
+    }
+
+    /// The words of Dovecot 2.4: `%{uid | hex(8)}`.
+    fn long(text: &str) -> Result<Self, Wrong> {
+        let mut words = text.split('|').map(str::trim);
+        let source = match words.next() {
+            Some("uid") => Source::Uid,
+            Some("uidvalidity") => Source::Validity,
+            _ => return Err(unknown(&format!("%{{{text}}}"))),
+        };
+        let mut number = Self {
+            source,
+            hex: false,
+            width: 0,
+        };
+        for word in words {
+            let width = match word.strip_prefix("hex") {
+                _ if number.hex => None,
+                Some("") => Some(0),
+                Some(width) => width
+                    .strip_prefix('(')
+                    .and_then(|width| width.strip_suffix(')')?.trim().parse().ok()),
+                None => None,
+            };
+            let width = width.ok_or_else(|| unknown(&format!("%{{{text}}}")))?;
+            number.hex = true;
+            if width > 0 && width < number.longest() {
+                let help = "write hex(8): fewer digits may cut off, and UIDLs would be the same";
+                return Err(wrong(format!("cuts a number to {width} digits"), help));
+            }
+            number.set_width(width)?;
+        }
+        Ok(number)
+    }
+
+    fn set_width(&mut self, width: usize) -> Result<(), Wrong> {
+        if width > LONGEST {
+            return Err(wrong(
+                "gives a number more than 70 digits",
+                "a UIDL has 70 octets at most (RFC 1939)",
+            ));
+        }
+        self.width = width;
+        Ok(())
+    }
+
+    /// Digits of the largest number.
+    fn longest(&self) -> usize {
+        self.width.max(if self.hex { 8 } else { 10 })
+    }
+
+    /// Whether it has more digits the larger it is.
+    fn is_open(&self) -> bool {
+        self.width < self.longest()
+    }
+
+    fn write(&self, uid_validity: u32, uid: u32, out: &mut Vec<u8>) {
+        let value = match self.source {
+            Source::Uid => uid,
+            Source::Validity => uid_validity,
+        };
+        match self.hex {
+            true => hexadecimal(value, self.width, out),
+            false => decimal(value, self.width, out),
+        }
+    }
+}
+
+const KNOWN: &str =
+    "known are %u (UID), %v (UIDVALIDITY), %Xu and %Xv (in hexadecimal), %08Xu (with zeros before it), %%";
+
+fn unknown(word: &str) -> Wrong {
+    // A file name, a hash, a GUID: what Dovecot takes from its own storage.
+    let of_storage = ["%f", "%g", "%m", "%{filename", "%{guid", "%{md5"];
+    let help = match of_storage.iter().any(|known| word.starts_with(known)) {
+        true => format!("{KNOWN}; what Dovecot takes from its own files IMAP does not tell: see `uidl_import`"),
+        false => KNOWN.to_owned(),
+    };
+    wrong(format!("`{word}` is unknown here"), help)
+}
+
+fn wrong(what: impl Into<String>, help: impl Into<String>) -> Wrong {
+    Wrong {
+        what: what.into(),
+        help: help.into(),
+    }
+}
+
+fn literal(text: &str, pieces: &mut Vec<Piece>) -> Result<(), Wrong> {
+    if let Some(character) = text.chars().find(|character| !character.is_ascii_graphic()) {
+        let what = format!("{character:?} may not stand in a UIDL");
+        return Err(wrong(
+            what,
+            "only visible ASCII characters may, and no space (RFC 1939)",
+        ));
+    }
+    match pieces.last_mut() {
+        Some(Piece::Text(last)) => last.push_str(text),
+        _ if text.is_empty() => {}
+        _ => pieces.push(Piece::Text(text.to_owned())),
+    }
+    Ok(())
+}
+
+/// Whether `text` may be a UIDL.
+pub(super) fn is_uidl(text: &str) -> bool {
+    (1..=LONGEST).contains(&text.len()) && text.bytes().all(|octet| octet.is_ascii_graphic())
+}
+
+fn decimal(value: u32, width: usize, out: &mut Vec<u8>) {
+    digits(value, 10, width, out);
+}
+
+/// In lower case, as Dovecot has it.
+fn hexadecimal(value: u32, width: usize, out: &mut Vec<u8>) {
+    digits(value, 16, width, out);
+}
+
+fn digits(mut value: u32, base: u32, width: usize, out: &mut Vec<u8>) {
+    let start = out.len();
+    loop {
+        out.push(b"0123456789abcdef"[(value % base) as usize]);
+        value /= base;
+        if value == 0 {
+            break;
+        }
+    }
+    let missing = width.saturating_sub(out.len() - start);
+    out.resize(out.len() + missing, b'0');
+    out[start..].reverse();
+}
+
+#[cfg(test)]
+mod tests;
