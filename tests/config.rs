@@ -8,7 +8,7 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use popgate::config::{Config, ListenerTls, LocalSecret, OnRetrieve};
+use popgate::config::{Config, ListenerTls, LocalSecret, OnDelete, OnRetrieve, Policy, Retention, View};
 
 const EXAMPLE: &str = include_str!("../gateway.toml.example");
 
@@ -25,6 +25,11 @@ fn whole_example(directory: &Path) -> String {
     for file in secrets {
         std::fs::write(directory.join(file), format!("secret of {file}\n")).unwrap();
     }
+    std::fs::write(
+        directory.join("uidls.txt"),
+        "1700000000.1\t<a@example.org>\n1700000000.2\t2\n",
+    )
+    .unwrap();
     text.replace("/run/secrets/", "")
 }
 
@@ -51,6 +56,11 @@ fn example_loads_with_every_key_enabled() {
         (scanner.maildrop.folders[0].as_str(), scanner.maildrop.on_retrieve),
         ("Scans", OnRetrieve::Keep)
     );
+    assert_eq!(
+        (&scanner.maildrop.on_delete, scanner.maildrop.retention),
+        (&OnDelete::Hide, Retention::Days(30))
+    );
+    assert_eq!(scanner.maildrop.view.newest, Some(500), "the upstream's");
     assert_eq!(scanner.upstream_password.expose(), b"secret of office");
     assert!(matches!(&alarm.secret, LocalSecret::Password(secret) if secret.expose() == b"secret of alarm"));
     assert_eq!(office.user, "office@example.org");
@@ -69,7 +79,33 @@ fn example_shows_the_defaults() {
         format!("{:?}", whole.listeners[0])
     );
     let (shipped, whole) = (&shipped.upstreams[0], &whole.upstreams[0]);
-    assert_eq!(shipped.maildrop, whole.maildrop);
+    let policy = (*whole.maildrop).clone();
+    assert!(policy.folder_separator.is_some() && policy.trash_folder.is_some() && policy.uidl_import.is_some());
+    assert_eq!(policy.retention, Retention::Days(14));
+    let View {
+        within_days,
+        newest,
+        max_octets,
+        ..
+    } = policy.view;
+    assert_eq!(
+        (within_days, newest, max_octets),
+        (Some(30), Some(500), Some(10_000_000))
+    );
+    let without_examples = Policy {
+        folder_separator: None,
+        trash_folder: None,
+        retention: Retention::Keep,
+        view: View {
+            within_days: None,
+            newest: None,
+            max_octets: None,
+            ..policy.view
+        },
+        uidl_import: None,
+        ..policy
+    };
+    assert_eq!(*shipped.maildrop, without_examples);
     assert_eq!((shipped.port, shipped.tls), (whole.port, whole.tls));
     assert_eq!(shipped.connections_per_user, whole.connections_per_user);
 }
@@ -113,7 +149,7 @@ fn check_tells_what_the_configuration_does() {
     let output = popgate(directory.path(), &["check"], &[], "");
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     assert!(
-        stdout(&output).contains("logins *@example.org → the same user"),
+        stdout(&output).contains("*@example.org, each with its own password: sees INBOX of the same user at"),
         "{}",
         stdout(&output)
     );

@@ -3,16 +3,20 @@
 //! A login is first looked up among `[[account]]`, octet for octet; such a login is never forwarded. Otherwise the
 //! most specific of all `logins` patterns that match decides the upstream: the one with the most characters besides
 //! `*`, then the one with the fewest `*`, then the one whose upstream comes first by name.
+//!
+//! Where a policy has a `folder_separator`, a login may name a folder too: what counts then is the login without it. A
+//! login of the gateway's own that is given whole comes first, then those with a folder, then the patterns.
 
+mod folder;
 mod hash;
 mod pattern;
 mod throttle;
 
-use std::{collections::HashMap, net::IpAddr, sync::Arc};
+use std::{borrow::Cow, collections::HashMap, net::IpAddr, sync::Arc};
 
 use subtle::ConstantTimeEq;
 
-use self::{hash::Hashing, pattern::Pattern, throttle::Throttle};
+use self::{folder::split, hash::Hashing, pattern::Pattern, throttle::Throttle};
 use crate::config::{self, Config, LocalSecret, Policy, Secret};
 
 pub use hash::hash_password;
@@ -20,7 +24,7 @@ pub use hash::hash_password;
 /// An upstream mailbox and how to reach it, as one login sees it.
 #[derive(Debug, Clone)]
 pub struct Account {
-    /// The login a device gave.
+    /// The login a device gave, without the folder that it may have picked.
     pub login: String,
     /// Where the mail lives.
     pub upstream: Arc<config::Upstream>,
@@ -28,7 +32,7 @@ pub struct Account {
     pub user: String,
     /// What proves it to the upstream.
     pub credential: Credential,
-    /// What the maildrop shows and does.
+    /// What the maildrop shows and does; where a device picked a folder, that one is its only folder.
     pub policy: Arc<Policy>,
 }
 
@@ -66,6 +70,8 @@ pub enum Denied {
 #[derive(Debug)]
 pub struct Accounts {
     local: HashMap<String, Local>,
+    /// Each `folder_separator` of `local` once, longer ones first.
+    separators: Vec<String>,
     /// The most specific first.
     forwarded: Vec<(Pattern, Arc<config::Upstream>)>,
     hashing: Hashing,
@@ -84,6 +90,32 @@ struct Local {
 enum Known {
     Password(Secret),
     Hash(Arc<str>),
+}
+
+/// Whom a login means.
+struct Meant<'a> {
+    /// The login without a folder.
+    login: Cow<'a, str>,
+    /// The folder that it names.
+    folder: Option<&'a str>,
+    mailbox: Owner<'a>,
+}
+
+/// Whose mailbox it is.
+enum Owner<'a> {
+    Local(&'a Local),
+    Forwarded(&'a Arc<config::Upstream>),
+}
+
+impl Meant<'_> {
+    /// The policy for the folder that was named; `None` if its name is empty.
+    fn policy(&self, policy: &Arc<Policy>) -> Option<Arc<Policy>> {
+        match self.folder {
+            None => Some(policy.clone()),
+            Some("") => None,
+            Some(folder) => Some(Arc::new(policy.with_folder(folder))),
+        }
+    }
 }
 
 impl Accounts {
@@ -112,12 +144,19 @@ impl Accounts {
             })
             .collect();
         forwarded.sort_by_key(|(pattern, _)| pattern.rank());
+        let mut separators: Vec<_> = local
+            .values()
+            .filter_map(|local| local.account.policy.folder_separator.clone())
+            .collect();
+        separators.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
+        separators.dedup();
         let decoy = local.values().find_map(|local| match &local.secret {
             Known::Hash(hash) => Some(hash.clone()),
             Known::Password(_) => None,
         });
         Self {
             local,
+            separators,
             forwarded,
             hashing: Hashing::new(),
             decoy,
@@ -131,61 +170,102 @@ impl Accounts {
     /// A login that is no UTF-8 or holds control characters is [`Denied::Wrong`]. Refusals by this function count
     /// towards the throttle by themselves.
     pub async fn authenticate(&self, login: &[u8], secret: Secret, peer: IpAddr) -> Result<Account, Denied> {
-        if self.throttle.is_throttled(login, peer) {
+        let meant = self.meant(login);
+        let counted = counted(login, meant.as_ref());
+        if self.throttle.is_throttled(counted, peer) {
             return Err(Denied::Throttled);
         }
-        let account = self.resolve(login, secret).await;
+        let account = match &meant {
+            Some(meant) => self.verify(meant, secret).await,
+            None => {
+                self.spend_time(secret).await;
+                None
+            }
+        };
         if account.is_none() {
-            self.throttle.failed(login, peer);
+            self.throttle.failed(counted, peer);
         }
         account.ok_or(Denied::Wrong)
     }
 
     /// An upstream refused what `login` gave: counts towards the throttle.
     pub fn failed(&self, login: &[u8], peer: IpAddr) {
-        self.throttle.failed(login, peer);
+        self.throttle.failed(counted(login, self.meant(login).as_ref()), peer);
     }
 
     /// The upstream took what `login` gave: the throttle forgets.
     pub fn succeeded(&self, login: &[u8], peer: IpAddr) {
-        self.throttle.succeeded(login, peer);
+        self.throttle
+            .succeeded(counted(login, self.meant(login).as_ref()), peer);
     }
 
-    async fn resolve(&self, login: &[u8], secret: Secret) -> Option<Account> {
+    fn meant<'a>(&'a self, login: &'a [u8]) -> Option<Meant<'a>> {
         // SASL PLAIN separates its parts by NUL (RFC 4616 §2): none may come from a device.
         let name = std::str::from_utf8(login)
             .ok()
-            .filter(|name| !name.chars().any(char::is_control));
-        if let Some(local) = name.and_then(|name| self.local.get(name)) {
-            let right = match &local.secret {
-                Known::Hash(hash) => self.hashing.verify(hash.clone(), secret).await,
-                // The length shows in the time that this takes, the content does not.
-                Known::Password(known) => {
-                    let right = bool::from(known.expose().ct_eq(secret.expose()));
-                    if !right {
-                        self.spend_time(secret).await;
-                    }
-                    right
-                }
-            };
-            return right.then(|| local.account.clone());
+            .filter(|name| !name.chars().any(char::is_control))?;
+        if let Some(local) = self.local.get(name) {
+            return Some(Meant {
+                login: name.into(),
+                folder: None,
+                mailbox: Owner::Local(local),
+            });
         }
-        let forwarded = name.and_then(|name| {
-            let upstream = self.forwarded.iter().find(|(pattern, _)| pattern.matches(name));
-            upstream.map(|(_, upstream)| (name, upstream))
-        });
-        match forwarded {
-            Some((name, upstream)) => Some(Account {
-                login: name.to_owned(),
-                upstream: upstream.clone(),
-                user: name.to_owned(),
-                credential: Credential::Password(secret),
-                policy: upstream.maildrop.clone(),
-            }),
-            None => {
-                self.spend_time(secret).await;
-                None
+        for separator in &self.separators {
+            if let Some((login, folder)) = split(name, separator)
+                && let Some(local) = self.local.get(login.as_ref())
+                && local.account.policy.folder_separator.as_ref() == Some(separator)
+            {
+                return Some(Meant {
+                    login,
+                    folder: Some(folder),
+                    mailbox: Owner::Local(local),
+                });
             }
+        }
+        let (login, folder, upstream) = self.forwarded.iter().find_map(|(pattern, upstream)| {
+            let separator = upstream.maildrop.folder_separator.as_deref();
+            let (login, folder) = match separator.and_then(|separator| split(name, separator)) {
+                Some((login, folder)) => (login, Some(folder)),
+                None => (name.into(), None),
+            };
+            pattern.matches(&login).then_some((login, folder, upstream))
+        })?;
+        // A folder does not make a login of the gateway's own one that is forwarded.
+        (!self.local.contains_key(login.as_ref())).then_some(Meant {
+            login,
+            folder,
+            mailbox: Owner::Forwarded(upstream),
+        })
+    }
+
+    async fn verify(&self, meant: &Meant<'_>, secret: Secret) -> Option<Account> {
+        match meant.mailbox {
+            Owner::Local(local) => {
+                let right = match &local.secret {
+                    Known::Hash(hash) => self.hashing.verify(hash.clone(), secret).await,
+                    // The length shows in the time that this takes, the content does not.
+                    Known::Password(known) => {
+                        let right = bool::from(known.expose().ct_eq(secret.expose()));
+                        if !right {
+                            self.spend_time(secret).await;
+                        }
+                        right
+                    }
+                };
+                let policy = meant.policy(&local.account.policy).filter(|_| right)?;
+                Some(Account {
+                    policy,
+                    ..local.account.clone()
+                })
+            }
+            Owner::Forwarded(upstream) => Some(Account {
+                policy: meant.policy(&upstream.maildrop)?,
+                login: meant.login.clone().into_owned(),
+                upstream: upstream.clone(),
+                user: meant.login.clone().into_owned(),
+                credential: Credential::Password(secret),
+            }),
         }
     }
 
@@ -195,6 +275,11 @@ impl Accounts {
             self.hashing.verify(hash.clone(), secret).await;
         }
     }
+}
+
+/// What the throttle counts by: the login without a folder, so that nobody gets more tries by naming others.
+fn counted<'a>(login: &'a [u8], meant: Option<&'a Meant<'_>>) -> &'a [u8] {
+    meant.map_or(login, |meant| meant.login.as_bytes())
 }
 
 #[cfg(test)]

@@ -135,3 +135,122 @@ async fn a_flood_of_hashes_is_worked_off() {
         assert!(task.await.unwrap().is_ok());
     }
 }
+
+/// Two upstreams: `a` takes every login and knows no folders, `b` those of example.org with folders after `+`.
+fn with_folders() -> Accounts {
+    let local = |login: &str, upstream: &str, more: &str| {
+        format!(
+            "[[account]]\nlogin = \"{login}\"\npassword = \"own\"\nupstream = \"{upstream}\"\nuser = \"u\"\n\
+             upstream_password = \"p\"\nmaildrop = {{ newest = 5{more} }}\n"
+        )
+    };
+    let text = format!(
+        "[upstream.a]\nhost = \"a.example\"\nlogins = [\"*\"]\n\
+         [upstream.b]\nhost = \"b.example\"\nlogins = [\"*@example.org\"]\nmaildrop = {{ folder_separator = \"+\" }}\n\
+         {}{}{}{}{}",
+        local("office", "b", ""),
+        local("office+Whole", "b", ""),
+        local("office@example.org", "b", ", folder_separator = \"--\""),
+        local("plain", "a", ""),
+        local("plain@example.org", "a", ""),
+    );
+    Accounts::new(&Config::parse(&text, Path::new("")).unwrap())
+}
+
+#[tokio::test]
+async fn a_login_may_name_a_folder() {
+    let accounts = with_folders();
+    for (given, login, user, upstream, folder) in [
+        ("office", "office", "u", "b", "INBOX"),
+        ("office+Invoices", "office", "u", "b", "Invoices"),
+        ("office+inbox", "office", "u", "b", "INBOX"),
+        ("office+Whole", "office+Whole", "u", "b", "INBOX"),
+        ("office+Whole+Bills", "office", "u", "b", "Whole+Bills"),
+        ("office--X@example.org", "office@example.org", "u", "b", "X"),
+        (
+            "jane+Lists@example.org",
+            "jane@example.org",
+            "jane@example.org",
+            "b",
+            "Lists",
+        ),
+        (
+            "jane@example.org+Lists",
+            "jane@example.org",
+            "jane@example.org",
+            "b",
+            "Lists",
+        ),
+        ("jane+Lists", "jane+Lists", "jane+Lists", "a", "INBOX"),
+        ("+1@example.org", "+1@example.org", "+1@example.org", "b", "INBOX"),
+    ] {
+        let account = accounts
+            .authenticate(given.as_bytes(), "own".into(), PEER)
+            .await
+            .unwrap();
+        assert_eq!(
+            (
+                account.login.as_str(),
+                account.user.as_str(),
+                account.upstream.name.as_str()
+            ),
+            (login, user, upstream),
+            "{given}"
+        );
+        assert_eq!(account.policy.folders, [folder], "{given}");
+        let newest = (user == "u").then_some(5);
+        assert_eq!(
+            account.policy.view.newest, newest,
+            "the rest of the policy stays: {given}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_folder_opens_no_other_way_in() {
+    let accounts = with_folders();
+    for given in [
+        // No name of a folder.
+        "office+",
+        "jane+@example.org",
+        "office--@example.org",
+        // Logins of the gateway's own, which are not forwarded by naming a folder.
+        "plain+Lists@example.org",
+        "office+X@example.org",
+    ] {
+        let denied = accounts.authenticate(given.as_bytes(), "own".into(), PEER).await;
+        assert_eq!(denied.unwrap_err(), Denied::Wrong, "{given}");
+    }
+    let denied = accounts.authenticate(b"office+Invoices", "wrong".into(), PEER).await;
+    assert_eq!(denied.unwrap_err(), Denied::Wrong);
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_folders_give_no_more_tries() {
+    let accounts = with_folders();
+    for number in 0..11 {
+        let login = format!("office+{number}");
+        let denied = accounts.authenticate(login.as_bytes(), "x".into(), PEER).await;
+        assert_eq!(denied.unwrap_err(), Denied::Wrong);
+        let login = format!("jane+{number}@example.org");
+        assert!(accounts.authenticate(login.as_bytes(), "x".into(), PEER).await.is_ok());
+        accounts.failed(login.as_bytes(), PEER);
+    }
+    for login in [
+        "office",
+        "office+new",
+        "office+",
+        "jane@example.org",
+        "jane+new@example.org",
+    ] {
+        let denied = accounts.authenticate(login.as_bytes(), "own".into(), PEER).await;
+        assert_eq!(denied.unwrap_err(), Denied::Throttled, "{login}");
+    }
+    accounts.succeeded(b"jane+any@example.org", PEER);
+    assert!(
+        accounts
+            .authenticate(b"jane@example.org", "x".into(), PEER)
+            .await
+            .is_ok()
+    );
+}

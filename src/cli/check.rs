@@ -1,11 +1,13 @@
 //! `popgate check`: the configuration in words, its risks, and with `--connect` whether the upstreams answer.
 
+mod words;
+
 use std::io::{self, Write};
 
 use super::Failure;
 use crate::{
     accounts::Account,
-    config::{Config, Listener, Loaded, Log, LogFormat, OnDelete, OnRetrieve, Policy, Upstream, UpstreamTls},
+    config::{Config, Listener, Loaded, Log, LogFormat, Upstream, UpstreamTls},
     maildrop::{Error, Maildrops, Octets, Reason},
     telemetry,
     tls::Acceptor,
@@ -60,10 +62,8 @@ async fn try_upstreams(config: &Config, maildrops: &Maildrops, out: &mut impl Wr
             Ok(maildrop) => {
                 let (messages, Octets(octets)) = maildrop.listing().stat();
                 maildrop.abandon().await;
-                format!(
-                    "ok, {} has {messages} messages of {octets} octets",
-                    account.policy.folders[0]
-                )
+                let folders = account.policy.folders.join(" and ");
+                format!("ok, {messages} messages of {octets} octets in {folders}")
             }
             Err(error) => {
                 failures += 1;
@@ -123,8 +123,8 @@ fn explain(error: &Error, upstream: &Upstream, account: Option<&Account>) -> Str
         },
         Error::Misconfigured(Reason::Folder) => match account {
             Some(account) => format!(
-                "the server has no folder {:?}: check `folder`",
-                account.policy.folders[0]
+                "check `folder`: the server must have {}",
+                account.policy.folders.join(" and ")
             ),
             None => String::new(),
         },
@@ -141,21 +141,13 @@ fn explain(error: &Error, upstream: &Upstream, account: Option<&Account>) -> Str
 fn describe(config: &Config) -> Vec<String> {
     let mut lines: Vec<String> = config.listeners.iter().map(listener).collect();
     for account in &config.accounts {
-        let policy = policy(&account.maildrop);
-        lines.push(format!(
-            "login {} → {} at {}: {policy}",
-            account.login,
-            account.user,
-            address(&account.upstream)
-        ));
+        let mailbox = format!("{} at {}", account.user, address(&account.upstream));
+        lines.push(words::explain(&account.login, &mailbox, &account.maildrop));
     }
     for upstream in config.upstreams.iter().filter(|upstream| !upstream.logins.is_empty()) {
-        let logins = upstream.logins.join(", ");
-        let policy = policy(&upstream.maildrop);
-        lines.push(format!(
-            "logins {logins} → the same user, with its own password, at {}: {policy}",
-            address(upstream)
-        ));
+        let logins = format!("{}, each with its own password", upstream.logins.join(", "));
+        let mailbox = format!("the same user at {}", address(upstream));
+        lines.push(words::explain(&logins, &mailbox, &upstream.maildrop));
     }
     lines
 }
@@ -184,19 +176,6 @@ fn address(upstream: &Upstream) -> String {
     format!("{host}:{} (tls: {})", upstream.port, upstream.tls)
 }
 
-/// What a device sees, and what it does to the mail.
-fn policy(policy: &Policy) -> String {
-    let retrieve = match policy.on_retrieve {
-        OnRetrieve::MarkRead => "retrieving a message marks it as read",
-        OnRetrieve::Keep => "retrieving a message changes nothing",
-    };
-    let delete = match policy.on_delete {
-        OnDelete::Expunge => "deleting one removes it from the server for good",
-        _ => "",
-    };
-    format!("sees {}; {retrieve}, {delete}", policy.folders[0])
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -222,10 +201,10 @@ mod tests {
             lines,
             [
                 "listens at 0.0.0.0:110 (tls: off) for this machine and private networks",
-                "login scanner → office at imap.example.org:993 (tls: implicit): sees Scans; \
-                 retrieving a message changes nothing, deleting one removes it from the server for good",
-                "logins *@example.org → the same user, with its own password, at imap.example.org:993 (tls: implicit): \
-                 sees INBOX; retrieving a message marks it as read, deleting one removes it from the server for good",
+                "scanner: sees Scans of office at imap.example.org:993 (tls: implicit); \
+                 retrieving changes nothing; a delete removes for good",
+                "*@example.org, each with its own password: sees INBOX of the same user at imap.example.org:993 \
+                 (tls: implicit); retrieving marks as read; a delete removes for good",
             ]
         );
     }

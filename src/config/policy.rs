@@ -82,7 +82,7 @@ pub enum OnRetrieve {
 pub enum OnDelete {
     /// Remove it for good.
     Expunge,
-    /// Move it to the folder that bears `\Trash`, else to [`Policy::trash_folder`].
+    /// Move it to the folder that bears `\Trash`, else to [`Policy::trash_folder`], else to one of the usual names.
     Trash,
     /// Move it to this folder, which is none of [`Policy::folders`] as configured. (A device that picks its folder by
     /// `folder_separator` may pick this one.)

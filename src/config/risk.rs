@@ -2,7 +2,9 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use super::{Config, Listener, ListenerTls, Upstream, UpstreamTls};
+use super::{
+    Config, Listener, ListenerTls, OnDelete, OnRetrieve, Policy, Retention, Upstream, UpstreamTls, verify::is_gmail,
+};
 
 /// RFC 1939 §3: an autologout timer must be of at least 10 minutes.
 const LEAST_IDLE: Duration = Duration::from_secs(600);
@@ -35,7 +37,54 @@ impl Config {
                 ));
             }
         }
+        risks.extend(self.risks_of_policies());
         risks
+    }
+
+    /// Each risk once, with all whom it concerns before it: accounts share what their upstream says.
+    fn risks_of_policies(&self) -> Vec<String> {
+        let mut risks: Vec<(String, Vec<String>)> = Vec::new();
+        let mut note = |who: String, what: String| match risks.iter_mut().find(|(known, _)| *known == what) {
+            Some((_, concerned)) => concerned.push(who),
+            None => risks.push((what, vec![who])),
+        };
+        for upstream in &self.upstreams {
+            let who = || format!("upstream.{}", upstream.name);
+            let policy = &upstream.maildrop;
+            if !upstream.logins.is_empty() {
+                for risk in policy.risks(upstream, self.state.dir.is_some()) {
+                    note(who(), risk);
+                }
+                if let Retention::Days(_) = policy.retention {
+                    note(
+                        who(),
+                        "retain_days is applied to forwarded logins when they log in again, not in between: \
+                         popgate does not keep their passwords"
+                            .into(),
+                    );
+                }
+            }
+            let mut accounts = self
+                .accounts
+                .iter()
+                .filter(|account| account.upstream.name == upstream.name);
+            let trash = |policy: &Policy| policy.on_delete == OnDelete::Trash;
+            if policy.trash_folder.is_some() && !trash(policy) && !accounts.any(|account| trash(&account.maildrop)) {
+                note(
+                    who(),
+                    "trash_folder is given, but nothing has on_delete = \"trash\"".into(),
+                );
+            }
+        }
+        for account in &self.accounts {
+            for risk in account.maildrop.risks(&account.upstream, self.state.dir.is_some()) {
+                note(format!("login {}", account.login), risk);
+            }
+        }
+        risks
+            .into_iter()
+            .map(|(what, who)| format!("{}: {what}", who.join(", ")))
+            .collect()
     }
 
     fn is_used(&self, upstream: &Upstream) -> bool {
@@ -44,6 +93,54 @@ impl Config {
                 .accounts
                 .iter()
                 .any(|account| account.upstream.name == upstream.name)
+    }
+}
+
+impl Policy {
+    /// What does not go together, or needs what is not there.
+    fn risks(&self, upstream: &Upstream, is_state_kept: bool) -> Vec<String> {
+        let mut risks: Vec<&str> = Vec::new();
+        let is_hidden = self.on_delete == OnDelete::Hide;
+        if is_hidden && !is_state_kept {
+            risks.push(
+                "on_delete = \"hide\" without `dir` in [state]: what was deleted comes back when popgate is restarted",
+            );
+        }
+        if matches!(self.retention, Retention::Days(_)) && !is_state_kept {
+            risks.push(
+                "retain_days without `dir` in [state]: when messages were retrieved is forgotten when popgate is \
+                 restarted, and they stay",
+            );
+        }
+        if self.on_delete == OnDelete::Expunge && is_gmail(&upstream.host) {
+            risks.push(
+                "on_delete = \"expunge\" on Gmail: EXPUNGE there may only archive, so that mail stays in \"All Mail\"; \
+                 \"trash\" deletes",
+            );
+        }
+        match self.retention {
+            Retention::AfterRetrieve if is_hidden => risks.push(
+                "delete_after_retrieve with on_delete = \"hide\" frees no space: what was retrieved is hidden from the \
+                 login and stays on the server",
+            ),
+            Retention::Days(_) if is_hidden => risks.push(
+                "retain_days with on_delete = \"hide\" frees no space: what was retrieved is hidden from the login later \
+                 and stays on the server",
+            ),
+            Retention::Keep if self.view.unseen_only && self.on_retrieve == OnRetrieve::Keep => risks.push(
+                "unseen_only with on_retrieve = \"keep\": mail that a device retrieves stays unread, and it sees it again",
+            ),
+            _ => {}
+        }
+        let mut risks: Vec<String> = risks.into_iter().map(str::to_owned).collect();
+        if !self.uidl.tells_validity() {
+            risks.push(format!(
+                "uidl = \"{}\": when the server numbers a folder anew (UIDVALIDITY), UIDLs come to mean other messages, \
+                 and devices miss mail",
+                self.uidl
+            ));
+        }
+        risks
     }
 }
 

@@ -1,5 +1,7 @@
 mod environment;
 mod errors;
+mod maildrop;
+mod risks;
 
 use std::path::Path;
 

@@ -40,6 +40,13 @@ impl Verifier<'_> {
         connections: usize,
     ) -> Result<Policy, Error> {
         let key = |name: &str| format!("{path}.{name}");
+        // Which of this table's keys decides where a delete moves to; where none does, its folder is what may be wrong.
+        let target_key = match (&maildrop.on_delete, &maildrop.trash_folder) {
+            (Some(word), _) if word.starts_with("move:") => "on_delete",
+            (_, Some(_)) => "trash_folder",
+            (Some(_), None) => "on_delete",
+            (None, None) => "folder",
+        };
         let folders = match maildrop.folder {
             Some(file::TextOrTexts(folders)) => self.folders(&key("folder"), folders, connections)?,
             None => inherited.folders.clone(),
@@ -59,16 +66,14 @@ impl Verifier<'_> {
             None => inherited.trash_folder.clone(),
         };
         let target = match &on_delete {
-            OnDelete::MoveTo(folder) => Some(("on_delete", folder)),
-            OnDelete::Trash => trash_folder.as_ref().map(|folder| ("trash_folder", folder)),
+            OnDelete::MoveTo(folder) => Some(folder),
+            OnDelete::Trash => trash_folder.as_ref(),
             OnDelete::Expunge | OnDelete::Hide => None,
         };
-        if let Some((name, folder)) = target
-            && folders.contains(folder)
-        {
+        if let Some(folder) = target.filter(|folder| folders.contains(folder)) {
             let what = format!("deleted messages would move to {folder:?}, which is shown, and come back");
             let help = "move them to a folder that `folder` does not name, or set on_delete = \"expunge\"";
-            return Err(self.error(&key(name), what, help));
+            return Err(self.error(&key(target_key), what, help));
         }
         let retention = self.retention(
             path,

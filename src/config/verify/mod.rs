@@ -8,6 +8,8 @@ mod value;
 
 use std::{ops::RangeInclusive, path::Path, time::Duration};
 
+pub(super) use maildrop::is_gmail;
+
 use super::{
     Certificate, Config, Limits, Loaded, Log, LogFormat, State,
     error::Error,

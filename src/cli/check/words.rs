@@ -1,0 +1,228 @@
+//! A maildrop's policy in words: one line for each login.
+
+use crate::config::{OnDelete, OnRetrieve, Order, Oversize, Policy, Retention, UidlFormat, View};
+
+/// What `login` sees of `mailbox` and does to it, as one sentence that begins with `login`.
+pub(super) fn explain(login: &str, mailbox: &str, policy: &Policy) -> String {
+    let mut sees = vec![format!("sees {} of {mailbox}", folders(&policy.folders))];
+    sees.extend(view(&policy.view));
+    let mut clauses = vec![sees.join(", ")];
+    if let Some(separator) = &policy.folder_separator {
+        clauses.push(format!("{separator}FOLDER after the login picks another folder"));
+    }
+    clauses.push(
+        match policy.on_retrieve {
+            OnRetrieve::MarkRead => "retrieving marks as read",
+            OnRetrieve::Keep => "retrieving changes nothing",
+        }
+        .into(),
+    );
+    clauses.push(delete(policy));
+    clauses.extend(retention(policy));
+    clauses.extend(uidl(policy));
+    format!("{login}: {}", clauses.join("; "))
+}
+
+fn folders(folders: &[String]) -> String {
+    match folders {
+        [folder] => folder.clone(),
+        [first @ .., last] => format!("{} and {last}, merged,", first.join(", ")),
+        [] => String::new(),
+    }
+}
+
+fn view(view: &View) -> Vec<String> {
+    let mut parts = Vec::new();
+    if view.unseen_only {
+        parts.push("unread only".to_owned());
+    }
+    match view.within_days {
+        Some(1) => parts.push("of the last day".into()),
+        Some(days) => parts.push(format!("of the last {days} days")),
+        None => {}
+    }
+    if let Some(count) = view.newest {
+        parts.push(format!("newest {count}"));
+    }
+    if let Some(octets) = view.max_octets {
+        let larger = match view.oversize {
+            Oversize::LeaveOut => "left out",
+            Oversize::Notice => "replaced by a notice",
+        };
+        parts.push(format!("larger than {} {larger}", size(octets)));
+    }
+    if view.order == Order::NewestFirst {
+        parts.push("newest first".into());
+    }
+    parts
+}
+
+fn delete(policy: &Policy) -> String {
+    match (&policy.on_delete, &policy.trash_folder) {
+        (OnDelete::Expunge, _) => "a delete removes for good".into(),
+        (OnDelete::Trash, None) => "a delete moves to Trash".into(),
+        (OnDelete::Trash, Some(folder)) => {
+            format!("a delete moves to Trash ({folder}, where the server marks no folder as such)")
+        }
+        (OnDelete::MoveTo(folder), _) => format!("a delete moves to {folder}"),
+        (OnDelete::Hide, _) => "a delete hides from this login only".into(),
+    }
+}
+
+fn retention(policy: &Policy) -> Option<String> {
+    let goes = match policy.on_delete {
+        OnDelete::Hide => "is hidden",
+        _ => "goes",
+    };
+    match policy.retention {
+        Retention::Keep => None,
+        Retention::AfterRetrieve => Some(format!("what it retrieved {goes} when it quits")),
+        Retention::Days(1) => Some(format!("what it retrieved {goes} 1 day later")),
+        Retention::Days(days) => Some(format!("what it retrieved {goes} {days} days later")),
+    }
+}
+
+/// Silent about the default.
+fn uidl(policy: &Policy) -> Option<String> {
+    let format = (policy.uidl != UidlFormat::ValidityUid).then(|| format!("as {}", policy.uidl));
+    let imported = policy.uidl_import.as_ref().map(|import| {
+        let count = import.by_message_id.len() + import.by_uid.len();
+        format!("{count} imported")
+    });
+    let parts: Vec<_> = format.into_iter().chain(imported).collect();
+    (!parts.is_empty()).then(|| format!("UIDLs {}", parts.join(", ")))
+}
+
+/// Octets in the largest unit that they are a whole number of.
+fn size(octets: u64) -> String {
+    const UNITS: [(u64, &str); 4] = [(1 << 20, "MiB"), (1_000_000, "MB"), (1 << 10, "KiB"), (1_000, "kB")];
+    match UNITS.iter().find(|(unit, _)| octets.is_multiple_of(*unit)) {
+        Some((unit, name)) => format!("{} {name}", octets / unit),
+        None => format!("{octets} octets"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::Config;
+
+    /// What is said of a policy of these keys.
+    fn said(keys: &str) -> String {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("uidls.txt"), "a\t<x@example.org>\nb\t7\n").unwrap();
+        let text =
+            format!("[upstream.home]\nhost = \"imap.example.org\"\nlogins = [\"*\"]\n[upstream.home.maildrop]\n{keys}");
+        let config = Config::parse(&text, directory.path()).unwrap();
+        let said = explain("scanner", "office", &config.upstreams[0].maildrop);
+        said.strip_prefix("scanner: ").unwrap().to_owned()
+    }
+
+    #[test]
+    fn everything_at_once_is_one_line() {
+        let keys = "newest = 500\non_delete = \"trash\"\nretain_days = 14\non_retrieve = \"keep\"\n";
+        assert_eq!(
+            said(keys),
+            "sees INBOX of office, newest 500; retrieving changes nothing; a delete moves to Trash; \
+             what it retrieved goes 14 days later"
+        );
+    }
+
+    #[test]
+    fn defaults_are_short() {
+        assert_eq!(
+            said(""),
+            "sees INBOX of office; retrieving marks as read; a delete removes for good"
+        );
+    }
+
+    #[test]
+    fn what_is_seen() {
+        for (keys, part) in [
+            (
+                "folder = [\"INBOX\", \"Lists\"]",
+                "sees INBOX and Lists, merged, of office; ",
+            ),
+            ("folder = [\"A\", \"B\", \"C\"]", "sees A, B and C, merged, of office; "),
+            ("unseen_only = true", "of office, unread only; "),
+            ("within_days = 1", "of office, of the last day; "),
+            ("within_days = 30", "of office, of the last 30 days; "),
+            (
+                "newest = 5\norder = \"newest-first\"",
+                "of office, newest 5, newest first; ",
+            ),
+            ("max_octets = 10000000", "of office, larger than 10 MB left out; "),
+            (
+                "max_octets = 1048576\noversize = \"notice\"",
+                "larger than 1 MiB replaced by a notice; ",
+            ),
+            ("max_octets = 20480", "larger than 20 KiB left out; "),
+            ("max_octets = 5000", "larger than 5 kB left out; "),
+            ("max_octets = 999", "larger than 999 octets left out; "),
+            (
+                "folder_separator = \"+\"",
+                "; +FOLDER after the login picks another folder; ",
+            ),
+        ] {
+            let said = said(keys);
+            assert!(said.contains(part), "{keys}: {said}");
+        }
+    }
+
+    #[test]
+    fn what_becomes_of_mail() {
+        for (keys, end) in [
+            ("on_delete = \"trash\"", "a delete moves to Trash"),
+            (
+                "on_delete = \"trash\"\ntrash_folder = \"Bin\"",
+                "a delete moves to Trash (Bin, where the server marks no folder as such)",
+            ),
+            ("on_delete = \"move:Old/Mail\"", "a delete moves to Old/Mail"),
+            ("on_delete = \"hide\"", "a delete hides from this login only"),
+            ("delete_after_retrieve = true", "; what it retrieved goes when it quits"),
+            ("retain_days = 1", "; what it retrieved goes 1 day later"),
+            (
+                "on_delete = \"hide\"\nretain_days = 2",
+                "; what it retrieved is hidden 2 days later",
+            ),
+            (
+                "on_delete = \"hide\"\ndelete_after_retrieve = true",
+                "; what it retrieved is hidden when it quits",
+            ),
+        ] {
+            let said = said(keys);
+            assert!(said.ends_with(end), "{keys}: {said}");
+        }
+    }
+
+    #[test]
+    fn what_uidl_says() {
+        for (keys, end) in [
+            ("uidl = \"validity.uid\"", "; a delete removes for good"),
+            ("uidl = \"dovecot\"", "; UIDLs as dovecot"),
+            ("uidl = \"%u-%08Xv\"", "; UIDLs as %u-%08Xv"),
+            ("uidl_import = \"uidls.txt\"", "; UIDLs 2 imported"),
+            (
+                "uidl = \"uid\"\nuidl_import = \"uidls.txt\"",
+                "; UIDLs as uid, 2 imported",
+            ),
+        ] {
+            let said = said(keys);
+            assert!(said.ends_with(end), "{keys}: {said}");
+        }
+    }
+
+    #[test]
+    fn no_line_is_broken() {
+        assert!(!said("folder = \"x\"").contains('\n'));
+        assert!(
+            Config::parse(
+                "[upstream.a]\nhost = \"a\"\nmaildrop = { folder = \"x\\ny\" }",
+                Path::new("")
+            )
+            .is_err()
+        );
+    }
+}

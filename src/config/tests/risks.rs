@@ -1,0 +1,126 @@
+use std::path::Path;
+
+use super::UPSTREAM;
+use crate::config::load::layered;
+
+/// The warnings of a configuration.
+#[track_caller]
+fn warnings(text: String) -> Vec<String> {
+    layered(Path::new("gateway.toml"), text, Path::new(""), Vec::new())
+        .unwrap()
+        .warnings
+}
+
+#[test]
+fn policies_that_need_or_contradict_something() {
+    let state = "[state]\ndir = \"data\"\n";
+    for (keys, dir, expected) in [
+        ("", "", &[][..]),
+        ("on_delete = \"hide\"", state, &[]),
+        (
+            "on_delete = \"hide\"",
+            "",
+            &["on_delete = \"hide\" without `dir` in [state]"],
+        ),
+        (
+            "retain_days = 3",
+            state,
+            &["retain_days is applied to forwarded logins when"],
+        ),
+        (
+            "retain_days = 3",
+            "",
+            &[
+                "retain_days without `dir` in [state]",
+                "retain_days is applied to forwarded",
+            ],
+        ),
+        ("delete_after_retrieve = true", "", &[]),
+        (
+            "delete_after_retrieve = true, on_delete = \"hide\"",
+            state,
+            &["delete_after_retrieve with on_delete = \"hide\" frees no space"],
+        ),
+        (
+            "retain_days = 3, on_delete = \"hide\"",
+            state,
+            &[
+                "retain_days with on_delete = \"hide\" frees no space",
+                "applied to forwarded",
+            ],
+        ),
+        ("unseen_only = true", "", &[]),
+        (
+            "unseen_only = true, on_retrieve = \"keep\", delete_after_retrieve = true",
+            "",
+            &[],
+        ),
+        (
+            "unseen_only = true, on_retrieve = \"keep\"",
+            "",
+            &["unseen_only with on_retrieve = \"keep\""],
+        ),
+        ("uidl = \"dovecot\"", "", &[]),
+        (
+            "uidl = \"uid\"",
+            "",
+            &["uidl = \"uid\": when the server numbers a folder anew"],
+        ),
+        ("uidl = \"%v%u\"", "", &["uidl = \"%v%u\": when"]),
+        ("trash_folder = \"Bin\"", "", &["trash_folder is given, but"]),
+        ("trash_folder = \"Bin\", on_delete = \"trash\"", "", &[]),
+    ] {
+        let warnings = warnings(format!("{dir}{UPSTREAM}maildrop = {{ {keys} }}\n"));
+        assert_eq!(warnings.len(), expected.len(), "{keys}: {warnings:?}");
+        for (warning, expected) in warnings.iter().zip(expected) {
+            assert!(
+                warning.starts_with("upstream.home: ") && warning.contains(expected),
+                "{keys}: {warning}"
+            );
+        }
+    }
+}
+
+#[test]
+fn expunge_on_gmail() {
+    let of = |keys: &str| {
+        warnings(format!(
+            "[upstream.g]\nhost = \"imap.gmail.com\"\nlogins = [\"*\"]\nmaildrop = {{ {keys} }}\n"
+        ))
+    };
+    assert!(of("").is_empty() && of("on_delete = \"move:Old\"").is_empty());
+    let warnings = of("on_delete = \"expunge\"");
+    assert!(
+        warnings.len() == 1 && warnings[0].contains("EXPUNGE there may only archive"),
+        "{warnings:?}"
+    );
+}
+
+/// Accounts share what their upstream says: one line for all of them. An upstream without `logins` is only their default.
+#[test]
+fn a_risk_is_told_once() {
+    let account = |login: &str, keys: &str| {
+        format!(
+            "[[account]]\nlogin = \"{login}\"\nupstream = \"home\"\nmaildrop = {{ {keys} }}\n\
+             password_hash = \"$argon2id$v=19$m=19456,t=2,p=1$KdKzVSjkmu+x+3uVqCToXQ$492FOdnvLm9sbDj2LbVueNvYe41QLBpmcPIioX5vYwM\"\n\
+             upstream_password = \"p\"\n"
+        )
+    };
+    let text = format!(
+        "[upstream.home]\nhost = \"a\"\nmaildrop = {{ on_delete = \"hide\", trash_folder = \"Bin\" }}\n{}{}{}{}",
+        account("a", ""),
+        account("b", ""),
+        account("c", "on_delete = \"trash\""),
+        account("d", "retain_days = 3, on_delete = \"expunge\""),
+    );
+    let warnings: Vec<_> = warnings(text)
+        .into_iter()
+        .filter(|warning| !warning.contains("holds passwords"))
+        .collect();
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    assert!(
+        warnings[0].starts_with("login a, login b: on_delete = \"hide\" without"),
+        "{warnings:?}"
+    );
+    assert!(warnings[1].starts_with("login d: retain_days without"), "{warnings:?}");
+}
