@@ -17,6 +17,12 @@ pub struct Capabilities {
     pub qresync: bool,
     /// `UIDPLUS`: UID EXPUNGE (RFC 4315).
     pub uid_plus: bool,
+    /// `MOVE` (RFC 6851)
+    pub moves: bool,
+    /// `SPECIAL-USE`: LIST tells what folders are for (RFC 6154).
+    pub special_use: bool,
+    /// `OBJECTID` (RFC 8474)
+    pub object_id: bool,
     /// `COMPRESS=DEFLATE` (RFC 4978)
     pub compress_deflate: bool,
 }
@@ -34,6 +40,9 @@ impl Capabilities {
                 b"ID" => found.id = true,
                 b"QRESYNC" => found.qresync = true,
                 b"UIDPLUS" => found.uid_plus = true,
+                b"MOVE" => found.moves = true,
+                b"SPECIAL-USE" => found.special_use = true,
+                b"OBJECTID" => found.object_id = true,
                 b"COMPRESS=DEFLATE" => found.compress_deflate = true,
                 _ => {}
             }

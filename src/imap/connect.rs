@@ -57,6 +57,13 @@ pub struct Connection {
     pub(super) told_after_login: bool,
 }
 
+impl Connection {
+    /// `OBJECTID` (RFC 8474)
+    pub fn has_object_id(&self) -> bool {
+        self.capabilities.object_id
+    }
+}
+
 impl Connector {
     /// `silence`: how long the upstream may keep us waiting inside a command. Errors name the `ca_file` at fault.
     pub fn new(upstream: &Upstream, silence: Duration) -> Result<Self, tls::Error> {
@@ -273,7 +280,7 @@ mod tests {
     use super::*;
     use crate::{
         config::Policy,
-        imap::{Mailbox, Uid},
+        imap::{Mailbox, Uid, Wanted},
     };
 
     const OFFER: &str = "CAPABILITY IMAP4rev1 AUTH=PLAIN SASL-IR COMPRESS=DEFLATE";
@@ -320,7 +327,7 @@ mod tests {
             let secret = Secret::from(b"secret".to_vec());
             let work = async {
                 let connection = connector.login("user", &secret).await?;
-                Ok(connection.select("INBOX", Uid(1), None).await?.0)
+                Ok(connection.select("INBOX", Uid(1), Wanted::default(), None).await?.0)
             };
             tokio::join!(self.serve(), work)
         }

@@ -1,7 +1,7 @@
 //! FETCH responses (RFC 3501 §7.4.2) parsed as a stream: a response is a row of segments with literals between them, and no
-//! more than one segment is ever held. Nothing is allocated but for a body that comes as a quoted string.
+//! more than one segment is ever held. Nothing is allocated but for an EMAILID and a body that comes as a quoted string.
 
-use super::response;
+use super::{date, response};
 
 /// What one FETCH response has told so far.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -12,6 +12,10 @@ pub struct Fetch {
     pub size: Option<u32>,
     /// Whether `FLAGS` bears `\Deleted`.
     pub deleted: Option<bool>,
+    /// `INTERNALDATE`, in seconds since 1970.
+    pub arrived: Option<u32>,
+    /// `EMAILID` (RFC 8474 §5.1)
+    pub email_id: Option<Box<str>>,
     /// Open parentheses.
     depth: u32,
 }
@@ -43,6 +47,8 @@ pub enum Section {
     Header,
     /// `BODY[TEXT]`
     Text,
+    /// `BODY[HEADER.FIELDS (…)]`
+    Fields,
     /// Any other; not asked for.
     Other,
 }
@@ -103,8 +109,11 @@ impl Fetch {
                     if let Some(step) = self.skip_list(segment, &mut at)? {
                         return Ok(step);
                     }
+                    let inner = &segment[start + 1..at - 1];
                     if name.eq_ignore_ascii_case(b"FLAGS") {
-                        self.deleted = Some(has_flag(&segment[start + 1..at - 1], b"\\Deleted"));
+                        self.deleted = Some(has_flag(inner, b"\\Deleted"));
+                    } else if name.eq_ignore_ascii_case(b"EMAILID") {
+                        self.email_id = std::str::from_utf8(inner).ok().map(|id| id.trim().into());
                     }
                 }
                 Some(b'"') => {
@@ -115,6 +124,9 @@ impl Fetch {
                             content: Some(content),
                             rest: at,
                         });
+                    }
+                    if name.eq_ignore_ascii_case(b"INTERNALDATE") {
+                        self.arrived = date::seconds(&content);
                     }
                 }
                 Some(b'{' | b'~') => {
@@ -208,6 +220,7 @@ fn section(name: &[u8]) -> Option<Section> {
         b"" => Section::Whole,
         b"HEADER" => Section::Header,
         b"TEXT" => Section::Text,
+        inner if inner.starts_with(b"HEADER.FIELDS ") => Section::Fields,
         _ => Section::Other,
     })
 }
@@ -314,6 +327,10 @@ mod tests {
         );
         assert_eq!(
             parse(b"1 FETCH (BODY[HEADER.FIELDS (DATE)] {9}").unwrap().1,
+            Step::Literal(Section::Fields, 9)
+        );
+        assert_eq!(
+            parse(b"1 FETCH (BODY[1.MIME] {9}").unwrap().1,
             Step::Literal(Section::Other, 9)
         );
 

@@ -4,21 +4,31 @@
 //! [`wire::Wire`], which frames what the server sends, inflated where it is compressed. async-imap holds the conversation (greeting, tags,
 //! SASL, checked commands); what streams (listings, bodies) is read from the wire directly.
 
+mod bodies;
 mod capability;
 mod connect;
+mod date;
 mod deflate;
+mod digest;
 mod error;
 pub mod fetch;
+mod flight;
+mod folders;
 mod mailbox;
 mod pool;
 mod response;
 mod uid;
+mod update;
 mod utf7;
 mod wire;
 
+pub use bodies::{BodyStart, Item};
 pub use capability::Capabilities;
 pub use connect::{Connection, Connector};
+pub use digest::Digest;
 pub use error::Error;
-pub use mailbox::{BodyStart, Item, Listed, Mailbox, News, Resync, Selected};
+pub use flight::{Listed, Search, Wanted};
+pub use folders::{Folder, FolderStatus};
+pub use mailbox::{Mailbox, News, Resync, Selected};
 pub use pool::{Pool, RandomUnavailable, Slot, UserKey};
 pub use uid::{Uid, UidSet, UidValidity};

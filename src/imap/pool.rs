@@ -112,6 +112,14 @@ impl<T: Send + Sync + 'static> Pool<T> {
 
     /// The right to open a connection, unless `user` has `limit` of them. One that waits gives way.
     pub fn reserve(self: &Arc<Self>, user: &UserKey, limit: usize, secret: &Secret) -> Option<Slot<T>> {
+        let proof = Proof {
+            tag: hmac::sign(&self.key, secret.expose()),
+            since: Instant::now(),
+        };
+        self.reserve_with(user, limit, proof)
+    }
+
+    fn reserve_with(self: &Arc<Self>, user: &UserKey, limit: usize, proof: Proof) -> Option<Slot<T>> {
         let given_way = {
             let mut entry = self.users.entry(user.clone()).or_insert_with(|| User {
                 busy: 0,
@@ -127,10 +135,6 @@ impl<T: Send + Sync + 'static> Pool<T> {
         if let Some(mailbox) = given_way {
             tokio::spawn(mailbox.logout());
         }
-        let proof = Proof {
-            tag: hmac::sign(&self.key, secret.expose()),
-            since: Instant::now(),
-        };
         Some(Slot {
             pool: self.clone(),
             user: user.clone(),
@@ -138,12 +142,13 @@ impl<T: Send + Sync + 'static> Pool<T> {
         })
     }
 
-    /// `login` has logged in anew: what waited for it was opened with another secret, or is broken.
-    pub fn forget(&self, user: &UserKey, login: &str) {
+    /// `login` has logged in anew: what waited for it in `folder` was opened with another secret, or is broken.
+    pub fn forget(&self, user: &UserKey, login: &str, folder: &str) {
         let Some(mut entry) = self.users.get_mut(user) else {
             return;
         };
-        for parked in entry.parked.extract_if(.., |parked| parked.login == login) {
+        let is_old = |parked: &mut Box<Parked<T>>| parked.login == login && parked.folder == folder;
+        for parked in entry.parked.extract_if(.., is_old) {
             tokio::spawn(parked.mailbox.logout());
         }
     }
@@ -204,6 +209,13 @@ async fn sweep<T: Send + Sync + 'static>(pool: Weak<Pool<T>>, parked_for: Durati
                 return;
             }
         }
+    }
+}
+
+impl<T: Send + Sync + 'static> Slot<T> {
+    /// The right to one more connection for the same session, unless its user has `limit` of them.
+    pub fn another(&self, limit: usize) -> Option<Self> {
+        self.pool.reserve_with(&self.user, limit, self.proof)
     }
 }
 

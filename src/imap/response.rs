@@ -171,6 +171,11 @@ impl Completion {
         &self.text
     }
 
+    /// Whether code or text tell of something that will pass.
+    pub fn is_temporary(&self) -> bool {
+        self.code == Some(Code::Temporary) || self.sounds_temporary()
+    }
+
     /// Whether the text tells of something that will pass: servers that give no response code say it in words.
     pub fn sounds_temporary(&self) -> bool {
         let text = self.text.to_ascii_lowercase();
@@ -235,6 +240,8 @@ pub enum Code {
     ContactAdmin,
     /// `[NONEXISTENT]`, `[TRYCREATE]`
     NonExistent,
+    /// `[ALREADYEXISTS]`
+    AlreadyExists,
     /// `[NOPERM]`
     NoPermission,
     /// `[UNAVAILABLE]`, `[INUSE]`, `[LIMIT]`, `[SERVERBUG]`, `[THROTTLED]`, `[OVERQUOTA]`
@@ -253,6 +260,7 @@ impl Code {
             b"PRIVACYREQUIRED" => Self::PrivacyRequired,
             b"CONTACTADMIN" => Self::ContactAdmin,
             b"NONEXISTENT" | b"TRYCREATE" => Self::NonExistent,
+            b"ALREADYEXISTS" => Self::AlreadyExists,
             b"NOPERM" => Self::NoPermission,
             b"UNAVAILABLE" | b"INUSE" | b"LIMIT" | b"SERVERBUG" | b"THROTTLED" | b"OVERQUOTA" => Self::Temporary,
             _ => Self::Other,

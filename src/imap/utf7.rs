@@ -35,6 +35,38 @@ pub fn quoted_mailbox(name: &str) -> String {
     out
 }
 
+/// A mailbox name as a server tells it, in UTF-8; one that is no modified UTF-7 is taken as it is.
+pub fn decoded(name: &[u8]) -> String {
+    let plain = String::from_utf8_lossy(name);
+    let mut out = String::with_capacity(plain.len());
+    let mut rest = &*plain;
+    while let Some((before, shifted)) = rest.split_once('&') {
+        let Some((encoded, after)) = shifted.split_once('-') else {
+            return plain.into_owned();
+        };
+        out.push_str(before);
+        match encoded {
+            "" => out.push('&'),
+            _ => match utf16(encoded) {
+                Some(text) => out.push_str(&text),
+                None => return plain.into_owned(),
+            },
+        }
+        rest = after;
+    }
+    out.push_str(rest);
+    out
+}
+
+fn utf16(encoded: &str) -> Option<String> {
+    let octets = BASE64.decode(encoded).ok()?;
+    let units: Vec<u16> = octets
+        .chunks_exact(2)
+        .map(|pair| u16::from_be_bytes([pair[0], pair[1]]))
+        .collect();
+    (octets.len() % 2 == 0).then(|| String::from_utf16(&units).ok())?
+}
+
 fn unshift(shifted: &mut Vec<u8>, out: &mut String) {
     if !shifted.is_empty() {
         out.push('&');
@@ -46,7 +78,7 @@ fn unshift(shifted: &mut Vec<u8>, out: &mut String) {
 
 #[cfg(test)]
 mod tests {
-    use super::quoted_mailbox;
+    use super::{decoded, quoted_mailbox};
 
     #[test]
     fn names_as_the_rfc_writes_them() {
@@ -59,6 +91,15 @@ mod tests {
             ("😀", "\"&2D3eAA-\""),
         ] {
             assert_eq!(quoted_mailbox(name), wire);
+            let told = wire[1..wire.len() - 1].replace("\\\"", "\"").replace("\\\\", "\\");
+            assert_eq!(decoded(told.as_bytes()), name);
+        }
+    }
+
+    #[test]
+    fn what_is_no_modified_utf7_is_taken_as_it_is() {
+        for name in ["A & B", "&QQ-", "&", "Größe", "&2D0-"] {
+            assert_eq!(decoded(name.as_bytes()), name);
         }
     }
 }

@@ -1,0 +1,171 @@
+//! What tells messages apart where UIDs do not: digests of header fields, size and INTERNALDATE.
+
+use aws_lc_rs::digest::{Context, SHA256};
+
+use super::{
+    Mailbox,
+    bodies::BodyStart,
+    error::Error,
+    uid::{Uid, UidSet},
+};
+
+/// Of one message; equal ones are the same, or were made to look so.
+pub type Digest = [u8; 16];
+
+/// What a copy keeps and hardly two messages share (RFC 3501 §6.4.7: COPY preserves INTERNALDATE).
+const LIKENESS: &str = "MESSAGE-ID DATE FROM TO SUBJECT RECEIVED CONTENT-TYPE";
+
+impl Mailbox {
+    /// Digests of Message-ID, size and INTERNALDATE, by which messages are known again under another UIDVALIDITY. Those
+    /// without a Message-ID are left out.
+    pub async fn identities(&mut self, uids: &[Uid]) -> Result<Vec<(Uid, Digest)>, Error> {
+        let messages = self.described(uids, "MESSAGE-ID").await?;
+        let identity = |message: &Described| {
+            let id = message_id(&message.fields)?;
+            Some((message.uid, message.digest(id.as_bytes())?))
+        };
+        Ok(messages.iter().filter_map(identity).collect())
+    }
+
+    /// Digests of several header fields, size and INTERNALDATE, by which a copy is known.
+    pub async fn likenesses(&mut self, uids: &[Uid]) -> Result<Vec<(Uid, Digest)>, Error> {
+        let messages = self.described(uids, LIKENESS).await?;
+        let likeness = |message: &Described| Some((message.uid, message.digest(&message.fields)?));
+        Ok(messages.iter().filter_map(likeness).collect())
+    }
+
+    /// Message-IDs, with their angle brackets; messages without one are left out.
+    pub async fn message_ids(&mut self, uids: &[Uid]) -> Result<Vec<(Uid, Box<str>)>, Error> {
+        let messages = self.described(uids, "MESSAGE-ID").await?;
+        let id = |message: &Described| Some((message.uid, message_id(&message.fields)?.into()));
+        Ok(messages.iter().filter_map(id).collect())
+    }
+
+    /// These header fields (`FROM SUBJECT`) of messages, as they come, with the empty line.
+    pub async fn headers(&mut self, uids: &[Uid], fields: &str) -> Result<Vec<(Uid, Vec<u8>)>, Error> {
+        let messages = self.described(uids, fields).await?;
+        Ok(messages
+            .into_iter()
+            .map(|message| (message.uid, message.fields))
+            .collect())
+    }
+
+    async fn described(&mut self, uids: &[Uid], fields: &str) -> Result<Vec<Described>, Error> {
+        let mut described = Vec::with_capacity(uids.len());
+        for set in UidSet::cover(uids) {
+            self.fetch_fields(&set, fields).await?;
+            let mut content = Vec::new();
+            loop {
+                match self.next().await? {
+                    BodyStart::Content { .. } => {
+                        content.clear();
+                        while self.ready().await? {
+                            let count = self.peek().len();
+                            content.extend_from_slice(self.take(count));
+                        }
+                    }
+                    BodyStart::End(Some(uid)) => {
+                        let attributes = self.attributes();
+                        described.push(Described {
+                            uid,
+                            size: attributes.size,
+                            arrived: attributes.arrived,
+                            fields: std::mem::take(&mut content),
+                        });
+                    }
+                    BodyStart::End(None) => content.clear(),
+                    BodyStart::Done => break,
+                }
+            }
+        }
+        // News about others may have come in between.
+        described.retain(|message| uids.binary_search(&message.uid).is_ok());
+        described.sort_by_key(|message| message.uid);
+        // The flags of a message may be told once more.
+        described.dedup_by(|later, earlier| {
+            let is_same = later.uid == earlier.uid;
+            if is_same && earlier.size.is_none() {
+                std::mem::swap(later, earlier);
+            }
+            is_same
+        });
+        Ok(described)
+    }
+}
+
+/// What a server told of one message.
+struct Described {
+    uid: Uid,
+    size: Option<u32>,
+    arrived: Option<u32>,
+    fields: Vec<u8>,
+}
+
+impl Described {
+    /// `None` where size or INTERNALDATE were not told.
+    fn digest(&self, more: &[u8]) -> Option<Digest> {
+        let mut context = Context::new(&SHA256);
+        context.update(&self.size?.to_be_bytes());
+        context.update(&self.arrived?.to_be_bytes());
+        context.update(more);
+        let mut digest = [0; 16];
+        digest.copy_from_slice(&context.finish().as_ref()[..16]);
+        Some(digest)
+    }
+}
+
+/// The Message-ID of a header that holds nothing else; `None` where it is empty or no UTF-8.
+fn message_id(header: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(header).ok()?;
+    let (name, value) = text.split_once(':')?;
+    // Folded, it may begin in the next line (RFC 5322 §2.2.3).
+    let id: String = value.split_ascii_whitespace().take(1).collect();
+    (name.trim().eq_ignore_ascii_case("message-id") && !id.is_empty()).then_some(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn message_ids_in_all_shapes() {
+        for header in [
+            &b"Message-ID: <a@b>\r\n\r\n"[..],
+            b"message-id:<a@b>\r\n\r\n",
+            b"Message-Id:\r\n <a@b>\r\n\r\n",
+            b"Message-ID: <a@b> (added by somebody)\r\n\r\n",
+        ] {
+            assert_eq!(
+                message_id(header).as_deref(),
+                Some("<a@b>"),
+                "{}",
+                header.escape_ascii()
+            );
+        }
+        for header in [
+            &b"\r\n"[..],
+            b"",
+            b"Message-ID:\r\n\r\n",
+            b"Subject: x\r\n\r\n",
+            b"Message-ID: \xff\r\n",
+        ] {
+            assert_eq!(message_id(header), None, "{}", header.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn a_digest_needs_size_and_date() {
+        let mut message = Described {
+            uid: Uid(1),
+            size: Some(10),
+            arrived: Some(20),
+            fields: Vec::new(),
+        };
+        let digest = message.digest(b"<a@b>");
+        assert!(digest.is_some());
+        message.arrived = Some(21);
+        assert!(message.digest(b"<a@b>").is_some_and(|other| Some(other) != digest));
+        message.size = None;
+        assert_eq!(message.digest(b"<a@b>"), None);
+    }
+}
