@@ -24,6 +24,7 @@ fn large() -> Index {
         modseq: 1 << 40,
         row: 12,
         entries: (0..MESSAGES).map(|n| (1 + n * 3 / 2, octets(n))).collect(),
+        ..Index::default()
     }
 }
 

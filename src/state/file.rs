@@ -8,26 +8,31 @@ use std::{
 
 use async_trait::async_trait;
 use redb::{ReadableDatabase, ReadableTable, Table, TableDefinition};
+use serde::{Serialize, de::DeserializeOwned};
 use tokio::{sync::Semaphore, task};
 
-use super::{Error, Index, MailboxName, StateStore, database::Database};
+use super::{
+    Error, Index, MailboxName, Marks, Past, PendingMove, StateStore, Unavailable, database::Database, envelope,
+    records::may_follow,
+};
 
-/// Upstream, user, folder and the number of a piece → that piece of a record of [`Index::encode`].
-const INDEXES: TableDefinition<Key, &[u8]> = TableDefinition::new("indexes");
-type Key<'a> = (&'a str, &'a str, &'a str, u32);
+/// Kind, upstream, user, folder, login (empty where the record is the mailbox's) and the number of a piece → that piece of
+/// a record: of [`Index::encode`], or sealed.
+const RECORDS: TableDefinition<Piece, &[u8]> = TableDefinition::new("records");
+type Piece<'a> = (u8, &'a str, &'a str, &'a str, &'a str, u32);
 
 /// Octets of a piece: with its key it fills a page of redb's (4 KiB). Larger values take twice the pages of the
 /// next smaller power of two, and a message that has come changes the first and the last piece only.
 const PIECE: usize = 3_800;
 
-/// Indexes in a redb file under `[state] dir`.
+/// State in a redb file under `[state] dir`.
 ///
-/// Saves that come while one is being written gather, and go into the next transaction together: the disk is waited
+/// Indexes that are saved while one is being written gather, and go into the next transaction together: the disk is waited
 /// for once a transaction, however many devices poll.
 #[derive(Debug)]
 pub struct FileStore {
     shared: Arc<Shared>,
-    /// Held by whoever saves.
+    /// Held by whoever writes.
     turn: tokio::sync::Mutex<()>,
     readers: Semaphore,
 }
@@ -42,6 +47,46 @@ struct Shared {
     pending: Mutex<HashMap<MailboxName, Arc<Index>>>,
 }
 
+/// What a record is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Kind {
+    Index = 0,
+    Marks = 1,
+    Past = 2,
+    Move = 3,
+}
+
+/// Which record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Key<'a> {
+    kind: Kind,
+    mailbox: &'a MailboxName,
+    login: &'a str,
+}
+
+impl<'a> Key<'a> {
+    fn of(kind: Kind, mailbox: &'a MailboxName) -> Self {
+        let login = "";
+        Self { kind, mailbox, login }
+    }
+
+    fn marks(login: &'a str, mailbox: &'a MailboxName) -> Self {
+        let kind = Kind::Marks;
+        Self { kind, mailbox, login }
+    }
+
+    fn piece(self, number: u32) -> Piece<'a> {
+        let MailboxName { upstream, user, folder } = self.mailbox;
+        (self.kind as u8, upstream, user, folder, self.login, number)
+    }
+
+    fn names(self) -> [&'a str; 4] {
+        let MailboxName { upstream, user, folder } = self.mailbox;
+        [upstream, user, folder, self.login]
+    }
+}
+
 impl FileStore {
     /// Opens the file in `dir`; both are created if missing. A damaged or foreign file is set aside (logged).
     pub fn open(dir: &Path) -> Result<Self, Error> {
@@ -53,6 +98,50 @@ impl FileStore {
             turn: tokio::sync::Mutex::default(),
             readers: Semaphore::new(READERS),
         })
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Reading) -> Result<Result<T, Unavailable>, redb::Error> + Send + 'static,
+    ) -> Result<T, Unavailable> {
+        let _reader = self.readers.acquire().await.map_err(|_| Unavailable::Failed)?;
+        let shared = self.shared.clone();
+        let reading = move || {
+            let read = shared
+                .database
+                .run(|database| work(&Reading(database.begin_read()?.open_table(RECORDS)?)));
+            read.unwrap_or(Err(Unavailable::Failed))
+        };
+        task::spawn_blocking(reading).await.unwrap_or(Err(Unavailable::Failed))
+    }
+
+    /// One transaction, durable when this returns `Ok`; none of it where `work` fails.
+    async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Writing) -> Result<Result<T, Unavailable>, redb::Error> + Send + 'static,
+    ) -> Result<T, Unavailable> {
+        let _turn = self.turn.lock().await;
+        let shared = self.shared.clone();
+        let writing = move || {
+            let written = shared.database.run(|database| {
+                let transaction = database.begin_write()?;
+                let mut writing = Writing {
+                    table: transaction.open_table(RECORDS)?,
+                    changed: false,
+                };
+                let result = work(&mut writing)?;
+                let changed = writing.changed && result.is_ok();
+                drop(writing);
+                match changed {
+                    true => transaction.commit()?,
+                    false => transaction.abort()?,
+                }
+                Ok(result)
+            });
+            written.unwrap_or(Err(Unavailable::Failed))
+        };
+        // The caller may go away meanwhile; what was begun is done nevertheless.
+        task::spawn_blocking(writing).await.unwrap_or(Err(Unavailable::Failed))
     }
 }
 
@@ -78,16 +167,253 @@ impl StateStore for FileStore {
         // Fails only where the runtime ends, and what is logged has been logged.
         let _ = task::spawn_blocking(move || shared.save()).await;
     }
+
+    async fn marks(&self, login: &str, mailbox: &MailboxName) -> Result<Marks, Unavailable> {
+        let (login, mailbox) = (login.to_owned(), mailbox.clone());
+        let marks = self.read(move |table| table.get(Key::marks(&login, &mailbox))).await?;
+        Ok(marks.unwrap_or_default())
+    }
+
+    async fn set_marks(
+        &self,
+        login: &str,
+        mailbox: &MailboxName,
+        marks: &Marks,
+        followed: u32,
+    ) -> Result<(), Unavailable> {
+        let (login, mailbox, marks) = (login.to_owned(), mailbox.clone(), marks.clone());
+        self.write(move |table| {
+            let key = Key::marks(&login, &mailbox);
+            match table.get::<Marks>(key)? {
+                Ok(kept) if may_follow(kept.as_ref(), followed) => table.set(key, &marks).map(Ok),
+                Ok(_) => Ok(Err(Unavailable::Changed)),
+                Err(unavailable) => Ok(Err(unavailable)),
+            }
+        })
+        .await
+    }
+
+    async fn all_marks(&self) -> Result<Vec<(String, MailboxName, Marks)>, Unavailable> {
+        self.read(|table| {
+            let mut all = Vec::new();
+            for (login, mailbox) in logins(&table.0, None)? {
+                // One that is damaged was told of in the log; the others are to be seen.
+                if let Ok(Some(marks)) = table.get(Key::marks(&login, &mailbox))? {
+                    all.push((login, mailbox, marks));
+                }
+            }
+            Ok(Ok(all))
+        })
+        .await
+    }
+
+    async fn clear_marks(&self, login: &str, folder: Option<&str>) -> Result<usize, Unavailable> {
+        let (login, folder) = (login.to_owned(), folder.map(str::to_owned));
+        self.write(move |table| {
+            let mut cleared = 0;
+            for (other, mailbox) in logins(&table.table, None)? {
+                if other == login && folder.as_ref().is_none_or(|folder| *folder == mailbox.folder) {
+                    table.remove(Key::marks(&login, &mailbox))?;
+                    cleared += 1;
+                }
+            }
+            Ok(Ok(cleared))
+        })
+        .await
+    }
+
+    async fn past(&self, mailbox: &MailboxName) -> Result<Past, Unavailable> {
+        let mailbox = mailbox.clone();
+        let past = self.read(move |table| table.get(Key::of(Kind::Past, &mailbox))).await;
+        match past {
+            // What cannot be read would only have spared devices a download.
+            Err(Unavailable::Damaged) => Ok(Past::default()),
+            past => Ok(past?.unwrap_or_default()),
+        }
+    }
+
+    async fn set_past(&self, mailbox: &MailboxName, past: &Past) -> Result<(), Unavailable> {
+        let (mailbox, past) = (mailbox.clone(), past.clone());
+        self.write(move |table| table.set(Key::of(Kind::Past, &mailbox), &past).map(Ok))
+            .await
+    }
+
+    async fn pending_move(&self, mailbox: &MailboxName) -> Result<Option<PendingMove>, Unavailable> {
+        let mailbox = mailbox.clone();
+        self.read(move |table| table.get(Key::of(Kind::Move, &mailbox))).await
+    }
+
+    async fn set_pending_move(&self, mailbox: &MailboxName, pending: Option<&PendingMove>) -> Result<(), Unavailable> {
+        let (mailbox, pending) = (mailbox.clone(), pending.cloned());
+        self.write(move |table| {
+            let key = Key::of(Kind::Move, &mailbox);
+            match &pending {
+                Some(pending) => table.set(key, pending).map(Ok),
+                None => table.remove(key).map(Ok),
+            }
+        })
+        .await
+    }
+
+    async fn renumber(
+        &self,
+        mailbox: &MailboxName,
+        past: &Past,
+        from: u32,
+        uids: &[(u32, u32)],
+    ) -> Result<(), Unavailable> {
+        let (mailbox, past, uids) = (mailbox.clone(), past.clone(), uids.to_vec());
+        self.write(move |table| {
+            table.set(Key::of(Kind::Past, &mailbox), &past)?;
+            table.remove(Key::of(Kind::Move, &mailbox))?;
+            for (login, _) in logins(&table.table, Some(&mailbox))? {
+                let key = Key::marks(&login, &mailbox);
+                if let Ok(Some(mut marks)) = table.get::<Marks>(key)?
+                    && marks.uid_validity == from
+                {
+                    marks.renumber(past.uid_validity, &uids);
+                    table.set(key, &marks)?;
+                }
+            }
+            Ok(Ok(()))
+        })
+        .await
+    }
+
+    async fn prune(&self, mailbox: &MailboxName, index: &Index) -> Result<(), Unavailable> {
+        let (mailbox, index) = (mailbox.clone(), index.clone());
+        self.write(move |table| {
+            let key = Key::of(Kind::Past, &mailbox);
+            if let Ok(Some(mut past)) = table.get::<Past>(key)?
+                && past.prune(&index)
+            {
+                table.set(key, &past)?;
+            }
+            for (login, _) in logins(&table.table, Some(&mailbox))? {
+                let key = Key::marks(&login, &mailbox);
+                if let Ok(Some(mut marks)) = table.get::<Marks>(key)?
+                    && marks.prune(&index)
+                {
+                    table.set(key, &marks)?;
+                }
+            }
+            Ok(Ok(()))
+        })
+        .await
+    }
+}
+
+/// The records, to be read.
+struct Reading(redb::ReadOnlyTable<Piece<'static>, &'static [u8]>);
+
+impl Reading {
+    fn get<T: DeserializeOwned>(&self, key: Key<'_>) -> Result<Result<Option<T>, Unavailable>, redb::Error> {
+        get(&self.0, key)
+    }
+}
+
+/// The records, to be changed.
+struct Writing<'t> {
+    table: Table<'t, Piece<'static>, &'static [u8]>,
+    /// Whether anything is not as it was.
+    changed: bool,
+}
+
+impl Writing<'_> {
+    fn get<T: DeserializeOwned>(&self, key: Key<'_>) -> Result<Result<Option<T>, Unavailable>, redb::Error> {
+        get(&self.table, key)
+    }
+
+    fn set<T: Serialize>(&mut self, key: Key<'_>, record: &T) -> Result<(), redb::Error> {
+        self.put(key, &envelope::seal(&key.names(), record))
+    }
+
+    fn remove(&mut self, key: Key<'_>) -> Result<(), redb::Error> {
+        self.put(key, &[])
+    }
+
+    /// Makes the pieces of `octets` those of `key`.
+    fn put(&mut self, key: Key<'_>, octets: &[u8]) -> Result<(), redb::Error> {
+        let mut number = 0;
+        for piece in octets.chunks(PIECE) {
+            let key = key.piece(number);
+            if self.table.get(key)?.is_none_or(|kept| kept.value() != piece) {
+                self.table.insert(key, piece)?;
+                self.changed = true;
+            }
+            number += 1;
+        }
+        while self.table.remove(key.piece(number))?.is_some() {
+            self.changed = true;
+            number += 1;
+        }
+        Ok(())
+    }
+}
+
+/// The record at `key`; one that is damaged is told of in the log and never taken for none.
+fn get<T: DeserializeOwned>(
+    table: &impl ReadableTable<Piece<'static>, &'static [u8]>,
+    key: Key<'_>,
+) -> Result<Result<Option<T>, Unavailable>, redb::Error> {
+    let octets = octets(table, key)?;
+    if octets.is_empty() {
+        return Ok(Ok(None));
+    }
+    Ok(match envelope::open(&key.names(), &octets) {
+        Ok(record) => Ok(Some(record)),
+        Err(damage) => {
+            let Key { kind, mailbox, login } = key;
+            tracing::error!(%mailbox, login, ?kind, %damage, "what was kept is damaged");
+            Err(Unavailable::Damaged)
+        }
+    })
+}
+
+/// The pieces at `key`, put together; nothing where there are none.
+fn octets(table: &impl ReadableTable<Piece<'static>, &'static [u8]>, key: Key<'_>) -> Result<Vec<u8>, redb::Error> {
+    let mut octets = Vec::new();
+    for piece in table.range(key.piece(0)..=key.piece(u32::MAX))? {
+        octets.extend_from_slice(piece?.1.value());
+    }
+    Ok(octets)
+}
+
+/// The logins that have marks, with their mailboxes: of `only`, or of all.
+fn logins(
+    table: &impl ReadableTable<Piece<'static>, &'static [u8]>,
+    only: Option<&MailboxName>,
+) -> Result<Vec<(String, MailboxName)>, redb::Error> {
+    let any = MailboxName {
+        upstream: String::new(),
+        user: String::new(),
+        folder: String::new(),
+    };
+    let first = Key::marks("", only.unwrap_or(&any));
+    let mut logins = Vec::new();
+    for piece in table.range(first.piece(0)..)? {
+        let piece = piece?;
+        let (kind, upstream, user, folder, login, number) = piece.0.value();
+        let mailbox = MailboxName {
+            upstream: upstream.to_owned(),
+            user: user.to_owned(),
+            folder: folder.to_owned(),
+        };
+        if kind != Kind::Marks as u8 || only.is_some_and(|only| *only != mailbox) {
+            break;
+        }
+        if number == 0 {
+            logins.push((login.to_owned(), mailbox));
+        }
+    }
+    Ok(logins)
 }
 
 impl Shared {
     fn load(&self, mailbox: &MailboxName) -> Option<Arc<Index>> {
         let record = self.database.run(|database| {
-            let table = database.begin_read()?.open_table(INDEXES)?;
-            let mut record = Vec::new();
-            for piece in table.range(key(mailbox, 0)..=key(mailbox, u32::MAX))? {
-                record.extend_from_slice(piece?.1.value());
-            }
+            let table = database.begin_read()?.open_table(RECORDS)?;
+            let record = octets(&table, Key::of(Kind::Index, mailbox))?;
             Ok((!record.is_empty()).then_some(record))
         })??;
         match Index::decode(mailbox, &record) {
@@ -110,16 +436,19 @@ impl Shared {
                     .iter()
                     .map(|(mailbox, index)| (mailbox.clone(), index.clone())),
             );
-            let mut table = transaction.open_table(INDEXES)?;
-            let mut changed = false;
+            let mut writing = Writing {
+                table: transaction.open_table(RECORDS)?,
+                changed: false,
+            };
             for (mailbox, index) in &batch {
                 let Some(record) = index.encode(mailbox) else {
                     tracing::error!(%mailbox, "UIDs of an index do not ascend: not kept");
                     continue;
                 };
-                changed |= write(&mut table, mailbox, &record)?;
+                writing.put(Key::of(Kind::Index, mailbox), &record)?;
             }
-            drop(table);
+            let changed = writing.changed;
+            drop(writing);
             if changed {
                 transaction.commit()?;
             } else {
@@ -148,29 +477,6 @@ impl Shared {
 
 fn create_tables(database: &redb::Database) -> Result<(), redb::Error> {
     let transaction = database.begin_write()?;
-    transaction.open_table(INDEXES)?;
+    transaction.open_table(RECORDS)?;
     Ok(transaction.commit()?)
-}
-
-/// Makes the pieces of `record` those of `mailbox`. Whether they were not before.
-fn write(table: &mut Table<Key, &[u8]>, mailbox: &MailboxName, record: &[u8]) -> Result<bool, redb::Error> {
-    let mut changed = false;
-    let mut number = 0;
-    for piece in record.chunks(PIECE) {
-        let key = key(mailbox, number);
-        if table.get(key)?.is_none_or(|kept| kept.value() != piece) {
-            table.insert(key, piece)?;
-            changed = true;
-        }
-        number += 1;
-    }
-    while table.remove(key(mailbox, number))?.is_some() {
-        changed = true;
-        number += 1;
-    }
-    Ok(changed)
-}
-
-fn key(mailbox: &MailboxName, piece: u32) -> Key<'_> {
-    (&mailbox.upstream, &mailbox.user, &mailbox.folder, piece)
 }

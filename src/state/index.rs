@@ -7,21 +7,29 @@
 //! row          varint
 //! count        varint
 //! count times  varint UID less the one before (the first: less 0), varint octets
+//! columns      1 octet: 1 where INTERNALDATEs follow, 2 where EMAILIDs do, or their sum
+//! count times  varint INTERNALDATE
+//! count times  varint octets of the EMAILID, and these
 //! checksum     CRC-32 of the mailbox's names and all of the above, 4 octets, little-endian
 //! ```
 //!
 //! A varint has seven bits an octet, the lowest first; the high bit says that more follow (LEB128). A message
 //! takes four octets where UIDs follow closely: one for the UID, three for a size up to 2 MB.
 
-use super::MailboxName;
+use serde::{Deserialize, Serialize};
+
+use super::{MailboxName, envelope::checksum};
 
 /// The first octet of what this version writes.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// Octets of the checksum.
 const CHECKSUM: usize = 4;
+/// The bits of `columns`.
+const ARRIVED: u8 = 1;
+const EMAIL_IDS: u8 = 2;
 
 /// What is remembered of a mailbox between sessions.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Index {
     /// RFC 3501 §2.3.1.1: UIDs mean what they meant as long as this is the same.
     pub uid_validity: u32,
@@ -31,6 +39,10 @@ pub struct Index {
     pub row: u32,
     /// UID and octets, strictly ascending by UID; 8 bytes a message.
     pub entries: Vec<(u32, u32)>,
+    /// INTERNALDATE of each, in seconds since 1970; empty where it was not asked for.
+    pub arrived: Vec<u32>,
+    /// EMAILID of each (RFC 8474); empty where they were not asked for.
+    pub email_ids: Vec<Box<str>>,
 }
 
 /// Why a record is not what was written for this mailbox.
@@ -48,6 +60,39 @@ pub enum Damage {
 }
 
 impl Index {
+    /// Adds a message with a UID above all others. A column is complete only if it is given for every message.
+    pub fn push(&mut self, uid: u32, octets: u32, arrived: Option<u32>, email_id: Option<Box<str>>) {
+        self.entries.push((uid, octets));
+        self.arrived.extend(arrived);
+        self.email_ids.extend(email_id);
+    }
+
+    /// Whether it holds a message of that UID.
+    pub fn holds(&self, uid: u32) -> bool {
+        self.entries.binary_search_by_key(&uid, |&(uid, _)| uid).is_ok()
+    }
+
+    /// Whether it tells of every message what is asked for.
+    pub fn has(&self, arrived: bool, email_id: bool) -> bool {
+        let count = self.entries.len();
+        (!arrived || self.arrived.len() == count) && (!email_id || self.email_ids.len() == count)
+    }
+
+    /// Forgets all messages.
+    pub fn clear(&mut self) {
+        self.retain(|_| false);
+    }
+
+    /// Forgets the messages of whose UIDs `stays` says no.
+    pub fn retain(&mut self, stays: impl Fn(u32) -> bool) {
+        let mut uids = self.entries.iter();
+        self.arrived.retain(|_| uids.next().is_some_and(|&(uid, _)| stays(uid)));
+        let mut uids = self.entries.iter();
+        self.email_ids
+            .retain(|_| uids.next().is_some_and(|&(uid, _)| stays(uid)));
+        self.entries.retain(|&(uid, _)| stays(uid));
+    }
+
     /// The record to keep for `mailbox`; `None` if the UIDs don't ascend from 1, which is no index.
     pub fn encode(&self, mailbox: &MailboxName) -> Option<Vec<u8>> {
         let mut record = Vec::with_capacity(32 + 5 * self.entries.len());
@@ -63,7 +108,19 @@ impl Index {
             put(&mut record, octets);
             last = uid;
         }
-        let checksum = checksum(mailbox, &record);
+        let column = |has: bool, bit| if has { bit } else { 0 };
+        record.push(column(!self.arrived.is_empty(), ARRIVED) | column(!self.email_ids.is_empty(), EMAIL_IDS));
+        if !self.has(!self.arrived.is_empty(), !self.email_ids.is_empty()) {
+            return None;
+        }
+        for &arrived in &self.arrived {
+            put(&mut record, arrived);
+        }
+        for id in &self.email_ids {
+            put(&mut record, u32::try_from(id.len()).ok()?);
+            record.extend_from_slice(id.as_bytes());
+        }
+        let checksum = checksum(&names(mailbox), &record);
         record.extend_from_slice(&checksum.to_le_bytes());
         Some(record)
     }
@@ -74,7 +131,7 @@ impl Index {
         let Some((content, stored)) = record.split_last_chunk::<CHECKSUM>() else {
             return Err(Damage::Checksum);
         };
-        if checksum(mailbox, content) != u32::from_le_bytes(*stored) {
+        if checksum(&names(mailbox), content) != u32::from_le_bytes(*stored) {
             return Err(Damage::Checksum);
         }
         match content.split_first() {
@@ -100,24 +157,36 @@ impl Index {
             last = last.checked_add(delta)?;
             entries.push((last, take(rest)?));
         }
+        let (&columns, tail) = rest.split_first()?;
+        *rest = tail;
+        let (has_arrived, has_email_ids) = (columns & ARRIVED != 0, columns & EMAIL_IDS != 0);
+        if columns > (ARRIVED | EMAIL_IDS) || (columns > 0 && count == 0) {
+            return None;
+        }
+        let mut arrived = Vec::new();
+        for _ in 0..if has_arrived { count } else { 0 } {
+            arrived.push(take(rest)?);
+        }
+        let mut email_ids = Vec::new();
+        for _ in 0..if has_email_ids { count } else { 0 } {
+            let octets = usize::try_from(take(rest)?).ok()?;
+            let (id, tail) = rest.split_at_checked(octets)?;
+            *rest = tail;
+            email_ids.push(std::str::from_utf8(id).ok()?.into());
+        }
         rest.is_empty().then_some(Self {
             uid_validity,
             modseq,
             row,
             entries,
+            arrived,
+            email_ids,
         })
     }
 }
 
-/// The names are part of it, so that no damage to a key can pass one mailbox's index off as another's.
-fn checksum(mailbox: &MailboxName, content: &[u8]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    for name in [&mailbox.upstream, &mailbox.user, &mailbox.folder] {
-        hasher.update(&name.len().to_le_bytes());
-        hasher.update(name.as_bytes());
-    }
-    hasher.update(content);
-    hasher.finalize()
+fn names(mailbox: &MailboxName) -> [&str; 3] {
+    [&mailbox.upstream, &mailbox.user, &mailbox.folder]
 }
 
 fn put(record: &mut Vec<u8>, mut value: u32) {
@@ -168,12 +237,13 @@ mod tests {
             modseq: 1 << 40,
             row: 12,
             entries: (0..count).map(|n| (1 + n * 3 / 2, octets(n))).collect(),
+            ..Index::default()
         }
     }
 
     /// `content` under a right checksum.
     fn sealed(content: &[u8]) -> Vec<u8> {
-        [content, &checksum(&mailbox("a"), content).to_le_bytes()].concat()
+        [content, &checksum(&names(&mailbox("a")), content).to_le_bytes()].concat()
     }
 
     fn decoded(content: &[u8]) -> Result<Index, Damage> {
@@ -203,9 +273,12 @@ mod tests {
             modseq: 1 << 40,
             row: 300,
             entries: vec![(1, 127), (129, u32::MAX)],
+            arrived: vec![5, 300],
+            email_ids: vec!["M1".into(), "".into()],
         };
         let content = [
-            1, 3, 0x80, 2, 0, 0xac, 2, 2, 1, 127, 0x80, 1, 0xff, 0xff, 0xff, 0xff, 0x0f,
+            2, 3, 0x80, 2, 0, 0xac, 2, 2, 1, 127, 0x80, 1, 0xff, 0xff, 0xff, 0xff, 0x0f, 3, 5, 0xac, 2, 2, b'M', b'1',
+            0,
         ];
         let record = index.encode(&mailbox("a")).unwrap();
         assert_eq!(record, sealed(&content));
@@ -225,6 +298,23 @@ mod tests {
     }
 
     #[test]
+    fn columns_stay_beside_their_messages() {
+        let mut index = Index::default();
+        for uid in 1..=4 {
+            index.push(uid, 10, Some(uid * 100), Some(uid.to_string().into()));
+        }
+        index.retain(|uid| uid % 2 == 0);
+        assert_eq!(index.arrived, [200, 400]);
+        assert_eq!(index.email_ids, ["2".into(), "4".into()]);
+        assert!(index.has(true, true) && index.holds(4) && !index.holds(3));
+        index.push(5, 10, Some(500), None);
+        assert!(index.has(true, false) && !index.has(true, true));
+        assert_eq!(index.encode(&mailbox("a")), None, "a column that is not complete");
+        index.clear();
+        assert!(index.entries.is_empty() && index.has(true, true));
+    }
+
+    #[test]
     fn another_mailboxes_record_is_refused() {
         let record = realistic(10).encode(&mailbox("a")).unwrap();
         assert_eq!(Index::decode(&mailbox("b"), &record), Err(Damage::Checksum));
@@ -232,36 +322,40 @@ mod tests {
 
     #[test]
     fn content_is_strict_under_a_right_checksum() {
-        assert_eq!(decoded(&[1, 7, 0, 0, 0, 1, 1, 5]).unwrap().entries, [(1, 5)]);
-        let refused: [(&str, &[u8]); 10] = [
-            ("a trailing octet", &[1, 7, 0, 0, 0, 1, 1, 5, 0]),
-            ("a missing octet", &[1, 7, 0, 0, 0, 1, 1]),
+        assert_eq!(decoded(&[2, 7, 0, 0, 0, 1, 1, 5, 0]).unwrap().entries, [(1, 5)]);
+        let refused: [(&str, &[u8]); 14] = [
+            ("a trailing octet", &[2, 7, 0, 0, 0, 1, 1, 5, 0, 0]),
+            ("a missing octet", &[2, 7, 0, 0, 0, 1, 1]),
+            ("no columns", &[2, 7, 0, 0, 0, 1, 1, 5]),
+            ("an unknown column", &[2, 7, 0, 0, 0, 1, 1, 5, 4]),
+            ("a column too short", &[2, 7, 0, 0, 0, 1, 1, 5, 1]),
+            ("an EMAILID beyond the record", &[2, 7, 0, 0, 0, 1, 1, 5, 2, 9, b'M']),
             (
                 "a count beyond the record",
-                &[1, 7, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x0f, 1, 5],
+                &[2, 7, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x0f, 1, 5],
             ),
-            ("UID 0", &[1, 7, 0, 0, 0, 1, 0, 5]),
-            ("a UID twice", &[1, 7, 0, 0, 0, 2, 1, 5, 0, 5]),
+            ("UID 0", &[2, 7, 0, 0, 0, 1, 0, 5, 0]),
+            ("a UID twice", &[2, 7, 0, 0, 0, 2, 1, 5, 0, 5, 0]),
             (
                 "a UID above 32 bits",
-                &[1, 7, 0, 0, 0, 2, 0xff, 0xff, 0xff, 0xff, 0x0f, 5, 1, 5],
+                &[2, 7, 0, 0, 0, 2, 0xff, 0xff, 0xff, 0xff, 0x0f, 5, 1, 5, 0],
             ),
             (
                 "a varint above 32 bits",
-                &[1, 7, 0, 0, 0, 1, 1, 0xff, 0xff, 0xff, 0xff, 0x1f],
+                &[2, 7, 0, 0, 0, 1, 1, 0xff, 0xff, 0xff, 0xff, 0x1f, 0],
             ),
             (
                 "a varint of six octets",
-                &[1, 7, 0, 0, 0, 1, 1, 0x80, 0x80, 0x80, 0x80, 0x80, 1],
+                &[2, 7, 0, 0, 0, 1, 1, 0x80, 0x80, 0x80, 0x80, 0x80, 1, 0],
             ),
-            ("a varint longer than needed", &[1, 7, 0, 0, 0, 1, 1, 0x85, 0]),
-            ("nothing behind the version", &[1]),
+            ("a varint longer than needed", &[2, 7, 0, 0, 0, 1, 1, 0x85, 0, 0]),
+            ("nothing behind the version", &[2]),
         ];
         for (name, content) in refused {
             assert_eq!(decoded(content), Err(Damage::Content), "{name}");
         }
         assert_eq!(decoded(&[]), Err(Damage::Content));
-        assert_eq!(decoded(&[2, 7, 0, 0]), Err(Damage::Version(2)));
+        assert_eq!(decoded(&[1, 7, 0, 0]), Err(Damage::Version(1)));
     }
 
     #[test]
@@ -288,10 +382,14 @@ mod tests {
             uid_validity: u32,
             modseq: u64,
             row: u32,
-            entries in collection::btree_map(1_u32.., any::<u32>(), 0..200),
+            entries in collection::btree_map(1_u32.., any::<(u32, u32, String)>(), 0..200),
+            columns: (bool, bool),
             user: String,
         ) {
-            let index = Index { uid_validity, modseq, row, entries: entries.into_iter().collect() };
+            let mut index = Index { uid_validity, modseq, row, ..Index::default() };
+            for (uid, (octets, arrived, id)) in entries {
+                index.push(uid, octets, columns.0.then_some(arrived), columns.1.then(|| id.into()));
+            }
             let record = index.encode(&mailbox(&user)).unwrap();
             prop_assert_eq!(Index::decode(&mailbox(&user), &record), Ok(index));
         }

@@ -1,27 +1,40 @@
 //! State in memory: gone when the gateway ends.
 
-use std::sync::Arc;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use async_trait::async_trait;
 use moka::sync::Cache;
 
-use super::{Index, MailboxName, StateStore};
+use super::{Index, MailboxName, Marks, Past, PendingMove, StateStore, Unavailable, records::may_follow};
 
 /// Bytes that all indexes together may take: eight million messages. What has not been used for longest goes first.
 const CAPACITY: u64 = 64 * 1024 * 1024;
 /// What the cache itself spends on an entry, roughly.
 const OVERHEAD: usize = 256;
 
-/// Indexes in memory, bounded in size.
+/// State in memory: indexes bounded in size, all else by what exists upstream.
 #[derive(Debug)]
 pub struct MemoryStore {
     indexes: Cache<MailboxName, Arc<Index>>,
+    records: Mutex<Records>,
+}
+
+#[derive(Debug, Default)]
+struct Records {
+    /// By mailbox, then login.
+    marks: BTreeMap<MailboxName, BTreeMap<String, Marks>>,
+    past: BTreeMap<MailboxName, Past>,
+    moves: BTreeMap<MailboxName, PendingMove>,
 }
 
 impl Default for MemoryStore {
     fn default() -> Self {
         Self {
             indexes: Cache::builder().max_capacity(CAPACITY).weigher(weight).build(),
+            records: Mutex::default(),
         }
     }
 }
@@ -29,8 +42,15 @@ impl Default for MemoryStore {
 /// Bytes that an entry holds.
 fn weight(mailbox: &MailboxName, index: &Arc<Index>) -> u32 {
     let names = mailbox.upstream.len() + mailbox.user.len() + mailbox.folder.len();
-    let entries = index.entries.capacity() * size_of::<(u32, u32)>();
-    u32::try_from(OVERHEAD + names + entries).unwrap_or(u32::MAX)
+    let entries = index.entries.capacity() * size_of::<(u32, u32)>() + index.arrived.capacity() * size_of::<u32>();
+    let ids: usize = index.email_ids.iter().map(|id| size_of::<Box<str>>() + id.len()).sum();
+    u32::try_from(OVERHEAD + names + entries + ids).unwrap_or(u32::MAX)
+}
+
+impl MemoryStore {
+    fn records(&self) -> MutexGuard<'_, Records> {
+        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[async_trait]
@@ -41,6 +61,99 @@ impl StateStore for MemoryStore {
 
     async fn set_index(&self, mailbox: &MailboxName, index: Arc<Index>) {
         self.indexes.insert(mailbox.clone(), index);
+    }
+
+    async fn marks(&self, login: &str, mailbox: &MailboxName) -> Result<Marks, Unavailable> {
+        let records = self.records();
+        let marks = records.marks.get(mailbox).and_then(|logins| logins.get(login));
+        Ok(marks.cloned().unwrap_or_default())
+    }
+
+    async fn set_marks(
+        &self,
+        login: &str,
+        mailbox: &MailboxName,
+        marks: &Marks,
+        followed: u32,
+    ) -> Result<(), Unavailable> {
+        let mut records = self.records();
+        let logins = records.marks.entry(mailbox.clone()).or_default();
+        if !may_follow(logins.get(login), followed) {
+            return Err(Unavailable::Changed);
+        }
+        logins.insert(login.to_owned(), marks.clone());
+        Ok(())
+    }
+
+    async fn all_marks(&self) -> Result<Vec<(String, MailboxName, Marks)>, Unavailable> {
+        let records = self.records();
+        let all = records.marks.iter().flat_map(|(mailbox, logins)| {
+            let one = move |(login, marks): (&String, &Marks)| (login.clone(), mailbox.clone(), marks.clone());
+            logins.iter().map(one)
+        });
+        Ok(all.collect())
+    }
+
+    async fn clear_marks(&self, login: &str, folder: Option<&str>) -> Result<usize, Unavailable> {
+        let mut records = self.records();
+        let of_folder = records
+            .marks
+            .iter_mut()
+            .filter(|(mailbox, _)| folder.is_none_or(|folder| mailbox.folder == folder));
+        Ok(of_folder.filter_map(|(_, logins)| logins.remove(login)).count())
+    }
+
+    async fn past(&self, mailbox: &MailboxName) -> Result<Past, Unavailable> {
+        Ok(self.records().past.get(mailbox).cloned().unwrap_or_default())
+    }
+
+    async fn set_past(&self, mailbox: &MailboxName, past: &Past) -> Result<(), Unavailable> {
+        self.records().past.insert(mailbox.clone(), past.clone());
+        Ok(())
+    }
+
+    async fn pending_move(&self, mailbox: &MailboxName) -> Result<Option<PendingMove>, Unavailable> {
+        Ok(self.records().moves.get(mailbox).cloned())
+    }
+
+    async fn set_pending_move(&self, mailbox: &MailboxName, pending: Option<&PendingMove>) -> Result<(), Unavailable> {
+        let moves = &mut self.records().moves;
+        match pending {
+            Some(pending) => moves.insert(mailbox.clone(), pending.clone()),
+            None => moves.remove(mailbox),
+        };
+        Ok(())
+    }
+
+    async fn renumber(
+        &self,
+        mailbox: &MailboxName,
+        past: &Past,
+        from: u32,
+        uids: &[(u32, u32)],
+    ) -> Result<(), Unavailable> {
+        let mut records = self.records();
+        records.past.insert(mailbox.clone(), past.clone());
+        records.moves.remove(mailbox);
+        let logins = records.marks.get_mut(mailbox);
+        for marks in logins.into_iter().flat_map(BTreeMap::values_mut) {
+            if marks.uid_validity == from {
+                marks.renumber(past.uid_validity, uids);
+            }
+        }
+        Ok(())
+    }
+
+    async fn prune(&self, mailbox: &MailboxName, index: &Index) -> Result<(), Unavailable> {
+        let mut records = self.records();
+        if let Some(past) = records.past.get_mut(mailbox) {
+            past.prune(index);
+        }
+        let logins = records.marks.get_mut(mailbox);
+        for marks in logins.into_iter().flat_map(BTreeMap::values_mut) {
+            marks.prune(index);
+        }
+        Ok(())
     }
 }
 
@@ -59,9 +172,8 @@ mod tests {
     fn index(count: u32) -> Arc<Index> {
         Arc::new(Index {
             uid_validity: 1,
-            modseq: 0,
-            row: 0,
             entries: (1..=count).map(|uid| (uid, 1_000)).collect(),
+            ..Index::default()
         })
     }
 

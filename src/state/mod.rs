@@ -1,22 +1,32 @@
-//! What outlives a session: the index of every mailbox, in a file or in memory.
+//! What outlives a session: the index of every mailbox, and what logins have done with its messages; in a file or in memory.
 
+mod control;
 mod database;
+mod envelope;
 mod file;
 mod index;
 mod memory;
+mod records;
 #[cfg(test)]
 mod tests;
 
-use std::{fmt, io, path::PathBuf, sync::Arc};
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 
+pub use control::{RemoteStore, serve};
 pub use file::FileStore;
 pub use index::{Damage, Index};
 pub use memory::MemoryStore;
+pub use records::{Former, Identity, Marks, Past, PendingMove};
 
 /// Which mailbox: names as configured.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct MailboxName {
     /// The upstream's name, as in `[upstream.NAME]`.
     pub upstream: String,
@@ -33,7 +43,8 @@ impl fmt::Display for MailboxName {
     }
 }
 
-/// Remembers mailboxes between sessions. Nothing in it is needed: what is lost is asked of the upstream again.
+/// Remembers mailboxes between sessions. Indexes are a cache: what is lost is asked of the upstream again. All else is kept
+/// for good when a method has returned `Ok`, as far as the store outlives the gateway at all.
 #[async_trait]
 pub trait StateStore: Send + Sync + fmt::Debug {
     /// What is known of `mailbox`; `None` where nothing is, or where what was kept proved damaged (logged).
@@ -42,6 +53,64 @@ pub trait StateStore: Send + Sync + fmt::Debug {
     /// Remembers `index`, and returns once it is kept as well as the store can. A failure is logged, never an error:
     /// the index is a cache.
     async fn set_index(&self, mailbox: &MailboxName, index: Arc<Index>);
+
+    /// What `login` has done with the messages of `mailbox`; empty marks where that is nothing.
+    async fn marks(&self, login: &str, mailbox: &MailboxName) -> Result<Marks, Unavailable>;
+
+    /// Keeps `marks`, which follow from some whose UIDVALIDITY was `followed` (0: from none). Refused where what is kept has
+    /// another by now: somebody has reset or renumbered it.
+    async fn set_marks(
+        &self,
+        login: &str,
+        mailbox: &MailboxName,
+        marks: &Marks,
+        followed: u32,
+    ) -> Result<(), Unavailable>;
+
+    /// All marks, with their logins and mailboxes.
+    async fn all_marks(&self) -> Result<Vec<(String, MailboxName, Marks)>, Unavailable>;
+
+    /// Forgets what `login` has done, in all mailboxes or in those of that folder. Returns in how many it had done anything.
+    async fn clear_marks(&self, login: &str, folder: Option<&str>) -> Result<usize, Unavailable>;
+
+    /// What the messages of `mailbox` are and were.
+    async fn past(&self, mailbox: &MailboxName) -> Result<Past, Unavailable>;
+
+    /// Keeps `past`.
+    async fn set_past(&self, mailbox: &MailboxName, past: &Past) -> Result<(), Unavailable>;
+
+    /// The move out of `mailbox` that has not come to its end.
+    async fn pending_move(&self, mailbox: &MailboxName) -> Result<Option<PendingMove>, Unavailable>;
+
+    /// Keeps `pending`, or that there is none.
+    async fn set_pending_move(&self, mailbox: &MailboxName, pending: Option<&PendingMove>) -> Result<(), Unavailable>;
+
+    /// UIDVALIDITY has changed from `from` to that of `past`: at once `past` is kept, the marks of all logins are translated
+    /// by `uids` (old and new, ascending by the old; what has no new UID goes), and a pending move is forgotten.
+    async fn renumber(
+        &self,
+        mailbox: &MailboxName,
+        past: &Past,
+        from: u32,
+        uids: &[(u32, u32)],
+    ) -> Result<(), Unavailable>;
+
+    /// Forgets whatever concerns messages that `index`, which is up to date, does not have.
+    async fn prune(&self, mailbox: &MailboxName, index: &Index) -> Result<(), Unavailable>;
+}
+
+/// Why state did not do what was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+pub enum Unavailable {
+    /// The file can't be read or written (logged).
+    #[error("the state cannot be read or written, see the log")]
+    Failed,
+    /// What was kept is damaged (logged).
+    #[error("what was kept is damaged, see the log")]
+    Damaged,
+    /// Marks were reset or renumbered meanwhile.
+    #[error("it was changed meanwhile")]
+    Changed,
 }
 
 /// The store that the configuration asks for: a file under `dir`, or memory. Reads the whole file, to prove it sound.
@@ -50,6 +119,15 @@ pub fn open(config: &crate::config::State) -> Result<Arc<dyn StateStore>, Error>
         Some(dir) => Arc::new(FileStore::open(dir)?),
         None => Arc::new(MemoryStore::default()),
     })
+}
+
+/// The store in `dir`: its file, or where a gateway has that, the gateway's by its socket.
+pub fn reach(dir: &Path) -> Result<Arc<dyn StateStore>, Error> {
+    match FileStore::open(dir) {
+        Ok(store) => Ok(Arc::new(store)),
+        Err(Error::InUse { dir }) => Ok(Arc::new(RemoteStore::new(&dir))),
+        Err(error) => Err(error),
+    }
 }
 
 /// Why the state can't be kept where the configuration says. A damaged file is no reason: it is set aside.

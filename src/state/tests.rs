@@ -25,6 +25,7 @@ fn index(count: u32) -> Arc<Index> {
         modseq: 1 << 40,
         row: count / 2,
         entries: (1..=count).map(|uid| (uid * 3, 1_000 + uid)).collect(),
+        ..Index::default()
     })
 }
 
@@ -113,7 +114,7 @@ async fn an_index_that_is_none_is_not_kept() {
     let store = FileStore::open(dir.path()).unwrap();
     let wrong = Index {
         entries: vec![(2, 1), (1, 1)],
-        ..*index(0)
+        ..Index::default()
     };
     store.set_index(&mailbox("a"), Arc::new(wrong)).await;
     assert_eq!(store.index(&mailbox("a")).await, None);
@@ -220,7 +221,7 @@ async fn a_foreign_file_is_set_aside_whole() {
 #[tokio::test]
 async fn a_redb_file_of_other_software_is_set_aside() {
     let dir = directory();
-    let table: redb::TableDefinition<u32, &str> = redb::TableDefinition::new("indexes");
+    let table: redb::TableDefinition<u32, &str> = redb::TableDefinition::new("records");
     let other = redb::Database::create(dir.path().join(FILE)).unwrap();
     let transaction = other.begin_write().unwrap();
     transaction.open_table(table).unwrap().insert(1, "theirs").unwrap();

@@ -1,0 +1,230 @@
+//! State for other processes while a gateway runs, which alone has the file: a socket beside it, one request and one answer a
+//! line of JSON.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::{UnixListener, UnixStream},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{Index, MailboxName, Marks, Past, PendingMove, StateStore, Unavailable};
+
+/// The socket's name under `[state] dir`.
+const SOCKET: &str = "state.sock";
+/// The longest request or answer: the index of a large mailbox.
+const LONGEST: u64 = 64 * 1024 * 1024;
+
+#[derive(Debug, Serialize, Deserialize)]
+enum Request {
+    Index(MailboxName),
+    SetIndex(MailboxName, Index),
+    Marks(String, MailboxName),
+    SetMarks(String, MailboxName, Marks, u32),
+    AllMarks,
+    ClearMarks(String, Option<String>),
+    Past(MailboxName),
+    SetPast(MailboxName, Past),
+    PendingMove(MailboxName),
+    SetPendingMove(MailboxName, Option<PendingMove>),
+    Renumber(MailboxName, Past, u32, Vec<(u32, u32)>),
+    Prune(MailboxName, Index),
+}
+
+/// Answers requests for `store` at the socket in `dir`, which the caller alone uses, until `shutdown`. Without a socket only
+/// other processes lack something: that is logged.
+pub async fn serve(store: Arc<dyn StateStore>, dir: PathBuf, shutdown: CancellationToken) {
+    let path = dir.join(SOCKET);
+    let listener = match bind(&path) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "popgate state cannot ask this gateway");
+            return;
+        }
+    };
+    let answering = async {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => drop(tokio::spawn(converse(stream, store.clone()))),
+                Err(error) => {
+                    tracing::warn!(%error, "state socket");
+                    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+                }
+            }
+        }
+    };
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        () = answering => {}
+    }
+    let _ = std::fs::remove_file(&path);
+}
+
+/// For our user only: before the socket can be reached its directory is, and after that its own mode holds.
+fn bind(path: &Path) -> io::Result<UnixListener> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        // Left behind by a gateway that was killed.
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// One connection: request, answer, request, answer.
+async fn converse(stream: UnixStream, store: Arc<dyn StateStore>) {
+    let mut stream = BufReader::new(stream);
+    while let Ok(Some(request)) = receive(&mut stream).await {
+        let answer = answer(request, &*store).await;
+        if stream.get_mut().write_all(&answer).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn answer(request: Request, store: &dyn StateStore) -> Vec<u8> {
+    match request {
+        Request::Index(mailbox) => line(&store.index(&mailbox).await.as_deref()),
+        Request::SetIndex(mailbox, index) => {
+            store.set_index(&mailbox, Arc::new(index)).await;
+            line(&())
+        }
+        Request::Marks(login, mailbox) => line(&store.marks(&login, &mailbox).await),
+        Request::SetMarks(login, mailbox, marks, followed) => {
+            line(&store.set_marks(&login, &mailbox, &marks, followed).await)
+        }
+        Request::AllMarks => line(&store.all_marks().await),
+        Request::ClearMarks(login, folder) => line(&store.clear_marks(&login, folder.as_deref()).await),
+        Request::Past(mailbox) => line(&store.past(&mailbox).await),
+        Request::SetPast(mailbox, past) => line(&store.set_past(&mailbox, &past).await),
+        Request::PendingMove(mailbox) => line(&store.pending_move(&mailbox).await),
+        Request::SetPendingMove(mailbox, pending) => line(&store.set_pending_move(&mailbox, pending.as_ref()).await),
+        Request::Renumber(mailbox, past, from, uids) => line(&store.renumber(&mailbox, &past, from, &uids).await),
+        Request::Prune(mailbox, index) => line(&store.prune(&mailbox, &index).await),
+    }
+}
+
+fn line<T: Serialize>(value: &T) -> Vec<u8> {
+    // To memory, and with keys that are strings, nothing can fail.
+    let mut line = serde_json::to_vec(value).unwrap_or_default();
+    line.push(b'\n');
+    line
+}
+
+/// The next line; `None` at the end.
+async fn receive<T: DeserializeOwned>(stream: &mut BufReader<UnixStream>) -> io::Result<Option<T>> {
+    let mut line = Vec::new();
+    if stream.take(LONGEST).read_until(b'\n', &mut line).await? == 0 {
+        return Ok(None);
+    }
+    Ok(Some(serde_json::from_slice(&line)?))
+}
+
+/// The state of a running gateway.
+#[derive(Debug)]
+pub struct RemoteStore {
+    socket: PathBuf,
+}
+
+impl RemoteStore {
+    /// Of the gateway that uses `dir`.
+    pub fn new(dir: &Path) -> Self {
+        Self {
+            socket: dir.join(SOCKET),
+        }
+    }
+
+    async fn ask<T: DeserializeOwned>(&self, request: Request) -> Result<T, Unavailable> {
+        let asking = async {
+            let mut stream = BufReader::new(UnixStream::connect(&self.socket).await?);
+            stream.get_mut().write_all(&line(&request)).await?;
+            receive(&mut stream).await
+        };
+        match asking.await {
+            Ok(Some(answer)) => Ok(answer),
+            Ok(None) => Err(Unavailable::Failed),
+            Err(error) => {
+                tracing::error!(socket = %self.socket.display(), %error, "the running gateway does not answer");
+                Err(Unavailable::Failed)
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl StateStore for RemoteStore {
+    async fn index(&self, mailbox: &MailboxName) -> Option<Arc<Index>> {
+        let index: Option<Index> = self.ask(Request::Index(mailbox.clone())).await.ok()?;
+        index.map(Arc::new)
+    }
+
+    async fn set_index(&self, mailbox: &MailboxName, index: Arc<Index>) {
+        let request = Request::SetIndex(mailbox.clone(), Arc::unwrap_or_clone(index));
+        // A failure was logged, and an index is a cache.
+        let _: Result<(), _> = self.ask(request).await;
+    }
+
+    async fn marks(&self, login: &str, mailbox: &MailboxName) -> Result<Marks, Unavailable> {
+        self.ask(Request::Marks(login.to_owned(), mailbox.clone())).await?
+    }
+
+    async fn set_marks(
+        &self,
+        login: &str,
+        mailbox: &MailboxName,
+        marks: &Marks,
+        followed: u32,
+    ) -> Result<(), Unavailable> {
+        let request = Request::SetMarks(login.to_owned(), mailbox.clone(), marks.clone(), followed);
+        self.ask(request).await?
+    }
+
+    async fn all_marks(&self) -> Result<Vec<(String, MailboxName, Marks)>, Unavailable> {
+        self.ask(Request::AllMarks).await?
+    }
+
+    async fn clear_marks(&self, login: &str, folder: Option<&str>) -> Result<usize, Unavailable> {
+        let request = Request::ClearMarks(login.to_owned(), folder.map(str::to_owned));
+        self.ask(request).await?
+    }
+
+    async fn past(&self, mailbox: &MailboxName) -> Result<Past, Unavailable> {
+        self.ask(Request::Past(mailbox.clone())).await?
+    }
+
+    async fn set_past(&self, mailbox: &MailboxName, past: &Past) -> Result<(), Unavailable> {
+        self.ask(Request::SetPast(mailbox.clone(), past.clone())).await?
+    }
+
+    async fn pending_move(&self, mailbox: &MailboxName) -> Result<Option<PendingMove>, Unavailable> {
+        self.ask(Request::PendingMove(mailbox.clone())).await?
+    }
+
+    async fn set_pending_move(&self, mailbox: &MailboxName, pending: Option<&PendingMove>) -> Result<(), Unavailable> {
+        self.ask(Request::SetPendingMove(mailbox.clone(), pending.cloned()))
+            .await?
+    }
+
+    async fn renumber(
+        &self,
+        mailbox: &MailboxName,
+        past: &Past,
+        from: u32,
+        uids: &[(u32, u32)],
+    ) -> Result<(), Unavailable> {
+        let request = Request::Renumber(mailbox.clone(), past.clone(), from, uids.to_vec());
+        self.ask(request).await?
+    }
+
+    async fn prune(&self, mailbox: &MailboxName, index: &Index) -> Result<(), Unavailable> {
+        self.ask(Request::Prune(mailbox.clone(), index.clone())).await?
+    }
+}
