@@ -1,10 +1,11 @@
-//! What a person types: serve | check | demo | health | hash-password.
+//! What a person types: serve | check | state | demo | health | hash-password.
 
 mod check;
 mod demo;
 mod hash_password;
 mod health;
 mod serve;
+mod state;
 
 use std::{
     fmt, io,
@@ -54,6 +55,20 @@ enum Command {
         /// Connect to every upstream too, and log in where the configuration holds the password
         #[arg(long)]
         connect: bool,
+        /// List what `retain_days` would remove now, by account; removes nothing
+        #[arg(long)]
+        retention: bool,
+    },
+    /// Show what logins have hidden and retrieved, or have it forgotten; beside a running gateway too
+    State {
+        /// Only of this login
+        login: Option<String>,
+        /// Forget what this login has done: it sees all messages again
+        #[arg(long, value_name = "LOGIN", conflicts_with = "login")]
+        reset: Option<String>,
+        /// With --reset: only in this folder
+        #[arg(long, requires = "reset")]
+        folder: Option<String>,
     },
     /// Serve sample mail, to look at and to try a mail program with
     Demo {
@@ -80,7 +95,11 @@ impl Cli {
                 listen,
             } => serve::run(Config::forward(&url, listen)?).await,
             Command::Serve { upstream: None, .. } => serve::run(load(self.config)?.config).await,
-            Command::Check { connect } => check::run(load(self.config)?, connect).await,
+            Command::Check { connect, retention } => check::run(load(self.config)?, connect, retention).await,
+            Command::State { login, reset, folder } => {
+                let config = load(self.config)?.config;
+                state::run(&config, login.as_deref(), reset.as_deref(), folder.as_deref()).await
+            }
             Command::Demo { listen } => demo::run(listen).await,
             Command::Health { address: Some(address) } => health::run([(address, ListenerTls::Off)]).await,
             Command::Health { address: None } => {
@@ -182,9 +201,10 @@ impl From<gateway::Error> for Failure {
                 };
                 Self::failed(format!("{error}{help}"))
             }
-            gateway::Error::NoCertificate { .. } | gateway::Error::Tls(_) | gateway::Error::Maildrops(_) => {
-                Self::wrong(error.to_string())
-            }
+            gateway::Error::NoCertificate { .. }
+            | gateway::Error::Tls(_)
+            | gateway::Error::Maildrops(_)
+            | gateway::Error::State(_) => Self::wrong(error.to_string()),
         }
     }
 }

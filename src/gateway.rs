@@ -1,6 +1,6 @@
 //! Composition root: configuration → parts; serve; drain.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -12,6 +12,7 @@ use crate::{
         Listener, Service,
         listener::{Gate, Sessions},
     },
+    state::{self, StateStore},
     tls::{self, Acceptor},
 };
 
@@ -22,6 +23,8 @@ pub struct Gateway {
     service: Arc<Service>,
     gate: Gate,
     drain: Duration,
+    state: Arc<dyn StateStore>,
+    state_dir: Option<PathBuf>,
 }
 
 impl Gateway {
@@ -42,15 +45,18 @@ impl Gateway {
             tracing::info!(address = %bound.address(), tls = %listener.tls, "listening");
             listeners.push(bound);
         }
+        let state = state::open(&config.state)?;
         Ok(Self {
             listeners,
             gate: Gate::new(&config.limits),
             drain: config.limits.drain,
             service: Arc::new(Service {
                 accounts: Accounts::new(&config),
-                maildrops: Maildrops::new(&config)?,
+                maildrops: Maildrops::new(&config, state.clone())?,
                 limits: config.limits,
             }),
+            state,
+            state_dir: config.state.dir,
         })
     }
 
@@ -70,6 +76,10 @@ impl Gateway {
         for listener in self.listeners {
             listening.spawn(listener.run(self.service.clone(), self.gate.clone(), sessions.clone()));
         }
+        listening.spawn(sweep(self.service.clone(), shutdown.clone()));
+        if let Some(dir) = self.state_dir {
+            listening.spawn(state::serve(self.state, dir, shutdown.clone()));
+        }
         shutdown.cancelled().await;
         listening.close();
         listening.wait().await;
@@ -86,6 +96,40 @@ impl Gateway {
             );
             sessions.abort.cancel();
             sessions.tasks.wait().await;
+        }
+    }
+}
+
+/// How often the retention of logins that do not come back is looked after.
+const SWEEP: Duration = Duration::from_secs(3600);
+
+/// Removes what `retain_days` lets go of, as far as the configuration holds the passwords; now, and then again and again.
+async fn sweep(service: Arc<Service>, shutdown: CancellationToken) {
+    let mut clock = tokio::time::interval(SWEEP);
+    // What a sweep has begun to remove when it is cut short, the next removes.
+    let sweeping = async {
+        loop {
+            clock.tick().await;
+            sweep_once(&service).await;
+        }
+    };
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        () = sweeping => {}
+    }
+}
+
+async fn sweep_once(service: &Service) {
+    // A failure of state was written to the log.
+    for (login, mailbox) in service.maildrops.marked().await.unwrap_or_default() {
+        let account = service.accounts.stored(&login, &mailbox.folder);
+        let Some(account) =
+            account.filter(|account| account.user == mailbox.user && account.upstream.name == mailbox.upstream)
+        else {
+            continue;
+        };
+        if let Err(error) = service.maildrops.sweep(&account).await {
+            tracing::warn!(login, %mailbox, %error, "retain_days");
         }
     }
 }
@@ -126,9 +170,12 @@ pub enum Error {
     /// A certificate or key.
     #[error(transparent)]
     Tls(#[from] tls::Error),
-    /// A root file, or the state.
+    /// A root file.
     #[error(transparent)]
     Maildrops(#[from] SetupError),
+    /// `[state] dir`
+    #[error(transparent)]
+    State(#[from] state::Error),
 }
 
 #[cfg(test)]

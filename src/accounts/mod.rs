@@ -12,12 +12,17 @@ mod hash;
 mod pattern;
 mod throttle;
 
-use std::{borrow::Cow, collections::HashMap, net::IpAddr, sync::Arc};
+use std::{
+    borrow::Cow,
+    collections::{BTreeSet, HashMap},
+    net::IpAddr,
+    sync::Arc,
+};
 
 use subtle::ConstantTimeEq;
 
 use self::{folder::split, hash::Hashing, pattern::Pattern, throttle::Throttle};
-use crate::config::{self, Config, LocalSecret, Policy, Secret};
+use crate::config::{self, Config, Expire, LocalSecret, Policy, Secret};
 
 pub use hash::hash_password;
 
@@ -78,6 +83,7 @@ pub struct Accounts {
     /// A hash to verify where there is none, so that the time of a refusal does not tell which logins exist.
     decoy: Option<Arc<str>>,
     throttle: Throttle,
+    expire: (Expire, bool),
 }
 
 #[derive(Debug)]
@@ -154,6 +160,12 @@ impl Accounts {
             Known::Hash(hash) => Some(hash.clone()),
             Known::Password(_) => None,
         });
+        let policies = local.values().map(|local| &local.account.policy);
+        let expires: BTreeSet<Expire> = policies
+            .chain(forwarded.iter().map(|(_, upstream)| &upstream.maildrop))
+            .map(|policy| policy.retention.expire())
+            .collect();
+        let expire = (expires.first().copied().unwrap_or(Expire::Never), expires.len() > 1);
         Self {
             local,
             separators,
@@ -161,7 +173,29 @@ impl Accounts {
             hashing: Hashing::new(),
             decoy,
             throttle: Throttle::default(),
+            expire,
         }
+    }
+
+    /// The shortest time that mail stays which a device leaves, and whether it stays longer for some logins.
+    pub fn expire(&self) -> (Expire, bool) {
+        self.expire
+    }
+
+    /// The account of a login whose password for the upstream the configuration holds, for one of its folders; `None` for
+    /// any other.
+    pub fn stored(&self, login: &str, folder: &str) -> Option<Account> {
+        let account = &self.local.get(login)?.account;
+        let is_own = account.policy.folders.iter().any(|own| own == folder);
+        let policy = match is_own {
+            true => account.policy.clone(),
+            false if account.policy.folder_separator.is_some() => Arc::new(account.policy.with_folder(folder)),
+            false => return None,
+        };
+        Some(Account {
+            policy,
+            ..account.clone()
+        })
     }
 
     /// Resolves `login`. For a login of the gateway's own the secret is verified here; for one that is

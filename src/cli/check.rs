@@ -1,27 +1,33 @@
-//! `popgate check`: the configuration in words, its risks, and with `--connect` whether the upstreams answer.
+//! `popgate check`: the configuration in words, its risks, with `--connect` whether the upstreams answer, and with
+//! `--retention` what would go.
 
+mod retention;
 mod words;
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    sync::Arc,
+};
 
 use super::Failure;
 use crate::{
     accounts::Account,
     config::{Config, Listener, Loaded, Log, LogFormat, Upstream, UpstreamTls},
     maildrop::{Error, Maildrops, Octets, Reason},
+    state::MemoryStore,
     telemetry,
     tls::Acceptor,
 };
 
 /// Prints what the configuration means; fails where `connect` finds an upstream that does not work.
-pub(super) async fn run(loaded: Loaded, connect: bool) -> Result<(), Failure> {
-    let Loaded { mut config, warnings } = loaded;
+pub(super) async fn run(loaded: Loaded, connect: bool, retention: bool) -> Result<(), Failure> {
+    let Loaded { config, warnings } = loaded;
     if let Some(certificate) = &config.tls {
         Acceptor::load(certificate).map_err(|error| Failure::wrong(format!("[tls] {error}")))?;
     }
-    // A gateway may be running, and its state is its own.
-    config.state.dir = None;
-    let maildrops = Maildrops::new(&config).map_err(|error| Failure::wrong(error.to_string()))?;
+    // A gateway may be running, and its state is its own: to try an upstream none is needed.
+    let state = Arc::new(MemoryStore::default());
+    let maildrops = Maildrops::new(&config, state).map_err(|error| Failure::wrong(error.to_string()))?;
 
     let mut out = io::stdout();
     for line in describe(&config) {
@@ -30,7 +36,7 @@ pub(super) async fn run(loaded: Loaded, connect: bool) -> Result<(), Failure> {
     for warning in &warnings {
         writeln!(out, "warning: {warning}")?;
     }
-    if !connect {
+    if !connect && !retention {
         writeln!(out, "The configuration is valid. (--connect tries the upstreams too.)")?;
         return Ok(());
     }
@@ -40,6 +46,12 @@ pub(super) async fn run(loaded: Loaded, connect: bool) -> Result<(), Failure> {
         format: LogFormat::Text,
         level: "warn".into(),
     })?;
+    if retention {
+        retention::run(&config, &mut out).await?;
+    }
+    if !connect {
+        return Ok(());
+    }
     let failures = try_upstreams(&config, &maildrops, &mut out).await?;
     maildrops.finish().await;
     match failures {

@@ -44,6 +44,19 @@ impl Default for Policy {
 }
 
 impl Policy {
+    /// Whether a delete only hides a message from the login.
+    pub fn hides(&self) -> bool {
+        self.on_delete == OnDelete::Hide
+    }
+
+    /// Whether state must keep by login what became of messages.
+    pub fn keeps_marks(&self) -> bool {
+        self.hides()
+            || matches!(self.retention, Retention::Days(_))
+            || self.uidl_import.is_some()
+            || (self.view.max_octets.is_some() && self.view.oversize == Oversize::Notice)
+    }
+
     /// The same for the one folder that a device picked. Imported UIDLs stay behind: the old server gave them to messages
     /// of the configured folders, and a UID of one folder means nothing in another.
     pub fn with_folder(&self, folder: &str) -> Self {

@@ -94,7 +94,7 @@ impl UidlFormat {
     }
 
     /// Whether a UID that comes again after UIDVALIDITY changed always gets another UIDL.
-    pub(super) fn tells_validity(&self) -> bool {
+    pub fn tells_validity(&self) -> bool {
         match self {
             Self::Uid => false,
             Self::Template(template) => template.tells_validity(),

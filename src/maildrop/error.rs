@@ -57,6 +57,9 @@ pub enum Reason {
     /// UIDVALIDITY changed: the UIDs of this session mean other messages now.
     #[error("the mailbox was replaced upstream, log in again")]
     Replaced,
+    /// State can't be read or written.
+    #[error("what the gateway remembers is not available, see its log")]
+    State,
     /// The upstream's certificate is not trusted.
     #[error("upstream certificate not trusted, see the log")]
     Certificate,

@@ -1,6 +1,6 @@
-//! The numbered view that a session sees: messages by ascending UID; numbers never shift (RFC 1939 §5).
+//! The numbered view that a session sees; numbers never shift (RFC 1939 §5).
 
-use std::{io::Write, num::NonZeroU32, sync::Arc};
+use std::{num::NonZeroU32, sync::Arc};
 
 use super::Error;
 use crate::{imap::Uid, state::Index};
@@ -24,27 +24,68 @@ impl MessageNumber {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Octets(pub u64);
 
-/// Messages in ascending order of UID, with this session's delete marks.
+/// The messages of a session, with its delete marks.
 #[derive(Debug)]
 pub struct Listing {
-    /// Shared with what outlives the session; filtered only where messages are hidden.
-    index: Arc<Index>,
+    rows: Rows,
     /// One bit a message; empty while nothing is marked.
     marks: Vec<u64>,
     left: u32,
     octets: u64,
 }
 
+/// Which messages, in which order.
+#[derive(Debug)]
+enum Rows {
+    /// All of the only source, shared with what outlives the session.
+    Whole(Arc<Index>),
+    /// Some, of one source or several.
+    Chosen {
+        rows: Vec<Row>,
+        /// Of each source: its messages' indices in `rows`, ascending.
+        places: Vec<Vec<u32>>,
+    },
+}
+
+/// One message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Row {
+    /// Which of the session's sources holds it.
+    pub(super) source: u16,
+    /// It is not shown itself: a notice stands in its place.
+    pub(super) is_notice: bool,
+    /// Within the source.
+    pub(super) uid: Uid,
+    /// What LIST says.
+    pub(super) octets: u32,
+}
+
+/// Where a message is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) row: Row,
+    /// Counted from 0 among the source's messages: read-ahead goes by it.
+    pub(super) place: usize,
+}
+
 impl Listing {
-    /// Of all messages of `index` but the `hidden` ones (ascending).
-    pub fn new(index: Arc<Index>, hidden: &[Uid]) -> Self {
-        let index = if hidden.is_empty() {
-            index
-        } else {
-            Arc::new(without(&index, hidden))
-        };
+    /// Of all messages of the only source.
+    pub(super) fn whole(index: Arc<Index>) -> Self {
+        Self::new(Rows::Whole(index))
+    }
+
+    /// Of `rows`, in their order, from `sources` sources.
+    pub(super) fn chosen(rows: Vec<Row>, sources: usize) -> Self {
+        let mut places = vec![Vec::new(); sources];
+        for (index, row) in (0..).zip(&rows) {
+            places[usize::from(row.source)].push(index);
+        }
+        Self::new(Rows::Chosen { rows, places })
+    }
+
+    fn new(rows: Rows) -> Self {
         let mut listing = Self {
-            index,
+            rows,
             marks: Vec::new(),
             left: 0,
             octets: 0,
@@ -53,9 +94,18 @@ impl Listing {
         listing
     }
 
-    /// While it stays, UIDs mean the same messages.
-    pub fn uid_validity(&self) -> u32 {
-        self.index.uid_validity
+    fn len(&self) -> usize {
+        match &self.rows {
+            Rows::Whole(index) => index.entries.len(),
+            Rows::Chosen { rows, .. } => rows.len(),
+        }
+    }
+
+    fn row(&self, index: usize) -> Option<Row> {
+        match &self.rows {
+            Rows::Whole(all) => all.entries.get(index).map(|&entry| Row::of(entry)),
+            Rows::Chosen { rows, .. } => rows.get(index).copied(),
+        }
     }
 
     /// STAT: messages not marked deleted, and their octets.
@@ -65,71 +115,89 @@ impl Listing {
 
     /// LIST n
     pub fn octets(&self, number: MessageNumber) -> Result<Octets, Error> {
-        self.get(number).map(|(_, octets)| octets)
+        self.get(number).map(|row| Octets(row.octets.into()))
     }
 
-    /// UID and octets of a message that is not marked deleted.
-    pub fn get(&self, number: MessageNumber) -> Result<(Uid, Octets), Error> {
-        let &(uid, octets) = self.index.entries.get(number.index()).ok_or(Error::NoSuchMessage)?;
-        if self.is_marked(number.index()) {
-            return Err(Error::Deleted);
+    /// A message that is not marked deleted.
+    pub(super) fn get(&self, number: MessageNumber) -> Result<Row, Error> {
+        let row = self.row(number.index()).ok_or(Error::NoSuchMessage)?;
+        match self.is_marked(number.index()) {
+            true => Err(Error::Deleted),
+            false => Ok(row),
         }
-        Ok((Uid(uid), Octets(u64::from(octets))))
     }
 
-    /// Index, UID and octets of what is not marked deleted, from the message at `index` on.
-    pub fn following(&self, index: usize) -> impl Iterator<Item = (usize, Uid, u64)> + '_ {
-        let rest = self.index.entries.iter().enumerate().skip(index);
-        rest.filter(|&(index, _)| !self.is_marked(index))
-            .map(|(index, &(uid, octets))| (index, Uid(uid), u64::from(octets)))
+    /// The same, with its place.
+    pub(super) fn find(&self, number: MessageNumber) -> Result<Found, Error> {
+        let row = self.get(number)?;
+        let index = number.index();
+        let place = match &self.rows {
+            Rows::Whole(_) => index,
+            Rows::Chosen { places, .. } => {
+                let places = &places[usize::from(row.source)];
+                places.partition_point(|&at| (at as usize) < index)
+            }
+        };
+        Ok(Found { row, place })
+    }
+
+    /// Place, UID and octets of a source's messages that are not marked deleted, from `place` on.
+    pub(super) fn following(&self, source: u16, place: usize) -> impl Iterator<Item = (usize, Uid, u64)> + '_ {
+        let places: Option<&[u32]> = match &self.rows {
+            Rows::Whole(_) => None,
+            Rows::Chosen { places, .. } => places.get(usize::from(source)).map(Vec::as_slice),
+        };
+        let count = places.map_or(self.len(), <[u32]>::len);
+        (place..count).filter_map(move |place| {
+            let index = places.map_or(place, |places| places[place] as usize);
+            let row = self.row(index).filter(|row| !row.is_notice && !self.is_marked(index))?;
+            Some((place, row.uid, u64::from(row.octets)))
+        })
+    }
+
+    fn unmarked(&self) -> impl Iterator<Item = (usize, Row)> + '_ {
+        (0..self.len()).filter_map(|index| {
+            let row = self.row(index).filter(|_| !self.is_marked(index))?;
+            Some((index, row))
+        })
     }
 
     /// LIST: numbers and octets of what is not marked deleted, ascending.
     pub fn sizes(&self) -> impl Iterator<Item = (MessageNumber, Octets)> + '_ {
-        self.following(0)
-            .filter_map(|(index, _, octets)| Some((MessageNumber::of_index(index)?, Octets(octets))))
+        self.unmarked()
+            .filter_map(|(index, row)| Some((MessageNumber::of_index(index)?, Octets(row.octets.into()))))
     }
 
     /// UIDL: the numbers of what is not marked deleted, ascending.
     pub fn numbers(&self) -> impl Iterator<Item = MessageNumber> + '_ {
-        self.following(0)
-            .filter_map(|(index, ..)| MessageNumber::of_index(index))
-    }
-
-    /// UIDL n: appends the unique-id (RFC 1939 §7: 1 to 70 octets, 0x21–0x7E) to `out`.
-    pub fn write_uidl(&self, number: MessageNumber, out: &mut Vec<u8>) -> Result<(), Error> {
-        let (uid, _) = self.get(number)?;
-        // Writing to a Vec does not fail.
-        let _ = write!(out, "{}.{}", self.index.uid_validity, uid);
-        Ok(())
+        self.unmarked().filter_map(|(index, _)| MessageNumber::of_index(index))
     }
 
     /// DELE: marks in the session only.
     pub fn mark(&mut self, number: MessageNumber) -> Result<(), Error> {
-        let (_, octets) = self.get(number)?;
-        self.marks.resize(self.index.entries.len().div_ceil(64), 0);
+        let row = self.get(number)?;
+        self.marks.resize(self.len().div_ceil(64), 0);
         self.marks[number.index() / 64] |= 1 << (number.index() % 64);
         self.left -= 1;
-        self.octets -= octets.0;
+        self.octets -= u64::from(row.octets);
         Ok(())
     }
 
     /// RSET: takes all marks back.
     pub fn reset(&mut self) {
         self.marks = Vec::new();
-        self.left = u32::try_from(self.index.entries.len()).unwrap_or(u32::MAX);
-        self.octets = self.index.entries.iter().map(|&(_, octets)| u64::from(octets)).sum();
+        self.left = u32::try_from(self.len()).unwrap_or(u32::MAX);
+        self.octets = (0..self.len())
+            .filter_map(|index| self.row(index))
+            .map(|row| u64::from(row.octets))
+            .sum();
     }
 
-    /// UIDs of what is marked, ascending.
-    pub fn marked(&self) -> Vec<Uid> {
-        let marked = self
-            .index
-            .entries
-            .iter()
-            .enumerate()
-            .filter(|&(index, _)| self.is_marked(index));
-        marked.map(|(_, &(uid, _))| Uid(uid)).collect()
+    /// What is marked, in the order of the listing.
+    pub(super) fn marked(&self) -> impl Iterator<Item = Row> + '_ {
+        (0..self.len())
+            .filter(|&index| self.is_marked(index))
+            .filter_map(|index| self.row(index))
     }
 
     fn is_marked(&self, index: usize) -> bool {
@@ -139,12 +207,15 @@ impl Listing {
     }
 }
 
-/// `index` less the messages `gone` (ascending).
-pub(super) fn without(index: &Index, gone: &[Uid]) -> Index {
-    let stays = |&&(uid, _): &&(u32, u32)| gone.binary_search(&Uid(uid)).is_err();
-    Index {
-        entries: index.entries.iter().filter(stays).copied().collect(),
-        ..*index
+impl Row {
+    /// An entry of the only source's index.
+    fn of((uid, octets): (u32, u32)) -> Self {
+        Self {
+            source: 0,
+            is_notice: false,
+            uid: Uid(uid),
+            octets,
+        }
     }
 }
 
@@ -158,30 +229,49 @@ mod tests {
     }
 
     fn listing(entries: &[(u32, u32)]) -> Listing {
-        let entries = entries.to_vec();
-        Listing::new(
-            Arc::new(Index {
-                uid_validity: 7,
-                modseq: 0,
-                row: 0,
-                entries,
-            }),
-            &[],
-        )
+        Listing::whole(Arc::new(Index {
+            uid_validity: 7,
+            entries: entries.to_vec(),
+            ..Index::default()
+        }))
+    }
+
+    fn row(source: u16, uid: u32, octets: u32) -> Row {
+        Row {
+            source,
+            is_notice: false,
+            uid: Uid(uid),
+            octets,
+        }
     }
 
     #[test]
-    fn hidden_messages_have_no_number() {
-        let entries = vec![(3, 10), (5, 20), (9, 30)];
-        let index = Arc::new(Index {
-            uid_validity: 7,
-            modseq: 0,
-            row: 0,
-            entries,
-        });
-        let listing = Listing::new(index, &[Uid(4), Uid(5)]);
-        assert_eq!(listing.stat(), (2, Octets(40)));
-        assert_eq!(listing.get(number(2)), Ok((Uid(9), Octets(30))));
+    fn rows_of_several_sources_keep_their_places() {
+        let rows = vec![row(0, 3, 10), row(1, 3, 20), row(0, 9, 30), row(1, 4, 40)];
+        let mut listing = Listing::chosen(rows.clone(), 2);
+        assert_eq!(listing.stat(), (4, Octets(100)));
+        let places: Vec<_> = (1..=4).map(|n| listing.find(number(n)).unwrap().place).collect();
+        assert_eq!(places, [0, 0, 1, 1]);
+        assert_eq!(
+            listing.following(1, 0).collect::<Vec<_>>(),
+            [(0, Uid(3), 20), (1, Uid(4), 40)]
+        );
+        listing.mark(number(2)).unwrap();
+        assert_eq!(listing.following(1, 0).collect::<Vec<_>>(), [(1, Uid(4), 40)]);
+        assert_eq!(listing.marked().collect::<Vec<_>>(), rows[1..2]);
+    }
+
+    #[test]
+    fn nothing_is_read_ahead_of_a_notice() {
+        let notice = Row {
+            is_notice: true,
+            ..row(0, 5, 20)
+        };
+        let listing = Listing::chosen(vec![row(0, 3, 10), notice, row(0, 9, 30)], 1);
+        assert_eq!(
+            listing.following(0, 0).collect::<Vec<_>>(),
+            [(0, Uid(3), 10), (2, Uid(9), 30)]
+        );
     }
 
     #[test]
@@ -193,19 +283,12 @@ mod tests {
         assert_eq!(listing.mark(number(2)), Err(Error::Deleted));
         assert_eq!(listing.octets(number(2)), Err(Error::Deleted));
         assert_eq!(listing.octets(number(4)), Err(Error::NoSuchMessage));
-        assert_eq!(listing.get(number(3)), Ok((Uid(9), Octets(30))));
+        assert_eq!(listing.get(number(3)), Ok(row(0, 9, 30)));
         assert_eq!(listing.numbers().collect::<Vec<_>>(), [number(1), number(3)]);
-        assert_eq!(listing.marked(), [Uid(5)]);
+        assert_eq!(listing.marked().collect::<Vec<_>>(), [row(0, 5, 20)]);
         listing.reset();
         assert_eq!(listing.stat(), (3, Octets(60)));
-        assert!(listing.marked().is_empty());
-    }
-
-    #[test]
-    fn unique_ids_name_validity_and_uid() {
-        let mut out = Vec::new();
-        listing(&[(3, 10)]).write_uidl(number(1), &mut out).unwrap();
-        assert_eq!(out, b"7.3");
+        assert_eq!(listing.marked().count(), 0);
     }
 
     proptest! {
@@ -218,7 +301,7 @@ mod tests {
             }
             let sum = listing.sizes().map(|(_, octets)| octets.0).sum();
             prop_assert_eq!(listing.stat(), (u32::try_from(listing.sizes().count()).unwrap(), Octets(sum)));
-            prop_assert_eq!(listing.marked().len() + listing.numbers().count(), entries.len());
+            prop_assert_eq!(listing.marked().count() + listing.numbers().count(), entries.len());
         }
     }
 }

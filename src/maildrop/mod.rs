@@ -1,56 +1,61 @@
-//! TRANSLATION: one session's frozen, numbered view of a mailbox, and what POP3's commands mean there.
+//! TRANSLATION: one session's frozen, numbered view of its mailboxes, and what POP3's commands mean there.
 
 mod ahead;
 mod body;
 mod commit;
+mod copy;
 mod error;
+mod import;
+mod leave;
 mod listing;
 mod lock;
+mod notice;
 mod open;
+mod recognition;
+mod removal;
+mod retention;
+mod selection;
+mod source;
 mod sync;
 mod top;
+mod uidl;
 
 pub use body::Body;
 pub use error::{Error, Reason};
 pub use listing::{Listing, MessageNumber, Octets};
 pub use open::{Maildrops, SetupError};
+pub use retention::Due;
 
-use std::sync::Arc;
+use crate::config::Expire;
 
-use self::{ahead::Ahead, lock::Lock, open::Shared, sync::View};
-use crate::{
-    accounts::Account,
-    config::OnRetrieve,
-    imap::{Connector, Mailbox, Slot, Uid},
-};
+use self::{listing::Row, notice::Notices, source::Source, uidl::Names};
 
 /// One session's maildrop, exclusively locked while it lives. Dropping it deletes nothing.
 #[derive(Debug)]
 pub struct Maildrop {
-    account: Account,
-    connector: Arc<Connector>,
-    /// The upstream; replaced by a new connection when it is lost.
-    mailbox: Mailbox,
+    /// Its folders, usually one.
+    sources: Vec<Source>,
     listing: Listing,
-    ahead: Ahead,
-    /// Delivered whole and not yet flagged `\Seen`.
-    retrieved: Vec<Uid>,
-    /// Delivered with another size than listed.
-    learned: Vec<(Uid, u32)>,
-    /// What is known of the mailbox, for the next session.
-    view: View,
-    /// State holds what `view` says.
-    is_saved: bool,
-    slot: Slot<View>,
-    shared: Arc<Shared>,
-    /// Until the session ends.
-    lock: Option<Lock>,
+    names: Names,
+    notices: Notices,
 }
 
 impl Maildrop {
     /// The frozen listing with this session's marks.
     pub fn listing(&self) -> &Listing {
         &self.listing
+    }
+
+    /// How long mail stays that the device leaves (RFC 2449 §6.7).
+    pub fn expire(&self) -> Expire {
+        let policy = self.sources.first().map(|source| &source.account.policy);
+        policy.map_or(Expire::Never, |policy| policy.retention.expire())
+    }
+
+    /// UIDL n: appends the unique-id to `out`.
+    pub fn write_uidl(&self, number: MessageNumber, out: &mut Vec<u8>) -> Result<(), Error> {
+        self.names.write(self.listing.get(number)?, out);
+        Ok(())
     }
 
     /// DELE: marks in the session only.
@@ -65,18 +70,10 @@ impl Maildrop {
 
     /// Octets that the upstream sent, or is about to send, in vain.
     pub fn wasted(&self) -> Octets {
-        Octets(self.ahead.wasted())
+        Octets(self.sources.iter().map(|source| source.ahead.wasted()).sum())
     }
 
-    /// A message was delivered whole.
-    fn note_retrieved(&mut self, uid: Uid, listed: Octets, delivered: Octets) {
-        if self.account.policy.on_retrieve == OnRetrieve::MarkRead {
-            self.retrieved.push(uid);
-        }
-        if listed != delivered
-            && let Ok(octets) = u32::try_from(delivered.0)
-        {
-            self.learned.push((uid, octets));
-        }
+    fn notice(&self, row: Row) -> &[u8] {
+        self.notices.get(&(row.source, row.uid)).map_or(&[], Vec::as_slice)
     }
 }

@@ -1,20 +1,25 @@
-//! From an account to an open maildrop; and again to its mailbox when the connection was lost.
+//! From an account to an open maildrop.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::SystemTime};
 
 use tokio_util::task::TaskTracker;
 
 use super::{
     Error, Listing, Maildrop, Reason,
     ahead::Ahead,
-    lock::{Lock, Locks},
-    sync::{View, catch_up, unknown_from},
+    lock::{Key, Lock, Locks},
+    notice::Notices,
+    recognition::recognised,
+    selection::select,
+    source::{Source, is_same, log_in, report},
+    sync::{View, opened, refreshed},
+    uidl::Names,
 };
 use crate::{
     accounts::{Account, Credential},
-    config::{Config, Upstream},
-    imap::{self, Connection, Connector, Mailbox, Pool, Resync, Slot, Uid, UserKey},
-    state::{self, Index, MailboxName, StateStore},
+    config::{Config, OnDelete, Upstream},
+    imap::{self, Connector, Mailbox, Pool, Slot, UserKey},
+    state::{Index, MailboxName, Marks, StateStore},
     tls,
 };
 
@@ -23,7 +28,7 @@ use crate::{
 pub struct Maildrops {
     connectors: HashMap<String, Arc<Connector>>,
     locks: Locks,
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     /// Octets read ahead per session.
     read_ahead: u64,
 }
@@ -43,17 +48,14 @@ pub enum SetupError {
     /// A `ca_file`.
     #[error(transparent)]
     Tls(#[from] tls::Error),
-    /// `[state] dir`
-    #[error(transparent)]
-    State(#[from] state::Error),
     /// No random numbers.
     #[error(transparent)]
     Random(#[from] imap::RandomUnavailable),
 }
 
 impl Maildrops {
-    /// For the upstreams of `config`. Errors name the file or directory at fault.
-    pub fn new(config: &Config) -> Result<Self, SetupError> {
+    /// For the upstreams of `config`, with what `state` remembers. Errors name the file at fault.
+    pub fn new(config: &Config, state: Arc<dyn StateStore>) -> Result<Self, SetupError> {
         let connector = |upstream: &Arc<Upstream>| {
             let connector = Connector::new(upstream, config.limits.upstream)?;
             Ok((upstream.name.clone(), Arc::new(connector)))
@@ -65,7 +67,7 @@ impl Maildrops {
             .collect::<Result<_, tls::Error>>()?;
         let shared = Shared {
             pool: Pool::new(config.limits.parked)?,
-            state: state::open(&config.state)?,
+            state,
             tasks: TaskTracker::new(),
         };
         let (locks, shared) = (Locks::default(), Arc::new(shared));
@@ -94,21 +96,60 @@ impl Maildrops {
 
     /// Logs in upstream, takes the lock, selects and lists. RFC 1939 §4: only after this may PASS say +OK.
     pub async fn open(&self, account: &Account) -> Result<Maildrop, Error> {
+        let now = now();
+        let mut sources = self.sources(account).await?;
+        match prepare(&mut sources, now).await {
+            Ok((listing, notices)) => {
+                let names = Names::new(&account.policy, &sources);
+                Ok(Maildrop {
+                    sources,
+                    listing,
+                    names,
+                    notices,
+                })
+            }
+            Err(error) => {
+                leave_all(sources).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Every folder of `account`, opened; none is left behind where one fails.
+    pub(super) async fn sources(&self, account: &Account) -> Result<Vec<Source>, Error> {
+        let account = Arc::new(account.clone());
+        let mut sources = Vec::with_capacity(account.policy.folders.len());
+        for (number, folder) in (0..).zip(&account.policy.folders) {
+            match self.source(&account, number, folder).await {
+                Ok(source) => sources.push(source),
+                Err(error) => {
+                    leave_all(sources).await;
+                    return Err(error);
+                }
+            }
+        }
+        Ok(sources)
+    }
+
+    async fn source(&self, account: &Arc<Account>, number: u16, folder: &str) -> Result<Source, Error> {
         let connector = self.connector(&account.upstream.name)?;
         let Credential::Password(secret) = &account.credential;
+        let name = name_of(account, folder);
         let user = UserKey {
             upstream: account.upstream.name.clone(),
             user: account.user.clone(),
         };
-        let pool = &self.shared.pool;
-        let parked = pool.take(&user, &account.login, &account.policy.folders[0], secret);
-        if let Some((slot, mut mailbox, view)) = parked {
-            let Some(lock) = self.locks.acquire(&name(account)) else {
-                pool.park(slot, &account.login, &account.policy.folders[0], mailbox, view);
+        let Shared { pool, state, .. } = &*self.shared;
+        if let Some((slot, mut mailbox, view)) = pool.take(&user, &account.login, folder, secret) {
+            let Some(lock) = self.lock(account, &name) else {
+                pool.park(slot, &account.login, folder, mailbox, view);
                 return Err(Error::InUse);
             };
-            match refreshed(&mut mailbox, view.clone()).await {
-                Ok(now) => return self.maildrop(account, slot, lock, mailbox, now, Some(&view.index)),
+            match refreshed(&mut mailbox, &account.policy, view.clone()).await {
+                Ok(now) => {
+                    let known = Some(view.index);
+                    return Ok(self.joined(account, connector, number, name, (slot, lock, mailbox, now, known)));
+                }
                 // It died while it waited: nobody needs to know.
                 Err(error) => tracing::debug!(%error, "a parked connection is gone"),
             }
@@ -116,40 +157,61 @@ impl Maildrops {
         let slot = pool.reserve(&user, account.upstream.connections_per_user, secret);
         let slot = slot.ok_or(Error::Unavailable(Reason::TooManyConnections))?;
         let connection = log_in(&connector, account).await?;
-        pool.forget(&user, &account.login);
+        pool.forget(&user, &account.login, folder);
         // Not before the login: who does not know the password must not learn that the maildrop is in use. Not after the
         // listing: it would show what the other session removes meanwhile.
-        let lock = self.locks.acquire(&name(account)).ok_or(Error::InUse)?;
-        let known = self.shared.state.index(&name(account)).await;
-        let opened = opened(connection, &account.policy.folders[0], known.clone()).await;
-        let (mailbox, view) = opened.map_err(|error| report(account, &error))?;
-        self.maildrop(account, slot, lock, mailbox, view, known.as_ref())
+        let lock = self.lock(account, &name).ok_or(Error::InUse)?;
+        let known = state.index(&name).await;
+        let opened = opened(connection, &account.policy, folder, known.clone()).await;
+        let (mut mailbox, index, hidden) = opened.map_err(|error| report(account, &error))?;
+        let former = recognised(&mut mailbox, &index, &name, &**state)
+            .await
+            .map_err(|error| error.told(account))?;
+        let view = View {
+            index,
+            hidden,
+            modseq: mailbox.selected().modseq.unwrap_or(0),
+            former,
+            trash: None,
+        };
+        Ok(self.joined(account, connector, number, name, (slot, lock, mailbox, view, known)))
     }
 
-    /// Puts the parts together; `known` is what state holds of it.
-    fn maildrop(
+    /// Puts the parts together; the last is what state holds of the index.
+    fn joined(
         &self,
-        account: &Account,
-        slot: Slot<View>,
-        lock: Lock,
-        mailbox: Mailbox,
-        view: View,
-        known: Option<&Arc<Index>>,
-    ) -> Result<Maildrop, Error> {
+        account: &Arc<Account>,
+        connector: Arc<Connector>,
+        number: u16,
+        name: MailboxName,
+        (slot, lock, mailbox, view, known): (Slot<View>, Lock, Mailbox, View, Option<Arc<Index>>),
+    ) -> Source {
         let row = view.index.row as usize;
-        Ok(Maildrop {
+        Source {
             account: account.clone(),
-            connector: self.connector(&account.upstream.name)?,
+            name,
+            number,
+            connector,
             mailbox,
-            listing: Listing::new(view.index.clone(), &view.hidden),
             ahead: Ahead::new(self.read_ahead, row),
             retrieved: Vec::new(),
             learned: Vec::new(),
-            is_saved: known.is_some_and(|known| is_same(known, &view.index)),
+            is_saved: known.is_some_and(|known| is_same(&known, &view.index)),
             view,
+            marks: Marks::default(),
+            marks_followed: 0,
             slot,
             shared: self.shared.clone(),
             lock: Some(lock),
+        }
+    }
+
+    /// `None` while another session holds the maildrop. Where a login's deletes only hide, its maildrop is its own.
+    fn lock(&self, account: &Account, name: &MailboxName) -> Option<Lock> {
+        let login = (account.policy.on_delete == OnDelete::Hide).then(|| account.login.clone());
+        self.locks.acquire(Key {
+            mailbox: name.clone(),
+            login,
         })
     }
 
@@ -161,122 +223,49 @@ impl Maildrops {
     }
 }
 
-/// What state calls the mailbox of `account`.
-pub(super) fn name(account: &Account) -> MailboxName {
+/// From what the mailboxes hold to what the login is to see now (seconds since 1970).
+async fn prepare(sources: &mut [Source], now: u32) -> Result<(Listing, Notices), Error> {
+    for source in &mut *sources {
+        source.load_marks().await?;
+        if let Err(trouble) = source.finish_move().await {
+            // The messages are here still, and a QUIT that deletes them tries it again.
+            let error = trouble.told(&source.account);
+            tracing::warn!(mailbox = %source.name, %error, "a move that was interrupted is not finished");
+        }
+        source.retire(now).await;
+        source.reconnect_if_lost().await?;
+        let imported = source.import().await;
+        imported.map_err(|trouble| trouble.told(&source.account))?;
+    }
+    select(sources, now).await
+}
+
+pub(super) async fn leave_all(sources: Vec<Source>) {
+    for source in sources {
+        source.leave().await;
+    }
+}
+
+/// What state calls a folder of `account`.
+pub(super) fn name_of(account: &Account, folder: &str) -> MailboxName {
     MailboxName {
         upstream: account.upstream.name.clone(),
         user: account.user.clone(),
-        folder: account.policy.folders[0].clone(),
+        folder: folder.to_owned(),
     }
 }
 
-/// Selects the folder of a new connection, and brings what is known of it up to date.
-async fn opened(
-    connection: Connection,
-    folder: &str,
-    known: Option<Arc<Index>>,
-) -> Result<(Mailbox, View), imap::Error> {
-    let from = known.as_deref().map_or(Uid(1), unknown_from);
-    let resync = known.as_deref().filter(|known| known.modseq > 0);
-    let resync = resync.map(
-        |&Index {
-             uid_validity, modseq, ..
-         }| Resync { uid_validity, modseq },
-    );
-    let (mut mailbox, mut listed) = connection.select(folder, from, resync).await?;
-    let selected = mailbox.selected();
-    let uid_validity = selected.uid_validity.0.get();
-    let known = match known {
-        Some(known) if known.uid_validity == uid_validity && !selected.uid_not_sticky => known,
-        _ => {
-            if selected.uid_not_sticky {
-                tracing::warn!(folder, "UIDNOTSTICKY: unique-ids change with each session");
-            }
-            mailbox.clear_news();
-            if from.0 > 1 {
-                listed = mailbox.list(Uid(1)).await?;
-            }
-            Arc::new(Index {
-                uid_validity,
-                modseq: 0,
-                row: 0,
-                entries: Vec::new(),
-            })
-        }
-    };
-    let (index, hidden) = catch_up(&mut mailbox, known, listed).await?;
-    let modseq = selected.modseq.unwrap_or(0);
-    Ok((mailbox, View { index, hidden, modseq }))
-}
+/// State can't be read or written (which it logs).
+pub(super) const STATE: Error = Error::Unavailable(Reason::State);
 
-/// One NOOP makes the view of a connection that waited exact; only if something has changed is more asked.
-async fn refreshed(mailbox: &mut Mailbox, view: View) -> Result<View, imap::Error> {
-    mailbox.noop().await?;
-    let news = mailbox.news();
-    if news.expunged == 0 && !news.flags && mailbox.exists() == view.index.entries.len() {
-        return Ok(view);
-    }
-    let listed = mailbox.list(unknown_from(&view.index)).await?;
-    let (index, hidden) = catch_up(mailbox, view.index, listed).await?;
-    Ok(View {
-        index,
-        hidden,
-        modseq: view.modseq,
-    })
-}
-
-impl Maildrop {
-    /// Makes sure that there is a connection, a new one if the last was lost; returns whether it is new.
-    /// After that UIDs are worth nothing unless UIDVALIDITY is what it was (RFC 3501 §2.3.1.1).
-    pub(super) async fn reconnect_if_lost(&mut self) -> Result<bool, Error> {
-        if !self.mailbox.is_broken() {
-            return Ok(false);
-        }
-        // On the heap: a session that waits for its device does not hold what only a lost connection needs.
-        Box::pin(self.reconnect()).await?;
-        Ok(true)
-    }
-
-    /// What the session shows stays; what is left for the next is brought up to date, for it must suit the connection.
-    async fn reconnect(&mut self) -> Result<(), Error> {
-        let connection = log_in(&self.connector, &self.account).await?;
-        let known = self.view.index.clone();
-        let opened = opened(connection, &self.account.policy.folders[0], Some(known.clone())).await;
-        let (mailbox, view) = opened.map_err(|error| report(&self.account, &error))?;
-        if view.index.uid_validity != self.listing.uid_validity() || mailbox.selected().uid_not_sticky {
-            tracing::warn!(
-                upstream = self.account.upstream.name,
-                user = self.account.user,
-                "UIDVALIDITY changed"
-            );
-            return Err(Error::Unavailable(Reason::Replaced));
-        }
-        self.is_saved &= is_same(&known, &view.index);
-        self.mailbox = mailbox;
-        self.view = view;
-        self.ahead.clear();
-        Ok(())
-    }
-}
-
-fn is_same(a: &Arc<Index>, b: &Arc<Index>) -> bool {
-    Arc::ptr_eq(a, b) || a == b
-}
-
-async fn log_in(connector: &Connector, account: &Account) -> Result<Connection, Error> {
-    let Credential::Password(password) = &account.credential;
-    connector
-        .login(&account.user, password)
-        .await
-        .map_err(|error| report(account, &error))
+/// Seconds since 1970, as state keeps times.
+pub(super) fn now() -> u32 {
+    let elapsed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    elapsed.map_or(0, |elapsed| u32::try_from(elapsed.as_secs()).unwrap_or(u32::MAX))
 }
 
 /// Writes an upstream's failure to the log, and turns it into what a device is told.
-pub(super) fn report(account: &Account, error: &imap::Error) -> Error {
-    reported(&account.upstream.name, &account.user, error)
-}
-
-fn reported(upstream: &str, user: &str, error: &imap::Error) -> Error {
+pub(super) fn reported(upstream: &str, user: &str, error: &imap::Error) -> Error {
     tracing::warn!(upstream, user, %error, "upstream");
     Error::from(error)
 }

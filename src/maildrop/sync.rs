@@ -4,8 +4,9 @@
 use std::sync::Arc;
 
 use crate::{
-    imap::{Error, Listed, Mailbox, Uid},
-    state::Index,
+    config::{Policy, UidlFormat},
+    imap::{Connection, Error, Listed, Mailbox, Resync, Uid, Wanted},
+    state::{Former, Index},
 };
 
 /// What a session shows, and what its connection leaves for the next.
@@ -17,10 +18,77 @@ pub(super) struct View {
     pub(super) hidden: Vec<Uid>,
     /// HIGHESTMODSEQ when the mailbox was selected: what came later is told again, which does no harm.
     pub(super) modseq: u64,
+    /// UID → what it was when devices first saw it, where UIDVALIDITY has changed since; ascending.
+    pub(super) former: Arc<[(u32, Former)]>,
+    /// Where deleted messages go, once that has been found out.
+    pub(super) trash: Option<Arc<str>>,
+}
+
+/// What a maildrop of this policy must know of each message besides UID and size.
+fn wanted(policy: &Policy) -> Wanted {
+    Wanted {
+        arrived: policy.folders.len() > 1,
+        email_id: policy.uidl == UidlFormat::EmailId,
+    }
+}
+
+/// Selects the folder of a new connection, and brings what is known of it up to date. Returns its index, and the UIDs that
+/// bear `\Deleted`.
+pub(super) async fn opened(
+    connection: Connection,
+    policy: &Policy,
+    folder: &str,
+    known: Option<Arc<Index>>,
+) -> Result<(Mailbox, Arc<Index>, Vec<Uid>), Error> {
+    let mut wanted = wanted(policy);
+    wanted.email_id &= connection.has_object_id();
+    let known = known.filter(|known| known.has(wanted.arrived, wanted.email_id));
+    let from = known.as_deref().map_or(Uid(1), unknown_from);
+    let resync = known.as_deref().filter(|known| known.modseq > 0);
+    let resync = resync.map(
+        |&Index {
+             uid_validity, modseq, ..
+         }| Resync { uid_validity, modseq },
+    );
+    let (mut mailbox, mut listed) = connection.select(folder, from, wanted, resync).await?;
+    let selected = mailbox.selected();
+    let uid_validity = selected.uid_validity.0.get();
+    let known = match known {
+        Some(known) if known.uid_validity == uid_validity && !selected.uid_not_sticky => known,
+        _ => {
+            if selected.uid_not_sticky {
+                tracing::warn!(folder, "UIDNOTSTICKY: unique-ids change with each session");
+            }
+            mailbox.clear_news();
+            if from.0 > 1 {
+                listed = mailbox.list(Uid(1), wanted).await?;
+            }
+            Arc::new(Index {
+                uid_validity,
+                ..Index::default()
+            })
+        }
+    };
+    let (index, hidden) = catch_up(&mut mailbox, known, listed, wanted).await?;
+    Ok((mailbox, index, hidden))
+}
+
+/// One NOOP makes the view of a connection that waited exact; only if something has changed is more asked.
+pub(super) async fn refreshed(mailbox: &mut Mailbox, policy: &Policy, view: View) -> Result<View, Error> {
+    mailbox.noop().await?;
+    let news = mailbox.news();
+    if news.expunged == 0 && !news.flags && mailbox.exists() == view.index.entries.len() {
+        return Ok(view);
+    }
+    let mut wanted = wanted(policy);
+    wanted.email_id &= mailbox.has_object_id();
+    let listed = mailbox.list(unknown_from(&view.index), wanted).await?;
+    let (index, hidden) = catch_up(mailbox, view.index.clone(), listed, wanted).await?;
+    Ok(View { index, hidden, ..view })
 }
 
 /// The UID from which on `index` knows nothing.
-pub(super) fn unknown_from(index: &Index) -> Uid {
+fn unknown_from(index: &Index) -> Uid {
     Uid(index.entries.last().map_or(1, |&(uid, _)| uid.saturating_add(1)))
 }
 
@@ -28,20 +96,22 @@ pub(super) fn unknown_from(index: &Index) -> Uid {
 ///
 /// UIDs ascend (RFC 3501 §2.3.1.1), so everything below the last known one is known: as many messages as the server has
 /// means the same messages, fewer means that some vanished. Returns all messages, and the UIDs that bear `\Deleted`.
-pub(super) async fn catch_up(
+async fn catch_up(
     mailbox: &mut Mailbox,
     known: Arc<Index>,
     listed: Listed,
+    wanted: Wanted,
 ) -> Result<(Arc<Index>, Vec<Uid>), Error> {
     let mut index = known;
-    let mut hidden = listed.deleted;
-    append(&mut index, &listed.sizes);
+    let mut listed = listed;
+    let mut hidden = std::mem::take(&mut listed.deleted);
+    append(&mut index, listed);
     let mut relisted = 0;
     loop {
         let vanished = mailbox.take_vanished();
         if !vanished.is_empty() {
             let is_gone = |uid| vanished.iter().any(|&(low, high)| (low..=high).contains(&uid));
-            Arc::make_mut(&mut index).entries.retain(|&(uid, _)| !is_gone(uid));
+            Arc::make_mut(&mut index).retain(|uid| !is_gone(uid));
         }
         let expunged = mailbox.news().expunged > 0;
         mailbox.clear_news();
@@ -50,20 +120,18 @@ pub(super) async fn catch_up(
             let last = Uid(unknown_from(&index).0 - 1);
             if last.0 > 0 {
                 let uids = mailbox.uids(last).await?;
-                Arc::make_mut(&mut index)
-                    .entries
-                    .retain(|&(uid, _)| uids.binary_search(&Uid(uid)).is_ok());
+                Arc::make_mut(&mut index).retain(|uid| uids.binary_search(&Uid(uid)).is_ok());
             }
             relisted += 1;
         } else if index.entries.len() < exists {
             // New mail came meanwhile; or the index lacks something, and is made anew.
             let from = if relisted == 0 { unknown_from(&index) } else { Uid(1) };
-            let listed = mailbox.list(from).await?;
+            let mut listed = mailbox.list(from, wanted).await?;
             if from.0 == 1 {
-                Arc::make_mut(&mut index).entries.clear();
+                Arc::make_mut(&mut index).clear();
             }
-            append(&mut index, &listed.sizes);
-            hidden = listed.deleted;
+            hidden = std::mem::take(&mut listed.deleted);
+            append(&mut index, listed);
             relisted += 1;
         } else {
             break;
@@ -86,15 +154,19 @@ pub(super) async fn catch_up(
 /// A mailbox in use changes while it is listed; one whose server contradicts itself would never be listed.
 const MOST_LISTINGS: u32 = 3;
 
-fn append(index: &mut Arc<Index>, sizes: &[(Uid, u32)]) {
-    if !sizes.is_empty() {
-        let entries = &mut Arc::make_mut(index).entries;
-        let last = entries.last().map_or(0, |&(uid, _)| uid);
-        entries.extend(
-            sizes
-                .iter()
-                .filter(|(uid, _)| uid.0 > last)
-                .map(|&(uid, octets)| (uid.0, octets)),
-        );
+fn append(index: &mut Arc<Index>, listed: Listed) {
+    if listed.sizes.is_empty() {
+        return;
+    }
+    let index = Arc::make_mut(index);
+    let mut last = index.entries.last().map_or(0, |&(uid, _)| uid);
+    let mut arrived = listed.arrived.into_iter();
+    let mut email_ids = listed.email_ids.into_iter();
+    for (uid, octets) in listed.sizes {
+        let (arrived, email_id) = (arrived.next(), email_ids.next());
+        if uid.0 > last {
+            index.push(uid.0, octets, arrived, email_id);
+            last = uid.0;
+        }
     }
 }

@@ -60,6 +60,7 @@ where
                 true
             }
             Outcome::Login(maildrop) => {
+                session.expire = Some(maildrop.expire());
                 let (messages, octets) = maildrop.listing().stat();
                 next = Some(Ok(Next::Transaction(maildrop)));
                 session.reply(&Reply::Messages(messages, octets))?

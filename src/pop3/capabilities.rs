@@ -1,4 +1,8 @@
-//! What CAPA says (RFC 2449 §5): the same in both states, and nothing that would fail now.
+//! What CAPA says (RFC 2449 §5): nothing that would fail now.
+
+use std::io::Write;
+
+use crate::config::Expire;
 
 /// Which of the varying capabilities hold on a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -7,6 +11,10 @@ pub(super) struct Capabilities {
     pub(super) stls: bool,
     /// USER and AUTH would be taken: not on plain text where TLS is required (RFC 2595 §2.3).
     pub(super) login: bool,
+    /// How long mail stays that a device leaves.
+    pub(super) expire: Expire,
+    /// So it is for some, and longer for others: a login tells.
+    pub(super) expire_varies: bool,
 }
 
 impl Capabilities {
@@ -20,6 +28,9 @@ impl Capabilities {
         if self.stls {
             out.extend_from_slice(b"STLS\r\n");
         }
-        out.extend_from_slice(b"EXPIRE NEVER\r\nIMPLEMENTATION popgate\r\n");
+        // RFC 2449 §6.7: before the login the least, and that it depends on the user. Writing to a Vec does not fail.
+        let user = if self.expire_varies { " USER" } else { "" };
+        let _ = write!(out, "EXPIRE {}{user}\r\n", self.expire);
+        out.extend_from_slice(b"IMPLEMENTATION popgate\r\n");
     }
 }

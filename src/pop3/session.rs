@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     accounts::Accounts,
-    config::{Limits, ListenerTls},
+    config::{Expire, Limits, ListenerTls},
     maildrop::{Maildrop, Maildrops},
     tls::Acceptor,
 };
@@ -51,6 +51,8 @@ pub(super) struct Session<S> {
     pub(super) service: Arc<Service>,
     endpoint: Arc<Endpoint>,
     pub(super) summary: Summary,
+    /// The policy of whoever is logged in.
+    pub(super) expire: Option<Expire>,
     bad_commands: u32,
 }
 
@@ -76,6 +78,7 @@ pub(super) async fn run<S>(
         service,
         endpoint,
         summary: Summary::new(peer),
+        expire: None,
         bad_commands: 0,
     };
     let login = session.service.limits.login;
@@ -115,9 +118,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     /// What holds on this connection now.
     pub(super) fn capabilities(&self) -> Capabilities {
         let stls = self.endpoint.tls == ListenerTls::StartTls && !self.connection.is_tls();
+        let (least, varies) = self.service.accounts.expire();
         Capabilities {
             stls,
             login: !(stls && self.endpoint.require_tls),
+            expire: self.expire.unwrap_or(least),
+            expire_varies: self.expire.is_none() && varies,
         }
     }
 

@@ -57,7 +57,7 @@ where
     let reply = match command {
         Command::Capa => return session.list_capabilities(),
         Command::List(None) => return sizes(session, maildrop.listing()).await,
-        Command::Uidl(None) => return unique_ids(session, maildrop.listing()).await,
+        Command::Uidl(None) => return unique_ids(session, maildrop).await,
         Command::Retr(number) => {
             return match message(session, maildrop.retrieve(number)).await? {
                 Some(octets) => {
@@ -80,7 +80,6 @@ where
         Command::Uidl(Some(number)) => {
             let mut uidl = Vec::new();
             maildrop
-                .listing()
                 .write_uidl(number, &mut uidl)
                 .map(|()| Reply::UniqueId(number, uidl))
         }
@@ -121,13 +120,13 @@ where
 }
 
 /// UIDL, a block at a time.
-async fn unique_ids<S>(session: &mut Session<S>, listing: &Listing) -> Result<bool, End>
+async fn unique_ids<S>(session: &mut Session<S>, maildrop: &Maildrop) -> Result<bool, End>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     session.reply(&Reply::ListFollows)?;
-    let mut numbers = listing.numbers();
-    let write_uidl = |number, out: &mut Vec<u8>| listing.write_uidl(number, out);
+    let mut numbers = maildrop.listing().numbers();
+    let write_uidl = |number, out: &mut Vec<u8>| maildrop.write_uidl(number, out);
     while scan::unique_ids(&mut numbers, write_uidl, BLOCK, session.connection.output()) {
         session.connection.send_blocks().await?;
     }
@@ -184,7 +183,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     // What a device deletes it must have been sent: a pipelined RETR, DELE, QUIT may all have come before a read.
-    if session.summary.deleted > 0
+    if maildrop.is_doomed()
         && let Err(end) = session.connection.flush().await
     {
         maildrop.abandon().await;

@@ -1,0 +1,127 @@
+//! `popgate state`: what logins have done with messages, and how to have that forgotten.
+
+use std::io::{self, Write};
+
+use chrono::DateTime;
+
+use super::Failure;
+use crate::{
+    config::Config,
+    state::{self, Marks, StateStore},
+};
+
+/// Shows the marks of all logins or of `login`; with `reset` forgets them, those of all folders or of `folder`.
+pub(super) async fn run(
+    config: &Config,
+    login: Option<&str>,
+    reset: Option<&str>,
+    folder: Option<&str>,
+) -> Result<(), Failure> {
+    let Some(dir) = &config.state.dir else {
+        return Err(Failure::wrong(
+            "[state] has no `dir`: what logins have done is in the running gateway's memory only, until it ends",
+        ));
+    };
+    let store = state::reach(dir).map_err(|error| Failure::failed(error.to_string()))?;
+    match reset {
+        Some(login) => forget(&*store, login, folder).await,
+        None => show(&*store, login).await,
+    }
+}
+
+async fn show(store: &dyn StateStore, login: Option<&str>) -> Result<(), Failure> {
+    let mut all = store.all_marks().await.map_err(failed)?;
+    all.retain(|(other, ..)| login.is_none_or(|login| login == other));
+    if all.is_empty() {
+        let whose = login.map_or("of any login".to_owned(), |login| format!("of login {login}"));
+        println!("nothing is kept {whose}");
+        return Ok(());
+    }
+    all.sort_by(|a, b| (&a.0, &a.1).cmp(&(&b.0, &b.1)));
+    let mut out = io::stdout();
+    for (login, mailbox, marks) in &all {
+        writeln!(
+            out,
+            "{login}: {} of {} at [upstream.{}]: {}",
+            mailbox.folder,
+            mailbox.user,
+            mailbox.upstream,
+            describe(marks)
+        )?;
+    }
+    Ok(())
+}
+
+async fn forget(store: &dyn StateStore, login: &str, folder: Option<&str>) -> Result<(), Failure> {
+    let what = match folder {
+        Some(folder) => format!("{folder} of login {login}"),
+        None => format!("login {login}"),
+    };
+    match store.clear_marks(login, folder).await.map_err(failed)? {
+        0 => Err(Failure::failed(format!(
+            "nothing is kept of {what} (popgate state shows what is)"
+        ))),
+        1 => {
+            println!("forgotten: what was kept of {what}, one mailbox; it sees all messages again");
+            Ok(())
+        }
+        count => {
+            println!("forgotten: what was kept of {what}, {count} mailboxes; it sees all messages again");
+            Ok(())
+        }
+    }
+}
+
+fn failed(error: state::Unavailable) -> Failure {
+    Failure::failed(format!(
+        "{error}; is the gateway that uses `[state] dir` of this version, and running?"
+    ))
+}
+
+/// In words, one line.
+fn describe(marks: &Marks) -> String {
+    let mut parts = Vec::new();
+    let mut count = |number: usize, what: &str| {
+        if number > 0 {
+            parts.push(format!("{number} {what}"));
+        }
+    };
+    count(marks.hidden.len(), "hidden");
+    count(marks.noticed.len(), "notices deleted");
+    count(marks.imported.len(), "UIDLs imported");
+    let times = || marks.retrieved.iter().map(|&(_, at)| at);
+    if let (Some(first), Some(last)) = (times().min(), times().max()) {
+        let day = |at: u32| DateTime::from_timestamp(at.into(), 0).unwrap_or_default().date_naive();
+        let when = match day(first) == day(last) {
+            true => format!("on {}", day(first)),
+            false => format!("from {} to {}", day(first), day(last)),
+        };
+        parts.push(format!("{} retrieved {when}", marks.retrieved.len()));
+    }
+    if parts.is_empty() {
+        parts.push("nothing any more".into());
+    }
+    format!("{} (UIDVALIDITY {})", parts.join(", "), marks.uid_validity)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn says_what_was_done() {
+        let mut marks = Marks {
+            uid_validity: 7,
+            hidden: vec![1, 2],
+            retrieved: vec![(1, 86_400), (2, 10 * 86_400)],
+            ..Marks::default()
+        };
+        assert_eq!(
+            describe(&marks),
+            "2 hidden, 2 retrieved from 1970-01-02 to 1970-01-11 (UIDVALIDITY 7)"
+        );
+        marks.retrieved.pop();
+        assert_eq!(describe(&marks), "2 hidden, 1 retrieved on 1970-01-02 (UIDVALIDITY 7)");
+        assert_eq!(describe(&Marks::default()), "nothing any more (UIDVALIDITY 0)");
+    }
+}

@@ -1,0 +1,216 @@
+//! One folder of a maildrop, on an upstream connection of its own: what is read from it, and how it is reached again when
+//! the connection was lost.
+
+use std::sync::Arc;
+
+use super::{
+    Error, Listing, Octets, Reason,
+    ahead::{self, Ahead},
+    listing::Row,
+    lock::Lock,
+    open::{Shared, reported},
+    sync::{View, opened},
+};
+use crate::{
+    accounts::{Account, Credential},
+    imap::{self, BodyStart, Connection, Connector, Item, Mailbox, Search, Slot, Uid, UidSet},
+    state::{Index, MailboxName, Marks},
+};
+
+/// One folder, exclusively held.
+#[derive(Debug)]
+pub(super) struct Source {
+    pub(super) account: Arc<Account>,
+    pub(super) name: MailboxName,
+    /// Which of the maildrop's it is.
+    pub(super) number: u16,
+    pub(super) connector: Arc<Connector>,
+    /// The upstream; replaced by a new connection when it is lost.
+    pub(super) mailbox: Mailbox,
+    pub(super) ahead: Ahead,
+    /// Delivered whole in this session, in the order of delivery.
+    pub(super) retrieved: Vec<Uid>,
+    /// Delivered with another size than listed.
+    pub(super) learned: Vec<(Uid, u32)>,
+    /// What is known of the mailbox, for the next session.
+    pub(super) view: View,
+    /// State holds what `view` says.
+    pub(super) is_saved: bool,
+    /// What the login has done with its messages, as state holds it.
+    pub(super) marks: Marks,
+    /// UIDVALIDITY of what state held.
+    pub(super) marks_followed: u32,
+    pub(super) slot: Slot<View>,
+    pub(super) shared: Arc<Shared>,
+    /// Until the session ends.
+    pub(super) lock: Option<Lock>,
+}
+
+impl Source {
+    /// Asks for `item` of a message, if that is not on its way already, and waits until its content begins. A connection
+    /// that was lost while the device was silent is replaced once, without a word. `item_of` tells what the device
+    /// would fetch of a message of so many octets, for reading ahead.
+    pub(super) async fn begin(
+        &mut self,
+        listing: &Listing,
+        place: usize,
+        row: Row,
+        item: Item,
+        item_of: impl Fn(u64) -> Item,
+    ) -> Result<Octets, Error> {
+        let uid = row.uid;
+        let in_row = self.ahead.note_request(place, item);
+        if !in_row || !self.ahead.is_due(uid) {
+            self.stop_ahead().await;
+        }
+        loop {
+            let is_new = self.reconnect_if_lost().await?;
+            match self.reach(listing, place, uid, item, &item_of).await {
+                Ok(Some(octets)) => return Ok(Octets(octets)),
+                Ok(None) if row.octets == 0 => return Ok(Octets(0)),
+                Ok(None) => return Err(self.report(&imap::Error::NoData("UID FETCH"))),
+                Err(error) if error.is_lost() && !is_new => {}
+                // One message that the server can't deliver must not cost those that were asked for with it.
+                Err(imap::Error::Refused { .. }) if self.ahead.command_refused() || self.ahead.is_due(uid) => {}
+                Err(error) => return Err(self.report(&error)),
+            }
+        }
+    }
+
+    /// Reads on until the content of `uid` begins. The octets of the content; `None` for NIL.
+    async fn reach(
+        &mut self,
+        listing: &Listing,
+        place: usize,
+        uid: Uid,
+        item: Item,
+        item_of: impl Fn(u64) -> Item,
+    ) -> Result<Option<u64>, imap::Error> {
+        let Self {
+            ahead, mailbox, number, ..
+        } = self;
+        let asked = ahead.plan(place, uid, |from| {
+            listing
+                .following(*number, from)
+                .take_while(|&(_, _, octets)| item_of(octets) == item)
+        });
+        let mut rest = asked.as_slice();
+        let uids: Vec<_> = asked.iter().map(|&(uid, _)| uid).collect();
+        // A set is answered in ascending order: where the device reads in another, there are more of them.
+        for set in uids.chunk_by(|a, b| a < b).flat_map(UidSet::cover) {
+            let (command, after) = rest.split_at(set.count());
+            ahead.note_command(command);
+            mailbox.fetch(&set, item).await?;
+            rest = after;
+        }
+        loop {
+            match mailbox.next().await? {
+                BodyStart::Content {
+                    uid: of,
+                    octets,
+                    is_text,
+                } => match ahead.begun(of) {
+                    Some(begun) if begun == uid && is_text => {
+                        return Err(imap::Error::Protocol("BODY[TEXT] before BODY[HEADER]"));
+                    }
+                    // Where the server tells the UID last, it is compared then.
+                    Some(begun) if begun == uid => return Ok(octets),
+                    _ => ahead.note_wasted(octets.unwrap_or(0)),
+                },
+                BodyStart::End(_) => {}
+                BodyStart::Done => {
+                    ahead.command_done();
+                    if !ahead.is_due(uid) {
+                        return Err(imap::Error::NoData("UID FETCH"));
+                    }
+                }
+            }
+        }
+    }
+
+    /// What is on its way is not wanted: little is read and thrown away, for much the connection is given up.
+    pub(super) async fn stop_ahead(&mut self) {
+        if self.mailbox.is_fetching() {
+            if self.ahead.due_octets() + self.mailbox.left() > ahead::WORTH_READING {
+                self.mailbox.give_up();
+            } else if let Err(error) = self.mailbox.settle().await {
+                tracing::debug!(%error, "read-ahead ended");
+            }
+        }
+        self.ahead.clear();
+    }
+
+    /// A message was delivered whole.
+    pub(super) fn note_retrieved(&mut self, row: Row, delivered: Option<Octets>) {
+        self.retrieved.push(row.uid);
+        if let Some(Octets(octets)) = delivered
+            && let Ok(octets) = u32::try_from(octets)
+            && octets != row.octets
+        {
+            self.learned.push((row.uid, octets));
+        }
+    }
+
+    /// Makes sure that there is a connection, a new one if the last was lost; returns whether it is new.
+    /// After that UIDs are worth nothing unless UIDVALIDITY is what it was (RFC 3501 §2.3.1.1).
+    pub(super) async fn reconnect_if_lost(&mut self) -> Result<bool, Error> {
+        if !self.mailbox.is_broken() {
+            return Ok(false);
+        }
+        // On the heap: a session that waits for its device does not hold what only a lost connection needs.
+        Box::pin(self.reconnect()).await?;
+        Ok(true)
+    }
+
+    /// What the session shows stays; what is left for the next is brought up to date, for it must suit the connection.
+    async fn reconnect(&mut self) -> Result<(), Error> {
+        let connection = log_in(&self.connector, &self.account).await?;
+        let known = self.view.index.clone();
+        let opened = opened(connection, &self.account.policy, &self.name.folder, Some(known.clone())).await;
+        let (mailbox, index, hidden) = opened.map_err(|error| self.report(&error))?;
+        if index.uid_validity != known.uid_validity || mailbox.selected().uid_not_sticky {
+            tracing::warn!(mailbox = %self.name, "UIDVALIDITY changed");
+            return Err(Error::Unavailable(Reason::Replaced));
+        }
+        self.is_saved &= is_same(&known, &index);
+        self.view.modseq = mailbox.selected().modseq.unwrap_or(0);
+        (self.view.index, self.view.hidden) = (index, hidden);
+        self.mailbox = mailbox;
+        self.ahead.clear();
+        Ok(())
+    }
+
+    /// The UIDs that are found.
+    pub(super) async fn search(&mut self, search: &Search) -> Result<Vec<Uid>, Error> {
+        let found = self.mailbox.search(search).await;
+        found.map_err(|error| self.report(&error))
+    }
+
+    /// These header fields of messages, as the upstream sends them.
+    pub(super) async fn headers(&mut self, uids: &[Uid], fields: &str) -> Result<Vec<(Uid, Vec<u8>)>, Error> {
+        let headers = self.mailbox.headers(uids, fields).await;
+        headers.map_err(|error| self.report(&error))
+    }
+
+    /// Writes an upstream's failure to the log, and turns it into what a device is told.
+    pub(super) fn report(&self, error: &imap::Error) -> Error {
+        report(&self.account, error)
+    }
+}
+
+pub(super) fn is_same(a: &Arc<Index>, b: &Arc<Index>) -> bool {
+    Arc::ptr_eq(a, b) || a == b
+}
+
+pub(super) async fn log_in(connector: &Connector, account: &Account) -> Result<Connection, Error> {
+    let Credential::Password(password) = &account.credential;
+    connector
+        .login(&account.user, password)
+        .await
+        .map_err(|error| report(account, &error))
+}
+
+/// Writes an upstream's failure to the log, and turns it into what a device is told.
+pub(super) fn report(account: &Account, error: &imap::Error) -> Error {
+    reported(&account.upstream.name, &account.user, error)
+}
