@@ -5,7 +5,7 @@ use std::{
     fmt::Write as _,
     io::{BufRead, BufReader},
     net::SocketAddr,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Condvar, Mutex, PoisonError},
     thread::JoinHandle,
@@ -15,7 +15,7 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{PASSWORD, PATIENCE, certificates::Certificates, signal};
+use super::{PASSWORD, PATIENCE, certificates::Certificates, require_program, signal};
 
 /// What `gateway.toml` is to say.
 pub struct Setup {
@@ -26,6 +26,7 @@ pub struct Setup {
     listeners: Vec<String>,
     tables: String,
     level: &'static str,
+    days_ahead: Option<u32>,
 }
 
 impl Setup {
@@ -39,6 +40,7 @@ impl Setup {
             listeners: Vec::new(),
             tables: String::new(),
             level: "debug",
+            days_ahead: None,
         }
         .limit("parked_seconds = 0")
         .limit("sessions_per_address = 1000")
@@ -91,7 +93,15 @@ impl Setup {
         self
     }
 
-    fn text(&self) -> String {
+    /// The wall clock of the program is so many days ahead. `None` where there is nothing to move it with.
+    pub fn days_ahead(mut self, days: u32) -> Option<Self> {
+        faketime()?;
+        self.days_ahead = Some(days);
+        Some(self)
+    }
+
+    /// The configuration.
+    pub fn text(&self) -> String {
         let limits: String = self
             .limits
             .iter()
@@ -129,6 +139,12 @@ impl Setup {
                 command.env_remove(name);
             }
         }
+        if let (Some(days), Some(library)) = (self.days_ahead, faketime()) {
+            command
+                .env("LD_PRELOAD", library)
+                .env("FAKETIME", format!("+{days}d"))
+                .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        }
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -158,6 +174,14 @@ impl Setup {
             .collect();
         gateway
     }
+}
+
+/// The library that moves a program's clock.
+fn faketime() -> Option<PathBuf> {
+    require_program("faketime")?;
+    let libraries = std::fs::read_dir("/usr/lib").ok()?.flatten();
+    let mut paths = libraries.map(|entry| entry.path().join("faketime/libfaketime.so.1"));
+    paths.find(|path| path.is_file())
 }
 
 /// Lines of stderr as they come.

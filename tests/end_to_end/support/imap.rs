@@ -43,6 +43,16 @@ impl Imap {
         self.until(&tag)
     }
 
+    /// SELECT; `false` where there is no such folder.
+    pub fn try_select(&mut self, folder: &str) -> bool {
+        let tag = self.send(format!("SELECT \"{folder}\"").as_bytes());
+        loop {
+            if let Some(status) = self.response().text.strip_prefix(&tag) {
+                return status.starts_with(" OK");
+            }
+        }
+    }
+
     fn send(&mut self, command: &[u8]) -> String {
         self.tags += 1;
         let tag = format!("T{}", self.tags);
@@ -91,6 +101,18 @@ impl Imap {
                 self.until(&tag);
             }
         }
+    }
+
+    /// Puts a message into any folder, which is made if it is missing; `day` is of January 2024.
+    pub fn append_to(&mut self, folder: &str, message: &[u8], day: u32) {
+        let create = self.send(format!("CREATE \"{folder}\"").as_bytes());
+        while !self.response().text.starts_with(&create) {}
+        let head = format!(
+            "APPEND \"{folder}\" () \"{day:2}-Jan-2024 12:00:00 +0000\" {{{}+}}\r\n",
+            message.len()
+        );
+        let tag = self.send(&[head.as_bytes(), message].concat());
+        self.until(&tag);
     }
 
     /// UID → octets, as `BODY.PEEK[]` gives them.

@@ -9,6 +9,7 @@ pub mod mail;
 pub mod peer;
 pub mod pop;
 pub mod stream;
+pub mod tap;
 
 use std::{
     path::{Path, PathBuf},

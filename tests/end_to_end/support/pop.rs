@@ -220,6 +220,12 @@ impl Pop {
         let _ = self.reader.stream.write_all(octets);
     }
 
+    /// Whatever still comes, to the end.
+    pub fn rest(&mut self) -> Vec<u8> {
+        self.drain();
+        self.reader.pending().to_vec()
+    }
+
     /// Reads whatever still comes, to the end.
     pub fn drain(&mut self) {
         while matches!(self.reader.fill(), Ok(1..)) {}

@@ -1,0 +1,189 @@
+//! `hide`: several devices on one mailbox, each with a view of its own.
+
+use std::collections::BTreeSet;
+
+use proptest::{prelude::*, test_runner::TestRunner};
+use tempfile::TempDir;
+
+use crate::support::{
+    PASSWORD,
+    dovecot::Dovecot,
+    gateway::{Gateway, Setup},
+    mail,
+    pop::Pop,
+};
+
+const DEVICES: [&str; 2] = ["scanner", "alarm"];
+
+fn start(dovecot: &Dovecot, user: &str, state: &TempDir) -> Gateway {
+    let accounts = DEVICES.map(|login| {
+        format!(
+            "[[account]]\nlogin = \"{login}\"\npassword = \"{PASSWORD}\"\nupstream = \"lab\"\nuser = \"{user}\"\n\
+             upstream_password = \"{PASSWORD}\""
+        )
+    });
+    let setup = Setup::new(dovecot.address())
+        .maildrop("on_delete = \"hide\"")
+        .limit("parked_seconds = 60")
+        .table(&format!("[state]\ndir = {:?}", state.path()));
+    accounts
+        .iter()
+        .fold(setup, |setup, account| setup.table(account))
+        .start()
+}
+
+/// What happens to the mailbox.
+#[derive(Debug, Clone)]
+enum Event {
+    /// So many messages come.
+    Mail(usize),
+    /// Somebody else removes a message for good, chosen by this.
+    Expunged(prop::sample::Index),
+    /// A session.
+    Session {
+        device: usize,
+        /// Each deletes one of those shown.
+        deletes: Vec<prop::sample::Index>,
+        /// Or the device drops.
+        quits: bool,
+        /// The gateway is started anew before.
+        restart: bool,
+    },
+}
+
+fn session() -> impl Strategy<Value = Event> {
+    let deletes = prop::collection::vec(any::<prop::sample::Index>(), 0..4);
+    (
+        0..DEVICES.len(),
+        deletes,
+        prop::bool::weighted(0.8),
+        prop::bool::weighted(0.1),
+    )
+        .prop_map(|(device, deletes, quits, restart)| Event::Session {
+            device,
+            deletes,
+            quits,
+            restart,
+        })
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        (1..4usize).prop_map(Event::Mail),
+        any::<prop::sample::Index>().prop_map(Event::Expunged),
+        session(),
+        session(),
+        session(),
+    ]
+}
+
+/// What the mailbox holds and each device has hidden, by the messages' numbers.
+#[derive(Default)]
+struct Model {
+    mails: Vec<usize>,
+    next: usize,
+    hidden: [BTreeSet<usize>; DEVICES.len()],
+}
+
+fn play(dovecot: &Dovecot, user: &str, events: Vec<Event>) -> Result<(), TestCaseError> {
+    let state = TempDir::new().unwrap();
+    let mut imap = dovecot.imap(user);
+    let mut gateway = start(dovecot, user, &state);
+    let mut model = Model::default();
+    for event in events {
+        match event {
+            Event::Mail(count) => {
+                for _ in 0..count {
+                    model.next += 1;
+                    model.mails.push(model.next);
+                    imap.append(&[mail::simple(model.next)], "");
+                }
+            }
+            Event::Expunged(which) if !model.mails.is_empty() => {
+                let at = which.index(model.mails.len());
+                let uid = imap.uids()[at];
+                imap.command(&format!("UID STORE {uid} +FLAGS (\\Deleted)"));
+                imap.command(&format!("UID EXPUNGE {uid}"));
+                model.mails.remove(at);
+            }
+            Event::Expunged(_) => {}
+            Event::Session {
+                device,
+                deletes,
+                quits,
+                restart,
+            } => {
+                if restart {
+                    gateway.stop();
+                    gateway = start(dovecot, user, &state);
+                }
+                let hidden = &mut model.hidden[device];
+                let visible = model.mails.iter().copied().filter(|mail| !hidden.contains(mail));
+                let visible: Vec<usize> = visible.collect();
+                let mut pop = Pop::log_in(gateway.address(), DEVICES[device]);
+                let shown: Vec<_> = (1..=pop.stat().0).map(|number| pop.retr(number).1).collect();
+                let expected: Vec<_> = visible.iter().map(|&mail| mail::simple(mail)).collect();
+                prop_assert_eq!(shown.len(), expected.len());
+                prop_assert!(shown == expected);
+                let mut deleted = BTreeSet::new();
+                if !visible.is_empty() {
+                    for which in deletes {
+                        let at = which.index(visible.len());
+                        if deleted.insert(visible[at]) {
+                            pop.ok(&format!("DELE {}", at + 1));
+                        }
+                    }
+                }
+                if quits {
+                    pop.quit();
+                    hidden.extend(deleted);
+                } else {
+                    drop(pop);
+                }
+            }
+        }
+    }
+    gateway.stop();
+    prop_assert_eq!(imap.uids().len(), model.mails.len(), "nothing is removed upstream");
+    Ok(())
+}
+
+#[test]
+fn two_devices_over_fifty_sessions() {
+    let Some(dovecot) = Dovecot::start() else { return };
+    let cases = std::cell::Cell::new(0);
+    let config = ProptestConfig {
+        cases: 2,
+        max_shrink_iters: 20,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    };
+    TestRunner::new(config)
+        .run(&prop::collection::vec(event(), 85..95), |events| {
+            cases.set(cases.get() + 1);
+            play(&dovecot, &format!("u{}", cases.get()), events)
+        })
+        .unwrap();
+}
+
+/// Neither waits for the other: what one hides concerns nobody else.
+#[test]
+fn both_devices_at_once() {
+    let Some(dovecot) = Dovecot::start() else { return };
+    dovecot.user_with("eva", &[mail::simple(1), mail::simple(2)]);
+    let state = TempDir::new().unwrap();
+    let gateway = start(&dovecot, "eva", &state);
+    let mut scanner = Pop::log_in(gateway.address(), "scanner");
+    let mut alarm = Pop::log_in(gateway.address(), "alarm");
+    scanner.ok("DELE 1");
+    scanner.quit();
+    assert_eq!(alarm.retr(1).1, mail::simple(1));
+    alarm.ok("DELE 2");
+    alarm.quit();
+    let mut scanner = Pop::log_in(gateway.address(), "scanner");
+    assert_eq!((scanner.stat().0, scanner.retr(1).1), (1, mail::simple(2)));
+    let mut second = Pop::connect(gateway.address());
+    let reply = second.try_log_in("scanner", PASSWORD);
+    assert!(reply.starts_with("-ERR [IN-USE]"), "{reply}");
+    scanner.quit();
+}

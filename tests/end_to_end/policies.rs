@@ -1,0 +1,231 @@
+//! What becomes of a message that a device deletes, under each delete policy: at a server with MOVE and at one without.
+
+use crate::support::{
+    answers::{Answers, CAPABILITIES},
+    dovecot::Dovecot,
+    gateway::Setup,
+    imap::Imap,
+    mail,
+    peer::{Peer, Step, send},
+    pop::Pop,
+};
+
+/// Can do everything; lacks MOVE; lacks MOVE and UIDPLUS.
+const SERVERS: [&str; 3] = [
+    "",
+    "imap_capability = IMAP4rev1 SASL-IR LITERAL+ UIDPLUS SPECIAL-USE\n",
+    "imap_capability = IMAP4rev1 SASL-IR LITERAL+ SPECIAL-USE\n",
+];
+
+type Mails = Vec<Vec<u8>>;
+
+const TRASH: &str =
+    "namespace inbox {\n  inbox = yes\n  mailbox Bin {\n    auto = create\n    special_use = \\Trash\n  }\n}\n";
+
+/// One user with five messages, of which a device deletes the second and the fourth. Returns what is left in INBOX and
+/// what is in `folder`.
+fn deleted(settings: &str, keys: &[&str], folder: &str) -> Option<(Mails, Mails)> {
+    let dovecot = Dovecot::start_with(settings)?;
+    let mails: Vec<_> = (1..=5).map(mail::simple).collect();
+    let mut imap = dovecot.user_with("eva", &mails);
+    // Others' marks must survive whatever the policy does.
+    imap.command("UID STORE 5 +FLAGS (\\Deleted)");
+    let setup = keys
+        .iter()
+        .fold(Setup::new(dovecot.address()), |setup, key| setup.maildrop(key));
+    let gateway = setup.start();
+    let mut pop = Pop::log_in(gateway.address(), "eva");
+    assert_eq!(pop.stat().0, 4);
+    pop.ok("DELE 2");
+    pop.ok("DELE 4");
+    pop.quit();
+    let mut pop = Pop::log_in(gateway.address(), "eva");
+    let shown: Vec<_> = (1..=pop.stat().0).map(|number| pop.retr(number).1).collect();
+    assert_eq!(shown, [mails[0].clone(), mails[2].clone()]);
+    pop.quit();
+    gateway.stop();
+    assert!(imap.flags()[&5].contains("\\Deleted"), "{:?}", imap.flags());
+    let left = imap.bodies().into_values().collect();
+    Some((left, contents(&mut imap, folder)))
+}
+
+fn contents(imap: &mut Imap, folder: &str) -> Mails {
+    imap.command(&format!("SELECT \"{folder}\""));
+    imap.bodies().into_values().collect()
+}
+
+fn mails(numbers: &[usize]) -> Mails {
+    numbers.iter().map(|&number| mail::simple(number)).collect()
+}
+
+#[test]
+fn expunge() {
+    for server in SERVERS {
+        let Some((left, _)) = deleted(server, &["on_delete = \"expunge\""], "INBOX") else {
+            return;
+        };
+        assert_eq!(left, mails(&[1, 3, 5]), "{server}");
+    }
+}
+
+#[test]
+fn trash_is_the_folder_with_that_use() {
+    for server in SERVERS {
+        let settings = format!("{TRASH}{server}");
+        let keys = ["on_delete = \"trash\"", "trash_folder = \"Elsewhere\""];
+        let Some((left, trash)) = deleted(&settings, &keys, "Bin") else {
+            return;
+        };
+        assert_eq!(left, mails(&[1, 3, 5]), "{server}");
+        assert_eq!(trash, mails(&[2, 4]), "{server}");
+    }
+}
+
+#[test]
+fn trash_is_the_configured_folder_where_none_has_that_use() {
+    let keys = ["on_delete = \"trash\"", "trash_folder = \"Old things\""];
+    let Some((left, trash)) = deleted("", &keys, "Old things") else {
+        return;
+    };
+    assert_eq!((left, trash), (mails(&[1, 3, 5]), mails(&[2, 4])));
+}
+
+#[test]
+fn trash_bears_a_usual_name_or_is_made() {
+    let deleted_items = "namespace inbox {\n  inbox = yes\n  mailbox \"Deleted Items\" {\n    auto = create\n  }\n}\n";
+    for (settings, folder) in [(deleted_items, "Deleted Items"), ("", "Trash")] {
+        let Some((left, trash)) = deleted(settings, &["on_delete = \"trash\""], folder) else {
+            return;
+        };
+        assert_eq!((left, trash), (mails(&[1, 3, 5]), mails(&[2, 4])), "{folder}");
+    }
+}
+
+#[test]
+fn move_makes_the_folder_and_knows_its_letters() {
+    for server in SERVERS {
+        let keys = ["on_delete = \"move:Erledigt/Größe\""];
+        let settings = format!("namespace inbox {{\n  inbox = yes\n  separator = /\n}}\n{server}");
+        // RFC 3501 §5.1.3: modified UTF-7.
+        let Some((left, moved)) = deleted(&settings, &keys, "Erledigt/Gr&APYA3w-e") else {
+            return;
+        };
+        assert_eq!(left, mails(&[1, 3, 5]), "{server}");
+        assert_eq!(moved, mails(&[2, 4]), "{server}");
+    }
+}
+
+#[test]
+fn hide_changes_nothing_upstream() {
+    for server in SERVERS {
+        let Some((left, _)) = deleted(server, &["on_delete = \"hide\""], "INBOX") else {
+            return;
+        };
+        assert_eq!(left, mails(&[1, 2, 3, 4, 5]), "{server}");
+    }
+}
+
+#[test]
+fn what_is_deleted_from_the_trash_is_gone() {
+    let Some(dovecot) = Dovecot::start_with(TRASH) else {
+        return;
+    };
+    let mut imap = dovecot.user_with("eva", &mails(&[1, 2]));
+    imap.command("COPY 1:2 Bin");
+    let gateway = Setup::new(dovecot.address())
+        .maildrop("folder = \"Bin\"")
+        .maildrop("on_delete = \"trash\"")
+        .start();
+    let mut pop = Pop::log_in(gateway.address(), "eva");
+    pop.ok("DELE 1");
+    pop.quit();
+    assert_eq!(contents(&mut imap, "Bin"), mails(&[2]));
+}
+
+#[test]
+fn delete_after_retrieve_takes_what_was_delivered_whole() {
+    let Some(dovecot) = Dovecot::start() else { return };
+    let mut imap = dovecot.user_with("eva", &mails(&[1, 2, 3, 4]));
+    let gateway = Setup::new(dovecot.address())
+        .maildrop("delete_after_retrieve = true")
+        .start();
+    let mut pop = Pop::log_in(gateway.address(), "eva");
+    assert!(pop.list("CAPA").contains(&"EXPIRE 0".to_owned()));
+    pop.retr(1);
+    pop.top(2, 1);
+    drop(pop);
+    gateway.sessions(1);
+    assert_eq!(imap.uids(), [1, 2, 3, 4], "without QUIT nothing is deleted");
+    let mut pop = Pop::log_in(gateway.address(), "eva");
+    pop.retr(1);
+    pop.top(2, 1);
+    pop.retr(3);
+    pop.ok("DELE 4");
+    pop.ok("RSET");
+    pop.quit();
+    assert_eq!(imap.uids(), [2, 4]);
+}
+
+fn refusing(capabilities: &'static str) -> Answers {
+    Answers::of((1..=3).map(mail::simple)).capabilities(capabilities)
+}
+
+const MOVES: &str = "IMAP4rev1 SASL-IR AUTH=PLAIN UIDPLUS MOVE";
+
+/// A session that deletes 2 and 3 and is to be told that they were not removed.
+fn not_removed(answers: Answers) -> Peer {
+    let peer = Peer::start(answers);
+    let gateway = Setup::new(peer.address()).maildrop("on_delete = \"move:Old\"").start();
+    let mut pop = Pop::log_in(gateway.address(), "eva");
+    pop.ok("DELE 2");
+    pop.ok("DELE 3");
+    pop.err("QUIT", "-ERR [SYS/TEMP] 2 of 2 messages not removed");
+    gateway.stop();
+    peer
+}
+
+#[test]
+fn a_refused_move_is_told() {
+    let peer = not_removed(refusing(MOVES).on("UID MOVE", "{tag} NO [OVERQUOTA] full\r\n"));
+    assert_eq!(peer.count("UID STORE"), 0, "{:?}", peer.commands());
+}
+
+#[test]
+fn a_refused_copy_removes_nothing() {
+    let status = "* STATUS \"Old\" (UIDVALIDITY 9 UIDNEXT 4)\r\n{tag} OK\r\n";
+    let refused = refusing(CAPABILITIES)
+        .on("STATUS", status)
+        .on("UID COPY", "{tag} NO [OVERQUOTA] full\r\n");
+    let peer = not_removed(refused);
+    assert_eq!(peer.count("UID STORE"), 0, "{:?}", peer.commands());
+    assert_eq!(peer.count("UID EXPUNGE"), 0);
+}
+
+/// MOVE may have been carried out though its answer never came: asked again, what is gone is gone.
+#[test]
+fn a_move_whose_answer_is_lost_is_said_again() {
+    let lost = refusing(MOVES).on("UID MOVE", Step::Close);
+    let peer = Peer::start_each(vec![lost, refusing(MOVES)]);
+    let gateway = Setup::new(peer.address()).maildrop("on_delete = \"move:Old\"").start();
+    let mut pop = Pop::log_in(gateway.address(), "eva");
+    pop.ok("DELE 2");
+    pop.quit();
+    assert_eq!(peer.count("UID MOVE 2 \"Old\""), 2, "{:?}", peer.commands());
+}
+
+/// RFC 3501 §6.4.7: the server says that the folder is to be made first.
+#[test]
+fn a_folder_is_made_when_the_server_says_so() {
+    let first = refusing(MOVES).once("UID MOVE", vec![send("{tag} NO [TRYCREATE] what folder?\r\n")]);
+    let peer = Peer::start(first);
+    let gateway = Setup::new(peer.address()).maildrop("on_delete = \"move:Old\"").start();
+    let mut pop = Pop::log_in(gateway.address(), "eva");
+    pop.ok("DELE 2");
+    pop.quit();
+    assert_eq!(
+        (peer.count("UID MOVE"), peer.count("CREATE \"Old\"")),
+        (2, 1),
+        "{:?}",
+        peer.commands()
+    );
+}

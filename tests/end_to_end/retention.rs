@@ -1,0 +1,140 @@
+//! `retain_days`: what a login retrieved goes after so many days, at its next login or by a sweep; on a moved clock.
+
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::support::{PASSWORD, dovecot::Dovecot, gateway::Setup, mail, pop::Pop};
+
+fn account(login: &str, maildrop: &str) -> String {
+    format!(
+        "[[account]]\nlogin = \"{login}\"\npassword = \"{PASSWORD}\"\nupstream = \"lab\"\nuser = \"eva\"\n\
+         upstream_password = \"{PASSWORD}\"\nmaildrop = {{ retain_days = 14{maildrop} }}"
+    )
+}
+
+fn setup(dovecot: &Dovecot, state: &TempDir, maildrop: &str) -> Setup {
+    Setup::new(dovecot.address())
+        .table(&format!("[state]\ndir = {:?}", state.path()))
+        .table(&account("scanner", maildrop))
+}
+
+/// A session that retrieves the second message and begins to retrieve the third, of five.
+fn retrieve(dovecot: &Dovecot, state: &TempDir, maildrop: &str) {
+    let gateway = setup(dovecot, state, maildrop).start();
+    let mut pop = Pop::log_in(gateway.address(), "scanner");
+    assert!(pop.list("CAPA").contains(&"EXPIRE 14".to_owned()));
+    assert_eq!(pop.retr(2).1, mail::simple(2));
+    pop.top(3, 2);
+    pop.quit();
+    gateway.stop();
+}
+
+fn five(dovecot: &Dovecot) -> crate::support::imap::Imap {
+    dovecot.user_with("eva", &(1..=5).map(mail::simple).collect::<Vec<_>>())
+}
+
+#[test]
+fn by_a_sweep_for_a_login_that_does_not_come_back() {
+    let Some(dovecot) = Dovecot::start() else { return };
+    let mut imap = five(&dovecot);
+    let state = TempDir::new().unwrap();
+    retrieve(&dovecot, &state, ", on_delete = \"move:Old\"");
+    let Some(ahead) = setup(&dovecot, &state, ", on_delete = \"move:Old\"").days_ahead(15) else {
+        return;
+    };
+    let gateway = ahead.start();
+    gateway.events("retain_days are over", 1);
+    gateway.stop();
+    assert_eq!(imap.uids(), [1, 3, 4, 5]);
+    assert!(imap.try_select("Old"));
+    assert_eq!(imap.bodies().into_values().collect::<Vec<_>>(), [mail::simple(2)]);
+}
+
+#[test]
+fn a_forwarded_login_is_served_when_it_comes() {
+    let Some(dovecot) = Dovecot::start() else { return };
+    let mut imap = five(&dovecot);
+    let state = TempDir::new().unwrap();
+    let setup = || {
+        Setup::new(dovecot.address())
+            .table(&format!("[state]\ndir = {:?}", state.path()))
+            .maildrop("retain_days = 14")
+    };
+    let gateway = setup().start();
+    let mut pop = Pop::log_in(gateway.address(), "eva");
+    pop.retr(2);
+    // Without QUIT: what was delivered is delivered.
+    drop(pop);
+    gateway.sessions(1);
+    gateway.stop();
+    for (days, left) in [(13, vec![1, 2, 3, 4, 5]), (15, vec![1, 3, 4, 5])] {
+        let Some(ahead) = setup().days_ahead(days) else { return };
+        let gateway = ahead.start();
+        let mut pop = Pop::log_in(gateway.address(), "eva");
+        assert_eq!(pop.stat().0, left.len(), "{days} days later");
+        pop.quit();
+        gateway.stop();
+        assert_eq!(imap.uids(), left, "{days} days later");
+    }
+}
+
+/// Several devices retrieve the same mail: each by its own days, and what one hides the others keep.
+#[test]
+fn with_hide_it_concerns_one_login_only() {
+    let Some(dovecot) = Dovecot::start() else { return };
+    let mut imap = five(&dovecot);
+    let state = TempDir::new().unwrap();
+    let hide = ", on_delete = \"hide\"";
+    retrieve(&dovecot, &state, hide);
+    let Some(ahead) = setup(&dovecot, &state, hide)
+        .table(&account("alarm", hide))
+        .days_ahead(15)
+    else {
+        return;
+    };
+    let gateway = ahead.start();
+    gateway.events("retain_days are over", 1);
+    let mut scanner = Pop::log_in(gateway.address(), "scanner");
+    let mut alarm = Pop::log_in(gateway.address(), "alarm");
+    assert_eq!((scanner.stat().0, alarm.stat().0), (4, 5));
+    scanner.quit();
+    alarm.quit();
+    assert_eq!(imap.uids(), [1, 2, 3, 4, 5]);
+}
+
+#[test]
+fn a_dry_run_lists_what_would_go() {
+    let Some(dovecot) = Dovecot::start() else { return };
+    let mut imap = five(&dovecot);
+    let state = TempDir::new().unwrap();
+    retrieve(&dovecot, &state, "");
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("gateway.toml");
+    std::fs::write(&file, setup(&dovecot, &state, "").text()).unwrap();
+    let check = |days: u32| {
+        let mut command = Command::new("faketime");
+        command
+            .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+            .args(["-f", &format!("+{days}d")]);
+        command
+            .arg(env!("CARGO_BIN_EXE_popgate"))
+            .args(["check", "--retention", "--config"])
+            .arg(&file);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    if Setup::new(dovecot.address()).days_ahead(1).is_none() {
+        return;
+    }
+    let before = check(13);
+    assert!(before.contains("scanner: nothing would go now"), "{before}");
+    let after = check(15);
+    assert!(
+        after.contains("scanner: 1 message of INBOX would go now (expunge)"),
+        "{after}"
+    );
+    assert!(after.contains("UID 2"), "{after}");
+    assert_eq!(imap.uids(), [1, 2, 3, 4, 5]);
+}

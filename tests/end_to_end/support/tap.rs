@@ -1,0 +1,133 @@
+//! A tap on the way to a real upstream: passes everything on until a certain command comes, and stops there.
+
+use std::{
+    io::Write,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, Sender, channel},
+    },
+    thread::JoinHandle,
+};
+
+use super::{
+    PATIENCE,
+    stream::{Reader, Stream},
+};
+
+/// Where it stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// The command does not reach the upstream.
+    Before(&'static str),
+    /// The upstream has carried it out; its answer does not come back.
+    After(&'static str),
+}
+
+impl Stop {
+    fn command(self) -> &'static str {
+        match self {
+            Self::Before(command) | Self::After(command) => command,
+        }
+    }
+}
+
+/// The listening tap.
+pub struct Tap {
+    address: SocketAddr,
+    stopped: Receiver<()>,
+    closed: Arc<AtomicBool>,
+    accepting: Option<JoinHandle<()>>,
+}
+
+impl Tap {
+    /// Passes on to `upstream`, one connection after another.
+    pub fn start(upstream: SocketAddr, stop: Stop) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (sender, stopped) = channel();
+        let closed = Arc::new(AtomicBool::new(false));
+        let accepting = std::thread::spawn({
+            let closed = closed.clone();
+            move || {
+                for tcp in listener.incoming() {
+                    if closed.load(Ordering::SeqCst) {
+                        return;
+                    }
+                    let (Ok(device), Ok(server)) = (tcp.and_then(Stream::accept), Stream::connect(upstream)) else {
+                        continue;
+                    };
+                    let sender = sender.clone();
+                    std::thread::spawn(move || pass(Reader::new(device), Reader::new(server), stop, &sender));
+                }
+            }
+        });
+        Self {
+            address,
+            stopped,
+            closed,
+            accepting: Some(accepting),
+        }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Waits until it has stopped.
+    pub fn wait(&self) {
+        self.stopped.recv_timeout(PATIENCE).expect("the command does not come");
+    }
+}
+
+/// A command at a time, with all that is answered up to its tag: as far as the gateway sends several at once, the next lies
+/// in the socket meanwhile.
+fn pass(mut gateway: Reader, mut upstream: Reader, stop: Stop, stopped: &Sender<()>) {
+    let Ok(greeting) = upstream.line() else { return };
+    if gateway.stream.write_all(&greeting).is_err() {
+        return;
+    }
+    while let Ok(command) = gateway.line() {
+        let Some(space) = command.iter().position(|&octet| octet == b' ') else {
+            return;
+        };
+        let (tag, text) = command.split_at(space + 1);
+        let is_last = text.starts_with(stop.command().as_bytes());
+        if is_last && matches!(stop, Stop::Before(_)) {
+            break;
+        }
+        if upstream.stream.write_all(&command).is_err() {
+            return;
+        }
+        let mut answer = Vec::new();
+        loop {
+            let Ok(line) = upstream.line() else { return };
+            let is_tagged = line.starts_with(tag);
+            answer.extend_from_slice(&line);
+            if is_tagged {
+                break;
+            }
+        }
+        if is_last {
+            break;
+        }
+        if gateway.stream.write_all(&answer).is_err() {
+            return;
+        }
+    }
+    let _ = stopped.send(());
+    // Until the gateway is gone.
+    while matches!(gateway.fill(), Ok(1..)) {}
+}
+
+impl Drop for Tap {
+    fn drop(&mut self) {
+        self.closed.store(true, Ordering::SeqCst);
+        // Wakes the accepting thread.
+        drop(Stream::connect(self.address));
+        if let Some(accepting) = self.accepting.take() {
+            let _ = accepting.join();
+        }
+    }
+}
