@@ -21,4 +21,5 @@ mod retention;
 mod sessions;
 mod shutdown;
 mod transcripts;
+mod uidl;
 mod views;

@@ -201,6 +201,46 @@ fn a_refused_copy_removes_nothing() {
     assert_eq!(peer.count("UID EXPUNGE"), 0);
 }
 
+/// What was copied and cannot be removed is told as not removed, and is not copied a second time.
+#[test]
+fn a_copy_is_not_made_twice() {
+    let status = "* STATUS \"Old\" (UIDVALIDITY 9 UIDNEXT 4)\r\n{tag} OK\r\n";
+    let fields = "(UID RFC822.SIZE INTERNALDATE BODY.PEEK[HEADER.FIELDS (";
+    let described = |uid: u32| {
+        format!(
+            "* 1 FETCH (UID {uid} RFC822.SIZE 122 INTERNALDATE \" 1-Jan-2024 00:00:00 +0000\" \
+             BODY[HEADER.FIELDS (SUBJECT)] {{23}}\r\nSubject: number two\r\n\r\n)\r\n{{tag}} OK\r\n"
+        )
+    };
+    let unremovable = refusing(CAPABILITIES)
+        .on("STATUS", status)
+        .on(&format!("UID FETCH 2 {fields}"), described(2))
+        .on("UID EXPUNGE", "{tag} NO [NOPERM] not by you\r\n");
+    // The target, when it is asked whether the copy is there.
+    let target = Answers::new([])
+        .on("SELECT", "* 1 EXISTS\r\n* OK [UIDVALIDITY 9]\r\n{tag} OK\r\n")
+        .on(
+            "UID FETCH 4:* (UID RFC822.SIZE)",
+            "* 1 FETCH (UID 4 RFC822.SIZE 122)\r\n{tag} OK\r\n",
+        )
+        .on(&format!("UID FETCH 4 {fields}"), described(4));
+    // Each login looks once at the target, on a connection of its own.
+    let peer = Peer::start_each(vec![unremovable.clone(), unremovable, target]);
+    let state = tempfile::TempDir::new().unwrap();
+    let gateway = Setup::new(peer.address())
+        .maildrop("on_delete = \"move:Old\"")
+        .table(&format!("[state]\ndir = {:?}", state.path()))
+        .start();
+    let mut pop = Pop::log_in(gateway.address(), "eva");
+    pop.ok("DELE 2");
+    pop.err("QUIT", "-ERR [SYS/TEMP] 1 of 1 messages not removed");
+    let mut pop = Pop::log_in(gateway.address(), "eva");
+    pop.ok("DELE 2");
+    pop.err("QUIT", "-ERR [SYS/TEMP] 1 of 1 messages not removed");
+    gateway.stop();
+    assert_eq!(peer.count("UID COPY"), 1, "{:?}", peer.commands());
+}
+
 /// MOVE may have been carried out though its answer never came: asked again, what is gone is gone.
 #[test]
 fn a_move_whose_answer_is_lost_is_said_again() {
