@@ -55,6 +55,8 @@ pub struct Connection {
     pub(super) capabilities: Capabilities,
     /// Whether that was after login: a server may tell them along with its OK (RFC 3501 §6.2.2), else it is to be asked.
     pub(super) told_after_login: bool,
+    /// COMPRESS is to be asked for, once nothing else waits to be sent.
+    pub(super) compress: bool,
 }
 
 impl Connection {
@@ -90,13 +92,11 @@ impl Connector {
         let told_after_login = told.is_some();
         // Those told before login have to do where no others came along: asking first would cost a round trip more.
         let capabilities = told.unwrap_or(capabilities);
-        if capabilities.compress_deflate && self.compress.includes(peer) {
-            compress(&mut client).await?;
-        }
         Ok(Connection {
             client,
             capabilities,
             told_after_login,
+            compress: capabilities.compress_deflate && self.compress.includes(peer),
         })
     }
 
@@ -161,16 +161,6 @@ async fn capabilities(client: &mut Client<Wire>) -> Result<Capabilities, Error> 
     }
     run(client, "CAPABILITY", "CAPABILITY").await?;
     Ok(client.get_mut().seen().capabilities.take().unwrap_or_default())
-}
-
-/// COMPRESS DEFLATE (RFC 4978). A server that refuses goes on as before.
-async fn compress(client: &mut Client<Wire>) -> Result<(), Error> {
-    match run(client, "COMPRESS", "COMPRESS DEFLATE").await {
-        Ok(()) => client.get_mut().compress(),
-        Err(error @ Error::Refused { .. }) => tracing::debug!(%error, "uncompressed"),
-        Err(error) => return Err(error),
-    }
-    Ok(())
 }
 
 /// Runs a command by async-imap. The wire has seen how it ended, with its response code.
@@ -280,7 +270,7 @@ mod tests {
     use super::*;
     use crate::{
         config::Policy,
-        imap::{Mailbox, Uid, Wanted},
+        imap::{Mailbox, Resync, Uid, Wanted},
     };
 
     const OFFER: &str = "CAPABILITY IMAP4rev1 AUTH=PLAIN SASL-IR COMPRESS=DEFLATE";
@@ -309,7 +299,7 @@ mod tests {
             }
         }
 
-        /// Serves one login, SELECT and listing while `compress` makes them; returns the commands, less their tags.
+        /// Serves one login, SELECT, listing and NOOP while `compress` makes them; returns the commands, less their tags.
         async fn visit(self, compress: Compress) -> (Vec<String>, Result<Mailbox, Error>) {
             let upstream = Upstream {
                 name: "test".into(),
@@ -327,7 +317,15 @@ mod tests {
             let secret = Secret::from(b"secret".to_vec());
             let work = async {
                 let connection = connector.login("user", &secret).await?;
-                Ok(connection.select("INBOX", Uid(1), Wanted::default(), None).await?.0)
+                let resync = Resync {
+                    uid_validity: 9,
+                    modseq: 1,
+                };
+                let (mut mailbox, _) = connection
+                    .select("INBOX", Uid(1), Wanted::default(), Some(resync))
+                    .await?;
+                mailbox.noop().await?;
+                Ok(mailbox)
             };
             tokio::join!(self.serve(), work)
         }
@@ -374,8 +372,7 @@ mod tests {
                     let deflater = deflater.insert(flate2::Compress::new(Compression::fast(), false));
                     out.extend(deflate(deflater, along));
                 }
-                // A mailbox once selected and listed, the visit is over.
-                if commands.last().is_some_and(|command| command.starts_with("UID SEARCH")) {
+                if commands.last().is_some_and(|command| command == "NOOP") {
                     stream.write_all(&out).await.unwrap();
                     return commands;
                 }
@@ -399,10 +396,10 @@ mod tests {
         String::from_utf8(data).unwrap()
     }
 
-    /// The commands' first words, up to those that list.
+    /// The commands' first words, less those that list.
     fn verbs(commands: &[String]) -> Vec<&str> {
         let words = commands.iter().filter_map(|command| command.split(' ').next());
-        words.take_while(|&word| word != "UID").collect()
+        words.filter(|&word| word != "UID").collect()
     }
 
     #[tokio::test]
@@ -412,8 +409,11 @@ mod tests {
             server.with_login = "[CAPABILITY IMAP4rev1 COMPRESS=DEFLATE]";
             server.along = Some(along);
             let (commands, mailbox) = server.visit(Compress::Always).await;
-            assert_eq!(verbs(&commands), ["AUTHENTICATE", "COMPRESS", "SELECT"]);
-            assert_eq!(commands[1], "COMPRESS DEFLATE");
+            assert_eq!(verbs(&commands), ["AUTHENTICATE", "SELECT", "COMPRESS", "NOOP"]);
+            assert_eq!(
+                commands[4], "COMPRESS DEFLATE",
+                "after the listing, before anything else"
+            );
             assert_eq!(mailbox.unwrap().selected().uid_validity.0.get(), 9);
         }
     }
@@ -424,7 +424,7 @@ mod tests {
         server.before_login = OFFER;
         server.along = Some(b"");
         let (commands, mailbox) = server.visit(Compress::Always).await;
-        assert_eq!(verbs(&commands)[..2], ["AUTHENTICATE", "COMPRESS"]);
+        assert!(verbs(&commands).ends_with(&["COMPRESS", "NOOP"]));
         mailbox.unwrap();
     }
 
@@ -434,7 +434,7 @@ mod tests {
         server.before_login = OFFER;
         server.with_login = "[CAPABILITY IMAP4rev1]";
         let (commands, mailbox) = server.visit(Compress::Always).await;
-        assert_eq!(verbs(&commands), ["AUTHENTICATE", "SELECT"]);
+        assert_eq!(verbs(&commands), ["AUTHENTICATE", "SELECT", "NOOP"]);
         mailbox.unwrap();
     }
 
@@ -445,7 +445,7 @@ mod tests {
             server.with_login = "[CAPABILITY IMAP4rev1 COMPRESS=DEFLATE]";
             server.compress = refusal;
             let (commands, mailbox) = server.visit(Compress::Always).await;
-            assert_eq!(verbs(&commands), ["AUTHENTICATE", "COMPRESS", "SELECT"]);
+            assert_eq!(verbs(&commands), ["AUTHENTICATE", "SELECT", "COMPRESS", "NOOP"]);
             mailbox.unwrap();
         }
     }
@@ -455,7 +455,7 @@ mod tests {
         let mut server = Server::new().await;
         server.with_login = "[CAPABILITY IMAP4rev1 COMPRESS=DEFLATE]";
         let (commands, mailbox) = server.visit(Compress::UnlessLoopback).await;
-        assert_eq!(verbs(&commands), ["AUTHENTICATE", "SELECT"]);
+        assert_eq!(verbs(&commands), ["AUTHENTICATE", "SELECT", "NOOP"]);
         mailbox.unwrap();
         for (peer, included) in [
             ("127.9.9.9:143", false),

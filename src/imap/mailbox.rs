@@ -49,6 +49,8 @@ pub struct Mailbox {
     pub(super) fetches: VecDeque<String>,
     pub(super) reading: Reading,
     pub(super) broken: bool,
+    /// COMPRESS is to be asked for.
+    compress: bool,
 }
 
 /// What is known of a mailbox from an earlier connection, for QRESYNC (RFC 7162 §3.2.5).
@@ -85,6 +87,7 @@ impl Connection {
             fetches: VecDeque::new(),
             reading: Reading::default(),
             broken: false,
+            compress: self.compress,
         };
         let mut before = Vec::new();
         if !self.told_after_login {
@@ -125,6 +128,9 @@ impl Mailbox {
         let mut commands = before;
         commands.push(select);
         commands.extend(listing(list_from, wanted));
+        // The last: nothing may follow before its answer has come (RFC 4978 §3).
+        let compress = std::mem::take(&mut self.compress);
+        commands.extend(compress.then(|| "COMPRESS DEFLATE".to_owned()));
         let mut listed = Listed::new(wanted);
         let mut read_only = false;
         let mut exists_then = 0;
@@ -138,6 +144,13 @@ impl Mailbox {
                 Event::Tagged { .. } => {}
             })
             .await?;
+        if compress {
+            // A server that refuses goes on as before.
+            match require("COMPRESS", completions.last().cloned()) {
+                Ok(()) => self.client.get_mut().compress(),
+                Err(error) => tracing::debug!(%error, "uncompressed"),
+            }
+        }
         let mut completions = completions.into_iter().skip(at);
         require("SELECT", completions.next())?;
         let seen = self.client.get_mut().seen();

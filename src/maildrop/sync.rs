@@ -1,7 +1,7 @@
 //! From what is known of a mailbox to what it holds now: only what is new is listed. What vanished is told by a server with
 //! QRESYNC, and found by counting at any other; and counted nevertheless, for not every QRESYNC tells all.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
     config::{Policy, UidlFormat},
@@ -73,9 +73,14 @@ pub(super) async fn opened(
     Ok((mailbox, index, hidden))
 }
 
+/// How long a connection that waited may take for a sign of life: a new one is made sooner than a device gives up on one
+/// that some router has forgotten.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
+
 /// One NOOP makes the view of a connection that waited exact; only if something has changed is more asked.
 pub(super) async fn refreshed(mailbox: &mut Mailbox, policy: &Policy, view: View) -> Result<View, Error> {
-    mailbox.noop().await?;
+    let alive = tokio::time::timeout(SIGN_OF_LIFE, mailbox.noop()).await;
+    alive.unwrap_or(Err(Error::Silent(SIGN_OF_LIFE)))?;
     let news = mailbox.news();
     if news.expunged == 0 && !news.flags && mailbox.exists() == view.index.entries.len() {
         return Ok(view);

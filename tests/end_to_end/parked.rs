@@ -92,6 +92,8 @@ fn it_is_used_again_and_a_dead_one_is_replaced_without_a_word() {
         Step::Reset.steps(),
         vec![send("* BYE idle for too long\r\n"), Step::Close],
         vec![send("{tag} NO what?\r\n"), Step::Close],
+        // Long before `upstream_seconds` are over.
+        Step::Silence.steps(),
     ] {
         // Asked for a sign of life in the second session, it gives none.
         let dying = answers().on("NOOP", end);

@@ -19,7 +19,7 @@ fn defaults() {
         (1000, 50, 20)
     );
     let seconds = [limits.login, limits.idle, limits.upstream, limits.parked, limits.drain].map(|d| d.as_secs());
-    assert_eq!(seconds, [60, 600, 30, 120, 20]);
+    assert_eq!(seconds, [60, 600, 30, 900, 20]);
     assert_eq!(limits.read_ahead, 4_194_304);
     assert_eq!(
         (config.log.format, config.log.level.as_str()),

@@ -142,7 +142,7 @@ impl Verifier<'_> {
             upstream: seconds("upstream_seconds", limits.upstream_seconds, 30, 1)?,
             bad_commands: number("bad_commands", limits.bad_commands, 20, 1..=1_000_000)? as u32,
             read_ahead: number("read_ahead_bytes", limits.read_ahead_bytes, 4 << 20, 0..=1 << 30)?,
-            parked: seconds("parked_seconds", limits.parked_seconds, 120, 0)?,
+            parked: seconds("parked_seconds", limits.parked_seconds, 900, 0)?,
             drain: seconds("drain_seconds", limits.drain_seconds, 20, 0)?,
         })
     }
