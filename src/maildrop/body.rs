@@ -94,16 +94,23 @@ impl Maildrop {
             let text = &text[..LineLimit::message(lines).pass(text)];
             return Ok(Body(Content::Notice { octets: None, text }));
         }
-        let item = item_for(lines, row.octets.into());
+        let source = &mut self.sources[usize::from(row.source)];
+        // Where header and text come the wrong way round, all of the message is fetched.
+        let in_parts = !source.sends_text_first;
+        let item_of = |octets| if in_parts { item_for(lines, octets) } else { Item::Whole };
+        let mut item = item_of(row.octets.into());
+        let mut begun = source.begin(&self.listing, place, row, item, item_of).await;
+        if begun.is_err() && source.sends_text_first && item != Item::Whole {
+            source.stop_ahead().await;
+            item = Item::Whole;
+            begun = source.begin(&self.listing, place, row, item, |_| Item::Whole).await;
+        }
+        begun?;
         let stage = match item {
             Item::Header => Stage::Header { lines, asked: 0 },
             Item::Top(asked) => Stage::Header { lines, asked },
             Item::Whole | Item::Text { .. } => Stage::Cut(LineLimit::message(lines)),
         };
-        let source = &mut self.sources[usize::from(row.source)];
-        source
-            .begin(&self.listing, place, row, item, |octets| item_for(lines, octets))
-            .await?;
         Ok(Body(Content::Upstream(Passage {
             source,
             row,

@@ -194,6 +194,7 @@ impl Maildrops {
             connector,
             mailbox,
             ahead: Ahead::new(self.read_ahead, row),
+            sends_text_first: false,
             retrieved: Vec::new(),
             learned: Vec::new(),
             is_saved: known.is_some_and(|known| is_same(&known, &view.index)),

@@ -28,6 +28,8 @@ pub(super) struct Source {
     /// The upstream; replaced by a new connection when it is lost.
     pub(super) mailbox: Mailbox,
     pub(super) ahead: Ahead,
+    /// The server answers a request for header and text by the text first, which TOP can't use.
+    pub(super) sends_text_first: bool,
     /// Delivered whole in this session, in the order of delivery.
     pub(super) retrieved: Vec<Uid>,
     /// Delivered with another size than listed.
@@ -87,7 +89,11 @@ impl Source {
         item_of: impl Fn(u64) -> Item,
     ) -> Result<Option<u64>, imap::Error> {
         let Self {
-            ahead, mailbox, number, ..
+            ahead,
+            mailbox,
+            number,
+            sends_text_first,
+            ..
         } = self;
         let asked = ahead.plan(place, uid, |from| {
             listing
@@ -111,6 +117,7 @@ impl Source {
                     is_text,
                 } => match ahead.begun(of) {
                     Some(begun) if begun == uid && is_text => {
+                        *sends_text_first = true;
                         return Err(imap::Error::Protocol("BODY[TEXT] before BODY[HEADER]"));
                     }
                     // Where the server tells the UID last, it is compared then.

@@ -332,3 +332,23 @@ fn a_body_of_other_octets_than_listed() {
     assert_eq!(pop.retr(2), (11, b"B: 2\r\n\r\n.\r\n".to_vec()));
     pop.quit();
 }
+
+#[test]
+fn a_server_that_sends_the_text_before_the_header() {
+    let answer = "* 1 FETCH (UID 1 BODY[TEXT]<0> {9}\r\nthe text\n BODY[HEADER] {8}\r\nA: 1\r\n\r\n)\r\n{tag} OK\r\n";
+    let long = |number| [mail::simple(number), b"more\r\n".repeat(1000)].concat();
+    let mailbox = Answers::of([long(1), long(2)]);
+    let peer = Peer::start(mailbox.on("UID FETCH 1 (UID BODY.PEEK[HEADER] BODY.PEEK[TEXT]", answer));
+    let gateway = Setup::new(peer.address()).start();
+    let mut pop = Pop::log_in(gateway.address(), "eva");
+    for number in [1, 2] {
+        assert_eq!(pop.top(number, 1), mail::top(&long(number), 1));
+    }
+    pop.quit();
+    assert_eq!(
+        peer.count("UID FETCH 1 (UID BODY.PEEK[HEADER]"),
+        1,
+        "{:?}",
+        peer.commands()
+    );
+}
