@@ -143,3 +143,34 @@ fn a_connection_made_anew_within_a_session_is_not_taken_for_the_old_one() {
     );
     pop.quit();
 }
+
+/// What waits was opened with the old password: it serves nobody who brings another, and the new one makes it go.
+#[test]
+fn a_password_that_was_changed_upstream() {
+    // base64 of NUL eva NUL and the password
+    let (old, new) = ("AUTHENTICATE PLAIN AGV2YQBvbGQ=", "AUTHENTICATE PLAIN AGV2YQBuZXc=");
+    let mailbox = || Answers::of([mail::simple(1)]);
+    let refusal = "{tag} NO [AUTHENTICATIONFAILED] no\r\n";
+    let before = mailbox().on(new, refusal);
+    let after = mailbox().on(old, refusal);
+    let peer = Peer::start_each(vec![before, after]);
+    let gateway = Setup::new(peer.address()).limit("parked_seconds = 60").start();
+    let log_in = |password: &str| {
+        let mut pop = Pop::connect(gateway.address());
+        (pop.try_log_in("eva", password), pop)
+    };
+    let (reply, pop) = log_in("old");
+    assert!(reply.starts_with("+OK"), "{reply}");
+    pop.quit();
+    gateway.events("parked", 1);
+    // Changed now, at the upstream only.
+    let (reply, pop) = log_in("new");
+    assert!(reply.starts_with("+OK"), "{reply}");
+    pop.quit();
+    gateway.events("parked", 2);
+    let (reply, _) = log_in("old");
+    assert!(reply.starts_with("-ERR [AUTH]"), "{reply}");
+    let (reply, pop) = log_in("new");
+    assert!(reply.starts_with("+OK"), "{reply}");
+    pop.quit();
+}
