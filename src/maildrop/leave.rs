@@ -23,6 +23,11 @@ impl Source {
         if !self.is_saved {
             Arc::make_mut(&mut self.view.index).modseq = self.view.modseq;
         }
+        // While the maildrop is held: what its next session keeps must not be overwritten. A failure was written to the log; the
+        // message then counts as retrieved when it is retrieved again.
+        if let Some(marks) = self.marks_with_retrieved(now()) {
+            let _ = self.keep_marks(marks).await;
+        }
         self.mailbox.settle_at_once().await;
         if self.is_saved && self.retrieved.is_empty() && !self.mailbox.is_fetching() {
             return self.park();
@@ -71,14 +76,10 @@ impl Source {
         self.is_saved = false;
     }
 
-    /// Into state goes what its next session must know, and what concerns messages that are gone goes out.
-    async fn save(&mut self) {
+    /// Into state goes what its next session need not ask for, and what concerns messages that are gone goes out.
+    async fn save(&self) {
         if self.mailbox.selected().uid_not_sticky {
             return;
-        }
-        // A failure was written to the log; a message then counts as retrieved by its next session only.
-        if let Some(marks) = self.marks_with_retrieved(now()) {
-            let _ = self.keep_marks(marks).await;
         }
         if !self.is_saved {
             let (state, index) = (&self.shared.state, &self.view.index);

@@ -68,7 +68,7 @@ impl Source {
 
     /// Notes when the messages of this session were delivered; the first time counts.
     pub(super) fn marks_with_retrieved(&self, now: u32) -> Option<Marks> {
-        if !matches!(self.account.policy.retention, Retention::Days(_)) {
+        if !matches!(self.account.policy.retention, Retention::Days(_)) || self.mailbox.selected().uid_not_sticky {
             return None;
         }
         let known = |uid: &u32| self.marks.retrieved.binary_search_by_key(uid, |&(uid, _)| uid).is_ok();

@@ -3,24 +3,28 @@
 
 use std::{
     io,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{UnixListener, UnixStream},
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Index, MailboxName, Marks, Past, PendingMove, StateStore, Unavailable};
+use super::{Error, Index, MailboxName, Marks, Past, PendingMove, StateStore, Unavailable};
 
 /// The socket's name under `[state] dir`.
 const SOCKET: &str = "state.sock";
 /// The longest request or answer: the index of a large mailbox.
 const LONGEST: u64 = 64 * 1024 * 1024;
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 16;
 
 #[derive(Debug, Serialize, Deserialize)]
 enum Request {
@@ -67,16 +71,19 @@ pub async fn serve(store: Arc<dyn StateStore>, dir: PathBuf, shutdown: Cancellat
     let _ = std::fs::remove_file(&path);
 }
 
-/// For our user only: before the socket can be reached its directory is, and after that its own mode holds.
+/// For our user only, from the moment on at which it takes connections.
 fn bind(path: &Path) -> io::Result<UnixListener> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         // Left behind by a gateway that was killed.
         _ => {}
     }
-    let listener = UnixListener::bind(path)?;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.bind(&SockAddr::unix(path)?)?;
     std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
-    Ok(listener)
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    UnixListener::from_std(OwnedFd::from(socket).into())
 }
 
 /// One connection: request, answer, request, answer.
@@ -135,10 +142,12 @@ pub struct RemoteStore {
 }
 
 impl RemoteStore {
-    /// Of the gateway that uses `dir`.
-    pub fn new(dir: &Path) -> Self {
-        Self {
-            socket: dir.join(SOCKET),
+    /// Of the gateway that uses `dir`; [`Error::InUse`] where that does not answer.
+    pub fn of(dir: &Path) -> Result<Self, Error> {
+        let socket = dir.join(SOCKET);
+        match std::os::unix::net::UnixStream::connect(&socket) {
+            Ok(_) => Ok(Self { socket }),
+            Err(_) => Err(Error::InUse { dir: dir.to_owned() }),
         }
     }
 

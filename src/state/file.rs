@@ -240,7 +240,11 @@ impl StateStore for FileStore {
 
     async fn pending_move(&self, mailbox: &MailboxName) -> Result<Option<PendingMove>, Unavailable> {
         let mailbox = mailbox.clone();
-        self.read(move |table| table.get(Key::of(Kind::Move, &mailbox))).await
+        match self.read(move |table| table.get(Key::of(Kind::Move, &mailbox))).await {
+            // Then it is not known any more what was copied: twice is better than never again.
+            Err(Unavailable::Damaged) => Ok(None),
+            pending => pending,
+        }
     }
 
     async fn set_pending_move(&self, mailbox: &MailboxName, pending: Option<&PendingMove>) -> Result<(), Unavailable> {

@@ -5,11 +5,11 @@
 //! uid_validity varint
 //! modseq       varint, varint: the upper and the lower 32 bits
 //! row          varint
+//! listed       varint
+//! columns      1 octet: 1 where messages bear an INTERNALDATE, 2 where an EMAILID, or their sum
 //! count        varint
-//! count times  varint UID less the one before (the first: less 0), varint octets
-//! columns      1 octet: 1 where INTERNALDATEs follow, 2 where EMAILIDs do, or their sum
-//! count times  varint INTERNALDATE
-//! count times  varint octets of the EMAILID, and these
+//! count times  varint UID less the one before (the first: less 0), varint octets; as columns says
+//!              varint INTERNALDATE; varint octets of the EMAILID and these
 //! checksum     CRC-32 of the mailbox's names and all of the above, 4 octets, little-endian
 //! ```
 //!
@@ -37,6 +37,8 @@ pub struct Index {
     pub modseq: u64,
     /// Messages that the last session fetched in a row: what read-ahead may expect of the next.
     pub row: u32,
+    /// The highest UID that was ever listed: of what lies above nobody knows whether it exists.
+    pub listed: u32,
     /// UID and octets, strictly ascending by UID; 8 bytes a message.
     pub entries: Vec<(u32, u32)>,
     /// INTERNALDATE of each, in seconds since 1970; empty where it was not asked for.
@@ -60,11 +62,18 @@ pub enum Damage {
 }
 
 impl Index {
-    /// Adds a message with a UID above all others. A column is complete only if it is given for every message.
+    /// Adds a message with a UID above all others. A column that is not given for every message goes.
     pub fn push(&mut self, uid: u32, octets: u32, arrived: Option<u32>, email_id: Option<Box<str>>) {
+        let count = self.entries.len();
+        extend(&mut self.arrived, count, arrived);
+        extend(&mut self.email_ids, count, email_id);
         self.entries.push((uid, octets));
-        self.arrived.extend(arrived);
-        self.email_ids.extend(email_id);
+        self.listed = self.listed.max(uid);
+    }
+
+    /// Whether a message of that UID existed once and does no more.
+    pub fn has_lost(&self, uid: u32) -> bool {
+        uid <= self.listed && !self.holds(uid)
     }
 
     /// Whether it holds a message of that UID.
@@ -101,24 +110,23 @@ impl Index {
         put(&mut record, (self.modseq >> 32) as u32);
         put(&mut record, self.modseq as u32);
         put(&mut record, self.row);
+        put(&mut record, self.listed);
+        let column = |has: bool, bit| if has { bit } else { 0 };
+        record.push(column(!self.arrived.is_empty(), ARRIVED) | column(!self.email_ids.is_empty(), EMAIL_IDS));
         put(&mut record, u32::try_from(self.entries.len()).ok()?);
         let mut last = 0;
-        for &(uid, octets) in &self.entries {
+        for (at, &(uid, octets)) in self.entries.iter().enumerate() {
             put(&mut record, uid.checked_sub(last).filter(|&delta| delta > 0)?);
             put(&mut record, octets);
             last = uid;
-        }
-        let column = |has: bool, bit| if has { bit } else { 0 };
-        record.push(column(!self.arrived.is_empty(), ARRIVED) | column(!self.email_ids.is_empty(), EMAIL_IDS));
-        if !self.has(!self.arrived.is_empty(), !self.email_ids.is_empty()) {
-            return None;
-        }
-        for &arrived in &self.arrived {
-            put(&mut record, arrived);
-        }
-        for id in &self.email_ids {
-            put(&mut record, u32::try_from(id.len()).ok()?);
-            record.extend_from_slice(id.as_bytes());
+            if !self.arrived.is_empty() {
+                put(&mut record, *self.arrived.get(at)?);
+            }
+            if !self.email_ids.is_empty() {
+                let id = self.email_ids.get(at)?;
+                put(&mut record, u32::try_from(id.len()).ok()?);
+                record.extend_from_slice(id.as_bytes());
+            }
         }
         let checksum = checksum(&names(mailbox), &record);
         record.extend_from_slice(&checksum.to_le_bytes());
@@ -126,7 +134,7 @@ impl Index {
     }
 
     /// Reads what [`Index::encode`] wrote for the same mailbox; anything else is an error. Allocates no more than
-    /// four times the record's octets.
+    /// eight times the record's octets.
     pub fn decode(mailbox: &MailboxName, record: &[u8]) -> Result<Self, Damage> {
         let Some((content, stored)) = record.split_last_chunk::<CHECKSUM>() else {
             return Err(Damage::Checksum);
@@ -146,7 +154,14 @@ impl Index {
         let uid_validity = take(rest)?;
         let modseq = u64::from(take(rest)?) << 32 | u64::from(take(rest)?);
         let row = take(rest)?;
+        let listed = take(rest)?;
+        let (&columns, tail) = rest.split_first()?;
+        *rest = tail;
         let count = usize::try_from(take(rest)?).ok()?;
+        if columns > (ARRIVED | EMAIL_IDS) || (columns > 0 && count == 0) {
+            return None;
+        }
+        let (mut arrived, mut email_ids) = (Vec::new(), Vec::new());
         if count > rest.len() / 2 {
             return None; // an entry takes two octets at least
         }
@@ -156,32 +171,33 @@ impl Index {
             let delta = take(rest).filter(|&delta| delta > 0)?;
             last = last.checked_add(delta)?;
             entries.push((last, take(rest)?));
-        }
-        let (&columns, tail) = rest.split_first()?;
-        *rest = tail;
-        let (has_arrived, has_email_ids) = (columns & ARRIVED != 0, columns & EMAIL_IDS != 0);
-        if columns > (ARRIVED | EMAIL_IDS) || (columns > 0 && count == 0) {
-            return None;
-        }
-        let mut arrived = Vec::new();
-        for _ in 0..if has_arrived { count } else { 0 } {
-            arrived.push(take(rest)?);
-        }
-        let mut email_ids = Vec::new();
-        for _ in 0..if has_email_ids { count } else { 0 } {
-            let octets = usize::try_from(take(rest)?).ok()?;
-            let (id, tail) = rest.split_at_checked(octets)?;
-            *rest = tail;
-            email_ids.push(std::str::from_utf8(id).ok()?.into());
+            if columns & ARRIVED != 0 {
+                arrived.push(take(rest)?);
+            }
+            if columns & EMAIL_IDS != 0 {
+                let octets = usize::try_from(take(rest)?).ok()?;
+                let (id, tail) = rest.split_at_checked(octets)?;
+                *rest = tail;
+                email_ids.push(std::str::from_utf8(id).ok()?.into());
+            }
         }
         rest.is_empty().then_some(Self {
             uid_validity,
             modseq,
             row,
+            listed,
             entries,
             arrived,
             email_ids,
         })
+    }
+}
+
+/// Adds to a column of `count` entries; one that is not complete goes.
+fn extend<T>(column: &mut Vec<T>, count: usize, value: Option<T>) {
+    match value {
+        Some(value) if column.len() == count => column.push(value),
+        _ => column.clear(),
     }
 }
 
@@ -272,13 +288,14 @@ mod tests {
             uid_validity: 3,
             modseq: 1 << 40,
             row: 300,
+            listed: 200,
             entries: vec![(1, 127), (129, u32::MAX)],
             arrived: vec![5, 300],
             email_ids: vec!["M1".into(), "".into()],
         };
         let content = [
-            2, 3, 0x80, 2, 0, 0xac, 2, 2, 1, 127, 0x80, 1, 0xff, 0xff, 0xff, 0xff, 0x0f, 3, 5, 0xac, 2, 2, b'M', b'1',
-            0,
+            2, 3, 0x80, 2, 0, 0xac, 2, 0xc8, 1, 3, 2, 1, 127, 5, 2, b'M', b'1', 0x80, 1, 0xff, 0xff, 0xff, 0xff, 0x0f,
+            0xac, 2, 0,
         ];
         let record = index.encode(&mailbox("a")).unwrap();
         assert_eq!(record, sealed(&content));
@@ -308,10 +325,16 @@ mod tests {
         assert_eq!(index.email_ids, ["2".into(), "4".into()]);
         assert!(index.has(true, true) && index.holds(4) && !index.holds(3));
         index.push(5, 10, Some(500), None);
-        assert!(index.has(true, false) && !index.has(true, true));
-        assert_eq!(index.encode(&mailbox("a")), None, "a column that is not complete");
+        assert!(
+            index.has(true, false) && !index.has(true, true),
+            "a column that is not complete goes"
+        );
+        index.push(6, 10, None, Some("6".into()));
+        assert!(!index.has(true, false) && !index.has(false, true));
+        assert!(index.encode(&mailbox("a")).is_some());
+        assert!(index.has_lost(3) && !index.has_lost(4) && !index.has_lost(7));
         index.clear();
-        assert!(index.entries.is_empty() && index.has(true, true));
+        assert!(index.entries.is_empty() && index.has(true, true) && index.has_lost(6) && !index.has_lost(7));
     }
 
     #[test]
@@ -322,33 +345,33 @@ mod tests {
 
     #[test]
     fn content_is_strict_under_a_right_checksum() {
-        assert_eq!(decoded(&[2, 7, 0, 0, 0, 1, 1, 5, 0]).unwrap().entries, [(1, 5)]);
+        assert_eq!(decoded(&[2, 7, 0, 0, 0, 1, 0, 1, 1, 5]).unwrap().entries, [(1, 5)]);
         let refused: [(&str, &[u8]); 14] = [
-            ("a trailing octet", &[2, 7, 0, 0, 0, 1, 1, 5, 0, 0]),
-            ("a missing octet", &[2, 7, 0, 0, 0, 1, 1]),
-            ("no columns", &[2, 7, 0, 0, 0, 1, 1, 5]),
-            ("an unknown column", &[2, 7, 0, 0, 0, 1, 1, 5, 4]),
-            ("a column too short", &[2, 7, 0, 0, 0, 1, 1, 5, 1]),
-            ("an EMAILID beyond the record", &[2, 7, 0, 0, 0, 1, 1, 5, 2, 9, b'M']),
+            ("a trailing octet", &[2, 7, 0, 0, 0, 1, 0, 1, 1, 5, 0]),
+            ("a missing octet", &[2, 7, 0, 0, 0, 1, 0, 1, 1]),
+            ("an unknown column", &[2, 7, 0, 0, 0, 1, 4, 1, 1, 5]),
+            ("a column of nothing", &[2, 7, 0, 0, 0, 1, 1, 0]),
+            ("a column too short", &[2, 7, 0, 0, 0, 1, 1, 1, 1, 5]),
+            ("an EMAILID beyond the record", &[2, 7, 0, 0, 0, 1, 2, 1, 1, 5, 9, b'M']),
             (
                 "a count beyond the record",
-                &[2, 7, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x0f, 1, 5],
+                &[2, 7, 0, 0, 0, 1, 0, 0xff, 0xff, 0xff, 0xff, 0x0f, 1, 5],
             ),
-            ("UID 0", &[2, 7, 0, 0, 0, 1, 0, 5, 0]),
-            ("a UID twice", &[2, 7, 0, 0, 0, 2, 1, 5, 0, 5, 0]),
+            ("UID 0", &[2, 7, 0, 0, 0, 1, 0, 1, 0, 5]),
+            ("a UID twice", &[2, 7, 0, 0, 0, 1, 0, 2, 1, 5, 0, 5]),
             (
                 "a UID above 32 bits",
-                &[2, 7, 0, 0, 0, 2, 0xff, 0xff, 0xff, 0xff, 0x0f, 5, 1, 5, 0],
+                &[2, 7, 0, 0, 0, 1, 0, 2, 0xff, 0xff, 0xff, 0xff, 0x0f, 5, 1, 5],
             ),
             (
                 "a varint above 32 bits",
-                &[2, 7, 0, 0, 0, 1, 1, 0xff, 0xff, 0xff, 0xff, 0x1f, 0],
+                &[2, 7, 0, 0, 0, 1, 0, 1, 1, 0xff, 0xff, 0xff, 0xff, 0x1f],
             ),
             (
                 "a varint of six octets",
-                &[2, 7, 0, 0, 0, 1, 1, 0x80, 0x80, 0x80, 0x80, 0x80, 1, 0],
+                &[2, 7, 0, 0, 0, 1, 0, 1, 1, 0x80, 0x80, 0x80, 0x80, 0x80, 1],
             ),
-            ("a varint longer than needed", &[2, 7, 0, 0, 0, 1, 1, 0x85, 0, 0]),
+            ("a varint longer than needed", &[2, 7, 0, 0, 0, 1, 0, 1, 1, 0x85, 0]),
             ("nothing behind the version", &[2]),
         ];
         for (name, content) in refused {

@@ -121,11 +121,15 @@ pub fn open(config: &crate::config::State) -> Result<Arc<dyn StateStore>, Error>
     })
 }
 
-/// The store in `dir`: its file, or where a gateway has that, the gateway's by its socket.
+/// The store in `dir`, which must be there: its file, or where a gateway has that, the gateway's by its socket.
 pub fn reach(dir: &Path) -> Result<Arc<dyn StateStore>, Error> {
+    if !dir.join(database::FILE).exists() {
+        // Whoever looks must not leave files behind that the gateway's user may not write.
+        return Err(Error::Missing { dir: dir.to_owned() });
+    }
     match FileStore::open(dir) {
         Ok(store) => Ok(Arc::new(store)),
-        Err(Error::InUse { dir }) => Ok(Arc::new(RemoteStore::new(&dir))),
+        Err(Error::InUse { dir }) => Ok(Arc::new(RemoteStore::of(&dir)?)),
         Err(error) => Err(error),
     }
 }
@@ -148,6 +152,12 @@ pub enum Error {
         path: PathBuf,
         /// What the system said.
         source: io::Error,
+    },
+    /// No gateway has ever used it.
+    #[error("state.dir: there is no state in {} yet", .dir.display())]
+    Missing {
+        /// `[state] dir`
+        dir: PathBuf,
     },
     /// Another process has it.
     #[error("state.dir: another popgate is using {} (stop it, or give each a `dir` of its own)", .dir.display())]

@@ -87,29 +87,29 @@ impl Marks {
         self.uid_validity = uid_validity;
     }
 
-    /// Forgets messages that `index` does not have; says whether there were any.
+    /// Forgets messages that `index` has lost, not those that came after it was made; says whether there were any.
     pub(super) fn prune(&mut self, index: &Index) -> bool {
         if self.uid_validity != index.uid_validity {
             return false;
         }
         let before = self.hidden.len() + self.noticed.len() + self.retrieved.len() + self.imported.len();
-        self.hidden.retain(|&uid| index.holds(uid));
-        self.noticed.retain(|&uid| index.holds(uid));
-        self.retrieved.retain(|&(uid, _)| index.holds(uid));
-        self.imported.retain(|&(uid, _)| index.holds(uid));
+        self.hidden.retain(|&uid| !index.has_lost(uid));
+        self.noticed.retain(|&uid| !index.has_lost(uid));
+        self.retrieved.retain(|&(uid, _)| !index.has_lost(uid));
+        self.imported.retain(|&(uid, _)| !index.has_lost(uid));
         before != self.hidden.len() + self.noticed.len() + self.retrieved.len() + self.imported.len()
     }
 }
 
 impl Past {
-    /// Forgets messages that `index` does not have; says whether there were any.
+    /// Forgets messages that `index` has lost, not those that came after it was made; says whether there were any.
     pub(super) fn prune(&mut self, index: &Index) -> bool {
         if self.uid_validity != index.uid_validity {
             return false;
         }
         let before = self.identities.len() + self.former.len();
-        self.identities.retain(|&(uid, _)| index.holds(uid));
-        self.former.retain(|&(uid, _)| index.holds(uid));
+        self.identities.retain(|&(uid, _)| !index.has_lost(uid));
+        self.former.retain(|&(uid, _)| !index.has_lost(uid));
         before != self.identities.len() + self.former.len()
     }
 }
@@ -190,7 +190,11 @@ mod tests {
         let mut marks = marks();
         assert!(!marks.prune(&index(&[1, 2, 3, 4, 9])));
         assert!(marks.prune(&index(&[2, 3, 4])));
-        assert_eq!((marks.hidden, marks.retrieved), (vec![2], vec![(4, 200)]));
+        assert_eq!(
+            (marks.hidden, marks.retrieved),
+            (vec![2, 9], vec![(4, 200)]),
+            "9 came after the index was made"
+        );
         let mut other = Marks {
             uid_validity: 6,
             hidden: vec![1],
