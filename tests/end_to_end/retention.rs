@@ -4,7 +4,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use crate::support::{PASSWORD, dovecot::Dovecot, gateway::Setup, mail, pop::Pop};
+use crate::support::{PASSWORD, answers::Answers, dovecot::Dovecot, gateway::Setup, mail, peer::Peer, pop::Pop};
 
 fn account(login: &str, maildrop: &str) -> String {
     format!(
@@ -137,4 +137,16 @@ fn a_dry_run_lists_what_would_go() {
     );
     assert!(after.contains("UID 2"), "{after}");
     assert_eq!(imap.uids(), [1, 2, 3, 4, 5]);
+}
+
+/// RFC 2449 §6.7: before the login nobody knows whose policy it will be.
+#[test]
+fn capa_tells_the_shortest_time_until_it_knows_the_login() {
+    let peer = Peer::start(Answers::of([mail::simple(1)]));
+    let gateway = Setup::new(peer.address()).table(&account("scanner", "")).start();
+    let mut pop = Pop::connect(gateway.address());
+    assert!(pop.list("CAPA").contains(&"EXPIRE 14 USER".to_owned()));
+    assert!(pop.try_log_in("eva", PASSWORD).starts_with("+OK"));
+    assert!(pop.list("CAPA").contains(&"EXPIRE NEVER".to_owned()));
+    pop.quit();
 }
