@@ -79,6 +79,12 @@ impl Maildrops {
         })
     }
 
+    /// With state in memory, for tests that need none.
+    #[cfg(test)]
+    pub(crate) fn in_memory(config: &Config) -> Self {
+        Self::new(config, Arc::new(crate::state::MemoryStore::default())).unwrap()
+    }
+
     /// Waits until everything that sessions left behind is finished; to be called when no session is left.
     pub async fn finish(&self) {
         self.shared.tasks.close();

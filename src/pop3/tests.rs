@@ -53,7 +53,7 @@ fn service(limits: Limits) -> Arc<Service> {
     let config = config(limits);
     Arc::new(Service {
         accounts: Accounts::new(&config),
-        maildrops: Maildrops::new(&config, std::sync::Arc::new(crate::state::MemoryStore::default())).unwrap(),
+        maildrops: Maildrops::in_memory(&config),
         limits: config.limits,
     })
 }
