@@ -195,7 +195,8 @@ impl Listing {
 
     /// What is marked, in the order of the listing.
     pub(super) fn marked(&self) -> impl Iterator<Item = Row> + '_ {
-        (0..self.len())
+        // Where nothing is marked there are no bits to look at.
+        (0..self.len().min(64 * self.marks.len()))
             .filter(|&index| self.is_marked(index))
             .filter_map(|index| self.row(index))
     }
