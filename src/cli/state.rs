@@ -6,8 +6,9 @@ use chrono::DateTime;
 
 use super::Failure;
 use crate::{
-    config::Config,
+    config::{Config, Log, LogFormat},
     state::{self, Marks, StateStore},
+    telemetry,
 };
 
 /// Shows the marks of all logins or of `login`; with `reset` forgets them, those of all folders or of `folder`.
@@ -22,23 +23,28 @@ pub(super) async fn run(
             "[state] has no `dir`: what logins have done is in the running gateway's memory only, until it ends",
         ));
     };
+    // Why the state can't be read stands in the log.
+    telemetry::init(&Log {
+        format: LogFormat::Text,
+        level: "warn".into(),
+    })?;
     let store = state::reach(dir).map_err(|error| Failure::failed(error.to_string()))?;
+    let mut out = io::stdout();
     match reset {
-        Some(login) => forget(&*store, login, folder).await,
-        None => show(&*store, login).await,
+        Some(login) => forget(&*store, login, folder, &mut out).await,
+        None => show(&*store, login, &mut out).await,
     }
 }
 
-async fn show(store: &dyn StateStore, login: Option<&str>) -> Result<(), Failure> {
+async fn show(store: &dyn StateStore, login: Option<&str>, out: &mut impl Write) -> Result<(), Failure> {
     let mut all = store.all_marks().await.map_err(failed)?;
     all.retain(|(other, ..)| login.is_none_or(|login| login == other));
     if all.is_empty() {
         let whose = login.map_or("of any login".to_owned(), |login| format!("of login {login}"));
-        println!("nothing is kept {whose}");
+        writeln!(out, "nothing is kept {whose}")?;
         return Ok(());
     }
     all.sort_by(|a, b| (&a.0, &a.1).cmp(&(&b.0, &b.1)));
-    let mut out = io::stdout();
     for (login, mailbox, marks) in &all {
         writeln!(
             out,
@@ -46,36 +52,43 @@ async fn show(store: &dyn StateStore, login: Option<&str>) -> Result<(), Failure
             mailbox.folder,
             mailbox.user,
             mailbox.upstream,
-            describe(marks)
+            match marks {
+                Ok(marks) => describe(marks),
+                Err(error) => format!("{error} (popgate state --reset {login} forgets it)"),
+            }
         )?;
     }
     Ok(())
 }
 
-async fn forget(store: &dyn StateStore, login: &str, folder: Option<&str>) -> Result<(), Failure> {
+async fn forget(
+    store: &dyn StateStore,
+    login: &str,
+    folder: Option<&str>,
+    out: &mut impl Write,
+) -> Result<(), Failure> {
     let what = match folder {
         Some(folder) => format!("{folder} of login {login}"),
         None => format!("login {login}"),
     };
-    match store.clear_marks(login, folder).await.map_err(failed)? {
-        0 => Err(Failure::failed(format!(
-            "nothing is kept of {what} (popgate state shows what is)"
-        ))),
-        1 => {
-            println!("forgotten: what was kept of {what}, one mailbox; it sees all messages again");
-            Ok(())
+    let mailboxes = match store.clear_marks(login, folder).await.map_err(failed)? {
+        0 => {
+            return Err(Failure::failed(format!(
+                "nothing is kept of {what} (popgate state shows what is)"
+            )));
         }
-        count => {
-            println!("forgotten: what was kept of {what}, {count} mailboxes; it sees all messages again");
-            Ok(())
-        }
-    }
+        1 => "one mailbox".to_owned(),
+        count => format!("{count} mailboxes"),
+    };
+    writeln!(
+        out,
+        "forgotten: what was kept of {what}, {mailboxes}; it sees all messages again"
+    )?;
+    Ok(())
 }
 
 fn failed(error: state::Unavailable) -> Failure {
-    Failure::failed(format!(
-        "{error}; is the gateway that uses `[state] dir` of this version, and running?"
-    ))
+    Failure::failed(error.to_string())
 }
 
 /// In words, one line.

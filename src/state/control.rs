@@ -2,10 +2,12 @@
 //! line of JSON.
 
 use std::{
+    fs::{self, Permissions},
     io,
-    os::fd::OwnedFd,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -17,11 +19,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Error, Index, MailboxName, Marks, Past, PendingMove, StateStore, Unavailable};
+use super::{Index, MailboxName, Marked, Marks, Past, PendingMove, StateStore, Unavailable};
 
 /// The socket's name under `[state] dir`.
 const SOCKET: &str = "state.sock";
-/// The longest request or answer: the index of a large mailbox.
+/// The longest request: the index of a large mailbox.
 const LONGEST: u64 = 64 * 1024 * 1024;
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 16;
@@ -56,10 +58,10 @@ pub async fn serve(store: Arc<dyn StateStore>, dir: PathBuf, shutdown: Cancellat
     let answering = async {
         loop {
             match listener.accept().await {
-                Ok((stream, _)) => drop(tokio::spawn(converse(stream, store.clone()))),
+                Ok((stream, _)) => drop(tokio::spawn(converse(stream, store.clone(), shutdown.clone()))),
                 Err(error) => {
                     tracing::warn!(%error, "state socket");
-                    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+                    tokio::time::sleep(Duration::from_secs(1)).await;
                 }
             }
         }
@@ -68,31 +70,46 @@ pub async fn serve(store: Arc<dyn StateStore>, dir: PathBuf, shutdown: Cancellat
         () = shutdown.cancelled() => {}
         () = answering => {}
     }
-    let _ = std::fs::remove_file(&path);
+    let _ = fs::remove_file(&path);
 }
 
-/// For our user only, from the moment on at which it takes connections.
+/// For our user only, in a directory that others may enter too: nobody can connect before it listens, and by then its mode
+/// holds.
 fn bind(path: &Path) -> io::Result<UnixListener> {
-    match std::fs::remove_file(path) {
+    match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         // Left behind by a gateway that was killed.
         _ => {}
     }
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.bind(&SockAddr::unix(path)?)?;
-    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+    fs::set_permissions(path, Permissions::from_mode(0o600))?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
-    UnixListener::from_std(OwnedFd::from(socket).into())
+    UnixListener::from_std(socket.into())
 }
 
-/// One connection: request, answer, request, answer.
-async fn converse(stream: UnixStream, store: Arc<dyn StateStore>) {
+/// One connection: request, answer, request, answer. A request that has come whole is answered.
+async fn converse(stream: UnixStream, store: Arc<dyn StateStore>, shutdown: CancellationToken) {
     let mut stream = BufReader::new(stream);
-    while let Ok(Some(request)) = receive(&mut stream).await {
-        let answer = answer(request, &*store).await;
-        if stream.get_mut().write_all(&answer).await.is_err() {
-            return;
+    loop {
+        let request = tokio::select! {
+            biased;
+            request = receive(&mut stream, LONGEST) => request,
+            () = shutdown.cancelled() => return,
+        };
+        match request {
+            Ok(Some(request)) => {
+                let answer = answer(request, &*store).await;
+                if stream.get_mut().write_all(&answer).await.is_err() {
+                    return;
+                }
+            }
+            Ok(None) => return,
+            Err(error) => {
+                tracing::warn!(%error, "not a request for state: of another version?");
+                return;
+            }
         }
     }
 }
@@ -126,13 +143,16 @@ fn line<T: Serialize>(value: &T) -> Vec<u8> {
     line
 }
 
-/// The next line; `None` at the end.
-async fn receive<T: DeserializeOwned>(stream: &mut BufReader<UnixStream>) -> io::Result<Option<T>> {
+/// The next line, of `longest` octets at most; `None` at the end.
+async fn receive<T: DeserializeOwned>(stream: &mut BufReader<UnixStream>, longest: u64) -> io::Result<Option<T>> {
     let mut line = Vec::new();
-    if stream.take(LONGEST).read_until(b'\n', &mut line).await? == 0 {
+    if stream.take(longest).read_until(b'\n', &mut line).await? == 0 {
         return Ok(None);
     }
-    Ok(Some(serde_json::from_slice(&line)?))
+    match line.pop() {
+        Some(b'\n') => Ok(Some(serde_json::from_slice(&line)?)),
+        _ => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
 }
 
 /// The state of a running gateway.
@@ -155,16 +175,15 @@ impl RemoteStore {
         let asking = async {
             let mut stream = BufReader::new(UnixStream::connect(&self.socket).await?);
             stream.get_mut().write_all(&line(&request)).await?;
-            receive(&mut stream).await
+            // What all logins have done may be long, and comes from ourselves.
+            let answer = receive(&mut stream, u64::MAX).await?;
+            answer.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
         };
-        match asking.await {
-            Ok(Some(answer)) => Ok(answer),
-            Ok(None) => Err(Unavailable::Failed),
-            Err(error) => {
-                tracing::error!(socket = %self.socket.display(), %error, "the running gateway does not answer");
-                Err(Unavailable::Failed)
-            }
-        }
+        asking.await.map_err(|error: io::Error| {
+            let socket = self.socket.display();
+            tracing::error!(%socket, %error, "the gateway that uses the state does not answer: is it of this version?");
+            Unavailable::Failed
+        })
     }
 }
 
@@ -196,7 +215,7 @@ impl StateStore for RemoteStore {
         self.ask(request).await?
     }
 
-    async fn all_marks(&self) -> Result<Vec<(String, MailboxName, Marks)>, Unavailable> {
+    async fn all_marks(&self) -> Result<Vec<Marked>, Unavailable> {
         self.ask(Request::AllMarks).await?
     }
 

@@ -88,7 +88,7 @@ impl Database {
         // Others may have failed at the same time: one says so.
         if let Handle::Open(database) = std::mem::replace(&mut *handle, Handle::Closed(Instant::now() + PAUSE)) {
             let error = failure.into_error(&self.dir);
-            tracing::error!(%error, pause_seconds = PAUSE.as_secs(), "state failed: mailboxes are listed anew meanwhile");
+            tracing::error!(%error, pause_seconds = PAUSE.as_secs(), "state failed: mailboxes are listed anew meanwhile, and logins that hide or retain are refused");
             close(database);
         }
         None
@@ -147,7 +147,7 @@ fn open_or_begin(dir: &Path, prepare: Prepare) -> Result<redb::Database, Error> 
         file = %path.display(),
         aside = %aside.display(),
         reason,
-        "the state file is damaged or not popgate's: set aside, a new one begun; mailboxes are listed anew"
+        "the state file is damaged or not popgate's: set aside, a new one begun; mailboxes are listed anew, and what logins have hidden they see again"
     );
     open_file(&path, prepare).map_err(|failure| failure.into_error(dir))
 }

@@ -7,23 +7,15 @@ use std::{
 };
 
 use async_trait::async_trait;
-use redb::{ReadableDatabase, ReadableTable, Table, TableDefinition};
-use serde::{Serialize, de::DeserializeOwned};
+use redb::ReadableDatabase;
 use tokio::{sync::Semaphore, task};
 
 use super::{
-    Error, Index, MailboxName, Marks, Past, PendingMove, StateStore, Unavailable, database::Database, envelope,
-    records::may_follow,
+    Error, Index, MailboxName, Marked, Marks, Past, PendingMove, StateStore, Unavailable,
+    database::Database,
+    records::{Renumbering, may_follow},
+    table::{self, Key, Kind, RECORDS, Reading, Writing, logins, octets},
 };
-
-/// Kind, upstream, user, folder, login (empty where the record is the mailbox's) and the number of a piece → that piece of
-/// a record: of [`Index::encode`], or sealed.
-const RECORDS: TableDefinition<Piece, &[u8]> = TableDefinition::new("records");
-type Piece<'a> = (u8, &'a str, &'a str, &'a str, &'a str, u32);
-
-/// Octets of a piece: with its key it fills a page of redb's (4 KiB). Larger values take twice the pages of the
-/// next smaller power of two, and a message that has come changes the first and the last piece only.
-const PIECE: usize = 3_800;
 
 /// State in a redb file under `[state] dir`.
 ///
@@ -47,52 +39,12 @@ struct Shared {
     pending: Mutex<HashMap<MailboxName, Arc<Index>>>,
 }
 
-/// What a record is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-enum Kind {
-    Index = 0,
-    Marks = 1,
-    Past = 2,
-    Move = 3,
-}
-
-/// Which record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Key<'a> {
-    kind: Kind,
-    mailbox: &'a MailboxName,
-    login: &'a str,
-}
-
-impl<'a> Key<'a> {
-    fn of(kind: Kind, mailbox: &'a MailboxName) -> Self {
-        let login = "";
-        Self { kind, mailbox, login }
-    }
-
-    fn marks(login: &'a str, mailbox: &'a MailboxName) -> Self {
-        let kind = Kind::Marks;
-        Self { kind, mailbox, login }
-    }
-
-    fn piece(self, number: u32) -> Piece<'a> {
-        let MailboxName { upstream, user, folder } = self.mailbox;
-        (self.kind as u8, upstream, user, folder, self.login, number)
-    }
-
-    fn names(self) -> [&'a str; 4] {
-        let MailboxName { upstream, user, folder } = self.mailbox;
-        [upstream, user, folder, self.login]
-    }
-}
-
 impl FileStore {
     /// Opens the file in `dir`; both are created if missing. A damaged or foreign file is set aside (logged).
     pub fn open(dir: &Path) -> Result<Self, Error> {
         Ok(Self {
             shared: Arc::new(Shared {
-                database: Database::open(dir, create_tables)?,
+                database: Database::open(dir, table::create)?,
                 pending: Mutex::default(),
             }),
             turn: tokio::sync::Mutex::default(),
@@ -193,14 +145,12 @@ impl StateStore for FileStore {
         .await
     }
 
-    async fn all_marks(&self) -> Result<Vec<(String, MailboxName, Marks)>, Unavailable> {
+    async fn all_marks(&self) -> Result<Vec<Marked>, Unavailable> {
         self.read(|table| {
             let mut all = Vec::new();
             for (login, mailbox) in logins(&table.0, None)? {
-                // One that is damaged was told of in the log; the others are to be seen.
-                if let Ok(Some(marks)) = table.get(Key::marks(&login, &mailbox))? {
-                    all.push((login, mailbox, marks));
-                }
+                let marks = table.get(Key::marks(&login, &mailbox))?.map(Option::unwrap_or_default);
+                all.push((login, mailbox, marks));
             }
             Ok(Ok(all))
         })
@@ -233,9 +183,15 @@ impl StateStore for FileStore {
     }
 
     async fn set_past(&self, mailbox: &MailboxName, past: &Past) -> Result<(), Unavailable> {
-        let (mailbox, past) = (mailbox.clone(), past.clone());
-        self.write(move |table| table.set(Key::of(Kind::Past, &mailbox), &past).map(Ok))
-            .await
+        let (mailbox, mut past) = (mailbox.clone(), past.clone());
+        self.write(move |table| {
+            let key = Key::of(Kind::Past, &mailbox);
+            if let Ok(Some(kept)) = table.get(key)? {
+                past.merge(&kept);
+            }
+            table.set(key, &past).map(Ok)
+        })
+        .await
     }
 
     async fn pending_move(&self, mailbox: &MailboxName) -> Result<Option<PendingMove>, Unavailable> {
@@ -268,7 +224,14 @@ impl StateStore for FileStore {
     ) -> Result<(), Unavailable> {
         let (mailbox, past, uids) = (mailbox.clone(), past.clone(), uids.to_vec());
         self.write(move |table| {
-            table.set(Key::of(Kind::Past, &mailbox), &past)?;
+            let key = Key::of(Kind::Past, &mailbox);
+            let kept = table.get(key)?.unwrap_or_default();
+            match Renumbering::of(kept.as_ref(), from, past.uid_validity) {
+                Renumbering::Due => {}
+                Renumbering::Done => return Ok(Ok(())),
+                Renumbering::Late => return Ok(Err(Unavailable::Changed)),
+            }
+            table.set(key, &past)?;
             table.remove(Key::of(Kind::Move, &mailbox))?;
             for (login, _) in logins(&table.table, Some(&mailbox))? {
                 let key = Key::marks(&login, &mailbox);
@@ -305,112 +268,6 @@ impl StateStore for FileStore {
         })
         .await
     }
-}
-
-/// The records, to be read.
-struct Reading(redb::ReadOnlyTable<Piece<'static>, &'static [u8]>);
-
-impl Reading {
-    fn get<T: DeserializeOwned>(&self, key: Key<'_>) -> Result<Result<Option<T>, Unavailable>, redb::Error> {
-        get(&self.0, key)
-    }
-}
-
-/// The records, to be changed.
-struct Writing<'t> {
-    table: Table<'t, Piece<'static>, &'static [u8]>,
-    /// Whether anything is not as it was.
-    changed: bool,
-}
-
-impl Writing<'_> {
-    fn get<T: DeserializeOwned>(&self, key: Key<'_>) -> Result<Result<Option<T>, Unavailable>, redb::Error> {
-        get(&self.table, key)
-    }
-
-    fn set<T: Serialize>(&mut self, key: Key<'_>, record: &T) -> Result<(), redb::Error> {
-        self.put(key, &envelope::seal(&key.names(), record))
-    }
-
-    fn remove(&mut self, key: Key<'_>) -> Result<(), redb::Error> {
-        self.put(key, &[])
-    }
-
-    /// Makes the pieces of `octets` those of `key`.
-    fn put(&mut self, key: Key<'_>, octets: &[u8]) -> Result<(), redb::Error> {
-        let mut number = 0;
-        for piece in octets.chunks(PIECE) {
-            let key = key.piece(number);
-            if self.table.get(key)?.is_none_or(|kept| kept.value() != piece) {
-                self.table.insert(key, piece)?;
-                self.changed = true;
-            }
-            number += 1;
-        }
-        while self.table.remove(key.piece(number))?.is_some() {
-            self.changed = true;
-            number += 1;
-        }
-        Ok(())
-    }
-}
-
-/// The record at `key`; one that is damaged is told of in the log and never taken for none.
-fn get<T: DeserializeOwned>(
-    table: &impl ReadableTable<Piece<'static>, &'static [u8]>,
-    key: Key<'_>,
-) -> Result<Result<Option<T>, Unavailable>, redb::Error> {
-    let octets = octets(table, key)?;
-    if octets.is_empty() {
-        return Ok(Ok(None));
-    }
-    Ok(match envelope::open(&key.names(), &octets) {
-        Ok(record) => Ok(Some(record)),
-        Err(damage) => {
-            let Key { kind, mailbox, login } = key;
-            tracing::error!(%mailbox, login, ?kind, %damage, "what was kept is damaged");
-            Err(Unavailable::Damaged)
-        }
-    })
-}
-
-/// The pieces at `key`, put together; nothing where there are none.
-fn octets(table: &impl ReadableTable<Piece<'static>, &'static [u8]>, key: Key<'_>) -> Result<Vec<u8>, redb::Error> {
-    let mut octets = Vec::new();
-    for piece in table.range(key.piece(0)..=key.piece(u32::MAX))? {
-        octets.extend_from_slice(piece?.1.value());
-    }
-    Ok(octets)
-}
-
-/// The logins that have marks, with their mailboxes: of `only`, or of all.
-fn logins(
-    table: &impl ReadableTable<Piece<'static>, &'static [u8]>,
-    only: Option<&MailboxName>,
-) -> Result<Vec<(String, MailboxName)>, redb::Error> {
-    let any = MailboxName {
-        upstream: String::new(),
-        user: String::new(),
-        folder: String::new(),
-    };
-    let first = Key::marks("", only.unwrap_or(&any));
-    let mut logins = Vec::new();
-    for piece in table.range(first.piece(0)..)? {
-        let piece = piece?;
-        let (kind, upstream, user, folder, login, number) = piece.0.value();
-        let mailbox = MailboxName {
-            upstream: upstream.to_owned(),
-            user: user.to_owned(),
-            folder: folder.to_owned(),
-        };
-        if kind != Kind::Marks as u8 || only.is_some_and(|only| *only != mailbox) {
-            break;
-        }
-        if number == 0 {
-            logins.push((login.to_owned(), mailbox));
-        }
-    }
-    Ok(logins)
 }
 
 impl Shared {
@@ -477,10 +334,4 @@ impl Shared {
     fn pending(&self) -> MutexGuard<'_, HashMap<MailboxName, Arc<Index>>> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn create_tables(database: &redb::Database) -> Result<(), redb::Error> {
-    let transaction = database.begin_write()?;
-    transaction.open_table(RECORDS)?;
-    Ok(transaction.commit()?)
 }

@@ -8,7 +8,10 @@ use std::{
 use async_trait::async_trait;
 use moka::sync::Cache;
 
-use super::{Index, MailboxName, Marks, Past, PendingMove, StateStore, Unavailable, records::may_follow};
+use super::{
+    Index, MailboxName, Marked, Marks, Past, PendingMove, StateStore, Unavailable,
+    records::{Renumbering, may_follow},
+};
 
 /// Bytes that all indexes together may take: eight million messages. What has not been used for longest goes first.
 const CAPACITY: u64 = 64 * 1024 * 1024;
@@ -77,18 +80,19 @@ impl StateStore for MemoryStore {
         followed: u32,
     ) -> Result<(), Unavailable> {
         let mut records = self.records();
-        let logins = records.marks.entry(mailbox.clone()).or_default();
-        if !may_follow(logins.get(login), followed) {
+        let kept = records.marks.get(mailbox).and_then(|logins| logins.get(login));
+        if !may_follow(kept, followed) {
             return Err(Unavailable::Changed);
         }
+        let logins = records.marks.entry(mailbox.clone()).or_default();
         logins.insert(login.to_owned(), marks.clone());
         Ok(())
     }
 
-    async fn all_marks(&self) -> Result<Vec<(String, MailboxName, Marks)>, Unavailable> {
+    async fn all_marks(&self) -> Result<Vec<Marked>, Unavailable> {
         let records = self.records();
         let all = records.marks.iter().flat_map(|(mailbox, logins)| {
-            let one = move |(login, marks): (&String, &Marks)| (login.clone(), mailbox.clone(), marks.clone());
+            let one = move |(login, marks): (&String, &Marks)| (login.clone(), mailbox.clone(), Ok(marks.clone()));
             logins.iter().map(one)
         });
         Ok(all.collect())
@@ -96,11 +100,14 @@ impl StateStore for MemoryStore {
 
     async fn clear_marks(&self, login: &str, folder: Option<&str>) -> Result<usize, Unavailable> {
         let mut records = self.records();
-        let of_folder = records
-            .marks
-            .iter_mut()
-            .filter(|(mailbox, _)| folder.is_none_or(|folder| mailbox.folder == folder));
-        Ok(of_folder.filter_map(|(_, logins)| logins.remove(login)).count())
+        let mut cleared = 0;
+        records.marks.retain(|mailbox, logins| {
+            if folder.is_none_or(|folder| mailbox.folder == folder) && logins.remove(login).is_some() {
+                cleared += 1;
+            }
+            !logins.is_empty()
+        });
+        Ok(cleared)
     }
 
     async fn past(&self, mailbox: &MailboxName) -> Result<Past, Unavailable> {
@@ -108,7 +115,12 @@ impl StateStore for MemoryStore {
     }
 
     async fn set_past(&self, mailbox: &MailboxName, past: &Past) -> Result<(), Unavailable> {
-        self.records().past.insert(mailbox.clone(), past.clone());
+        let mut past = past.clone();
+        let mut records = self.records();
+        if let Some(kept) = records.past.get(mailbox) {
+            past.merge(kept);
+        }
+        records.past.insert(mailbox.clone(), past);
         Ok(())
     }
 
@@ -133,6 +145,11 @@ impl StateStore for MemoryStore {
         uids: &[(u32, u32)],
     ) -> Result<(), Unavailable> {
         let mut records = self.records();
+        match Renumbering::of(records.past.get(mailbox), from, past.uid_validity) {
+            Renumbering::Due => {}
+            Renumbering::Done => return Ok(()),
+            Renumbering::Late => return Err(Unavailable::Changed),
+        }
         records.past.insert(mailbox.clone(), past.clone());
         records.moves.remove(mailbox);
         let logins = records.marks.get_mut(mailbox);

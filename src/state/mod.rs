@@ -1,5 +1,6 @@
 //! What outlives a session: the index of every mailbox, and what logins have done with its messages; in a file or in memory.
 
+#[cfg(unix)]
 mod control;
 mod database;
 mod envelope;
@@ -7,6 +8,7 @@ mod file;
 mod index;
 mod memory;
 mod records;
+mod table;
 #[cfg(test)]
 mod tests;
 
@@ -19,6 +21,7 @@ use std::{
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+#[cfg(unix)]
 pub use control::{RemoteStore, serve};
 pub use file::FileStore;
 pub use index::{Damage, Index};
@@ -67,8 +70,8 @@ pub trait StateStore: Send + Sync + fmt::Debug {
         followed: u32,
     ) -> Result<(), Unavailable>;
 
-    /// All marks, with their logins and mailboxes.
-    async fn all_marks(&self) -> Result<Vec<(String, MailboxName, Marks)>, Unavailable>;
+    /// All marks.
+    async fn all_marks(&self) -> Result<Vec<Marked>, Unavailable>;
 
     /// Forgets what `login` has done, in all mailboxes or in those of that folder. Returns in how many it had done anything.
     async fn clear_marks(&self, login: &str, folder: Option<&str>) -> Result<usize, Unavailable>;
@@ -76,7 +79,7 @@ pub trait StateStore: Send + Sync + fmt::Debug {
     /// What the messages of `mailbox` are and were.
     async fn past(&self, mailbox: &MailboxName) -> Result<Past, Unavailable>;
 
-    /// Keeps `past`.
+    /// Keeps `past`, with what is kept already where that is of the same UIDVALIDITY: several sessions may add to it.
     async fn set_past(&self, mailbox: &MailboxName, past: &Past) -> Result<(), Unavailable>;
 
     /// The move out of `mailbox` that has not come to its end.
@@ -86,7 +89,8 @@ pub trait StateStore: Send + Sync + fmt::Debug {
     async fn set_pending_move(&self, mailbox: &MailboxName, pending: Option<&PendingMove>) -> Result<(), Unavailable>;
 
     /// UIDVALIDITY has changed from `from` to that of `past`: at once `past` is kept, the marks of all logins are translated
-    /// by `uids` (old and new, ascending by the old; what has no new UID goes), and a pending move is forgotten.
+    /// by `uids` (old and new, ascending by the old; what has no new UID goes), and a pending move is forgotten. Nothing
+    /// happens where another session has done so already; refused where what is kept has a third UIDVALIDITY.
     async fn renumber(
         &self,
         mailbox: &MailboxName,
@@ -95,9 +99,12 @@ pub trait StateStore: Send + Sync + fmt::Debug {
         uids: &[(u32, u32)],
     ) -> Result<(), Unavailable>;
 
-    /// Forgets whatever concerns messages that `index`, which is up to date, does not have.
+    /// Forgets marks and past of messages that are gone: that `index` does not have, up to its last.
     async fn prune(&self, mailbox: &MailboxName, index: &Index) -> Result<(), Unavailable>;
 }
+
+/// A login, a mailbox, and what the login has done there; an error where that can't be read.
+pub type Marked = (String, MailboxName, Result<Marks, Unavailable>);
 
 /// Why state did not do what was asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
@@ -121,18 +128,26 @@ pub fn open(config: &crate::config::State) -> Result<Arc<dyn StateStore>, Error>
     })
 }
 
-/// The store in `dir`, which must be there: its file, or where a gateway has that, the gateway's by its socket.
+/// The store in `dir`, for whoever is no gateway: its file, or where a gateway has that, the gateway's by its socket. Where
+/// there is no file nothing is kept, and none is made: it would belong to whoever looked.
 pub fn reach(dir: &Path) -> Result<Arc<dyn StateStore>, Error> {
-    if !dir.join(database::FILE).exists() {
-        // Whoever looks must not leave files behind that the gateway's user may not write.
-        return Err(Error::Missing { dir: dir.to_owned() });
+    let path = dir.join(database::FILE);
+    match path.try_exists() {
+        Ok(true) => {}
+        Ok(false) => return Ok(Arc::new(MemoryStore::default())),
+        Err(source) => return Err(Error::Access { path, source }),
     }
     match FileStore::open(dir) {
         Ok(store) => Ok(Arc::new(store)),
-        Err(Error::InUse { dir }) => Ok(Arc::new(RemoteStore::of(&dir)?)),
+        #[cfg(unix)]
+        Err(Error::InUse { dir }) => Ok(Arc::new(RemoteStore::new(&dir))),
         Err(error) => Err(error),
     }
 }
+
+/// Other processes ask by a socket such as Unix has; elsewhere they are refused.
+#[cfg(not(unix))]
+pub async fn serve(_: Arc<dyn StateStore>, _: PathBuf, _: tokio_util::sync::CancellationToken) {}
 
 /// Why the state can't be kept where the configuration says. A damaged file is no reason: it is set aside.
 #[derive(Debug, thiserror::Error)]

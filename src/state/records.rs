@@ -87,30 +87,81 @@ impl Marks {
         self.uid_validity = uid_validity;
     }
 
-    /// Forgets messages that `index` has lost, not those that came after it was made; says whether there were any.
+    /// Forgets messages that are gone; says whether there were any.
     pub(super) fn prune(&mut self, index: &Index) -> bool {
-        if self.uid_validity != index.uid_validity {
+        let Some(stays) = staying(index, self.uid_validity) else {
             return false;
-        }
+        };
         let before = self.hidden.len() + self.noticed.len() + self.retrieved.len() + self.imported.len();
-        self.hidden.retain(|&uid| !index.has_lost(uid));
-        self.noticed.retain(|&uid| !index.has_lost(uid));
-        self.retrieved.retain(|&(uid, _)| !index.has_lost(uid));
-        self.imported.retain(|&(uid, _)| !index.has_lost(uid));
+        self.hidden.retain(|&uid| stays(uid));
+        self.noticed.retain(|&uid| stays(uid));
+        self.retrieved.retain(|&(uid, _)| stays(uid));
+        self.imported.retain(|&(uid, _)| stays(uid));
         before != self.hidden.len() + self.noticed.len() + self.retrieved.len() + self.imported.len()
     }
 }
 
 impl Past {
-    /// Forgets messages that `index` has lost, not those that came after it was made; says whether there were any.
-    pub(super) fn prune(&mut self, index: &Index) -> bool {
-        if self.uid_validity != index.uid_validity {
-            return false;
+    /// Takes in what `kept` has besides, where that is of the same UIDVALIDITY.
+    pub(super) fn merge(&mut self, kept: &Self) {
+        if self.uid_validity != kept.uid_validity {
+            return;
         }
+        add_missing(&mut self.identities, &kept.identities);
+        add_missing(&mut self.former, &kept.former);
+    }
+
+    /// Forgets messages that are gone; says whether there were any.
+    pub(super) fn prune(&mut self, index: &Index) -> bool {
+        let Some(stays) = staying(index, self.uid_validity) else {
+            return false;
+        };
         let before = self.identities.len() + self.former.len();
-        self.identities.retain(|&(uid, _)| !index.has_lost(uid));
-        self.former.retain(|&(uid, _)| !index.has_lost(uid));
+        self.identities.retain(|&(uid, _)| stays(uid));
+        self.former.retain(|&(uid, _)| stays(uid));
         before != self.identities.len() + self.former.len()
+    }
+}
+
+/// Adds what only `others` has; both ascend by UID.
+fn add_missing<T: Copy>(list: &mut Vec<(u32, T)>, others: &[(u32, T)]) {
+    let here = list.len();
+    for &(uid, value) in others {
+        if list[..here].binary_search_by_key(&uid, |&(uid, _)| uid).is_err() {
+            list.push((uid, value));
+        }
+    }
+    if list.len() > here {
+        list.sort_unstable_by_key(|&(uid, _)| uid);
+    }
+}
+
+/// By UID of `uid_validity`, whether the message may be there still; `None` where all may. A message above the last of
+/// `index` can have come after that was made, as UIDs ascend (RFC 3501 §2.3.1.1), and another session have worked on it.
+fn staying(index: &Index, uid_validity: u32) -> Option<impl Fn(u32) -> bool> {
+    let &(last, _) = index.entries.last()?;
+    (index.uid_validity == uid_validity).then_some(move |uid| uid > last || index.holds(uid))
+}
+
+/// What is to be done about a mailbox whose UIDVALIDITY a session has found changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Renumbering {
+    /// It is to be renumbered.
+    Due,
+    /// Another session was faster.
+    Done,
+    /// It has a third UIDVALIDITY by now.
+    Late,
+}
+
+impl Renumbering {
+    /// Of a mailbox whose past is `kept`, from UIDVALIDITY `from` to `to`.
+    pub(super) fn of(kept: Option<&Past>, from: u32, to: u32) -> Self {
+        match kept.map_or(0, |kept| kept.uid_validity) {
+            kept if kept == from => Self::Due,
+            kept if kept == to => Self::Done,
+            _ => Self::Late,
+        }
     }
 }
 
@@ -120,9 +171,10 @@ pub(super) fn may_follow(kept: Option<&Marks>, followed: u32) -> bool {
     kept.map_or(0, |kept| kept.uid_validity) == followed
 }
 
-/// A list that ascends is kept as its steps, which take an octet each as long as they are small.
+/// A list that ascends is kept as its steps, which take an octet each as long as they are small. Any other list comes back
+/// as it was as well: what can be kept can be read.
 mod ascending {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
     pub(super) fn serialize<S: Serializer>(uids: &[u32], serializer: S) -> Result<S::Ok, S::Error> {
         let mut last = 0;
@@ -137,7 +189,7 @@ mod ascending {
         let mut last = 0_u32;
         let mut uids = Vec::<u32>::deserialize(deserializer)?;
         for uid in &mut uids {
-            last = last.checked_add(*uid).ok_or(D::Error::custom("a UID above 32 bits"))?;
+            last = last.wrapping_add(*uid);
             *uid = last;
         }
         Ok(uids)
@@ -189,18 +241,29 @@ mod tests {
     fn what_exists_no_more_goes() {
         let mut marks = marks();
         assert!(!marks.prune(&index(&[1, 2, 3, 4, 9])));
+        assert!(!marks.prune(&index(&[])), "nobody knows how far that reaches");
         assert!(marks.prune(&index(&[2, 3, 4])));
-        assert_eq!(
-            (marks.hidden, marks.retrieved),
-            (vec![2, 9], vec![(4, 200)]),
-            "9 came after the index was made"
-        );
+        assert_eq!((&marks.hidden, &marks.retrieved), (&vec![2, 9], &vec![(4, 200)]));
+        assert!(marks.prune(&index(&[2, 3, 4, 10])));
+        assert_eq!((marks.hidden, marks.retrieved), (vec![2], vec![(4, 200)]));
         let mut other = Marks {
             uid_validity: 6,
             hidden: vec![1],
             ..Marks::default()
         };
-        assert!(!other.prune(&index(&[])), "those UIDs mean other messages");
+        assert!(!other.prune(&index(&[9])), "those UIDs mean other messages");
+    }
+
+    #[test]
+    fn renumbered_once() {
+        let kept = |uid_validity| Past {
+            uid_validity,
+            ..Past::default()
+        };
+        assert_eq!(Renumbering::of(Some(&kept(7)), 7, 8), Renumbering::Due);
+        assert_eq!(Renumbering::of(Some(&kept(8)), 7, 8), Renumbering::Done);
+        assert_eq!(Renumbering::of(Some(&kept(9)), 7, 8), Renumbering::Late);
+        assert_eq!(Renumbering::of(None, 7, 8), Renumbering::Late);
     }
 
     #[test]

@@ -1,0 +1,181 @@
+//! The records in the redb file: what they are called, in pieces, sealed.
+
+use redb::{ReadableTable, Table, TableDefinition};
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{MailboxName, Unavailable, envelope};
+
+/// Kind, upstream, user, folder, login (empty where the record is the mailbox's) and the number of a piece → that piece of
+/// a record: of [`Index::encode`], or sealed.
+pub(super) const RECORDS: TableDefinition<Piece, &[u8]> = TableDefinition::new("records");
+pub(super) type Piece<'a> = (u8, &'a str, &'a str, &'a str, &'a str, u32);
+
+/// Octets of a piece: with its key it fills a page of redb's (4 KiB). Larger values take twice the pages of the
+/// next smaller power of two, and a message that has come changes the first and the last piece only.
+const PIECE: usize = 3_800;
+
+/// What a record is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Kind {
+    Index = 0,
+    Marks = 1,
+    Past = 2,
+    Move = 3,
+}
+
+/// Which record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Key<'a> {
+    kind: Kind,
+    mailbox: &'a MailboxName,
+    login: &'a str,
+}
+
+impl<'a> Key<'a> {
+    pub(super) fn of(kind: Kind, mailbox: &'a MailboxName) -> Self {
+        let login = "";
+        Self { kind, mailbox, login }
+    }
+
+    pub(super) fn marks(login: &'a str, mailbox: &'a MailboxName) -> Self {
+        let kind = Kind::Marks;
+        Self { kind, mailbox, login }
+    }
+
+    fn piece(self, number: u32) -> Piece<'a> {
+        let MailboxName { upstream, user, folder } = self.mailbox;
+        (self.kind as u8, upstream, user, folder, self.login, number)
+    }
+
+    /// What a record is sealed under, so that none is ever taken for another.
+    fn names(self) -> [&'a str; 5] {
+        let kind = match self.kind {
+            Kind::Index => "index",
+            Kind::Marks => "marks",
+            Kind::Past => "past",
+            Kind::Move => "move",
+        };
+        let MailboxName { upstream, user, folder } = self.mailbox;
+        [kind, upstream, user, folder, self.login]
+    }
+}
+
+/// The records, to be read.
+pub(super) struct Reading(pub(super) redb::ReadOnlyTable<Piece<'static>, &'static [u8]>);
+
+impl Reading {
+    pub(super) fn get<T: DeserializeOwned>(&self, key: Key<'_>) -> Result<Result<Option<T>, Unavailable>, redb::Error> {
+        get(&self.0, key)
+    }
+}
+
+/// The records, to be changed.
+pub(super) struct Writing<'t> {
+    pub(super) table: Table<'t, Piece<'static>, &'static [u8]>,
+    /// Whether anything is not as it was.
+    pub(super) changed: bool,
+}
+
+impl Writing<'_> {
+    pub(super) fn get<T: DeserializeOwned>(&self, key: Key<'_>) -> Result<Result<Option<T>, Unavailable>, redb::Error> {
+        get(&self.table, key)
+    }
+
+    pub(super) fn set<T: Serialize>(&mut self, key: Key<'_>, record: &T) -> Result<(), redb::Error> {
+        self.put(key, &envelope::seal(&key.names(), record))
+    }
+
+    pub(super) fn remove(&mut self, key: Key<'_>) -> Result<(), redb::Error> {
+        self.put(key, &[])
+    }
+
+    /// Makes the pieces of `octets` those of `key`.
+    pub(super) fn put(&mut self, key: Key<'_>, octets: &[u8]) -> Result<(), redb::Error> {
+        let mut number = 0;
+        for piece in octets.chunks(PIECE) {
+            let key = key.piece(number);
+            if self.table.get(key)?.is_none_or(|kept| kept.value() != piece) {
+                self.table.insert(key, piece)?;
+                self.changed = true;
+            }
+            number += 1;
+        }
+        let rest = key.piece(number)..=key.piece(u32::MAX);
+        for piece in self.table.extract_from_if(rest, |_, _| true)? {
+            piece?;
+            self.changed = true;
+        }
+        Ok(())
+    }
+}
+
+/// The record at `key`; one that is damaged is told of in the log and never taken for none.
+fn get<T: DeserializeOwned>(
+    table: &impl ReadableTable<Piece<'static>, &'static [u8]>,
+    key: Key<'_>,
+) -> Result<Result<Option<T>, Unavailable>, redb::Error> {
+    let octets = octets(table, key)?;
+    if octets.is_empty() {
+        return Ok(Ok(None));
+    }
+    Ok(match envelope::open(&key.names(), &octets) {
+        Ok(record) => Ok(Some(record)),
+        Err(damage) => {
+            let Key { kind, mailbox, login } = key;
+            tracing::error!(%mailbox, login, ?kind, %damage, "what was kept is damaged; popgate state --reset forgets marks");
+            Err(Unavailable::Damaged)
+        }
+    })
+}
+
+/// The pieces at `key`, put together; nothing where there are none.
+pub(super) fn octets(
+    table: &impl ReadableTable<Piece<'static>, &'static [u8]>,
+    key: Key<'_>,
+) -> Result<Vec<u8>, redb::Error> {
+    let mut octets = Vec::new();
+    for piece in table.range(key.piece(0)..=key.piece(u32::MAX))? {
+        octets.extend_from_slice(piece?.1.value());
+    }
+    Ok(octets)
+}
+
+/// The logins that have marks, with their mailboxes: of `only`, or of all.
+pub(super) fn logins(
+    table: &impl ReadableTable<Piece<'static>, &'static [u8]>,
+    only: Option<&MailboxName>,
+) -> Result<Vec<(String, MailboxName)>, redb::Error> {
+    let any = MailboxName {
+        upstream: String::new(),
+        user: String::new(),
+        folder: String::new(),
+    };
+    let first = Key::marks("", only.unwrap_or(&any));
+    let mut logins = Vec::new();
+    for piece in table.range(first.piece(0)..)? {
+        let piece = piece?;
+        let (kind, upstream, user, folder, login, _) = piece.0.value();
+        let mailbox = MailboxName {
+            upstream: upstream.to_owned(),
+            user: user.to_owned(),
+            folder: folder.to_owned(),
+        };
+        if kind != Kind::Marks as u8 || only.is_some_and(|only| *only != mailbox) {
+            break;
+        }
+        // By whichever of its pieces comes first: one that has lost others is there, and damaged.
+        let one = (login.to_owned(), mailbox);
+        if logins.last() != Some(&one) {
+            logins.push(one);
+        }
+    }
+    Ok(logins)
+}
+
+/// Creates what is missing of tables.
+pub(super) fn create(database: &redb::Database) -> Result<(), redb::Error> {
+    let transaction = database.begin_write()?;
+    transaction.open_table(RECORDS)?;
+    Ok(transaction.commit()?)
+}

@@ -1,0 +1,79 @@
+//! The stores as the gateway uses them.
+
+mod damage;
+mod file;
+mod suite;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use tempfile::TempDir;
+use tokio::task::{self, JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+use super::{Index, MailboxName, RemoteStore, StateStore};
+
+fn mailbox(user: &str) -> MailboxName {
+    MailboxName {
+        upstream: "home".into(),
+        user: user.into(),
+        folder: "INBOX".into(),
+    }
+}
+
+fn index(count: u32) -> Arc<Index> {
+    Arc::new(Index {
+        uid_validity: 7,
+        modseq: 1 << 40,
+        row: count / 2,
+        entries: (1..=count).map(|uid| (uid * 3, 1_000 + uid)).collect(),
+        ..Index::default()
+    })
+}
+
+/// In memory where the system offers that: these tests write thousands of small files.
+fn directory() -> TempDir {
+    let memory = Path::new("/dev/shm");
+    let parent = if memory.is_dir() {
+        memory.to_owned()
+    } else {
+        std::env::temp_dir()
+    };
+    tempfile::tempdir_in(&parent).or_else(|_| tempfile::tempdir()).unwrap()
+}
+
+fn set_aside(dir: &Path) -> Vec<PathBuf> {
+    let files = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    files
+        .filter(|path| path.to_string_lossy().contains(".damaged-"))
+        .collect()
+}
+
+/// A store that is answered for at a socket in this process, on the one thread that a test has.
+struct Served {
+    store: RemoteStore,
+    shutdown: CancellationToken,
+    answering: JoinHandle<()>,
+}
+
+impl Served {
+    async fn new(store: Arc<dyn StateStore>, dir: &Path) -> Self {
+        let shutdown = CancellationToken::new();
+        let answering = tokio::spawn(super::serve(store, dir.to_owned(), shutdown.clone()));
+        // It listens once it waits.
+        task::yield_now().await;
+        Self {
+            store: RemoteStore::new(dir),
+            shutdown,
+            answering,
+        }
+    }
+
+    async fn end(self) {
+        self.shutdown.cancel();
+        self.answering.await.unwrap();
+    }
+}
