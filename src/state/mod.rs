@@ -99,7 +99,7 @@ pub trait StateStore: Send + Sync + fmt::Debug {
         uids: &[(u32, u32)],
     ) -> Result<(), Unavailable>;
 
-    /// Forgets marks and past of messages that are gone: that `index` does not have, up to its last.
+    /// Forgets marks and past of messages that are gone: that `index` has listed once and does not have any more.
     async fn prune(&self, mailbox: &MailboxName, index: &Index) -> Result<(), Unavailable>;
 }
 
@@ -167,12 +167,6 @@ pub enum Error {
         path: PathBuf,
         /// What the system said.
         source: io::Error,
-    },
-    /// No gateway has ever used it.
-    #[error("state.dir: there is no state in {} yet", .dir.display())]
-    Missing {
-        /// `[state] dir`
-        dir: PathBuf,
     },
     /// Another process has it.
     #[error("state.dir: another popgate is using {} (stop it, or give each a `dir` of its own)", .dir.display())]

@@ -89,9 +89,10 @@ impl Marks {
 
     /// Forgets messages that are gone; says whether there were any.
     pub(super) fn prune(&mut self, index: &Index) -> bool {
-        let Some(stays) = staying(index, self.uid_validity) else {
+        if self.uid_validity != index.uid_validity {
             return false;
-        };
+        }
+        let stays = |uid| !index.has_lost(uid);
         let before = self.hidden.len() + self.noticed.len() + self.retrieved.len() + self.imported.len();
         self.hidden.retain(|&uid| stays(uid));
         self.noticed.retain(|&uid| stays(uid));
@@ -113,9 +114,10 @@ impl Past {
 
     /// Forgets messages that are gone; says whether there were any.
     pub(super) fn prune(&mut self, index: &Index) -> bool {
-        let Some(stays) = staying(index, self.uid_validity) else {
+        if self.uid_validity != index.uid_validity {
             return false;
-        };
+        }
+        let stays = |uid| !index.has_lost(uid);
         let before = self.identities.len() + self.former.len();
         self.identities.retain(|&(uid, _)| stays(uid));
         self.former.retain(|&(uid, _)| stays(uid));
@@ -134,13 +136,6 @@ fn add_missing<T: Copy>(list: &mut Vec<(u32, T)>, others: &[(u32, T)]) {
     if list.len() > here {
         list.sort_unstable_by_key(|&(uid, _)| uid);
     }
-}
-
-/// By UID of `uid_validity`, whether the message may be there still; `None` where all may. A message above the last of
-/// `index` can have come after that was made, as UIDs ascend (RFC 3501 §2.3.1.1), and another session have worked on it.
-fn staying(index: &Index, uid_validity: u32) -> Option<impl Fn(u32) -> bool> {
-    let &(last, _) = index.entries.last()?;
-    (index.uid_validity == uid_validity).then_some(move |uid| uid > last || index.holds(uid))
 }
 
 /// What is to be done about a mailbox whose UIDVALIDITY a session has found changed.
@@ -241,11 +236,17 @@ mod tests {
     fn what_exists_no_more_goes() {
         let mut marks = marks();
         assert!(!marks.prune(&index(&[1, 2, 3, 4, 9])));
-        assert!(!marks.prune(&index(&[])), "nobody knows how far that reaches");
+        assert!(!marks.prune(&index(&[])), "nothing was listed");
         assert!(marks.prune(&index(&[2, 3, 4])));
-        assert_eq!((&marks.hidden, &marks.retrieved), (&vec![2, 9], &vec![(4, 200)]));
-        assert!(marks.prune(&index(&[2, 3, 4, 10])));
-        assert_eq!((marks.hidden, marks.retrieved), (vec![2], vec![(4, 200)]));
+        assert_eq!(
+            (&marks.hidden, &marks.retrieved),
+            (&vec![2, 9], &vec![(4, 200)]),
+            "9 may have come after the index was made"
+        );
+        let mut emptied = index(&[2, 3, 4, 10]);
+        emptied.clear();
+        assert!(marks.prune(&emptied));
+        assert_eq!((marks.hidden, marks.retrieved), (vec![], vec![]));
         let mut other = Marks {
             uid_validity: 6,
             hidden: vec![1],
