@@ -43,13 +43,13 @@ impl<'a> Key<'a> {
         Self { kind, mailbox, login }
     }
 
-    fn piece(self, number: u32) -> Piece<'a> {
+    pub(super) fn piece(self, number: u32) -> Piece<'a> {
         let MailboxName { upstream, user, folder } = self.mailbox;
         (self.kind as u8, upstream, user, folder, self.login, number)
     }
 
     /// What a record is sealed under, so that none is ever taken for another.
-    fn names(self) -> [&'a str; 5] {
+    pub(super) fn names(self) -> [&'a str; 5] {
         let kind = match self.kind {
             Kind::Index => "index",
             Kind::Marks => "marks",
