@@ -6,7 +6,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{MailboxName, Unavailable, envelope};
 
 /// Kind, upstream, user, folder, login (empty where the record is the mailbox's) and the number of a piece → that piece of
-/// a record: of [`Index::encode`], or sealed.
+/// a record: of [`super::Index::encode`], or sealed.
 pub(super) const RECORDS: TableDefinition<Piece, &[u8]> = TableDefinition::new("records");
 pub(super) type Piece<'a> = (u8, &'a str, &'a str, &'a str, &'a str, u32);
 
