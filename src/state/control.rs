@@ -55,6 +55,7 @@ pub async fn serve(store: Arc<dyn StateStore>, dir: PathBuf, shutdown: Cancellat
             return;
         }
     };
+    tracing::debug!(path = %path.display(), "popgate state can ask");
     let answering = async {
         loop {
             match listener.accept().await {

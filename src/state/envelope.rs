@@ -117,7 +117,7 @@ mod tests {
     proptest! {
         #[test]
         fn round_trip(
-            hidden in collection::btree_set(any::<u32>(), 0..50),
+            hidden in collection::vec(any::<u32>(), 0..50),
             noticed in collection::btree_set(any::<u32>(), 0..5),
             retrieved in collection::btree_map(any::<u32>(), any::<u32>(), 0..50),
             imported in collection::btree_map(any::<u32>(), any::<String>(), 0..10),
@@ -125,7 +125,7 @@ mod tests {
         ) {
             let marks = Marks {
                 uid_validity, import,
-                hidden: hidden.into_iter().collect(),
+                hidden,
                 noticed: noticed.into_iter().collect(),
                 retrieved: retrieved.into_iter().collect(),
                 imported: imported.into_iter().collect(),

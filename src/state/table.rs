@@ -6,7 +6,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{MailboxName, Unavailable, envelope};
 
 /// Kind, upstream, user, folder, login (empty where the record is the mailbox's) and the number of a piece → that piece of
-/// a record: of [`Index::encode`], or sealed.
+/// a record: of [`super::Index::encode`], or sealed.
 pub(super) const RECORDS: TableDefinition<Piece, &[u8]> = TableDefinition::new("records");
 pub(super) type Piece<'a> = (u8, &'a str, &'a str, &'a str, &'a str, u32);
 
@@ -43,13 +43,13 @@ impl<'a> Key<'a> {
         Self { kind, mailbox, login }
     }
 
-    fn piece(self, number: u32) -> Piece<'a> {
+    pub(super) fn piece(self, number: u32) -> Piece<'a> {
         let MailboxName { upstream, user, folder } = self.mailbox;
         (self.kind as u8, upstream, user, folder, self.login, number)
     }
 
     /// What a record is sealed under, so that none is ever taken for another.
-    fn names(self) -> [&'a str; 5] {
+    pub(super) fn names(self) -> [&'a str; 5] {
         let kind = match self.kind {
             Kind::Index => "index",
             Kind::Marks => "marks",

@@ -1,9 +1,14 @@
-//! What a file keeps of indexes, and other software's files.
+//! What a file keeps, and other software's files.
 
-use std::{fs, sync::Arc};
+use std::{fs, path::Path, sync::Arc};
 
 use super::{directory, index, mailbox, set_aside};
-use crate::state::{FileStore, Index, MailboxName, StateStore, database::FILE};
+use crate::state::{
+    Damage, FileStore, Former, Identity, Index, MailboxName, Marks, Past, PendingMove, StateStore, Unavailable,
+    database::FILE,
+    envelope,
+    table::{Key, Kind, RECORDS},
+};
 
 #[tokio::test]
 async fn indexes_outlive_the_store() {
@@ -148,4 +153,150 @@ async fn a_redb_file_of_other_software_is_set_aside() {
     store.set_index(&mailbox("a"), index(3)).await;
     assert_eq!(store.index(&mailbox("a")).await, Some(index(3)));
     assert_eq!(set_aside(dir.path()).len(), 1);
+}
+
+fn marks(hidden: u32) -> Marks {
+    Marks {
+        uid_validity: 7,
+        hidden: (1..=hidden).collect(),
+        ..Marks::default()
+    }
+}
+
+#[tokio::test]
+async fn marks_outlive_the_store_or_a_kill() {
+    let dir = directory();
+    let store = FileStore::open(dir.path()).unwrap();
+    let past = Past {
+        uid_validity: 7,
+        identities: vec![(1, Identity([1; 16]))],
+        former: vec![(
+            1,
+            Former {
+                uid_validity: 6,
+                uid: 90,
+            },
+        )],
+    };
+    let pending = PendingMove {
+        uid_validity: 7,
+        uids: vec![1, 5],
+        target: "Trash".into(),
+        target_uid_validity: 9,
+        target_uid_next: 44,
+    };
+    let mailbox = mailbox("a");
+    store.set_marks("small", &mailbox, &marks(3), 0).await.unwrap();
+    store.set_marks("large", &mailbox, &marks(50_000), 0).await.unwrap();
+    store.set_marks("gone", &mailbox, &marks(5), 0).await.unwrap();
+    store.set_past(&mailbox, &past).await.unwrap();
+    store.set_pending_move(&mailbox, Some(&pending)).await.unwrap();
+    store.clear_marks("gone", None).await.unwrap();
+
+    let after_a_kill = directory();
+    fs::copy(dir.path().join(FILE), after_a_kill.path().join(FILE)).unwrap();
+    drop(store);
+    for dir in [&dir, &after_a_kill] {
+        let store = FileStore::open(dir.path()).unwrap();
+        assert_eq!(store.marks("small", &mailbox).await, Ok(marks(3)));
+        assert!(store.marks("large", &mailbox).await == Ok(marks(50_000)));
+        assert_eq!(store.marks("gone", &mailbox).await, Ok(Marks::default()));
+        assert_eq!(store.past(&mailbox).await, Ok(past.clone()));
+        assert_eq!(store.pending_move(&mailbox).await, Ok(Some(pending.clone())));
+    }
+}
+
+#[tokio::test]
+async fn what_changes_nothing_writes_nothing() {
+    let dir = directory();
+    let store = FileStore::open(dir.path()).unwrap();
+    let mailbox = mailbox("a");
+    store.set_index(&mailbox, index(3)).await;
+    let hidden = Marks {
+        hidden: vec![3, 9, 12],
+        ..marks(0)
+    };
+    store.set_marks("scanner", &mailbox, &hidden, 0).await.unwrap();
+    let file = || fs::read(dir.path().join(FILE)).unwrap();
+    let before = file();
+    store.prune(&mailbox, &index(3)).await.unwrap();
+    store.prune(&mailbox, &index(0)).await.unwrap();
+    store.set_marks("scanner", &mailbox, &hidden, 7).await.unwrap();
+    store
+        .set_marks("scanner", &mailbox, &marks(1), 6)
+        .await
+        .expect_err("refused");
+    store.set_pending_move(&mailbox, None).await.unwrap();
+    assert_eq!(store.clear_marks("other", None).await, Ok(0));
+    assert!(file() == before);
+    store.prune(&mailbox, &index(1)).await.unwrap();
+    assert!(file() == before, "what lies above the last may be new");
+    let fewer = Index {
+        entries: vec![(3, 1), (12, 1)],
+        ..Index::clone(&index(0))
+    };
+    store.prune(&mailbox, &fewer).await.unwrap();
+    assert!(file() != before);
+    assert_eq!(store.marks("scanner", &mailbox).await.unwrap().hidden, [3, 12]);
+}
+
+/// Takes pieces of the marks of login "hurt" out of the file.
+fn lose(dir: &Path, pieces: &[u32]) {
+    let database = redb::Database::create(dir.join(FILE)).unwrap();
+    let transaction = database.begin_write().unwrap();
+    for &number in pieces {
+        let mailbox = mailbox("a");
+        let key = Key::marks("hurt", &mailbox).piece(number);
+        let lost = transaction.open_table(RECORDS).unwrap().remove(key).unwrap().is_some();
+        assert!(lost, "piece {number}");
+    }
+    transaction.commit().unwrap();
+}
+
+#[tokio::test]
+async fn marks_that_lost_a_piece_are_refused_until_they_are_reset() {
+    for pieces in [&[0][..], &[1], &[3], &[0, 1, 2]] {
+        let dir = directory();
+        let store = FileStore::open(dir.path()).unwrap();
+        let mailbox = mailbox("a");
+        store.set_marks("hurt", &mailbox, &marks(15_000), 0).await.unwrap();
+        store.set_marks("sound", &mailbox, &marks(3), 0).await.unwrap();
+        drop(store);
+        lose(dir.path(), pieces);
+
+        let store = FileStore::open(dir.path()).unwrap();
+        let damaged = Unavailable::Damaged;
+        assert_eq!(store.marks("hurt", &mailbox).await, Err(damaged));
+        assert_eq!(
+            store.set_marks("hurt", &mailbox, &marks(1), 0).await,
+            Err(damaged),
+            "nor written over"
+        );
+        store.prune(&mailbox, &index(1)).await.unwrap();
+        let all = store.all_marks().await.unwrap();
+        let pruned = Marks {
+            hidden: vec![3],
+            ..marks(0)
+        };
+        let expected = [
+            ("hurt".to_owned(), mailbox.clone(), Err(damaged)),
+            ("sound".to_owned(), mailbox.clone(), Ok(pruned)),
+        ];
+        assert_eq!(all, expected);
+        assert_eq!(store.clear_marks("hurt", None).await, Ok(1));
+        assert_eq!(store.marks("hurt", &mailbox).await, Ok(Marks::default()));
+        store.set_marks("hurt", &mailbox, &marks(2), 0).await.unwrap();
+        assert_eq!(store.marks("hurt", &mailbox).await, Ok(marks(2)));
+    }
+}
+
+#[test]
+fn no_record_is_taken_for_one_of_another_kind() {
+    let mailbox = mailbox("a");
+    let names = [Kind::Marks, Kind::Past, Kind::Move].map(|kind| Key::of(kind, &mailbox).names());
+    let sealed = envelope::seal(&names[1], &Past::default());
+    assert!(envelope::open::<Past>(&names[1], &sealed).is_ok());
+    for other in [names[0], names[2]] {
+        assert_eq!(envelope::open::<Past>(&other, &sealed), Err(Damage::Checksum));
+    }
 }

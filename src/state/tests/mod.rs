@@ -2,6 +2,9 @@
 
 mod damage;
 mod file;
+mod killed;
+#[cfg(unix)]
+mod socket;
 mod suite;
 
 use std::{

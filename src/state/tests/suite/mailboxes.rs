@@ -1,0 +1,238 @@
+//! What is kept of mailboxes, and what happens to it and to marks when their messages change.
+
+use std::sync::Arc;
+
+use super::{at, full_marks, hidden, inbox, index, keep, marks, past, pending};
+use crate::state::{Marks, Past, PendingMove, StateStore, Unavailable};
+
+for_every_store! {
+    an_index_comes_back,
+    the_past_comes_back,
+    what_two_sessions_add_to_the_past_is_kept,
+    a_pending_move_comes_back_until_there_is_none,
+    all_logins_of_a_mailbox_are_renumbered_and_no_other,
+    two_sessions_renumber_once,
+    renumbering_what_has_another_uid_validity_is_refused,
+    what_is_gone_is_forgotten,
+    what_came_after_the_index_stays,
+    other_uid_validities_are_not_pruned,
+}
+
+async fn an_index_comes_back(store: &dyn StateStore) {
+    assert_eq!(store.index(&inbox()).await, None);
+    for uids in [&[1, 2, 9][..], &[], &[2, 9, 10]] {
+        store.set_index(&inbox(), Arc::new(index(uids))).await;
+        assert_eq!(store.index(&inbox()).await, Some(Arc::new(index(uids))));
+    }
+}
+
+async fn the_past_comes_back(store: &dyn StateStore) {
+    assert_eq!(store.past(&inbox()).await, Ok(Past::default()));
+    let known = past(&[(1, 1), (2, 2)], &[(1, 90), (7, 91)]);
+    store.set_past(&inbox(), &known).await.unwrap();
+    assert_eq!(store.past(&inbox()).await, Ok(known));
+    assert_eq!(store.past(&at("home", "eva", "inbox")).await, Ok(Past::default()));
+    let other = Past {
+        uid_validity: 8,
+        ..Past::default()
+    };
+    store.set_past(&inbox(), &other).await.unwrap();
+    assert_eq!(store.past(&inbox()).await, Ok(other), "what went before is of no use");
+}
+
+async fn what_two_sessions_add_to_the_past_is_kept(store: &dyn StateStore) {
+    store.set_past(&inbox(), &past(&[(2, 2)], &[(2, 90)])).await.unwrap();
+    store
+        .set_past(&inbox(), &past(&[(1, 1), (2, 2)], &[(2, 90)]))
+        .await
+        .unwrap();
+    store
+        .set_past(&inbox(), &past(&[(2, 2), (3, 3)], &[(2, 90)]))
+        .await
+        .unwrap();
+    let both = past(&[(1, 1), (2, 2), (3, 3)], &[(2, 90)]);
+    assert_eq!(store.past(&inbox()).await, Ok(both));
+}
+
+async fn a_pending_move_comes_back_until_there_is_none(store: &dyn StateStore) {
+    assert_eq!(store.pending_move(&inbox()).await, Ok(None));
+    store.set_pending_move(&inbox(), None).await.unwrap();
+    store.set_pending_move(&inbox(), Some(&pending())).await.unwrap();
+    assert_eq!(store.pending_move(&inbox()).await, Ok(Some(pending())));
+    let fewer = PendingMove {
+        uids: vec![5],
+        ..pending()
+    };
+    store.set_pending_move(&inbox(), Some(&fewer)).await.unwrap();
+    assert_eq!(store.pending_move(&inbox()).await, Ok(Some(fewer)));
+    assert_eq!(store.pending_move(&at("home", "eva", "Sent")).await, Ok(None));
+    store.set_pending_move(&inbox(), None).await.unwrap();
+    assert_eq!(store.pending_move(&inbox()).await, Ok(None));
+}
+
+async fn all_logins_of_a_mailbox_are_renumbered_and_no_other(store: &dyn StateStore) {
+    let others = [
+        at("home", "eva", "INBO"),
+        at("home", "eva", "INBOX/a"),
+        at("home", "ev", "INBOX"),
+        at("work", "eva", "INBOX"),
+    ];
+    for mailbox in others.iter().chain([&inbox()]) {
+        store.set_past(mailbox, &past(&[(1, 1)], &[])).await.unwrap();
+        store.set_pending_move(mailbox, Some(&pending())).await.unwrap();
+        for login in ["a", "ab"] {
+            keep(store, login, mailbox, &full_marks()).await;
+        }
+    }
+    let older = Marks {
+        uid_validity: 5,
+        ..full_marks()
+    };
+    keep(store, "older", &inbox(), &older).await;
+    let now = Past {
+        uid_validity: 8,
+        ..past(&[(30, 1)], &[(30, 1)])
+    };
+    let pairs = [(1, 30), (2, 20), (4, 10)];
+    store.renumber(&inbox(), &now, 7, &pairs).await.unwrap();
+
+    let renumbered = Marks {
+        uid_validity: 8,
+        hidden: vec![20, 30],
+        noticed: vec![],
+        retrieved: vec![(10, 200), (30, 100)],
+        imported: vec![(20, "two".into())],
+        import: u64::MAX,
+    };
+    for login in ["a", "ab"] {
+        assert_eq!(store.marks(login, &inbox()).await.as_ref(), Ok(&renumbered), "{login}");
+        for other in &others {
+            assert_eq!(store.marks(login, other).await, Ok(full_marks()), "{login} {other}");
+        }
+    }
+    assert_eq!(
+        store.marks("older", &inbox()).await,
+        Ok(older),
+        "of no use, and no harm"
+    );
+    assert_eq!(store.past(&inbox()).await, Ok(now));
+    assert_eq!(store.pending_move(&inbox()).await, Ok(None));
+    for other in &others {
+        assert_eq!(store.past(other).await, Ok(past(&[(1, 1)], &[])), "{other}");
+        assert_eq!(store.pending_move(other).await, Ok(Some(pending())), "{other}");
+    }
+}
+
+async fn two_sessions_renumber_once(store: &dyn StateStore) {
+    store.set_past(&inbox(), &past(&[(1, 1)], &[])).await.unwrap();
+    keep(store, "a", &inbox(), &marks(&[1, 2])).await;
+    let now = Past {
+        uid_validity: 8,
+        ..past(&[(30, 1)], &[])
+    };
+    store.renumber(&inbox(), &now, 7, &[(1, 30)]).await.unwrap();
+    // The first goes on to work before the second, which found the same, comes to keep it.
+    let known = Past {
+        uid_validity: 8,
+        ..past(&[(30, 1), (31, 2)], &[])
+    };
+    let pending = PendingMove {
+        uid_validity: 8,
+        ..pending()
+    };
+    store.set_past(&inbox(), &known).await.unwrap();
+    store.set_pending_move(&inbox(), Some(&pending)).await.unwrap();
+    store.renumber(&inbox(), &now, 7, &[(1, 30)]).await.unwrap();
+    assert_eq!(store.past(&inbox()).await, Ok(known));
+    assert_eq!(store.pending_move(&inbox()).await, Ok(Some(pending)));
+    assert_eq!(hidden(store, "a", &inbox()).await, [30]);
+}
+
+async fn renumbering_what_has_another_uid_validity_is_refused(store: &dyn StateStore) {
+    let newest = Past {
+        uid_validity: 9,
+        ..past(&[(5, 1)], &[(5, 1)])
+    };
+    store.set_past(&inbox(), &newest).await.unwrap();
+    keep(store, "a", &inbox(), &marks(&[1])).await;
+    let now = Past {
+        uid_validity: 8,
+        ..past(&[(30, 1)], &[])
+    };
+    assert_eq!(
+        store.renumber(&inbox(), &now, 7, &[(1, 30)]).await,
+        Err(Unavailable::Changed)
+    );
+    assert_eq!(store.past(&inbox()).await, Ok(newest));
+    assert_eq!(hidden(store, "a", &inbox()).await, [1]);
+}
+
+async fn what_is_gone_is_forgotten(store: &dyn StateStore) {
+    let other = at("home", "eva", "INBOX/a");
+    for mailbox in [inbox(), other.clone()] {
+        store
+            .set_past(&mailbox, &past(&[(1, 1), (2, 2)], &[(2, 90), (4, 91)]))
+            .await
+            .unwrap();
+        store.set_pending_move(&mailbox, Some(&pending())).await.unwrap();
+        keep(store, "a", &mailbox, &full_marks()).await;
+        keep(store, "ab", &mailbox, &marks(&[4, 5, 6])).await;
+    }
+    store.prune(&inbox(), &index(&[2, 5, 9, u32::MAX])).await.unwrap();
+    let left = Marks {
+        hidden: vec![2, 9],
+        noticed: vec![u32::MAX],
+        retrieved: vec![],
+        ..full_marks()
+    };
+    assert_eq!(store.marks("a", &inbox()).await, Ok(left));
+    assert_eq!(hidden(store, "ab", &inbox()).await, [5]);
+    assert_eq!(store.past(&inbox()).await, Ok(past(&[(2, 2)], &[(2, 90)])));
+    assert_eq!(
+        store.pending_move(&inbox()).await,
+        Ok(Some(pending())),
+        "whoever finishes it asks the upstream"
+    );
+    assert_eq!(store.marks("a", &other).await, Ok(full_marks()));
+    assert_eq!(hidden(store, "ab", &other).await, [4, 5, 6]);
+    assert_eq!(
+        store.past(&other).await,
+        Ok(past(&[(1, 1), (2, 2)], &[(2, 90), (4, 91)]))
+    );
+}
+
+/// A session that began before a message came must not forget what another has done with it since.
+async fn what_came_after_the_index_stays(store: &dyn StateStore) {
+    keep(store, "a", &inbox(), &full_marks()).await;
+    store
+        .set_past(&inbox(), &past(&[(1, 1), (9, 9)], &[(1, 90), (9, 91)]))
+        .await
+        .unwrap();
+    store.prune(&inbox(), &index(&[2, 4, 5])).await.unwrap();
+    let left = Marks {
+        hidden: vec![2, 9],
+        noticed: vec![u32::MAX],
+        retrieved: vec![(4, 200)],
+        ..full_marks()
+    };
+    assert_eq!(store.marks("a", &inbox()).await, Ok(left.clone()));
+    assert_eq!(store.past(&inbox()).await, Ok(past(&[(9, 9)], &[(9, 91)])));
+    store.prune(&inbox(), &index(&[])).await.unwrap();
+    assert_eq!(store.marks("a", &inbox()).await, Ok(left));
+}
+
+async fn other_uid_validities_are_not_pruned(store: &dyn StateStore) {
+    let other = Marks {
+        uid_validity: 6,
+        ..full_marks()
+    };
+    let earlier = Past {
+        uid_validity: 6,
+        ..past(&[(1, 1)], &[(1, 90)])
+    };
+    keep(store, "a", &inbox(), &other).await;
+    store.set_past(&inbox(), &earlier).await.unwrap();
+    store.prune(&inbox(), &index(&[u32::MAX])).await.unwrap();
+    assert_eq!(store.marks("a", &inbox()).await, Ok(other));
+    assert_eq!(store.past(&inbox()).await, Ok(earlier));
+}

@@ -1,0 +1,113 @@
+//! What every store promises: in memory, in a file, and a running gateway's by its socket.
+
+macro_rules! for_every_store {
+    ($($test:ident,)*) => {
+        mod memory {
+            $(#[tokio::test]
+            async fn $test() {
+                super::$test(&crate::state::MemoryStore::default()).await;
+            })*
+        }
+        mod file {
+            $(#[tokio::test]
+            async fn $test() {
+                let dir = crate::state::tests::directory();
+                super::$test(&crate::state::FileStore::open(dir.path()).unwrap()).await;
+            })*
+        }
+        #[cfg(unix)]
+        mod remote {
+            $(#[tokio::test]
+            async fn $test() {
+                let dir = crate::state::tests::directory();
+                let store = crate::state::FileStore::open(dir.path()).unwrap();
+                let served = crate::state::tests::Served::new(std::sync::Arc::new(store), dir.path()).await;
+                super::$test(&served.store).await;
+                served.end().await;
+            })*
+        }
+    };
+}
+
+mod mailboxes;
+mod marks;
+
+use crate::state::{Former, Identity, Index, MailboxName, Marks, Past, PendingMove, StateStore};
+
+fn at(upstream: &str, user: &str, folder: &str) -> MailboxName {
+    MailboxName {
+        upstream: upstream.into(),
+        user: user.into(),
+        folder: folder.into(),
+    }
+}
+
+fn inbox() -> MailboxName {
+    at("home", "eva", "INBOX")
+}
+
+/// Of UIDVALIDITY 7.
+fn marks(hidden: &[u32]) -> Marks {
+    Marks {
+        uid_validity: 7,
+        hidden: hidden.to_vec(),
+        ..Marks::default()
+    }
+}
+
+fn full_marks() -> Marks {
+    Marks {
+        uid_validity: 7,
+        hidden: vec![1, 2, 9],
+        noticed: vec![3, u32::MAX],
+        retrieved: vec![(1, 100), (4, 200)],
+        imported: vec![(2, "two".into()), (9, "nïne\n\"".into())],
+        import: u64::MAX,
+    }
+}
+
+/// Of UIDVALIDITY 7.
+fn past(identities: &[(u32, u8)], former: &[(u32, u32)]) -> Past {
+    Past {
+        uid_validity: 7,
+        identities: identities
+            .iter()
+            .map(|&(uid, octet)| (uid, Identity([octet; 16])))
+            .collect(),
+        former: former
+            .iter()
+            .map(|&(now, uid)| (now, Former { uid_validity: 6, uid }))
+            .collect(),
+    }
+}
+
+fn pending() -> PendingMove {
+    PendingMove {
+        uid_validity: 7,
+        uids: vec![1, 5, 6],
+        target: "Trash".into(),
+        target_uid_validity: 9,
+        target_uid_next: 44,
+    }
+}
+
+/// Of UIDVALIDITY 7.
+fn index(uids: &[u32]) -> Index {
+    let mut index = Index {
+        uid_validity: 7,
+        ..Index::default()
+    };
+    for &uid in uids {
+        index.push(uid, 1_000, Some(1_700_000_000), Some("M1".into()));
+    }
+    index
+}
+
+async fn keep(store: &dyn StateStore, login: &str, mailbox: &MailboxName, marks: &Marks) {
+    let kept = store.marks(login, mailbox).await.unwrap().uid_validity;
+    store.set_marks(login, mailbox, marks, kept).await.unwrap();
+}
+
+async fn hidden(store: &dyn StateStore, login: &str, mailbox: &MailboxName) -> Vec<u32> {
+    store.marks(login, mailbox).await.unwrap().hidden
+}
