@@ -19,83 +19,78 @@ impl Mailbox {
     /// Digests of Message-ID, size and INTERNALDATE, by which messages are known again under another UIDVALIDITY. Those
     /// without a Message-ID are left out.
     pub async fn identities(&mut self, uids: &[Uid]) -> Result<Vec<(Uid, Digest)>, Error> {
-        let messages = self.described(uids, "MESSAGE-ID").await?;
-        let identity = |message: &Described| {
+        self.described(uids, "MESSAGE-ID", |message| {
             let id = message_id(&message.fields)?;
-            Some((message.uid, message.digest(id.as_bytes())?))
-        };
-        Ok(messages.iter().filter_map(identity).collect())
+            message.digest(id.as_bytes())
+        })
+        .await
     }
 
     /// Digests of several header fields, size and INTERNALDATE, by which a copy is known.
     pub async fn likenesses(&mut self, uids: &[Uid]) -> Result<Vec<(Uid, Digest)>, Error> {
-        let messages = self.described(uids, LIKENESS).await?;
-        let likeness = |message: &Described| Some((message.uid, message.digest(&message.fields)?));
-        Ok(messages.iter().filter_map(likeness).collect())
+        self.described(uids, LIKENESS, |message| message.digest(&message.fields))
+            .await
     }
 
     /// Message-IDs, with their angle brackets; messages without one are left out.
     pub async fn message_ids(&mut self, uids: &[Uid]) -> Result<Vec<(Uid, Box<str>)>, Error> {
-        let messages = self.described(uids, "MESSAGE-ID").await?;
-        let id = |message: &Described| Some((message.uid, message_id(&message.fields)?.into()));
-        Ok(messages.iter().filter_map(id).collect())
+        self.described(uids, "MESSAGE-ID", |message| message_id(&message.fields).map(Box::from))
+            .await
     }
 
     /// These header fields (`FROM SUBJECT`) of messages, as they come, with the empty line.
     pub async fn headers(&mut self, uids: &[Uid], fields: &str) -> Result<Vec<(Uid, Vec<u8>)>, Error> {
-        let messages = self.described(uids, fields).await?;
-        Ok(messages
-            .into_iter()
-            .map(|message| (message.uid, message.fields))
-            .collect())
+        self.described(uids, fields, |message| Some(std::mem::take(&mut message.fields)))
+            .await
     }
 
-    async fn described(&mut self, uids: &[Uid], fields: &str) -> Result<Vec<Described>, Error> {
+    /// What `take` makes of each of `uids` (ascending) once its response is complete; one message is held at a time.
+    async fn described<T>(
+        &mut self,
+        uids: &[Uid],
+        fields: &str,
+        mut take: impl FnMut(&mut Described) -> Option<T>,
+    ) -> Result<Vec<(Uid, T)>, Error> {
         let mut described = Vec::with_capacity(uids.len());
         for set in UidSet::cover(uids) {
             self.fetch_fields(&set, fields).await?;
-            let mut content = Vec::new();
+            let mut message = Described::default();
             loop {
                 match self.next().await? {
                     BodyStart::Content { .. } => {
-                        content.clear();
+                        message.is_told = true;
                         while self.ready().await? {
                             let count = self.peek().len();
-                            content.extend_from_slice(self.take(count));
+                            message.fields.extend_from_slice(self.take(count));
                         }
                     }
-                    BodyStart::End(Some(uid)) => {
+                    BodyStart::End(uid) => {
                         let attributes = self.attributes();
-                        described.push(Described {
-                            uid,
-                            size: attributes.size,
-                            arrived: attributes.arrived,
-                            fields: std::mem::take(&mut content),
-                        });
+                        (message.size, message.arrived) = (attributes.size, attributes.arrived);
+                        // News about flags may come in between, of any message.
+                        if let Some(uid) = uid.filter(|uid| message.is_told && uids.binary_search(uid).is_ok())
+                            && let Some(value) = take(&mut message)
+                        {
+                            described.push((uid, value));
+                        }
+                        message.is_told = false;
+                        message.fields.clear();
                     }
-                    BodyStart::End(None) => content.clear(),
                     BodyStart::Done => break,
                 }
             }
         }
-        // News about others may have come in between.
-        described.retain(|message| uids.binary_search(&message.uid).is_ok());
-        described.sort_by_key(|message| message.uid);
-        // The flags of a message may be told once more.
-        described.dedup_by(|later, earlier| {
-            let is_same = later.uid == earlier.uid;
-            if is_same && earlier.size.is_none() {
-                std::mem::swap(later, earlier);
-            }
-            is_same
-        });
+        described.sort_by_key(|&(uid, _)| uid);
+        described.dedup_by_key(|&mut (uid, _)| uid);
         Ok(described)
     }
 }
 
 /// What a server told of one message.
+#[derive(Default)]
 struct Described {
-    uid: Uid,
+    /// Fields have come.
+    is_told: bool,
     size: Option<u32>,
     arrived: Option<u32>,
     fields: Vec<u8>,
@@ -156,7 +151,7 @@ mod tests {
     #[test]
     fn a_digest_needs_size_and_date() {
         let mut message = Described {
-            uid: Uid(1),
+            is_told: true,
             size: Some(10),
             arrived: Some(20),
             fields: Vec::new(),

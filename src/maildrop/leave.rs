@@ -118,6 +118,9 @@ impl Source {
         let uid_validity = self.view.index.uid_validity;
         let mut past = self.shared.state.past(&self.name).await?;
         if past.uid_validity != uid_validity {
+            if !past.identities.is_empty() {
+                return Ok(()); // another session has found that it changed
+            }
             past = Past {
                 uid_validity,
                 ..Past::default()

@@ -32,6 +32,7 @@ fn index(count: u32) -> Arc<Index> {
         uid_validity: 7,
         modseq: 1 << 40,
         row: count / 2,
+        listed: count * 3,
         entries: (1..=count).map(|uid| (uid * 3, 1_000 + uid)).collect(),
         ..Index::default()
     })
