@@ -123,10 +123,12 @@ impl Source {
         if !pending.uids.is_empty() {
             let uids: Vec<Uid> = pending.uids.iter().copied().map(Uid).collect();
             let mut there = self.arrivals(&pending).await?;
+            // One of which too little is told counts as not copied: a second copy does less harm than none.
+            pending.uids.clear();
             for (Uid(uid), likeness) in self.mailbox.likenesses(&uids).await? {
-                match there.iter().position(|other| *other == likeness) {
-                    Some(at) => drop(there.swap_remove(at)),
-                    None => pending.uids.retain(|&pending| pending != uid),
+                if let Some(at) = there.iter().position(|other| *other == likeness) {
+                    there.swap_remove(at);
+                    pending.uids.push(uid);
                 }
             }
         }

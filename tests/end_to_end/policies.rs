@@ -241,6 +241,24 @@ fn a_copy_is_not_made_twice() {
     assert_eq!(peer.count("UID COPY"), 1, "{:?}", peer.commands());
 }
 
+/// The COPY was never carried out, and the server tells too little of the message to find out whether it was.
+#[test]
+fn what_was_perhaps_not_copied_is_not_removed() {
+    let status = "* STATUS \"Old\" (UIDVALIDITY 9 UIDNEXT 4)\r\n{tag} OK\r\n";
+    let lost = refusing(CAPABILITIES).on("STATUS", status).on("UID COPY", Step::Close);
+    let refused = refusing(CAPABILITIES)
+        .on("STATUS", status)
+        .on("UID COPY", "{tag} NO [OVERQUOTA] full\r\n");
+    let target = Answers::new([]).on("SELECT", "* 0 EXISTS\r\n* OK [UIDVALIDITY 9]\r\n{tag} OK\r\n");
+    let peer = Peer::start_each(vec![lost, refused, target]);
+    let gateway = Setup::new(peer.address()).maildrop("on_delete = \"move:Old\"").start();
+    let mut pop = Pop::log_in(gateway.address(), "eva");
+    pop.ok("DELE 2");
+    pop.err("QUIT", "-ERR [SYS/TEMP] 1 of 1 messages not removed");
+    gateway.stop();
+    assert_eq!(peer.count("UID EXPUNGE"), 0, "{:?}", peer.commands());
+}
+
 /// MOVE may have been carried out though its answer never came: asked again, what is gone is gone.
 #[test]
 fn a_move_whose_answer_is_lost_is_said_again() {
