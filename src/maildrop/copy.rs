@@ -113,10 +113,7 @@ impl Source {
         let Some(mut pending) = self.shared.state.pending_move(&self.name).await? else {
             return Ok(None);
         };
-        let entries = &self.view.index.entries;
-        pending
-            .uids
-            .retain(|uid| entries.binary_search_by_key(uid, |&(uid, _)| uid).is_ok());
+        pending.uids.retain(|&uid| self.view.index.holds(uid));
         if pending.uid_validity != self.view.index.uid_validity {
             pending.uids.clear();
         }

@@ -28,11 +28,10 @@ fn due(policy: &Policy, marks: &Marks, index: &Index, now: u32) -> Vec<(u32, u32
     let Retention::Days(days) = policy.retention else {
         return Vec::new();
     };
-    let exists = |uid| index.entries.binary_search_by_key(&uid, |&(uid, _)| uid).is_ok();
     let is_hidden = |uid| policy.hides() && marks.hidden.binary_search(uid).is_ok();
     let retrieved = marks.retrieved.iter();
     retrieved
-        .filter(|(uid, at)| is_over(*at, days, now) && exists(*uid) && !is_hidden(uid))
+        .filter(|(uid, at)| is_over(*at, days, now) && index.holds(*uid) && !is_hidden(uid))
         .copied()
         .collect()
 }
