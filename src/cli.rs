@@ -14,6 +14,7 @@ use std::{
     process::ExitCode,
 };
 
+use chrono::{DateTime, NaiveDate};
 use clap::{Parser, Subcommand};
 
 use crate::{
@@ -129,6 +130,13 @@ fn load(option: Option<PathBuf>) -> Result<Loaded, config::Error> {
         }
         None => Config::load(file),
     }
+}
+
+/// The day of a time that state keeps, in seconds since 1970, UTC.
+fn day(seconds: u32) -> NaiveDate {
+    DateTime::from_timestamp(seconds.into(), 0)
+        .unwrap_or_default()
+        .date_naive()
 }
 
 /// Why a command failed, for people.

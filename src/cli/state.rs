@@ -2,9 +2,7 @@
 
 use std::io::{self, Write};
 
-use chrono::DateTime;
-
-use super::Failure;
+use super::{Failure, day};
 use crate::{
     config::{Config, Log, LogFormat},
     state::{self, Marks, StateStore},
@@ -104,7 +102,6 @@ fn describe(marks: &Marks) -> String {
     count(marks.imported.len(), "UIDLs imported");
     let times = || marks.retrieved.iter().map(|&(_, at)| at);
     if let (Some(first), Some(last)) = (times().min(), times().max()) {
-        let day = |at: u32| DateTime::from_timestamp(at.into(), 0).unwrap_or_default().date_naive();
         let when = match day(first) == day(last) {
             true => format!("on {}", day(first)),
             false => format!("from {} to {}", day(first), day(last)),

@@ -2,9 +2,7 @@
 
 use std::io::{self, Write};
 
-use chrono::DateTime;
-
-use super::{Failure, explain};
+use super::{super::day, Failure, explain};
 use crate::{
     accounts::Account,
     config::{Config, OnDelete, Policy, Retention},
@@ -70,8 +68,7 @@ fn tell(account: &Account, due: &[Due], out: &mut impl Write) -> io::Result<()> 
         };
         writeln!(out, "{login}: {count} of {folder} would go now ({how})")?;
         for &(uid, at) in messages {
-            let day = DateTime::from_timestamp(at.into(), 0).unwrap_or_default().date_naive();
-            writeln!(out, "  UID {uid}, retrieved on {day}")?;
+            writeln!(out, "  UID {uid}, retrieved on {}", day(at))?;
         }
     }
     Ok(())
