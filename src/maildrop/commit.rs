@@ -1,6 +1,6 @@
 //! The UPDATE state (RFC 1939 §6): what QUIT does upstream.
 
-use super::{Error, Maildrop, open::leave_all};
+use super::{Error, Maildrop, open::leave_all, source::Source};
 use crate::{config::Retention, imap::Uid};
 
 impl Maildrop {
@@ -40,9 +40,8 @@ impl Maildrop {
 
     /// Whether QUIT would remove anything.
     pub fn is_doomed(&self) -> bool {
-        self.doomed()
-            .iter()
-            .any(|(uids, noticed)| !uids.is_empty() || !noticed.is_empty())
+        let is_taken = |source: &Source| source.deletes_retrieved() && !source.retrieved.is_empty();
+        self.listing.marked().next().is_some() || self.sources.iter().any(is_taken)
     }
 
     /// Of each source: the messages that QUIT removes, and those whose notices it removes; ascending.
@@ -53,7 +52,7 @@ impl Maildrop {
             if row.is_notice { noticed } else { uids }.push(row.uid);
         }
         for (source, (uids, noticed)) in self.sources.iter().zip(&mut doomed) {
-            if source.account.policy.retention == Retention::AfterRetrieve {
+            if source.deletes_retrieved() {
                 uids.extend_from_slice(&source.retrieved);
             }
             for uids in [uids, noticed] {
@@ -65,7 +64,12 @@ impl Maildrop {
     }
 }
 
-impl super::source::Source {
+impl Source {
+    /// Whether QUIT removes what was delivered whole.
+    fn deletes_retrieved(&self) -> bool {
+        self.account.policy.retention == Retention::AfterRetrieve
+    }
+
     /// Deletes `uids`, and the notices of `noticed`, whose messages stay.
     async fn note_and_delete(&mut self, uids: &[Uid], noticed: Vec<Uid>) -> Result<Vec<Uid>, Error> {
         if !noticed.is_empty() {
