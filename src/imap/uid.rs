@@ -55,6 +55,16 @@ impl UidSet {
         sets
     }
 
+    /// The same, each with the UIDs that it names.
+    pub fn parts(uids: &[Uid]) -> impl Iterator<Item = (Self, &[Uid])> {
+        let mut rest = uids;
+        Self::cover(uids).into_iter().map(move |set| {
+            let (these, after) = rest.split_at(set.count);
+            rest = after;
+            (set, these)
+        })
+    }
+
     /// How many UIDs it names.
     pub fn count(&self) -> usize {
         self.count
@@ -90,6 +100,20 @@ mod tests {
             ("1:3,5,9:10,4294967295", 7)
         );
         assert!(UidSet::cover(&[]).is_empty());
+    }
+
+    #[test]
+    fn parts_are_the_uids_of_each_set() {
+        let uids: Vec<Uid> = (1..2000).map(|uid| Uid(uid * 2)).collect();
+        let parts: Vec<_> = UidSet::parts(&uids).collect();
+        assert!(parts.len() > 1);
+        for (set, these) in &parts {
+            assert_eq!(UidSet::cover(these), std::slice::from_ref(set));
+        }
+        assert_eq!(
+            parts.iter().flat_map(|(_, these)| *these).copied().collect::<Vec<_>>(),
+            uids
+        );
     }
 
     proptest! {

@@ -30,10 +30,7 @@ impl Mailbox {
             };
         }
         let mut refused = Vec::new();
-        let mut rest = uids;
-        for set in UidSet::cover(uids) {
-            let (these, after) = rest.split_at(set.count());
-            rest = after;
+        for (set, these) in UidSet::parts(uids) {
             let mut removed = self.store(&set, "+FLAGS.SILENT (\\Deleted)").await;
             if removed.is_ok() {
                 removed = self.run("UID EXPUNGE", &format!("UID EXPUNGE {set}")).await;
@@ -50,10 +47,7 @@ impl Mailbox {
     /// after UIDVALIDITY was compared, is safe, for what was moved is not there any more.
     pub async fn move_to(&mut self, uids: &[Uid], folder: &str) -> Result<Vec<Uid>, Error> {
         let mut refused = Vec::new();
-        let mut rest = uids;
-        for set in UidSet::cover(uids) {
-            let (these, after) = rest.split_at(set.count());
-            rest = after;
+        for (set, these) in UidSet::parts(uids) {
             match self.file_into("UID MOVE", &set, folder).await {
                 Ok(()) => {}
                 Err(error) if self.broken => return Err(error),

@@ -42,12 +42,9 @@ impl Source {
         if let Some(kept) = kept.take() {
             refused.extend(self.remove_copied(kept, &copied).await?);
         }
-        let mut rest = fresh.as_slice();
         // A command's worth at a time: COPY copies all of a set or nothing (RFC 3501 §6.4.7).
-        for set in UidSet::cover(&fresh) {
-            let (these, after) = rest.split_at(set.count());
+        for (set, these) in UidSet::parts(&fresh) {
             refused.extend(self.copy_set(these, &set, target).await?);
-            rest = after;
         }
         refused.sort_unstable();
         Ok(refused)
