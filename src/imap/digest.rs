@@ -15,18 +15,21 @@ pub type Digest = [u8; 16];
 /// What a copy keeps and hardly two messages share (RFC 3501 §6.4.7: COPY preserves INTERNALDATE).
 const LIKENESS: &str = "MESSAGE-ID DATE FROM TO SUBJECT RECEIVED CONTENT-TYPE";
 
+/// Octets of the fields of one message that are held: many times what mail has, and nothing to whoever sends it a longer one.
+const MAX_FIELDS: usize = 256 * 1024;
+
 impl Mailbox {
     /// Digests of Message-ID, size and INTERNALDATE, by which messages are known again under another UIDVALIDITY. Those
     /// without a Message-ID are left out.
     pub async fn identities(&mut self, uids: &[Uid]) -> Result<Vec<(Uid, Digest)>, Error> {
         self.described(uids, "MESSAGE-ID", |message| {
-            let id = message_id(&message.fields)?;
+            let id = message.id()?;
             message.digest(id.as_bytes())
         })
         .await
     }
 
-    /// Digests of several header fields, size and INTERNALDATE, by which a copy is known.
+    /// Digests of several header fields (their first [`MAX_FIELDS`] octets), size and INTERNALDATE, by which a copy is known.
     pub async fn likenesses(&mut self, uids: &[Uid]) -> Result<Vec<(Uid, Digest)>, Error> {
         self.described(uids, LIKENESS, |message| message.digest(&message.fields))
             .await
@@ -34,11 +37,12 @@ impl Mailbox {
 
     /// Message-IDs, with their angle brackets; messages without one are left out.
     pub async fn message_ids(&mut self, uids: &[Uid]) -> Result<Vec<(Uid, Box<str>)>, Error> {
-        self.described(uids, "MESSAGE-ID", |message| message_id(&message.fields).map(Box::from))
+        self.described(uids, "MESSAGE-ID", |message| message.id().map(Box::from))
             .await
     }
 
-    /// These header fields (`FROM SUBJECT`) of messages, as they come, with the empty line.
+    /// These header fields (`FROM SUBJECT`) of messages, as they come, with the empty line; cut where they are longer than
+    /// [`MAX_FIELDS`].
     pub async fn headers(&mut self, uids: &[Uid], fields: &str) -> Result<Vec<(Uid, Vec<u8>)>, Error> {
         self.described(uids, fields, |message| Some(std::mem::take(&mut message.fields)))
             .await
@@ -61,7 +65,7 @@ impl Mailbox {
                         message.is_told = true;
                         while self.ready().await? {
                             let count = self.peek().len();
-                            message.fields.extend_from_slice(self.take(count));
+                            message.add(self.take(count));
                         }
                     }
                     BodyStart::End(uid) => {
@@ -73,7 +77,7 @@ impl Mailbox {
                         {
                             described.push((uid, value));
                         }
-                        message.is_told = false;
+                        (message.is_told, message.is_cut) = (false, false);
                         message.fields.clear();
                     }
                     BodyStart::Done => break,
@@ -94,9 +98,22 @@ struct Described {
     size: Option<u32>,
     arrived: Option<u32>,
     fields: Vec<u8>,
+    /// There was more of them.
+    is_cut: bool,
 }
 
 impl Described {
+    fn add(&mut self, octets: &[u8]) {
+        let room = MAX_FIELDS - self.fields.len();
+        self.is_cut |= octets.len() > room;
+        self.fields.extend_from_slice(&octets[..octets.len().min(room)]);
+    }
+
+    /// The Message-ID, where nothing else was asked for; half of one is none.
+    fn id(&self) -> Option<String> {
+        message_id(&self.fields).filter(|_| !self.is_cut)
+    }
+
     /// `None` where size or INTERNALDATE were not told.
     fn digest(&self, more: &[u8]) -> Option<Digest> {
         let mut context = Context::new(&SHA256);
@@ -154,7 +171,7 @@ mod tests {
             is_told: true,
             size: Some(10),
             arrived: Some(20),
-            fields: Vec::new(),
+            ..Described::default()
         };
         let digest = message.digest(b"<a@b>");
         assert!(digest.is_some());
@@ -162,5 +179,19 @@ mod tests {
         assert!(message.digest(b"<a@b>").is_some_and(|other| Some(other) != digest));
         message.size = None;
         assert_eq!(message.digest(b"<a@b>"), None);
+    }
+
+    #[test]
+    fn fields_beyond_the_limit_are_not_held() {
+        let mut message = Described::default();
+        message.add(b"Message-ID: <a@b>\r\n\r\n");
+        assert_eq!(message.id().as_deref(), Some("<a@b>"));
+        let room = MAX_FIELDS - message.fields.len();
+        message.add(&vec![b'x'; room]);
+        assert!(message.id().is_some(), "all of it is held");
+        message.add(b"y");
+        message.add(&[b'z'; 100]);
+        assert_eq!((message.fields.len(), message.fields.last()), (MAX_FIELDS, Some(&b'x')));
+        assert_eq!(message.id(), None);
     }
 }
