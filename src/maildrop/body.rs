@@ -95,12 +95,15 @@ impl Maildrop {
             return Ok(Body(Content::Notice { octets: None, text }));
         }
         let source = &mut self.sources[usize::from(row.source)];
-        // Where header and text come the wrong way round, all of the message is fetched.
+        // Where header and text come the wrong way round, all of the message is fetched; a header alone has no wrong order.
         let in_parts = !source.sends_text_first;
-        let item_of = |octets| if in_parts { item_for(lines, octets) } else { Item::Whole };
+        let item_of = |octets| match item_for(lines, octets) {
+            Item::Top(_) if !in_parts => Item::Whole,
+            item => item,
+        };
         let mut item = item_of(row.octets.into());
         let mut begun = source.begin(&self.listing, place, row, item, item_of).await;
-        if begun.is_err() && source.sends_text_first && item != Item::Whole {
+        if begun.is_err() && in_parts && source.sends_text_first {
             source.stop_ahead().await;
             item = Item::Whole;
             begun = source.begin(&self.listing, place, row, item, |_| Item::Whole).await;

@@ -344,10 +344,15 @@ fn a_server_that_sends_the_text_before_the_header() {
     for number in [1, 2] {
         assert_eq!(pop.top(number, 1), mail::top(&long(number), 1));
     }
+    // The header alone is still all that is asked for where no more is wanted.
+    assert_eq!(pop.top(1, 0), mail::top(&long(1), 0));
     pop.quit();
     assert_eq!(
-        peer.count("UID FETCH 1 (UID BODY.PEEK[HEADER]"),
-        1,
+        (
+            peer.count("UID FETCH 1 (UID BODY.PEEK[HEADER] BODY.PEEK[TEXT]"),
+            peer.count("UID FETCH 1 (UID BODY.PEEK[HEADER])")
+        ),
+        (1, 1),
         "{:?}",
         peer.commands()
     );
