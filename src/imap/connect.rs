@@ -60,9 +60,14 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// `OBJECTID` (RFC 8474)
-    pub fn has_object_id(&self) -> bool {
-        self.capabilities.object_id
+    /// `OBJECTID` (RFC 8474). Where nothing was told after login the server is asked, for what it told before may be less, and
+    /// messages must not be named by one rule today and by another tomorrow.
+    pub async fn has_object_id(&mut self) -> Result<bool, Error> {
+        if !self.capabilities.object_id && !self.told_after_login {
+            self.capabilities = capabilities(&mut self.client).await?;
+            self.told_after_login = true;
+        }
+        Ok(self.capabilities.object_id)
     }
 }
 

@@ -35,13 +35,13 @@ fn wanted(policy: &Policy) -> Wanted {
 /// Selects the folder of a new connection, and brings what is known of it up to date. Returns its index, and the UIDs that
 /// bear `\Deleted`.
 pub(super) async fn opened(
-    connection: Connection,
+    mut connection: Connection,
     policy: &Policy,
     folder: &str,
     known: Option<Arc<Index>>,
 ) -> Result<(Mailbox, Arc<Index>, Vec<Uid>), Error> {
     let mut wanted = wanted(policy);
-    wanted.email_id &= connection.has_object_id();
+    wanted.email_id = wanted.email_id && connection.has_object_id().await?;
     let known = known.filter(|known| known.has(wanted.arrived, wanted.email_id));
     let from = known.as_deref().map_or(Uid(1), unknown_from);
     let resync = known.as_deref().filter(|known| known.modseq > 0);

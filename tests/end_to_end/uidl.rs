@@ -82,6 +82,20 @@ fn email_ids_where_the_server_has_them() {
     );
 }
 
+/// A server that tells only after login, and only when asked, what it can do.
+#[test]
+fn email_ids_that_are_offered_after_login() {
+    let listing = "* 1 FETCH (UID 1 RFC822.SIZE 9 EMAILID (M1))\r\n{tag} OK listed\r\n";
+    let answers = Answers::of([mail::simple(1)])
+        .capabilities("IMAP4rev1 SASL-IR AUTH=PLAIN UIDPLUS OBJECTID")
+        .greet("* OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=PLAIN] ready\r\n")
+        .on("UID FETCH 1:* (UID RFC822.SIZE EMAILID)", listing);
+    let peer = Peer::start(answers);
+    let gateway = Setup::new(peer.address()).maildrop("uidl = \"emailid\"").start();
+    assert_eq!(names(&gateway, "eva"), ["M1"], "{:?}", peer.commands());
+    assert_eq!(peer.count("CAPABILITY"), 1);
+}
+
 /// The folder anew: another UIDVALIDITY, and UIDs in another order.
 fn replace(imap: &mut Imap, mails: &[(usize, u32)]) {
     imap.command("SELECT INBOX");
