@@ -87,7 +87,9 @@ impl Mailbox {
                 Line::Untagged(data) if response::word(data).0.eq_ignore_ascii_case(name.as_bytes()) => {
                     let mut response = data.to_vec();
                     wire.consume(span.total);
-                    while let Some(octets) = response::literal(&response) {
+                    // Where its last line begins: a name that comes as a literal may itself end like the head of one.
+                    let mut line = 0;
+                    while let Some(octets) = response::literal(&response[line..]) {
                         if octets > MAX_LITERAL {
                             return Err(Error::Protocol("a literal passes the limit"));
                         }
@@ -102,6 +104,7 @@ impl Mailbox {
                             wire.consume(count);
                             left -= count;
                         }
+                        line = response.len();
                         let span = wire.next_response().await?;
                         response.extend_from_slice(&wire.buffer()[..span.line]);
                         wire.consume(span.total);

@@ -271,6 +271,28 @@ fn a_move_whose_answer_is_lost_is_said_again() {
     assert_eq!(peer.count("UID MOVE 2 \"Old\""), 2, "{:?}", peer.commands());
 }
 
+/// Where the trash lies, after the server listed it like this.
+fn moved_to(capabilities: &'static str, listed: &str, folder: &str) -> Peer {
+    let peer = Peer::start(refusing(capabilities).on("LIST", format!("{listed}{{tag}} OK\r\n")));
+    let gateway = Setup::new(peer.address()).maildrop("on_delete = \"trash\"").start();
+    let mut pop = Pop::log_in(gateway.address(), "eva");
+    pop.ok("DELE 2");
+    pop.quit();
+    let command = format!("UID MOVE 2 \"{folder}\"");
+    assert_eq!(peer.count(&command), 1, "{:?}", peer.commands());
+    peer
+}
+
+/// Names as literals, one of which ends like the head of another.
+#[test]
+fn a_trash_that_is_listed_by_a_literal() {
+    moved_to(
+        MOVES,
+        "* LIST () \"/\" {5}\r\nINBOX\r\n* LIST (\\Trash) \"/\" {6}\r\nBin{3}\r\n",
+        "Bin{3}",
+    );
+}
+
 /// RFC 3501 §6.4.7: the server says that the folder is to be made first.
 #[test]
 fn a_folder_is_made_when_the_server_says_so() {
