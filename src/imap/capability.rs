@@ -23,6 +23,8 @@ pub struct Capabilities {
     pub special_use: bool,
     /// `OBJECTID` (RFC 8474)
     pub object_id: bool,
+    /// `UTF8=ONLY`: nothing works before ENABLE UTF8=ACCEPT, and names are UTF-8 (RFC 6855 §6).
+    pub utf8_only: bool,
     /// `COMPRESS=DEFLATE` (RFC 4978)
     pub compress_deflate: bool,
 }
@@ -43,6 +45,7 @@ impl Capabilities {
                 b"MOVE" => found.moves = true,
                 b"SPECIAL-USE" => found.special_use = true,
                 b"OBJECTID" => found.object_id = true,
+                b"UTF8=ONLY" => found.utf8_only = true,
                 b"COMPRESS=DEFLATE" => found.compress_deflate = true,
                 _ => {}
             }

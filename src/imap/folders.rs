@@ -4,7 +4,7 @@ use super::{
     Mailbox,
     error::Error,
     response::{self, Code, Line},
-    utf7,
+    utf7::Names,
 };
 
 /// A folder that LIST told of.
@@ -42,12 +42,13 @@ impl Mailbox {
             // RETURN is of LIST-EXTENDED (RFC 5258), which may be missing; then the attributes are told anyway, or not at all.
             listed = self.responses("LIST", "LIST \"\" \"*\"").await;
         }
-        Ok(listed?.iter().filter_map(|response| folder(response)).collect())
+        let names = self.names;
+        Ok(listed?.iter().filter_map(|response| folder(response, names)).collect())
     }
 
     /// UIDVALIDITY and UIDNEXT of a folder; `None` where there is no such folder.
     pub async fn status(&mut self, name: &str) -> Result<Option<FolderStatus>, Error> {
-        let command = format!("STATUS {} (UIDVALIDITY UIDNEXT)", utf7::quoted_mailbox(name));
+        let command = format!("STATUS {} (UIDVALIDITY UIDNEXT)", self.names.quoted(name));
         match self.responses("STATUS", &command).await {
             Ok(responses) => match responses.iter().find_map(|response| status(response)) {
                 Some(status) => Ok(Some(status)),
@@ -61,7 +62,7 @@ impl Mailbox {
 
     /// Makes a folder; that it is there already is fine.
     pub async fn create(&mut self, name: &str) -> Result<(), Error> {
-        let command = format!("CREATE {}", utf7::quoted_mailbox(name));
+        let command = format!("CREATE {}", self.names.quoted(name));
         match self.run("CREATE", &command).await {
             Err(Error::Refused { completion, .. }) if completion.code() == Some(Code::AlreadyExists) => Ok(()),
             result => result,
@@ -128,7 +129,7 @@ impl Mailbox {
 }
 
 /// Of `LIST (\HasNoChildren \Trash) "/" Bin`; `None` where that is no folder that can be selected.
-fn folder(response: &[u8]) -> Option<Folder> {
+fn folder(response: &[u8], names: Names) -> Option<Folder> {
     let (_, rest) = response::word(response);
     let rest = rest.strip_prefix(b"(")?;
     let end = memchr::memchr(b')', rest)?;
@@ -142,7 +143,7 @@ fn folder(response: &[u8]) -> Option<Folder> {
     let delimiter = string(&mut rest)?;
     let name = string(&mut rest)?;
     (!has("\\Noselect") && !has("\\NonExistent")).then(|| Folder {
-        name: utf7::decoded(&name),
+        name: names.decoded(&name),
         delimiter: match delimiter.as_slice() {
             b"NIL" | b"nil" => None,
             octets => octets.first().map(|&octet| char::from(octet)),
@@ -228,9 +229,10 @@ mod tests {
             (b"LIST () \"/\" \"open", None),
             (b"LIST () \"/\" {9}\r\nshort", None),
         ] {
-            assert_eq!(folder(response), expected, "{}", response.escape_ascii());
+            let found = folder(response, Names::ModifiedUtf7);
+            assert_eq!(found, expected, "{}", response.escape_ascii());
         }
-        let named = |response: &[u8]| folder(response).unwrap().name;
+        let named = |response: &[u8]| folder(response, Names::ModifiedUtf7).unwrap().name;
         assert_eq!(named(b"LIST () \"\\\\\" \"a \\\"b\\\"\""), "a \"b\"");
         assert_eq!(named(b"LIST () \"/\" \"Gel&APY-scht\""), "Gelöscht");
     }

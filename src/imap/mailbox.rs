@@ -12,7 +12,7 @@ use super::{
     error::Error,
     flight::{Event, Listed, Wanted, listing, require},
     uid::{Uid, UidValidity},
-    utf7,
+    utf7::Names,
     wire::Wire,
 };
 
@@ -51,6 +51,7 @@ pub struct Mailbox {
     pub(super) broken: bool,
     /// COMPRESS is to be asked for.
     compress: bool,
+    pub(super) names: Names,
 }
 
 /// What is known of a mailbox from an earlier connection, for QRESYNC (RFC 7162 §3.2.5).
@@ -74,6 +75,10 @@ impl Connection {
         resync: Option<Resync>,
     ) -> Result<(Mailbox, Listed), Error> {
         let capabilities = self.capabilities;
+        let names = match capabilities.utf8_only {
+            true => Names::Utf8,
+            false => Names::ModifiedUtf7,
+        };
         let mut mailbox = Mailbox {
             client: self.client,
             capabilities,
@@ -88,6 +93,7 @@ impl Connection {
             reading: Reading::default(),
             broken: false,
             compress: self.compress,
+            names,
         };
         let mut before = Vec::new();
         if !self.told_after_login {
@@ -100,7 +106,10 @@ impl Connection {
                 env!("CARGO_PKG_VERSION")
             ));
         }
-        let plain = format!("SELECT {}", utf7::quoted_mailbox(folder));
+        if names == Names::Utf8 {
+            before.push("ENABLE UTF8=ACCEPT".to_owned());
+        }
+        let plain = format!("SELECT {}", names.quoted(folder));
         if let Some(Resync { uid_validity, modseq }) = resync.filter(|_| capabilities.qresync) {
             let enable = [before.as_slice(), &["ENABLE QRESYNC".to_owned()]].concat();
             let select = format!("{plain} (QRESYNC ({uid_validity} {modseq}))");

@@ -5,7 +5,6 @@ use super::{
     error::Error,
     response::Code,
     uid::{Uid, UidSet},
-    utf7,
 };
 
 impl Mailbox {
@@ -67,7 +66,7 @@ impl Mailbox {
     }
 
     async fn file_into(&mut self, verb: &'static str, set: &UidSet, folder: &str) -> Result<(), Error> {
-        let command = format!("{verb} {set} {}", utf7::quoted_mailbox(folder));
+        let command = format!("{verb} {set} {}", self.names.quoted(folder));
         match self.run(verb, &command).await {
             // `[TRYCREATE]`
             Err(Error::Refused { completion, .. }) if completion.code() == Some(Code::NonExistent) => {

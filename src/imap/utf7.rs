@@ -1,9 +1,39 @@
-//! Mailbox names on the wire: modified UTF-7 (RFC 3501 §5.1.3) in a quoted string.
+//! Mailbox names on the wire: modified UTF-7 (RFC 3501 §5.1.3) in a quoted string, or UTF-8 where a server takes nothing else.
 
 use base64::{
     Engine, alphabet,
     engine::general_purpose::{GeneralPurpose, NO_PAD},
 };
+
+/// How names are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Names {
+    /// What every server understands.
+    ModifiedUtf7,
+    /// After ENABLE UTF8=ACCEPT (RFC 6855 §3).
+    Utf8,
+}
+
+impl Names {
+    /// `name` (UTF-8) as the argument of a command.
+    pub fn quoted(self, name: &str) -> String {
+        match self {
+            // A control character must not get into a command; no folder's name has one.
+            Self::Utf8 if !name.contains(char::is_control) => {
+                format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\""))
+            }
+            Self::Utf8 | Self::ModifiedUtf7 => quoted_mailbox(name),
+        }
+    }
+
+    /// A name as a server tells it, in UTF-8.
+    pub fn decoded(self, name: &[u8]) -> String {
+        match self {
+            Self::ModifiedUtf7 => decoded(name),
+            Self::Utf8 => String::from_utf8_lossy(name).into_owned(),
+        }
+    }
+}
 
 /// BASE64 with `,` for `/`.
 const MODIFIED: alphabet::Alphabet =
@@ -13,8 +43,8 @@ const MODIFIED: alphabet::Alphabet =
     };
 const BASE64: GeneralPurpose = GeneralPurpose::new(&MODIFIED, NO_PAD);
 
-/// `name` (UTF-8) as the argument of SELECT: quoted, escaped, ASCII only.
-pub fn quoted_mailbox(name: &str) -> String {
+/// Quoted, escaped, ASCII only.
+fn quoted_mailbox(name: &str) -> String {
     let mut out = String::with_capacity(name.len() + 2);
     let mut shifted: Vec<u8> = Vec::new();
     out.push('"');
@@ -35,8 +65,8 @@ pub fn quoted_mailbox(name: &str) -> String {
     out
 }
 
-/// A mailbox name as a server tells it, in UTF-8; one that is no modified UTF-7 is taken as it is.
-pub fn decoded(name: &[u8]) -> String {
+/// One that is no modified UTF-7 is taken as it is.
+fn decoded(name: &[u8]) -> String {
     let plain = String::from_utf8_lossy(name);
     let mut out = String::with_capacity(plain.len());
     let mut rest = &*plain;
@@ -78,7 +108,7 @@ fn unshift(shifted: &mut Vec<u8>, out: &mut String) {
 
 #[cfg(test)]
 mod tests {
-    use super::{decoded, quoted_mailbox};
+    use super::{Names, decoded, quoted_mailbox};
 
     #[test]
     fn names_as_the_rfc_writes_them() {
@@ -100,6 +130,22 @@ mod tests {
     fn what_is_no_modified_utf7_is_taken_as_it_is() {
         for name in ["A & B", "&QQ-", "&", "Größe", "&2D0-"] {
             assert_eq!(decoded(name.as_bytes()), name);
+        }
+    }
+
+    #[test]
+    fn names_in_utf8() {
+        for (name, wire) in [
+            ("INBOX", "\"INBOX\""),
+            ("Entwürfe & mehr", "\"Entwürfe & mehr\""),
+            ("a\"b\\c", "\"a\\\"b\\\\c\""),
+        ] {
+            assert_eq!(Names::Utf8.quoted(name), wire);
+        }
+        assert_eq!(Names::Utf8.decoded("Gelöscht &- weg".as_bytes()), "Gelöscht &- weg");
+        for name in ["a\r\nb", "a\0b", "a\u{85}b"] {
+            let quoted = Names::Utf8.quoted(name);
+            assert!(!quoted.contains(char::is_control), "{quoted:?}");
         }
     }
 }

@@ -293,6 +293,16 @@ fn a_trash_that_is_listed_by_a_literal() {
     );
 }
 
+/// RFC 6855 §6: such a server refuses everything before ENABLE, and its names are no modified UTF-7.
+#[test]
+fn a_server_that_takes_only_utf8() {
+    let capabilities = "IMAP4rev1 SASL-IR AUTH=PLAIN UIDPLUS MOVE UTF8=ONLY";
+    let listed = "* LIST (\\Trash) \"/\" \"Gelöscht &- weg\"\r\n";
+    let peer = moved_to(capabilities, listed, "Gelöscht &- weg");
+    let at = |prefix: &str| peer.commands().iter().position(|command| command.starts_with(prefix));
+    assert!(at("ENABLE UTF8=ACCEPT").is_some_and(|enable| at("SELECT").is_some_and(|select| enable < select)));
+}
+
 /// RFC 3501 §6.4.7: the server says that the folder is to be made first.
 #[test]
 fn a_folder_is_made_when_the_server_says_so() {
