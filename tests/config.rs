@@ -8,7 +8,7 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use popgate::config::{Config, ListenerTls, LocalSecret, OnDelete, OnRetrieve, Policy, Retention, View};
+use popgate::config::{Config, Credential, ListenerTls, LocalSecret, OnDelete, OnRetrieve, Policy, Retention, View};
 
 const EXAMPLE: &str = include_str!("../gateway.toml.example");
 
@@ -61,7 +61,7 @@ fn example_loads_with_every_key_enabled() {
         (&OnDelete::Hide, Retention::Days(30))
     );
     assert_eq!(scanner.maildrop.view.newest, Some(500), "the upstream's");
-    assert_eq!(scanner.upstream_password.expose(), b"secret of office");
+    assert!(matches!(&scanner.credential, Credential::Password(password) if password.expose() == b"secret of office"));
     assert!(matches!(&alarm.secret, LocalSecret::Password(secret) if secret.expose() == b"secret of alarm"));
     assert_eq!(office.user, "office@example.org");
 }

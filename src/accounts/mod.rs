@@ -22,7 +22,7 @@ use std::{
 use subtle::ConstantTimeEq;
 
 use self::{folder::split, hash::Hashing, pattern::Pattern, throttle::Throttle};
-use crate::config::{self, Config, Expire, LocalSecret, Policy, Secret};
+use crate::config::{self, Config, Credential, Expire, LocalSecret, Policy, Secret};
 
 pub use hash::hash_password;
 
@@ -47,17 +47,10 @@ impl From<&config::Account> for Account {
             login: account.login.clone(),
             upstream: account.upstream.clone(),
             user: account.user.clone(),
-            credential: Credential::Password(account.upstream_password.clone()),
+            credential: account.credential.clone(),
             policy: account.maildrop.clone(),
         }
     }
-}
-
-/// What proves to the upstream who the user is.
-#[derive(Debug, Clone)]
-pub enum Credential {
-    /// A password.
-    Password(Secret),
 }
 
 /// Why a login is refused before any upstream is asked.

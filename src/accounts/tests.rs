@@ -20,7 +20,9 @@ fn local(secret: &str) -> String {
 }
 
 fn password(account: &Account) -> &[u8] {
-    let Credential::Password(password) = &account.credential;
+    let Credential::Password(password) = &account.credential else {
+        panic!("no password");
+    };
     password.expose()
 }
 

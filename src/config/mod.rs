@@ -6,6 +6,7 @@ mod file;
 mod import;
 mod load;
 mod nearest;
+mod oauth2;
 mod policy;
 mod risk;
 mod secret;
@@ -19,6 +20,7 @@ use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 pub use error::Error;
 pub use import::UidlImport;
 pub use load::Loaded;
+pub use oauth2::{ClientKey, ClientProof, Grant, OAuth2};
 pub use policy::{Expire, OnDelete, OnRetrieve, Order, Oversize, Policy, Retention, View};
 pub use secret::Secret;
 pub use uidl::{UidlFormat, UidlTemplate};
@@ -32,6 +34,8 @@ pub struct Config {
     pub log: Log,
     /// `[limits]`
     pub limits: Limits,
+    /// `[web]`: the sign-in page, where there is one.
+    pub web: Option<Web>,
     /// `[tls]`, present where a listener needs it.
     pub tls: Option<Certificate>,
     /// `[[listener]]`
@@ -47,6 +51,19 @@ pub struct Config {
 pub struct State {
     /// Directory of the state file; without it state lives in memory only.
     pub dir: Option<PathBuf>,
+    /// What tokens are sealed with there: at least 32 octets.
+    pub key: Option<Secret>,
+}
+
+/// `[web]`: the sign-in page.
+#[derive(Debug, Clone)]
+pub struct Web {
+    /// Where to listen; port 0 takes a free one.
+    pub address: SocketAddr,
+    /// What browsers call it, without a slash at the end: `https://mail.example.org/popgate`. Default: `http://` and the address.
+    pub public_url: Option<String>,
+    /// Who may enter.
+    pub admin_password: Secret,
 }
 
 /// `[log]`
@@ -153,6 +170,8 @@ pub struct Upstream {
     pub logins: Vec<String>,
     /// Never more connections at once for one upstream user.
     pub connections_per_user: usize,
+    /// Whom it asks for tokens, where it takes those instead of passwords.
+    pub oauth2: Option<Arc<OAuth2>>,
     /// Defaults of its accounts.
     pub maildrop: Arc<Policy>,
 }
@@ -190,10 +209,22 @@ pub struct Account {
     pub upstream: Arc<Upstream>,
     /// The user there.
     pub user: String,
-    /// The password there.
-    pub upstream_password: Secret,
+    /// What proves that there.
+    pub credential: Credential,
     /// The upstream's defaults with the account's own keys over them.
     pub maildrop: Arc<Policy>,
+}
+
+/// What proves to an upstream who the user is.
+#[derive(Debug, Clone)]
+pub enum Credential {
+    /// `upstream_password`
+    Password(Secret),
+    /// A token of the upstream's provider.
+    OAuth2 {
+        /// Whose consent serves: `signed_in_as`, else the user. Accounts with the same share one.
+        consent: String,
+    },
 }
 
 /// How a local password is kept.

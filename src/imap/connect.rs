@@ -314,6 +314,7 @@ mod tests {
                 ca_file: None,
                 logins: Vec::new(),
                 connections_per_user: 1,
+                oauth2: None,
                 maildrop: Arc::new(Policy::default()),
             };
             let mut connector = Connector::new(&upstream, Duration::from_secs(20)).unwrap();

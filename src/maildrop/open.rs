@@ -16,8 +16,8 @@ use super::{
     uidl::Names,
 };
 use crate::{
-    accounts::{Account, Credential},
-    config::{Config, OnDelete, Upstream},
+    accounts::Account,
+    config::{Config, Credential, OnDelete, Upstream},
     imap::{self, Connector, Mailbox, Pool, Slot, UserKey},
     state::{Index, MailboxName, Marks, StateStore},
     tls,
@@ -139,7 +139,9 @@ impl Maildrops {
 
     async fn source(&self, account: &Arc<Account>, number: u16, folder: &str) -> Result<Source, Error> {
         let connector = self.connector(&account.upstream.name)?;
-        let Credential::Password(secret) = &account.credential;
+        let Credential::Password(secret) = &account.credential else {
+            return Err(Error::Misconfigured(Reason::NoPassword));
+        };
         let name = name_of(account, folder);
         let user = UserKey {
             upstream: account.upstream.name.clone(),

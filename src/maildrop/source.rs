@@ -12,7 +12,8 @@ use super::{
     sync::{View, opened},
 };
 use crate::{
-    accounts::{Account, Credential},
+    accounts::Account,
+    config::Credential,
     imap::{self, BodyStart, Connection, Connector, Item, Mailbox, Search, Slot, Uid, UidSet},
     state::{Index, MailboxName, Marks},
 };
@@ -210,7 +211,9 @@ pub(super) fn is_same(a: &Arc<Index>, b: &Arc<Index>) -> bool {
 }
 
 pub(super) async fn log_in(connector: &Connector, account: &Account) -> Result<Connection, Error> {
-    let Credential::Password(password) = &account.credential;
+    let Credential::Password(password) = &account.credential else {
+        return Err(Error::Misconfigured(Reason::NoPassword));
+    };
     connector
         .login(&account.user, password)
         .await

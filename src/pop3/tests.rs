@@ -42,6 +42,7 @@ pub(crate) fn config(limits: Limits) -> Config {
             level: "info".into(),
         },
         limits,
+        web: None,
         tls: None,
         listeners: Vec::new(),
         upstreams: Vec::new(),

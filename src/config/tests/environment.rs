@@ -1,7 +1,7 @@
 use std::{ffi::OsString, path::Path, time::Duration};
 
 use super::UPSTREAM;
-use crate::config::{Config, Error, LocalSecret, environment::ours, load::layered};
+use crate::config::{Config, Credential, Error, LocalSecret, environment::ours, load::layered};
 
 fn with_environment(text: &str, variables: &[(&str, &str)]) -> Result<Config, Error> {
     let variables = ours(
@@ -60,7 +60,7 @@ fn environment_finds_names_and_entries_of_the_file() {
     assert_eq!(password(0), b"007");
     assert_eq!(password(1), b" a,b ");
     assert_eq!(config.accounts[1].login, "true");
-    assert_eq!(config.accounts[1].upstream_password.expose(), b"1e3");
+    assert!(matches!(&config.accounts[1].credential, Credential::Password(password) if password.expose() == b"1e3"));
     assert_eq!(config.accounts[1].maildrop.folders, ["12"]);
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use argon2::password_hash::phc::PasswordHash;
 
 use super::Verifier;
-use crate::config::{Account, LocalSecret, Secret, Upstream, error::Error, file, nearest::suggest};
+use crate::config::{Account, Credential, LocalSecret, Secret, Upstream, error::Error, file, nearest::suggest};
 
 impl Verifier<'_> {
     pub(super) fn accounts(
@@ -84,7 +84,7 @@ impl Verifier<'_> {
             secret,
             upstream,
             user,
-            upstream_password,
+            credential: Credential::Password(upstream_password),
             maildrop: Arc::new(maildrop),
         })
     }

@@ -65,6 +65,7 @@ impl Verifier<'_> {
                 Some(dir) => Some(self.path("state.dir", &dir)?),
                 None => None,
             },
+            key: None,
         };
         let log = self.log(document.log)?;
         let limits = self.limits(&document.limits)?;
@@ -87,6 +88,7 @@ impl Verifier<'_> {
             state,
             log,
             limits,
+            web: None,
             tls,
             listeners,
             upstreams,

@@ -89,6 +89,7 @@ impl Verifier<'_> {
             ca_file,
             logins,
             connections_per_user,
+            oauth2: None,
             maildrop: Arc::new(maildrop),
         })
     }

@@ -1,0 +1,72 @@
+//! `[upstream.NAME.oauth2]`: how an upstream that takes no password is proven who asks.
+
+use std::path::PathBuf;
+
+use super::Secret;
+
+/// How access tokens are come by (RFC 6749), for all accounts of an upstream.
+#[derive(Debug, Clone)]
+pub struct OAuth2 {
+    /// What the token is given for.
+    pub grant: Grant,
+    /// The application, as the provider has registered it; the issuer of a service account's assertions.
+    pub client_id: String,
+    /// What proves the application to the provider.
+    pub proof: ClientProof,
+    /// Where tokens are given (RFC 6749 §3.2).
+    pub token_url: String,
+    /// What is asked for, in the order of the request.
+    pub scopes: Vec<String>,
+    /// PEM file of roots trusted besides the system's, for a provider of one's own.
+    pub ca_file: Option<PathBuf>,
+}
+
+impl OAuth2 {
+    /// Whether somebody must have consented (`popgate sign-in`); else the application's own proof is enough.
+    pub fn needs_consent(&self) -> bool {
+        matches!(self.grant, Grant::Device { .. } | Grant::Code { .. })
+    }
+}
+
+/// `grant`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Grant {
+    /// Somebody types a code at the provider's page, on any device (RFC 8628).
+    Device {
+        /// Where the code comes from.
+        device_url: String,
+        /// Where a browser may be sent instead, if the provider has that too.
+        authorize_url: Option<String>,
+    },
+    /// Somebody's browser is sent to the provider and comes back with a code (RFC 6749 §4.1, RFC 7636).
+    Code {
+        /// Where the browser is sent.
+        authorize_url: String,
+    },
+    /// The application itself is trusted with the mailboxes (RFC 6749 §4.4).
+    ClientCredentials,
+    /// The application signs whom it speaks for (RFC 7523 §2.1).
+    ServiceAccount,
+}
+
+/// What proves the application to the provider.
+#[derive(Debug, Clone)]
+pub enum ClientProof {
+    /// Nothing: a public client.
+    Public,
+    /// `client_secret`
+    Secret(Secret),
+    /// `private_key_file`: assertions are signed with it (RFC 7523 §2.2).
+    Key(ClientKey),
+}
+
+/// A private key, and how the provider tells which of its public keys belongs to it.
+#[derive(Debug, Clone)]
+pub struct ClientKey {
+    /// RSA or EC, PEM.
+    pub pem: Secret,
+    /// `kid` of the assertions.
+    pub key_id: Option<String>,
+    /// SHA-256 of the certificate's DER: `x5t#S256` of the assertions.
+    pub thumbprint: Option<[u8; 32]>,
+}
