@@ -19,7 +19,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Index, MailboxName, Marked, Marks, Past, PendingMove, StateStore, Unavailable};
+use super::{Consent, Index, MailboxName, Marked, Marks, Past, PendingMove, StateStore, Unavailable};
 
 /// The socket's name under `[state] dir`.
 const SOCKET: &str = "state.sock";
@@ -42,6 +42,8 @@ enum Request {
     SetPendingMove(MailboxName, Option<PendingMove>),
     Renumber(MailboxName, Past, u32, Vec<(u32, u32)>),
     Prune(MailboxName, Index),
+    Token(Consent),
+    SetToken(Consent, Option<Vec<u8>>, Option<Vec<u8>>),
 }
 
 /// Answers requests for `store` at the socket in `dir`, which the caller alone uses, until `shutdown`. Without a socket only
@@ -134,6 +136,10 @@ async fn answer(request: Request, store: &dyn StateStore) -> Vec<u8> {
         Request::SetPendingMove(mailbox, pending) => line(&store.set_pending_move(&mailbox, pending.as_ref()).await),
         Request::Renumber(mailbox, past, from, uids) => line(&store.renumber(&mailbox, &past, from, &uids).await),
         Request::Prune(mailbox, index) => line(&store.prune(&mailbox, &index).await),
+        Request::Token(consent) => line(&store.token(&consent).await),
+        Request::SetToken(consent, followed, token) => {
+            line(&store.set_token(&consent, followed.as_deref(), token.as_deref()).await)
+        }
     }
 }
 
@@ -253,5 +259,20 @@ impl StateStore for RemoteStore {
 
     async fn prune(&self, mailbox: &MailboxName, index: &Index) -> Result<(), Unavailable> {
         self.ask(Request::Prune(mailbox.clone(), index.clone())).await?
+    }
+
+    async fn token(&self, consent: &Consent) -> Result<Option<Vec<u8>>, Unavailable> {
+        self.ask(Request::Token(consent.clone())).await?
+    }
+
+    async fn set_token(
+        &self,
+        consent: &Consent,
+        followed: Option<&[u8]>,
+        token: Option<&[u8]>,
+    ) -> Result<(), Unavailable> {
+        let own = |octets: Option<&[u8]>| octets.map(<[u8]>::to_vec);
+        self.ask(Request::SetToken(consent.clone(), own(followed), own(token)))
+            .await?
     }
 }

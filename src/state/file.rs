@@ -11,7 +11,7 @@ use redb::ReadableDatabase;
 use tokio::{sync::Semaphore, task};
 
 use super::{
-    Error, Index, MailboxName, Marked, Marks, Past, PendingMove, StateStore, Unavailable,
+    Consent, Error, Index, MailboxName, Marked, Marks, Past, PendingMove, StateStore, Unavailable,
     database::Database,
     records::{Renumbering, may_follow},
     table::{self, Key, Kind, RECORDS, Reading, Writing, logins, octets},
@@ -265,6 +265,32 @@ impl StateStore for FileStore {
                 }
             }
             Ok(Ok(()))
+        })
+        .await
+    }
+
+    async fn token(&self, consent: &Consent) -> Result<Option<Vec<u8>>, Unavailable> {
+        let consent = consent.clone();
+        self.read(move |table| table.get(Key::token(&consent))).await
+    }
+
+    async fn set_token(
+        &self,
+        consent: &Consent,
+        followed: Option<&[u8]>,
+        token: Option<&[u8]>,
+    ) -> Result<(), Unavailable> {
+        let consent = consent.clone();
+        let (followed, token) = (followed.map(<[u8]>::to_vec), token.map(<[u8]>::to_vec));
+        self.write(move |table| {
+            let key = Key::token(&consent);
+            // What is damaged can't be followed by anything but a new one.
+            let kept: Option<Vec<u8>> = table.get(key)?.unwrap_or_default();
+            match (kept == followed, &token) {
+                (false, _) => Ok(Err(Unavailable::Changed)),
+                (true, Some(token)) => table.set(key, token).map(Ok),
+                (true, None) => table.remove(key).map(Ok),
+            }
         })
         .await
     }

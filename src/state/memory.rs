@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use moka::sync::Cache;
 
 use super::{
-    Index, MailboxName, Marked, Marks, Past, PendingMove, StateStore, Unavailable,
+    Consent, Index, MailboxName, Marked, Marks, Past, PendingMove, StateStore, Unavailable,
     records::{Renumbering, may_follow},
 };
 
@@ -31,6 +31,7 @@ struct Records {
     marks: BTreeMap<MailboxName, BTreeMap<String, Marks>>,
     past: BTreeMap<MailboxName, Past>,
     moves: BTreeMap<MailboxName, PendingMove>,
+    tokens: BTreeMap<Consent, Vec<u8>>,
 }
 
 impl Default for MemoryStore {
@@ -170,6 +171,27 @@ impl StateStore for MemoryStore {
         for marks in logins.into_iter().flat_map(BTreeMap::values_mut) {
             marks.prune(index);
         }
+        Ok(())
+    }
+
+    async fn token(&self, consent: &Consent) -> Result<Option<Vec<u8>>, Unavailable> {
+        Ok(self.records().tokens.get(consent).cloned())
+    }
+
+    async fn set_token(
+        &self,
+        consent: &Consent,
+        followed: Option<&[u8]>,
+        token: Option<&[u8]>,
+    ) -> Result<(), Unavailable> {
+        let tokens = &mut self.records().tokens;
+        if tokens.get(consent).map(Vec::as_slice) != followed {
+            return Err(Unavailable::Changed);
+        }
+        match token {
+            Some(token) => tokens.insert(consent.clone(), token.to_vec()),
+            None => tokens.remove(consent),
+        };
         Ok(())
     }
 }

@@ -101,6 +101,34 @@ pub trait StateStore: Send + Sync + fmt::Debug {
 
     /// Forgets marks and past of messages that are gone: that `index` has listed once and does not have any more.
     async fn prune(&self, mailbox: &MailboxName, index: &Index) -> Result<(), Unavailable>;
+
+    /// What is kept for `consent`, as it was sealed; `None` where nothing is.
+    async fn token(&self, consent: &Consent) -> Result<Option<Vec<u8>>, Unavailable>;
+
+    /// Keeps `token` for `consent`, or that there is none; refused where what is kept is not `followed` any more: somebody
+    /// has signed in or refreshed meanwhile.
+    async fn set_token(
+        &self,
+        consent: &Consent,
+        followed: Option<&[u8]>,
+        token: Option<&[u8]>,
+    ) -> Result<(), Unavailable>;
+}
+
+/// Who has let the gateway in, where an upstream takes tokens: names as configured.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Consent {
+    /// The upstream's name, as in `[upstream.NAME]`.
+    pub upstream: String,
+    /// Who has signed in there.
+    pub name: String,
+}
+
+impl fmt::Display for Consent {
+    /// For the log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.upstream, self.name)
+    }
 }
 
 /// A login, a mailbox, and what the login has done there; an error where that can't be read.

@@ -3,7 +3,7 @@
 use redb::{ReadableTable, Table, TableDefinition};
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{MailboxName, Unavailable, envelope};
+use super::{Consent, MailboxName, Unavailable, envelope};
 
 /// Kind, upstream, user, folder, login (empty where the record is the mailbox's) and the number of a piece → that piece of
 /// a record: of [`super::Index::encode`], or sealed.
@@ -22,30 +22,57 @@ pub(super) enum Kind {
     Marks = 1,
     Past = 2,
     Move = 3,
+    Token = 4,
 }
 
 /// Which record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Key<'a> {
     kind: Kind,
-    mailbox: &'a MailboxName,
+    upstream: &'a str,
+    user: &'a str,
+    folder: &'a str,
     login: &'a str,
 }
 
 impl<'a> Key<'a> {
     pub(super) fn of(kind: Kind, mailbox: &'a MailboxName) -> Self {
+        let MailboxName { upstream, user, folder } = mailbox;
         let login = "";
-        Self { kind, mailbox, login }
+        Self {
+            kind,
+            upstream,
+            user,
+            folder,
+            login,
+        }
     }
 
     pub(super) fn marks(login: &'a str, mailbox: &'a MailboxName) -> Self {
-        let kind = Kind::Marks;
-        Self { kind, mailbox, login }
+        let of_mailbox = Self::of(Kind::Marks, mailbox);
+        Self { login, ..of_mailbox }
+    }
+
+    /// The consent's name stands where users of mailboxes do.
+    pub(super) fn token(Consent { upstream, name }: &'a Consent) -> Self {
+        Self {
+            kind: Kind::Token,
+            upstream,
+            user: name,
+            folder: "",
+            login: "",
+        }
     }
 
     pub(super) fn piece(self, number: u32) -> Piece<'a> {
-        let MailboxName { upstream, user, folder } = self.mailbox;
-        (self.kind as u8, upstream, user, folder, self.login, number)
+        (
+            self.kind as u8,
+            self.upstream,
+            self.user,
+            self.folder,
+            self.login,
+            number,
+        )
     }
 
     /// What a record is sealed under, so that none is ever taken for another.
@@ -55,9 +82,9 @@ impl<'a> Key<'a> {
             Kind::Marks => "marks",
             Kind::Past => "past",
             Kind::Move => "move",
+            Kind::Token => "token",
         };
-        let MailboxName { upstream, user, folder } = self.mailbox;
-        [kind, upstream, user, folder, self.login]
+        [kind, self.upstream, self.user, self.folder, self.login]
     }
 }
 
@@ -122,8 +149,11 @@ fn get<T: DeserializeOwned>(
     Ok(match envelope::open(&key.names(), &octets) {
         Ok(record) => Ok(Some(record)),
         Err(damage) => {
-            let Key { kind, mailbox, login } = key;
-            tracing::error!(%mailbox, login, ?kind, %damage, "what was kept is damaged; popgate state --reset forgets marks");
+            tracing::error!(
+                ?key,
+                %damage,
+                "what was kept is damaged; popgate state --reset forgets marks, popgate sign-in replaces tokens"
+            );
             Err(Unavailable::Damaged)
         }
     })

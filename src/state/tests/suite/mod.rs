@@ -31,6 +31,7 @@ macro_rules! for_every_store {
 
 mod mailboxes;
 mod marks;
+mod tokens;
 
 use crate::state::{Former, Identity, Index, MailboxName, Marks, Past, PendingMove, StateStore};
 
