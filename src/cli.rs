@@ -212,6 +212,7 @@ impl From<gateway::Error> for Failure {
             gateway::Error::NoCertificate { .. }
             | gateway::Error::Tls(_)
             | gateway::Error::Maildrops(_)
+            | gateway::Error::OAuth2(_)
             | gateway::Error::State(_) => Self::wrong(error.to_string()),
         }
     }

@@ -8,6 +8,7 @@ use crate::{
     accounts::Accounts,
     config::{Config, ListenerTls},
     maildrop::{Maildrops, SetupError},
+    oauth::{self, Tokens},
     pop3::{
         Listener, Service,
         listener::{Gate, Sessions},
@@ -24,6 +25,7 @@ pub struct Gateway {
     gate: Gate,
     drain: Duration,
     state: Arc<dyn StateStore>,
+    tokens: Arc<Tokens>,
     state_dir: Option<PathBuf>,
 }
 
@@ -46,16 +48,18 @@ impl Gateway {
             listeners.push(bound);
         }
         let state = state::open(&config.state)?;
+        let tokens = Tokens::new(&config, state.clone())?;
         Ok(Self {
             listeners,
             gate: Gate::new(&config.limits),
             drain: config.limits.drain,
             service: Arc::new(Service {
                 accounts: Accounts::new(&config),
-                maildrops: Maildrops::new(&config, state.clone())?,
+                maildrops: Maildrops::new(&config, state.clone(), tokens.clone())?,
                 limits: config.limits,
             }),
             state,
+            tokens,
             state_dir: config.state.dir,
         })
     }
@@ -88,6 +92,7 @@ impl Gateway {
         let drained = async {
             sessions.tasks.wait().await;
             self.service.maildrops.finish().await;
+            self.tokens.finish().await;
         };
         if tokio::time::timeout(self.drain, drained).await.is_err() {
             tracing::warn!(
@@ -173,6 +178,9 @@ pub enum Error {
     /// A root file.
     #[error(transparent)]
     Maildrops(#[from] SetupError),
+    /// `[upstream.NAME.oauth2]`
+    #[error("[upstream.….oauth2] {0}")]
+    OAuth2(#[from] oauth::SetupError),
     /// `[state] dir`
     #[error(transparent)]
     State(#[from] state::Error),

@@ -1,7 +1,7 @@
 //! popgate: a POP3 server whose maildrops live on an upstream IMAP account.
 //!
 //! The modules in the order mail flows: a device speaks to [`pop3`], which asks [`accounts`] who it is
-//! and opens a [`maildrop`]; that translates to [`imap`], the upstream. [`state`] is what outlives a session.
+//! and opens a [`maildrop`]; that translates to [`imap`], the upstream, which [`oauth`] has tokens for where it takes no password. [`state`] is what outlives a session.
 //! [`gateway`] puts the parts together from a [`config`]; [`cli`] is what a person types.
 
 pub mod accounts;
@@ -12,6 +12,7 @@ pub mod gateway;
 pub mod health;
 pub mod imap;
 pub mod maildrop;
+pub mod oauth;
 pub mod pop3;
 pub mod state;
 pub mod telemetry;

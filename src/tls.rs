@@ -152,7 +152,7 @@ fn server_config(files: &Certificate) -> Result<Arc<ServerConfig>, Error> {
 
 /// Connects to upstreams: trusts the system's roots (Mozilla's where the system has none) and an extra file's.
 #[derive(Clone)]
-pub struct Connector(TlsConnector);
+pub struct Connector(Arc<ClientConfig>);
 
 impl Connector {
     /// `ca_file`: roots besides the system's.
@@ -178,7 +178,12 @@ impl Connector {
             })?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        Ok(Self(TlsConnector::from(Arc::new(config))))
+        Ok(Self(Arc::new(config)))
+    }
+
+    /// What an HTTP client takes.
+    pub fn client_config(&self) -> ClientConfig {
+        ClientConfig::clone(&self.0)
     }
 
     /// The TLS handshake, client side; the certificate must be valid for `host` (RFC 8314 §3).
@@ -189,7 +194,7 @@ impl Connector {
     ) -> io::Result<ClientStream<S>> {
         let name = ServerName::try_from(host.to_owned())
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-        self.0.connect(name, stream).await
+        TlsConnector::from(self.0.clone()).connect(name, stream).await
     }
 }
 

@@ -13,14 +13,16 @@ use std::{
 const ARROWS: &[(&str, &[&str])] = &[
     (
         "cli",
-        &["accounts", "demo", "gateway", "health", "maildrop", "state", "tls"],
+        &[
+            "accounts", "demo", "gateway", "health", "maildrop", "oauth", "state", "tls",
+        ],
     ),
-    ("gateway", &["accounts", "maildrop", "pop3", "state", "tls"]),
+    ("gateway", &["accounts", "maildrop", "oauth", "pop3", "state", "tls"]),
     ("pop3", &["accounts", "maildrop", "tls"]),
-    ("maildrop", &["accounts", "imap", "state", "tls"]),
+    ("maildrop", &["accounts", "imap", "oauth", "state", "tls"]),
     ("accounts", &[]),
     ("imap", &["oauth", "tls"]),
-    ("oauth", &["state"]),
+    ("oauth", &["state", "tls"]),
     ("state", &[]),
     ("tls", &[]),
     ("demo", &[]),

@@ -14,7 +14,8 @@ use crate::{
     accounts::Account,
     config::{Config, Listener, Loaded, Log, LogFormat, Upstream, UpstreamTls},
     maildrop::{Error, Maildrops, Octets, Reason},
-    state::MemoryStore,
+    oauth::Tokens,
+    state::{self, MemoryStore},
     telemetry,
     tls::Acceptor,
 };
@@ -25,9 +26,11 @@ pub(super) async fn run(loaded: Loaded, connect: bool, retention: bool) -> Resul
     if let Some(certificate) = &config.tls {
         Acceptor::load(certificate).map_err(|error| Failure::wrong(format!("[tls] {error}")))?;
     }
-    // A gateway may be running, and its state is its own: to try an upstream none is needed.
+    let tokens = tokens(&config, connect)?;
+    // A gateway may be running, and its state is its own: to try an upstream only tokens are needed of it.
     let state = Arc::new(MemoryStore::default());
-    let maildrops = Maildrops::new(&config, state).map_err(|error| Failure::wrong(error.to_string()))?;
+    let maildrops =
+        Maildrops::new(&config, state, tokens.clone()).map_err(|error| Failure::wrong(error.to_string()))?;
 
     let mut out = io::stdout();
     for line in describe(&config) {
@@ -54,6 +57,7 @@ pub(super) async fn run(loaded: Loaded, connect: bool, retention: bool) -> Resul
     }
     let failures = try_upstreams(&config, &maildrops, &mut out).await?;
     maildrops.finish().await;
+    tokens.finish().await;
     match failures {
         0 => Ok(()),
         1 => Err(Failure::failed("one upstream or account does not work, see above")),
@@ -61,6 +65,15 @@ pub(super) async fn run(loaded: Loaded, connect: bool, retention: bool) -> Resul
             "{failures} upstreams or accounts do not work, see above"
         ))),
     }
+}
+
+/// Those that the gateway keeps, where they are to be tried.
+fn tokens(config: &Config, connect: bool) -> Result<Arc<Tokens>, Failure> {
+    let store = match &config.state.dir {
+        Some(dir) if connect => state::reach(dir).map_err(|error| Failure::failed(error.to_string()))?,
+        _ => Arc::new(MemoryStore::default()),
+    };
+    Tokens::new(config, store).map_err(|error| Failure::wrong(format!("[upstream.….oauth2] {error}")))
 }
 
 /// Logs in for each account, and at least greets every other upstream; returns how many failed.
@@ -132,6 +145,18 @@ fn explain(error: &Error, upstream: &Upstream, account: Option<&Account>) -> Str
         Error::Misconfigured(Reason::NoPassword) => match upstream.tls {
             UpstreamTls::Off => format!("the server wants encryption: set tls of [upstream.{name}]"),
             _ => "the server offers no login by password here".to_owned(),
+        },
+        Error::Misconfigured(Reason::SignIn) => match account {
+            Some(account) => format!("run popgate sign-in {}", account.login),
+            None => String::new(),
+        },
+        Error::Misconfigured(Reason::Token) => match account {
+            Some(account) => format!(
+                "the provider gave a token, but the server does not take it for {}: is IMAP switched on there, and is it the \
+                 mailbox of whoever has signed in, or shared with them?",
+                account.user
+            ),
+            None => String::new(),
         },
         Error::Misconfigured(Reason::Folder) => match account {
             Some(account) => format!(

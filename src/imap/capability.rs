@@ -9,6 +9,10 @@ pub struct Capabilities {
     pub login_disabled: bool,
     /// `AUTH=PLAIN` (RFC 4616)
     pub auth_plain: bool,
+    /// `AUTH=OAUTHBEARER` (RFC 7628)
+    pub auth_oauthbearer: bool,
+    /// `AUTH=XOAUTH2`
+    pub auth_xoauth2: bool,
     /// `SASL-IR`: AUTHENTICATE with an initial response (RFC 4959).
     pub sasl_ir: bool,
     /// `ID` (RFC 2971)
@@ -38,6 +42,8 @@ impl Capabilities {
                 b"STARTTLS" => found.start_tls = true,
                 b"LOGINDISABLED" => found.login_disabled = true,
                 b"AUTH=PLAIN" => found.auth_plain = true,
+                b"AUTH=OAUTHBEARER" => found.auth_oauthbearer = true,
+                b"AUTH=XOAUTH2" => found.auth_xoauth2 = true,
                 b"SASL-IR" => found.sasl_ir = true,
                 b"ID" => found.id = true,
                 b"QRESYNC" => found.qresync = true,

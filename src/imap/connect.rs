@@ -1,25 +1,28 @@
 //! From a host name to an authenticated connection.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use async_imap::Client;
-use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use tokio::{net::TcpStream, time::timeout};
-use zeroize::Zeroizing;
 
 use super::{
     capability::Capabilities,
     error::Error,
+    login::{Proof, Server, authenticate},
     wire::{Io, Wire},
 };
 use crate::{
-    config::{Secret, Upstream, UpstreamTls},
+    config::{Credential, Upstream, UpstreamTls},
+    oauth::Tokens,
     tls,
 };
 
 /// Reaches one upstream host.
 #[derive(Debug)]
 pub struct Connector {
+    /// `[upstream.NAME]`
+    upstream: String,
+    tokens: Arc<Tokens>,
     host: String,
     port: u16,
     mode: UpstreamTls,
@@ -72,9 +75,12 @@ impl Connection {
 }
 
 impl Connector {
-    /// `silence`: how long the upstream may keep us waiting inside a command. Errors name the `ca_file` at fault.
-    pub fn new(upstream: &Upstream, silence: Duration) -> Result<Self, tls::Error> {
+    /// `silence`: how long the upstream may keep us waiting inside a command; `tokens`: those of `upstream`, where it takes
+    /// some. Errors name the `ca_file` at fault.
+    pub fn new(upstream: &Upstream, silence: Duration, tokens: Arc<Tokens>) -> Result<Self, tls::Error> {
         Ok(Self {
+            upstream: upstream.name.clone(),
+            tokens,
             host: upstream.host.clone(),
             port: upstream.port,
             mode: upstream.tls,
@@ -90,9 +96,34 @@ impl Connector {
     }
 
     /// Connects and logs in.
-    pub async fn login(&self, user: &str, secret: &Secret) -> Result<Connection, Error> {
+    pub async fn login(&self, user: &str, credential: &Credential) -> Result<Connection, Error> {
+        match credential {
+            Credential::Password(secret) => self.login_with(user, Proof::Password(secret)).await,
+            Credential::OAuth2 { consent } => self.login_by_token(user, consent).await,
+        }
+    }
+
+    async fn login_by_token(&self, user: &str, consent: &str) -> Result<Connection, Error> {
+        let consent = self.tokens.consent(&self.upstream, consent);
+        let token = self.tokens.access(&consent).await?;
+        match self.login_with(user, Proof::Token(&token)).await {
+            // A token may end before its time: its consent was renewed, or a clock is wrong.
+            Err(Error::TokenRefused(completion)) => match self.tokens.access_after(&consent, &token).await? {
+                other if other == token => Err(Error::TokenRefused(completion)),
+                other => self.login_with(user, Proof::Token(&other)).await,
+            },
+            done => done,
+        }
+    }
+
+    async fn login_with(&self, user: &str, proof: Proof<'_>) -> Result<Connection, Error> {
         let (mut client, capabilities, peer) = self.greet().await?;
-        authenticate(&mut client, capabilities, user, secret).await?;
+        let to = Server {
+            host: &self.host,
+            port: self.port,
+            capabilities,
+        };
+        authenticate(&mut client, to, user, proof).await?;
         let told = client.get_mut().seen().capabilities.take();
         let told_after_login = told.is_some();
         // Those told before login have to do where no others came along: asking first would cost a round trip more.
@@ -184,84 +215,6 @@ pub(super) async fn run(client: &mut Client<Wire>, name: &'static str, command: 
     }
 }
 
-/// AUTHENTICATE PLAIN where it is offered, else LOGIN. Not by async-imap's own `login`, whose session would hold 10 KB for
-/// news that nobody reads.
-async fn authenticate(
-    client: &mut Client<Wire>,
-    capabilities: Capabilities,
-    user: &str,
-    secret: &Secret,
-) -> Result<(), Error> {
-    // RFC 4616 §2: authzid (empty) NUL authcid NUL passwd
-    let plain = Zeroizing::new([b"\0", user.as_bytes(), b"\0", secret.expose()].concat());
-    let initial = Zeroizing::new(BASE64.encode(&*plain));
-    // What LOGIN can't quote goes by SASL, offered or not.
-    let quoted = quoted(user.as_bytes()).zip(quoted(secret.expose()));
-    let result = match quoted {
-        Some((user, password)) if !capabilities.auth_plain => {
-            if capabilities.login_disabled {
-                return Err(Error::LoginDisabled);
-            }
-            let command = Zeroizing::new(format!("LOGIN {} {}", *user, *password));
-            run(client, "LOGIN", &command).await
-        }
-        _ if capabilities.sasl_ir => {
-            let command = Zeroizing::new(format!("AUTHENTICATE PLAIN {}", *initial));
-            run(client, "AUTHENTICATE", &command).await
-        }
-        _ => answer_challenge(client, &initial).await,
-    };
-    result.map_err(|error| match error {
-        Error::Refused { command, completion } => {
-            let password = String::from_utf8_lossy(secret.expose());
-            Error::from_login(command, completion.without(&[&*password, &*initial]))
-        }
-        other => other,
-    })
-}
-
-/// AUTHENTICATE PLAIN without an initial response: the server first sends an empty challenge (RFC 3501 §6.2.2).
-async fn answer_challenge(client: &mut Client<Wire>, response: &str) -> Result<(), Error> {
-    client.get_mut().send(b"S1 AUTHENTICATE PLAIN\r\n").await?;
-    let mut to_send = Some(Zeroizing::new(format!("{response}\r\n")));
-    loop {
-        if client.read_response().await?.is_none() {
-            return Err(Error::Lost(io::ErrorKind::UnexpectedEof.into()));
-        }
-        match client.get_mut().seen().completion.take() {
-            Some(completion) if completion.is_ok() => return Ok(()),
-            Some(completion) => {
-                return Err(Error::Refused {
-                    command: "AUTHENTICATE",
-                    completion,
-                });
-            }
-            // A further challenge has no answer but the empty one.
-            None => {
-                let line = to_send.take().unwrap_or_else(|| Zeroizing::new("\r\n".to_owned()));
-                client.get_mut().send(line.as_bytes()).await?;
-            }
-        }
-    }
-}
-
-/// A quoted string (RFC 3501 §4.3); `None` where the octets need a literal.
-fn quoted(octets: &[u8]) -> Option<Zeroizing<String>> {
-    let text = std::str::from_utf8(octets)
-        .ok()
-        .filter(|text| text.is_ascii() && !text.contains(['\0', '\r', '\n']))?;
-    let mut out = Zeroizing::new(String::with_capacity(2 * text.len() + 2));
-    out.push('"');
-    for c in text.chars() {
-        if matches!(c, '"' | '\\') {
-            out.push('\\');
-        }
-        out.push(c);
-    }
-    out.push('"');
-    Some(out)
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -317,10 +270,12 @@ mod tests {
                 oauth2: None,
                 maildrop: Arc::new(Policy::default()),
             };
-            let mut connector = Connector::new(&upstream, Duration::from_secs(20)).unwrap();
+            let config = crate::pop3::tests::config(crate::pop3::tests::limits());
+            let tokens = Tokens::new(&config, Arc::new(crate::state::MemoryStore::default())).unwrap();
+            let mut connector = Connector::new(&upstream, Duration::from_secs(20), tokens).unwrap();
             assert_eq!(connector.compress, Compress::UnlessLoopback);
             connector.compress = compress;
-            let secret = Secret::from(b"secret".to_vec());
+            let secret = Credential::Password("secret".into());
             let work = async {
                 let connection = connector.login("user", &secret).await?;
                 let resync = Resync {

@@ -1,6 +1,7 @@
 //! What can go wrong with an upstream, told apart by what helps against it.
 
 use super::response::{Code, Completion};
+use crate::oauth;
 
 /// Why an upstream did not do what was asked. Display is for the log: it may bear the server's own text,
 /// which never repeats a password (see [`Completion::without`]).
@@ -18,6 +19,19 @@ pub enum Error {
     /// Neither AUTH=PLAIN nor LOGIN may be used on this connection (RFC 3501 §6.2.3).
     #[error("the server takes no password on this connection (LOGINDISABLED; does it want TLS or OAuth2?)")]
     LoginDisabled,
+    /// Neither AUTH=OAUTHBEARER nor AUTH=XOAUTH2 is offered.
+    #[error(
+        "the server takes no token (it offers neither OAUTHBEARER nor XOAUTH2; is `host` the provider's IMAP server?)"
+    )]
+    NoTokens,
+    /// There is no token.
+    #[error(transparent)]
+    Token(#[from] oauth::Error),
+    /// The server refused the token, though its provider gave it.
+    #[error(
+        "token refused: {0} (is `user` the mailbox of whoever has signed in, or shared with them, and is IMAP switched on?)"
+    )]
+    TokenRefused(Completion),
     /// The server says that it has authenticated somebody already; that is nobody we know.
     #[error("the server greets with PREAUTH, so it is not known whose mail this is")]
     PreAuthenticated,

@@ -14,6 +14,7 @@ mod error;
 pub mod fetch;
 mod flight;
 mod folders;
+mod login;
 mod mailbox;
 mod pool;
 mod response;

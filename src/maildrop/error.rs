@@ -1,6 +1,6 @@
 //! What can go wrong with a maildrop, by whose fault it is. `pop3::reply` maps each to its response code.
 
-use crate::imap;
+use crate::{imap, oauth};
 
 /// Why a maildrop could not do what a device asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -63,9 +63,18 @@ pub enum Reason {
     /// The upstream's certificate is not trusted.
     #[error("upstream certificate not trusted, see the log")]
     Certificate,
-    /// The upstream offers no way to log in over this connection (LOGINDISABLED, no STARTTLS).
+    /// The upstream offers no way to log in over this connection (LOGINDISABLED, no STARTTLS, no OAuth2).
     #[error("upstream takes no password here, see the log")]
     NoPassword,
+    /// Nobody has consented to the gateway's reading this mail, or the consent has ended.
+    #[error("somebody must sign in at the gateway again, see its log")]
+    SignIn,
+    /// The provider of tokens can't be reached, or refuses the gateway.
+    #[error("the provider of the upstream's tokens gives none, see the log")]
+    Provider,
+    /// The upstream does not take the token that its provider gave.
+    #[error("the upstream refused the gateway's token, see the log")]
+    Token,
     /// The configured folder can't be selected.
     #[error("no such folder upstream, see the log")]
     Folder,
@@ -86,7 +95,14 @@ impl From<&imap::Error> for Error {
             Upstream::Protocol(_) => Self::Unavailable(Reason::Protocol),
             Upstream::NoData(_) => Self::Unavailable(Reason::Failed),
             Upstream::Certificate(_) => Self::Misconfigured(Reason::Certificate),
-            Upstream::NoStartTls | Upstream::LoginDisabled | Upstream::PreAuthenticated => {
+            Upstream::Token(oauth::Error::SignIn(_)) => Self::Misconfigured(Reason::SignIn),
+            Upstream::Token(oauth::Error::Refused(_)) => Self::Misconfigured(Reason::Provider),
+            Upstream::Token(oauth::Error::Unavailable { .. } | oauth::Error::Elsewhere) => {
+                Self::Unavailable(Reason::Provider)
+            }
+            Upstream::Token(oauth::Error::State) => Self::Unavailable(Reason::State),
+            Upstream::TokenRefused(_) => Self::Misconfigured(Reason::Token),
+            Upstream::NoTokens | Upstream::NoStartTls | Upstream::LoginDisabled | Upstream::PreAuthenticated => {
                 Self::Misconfigured(Reason::NoPassword)
             }
             Upstream::Refused { .. } if error.is_no_such_folder() => Self::Misconfigured(Reason::Folder),

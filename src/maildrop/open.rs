@@ -19,6 +19,7 @@ use crate::{
     accounts::Account,
     config::{Config, Credential, OnDelete, Upstream},
     imap::{self, Connector, Mailbox, Pool, Slot, UserKey},
+    oauth::Tokens,
     state::{Index, MailboxName, Marks, StateStore},
     tls,
 };
@@ -54,10 +55,11 @@ pub enum SetupError {
 }
 
 impl Maildrops {
-    /// For the upstreams of `config`, with what `state` remembers. Errors name the file at fault.
-    pub fn new(config: &Config, state: Arc<dyn StateStore>) -> Result<Self, SetupError> {
+    /// For the upstreams of `config`, with what `state` remembers and the `tokens` that they take. Errors name the file at
+    /// fault.
+    pub fn new(config: &Config, state: Arc<dyn StateStore>, tokens: Arc<Tokens>) -> Result<Self, SetupError> {
         let connector = |upstream: &Arc<Upstream>| {
-            let connector = Connector::new(upstream, config.limits.upstream)?;
+            let connector = Connector::new(upstream, config.limits.upstream, tokens.clone())?;
             Ok((upstream.name.clone(), Arc::new(connector)))
         };
         let connectors = config
@@ -82,7 +84,9 @@ impl Maildrops {
     /// With state in memory, for tests that need none.
     #[cfg(test)]
     pub(crate) fn in_memory(config: &Config) -> Self {
-        Self::new(config, Arc::new(crate::state::MemoryStore::default())).unwrap()
+        let state = Arc::new(crate::state::MemoryStore::default());
+        let tokens = Tokens::new(config, state.clone()).unwrap();
+        Self::new(config, state, tokens).unwrap()
     }
 
     /// Waits until everything that sessions left behind is finished; to be called when no session is left.
@@ -139,8 +143,10 @@ impl Maildrops {
 
     async fn source(&self, account: &Arc<Account>, number: u16, folder: &str) -> Result<Source, Error> {
         let connector = self.connector(&account.upstream.name)?;
-        let Credential::Password(secret) = &account.credential else {
-            return Err(Error::Misconfigured(Reason::NoPassword));
+        let secret = &match &account.credential {
+            Credential::Password(secret) => secret.clone(),
+            // The device's own password was verified here already; a parked connection is of this consent.
+            Credential::OAuth2 { consent } => consent.as_str().into(),
         };
         let name = name_of(account, folder);
         let user = UserKey {

@@ -13,7 +13,6 @@ use super::{
 };
 use crate::{
     accounts::Account,
-    config::Credential,
     imap::{self, BodyStart, Connection, Connector, Item, Mailbox, Search, Slot, Uid, UidSet},
     state::{Index, MailboxName, Marks},
 };
@@ -211,11 +210,8 @@ pub(super) fn is_same(a: &Arc<Index>, b: &Arc<Index>) -> bool {
 }
 
 pub(super) async fn log_in(connector: &Connector, account: &Account) -> Result<Connection, Error> {
-    let Credential::Password(password) = &account.credential else {
-        return Err(Error::Misconfigured(Reason::NoPassword));
-    };
     connector
-        .login(&account.user, password)
+        .login(&account.user, &account.credential)
         .await
         .map_err(|error| report(account, &error))
 }

@@ -194,6 +194,10 @@ impl RemoteStore {
 
 #[async_trait]
 impl StateStore for RemoteStore {
+    fn is_shared(&self) -> bool {
+        true
+    }
+
     async fn index(&self, mailbox: &MailboxName) -> Option<Arc<Index>> {
         let index: Option<Index> = self.ask(Request::Index(mailbox.clone())).await.ok()?;
         index.map(Arc::new)

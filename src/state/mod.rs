@@ -50,6 +50,11 @@ impl fmt::Display for MailboxName {
 /// for good when a method has returned `Ok`, as far as the store outlives the gateway at all.
 #[async_trait]
 pub trait StateStore: Send + Sync + fmt::Debug {
+    /// Whether a gateway in another process works on it too.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
     /// What is known of `mailbox`; `None` where nothing is, or where what was kept proved damaged (logged).
     async fn index(&self, mailbox: &MailboxName) -> Option<Arc<Index>>;
 
@@ -165,6 +170,12 @@ pub fn reach(dir: &Path) -> Result<Arc<dyn StateStore>, Error> {
         Ok(false) => return Ok(Arc::new(MemoryStore::default())),
         Err(source) => return Err(Error::Access { path, source }),
     }
+    share(dir)
+}
+
+/// The store in `dir`, for whoever is no gateway and has something to keep: its file, made if missing, or where a gateway has
+/// that, the gateway's by its socket.
+pub fn share(dir: &Path) -> Result<Arc<dyn StateStore>, Error> {
     match FileStore::open(dir) {
         Ok(store) => Ok(Arc::new(store)),
         #[cfg(unix)]

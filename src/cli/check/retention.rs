@@ -7,6 +7,7 @@ use crate::{
     accounts::Account,
     config::{Config, OnDelete, Policy, Retention},
     maildrop::{Due, Maildrops},
+    oauth::Tokens,
     state,
 };
 
@@ -18,7 +19,9 @@ pub(super) async fn run(config: &Config, out: &mut impl Write) -> Result<(), Fai
         ));
     };
     let state = state::reach(dir).map_err(|error| Failure::failed(error.to_string()))?;
-    let maildrops = Maildrops::new(config, state).map_err(|error| Failure::wrong(error.to_string()))?;
+    let wrong = |error: &dyn std::fmt::Display| Failure::wrong(error.to_string());
+    let tokens = Tokens::new(config, state.clone()).map_err(|error| wrong(&error))?;
+    let maildrops = Maildrops::new(config, state, tokens.clone()).map_err(|error| wrong(&error))?;
     let mut failures = 0;
     for account in config.accounts.iter().map(Account::from) {
         if !matches!(account.policy.retention, Retention::Days(_)) {
@@ -44,6 +47,7 @@ pub(super) async fn run(config: &Config, out: &mut impl Write) -> Result<(), Fai
         }
     }
     maildrops.finish().await;
+    tokens.finish().await;
     match failures {
         0 => Ok(()),
         _ => Err(Failure::failed("not every account could be asked, see above")),

@@ -1,0 +1,73 @@
+//! Assertions: what a client or a service account signs to prove itself (RFC 7523).
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use aws_lc_rs::rand;
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL};
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use crate::config::ClientKey;
+
+/// Seconds that an assertion may be used; providers take up to an hour, and need some for clocks that differ.
+const LIFETIME: u64 = 300;
+
+/// What is claimed (RFC 7523 §3).
+#[derive(Serialize)]
+struct Claims<'a> {
+    iss: &'a str,
+    sub: &'a str,
+    aud: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scope: Option<String>,
+    jti: String,
+    iat: u64,
+    nbf: u64,
+    exp: u64,
+}
+
+/// The key is of no kind that signs.
+#[derive(Debug, thiserror::Error)]
+#[error("the private key cannot sign: {0} (RSA, or EC P-256 in PKCS #8, as PEM)")]
+pub(super) struct Unsigned(jsonwebtoken::errors::Error);
+
+/// Signs that `issuer` speaks for `subject` to the provider whose token URL is `audience`. With `scopes` where these are part
+/// of it rather than of the request.
+pub(super) fn assertion(
+    key: &ClientKey,
+    issuer: &str,
+    subject: &str,
+    audience: &str,
+    scopes: Option<&[String]>,
+) -> Result<Zeroizing<String>, Unsigned> {
+    let pem = key.pem.expose();
+    let (algorithm, signer) = match EncodingKey::from_rsa_pem(pem) {
+        Ok(signer) => (Algorithm::RS256, signer),
+        Err(_) => (Algorithm::ES256, EncodingKey::from_ec_pem(pem).map_err(Unsigned)?),
+    };
+    let header = Header {
+        kid: key.key_id.clone(),
+        x5t_s256: key.thumbprint.map(|digest| BASE64URL.encode(digest)),
+        ..Header::new(algorithm)
+    };
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs();
+    let mut unique = [0; 16];
+    rand::fill(&mut unique)
+        .map_err(|_| Unsigned(jsonwebtoken::errors::ErrorKind::Signing("no random numbers".into()).into()))?;
+    let claims = Claims {
+        iss: issuer,
+        sub: subject,
+        aud: audience,
+        scope: scopes.map(|scopes| scopes.join(" ")),
+        jti: BASE64URL.encode(unique),
+        iat: now,
+        nbf: now,
+        exp: now + LIFETIME,
+    };
+    let signed = jsonwebtoken::encode(&header, &claims, &signer).map_err(Unsigned)?;
+    Ok(Zeroizing::new(signed))
+}

@@ -1,0 +1,287 @@
+//! One upstream's provider: the requests that end in a token.
+
+use std::{sync::Arc, time::Duration};
+
+use oauth2::{
+    AuthType, AuthUrl, AuthorizationCode, ClientId, ClientSecret, CsrfToken, DeviceAuthorizationUrl, EndpointMaybeSet,
+    EndpointNotSet, EndpointSet, ErrorResponse, ErrorResponseType, HttpRequest, PkceCodeChallenge, PkceCodeVerifier,
+    RedirectUrl, RefreshToken, RequestTokenError, Scope, StandardDeviceAuthorizationResponse, TokenResponse, TokenUrl,
+    basic::{BasicClient, BasicErrorResponse, BasicTokenResponse},
+    http::{Method, header},
+};
+use zeroize::Zeroizing;
+
+use super::{
+    Error, Refusal,
+    assertion::assertion,
+    http::{Failure, Http},
+    token::Issued,
+};
+use crate::{
+    config::{ClientProof, Grant, OAuth2},
+    tls,
+};
+
+type Client = BasicClient<EndpointMaybeSet, EndpointMaybeSet, EndpointNotSet, EndpointNotSet, EndpointSet>;
+
+/// What a client signs instead of telling a secret (RFC 7523 §2.2).
+const CLIENT_ASSERTION: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+/// What a service account signs instead of a consent (RFC 7523 §2.1).
+const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
+
+/// A provider, as an upstream's configuration names it.
+#[derive(Debug, Clone)]
+pub(super) struct Provider {
+    pub(super) config: Arc<OAuth2>,
+    client: Client,
+    http: Http,
+}
+
+/// Why a provider could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// Its `ca_file`.
+    #[error(transparent)]
+    Tls(#[from] tls::Error),
+    /// One of its URLs.
+    #[error("{0}")]
+    Url(String),
+    /// No HTTP client.
+    #[error("{0}")]
+    Http(String),
+    /// No random numbers.
+    #[error(transparent)]
+    Random(#[from] super::RandomUnavailable),
+}
+
+impl Provider {
+    pub(super) fn new(config: &Arc<OAuth2>) -> Result<Self, SetupError> {
+        let url = |error: oauth2::url::ParseError, url: &str| SetupError::Url(format!("{url:?} is no URL: {error}"));
+        let (device, authorize) = match &config.grant {
+            Grant::Device {
+                device_url,
+                authorize_url,
+            } => (Some(device_url), authorize_url.as_ref()),
+            Grant::Code { authorize_url } => (None, Some(authorize_url)),
+            Grant::ClientCredentials | Grant::ServiceAccount => (None, None),
+        };
+        let device = device.map(|text| DeviceAuthorizationUrl::new(text.clone()).map_err(|error| url(error, text)));
+        let authorize = authorize.map(|text| AuthUrl::new(text.clone()).map_err(|error| url(error, text)));
+        let token = TokenUrl::new(config.token_url.clone()).map_err(|error| url(error, &config.token_url))?;
+        let client = BasicClient::new(ClientId::new(config.client_id.clone()))
+            // RFC 6749 §2.3.1 leaves the choice; in the body is what providers show in their own examples.
+            .set_auth_type(AuthType::RequestBody)
+            .set_auth_uri_option(authorize.transpose()?)
+            .set_device_authorization_url_option(device.transpose()?)
+            .set_token_uri(token);
+        let client = match &config.proof {
+            ClientProof::Secret(secret) => {
+                client.set_client_secret(ClientSecret::new(String::from_utf8_lossy(secret.expose()).into_owned()))
+            }
+            ClientProof::Public | ClientProof::Key(_) => client,
+        };
+        let http = Http::new(&tls::Connector::new(config.ca_file.as_deref())?);
+        Ok(Self {
+            config: config.clone(),
+            client,
+            http: http.map_err(|error| SetupError::Http(error.to_string()))?,
+        })
+    }
+
+    fn scopes(&self) -> impl Iterator<Item = Scope> {
+        self.config.scopes.iter().cloned().map(Scope::new)
+    }
+
+    /// What proves a client that has a key: goes along with each request for a token.
+    fn signed(&self) -> Result<Vec<(&'static str, String)>, Error> {
+        let ClientProof::Key(key) = &self.config.proof else {
+            return Ok(Vec::new());
+        };
+        let OAuth2 {
+            client_id, token_url, ..
+        } = &*self.config;
+        let assertion = assertion(key, client_id, client_id, token_url, None).map_err(unsigned)?;
+        Ok(vec![
+            ("client_assertion_type", CLIENT_ASSERTION.to_owned()),
+            ("client_assertion", String::clone(&assertion)),
+        ])
+    }
+
+    /// RFC 6749 §6
+    pub(super) async fn refresh(&self, token: &str) -> Result<Issued, Error> {
+        let token = RefreshToken::new(token.to_owned());
+        let mut request = self.client.exchange_refresh_token(&token);
+        for (name, value) in self.signed()? {
+            request = request.add_extra_param(name, value);
+        }
+        request.request_async(&self.http).await.map(issued).map_err(failed)
+    }
+
+    /// RFC 6749 §4.4
+    pub(super) async fn client_credentials(&self) -> Result<Issued, Error> {
+        let mut request = self.client.exchange_client_credentials().add_scopes(self.scopes());
+        for (name, value) in self.signed()? {
+            request = request.add_extra_param(name, value);
+        }
+        request.request_async(&self.http).await.map(issued).map_err(failed)
+    }
+
+    /// RFC 7523 §2.1: a token for `user`'s mail.
+    pub(super) async fn service_account(&self, user: &str) -> Result<Issued, Error> {
+        let OAuth2 {
+            client_id,
+            token_url,
+            scopes,
+            proof,
+            ..
+        } = &*self.config;
+        let ClientProof::Key(key) = proof else {
+            return Err(Error::Refused(Refusal::new(
+                "",
+                Some("a service account needs private_key_file"),
+            )));
+        };
+        let assertion = assertion(key, client_id, user, token_url, Some(scopes)).map_err(unsigned)?;
+        let form = [("grant_type", JWT_BEARER), ("assertion", &assertion)];
+        let body = oauth2::url::form_urlencoded::Serializer::new(String::new())
+            .extend_pairs(form)
+            .finish();
+        let mut request = HttpRequest::new(body.into_bytes());
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = token_url
+            .parse()
+            .map_err(|error| Error::Refused(Refusal::new("", Some(&format!("{token_url:?} is no URL: {error}")))))?;
+        let form = header::HeaderValue::from_static("application/x-www-form-urlencoded");
+        request.headers_mut().insert(header::CONTENT_TYPE, form);
+        let answer = self.http.send(request).await.map_err(|error| unavailable(&error))?;
+        if answer.status().is_success() {
+            let token: BasicTokenResponse = serde_json::from_slice(answer.body()).map_err(|_| no_answer())?;
+            return Ok(issued(token));
+        }
+        let refusal: BasicErrorResponse = serde_json::from_slice(answer.body()).map_err(|_| no_answer())?;
+        Err(refused(&refusal))
+    }
+
+    /// RFC 8628 §3.1
+    pub(super) async fn device_code(&self) -> Result<StandardDeviceAuthorizationResponse, Error> {
+        let request = self.client.exchange_device_code().map_err(|_| not_for("device"))?;
+        let request = request.add_scopes(self.scopes());
+        request.request_async(&self.http).await.map_err(failed)
+    }
+
+    /// RFC 8628 §3.4: asks until the code was entered, declined, or has expired.
+    pub(super) async fn device_token(&self, code: &StandardDeviceAuthorizationResponse) -> Result<Issued, Error> {
+        let mut request = self.client.exchange_device_access_token(code);
+        for (name, value) in self.signed()? {
+            request = request.add_extra_param(name, value);
+        }
+        let polled = request.request_async(&self.http, tokio::time::sleep, None).await;
+        polled.map(issued).map_err(failed)
+    }
+
+    /// Where a browser is to be sent (RFC 6749 §4.1.1), the state that it brings back, and what proves that the code is for
+    /// us (RFC 7636).
+    pub(super) fn authorize(&self, redirect: &str) -> Result<(String, String, Zeroizing<String>), Error> {
+        let (challenge, verifier) = PkceCodeChallenge::new_random_sha256();
+        let request = self
+            .client
+            .authorize_url(CsrfToken::new_random)
+            .map_err(|_| not_for("code"))?;
+        let redirect = redirect_url(redirect)?;
+        let (url, state) = request
+            .add_scopes(self.scopes())
+            .set_pkce_challenge(challenge)
+            .set_redirect_uri(std::borrow::Cow::Owned(redirect))
+            .url();
+        let verifier = Zeroizing::new(verifier.into_secret());
+        Ok((url.into(), state.into_secret(), verifier))
+    }
+
+    /// RFC 6749 §4.1.3
+    pub(super) async fn exchange(&self, code: &str, redirect: &str, verifier: &str) -> Result<Issued, Error> {
+        let mut request = self
+            .client
+            .exchange_code(AuthorizationCode::new(code.to_owned()))
+            .set_pkce_verifier(PkceCodeVerifier::new(verifier.to_owned()))
+            .set_redirect_uri(std::borrow::Cow::Owned(redirect_url(redirect)?));
+        for (name, value) in self.signed()? {
+            request = request.add_extra_param(name, value);
+        }
+        request.request_async(&self.http).await.map(issued).map_err(failed)
+    }
+}
+
+fn redirect_url(text: &str) -> Result<RedirectUrl, Error> {
+    RedirectUrl::new(text.to_owned())
+        .map_err(|error| Error::Refused(Refusal::new("", Some(&format!("{text:?} is no URL: {error}")))))
+}
+
+fn issued(token: BasicTokenResponse) -> Issued {
+    let seconds = |lifetime: Duration| u32::try_from(lifetime.as_secs()).unwrap_or(u32::MAX);
+    Issued {
+        access: Zeroizing::new(token.access_token().secret().clone()),
+        refresh: token
+            .refresh_token()
+            .map(|token| Zeroizing::new(token.secret().clone())),
+        lifetime: token.expires_in().map(seconds),
+    }
+}
+
+/// What became of a request.
+fn failed<T: ErrorResponse + Refusing>(error: RequestTokenError<Failure, T>) -> Error {
+    match error {
+        RequestTokenError::ServerResponse(refusal) => refused(&refusal),
+        RequestTokenError::Request(failure) => unavailable(&failure),
+        // The answer itself may hold a token.
+        RequestTokenError::Parse(..) => no_answer(),
+        RequestTokenError::Other(what) => Error::unavailable(what),
+    }
+}
+
+/// An `error` with its description.
+trait Refusing {
+    fn refusal(&self) -> Refusal;
+}
+
+impl<T: ErrorResponseType> Refusing for oauth2::StandardErrorResponse<T> {
+    fn refusal(&self) -> Refusal {
+        // The type prints itself with the description, its serialised form is the bare code.
+        let code = serde_json::to_value(self.error()).ok();
+        let code = code.as_ref().and_then(|code| code.as_str()).unwrap_or("error");
+        Refusal::new(code, self.error_description().map(String::as_str))
+    }
+}
+
+fn refused(refusing: &impl Refusing) -> Error {
+    let refusal = refusing.refusal();
+    match refusal {
+        refusal if refusal.will_pass() => Error::unavailable(refusal.to_string()),
+        refusal if refusal.concerns_consent() => Error::SignIn(refusal),
+        refusal => Error::Refused(refusal),
+    }
+}
+
+fn unavailable(failure: &Failure) -> Error {
+    Error::Unavailable {
+        reason: failure.to_string(),
+        retry_after: match failure {
+            Failure::Status { retry_after, .. } => retry_after.unwrap_or_default(),
+            Failure::Transport(_) | Failure::TooLong => Duration::ZERO,
+        },
+    }
+}
+
+fn no_answer() -> Error {
+    Error::unavailable("its answer is none of OAuth2's")
+}
+
+fn not_for(grant: &str) -> Error {
+    Error::Refused(Refusal::new(
+        "",
+        Some(&format!("the configuration names no endpoint for grant = {grant:?}")),
+    ))
+}
+
+fn unsigned(error: impl std::fmt::Display) -> Error {
+    Error::Refused(Refusal::new("", Some(&error.to_string())))
+}

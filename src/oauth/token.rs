@@ -1,0 +1,154 @@
+//! Tokens, and what is kept of a consent.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
+
+use crate::config::Secret;
+
+/// Seconds before its end from which on an access token is renewed: a session that begins with it must not outlive it, and
+/// clocks differ.
+const MARGIN: u32 = 300;
+/// Lifetime of a token of which the provider tells none (RFC 6749 §5.1: it should).
+const LIFETIME: u32 = 3600;
+
+/// What proves to an upstream who the user is (RFC 6750), for an hour or so.
+#[derive(Debug, Clone)]
+pub struct AccessToken(Secret);
+
+impl PartialEq for AccessToken {
+    fn eq(&self, other: &Self) -> bool {
+        self.expose().ct_eq(other.expose()).into()
+    }
+}
+
+impl AccessToken {
+    /// Its text; keep the borrow short.
+    pub fn expose(&self) -> &[u8] {
+        self.0.expose()
+    }
+}
+
+/// What a provider gave (RFC 6749 §5.1).
+pub struct Issued {
+    pub(super) access: Zeroizing<String>,
+    /// Of the consent; where a refresh brings none the old one goes on (RFC 6749 §6).
+    pub(super) refresh: Option<Zeroizing<String>>,
+    /// Seconds.
+    pub(super) lifetime: Option<u32>,
+}
+
+impl fmt::Debug for Issued {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Issued")
+            .field("refresh", &self.refresh.is_some())
+            .field("lifetime", &self.lifetime)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is kept of a consent. All times in seconds since 1970, 0 where there is none.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Kept {
+    pub(super) access: Zeroizing<String>,
+    pub(super) refresh: Option<Zeroizing<String>>,
+    /// When the access token was given.
+    pub(super) obtained: u32,
+    /// When it ends.
+    pub(super) expires: u32,
+    /// When somebody signed in.
+    pub(super) signed_in: u32,
+    /// Since when the provider takes the consent no more, with its code and description.
+    pub(super) lapsed: Option<(u32, String, String)>,
+    /// When the last try failed, and why.
+    pub(super) trouble: Option<(u32, String)>,
+}
+
+impl Kept {
+    /// After `issued` was given, to this consent (`signed_in`) or upon it.
+    pub(super) fn renewed(&self, issued: Issued, now: u32) -> Self {
+        let lifetime = issued.lifetime.unwrap_or(LIFETIME);
+        Self {
+            access: issued.access,
+            refresh: issued.refresh.or_else(|| self.refresh.clone()),
+            obtained: now,
+            expires: now.saturating_add(lifetime),
+            signed_in: self.signed_in,
+            lapsed: None,
+            trouble: None,
+        }
+    }
+
+    /// Whether the access token may still be used.
+    pub(super) fn is_valid(&self, now: u32) -> bool {
+        !self.access.is_empty() && now < self.expires && self.lapsed.is_none()
+    }
+
+    /// Whether it lasts for a session to come too.
+    pub(super) fn is_fresh(&self, now: u32) -> bool {
+        let margin = MARGIN.min(self.expires.saturating_sub(self.obtained) / 10);
+        // A clock that was set back must not keep a token alive for ever.
+        self.is_valid(now.saturating_add(margin)) && now >= self.obtained.saturating_sub(MARGIN)
+    }
+
+    pub(super) fn access(&self) -> AccessToken {
+        AccessToken(self.access.as_str().into())
+    }
+}
+
+impl fmt::Debug for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kept")
+            .field("expires", &self.expires)
+            .field("lapsed", &self.lapsed)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn issued(lifetime: Option<u32>, refresh: Option<&str>) -> Issued {
+        Issued {
+            access: Zeroizing::new("access".into()),
+            refresh: refresh.map(|text| Zeroizing::new(text.into())),
+            lifetime,
+        }
+    }
+
+    #[test]
+    fn renewed_ahead_of_its_end() {
+        let kept = Kept::default().renewed(issued(Some(3600), None), 1_000_000);
+        assert!(kept.is_fresh(1_000_000) && kept.is_fresh(1_003_299));
+        assert!(!kept.is_fresh(1_003_300) && kept.is_valid(1_003_300));
+        assert!(!kept.is_valid(1_003_600));
+        // One that is short is not renewed all the time.
+        let short = Kept::default().renewed(issued(Some(60), None), 1_000_000);
+        assert!(short.is_fresh(1_000_053) && !short.is_fresh(1_000_054));
+        assert_eq!(Kept::default().renewed(issued(None, None), 7).expires, 3607);
+        assert!(!Kept::default().is_valid(0));
+        assert!(!kept.is_fresh(900_000), "given in the future?");
+    }
+
+    #[test]
+    fn a_refresh_token_goes_on_where_none_comes() {
+        let kept = Kept::default().renewed(issued(None, Some("first")), 1);
+        let kept = kept.renewed(issued(None, None), 2);
+        assert_eq!(kept.refresh.as_ref().unwrap().as_str(), "first");
+        let kept = kept.renewed(issued(None, Some("second")), 3);
+        assert_eq!(kept.refresh.as_ref().unwrap().as_str(), "second");
+    }
+
+    #[test]
+    fn tokens_are_not_printed() {
+        let kept = Kept::default().renewed(issued(None, Some("refresh")), 1);
+        let printed = format!("{kept:?} {:?} {:?}", kept.access(), issued(None, Some("refresh")));
+        assert!(
+            !printed.contains("\"access\"") && !printed.contains("\"refresh\""),
+            "{printed}"
+        );
+    }
+}

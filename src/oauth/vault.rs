@@ -1,0 +1,150 @@
+//! Tokens are kept sealed: XChaCha20-Poly1305 under a key of the configuration's, bound to whose they are.
+
+use aws_lc_rs::{
+    hkdf,
+    rand::{self, SystemRandom},
+};
+use chacha20poly1305::{
+    Key, XChaCha20Poly1305, XNonce,
+    aead::{Aead, KeyInit, Payload},
+};
+use zeroize::Zeroizing;
+
+use super::token::Kept;
+use crate::{config::Secret, state::Consent};
+
+/// The first octet of what this version seals.
+const VERSION: u8 = 1;
+/// Octets of a nonce; random ones of this length never meet.
+const NONCE: usize = 24;
+/// What else is derived from the same secret gets another key.
+const PURPOSE: &[u8] = b"popgate tokens";
+
+/// Seals and opens.
+pub(super) struct Vault(XChaCha20Poly1305);
+
+/// What was kept can't be opened: it is damaged, or was sealed with another key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Locked;
+
+/// The system gives no random numbers.
+#[derive(Debug, thiserror::Error)]
+#[error("the system gives no random numbers")]
+pub struct RandomUnavailable;
+
+impl Vault {
+    /// Under `key`; without one, what is sealed can be opened by this process only.
+    pub(super) fn new(key: Option<&Secret>) -> Result<Self, RandomUnavailable> {
+        let mut derived = Zeroizing::new([0; 32]);
+        match key {
+            Some(key) => hkdf::Salt::new(hkdf::HKDF_SHA256, &[])
+                .extract(key.expose())
+                .expand(&[PURPOSE], hkdf::HKDF_SHA256)
+                .and_then(|okm| okm.fill(&mut *derived)),
+            None => rand::fill(&mut *derived),
+        }
+        .map_err(|_| RandomUnavailable)?;
+        Ok(Self(XChaCha20Poly1305::new(&Key::from(*derived))))
+    }
+
+    pub(super) fn seal(&self, consent: &Consent, kept: &Kept) -> Result<Vec<u8>, RandomUnavailable> {
+        let plain = Zeroizing::new(postcard::to_stdvec(kept).unwrap_or_default());
+        let mut nonce = [0; NONCE];
+        rand::SecureRandom::fill(&SystemRandom::new(), &mut nonce).map_err(|_| RandomUnavailable)?;
+        let payload = Payload {
+            msg: &plain,
+            aad: &bound_to(consent),
+        };
+        // Fails only for messages of gigabytes.
+        let sealed = self
+            .0
+            .encrypt(&XNonce::from(nonce), payload)
+            .map_err(|_| RandomUnavailable)?;
+        Ok([&[VERSION][..], &nonce, &sealed].concat())
+    }
+
+    pub(super) fn open(&self, consent: &Consent, sealed: &[u8]) -> Result<Kept, Locked> {
+        let (&[VERSION], rest) = sealed.split_first_chunk().ok_or(Locked)? else {
+            return Err(Locked);
+        };
+        let (nonce, msg) = rest.split_first_chunk::<NONCE>().ok_or(Locked)?;
+        let aad = &bound_to(consent);
+        let plain = self.0.decrypt(&XNonce::from(*nonce), Payload { msg, aad });
+        let plain = Zeroizing::new(plain.map_err(|_| Locked)?);
+        postcard::from_bytes(&plain).map_err(|_| Locked)
+    }
+}
+
+impl std::fmt::Debug for Vault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Vault(…)")
+    }
+}
+
+/// So that nobody who can write the file can pass one's token off as another's.
+fn bound_to(Consent { upstream, name }: &Consent) -> Vec<u8> {
+    [
+        &(upstream.len() as u64).to_le_bytes()[..],
+        upstream.as_bytes(),
+        name.as_bytes(),
+    ]
+    .concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn consent(upstream: &str, name: &str) -> Consent {
+        Consent {
+            upstream: upstream.into(),
+            name: name.into(),
+        }
+    }
+
+    fn vault(key: &str) -> Vault {
+        Vault::new(Some(&Secret::from(key))).unwrap()
+    }
+
+    fn kept() -> Kept {
+        Kept {
+            access: Zeroizing::new("the access token".into()),
+            refresh: Some(Zeroizing::new("the refresh token".into())),
+            expires: 7,
+            ..Kept::default()
+        }
+    }
+
+    #[test]
+    fn opens_with_the_same_key_and_consent_only() {
+        let (key, eva) = ("0123456789abcdef0123456789abcdef", consent("home", "eva"));
+        let sealed = vault(key).seal(&eva, &kept()).unwrap();
+        assert_eq!(vault(key).open(&eva, &sealed), Ok(kept()));
+        assert_eq!(vault("another").open(&eva, &sealed), Err(Locked));
+        for other in [consent("home", "adam"), consent("work", "eva"), consent("homee", "va")] {
+            assert_eq!(vault(key).open(&other, &sealed), Err(Locked));
+        }
+        assert_ne!(sealed, vault(key).seal(&eva, &kept()).unwrap(), "a nonce twice");
+        let windows = |needle: &[u8]| sealed.windows(needle.len()).any(|window| window == needle);
+        assert!(!windows(b"refresh") && !windows(b"access"));
+    }
+
+    #[test]
+    fn every_cut_and_flip_is_noticed() {
+        let (vault, eva) = (vault("key"), consent("home", "eva"));
+        let sealed = vault.seal(&eva, &kept()).unwrap();
+        for length in 0..sealed.len() {
+            assert_eq!(vault.open(&eva, &sealed[..length]), Err(Locked));
+            let mut flipped = sealed.clone();
+            flipped[length] ^= 1;
+            assert_eq!(vault.open(&eva, &flipped), Err(Locked));
+        }
+    }
+
+    #[test]
+    fn without_a_key_each_process_has_its_own() {
+        let eva = consent("home", "eva");
+        let sealed = Vault::new(None).unwrap().seal(&eva, &kept()).unwrap();
+        assert_eq!(Vault::new(None).unwrap().open(&eva, &sealed), Err(Locked));
+    }
+}
