@@ -270,9 +270,7 @@ mod tests {
                 oauth2: None,
                 maildrop: Arc::new(Policy::default()),
             };
-            let config = crate::pop3::tests::config(crate::pop3::tests::limits());
-            let tokens = Tokens::new(&config, Arc::new(crate::state::MemoryStore::default())).unwrap();
-            let mut connector = Connector::new(&upstream, Duration::from_secs(20), tokens).unwrap();
+            let mut connector = Connector::new(&upstream, Duration::from_secs(20), Tokens::none()).unwrap();
             assert_eq!(connector.compress, Compress::UnlessLoopback);
             connector.compress = compress;
             let secret = Credential::Password("secret".into());

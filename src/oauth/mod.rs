@@ -95,6 +95,18 @@ impl Tokens {
         }))
     }
 
+    /// Of no upstream, for tests that need none.
+    #[cfg(test)]
+    pub(crate) fn none() -> Arc<Self> {
+        Arc::new(Self {
+            providers: HashMap::new(),
+            store: Arc::new(state::MemoryStore::default()),
+            vault: Vault::new(None).unwrap(),
+            turns: DashMap::new(),
+            renewals: TaskTracker::new(),
+        })
+    }
+
     /// Waits for renewals under way.
     pub async fn finish(&self) {
         self.renewals.close();
