@@ -1,10 +1,11 @@
-//! What a person types: serve | check | state | demo | health | hash-password.
+//! What a person types: serve | check | state | sign-in | demo | health | hash-password.
 
 mod check;
 mod demo;
 mod hash_password;
 mod health;
 mod serve;
+mod sign_in;
 mod state;
 
 use std::{
@@ -71,6 +72,21 @@ enum Command {
         #[arg(long, requires = "reset")]
         folder: Option<String>,
     },
+    /// Let the gateway read mail at a provider that takes no passwords (OAuth2); beside a running gateway too
+    #[command(group = clap::ArgGroup::new("what").required(true).args(["account", "list", "forget"]))]
+    SignIn {
+        /// The login of an [[account]]
+        account: Option<String>,
+        /// With a browser, where a code would do
+        #[arg(long, requires = "account")]
+        browser: bool,
+        /// Show how every account stands
+        #[arg(long)]
+        list: bool,
+        /// Forget the consent of this account
+        #[arg(long, value_name = "ACCOUNT")]
+        forget: Option<String>,
+    },
     /// Serve sample mail, to look at and to try a mail program with
     Demo {
         /// Where to listen
@@ -100,6 +116,19 @@ impl Cli {
             Command::State { login, reset, folder } => {
                 let config = load(self.config)?.config;
                 state::run(&config, login.as_deref(), reset.as_deref(), folder.as_deref()).await
+            }
+            Command::SignIn {
+                account,
+                browser,
+                list: _,
+                forget,
+            } => {
+                let what = match (&account, &forget) {
+                    (Some(login), _) => sign_in::What::SignIn { login, browser },
+                    (None, Some(login)) => sign_in::What::Forget { login },
+                    (None, None) => sign_in::What::List,
+                };
+                sign_in::run(&load(self.config)?.config, what).await
             }
             Command::Demo { listen } => demo::run(listen).await,
             Command::Health { address: Some(address) } => health::run([(address, ListenerTls::Off)]).await,

@@ -14,6 +14,7 @@ pub mod imap;
 pub mod maildrop;
 pub mod oauth;
 pub mod pop3;
+pub mod sign_in;
 pub mod state;
 pub mod telemetry;
 pub mod tls;

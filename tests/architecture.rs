@@ -14,12 +14,13 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "accounts", "demo", "gateway", "health", "maildrop", "oauth", "state", "tls",
+            "accounts", "demo", "gateway", "health", "maildrop", "oauth", "sign_in", "state", "tls",
         ],
     ),
     ("gateway", &["accounts", "maildrop", "oauth", "pop3", "state", "tls"]),
     ("pop3", &["accounts", "maildrop", "tls"]),
     ("maildrop", &["accounts", "imap", "oauth", "state", "tls"]),
+    ("sign_in", &["accounts", "maildrop", "oauth", "state"]),
     ("accounts", &[]),
     ("imap", &["oauth", "tls"]),
     ("oauth", &["state", "tls"]),

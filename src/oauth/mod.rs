@@ -7,6 +7,7 @@ mod explanation;
 mod http;
 mod provider;
 mod sign_in;
+mod status;
 mod token;
 mod vault;
 
@@ -32,6 +33,7 @@ use crate::{
 pub use error::{Error, Refusal};
 pub use provider::SetupError;
 pub use sign_in::{CodeSignIn, DeviceSignIn};
+pub use status::Status;
 pub use token::{AccessToken, Issued};
 pub use vault::RandomUnavailable;
 
@@ -41,6 +43,8 @@ const PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 /// An access token that was given less than so many seconds ago and is refused: another would be refused too.
 const RECENT: u32 = 60;
+/// Providers forget consents that are not used: Google's after six months, Microsoft's after 90 days.
+const LONG_UNUSED: u32 = 7 * 24 * 3600;
 
 /// The tokens of all upstreams that want some.
 #[derive(Debug)]
@@ -60,21 +64,6 @@ struct Turn {
     failed: Option<(Instant, Error)>,
     /// What was given and could not be saved: with what it follows.
     unsaved: Option<(Option<Vec<u8>>, Kept)>,
-}
-
-/// How a consent stands.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Status {
-    /// When somebody signed in; `None` where nobody has, or nobody needs to. Seconds since 1970, as all here.
-    pub signed_in: Option<u32>,
-    /// When a token was given last.
-    pub obtained: Option<u32>,
-    /// When that ends.
-    pub expires: Option<u32>,
-    /// Since when the provider takes the consent no more, and why.
-    pub lapsed: Option<(u32, String)>,
-    /// When the last try failed, and why.
-    pub trouble: Option<(u32, String)>,
 }
 
 impl Tokens {
@@ -299,25 +288,23 @@ impl Tokens {
 
     /// How `consent` stands, as far as is known here.
     pub async fn status(&self, consent: &Consent) -> Result<Status, Error> {
-        let (sealed, kept) = self.kept(consent).await?;
-        let Some(kept) = kept else {
-            let unreadable = sealed.map(|_| (0, "what is kept was sealed with another key: sign in again".to_owned()));
-            return Ok(Status {
-                lapsed: unreadable,
-                ..Status::default()
-            });
-        };
-        let time = |time: u32| (time > 0).then_some(time);
-        let why = |(since, code, description): &(u32, String, String)| {
-            (*since, Refusal::new(code, Some(description)).to_string())
-        };
-        Ok(Status {
-            signed_in: time(kept.signed_in),
-            obtained: time(kept.obtained),
-            expires: time(kept.expires),
-            lapsed: kept.lapsed.as_ref().map(why),
-            trouble: kept.trouble.clone(),
+        Ok(match self.kept(consent).await? {
+            (_, Some(kept)) => Status::of(&kept),
+            (Some(_), None) => Status::unreadable(),
+            (None, None) => Status::default(),
         })
+    }
+
+    /// Renews what has not been used for so long that its provider might forget it.
+    pub async fn keep_alive(self: &Arc<Self>, consent: &Consent) {
+        if let Ok((_, Some(kept))) = self.kept(consent).await
+            && kept.refresh.is_some()
+            && kept.lapsed.is_none()
+            && kept.obtained.saturating_add(LONG_UNUSED) < now()
+        {
+            // A failure was told of in the log, and is tried again.
+            let _ = self.renewed(consent, None).await;
+        }
     }
 
     async fn sealed(&self, consent: &Consent) -> Result<Option<Vec<u8>>, Error> {

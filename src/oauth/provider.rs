@@ -4,11 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use oauth2::{
     AuthType, AuthUrl, AuthorizationCode, ClientId, ClientSecret, CsrfToken, DeviceAuthorizationUrl, EndpointMaybeSet,
-    EndpointNotSet, EndpointSet, ErrorResponse, ErrorResponseType, HttpRequest, PkceCodeChallenge, PkceCodeVerifier,
-    RedirectUrl, RefreshToken, RequestTokenError, Scope, StandardDeviceAuthorizationResponse, TokenResponse, TokenUrl,
-    basic::{BasicClient, BasicErrorResponse, BasicTokenResponse},
+    EndpointNotSet, EndpointSet, ErrorResponse, ErrorResponseType, ExtraTokenFields, HttpRequest, PkceCodeChallenge,
+    PkceCodeVerifier, RedirectUrl, RefreshToken, RequestTokenError, Scope, StandardDeviceAuthorizationResponse,
+    StandardRevocableToken, StandardTokenResponse, TokenResponse, TokenUrl,
+    basic::{BasicErrorResponse, BasicRevocationErrorResponse, BasicTokenIntrospectionResponse, BasicTokenType},
     http::{Method, header},
 };
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::{
@@ -22,7 +24,31 @@ use crate::{
     tls,
 };
 
-type Client = BasicClient<EndpointMaybeSet, EndpointMaybeSet, EndpointNotSet, EndpointNotSet, EndpointSet>;
+type Client = oauth2::Client<
+    BasicErrorResponse,
+    Answer,
+    BasicTokenIntrospectionResponse,
+    StandardRevocableToken,
+    BasicRevocationErrorResponse,
+    EndpointMaybeSet,
+    EndpointMaybeSet,
+    EndpointNotSet,
+    EndpointNotSet,
+    EndpointSet,
+>;
+
+/// RFC 6749 §5.1
+type Answer = StandardTokenResponse<Extra, BasicTokenType>;
+
+/// What some providers tell besides.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Extra {
+    /// Seconds that the consent lasts: Google's of an application in Testing, Microsoft's of personal accounts.
+    #[serde(default)]
+    refresh_token_expires_in: Option<u32>,
+}
+
+impl ExtraTokenFields for Extra {}
 
 /// What a client signs instead of telling a secret (RFC 7523 §2.2).
 const CLIENT_ASSERTION: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
@@ -68,7 +94,7 @@ impl Provider {
         let device = device.map(|text| DeviceAuthorizationUrl::new(text.clone()).map_err(|error| url(error, text)));
         let authorize = authorize.map(|text| AuthUrl::new(text.clone()).map_err(|error| url(error, text)));
         let token = TokenUrl::new(config.token_url.clone()).map_err(|error| url(error, &config.token_url))?;
-        let client = BasicClient::new(ClientId::new(config.client_id.clone()))
+        let client = oauth2::Client::new(ClientId::new(config.client_id.clone()))
             // RFC 6749 §2.3.1 leaves the choice; in the body is what providers show in their own examples.
             .set_auth_type(AuthType::RequestBody)
             .set_auth_uri_option(authorize.transpose()?)
@@ -155,7 +181,7 @@ impl Provider {
         request.headers_mut().insert(header::CONTENT_TYPE, form);
         let answer = self.http.send(request).await.map_err(|error| unavailable(&error))?;
         if answer.status().is_success() {
-            let token: BasicTokenResponse = serde_json::from_slice(answer.body()).map_err(|_| no_answer())?;
+            let token: Answer = serde_json::from_slice(answer.body()).map_err(|_| no_answer())?;
             return Ok(issued(token));
         }
         let refusal: BasicErrorResponse = serde_json::from_slice(answer.body()).map_err(|_| no_answer())?;
@@ -216,7 +242,7 @@ fn redirect_url(text: &str) -> Result<RedirectUrl, Error> {
         .map_err(|error| Error::Refused(Refusal::new("", Some(&format!("{text:?} is no URL: {error}")))))
 }
 
-fn issued(token: BasicTokenResponse) -> Issued {
+fn issued(token: Answer) -> Issued {
     let seconds = |lifetime: Duration| u32::try_from(lifetime.as_secs()).unwrap_or(u32::MAX);
     Issued {
         access: Zeroizing::new(token.access_token().secret().clone()),
@@ -224,6 +250,7 @@ fn issued(token: BasicTokenResponse) -> Issued {
             .refresh_token()
             .map(|token| Zeroizing::new(token.secret().clone())),
         lifetime: token.expires_in().map(seconds),
+        consent_lifetime: token.extra_fields().refresh_token_expires_in,
     }
 }
 

@@ -32,12 +32,15 @@ impl AccessToken {
 }
 
 /// What a provider gave (RFC 6749 §5.1).
+#[derive(Clone)]
 pub struct Issued {
     pub(super) access: Zeroizing<String>,
     /// Of the consent; where a refresh brings none the old one goes on (RFC 6749 §6).
     pub(super) refresh: Option<Zeroizing<String>>,
     /// Seconds.
     pub(super) lifetime: Option<u32>,
+    /// Seconds that the consent lasts, where the provider tells.
+    pub(super) consent_lifetime: Option<u32>,
 }
 
 impl fmt::Debug for Issued {
@@ -60,6 +63,8 @@ pub(super) struct Kept {
     pub(super) expires: u32,
     /// When somebody signed in.
     pub(super) signed_in: u32,
+    /// When the consent ends, where the provider tells.
+    pub(super) ends: u32,
     /// Since when the provider takes the consent no more, with its code and description.
     pub(super) lapsed: Option<(u32, String, String)>,
     /// When the last try failed, and why.
@@ -76,6 +81,10 @@ impl Kept {
             obtained: now,
             expires: now.saturating_add(lifetime),
             signed_in: self.signed_in,
+            ends: match issued.consent_lifetime {
+                Some(lifetime) => now.saturating_add(lifetime),
+                None => self.ends,
+            },
             lapsed: None,
             trouble: None,
         }
@@ -116,6 +125,7 @@ mod tests {
             access: Zeroizing::new("access".into()),
             refresh: refresh.map(|text| Zeroizing::new(text.into())),
             lifetime,
+            consent_lifetime: None,
         }
     }
 

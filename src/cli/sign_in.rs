@@ -1,0 +1,280 @@
+//! `popgate sign-in`: somebody lets the gateway read mail at a provider that takes no passwords.
+
+use std::{
+    io::{self, IsTerminal, Write},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::{TcpListener, TcpStream},
+    sync::mpsc,
+    time::timeout,
+};
+
+use super::Failure;
+use crate::{
+    config::{Config, Grant, Log, LogFormat},
+    oauth::{CodeSignIn, Issued, Tokens},
+    sign_in::{self, Candidate, Opened, candidates},
+    state::{self, MemoryStore, StateStore},
+    telemetry,
+};
+
+/// The longest request of a browser that comes back: a code and a state, and the browser's own headers.
+const LONGEST_REQUEST: u64 = 64 * 1024;
+/// Until that request is here: one that is silent must not keep another waiting.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What is to be done.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum What<'a> {
+    /// Sign in for the account of this login; `browser`: with a browser, though a code would do.
+    SignIn { login: &'a str, browser: bool },
+    /// Have this account's consent forgotten.
+    Forget { login: &'a str },
+    /// Show how all accounts stand.
+    List,
+}
+
+pub(super) async fn run(config: &Config, what: What<'_>) -> Result<(), Failure> {
+    if candidates(config).next().is_none() {
+        return Err(Failure::wrong(
+            "no [[account]] is at an upstream with OAuth2: passwords need no sign-in\n\
+             help: give [upstream.NAME] a `preset` and an [upstream.NAME.oauth2], see gateway.toml.example",
+        ));
+    }
+    // What an upstream says stands in the log.
+    telemetry::init(&Log {
+        format: LogFormat::Text,
+        level: "warn".into(),
+    })?;
+    let tokens = tokens(config, store(config, what)?)?;
+    let mut out = io::stdout();
+    match what {
+        What::List => list(config, &tokens, &mut out).await,
+        What::Forget { login } => {
+            let consent = candidate(config, login)?.consent(&tokens);
+            let outcome = match tokens.forget(&consent).await.map_err(failed)? {
+                true => "forgotten; it may be withdrawn at the provider too",
+                false => "nothing was kept",
+            };
+            Ok(writeln!(out, "{login}: {outcome}")?)
+        }
+        What::SignIn { login, browser } => {
+            let candidate = candidate(config, login)?;
+            sign_in(config, &tokens, candidate, browser, &mut out).await
+        }
+    }
+}
+
+/// The gateway's state, whether it runs or not.
+fn store(config: &Config, what: What<'_>) -> Result<Arc<dyn StateStore>, Failure> {
+    let store = match (&config.state.dir, what) {
+        (Some(dir), What::SignIn { .. }) => state::share(dir),
+        (Some(dir), What::Forget { .. } | What::List) => state::reach(dir),
+        (None, _) => return Ok(Arc::new(MemoryStore::default())),
+    };
+    store.map_err(failed)
+}
+
+fn tokens(config: &Config, store: Arc<dyn StateStore>) -> Result<Arc<Tokens>, Failure> {
+    Tokens::new(config, store).map_err(|error| Failure::wrong(format!("[upstream.….oauth2] {error}")))
+}
+
+fn candidate<'a>(config: &'a Config, login: &str) -> Result<Candidate<'a>, Failure> {
+    if let Some(candidate) = candidates(config).find(|candidate| candidate.account.login == login) {
+        return Ok(candidate);
+    }
+    if config.accounts.iter().any(|account| account.login == login) {
+        return Err(Failure::wrong(format!(
+            "{login} has a password for its upstream and needs no sign-in"
+        )));
+    }
+    let known: Vec<_> = candidates(config)
+        .map(|candidate| candidate.account.login.as_str())
+        .collect();
+    Err(Failure::wrong(format!(
+        "no [[account]] has the login {login}\nhelp: these sign in by OAuth2: {}",
+        known.join(", ")
+    )))
+}
+
+async fn list(config: &Config, tokens: &Tokens, out: &mut impl Write) -> Result<(), Failure> {
+    for candidate in candidates(config) {
+        let account = candidate.account;
+        let status = tokens.status(&candidate.consent(tokens)).await.map_err(failed)?;
+        write!(
+            out,
+            "{} → {} at {}: {status}",
+            account.login, account.user, account.upstream.host
+        )?;
+        match candidate.oauth2.needs_consent() && !status.is_good() {
+            true => writeln!(out, " (popgate sign-in {})", account.login)?,
+            false => writeln!(out)?,
+        }
+    }
+    Ok(())
+}
+
+async fn sign_in(
+    config: &Config,
+    tokens: &Arc<Tokens>,
+    candidate: Candidate<'_>,
+    browser: bool,
+    out: &mut impl Write,
+) -> Result<(), Failure> {
+    let (login, user) = (&candidate.account.login, &candidate.account.user);
+    let issued = match &candidate.oauth2.grant {
+        Grant::ClientCredentials | Grant::ServiceAccount => {
+            writeln!(
+                out,
+                "{login}: the application itself is trusted, nobody needs to sign in. Opening the mailbox of {user} …"
+            )?;
+            // A gateway that runs keeps tokens of its own.
+            let memory = Arc::new(MemoryStore::default());
+            let tokens = self::tokens(config, memory.clone())?;
+            let opened = sign_in::open(config, memory, tokens, candidate).await;
+            return tell(login, opened.map_err(failed)?, out);
+        }
+        Grant::Device { .. } if !browser => by_device(tokens, candidate, out).await?,
+        Grant::Device { .. } | Grant::Code { .. } => by_browser(tokens, candidate, out).await?,
+    };
+    writeln!(out, "The provider has consented. Opening the mailbox of {user} …")?;
+    let opened = sign_in::complete(config, tokens, candidate, issued).await;
+    tell(login, opened.map_err(failed)?, out)?;
+    let status = tokens.status(&candidate.consent(tokens)).await.map_err(failed)?;
+    Ok(writeln!(out, "{login}: {status}")?)
+}
+
+fn tell(login: &str, (messages, octets): Opened, out: &mut impl Write) -> Result<(), Failure> {
+    Ok(writeln!(
+        out,
+        "{login}: it opens, {messages} messages of {} octets",
+        octets.0
+    )?)
+}
+
+async fn by_device(tokens: &Tokens, candidate: Candidate<'_>, out: &mut impl Write) -> Result<Issued, Failure> {
+    let consent = candidate.consent(tokens);
+    let begun = tokens.begin_device(&consent).await.map_err(failed)?;
+    writeln!(out, "On any device, open  {}", begun.url())?;
+    writeln!(out, "and enter the code   {}", begun.code())?;
+    if let Some(url) = begun.url_with_code() {
+        writeln!(out, "(or open {url})")?;
+    }
+    writeln!(
+        out,
+        "Sign in there as {}, or as somebody who may read that mailbox. Waiting for up to {} minutes …",
+        candidate.account.user,
+        begun.lifetime().as_secs().div_ceil(60)
+    )?;
+    out.flush()?;
+    tokens.finish_device(&consent, &begun).await.map_err(failed)
+}
+
+/// By a browser that comes back to a port of this machine (RFC 8252 §7.3), or whose last address somebody pastes.
+async fn by_browser(tokens: &Tokens, candidate: Candidate<'_>, out: &mut impl Write) -> Result<Issued, Failure> {
+    let consent = candidate.consent(tokens);
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+    // Microsoft lets any port follow this name, Google that and the address.
+    let redirect = format!("http://localhost:{}", listener.local_addr()?.port());
+    let begun = tokens.begin_code(&consent, &redirect).map_err(failed)?;
+    writeln!(
+        out,
+        "Open this address in a browser, and sign in as {}, or as somebody who may read that mailbox:\n\n{}\n",
+        candidate.account.user, begun.url
+    )?;
+    writeln!(
+        out,
+        "A browser on this machine comes back by itself. One elsewhere does not find {redirect}: copy the address that it \
+         shows then, and paste it here:"
+    )?;
+    out.flush()?;
+    let query = tokio::select! {
+        query = answered(&listener, &begun) => query?,
+        query = pasted(&begun) => query?,
+    };
+    tokens.finish_code(&consent, &begun, &query).await.map_err(failed)
+}
+
+/// The query of the first request that answers the sign-in.
+async fn answered(listener: &TcpListener, begun: &CodeSignIn) -> io::Result<String> {
+    loop {
+        let (mut stream, _) = listener.accept().await?;
+        let Ok(Ok(target)) = timeout(PATIENCE, target(&mut stream)).await else {
+            continue;
+        };
+        let query = target.split_once('?').map(|(_, query)| query.to_owned());
+        if let Some(query) = query.filter(|query| begun.is_answered_by(query)) {
+            respond(
+                &mut stream,
+                "200 OK",
+                "popgate has its answer. You may close this page.",
+            )
+            .await;
+            return Ok(query);
+        }
+        respond(&mut stream, "404 Not Found", "This is not what popgate waits for.").await;
+    }
+}
+
+/// What a GET asks for.
+async fn target(stream: &mut TcpStream) -> io::Result<String> {
+    let mut request = BufReader::new(stream.take(LONGEST_REQUEST));
+    let mut first = String::new();
+    request.read_line(&mut first).await?;
+    // Its headers must be read before the answer, or closing resets the connection.
+    let mut line = String::new();
+    while request.read_line(&mut line).await? > 0 && !line.trim_end().is_empty() {
+        line.clear();
+    }
+    let target = first.strip_prefix("GET ").and_then(|rest| rest.split(' ').next());
+    target
+        .map(str::to_owned)
+        .ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+async fn respond(stream: &mut TcpStream, status: &str, text: &str) {
+    let answer = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{text}",
+        text.len()
+    );
+    // What a browser that has gone asked for is known nevertheless.
+    let _ = stream.write_all(answer.as_bytes()).await;
+    let _ = stream.shutdown().await;
+}
+
+/// The query of an address that somebody pastes.
+async fn pasted(begun: &CodeSignIn) -> io::Result<String> {
+    // A thread of its own, for one that waits in the runtime would keep the program from ending.
+    let (sender, mut lines) = mpsc::unbounded_channel();
+    thread::spawn(move || {
+        for line in io::stdin().lines() {
+            if sender.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    while let Some(line) = lines.recv().await {
+        let line = line?;
+        let query = line.trim().split_once('?').map(|(_, query)| query);
+        let query = query.map(|query| query.split('#').next().unwrap_or(query));
+        match query.filter(|query| begun.is_answered_by(query)) {
+            Some(query) => return Ok(query.to_owned()),
+            None if line.trim().is_empty() => {}
+            None => eprintln!("That is not it: the address begins with http://localhost and holds a state."),
+        }
+    }
+    // At a terminal that is somebody who has given up; elsewhere nobody could paste, and the browser may still come.
+    match io::stdin().is_terminal() {
+        true => Err(io::ErrorKind::UnexpectedEof.into()),
+        false => std::future::pending().await,
+    }
+}
+
+fn failed(error: impl std::fmt::Display) -> Failure {
+    Failure::failed(error.to_string())
+}
