@@ -14,7 +14,7 @@ use super::{
     Consent, Error, Index, MailboxName, Marked, Marks, Past, PendingMove, StateStore, Unavailable,
     database::Database,
     records::{Renumbering, may_follow},
-    table::{self, Key, Kind, RECORDS, Reading, Writing, logins, octets},
+    table::{self, Key, Kind, RECORDS, Reading, Writing, logins, octets, transact},
 };
 
 /// State in a redb file under `[state] dir`.
@@ -75,21 +75,7 @@ impl FileStore {
         let _turn = self.turn.lock().await;
         let shared = self.shared.clone();
         let writing = move || {
-            let written = shared.database.run(|database| {
-                let transaction = database.begin_write()?;
-                let mut writing = Writing {
-                    table: transaction.open_table(RECORDS)?,
-                    changed: false,
-                };
-                let result = work(&mut writing)?;
-                let changed = writing.changed && result.is_ok();
-                drop(writing);
-                match changed {
-                    true => transaction.commit()?,
-                    false => transaction.abort()?,
-                }
-                Ok(result)
-            });
+            let written = shared.database.run(|database| transact(database, work));
             written.unwrap_or(Err(Unavailable::Failed))
         };
         // The caller may go away meanwhile; what was begun is done nevertheless.
@@ -316,36 +302,26 @@ impl Shared {
     fn save(&self) {
         let mut batch = Vec::new();
         let saved = self.database.run(|database| {
-            let transaction = database.begin_write()?;
-            // Read only now that no other save can be under way, so that an older index never follows a newer one.
-            batch.extend(
-                self.pending()
-                    .iter()
-                    .map(|(mailbox, index)| (mailbox.clone(), index.clone())),
-            );
-            let mut writing = Writing {
-                table: transaction.open_table(RECORDS)?,
-                changed: false,
-            };
-            for (mailbox, index) in &batch {
-                let Some(record) = index.encode(mailbox) else {
-                    tracing::error!(%mailbox, "UIDs of an index do not ascend: not kept");
-                    continue;
-                };
-                writing.put(Key::of(Kind::Index, mailbox), &record)?;
-            }
-            let changed = writing.changed;
-            drop(writing);
-            if changed {
-                transaction.commit()?;
-            } else {
-                transaction.abort()?;
-            }
-            Ok(())
+            transact(database, |table| {
+                // Read only now that no other save can be under way, so that an older index never follows a newer one.
+                batch.extend(
+                    self.pending()
+                        .iter()
+                        .map(|(mailbox, index)| (mailbox.clone(), index.clone())),
+                );
+                for (mailbox, index) in &batch {
+                    let Some(record) = index.encode(mailbox) else {
+                        tracing::error!(%mailbox, "UIDs of an index do not ascend: not kept");
+                        continue;
+                    };
+                    table.put(Key::of(Kind::Index, mailbox), &record)?;
+                }
+                Ok(Ok(()))
+            })
         });
         let mut pending = self.pending();
         match saved {
-            Some(()) => {
+            Some(_) => {
                 for (mailbox, index) in &batch {
                     if pending.get(mailbox).is_some_and(|latest| Arc::ptr_eq(latest, index)) {
                         pending.remove(mailbox);
