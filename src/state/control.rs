@@ -41,7 +41,6 @@ enum Request {
     PendingMove(MailboxName),
     SetPendingMove(MailboxName, Option<PendingMove>),
     Renumber(MailboxName, Past, u32, Vec<(u32, u32)>),
-    Prune(MailboxName, Index),
     Token(Consent),
     SetToken(Consent, Option<Vec<u8>>, Option<Vec<u8>>),
 }
@@ -135,7 +134,6 @@ async fn answer(request: Request, store: &dyn StateStore) -> Vec<u8> {
         Request::PendingMove(mailbox) => line(&store.pending_move(&mailbox).await),
         Request::SetPendingMove(mailbox, pending) => line(&store.set_pending_move(&mailbox, pending.as_ref()).await),
         Request::Renumber(mailbox, past, from, uids) => line(&store.renumber(&mailbox, &past, from, &uids).await),
-        Request::Prune(mailbox, index) => line(&store.prune(&mailbox, &index).await),
         Request::Token(consent) => line(&store.token(&consent).await),
         Request::SetToken(consent, followed, token) => {
             line(&store.set_token(&consent, followed.as_deref(), token.as_deref()).await)
@@ -259,10 +257,6 @@ impl StateStore for RemoteStore {
     ) -> Result<(), Unavailable> {
         let request = Request::Renumber(mailbox.clone(), past.clone(), from, uids.to_vec());
         self.ask(request).await?
-    }
-
-    async fn prune(&self, mailbox: &MailboxName, index: &Index) -> Result<(), Unavailable> {
-        self.ask(Request::Prune(mailbox.clone(), index.clone())).await?
     }
 
     async fn token(&self, consent: &Consent) -> Result<Option<Vec<u8>>, Unavailable> {

@@ -233,28 +233,6 @@ impl StateStore for FileStore {
         .await
     }
 
-    async fn prune(&self, mailbox: &MailboxName, index: &Index) -> Result<(), Unavailable> {
-        let (mailbox, index) = (mailbox.clone(), index.clone());
-        self.write(move |table| {
-            let key = Key::of(Kind::Past, &mailbox);
-            if let Ok(Some(mut past)) = table.get::<Past>(key)?
-                && past.prune(&index)
-            {
-                table.set(key, &past)?;
-            }
-            for (login, _) in logins(&table.table, Some(&mailbox))? {
-                let key = Key::marks(&login, &mailbox);
-                if let Ok(Some(mut marks)) = table.get::<Marks>(key)?
-                    && marks.prune(&index)
-                {
-                    table.set(key, &marks)?;
-                }
-            }
-            Ok(Ok(()))
-        })
-        .await
-    }
-
     async fn token(&self, consent: &Consent) -> Result<Option<Vec<u8>>, Unavailable> {
         let consent = consent.clone();
         self.read(move |table| table.get(Key::token(&consent))).await
@@ -315,6 +293,7 @@ impl Shared {
                         continue;
                     };
                     table.put(Key::of(Kind::Index, mailbox), &record)?;
+                    prune(table, mailbox, index)?;
                 }
                 Ok(Ok(()))
             })
@@ -336,4 +315,23 @@ impl Shared {
     fn pending(&self) -> MutexGuard<'_, HashMap<MailboxName, Arc<Index>>> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Forgets marks and past of messages that `index` has lost. What can't be read stays as it is.
+fn prune(table: &mut Writing, mailbox: &MailboxName, index: &Index) -> Result<(), redb::Error> {
+    let key = Key::of(Kind::Past, mailbox);
+    if let Ok(Some(mut past)) = table.get::<Past>(key)?
+        && past.prune(index)
+    {
+        table.set(key, &past)?;
+    }
+    for (login, _) in logins(&table.table, Some(mailbox))? {
+        let key = Key::marks(&login, mailbox);
+        if let Ok(Some(mut marks)) = table.get::<Marks>(key)?
+            && marks.prune(index)
+        {
+            table.set(key, &marks)?;
+        }
+    }
+    Ok(())
 }

@@ -58,8 +58,9 @@ pub trait StateStore: Send + Sync + fmt::Debug {
     /// What is known of `mailbox`; `None` where nothing is, or where what was kept proved damaged (logged).
     async fn index(&self, mailbox: &MailboxName) -> Option<Arc<Index>>;
 
-    /// Remembers `index`, and returns once it is kept as well as the store can. A failure is logged, never an error:
-    /// the index is a cache.
+    /// Remembers `index`, and forgets marks and past of messages that are gone: that it has listed once and does not have any
+    /// more. Returns once that is done as well as the store can. A failure is logged, never an error: the index is a cache,
+    /// and what concerns messages that are gone is never read.
     async fn set_index(&self, mailbox: &MailboxName, index: Arc<Index>);
 
     /// What `login` has done with the messages of `mailbox`; empty marks where that is nothing.
@@ -103,9 +104,6 @@ pub trait StateStore: Send + Sync + fmt::Debug {
         from: u32,
         uids: &[(u32, u32)],
     ) -> Result<(), Unavailable>;
-
-    /// Forgets marks and past of messages that are gone: that `index` has listed once and does not have any more.
-    async fn prune(&self, mailbox: &MailboxName, index: &Index) -> Result<(), Unavailable>;
 
     /// What is kept for `consent`, as it was sealed; `None` where nothing is.
     async fn token(&self, consent: &Consent) -> Result<Option<Vec<u8>>, Unavailable>;

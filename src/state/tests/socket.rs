@@ -22,7 +22,7 @@ fn socket(dir: &Path) -> PathBuf {
 fn marks() -> Marks {
     Marks {
         uid_validity: 7,
-        hidden: vec![1, 2, 3],
+        hidden: vec![3, 6, 9],
         ..Marks::default()
     }
 }
@@ -140,8 +140,8 @@ async fn whoever_looks_where_no_gateway_was_makes_nothing() {
 async fn the_file_is_reached_directly_or_through_who_has_it() {
     let dir = directory();
     let store = Arc::new(FileStore::open(dir.path()).unwrap());
-    store.set_marks("a", &mailbox("eva"), &marks(), 0).await.unwrap();
     store.set_index(&mailbox("eva"), index(3)).await;
+    store.set_marks("a", &mailbox("eva"), &marks(), 0).await.unwrap();
     let served = Served::new(store, dir.path()).await;
     let through = reach(dir.path()).unwrap();
     assert_eq!(through.marks("a", &mailbox("eva")).await, Ok(marks()));
