@@ -25,6 +25,8 @@ use super::{Consent, Index, MailboxName, Marked, Marks, Past, PendingMove, State
 const SOCKET: &str = "state.sock";
 /// The longest request: the index of a large mailbox.
 const LONGEST: u64 = 64 * 1024 * 1024;
+/// How long an answer may take: a gateway that hangs is told of soon.
+const ANSWER: Duration = Duration::from_secs(10);
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 16;
 
@@ -182,7 +184,11 @@ impl RemoteStore {
             let answer = receive(&mut stream, u64::MAX).await?;
             answer.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
         };
-        asking.await.map_err(|error: io::Error| {
+        let answer = tokio::time::timeout(ANSWER, asking).await.unwrap_or_else(|_| {
+            let late = format!("no answer for {} seconds", ANSWER.as_secs());
+            Err(io::Error::new(io::ErrorKind::TimedOut, late))
+        });
+        answer.map_err(|error| {
             let socket = self.socket.display();
             tracing::error!(%socket, %error, "the gateway that uses the state does not answer: is it of this version?");
             Unavailable::Failed

@@ -12,7 +12,7 @@ use tokio::{sync::Semaphore, task};
 
 use super::{
     Consent, Error, Index, MailboxName, Marked, Marks, Past, PendingMove, StateStore, Unavailable,
-    database::Database,
+    database::{Database, Owner},
     records::{Renumbering, may_follow},
     table::{self, Key, Kind, RECORDS, Reading, Writing, logins, octets, transact},
 };
@@ -40,16 +40,26 @@ struct Shared {
 }
 
 impl FileStore {
-    /// Opens the file in `dir`; both are created if missing. A damaged or foreign file is set aside (logged).
+    /// Opens the file in `dir`; both are created if missing. A damaged or foreign file is set aside (logged). Blocks, for two
+    /// seconds at most, where somebody else has it.
     pub fn open(dir: &Path) -> Result<Self, Error> {
-        Ok(Self {
+        Database::open(dir, table::create, Owner::Us).map(Self::of)
+    }
+
+    /// Opens the file in `dir`, which is another's: if it is missing or damaged, it stays so.
+    pub(super) fn visit(dir: &Path) -> Result<Self, Error> {
+        Database::open(dir, table::create, Owner::Another).map(Self::of)
+    }
+
+    fn of(database: Database) -> Self {
+        Self {
             shared: Arc::new(Shared {
-                database: Database::open(dir, table::create)?,
+                database,
                 pending: Mutex::default(),
             }),
             turn: tokio::sync::Mutex::default(),
             readers: Semaphore::new(READERS),
-        })
+        }
     }
 
     async fn read<T: Send + 'static>(

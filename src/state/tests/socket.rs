@@ -122,6 +122,17 @@ async fn answers_may_be_longer_than_requests() {
     assert_eq!(tokio::join!(gateway, store.all_marks()).1, Ok(vec![]));
 }
 
+/// The system takes the connection, nobody answers; the clock goes on by itself where all wait.
+#[tokio::test(start_paused = true)]
+async fn a_gateway_that_hangs_is_not_waited_for_for_ever() {
+    let dir = directory();
+    let _listener = UnixListener::bind(socket(dir.path())).unwrap();
+    let begun = tokio::time::Instant::now();
+    let store = RemoteStore::new(dir.path());
+    assert_eq!(store.all_marks().await, Err(Unavailable::Failed));
+    assert_eq!(begun.elapsed().as_secs(), 10);
+}
+
 #[tokio::test]
 async fn whoever_looks_where_no_gateway_was_makes_nothing() {
     let parent = directory();
