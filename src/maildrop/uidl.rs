@@ -90,15 +90,15 @@ impl Names {
 impl SourceNames {
     fn write(&self, format: &UidlFormat, row: Row, out: &mut Vec<u8>) {
         let Uid(uid) = row.uid;
+        let at = self.index.entries.binary_search_by_key(&uid, |&(uid, _)| uid);
+        let email_id = at.ok().and_then(|at| self.index.email_ids.get(at));
+        let email_id = email_id.filter(|_| !self.copies.contains(&uid)).map(|id| &**id);
         match self.former.binary_search_by_key(&uid, |&(uid, _)| uid) {
             Ok(at) => {
                 let Former { uid_validity, uid } = self.former[at].1;
-                format.write(uid_validity, uid, None, out);
+                format.write(uid_validity, uid, email_id, out);
             }
             Err(_) => {
-                let at = self.index.entries.binary_search_by_key(&uid, |&(uid, _)| uid);
-                let email_id = at.ok().and_then(|at| self.index.email_ids.get(at));
-                let email_id = email_id.filter(|_| !self.copies.contains(&uid)).map(|id| &**id);
                 // Where messages bear former UIDs, one of these could be the UID of another message now.
                 let format = match self.former.is_empty() || format.tells_validity() {
                     true => format,
@@ -193,6 +193,22 @@ mod tests {
             (name(&names, 3, false), name(&names, 4, false)),
             ("4".into(), "7.4".into())
         );
+    }
+
+    /// EMAILID outlives UIDVALIDITY (RFC 8474 §5.1), and so does a name made of it.
+    #[test]
+    fn an_email_id_stays_when_uidvalidity_changes() {
+        let mut ids = Index {
+            uid_validity: 7,
+            ..Index::default()
+        };
+        for (uid, id) in [(1, "M1"), (2, "M2"), (3, "M1")] {
+            ids.push(uid, 10, None, Some(id.into()));
+        }
+        let mut names = names(UidlFormat::EmailId, Arc::new(ids));
+        names.sources[0].former = [(2, former(6, 90)), (3, former(6, 91))].into();
+        let shown: Vec<_> = (1..=3).map(|uid| name(&names, uid, false)).collect();
+        assert_eq!(shown, ["M1", "M2", "6.91"]);
     }
 
     #[test]
