@@ -1,4 +1,4 @@
-//! Dates as IMAP writes them (RFC 3501 §9, `date-time` and `date`), and as seconds since 1970.
+//! Dates as IMAP writes them (RFC 3501 §9, `date-time`), and as seconds since 1970.
 
 use chrono::DateTime;
 
@@ -7,12 +7,6 @@ pub fn seconds(date_time: &[u8]) -> Option<u32> {
     let text = std::str::from_utf8(date_time).ok()?.trim();
     let time = DateTime::parse_from_str(text, "%e-%b-%Y %H:%M:%S %z").ok()?;
     Some(u32::try_from(time.timestamp().max(0)).unwrap_or(u32::MAX))
-}
-
-/// The day of `seconds` since 1970, UTC: `7-Feb-1994`.
-pub fn day(seconds: u32) -> String {
-    let time = DateTime::from_timestamp(seconds.into(), 0).unwrap_or_default();
-    time.format("%-d-%b-%Y").to_string()
 }
 
 #[cfg(test)]
@@ -27,7 +21,5 @@ mod tests {
         assert_eq!(seconds(b"01-Jan-1960 00:00:00 +0000"), Some(0));
         assert_eq!(seconds(b"yesterday"), None);
         assert_eq!(seconds(b"\xff"), None);
-        assert_eq!(day(760_686_745), "8-Feb-1994");
-        assert_eq!(day(0), "1-Jan-1970");
     }
 }

@@ -1,7 +1,7 @@
 //! Commands in flight together, and what they list: UIDs, sizes, what is found.
 
 use super::{
-    Mailbox, date,
+    Mailbox,
     error::Error,
     fetch::{self, Fetch, Step},
     response::{self, Completion, Line, Status},
@@ -29,15 +29,6 @@ pub struct Listed {
     pub email_ids: Vec<Box<str>>,
     /// UIDs that bear `\Deleted`, ascending.
     pub deleted: Vec<Uid>,
-}
-
-/// Which messages are looked for: those that satisfy all of it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Search {
-    /// Those without `\Seen`.
-    pub unseen: bool,
-    /// Those that arrived on the day of this time (seconds since 1970) or later.
-    pub since: Option<u32>,
 }
 
 /// One datum of a listing or search.
@@ -160,12 +151,9 @@ impl Mailbox {
         Ok(uids)
     }
 
-    /// The UIDs that are found, ascending.
-    pub async fn search(&mut self, search: &Search) -> Result<Vec<Uid>, Error> {
-        let unseen = if search.unseen { " UNSEEN" } else { "" };
-        let since = search.since.map(|seconds| format!(" SINCE {}", date::day(seconds)));
-        self.find(&format!("UID SEARCH{unseen}{}", since.unwrap_or_default()))
-            .await
+    /// The UIDs without `\Seen`, ascending.
+    pub async fn search_unseen(&mut self) -> Result<Vec<Uid>, Error> {
+        self.find("UID SEARCH UNSEEN").await
     }
 
     /// The UIDs that bear `\Deleted`, ascending.

@@ -28,7 +28,7 @@ pub use capability::Capabilities;
 pub use connect::{Connection, Connector};
 pub use digest::Digest;
 pub use error::Error;
-pub use flight::{Listed, Search, Wanted};
+pub use flight::{Listed, Wanted};
 pub use folders::{Folder, FolderStatus};
 pub use mailbox::{Mailbox, News, Resync, Selected};
 pub use pool::{Pool, RandomUnavailable, Slot, UserKey};

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     config::{Order, Oversize, Policy, View},
-    imap::{Search, Uid},
+    imap::Uid,
     state::Index,
 };
 
@@ -22,6 +22,8 @@ struct Candidates {
     left_out: Vec<Uid>,
     /// Only these, ascending; all where there is no such choice.
     among: Option<Vec<Uid>>,
+    /// Only what arrived then or later (seconds since 1970), or whose arrival the server does not tell.
+    since: u32,
     /// Their notices have been deleted; ascending.
     noticed: Vec<u32>,
 }
@@ -51,14 +53,11 @@ pub(super) async fn select(sources: &mut [Source], now: u32) -> Result<(Listing,
 }
 
 async fn candidates_of(source: &mut Source, policy: &Policy, now: u32) -> Result<Candidates, Error> {
-    let search = Search {
-        unseen: policy.view.unseen_only,
-        since: policy.view.within_days.map(|days| now.saturating_sub(days * DAY)),
-    };
-    let among = match search.unseen || search.since.is_some() {
-        true => Some(source.search(&search).await?),
+    let among = match policy.view.unseen_only {
+        true => Some(source.unseen().await?),
         false => None,
     };
+    let since = policy.view.within_days.map(|days| now.saturating_sub(days * DAY));
     let mut left_out = source.view.hidden.clone();
     if policy.hides() {
         left_out.extend(source.marks.hidden.iter().copied().map(Uid));
@@ -68,6 +67,7 @@ async fn candidates_of(source: &mut Source, policy: &Policy, now: u32) -> Result
         index: source.view.index.clone(),
         left_out,
         among,
+        since: since.unwrap_or(0),
         noticed: source.marks.noticed.clone(),
     })
 }
@@ -77,7 +77,8 @@ pub(super) const DAY: u32 = 24 * 3600;
 
 /// The rows in their order; `None` where they are all of the only source in its own order.
 fn rows(candidates: &[Candidates], view: &View) -> Option<Vec<Row>> {
-    let everything = |candidates: &Candidates| candidates.left_out.is_empty() && candidates.among.is_none();
+    let everything =
+        |candidates: &Candidates| candidates.left_out.is_empty() && candidates.among.is_none() && candidates.since == 0;
     if let [only] = candidates
         && everything(only)
         && view
@@ -92,7 +93,9 @@ fn rows(candidates: &[Candidates], view: &View) -> Option<Vec<Row>> {
     for (source, candidates) in (0..).zip(candidates) {
         for (at, &(uid, octets)) in candidates.index.entries.iter().enumerate() {
             let among = candidates.among.as_ref();
+            let arrived = candidates.index.arrived.get(at).copied().unwrap_or(0);
             if candidates.left_out.binary_search(&Uid(uid)).is_ok()
+                || (arrived > 0 && arrived < candidates.since)
                 || among.is_some_and(|among| among.binary_search(&Uid(uid)).is_err())
             {
                 continue;
@@ -101,7 +104,6 @@ fn rows(candidates: &[Candidates], view: &View) -> Option<Vec<Row>> {
             if is_notice && (view.oversize == Oversize::LeaveOut || candidates.noticed.binary_search(&uid).is_ok()) {
                 continue;
             }
-            let arrived = candidates.index.arrived.get(at).copied().unwrap_or(0);
             rows.push((
                 arrived,
                 Row {
@@ -153,6 +155,7 @@ mod tests {
             index: Arc::new(index),
             left_out: Vec::new(),
             among: None,
+            since: 0,
             noticed: Vec::new(),
         }
     }
@@ -197,6 +200,17 @@ mod tests {
             ..view()
         };
         assert_eq!(shown(&[some], &view), [(0, 3, false), (0, 4, false)]);
+    }
+
+    #[test]
+    fn what_arrived_earlier_is_not_shown() {
+        let mut some = candidates(&[(10, 5), (10, 100), (10, 0), (10, 99), (10, 101)]);
+        some.since = 100;
+        assert_eq!(
+            shown(&[some], &view()),
+            [(0, 2, false), (0, 3, false), (0, 5, false)],
+            "of the third the server does not tell"
+        );
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     accounts::Account,
-    imap::{self, BodyStart, Connection, Connector, Item, Mailbox, Search, Slot, Uid, UidSet},
+    imap::{self, BodyStart, Connection, Connector, Item, Mailbox, Slot, Uid, UidSet},
     state::{Index, MailboxName, Marks},
 };
 
@@ -187,9 +187,9 @@ impl Source {
         Ok(())
     }
 
-    /// The UIDs that are found.
-    pub(super) async fn search(&mut self, search: &Search) -> Result<Vec<Uid>, Error> {
-        let found = self.mailbox.search(search).await;
+    /// The UIDs without `\Seen`.
+    pub(super) async fn unseen(&mut self) -> Result<Vec<Uid>, Error> {
+        let found = self.mailbox.search_unseen().await;
         found.map_err(|error| self.report(&error))
     }
 

@@ -24,11 +24,14 @@ pub(super) struct View {
     pub(super) trash: Option<Arc<str>>,
 }
 
-/// What a maildrop of this policy must know of each message besides UID and size.
-fn wanted(policy: &Policy) -> Wanted {
+/// What a maildrop of this policy must know of each message besides UID and size; and what `known` tells already, for other
+/// logins look at the same mailbox.
+fn wanted(policy: &Policy, known: Option<&Index>) -> Wanted {
+    let known = known.filter(|known| !known.entries.is_empty());
+    let has = |arrived, email_id| known.is_some_and(|known| known.has(arrived, email_id));
     Wanted {
-        arrived: policy.folders.len() > 1,
-        email_id: policy.uidl == UidlFormat::EmailId,
+        arrived: policy.folders.len() > 1 || policy.view.within_days.is_some() || has(true, false),
+        email_id: policy.uidl == UidlFormat::EmailId || has(false, true),
     }
 }
 
@@ -40,7 +43,7 @@ pub(super) async fn opened(
     folder: &str,
     known: Option<Arc<Index>>,
 ) -> Result<(Mailbox, Arc<Index>, Vec<Uid>), Error> {
-    let mut wanted = wanted(policy);
+    let mut wanted = wanted(policy, known.as_deref());
     wanted.email_id = wanted.email_id && connection.has_object_id().await?;
     let known = known.filter(|known| known.has(wanted.arrived, wanted.email_id));
     let from = known.as_deref().map_or(Uid(1), unknown_from);
@@ -85,7 +88,7 @@ pub(super) async fn refreshed(mailbox: &mut Mailbox, policy: &Policy, view: View
     if news.expunged == 0 && !news.flags && mailbox.exists() == view.index.entries.len() {
         return Ok(view);
     }
-    let mut wanted = wanted(policy);
+    let mut wanted = wanted(policy, Some(&view.index));
     wanted.email_id &= mailbox.has_object_id();
     let listed = mailbox.list(unknown_from(&view.index), wanted).await?;
     let (index, hidden) = catch_up(mailbox, view.index.clone(), listed, wanted).await?;
