@@ -6,9 +6,11 @@ use async_imap::Client;
 use tokio::{net::TcpStream, time::timeout};
 
 use super::{
+    backoff::Backoff,
     capability::Capabilities,
     error::Error,
     login::{Proof, Server, authenticate},
+    quirks::Quirks,
     wire::{Io, Wire},
 };
 use crate::{
@@ -29,6 +31,8 @@ pub struct Connector {
     tls: tls::Connector,
     silence: Duration,
     compress: Compress,
+    quirks: Quirks,
+    backoff: Backoff,
 }
 
 /// Which upstreams are asked to compress, if they offer it.
@@ -60,6 +64,8 @@ pub struct Connection {
     pub(super) told_after_login: bool,
     /// COMPRESS is to be asked for, once nothing else waits to be sent.
     pub(super) compress: bool,
+    /// Where QRESYNC is offered, it may be used.
+    pub(super) resync: bool,
 }
 
 impl Connection {
@@ -87,6 +93,8 @@ impl Connector {
             tls: tls::Connector::new(upstream.ca_file.as_deref())?,
             silence,
             compress: Compress::UnlessLoopback,
+            quirks: Quirks::of(&upstream.host),
+            backoff: Backoff::default(),
         })
     }
 
@@ -95,12 +103,28 @@ impl Connector {
         self.greet().await.map(|_| ())
     }
 
-    /// Connects and logs in.
+    /// Connects and logs in; where the server has asked for a pause that is not over, it is not asked.
     pub async fn login(&self, user: &str, credential: &Credential) -> Result<Connection, Error> {
-        match credential {
+        if let Some(left) = self.backoff.left(user) {
+            return Err(Error::Paused(left));
+        }
+        let connection = match credential {
             Credential::Password(secret) => self.login_with(user, Proof::Password(secret)).await,
             Credential::OAuth2 { consent } => self.login_by_token(user, consent).await,
+        };
+        connection.inspect_err(|error| self.heed(user, error))
+    }
+
+    /// Where `error` tells that the server is asked too much by `user`, that user's next logins wait.
+    pub fn heed(&self, user: &str, error: &Error) {
+        if let Some(pause) = error.pause() {
+            self.backoff.begin(user, pause);
         }
+    }
+
+    /// The server serves `user`, beyond login.
+    pub fn note_success(&self, user: &str) {
+        self.backoff.end(user);
     }
 
     async fn login_by_token(&self, user: &str, consent: &str) -> Result<Connection, Error> {
@@ -133,6 +157,7 @@ impl Connector {
             capabilities,
             told_after_login,
             compress: capabilities.compress_deflate && self.compress.includes(peer),
+            resync: !self.quirks.broken_qresync,
         })
     }
 
@@ -242,6 +267,8 @@ mod tests {
         with_login: &'static str,
         /// The answer to COMPRESS, less its tag.
         compress: &'static str,
+        /// Its host has a QRESYNC that is not to be used.
+        broken_qresync: bool,
         /// What follows that answer's line end, compressed, in the same piece; the answers to come are then compressed too.
         along: Option<&'static [u8]>,
     }
@@ -253,6 +280,7 @@ mod tests {
                 before_login: "CAPABILITY IMAP4rev1 AUTH=PLAIN SASL-IR",
                 with_login: "",
                 compress: "OK done",
+                broken_qresync: false,
                 along: None,
             }
         }
@@ -273,6 +301,7 @@ mod tests {
             let mut connector = Connector::new(&upstream, Duration::from_secs(20), Tokens::none()).unwrap();
             assert_eq!(connector.compress, Compress::UnlessLoopback);
             connector.compress = compress;
+            connector.quirks.broken_qresync = self.broken_qresync;
             let secret = Credential::Password("secret".into());
             let work = async {
                 let connection = connector.login("user", &secret).await?;
@@ -405,6 +434,23 @@ mod tests {
             server.compress = refusal;
             let (commands, mailbox) = server.visit(Compress::Always).await;
             assert_eq!(verbs(&commands), ["AUTHENTICATE", "SELECT", "COMPRESS", "NOOP"]);
+            mailbox.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn qresync_where_it_is_offered_and_works() {
+        for (broken_qresync, expected) in [
+            (false, "ENABLE QRESYNC, SELECT \"INBOX\" (QRESYNC (9 1))"),
+            (true, "SELECT \"INBOX\""),
+        ] {
+            let mut server = Server::new().await;
+            server.with_login = "[CAPABILITY IMAP4rev1 QRESYNC]";
+            server.broken_qresync = broken_qresync;
+            let (commands, mailbox) = server.visit(Compress::UnlessLoopback).await;
+            let is_meant = |command: &&String| command.starts_with("ENABLE") || command.starts_with("SELECT");
+            let meant: Vec<_> = commands.iter().filter(is_meant).map(String::as_str).collect();
+            assert_eq!(meant.join(", "), expected);
             mailbox.unwrap();
         }
     }

@@ -165,7 +165,10 @@ impl Maildrops {
                     return Ok(self.joined(account, connector, number, name, (slot, lock, mailbox, now, known)));
                 }
                 // It died while it waited: nobody needs to know.
-                Err(error) => tracing::debug!(%error, "a parked connection is gone"),
+                Err(error) => {
+                    connector.heed(&account.user, &error);
+                    tracing::debug!(%error, "a parked connection is gone");
+                }
             }
         }
         let slot = pool.reserve(&user, account.upstream.connections_per_user, secret);
@@ -177,7 +180,11 @@ impl Maildrops {
         let lock = self.lock(account, &name).ok_or(Error::InUse)?;
         let known = state.index(&name).await;
         let opened = opened(connection, &account.policy, folder, known.clone()).await;
-        let (mut mailbox, index, hidden) = opened.map_err(|error| report(account, &error))?;
+        let (mut mailbox, index, hidden) = opened.map_err(|error| {
+            connector.heed(&account.user, &error);
+            report(account, &error)
+        })?;
+        connector.note_success(&account.user);
         let former = recognised(&mut mailbox, &index, &name, &**state)
             .await
             .map_err(|error| error.told(account))?;

@@ -175,6 +175,7 @@ impl Source {
         let known = self.view.index.clone();
         let opened = opened(connection, &self.account.policy, &self.name.folder, Some(known.clone())).await;
         let (mailbox, index, hidden) = opened.map_err(|error| self.report(&error))?;
+        self.connector.note_success(&self.account.user);
         if index.uid_validity != known.uid_validity || mailbox.selected().uid_not_sticky {
             tracing::warn!(mailbox = %self.name, "UIDVALIDITY changed");
             return Err(Error::Unavailable(Reason::Replaced));
@@ -201,6 +202,7 @@ impl Source {
 
     /// Writes an upstream's failure to the log, and turns it into what a device is told.
     pub(super) fn report(&self, error: &imap::Error) -> Error {
+        self.connector.heed(&self.account.user, error);
         report(&self.account, error)
     }
 }

@@ -16,6 +16,7 @@ mod memory;
 mod octets;
 mod parked;
 mod policies;
+mod providers;
 mod read_ahead;
 mod retention;
 mod sessions;
