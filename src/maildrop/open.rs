@@ -14,6 +14,7 @@ use super::{
     source::{Source, is_same, log_in, report},
     sync::{View, opened, refreshed},
     uidl::Names,
+    undelivered::Undelivered,
 };
 use crate::{
     accounts::Account,
@@ -39,6 +40,7 @@ pub struct Maildrops {
 pub(super) struct Shared {
     pub(super) pool: Arc<Pool<View>>,
     pub(super) state: Arc<dyn StateStore>,
+    pub(super) undelivered: Undelivered,
     /// What sessions leave to be finished behind them.
     pub(super) tasks: TaskTracker,
 }
@@ -70,6 +72,7 @@ impl Maildrops {
         let shared = Shared {
             pool: Pool::new(config.limits.parked)?,
             state,
+            undelivered: Undelivered::default(),
             tasks: TaskTracker::new(),
         };
         let (locks, shared) = (Locks::default(), Arc::new(shared));
@@ -217,6 +220,7 @@ impl Maildrops {
             ahead: Ahead::new(self.read_ahead, row),
             sends_text_first: false,
             retrieved: Vec::new(),
+            undelivered: Vec::new(),
             learned: Vec::new(),
             is_saved: known.is_some_and(|known| is_same(&known, &view.index)),
             view,

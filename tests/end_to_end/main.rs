@@ -23,4 +23,5 @@ mod sessions;
 mod shutdown;
 mod transcripts;
 mod uidl;
+mod undelivered;
 mod views;
