@@ -78,11 +78,12 @@ impl Source {
                 true => self.reach_alone(row, item).await,
             };
             match reached {
-                Ok(Some(octets)) => return Ok(Octets(octets)),
-                Ok(None) if row.octets == 0 => return Ok(Octets(0)),
+                // Nothing is no message, unless it was listed as empty.
+                Ok(content) if row.octets == 0 => return Ok(Octets(content.unwrap_or(0))),
+                Ok(Some(octets)) if octets > 0 || item != Item::Whole => return Ok(Octets(octets)),
                 // It may be a set's fault, or a moment's.
-                Ok(None) if !alone => alone = true,
-                Ok(None) => return Err(imap::Error::NoData("UID FETCH").into()),
+                Ok(_) if !alone => alone = true,
+                Ok(_) => return Err(imap::Error::NoData("UID FETCH").into()),
                 Err(error) if error.is_lost() && !is_new => {}
                 // One message that the server can't deliver must not cost those that were asked for with it.
                 Err(imap::Error::Refused { .. }) if self.ahead.command_refused() || self.ahead.is_due(uid) => {}

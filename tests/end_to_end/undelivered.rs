@@ -68,6 +68,7 @@ fn a_notice_from_the_second_session_on() {
         WITHOUT_DATA,
         "* 2 FETCH (UID 2)\r\n{tag} OK FETCH completed.\r\n",
         "* 2 FETCH (UID 2 BODY[] NIL)\r\n{tag} OK FETCH completed.\r\n",
+        "* 2 FETCH (UID 2 BODY[] \"\")\r\n{tag} OK FETCH completed.\r\n",
         "{tag} NO The requested message could not be converted to an RFC-822 compatible format.\r\n",
         "{tag} BAD Command Error. 11\r\n",
     ] {
