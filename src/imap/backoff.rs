@@ -5,13 +5,44 @@ use std::time::Duration;
 use dashmap::DashMap;
 use tokio::time::Instant;
 
-use super::response::Pause;
+use super::response::number;
 
 /// Where a server does not say how long: at first so long, twice as long each time it asks again.
 const FIRST: Duration = Duration::from_secs(30);
 const LONGEST_UNSAID: Duration = Duration::from_secs(4 * 60);
 /// No server is believed that asks for more: a device should hear within its next polls that it has got better.
 const LONGEST: Duration = Duration::from_secs(10 * 60);
+
+/// How long a server that is asked too much wants to be left alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pause {
+    /// So long.
+    For(Duration),
+    /// It does not say.
+    Unsaid,
+}
+
+impl Pause {
+    /// Of a server's words (Exchange, Gmail, Yahoo); `None` where they ask for no pause.
+    pub(super) fn of(text: &str) -> Option<Self> {
+        let text = text.to_ascii_lowercase();
+        // `Request is throttled. Suggested Backoff Time: 299961 milliseconds`
+        if let Some((_, rest)) = text.split_once("suggested backoff time:") {
+            let mut words = rest.split_ascii_whitespace();
+            let milliseconds = words.next().and_then(|word| number(word.as_bytes()));
+            return Some(match (milliseconds, words.next()) {
+                (Some(milliseconds), Some(unit)) if unit.starts_with("millisecond") => {
+                    Self::For(Duration::from_millis(milliseconds.into()))
+                }
+                _ => Self::Unsaid,
+            });
+        }
+        ["throttled", "rate limit", "too many simultaneous connections"]
+            .iter()
+            .any(|words| text.contains(words))
+            .then_some(Self::Unsaid)
+    }
+}
 
 /// The users of one upstream that are not to be logged in now.
 #[derive(Debug, Default)]
@@ -73,6 +104,42 @@ mod tests {
     use tokio::time::advance;
 
     use super::*;
+    use crate::imap::response::Status;
+
+    #[test]
+    fn servers_that_ask_for_a_pause() {
+        let pause = |line: &str| Status::parse(line.as_bytes()).unwrap().to_completion().pause();
+        let millis = |millis| Some(Pause::For(Duration::from_millis(millis)));
+        for (line, expected) in [
+            (
+                "BAD Request is throttled. Suggested Backoff Time: 299961 milliseconds",
+                millis(299_961),
+            ),
+            (
+                "NO Request is throttled. Suggested Backoff Time: 0 milliseconds",
+                millis(0),
+            ),
+            (
+                "BAD Request is throttled. Suggested Backoff Time: long",
+                Some(Pause::Unsaid),
+            ),
+            (
+                "NO [ALERT] Too many simultaneous connections. (Failure)",
+                Some(Pause::Unsaid),
+            ),
+            ("NO [THROTTLED]", Some(Pause::Unsaid)),
+            (
+                "NO [OVERQUOTA] Account exceeded command or bandwidth limits.",
+                Some(Pause::Unsaid),
+            ),
+            ("NO [LIMIT] LOGIN Rate limit hit", Some(Pause::Unsaid)),
+            ("NO [LIMIT] too many messages in one command", None),
+            ("NO [AUTHENTICATIONFAILED] Invalid credentials", None),
+            ("NO Server Unavailable. 15", None),
+        ] {
+            assert_eq!(pause(line), expected, "{line}");
+        }
+    }
 
     fn seconds(backoff: &Backoff) -> Option<u64> {
         backoff.left("eva").map(|left| left.as_secs())

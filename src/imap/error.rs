@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::response::{Code, Completion, Pause};
+use super::{
+    backoff::Pause,
+    response::{Code, Completion},
+};
 use crate::oauth;
 
 /// Why an upstream did not do what was asked. Display is for the log: it may bear the server's own text,

@@ -1,6 +1,8 @@
 //! Response lines (RFC 3501 §7) as far as a gateway needs them: pure, on octets, tolerant of odd spacing and case.
 
-use std::{fmt, time::Duration};
+use std::fmt;
+
+use super::backoff::Pause;
 
 /// One line that a server sent, without its line end.
 #[derive(Debug, PartialEq, Eq)]
@@ -177,7 +179,7 @@ impl Completion {
     }
 
     /// Whether the server says that it is asked too much, and for how long it wants to be left alone.
-    pub fn pause(&self) -> Option<Pause> {
+    pub(super) fn pause(&self) -> Option<Pause> {
         let code = self.raw.as_deref().unwrap_or_default();
         // Gmail's codes. RFC 5530 has OVERQUOTA for what would fill a mailbox, which a login does not.
         let is_told = ["THROTTLED", "OVERQUOTA"]
@@ -241,37 +243,6 @@ impl fmt::Display for Completion {
             write!(f, " [{raw}]")?;
         }
         write!(f, " {}", self.text)
-    }
-}
-
-/// How long a server that is asked too much wants to be left alone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pause {
-    /// So long.
-    For(Duration),
-    /// It does not say.
-    Unsaid,
-}
-
-impl Pause {
-    /// Of a server's words (Exchange, Gmail, Yahoo); `None` where they ask for no pause.
-    pub fn of(text: &str) -> Option<Self> {
-        let text = text.to_ascii_lowercase();
-        // `Request is throttled. Suggested Backoff Time: 299961 milliseconds`
-        if let Some((_, rest)) = text.split_once("suggested backoff time:") {
-            let mut words = rest.split_ascii_whitespace();
-            let milliseconds = words.next().and_then(|word| number(word.as_bytes()));
-            return Some(match (milliseconds, words.next()) {
-                (Some(milliseconds), Some(unit)) if unit.starts_with("millisecond") => {
-                    Self::For(Duration::from_millis(milliseconds.into()))
-                }
-                _ => Self::Unsaid,
-            });
-        }
-        ["throttled", "rate limit", "too many simultaneous connections"]
-            .iter()
-            .any(|words| text.contains(words))
-            .then_some(Self::Unsaid)
     }
 }
 
@@ -379,41 +350,6 @@ mod tests {
             Status::parse(b"OK [UIDVALIDITY 4294967296] x").and_then(|s| s.code_number("uidvalidity")),
             None
         );
-    }
-
-    #[test]
-    fn servers_that_ask_for_a_pause() {
-        let pause = |line: &str| Status::parse(line.as_bytes()).unwrap().to_completion().pause();
-        let millis = |millis| Some(Pause::For(Duration::from_millis(millis)));
-        for (line, expected) in [
-            (
-                "BAD Request is throttled. Suggested Backoff Time: 299961 milliseconds",
-                millis(299_961),
-            ),
-            (
-                "NO Request is throttled. Suggested Backoff Time: 0 milliseconds",
-                millis(0),
-            ),
-            (
-                "BAD Request is throttled. Suggested Backoff Time: long",
-                Some(Pause::Unsaid),
-            ),
-            (
-                "NO [ALERT] Too many simultaneous connections. (Failure)",
-                Some(Pause::Unsaid),
-            ),
-            ("NO [THROTTLED]", Some(Pause::Unsaid)),
-            (
-                "NO [OVERQUOTA] Account exceeded command or bandwidth limits.",
-                Some(Pause::Unsaid),
-            ),
-            ("NO [LIMIT] LOGIN Rate limit hit", Some(Pause::Unsaid)),
-            ("NO [LIMIT] too many messages in one command", None),
-            ("NO [AUTHENTICATIONFAILED] Invalid credentials", None),
-            ("NO Server Unavailable. 15", None),
-        ] {
-            assert_eq!(pause(line), expected, "{line}");
-        }
     }
 
     #[test]
