@@ -225,7 +225,7 @@ impl From<crate::telemetry::Error> for Failure {
 impl From<gateway::Error> for Failure {
     fn from(error: gateway::Error) -> Self {
         match &error {
-            gateway::Error::Bind { address, source } => {
+            gateway::Error::Bind { address, source } | gateway::Error::BindSite { address, source } => {
                 let help = match source.kind() {
                     io::ErrorKind::PermissionDenied if address.port() < 1024 => {
                         "\nhelp: ports below 1024 need a privilege: take a higher one, or give popgate CAP_NET_BIND_SERVICE"

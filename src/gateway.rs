@@ -1,6 +1,6 @@
 //! Composition root: configuration → parts; serve; drain.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -13,20 +13,23 @@ use crate::{
         Listener, Service,
         listener::{Gate, Sessions},
     },
+    sign_in::candidates,
     state::{self, StateStore},
     tls::{self, Acceptor},
+    web::Site,
 };
 
 /// A configured gateway with its listeners bound.
 #[derive(Debug)]
 pub struct Gateway {
     listeners: Vec<Listener>,
+    site: Option<Site>,
     service: Arc<Service>,
     gate: Gate,
     drain: Duration,
     state: Arc<dyn StateStore>,
     tokens: Arc<Tokens>,
-    state_dir: Option<PathBuf>,
+    config: Arc<Config>,
 }
 
 impl Gateway {
@@ -47,20 +50,32 @@ impl Gateway {
             tracing::info!(address = %bound.address(), tls = %listener.tls, "listening");
             listeners.push(bound);
         }
+        let config = Arc::new(config);
         let state = state::open(&config.state)?;
         let tokens = Tokens::new(&config, state.clone())?;
+        let site = match &config.web {
+            Some(web) => {
+                let address = web.address;
+                let site = Site::bind(web, config.clone(), tokens.clone());
+                let site = site.map_err(|source| Error::BindSite { address, source })?;
+                tracing::info!(address = %site.address().unwrap_or(address), "sign-in page");
+                Some(site)
+            }
+            None => None,
+        };
         Ok(Self {
             listeners,
+            site,
             gate: Gate::new(&config.limits),
             drain: config.limits.drain,
             service: Arc::new(Service {
                 accounts: Accounts::new(&config),
                 maildrops: Maildrops::new(&config, state.clone(), tokens.clone())?,
-                limits: config.limits,
+                limits: config.limits.clone(),
             }),
             state,
             tokens,
-            state_dir: config.state.dir,
+            config,
         })
     }
 
@@ -80,8 +95,12 @@ impl Gateway {
         for listener in self.listeners {
             listening.spawn(listener.run(self.service.clone(), self.gate.clone(), sessions.clone()));
         }
-        listening.spawn(sweep(self.service.clone(), shutdown.clone()));
-        if let Some(dir) = self.state_dir {
+        if let Some(site) = self.site {
+            listening.spawn(site.run(shutdown.clone()));
+        }
+        let sweeping = sweep(self.service.clone(), self.config.clone(), self.tokens.clone());
+        listening.spawn(until(shutdown.clone(), sweeping));
+        if let Some(dir) = self.config.state.dir.clone() {
             listening.spawn(state::serve(self.state, dir, shutdown.clone()));
         }
         shutdown.cancelled().await;
@@ -105,22 +124,26 @@ impl Gateway {
     }
 }
 
-/// How often the retention of logins that do not come back is looked after.
+/// How often logins that do not come back are looked after.
 const SWEEP: Duration = Duration::from_secs(3600);
 
-/// Removes what `retain_days` lets go of, as far as the configuration holds the passwords; now, and then again and again.
-async fn sweep(service: Arc<Service>, shutdown: CancellationToken) {
+/// Removes what `retain_days` lets go of, as far as the gateway can log in by itself, and keeps consents alive; now, and then
+/// again and again. What it has begun when it is cut short, the next does.
+async fn sweep(service: Arc<Service>, config: Arc<Config>, tokens: Arc<Tokens>) {
     let mut clock = tokio::time::interval(SWEEP);
-    // What a sweep has begun to remove when it is cut short, the next removes.
-    let sweeping = async {
-        loop {
-            clock.tick().await;
-            sweep_once(&service).await;
+    loop {
+        clock.tick().await;
+        sweep_once(&service).await;
+        for candidate in candidates(&config) {
+            tokens.keep_alive(&candidate.consent(&tokens)).await;
         }
-    };
+    }
+}
+
+async fn until(shutdown: CancellationToken, work: impl Future<Output = ()>) {
     tokio::select! {
         () = shutdown.cancelled() => {}
-        () = sweeping => {}
+        () = work => {}
     }
 }
 
@@ -161,6 +184,14 @@ pub enum Error {
     /// A listener's address could not be bound.
     #[error("[[listener]] address {address}: {source}")]
     Bind {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The sign-in page's address could not be bound.
+    #[error("[web] address {address}: {source}")]
+    BindSite {
         /// The address.
         address: SocketAddr,
         /// Why.

@@ -18,3 +18,4 @@ pub mod sign_in;
 pub mod state;
 pub mod telemetry;
 pub mod tls;
+pub mod web;

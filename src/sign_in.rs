@@ -67,23 +67,17 @@ pub async fn complete(
     candidate: Candidate<'_>,
     issued: Issued,
 ) -> Result<Opened, Error> {
-    let memory = Arc::new(MemoryStore::default());
-    let trial = Tokens::new(config, memory.clone())?;
+    let trial = Tokens::new(config, Arc::new(MemoryStore::default()))?;
     let consent = candidate.consent(tokens);
     trial.keep(&consent, issued.clone()).await?;
-    let opened = open(config, memory, trial.clone(), candidate).await?;
+    let opened = open(config, trial, candidate).await?;
     tokens.keep(&consent, issued).await?;
     Ok(opened)
 }
 
 /// Opens the mailbox of `candidate` with tokens of `tokens`, and closes it again.
-pub async fn open(
-    config: &Config,
-    state: Arc<MemoryStore>,
-    tokens: Arc<Tokens>,
-    candidate: Candidate<'_>,
-) -> Result<Opened, Error> {
-    let maildrops = Maildrops::new(config, state, tokens.clone())?;
+pub async fn open(config: &Config, tokens: Arc<Tokens>, candidate: Candidate<'_>) -> Result<Opened, Error> {
+    let maildrops = Maildrops::new(config, Arc::new(MemoryStore::default()), tokens.clone())?;
     let maildrop = maildrops.open(&Account::from(candidate.account)).await?;
     let opened = maildrop.listing().stat();
     maildrop.abandon().await;

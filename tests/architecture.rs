@@ -17,9 +17,15 @@ const ARROWS: &[(&str, &[&str])] = &[
             "accounts", "demo", "gateway", "health", "maildrop", "oauth", "sign_in", "state", "tls",
         ],
     ),
-    ("gateway", &["accounts", "maildrop", "oauth", "pop3", "state", "tls"]),
+    (
+        "gateway",
+        &[
+            "accounts", "maildrop", "oauth", "pop3", "sign_in", "state", "tls", "web",
+        ],
+    ),
     ("pop3", &["accounts", "maildrop", "tls"]),
     ("maildrop", &["accounts", "imap", "oauth", "state", "tls"]),
+    ("web", &["oauth", "sign_in", "state"]),
     ("sign_in", &["accounts", "maildrop", "oauth", "state"]),
     ("accounts", &[]),
     ("imap", &["oauth", "tls"]),

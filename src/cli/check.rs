@@ -12,7 +12,7 @@ use std::{
 use super::Failure;
 use crate::{
     accounts::Account,
-    config::{Config, Listener, Loaded, Log, LogFormat, Upstream, UpstreamTls},
+    config::{Config, Credential, Listener, Loaded, Log, LogFormat, Upstream, UpstreamTls},
     maildrop::{Error, Maildrops, Octets, Reason},
     oauth::Tokens,
     state::{self, MemoryStore},
@@ -126,11 +126,15 @@ fn explain(error: &Error, upstream: &Upstream, account: Option<&Account>) -> Str
     let name = &upstream.name;
     let advice = match error {
         Error::Denied => match account {
-            Some(account) => format!(
-                "check `user` and `upstream_password` of {}; many providers want IMAP to be switched on, \
-                 and a password made for one application",
-                account.login
-            ),
+            Some(account) => {
+                let usual = "many providers want IMAP to be switched on, and a password made for one application";
+                let advice = upstream.preset.and_then(|preset| preset.passwords.as_deref());
+                format!(
+                    "check `user` and `upstream_password` of {}; {}",
+                    account.login,
+                    advice.unwrap_or(usual)
+                )
+            }
             None => String::new(),
         },
         Error::Unavailable(Reason::Refused | Reason::Silent | Reason::Lost) => {
@@ -186,7 +190,14 @@ fn explain(error: &Error, upstream: &Upstream, account: Option<&Account>) -> Str
 fn describe(config: &Config) -> Vec<String> {
     let mut lines: Vec<String> = config.listeners.iter().map(listener).collect();
     for account in &config.accounts {
-        let mailbox = format!("{} at {}", account.user, address(&account.upstream));
+        let by = match (&account.credential, &account.upstream.oauth2) {
+            (Credential::OAuth2 { .. }, Some(oauth2)) if oauth2.needs_consent() => {
+                format!(", by OAuth2 (popgate sign-in {}),", account.login)
+            }
+            (Credential::OAuth2 { .. }, _) => ", by OAuth2 of the application itself,".to_owned(),
+            (Credential::Password(_), _) => String::new(),
+        };
+        let mailbox = format!("{} at {}{by}", account.user, address(&account.upstream));
         lines.push(words::explain(&account.login, &mailbox, &account.maildrop));
     }
     for upstream in config.upstreams.iter().filter(|upstream| !upstream.logins.is_empty()) {

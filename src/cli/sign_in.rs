@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, IsTerminal, Write},
+    path::Path,
     sync::Arc,
     thread,
     time::Duration,
@@ -51,11 +52,11 @@ pub(super) async fn run(config: &Config, what: What<'_>) -> Result<(), Failure> 
         format: LogFormat::Text,
         level: "warn".into(),
     })?;
-    let tokens = tokens(config, store(config, what)?)?;
     let mut out = io::stdout();
     match what {
-        What::List => list(config, &tokens, &mut out).await,
+        What::List => list(config, &mut out).await,
         What::Forget { login } => {
+            let tokens = kept(config, state::reach)?;
             let consent = candidate(config, login)?.consent(&tokens);
             let outcome = match tokens.forget(&consent).await.map_err(failed)? {
                 true => "forgotten; it may be withdrawn at the provider too",
@@ -63,21 +64,24 @@ pub(super) async fn run(config: &Config, what: What<'_>) -> Result<(), Failure> 
             };
             Ok(writeln!(out, "{login}: {outcome}")?)
         }
-        What::SignIn { login, browser } => {
-            let candidate = candidate(config, login)?;
-            sign_in(config, &tokens, candidate, browser, &mut out).await
-        }
+        What::SignIn { login, browser } => sign_in(config, candidate(config, login)?, browser, &mut out).await,
     }
 }
 
-/// The gateway's state, whether it runs or not.
-fn store(config: &Config, what: What<'_>) -> Result<Arc<dyn StateStore>, Failure> {
-    let store = match (&config.state.dir, what) {
-        (Some(dir), What::SignIn { .. }) => state::share(dir),
-        (Some(dir), What::Forget { .. } | What::List) => state::reach(dir),
-        (None, _) => return Ok(Arc::new(MemoryStore::default())),
-    };
-    store.map_err(failed)
+/// The tokens that the gateway keeps, whether it runs or not.
+fn kept(
+    config: &Config,
+    store: impl Fn(&Path) -> Result<Arc<dyn StateStore>, state::Error>,
+) -> Result<Arc<Tokens>, Failure> {
+    match &config.state.dir {
+        Some(dir) => tokens(config, store(dir).map_err(failed)?),
+        None => in_memory(config),
+    }
+}
+
+/// Those of nobody else.
+fn in_memory(config: &Config) -> Result<Arc<Tokens>, Failure> {
+    tokens(config, Arc::new(MemoryStore::default()))
 }
 
 fn tokens(config: &Config, store: Arc<dyn StateStore>) -> Result<Arc<Tokens>, Failure> {
@@ -102,10 +106,11 @@ fn candidate<'a>(config: &'a Config, login: &str) -> Result<Candidate<'a>, Failu
     )))
 }
 
-async fn list(config: &Config, tokens: &Tokens, out: &mut impl Write) -> Result<(), Failure> {
+async fn list(config: &Config, out: &mut impl Write) -> Result<(), Failure> {
+    let tokens = kept(config, state::reach)?;
     for candidate in candidates(config) {
         let account = candidate.account;
-        let status = tokens.status(&candidate.consent(tokens)).await.map_err(failed)?;
+        let status = tokens.status(&candidate.consent(&tokens)).await.map_err(failed)?;
         write!(
             out,
             "{} → {} at {}: {status}",
@@ -121,31 +126,36 @@ async fn list(config: &Config, tokens: &Tokens, out: &mut impl Write) -> Result<
 
 async fn sign_in(
     config: &Config,
-    tokens: &Arc<Tokens>,
     candidate: Candidate<'_>,
     browser: bool,
     out: &mut impl Write,
 ) -> Result<(), Failure> {
     let (login, user) = (&candidate.account.login, &candidate.account.user);
+    let asking = in_memory(config)?;
     let issued = match &candidate.oauth2.grant {
         Grant::ClientCredentials | Grant::ServiceAccount => {
             writeln!(
                 out,
                 "{login}: the application itself is trusted, nobody needs to sign in. Opening the mailbox of {user} …"
             )?;
-            // A gateway that runs keeps tokens of its own.
-            let memory = Arc::new(MemoryStore::default());
-            let tokens = self::tokens(config, memory.clone())?;
-            let opened = sign_in::open(config, memory, tokens, candidate).await;
+            let opened = sign_in::open(config, asking, candidate).await;
             return tell(login, opened.map_err(failed)?, out);
         }
-        Grant::Device { .. } if !browser => by_device(tokens, candidate, out).await?,
-        Grant::Device { .. } | Grant::Code { .. } => by_browser(tokens, candidate, out).await?,
+        grant => {
+            // Whether it can be kept is better known before somebody consents.
+            drop(kept(config, state::share)?);
+            match grant {
+                Grant::Device { .. } if !browser => by_device(&asking, candidate, out).await?,
+                _ => by_browser(&asking, candidate, out).await?,
+            }
+        }
     };
     writeln!(out, "The provider has consented. Opening the mailbox of {user} …")?;
-    let opened = sign_in::complete(config, tokens, candidate, issued).await;
+    // Not before: a gateway could not start meanwhile.
+    let tokens = kept(config, state::share)?;
+    let opened = sign_in::complete(config, &tokens, candidate, issued).await;
     tell(login, opened.map_err(failed)?, out)?;
-    let status = tokens.status(&candidate.consent(tokens)).await.map_err(failed)?;
+    let status = tokens.status(&candidate.consent(&tokens)).await.map_err(failed)?;
     Ok(writeln!(out, "{login}: {status}")?)
 }
 

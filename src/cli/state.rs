@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use super::{Failure, day};
 use crate::{
     config::{Config, Log, LogFormat},
-    state::{self, Marks, StateStore},
+    state::{self, Marked, Marks},
     telemetry,
 };
 
@@ -26,16 +26,24 @@ pub(super) async fn run(
         format: LogFormat::Text,
         level: "warn".into(),
     })?;
+    // Given back before anything is written: a gateway that starts while somebody reads page by page needs it.
     let store = state::reach(dir).map_err(|error| Failure::failed(error.to_string()))?;
     let mut out = io::stdout();
     match reset {
-        Some(login) => forget(&*store, login, folder, &mut out).await,
-        None => show(&*store, login, &mut out).await,
+        Some(login) => {
+            let cleared = store.clear_marks(login, folder).await;
+            drop(store);
+            tell_cleared(cleared.map_err(failed)?, login, folder, &mut out)
+        }
+        None => {
+            let all = store.all_marks().await;
+            drop(store);
+            show(all.map_err(failed)?, login, &mut out)
+        }
     }
 }
 
-async fn show(store: &dyn StateStore, login: Option<&str>, out: &mut impl Write) -> Result<(), Failure> {
-    let mut all = store.all_marks().await.map_err(failed)?;
+fn show(mut all: Vec<Marked>, login: Option<&str>, out: &mut impl Write) -> Result<(), Failure> {
     all.retain(|(other, ..)| login.is_none_or(|login| login == other));
     if all.is_empty() {
         let whose = login.map_or("of any login".to_owned(), |login| format!("of login {login}"));
@@ -59,17 +67,12 @@ async fn show(store: &dyn StateStore, login: Option<&str>, out: &mut impl Write)
     Ok(())
 }
 
-async fn forget(
-    store: &dyn StateStore,
-    login: &str,
-    folder: Option<&str>,
-    out: &mut impl Write,
-) -> Result<(), Failure> {
+fn tell_cleared(mailboxes: usize, login: &str, folder: Option<&str>, out: &mut impl Write) -> Result<(), Failure> {
     let what = match folder {
         Some(folder) => format!("{folder} of login {login}"),
         None => format!("login {login}"),
     };
-    let mailboxes = match store.clear_marks(login, folder).await.map_err(failed)? {
+    let mailboxes = match mailboxes {
         0 => {
             return Err(Failure::failed(format!(
                 "nothing is kept of {what} (popgate state shows what is)"

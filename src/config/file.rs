@@ -62,6 +62,9 @@ impl Shape for Option<TextOrTexts> {
 impl Shape for Option<Tls> {
     const NODE: Node = Tls::NODE;
 }
+impl Shape for Option<OAuth2> {
+    const NODE: Node = OAuth2::NODE;
+}
 impl<T: Shape + 'static> Shape for BTreeMap<String, T> {
     const NODE: Node = Node::Named(&T::NODE);
 }
@@ -122,6 +125,7 @@ shape! {
         state: State,
         log: Log,
         limits: Limits,
+        web: Web,
         tls: Option<Tls>,
         listener: Vec<Listener>,
         upstream: BTreeMap<String, Upstream>,
@@ -130,6 +134,15 @@ shape! {
     /// `[state]`
     State {
         dir: Option<String>,
+        key: Option<Secret>,
+        key_file: Option<String>,
+    }
+    /// `[web]`
+    Web {
+        address: Option<String>,
+        public_url: Option<String>,
+        admin_password: Option<Secret>,
+        admin_password_file: Option<String>,
     }
     /// `[log]`
     Log {
@@ -162,13 +175,31 @@ shape! {
     }
     /// `[upstream.NAME]`
     Upstream {
+        preset: Option<String>,
         host: Option<String>,
         port: Option<u64>,
         tls: Option<String>,
         ca_file: Option<String>,
         logins: Option<Vec<String>>,
         connections_per_user: Option<u64>,
+        oauth2: Option<OAuth2>,
         maildrop: Maildrop,
+    }
+    /// `[upstream.NAME.oauth2]`
+    OAuth2 {
+        grant: Option<String>,
+        tenant: Option<String>,
+        client_id: Option<String>,
+        client_secret: Option<Secret>,
+        client_secret_file: Option<String>,
+        private_key_file: Option<String>,
+        certificate_file: Option<String>,
+        key_id: Option<String>,
+        device_url: Option<String>,
+        authorize_url: Option<String>,
+        token_url: Option<String>,
+        scopes: Option<Vec<String>>,
+        ca_file: Option<String>,
     }
     /// `[upstream.NAME.maildrop]` and `maildrop = { … }` of an account
     Maildrop {
@@ -198,6 +229,7 @@ shape! {
         user: Option<String>,
         upstream_password: Option<Secret>,
         upstream_password_file: Option<String>,
+        signed_in_as: Option<String>,
         maildrop: Maildrop,
     }
 }

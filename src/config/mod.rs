@@ -8,6 +8,7 @@ mod load;
 mod nearest;
 mod oauth2;
 mod policy;
+mod preset;
 mod risk;
 mod secret;
 mod source;
@@ -22,6 +23,7 @@ pub use import::UidlImport;
 pub use load::Loaded;
 pub use oauth2::{ClientKey, ClientProof, Grant, OAuth2};
 pub use policy::{Expire, OnDelete, OnRetrieve, Order, Oversize, Policy, Retention, View};
+pub use preset::Preset;
 pub use secret::Secret;
 pub use uidl::{UidlFormat, UidlTemplate};
 
@@ -170,6 +172,8 @@ pub struct Upstream {
     pub logins: Vec<String>,
     /// Never more connections at once for one upstream user.
     pub connections_per_user: usize,
+    /// What its provider is like, where that is known.
+    pub preset: Option<&'static Preset>,
     /// Whom it asks for tokens, where it takes those instead of passwords.
     pub oauth2: Option<Arc<OAuth2>>,
     /// Defaults of its accounts.

@@ -2,9 +2,7 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use super::{
-    Config, Listener, ListenerTls, OnDelete, OnRetrieve, Policy, Retention, Upstream, UpstreamTls, verify::is_gmail,
-};
+use super::{Config, Listener, ListenerTls, OnDelete, OnRetrieve, Policy, Retention, Upstream, UpstreamTls};
 
 /// RFC 1939 §3: an autologout timer must be of at least 10 minutes.
 const LEAST_IDLE: Duration = Duration::from_secs(600);
@@ -19,6 +17,7 @@ impl Config {
                 self.limits.idle.as_secs()
             ));
         }
+        self.risks_of_web(&mut risks);
         if self.tls.is_some() && self.listeners.iter().all(|listener| listener.tls == ListenerTls::Off) {
             risks.push("[tls] names a certificate, but no [[listener]] uses it".into());
         }
@@ -30,6 +29,7 @@ impl Config {
                     upstream.name, upstream.host
                 ));
             }
+            risks.extend(upstream.risk_of_oauth2());
             if !self.is_used(upstream) {
                 risks.push(format!(
                     "upstream.{} has no `logins` and no [[account]]: nothing uses it",
@@ -39,6 +39,22 @@ impl Config {
         }
         risks.extend(self.risks_of_policies());
         risks
+    }
+
+    fn risks_of_web(&self, risks: &mut Vec<String>) {
+        let Some(web) = &self.web else { return };
+        let is_encrypted = |url: &String| url.starts_with("https:");
+        if !web.address.ip().is_loopback() && !web.public_url.as_ref().is_some_and(is_encrypted) {
+            risks.push(format!(
+                "web.address {} takes its password in plain text: let it listen at 127.0.0.1, behind a proxy that speaks \
+                 https, and name that in public_url",
+                web.address
+            ));
+        }
+        let needs_consent = |upstream: &Upstream| upstream.oauth2.as_ref().is_some_and(|oauth2| oauth2.needs_consent());
+        if !self.upstreams.iter().any(|upstream| needs_consent(upstream)) {
+            risks.push("[web] serves a sign-in page, but nobody needs to sign in for any upstream".into());
+        }
     }
 
     /// Each risk once, with all whom it concerns before it: accounts share what their upstream says.
@@ -96,6 +112,33 @@ impl Config {
     }
 }
 
+impl Upstream {
+    fn risk_of_oauth2(&self) -> Option<String> {
+        let preset = self.preset?;
+        let name = &self.name;
+        let Some(oauth2) = &self.oauth2 else {
+            return preset.passwords.is_none().then(|| {
+                format!(
+                    "upstream.{name}: {} takes no passwords, only OAuth2: add [upstream.{name}.oauth2]",
+                    self.host
+                )
+            });
+        };
+        let needed = match (preset.name.as_str(), oauth2.needs_consent()) {
+            ("gmail", _) => "https://mail.google.com/",
+            ("microsoft365" | "outlook", true) => "offline_access",
+            _ => return None,
+        };
+        (!oauth2.scopes.iter().any(|scope| scope == needed)).then(|| {
+            let why = match needed {
+                "offline_access" => "the consent ends with its first token, after an hour",
+                _ => "no token opens a mailbox",
+            };
+            format!("upstream.{name}.oauth2: scopes lack {needed:?}: without it {why}")
+        })
+    }
+}
+
 impl Policy {
     /// What does not go together, or needs what is not there.
     fn risks(&self, upstream: &Upstream, is_state_kept: bool) -> Vec<String> {
@@ -112,7 +155,8 @@ impl Policy {
                  restarted, and they stay",
             );
         }
-        if self.on_delete == OnDelete::Expunge && is_gmail(&upstream.host) {
+        let is_gmail = upstream.preset.is_some_and(|preset| preset.name == "gmail");
+        if self.on_delete == OnDelete::Expunge && is_gmail {
             risks.push(
                 "on_delete = \"expunge\" on Gmail: EXPUNGE there may only archive, so that mail stays in \"All Mail\"; \
                  \"trash\" deletes",

@@ -295,6 +295,7 @@ mod tests {
                 ca_file: None,
                 logins: Vec::new(),
                 connections_per_user: 1,
+                preset: None,
                 oauth2: None,
                 maildrop: Arc::new(Policy::default()),
             };

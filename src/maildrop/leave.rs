@@ -85,9 +85,7 @@ impl Source {
             return;
         }
         if !self.is_saved {
-            let (state, index) = (&self.shared.state, &self.view.index);
-            state.set_index(&self.name, index.clone()).await;
-            let _ = state.prune(&self.name, index).await;
+            self.shared.state.set_index(&self.name, self.view.index.clone()).await;
         }
     }
 

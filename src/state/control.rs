@@ -25,6 +25,8 @@ use super::{Consent, Index, MailboxName, Marked, Marks, Past, PendingMove, State
 const SOCKET: &str = "state.sock";
 /// The longest request: the index of a large mailbox.
 const LONGEST: u64 = 64 * 1024 * 1024;
+/// How long an answer may take: a gateway that hangs is told of soon.
+const ANSWER: Duration = Duration::from_secs(10);
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 16;
 
@@ -41,7 +43,6 @@ enum Request {
     PendingMove(MailboxName),
     SetPendingMove(MailboxName, Option<PendingMove>),
     Renumber(MailboxName, Past, u32, Vec<(u32, u32)>),
-    Prune(MailboxName, Index),
     Token(Consent),
     SetToken(Consent, Option<Vec<u8>>, Option<Vec<u8>>),
 }
@@ -135,7 +136,6 @@ async fn answer(request: Request, store: &dyn StateStore) -> Vec<u8> {
         Request::PendingMove(mailbox) => line(&store.pending_move(&mailbox).await),
         Request::SetPendingMove(mailbox, pending) => line(&store.set_pending_move(&mailbox, pending.as_ref()).await),
         Request::Renumber(mailbox, past, from, uids) => line(&store.renumber(&mailbox, &past, from, &uids).await),
-        Request::Prune(mailbox, index) => line(&store.prune(&mailbox, &index).await),
         Request::Token(consent) => line(&store.token(&consent).await),
         Request::SetToken(consent, followed, token) => {
             line(&store.set_token(&consent, followed.as_deref(), token.as_deref()).await)
@@ -184,7 +184,11 @@ impl RemoteStore {
             let answer = receive(&mut stream, u64::MAX).await?;
             answer.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
         };
-        asking.await.map_err(|error: io::Error| {
+        let answer = tokio::time::timeout(ANSWER, asking).await.unwrap_or_else(|_| {
+            let late = format!("no answer for {} seconds", ANSWER.as_secs());
+            Err(io::Error::new(io::ErrorKind::TimedOut, late))
+        });
+        answer.map_err(|error| {
             let socket = self.socket.display();
             tracing::error!(%socket, %error, "the gateway that uses the state does not answer: is it of this version?");
             Unavailable::Failed
@@ -259,10 +263,6 @@ impl StateStore for RemoteStore {
     ) -> Result<(), Unavailable> {
         let request = Request::Renumber(mailbox.clone(), past.clone(), from, uids.to_vec());
         self.ask(request).await?
-    }
-
-    async fn prune(&self, mailbox: &MailboxName, index: &Index) -> Result<(), Unavailable> {
-        self.ask(Request::Prune(mailbox.clone(), index.clone())).await?
     }
 
     async fn token(&self, consent: &Consent) -> Result<Option<Vec<u8>>, Unavailable> {

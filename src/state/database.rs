@@ -1,15 +1,22 @@
 //! The redb file: opened by one process at a time, proved sound, and begun anew where it is damaged.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io,
     panic::{self, AssertUnwindSafe},
     path::{Path, PathBuf},
     sync::{PoisonError, RwLock},
+    thread,
     time::{Duration, Instant, SystemTime},
 };
 
-use redb::{Builder, backends::FileBackend};
+use redb::{
+    Builder, StorageBackend,
+    backends::{FileBackend, InMemoryBackend},
+};
 
 use super::Error;
 
@@ -21,14 +28,28 @@ const LOCK: &str = "state.lock";
 const CACHE: usize = 1024 * 1024;
 /// How long the state stays unknown after a failure, before the file is opened again: opening reads all of it.
 const PAUSE: Duration = Duration::from_secs(30);
+/// How long a gateway waits for whoever has the file as it starts: `popgate state` has it for a moment.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How often it looks meanwhile.
+const STEP: Duration = Duration::from_millis(20);
 
 /// A redb file in a directory that is ours as long as this lives.
 #[derive(Debug)]
 pub(super) struct Database {
     dir: PathBuf,
     prepare: Prepare,
+    owner: Owner,
     handle: RwLock<Handle>,
-    _lock: File,
+    _lock: Option<File>,
+}
+
+/// Whose the file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// The gateway's, which we are: it is made if missing, and set aside if damaged.
+    Us,
+    /// Of a gateway that does not run now; we may be another user. No file is made or renamed.
+    Another,
 }
 
 /// Creates the tables that are missing, and fails where others bear their names.
@@ -53,18 +74,28 @@ enum Failure {
 }
 
 impl Database {
-    /// Takes `dir`, which is created if missing, and opens the file in it. A damaged file is set aside (logged), and so
-    /// is one that `prepare` finds to be somebody else's.
-    pub(super) fn open(dir: &Path, prepare: Prepare) -> Result<Self, Error> {
-        create_private(dir).map_err(|source| Error::Create {
-            dir: dir.to_owned(),
-            source,
-        })?;
-        let lock = lock(dir)?;
+    /// Takes `dir` and opens the file in it. Ours is created if missing, like `dir`; it is set aside if damaged (logged), or
+    /// if `prepare` finds it to be somebody else's; and it is waited for, two seconds at most.
+    pub(super) fn open(dir: &Path, prepare: Prepare, owner: Owner) -> Result<Self, Error> {
+        match owner {
+            Owner::Us => patiently(thread::sleep, || Self::take(dir, prepare, owner)),
+            Owner::Another => Self::take(dir, prepare, owner),
+        }
+    }
+
+    fn take(dir: &Path, prepare: Prepare, owner: Owner) -> Result<Self, Error> {
+        if owner == Owner::Us {
+            create_private(dir).map_err(|source| Error::Create {
+                dir: dir.to_owned(),
+                source,
+            })?;
+        }
+        let lock = lock(dir, owner)?;
         Ok(Self {
             dir: dir.to_owned(),
             prepare,
-            handle: RwLock::new(Handle::Open(open_or_begin(dir, prepare)?)),
+            owner,
+            handle: RwLock::new(Handle::Open(open_or_begin(dir, prepare, owner)?)),
             _lock: lock,
         })
     }
@@ -102,7 +133,7 @@ impl Database {
         }
         let mut handle = self.handle.write().unwrap_or_else(PoisonError::into_inner);
         if due(&handle) {
-            *handle = match open_or_begin(&self.dir, self.prepare) {
+            *handle = match open_or_begin(&self.dir, self.prepare, self.owner) {
                 Ok(database) => {
                     tracing::info!(dir = %self.dir.display(), "state is open again");
                     Handle::Open(database)
@@ -132,12 +163,24 @@ fn close(database: redb::Database) {
     }
 }
 
-/// Opens the file under `dir`; a damaged one is renamed and a new one begun. The caller holds the lock of `dir`.
-fn open_or_begin(dir: &Path, prepare: Prepare) -> Result<redb::Database, Error> {
+/// Makes `attempt` until nobody else has the file, with a `pause` in between, or patience ends.
+fn patiently<T>(mut pause: impl FnMut(Duration), mut attempt: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
+    let mut waited = Duration::ZERO;
+    loop {
+        match attempt() {
+            Err(Error::InUse { .. }) if waited < PATIENCE => pause(STEP),
+            result => return result,
+        }
+        waited += STEP;
+    }
+}
+
+/// Opens the file under `dir`; ours, if damaged, is renamed and a new one begun. The caller holds the lock of `dir`.
+fn open_or_begin(dir: &Path, prepare: Prepare, owner: Owner) -> Result<redb::Database, Error> {
     let path = dir.join(FILE);
-    let reason = match open_file(&path, prepare) {
+    let reason = match open_file(&path, prepare, owner) {
         Ok(database) => return Ok(database),
-        Err(Failure::Damaged(reason)) => reason,
+        Err(Failure::Damaged(reason)) if owner == Owner::Us => reason,
         Err(failure) => return Err(failure.into_error(dir)),
     };
     let seconds = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
@@ -149,23 +192,23 @@ fn open_or_begin(dir: &Path, prepare: Prepare) -> Result<redb::Database, Error> 
         reason,
         "the state file is damaged or not popgate's: set aside, a new one begun; mailboxes are listed anew, and what logins have hidden they see again"
     );
-    open_file(&path, prepare).map_err(|failure| failure.into_error(dir))
+    open_file(&path, prepare, owner).map_err(|failure| failure.into_error(dir))
 }
 
-/// Opens or creates the file and checks every page of it, as redb trusts a file blindly (and may panic later) that
-/// seems to have been closed.
-fn open_file(path: &Path, prepare: Prepare) -> Result<redb::Database, Failure> {
+/// Opens the file, or creates it if it is ours, and checks every page of it, as redb trusts a file blindly (and may panic
+/// later) that seems to have been closed.
+fn open_file(path: &Path, prepare: Prepare, owner: Owner) -> Result<redb::Database, Failure> {
     let file = private()
         .read(true)
         .write(true)
-        .create(true)
+        .create(owner == Owner::Us)
         .open(path)
         .map_err(Failure::Io)?;
+    if owner == Owner::Another {
+        prove(path, prepare)?;
+    }
     caught(|| {
-        let database = Builder::new()
-            .set_cache_size(CACHE)
-            .set_check_integrity_on_open(true)
-            .create_with_backend(FileBackend::new(file)?)?;
+        let database = build(FileBackend::new(file)?)?;
         prepare(&database)?;
         // A file just made outlives a power failure only with its name; not every system has such a call.
         if let Some(dir) = path.parent() {
@@ -173,6 +216,23 @@ fn open_file(path: &Path, prepare: Prepare) -> Result<redb::Database, Failure> {
         }
         Ok(database)
     })
+}
+
+/// Opens a copy in memory: redb may write to a file that was left open before it finds it damaged.
+fn prove(path: &Path, prepare: Prepare) -> Result<(), Failure> {
+    let octets = fs::read(path).map_err(Failure::Io)?;
+    caught(|| {
+        let copy = InMemoryBackend::new();
+        copy.set_len(octets.len() as u64)?;
+        copy.write(0, &octets)?;
+        prepare(&build(copy)?)
+    })
+}
+
+fn build(backend: impl StorageBackend) -> Result<redb::Database, redb::Error> {
+    let mut builder = Builder::new();
+    builder.set_cache_size(CACHE).set_check_integrity_on_open(true);
+    Ok(builder.create_with_backend(backend)?)
 }
 
 /// Runs `work`; redb's panics on a damaged file are failures like others.
@@ -202,34 +262,28 @@ impl From<redb::Error> for Failure {
 
 impl Failure {
     fn into_error(self, dir: &Path) -> Error {
-        let source = match self {
-            Self::InUse => return Error::InUse { dir: dir.to_owned() },
-            Self::Io(source) => source,
-            Self::Damaged(reason) => io::Error::new(io::ErrorKind::InvalidData, reason),
-        };
-        Error::Access {
-            path: dir.join(FILE),
-            source,
+        let path = dir.join(FILE);
+        match self {
+            Self::InUse => Error::InUse { dir: dir.to_owned() },
+            Self::Io(source) => Error::Access { path, source },
+            Self::Damaged(reason) => Error::Damaged { path, reason },
         }
     }
 }
 
-/// Keeps every other popgate out of `dir` until the file returned is closed, by whatever end of the process.
-fn lock(dir: &Path) -> Result<File, Error> {
+/// Keeps every other popgate out of `dir` until the file returned is closed, by whatever end of the process. Where `dir` is
+/// another's and has no such file, none is made: redb's own lock does for whoever renames nothing.
+fn lock(dir: &Path, owner: Owner) -> Result<Option<File>, Error> {
     let path = dir.join(LOCK);
-    let locked = private()
-        .write(true)
-        .create(true)
-        .open(&path)
-        .and_then(|file| match file.try_lock() {
-            Ok(()) => Ok(Some(file)),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(error),
-        });
-    match locked {
-        Ok(Some(file)) => Ok(file),
-        Ok(None) => Err(Error::InUse { dir: dir.to_owned() }),
-        Err(source) => Err(Error::Access { path, source }),
+    let file = match private().write(true).create(owner == Owner::Us).open(&path) {
+        Ok(file) => file,
+        Err(error) if owner == Owner::Another && error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(Error::Access { path, source }),
+    };
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Err(Error::InUse { dir: dir.to_owned() }),
+        Err(TryLockError::Error(source)) => Err(Error::Access { path, source }),
     }
 }
 
@@ -248,136 +302,4 @@ fn private() -> OpenOptions {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options
-}
-
-#[cfg(test)]
-mod tests {
-    use redb::{ReadableDatabase, TableDefinition};
-
-    use super::*;
-
-    const TABLE: TableDefinition<u32, u32> = TableDefinition::new("test");
-
-    fn open(dir: &Path) -> Result<Database, Error> {
-        Database::open(dir, |_| Ok(()))
-    }
-
-    fn insert(database: &Database, number: u32) -> Option<()> {
-        database.run(|database| {
-            let transaction = database.begin_write()?;
-            transaction.open_table(TABLE)?.insert(number, number)?;
-            Ok(transaction.commit()?)
-        })
-    }
-
-    fn get(database: &Database, number: u32) -> Option<u32> {
-        database.run(|database| {
-            let value = database.begin_read()?.open_table(TABLE)?.get(number)?;
-            Ok(value.map_or(0, |value| value.value()))
-        })
-    }
-
-    fn end_pause(database: &Database) {
-        *database.handle.write().unwrap() = Handle::Closed(Instant::now());
-    }
-
-    #[test]
-    fn a_failure_closes_the_file_for_a_pause() {
-        let dir = tempfile::tempdir().unwrap();
-        let database = open(dir.path()).unwrap();
-        insert(&database, 1).unwrap();
-
-        assert_eq!(
-            database.run(|_| Err::<(), _>(redb::Error::Corrupted("said so".into()))),
-            None
-        );
-        assert_eq!(get(&database, 1), None);
-        end_pause(&database);
-        assert_eq!(get(&database, 1), Some(1), "sound after all");
-
-        assert_eq!(
-            database.run(|_| -> Result<(), redb::Error> { panic!("as redb may") }),
-            None
-        );
-        assert_eq!(insert(&database, 2), None);
-        end_pause(&database);
-        assert_eq!(insert(&database, 3), Some(()));
-        assert_eq!(
-            [1, 2, 3].map(|number| get(&database, number)),
-            [Some(1), Some(0), Some(3)]
-        );
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "nothing set aside");
-    }
-
-    #[test]
-    fn a_panic_within_a_transaction_takes_back_what_it_wrote() {
-        let dir = tempfile::tempdir().unwrap();
-        let database = open(dir.path()).unwrap();
-        insert(&database, 1).unwrap();
-        let panicked = database.run(|database| {
-            let transaction = database.begin_write()?;
-            transaction.open_table(TABLE)?.insert(1, 2)?;
-            if get_in(&transaction)? == 2 {
-                panic!("as redb may");
-            }
-            Ok(transaction.commit()?)
-        });
-        assert_eq!(panicked, None);
-        end_pause(&database);
-        assert_eq!(get(&database, 1), Some(1));
-    }
-
-    fn get_in(transaction: &redb::WriteTransaction) -> Result<u32, redb::Error> {
-        use redb::ReadableTable;
-        Ok(transaction.open_table(TABLE)?.get(1)?.map_or(0, |value| value.value()))
-    }
-
-    #[test]
-    fn one_process_a_directory() {
-        let dir = tempfile::tempdir().unwrap();
-        let first = open(dir.path()).unwrap();
-        insert(&first, 1).unwrap();
-        let second = open(dir.path()).unwrap_err();
-        assert!(matches!(second, Error::InUse { .. }), "{second}");
-        assert_eq!(get(&first, 1), Some(1));
-        drop(first);
-        assert_eq!(get(&open(dir.path()).unwrap(), 1), Some(1));
-    }
-
-    #[test]
-    fn a_file_that_other_software_has_open_is_not_set_aside() {
-        let dir = tempfile::tempdir().unwrap();
-        let other = redb::Database::create(dir.path().join(FILE)).unwrap();
-        let error = open(dir.path()).unwrap_err();
-        assert!(matches!(error, Error::InUse { .. }), "{error}");
-        drop(other);
-        open(dir.path()).unwrap();
-    }
-
-    #[test]
-    fn a_directory_that_cannot_be_used_is_named() {
-        let dir = tempfile::tempdir().unwrap();
-        let occupied = dir.path().join("occupied");
-        fs::write(&occupied, "").unwrap();
-        let error = open(&occupied.join("state")).unwrap_err().to_string();
-        assert!(error.starts_with("state.dir: cannot create /"), "{error}");
-        assert!(error.contains("/occupied/state: "), "{error}");
-
-        fs::create_dir(dir.path().join(FILE)).unwrap();
-        let error = open(dir.path()).unwrap_err().to_string();
-        assert!(error.contains("/state.redb: "), "{error}");
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn what_is_created_is_for_our_user_only() {
-        use std::os::unix::fs::PermissionsExt;
-        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        let parent = tempfile::tempdir().unwrap();
-        let dir = parent.path().join("state");
-        let _database = open(&dir).unwrap();
-        assert_eq!(mode(&dir), 0o700);
-        assert_eq!(mode(&dir.join(FILE)), 0o600);
-        assert_eq!(mode(&dir.join(LOCK)), 0o600);
-    }
 }

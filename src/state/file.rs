@@ -12,9 +12,9 @@ use tokio::{sync::Semaphore, task};
 
 use super::{
     Consent, Error, Index, MailboxName, Marked, Marks, Past, PendingMove, StateStore, Unavailable,
-    database::Database,
+    database::{Database, Owner},
     records::{Renumbering, may_follow},
-    table::{self, Key, Kind, RECORDS, Reading, Writing, logins, octets},
+    table::{self, Key, Kind, RECORDS, Reading, Writing, logins, octets, transact},
 };
 
 /// State in a redb file under `[state] dir`.
@@ -40,16 +40,26 @@ struct Shared {
 }
 
 impl FileStore {
-    /// Opens the file in `dir`; both are created if missing. A damaged or foreign file is set aside (logged).
+    /// Opens the file in `dir`; both are created if missing. A damaged or foreign file is set aside (logged). Blocks, for two
+    /// seconds at most, where somebody else has it.
     pub fn open(dir: &Path) -> Result<Self, Error> {
-        Ok(Self {
+        Database::open(dir, table::create, Owner::Us).map(Self::of)
+    }
+
+    /// Opens the file in `dir`, which is another's: if it is missing or damaged, it stays so.
+    pub(super) fn visit(dir: &Path) -> Result<Self, Error> {
+        Database::open(dir, table::create, Owner::Another).map(Self::of)
+    }
+
+    fn of(database: Database) -> Self {
+        Self {
             shared: Arc::new(Shared {
-                database: Database::open(dir, table::create)?,
+                database,
                 pending: Mutex::default(),
             }),
             turn: tokio::sync::Mutex::default(),
             readers: Semaphore::new(READERS),
-        })
+        }
     }
 
     async fn read<T: Send + 'static>(
@@ -75,21 +85,7 @@ impl FileStore {
         let _turn = self.turn.lock().await;
         let shared = self.shared.clone();
         let writing = move || {
-            let written = shared.database.run(|database| {
-                let transaction = database.begin_write()?;
-                let mut writing = Writing {
-                    table: transaction.open_table(RECORDS)?,
-                    changed: false,
-                };
-                let result = work(&mut writing)?;
-                let changed = writing.changed && result.is_ok();
-                drop(writing);
-                match changed {
-                    true => transaction.commit()?,
-                    false => transaction.abort()?,
-                }
-                Ok(result)
-            });
+            let written = shared.database.run(|database| transact(database, work));
             written.unwrap_or(Err(Unavailable::Failed))
         };
         // The caller may go away meanwhile; what was begun is done nevertheless.
@@ -247,28 +243,6 @@ impl StateStore for FileStore {
         .await
     }
 
-    async fn prune(&self, mailbox: &MailboxName, index: &Index) -> Result<(), Unavailable> {
-        let (mailbox, index) = (mailbox.clone(), index.clone());
-        self.write(move |table| {
-            let key = Key::of(Kind::Past, &mailbox);
-            if let Ok(Some(mut past)) = table.get::<Past>(key)?
-                && past.prune(&index)
-            {
-                table.set(key, &past)?;
-            }
-            for (login, _) in logins(&table.table, Some(&mailbox))? {
-                let key = Key::marks(&login, &mailbox);
-                if let Ok(Some(mut marks)) = table.get::<Marks>(key)?
-                    && marks.prune(&index)
-                {
-                    table.set(key, &marks)?;
-                }
-            }
-            Ok(Ok(()))
-        })
-        .await
-    }
-
     async fn token(&self, consent: &Consent) -> Result<Option<Vec<u8>>, Unavailable> {
         let consent = consent.clone();
         self.read(move |table| table.get(Key::token(&consent))).await
@@ -316,36 +290,27 @@ impl Shared {
     fn save(&self) {
         let mut batch = Vec::new();
         let saved = self.database.run(|database| {
-            let transaction = database.begin_write()?;
-            // Read only now that no other save can be under way, so that an older index never follows a newer one.
-            batch.extend(
-                self.pending()
-                    .iter()
-                    .map(|(mailbox, index)| (mailbox.clone(), index.clone())),
-            );
-            let mut writing = Writing {
-                table: transaction.open_table(RECORDS)?,
-                changed: false,
-            };
-            for (mailbox, index) in &batch {
-                let Some(record) = index.encode(mailbox) else {
-                    tracing::error!(%mailbox, "UIDs of an index do not ascend: not kept");
-                    continue;
-                };
-                writing.put(Key::of(Kind::Index, mailbox), &record)?;
-            }
-            let changed = writing.changed;
-            drop(writing);
-            if changed {
-                transaction.commit()?;
-            } else {
-                transaction.abort()?;
-            }
-            Ok(())
+            transact(database, |table| {
+                // Read only now that no other save can be under way, so that an older index never follows a newer one.
+                batch.extend(
+                    self.pending()
+                        .iter()
+                        .map(|(mailbox, index)| (mailbox.clone(), index.clone())),
+                );
+                for (mailbox, index) in &batch {
+                    let Some(record) = index.encode(mailbox) else {
+                        tracing::error!(%mailbox, "UIDs of an index do not ascend: not kept");
+                        continue;
+                    };
+                    table.put(Key::of(Kind::Index, mailbox), &record)?;
+                    prune(table, mailbox, index)?;
+                }
+                Ok(Ok(()))
+            })
         });
         let mut pending = self.pending();
         match saved {
-            Some(()) => {
+            Some(_) => {
                 for (mailbox, index) in &batch {
                     if pending.get(mailbox).is_some_and(|latest| Arc::ptr_eq(latest, index)) {
                         pending.remove(mailbox);
@@ -360,4 +325,23 @@ impl Shared {
     fn pending(&self) -> MutexGuard<'_, HashMap<MailboxName, Arc<Index>>> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Forgets marks and past of messages that `index` has lost. What can't be read stays as it is.
+fn prune(table: &mut Writing, mailbox: &MailboxName, index: &Index) -> Result<(), redb::Error> {
+    let key = Key::of(Kind::Past, mailbox);
+    if let Ok(Some(mut past)) = table.get::<Past>(key)?
+        && past.prune(index)
+    {
+        table.set(key, &past)?;
+    }
+    for (login, _) in logins(&table.table, Some(mailbox))? {
+        let key = Key::marks(&login, mailbox);
+        if let Ok(Some(mut marks)) = table.get::<Marks>(key)?
+            && marks.prune(index)
+        {
+            table.set(key, &marks)?;
+        }
+    }
+    Ok(())
 }

@@ -64,6 +64,16 @@ impl StateStore for MemoryStore {
     }
 
     async fn set_index(&self, mailbox: &MailboxName, index: Arc<Index>) {
+        {
+            let mut records = self.records();
+            if let Some(past) = records.past.get_mut(mailbox) {
+                past.prune(&index);
+            }
+            let logins = records.marks.get_mut(mailbox);
+            for marks in logins.into_iter().flat_map(BTreeMap::values_mut) {
+                marks.prune(&index);
+            }
+        }
         self.indexes.insert(mailbox.clone(), index);
     }
 
@@ -158,18 +168,6 @@ impl StateStore for MemoryStore {
             if marks.uid_validity == from {
                 marks.renumber(past.uid_validity, uids);
             }
-        }
-        Ok(())
-    }
-
-    async fn prune(&self, mailbox: &MailboxName, index: &Index) -> Result<(), Unavailable> {
-        let mut records = self.records();
-        if let Some(past) = records.past.get_mut(mailbox) {
-            past.prune(index);
-        }
-        let logins = records.marks.get_mut(mailbox);
-        for marks in logins.into_iter().flat_map(BTreeMap::values_mut) {
-            marks.prune(index);
         }
         Ok(())
     }

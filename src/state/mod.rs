@@ -58,8 +58,9 @@ pub trait StateStore: Send + Sync + fmt::Debug {
     /// What is known of `mailbox`; `None` where nothing is, or where what was kept proved damaged (logged).
     async fn index(&self, mailbox: &MailboxName) -> Option<Arc<Index>>;
 
-    /// Remembers `index`, and returns once it is kept as well as the store can. A failure is logged, never an error:
-    /// the index is a cache.
+    /// Remembers `index`, and forgets marks and past of messages that are gone: that it has listed once and does not have any
+    /// more. Returns once that is done as well as the store can. A failure is logged, never an error: the index is a cache,
+    /// and what concerns messages that are gone is never read.
     async fn set_index(&self, mailbox: &MailboxName, index: Arc<Index>);
 
     /// What `login` has done with the messages of `mailbox`; empty marks where that is nothing.
@@ -103,9 +104,6 @@ pub trait StateStore: Send + Sync + fmt::Debug {
         from: u32,
         uids: &[(u32, u32)],
     ) -> Result<(), Unavailable>;
-
-    /// Forgets marks and past of messages that are gone: that `index` has listed once and does not have any more.
-    async fn prune(&self, mailbox: &MailboxName, index: &Index) -> Result<(), Unavailable>;
 
     /// What is kept for `consent`, as it was sealed; `None` where nothing is.
     async fn token(&self, consent: &Consent) -> Result<Option<Vec<u8>>, Unavailable>;
@@ -153,7 +151,8 @@ pub enum Unavailable {
     Changed,
 }
 
-/// The store that the configuration asks for: a file under `dir`, or memory. Reads the whole file, to prove it sound.
+/// The store that the configuration asks for: a file under `dir`, or memory. Reads the whole file, to prove it sound, and
+/// blocks for a moment where somebody else has it.
 pub fn open(config: &crate::config::State) -> Result<Arc<dyn StateStore>, Error> {
     Ok(match &config.dir {
         Some(dir) => Arc::new(FileStore::open(dir)?),
@@ -162,7 +161,8 @@ pub fn open(config: &crate::config::State) -> Result<Arc<dyn StateStore>, Error>
 }
 
 /// The store in `dir`, for whoever is no gateway: its file, or where a gateway has that, the gateway's by its socket. Where
-/// there is no file nothing is kept, and none is made: it would belong to whoever looked.
+/// there is no file nothing is kept, and none is made: it would belong to whoever looked. For the same reason a damaged one
+/// is left as it is. Nobody else has the file as long as the store lives: to be dropped soon.
 pub fn reach(dir: &Path) -> Result<Arc<dyn StateStore>, Error> {
     let path = dir.join(database::FILE);
     match path.try_exists() {
@@ -170,13 +170,7 @@ pub fn reach(dir: &Path) -> Result<Arc<dyn StateStore>, Error> {
         Ok(false) => return Ok(Arc::new(MemoryStore::default())),
         Err(source) => return Err(Error::Access { path, source }),
     }
-    share(dir)
-}
-
-/// The store in `dir`, for whoever is no gateway and has something to keep: its file, made if missing, or where a gateway has
-/// that, the gateway's by its socket.
-pub fn share(dir: &Path) -> Result<Arc<dyn StateStore>, Error> {
-    match FileStore::open(dir) {
+    match FileStore::visit(dir) {
         Ok(store) => Ok(Arc::new(store)),
         #[cfg(unix)]
         Err(Error::InUse { dir }) => Ok(Arc::new(RemoteStore::new(&dir))),
@@ -184,11 +178,19 @@ pub fn share(dir: &Path) -> Result<Arc<dyn StateStore>, Error> {
     }
 }
 
+/// The same for whoever has something to keep: where there is no file it is made.
+pub fn share(dir: &Path) -> Result<Arc<dyn StateStore>, Error> {
+    match dir.join(database::FILE).try_exists() {
+        Ok(false) => Ok(Arc::new(FileStore::open(dir)?)),
+        _ => reach(dir),
+    }
+}
+
 /// Other processes ask by a socket such as Unix has; elsewhere they are refused.
 #[cfg(not(unix))]
 pub async fn serve(_: Arc<dyn StateStore>, _: PathBuf, _: tokio_util::sync::CancellationToken) {}
 
-/// Why the state can't be kept where the configuration says. A damaged file is no reason: it is set aside.
+/// Why the state can't be kept where the configuration says.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The directory is not there and can't be made.
@@ -206,6 +208,17 @@ pub enum Error {
         path: PathBuf,
         /// What the system said.
         source: io::Error,
+    },
+    /// The file is not what was written. A gateway that starts sets it aside.
+    #[error(
+        "state.dir: {} is damaged or not popgate's: {reason} (left as it is; start the gateway, which sets it aside and begins anew)",
+        .path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
     },
     /// Another process has it.
     #[error("state.dir: another popgate is using {} (stop it, or give each a `dir` of its own)", .dir.display())]

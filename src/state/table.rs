@@ -101,7 +101,28 @@ impl Reading {
 pub(super) struct Writing<'t> {
     pub(super) table: Table<'t, Piece<'static>, &'static [u8]>,
     /// Whether anything is not as it was.
-    pub(super) changed: bool,
+    changed: bool,
+}
+
+/// One transaction: durable when this returns `Ok(Ok)`, and without effect where `work` fails or refuses. Where it changes
+/// nothing, nothing is written.
+pub(super) fn transact<T>(
+    database: &redb::Database,
+    work: impl FnOnce(&mut Writing) -> Result<Result<T, Unavailable>, redb::Error>,
+) -> Result<Result<T, Unavailable>, redb::Error> {
+    let transaction = database.begin_write()?;
+    let mut writing = Writing {
+        table: transaction.open_table(RECORDS)?,
+        changed: false,
+    };
+    let result = work(&mut writing)?;
+    let changed = writing.changed && result.is_ok();
+    drop(writing);
+    match changed {
+        true => transaction.commit()?,
+        false => transaction.abort()?,
+    }
+    Ok(result)
 }
 
 impl Writing<'_> {

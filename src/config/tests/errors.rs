@@ -25,8 +25,8 @@ fn errors_of_the_shape_name_line_and_key() {
         "did you mean `sessions`?",
     );
     expect(
-        "[web]\naddress = \"x\"",
-        "4: `web`: unknown key",
+        "[pages]\naddress = \"x\"",
+        "4: `pages`: unknown key",
         "known here: state, log, limits",
     );
     expect(

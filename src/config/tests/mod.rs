@@ -1,6 +1,7 @@
 mod environment;
 mod errors;
 mod maildrop;
+mod oauth2;
 mod risks;
 
 use std::path::Path;

@@ -61,18 +61,12 @@ impl Verifier<'_> {
             Some(user) => self.text(&key("user"), Some(user), "leave it out where it equals login")?,
             None => login.clone(),
         };
-        let Some(upstream_password) = self.secret(
+        let password = self.secret(
             &key("upstream_password"),
             account.upstream_password,
             account.upstream_password_file,
-        )?
-        else {
-            let help = format!(
-                "the password of {user} at {}: `upstream_password_file` or `upstream_password`",
-                upstream.host
-            );
-            return Err(self.error(&key("upstream_password"), "is missing", help));
-        };
+        )?;
+        let credential = self.credential(path, &user, &upstream, password, account.signed_in_as)?;
         let maildrop = self.maildrop(
             &key("maildrop"),
             account.maildrop,
@@ -84,9 +78,52 @@ impl Verifier<'_> {
             secret,
             upstream,
             user,
-            credential: Credential::Password(upstream_password),
+            credential,
             maildrop: Arc::new(maildrop),
         })
+    }
+
+    fn credential(
+        &self,
+        path: &str,
+        user: &str,
+        upstream: &Upstream,
+        password: Option<Secret>,
+        signed_in_as: Option<String>,
+    ) -> Result<Credential, Error> {
+        let key = |name: &str| format!("{path}.{name}");
+        let host = &upstream.host;
+        match (&upstream.oauth2, password) {
+            (Some(_), Some(_)) => {
+                let help = format!(
+                    "[upstream.{}] has oauth2: popgate sign-in takes the place of the password",
+                    upstream.name
+                );
+                Err(self.error(&key("upstream_password"), "has no meaning here", help))
+            }
+            (Some(_), None) => Ok(Credential::OAuth2 {
+                consent: match signed_in_as {
+                    Some(name) => self.text(&key("signed_in_as"), Some(name), "leave it out where it equals user")?,
+                    None => user.to_owned(),
+                },
+            }),
+            (None, _) if signed_in_as.is_some() => {
+                let help = format!("nobody signs in at {host}: [upstream.{}] has no oauth2", upstream.name);
+                Err(self.error(&key("signed_in_as"), "has no meaning here", help))
+            }
+            (None, Some(password)) => Ok(Credential::Password(password)),
+            (None, None) => {
+                let advice = match upstream.preset.map(|preset| preset.passwords.as_deref()) {
+                    Some(Some(advice)) => format!(" ({advice})"),
+                    Some(None) => format!(" (but {host} takes none: add [upstream.{}.oauth2])", upstream.name),
+                    None => String::new(),
+                };
+                let help = format!(
+                    "the password of {user} at {host}: `upstream_password_file` or `upstream_password`{advice}"
+                );
+                Err(self.error(&key("upstream_password"), "is missing", help))
+            }
+        }
     }
 
     fn hash(&self, path: &str, hash: &Secret) -> Result<String, Error> {

@@ -5,29 +5,21 @@ use std::sync::Arc;
 use super::Verifier;
 use crate::config::{
     OnDelete, OnRetrieve, Order, Oversize, Policy, Retention, UidlFormat, UidlImport, UidlTemplate, View, error::Error,
-    file, nearest::nearest, policy::folder_name,
+    file, nearest::nearest, policy::folder_name, preset::Preset,
 };
 
 /// A hundred years: longer is a slip of the keyboard.
 const MOST_DAYS: u64 = 36_500;
 
 /// What stands in for the keys that an upstream does not give.
-pub(super) fn default_policy(host: &str) -> Policy {
+pub(super) fn default_policy(preset: Option<&Preset>) -> Policy {
     Policy {
-        on_delete: match is_gmail(host) {
-            true => OnDelete::Trash,
-            false => OnDelete::Expunge,
+        on_delete: match preset.and_then(|preset| preset.on_delete.as_deref()) {
+            Some("trash") => OnDelete::Trash,
+            _ => OnDelete::Expunge,
         },
         ..Policy::default()
     }
-}
-
-/// Gmail, where EXPUNGE takes a label off and leaves the message in "All Mail", unless the user chose otherwise there.
-pub(in crate::config) fn is_gmail(host: &str) -> bool {
-    let host = host.strip_suffix('.').unwrap_or(host);
-    ["imap.gmail.com", "imap.googlemail.com"]
-        .iter()
-        .any(|gmail| gmail.eq_ignore_ascii_case(host))
 }
 
 impl Verifier<'_> {

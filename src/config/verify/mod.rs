@@ -3,12 +3,12 @@
 mod account;
 mod listener;
 mod maildrop;
+mod oauth2;
 mod upstream;
 mod value;
+mod web;
 
 use std::{ops::RangeInclusive, path::Path, time::Duration};
-
-pub(super) use maildrop::is_gmail;
 
 use super::{
     Certificate, Config, Limits, Loaded, Log, LogFormat, State,
@@ -65,8 +65,9 @@ impl Verifier<'_> {
                 Some(dir) => Some(self.path("state.dir", &dir)?),
                 None => None,
             },
-            key: None,
+            key: self.key(document.state.key, document.state.key_file)?,
         };
+        let web = self.web(document.web)?;
         let log = self.log(document.log)?;
         let limits = self.limits(&document.limits)?;
         let tls = match document.tls {
@@ -74,7 +75,7 @@ impl Verifier<'_> {
             None => None,
         };
         let listeners = self.listeners(document.listener, tls.is_some())?;
-        let upstreams = self.upstreams(document.upstream)?;
+        let upstreams = self.upstreams(document.upstream, &state)?;
         let accounts = self.accounts(document.account, &upstreams)?;
         if accounts.is_empty() && upstreams.iter().all(|upstream| upstream.logins.is_empty()) {
             let what = "nobody could log in";
@@ -88,7 +89,7 @@ impl Verifier<'_> {
             state,
             log,
             limits,
-            web: None,
+            web,
             tls,
             listeners,
             upstreams,

@@ -3,12 +3,13 @@
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use super::{Verifier, maildrop::default_policy};
-use crate::config::{Upstream, UpstreamTls, error::Error, file};
+use crate::config::{OAuth2, Preset, State, Upstream, UpstreamTls, error::Error, file, nearest::suggest};
 
 impl Verifier<'_> {
     pub(super) fn upstreams(
         &mut self,
         upstreams: BTreeMap<String, file::Upstream>,
+        state: &State,
     ) -> Result<Vec<Arc<Upstream>>, Error> {
         if upstreams.is_empty() {
             let help = "add [upstream.home] with host = \"imap.example.org\" and logins = [\"*\"]";
@@ -23,7 +24,7 @@ impl Verifier<'_> {
                 let what = format!("differs from [upstream.{}] only in case or `-` and `_`", twin.name);
                 return Err(self.error(&path, what, "rename one of them"));
             }
-            let upstream = self.upstream(&path, name, upstream)?;
+            let upstream = self.upstream(&path, name, upstream, state)?;
             for login in &upstream.logins {
                 if let Some(other) = verified.iter().find(|other| other.logins.contains(login)) {
                     let what = format!("{login:?} is forwarded to [upstream.{}] already", other.name);
@@ -36,9 +37,21 @@ impl Verifier<'_> {
         Ok(verified)
     }
 
-    fn upstream(&mut self, path: &str, name: String, upstream: file::Upstream) -> Result<Upstream, Error> {
+    fn upstream(
+        &mut self,
+        path: &str,
+        name: String,
+        upstream: file::Upstream,
+        state: &State,
+    ) -> Result<Upstream, Error> {
         let key = |name: &str| format!("{path}.{name}");
-        let host = self.host(&key("host"), upstream.host)?;
+        let named = match upstream.preset {
+            Some(preset) => Some(self.preset(&key("preset"), &preset)?),
+            None => None,
+        };
+        let host = upstream.host.or_else(|| Some(named?.host.clone()));
+        let host = self.host(&key("host"), host)?;
+        let preset = named.or_else(|| Preset::at(&host));
         let modes = [
             ("implicit", UpstreamTls::Implicit),
             ("starttls", UpstreamTls::StartTls),
@@ -46,9 +59,13 @@ impl Verifier<'_> {
         ];
         let tls = self
             .word(&key("tls"), upstream.tls, &modes)?
-            .unwrap_or(UpstreamTls::Implicit);
+            .unwrap_or_else(|| named.map_or(UpstreamTls::Implicit, |preset| preset.tls.into()));
         // RFC 8314 §7.3: 993 is IMAP over TLS; RFC 9051 §2.1: 143 is IMAP.
-        let standard_port = if tls == UpstreamTls::Implicit { 993 } else { 143 };
+        let standard_port = match named {
+            Some(preset) if tls == preset.tls.into() => preset.port.into(),
+            _ if tls == UpstreamTls::Implicit => 993,
+            _ => 143,
+        };
         let port = self.number(&key("port"), upstream.port, standard_port, 1..=65535)? as u16;
         let ca_file = match upstream.ca_file {
             Some(file) => Some(self.readable(&key("ca_file"), &file)?),
@@ -62,16 +79,23 @@ impl Verifier<'_> {
             let help = "write patterns such as \"*@example.org\", or \"*\" for every login";
             return Err(self.error(&key("logins"), "a login is empty or holds a control character", help));
         }
+        let oauth2 = match upstream.oauth2 {
+            Some(oauth2) => Some(self.oauth2(&key("oauth2"), oauth2, preset)?),
+            None => None,
+        };
+        if let Some(oauth2) = &oauth2 {
+            self.tokens_can_be_kept(&key("oauth2"), oauth2, &logins, state)?;
+        }
         let connections_per_user = self.number(
             &key("connections_per_user"),
             upstream.connections_per_user,
-            8,
+            preset.and_then(|preset| preset.connections_per_user).unwrap_or(8),
             1..=10_000,
         )? as usize;
         let maildrop = self.maildrop(
             &key("maildrop"),
             upstream.maildrop,
-            &default_policy(&host),
+            &default_policy(preset),
             connections_per_user,
         )?;
         if let Some(separator) = &maildrop.folder_separator
@@ -89,9 +113,38 @@ impl Verifier<'_> {
             ca_file,
             logins,
             connections_per_user,
-            oauth2: None,
+            preset,
+            oauth2: oauth2.map(Arc::new),
             maildrop: Arc::new(maildrop),
         })
+    }
+
+    fn preset(&self, path: &str, name: &str) -> Result<&'static Preset, Error> {
+        let names = Preset::all().map(|preset| preset.name.as_str());
+        Preset::named(name)
+            .ok_or_else(|| self.error(path, format!("there is no preset {name:?}"), suggest(name, names)))
+    }
+
+    fn tokens_can_be_kept(&self, path: &str, oauth2: &OAuth2, logins: &[String], state: &State) -> Result<(), Error> {
+        if !logins.is_empty() {
+            let help =
+                "whose mail a token opens must be told by an [[account]]: a device's own password proves nothing there";
+            return Err(self.error(path, "an upstream with OAuth2 takes no `logins`", help));
+        }
+        if !oauth2.needs_consent() {
+            return Ok(());
+        }
+        if state.dir.is_none() {
+            let help =
+                "write [state] with dir = \"/data\": without it everybody would have to sign in again after a restart";
+            return Err(self.error(path, "needs `dir` in [state]", help));
+        }
+        if state.key.is_none() {
+            let help = "what tokens are encrypted with there; make one by: head -c 32 /dev/urandom | base64 > key, and name it by \
+                        key_file = \"key\"";
+            return Err(self.error(path, "needs `key_file` (or `key`) in [state]", help));
+        }
+        Ok(())
     }
 
     fn host(&self, path: &str, host: Option<String>) -> Result<String, Error> {

@@ -124,7 +124,6 @@ impl Verifier<'_> {
             }
             (None, Some(file)) => {
                 let mut octets = self.read(&file_path, &file)?;
-                let file = self.directory.join(file);
                 // Editors and `echo` end the last line; nothing else is taken off: a space may be meant.
                 if octets.ends_with(b"\n") {
                     octets.pop();
@@ -133,15 +132,9 @@ impl Verifier<'_> {
                     }
                 }
                 if octets.is_empty() {
-                    return Err(self.error(&file_path, format!("{} is empty", file.display()), ""));
+                    return Err(self.error(&file_path, format!("{file} is empty"), ""));
                 }
-                // Container secrets are readable for all of the container's users by design.
-                if world_readable(&file) && !file.starts_with("/run/secrets") {
-                    let file = file.display();
-                    self.warnings.push(format!(
-                        "{file} ({file_path}) may be read by every user of this machine: chmod 600"
-                    ));
-                }
+                self.judge_file(&file_path, &file);
                 Secret::from(octets)
             }
         };
@@ -149,6 +142,18 @@ impl Verifier<'_> {
             return Err(self.error(path, "is empty", "give the password"));
         }
         Ok(Some(secret))
+    }
+
+    /// Warns where everybody may read a secret.
+    pub(super) fn judge_file(&mut self, path: &str, file: &str) {
+        let file = self.directory.join(file);
+        // Container secrets are readable for all of the container's users by design.
+        if world_readable(&file) && !file.starts_with("/run/secrets") {
+            let file = file.display();
+            self.warnings.push(format!(
+                "{file} ({path}) may be read by every user of this machine: chmod 600"
+            ));
+        }
     }
 }
 

@@ -5,7 +5,9 @@ use std::{fs, path::Path};
 use proptest::{collection, prelude::*, strategy::ValueTree, test_runner::TestRunner};
 
 use super::{directory, index, mailbox, set_aside};
-use crate::state::{FileStore, Former, Identity, Marks, Past, PendingMove, StateStore, Unavailable, database::FILE};
+use crate::state::{
+    Error, FileStore, Former, Identity, Marks, Past, PendingMove, StateStore, Unavailable, database::FILE,
+};
 
 /// Users and the messages of each, as `sound_file` keeps them.
 const KEPT: [(&str, u32); 4] = [("small", 3), ("alike", 3), ("middling", 700), ("large", 9_000)];
@@ -110,9 +112,22 @@ fn is_new(dir: &Path, octets: &[u8]) -> bool {
     octets.is_empty() || !set_aside(dir).is_empty()
 }
 
+/// Whoever only visits finds what is kept, or says that it is damaged and leaves it.
+async fn is_left(octets: &[u8], case: &str) {
+    let dir = directory();
+    fs::write(dir.path().join(FILE), octets).unwrap();
+    match FileStore::visit(dir.path()) {
+        Ok(store) => drop(exact_or_told(&store, octets.is_empty(), case).await),
+        Err(Error::Damaged { .. }) => assert!(fs::read(dir.path().join(FILE)).unwrap() == octets, "{case}"),
+        Err(error) => panic!("{case}: {error}"),
+    }
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "{case}");
+}
+
 /// Opens a directory with `octets` as its file: everything kept is known exactly or not at all, and the store works.
 /// How many indexes were known.
 async fn survives(octets: &[u8], case: &str) -> usize {
+    is_left(octets, case).await;
     let dir = directory();
     fs::write(dir.path().join(FILE), octets).unwrap();
     let store = FileStore::open(dir.path()).unwrap_or_else(|error| panic!("{case}: {error}"));

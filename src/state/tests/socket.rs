@@ -22,7 +22,7 @@ fn socket(dir: &Path) -> PathBuf {
 fn marks() -> Marks {
     Marks {
         uid_validity: 7,
-        hidden: vec![1, 2, 3],
+        hidden: vec![3, 6, 9],
         ..Marks::default()
     }
 }
@@ -122,6 +122,17 @@ async fn answers_may_be_longer_than_requests() {
     assert_eq!(tokio::join!(gateway, store.all_marks()).1, Ok(vec![]));
 }
 
+/// The system takes the connection, nobody answers; the clock goes on by itself where all wait.
+#[tokio::test(start_paused = true)]
+async fn a_gateway_that_hangs_is_not_waited_for_for_ever() {
+    let dir = directory();
+    let _listener = UnixListener::bind(socket(dir.path())).unwrap();
+    let begun = tokio::time::Instant::now();
+    let store = RemoteStore::new(dir.path());
+    assert_eq!(store.all_marks().await, Err(Unavailable::Failed));
+    assert_eq!(begun.elapsed().as_secs(), 10);
+}
+
 #[tokio::test]
 async fn whoever_looks_where_no_gateway_was_makes_nothing() {
     let parent = directory();
@@ -140,8 +151,8 @@ async fn whoever_looks_where_no_gateway_was_makes_nothing() {
 async fn the_file_is_reached_directly_or_through_who_has_it() {
     let dir = directory();
     let store = Arc::new(FileStore::open(dir.path()).unwrap());
-    store.set_marks("a", &mailbox("eva"), &marks(), 0).await.unwrap();
     store.set_index(&mailbox("eva"), index(3)).await;
+    store.set_marks("a", &mailbox("eva"), &marks(), 0).await.unwrap();
     let served = Served::new(store, dir.path()).await;
     let through = reach(dir.path()).unwrap();
     assert_eq!(through.marks("a", &mailbox("eva")).await, Ok(marks()));

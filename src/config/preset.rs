@@ -1,0 +1,138 @@
+//! What providers are like, by name: the data of `presets.toml`, typed.
+
+use std::{collections::BTreeMap, sync::LazyLock};
+
+use serde::Deserialize;
+
+use super::UpstreamTls;
+
+/// A provider: what its upstreams need not be told, and how they behave.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Preset {
+    /// What `preset` calls it.
+    #[serde(skip)]
+    pub name: String,
+    /// `host`
+    pub host: String,
+    /// Other names of the same host.
+    #[serde(default)]
+    pub(super) aliases: Vec<String>,
+    #[serde(default = "implicit_port")]
+    pub(super) port: u16,
+    #[serde(default)]
+    pub(super) tls: PresetTls,
+    pub(super) connections_per_user: Option<u64>,
+    pub(super) on_delete: Option<String>,
+    /// The server wants ID (RFC 2971) before SELECT.
+    #[serde(default)]
+    pub identify: bool,
+    /// QRESYNC is offered, and must not be used.
+    #[serde(default)]
+    pub no_qresync: bool,
+    /// Which password works, for people; `None` where only OAuth2 does.
+    pub passwords: Option<String>,
+    pub(super) oauth2: Option<PresetOAuth2>,
+}
+
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum PresetTls {
+    #[default]
+    Implicit,
+    StartTls,
+}
+
+impl From<PresetTls> for UpstreamTls {
+    fn from(tls: PresetTls) -> Self {
+        match tls {
+            PresetTls::Implicit => Self::Implicit,
+            PresetTls::StartTls => Self::StartTls,
+        }
+    }
+}
+
+/// Endpoints and scopes; `{tenant}` is to be replaced.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PresetOAuth2 {
+    pub(super) grant: String,
+    pub(super) tenant: Option<String>,
+    pub(super) device_url: Option<String>,
+    pub(super) authorize_url: Option<String>,
+    pub(super) token_url: String,
+    /// Where somebody consents.
+    pub(super) scopes: Vec<String>,
+    /// Where the application itself is trusted.
+    #[serde(default)]
+    pub(super) own_scopes: Vec<String>,
+}
+
+fn implicit_port() -> u16 {
+    993
+}
+
+static PRESETS: LazyLock<BTreeMap<String, Preset>> = LazyLock::new(|| {
+    let mut presets: BTreeMap<String, Preset> =
+        toml::from_str(include_str!("presets.toml")).expect("presets.toml is part of the program, and tested");
+    for (name, preset) in &mut presets {
+        preset.name.clone_from(name);
+    }
+    presets
+});
+
+impl Preset {
+    /// All, by name.
+    pub(super) fn all() -> impl Iterator<Item = &'static Self> + Clone {
+        PRESETS.values()
+    }
+
+    /// By the name that the configuration gives.
+    pub(super) fn named(name: &str) -> Option<&'static Self> {
+        PRESETS.get(name)
+    }
+
+    /// By the host, for who has not named it.
+    pub(super) fn at(host: &str) -> Option<&'static Self> {
+        let host = host.strip_suffix('.').unwrap_or(host);
+        let is_same = |name: &String| name.eq_ignore_ascii_case(host);
+        Self::all()
+            // What listens at an address of this machine may be anything.
+            .filter(|preset| preset.host.parse::<std::net::IpAddr>().is_err())
+            .find(|preset| is_same(&preset.host) || preset.aliases.iter().any(is_same))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_can_be_used() {
+        assert!(Preset::all().count() >= 20);
+        for preset in Preset::all() {
+            let name = &preset.name;
+            assert!(preset.passwords.is_some() || preset.oauth2.is_some(), "{name}");
+            let Some(oauth2) = &preset.oauth2 else { continue };
+            let urls = [&oauth2.device_url, &oauth2.authorize_url].into_iter().flatten();
+            for url in urls.chain([&oauth2.token_url]) {
+                assert!(url.starts_with("https://"), "{name}: {url}");
+                assert!(!url.contains("{tenant}") || oauth2.tenant.is_some(), "{name}: {url}");
+            }
+            match oauth2.grant.as_str() {
+                "device" => assert!(oauth2.device_url.is_some(), "{name}"),
+                "code" => assert!(oauth2.authorize_url.is_some(), "{name}"),
+                other => panic!("{name}: {other}"),
+            }
+        }
+    }
+
+    #[test]
+    fn known_by_host() {
+        let name = |host| Preset::at(host).map(|preset| preset.name.as_str());
+        assert_eq!(name("IMAP.GoogleMail.com."), Some("gmail"));
+        assert_eq!(name("outlook.office365.com"), Some("microsoft365"));
+        assert_eq!(name("imap.example.org"), None);
+        assert_eq!(name("127.0.0.1"), None);
+    }
+}

@@ -1,0 +1,287 @@
+//! `[upstream.NAME.oauth2]`
+
+use aws_lc_rs::digest::{SHA256, digest};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use serde::Deserialize;
+
+use super::Verifier;
+use crate::config::{
+    ClientKey, ClientProof, Grant, OAuth2, Secret,
+    error::Error,
+    file,
+    preset::{Preset, PresetOAuth2},
+};
+
+/// `grant`, before its endpoints are known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Device,
+    Code,
+    ClientCredentials,
+    ServiceAccount,
+}
+
+const GRANTS: [(&str, Kind); 4] = [
+    ("device", Kind::Device),
+    ("code", Kind::Code),
+    ("client-credentials", Kind::ClientCredentials),
+    ("service-account", Kind::ServiceAccount),
+];
+
+/// The key file that Google gives for a service account, as far as it matters.
+#[derive(Deserialize)]
+struct GoogleKey {
+    client_email: String,
+    private_key: String,
+    private_key_id: Option<String>,
+    token_uri: Option<String>,
+}
+
+/// `private_key_file`, and what stands in it besides.
+struct KeyFile {
+    key: ClientKey,
+    client_id: Option<String>,
+    token_url: Option<String>,
+}
+
+impl Verifier<'_> {
+    pub(super) fn oauth2(
+        &mut self,
+        path: &str,
+        oauth2: file::OAuth2,
+        preset: Option<&'static Preset>,
+    ) -> Result<OAuth2, Error> {
+        let key = |name: &str| format!("{path}.{name}");
+        let known = preset.and_then(|preset| preset.oauth2.as_ref());
+        let kind = self.grant(&key("grant"), &oauth2, known)?;
+        let tenant = self.tenant(&key("tenant"), oauth2.tenant, kind, known)?;
+        let fill = |url: &String| url.replace("{tenant}", tenant.as_deref().unwrap_or_default());
+
+        let key_file = match &oauth2.private_key_file {
+            Some(file) => Some(self.key_file(path, file, oauth2.certificate_file.as_deref(), oauth2.key_id)?),
+            None if oauth2.certificate_file.is_some() || oauth2.key_id.is_some() => {
+                let help = "it tells the provider which of its keys signs: name that by `private_key_file`";
+                return Err(self.error(&key("private_key_file"), "is missing", help));
+            }
+            None => None,
+        };
+        let secret = self.secret(&key("client_secret"), oauth2.client_secret, oauth2.client_secret_file)?;
+        let from_file = key_file.as_ref().and_then(|file| file.client_id.clone());
+        let client_id = match oauth2.client_id.or(from_file) {
+            None if kind == Kind::ServiceAccount => {
+                let help =
+                    "the service account's address; it stands in the JSON file that Google gives as private_key_file";
+                return Err(self.error(&key("client_id"), "is missing", help));
+            }
+            id => self.text(
+                &key("client_id"),
+                id,
+                "the application's id, from where it is registered at the provider",
+            )?,
+        };
+
+        let device = oauth2.device_url.or_else(|| known?.device_url.as_ref().map(fill));
+        let authorize = oauth2.authorize_url.or_else(|| known?.authorize_url.as_ref().map(fill));
+        let from_file = key_file.as_ref().and_then(|file| file.token_url.clone());
+        let token = oauth2
+            .token_url
+            .or(from_file)
+            .or_else(|| known.map(|known| fill(&known.token_url)));
+        let token_url = self.url(
+            &key("token_url"),
+            token,
+            "where the provider gives tokens (RFC 6749 §3.2)",
+        )?;
+        let grant = match kind {
+            Kind::Device => {
+                let missing = match preset {
+                    Some(preset) if known.is_some() => {
+                        format!("{} gives no codes for mail: take grant = \"code\"", preset.name)
+                    }
+                    _ => "where the provider gives codes (RFC 8628 §3.1)".into(),
+                };
+                Grant::Device {
+                    device_url: self.url(&key("device_url"), device, &missing)?,
+                    authorize_url: match authorize {
+                        Some(url) => Some(self.url(&key("authorize_url"), Some(url), "")?),
+                        None => None,
+                    },
+                }
+            }
+            Kind::Code => Grant::Code {
+                authorize_url: self.url(
+                    &key("authorize_url"),
+                    authorize,
+                    "the provider's page to consent at (RFC 6749 §3.1)",
+                )?,
+            },
+            Kind::ClientCredentials => Grant::ClientCredentials,
+            Kind::ServiceAccount => Grant::ServiceAccount,
+        };
+        let proof = match (key_file, secret) {
+            (Some(_), Some(_)) => {
+                let help = "the application proves itself by one of the two";
+                return Err(self.error(&key("private_key_file"), "`client_secret` is given too", help));
+            }
+            (Some(file), None) => ClientProof::Key(file.key),
+            (None, Some(_)) if kind == Kind::ServiceAccount => {
+                let help = "a service account has a key: name its file by `private_key_file`";
+                return Err(self.error(&key("client_secret"), "has no meaning here", help));
+            }
+            (None, Some(secret)) => ClientProof::Secret(secret),
+            (None, None) => match kind {
+                Kind::Device | Kind::Code => ClientProof::Public,
+                Kind::ClientCredentials => {
+                    let help = "the application must prove itself: `client_secret_file`, or `private_key_file`";
+                    return Err(self.error(&key("client_secret"), "is missing", help));
+                }
+                Kind::ServiceAccount => {
+                    let help = "the JSON file that Google gives, or a private key in PEM";
+                    return Err(self.error(&key("private_key_file"), "is missing", help));
+                }
+            },
+        };
+        let consents = matches!(kind, Kind::Device | Kind::Code);
+        let scopes = oauth2.scopes.unwrap_or_else(|| match (known, consents) {
+            (Some(known), true) => known.scopes.clone(),
+            (Some(known), false) => known.own_scopes.clone(),
+            (None, _) => Vec::new(),
+        });
+        if scopes
+            .iter()
+            .any(|scope| scope.is_empty() || scope.contains(char::is_whitespace))
+        {
+            let help = "a list with a string for each: scopes = [\"one\", \"two\"]";
+            return Err(self.error(&key("scopes"), "a scope is empty or holds a space", help));
+        }
+        let ca_file = match &oauth2.ca_file {
+            Some(file) => Some(self.readable(&key("ca_file"), file)?),
+            None => None,
+        };
+        Ok(OAuth2 {
+            grant,
+            client_id,
+            proof,
+            token_url,
+            scopes,
+            ca_file,
+        })
+    }
+
+    fn grant(&self, path: &str, oauth2: &file::OAuth2, known: Option<&PresetOAuth2>) -> Result<Kind, Error> {
+        let word = match (&oauth2.grant, known) {
+            (Some(word), _) => word.clone(),
+            (None, Some(known)) => known.grant.clone(),
+            (None, None) if oauth2.device_url.is_some() => "device".into(),
+            (None, None) if oauth2.authorize_url.is_some() => "code".into(),
+            (None, None) => {
+                let help = "one of \"device\", \"code\", \"client-credentials\", \"service-account\"";
+                return Err(self.error(path, "is missing", help));
+            }
+        };
+        let kind = self.word(path, Some(word), &GRANTS)?;
+        Ok(kind.unwrap_or(Kind::Code))
+    }
+
+    fn tenant(
+        &self,
+        path: &str,
+        tenant: Option<String>,
+        kind: Kind,
+        known: Option<&PresetOAuth2>,
+    ) -> Result<Option<String>, Error> {
+        let default = known.and_then(|known| known.tenant.clone());
+        match (tenant, default) {
+            (Some(_), None) => {
+                let help = "it is a part of Microsoft's URLs: write preset = \"microsoft365\", or put it into the URLs";
+                Err(self.error(path, "has no meaning here", help))
+            }
+            (None, Some(_)) if kind == Kind::ClientCredentials => {
+                let help = "for client credentials Microsoft must know whose: the tenant's id or a domain of it";
+                Err(self.error(path, "is missing", help))
+            }
+            (Some(tenant), Some(_)) => {
+                let is_part = |octet: u8| octet.is_ascii_alphanumeric() || b".-_".contains(&octet);
+                match tenant.is_empty() || !tenant.bytes().all(is_part) {
+                    true => Err(self.error(path, format!("{tenant:?} is no tenant"), "its id, or a domain of it")),
+                    false => Ok(Some(tenant)),
+                }
+            }
+            (None, default) => Ok(default),
+        }
+    }
+
+    /// An HTTPS URL; plain HTTP for a provider on this machine, as tests have it.
+    fn url(&self, path: &str, url: Option<String>, missing: &str) -> Result<String, Error> {
+        let url = self.text(path, url, missing)?;
+        match secure_url(&url) {
+            Ok(()) => Ok(url),
+            Err(what) => Err(self.error(path, what, "write it like \"https://login.example.org/token\"")),
+        }
+    }
+
+    fn key_file(
+        &mut self,
+        path: &str,
+        file: &str,
+        certificate: Option<&str>,
+        key_id: Option<String>,
+    ) -> Result<KeyFile, Error> {
+        let file_path = format!("{path}.private_key_file");
+        let octets = self.read(&file_path, file)?;
+        self.judge_file(&file_path, file);
+        let thumbprint = match certificate {
+            Some(file) => Some(self.thumbprint(&format!("{path}.certificate_file"), file)?),
+            None => None,
+        };
+        let key = |pem: Vec<u8>, id: Option<String>| ClientKey {
+            pem: Secret::from(pem),
+            key_id: key_id.clone().or(id),
+            thumbprint,
+        };
+        let found = match serde_json::from_slice::<GoogleKey>(&octets) {
+            Ok(google) => KeyFile {
+                key: key(google.private_key.into_bytes(), google.private_key_id),
+                client_id: Some(google.client_email),
+                token_url: google.token_uri,
+            },
+            Err(_) => KeyFile {
+                key: key(octets, None),
+                client_id: None,
+                token_url: None,
+            },
+        };
+        if PrivateKeyDer::from_pem_slice(found.key.pem.expose()).is_err() {
+            let help = "a private key in PEM (-----BEGIN PRIVATE KEY-----), or the JSON file that Google gives for a service account";
+            return Err(self.error(&file_path, format!("{file}: holds no private key"), help));
+        }
+        Ok(found)
+    }
+
+    fn thumbprint(&self, path: &str, file: &str) -> Result<[u8; 32], Error> {
+        let octets = self.read(path, file)?;
+        let Ok(certificate) = CertificateDer::from_pem_slice(&octets) else {
+            let help = "the certificate that was uploaded to the provider, in PEM (-----BEGIN CERTIFICATE-----)";
+            return Err(self.error(path, format!("{file}: holds no certificate"), help));
+        };
+        let mut thumbprint = [0; 32];
+        thumbprint.copy_from_slice(digest(&SHA256, &certificate).as_ref());
+        Ok(thumbprint)
+    }
+}
+
+/// Whether secrets may be sent to `url`; else what is wrong with it.
+pub(super) fn secure_url(url: &str) -> Result<(), String> {
+    let parsed = oauth2::url::Url::parse(url).map_err(|error| format!("{url:?} is no URL: {error}"))?;
+    let is_local = match parsed.host() {
+        Some(oauth2::url::Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
+        Some(oauth2::url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(oauth2::url::Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    };
+    match parsed.scheme() {
+        "https" => Ok(()),
+        "http" if is_local => Ok(()),
+        _ => Err(format!("{url:?} is not encrypted")),
+    }
+}

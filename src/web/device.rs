@@ -1,0 +1,71 @@
+//! A sign-in by a code that somebody types in elsewhere, while a page waits.
+
+use std::sync::{Arc, OnceLock};
+
+use super::{Shared, pages::Notice};
+use crate::{oauth::DeviceSignIn, state::Consent};
+
+/// What a page shows that waits for it.
+#[derive(Debug, Clone)]
+pub(super) struct Waiting(Arc<Shown>);
+
+#[derive(Debug)]
+struct Shown {
+    login: String,
+    code: String,
+    url: String,
+    url_with_code: Option<String>,
+    outcome: OnceLock<Notice>,
+}
+
+impl Waiting {
+    pub(super) fn new(login: &str, begun: &DeviceSignIn) -> Self {
+        Self(Arc::new(Shown {
+            login: login.to_owned(),
+            code: begun.code().to_owned(),
+            url: begun.url().to_owned(),
+            url_with_code: begun.url_with_code().map(str::to_owned),
+            outcome: OnceLock::new(),
+        }))
+    }
+
+    pub(super) fn login(&self) -> &str {
+        &self.0.login
+    }
+
+    pub(super) fn code(&self) -> &str {
+        &self.0.code
+    }
+
+    /// Where the code is typed in, or is already.
+    pub(super) fn url(&self) -> &str {
+        self.0.url_with_code.as_deref().unwrap_or(&self.0.url)
+    }
+
+    /// Where it is typed in, to be read out.
+    pub(super) fn plain_url(&self) -> &str {
+        &self.0.url
+    }
+
+    /// What became of it, once that is known.
+    pub(super) fn outcome(&self) -> Option<Notice> {
+        self.0.outcome.get().cloned()
+    }
+}
+
+/// Waits for somebody to type in the code, and completes the sign-in; also where the page is closed meanwhile.
+pub(super) async fn finish(shared: Arc<Shared>, consent: Consent, begun: DeviceSignIn, waiting: Waiting) {
+    let finishing = async {
+        let issued = shared.tokens.finish_device(&consent, &begun).await;
+        match shared.candidate(waiting.login()) {
+            Ok(candidate) => shared.complete(candidate, issued).await,
+            Err(_) => Notice::failed(format!("{}: there is no such account.", waiting.login())),
+        }
+    };
+    let outcome = tokio::select! {
+        outcome = finishing => outcome,
+        () = shared.shutdown.cancelled() => return,
+    };
+    // Nobody else sets it.
+    let _ = waiting.0.outcome.set(outcome);
+}
