@@ -10,7 +10,6 @@ use super::{
     capability::Capabilities,
     error::Error,
     login::{Proof, Server, authenticate},
-    quirks::Quirks,
     wire::{Io, Wire},
 };
 use crate::{
@@ -31,7 +30,8 @@ pub struct Connector {
     tls: tls::Connector,
     silence: Duration,
     compress: Compress,
-    quirks: Quirks,
+    /// Where QRESYNC is offered, it may be used.
+    resync: bool,
     backoff: Backoff,
 }
 
@@ -93,7 +93,7 @@ impl Connector {
             tls: tls::Connector::new(upstream.ca_file.as_deref())?,
             silence,
             compress: Compress::UnlessLoopback,
-            quirks: Quirks::of(&upstream.host),
+            resync: !upstream.preset.is_some_and(|preset| preset.no_qresync),
             backoff: Backoff::default(),
         })
     }
@@ -157,7 +157,7 @@ impl Connector {
             capabilities,
             told_after_login,
             compress: capabilities.compress_deflate && self.compress.includes(peer),
-            resync: !self.quirks.broken_qresync,
+            resync: self.resync,
         })
     }
 
@@ -252,7 +252,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        config::Policy,
+        config::{Config, Policy, Preset},
         imap::{Mailbox, Resync, Uid, Wanted},
     };
 
@@ -267,8 +267,7 @@ mod tests {
         with_login: &'static str,
         /// The answer to COMPRESS, less its tag.
         compress: &'static str,
-        /// Its host has a QRESYNC that is not to be used.
-        broken_qresync: bool,
+        preset: Option<&'static Preset>,
         /// What follows that answer's line end, compressed, in the same piece; the answers to come are then compressed too.
         along: Option<&'static [u8]>,
     }
@@ -280,7 +279,7 @@ mod tests {
                 before_login: "CAPABILITY IMAP4rev1 AUTH=PLAIN SASL-IR",
                 with_login: "",
                 compress: "OK done",
-                broken_qresync: false,
+                preset: None,
                 along: None,
             }
         }
@@ -295,14 +294,13 @@ mod tests {
                 ca_file: None,
                 logins: Vec::new(),
                 connections_per_user: 1,
-                preset: None,
+                preset: self.preset,
                 oauth2: None,
                 maildrop: Arc::new(Policy::default()),
             };
             let mut connector = Connector::new(&upstream, Duration::from_secs(20), Tokens::none()).unwrap();
             assert_eq!(connector.compress, Compress::UnlessLoopback);
             connector.compress = compress;
-            connector.quirks.broken_qresync = self.broken_qresync;
             let secret = Credential::Password("secret".into());
             let work = async {
                 let connection = connector.login("user", &secret).await?;
@@ -440,14 +438,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn qresync_where_it_is_offered_and_works() {
-        for (broken_qresync, expected) in [
-            (false, "ENABLE QRESYNC, SELECT \"INBOX\" (QRESYNC (9 1))"),
-            (true, "SELECT \"INBOX\""),
+    async fn qresync_where_it_is_offered_and_may_be_used() {
+        let text = "[upstream.cloud]\npreset = \"icloud\"\nlogins = [\"*\"]\n";
+        let config = Config::parse(text, std::path::Path::new("")).unwrap();
+        for (preset, expected) in [
+            (None, "ENABLE QRESYNC, SELECT \"INBOX\" (QRESYNC (9 1))"),
+            (config.upstreams[0].preset, "SELECT \"INBOX\""),
         ] {
             let mut server = Server::new().await;
             server.with_login = "[CAPABILITY IMAP4rev1 QRESYNC]";
-            server.broken_qresync = broken_qresync;
+            server.preset = preset;
             let (commands, mailbox) = server.visit(Compress::UnlessLoopback).await;
             let is_meant = |command: &&String| command.starts_with("ENABLE") || command.starts_with("SELECT");
             let meant: Vec<_> = commands.iter().filter(is_meant).map(String::as_str).collect();

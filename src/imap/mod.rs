@@ -18,7 +18,6 @@ mod folders;
 mod login;
 mod mailbox;
 mod pool;
-mod quirks;
 mod response;
 mod uid;
 mod update;
