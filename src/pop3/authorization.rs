@@ -1,5 +1,7 @@
 //! AUTHORIZATION: who is it? (RFC 1939 §4, §7; RFC 5034; RFC 2595)
 
+use std::pin::pin;
+
 use tokio::io::{AsyncRead, AsyncWrite};
 use zeroize::Zeroizing;
 
@@ -168,7 +170,7 @@ where
     session.summary.set_login(login);
     let peer = session.summary.address();
     let service = session.service.clone();
-    let opening = async {
+    let opening = pin!(async {
         let account = service
             .accounts
             .authenticate(login, secret, peer)
@@ -182,7 +184,7 @@ where
             Err(_) => {}
         }
         opened.map_err(Reply::Maildrop)
-    };
+    });
     match session.connection.meanwhile(opening).await {
         Ok(maildrop) => Outcome::Login(Box::new(maildrop)),
         Err(reply) => Outcome::Reply(reply),

@@ -3,7 +3,7 @@
 use std::{
     future::poll_fn,
     io,
-    pin::{Pin, pin},
+    pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -299,9 +299,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     /// Runs `future`; should it have to wait, what has been gathered is sent meanwhile. An error of that is met again by
-    /// the next write.
-    pub(super) async fn meanwhile<F: Future>(&mut self, future: F) -> F::Output {
-        let mut future = pin!(future);
+    /// the next write. Taken by reference: what a function moves in order to pin it, it holds twice.
+    pub(super) async fn meanwhile<F: Future>(&mut self, mut future: Pin<&mut F>) -> F::Output {
         poll_fn(|cx| {
             let output = future.as_mut().poll(cx);
             if output.is_pending() {
@@ -338,6 +337,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
     use super::*;
@@ -371,7 +372,7 @@ mod tests {
             device.read_exact(&mut reply).await.unwrap();
             reply
         };
-        assert_eq!(&connection.meanwhile(upstream).await, b"+OK\r\n");
+        assert_eq!(&connection.meanwhile(pin!(upstream)).await, b"+OK\r\n");
         assert_eq!(connection.position(), 5);
     }
 }

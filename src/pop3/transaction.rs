@@ -1,5 +1,7 @@
 //! TRANSACTION and UPDATE: the mail itself (RFC 1939 §5, §6).
 
+use std::pin::{Pin, pin};
+
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
@@ -27,7 +29,8 @@ where
         }
         Err(end) => end,
     };
-    maildrop.abandon().await;
+    // On the heap, like all that only the end needs: a session that idles does not hold it.
+    Box::pin(maildrop.abandon()).await;
     end
 }
 
@@ -59,7 +62,7 @@ where
         Command::List(None) => return sizes(session, maildrop.listing()).await,
         Command::Uidl(None) => return unique_ids(session, maildrop).await,
         Command::Retr(number) => {
-            return match message(session, maildrop.retrieve(number)).await? {
+            return match message(session, pin!(maildrop.retrieve(number))).await? {
                 Some(octets) => {
                     session.summary.retrieved += 1;
                     session.summary.octets += octets.0;
@@ -68,7 +71,7 @@ where
                 None => Ok(false),
             };
         }
-        Command::Top(number, lines) => return Ok(message(session, maildrop.top(number, lines)).await?.is_some()),
+        Command::Top(number, lines) => return Ok(message(session, pin!(maildrop.top(number, lines))).await?.is_some()),
         Command::Stat => {
             let (messages, octets) = maildrop.listing().stat();
             Ok(Reply::Stat(messages, octets))
@@ -138,7 +141,7 @@ where
 /// session without the terminating dot: the device must not take half a message for a whole one.
 async fn message<'m, S>(
     session: &mut Session<S>,
-    opening: impl Future<Output = Result<Body<'m>, Error>>,
+    opening: Pin<&mut impl Future<Output = Result<Body<'m>, Error>>>,
 ) -> Result<Option<Octets>, End>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -159,7 +162,7 @@ where
         let chunk = if announced == Some(octets) {
             body.chunk().await
         } else {
-            session.connection.meanwhile(body.chunk()).await
+            session.connection.meanwhile(pin!(body.chunk())).await
         };
         match chunk {
             Ok(Some(chunk)) => {
@@ -186,12 +189,12 @@ where
     if maildrop.is_doomed()
         && let Err(end) = session.connection.flush().await
     {
-        maildrop.abandon().await;
+        Box::pin(maildrop.abandon()).await;
         return Err(end);
     }
     let marked = session.summary.deleted;
     // On the heap: a session that idles does not hold what only its end needs.
-    let reply = match session.connection.meanwhile(Box::pin(maildrop.commit())).await {
+    let reply = match session.connection.meanwhile(Box::pin(maildrop.commit()).as_mut()).await {
         Ok(removed) => {
             session.summary.removed = removed;
             Reply::Farewell

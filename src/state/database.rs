@@ -24,8 +24,9 @@ use super::Error;
 pub(super) const FILE: &str = "state.redb";
 /// Locked by the process that uses the directory: redb's own lock is on the file, which gets renamed if damaged.
 const LOCK: &str = "state.lock";
-/// Bytes of pages that redb holds: records are read once a session, so a large cache would gain nothing.
-const CACHE: usize = 1024 * 1024;
+/// Bytes of pages that redb holds: records are read once a session, so a large cache would gain nothing. What is in it stays
+/// there while sessions idle.
+const CACHE: usize = 128 * 1024;
 /// How long the state stays unknown after a failure, before the file is opened again: opening reads all of it.
 const PAUSE: Duration = Duration::from_secs(30);
 /// How long a gateway waits for whoever has the file as it starts: `popgate state` has it for a moment.

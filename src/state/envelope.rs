@@ -50,7 +50,7 @@ mod tests {
     use proptest::{collection, prelude::*};
 
     use super::*;
-    use crate::state::{Former, Identity, Marks, Past};
+    use crate::state::{Former, Identity, Marks, Past, PendingMove};
 
     fn marks() -> Marks {
         Marks {
@@ -132,6 +132,14 @@ mod tests {
                 imported: imported.into_iter().collect(),
             };
             prop_assert_eq!(open(&[&name], &seal(&[&name], &marks)), Ok(marks));
+        }
+
+        #[test]
+        fn round_trip_of_a_move(
+            uid_validity: u32, uids: Vec<u32>, target: String, target_uid_validity: u32, target_uid_next: u32,
+        ) {
+            let pending = PendingMove { uid_validity, uids, target, target_uid_validity, target_uid_next };
+            prop_assert_eq!(open(&["x"], &seal(&["x"], &pending)), Ok(pending));
         }
 
         #[test]

@@ -1,14 +1,21 @@
 //! State in a file: kept when the gateway ends, however it ends.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::HashMap,
+    fmt, mem,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use async_trait::async_trait;
 use redb::ReadableDatabase;
-use tokio::{sync::Semaphore, task};
+use tokio::{
+    sync::{Semaphore, oneshot},
+    task,
+};
 
 use super::{
     Consent, Error, Index, MailboxName, Marked, Marks, Past, PendingMove, StateStore, Unavailable,
@@ -19,8 +26,8 @@ use super::{
 
 /// State in a redb file under `[state] dir`.
 ///
-/// Indexes that are saved while one is being written gather, and go into the next transaction together: the disk is waited
-/// for once a transaction, however many devices poll.
+/// What is to be written while something is being written gathers, and goes into the next transaction together: the disk is
+/// waited for once a transaction, however many devices poll or quit.
 #[derive(Debug)]
 pub struct FileStore {
     shared: Arc<Shared>,
@@ -37,6 +44,24 @@ struct Shared {
     database: Database,
     /// Set, and not in the file yet.
     pending: Mutex<HashMap<MailboxName, Arc<Index>>>,
+    /// Asked for, and not in a transaction yet; in this order.
+    changes: Mutex<Vec<Change>>,
+}
+
+/// A change of records that somebody waits for. It shares its transaction with others: what it refuses it refuses before it
+/// has written anything.
+struct Change(Box<dyn FnOnce(&mut Writing) -> Changed + Send>);
+
+/// What to do once it is in the file; an error where the transaction is lost.
+type Changed = Result<Tell, redb::Error>;
+
+/// Tells whoever waits how it went.
+type Tell = Box<dyn FnOnce() + Send>;
+
+impl fmt::Debug for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Change")
+    }
 }
 
 impl FileStore {
@@ -56,6 +81,7 @@ impl FileStore {
             shared: Arc::new(Shared {
                 database,
                 pending: Mutex::default(),
+                changes: Mutex::default(),
             }),
             turn: tokio::sync::Mutex::default(),
             readers: Semaphore::new(READERS),
@@ -77,19 +103,37 @@ impl FileStore {
         task::spawn_blocking(reading).await.unwrap_or(Err(Unavailable::Failed))
     }
 
-    /// One transaction, durable when this returns `Ok`; none of it where `work` fails.
+    /// Durable when this returns `Ok`. A caller that goes away while it waits for its turn changes nothing; what was begun is
+    /// done nevertheless.
     async fn write<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Writing) -> Result<Result<T, Unavailable>, redb::Error> + Send + 'static,
     ) -> Result<T, Unavailable> {
-        let _turn = self.turn.lock().await;
-        let shared = self.shared.clone();
-        let writing = move || {
-            let written = shared.database.run(|database| transact(database, work));
-            written.unwrap_or(Err(Unavailable::Failed))
+        let (tell, told) = oneshot::channel();
+        let change = move |table: &mut Writing| -> Changed {
+            if tell.is_closed() {
+                return Ok(Box::new(|| ()));
+            }
+            let result = work(table)?;
+            Ok(Box::new(move || drop(tell.send(result))))
         };
-        // The caller may go away meanwhile; what was begun is done nevertheless.
-        task::spawn_blocking(writing).await.unwrap_or(Err(Unavailable::Failed))
+        self.shared.changes().push(Change(Box::new(change)));
+        let turn = self.turn.lock().await;
+        // Else whoever had the turn before has taken it along.
+        if !self.shared.changes().is_empty() {
+            self.commit().await;
+        }
+        drop(turn);
+        // Dropped untold where the transaction failed.
+        told.await.unwrap_or(Err(Unavailable::Failed))
+    }
+
+    async fn commit(&self) {
+        let shared = self.shared.clone();
+        // Fails only where the runtime ends; then nobody is to wait for what nobody writes.
+        if task::spawn_blocking(move || shared.commit()).await.is_err() {
+            self.shared.changes().clear();
+        }
     }
 }
 
@@ -111,9 +155,7 @@ impl StateStore for FileStore {
         if self.shared.pending().is_empty() {
             return; // saved by whoever had the turn before
         }
-        let shared = self.shared.clone();
-        // Fails only where the runtime ends, and what is logged has been logged.
-        let _ = task::spawn_blocking(move || shared.save()).await;
+        self.commit().await;
     }
 
     async fn marks(&self, login: &str, mailbox: &MailboxName) -> Result<Marks, Unavailable> {
@@ -287,16 +329,18 @@ impl Shared {
     }
 
     /// Writes what is pending, in one transaction; none where the file holds the same already.
-    fn save(&self) {
+    fn commit(&self) {
         let mut batch = Vec::new();
-        let saved = self.database.run(|database| {
+        let mut tells = Vec::new();
+        let committed = self.database.run(|database| {
             transact(database, |table| {
-                // Read only now that no other save can be under way, so that an older index never follows a newer one.
+                // Read only now that no other commit can be under way, so that an older index never follows a newer one.
                 batch.extend(
                     self.pending()
                         .iter()
                         .map(|(mailbox, index)| (mailbox.clone(), index.clone())),
                 );
+                let changes = mem::take(&mut *self.changes());
                 for (mailbox, index) in &batch {
                     let Some(record) = index.encode(mailbox) else {
                         tracing::error!(%mailbox, "UIDs of an index do not ascend: not kept");
@@ -305,25 +349,37 @@ impl Shared {
                     table.put(Key::of(Kind::Index, mailbox), &record)?;
                     prune(table, mailbox, index)?;
                 }
-                Ok(Ok(()))
+                for Change(change) in changes {
+                    tells.push(change(table)?);
+                }
+                Ok(())
             })
         });
-        let mut pending = self.pending();
-        match saved {
-            Some(_) => {
+        match committed {
+            Some(()) => {
+                let mut pending = self.pending();
                 for (mailbox, index) in &batch {
                     if pending.get(mailbox).is_some_and(|latest| Arc::ptr_eq(latest, index)) {
                         pending.remove(mailbox);
                     }
                 }
+                drop(pending);
+                tells.into_iter().for_each(|tell| tell());
             }
             // Nothing may pile up while the disk is full.
-            None => pending.clear(),
+            None => {
+                self.pending().clear();
+                self.changes().clear();
+            }
         }
     }
 
     fn pending(&self) -> MutexGuard<'_, HashMap<MailboxName, Arc<Index>>> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn changes(&self) -> MutexGuard<'_, Vec<Change>> {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -104,25 +104,25 @@ pub(super) struct Writing<'t> {
     changed: bool,
 }
 
-/// One transaction: durable when this returns `Ok(Ok)`, and without effect where `work` fails or refuses. Where it changes
-/// nothing, nothing is written.
-pub(super) fn transact<T>(
+/// One transaction: durable when this returns `Ok`, and without effect where `work` fails. Where it changes nothing, nothing
+/// is written.
+pub(super) fn transact(
     database: &redb::Database,
-    work: impl FnOnce(&mut Writing) -> Result<Result<T, Unavailable>, redb::Error>,
-) -> Result<Result<T, Unavailable>, redb::Error> {
+    work: impl FnOnce(&mut Writing) -> Result<(), redb::Error>,
+) -> Result<(), redb::Error> {
     let transaction = database.begin_write()?;
     let mut writing = Writing {
         table: transaction.open_table(RECORDS)?,
         changed: false,
     };
-    let result = work(&mut writing)?;
-    let changed = writing.changed && result.is_ok();
+    work(&mut writing)?;
+    let changed = writing.changed;
     drop(writing);
     match changed {
         true => transaction.commit()?,
         false => transaction.abort()?,
     }
-    Ok(result)
+    Ok(())
 }
 
 impl Writing<'_> {

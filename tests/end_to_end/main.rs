@@ -13,6 +13,7 @@ mod hide;
 mod index;
 mod login;
 mod memory;
+mod oauth2;
 mod octets;
 mod parked;
 mod policies;

@@ -31,18 +31,21 @@ fn marks(round: u32) -> Marks {
     }
 }
 
-/// Writes marks until it is killed, and says on stderr, where the test harness says nothing, what it was told is kept.
+/// Writes marks of both users at the same time until it is killed, and says on stderr, where the test harness says nothing,
+/// what it was told is kept.
 async fn write_on(dir: &Path) {
     let store = FileStore::open(dir).unwrap();
+    tokio::join!(write_of(USERS[0], &store), write_of(USERS[1], &store));
+}
+
+async fn write_of(user: &str, store: &FileStore) {
     for round in 1.. {
-        for user in USERS {
-            let followed = marks(round - 1).uid_validity;
-            let kept = store
-                .set_marks("scanner", &mailbox(user), &marks(round), followed)
-                .await;
-            let line = format!("{user} {round} {kept:?}\n");
-            io::stderr().write_all(line.as_bytes()).unwrap();
-        }
+        let followed = marks(round - 1).uid_validity;
+        let kept = store
+            .set_marks("scanner", &mailbox(user), &marks(round), followed)
+            .await;
+        let line = format!("{user} {round} {kept:?}\n");
+        io::stderr().write_all(line.as_bytes()).unwrap();
     }
 }
 
@@ -94,15 +97,13 @@ async fn what_was_told_to_be_kept_is_kept() {
         let told = kill_a_writer(dir.path(), lines, hundredths);
         let context = format!("kill {kill} after {lines} lines and {hundredths} hundredths: {told:?}");
         let store = FileStore::open(dir.path()).unwrap();
-        let mut beyond = 0;
         for user in USERS {
             let told = told.get(user).copied().unwrap_or_default();
             let kept = store.marks("scanner", &mailbox(user)).await.unwrap();
-            let is_next = kept == marks(told + 1);
-            assert!(is_next || kept == marks(told), "{context}: {user}");
-            beyond += u32::from(is_next);
+            // The next was being written.
+            let is_exact = kept == marks(told) || kept == marks(told + 1);
+            assert!(is_exact, "{context}: {user}");
         }
-        assert!(beyond <= 1, "{context}: one was being written");
         assert_eq!(set_aside(dir.path()).len(), 0, "{context}");
     }
 }

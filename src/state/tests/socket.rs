@@ -61,6 +61,37 @@ async fn without_a_socket_a_gateway_serves_nevertheless() {
     assert!(socket(dir.path()).is_dir());
 }
 
+/// Paths of sockets have 108 octets on Linux, and fewer elsewhere.
+#[tokio::test]
+async fn a_path_too_long_for_a_socket_is_no_reason_not_to_serve() {
+    let parent = directory();
+    let dir = parent.path().join("d".repeat(120));
+    fs::create_dir(&dir).unwrap();
+    let served = Served::new(Arc::new(MemoryStore::default()), &dir).await;
+    assert!(served.answering.is_finished());
+    assert_eq!(served.store.all_marks().await, Err(Unavailable::Failed));
+    assert_eq!(fs::read_dir(&dir).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn a_request_without_end_is_not_read_on() {
+    let dir = directory();
+    let served = Served::new(Arc::new(MemoryStore::default()), dir.path()).await;
+    let (mut reading, mut writing) = UnixStream::connect(socket(dir.path())).await.unwrap().into_split();
+    // Were it read, it would be answered: JSON may begin with spaces.
+    let asking = async {
+        let spaces = b" ".repeat(64 << 20);
+        let _ = writing.write_all(&spaces).await;
+        let _ = writing.write_all(b"\"AllMarks\"\n").await;
+        let _ = writing.shutdown().await;
+    };
+    let mut answer = Vec::new();
+    // What was not read when it is closed may show as an error.
+    let (_, _) = tokio::join!(asking, reading.read_to_end(&mut answer));
+    assert_eq!(answer.escape_ascii().to_string(), "");
+    served.end().await;
+}
+
 #[tokio::test]
 async fn what_is_no_request_ends_the_connection_and_nothing_else() {
     let dir = directory();

@@ -15,12 +15,18 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{PASSWORD, PATIENCE, certificates::Certificates, require_program, signal};
+use super::{
+    PASSWORD, PATIENCE,
+    certificates::Certificates,
+    provider::{CLIENT_SECRET, TOKEN_MARK},
+    require_program, signal,
+};
 
 /// What `gateway.toml` is to say.
 pub struct Setup {
     upstream: SocketAddr,
     upstream_keys: String,
+    logins: &'static str,
     maildrop: String,
     limits: BTreeMap<String, String>,
     listeners: Vec<String>,
@@ -35,6 +41,7 @@ impl Setup {
         Self {
             upstream,
             upstream_keys: "tls = \"off\"\n".into(),
+            logins: "logins = [\"*\"]\n",
             maildrop: String::new(),
             limits: BTreeMap::new(),
             listeners: Vec::new(),
@@ -52,6 +59,12 @@ impl Setup {
         if let Some(path) = authority {
             writeln!(self.upstream_keys, "ca_file = {path:?}").unwrap();
         }
+        self
+    }
+
+    /// No login is forwarded: those of `[[account]]` are all.
+    pub fn own_logins_only(mut self) -> Self {
+        self.logins = "";
         self
     }
 
@@ -109,11 +122,12 @@ impl Setup {
             .collect();
         let mut text = format!(
             "[log]\nformat = \"json\"\nlevel = \"{}\"\n[limits]\n{}[upstream.lab]\nhost = \"{}\"\nport = {}\n\
-             logins = [\"*\"]\n{}[upstream.lab.maildrop]\n{}{}",
+             {}{}[upstream.lab.maildrop]\n{}{}",
             self.level,
             limits,
             self.upstream.ip(),
             self.upstream.port(),
+            self.logins,
             self.upstream_keys,
             self.maildrop,
             self.tables,
@@ -162,7 +176,7 @@ impl Setup {
             log,
             reader: Some(reader),
             addresses: Vec::new(),
-            _directory: directory,
+            directory,
         };
         let count = self.listeners.len();
         gateway.log.wait("listening", |events| events.len() >= count);
@@ -254,7 +268,7 @@ pub struct Gateway {
     log: Arc<Log>,
     reader: Option<JoinHandle<()>>,
     addresses: Vec<SocketAddr>,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl Gateway {
@@ -266,6 +280,11 @@ impl Gateway {
     /// All listeners, in the order of the configuration.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// Its configuration.
+    pub fn file(&self) -> PathBuf {
+        self.directory.path().join("gateway.toml")
     }
 
     /// Log events that bear `message`, at least so many: waits for them.
@@ -328,6 +347,12 @@ impl Drop for Gateway {
             "a2VzdHJlbC00Mi1Ib3ZlcmZs",
             "tlc3RyZWwtNDItSG92ZXJmb",
             "rZXN0cmVsLTQyLUhvdmVyZm",
+            CLIENT_SECRET,
+            TOKEN_MARK,
+            // `token-kestrel-`, likewise.
+            "dG9rZW4ta2VzdHJlbC",
+            "Rva2VuLWtlc3RyZWwt",
+            "0b2tlbi1rZXN0cmVsL",
         ] {
             if let Some(line) = lines.iter().find(|line| line.contains(secret)) {
                 panic!("a password in the log: {line}");

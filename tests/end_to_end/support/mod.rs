@@ -1,6 +1,7 @@
 //! What the tests stand on: the gateway's own process, upstreams real and scripted, and clients that show every octet.
 
 pub mod answers;
+pub mod bearer;
 pub mod certificates;
 pub mod dovecot;
 pub mod gateway;
@@ -8,6 +9,7 @@ pub mod imap;
 pub mod mail;
 pub mod peer;
 pub mod pop;
+pub mod provider;
 pub mod stream;
 pub mod tap;
 

@@ -1,0 +1,99 @@
+//! What is to be written shares transactions.
+
+use tokio::task::{JoinHandle, yield_now};
+
+use super::*;
+
+const LOGINS: u32 = 20;
+
+fn mailbox() -> MailboxName {
+    MailboxName {
+        upstream: "home".into(),
+        user: "eva".into(),
+        folder: "INBOX".into(),
+    }
+}
+
+fn marks(hidden: u32) -> Marks {
+    Marks {
+        uid_validity: 7,
+        hidden: vec![hidden],
+        ..Marks::default()
+    }
+}
+
+fn open() -> (tempfile::TempDir, Arc<FileStore>) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Arc::new(FileStore::open(dir.path()).unwrap());
+    (dir, store)
+}
+
+/// Marks of so many logins, asked to be kept and waiting for their turn.
+async fn queue(store: &Arc<FileStore>) -> Vec<JoinHandle<Result<(), Unavailable>>> {
+    let mut waiting = Vec::new();
+    for login in 0..LOGINS {
+        let store = store.clone();
+        waiting.push(tokio::spawn(async move {
+            // Every fifth follows from what is not there.
+            let followed = if login % 5 == 0 { 6 } else { 0 };
+            store
+                .set_marks(&login.to_string(), &mailbox(), &marks(login), followed)
+                .await
+        }));
+    }
+    while store.shared.changes().len() < LOGINS as usize {
+        yield_now().await;
+    }
+    waiting
+}
+
+#[tokio::test]
+async fn what_waits_shares_a_transaction_and_none_spoils_another() {
+    let (_dir, store) = open();
+    let turn = store.turn.lock().await;
+    let waiting = queue(&store).await;
+    store.shared.commit();
+    assert!(store.shared.changes().is_empty());
+    assert_eq!(store.all_marks().await.unwrap().len(), LOGINS as usize * 4 / 5);
+    drop(turn);
+    for (login, waits) in (0..).zip(waiting) {
+        let (told, kept) = match login % 5 {
+            0 => (Err(Unavailable::Changed), Marks::default()),
+            _ => (Ok(()), marks(login)),
+        };
+        assert_eq!(waits.await.unwrap(), told, "{login}");
+        assert_eq!(store.marks(&login.to_string(), &mailbox()).await, Ok(kept), "{login}");
+    }
+}
+
+#[tokio::test]
+async fn whoever_goes_away_before_its_turn_changes_nothing() {
+    let (_dir, store) = open();
+    let turn = store.turn.lock().await;
+    let waiting = queue(&store).await;
+    waiting[3].abort();
+    while !waiting[3].is_finished() {
+        yield_now().await;
+    }
+    drop(turn);
+    for (login, waits) in (0..).zip(waiting) {
+        assert_eq!(waits.await.is_ok(), login != 3, "{login}");
+    }
+    assert_eq!(store.marks("3", &mailbox()).await, Ok(Marks::default()));
+    assert_eq!(store.marks("4", &mailbox()).await, Ok(marks(4)));
+}
+
+#[tokio::test]
+async fn a_transaction_that_fails_is_told_to_all_who_share_it() {
+    let (_dir, store) = open();
+    let turn = store.turn.lock().await;
+    let waiting = queue(&store).await;
+    let fails = |_: &mut Writing| Err(redb::Error::Corrupted("said so".into()));
+    store.shared.changes().push(Change(Box::new(fails)));
+    store.shared.commit();
+    assert!(store.shared.changes().is_empty());
+    drop(turn);
+    for waits in waiting {
+        assert_eq!(waits.await.unwrap(), Err(Unavailable::Failed));
+    }
+}

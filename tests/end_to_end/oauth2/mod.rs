@@ -1,0 +1,211 @@
+//! Upstreams that take tokens: a provider of the tests' own, a real Dovecot behind a server that looks at every octet of the
+//! login, and the real program.
+
+mod grants;
+mod page;
+mod renewal;
+mod sign_in;
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    path::Path,
+    process::{Child, ChildStdout, Command, Stdio},
+};
+
+use tempfile::TempDir;
+
+use crate::support::{
+    bearer::{Bearer, Offer},
+    dovecot::Dovecot,
+    gateway::{Gateway, Setup},
+    mail,
+    pop::Pop,
+    provider::{CLIENT, CLIENT_SECRET, Provider},
+};
+
+/// What the device gives.
+const LOCAL: &str = "1234";
+const XOAUTH2: Offer = Offer {
+    words: "SASL-IR AUTH=XOAUTH2",
+    shared: None,
+};
+
+/// An upstream, its provider, and what a gateway keeps.
+struct Lab {
+    provider: Provider,
+    dovecot: Dovecot,
+    bearer: Bearer,
+    state: TempDir,
+}
+
+impl Lab {
+    /// `eva` has three messages. `None` where there is no Dovecot.
+    fn new(offer: Offer) -> Option<Self> {
+        let dovecot = Dovecot::start()?;
+        dovecot.user_with("eva", &[mail::simple(1), mail::simple(2), mail::simple(3)]);
+        let provider = Provider::start();
+        let bearer = Bearer::start(provider.registry(), dovecot.address(), offer);
+        Some(Self {
+            provider,
+            dovecot,
+            bearer,
+            state: tempfile::tempdir().unwrap(),
+        })
+    }
+
+    /// A gateway with the account `pbx` of eva's, and these keys of `[upstream.lab.oauth2]`.
+    fn setup(&self, keys: &str) -> Setup {
+        let provider = &self.provider;
+        let oauth2 = format!(
+            "[upstream.lab.oauth2]\nclient_id = \"{CLIENT}\"\ntoken_url = {:?}\nca_file = {:?}\n{keys}",
+            provider.url("/token"),
+            provider.authority_file()
+        );
+        let state = format!(
+            "[state]\ndir = {:?}\nkey = \"0123456789abcdef0123456789abcdef\"",
+            self.state.path()
+        );
+        Setup::new(self.bearer.address())
+            .own_logins_only()
+            .table(&oauth2)
+            .table(&state)
+            .table(&account("pbx", "eva", ""))
+    }
+
+    /// By device code.
+    fn by_device(&self) -> Setup {
+        self.setup(&format!(
+            "device_url = {:?}\nscopes = [\"mail\"]",
+            self.provider.url("/device")
+        ))
+    }
+
+    /// By a browser.
+    fn by_code(&self) -> Setup {
+        self.setup(&format!(
+            "authorize_url = {:?}\nscopes = [\"mail\"]\nclient_secret = \"{CLIENT_SECRET}\"",
+            self.provider.url("/authorize")
+        ))
+    }
+
+    /// Somebody signs in at the terminal for `login`, and consents as `user`.
+    fn sign_in(&self, gateway: &Gateway, login: &str, user: &str) -> String {
+        let mut command = SignIn::begin(&gateway.file(), &[login]);
+        let code = command.code();
+        self.provider.approve(&code, user);
+        command.succeed()
+    }
+}
+
+/// `[[account]]` at the lab's upstream.
+fn account(login: &str, user: &str, keys: &str) -> String {
+    format!("[[account]]\nlogin = \"{login}\"\npassword = \"{LOCAL}\"\nupstream = \"lab\"\nuser = \"{user}\"\n{keys}")
+}
+
+/// The reply to PASS.
+fn pass(gateway: &Gateway, login: &str) -> (String, Pop) {
+    let mut pop = Pop::connect(gateway.address());
+    (pop.try_log_in(login, LOCAL), pop)
+}
+
+#[track_caller]
+fn lets_in(gateway: &Gateway, login: &str) {
+    let (reply, mut pop) = pass(gateway, login);
+    assert!(reply.starts_with("+OK 3 "), "{reply}");
+    pop.ok("QUIT");
+}
+
+#[track_caller]
+fn refuses(gateway: &Gateway, login: &str, with: &str) {
+    let (reply, _) = pass(gateway, login);
+    assert!(reply.starts_with(&format!("-ERR [{with}] ")), "{reply}");
+}
+
+/// `popgate sign-in` under way.
+struct SignIn {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+    printed: String,
+}
+
+impl SignIn {
+    fn begin(config: &Path, arguments: &[&str]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_popgate"))
+            .arg("sign-in")
+            .args(arguments)
+            .arg("--config")
+            .arg(config)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        Self {
+            child,
+            stdout,
+            printed: String::new(),
+        }
+    }
+
+    /// What follows `mark` on the line that has it.
+    #[track_caller]
+    fn after(&mut self, mark: &str) -> String {
+        loop {
+            let mut line = String::new();
+            if self.stdout.read_line(&mut line).unwrap() == 0 {
+                let stderr = self.stderr();
+                panic!("no {mark:?} in:\n{}{stderr}", self.printed);
+            }
+            self.printed.push_str(&line);
+            if let Some((_, rest)) = line.split_once(mark) {
+                return rest.trim().to_owned();
+            }
+        }
+    }
+
+    /// The code to be typed in.
+    #[track_caller]
+    fn code(&mut self) -> String {
+        self.after("enter the code")
+    }
+
+    /// Somebody pastes a line.
+    fn paste(&mut self, line: &str) {
+        let stdin = self.child.stdin.as_mut().unwrap();
+        writeln!(stdin, "{line}").unwrap();
+    }
+
+    fn stderr(&mut self) -> String {
+        std::io::read_to_string(self.child.stderr.take().unwrap()).unwrap()
+    }
+
+    fn end(mut self) -> (bool, String) {
+        std::io::Read::read_to_string(&mut self.stdout, &mut self.printed).unwrap();
+        let stderr = self.stderr();
+        self.printed.push_str(&stderr);
+        (self.child.wait().unwrap().success(), std::mem::take(&mut self.printed))
+    }
+
+    /// All that it has printed.
+    #[track_caller]
+    fn succeed(self) -> String {
+        let (success, printed) = self.end();
+        assert!(success, "{printed}");
+        printed
+    }
+
+    #[track_caller]
+    fn fail(self) -> String {
+        let (success, printed) = self.end();
+        assert!(!success, "{printed}");
+        printed
+    }
+}
+
+impl Drop for SignIn {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

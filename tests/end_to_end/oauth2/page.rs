@@ -1,0 +1,281 @@
+//! The sign-in page, as a browser without JavaScript uses it.
+
+use reqwest::{
+    Client, RequestBuilder, StatusCode,
+    header::{self, HeaderMap},
+};
+use tokio::runtime::Runtime;
+
+use super::{Lab, XOAUTH2, account, lets_in, refuses};
+use crate::support::{
+    gateway::{Gateway, Setup},
+    provider::{Provider, TOKEN_MARK},
+};
+
+const ADMIN: &str = "the page's own";
+
+/// With a page, and an account of a login that HTML must not be made of.
+fn with_page(setup: Setup, keys: &str) -> Gateway {
+    setup
+        .table(&account("<b>&\\\"fax", "adam", ""))
+        .table(&format!(
+            "[web]\naddress = \"127.0.0.1:0\"\nadmin_password = \"{ADMIN}\"\n{keys}"
+        ))
+        .start()
+}
+
+/// A browser at the page.
+struct Browser {
+    runtime: Runtime,
+    client: Client,
+    url: String,
+    cookie: Option<String>,
+}
+
+/// What it is answered.
+struct Page {
+    status: StatusCode,
+    headers: HeaderMap,
+    text: String,
+}
+
+impl Page {
+    /// Where it is sent.
+    #[track_caller]
+    fn location(&self) -> &str {
+        assert_eq!(self.status, StatusCode::SEE_OTHER, "{}", self.text);
+        self.headers[header::LOCATION].to_str().unwrap()
+    }
+}
+
+impl Browser {
+    fn new(lab: &Lab, gateway: &Gateway, path: &str) -> Self {
+        let event = &gateway.events("sign-in page", 1)[0];
+        Self {
+            runtime: Runtime::new().unwrap(),
+            client: lab.provider.client(),
+            url: format!("http://{}{path}", event["address"].as_str().unwrap()),
+            cookie: None,
+        }
+    }
+
+    fn send(&self, mut request: RequestBuilder) -> Page {
+        if let Some(cookie) = &self.cookie {
+            request = request.header(header::COOKIE, cookie);
+        }
+        self.runtime.block_on(async {
+            let response = request.send().await.unwrap();
+            Page {
+                status: response.status(),
+                headers: response.headers().clone(),
+                text: response.text().await.unwrap(),
+            }
+        })
+    }
+
+    fn get(&self, path: &str) -> Page {
+        self.send(self.client.get(format!("{}{path}", self.url)))
+    }
+
+    #[track_caller]
+    fn text(&self, path: &str) -> String {
+        let page = self.get(path);
+        assert_eq!(page.status, 200);
+        page.text
+    }
+
+    fn post(&self, path: &str, form: &[(&str, &str)]) -> Page {
+        self.send(self.client.post(format!("{}{path}", self.url)).form(form))
+    }
+
+    fn enter(&mut self) -> String {
+        let entered = self.post("/login", &[("password", ADMIN)]);
+        assert_eq!(entered.status, StatusCode::SEE_OTHER);
+        let set = entered.headers[header::SET_COOKIE].to_str().unwrap().to_owned();
+        self.cookie = Some(set.split(';').next().unwrap().to_owned());
+        set
+    }
+
+    /// What the forms of this session bear.
+    fn csrf(&self) -> String {
+        let page = self.text("/");
+        let (_, rest) = page.split_once("name=\"csrf\" value=\"").unwrap();
+        rest.split_once('"').unwrap().0.to_owned()
+    }
+}
+
+#[test]
+fn only_with_its_password_and_its_own_forms() {
+    let Some(lab) = Lab::new(XOAUTH2) else { return };
+    let gateway = with_page(lab.by_code(), "");
+    let mut browser = Browser::new(&lab, &gateway, "");
+    for path in ["/", "/code", "/callback?code=x&state=y"] {
+        assert_eq!(browser.get(path).location(), "/login", "{path}");
+    }
+    for path in ["/sign-in", "/forget"] {
+        let form = [("csrf", ""), ("login", "pbx")];
+        assert_eq!(browser.post(path, &form).location(), "/login", "{path}");
+    }
+    let wrong = browser.post("/login", &[("password", "guess")]);
+    assert_eq!(wrong.status, StatusCode::FORBIDDEN);
+    assert!(wrong.text.contains("That is not the password."));
+
+    let set = browser.enter();
+    assert!(
+        set.contains("; HttpOnly; SameSite=Lax") && !set.contains("Secure"),
+        "{set}"
+    );
+    let page = browser.get("/");
+    let headers = &page.headers;
+    let policy = headers[header::CONTENT_SECURITY_POLICY].to_str().unwrap();
+    let provider = lab.provider.url("");
+    assert_eq!(
+        policy,
+        format!(
+            "default-src 'none'; style-src 'self'; form-action 'self' {provider}; frame-ancestors 'none'; base-uri 'none'"
+        )
+    );
+    assert_eq!(headers[header::CACHE_CONTROL], "no-store");
+    assert_eq!(headers[header::REFERRER_POLICY], "no-referrer");
+    let page = page.text;
+    assert!(
+        page.contains("<h2>&lt;b&gt;&amp;&quot;fax</h2>") && page.contains("no token yet"),
+        "{page}"
+    );
+    assert!(!page.contains("<script") && !page.contains("http"), "{page}");
+
+    let csrf = browser.csrf();
+    for form in [[("csrf", "guess"), ("login", "pbx")], [("csrf", ""), ("login", "pbx")]] {
+        for path in ["/sign-in", "/forget", "/logout"] {
+            assert_eq!(browser.post(path, &form).status, StatusCode::FORBIDDEN, "{path}");
+        }
+    }
+    let foreign = browser
+        .client
+        .post(format!("{}/sign-in", browser.url))
+        .header("sec-fetch-site", "cross-site")
+        .form(&[("csrf", csrf.as_str()), ("login", "pbx")]);
+    assert_eq!(browser.send(foreign).status, StatusCode::FORBIDDEN);
+    let unknown = browser.post("/sign-in", &[("csrf", &csrf), ("login", "nobody")]);
+    assert_eq!(unknown.status, StatusCode::NOT_FOUND);
+
+    assert_eq!(browser.post("/logout", &[("csrf", &csrf)]).location(), "/login");
+    assert_eq!(browser.get("/").location(), "/login");
+}
+
+/// The provider's page, answered; where the browser is sent back to.
+fn consent(browser: &Browser, provider: &Provider, url: &str, user: &str) -> String {
+    let page = browser.send(browser.client.get(url)).text;
+    let field = |name: &str| {
+        let (_, rest) = page.split_once(&format!("name={name} value=\"")).unwrap();
+        rest.split_once('"').unwrap().0.to_owned()
+    };
+    let form = [
+        ("state", field("state")),
+        ("code_challenge", field("code_challenge")),
+        ("redirect_uri", field("redirect_uri")),
+        ("user", user.to_owned()),
+        ("answer", "allow".to_owned()),
+    ];
+    let sent = browser.send(browser.client.post(provider.url("/consent")).form(&form));
+    sent.location().to_owned()
+}
+
+#[test]
+fn by_a_browser_behind_a_proxy() {
+    let Some(lab) = Lab::new(XOAUTH2) else { return };
+    let gateway = with_page(lab.by_code(), "public_url = \"https://mail.example.org/pop/\"");
+    refuses(&gateway, "pbx", "SYS/PERM");
+    // The proxy leaves its path on.
+    let mut browser = Browser::new(&lab, &gateway, "/pop");
+    let set = browser.enter();
+    assert!(set.contains("; Path=/pop/; HttpOnly; SameSite=Lax; Secure"), "{set}");
+    let csrf = browser.csrf();
+    let form = [("csrf", csrf.as_str()), ("login", "pbx")];
+    let sent = browser.post("/sign-in", &form);
+    let url = sent.location();
+    assert!(url.starts_with(&lab.provider.url("/authorize?")), "{url}");
+    let back = consent(&browser, &lab.provider, url, "eva");
+    let back = back.strip_prefix("https://mail.example.org/pop").unwrap();
+    assert!(back.starts_with("/callback?"), "{back}");
+
+    // In another browser, and with another state, it is nothing.
+    let mut other = Browser::new(&lab, &gateway, "/pop");
+    other.enter();
+    assert_eq!(other.get(back).location(), "/pop/");
+    assert!(other.text("/").contains("begin again"));
+    browser.get(&back.replace("state=", "state=x"));
+    assert!(browser.text("/").contains("begin again"));
+
+    assert_eq!(browser.get(back).location(), "/pop/");
+    let page = browser.text("/");
+    assert!(page.contains("pbx is signed in: 3 messages of "), "{page}");
+    assert!(
+        page.contains("signed in on ") && page.contains("Sign in again"),
+        "{page}"
+    );
+    assert!(!page.contains(TOKEN_MARK));
+    // Once; and it works.
+    browser.get(back);
+    assert!(browser.text("/").contains("begin again"));
+    lets_in(&gateway, "pbx");
+
+    let forgotten = browser.post("/forget", &form);
+    assert_eq!(forgotten.location(), "/pop/");
+    assert!(browser.text("/").contains("pbx is forgotten"));
+    refuses(&gateway, "pbx", "SYS/PERM");
+}
+
+#[test]
+fn by_a_code() {
+    let Some(lab) = Lab::new(XOAUTH2) else { return };
+    lab.provider.book().interval = 0;
+    let gateway = with_page(lab.by_device(), "");
+    let mut browser = Browser::new(&lab, &gateway, "");
+    browser.enter();
+    let csrf = browser.csrf();
+    for (user, says) in [
+        ("adam", "the mailbox does not open"),
+        ("eva", "pbx is signed in: 3 messages of "),
+    ] {
+        let form = [("csrf", csrf.as_str()), ("login", "pbx")];
+        assert_eq!(browser.post("/sign-in", &form).location(), "/code");
+        let page = browser.text("/code");
+        assert!(page.contains("http-equiv=\"refresh\""), "{page}");
+        let (_, code) = page.split_once("<p class=\"code\">").unwrap();
+        lab.provider.approve(code.split_once('<').unwrap().0, user);
+        let mut tries = 0;
+        loop {
+            let page = browser.get("/code");
+            if page.status == StatusCode::SEE_OTHER {
+                break;
+            }
+            tries += 1;
+            assert!(tries < 2000, "the code is never taken");
+            std::thread::yield_now();
+        }
+        let page = browser.text("/");
+        assert!(page.contains(says), "{page}");
+    }
+    lets_in(&gateway, "pbx");
+}
+
+#[test]
+fn a_provider_that_is_down_is_told_of() {
+    let Some(lab) = Lab::new(XOAUTH2) else { return };
+    let nowhere = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let setup = lab.setup(&format!("device_url = \"http://{nowhere}/device\""));
+    let gateway = with_page(setup, "");
+    let mut browser = Browser::new(&lab, &gateway, "");
+    browser.enter();
+    let csrf = browser.csrf();
+    let form = [("csrf", csrf.as_str()), ("login", "pbx")];
+    assert_eq!(browser.post("/sign-in", &form).location(), "/");
+    let page = browser.text("/");
+    assert!(page.contains("pbx: the provider is not available"), "{page}");
+    let style = browser.get("/style.css");
+    assert_eq!(style.headers[header::CONTENT_TYPE], "text/css; charset=utf-8");
+}

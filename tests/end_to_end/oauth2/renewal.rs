@@ -1,0 +1,268 @@
+//! Tokens are renewed ahead of their end, once for all who wait, and no failure loses a consent.
+
+use std::thread;
+
+use super::{LOCAL, Lab, SignIn, XOAUTH2, lets_in, pass, refuses};
+use crate::support::{
+    gateway::{Gateway, Setup},
+    pop::Pop,
+    provider::{Hold, Trouble},
+};
+
+/// Signed in, and a gateway for which the token's time is over. `None` where there is no Dovecot or no other clock.
+fn after_a_day(lab: &Lab) -> Option<Gateway> {
+    let gateway = lab.by_device().start();
+    lab.sign_in(&gateway, "pbx", "eva");
+    gateway.stop();
+    tomorrow(lab)
+}
+
+fn tomorrow(lab: &Lab) -> Option<Gateway> {
+    lab.by_device().limit("sessions = 200").days_ahead(1).map(Setup::start)
+}
+
+#[test]
+fn a_hundred_logins_cause_one_refresh() {
+    let Some(lab) = Lab::new(XOAUTH2) else { return };
+    let Some(gateway) = after_a_day(&lab) else { return };
+    let address = gateway.address();
+    lab.provider.book().hold = Hold::Before;
+    // With on_delete = "expunge" the maildrop is locked: one gets in, and the others hear of it. All have needed a token.
+    let devices: Vec<_> = (0..100)
+        .map(|_| {
+            thread::spawn(move || {
+                let mut pop = Pop::connect(address);
+                pop.try_log_in("pbx", LOCAL)
+            })
+        })
+        .collect();
+    lab.provider.wait_held(1);
+    lab.provider.release();
+    let replies: Vec<String> = devices.into_iter().map(|device| device.join().unwrap()).collect();
+    assert!(replies.iter().any(|reply| reply.starts_with("+OK 3 ")), "{replies:?}");
+    let is_expected = |reply: &String| {
+        reply.starts_with("+OK 3 ") || reply.starts_with("-ERR [IN-USE] ") || reply.contains("too many connections")
+    };
+    assert!(replies.iter().all(is_expected), "{replies:?}");
+    assert_eq!(lab.provider.asked("refresh_token"), 1);
+}
+
+#[test]
+fn a_rotated_token_is_kept() {
+    let Some(lab) = Lab::new(XOAUTH2) else { return };
+    let Some(gateway) = after_a_day(&lab) else { return };
+    for expected in 1..=3 {
+        lets_in(&gateway, "pbx");
+        assert_eq!(lab.provider.asked("refresh_token"), 1, "still good");
+        if expected == 3 {
+            gateway.stop();
+            break;
+        }
+    }
+    // Each day it is renewed by the one that the last renewal brought: an older one would end the consent.
+    for days in 2..=5 {
+        let Some(setup) = lab.by_device().days_ahead(days) else {
+            return;
+        };
+        let gateway = setup.start();
+        lets_in(&gateway, "pbx");
+        gateway.stop();
+        assert_eq!(lab.provider.asked("refresh_token"), days as usize);
+    }
+}
+
+#[test]
+fn a_provider_without_rotation_or_lifetime() {
+    let Some(lab) = Lab::new(XOAUTH2) else { return };
+    {
+        let mut book = lab.provider.book();
+        (book.rotates, book.tells_lifetime) = (false, false);
+    }
+    let Some(gateway) = after_a_day(&lab) else { return };
+    lets_in(&gateway, "pbx");
+    gateway.stop();
+    let Some(setup) = lab.by_device().days_ahead(2) else {
+        return;
+    };
+    lets_in(&setup.start(), "pbx");
+    assert_eq!(lab.provider.asked("refresh_token"), 2);
+}
+
+#[test]
+fn no_trouble_of_the_provider_discards_a_consent() {
+    let Some(lab) = Lab::new(XOAUTH2) else { return };
+    let Some(gateway) = after_a_day(&lab) else { return };
+    gateway.stop();
+    for trouble in [
+        Trouble::Status(500),
+        Trouble::Status(503),
+        Trouble::Status(429),
+        Trouble::Status(404),
+        Trouble::Garbage,
+        Trouble::Huge,
+        Trouble::Closed,
+        Trouble::Refusal("temporarily_unavailable", "later"),
+        Trouble::Refusal("server_error", ""),
+    ] {
+        let Some(gateway) = tomorrow(&lab) else { return };
+        lab.provider.book().troubles.push_back(trouble.clone());
+        let asked = lab.provider.asked("refresh_token");
+        refuses(&gateway, "pbx", "SYS/TEMP");
+        // It is left alone for a moment.
+        refuses(&gateway, "pbx", "SYS/TEMP");
+        assert_eq!(lab.provider.asked("refresh_token"), asked + 1, "{trouble:?}");
+        let list = SignIn::begin(&gateway.file(), &["--list"]).succeed();
+        assert!(list.contains("the provider is not available"), "{trouble:?}: {list}");
+        gateway.stop();
+    }
+    let Some(gateway) = tomorrow(&lab) else { return };
+    lets_in(&gateway, "pbx");
+    let list = SignIn::begin(&gateway.file(), &["--list"]).succeed();
+    assert!(!list.contains("not available"), "{list}");
+}
+
+#[test]
+fn a_client_that_is_refused_keeps_the_consent() {
+    let Some(lab) = Lab::new(XOAUTH2) else { return };
+    let Some(gateway) = after_a_day(&lab) else { return };
+    let expired = "AADSTS7000222: The provided client secret keys for app 'x' are expired.";
+    lab.provider
+        .book()
+        .troubles
+        .push_back(Trouble::Refusal("invalid_client", expired));
+    refuses(&gateway, "pbx", "SYS/PERM");
+    let told = gateway.events("no token", 1);
+    let why = told[0]["error"].as_str().unwrap();
+    assert!(why.starts_with("The application's client secret has expired"), "{why}");
+    gateway.stop();
+    let Some(gateway) = tomorrow(&lab) else { return };
+    lets_in(&gateway, "pbx");
+}
+
+#[test]
+fn a_consent_that_has_ended_is_told_of_once() {
+    let Some(lab) = Lab::new(XOAUTH2) else { return };
+    let Some(gateway) = after_a_day(&lab) else { return };
+    lab.provider.revoke("eva");
+    for _ in 0..3 {
+        refuses(&gateway, "pbx", "SYS/PERM");
+    }
+    assert_eq!(lab.provider.asked("refresh_token"), 1, "it is not asked again");
+    let message = "the consent has ended: somebody must sign in again (popgate sign-in)";
+    let told = gateway.events(message, 1);
+    assert_eq!((told.len(), told[0]["level"].as_str().unwrap()), (1, "ERROR"));
+    assert!(told[0]["error"].as_str().unwrap().contains("last 7 days"), "{told:?}");
+    let list = SignIn::begin(&gateway.file(), &["--list"]).succeed();
+    assert!(
+        list.contains("needs a new sign-in since ") && list.contains("(popgate sign-in pbx)"),
+        "{list}"
+    );
+    // Beside the running gateway; its clock is a day ahead, so it renews at once what was given today.
+    lab.sign_in(&gateway, "pbx", "eva");
+    lets_in(&gateway, "pbx");
+    assert_eq!(gateway.events(message, 1).len(), 1);
+}
+
+#[test]
+fn a_wrong_password_of_a_device_touches_no_token() {
+    let Some(lab) = Lab::new(XOAUTH2) else { return };
+    let Some(gateway) = after_a_day(&lab) else { return };
+    let logins = lab.bearer.seen().len();
+    let mut pop = Pop::connect(gateway.address());
+    let reply = pop.try_log_in("pbx", "4321");
+    assert!(reply.starts_with("-ERR [AUTH] "), "{reply}");
+    assert_eq!(lab.provider.asked("refresh_token"), 0);
+    assert_eq!(lab.bearer.seen().len(), logins);
+}
+
+#[test]
+fn a_token_that_ends_before_its_time_is_replaced() {
+    let Some(lab) = Lab::new(XOAUTH2) else { return };
+    lab.provider.book().lifetime = 7 * 24 * 3600;
+    let Some(gateway) = after_a_day(&lab) else { return };
+    lab.provider.end_access("eva");
+    lets_in(&gateway, "pbx");
+    assert_eq!(lab.provider.asked("refresh_token"), 1);
+    let seen = lab.bearer.seen();
+    assert_eq!(seen[seen.len() - 2..], ["XOAUTH2 eva out", "XOAUTH2 eva in"]);
+    // One that was only just given and is refused is not asked for again and again.
+    lab.provider.end_access("eva");
+    refuses(&gateway, "pbx", "SYS/PERM");
+    assert_eq!(lab.provider.asked("refresh_token"), 1);
+}
+
+/// At each of these points the chain of refresh tokens goes on: before the provider has seen the request, after it has
+/// rotated the token and before we know, and whenever.
+#[test]
+fn killed_around_a_rotation() {
+    let Some(lab) = Lab::new(XOAUTH2) else { return };
+    let Some(gateway) = after_a_day(&lab) else { return };
+    gateway.stop();
+    let mut days = 1;
+    for hold in [Hold::Before, Hold::After].repeat(4) {
+        days += 1;
+        let Some(setup) = lab.by_device().days_ahead(days) else {
+            return;
+        };
+        let mut gateway = setup.start();
+        lab.provider.book().hold = hold;
+        let mut device = Pop::connect(gateway.address());
+        device.send(format!("USER pbx\r\nPASS {LOCAL}\r\n").as_bytes());
+        lab.provider.wait_held(1);
+        gateway.signal("KILL");
+        gateway.wait();
+        drop(device);
+        lab.provider.release();
+        let Some(setup) = lab.by_device().days_ahead(days) else {
+            return;
+        };
+        let gateway = setup.start();
+        lets_in(&gateway, "pbx");
+        gateway.stop();
+    }
+    // Somewhere between the answer and its use.
+    for round in 0..30 {
+        days += 1;
+        let Some(setup) = lab.by_device().days_ahead(days) else {
+            return;
+        };
+        let mut gateway = setup.start();
+        let mut pop = Pop::connect(gateway.address());
+        let before = lab.provider.asked("refresh_token");
+        pop.send(format!("USER pbx\r\nPASS {LOCAL}\r\n").as_bytes());
+        while lab.provider.asked("refresh_token") == before {
+            thread::yield_now();
+        }
+        for _ in 0..round * 2000 {
+            std::hint::spin_loop();
+        }
+        gateway.signal("KILL");
+        gateway.wait();
+        let Some(setup) = lab.by_device().days_ahead(days) else {
+            return;
+        };
+        let gateway = setup.start();
+        let (reply, _) = pass(&gateway, "pbx");
+        assert!(reply.starts_with("+OK 3 "), "round {round}: {reply}");
+        gateway.stop();
+    }
+}
+
+#[test]
+fn another_key_opens_no_token() {
+    let Some(lab) = Lab::new(XOAUTH2) else { return };
+    let gateway = lab.by_device().start();
+    lab.sign_in(&gateway, "pbx", "eva");
+    let text = std::fs::read_to_string(gateway.file()).unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), text.replace("key = \"0123", "key = \"another")).unwrap();
+    let list = SignIn::begin(file.path(), &["--list"]).succeed();
+    assert!(list.contains("sealed with another key"), "{list}");
+    let stored = std::fs::read(lab.state.path().join("state.redb")).unwrap();
+    let mark = crate::support::provider::TOKEN_MARK.as_bytes();
+    assert!(
+        !stored.windows(mark.len()).any(|window| window == mark),
+        "a token in the file"
+    );
+    lets_in(&gateway, "pbx");
+}

@@ -1,0 +1,191 @@
+//! `popgate sign-in`: by a code, by a browser, by a pasted address; beside a running gateway.
+
+use super::{Lab, SignIn, XOAUTH2, account, lets_in, refuses};
+use crate::support::{
+    bearer::Offer,
+    provider::{Provider, TOKEN_MARK},
+};
+
+#[test]
+fn by_a_code_beside_a_running_gateway() {
+    for (words, seen) in [
+        ("SASL-IR AUTH=XOAUTH2", "XOAUTH2 eva in"),
+        ("AUTH=XOAUTH2", "XOAUTH2 eva in"),
+        ("AUTH=PLAIN SASL-IR AUTH=XOAUTH2 AUTH=OAUTHBEARER", "OAUTHBEARER eva in"),
+        ("AUTH=OAUTHBEARER", "OAUTHBEARER eva in"),
+    ] {
+        let offer = Offer { words, shared: None };
+        let Some(lab) = Lab::new(offer) else { return };
+        let gateway = lab.by_device().start();
+        refuses(&gateway, "pbx", "SYS/PERM");
+        let list = SignIn::begin(&gateway.file(), &["--list"]).succeed();
+        assert!(
+            list.contains("pbx → eva at 127.0.0.1: no token yet (popgate sign-in pbx)"),
+            "{list}"
+        );
+
+        let printed = lab.sign_in(&gateway, "pbx", "eva");
+        assert!(printed.contains("https://provider.test/device\n"), "{printed}");
+        assert!(printed.contains("pbx: it opens, 3 messages of "), "{printed}");
+        assert!(printed.contains("pbx: signed in on "), "{printed}");
+        assert!(!printed.contains(TOKEN_MARK), "{printed}");
+        lets_in(&gateway, "pbx");
+        assert_eq!(lab.bearer.seen(), [seen, seen]);
+        let list = SignIn::begin(&gateway.file(), &["--list"]).succeed();
+        assert!(list.contains("pbx → eva at 127.0.0.1: signed in on "), "{list}");
+        assert!(list.contains(", renewed by itself\n"), "{list}");
+    }
+}
+
+#[test]
+fn with_no_gateway_running() {
+    let Some(lab) = Lab::new(XOAUTH2) else { return };
+    let gateway = lab.by_device().start();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::copy(gateway.file(), file.path()).unwrap();
+    gateway.stop();
+    let mut command = SignIn::begin(file.path(), &["pbx"]);
+    let code = command.code();
+    lab.provider.approve(&code, "eva");
+    command.succeed();
+    lets_in(&lab.by_device().start(), "pbx");
+}
+
+#[test]
+fn a_code_that_comes_to_nothing() {
+    let Some(lab) = Lab::new(XOAUTH2) else { return };
+    let gateway = lab.by_device().start();
+    type Decide = fn(&Provider, &str);
+    for (decide, says) in [
+        (Provider::deny as Decide, "The sign-in was declined."),
+        (Provider::expire, "The code has expired"),
+        (
+            |provider, code| provider.approve(code, "adam"),
+            "the mailbox does not open",
+        ),
+    ] {
+        let mut command = SignIn::begin(&gateway.file(), &["pbx"]);
+        let code = command.code();
+        decide(&lab.provider, &code);
+        let printed = command.fail();
+        assert!(printed.contains(says), "{printed}");
+        refuses(&gateway, "pbx", "SYS/PERM");
+    }
+    // Asked too often, it asks less often, and goes on.
+    let mut command = SignIn::begin(&gateway.file(), &["pbx"]);
+    let code = command.code();
+    lab.provider.slow_down(&code);
+    let grant = "urn:ietf:params:oauth:grant-type:device_code";
+    let before = lab.provider.asked(grant);
+    lab.provider.approve(&code, "eva");
+    command.succeed();
+    assert!(lab.provider.asked(grant) > before);
+}
+
+/// The browser consents at the provider's page; where it is sent back to.
+fn consent(provider: &Provider, url: &str, answer: &str) -> String {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let client = provider.client();
+        let page = client.get(url).send().await.unwrap();
+        assert_eq!(page.status(), 200, "{url}");
+        let page = page.text().await.unwrap();
+        let field = |name: &str| {
+            let (_, rest) = page.split_once(&format!("name={name} value=\"")).unwrap();
+            rest.split_once('"').unwrap().0.to_owned()
+        };
+        let form = [
+            ("state", field("state")),
+            ("code_challenge", field("code_challenge")),
+            ("redirect_uri", field("redirect_uri")),
+            ("user", "eva".to_owned()),
+            ("answer", answer.to_owned()),
+        ];
+        let sent = client.post(provider.url("/consent")).form(&form).send().await.unwrap();
+        sent.headers()["location"].to_str().unwrap().to_owned()
+    })
+}
+
+/// The browser goes where it is sent.
+fn follow(provider: &Provider, location: &str) -> (u16, String) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let page = provider.client().get(location).send().await.unwrap();
+        (page.status().as_u16(), page.text().await.unwrap())
+    })
+}
+
+#[test]
+fn by_a_browser_that_comes_back() {
+    let Some(lab) = Lab::new(XOAUTH2) else { return };
+    let gateway = lab.by_code().start();
+    let mut command = SignIn::begin(&gateway.file(), &["pbx"]);
+    let url = format!("https://{}", command.after("https://"));
+    let back = consent(&lab.provider, &url, "allow");
+    // Another page's request is not taken for the answer.
+    let forged = back.replace("state=", "state=x");
+    assert_eq!(follow(&lab.provider, &forged).0, 404);
+    let (status, page) = follow(&lab.provider, &back);
+    assert_eq!(
+        (status, page.as_str()),
+        (200, "popgate has its answer. You may close this page.")
+    );
+    let printed = command.succeed();
+    assert!(printed.contains("pbx: it opens, 3 messages"), "{printed}");
+    lets_in(&gateway, "pbx");
+}
+
+#[test]
+fn by_an_address_that_is_pasted() {
+    let Some(lab) = Lab::new(XOAUTH2) else { return };
+    let gateway = lab.by_code().start();
+    let mut command = SignIn::begin(&gateway.file(), &["pbx"]);
+    let url = format!("https://{}", command.after("https://"));
+    let back = consent(&lab.provider, &url, "allow");
+    command.paste("http://localhost/?state=guess&code=guess");
+    command.paste("");
+    command.paste(&back);
+    let printed = command.succeed();
+    assert!(printed.contains("That is not it"), "{printed}");
+    lets_in(&gateway, "pbx");
+
+    let mut command = SignIn::begin(&gateway.file(), &["pbx"]);
+    let url = format!("https://{}", command.after("https://"));
+    command.paste(&consent(&lab.provider, &url, "deny"));
+    let printed = command.fail();
+    assert!(printed.contains("The sign-in was declined."), "{printed}");
+    lets_in(&gateway, "pbx");
+}
+
+#[test]
+fn a_consent_that_is_forgotten() {
+    let Some(lab) = Lab::new(XOAUTH2) else { return };
+    let gateway = lab.by_device().start();
+    lab.sign_in(&gateway, "pbx", "eva");
+    lets_in(&gateway, "pbx");
+    let printed = SignIn::begin(&gateway.file(), &["--forget", "pbx"]).succeed();
+    assert!(printed.contains("pbx: forgotten"), "{printed}");
+    refuses(&gateway, "pbx", "SYS/PERM");
+    let printed = SignIn::begin(&gateway.file(), &["--forget", "pbx"]).succeed();
+    assert!(printed.contains("nothing was kept"), "{printed}");
+    let printed = SignIn::begin(&gateway.file(), &["nobody"]).fail();
+    assert!(printed.contains("no [[account]] has the login nobody"), "{printed}");
+}
+
+#[test]
+fn one_persons_consent_for_shared_mailboxes() {
+    let shared = Offer {
+        words: "SASL-IR AUTH=XOAUTH2",
+        shared: Some("office"),
+    };
+    let Some(lab) = Lab::new(shared) else { return };
+    lab.dovecot.user_with(
+        "office",
+        &["Subject: 1\r\n\r\n1", "Subject: 2\r\n\r\n2", "Subject: 3\r\n\r\n3"],
+    );
+    let office = account("office", "office", "signed_in_as = \"eva\"");
+    let gateway = lab.by_device().table(&office).start();
+    lab.sign_in(&gateway, "pbx", "eva");
+    lets_in(&gateway, "office");
+    assert_eq!(lab.bearer.seen().last().unwrap(), "XOAUTH2 office in");
+}

@@ -1,0 +1,181 @@
+//! An IMAP server that takes tokens only: it looks at every octet of the login, and then hands the connection on to a real
+//! server.
+
+use std::{
+    io::{Read, Write},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    sync::{Arc, Mutex},
+};
+
+use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
+
+use super::{
+    PASSWORD,
+    provider::Registry,
+    stream::{Reader, Stream},
+};
+
+/// The running server. It ends with the test's process.
+pub struct Bearer {
+    address: SocketAddr,
+    seen: Arc<Mutex<Vec<String>>>,
+}
+
+/// What it offers.
+#[derive(Debug, Clone, Copy)]
+pub struct Offer {
+    /// The words of its capabilities that are about logins.
+    pub words: &'static str,
+    /// Whom every token opens besides its own mailbox.
+    pub shared: Option<&'static str>,
+}
+
+impl Bearer {
+    /// Tokens of `registry` open the mailboxes of the server at `behind`, where every user has [`PASSWORD`].
+    pub fn start(registry: Registry, behind: SocketAddr, offer: Offer) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let seen = Arc::<Mutex<Vec<String>>>::default();
+        let noted = seen.clone();
+        std::thread::spawn(move || {
+            for tcp in listener.incoming().map_while(Result::ok) {
+                let (registry, noted) = (registry.clone(), noted.clone());
+                std::thread::spawn(move || {
+                    let visit = Visit {
+                        registry,
+                        noted,
+                        behind,
+                        offer,
+                        port: address.port(),
+                    };
+                    visit.serve(tcp)
+                });
+            }
+        });
+        Self { address, seen }
+    }
+
+    /// Where it listens, in plain text.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The mechanism and the user of each login, and whether it was let in.
+    pub fn seen(&self) -> Vec<String> {
+        self.seen.lock().unwrap().clone()
+    }
+}
+
+struct Visit {
+    registry: Registry,
+    noted: Arc<Mutex<Vec<String>>>,
+    behind: SocketAddr,
+    offer: Offer,
+    port: u16,
+}
+
+impl Visit {
+    fn serve(self, tcp: TcpStream) -> Option<()> {
+        let mut device = Reader::new(Stream::accept(tcp).ok()?);
+        let words = self.offer.words;
+        write(
+            &mut device,
+            &format!("* OK [CAPABILITY IMAP4rev1 {words}] tokens only\r\n"),
+        )?;
+        loop {
+            let line = String::from_utf8(device.line().ok()?).unwrap();
+            let mut parts = line.trim_end().split(' ');
+            let (tag, command) = (parts.next()?.to_owned(), parts.next()?.to_owned());
+            if command != "AUTHENTICATE" {
+                write(&mut device, &format!("{tag} BAD not before the login\r\n"))?;
+                continue;
+            }
+            let mechanism = parts.next()?.to_owned();
+            let initial = match parts.next() {
+                Some(initial) => initial.to_owned(),
+                None => {
+                    write(&mut device, "+ \r\n")?;
+                    String::from_utf8(device.line().ok()?).unwrap().trim_end().to_owned()
+                }
+            };
+            let (user, token) = self.parse(&mechanism, &initial);
+            let is_let_in = self
+                .registry
+                .user_of(&token)
+                .is_some_and(|owner| owner == user || owner == "*" || self.offer.shared == Some(user.as_str()));
+            let outcome = if is_let_in { "in" } else { "out" };
+            self.noted.lock().unwrap().push(format!("{mechanism} {user} {outcome}"));
+            if is_let_in {
+                return self.hand_on(device, &tag, &user);
+            }
+            // The reason as a challenge, which the client answers before it is refused (RFC 7628 §3.2.3).
+            let reason =
+                BASE64.encode("{\"status\":\"400\",\"schemes\":\"Bearer\",\"scope\":\"https://mail.google.com/\"}");
+            write(&mut device, &format!("+ {reason}\r\n"))?;
+            let answer = device.line().ok()?;
+            let expected: &[u8] = if mechanism == "XOAUTH2" { b"\r\n" } else { b"AQ==\r\n" };
+            assert_eq!(answer, expected);
+            write(
+                &mut device,
+                &format!("{tag} NO [AUTHENTICATIONFAILED] Invalid credentials (Failure)\r\n"),
+            )?;
+        }
+    }
+
+    /// User and token, if every octet is as it must be.
+    fn parse(&self, mechanism: &str, initial: &str) -> (String, String) {
+        let message = String::from_utf8(BASE64.decode(initial).expect("base64")).unwrap();
+        let parts: Vec<&str> = message.split('\x01').collect();
+        let (user, bearer) = match (mechanism, parts.as_slice()) {
+            ("XOAUTH2", [user, bearer, "", ""]) => (user.strip_prefix("user=").unwrap().to_owned(), bearer),
+            ("OAUTHBEARER", [header, host, port, bearer, "", ""]) => {
+                assert_eq!(*host, "host=127.0.0.1");
+                assert_eq!(*port, format!("port={}", self.port));
+                let name = header.strip_prefix("n,a=").unwrap().strip_suffix(',').unwrap();
+                (name.replace("=2C", ",").replace("=3D", "="), bearer)
+            }
+            _ => panic!("{mechanism}: {} parts", parts.len()),
+        };
+        (user, bearer.strip_prefix("auth=Bearer ").unwrap().to_owned())
+    }
+
+    fn hand_on(&self, mut device: Reader, tag: &str, user: &str) -> Option<()> {
+        let mut behind = Reader::new(Stream::connect(self.behind).ok()?);
+        behind.line().ok()?;
+        write(&mut behind, &format!("B1 LOGIN \"{user}\" \"{PASSWORD}\"\r\n"))?;
+        loop {
+            let line = String::from_utf8(behind.line().ok()?).unwrap();
+            if let Some(rest) = line.strip_prefix("B1 ") {
+                write(&mut device, &format!("{tag} {rest}"))?;
+                break;
+            }
+        }
+        let (mut up, mut down) = (
+            behind.stream.tcp().try_clone().ok()?,
+            device.stream.tcp().try_clone().ok()?,
+        );
+        for tcp in [&up, &down] {
+            tcp.set_read_timeout(None).ok()?;
+        }
+        let (from_device, to_behind) = (down.try_clone().ok()?, up.try_clone().ok()?);
+        let upwards = std::thread::spawn(move || splice(from_device, to_behind));
+        std::io::copy(&mut up, &mut down).ok();
+        down.shutdown(Shutdown::Both).ok();
+        upwards.join().ok()
+    }
+}
+
+fn splice(mut from: TcpStream, mut to: TcpStream) {
+    let mut piece = [0; 16 * 1024];
+    while let Ok(count @ 1..) = from.read(&mut piece) {
+        if to.write_all(&piece[..count]).is_err() {
+            break;
+        }
+    }
+    to.shutdown(Shutdown::Both).ok();
+}
+
+fn write(reader: &mut Reader, text: &str) -> Option<()> {
+    reader.stream.write_all(text.as_bytes()).ok()?;
+    reader.stream.flush().ok()
+}

@@ -1,0 +1,315 @@
+//! An OAuth2 provider of the tests' own: real HTTP over TLS, strict about what it is asked, and able to fail in every way.
+
+mod grants;
+mod server;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, Condvar, Mutex, MutexGuard},
+    time::{Duration, Instant},
+};
+
+use super::{PATIENCE, certificates::Certificates};
+
+/// The application that is registered here, with its secret.
+pub const CLIENT: &str = "popgate-in-tests";
+/// The secret of [`CLIENT`]; no log may bear it.
+pub const CLIENT_SECRET: &str = "client-kestrel-7";
+/// How every token begins; no log may bear one.
+pub const TOKEN_MARK: &str = "token-kestrel-";
+
+/// The running provider.
+pub struct Provider {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    certificates: Certificates,
+    _runtime: tokio::runtime::Runtime,
+}
+
+pub(super) struct Shared {
+    book: Mutex<Book>,
+    changed: Condvar,
+    released: tokio::sync::Notify,
+}
+
+/// All that the provider knows, and how it is to behave.
+pub struct Book {
+    /// Seconds that an access token lasts.
+    pub lifetime: u32,
+    /// Whether answers tell that.
+    pub tells_lifetime: bool,
+    /// Whether a refresh brings a new refresh token.
+    pub rotates: bool,
+    /// Seconds between questions for a device code's token.
+    pub interval: u64,
+    /// What becomes of the next requests for a token, instead of an answer.
+    pub troubles: VecDeque<Trouble>,
+    /// Whether requests for a token wait before they are looked at (`Before`), or before they are answered (`After`).
+    pub hold: Hold,
+    /// PEM of the public key that assertions are verified with.
+    pub public_key: Option<String>,
+    /// Requests for a token, by grant type.
+    pub asked: HashMap<String, usize>,
+    /// How many wait by `hold` just now.
+    held: usize,
+    devices: Vec<Device>,
+    codes: Vec<Code>,
+    families: Vec<Family>,
+    counter: u32,
+}
+
+/// Where a request for a token is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    Never,
+    Before,
+    After,
+}
+
+/// Instead of an answer.
+#[derive(Debug, Clone)]
+pub enum Trouble {
+    /// This HTTP status with a page for people.
+    Status(u16),
+    /// `error` and `error_description`.
+    Refusal(&'static str, &'static str),
+    /// 200 with something that is no JSON.
+    Garbage,
+    /// An answer of many megabytes.
+    Huge,
+    /// The connection is closed.
+    Closed,
+}
+
+struct Device {
+    code: String,
+    user_code: String,
+    fate: Fate,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Fate {
+    Pending,
+    SlowDown,
+    Approved(String),
+    Denied,
+    Expired,
+}
+
+struct Code {
+    code: String,
+    user: String,
+    challenge: String,
+    redirect: String,
+}
+
+/// The tokens that come of one consent.
+struct Family {
+    user: String,
+    refresh: String,
+    /// Rotated, and good until what replaced it is used.
+    previous: Option<String>,
+    retired: Vec<String>,
+    revoked: bool,
+    access: Vec<(String, Instant)>,
+}
+
+impl Provider {
+    /// Starts it with TLS on a free port.
+    pub fn start() -> Self {
+        let certificates = Certificates::new();
+        let shared = Arc::new(Shared {
+            book: Mutex::new(Book {
+                lifetime: 3600,
+                tells_lifetime: true,
+                rotates: true,
+                interval: 1,
+                troubles: VecDeque::new(),
+                hold: Hold::Never,
+                public_key: None,
+                asked: HashMap::new(),
+                held: 0,
+                devices: Vec::new(),
+                codes: Vec::new(),
+                families: Vec::new(),
+                counter: 0,
+            }),
+            changed: Condvar::new(),
+            released: tokio::sync::Notify::new(),
+        });
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap();
+        let address = runtime.block_on(server::start(shared.clone(), certificates.server()));
+        Self {
+            shared,
+            address,
+            certificates,
+            _runtime: runtime,
+        }
+    }
+
+    /// The address of one of its pages: `/token`, `/device`, `/authorize`.
+    pub fn url(&self, path: &str) -> String {
+        format!("https://localhost:{}{path}", self.address.port())
+    }
+
+    /// What its clients have to trust.
+    pub fn authority_file(&self) -> PathBuf {
+        self.certificates.authority_file()
+    }
+
+    /// For the IMAP server that asks about tokens.
+    pub fn registry(&self) -> Registry {
+        Registry(self.shared.clone())
+    }
+
+    /// A client of its pages.
+    pub fn client(&self) -> reqwest::Client {
+        reqwest::Client::builder()
+            .tls_backend_preconfigured(rustls_config(&self.certificates))
+            .redirect(reqwest::redirect::Policy::none())
+            .timeout(PATIENCE)
+            .build()
+            .unwrap()
+    }
+
+    /// What it knows, to be looked at or changed.
+    pub fn book(&self) -> MutexGuard<'_, Book> {
+        self.shared.book.lock().unwrap()
+    }
+
+    /// How often tokens were asked for by this grant type.
+    pub fn asked(&self, grant: &str) -> usize {
+        self.book().asked.get(grant).copied().unwrap_or_default()
+    }
+
+    /// Waits until so many requests for tokens are held.
+    pub fn wait_held(&self, count: usize) {
+        let book = self.book();
+        let waited = self
+            .shared
+            .changed
+            .wait_timeout_while(book, PATIENCE, |book| book.held < count);
+        assert!(!waited.unwrap().1.timed_out(), "nobody asks for a token");
+    }
+
+    /// Lets go what is held, and holds no more.
+    pub fn release(&self) {
+        let mut book = self.book();
+        book.hold = Hold::Never;
+        self.shared.released.notify_waiters();
+        // Whoever is gone is noticed too.
+        let waited = self
+            .shared
+            .changed
+            .wait_timeout_while(book, PATIENCE, |book| book.held > 0);
+        assert!(!waited.unwrap().1.timed_out(), "what is held does not end");
+    }
+
+    /// Somebody has typed in this code and consents as `user`.
+    pub fn approve(&self, user_code: &str, user: &str) {
+        self.decide(user_code, Fate::Approved(user.into()));
+    }
+
+    /// Somebody declines.
+    pub fn deny(&self, user_code: &str) {
+        self.decide(user_code, Fate::Denied);
+    }
+
+    /// Nobody has typed it in.
+    pub fn expire(&self, user_code: &str) {
+        self.decide(user_code, Fate::Expired);
+    }
+
+    /// The next question for this code's token came too soon.
+    pub fn slow_down(&self, user_code: &str) {
+        self.decide(user_code, Fate::SlowDown);
+    }
+
+    fn decide(&self, user_code: &str, fate: Fate) {
+        let mut book = self.book();
+        let device = book.devices.iter_mut().find(|device| device.user_code == user_code);
+        device.expect("a code that was given").fate = fate;
+    }
+
+    /// Withdraws all consents of `user`.
+    pub fn revoke(&self, user: &str) {
+        for family in self.book().families.iter_mut().filter(|family| family.user == user) {
+            family.revoked = true;
+        }
+    }
+
+    /// Ends all access tokens of `user` before their time; their consents go on.
+    pub fn end_access(&self, user: &str) {
+        for family in self.book().families.iter_mut().filter(|family| family.user == user) {
+            family.access.clear();
+        }
+    }
+}
+
+impl Book {
+    fn unique(&mut self, what: &str) -> String {
+        self.counter += 1;
+        format!("{TOKEN_MARK}{what}-{}-{:016x}", self.counter, rand_u64())
+    }
+
+    /// A new family: its number and refresh token.
+    fn family(&mut self, user: &str) -> (usize, String) {
+        let refresh = self.unique("refresh");
+        self.families.push(Family {
+            user: user.into(),
+            refresh: refresh.clone(),
+            previous: None,
+            retired: Vec::new(),
+            revoked: false,
+            access: Vec::new(),
+        });
+        (self.families.len() - 1, refresh)
+    }
+
+    fn access(&mut self, family: usize) -> String {
+        let access = self.unique("access");
+        let until = Instant::now() + Duration::from_secs(self.lifetime.into());
+        self.families[family].access.push((access.clone(), until));
+        access
+    }
+}
+
+/// What an IMAP server knows of the provider's tokens.
+#[derive(Clone)]
+pub struct Registry(Arc<Shared>);
+
+impl Registry {
+    /// Whose mail the token opens; to use it retires the refresh token before the one that came along with it.
+    pub fn user_of(&self, token: &str) -> Option<String> {
+        let mut book = self.0.book.lock().unwrap();
+        let now = Instant::now();
+        let opens = |family: &&mut Family| {
+            !family.revoked
+                && family
+                    .access
+                    .iter()
+                    .any(|(access, until)| access == token && *until > now)
+        };
+        let family = book.families.iter_mut().find(opens)?;
+        if family.access.last().is_some_and(|(access, _)| access == token) {
+            family.retired.extend(family.previous.take());
+        }
+        Some(family.user.clone())
+    }
+}
+
+fn rustls_config(certificates: &Certificates) -> tokio_rustls::rustls::ClientConfig {
+    Arc::unwrap_or_clone(certificates.client())
+}
+
+/// Unguessable enough for a test.
+fn rand_u64() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    std::collections::hash_map::RandomState::new().build_hasher().finish()
+}

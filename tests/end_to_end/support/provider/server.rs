@@ -1,0 +1,178 @@
+//! The provider's pages.
+
+use std::{io, net::SocketAddr, sync::Arc};
+
+use axum::{
+    Form, Json, Router,
+    extract::{RawQuery, State},
+    http::{HeaderMap, StatusCode, header},
+    response::{Html, IntoResponse, Redirect, Response},
+    routing::{get, post},
+};
+use oauth2::url::form_urlencoded;
+use serde_json::json;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::{TlsAcceptor, rustls::ServerConfig, server::TlsStream};
+
+use super::{CLIENT, Code, Device, Fate, Hold, Shared, Trouble, grants};
+
+pub type Fields = std::collections::HashMap<String, String>;
+
+struct Tls {
+    tcp: TcpListener,
+    acceptor: TlsAcceptor,
+}
+
+impl axum::serve::Listener for Tls {
+    type Io = TlsStream<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            if let Ok((tcp, address)) = self.tcp.accept().await
+                && let Ok(stream) = self.acceptor.accept(tcp).await
+            {
+                return (stream, address);
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<Self::Addr> {
+        self.tcp.local_addr()
+    }
+}
+
+pub async fn start(shared: Arc<Shared>, config: Arc<ServerConfig>) -> SocketAddr {
+    let tcp = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let address = tcp.local_addr().unwrap();
+    let router = Router::new()
+        .route("/device", post(device))
+        .route("/token", post(token))
+        .route("/authorize", get(authorize))
+        .route("/consent", post(consent))
+        .with_state(shared);
+    let acceptor = TlsAcceptor::from(config);
+    tokio::spawn(async move { axum::serve(Tls { tcp, acceptor }, router).await });
+    address
+}
+
+/// RFC 8628 §3.2
+async fn device(State(shared): State<Arc<Shared>>, Form(fields): Form<Fields>) -> Response {
+    if fields.get("client_id").map(String::as_str) != Some(CLIENT) || !fields.contains_key("scope") {
+        return grants::refusal("invalid_client", "no such application");
+    }
+    let mut book = shared.book.lock().unwrap();
+    let code = book.unique("device");
+    let user_code = format!("WXYZ-{:04}", book.counter);
+    book.devices.push(Device {
+        code: code.clone(),
+        user_code: user_code.clone(),
+        fate: Fate::Pending,
+    });
+    Json(json!({
+        "device_code": code, "user_code": user_code, "verification_uri": "https://provider.test/device",
+        "verification_uri_complete": format!("https://provider.test/device?code={user_code}"), "expires_in": 900,
+        "interval": book.interval,
+    }))
+    .into_response()
+}
+
+async fn token(State(shared): State<Arc<Shared>>, headers: HeaderMap, Form(fields): Form<Fields>) -> Response {
+    let grant = fields.get("grant_type").cloned().unwrap_or_default();
+    let trouble = {
+        let mut book = shared.book.lock().unwrap();
+        *book.asked.entry(grant).or_default() += 1;
+        book.troubles.pop_front()
+    };
+    held(&shared, Hold::Before).await;
+    let answer = match trouble {
+        Some(trouble) => troubled(trouble),
+        None => grants::token(&mut shared.book.lock().unwrap(), &headers, &fields),
+    };
+    held(&shared, Hold::After).await;
+    answer
+}
+
+async fn held(shared: &Shared, place: Hold) {
+    let released = shared.released.notified();
+    tokio::pin!(released);
+    // From here on a release is not missed.
+    released.as_mut().enable();
+    {
+        let mut book = shared.book.lock().unwrap();
+        if book.hold != place {
+            return;
+        }
+        book.held += 1;
+        shared.changed.notify_all();
+    }
+    let _held = Held(shared);
+    released.await;
+}
+
+/// One that is held until it is released, or whoever asked has gone.
+struct Held<'a>(&'a Shared);
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.book.lock().unwrap().held -= 1;
+        self.0.changed.notify_all();
+    }
+}
+
+fn troubled(trouble: Trouble) -> Response {
+    match trouble {
+        Trouble::Status(status) => {
+            let status = StatusCode::from_u16(status).unwrap();
+            (status, Html("<h1>Something went wrong on our side</h1>")).into_response()
+        }
+        Trouble::Refusal(error, description) => grants::refusal(error, description),
+        Trouble::Garbage => ([(header::CONTENT_TYPE, "application/json")], "{\"access_token\": ").into_response(),
+        Trouble::Huge => vec![b' '; 8 * 1024 * 1024].into_response(),
+        Trouble::Closed => panic!("a handler that ends so closes its connection"),
+    }
+}
+
+/// RFC 6749 §4.1.1, with RFC 7636 §4.3: a page to consent at.
+async fn authorize(RawQuery(query): RawQuery) -> Response {
+    let fields: Fields = form_urlencoded::parse(query.unwrap_or_default().as_bytes())
+        .into_owned()
+        .collect();
+    let is = |name: &str, value: &str| fields.get(name).is_some_and(|found| found == value);
+    let has = |name: &str| fields.get(name).is_some_and(|found| found.len() >= 16);
+    if !is("response_type", "code") || !is("client_id", CLIENT) || !is("code_challenge_method", "S256") {
+        return (StatusCode::BAD_REQUEST, "what is this?").into_response();
+    }
+    if !has("state") || !has("code_challenge") || !has("redirect_uri") || !fields.contains_key("scope") {
+        return (StatusCode::BAD_REQUEST, "something is missing").into_response();
+    }
+    let hidden: String = ["state", "code_challenge", "redirect_uri"]
+        .map(|name| format!("<input type=hidden name={name} value=\"{}\">", fields[name]))
+        .concat();
+    Html(format!(
+        "<!doctype html><title>Provider</title><form method=post action=/consent>{hidden}\
+         <input name=user value=\"\"><button name=answer value=allow>Allow</button>\
+         <button name=answer value=deny>Deny</button></form>"
+    ))
+    .into_response()
+}
+
+/// RFC 6749 §4.1.2
+async fn consent(State(shared): State<Arc<Shared>>, Form(fields): Form<Fields>) -> Response {
+    let mut back = oauth2::url::Url::parse(&fields["redirect_uri"]).unwrap();
+    back.query_pairs_mut().append_pair("state", &fields["state"]);
+    if fields["answer"] == "allow" {
+        let mut book = shared.book.lock().unwrap();
+        let code = book.unique("code");
+        back.query_pairs_mut().append_pair("code", &code);
+        book.codes.push(Code {
+            code,
+            user: fields["user"].clone(),
+            challenge: fields["code_challenge"].clone(),
+            redirect: fields["redirect_uri"].clone(),
+        });
+    } else {
+        back.query_pairs_mut().append_pair("error", "access_denied");
+    }
+    Redirect::to(back.as_str()).into_response()
+}
