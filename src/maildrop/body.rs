@@ -97,7 +97,8 @@ impl Maildrop {
         let source = &mut self.sources[usize::from(row.source)];
         match trouble {
             Trouble::Upstream(error) => {
-                let notice = source.stand_in(row.uid, row.octets, &error).await?;
+                // On the heap: an idle session does not hold what hardly any needs.
+                let notice = Box::pin(source.stand_in(row.uid, row.octets, &error)).await?;
                 self.notices.insert((row.source, row.uid), notice);
                 Ok(())
             }

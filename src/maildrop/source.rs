@@ -75,7 +75,7 @@ impl Source {
             let is_new = self.reconnect_if_lost().await.map_err(Trouble::Told)?;
             let reached = match alone {
                 false => self.reach(listing, place, uid, item, &item_of).await,
-                true => self.reach_alone(row, item).await,
+                true => Box::pin(self.reach_alone(row, item)).await,
             };
             match reached {
                 // Nothing is no message, unless it was listed as empty.
