@@ -38,7 +38,7 @@ dir = "kept/state"
 const ALL: &str = "\
 laptop: INBOX of office at [upstream.home]: 3 hidden, 1 retrieved on 2023-11-14 (UIDVALIDITY 7)
 scanner: INBOX of office at [upstream.home]: 2 hidden (UIDVALIDITY 7)
-scanner: Scans/Old of office at [upstream.home]: 1 hidden, 1 notices deleted (UIDVALIDITY 9)
+scanner: Scans/Old of office at [upstream.home]: 1 hidden, 1 notices deleted, 1 not delivered by the upstream (UIDVALIDITY 9)
 ";
 
 fn mailbox(folder: &str) -> MailboxName {
@@ -70,6 +70,7 @@ async fn directory() -> TempDir {
     };
     let old = Marks {
         noticed: vec![5],
+        undelivered: vec![5],
         ..marks(9, &[4])
     };
     for (login, folder, marks) in [

@@ -143,6 +143,14 @@ fn explain(error: &Error, upstream: &Upstream, account: Option<&Account>) -> Str
         Error::Unavailable(Reason::Protocol) => {
             format!("check port and tls of [upstream.{name}]: implicit is usual at port 993, starttls at 143")
         }
+        Error::Unavailable(Reason::Throttled) => {
+            "let it be for some minutes; do other programs use the same mailbox?".to_owned()
+        }
+        Error::Misconfigured(Reason::NoMailbox) => {
+            "has the user a licence with a mailbox, is IMAP switched on for it, and \
+             where the mailbox is shared, has whoever signed in full access to it?"
+                .to_owned()
+        }
         Error::Misconfigured(Reason::Certificate) => {
             format!("if the server's certificate is your own, name its root in `ca_file` of [upstream.{name}]")
         }

@@ -102,6 +102,7 @@ fn describe(marks: &Marks) -> String {
     };
     count(marks.hidden.len(), "hidden");
     count(marks.noticed.len(), "notices deleted");
+    count(marks.undelivered.len(), "not delivered by the upstream");
     count(marks.imported.len(), "UIDLs imported");
     let times = || marks.retrieved.iter().map(|&(_, at)| at);
     if let (Some(first), Some(last)) = (times().min(), times().max()) {

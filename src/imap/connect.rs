@@ -6,6 +6,7 @@ use async_imap::Client;
 use tokio::{net::TcpStream, time::timeout};
 
 use super::{
+    backoff::Backoff,
     capability::Capabilities,
     error::Error,
     login::{Proof, Server, authenticate},
@@ -29,6 +30,9 @@ pub struct Connector {
     tls: tls::Connector,
     silence: Duration,
     compress: Compress,
+    /// Where QRESYNC is offered, it may be used.
+    resync: bool,
+    backoff: Backoff,
 }
 
 /// Which upstreams are asked to compress, if they offer it.
@@ -60,6 +64,8 @@ pub struct Connection {
     pub(super) told_after_login: bool,
     /// COMPRESS is to be asked for, once nothing else waits to be sent.
     pub(super) compress: bool,
+    /// Where QRESYNC is offered, it may be used.
+    pub(super) resync: bool,
 }
 
 impl Connection {
@@ -87,6 +93,8 @@ impl Connector {
             tls: tls::Connector::new(upstream.ca_file.as_deref())?,
             silence,
             compress: Compress::UnlessLoopback,
+            resync: !upstream.preset.is_some_and(|preset| preset.no_qresync),
+            backoff: Backoff::default(),
         })
     }
 
@@ -95,12 +103,28 @@ impl Connector {
         self.greet().await.map(|_| ())
     }
 
-    /// Connects and logs in.
+    /// Connects and logs in; where the server has asked for a pause that is not over, it is not asked.
     pub async fn login(&self, user: &str, credential: &Credential) -> Result<Connection, Error> {
-        match credential {
+        if let Some(left) = self.backoff.left(user) {
+            return Err(Error::Paused(left));
+        }
+        let connection = match credential {
             Credential::Password(secret) => self.login_with(user, Proof::Password(secret)).await,
             Credential::OAuth2 { consent } => self.login_by_token(user, consent).await,
+        };
+        connection.inspect_err(|error| self.heed(user, error))
+    }
+
+    /// Where `error` tells that the server is asked too much by `user`, that user's next logins wait.
+    pub fn heed(&self, user: &str, error: &Error) {
+        if let Some(pause) = error.pause() {
+            self.backoff.begin(user, pause);
         }
+    }
+
+    /// The server serves `user`, beyond login.
+    pub fn note_success(&self, user: &str) {
+        self.backoff.end(user);
     }
 
     async fn login_by_token(&self, user: &str, consent: &str) -> Result<Connection, Error> {
@@ -133,6 +157,7 @@ impl Connector {
             capabilities,
             told_after_login,
             compress: capabilities.compress_deflate && self.compress.includes(peer),
+            resync: self.resync,
         })
     }
 
@@ -227,7 +252,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        config::Policy,
+        config::{Config, Policy, Preset},
         imap::{Mailbox, Resync, Uid, Wanted},
     };
 
@@ -242,6 +267,7 @@ mod tests {
         with_login: &'static str,
         /// The answer to COMPRESS, less its tag.
         compress: &'static str,
+        preset: Option<&'static Preset>,
         /// What follows that answer's line end, compressed, in the same piece; the answers to come are then compressed too.
         along: Option<&'static [u8]>,
     }
@@ -253,6 +279,7 @@ mod tests {
                 before_login: "CAPABILITY IMAP4rev1 AUTH=PLAIN SASL-IR",
                 with_login: "",
                 compress: "OK done",
+                preset: None,
                 along: None,
             }
         }
@@ -267,7 +294,7 @@ mod tests {
                 ca_file: None,
                 logins: Vec::new(),
                 connections_per_user: 1,
-                preset: None,
+                preset: self.preset,
                 oauth2: None,
                 maildrop: Arc::new(Policy::default()),
             };
@@ -406,6 +433,25 @@ mod tests {
             server.compress = refusal;
             let (commands, mailbox) = server.visit(Compress::Always).await;
             assert_eq!(verbs(&commands), ["AUTHENTICATE", "SELECT", "COMPRESS", "NOOP"]);
+            mailbox.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn qresync_where_it_is_offered_and_may_be_used() {
+        let text = "[upstream.cloud]\npreset = \"icloud\"\nlogins = [\"*\"]\n";
+        let config = Config::parse(text, std::path::Path::new("")).unwrap();
+        for (preset, expected) in [
+            (None, "ENABLE QRESYNC, SELECT \"INBOX\" (QRESYNC (9 1))"),
+            (config.upstreams[0].preset, "SELECT \"INBOX\""),
+        ] {
+            let mut server = Server::new().await;
+            server.with_login = "[CAPABILITY IMAP4rev1 QRESYNC]";
+            server.preset = preset;
+            let (commands, mailbox) = server.visit(Compress::UnlessLoopback).await;
+            let is_meant = |command: &&String| command.starts_with("ENABLE") || command.starts_with("SELECT");
+            let meant: Vec<_> = commands.iter().filter(is_meant).map(String::as_str).collect();
+            assert_eq!(meant.join(", "), expected);
             mailbox.unwrap();
         }
     }

@@ -1,6 +1,11 @@
 //! What can go wrong with an upstream, told apart by what helps against it.
 
-use super::response::{Code, Completion};
+use std::time::Duration;
+
+use super::{
+    backoff::Pause,
+    response::{Code, Completion},
+};
 use crate::oauth;
 
 /// Why an upstream did not do what was asked. Display is for the log: it may bear the server's own text,
@@ -38,6 +43,12 @@ pub enum Error {
     /// The server refused user or password.
     #[error("login refused: {0}")]
     Denied(Completion),
+    /// The login was right, but leads to no mailbox.
+    #[error("logged in, but there is no mailbox to use: {0} ({advice})", advice = advice(.0))]
+    NoMailbox(Completion),
+    /// The server has asked for a pause that is not over: it was not asked.
+    #[error("the server wants to be left alone for another {} seconds", .0.as_secs().max(1))]
+    Paused(Duration),
     /// The server said NO or BAD.
     #[error("{command} failed: {completion}")]
     Refused {
@@ -51,7 +62,7 @@ pub enum Error {
     Bye(String),
     /// Silence for `upstream_seconds`.
     #[error("no answer for {} seconds", .0.as_secs())]
-    Silent(std::time::Duration),
+    Silent(Duration),
     /// The connection was closed or reset.
     #[error("connection lost: {0}")]
     Lost(std::io::Error),
@@ -66,7 +77,40 @@ pub enum Error {
 impl Error {
     /// Whether another try on a new connection may help, because this connection is what failed.
     pub fn is_lost(&self) -> bool {
-        matches!(self, Self::Lost(_) | Self::Bye(_))
+        // Exchange also says so of a connection whose way to the mailbox has broken off.
+        matches!(self, Self::Lost(_) | Self::Bye(_) | Self::NoMailbox(_))
+    }
+
+    /// Whether the server answered for a message, and did not deliver it: OK without data, or a NO or BAD that does not sound
+    /// as if it would pass. Says nothing about whether the message exists.
+    pub fn is_undelivered(&self) -> bool {
+        match self {
+            Self::NoData(_) => true,
+            Self::Refused { completion, .. } => !completion.is_temporary() && completion.pause().is_none(),
+            _ => false,
+        }
+    }
+
+    /// For how long the server wants to be left alone, where it says that it is asked too much.
+    pub(super) fn pause(&self) -> Option<Pause> {
+        match self {
+            Self::Refused { completion, .. } => completion.pause(),
+            Self::Bye(text) => Pause::of(text),
+            _ => None,
+        }
+    }
+
+    /// Whether the server says that it is asked too much.
+    pub fn asks_for_a_pause(&self) -> bool {
+        self.pause().is_some()
+    }
+
+    /// A tagged NO or BAD.
+    pub(super) fn refused(command: &'static str, completion: Completion) -> Self {
+        match completion.tells_no_mailbox() {
+            true => Self::NoMailbox(completion),
+            false => Self::Refused { command, completion },
+        }
     }
 
     /// Whether SELECT was refused for good: the folder does not exist or is not ours.
@@ -88,6 +132,9 @@ impl Error {
     /// A tagged NO or BAD to a login, told apart by fault: wrong password, or anything that will pass or must be
     /// mended elsewhere. A device must not ask its owner for a new password because a server is busy.
     pub(super) fn from_login(command: &'static str, completion: Completion) -> Self {
+        if completion.tells_no_mailbox() || completion.pause().is_some() {
+            return Self::refused(command, completion);
+        }
         match completion.code() {
             Some(Code::AuthenticationFailed | Code::AuthorizationFailed | Code::Expired) => Self::Denied(completion),
             Some(Code::PrivacyRequired) => Self::LoginDisabled,
@@ -96,6 +143,17 @@ impl Error {
             }
             _ => Self::Refused { command, completion },
         }
+    }
+}
+
+/// What helps where a login leads to no mailbox.
+fn advice(completion: &Completion) -> &'static str {
+    if completion.text().to_ascii_lowercase().contains("unsafe login") {
+        "the provider does not trust this way to log in: switch IMAP on in its web mail, and give the authorisation code \
+         that it shows instead of the password"
+    } else {
+        "has the user a licence with a mailbox, is IMAP switched on for it, and where it is a shared mailbox, has whoever \
+         signed in full access to it?"
     }
 }
 

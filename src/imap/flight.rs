@@ -50,7 +50,7 @@ pub(super) fn listing(from: Uid, wanted: Wanted) -> [String; 2] {
 pub(super) fn require(command: &'static str, completion: Option<Completion>) -> Result<(), Error> {
     match completion {
         Some(completion) if completion.is_ok() => Ok(()),
-        Some(completion) => Err(Error::Refused { command, completion }),
+        Some(completion) => Err(Error::refused(command, completion)),
         None => Err(Error::Protocol("a completion is missing")),
     }
 }
@@ -159,6 +159,12 @@ impl Mailbox {
     /// The UIDs that bear `\Deleted`, ascending.
     pub(super) async fn search_deleted(&mut self) -> Result<Vec<Uid>, Error> {
         self.find("UID SEARCH DELETED").await
+    }
+
+    /// Whether a message exists.
+    pub async fn holds(&mut self, uid: Uid) -> Result<bool, Error> {
+        let found = self.find(&format!("UID SEARCH UID {uid}")).await?;
+        Ok(found.contains(&uid))
     }
 
     async fn find(&mut self, command: &str) -> Result<Vec<Uid>, Error> {

@@ -110,7 +110,8 @@ impl Connection {
             before.push("ENABLE UTF8=ACCEPT".to_owned());
         }
         let plain = format!("SELECT {}", names.quoted(folder));
-        if let Some(Resync { uid_validity, modseq }) = resync.filter(|_| capabilities.qresync) {
+        let can_resync = self.resync && capabilities.qresync;
+        if let Some(Resync { uid_validity, modseq }) = resync.filter(|_| can_resync) {
             let enable = [before.as_slice(), &["ENABLE QRESYNC".to_owned()]].concat();
             let select = format!("{plain} (QRESYNC ({uid_validity} {modseq}))");
             match mailbox.select(enable, select, list_from, wanted).await {
@@ -250,7 +251,10 @@ impl Mailbox {
         let result = connect::run(&mut self.client, name, command).await;
         self.broken = false;
         self.client.get_mut().rest();
-        self.check(result)
+        self.check(result.map_err(|error| match error {
+            Error::Refused { command, completion } => Error::refused(command, completion),
+            other => other,
+        }))
     }
 
     /// Makes the connection ready to wait without a task of its own; one that has been closed is broken.

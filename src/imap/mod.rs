@@ -4,6 +4,7 @@
 //! [`wire::Wire`], which frames what the server sends, inflated where it is compressed. async-imap holds the conversation (greeting, tags,
 //! SASL, checked commands); what streams (listings, bodies) is read from the wire directly.
 
+mod backoff;
 mod bodies;
 mod capability;
 mod connect;

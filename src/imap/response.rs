@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::backoff::Pause;
+
 /// One line that a server sent, without its line end.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Line<'a> {
@@ -176,6 +178,24 @@ impl Completion {
         self.code == Some(Code::Temporary) || self.sounds_temporary()
     }
 
+    /// Whether the server says that it is asked too much, and for how long it wants to be left alone.
+    pub(super) fn pause(&self) -> Option<Pause> {
+        let code = self.raw.as_deref().unwrap_or_default();
+        // Gmail's codes. RFC 5530 has OVERQUOTA for what would fill a mailbox, which a login does not.
+        let is_told = ["THROTTLED", "OVERQUOTA"]
+            .iter()
+            .any(|told| code.eq_ignore_ascii_case(told));
+        Pause::of(&self.text).or(is_told.then_some(Pause::Unsaid))
+    }
+
+    /// Whether the text tells that the login was right, and that it leads to no mailbox. Exchange says so of a user without
+    /// licence, with IMAP switched off, or of a shared mailbox that is not shared with who signed in; Netease of a client
+    /// that it does not trust.
+    pub fn tells_no_mailbox(&self) -> bool {
+        let text = self.text.to_ascii_lowercase();
+        text.contains("authenticated but not connected") || text.contains("unsafe login")
+    }
+
     /// Whether the text tells of something that will pass: servers that give no response code say it in words.
     pub fn sounds_temporary(&self) -> bool {
         let text = self.text.to_ascii_lowercase();
@@ -190,6 +210,9 @@ impl Completion {
             "unavailable",
             "not connected",
             "backoff",
+            "server busy",
+            "timed out",
+            "timeout",
         ]
         .iter()
         .any(|words| text.contains(words))

@@ -3,6 +3,7 @@
 use super::{
     Error, Maildrop, MessageNumber, Octets,
     listing::{Found, Row},
+    removal::Trouble,
     source::Source,
     top::LineLimit,
 };
@@ -69,31 +70,64 @@ impl Maildrop {
     /// RETR: returns once the upstream's literal has begun; every error before that is a clean `-ERR`.
     pub async fn retrieve(&mut self, number: MessageNumber) -> Result<Body<'_>, Error> {
         let Found { row, place } = self.listing.find(number)?;
-        if row.is_notice {
-            let text = self.notice(row);
-            let octets = Some(Octets(text.len() as u64));
-            return Ok(Body(Content::Notice { octets, text }));
+        if self.notice(row).is_none() {
+            let source = &mut self.sources[usize::from(row.source)];
+            let begun = source
+                .begin(&self.listing, place, row, Item::Whole, |_| Item::Whole)
+                .await;
+            match begun {
+                Ok(octets) => {
+                    return Ok(Body(Content::Upstream(Passage {
+                        source: &mut self.sources[usize::from(row.source)],
+                        row,
+                        octets: Some(octets),
+                        stage: Stage::Whole,
+                    })));
+                }
+                Err(trouble) => self.stand_in(row, trouble).await?,
+            }
         }
+        let text = self.notice(row).unwrap_or_default();
+        let octets = Some(Octets(text.len() as u64));
+        Ok(Body(Content::Notice { octets, text }))
+    }
+
+    /// Puts a notice in the place of a message, if `trouble` is that the upstream does not deliver it and it is time for that.
+    async fn stand_in(&mut self, row: Row, trouble: Trouble) -> Result<(), Error> {
         let source = &mut self.sources[usize::from(row.source)];
-        let octets = source
-            .begin(&self.listing, place, row, Item::Whole, |_| Item::Whole)
-            .await?;
-        Ok(Body(Content::Upstream(Passage {
-            source,
-            row,
-            octets: Some(octets),
-            stage: Stage::Whole,
-        })))
+        match trouble {
+            Trouble::Upstream(error) => {
+                // On the heap: an idle session does not hold what hardly any needs.
+                let notice = Box::pin(source.stand_in(row.uid, row.octets, &error)).await?;
+                self.notices.insert((row.source, row.uid), notice);
+                Ok(())
+            }
+            trouble => Err(trouble.told(&source.account)),
+        }
     }
 
     /// TOP: the header, the empty line and `lines` lines of the body. Never sets `\Seen`.
     pub async fn top(&mut self, number: MessageNumber, lines: u64) -> Result<Body<'_>, Error> {
         let Found { row, place } = self.listing.find(number)?;
-        if row.is_notice {
-            let text = self.notice(row);
-            let text = &text[..LineLimit::message(lines).pass(text)];
-            return Ok(Body(Content::Notice { octets: None, text }));
+        if self.notice(row).is_none() {
+            match self.begin_top(row, place, lines).await {
+                Ok(stage) => {
+                    return Ok(Body(Content::Upstream(Passage {
+                        source: &mut self.sources[usize::from(row.source)],
+                        row,
+                        octets: None,
+                        stage,
+                    })));
+                }
+                Err(trouble) => self.stand_in(row, trouble).await?,
+            }
         }
+        let text = self.notice(row).unwrap_or_default();
+        let text = &text[..LineLimit::message(lines).pass(text)];
+        Ok(Body(Content::Notice { octets: None, text }))
+    }
+
+    async fn begin_top(&mut self, row: Row, place: usize, lines: u64) -> Result<Stage, Trouble> {
         let source = &mut self.sources[usize::from(row.source)];
         // Where header and text come the wrong way round, all of the message is fetched; a header alone has no wrong order.
         let in_parts = !source.sends_text_first;
@@ -103,23 +137,23 @@ impl Maildrop {
         };
         let mut item = item_of(row.octets.into());
         let mut begun = source.begin(&self.listing, place, row, item, item_of).await;
-        if begun.is_err() && in_parts && source.sends_text_first {
+        let is_other_for_whole = match &begun {
+            Ok(_) => false,
+            // The parts may be all that the server can't make.
+            Err(Trouble::Upstream(_)) => item != Item::Whole,
+            Err(_) => in_parts && source.sends_text_first,
+        };
+        if is_other_for_whole {
             source.stop_ahead().await;
             item = Item::Whole;
             begun = source.begin(&self.listing, place, row, item, |_| Item::Whole).await;
         }
         begun?;
-        let stage = match item {
+        Ok(match item {
             Item::Header => Stage::Header { lines, asked: 0 },
             Item::Top(asked) => Stage::Header { lines, asked },
             Item::Whole | Item::Text { .. } => Stage::Cut(LineLimit::message(lines)),
-        };
-        Ok(Body(Content::Upstream(Passage {
-            source,
-            row,
-            octets: None,
-            stage,
-        })))
+        })
     }
 }
 

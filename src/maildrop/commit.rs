@@ -49,7 +49,8 @@ impl Maildrop {
         let mut doomed = vec![(Vec::new(), Vec::new()); self.sources.len()];
         for row in self.listing.marked() {
             let (uids, noticed) = &mut doomed[usize::from(row.source)];
-            if row.is_notice { noticed } else { uids }.push(row.uid);
+            let is_notice = row.is_notice || self.sources[usize::from(row.source)].has_stand_in(row.uid);
+            if is_notice { noticed } else { uids }.push(row.uid);
         }
         for (source, (uids, noticed)) in self.sources.iter().zip(&mut doomed) {
             if source.deletes_retrieved() {

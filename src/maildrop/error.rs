@@ -75,6 +75,12 @@ pub enum Reason {
     /// The upstream does not take the token that its provider gave.
     #[error("the upstream refused the gateway's token, see the log")]
     Token,
+    /// The upstream has asked for a pause.
+    #[error("upstream wants to be asked less, try later")]
+    Throttled,
+    /// The login is right, but leads to no mailbox.
+    #[error("upstream says that this user has no mailbox it may use, see the log")]
+    NoMailbox,
     /// The configured folder can't be selected.
     #[error("no such folder upstream, see the log")]
     Folder,
@@ -89,6 +95,9 @@ impl From<&imap::Error> for Error {
         use imap::Error as Upstream;
         match error {
             Upstream::Denied(_) => Self::Denied,
+            Upstream::NoMailbox(_) => Self::Misconfigured(Reason::NoMailbox),
+            Upstream::Paused(_) => Self::Unavailable(Reason::Throttled),
+            _ if error.asks_for_a_pause() => Self::Unavailable(Reason::Throttled),
             Upstream::Connect(_) | Upstream::Bye(_) => Self::Unavailable(Reason::Refused),
             Upstream::Lost(_) => Self::Unavailable(Reason::Lost),
             Upstream::Silent(_) => Self::Unavailable(Reason::Silent),

@@ -28,6 +28,9 @@ impl Source {
         if let Some(marks) = self.marks_with_retrieved(now()) {
             let _ = self.keep_marks(marks).await;
         }
+        if let Some(marks) = self.marks_with_delivered() {
+            let _ = self.keep_marks(marks).await;
+        }
         self.mailbox.settle_at_once().await;
         if self.is_saved && self.retrieved.is_empty() && !self.mailbox.is_fetching() {
             return self.park();
@@ -141,11 +144,13 @@ impl Source {
 
     /// Takes from state what the login has done here; what belongs to another UIDVALIDITY counts no more.
     pub(super) async fn load_marks(&mut self) -> Result<(), Error> {
-        if !self.account.policy.keeps_marks() {
-            return Ok(());
-        }
         let marks = self.shared.state.marks(&self.account.login, &self.name).await;
-        self.marks = marks.map_err(|_| STATE)?;
+        self.marks = match marks {
+            Ok(marks) => marks,
+            // Then all that they could tell of is notices in the place of messages.
+            Err(_) if !self.account.policy.keeps_marks() => Marks::default(),
+            Err(_) => return Err(STATE),
+        };
         self.marks_followed = self.marks.uid_validity;
         if self.marks.uid_validity != self.view.index.uid_validity {
             self.marks = Marks {

@@ -19,6 +19,7 @@ mod source;
 mod sync;
 mod top;
 mod uidl;
+mod undelivered;
 
 pub use body::Body;
 pub use error::{Error, Reason};
@@ -73,7 +74,9 @@ impl Maildrop {
         Octets(self.sources.iter().map(|source| source.ahead.wasted()).sum())
     }
 
-    fn notice(&self, row: Row) -> &[u8] {
-        self.notices.get(&(row.source, row.uid)).map_or(&[], Vec::as_slice)
+    /// What stands in the place of a message.
+    fn notice(&self, row: Row) -> Option<&[u8]> {
+        let notice = self.notices.get(&(row.source, row.uid)).map(Vec::as_slice);
+        notice.or(row.is_notice.then_some(&[]))
     }
 }

@@ -1,15 +1,34 @@
-//! What stands in the place of a message that is larger than the device takes (`max_octets` with `oversize = "notice"`).
+//! What stands in the place of a message that is larger than the device takes (`max_octets` with `oversize = "notice"`), or
+//! that the upstream does not deliver.
 
 use std::{collections::HashMap, fmt::Write};
 
-use super::{Error, listing::Row, source::Source};
+use chrono::DateTime;
+
+use super::{Error, listing::Row, open::now, source::Source};
 use crate::{config, imap::Uid};
 
 /// By source and UID.
 pub(super) type Notices = HashMap<(u16, Uid), Vec<u8>>;
 
 /// The fields that a notice repeats.
-const FIELDS: &str = "FROM SUBJECT DATE";
+pub(super) const FIELDS: &str = "FROM TO SUBJECT DATE";
+
+/// Where the message is for which a notice stands.
+pub(super) struct Place<'a> {
+    folder: &'a str,
+    /// What tells it from all others there.
+    id: String,
+}
+
+impl Source {
+    pub(super) fn notice_place(&self, uid: Uid) -> Place<'_> {
+        Place {
+            folder: &self.name.folder,
+            id: format!("{}.{uid}", self.view.index.uid_validity),
+        }
+    }
+}
 
 /// The notices of those `rows` of `source` that are to have one: one round trip, where there are any.
 pub(super) async fn compose(source: &mut Source, rows: &[Row], view: &config::View) -> Result<Notices, Error> {
@@ -24,28 +43,60 @@ pub(super) async fn compose(source: &mut Source, rows: &[Row], view: &config::Vi
     let max = view.max_octets.unwrap_or(0);
     let notice = |(uid, octets)| {
         let header = headers.get(&uid).map_or(&[][..], Vec::as_slice);
-        let id = format!("{}.{uid}", source.view.index.uid_validity);
-        let text = text(header, octets, max, &source.name.folder, &id);
-        ((source.number, uid), text)
+        let notice = of_oversize(header, octets, max, &source.notice_place(uid));
+        ((source.number, uid), notice)
     };
     Ok(octets.into_iter().map(notice).collect())
 }
 
-/// A message of its own, with CRLF line ends; `header` holds the large one's [`FIELDS`] as the upstream sent them.
-fn text(header: &[u8], octets: u32, max: u64, folder: &str, id: &str) -> Vec<u8> {
+/// Of a message of so many octets, where `max` are delivered; `header` holds its [`FIELDS`] as the upstream sent them.
+fn of_oversize(header: &[u8], octets: u32, max: u64, place: &Place<'_>) -> Vec<u8> {
+    let folder = place.folder;
+    let told = format!(
+        "A message of {octets} octets came, and more than {max} are not delivered here.\r\n\
+         It stays on the mail server, in the folder \"{folder}\"; there it can be read.\r\n"
+    );
+    text(header, "too large", &told, place)
+}
+
+/// Of a message of about so many octets that the upstream does not deliver.
+pub(super) fn of_undelivered(header: &[u8], octets: u32, place: &Place<'_>) -> Vec<u8> {
+    let folder = place.folder;
+    let told = format!(
+        "A message of about {octets} octets came, but the mail server does not hand it out.\r\n\
+         It stays there, in the folder \"{folder}\": a web mail or IMAP program may show it.\r\n"
+    );
+    text(header, "not delivered", &told, place)
+}
+
+/// A message of its own, with CRLF line ends, that says `told`.
+fn text(header: &[u8], what: &str, told: &str, Place { id, .. }: &Place<'_>) -> Vec<u8> {
     let mut out = Vec::new();
     let mut subject = Vec::new();
+    let (mut has_from, mut has_date) = (false, false);
     for field in fields(header) {
-        match field.get(..8) {
-            Some(name) if name.eq_ignore_ascii_case(b"subject:") => subject = field[8..].to_vec(),
-            _ => out.extend_from_slice(field),
+        let name = field.split(|&octet| octet == b':').next().unwrap_or_default();
+        if name.eq_ignore_ascii_case(b"subject") {
+            subject = field[name.len() + 1..].to_vec();
+            continue;
         }
+        has_from |= name.eq_ignore_ascii_case(b"from");
+        has_date |= name.eq_ignore_ascii_case(b"date");
+        out.extend_from_slice(field);
+    }
+    // RFC 5322 §3.6: no message is without these.
+    if !has_from {
+        out.extend_from_slice(b"From: popgate <notice@popgate.invalid>\r\n");
+    }
+    if !has_date {
+        let date = DateTime::from_timestamp(now().into(), 0).unwrap_or_default();
+        out.extend_from_slice(format!("Date: {}\r\n", date.to_rfc2822()).as_bytes());
     }
     let subject = match subject.trim_ascii() {
         b"" => b"(no subject)",
         subject => subject,
     };
-    out.extend_from_slice(b"Subject: [too large] ");
+    out.extend_from_slice(format!("Subject: [{what}] ").as_bytes());
     out.extend_from_slice(subject);
     let mut rest = String::new();
     // Writing to a String does not fail.
@@ -53,9 +104,7 @@ fn text(header: &[u8], octets: u32, max: u64, folder: &str, id: &str) -> Vec<u8>
         rest,
         "\r\nMessage-ID: <{id}.notice@popgate.invalid>\r\nMIME-Version: 1.0\r\n\
          Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n\
-         A message of {octets} octets came, and more than {max} are not delivered here.\r\n\
-         It stays on the mail server, in the folder \"{folder}\"; there it can be read.\r\n\
-         To delete this notice does not delete it.\r\n"
+         {told}To delete this notice does not delete it.\r\n"
     );
     out.extend_from_slice(rest.as_bytes());
     out
@@ -77,7 +126,11 @@ fn fields(header: &[u8]) -> Vec<&[u8]> {
     if at > start {
         fields.push(&header[start..at]);
     }
-    fields.retain(|field| field.ends_with(b"\r\n") && !field.trim_ascii().is_empty());
+    let is_field = |field: &&[u8]| {
+        let name = field.split(|&octet| octet == b':').next().unwrap_or_default();
+        field.ends_with(b"\r\n") && name.len() < field.len() && name.iter().all(u8::is_ascii_graphic)
+    };
+    fields.retain(is_field);
     fields
 }
 
@@ -85,10 +138,17 @@ fn fields(header: &[u8]) -> Vec<&[u8]> {
 mod tests {
     use super::*;
 
+    fn place(folder: &str) -> Place<'_> {
+        Place {
+            folder,
+            id: "7.3".into(),
+        }
+    }
+
     #[test]
     fn says_what_is_missing_and_where_it_is() {
         let header = b"From: Eva\r\n <eva@example.org>\r\nDate: Mon, 1 Jan 2024 00:00:00 +0000\r\nSUBJECT: long\r\n story\r\n\r\n";
-        let notice = String::from_utf8(text(header, 5000, 100, "Scans", "7.3")).unwrap();
+        let notice = String::from_utf8(of_oversize(header, 5000, 100, &place("Scans"))).unwrap();
         assert!(
             notice.starts_with(
                 "From: Eva\r\n <eva@example.org>\r\nDate: Mon, 1 Jan 2024 00:00:00 +0000\r\nSubject: [too large] long\r\n story\r\n"
@@ -109,8 +169,19 @@ mod tests {
     #[test]
     fn odd_headers_make_a_notice_all_the_same() {
         for header in [&b""[..], b"\r\n", b"no line end", b" folded\r\n", b"Subject:\r\n\r\n"] {
-            let notice = String::from_utf8(text(header, 5000, 100, "INBOX", "7.3")).unwrap();
-            assert!(notice.contains("Subject: [too large] (no subject)\r\n"), "{notice:?}");
+            let notice = String::from_utf8(of_undelivered(header, 5000, &place("INBOX"))).unwrap();
+            assert!(
+                notice.starts_with("From: popgate <notice@popgate.invalid>\r\nDate: "),
+                "{notice:?}"
+            );
+            assert!(
+                notice.contains("\r\nSubject: [not delivered] (no subject)\r\n"),
+                "{notice:?}"
+            );
+            assert!(
+                notice.contains(" 5000 octets ") && notice.contains("\"INBOX\""),
+                "{notice:?}"
+            );
             assert_eq!(notice.matches("\r\n\r\n").count(), 1, "{notice:?}");
         }
     }

@@ -14,6 +14,7 @@ use super::{
     source::{Source, is_same, log_in, report},
     sync::{View, opened, refreshed},
     uidl::Names,
+    undelivered::Undelivered,
 };
 use crate::{
     accounts::Account,
@@ -39,6 +40,7 @@ pub struct Maildrops {
 pub(super) struct Shared {
     pub(super) pool: Arc<Pool<View>>,
     pub(super) state: Arc<dyn StateStore>,
+    pub(super) undelivered: Undelivered,
     /// What sessions leave to be finished behind them.
     pub(super) tasks: TaskTracker,
 }
@@ -70,6 +72,7 @@ impl Maildrops {
         let shared = Shared {
             pool: Pool::new(config.limits.parked)?,
             state,
+            undelivered: Undelivered::default(),
             tasks: TaskTracker::new(),
         };
         let (locks, shared) = (Locks::default(), Arc::new(shared));
@@ -165,7 +168,10 @@ impl Maildrops {
                     return Ok(self.joined(account, connector, number, name, (slot, lock, mailbox, now, known)));
                 }
                 // It died while it waited: nobody needs to know.
-                Err(error) => tracing::debug!(%error, "a parked connection is gone"),
+                Err(error) => {
+                    connector.heed(&account.user, &error);
+                    tracing::debug!(%error, "a parked connection is gone");
+                }
             }
         }
         let slot = pool.reserve(&user, account.upstream.connections_per_user, secret);
@@ -177,7 +183,11 @@ impl Maildrops {
         let lock = self.lock(account, &name).ok_or(Error::InUse)?;
         let known = state.index(&name).await;
         let opened = opened(connection, &account.policy, folder, known.clone()).await;
-        let (mut mailbox, index, hidden) = opened.map_err(|error| report(account, &error))?;
+        let (mut mailbox, index, hidden) = opened.map_err(|error| {
+            connector.heed(&account.user, &error);
+            report(account, &error)
+        })?;
+        connector.note_success(&account.user);
         let former = recognised(&mut mailbox, &index, &name, &**state)
             .await
             .map_err(|error| error.told(account))?;
@@ -210,6 +220,7 @@ impl Maildrops {
             ahead: Ahead::new(self.read_ahead, row),
             sends_text_first: false,
             retrieved: Vec::new(),
+            undelivered: Vec::new(),
             learned: Vec::new(),
             is_saved: known.is_some_and(|known| is_same(&known, &view.index)),
             view,

@@ -61,8 +61,9 @@ async fn candidates_of(source: &mut Source, policy: &Policy, now: u32) -> Result
     let mut left_out = source.view.hidden.clone();
     if policy.hides() {
         left_out.extend(source.marks.hidden.iter().copied().map(Uid));
-        left_out.sort_unstable();
     }
+    left_out.extend(source.given_up());
+    left_out.sort_unstable();
     Ok(Candidates {
         index: source.view.index.clone(),
         left_out,

@@ -9,6 +9,7 @@ use super::{
     listing::Row,
     lock::Lock,
     open::{Shared, reported},
+    removal::Trouble,
     sync::{View, opened},
 };
 use crate::{
@@ -32,6 +33,8 @@ pub(super) struct Source {
     pub(super) sends_text_first: bool,
     /// Delivered whole in this session, in the order of delivery.
     pub(super) retrieved: Vec<Uid>,
+    /// The upstream did not deliver these, which this session was the first to ask for.
+    pub(super) undelivered: Vec<Uid>,
     /// Delivered with another size than listed.
     pub(super) learned: Vec<(Uid, u32)>,
     /// What is known of the mailbox, for the next session.
@@ -51,7 +54,8 @@ pub(super) struct Source {
 impl Source {
     /// Asks for `item` of a message, if that is not on its way already, and waits until its content begins. A connection
     /// that was lost while the device was silent is replaced once, without a word. `item_of` tells what the device
-    /// would fetch of a message of so many octets, for reading ahead.
+    /// would fetch of a message of so many octets, for reading ahead. [`Trouble::Upstream`] is of a message that the
+    /// upstream did not deliver when it was asked for it alone; it is the only error that is not in the log yet.
     pub(super) async fn begin(
         &mut self,
         listing: &Listing,
@@ -59,27 +63,46 @@ impl Source {
         row: Row,
         item: Item,
         item_of: impl Fn(u64) -> Item,
-    ) -> Result<Octets, Error> {
+    ) -> Result<Octets, Trouble> {
         let uid = row.uid;
+        // What did not come before would only spoil a set.
+        let mut alone = self.is_known_undelivered(uid);
         let in_row = self.ahead.note_request(place, item);
         if !in_row || !self.ahead.is_due(uid) {
             self.stop_ahead().await;
         }
         loop {
-            let is_new = self.reconnect_if_lost().await?;
-            match self.reach(listing, place, uid, item, &item_of).await {
-                Ok(Some(octets)) => return Ok(Octets(octets)),
-                Ok(None) if row.octets == 0 => return Ok(Octets(0)),
-                Ok(None) => return Err(self.report(&imap::Error::NoData("UID FETCH"))),
+            let is_new = self.reconnect_if_lost().await.map_err(Trouble::Told)?;
+            let reached = match alone {
+                false => self.reach(listing, place, uid, item, &item_of).await,
+                true => Box::pin(self.reach_alone(row, item)).await,
+            };
+            match reached {
+                // Nothing is no message, unless it was listed as empty.
+                Ok(content) if row.octets == 0 => return Ok(Octets(content.unwrap_or(0))),
+                Ok(Some(octets)) if octets > 0 || item != Item::Whole => return Ok(Octets(octets)),
+                // It may be a set's fault, or a moment's.
+                Ok(_) if !alone => alone = true,
+                Ok(_) => return Err(imap::Error::NoData("UID FETCH").into()),
                 Err(error) if error.is_lost() && !is_new => {}
                 // One message that the server can't deliver must not cost those that were asked for with it.
                 Err(imap::Error::Refused { .. }) if self.ahead.command_refused() || self.ahead.is_due(uid) => {}
-                Err(error) => return Err(self.report(&error)),
+                Err(error) if error.is_undelivered() && !alone => alone = true,
+                Err(error) if error.is_undelivered() => return Err(error.into()),
+                Err(error) => return Err(Trouble::Told(self.report(&error))),
             }
         }
     }
 
-    /// Reads on until the content of `uid` begins. The octets of the content; `None` for NIL.
+    /// Asks for one message by a command of its own, whatever else was asked for.
+    async fn reach_alone(&mut self, row: Row, item: Item) -> Result<Option<u64>, imap::Error> {
+        self.stop_ahead().await;
+        self.mailbox.fetch(&UidSet::from(row.uid), item).await?;
+        self.ahead.note_command(&[(row.uid, row.octets.into())]);
+        self.content(row.uid).await
+    }
+
+    /// Asks for a message and for those that the device is expected to want next, and reads on until its content begins.
     async fn reach(
         &mut self,
         listing: &Listing,
@@ -92,13 +115,14 @@ impl Source {
             ahead,
             mailbox,
             number,
-            sends_text_first,
+            marks,
             ..
         } = self;
         let asked = ahead.plan(place, uid, |from| {
             listing
                 .following(*number, from)
                 .take_while(|&(_, _, octets)| item_of(octets) == item)
+                .filter(|&(_, uid, _)| marks.undelivered.binary_search(&uid.0).is_err())
         });
         let mut rest = asked.as_slice();
         let uids: Vec<_> = asked.iter().map(|&(uid, _)| uid).collect();
@@ -109,6 +133,17 @@ impl Source {
             mailbox.fetch(&set, item).await?;
             rest = after;
         }
+        self.content(uid).await
+    }
+
+    /// Reads on until the content of `uid`, which was asked for, begins. The octets of the content; `None` for NIL.
+    async fn content(&mut self, uid: Uid) -> Result<Option<u64>, imap::Error> {
+        let Self {
+            ahead,
+            mailbox,
+            sends_text_first,
+            ..
+        } = self;
         loop {
             match mailbox.next().await? {
                 BodyStart::Content {
@@ -150,6 +185,7 @@ impl Source {
     /// A message was delivered whole.
     pub(super) fn note_retrieved(&mut self, row: Row, delivered: Option<Octets>) {
         self.retrieved.push(row.uid);
+        self.note_delivered(row.uid);
         if let Some(Octets(octets)) = delivered
             && let Ok(octets) = u32::try_from(octets)
             && octets != row.octets
@@ -175,6 +211,7 @@ impl Source {
         let known = self.view.index.clone();
         let opened = opened(connection, &self.account.policy, &self.name.folder, Some(known.clone())).await;
         let (mailbox, index, hidden) = opened.map_err(|error| self.report(&error))?;
+        self.connector.note_success(&self.account.user);
         if index.uid_validity != known.uid_validity || mailbox.selected().uid_not_sticky {
             tracing::warn!(mailbox = %self.name, "UIDVALIDITY changed");
             return Err(Error::Unavailable(Reason::Replaced));
@@ -201,6 +238,7 @@ impl Source {
 
     /// Writes an upstream's failure to the log, and turns it into what a device is told.
     pub(super) fn report(&self, error: &imap::Error) -> Error {
+        self.connector.heed(&self.account.user, error);
         report(&self.account, error)
     }
 }

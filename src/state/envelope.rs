@@ -126,7 +126,8 @@ mod tests {
             let marks = Marks {
                 uid_validity, import,
                 hidden,
-                noticed: noticed.into_iter().collect(),
+                noticed: noticed.iter().copied().collect(),
+                undelivered: noticed.into_iter().collect(),
                 retrieved: retrieved.into_iter().collect(),
                 imported: imported.into_iter().collect(),
             };

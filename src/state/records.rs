@@ -16,6 +16,9 @@ pub struct Marks {
     /// UIDs of messages whose notices it has deleted.
     #[serde(with = "ascending")]
     pub noticed: Vec<u32>,
+    /// UIDs of messages that the upstream did not deliver: the login was given notices in their place.
+    #[serde(with = "ascending")]
+    pub undelivered: Vec<u32>,
     /// UID and when the message was first delivered whole, in seconds since 1970.
     pub retrieved: Vec<(u32, u32)>,
     /// UID and UIDL of another server.
@@ -71,7 +74,7 @@ impl Marks {
             let at = uids.binary_search_by_key(&old, |&(old, _)| old).ok()?;
             Some(uids[at].1)
         };
-        for list in [&mut self.hidden, &mut self.noticed] {
+        for list in [&mut self.hidden, &mut self.noticed, &mut self.undelivered] {
             *list = list.iter().filter_map(|&uid| new(uid)).collect();
             list.sort_unstable();
         }
@@ -93,12 +96,25 @@ impl Marks {
             return false;
         }
         let stays = |uid| !index.has_lost(uid);
-        let before = self.hidden.len() + self.noticed.len() + self.retrieved.len() + self.imported.len();
-        self.hidden.retain(|&uid| stays(uid));
-        self.noticed.retain(|&uid| stays(uid));
+        let before = self.len();
+        for list in [&mut self.hidden, &mut self.noticed, &mut self.undelivered] {
+            list.retain(|&uid| stays(uid));
+        }
         self.retrieved.retain(|&(uid, _)| stays(uid));
         self.imported.retain(|&(uid, _)| stays(uid));
-        before != self.hidden.len() + self.noticed.len() + self.retrieved.len() + self.imported.len()
+        before != self.len()
+    }
+
+    fn len(&self) -> usize {
+        let Self {
+            hidden,
+            noticed,
+            undelivered,
+            retrieved,
+            imported,
+            ..
+        } = self;
+        hidden.len() + noticed.len() + undelivered.len() + retrieved.len() + imported.len()
     }
 }
 
@@ -211,6 +227,7 @@ mod tests {
             uid_validity: 7,
             hidden: vec![1, 2, 9],
             noticed: vec![3],
+            undelivered: vec![1, 3],
             retrieved: vec![(1, 100), (4, 200)],
             imported: vec![(2, "two".into()), (9, "nine".into())],
             import: 5,
@@ -225,6 +242,7 @@ mod tests {
             uid_validity: 8,
             hidden: vec![20, 30],
             noticed: vec![],
+            undelivered: vec![30],
             retrieved: vec![(10, 200), (30, 100)],
             imported: vec![(20, "two".into())],
             import: 5,
@@ -239,8 +257,8 @@ mod tests {
         assert!(!marks.prune(&index(&[])), "nothing was listed");
         assert!(marks.prune(&index(&[2, 3, 4])));
         assert_eq!(
-            (&marks.hidden, &marks.retrieved),
-            (&vec![2, 9], &vec![(4, 200)]),
+            (&marks.hidden, &marks.undelivered, &marks.retrieved),
+            (&vec![2, 9], &vec![3], &vec![(4, 200)]),
             "9 may have come after the index was made"
         );
         let mut emptied = index(&[2, 3, 4, 10]);

@@ -183,30 +183,28 @@ fn the_body_of_another_message() {
 }
 
 #[test]
-fn bodies_that_are_empty_or_in_quotes() {
-    for (content, expected) in [
-        ("{0}\r\n", &b""[..]),
-        ("\"\"", b""),
-        ("\"A: \\\"1\\\"\"", b"A: \"1\"\r\n"),
-    ] {
-        let answer = format!("* 1 FETCH (UID 1 BODY[] {content})\r\n{{tag}} OK fetched\r\n");
-        let peer = Peer::start(mailbox().on("UID FETCH 1 (UID BODY.PEEK[])", answer));
-        let gateway = Setup::new(peer.address()).start();
-        let mut pop = Pop::log_in(gateway.address(), "eva");
-        assert_eq!(pop.retr(1).1, expected, "{content}");
-        assert_eq!(pop.retr(2).1, mail::simple(2));
-        pop.quit();
-    }
+fn a_body_in_quotes() {
+    let answer = "* 1 FETCH (UID 1 BODY[] \"A: \\\"1\\\"\")\r\n{tag} OK fetched\r\n";
+    let peer = Peer::start(mailbox().on("UID FETCH 1 (UID BODY.PEEK[])", answer));
+    let gateway = Setup::new(peer.address()).start();
+    let mut pop = Pop::log_in(gateway.address(), "eva");
+    assert_eq!(pop.retr(1).1, b"A: \"1\"\r\n");
+    assert_eq!(pop.retr(2).1, mail::simple(2));
+    pop.quit();
 }
 
 #[test]
-fn nil_is_no_message_unless_it_is_empty() {
-    for (size, is_empty) in [(100, false), (0, true)] {
+fn nothing_is_no_message_unless_it_is_empty() {
+    let contents = ["NIL", "{0}\r\n", "\"\""];
+    for (content, (size, is_empty)) in contents
+        .into_iter()
+        .flat_map(|content| [(content, (100, false)), (content, (0, true))])
+    {
         let mut message = Message::new(1, mail::simple(1));
         message.size = size;
         let answers = Answers::new([message, Message::new(2, mail::simple(2))]).on(
             "UID FETCH 1 (UID BODY.PEEK[])",
-            "* 1 FETCH (UID 1 BODY[] NIL)\r\n{tag} OK fetched\r\n",
+            format!("* 1 FETCH (UID 1 BODY[] {content})\r\n{{tag}} OK fetched\r\n"),
         );
         let peer = Peer::start(answers);
         let gateway = Setup::new(peer.address()).start();

@@ -18,6 +18,7 @@ fn marks(count: u32) -> Marks {
         uid_validity: 7,
         hidden: (1..=count).map(|uid| uid * 3).collect(),
         noticed: vec![3],
+        undelivered: vec![3],
         retrieved: (1..=count / 20).map(|uid| (uid * 3, 1_700_000_000 + uid)).collect(),
         imported: vec![(3, "old".into())],
         import: 1 << 60,

@@ -100,6 +100,7 @@ async fn all_logins_of_a_mailbox_are_renumbered_and_no_other(store: &dyn StateSt
         uid_validity: 8,
         hidden: vec![20, 30],
         noticed: vec![],
+        undelivered: vec![],
         retrieved: vec![(10, 200), (30, 100)],
         imported: vec![(20, "two".into())],
         import: u64::MAX,
@@ -182,6 +183,7 @@ async fn what_is_gone_is_forgotten(store: &dyn StateStore) {
     let left = Marks {
         hidden: vec![2, 9],
         noticed: vec![u32::MAX],
+        undelivered: vec![u32::MAX],
         retrieved: vec![],
         ..full_marks()
     };
@@ -212,6 +214,7 @@ async fn what_came_after_the_index_stays(store: &dyn StateStore) {
     let left = Marks {
         hidden: vec![2, 9],
         noticed: vec![u32::MAX],
+        undelivered: vec![u32::MAX],
         retrieved: vec![(4, 200)],
         ..full_marks()
     };

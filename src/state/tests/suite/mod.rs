@@ -61,6 +61,7 @@ fn full_marks() -> Marks {
         uid_validity: 7,
         hidden: vec![1, 2, 9],
         noticed: vec![3, u32::MAX],
+        undelivered: vec![3, u32::MAX],
         retrieved: vec![(1, 100), (4, 200)],
         imported: vec![(2, "two".into()), (9, "nïne\n\"".into())],
         import: u64::MAX,

@@ -1,0 +1,183 @@
+//! Upstream users that are left alone for a while, because their server has asked for it.
+
+use std::time::Duration;
+
+use dashmap::DashMap;
+use tokio::time::Instant;
+
+use super::response::number;
+
+/// Where a server does not say how long: at first so long, twice as long each time it asks again.
+const FIRST: Duration = Duration::from_secs(30);
+const LONGEST_UNSAID: Duration = Duration::from_secs(4 * 60);
+/// No server is believed that asks for more: a device should hear within its next polls that it has got better.
+const LONGEST: Duration = Duration::from_secs(10 * 60);
+
+/// How long a server that is asked too much wants to be left alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pause {
+    /// So long.
+    For(Duration),
+    /// It does not say.
+    Unsaid,
+}
+
+impl Pause {
+    /// Of a server's words (Exchange, Gmail, Yahoo); `None` where they ask for no pause.
+    pub(super) fn of(text: &str) -> Option<Self> {
+        let text = text.to_ascii_lowercase();
+        // `Request is throttled. Suggested Backoff Time: 299961 milliseconds`
+        if let Some((_, rest)) = text.split_once("suggested backoff time:") {
+            let mut words = rest.split_ascii_whitespace();
+            let milliseconds = words.next().and_then(|word| number(word.as_bytes()));
+            return Some(match (milliseconds, words.next()) {
+                (Some(milliseconds), Some(unit)) if unit.starts_with("millisecond") => {
+                    Self::For(Duration::from_millis(milliseconds.into()))
+                }
+                _ => Self::Unsaid,
+            });
+        }
+        ["throttled", "rate limit", "too many simultaneous connections"]
+            .iter()
+            .any(|words| text.contains(words))
+            .then_some(Self::Unsaid)
+    }
+}
+
+/// The users of one upstream that are not to be logged in now.
+#[derive(Debug, Default)]
+pub(super) struct Backoff(DashMap<String, Wait>);
+
+#[derive(Debug)]
+struct Wait {
+    until: Instant,
+    /// How long it was where the server did not say.
+    unsaid: Option<Duration>,
+}
+
+impl Wait {
+    fn left(&self) -> Option<Duration> {
+        let left = self.until.saturating_duration_since(Instant::now());
+        (!left.is_zero()).then_some(left)
+    }
+
+    /// Whether it is so long ago that a further one is not its continuation.
+    fn is_past(&self) -> bool {
+        self.until.elapsed() >= LONGEST
+    }
+}
+
+impl Backoff {
+    /// How long `user` is still to be left alone; `None` where there is no reason to.
+    pub(super) fn left(&self, user: &str) -> Option<Duration> {
+        self.0.get(user)?.left()
+    }
+
+    /// The server has asked for a pause.
+    pub(super) fn begin(&self, user: &str, pause: Pause) {
+        // What nobody came back to is not kept for good.
+        self.0.retain(|_, wait| !wait.is_past());
+        let mut wait = self.0.entry(user.to_owned()).or_insert_with(|| Wait {
+            until: Instant::now(),
+            unsaid: None,
+        });
+        let length = match pause {
+            Pause::For(suggested) => suggested.min(LONGEST),
+            // Several logins may be answered at once: that is one time.
+            Pause::Unsaid if wait.left().is_some() => return,
+            Pause::Unsaid => {
+                let length = wait.unsaid.map_or(FIRST, |last| (2 * last).min(LONGEST_UNSAID));
+                *wait.unsaid.insert(length)
+            }
+        };
+        wait.until = wait.until.max(Instant::now() + length);
+    }
+
+    /// The server serves `user` again.
+    pub(super) fn end(&self, user: &str) {
+        self.0.remove(user);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+    use crate::imap::response::Status;
+
+    #[test]
+    fn servers_that_ask_for_a_pause() {
+        let pause = |line: &str| Status::parse(line.as_bytes()).unwrap().to_completion().pause();
+        let millis = |millis| Some(Pause::For(Duration::from_millis(millis)));
+        for (line, expected) in [
+            (
+                "BAD Request is throttled. Suggested Backoff Time: 299961 milliseconds",
+                millis(299_961),
+            ),
+            (
+                "NO Request is throttled. Suggested Backoff Time: 0 milliseconds",
+                millis(0),
+            ),
+            (
+                "BAD Request is throttled. Suggested Backoff Time: long",
+                Some(Pause::Unsaid),
+            ),
+            (
+                "NO [ALERT] Too many simultaneous connections. (Failure)",
+                Some(Pause::Unsaid),
+            ),
+            ("NO [THROTTLED]", Some(Pause::Unsaid)),
+            (
+                "NO [OVERQUOTA] Account exceeded command or bandwidth limits.",
+                Some(Pause::Unsaid),
+            ),
+            ("NO [LIMIT] LOGIN Rate limit hit", Some(Pause::Unsaid)),
+            ("NO [LIMIT] too many messages in one command", None),
+            ("NO [AUTHENTICATIONFAILED] Invalid credentials", None),
+            ("NO Server Unavailable. 15", None),
+        ] {
+            assert_eq!(pause(line), expected, "{line}");
+        }
+    }
+
+    fn seconds(backoff: &Backoff) -> Option<u64> {
+        backoff.left("eva").map(|left| left.as_secs())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn as_long_as_the_server_says_but_ten_minutes_at_most() {
+        let backoff = Backoff::default();
+        assert_eq!(seconds(&backoff), None);
+        backoff.begin("eva", Pause::For(Duration::from_millis(299_961)));
+        assert_eq!(seconds(&backoff), Some(299));
+        assert_eq!(backoff.left("ida"), None, "each user for itself");
+        backoff.begin("eva", Pause::For(Duration::from_secs(1)));
+        backoff.begin("eva", Pause::Unsaid);
+        assert_eq!(seconds(&backoff), Some(299), "never shorter");
+        advance(Duration::from_secs(300)).await;
+        assert_eq!(seconds(&backoff), None);
+        backoff.begin("eva", Pause::For(Duration::from_secs(86_400)));
+        assert_eq!(seconds(&backoff), Some(600));
+        backoff.begin("ida", Pause::For(Duration::ZERO));
+        assert_eq!(backoff.left("ida"), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn longer_each_time_until_it_is_over() {
+        let backoff = Backoff::default();
+        for length in [30, 60, 120, 240, 240] {
+            backoff.begin("eva", Pause::Unsaid);
+            backoff.begin("eva", Pause::Unsaid);
+            assert_eq!(seconds(&backoff), Some(length));
+            advance(Duration::from_secs(length)).await;
+            assert_eq!(seconds(&backoff), None);
+        }
+        backoff.end("eva");
+        backoff.begin("eva", Pause::Unsaid);
+        assert_eq!(seconds(&backoff), Some(30), "forgotten on success");
+        advance(Duration::from_secs(30) + LONGEST).await;
+        backoff.begin("ida", Pause::Unsaid);
+        assert_eq!(backoff.0.len(), 1, "what is long past is forgotten too");
+    }
+}

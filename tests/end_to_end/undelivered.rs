@@ -1,0 +1,327 @@
+//! Messages that the upstream has and does not deliver: a notice takes their place, and nothing happens to them.
+
+use tempfile::TempDir;
+
+use crate::support::{
+    answers::{Answers, body_of},
+    gateway::{Gateway, Setup},
+    mail,
+    peer::{Peer, Step, Steps, send},
+    pop::Pop,
+};
+
+const WITHOUT_DATA: &str = "{tag} OK FETCH completed.\r\n";
+const BODY: &str = "UID FETCH 2 (UID BODY";
+const FIELDS: &str = "UID FETCH 2 (UID RFC822.SIZE INTERNALDATE BODY.PEEK[HEADER.FIELDS (FROM TO SUBJECT DATE)])";
+
+/// Three messages; a request for any part of the second's content is answered like this. It exists, and its header is known.
+fn mailbox(answer: impl Steps) -> Answers {
+    let header = "From: a2@example.org\r\nTo: b@example.org\r\nSubject: number 2\r\nDate: Mon, 1 Jan 2024 00:00:00 +0000\r\n\r\n";
+    let fields = format!(
+        "* 2 FETCH (BODY[HEADER.FIELDS (FROM TO SUBJECT DATE)] {{{}}}\r\n{header} UID 2)\r\n{{tag}} OK done\r\n",
+        header.len()
+    );
+    Answers::of((1..=3).map(mail::simple))
+        .on("UID SEARCH UID 2", "* SEARCH 2\r\n{tag} OK done\r\n")
+        .on(BODY, answer)
+        .on(FIELDS, fields)
+}
+
+fn start(peer: &Peer, state: &TempDir) -> Gateway {
+    setup(peer, state).start()
+}
+
+fn setup(peer: &Peer, state: &TempDir) -> Setup {
+    Setup::new(peer.address()).table(&format!("[state]\ndir = {:?}", state.path()))
+}
+
+/// A session that asks for the second message in vain, and ends.
+fn in_vain(gateway: &Gateway) {
+    let mut pop = Pop::log_in(gateway.address(), "eva");
+    pop.err("RETR 2", "-ERR [SYS/TEMP]");
+    pop.quit();
+}
+
+/// RETR 2, which must bring a notice.
+fn notice(pop: &mut Pop) -> String {
+    let (octets, notice) = pop.retr(2);
+    assert_eq!(octets, notice.len() as u64);
+    let notice = String::from_utf8(notice).unwrap();
+    assert!(notice.contains("\r\nSubject: [not delivered] "), "{notice}");
+    notice
+}
+
+/// Commands that change the second message.
+fn changes(peer: &Peer) -> Vec<String> {
+    let concerns = |set: &str| set.split(',').any(|part| ["2", "1:2", "1:3", "2:3"].contains(&part));
+    let is_change = |command: &String| match command.split(' ').collect::<Vec<_>>()[..] {
+        ["UID", "STORE" | "EXPUNGE" | "MOVE" | "COPY", set, ..] => concerns(set),
+        ["EXPUNGE" | "CLOSE", ..] => true,
+        _ => false,
+    };
+    peer.commands().into_iter().filter(is_change).collect()
+}
+
+#[test]
+fn a_notice_from_the_second_session_on() {
+    for answer in [
+        WITHOUT_DATA,
+        "* 2 FETCH (UID 2)\r\n{tag} OK FETCH completed.\r\n",
+        "* 2 FETCH (UID 2 BODY[] NIL)\r\n{tag} OK FETCH completed.\r\n",
+        "* 2 FETCH (UID 2 BODY[] \"\")\r\n{tag} OK FETCH completed.\r\n",
+        "{tag} NO The requested message could not be converted to an RFC-822 compatible format.\r\n",
+        "{tag} BAD Command Error. 11\r\n",
+    ] {
+        let peer = Peer::start(mailbox(answer));
+        let state = tempfile::tempdir().unwrap();
+        let gateway = start(&peer, &state);
+        let mut pop = Pop::log_in(gateway.address(), "eva");
+        let (listed, named) = (pop.list("LIST"), pop.list("UIDL"));
+        pop.err("RETR 2", "-ERR [SYS/TEMP]");
+        assert_eq!(peer.count(BODY), 2, "it is asked for once more at once");
+        pop.err("RETR 2", "-ERR [SYS/TEMP]");
+        assert_eq!(pop.retr(3).1, mail::simple(3), "{answer}");
+        pop.quit();
+
+        let mut pop = Pop::log_in(gateway.address(), "eva");
+        assert_eq!((pop.list("LIST"), pop.list("UIDL")), (listed, named));
+        let text = notice(&mut pop);
+        assert!(
+            text.starts_with("From: a2@example.org\r\nTo: b@example.org\r\nDate: "),
+            "{text}"
+        );
+        assert!(text.contains("[not delivered] number 2\r\n"), "{text}");
+        assert!(text.contains(&format!(" {} octets ", mail::simple(2).len())), "{text}");
+        assert_eq!(pop.top(2, 1), mail::top(text.as_bytes(), 1));
+        assert_eq!(notice(&mut pop), text);
+        assert_eq!(pop.retr(1).1, mail::simple(1));
+        pop.quit();
+        gateway.stop();
+        assert_eq!(changes(&peer), [""; 0]);
+    }
+}
+
+#[test]
+fn a_header_that_is_not_delivered_either() {
+    for answer in [WITHOUT_DATA, "{tag} NO not that either\r\n"] {
+        let peer = Peer::start(mailbox(WITHOUT_DATA).on(FIELDS, answer));
+        let gateway = Setup::new(peer.address()).start();
+        in_vain(&gateway);
+        let mut pop = Pop::log_in(gateway.address(), "eva");
+        let text = notice(&mut pop);
+        assert!(text.starts_with("From: popgate <"), "{text}");
+        assert!(text.contains("\r\nDate: ") && text.contains("(no subject)"), "{text}");
+        pop.quit();
+    }
+}
+
+#[test]
+fn top_of_what_is_not_delivered() {
+    let header = mail::top(&mail::simple(2), 0);
+    let literal = format!("* 2 FETCH (UID 2 BODY[HEADER] {{{}}}\r\n", header.len());
+    let answer = [literal.as_bytes(), &header, b")\r\n{tag} OK done\r\n"].concat();
+    let peer = Peer::start(mailbox(WITHOUT_DATA).on("UID FETCH 2 (UID BODY.PEEK[HEADER])", answer));
+    let gateway = Setup::new(peer.address()).start();
+    for session in 1..=2 {
+        let mut pop = Pop::log_in(gateway.address(), "eva");
+        assert_eq!(pop.top(2, 0), header, "the header can be had");
+        if session == 1 {
+            pop.err("TOP 2 5", "-ERR [SYS/TEMP]");
+        } else {
+            let top = String::from_utf8(pop.top(2, 1)).unwrap();
+            assert!(top.contains("Subject: [not delivered] number 2"), "{top}");
+            assert_eq!(top.as_bytes(), mail::top(notice(&mut pop).as_bytes(), 1));
+        }
+        pop.quit();
+    }
+}
+
+/// The parts may be all that the server can't make.
+#[test]
+fn top_from_the_whole_message() {
+    let long = [mail::simple(2), b"more\r\n".repeat(1000)].concat();
+    let answers =
+        Answers::of([mail::simple(1), long.clone()]).on("UID FETCH 2 (UID BODY.PEEK[HEADER] BODY", WITHOUT_DATA);
+    let peer = Peer::start(answers);
+    let gateway = Setup::new(peer.address()).start();
+    let mut pop = Pop::log_in(gateway.address(), "eva");
+    assert_eq!(pop.top(2, 4), mail::top(&long, 4));
+    pop.quit();
+}
+
+#[test]
+fn deleting_the_notice_deletes_no_message() {
+    for policy in [
+        "on_delete = \"expunge\"",
+        "on_delete = \"move:Old\"",
+        "on_delete = \"hide\"",
+    ] {
+        let peer = Peer::start(mailbox(WITHOUT_DATA));
+        let state = tempfile::tempdir().unwrap();
+        let gateway = setup(&peer, &state).maildrop(policy).start();
+        in_vain(&gateway);
+        let mut pop = Pop::log_in(gateway.address(), "eva");
+        notice(&mut pop);
+        pop.quit();
+        gateway.stop();
+
+        // A device that leaves mail for some days deletes it without a look.
+        let gateway = setup(&peer, &state).maildrop(policy).start();
+        let mut pop = Pop::log_in(gateway.address(), "eva");
+        pop.ok("DELE 2");
+        pop.quit();
+        let mut pop = Pop::log_in(gateway.address(), "eva");
+        assert_eq!(pop.stat().0, 2);
+        assert_eq!(pop.retr(2).1, mail::simple(3));
+        pop.quit();
+        // It is hidden from the login that deleted it.
+        let mut pop = Pop::log_in(gateway.address(), "ida");
+        assert_eq!(pop.stat().0, 3);
+        pop.quit();
+        gateway.stop();
+        assert_eq!(changes(&peer), [""; 0], "{policy}");
+    }
+}
+
+#[test]
+fn a_notice_does_not_count_as_the_message() {
+    let peer = Peer::start(mailbox(WITHOUT_DATA));
+    let state = tempfile::tempdir().unwrap();
+    let gateway = setup(&peer, &state).maildrop("delete_after_retrieve = true").start();
+    in_vain(&gateway);
+    let mut pop = Pop::log_in(gateway.address(), "eva");
+    notice(&mut pop);
+    assert_eq!(pop.retr(3).1, mail::simple(3));
+    pop.quit();
+    gateway.stop();
+    assert_eq!((peer.count("UID EXPUNGE 3"), changes(&peer)), (1, Vec::new()));
+}
+
+#[test]
+fn retention_lets_it_be() {
+    let peer = Peer::start(mailbox(WITHOUT_DATA));
+    let state = tempfile::tempdir().unwrap();
+    let setup = || {
+        setup(&peer, &state)
+            .maildrop("retain_days = 14")
+            .maildrop("on_retrieve = \"keep\"")
+    };
+    let gateway = setup().start();
+    in_vain(&gateway);
+    let mut pop = Pop::log_in(gateway.address(), "eva");
+    notice(&mut pop);
+    assert_eq!(pop.retr(3).1, mail::simple(3));
+    pop.quit();
+    gateway.stop();
+    let Some(later) = setup().days_ahead(15) else { return };
+    let gateway = later.start();
+    Pop::log_in(gateway.address(), "eva").quit();
+    gateway.stop();
+    assert_eq!((peer.count("UID EXPUNGE 3"), changes(&peer)), (1, Vec::new()));
+}
+
+#[test]
+fn a_message_that_somebody_has_removed_gets_no_notice() {
+    let peer = Peer::start(mailbox(WITHOUT_DATA).on("UID SEARCH UID 2", "* SEARCH\r\n{tag} OK done\r\n"));
+    let gateway = Setup::new(peer.address()).start();
+    for _ in 0..3 {
+        in_vain(&gateway);
+    }
+    assert_eq!(peer.count("UID SEARCH UID 2"), 2, "{:?}", peer.commands());
+}
+
+#[test]
+fn what_passes_gets_no_notice() {
+    for answer in [
+        "{tag} NO Server Unavailable. 15\r\n".steps(),
+        "{tag} NO [UNAVAILABLE] try later\r\n".steps(),
+        "{tag} NO [SERVERBUG] Internal error occurred\r\n".steps(),
+        "{tag} NO [INUSE] locked\r\n".steps(),
+        vec![send("* BYE Connection is closed. 13\r\n"), Step::Close],
+        vec![Step::Close],
+    ] {
+        let peer = Peer::start(mailbox(answer));
+        let gateway = Setup::new(peer.address()).start();
+        for _ in 0..3 {
+            in_vain(&gateway);
+        }
+        assert_eq!(peer.count("UID SEARCH UID 2"), 0, "{:?}", peer.commands());
+    }
+    for answer in [
+        "{tag} BAD Request is throttled. Suggested Backoff Time: 299961 milliseconds\r\n",
+        "{tag} NO [OVERQUOTA] Account exceeded command or bandwidth limits.\r\n",
+    ] {
+        let peer = Peer::start(mailbox(answer));
+        let gateway = Setup::new(peer.address()).limit("parked_seconds = 60").start();
+        for session in 1..=3 {
+            in_vain(&gateway);
+            gateway.events("parked", session);
+        }
+        assert_eq!((peer.connections(), peer.count("UID SEARCH UID 2")), (1, 0));
+    }
+}
+
+#[test]
+fn what_was_delivered_after_all_is_a_message_like_any() {
+    let good = || Answers::of((1..=3).map(mail::simple));
+    let bad = || mailbox(WITHOUT_DATA);
+    // In between: the next failure is a first one again.
+    let peer = Peer::start_each(vec![bad(), good(), bad(), bad()]);
+    let gateway = Setup::new(peer.address()).start();
+    in_vain(&gateway);
+    let mut pop = Pop::log_in(gateway.address(), "eva");
+    assert_eq!(pop.retr(2).1, mail::simple(2));
+    pop.quit();
+    in_vain(&gateway);
+    let mut pop = Pop::log_in(gateway.address(), "eva");
+    notice(&mut pop);
+    pop.quit();
+
+    // After a notice: it is delivered, and then it is deleted.
+    let peer = Peer::start_each(vec![bad(), bad(), good()]);
+    let gateway = Setup::new(peer.address()).start();
+    in_vain(&gateway);
+    let mut pop = Pop::log_in(gateway.address(), "eva");
+    notice(&mut pop);
+    pop.quit();
+    let mut pop = Pop::log_in(gateway.address(), "eva");
+    assert_eq!(pop.retr(2).1, mail::simple(2));
+    pop.quit();
+    let mut pop = Pop::log_in(gateway.address(), "eva");
+    pop.ok("DELE 2");
+    pop.quit();
+    assert_eq!(peer.count("UID EXPUNGE 2"), 1);
+}
+
+/// One that is asked for in a set costs its neighbours nothing, and later on it is left out of sets.
+#[test]
+fn read_ahead_goes_around_it() {
+    let three = [body_of(1, &mail::simple(1)), body_of(3, &mail::simple(3))].map(|answer| {
+        let tagged = answer.len() - "{tag} OK fetched\r\n".len();
+        answer[..tagged].to_vec()
+    });
+    let set = [three.concat(), WITHOUT_DATA.into()].concat();
+    let peer = Peer::start(mailbox(WITHOUT_DATA).on("UID FETCH 1:3 (UID BODY", set));
+    let gateway = Setup::new(peer.address()).start();
+    for session in 1..=3 {
+        let mut pop = Pop::log_in(gateway.address(), "eva");
+        assert_eq!(pop.retr(1).1, mail::simple(1));
+        if session == 1 {
+            pop.err("RETR 2", "-ERR [SYS/TEMP]");
+        } else {
+            notice(&mut pop);
+        }
+        assert_eq!(pop.retr(3).1, mail::simple(3));
+        pop.quit();
+        peer.wait_for_end(session);
+    }
+    assert_eq!(
+        (
+            peer.count("UID FETCH 1:3 (UID BODY"),
+            peer.count("UID FETCH 1,3 (UID BODY")
+        ),
+        (1, 1),
+        "{:?}",
+        peer.commands()
+    );
+}
