@@ -8,22 +8,43 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use popgate::config::{Config, Credential, ListenerTls, LocalSecret, OnDelete, OnRetrieve, Policy, Retention, View};
+use popgate::config::{
+    Config, Credential, Grant, ListenerTls, LocalSecret, OnDelete, OnRetrieve, Policy, Preset, Retention, View,
+};
+use rcgen::{CertificateParams, KeyPair};
 
 const EXAMPLE: &str = include_str!("../gateway.toml.example");
 
 /// The example with every commented key in force, and the files it names in `directory`.
 fn whole_example(directory: &Path) -> String {
-    let text: String = EXAMPLE
-        .lines()
-        .map(|line| match line.strip_prefix('#') {
-            Some(key) if !key.is_empty() && !key.starts_with(' ') => format!("{key}\n"),
-            _ => format!("{line}\n"),
-        })
-        .collect();
-    let secrets = text.split('"').filter_map(|part| part.strip_prefix("/run/secrets/"));
-    for file in secrets {
-        std::fs::write(directory.join(file), format!("secret of {file}\n")).unwrap();
+    let mut text = String::new();
+    // A secret that a table gives by `…_file` can't be given by itself too.
+    let mut by_file = Vec::new();
+    for line in EXAMPLE.lines() {
+        let line = match line.strip_prefix('#') {
+            Some(key) if !key.is_empty() && !key.starts_with(' ') => key,
+            _ => line,
+        };
+        let key = line.split(" = ").next().unwrap();
+        match key.strip_suffix("_file") {
+            _ if line.starts_with('[') => by_file.clear(),
+            Some(secret) => by_file.push(secret),
+            None if by_file.contains(&key) => continue,
+            None => {}
+        }
+        text.push_str(line);
+        text.push('\n');
+    }
+    let key = KeyPair::generate().unwrap();
+    let certificate = CertificateParams::default().self_signed(&key).unwrap();
+    for file in text.split('"').filter_map(|part| part.strip_prefix("/run/secrets/")) {
+        let content = match file {
+            "office-key" => key.serialize_pem(),
+            "office-certificate" => certificate.pem(),
+            "state-key" => "0123456789abcdef".repeat(2),
+            file => format!("secret of {file}\n"),
+        };
+        std::fs::write(directory.join(file), content).unwrap();
     }
     std::fs::write(
         directory.join("uidls.txt"),
@@ -48,7 +69,7 @@ fn example_loads_with_every_key_enabled() {
     let modes: Vec<_> = config.listeners.iter().map(|listener| listener.tls).collect();
     assert_eq!(modes, [ListenerTls::Off, ListenerTls::StartTls, ListenerTls::Implicit]);
     assert!(config.listeners[1].require_tls);
-    let [scanner, alarm, office] = &config.accounts[..] else {
+    let [scanner, alarm, office, fax] = &config.accounts[..] else {
         panic!("{:?}", config.accounts)
     };
     assert!(matches!(scanner.secret, LocalSecret::Hash(_)));
@@ -64,6 +85,31 @@ fn example_loads_with_every_key_enabled() {
     assert!(matches!(&scanner.credential, Credential::Password(password) if password.expose() == b"secret of office"));
     assert!(matches!(&alarm.secret, LocalSecret::Password(secret) if secret.expose() == b"secret of alarm"));
     assert_eq!(office.user, "office@example.org");
+    assert!(matches!(&fax.credential, Credential::OAuth2 { consent } if consent == "anna@example.com"));
+    let grants = config.upstreams.iter().map(|upstream| {
+        let grant = upstream.oauth2.as_ref().map(|oauth2| &oauth2.grant);
+        let word = match grant {
+            None => "none",
+            Some(Grant::Device { .. }) => "device",
+            Some(Grant::Code { .. }) => "code",
+            Some(Grant::ClientCredentials) => "client-credentials",
+            Some(Grant::ServiceAccount) => "service-account",
+        };
+        (upstream.name.as_str(), word)
+    });
+    assert_eq!(
+        grants.collect::<Vec<_>>(),
+        [
+            ("gmail", "code"),
+            ("home", "none"),
+            ("office", "client-credentials"),
+            ("own", "device")
+        ]
+    );
+    assert!(config.state.key.is_some());
+    let web = config.web.unwrap();
+    assert_eq!(web.public_url.as_deref(), Some("https://mail.example.org/popgate"));
+    assert_eq!(web.admin_password.expose(), b"secret of admin");
 }
 
 /// A key that the example comments out has the value that is in force without it, unless it says otherwise.
@@ -78,7 +124,8 @@ fn example_shows_the_defaults() {
         format!("{:?}", shipped.listeners[0]),
         format!("{:?}", whole.listeners[0])
     );
-    let (shipped, whole) = (&shipped.upstreams[0], &whole.upstreams[0]);
+    let [shipped, whole] =
+        [&shipped, &whole].map(|config| config.upstreams.iter().find(|known| known.name == "home").unwrap());
     let policy = (*whole.maildrop).clone();
     assert!(policy.folder_separator.is_some() && policy.trash_folder.is_some() && policy.uidl_import.is_some());
     assert_eq!(policy.retention, Retention::Days(14));
@@ -108,6 +155,15 @@ fn example_shows_the_defaults() {
     assert_eq!(*shipped.maildrop, without_examples);
     assert_eq!((shipped.port, shipped.tls), (whole.port, whole.tls));
     assert_eq!(shipped.connections_per_user, whole.connections_per_user);
+}
+
+/// The example says which presets there are.
+#[test]
+fn example_names_every_preset() {
+    let words: Vec<_> = EXAMPLE.split(|c: char| !c.is_ascii_alphanumeric()).collect();
+    for preset in Preset::all() {
+        assert!(words.contains(&preset.name.as_str()), "{}", preset.name);
+    }
 }
 
 #[test]

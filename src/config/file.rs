@@ -268,7 +268,11 @@ mod tests {
             let line = line.strip_prefix('#').unwrap_or(line);
             if let Some(header) = line.strip_prefix('[') {
                 table = header.trim_start_matches('[').split(']').next().unwrap().to_owned();
-                table = table.replace("upstream.home", "upstream.NAME");
+                // Whatever the upstream is called.
+                if let Some(rest) = table.strip_prefix("upstream.") {
+                    let key = rest.split_once('.').map(|(_, key)| format!(".{key}"));
+                    table = format!("upstream.NAME{}", key.unwrap_or_default());
+                }
             } else if !line.starts_with(' ')
                 && let Some((key, value)) = line.split_once(" = ")
             {

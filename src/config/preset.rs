@@ -24,9 +24,6 @@ pub struct Preset {
     pub(super) tls: PresetTls,
     pub(super) connections_per_user: Option<u64>,
     pub(super) on_delete: Option<String>,
-    /// The server wants ID (RFC 2971) before SELECT.
-    #[serde(default)]
-    pub identify: bool,
     /// QRESYNC is offered, and must not be used.
     #[serde(default)]
     pub no_qresync: bool,
@@ -83,7 +80,7 @@ static PRESETS: LazyLock<BTreeMap<String, Preset>> = LazyLock::new(|| {
 
 impl Preset {
     /// All, by name.
-    pub(super) fn all() -> impl Iterator<Item = &'static Self> + Clone {
+    pub fn all() -> impl Iterator<Item = &'static Self> + Clone {
         PRESETS.values()
     }
 
