@@ -31,6 +31,11 @@ impl Source {
             imported = marks.imported.len(),
             "UIDLs of another server"
         );
+        // They need not be retrieved here to be known again under another UIDVALIDITY.
+        let named: Vec<Uid> = marks.imported.iter().map(|&(uid, _)| Uid(uid)).collect();
+        if !named.is_empty() && !self.mailbox.selected().uid_not_sticky {
+            self.identify(&named).await?;
+        }
         self.keep_marks(marks).await.map_err(Trouble::Told)
     }
 }

@@ -109,26 +109,29 @@ impl Source {
         if self.retrieved.is_empty() || self.mailbox.selected().uid_not_sticky || self.mailbox.is_broken() {
             return;
         }
-        if let Err(trouble) = self.identify().await {
+        let retrieved = self.retrieved.clone();
+        if let Err(trouble) = self.identify(&retrieved).await {
             let error = trouble.told(&self.account);
             tracing::debug!(%error, mailbox = %self.name, "what was retrieved is not remembered");
         }
     }
 
-    async fn identify(&mut self) -> Result<(), Trouble> {
+    /// Keeps what tells `uids` (ascending) from others.
+    pub(super) async fn identify(&mut self, uids: &[Uid]) -> Result<(), Trouble> {
         let uid_validity = self.view.index.uid_validity;
         let mut past = self.shared.state.past(&self.name).await?;
-        if past.uid_validity != uid_validity {
-            if !past.identities.is_empty() {
-                return Ok(()); // another session has found that it changed
-            }
+        if past.uid_validity == 0 {
             past = Past {
                 uid_validity,
+                first_uid_validity: uid_validity,
                 ..Past::default()
             };
         }
+        if past.uid_validity != uid_validity {
+            return Ok(()); // another session has found that it changed
+        }
         let known = |uid: &Uid| past.identities.binary_search_by_key(&uid.0, |&(uid, _)| uid).is_ok();
-        let unknown: Vec<Uid> = self.retrieved.iter().copied().filter(|uid| !known(uid)).collect();
+        let unknown: Vec<Uid> = uids.iter().copied().filter(|uid| !known(uid)).collect();
         if unknown.is_empty() {
             return Ok(());
         }
@@ -142,7 +145,8 @@ impl Source {
         Ok(self.shared.state.set_past(&self.name, &past).await?)
     }
 
-    /// Takes from state what the login has done here; what belongs to another UIDVALIDITY counts no more.
+    /// Takes from state what the login has done here; what belongs to another UIDVALIDITY counts no more, except that UIDLs
+    /// of another server have been imported: the UIDs in their file mean nothing any more.
     pub(super) async fn load_marks(&mut self) -> Result<(), Error> {
         let marks = self.shared.state.marks(&self.account.login, &self.name).await;
         self.marks = match marks {
@@ -155,6 +159,7 @@ impl Source {
         if self.marks.uid_validity != self.view.index.uid_validity {
             self.marks = Marks {
                 uid_validity: self.view.index.uid_validity,
+                import: self.marks.import,
                 ..Marks::default()
             };
         }

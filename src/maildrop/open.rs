@@ -188,14 +188,14 @@ impl Maildrops {
             report(account, &error)
         })?;
         connector.note_success(&account.user);
-        let former = recognised(&mut mailbox, &index, &name, &**state)
+        let earlier = recognised(&mut mailbox, &index, &name, &**state)
             .await
             .map_err(|error| error.told(account))?;
         let view = View {
             index,
             hidden,
             modseq: mailbox.selected().modseq.unwrap_or(0),
-            former,
+            earlier,
             trash: None,
         };
         Ok(self.joined(account, connector, number, name, (slot, lock, mailbox, view, known)))

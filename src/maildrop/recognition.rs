@@ -9,22 +9,41 @@ use crate::{
     state::{Former, Identity, Index, MailboxName, Past, StateStore},
 };
 
-/// What the messages of a mailbox just selected were before UIDVALIDITY changed; where it has changed since the last
-/// session, that is found out, and everything that state holds by UID is renumbered.
+/// What the messages of a mailbox were before UIDVALIDITY changed.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Earlier {
+    /// UID → what it was when devices first saw it; ascending.
+    pub(super) former: Arc<[(u32, Former)]>,
+    /// UIDVALIDITY when devices first saw any; 0 where UIDs are of this session only.
+    pub(super) first_uid_validity: u32,
+}
+
+/// What the messages of a mailbox just selected were; where UIDVALIDITY has changed since the last session, that is found
+/// out, and everything that state holds by UID is renumbered.
 pub(super) async fn recognised(
     mailbox: &mut Mailbox,
     index: &Index,
     name: &MailboxName,
     state: &dyn StateStore,
-) -> Result<Arc<[(u32, Former)]>, Trouble> {
+) -> Result<Earlier, Trouble> {
+    if mailbox.selected().uid_not_sticky {
+        return Ok(Earlier::default());
+    }
     let past = state.past(name).await?;
+    if past.uid_validity == 0 {
+        return Ok(Earlier {
+            first_uid_validity: index.uid_validity,
+            ..Earlier::default()
+        });
+    }
     if past.uid_validity == index.uid_validity {
-        return Ok(past.former.into());
+        return Ok(past.into());
     }
-    if past.identities.is_empty() || mailbox.selected().uid_not_sticky {
-        return Ok(Arc::default());
-    }
-    let uids: Vec<Uid> = index.entries.iter().map(|&(uid, _)| Uid(uid)).collect();
+    // Where nothing is known there is nothing to compare; that UIDVALIDITY has changed is to be kept nevertheless.
+    let uids: Vec<Uid> = match past.identities.is_empty() {
+        true => Vec::new(),
+        false => index.entries.iter().map(|&(uid, _)| Uid(uid)).collect(),
+    };
     let here: Vec<(u32, Identity)> = mailbox
         .identities(&uids)
         .await?
@@ -40,7 +59,16 @@ pub(super) async fn recognised(
     );
     let now = renumbered(&past, index.uid_validity, &pairs);
     state.renumber(name, &now, past.uid_validity, &pairs).await?;
-    Ok(now.former.into())
+    Ok(now.into())
+}
+
+impl From<Past> for Earlier {
+    fn from(past: Past) -> Self {
+        Self {
+            former: past.former.into(),
+            first_uid_validity: past.first_uid_validity,
+        }
+    }
 }
 
 /// Old and new UID of what bears an identity that is unique on both sides; ascending by the old.
@@ -81,6 +109,7 @@ fn renumbered(past: &Past, uid_validity: u32, pairs: &[(u32, u32)]) -> Past {
     };
     let mut now = Past {
         uid_validity,
+        first_uid_validity: past.first_uid_validity,
         identities: pairs
             .iter()
             .filter_map(|&(old, new)| Some((new, identity(old)?)))
@@ -111,6 +140,7 @@ mod tests {
     fn the_name_that_devices_know_stays_through_several_changes() {
         let first = Past {
             uid_validity: 7,
+            first_uid_validity: 7,
             identities: vec![(1, identity(1)), (2, identity(2))],
             former: Vec::new(),
         };
@@ -120,6 +150,6 @@ mod tests {
         let third = renumbered(&second, 9, &[(20, 5)]);
         assert_eq!(third.former, [(5, former(7, 2))]);
         assert_eq!(third.identities, [(5, identity(2))]);
-        assert_eq!(third.uid_validity, 9);
+        assert_eq!((third.uid_validity, third.first_uid_validity), (9, 7));
     }
 }

@@ -3,10 +3,11 @@
 
 use std::{sync::Arc, time::Duration};
 
+use super::recognition::Earlier;
 use crate::{
     config::{Policy, UidlFormat},
     imap::{Connection, Error, Listed, Mailbox, Resync, Uid, Wanted},
-    state::{Former, Index},
+    state::Index,
 };
 
 /// What a session shows, and what its connection leaves for the next.
@@ -18,20 +19,20 @@ pub(super) struct View {
     pub(super) hidden: Vec<Uid>,
     /// HIGHESTMODSEQ when the mailbox was selected: what came later is told again, which does no harm.
     pub(super) modseq: u64,
-    /// UID → what it was when devices first saw it, where UIDVALIDITY has changed since; ascending.
-    pub(super) former: Arc<[(u32, Former)]>,
+    /// What they were before UIDVALIDITY changed.
+    pub(super) earlier: Earlier,
     /// Where deleted messages go, once that has been found out.
     pub(super) trash: Option<Arc<str>>,
 }
 
-/// What a maildrop of this policy must know of each message besides UID and size; and what `known` tells already, for other
-/// logins look at the same mailbox.
+/// What is asked of each message besides UID and size: what a maildrop of this policy must know, and what is known
+/// already, for another login that leads to the same mailbox may need it.
 fn wanted(policy: &Policy, known: Option<&Index>) -> Wanted {
-    let known = known.filter(|known| !known.entries.is_empty());
-    let has = |arrived, email_id| known.is_some_and(|known| known.has(arrived, email_id));
     Wanted {
-        arrived: policy.folders.len() > 1 || policy.view.within_days.is_some() || has(true, false),
-        email_id: policy.uidl == UidlFormat::EmailId || has(false, true),
+        arrived: policy.folders.len() > 1
+            || policy.view.within_days.is_some()
+            || known.is_some_and(|known| !known.arrived.is_empty()),
+        email_id: policy.uidl == UidlFormat::EmailId || known.is_some_and(|known| !known.email_ids.is_empty()),
     }
 }
 
@@ -176,5 +177,25 @@ fn append(index: &mut Arc<Index>, listed: Listed) {
             index.push(uid.0, octets, arrived, email_id);
             last = uid.0;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_known_for_another_login_stays_known() {
+        let mut index = Index::default();
+        let wanted_beside = |index: &Index| {
+            let Wanted { arrived, email_id } = wanted(&Policy::default(), Some(index));
+            (arrived, email_id)
+        };
+        assert_eq!(wanted_beside(&index), (false, false));
+        index.push(1, 10, Some(100), None);
+        assert_eq!(wanted_beside(&index), (true, false));
+        index.clear();
+        index.push(2, 10, None, Some("M2".into()));
+        assert_eq!(wanted_beside(&index), (false, true));
     }
 }

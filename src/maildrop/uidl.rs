@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{listing::Row, source::Source};
+use super::{listing::Row, recognition::Earlier, source::Source};
 use crate::{
     config::{Policy, UidlFormat},
     imap::Uid,
@@ -27,7 +27,7 @@ pub(super) struct Names {
 #[derive(Debug)]
 struct SourceNames {
     index: Arc<Index>,
-    former: Arc<[(u32, Former)]>,
+    earlier: Earlier,
     /// From another server.
     imported: HashMap<u32, String>,
     /// UIDs whose EMAILID an earlier message bears too: a copy within the folder.
@@ -48,7 +48,7 @@ impl Names {
             imported.retain(|_, name| taken.insert(name.clone()));
             named.push(SourceNames {
                 index: source.view.index.clone(),
-                former: source.view.former.clone(),
+                earlier: source.view.earlier.clone(),
                 imported,
                 copies: copies(&source.view.index),
                 suffix: match &*source.name.folder {
@@ -93,20 +93,23 @@ impl SourceNames {
         let at = self.index.entries.binary_search_by_key(&uid, |&(uid, _)| uid);
         let email_id = at.ok().and_then(|at| self.index.email_ids.get(at));
         let email_id = email_id.filter(|_| !self.copies.contains(&uid)).map(|id| &**id);
-        match self.former.binary_search_by_key(&uid, |&(uid, _)| uid) {
-            Ok(at) => {
-                let Former { uid_validity, uid } = self.former[at].1;
-                format.write(uid_validity, uid, email_id, out);
-            }
-            Err(_) => {
-                // Where messages bear former UIDs, one of these could be the UID of another message now.
-                let format = match self.former.is_empty() || format.tells_validity() {
-                    true => format,
-                    false => &UidlFormat::ValidityUid,
-                };
-                format.write(self.index.uid_validity, uid, email_id, out);
-            }
-        }
+        let Earlier {
+            former,
+            first_uid_validity,
+        } = &self.earlier;
+        let first_seen = match former.binary_search_by_key(&uid, |&(uid, _)| uid) {
+            Ok(at) => former[at].1,
+            Err(_) => Former {
+                uid_validity: self.index.uid_validity,
+                uid,
+            },
+        };
+        // The UID alone may have been another message's under the first UIDVALIDITY.
+        let format = match format.tells_validity() || first_seen.uid_validity == *first_uid_validity {
+            true => format,
+            false => &UidlFormat::ValidityUid,
+        };
+        format.write(first_seen.uid_validity, first_seen.uid, email_id, out);
         out.extend_from_slice(self.suffix.as_bytes());
         if row.is_notice {
             out.extend_from_slice(b"-notice");
@@ -145,7 +148,10 @@ mod tests {
             sources: vec![SourceNames {
                 copies: copies(&index),
                 index,
-                former: Arc::default(),
+                earlier: Earlier {
+                    first_uid_validity: 7,
+                    ..Earlier::default()
+                },
                 imported: HashMap::new(),
                 suffix: String::new(),
             }],
@@ -173,6 +179,13 @@ mod tests {
         Former { uid_validity, uid }
     }
 
+    fn earlier(first_uid_validity: u32, former: &[(u32, Former)]) -> Earlier {
+        Earlier {
+            former: former.into(),
+            first_uid_validity,
+        }
+    }
+
     #[test]
     fn by_validity_and_uid() {
         let mut names = names(UidlFormat::ValidityUid, index(&[3, 4]));
@@ -180,7 +193,7 @@ mod tests {
         assert_eq!(name(&names, 3, true), "7.3-notice");
         names.sources[0].suffix = "-0123abcd".into();
         assert_eq!(name(&names, 3, false), "7.3-0123abcd");
-        names.sources[0].former = [(4, former(6, 90))].into();
+        names.sources[0].earlier = earlier(6, &[(4, former(6, 90))]);
         assert_eq!(name(&names, 4, false), "6.90-0123abcd");
     }
 
@@ -188,11 +201,16 @@ mod tests {
     fn a_former_uid_is_no_other_messages_name() {
         let mut names = names(UidlFormat::Uid, index(&[3, 4]));
         assert_eq!(name(&names, 4, false), "4");
-        names.sources[0].former = [(3, former(6, 4))].into();
-        assert_eq!(
-            (name(&names, 3, false), name(&names, 4, false)),
-            ("4".into(), "7.4".into())
-        );
+        for first_uid_validity in [6, 5] {
+            names.sources[0].earlier = earlier(first_uid_validity, &[(3, former(6, 4))]);
+            let expected = if first_uid_validity == 6 { "4" } else { "6.4" };
+            assert_eq!(
+                (name(&names, 3, false), name(&names, 4, false)),
+                (expected.into(), "7.4".into())
+            );
+        }
+        names.sources[0].earlier = earlier(6, &[]);
+        assert_eq!(name(&names, 4, false), "7.4", "what bore it is gone");
     }
 
     /// EMAILID outlives UIDVALIDITY (RFC 8474 §5.1), and so does a name made of it.
@@ -206,7 +224,7 @@ mod tests {
             ids.push(uid, 10, None, Some(id.into()));
         }
         let mut names = names(UidlFormat::EmailId, Arc::new(ids));
-        names.sources[0].former = [(2, former(6, 90)), (3, former(6, 91))].into();
+        names.sources[0].earlier = earlier(6, &[(2, former(6, 90)), (3, former(6, 91))]);
         let shown: Vec<_> = (1..=3).map(|uid| name(&names, uid, false)).collect();
         assert_eq!(shown, ["M1", "M2", "6.91"]);
     }

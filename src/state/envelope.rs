@@ -97,9 +97,9 @@ mod tests {
         let sealed = |content: &[u8]| [content, &checksum(&[], content).to_le_bytes()].concat();
         assert_eq!(open::<Past>(&[], &sealed(&[])), Err(Damage::Content));
         assert_eq!(open::<Past>(&[], &sealed(&[2, 0, 0, 0])), Err(Damage::Version(2)));
-        assert_eq!(open::<Past>(&[], &sealed(&[1, 0, 0, 0])), Ok(Past::default()));
+        assert_eq!(open::<Past>(&[], &sealed(&[1, 0, 0, 0, 0])), Ok(Past::default()));
         assert_eq!(
-            open::<Past>(&[], &sealed(&[1, 0, 0, 0, 0])),
+            open::<Past>(&[], &sealed(&[1, 0, 0, 0, 0, 0])),
             Err(Damage::Content),
             "too long"
         );
@@ -143,9 +143,10 @@ mod tests {
         }
 
         #[test]
-        fn round_trip_of_the_past(identities: Vec<(u32, [u8; 16])>, former: Vec<(u32, u32, u32)>, uid_validity: u32) {
+        fn round_trip_of_the_past(identities: Vec<(u32, [u8; 16])>, former: Vec<(u32, u32, u32)>, validities: (u32, u32)) {
             let past = Past {
-                uid_validity,
+                uid_validity: validities.0,
+                first_uid_validity: validities.1,
                 identities: identities.into_iter().map(|(uid, octets)| (uid, Identity(octets))).collect(),
                 former: former.into_iter().map(|(now, uid_validity, uid)| (now, Former { uid_validity, uid })).collect(),
             };

@@ -36,6 +36,8 @@ pub struct Identity(pub [u8; 16]);
 pub struct Past {
     /// Of the UIDs here; 0 where nothing has been kept yet.
     pub uid_validity: u32,
+    /// UIDVALIDITY when something was kept for the first time: a UID alone tells a message only of then.
+    pub first_uid_validity: u32,
     /// Of messages that devices have had.
     pub identities: Vec<(u32, Identity)>,
     /// What messages were when devices first saw them, where that was under another UIDVALIDITY.
@@ -124,6 +126,7 @@ impl Past {
         if self.uid_validity != kept.uid_validity {
             return;
         }
+        self.first_uid_validity = kept.first_uid_validity;
         add_missing(&mut self.identities, &kept.identities);
         add_missing(&mut self.former, &kept.former);
     }

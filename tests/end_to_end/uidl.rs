@@ -196,3 +196,103 @@ fn names_come_from_another_server() {
     let gateway = start(dovecot.address(), &keys, &state);
     assert_eq!(names(&gateway, "eva"), ["old-one", "old-two", "3", "old-four", "5"]);
 }
+
+/// A server whose messages are told by a Message-ID: UID and ID of each, none where that is empty.
+fn identified(uid_validity: u32, messages: &[(u32, &str)]) -> Answers {
+    let all = messages
+        .iter()
+        .map(|&(uid, _)| Message::new(uid, mail::simple(uid as usize)));
+    let mut answers = Answers::new(all).uid_validity(uid_validity);
+    let described = |&(uid, id): &(u32, &str)| {
+        let field = match id {
+            "" => "\r\n".to_owned(),
+            id => format!("Message-ID: <{id}@example.org>\r\n\r\n"),
+        };
+        format!(
+            "* 1 FETCH (UID {uid} RFC822.SIZE 122 INTERNALDATE \" 1-Jan-2024 00:00:00 +0000\" \
+             BODY[HEADER.FIELDS (MESSAGE-ID)] {{{}}}\r\n{field})\r\n",
+            field.len()
+        )
+    };
+    let fields = "(UID RFC822.SIZE INTERNALDATE BODY.PEEK[HEADER.FIELDS (";
+    // Whichever set of them is asked for: what was not asked for is told unasked.
+    for (uid, _) in messages {
+        let told: String = messages.iter().map(described).collect();
+        for set in [format!("{uid}"), format!("{uid}:"), format!("{uid},")] {
+            let prefix = match set.ends_with(|c: char| c.is_ascii_digit()) {
+                true => format!("UID FETCH {set} {fields}"),
+                false => {
+                    let last = messages.last().map_or(0, |&(uid, _)| uid);
+                    format!("UID FETCH {set}{last} {fields}")
+                }
+            };
+            answers = answers.on(&prefix, format!("{told}{{tag}} OK\r\n"));
+        }
+    }
+    answers
+}
+
+/// The unique-ids of a session with the mailbox as `answers` have it; all is retrieved where `retrieves`.
+fn names_at(answers: Answers, keys: &[&str], state: &TempDir, retrieves: bool) -> Vec<String> {
+    let peer = Peer::start(answers);
+    let gateway = start(peer.address(), keys, state);
+    let found = names(&gateway, "eva");
+    if retrieves {
+        let mut pop = Pop::log_in(gateway.address(), "eva");
+        for number in 1..=pop.stat().0 {
+            pop.retr(number);
+        }
+        pop.quit();
+    }
+    gateway.stop();
+    found
+}
+
+#[test]
+fn email_ids_stay_when_uidvalidity_changes() {
+    let with_id = |uid_validity, uid: u32| {
+        let listing = format!("* 1 FETCH (UID {uid} RFC822.SIZE 9 EMAILID (M1))\r\n{{tag}} OK listed\r\n");
+        identified(uid_validity, &[(uid, "a")])
+            .capabilities("IMAP4rev1 SASL-IR AUTH=PLAIN UIDPLUS OBJECTID")
+            .greet("* OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=PLAIN UIDPLUS OBJECTID] ready\r\n")
+            .on("UID FETCH 1:* (UID RFC822.SIZE EMAILID)", listing)
+    };
+    let state = TempDir::new().unwrap();
+    let keys = ["uidl = \"emailid\""];
+    assert_eq!(names_at(with_id(1000, 1), &keys, &state, true), ["M1"]);
+    assert_eq!(names_at(with_id(2000, 5), &keys, &state, false), ["M1"]);
+}
+
+/// A name that has no UIDVALIDITY in it is given once, however often UIDVALIDITY changes and whatever goes meanwhile.
+#[test]
+fn a_uid_alone_never_comes_to_name_another_message() {
+    let state = TempDir::new().unwrap();
+    let keys = ["uidl = \"uid\""];
+    let at = |answers, retrieves| names_at(answers, &keys, &state, retrieves);
+    assert_eq!(at(identified(1000, &[(5, "a")]), true), ["5"]);
+    assert_eq!(at(identified(2000, &[(5, "b"), (9, "a")]), true), ["2000.5", "5"]);
+    assert_eq!(at(identified(3000, &[(1, "a"), (2, "b")]), true), ["5", "2000.5"]);
+    // What bore an earlier UID is gone.
+    assert_eq!(at(identified(3000, &[(5, "c")]), true), ["3000.5"]);
+    assert_eq!(at(identified(3000, &[(5, "c")]), false), ["3000.5"]);
+}
+
+#[test]
+fn a_uid_alone_never_comes_to_name_another_message_that_nothing_tells_apart() {
+    let state = TempDir::new().unwrap();
+    let keys = ["uidl = \"uid\""];
+    assert_eq!(names_at(identified(1000, &[(5, "")]), &keys, &state, true), ["5"]);
+    assert_eq!(names_at(identified(2000, &[(5, "")]), &keys, &state, false), ["2000.5"]);
+}
+
+/// UIDs in the file are those of the mailbox as it was; what has been found by Message-ID is known again, retrieved or not.
+#[test]
+fn names_from_another_server_stay_with_their_messages_when_uidvalidity_changes() {
+    let state = TempDir::new().unwrap();
+    let file = state.path().join("uidls.txt");
+    std::fs::write(&file, "old-a\t<a@example.org>\nold-four\t4\n").unwrap();
+    let import = format!("uidl_import = {file:?}");
+    let at = |answers| names_at(answers, &[&import], &state, false);
+    assert_eq!(at(identified(1000, &[(3, "a"), (4, "")])), ["old-a", "old-four"]);
+    assert_eq!(at(identified(2000, &[(4, ""), (5, "a")])), ["2000.4", "old-a"]);
+}

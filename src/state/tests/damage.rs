@@ -28,6 +28,7 @@ fn marks(count: u32) -> Marks {
 fn past(count: u32) -> Past {
     Past {
         uid_validity: 7,
+        first_uid_validity: 6,
         identities: (1..=count / 20)
             .map(|uid| (uid * 3, Identity([uid as u8; 16])))
             .collect(),

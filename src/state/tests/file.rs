@@ -169,6 +169,7 @@ async fn marks_outlive_the_store_or_a_kill() {
     let store = FileStore::open(dir.path()).unwrap();
     let past = Past {
         uid_validity: 7,
+        first_uid_validity: 7,
         identities: vec![(1, Identity([1; 16]))],
         former: vec![(
             1,

@@ -72,6 +72,7 @@ fn full_marks() -> Marks {
 fn past(identities: &[(u32, u8)], former: &[(u32, u32)]) -> Past {
     Past {
         uid_validity: 7,
+        first_uid_validity: 6,
         identities: identities
             .iter()
             .map(|&(uid, octet)| (uid, Identity([octet; 16])))
