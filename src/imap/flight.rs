@@ -276,3 +276,46 @@ fn found(numbers: &[u8], mut take: impl FnMut(Uid)) {
         take(Uid(uid));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_sorted_together() {
+        let mut listed = Listed::new(Wanted {
+            arrived: true,
+            email_id: true,
+        });
+        for uid in [9, 4, 2, 7, 4] {
+            let mut fetch = Fetch::default();
+            (fetch.uid, fetch.size) = (Some(uid), Some(uid * 10));
+            fetch.arrived = (uid != 7).then_some(uid * 100);
+            fetch.email_id = (uid != 9).then(|| uid.to_string().into());
+            listed.take(Datum::Fetch(fetch));
+        }
+        for uid in [7, 2, 7] {
+            listed.take(Datum::Found(Uid(uid)));
+        }
+        listed.settle(Uid(3));
+        assert_eq!(
+            listed.sizes,
+            [(Uid(4), 40), (Uid(7), 70), (Uid(9), 90)],
+            "each once, none below 3"
+        );
+        assert_eq!(listed.arrived, [400, 0, 900]);
+        assert_eq!(listed.email_ids, ["4".into(), "7".into(), "".into()]);
+        assert_eq!(listed.deleted, [Uid(2), Uid(7)]);
+    }
+
+    #[test]
+    fn what_ascends_stays_as_it_is() {
+        let mut listed = Listed::new(Wanted::default());
+        listed.sizes = vec![(Uid(3), 30), (Uid(4), 40)];
+        listed.settle(Uid(3));
+        assert_eq!(listed.sizes, [(Uid(3), 30), (Uid(4), 40)]);
+        // `9:*` where the last UID is 8.
+        listed.settle(Uid(5));
+        assert_eq!(listed.sizes, []);
+    }
+}

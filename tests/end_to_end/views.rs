@@ -2,7 +2,9 @@
 
 use std::collections::HashSet;
 
-use crate::support::{PASSWORD, dovecot::Dovecot, gateway::Setup, imap::Imap, mail, pop::Pop};
+use crate::support::{
+    PASSWORD, answers::Answers, dovecot::Dovecot, gateway::Setup, imap::Imap, mail, peer::Peer, pop::Pop,
+};
 
 /// The numbers of the simple mails that a session shows, by RETR.
 fn shown(pop: &mut Pop) -> Vec<usize> {
@@ -171,5 +173,28 @@ fn a_notice_stands_in_the_place_of_what_is_too_large() {
         names[1].split(' ').nth(1),
         "a notice is no message"
     );
+    pop.quit();
+}
+
+/// To the second, wherever the server is: one west of Greenwich has another day than we for hours.
+#[test]
+fn recent_mail_is_what_came_within_so_many_times_24_hours() {
+    let hours_ago = |hours| {
+        let zone = chrono::FixedOffset::west_opt(11 * 3600).unwrap();
+        let time = chrono::Utc::now() - chrono::TimeDelta::hours(hours);
+        time.with_timezone(&zone).format("%e-%b-%Y %H:%M:%S %z").to_string()
+    };
+    let mut listing = String::new();
+    for (uid, hours) in [(1, 49), (2, 47), (3, 1)] {
+        let arrived = hours_ago(hours);
+        listing += &format!("* {uid} FETCH (UID {uid} RFC822.SIZE 122 INTERNALDATE \"{arrived}\")\r\n");
+    }
+    // Nobody knows when it came.
+    listing += "* 4 FETCH (UID 4 RFC822.SIZE 122 INTERNALDATE NIL)\r\n";
+    let answers = Answers::of((1..=4).map(mail::simple));
+    let peer = Peer::start(answers.on("UID FETCH 1:* (UID RFC822.SIZE INTERNALDATE)", listing + "{tag} OK\r\n"));
+    let gateway = Setup::new(peer.address()).maildrop("within_days = 2").start();
+    let mut pop = Pop::log_in(gateway.address(), "eva");
+    assert_eq!(shown(&mut pop), [2, 3, 4]);
     pop.quit();
 }
