@@ -20,6 +20,9 @@ impl Mailbox {
     /// bear no `\Deleted` of ours, as far as the server lets us take it back. An error means that the connection is lost
     /// and that the caller does not know: the same call on a new connection, after UIDVALIDITY was compared, is safe.
     pub async fn remove(&mut self, uids: &[Uid]) -> Result<Vec<Uid>, Error> {
+        if uids.is_empty() {
+            return Ok(Vec::new()); // others' marks are left alone
+        }
         if !self.capabilities.uid_plus {
             let sets = UidSet::cover(uids);
             let removed = self.expunge_only(uids, &sets).await;

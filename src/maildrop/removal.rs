@@ -116,16 +116,22 @@ impl Source {
         }
         let folders = self.mailbox.folders().await?;
         let by_use = folders.iter().find(|folder| folder.is_trash);
+        // At the top, else one below: `INBOX.Trash`, `[Gmail]/Trash`.
         let usual = || {
-            USUAL_TRASH.iter().find_map(|usual| {
-                folders.iter().find(|folder| {
-                    let rest = folder.name.strip_suffix(usual);
-                    // At the top, or one below: `INBOX.Trash`, `[Gmail]/Trash`.
-                    rest.is_some_and(|prefix| {
-                        prefix.is_empty() || folder.delimiter.is_some_and(|delimiter| prefix.ends_with(delimiter))
+            let at = |depth: usize| {
+                USUAL_TRASH.iter().find_map(|usual| {
+                    folders.iter().find(|folder| {
+                        let prefix = folder.name.strip_suffix(usual);
+                        prefix.is_some_and(|prefix| match folder.delimiter {
+                            Some(delimiter) if !prefix.is_empty() => {
+                                prefix.ends_with(delimiter) && prefix.matches(delimiter).count() == depth
+                            }
+                            _ => prefix.is_empty() && depth == 0,
+                        })
                     })
                 })
-            })
+            };
+            at(0).or_else(|| at(1))
         };
         let name = match (by_use, &self.account.policy.trash_folder) {
             (Some(folder), _) => &folder.name,

@@ -241,6 +241,50 @@ fn a_copy_is_not_made_twice() {
     assert_eq!(peer.count("UID COPY"), 1, "{:?}", peer.commands());
 }
 
+/// Where only plain EXPUNGE removes, what others have marked is touched no more often than something is to be removed.
+#[test]
+fn nothing_is_expunged_for_nothing() {
+    const BARE: &str = "IMAP4rev1 SASL-IR AUTH=PLAIN";
+    let status = "* STATUS \"Old\" (UIDVALIDITY 9 UIDNEXT 4)\r\n{tag} OK\r\n";
+    let fields = "(UID RFC822.SIZE INTERNALDATE BODY.PEEK[HEADER.FIELDS (";
+    let described = |uid: u32| {
+        format!(
+            "* 1 FETCH (UID {uid} RFC822.SIZE 122 INTERNALDATE \" 1-Jan-2024 00:00:00 +0000\" \
+             BODY[HEADER.FIELDS (SUBJECT)] {{23}}\r\nSubject: number two\r\n\r\n)\r\n{{tag}} OK\r\n"
+        )
+    };
+    let unremovable = refusing(BARE)
+        .on("STATUS", status)
+        .on(&format!("UID FETCH 2 {fields}"), described(2))
+        .on("EXPUNGE", "{tag} NO [NOPERM] not by you\r\n");
+    let target = Answers::new([])
+        .on("SELECT", "* 1 EXISTS\r\n* OK [UIDVALIDITY 9]\r\n{tag} OK\r\n")
+        .on(
+            "UID FETCH 4:* (UID RFC822.SIZE)",
+            "* 1 FETCH (UID 4 RFC822.SIZE 122)\r\n{tag} OK\r\n",
+        )
+        .on(&format!("UID FETCH 4 {fields}"), described(4));
+    let peer = Peer::start_each(vec![unremovable.clone(), unremovable, target]);
+    let state = tempfile::TempDir::new().unwrap();
+    let gateway = Setup::new(peer.address())
+        .maildrop("on_delete = \"move:Old\"")
+        .table(&format!("[state]\ndir = {:?}", state.path()))
+        .start();
+    for number in [2, 3] {
+        let mut pop = Pop::log_in(gateway.address(), "eva");
+        pop.ok(&format!("DELE {number}"));
+        pop.err("QUIT", "-ERR [SYS/TEMP] 1 of 1 messages not removed");
+    }
+    gateway.stop();
+    // 2 at the first QUIT and once more at the second login; 3 at the second QUIT.
+    let expunges: Vec<_> = peer
+        .commands()
+        .into_iter()
+        .filter(|command| command == "EXPUNGE")
+        .collect();
+    assert_eq!(expunges.len(), 3, "{:?}", peer.commands());
+}
+
 /// The COPY was never carried out, and the server tells too little of the message to find out whether it was.
 #[test]
 fn what_was_perhaps_not_copied_is_not_removed() {
@@ -281,6 +325,23 @@ fn moved_to(capabilities: &'static str, listed: &str, folder: &str) -> Peer {
     let command = format!("UID MOVE 2 \"{folder}\"");
     assert_eq!(peer.count(&command), 1, "{:?}", peer.commands());
     peer
+}
+
+/// A folder of the device's owner that only happens to be called so, deep down or beside others, is not where mail goes.
+#[test]
+fn the_trash_lies_at_the_top_or_below_the_namespaces_prefix() {
+    let other = "* LIST () \"/\" \"Work/Old/Trash\"\r\n* LIST () \"/\" \"Work/Trash\"\r\n";
+    moved_to(
+        MOVES,
+        &format!("{other}* LIST () \"/\" \"Deleted Items\"\r\n"),
+        "Deleted Items",
+    );
+    moved_to(
+        MOVES,
+        "* LIST () \".\" INBOX.a.Trash\r\n* LIST () \".\" INBOX.Bin\r\n",
+        "INBOX.Bin",
+    );
+    moved_to(MOVES, "* LIST () \".\" INBOX.a.Trash\r\n", "Trash");
 }
 
 /// Names as literals, one of which ends like the head of another.
