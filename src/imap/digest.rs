@@ -15,14 +15,17 @@ pub type Digest = [u8; 16];
 /// What a copy keeps and hardly two messages share (RFC 3501 §6.4.7: COPY preserves INTERNALDATE).
 const LIKENESS: &str = "MESSAGE-ID DATE FROM TO SUBJECT RECEIVED CONTENT-TYPE";
 
-/// Octets of the fields of one message that are held: many times what mail has, and nothing to whoever sends it a longer one.
+/// Octets of the fields of one message that are held while it is looked at: many times what mail has, and nothing to whoever
+/// sends it a longer one.
 const MAX_FIELDS: usize = 256 * 1024;
+/// Octets of the fields of one message that are kept, of many messages at once.
+const MAX_KEPT: usize = 4 * 1024;
 
 impl Mailbox {
     /// Digests of Message-ID, size and INTERNALDATE, by which messages are known again under another UIDVALIDITY. Those
     /// without a Message-ID are left out.
     pub async fn identities(&mut self, uids: &[Uid]) -> Result<Vec<(Uid, Digest)>, Error> {
-        self.described(uids, "MESSAGE-ID", |message| {
+        self.described(uids, "MESSAGE-ID", MAX_FIELDS, |message| {
             let id = message.id()?;
             message.digest(id.as_bytes())
         })
@@ -31,28 +34,30 @@ impl Mailbox {
 
     /// Digests of several header fields (their first [`MAX_FIELDS`] octets), size and INTERNALDATE, by which a copy is known.
     pub async fn likenesses(&mut self, uids: &[Uid]) -> Result<Vec<(Uid, Digest)>, Error> {
-        self.described(uids, LIKENESS, |message| message.digest(&message.fields))
+        self.described(uids, LIKENESS, MAX_FIELDS, |message| message.digest(&message.fields))
             .await
     }
 
-    /// Message-IDs, with their angle brackets; messages without one are left out.
+    /// Message-IDs, with their angle brackets; messages without one, or with one longer than [`MAX_KEPT`], are left out.
     pub async fn message_ids(&mut self, uids: &[Uid]) -> Result<Vec<(Uid, Box<str>)>, Error> {
-        self.described(uids, "MESSAGE-ID", |message| message.id().map(Box::from))
+        self.described(uids, "MESSAGE-ID", MAX_KEPT, |message| message.id().map(Box::from))
             .await
     }
 
     /// These header fields (`FROM SUBJECT`) of messages, as they come, with the empty line; cut where they are longer than
-    /// [`MAX_FIELDS`].
+    /// [`MAX_KEPT`].
     pub async fn headers(&mut self, uids: &[Uid], fields: &str) -> Result<Vec<(Uid, Vec<u8>)>, Error> {
-        self.described(uids, fields, |message| Some(std::mem::take(&mut message.fields)))
+        self.described(uids, fields, MAX_KEPT, |message| Some(message.fields.as_slice().into()))
             .await
     }
 
-    /// What `take` makes of each of `uids` (ascending) once its response is complete; one message is held at a time.
+    /// What `take` makes of each of `uids` (ascending) once its response is complete; one message is held at a time, up to
+    /// `limit` octets of its fields.
     async fn described<T>(
         &mut self,
         uids: &[Uid],
         fields: &str,
+        limit: usize,
         mut take: impl FnMut(&mut Described) -> Option<T>,
     ) -> Result<Vec<(Uid, T)>, Error> {
         let mut described = Vec::with_capacity(uids.len());
@@ -65,7 +70,7 @@ impl Mailbox {
                         message.is_told = true;
                         while self.ready().await? {
                             let count = self.peek().len();
-                            message.add(self.take(count));
+                            message.add(self.take(count), limit);
                         }
                     }
                     BodyStart::End(uid) => {
@@ -103,8 +108,8 @@ struct Described {
 }
 
 impl Described {
-    fn add(&mut self, octets: &[u8]) {
-        let room = MAX_FIELDS - self.fields.len();
+    fn add(&mut self, octets: &[u8], limit: usize) {
+        let room = limit - self.fields.len();
         self.is_cut |= octets.len() > room;
         self.fields.extend_from_slice(&octets[..octets.len().min(room)]);
     }
@@ -184,13 +189,13 @@ mod tests {
     #[test]
     fn fields_beyond_the_limit_are_not_held() {
         let mut message = Described::default();
-        message.add(b"Message-ID: <a@b>\r\n\r\n");
+        message.add(b"Message-ID: <a@b>\r\n\r\n", MAX_FIELDS);
         assert_eq!(message.id().as_deref(), Some("<a@b>"));
         let room = MAX_FIELDS - message.fields.len();
-        message.add(&vec![b'x'; room]);
+        message.add(&vec![b'x'; room], MAX_FIELDS);
         assert!(message.id().is_some(), "all of it is held");
-        message.add(b"y");
-        message.add(&[b'z'; 100]);
+        message.add(b"y", MAX_FIELDS);
+        message.add(&[b'z'; 100], MAX_FIELDS);
         assert_eq!((message.fields.len(), message.fields.last()), (MAX_FIELDS, Some(&b'x')));
         assert_eq!(message.id(), None);
     }

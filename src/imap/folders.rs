@@ -29,6 +29,10 @@ pub struct FolderStatus {
 
 /// Octets of a literal in a response of these: a name, hardly more.
 const MAX_LITERAL: u64 = 64 * 1024;
+/// Responses to one command: folders, more than any user has.
+const MAX_RESPONSES: usize = 100_000;
+/// Octets of them all.
+const MAX_OCTETS: usize = 16 * 1024 * 1024;
 
 impl Mailbox {
     /// The folders that can be selected.
@@ -69,7 +73,8 @@ impl Mailbox {
         }
     }
 
-    /// Runs `command` and collects the untagged responses that begin with `name`, literals and all.
+    /// Runs `command` and collects the untagged responses that begin with `name`, literals and all; an error where they pass
+    /// [`MAX_RESPONSES`] or [`MAX_OCTETS`].
     async fn responses(&mut self, name: &'static str, command: &str) -> Result<Vec<Vec<u8>>, Error> {
         self.settle().await?;
         self.broken = true;
@@ -77,6 +82,7 @@ impl Mailbox {
         let wire = self.client.get_mut();
         wire.send(format!("{tag} {command}\r\n").as_bytes()).await?;
         let mut responses = Vec::new();
+        let mut octets_of_all = 0;
         let completion = loop {
             let span = wire.next_response().await?;
             match Line::parse(&wire.buffer()[..span.line]) {
@@ -109,6 +115,10 @@ impl Mailbox {
                         let span = wire.next_response().await?;
                         response.extend_from_slice(&wire.buffer()[..span.line]);
                         wire.consume(span.total);
+                    }
+                    octets_of_all += response.len();
+                    if responses.len() == MAX_RESPONSES || octets_of_all > MAX_OCTETS {
+                        return Err(Error::Protocol("more folders than the limit"));
                     }
                     responses.push(response);
                 }

@@ -240,9 +240,15 @@ impl Mailbox {
 
     /// Says good-bye. The server's answer is awaited, so that it has taken note, but does not matter.
     pub async fn logout(mut self) {
+        self.hang_up().await;
+    }
+
+    /// The same for a mailbox that is kept until a new connection takes its place.
+    pub async fn hang_up(&mut self) {
         if self.settle().await.is_ok() {
             let _ = self.run("LOGOUT", "LOGOUT").await;
         }
+        self.broken = true;
     }
 
     pub(super) async fn run(&mut self, name: &'static str, command: &str) -> Result<(), Error> {

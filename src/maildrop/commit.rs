@@ -1,6 +1,6 @@
 //! The UPDATE state (RFC 1939 §6): what QUIT does upstream.
 
-use super::{Error, Maildrop, open::leave_all, source::Source};
+use super::{Error, Maildrop, Reason, open::leave_all, source::Source};
 use crate::{config::Retention, imap::Uid};
 
 impl Maildrop {
@@ -73,6 +73,10 @@ impl Source {
 
     /// Deletes `uids`, and the notices of `noticed`, whose messages stay.
     async fn note_and_delete(&mut self, uids: &[Uid], noticed: Vec<Uid>) -> Result<Vec<Uid>, Error> {
+        let hides = !noticed.is_empty() || (self.account.policy.hides() && !uids.is_empty());
+        if hides && self.mailbox.selected().uid_not_sticky {
+            return Err(Error::Misconfigured(Reason::NotSticky));
+        }
         if !noticed.is_empty() {
             let mut marks = self.marks.clone();
             marks.noticed.extend(noticed.iter().map(|uid| uid.0));

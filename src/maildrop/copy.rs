@@ -116,7 +116,9 @@ impl Source {
         }
         if !pending.uids.is_empty() {
             let uids: Vec<Uid> = pending.uids.iter().copied().map(Uid).collect();
-            let mut there = self.arrivals(&pending).await?;
+            let there = self.arrivals(&pending).await;
+            self.reconnect_if_lost().await.map_err(Trouble::Told)?;
+            let mut there = there?;
             // One of which too little is told counts as not copied: a second copy does less harm than none.
             pending.uids.clear();
             for (Uid(uid), likeness) in self.mailbox.likenesses(&uids).await? {
@@ -130,11 +132,13 @@ impl Source {
         Ok(Some(pending).filter(|pending| !pending.uids.is_empty()))
     }
 
-    /// What has come to the target since the COPY was about to be made; on a connection of its own.
-    async fn arrivals(&self, pending: &PendingMove) -> Result<Vec<Digest>, Trouble> {
-        let Some(_slot) = self.slot.another(self.account.upstream.connections_per_user) else {
-            return Err(Trouble::TooManyConnections);
-        };
+    /// What has come to the target since the COPY was about to be made; on a connection of its own, for which this one makes
+    /// room where the user may not have another.
+    async fn arrivals(&mut self, pending: &PendingMove) -> Result<Vec<Digest>, Trouble> {
+        let slot = self.slot.another(self.account.upstream.connections_per_user);
+        if slot.is_none() {
+            self.mailbox.hang_up().await;
+        }
         let connection = log_in(&self.connector, &self.account).await.map_err(Trouble::Told)?;
         let from = Uid(pending.target_uid_next);
         let selected = connection.select(&pending.target, from, Wanted::default(), None).await;

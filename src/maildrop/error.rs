@@ -87,6 +87,9 @@ pub enum Reason {
     /// The folder can only be read and the device wants to delete.
     #[error("folder is read-only upstream, see the log")]
     ReadOnly,
+    /// UIDNOTSTICKY (RFC 4315 §3): what a login has hidden cannot be kept for its next session.
+    #[error("upstream numbers its messages anew each time, see the log")]
+    NotSticky,
 }
 
 impl From<&imap::Error> for Error {

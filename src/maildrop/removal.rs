@@ -15,8 +15,6 @@ pub(super) enum Trouble {
     Upstream(imap::Error),
     /// State can't keep what must not be forgotten.
     State,
-    /// A further connection was needed, and there are too many.
-    TooManyConnections,
     /// Written to the log already.
     Told(Error),
 }
@@ -39,7 +37,6 @@ impl Trouble {
         match self {
             Self::Upstream(error) => super::source::report(account, &error),
             Self::State => Error::Unavailable(Reason::State),
-            Self::TooManyConnections => Error::Unavailable(Reason::TooManyConnections),
             Self::Told(error) => error,
         }
     }

@@ -241,6 +241,63 @@ fn a_copy_is_not_made_twice() {
     assert_eq!(peer.count("UID COPY"), 1, "{:?}", peer.commands());
 }
 
+/// The user may have one connection only: the session's own makes room for the one that looks at the target.
+#[test]
+fn a_move_is_finished_by_the_only_connection() {
+    let status = "* STATUS \"Old\" (UIDVALIDITY 9 UIDNEXT 4)\r\n{tag} OK\r\n";
+    let fields = "(UID RFC822.SIZE INTERNALDATE BODY.PEEK[HEADER.FIELDS (";
+    let described = |uid: u32| {
+        format!(
+            "* 1 FETCH (UID {uid} RFC822.SIZE 122 INTERNALDATE \" 1-Jan-2024 00:00:00 +0000\" \
+             BODY[HEADER.FIELDS (SUBJECT)] {{23}}\r\nSubject: number two\r\n\r\n)\r\n{{tag}} OK\r\n"
+        )
+    };
+    let removable = refusing(CAPABILITIES)
+        .on("STATUS", status)
+        .on(&format!("UID FETCH 2 {fields}"), described(2));
+    let unremovable = removable.clone().on("UID EXPUNGE", "{tag} NO [NOPERM] not by you\r\n");
+    let target = Answers::new([])
+        .on("SELECT", "* 1 EXISTS\r\n* OK [UIDVALIDITY 9]\r\n{tag} OK\r\n")
+        .on(
+            "UID FETCH 4:* (UID RFC822.SIZE)",
+            "* 1 FETCH (UID 4 RFC822.SIZE 122)\r\n{tag} OK\r\n",
+        )
+        .on(&format!("UID FETCH 4 {fields}"), described(4));
+    let peer = Peer::start_each(vec![unremovable.clone(), unremovable, target, removable]);
+    let gateway = Setup::new(peer.address())
+        .upstream("connections_per_user = 1")
+        .maildrop("on_delete = \"move:Old\"")
+        .start();
+    let mut pop = Pop::log_in(gateway.address(), "eva");
+    pop.ok("DELE 2");
+    pop.err("QUIT", "-ERR [SYS/TEMP] 1 of 1 messages not removed");
+    gateway.sessions(1);
+    let mut pop = Pop::log_in(gateway.address(), "eva");
+    assert_eq!(pop.stat().0, 2, "{:?}", peer.commands());
+    pop.quit();
+    gateway.stop();
+    assert_eq!(
+        (peer.count("UID COPY"), peer.connections()),
+        (1, 4),
+        "{:?}",
+        peer.commands()
+    );
+}
+
+/// RFC 4315 §3: UIDs that mean nothing in the next session keep nothing hidden.
+#[test]
+fn what_cannot_stay_hidden_is_not_said_to_be() {
+    let select = "* 3 EXISTS\r\n* OK [UIDVALIDITY 7]\r\n* NO [UIDNOTSTICKY] they change\r\n{tag} OK\r\n";
+    let peer = Peer::start(refusing(CAPABILITIES).on("SELECT", select));
+    let gateway = Setup::new(peer.address()).maildrop("on_delete = \"hide\"").start();
+    let mut pop = Pop::log_in(gateway.address(), "eva");
+    pop.ok("DELE 2");
+    pop.err(
+        "QUIT",
+        "-ERR [SYS/PERM] upstream numbers its messages anew each time, see the log",
+    );
+}
+
 /// Where only plain EXPUNGE removes, what others have marked is touched no more often than something is to be removed.
 #[test]
 fn nothing_is_expunged_for_nothing() {
@@ -342,6 +399,26 @@ fn the_trash_lies_at_the_top_or_below_the_namespaces_prefix() {
         "INBOX.Bin",
     );
     moved_to(MOVES, "* LIST () \".\" INBOX.a.Trash\r\n", "Trash");
+}
+
+/// A server that lists without end is not listened to without end.
+#[test]
+fn more_folders_than_anybody_has_are_an_error() {
+    for line in [
+        "* LIST () \"/\" a\r\n".repeat(100_001),
+        format!("* LIST () \"/\" {}\r\n", "a".repeat(200_000)).repeat(90),
+    ] {
+        let peer = Peer::start(refusing(MOVES).on("LIST", line + "{tag} OK\r\n"));
+        let gateway = Setup::new(peer.address()).maildrop("on_delete = \"trash\"").start();
+        let mut pop = Pop::log_in(gateway.address(), "eva");
+        pop.ok("DELE 2");
+        pop.err(
+            "QUIT",
+            "-ERR [SYS/TEMP] upstream sent something that is not IMAP, try later",
+        );
+        gateway.stop();
+        assert_eq!(peer.count("UID MOVE"), 0);
+    }
 }
 
 /// Names as literals, one of which ends like the head of another.

@@ -68,6 +68,12 @@ impl Setup {
         self
     }
 
+    /// A key of `[upstream.lab]`.
+    pub fn upstream(mut self, key: &str) -> Self {
+        writeln!(self.upstream_keys, "{key}").unwrap();
+        self
+    }
+
     /// A key of `[upstream.lab.maildrop]`.
     pub fn maildrop(mut self, key: &str) -> Self {
         writeln!(self.maildrop, "{key}").unwrap();
