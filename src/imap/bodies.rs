@@ -155,6 +155,14 @@ impl Mailbox {
         }
     }
 
+    /// Whether the server has told by now whose content this is.
+    pub fn is_told(&self) -> bool {
+        self.reading
+            .response
+            .as_ref()
+            .is_some_and(|response| response.uid.is_some())
+    }
+
     /// Leaves the connection to die with what is under way on it.
     pub fn give_up(&mut self) {
         self.broken = true;

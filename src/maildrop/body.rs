@@ -203,11 +203,11 @@ impl Passage<'_> {
             match &mut self.stage {
                 Stage::Whole | Stage::Header { .. } if ready => return Ok(here.len()),
                 Stage::Cut(limit) if ready => match limit.pass(here) {
-                    0 => self.stage = Stage::Done,
+                    0 => self.end_early().await?,
                     count => return Ok(count),
                 },
                 Stage::Text { limit, sent, .. } if ready => match limit.pass(here) {
-                    0 => self.stage = Stage::Done,
+                    0 => self.end_early().await?,
                     count => {
                         *sent += count as u64;
                         return Ok(count);
@@ -235,7 +235,7 @@ impl Passage<'_> {
                 }
                 // A server that ignores the partial sends more; one that sends less has no more.
                 Stage::Text { limit, asked, sent, .. } if *sent != u64::from(*asked) || limit.is_reached() => {
-                    self.stage = Stage::Done;
+                    self.end_early().await?;
                 }
                 Stage::Text {
                     origin, asked, sent, ..
@@ -248,6 +248,15 @@ impl Passage<'_> {
                 }
             }
         }
+    }
+
+    /// Enough has come. Only where the server has not told yet whose it is all of it is awaited.
+    async fn end_early(&mut self) -> Result<(), imap::Error> {
+        if !self.source.mailbox.is_told() {
+            self.confirm().await?;
+        }
+        self.stage = Stage::Done;
+        Ok(())
     }
 
     /// The message is whole, but is it the one that was asked for? Only where the server has not told before.

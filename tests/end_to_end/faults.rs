@@ -182,6 +182,35 @@ fn the_body_of_another_message() {
     }
 }
 
+/// The same for TOP, where the server tells the UID last: whether it comes in parts, or cut from the whole message.
+#[test]
+fn the_top_of_another_message() {
+    let other = "Subject: other\r\n\r\none\r\ntwo\r\n";
+    let (header, text) = other.split_at(18);
+    let parts = format!(
+        "* 1 FETCH (BODY[HEADER] {{{}}}\r\n{header} BODY[TEXT]<0> {{{}}}\r\n{text} UID 2)\r\n{{tag}} OK\r\n",
+        header.len(),
+        text.len()
+    );
+    let whole = format!(
+        "* 1 FETCH (BODY[] {{{}}}\r\n{other} UID 2)\r\n{{tag}} OK\r\n",
+        other.len()
+    );
+    let mut long = Message::new(1, mail::simple(1));
+    long.size = 100_000;
+    let peer = Peer::start(
+        Answers::new([long, Message::new(2, mail::simple(2))])
+            .on("UID FETCH 1 (UID BODY.PEEK[HEADER]", parts)
+            .on("UID FETCH 1 (UID BODY.PEEK[]", whole),
+    );
+    let gateway = Setup::new(peer.address()).start();
+    for command in ["TOP 1 1", "TOP 1 2", "TOP 1 20", "TOP 1 5000"] {
+        let mut pop = Pop::log_in(gateway.address(), "eva");
+        pop.send(format!("{command}\r\n").as_bytes());
+        pop.broken_off();
+    }
+}
+
 #[test]
 fn a_body_in_quotes() {
     let answer = "* 1 FETCH (UID 1 BODY[] \"A: \\\"1\\\"\")\r\n{tag} OK fetched\r\n";

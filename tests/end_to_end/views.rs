@@ -176,6 +176,34 @@ fn a_notice_stands_in_the_place_of_what_is_too_large() {
     pop.quit();
 }
 
+/// Whoever sends large mail with a large header does not fill the memory of sessions.
+#[test]
+fn a_notice_repeats_no_endless_subject() {
+    let header = format!("From: Eva\r\nSubject: {}\r\n\r\n", "x".repeat(100_000));
+    let described = format!(
+        "* 1 FETCH (UID 1 RFC822.SIZE 5000 INTERNALDATE NIL BODY[HEADER.FIELDS (FROM SUBJECT DATE)] {{{}}}\r\n{header})\r\n\
+         {{tag}} OK\r\n",
+        header.len()
+    );
+    let answers = Answers::of([b"x".repeat(5000)]);
+    let peer = Peer::start(answers.on(
+        "UID FETCH 1 (UID RFC822.SIZE INTERNALDATE BODY.PEEK[HEADER.FIELDS (",
+        described,
+    ));
+    let gateway = Setup::new(peer.address())
+        .maildrop("max_octets = 4000")
+        .maildrop("oversize = \"notice\"")
+        .start();
+    let mut pop = Pop::log_in(gateway.address(), "eva");
+    let text = String::from_utf8(pop.retr(1).1).unwrap();
+    assert!(
+        text.starts_with("From: Eva\r\n") && text.len() < 6000,
+        "{} octets",
+        text.len()
+    );
+    pop.quit();
+}
+
 /// To the second, wherever the server is: one west of Greenwich has another day than we for hours.
 #[test]
 fn recent_mail_is_what_came_within_so_many_times_24_hours() {
