@@ -53,10 +53,12 @@ impl Source {
             name,
             mailbox,
             slot,
-            view,
+            mut view,
             shared,
+            marks_followed,
             ..
         } = self;
+        view.is_unmarked = marks_followed == 0;
         shared.pool.park(slot, &account.login, &name.folder, mailbox, view);
     }
 
@@ -148,11 +150,16 @@ impl Source {
     /// Takes from state what the login has done here; what belongs to another UIDVALIDITY counts no more, except that UIDLs
     /// of another server have been imported: the UIDs in their file mean nothing any more.
     pub(super) async fn load_marks(&mut self) -> Result<(), Error> {
-        let marks = self.shared.state.marks(&self.account.login, &self.name).await;
+        let keeps_marks = self.account.policy.keeps_marks();
+        // A device that polls costs state nothing.
+        let marks = match self.view.is_unmarked && !keeps_marks {
+            true => Ok(Marks::default()),
+            false => self.shared.state.marks(&self.account.login, &self.name).await,
+        };
         self.marks = match marks {
             Ok(marks) => marks,
             // Then all that they could tell of is notices in the place of messages.
-            Err(_) if !self.account.policy.keeps_marks() => Marks::default(),
+            Err(_) if !keeps_marks => Marks::default(),
             Err(_) => return Err(STATE),
         };
         self.marks_followed = self.marks.uid_validity;

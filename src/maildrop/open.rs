@@ -196,6 +196,7 @@ impl Maildrops {
             hidden,
             modseq: mailbox.selected().modseq.unwrap_or(0),
             earlier,
+            is_unmarked: false,
             trash: None,
         };
         Ok(self.joined(account, connector, number, name, (slot, lock, mailbox, view, known)))

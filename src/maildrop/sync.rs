@@ -21,6 +21,8 @@ pub(super) struct View {
     pub(super) modseq: u64,
     /// What they were before UIDVALIDITY changed.
     pub(super) earlier: Earlier,
+    /// State keeps nothing of what the login has done here: it need not be asked, for nobody else adds to that.
+    pub(super) is_unmarked: bool,
     /// Where deleted messages go, once that has been found out.
     pub(super) trash: Option<Arc<str>>,
 }
