@@ -48,7 +48,7 @@ pub(super) async fn opened(
 ) -> Result<(Mailbox, Arc<Index>, Vec<Uid>), Error> {
     let mut wanted = wanted(policy, known.as_deref());
     wanted.email_id = wanted.email_id && connection.has_object_id().await?;
-    let known = known.filter(|known| known.has(wanted.arrived, wanted.email_id));
+    let known = known.filter(|known| known.is_whole() && known.has(wanted.arrived, wanted.email_id));
     let from = known.as_deref().map_or(Uid(1), unknown_from);
     let resync = known.as_deref().filter(|known| known.modseq > 0);
     let resync = resync.map(
@@ -156,6 +156,7 @@ async fn catch_up(
                 exists,
                 "upstream lists other messages than it says it has"
             );
+            Arc::make_mut(&mut index).listed = 0;
             break;
         }
     }

@@ -37,7 +37,8 @@ pub struct Index {
     pub modseq: u64,
     /// Messages that the last session fetched in a row: what read-ahead may expect of the next.
     pub row: u32,
-    /// The highest UID that was ever listed: of what lies above nobody knows whether it exists.
+    /// The highest UID that was ever listed: of what lies above nobody knows whether it exists. 0 where the server listed
+    /// other messages than it said it has: then nobody knows of any.
     pub listed: u32,
     /// UID and octets, strictly ascending by UID; 8 bytes a message.
     pub entries: Vec<(u32, u32)>,
@@ -69,6 +70,11 @@ impl Index {
         extend(&mut self.email_ids, count, email_id);
         self.entries.push((uid, octets));
         self.listed = self.listed.max(uid);
+    }
+
+    /// Whether what it holds is all that there was.
+    pub fn is_whole(&self) -> bool {
+        self.entries.is_empty() || self.listed > 0
     }
 
     /// Whether a message of that UID existed once and does no more.

@@ -7,9 +7,11 @@ use tempfile::TempDir;
 
 use crate::support::{
     PASSWORD,
+    answers::Answers,
     dovecot::Dovecot,
     gateway::{Gateway, Setup},
     mail,
+    peer::Peer,
     pop::Pop,
 };
 
@@ -186,4 +188,45 @@ fn both_devices_at_once() {
     let reply = second.try_log_in("scanner", PASSWORD);
     assert!(reply.starts_with("-ERR [IN-USE]"), "{reply}");
     scanner.quit();
+}
+
+/// A server that for once lists fewer messages than it says it has: what was hidden stays hidden, and what was left out is
+/// shown again, even where by then as many are there as were listed.
+#[test]
+fn what_is_left_out_of_a_listing_is_not_forgotten() {
+    let exists = |count: u32| format!("* {count} EXISTS\r\n* OK [UIDVALIDITY 1000]\r\n{{tag}} OK\r\n");
+    let listed = |uids: &[u32]| {
+        let line = |uid| format!("* 1 FETCH (UID {uid} RFC822.SIZE 122)\r\n");
+        uids.iter().map(line).collect::<String>() + "{tag} OK\r\n"
+    };
+    let all = Answers::of((1..=4).map(mail::simple));
+    let answers = |count, uids: &[u32]| {
+        all.clone()
+            .on("SELECT", exists(count))
+            .on("UID FETCH 1:", listed(uids))
+            .on("UID FETCH 5:", listed(&[]))
+    };
+    let state = TempDir::new().unwrap();
+    for (answers, shown) in [
+        (answers(4, &[1, 2, 3, 4]), "1 2 3 4"),
+        (answers(5, &[1, 4]), "1 4"),
+        (answers(2, &[2, 3]), "3"),
+        (answers(4, &[1, 2, 3, 4]), "1 3 4"),
+    ] {
+        let peer = Peer::start(answers);
+        let gateway = Setup::new(peer.address())
+            .maildrop("on_delete = \"hide\"")
+            .maildrop("uidl = \"uid\"")
+            .table(&format!("[state]\ndir = {:?}", state.path()))
+            .start();
+        let mut pop = Pop::log_in(gateway.address(), "eva");
+        let lines = pop.list("UIDL");
+        let uids: Vec<&str> = lines.iter().filter_map(|line| line.split(' ').nth(1)).collect();
+        assert_eq!(uids.join(" "), shown, "{:?}", peer.commands());
+        if shown == "1 2 3 4" {
+            pop.ok("DELE 2");
+        }
+        pop.quit();
+        gateway.stop();
+    }
 }
