@@ -75,7 +75,7 @@ enum Command {
     /// Let the gateway read mail at a provider that takes no passwords (OAuth2); beside a running gateway too
     #[command(group = clap::ArgGroup::new("what").required(true).args(["account", "list", "forget"]))]
     SignIn {
-        /// The login of an [[account]]
+        /// The login of an `[[account]]`
         account: Option<String>,
         /// With a browser, where a code would do
         #[arg(long, requires = "account")]
