@@ -190,11 +190,37 @@ fn a_refused_move_is_told() {
     assert_eq!(peer.count("UID STORE"), 0, "{:?}", peer.commands());
 }
 
+/// Of the folder that mail goes to.
+const STATUS: &str = "* STATUS \"Old\" (UIDVALIDITY 9 UIDNEXT 4)\r\n{tag} OK\r\n";
+
+/// What asks for the fields by which a copy is known.
+fn fetch_fields(uid: u32) -> String {
+    format!("UID FETCH {uid} (UID RFC822.SIZE INTERNALDATE BODY.PEEK[HEADER.FIELDS (")
+}
+
+/// The same fields for every UID: those of a message and of its copy.
+fn fields_of(uid: u32) -> String {
+    format!(
+        "* 1 FETCH (UID {uid} RFC822.SIZE 122 INTERNALDATE \" 1-Jan-2024 00:00:00 +0000\" \
+         BODY[HEADER.FIELDS (SUBJECT)] {{23}}\r\nSubject: number two\r\n\r\n)\r\n{{tag}} OK\r\n"
+    )
+}
+
+/// The folder that mail goes to, when it is asked whether the copy is there.
+fn copied() -> Answers {
+    Answers::new([])
+        .on("SELECT", "* 1 EXISTS\r\n* OK [UIDVALIDITY 9]\r\n{tag} OK\r\n")
+        .on(
+            "UID FETCH 4:* (UID RFC822.SIZE)",
+            "* 1 FETCH (UID 4 RFC822.SIZE 122)\r\n{tag} OK\r\n",
+        )
+        .on(&fetch_fields(4), fields_of(4))
+}
+
 #[test]
 fn a_refused_copy_removes_nothing() {
-    let status = "* STATUS \"Old\" (UIDVALIDITY 9 UIDNEXT 4)\r\n{tag} OK\r\n";
     let refused = refusing(CAPABILITIES)
-        .on("STATUS", status)
+        .on("STATUS", STATUS)
         .on("UID COPY", "{tag} NO [OVERQUOTA] full\r\n");
     let peer = not_removed(refused);
     assert_eq!(peer.count("UID STORE"), 0, "{:?}", peer.commands());
@@ -204,28 +230,12 @@ fn a_refused_copy_removes_nothing() {
 /// What was copied and cannot be removed is told as not removed, and is not copied a second time.
 #[test]
 fn a_copy_is_not_made_twice() {
-    let status = "* STATUS \"Old\" (UIDVALIDITY 9 UIDNEXT 4)\r\n{tag} OK\r\n";
-    let fields = "(UID RFC822.SIZE INTERNALDATE BODY.PEEK[HEADER.FIELDS (";
-    let described = |uid: u32| {
-        format!(
-            "* 1 FETCH (UID {uid} RFC822.SIZE 122 INTERNALDATE \" 1-Jan-2024 00:00:00 +0000\" \
-             BODY[HEADER.FIELDS (SUBJECT)] {{23}}\r\nSubject: number two\r\n\r\n)\r\n{{tag}} OK\r\n"
-        )
-    };
     let unremovable = refusing(CAPABILITIES)
-        .on("STATUS", status)
-        .on(&format!("UID FETCH 2 {fields}"), described(2))
+        .on("STATUS", STATUS)
+        .on(&fetch_fields(2), fields_of(2))
         .on("UID EXPUNGE", "{tag} NO [NOPERM] not by you\r\n");
-    // The target, when it is asked whether the copy is there.
-    let target = Answers::new([])
-        .on("SELECT", "* 1 EXISTS\r\n* OK [UIDVALIDITY 9]\r\n{tag} OK\r\n")
-        .on(
-            "UID FETCH 4:* (UID RFC822.SIZE)",
-            "* 1 FETCH (UID 4 RFC822.SIZE 122)\r\n{tag} OK\r\n",
-        )
-        .on(&format!("UID FETCH 4 {fields}"), described(4));
     // Each login looks once at the target, on a connection of its own.
-    let peer = Peer::start_each(vec![unremovable.clone(), unremovable, target]);
+    let peer = Peer::start_each(vec![unremovable.clone(), unremovable, copied()]);
     let state = tempfile::TempDir::new().unwrap();
     let gateway = Setup::new(peer.address())
         .maildrop("on_delete = \"move:Old\"")
@@ -244,26 +254,11 @@ fn a_copy_is_not_made_twice() {
 /// The user may have one connection only: the session's own makes room for the one that looks at the target.
 #[test]
 fn a_move_is_finished_by_the_only_connection() {
-    let status = "* STATUS \"Old\" (UIDVALIDITY 9 UIDNEXT 4)\r\n{tag} OK\r\n";
-    let fields = "(UID RFC822.SIZE INTERNALDATE BODY.PEEK[HEADER.FIELDS (";
-    let described = |uid: u32| {
-        format!(
-            "* 1 FETCH (UID {uid} RFC822.SIZE 122 INTERNALDATE \" 1-Jan-2024 00:00:00 +0000\" \
-             BODY[HEADER.FIELDS (SUBJECT)] {{23}}\r\nSubject: number two\r\n\r\n)\r\n{{tag}} OK\r\n"
-        )
-    };
     let removable = refusing(CAPABILITIES)
-        .on("STATUS", status)
-        .on(&format!("UID FETCH 2 {fields}"), described(2));
+        .on("STATUS", STATUS)
+        .on(&fetch_fields(2), fields_of(2));
     let unremovable = removable.clone().on("UID EXPUNGE", "{tag} NO [NOPERM] not by you\r\n");
-    let target = Answers::new([])
-        .on("SELECT", "* 1 EXISTS\r\n* OK [UIDVALIDITY 9]\r\n{tag} OK\r\n")
-        .on(
-            "UID FETCH 4:* (UID RFC822.SIZE)",
-            "* 1 FETCH (UID 4 RFC822.SIZE 122)\r\n{tag} OK\r\n",
-        )
-        .on(&format!("UID FETCH 4 {fields}"), described(4));
-    let peer = Peer::start_each(vec![unremovable.clone(), unremovable, target, removable]);
+    let peer = Peer::start_each(vec![unremovable.clone(), unremovable, copied(), removable]);
     let gateway = Setup::new(peer.address())
         .upstream("connections_per_user = 1")
         .maildrop("on_delete = \"move:Old\"")
@@ -302,26 +297,11 @@ fn what_cannot_stay_hidden_is_not_said_to_be() {
 #[test]
 fn nothing_is_expunged_for_nothing() {
     const BARE: &str = "IMAP4rev1 SASL-IR AUTH=PLAIN";
-    let status = "* STATUS \"Old\" (UIDVALIDITY 9 UIDNEXT 4)\r\n{tag} OK\r\n";
-    let fields = "(UID RFC822.SIZE INTERNALDATE BODY.PEEK[HEADER.FIELDS (";
-    let described = |uid: u32| {
-        format!(
-            "* 1 FETCH (UID {uid} RFC822.SIZE 122 INTERNALDATE \" 1-Jan-2024 00:00:00 +0000\" \
-             BODY[HEADER.FIELDS (SUBJECT)] {{23}}\r\nSubject: number two\r\n\r\n)\r\n{{tag}} OK\r\n"
-        )
-    };
     let unremovable = refusing(BARE)
-        .on("STATUS", status)
-        .on(&format!("UID FETCH 2 {fields}"), described(2))
+        .on("STATUS", STATUS)
+        .on(&fetch_fields(2), fields_of(2))
         .on("EXPUNGE", "{tag} NO [NOPERM] not by you\r\n");
-    let target = Answers::new([])
-        .on("SELECT", "* 1 EXISTS\r\n* OK [UIDVALIDITY 9]\r\n{tag} OK\r\n")
-        .on(
-            "UID FETCH 4:* (UID RFC822.SIZE)",
-            "* 1 FETCH (UID 4 RFC822.SIZE 122)\r\n{tag} OK\r\n",
-        )
-        .on(&format!("UID FETCH 4 {fields}"), described(4));
-    let peer = Peer::start_each(vec![unremovable.clone(), unremovable, target]);
+    let peer = Peer::start_each(vec![unremovable.clone(), unremovable, copied()]);
     let state = tempfile::TempDir::new().unwrap();
     let gateway = Setup::new(peer.address())
         .maildrop("on_delete = \"move:Old\"")
@@ -345,10 +325,9 @@ fn nothing_is_expunged_for_nothing() {
 /// The COPY was never carried out, and the server tells too little of the message to find out whether it was.
 #[test]
 fn what_was_perhaps_not_copied_is_not_removed() {
-    let status = "* STATUS \"Old\" (UIDVALIDITY 9 UIDNEXT 4)\r\n{tag} OK\r\n";
-    let lost = refusing(CAPABILITIES).on("STATUS", status).on("UID COPY", Step::Close);
+    let lost = refusing(CAPABILITIES).on("STATUS", STATUS).on("UID COPY", Step::Close);
     let refused = refusing(CAPABILITIES)
-        .on("STATUS", status)
+        .on("STATUS", STATUS)
         .on("UID COPY", "{tag} NO [OVERQUOTA] full\r\n");
     let target = Answers::new([]).on("SELECT", "* 0 EXISTS\r\n* OK [UIDVALIDITY 9]\r\n{tag} OK\r\n");
     let peer = Peer::start_each(vec![lost, refused, target]);
