@@ -9,7 +9,7 @@ use tokio::runtime::Runtime;
 use super::{Lab, XOAUTH2, account, lets_in, refuses};
 use crate::support::{
     gateway::{Gateway, Setup},
-    provider::{Provider, TOKEN_MARK},
+    provider::TOKEN_MARK,
 };
 
 const ADMIN: &str = "the page's own";
@@ -163,24 +163,6 @@ fn only_with_its_password_and_its_own_forms() {
     assert_eq!(browser.get("/").location(), "/login");
 }
 
-/// The provider's page, answered; where the browser is sent back to.
-fn consent(browser: &Browser, provider: &Provider, url: &str, user: &str) -> String {
-    let page = browser.send(browser.client.get(url)).text;
-    let field = |name: &str| {
-        let (_, rest) = page.split_once(&format!("name={name} value=\"")).unwrap();
-        rest.split_once('"').unwrap().0.to_owned()
-    };
-    let form = [
-        ("state", field("state")),
-        ("code_challenge", field("code_challenge")),
-        ("redirect_uri", field("redirect_uri")),
-        ("user", user.to_owned()),
-        ("answer", "allow".to_owned()),
-    ];
-    let sent = browser.send(browser.client.post(provider.url("/consent")).form(&form));
-    sent.location().to_owned()
-}
-
 #[test]
 fn by_a_browser_behind_a_proxy() {
     let Some(lab) = Lab::new(XOAUTH2) else { return };
@@ -195,7 +177,7 @@ fn by_a_browser_behind_a_proxy() {
     let sent = browser.post("/sign-in", &form);
     let url = sent.location();
     assert!(url.starts_with(&lab.provider.url("/authorize?")), "{url}");
-    let back = consent(&browser, &lab.provider, url, "eva");
+    let back = lab.provider.consent(url, "eva", true);
     let back = back.strip_prefix("https://mail.example.org/pop").unwrap();
     assert!(back.starts_with("/callback?"), "{back}");
 

@@ -82,37 +82,10 @@ fn a_code_that_comes_to_nothing() {
     assert!(lab.provider.asked(grant) > before);
 }
 
-/// The browser consents at the provider's page; where it is sent back to.
-fn consent(provider: &Provider, url: &str, answer: &str) -> String {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(async {
-        let client = provider.client();
-        let page = client.get(url).send().await.unwrap();
-        assert_eq!(page.status(), 200, "{url}");
-        let page = page.text().await.unwrap();
-        let field = |name: &str| {
-            let (_, rest) = page.split_once(&format!("name={name} value=\"")).unwrap();
-            rest.split_once('"').unwrap().0.to_owned()
-        };
-        let form = [
-            ("state", field("state")),
-            ("code_challenge", field("code_challenge")),
-            ("redirect_uri", field("redirect_uri")),
-            ("user", "eva".to_owned()),
-            ("answer", answer.to_owned()),
-        ];
-        let sent = client.post(provider.url("/consent")).form(&form).send().await.unwrap();
-        sent.headers()["location"].to_str().unwrap().to_owned()
-    })
-}
-
 /// The browser goes where it is sent.
 fn follow(provider: &Provider, location: &str) -> (u16, String) {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(async {
-        let page = provider.client().get(location).send().await.unwrap();
-        (page.status().as_u16(), page.text().await.unwrap())
-    })
+    let (status, _, page) = provider.browse(provider.client().get(location));
+    (status, page)
 }
 
 #[test]
@@ -121,7 +94,7 @@ fn by_a_browser_that_comes_back() {
     let gateway = lab.by_code().start();
     let mut command = SignIn::begin(&gateway.file(), &["pbx"]);
     let url = format!("https://{}", command.after("https://"));
-    let back = consent(&lab.provider, &url, "allow");
+    let back = lab.provider.consent(&url, "eva", true);
     // Another page's request is not taken for the answer.
     let forged = back.replace("state=", "state=x");
     assert_eq!(follow(&lab.provider, &forged).0, 404);
@@ -141,7 +114,7 @@ fn by_an_address_that_is_pasted() {
     let gateway = lab.by_code().start();
     let mut command = SignIn::begin(&gateway.file(), &["pbx"]);
     let url = format!("https://{}", command.after("https://"));
-    let back = consent(&lab.provider, &url, "allow");
+    let back = lab.provider.consent(&url, "eva", true);
     command.paste("http://localhost/?state=guess&code=guess");
     command.paste("");
     command.paste(&back);
@@ -151,7 +124,7 @@ fn by_an_address_that_is_pasted() {
 
     let mut command = SignIn::begin(&gateway.file(), &["pbx"]);
     let url = format!("https://{}", command.after("https://"));
-    command.paste(&consent(&lab.provider, &url, "deny"));
+    command.paste(&lab.provider.consent(&url, "eva", false));
     let printed = command.fail();
     assert!(printed.contains("The sign-in was declined."), "{printed}");
     lets_in(&gateway, "pbx");

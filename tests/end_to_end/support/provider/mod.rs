@@ -25,7 +25,7 @@ pub struct Provider {
     shared: Arc<Shared>,
     address: SocketAddr,
     certificates: Certificates,
-    _runtime: tokio::runtime::Runtime,
+    runtime: tokio::runtime::Runtime,
 }
 
 pub(super) struct Shared {
@@ -149,7 +149,7 @@ impl Provider {
             shared,
             address,
             certificates,
-            _runtime: runtime,
+            runtime,
         }
     }
 
@@ -176,6 +176,37 @@ impl Provider {
             .timeout(PATIENCE)
             .build()
             .unwrap()
+    }
+
+    /// Sends a browser's request, and returns its status, where it is sent on to, and the page.
+    pub fn browse(&self, request: reqwest::RequestBuilder) -> (u16, Option<String>, String) {
+        self.runtime.block_on(async {
+            let answer = request.send().await.unwrap();
+            let location = answer.headers().get("location");
+            let location = location.map(|location| location.to_str().unwrap().to_owned());
+            (answer.status().as_u16(), location, answer.text().await.unwrap())
+        })
+    }
+
+    /// A browser that was sent to the page at `url` consents there as `user`, or declines; where it is sent back to.
+    pub fn consent(&self, url: &str, user: &str, allows: bool) -> String {
+        let client = self.client();
+        let (status, _, page) = self.browse(client.get(url));
+        assert_eq!(status, 200, "{url}");
+        let field = |name: &str| {
+            let (_, rest) = page.split_once(&format!("name={name} value=\"")).unwrap();
+            rest.split_once('"').unwrap().0.to_owned()
+        };
+        let form = [
+            ("state", field("state")),
+            ("code_challenge", field("code_challenge")),
+            ("redirect_uri", field("redirect_uri")),
+            ("user", user.to_owned()),
+            ("answer", if allows { "allow" } else { "deny" }.to_owned()),
+        ];
+        let (status, location, _) = self.browse(client.post(self.url("/consent")).form(&form));
+        assert_eq!(status, 303);
+        location.expect("the way back")
     }
 
     /// What it knows, to be looked at or changed.
