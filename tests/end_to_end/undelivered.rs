@@ -51,6 +51,16 @@ fn notice(pop: &mut Pop) -> String {
     notice
 }
 
+/// After a session in vain, one that gets a notice in the second message's place, and the third message; then the end.
+fn a_notice_and_a_message(gateway: Gateway) {
+    in_vain(&gateway);
+    let mut pop = Pop::log_in(gateway.address(), "eva");
+    notice(&mut pop);
+    assert_eq!(pop.retr(3).1, mail::simple(3));
+    pop.quit();
+    gateway.stop();
+}
+
 /// Commands that change the second message.
 fn changes(peer: &Peer) -> Vec<String> {
     let concerns = |set: &str| set.split(',').any(|part| ["2", "1:2", "1:3", "2:3"].contains(&part));
@@ -188,12 +198,7 @@ fn a_notice_does_not_count_as_the_message() {
     let peer = Peer::start(mailbox(WITHOUT_DATA));
     let state = tempfile::tempdir().unwrap();
     let gateway = setup(&peer, &state).maildrop("delete_after_retrieve = true").start();
-    in_vain(&gateway);
-    let mut pop = Pop::log_in(gateway.address(), "eva");
-    notice(&mut pop);
-    assert_eq!(pop.retr(3).1, mail::simple(3));
-    pop.quit();
-    gateway.stop();
+    a_notice_and_a_message(gateway);
     assert_eq!((peer.count("UID EXPUNGE 3"), changes(&peer)), (1, Vec::new()));
 }
 
@@ -207,12 +212,7 @@ fn retention_lets_it_be() {
             .maildrop("on_retrieve = \"keep\"")
     };
     let gateway = setup().start();
-    in_vain(&gateway);
-    let mut pop = Pop::log_in(gateway.address(), "eva");
-    notice(&mut pop);
-    assert_eq!(pop.retr(3).1, mail::simple(3));
-    pop.quit();
-    gateway.stop();
+    a_notice_and_a_message(gateway);
     let Some(later) = setup().days_ahead(15) else { return };
     let gateway = later.start();
     Pop::log_in(gateway.address(), "eva").quit();
