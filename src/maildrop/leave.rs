@@ -2,16 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{
-    Error,
-    open::{STATE, now},
-    removal::Trouble,
-    source::Source,
-};
+use super::{Error, open::STATE, removal::Trouble, source::Source};
 use crate::{
     config::OnRetrieve,
     imap::Uid,
-    state::{Identity, Index, Marks, Past},
+    state::{Identity, Index, Marks, Past, now},
 };
 
 impl Source {

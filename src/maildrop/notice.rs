@@ -5,8 +5,8 @@ use std::{collections::HashMap, fmt::Write};
 
 use chrono::DateTime;
 
-use super::{Error, listing::Row, open::now, source::Source};
-use crate::{config, imap::Uid};
+use super::{Error, listing::Row, source::Source};
+use crate::{config, imap::Uid, state::now};
 
 /// By source and UID.
 pub(super) type Notices = HashMap<(u16, Uid), Vec<u8>>;

@@ -1,6 +1,6 @@
 //! From an account to an open maildrop.
 
-use std::{collections::HashMap, sync::Arc, time::SystemTime};
+use std::{collections::HashMap, sync::Arc};
 
 use tokio_util::task::TaskTracker;
 
@@ -21,7 +21,7 @@ use crate::{
     config::{Config, Credential, OnDelete, Upstream},
     imap::{self, Connector, Mailbox, Pool, Slot, UserKey},
     oauth::Tokens,
-    state::{Index, MailboxName, Marks, StateStore},
+    state::{Index, MailboxName, Marks, StateStore, now},
     tls,
 };
 
@@ -284,12 +284,6 @@ pub(super) fn name_of(account: &Account, folder: &str) -> MailboxName {
 
 /// State can't be read or written (which it logs).
 pub(super) const STATE: Error = Error::Unavailable(Reason::State);
-
-/// Seconds since 1970, as state keeps times.
-pub(super) fn now() -> u32 {
-    let elapsed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    elapsed.map_or(0, |elapsed| u32::try_from(elapsed.as_secs()).unwrap_or(u32::MAX))
-}
 
 /// Writes an upstream's failure to the log, and turns it into what a device is told.
 pub(super) fn reported(upstream: &str, user: &str, error: &imap::Error) -> Error {

@@ -3,7 +3,7 @@
 
 use super::{
     Error, Maildrops,
-    open::{STATE, leave_all, name_of, now},
+    open::{STATE, leave_all, name_of},
     selection::DAY,
     source::Source,
 };
@@ -11,7 +11,7 @@ use crate::{
     accounts::Account,
     config::{Policy, Retention},
     imap::Uid,
-    state::{Index, MailboxName, Marks, Unavailable},
+    state::{Index, MailboxName, Marks, Unavailable, now},
 };
 
 /// What is due in one folder of a login: UIDs, and when each was retrieved (seconds since 1970).

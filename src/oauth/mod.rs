@@ -11,11 +11,7 @@ mod status;
 mod token;
 mod vault;
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use dashmap::DashMap;
 use tokio::{
@@ -27,7 +23,7 @@ use tokio_util::task::TaskTracker;
 use self::{provider::Provider, token::Kept, vault::Vault};
 use crate::{
     config::{Config, Grant},
-    state::{self, Consent, StateStore, Unavailable},
+    state::{Consent, StateStore, Unavailable, now},
 };
 
 pub use error::{Error, Refusal};
@@ -89,7 +85,7 @@ impl Tokens {
     pub(crate) fn none() -> Arc<Self> {
         Arc::new(Self {
             providers: HashMap::new(),
-            store: Arc::new(state::MemoryStore::default()),
+            store: Arc::new(crate::state::MemoryStore::default()),
             vault: Vault::new(None).unwrap(),
             turns: DashMap::new(),
             renewals: TaskTracker::new(),
@@ -333,14 +329,8 @@ impl Tokens {
         let sealed = self.vault.seal(consent, kept).map_err(|_| Error::State)?;
         match self.store.set_token(consent, followed, Some(&sealed)).await {
             Ok(()) => Ok(true),
-            Err(state::Unavailable::Changed) => Ok(false),
+            Err(Unavailable::Changed) => Ok(false),
             Err(_) => Err(Error::State),
         }
     }
-}
-
-/// Seconds since 1970.
-fn now() -> u32 {
-    let elapsed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    elapsed.map_or(0, |elapsed| u32::try_from(elapsed.as_secs()).unwrap_or(u32::MAX))
 }
