@@ -56,9 +56,9 @@ impl Refusal {
         }
     }
 
-    /// Nobody has signed in.
-    pub(super) fn nobody() -> Self {
-        Self::new("", Some("nobody has signed in yet"))
+    /// In words of our own: no provider was asked, or it said nothing of the kind.
+    pub(super) fn ours(description: &str) -> Self {
+        Self::new("", Some(description))
     }
 
     /// In a sentence what it means and what to do, where that is known.

@@ -99,10 +99,8 @@ impl Tokens {
     }
 
     fn provider(&self, consent: &Consent) -> Result<&Provider, Error> {
-        let missing = || Refusal::new("", Some("the upstream has no oauth2 in the configuration"));
-        self.providers
-            .get(&consent.upstream)
-            .ok_or_else(|| Error::Refused(missing()))
+        let missing = || Error::Refused(Refusal::ours("the upstream has no oauth2 in the configuration"));
+        self.providers.get(&consent.upstream).ok_or_else(missing)
     }
 
     /// Under which consent tokens for `name` at `upstream` are kept: where the application itself is trusted one token
@@ -213,7 +211,7 @@ impl Tokens {
                 return Err(Error::SignIn(Refusal::new(code, Some(description))));
             }
             if kept.access.is_empty() {
-                return Err(Error::SignIn(Refusal::nobody()));
+                return Err(Error::SignIn(Refusal::ours("nobody has signed in yet")));
             }
         }
         // Of two that renew, one loses its token to the other (RFC 9700 §4.14.2).
@@ -225,11 +223,8 @@ impl Tokens {
             (Grant::ClientCredentials, _) => provider.client_credentials().await,
             (Grant::ServiceAccount, _) => provider.service_account(&consent.name).await,
             (_, Some(refresh)) => provider.refresh(refresh).await,
-            (_, None) => Err(Error::SignIn(Refusal::new(
-                "",
-                Some(
-                    "the provider gave no refresh token, so the consent ended with its first token: do scopes ask for one?",
-                ),
+            (_, None) => Err(Error::SignIn(Refusal::ours(
+                "the provider gave no refresh token, so the consent ended with its first token: do scopes ask for one?",
             ))),
         }
     }

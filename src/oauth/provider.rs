@@ -1,11 +1,11 @@
 //! One upstream's provider: the requests that end in a token.
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, fmt::Display, sync::Arc, time::Duration};
 
 use oauth2::{
     AuthType, AuthUrl, AuthorizationCode, ClientId, ClientSecret, CsrfToken, DeviceAuthorizationUrl, EndpointMaybeSet,
-    EndpointNotSet, EndpointSet, ErrorResponse, ErrorResponseType, ExtraTokenFields, HttpRequest, PkceCodeChallenge,
-    PkceCodeVerifier, RedirectUrl, RefreshToken, RequestTokenError, Scope, StandardDeviceAuthorizationResponse,
+    EndpointNotSet, EndpointSet, ErrorResponseType, ExtraTokenFields, HttpRequest, PkceCodeChallenge, PkceCodeVerifier,
+    RedirectUrl, RefreshToken, RequestTokenError, Scope, StandardDeviceAuthorizationResponse, StandardErrorResponse,
     StandardRevocableToken, StandardTokenResponse, TokenResponse, TokenUrl,
     basic::{BasicErrorResponse, BasicRevocationErrorResponse, BasicTokenIntrospectionResponse, BasicTokenType},
     http::{Method, header},
@@ -162,9 +162,8 @@ impl Provider {
             ..
         } = &*self.config;
         let ClientProof::Key(key) = proof else {
-            return Err(Error::Refused(Refusal::new(
-                "",
-                Some("a service account needs private_key_file"),
+            return Err(Error::Refused(Refusal::ours(
+                "a service account needs private_key_file",
             )));
         };
         let assertion = assertion(key, client_id, user, token_url, Some(scopes)).map_err(unsigned)?;
@@ -174,9 +173,7 @@ impl Provider {
             .finish();
         let mut request = HttpRequest::new(body.into_bytes());
         *request.method_mut() = Method::POST;
-        *request.uri_mut() = token_url
-            .parse()
-            .map_err(|error| Error::Refused(Refusal::new("", Some(&format!("{token_url:?} is no URL: {error}")))))?;
+        *request.uri_mut() = token_url.parse().map_err(|error| no_url(token_url, &error))?;
         let form = header::HeaderValue::from_static("application/x-www-form-urlencoded");
         request.headers_mut().insert(header::CONTENT_TYPE, form);
         let answer = self.http.send(request).await.map_err(|error| unavailable(&error))?;
@@ -217,7 +214,7 @@ impl Provider {
         let (url, state) = request
             .add_scopes(self.scopes())
             .set_pkce_challenge(challenge)
-            .set_redirect_uri(std::borrow::Cow::Owned(redirect))
+            .set_redirect_uri(Cow::Owned(redirect))
             .url();
         let verifier = Zeroizing::new(verifier.into_secret());
         Ok((url.into(), state.into_secret(), verifier))
@@ -229,7 +226,7 @@ impl Provider {
             .client
             .exchange_code(AuthorizationCode::new(code.to_owned()))
             .set_pkce_verifier(PkceCodeVerifier::new(verifier.to_owned()))
-            .set_redirect_uri(std::borrow::Cow::Owned(redirect_url(redirect)?));
+            .set_redirect_uri(Cow::Owned(redirect_url(redirect)?));
         for (name, value) in self.signed()? {
             request = request.add_extra_param(name, value);
         }
@@ -238,8 +235,11 @@ impl Provider {
 }
 
 fn redirect_url(text: &str) -> Result<RedirectUrl, Error> {
-    RedirectUrl::new(text.to_owned())
-        .map_err(|error| Error::Refused(Refusal::new("", Some(&format!("{text:?} is no URL: {error}")))))
+    RedirectUrl::new(text.to_owned()).map_err(|error| no_url(text, &error))
+}
+
+fn no_url(text: &str, error: &dyn Display) -> Error {
+    Error::Refused(Refusal::ours(&format!("{text:?} is no URL: {error}")))
 }
 
 fn issued(token: Answer) -> Issued {
@@ -255,7 +255,10 @@ fn issued(token: Answer) -> Issued {
 }
 
 /// What became of a request.
-fn failed<T: ErrorResponse + Refusing>(error: RequestTokenError<Failure, T>) -> Error {
+fn failed<T>(error: RequestTokenError<Failure, StandardErrorResponse<T>>) -> Error
+where
+    T: ErrorResponseType + Display + 'static,
+{
     match error {
         RequestTokenError::ServerResponse(refusal) => refused(&refusal),
         RequestTokenError::Request(failure) => unavailable(&failure),
@@ -266,22 +269,11 @@ fn failed<T: ErrorResponse + Refusing>(error: RequestTokenError<Failure, T>) -> 
 }
 
 /// An `error` with its description.
-trait Refusing {
-    fn refusal(&self) -> Refusal;
-}
-
-impl<T: ErrorResponseType> Refusing for oauth2::StandardErrorResponse<T> {
-    fn refusal(&self) -> Refusal {
-        // The type prints itself with the description, its serialised form is the bare code.
-        let code = serde_json::to_value(self.error()).ok();
-        let code = code.as_ref().and_then(|code| code.as_str()).unwrap_or("error");
-        Refusal::new(code, self.error_description().map(String::as_str))
-    }
-}
-
-fn refused(refusing: &impl Refusing) -> Error {
-    let refusal = refusing.refusal();
-    match refusal {
+fn refused<T: ErrorResponseType>(answer: &StandardErrorResponse<T>) -> Error {
+    // The type prints itself with the description, its serialised form is the bare code.
+    let code = serde_json::to_value(answer.error()).ok();
+    let code = code.as_ref().and_then(|code| code.as_str()).unwrap_or("error");
+    match Refusal::new(code, answer.error_description().map(String::as_str)) {
         refusal if refusal.will_pass() => Error::unavailable(refusal.to_string()),
         refusal if refusal.concerns_consent() => Error::SignIn(refusal),
         refusal => Error::Refused(refusal),
@@ -303,12 +295,10 @@ fn no_answer() -> Error {
 }
 
 fn not_for(grant: &str) -> Error {
-    Error::Refused(Refusal::new(
-        "",
-        Some(&format!("the configuration names no endpoint for grant = {grant:?}")),
-    ))
+    let what = format!("the configuration names no endpoint for grant = {grant:?}");
+    Error::Refused(Refusal::ours(&what))
 }
 
-fn unsigned(error: impl std::fmt::Display) -> Error {
-    Error::Refused(Refusal::new("", Some(&error.to_string())))
+fn unsigned(error: impl Display) -> Error {
+    Error::Refused(Refusal::ours(&error.to_string()))
 }

@@ -86,9 +86,8 @@ impl Tokens {
     /// The browser has come back, with this query.
     pub async fn finish_code(&self, consent: &Consent, sign_in: &CodeSignIn, query: &str) -> Result<Issued, Error> {
         if !sign_in.is_answered_by(query) {
-            return Err(Error::Refused(Refusal::new(
-                "",
-                Some("this is not the answer to the sign-in that was begun: begin again"),
+            return Err(Error::Refused(Refusal::ours(
+                "this is not the answer to the sign-in that was begun: begin again",
             )));
         }
         if let Some(code) = parameter(query, "error") {
@@ -99,7 +98,7 @@ impl Tokens {
             )));
         }
         let code = parameter(query, "code");
-        let code = code.ok_or_else(|| Error::Refused(Refusal::new("", Some("the provider sent no code along"))))?;
+        let code = code.ok_or_else(|| Error::Refused(Refusal::ours("the provider sent no code along")))?;
         let provider = self.provider(consent)?;
         provider
             .exchange(&code, &sign_in.redirect, &sign_in.verifier)

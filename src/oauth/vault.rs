@@ -1,9 +1,6 @@
 //! Tokens are kept sealed: XChaCha20-Poly1305 under a key of the configuration's, bound to whose they are.
 
-use aws_lc_rs::{
-    hkdf,
-    rand::{self, SystemRandom},
-};
+use aws_lc_rs::{hkdf, rand};
 use chacha20poly1305::{
     Key, XChaCha20Poly1305, XNonce,
     aead::{Aead, KeyInit, Payload},
@@ -50,7 +47,7 @@ impl Vault {
     pub(super) fn seal(&self, consent: &Consent, kept: &Kept) -> Result<Vec<u8>, RandomUnavailable> {
         let plain = Zeroizing::new(postcard::to_stdvec(kept).unwrap_or_default());
         let mut nonce = [0; NONCE];
-        rand::SecureRandom::fill(&SystemRandom::new(), &mut nonce).map_err(|_| RandomUnavailable)?;
+        rand::fill(&mut nonce).map_err(|_| RandomUnavailable)?;
         let payload = Payload {
             msg: &plain,
             aad: &bound_to(consent),
