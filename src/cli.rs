@@ -7,6 +7,7 @@ mod health;
 mod serve;
 mod sign_in;
 mod state;
+mod tokens;
 
 use std::{
     fmt, io,

@@ -9,12 +9,11 @@ use std::{
     sync::Arc,
 };
 
-use super::Failure;
+use super::{Failure, tokens};
 use crate::{
     accounts::Account,
     config::{Config, Credential, Listener, Loaded, Log, LogFormat, Upstream, UpstreamTls},
     maildrop::{Error, Maildrops, Octets, Reason},
-    oauth::Tokens,
     state::{self, MemoryStore},
     telemetry,
     tls::Acceptor,
@@ -26,7 +25,11 @@ pub(super) async fn run(loaded: Loaded, connect: bool, retention: bool) -> Resul
     if let Some(certificate) = &config.tls {
         Acceptor::load(certificate).map_err(|error| Failure::wrong(format!("[tls] {error}")))?;
     }
-    let tokens = tokens(&config, connect)?;
+    // Those that the gateway keeps, where they are to be tried.
+    let tokens = match connect {
+        true => tokens::kept(&config, state::reach)?,
+        false => tokens::in_memory(&config)?,
+    };
     // A gateway may be running, and its state is its own: to try an upstream only tokens are needed of it.
     let state = Arc::new(MemoryStore::default());
     let maildrops =
@@ -65,15 +68,6 @@ pub(super) async fn run(loaded: Loaded, connect: bool, retention: bool) -> Resul
             "{failures} upstreams or accounts do not work, see above"
         ))),
     }
-}
-
-/// Those that the gateway keeps, where they are to be tried.
-fn tokens(config: &Config, connect: bool) -> Result<Arc<Tokens>, Failure> {
-    let store = match &config.state.dir {
-        Some(dir) if connect => state::reach(dir).map_err(|error| Failure::failed(error.to_string()))?,
-        _ => Arc::new(MemoryStore::default()),
-    };
-    Tokens::new(config, store).map_err(|error| Failure::wrong(format!("[upstream.….oauth2] {error}")))
 }
 
 /// Logs in for each account, and at least greets every other upstream; returns how many failed.

@@ -2,8 +2,6 @@
 
 use std::{
     io::{self, IsTerminal, Write},
-    path::Path,
-    sync::Arc,
     thread,
     time::Duration,
 };
@@ -15,13 +13,15 @@ use tokio::{
     time::timeout,
 };
 
-use super::Failure;
+use super::{
+    Failure,
+    tokens::{in_memory, kept},
+};
 use crate::{
     config::{Config, Grant, Log, LogFormat},
     oauth::{CodeSignIn, Issued, Tokens},
     sign_in::{self, Candidate, Opened, candidates},
-    state::{self, MemoryStore, StateStore},
-    telemetry,
+    state, telemetry,
 };
 
 /// The longest request of a browser that comes back: a code and a state, and the browser's own headers.
@@ -66,26 +66,6 @@ pub(super) async fn run(config: &Config, what: What<'_>) -> Result<(), Failure> 
         }
         What::SignIn { login, browser } => sign_in(config, candidate(config, login)?, browser, &mut out).await,
     }
-}
-
-/// The tokens that the gateway keeps, whether it runs or not.
-fn kept(
-    config: &Config,
-    store: impl Fn(&Path) -> Result<Arc<dyn StateStore>, state::Error>,
-) -> Result<Arc<Tokens>, Failure> {
-    match &config.state.dir {
-        Some(dir) => tokens(config, store(dir).map_err(failed)?),
-        None => in_memory(config),
-    }
-}
-
-/// Those of nobody else.
-fn in_memory(config: &Config) -> Result<Arc<Tokens>, Failure> {
-    tokens(config, Arc::new(MemoryStore::default()))
-}
-
-fn tokens(config: &Config, store: Arc<dyn StateStore>) -> Result<Arc<Tokens>, Failure> {
-    Tokens::new(config, store).map_err(|error| Failure::wrong(format!("[upstream.….oauth2] {error}")))
 }
 
 fn candidate<'a>(config: &'a Config, login: &str) -> Result<Candidate<'a>, Failure> {

@@ -2,12 +2,11 @@
 
 use std::io::{self, Write};
 
-use super::{super::day, Failure, explain};
+use super::{super::day, Failure, explain, tokens};
 use crate::{
     accounts::Account,
     config::{Config, OnDelete, Policy, Retention},
     maildrop::{Due, Maildrops},
-    oauth::Tokens,
     state,
 };
 
@@ -19,9 +18,8 @@ pub(super) async fn run(config: &Config, out: &mut impl Write) -> Result<(), Fai
         ));
     };
     let state = state::reach(dir).map_err(|error| Failure::failed(error.to_string()))?;
-    let wrong = |error: &dyn std::fmt::Display| Failure::wrong(error.to_string());
-    let tokens = Tokens::new(config, state.clone()).map_err(|error| wrong(&error))?;
-    let maildrops = Maildrops::new(config, state, tokens.clone()).map_err(|error| wrong(&error))?;
+    let tokens = tokens::of(config, state.clone())?;
+    let maildrops = Maildrops::new(config, state, tokens.clone()).map_err(|error| Failure::wrong(error.to_string()))?;
     let mut failures = 0;
     for account in config.accounts.iter().map(Account::from) {
         if !matches!(account.policy.retention, Retention::Days(_)) {

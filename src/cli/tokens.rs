@@ -1,0 +1,31 @@
+//! Tokens for commands that run beside a gateway, or in its place.
+
+use std::{path::Path, sync::Arc};
+
+use super::Failure;
+use crate::{
+    config::Config,
+    oauth::Tokens,
+    state::{self, MemoryStore, StateStore},
+};
+
+/// Those that the gateway keeps, whether it runs or not: in the store of `[state] dir`, as `store` comes by it.
+pub(super) fn kept(
+    config: &Config,
+    store: impl Fn(&Path) -> Result<Arc<dyn StateStore>, state::Error>,
+) -> Result<Arc<Tokens>, Failure> {
+    match &config.state.dir {
+        Some(dir) => of(config, store(dir).map_err(|error| Failure::failed(error.to_string()))?),
+        None => in_memory(config),
+    }
+}
+
+/// Those of nobody else.
+pub(super) fn in_memory(config: &Config) -> Result<Arc<Tokens>, Failure> {
+    of(config, Arc::new(MemoryStore::default()))
+}
+
+/// Those in `store`.
+pub(super) fn of(config: &Config, store: Arc<dyn StateStore>) -> Result<Arc<Tokens>, Failure> {
+    Tokens::new(config, store).map_err(|error| Failure::wrong(format!("[upstream.….oauth2] {error}")))
+}
