@@ -106,7 +106,7 @@ impl Source {
         if self.retrieved.is_empty() || self.mailbox.selected().uid_not_sticky || self.mailbox.is_broken() {
             return;
         }
-        let retrieved = self.retrieved.clone();
+        let retrieved = std::mem::take(&mut self.retrieved);
         if let Err(trouble) = self.identify(&retrieved).await {
             let error = trouble.told(&self.account);
             tracing::debug!(%error, mailbox = %self.name, "what was retrieved is not remembered");

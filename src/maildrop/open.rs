@@ -146,10 +146,14 @@ impl Maildrops {
 
     async fn source(&self, account: &Arc<Account>, number: u16, folder: &str) -> Result<Source, Error> {
         let connector = self.connector(&account.upstream.name)?;
-        let secret = &match &account.credential {
-            Credential::Password(secret) => secret.clone(),
+        let of_consent;
+        let secret = match &account.credential {
+            Credential::Password(secret) => secret,
             // The device's own password was verified here already; a parked connection is of this consent.
-            Credential::OAuth2 { consent } => consent.as_str().into(),
+            Credential::OAuth2 { consent } => {
+                of_consent = consent.as_str().into();
+                &of_consent
+            }
         };
         let name = name_of(account, folder);
         let user = UserKey {
