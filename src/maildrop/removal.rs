@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Error, Reason, source::Source};
 use crate::{
     config::OnDelete,
-    imap::{self, Uid},
+    imap::{self, Folder, Uid},
     state::Index,
 };
 
@@ -113,27 +113,15 @@ impl Source {
         }
         let folders = self.mailbox.folders().await?;
         let by_use = folders.iter().find(|folder| folder.is_trash);
-        // At the top, else one below: `INBOX.Trash`, `[Gmail]/Trash`.
-        let usual = || {
-            let at = |depth: usize| {
-                USUAL_TRASH.iter().find_map(|usual| {
-                    folders.iter().find(|folder| {
-                        let prefix = folder.name.strip_suffix(usual);
-                        prefix.is_some_and(|prefix| match folder.delimiter {
-                            Some(delimiter) if !prefix.is_empty() => {
-                                prefix.ends_with(delimiter) && prefix.matches(delimiter).count() == depth
-                            }
-                            _ => prefix.is_empty() && depth == 0,
-                        })
-                    })
-                })
-            };
-            at(0).or_else(|| at(1))
+        let usual = |depth| {
+            let mut names = USUAL_TRASH.iter();
+            names.find_map(|name| folders.iter().find(|folder| is_called(folder, name, depth)))
         };
         let name = match (by_use, &self.account.policy.trash_folder) {
             (Some(folder), _) => &folder.name,
             (None, Some(configured)) => configured,
-            (None, None) => usual().map_or(NEW_TRASH, |folder| &folder.name),
+            // At the top, else one below: `INBOX.Trash`, `[Gmail]/Trash`.
+            (None, None) => usual(0).or_else(|| usual(1)).map_or(NEW_TRASH, |folder| &folder.name),
         };
         let trash: Arc<str> = Arc::from(name);
         self.view.trash = Some(trash.clone());
@@ -160,5 +148,14 @@ impl Source {
         if news.expunged == (uids.len() - refused.len()) as u64 && !news.flags {
             self.mailbox.clear_news();
         }
+    }
+}
+
+/// Whether `folder` bears this name, so many levels below the top.
+fn is_called(folder: &Folder, name: &str, depth: usize) -> bool {
+    match (folder.name.strip_suffix(name), folder.delimiter) {
+        (Some(""), _) => depth == 0,
+        (Some(prefix), Some(delimiter)) => prefix.ends_with(delimiter) && prefix.matches(delimiter).count() == depth,
+        (Some(_), None) | (None, _) => false,
     }
 }
