@@ -11,7 +11,7 @@ mod web;
 use std::{ops::RangeInclusive, path::Path, time::Duration};
 
 use super::{
-    Certificate, Config, Limits, Loaded, Log, LogFormat, State,
+    Certificate, Config, Limits, Loaded, Log, LogFormat, Secret, State,
     error::Error,
     file::{self, Document},
     nearest::nearest,
@@ -20,6 +20,9 @@ use super::{
 
 /// Longest time that a key may name: a year. Longer is a slip of the keyboard, and could overflow a clock.
 const YEAR: u64 = 365 * 24 * 3600;
+
+/// Octets of a key that seals; less could be guessed.
+const LEAST_KEY: usize = 32;
 
 /// Verifies a document that came from `sources`; relative paths in it are relative to `directory`.
 pub(super) fn verify(document: Document, sources: &Sources, directory: &Path) -> Result<Loaded, Error> {
@@ -60,13 +63,7 @@ struct Verifier<'a> {
 
 impl Verifier<'_> {
     fn config(&mut self, document: Document) -> Result<Config, Error> {
-        let state = State {
-            dir: match document.state.dir {
-                Some(dir) => Some(self.path("state.dir", &dir)?),
-                None => None,
-            },
-            key: self.key(document.state.key, document.state.key_file)?,
-        };
+        let state = self.state(document.state)?;
         let web = self.web(document.web)?;
         let log = self.log(document.log)?;
         let limits = self.limits(&document.limits)?;
@@ -95,6 +92,29 @@ impl Verifier<'_> {
             upstreams,
             accounts,
         })
+    }
+
+    fn state(&mut self, state: file::State) -> Result<State, Error> {
+        let dir = match state.dir {
+            Some(dir) => Some(self.path("state.dir", &dir)?),
+            None => None,
+        };
+        let key = match self.secret("state.key", state.key, state.key_file)? {
+            Some(key) => Some(self.sealing_key(&key)?),
+            None => None,
+        };
+        Ok(State { dir, key })
+    }
+
+    fn sealing_key(&self, key: &Secret) -> Result<Secret, Error> {
+        let key = key.expose().trim_ascii();
+        match key.len() < LEAST_KEY {
+            true => {
+                let help = "make one by: head -c 32 /dev/urandom | base64 > key";
+                Err(self.error("state.key", format!("has less than {LEAST_KEY} octets"), help))
+            }
+            false => Ok(Secret::from(key.to_vec())),
+        }
     }
 
     fn log(&self, log: file::Log) -> Result<Log, Error> {

@@ -1,14 +1,11 @@
-//! `[web]` and the key of `[state]`.
+//! `[web]`
 
 use std::net::SocketAddr;
 
 use oauth2::url::Url;
 
 use super::Verifier;
-use crate::config::{Secret, Web, error::Error, file};
-
-/// Octets that a key has at least; less could be guessed.
-const LEAST_KEY: usize = 32;
+use crate::config::{Web, error::Error, file};
 
 impl Verifier<'_> {
     /// `None` where there is no page.
@@ -53,19 +50,6 @@ impl Verifier<'_> {
                 let help = "what browsers call the page, such as \"https://mail.example.org/popgate\"";
                 Err(self.error("web.public_url", format!("{url:?} is no address of a page"), help))
             }
-        }
-    }
-
-    pub(super) fn key(&mut self, key: Option<Secret>, file: Option<String>) -> Result<Option<Secret>, Error> {
-        let Some(key) = self.secret("state.key", key, file)? else {
-            return Ok(None);
-        };
-        match key.expose().trim_ascii().len() < LEAST_KEY {
-            true => {
-                let help = "make one by: head -c 32 /dev/urandom | base64 > key";
-                Err(self.error("state.key", format!("has less than {LEAST_KEY} octets"), help))
-            }
-            false => Ok(Some(Secret::from(key.expose().trim_ascii().to_vec()))),
         }
     }
 }
