@@ -1,8 +1,9 @@
 //! popgate: a POP3 server whose maildrops live on an upstream IMAP account.
 //!
 //! The modules in the order mail flows: a device speaks to [`pop3`], which asks [`accounts`] who it is
-//! and opens a [`maildrop`]; that translates to [`imap`], the upstream, which [`oauth`] has tokens for where it takes no password. [`state`] is what outlives a session.
-//! [`gateway`] puts the parts together from a [`config`]; [`cli`] is what a person types.
+//! and opens a [`maildrop`]; that translates to [`imap`], the upstream, for which [`oauth`] has tokens where it takes no
+//! password. [`state`] is what outlives a session. [`sign_in`] ends a sign-in, whether it was begun at a terminal or on
+//! the page of [`web`]. [`gateway`] puts the parts together from a [`config`]; [`cli`] is what a person types.
 
 pub mod accounts;
 pub mod cli;

@@ -1,9 +1,9 @@
 //! Messages that exist upstream and that the upstream does not deliver: OK without data, NIL, or NO and BAD to one message.
 //!
 //! A device that hears `-ERR` for a message asks for it again at each poll, and some never get beyond it. So a notice takes
-//! the message's place, under its UIDL, but only where this will hardly pass: the upstream has answered for the whole of that message alone,
-//! on a connection that stands, in two sessions, has told of nothing temporary, and finds the message still. The message
-//! itself stays: it does not count as retrieved, and to delete the notice only hides it.
+//! the message's place, under its UIDL, but only where this will hardly pass: the upstream has answered for the whole of
+//! that message alone, on a connection that stands, in two sessions, has told of nothing temporary, and finds the message
+//! still. The message itself stays: it does not count as retrieved, and to delete the notice only hides it.
 
 use std::collections::BTreeSet;
 
