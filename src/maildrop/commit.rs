@@ -33,15 +33,25 @@ impl Maildrop {
         }
     }
 
-    /// A drop without QUIT: nothing is deleted.
+    /// The device has gone on after what it was sent: it has that.
+    pub fn note_received(&mut self) {
+        for source in &mut self.sources {
+            source.received = source.retrieved.len();
+        }
+    }
+
+    /// A drop without QUIT: nothing is deleted, and of what was retrieved only that counts of which it is known that it
+    /// arrived.
     pub async fn abandon(mut self) {
+        for source in &mut self.sources {
+            source.retrieved.truncate(source.received);
+        }
         leave_all(std::mem::take(&mut self.sources)).await;
     }
 
-    /// Whether QUIT would remove anything.
-    pub fn is_doomed(&self) -> bool {
-        let is_taken = |source: &Source| source.deletes_retrieved() && !source.retrieved.is_empty();
-        self.listing.marked().next().is_some() || self.sources.iter().any(is_taken)
+    /// Whether the session has deleted or retrieved anything.
+    pub fn is_touched(&self) -> bool {
+        self.listing.marked().next().is_some() || self.sources.iter().any(|source| !source.retrieved.is_empty())
     }
 
     /// Of each source: the messages that QUIT removes, and those whose notices it removes; ascending.

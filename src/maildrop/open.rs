@@ -225,6 +225,7 @@ impl Maildrops {
             ahead: Ahead::new(self.read_ahead, row),
             sends_text_first: false,
             retrieved: Vec::new(),
+            received: 0,
             undelivered: Vec::new(),
             learned: Vec::new(),
             is_saved: known.is_some_and(|known| is_same(&known, &view.index)),

@@ -33,6 +33,8 @@ pub(super) struct Source {
     pub(super) sends_text_first: bool,
     /// Delivered whole in this session, in the order of delivery.
     pub(super) retrieved: Vec<Uid>,
+    /// So many of these the device has beyond doubt.
+    pub(super) received: usize,
     /// The upstream did not deliver these, which this session was the first to ask for.
     pub(super) undelivered: Vec<Uid>,
     /// Delivered with another size than listed.

@@ -70,6 +70,8 @@ pub(super) struct Connection<S> {
     total: u64,
     /// Something is written that the stream may still hold.
     unflushed: bool,
+    /// Octets written when the device last said something new.
+    heard: u64,
     idle: Duration,
     /// One timer for all waits; see [`Self::poll_time`].
     timer: Pin<Box<Sleep>>,
@@ -88,6 +90,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             sent: 0,
             total: 0,
             unflushed: false,
+            heard: 0,
             idle,
             timer: Box::pin(sleep(idle)),
             cancelled: Box::pin(shutdown.clone().cancelled_owned()),
@@ -146,7 +149,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             let deadline = *deadline.get_or_insert_with(|| Instant::now() + self.idle);
             self.more(deadline).await?;
+            if !self.eof {
+                self.heard = self.total;
+            }
         }
+    }
+
+    /// Whether the device has spoken since all that is gathered so far was sent. That a socket took it proves nothing; but
+    /// a device that goes on has what it waited for, unless it pipelines.
+    pub(super) fn is_heard(&self) -> bool {
+        self.heard == self.position()
     }
 
     /// The buffer of what is to be sent. Whoever fills it calls [`Self::send_blocks`] now and then.

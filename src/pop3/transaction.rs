@@ -41,6 +41,9 @@ where
 {
     loop {
         let command = session.command().await?;
+        if session.connection.is_heard() {
+            maildrop.note_received();
+        }
         let begun = session.begin();
         let (verb, ok) = match command {
             Ok(Command::Quit) => return Ok(()),
@@ -185,8 +188,8 @@ async fn update<S>(session: &mut Session<S>, maildrop: Box<Maildrop>) -> Result<
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    // What a device deletes it must have been sent: a pipelined RETR, DELE, QUIT may all have come before a read.
-    if maildrop.is_doomed()
+    // What counts as delivered must have been sent: a pipelined RETR, DELE, QUIT may all have come before a read.
+    if maildrop.is_touched()
         && let Err(end) = session.connection.flush().await
     {
         Box::pin(maildrop.abandon()).await;

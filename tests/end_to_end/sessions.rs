@@ -1,6 +1,6 @@
 //! Sessions against a real upstream.
 
-use crate::support::{PASSWORD, dovecot::Dovecot, gateway::Setup, mail, pop::Pop};
+use crate::support::{PASSWORD, answers::Answers, dovecot::Dovecot, gateway::Setup, mail, peer::Peer, pop::Pop};
 
 #[test]
 fn a_session_with_every_command() {
@@ -161,6 +161,25 @@ fn a_drop_after_retr_marks_as_read_too() {
     imap.eventually("message 1 is read, 2 is there", |flags| {
         flags.len() == 2 && flags[&1].contains("\\Seen") && !flags[&2].contains("\\Deleted")
     });
+}
+
+/// That the socket took a message does not say that it arrived, and a device that pipelines has not said so either.
+#[test]
+fn what_a_device_perhaps_never_had_is_not_marked_as_read() {
+    let peer = Peer::start(Answers::of([mail::simple(1), mail::simple(2)]));
+    let gateway = Setup::new(peer.address()).start();
+    let mut pop = Pop::log_in(gateway.address(), "eva");
+    pop.retr(1);
+    pop.send(b"RETR 2\r\nNOOP\r\n");
+    pop.leave_unread(b"\r\n.\r\n+OK");
+    drop(pop);
+    gateway.stop();
+    let marked: Vec<_> = peer
+        .commands()
+        .into_iter()
+        .filter(|command| command.contains("STORE"))
+        .collect();
+    assert_eq!(marked, ["UID STORE 1 +FLAGS.SILENT (\\Seen)"]);
 }
 
 /// What others have marked `\Deleted` is neither shown nor removed; with UIDPLUS and without.

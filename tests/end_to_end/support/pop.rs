@@ -4,12 +4,13 @@ use std::{
     io::Write,
     net::{Shutdown, SocketAddr},
     sync::Arc,
+    time::Instant,
 };
 
 use tokio_rustls::rustls::ClientConfig;
 
 use super::{
-    PASSWORD,
+    PASSWORD, PATIENCE,
     stream::{Reader, Stream},
 };
 
@@ -72,6 +73,19 @@ impl Pop {
     pub fn send(&mut self, octets: &[u8]) {
         self.reader.stream.write_all(octets).expect("the gateway reads");
         self.reader.stream.flush().expect("the gateway reads");
+    }
+
+    /// Waits until `octets` have come, and leaves them unread: to drop the connection then resets it.
+    pub fn leave_unread(&self, octets: &[u8]) {
+        let deadline = Instant::now() + PATIENCE;
+        let mut here = [0; 4096];
+        loop {
+            let count = self.reader.stream.tcp().peek(&mut here).expect("the gateway writes");
+            if memchr::memmem::find(&here[..count], octets).is_some() {
+                return;
+            }
+            assert!(Instant::now() < deadline, "only {}", here[..count].escape_ascii());
+        }
     }
 
     /// The next line, without its CRLF, which it must have.
