@@ -6,8 +6,8 @@ use super::{removal::Trouble, source::Source};
 use crate::{config::UidlImport, imap::Uid};
 
 impl Source {
-    /// Gives the messages that the file names the UIDLs that it has for them; once for each state of the file, and only to
-    /// messages that were there before any device could see them under another name.
+    /// Gives the messages that the file names the UIDLs that it has for them; once for each state of the file: what comes
+    /// later keeps the name that devices know it by.
     pub(super) async fn import(&mut self) -> Result<(), Trouble> {
         let policy = self.account.policy.clone();
         let Some(import) = &policy.uidl_import else {

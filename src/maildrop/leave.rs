@@ -118,11 +118,7 @@ impl Source {
         let uid_validity = self.view.index.uid_validity;
         let mut past = self.shared.state.past(&self.name).await?;
         if past.uid_validity == 0 {
-            past = Past {
-                uid_validity,
-                first_uid_validity: uid_validity,
-                ..Past::default()
-            };
+            past = Past::of(uid_validity);
         }
         if past.uid_validity != uid_validity {
             return Ok(()); // another session has found that it changed

@@ -192,7 +192,7 @@ impl Maildrops {
             report(account, &error)
         })?;
         connector.note_success(&account.user);
-        let earlier = recognised(&mut mailbox, &index, &name, &**state)
+        let earlier = recognised(&mut mailbox, &index, &name, &account.policy.uidl, &**state)
             .await
             .map_err(|error| error.told(account))?;
         let view = View {

@@ -5,6 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use super::removal::Trouble;
 use crate::{
+    config::UidlFormat,
     imap::{Mailbox, Uid},
     state::{Former, Identity, Index, MailboxName, Past, StateStore},
 };
@@ -24,6 +25,7 @@ pub(super) async fn recognised(
     mailbox: &mut Mailbox,
     index: &Index,
     name: &MailboxName,
+    format: &UidlFormat,
     state: &dyn StateStore,
 ) -> Result<Earlier, Trouble> {
     if mailbox.selected().uid_not_sticky {
@@ -31,10 +33,12 @@ pub(super) async fn recognised(
     }
     let past = state.past(name).await?;
     if past.uid_validity == 0 {
-        return Ok(Earlier {
-            first_uid_validity: index.uid_validity,
-            ..Earlier::default()
-        });
+        let first = Past::of(index.uid_validity);
+        // A UID alone names a message from now on, even one that goes before anything is known of it.
+        if !format.tells_validity() {
+            state.set_past(name, &first).await?;
+        }
+        return Ok(first.into());
     }
     if past.uid_validity == index.uid_validity {
         return Ok(past.into());

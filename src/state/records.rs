@@ -121,6 +121,15 @@ impl Marks {
 }
 
 impl Past {
+    /// Of a mailbox that is met for the first time.
+    pub fn of(uid_validity: u32) -> Self {
+        Self {
+            uid_validity,
+            first_uid_validity: uid_validity,
+            ..Self::default()
+        }
+    }
+
     /// Takes in what `kept` has besides, where that is of the same UIDVALIDITY.
     pub(super) fn merge(&mut self, kept: &Self) {
         if self.uid_validity != kept.uid_validity {

@@ -285,6 +285,23 @@ fn a_uid_alone_never_comes_to_name_another_message_that_nothing_tells_apart() {
     assert_eq!(names_at(identified(2000, &[(5, "")]), &keys, &state, false), ["2000.5"]);
 }
 
+#[test]
+fn a_uid_alone_never_comes_to_name_another_message_after_all_were_deleted() {
+    let state = TempDir::new().unwrap();
+    let peer = Peer::start(identified(1000, &[(5, "a")]));
+    let gateway = start(peer.address(), &["uidl = \"uid\""], &state);
+    let mut pop = Pop::log_in(gateway.address(), "eva");
+    pop.retr(1);
+    pop.ok("DELE 1");
+    pop.quit();
+    gateway.stop();
+    let keys = ["uidl = \"uid\""];
+    assert_eq!(
+        names_at(identified(2000, &[(5, "b")]), &keys, &state, false),
+        ["2000.5"]
+    );
+}
+
 /// UIDs in the file are those of the mailbox as it was; what has been found by Message-ID is known again, retrieved or not.
 #[test]
 fn names_from_another_server_stay_with_their_messages_when_uidvalidity_changes() {
