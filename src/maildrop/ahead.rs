@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 
+use super::budget::Share;
 use crate::imap::{Item, Uid};
 
 /// How far beyond a sure run the octets asked for may go, as a fraction of what was delivered.
@@ -22,7 +23,8 @@ pub(super) struct Ahead {
     item: Option<Item>,
     /// Commands under way, in the order of asking.
     due: VecDeque<Command>,
-    due_octets: u64,
+    /// The octets of it.
+    share: Share,
     /// Index of the first message that has not been asked for.
     next: usize,
     /// Messages fetched in a row so far.
@@ -49,13 +51,13 @@ struct Command {
 
 impl Ahead {
     /// `limit`: octets that may be on their way (`read_ahead_bytes`); `expected`: how many messages in a row the login
-    /// fetched last time.
-    pub(super) fn new(limit: u64, expected: usize) -> Self {
+    /// fetched last time; `share` counts what is on its way to all sessions.
+    pub(super) fn new(limit: u64, expected: usize, share: Share) -> Self {
         Self {
             limit,
             item: None,
             due: VecDeque::new(),
-            due_octets: 0,
+            share,
             next: 0,
             run: 0,
             row: None,
@@ -99,7 +101,7 @@ impl Ahead {
 
     /// Octets on their way.
     pub(super) fn due_octets(&self) -> u64 {
-        self.due_octets
+        self.share.due()
     }
 
     /// What to ask for next, with its octets: from `index` on if that is not on its way, else from where the last command
@@ -112,13 +114,14 @@ impl Ahead {
         let on_its_way = self.due_octets_of(uid);
         let wanted = on_its_way.is_none();
         // What is wanted now streams through: it is not ahead.
-        let mut ahead = self.due_octets - on_its_way.unwrap_or(0);
+        let mut ahead = self.due_octets() - on_its_way.unwrap_or(0);
+        let limit = self.limit.min(ahead.saturating_add(self.share.left()));
         let sure_until = index + self.expected.saturating_sub(self.run) + 1;
         let spare = self.delivered / WASTE;
         let window = if self.next < sure_until {
-            self.limit
+            limit
         } else {
-            self.limit.min(spare)
+            limit.min(spare)
         };
         // Few large commands rather than one a message.
         if !wanted && (self.alone || ahead > window / 2) {
@@ -130,7 +133,7 @@ impl Ahead {
         for (at, uid, octets) in candidates(if wanted { index } else { self.next }) {
             let first = wanted && asked.is_empty();
             let affordable = at < sure_until || ahead + octets <= spare;
-            if !first && (self.alone || ahead >= self.limit || !affordable) {
+            if !first && (self.alone || ahead >= limit || !affordable) {
                 break;
             }
             asked.push((uid, octets));
@@ -142,7 +145,7 @@ impl Ahead {
 
     /// A command for these was sent.
     pub(super) fn note_command(&mut self, asked: &[(Uid, u64)]) {
-        self.due_octets += asked.iter().map(|&(_, octets)| octets).sum::<u64>();
+        self.share.add(asked.iter().map(|&(_, octets)| octets).sum());
         self.due.push_back(Command {
             asked: asked.len(),
             left: asked.iter().copied().collect(),
@@ -156,7 +159,7 @@ impl Ahead {
         for Command { left, .. } in &mut self.due {
             if let Some(at) = left.iter().position(|&(due, _)| due == uid) {
                 let (uid, octets) = left.remove(at)?;
-                self.due_octets -= octets;
+                self.share.subtract(octets);
                 return Some(uid);
             }
         }
@@ -168,7 +171,7 @@ impl Ahead {
         let Some(Command { asked, left }) = self.due.pop_front() else {
             return 0;
         };
-        self.due_octets -= left.iter().map(|&(_, octets)| octets).sum::<u64>();
+        self.share.subtract(left.iter().map(|&(_, octets)| octets).sum());
         asked
     }
 
@@ -182,9 +185,9 @@ impl Ahead {
 
     /// Nothing is on its way any more; what was counts as wasted.
     pub(super) fn clear(&mut self) {
-        self.wasted += self.due_octets;
+        self.wasted += self.due_octets();
         self.due.clear();
-        self.due_octets = 0;
+        self.share.subtract(self.due_octets());
     }
 
     /// Octets that reached the device.
@@ -199,7 +202,7 @@ impl Ahead {
 
     /// Octets fetched in vain, and those on their way.
     pub(super) fn wasted(&self) -> u64 {
-        self.wasted + self.due_octets
+        self.wasted + self.due_octets()
     }
 
     /// How many messages in a row this session fetched first; 0 if it fetched none.
@@ -210,9 +213,13 @@ impl Ahead {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::budget::Budget, *};
 
     const OCTETS: u64 = 1000;
+
+    fn ahead(limit: u64, expected: usize) -> Ahead {
+        Ahead::new(limit, expected, Budget::new(limit).share())
+    }
 
     /// Messages of 1000 octets, UID = index + 1.
     fn candidates(count: usize) -> impl Fn(usize) -> Vec<(usize, Uid, u64)> {
@@ -245,7 +252,7 @@ mod tests {
 
     #[test]
     fn without_experience_a_tenth_is_risked() {
-        let mut ahead = Ahead::new(1 << 20, 0);
+        let mut ahead = ahead(1 << 20, 0);
         let mut delivered = 0;
         for index in 0..500 {
             retrieve(&mut ahead, index, 1000);
@@ -260,7 +267,7 @@ mod tests {
 
     #[test]
     fn an_expected_row_is_asked_for_at_once() {
-        let mut ahead = Ahead::new(1 << 20, 300);
+        let mut ahead = ahead(1 << 20, 300);
         assert_eq!(retrieve(&mut ahead, 0, 1000), 300);
         for index in 1..300 {
             retrieve(&mut ahead, index, 1000);
@@ -270,7 +277,7 @@ mod tests {
 
     #[test]
     fn no_more_than_the_limit_and_one_message_is_on_its_way() {
-        let mut ahead = Ahead::new(10 * OCTETS, 300);
+        let mut ahead = ahead(10 * OCTETS, 300);
         for index in 0..300 {
             retrieve(&mut ahead, index, 1000);
             assert!(ahead.due_octets() <= 10 * OCTETS);
@@ -279,7 +286,7 @@ mod tests {
 
     #[test]
     fn of_messages_beyond_the_limit_one_is_on_its_way() {
-        let mut ahead = Ahead::new(OCTETS / 2, 4);
+        let mut ahead = ahead(OCTETS / 2, 4);
         assert_eq!(retrieve(&mut ahead, 0, 4), 2);
         assert_eq!(ahead.due_octets(), OCTETS);
         assert_eq!(retrieve(&mut ahead, 1, 4), 1);
@@ -288,8 +295,26 @@ mod tests {
     }
 
     #[test]
+    fn what_others_have_on_their_way_is_not_asked_for_twice() {
+        let budget = Budget::new(OCTETS);
+        let session = || Ahead::new(100 * OCTETS, 300, budget.share());
+        let mut first = session();
+        assert_eq!(retrieve(&mut first, 0, 1000), 64 + 1);
+        let mut second = session();
+        for index in 0..3 {
+            assert_eq!(
+                retrieve(&mut second, index, 1000),
+                1,
+                "what is wanted comes all the same"
+            );
+        }
+        drop(first);
+        assert_eq!(retrieve(&mut second, 3, 1000), 64 + 1);
+    }
+
+    #[test]
     fn a_jump_ends_the_row_and_its_expectation() {
-        let mut ahead = Ahead::new(1 << 20, 20);
+        let mut ahead = ahead(1 << 20, 20);
         for index in 0..5 {
             retrieve(&mut ahead, index, 1000);
         }
@@ -302,7 +327,7 @@ mod tests {
 
     #[test]
     fn what_a_command_did_not_deliver_is_not_due() {
-        let mut ahead = Ahead::new(1 << 20, 3);
+        let mut ahead = ahead(1 << 20, 3);
         ahead.note_request(0, Item::Whole);
         let asked = ahead.plan(0, uid(0), |from| candidates(10)(from).into_iter());
         assert_eq!(asked.len(), 3);

@@ -2,6 +2,7 @@
 
 mod ahead;
 mod body;
+mod budget;
 mod commit;
 mod copy;
 mod error;

@@ -7,6 +7,7 @@ use tokio_util::task::TaskTracker;
 use super::{
     Error, Listing, Maildrop, Reason,
     ahead::Ahead,
+    budget::Budget,
     lock::{Key, Lock, Locks},
     notice::Notices,
     recognition::recognised,
@@ -33,6 +34,8 @@ pub struct Maildrops {
     pub(super) shared: Arc<Shared>,
     /// Octets read ahead per session.
     read_ahead: u64,
+    /// Those of all sessions.
+    budget: Arc<Budget>,
 }
 
 /// What a maildrop needs beyond its own upstream.
@@ -81,6 +84,7 @@ impl Maildrops {
             locks,
             shared,
             read_ahead: config.limits.read_ahead,
+            budget: Budget::new(config.limits.read_ahead),
         })
     }
 
@@ -222,7 +226,7 @@ impl Maildrops {
             number,
             connector,
             mailbox,
-            ahead: Ahead::new(self.read_ahead, row),
+            ahead: Ahead::new(self.read_ahead, row, self.budget.share()),
             sends_text_first: false,
             retrieved: Vec::new(),
             received: 0,
