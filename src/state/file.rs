@@ -224,8 +224,10 @@ impl StateStore for FileStore {
         let (mailbox, mut past) = (mailbox.clone(), past.clone());
         self.write(move |table| {
             let key = Key::of(Kind::Past, &mailbox);
-            if let Ok(Some(kept)) = table.get(key)? {
-                past.merge(&kept);
+            if let Ok(Some(kept)) = table.get(key)?
+                && !past.merge(&kept)
+            {
+                return Ok(Err(Unavailable::Changed));
             }
             table.set(key, &past).map(Ok)
         })

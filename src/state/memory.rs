@@ -128,8 +128,10 @@ impl StateStore for MemoryStore {
     async fn set_past(&self, mailbox: &MailboxName, past: &Past) -> Result<(), Unavailable> {
         let mut past = past.clone();
         let mut records = self.records();
-        if let Some(kept) = records.past.get(mailbox) {
-            past.merge(kept);
+        if let Some(kept) = records.past.get(mailbox)
+            && !past.merge(kept)
+        {
+            return Err(Unavailable::Changed);
         }
         records.past.insert(mailbox.clone(), past);
         Ok(())

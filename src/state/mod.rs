@@ -86,7 +86,8 @@ pub trait StateStore: Send + Sync + fmt::Debug {
     /// What the messages of `mailbox` are and were.
     async fn past(&self, mailbox: &MailboxName) -> Result<Past, Unavailable>;
 
-    /// Keeps `past`, with what is kept already where that is of the same UIDVALIDITY: several sessions may add to it.
+    /// Keeps `past`, with what is kept already: several sessions may add to it. Refused where what is kept has another
+    /// UIDVALIDITY: then it has been renumbered meanwhile.
     async fn set_past(&self, mailbox: &MailboxName, past: &Past) -> Result<(), Unavailable>;
 
     /// The move out of `mailbox` that has not come to its end.

@@ -130,14 +130,16 @@ impl Past {
         }
     }
 
-    /// Takes in what `kept` has besides, where that is of the same UIDVALIDITY.
-    pub(super) fn merge(&mut self, kept: &Self) {
+    /// Takes in what `kept` has besides; `false` where that is of another UIDVALIDITY, which another session has found
+    /// meanwhile.
+    pub(super) fn merge(&mut self, kept: &Self) -> bool {
         if self.uid_validity != kept.uid_validity {
-            return;
+            return false;
         }
         self.first_uid_validity = kept.first_uid_validity;
         add_missing(&mut self.identities, &kept.identities);
         add_missing(&mut self.former, &kept.former);
+        true
     }
 
     /// Forgets messages that are gone; says whether there were any.
