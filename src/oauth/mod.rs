@@ -1,6 +1,7 @@
 //! Tokens for upstreams that take no password (RFC 6749): kept sealed in state, renewed ahead of their end, one renewal at a
 //! time for each consent.
 
+mod answer;
 mod assertion;
 mod error;
 mod explanation;

@@ -4,17 +4,17 @@ use std::{borrow::Cow, fmt::Display, sync::Arc, time::Duration};
 
 use oauth2::{
     AuthType, AuthUrl, AuthorizationCode, ClientId, ClientSecret, CsrfToken, DeviceAuthorizationUrl, EndpointMaybeSet,
-    EndpointNotSet, EndpointSet, ErrorResponseType, ExtraTokenFields, HttpRequest, PkceCodeChallenge, PkceCodeVerifier,
-    RedirectUrl, RefreshToken, RequestTokenError, Scope, StandardDeviceAuthorizationResponse, StandardErrorResponse,
-    StandardRevocableToken, StandardTokenResponse, TokenResponse, TokenUrl,
-    basic::{BasicErrorResponse, BasicRevocationErrorResponse, BasicTokenIntrospectionResponse, BasicTokenType},
+    EndpointNotSet, EndpointSet, ErrorResponseType, HttpRequest, PkceCodeChallenge, PkceCodeVerifier, RedirectUrl,
+    RefreshToken, RequestTokenError, Scope, StandardDeviceAuthorizationResponse, StandardErrorResponse,
+    StandardRevocableToken, TokenUrl,
+    basic::{BasicErrorResponse, BasicRevocationErrorResponse, BasicTokenIntrospectionResponse},
     http::{Method, header},
 };
-use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::{
     Error, Refusal,
+    answer::Answer,
     assertion::assertion,
     http::{Failure, Http},
     token::Issued,
@@ -36,19 +36,6 @@ type Client = oauth2::Client<
     EndpointNotSet,
     EndpointSet,
 >;
-
-/// RFC 6749 §5.1
-type Answer = StandardTokenResponse<Extra, BasicTokenType>;
-
-/// What some providers tell besides.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Extra {
-    /// Seconds that the consent lasts: Google's of an application in Testing, Microsoft's of personal accounts.
-    #[serde(default)]
-    refresh_token_expires_in: Option<u32>,
-}
-
-impl ExtraTokenFields for Extra {}
 
 /// What a client signs instead of telling a secret (RFC 7523 §2.2).
 const CLIENT_ASSERTION: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
@@ -140,7 +127,11 @@ impl Provider {
         for (name, value) in self.signed()? {
             request = request.add_extra_param(name, value);
         }
-        request.request_async(&self.http).await.map(issued).map_err(failed)
+        request
+            .request_async(&self.http)
+            .await
+            .map(Issued::from)
+            .map_err(failed)
     }
 
     /// RFC 6749 §4.4
@@ -149,7 +140,11 @@ impl Provider {
         for (name, value) in self.signed()? {
             request = request.add_extra_param(name, value);
         }
-        request.request_async(&self.http).await.map(issued).map_err(failed)
+        request
+            .request_async(&self.http)
+            .await
+            .map(Issued::from)
+            .map_err(failed)
     }
 
     /// RFC 7523 §2.1: a token for `user`'s mail.
@@ -179,7 +174,7 @@ impl Provider {
         let answer = self.http.send(request).await.map_err(|error| unavailable(&error))?;
         if answer.status().is_success() {
             let token: Answer = serde_json::from_slice(answer.body()).map_err(|_| no_answer())?;
-            return Ok(issued(token));
+            return Ok(token.into());
         }
         let refusal: BasicErrorResponse = serde_json::from_slice(answer.body()).map_err(|_| no_answer())?;
         Err(refused(&refusal))
@@ -199,7 +194,7 @@ impl Provider {
             request = request.add_extra_param(name, value);
         }
         let polled = request.request_async(&self.http, tokio::time::sleep, None).await;
-        polled.map(issued).map_err(failed)
+        polled.map(Issued::from).map_err(failed)
     }
 
     /// Where a browser is to be sent (RFC 6749 §4.1.1), the state that it brings back, and what proves that the code is for
@@ -230,7 +225,11 @@ impl Provider {
         for (name, value) in self.signed()? {
             request = request.add_extra_param(name, value);
         }
-        request.request_async(&self.http).await.map(issued).map_err(failed)
+        request
+            .request_async(&self.http)
+            .await
+            .map(Issued::from)
+            .map_err(failed)
     }
 }
 
@@ -240,18 +239,6 @@ fn redirect_url(text: &str) -> Result<RedirectUrl, Error> {
 
 fn no_url(text: &str, error: &dyn Display) -> Error {
     Error::Refused(Refusal::ours(&format!("{text:?} is no URL: {error}")))
-}
-
-fn issued(token: Answer) -> Issued {
-    let seconds = |lifetime: Duration| u32::try_from(lifetime.as_secs()).unwrap_or(u32::MAX);
-    Issued {
-        access: Zeroizing::new(token.access_token().secret().clone()),
-        refresh: token
-            .refresh_token()
-            .map(|token| Zeroizing::new(token.secret().clone())),
-        lifetime: token.expires_in().map(seconds),
-        consent_lifetime: token.extra_fields().refresh_token_expires_in,
-    }
 }
 
 /// What became of a request.
