@@ -19,7 +19,11 @@ use maud::Markup;
 use oauth2::url::Url;
 use serde::Deserialize;
 use subtle::ConstantTimeEq;
-use tokio::{net::TcpListener, sync::Mutex};
+use tokio::{
+    net::TcpListener,
+    sync::Mutex,
+    time::{Instant, sleep_until},
+};
 use tokio_util::sync::CancellationToken;
 
 use self::{
@@ -33,7 +37,8 @@ use crate::{
     sign_in::{self, Candidate, candidates},
 };
 
-/// What a wrong password costs its giver, and all who wait behind: guesses come one at a time.
+/// So long after a wrong password none is looked at, whoever gives it, and whether the giver of the wrong one has waited for
+/// the answer or not: guesses come one at a time.
 const PENALTY: Duration = Duration::from_secs(1);
 
 /// A bound sign-in page.
@@ -47,8 +52,8 @@ struct Shared {
     tokens: Arc<Tokens>,
     password: Secret,
     sessions: Sessions,
-    /// Of one guess at a time.
-    guess: Mutex<()>,
+    /// When the next password is looked at.
+    next_guess: Mutex<Instant>,
     /// What browsers call the page, without a slash at the end.
     url: String,
     /// The path of that.
@@ -79,7 +84,7 @@ impl Site {
                 tokens,
                 password: web.admin_password.clone(),
                 sessions: Sessions::new(&prefix, secure),
-                guess: Mutex::default(),
+                next_guess: Mutex::new(Instant::now()),
                 url,
                 prefix,
                 policy,
@@ -274,18 +279,19 @@ struct Login {
 }
 
 async fn login(State(shared): Shown, Form(form): Form<Login>) -> Response {
-    let guess = shared.guess.lock().await;
+    let mut next_guess = shared.next_guess.lock().await;
+    sleep_until(*next_guess).await;
     let right: bool = shared.password.expose().ct_eq(form.password.as_bytes()).into();
     if !right {
         tracing::warn!("wrong password at the sign-in page");
-        tokio::time::sleep(PENALTY).await;
+        *next_guess = Instant::now() + PENALTY;
         return (
             StatusCode::FORBIDDEN,
             pages::login(&shared.prefix, Some("That is not the password.")),
         )
             .into_response();
     }
-    drop(guess);
+    drop(next_guess);
     match shared.sessions.enter() {
         Some(cookie) => ([(header::SET_COOKIE, cookie)], shared.to("/")).into_response(),
         None => StatusCode::SERVICE_UNAVAILABLE.into_response(),
@@ -393,4 +399,34 @@ async fn callback(State(shared): Shown, headers: HeaderMap, RawQuery(query): Raw
         None => Notice::failed("This is not the answer to a sign-in that was begun here: begin again.".to_owned()),
     });
     Ok(shared.to("/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_wait_for_the_answer_guesses_no_faster() {
+        let config = Config::parse(
+            "[upstream.home]\nhost = \"imap.example.org\"\nlogins = [\"*\"]\n[web]\naddress = \"127.0.0.1:0\"\n\
+             admin_password = \"right\"",
+            Path::new(""),
+        );
+        let config = Arc::new(config.unwrap());
+        let site = Site::bind(config.web.as_ref().unwrap(), config.clone(), Tokens::none()).unwrap();
+        let guess = |password: &str| {
+            let password = password.to_owned();
+            login(State(site.shared.clone()), Form(Login { password }))
+        };
+        let begun = Instant::now();
+        for _ in 0..5 {
+            let _ = timeout(Duration::from_millis(1), guess("wrong")).await;
+        }
+        assert_eq!(guess("right").await.status(), StatusCode::SEE_OTHER);
+        assert!(begun.elapsed() >= PENALTY, "{:?}", begun.elapsed());
+    }
 }
