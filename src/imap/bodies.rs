@@ -100,7 +100,7 @@ impl Mailbox {
         let tag = self.next_tag();
         let command = format!("{tag} UID FETCH {set} (UID {what})\r\n");
         self.fetches.push_back(tag);
-        let sent = self.client.get_mut().send(command.as_bytes()).await;
+        let sent = self.wire.send(command.as_bytes()).await;
         self.check(sent)
     }
 
@@ -137,7 +137,7 @@ impl Mailbox {
     pub fn peek(&self) -> &[u8] {
         let source = match &self.reading.inline {
             Some(inline) => &inline[self.reading.lent..],
-            None => &self.client.get_ref().buffer()[self.reading.lent..],
+            None => &self.wire.buffer()[self.reading.lent..],
         };
         &source[..usize::try_from(self.reading.left)
             .unwrap_or(usize::MAX)
@@ -151,7 +151,7 @@ impl Mailbox {
         self.reading.left -= count as u64;
         match &self.reading.inline {
             Some(inline) => &inline[from..from + count],
-            None => &self.client.get_ref().buffer()[from..from + count],
+            None => &self.wire.buffer()[from..from + count],
         }
     }
 
@@ -195,7 +195,7 @@ impl Mailbox {
     }
 
     async fn advance(&mut self) -> Result<BodyStart, Error> {
-        let (wire, reading) = (self.client.get_mut(), &mut self.reading);
+        let (wire, reading) = (&mut self.wire, &mut self.reading);
         let lent = std::mem::take(&mut reading.lent);
         if reading.inline.take().is_some() {
             reading.left = 0;
@@ -284,7 +284,7 @@ impl Mailbox {
     }
 
     async fn have_octets(&mut self) -> Result<(), Error> {
-        let (wire, reading) = (self.client.get_mut(), &mut self.reading);
+        let (wire, reading) = (&mut self.wire, &mut self.reading);
         let lent = std::mem::take(&mut reading.lent);
         match &mut reading.inline {
             Some(inline) => inline.advance(lent),

@@ -170,7 +170,7 @@ impl Mailbox {
     async fn find(&mut self, command: &str) -> Result<Vec<Uid>, Error> {
         let mut found = Vec::new();
         let completions = self
-            .flight(&[command.to_owned()], |event| {
+            .flight(&[command], |event| {
                 if let Event::Datum(Datum::Found(uid)) = event {
                     found.push(uid);
                 }
@@ -185,7 +185,7 @@ impl Mailbox {
     /// Sends `commands` in one piece and reads until the last is complete. Data and completions go to `take` as they come.
     pub(super) async fn flight(
         &mut self,
-        commands: &[String],
+        commands: &[impl AsRef<str>],
         mut take: impl FnMut(Event<'_>),
     ) -> Result<Vec<Completion>, Error> {
         self.settle().await?;
@@ -194,10 +194,10 @@ impl Mailbox {
         let mut tags = Vec::with_capacity(commands.len());
         for command in commands {
             let tag = self.next_tag();
-            text.extend([&tag, " ", command, "\r\n"]);
+            text.extend([&tag, " ", command.as_ref(), "\r\n"]);
             tags.push(tag);
         }
-        let wire = self.client.get_mut();
+        let wire = &mut self.wire;
         wire.send(text.as_bytes()).await?;
         let mut completions: Vec<Completion> = Vec::with_capacity(tags.len());
         let mut in_search = false;

@@ -79,7 +79,7 @@ impl Mailbox {
         self.settle().await?;
         self.broken = true;
         let tag = self.next_tag();
-        let wire = self.client.get_mut();
+        let wire = &mut self.wire;
         wire.send(format!("{tag} {command}\r\n").as_bytes()).await?;
         let mut responses = Vec::new();
         let mut octets_of_all = 0;

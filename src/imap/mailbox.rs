@@ -3,14 +3,13 @@
 
 use std::{collections::VecDeque, num::NonZeroU32};
 
-use async_imap::Client;
-
 use super::{
     bodies::Reading,
     capability::Capabilities,
-    connect::{self, Connection},
+    connect::Connection,
     error::Error,
     flight::{Event, Listed, Wanted, listing, require},
+    response::Line,
     uid::{Uid, UidValidity},
     utf7::Names,
     wire::Wire,
@@ -41,7 +40,7 @@ pub struct News {
 /// A selected mailbox.
 #[derive(Debug)]
 pub struct Mailbox {
-    pub(super) client: Client<Wire>,
+    pub(super) wire: Wire,
     pub(super) capabilities: Capabilities,
     selected: Selected,
     tags: u32,
@@ -80,7 +79,8 @@ impl Connection {
             false => Names::ModifiedUtf7,
         };
         let mut mailbox = Mailbox {
-            client: self.client,
+            // async-imap would go on holding 4 KB for answers, and is done: commands go out in flights from here on.
+            wire: self.client.into_inner(),
             capabilities,
             selected: Selected {
                 uid_validity: UidValidity(NonZeroU32::MIN),
@@ -157,13 +157,13 @@ impl Mailbox {
         if compress {
             // A server that refuses goes on as before.
             match require("COMPRESS", completions.last().cloned()) {
-                Ok(()) => self.client.get_mut().compress(),
+                Ok(()) => self.wire.compress(),
                 Err(error) => tracing::debug!(%error, "uncompressed"),
             }
         }
         let mut completions = completions.into_iter().skip(at);
         require("SELECT", completions.next())?;
-        let seen = self.client.get_mut().seen();
+        let seen = self.wire.seen();
         if let Some(told) = seen.capabilities.take() {
             self.capabilities = told;
         }
@@ -193,12 +193,12 @@ impl Mailbox {
 
     /// How many messages there are, as far as the server has told.
     pub fn exists(&self) -> usize {
-        self.client.get_ref().seen_so_far().exists as usize
+        self.wire.seen_so_far().exists as usize
     }
 
     /// What the server has told about other messages than new ones, since [`Mailbox::clear_news`].
     pub fn news(&self) -> News {
-        let seen = self.client.get_ref().seen_so_far();
+        let seen = self.wire.seen_so_far();
         let vanished: u64 = seen.vanished.iter().map(|&(low, high)| u64::from(high - low) + 1).sum();
         News {
             expunged: seen.expunged + vanished,
@@ -208,14 +208,14 @@ impl Mailbox {
 
     /// The news were heeded.
     pub fn clear_news(&mut self) {
-        let seen = self.client.get_mut().seen();
+        let seen = self.wire.seen();
         (seen.expunged, seen.flags) = (0, false);
         seen.vanished.clear();
     }
 
     /// UIDs that are gone, as ranges, from a server that says so by UID.
     pub fn take_vanished(&mut self) -> Vec<(u32, u32)> {
-        std::mem::take(&mut self.client.get_mut().seen().vanished)
+        std::mem::take(&mut self.wire.seen().vanished)
     }
 
     /// `MOVE` (RFC 6851)
@@ -246,26 +246,33 @@ impl Mailbox {
     /// The same for a mailbox that is kept until a new connection takes its place.
     pub async fn hang_up(&mut self) {
         if self.settle().await.is_ok() {
-            let _ = self.run("LOGOUT", "LOGOUT").await;
+            let _ = self.say_logout().await;
         }
         self.broken = true;
     }
 
+    /// BYE comes before the completion (RFC 3501 §6.1.3) and is no error here.
+    async fn say_logout(&mut self) -> Result<(), Error> {
+        let tag = self.next_tag();
+        self.wire.send(format!("{tag} LOGOUT\r\n").as_bytes()).await?;
+        loop {
+            let span = self.wire.next_response().await?;
+            if matches!(Line::parse(&self.wire.buffer()[..span.line]), Line::Tagged(of, _) if of == tag.as_bytes()) {
+                return Ok(());
+            }
+            self.wire.consume(span.total);
+        }
+    }
+
+    /// Runs one command of which only the completion matters.
     pub(super) async fn run(&mut self, name: &'static str, command: &str) -> Result<(), Error> {
-        self.settle().await?;
-        self.broken = true;
-        let result = connect::run(&mut self.client, name, command).await;
-        self.broken = false;
-        self.client.get_mut().rest();
-        self.check(result.map_err(|error| match error {
-            Error::Refused { command, completion } => Error::refused(command, completion),
-            other => other,
-        }))
+        let completions = self.flight(&[command], |_| {}).await?;
+        self.check(require(name, completions.into_iter().next()))
     }
 
     /// Makes the connection ready to wait without a task of its own; one that has been closed is broken.
     pub fn detach(&mut self) {
-        self.broken |= !self.client.get_mut().detach();
+        self.broken |= !self.wire.detach();
     }
 
     pub(super) fn check<T>(&mut self, result: Result<T, Error>) -> Result<T, Error> {

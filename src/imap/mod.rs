@@ -1,8 +1,9 @@
 //! UPSTREAM: one authenticated, selected IMAP mailbox (RFC 3501); the only folder that names async_imap.
 //!
 //! [`Connector`] reaches a host and logs in, [`Mailbox`] lists, fetches and removes. Under both lies
-//! [`wire::Wire`], which frames what the server sends, inflated where it is compressed. async-imap holds the conversation (greeting, tags,
-//! SASL, checked commands); what streams (listings, bodies) is read from the wire directly.
+//! [`wire::Wire`], which frames what the server sends, inflated where it is compressed. async-imap holds the conversation until
+//! the login is done (greeting, capabilities, STARTTLS, SASL); from SELECT on commands go out in flights of our own, and what
+//! streams (listings, bodies) is read from the wire directly.
 
 mod backoff;
 mod bodies;

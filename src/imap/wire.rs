@@ -1,9 +1,9 @@
 //! The octets between us and an upstream: frames lines and literals, caps them, and tells EOF, BYE and silence apart.
 //!
-//! It is used in two ways. Under async-imap (`AsyncRead`) it hands up only what a command waits for: the greeting,
-//! continuations and tagged completions, one at a time and in a plain form that its parser surely takes; untagged data is
-//! noted in [`Seen`] and kept back. Between such commands async-imap's own buffer is therefore empty, and listings and
-//! bodies are read from here directly ([`Wire::next_response`], [`Wire::fill`]).
+//! It is used in two ways. Until login is done it lies under async-imap (`AsyncRead`) and hands up only what a command waits
+//! for: the greeting, continuations and tagged completions, one at a time and in a plain form that its parser surely takes;
+//! untagged data is noted in [`Seen`] and kept back. Between such commands async-imap's own buffer is therefore empty, and
+//! once a mailbox is selected the wire is taken out of it and read directly ([`Wire::next_response`], [`Wire::fill`]).
 
 use std::{
     fmt, io, mem,
@@ -35,7 +35,7 @@ pub const MAX_LINE: usize = 256 * 1024;
 /// How much is read at once, at first: answers to commands are short, and many connections wait for one.
 const FIRST_WINDOW: usize = 2 * 1024;
 /// How much is read at once, at most, whatever a message's size.
-const WINDOW: usize = 128 * 1024;
+const WINDOW: usize = 64 * 1024;
 
 /// What the server said besides the answers that commands wait for.
 #[derive(Debug, Default)]
