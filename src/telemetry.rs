@@ -2,7 +2,13 @@
 
 use std::io::{self, IsTerminal};
 
-use tracing_subscriber::{EnvFilter, filter::ParseError, fmt, util::SubscriberInitExt};
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::{
+    filter::{ParseError, Targets},
+    fmt,
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
 
 use crate::config::{Log, LogFormat};
 
@@ -20,14 +26,19 @@ pub enum Error {
 /// Sends the events of this process to stderr, as `[log]` says. Text is coloured on a terminal only; JSON has one
 /// object a line, an event's fields beside `timestamp`, `level` and `target`.
 pub fn init(log: &Log) -> Result<(), Error> {
-    let filter = EnvFilter::try_new(&log.level)?;
-    let lines = fmt().with_env_filter(filter).with_writer(io::stderr);
+    let targets: Targets = log.level.parse()?;
+    let lines = fmt().with_max_level(LevelFilter::TRACE).with_writer(io::stderr);
     match log.format {
         LogFormat::Text => {
             let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-            lines.with_target(false).with_ansi(colours).finish().try_init()?;
+            lines
+                .with_target(false)
+                .with_ansi(colours)
+                .finish()
+                .with(targets)
+                .try_init()?;
         }
-        LogFormat::Json => lines.json().flatten_event(true).finish().try_init()?,
+        LogFormat::Json => lines.json().flatten_event(true).finish().with(targets).try_init()?,
     }
     Ok(())
 }

@@ -12,6 +12,17 @@ const UPSTREAM: &str = "[upstream.home]\nhost = \"imap.example.org\"\nlogins = [
 const ACCOUNT: &str = "[[account]]\nlogin = \"x\"\nupstream = \"home\"\nupstream_password = \"hunter2\"\n";
 
 #[test]
+fn blanks_in_a_log_filter_belong_to_no_name() {
+    let text = format!("[log]\nlevel = \"info, popgate::imap=debug , tower=OFF\"\n{UPSTREAM}");
+    let config = Config::parse(&text, Path::new("")).unwrap();
+    assert_eq!(config.log.level, "info,popgate::imap=debug,tower=OFF");
+    let targets: tracing_subscriber::filter::Targets = config.log.level.parse().unwrap();
+    assert!(targets.would_enable("popgate::imap::wire", &tracing::Level::DEBUG));
+    assert!(!targets.would_enable("popgate::pop3", &tracing::Level::DEBUG));
+    assert!(!targets.would_enable("tower", &tracing::Level::ERROR));
+}
+
+#[test]
 fn defaults() {
     let config = Config::parse(UPSTREAM, Path::new("")).unwrap();
     let limits = &config.limits;

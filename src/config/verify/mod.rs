@@ -124,9 +124,11 @@ impl Verifier<'_> {
             &[("text", LogFormat::Text), ("json", LogFormat::Json)],
         )?;
         let level = log.level.unwrap_or_else(|| "info".into());
+        // Targets would take the blank before a module for a part of its name.
+        let level = level.split(',').map(str::trim).collect::<Vec<_>>().join(",");
         const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
         for directive in level.split(',') {
-            // EnvFilter would take a mistyped level for the name of a module, and log everything of it.
+            // Targets would take a mistyped level for the name of a module, and log everything of it.
             let bare = !directive.contains(['=', '[']);
             if bare && !LEVELS.iter().any(|known| known.eq_ignore_ascii_case(directive.trim())) {
                 let help = match nearest(directive.trim(), LEVELS) {
@@ -136,7 +138,7 @@ impl Verifier<'_> {
                 return Err(self.error("log.level", format!("`{directive}` is no level"), help));
             }
         }
-        if let Err(error) = tracing_subscriber::EnvFilter::try_new(&level) {
+        if let Err(error) = level.parse::<tracing_subscriber::filter::Targets>() {
             return Err(self.error(
                 "log.level",
                 format!("no filter: {error}"),
