@@ -3,6 +3,7 @@
 
 mod device;
 mod pages;
+mod server;
 mod session;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
@@ -115,7 +116,8 @@ impl Site {
                 .route(&at("/callback"), get(callback))
                 .route(&at("/style.css"), get(style));
             if !prefix.is_empty() {
-                router = router.route(prefix, get(accounts));
+                // There the cookie does not count: its path ends with a slash.
+                router = router.route(prefix, get(home));
             }
         }
         let shared = self.shared.clone();
@@ -129,13 +131,11 @@ impl Site {
                 return;
             }
         };
-        let ended = async move {
+        let ended = async {
             shutdown.cancelled().await;
             shared.shutdown.cancel();
         };
-        if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(ended).await {
-            tracing::error!(%error, "the sign-in page");
-        }
+        tokio::join!(server::serve(listener, router, shutdown.clone()), ended);
     }
 }
 
@@ -259,6 +259,10 @@ impl IntoResponse for Refused {
             Self::Unknown => (StatusCode::NOT_FOUND, "There is no such account to sign in for.").into_response(),
         }
     }
+}
+
+async fn home(State(shared): Shown) -> Response {
+    shared.to("/")
 }
 
 async fn style() -> Response {
@@ -405,19 +409,47 @@ async fn callback(State(shared): Shown, headers: HeaderMap, RawQuery(query): Raw
 mod tests {
     use std::path::Path;
 
-    use tokio::time::timeout;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpStream,
+        time::timeout,
+    };
 
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn who_does_not_wait_for_the_answer_guesses_no_faster() {
+    fn site() -> Site {
         let config = Config::parse(
             "[upstream.home]\nhost = \"imap.example.org\"\nlogins = [\"*\"]\n[web]\naddress = \"127.0.0.1:0\"\n\
              admin_password = \"right\"",
             Path::new(""),
         );
         let config = Arc::new(config.unwrap());
-        let site = Site::bind(config.web.as_ref().unwrap(), config.clone(), Tokens::none()).unwrap();
+        Site::bind(config.web.as_ref().unwrap(), config.clone(), Tokens::none()).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn connections_left_open_keep_nobody_out() {
+        let site = site();
+        let (address, shutdown) = (site.address().unwrap(), CancellationToken::new());
+        let serving = tokio::spawn(site.run(shutdown.clone()));
+        let mut left_open = Vec::new();
+        for _ in 0..150 {
+            left_open.push(TcpStream::connect(address).await.unwrap());
+        }
+        for mut stream in left_open {
+            // Or it is closed by now.
+            let _ = stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n").await;
+            let mut answer = Vec::new();
+            let closed = timeout(Duration::from_secs(3600), stream.read_to_end(&mut answer)).await;
+            closed.expect("the connection is closed").ok();
+        }
+        shutdown.cancel();
+        serving.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_wait_for_the_answer_guesses_no_faster() {
+        let site = site();
         let guess = |password: &str| {
             let password = password.to_owned();
             login(State(site.shared.clone()), Form(Login { password }))

@@ -1,0 +1,54 @@
+//! Connections to the page: so many at once, and none that is silent for long. What a browser leaves open must not take the
+//! files that POP3 sessions need.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::graceful::GracefulShutdown,
+    service::TowerToHyperService,
+};
+use tokio::{net::TcpListener, sync::Semaphore};
+use tokio_util::sync::CancellationToken;
+
+/// Connections at once; who comes further waits for one that ends.
+const MOST: usize = 64;
+/// Until the head of a request is here, the next one's too.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Before the next try to accept, where the system has failed.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Serves until `shutdown`, and then until what was asked is answered.
+pub(super) async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+    let connections = GracefulShutdown::new();
+    let permits = Arc::new(Semaphore::new(MOST));
+    let accepting = async {
+        // It is never closed.
+        while let Ok(permit) = permits.clone().acquire_owned().await {
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    let service = TowerToHyperService::new(router.clone());
+                    let connection = connections.watch(http.serve_connection(TokioIo::new(stream), service));
+                    tokio::spawn(async move {
+                        // How it ended concerns the browser.
+                        let _ = connection.await;
+                        drop(permit);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the sign-in page");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    };
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        () = accepting => {}
+    }
+    connections.shutdown().await;
+}
