@@ -27,9 +27,9 @@ struct Claims<'a> {
     exp: u64,
 }
 
-/// The key is of no kind that signs.
+/// The key does not sign, though the configuration was checked.
 #[derive(Debug, thiserror::Error)]
-#[error("the private key cannot sign: {0} (RSA, or EC P-256 in PKCS #8, as PEM)")]
+#[error("the private key cannot sign: {0}")]
 pub(super) struct Unsigned(jsonwebtoken::errors::Error);
 
 /// Signs that `issuer` speaks for `subject` to the provider whose token URL is `audience`. With `scopes` where these are part

@@ -168,6 +168,10 @@ fn keys_and_certificates_come_from_files() {
     write("key.pem", &pem);
     write("certificate.pem", &pair.cert.pem());
     write("none.pem", "nothing");
+    let other = rcgen::generate_simple_self_signed(["x".to_owned()]).unwrap();
+    write("other.pem", &other.cert.pem());
+    let unusual = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+    write("ed25519.pem", &unusual.serialize_pem());
     let google = serde_json::json!({
         "type": "service_account", "client_email": "robot@example.org", "private_key": pem, "private_key_id": "k1",
         "token_uri": "https://oauth2.googleapis.com/token",
@@ -184,7 +188,7 @@ fn keys_and_certificates_come_from_files() {
     assert_eq!(oauth2.scopes, ["https://mail.google.com/"]);
     let ClientProof::Key(key) = &oauth2.proof else { panic!() };
     assert_eq!(key.key_id.as_deref(), Some("k1"));
-    assert_eq!(key.pem.expose(), pem.as_bytes());
+    assert!(key.pem.expose().starts_with(b"-----BEGIN PRIVATE KEY-----\n"));
     assert!(
         warnings.iter().any(|warning| warning.contains("google.json")),
         "{warnings:?}"
@@ -207,6 +211,16 @@ fn keys_and_certificates_come_from_files() {
             .to_string()
     };
     assert!(failure("private_key_file = \"none.pem\"").contains("holds no private key"));
+    let unusual = failure("private_key_file = \"ed25519.pem\"");
+    assert!(
+        unusual.contains("neither RSA of at least 2048 bits nor EC P-256"),
+        "{unusual}"
+    );
+    let foreign = failure("private_key_file = \"key.pem\"\ncertificate_file = \"other.pem\"");
+    assert!(
+        foreign.contains("`upstream.home.oauth2.certificate_file`: other.pem: is not of the key"),
+        "{foreign}"
+    );
     assert!(
         failure("private_key_file = \"key.pem\"\ncertificate_file = \"none.pem\"").contains("holds no certificate")
     );

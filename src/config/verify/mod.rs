@@ -4,6 +4,7 @@ mod account;
 mod listener;
 mod maildrop;
 mod oauth2;
+mod signing_key;
 mod upstream;
 mod value;
 mod web;

@@ -3,10 +3,11 @@
 use aws_lc_rs::digest::{SHA256, digest};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use serde::Deserialize;
+use zeroize::Zeroizing;
 
-use super::Verifier;
+use super::{Verifier, signing_key::SigningKey};
 use crate::config::{
-    ClientKey, ClientProof, Grant, OAuth2, Secret,
+    ClientKey, ClientProof, Grant, OAuth2,
     error::Error,
     file,
     preset::{Preset, PresetOAuth2},
@@ -32,7 +33,7 @@ const GRANTS: [(&str, Kind); 4] = [
 #[derive(Deserialize)]
 struct GoogleKey {
     client_email: String,
-    private_key: String,
+    private_key: Zeroizing<String>,
     private_key_id: Option<String>,
     token_uri: Option<String>,
 }
@@ -228,42 +229,50 @@ impl Verifier<'_> {
         key_id: Option<String>,
     ) -> Result<KeyFile, Error> {
         let file_path = format!("{path}.private_key_file");
-        let octets = self.read(&file_path, file)?;
+        let octets = Zeroizing::new(self.read(&file_path, file)?);
         self.judge_file(&file_path, file);
+        let google = serde_json::from_slice::<GoogleKey>(&octets).ok();
+        let pem = google
+            .as_ref()
+            .map_or(&octets[..], |google| google.private_key.as_bytes());
+        let Ok(private) = PrivateKeyDer::from_pem_slice(pem) else {
+            let help = "a private key in PEM without a passphrase (-----BEGIN PRIVATE KEY-----), or the JSON file that Google gives for a service account";
+            return Err(self.error(&file_path, format!("{file}: holds no private key"), help));
+        };
+        let Some(signing) = SigningKey::of(&private) else {
+            let help = "make another: openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out key.pem";
+            let what = format!("{file}: the key is neither RSA of at least 2048 bits nor EC P-256");
+            return Err(self.error(&file_path, what, help));
+        };
         let thumbprint = match certificate {
-            Some(file) => Some(self.thumbprint(&format!("{path}.certificate_file"), file)?),
+            Some(file) => Some(self.thumbprint(&format!("{path}.certificate_file"), file, &signing)?),
             None => None,
         };
-        let key = |pem: Vec<u8>, id: Option<String>| ClientKey {
-            pem: Secret::from(pem),
-            key_id: key_id.clone().or(id),
-            thumbprint,
+        let (google_id, client_id, token_url) = match google {
+            Some(google) => (google.private_key_id, Some(google.client_email), google.token_uri),
+            None => (None, None, None),
         };
-        let found = match serde_json::from_slice::<GoogleKey>(&octets) {
-            Ok(google) => KeyFile {
-                key: key(google.private_key.into_bytes(), google.private_key_id),
-                client_id: Some(google.client_email),
-                token_url: google.token_uri,
+        Ok(KeyFile {
+            key: ClientKey {
+                pem: signing.pem,
+                key_id: key_id.or(google_id),
+                thumbprint,
             },
-            Err(_) => KeyFile {
-                key: key(octets, None),
-                client_id: None,
-                token_url: None,
-            },
-        };
-        if PrivateKeyDer::from_pem_slice(found.key.pem.expose()).is_err() {
-            let help = "a private key in PEM (-----BEGIN PRIVATE KEY-----), or the JSON file that Google gives for a service account";
-            return Err(self.error(&file_path, format!("{file}: holds no private key"), help));
-        }
-        Ok(found)
+            client_id,
+            token_url,
+        })
     }
 
-    fn thumbprint(&self, path: &str, file: &str) -> Result<[u8; 32], Error> {
+    fn thumbprint(&self, path: &str, file: &str, key: &SigningKey) -> Result<[u8; 32], Error> {
         let octets = self.read(path, file)?;
         let Ok(certificate) = CertificateDer::from_pem_slice(&octets) else {
             let help = "the certificate that was uploaded to the provider, in PEM (-----BEGIN CERTIFICATE-----)";
             return Err(self.error(path, format!("{file}: holds no certificate"), help));
         };
+        if !key.is_certified_by(&certificate) {
+            let help = "name the certificate that was made with this key; the first in the file counts";
+            return Err(self.error(path, format!("{file}: is not of the key in private_key_file"), help));
+        }
         let mut thumbprint = [0; 32];
         thumbprint.copy_from_slice(digest(&SHA256, &certificate).as_ref());
         Ok(thumbprint)
