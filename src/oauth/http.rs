@@ -1,10 +1,15 @@
 //! HTTP with a provider: over TLS that the configuration trusts, and never more than a provider has to say.
 
-use std::{error::Error as _, pin::Pin, time::Duration};
+use std::{
+    error::Error as _,
+    time::{Duration, SystemTime},
+};
 
-use oauth2::{AsyncHttpClient, HttpRequest, HttpResponse};
+use oauth2::{HttpRequest, HttpResponse, url::form_urlencoded};
 use reqwest::{header::RETRY_AFTER, redirect::Policy};
+use zeroize::Zeroizing;
 
+use super::assertion::Unsigned;
 use crate::tls;
 
 /// Until the whole answer is here.
@@ -32,6 +37,9 @@ pub(super) enum Failure {
     /// An answer without end.
     #[error("an answer of more than {LONGEST} octets")]
     TooLong,
+    /// It was not sent.
+    #[error(transparent)]
+    Unsigned(#[from] Unsigned),
 }
 
 impl Http {
@@ -47,15 +55,15 @@ impl Http {
     }
 
     pub(super) async fn send(&self, request: HttpRequest) -> Result<HttpResponse, Failure> {
+        let secrets = secrets(request.body());
         let request = request.try_into().map_err(transport)?;
         let mut answer = self.0.execute(request).await.map_err(transport)?;
         let status = answer.status();
         if status.is_server_error() || status.as_u16() == 429 {
             let header = answer.headers().get(RETRY_AFTER);
-            let seconds = header.and_then(|value| value.to_str().ok()?.trim().parse().ok());
             return Err(Failure::Status {
                 status: status.as_u16(),
-                retry_after: seconds.map(Duration::from_secs),
+                retry_after: header.and_then(|value| delay(value.to_str().ok()?.trim())),
             });
         }
         let mut body = Vec::new();
@@ -65,6 +73,9 @@ impl Http {
             }
             body.extend_from_slice(&chunk);
         }
+        if !status.is_success() {
+            body = without(&body, &secrets);
+        }
         let mut response = HttpResponse::new(body);
         *response.status_mut() = status;
         *response.headers_mut() = std::mem::take(answer.headers_mut());
@@ -72,12 +83,40 @@ impl Http {
     }
 }
 
-impl<'c> AsyncHttpClient<'c> for Http {
-    type Error = Failure;
-    type Future = Pin<Box<dyn Future<Output = Result<HttpResponse, Failure>> + Send + 'c>>;
+/// What is secret in a form: all but what is known not to be.
+fn secrets(form: &[u8]) -> Vec<Zeroizing<String>> {
+    const OPEN: [&str; 5] = [
+        "client_assertion_type",
+        "client_id",
+        "grant_type",
+        "redirect_uri",
+        "scope",
+    ];
+    form_urlencoded::parse(form)
+        .filter(|(name, value)| !OPEN.contains(&&**name) && !value.is_empty())
+        .map(|(_, value)| Zeroizing::new(value.into_owned()))
+        .collect()
+}
 
-    fn call(&'c self, request: HttpRequest) -> Self::Future {
-        Box::pin(self.send(request))
+/// What is said of an error goes into the log, and some providers repeat in it what they were sent. JSON may escape slashes
+/// (RFC 8259 §7).
+fn without(body: &[u8], secrets: &[Zeroizing<String>]) -> Vec<u8> {
+    let mut text = String::from_utf8_lossy(body).into_owned();
+    for secret in secrets {
+        text = text.replace(&**secret, "…").replace(&secret.replace('/', "\\/"), "…");
+    }
+    text.into_bytes()
+}
+
+/// Seconds, or a date (RFC 9110 §10.2.3).
+fn delay(text: &str) -> Option<Duration> {
+    match text.parse() {
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
+        // What is past already is no delay.
+        Err(_) => httpdate::parse_http_date(text)
+            .ok()?
+            .duration_since(SystemTime::now())
+            .ok(),
     }
 }
 
@@ -91,4 +130,20 @@ fn transport(error: reqwest::Error) -> Failure {
         cause = error.source();
     }
     Failure::Transport(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_delay_is_told_in_seconds_or_by_a_date() {
+        assert_eq!(delay("120"), Some(Duration::from_secs(120)));
+        let date = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(120));
+        let left = delay(&date).unwrap_or_default().as_secs();
+        assert!((100..=120).contains(&left), "{date}: {left}");
+        for nothing in ["Wed, 21 Oct 2015 07:28:00 GMT", "soon", "-1", ""] {
+            assert_eq!(delay(nothing), None, "{nothing}");
+        }
+    }
 }

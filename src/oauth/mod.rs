@@ -120,7 +120,7 @@ impl Tokens {
     /// A token that lasts for a session to come, renewed if need be.
     pub async fn access(self: &Arc<Self>, consent: &Consent) -> Result<AccessToken, Error> {
         match self.kept(consent).await? {
-            (_, Some(kept)) if kept.is_fresh(now()) => Ok(kept.access()),
+            (_, kept) if kept.is_fresh(now()) => Ok(kept.access()),
             _ => self.renewed(consent, None).await,
         }
     }
@@ -158,7 +158,6 @@ impl Tokens {
             return Err(error);
         }
         let (sealed, kept) = self.kept(consent).await?;
-        let kept = kept.unwrap_or_default();
         let now = now();
         // Whoever had the turn before may have done it.
         let is_refused = |kept: &Kept| refused.as_ref().is_some_and(|token| *token == kept.access());
@@ -183,7 +182,7 @@ impl Tokens {
                     Ok(true) => Ok(renewed.access()),
                     // Somebody has signed in meanwhile: that counts.
                     Ok(false) => match self.kept(consent).await? {
-                        (_, Some(kept)) if kept.is_valid(now) => Ok(kept.access()),
+                        (_, kept) if kept.is_valid(now) => Ok(kept.access()),
                         _ => Err(Error::unavailable("the consent was changed meanwhile")),
                     },
                     Err(error) => {
@@ -221,8 +220,8 @@ impl Tokens {
         }
         tracing::debug!(%consent, "asking for a token");
         match (&provider.config.grant, &kept.refresh) {
-            (Grant::ClientCredentials, _) => provider.client_credentials().await,
-            (Grant::ServiceAccount, _) => provider.service_account(&consent.name).await,
+            (Grant::ClientCredentials, _) => provider.client_credentials().await.map_err(without_consent),
+            (Grant::ServiceAccount, _) => provider.service_account(&consent.name).await.map_err(without_consent),
             (_, Some(refresh)) => provider.refresh(refresh).await,
             (_, None) => Err(Error::SignIn(Refusal::ours(
                 "the provider gave no refresh token, so the consent ended with its first token: do scopes ask for one?",
@@ -280,16 +279,16 @@ impl Tokens {
 
     /// How `consent` stands, as far as is known here.
     pub async fn status(&self, consent: &Consent) -> Result<Status, Error> {
-        Ok(match self.kept(consent).await? {
-            (_, Some(kept)) => Status::of(&kept),
-            (Some(_), None) => Status::unreadable(),
-            (None, None) => Status::default(),
-        })
+        match self.kept(consent).await {
+            Ok((_, kept)) => Ok(Status::of(&kept)),
+            Err(Error::SignIn(refusal)) => Ok(Status::unreadable(&refusal)),
+            Err(error) => Err(error),
+        }
     }
 
     /// Renews what has not been used for so long that its provider might forget it.
     pub async fn keep_alive(self: &Arc<Self>, consent: &Consent) {
-        if let Ok((_, Some(kept))) = self.kept(consent).await
+        if let Ok((_, kept)) = self.kept(consent).await
             && kept.refresh.is_some()
             && kept.lapsed.is_none()
             && kept.obtained.saturating_add(LONG_UNUSED) < now()
@@ -307,17 +306,18 @@ impl Tokens {
         }
     }
 
-    /// What is kept, sealed and opened; not opened where that was done with another key.
-    async fn kept(&self, consent: &Consent) -> Result<(Option<Vec<u8>>, Option<Kept>), Error> {
+    /// What is kept, sealed and opened. What was sealed with another key is nothing where nobody has to sign in; else it is
+    /// left for who puts the key right.
+    async fn kept(&self, consent: &Consent) -> Result<(Option<Vec<u8>>, Kept), Error> {
         let sealed = self.sealed(consent).await?;
-        let Some(octets) = &sealed else {
-            return Ok((None, None));
-        };
-        let kept = self.vault.open(consent, octets).ok();
-        if kept.is_none() {
-            tracing::debug!(%consent, "what is kept was sealed with another key");
+        let opened = sealed.as_ref().map(|octets| self.vault.open(consent, octets));
+        match opened {
+            Some(Err(_)) if self.provider(consent)?.config.needs_consent() => Err(Error::SignIn(Refusal::ours(
+                "what is kept was sealed with another key: is it the one that [state] names?",
+            ))),
+            Some(Ok(kept)) => Ok((sealed, kept)),
+            Some(Err(_)) | None => Ok((sealed, Kept::default())),
         }
-        Ok((sealed, kept))
     }
 
     /// Whether it was saved: not where what is kept is not `followed` any more.
@@ -328,5 +328,13 @@ impl Tokens {
             Err(Unavailable::Changed) => Ok(false),
             Err(_) => Err(Error::State),
         }
+    }
+}
+
+/// Where nobody has consented, no consent has ended: a sign-in mends nothing.
+fn without_consent(error: Error) -> Error {
+    match error {
+        Error::SignIn(refusal) => Error::Refused(refusal),
+        other => other,
     }
 }

@@ -1,14 +1,15 @@
 //! One upstream's provider: the requests that end in a token.
 
-use std::{borrow::Cow, fmt::Display, sync::Arc, time::Duration};
+use std::{borrow::Cow, fmt::Display, pin::Pin, sync::Arc, time::Duration};
 
 use oauth2::{
-    AuthType, AuthUrl, AuthorizationCode, ClientId, ClientSecret, CsrfToken, DeviceAuthorizationUrl, EndpointMaybeSet,
-    EndpointNotSet, EndpointSet, ErrorResponseType, HttpRequest, PkceCodeChallenge, PkceCodeVerifier, RedirectUrl,
-    RefreshToken, RequestTokenError, Scope, StandardDeviceAuthorizationResponse, StandardErrorResponse,
-    StandardRevocableToken, TokenUrl,
+    AsyncHttpClient, AuthType, AuthUrl, AuthorizationCode, ClientId, ClientSecret, CsrfToken, DeviceAuthorizationUrl,
+    EndpointMaybeSet, EndpointNotSet, EndpointSet, ErrorResponseType, HttpRequest, HttpResponse, PkceCodeChallenge,
+    PkceCodeVerifier, RedirectUrl, RefreshToken, RequestTokenError, Scope, StandardDeviceAuthorizationResponse,
+    StandardErrorResponse, StandardRevocableToken, TokenUrl,
     basic::{BasicErrorResponse, BasicRevocationErrorResponse, BasicTokenIntrospectionResponse},
     http::{Method, header},
+    url::form_urlencoded,
 };
 use zeroize::Zeroizing;
 
@@ -37,6 +38,8 @@ type Client = oauth2::Client<
     EndpointSet,
 >;
 
+/// Between two questions for a code's token, also where the provider names no pause.
+const LEAST_INTERVAL: Duration = Duration::from_secs(1);
 /// What a client signs instead of telling a secret (RFC 7523 §2.2).
 const CLIENT_ASSERTION: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 /// What a service account signs instead of a consent (RFC 7523 §2.1).
@@ -105,46 +108,17 @@ impl Provider {
         self.config.scopes.iter().cloned().map(Scope::new)
     }
 
-    /// What proves a client that has a key: goes along with each request for a token.
-    fn signed(&self) -> Result<Vec<(&'static str, String)>, Error> {
-        let ClientProof::Key(key) = &self.config.proof else {
-            return Ok(Vec::new());
-        };
-        let OAuth2 {
-            client_id, token_url, ..
-        } = &*self.config;
-        let assertion = assertion(key, client_id, client_id, token_url, None).map_err(unsigned)?;
-        Ok(vec![
-            ("client_assertion_type", CLIENT_ASSERTION.to_owned()),
-            ("client_assertion", String::clone(&assertion)),
-        ])
-    }
-
     /// RFC 6749 §6
     pub(super) async fn refresh(&self, token: &str) -> Result<Issued, Error> {
         let token = RefreshToken::new(token.to_owned());
-        let mut request = self.client.exchange_refresh_token(&token);
-        for (name, value) in self.signed()? {
-            request = request.add_extra_param(name, value);
-        }
-        request
-            .request_async(&self.http)
-            .await
-            .map(Issued::from)
-            .map_err(failed)
+        let request = self.client.exchange_refresh_token(&token);
+        request.request_async(self).await.map(Issued::from).map_err(failed)
     }
 
     /// RFC 6749 §4.4
     pub(super) async fn client_credentials(&self) -> Result<Issued, Error> {
-        let mut request = self.client.exchange_client_credentials().add_scopes(self.scopes());
-        for (name, value) in self.signed()? {
-            request = request.add_extra_param(name, value);
-        }
-        request
-            .request_async(&self.http)
-            .await
-            .map(Issued::from)
-            .map_err(failed)
+        let request = self.client.exchange_client_credentials().add_scopes(self.scopes());
+        request.request_async(self).await.map(Issued::from).map_err(failed)
     }
 
     /// RFC 7523 §2.1: a token for `user`'s mail.
@@ -161,9 +135,10 @@ impl Provider {
                 "a service account needs private_key_file",
             )));
         };
-        let assertion = assertion(key, client_id, user, token_url, Some(scopes)).map_err(unsigned)?;
+        let assertion = assertion(key, client_id, user, token_url, Some(scopes));
+        let assertion = assertion.map_err(|error| unavailable(&error.into()))?;
         let form = [("grant_type", JWT_BEARER), ("assertion", &assertion)];
-        let body = oauth2::url::form_urlencoded::Serializer::new(String::new())
+        let body = form_urlencoded::Serializer::new(String::new())
             .extend_pairs(form)
             .finish();
         let mut request = HttpRequest::new(body.into_bytes());
@@ -184,16 +159,14 @@ impl Provider {
     pub(super) async fn device_code(&self) -> Result<StandardDeviceAuthorizationResponse, Error> {
         let request = self.client.exchange_device_code().map_err(|_| not_for("device"))?;
         let request = request.add_scopes(self.scopes());
-        request.request_async(&self.http).await.map_err(failed)
+        request.request_async(self).await.map_err(failed)
     }
 
     /// RFC 8628 §3.4: asks until the code was entered, declined, or has expired.
     pub(super) async fn device_token(&self, code: &StandardDeviceAuthorizationResponse) -> Result<Issued, Error> {
-        let mut request = self.client.exchange_device_access_token(code);
-        for (name, value) in self.signed()? {
-            request = request.add_extra_param(name, value);
-        }
-        let polled = request.request_async(&self.http, tokio::time::sleep, None).await;
+        let request = self.client.exchange_device_access_token(code);
+        let pause = |interval: Duration| tokio::time::sleep(interval.max(LEAST_INTERVAL));
+        let polled = request.request_async(self, pause, None).await;
         polled.map(Issued::from).map_err(failed)
     }
 
@@ -217,19 +190,37 @@ impl Provider {
 
     /// RFC 6749 §4.1.3
     pub(super) async fn exchange(&self, code: &str, redirect: &str, verifier: &str) -> Result<Issued, Error> {
-        let mut request = self
+        let request = self
             .client
             .exchange_code(AuthorizationCode::new(code.to_owned()))
             .set_pkce_verifier(PkceCodeVerifier::new(verifier.to_owned()))
             .set_redirect_uri(Cow::Owned(redirect_url(redirect)?));
-        for (name, value) in self.signed()? {
-            request = request.add_extra_param(name, value);
-        }
-        request
-            .request_async(&self.http)
-            .await
-            .map(Issued::from)
-            .map_err(failed)
+        request.request_async(self).await.map(Issued::from).map_err(failed)
+    }
+}
+
+impl<'c> AsyncHttpClient<'c> for Provider {
+    type Error = Failure;
+    type Future = Pin<Box<dyn Future<Output = Result<HttpResponse, Failure>> + Send + 'c>>;
+
+    /// A client that has a key proves itself with each request anew: what it signs is good for one use and for some minutes,
+    /// and somebody who types a code takes longer.
+    fn call(&'c self, request: HttpRequest) -> Self::Future {
+        Box::pin(async move {
+            let OAuth2 {
+                client_id, token_url, ..
+            } = &*self.config;
+            let ClientProof::Key(key) = &self.config.proof else {
+                return self.http.send(request).await;
+            };
+            let assertion = assertion(key, client_id, client_id, token_url, None)?;
+            let (head, form) = request.into_parts();
+            let form = form_urlencoded::Serializer::new(String::from_utf8_lossy(&form).into_owned())
+                .append_pair("client_assertion_type", CLIENT_ASSERTION)
+                .append_pair("client_assertion", &assertion)
+                .finish();
+            self.http.send(HttpRequest::from_parts(head, form.into_bytes())).await
+        })
     }
 }
 
@@ -272,7 +263,7 @@ fn unavailable(failure: &Failure) -> Error {
         reason: failure.to_string(),
         retry_after: match failure {
             Failure::Status { retry_after, .. } => retry_after.unwrap_or_default(),
-            Failure::Transport(_) | Failure::TooLong => Duration::ZERO,
+            Failure::Transport(_) | Failure::TooLong | Failure::Unsigned(_) => Duration::ZERO,
         },
     }
 }
@@ -284,8 +275,4 @@ fn no_answer() -> Error {
 fn not_for(grant: &str) -> Error {
     let what = format!("the configuration names no endpoint for grant = {grant:?}");
     Error::Refused(Refusal::ours(&what))
-}
-
-fn unsigned(error: impl Display) -> Error {
-    Error::Refused(Refusal::ours(&error.to_string()))
 }

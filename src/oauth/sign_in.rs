@@ -6,7 +6,7 @@ use oauth2::{StandardDeviceAuthorizationResponse, url::form_urlencoded};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use super::{Error, Issued, Refusal, Tokens};
+use super::{Error, Issued, Refusal, Tokens, without_consent};
 use crate::state::Consent;
 
 /// A code for somebody to type in.
@@ -69,7 +69,8 @@ impl Tokens {
 
     /// Waits until somebody has typed in the code, has declined, or has let it expire.
     pub async fn finish_device(&self, consent: &Consent, sign_in: &DeviceSignIn) -> Result<Issued, Error> {
-        self.provider(consent)?.device_token(&sign_in.0).await.map_err(declined)
+        let provider = self.provider(consent)?;
+        provider.device_token(&sign_in.0).await.map_err(without_consent)
     }
 
     /// Where to send somebody's browser, which is to come back to `redirect`.
@@ -103,15 +104,7 @@ impl Tokens {
         provider
             .exchange(&code, &sign_in.redirect, &sign_in.verifier)
             .await
-            .map_err(declined)
-    }
-}
-
-/// Before there is a consent, none has lapsed.
-fn declined(error: Error) -> Error {
-    match error {
-        Error::SignIn(refusal) => Error::Refused(refusal),
-        other => other,
+            .map_err(without_consent)
     }
 }
 

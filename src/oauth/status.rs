@@ -40,9 +40,9 @@ impl Status {
     }
 
     /// What is kept can't be opened.
-    pub(super) fn unreadable() -> Self {
+    pub(super) fn unreadable(why: &Refusal) -> Self {
         Self {
-            lapsed: Some((0, "What is kept was sealed with another key.".into())),
+            lapsed: Some((0, why.to_string())),
             ..Self::default()
         }
     }

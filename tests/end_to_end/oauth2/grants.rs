@@ -1,11 +1,16 @@
 //! Where the application itself is trusted: client credentials by secret and by key, and service accounts.
 
+use aws_lc_rs::{
+    encoding::{AsDer, EcPrivateKeyRfc5915Der},
+    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair},
+};
+use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use rcgen::{CertificateParams, KeyPair};
 
 use super::{Lab, SignIn, XOAUTH2, account, lets_in, refuses};
 use crate::support::{
     mail,
-    provider::{CLIENT, CLIENT_SECRET},
+    provider::{CLIENT, CLIENT_SECRET, Trouble},
 };
 
 fn own(lab: &Lab, keys: &str) -> crate::support::gateway::Setup {
@@ -39,6 +44,18 @@ fn client_credentials_by_secret() {
 }
 
 #[test]
+fn of_what_another_key_sealed_nobody_has_to_sign_in() {
+    let Some(lab) = Lab::new(XOAUTH2) else { return };
+    let gateway = own(&lab, &format!("client_secret = \"{CLIENT_SECRET}\"")).start();
+    lets_in(&gateway, "pbx");
+    let text = std::fs::read_to_string(gateway.file()).unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), text.replace(lab.key, "another key of at least 32 octets")).unwrap();
+    let list = SignIn::begin(file.path(), &["--list"]).succeed();
+    assert!(!list.contains("sign-in"), "{list}");
+}
+
+#[test]
 fn a_wrong_secret_is_for_people_to_mend() {
     let Some(lab) = Lab::new(XOAUTH2) else { return };
     let gateway = own(&lab, "client_secret = \"wrong\"").start();
@@ -53,14 +70,48 @@ fn a_wrong_secret_is_for_people_to_mend() {
     assert!(why.contains("check client_id and client_secret_file"), "{why}");
 }
 
+fn pem(label: &str, der: &[u8]) -> String {
+    format!(
+        "-----BEGIN {label}-----\n{}\n-----END {label}-----\n",
+        BASE64.encode(der)
+    )
+}
+
+/// As `openssl ecparam -genkey` writes it: the name of the curve, and a key as in RFC 5915.
+fn sec1(key: &KeyPair) -> String {
+    let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, key.serialized_der()).unwrap();
+    let key = AsDer::<EcPrivateKeyRfc5915Der>::as_der(&key.private_key()).unwrap();
+    let curve = [0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
+    pem("EC PARAMETERS", &curve) + &pem("EC PRIVATE KEY", key.as_ref())
+}
+
+/// RFC 8017 §A.1.2, which ends a PKCS #8 of RSA.
+fn pkcs1(key: &KeyPair) -> String {
+    let der = key.serialized_der();
+    let begin = der
+        .windows(2)
+        .skip(1)
+        .position(|octets| octets == [0x30, 0x82])
+        .unwrap()
+        + 1;
+    pem("RSA PRIVATE KEY", &der[begin..])
+}
+
 #[test]
 fn client_credentials_by_key() {
-    for algorithm in [&rcgen::PKCS_ECDSA_P256_SHA256, &rcgen::PKCS_RSA_SHA256] {
+    type Write = fn(&KeyPair) -> String;
+    for (algorithm, write) in [
+        (&rcgen::PKCS_ECDSA_P256_SHA256, KeyPair::serialize_pem as Write),
+        (&rcgen::PKCS_ECDSA_P256_SHA256, sec1),
+        (&rcgen::PKCS_RSA_SHA256, KeyPair::serialize_pem),
+        (&rcgen::PKCS_RSA_SHA256, pkcs1),
+    ] {
         let Some(lab) = Lab::new(XOAUTH2) else { return };
         let key = KeyPair::generate_for(algorithm).unwrap();
         let certificate = CertificateParams::default().self_signed(&key).unwrap();
         let (key_file, certificate_file) = (lab.state.path().join("key.pem"), lab.state.path().join("crt.pem"));
-        std::fs::write(&key_file, key.serialize_pem()).unwrap();
+        // Often one file holds both.
+        std::fs::write(&key_file, certificate.pem() + &write(&key)).unwrap();
         std::fs::write(&certificate_file, certificate.pem()).unwrap();
         let keys = format!("private_key_file = {key_file:?}\ncertificate_file = {certificate_file:?}");
         // Of another key first.
@@ -69,6 +120,36 @@ fn client_credentials_by_key() {
         lab.provider.book().public_key = Some(key.public_key_pem());
         lets_in(&own(&lab, &keys).start(), "pbx");
     }
+}
+
+/// Google says `invalid_grant` of a key or a user that it does not know: nobody's consent has ended, for there is none.
+#[test]
+fn a_service_account_that_is_refused_needs_no_sign_in() {
+    let Some(lab) = Lab::new(XOAUTH2) else { return };
+    let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+    let file = lab.state.path().join("key.pem");
+    std::fs::write(&file, key.serialize_pem()).unwrap();
+    lab.provider.book().public_key = Some(key.public_key_pem());
+    let setup = || {
+        lab.setup(&format!(
+            "grant = \"service-account\"\nscopes = [\"mail\"]\nprivate_key_file = {file:?}\nkey_id = \"k1\""
+        ))
+    };
+    let gateway = setup().start();
+    let unknown = Trouble::Refusal("invalid_grant", "Invalid email or User ID");
+    lab.provider.book().troubles.push_back(unknown);
+    for _ in 0..3 {
+        refuses(&gateway, "pbx", "SYS/PERM");
+    }
+    // It is left alone for a moment.
+    assert_eq!(lab.provider.asked("urn:ietf:params:oauth:grant-type:jwt-bearer"), 1);
+    let told = gateway.events("no token", 1);
+    let why = told[0]["error"].as_str().unwrap();
+    assert!(why.contains("no such user") && !why.contains("sign-in"), "{why}");
+    let list = SignIn::begin(&gateway.file(), &["--list"]).succeed();
+    assert!(list.contains("no such user") && !list.contains("sign-in"), "{list}");
+    gateway.stop();
+    lets_in(&setup().start(), "pbx");
 }
 
 #[test]

@@ -36,6 +36,8 @@ struct Lab {
     dovecot: Dovecot,
     bearer: Bearer,
     state: TempDir,
+    /// What tokens are sealed with there.
+    key: &'static str,
 }
 
 impl Lab {
@@ -50,6 +52,7 @@ impl Lab {
             dovecot,
             bearer,
             state: tempfile::tempdir().unwrap(),
+            key: "0123456789abcdef0123456789abcdef",
         })
     }
 
@@ -61,10 +64,7 @@ impl Lab {
             provider.url("/token"),
             provider.authority_file()
         );
-        let state = format!(
-            "[state]\ndir = {:?}\nkey = \"0123456789abcdef0123456789abcdef\"",
-            self.state.path()
-        );
+        let state = format!("[state]\ndir = {:?}\nkey = {:?}", self.state.path(), self.key);
         Setup::new(self.bearer.address())
             .own_logins_only()
             .table(&oauth2)

@@ -2,11 +2,13 @@
 
 use std::thread;
 
+use serde_json::json;
+
 use super::{LOCAL, Lab, SignIn, XOAUTH2, lets_in, pass, refuses};
 use crate::support::{
     gateway::{Gateway, Setup},
     pop::Pop,
-    provider::{Hold, Trouble},
+    provider::{Hold, TOKEN_MARK, Trouble},
 };
 
 /// Signed in, and a gateway for which the token's time is over. `None` where there is no Dovecot or no other clock.
@@ -86,6 +88,75 @@ fn a_provider_without_rotation_or_lifetime() {
     };
     lets_in(&setup.start(), "pbx");
     assert_eq!(lab.provider.asked("refresh_token"), 2);
+}
+
+/// Where each answer brings the only refresh token that is good, none may be thrown away for how it is written.
+#[test]
+fn however_an_answer_is_written_its_tokens_are_kept() {
+    let Some(lab) = Lab::new(XOAUTH2) else { return };
+    let Some(gateway) = after_a_day(&lab) else { return };
+    gateway.stop();
+    for (days, oddities) in (2..).zip([
+        json!({ "expires_in": "3600" }),
+        json!({ "expires_in": 3599.5 }),
+        json!({ "expires_in": -1 }),
+        json!({ "expires_in": 0 }),
+        json!({ "expires_in": 1e40 }),
+        json!({ "expires_in": "soon" }),
+        json!({ "expires_in": [3600] }),
+        json!({ "refresh_token_expires_in": "7776000" }),
+        json!({ "refresh_token_expires_in": -1 }),
+        json!({ "scope": ["mail"] }),
+        json!({ "token_type": null }),
+        json!({ "token_type": 1 }),
+    ]) {
+        let Some(setup) = lab.by_device().days_ahead(days) else {
+            return;
+        };
+        let gateway = setup.start();
+        lab.provider.book().oddities = oddities.clone();
+        let asked = lab.provider.asked("refresh_token");
+        for _ in 0..2 {
+            let (reply, mut pop) = pass(&gateway, "pbx");
+            assert!(reply.starts_with("+OK 3 "), "{oddities}: {reply}");
+            pop.ok("QUIT");
+        }
+        assert_eq!(lab.provider.asked("refresh_token"), asked + 1, "{oddities}");
+        gateway.stop();
+        // Of a token that is good for ever the next day has no need.
+        lab.provider.end_access("eva");
+    }
+}
+
+#[test]
+fn an_empty_token_is_none() {
+    let Some(lab) = Lab::new(XOAUTH2) else { return };
+    lab.provider.book().rotates = false;
+    let Some(gateway) = after_a_day(&lab) else { return };
+    lab.provider.book().oddities = json!({ "access_token": "" });
+    refuses(&gateway, "pbx", "SYS/TEMP");
+    gateway.stop();
+    for days in 2..4 {
+        lab.provider.book().oddities = json!({ "refresh_token": "" });
+        let Some(setup) = lab.by_device().days_ahead(days) else {
+            return;
+        };
+        lets_in(&setup.start(), "pbx");
+    }
+}
+
+#[test]
+fn what_a_provider_repeats_of_a_token_is_not_told() {
+    let Some(lab) = Lab::new(XOAUTH2) else { return };
+    let Some(gateway) = after_a_day(&lab) else { return };
+    let echo = Trouble::Echo("invalid_grant", &["refresh_token"]);
+    lab.provider.book().troubles.push_back(echo);
+    refuses(&gateway, "pbx", "SYS/PERM");
+    let list = SignIn::begin(&gateway.file(), &["--list"]).succeed();
+    assert!(
+        list.contains("invalid refresh_token: …") && !list.contains(TOKEN_MARK),
+        "{list}"
+    );
 }
 
 #[test]
@@ -248,21 +319,56 @@ fn killed_around_a_rotation() {
     }
 }
 
+/// Once what came with it is used, a rotated token is all that is left of the consent: by then it is kept.
+#[test]
+fn killed_at_the_first_use_of_what_a_rotation_brought() {
+    let Some(lab) = Lab::new(XOAUTH2) else { return };
+    let Some(gateway) = after_a_day(&lab) else { return };
+    gateway.stop();
+    for days in 2..=4 {
+        let start = || lab.by_device().days_ahead(days).map(Setup::start);
+        let Some(mut gateway) = start() else { return };
+        let (asked, logins) = (lab.provider.asked("refresh_token"), lab.bearer.seen().len());
+        lab.bearer.be_silent(true);
+        let mut device = Pop::connect(gateway.address());
+        device.send(format!("USER pbx\r\nPASS {LOCAL}\r\n").as_bytes());
+        lab.bearer.wait_seen(logins + 1);
+        gateway.signal("KILL");
+        gateway.wait();
+        lab.bearer.be_silent(false);
+        let Some(gateway) = start() else { return };
+        lets_in(&gateway, "pbx");
+        assert_eq!(lab.provider.asked("refresh_token"), asked + 1, "it was kept");
+        gateway.stop();
+    }
+}
+
 #[test]
 fn another_key_opens_no_token() {
-    let Some(lab) = Lab::new(XOAUTH2) else { return };
+    let Some(mut lab) = Lab::new(XOAUTH2) else { return };
     let gateway = lab.by_device().start();
     lab.sign_in(&gateway, "pbx", "eva");
     let text = std::fs::read_to_string(gateway.file()).unwrap();
     let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), text.replace("key = \"0123", "key = \"another")).unwrap();
+    std::fs::write(file.path(), text.replace(lab.key, "another key of at least 32 octets")).unwrap();
     let list = SignIn::begin(file.path(), &["--list"]).succeed();
     assert!(list.contains("sealed with another key"), "{list}");
+    lets_in(&gateway, "pbx");
+    gateway.stop();
     let stored = std::fs::read(lab.state.path().join("state.redb")).unwrap();
     let mark = crate::support::provider::TOKEN_MARK.as_bytes();
     assert!(
         !stored.windows(mark.len()).any(|window| window == mark),
         "a token in the file"
     );
-    lets_in(&gateway, "pbx");
+    // A gateway with another key says so, and leaves it as it is.
+    let sealed_with = std::mem::replace(&mut lab.key, "another key of at least 32 octets");
+    let gateway = lab.by_device().start();
+    refuses(&gateway, "pbx", "SYS/PERM");
+    let told = gateway.events("upstream", 1);
+    let why = told[0]["error"].as_str().unwrap();
+    assert!(why.contains("sealed with another key"), "{why}");
+    gateway.stop();
+    lab.key = sealed_with;
+    lets_in(&lab.by_device().start(), "pbx");
 }

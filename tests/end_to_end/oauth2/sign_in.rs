@@ -1,9 +1,13 @@
 //! `popgate sign-in`: by a code, by a browser, by a pasted address; beside a running gateway.
 
+use std::time::{Duration, Instant};
+
+use rcgen::KeyPair;
+
 use super::{Lab, SignIn, XOAUTH2, account, lets_in, refuses};
 use crate::support::{
     bearer::Offer,
-    provider::{Provider, TOKEN_MARK},
+    provider::{Hold, Provider, TOKEN_MARK},
 };
 
 #[test]
@@ -80,6 +84,61 @@ fn a_code_that_comes_to_nothing() {
     lab.provider.approve(&code, "eva");
     command.succeed();
     assert!(lab.provider.asked(grant) > before);
+}
+
+#[test]
+fn a_server_that_takes_no_tokens() {
+    let passwords = Offer {
+        words: "AUTH=PLAIN",
+        shared: None,
+    };
+    let Some(lab) = Lab::new(passwords) else { return };
+    let gateway = lab.by_device().start();
+    let mut command = SignIn::begin(&gateway.file(), &["pbx"]);
+    let code = command.code();
+    lab.provider.approve(&code, "eva");
+    let printed = command.fail();
+    assert!(printed.contains("upstream offers no way to log in here"), "{printed}");
+    assert!(printed.contains("neither OAUTHBEARER nor XOAUTH2"), "{printed}");
+}
+
+#[test]
+fn a_key_signs_each_question_for_a_codes_token_anew() {
+    let Some(lab) = Lab::new(XOAUTH2) else { return };
+    let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+    let file = lab.state.path().join("key.pem");
+    std::fs::write(&file, key.serialize_pem()).unwrap();
+    lab.provider.book().public_key = Some(key.public_key_pem());
+    let gateway = lab
+        .setup(&format!(
+            "device_url = {:?}\nscopes = [\"mail\"]\nprivate_key_file = {file:?}\nkey_id = \"k1\"",
+            lab.provider.url("/device")
+        ))
+        .start();
+    // The first is answered before the code was typed in.
+    lab.provider.book().hold = Hold::After;
+    let mut command = SignIn::begin(&gateway.file(), &["pbx"]);
+    let code = command.code();
+    lab.provider.wait_held(1);
+    lab.provider.approve(&code, "eva");
+    lab.provider.release();
+    command.succeed();
+    lets_in(&gateway, "pbx");
+}
+
+#[test]
+fn a_provider_that_names_no_pause_is_asked_once_a_second() {
+    let Some(lab) = Lab::new(XOAUTH2) else { return };
+    lab.provider.book().interval = 0;
+    let gateway = lab.by_device().start();
+    let begun = Instant::now();
+    let mut command = SignIn::begin(&gateway.file(), &["pbx"]);
+    let code = command.code();
+    lab.provider
+        .wait_asked("urn:ietf:params:oauth:grant-type:device_code", 3);
+    assert!(begun.elapsed() >= Duration::from_secs(2), "{:?}", begun.elapsed());
+    lab.provider.approve(&code, "eva");
+    command.succeed();
 }
 
 /// The browser goes where it is sent.

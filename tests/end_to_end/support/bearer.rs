@@ -4,13 +4,16 @@
 use std::{
     io::{Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Condvar, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 
 use super::{
-    PASSWORD,
+    PASSWORD, PATIENCE,
     provider::Registry,
     stream::{Reader, Stream},
 };
@@ -18,7 +21,15 @@ use super::{
 /// The running server. It ends with the test's process.
 pub struct Bearer {
     address: SocketAddr,
-    seen: Arc<Mutex<Vec<String>>>,
+    logins: Arc<Logins>,
+}
+
+#[derive(Default)]
+struct Logins {
+    seen: Mutex<Vec<String>>,
+    changed: Condvar,
+    /// None is answered.
+    silent: AtomicBool,
 }
 
 /// What it offers.
@@ -35,8 +46,8 @@ impl Bearer {
     pub fn start(registry: Registry, behind: SocketAddr, offer: Offer) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let address = listener.local_addr().unwrap();
-        let seen = Arc::<Mutex<Vec<String>>>::default();
-        let noted = seen.clone();
+        let logins = Arc::<Logins>::default();
+        let noted = logins.clone();
         std::thread::spawn(move || {
             for tcp in listener.incoming().map_while(Result::ok) {
                 let (registry, noted) = (registry.clone(), noted.clone());
@@ -52,7 +63,7 @@ impl Bearer {
                 });
             }
         });
-        Self { address, seen }
+        Self { address, logins }
     }
 
     /// Where it listens, in plain text.
@@ -62,13 +73,28 @@ impl Bearer {
 
     /// The mechanism and the user of each login, and whether it was let in.
     pub fn seen(&self) -> Vec<String> {
-        self.seen.lock().unwrap().clone()
+        self.logins.seen.lock().unwrap().clone()
+    }
+
+    /// Waits until there were so many logins.
+    pub fn wait_seen(&self, count: usize) {
+        let seen = self.logins.seen.lock().unwrap();
+        let waited = self
+            .logins
+            .changed
+            .wait_timeout_while(seen, PATIENCE, |seen| seen.len() < count);
+        assert!(!waited.unwrap().1.timed_out(), "nobody logs in");
+    }
+
+    /// Whether logins from now on are looked at, and not answered.
+    pub fn be_silent(&self, silent: bool) {
+        self.logins.silent.store(silent, Ordering::SeqCst);
     }
 }
 
 struct Visit {
     registry: Registry,
-    noted: Arc<Mutex<Vec<String>>>,
+    noted: Arc<Logins>,
     behind: SocketAddr,
     offer: Offer,
     port: u16,
@@ -104,7 +130,15 @@ impl Visit {
                 .user_of(&token)
                 .is_some_and(|owner| owner == user || owner == "*" || self.offer.shared == Some(user.as_str()));
             let outcome = if is_let_in { "in" } else { "out" };
-            self.noted.lock().unwrap().push(format!("{mechanism} {user} {outcome}"));
+            self.noted
+                .seen
+                .lock()
+                .unwrap()
+                .push(format!("{mechanism} {user} {outcome}"));
+            self.noted.changed.notify_all();
+            if self.noted.silent.load(Ordering::SeqCst) {
+                device.line().ok()?;
+            }
             if is_let_in {
                 return self.hand_on(device, &tag, &user);
             }

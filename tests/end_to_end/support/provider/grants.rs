@@ -47,6 +47,10 @@ pub fn token(book: &mut Book, headers: &HeaderMap, fields: &Fields) -> Response 
             if let Some(refresh) = refresh {
                 answer["refresh_token"] = json!(refresh);
             }
+            for (name, value) in book.oddities.as_object().into_iter().flatten() {
+                answer[name] = value.clone();
+            }
+            answer.as_object_mut().unwrap().retain(|_, value| !value.is_null());
             Json(answer).into_response()
         }
         Err((error, description)) => refusal(error, &description),
@@ -57,7 +61,7 @@ pub fn token(book: &mut Book, headers: &HeaderMap, fields: &Fields) -> Response 
 type Given = Result<(usize, Option<String>), (&'static str, String)>;
 
 /// The application proves itself: by its secret, or by what it has signed (RFC 7523 §3).
-fn client<'a>(book: &Book, grant: &str, field: &impl Fn(&str) -> &'a str) -> Result<(), String> {
+fn client<'a>(book: &mut Book, grant: &str, field: &impl Fn(&str) -> &'a str) -> Result<(), String> {
     if field("client_id") != CLIENT {
         return Err("no such application".into());
     }
@@ -76,9 +80,10 @@ fn client<'a>(book: &Book, grant: &str, field: &impl Fn(&str) -> &'a str) -> Res
     }
 }
 
-/// The claims of an assertion whose signature, audience and time are right, and which names its certificate.
-fn verified(book: &Book, assertion: &str) -> Result<Value, String> {
-    let key = book.public_key.as_ref().ok_or("no key is registered")?;
+/// The claims of an assertion whose signature, audience and time are right, which names its certificate, and which was not
+/// shown before (RFC 7523 §3).
+fn verified(book: &mut Book, assertion: &str) -> Result<Value, String> {
+    let key = book.public_key.clone().ok_or("no key is registered")?;
     let header = decode_header(assertion).map_err(|error| error.to_string())?;
     let key = match header.alg {
         Algorithm::RS256 => DecodingKey::from_rsa_pem(key.as_bytes()),
@@ -95,6 +100,12 @@ fn verified(book: &Book, assertion: &str) -> Result<Value, String> {
     let claims = decode::<Value>(assertion, &key, &validation)
         .map_err(|error| error.to_string())?
         .claims;
+    if !book
+        .assertions
+        .insert(claims["jti"].as_str().unwrap_or_default().to_owned())
+    {
+        return Err("an assertion is good for one use".into());
+    }
     let audience = claims["aud"].as_str().unwrap_or_default();
     match audience.starts_with("https://localhost:") && audience.ends_with("/token") {
         true => Ok(claims),

@@ -4,7 +4,7 @@ mod grants;
 mod server;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     net::SocketAddr,
     path::PathBuf,
     sync::{Arc, Condvar, Mutex, MutexGuard},
@@ -42,6 +42,8 @@ pub struct Book {
     pub tells_lifetime: bool,
     /// Whether a refresh brings a new refresh token.
     pub rotates: bool,
+    /// What stands in answers with a token otherwise than it should; null is left out.
+    pub oddities: serde_json::Value,
     /// Seconds between questions for a device code's token.
     pub interval: u64,
     /// What becomes of the next requests for a token, instead of an answer.
@@ -57,6 +59,8 @@ pub struct Book {
     devices: Vec<Device>,
     codes: Vec<Code>,
     families: Vec<Family>,
+    /// `jti` of the assertions that were taken.
+    assertions: HashSet<String>,
     counter: u32,
 }
 
@@ -75,6 +79,8 @@ pub enum Trouble {
     Status(u16),
     /// `error` and `error_description`.
     Refusal(&'static str, &'static str),
+    /// `error`, with what was sent in these fields as its description.
+    Echo(&'static str, &'static [&'static str]),
     /// 200 with something that is no JSON.
     Garbage,
     /// An answer of many megabytes.
@@ -125,6 +131,7 @@ impl Provider {
                 lifetime: 3600,
                 tells_lifetime: true,
                 rotates: true,
+                oddities: serde_json::json!({}),
                 interval: 1,
                 troubles: VecDeque::new(),
                 hold: Hold::Never,
@@ -134,6 +141,7 @@ impl Provider {
                 devices: Vec::new(),
                 codes: Vec::new(),
                 families: Vec::new(),
+                assertions: HashSet::new(),
                 counter: 0,
             }),
             changed: Condvar::new(),
@@ -217,6 +225,16 @@ impl Provider {
     /// How often tokens were asked for by this grant type.
     pub fn asked(&self, grant: &str) -> usize {
         self.book().asked.get(grant).copied().unwrap_or_default()
+    }
+
+    /// Waits until tokens were asked for by this grant type so often.
+    pub fn wait_asked(&self, grant: &str, count: usize) {
+        let has_come = |book: &Book| book.asked.get(grant).is_some_and(|asked| *asked >= count);
+        let waited = self
+            .shared
+            .changed
+            .wait_timeout_while(self.book(), PATIENCE, |book| !has_come(book));
+        assert!(!waited.unwrap().1.timed_out(), "nobody asks for a token");
     }
 
     /// Waits until so many requests for tokens are held.

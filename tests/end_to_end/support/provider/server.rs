@@ -82,11 +82,12 @@ async fn token(State(shared): State<Arc<Shared>>, headers: HeaderMap, Form(field
     let trouble = {
         let mut book = shared.book.lock().unwrap();
         *book.asked.entry(grant).or_default() += 1;
+        shared.changed.notify_all();
         book.troubles.pop_front()
     };
     held(&shared, Hold::Before).await;
     let answer = match trouble {
-        Some(trouble) => troubled(trouble),
+        Some(trouble) => troubled(trouble, &fields),
         None => grants::token(&mut shared.book.lock().unwrap(), &headers, &fields),
     };
     held(&shared, Hold::After).await;
@@ -120,13 +121,20 @@ impl Drop for Held<'_> {
     }
 }
 
-fn troubled(trouble: Trouble) -> Response {
+fn troubled(trouble: Trouble, fields: &Fields) -> Response {
     match trouble {
         Trouble::Status(status) => {
             let status = StatusCode::from_u16(status).unwrap();
             (status, Html("<h1>Something went wrong on our side</h1>")).into_response()
         }
         Trouble::Refusal(error, description) => grants::refusal(error, description),
+        Trouble::Echo(error, names) => {
+            let sent: Vec<_> = names
+                .iter()
+                .map(|name| format!("invalid {name}: {}", fields[*name]))
+                .collect();
+            grants::refusal(error, &sent.join(", "))
+        }
         Trouble::Garbage => ([(header::CONTENT_TYPE, "application/json")], "{\"access_token\": ").into_response(),
         Trouble::Huge => vec![b' '; 8 * 1024 * 1024].into_response(),
         Trouble::Closed => panic!("a handler that ends so closes its connection"),
