@@ -150,6 +150,9 @@ fn explain(error: &Error, upstream: &Upstream, account: Option<&Account>) -> Str
         }
         Error::Misconfigured(Reason::NoPassword) => match upstream.tls {
             UpstreamTls::Off => format!("the server wants encryption: set tls of [upstream.{name}]"),
+            _ if upstream.oauth2.is_some() => {
+                format!("the server takes no tokens: is host of [upstream.{name}] the provider's IMAP server?")
+            }
             _ => "the server offers no login by password here".to_owned(),
         },
         Error::Misconfigured(Reason::SignIn) => match account {
@@ -231,6 +234,26 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+
+    #[test]
+    fn advice_is_about_what_the_upstream_takes() {
+        let of = |keys: &str| {
+            let account = "[[account]]\nlogin = \"a\"\npassword = \"x\"\nupstream = \"home\"\n";
+            let text = format!("{account}{keys}");
+            let config = Config::parse(&text, Path::new("")).unwrap();
+            explain(&Error::Misconfigured(Reason::NoPassword), &config.upstreams[0], None)
+        };
+        let home = "[upstream.home]\nhost = \"imap.example.org\"\n";
+        assert!(of(&format!("upstream_password = \"y\"\n{home}")).contains("by password"));
+        let tokens = of(&format!(
+            "{home}[upstream.home.oauth2]\ngrant = \"client-credentials\"\nclient_id = \"i\"\nclient_secret = \"s\"\n\
+             token_url = \"https://x/t\"\n"
+        ));
+        assert!(
+            tokens.contains("takes no tokens") && !tokens.contains("password"),
+            "{tokens}"
+        );
+    }
 
     #[test]
     fn says_in_words_what_logins_see_and_do() {

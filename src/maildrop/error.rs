@@ -64,7 +64,7 @@ pub enum Reason {
     #[error("upstream certificate not trusted, see the log")]
     Certificate,
     /// The upstream offers no way to log in over this connection (LOGINDISABLED, no STARTTLS, no OAuth2).
-    #[error("upstream takes no password here, see the log")]
+    #[error("upstream offers no way to log in here, see the log")]
     NoPassword,
     /// Nobody has consented to the gateway's reading this mail, or the consent has ended.
     #[error("somebody must sign in at the gateway again, see its log")]
