@@ -432,13 +432,19 @@ mod tests {
         let site = site();
         let (address, shutdown) = (site.address().unwrap(), CancellationToken::new());
         let serving = tokio::spawn(site.run(shutdown.clone()));
+        let without_end = [
+            "",
+            "GET / HTTP/1.1\r\nHost: x\r\n",
+            "POST /login HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n\
+             Content-Length: 100\r\n\r\npassword=",
+        ];
         let mut left_open = Vec::new();
-        for _ in 0..150 {
-            left_open.push(TcpStream::connect(address).await.unwrap());
+        for request in without_end.iter().cycle().take(150) {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(request.as_bytes()).await.unwrap();
+            left_open.push(stream);
         }
         for mut stream in left_open {
-            // Or it is closed by now.
-            let _ = stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n").await;
             let mut answer = Vec::new();
             let closed = timeout(Duration::from_secs(3600), stream.read_to_end(&mut answer)).await;
             closed.expect("the connection is closed").ok();

@@ -1,4 +1,4 @@
-//! Connections to the page: so many at once, and none that is silent for long. What a browser leaves open must not take the
+//! Connections to the page: so many at once, and none for long. What a browser leaves open must not take the
 //! files that POP3 sessions need.
 
 use std::{sync::Arc, time::Duration};
@@ -10,13 +10,15 @@ use hyper_util::{
     server::graceful::GracefulShutdown,
     service::TowerToHyperService,
 };
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::{net::TcpListener, sync::Semaphore, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 /// Connections at once; who comes further waits for one that ends.
 const MOST: usize = 64;
 /// Until the head of a request is here, the next one's too.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Until a connection is closed whatever goes on: some pages, and many times what a form that is sent slowly takes.
+const LONGEST: Duration = Duration::from_secs(600);
 /// Before the next try to accept, where the system has failed.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -35,7 +37,7 @@ pub(super) async fn serve(listener: TcpListener, router: Router, shutdown: Cance
                     let connection = connections.watch(http.serve_connection(TokioIo::new(stream), service));
                     tokio::spawn(async move {
                         // How it ended concerns the browser.
-                        let _ = connection.await;
+                        let _ = timeout(LONGEST, connection).await;
                         drop(permit);
                     });
                 }
