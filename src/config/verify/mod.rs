@@ -125,20 +125,21 @@ impl Verifier<'_> {
             &[("text", LogFormat::Text), ("json", LogFormat::Json)],
         )?;
         let level = log.level.unwrap_or_else(|| "info".into());
-        // Targets would take the blank before a module for a part of its name.
-        let level = level.split(',').map(str::trim).collect::<Vec<_>>().join(",");
         const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
-        for directive in level.split(',') {
+        // Targets would take the blank before a module for a part of its name.
+        let directives: Vec<_> = level.split(',').map(str::trim).collect();
+        for directive in &directives {
             // Targets would take a mistyped level for the name of a module, and log everything of it.
             let bare = !directive.contains(['=', '[']);
-            if bare && !LEVELS.iter().any(|known| known.eq_ignore_ascii_case(directive.trim())) {
-                let help = match nearest(directive.trim(), LEVELS) {
+            if bare && !LEVELS.iter().any(|known| known.eq_ignore_ascii_case(directive)) {
+                let help = match nearest(directive, LEVELS) {
                     Some(known) => format!("did you mean `{known}`?"),
                     None => format!("one of {}, or a filter such as info,popgate=debug", LEVELS.join(", ")),
                 };
                 return Err(self.error("log.level", format!("`{directive}` is no level"), help));
             }
         }
+        let level = directives.join(",");
         if let Err(error) = level.parse::<tracing_subscriber::filter::Targets>() {
             return Err(self.error(
                 "log.level",
