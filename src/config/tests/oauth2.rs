@@ -188,7 +188,8 @@ fn keys_and_certificates_come_from_files() {
     assert_eq!(oauth2.scopes, ["https://mail.google.com/"]);
     let ClientProof::Key(key) = &oauth2.proof else { panic!() };
     assert_eq!(key.key_id.as_deref(), Some("k1"));
-    assert!(key.pem.expose().starts_with(b"-----BEGIN PRIVATE KEY-----\n"));
+    let kept = rcgen::KeyPair::from_pem(std::str::from_utf8(key.pem.expose()).unwrap()).unwrap();
+    assert_eq!(kept.public_key_pem(), pair.signing_key.public_key_pem());
     assert!(
         warnings.iter().any(|warning| warning.contains("google.json")),
         "{warnings:?}"

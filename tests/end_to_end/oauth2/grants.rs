@@ -126,10 +126,7 @@ fn client_credentials_by_key() {
 #[test]
 fn a_service_account_that_is_refused_needs_no_sign_in() {
     let Some(lab) = Lab::new(XOAUTH2) else { return };
-    let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
-    let file = lab.state.path().join("key.pem");
-    std::fs::write(&file, key.serialize_pem()).unwrap();
-    lab.provider.book().public_key = Some(key.public_key_pem());
+    let file = lab.key_file();
     let setup = || {
         lab.setup(&format!(
             "grant = \"service-account\"\nscopes = [\"mail\"]\nprivate_key_file = {file:?}\nkey_id = \"k1\""

@@ -8,10 +8,11 @@ mod sign_in;
 
 use std::{
     io::{BufRead, BufReader, Write},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, Stdio},
 };
 
+use rcgen::KeyPair;
 use tempfile::TempDir;
 
 use crate::support::{
@@ -86,6 +87,15 @@ impl Lab {
             "authorize_url = {:?}\nscopes = [\"mail\"]\nclient_secret = \"{CLIENT_SECRET}\"",
             self.provider.url("/authorize")
         ))
+    }
+
+    /// The file of a key that the application signs with, as the provider knows.
+    fn key_file(&self) -> PathBuf {
+        let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+        let file = self.state.path().join("key.pem");
+        std::fs::write(&file, key.serialize_pem()).unwrap();
+        self.provider.book().public_key = Some(key.public_key_pem());
+        file
     }
 
     /// Somebody signs in at the terminal for `login`, and consents as `user`.

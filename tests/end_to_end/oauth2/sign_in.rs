@@ -2,8 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use rcgen::KeyPair;
-
 use super::{Lab, SignIn, XOAUTH2, account, lets_in, refuses};
 use crate::support::{
     bearer::Offer,
@@ -105,10 +103,7 @@ fn a_server_that_takes_no_tokens() {
 #[test]
 fn a_key_signs_each_question_for_a_codes_token_anew() {
     let Some(lab) = Lab::new(XOAUTH2) else { return };
-    let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
-    let file = lab.state.path().join("key.pem");
-    std::fs::write(&file, key.serialize_pem()).unwrap();
-    lab.provider.book().public_key = Some(key.public_key_pem());
+    let file = lab.key_file();
     let gateway = lab
         .setup(&format!(
             "device_url = {:?}\nscopes = [\"mail\"]\nprivate_key_file = {file:?}\nkey_id = \"k1\"",

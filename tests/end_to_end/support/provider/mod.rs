@@ -230,21 +230,12 @@ impl Provider {
     /// Waits until tokens were asked for by this grant type so often.
     pub fn wait_asked(&self, grant: &str, count: usize) {
         let has_come = |book: &Book| book.asked.get(grant).is_some_and(|asked| *asked >= count);
-        let waited = self
-            .shared
-            .changed
-            .wait_timeout_while(self.book(), PATIENCE, |book| !has_come(book));
-        assert!(!waited.unwrap().1.timed_out(), "nobody asks for a token");
+        self.wait_while(self.book(), |book| !has_come(book), "nobody asks for a token");
     }
 
     /// Waits until so many requests for tokens are held.
     pub fn wait_held(&self, count: usize) {
-        let book = self.book();
-        let waited = self
-            .shared
-            .changed
-            .wait_timeout_while(book, PATIENCE, |book| book.held < count);
-        assert!(!waited.unwrap().1.timed_out(), "nobody asks for a token");
+        self.wait_while(self.book(), |book| book.held < count, "nobody asks for a token");
     }
 
     /// Lets go what is held, and holds no more.
@@ -253,11 +244,14 @@ impl Provider {
         book.hold = Hold::Never;
         self.shared.released.notify_waiters();
         // Whoever is gone is noticed too.
-        let waited = self
-            .shared
-            .changed
-            .wait_timeout_while(book, PATIENCE, |book| book.held > 0);
-        assert!(!waited.unwrap().1.timed_out(), "what is held does not end");
+        self.wait_while(book, |book| book.held > 0, "what is held does not end");
+    }
+
+    /// `complaint`: of what does not change.
+    fn wait_while(&self, book: MutexGuard<'_, Book>, is_so: impl Fn(&Book) -> bool, complaint: &str) {
+        let changed = &self.shared.changed;
+        let waited = changed.wait_timeout_while(book, PATIENCE, |book| is_so(book));
+        assert!(!waited.unwrap().1.timed_out(), "{complaint}");
     }
 
     /// Somebody has typed in this code and consents as `user`.
