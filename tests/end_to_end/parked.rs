@@ -123,6 +123,32 @@ fn two_logins_of_one_gateway_do_not_share_it() {
     assert_eq!(peer.connections(), 2);
 }
 
+#[test]
+fn what_waits_gives_way_and_what_works_does_not() {
+    let peer = Peer::start(Answers::of([mail::simple(1)]));
+    let account = |login: &str| {
+        format!(
+            "[[account]]\nlogin = \"{login}\"\npassword = \"{PASSWORD}\"\nupstream = \"lab\"\nuser = \"eva\"\n\
+             upstream_password = \"{PASSWORD}\""
+        )
+    };
+    let gateway = Setup::new(peer.address())
+        .limit("parked_seconds = 60")
+        .upstream("connections_per_user = 1")
+        .table(&account("fax"))
+        .table(&account("pbx"))
+        .start();
+    Pop::log_in(gateway.address(), "fax").quit();
+    gateway.events("parked", 1);
+    let mut working = Pop::log_in(gateway.address(), "pbx");
+    peer.wait_for("LOGOUT");
+    let reply = Pop::connect(gateway.address()).try_log_in("fax", PASSWORD);
+    assert!(reply.starts_with("-ERR [SYS/TEMP]"), "{reply}");
+    assert_eq!(working.retr(1).1, mail::simple(1));
+    working.quit();
+    assert_eq!(peer.connections(), 2, "{:?}", peer.commands());
+}
+
 /// The same number of messages need not be the same messages.
 #[test]
 fn a_connection_made_anew_within_a_session_is_not_taken_for_the_old_one() {
