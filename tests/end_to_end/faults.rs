@@ -4,7 +4,7 @@ use crate::support::{
     answers::{Answers, Message, body_of},
     gateway::Setup,
     mail,
-    peer::{Peer, Step, Steps, send},
+    peer::{Gate, Peer, Step, Steps, send},
     pop::Pop,
 };
 
@@ -117,6 +117,25 @@ fn uids_of_another_mailbox_are_not_used() {
     assert_eq!(removals(&peer), 0, "{:?}", peer.commands());
     let is_body = |command: &String| command.contains("BODY");
     assert!(!peer.commands().iter().any(is_body), "{:?}", peer.commands());
+}
+
+/// A device must not take a slow upstream for a gateway that hangs.
+#[test]
+fn what_has_come_of_a_body_does_not_wait_for_the_rest() {
+    let gate = Gate::default();
+    let steps = vec![
+        send("* 1 FETCH (UID 1 BODY[] {11}\r\nA: 1\r\n"),
+        Step::Wait(gate.clone()),
+        send("\r\nB\r\n)\r\n{tag} OK fetched\r\n"),
+    ];
+    let peer = Peer::start(mailbox().on("UID FETCH 1 (UID BODY.PEEK[])", steps));
+    let gateway = Setup::new(peer.address()).start();
+    let mut pop = Pop::log_in(gateway.address(), "eva");
+    pop.ok("RETR 1");
+    assert_eq!(pop.line(), b"A: 1");
+    gate.open();
+    assert_eq!(pop.body().unwrap(), b"\r\nB\r\n");
+    pop.quit();
 }
 
 #[test]
