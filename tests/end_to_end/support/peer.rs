@@ -95,9 +95,14 @@ impl Gate {
         self.0.1.notify_all();
     }
 
-    fn wait(&self) {
+    /// An error where it stays shut: a test that waits for what comes behind it must not go on.
+    fn wait(&self) -> io::Result<()> {
         let (open, changed) = &*self.0;
-        drop(changed.wait_timeout_while(open.lock().unwrap(), PATIENCE, |open| !*open));
+        let waited = changed.wait_timeout_while(open.lock().unwrap(), PATIENCE, |open| !*open);
+        match waited.unwrap().1.timed_out() {
+            true => Err(io::ErrorKind::TimedOut.into()),
+            false => Ok(()),
+        }
     }
 }
 
@@ -346,10 +351,7 @@ impl Conversation {
                 self.reader = Some(Reader::new(secured?));
                 Ok(())
             }
-            Step::Wait(gate) => {
-                gate.wait();
-                Ok(())
-            }
+            Step::Wait(gate) => gate.wait(),
             Step::Reset => {
                 let reader = self.reader.take().ok_or(io::ErrorKind::NotConnected)?;
                 // Without lingering a close is a reset.
