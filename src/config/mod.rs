@@ -9,6 +9,7 @@ mod nearest;
 mod oauth2;
 mod policy;
 mod preset;
+mod reach;
 mod risk;
 mod secret;
 mod source;
@@ -24,6 +25,7 @@ pub use load::Loaded;
 pub use oauth2::{ClientKey, ClientProof, Grant, OAuth2};
 pub use policy::{Expire, OnDelete, OnRetrieve, Order, Oversize, Policy, Retention, View};
 pub use preset::Preset;
+pub use reach::{Auth, Fingerprint, Proxy, ProxyKind};
 pub use secret::Secret;
 pub use uidl::{UidlFormat, UidlTemplate};
 
@@ -168,6 +170,14 @@ pub struct Upstream {
     pub tls: UpstreamTls,
     /// PEM file of roots trusted besides the system's.
     pub ca_file: Option<PathBuf>,
+    /// The certificate that is trusted, whatever its name; no other is then.
+    pub fingerprint: Option<Fingerprint>,
+    /// How a password is given to it.
+    pub auth: Auth,
+    /// What the connection goes through.
+    pub proxy: Option<Proxy>,
+    /// Whether several commands may be sent at once.
+    pub pipelining: bool,
     /// Patterns of POP3 logins forwarded here with their own password; `*` stands for anything.
     pub logins: Vec<String>,
     /// Never more connections at once for one upstream user.

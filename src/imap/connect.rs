@@ -252,7 +252,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        config::{Config, Policy, Preset},
+        config::{Auth, Config, Policy, Preset},
         imap::{Mailbox, Resync, Uid, Wanted},
     };
 
@@ -292,6 +292,10 @@ mod tests {
                 port: self.listener.local_addr().unwrap().port(),
                 tls: UpstreamTls::Off,
                 ca_file: None,
+                fingerprint: None,
+                auth: Auth::Auto,
+                proxy: None,
+                pipelining: true,
                 logins: Vec::new(),
                 connections_per_user: 1,
                 preset: self.preset,

@@ -170,6 +170,29 @@ fn errors_of_values_name_line_and_key() {
         "relative to",
     );
     expect(
+        "[upstream.b]\nhost = \"b\"\nfingerprint = \"sha256:00\"",
+        "6: `upstream.b.fingerprint`: is not a SHA-256 fingerprint",
+        "64 hexadecimal digits",
+    );
+    expect(
+        &format!(
+            "[upstream.b]\nhost = \"b\"\nfingerprint = \"sha256:{}\"\ntls = \"off\"",
+            "0".repeat(64)
+        ),
+        "6: `upstream.b.fingerprint`: there is no certificate",
+        "leave fingerprint out",
+    );
+    expect(
+        "[upstream.b]\nhost = \"b\"\nauth = \"scram\"",
+        "6: `upstream.b.auth`: unknown value \"scram\"",
+        "scram-sha-256",
+    );
+    expect(
+        "[upstream.b]\nhost = \"b\"\nproxy = \"http://joe:hunter2%@proxy\"",
+        "6: `upstream.b.proxy`: holds a percent sign",
+        "socks5://",
+    );
+    expect(
         "[upstream.z]\nhost = \"b\"\nlogins = [\"*\"]",
         "6: `upstream.z.logins`: \"*\" is forwarded to [upstream.home]",
         "",

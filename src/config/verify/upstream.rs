@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use super::{Verifier, maildrop::default_policy};
-use crate::config::{OAuth2, Preset, State, Upstream, UpstreamTls, error::Error, file, nearest::suggest};
+use crate::config::{
+    Auth, Fingerprint, OAuth2, Preset, Proxy, Secret, State, Upstream, UpstreamTls, error::Error, file,
+    nearest::suggest,
+};
 
 impl Verifier<'_> {
     pub(super) fn upstreams(
@@ -71,6 +74,30 @@ impl Verifier<'_> {
             Some(file) => Some(self.readable(&key("ca_file"), &file)?),
             None => None,
         };
+        let fingerprint = match &upstream.fingerprint {
+            Some(text) => Some(Fingerprint::parse(text).ok_or_else(|| {
+                let help = "write \"sha256:\" and 64 hexadecimal digits, as `openssl x509 -noout -fingerprint -sha256` prints them";
+                self.error(&key("fingerprint"), "is not a SHA-256 fingerprint", help)
+            })?),
+            None => None,
+        };
+        if fingerprint.is_some() && tls == UpstreamTls::Off {
+            let help = "set tls to \"implicit\" or \"starttls\", or leave fingerprint out";
+            return Err(self.error(&key("fingerprint"), "there is no certificate with tls = \"off\"", help));
+        }
+        let mechanisms = [
+            ("auto", Auth::Auto),
+            ("plain", Auth::Plain),
+            ("login", Auth::Login),
+            ("login-command", Auth::LoginCommand),
+            ("cram-md5", Auth::CramMd5),
+            ("scram-sha-256", Auth::ScramSha256),
+        ];
+        let auth = self.word(&key("auth"), upstream.auth, &mechanisms)?.unwrap_or_default();
+        let proxy = match &upstream.proxy {
+            Some(url) => Some(self.proxy(&key("proxy"), url)?),
+            None => None,
+        };
         let logins = upstream.logins.unwrap_or_default();
         if logins
             .iter()
@@ -111,6 +138,10 @@ impl Verifier<'_> {
             port,
             tls,
             ca_file,
+            fingerprint,
+            auth,
+            proxy,
+            pipelining: upstream.pipelining.unwrap_or(true),
             logins,
             connections_per_user,
             preset,
@@ -123,6 +154,19 @@ impl Verifier<'_> {
         let names = Preset::all().map(|preset| preset.name.as_str());
         Preset::named(name)
             .ok_or_else(|| self.error(path, format!("there is no preset {name:?}"), suggest(name, names)))
+    }
+
+    fn proxy(&self, path: &str, url: &Secret) -> Result<Proxy, Error> {
+        let parsed = std::str::from_utf8(url.expose())
+            .map_err(|_| "is not a URL")
+            .and_then(Proxy::parse);
+        parsed.map_err(|what| {
+            self.error(
+                path,
+                what,
+                "write \"socks5://127.0.0.1:1080\" or \"http://proxy.example.org:8080\"",
+            )
+        })
     }
 
     fn tokens_can_be_kept(&self, path: &str, oauth2: &OAuth2, logins: &[String], state: &State) -> Result<(), Error> {
