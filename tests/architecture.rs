@@ -44,8 +44,9 @@ const LEAVES: &[&str] = &["config", "telemetry"];
 /// Crates that only one place names.
 const CONFINED: &[(&str, &str)] = &[
     ("async_imap", "src/imap/"),
-    ("rustls", "src/tls.rs"),
-    ("tokio_rustls", "src/tls.rs"),
+    ("rustls", "src/tls"),
+    ("tokio_rustls", "src/tls"),
+    ("tokio_socks", "src/imap/proxy.rs"),
 ];
 
 struct File {

@@ -3,14 +3,14 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use async_imap::Client;
-use tokio::{net::TcpStream, time::timeout};
 
 use super::{
     backoff::Backoff,
     capability::Capabilities,
+    dial::Dialer,
     error::Error,
     login::{Proof, Server, authenticate},
-    wire::{Io, Wire},
+    wire::Wire,
 };
 use crate::{
     config::{Credential, Upstream, UpstreamTls},
@@ -27,7 +27,7 @@ pub struct Connector {
     host: String,
     port: u16,
     mode: UpstreamTls,
-    tls: tls::Connector,
+    dialer: Dialer,
     silence: Duration,
     compress: Compress,
     /// Where QRESYNC is offered, it may be used.
@@ -90,7 +90,7 @@ impl Connector {
             host: upstream.host.clone(),
             port: upstream.port,
             mode: upstream.tls,
-            tls: tls::Connector::new(upstream.ca_file.as_deref())?,
+            dialer: Dialer::new(upstream, silence)?,
             silence,
             compress: Compress::UnlessLoopback,
             resync: !upstream.preset.is_some_and(|preset| preset.no_qresync),
@@ -156,23 +156,15 @@ impl Connector {
             client,
             capabilities,
             told_after_login,
-            compress: capabilities.compress_deflate && self.compress.includes(peer),
+            // What a proxy reaches is far away.
+            compress: capabilities.compress_deflate && peer.is_none_or(|peer| self.compress.includes(peer)),
             resync: self.resync,
         })
     }
 
-    async fn greet(&self) -> Result<(Client<Wire>, Capabilities, SocketAddr), Error> {
-        let tcp = self.within(TcpStream::connect((self.host.as_str(), self.port))).await?;
-        let peer = tcp.peer_addr().map_err(Error::Connect)?;
-        tcp.set_nodelay(true).map_err(Error::Connect)?;
-        let keep_alive = socket2::TcpKeepalive::new().with_time(Duration::from_secs(120));
-        socket2::SockRef::from(&tcp)
-            .set_tcp_keepalive(&keep_alive)
-            .map_err(Error::Connect)?;
-        let io: Box<dyn Io> = match self.mode {
-            UpstreamTls::Implicit => self.secure(Box::new(tcp)).await?,
-            UpstreamTls::StartTls | UpstreamTls::Off => Box::new(tcp),
-        };
+    /// Also returns the server's address, unless a proxy lies between.
+    async fn greet(&self) -> Result<(Client<Wire>, Capabilities, Option<SocketAddr>), Error> {
+        let (io, peer) = self.dialer.dial().await?;
         let mut client = Client::new(Wire::new(io, self.silence));
         if client.read_response().await?.is_none() {
             return Err(Error::Lost(io::ErrorKind::UnexpectedEof.into()));
@@ -190,28 +182,12 @@ impl Connector {
                 return Err(Error::NoStartTls);
             }
             run(&mut client, "STARTTLS", "STARTTLS").await?;
-            let io = self.secure(client.into_inner().into_plain()?).await?;
+            let io = self.dialer.secure(client.into_inner().into_plain()?).await?;
             client = Client::new(Wire::new(io, self.silence).without_greeting());
             // RFC 3501 §6.2.1: what was told before TLS is to be forgotten.
             capabilities = self::capabilities(&mut client).await?;
         }
         Ok((client, capabilities, peer))
-    }
-
-    async fn secure(&self, io: Box<dyn Io>) -> Result<Box<dyn Io>, Error> {
-        match timeout(self.silence, self.tls.connect(&self.host, io)).await {
-            Ok(Ok(stream)) => Ok(Box::new(stream)),
-            Ok(Err(error)) if tls::is_certificate_error(&error) => Err(Error::Certificate(error)),
-            Ok(Err(error)) => Err(Error::Connect(error)),
-            Err(_) => Err(Error::Silent(self.silence)),
-        }
-    }
-
-    async fn within<T>(&self, work: impl Future<Output = io::Result<T>>) -> Result<T, Error> {
-        match timeout(self.silence, work).await {
-            Ok(done) => done.map_err(Error::Connect),
-            Err(_) => Err(Error::Silent(self.silence)),
-        }
     }
 }
 
@@ -247,7 +223,7 @@ mod tests {
     use flate2::{Compression, FlushCompress};
     use tokio::{
         io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
-        net::TcpListener,
+        net::{TcpListener, TcpStream},
     };
 
     use super::*;

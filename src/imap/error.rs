@@ -4,20 +4,33 @@ use std::time::Duration;
 
 use super::{
     backoff::Pause,
+    dial::Unreachable,
     response::{Code, Completion},
 };
-use crate::oauth;
+use crate::{oauth, tls::Disagreement};
 
 /// Why an upstream did not do what was asked. Display is for the log: it may bear the server's own text,
 /// which never repeats a password (see [`Completion::without`]).
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// No TCP connection, or the TLS handshake broke off.
+    /// No TCP connection.
     #[error("cannot connect: {0}")]
+    Unreachable(#[from] Unreachable),
+    /// The proxy will not connect us, until its configuration or ours is changed. The text says who and why.
+    #[error("cannot connect: {0}")]
+    Proxy(String),
+    /// The TLS handshake broke off.
+    #[error("cannot connect: TLS handshake: {0}")]
     Connect(std::io::Error),
     /// The certificate is not trusted or not for this host; nothing secret was sent.
-    #[error("certificate not trusted: {0} (is `host` the name in the certificate? does it need `ca_file`?)")]
-    Certificate(std::io::Error),
+    #[error(
+        "certificate not trusted: {0} (is `host` the name in the certificate? does it need `ca_file`? or is it known to be the \
+         server's own, so that `fingerprint` can name it?)"
+    )]
+    Certificate(String),
+    /// TLS is not possible with this server; another try would fail in the same way.
+    #[error("no TLS: {0}")]
+    Tls(Disagreement),
     /// `tls = "starttls"`, but the server does not offer STARTTLS.
     #[error("the server offers no STARTTLS (try tls = \"implicit\" with port 993)")]
     NoStartTls,

@@ -63,6 +63,12 @@ pub enum Reason {
     /// The upstream's certificate is not trusted.
     #[error("upstream certificate not trusted, see the log")]
     Certificate,
+    /// The upstream and the gateway can't agree on TLS, or the upstream speaks none.
+    #[error("upstream and gateway know no common TLS, see the log")]
+    Tls,
+    /// The proxy on the way to the upstream refuses.
+    #[error("the proxy to the upstream refuses, see the log")]
+    Proxy,
     /// The upstream offers no way to log in over this connection (LOGINDISABLED, no STARTTLS, no OAuth2).
     #[error("upstream offers no way to log in here, see the log")]
     NoPassword,
@@ -101,7 +107,9 @@ impl From<&imap::Error> for Error {
             Upstream::NoMailbox(_) => Self::Misconfigured(Reason::NoMailbox),
             Upstream::Paused(_) => Self::Unavailable(Reason::Throttled),
             _ if error.asks_for_a_pause() => Self::Unavailable(Reason::Throttled),
-            Upstream::Connect(_) | Upstream::Bye(_) => Self::Unavailable(Reason::Refused),
+            Upstream::Unreachable(_) | Upstream::Connect(_) | Upstream::Bye(_) => Self::Unavailable(Reason::Refused),
+            Upstream::Proxy(_) => Self::Misconfigured(Reason::Proxy),
+            Upstream::Tls(_) => Self::Misconfigured(Reason::Tls),
             Upstream::Lost(_) => Self::Unavailable(Reason::Lost),
             Upstream::Silent(_) => Self::Unavailable(Reason::Silent),
             Upstream::Protocol(_) => Self::Unavailable(Reason::Protocol),

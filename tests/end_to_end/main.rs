@@ -7,6 +7,7 @@ mod support;
 mod accounts;
 mod clients;
 mod commit;
+mod connecting;
 mod crash;
 mod faults;
 mod hide;

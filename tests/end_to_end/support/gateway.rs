@@ -25,6 +25,7 @@ use super::{
 /// What `gateway.toml` is to say.
 pub struct Setup {
     upstream: SocketAddr,
+    host: Option<&'static str>,
     upstream_keys: String,
     logins: &'static str,
     maildrop: String,
@@ -40,6 +41,7 @@ impl Setup {
     pub fn new(upstream: SocketAddr) -> Self {
         Self {
             upstream,
+            host: None,
             upstream_keys: "tls = \"off\"\n".into(),
             logins: "logins = [\"*\"]\n",
             maildrop: String::new(),
@@ -59,6 +61,18 @@ impl Setup {
         if let Some(path) = authority {
             writeln!(self.upstream_keys, "ca_file = {path:?}").unwrap();
         }
+        self
+    }
+
+    /// What `preset` says is left as it is, but for host and port.
+    pub fn upstream_of_preset(mut self, name: &str) -> Self {
+        self.upstream_keys = format!("preset = {name:?}\n");
+        self
+    }
+
+    /// What the upstream is called instead of its address.
+    pub fn host(mut self, host: &'static str) -> Self {
+        self.host = Some(host);
         self
     }
 
@@ -131,7 +145,7 @@ impl Setup {
              {}{}[upstream.lab.maildrop]\n{}{}",
             self.level,
             limits,
-            self.upstream.ip(),
+            self.host.map_or(self.upstream.ip().to_string(), str::to_owned),
             self.upstream.port(),
             self.logins,
             self.upstream_keys,
@@ -291,6 +305,17 @@ impl Gateway {
     /// Its configuration.
     pub fn file(&self) -> PathBuf {
         self.directory.path().join("gateway.toml")
+    }
+
+    /// What `popgate check --connect` says of this configuration: what it prints, with its log.
+    pub fn check(&self) -> String {
+        let output = Command::new(env!("CARGO_BIN_EXE_popgate"))
+            .args(["check", "--connect", "--config"])
+            .arg(self.file())
+            .output()
+            .unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        String::from_utf8(text).unwrap()
     }
 
     /// Log events that bear `message`, at least so many: waits for them.

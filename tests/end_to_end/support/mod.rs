@@ -10,6 +10,7 @@ pub mod mail;
 pub mod peer;
 pub mod pop;
 pub mod provider;
+pub mod proxy;
 pub mod stream;
 pub mod tap;
 
