@@ -9,6 +9,12 @@ pub struct Capabilities {
     pub login_disabled: bool,
     /// `AUTH=PLAIN` (RFC 4616)
     pub auth_plain: bool,
+    /// `AUTH=LOGIN`
+    pub auth_login: bool,
+    /// `AUTH=CRAM-MD5` (RFC 2195)
+    pub auth_cram_md5: bool,
+    /// `AUTH=SCRAM-SHA-256` (RFC 7677)
+    pub auth_scram_sha_256: bool,
     /// `AUTH=OAUTHBEARER` (RFC 7628)
     pub auth_oauthbearer: bool,
     /// `AUTH=XOAUTH2`
@@ -42,6 +48,9 @@ impl Capabilities {
                 b"STARTTLS" => found.start_tls = true,
                 b"LOGINDISABLED" => found.login_disabled = true,
                 b"AUTH=PLAIN" => found.auth_plain = true,
+                b"AUTH=LOGIN" => found.auth_login = true,
+                b"AUTH=CRAM-MD5" => found.auth_cram_md5 = true,
+                b"AUTH=SCRAM-SHA-256" => found.auth_scram_sha_256 = true,
                 b"AUTH=OAUTHBEARER" => found.auth_oauthbearer = true,
                 b"AUTH=XOAUTH2" => found.auth_xoauth2 = true,
                 b"SASL-IR" => found.sasl_ir = true,

@@ -20,6 +20,10 @@ mod login;
 mod mailbox;
 mod pool;
 mod response;
+#[allow(dead_code)] // until `login` drives it
+mod sasl;
+#[allow(dead_code)] // likewise
+mod scram;
 mod uid;
 mod update;
 mod utf7;
