@@ -171,17 +171,15 @@ where
     let peer = session.summary.address();
     let service = session.service.clone();
     let opening = pin!(async {
-        let account = service
-            .accounts
-            .authenticate(login, secret, peer)
-            .await
-            .map_err(Reply::Denied)?;
+        let authenticated = service.accounts.authenticate(login, secret, peer).await;
+        let (account, attempt) = authenticated.map_err(Reply::Denied)?;
         let opened = service.maildrops.open(&account).await;
         match &opened {
-            Ok(_) => service.accounts.succeeded(login, peer),
-            Err(Error::Denied) => service.accounts.failed(login, peer),
-            // What the upstream made of the secret is not known, or no matter of the throttle.
-            Err(_) => {}
+            // Only a login with the right secret learns that the maildrop is in use.
+            Ok(_) | Err(Error::InUse) => attempt.succeeded(),
+            Err(Error::Denied) => attempt.failed(),
+            // It is not known whether the upstream took the secret.
+            Err(_) => attempt.undecided(),
         }
         opened.map_err(Reply::Maildrop)
     });
