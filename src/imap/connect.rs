@@ -10,6 +10,7 @@ use super::{
     capability::Capabilities,
     error::Error,
     login::{Proof, Server, authenticate},
+    share::Standing,
     wire::{Io, Wire},
 };
 use crate::{
@@ -103,22 +104,23 @@ impl Connector {
         self.greet().await.map(|_| ())
     }
 
-    /// Connects and logs in; where the server has asked for a pause that is not over, it is not asked.
-    pub async fn login(&self, user: &str, credential: &Credential) -> Result<Connection, Error> {
-        if let Some(left) = self.backoff.left(user) {
+    /// Connects and logs in. Fails without asking the server if it has asked logins of this `standing` for a pause that is not
+    /// over.
+    pub async fn login(&self, user: &str, credential: &Credential, standing: Standing) -> Result<Connection, Error> {
+        if let Some(left) = self.backoff.left(user, standing) {
             return Err(Error::Paused(left));
         }
         let connection = match credential {
             Credential::Password(secret) => self.login_with(user, Proof::Password(secret)).await,
             Credential::OAuth2 { consent } => self.login_by_token(user, consent).await,
         };
-        connection.inspect_err(|error| self.heed(user, error))
+        connection.inspect_err(|error| self.heed(user, standing, error))
     }
 
-    /// Where `error` tells that the server is asked too much by `user`, that user's next logins wait.
-    pub fn heed(&self, user: &str, error: &Error) {
+    /// If `error` tells that the server is asked too much by `user`, that user's next logins wait; after a guess only guesses.
+    pub fn heed(&self, user: &str, standing: Standing, error: &Error) {
         if let Some(pause) = error.pause() {
-            self.backoff.begin(user, pause);
+            self.backoff.begin(user, standing, pause);
         }
     }
 
@@ -307,7 +309,7 @@ mod tests {
             connector.compress = compress;
             let secret = Credential::Password("secret".into());
             let work = async {
-                let connection = connector.login("user", &secret).await?;
+                let connection = connector.login("user", &secret, Standing::Proven).await?;
                 let resync = Resync {
                     uid_validity: 9,
                     modseq: 1,

@@ -24,6 +24,7 @@ mod response;
 mod sasl;
 #[allow(dead_code)] // likewise
 mod scram;
+mod share;
 mod uid;
 mod update;
 mod utf7;
@@ -37,5 +38,6 @@ pub use error::Error;
 pub use flight::{Listed, Wanted};
 pub use folders::{Folder, FolderStatus};
 pub use mailbox::{Mailbox, News, Resync, Selected};
-pub use pool::{Pool, RandomUnavailable, Slot, UserKey};
+pub use pool::{NoSlot, Parkable, Pool, Slot, UserKey, farewell};
+pub use share::Standing;
 pub use uid::{Uid, UidSet, UidValidity};

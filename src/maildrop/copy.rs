@@ -135,11 +135,13 @@ impl Source {
     /// What has come to the target since the COPY was about to be made; on a connection of its own, for which this one makes
     /// room where the user may not have another.
     async fn arrivals(&mut self, pending: &PendingMove) -> Result<Vec<Digest>, Trouble> {
-        let slot = self.slot.another(self.account.upstream.connections_per_user);
+        let slot = self.slot.another(self.account.upstream.connections_per_user).await;
         if slot.is_none() {
             self.mailbox.hang_up().await;
         }
-        let connection = log_in(&self.connector, &self.account).await.map_err(Trouble::Told)?;
+        let standing = self.slot.standing();
+        let connection = log_in(&self.connector, &self.account, standing).await;
+        let connection = connection.map_err(Trouble::Told)?;
         let from = Uid(pending.target_uid_next);
         let selected = connection.select(&pending.target, from, Wanted::default(), None).await;
         let (mut mailbox, listed) = match selected {
@@ -149,12 +151,12 @@ impl Source {
             Err(error) => return Err(error.into()),
         };
         if mailbox.selected().uid_validity.0.get() != pending.target_uid_validity {
-            mailbox.logout().await;
+            imap::farewell(mailbox).await;
             return Ok(Vec::new());
         }
         let uids: Vec<Uid> = listed.sizes.iter().map(|&(uid, _)| uid).collect();
         let likenesses = mailbox.likenesses(&uids).await?;
-        mailbox.logout().await;
+        imap::farewell(mailbox).await;
         Ok(likenesses.into_iter().map(|(_, likeness)| likeness).collect())
     }
 }

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     accounts::Account,
-    imap::{self, BodyStart, Connection, Connector, Item, Mailbox, Slot, Uid, UidSet},
+    imap::{self, BodyStart, Connection, Connector, Item, Mailbox, Slot, Standing, Uid, UidSet},
     state::{Index, MailboxName, Marks},
 };
 
@@ -209,7 +209,7 @@ impl Source {
 
     /// What the session shows stays; what is left for the next is brought up to date, for it must suit the connection.
     async fn reconnect(&mut self) -> Result<(), Error> {
-        let connection = log_in(&self.connector, &self.account).await?;
+        let connection = log_in(&self.connector, &self.account, self.slot.standing()).await?;
         let known = self.view.index.clone();
         let opened = opened(connection, &self.account.policy, &self.name.folder, Some(known.clone())).await;
         let (mailbox, index, hidden) = opened.map_err(|error| self.report(&error))?;
@@ -240,7 +240,7 @@ impl Source {
 
     /// Writes an upstream's failure to the log, and turns it into what a device is told.
     pub(super) fn report(&self, error: &imap::Error) -> Error {
-        self.connector.heed(&self.account.user, error);
+        self.connector.heed(&self.account.user, self.slot.standing(), error);
         report(&self.account, error)
     }
 }
@@ -249,9 +249,9 @@ pub(super) fn is_same(a: &Arc<Index>, b: &Arc<Index>) -> bool {
     Arc::ptr_eq(a, b) || a == b
 }
 
-pub(super) async fn log_in(connector: &Connector, account: &Account) -> Result<Connection, Error> {
+pub(super) async fn log_in(connector: &Connector, account: &Account, standing: Standing) -> Result<Connection, Error> {
     connector
-        .login(&account.user, &account.credential)
+        .login(&account.user, &account.credential, standing)
         .await
         .map_err(|error| report(account, &error))
 }
