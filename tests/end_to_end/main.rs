@@ -9,6 +9,7 @@ mod clients;
 mod commit;
 mod crash;
 mod faults;
+mod guesses;
 mod hide;
 mod index;
 mod login;

@@ -329,6 +329,13 @@ impl Gateway {
         kilobytes * 1024
     }
 
+    /// How many files and sockets are open.
+    pub fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.id()))
+            .unwrap()
+            .count()
+    }
+
     /// Lets `VmHWM` begin anew.
     pub fn forget_peak_memory(&self) {
         std::fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5").unwrap();

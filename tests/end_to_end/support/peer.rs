@@ -29,6 +29,8 @@ pub enum Step {
     Send(Vec<u8>),
     /// Sends octets, each by a write of its own.
     Trickle(Vec<u8>),
+    /// Sends octets ten times a second until the other side closes.
+    Drip(Vec<u8>),
     /// Waits for a command that starts with this, after its tag; anything else fails the test.
     Expect(String),
     /// Waits for a line that is no command: the response to a continuation.
@@ -333,6 +335,15 @@ impl Conversation {
                     stream.flush()?;
                 }
                 Ok(())
+            }
+            Step::Drip(octets) => {
+                self.log(&format!("> {} (again and again)", shown(octets)));
+                loop {
+                    let stream = &mut self.reader()?.stream;
+                    stream.write_all(octets)?;
+                    stream.flush()?;
+                    std::thread::sleep(Duration::from_millis(100));
+                }
             }
             Step::Expect(prefix) => {
                 let command = self.command()?;

@@ -2,7 +2,7 @@
 
 use std::{
     io::Write,
-    net::{Shutdown, SocketAddr},
+    net::{Ipv4Addr, Shutdown, SocketAddr},
     sync::Arc,
     time::Instant,
 };
@@ -23,6 +23,15 @@ impl Pop {
     /// Connects and reads the greeting.
     pub fn connect(address: SocketAddr) -> Self {
         let mut pop = Self::open(address);
+        pop.expect("+OK");
+        pop
+    }
+
+    /// Connects from `source`, which may be any address of 127.0.0.0/8, and reads the greeting.
+    pub fn connect_from(source: Ipv4Addr, address: SocketAddr) -> Self {
+        let mut pop = Self {
+            reader: Reader::new(Stream::connect_from(source, address).expect("the gateway accepts")),
+        };
         pop.expect("+OK");
         pop
     }
