@@ -38,6 +38,6 @@ pub use error::Error;
 pub use flight::{Listed, Wanted};
 pub use folders::{Folder, FolderStatus};
 pub use mailbox::{Mailbox, News, Resync, Selected};
-pub use pool::{NoSlot, Parkable, Pool, Slot, UserKey, farewell};
+pub use pool::{NoSlot, Parkable, Pool, Slot, UserKey, farewell, hang_up};
 pub use share::Standing;
 pub use uid::{Uid, UidSet, UidValidity};

@@ -86,6 +86,13 @@ pub async fn farewell(mailbox: impl Parkable) {
     let _ = timeout(FAREWELL, mailbox.logout()).await;
 }
 
+/// The same for a mailbox that is kept until a new connection takes its place.
+pub async fn hang_up(mailbox: &mut Mailbox) {
+    if timeout(FAREWELL, mailbox.hang_up()).await.is_err() {
+        mailbox.give_up();
+    }
+}
+
 /// All connections. `T` is what a session leaves for the next along with its mailbox.
 pub struct Pool<T, M = Mailbox> {
     users: DashMap<UserKey, User<T, M>>,

@@ -204,7 +204,8 @@ impl<'a> Exchange<'a> {
     }
 
     /// The answer to `challenge`; both decoded. After an error the exchange is over: the server is not to be trusted, and
-    /// the connection to be closed. SCRAM takes up to a third of a second of computing here.
+    /// the connection to be closed. SCRAM computes here for up to a second: not to
+    /// be called where others wait.
     pub(super) fn respond(&mut self, challenge: &[u8]) -> Result<Zeroizing<Vec<u8>>, SaslError> {
         // What the client says first, upon a challenge that is empty, or should be.
         if let Some(initial) = self.initial() {

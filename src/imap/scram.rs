@@ -53,7 +53,7 @@ impl First {
         format!("{GS2_HEADER}{}", self.bare)
     }
 
-    /// The answer to `server-first-message`. Blocks for as long as the iterations take.
+    /// The answer to `server-first-message`. Computes for up to a second: not to be called where others wait.
     ///
     /// `secret` is used as it is: SASLprep (RFC 4013) leaves printable ASCII alone. A password with other characters goes as
     /// the device wrote it, like in PLAIN; a server that has stored another normal form of it refuses it.

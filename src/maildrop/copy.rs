@@ -137,7 +137,7 @@ impl Source {
     async fn arrivals(&mut self, pending: &PendingMove) -> Result<Vec<Digest>, Trouble> {
         let slot = self.slot.another(self.account.upstream.connections_per_user).await;
         if slot.is_none() {
-            self.mailbox.hang_up().await;
+            imap::hang_up(&mut self.mailbox).await;
         }
         let standing = self.slot.standing();
         let connection = log_in(&self.connector, &self.account, standing).await;
