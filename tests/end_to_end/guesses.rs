@@ -121,6 +121,43 @@ fn fifty_guesses_at_once_are_eleven_whatever_the_spelling() {
     Pop::log_in(gateway.address(), "eva").quit();
 }
 
+/// Made-up logins neither open the door to guesses nor close it to others.
+#[test]
+fn a_flood_of_made_up_logins() {
+    let peer = Peer::start(mailbox("{tag} NO [AUTHENTICATIONFAILED] no\r\n"));
+    let account = format!(
+        "[[account]]\nlogin = \"scanner\"\npassword = \"paper jam\"\nupstream = \"lab\"\nuser = \"eva\"\n\
+         upstream_password = \"{PASSWORD}\""
+    );
+    let gateway = Setup::new(peer.address())
+        .limit("bad_commands = 10000")
+        .own_logins_only()
+        .table(&account)
+        .start();
+    assert!(guess(&gateway, "scanner", "paper jam").starts_with("+OK"));
+    let mut pop = Pop::connect(gateway.address());
+    let replies: Vec<_> = (0..2000)
+        .map(|number| pop.try_log_in(&format!("made{number}"), "up"))
+        .collect();
+    let count = |code: &str| {
+        replies
+            .iter()
+            .filter(|reply| reply.starts_with(&format!("-ERR [{code}]")))
+            .count()
+    };
+    assert_eq!((count("AUTH"), count("LOGIN-DELAY")), (101, 1899));
+    let reply = guess(&gateway, "scanner", "wrong");
+    assert!(
+        reply.starts_with("-ERR [LOGIN-DELAY]"),
+        "from the same address: {reply}"
+    );
+    let right = guess(&gateway, "scanner", "paper jam");
+    assert!(right.starts_with("+OK"), "a secret that was right: {right}");
+    let mut elsewhere = Pop::connect_from(Ipv4Addr::new(127, 1, 0, 1), gateway.address());
+    let reply = elsewhere.try_log_in("scanner", "wrong");
+    assert!(reply.starts_with("-ERR [AUTH]"), "elsewhere: {reply}");
+}
+
 #[test]
 fn a_wrong_password_is_not_asked_about_twice() {
     let peer = Peer::start(mailbox("{tag} NO [AUTHENTICATIONFAILED] no\r\n"));
