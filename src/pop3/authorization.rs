@@ -101,12 +101,12 @@ where
             Reply::SecretPlease
         }
         Command::Pass(secret) => match name.take() {
-            Some(login) => return Ok(log_in(session, &login, secret).await),
+            Some(login) => return log_in(session, &login, secret).await,
             None => Reply::UserFirst,
         },
         Command::Mechanisms => return Ok(Outcome::Mechanisms),
         Command::Auth(mechanism, initial) => match credentials(session, mechanism, initial).await? {
-            Ok((login, secret)) => return Ok(log_in(session, &login, secret).await),
+            Ok((login, secret)) => return log_in(session, &login, secret).await,
             Err(malformed) => Reply::Sasl(malformed),
         },
         Command::Noop
@@ -163,7 +163,7 @@ where
 }
 
 /// Account, upstream, lock and listing: `+OK` only after all of them (RFC 1939 §4).
-async fn log_in<S>(session: &mut Session<S>, login: &[u8], secret: Secret) -> Outcome
+async fn log_in<S>(session: &mut Session<S>, login: &[u8], secret: Secret) -> Result<Outcome, End>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -186,7 +186,13 @@ where
         opened.map_err(Reply::Maildrop)
     });
     match session.connection.meanwhile(opening).await {
-        Ok(maildrop) => Outcome::Login(Box::new(maildrop)),
-        Err(reply) => Outcome::Reply(reply),
+        Ok(Ok(maildrop)) => Ok(Outcome::Login(Box::new(maildrop))),
+        Ok(Err(reply)) => Ok(Outcome::Reply(reply)),
+        Err(end) => {
+            // Upstreams are slow to refuse: a device that takes silence for a refusal must not guess faster than one that
+            // waits for the answer.
+            session.service.accounts.failed(login, peer);
+            Err(end)
+        }
     }
 }

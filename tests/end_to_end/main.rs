@@ -9,6 +9,7 @@ mod clients;
 mod commit;
 mod crash;
 mod faults;
+mod gone;
 mod hide;
 mod index;
 mod login;

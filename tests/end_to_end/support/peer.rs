@@ -43,6 +43,8 @@ pub enum Step {
     Close,
     /// Says nothing more until the other side closes.
     Silence,
+    /// Sends octets again and again until the other side closes, with such a pause after each time.
+    Endless(Vec<u8>, Duration),
 }
 
 /// What a peer does: several steps, or the octets of one.
@@ -83,6 +85,11 @@ impl Steps for &str {
 /// Octets to send.
 pub fn send(octets: impl AsRef<[u8]>) -> Step {
     Step::Send(octets.as_ref().to_vec())
+}
+
+/// Octets that come often enough for nobody to call it silence, until the other side closes.
+pub fn chatter(octets: &str) -> Step {
+    Step::Endless(octets.as_bytes().to_vec(), Duration::from_millis(100))
 }
 
 /// Opened by a test once something has happened.
@@ -228,8 +235,14 @@ impl Peer {
 
     /// Waits for a command that starts with `prefix`.
     pub fn wait_for(&self, prefix: &str) {
+        self.wait_for_count(prefix, 1);
+    }
+
+    /// Waits for so many commands that start with `prefix`, of all connections.
+    pub fn wait_for_count(&self, prefix: &str, count: usize) {
         self.wait_until(prefix, |state| {
-            state.commands.iter().any(|command| command.starts_with(prefix))
+            let commands = state.commands.iter();
+            commands.filter(|command| command.starts_with(prefix)).count() >= count
         });
     }
 
@@ -365,6 +378,16 @@ impl Conversation {
             Step::Silence => {
                 while self.reader()?.fill()? > 0 {}
                 Err(io::ErrorKind::UnexpectedEof.into())
+            }
+            Step::Endless(octets, pause) => {
+                let octets = self.tagged(octets);
+                self.log(&format!("> {} (again and again)", shown(&octets)));
+                let stream = &mut self.reader()?.stream;
+                loop {
+                    stream.write_all(&octets)?;
+                    stream.flush()?;
+                    std::thread::sleep(*pause);
+                }
             }
         }
     }

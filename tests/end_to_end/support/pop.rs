@@ -4,9 +4,10 @@ use std::{
     io::Write,
     net::{Shutdown, SocketAddr},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
+use socket2::SockRef;
 use tokio_rustls::rustls::ClientConfig;
 
 use super::{
@@ -243,6 +244,14 @@ impl Pop {
     /// Reads whatever still comes, to the end.
     pub fn drain(&mut self) {
         while matches!(self.reader.fill(), Ok(1..)) {}
+    }
+
+    /// The device is gone from one moment to the next: its connection is reset.
+    pub fn reset(self) {
+        // Without lingering a close is a reset.
+        SockRef::from(self.reader.stream.tcp())
+            .set_linger(Some(Duration::ZERO))
+            .expect("the option is set");
     }
 
     /// The device says that it sends no more.
