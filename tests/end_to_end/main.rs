@@ -5,6 +5,7 @@
 mod support;
 
 mod accounts;
+mod as_they_are;
 mod clients;
 mod commit;
 mod crash;

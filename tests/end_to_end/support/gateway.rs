@@ -9,7 +9,7 @@ use std::{
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Condvar, Mutex, PoisonError},
     thread::JoinHandle,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
@@ -33,6 +33,7 @@ pub struct Setup {
     tables: String,
     level: &'static str,
     days_ahead: Option<u32>,
+    has_movable_clock: bool,
 }
 
 impl Setup {
@@ -48,6 +49,7 @@ impl Setup {
             tables: String::new(),
             level: "debug",
             days_ahead: None,
+            has_movable_clock: false,
         }
         .limit("parked_seconds = 0")
         .limit("sessions_per_address = 1000")
@@ -119,6 +121,13 @@ impl Setup {
         Some(self)
     }
 
+    /// All clocks of the program go on by [`Gateway::pass`]. `None` where there is nothing to move them with.
+    pub fn movable_clock(mut self) -> Option<Self> {
+        faketime()?;
+        self.has_movable_clock = true;
+        Some(self)
+    }
+
     /// The configuration.
     pub fn text(&self) -> String {
         let limits: String = self
@@ -165,6 +174,14 @@ impl Setup {
                 .env("FAKETIME", format!("+{days}d"))
                 .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
         }
+        if let (true, Some(library)) = (self.has_movable_clock, faketime()) {
+            let clock = directory.path().join(CLOCK);
+            std::fs::write(&clock, "+0\n").unwrap();
+            command
+                .env("LD_PRELOAD", library)
+                .env("FAKETIME_TIMESTAMP_FILE", clock)
+                .env("FAKETIME_NO_CACHE", "1");
+        }
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -195,6 +212,9 @@ impl Setup {
         gateway
     }
 }
+
+/// The file that says how far a program's clocks are ahead.
+const CLOCK: &str = "clock";
 
 /// The library that moves a program's clock.
 fn faketime() -> Option<PathBuf> {
@@ -303,6 +323,18 @@ impl Gateway {
         self.events("session", count)
     }
 
+    /// Puts the clocks of the program ahead: so much time has passed since it started.
+    pub fn pass(&self, since_start: Duration) {
+        let text = format!("+{}\n", since_start.as_secs());
+        let (clock, next) = (
+            self.directory.path().join(CLOCK),
+            self.directory.path().join("clock.next"),
+        );
+        // In one piece: it is read at any time.
+        std::fs::write(&next, text).unwrap();
+        std::fs::rename(next, clock).unwrap();
+    }
+
     /// Sends SIGTERM, or any other signal.
     pub fn signal(&self, name: &str) {
         assert!(signal(self.child.id(), name));
@@ -327,6 +359,13 @@ impl Gateway {
         let line = status.lines().find(|line| line.starts_with(key)).unwrap();
         let kilobytes: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
         kilobytes * 1024
+    }
+
+    /// Files and sockets that the process has open.
+    pub fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.id()))
+            .unwrap()
+            .count()
     }
 
     /// Lets `VmHWM` begin anew.

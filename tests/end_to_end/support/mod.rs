@@ -5,11 +5,13 @@ pub mod bearer;
 pub mod certificates;
 pub mod dovecot;
 pub mod gateway;
+pub mod hoster;
 pub mod imap;
 pub mod mail;
 pub mod peer;
 pub mod pop;
 pub mod provider;
+pub mod script;
 pub mod stream;
 pub mod tap;
 

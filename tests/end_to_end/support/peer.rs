@@ -13,105 +13,14 @@ use std::{
     time::Duration,
 };
 
-use socket2::SockRef;
-use tokio_rustls::rustls::ServerConfig;
-
+pub use super::script::{Gate, Step, Steps, chatter, flood, send};
 use super::{
     PATIENCE,
     answers::Answers,
+    script::CHATTER,
     stream::{Reader, Stream},
 };
-
-/// One thing that a peer does.
-#[derive(Clone)]
-pub enum Step {
-    /// Sends octets; `{tag}` stands for the tag of the last command, `{tag-1}` to `{tag-4}` for those before it.
-    Send(Vec<u8>),
-    /// Sends octets, each by a write of its own.
-    Trickle(Vec<u8>),
-    /// Waits for a command that starts with this, after its tag; anything else fails the test.
-    Expect(String),
-    /// Waits for a line that is no command: the response to a continuation.
-    Line,
-    /// The TLS handshake, as server.
-    Tls(Arc<ServerConfig>),
-    /// Waits until the test opens the gate.
-    Wait(Gate),
-    /// Resets the connection.
-    Reset,
-    /// Closes the connection.
-    Close,
-    /// Says nothing more until the other side closes.
-    Silence,
-    /// Sends octets again and again until the other side closes, with such a pause after each time.
-    Endless(Vec<u8>, Duration),
-}
-
-/// What a peer does: several steps, or the octets of one.
-pub trait Steps {
-    fn steps(self) -> Vec<Step>;
-}
-
-impl Steps for Vec<Step> {
-    fn steps(self) -> Vec<Step> {
-        self
-    }
-}
-
-impl Steps for Step {
-    fn steps(self) -> Vec<Step> {
-        vec![self]
-    }
-}
-
-impl Steps for Vec<u8> {
-    fn steps(self) -> Vec<Step> {
-        vec![Step::Send(self)]
-    }
-}
-
-impl Steps for String {
-    fn steps(self) -> Vec<Step> {
-        self.into_bytes().steps()
-    }
-}
-
-impl Steps for &str {
-    fn steps(self) -> Vec<Step> {
-        self.as_bytes().to_vec().steps()
-    }
-}
-
-/// Octets to send.
-pub fn send(octets: impl AsRef<[u8]>) -> Step {
-    Step::Send(octets.as_ref().to_vec())
-}
-
-/// Octets that come often enough for nobody to call it silence, until the other side closes.
-pub fn chatter(octets: &str) -> Step {
-    Step::Endless(octets.as_bytes().to_vec(), Duration::from_millis(100))
-}
-
-/// Opened by a test once something has happened.
-#[derive(Clone, Default)]
-pub struct Gate(Arc<(Mutex<bool>, Condvar)>);
-
-impl Gate {
-    pub fn open(&self) {
-        *self.0.0.lock().unwrap() = true;
-        self.0.1.notify_all();
-    }
-
-    /// An error where it stays shut: a test that waits for what comes behind it must not go on.
-    fn wait(&self) -> io::Result<()> {
-        let (open, changed) = &*self.0;
-        let waited = changed.wait_timeout_while(open.lock().unwrap(), PATIENCE, |open| !*open);
-        match waited.unwrap().1.timed_out() {
-            true => Err(io::ErrorKind::TimedOut.into()),
-            false => Ok(()),
-        }
-    }
-}
+use socket2::SockRef;
 
 /// What happened on a peer's connections.
 #[derive(Default)]
@@ -125,12 +34,24 @@ struct State {
     connections: usize,
     /// Connections that are over.
     ended: usize,
-    /// Commands without their tags, in order.
-    commands: Vec<String>,
+    /// In order.
+    commands: Vec<Command>,
+    /// Lines that are responses to continuations.
+    lines: Vec<String>,
     /// Both sides, for people.
     transcript: Vec<String>,
     /// Where a script was not followed.
     failures: Vec<String>,
+}
+
+/// A command as it came.
+struct Command {
+    /// Of which connection, from 0.
+    connection: usize,
+    /// Without its tag; literals stand in it as they came, behind their head and a CRLF.
+    text: String,
+    /// It came in one packet with the command before it, so nobody had waited for an answer to that.
+    is_pipelined: bool,
 }
 
 impl Record {
@@ -161,7 +82,16 @@ impl Peer {
             conversation.perform(&answers.greeting())?;
             loop {
                 let command = conversation.command()?;
-                let steps = answers.to(&command);
+                if let Some(permutation) = answers.permutation()
+                    && conversation.is_followed
+                {
+                    conversation.answer_packet(&mut answers, command, permutation)?;
+                    continue;
+                }
+                let steps = match answers.to_pipelined() {
+                    Some(steps) if conversation.is_pipelined => steps,
+                    _ => answers.to(&command),
+                };
                 conversation.perform(&steps)?;
             }
         })
@@ -193,6 +123,8 @@ impl Peer {
                             index,
                             reader: tcp.and_then(Stream::accept).ok().map(Reader::new),
                             tags: VecDeque::new(),
+                            is_pipelined: false,
+                            is_followed: false,
                             record: record.clone(),
                         };
                         let end = converse(index, &mut conversation);
@@ -220,9 +152,38 @@ impl Peer {
         self.record.state.lock().unwrap().connections
     }
 
+    /// Connections that have not ended.
+    pub fn open_connections(&self) -> usize {
+        let state = self.record.state.lock().unwrap();
+        state.connections - state.ended
+    }
+
     /// The commands so far, without their tags, of all connections in order.
     pub fn commands(&self) -> Vec<String> {
-        self.record.state.lock().unwrap().commands.clone()
+        let state = self.record.state.lock().unwrap();
+        state.commands.iter().map(|command| command.text.clone()).collect()
+    }
+
+    /// The commands of one connection, from 0.
+    pub fn commands_of(&self, connection: usize) -> Vec<String> {
+        let state = self.record.state.lock().unwrap();
+        let commands = state.commands.iter();
+        let those = commands.filter(|command| command.connection == connection);
+        those.map(|command| command.text.clone()).collect()
+    }
+
+    /// How many commands of a connection, from 0, came in one packet with the command before them.
+    pub fn pipelined(&self, connection: usize) -> usize {
+        let state = self.record.state.lock().unwrap();
+        let commands = state.commands.iter();
+        commands
+            .filter(|command| command.connection == connection && command.is_pipelined)
+            .count()
+    }
+
+    /// The responses to continuations so far.
+    pub fn lines(&self) -> Vec<String> {
+        self.record.state.lock().unwrap().lines.clone()
     }
 
     /// How many commands so far start with `prefix`.
@@ -242,7 +203,7 @@ impl Peer {
     pub fn wait_for_count(&self, prefix: &str, count: usize) {
         self.wait_until(prefix, |state| {
             let commands = state.commands.iter();
-            commands.filter(|command| command.starts_with(prefix)).count() >= count
+            commands.filter(|command| command.text.starts_with(prefix)).count() >= count
         });
     }
 
@@ -284,12 +245,22 @@ impl Drop for Peer {
     }
 }
 
+/// Octets of an endless answer that are sent as fast as they are taken.
+const FLOOD: usize = 32 << 20;
+
+/// Tags that are remembered: more than a flight has commands.
+const TAGS: usize = 12;
+
 /// One connection of a peer.
 struct Conversation {
     index: usize,
     reader: Option<Reader>,
     /// Of the last commands, the newest first.
     tags: VecDeque<String>,
+    /// Whether the last command came in one packet with the one before.
+    is_pipelined: bool,
+    /// Whether more had come already when the last command was taken.
+    is_followed: bool,
     record: Arc<Record>,
 }
 
@@ -314,14 +285,58 @@ impl Conversation {
         Ok(line)
     }
 
-    /// The next command, without its tag.
+    /// The next command, without its tag. Its literals are asked for, unless they come unasked (RFC 7888).
     fn command(&mut self) -> io::Result<String> {
-        let line = self.line()?;
+        let mut line = self.line()?;
+        while let Some((octets, is_asked_for)) = literal_head(&line) {
+            if is_asked_for {
+                if !self.reader()?.pending().is_empty() {
+                    let failure = format!("a literal that was not asked for: {line}");
+                    self.record.note(|state| state.failures.push(failure));
+                }
+                self.step(&Step::Send(b"+ go ahead\r\n".to_vec()))?;
+            }
+            let literal = self.reader()?.take(octets)?;
+            line = format!("{line}\r\n{}{}", String::from_utf8_lossy(&literal), self.line()?);
+        }
         let (tag, command) = line.split_once(' ').unwrap_or((&line, ""));
         self.tags.push_front(tag.to_owned());
-        self.tags.truncate(5);
-        self.record.note(|state| state.commands.push(command.to_owned()));
+        self.tags.truncate(TAGS);
+        let is_followed = !self.reader()?.pending().is_empty();
+        self.is_pipelined = std::mem::replace(&mut self.is_followed, is_followed);
+        let noted = Command {
+            connection: self.index,
+            text: command.to_owned(),
+            is_pipelined: self.is_pipelined,
+        };
+        self.record.note(|state| state.commands.push(noted));
         Ok(command.to_owned())
+    }
+
+    /// Answers `command` and those that came with it: their data in order, their completions in that of a permutation.
+    fn answer_packet(&mut self, answers: &mut Answers, command: String, permutation: usize) -> io::Result<()> {
+        let mut commands = vec![command];
+        while self.is_followed {
+            commands.push(self.command()?);
+        }
+        let mut completions = Vec::new();
+        // The tag of the last command is the newest.
+        for (command, age) in commands.iter().zip((0..commands.len()).rev()) {
+            let mut steps = answers.to(command);
+            if let Some(Step::Send(completion)) = steps.pop() {
+                let tag = format!("{{tag-{age}}}").replace("{tag-0}", "{tag}");
+                completions.push(replace(completion, b"{tag}", tag.as_bytes()));
+            }
+            self.perform(&steps)?;
+        }
+        let mut left = permutation;
+        while !completions.is_empty() {
+            let at = left % completions.len();
+            left /= completions.len();
+            let completion = completions.remove(at);
+            self.step(&Step::Send(completion))?;
+        }
+        Ok(())
     }
 
     fn perform(&mut self, steps: &[Step]) -> io::Result<()> {
@@ -356,7 +371,13 @@ impl Conversation {
                 self.record.note(|state| state.failures.push(failure));
                 Err(io::ErrorKind::InvalidData.into())
             }
-            Step::Line => self.line().map(|_| ()),
+            Step::Line => {
+                let line = self.line()?;
+                // What came behind it was sent without waiting for an answer to the command it belongs to.
+                self.is_followed = !self.reader()?.pending().is_empty();
+                self.record.note(|state| state.lines.push(line));
+                Ok(())
+            }
             Step::Tls(config) => {
                 let stream = self.reader.take().ok_or(io::ErrorKind::NotConnected)?.stream;
                 let secured = stream.secure_server(config.clone());
@@ -383,10 +404,14 @@ impl Conversation {
                 let octets = self.tagged(octets);
                 self.log(&format!("> {} (again and again)", shown(&octets)));
                 let stream = &mut self.reader()?.stream;
+                let mut sent = 0;
                 loop {
                     stream.write_all(&octets)?;
                     stream.flush()?;
-                    std::thread::sleep(*pause);
+                    sent += octets.len();
+                    // A reader that takes all of a flood shall fail its test, and not the machine.
+                    let pause = if sent > FLOOD { CHATTER } else { *pause };
+                    std::thread::sleep(pause);
                 }
             }
         }
@@ -404,6 +429,13 @@ impl Conversation {
         }
         out
     }
+}
+
+/// Of a line that ends in the head of a literal: how many octets follow, and whether the client waits to be asked for them.
+fn literal_head(line: &str) -> Option<(usize, bool)> {
+    let (_, digits) = line.strip_suffix('}')?.rsplit_once('{')?;
+    let unasked = digits.strip_suffix('+');
+    Some((unasked.unwrap_or(digits).parse().ok()?, unasked.is_none()))
 }
 
 fn replace(octets: Vec<u8>, from: &[u8], to: &[u8]) -> Vec<u8> {

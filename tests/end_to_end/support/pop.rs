@@ -187,6 +187,19 @@ impl Pop {
         came
     }
 
+    /// The reply to a RETR that can't succeed: `-ERR`, a message without its end, or a notice in its place.
+    pub fn in_vain(&mut self) {
+        let line = self.reader.line().unwrap_or_default();
+        if line.starts_with(b"-ERR ") {
+            return;
+        }
+        assert!(line.is_empty() || line.starts_with(b"+OK"), "{}", line.escape_ascii());
+        if let Ok(notice) = self.body() {
+            let notice = String::from_utf8_lossy(&notice);
+            assert!(notice.contains("\r\nSubject: [not delivered] "), "{notice}");
+        }
+    }
+
     /// RETR: the octets that `+OK` told, and the message.
     pub fn retr(&mut self, number: usize) -> (u64, Vec<u8>) {
         let reply = self.ok(&format!("RETR {number}"));
