@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{assert_served, each, mailbox};
+use super::{assert_served, at_once, mailbox};
 use crate::support::{
     PASSWORD,
     answers::Answers,
@@ -24,6 +24,7 @@ fn ends_in_an_error(setup: impl Fn(Setup) -> Setup, first: Answers, command: &st
     let mut pop = Pop::connect(gateway.address());
     pop.send(format!("USER eva\r\nPASS {PASSWORD}\r\n").as_bytes());
     pop.expect("+OK");
+    peer.wait_for_connections(1);
     if !command.is_empty() {
         peer.wait_for(command);
     }
@@ -45,18 +46,14 @@ fn login(first: Answers, command: &str) {
 
 #[test]
 fn a_search_without_end() {
-    login(
-        mailbox().on("UID SEARCH", vec![send("* SEARCH"), flood(" 1")]),
-        "UID SEARCH",
-    );
-    login(mailbox().on("UID SEARCH", flood("* SEARCH 1 2 3\r\n")), "UID SEARCH");
-    login(
-        mailbox().on("UID SEARCH", vec![send("* ESEARCH UID ALL 1"), flood(",1:2")]),
-        "UID SEARCH",
-    );
-    login(
-        mailbox().on("UID SEARCH", flood("* ESEARCH UID ALL 1:3\r\n")),
-        "UID SEARCH",
+    at_once(
+        [
+            vec![send("* SEARCH"), flood(" 1")],
+            vec![flood("* SEARCH 1 2 3\r\n")],
+            vec![send("* ESEARCH UID ALL 1"), flood(",1:2")],
+            vec![flood("* ESEARCH UID ALL 1:3\r\n")],
+        ],
+        |steps| login(mailbox().on("UID SEARCH", steps), "UID SEARCH"),
     );
 }
 
@@ -82,22 +79,21 @@ fn a_set_of_everything() {
 
 #[test]
 fn vanished_without_end() {
-    each(["SELECT", "UID FETCH", "UID SEARCH"], |&command| {
-        login(mailbox().on(command, flood("* VANISHED 1\r\n")), command);
-    });
-    login(
-        mailbox().on("SELECT", flood("* VANISHED (EARLIER) 1:4,7\r\n")),
-        "SELECT",
-    );
-    login(
-        mailbox().on("SELECT", vec![send("* VANISHED 1"), flood(",1")]),
-        "SELECT",
+    at_once(
+        [
+            ("SELECT", vec![flood("* VANISHED 1\r\n")]),
+            ("UID FETCH", vec![flood("* VANISHED 1\r\n")]),
+            ("UID SEARCH", vec![flood("* VANISHED 1\r\n")]),
+            ("SELECT", vec![flood("* VANISHED (EARLIER) 1:4,7\r\n")]),
+            ("SELECT", vec![send("* VANISHED 1"), flood(",1")]),
+        ],
+        |(command, steps)| login(mailbox().on(command, steps), command),
     );
 }
 
 #[test]
 fn rows_without_end() {
-    each(
+    at_once(
         [
             "* 1 FETCH (UID 1 RFC822.SIZE 122)\r\n",
             "* 1 FETCH (FLAGS (\\Seen))\r\n",
@@ -105,9 +101,7 @@ fn rows_without_end() {
             "* 1 FETCH (UID 1 RFC822.SIZE NIL)\r\n",
             "* 4294967295 FETCH (UID 4294967295 RFC822.SIZE 4294967295 FLAGS (\\Deleted))\r\n",
         ],
-        |&row| {
-            login(mailbox().on("UID FETCH", flood(row)), "UID FETCH");
-        },
+        |row| login(mailbox().on("UID FETCH", flood(row)), "UID FETCH"),
     );
 }
 
@@ -122,7 +116,7 @@ fn email_ids_without_end() {
 
 #[test]
 fn untagged_responses_without_end() {
-    each(
+    at_once(
         [
             "* OK [ALERT] still at it\r\n",
             "* 3 EXISTS\r\n",
@@ -134,49 +128,55 @@ fn untagged_responses_without_end() {
             "+ go on\r\n",
             "\r\n",
         ],
-        |&line| {
-            login(mailbox().on("SELECT", flood(line)), "SELECT");
-        },
+        |line| login(mailbox().on("SELECT", flood(line)), "SELECT"),
     );
 }
 
 #[test]
 fn before_the_login_without_end() {
-    login(mailbox().greet(vec![send("* "), flood("x")]), "");
-    login(mailbox().greet(flood("* 1 EXISTS\r\n")), "");
-    for line in ["* OK hi\r\n", "+ \r\n", "* CAPABILITY IMAP4rev1 SASL-IR AUTH=PLAIN\r\n"] {
-        login(mailbox().on("CAPABILITY", flood(line)), "CAPABILITY");
-        login(mailbox().on("AUTHENTICATE", flood(line)), "AUTHENTICATE");
-    }
+    let capabilities = "* CAPABILITY IMAP4rev1 SASL-IR AUTH=PLAIN\r\n";
+    at_once(
+        [
+            ("", vec![send("* "), flood("x")]),
+            ("", vec![flood("* 1 EXISTS\r\n")]),
+            ("CAPABILITY", vec![flood("* OK hi\r\n")]),
+            ("CAPABILITY", vec![flood("+ \r\n")]),
+            ("CAPABILITY", vec![flood(capabilities)]),
+            ("AUTHENTICATE", vec![flood("* OK hi\r\n")]),
+            ("AUTHENTICATE", vec![flood("+ \r\n")]),
+            ("AUTHENTICATE", vec![flood(capabilities)]),
+        ],
+        |(command, steps)| match command {
+            "" => login(mailbox().greet(steps), ""),
+            command => login(mailbox().on(command, steps), command),
+        },
+    );
 }
 
 #[test]
 fn a_literal_that_nobody_asked_for() {
-    each(
+    at_once(
         [
-            "* 1 FETCH (UID 1 X-THING {99999999999}\r\n",
-            "* LIST () \"/\" {99999999999}\r\n",
-            "* 1 FETCH (UID 1 BODY[] {99999999999}\r\n",
-            "* SEARCH {99999999999}\r\n",
+            ("SELECT", "* LIST () \"/\" {99999999999}\r\n"),
+            ("SELECT", "* 1 FETCH (UID 1 BODY[] {99999999999}\r\n"),
+            ("UID FETCH", "* 1 FETCH (UID 1 X-THING {99999999999}\r\n"),
+            ("UID FETCH", "* 1 FETCH (UID 1 BODY[] {99999999999}\r\n"),
+            ("UID SEARCH", "* SEARCH {99999999999}\r\n"),
         ],
-        |&head| {
-            for command in ["SELECT", "UID FETCH"] {
-                login(mailbox().on(command, vec![send(head), flood("x")]), command);
-            }
-        },
+        |(command, head)| login(mailbox().on(command, vec![send(head), flood("x")]), command),
     );
 }
 
 /// Not fast, and never silent: what an answer takes in all has an end too.
 #[test]
 fn an_answer_that_trickles_without_end() {
-    each(
-        ["CAPABILITY", "AUTHENTICATE", "SELECT", "UID FETCH", "UID SEARCH"],
-        |&command| {
-            login(mailbox().on(command, chatter("* OK still at it\r\n")), command);
+    at_once(
+        ["", "CAPABILITY", "AUTHENTICATE", "SELECT", "UID FETCH", "UID SEARCH"],
+        |command| match command {
+            "" => login(mailbox().greet(vec![send("* OK "), chatter("x")]), ""),
+            command => login(mailbox().on(command, chatter("* OK still at it\r\n")), command),
         },
     );
-    login(mailbox().greet(vec![send("* OK "), chatter("x")]), "");
 }
 
 /// A session that stands hears of it when its device asks for something.
@@ -196,33 +196,31 @@ fn refused(answers: Answers, request: &str) {
 
 #[test]
 fn a_retrieval_without_end() {
-    for steps in [
-        flood("* OK [ALERT] still at it\r\n"),
-        flood("* 2 FETCH (UID 2 FLAGS (\\Seen))\r\n"),
-        flood("* VANISHED 9\r\n"),
-        flood("* 2 FETCH (UID 2 BODY[] {3}\r\nxxx)\r\n"),
-        chatter("* OK still at it\r\n"),
-    ] {
-        refused(mailbox().on("UID FETCH 1 (UID BODY", steps), "RETR 1");
-    }
-    refused(
-        mailbox().on(
-            "UID FETCH 1 (UID BODY",
+    at_once(
+        [
+            vec![flood("* OK [ALERT] still at it\r\n")],
+            vec![flood("* 2 FETCH (UID 2 FLAGS (\\Seen))\r\n")],
+            vec![flood("* VANISHED 9\r\n")],
+            vec![flood("* 2 FETCH (UID 2 BODY[] {3}\r\nxxx)\r\n")],
+            vec![chatter("* OK still at it\r\n")],
             vec![send("* 2 FETCH (UID 2 X {9999999999}\r\n"), flood("x")],
-        ),
-        "RETR 1",
+        ],
+        |steps| refused(mailbox().on("UID FETCH 1 (UID BODY", steps), "RETR 1"),
     );
 }
 
 /// A connection that was lost is replaced within RETR: what comes then has an end too.
 #[test]
 fn reconnecting_without_end() {
-    for command in ["CAPABILITY", "AUTHENTICATE", "SELECT"] {
-        for endless in [
-            flood("* OK still at it\r\n"),
-            flood("* VANISHED 1\r\n"),
-            chatter("* OK still at it\r\n"),
-        ] {
+    let endless = [
+        flood("* OK still at it\r\n"),
+        flood("* VANISHED 1\r\n"),
+        chatter("* OK still at it\r\n"),
+    ];
+    let each = |command| endless.iter().map(move |step| (command, step.clone()));
+    at_once(
+        ["CAPABILITY", "AUTHENTICATE", "SELECT"].into_iter().flat_map(each),
+        |(command, endless)| {
             let lost = mailbox().on("UID SEARCH", vec![send("* SEARCH\r\n{tag} OK\r\n"), Step::Close]);
             let peer = Peer::start_each(vec![lost, mailbox().on(command, endless)]);
             let gateway = Setup::new(peer.address())
@@ -234,14 +232,14 @@ fn reconnecting_without_end() {
             let before = gateway.memory("VmRSS");
             pop.err("RETR 1", "-ERR [SYS/TEMP]");
             assert_bounded(&gateway, before);
-        }
-    }
+        },
+    );
 }
 
 #[test]
 fn a_quit_without_end() {
     let moves = "IMAP4rev1 SASL-IR AUTH=PLAIN UIDPLUS MOVE";
-    for (command, endless) in [
+    let cases = [
         ("LIST", vec![flood("* LIST () \"/\" a\r\n")]),
         (
             "LIST",
@@ -252,7 +250,8 @@ fn a_quit_without_end() {
         ("UID MOVE", vec![flood("* 1 EXPUNGE\r\n")]),
         ("UID MOVE", vec![flood("* OK [COPYUID 1 2 3] moved\r\n")]),
         ("UID MOVE", vec![chatter("* OK moving\r\n")]),
-    ] {
+    ];
+    at_once(cases, |(command, endless)| {
         let peer = Peer::start(mailbox().capabilities(moves).on(command, endless));
         let gateway = Setup::new(peer.address())
             .limit("upstream_seconds = 1")
@@ -264,7 +263,7 @@ fn a_quit_without_end() {
         pop.ok("DELE 2");
         pop.err("QUIT", "-ERR [SYS/TEMP]");
         assert_bounded(&gateway, before);
-    }
+    });
 }
 
 /// A server need not be heard to its end to be left. Its connections end within seconds, whatever it says, and none is
@@ -272,11 +271,12 @@ fn a_quit_without_end() {
 #[test]
 fn a_good_bye_without_end() {
     const POLLS: usize = 60;
-    for endless in [
+    let cases = [
         chatter("* OK wait for it\r\n"),
         flood("* OK wait for it\r\n"),
         Step::Silence,
-    ] {
+    ];
+    at_once(cases, |endless| {
         // A flood from so many at once would test the machine.
         let polls = if matches!(endless, Step::Endless(_, pause) if pause.is_zero()) {
             4
@@ -297,7 +297,7 @@ fn a_good_bye_without_end() {
             "{} and {before}",
             gateway.descriptors()
         );
-    }
+    });
 }
 
 /// What is being left is a connection of its user like any other.

@@ -13,6 +13,7 @@ mod logging_in;
 use std::{
     fmt::Debug,
     panic::{AssertUnwindSafe, catch_unwind},
+    thread,
 };
 
 use crate::support::{answers::Answers, gateway::Gateway, mail, pop::Pop};
@@ -31,6 +32,21 @@ fn each<T: Debug>(cases: impl IntoIterator<Item = T>, test: impl Fn(&T)) {
         failed.len(),
         failed.join("\n")
     );
+}
+
+/// The same with all cases at once: mostly they wait.
+#[track_caller]
+fn at_once<T: Send>(cases: impl IntoIterator<Item = T>, test: impl Fn(T) + Sync) {
+    let failed: Vec<usize> = thread::scope(|scope| {
+        let test = &test;
+        let cases = cases.into_iter().map(|case| scope.spawn(move || test(case)));
+        let running: Vec<_> = cases.collect();
+        let ended = (1..)
+            .zip(running)
+            .filter_map(|(number, case)| case.join().is_err().then_some(number));
+        ended.collect()
+    });
+    assert!(failed.is_empty(), "of the cases failed: {failed:?}");
 }
 
 /// Three messages.

@@ -207,6 +207,11 @@ impl Peer {
         });
     }
 
+    /// Waits until there have been so many connections.
+    pub fn wait_for_connections(&self, count: usize) {
+        self.wait_until("a connection", |state| state.connections >= count);
+    }
+
     /// Waits until so many connections have ended.
     pub fn wait_for_end(&self, count: usize) {
         self.wait_until("the end of a connection", |state| state.ended >= count);
