@@ -62,7 +62,7 @@ fn bodies_in_odd_forms() {
             format!("* 2 FETCH (UID 2)\r\n* 2 FETCH (UID 2 BODY[] {literal})\r\n"),
         ],
         |response| {
-            let peer = Peer::start(with_content(&response));
+            let peer = Peer::start(with_content(response));
             let gateway = Setup::new(peer.address()).limit("upstream_seconds = 2").start();
             let mut pop = Pop::log_in(gateway.address(), "eva");
             assert_eq!(pop.retr(2), (TEXT.len() as u64, TEXT.into()), "{response}");

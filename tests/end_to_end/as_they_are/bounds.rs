@@ -14,12 +14,21 @@ use crate::support::{
 /// What one session may take on top, whatever its server sends: many times what it needs.
 const MEMORY: u64 = 48 << 20;
 
+/// `peer`, and for the login `ida` an upstream that is as it should be.
+fn beside(peer: &Peer, good: &Peer) -> Setup {
+    let port = good.address().port();
+    Setup::new(peer.address())
+        .limit("upstream_seconds = 1")
+        .level("info")
+        .table(&format!(
+            "[upstream.good]\nhost = \"127.0.0.1\"\nport = {port}\ntls = \"off\"\nlogins = [\"ida\"]"
+        ))
+}
+
 /// What an endless answer must come to while it is not even waited for: another session is served meanwhile.
 fn ends_in_an_error(setup: impl Fn(Setup) -> Setup, first: Answers, command: &str) {
-    let peer = Peer::start_each(vec![first, mailbox()]);
-    let gateway = setup(Setup::new(peer.address()).limit("upstream_seconds = 1"))
-        .level("info")
-        .start();
+    let (peer, good) = (Peer::start(first), Peer::start(mailbox()));
+    let gateway = setup(beside(&peer, &good)).start();
     let before = gateway.memory("VmRSS");
     let mut pop = Pop::connect(gateway.address());
     pop.send(format!("USER eva\r\nPASS {PASSWORD}\r\n").as_bytes());
@@ -181,11 +190,8 @@ fn an_answer_that_trickles_without_end() {
 
 /// A session that stands hears of it when its device asks for something.
 fn refused(answers: Answers, request: &str) {
-    let peer = Peer::start_each(vec![answers, mailbox()]);
-    let gateway = Setup::new(peer.address())
-        .limit("upstream_seconds = 1")
-        .level("info")
-        .start();
+    let (peer, good) = (Peer::start(answers), Peer::start(mailbox()));
+    let gateway = beside(&peer, &good).start();
     let mut pop = Pop::log_in(gateway.address(), "eva");
     let before = gateway.memory("VmRSS");
     pop.send(format!("{request}\r\n").as_bytes());
