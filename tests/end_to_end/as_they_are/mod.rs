@@ -9,6 +9,7 @@ mod flights;
 mod folders;
 mod listing;
 mod logging_in;
+mod searching;
 
 use std::{
     fmt::Debug,

@@ -11,6 +11,7 @@ pub mod mail;
 pub mod peer;
 pub mod pop;
 pub mod provider;
+pub mod record;
 pub mod script;
 pub mod stream;
 pub mod tap;

@@ -6,7 +6,7 @@ use std::{
     io::{self, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener},
     sync::{
-        Arc, Condvar, Mutex,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
@@ -17,49 +17,11 @@ pub use super::script::{Gate, Step, Steps, chatter, flood, send};
 use super::{
     PATIENCE,
     answers::Answers,
+    record::{Command, Record, State, shown},
     script::CHATTER,
     stream::{Reader, Stream},
 };
 use socket2::SockRef;
-
-/// What happened on a peer's connections.
-#[derive(Default)]
-struct Record {
-    state: Mutex<State>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct State {
-    connections: usize,
-    /// Connections that are over.
-    ended: usize,
-    /// In order.
-    commands: Vec<Command>,
-    /// Lines that are responses to continuations.
-    lines: Vec<String>,
-    /// Both sides, for people.
-    transcript: Vec<String>,
-    /// Where a script was not followed.
-    failures: Vec<String>,
-}
-
-/// A command as it came.
-struct Command {
-    /// Of which connection, from 0.
-    connection: usize,
-    /// Without its tag; literals stand in it as they came, behind their head and a CRLF.
-    text: String,
-    /// It came in one packet with the command before it, so nobody had waited for an answer to that.
-    is_pipelined: bool,
-}
-
-impl Record {
-    fn note(&self, change: impl FnOnce(&mut State)) {
-        change(&mut self.state.lock().unwrap());
-        self.changed.notify_all();
-    }
-}
 
 /// The listening peer.
 pub struct Peer {
@@ -456,14 +418,4 @@ fn replace(octets: Vec<u8>, from: &[u8], to: &[u8]) -> Vec<u8> {
     }
     out.extend_from_slice(&octets[used..]);
     out
-}
-
-/// Octets for people: not too many.
-fn shown(octets: &[u8]) -> String {
-    const SHOWN: usize = 200;
-    let text = octets[..octets.len().min(SHOWN)].escape_ascii();
-    match octets.len().checked_sub(SHOWN) {
-        Some(more) if more > 0 => format!("{text}… {more} more"),
-        _ => text.to_string(),
-    }
 }
