@@ -386,6 +386,10 @@ impl Conversation {
 
     fn tagged(&self, octets: &[u8]) -> Vec<u8> {
         let mut out = octets.to_vec();
+        // Most of what is long is a message.
+        if memchr::memmem::find(octets, b"{tag").is_none() {
+            return out;
+        }
         for (age, tag) in self.tags.iter().enumerate() {
             let placeholder = if age == 0 {
                 "{tag}".to_owned()
