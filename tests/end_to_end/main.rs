@@ -20,6 +20,7 @@ mod policies;
 mod providers;
 mod read_ahead;
 mod retention;
+mod servers;
 mod sessions;
 mod shutdown;
 mod transcripts;
