@@ -1,6 +1,11 @@
 //! The same behaviour on every make of server, however it names folders and whatever it offers.
 
-use std::{collections::HashSet, time::Instant};
+use std::{
+    collections::HashSet,
+    net::TcpStream,
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::Instant,
+};
 
 use tempfile::TempDir;
 
@@ -70,6 +75,30 @@ behaviours! {
     courier_bare: Make::Courier("IMAP4rev1");
     mailutils: Make::Mailutils;
     pymap: Make::Pymap;
+}
+
+/// What a test starts ends with it, however the test ends.
+#[test]
+fn a_server_ends_when_its_test_panics() {
+    for make in [
+        Make::Dovecot(""),
+        Make::Cyrus,
+        Make::Courier("IMAP4rev1"),
+        Make::Mailutils,
+        Make::Pymap,
+    ] {
+        let mut address = None;
+        let ended = catch_unwind(AssertUnwindSafe(|| {
+            if let Some(server) = Server::start(make) {
+                address = Some(server.upstream());
+                server.look("INBOX", |_| panic!("as a test does that fails"));
+            }
+        }));
+        if let Some(address) = address {
+            assert!(ended.is_err());
+            assert!(TcpStream::connect(address).is_err(), "{make:?} still listens");
+        }
+    }
 }
 
 type Mails = Vec<Vec<u8>>;
@@ -387,12 +416,23 @@ fn merged_folders(server: &Server) {
     }
     let gateway = start(server, &["folder = [\"INBOX\", \"Lists/Work\"]"]);
     let mut pop = Pop::log_in(gateway.address(), USER);
-    assert_eq!(shown(&mut pop), [1, 2, 3, 4]);
-    pop.ok("DELE 2");
-    pop.ok("DELE 3");
+    let shown = shown(&mut pop);
+    if keeps_dates(server) {
+        assert_eq!(shown, [1, 2, 3, 4]);
+    }
+    for number in [2, 3] {
+        let at = shown.iter().position(|&shown| shown == number).unwrap();
+        pop.ok(&format!("DELE {}", at + 1));
+    }
     pop.quit();
     assert_eq!(contents(server, "INBOX"), [1]);
     assert_eq!(contents(server, "Lists/Work"), [4]);
+}
+
+/// Some know a message's date of arrival no longer than the session in which it came.
+fn keeps_dates(server: &Server) -> bool {
+    let dates = server.look("INBOX", |imap| imap.command("FETCH 1 (INTERNALDATE)"));
+    dates.iter().any(|date| date.text.contains("Jan-2024"))
 }
 
 fn unseen_and_read(server: &Server) {

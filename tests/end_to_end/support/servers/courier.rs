@@ -21,6 +21,7 @@ pub fn start(capabilities: &str) -> Option<(SocketAddr, Box<dyn Any>)> {
         configure(&root);
         let mut authentication = root.command("/usr/lib/courier/courier-authlib/authdaemond");
         root.spawn(&mut authentication);
+        root.wait_for("/run/courier/authdaemon/socket");
         let port = free_port();
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let mut listener = root.command("/usr/sbin/couriertcpd");
@@ -64,7 +65,10 @@ fn configure(root: &Root) {
         root.directory(directory);
     }
     // The file monitor, which locks are waited for with, asks who it works for and keeps its sockets in /tmp.
-    root.write("/etc/passwd", &format!("{USER}:x:{SERVER_ID}:{SERVER_ID}::/mail:/bin/sh\n"));
+    root.write(
+        "/etc/passwd",
+        &format!("{USER}:x:{SERVER_ID}:{SERVER_ID}::/mail:/bin/sh\n"),
+    );
     root.directory("/tmp");
     root.directory("/run/courier/authdaemon");
     root.write(

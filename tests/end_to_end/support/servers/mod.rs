@@ -80,6 +80,11 @@ impl Server {
         self.recorder.address()
     }
 
+    /// Where the server itself listens.
+    pub fn upstream(&self) -> SocketAddr {
+        self.address
+    }
+
     /// The server's own name of a folder that the configuration calls `folder`, in modified UTF-7 like that.
     pub fn name(&self, folder: &str) -> String {
         match folder {

@@ -6,12 +6,13 @@ use std::{
     os::unix::fs::{MetadataExt, PermissionsExt, chown},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    time::{Duration, Instant},
 };
 
 use tempfile::TempDir;
 
 use super::installed;
-use crate::support::{process::greets, test_name};
+use crate::support::{PATIENCE, process::greets, test_name};
 
 /// Who the servers run as.
 pub const SERVER_ID: u32 = 500;
@@ -94,6 +95,15 @@ impl Root {
     /// Starts a server that stays in the foreground.
     pub fn spawn(&mut self, command: &mut Command) {
         self.children.push(command.spawn().unwrap());
+    }
+
+    /// Waits until a process here has made this file.
+    pub fn wait_for(&self, path: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.path(path).exists() {
+            assert!(Instant::now() < deadline, "no {path}:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// Waits until the server that was started last greets; `false` if it has ended instead.
