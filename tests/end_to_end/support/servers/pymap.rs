@@ -12,6 +12,16 @@ use crate::support::{
     process::{free_port, greets},
 };
 
+/// As the program is, but for UIDVALIDITY: that depends on the hour of the day, and is to be more than 31 bits hold.
+const PROGRAM: &str = "
+import random, sys
+from pymap.mailbox import MailboxSnapshot
+from pymap.main import main
+
+MailboxSnapshot.new_uid_validity = classmethod(lambda cls: random.randint(2**31, 2**32 - 1))
+sys.exit(main())
+";
+
 struct Pymap(Child);
 
 impl Drop for Pymap {
@@ -22,11 +32,12 @@ impl Drop for Pymap {
 }
 
 pub fn start() -> Option<(SocketAddr, Box<dyn Any>)> {
-    let program = installed("pymap")?.join("bin/pymap");
+    let python = installed("pymap")?.join("bin/python3");
     for _ in 0..5 {
         let port = free_port();
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let server = Command::new(&program)
+        let server = Command::new(&python)
+            .args(["-c", PROGRAM])
             .args([
                 "--host",
                 "127.0.0.1",
