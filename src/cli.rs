@@ -239,6 +239,7 @@ impl From<gateway::Error> for Failure {
                 };
                 Self::failed(format!("{error}{help}"))
             }
+            gateway::Error::Random(_) => Self::failed(error.to_string()),
             gateway::Error::NoCertificate { .. }
             | gateway::Error::Tls(_)
             | gateway::Error::Maildrops(_)

@@ -13,6 +13,7 @@ use crate::{
         Listener, Service,
         listener::{Gate, Sessions},
     },
+    proofs::RandomUnavailable,
     sign_in::candidates,
     state::{self, StateStore},
     tls::{self, Acceptor},
@@ -69,7 +70,7 @@ impl Gateway {
             gate: Gate::new(&config.limits),
             drain: config.limits.drain,
             service: Arc::new(Service {
-                accounts: Accounts::new(&config),
+                accounts: Accounts::new(&config)?,
                 maildrops: Maildrops::new(&config, state.clone(), tokens.clone())?,
                 limits: config.limits.clone(),
             }),
@@ -209,6 +210,9 @@ pub enum Error {
     /// A root file.
     #[error(transparent)]
     Maildrops(#[from] SetupError),
+    /// No random numbers.
+    #[error(transparent)]
+    Random(#[from] RandomUnavailable),
     /// `[upstream.NAME.oauth2]`
     #[error("[upstream.….oauth2] {0}")]
     OAuth2(#[from] oauth::SetupError),

@@ -1,4 +1,7 @@
-//! TLS acceptors and connectors; the only file that names rustls.
+//! TLS acceptors and connectors; only this file and its folder name rustls.
+
+mod handshake;
+mod trust;
 
 use std::{
     io,
@@ -12,10 +15,15 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{
     TlsAcceptor, TlsConnector,
-    rustls::{self, ClientConfig, RootCertStore, ServerConfig, crypto::aws_lc_rs},
+    rustls::{
+        self, ClientConfig, ConfigBuilder, RootCertStore, ServerConfig, WantsVerifier,
+        crypto::{CryptoProvider, aws_lc_rs},
+    },
 };
 
-use crate::config::Certificate;
+pub use self::handshake::{Disagreement, HandshakeError};
+use self::trust::{Named, Trust};
+use crate::config::{Certificate, Fingerprint};
 
 /// Our side of a device's connection.
 pub type ServerStream<S> = tokio_rustls::server::TlsStream<S>;
@@ -150,33 +158,47 @@ fn server_config(files: &Certificate) -> Result<Arc<ServerConfig>, Error> {
     Ok(Arc::new(config))
 }
 
-/// Connects to upstreams: trusts the system's roots (Mozilla's where the system has none) and an extra file's.
+/// Connects to servers: trusts the system's roots (Mozilla's where the system has none) and an extra file's.
 #[derive(Clone)]
 pub struct Connector(Arc<ClientConfig>);
 
 impl Connector {
-    /// `ca_file`: roots besides the system's.
+    /// For any server whose certificate a root has issued for its name. `ca_file`: roots besides the system's.
     pub fn new(ca_file: Option<&Path>) -> Result<Self, Error> {
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        if roots.is_empty() {
-            roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        let own = own_certificates(ca_file)?;
+        let mut roots = system_roots();
+        for certificate in own {
+            roots.add(certificate).map_err(|source| rejected(ca_file, source))?;
         }
-        if let Some(path) = ca_file {
-            for certificate in certificates(path)? {
-                roots.add(certificate).map_err(|source| Error::Rejected {
-                    path: path.into(),
-                    source,
-                })?;
+        let builder = client_builder(&provider())?;
+        Ok(Self(Arc::new(
+            builder.with_root_certificates(roots).with_no_client_auth(),
+        )))
+    }
+
+    /// For one upstream. A certificate of `ca_file` is a root, and also trusted as it is if the server itself shows it. With
+    /// a `fingerprint` only that certificate is trusted.
+    pub fn to_upstream(ca_file: Option<&Path>, fingerprint: Option<Fingerprint>) -> Result<Self, Error> {
+        let own = own_certificates(ca_file)?;
+        let mut roots = system_roots();
+        for certificate in &own {
+            // One that can be no root may be the server's own all the same, if its key can be found.
+            match roots.add(certificate.clone()) {
+                Err(source) if trust::public_key(certificate).is_none() => return Err(rejected(ca_file, source)),
+                _ => {}
             }
         }
-        let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(|source| Error::Rejected {
-                path: "TLS".into(),
-                source,
-            })?
-            .with_root_certificates(roots)
+        let named = match fingerprint {
+            Some(fingerprint) => Named::Only(fingerprint),
+            None => Named::Besides(own),
+        };
+        let provider = provider();
+        let trust = Trust::new(roots, named, &provider)
+            .map_err(|error| rejected(ca_file, rustls::Error::General(error.to_string())))?;
+        let config = client_builder(&provider)?
+            // Dangerous is a verifier that does not verify; see `Trust`.
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(trust))
             .with_no_client_auth();
         Ok(Self(Arc::new(config)))
     }
@@ -186,15 +208,16 @@ impl Connector {
         ClientConfig::clone(&self.0)
     }
 
-    /// The TLS handshake, client side; the certificate must be valid for `host` (RFC 8314 §3).
+    /// The TLS handshake, client side; the certificate must be valid for `host` (RFC 8314 §3), or be one that the
+    /// configuration names.
     pub async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         host: &str,
         stream: S,
-    ) -> io::Result<ClientStream<S>> {
+    ) -> Result<ClientStream<S>, HandshakeError> {
         let name = ServerName::try_from(host.to_owned())
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-        TlsConnector::from(self.0.clone()).connect(name, stream).await
+            .map_err(|error| HandshakeError::Broken(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
+        Ok(TlsConnector::from(self.0.clone()).connect(name, stream).await?)
     }
 }
 
@@ -204,10 +227,35 @@ impl std::fmt::Debug for Connector {
     }
 }
 
-/// Whether a failed handshake means that the peer's certificate is not to be trusted (rather than a lost connection).
-pub fn is_certificate_error(error: &io::Error) -> bool {
-    matches!(
-        error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()),
-        Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented)
-    )
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(aws_lc_rs::default_provider())
 }
+
+fn client_builder(provider: &Arc<CryptoProvider>) -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, Error> {
+    ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(|source| rejected(None, source))
+}
+
+fn system_roots() -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() {
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    }
+    roots
+}
+
+fn own_certificates(ca_file: Option<&Path>) -> Result<Vec<CertificateDer<'static>>, Error> {
+    ca_file.map_or_else(|| Ok(Vec::new()), certificates)
+}
+
+fn rejected(file: Option<&Path>, source: rustls::Error) -> Error {
+    Error::Rejected {
+        path: file.unwrap_or(Path::new("TLS")).into(),
+        source,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -146,7 +146,19 @@ fn explain(error: &Error, upstream: &Upstream, account: Option<&Account>) -> Str
                 .to_owned()
         }
         Error::Misconfigured(Reason::Certificate) => {
-            format!("if the server's certificate is your own, name its root in `ca_file` of [upstream.{name}]")
+            format!(
+                "if the server's certificate is your own, name it or its root in `ca_file` of [upstream.{name}], or the \
+                 certificate alone by `fingerprint`, once you have compared what the log says with what the server shows you"
+            )
+        }
+        Error::Misconfigured(Reason::Tls) => {
+            format!(
+                "check port and tls of [upstream.{name}]: implicit is usual at port 993, starttls at 143; a server that knows \
+                 only TLS 1.0 or 1.1, or only RSA key exchange, must be updated"
+            )
+        }
+        Error::Misconfigured(Reason::Proxy) => {
+            format!("check proxy, host and port of [upstream.{name}], and what the proxy allows")
         }
         Error::Misconfigured(Reason::NoPassword) => match upstream.tls {
             UpstreamTls::Off => format!("the server wants encryption: set tls of [upstream.{name}]"),

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::types::UidValidity;
+
 /// RFC 1939 §7: a unique-id has 1 to 70 characters of 0x21 to 0x7E.
 pub(super) const LONGEST: usize = 70;
 
@@ -60,28 +62,28 @@ impl UidlFormat {
     ///
     /// Two messages of one folder never get the same one, except by [`UidlFormat::EmailId`]: copies of a message may
     /// share it (RFC 8474 §3).
-    pub fn write(&self, uid_validity: u32, uid: u32, email_id: Option<&str>, out: &mut Vec<u8>) {
+    pub fn write(&self, uid_validity: UidValidity, uid: u32, email_id: Option<&str>, out: &mut Vec<u8>) {
         match self {
             Self::ValidityUid | Self::Cyrus => {
-                decimal(uid_validity, 0, out);
+                decimal(uid_validity.number(), 0, out);
                 out.push(b'.');
-                decimal(uid, 0, out);
+                decimal(uid.into(), 0, out);
             }
             Self::EmailId => match email_id.filter(|id| is_uidl(id)) {
                 Some(id) => out.extend_from_slice(id.as_bytes()),
                 None => Self::ValidityUid.write(uid_validity, uid, None, out),
             },
             Self::Dovecot => {
-                hexadecimal(uid, 8, out);
-                hexadecimal(uid_validity, 8, out);
+                hexadecimal(uid.into(), 8, out);
+                hexadecimal(folded(uid_validity), 8, out);
             }
             Self::Courier => {
                 out.extend_from_slice(b"UID");
-                decimal(uid, 0, out);
+                decimal(uid.into(), 0, out);
                 out.push(b'-');
-                decimal(uid_validity, 0, out);
+                decimal(folded(uid_validity), 0, out);
             }
-            Self::Uid => decimal(uid, 0, out),
+            Self::Uid => decimal(uid.into(), 0, out),
             Self::Template(template) => {
                 for piece in &template.0 {
                     match piece {
@@ -293,10 +295,10 @@ impl Number {
         self.width < self.longest()
     }
 
-    fn write(&self, uid_validity: u32, uid: u32, out: &mut Vec<u8>) {
+    fn write(&self, uid_validity: UidValidity, uid: u32, out: &mut Vec<u8>) {
         let value = match self.source {
-            Source::Uid => uid,
-            Source::Validity => uid_validity,
+            Source::Uid => uid.into(),
+            Source::Validity => folded(uid_validity),
         };
         match self.hex {
             true => hexadecimal(value, self.width, out),
@@ -346,16 +348,22 @@ pub(super) fn is_uidl(text: &str) -> bool {
     (1..=LONGEST).contains(&text.len()) && text.bytes().all(|octet| octet.is_ascii_graphic())
 }
 
-fn decimal(value: u32, width: usize, out: &mut Vec<u8>) {
+/// UIDVALIDITY for formats that count on its 32 bits (RFC 3501 §2.3.1.1), whatever the server gave.
+fn folded(uid_validity: UidValidity) -> u64 {
+    let number = uid_validity.number();
+    number >> 32 ^ number & u64::from(u32::MAX)
+}
+
+fn decimal(value: u64, width: usize, out: &mut Vec<u8>) {
     digits(value, 10, width, out);
 }
 
 /// In lower case, as Dovecot has it.
-fn hexadecimal(value: u32, width: usize, out: &mut Vec<u8>) {
+fn hexadecimal(value: u64, width: usize, out: &mut Vec<u8>) {
     digits(value, 16, width, out);
 }
 
-fn digits(mut value: u32, base: u32, width: usize, out: &mut Vec<u8>) {
+fn digits(mut value: u64, base: u64, width: usize, out: &mut Vec<u8>) {
     let start = out.len();
     loop {
         out.push(b"0123456789abcdef"[(value % base) as usize]);

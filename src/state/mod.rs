@@ -74,7 +74,7 @@ pub trait StateStore: Send + Sync + fmt::Debug {
         login: &str,
         mailbox: &MailboxName,
         marks: &Marks,
-        followed: u32,
+        followed: u64,
     ) -> Result<(), Unavailable>;
 
     /// All marks.
@@ -103,7 +103,7 @@ pub trait StateStore: Send + Sync + fmt::Debug {
         &self,
         mailbox: &MailboxName,
         past: &Past,
-        from: u32,
+        from: u64,
         uids: &[(u32, u32)],
     ) -> Result<(), Unavailable>;
 
