@@ -61,6 +61,12 @@ enum Command {
         /// List what `retain_days` would remove now, by account; removes nothing
         #[arg(long)]
         retention: bool,
+        /// List all keys with their values, defaults and meanings; reads no configuration
+        #[arg(long, conflicts_with_all = ["connect", "retention", "config"])]
+        keys: bool,
+        /// With --keys: as JSON
+        #[arg(long, requires = "keys")]
+        json: bool,
     },
     /// Show what logins have hidden and retrieved, or have it forgotten; beside a running gateway too
     State {
@@ -113,7 +119,8 @@ impl Cli {
                 listen,
             } => serve::run(Config::forward(&url, listen)?).await,
             Command::Serve { upstream: None, .. } => serve::run(load(self.config)?.config).await,
-            Command::Check { connect, retention } => check::run(load(self.config)?, connect, retention).await,
+            Command::Check { keys: true, json, .. } => check::keys(json),
+            Command::Check { connect, retention, .. } => check::run(load(self.config)?, connect, retention).await,
             Command::State { login, reset, folder } => {
                 let config = load(self.config)?.config;
                 state::run(&config, login.as_deref(), reset.as_deref(), folder.as_deref()).await

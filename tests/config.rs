@@ -54,6 +54,15 @@ fn whole_example(directory: &Path) -> String {
     text.replace("/run/secrets/", "")
 }
 
+/// Mend a difference by `cargo run --example reference`.
+#[test]
+fn example_and_readme_are_made_of_the_declared_keys() {
+    assert_eq!(popgate::config::example(), EXAMPLE);
+    let readme = include_str!("../README.md");
+    let table = popgate::config::keys_as_markdown();
+    assert!(table.lines().count() > 80 && readme.contains(&format!("\n{table}\n<!-- end of keys -->\n")));
+}
+
 #[test]
 fn example_loads_as_shipped() {
     let config = Config::parse(EXAMPLE, Path::new("")).unwrap();

@@ -12,12 +12,22 @@ use std::{
 use super::{Failure, tokens};
 use crate::{
     accounts::Account,
-    config::{Config, Credential, Listener, Loaded, Log, LogFormat, Upstream, UpstreamTls},
+    config::{self, Config, Credential, Listener, Loaded, Log, LogFormat, Upstream, UpstreamTls},
     maildrop::{Error, Maildrops, Octets, Reason},
     state::{self, MemoryStore},
     telemetry,
     tls::Acceptor,
 };
+
+/// Prints all keys.
+pub(super) fn keys(json: bool) -> Result<(), Failure> {
+    let mut out = io::stdout();
+    match json {
+        true => writeln!(out, "{:#}", config::keys_as_json())?,
+        false => write!(out, "{}", config::keys_as_text())?,
+    }
+    Ok(())
+}
 
 /// Prints what the configuration means; fails where `connect` finds an upstream that does not work.
 pub(super) async fn run(loaded: Loaded, connect: bool, retention: bool) -> Result<(), Failure> {

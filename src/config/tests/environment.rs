@@ -74,7 +74,7 @@ fn wrong_variables_are_named() {
         ("POPGATE__LIMITS__SESSIONS", "0", "`limits.sessions`: 0 is out of range"),
         ("POPGATE__LISTENER__0__REQUIRE_TLS", "yes", "expected true or false"),
         ("POPGATE__ACCOUNT__1__LOGIN", "x", "the next new one is 0"),
-        ("POPGATE__ACCOUNT__X__LOGIN", "x", "no entry of [[account]]"),
+        ("POPGATE__ACCOUNT__X__LOGIN", "x", "not an entry of [[account]]"),
         ("POPGATE__ACCOUNT__0__LOGIN", "x", "`account[0].password`: is missing"),
         ("POPGATE__UPSTREAM__A.B__HOST", "x", "a name here is made of"),
         ("POPGATE__", "x", "unknown key"),
