@@ -199,9 +199,9 @@ fn describe(config: &Config) -> Vec<String> {
     for account in &config.accounts {
         let by = match (&account.credential, &account.upstream.oauth2) {
             (Credential::OAuth2 { .. }, Some(oauth2)) if oauth2.needs_consent() => {
-                format!(", by OAuth2 (popgate sign-in {}),", account.login)
+                format!(", by OAuth2 (popgate sign-in {})", account.login)
             }
-            (Credential::OAuth2 { .. }, _) => ", by OAuth2 of the application itself,".to_owned(),
+            (Credential::OAuth2 { .. }, _) => ", by OAuth2 of the application itself".to_owned(),
             (Credential::Password(_), _) => String::new(),
         };
         let mailbox = format!("{} at {}{by}", account.user, address(&account.upstream));

@@ -116,8 +116,8 @@ pub(super) trait Field: Sized {
 impl<T: Value> Field for Option<T> {
     const SHAPE: Shape = Shape::Value(T::KIND, |raw| T::read(raw).map(drop));
 
-    fn take(value: Option<config::Value>, _: &Key) -> Self {
-        value.and_then(|value| with_raw(&value, |raw| T::read(raw).ok()))
+    fn take(value: Option<config::Value>, key: &Key) -> Self {
+        with_raw(&value?, |raw| key.check(raw).and_then(|()| T::read(raw)).ok())
     }
 }
 
@@ -349,7 +349,7 @@ impl Kind {
             Self::Address => ("a string", "an address and a port, such as \"0.0.0.0:110\"".into()),
             Self::Number(Unit::One) => ("a number", "write it in digits, without quotes".into()),
             Self::Number(unit) => ("a number", format!("write {}", unit.usage())),
-            Self::Flag => ("true or false", "without quotes".into()),
+            Self::Flag => ("true or false", "write true or false, without quotes".into()),
             Self::Texts => ("a list of strings", "write it as [\"…\", \"…\"]".into()),
             Self::TextOrTexts => (
                 "a string or a list of strings",

@@ -54,7 +54,16 @@ impl Value for LogFilter {
         let level = directives.join(",");
         match level.parse::<Targets>() {
             Ok(_) => Ok(Self(level)),
-            Err(error) => Err(Wrong::new(format!("is not a valid filter: {error}"))),
+            Err(_) => {
+                // Of MODULE=LEVEL the level, most likely.
+                let levels = directives.iter().filter_map(|directive| directive.rsplit_once('='));
+                let unknown = |level: &&str| !LEVELS.iter().any(|known| known.eq_ignore_ascii_case(level));
+                let what = match levels.map(|(_, level)| level).find(unknown) {
+                    Some(level) => format!("is not a valid filter: `{level}` is not a level"),
+                    None => "is not a valid filter".to_owned(),
+                };
+                Err(Wrong::new(what))
+            }
         }
     }
 }

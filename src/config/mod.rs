@@ -18,6 +18,7 @@ mod risk;
 mod secret;
 mod source;
 mod strict;
+mod syntax;
 mod uidl;
 mod unit;
 mod value;

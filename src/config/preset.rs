@@ -24,6 +24,9 @@ pub struct Preset {
     /// Other names of the same host.
     #[serde(default)]
     pub(super) aliases: Vec<String>,
+    /// Other names of the provider.
+    #[serde(default)]
+    called: Vec<String>,
     #[serde(default = "implicit_port")]
     pub(super) port: u16,
     #[serde(default)]
@@ -119,8 +122,16 @@ impl Value for Named {
         match PRESETS.get(name) {
             Some(preset) => Ok(Self(preset)),
             None => {
+                let wrong = Wrong::new(format!("there is no preset {name:?}"));
                 let names = Preset::all().map(|preset| preset.name.as_str());
-                Err(Wrong::new(format!("there is no preset {name:?}")).help(suggest(name, names)))
+                let called = |preset: &&Preset| preset.called.iter().any(|other| other.eq_ignore_ascii_case(name));
+                let mut all = Preset::all();
+                Err(
+                    match all.find(|preset| called(preset) || preset.name.eq_ignore_ascii_case(name)) {
+                        Some(preset) => wrong.help(format!("did you mean `{}`?", preset.name)),
+                        None => wrong.help(suggest(name, names)),
+                    },
+                )
             }
         }
     }

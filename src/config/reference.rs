@@ -68,6 +68,21 @@ fn collect(path: &str, shape: Shape, entries: &mut Vec<Entry>) {
     }
 }
 
+/// A key of this name, in whatever table.
+pub(super) fn named(name: &str) -> Option<&'static Key> {
+    entries()
+        .into_iter()
+        .find(|entry| entry.key.name == name)
+        .map(|entry| entry.key)
+}
+
+/// The tables that have a key of this name, as headers.
+pub(super) fn tables_with(name: &str) -> Vec<String> {
+    let entries = entries();
+    let tables = entries.iter().filter(|entry| entry.key.name == name);
+    tables.map(Entry::header).collect()
+}
+
 impl Key {
     /// The first sentence of what is said of it.
     fn summary(&self) -> String {

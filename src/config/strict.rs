@@ -12,6 +12,7 @@ use super::{
     key::{Key, Kind, Raw, Shape},
     keys::Document,
     nearest::{nearest, suggest},
+    reference,
     source::{Mark, Sources},
     unit::Unit,
 };
@@ -31,18 +32,24 @@ impl Sources {
             let mistake = self.syntax_error(error.message(), error.span().unwrap_or(0..0));
             self.mistakes.push(mistake);
         }
-        // What was made of a line that can't be read says nothing.
-        let line = |mistake: &Mistake| match &mistake.place {
-            Place::Line(line) => line.number,
-            _ => 0,
+        // What was made of a line that can't be read says nothing, and below a broken header nothing is where it should be.
+        let mut lines = BTreeSet::new();
+        self.mistakes.retain(|mistake| lines.insert(line_of(mistake)));
+        let is_header = |number: &&usize| {
+            self.text
+                .lines()
+                .nth(*number - 1)
+                .is_some_and(|text| text.trim_start().starts_with('['))
         };
-        let mut seen = BTreeSet::new();
-        self.mistakes.retain(|mistake| seen.insert(line(mistake)));
+        let last = lines.iter().find(is_header).copied().unwrap_or(usize::MAX);
         let syntax = self.mistakes.len();
         self.table(&Document::SHAPE, table.get_ref(), "");
         let others = self.mistakes.split_off(syntax);
-        self.mistakes
-            .extend(others.into_iter().filter(|other| !seen.contains(&line(other))));
+        let told = others.into_iter().filter(|other| {
+            let line = line_of(other);
+            line < last && !lines.contains(&line)
+        });
+        self.mistakes.extend(told);
         false
     }
 
@@ -62,15 +69,6 @@ impl Sources {
                 self.hidden.push(at + equals + 1..end);
             }
             at += line.len();
-        }
-    }
-
-    fn syntax_error(&self, message: &str, span: Range<usize>) -> Mistake {
-        Mistake {
-            place: self.line(&span),
-            key: None,
-            what: message.to_owned(),
-            help: None,
         }
     }
 
@@ -116,7 +114,13 @@ impl Sources {
                 }
             }
             other => {
-                let (expected, help) = kind.expected();
+                let (expected, usual) = kind.expected();
+                let help = match (other, kind) {
+                    (DeValue::Integer(port), Kind::Address) => format!("write \"0.0.0.0:{}\"", port.as_str()),
+                    (DeValue::Float(_), Kind::Number(unit)) => format!("write {}", unit.usage()),
+                    (DeValue::String(text), Kind::Texts) => format!("write [\"{text}\"]"),
+                    _ => usual,
+                };
                 return self.wrong(path, format!("expected {expected}, found {}", found(other)), Some(help));
             }
         };
@@ -136,9 +140,17 @@ impl Sources {
                 }
             }
             (shape, value) => {
+                let parent = path.rsplit_once('.').map_or("", |(parent, _)| parent);
                 let (expected, help) = match shape {
-                    Shape::Named(_) => ("tables with names", format!("write each as [{path}.NAME]")),
-                    Shape::List(_) => ("an array of tables", format!("write each as [[{path}]]")),
+                    Shape::Named(_) => (
+                        "tables with names",
+                        format!("write each as [{path}.NAME], such as [{path}.home]"),
+                    ),
+                    Shape::List(_) => ("an array of tables", format!("write it as [[{path}]]")),
+                    // A key of the table stands where its name should.
+                    Shape::Table(keys) if keys.iter().any(|key| path.ends_with(&format!(".{}", key.name))) => {
+                        ("a table", format!("give the {parent} a name: [{parent}.home]"))
+                    }
                     _ => ("a table", format!("write it as [{path}] with its keys below")),
                 };
                 self.wrong(path, format!("expected {expected}, found {}", found(value)), Some(help));
@@ -164,7 +176,13 @@ impl Sources {
                     None => self.unknown(name, &span, value, keys, &child),
                 },
                 Shape::Named(shape) => match valid_name(name) {
-                    Ok(()) => self.walk(shape, value, &child),
+                    Ok(()) => {
+                        self.walk(shape, value, &child);
+                        // The other keys of a table without a name would say the same.
+                        if !value.get_ref().is_table() && self.is_wrong(&child) {
+                            return;
+                        }
+                    }
                     Err(what) => self.note(Mistake {
                         place: self.line(&span),
                         key: Some(child),
@@ -183,6 +201,11 @@ impl Sources {
             self.hidden.push(value.span());
         }
         let names = keys.iter().map(|key| key.name);
+        let elsewhere = reference::tables_with(name);
+        let help = match nearest(name, names.clone()) {
+            None if !elsewhere.is_empty() => format!("it is a key of {}", elsewhere.join(", ")),
+            _ => suggest(name, names.clone()),
+        };
         if let Some(meant) = nearest(name, names.clone()) {
             self.meant
                 .insert(format!("{}{meant}", path.strip_suffix(name).unwrap_or_default()));
@@ -191,12 +214,19 @@ impl Sources {
             place: self.line(span),
             key: Some(path.to_owned()),
             what: "unknown key".into(),
-            help: Some(suggest(name, names)),
+            help: Some(help),
         });
     }
 
     fn mark(&mut self, path: &str, key: Range<usize>, value: Range<usize>) {
         self.marks.insert(path.to_owned(), Mark { key, value });
+    }
+}
+
+fn line_of(mistake: &Mistake) -> usize {
+    match &mistake.place {
+        Place::Line(line) => line.number,
+        _ => 0,
     }
 }
 

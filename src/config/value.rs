@@ -148,8 +148,16 @@ impl Value for SocketAddr {
 
     fn read(raw: &Raw<'_>) -> Result<Self, Wrong> {
         let text = line(raw)?;
-        text.parse()
-            .map_err(|_| Wrong::new(format!("{text:?} is not a valid address with a port")))
+        let wrong = Wrong::new(format!("{text:?} is not a valid address with a port"));
+        match text.parse() {
+            Ok(address) => Ok(address),
+            Err(_) if text.parse::<u16>().is_ok() => Err(wrong.help(format!("write \"0.0.0.0:{text}\""))),
+            Err(_) if text.parse::<IpAddr>().is_ok_and(|address| address.is_ipv6()) => {
+                Err(wrong.help(format!("add the port: \"[{text}]:110\"")))
+            }
+            Err(_) if text.parse::<IpAddr>().is_ok() => Err(wrong.help(format!("add the port: \"{text}:110\""))),
+            Err(_) => Err(wrong),
+        }
     }
 }
 
@@ -237,8 +245,7 @@ impl Value for SecureUrl {
 
     fn read(raw: &Raw<'_>) -> Result<Self, Wrong> {
         let url = line(raw)?;
-        let wrong = |error| Wrong::new(format!("{url:?} is not a valid URL: {error}"));
-        let parsed = Url::parse(url).map_err(wrong)?;
+        let parsed = Url::parse(url).map_err(|_| Wrong::new(format!("{url:?} is not a valid URL")))?;
         let is_local = match parsed.host() {
             Some(url::Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
             Some(url::Host::Ipv4(address)) => address.is_loopback(),

@@ -32,7 +32,7 @@ table! {
         user: Option<String> [
             example("office@example.org"),
             otherwise("the login"),
-            help("leave it out where it equals login")
+            help("leave it out if it equals login")
         ];
         /// The password there, in a file of its own; a line end after it does not count.
         upstream_password_file: Option<FileName> [example("/run/secrets/office")];
@@ -42,7 +42,7 @@ table! {
         signed_in_as: Option<String> [
             example("anna@example.com"),
             otherwise("the user"),
-            help("leave it out where it equals user")
+            help("leave it out if it equals user")
         ];
         /// What differs from [upstream.NAME.maildrop].
         maildrop: Layer<Maildrop> [];

@@ -35,15 +35,11 @@ pub(super) fn verify(document: Document, sources: Sources, directory: &Path) -> 
         literal,
         ..
     } = verifier;
-    if !literal.is_empty() {
+    if !literal.is_empty() && value::world_readable(&sources.file) {
         warnings.push(format!(
-            "{} holds passwords{} ({}): files named by `…_file` keep them apart",
+            "{} holds passwords and may be read by every user of this machine ({}): chmod 600, or files named by `…_file` \
+             keep them apart",
             sources.file.display(),
-            if value::world_readable(&sources.file) {
-                " and may be read by every user of this machine"
-            } else {
-                ""
-            },
             literal.join(", ")
         ));
     }

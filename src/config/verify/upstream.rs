@@ -147,12 +147,16 @@ impl Verifier<'_> {
         let Some(state) = state.filter(|_| oauth2.needs_consent()) else {
             return;
         };
-        if state.dir.is_none() && !self.sources.is_wrong("state.dir") {
+        let dir = state.dir.is_some() || self.sources.is_wrong("state.dir");
+        if !dir {
             let help =
                 "write [state] with dir = \"/data\": without it everybody would have to sign in again after a restart";
-            self.wrong(path, "needs `dir` in [state]", help);
-        }
-        if state.key.is_none() {
+            let what = match state.key {
+                Some(_) => "needs `dir` in [state]",
+                None => "needs `dir` in [state], and `key_file` (or `key`)",
+            };
+            self.wrong(path, what, help);
+        } else if state.key.is_none() {
             let help = "what tokens are encrypted with there; make one by: head -c 32 /dev/urandom | base64 > key, and name it by \
                         key_file = \"key\"";
             self.wrong(path, "needs `key_file` (or `key`) in [state]", help);
