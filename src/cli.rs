@@ -234,16 +234,7 @@ impl From<gateway::Error> for Failure {
     fn from(error: gateway::Error) -> Self {
         match &error {
             gateway::Error::Bind { address, source } | gateway::Error::BindSite { address, source } => {
-                let help = match source.kind() {
-                    io::ErrorKind::PermissionDenied if address.port() < 1024 => {
-                        "\nhelp: ports below 1024 need a privilege: take a higher one, or give popgate CAP_NET_BIND_SERVICE"
-                    }
-                    io::ErrorKind::AddrInUse => "\nhelp: another program listens there: stop it, or take another port",
-                    io::ErrorKind::AddrNotAvailable => {
-                        "\nhelp: this machine has no such address: 0.0.0.0 or [::] take all"
-                    }
-                    _ => "",
-                };
+                let help = bind_advice(source, *address);
                 Self::failed(format!("{error}{help}"))
             }
             gateway::Error::NoCertificate { .. }
@@ -252,6 +243,18 @@ impl From<gateway::Error> for Failure {
             | gateway::Error::OAuth2(_)
             | gateway::Error::State(_) => Self::wrong(error.to_string()),
         }
+    }
+}
+
+/// What to do about an address that can't be listened at.
+fn bind_advice(error: &io::Error, address: SocketAddr) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied if address.port() < 1024 => {
+            "\nhelp: ports below 1024 need a privilege: take a higher one, or give popgate CAP_NET_BIND_SERVICE"
+        }
+        io::ErrorKind::AddrInUse => "\nhelp: another program listens there: stop it, or take another port",
+        io::ErrorKind::AddrNotAvailable => "\nhelp: this machine has no such address: 0.0.0.0 or [::] take all",
+        _ => "",
     }
 }
 

@@ -28,7 +28,7 @@ fn make_files(directory: &Path) {
     write("other.key", other.serialize_pem().as_bytes());
     write("other.pem", certificate(&other, 2020, 2120).pem().as_bytes());
     write("expired.pem", certificate(&key, 2020, 2021).pem().as_bytes());
-    write("future.pem", certificate(&key, 2110, 2120).pem().as_bytes());
+    write("future.pem", certificate(&key, 2100, 2105).pem().as_bytes());
     write("secret", b"0123456789abcdef0123456789abcdef\n");
     fs::create_dir(directory.join("files")).unwrap();
     for file in fs::read_dir(wrong().join("files")).unwrap() {

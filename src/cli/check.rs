@@ -1,7 +1,8 @@
-//! `popgate check`: the configuration in words, its risks, with `--connect` whether the upstreams answer, and with
-//! `--retention` what would go.
+//! `popgate check`: the configuration in words, its risks, whether it can be served, with `--connect` whether the upstreams
+//! answer, and with `--retention` what would go.
 
 mod retention;
+mod trial;
 mod words;
 
 use std::{
@@ -51,6 +52,18 @@ pub(super) async fn run(loaded: Loaded, connect: bool, retention: bool) -> Resul
     }
     for warning in &warnings {
         writeln!(out, "warning: {warning}")?;
+    }
+    let findings = trial::run(&config)
+        .await
+        .map_err(|error| Failure::wrong(format!("[tls] {error}")))?;
+    for finding in &findings {
+        writeln!(out, "{finding}")?;
+    }
+    if findings
+        .iter()
+        .any(|finding| matches!(finding, trial::Finding::Failure(_)))
+    {
+        return Err(Failure::failed("this configuration can't be served, see above"));
     }
     if !connect && !retention {
         writeln!(out, "The configuration is valid. (--connect tries the upstreams too.)")?;

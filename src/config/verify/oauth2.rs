@@ -225,7 +225,11 @@ impl Verifier<'_> {
             .map_or(&octets[..], |google| google.private_key.as_bytes());
         let Ok(private) = PrivateKeyDer::from_pem_slice(pem) else {
             let help = "a private key in PEM without a passphrase (-----BEGIN PRIVATE KEY-----), or the JSON file that Google gives for a service account";
-            return Err(self.wrong(&file_path, format!("{}: holds no private key", file.0), help));
+            let what = match memchr::memmem::find(pem, b"ENCRYPTED") {
+                Some(_) => "the key is encrypted with a passphrase, which nobody could type in",
+                None => "holds no private key",
+            };
+            return Err(self.wrong(&file_path, format!("{}: {what}", file.0), help));
         };
         let Some(signing) = SigningKey::of(&private) else {
             let help = "make another: openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out key.pem";
