@@ -22,7 +22,7 @@ use std::{
 use subtle::ConstantTimeEq;
 
 use self::{folder::split, hash::Hashing, pattern::Pattern, throttle::Throttle};
-use crate::config::{self, Config, Credential, Expire, LocalSecret, Policy, Secret};
+use crate::config::{self, AccountsOptions, Credential, Expire, LocalSecret, Policy, Secret};
 
 pub use hash::hash_password;
 
@@ -118,9 +118,10 @@ impl Meant<'_> {
 }
 
 impl Accounts {
-    /// Accounts of `config`.
-    pub fn new(config: &Config) -> Self {
-        let local: HashMap<_, _> = config
+    /// Of what `options` name.
+    pub fn new<'a>(options: impl Into<AccountsOptions<'a>>) -> Self {
+        let options = options.into();
+        let local: HashMap<_, _> = options
             .accounts
             .iter()
             .map(|account| {
@@ -132,7 +133,7 @@ impl Accounts {
                 (account.login.clone(), Local { secret, account })
             })
             .collect();
-        let mut forwarded: Vec<_> = config
+        let mut forwarded: Vec<_> = options
             .upstreams
             .iter()
             .flat_map(|upstream| {
