@@ -249,7 +249,7 @@ fn address(upstream: &Upstream) -> String {
         true => format!("[{}]", upstream.host),
         false => upstream.host.clone(),
     };
-    format!("{host}:{} (tls: {})", upstream.port, upstream.tls)
+    format!("{host}:{} ({})", upstream.port, upstream.reached().join(", "))
 }
 
 #[cfg(test)]
@@ -275,6 +275,17 @@ mod tests {
         assert!(
             tokens.contains("takes no tokens") && !tokens.contains("password"),
             "{tokens}"
+        );
+    }
+
+    #[test]
+    fn says_how_an_upstream_is_reached() {
+        let text = "[upstream.home]\nhost = \"::1\"\nlogins = [\"*\"]\nauth = \"plain\"\npipelining = false\n\
+                    proxy = \"socks5://joe:hunter2@127.0.0.1\"\n";
+        let config = Config::parse(text, Path::new("")).unwrap();
+        assert_eq!(
+            address(&config.upstreams[0]),
+            "[::1]:993 (tls: implicit, auth: plain, through the proxy 127.0.0.1:1080, one command at a time)"
         );
     }
 

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, marker::PhantomData};
 
 use config::{Map, ValueKind};
 
-use super::{environment, nearest::quoted_list, unit::Unit};
+use super::{Policy, Upstream, environment, nearest::quoted_list, unit::Unit};
 
 /// A key of `gateway.toml`, or a table of keys.
 #[derive(Debug)]
@@ -25,8 +25,22 @@ pub(crate) struct Key {
     pub(super) help: &'static str,
     /// A key of the same table that an account's value of this one puts out of force.
     pub(super) replaces: Option<&'static str>,
+    /// What `check` says of it.
+    pub(super) says: Says,
     /// The first version that knows it.
     pub(super) since: &'static str,
+}
+
+/// The words of `check` for a key, made of the verified values; `None` if there is nothing to say.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Says {
+    Nothing,
+    /// Which messages a login sees: "newest 5".
+    Seen(fn(&Policy) -> Option<String>),
+    /// What becomes of messages: "a delete removes for good".
+    Clause(fn(&Policy) -> Option<String>),
+    /// How an upstream is reached: "tls: implicit".
+    Reached(fn(&Upstream) -> Option<String>),
 }
 
 /// What a key holds.
@@ -255,6 +269,7 @@ impl Key {
             range: None,
             help: "",
             replaces: None,
+            says: Says::Nothing,
             since: "0.1.0",
         }
     }
@@ -286,6 +301,11 @@ impl Key {
 
     pub(super) const fn replaces(mut self, key: &'static str) -> Self {
         self.replaces = Some(key);
+        self
+    }
+
+    pub(super) const fn says(mut self, says: Says) -> Self {
+        self.says = says;
         self
     }
 

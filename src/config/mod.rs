@@ -16,6 +16,7 @@ mod preset;
 mod reach;
 mod reference;
 mod risk;
+mod said;
 mod secret;
 mod source;
 mod strict;
