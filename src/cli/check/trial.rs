@@ -51,9 +51,28 @@ pub(super) async fn run(config: &Config) -> Result<Vec<Finding>, tls::Error> {
         is_running = is_in_use;
         findings.extend(finding);
     }
+    // All at once: an address may take another one along.
+    let mut bound: Vec<TcpListener> = Vec::new();
     for listener in &config.listeners {
         let address = listener.address;
-        let Err(error) = port(address) else { continue };
+        let error = match TcpListener::bind(address) {
+            Ok(socket) => {
+                bound.push(socket);
+                continue;
+            }
+            Err(error) => error,
+        };
+        if error.kind() == io::ErrorKind::AddrInUse
+            && let Some(other) = bound
+                .iter()
+                .filter_map(|socket| socket.local_addr().ok())
+                .find(|other| other.port() == address.port())
+        {
+            findings.push(Finding::Failure(format!(
+                "listener {address}: listener {other} takes this address along ([::] takes IPv4 too): leave one of them out"
+            )));
+            continue;
+        }
         // A gateway that runs with this configuration has its own ports.
         let answers = error.kind() == io::ErrorKind::AddrInUse
             && health::ask(address, listener.tls == ListenerTls::Implicit)
@@ -63,17 +82,12 @@ pub(super) async fn run(config: &Config) -> Result<Vec<Finding>, tls::Error> {
         findings.push(unavailable("listener", address, &error, answers));
     }
     if let Some(web) = &config.web
-        && let Err(error) = port(web.address)
+        && let Err(error) = TcpListener::bind(web.address)
     {
         let is_ours = is_running && error.kind() == io::ErrorKind::AddrInUse;
         findings.push(unavailable("web.address", web.address, &error, is_ours));
     }
     Ok(findings)
-}
-
-/// Binds `address` for a moment. (What listens is not asked to accept.)
-fn port(address: SocketAddr) -> io::Result<()> {
-    TcpListener::bind(address).map(drop)
 }
 
 fn unavailable(what: &str, address: SocketAddr, error: &io::Error, is_a_gateway: bool) -> Finding {
@@ -182,7 +196,7 @@ mod tests {
     async fn a_taken_port_fails_unless_a_gateway_answers() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = taken.local_addr().unwrap();
-        let error = port(address).unwrap_err();
+        let error = TcpListener::bind(address).unwrap_err();
         assert!(
             matches!(unavailable("listener", address, &error, false), Finding::Failure(text) if text.contains("another program"))
         );
@@ -190,6 +204,25 @@ mod tests {
             unavailable("listener", address, &error, true),
             Finding::Note(_)
         ));
+    }
+
+    #[tokio::test]
+    async fn listeners_that_take_each_others_address() {
+        let free = TcpListener::bind("[::]:0")
+            .and_then(|socket| socket.local_addr())
+            .unwrap();
+        let text = format!(
+            "[[listener]]\naddress = \"[::]:{0}\"\n[[listener]]\naddress = \"0.0.0.0:{0}\"\n\
+             [upstream.home]\nhost = \"a\"\nlogins = [\"*\"]\n",
+            free.port()
+        );
+        let config = Config::parse(&text, Path::new("")).unwrap();
+        let findings = run(&config).await.unwrap();
+        // Where the system keeps the two apart both can be served.
+        assert!(findings.len() <= 1, "{findings:?}");
+        if let [finding] = &findings[..] {
+            assert!(finding.to_string().contains("takes this address along"), "{finding}");
+        }
     }
 
     #[test]
