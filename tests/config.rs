@@ -221,6 +221,29 @@ fn check_tells_what_the_configuration_does() {
     assert!(!stdout(&output).contains("warning"), "{}", stdout(&output));
 }
 
+/// Without any configuration.
+#[test]
+fn check_lists_all_keys() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = popgate(directory.path(), &["check", "--keys"], &[], "");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    for line in [
+        "[upstream.NAME.maildrop]",
+        "  idle_seconds (seconds, 1 to 31536000; default: 600)",
+        "  order (\"oldest-first\", \"newest-first\"; default: \"oldest-first\"; an account may differ)",
+    ] {
+        assert!(stdout(&output).lines().any(|known| known == line), "{line}");
+    }
+    let output = popgate(directory.path(), &["check", "--keys", "--json"], &[], "");
+    let keys: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let keys = keys.as_array().unwrap();
+    assert!(keys.len() > 70);
+    let idle = keys.iter().find(|key| key["key"] == "limits.idle_seconds").unwrap();
+    assert_eq!((&idle["default"], &idle["unit"]), (&"600".into(), &"seconds".into()));
+    let password = keys.iter().find(|key| key["key"] == "account.password").unwrap();
+    assert_eq!(password["secret"], true);
+}
+
 #[test]
 fn check_warns_of_risks() {
     let directory = tempfile::tempdir().unwrap();
