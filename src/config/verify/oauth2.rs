@@ -99,31 +99,7 @@ impl Verifier<'_> {
         );
         let token_url =
             token_url.ok_or_else(|| self.missing(&key("token_url"), "where the provider gives tokens (RFC 6749 §3.2)"));
-        let grant = match word {
-            GrantWord::Device => {
-                let device = device.ok_or_else(|| {
-                    let help = match preset {
-                        Some(preset) if known.is_some() => {
-                            format!("{} gives no codes for mail: take grant = \"code\"", preset.name)
-                        }
-                        _ => "where the provider gives codes (RFC 8628 §3.1)".into(),
-                    };
-                    self.missing(&key("device_url"), help)
-                });
-                device.map(|device_url| Grant::Device {
-                    device_url,
-                    authorize_url: authorize,
-                })
-            }
-            GrantWord::Code => authorize
-                .map(|authorize_url| Grant::Code { authorize_url })
-                .ok_or_else(|| {
-                    let help = "the provider's page to consent at (RFC 6749 §3.1)";
-                    self.missing(&key("authorize_url"), help)
-                }),
-            GrantWord::ClientCredentials => Ok(Grant::ClientCredentials),
-            GrantWord::ServiceAccount => Ok(Grant::ServiceAccount),
-        };
+        let grant = self.endpoints(path, word, device, authorize, preset);
         Ok(OAuth2 {
             grant: grant?,
             client_id: client_id?,
@@ -132,6 +108,39 @@ impl Verifier<'_> {
             scopes,
             ca_file: ca_file?,
         })
+    }
+
+    /// The grant with the addresses that it takes.
+    fn endpoints(
+        &mut self,
+        path: &str,
+        word: GrantWord,
+        device_url: Option<String>,
+        authorize_url: Option<String>,
+        preset: Option<&Preset>,
+    ) -> Checked<Grant> {
+        match (word, device_url, authorize_url) {
+            (GrantWord::Device, Some(device_url), authorize_url) => Ok(Grant::Device {
+                device_url,
+                authorize_url,
+            }),
+            (GrantWord::Device, None, _) => {
+                let help = match preset {
+                    Some(preset) if preset.oauth2.is_some() => {
+                        format!("{} gives no codes for mail: take grant = \"code\"", preset.name)
+                    }
+                    _ => "where the provider gives codes (RFC 8628 §3.1)".into(),
+                };
+                Err(self.missing(&format!("{path}.device_url"), help))
+            }
+            (GrantWord::Code, _, Some(authorize_url)) => Ok(Grant::Code { authorize_url }),
+            (GrantWord::Code, _, None) => {
+                let help = "the provider's page to consent at (RFC 6749 §3.1)";
+                Err(self.missing(&format!("{path}.authorize_url"), help))
+            }
+            (GrantWord::ClientCredentials, ..) => Ok(Grant::ClientCredentials),
+            (GrantWord::ServiceAccount, ..) => Ok(Grant::ServiceAccount),
+        }
     }
 
     fn proof(
