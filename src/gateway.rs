@@ -14,7 +14,7 @@ use crate::{
         listener::{Gate, Sessions},
     },
     proofs::RandomUnavailable,
-    sign_in::candidates,
+    sign_in::{SignIns, candidates},
     state::{self, StateStore},
     tls::{self, Acceptor},
     web::Site,
@@ -53,11 +53,11 @@ impl Gateway {
         }
         let config = Arc::new(config);
         let state = state::open(&config.state)?;
-        let tokens = Tokens::new(&config, state.clone())?;
+        let tokens = Tokens::new(&*config, state.clone())?;
         let site = match &config.web {
             Some(web) => {
                 let address = web.address;
-                let site = Site::bind(web, config.clone(), tokens.clone());
+                let site = Site::bind(web, SignIns::new(config.clone()), tokens.clone());
                 let site = site.map_err(|source| Error::BindSite { address, source })?;
                 tracing::info!(address = %site.address().unwrap_or(address), "sign-in page");
                 Some(site)
@@ -70,7 +70,7 @@ impl Gateway {
             gate: Gate::new(&config.limits),
             drain: config.limits.drain,
             service: Arc::new(Service {
-                accounts: Accounts::new(&config)?,
+                accounts: Accounts::new(&*config)?,
                 maildrops: Maildrops::new(&config, state.clone(), tokens.clone())?,
                 limits: config.limits.clone(),
             }),

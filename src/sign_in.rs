@@ -44,6 +44,27 @@ impl Candidate<'_> {
     }
 }
 
+/// The sign-ins that a configuration has.
+#[derive(Debug, Clone)]
+pub struct SignIns(Arc<Config>);
+
+impl SignIns {
+    /// Of `config`.
+    pub fn new(config: Arc<Config>) -> Self {
+        Self(config)
+    }
+
+    /// The accounts whose upstreams take tokens.
+    pub fn candidates(&self) -> impl Iterator<Item = Candidate<'_>> {
+        candidates(&self.0)
+    }
+
+    /// As [`complete`].
+    pub async fn complete(&self, tokens: &Tokens, candidate: Candidate<'_>, issued: Issued) -> Result<Opened, Error> {
+        complete(&self.0, tokens, candidate, issued).await
+    }
+}
+
 /// The accounts of `config` whose upstreams take tokens.
 pub fn candidates(config: &Config) -> impl Iterator<Item = Candidate<'_>> {
     config.accounts.iter().filter_map(|account| match &account.credential {

@@ -23,7 +23,7 @@ use subtle::ConstantTimeEq;
 
 use self::{folder::split, hash::Hashing, pattern::Pattern, throttle::Throttle};
 use crate::{
-    config::{self, Config, Credential, Expire, LocalSecret, Policy, Secret},
+    config::{self, AccountsOptions, Credential, Expire, LocalSecret, Policy, Secret},
     proofs::RandomUnavailable,
 };
 
@@ -125,9 +125,10 @@ impl Meant<'_> {
 }
 
 impl Accounts {
-    /// Accounts of `config`. Fails if the system gives no random numbers.
-    pub fn new(config: &Config) -> Result<Self, RandomUnavailable> {
-        let local: HashMap<_, _> = config
+    /// Of what `options` name. Fails if the system gives no random numbers.
+    pub fn new<'a>(options: impl Into<AccountsOptions<'a>>) -> Result<Self, RandomUnavailable> {
+        let options = options.into();
+        let local: HashMap<_, _> = options
             .accounts
             .iter()
             .map(|account| {
@@ -139,7 +140,7 @@ impl Accounts {
                 (account.login.clone(), Local { secret, account })
             })
             .collect();
-        let mut forwarded: Vec<_> = config
+        let mut forwarded: Vec<_> = options
             .upstreams
             .iter()
             .flat_map(|upstream| {

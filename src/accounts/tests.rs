@@ -1,6 +1,7 @@
 use std::{net::Ipv4Addr, path::Path, time::Duration};
 
 use super::*;
+use crate::config::Config;
 
 const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 

@@ -1,7 +1,8 @@
-//! `popgate check`: the configuration in words, its risks, with `--connect` whether the upstreams answer, and with
-//! `--retention` what would go.
+//! `popgate check`: the configuration in words, its risks, whether it can be served, with `--connect` whether the upstreams
+//! answer, and with `--retention` what would go.
 
 mod retention;
+mod trial;
 mod words;
 
 use std::{
@@ -12,12 +13,22 @@ use std::{
 use super::{Failure, tokens};
 use crate::{
     accounts::Account,
-    config::{Config, Credential, Listener, Loaded, Log, LogFormat, Upstream, UpstreamTls},
+    config::{self, Config, Credential, Listener, Loaded, Log, LogFormat, Upstream, UpstreamTls},
     maildrop::{Error, Maildrops, Octets, Reason},
     state::{self, MemoryStore},
     telemetry,
     tls::Acceptor,
 };
+
+/// Prints all keys.
+pub(super) fn keys(json: bool) -> Result<(), Failure> {
+    let mut out = io::stdout();
+    match json {
+        true => writeln!(out, "{:#}", config::keys_as_json())?,
+        false => write!(out, "{}", config::keys_as_text())?,
+    }
+    Ok(())
+}
 
 /// Prints what the configuration means; fails where `connect` finds an upstream that does not work.
 pub(super) async fn run(loaded: Loaded, connect: bool, retention: bool) -> Result<(), Failure> {
@@ -41,6 +52,18 @@ pub(super) async fn run(loaded: Loaded, connect: bool, retention: bool) -> Resul
     }
     for warning in &warnings {
         writeln!(out, "warning: {warning}")?;
+    }
+    let findings = trial::run(&config)
+        .await
+        .map_err(|error| Failure::wrong(format!("[tls] {error}")))?;
+    for finding in &findings {
+        writeln!(out, "{finding}")?;
+    }
+    if findings
+        .iter()
+        .any(|finding| matches!(finding, trial::Finding::Failure(_)))
+    {
+        return Err(Failure::failed("this configuration can't be served, see above"));
     }
     if !connect && !retention {
         writeln!(out, "The configuration is valid. (--connect tries the upstreams too.)")?;
@@ -201,9 +224,9 @@ fn describe(config: &Config) -> Vec<String> {
     for account in &config.accounts {
         let by = match (&account.credential, &account.upstream.oauth2) {
             (Credential::OAuth2 { .. }, Some(oauth2)) if oauth2.needs_consent() => {
-                format!(", by OAuth2 (popgate sign-in {}),", account.login)
+                format!(", by OAuth2 (popgate sign-in {})", account.login)
             }
-            (Credential::OAuth2 { .. }, _) => ", by OAuth2 of the application itself,".to_owned(),
+            (Credential::OAuth2 { .. }, _) => ", by OAuth2 of the application itself".to_owned(),
             (Credential::Password(_), _) => String::new(),
         };
         let mailbox = format!("{} at {}{by}", account.user, address(&account.upstream));
@@ -238,7 +261,7 @@ fn address(upstream: &Upstream) -> String {
         true => format!("[{}]", upstream.host),
         false => upstream.host.clone(),
     };
-    format!("{host}:{} (tls: {})", upstream.port, upstream.tls)
+    format!("{host}:{} ({})", upstream.port, upstream.reached().join(", "))
 }
 
 #[cfg(test)]
@@ -264,6 +287,17 @@ mod tests {
         assert!(
             tokens.contains("takes no tokens") && !tokens.contains("password"),
             "{tokens}"
+        );
+    }
+
+    #[test]
+    fn says_how_an_upstream_is_reached() {
+        let text = "[upstream.home]\nhost = \"::1\"\nlogins = [\"*\"]\nauth = \"plain\"\npipelining = false\n\
+                    proxy = \"socks5://joe:hunter2@127.0.0.1\"\n";
+        let config = Config::parse(text, Path::new("")).unwrap();
+        assert_eq!(
+            address(&config.upstreams[0]),
+            "[::1]:993 (tls: implicit, auth: plain, through the proxy 127.0.0.1:1080, one command at a time)"
         );
     }
 

@@ -2,6 +2,11 @@
 
 use std::fmt;
 
+use super::{
+    key::{Kind, Raw, Value, Wrong},
+    value,
+    words::unknown as unknown_word,
+};
 use crate::types::UidValidity;
 
 /// RFC 1939 §7: a unique-id has 1 to 70 characters of 0x21 to 0x7E.
@@ -48,13 +53,6 @@ struct Number {
 enum Source {
     Uid,
     Validity,
-}
-
-/// What is wrong with a template, and how to mend it.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Wrong {
-    pub(super) what: String,
-    pub(super) help: String,
 }
 
 impl UidlFormat {
@@ -108,15 +106,41 @@ impl UidlFormat {
 impl fmt::Display for UidlFormat {
     /// The word of the configuration, or the template.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::ValidityUid => "validity.uid",
-            Self::EmailId => "emailid",
-            Self::Dovecot => "dovecot",
-            Self::Cyrus => "cyrus",
-            Self::Courier => "courier",
-            Self::Uid => "uid",
-            Self::Template(template) => return template.fmt(f),
-        })
+        match (self, Self::NAMED.iter().find(|(format, ..)| format == self)) {
+            (Self::Template(template), _) => template.fmt(f),
+            (_, Some((_, name, _))) => f.write_str(name),
+            (_, None) => Ok(()),
+        }
+    }
+}
+
+impl UidlFormat {
+    /// Those with a name.
+    const NAMED: [(Self, &str, &[&str]); 6] = [
+        (Self::ValidityUid, "validity.uid", &["default", "uidvalidity.uid"]),
+        (Self::EmailId, "emailid", &["email-id", "email_id", "objectid"]),
+        (Self::Dovecot, "dovecot", &[]),
+        (Self::Cyrus, "cyrus", &[]),
+        (Self::Courier, "courier", &[]),
+        (Self::Uid, "uid", &[]),
+    ];
+}
+
+impl Value for UidlFormat {
+    const KIND: Kind = Kind::Words(&["validity.uid", "emailid", "dovecot", "cyrus", "courier", "uid"]);
+
+    fn read(raw: &Raw<'_>) -> Result<Self, Wrong> {
+        let text = value::text(raw)?;
+        if text.contains('%') {
+            return UidlTemplate::parse(text).map(Self::Template);
+        }
+        match Self::NAMED.iter().find(|(_, name, _)| *name == text) {
+            Some((format, ..)) => Ok(format.clone()),
+            None => Err(unknown_word(
+                text,
+                &Self::NAMED.each_ref().map(|(_, name, aliases)| (*name, *aliases)),
+            )),
+        }
     }
 }
 
@@ -321,10 +345,7 @@ fn unknown(word: &str) -> Wrong {
 }
 
 fn wrong(what: impl Into<String>, help: impl Into<String>) -> Wrong {
-    Wrong {
-        what: what.into(),
-        help: help.into(),
-    }
+    Wrong::new(what).help(help)
 }
 
 fn literal(text: &str, pieces: &mut Vec<Piece>) -> Result<(), Wrong> {

@@ -23,7 +23,7 @@ use tokio_util::task::TaskTracker;
 
 use self::{provider::Provider, token::Kept, vault::Vault};
 use crate::{
-    config::{Config, Grant},
+    config::{Grant, OAuthOptions},
     state::{Consent, StateStore, Unavailable, now},
 };
 
@@ -64,10 +64,11 @@ struct Turn {
 }
 
 impl Tokens {
-    /// For the upstreams of `config`; what they give is kept in `store`. Errors name what is wrong.
-    pub fn new(config: &Config, store: Arc<dyn StateStore>) -> Result<Arc<Self>, SetupError> {
+    /// For the upstreams of `options`; what they give is kept in `store`. Errors name what is wrong.
+    pub fn new<'a>(options: impl Into<OAuthOptions<'a>>, store: Arc<dyn StateStore>) -> Result<Arc<Self>, SetupError> {
+        let options = options.into();
         let mut providers = HashMap::new();
-        for upstream in &config.upstreams {
+        for upstream in options.upstreams {
             if let Some(oauth2) = &upstream.oauth2 {
                 providers.insert(upstream.name.clone(), Provider::new(oauth2)?);
             }
@@ -75,7 +76,7 @@ impl Tokens {
         Ok(Arc::new(Self {
             providers,
             store,
-            vault: Vault::new(config.state.key.as_ref())?,
+            vault: Vault::new(options.key)?,
             turns: DashMap::new(),
             renewals: TaskTracker::new(),
         }))

@@ -33,9 +33,9 @@ use self::{
     session::{Entered, Sessions},
 };
 use crate::{
-    config::{Config, Grant, Secret, Web},
+    config::{Grant, Secret, Web},
     oauth::{self, Issued, Tokens},
-    sign_in::{self, Candidate, candidates},
+    sign_in::{Candidate, SignIns},
 };
 
 /// So long after a wrong password none is looked at, whoever gives it, and whether the giver of the wrong one has waited for
@@ -49,7 +49,7 @@ pub struct Site {
 }
 
 struct Shared {
-    config: Arc<Config>,
+    sign_ins: SignIns,
     tokens: Arc<Tokens>,
     password: Secret,
     sessions: Sessions,
@@ -68,7 +68,7 @@ type Shown = State<Arc<Shared>>;
 
 impl Site {
     /// Binds the page of `web`.
-    pub fn bind(web: &Web, config: Arc<Config>, tokens: Arc<Tokens>) -> io::Result<Self> {
+    pub fn bind(web: &Web, sign_ins: SignIns, tokens: Arc<Tokens>) -> io::Result<Self> {
         let listener = std::net::TcpListener::bind(web.address)?;
         listener.set_nonblocking(true)?;
         let url = match &web.public_url {
@@ -76,12 +76,12 @@ impl Site {
             None => format!("http://{}", listener.local_addr()?),
         };
         let prefix = Url::parse(&url).map_or_else(|_| String::new(), |url| url.path().trim_end_matches('/').to_owned());
-        let policy = content_security_policy(&config);
+        let policy = content_security_policy(&sign_ins);
         let secure = url.starts_with("https:");
         Ok(Self {
             listener,
             shared: Arc::new(Shared {
-                config,
+                sign_ins,
                 tokens,
                 password: web.admin_password.clone(),
                 sessions: Sessions::new(&prefix, secure),
@@ -148,8 +148,9 @@ impl std::fmt::Debug for Site {
 }
 
 /// Nothing but our own style sheet; forms may lead to the providers (Chromium looks at redirects of forms too).
-fn content_security_policy(config: &Config) -> HeaderValue {
-    let mut origins: Vec<String> = candidates(config)
+fn content_security_policy(sign_ins: &SignIns) -> HeaderValue {
+    let mut origins: Vec<String> = sign_ins
+        .candidates()
         .filter_map(|candidate| match &candidate.oauth2.grant {
             Grant::Code { authorize_url } => Url::parse(authorize_url).ok(),
             _ => None,
@@ -210,7 +211,8 @@ impl Shared {
     }
 
     fn candidate(&self, login: &str) -> Result<Candidate<'_>, Refused> {
-        candidates(&self.config)
+        self.sign_ins
+            .candidates()
             .find(|candidate| candidate.account.login == login)
             .ok_or(Refused::Unknown)
     }
@@ -219,7 +221,7 @@ impl Shared {
     async fn complete(&self, candidate: Candidate<'_>, issued: Result<Issued, oauth::Error>) -> Notice {
         let login = &candidate.account.login;
         let opened = match issued {
-            Ok(issued) => sign_in::complete(&self.config, &self.tokens, candidate, issued).await,
+            Ok(issued) => self.sign_ins.complete(&self.tokens, candidate, issued).await,
             Err(error) => Err(error.into()),
         };
         match opened {
@@ -316,7 +318,7 @@ async fn logout(State(shared): Shown, headers: HeaderMap, Form(form): Form<Plain
 async fn accounts(State(shared): Shown, headers: HeaderMap) -> Result<Markup, Refused> {
     let entered = shared.entered(&headers)?;
     let mut rows = Vec::new();
-    for candidate in candidates(&shared.config) {
+    for candidate in shared.sign_ins.candidates() {
         let status = shared.tokens.status(&candidate.consent(&shared.tokens)).await;
         rows.push(Row::new(candidate, status));
     }
@@ -416,6 +418,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::config::Config;
 
     fn site() -> Site {
         let config = Config::parse(
@@ -424,7 +427,12 @@ mod tests {
             Path::new(""),
         );
         let config = Arc::new(config.unwrap());
-        Site::bind(config.web.as_ref().unwrap(), config.clone(), Tokens::none()).unwrap()
+        Site::bind(
+            config.web.as_ref().unwrap(),
+            SignIns::new(config.clone()),
+            Tokens::none(),
+        )
+        .unwrap()
     }
 
     #[tokio::test(start_paused = true)]

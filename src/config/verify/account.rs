@@ -2,138 +2,144 @@
 
 use std::sync::Arc;
 
-use argon2::password_hash::phc::PasswordHash;
-
-use super::Verifier;
-use crate::config::{Account, Credential, LocalSecret, Secret, Upstream, error::Error, file, nearest::suggest};
+use super::{
+    Verifier,
+    maildrop::Place,
+    upstream::Upstreams,
+    value::{Checked, Noted},
+};
+use crate::config::{
+    Account, Credential, LocalSecret, Secret, Upstream, hash::argon2_hash, key::Layer, keys, nearest::suggest,
+};
 
 impl Verifier<'_> {
-    pub(super) fn accounts(
-        &mut self,
-        accounts: Vec<file::Account>,
-        upstreams: &[Arc<Upstream>],
-    ) -> Result<Vec<Account>, Error> {
-        let mut verified: Vec<Account> = Vec::new();
+    pub(super) fn accounts(&mut self, accounts: Vec<keys::Account>, upstreams: &Upstreams) -> Checked<Vec<Account>> {
+        let mut logins: Vec<String> = Vec::new();
+        let mut verified: Vec<Checked<Account>> = Vec::new();
         for (index, account) in accounts.into_iter().enumerate() {
             let path = format!("account[{index}]");
-            let account = self.account(&path, account, upstreams)?;
-            if verified.iter().any(|other| other.login == account.login) {
-                let what = format!("{:?} is the login of an earlier [[account]] too", account.login);
-                return Err(self.error(&format!("{path}.login"), what, "give each account a login of its own"));
+            if let Some(login) = &account.login {
+                if logins.contains(login) {
+                    let what = format!("{login:?} is the login of an earlier [[account]] too");
+                    self.wrong(&format!("{path}.login"), what, "give each account a login of its own");
+                }
+                logins.push(login.clone());
             }
-            verified.push(account);
+            verified.push(self.account(&path, account, upstreams));
         }
-        Ok(verified)
+        verified.into_iter().collect()
     }
 
-    fn account(&mut self, path: &str, account: file::Account, upstreams: &[Arc<Upstream>]) -> Result<Account, Error> {
-        let key = |name: &str| format!("{path}.{name}");
-        let login = self.text(&key("login"), account.login, "the name that the device gives")?;
-        let password = self.secret(&key("password"), account.password, account.password_file)?;
-        let secret = match (password, account.password_hash) {
-            (Some(password), None) => LocalSecret::Password(password),
-            (None, Some(hash)) => LocalSecret::Hash(self.hash(&key("password_hash"), &hash)?),
-            (None, None) => {
-                let help = "the password that the device gives: `password_file`, `password` or `password_hash` \
-                            (see popgate hash-password)";
-                return Err(self.error(&key("password"), "is missing", help));
-            }
-            (Some(_), Some(_)) => {
-                let what = "`password` or `password_file` is given too";
-                return Err(self.error(&key("password_hash"), what, "give one of them"));
-            }
-        };
-
-        let names = || upstreams.iter().map(|upstream| upstream.name.as_str());
-        let name = self.text(
-            &key("upstream"),
-            account.upstream,
-            &format!("one of {}", names().collect::<Vec<_>>().join(", ")),
-        )?;
-        let Some(upstream) = upstreams.iter().find(|upstream| upstream.name == name).cloned() else {
-            return Err(self.error(
-                &key("upstream"),
-                format!("there is no [upstream.{name}]"),
-                suggest(&name, names().collect::<Vec<_>>()),
-            ));
-        };
-        let user = match account.user {
-            Some(user) => self.text(&key("user"), Some(user), "leave it out where it equals login")?,
-            None => login.clone(),
-        };
-        let password = self.secret(
-            &key("upstream_password"),
+    fn account(&mut self, path: &str, account: keys::Account, upstreams: &Upstreams) -> Checked<Account> {
+        let login = self.required(&format!("{path}.login"), account.login);
+        let password = self.secret(&format!("{path}.password"), account.password, account.password_file);
+        let secret = self.local_secret(path, password, account.password_hash);
+        let upstream_password = self.secret(
+            &format!("{path}.upstream_password"),
             account.upstream_password,
             account.upstream_password_file,
-        )?;
-        let credential = self.credential(path, &user, &upstream, password, account.signed_in_as)?;
-        let maildrop = self.maildrop(
-            &key("maildrop"),
-            account.maildrop,
-            &upstream.maildrop,
-            upstream.connections_per_user,
-        )?;
+        );
+        let (upstream, defaults) = self.upstream_of(path, account.upstream, upstreams)?;
+        let user = match (account.user, &login) {
+            (Some(user), _) => Ok(user),
+            (None, Ok(login)) => Ok(login.clone()),
+            (None, Err(noted)) => Err(*noted),
+        };
+        let credential = upstream_password.and_then(|password| {
+            self.credential(
+                path,
+                user.as_deref().unwrap_or("the user"),
+                &upstream,
+                password,
+                account.signed_in_as,
+            )
+        });
+        let place = Place::of_account(path, &account.maildrop, &upstream.name);
+        let maildrop = account.maildrop.over(defaults).read();
+        let maildrop = self.maildrop(&place, maildrop, upstream.connections_per_user);
         Ok(Account {
-            login,
-            secret,
+            login: login?,
+            secret: secret?,
+            user: user?,
+            credential: credential?,
+            maildrop: Arc::new(maildrop?),
             upstream,
-            user,
-            credential,
-            maildrop: Arc::new(maildrop),
         })
     }
 
+    fn local_secret(
+        &mut self,
+        path: &str,
+        password: Checked<Option<Secret>>,
+        hash: Option<Secret>,
+    ) -> Checked<LocalSecret> {
+        let hash_path = format!("{path}.password_hash");
+        match (password?, hash) {
+            (Some(password), None) => Ok(LocalSecret::Password(password)),
+            (None, Some(hash)) => match argon2_hash(&hash) {
+                Ok(hash) => Ok(LocalSecret::Hash(hash)),
+                Err(wrong) => Err(self.wrong(&hash_path, wrong.what, "make one with popgate hash-password")),
+            },
+            (None, None) if self.sources.is_wrong(&hash_path) => Err(Noted),
+            (None, None) => self.required(&format!("{path}.password"), None),
+            (Some(_), Some(_)) => {
+                let what = "`password` or `password_file` is given too";
+                Err(self.wrong(&hash_path, what, "give one of them"))
+            }
+        }
+    }
+
+    fn upstream_of<'u>(
+        &mut self,
+        path: &str,
+        name: Option<String>,
+        upstreams: &'u Upstreams,
+    ) -> Checked<(Arc<Upstream>, &'u Layer<keys::Maildrop>)> {
+        let path = format!("{path}.upstream");
+        let names = upstreams.names();
+        let Some(name) = name else {
+            return Err(self.missing(&path, format!("one of {}", names.join(", "))));
+        };
+        match upstreams.get(&name) {
+            Some((upstream, defaults)) => Ok((upstream.clone()?, defaults)),
+            None => Err(self.wrong(&path, format!("there is no [upstream.{name}]"), suggest(&name, names))),
+        }
+    }
+
     fn credential(
-        &self,
+        &mut self,
         path: &str,
         user: &str,
         upstream: &Upstream,
         password: Option<Secret>,
         signed_in_as: Option<String>,
-    ) -> Result<Credential, Error> {
-        let key = |name: &str| format!("{path}.{name}");
+    ) -> Checked<Credential> {
         let host = &upstream.host;
+        let name = &upstream.name;
         match (&upstream.oauth2, password) {
             (Some(_), Some(_)) => {
-                let help = format!(
-                    "[upstream.{}] has oauth2: popgate sign-in takes the place of the password",
-                    upstream.name
-                );
-                Err(self.error(&key("upstream_password"), "has no meaning here", help))
+                let help = format!("[upstream.{name}] has oauth2: popgate sign-in takes the place of the password");
+                Err(self.wrong(&format!("{path}.upstream_password"), "has no meaning here", help))
             }
             (Some(_), None) => Ok(Credential::OAuth2 {
-                consent: match signed_in_as {
-                    Some(name) => self.text(&key("signed_in_as"), Some(name), "leave it out where it equals user")?,
-                    None => user.to_owned(),
-                },
+                consent: signed_in_as.unwrap_or_else(|| user.to_owned()),
             }),
             (None, _) if signed_in_as.is_some() => {
-                let help = format!("nobody signs in at {host}: [upstream.{}] has no oauth2", upstream.name);
-                Err(self.error(&key("signed_in_as"), "has no meaning here", help))
+                let help = format!("nobody signs in at {host}: [upstream.{name}] has no oauth2");
+                Err(self.wrong(&format!("{path}.signed_in_as"), "has no meaning here", help))
             }
             (None, Some(password)) => Ok(Credential::Password(password)),
             (None, None) => {
                 let advice = match upstream.preset.map(|preset| preset.passwords.as_deref()) {
                     Some(Some(advice)) => format!(" ({advice})"),
-                    Some(None) => format!(" (but {host} takes none: add [upstream.{}.oauth2])", upstream.name),
+                    Some(None) => format!(" (but {host} takes none: add [upstream.{name}.oauth2])"),
                     None => String::new(),
                 };
                 let help = format!(
                     "the password of {user} at {host}: `upstream_password_file` or `upstream_password`{advice}"
                 );
-                Err(self.error(&key("upstream_password"), "is missing", help))
+                Err(self.missing(&format!("{path}.upstream_password"), help))
             }
         }
-    }
-
-    fn hash(&self, path: &str, hash: &Secret) -> Result<String, Error> {
-        let text = String::from_utf8_lossy(hash.expose());
-        let help = "make one with popgate hash-password";
-        let parsed = PasswordHash::new(&text).map_err(|_| self.error(path, "is no PHC string", help))?;
-        let argon2 = argon2::Algorithm::try_from(parsed.algorithm.as_str()).is_ok();
-        if !argon2 || parsed.salt.is_none() || parsed.hash.is_none() || argon2::Params::try_from(&parsed).is_err() {
-            return Err(self.error(path, "is no whole argon2 hash", help));
-        }
-        Ok(text.into_owned())
     }
 }
