@@ -23,7 +23,7 @@ const OUTPUT: usize = 32 * 1024;
 const BLOCK: usize = 4 * 1024;
 
 /// A compressed connection. It holds some 50 KB: DEFLATE's window of 32 KB, tables, and the input.
-pub(super) struct Deflate {
+pub struct Deflate {
     io: Box<dyn Io>,
     inflater: Decompress,
     /// Received and not yet inflated.
