@@ -186,3 +186,105 @@ impl Mailbox {
         at_once(&mut self.link).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::imap::scene::play;
+
+    fn set(uid: u32) -> UidSet {
+        UidSet::from(Uid(uid))
+    }
+
+    /// The whole of the content under way.
+    async fn content(mailbox: &mut Mailbox) -> Vec<u8> {
+        let mut octets = Vec::new();
+        while mailbox.ready().await.unwrap() {
+            let count = mailbox.peek().len();
+            octets.extend_from_slice(mailbox.take(count));
+        }
+        octets
+    }
+
+    #[tokio::test]
+    async fn two_fetches_under_way_are_told_apart_by_their_tags() {
+        let mut first = String::new();
+        let answer = |command: &str| match command.contains("FETCH 1 ") {
+            true => {
+                first = "* 1 FETCH (UID 1 BODY[] {3}\r\none)\r\nP1 OK\r\n".into();
+                String::new()
+            }
+            // The second is answered first.
+            false => format!("* 2 FETCH (UID 2 BODY[] {{3}}\r\ntwo)\r\n{{tag}} NO [LIMIT] enough\r\n{first}"),
+        };
+        let (commands, ()) = play("", 2, answer, async |mailbox| {
+            let one = mailbox.fetch(&set(1), Item::Whole).await.unwrap();
+            let two = mailbox.fetch(&set(2), Item::Header).await.unwrap();
+            let BodyStart::Content { uid: Some(Uid(2)), .. } = mailbox.next().await.unwrap() else {
+                panic!()
+            };
+            assert_eq!(content(mailbox).await, b"two");
+            assert!(matches!(mailbox.next().await, Ok(BodyStart::End(Some(Uid(2))))));
+            assert!(matches!(mailbox.next().await, Ok(BodyStart::Refused(id, Error::Refused { .. })) if id == two));
+            // What is left of a content is skipped.
+            assert!(matches!(
+                mailbox.next().await,
+                Ok(BodyStart::Content { octets: Some(3), .. })
+            ));
+            assert!(matches!(mailbox.next().await, Ok(BodyStart::End(Some(Uid(1))))));
+            assert!(matches!(mailbox.next().await, Ok(BodyStart::Done(id)) if id == one));
+            assert!(matches!(mailbox.next().await, Ok(BodyStart::Idle)));
+            assert!(!mailbox.is_fetching() && !mailbox.is_broken());
+        })
+        .await;
+        assert_eq!(
+            commands,
+            ["UID FETCH 1 (UID BODY.PEEK[])", "UID FETCH 2 (UID BODY.PEEK[HEADER])"]
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_literal_that_ends_early_is_no_lost_connection() {
+        let answer = |_: &str| "* 1 FETCH (UID 1 BODY[] {99}\r\none)\r\n{tag} OK\r\n".to_owned();
+        let (_, error) = play("", 1, answer, async |mailbox| {
+            mailbox.fetch(&set(1), Item::Whole).await.unwrap();
+            assert!(matches!(mailbox.next().await, Ok(BodyStart::Content { .. })));
+            while let Ok(true) = mailbox.ready().await {
+                let count = mailbox.peek().len();
+                mailbox.take(count);
+            }
+            assert!(mailbox.is_broken());
+            mailbox.ready().await.unwrap_err()
+        })
+        .await;
+        assert!(matches!(error, Error::ShortLiteral), "{error}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_chatters_instead_makes_no_progress() {
+        let answer = |_: &str| "* OK still here\r\n".repeat(100);
+        let begun = tokio::time::Instant::now();
+        let (_, error) = play("", 1, answer, async |mailbox| {
+            mailbox.fetch(&set(1), Item::Whole).await.unwrap();
+            mailbox.next().await.unwrap_err()
+        })
+        .await;
+        assert!(matches!(error, Error::Silent(_)), "{error}");
+        assert!(begun.elapsed() <= 4 * crate::imap::scene::SILENCE);
+    }
+
+    #[tokio::test]
+    async fn what_is_drained_costs_nothing_that_follows() {
+        let answer = |command: &str| match command.starts_with("NOOP") {
+            true => "{tag} OK\r\n".to_owned(),
+            false => "* 1 FETCH (UID 1 BODY[] {3}\r\none)\r\n{tag} BAD no\r\n".to_owned(),
+        };
+        let (commands, ()) = play("", 1, answer, async |mailbox| {
+            mailbox.fetch(&set(1), Item::Whole).await.unwrap();
+            mailbox.noop().await.unwrap();
+            assert!(!mailbox.is_broken());
+        })
+        .await;
+        assert_eq!(commands.len(), 2);
+    }
+}

@@ -217,3 +217,103 @@ impl Sent {
         completion.without(&secrets)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::imap::scene::before_login;
+
+    const PASSWORD: &str = "p\"w";
+
+    /// Logs in by what the server offers; returns what it was sent.
+    async fn log_in(
+        offers: &str,
+        auth: Auth,
+        password: &str,
+        answer: impl FnMut(&str) -> String,
+    ) -> (Vec<String>, Result<(), Error>) {
+        let server = Server {
+            host: "imap.example.org",
+            port: 993,
+            capabilities: Capabilities::parse(offers.as_bytes()),
+            auth,
+            is_private: true,
+        };
+        let secret = Secret::from(password);
+        before_login(answer, async |front| {
+            authenticate(front, server, "eva", Proof::Password(&secret)).await
+        })
+        .await
+    }
+
+    fn ok(_: &str) -> String {
+        "{tag} OK\r\n".to_owned()
+    }
+
+    #[tokio::test]
+    async fn by_what_is_offered() {
+        let plain = BASE64.encode("\0eva\0p\"w");
+        for (offers, expected) in [
+            ("AUTH=PLAIN SASL-IR", vec![format!("AUTHENTICATE PLAIN {plain}")]),
+            ("IMAP4rev1", vec!["LOGIN \"eva\" \"p\\\"w\"".to_owned()]),
+        ] {
+            let (sent, done) = log_in(offers, Auth::Auto, PASSWORD, ok).await;
+            done.unwrap();
+            assert_eq!(sent, expected, "{offers}");
+        }
+        // Without SASL-IR the secret waits for the server's plus.
+        let answer = |line: &str| match line.starts_with("AUTHENTICATE") {
+            true => "+ \r\n".to_owned(),
+            false => "{tag} OK\r\n".to_owned(),
+        };
+        let (sent, done) = log_in("AUTH=PLAIN", Auth::Auto, PASSWORD, answer).await;
+        done.unwrap();
+        assert_eq!(sent, ["AUTHENTICATE PLAIN".to_owned(), plain]);
+        let (sent, done) = log_in("LOGINDISABLED", Auth::Auto, PASSWORD, ok).await;
+        assert!(matches!(done, Err(Error::LoginDisabled)) && sent.is_empty());
+    }
+
+    #[tokio::test]
+    async fn plain_that_is_not_understood_is_followed_by_login_once() {
+        let answer = |line: &str| match line.starts_with("AUTHENTICATE") {
+            true => "{tag} BAD [CLIENTBUG] what?\r\n".to_owned(),
+            false => "{tag} NO wrong\r\n".to_owned(),
+        };
+        let (sent, done) = log_in("AUTH=PLAIN SASL-IR AUTH=LOGIN", Auth::Auto, PASSWORD, answer).await;
+        assert!(matches!(done, Err(Error::Denied(_))));
+        assert_eq!(sent.len(), 2);
+        assert!(sent[1].starts_with("LOGIN "));
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_quoted_goes_by_literals() {
+        let answer = |line: &str| match line.ends_with('}') && !line.ends_with("+}") {
+            true => "+ go on\r\n".to_owned(),
+            false if line.starts_with("LOGIN") && line.ends_with("+}") => String::new(),
+            false => "{tag} OK\r\n".to_owned(),
+        };
+        for (offers, first) in [
+            ("IMAP4rev1", "LOGIN \"eva\" {3}"),
+            ("LITERAL+", "LOGIN \"eva\" {3+}"),
+            ("LITERAL-", "LOGIN \"eva\" {3+}"),
+        ] {
+            let (sent, done) = log_in(offers, Auth::Auto, "aü", answer).await;
+            done.unwrap();
+            assert_eq!(sent, [first, "aü"], "{offers}");
+        }
+        let refuse = |_: &str| "{tag} NO [AUTHENTICATIONFAILED] aü is not it\r\n".to_owned();
+        let (sent, done) = log_in("IMAP4rev1", Auth::Auto, "aü", refuse).await;
+        let Err(Error::Denied(completion)) = done else { panic!() };
+        assert!(
+            !completion.to_string().contains("aü"),
+            "a server that repeats the password"
+        );
+        assert_eq!(sent.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn an_ok_too_early_is_no_login() {
+        let (_, done) = log_in("AUTH=SCRAM-SHA-256", Auth::ScramSha256, PASSWORD, ok).await;
+        assert!(matches!(done, Err(Error::Sasl(_))));
+    }
+}

@@ -258,3 +258,107 @@ pub(super) fn require(command: &'static str, completion: Option<&Completion>) ->
         None => Err(Error::Protocol("a completion is missing")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::imap::scene::{SILENCE, play};
+
+    fn commands(commands: &[&str]) -> Vec<String> {
+        commands.iter().map(|&command| command.to_owned()).collect()
+    }
+
+    #[tokio::test]
+    async fn a_command_that_fails_only_in_a_flight_is_sent_alone() {
+        let mut seen = Vec::new();
+        let answer = |command: &str| {
+            seen.push(command.to_owned());
+            let times = seen.iter().filter(|seen| *seen == command).count();
+            match (command, times) {
+                ("B", 1) => "{tag} BAD one at a time\r\n".to_owned(),
+                _ => "{tag} OK\r\n".to_owned(),
+            }
+        };
+        let (sent, pipelining) = play("", 1, answer, async |mailbox| {
+            let completions = mailbox
+                .flight(&commands(&["A", "B"]), Expect::default(), |_| {})
+                .await
+                .unwrap();
+            assert!(completions.iter().all(Completion::is_ok));
+            mailbox.quirks.pipelining()
+        })
+        .await;
+        assert_eq!((sent, pipelining), (commands(&["A", "B", "B"]), Pipelining::Fails));
+    }
+
+    #[tokio::test]
+    async fn what_is_refused_alone_too_is_refused() {
+        let answer = |command: &str| match command {
+            "ID (x)" | "B" => "{tag} BAD what?\r\n".to_owned(),
+            _ => "{tag} OK\r\n".to_owned(),
+        };
+        let (sent, ()) = play("", 1, answer, async |mailbox| {
+            let all = commands(&["ID (x)", "A", "B"]);
+            let completions = mailbox.flight(&all, Expect::default(), |_| {}).await.unwrap();
+            assert!(completions[2].is_bad());
+            assert_eq!(mailbox.quirks.pipelining(), Pipelining::Unknown);
+            // Nothing depends on ID.
+            mailbox.flight(&all[..2], Expect::default(), |_| {}).await.unwrap();
+            assert_eq!(mailbox.quirks.pipelining(), Pipelining::Works);
+        })
+        .await;
+        assert_eq!(sent, commands(&["ID (x)", "A", "B", "B", "ID (x)", "A"]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_falls_silent_upon_several_is_suspect_before_long() {
+        let answer = |command: &str| match command {
+            "A" => "{tag} OK\r\n".to_owned(),
+            _ => String::new(),
+        };
+        let begun = tokio::time::Instant::now();
+        let (_, ()) = play("", 0, answer, async |mailbox| {
+            let flown = mailbox.flight(&commands(&["A", "B"]), Expect::default(), |_| {}).await;
+            assert!(matches!(flown, Err(Error::Silent(_))));
+            assert_eq!(mailbox.quirks.pipelining(), Pipelining::Suspect);
+        })
+        .await;
+        assert!(begun.elapsed() < SILENCE);
+    }
+
+    #[tokio::test]
+    async fn one_at_a_time_each_waits_for_the_one_before() {
+        let answer = |_: &str| "{tag} OK\r\n".to_owned();
+        let (_, ()) = play("", 1, answer, async |mailbox| {
+            mailbox.quirks.set_pipelining(Pipelining::Fails);
+            let completions = mailbox
+                .flight(&commands(&["A", "B", "C"]), Expect::default(), |_| {})
+                .await;
+            assert_eq!(completions.unwrap().len(), 3);
+            assert!(!mailbox.is_broken());
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_connection_without_its_mailbox_is_of_no_use() {
+        let answer = |_: &str| "{tag} BAD User is authenticated but not connected.\r\n".to_owned();
+        let (_, ()) = play("", 1, answer, async |mailbox| {
+            assert!(matches!(mailbox.noop().await, Err(Error::NoMailbox(_))));
+            assert!(mailbox.is_broken());
+            assert!(matches!(mailbox.noop().await, Err(Error::Lost(_))));
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_good_bye_is_no_error() {
+        let answer = |_: &str| "* BYE see you\r\n{tag} OK\r\n".to_owned();
+        let (sent, ()) = play("", 1, answer, async |mailbox| {
+            mailbox.hang_up().await;
+            assert!(mailbox.is_broken());
+        })
+        .await;
+        assert_eq!(sent, ["LOGOUT"]);
+    }
+}

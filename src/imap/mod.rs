@@ -33,6 +33,8 @@ mod quirks;
 pub mod reader;
 mod response;
 mod sasl;
+#[cfg(test)]
+mod scene;
 mod scram;
 mod select;
 mod share;

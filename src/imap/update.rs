@@ -233,3 +233,145 @@ impl Mailbox {
         self.run("UID STORE", &format!("UID STORE {set} {change}")).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::imap::scene::{is, play};
+
+    const UIDS: [Uid; 3] = [Uid(1), Uid(2), Uid(3)];
+    const FULL: &str = "IMAP4rev1 UIDPLUS MOVE NAMESPACE CONDSTORE";
+
+    /// A server of a mailbox in which these are left when somebody looks.
+    fn left(uids: &str) -> impl Fn(&str) -> String {
+        let uids = uids.to_owned();
+        move |command| match is(command, &["UID SEARCH UID"]) {
+            true => format!("* SEARCH {uids}\r\n{{tag}} OK\r\n"),
+            false => "{tag} OK\r\n".to_owned(),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_confirmed_is_removed_and_what_is_here_still_is_not() {
+        let (commands, refused) = play(FULL, 3, left(""), async |mailbox| mailbox.remove(&UIDS).await).await;
+        assert_eq!(refused.unwrap(), []);
+        assert_eq!(
+            commands,
+            [
+                "UID STORE 1:3 +FLAGS.SILENT (\\Deleted)",
+                "UID EXPUNGE 1:3",
+                "UID SEARCH UID 1:3"
+            ]
+        );
+        // OK, and nothing has happened: our flag is taken back.
+        let (commands, refused) = play(FULL, 3, left("2"), async |mailbox| mailbox.remove(&UIDS).await).await;
+        assert_eq!(refused.unwrap(), [Uid(2)]);
+        assert_eq!(commands.last().unwrap(), "UID STORE 2 -FLAGS.SILENT (\\Deleted)");
+        // EXPUNGE told of all: nobody need look.
+        let told = |command: &str| match is(command, &["UID EXPUNGE"]) {
+            true => "* 1 EXPUNGE\r\n* 1 EXPUNGE\r\n* 1 EXPUNGE\r\n{tag} OK\r\n".to_owned(),
+            false => "{tag} OK\r\n".to_owned(),
+        };
+        let (commands, refused) = play(FULL, 3, told, async |mailbox| mailbox.remove(&UIDS).await).await;
+        assert_eq!((refused.unwrap(), commands.len()), (vec![], 2));
+    }
+
+    #[tokio::test]
+    async fn one_that_is_gone_lets_the_others_go() {
+        let mut times = 0;
+        let answer = |command: &str| {
+            times += usize::from(is(command, &["UID STORE"]));
+            match command {
+                "UID SEARCH UID 1:3" => "* SEARCH 1 3\r\n{tag} OK\r\n".to_owned(),
+                "UID SEARCH UID 1,3" => "* SEARCH\r\n{tag} OK\r\n".to_owned(),
+                command if times == 1 && is(command, &["UID STORE"]) => "{tag} NO [EXPUNGEISSUED] gone\r\n".to_owned(),
+                _ => "{tag} OK\r\n".to_owned(),
+            }
+        };
+        let (commands, refused) = play(FULL, 3, answer, async |mailbox| mailbox.remove(&UIDS).await).await;
+        assert_eq!(refused.unwrap(), []);
+        assert!(commands.contains(&"UID EXPUNGE 1,3".to_owned()), "{commands:?}");
+    }
+
+    #[tokio::test]
+    async fn without_uidplus_foreign_marks_are_spared() {
+        let answer = |command: &str| match command {
+            "UID SEARCH DELETED" => "* ESEARCH (TAG \"x\") UID ALL 1:5,9\r\n{tag} OK\r\n".to_owned(),
+            _ => "* SEARCH\r\n{tag} OK\r\n".to_owned(),
+        };
+        let (commands, refused) = play("IMAP4rev1 CONDSTORE", 9, answer, async |mailbox| {
+            mailbox.remove(&UIDS).await
+        })
+        .await;
+        assert_eq!(refused.unwrap(), []);
+        assert_eq!(
+            commands[..5],
+            [
+                "UID STORE 1:3 +FLAGS.SILENT (\\Deleted)",
+                "UID SEARCH DELETED",
+                "UID STORE 4:5,9 -FLAGS.SILENT (\\Deleted)",
+                "EXPUNGE",
+                "UID STORE 4:5,9 +FLAGS.SILENT (\\Deleted)",
+            ]
+        );
+    }
+
+    #[tokio::test]
+    async fn a_uid_expunge_that_is_only_implied_may_be_missing() {
+        let answer = |command: &str| match is(command, &["UID EXPUNGE"]) {
+            true => "{tag} BAD what?\r\n".to_owned(),
+            false => "* SEARCH\r\n{tag} OK\r\n".to_owned(),
+        };
+        let (commands, refused) = play("IMAP4rev2 CONDSTORE", 3, answer, async |mailbox| {
+            mailbox.remove(&UIDS).await
+        })
+        .await;
+        assert_eq!(refused.unwrap(), []);
+        assert!(commands.contains(&"EXPUNGE".to_owned()), "{commands:?}");
+        // Where it is offered by name a refusal is a refusal.
+        let answer = |command: &str| match command {
+            "UID EXPUNGE 1:3" => "{tag} BAD no\r\n".to_owned(),
+            "UID SEARCH UID 1:3" => "* SEARCH 1 2 3\r\n{tag} OK\r\n".to_owned(),
+            _ => "{tag} OK\r\n".to_owned(),
+        };
+        let (commands, refused) = play(FULL, 3, answer, async |mailbox| mailbox.remove(&UIDS).await).await;
+        assert_eq!(refused.unwrap(), UIDS);
+        assert!(!commands.contains(&"EXPUNGE".to_owned()), "{commands:?}");
+    }
+
+    #[tokio::test]
+    async fn a_refused_move_tells_what_may_help() {
+        for (refusal, for_now, ever) in [
+            ("NO [OVERQUOTA] full", UIDS.to_vec(), vec![]),
+            ("NO [CANNOT] not here", vec![], UIDS.to_vec()),
+            ("BAD what?", vec![], UIDS.to_vec()),
+        ] {
+            let answer = |command: &str| match command {
+                "UID SEARCH UID 1:3" => "* SEARCH 1 2 3\r\n{tag} OK\r\n".to_owned(),
+                command if is(command, &["STATUS"]) => "* STATUS Old (UIDVALIDITY 1 UIDNEXT 2)\r\n{tag} OK\r\n".into(),
+                command if is(command, &["UID MOVE"]) => format!("{{tag}} {refusal}\r\n"),
+                _ => "{tag} OK\r\n".to_owned(),
+            };
+            let (_, not_moved) = play(FULL, 3, answer, async |mailbox| mailbox.move_to(&UIDS, "Old").await).await;
+            assert_eq!(not_moved.unwrap(), NotMoved { for_now, ever }, "{refusal}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_missing_folder_is_made_whatever_is_said_of_it() {
+        for refusal in ["NO [TRYCREATE] what?", "NO Mailbox does not exist"] {
+            let mut is_made = false;
+            let answer = |command: &str| {
+                is_made |= is(command, &["CREATE"]);
+                match command {
+                    command if is(command, &["UID MOVE"]) && !is_made => format!("{{tag}} {refusal}\r\n"),
+                    command if is(command, &["STATUS"]) && !is_made => "{tag} NO none\r\n".to_owned(),
+                    _ => "{tag} OK\r\n".to_owned(),
+                }
+            };
+            let (commands, moved) = play(FULL, 3, answer, async |mailbox| mailbox.move_to(&UIDS, "Old").await).await;
+            assert_eq!(moved.unwrap(), NotMoved::default());
+            assert!(commands.contains(&"CREATE \"Old\"".to_owned()), "{commands:?}");
+        }
+    }
+}
