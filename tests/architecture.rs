@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)] // a panic is how a test fails
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
@@ -107,13 +107,18 @@ impl File {
 
 /// What follows each `crate::` of `code`: one name, or those of a list.
 fn imported(code: &str) -> BTreeSet<String> {
+    imported_by(code, "crate::")
+}
+
+/// The same for another start of paths.
+fn imported_by(code: &str, start: &str) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
-    for (at, _) in code.match_indices("crate::") {
+    for (at, _) in code.match_indices(start) {
         // Another crate's name may end like that; `$crate` does not occur.
         if code[..at].ends_with(|before: char| before.is_alphanumeric() || before == '_') {
             continue;
         }
-        let rest = code[at + "crate::".len()..].trim_start();
+        let rest = code[at + start.len()..].trim_start();
         match rest.strip_prefix('{') {
             Some(list) => names.extend(heads_of_list(list)),
             None => names.extend(first_name(rest)),
@@ -190,6 +195,48 @@ fn arrows_have_no_cycle() {
     }
     for (module, _) in ARROWS {
         assert!(!reaches(module, module), "{module} reaches itself");
+    }
+}
+
+/// Rooms in which no files import each other in a circle, be it over others: each can be read from the bottom up.
+const ROOMS_WITHOUT_CIRCLES: &[&str] = &["accounts", "imap", "oauth"];
+
+/// The files of a room, less `mod.rs`, and which of these each imports by `super::`, its tests apart.
+fn imports_within(room: &str) -> BTreeMap<String, BTreeSet<String>> {
+    let start = format!("src/{room}/");
+    let name = |file: &File| {
+        let name = file.path.strip_prefix(&start)?.strip_suffix(".rs")?;
+        (name != "mod" && name != "tests" && !name.contains('/')).then(|| name.to_owned())
+    };
+    let files: BTreeMap<String, String> = sources()
+        .iter()
+        .filter_map(|file| Some((name(file)?, file.code())))
+        .collect();
+    let names: BTreeSet<String> = files.keys().cloned().collect();
+    let imports = files.iter().map(|(name, code)| {
+        let code = code.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
+        let mut imported = imported_by(code, "super::");
+        imported.retain(|other| names.contains(other) && other != name);
+        (name.clone(), imported)
+    });
+    imports.collect()
+}
+
+#[test]
+fn no_files_import_each_other_in_a_circle() {
+    for room in ROOMS_WITHOUT_CIRCLES {
+        let mut imports = imports_within(room);
+        assert!(imports.len() > 2, "{room}: only {imports:?} seen");
+        // What imports nothing that is left goes, until nothing changes: what stays is in a circle, or above one.
+        loop {
+            let before = imports.len();
+            let left: BTreeSet<String> = imports.keys().cloned().collect();
+            imports.retain(|_, imported| !imported.is_disjoint(&left));
+            if imports.len() == before {
+                break;
+            }
+        }
+        assert!(imports.is_empty(), "{room}: a circle among {imports:?}");
     }
 }
 

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::{
-    dial::Unreachable,
     pause::Pause,
     response::{Code, Completion},
     scram::SaslError,
+    unreachable::Unreachable,
 };
 use crate::{oauth, tls::Disagreement};
 

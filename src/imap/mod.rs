@@ -39,6 +39,7 @@ mod scram;
 mod select;
 mod share;
 mod token;
+mod unreachable;
 mod update;
 mod utf7;
 mod wire;
