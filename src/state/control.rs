@@ -45,6 +45,7 @@ enum Request {
     Renumber(MailboxName, Past, u32, Vec<(u32, u32)>),
     Token(Consent),
     SetToken(Consent, Option<Vec<u8>>, Option<Vec<u8>>),
+    TokensUnwritableSince,
 }
 
 /// Answers requests for `store` at the socket in `dir`, which the caller alone uses, until `shutdown`. Without a socket only
@@ -140,6 +141,7 @@ async fn answer(request: Request, store: &dyn StateStore) -> Vec<u8> {
         Request::SetToken(consent, followed, token) => {
             line(&store.set_token(&consent, followed.as_deref(), token.as_deref()).await)
         }
+        Request::TokensUnwritableSince => line(&store.tokens_unwritable_since().await),
     }
 }
 
@@ -278,5 +280,9 @@ impl StateStore for RemoteStore {
         let own = |octets: Option<&[u8]>| octets.map(<[u8]>::to_vec);
         self.ask(Request::SetToken(consent.clone(), own(followed), own(token)))
             .await?
+    }
+
+    async fn tokens_unwritable_since(&self) -> Result<Option<u32>, Unavailable> {
+        self.ask(Request::TokensUnwritableSince).await?
     }
 }

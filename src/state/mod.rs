@@ -11,6 +11,7 @@ mod records;
 mod table;
 #[cfg(test)]
 mod tests;
+mod tokens;
 
 use std::{
     fmt, io,
@@ -118,6 +119,9 @@ pub trait StateStore: Send + Sync + fmt::Debug {
         followed: Option<&[u8]>,
         token: Option<&[u8]>,
     ) -> Result<(), Unavailable>;
+
+    /// Since when tokens cannot be written, in seconds since 1970; `None` if the last write succeeded.
+    async fn tokens_unwritable_since(&self) -> Result<Option<u32>, Unavailable>;
 }
 
 /// Who has let the gateway in, where an upstream takes tokens: names as configured.

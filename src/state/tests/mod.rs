@@ -39,7 +39,7 @@ fn index(count: u32) -> Arc<Index> {
 }
 
 /// In memory where the system offers that: these tests write thousands of small files.
-fn directory() -> TempDir {
+pub(super) fn directory() -> TempDir {
     let memory = Path::new("/dev/shm");
     let parent = if memory.is_dir() {
         memory.to_owned()
