@@ -28,6 +28,8 @@ use crate::{
 const LONGEST_REQUEST: u64 = 64 * 1024;
 /// Until that request is here: one that is silent must not keep another waiting.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Until a consent is given up that cannot be written.
+const UNTIL_SAVED: Duration = Duration::from_secs(30);
 
 /// What is to be done.
 #[derive(Debug, Clone, Copy)]
@@ -116,7 +118,7 @@ async fn sign_in(
         Grant::ClientCredentials | Grant::ServiceAccount => {
             writeln!(
                 out,
-                "{login}: the application itself is trusted, nobody needs to sign in. Opening the mailbox of {user} …"
+                "{login}: The application itself is trusted, nobody needs to sign in. Opening the mailbox of {user} …"
             )?;
             let opened = sign_in::open(config, asking, candidate).await;
             return tell(login, opened.map_err(failed)?, out);
@@ -133,10 +135,19 @@ async fn sign_in(
     writeln!(out, "The provider has consented. Opening the mailbox of {user} …")?;
     // Not before: a gateway could not start meanwhile.
     let tokens = kept(config, state::share)?;
-    let opened = sign_in::complete(config, &tokens, candidate, issued).await;
-    tell(login, opened.map_err(failed)?, out)?;
-    let status = tokens.status(&candidate.consent(&tokens)).await.map_err(failed)?;
-    Ok(writeln!(out, "{login}: {status}")?)
+    let signed_in = sign_in::complete(config, &tokens, candidate, issued).await;
+    let is_saved = timeout(UNTIL_SAVED, tokens.finish()).await.is_ok();
+    let signed_in = signed_in.map_err(|error| failed(format!("{login}: {error}")))?;
+    tell(login, signed_in.opened, out)?;
+    if !is_saved {
+        return Err(failed(format!(
+            "{login}: the consent cannot be written, see the log: make room under [state] dir, and sign in again"
+        )));
+    }
+    for remark in signed_in.remarks() {
+        writeln!(out, "{login}: {remark}")?;
+    }
+    Ok(writeln!(out, "{login}: {}", signed_in.status)?)
 }
 
 fn tell(login: &str, (messages, octets): Opened, out: &mut impl Write) -> Result<(), Failure> {
@@ -157,12 +168,21 @@ async fn by_device(tokens: &Tokens, candidate: Candidate<'_>, out: &mut impl Wri
     }
     writeln!(
         out,
-        "Sign in there as {}, or as somebody who may read that mailbox. Waiting for up to {} minutes …",
-        candidate.account.user,
+        "Sign in there {}. Waiting for up to {} minutes …",
+        as_whom(candidate),
         begun.lifetime().as_secs().div_ceil(60)
     )?;
     out.flush()?;
     tokens.finish_device(&consent, &begun).await.map_err(failed)
+}
+
+/// `as anna@example.org`, and for which mailbox if that is another's.
+fn as_whom(candidate: Candidate<'_>) -> String {
+    let (person, user) = (candidate.person(), &candidate.account.user);
+    match person == user {
+        true => format!("as {user}"),
+        false => format!("as {person}, who may read the mailbox of {user}"),
+    }
 }
 
 /// By a browser that comes back to a port of this machine (RFC 8252 §7.3), or whose last address somebody pastes.
@@ -174,8 +194,9 @@ async fn by_browser(tokens: &Tokens, candidate: Candidate<'_>, out: &mut impl Wr
     let begun = tokens.begin_code(&consent, &redirect).map_err(failed)?;
     writeln!(
         out,
-        "Open this address in a browser, and sign in as {}, or as somebody who may read that mailbox:\n\n{}\n",
-        candidate.account.user, begun.url
+        "Open this address in a browser, and sign in {}:\n\n{}\n",
+        as_whom(candidate),
+        begun.url
     )?;
     writeln!(
         out,

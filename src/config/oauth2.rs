@@ -15,6 +15,8 @@ pub struct OAuth2 {
     pub proof: ClientProof,
     /// Where tokens are given (RFC 6749 §3.2).
     pub token_url: String,
+    /// Where tokens are revoked (RFC 7009), if the provider has such a page.
+    pub revoke_url: Option<String>,
     /// What is asked for, in the order of the request.
     pub scopes: Vec<String>,
     /// PEM file of roots trusted besides the system's, for a provider of one's own.

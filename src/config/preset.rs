@@ -58,6 +58,7 @@ pub(super) struct PresetOAuth2 {
     pub(super) device_url: Option<String>,
     pub(super) authorize_url: Option<String>,
     pub(super) token_url: String,
+    pub(super) revoke_url: Option<String>,
     /// Where somebody consents.
     pub(super) scopes: Vec<String>,
     /// Where the application itself is trusted.

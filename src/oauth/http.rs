@@ -9,7 +9,7 @@ use oauth2::{HttpRequest, HttpResponse, url::form_urlencoded};
 use reqwest::{header::RETRY_AFTER, redirect::Policy};
 use zeroize::Zeroizing;
 
-use super::assertion::Unsigned;
+use super::{answer, assertion::Unsigned};
 use crate::tls;
 
 /// Until the whole answer is here.
@@ -24,9 +24,12 @@ pub(super) struct Http(reqwest::Client);
 /// No answer that says anything about the request.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
-    /// No connection, a certificate that is not trusted, or silence.
+    /// No connection, or a certificate that is not trusted: the request was not sent.
     #[error("{0}")]
-    Transport(String),
+    Unsent(String),
+    /// The request was sent, and no whole answer came.
+    #[error("{0}")]
+    Lost(String),
     /// The provider has troubles, or was asked too often.
     #[error("HTTP status {status}")]
     Status {
@@ -37,9 +40,24 @@ pub(super) enum Failure {
     /// An answer without end.
     #[error("an answer of more than {LONGEST} octets")]
     TooLong,
+    /// Granted, and neither JSON nor a form.
+    #[error("its answer is none of OAuth2's")]
+    Unreadable,
     /// It was not sent.
     #[error(transparent)]
     Unsigned(#[from] Unsigned),
+}
+
+impl Failure {
+    /// Whether the provider may have granted the request: then what it gave did not arrive. A status of 502 or 504 is of a
+    /// gateway before it, which tells nothing of what stands behind.
+    pub(super) fn is_lost(&self) -> bool {
+        match self {
+            Self::Lost(_) | Self::TooLong | Self::Unreadable => true,
+            Self::Status { status, .. } => matches!(status, 502 | 504),
+            Self::Unsent(_) | Self::Unsigned(_) => false,
+        }
+    }
 }
 
 impl Http {
@@ -48,16 +66,24 @@ impl Http {
             .tls_backend_preconfigured(tls.client_config())
             // What is sent is secret: it goes where the configuration says (RFC 6819 §4.2.1, RFC 9700 §4.11).
             .redirect(Policy::none())
+            .connect_timeout(PATIENCE / 2)
             .timeout(PATIENCE)
             .user_agent(concat!("popgate/", env!("CARGO_PKG_VERSION")))
             .build();
-        client.map(Self).map_err(transport)
+        client.map(Self).map_err(unsent)
     }
 
     pub(super) async fn send(&self, request: HttpRequest) -> Result<HttpResponse, Failure> {
         let secrets = secrets(request.body());
-        let request = request.try_into().map_err(transport)?;
-        let mut answer = self.0.execute(request).await.map_err(transport)?;
+        let request = request.try_into().map_err(unsent)?;
+        let mut answer = self
+            .0
+            .execute(request)
+            .await
+            .map_err(|error| match error.is_connect() {
+                true => unsent(error),
+                false => lost(error),
+            })?;
         let status = answer.status();
         if status.is_server_error() || status.as_u16() == 429 {
             let header = answer.headers().get(RETRY_AFTER);
@@ -67,7 +93,7 @@ impl Http {
             });
         }
         let mut body = Vec::new();
-        while let Some(chunk) = answer.chunk().await.map_err(transport)? {
+        while let Some(chunk) = answer.chunk().await.map_err(lost)? {
             if body.len() + chunk.len() > LONGEST {
                 return Err(Failure::TooLong);
             }
@@ -78,8 +104,10 @@ impl Http {
         }
         let mut response = HttpResponse::new(body);
         *response.status_mut() = status;
-        *response.headers_mut() = std::mem::take(answer.headers_mut());
-        Ok(response)
+        match status.is_success() {
+            true => answer::regular(&response).ok_or(Failure::Unreadable),
+            false => Ok(response),
+        }
     }
 }
 
@@ -120,8 +148,16 @@ fn delay(text: &str) -> Option<Duration> {
     }
 }
 
-/// With the cause, which is what tells.
-fn transport(error: reqwest::Error) -> Failure {
+fn unsent(error: reqwest::Error) -> Failure {
+    Failure::Unsent(with_cause(error))
+}
+
+fn lost(error: reqwest::Error) -> Failure {
+    Failure::Lost(with_cause(error))
+}
+
+/// The cause is what tells.
+fn with_cause(error: reqwest::Error) -> String {
     let error = error.without_url();
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -129,7 +165,7 @@ fn transport(error: reqwest::Error) -> Failure {
         text = format!("{text}: {error}");
         cause = error.source();
     }
-    Failure::Transport(text)
+    text
 }
 
 #[cfg(test)]

@@ -141,11 +141,7 @@ impl Provider {
         let body = form_urlencoded::Serializer::new(String::new())
             .extend_pairs(form)
             .finish();
-        let mut request = HttpRequest::new(body.into_bytes());
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = token_url.parse().map_err(|error| no_url(token_url, &error))?;
-        let form = header::HeaderValue::from_static("application/x-www-form-urlencoded");
-        request.headers_mut().insert(header::CONTENT_TYPE, form);
+        let request = post(token_url, body)?;
         let answer = self.http.send(request).await.map_err(|error| unavailable(&error))?;
         if answer.status().is_success() {
             let token: Answer = serde_json::from_slice(answer.body()).map_err(|_| no_answer())?;
@@ -153,6 +149,35 @@ impl Provider {
         }
         let refusal: BasicErrorResponse = serde_json::from_slice(answer.body()).map_err(|_| no_answer())?;
         Err(refused(&refusal))
+    }
+
+    /// RFC 7009 §2.1. Returns whether the provider has such a page.
+    pub(super) async fn revoke(&self, token: &str) -> Result<bool, Error> {
+        let Some(url) = &self.config.revoke_url else {
+            return Ok(false);
+        };
+        let request = self.revocation(url, token)?;
+        match self.http.send(request).await {
+            Ok(answer) if answer.status().is_client_error() => Err(no_answer()),
+            // What a provider says of it besides is read by nobody.
+            Ok(_) | Err(Failure::Unreadable) => Ok(true),
+            Err(error) => Err(unavailable(&error)),
+        }
+    }
+
+    fn revocation(&self, url: &str, token: &str) -> Result<HttpRequest, Error> {
+        let secret = match &self.config.proof {
+            ClientProof::Secret(secret) => Some(("client_secret", String::from_utf8_lossy(secret.expose()))),
+            ClientProof::Public | ClientProof::Key(_) => None,
+        };
+        let form = [
+            ("token", token.into()),
+            ("client_id", Cow::from(&self.config.client_id)),
+        ];
+        let form = form_urlencoded::Serializer::new(String::new())
+            .extend_pairs(form.into_iter().chain(secret))
+            .finish();
+        post(url, form)
     }
 
     /// RFC 8628 §3.1
@@ -224,6 +249,15 @@ impl<'c> AsyncHttpClient<'c> for Provider {
     }
 }
 
+fn post(url: &str, form: String) -> Result<HttpRequest, Error> {
+    let mut request = HttpRequest::new(form.into_bytes());
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = url.parse().map_err(|error| no_url(url, &error))?;
+    let form = header::HeaderValue::from_static("application/x-www-form-urlencoded");
+    request.headers_mut().insert(header::CONTENT_TYPE, form);
+    Ok(request)
+}
+
 fn redirect_url(text: &str) -> Result<RedirectUrl, Error> {
     RedirectUrl::new(text.to_owned()).map_err(|error| no_url(text, &error))
 }
@@ -259,13 +293,15 @@ fn refused<T: ErrorResponseType>(answer: &StandardErrorResponse<T>) -> Error {
 }
 
 fn unavailable(failure: &Failure) -> Error {
-    Error::Unavailable {
+    let error = Error::Unavailable {
         reason: failure.to_string(),
         retry_after: match failure {
             Failure::Status { retry_after, .. } => retry_after.unwrap_or_default(),
-            Failure::Transport(_) | Failure::TooLong | Failure::Unsigned(_) => Duration::ZERO,
+            _ => Duration::ZERO,
         },
-    }
+        is_lost: false,
+    };
+    if failure.is_lost() { error.lost() } else { error }
 }
 
 fn no_answer() -> Error {

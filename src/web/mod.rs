@@ -223,12 +223,15 @@ impl Shared {
             Err(error) => Err(error.into()),
         };
         match opened {
-            Ok((messages, octets)) => {
+            Ok(signed_in) => {
                 tracing::info!(login, "signed in by the page");
-                Notice::good(format!(
-                    "{login} is signed in: {messages} messages of {} octets.",
-                    octets.0
-                ))
+                let (messages, octets) = signed_in.opened;
+                let mut text = format!("{login} is signed in: {messages} messages of {} octets.", octets.0);
+                for remark in signed_in.remarks() {
+                    text.push(' ');
+                    text.push_str(&remark);
+                }
+                Notice::good(text)
             }
             Err(error) => {
                 tracing::warn!(login, %error, "sign-in by the page");

@@ -164,6 +164,7 @@ impl Verifier<'_> {
             client_id,
             proof,
             token_url,
+            revoke_url: known.and_then(|known| known.revoke_url.clone()),
             scopes,
             ca_file,
         })

@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use tokio::task::{self, JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use super::{Index, MailboxName, RemoteStore, StateStore};
+use super::{Consent, Index, MailboxName, RemoteStore, Renewer, StateStore};
 
 fn mailbox(user: &str) -> MailboxName {
     MailboxName {
@@ -56,6 +56,17 @@ fn set_aside(dir: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
+/// Says what it was asked.
+#[derive(Debug)]
+struct Echo;
+
+#[async_trait::async_trait]
+impl Renewer for Echo {
+    async fn renew(&self, consent: &Consent, is_refused: bool) -> String {
+        format!("{consent} {is_refused}")
+    }
+}
+
 /// A store that is answered for at a socket in this process, on the one thread that a test has.
 struct Served {
     store: RemoteStore,
@@ -66,7 +77,7 @@ struct Served {
 impl Served {
     async fn new(store: Arc<dyn StateStore>, dir: &Path) -> Self {
         let shutdown = CancellationToken::new();
-        let answering = tokio::spawn(super::serve(store, dir.to_owned(), shutdown.clone()));
+        let answering = tokio::spawn(super::serve(store, Arc::new(Echo), dir.to_owned(), shutdown.clone()));
         // It listens once it waits.
         task::yield_now().await;
         Self {

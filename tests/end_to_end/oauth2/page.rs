@@ -146,7 +146,7 @@ fn only_with_its_password_and_its_own_forms() {
     assert_eq!(headers[header::REFERRER_POLICY], "no-referrer");
     let page = page.text;
     assert!(
-        page.contains("<h2>&lt;b&gt;&amp;&quot;fax</h2>") && page.contains("no token yet"),
+        page.contains("<h2>&lt;b&gt;&amp;&quot;fax</h2>") && page.contains("not signed in yet"),
         "{page}"
     );
     assert!(!page.contains("<script") && !page.contains("http"), "{page}");
