@@ -105,9 +105,9 @@ pub struct Candidate<'a> {
     consent: &'a str,
 }
 
-impl Candidate<'_> {
+impl<'a> Candidate<'a> {
     /// As whom somebody is to sign in.
-    pub fn person(&self) -> &str {
+    pub fn person(&self) -> &'a str {
         self.consent
     }
 

@@ -189,9 +189,9 @@ fn describe(config: &Config) -> Vec<String> {
     for account in &config.accounts {
         let by = match (&account.credential, &account.upstream.oauth2) {
             (Credential::OAuth2 { .. }, Some(oauth2)) if oauth2.needs_consent() => {
-                format!(", by OAuth2 (popgate sign-in {}),", account.login)
+                format!(", by OAuth2 (popgate sign-in {})", account.login)
             }
-            (Credential::OAuth2 { .. }, _) => ", by OAuth2 of the application itself,".to_owned(),
+            (Credential::OAuth2 { .. }, _) => ", by OAuth2 of the application itself".to_owned(),
             (Credential::Password(_), _) => String::new(),
         };
         let mailbox = format!("{} at {}{by}", account.user, address(&account.upstream));
@@ -252,6 +252,28 @@ mod tests {
         assert!(
             tokens.contains("takes no tokens") && !tokens.contains("password"),
             "{tokens}"
+        );
+    }
+
+    #[test]
+    fn says_by_what_an_account_logs_in() {
+        let of = |grant: &str| {
+            let text = format!(
+                "[state]\ndir = \"d\"\nkey = \"0123456789abcdef0123456789abcdef\"\n[[account]]\nlogin = \"pbx\"\npassword = \"x\"\n\
+                 upstream = \"home\"\nuser = \"eva\"\n[upstream.home]\nhost = \"imap.example.org\"\n[upstream.home.oauth2]\n\
+                 client_id = \"i\"\nclient_secret = \"s\"\ntoken_url = \"https://x/t\"\n{grant}"
+            );
+            describe(&Config::parse(&text, Path::new("")).unwrap()).remove(1)
+        };
+        let sees = "pbx: sees INBOX of eva at imap.example.org:993 (tls: implicit), by OAuth2";
+        let does = "; retrieving marks as read; a delete removes for good";
+        assert_eq!(
+            of("device_url = \"https://x/d\""),
+            format!("{sees} (popgate sign-in pbx){does}")
+        );
+        assert_eq!(
+            of("grant = \"client-credentials\""),
+            format!("{sees} of the application itself{does}")
         );
     }
 

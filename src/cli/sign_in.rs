@@ -1,5 +1,7 @@
 //! `popgate sign-in`: somebody lets the gateway read mail at a provider that takes no passwords.
 
+pub(super) mod list;
+
 use std::{
     io::{self, IsTerminal, Write},
     thread,
@@ -38,8 +40,8 @@ pub(super) enum What<'a> {
     SignIn { login: &'a str, browser: bool },
     /// Have this account's consent forgotten.
     Forget { login: &'a str },
-    /// Show how all accounts stand.
-    List,
+    /// Show how all accounts stand, for programs too.
+    List { json: bool },
 }
 
 pub(super) async fn run(config: &Config, what: What<'_>) -> Result<(), Failure> {
@@ -56,7 +58,8 @@ pub(super) async fn run(config: &Config, what: What<'_>) -> Result<(), Failure> 
     })?;
     let mut out = io::stdout();
     match what {
-        What::List => list(config, &mut out).await,
+        What::List { json: false } => list::in_words(config, &mut out).await,
+        What::List { json: true } => list::for_programs(config, &mut out).await,
         What::Forget { login } => {
             let tokens = kept(config, state::reach)?;
             let consent = candidate(config, login)?.consent(&tokens);
@@ -86,24 +89,6 @@ fn candidate<'a>(config: &'a Config, login: &str) -> Result<Candidate<'a>, Failu
         "no [[account]] has the login {login}\nhelp: these sign in by OAuth2: {}",
         known.join(", ")
     )))
-}
-
-async fn list(config: &Config, out: &mut impl Write) -> Result<(), Failure> {
-    let tokens = kept(config, state::reach)?;
-    for candidate in candidates(config) {
-        let account = candidate.account;
-        let status = tokens.status(&candidate.consent(&tokens)).await.map_err(failed)?;
-        write!(
-            out,
-            "{} → {} at {}: {status}",
-            account.login, account.user, account.upstream.host
-        )?;
-        match candidate.oauth2.needs_consent() && !status.is_good() {
-            true => writeln!(out, " (popgate sign-in {})", account.login)?,
-            false => writeln!(out)?,
-        }
-    }
-    Ok(())
 }
 
 async fn sign_in(
@@ -286,6 +271,6 @@ async fn pasted(begun: &CodeSignIn) -> io::Result<String> {
     }
 }
 
-fn failed(error: impl std::fmt::Display) -> Failure {
+pub(super) fn failed(error: impl std::fmt::Display) -> Failure {
     Failure::failed(error.to_string())
 }
