@@ -52,6 +52,13 @@ impl Error {
         }
     }
 
+    /// A browser came back with an answer that another provider gave (RFC 9207, RFC 9700 §4.4).
+    pub fn another_provider() -> Self {
+        Self::Refused(Refusal::ours(
+            "the answer is not of the provider that was asked: begin again, and if this happens again, tell the provider",
+        ))
+    }
+
     /// The same, where the provider may have given a token that did not arrive.
     pub(super) fn lost(mut self) -> Self {
         if let Self::Unavailable { is_lost, .. } = &mut self {

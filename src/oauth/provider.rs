@@ -9,7 +9,7 @@ use oauth2::{
     StandardErrorResponse, StandardRevocableToken, TokenUrl,
     basic::{BasicErrorResponse, BasicRevocationErrorResponse, BasicTokenIntrospectionResponse},
     http::{Method, header},
-    url::form_urlencoded,
+    url::{Origin, Url, form_urlencoded},
 };
 use zeroize::Zeroizing;
 
@@ -197,7 +197,7 @@ impl Provider {
 
     /// Where a browser is to be sent (RFC 6749 §4.1.1), the state that it brings back, and what proves that the code is for
     /// us (RFC 7636).
-    pub(super) fn authorize(&self, redirect: &str) -> Result<(String, String, Zeroizing<String>), Error> {
+    pub(super) fn authorize(&self, redirect: &str, person: &str) -> Result<(String, String, Zeroizing<String>), Error> {
         let (challenge, verifier) = PkceCodeChallenge::new_random_sha256();
         let request = self
             .client
@@ -208,9 +208,26 @@ impl Provider {
             .add_scopes(self.scopes())
             .set_pkce_challenge(challenge)
             .set_redirect_uri(Cow::Owned(redirect))
+            // OpenID Connect Core §3.1.2.1; who does not know it leaves it alone.
+            .add_extra_param("login_hint", person)
             .url();
         let verifier = Zeroizing::new(verifier.into_secret());
         Ok((url.into(), state.into_secret(), verifier))
+    }
+
+    /// Whether `iss` of an answer names this provider (RFC 9207 §2.4): a URL at the server that was asked.
+    pub(super) fn is_issuer(&self, issuer: &str) -> bool {
+        let origin = |text: &str| Url::parse(text).ok().map(|url| url.origin());
+        let Some(issuer) = origin(issuer).filter(Origin::is_tuple) else {
+            return false;
+        };
+        let authorize_url = match &self.config.grant {
+            Grant::Device { authorize_url, .. } => authorize_url.as_deref(),
+            Grant::Code { authorize_url } => Some(authorize_url.as_str()),
+            Grant::ClientCredentials | Grant::ServiceAccount => None,
+        };
+        let urls = authorize_url.into_iter().chain([self.config.token_url.as_str()]);
+        urls.filter_map(origin).any(|origin| origin == issuer)
     }
 
     /// RFC 6749 §4.1.3

@@ -75,7 +75,7 @@ impl Tokens {
 
     /// Where to send somebody's browser, which is to come back to `redirect`.
     pub fn begin_code(&self, consent: &Consent, redirect: &str) -> Result<CodeSignIn, Error> {
-        let (url, state, verifier) = self.provider(consent)?.authorize(redirect)?;
+        let (url, state, verifier) = self.provider(consent)?.authorize(redirect, &consent.name)?;
         Ok(CodeSignIn {
             url,
             state,
@@ -91,6 +91,10 @@ impl Tokens {
                 "this is not the answer to the sign-in that was begun: begin again",
             )));
         }
+        let provider = self.provider(consent)?;
+        if parameter(query, "iss").is_some_and(|issuer| !provider.is_issuer(&issuer)) {
+            return Err(Error::another_provider());
+        }
         if let Some(code) = parameter(query, "error") {
             let description = parameter(query, "error_description");
             return Err(Error::Refused(Refusal::new(
@@ -100,7 +104,6 @@ impl Tokens {
         }
         let code = parameter(query, "code");
         let code = code.ok_or_else(|| Error::Refused(Refusal::ours("the provider sent no code along")))?;
-        let provider = self.provider(consent)?;
         provider
             .exchange(&code, &sign_in.redirect, &sign_in.verifier)
             .await
