@@ -117,9 +117,10 @@ impl<'a> Candidate<'a> {
     }
 }
 
-/// The accounts of `config` whose upstreams take tokens.
+/// The accounts of `config` whose upstreams take tokens. Nobody signs in for a rule.
 pub fn candidates(config: &Config) -> impl Iterator<Item = Candidate<'_>> {
-    config.accounts.iter().filter_map(|account| match &account.credential {
+    let accounts = config.accounts.iter().filter(|account| !account.is_rule());
+    accounts.filter_map(|account| match &account.credential {
         Credential::OAuth2 { consent } => Some(Candidate {
             account,
             oauth2: account.upstream.oauth2.as_deref()?,

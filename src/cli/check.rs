@@ -11,8 +11,8 @@ use std::{
 
 use super::{Failure, tokens};
 use crate::{
-    accounts::Account,
-    config::{Config, Credential, Listener, Loaded, Log, LogFormat, Upstream, UpstreamTls},
+    accounts::{Account, Accounts},
+    config::{self, Config, Credential, Listener, Loaded, Log, LogFormat, Upstream, UpstreamTls},
     maildrop::{Error, Maildrops, Octets, Reason},
     state::{self, MemoryStore},
     telemetry,
@@ -74,8 +74,23 @@ pub(super) async fn run(loaded: Loaded, connect: bool, retention: bool) -> Resul
 async fn try_upstreams(config: &Config, maildrops: &Maildrops, out: &mut impl Write) -> io::Result<usize> {
     let mut failures = 0;
     // A line is written once its outcome is known: what the upstream said, in the log, comes before it.
-    for account in &config.accounts {
-        let account = Account::from(account);
+    let known = Accounts::new(config).known();
+    for configured in &config.accounts {
+        let account = match configured.is_rule() {
+            false => Account::from(configured),
+            // One is enough: the application is trusted with all of them, or with none.
+            true => match known.iter().find(|account| is_of(account, configured)) {
+                Some(account) => account.clone(),
+                None => {
+                    let login = &configured.login;
+                    writeln!(
+                        out,
+                        "{login}: not tried, no such login has a password in passwords_file yet"
+                    )?;
+                    continue;
+                }
+            },
+        };
         let upstream = &account.upstream;
         let outcome = match maildrops.open(&account).await {
             Ok(maildrop) => {
@@ -113,6 +128,12 @@ async fn try_upstreams(config: &Config, maildrops: &Maildrops, out: &mut impl Wr
         writeln!(out, "upstream.{} at {}: {outcome}", upstream.name, address(upstream))?;
     }
     Ok(failures)
+}
+
+/// Whether `rule` is that of `account`.
+fn is_of(account: &Account, rule: &config::Account) -> bool {
+    let (before, after) = rule.login.split_once('*').unwrap_or((&rule.login, ""));
+    account.upstream.name == rule.upstream.name && account.login.starts_with(before) && account.login.ends_with(after)
 }
 
 /// An error with what to do about it.

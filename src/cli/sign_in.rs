@@ -8,12 +8,14 @@ use std::{
     time::Duration,
 };
 
+use oauth2::url::Url;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{TcpListener, TcpStream},
     sync::mpsc,
     time::timeout,
 };
+use zeroize::Zeroizing;
 
 use super::{
     Failure,
@@ -170,12 +172,27 @@ fn as_whom(candidate: Candidate<'_>) -> String {
     }
 }
 
-/// By a browser that comes back to a port of this machine (RFC 8252 §7.3), or whose last address somebody pastes.
+/// What comes of a browser that was sent to a provider.
+enum Back {
+    /// The query of the address that it was sent back to.
+    Query(String),
+    /// What somebody has copied from the provider's page.
+    Code(Zeroizing<String>),
+}
+
+/// By a browser that comes back to a port of this machine (RFC 8252 §7.3), or whose last address somebody pastes, or the code
+/// that the provider's page shows.
 async fn by_browser(tokens: &Tokens, candidate: Candidate<'_>, out: &mut impl Write) -> Result<Issued, Failure> {
     let consent = candidate.consent(tokens);
-    let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
-    // Microsoft lets any port follow this name, Google that and the address.
-    let redirect = format!("http://localhost:{}", listener.local_addr()?.port());
+    let (listener, redirect) = match &candidate.oauth2.redirect_url {
+        Some(url) => (listener_at(url).await?, url.clone()),
+        None => {
+            let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+            // Microsoft lets any port follow this name, Google that and the address.
+            let redirect = format!("http://localhost:{}", listener.local_addr()?.port());
+            (Some(listener), redirect)
+        }
+    };
     let begun = tokens.begin_code(&consent, &redirect).map_err(failed)?;
     writeln!(
         out,
@@ -183,21 +200,51 @@ async fn by_browser(tokens: &Tokens, candidate: Candidate<'_>, out: &mut impl Wr
         as_whom(candidate),
         begun.url
     )?;
-    writeln!(
-        out,
-        "A browser on this machine comes back by itself. One elsewhere does not find {redirect}: copy the address that it \
-         shows then, and paste it here:"
-    )?;
+    match listener {
+        Some(_) => writeln!(
+            out,
+            "A browser on this machine comes back by itself. One elsewhere does not find {redirect}: copy the address that it \
+             shows then, and paste it here:"
+        )?,
+        None => writeln!(
+            out,
+            "Then copy the code that the page shows, or the address that the browser ends at, and paste it here:"
+        )?,
+    }
     out.flush()?;
-    let query = tokio::select! {
-        query = answered(&listener, &begun) => query?,
-        query = pasted(&begun) => query?,
+    let may_come = listener.is_some();
+    let back = tokio::select! {
+        query = answered(listener, &begun) => Back::Query(query?),
+        back = pasted(&begun, may_come) => back?,
     };
-    tokens.finish_code(&consent, &begun, &query).await.map_err(failed)
+    let issued = match back {
+        Back::Query(query) => tokens.finish_code(&consent, &begun, &query).await,
+        Back::Code(code) => tokens.finish_with(&consent, &begun, &code).await,
+    };
+    issued.map_err(failed)
+}
+
+/// A port of this machine, if `redirect` leads to one.
+async fn listener_at(redirect: &str) -> Result<Option<TcpListener>, Failure> {
+    let Ok(url) = Url::parse(redirect) else {
+        return Ok(None);
+    };
+    let is_here = matches!(url.host_str(), Some("localhost" | "127.0.0.1"));
+    match (url.scheme(), url.port_or_known_default()) {
+        ("http", Some(port)) if is_here => {
+            let bound = TcpListener::bind(("127.0.0.1", port)).await;
+            let bound = bound.map_err(|error| Failure::failed(format!("redirect_url {redirect}: {error}")))?;
+            Ok(Some(bound))
+        }
+        _ => Ok(None),
+    }
 }
 
 /// The query of the first request that answers the sign-in.
-async fn answered(listener: &TcpListener, begun: &CodeSignIn) -> io::Result<String> {
+async fn answered(listener: Option<TcpListener>, begun: &CodeSignIn) -> io::Result<String> {
+    let Some(listener) = listener else {
+        return std::future::pending().await;
+    };
     loop {
         let (mut stream, _) = listener.accept().await?;
         let Ok(Ok(target)) = timeout(PATIENCE, target(&mut stream)).await else {
@@ -243,8 +290,8 @@ async fn respond(stream: &mut TcpStream, status: &str, text: &str) {
     let _ = stream.shutdown().await;
 }
 
-/// The query of an address that somebody pastes.
-async fn pasted(begun: &CodeSignIn) -> io::Result<String> {
+/// What somebody pastes; `may_come`: a browser may come back besides.
+async fn pasted(begun: &CodeSignIn, may_come: bool) -> io::Result<Back> {
     // A thread of its own, for one that waits in the runtime would keep the program from ending.
     let (sender, mut lines) = mpsc::unbounded_channel();
     thread::spawn(move || {
@@ -255,17 +302,20 @@ async fn pasted(begun: &CodeSignIn) -> io::Result<String> {
         }
     });
     while let Some(line) = lines.recv().await {
-        let line = line?;
-        let query = line.trim().split_once('?').map(|(_, query)| query);
+        let line = Zeroizing::new(line?);
+        let text = line.trim();
+        let query = text.split_once('?').map(|(_, query)| query);
         let query = query.map(|query| query.split('#').next().unwrap_or(query));
+        let is_code = !text.contains("://") && !text.contains(['?', '=', '&']) && !text.contains(char::is_whitespace);
         match query.filter(|query| begun.is_answered_by(query)) {
-            Some(query) => return Ok(query.to_owned()),
-            None if line.trim().is_empty() => {}
-            None => eprintln!("That is not it: the address begins with http://localhost and holds a state."),
+            Some(query) => return Ok(Back::Query(query.to_owned())),
+            None if text.is_empty() => {}
+            None if is_code => return Ok(Back::Code(Zeroizing::new(text.to_owned()))),
+            None => eprintln!("That is not it: paste the whole address that the browser ends at, or the code alone."),
         }
     }
     // At a terminal that is somebody who has given up; elsewhere nobody could paste, and the browser may still come.
-    match io::stdin().is_terminal() {
+    match io::stdin().is_terminal() || !may_come {
         true => Err(io::ErrorKind::UnexpectedEof.into()),
         false => std::future::pending().await,
     }

@@ -7,6 +7,7 @@ mod import;
 mod load;
 mod nearest;
 mod oauth2;
+mod passwords;
 mod policy;
 mod preset;
 mod reach;
@@ -22,7 +23,8 @@ use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 pub use error::Error;
 pub use import::UidlImport;
 pub use load::Loaded;
-pub use oauth2::{ClientKey, ClientProof, Grant, OAuth2};
+pub use oauth2::{CertificateForm, ClientAuthentication, ClientKey, ClientProof, Grant, OAuth2};
+pub use passwords::Passwords;
 pub use policy::{Expire, OnDelete, OnRetrieve, Order, Oversize, Policy, Retention, View};
 pub use preset::Preset;
 pub use reach::{Auth, Fingerprint, Proxy, ProxyKind};
@@ -248,6 +250,15 @@ pub enum LocalSecret {
     Password(Secret),
     /// `password_hash`: a PHC string, argon2.
     Hash(String),
+    /// `passwords_file`: a line `login:hash` for each login; read again when it changes.
+    File(PathBuf),
+}
+
+impl Account {
+    /// Whether it is a rule for many logins: `*` in its login stands for anything, and `*` in its user for the same.
+    pub fn is_rule(&self) -> bool {
+        self.login.contains('*')
+    }
 }
 
 #[cfg(test)]

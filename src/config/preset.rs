@@ -53,9 +53,15 @@ impl From<PresetTls> for UpstreamTls {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PresetOAuth2 {
+    /// The usual one.
     pub(super) grant: String,
+    /// All that it has for mail.
+    pub(super) grants: Vec<String>,
     pub(super) tenant: Option<String>,
     pub(super) device_url: Option<String>,
+    /// A device code's token is asked for by `grant_type=device_code` and `code`.
+    #[serde(default)]
+    pub(super) short_device_grant: bool,
     pub(super) authorize_url: Option<String>,
     pub(super) token_url: String,
     pub(super) revoke_url: Option<String>,
@@ -117,6 +123,7 @@ mod tests {
                 assert!(url.starts_with("https://"), "{name}: {url}");
                 assert!(!url.contains("{tenant}") || oauth2.tenant.is_some(), "{name}: {url}");
             }
+            assert!(oauth2.grants.contains(&oauth2.grant), "{name}");
             match oauth2.grant.as_str() {
                 "device" => assert!(oauth2.device_url.is_some(), "{name}"),
                 "code" => assert!(oauth2.authorize_url.is_some(), "{name}"),

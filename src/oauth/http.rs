@@ -10,7 +10,7 @@ use reqwest::{header::RETRY_AFTER, redirect::Policy};
 use zeroize::Zeroizing;
 
 use super::{answer, assertion::Unsigned};
-use crate::tls;
+use crate::{config::Secret, tls};
 
 /// Until the whole answer is here.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -19,7 +19,11 @@ const LONGEST: usize = 1024 * 1024;
 
 /// A client of one provider.
 #[derive(Debug, Clone)]
-pub(super) struct Http(reqwest::Client);
+pub(super) struct Http {
+    client: reqwest::Client,
+    /// Of the application.
+    secret: Option<Secret>,
+}
 
 /// No answer that says anything about the request.
 #[derive(Debug, thiserror::Error)]
@@ -61,7 +65,7 @@ impl Failure {
 }
 
 impl Http {
-    pub(super) fn new(tls: &tls::Connector) -> Result<Self, Failure> {
+    pub(super) fn new(tls: &tls::Connector, secret: Option<Secret>) -> Result<Self, Failure> {
         let client = reqwest::Client::builder()
             .tls_backend_preconfigured(tls.client_config())
             // What is sent is secret: it goes where the configuration says (RFC 6819 §4.2.1, RFC 9700 §4.11).
@@ -70,14 +74,17 @@ impl Http {
             .timeout(PATIENCE)
             .user_agent(concat!("popgate/", env!("CARGO_PKG_VERSION")))
             .build();
-        client.map(Self).map_err(unsent)
+        client.map(|client| Self { client, secret }).map_err(unsent)
     }
 
     pub(super) async fn send(&self, request: HttpRequest) -> Result<HttpResponse, Failure> {
-        let secrets = secrets(request.body());
+        let mut secrets = secrets(request.body());
+        if let Some(secret) = &self.secret {
+            secrets.push(Zeroizing::new(String::from_utf8_lossy(secret.expose()).into_owned()));
+        }
         let request = request.try_into().map_err(unsent)?;
         let mut answer = self
-            .0
+            .client
             .execute(request)
             .await
             .map_err(|error| match error.is_connect() {

@@ -21,7 +21,7 @@ use super::{
     token::Issued,
 };
 use crate::{
-    config::{ClientProof, Grant, OAuth2},
+    config::{ClientAuthentication, ClientProof, Grant, OAuth2},
     tls,
 };
 
@@ -42,6 +42,8 @@ type Client = oauth2::Client<
 const LEAST_INTERVAL: Duration = Duration::from_secs(1);
 /// What a client signs instead of telling a secret (RFC 7523 §2.2).
 const CLIENT_ASSERTION: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+/// RFC 8628 §3.4
+const DEVICE_CODE: &str = "urn:ietf:params:oauth:grant-type:device_code";
 /// What a service account signs instead of a consent (RFC 7523 §2.1).
 const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 
@@ -85,18 +87,26 @@ impl Provider {
         let authorize = authorize.map(|text| AuthUrl::new(text.clone()).map_err(|error| url(error, text)));
         let token = TokenUrl::new(config.token_url.clone()).map_err(|error| url(error, &config.token_url))?;
         let client = oauth2::Client::new(ClientId::new(config.client_id.clone()))
-            // RFC 6749 §2.3.1 leaves the choice; in the body is what providers show in their own examples.
+            // In the body is what most providers show in their own examples.
             .set_auth_type(AuthType::RequestBody)
             .set_auth_uri_option(authorize.transpose()?)
             .set_device_authorization_url_option(device.transpose()?)
             .set_token_uri(token);
         let client = match &config.proof {
-            ClientProof::Secret(secret) => {
+            ClientProof::Secret(secret, place) => {
+                let client = match place {
+                    ClientAuthentication::Post => client,
+                    ClientAuthentication::Basic => client.set_auth_type(AuthType::BasicAuth),
+                };
                 client.set_client_secret(ClientSecret::new(String::from_utf8_lossy(secret.expose()).into_owned()))
             }
             ClientProof::Public | ClientProof::Key(_) => client,
         };
-        let http = Http::new(&tls::Connector::new(config.ca_file.as_deref())?);
+        let secret = match &config.proof {
+            ClientProof::Secret(secret, _) => Some(secret.clone()),
+            ClientProof::Public | ClientProof::Key(_) => None,
+        };
+        let http = Http::new(&tls::Connector::new(config.ca_file.as_deref())?, secret);
         Ok(Self {
             config: config.clone(),
             client,
@@ -167,7 +177,7 @@ impl Provider {
 
     fn revocation(&self, url: &str, token: &str) -> Result<HttpRequest, Error> {
         let secret = match &self.config.proof {
-            ClientProof::Secret(secret) => Some(("client_secret", String::from_utf8_lossy(secret.expose()))),
+            ClientProof::Secret(secret, _) => Some(("client_secret", String::from_utf8_lossy(secret.expose()))),
             ClientProof::Public | ClientProof::Key(_) => None,
         };
         let form = [
@@ -217,6 +227,9 @@ impl Provider {
 
     /// Whether `iss` of an answer names this provider (RFC 9207 §2.4): a URL at the server that was asked.
     pub(super) fn is_issuer(&self, issuer: &str) -> bool {
+        if let Some(known) = &self.config.issuer {
+            return known == issuer;
+        }
         let origin = |text: &str| Url::parse(text).ok().map(|url| url.origin());
         let Some(issuer) = origin(issuer).filter(Origin::is_tuple) else {
             return false;
@@ -247,7 +260,10 @@ impl<'c> AsyncHttpClient<'c> for Provider {
 
     /// A client that has a key proves itself with each request anew: what it signs is good for one use and for some minutes,
     /// and somebody who types a code takes longer.
-    fn call(&'c self, request: HttpRequest) -> Self::Future {
+    fn call(&'c self, mut request: HttpRequest) -> Self::Future {
+        if self.config.short_device_grant {
+            *request.body_mut() = with_short_device_grant(request.body());
+        }
         Box::pin(async move {
             let OAuth2 {
                 client_id, token_url, ..
@@ -264,6 +280,19 @@ impl<'c> AsyncHttpClient<'c> for Provider {
             self.http.send(HttpRequest::from_parts(head, form.into_bytes())).await
         })
     }
+}
+
+/// https://yandex.com/dev/id/doc/en/codes/screen-code-oauth
+fn with_short_device_grant(form: &[u8]) -> Vec<u8> {
+    let fields = form_urlencoded::parse(form).map(|(name, value)| match (&*name, &*value) {
+        ("grant_type", DEVICE_CODE) => (name, "device_code".into()),
+        ("device_code", _) => ("code".into(), value),
+        _ => (name, value),
+    });
+    form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(fields)
+        .finish()
+        .into_bytes()
 }
 
 fn post(url: &str, form: String) -> Result<HttpRequest, Error> {
@@ -328,4 +357,20 @@ fn no_answer() -> Error {
 fn not_for(grant: &str) -> Error {
     let what = format!("the configuration names no endpoint for grant = {grant:?}");
     Error::Refused(Refusal::ours(&what))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_code_as_yandex_takes_it() {
+        let form = b"grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Adevice_code&device_code=a%2Bb&client_id=id";
+        assert_eq!(
+            with_short_device_grant(form),
+            b"grant_type=device_code&code=a%2Bb&client_id=id"
+        );
+        let refresh = b"grant_type=refresh_token&refresh_token=r";
+        assert_eq!(with_short_device_grant(refresh), refresh);
+    }
 }

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use oauth2::{StandardDeviceAuthorizationResponse, url::form_urlencoded};
+use oauth2::{
+    StandardDeviceAuthorizationResponse,
+    url::{Url, form_urlencoded},
+};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
@@ -51,6 +54,11 @@ impl CodeSignIn {
         let state = parameter(query, "state").unwrap_or_default();
         state.as_bytes().ct_eq(self.state.as_bytes()).into()
     }
+
+    /// Whether the browser is to come back to this path, as far as a proxy has left it.
+    pub fn comes_back_to(&self, path: &str) -> bool {
+        Url::parse(&self.redirect).is_ok_and(|url| url.path().ends_with(path))
+    }
 }
 
 impl std::fmt::Debug for CodeSignIn {
@@ -92,8 +100,10 @@ impl Tokens {
             )));
         }
         let provider = self.provider(consent)?;
-        if parameter(query, "iss").is_some_and(|issuer| !provider.is_issuer(&issuer)) {
-            return Err(Error::another_provider());
+        match parameter(query, "iss") {
+            Some(issuer) if provider.is_issuer(&issuer) => {}
+            None if provider.config.issuer.is_none() => {}
+            _ => return Err(Error::another_provider()),
         }
         if let Some(code) = parameter(query, "error") {
             let description = parameter(query, "error_description");
@@ -104,10 +114,14 @@ impl Tokens {
         }
         let code = parameter(query, "code");
         let code = code.ok_or_else(|| Error::Refused(Refusal::ours("the provider sent no code along")))?;
-        provider
-            .exchange(&code, &sign_in.redirect, &sign_in.verifier)
-            .await
-            .map_err(without_consent)
+        self.finish_with(consent, sign_in, &code).await
+    }
+
+    /// Somebody has copied `code` from the provider's page.
+    pub async fn finish_with(&self, consent: &Consent, sign_in: &CodeSignIn, code: &str) -> Result<Issued, Error> {
+        let provider = self.provider(consent)?;
+        let issued = provider.exchange(code, &sign_in.redirect, &sign_in.verifier).await;
+        issued.map_err(without_consent)
     }
 }
 

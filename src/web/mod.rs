@@ -12,8 +12,8 @@ use std::{io, net::SocketAddr, sync::Arc};
 
 use axum::{
     Extension, Form, Router,
-    extract::{Path, Query, RawQuery, State},
-    http::{HeaderMap, StatusCode, header},
+    extract::{Query, RawQuery, State},
+    http::{HeaderMap, StatusCode, Uri, header},
     middleware,
     response::{IntoResponse, Redirect, Response},
     routing::{get, post},
@@ -108,6 +108,7 @@ impl Site {
                 .route(&at("/sign-in"), post(begin))
                 .route(&at("/forget"), get(confirm).post(forget))
                 .route(&at("/code"), get(code))
+                .route(&at("/callback"), get(callback))
                 .route(&at("/callback/{upstream}"), get(callback))
                 .route(&at("/style.css"), get(style));
             if !prefix.is_empty() {
@@ -147,15 +148,23 @@ impl Shared {
         Redirect::to(&format!("{}{path}", self.prefix)).into_response()
     }
 
-    /// Where the provider of `upstream` sends browsers back to.
-    fn callback(&self, upstream: &str) -> String {
-        let Ok(mut url) = Url::parse(&format!("{}/callback/", self.url)) else {
-            return self.url.clone(); // It was parsed before.
-        };
-        if let Ok(mut segments) = url.path_segments_mut() {
-            segments.pop_if_empty().push(upstream);
+    /// Where a provider sends browsers back to: each to a path of its own, unless the configuration names one here.
+    fn callback(&self, candidate: Candidate<'_>) -> String {
+        let ours = format!("{}/callback", self.url);
+        match &candidate.oauth2.redirect_url {
+            Some(url) if *url == ours || url.strip_prefix(&ours).is_some_and(|rest| rest.starts_with('/')) => {
+                url.clone()
+            }
+            _ => {
+                let Ok(mut url) = Url::parse(&ours) else {
+                    return ours; // It was parsed before.
+                };
+                if let Ok(mut segments) = url.path_segments_mut() {
+                    segments.push(&candidate.account.upstream.name);
+                }
+                url.into()
+            }
         }
-        url.into()
     }
 
     /// Whoever has entered; else the way to the door.
@@ -305,7 +314,7 @@ async fn begin(State(shared): Shown, headers: HeaderMap, Form(form): Form<Chosen
     let consent = candidate.consent(&shared.tokens);
     let to = match &candidate.oauth2.grant {
         Grant::Code { .. } => {
-            let redirect = shared.callback(&candidate.account.upstream.name);
+            let redirect = shared.callback(candidate);
             shared.tokens.begin_code(&consent, &redirect).map(|begun| {
                 let to = Redirect::to(&begun.url).into_response();
                 entered.send_away(form.login.clone(), begun);
@@ -373,7 +382,7 @@ async fn code(State(shared): Shown, headers: HeaderMap) -> Result<Response, Refu
 /// The browser comes back from the provider.
 async fn callback(
     State(shared): Shown,
-    Path(upstream): Path<String>,
+    uri: Uri,
     headers: HeaderMap,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Refused> {
@@ -384,7 +393,7 @@ async fn callback(
             let candidate = shared.candidate(&login)?;
             let consent = candidate.consent(&shared.tokens);
             // Each provider has an address of its own to send browsers back to (RFC 9700 §4.4.2).
-            let issued = match candidate.account.upstream.name == upstream {
+            let issued = match begun.comes_back_to(uri.path()) {
                 true => shared.tokens.finish_code(&consent, &begun, &query).await,
                 false => Err(oauth::Error::another_provider()),
             };

@@ -1,11 +1,12 @@
 //! `[[account]]`
 
-use std::sync::Arc;
-
-use argon2::password_hash::phc::PasswordHash;
+use std::{path::PathBuf, sync::Arc};
 
 use super::Verifier;
-use crate::config::{Account, Credential, LocalSecret, Secret, Upstream, error::Error, file, nearest::suggest};
+use crate::config::{
+    Account, Credential, LocalSecret, Passwords, Secret, Upstream, error::Error, file, nearest::suggest,
+    passwords::whole_argon2,
+};
 
 impl Verifier<'_> {
     pub(super) fn accounts(
@@ -30,15 +31,20 @@ impl Verifier<'_> {
         let key = |name: &str| format!("{path}.{name}");
         let login = self.text(&key("login"), account.login, "the name that the device gives")?;
         let password = self.secret(&key("password"), account.password, account.password_file)?;
-        let secret = match (password, account.password_hash) {
-            (Some(password), None) => LocalSecret::Password(password),
-            (None, Some(hash)) => LocalSecret::Hash(self.hash(&key("password_hash"), &hash)?),
-            (None, None) => {
+        let secret = match (password, account.password_hash, account.passwords_file) {
+            (Some(password), None, None) => LocalSecret::Password(password),
+            (None, Some(hash), None) => LocalSecret::Hash(self.hash(&key("password_hash"), &hash)?),
+            (None, None, Some(file)) => LocalSecret::File(self.passwords(&key("passwords_file"), &file)?),
+            (None, None, None) => {
                 let help = "the password that the device gives: `password_file`, `password` or `password_hash` \
                             (see popgate hash-password)";
                 return Err(self.error(&key("password"), "is missing", help));
             }
-            (Some(_), Some(_)) => {
+            (_, None, Some(_)) | (None, Some(_), Some(_)) => {
+                let what = "`password`, `password_file` or `password_hash` is given too";
+                return Err(self.error(&key("passwords_file"), what, "give one of them"));
+            }
+            (Some(_), Some(_), _) => {
                 let what = "`password` or `password_file` is given too";
                 return Err(self.error(&key("password_hash"), what, "give one of them"));
             }
@@ -61,6 +67,9 @@ impl Verifier<'_> {
             Some(user) => self.text(&key("user"), Some(user), "leave it out where it equals login")?,
             None => login.clone(),
         };
+        if login.contains('*') {
+            self.rule(path, &login, &secret, &upstream)?;
+        }
         let password = self.secret(
             &key("upstream_password"),
             account.upstream_password,
@@ -81,6 +90,41 @@ impl Verifier<'_> {
             credential,
             maildrop: Arc::new(maildrop),
         })
+    }
+
+    /// A rule for many mailboxes: each login has a password of its own, and the application is trusted with all mailboxes.
+    fn rule(&self, path: &str, login: &str, secret: &LocalSecret, upstream: &Upstream) -> Result<(), Error> {
+        let key = |name: &str| format!("{path}.{name}");
+        if login.matches('*').count() > 1 {
+            let help = "one `*` stands for anything, such as in \"*@example.org\"";
+            return Err(self.error(&key("login"), "holds more than one `*`", help));
+        }
+        if !matches!(secret, LocalSecret::File(_)) {
+            let help = "a rule for many logins takes their passwords from a file of lines login:hash (see popgate hash-password)";
+            return Err(self.error(&key("passwords_file"), "is missing", help));
+        }
+        if upstream.oauth2.as_ref().is_none_or(|oauth2| oauth2.needs_consent()) {
+            let help = format!(
+                "a login with `*` opens many mailboxes: [upstream.{}] needs an oauth2 with grant = \"client-credentials\" or \
+                 \"service-account\", or name each login, or forward them by its `logins`",
+                upstream.name
+            );
+            return Err(self.error(&key("login"), "has no meaning here", help));
+        }
+        Ok(())
+    }
+
+    fn passwords(&self, path: &str, file: &str) -> Result<PathBuf, Error> {
+        let octets = self.read(path, file)?;
+        let help = "write a line login:hash for each login, with what popgate hash-password prints";
+        let parsed = match std::str::from_utf8(&octets) {
+            Ok(text) => Passwords::parse(text).map(drop),
+            Err(_) => Err("is no UTF-8".to_owned()),
+        };
+        match parsed {
+            Ok(()) => self.readable(path, file),
+            Err(what) => Err(self.error(path, format!("{file}: {what}"), help)),
+        }
     }
 
     fn credential(
@@ -129,11 +173,7 @@ impl Verifier<'_> {
     fn hash(&self, path: &str, hash: &Secret) -> Result<String, Error> {
         let text = String::from_utf8_lossy(hash.expose());
         let help = "make one with popgate hash-password";
-        let parsed = PasswordHash::new(&text).map_err(|_| self.error(path, "is no PHC string", help))?;
-        let argon2 = argon2::Algorithm::try_from(parsed.algorithm.as_str()).is_ok();
-        if !argon2 || parsed.salt.is_none() || parsed.hash.is_none() || argon2::Params::try_from(&parsed).is_err() {
-            return Err(self.error(path, "is no whole argon2 hash", help));
-        }
+        whole_argon2(&text).map_err(|what| self.error(path, what, help))?;
         Ok(text.into_owned())
     }
 }

@@ -1,13 +1,13 @@
 //! `[upstream.NAME.oauth2]`
 
-use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::digest::{Algorithm, SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use super::{Verifier, signing_key::SigningKey};
 use crate::config::{
-    ClientKey, ClientProof, Grant, OAuth2,
+    CertificateForm, ClientAuthentication, ClientKey, ClientProof, Grant, OAuth2,
     error::Error,
     file,
     preset::{Preset, PresetOAuth2},
@@ -55,17 +55,41 @@ impl Verifier<'_> {
         let key = |name: &str| format!("{path}.{name}");
         let known = preset.and_then(|preset| preset.oauth2.as_ref());
         let kind = self.grant(&key("grant"), &oauth2, known)?;
-        let tenant = self.tenant(&key("tenant"), oauth2.tenant, kind, known)?;
+        if let Some(known) = known
+            && kind != Kind::Device
+            && oauth2.token_url.is_none()
+            && !known
+                .grants
+                .iter()
+                .any(|grant| GRANTS.contains(&(grant.as_str(), kind)))
+        {
+            let what = format!(
+                "{} has no such grant for mail",
+                preset.map_or("the provider", |preset| &preset.name)
+            );
+            let help = format!("it has \"{}\"", known.grants.join("\", \""));
+            return Err(self.error(&key("grant"), what, help));
+        }
+        let tenant = self.tenant(&key("tenant"), oauth2.tenant.clone(), kind, known)?;
         let fill = |url: &String| url.replace("{tenant}", tenant.as_deref().unwrap_or_default());
 
         let key_file = match &oauth2.private_key_file {
-            Some(file) => Some(self.key_file(path, file, oauth2.certificate_file.as_deref(), oauth2.key_id)?),
+            Some(file) => Some(self.key_file(path, file, &oauth2)?),
             None if oauth2.certificate_file.is_some() || oauth2.key_id.is_some() => {
                 let help = "it tells the provider which of its keys signs: name that by `private_key_file`";
                 return Err(self.error(&key("private_key_file"), "is missing", help));
             }
             None => None,
         };
+        if oauth2.certificate_form.is_some() && oauth2.certificate_file.is_none() {
+            let help = "it says how a certificate is named: give that by `certificate_file`";
+            return Err(self.error(&key("certificate_form"), "has no meaning here", help));
+        }
+        let places = [
+            ("post", ClientAuthentication::Post),
+            ("basic", ClientAuthentication::Basic),
+        ];
+        let place = self.word(&key("client_authentication"), oauth2.client_authentication, &places)?;
         let secret = self.secret(&key("client_secret"), oauth2.client_secret, oauth2.client_secret_file)?;
         let from_file = key_file.as_ref().and_then(|file| file.client_id.clone());
         let client_id = match oauth2.client_id.or(from_file) {
@@ -129,7 +153,7 @@ impl Verifier<'_> {
                 let help = "a service account has a key: name its file by `private_key_file`";
                 return Err(self.error(&key("client_secret"), "has no meaning here", help));
             }
-            (None, Some(secret)) => ClientProof::Secret(secret),
+            (None, Some(secret)) => ClientProof::Secret(secret, place.unwrap_or(ClientAuthentication::Post)),
             (None, None) => match kind {
                 Kind::Device | Kind::Code => ClientProof::Public,
                 Kind::ClientCredentials => {
@@ -141,6 +165,22 @@ impl Verifier<'_> {
                     return Err(self.error(&key("private_key_file"), "is missing", help));
                 }
             },
+        };
+        if place.is_some() && !matches!(proof, ClientProof::Secret(..)) {
+            let help = "it says where a client_secret stands in a request, and there is none";
+            return Err(self.error(&key("client_authentication"), "has no meaning here", help));
+        }
+        let redirect_url = match oauth2.redirect_url {
+            Some(url) if oauth2::url::Url::parse(&url).is_err() => {
+                let help = "write it as it is registered at the provider, octet for octet";
+                return Err(self.error(&key("redirect_url"), format!("{url:?} is no URL"), help));
+            }
+            url => url,
+        };
+        let revoke = oauth2.revoke_url.or_else(|| known?.revoke_url.as_ref().map(fill));
+        let revoke_url = match revoke {
+            Some(url) => Some(self.url(&key("revoke_url"), Some(url), "")?),
+            None => None,
         };
         let consents = matches!(kind, Kind::Device | Kind::Code);
         let scopes = oauth2.scopes.unwrap_or_else(|| match (known, consents) {
@@ -164,7 +204,10 @@ impl Verifier<'_> {
             client_id,
             proof,
             token_url,
-            revoke_url: known.and_then(|known| known.revoke_url.clone()),
+            revoke_url,
+            redirect_url,
+            short_device_grant: known.is_some_and(|known| known.short_device_grant),
+            issuer: oauth2.issuer,
             scopes,
             ca_file,
         })
@@ -222,13 +265,7 @@ impl Verifier<'_> {
         }
     }
 
-    fn key_file(
-        &mut self,
-        path: &str,
-        file: &str,
-        certificate: Option<&str>,
-        key_id: Option<String>,
-    ) -> Result<KeyFile, Error> {
+    fn key_file(&mut self, path: &str, file: &str, oauth2: &file::OAuth2) -> Result<KeyFile, Error> {
         let file_path = format!("{path}.private_key_file");
         let octets = Zeroizing::new(self.read(&file_path, file)?);
         self.judge_file(&file_path, file);
@@ -245,10 +282,16 @@ impl Verifier<'_> {
             let what = format!("{file}: the key is neither RSA of at least 2048 bits nor EC P-256");
             return Err(self.error(&file_path, what, help));
         };
-        let thumbprint = match certificate {
-            Some(file) => Some(self.thumbprint(&format!("{path}.certificate_file"), file, &signing)?),
+        let certificate = match &oauth2.certificate_file {
+            Some(file) => Some(self.client_certificate(&format!("{path}.certificate_file"), file, &signing)?),
             None => None,
         };
+        let forms = [("ps256", CertificateForm::Ps256), ("rs256", CertificateForm::Rs256)];
+        let form = self.word(
+            &format!("{path}.certificate_form"),
+            oauth2.certificate_form.clone(),
+            &forms,
+        )?;
         let (google_id, client_id, token_url) = match google {
             Some(google) => (google.private_key_id, Some(google.client_email), google.token_uri),
             None => (None, None, None),
@@ -256,15 +299,19 @@ impl Verifier<'_> {
         Ok(KeyFile {
             key: ClientKey {
                 pem: signing.pem,
-                key_id: key_id.or(google_id),
-                thumbprint,
+                key_id: oauth2.key_id.clone().or(google_id),
+                thumbprint: certificate.as_ref().map(|der| thumbprint(&SHA256, der)),
+                old_thumbprint: certificate
+                    .as_ref()
+                    .map(|der| thumbprint(&SHA1_FOR_LEGACY_USE_ONLY, der)),
+                form: form.unwrap_or(CertificateForm::Ps256),
             },
             client_id,
             token_url,
         })
     }
 
-    fn thumbprint(&self, path: &str, file: &str, key: &SigningKey) -> Result<[u8; 32], Error> {
+    fn client_certificate(&self, path: &str, file: &str, key: &SigningKey) -> Result<CertificateDer<'static>, Error> {
         let octets = self.read(path, file)?;
         let Ok(certificate) = CertificateDer::from_pem_slice(&octets) else {
             let help = "the certificate that was uploaded to the provider, in PEM (-----BEGIN CERTIFICATE-----)";
@@ -274,10 +321,15 @@ impl Verifier<'_> {
             let help = "name the certificate that was made with this key; the first in the file counts";
             return Err(self.error(path, format!("{file}: is not of the key in private_key_file"), help));
         }
-        let mut thumbprint = [0; 32];
-        thumbprint.copy_from_slice(digest(&SHA256, &certificate).as_ref());
-        Ok(thumbprint)
+        Ok(certificate)
     }
+}
+
+/// `N` must be the length of the algorithm's digests.
+fn thumbprint<const N: usize>(algorithm: &'static Algorithm, der: &[u8]) -> [u8; N] {
+    let mut thumbprint = [0; N];
+    thumbprint.copy_from_slice(digest(algorithm, der).as_ref());
+    thumbprint
 }
 
 /// Whether secrets may be sent to `url`; else what is wrong with it.

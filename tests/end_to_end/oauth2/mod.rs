@@ -84,8 +84,13 @@ impl Lab {
 
     /// By a browser.
     fn by_code(&self) -> Setup {
+        self.by_code_with("")
+    }
+
+    /// The same, with these keys besides.
+    fn by_code_with(&self, keys: &str) -> Setup {
         self.setup(&format!(
-            "authorize_url = {:?}\nscopes = [\"mail\"]\nclient_secret = \"{CLIENT_SECRET}\"",
+            "authorize_url = {:?}\nscopes = [\"mail\"]\nclient_secret = \"{CLIENT_SECRET}\"\n{keys}",
             self.provider.url("/authorize")
         ))
     }

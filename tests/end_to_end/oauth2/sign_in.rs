@@ -308,3 +308,60 @@ fn a_consent_for_a_server_that_is_down_is_kept() {
     assert!(printed.contains("the consent is kept"), "{printed}");
     lets_in(&gateway, "pbx");
 }
+
+/// Yandex, Mail.ru and Yahoo match the redirect URL octet for octet, and the first shows a code there.
+#[test]
+fn a_redirect_url_that_is_matched_exactly() {
+    let Some(lab) = Lab::new(XOAUTH2) else { return };
+    let shown = "https://provider.test/verification_code";
+    let here = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let here = format!("http://localhost:{}/back", here.port());
+    lab.provider.book().redirects = vec![shown.to_owned(), here.clone()];
+    for (redirect, by_code) in [(shown, true), (shown, false), (here.as_str(), false)] {
+        let gateway = lab.by_code_with(&format!("redirect_url = {redirect:?}")).start();
+        let mut command = SignIn::begin(&gateway.file(), &["pbx"]);
+        let url = format!("https://{}", command.after("https://"));
+        let back = lab.provider.consent(&url, "eva", true);
+        assert!(back.starts_with(redirect), "{back}");
+        let (_, code) = back.split_once("code=").unwrap();
+        match by_code {
+            true => command.paste(code.split('&').next().unwrap()),
+            false if redirect == here => assert_eq!(follow(&lab.provider, &back).0, 200),
+            false => command.paste(&back),
+        }
+        command.succeed();
+        lets_in(&gateway, "pbx");
+        let printed = SignIn::begin(&gateway.file(), &["--forget", "pbx"]).succeed();
+        assert!(printed.contains("forgotten"), "{printed}");
+    }
+}
+
+#[test]
+fn a_consent_that_opens_nothing_is_revoked() {
+    let Some(lab) = Lab::new(XOAUTH2) else { return };
+    let revoke = format!("revoke_url = {:?}", lab.provider.url("/revoke"));
+    let gateway = lab
+        .setup(&format!(
+            "device_url = {:?}\nscopes = [\"mail\"]\n{revoke}",
+            lab.provider.url("/device")
+        ))
+        .start();
+    let fail = || {
+        let mut command = SignIn::begin(&gateway.file(), &["pbx"]);
+        let code = command.code();
+        lab.provider.approve(&code, "adam");
+        command.fail()
+    };
+    let printed = fail();
+    assert!(printed.contains("the consent is revoked"), "{printed}");
+    assert_eq!(lab.provider.book().revoked.len(), 1);
+    // One that holds may be of the same person, and end along with it.
+    lab.sign_in(&gateway, "pbx", "eva");
+    let printed = fail();
+    assert!(printed.contains("may be withdrawn at the provider"), "{printed}");
+    assert_eq!(lab.provider.book().revoked.len(), 1);
+    lets_in(&gateway, "pbx");
+}
