@@ -3,8 +3,10 @@
 
 mod browser;
 mod grants;
+mod machines;
 mod page;
 mod renewal;
+mod safety;
 mod sign_in;
 
 use std::{
