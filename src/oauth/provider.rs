@@ -282,7 +282,7 @@ impl<'c> AsyncHttpClient<'c> for Provider {
     }
 }
 
-/// https://yandex.com/dev/id/doc/en/codes/screen-code-oauth
+/// <https://yandex.com/dev/id/doc/en/codes/screen-code-oauth>
 fn with_short_device_grant(form: &[u8]) -> Vec<u8> {
     let fields = form_urlencoded::parse(form).map(|(name, value)| match (&*name, &*value) {
         ("grant_type", DEVICE_CODE) => (name, "device_code".into()),
