@@ -8,7 +8,7 @@ use popgate::imap::fetch::{self, Fetch};
 fn parse(line: &[u8]) -> Option<u32> {
     let mut fetch = Fetch::default();
     fetch.parse(fetch::data(line)?).ok()?;
-    fetch.uid
+    fetch.uid.map(|uid| uid.0)
 }
 
 fn responses(c: &mut Criterion) {

@@ -61,6 +61,12 @@ enum Command {
         /// List what `retain_days` would remove now, by account; removes nothing
         #[arg(long)]
         retention: bool,
+        /// List all keys with their values, defaults and meanings; reads no configuration
+        #[arg(long, conflicts_with_all = ["connect", "retention", "config"])]
+        keys: bool,
+        /// With --keys: as JSON
+        #[arg(long, requires = "keys")]
+        json: bool,
     },
     /// Show what logins have hidden and retrieved, or have it forgotten; beside a running gateway too
     State {
@@ -119,7 +125,8 @@ impl Cli {
                 listen,
             } => serve::run(Config::forward(&url, listen)?).await,
             Command::Serve { upstream: None, .. } => serve::run(load(self.config)?.config).await,
-            Command::Check { connect, retention } => check::run(load(self.config)?, connect, retention).await,
+            Command::Check { keys: true, json, .. } => check::keys(json),
+            Command::Check { connect, retention, .. } => check::run(load(self.config)?, connect, retention).await,
             Command::State { login, reset, folder } => {
                 let config = load(self.config)?.config;
                 state::run(&config, login.as_deref(), reset.as_deref(), folder.as_deref()).await
@@ -241,24 +248,28 @@ impl From<gateway::Error> for Failure {
     fn from(error: gateway::Error) -> Self {
         match &error {
             gateway::Error::Bind { address, source } | gateway::Error::BindSite { address, source } => {
-                let help = match source.kind() {
-                    io::ErrorKind::PermissionDenied if address.port() < 1024 => {
-                        "\nhelp: ports below 1024 need a privilege: take a higher one, or give popgate CAP_NET_BIND_SERVICE"
-                    }
-                    io::ErrorKind::AddrInUse => "\nhelp: another program listens there: stop it, or take another port",
-                    io::ErrorKind::AddrNotAvailable => {
-                        "\nhelp: this machine has no such address: 0.0.0.0 or [::] take all"
-                    }
-                    _ => "",
-                };
+                let help = bind_advice(source, *address);
                 Self::failed(format!("{error}{help}"))
             }
+            gateway::Error::Random(_) => Self::failed(error.to_string()),
             gateway::Error::NoCertificate { .. }
             | gateway::Error::Tls(_)
             | gateway::Error::Maildrops(_)
             | gateway::Error::OAuth2(_)
             | gateway::Error::State(_) => Self::wrong(error.to_string()),
         }
+    }
+}
+
+/// What to do about an address that can't be listened at.
+fn bind_advice(error: &io::Error, address: SocketAddr) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied if address.port() < 1024 => {
+            "\nhelp: ports below 1024 need a privilege: take a higher one, or give popgate CAP_NET_BIND_SERVICE"
+        }
+        io::ErrorKind::AddrInUse => "\nhelp: another program listens there: stop it, or take another port",
+        io::ErrorKind::AddrNotAvailable => "\nhelp: this machine has no such address: 0.0.0.0 or [::] take all",
+        _ => "",
     }
 }
 

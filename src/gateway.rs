@@ -13,7 +13,8 @@ use crate::{
         Listener, Service,
         listener::{Gate, Sessions},
     },
-    sign_in::candidates,
+    proofs::RandomUnavailable,
+    sign_in::{SignIns, candidates},
     state::{self, StateStore},
     tls::{self, Acceptor},
     web::Site,
@@ -52,11 +53,11 @@ impl Gateway {
         }
         let config = Arc::new(config);
         let state = state::open(&config.state)?;
-        let tokens = Tokens::new(&config, state.clone())?;
+        let tokens = Tokens::new(&*config, state.clone())?;
         let site = match &config.web {
             Some(web) => {
                 let address = web.address;
-                let site = Site::bind(web, config.clone(), tokens.clone());
+                let site = Site::bind(web, SignIns::new(config.clone()), tokens.clone());
                 let site = site.map_err(|source| Error::BindSite { address, source })?;
                 tracing::info!(address = %site.address().unwrap_or(address), "sign-in page");
                 Some(site)
@@ -69,7 +70,7 @@ impl Gateway {
             gate: Gate::new(&config.limits),
             drain: config.limits.drain,
             service: Arc::new(Service {
-                accounts: Accounts::new(&config),
+                accounts: Accounts::new(&*config)?,
                 maildrops: Maildrops::new(&config, state.clone(), tokens.clone())?,
                 limits: config.limits.clone(),
             }),
@@ -246,6 +247,9 @@ pub enum Error {
     /// A root file.
     #[error(transparent)]
     Maildrops(#[from] SetupError),
+    /// No random numbers.
+    #[error(transparent)]
+    Random(#[from] RandomUnavailable),
     /// `[upstream.NAME.oauth2]`
     #[error("[upstream.….oauth2] {0}")]
     OAuth2(#[from] oauth::SetupError),

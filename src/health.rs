@@ -12,7 +12,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::tls::{self, Connector};
+use crate::tls::{Connector, HandshakeError};
 
 /// How long a listener may take to answer: the greeting asks nobody upstream.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -42,8 +42,8 @@ async fn talk(address: SocketAddr, implicit_tls: bool) -> io::Result<()> {
     match connector.connect("localhost", stream).await {
         Ok(stream) => greet(stream).await,
         // It showed a certificate: the listener is alive.
-        Err(error) if tls::is_certificate_error(&error) => Ok(()),
-        Err(error) => Err(error),
+        Err(HandshakeError::Certificate(_)) => Ok(()),
+        Err(error) => Err(io::Error::other(error)),
     }
 }
 

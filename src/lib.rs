@@ -2,7 +2,7 @@
 //!
 //! The modules in the order mail flows: a device speaks to [`pop3`], which asks [`accounts`] who it is
 //! and opens a [`maildrop`]; that translates to [`imap`], the upstream, for which [`oauth`] has tokens where it takes no
-//! password. [`state`] is what outlives a session. [`sign_in`] ends a sign-in, whether it was begun at a terminal or on
+//! password. [`proofs`] remembers which secrets were right. [`state`] is what outlives a session. [`sign_in`] ends a sign-in, whether it was begun at a terminal or on
 //! the page of [`web`]. [`gateway`] puts the parts together from a [`config`]; [`cli`] is what a person types.
 
 pub mod accounts;
@@ -15,8 +15,10 @@ pub mod imap;
 pub mod maildrop;
 pub mod oauth;
 pub mod pop3;
+pub mod proofs;
 pub mod sign_in;
 pub mod state;
 pub mod telemetry;
 pub mod tls;
+pub mod types;
 pub mod web;

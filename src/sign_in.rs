@@ -117,6 +117,32 @@ impl<'a> Candidate<'a> {
     }
 }
 
+/// The sign-ins that a configuration has.
+#[derive(Debug, Clone)]
+pub struct SignIns(Arc<Config>);
+
+impl SignIns {
+    /// Of `config`.
+    pub fn new(config: Arc<Config>) -> Self {
+        Self(config)
+    }
+
+    /// The accounts whose upstreams take tokens. Nobody signs in for a rule.
+    pub fn candidates(&self) -> impl Iterator<Item = Candidate<'_>> {
+        candidates(&self.0)
+    }
+
+    /// As [`complete`].
+    pub async fn complete(
+        &self,
+        tokens: &Arc<Tokens>,
+        candidate: Candidate<'_>,
+        issued: Issued,
+    ) -> Result<SignedIn, Error> {
+        complete(&self.0, tokens, candidate, issued).await
+    }
+}
+
 /// The accounts of `config` whose upstreams take tokens. Nobody signs in for a rule.
 pub fn candidates(config: &Config) -> impl Iterator<Item = Candidate<'_>> {
     let accounts = config.accounts.iter().filter(|account| !account.is_rule());

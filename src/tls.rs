@@ -1,7 +1,11 @@
-//! TLS acceptors and connectors; the only file that names rustls.
+//! TLS acceptors and connectors; only this file and its folder name rustls.
+
+mod handshake;
+mod trust;
 
 use std::{
     io,
+    net::IpAddr,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::{Duration, Instant, SystemTime},
@@ -12,10 +16,18 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{
     TlsAcceptor, TlsConnector,
-    rustls::{self, ClientConfig, RootCertStore, ServerConfig, crypto::aws_lc_rs},
+    rustls::{
+        self, ClientConfig, ConfigBuilder, RootCertStore, ServerConfig, WantsVerifier,
+        crypto::{CryptoProvider, aws_lc_rs},
+    },
 };
 
-use crate::config::Certificate;
+use x509_parser::{extensions::GeneralName, x509::X509Version};
+use zeroize::Zeroizing;
+
+pub use self::handshake::{Disagreement, HandshakeError};
+use self::trust::{Named, Trust};
+use crate::config::{Certificate, Fingerprint};
 
 /// Our side of a device's connection.
 pub type ServerStream<S> = tokio_rustls::server::TlsStream<S>;
@@ -26,17 +38,30 @@ pub type ClientStream<S> = tokio_rustls::client::TlsStream<S>;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A PEM file could not be read.
-    #[error("{path}: {source}")]
+    #[error("{}: {source}", .path.display())]
     Pem {
         /// The file.
         path: PathBuf,
         /// Why.
         source: rustls_pki_types::pem::Error,
     },
-    /// A PEM file holds no certificate.
-    #[error("{0}: holds no certificate (expected BEGIN CERTIFICATE)")]
-    Empty(PathBuf),
-    /// Certificate and key do not belong together, or the key is of a kind that is not supported.
+    /// A file is not what it should be.
+    #[error("{}: {}", .path.display(), .what)]
+    Unsuitable {
+        /// The file.
+        path: PathBuf,
+        /// What it is, and what to do.
+        what: &'static str,
+    },
+    /// The key is of another certificate.
+    #[error("{}: is not the key of the certificate in {}", .key.display(), .certificate.display())]
+    Mismatch {
+        /// The key's file.
+        key: PathBuf,
+        /// The certificate's file.
+        certificate: PathBuf,
+    },
+    /// The key is of a kind that is not supported, or the certificate is not one.
     #[error("{path}: {source}")]
     Rejected {
         /// The file.
@@ -124,22 +149,115 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
             path: path.into(),
             source,
         })?;
-    if certificates.is_empty() {
-        Err(Error::Empty(path.into()))
-    } else {
-        Ok(certificates)
+    match certificates.is_empty() {
+        true => Err(unsuitable(path, "certificate")),
+        false => Ok(certificates),
     }
+}
+
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Error> {
+    match PrivateKeyDer::from_pem_file(path) {
+        Ok(key) => Ok(key),
+        Err(rustls_pki_types::pem::Error::Io(source)) => Err(Error::Pem {
+            path: path.into(),
+            source: rustls_pki_types::pem::Error::Io(source),
+        }),
+        Err(_) => Err(unsuitable(path, "private key")),
+    }
+}
+
+/// What a file that holds no `wanted` in PEM holds instead, in plain words.
+fn unsuitable(path: &Path, wanted: &'static str) -> Error {
+    let octets = Zeroizing::new(std::fs::read(path).unwrap_or_default());
+    let has = |part: &str| memchr::memmem::find(&octets, part.as_bytes()).is_some();
+    let what = match wanted {
+        _ if octets.is_empty() => "is empty",
+        // ASN.1 begins with a SEQUENCE.
+        _ if octets.starts_with(b"\x30") && !octets.is_ascii() => {
+            "is in DER, and popgate reads PEM: openssl converts it (-inform der)"
+        }
+        "private key" if has("ENCRYPTED") => {
+            "the key is encrypted with a passphrase, which nobody could type in: openssl pkey -in KEY -out PLAIN writes one without"
+        }
+        "private key" if has("BEGIN CERTIFICATE") => {
+            "holds a certificate and no private key (expected BEGIN PRIVATE KEY)"
+        }
+        "certificate" if has("PRIVATE KEY") => "holds a private key and no certificate (expected BEGIN CERTIFICATE)",
+        "private key" => "holds no private key (expected BEGIN PRIVATE KEY)",
+        _ => "holds no certificate (expected BEGIN CERTIFICATE)",
+    };
+    Error::Unsuitable {
+        path: path.into(),
+        what,
+    }
+}
+
+/// For whom and how long a certificate is.
+#[derive(Debug)]
+pub struct Validity {
+    /// Its hosts, or its subject.
+    pub names: Vec<String>,
+    /// Seconds since 1970.
+    pub from: i64,
+    /// Seconds since 1970.
+    pub until: i64,
+}
+
+/// Of the first certificate in `path`.
+pub fn validity(path: &Path) -> Result<Validity, Error> {
+    let chain = certificates(path)?;
+    let wrong = || unsuitable(path, "certificate");
+    let (_, certificate) =
+        x509_parser::parse_x509_certificate(chain.first().ok_or_else(wrong)?).map_err(|_| wrong())?;
+    let hosts = certificate.subject_alternative_name().ok().flatten().map(|names| {
+        let names = names.value.general_names.iter().filter_map(|name| match name {
+            GeneralName::DNSName(name) => Some((*name).to_owned()),
+            GeneralName::IPAddress(octets) => match *octets {
+                [a, b, c, d] => Some(IpAddr::from([*a, *b, *c, *d]).to_string()),
+                octets => <[u8; 16]>::try_from(octets)
+                    .ok()
+                    .map(|octets| IpAddr::from(octets).to_string()),
+            },
+            _ => None,
+        });
+        names.collect::<Vec<_>>()
+    });
+    Ok(Validity {
+        names: hosts
+            .filter(|names| !names.is_empty())
+            .unwrap_or_else(|| vec![certificate.subject().to_string()]),
+        from: certificate.validity().not_before.timestamp(),
+        until: certificate.validity().not_after.timestamp(),
+    })
+}
+
+/// Whether the first certificate in `path` is of a version before 3.
+fn is_old(path: &Path) -> bool {
+    certificates(path).is_ok_and(|chain| {
+        let first = chain
+            .first()
+            .and_then(|der| x509_parser::parse_x509_certificate(der).ok());
+        first.is_some_and(|(_, certificate)| certificate.version() != X509Version::V3)
+    })
 }
 
 fn server_config(files: &Certificate) -> Result<Arc<ServerConfig>, Error> {
     let chain = certificates(&files.certificate)?;
-    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|source| Error::Pem {
-        path: files.key.clone(),
-        source,
-    })?;
-    let rejected = |source| Error::Rejected {
-        path: files.certificate.clone(),
-        source,
+    let key = private_key(&files.key)?;
+    let rejected = |source| match source {
+        rustls::Error::InconsistentKeys(_) => Error::Mismatch {
+            key: files.key.clone(),
+            certificate: files.certificate.clone(),
+        },
+        rustls::Error::InvalidCertificate(_) if is_old(&files.certificate) => Error::Unsuitable {
+            path: files.certificate.clone(),
+            what: "is an X.509 certificate of version 1, which names no host: have one of version 3 made, with the host as its \
+                   subjectAltName",
+        },
+        source => Error::Rejected {
+            path: files.certificate.clone(),
+            source,
+        },
     };
     let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
@@ -150,33 +268,47 @@ fn server_config(files: &Certificate) -> Result<Arc<ServerConfig>, Error> {
     Ok(Arc::new(config))
 }
 
-/// Connects to upstreams: trusts the system's roots (Mozilla's where the system has none) and an extra file's.
+/// Connects to servers: trusts the system's roots (Mozilla's where the system has none) and an extra file's.
 #[derive(Clone)]
 pub struct Connector(Arc<ClientConfig>);
 
 impl Connector {
-    /// `ca_file`: roots besides the system's.
+    /// For any server whose certificate a root has issued for its name. `ca_file`: roots besides the system's.
     pub fn new(ca_file: Option<&Path>) -> Result<Self, Error> {
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        if roots.is_empty() {
-            roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        let own = own_certificates(ca_file)?;
+        let mut roots = system_roots();
+        for certificate in own {
+            roots.add(certificate).map_err(|source| rejected(ca_file, source))?;
         }
-        if let Some(path) = ca_file {
-            for certificate in certificates(path)? {
-                roots.add(certificate).map_err(|source| Error::Rejected {
-                    path: path.into(),
-                    source,
-                })?;
+        let builder = client_builder(&provider())?;
+        Ok(Self(Arc::new(
+            builder.with_root_certificates(roots).with_no_client_auth(),
+        )))
+    }
+
+    /// For one upstream. A certificate of `ca_file` is a root, and also trusted as it is if the server itself shows it. With
+    /// a `fingerprint` only that certificate is trusted.
+    pub fn to_upstream(ca_file: Option<&Path>, fingerprint: Option<Fingerprint>) -> Result<Self, Error> {
+        let own = own_certificates(ca_file)?;
+        let mut roots = system_roots();
+        for certificate in &own {
+            // One that can be no root may be the server's own all the same, if its key can be found.
+            match roots.add(certificate.clone()) {
+                Err(source) if trust::public_key(certificate).is_none() => return Err(rejected(ca_file, source)),
+                _ => {}
             }
         }
-        let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(|source| Error::Rejected {
-                path: "TLS".into(),
-                source,
-            })?
-            .with_root_certificates(roots)
+        let named = match fingerprint {
+            Some(fingerprint) => Named::Only(fingerprint),
+            None => Named::Besides(own),
+        };
+        let provider = provider();
+        let trust = Trust::new(roots, named, &provider)
+            .map_err(|error| rejected(ca_file, rustls::Error::General(error.to_string())))?;
+        let config = client_builder(&provider)?
+            // Dangerous is a verifier that does not verify; see `Trust`.
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(trust))
             .with_no_client_auth();
         Ok(Self(Arc::new(config)))
     }
@@ -186,15 +318,16 @@ impl Connector {
         ClientConfig::clone(&self.0)
     }
 
-    /// The TLS handshake, client side; the certificate must be valid for `host` (RFC 8314 §3).
+    /// The TLS handshake, client side; the certificate must be valid for `host` (RFC 8314 §3), or be one that the
+    /// configuration names.
     pub async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         host: &str,
         stream: S,
-    ) -> io::Result<ClientStream<S>> {
+    ) -> Result<ClientStream<S>, HandshakeError> {
         let name = ServerName::try_from(host.to_owned())
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-        TlsConnector::from(self.0.clone()).connect(name, stream).await
+            .map_err(|error| HandshakeError::Broken(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
+        Ok(TlsConnector::from(self.0.clone()).connect(name, stream).await?)
     }
 }
 
@@ -204,10 +337,35 @@ impl std::fmt::Debug for Connector {
     }
 }
 
-/// Whether a failed handshake means that the peer's certificate is not to be trusted (rather than a lost connection).
-pub fn is_certificate_error(error: &io::Error) -> bool {
-    matches!(
-        error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()),
-        Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented)
-    )
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(aws_lc_rs::default_provider())
 }
+
+fn client_builder(provider: &Arc<CryptoProvider>) -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, Error> {
+    ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(|source| rejected(None, source))
+}
+
+fn system_roots() -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() {
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    }
+    roots
+}
+
+fn own_certificates(ca_file: Option<&Path>) -> Result<Vec<CertificateDer<'static>>, Error> {
+    ca_file.map_or_else(|| Ok(Vec::new()), certificates)
+}
+
+fn rejected(file: Option<&Path>, source: rustls::Error) -> Error {
+    Error::Rejected {
+        path: file.unwrap_or(Path::new("TLS")).into(),
+        source,
+    }
+}
+
+#[cfg(test)]
+mod tests;

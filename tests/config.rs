@@ -55,6 +55,15 @@ fn whole_example(directory: &Path) -> String {
     text.replace("/run/secrets/", "")
 }
 
+/// Mend a difference by `cargo run --example reference`.
+#[test]
+fn example_and_readme_are_made_of_the_declared_keys() {
+    assert_eq!(popgate::config::example(), EXAMPLE);
+    let readme = include_str!("../README.md");
+    let table = popgate::config::keys_as_markdown();
+    assert!(table.lines().count() > 80 && readme.contains(&format!("\n{table}\n<!-- end of keys -->\n")));
+}
+
 #[test]
 fn example_loads_as_shipped() {
     let config = Config::parse(EXAMPLE, Path::new("")).unwrap();
@@ -212,6 +221,29 @@ fn check_tells_what_the_configuration_does() {
         stdout(&output)
     );
     assert!(!stdout(&output).contains("warning"), "{}", stdout(&output));
+}
+
+/// Without any configuration.
+#[test]
+fn check_lists_all_keys() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = popgate(directory.path(), &["check", "--keys"], &[], "");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    for line in [
+        "[upstream.NAME.maildrop]",
+        "  idle_seconds (seconds, 1 to 31536000; default: 600)",
+        "  order (\"oldest-first\", \"newest-first\"; default: \"oldest-first\"; an account may differ)",
+    ] {
+        assert!(stdout(&output).lines().any(|known| known == line), "{line}");
+    }
+    let output = popgate(directory.path(), &["check", "--keys", "--json"], &[], "");
+    let keys: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let keys = keys.as_array().unwrap();
+    assert!(keys.len() > 70);
+    let idle = keys.iter().find(|key| key["key"] == "limits.idle_seconds").unwrap();
+    assert_eq!((&idle["default"], &idle["unit"]), (&"600".into(), &"seconds".into()));
+    let password = keys.iter().find(|key| key["key"] == "account.password").unwrap();
+    assert_eq!(password["secret"], true);
 }
 
 #[test]

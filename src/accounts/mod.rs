@@ -23,9 +23,13 @@ use std::{
 use subtle::ConstantTimeEq;
 
 use self::{folder::split, hash::Hashing, passwords::PasswordsFile, pattern::Pattern, throttle::Throttle};
-use crate::config::{self, Config, Credential, Expire, LocalSecret, Policy, Secret};
+use crate::{
+    config::{self, AccountsOptions, Credential, Expire, LocalSecret, Policy, Secret},
+    proofs::RandomUnavailable,
+};
 
 pub use hash::hash_password;
+pub use throttle::Attempt;
 
 /// An upstream mailbox and how to reach it, as one login sees it.
 #[derive(Debug, Clone)]
@@ -38,6 +42,8 @@ pub struct Account {
     pub user: String,
     /// What proves it to the upstream.
     pub credential: Credential,
+    /// The credential is what the device gave: the upstream decides whether it is right.
+    pub is_forwarded: bool,
     /// What the maildrop shows and does; where a device picked a folder, that one is its only folder.
     pub policy: Arc<Policy>,
 }
@@ -49,6 +55,7 @@ impl From<&config::Account> for Account {
             upstream: account.upstream.clone(),
             user: account.user.clone(),
             credential: account.credential.clone(),
+            is_forwarded: false,
             policy: account.maildrop.clone(),
         }
     }
@@ -76,7 +83,7 @@ pub struct Accounts {
     hashing: Hashing,
     /// A hash to verify where there is none, so that the time of a refusal does not tell which logins exist.
     decoy: Option<Arc<str>>,
-    throttle: Throttle,
+    throttle: Arc<Throttle>,
     expire: (Expire, bool),
 }
 
@@ -176,10 +183,11 @@ impl Meant<'_> {
 }
 
 impl Accounts {
-    /// Accounts of `config`.
-    pub fn new(config: &Config) -> Self {
+    /// Of what `options` name. Fails if the system gives no random numbers.
+    pub fn new<'a>(options: impl Into<AccountsOptions<'a>>) -> Result<Self, RandomUnavailable> {
+        let options = options.into();
         let own = |is_rule: bool| {
-            config
+            options
                 .accounts
                 .iter()
                 .filter(move |account| account.is_rule() == is_rule)
@@ -188,7 +196,7 @@ impl Accounts {
             .map(|account| (account.login.clone(), Local::new(account)))
             .collect();
         let rules = own(true).map(|account| (Pattern::new(&account.login), Target::Rule(Local::new(account))));
-        let forwarded = config.upstreams.iter().flat_map(|upstream| {
+        let forwarded = options.upstreams.iter().flat_map(|upstream| {
             let logins = upstream.logins.iter();
             logins.map(|login| (Pattern::new(login), Target::Forwarded(upstream.clone())))
         });
@@ -215,15 +223,15 @@ impl Accounts {
             .map(|policy| policy.retention.expire())
             .collect();
         let expire = (expires.first().copied().unwrap_or(Expire::Never), expires.len() > 1);
-        Self {
+        Ok(Self {
             local,
             separators,
             patterns,
             hashing: Hashing::new(),
             decoy,
-            throttle: Throttle::default(),
+            throttle: Throttle::new()?,
             expire,
-        }
+        })
     }
 
     /// The shortest time that mail stays which a device leaves, and whether it stays longer for some logins.
@@ -271,15 +279,16 @@ impl Accounts {
     }
 
     /// Resolves `login`. For a login of the gateway's own the secret is verified here; for one that is
-    /// forwarded the upstream decides, and the caller reports its refusal by [`Accounts::failed`].
+    /// forwarded the upstream decides. The caller tells the [`Attempt`] what came of it; one that is refused here has failed.
     ///
-    /// A login that is no UTF-8 or holds control characters is [`Denied::Wrong`]. Refusals by this function count
-    /// towards the throttle by themselves.
-    pub async fn authenticate(&self, login: &[u8], secret: Secret, peer: IpAddr) -> Result<Account, Denied> {
+    /// After failures of the login it waits before it looks at the secret, and after too many it does not look. A login that
+    /// is no UTF-8 or holds control characters is [`Denied::Wrong`].
+    pub async fn authenticate(&self, login: &[u8], secret: Secret, peer: IpAddr) -> Result<(Account, Attempt), Denied> {
         let meant = self.meant(login);
-        let counted = counted(login, meant.as_ref());
-        if self.throttle.is_throttled(counted, peer) {
-            return Err(Denied::Throttled);
+        let attempt = self.throttle.begin(counted(login, meant.as_ref()), &secret, peer);
+        let attempt = attempt.ok_or(Denied::Throttled)?;
+        if !attempt.delay().is_zero() {
+            tokio::time::sleep(attempt.delay()).await;
         }
         let account = match &meant {
             Some(meant) => self.verify(meant, secret).await,
@@ -288,21 +297,13 @@ impl Accounts {
                 None
             }
         };
-        if account.is_none() {
-            self.throttle.failed(counted, peer);
+        match account {
+            Some(account) => Ok((account, attempt)),
+            None => {
+                attempt.failed();
+                Err(Denied::Wrong)
+            }
         }
-        account.ok_or(Denied::Wrong)
-    }
-
-    /// An upstream refused what `login` gave: counts towards the throttle.
-    pub fn failed(&self, login: &[u8], peer: IpAddr) {
-        self.throttle.failed(counted(login, self.meant(login).as_ref()), peer);
-    }
-
-    /// The upstream took what `login` gave: the throttle forgets.
-    pub fn succeeded(&self, login: &[u8], peer: IpAddr) {
-        self.throttle
-            .succeeded(counted(login, self.meant(login).as_ref()), peer);
     }
 
     fn meant<'a>(&'a self, login: &'a [u8]) -> Option<Meant<'a>> {
@@ -372,6 +373,7 @@ impl Accounts {
                 upstream: upstream.clone(),
                 user: meant.login.clone().into_owned(),
                 credential: Credential::Password(secret),
+                is_forwarded: true,
             }),
         }
     }

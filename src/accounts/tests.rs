@@ -1,6 +1,7 @@
-use std::{net::Ipv4Addr, path::Path};
+use std::{net::Ipv4Addr, path::Path, time::Duration};
 
 use super::*;
+use crate::config::Config;
 
 const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -9,7 +10,7 @@ fn accounts(account: &str) -> Accounts {
         "[upstream.a]\nhost = \"a.example\"\nlogins = [\"*\", \"Jane@example.org\"]\n\
          [upstream.b]\nhost = \"b.example\"\nlogins = [\"*@example.org\"]\nmaildrop = {{ folder = \"Scans\" }}\n{account}"
     );
-    Accounts::new(&Config::parse(&text, Path::new("")).unwrap())
+    Accounts::new(&Config::parse(&text, Path::new("")).unwrap()).unwrap()
 }
 
 fn local(secret: &str) -> String {
@@ -26,6 +27,20 @@ fn password(account: &Account) -> &[u8] {
     password.expose()
 }
 
+/// What [`Accounts::authenticate`] makes of it, where the upstream takes every secret that it is asked about.
+async fn log_in(accounts: &Accounts, login: &[u8], secret: &str) -> Result<Account, Denied> {
+    let (account, attempt) = accounts.authenticate(login, secret.into(), PEER).await?;
+    attempt.succeeded();
+    Ok(account)
+}
+
+/// The same, where the upstream takes none.
+async fn fail(accounts: &Accounts, login: &[u8]) -> Result<(), Denied> {
+    let (_, attempt) = accounts.authenticate(login, "x".into(), PEER).await?;
+    attempt.failed();
+    Ok(())
+}
+
 #[tokio::test]
 async fn forwards_by_the_most_specific_pattern() {
     let accounts = accounts("");
@@ -35,10 +50,7 @@ async fn forwards_by_the_most_specific_pattern() {
         ("Jane@example.ORG", "a"),
         ("jane@example.org", "b"),
     ] {
-        let account = accounts
-            .authenticate(login.as_bytes(), "own".into(), PEER)
-            .await
-            .unwrap();
+        let account = log_in(&accounts, login.as_bytes(), "own").await.unwrap();
         assert_eq!(account.upstream.name, upstream, "{login}");
         assert_eq!((account.login.as_str(), account.user.as_str()), (login, login));
         assert_eq!(password(&account), b"own");
@@ -51,7 +63,7 @@ async fn own_login_is_verified_and_never_forwarded() {
     let hash = hash_password(&Secret::from("own")).unwrap();
     for secret in ["password = \"own\"".to_owned(), format!("password_hash = \"{hash}\"")] {
         let accounts = accounts(&local(&secret));
-        let account = accounts.authenticate(b"scanner", "own".into(), PEER).await.unwrap();
+        let account = log_in(&accounts, b"scanner", "own").await.unwrap();
         assert_eq!(
             (account.upstream.name.as_str(), account.user.as_str()),
             ("b", "office@example.org")
@@ -62,7 +74,7 @@ async fn own_login_is_verified_and_never_forwarded() {
             ("Scans", config::OnRetrieve::Keep)
         );
         for wrong in ["", "Own", "own ", "upstream's"] {
-            let denied = accounts.authenticate(b"scanner", wrong.into(), PEER).await;
+            let denied = log_in(&accounts, b"scanner", wrong).await;
             assert_eq!(denied.unwrap_err(), Denied::Wrong, "{wrong:?}");
         }
     }
@@ -72,51 +84,62 @@ async fn own_login_is_verified_and_never_forwarded() {
 async fn octets_that_are_no_name_are_wrong() {
     let accounts = accounts("");
     for login in [&b"\xff@example.org"[..], b"jane\0root", b"jane\r\nx"] {
-        assert_eq!(
-            accounts.authenticate(login, "x".into(), PEER).await.unwrap_err(),
-            Denied::Wrong
-        );
+        assert_eq!(log_in(&accounts, login, "x").await.unwrap_err(), Denied::Wrong);
     }
 }
 
 #[tokio::test]
 async fn unknown_login_without_pattern_is_wrong() {
     let text = format!("[upstream.b]\nhost = \"b.example\"\n{}", local("password = \"own\""));
-    let accounts = Accounts::new(&Config::parse(&text, Path::new("")).unwrap());
-    assert_eq!(
-        accounts.authenticate(b"jane", "own".into(), PEER).await.unwrap_err(),
-        Denied::Wrong
-    );
+    let accounts = Accounts::new(&Config::parse(&text, Path::new("")).unwrap()).unwrap();
+    assert_eq!(log_in(&accounts, b"jane", "own").await.unwrap_err(), Denied::Wrong);
 }
 
 #[tokio::test(start_paused = true)]
 async fn guessing_is_throttled_before_the_secret_is_looked_at() {
     let accounts = accounts(&local("password = \"own\""));
     for _ in 0..11 {
-        assert_eq!(
-            accounts.authenticate(b"scanner", "x".into(), PEER).await.unwrap_err(),
-            Denied::Wrong
-        );
+        assert_eq!(log_in(&accounts, b"scanner", "x").await.unwrap_err(), Denied::Wrong);
     }
     assert_eq!(
-        accounts.authenticate(b"scanner", "own".into(), PEER).await.unwrap_err(),
+        log_in(&accounts, b"scanner", "own").await.unwrap_err(),
         Denied::Throttled
     );
-    accounts.succeeded(b"scanner", PEER);
-    assert!(accounts.authenticate(b"scanner", "own".into(), PEER).await.is_ok());
+    tokio::time::advance(Duration::from_secs(60)).await;
+    assert!(log_in(&accounts, b"scanner", "own").await.is_ok());
+    for _ in 0..11 {
+        assert_eq!(fail(&accounts, b"scanner").await, Err(Denied::Wrong));
+    }
+    assert_eq!(fail(&accounts, b"scanner").await, Err(Denied::Throttled));
+    assert!(
+        log_in(&accounts, b"scanner", "own").await.is_ok(),
+        "a secret that was right is no guess"
+    );
+}
+
+/// What waits is the attempt: nobody gets around it by hanging up.
+#[tokio::test(start_paused = true)]
+async fn after_failures_the_next_attempt_waits() {
+    let accounts = accounts(&local("password = \"own\""));
+    let begun = tokio::time::Instant::now();
+    for waited in [0, 100, 300, 700, 1500, 3100, 6300, 11_300] {
+        assert_eq!(fail(&accounts, b"scanner").await, Err(Denied::Wrong));
+        assert_eq!(begun.elapsed().as_millis(), waited);
+    }
+    let hung_up = tokio::time::timeout(Duration::from_millis(1), fail(&accounts, b"scanner"));
+    assert!(hung_up.await.is_err());
+    let begun = tokio::time::Instant::now();
+    assert_eq!(fail(&accounts, b"scanner").await, Err(Denied::Wrong));
+    assert_eq!(begun.elapsed(), Duration::from_secs(5));
 }
 
 #[tokio::test(start_paused = true)]
 async fn refusals_of_an_upstream_count() {
     let accounts = accounts("");
     for _ in 0..11 {
-        assert!(accounts.authenticate(b"jane", "x".into(), PEER).await.is_ok());
-        accounts.failed(b"jane", PEER);
+        assert!(fail(&accounts, b"jane").await.is_ok());
     }
-    assert_eq!(
-        accounts.authenticate(b"jane", "x".into(), PEER).await.unwrap_err(),
-        Denied::Throttled
-    );
+    assert_eq!(log_in(&accounts, b"jane", "x").await.unwrap_err(), Denied::Throttled);
 }
 
 #[tokio::test]
@@ -156,7 +179,7 @@ fn with_folders() -> Accounts {
         local("plain", "a", ""),
         local("plain@example.org", "a", ""),
     );
-    Accounts::new(&Config::parse(&text, Path::new("")).unwrap())
+    Accounts::new(&Config::parse(&text, Path::new("")).unwrap()).unwrap()
 }
 
 #[tokio::test]
@@ -186,10 +209,7 @@ async fn a_login_may_name_a_folder() {
         ("jane+Lists", "jane+Lists", "jane+Lists", "a", "INBOX"),
         ("+1@example.org", "+1@example.org", "+1@example.org", "b", "INBOX"),
     ] {
-        let account = accounts
-            .authenticate(given.as_bytes(), "own".into(), PEER)
-            .await
-            .unwrap();
+        let account = log_in(&accounts, given.as_bytes(), "own").await.unwrap();
         assert_eq!(
             (
                 account.login.as_str(),
@@ -220,10 +240,10 @@ async fn a_folder_opens_no_other_way_in() {
         "plain+Lists@example.org",
         "office+X@example.org",
     ] {
-        let denied = accounts.authenticate(given.as_bytes(), "own".into(), PEER).await;
+        let denied = log_in(&accounts, given.as_bytes(), "own").await;
         assert_eq!(denied.unwrap_err(), Denied::Wrong, "{given}");
     }
-    let denied = accounts.authenticate(b"office+Invoices", "wrong".into(), PEER).await;
+    let denied = log_in(&accounts, b"office+Invoices", "wrong").await;
     assert_eq!(denied.unwrap_err(), Denied::Wrong);
 }
 
@@ -232,11 +252,10 @@ async fn other_folders_give_no_more_tries() {
     let accounts = with_folders();
     for number in 0..11 {
         let login = format!("office+{number}");
-        let denied = accounts.authenticate(login.as_bytes(), "x".into(), PEER).await;
+        let denied = log_in(&accounts, login.as_bytes(), "x").await;
         assert_eq!(denied.unwrap_err(), Denied::Wrong);
         let login = format!("jane+{number}@example.org");
-        assert!(accounts.authenticate(login.as_bytes(), "x".into(), PEER).await.is_ok());
-        accounts.failed(login.as_bytes(), PEER);
+        assert!(fail(&accounts, login.as_bytes()).await.is_ok());
     }
     for login in [
         "office",
@@ -245,14 +264,14 @@ async fn other_folders_give_no_more_tries() {
         "jane@example.org",
         "jane+new@example.org",
     ] {
-        let denied = accounts.authenticate(login.as_bytes(), "own".into(), PEER).await;
+        let denied = log_in(&accounts, login.as_bytes(), "own").await;
         assert_eq!(denied.unwrap_err(), Denied::Throttled, "{login}");
     }
-    accounts.succeeded(b"jane+any@example.org", PEER);
-    assert!(
-        accounts
-            .authenticate(b"jane@example.org", "x".into(), PEER)
-            .await
-            .is_ok()
-    );
+    tokio::time::advance(Duration::from_secs(60)).await;
+    assert!(log_in(&accounts, b"jane+any@example.org", "own").await.is_ok());
+    for _ in 0..11 {
+        assert!(fail(&accounts, b"jane@EXAMPLE.org").await.is_ok());
+    }
+    assert_eq!(fail(&accounts, b"jane@example.org").await, Err(Denied::Throttled));
+    assert!(log_in(&accounts, b"jane@example.org", "own").await.is_ok());
 }

@@ -1,145 +1,611 @@
-//! Slows down guessing: too many failures of one login from one address are answered without being tried.
+//! Slows down guessing: an attempt waits longer after each failure, and after too many is answered without being tried.
+//!
+//! Failures are counted by login and address, by login, by address, and in all. The counters have a fixed size: no flood of
+//! made-up logins or addresses makes them forget. Whoever brings a secret that was right lately passes them all, so that
+//! nobody is locked out by the guesses of others.
 
-use std::{collections::hash_map::RandomState, hash::BuildHasher, net::IpAddr, sync::Mutex, time::Duration};
+use std::{
+    collections::{HashMap, hash_map::RandomState},
+    hash::BuildHasher,
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
-use dashmap::DashMap;
 use tokio::time::Instant;
+
+use crate::{
+    config::Secret,
+    proofs::{KeyedHash, PROVEN_FOR, RandomUnavailable, Recent, Tag},
+};
 
 /// A window opens with a failure and lasts so long.
 const WINDOW: Duration = Duration::from_secs(60);
-/// Failures that a window bears; more throttle until it ends.
+/// Failures of a login from an address that a window bears; more throttle until it ends.
 const FAILURES: u32 = 10;
-/// Windows remembered at once (some 5 MB). Where so many are open, new ones are not counted: `sessions_per_address`
-/// and the upstream's own limits hold such a flood.
-const WINDOWS: usize = 65_536;
+/// Failures of one login from all addresses. After more, an address that has failed in this window is throttled for that
+/// login; one that has not failed has one try, for it may be the owner's.
+const LOGIN_FAILURES: Limit = Limit { usual: 30, pressed: 10 };
+/// Failures from one address over all logins: several devices with an old password poll behind one address.
+const ADDRESS_FAILURES: Limit = Limit {
+    usual: 100,
+    pressed: 20,
+};
+/// Failures from a /48 of IPv6, which one customer may have: 65,536 addresses as they are counted here.
+const SITE_FAILURES: Limit = Limit {
+    usual: 1000,
+    pressed: 200,
+};
+/// More failures in all are an attack by many: the stricter limits hold until the window ends.
+const PRESSURE: u32 = 10_000;
+/// The first failure delays the next attempt so long, each further one doubles that.
+const FIRST_DELAY: Duration = Duration::from_millis(100);
+const LONGEST_DELAY: Duration = Duration::from_secs(5);
 
-/// How often a full table may be searched for windows that have ended.
-const PURGE_INTERVAL: Duration = Duration::from_secs(1);
+/// Cells in a row of counters. A million different failures in a window leave four on average in each, far from every limit.
+const CELLS: usize = 1 << 18;
+const ROWS: usize = 2;
+/// Cells in a page: only pages that failures have fallen into take memory, 12 MB at most.
+const PAGE: usize = 256;
 
-/// Counts failures by address and login.
-#[derive(Debug, Default)]
-pub(super) struct Throttle {
-    windows: DashMap<Key, Window>,
-    hasher: RandomState,
-    purged: Mutex<Option<Instant>>,
+#[derive(Debug, Clone, Copy)]
+struct Limit {
+    usual: u32,
+    pressed: u32,
 }
 
-/// A login counts by its keyed hash: a key has one size, whatever a device sends.
-type Key = (IpAddr, u64);
+/// Counts failures.
+#[derive(Debug)]
+pub(super) struct Throttle {
+    hash: KeyedHash,
+    /// Secrets that were right.
+    proven: Recent,
+    state: Mutex<State>,
+}
 
 #[derive(Debug)]
-struct Window {
-    since: Instant,
-    failures: u32,
+struct State {
+    begun: Instant,
+    hasher: RandomState,
+    pairs: Counters,
+    logins: Counters,
+    addresses: Counters,
+    all: Window,
+    /// When pages were last freed, in milliseconds.
+    tidied: u64,
+    /// Attempts under way, by secret: to try the same twice at once is one guess.
+    under_way: HashMap<Tag, usize>,
 }
 
-impl Window {
-    fn is_open(&self) -> bool {
-        self.since.elapsed() < WINDOW
-    }
+/// One attempt to log in. If it is dropped without a verdict, as when a device hangs up, it counts as a failure.
+#[derive(Debug)]
+pub struct Attempt {
+    throttle: Arc<Throttle>,
+    keys: Keys,
+    tag: Tag,
+    delay: Duration,
+    counted: Option<[Count; 2]>,
+    verdict: Option<Verdict>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Succeeded,
+    Failed,
+    Undecided,
+}
+
+/// Hashed: a key has one size, whatever a device sends.
+#[derive(Debug, Clone, Copy)]
+struct Keys {
+    pair: u64,
+    login: u64,
+    address: u64,
+    site: Option<u64>,
 }
 
 impl Throttle {
-    /// Whether more than [`FAILURES`] happened within the current window.
-    pub(super) fn is_throttled(&self, login: &[u8], peer: IpAddr) -> bool {
-        let window = self.windows.get(&self.key(login, peer));
-        window.is_some_and(|window| window.is_open() && window.failures > FAILURES)
+    pub(super) fn new() -> Result<Arc<Self>, RandomUnavailable> {
+        Ok(Arc::new(Self {
+            hash: KeyedHash::new()?,
+            proven: Recent::new(PROVEN_FOR),
+            state: Mutex::new(State {
+                begun: Instant::now(),
+                hasher: RandomState::new(),
+                pairs: Counters::new(),
+                logins: Counters::new(),
+                addresses: Counters::new(),
+                all: Window(0),
+                tidied: 0,
+                under_way: HashMap::new(),
+            }),
+        }))
     }
 
-    /// Counts a failure.
-    pub(super) fn failed(&self, login: &[u8], peer: IpAddr) {
-        if self.windows.len() >= WINDOWS {
-            self.purge();
-        }
-        let key = self.key(login, peer);
-        if self.windows.len() >= WINDOWS && !self.windows.contains_key(&key) {
-            return;
-        }
-        let fresh = || Window {
-            since: Instant::now(),
-            failures: 0,
+    /// Counts an attempt before it is made; `None` if there were too many failures. `login` counts in any spelling by case.
+    pub(super) fn begin(self: &Arc<Self>, login: &[u8], secret: &Secret, peer: IpAddr) -> Option<Attempt> {
+        let login = folded(login);
+        let tag = self.hash.tag([&login, secret.expose()]);
+        let is_proven = self.proven.contains(&tag);
+        let mut state = self.lock();
+        let keys = state.keys(&login, peer);
+        let is_under_way = state.under_way.contains_key(&tag);
+        let (delay, counted) = match is_proven || is_under_way {
+            true => (Duration::ZERO, None),
+            false => {
+                let delay = state.delay(&keys)?;
+                (delay, Some(state.count(&keys)))
+            }
         };
-        let mut window = self.windows.entry(key).or_insert_with(fresh);
-        if !window.is_open() {
-            *window = fresh();
+        *state.under_way.entry(tag).or_default() += 1;
+        Some(Attempt {
+            throttle: self.clone(),
+            keys,
+            tag,
+            delay,
+            counted,
+            verdict: None,
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Attempt {
+    /// How long to wait before it is made.
+    pub(super) fn delay(&self) -> Duration {
+        self.delay
+    }
+
+    /// The secret was right: it is not counted, and is let in from now on. The failures of other secrets stay.
+    pub fn succeeded(mut self) {
+        self.verdict = Some(Verdict::Succeeded);
+    }
+
+    /// Login or secret was wrong.
+    pub fn failed(mut self) {
+        self.verdict = Some(Verdict::Failed);
+    }
+
+    /// Nobody has said whether the secret is right: the attempt does not count.
+    pub fn undecided(mut self) {
+        self.verdict = Some(Verdict::Undecided);
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        match self.verdict {
+            Some(Verdict::Succeeded) => self.throttle.proven.insert(self.tag),
+            Some(Verdict::Failed) => {
+                // A secret that was right until now counts like any other from here on.
+                if self.throttle.proven.remove(&self.tag) && self.counted.is_none() {
+                    self.counted = Some(self.throttle.lock().count(&self.keys));
+                }
+            }
+            Some(Verdict::Undecided) | None => {}
         }
-        window.failures = window.failures.saturating_add(1);
+        let mut state = self.throttle.lock();
+        if let Some(number) = state.under_way.get_mut(&self.tag) {
+            *number -= 1;
+            if *number == 0 {
+                state.under_way.remove(&self.tag);
+            }
+        }
+        match (self.verdict, self.counted) {
+            (Some(Verdict::Failed) | None, Some(_)) => state.confirm(&self.keys),
+            (Some(Verdict::Succeeded | Verdict::Undecided), Some([pair, login])) => {
+                state.pairs.take_back(pair);
+                state.logins.take_back(login);
+            }
+            (_, None) => {}
+        }
+    }
+}
+
+impl State {
+    /// Milliseconds since the start.
+    fn now(&self) -> u64 {
+        u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Forgets the failures.
-    pub(super) fn succeeded(&self, login: &[u8], peer: IpAddr) {
-        self.windows.remove(&self.key(login, peer));
-    }
-
-    fn purge(&self) {
-        let mut purged = self.purged.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if purged.is_none_or(|at| at.elapsed() >= PURGE_INTERVAL) {
-            self.windows.retain(|_, window| window.is_open());
-            *purged = Some(Instant::now());
+    fn keys(&self, login: &[u8], peer: IpAddr) -> Keys {
+        let (address, site) = match peer.to_canonical() {
+            IpAddr::V4(peer) => (u128::from(peer.to_bits()), None),
+            // Whoever has one address of a /64 has them all.
+            IpAddr::V6(peer) => (peer.to_bits() >> 64 | 1 << 64, Some(peer.to_bits() >> 80 | 1 << 65)),
+        };
+        Keys {
+            pair: self.hasher.hash_one((address, login)),
+            login: self.hasher.hash_one(login),
+            address: self.hasher.hash_one(address),
+            site: site.map(|site| self.hasher.hash_one(site)),
         }
     }
 
-    fn key(&self, login: &[u8], peer: IpAddr) -> Key {
-        (peer.to_canonical(), self.hasher.hash_one(login))
+    /// How long an attempt has to wait; `None` if it is not to be made.
+    fn delay(&self, keys: &Keys) -> Option<Duration> {
+        let now = self.now();
+        let is_pressed = self.all.count(now) > PRESSURE;
+        let is_over = |count: u32, limit: Limit| count > if is_pressed { limit.pressed } else { limit.usual };
+        let here = self.pairs.count(keys.pair, now);
+        let is_refused = here > FAILURES
+            || here > 0 && is_over(self.logins.count(keys.login, now), LOGIN_FAILURES)
+            || is_over(self.addresses.count(keys.address, now), ADDRESS_FAILURES)
+            || keys
+                .site
+                .is_some_and(|site| is_over(self.addresses.count(site, now), SITE_FAILURES));
+        if is_refused {
+            return None;
+        }
+        let doubled = here.checked_sub(1).map(|times| FIRST_DELAY * 2u32.pow(times));
+        Some(doubled.unwrap_or_default().min(LONGEST_DELAY))
+    }
+
+    /// Counts an attempt that may fail.
+    fn count(&mut self, keys: &Keys) -> [Count; 2] {
+        let now = self.now();
+        if u128::from(now - self.tidied) >= WINDOW.as_millis() {
+            self.tidied = now;
+            for counters in [&mut self.pairs, &mut self.logins, &mut self.addresses] {
+                counters.tidy(now);
+            }
+        }
+        [self.pairs.add(keys.pair, now), self.logins.add(keys.login, now)]
+    }
+
+    /// An attempt that was counted has failed. Only now it counts for the address: many devices may log in at once behind one.
+    fn confirm(&mut self, keys: &Keys) {
+        let now = self.now();
+        self.addresses.add(keys.address, now);
+        if let Some(site) = keys.site {
+            self.addresses.add(site, now);
+        }
+        self.all = self.all.plus_one(now);
+    }
+}
+
+/// The login as it counts: many upstreams take any case.
+fn folded(login: &[u8]) -> Vec<u8> {
+    match std::str::from_utf8(login) {
+        Ok(login) => login.to_lowercase().into_bytes(),
+        Err(_) => login.to_ascii_lowercase(),
+    }
+}
+
+/// Counts keys by their hashes: each counts in one cell of every row, and its count is the least of these. A key may share
+/// a cell with others, so its count may come out too high, never too low within a window.
+#[derive(Debug)]
+struct Counters(Vec<Option<Box<Page>>>);
+
+type Page = [Window; PAGE];
+
+/// What was added, for taking it back.
+#[derive(Debug, Clone, Copy)]
+struct Count([(usize, u64); ROWS]);
+
+/// Start in milliseconds, and 24 bits of count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Window(u64);
+
+impl Window {
+    const COUNT: u64 = (1 << 24) - 1;
+
+    fn start(self) -> u64 {
+        self.0 >> 24
+    }
+
+    fn count(self, now: u64) -> u32 {
+        let is_open = u128::from(now.saturating_sub(self.start())) < WINDOW.as_millis();
+        if is_open { (self.0 & Self::COUNT) as u32 } else { 0 }
+    }
+
+    fn plus_one(self, now: u64) -> Self {
+        match self.count(now) {
+            0 => Self(now << 24 | 1),
+            count if u64::from(count) == Self::COUNT => self,
+            _ => Self(self.0 + 1),
+        }
+    }
+}
+
+impl Counters {
+    fn new() -> Self {
+        Self(vec![None; CELLS * ROWS / PAGE])
+    }
+
+    fn cells(hash: u64) -> [usize; ROWS] {
+        let cell = |row: usize| row * CELLS + (hash >> (32 * row)) as usize % CELLS;
+        [cell(0), cell(1)]
+    }
+
+    fn count(&self, hash: u64, now: u64) -> u32 {
+        let count = |cell: usize| {
+            let page = self.0[cell / PAGE].as_ref();
+            page.map_or(0, |page| page[cell % PAGE].count(now))
+        };
+        Self::cells(hash).map(count).into_iter().min().unwrap_or_default()
+    }
+
+    fn add(&mut self, hash: u64, now: u64) -> Count {
+        Count(Self::cells(hash).map(|cell| {
+            let page = self.0[cell / PAGE].get_or_insert_with(|| Box::new([Window(0); PAGE]));
+            let window = &mut page[cell % PAGE];
+            *window = window.plus_one(now);
+            (cell, window.start())
+        }))
+    }
+
+    /// Only from the windows in which it was added.
+    fn take_back(&mut self, count: Count) {
+        for (cell, start) in count.0 {
+            if let Some(page) = &mut self.0[cell / PAGE] {
+                let window = &mut page[cell % PAGE];
+                if window.start() == start && window.0 & Window::COUNT > 0 {
+                    window.0 -= 1;
+                }
+            }
+        }
+    }
+
+    /// Frees the pages whose windows have ended.
+    fn tidy(&mut self, now: u64) {
+        for page in &mut self.0 {
+            page.take_if(|page| page.iter().all(|window| window.count(now) == 0));
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use tokio::time::advance;
 
     use super::*;
 
     const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
+    fn begin(throttle: &Arc<Throttle>, login: &str, secret: &str, peer: IpAddr) -> Option<Attempt> {
+        throttle.begin(login.as_bytes(), &secret.into(), peer)
+    }
+
+    /// Tries `secret`, which is wrong; returns whether it was tried.
+    fn fails(throttle: &Arc<Throttle>, login: &str, secret: &str, peer: IpAddr) -> bool {
+        begin(throttle, login, secret, peer).map(Attempt::failed).is_some()
+    }
+
+    fn is_throttled(throttle: &Arc<Throttle>, login: &str, peer: IpAddr) -> bool {
+        begin(throttle, login, "a look", peer).map(Attempt::undecided).is_none()
+    }
+
+    fn v4(number: u32) -> IpAddr {
+        Ipv4Addr::from_bits(number).into()
+    }
+
     #[tokio::test(start_paused = true)]
     async fn more_than_ten_failures_throttle_until_the_window_ends() {
-        let throttle = Throttle::default();
+        let throttle = Throttle::new().unwrap();
         for _ in 0..FAILURES {
-            throttle.failed(b"jane", PEER);
+            assert!(fails(&throttle, "jane", "wrong", PEER));
         }
-        assert!(!throttle.is_throttled(b"jane", PEER));
-        throttle.failed(b"jane", PEER);
-        assert!(throttle.is_throttled(b"jane", PEER));
-        assert!(!throttle.is_throttled(b"john", PEER), "another login");
-        assert!(!throttle.is_throttled(b"jane", [10, 0, 0, 1].into()), "another address");
-        tokio::time::advance(WINDOW - Duration::from_millis(1)).await;
-        assert!(throttle.is_throttled(b"jane", PEER));
-        tokio::time::advance(Duration::from_millis(1)).await;
-        assert!(!throttle.is_throttled(b"jane", PEER));
-        throttle.failed(b"jane", PEER);
-        assert!(!throttle.is_throttled(b"jane", PEER), "a new window counts anew");
+        assert!(!is_throttled(&throttle, "jane", PEER));
+        assert!(fails(&throttle, "jane", "wrong", PEER));
+        assert!(is_throttled(&throttle, "jane", PEER));
+        assert!(!is_throttled(&throttle, "john", PEER), "another login");
+        assert!(
+            !is_throttled(&throttle, "jane", [10, 0, 0, 1].into()),
+            "another address"
+        );
+        advance(WINDOW - Duration::from_millis(1)).await;
+        assert!(is_throttled(&throttle, "jane", PEER));
+        advance(Duration::from_millis(1)).await;
+        assert!(!is_throttled(&throttle, "jane", PEER));
+        fails(&throttle, "jane", "wrong", PEER);
+        assert!(!is_throttled(&throttle, "jane", PEER), "a new window counts anew");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn success_forgets() {
-        let throttle = Throttle::default();
+    async fn success_lets_its_own_secret_in_and_forgives_no_other() {
+        let throttle = Throttle::new().unwrap();
+        begin(&throttle, "jane", "right", PEER).unwrap().succeeded();
+        let mut tried = 0;
+        for number in 0..60 {
+            tried += u32::from(fails(&throttle, "jane", &number.to_string(), PEER));
+            // The honest device behind the same address.
+            let honest = begin(&throttle, "jane", "right", PEER).unwrap();
+            assert_eq!(honest.delay(), Duration::ZERO);
+            honest.succeeded();
+        }
+        assert_eq!(tried, FAILURES + 1);
+        assert!(is_throttled(&throttle, "jane", PEER));
+        assert!(
+            begin(&throttle, "john", "right", PEER).is_some_and(|attempt| attempt.counted.is_some()),
+            "not john's"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_secret_that_was_right_and_is_refused_is_a_guess_again() {
+        let throttle = Throttle::new().unwrap();
+        begin(&throttle, "jane", "old", PEER).unwrap().succeeded();
         for _ in 0..=FAILURES {
-            throttle.failed(b"jane", PEER);
+            assert!(fails(&throttle, "jane", "old", PEER));
         }
-        throttle.succeeded(b"jane", PEER);
-        assert!(!throttle.is_throttled(b"jane", PEER));
+        assert!(!fails(&throttle, "jane", "old", PEER));
+        assert!(is_throttled(&throttle, "jane", PEER));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn memory_is_bounded_and_purged() {
-        let throttle = Throttle::default();
-        for number in 0..WINDOWS + 100 {
-            throttle.failed(&number.to_be_bytes(), PEER);
-        }
-        assert_eq!(throttle.windows.len(), WINDOWS);
-        tokio::time::advance(WINDOW).await;
-        throttle.failed(b"jane", PEER);
-        assert_eq!(throttle.windows.len(), 1);
+    async fn attempts_at_once_are_counted_before_they_are_made() {
+        let throttle = Throttle::new().unwrap();
+        let under_way = |same: bool| {
+            let secrets = (0..50).map(move |number| if same { "same".to_owned() } else { number.to_string() });
+            secrets
+                .filter_map(|secret| begin(&throttle, "jane", &secret, PEER))
+                .collect::<Vec<_>>()
+        };
+        let same = under_way(true);
+        assert_eq!(same.len(), 50, "one secret is one guess, and may be right");
+        drop(same);
+        let guesses = under_way(false);
+        assert_eq!(guesses.len(), FAILURES as usize, "one failure there was");
+        guesses.into_iter().for_each(Attempt::undecided);
+        assert!(
+            !is_throttled(&throttle, "jane", PEER),
+            "what nobody decided does not count"
+        );
+        drop(under_way(false));
+        assert!(is_throttled(&throttle, "jane", PEER), "who hangs up has failed");
     }
 
-    #[test]
-    fn a_mapped_address_is_the_same_address() {
-        let throttle = Throttle::default();
+    #[tokio::test(start_paused = true)]
+    async fn each_failure_doubles_the_wait() {
+        let throttle = Throttle::new().unwrap();
+        let delays: Vec<_> = (0..=FAILURES)
+            .map(|number| {
+                let attempt = begin(&throttle, "jane", &number.to_string(), PEER).unwrap();
+                attempt.delay().as_millis()
+            })
+            .collect();
+        assert_eq!(delays, [0, 100, 200, 400, 800, 1600, 3200, 5000, 5000, 5000, 5000]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_addresses_try_one_login_and_the_owner_gets_in() {
+        let throttle = Throttle::new().unwrap();
+        begin(&throttle, "jane", "right", v4(1)).unwrap().succeeded();
+        let tried = (0..100_000)
+            .filter(|&n| fails(&throttle, "jane", &n.to_string(), v4(1000 + n % 1000)))
+            .count();
+        let first = 1 + LOGIN_FAILURES.usual as usize;
+        assert!((1000..=1000 + first).contains(&tried), "one each from then on: {tried}");
+        assert!(begin(&throttle, "jane", "right", v4(9)).is_some(), "from anywhere");
+        let new = begin(&throttle, "jane", "new", v4(10)).unwrap();
+        assert_eq!(new.delay(), Duration::ZERO, "the owner with a new password from home");
+        new.succeeded();
+        assert!(begin(&throttle, "jane", "new", v4(1000)).is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_address_tries_many_logins() {
+        let throttle = Throttle::new().unwrap();
+        begin(&throttle, "jane", "right", PEER).unwrap().succeeded();
+        let tried = (0..68_000)
+            .filter(|n| fails(&throttle, &format!("user{n}"), "x", PEER))
+            .count();
+        assert_eq!(tried, 1 + ADDRESS_FAILURES.usual as usize);
+        assert!(begin(&throttle, "jane", "right", PEER).is_some());
+        assert!(!is_throttled(&throttle, "jane", [10, 0, 0, 1].into()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_honest_devices_log_in_at_once_behind_one_address() {
+        let throttle = Throttle::new().unwrap();
+        let devices: Vec<_> = (0..1000)
+            .map(|n| begin(&throttle, &format!("user{n}"), "x", PEER).unwrap())
+            .collect();
+        devices.into_iter().for_each(Attempt::succeeded);
+        assert!(!is_throttled(&throttle, "new", PEER));
+    }
+
+    /// Formerly the table was full after 65,536, and what came then was not counted at all.
+    #[tokio::test(start_paused = true)]
+    async fn a_million_addresses_and_logins_neither_hide_a_guesser_nor_lock_anybody_out() {
+        let throttle = Throttle::new().unwrap();
+        begin(&throttle, "jane", "right", v4(1)).unwrap().succeeded();
+        let refused = {
+            let mut state = throttle.lock();
+            let mut is_refused = |number: u32| {
+                let keys = state.keys(&number.to_be_bytes(), v4(0x0a00_0000 + number));
+                let refused = state.delay(&keys).is_none();
+                if !refused {
+                    state.count(&keys);
+                    state.confirm(&keys);
+                }
+                refused
+            };
+            (0..1_000_000).filter(|&number| is_refused(number)).count()
+        };
+        assert!(refused < 1000, "logins that were never tried: {refused}");
+        let guesser = v4(7);
+        let tried = (0..1140)
+            .filter(|n| fails(&throttle, "jane", &n.to_string(), guesser))
+            .count();
+        assert!(tried <= 1 + FAILURES as usize, "{tried}");
+        let tried = (0..1140)
+            .filter(|n| fails(&throttle, &format!("jane{n}"), "x", guesser))
+            .count();
+        assert!(
+            tried <= 1 + ADDRESS_FAILURES.pressed as usize,
+            "stricter in all: {tried}"
+        );
+        let honest = (0..1000)
+            .filter(|&n| begin(&throttle, &format!("new{n}"), "x", v4(n)).is_some())
+            .count();
+        assert!(honest > 990, "{honest}");
+        assert!(begin(&throttle, "jane", "right", guesser).is_some());
+        assert!(throttle.lock().under_way.is_empty());
+        let pages = || {
+            let state = throttle.lock();
+            let counters = [&state.pairs, &state.logins, &state.addresses];
+            counters
+                .map(|counters| counters.0.iter().flatten().count())
+                .iter()
+                .sum::<usize>()
+        };
+        assert_eq!(pages(), 3 * ROWS * CELLS / PAGE, "12 MB and no more");
+        advance(WINDOW).await;
+        fails(&throttle, "jane", "x", PEER);
+        assert!(pages() <= 3 * ROWS, "what is over is freed");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_of_ipv6_is_its_64_and_a_site_its_48() {
+        let throttle = Throttle::new().unwrap();
+        let peer = |net: u16, host: u16| IpAddr::from(Ipv6Addr::new(0x2001, 0xdb8, 1, net, 0, 0, 0, host));
+        let tried = (0..100)
+            .filter(|&n| fails(&throttle, "jane", &n.to_string(), peer(1, n)))
+            .count();
+        assert_eq!(tried, 1 + FAILURES as usize);
+        assert!(!is_throttled(&throttle, "jane", peer(2, 1)));
+        let tried = (0..20_000)
+            .filter(|&n| fails(&throttle, &format!("user{n}"), "x", peer(100 + n, 1)))
+            .count();
+        assert!((900..=1 + SITE_FAILURES.usual as usize).contains(&tried), "{tried}");
+        assert!(!is_throttled(
+            &throttle,
+            "jane",
+            Ipv6Addr::new(0x2001, 0xdb8, 2, 1, 0, 0, 0, 1).into()
+        ));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_mapped_address_is_the_same_address_and_another_spelling_the_same_login() {
+        let throttle = Throttle::new().unwrap();
         let mapped = Ipv4Addr::LOCALHOST.to_ipv6_mapped();
-        for _ in 0..=FAILURES {
-            throttle.failed(b"jane", PEER);
+        for login in ["Jane@example.org", "jane@EXAMPLE.org"]
+            .iter()
+            .cycle()
+            .take(1 + FAILURES as usize)
+        {
+            assert!(fails(&throttle, login, "wrong", PEER));
         }
-        assert!(throttle.is_throttled(b"jane", mapped.into()));
+        assert!(is_throttled(&throttle, "jane@example.org", mapped.into()));
+        assert!(is_throttled(&throttle, "JANE@example.ORG", PEER));
+        for _ in 0..=FAILURES {
+            assert!(
+                throttle
+                    .begin(b"\xff\xfe", &"x".into(), PEER)
+                    .map(Attempt::failed)
+                    .is_some()
+            );
+        }
+        assert!(
+            throttle.begin(b"\xff\xfe", &"x".into(), PEER).is_none(),
+            "octets that are no text count too"
+        );
     }
 }

@@ -1,7 +1,8 @@
-//! `popgate check`: the configuration in words, its risks, with `--connect` whether the upstreams answer, and with
-//! `--retention` what would go.
+//! `popgate check`: the configuration in words, its risks, whether it can be served, with `--connect` whether the upstreams
+//! answer, and with `--retention` what would go.
 
 mod retention;
+mod trial;
 mod words;
 
 use std::{
@@ -18,6 +19,16 @@ use crate::{
     telemetry,
     tls::Acceptor,
 };
+
+/// Prints all keys.
+pub(super) fn keys(json: bool) -> Result<(), Failure> {
+    let mut out = io::stdout();
+    match json {
+        true => writeln!(out, "{:#}", config::keys_as_json())?,
+        false => write!(out, "{}", config::keys_as_text())?,
+    }
+    Ok(())
+}
 
 /// Prints what the configuration means; fails where `connect` finds an upstream that does not work.
 pub(super) async fn run(loaded: Loaded, connect: bool, retention: bool) -> Result<(), Failure> {
@@ -41,6 +52,18 @@ pub(super) async fn run(loaded: Loaded, connect: bool, retention: bool) -> Resul
     }
     for warning in &warnings {
         writeln!(out, "warning: {warning}")?;
+    }
+    let findings = trial::run(&config)
+        .await
+        .map_err(|error| Failure::wrong(format!("[tls] {error}")))?;
+    for finding in &findings {
+        writeln!(out, "{finding}")?;
+    }
+    if findings
+        .iter()
+        .any(|finding| matches!(finding, trial::Finding::Failure(_)))
+    {
+        return Err(Failure::failed("this configuration can't be served, see above"));
     }
     if !connect && !retention {
         writeln!(out, "The configuration is valid. (--connect tries the upstreams too.)")?;
@@ -71,10 +94,12 @@ pub(super) async fn run(loaded: Loaded, connect: bool, retention: bool) -> Resul
 }
 
 /// Logs in for each account, and at least greets every other upstream; returns how many failed.
-async fn try_upstreams(config: &Config, maildrops: &Maildrops, out: &mut impl Write) -> io::Result<usize> {
+async fn try_upstreams(config: &Config, maildrops: &Maildrops, out: &mut impl Write) -> Result<usize, Failure> {
     let mut failures = 0;
     // A line is written once its outcome is known: what the upstream said, in the log, comes before it.
-    let known = Accounts::new(config).known();
+    let known = Accounts::new(config)
+        .map_err(|error| Failure::failed(error.to_string()))?
+        .known();
     for configured in &config.accounts {
         let account = match configured.is_rule() {
             false => Account::from(configured),
@@ -167,7 +192,19 @@ fn explain(error: &Error, upstream: &Upstream, account: Option<&Account>) -> Str
                 .to_owned()
         }
         Error::Misconfigured(Reason::Certificate) => {
-            format!("if the server's certificate is your own, name its root in `ca_file` of [upstream.{name}]")
+            format!(
+                "if the server's certificate is your own, name it or its root in `ca_file` of [upstream.{name}], or the \
+                 certificate alone by `fingerprint`, once you have compared what the log says with what the server shows you"
+            )
+        }
+        Error::Misconfigured(Reason::Tls) => {
+            format!(
+                "check port and tls of [upstream.{name}]: implicit is usual at port 993, starttls at 143; a server that knows \
+                 only TLS 1.0 or 1.1, or only RSA key exchange, must be updated"
+            )
+        }
+        Error::Misconfigured(Reason::Proxy) => {
+            format!("check proxy, host and port of [upstream.{name}], and what the proxy allows")
         }
         Error::Misconfigured(Reason::NoPassword) => match upstream.tls {
             UpstreamTls::Off => format!("the server wants encryption: set tls of [upstream.{name}]"),
@@ -247,7 +284,7 @@ fn address(upstream: &Upstream) -> String {
         true => format!("[{}]", upstream.host),
         false => upstream.host.clone(),
     };
-    format!("{host}:{} (tls: {})", upstream.port, upstream.tls)
+    format!("{host}:{} ({})", upstream.port, upstream.reached().join(", "))
 }
 
 #[cfg(test)]
@@ -295,6 +332,17 @@ mod tests {
         assert_eq!(
             of("grant = \"client-credentials\""),
             format!("{sees} of the application itself{does}")
+        );
+    }
+
+    #[test]
+    fn says_how_an_upstream_is_reached() {
+        let text = "[upstream.home]\nhost = \"::1\"\nlogins = [\"*\"]\nauth = \"plain\"\npipelining = false\n\
+                    proxy = \"socks5://joe:hunter2@127.0.0.1\"\n";
+        let config = Config::parse(text, Path::new("")).unwrap();
+        assert_eq!(
+            address(&config.upstreams[0]),
+            "[::1]:993 (tls: implicit, auth: plain, through the proxy 127.0.0.1:1080, one command at a time)"
         );
     }
 

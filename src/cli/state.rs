@@ -7,6 +7,7 @@ use crate::{
     config::{Config, Log, LogFormat},
     state::{self, Marked, Marks},
     telemetry,
+    types::UidValidity,
 };
 
 /// Shows the marks of all logins or of `login`; with `reset` forgets them, those of all folders or of `folder`.
@@ -115,7 +116,11 @@ fn describe(marks: &Marks) -> String {
     if parts.is_empty() {
         parts.push("nothing any more".into());
     }
-    format!("{} (UIDVALIDITY {})", parts.join(", "), marks.uid_validity)
+    format!(
+        "{} (UIDVALIDITY {})",
+        parts.join(", "),
+        UidValidity::of_state(marks.uid_validity).map_or(0, UidValidity::number)
+    )
 }
 
 #[cfg(test)]

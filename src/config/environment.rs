@@ -9,11 +9,13 @@ use std::ffi::OsString;
 use config::Value;
 
 use super::{
-    error::{Error, Place},
-    file::{Document, Node, Shape},
+    error::{Mistake, Place},
+    key::{Key, Kind, Shape, with_raw},
+    keys::Document,
     nearest::suggest,
     source::Sources,
     strict::valid_name,
+    unit::Unit,
 };
 
 /// What all variables start with, in any case. (Kubernetes sets `POPGATE_PORT` and the like by itself.)
@@ -37,34 +39,47 @@ pub(super) fn ours(environment: impl IntoIterator<Item = (OsString, OsString)>) 
 }
 
 impl Sources {
-    /// Resolves variables to key paths and typed values, and notes which keys they give.
-    pub(super) fn read_environment(&mut self, variables: Variables) -> Result<Vec<(String, Value)>, Error> {
-        variables
-            .into_iter()
-            .map(|(name, value)| {
-                let name = name.to_string_lossy().into_owned();
-                let (path, node) = self.resolve(&name)?;
-                let value = value
-                    .into_string()
-                    .map_err(|_| problem(&name, "not UTF-8", "give such octets in a file".to_owned()))?;
-                let value = parse(node, value).map_err(|expected| problem(&name, expected, None))?;
-                if let Some(other) = self.variables.insert(path.clone(), name.clone()) {
-                    return Err(problem(&name, format!("gives the same key as {other}"), None));
-                }
-                Ok((path, value))
-            })
-            .collect()
+    /// Resolves variables to key paths and typed values, and notes which keys they give, and what is wrong.
+    pub(super) fn read_environment(&mut self, variables: Variables) -> Vec<(String, Value)> {
+        let mut values = Vec::new();
+        for (name, value) in variables {
+            match self.read_variable(&name.to_string_lossy(), value) {
+                Ok(read) => values.push(read),
+                Err(mistake) => self.note(mistake),
+            }
+        }
+        values
     }
 
-    fn resolve(&self, name: &str) -> Result<(String, &'static Node), Error> {
-        let mut node: &'static Node = &Document::NODE;
+    fn read_variable(&mut self, name: &str, value: OsString) -> Result<(String, Value), Mistake> {
+        let (path, key) = self.resolve(name)?;
+        let value = value
+            .into_string()
+            .map_err(|_| problem(name, "not UTF-8", "give such octets in a file".to_owned()))?;
+        let kind = key.kind().unwrap_or(Kind::Text);
+        let value = parse(kind, &value).map_err(|expected| problem(name, expected, None))?;
+        if let Some(other) = self.variables.insert(path.clone(), name.to_owned()) {
+            return Err(problem(name, format!("gives the same key as {other}"), None));
+        }
+        match with_raw(&value, |raw| key.check(raw).err()) {
+            None => Ok((path, value)),
+            Some(wrong) => Err(Mistake {
+                key: Some(path),
+                ..problem(name, wrong.what, wrong.help)
+            }),
+        }
+    }
+
+    fn resolve(&self, name: &str) -> Result<(String, &'static Key), Mistake> {
+        let mut shape = Document::SHAPE;
         let mut path = String::new();
+        let mut key = None;
         for part in name[PREFIX.len()..].split("__") {
             let part = part.to_ascii_lowercase();
-            match node {
-                Node::Table(keys) => {
-                    let Some((key, next)) = keys.iter().find(|(key, _)| *key == part) else {
-                        let help = suggest(&part, keys.iter().map(|(key, _)| *key));
+            match shape {
+                Shape::Table(keys) => {
+                    let Some(found) = keys.iter().find(|key| key.name == part) else {
+                        let help = suggest(&part, keys.iter().map(|key| key.name));
                         return Err(problem(
                             name,
                             format!("unknown key: nothing is called `{part}` here"),
@@ -74,42 +89,43 @@ impl Sources {
                     if !path.is_empty() {
                         path.push('.');
                     }
-                    path.push_str(key);
-                    node = next;
+                    path.push_str(found.name);
+                    shape = found.shape;
+                    key = Some(found);
                 }
-                Node::Named(next) => {
+                Shape::Named(next) => {
                     valid_name(&part).map_err(|what| problem(name, what, None))?;
                     path = format!("{path}.{}", self.existing_name(&path, &part).unwrap_or(&part));
-                    node = next;
+                    shape = *next;
                 }
-                Node::List(next) => {
+                Shape::List(next) => {
                     let entries = (0..)
                         .take_while(|index| self.has_entry(&format!("{path}[{index}]")))
                         .count();
                     match part.parse::<usize>() {
                         Ok(index) if index <= entries => path = format!("{path}[{index}]"),
                         _ => {
-                            let what = format!("`{part}` is no entry of [[{path}]]");
+                            let what = format!("`{part}` is not an entry of [[{path}]]");
                             let help = format!("entries are counted from 0; the next new one is {entries}");
                             return Err(problem(name, what, help));
                         }
                     }
-                    node = next;
+                    shape = *next;
                 }
-                _ => return Err(problem(name, format!("unknown key: `{path}` has no parts"), None)),
+                Shape::Value(..) => return Err(problem(name, format!("unknown key: `{path}` has no parts"), None)),
             }
         }
-        match node {
-            Node::Table(keys) => {
-                let known: Vec<_> = keys.iter().map(|(key, _)| *key).collect();
+        match (shape, key) {
+            (Shape::Value(..), Some(key)) => Ok((path, key)),
+            (Shape::Table(keys), _) => {
+                let known: Vec<_> = keys.iter().map(|key| key.name).collect();
                 Err(problem(
                     name,
                     "names a table, not a key",
                     format!("append `__` and one of {}", known.join(", ")),
                 ))
             }
-            Node::Named(_) | Node::List(_) => Err(problem(name, "names tables, not a key", None)),
-            _ => Ok((path, node)),
+            _ => Err(problem(name, "names tables, not a key", None)),
         }
     }
 
@@ -140,28 +156,30 @@ impl Sources {
     }
 }
 
-/// A variable's text as the type that its key has; a string stays what it is ("007" is no number).
-fn parse(node: &Node, text: String) -> Result<Value, &'static str> {
-    match node {
-        Node::Number => match text.trim().parse::<i64>() {
+/// A variable's text as a value of `kind`; a string stays what it is ("007" is no number).
+pub(super) fn parse(kind: Kind, text: &str) -> Result<Value, &'static str> {
+    match kind {
+        Kind::Number(_) => match text.trim().parse::<i64>() {
             Ok(number) if number >= 0 => Ok(number.into()),
+            // With a unit, perhaps: the key's own check tells.
+            _ if kind != Kind::Number(Unit::One) => Ok(text.into()),
             _ => Err("expected a number, 0 or more, in digits"),
         },
-        Node::Flag => match text.trim().to_ascii_lowercase().as_str() {
+        Kind::Flag => match text.trim().to_ascii_lowercase().as_str() {
             "true" => Ok(true.into()),
             "false" => Ok(false.into()),
             _ => Err("expected true or false"),
         },
-        Node::Texts | Node::TextOrTexts => {
+        Kind::Texts | Kind::TextOrTexts => {
             let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
             Ok(items.map(str::to_owned).collect::<Vec<String>>().into())
         }
-        _ => Ok(text.into()),
+        Kind::Text | Kind::File | Kind::Secret | Kind::Words(_) | Kind::Address => Ok(text.into()),
     }
 }
 
-fn problem(variable: &str, what: impl Into<String>, help: impl Into<Option<String>>) -> Error {
-    Error {
+fn problem(variable: &str, what: impl Into<String>, help: impl Into<Option<String>>) -> Mistake {
+    Mistake {
         place: Place::Variable(variable.to_owned()),
         key: None,
         what: what.into(),

@@ -2,10 +2,18 @@
 
 use std::{fmt, path::PathBuf};
 
-/// Something wrong with the configuration. Printed, it names the place (file, line and key, or environment
-/// variable), shows the line with a caret where there is one, and says how to mend it. No secret is shown.
+/// Everything that is wrong with a configuration, in the order of its lines. Printed, each mistake names its place (file, line
+/// and key, or environment variable), shows the line with a caret if there is one, and says how to mend it. No secret is shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {
+    mistakes: Vec<Mistake>,
+    /// What is risky, as far as that can be told.
+    warnings: Vec<String>,
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Mistake {
     pub(super) place: Place,
     pub(super) key: Option<String>,
     pub(super) what: String,
@@ -35,9 +43,45 @@ pub(super) struct Line {
     pub(super) width: usize,
 }
 
+impl Error {
+    /// Of at least one mistake.
+    pub(super) fn new(mut mistakes: Vec<Mistake>, warnings: Vec<String>) -> Self {
+        mistakes.sort_by_key(|mistake| match &mistake.place {
+            Place::Argument(_) | Place::Variable(_) => (0, 0, 0),
+            Place::Line(line) => (1, line.number, line.column),
+            Place::File(_) => (2, 0, 0),
+        });
+        Self { mistakes, warnings }
+    }
+}
+
+impl From<Mistake> for Error {
+    fn from(mistake: Mistake) -> Self {
+        Self::new(vec![mistake], Vec::new())
+    }
+}
+
 impl std::error::Error for Error {}
 
 impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, mistake) in self.mistakes.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n\n")?;
+            }
+            mistake.fmt(f)?;
+        }
+        if self.mistakes.len() > 1 {
+            write!(f, "\n\n{} mistakes", self.mistakes.len())?;
+        }
+        for warning in &self.warnings {
+            write!(f, "\nwarning: {warning}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Mistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.place {
             Place::File(file) => write!(f, "{}: ", file.display())?,

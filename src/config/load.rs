@@ -6,13 +6,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use config::{Config as Layers, File, FileFormat};
+use config::{Config as Layers, ConfigError, File, FileFormat, Map, Value};
 
 use super::{
     Config, Error,
     environment::{self, Variables},
-    error::Place,
-    file::Document,
+    error::{Mistake, Place},
+    key::Table,
+    keys::Document,
     source::Sources,
     verify::verify,
 };
@@ -62,7 +63,7 @@ pub(super) fn load(file: &Path, variables: Variables) -> Result<Loaded, Error> {
             .filter(|octet| **octet == b'\n')
             .count()
             + 1;
-        Error {
+        Mistake {
             place: Place::File(file.into()),
             key: None,
             what: format!("line {line} is not UTF-8"),
@@ -73,26 +74,42 @@ pub(super) fn load(file: &Path, variables: Variables) -> Result<Loaded, Error> {
 }
 
 /// The strict pass, then the `config` crate lays the environment over the file, then the verification.
+///
+/// The crate knows neither line nor caret of a value, and takes any key: so the strict pass comes first, and reads each value
+/// as its key's declaration says.
 pub(super) fn layered(file: &Path, text: String, directory: &Path, variables: Variables) -> Result<Loaded, Error> {
     let mut sources = Sources {
         file: PathBuf::from(file),
         text,
         ..Sources::default()
     };
-    sources.read_strictly()?;
-    let overrides = sources.read_environment(variables)?;
-    let impossible = |error: config::ConfigError| Error {
-        place: Place::File(file.into()),
-        key: None,
-        what: error.to_string(),
-        help: None,
-    };
-    let mut layers = Layers::builder().add_source(File::from_str(&sources.text, FileFormat::Toml));
-    for (path, value) in overrides {
-        layers = layers.set_override(path, value).map_err(impossible)?;
+    let is_whole = sources.read_strictly();
+    let overrides = sources.read_environment(variables);
+    if !is_whole {
+        return Err(Error::new(sources.mistakes, Vec::new()));
     }
-    let document: Document = layers.build().and_then(Layers::try_deserialize).map_err(impossible)?;
-    verify(document, &sources, directory)
+    let values = match layers(&sources.text, overrides) {
+        Ok(values) => values,
+        // A number too large, say, that was told already.
+        Err(_) if !sources.mistakes.is_empty() => return Err(Error::new(sources.mistakes, Vec::new())),
+        Err(error) => {
+            return Err(Error::from(Mistake {
+                place: Place::File(file.into()),
+                key: None,
+                what: error.to_string(),
+                help: None,
+            }));
+        }
+    };
+    verify(Document::take(values), sources, directory)
+}
+
+fn layers(text: &str, overrides: Vec<(String, Value)>) -> Result<Map<String, Value>, ConfigError> {
+    let mut layers = Layers::builder().add_source(File::from_str(text, FileFormat::Toml));
+    for (path, value) in overrides {
+        layers = layers.set_override(path, value)?;
+    }
+    layers.build()?.cache.into_table()
 }
 
 fn unreadable(file: &Path, error: &io::Error) -> Error {
@@ -105,17 +122,17 @@ fn unreadable(file: &Path, error: &io::Error) -> Error {
         io::ErrorKind::PermissionDenied => Some("give popgate's user the right to read it".to_owned()),
         _ => None,
     };
-    Error {
+    Error::from(Mistake {
         place: Place::File(file.into()),
         key: None,
         what: format!("the configuration can't be read: {error}"),
         help,
-    }
+    })
 }
 
 /// The text of a `gateway.toml` that forwards every login to `url`.
-fn forwarding(url: &str, listen: SocketAddr) -> Result<String, Error> {
-    let problem = |what: &str| Error {
+fn forwarding(url: &str, listen: SocketAddr) -> Result<String, Mistake> {
+    let problem = |what: &str| Mistake {
         place: Place::Argument("--upstream"),
         key: None,
         what: what.into(),
@@ -144,12 +161,12 @@ fn forwarding(url: &str, listen: SocketAddr) -> Result<String, Error> {
             .bytes()
             .all(|o| o.is_ascii_alphanumeric() || matches!(o, b'.' | b'-' | b'_' | b':'))
     {
-        return Err(problem("the host is no host name or address"));
+        return Err(problem("the host is not a valid host name or address"));
     }
     let port = match port.strip_prefix(':').map(str::parse::<u16>) {
         None if port.is_empty() => String::new(),
         Some(Ok(port)) if port > 0 => format!("port = {port}\n"),
-        _ => return Err(problem("the port is no number from 1 to 65535")),
+        _ => return Err(problem("the port is not a number from 1 to 65535")),
     };
     Ok(format!(
         "[[listener]]\naddress = \"{listen}\"\n\n[upstream.all]\nhost = \"{host}\"\n{port}tls = \"{tls}\"\nlogins = [\"*\"]\n"

@@ -2,34 +2,49 @@
 
 mod environment;
 mod error;
-mod file;
+mod hash;
 mod import;
+mod key;
+mod keys;
 mod load;
+mod log;
 mod nearest;
 mod oauth2;
+mod options;
 mod passwords;
 mod policy;
 mod preset;
 mod reach;
+mod reference;
 mod risk;
+mod said;
 mod secret;
 mod source;
 mod strict;
+mod syntax;
 mod uidl;
+mod unit;
+mod value;
 mod verify;
+mod words;
 
-use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 pub use error::Error;
 pub use import::UidlImport;
 pub use load::Loaded;
+pub use log::{Log, LogFormat};
 pub use oauth2::{CertificateForm, ClientAuthentication, ClientKey, ClientProof, Grant, OAuth2};
+pub use options::{AccountsOptions, OAuthOptions};
 pub use passwords::Passwords;
 pub use policy::{Expire, OnDelete, OnRetrieve, Order, Oversize, Policy, Retention, View};
 pub use preset::Preset;
 pub use reach::{Auth, Fingerprint, Proxy, ProxyKind};
+pub use reference::{example, keys_as_json, keys_as_markdown, keys_as_text};
 pub use secret::Secret;
 pub use uidl::{UidlFormat, UidlTemplate};
+
+use self::words::words;
 
 /// The whole configuration, verified: every name resolves and every file named by `…_file` was read.
 #[derive(Debug)]
@@ -70,24 +85,6 @@ pub struct Web {
     pub public_url: Option<String>,
     /// Who may enter.
     pub admin_password: Secret,
-}
-
-/// `[log]`
-#[derive(Debug, Clone)]
-pub struct Log {
-    /// Text for people, JSON for collectors.
-    pub format: LogFormat,
-    /// A level or a `tracing` filter directive.
-    pub level: String,
-}
-
-/// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    /// One readable line an event.
-    Text,
-    /// One JSON object a line.
-    Json,
 }
 
 /// `[limits]`
@@ -137,25 +134,25 @@ pub struct Listener {
     pub allow: Vec<ipnet::IpNet>,
 }
 
-/// TLS mode of a listener.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ListenerTls {
-    /// Plain text only.
-    Off,
-    /// Plain text until STLS (RFC 2595).
-    StartTls,
-    /// TLS from the first octet (RFC 8314).
-    Implicit,
-}
+words! {
+    /// TLS mode of a listener.
+    pub enum ListenerTls {
+        /// Plain text only.
+        Off = "off" | "none" | "no" | "false" | "plain",
+        /// Plain text until STLS (RFC 2595).
+        StartTls = "starttls" | "start-tls" | "stls",
+        /// TLS from the first octet (RFC 8314).
+        Implicit = "implicit" | "ssl" | "tls" | "ssl/tls" | "pop3s" | "on" | "yes" | "true",
+    }
 
-impl fmt::Display for ListenerTls {
-    /// The word of the configuration.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Off => "off",
-            Self::StartTls => "starttls",
-            Self::Implicit => "implicit",
-        })
+    /// TLS mode of an upstream.
+    pub enum UpstreamTls {
+        /// TLS from the first octet, port 993.
+        Implicit = "implicit" | "ssl" | "tls" | "ssl/tls" | "imaps" | "on" | "yes" | "true",
+        /// STARTTLS before any login.
+        StartTls = "starttls" | "start-tls" | "start_tls",
+        /// Plain text.
+        Off = "off" | "none" | "no" | "false" | "plain",
     }
 }
 
@@ -190,28 +187,6 @@ pub struct Upstream {
     pub oauth2: Option<Arc<OAuth2>>,
     /// Defaults of its accounts.
     pub maildrop: Arc<Policy>,
-}
-
-/// TLS mode of an upstream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum UpstreamTls {
-    /// TLS from the first octet, port 993.
-    Implicit,
-    /// STARTTLS before any login.
-    StartTls,
-    /// Plain text.
-    Off,
-}
-
-impl fmt::Display for UpstreamTls {
-    /// The word of the configuration.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Implicit => "implicit",
-            Self::StartTls => "starttls",
-            Self::Off => "off",
-        })
-    }
 }
 
 /// `[[account]]`: a login of the gateway's own.

@@ -23,6 +23,12 @@ pub(super) fn suggest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
     }
 }
 
+/// `"a", "b"`
+pub(super) fn quoted_list<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
+    let quoted: Vec<_> = words.into_iter().map(|word| format!("\"{word}\"")).collect();
+    quoted.join(", ")
+}
+
 /// Levenshtein's distance: insertions, removals and replacements between two words.
 fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();

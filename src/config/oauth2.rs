@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::Secret;
+use super::{Secret, words::words};
 
 /// How access tokens are come by (RFC 6749), for all accounts of an upstream.
 #[derive(Debug, Clone)]
@@ -68,22 +68,22 @@ pub enum ClientProof {
     Key(ClientKey),
 }
 
-/// `client_authentication`: where the secret stands in a request (RFC 6749 §2.3.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ClientAuthentication {
-    /// In its body.
-    Post,
-    /// In its header: HTTP Basic.
-    Basic,
-}
+words! {
+    /// `client_authentication`: where the secret stands in a request (RFC 6749 §2.3.1).
+    pub enum ClientAuthentication {
+        /// In its body.
+        Post = "post" | "body" | "client_secret_post",
+        /// In its header: HTTP Basic.
+        Basic = "basic" | "header" | "client_secret_basic",
+    }
 
-/// `certificate_form`: how an assertion by an RSA key names its certificate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CertificateForm {
-    /// PS256 and `x5t#S256`.
-    Ps256,
-    /// RS256 and `x5t`, of SHA-1: what Entra asked for before, and other directories do still.
-    Rs256,
+    /// `certificate_form`: how an assertion by an RSA key names its certificate.
+    pub enum CertificateForm {
+        /// PS256 and `x5t#S256`.
+        Ps256 = "ps256" | "x5t#S256",
+        /// RS256 and `x5t`, of SHA-1: what Entra asked for before, and other directories do still.
+        Rs256 = "rs256" | "x5t",
+    }
 }
 
 /// A private key, and how the provider tells which of its public keys belongs to it.

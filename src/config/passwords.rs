@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use argon2::password_hash::phc::PasswordHash;
+use super::{Secret, hash::argon2_hash};
 
 /// The hashes of a file, by login.
 #[derive(Debug, Default)]
@@ -26,8 +26,8 @@ impl Passwords {
             if login.is_empty() || login.chars().any(char::is_control) {
                 return Err(wrong("the login is empty or holds a control character"));
             }
-            whole_argon2(hash).map_err(wrong)?;
-            if hashes.insert(login.to_owned(), hash.to_owned()).is_some() {
+            let hash = argon2_hash(&Secret::from(hash)).map_err(|refused| wrong(&refused.what))?;
+            if hashes.insert(login.to_owned(), hash).is_some() {
                 return Err(wrong("the login stands in an earlier line too"));
             }
         }
@@ -42,16 +42,6 @@ impl Passwords {
     /// All logins.
     pub fn logins(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)
-    }
-}
-
-/// Whether a password can be verified against `hash`; else what is wrong with it.
-pub(super) fn whole_argon2(hash: &str) -> Result<(), &'static str> {
-    let parsed = PasswordHash::new(hash).map_err(|_| "is no PHC string")?;
-    let is_argon2 = argon2::Algorithm::try_from(parsed.algorithm.as_str()).is_ok();
-    match is_argon2 && parsed.salt.is_some() && parsed.hash.is_some() && argon2::Params::try_from(&parsed).is_ok() {
-        true => Ok(()),
-        false => Err("is no whole argon2 hash"),
     }
 }
 
@@ -73,8 +63,9 @@ mod tests {
         for (text, wrong) in [
             ("eva".to_owned(), "line 1: is not of the form"),
             (format!("\n:{hash}"), "line 2: the login is empty"),
-            ("eva:plain".to_owned(), "line 1: is no PHC string"),
-            ("eva:$argon2id$v=19".to_owned(), "line 1: is no"),
+            ("eva:plain".to_owned(), "line 1: is not a valid PHC string"),
+            ("eva:$argon2id$v=19".to_owned(), "line 1: is not"),
+            ("eva:$2b$12$abc".to_owned(), "line 1: is a bcrypt hash"),
             (
                 format!("eva:{hash}\neva:{hash}"),
                 "line 2: the login stands in an earlier line",

@@ -2,7 +2,13 @@
 
 use std::{fmt, sync::Arc};
 
-use super::{UidlFormat, UidlImport};
+use super::{
+    UidlFormat, UidlImport,
+    key::{Kind, Raw, Value, Wrong},
+    nearest::{nearest, quoted_list},
+    value,
+    words::words,
+};
 
 /// A maildrop's policy. [`Policy::default`] is what stands without any key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,13 +87,34 @@ pub(super) fn folder_name(name: &str) -> String {
     }
 }
 
-/// `on_retrieve`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnRetrieve {
-    /// Set `\Seen` once delivered whole.
-    MarkRead,
-    /// Leave the flags alone.
-    Keep,
+words! {
+    /// `on_retrieve`
+    pub enum OnRetrieve {
+        /// Set `\Seen` once delivered whole.
+        MarkRead = "mark-read" | "mark_read" | "read" | "seen" | "mark-seen",
+        /// Leave the flags alone.
+        Keep = "keep" | "nothing" | "none" | "unread",
+    }
+
+    /// `oversize`
+    #[derive(Default)]
+    pub enum Oversize {
+        /// Not shown.
+        #[default]
+        LeaveOut = "leave-out" | "leave_out" | "hide" | "skip",
+        /// A short notice stands in its place.
+        Notice = "notice" | "replace",
+    }
+
+    /// `order`
+    #[derive(Default)]
+    pub enum Order {
+        /// Message 1 is the one that arrived first.
+        #[default]
+        OldestFirst = "oldest-first" | "oldest" | "ascending" | "asc",
+        /// Message 1 is the one that arrived last.
+        NewestFirst = "newest-first" | "newest" | "descending" | "desc",
+    }
 }
 
 /// `on_delete`
@@ -161,24 +188,99 @@ pub struct View {
     pub order: Order,
 }
 
-/// `oversize`
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Oversize {
-    /// Not shown.
-    #[default]
-    LeaveOut,
-    /// A short notice stands in its place.
-    Notice,
+/// A mailbox name.
+#[derive(Debug, Clone)]
+pub(super) struct Folder(pub(super) String);
+
+impl Value for Folder {
+    const KIND: Kind = Kind::Text;
+
+    fn read(raw: &Raw<'_>) -> Result<Self, Wrong> {
+        value::line(raw).map(|name| Self(folder_name(name)))
+    }
 }
 
-/// `order`
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Order {
-    /// Message 1 is the one that arrived first.
-    #[default]
-    OldestFirst,
-    /// Message 1 is the one that arrived last.
-    NewestFirst,
+/// Mailbox names, at least one, none twice.
+#[derive(Debug, Clone)]
+pub(super) struct Folders(pub(super) Vec<String>);
+
+impl Value for Folders {
+    const KIND: Kind = Kind::TextOrTexts;
+
+    fn read(raw: &Raw<'_>) -> Result<Self, Wrong> {
+        let mut folders: Vec<String> = Vec::new();
+        for name in value::texts(raw)? {
+            let folder = folder_name(value::visible(name)?);
+            if folders.contains(&folder) {
+                return Err(Wrong::new(format!("{folder:?} stands there twice")).help("name each folder once"));
+            }
+            folders.push(folder);
+        }
+        match folders.is_empty() {
+            true => Err(Wrong::new("is empty").help("name a folder, or leave it out for INBOX")),
+            false => Ok(Self(folders)),
+        }
+    }
+}
+
+/// What stands between login and folder.
+#[derive(Debug, Clone)]
+pub(super) struct Separator(pub(super) String);
+
+impl Value for Separator {
+    const KIND: Kind = Kind::Text;
+
+    fn read(raw: &Raw<'_>) -> Result<Self, Wrong> {
+        let separator = value::line(raw)?;
+        // `*` stands for anything in `logins`.
+        match separator.chars().find(|c| *c == '@' || *c == '*' || c.is_whitespace()) {
+            None => Ok(Self(separator.to_owned())),
+            Some(refused) => Err(Wrong::new(format!("{refused:?} can't separate login and folder"))
+                .help("choose a character that stands in no login, such as \"+\"")),
+        }
+    }
+}
+
+impl Value for OnDelete {
+    const KIND: Kind = Kind::Words(&["expunge", "trash", "move:FOLDER", "hide"]);
+
+    fn read(raw: &Raw<'_>) -> Result<Self, Wrong> {
+        const MOVE: &str = "name the folder, such as \"move:Archive\"";
+        let word = value::text(raw)?;
+        match word {
+            "expunge" => return Ok(Self::Expunge),
+            "trash" => return Ok(Self::Trash),
+            "hide" => return Ok(Self::Hide),
+            _ => {}
+        }
+        if let Some(folder) = word.strip_prefix("move:") {
+            return match value::visible(folder) {
+                Ok(folder) => Ok(Self::MoveTo(folder_name(folder))),
+                Err(wrong) => Err(Wrong {
+                    help: wrong.help.or(Some(MOVE.into())),
+                    ..wrong
+                }),
+            };
+        }
+        let wrong = Wrong::new(format!("unknown value {word:?}"));
+        let alias = match word.to_ascii_lowercase().as_str() {
+            "delete" | "remove" | "purge" => Some("expunge"),
+            "bin" | "move-to-trash" => Some("trash"),
+            "keep" | "none" | "nothing" => Some("hide"),
+            _ => None,
+        };
+        Err(match word.split_once(':') {
+            Some((_, folder)) => wrong.help(format!("write \"move:{folder}\"")),
+            None => match alias.or_else(|| nearest(word, ["expunge", "trash", "move", "hide"])) {
+                Some("move") => wrong.help(MOVE),
+                Some(near) => wrong.help(format!("did you mean \"{near}\"?")),
+                None => match Self::KIND {
+                    Kind::Words(words) => wrong.help(format!("one of {}", quoted_list(words.iter().copied()))),
+                    _ => wrong,
+                },
+            },
+        })
+    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,13 @@ use std::{collections::BTreeMap, sync::LazyLock};
 
 use serde::Deserialize;
 
-use super::UpstreamTls;
+use super::{
+    UpstreamTls,
+    key::{Kind, Raw, Value, Wrong},
+    keys::GrantWord,
+    nearest::suggest,
+    value,
+};
 
 /// A provider: what its upstreams need not be told, and how they behave.
 #[derive(Debug, Deserialize)]
@@ -18,11 +24,14 @@ pub struct Preset {
     /// Other names of the same host.
     #[serde(default)]
     pub(super) aliases: Vec<String>,
+    /// Other names of the provider.
+    #[serde(default)]
+    called: Vec<String>,
     #[serde(default = "implicit_port")]
     pub(super) port: u16,
     #[serde(default)]
     pub(super) tls: PresetTls,
-    pub(super) connections_per_user: Option<u64>,
+    pub(super) connections_per_user: Option<usize>,
     pub(super) on_delete: Option<String>,
     /// QRESYNC is offered, and must not be used.
     #[serde(default)]
@@ -54,9 +63,9 @@ impl From<PresetTls> for UpstreamTls {
 #[serde(deny_unknown_fields)]
 pub(super) struct PresetOAuth2 {
     /// The usual one.
-    pub(super) grant: String,
+    pub(super) grant: GrantWord,
     /// All that it has for mail.
-    pub(super) grants: Vec<String>,
+    pub(super) grants: Vec<GrantWord>,
     pub(super) tenant: Option<String>,
     pub(super) device_url: Option<String>,
     /// A device code's token is asked for by `grant_type=device_code` and `code`.
@@ -70,6 +79,13 @@ pub(super) struct PresetOAuth2 {
     /// Where the application itself is trusted.
     #[serde(default)]
     pub(super) own_scopes: Vec<String>,
+}
+
+impl<'de> Deserialize<'de> for GrantWord {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let word = String::deserialize(deserializer)?;
+        Self::read(&Raw::Text(&word)).map_err(|wrong| serde::de::Error::custom(wrong.what))
+    }
 }
 
 fn implicit_port() -> u16 {
@@ -91,11 +107,6 @@ impl Preset {
         PRESETS.values()
     }
 
-    /// By the name that the configuration gives.
-    pub(super) fn named(name: &str) -> Option<&'static Self> {
-        PRESETS.get(name)
-    }
-
     /// By the host, for who has not named it.
     pub(super) fn at(host: &str) -> Option<&'static Self> {
         let host = host.strip_suffix('.').unwrap_or(host);
@@ -104,6 +115,33 @@ impl Preset {
             // What listens at an address of this machine may be anything.
             .filter(|preset| preset.host.parse::<std::net::IpAddr>().is_err())
             .find(|preset| is_same(&preset.host) || preset.aliases.iter().any(is_same))
+    }
+}
+
+/// A preset by its name.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Named(pub(super) &'static Preset);
+
+impl Value for Named {
+    const KIND: Kind = Kind::Text;
+
+    fn read(raw: &Raw<'_>) -> Result<Self, Wrong> {
+        let name = value::text(raw)?;
+        match PRESETS.get(name) {
+            Some(preset) => Ok(Self(preset)),
+            None => {
+                let wrong = Wrong::new(format!("there is no preset {name:?}"));
+                let names = Preset::all().map(|preset| preset.name.as_str());
+                let called = |preset: &&Preset| preset.called.iter().any(|other| other.eq_ignore_ascii_case(name));
+                let mut all = Preset::all();
+                Err(
+                    match all.find(|preset| called(preset) || preset.name.eq_ignore_ascii_case(name)) {
+                        Some(preset) => wrong.help(format!("did you mean `{}`?", preset.name)),
+                        None => wrong.help(suggest(name, names)),
+                    },
+                )
+            }
+        }
     }
 }
 
@@ -124,9 +162,9 @@ mod tests {
                 assert!(!url.contains("{tenant}") || oauth2.tenant.is_some(), "{name}: {url}");
             }
             assert!(oauth2.grants.contains(&oauth2.grant), "{name}");
-            match oauth2.grant.as_str() {
-                "device" => assert!(oauth2.device_url.is_some(), "{name}"),
-                "code" => assert!(oauth2.authorize_url.is_some(), "{name}"),
+            match oauth2.grant {
+                GrantWord::Device => assert!(oauth2.device_url.is_some(), "{name}"),
+                GrantWord::Code => assert!(oauth2.authorize_url.is_some(), "{name}"),
                 other => panic!("{name}: {other}"),
             }
         }

@@ -2,24 +2,29 @@
 
 use std::fmt;
 
-use super::Secret;
+use super::{
+    Secret,
+    key::{Kind, Raw, Value, Wrong},
+    value,
+    words::words,
+};
 
-/// `auth`: how a password is given to the upstream.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Auth {
-    /// The best that the server offers.
-    #[default]
-    Auto,
-    /// AUTHENTICATE PLAIN (RFC 4616)
-    Plain,
-    /// AUTHENTICATE LOGIN
-    Login,
-    /// The command LOGIN (RFC 3501 §6.2.3)
-    LoginCommand,
-    /// AUTHENTICATE CRAM-MD5 (RFC 2195)
-    CramMd5,
-    /// AUTHENTICATE SCRAM-SHA-256 (RFC 7677)
-    ScramSha256,
+words! {
+    /// `auth`: how a password is given to the upstream.
+    pub enum Auth {
+        /// The best that the server offers.
+        Auto = "auto" | "any",
+        /// AUTHENTICATE PLAIN (RFC 4616)
+        Plain = "plain",
+        /// AUTHENTICATE LOGIN
+        Login = "login",
+        /// The command LOGIN (RFC 3501 §6.2.3)
+        LoginCommand = "login-command",
+        /// AUTHENTICATE CRAM-MD5 (RFC 2195)
+        CramMd5 = "cram-md5" | "cram" | "crammd5",
+        /// AUTHENTICATE SCRAM-SHA-256 (RFC 7677)
+        ScramSha256 = "scram-sha-256" | "scram" | "scram-sha256",
+    }
 }
 
 /// `fingerprint`: the SHA-256 of a certificate in DER.
@@ -127,6 +132,23 @@ impl Proxy {
             port,
             login,
         })
+    }
+}
+
+impl Value for Fingerprint {
+    const KIND: Kind = Kind::Text;
+
+    fn read(raw: &Raw<'_>) -> Result<Self, Wrong> {
+        Self::parse(value::text(raw)?).ok_or_else(|| Wrong::new("is not a SHA-256 fingerprint"))
+    }
+}
+
+impl Value for Proxy {
+    /// It may name a password.
+    const KIND: Kind = Kind::Secret;
+
+    fn read(raw: &Raw<'_>) -> Result<Self, Wrong> {
+        Self::parse(value::text(raw)?).map_err(Wrong::new)
     }
 }
 

@@ -2,10 +2,33 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use super::{Config, Listener, ListenerTls, OnDelete, OnRetrieve, Policy, Retention, Upstream, UpstreamTls};
+use super::{
+    Account, Config, Listener, ListenerTls, OnDelete, OnRetrieve, Oversize, Policy, Retention, Upstream, UpstreamTls,
+};
 
 /// RFC 1939 §3: an autologout timer must be of at least 10 minutes.
 const LEAST_IDLE: Duration = Duration::from_secs(600);
+
+/// A key that changes nothing, given what stands beside it.
+struct Idle {
+    what: &'static str,
+    is_idle: fn(&Policy) -> bool,
+    /// Whether two policies have the same value of it.
+    is_same: fn(&Policy, &Policy) -> bool,
+}
+
+const IDLE: [Idle; 2] = [
+    Idle {
+        what: "trash_folder is given, but nothing has on_delete = \"trash\"",
+        is_idle: |policy| policy.trash_folder.is_some() && policy.on_delete != OnDelete::Trash,
+        is_same: |one, other| one.trash_folder == other.trash_folder,
+    },
+    Idle {
+        what: "oversize is given, but no max_octets that a message could exceed",
+        is_idle: |policy| policy.view.oversize != Oversize::LeaveOut && policy.view.max_octets.is_none(),
+        is_same: |one, other| one.view.oversize == other.view.oversize,
+    },
+];
 
 impl Config {
     /// One sentence for each risk that the verified values show.
@@ -80,16 +103,17 @@ impl Config {
                     );
                 }
             }
-            let mut accounts = self
-                .accounts
-                .iter()
-                .filter(|account| account.upstream.name == upstream.name);
-            let trash = |policy: &Policy| policy.on_delete == OnDelete::Trash;
-            if policy.trash_folder.is_some() && !trash(policy) && !accounts.any(|account| trash(&account.maildrop)) {
-                note(
-                    who(),
-                    "trash_folder is given, but nothing has on_delete = \"trash\"".into(),
-                );
+            // What an upstream gives to several has a meaning if it has one for any of them.
+            let accounts = || self.accounts_of(upstream);
+            for Idle { what, is_idle, is_same } in &IDLE {
+                if is_idle(policy) && accounts().all(|account| is_idle(&account.maildrop)) {
+                    note(who(), (*what).into());
+                }
+                for account in accounts() {
+                    if is_idle(&account.maildrop) && !is_same(&account.maildrop, policy) {
+                        note(format!("login {}", account.login), (*what).into());
+                    }
+                }
             }
         }
         for account in &self.accounts {
@@ -104,11 +128,14 @@ impl Config {
     }
 
     fn is_used(&self, upstream: &Upstream) -> bool {
-        !upstream.logins.is_empty()
-            || self
-                .accounts
-                .iter()
-                .any(|account| account.upstream.name == upstream.name)
+        !upstream.logins.is_empty() || self.accounts_of(upstream).next().is_some()
+    }
+
+    fn accounts_of<'a>(&'a self, upstream: &Upstream) -> impl Iterator<Item = &'a Account> {
+        let name = upstream.name.clone();
+        self.accounts
+            .iter()
+            .filter(move |account| account.upstream.name == name)
     }
 }
 

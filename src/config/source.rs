@@ -1,8 +1,12 @@
 //! Where each key of the configuration was given: a place in the file, or an environment variable.
 
-use std::{collections::BTreeMap, ops::Range, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+    path::PathBuf,
+};
 
-use super::error::{Error, Line, Place};
+use super::error::{Line, Mistake, Place};
 
 /// The file's text with the places of its keys, and which keys came from the environment.
 #[derive(Debug, Default)]
@@ -15,6 +19,10 @@ pub(super) struct Sources {
     pub(super) variables: BTreeMap<String, String>,
     /// Parts of the text that no error may show.
     pub(super) hidden: Vec<Range<usize>>,
+    /// What is wrong so far.
+    pub(super) mistakes: Vec<Mistake>,
+    /// Key paths that mistyped keys may have meant.
+    pub(super) meant: BTreeSet<String>,
 }
 
 /// Octet ranges of a key and its value.
@@ -25,8 +33,8 @@ pub(super) struct Mark {
 }
 
 impl Sources {
-    /// An error about the value of `path`; where the key is absent, about the table that lacks it.
-    pub(super) fn error(&self, path: &str, what: impl Into<String>, help: Option<String>) -> Error {
+    /// Notes a mistake about the value of `path`; if the key is absent, about the table that lacks it.
+    pub(super) fn wrong(&mut self, path: &str, what: impl Into<String>, help: Option<String>) {
         let place = if let Some(variable) = self.variables.get(path) {
             Place::Variable(variable.clone())
         } else if let Some(mark) = self.marks.get(path) {
@@ -34,12 +42,25 @@ impl Sources {
         } else {
             self.nearest_table(path)
         };
-        Error {
+        self.note(Mistake {
             place,
             key: Some(path.to_owned()),
             what: what.into(),
             help,
+        });
+    }
+
+    /// Notes a mistake, unless there is one about the same key already: it would follow from that.
+    pub(super) fn note(&mut self, mistake: Mistake) {
+        match &mistake.key {
+            Some(key) if self.is_wrong(key) => {}
+            _ => self.mistakes.push(mistake),
         }
+    }
+
+    /// Whether a mistake about the value of `path` was noted.
+    pub(super) fn is_wrong(&self, path: &str) -> bool {
+        self.mistakes.iter().any(|mistake| mistake.key.as_deref() == Some(path))
     }
 
     fn nearest_table(&self, path: &str) -> Place {

@@ -1,6 +1,6 @@
-//! The strict pass over `gateway.toml`: syntax, unknown keys and wrong types, each with its line.
+//! The strict pass over `gateway.toml`: syntax, unknown keys, wrong types and values, each with its line.
 
-use std::ops::Range;
+use std::{collections::BTreeSet, ops::Range};
 
 use toml::{
     Spanned,
@@ -8,29 +8,59 @@ use toml::{
 };
 
 use super::{
-    error::Error,
-    file::{Document, Node, Shape},
-    nearest::suggest,
+    error::{Mistake, Place},
+    key::{Key, Kind, Raw, Shape},
+    keys::Document,
+    nearest::{nearest, suggest},
+    reference,
     source::{Mark, Sources},
+    unit::Unit,
 };
 
 impl Sources {
-    /// Checks that the text has the shape of a [`Document`] and notes where each key stands.
-    pub(super) fn read_strictly(&mut self) -> Result<(), Error> {
-        let text = std::mem::take(&mut self.text);
-        let parsed = DeTable::parse(&text);
-        self.text = text.clone();
-        match parsed {
-            Ok(table) => self.table(&Document::NODE, table.get_ref(), ""),
-            Err(error) => Err(self.syntax_error(error.message(), error.span().unwrap_or(0..0))),
+    /// Checks that the text has the shape of a [`Document`] and notes where each key stands, and what is wrong. `false` if
+    /// there is a line that could not be read: what the others lack may stand there.
+    pub(super) fn read_strictly(&mut self) -> bool {
+        let text = self.text.clone();
+        let (table, errors) = DeTable::parse_recoverable(&text);
+        if errors.is_empty() {
+            self.table(&Document::SHAPE, table.get_ref(), "");
+            return true;
         }
+        self.hide_likely_secrets();
+        for error in &errors {
+            let mistake = self.syntax_error(error.message(), error.span().unwrap_or(0..0));
+            self.mistakes.push(mistake);
+        }
+        // What was made of a line that can't be read says nothing, and below a broken header nothing is where it should be.
+        let mut lines = BTreeSet::new();
+        self.mistakes.retain(|mistake| lines.insert(line_of(mistake)));
+        let is_header = |number: &&usize| {
+            self.text
+                .lines()
+                .nth(*number - 1)
+                .is_some_and(|text| text.trim_start().starts_with('['))
+        };
+        let last = lines.iter().find(is_header).copied().unwrap_or(usize::MAX);
+        let syntax = self.mistakes.len();
+        self.table(&Document::SHAPE, table.get_ref(), "");
+        let others = self.mistakes.split_off(syntax);
+        let told = others.into_iter().filter(|other| {
+            let line = line_of(other);
+            line < last && !lines.contains(&line)
+        });
+        self.mistakes.extend(told);
+        false
     }
 
-    fn syntax_error(&mut self, message: &str, span: Range<usize>) -> Error {
-        // Without a parsed tree nobody knows where secrets stand: a line that may hold one is cut at its `=`.
+    /// Without a parsed tree nobody knows where secrets stand: a line that may hold one is cut at its `=`.
+    fn hide_likely_secrets(&mut self) {
         let mut at = 0;
         for line in self.text.split_inclusive('\n') {
-            if line.to_ascii_lowercase().contains("pass")
+            let name = line.to_ascii_lowercase();
+            if ["pass", "secret", "key", "proxy"]
+                .iter()
+                .any(|part| name.contains(part))
                 && let Some(equals) = line.find('=')
             {
                 // The end of a string of several lines is not known either.
@@ -40,102 +70,163 @@ impl Sources {
             }
             at += line.len();
         }
-        Error {
-            place: self.line(&span),
-            key: None,
-            what: message.to_owned(),
-            help: None,
+    }
+
+    fn key(&mut self, key: &Key, value: &Spanned<DeValue<'_>>, path: &str) {
+        let Shape::Value(kind, _) = key.shape else {
+            return self.walk(&key.shape, value, path);
+        };
+        if kind == Kind::Secret {
+            self.hidden.push(value.span());
+        }
+        let checked = match value.get_ref() {
+            DeValue::String(text) if !matches!(kind, Kind::Flag | Kind::Texts | Kind::Number(Unit::One)) => {
+                key.check(&Raw::Text(text))
+            }
+            DeValue::Boolean(flag) if kind == Kind::Flag => key.check(&Raw::Flag(*flag)),
+            DeValue::Integer(number) if matches!(kind, Kind::Number(_)) => {
+                let number = match (number.radix(), number.as_str().parse::<i64>()) {
+                    (10, Ok(number)) => u64::try_from(number).ok(),
+                    (10, Err(_)) if !number.as_str().starts_with('-') => {
+                        return self.wrong(path, "this number is too large", None);
+                    }
+                    _ => None,
+                };
+                match number {
+                    Some(number) => key.check(&Raw::Number(number)),
+                    None => return self.wrong(path, "expected a decimal number, 0 or more", None),
+                }
+            }
+            DeValue::Array(items) if matches!(kind, Kind::Texts | Kind::TextOrTexts) => {
+                match items.iter().find(|item| !item.get_ref().is_str()) {
+                    None => key.check(&Raw::Texts(
+                        items.iter().filter_map(|item| item.get_ref().as_str()).collect(),
+                    )),
+                    Some(item) => {
+                        let mistake = Mistake {
+                            place: self.line(&item.span()),
+                            key: Some(path.to_owned()),
+                            what: format!("expected strings in the list, found {}", found(item.get_ref())),
+                            help: None,
+                        };
+                        return self.note(mistake);
+                    }
+                }
+            }
+            other => {
+                let (expected, usual) = kind.expected();
+                let help = match (other, kind) {
+                    (DeValue::Integer(port), Kind::Address) => format!("write \"0.0.0.0:{}\"", port.as_str()),
+                    (DeValue::Float(_), Kind::Number(unit)) => format!("write {}", unit.usage()),
+                    (DeValue::String(text), Kind::Texts) => format!("write [\"{text}\"]"),
+                    _ => usual,
+                };
+                return self.wrong(path, format!("expected {expected}, found {}", found(other)), Some(help));
+            }
+        };
+        if let Err(wrong) = checked {
+            self.wrong(path, wrong.what, wrong.help);
         }
     }
 
-    fn walk(&mut self, node: &Node, value: &Spanned<DeValue<'_>>, path: &str) -> Result<(), Error> {
-        if matches!(node, Node::Secret) {
-            self.hidden.push(value.span());
-        }
-        match (node, value.get_ref()) {
-            (Node::Text | Node::Secret | Node::TextOrTexts, DeValue::String(_)) | (Node::Flag, DeValue::Boolean(_)) => {
-                Ok(())
-            }
-            (Node::Number, DeValue::Integer(number)) if number.radix() != 10 || number.as_str().starts_with('-') => {
-                Err(self.error(path, "expected a decimal number, 0 or more", None))
-            }
-            (Node::Number, DeValue::Integer(number)) if number.as_str().parse::<i64>().is_err() => {
-                Err(self.error(path, "this number is too large", None))
-            }
-            (Node::Number, DeValue::Integer(_)) => Ok(()),
-            (Node::Texts | Node::TextOrTexts, DeValue::Array(items)) => {
-                match items.iter().find(|item| !item.get_ref().is_str()) {
-                    None => Ok(()),
-                    Some(item) => Err(Error {
-                        place: self.line(&item.span()),
-                        key: Some(path.to_owned()),
-                        what: format!("expected strings in the list, found {}", kind(item.get_ref())),
-                        help: None,
-                    }),
-                }
-            }
-            (Node::Table(_) | Node::Named(_), DeValue::Table(table)) => self.table(node, table, path),
-            (Node::List(node), DeValue::Array(items)) => {
+    fn walk(&mut self, shape: &Shape, value: &Spanned<DeValue<'_>>, path: &str) {
+        match (shape, value.get_ref()) {
+            (Shape::Table(_) | Shape::Named(_), DeValue::Table(table)) => self.table(shape, table, path),
+            (Shape::List(shape), DeValue::Array(items)) => {
                 for (index, item) in items.iter().enumerate() {
                     let path = format!("{path}[{index}]");
                     self.mark(&path, item.span(), item.span());
-                    self.walk(node, item, &path)?;
+                    self.walk(shape, item, &path);
                 }
-                Ok(())
             }
-            (node, value) => {
-                let (expected, help) = expectation(node, path);
-                Err(self.error(path, format!("expected {expected}, found {}", kind(value)), help))
+            (shape, value) => {
+                let parent = path.rsplit_once('.').map_or("", |(parent, _)| parent);
+                let (expected, help) = match shape {
+                    Shape::Named(_) => (
+                        "tables with names",
+                        format!("write each as [{path}.NAME], such as [{path}.home]"),
+                    ),
+                    Shape::List(_) => ("an array of tables", format!("write it as [[{path}]]")),
+                    // A key of the table stands where its name should.
+                    Shape::Table(keys) if keys.iter().any(|key| path.ends_with(&format!(".{}", key.name))) => {
+                        ("a table", format!("give the {parent} a name: [{parent}.home]"))
+                    }
+                    _ => ("a table", format!("write it as [{path}] with its keys below")),
+                };
+                self.wrong(path, format!("expected {expected}, found {}", found(value)), Some(help));
             }
         }
     }
 
-    fn table(&mut self, node: &Node, table: &DeTable<'_>, path: &str) -> Result<(), Error> {
+    fn table(&mut self, shape: &Shape, table: &DeTable<'_>, path: &str) {
         let mut entries: Vec<_> = table.iter().collect();
         entries.sort_by_key(|(key, _)| key.span().start);
-        for (key, value) in entries {
-            let name = key.get_ref().as_ref();
+        for (name, value) in entries {
+            let span = name.span();
+            let name = name.get_ref().as_ref();
             let child = if path.is_empty() {
                 name.to_owned()
             } else {
                 format!("{path}.{name}")
             };
-            self.mark(&child, key.span(), value.span());
-            match node {
-                Node::Table(keys) => match keys.iter().find(|(known, _)| *known == name) {
-                    Some((_, node)) => self.walk(node, value, &child)?,
-                    None => {
-                        // A mistyped key may hold a secret all the same.
-                        if value.span().start >= key.span().end {
-                            self.hidden.push(value.span());
-                        }
-                        return Err(Error {
-                            place: self.line(&key.span()),
-                            key: Some(child.clone()),
-                            what: "unknown key".into(),
-                            help: Some(suggest(name, keys.iter().map(|(known, _)| *known))),
-                        });
-                    }
+            self.mark(&child, span.clone(), value.span());
+            match shape {
+                Shape::Table(keys) => match keys.iter().find(|key| key.name == name) {
+                    Some(key) => self.key(key, value, &child),
+                    None => self.unknown(name, &span, value, keys, &child),
                 },
-                Node::Named(node) => {
-                    if let Err(what) = valid_name(name) {
-                        return Err(Error {
-                            place: self.line(&key.span()),
-                            key: Some(child.clone()),
-                            what,
-                            help: None,
-                        });
+                Shape::Named(shape) => match valid_name(name) {
+                    Ok(()) => {
+                        self.walk(shape, value, &child);
+                        // The other keys of a table without a name would say the same.
+                        if !value.get_ref().is_table() && self.is_wrong(&child) {
+                            return;
+                        }
                     }
-                    self.walk(node, value, &child)?;
-                }
+                    Err(what) => self.note(Mistake {
+                        place: self.line(&span),
+                        key: Some(child),
+                        what,
+                        help: None,
+                    }),
+                },
                 _ => {}
             }
         }
-        Ok(())
+    }
+
+    fn unknown(&mut self, name: &str, span: &Range<usize>, value: &Spanned<DeValue<'_>>, keys: &[Key], path: &str) {
+        // A mistyped key may hold a secret all the same.
+        if value.span().start >= span.end {
+            self.hidden.push(value.span());
+        }
+        let names = keys.iter().map(|key| key.name);
+        let elsewhere = reference::tables_with(name);
+        let help = match nearest(name, names.clone()) {
+            None if !elsewhere.is_empty() => format!("it is a key of {}", elsewhere.join(", ")),
+            _ => suggest(name, names.clone()),
+        };
+        if let Some(meant) = nearest(name, names.clone()) {
+            self.meant
+                .insert(format!("{}{meant}", path.strip_suffix(name).unwrap_or_default()));
+        }
+        self.note(Mistake {
+            place: self.line(span),
+            key: Some(path.to_owned()),
+            what: "unknown key".into(),
+            help: Some(help),
+        });
     }
 
     fn mark(&mut self, path: &str, key: Range<usize>, value: Range<usize>) {
         self.marks.insert(path.to_owned(), Mark { key, value });
+    }
+}
+
+fn line_of(mistake: &Mistake) -> usize {
+    match &mistake.place {
+        Place::Line(line) => line.number,
+        _ => 0,
     }
 }
 
@@ -151,7 +242,7 @@ pub(super) fn valid_name(name: &str) -> Result<(), String> {
     }
 }
 
-fn kind(value: &DeValue<'_>) -> &'static str {
+fn found(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "a string",
         DeValue::Integer(_) => "a number",
@@ -160,21 +251,5 @@ fn kind(value: &DeValue<'_>) -> &'static str {
         DeValue::Datetime(_) => "a date or time",
         DeValue::Array(_) => "a list",
         DeValue::Table(_) => "a table",
-    }
-}
-
-fn expectation(node: &Node, path: &str) -> (&'static str, Option<String>) {
-    match node {
-        Node::Text | Node::Secret => ("a string", Some("put it in double quotes".into())),
-        Node::Number => ("a number", Some("write it in digits, without quotes".into())),
-        Node::Flag => ("true or false", Some("without quotes".into())),
-        Node::Texts => ("a list of strings", Some("write it as [\"…\", \"…\"]".into())),
-        Node::TextOrTexts => (
-            "a string or a list of strings",
-            Some("write it as \"…\" or [\"…\", \"…\"]".into()),
-        ),
-        Node::Table(_) => ("a table", Some(format!("write it as [{path}] with its keys below"))),
-        Node::Named(_) => ("tables with names", Some(format!("write each as [{path}.NAME]"))),
-        Node::List(_) => ("an array of tables", Some(format!("write each as [[{path}]]"))),
     }
 }

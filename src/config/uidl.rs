@@ -2,6 +2,13 @@
 
 use std::fmt;
 
+use super::{
+    key::{Kind, Raw, Value, Wrong},
+    value,
+    words::unknown as unknown_word,
+};
+use crate::types::UidValidity;
+
 /// RFC 1939 §7: a unique-id has 1 to 70 characters of 0x21 to 0x7E.
 pub(super) const LONGEST: usize = 70;
 
@@ -48,40 +55,33 @@ enum Source {
     Validity,
 }
 
-/// What is wrong with a template, and how to mend it.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Wrong {
-    pub(super) what: String,
-    pub(super) help: String,
-}
-
 impl UidlFormat {
     /// Appends the UIDL of a message: 1 to 70 octets of 0x21 to 0x7E.
     ///
     /// Two messages of one folder never get the same one, except by [`UidlFormat::EmailId`]: copies of a message may
     /// share it (RFC 8474 §3).
-    pub fn write(&self, uid_validity: u32, uid: u32, email_id: Option<&str>, out: &mut Vec<u8>) {
+    pub fn write(&self, uid_validity: UidValidity, uid: u32, email_id: Option<&str>, out: &mut Vec<u8>) {
         match self {
             Self::ValidityUid | Self::Cyrus => {
-                decimal(uid_validity, 0, out);
+                decimal(uid_validity.number(), 0, out);
                 out.push(b'.');
-                decimal(uid, 0, out);
+                decimal(uid.into(), 0, out);
             }
             Self::EmailId => match email_id.filter(|id| is_uidl(id)) {
                 Some(id) => out.extend_from_slice(id.as_bytes()),
                 None => Self::ValidityUid.write(uid_validity, uid, None, out),
             },
             Self::Dovecot => {
-                hexadecimal(uid, 8, out);
-                hexadecimal(uid_validity, 8, out);
+                hexadecimal(uid.into(), 8, out);
+                hexadecimal(folded(uid_validity), 8, out);
             }
             Self::Courier => {
                 out.extend_from_slice(b"UID");
-                decimal(uid, 0, out);
+                decimal(uid.into(), 0, out);
                 out.push(b'-');
-                decimal(uid_validity, 0, out);
+                decimal(folded(uid_validity), 0, out);
             }
-            Self::Uid => decimal(uid, 0, out),
+            Self::Uid => decimal(uid.into(), 0, out),
             Self::Template(template) => {
                 for piece in &template.0 {
                     match piece {
@@ -106,15 +106,41 @@ impl UidlFormat {
 impl fmt::Display for UidlFormat {
     /// The word of the configuration, or the template.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::ValidityUid => "validity.uid",
-            Self::EmailId => "emailid",
-            Self::Dovecot => "dovecot",
-            Self::Cyrus => "cyrus",
-            Self::Courier => "courier",
-            Self::Uid => "uid",
-            Self::Template(template) => return template.fmt(f),
-        })
+        match (self, Self::NAMED.iter().find(|(format, ..)| format == self)) {
+            (Self::Template(template), _) => template.fmt(f),
+            (_, Some((_, name, _))) => f.write_str(name),
+            (_, None) => Ok(()),
+        }
+    }
+}
+
+impl UidlFormat {
+    /// Those with a name.
+    const NAMED: [(Self, &str, &[&str]); 6] = [
+        (Self::ValidityUid, "validity.uid", &["default", "uidvalidity.uid"]),
+        (Self::EmailId, "emailid", &["email-id", "email_id", "objectid"]),
+        (Self::Dovecot, "dovecot", &[]),
+        (Self::Cyrus, "cyrus", &[]),
+        (Self::Courier, "courier", &[]),
+        (Self::Uid, "uid", &[]),
+    ];
+}
+
+impl Value for UidlFormat {
+    const KIND: Kind = Kind::Words(&["validity.uid", "emailid", "dovecot", "cyrus", "courier", "uid"]);
+
+    fn read(raw: &Raw<'_>) -> Result<Self, Wrong> {
+        let text = value::text(raw)?;
+        if text.contains('%') {
+            return UidlTemplate::parse(text).map(Self::Template);
+        }
+        match Self::NAMED.iter().find(|(_, name, _)| *name == text) {
+            Some((format, ..)) => Ok(format.clone()),
+            None => Err(unknown_word(
+                text,
+                &Self::NAMED.each_ref().map(|(_, name, aliases)| (*name, *aliases)),
+            )),
+        }
     }
 }
 
@@ -293,10 +319,10 @@ impl Number {
         self.width < self.longest()
     }
 
-    fn write(&self, uid_validity: u32, uid: u32, out: &mut Vec<u8>) {
+    fn write(&self, uid_validity: UidValidity, uid: u32, out: &mut Vec<u8>) {
         let value = match self.source {
-            Source::Uid => uid,
-            Source::Validity => uid_validity,
+            Source::Uid => uid.into(),
+            Source::Validity => folded(uid_validity),
         };
         match self.hex {
             true => hexadecimal(value, self.width, out),
@@ -319,10 +345,7 @@ fn unknown(word: &str) -> Wrong {
 }
 
 fn wrong(what: impl Into<String>, help: impl Into<String>) -> Wrong {
-    Wrong {
-        what: what.into(),
-        help: help.into(),
-    }
+    Wrong::new(what).help(help)
 }
 
 fn literal(text: &str, pieces: &mut Vec<Piece>) -> Result<(), Wrong> {
@@ -346,16 +369,22 @@ pub(super) fn is_uidl(text: &str) -> bool {
     (1..=LONGEST).contains(&text.len()) && text.bytes().all(|octet| octet.is_ascii_graphic())
 }
 
-fn decimal(value: u32, width: usize, out: &mut Vec<u8>) {
+/// UIDVALIDITY for formats that count on its 32 bits (RFC 3501 §2.3.1.1), whatever the server gave.
+fn folded(uid_validity: UidValidity) -> u64 {
+    let number = uid_validity.number();
+    number >> 32 ^ number & u64::from(u32::MAX)
+}
+
+fn decimal(value: u64, width: usize, out: &mut Vec<u8>) {
     digits(value, 10, width, out);
 }
 
 /// In lower case, as Dovecot has it.
-fn hexadecimal(value: u32, width: usize, out: &mut Vec<u8>) {
+fn hexadecimal(value: u64, width: usize, out: &mut Vec<u8>) {
     digits(value, 16, width, out);
 }
 
-fn digits(mut value: u32, base: u32, width: usize, out: &mut Vec<u8>) {
+fn digits(mut value: u64, base: u64, width: usize, out: &mut Vec<u8>) {
     let start = out.len();
     loop {
         out.push(b"0123456789abcdef"[(value % base) as usize]);

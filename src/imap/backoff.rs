@@ -5,7 +5,7 @@ use std::time::Duration;
 use dashmap::DashMap;
 use tokio::time::Instant;
 
-use super::response::number;
+use super::{pause::Pause, share::Standing};
 
 /// Where a server does not say how long: at first so long, twice as long each time it asks again.
 const FIRST: Duration = Duration::from_secs(30);
@@ -13,40 +13,15 @@ const LONGEST_UNSAID: Duration = Duration::from_secs(4 * 60);
 /// No server is believed that asks for more: a device should hear within its next polls that it has got better.
 const LONGEST: Duration = Duration::from_secs(10 * 60);
 
-/// How long a server that is asked too much wants to be left alone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Pause {
-    /// So long.
-    For(Duration),
-    /// It does not say.
-    Unsaid,
-}
-
-impl Pause {
-    /// Of a server's words (Exchange, Gmail, Yahoo); `None` where they ask for no pause.
-    pub(super) fn of(text: &str) -> Option<Self> {
-        let text = text.to_ascii_lowercase();
-        // `Request is throttled. Suggested Backoff Time: 299961 milliseconds`
-        if let Some((_, rest)) = text.split_once("suggested backoff time:") {
-            let mut words = rest.split_ascii_whitespace();
-            let milliseconds = words.next().and_then(|word| number(word.as_bytes()));
-            return Some(match (milliseconds, words.next()) {
-                (Some(milliseconds), Some(unit)) if unit.starts_with("millisecond") => {
-                    Self::For(Duration::from_millis(milliseconds.into()))
-                }
-                _ => Self::Unsaid,
-            });
-        }
-        ["throttled", "rate limit", "too many simultaneous connections"]
-            .iter()
-            .any(|words| text.contains(words))
-            .then_some(Self::Unsaid)
-    }
-}
+/// Pauses remembered at once: more users are not asked to wait until others need not.
+const PAUSES: usize = 65_536;
 
 /// The users of one upstream that are not to be logged in now.
+///
+/// A server may ask for a pause because of wrong passwords. So a pause that a guess brought about holds for guesses only; one
+/// that a proven login brought about holds for all.
 #[derive(Debug, Default)]
-pub(super) struct Backoff(DashMap<String, Wait>);
+pub(super) struct Backoff(DashMap<(Standing, String), Wait>);
 
 #[derive(Debug)]
 struct Wait {
@@ -68,16 +43,24 @@ impl Wait {
 }
 
 impl Backoff {
-    /// How long `user` is still to be left alone; `None` where there is no reason to.
-    pub(super) fn left(&self, user: &str) -> Option<Duration> {
-        self.0.get(user)?.left()
+    /// How long `user` is still to be left alone by a login of `standing`; `None` if there is no reason to.
+    pub(super) fn left(&self, user: &str, standing: Standing) -> Option<Duration> {
+        let left = |standing| self.0.get(&(standing, user.to_owned()))?.left();
+        match standing {
+            Standing::Proven => left(Standing::Proven),
+            Standing::Guess => left(Standing::Proven).max(left(Standing::Guess)),
+        }
     }
 
-    /// The server has asked for a pause.
-    pub(super) fn begin(&self, user: &str, pause: Pause) {
+    /// The server has asked a login of `standing` for a pause.
+    pub(super) fn begin(&self, user: &str, standing: Standing, pause: Pause) {
         // What nobody came back to is not kept for good.
         self.0.retain(|_, wait| !wait.is_past());
-        let mut wait = self.0.entry(user.to_owned()).or_insert_with(|| Wait {
+        let key = (standing, user.to_owned());
+        if self.0.len() >= PAUSES && !self.0.contains_key(&key) {
+            return;
+        }
+        let mut wait = self.0.entry(key).or_insert_with(|| Wait {
             until: Instant::now(),
             unsaid: None,
         });
@@ -93,9 +76,9 @@ impl Backoff {
         wait.until = wait.until.max(Instant::now() + length);
     }
 
-    /// The server serves `user` again.
+    /// The server serves `user` again. What guesses have brought about goes on for guesses.
     pub(super) fn end(&self, user: &str) {
-        self.0.remove(user);
+        self.0.remove(&(Standing::Proven, user.to_owned()));
     }
 }
 
@@ -104,80 +87,78 @@ mod tests {
     use tokio::time::advance;
 
     use super::*;
-    use crate::imap::response::Status;
-
-    #[test]
-    fn servers_that_ask_for_a_pause() {
-        let pause = |line: &str| Status::parse(line.as_bytes()).unwrap().to_completion().pause();
-        let millis = |millis| Some(Pause::For(Duration::from_millis(millis)));
-        for (line, expected) in [
-            (
-                "BAD Request is throttled. Suggested Backoff Time: 299961 milliseconds",
-                millis(299_961),
-            ),
-            (
-                "NO Request is throttled. Suggested Backoff Time: 0 milliseconds",
-                millis(0),
-            ),
-            (
-                "BAD Request is throttled. Suggested Backoff Time: long",
-                Some(Pause::Unsaid),
-            ),
-            (
-                "NO [ALERT] Too many simultaneous connections. (Failure)",
-                Some(Pause::Unsaid),
-            ),
-            ("NO [THROTTLED]", Some(Pause::Unsaid)),
-            (
-                "NO [OVERQUOTA] Account exceeded command or bandwidth limits.",
-                Some(Pause::Unsaid),
-            ),
-            ("NO [LIMIT] LOGIN Rate limit hit", Some(Pause::Unsaid)),
-            ("NO [LIMIT] too many messages in one command", None),
-            ("NO [AUTHENTICATIONFAILED] Invalid credentials", None),
-            ("NO Server Unavailable. 15", None),
-        ] {
-            assert_eq!(pause(line), expected, "{line}");
-        }
-    }
 
     fn seconds(backoff: &Backoff) -> Option<u64> {
-        backoff.left("eva").map(|left| left.as_secs())
+        backoff.left("eva", Standing::Proven).map(|left| left.as_secs())
     }
 
     #[tokio::test(start_paused = true)]
     async fn as_long_as_the_server_says_but_ten_minutes_at_most() {
         let backoff = Backoff::default();
         assert_eq!(seconds(&backoff), None);
-        backoff.begin("eva", Pause::For(Duration::from_millis(299_961)));
+        backoff.begin("eva", Standing::Proven, Pause::For(Duration::from_millis(299_961)));
         assert_eq!(seconds(&backoff), Some(299));
-        assert_eq!(backoff.left("ida"), None, "each user for itself");
-        backoff.begin("eva", Pause::For(Duration::from_secs(1)));
-        backoff.begin("eva", Pause::Unsaid);
+        assert_eq!(backoff.left("ida", Standing::Proven), None, "each user for itself");
+        backoff.begin("eva", Standing::Proven, Pause::For(Duration::from_secs(1)));
+        backoff.begin("eva", Standing::Proven, Pause::Unsaid);
         assert_eq!(seconds(&backoff), Some(299), "never shorter");
         advance(Duration::from_secs(300)).await;
         assert_eq!(seconds(&backoff), None);
-        backoff.begin("eva", Pause::For(Duration::from_secs(86_400)));
+        backoff.begin("eva", Standing::Proven, Pause::For(Duration::from_secs(86_400)));
         assert_eq!(seconds(&backoff), Some(600));
-        backoff.begin("ida", Pause::For(Duration::ZERO));
-        assert_eq!(backoff.left("ida"), None);
+        backoff.begin("ida", Standing::Proven, Pause::For(Duration::ZERO));
+        assert_eq!(backoff.left("ida", Standing::Proven), None);
     }
 
     #[tokio::test(start_paused = true)]
     async fn longer_each_time_until_it_is_over() {
         let backoff = Backoff::default();
         for length in [30, 60, 120, 240, 240] {
-            backoff.begin("eva", Pause::Unsaid);
-            backoff.begin("eva", Pause::Unsaid);
+            backoff.begin("eva", Standing::Proven, Pause::Unsaid);
+            backoff.begin("eva", Standing::Proven, Pause::Unsaid);
             assert_eq!(seconds(&backoff), Some(length));
             advance(Duration::from_secs(length)).await;
             assert_eq!(seconds(&backoff), None);
         }
         backoff.end("eva");
-        backoff.begin("eva", Pause::Unsaid);
+        backoff.begin("eva", Standing::Proven, Pause::Unsaid);
         assert_eq!(seconds(&backoff), Some(30), "forgotten on success");
         advance(Duration::from_secs(30) + LONGEST).await;
-        backoff.begin("ida", Pause::Unsaid);
+        backoff.begin("ida", Standing::Proven, Pause::Unsaid);
         assert_eq!(backoff.0.len(), 1, "what is long past is forgotten too");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_that_guesses_bring_about_is_theirs() {
+        let backoff = Backoff::default();
+        let left = |standing| backoff.left("eva", standing).map(|left| left.as_secs());
+        backoff.begin("eva", Standing::Guess, Pause::Unsaid);
+        assert_eq!((left(Standing::Guess), left(Standing::Proven)), (Some(30), None));
+        backoff.end("eva");
+        assert_eq!(left(Standing::Guess), Some(30), "the owner's success does not end it");
+        backoff.begin("eva", Standing::Proven, Pause::For(Duration::from_secs(200)));
+        assert_eq!((left(Standing::Guess), left(Standing::Proven)), (Some(200), Some(200)));
+        backoff.end("eva");
+        assert_eq!((left(Standing::Guess), left(Standing::Proven)), (Some(30), None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn memory_is_bounded() {
+        let backoff = Backoff::default();
+        for number in 0..PAUSES {
+            let wait = Wait {
+                until: Instant::now() + FIRST,
+                unsaid: None,
+            };
+            backoff.0.insert((Standing::Guess, number.to_string()), wait);
+        }
+        backoff.begin("one too many", Standing::Guess, Pause::Unsaid);
+        assert_eq!(backoff.0.len(), PAUSES);
+        backoff.begin("7", Standing::Guess, Pause::For(LONGEST));
+        assert_eq!(
+            backoff.left("7", Standing::Guess),
+            Some(LONGEST),
+            "those that are known are kept up"
+        );
     }
 }

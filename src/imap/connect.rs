@@ -1,19 +1,25 @@
 //! From a host name to an authenticated connection.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use async_imap::Client;
-use tokio::{net::TcpStream, time::timeout};
+use dashmap::DashMap;
 
 use super::{
+    async_imap::Front,
     backoff::Backoff,
     capability::Capabilities,
+    dial::Dialer,
     error::Error,
+    link::Link,
     login::{Proof, Server, authenticate},
-    wire::{Io, Wire},
+    mailbox::require,
+    namespace::{Namespace, Namespaces},
+    quirks::Quirks,
+    reader::Expect,
+    share::Standing,
 };
 use crate::{
-    config::{Credential, Upstream, UpstreamTls},
+    config::{Auth, Credential, Upstream, UpstreamTls},
     oauth::Tokens,
     tls,
 };
@@ -27,12 +33,15 @@ pub struct Connector {
     host: String,
     port: u16,
     mode: UpstreamTls,
-    tls: tls::Connector,
+    auth: Auth,
+    dialer: Dialer,
     silence: Duration,
     compress: Compress,
-    /// Where QRESYNC is offered, it may be used.
+    /// QRESYNC may be used if the server offers it.
     resync: bool,
     backoff: Backoff,
+    quirks: Arc<Quirks>,
+    namespaces: Arc<DashMap<String, Arc<Namespace>>>,
 }
 
 /// Which upstreams are asked to compress, if they offer it.
@@ -57,31 +66,55 @@ impl Compress {
 /// An authenticated connection, no mailbox selected yet.
 #[derive(Debug)]
 pub struct Connection {
-    pub(super) client: Client<Wire>,
+    pub(super) link: Link,
     /// As told last.
     pub(super) capabilities: Capabilities,
     /// Whether that was after login: a server may tell them along with its OK (RFC 3501 §6.2.2), else it is to be asked.
     pub(super) told_after_login: bool,
     /// COMPRESS is to be asked for, once nothing else waits to be sent.
     pub(super) compress: bool,
-    /// Where QRESYNC is offered, it may be used.
+    /// QRESYNC may be used if the server offers it.
     pub(super) resync: bool,
+    pub(super) quirks: Arc<Quirks>,
+    pub(super) namespaces: Namespaces,
 }
 
 impl Connection {
-    /// `OBJECTID` (RFC 8474). Where nothing was told after login the server is asked, for what it told before may be less, and
-    /// messages must not be named by one rule today and by another tomorrow.
+    /// `OBJECTID` (RFC 8474). Asks for CAPABILITY again after login unless the server sent it: what it told before may be less,
+    /// and messages must not be named by one rule today and by another tomorrow.
     pub async fn has_object_id(&mut self) -> Result<bool, Error> {
         if !self.capabilities.object_id && !self.told_after_login {
-            self.capabilities = capabilities(&mut self.client).await?;
+            let completions = self.link.flight(&["CAPABILITY"], Expect::default(), |_| {}).await?;
+            require("CAPABILITY", completions.first())?;
+            self.capabilities = self.link.news().capabilities.take().unwrap_or_default();
             self.told_after_login = true;
         }
         Ok(self.capabilities.object_id)
     }
 }
 
+/// How to log in once more: a connection may be lost, or a server may take less of it than was asked.
+#[derive(Debug, Clone, Copy)]
+pub struct Login<'a> {
+    /// Where.
+    pub connector: &'a Connector,
+    /// As whom.
+    pub user: &'a str,
+    /// By what.
+    pub credential: &'a Credential,
+    /// Whether that has proved to be right lately.
+    pub standing: Standing,
+}
+
+impl Login<'_> {
+    /// A new connection.
+    pub async fn connect(&self) -> Result<Connection, Error> {
+        self.connector.login(self.user, self.credential, self.standing).await
+    }
+}
+
 impl Connector {
-    /// `silence`: how long the upstream may keep us waiting inside a command; `tokens`: those of `upstream`, where it takes
+    /// `silence`: how long the upstream may keep us waiting inside a command; `tokens`: those of `upstream`, if it takes
     /// some. Errors name the `ca_file` at fault.
     pub fn new(upstream: &Upstream, silence: Duration, tokens: Arc<Tokens>) -> Result<Self, tls::Error> {
         Ok(Self {
@@ -90,11 +123,14 @@ impl Connector {
             host: upstream.host.clone(),
             port: upstream.port,
             mode: upstream.tls,
-            tls: tls::Connector::new(upstream.ca_file.as_deref())?,
+            auth: upstream.auth,
+            dialer: Dialer::new(upstream, silence)?,
             silence,
             compress: Compress::UnlessLoopback,
             resync: !upstream.preset.is_some_and(|preset| preset.no_qresync),
             backoff: Backoff::default(),
+            quirks: Arc::new(Quirks::new(upstream.pipelining)),
+            namespaces: Arc::default(),
         })
     }
 
@@ -103,22 +139,23 @@ impl Connector {
         self.greet().await.map(|_| ())
     }
 
-    /// Connects and logs in; where the server has asked for a pause that is not over, it is not asked.
-    pub async fn login(&self, user: &str, credential: &Credential) -> Result<Connection, Error> {
-        if let Some(left) = self.backoff.left(user) {
+    /// Connects and logs in. Fails without asking the server if it has asked logins of this `standing` for a pause that is not
+    /// over.
+    pub async fn login(&self, user: &str, credential: &Credential, standing: Standing) -> Result<Connection, Error> {
+        if let Some(left) = self.backoff.left(user, standing) {
             return Err(Error::Paused(left));
         }
         let connection = match credential {
             Credential::Password(secret) => self.login_with(user, Proof::Password(secret)).await,
             Credential::OAuth2 { consent } => self.login_by_token(user, consent).await,
         };
-        connection.inspect_err(|error| self.heed(user, error))
+        connection.inspect_err(|error| self.note_failure(user, standing, error))
     }
 
-    /// Where `error` tells that the server is asked too much by `user`, that user's next logins wait.
-    pub fn heed(&self, user: &str, error: &Error) {
+    /// If `error` says that the server is asked too much by `user`, that user's next logins wait; after a guess only guesses.
+    pub fn note_failure(&self, user: &str, standing: Standing, error: &Error) {
         if let Some(pause) = error.pause() {
-            self.backoff.begin(user, pause);
+            self.backoff.begin(user, standing, pause);
         }
     }
 
@@ -141,102 +178,47 @@ impl Connector {
     }
 
     async fn login_with(&self, user: &str, proof: Proof<'_>) -> Result<Connection, Error> {
-        let (mut client, capabilities, peer) = self.greet().await?;
+        let (mut front, capabilities, peer) = self.greet().await?;
         let to = Server {
             host: &self.host,
             port: self.port,
             capabilities,
+            auth: self.auth,
+            is_private: self.mode != UpstreamTls::Off
+                || peer.is_some_and(|peer| peer.ip().to_canonical().is_loopback()),
         };
-        authenticate(&mut client, to, user, proof).await?;
-        let told = client.get_mut().seen().capabilities.take();
+        authenticate(&mut front, to, user, proof).await?;
+        let told = front.told_capabilities();
         let told_after_login = told.is_some();
-        // Those told before login have to do where no others came along: asking first would cost a round trip more.
+        // If none came along with the login, those told before have to do: asking first would cost a round trip more.
         let capabilities = told.unwrap_or(capabilities);
         Ok(Connection {
-            client,
+            link: front.into_link(),
             capabilities,
             told_after_login,
-            compress: capabilities.compress_deflate && self.compress.includes(peer),
+            // What a proxy reaches is far away.
+            compress: capabilities.compress_deflate && peer.is_none_or(|peer| self.compress.includes(peer)),
             resync: self.resync,
+            quirks: self.quirks.clone(),
+            namespaces: Namespaces::new(self.namespaces.clone(), user),
         })
     }
 
-    async fn greet(&self) -> Result<(Client<Wire>, Capabilities, SocketAddr), Error> {
-        let tcp = self.within(TcpStream::connect((self.host.as_str(), self.port))).await?;
-        let peer = tcp.peer_addr().map_err(Error::Connect)?;
-        tcp.set_nodelay(true).map_err(Error::Connect)?;
-        let keep_alive = socket2::TcpKeepalive::new().with_time(Duration::from_secs(120));
-        socket2::SockRef::from(&tcp)
-            .set_tcp_keepalive(&keep_alive)
-            .map_err(Error::Connect)?;
-        let io: Box<dyn Io> = match self.mode {
-            UpstreamTls::Implicit => self.secure(Box::new(tcp)).await?,
-            UpstreamTls::StartTls | UpstreamTls::Off => Box::new(tcp),
-        };
-        let mut client = Client::new(Wire::new(io, self.silence));
-        if client.read_response().await?.is_none() {
-            return Err(Error::Lost(io::ErrorKind::UnexpectedEof.into()));
-        }
-        let seen = client.get_mut().seen();
-        if let Some(text) = seen.bye.take() {
-            return Err(Error::Bye(text));
-        }
-        if seen.pre_auth {
-            return Err(Error::PreAuthenticated);
-        }
-        let mut capabilities = capabilities(&mut client).await?;
+    /// Also returns the server's address, unless a proxy lies between.
+    async fn greet(&self) -> Result<(Front, Capabilities, Option<SocketAddr>), Error> {
+        let (io, peer) = self.dialer.dial().await?;
+        let mut front = Front::greet(Link::new(io, self.silence)).await?;
+        let mut capabilities = front.capabilities().await?;
         if self.mode == UpstreamTls::StartTls {
             if !capabilities.start_tls {
                 return Err(Error::NoStartTls);
             }
-            run(&mut client, "STARTTLS", "STARTTLS").await?;
-            let io = self.secure(client.into_inner().into_plain()?).await?;
-            client = Client::new(Wire::new(io, self.silence).without_greeting());
+            let io = self.dialer.secure(front.start_tls().await?).await?;
+            front = Front::secured(Link::new(io, self.silence));
             // RFC 3501 §6.2.1: what was told before TLS is to be forgotten.
-            capabilities = self::capabilities(&mut client).await?;
+            capabilities = front.capabilities().await?;
         }
-        Ok((client, capabilities, peer))
-    }
-
-    async fn secure(&self, io: Box<dyn Io>) -> Result<Box<dyn Io>, Error> {
-        match timeout(self.silence, self.tls.connect(&self.host, io)).await {
-            Ok(Ok(stream)) => Ok(Box::new(stream)),
-            Ok(Err(error)) if tls::is_certificate_error(&error) => Err(Error::Certificate(error)),
-            Ok(Err(error)) => Err(Error::Connect(error)),
-            Err(_) => Err(Error::Silent(self.silence)),
-        }
-    }
-
-    async fn within<T>(&self, work: impl Future<Output = io::Result<T>>) -> Result<T, Error> {
-        match timeout(self.silence, work).await {
-            Ok(done) => done.map_err(Error::Connect),
-            Err(_) => Err(Error::Silent(self.silence)),
-        }
-    }
-}
-
-/// What the server said it can do, or says now when asked.
-async fn capabilities(client: &mut Client<Wire>) -> Result<Capabilities, Error> {
-    if let Some(told) = client.get_mut().seen().capabilities.take() {
-        return Ok(told);
-    }
-    run(client, "CAPABILITY", "CAPABILITY").await?;
-    Ok(client.get_mut().seen().capabilities.take().unwrap_or_default())
-}
-
-/// Runs a command by async-imap. The wire has seen how it ended, with its response code.
-pub(super) async fn run(client: &mut Client<Wire>, name: &'static str, command: &str) -> Result<(), Error> {
-    let result = client.run_command_and_check_ok(command, None).await;
-    let completion = client.get_mut().seen().completion.take();
-    match (result, completion) {
-        (Ok(()), _) => Ok(()),
-        (Err(async_imap::error::Error::Io(error)), _) => Err(error.into()),
-        (Err(_), Some(completion)) if !completion.is_ok() => Err(Error::Refused {
-            command: name,
-            completion,
-        }),
-        (Err(async_imap::error::Error::ConnectionLost), _) => Err(Error::Lost(io::ErrorKind::UnexpectedEof.into())),
-        (Err(_), _) => Err(Error::Protocol("an unexpected answer")),
+        Ok((front, capabilities, peer))
     }
 }
 
@@ -247,13 +229,14 @@ mod tests {
     use flate2::{Compression, FlushCompress};
     use tokio::{
         io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
-        net::TcpListener,
+        net::{TcpListener, TcpStream},
     };
 
     use super::*;
     use crate::{
         config::{Auth, Config, Policy, Preset},
-        imap::{Mailbox, Resync, Uid, Wanted},
+        imap::{Mailbox, Resync, Selection, Wanted},
+        types::{Uid, UidValidity},
     };
 
     const OFFER: &str = "CAPABILITY IMAP4rev1 AUTH=PLAIN SASL-IR COMPRESS=DEFLATE";
@@ -307,14 +290,23 @@ mod tests {
             connector.compress = compress;
             let secret = Credential::Password("secret".into());
             let work = async {
-                let connection = connector.login("user", &secret).await?;
-                let resync = Resync {
-                    uid_validity: 9,
-                    modseq: 1,
+                let connection = connector.login("user", &secret, Standing::Proven).await?;
+                let selection = Selection {
+                    folder: "INBOX",
+                    from: Uid(1),
+                    wanted: Wanted::default(),
+                    resync: Some(Resync {
+                        uid_validity: UidValidity::of_server(9),
+                        modseq: 1,
+                    }),
                 };
-                let (mut mailbox, _) = connection
-                    .select("INBOX", Uid(1), Wanted::default(), Some(resync))
-                    .await?;
+                let login = Login {
+                    connector: &connector,
+                    user: "user",
+                    credential: &secret,
+                    standing: Standing::Proven,
+                };
+                let (mut mailbox, _) = connection.select(selection, login).await?;
                 mailbox.noop().await?;
                 Ok(mailbox)
             };
@@ -405,7 +397,7 @@ mod tests {
                 commands[4], "COMPRESS DEFLATE",
                 "after the listing, before anything else"
             );
-            assert_eq!(mailbox.unwrap().selected().uid_validity.0.get(), 9);
+            assert_eq!(mailbox.unwrap().selected().uid_validity.number(), 9);
         }
     }
 

@@ -13,7 +13,7 @@ use bytes::{Buf, BytesMut};
 use flate2::{Decompress, FlushDecompress, Status};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::wire::Io;
+use super::io::Io;
 
 /// How much compressed data is read at once.
 const INPUT: usize = 8 * 1024;
@@ -23,7 +23,7 @@ const OUTPUT: usize = 32 * 1024;
 const BLOCK: usize = 4 * 1024;
 
 /// A compressed connection. It holds some 50 KB: DEFLATE's window of 32 KB, tables, and the input.
-pub(super) struct Deflate {
+pub struct Deflate {
     io: Box<dyn Io>,
     inflater: Decompress,
     /// Received and not yet inflated.
@@ -80,6 +80,12 @@ impl Deflate {
             }
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+impl Io for Deflate {
+    fn set_reset_on_close(&self, reset: bool) {
+        self.io.set_reset_on_close(reset);
     }
 }
 

@@ -2,18 +2,14 @@
 
 use aws_lc_rs::digest::{Context, SHA256};
 
-use super::{
-    Mailbox,
-    bodies::BodyStart,
-    error::Error,
-    uid::{Uid, UidSet},
-};
+use super::{bodies::BodyStart, command::UidSet, error::Error, mailbox::Mailbox};
+use crate::types::Uid;
 
 /// Of one message; equal ones are the same, or were made to look so.
 pub type Digest = [u8; 16];
 
 /// What a copy keeps and hardly two messages share (RFC 3501 §6.4.7: COPY preserves INTERNALDATE).
-const LIKENESS: &str = "MESSAGE-ID DATE FROM TO SUBJECT RECEIVED CONTENT-TYPE";
+const FINGERPRINT: &str = "MESSAGE-ID DATE FROM TO SUBJECT RECEIVED CONTENT-TYPE";
 
 /// Octets of the fields of one message that are held while it is looked at: many times what mail has, and nothing to whoever
 /// sends it a longer one.
@@ -33,8 +29,8 @@ impl Mailbox {
     }
 
     /// Digests of several header fields (their first [`MAX_FIELDS`] octets), size and INTERNALDATE, by which a copy is known.
-    pub async fn likenesses(&mut self, uids: &[Uid]) -> Result<Vec<(Uid, Digest)>, Error> {
-        self.described(uids, LIKENESS, MAX_FIELDS, |message| message.digest(&message.fields))
+    pub async fn fingerprints(&mut self, uids: &[Uid]) -> Result<Vec<(Uid, Digest)>, Error> {
+        self.described(uids, FINGERPRINT, MAX_FIELDS, |message| message.digest(&message.fields))
             .await
     }
 
@@ -67,7 +63,7 @@ impl Mailbox {
             loop {
                 match self.next().await? {
                     BodyStart::Content { .. } => {
-                        message.is_told = true;
+                        message.has_fields = true;
                         while self.ready().await? {
                             let count = self.peek().len();
                             message.add(self.take(count), limit);
@@ -77,15 +73,16 @@ impl Mailbox {
                         let attributes = self.attributes();
                         (message.size, message.arrived) = (attributes.size, attributes.arrived);
                         // News about flags may come in between, of any message.
-                        if let Some(uid) = uid.filter(|uid| message.is_told && uids.binary_search(uid).is_ok())
+                        if let Some(uid) = uid.filter(|uid| message.has_fields && uids.binary_search(uid).is_ok())
                             && let Some(value) = take(&mut message)
                         {
                             described.push((uid, value));
                         }
-                        (message.is_told, message.is_cut) = (false, false);
+                        (message.has_fields, message.is_cut) = (false, false);
                         message.fields.clear();
                     }
-                    BodyStart::Done => break,
+                    BodyStart::Done(_) | BodyStart::Idle => break,
+                    BodyStart::Refused(_, error) => return Err(error),
                 }
             }
         }
@@ -99,7 +96,7 @@ impl Mailbox {
 #[derive(Default)]
 struct Described {
     /// Fields have come.
-    is_told: bool,
+    has_fields: bool,
     size: Option<u32>,
     arrived: Option<u32>,
     fields: Vec<u8>,
@@ -173,7 +170,7 @@ mod tests {
     #[test]
     fn a_digest_needs_size_and_date() {
         let mut message = Described {
-            is_told: true,
+            has_fields: true,
             size: Some(10),
             arrived: Some(20),
             ..Described::default()

@@ -3,21 +3,35 @@
 use std::time::Duration;
 
 use super::{
-    backoff::Pause,
+    dial::Unreachable,
+    pause::Pause,
     response::{Code, Completion},
+    scram::SaslError,
 };
-use crate::oauth;
+use crate::{oauth, tls::Disagreement};
 
 /// Why an upstream did not do what was asked. Display is for the log: it may bear the server's own text,
 /// which never repeats a password (see [`Completion::without`]).
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// No TCP connection, or the TLS handshake broke off.
+    /// No TCP connection.
     #[error("cannot connect: {0}")]
+    Unreachable(#[from] Unreachable),
+    /// The proxy will not connect us, until its configuration or ours is changed. The text says who and why.
+    #[error("cannot connect: {0}")]
+    Proxy(String),
+    /// The TLS handshake broke off.
+    #[error("cannot connect: TLS handshake: {0}")]
     Connect(std::io::Error),
     /// The certificate is not trusted or not for this host; nothing secret was sent.
-    #[error("certificate not trusted: {0} (is `host` the name in the certificate? does it need `ca_file`?)")]
-    Certificate(std::io::Error),
+    #[error(
+        "certificate not trusted: {0} (is `host` the name in the certificate? does it need `ca_file`? or is it known to be the \
+         server's own, so that `fingerprint` can name it?)"
+    )]
+    Certificate(String),
+    /// TLS is not possible with this server; another try would fail in the same way.
+    #[error("no TLS: {0}")]
+    Tls(Disagreement),
     /// `tls = "starttls"`, but the server does not offer STARTTLS.
     #[error("the server offers no STARTTLS (try tls = \"implicit\" with port 993)")]
     NoStartTls,
@@ -60,18 +74,44 @@ pub enum Error {
     /// The server said BYE.
     #[error("the server said BYE: {0}")]
     Bye(String),
+    /// The provider keeps this user out, whatever the password is.
+    #[error("login refused: {completion} ({advice})")]
+    Closed {
+        /// What the server said.
+        completion: Completion,
+        /// What helps.
+        advice: &'static str,
+    },
+    /// The server did not keep to the login's mechanism, or could not prove itself.
+    #[error("the login was broken off: {0}")]
+    Sasl(&'static str),
     /// Silence for `upstream_seconds`.
     #[error("no answer for {} seconds", .0.as_secs())]
     Silent(Duration),
+    /// The server keeps talking, and does not come to an end.
+    #[error("the server goes on and on without completing what was asked")]
+    Endless,
+    /// A message ended before all the octets came that the server had announced: it has completed the command instead.
+    #[error("the server sent fewer octets than it announced")]
+    ShortLiteral,
     /// The connection was closed or reset.
     #[error("connection lost: {0}")]
     Lost(std::io::Error),
     /// What came is not IMAP, or passes a limit.
     #[error("not IMAP: {0}")]
     Protocol(&'static str),
+    /// SELECT told no UIDVALIDITY.
+    #[error("the server gives no UIDVALIDITY, so that no message has a name that lasts (RFC 3501 §2.3.1.1)")]
+    NoUidValidity,
     /// OK, but what was asked for did not come.
     #[error("{0} was answered OK without data")]
     NoData(&'static str),
+}
+
+impl From<SaslError> for Error {
+    fn from(SaslError(what): SaslError) -> Self {
+        Self::Sasl(what)
+    }
 }
 
 impl Error {
@@ -81,12 +121,17 @@ impl Error {
         matches!(self, Self::Lost(_) | Self::Bye(_) | Self::NoMailbox(_))
     }
 
+    /// A tagged BAD.
+    pub(super) fn is_bad(&self) -> bool {
+        matches!(self, Self::Refused { completion, .. } if completion.is_bad())
+    }
+
     /// Whether the server answered for a message, and did not deliver it: OK without data, or a NO or BAD that does not sound
     /// as if it would pass. Says nothing about whether the message exists.
     pub fn is_undelivered(&self) -> bool {
         match self {
-            Self::NoData(_) => true,
-            Self::Refused { completion, .. } => !completion.is_temporary() && completion.pause().is_none(),
+            Self::NoData(_) | Self::ShortLiteral => true,
+            Self::Refused { completion, .. } => !completion.will_pass(),
             _ => false,
         }
     }
@@ -135,6 +180,9 @@ impl Error {
         if completion.tells_no_mailbox() || completion.pause().is_some() {
             return Self::refused(command, completion);
         }
+        if let Some(advice) = completion.closed() {
+            return Self::Closed { completion, advice };
+        }
         match completion.code() {
             Some(Code::AuthenticationFailed | Code::AuthorizationFailed | Code::Expired) => Self::Denied(completion),
             Some(Code::PrivacyRequired) => Self::LoginDisabled,
@@ -154,24 +202,5 @@ fn advice(completion: &Completion) -> &'static str {
     } else {
         "has the user a licence with a mailbox, is IMAP switched on for it, and where it is a shared mailbox, has whoever \
          signed in full access to it?"
-    }
-}
-
-impl From<std::io::Error> for Error {
-    /// Errors of the wire: it wraps its own in an `io::Error`, so that they pass through async-imap.
-    fn from(error: std::io::Error) -> Self {
-        if error.get_ref().is_some_and(|inner| inner.is::<Self>()) {
-            return match error.into_inner().map(|inner| inner.downcast::<Self>()) {
-                Some(Ok(inner)) => *inner,
-                _ => Self::Protocol("error"),
-            };
-        }
-        Self::Lost(error)
-    }
-}
-
-impl From<Error> for std::io::Error {
-    fn from(error: Error) -> Self {
-        Self::other(error)
     }
 }

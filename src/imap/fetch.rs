@@ -1,23 +1,43 @@
 //! FETCH responses (RFC 3501 §7.4.2) parsed as a stream: a response is a row of segments with literals between them, and no
 //! more than one segment is ever held. Nothing is allocated but for an EMAILID and a body that comes as a quoted string.
+//!
+//! Whatever can mean one thing only is understood: attributes in any order, needless parentheses, an item named as it was
+//! asked for (`BODY.PEEK[]`), a literal that follows its name without a space. An attribute whose value makes no sense is
+//! left out, except for UID: a message without one is nobody's.
 
-use super::{date, response};
+use super::{date, token};
+use crate::types::Uid;
 
 /// What one FETCH response has told so far.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Fetch {
     /// `UID`
-    pub uid: Option<u32>,
-    /// `RFC822.SIZE`; saturated where a server says more than 32 bits hold (RFC 3501 §9, `number`).
+    pub uid: Option<Uid>,
+    /// `RFC822.SIZE`; the largest number if a server says more than 32 bits hold (RFC 3501 §9, `number`).
     pub size: Option<u32>,
-    /// Whether `FLAGS` bears `\Deleted`.
-    pub deleted: Option<bool>,
+    /// `FLAGS`
+    pub flags: Option<Flags>,
     /// `INTERNALDATE`, in seconds since 1970.
     pub arrived: Option<u32>,
     /// `EMAILID` (RFC 8474 §5.1)
     pub email_id: Option<Box<str>>,
-    /// Open parentheses.
-    depth: u32,
+    /// The octets of all parts of `BODYSTRUCTURE`.
+    pub structure: Option<u32>,
+    /// The list of attributes has begun.
+    is_open: bool,
+    /// Needless parentheses around attributes that are still open.
+    needless: u32,
+    /// Open parentheses of an attribute's value.
+    nested: u32,
+}
+
+/// The flags that matter here.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Flags {
+    /// `\Deleted`
+    pub deleted: bool,
+    /// `\Seen`
+    pub seen: bool,
 }
 
 /// Why parsing stopped.
@@ -41,11 +61,11 @@ pub enum Step {
 /// What a content belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Section {
-    /// `BODY[]`
+    /// `BODY[]`, `RFC822`
     Whole,
-    /// `BODY[HEADER]`
+    /// `BODY[HEADER]`, `RFC822.HEADER`
     Header,
-    /// `BODY[TEXT]`
+    /// `BODY[TEXT]`, `RFC822.TEXT`
     Text,
     /// `BODY[HEADER.FIELDS (…)]`
     Fields,
@@ -59,7 +79,7 @@ pub struct Malformed;
 
 /// Takes the head of a FETCH response off: of `12 FETCH (UID 1)`, what follows FETCH. `None` for other data.
 pub fn data(untagged: &[u8]) -> Option<&[u8]> {
-    let (first, rest) = response::word(untagged);
+    let (first, rest) = token::word(untagged);
     if !first.first().is_some_and(u8::is_ascii_digit) {
         return None;
     }
@@ -72,49 +92,68 @@ impl Fetch {
     /// Parses `segment` (a line without its line end, or what follows an inline content) as far as it goes.
     pub fn parse(&mut self, segment: &[u8]) -> Result<Step, Malformed> {
         let mut at = 0;
-        if self.depth == 0 {
+        if !self.is_open {
             if segment.first() != Some(&b'(') {
                 return Err(Malformed);
             }
-            self.depth = 1;
+            self.is_open = true;
             at = 1;
         }
         // A literal inside a nested list has been skipped: go on in that list.
-        while self.depth > 1 {
-            match self.skip_list(segment, &mut at)? {
-                Some(step) => return Ok(step),
-                None => debug_assert_eq!(self.depth, 1),
-            }
+        if self.nested > 0
+            && let Some(step) = self.skip_list(segment, &mut at)?
+        {
+            return Ok(step);
         }
+        // An item whose content stands in needless parentheses.
+        let mut pending: Option<&[u8]> = None;
         loop {
             at += spaces(&segment[at..]);
             match segment.get(at) {
                 None => return Err(Malformed),
-                Some(b')') => return Ok(Step::End),
+                Some(_) if pending.is_some() => {}
+                Some(b')') if self.needless == 0 => return Ok(Step::End),
+                Some(b')') => {
+                    self.needless -= 1;
+                    at += 1;
+                    continue;
+                }
+                Some(b'(') => {
+                    self.needless += 1;
+                    at += 1;
+                    continue;
+                }
                 Some(_) => {}
             }
-            let name = &segment[at..at + name_length(&segment[at..])];
+            let name = match pending.take() {
+                Some(name) => name,
+                None => {
+                    let name = &segment[at..at + name_length(&segment[at..])];
+                    at += name.len();
+                    name
+                }
+            };
             if name.is_empty() {
                 return Err(Malformed);
             }
-            at += name.len();
             let section = section(name);
             at += spaces(&segment[at..]);
             match segment.get(at) {
                 None => return Err(Malformed),
+                // Needless, around a content.
+                Some(b'(') if section.is_some() => {
+                    self.needless += 1;
+                    at += 1;
+                    pending = Some(name);
+                }
                 Some(b'(') => {
                     let start = at;
                     at += 1;
-                    self.depth += 1;
+                    self.nested = 1;
                     if let Some(step) = self.skip_list(segment, &mut at)? {
                         return Ok(step);
                     }
-                    let inner = &segment[start + 1..at - 1];
-                    if name.eq_ignore_ascii_case(b"FLAGS") {
-                        self.deleted = Some(has_flag(inner, b"\\Deleted"));
-                    } else if name.eq_ignore_ascii_case(b"EMAILID") {
-                        self.email_id = std::str::from_utf8(inner).ok().map(|id| id.trim().into());
-                    }
+                    self.take_list(name, &segment[start + 1..at - 1])?;
                 }
                 Some(b'"') => {
                     let content = quoted(segment, &mut at)?;
@@ -125,12 +164,10 @@ impl Fetch {
                             rest: at,
                         });
                     }
-                    if name.eq_ignore_ascii_case(b"INTERNALDATE") {
-                        self.arrived = date::seconds(&content);
-                    }
+                    self.take_value(name, &content)?;
                 }
                 Some(b'{' | b'~') => {
-                    let octets = response::literal(&segment[at..]).ok_or(Malformed)?;
+                    let octets = literal_at(segment, at).ok_or(Malformed)?;
                     return Ok(Step::Literal(section.unwrap_or(Section::Other), octets));
                 }
                 Some(_) => {
@@ -140,40 +177,71 @@ impl Fetch {
                         .unwrap_or(segment.len() - at);
                     let value = &segment[at..at + length];
                     at += length;
-                    if name.eq_ignore_ascii_case(b"UID") {
-                        self.uid = Some(response::number(value).filter(|&uid| uid > 0).ok_or(Malformed)?);
-                    } else if name.eq_ignore_ascii_case(b"RFC822.SIZE") {
-                        self.size = Some(size(value).ok_or(Malformed)?);
-                    } else if let Some(section) = section {
-                        return if value.eq_ignore_ascii_case(b"NIL") {
-                            Ok(Step::Inline {
+                    match section {
+                        Some(section) if value.eq_ignore_ascii_case(b"NIL") => {
+                            return Ok(Step::Inline {
                                 section,
                                 content: None,
                                 rest: at,
-                            })
-                        } else {
-                            Err(Malformed)
-                        };
+                            });
+                        }
+                        Some(_) => return Err(Malformed),
+                        None => self.take_value(name, value)?,
                     }
                 }
             }
         }
     }
 
+    /// An attribute with an atom or a string.
+    fn take_value(&mut self, name: &[u8], value: &[u8]) -> Result<(), Malformed> {
+        if name.eq_ignore_ascii_case(b"UID") {
+            let uid = token::number(value).filter(|&uid| uid > 0).ok_or(Malformed)?;
+            self.uid = Some(Uid(uid));
+        } else if name.eq_ignore_ascii_case(b"RFC822.SIZE") {
+            self.size = size(value);
+        } else if name.eq_ignore_ascii_case(b"INTERNALDATE") {
+            self.arrived = date::seconds(value);
+        } else if name.eq_ignore_ascii_case(b"EMAILID") && !value.eq_ignore_ascii_case(b"NIL") {
+            self.email_id = std::str::from_utf8(value).ok().map(Box::from);
+        }
+        Ok(())
+    }
+
+    /// An attribute with a list, given without its parentheses.
+    fn take_list(&mut self, name: &[u8], inner: &[u8]) -> Result<(), Malformed> {
+        let value = inner.trim_ascii();
+        if name.eq_ignore_ascii_case(b"FLAGS") {
+            self.flags = Some(Flags {
+                deleted: has_flag(inner, b"\\Deleted"),
+                seen: has_flag(inner, b"\\Seen"),
+            });
+        } else if name.eq_ignore_ascii_case(b"BODYSTRUCTURE") || name.eq_ignore_ascii_case(b"BODY") {
+            self.structure = structure_octets(inner);
+        } else {
+            let value = value
+                .strip_prefix(b"\"")
+                .and_then(|value| value.strip_suffix(b"\""))
+                .unwrap_or(value);
+            self.take_value(name, value)?;
+        }
+        Ok(())
+    }
+
     /// Goes to the end of the list that is open at `at`; stops at a literal inside it.
     fn skip_list(&mut self, segment: &[u8], at: &mut usize) -> Result<Option<Step>, Malformed> {
-        let target = 1;
-        while self.depth > target {
+        while self.nested > 0 {
             match segment.get(*at) {
                 None => return Err(Malformed),
-                Some(b'(') => self.depth += 1,
-                Some(b')') => self.depth -= 1,
-                Some(b'"') => {
+                Some(b'(') => self.nested += 1,
+                Some(b')') => self.nested -= 1,
+                // A quote within an atom is part of it: odd keywords hold some.
+                Some(b'"') if *at == 0 || b" (".contains(&segment[*at - 1]) => {
                     quoted(segment, at)?;
                     continue;
                 }
                 Some(b'{') => {
-                    if let Some(octets) = response::literal(&segment[*at..]) {
+                    if let Some(octets) = literal_at(segment, *at) {
                         return Ok(Some(Step::Literal(Section::Other, octets)));
                     }
                 }
@@ -185,14 +253,22 @@ impl Fetch {
     }
 }
 
+/// The octets of the literal that begins at `at` and ends the segment.
+fn literal_at(segment: &[u8], at: usize) -> Option<u64> {
+    let rest = &segment[at..];
+    let braces = memchr::memchr_iter(b'{', rest).count();
+    token::literal(rest).filter(|_| braces == 1)
+}
+
 fn spaces(octets: &[u8]) -> usize {
     octets.iter().take_while(|&&b| b == b' ').count()
 }
 
-/// `UID`, `BODY[HEADER.FIELDS (DATE)]<0>`: a name ends at a space or parenthesis, but not between brackets.
+/// `UID`, `BODY[HEADER.FIELDS (DATE)]<0>`, `BODY []`: a name ends at a space, a parenthesis, a quote or a literal, but not
+/// between brackets.
 fn name_length(octets: &[u8]) -> usize {
     let mut bracket = false;
-    octets
+    let end = octets
         .iter()
         .position(|&b| match b {
             b'[' => {
@@ -203,42 +279,114 @@ fn name_length(octets: &[u8]) -> usize {
                 bracket = false;
                 false
             }
-            b' ' | b'(' | b')' => !bracket,
+            b' ' | b'(' | b')' | b'"' | b'{' => !bracket,
             _ => false,
         })
-        .unwrap_or(octets.len())
-}
-
-/// The section of a `BODY[…]<origin>` item.
-fn section(name: &[u8]) -> Option<Section> {
-    let inner = name
-        .get(..5)
-        .filter(|head| head.eq_ignore_ascii_case(b"BODY["))
-        .map(|_| &name[5..])?;
-    let end = memchr::memchr(b']', inner)?;
-    Some(match inner[..end].to_ascii_uppercase().as_slice() {
-        b"" => Section::Whole,
-        b"HEADER" => Section::Header,
-        b"TEXT" => Section::Text,
-        inner if inner.starts_with(b"HEADER.FIELDS ") => Section::Fields,
-        _ => Section::Other,
-    })
-}
-
-fn size(digits: &[u8]) -> Option<u32> {
-    if digits.is_empty() || digits.len() > 18 || !digits.iter().all(u8::is_ascii_digit) {
-        return None;
+        .unwrap_or(octets.len());
+    let next = end + spaces(&octets[end..]);
+    match octets.get(next) {
+        // `BODY []`: the brackets belong to the name.
+        Some(b'[') if next > end && is_body(&octets[..end]) => next + name_length(&octets[next..]),
+        _ => end,
     }
-    let value = digits
-        .iter()
-        .fold(0u64, |value, digit| value * 10 + u64::from(digit - b'0'));
-    Some(u32::try_from(value).unwrap_or(u32::MAX))
+}
+
+fn is_body(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"BODY") || name.eq_ignore_ascii_case(b"BODY.PEEK")
+}
+
+/// The section that an item bears the content of; `None` for an item without content.
+fn section(name: &[u8]) -> Option<Section> {
+    if let Some(open) = memchr::memchr(b'[', name)
+        && is_body(name[..open].trim_ascii_end())
+    {
+        let inner = &name[open + 1..];
+        let end = memchr::memchr(b']', inner)?;
+        return Some(match inner[..end].trim_ascii().to_ascii_uppercase().as_slice() {
+            b"" => Section::Whole,
+            b"HEADER" => Section::Header,
+            b"TEXT" => Section::Text,
+            inner if inner.starts_with(b"HEADER.FIELDS ") => Section::Fields,
+            _ => Section::Other,
+        });
+    }
+    let is = |other: &[u8]| name.eq_ignore_ascii_case(other);
+    match () {
+        () if is(b"RFC822") || is(b"RFC822.PEEK") || is(b"BINARY[]") => Some(Section::Whole),
+        () if is(b"RFC822.HEADER") => Some(Section::Header),
+        () if is(b"RFC822.TEXT") || is(b"RFC822.TEXT.PEEK") => Some(Section::Text),
+        () => None,
+    }
+}
+
+/// A size; `None` if it is not a number (servers were seen with `-1`, `NIL` and `9.3e+06`).
+fn size(digits: &[u8]) -> Option<u32> {
+    token::long_number(digits).map(|value| u32::try_from(value).unwrap_or(u32::MAX))
 }
 
 fn has_flag(list: &[u8], flag: &[u8]) -> bool {
-    list.split(|&b| b == b' ').any(|word| word.eq_ignore_ascii_case(flag))
+    list.split(|b| b" ()".contains(b))
+        .any(|word| word.eq_ignore_ascii_case(flag))
 }
 
+/// The octets of all parts of a body (RFC 3501 §7.4.2, `body-fld-octets`): the seventh field of each list that begins with
+/// a string. `None` if there is no such field.
+fn structure_octets(inner: &[u8]) -> Option<u32> {
+    /// Of an open list: how many of its fields have come, and whether the first was a string.
+    #[derive(Clone, Copy, Default)]
+    struct List {
+        fields: usize,
+        is_part: bool,
+    }
+    /// A message nests its parts hardly deeper.
+    const DEEPEST: usize = 64;
+    const OCTETS: usize = 7;
+
+    let mut lists = vec![List::default()];
+    let mut total: Option<u32> = None;
+    let mut at = 0;
+    while at < inner.len() {
+        let list = lists.last_mut()?;
+        match inner[at] {
+            b' ' => at += 1,
+            b'(' => {
+                list.fields += 1;
+                if lists.len() == DEEPEST {
+                    return None;
+                }
+                lists.push(List::default());
+                at += 1;
+            }
+            b')' => {
+                lists.pop();
+                at += 1;
+            }
+            first => {
+                list.fields += 1;
+                let from = at;
+                if first == b'"' {
+                    quoted(inner, &mut at).ok()?;
+                } else {
+                    at += inner[at..]
+                        .iter()
+                        .position(|b| b" ()".contains(b))
+                        .unwrap_or(inner.len() - at);
+                }
+                if list.fields == 1 {
+                    list.is_part = true;
+                } else if list.fields == OCTETS
+                    && list.is_part
+                    && let Some(octets) = size(&inner[from..at])
+                {
+                    total = Some(total.unwrap_or(0).saturating_add(octets));
+                }
+            }
+        }
+    }
+    total
+}
+
+/// Takes the quoted string at `at`, which is moved behind it.
 fn quoted(segment: &[u8], at: &mut usize) -> Result<Vec<u8>, Malformed> {
     let mut content = Vec::new();
     let mut octets = segment[*at + 1..].iter().enumerate();
@@ -275,20 +423,84 @@ mod tests {
             b"1 FETCH  (UID 7 ENVELOPE (\"a)\\\"\" NIL ((\"x\" NIL))) RFC822.SIZE 1234)",
             b"1 FETCH (UID 7 INTERNALDATE \"01-Jan-2024 00:00:00 +0000\" RFC822.SIZE 1234)",
             b"1 FETCH (UID 7 BODY (\"TEXT\" \"PLAIN\" NIL) RFC822.SIZE 1234)",
+            b"1 FETCH ((UID 7 RFC822.SIZE 1234))",
+            b"1 FETCH ((UID 7) (RFC822.SIZE 1234))",
+            b"1 FETCH (UID (7) RFC822.SIZE (1234))",
+            b"1 FETCH (UID \"7\" RFC822.SIZE \"1234\")",
+            b"1 FETCH (UID 7 FLAGS (\\Seen odd\"quote [Gmail]/x $a{b} %*) RFC822.SIZE 1234)",
+            b"1 FETCH (UID 7 FLAGS NIL INTERNALDATE NIL EMAILID NIL RFC822.SIZE 1234)",
+            b"1 FETCH (UID 7 FLAGS () MODSEQ (1) X-GM-MSGID 5 RFC822.SIZE 1234 )",
         ] {
             let (fetch, step) = parse(line).unwrap();
             assert_eq!(
                 (fetch.uid, fetch.size, step),
-                (Some(7), Some(1234), Step::End),
+                (Some(Uid(7)), Some(1234), Step::End),
                 "{}",
                 line.escape_ascii()
             );
         }
         let (fetch, _) = parse(b"1 FETCH (FLAGS (\\Seen \\deleted) UID 7)").unwrap();
-        assert_eq!(fetch.deleted, Some(true));
+        assert_eq!(fetch.flags.map(|flags| (flags.deleted, flags.seen)), Some((true, true)));
         let (fetch, _) = parse(b"1 FETCH (UID 7 RFC822.SIZE 99999999999)").unwrap();
         assert_eq!(fetch.size, Some(u32::MAX));
         assert_eq!(parse(b"1 FETCH ()").unwrap().1, Step::End);
+    }
+
+    #[test]
+    fn a_size_that_is_none_costs_nothing_else() {
+        for size in ["NIL", "-1", "9.3e+06", "x", "\"\"", "()", "99999999999999999999999"] {
+            let (fetch, step) = parse(format!("1 FETCH (RFC822.SIZE {size} UID 7)").as_bytes()).unwrap();
+            assert_eq!((fetch.uid, fetch.size, step), (Some(Uid(7)), None, Step::End), "{size}");
+        }
+        let (fetch, step) = parse(b"1 FETCH (UID 7 RFC822.SIZE)").unwrap();
+        assert_eq!((fetch.uid, fetch.size, step), (Some(Uid(7)), None, Step::End));
+    }
+
+    #[test]
+    fn what_the_parts_of_a_body_measure() {
+        for (structure, octets) in [
+            (
+                "\"TEXT\" \"PLAIN\" (\"CHARSET\" \"utf-8\") NIL NIL \"7BIT\" 1152 23",
+                Some(1152),
+            ),
+            (
+                "(\"TEXT\" \"PLAIN\" NIL NIL NIL \"7BIT\" 100 3)(\"IMAGE\" \"PNG\" (\"NAME\" \"a)b\") NIL NIL \"BASE64\" 4000) \"MIXED\"",
+                Some(4100),
+            ),
+            (
+                "((\"TEXT\" \"A\" NIL NIL NIL \"7BIT\" 1 1) (\"TEXT\" \"B\" NIL NIL NIL \"7BIT\" 2 1) \"ALTERNATIVE\") \"MIXED\"",
+                Some(3),
+            ),
+            ("\"TEXT\" \"PLAIN\" NIL NIL NIL \"7BIT\" -1 3", None),
+            ("NIL", None),
+            ("", None),
+        ] {
+            let (fetch, _) = parse(format!("1 FETCH (BODYSTRUCTURE ({structure}) UID 7)").as_bytes()).unwrap();
+            assert_eq!((fetch.uid, fetch.structure), (Some(Uid(7)), octets), "{structure}");
+        }
+        assert_eq!(structure_octets(&b"(".repeat(100)), None);
+    }
+
+    #[test]
+    fn contents_by_any_name() {
+        for (item, section) in [
+            ("BODY[]", Section::Whole),
+            ("BODY.PEEK[]", Section::Whole),
+            ("body []", Section::Whole),
+            ("RFC822", Section::Whole),
+            ("BODY[]<0>", Section::Whole),
+            ("BODY.PEEK[HEADER]", Section::Header),
+            ("RFC822.HEADER", Section::Header),
+            ("BODY[TEXT]<0>", Section::Text),
+            ("RFC822.TEXT", Section::Text),
+            ("BODY.PEEK[HEADER.FIELDS (DATE)]", Section::Fields),
+            ("BODY[1.MIME]", Section::Other),
+        ] {
+            for blank in ["", " ", "  "] {
+                let line = format!("1 FETCH (UID 7 {item}{blank}{{12}}");
+                assert_eq!(parse(line.as_bytes()).unwrap().1, Step::Literal(section, 12), "{line}");
+            }
+        }
     }
 
     #[test]
@@ -346,7 +558,7 @@ mod tests {
         };
         assert_eq!(content.as_deref(), Some(&b"a\"b"[..]));
         assert_eq!(fetch.parse(&segment[rest..]), Ok(Step::End));
-        assert_eq!(fetch.uid, Some(7));
+        assert_eq!(fetch.uid, Some(Uid(7)));
 
         let (_, step) = parse(b"1 FETCH (UID 7 BODY[] NIL)").unwrap();
         assert!(matches!(step, Step::Inline { content: None, .. }));
@@ -358,7 +570,7 @@ mod tests {
         assert_eq!(fetch.parse(b"(BODY[HEADER] {5}"), Ok(Step::Literal(Section::Header, 5)));
         assert_eq!(fetch.parse(b" BODY[TEXT]<0> {6}"), Ok(Step::Literal(Section::Text, 6)));
         assert_eq!(fetch.parse(b" UID 7)"), Ok(Step::End));
-        assert_eq!(fetch.uid, Some(7));
+        assert_eq!(fetch.uid, Some(Uid(7)));
 
         let mut fetch = Fetch::default();
         assert_eq!(
@@ -366,7 +578,7 @@ mod tests {
             Ok(Step::Literal(Section::Other, 5))
         );
         assert_eq!(fetch.parse(b" \"x\")) UID 7)"), Ok(Step::End));
-        assert_eq!(fetch.uid, Some(7));
+        assert_eq!(fetch.uid, Some(Uid(7)));
     }
 
     proptest! {

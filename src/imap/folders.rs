@@ -1,16 +1,22 @@
-//! Folders other than the selected one: which there are, what they hold, and making one.
+//! Folders other than the selected one: which there are, what they are called, what they hold, and making one.
+
+use std::sync::Arc;
 
 use super::{
-    Mailbox,
     error::Error,
-    response::{self, Code, Line},
+    mailbox::{Mailbox, require},
+    namespace::Namespace,
+    reader::{Event, Expect},
+    response::Code,
+    token,
     utf7::Names,
 };
+use crate::types::UidValidity;
 
 /// A folder that LIST told of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Folder {
-    /// UTF-8.
+    /// As the server has it, in UTF-8.
     pub name: String,
     /// What separates the levels of its name.
     pub delimiter: Option<char>,
@@ -22,17 +28,10 @@ pub struct Folder {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FolderStatus {
     /// UIDVALIDITY.
-    pub uid_validity: u32,
+    pub uid_validity: UidValidity,
     /// The next message's UID, at least.
     pub uid_next: u32,
 }
-
-/// Octets of a literal in a response of these: a name, hardly more.
-const MAX_LITERAL: u64 = 64 * 1024;
-/// Responses to one command: folders, more than any user has.
-const MAX_RESPONSES: usize = 100_000;
-/// Octets of them all.
-const MAX_OCTETS: usize = 16 * 1024 * 1024;
 
 impl Mailbox {
     /// The folders that can be selected.
@@ -47,10 +46,98 @@ impl Mailbox {
             listed = self.responses("LIST", "LIST \"\" \"*\"").await;
         }
         let names = self.names;
-        Ok(listed?.iter().filter_map(|response| folder(response, names)).collect())
+        let folders: Vec<Folder> = listed?.iter().filter_map(|response| folder(response, names)).collect();
+        if !self.capabilities.namespace && self.namespaces.known().is_none() {
+            self.namespaces.remember(namespace_of(&folders));
+        }
+        Ok(folders)
     }
 
-    /// UIDVALIDITY and UIDNEXT of a folder; `None` where there is no such folder.
+    /// Where the user's folders lie: asked once for each user of an upstream.
+    pub async fn namespace(&mut self) -> Result<Arc<Namespace>, Error> {
+        match self.namespaces.known() {
+            Some(known) => Ok(known),
+            None => self.ask_namespace().await,
+        }
+    }
+
+    async fn ask_namespace(&mut self) -> Result<Arc<Namespace>, Error> {
+        let names = self.names;
+        if self.capabilities.namespace {
+            let responses = match self.responses("NAMESPACE", "NAMESPACE").await {
+                Err(Error::Refused { .. }) => Vec::new(),
+                responses => responses?,
+            };
+            let told = responses
+                .iter()
+                .find_map(|response| Namespace::parse(response, |name| names.decoded(name)));
+            if let Some(namespace) = told {
+                return Ok(self.namespaces.remember(namespace));
+            }
+        }
+        let folders = self.folders().await?;
+        Ok(self.namespaces.remember(namespace_of(&folders)))
+    }
+
+    /// Whether the name on the server of a folder that the configuration calls `name` is known without asking.
+    pub(super) fn knows_name_of(&self, name: &str) -> bool {
+        name.eq_ignore_ascii_case("INBOX") || self.namespaces.known().is_some()
+    }
+
+    /// What a folder that the configuration calls `name` may be called on the server, the likeliest first: translated, and as
+    /// it is.
+    pub(super) async fn names_on_server(&mut self, name: &str) -> Result<Vec<String>, Error> {
+        if name.eq_ignore_ascii_case("INBOX") {
+            return Ok(vec![name.to_owned()]);
+        }
+        let translated = self.namespace().await?.on_server(name);
+        Ok(match translated == name {
+            true => vec![translated],
+            false => vec![translated, name.to_owned()],
+        })
+    }
+
+    /// The name on the server of a folder that the configuration calls `name`: the one that exists, else the one to make.
+    pub async fn name_on_server(&mut self, name: &str) -> Result<String, Error> {
+        let mut names = self.names_on_server(name).await?;
+        if names.len() > 1 {
+            for name in &names {
+                if *name == self.folder || self.status(name).await?.is_some() {
+                    return Ok(name.clone());
+                }
+            }
+        }
+        Ok(names.swap_remove(0))
+    }
+
+    /// The same for a folder that messages are filed into. On a server that does not tell where folders lie it is made here
+    /// if it is missing, for the server's answer tells.
+    pub async fn name_to_file_into(&mut self, name: &str) -> Result<String, Error> {
+        let on_server = self.name_on_server(name).await?;
+        let Some(below) = self.namespace().await?.below_inbox() else {
+            return Ok(on_server);
+        };
+        match self.status(&on_server).await {
+            Ok(None) => {}
+            Ok(Some(_)) | Err(Error::Refused { .. } | Error::NoData(_)) => return Ok(on_server),
+            Err(error) => return Err(error),
+        }
+        match self.create(&on_server).await {
+            Err(Error::Refused { .. }) => {}
+            created => return created.map(|()| on_server),
+        }
+        let name_below = below.on_server(name);
+        match self.create(&name_below).await {
+            Err(Error::Refused { .. }) => Ok(on_server),
+            Err(error) => Err(error),
+            Ok(()) => {
+                self.namespaces.remember(below);
+                Ok(name_below)
+            }
+        }
+    }
+
+    /// UIDVALIDITY and UIDNEXT of a folder, a name as the server has it; `None` if there is no such folder.
     pub async fn status(&mut self, name: &str) -> Result<Option<FolderStatus>, Error> {
         let command = format!("STATUS {} (UIDVALIDITY UIDNEXT)", self.names.quoted(name));
         match self.responses("STATUS", &command).await {
@@ -59,88 +146,54 @@ impl Mailbox {
                 None => Err(Error::NoData("STATUS")),
             },
             // Servers say so with NONEXISTENT (RFC 5530 §3) or without any code: only what passes is another matter.
-            Err(Error::Refused { completion, .. }) if completion.is_no() && !completion.is_temporary() => Ok(None),
+            Err(Error::Refused { completion, .. }) if completion.is_no() && !completion.will_pass() => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    /// Makes a folder; that it is there already is fine.
+    /// Makes a folder, a name as the server has it; that it is there already is fine. It is subscribed, so that mail programs
+    /// show it.
     pub async fn create(&mut self, name: &str) -> Result<(), Error> {
-        let command = format!("CREATE {}", self.names.quoted(name));
-        match self.run("CREATE", &command).await {
-            Err(Error::Refused { completion, .. }) if completion.code() == Some(Code::AlreadyExists) => Ok(()),
+        let name = self.names.quoted(name);
+        match self.run("CREATE", &format!("CREATE {name}")).await {
+            Err(Error::Refused { completion, .. }) if completion.code() == Some(Code::AlreadyExists) => return Ok(()),
+            result => result?,
+        }
+        match self.run("SUBSCRIBE", &format!("SUBSCRIBE {name}")).await {
+            Err(Error::Refused { .. }) => Ok(()),
             result => result,
         }
     }
 
-    /// Runs `command` and collects the untagged responses that begin with `name`, literals and all; an error where they pass
-    /// [`MAX_RESPONSES`] or [`MAX_OCTETS`].
+    /// Runs `command` and collects the untagged responses that begin with `name`, literals and all.
     async fn responses(&mut self, name: &'static str, command: &str) -> Result<Vec<Vec<u8>>, Error> {
-        self.settle().await?;
-        self.broken = true;
-        let tag = self.next_tag();
-        let wire = &mut self.wire;
-        wire.send(format!("{tag} {command}\r\n").as_bytes()).await?;
-        let mut responses = Vec::new();
-        let mut octets_of_all = 0;
-        let completion = loop {
-            let span = wire.next_response().await?;
-            match Line::parse(&wire.buffer()[..span.line]) {
-                Line::Tagged(of, status) if of == tag.as_bytes() => {
-                    let completion = status.to_completion();
-                    wire.consume(span.total);
-                    break completion;
-                }
-                Line::Untagged(data) if response::word(data).0.eq_ignore_ascii_case(name.as_bytes()) => {
-                    let mut response = data.to_vec();
-                    wire.consume(span.total);
-                    // Where its last line begins: a name that comes as a literal may itself end like the head of one.
-                    let mut line = 0;
-                    while let Some(octets) = response::literal(&response[line..]) {
-                        if octets > MAX_LITERAL {
-                            return Err(Error::Protocol("a literal passes the limit"));
-                        }
-                        response.extend_from_slice(b"\r\n");
-                        let mut left = octets as usize;
-                        while left > 0 {
-                            if wire.buffer().is_empty() {
-                                wire.fill().await?;
-                            }
-                            let count = left.min(wire.buffer().len());
-                            response.extend_from_slice(&wire.buffer()[..count]);
-                            wire.consume(count);
-                            left -= count;
-                        }
-                        line = response.len();
-                        let span = wire.next_response().await?;
-                        response.extend_from_slice(&wire.buffer()[..span.line]);
-                        wire.consume(span.total);
-                    }
-                    octets_of_all += response.len();
-                    if responses.len() == MAX_RESPONSES || octets_of_all > MAX_OCTETS {
-                        return Err(Error::Protocol("more folders than the limit"));
-                    }
-                    responses.push(response);
-                }
-                Line::Untagged(_) => wire.note(span)?,
-                Line::Tagged(..) | Line::Continue | Line::Other => wire.consume(span.total),
-            }
+        let expect = Expect {
+            data: Some(name),
+            ..Expect::default()
         };
-        wire.rest();
-        self.broken = false;
-        match completion.is_ok() {
-            true => Ok(responses),
-            false => Err(Error::Refused {
-                command: name,
-                completion,
-            }),
-        }
+        let mut responses = Vec::new();
+        let completions = self
+            .link
+            .flight(&[command], expect, |event| {
+                if let Event::Data(data) = event {
+                    responses.push(data);
+                }
+            })
+            .await?;
+        require(name, completions.first())?;
+        Ok(responses)
     }
+}
+
+/// The namespace of a server that does not tell it.
+fn namespace_of(folders: &[Folder]) -> Namespace {
+    let separator = folders.iter().find_map(|folder| folder.delimiter);
+    Namespace::of_folders(separator, folders.iter().map(|folder| folder.name.as_str()))
 }
 
 /// Of `LIST (\HasNoChildren \Trash) "/" Bin`; `None` where that is no folder that can be selected.
 fn folder(response: &[u8], names: Names) -> Option<Folder> {
-    let (_, rest) = response::word(response);
+    let (_, rest) = token::word(response);
     let rest = rest.strip_prefix(b"(")?;
     let end = memchr::memchr(b')', rest)?;
     let attributes: Vec<&[u8]> = rest[..end].split(|&octet| octet == b' ').collect();
@@ -150,8 +203,8 @@ fn folder(response: &[u8], names: Names) -> Option<Folder> {
             .any(|attribute| attribute.eq_ignore_ascii_case(name.as_bytes()))
     };
     let mut rest = rest[end + 1..].trim_ascii_start();
-    let delimiter = string(&mut rest)?;
-    let name = string(&mut rest)?;
+    let delimiter = token::string(&mut rest)?;
+    let name = token::string(&mut rest)?;
     (!has("\\Noselect") && !has("\\NonExistent")).then(|| Folder {
         name: names.decoded(&name),
         delimiter: match delimiter.as_slice() {
@@ -164,8 +217,8 @@ fn folder(response: &[u8], names: Names) -> Option<Folder> {
 
 /// Of `STATUS Bin (UIDNEXT 9 UIDVALIDITY 7)`.
 fn status(response: &[u8]) -> Option<FolderStatus> {
-    let (_, mut rest) = response::word(response);
-    string(&mut rest)?;
+    let (_, mut rest) = token::word(response);
+    token::string(&mut rest)?;
     let items = rest.trim_ascii().strip_prefix(b"(")?.strip_suffix(b")")?;
     let words: Vec<&[u8]> = items
         .split(|&octet| octet == b' ')
@@ -175,47 +228,12 @@ fn status(response: &[u8]) -> Option<FolderStatus> {
         let pair = words
             .chunks_exact(2)
             .find(|pair| pair[0].eq_ignore_ascii_case(name.as_bytes()));
-        response::number(pair?[1])
+        token::long_number(pair?[1])
     };
     Some(FolderStatus {
-        uid_validity: number("UIDVALIDITY")?,
-        uid_next: number("UIDNEXT")?,
+        uid_validity: UidValidity::of_server(number("UIDVALIDITY")?),
+        uid_next: u32::try_from(number("UIDNEXT")?).ok()?,
     })
-}
-
-/// Takes an atom, a quoted string or a literal off, and the spaces after it.
-fn string(rest: &mut &[u8]) -> Option<Vec<u8>> {
-    let (value, after) = match rest.first()? {
-        b'"' => {
-            let mut value = Vec::new();
-            let mut at = 1;
-            loop {
-                match rest.get(at)? {
-                    b'"' => break (value, &rest[at + 1..]),
-                    b'\\' => {
-                        value.push(*rest.get(at + 1)?);
-                        at += 2;
-                    }
-                    &octet => {
-                        value.push(octet);
-                        at += 1;
-                    }
-                }
-            }
-        }
-        b'{' => {
-            let end = memchr::memchr(b'\n', rest)?;
-            let octets = usize::try_from(response::literal(rest[..end].trim_ascii_end())?).ok()?;
-            let value = rest.get(end + 1..end + 1 + octets)?.to_vec();
-            (value, &rest[end + 1 + octets..])
-        }
-        _ => {
-            let (word, after) = response::word(rest);
-            (word.to_vec(), after)
-        }
-    };
-    *rest = after.trim_ascii_start();
-    Some(value)
 }
 
 #[cfg(test)]
@@ -250,7 +268,7 @@ mod tests {
     #[test]
     fn status_responses_in_all_shapes() {
         let expected = Some(FolderStatus {
-            uid_validity: 7,
+            uid_validity: UidValidity::of_server(7),
             uid_next: 9,
         });
         for response in [

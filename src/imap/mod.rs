@@ -1,37 +1,59 @@
-//! UPSTREAM: one authenticated, selected IMAP mailbox (RFC 3501); the only folder that names async_imap.
+//! UPSTREAM: one authenticated, selected IMAP mailbox (RFC 3501).
 //!
-//! [`Connector`] reaches a host and logs in, [`Mailbox`] lists, fetches and removes. Under both lies
-//! [`wire::Wire`], which frames what the server sends, inflated where it is compressed. async-imap holds the conversation until
-//! the login is done (greeting, capabilities, STARTTLS, SASL); from SELECT on commands go out in flights of our own, and what
-//! streams (listings, bodies) is read from the wire directly.
+//! From the octets up: [`frame`] cuts what a server sends into lines and literals, [`wire`] adds the socket and the clock,
+//! [`reader`] makes events of responses (it alone dispatches them; [`fetch`], [`response`] and [`news`] parse), and [`link`]
+//! puts these together into a conversation of commands and events. Over it, [`Connector`] reaches a host and logs in
+//! ([`async_imap`] is all that names the crate of that name), and [`Mailbox`] lists, fetches, files and removes.
 
+mod async_imap;
 mod backoff;
 mod bodies;
 mod capability;
+mod command;
 mod connect;
 mod date;
-mod deflate;
+pub mod deflate;
+mod dial;
 mod digest;
 mod error;
 pub mod fetch;
-mod flight;
 mod folders;
+pub mod frame;
+pub mod io;
+mod link;
+mod listing;
 mod login;
 mod mailbox;
+mod namespace;
+mod news;
+mod pause;
 mod pool;
+mod proxy;
+mod quirks;
+pub mod reader;
 mod response;
-mod uid;
+mod sasl;
+mod scram;
+mod select;
+mod share;
+mod token;
 mod update;
 mod utf7;
 mod wire;
 
 pub use bodies::{BodyStart, Item};
 pub use capability::Capabilities;
-pub use connect::{Connection, Connector};
+pub use command::UidSet;
+pub use connect::{Connection, Connector, Login};
 pub use digest::Digest;
 pub use error::Error;
-pub use flight::{Listed, Wanted};
+pub use fetch::Section;
 pub use folders::{Folder, FolderStatus};
-pub use mailbox::{Mailbox, News, Resync, Selected};
-pub use pool::{Pool, RandomUnavailable, Slot, UserKey};
-pub use uid::{Uid, UidSet, UidValidity};
+pub use listing::{Listed, Wanted};
+pub use mailbox::{Changes, Mailbox, Selected};
+pub use namespace::Namespace;
+pub use pool::{NoSlot, Parkable, Pool, Slot, UserKey, farewell, hang_up};
+pub use reader::CommandId;
+pub use select::{Resync, Selection};
+pub use share::Standing;
+pub use update::NotMoved;

@@ -4,78 +4,197 @@
 use std::{
     sync::{
         Arc, Weak,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use aws_lc_rs::{hmac, rand::SystemRandom};
 use dashmap::DashMap;
-use tokio::time::Instant;
+use subtle::ConstantTimeEq;
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout, timeout_at},
+};
+use tokio_util::sync::CancellationToken;
 
-use super::Mailbox;
-use crate::config::Secret;
+use super::{
+    Mailbox,
+    share::{Share, Standing, Ticket, Turn},
+};
+use crate::{
+    config::Secret,
+    proofs::{KeyedHash, PROVEN_FOR, RandomUnavailable, Recent, Tag},
+};
 
 /// A login is asked to prove itself to the upstream again after so long, however often it comes: its password may have
 /// been changed there.
 const PROOF_LASTS: Duration = Duration::from_secs(30 * 60);
+/// For so long the upstream is not asked again about a secret that it has refused: short, for the secret may become right.
+const REFUSED_FOR: Duration = Duration::from_secs(30);
+/// LOGOUT takes at most so long; then the connection is cut.
+const FAREWELL: Duration = Duration::from_secs(3);
+/// A server notices a connection that was cut a moment later, and counts it until then.
+const NOTICED: Duration = Duration::from_millis(250);
+/// A proven login waits for a guess to end for so long; then it cuts the guess off.
+const PATIENCE_WITH_GUESSES: Duration = Duration::from_secs(3);
+/// So long a login waits for a connection at most: longer than [`FAREWELL`] and [`PATIENCE_WITH_GUESSES`] together.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Whose connections: upstream and user count together, whatever login leads there.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct UserKey {
-    /// `[upstream.NAME]`
-    pub upstream: String,
-    /// The user there.
-    pub user: String,
+    upstream: String,
+    /// In lower case: another spelling gives nobody more connections.
+    user: String,
+}
+
+impl UserKey {
+    /// `upstream`: `[upstream.NAME]`; `user`: the user there.
+    pub fn new(upstream: &str, user: &str) -> Self {
+        Self {
+            upstream: upstream.to_owned(),
+            user: user.to_lowercase(),
+        }
+    }
+}
+
+/// What a pool holds: a connection that is logged in.
+pub trait Parkable: Send + Sync + 'static {
+    /// Says good-bye, and closes.
+    fn logout(self) -> impl Future<Output = ()> + Send;
+    /// See [`Mailbox::detach`].
+    fn detach(&mut self);
+    /// Whether the connection can no longer be used.
+    fn is_broken(&self) -> bool;
+}
+
+impl Parkable for Mailbox {
+    fn logout(self) -> impl Future<Output = ()> + Send {
+        Self::logout(self)
+    }
+
+    fn detach(&mut self) {
+        Self::detach(self);
+    }
+
+    fn is_broken(&self) -> bool {
+        Self::is_broken(self)
+    }
+}
+
+/// Says good-bye to a connection, and cuts it if that takes too long.
+pub async fn farewell(mailbox: impl Parkable) {
+    // What is dropped is closed.
+    if timeout(FAREWELL, mailbox.logout()).await.is_err() {
+        tokio::time::sleep(NOTICED).await;
+    }
+}
+
+/// The same for a mailbox that is kept until a new connection takes its place.
+pub async fn hang_up(mailbox: &mut Mailbox) {
+    if timeout(FAREWELL, mailbox.hang_up()).await.is_err() {
+        mailbox.give_up();
+    }
 }
 
 /// All connections. `T` is what a session leaves for the next along with its mailbox.
-pub struct Pool<T> {
-    users: DashMap<UserKey, User<T>>,
-    /// Of this process only.
-    key: hmac::Key,
+pub struct Pool<T, M = Mailbox> {
+    users: DashMap<UserKey, User<T, M>>,
+    hash: KeyedHash,
+    proven: Recent,
+    refused: Recent,
     parked_for: Duration,
     sweeping: AtomicBool,
+    tickets: AtomicU64,
 }
 
-struct User<T> {
-    busy: usize,
-    parked: Vec<Box<Parked<T>>>,
+struct User<T, M> {
+    share: Share,
+    parked: Vec<Box<Parked<T, M>>>,
+    /// Told of every connection that ends, and every secret that is proven.
+    changed: Arc<Notify>,
 }
 
-struct Parked<T> {
+impl<T, M> Default for User<T, M> {
+    fn default() -> Self {
+        Self {
+            share: Share::default(),
+            parked: Vec::new(),
+            changed: Arc::default(),
+        }
+    }
+}
+
+impl<T, M> User<T, M> {
+    fn is_idle(&self) -> bool {
+        self.parked.is_empty() && self.share.is_idle()
+    }
+
+    /// The parked connection that has waited longest.
+    fn evict(&mut self) -> Option<M> {
+        let oldest = self.parked.iter().enumerate().min_by_key(|(_, parked)| parked.since)?.0;
+        Some(self.parked.swap_remove(oldest).mailbox)
+    }
+}
+
+struct Parked<T, M> {
     login: String,
     folder: String,
     proof: Proof,
     since: Instant,
-    mailbox: Mailbox,
+    mailbox: M,
     memo: T,
 }
 
-/// That a secret was right, without the secret.
+/// Which secret a connection was opened with, and when.
 #[derive(Clone, Copy)]
 struct Proof {
-    tag: hmac::Tag,
+    tag: Tag,
     since: Instant,
 }
 
 /// The right to one connection; given back when dropped.
-pub struct Slot<T> {
-    pool: Arc<Pool<T>>,
+pub struct Slot<T: Send + Sync + 'static, M: Parkable = Mailbox> {
+    pool: Arc<Pool<T, M>>,
     user: UserKey,
     proof: Proof,
+    ticket: Ticket,
+    standing: Standing,
+    /// The upstream decides whether the secret is right.
+    is_tried: bool,
+    cut: CancellationToken,
 }
 
-impl<T: Send + Sync + 'static> Pool<T> {
+/// Why a login gets no connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoSlot {
+    /// The user has as many as it may have.
+    Full,
+    /// The upstream has refused this secret a moment ago.
+    Refused,
+}
+
+impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
     /// `parked_for`: how long a connection waits; zero = not at all.
     pub fn new(parked_for: Duration) -> Result<Arc<Self>, RandomUnavailable> {
-        let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new()).map_err(|_| RandomUnavailable)?;
         Ok(Arc::new(Self {
             users: DashMap::new(),
-            key,
+            hash: KeyedHash::new()?,
+            proven: Recent::new(PROVEN_FOR),
+            refused: Recent::new(REFUSED_FOR),
             parked_for,
             sweeping: AtomicBool::new(false),
+            tickets: AtomicU64::new(0),
         }))
+    }
+
+    fn tag(&self, user: &UserKey, secret: &Secret) -> Tag {
+        let UserKey { upstream, user } = user;
+        self.hash.tag([upstream.as_bytes(), user.as_bytes(), secret.expose()])
+    }
+
+    fn ticket(&self) -> Ticket {
+        self.tickets.fetch_add(1, Ordering::Relaxed)
     }
 
     /// The connection that waits for `login`, if `secret` is the one it was opened with (compared in constant time).
@@ -85,79 +204,155 @@ impl<T: Send + Sync + 'static> Pool<T> {
         login: &str,
         folder: &str,
         secret: &Secret,
-    ) -> Option<(Slot<T>, Mailbox, T)> {
+    ) -> Option<(Slot<T, M>, M, T)> {
+        let tag = self.tag(user, secret);
         let mut entry = self.users.get_mut(user)?;
         let at = entry.parked.iter().position(|parked| {
             parked.login == login
                 && parked.folder == folder
                 && parked.since.elapsed() < self.parked_for
                 && parked.proof.since.elapsed() < PROOF_LASTS
-                && hmac::verify(&self.key, secret.expose(), parked.proof.tag.as_ref()).is_ok()
+                && bool::from(parked.proof.tag.ct_eq(&tag))
         })?;
         let Parked {
             proof, mailbox, memo, ..
         } = *entry.parked.swap_remove(at);
-        entry.busy += 1;
+        let ticket = self.ticket();
+        entry.share.begin(ticket, Standing::Proven);
         drop(entry);
-        Some((
-            Slot {
-                pool: self.clone(),
-                user: user.clone(),
-                proof,
-            },
-            mailbox,
-            memo,
-        ))
-    }
-
-    /// The right to open a connection, unless `user` has `limit` of them. One that waits gives way.
-    pub fn reserve(self: &Arc<Self>, user: &UserKey, limit: usize, secret: &Secret) -> Option<Slot<T>> {
-        let proof = Proof {
-            tag: hmac::sign(&self.key, secret.expose()),
-            since: Instant::now(),
-        };
-        self.reserve_with(user, limit, proof)
-    }
-
-    fn reserve_with(self: &Arc<Self>, user: &UserKey, limit: usize, proof: Proof) -> Option<Slot<T>> {
-        let given_way = {
-            let mut entry = self.users.entry(user.clone()).or_insert_with(|| User {
-                busy: 0,
-                parked: Vec::new(),
-            });
-            if entry.busy >= limit {
-                return None;
-            }
-            let full = entry.busy + entry.parked.len() >= limit;
-            entry.busy += 1;
-            full.then(|| entry.parked.swap_remove(0).mailbox)
-        };
-        if let Some(mailbox) = given_way {
-            tokio::spawn(mailbox.logout());
-        }
-        Some(Slot {
+        let slot = Slot {
             pool: self.clone(),
             user: user.clone(),
             proof,
-        })
+            ticket,
+            standing: Standing::Proven,
+            is_tried: false,
+            cut: CancellationToken::new(),
+        };
+        Some((slot, mailbox, memo))
+    }
+
+    /// The right to open a connection, unless `user` has `limit` of them; waits for one that is about to end. A parked
+    /// connection gives way: the right is given once that one is closed.
+    ///
+    /// `is_tried`: the secret comes from a device, and the upstream decides whether it is right. Such a login is a guess
+    /// unless its secret was right lately: it gets one of few connections, and may be cut off (see [`Slot::unless_cut`]).
+    pub async fn reserve(
+        self: &Arc<Self>,
+        user: &UserKey,
+        limit: usize,
+        secret: &Secret,
+        is_tried: bool,
+    ) -> Result<Slot<T, M>, NoSlot> {
+        let tag = self.tag(user, secret);
+        let is_guess = is_tried && !self.proven.contains(&tag);
+        if is_guess && self.refused.contains(&tag) {
+            return Err(NoSlot::Refused);
+        }
+        let proof = Proof {
+            tag,
+            since: Instant::now(),
+        };
+        let standing = if is_guess { Standing::Guess } else { Standing::Proven };
+        self.wait(user, limit, proof, standing, is_tried)
+            .await
+            .ok_or(NoSlot::Full)
+    }
+
+    async fn wait(
+        self: &Arc<Self>,
+        user: &UserKey,
+        limit: usize,
+        proof: Proof,
+        standing: Standing,
+        is_tried: bool,
+    ) -> Option<Slot<T, M>> {
+        let place = Place::new(self, user, standing, proof.tag);
+        let begun = Instant::now();
+        let mut patience = begun + PATIENCE_WITH_GUESSES;
+        loop {
+            // Before the look: what happens after it is not missed.
+            let changed = place.changed.notified();
+            let (turn, evicted, cut) = {
+                let mut entry = self.users.entry(user.clone()).or_default();
+                let User { share, parked, .. } = &mut *entry;
+                let turn = share.turn(place.ticket, limit, parked.len());
+                let cut = share.cut(place.ticket);
+                (turn, if turn == Turn::Evict { entry.evict() } else { None }, cut)
+            };
+            if let Some(mailbox) = evicted {
+                self.close(user, mailbox);
+            }
+            match turn {
+                Turn::Take(standing) => {
+                    return Some(Slot {
+                        pool: self.clone(),
+                        user: user.clone(),
+                        proof,
+                        ticket: place.ticket,
+                        standing,
+                        is_tried,
+                        cut,
+                    });
+                }
+                Turn::Full => return None,
+                Turn::Evict => continue,
+                Turn::Wait => {}
+            }
+            if timeout_at(patience, changed).await.is_err() {
+                if patience >= begun + PATIENCE {
+                    return None;
+                }
+                if let Some(entry) = self.users.get(user) {
+                    entry.share.cut_guess(place.ticket);
+                }
+                patience = begun + PATIENCE;
+            }
+        }
+    }
+
+    /// Says good-bye to a connection that is counted as closing, until it is closed.
+    fn close(self: &Arc<Self>, user: &UserKey, mailbox: M) {
+        let (pool, user) = (self.clone(), user.clone());
+        tokio::spawn(async move {
+            farewell(mailbox).await;
+            pool.change(&user, Share::end_closing);
+        });
+    }
+
+    /// Something of `user` has ended.
+    fn change(&self, user: &UserKey, change: impl FnOnce(&mut Share)) {
+        if let Some(mut entry) = self.users.get_mut(user) {
+            change(&mut entry.share);
+            entry.changed.notify_waiters();
+        }
+        self.users.remove_if(user, |_, user| user.is_idle());
     }
 
     /// `login` has logged in anew: what waited for it in `folder` was opened with another secret, or is broken.
-    pub fn forget(&self, user: &UserKey, login: &str, folder: &str) {
+    pub fn forget(self: &Arc<Self>, user: &UserKey, login: &str, folder: &str) {
+        let is_old = |parked: &mut Box<Parked<T, M>>| parked.login == login && parked.folder == folder;
+        self.close_parked(user, is_old);
+    }
+
+    fn close_parked(self: &Arc<Self>, user: &UserKey, is_over: impl FnMut(&mut Box<Parked<T, M>>) -> bool) {
         let Some(mut entry) = self.users.get_mut(user) else {
             return;
         };
-        let is_old = |parked: &mut Box<Parked<T>>| parked.login == login && parked.folder == folder;
-        for parked in entry.parked.extract_if(.., is_old) {
-            tokio::spawn(parked.mailbox.logout());
+        let closed: Vec<_> = entry.parked.extract_if(.., is_over).collect();
+        closed.iter().for_each(|_| entry.share.begin_closing());
+        drop(entry);
+        for parked in closed {
+            self.close(user, parked.mailbox);
         }
     }
 
     /// Lets `mailbox` wait for the next session of `login`.
-    pub fn park(self: &Arc<Self>, slot: Slot<T>, login: &str, folder: &str, mut mailbox: Mailbox, memo: T) {
+    pub fn park(self: &Arc<Self>, slot: Slot<T, M>, login: &str, folder: &str, mut mailbox: M, memo: T) {
         mailbox.detach();
         if self.parked_for.is_zero() || mailbox.is_broken() {
-            tokio::spawn(mailbox.logout());
+            self.change(&slot.user, Share::begin_closing);
+            self.close(&slot.user, mailbox);
             return;
         }
         if let Some(mut entry) = self.users.get_mut(&slot.user) {
@@ -180,24 +375,26 @@ impl<T: Send + Sync + 'static> Pool<T> {
     }
 
     /// Closes what has waited long enough; returns whether anything still waits.
-    fn close_expired(&self) -> bool {
+    fn close_expired(self: &Arc<Self>) -> bool {
+        let is_over = |parked: &Parked<T, M>| parked.since.elapsed() >= self.parked_for;
         let mut waiting = false;
-        self.users.retain(|_, user| {
-            for parked in user
-                .parked
-                .extract_if(.., |parked| parked.since.elapsed() >= self.parked_for)
-            {
-                tokio::spawn(parked.mailbox.logout());
+        let mut expired = Vec::new();
+        self.users.retain(|key, user| {
+            if user.parked.iter().any(|parked| is_over(parked)) {
+                expired.push(key.clone());
             }
-            waiting |= !user.parked.is_empty();
-            user.busy > 0 || !user.parked.is_empty()
+            waiting |= user.parked.iter().any(|parked| !is_over(parked));
+            !user.is_idle()
         });
+        for user in expired {
+            self.close_parked(&user, |parked| is_over(parked));
+        }
         waiting
     }
 }
 
 /// Runs while connections wait.
-async fn sweep<T: Send + Sync + 'static>(pool: Weak<Pool<T>>, parked_for: Duration) {
+async fn sweep<T: Send + Sync + 'static, M: Parkable>(pool: Weak<Pool<T, M>>, parked_for: Duration) {
     let pause = (parked_for / 4).clamp(Duration::from_millis(250), Duration::from_secs(15));
     loop {
         tokio::time::sleep(pause).await;
@@ -212,25 +409,93 @@ async fn sweep<T: Send + Sync + 'static>(pool: Weak<Pool<T>>, parked_for: Durati
     }
 }
 
-impl<T: Send + Sync + 'static> Slot<T> {
-    /// The right to one more connection for the same session, unless its user has `limit` of them.
-    pub fn another(&self, limit: usize) -> Option<Self> {
-        self.pool.reserve_with(&self.user, limit, self.proof)
-    }
+/// A place in the queue; given up when dropped.
+struct Place<T: Send + Sync + 'static, M: Parkable> {
+    pool: Arc<Pool<T, M>>,
+    user: UserKey,
+    ticket: Ticket,
+    changed: Arc<Notify>,
 }
 
-impl<T> Drop for Slot<T> {
-    fn drop(&mut self) {
-        if let Some(mut entry) = self.pool.users.get_mut(&self.user) {
-            entry.busy -= 1;
+impl<T: Send + Sync + 'static, M: Parkable> Place<T, M> {
+    fn new(pool: &Arc<Pool<T, M>>, user: &UserKey, standing: Standing, tag: Tag) -> Self {
+        let ticket = pool.ticket();
+        let mut entry = pool.users.entry(user.clone()).or_default();
+        entry.share.enter(ticket, standing, tag);
+        let changed = entry.changed.clone();
+        drop(entry);
+        Self {
+            pool: pool.clone(),
+            user: user.clone(),
+            ticket,
+            changed,
         }
-        self.pool
-            .users
-            .remove_if(&self.user, |_, user| user.busy == 0 && user.parked.is_empty());
     }
 }
 
-impl<T> std::fmt::Debug for Pool<T> {
+impl<T: Send + Sync + 'static, M: Parkable> Drop for Place<T, M> {
+    fn drop(&mut self) {
+        self.pool.change(&self.user, |share| share.leave(self.ticket));
+    }
+}
+
+impl<T: Send + Sync + 'static, M: Parkable> Slot<T, M> {
+    /// How far the login is trusted.
+    pub fn standing(&self) -> Standing {
+        self.standing
+    }
+
+    /// The right to one more connection for the same session, unless its user has `limit` of them.
+    pub async fn another(&self, limit: usize) -> Option<Self> {
+        let Self { pool, user, proof, .. } = self;
+        pool.wait(user, limit, *proof, Standing::Proven, self.is_tried).await
+    }
+
+    /// Runs `login` to its end, or drops it and returns `None` if this is a guess and a proven login has waited for its
+    /// connection long enough.
+    pub async fn unless_cut<O>(&self, login: impl Future<Output = O>) -> Option<O> {
+        tokio::select! {
+            () = self.cut.cancelled() => None,
+            output = login => Some(output),
+        }
+    }
+
+    /// The upstream took the secret.
+    pub fn prove(&mut self) {
+        if self.is_tried {
+            self.pool.proven.insert(self.proof.tag);
+            self.pool.refused.remove(&self.proof.tag);
+        }
+        if self.standing == Standing::Guess {
+            self.standing = Standing::Proven;
+            let Self {
+                pool,
+                user,
+                ticket,
+                proof,
+                ..
+            } = self;
+            pool.change(user, |share| share.prove(*ticket, proof.tag));
+        }
+    }
+
+    /// The upstream refused the secret. One that was right lately is a guess from now on; any other need not be tried again
+    /// soon.
+    pub fn refuse(&self) {
+        if self.is_tried && !self.pool.proven.remove(&self.proof.tag) {
+            self.pool.refused.insert(self.proof.tag);
+        }
+    }
+}
+
+impl<T: Send + Sync + 'static, M: Parkable> Drop for Slot<T, M> {
+    fn drop(&mut self) {
+        self.pool
+            .change(&self.user, |share| share.end(self.ticket, self.standing));
+    }
+}
+
+impl<T, M> std::fmt::Debug for Pool<T, M> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Pool")
             .field("users", &self.users.len())
@@ -238,13 +503,285 @@ impl<T> std::fmt::Debug for Pool<T> {
     }
 }
 
-impl<T> std::fmt::Debug for Slot<T> {
+impl<T: Send + Sync + 'static, M: Parkable> std::fmt::Debug for Slot<T, M> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Slot").field("user", &self.user).finish_non_exhaustive()
     }
 }
 
-/// The system gives no random numbers.
-#[derive(Debug, thiserror::Error)]
-#[error("the system gives no random numbers")]
-pub struct RandomUnavailable;
+#[cfg(test)]
+mod tests {
+    use std::{future::pending, sync::atomic::AtomicUsize};
+
+    use tokio::{task::JoinHandle, time::advance};
+
+    use super::*;
+
+    const PARKED: Duration = Duration::from_secs(900);
+
+    /// Counts what is open.
+    #[derive(Clone, Default)]
+    struct Server {
+        open: Arc<AtomicUsize>,
+        most: Arc<AtomicUsize>,
+    }
+
+    struct Fake {
+        server: Server,
+        /// The server does not come to an end with LOGOUT.
+        trickles: bool,
+    }
+
+    impl Server {
+        fn connect(&self, trickles: bool) -> Fake {
+            let open = self.open.fetch_add(1, Ordering::SeqCst) + 1;
+            self.most.fetch_max(open, Ordering::SeqCst);
+            Fake {
+                server: self.clone(),
+                trickles,
+            }
+        }
+
+        fn open(&self) -> usize {
+            self.open.load(Ordering::SeqCst)
+        }
+
+        fn most(&self) -> usize {
+            self.most.load(Ordering::SeqCst)
+        }
+    }
+
+    impl Drop for Fake {
+        fn drop(&mut self) {
+            self.server.open.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+
+    impl Parkable for Fake {
+        async fn logout(self) {
+            if self.trickles {
+                pending::<()>().await;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+
+        fn detach(&mut self) {}
+
+        fn is_broken(&self) -> bool {
+            false
+        }
+    }
+
+    type TestPool = Pool<u8, Fake>;
+
+    fn eva() -> UserKey {
+        UserKey::new("lab", "eva")
+    }
+
+    /// A session that logs in with the right secret, and leaves its connection.
+    async fn session(
+        pool: &Arc<TestPool>,
+        server: &Server,
+        limit: usize,
+        login: &str,
+        trickles: bool,
+    ) -> Result<(), NoSlot> {
+        let secret = "right".into();
+        if let Some((slot, mailbox, memo)) = pool.take(&eva(), login, "INBOX", &secret) {
+            pool.park(slot, login, "INBOX", mailbox, memo + 1);
+            return Ok(());
+        }
+        let mut slot = pool.reserve(&eva(), limit, &secret, true).await?;
+        let mailbox = server.connect(trickles);
+        slot.prove();
+        pool.forget(&eva(), login, "INBOX");
+        pool.park(slot, login, "INBOX", mailbox, 0);
+        Ok(())
+    }
+
+    /// One that tries a wrong secret, of which the server thinks for so long.
+    fn guess(pool: &Arc<TestPool>, server: &Server, limit: usize, secret: u32, takes: Duration) -> JoinHandle<bool> {
+        let (pool, server) = (pool.clone(), server.clone());
+        tokio::spawn(async move {
+            let secret = secret.to_string().as_str().into();
+            let Ok(slot) = pool.reserve(&eva(), limit, &secret, true).await else {
+                return false;
+            };
+            let login = async {
+                let _connection = server.connect(false);
+                tokio::time::sleep(takes).await;
+            };
+            let was_tried = slot.unless_cut(login).await.is_some();
+            slot.refuse();
+            was_tried
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_parked_serves_its_login_with_its_secret_only() {
+        let (pool, server) = (TestPool::new(PARKED).unwrap(), Server::default());
+        session(&pool, &server, 8, "eva", false).await.unwrap();
+        let take =
+            |user: UserKey, login, folder, secret: &str| pool.take(&user, login, folder, &secret.into()).is_some();
+        assert!(!take(eva(), "eva", "INBOX", "wrong"));
+        assert!(!take(eva(), "other", "INBOX", "right"));
+        assert!(!take(eva(), "eva", "Lists", "right"));
+        assert!(!take(UserKey::new("lab", "ida"), "eva", "INBOX", "right"));
+        session(&pool, &server, 8, "eva", false).await.unwrap();
+        assert_eq!(server.most(), 1);
+        advance(PARKED + Duration::from_secs(20)).await;
+        assert!(!take(eva(), "eva", "INBOX", "right"), "it has waited long enough");
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!((server.open(), pool.users.len()), (0, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_counts_until_its_logout_is_over() {
+        for parked_for in [Duration::ZERO, PARKED] {
+            let (pool, server) = (TestPool::new(parked_for).unwrap(), Server::default());
+            for poll in 0..60 {
+                // Each login has a connection of its own.
+                session(&pool, &server, 2, &poll.to_string(), true).await.unwrap();
+            }
+            assert_eq!(server.most(), 2);
+            tokio::time::sleep(PARKED + Duration::from_secs(60)).await;
+            assert_eq!((server.open(), pool.users.len()), (0, 0), "none is left behind");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_parked_gives_way_and_is_closed_before_another_is_opened() {
+        let (pool, server) = (TestPool::new(PARKED).unwrap(), Server::default());
+        for login in ["fax", "pbx", "fax", "pbx"] {
+            session(&pool, &server, 1, login, false).await.unwrap();
+        }
+        assert_eq!(server.most(), 1);
+        let (held, _mailbox, _) = pool.take(&eva(), "pbx", "INBOX", &"right".into()).unwrap();
+        let now = Instant::now();
+        assert_eq!(
+            session(&pool, &server, 1, "fax", false).await,
+            Err(NoSlot::Full),
+            "what works stays"
+        );
+        assert!(held.another(1).await.is_none());
+        assert_eq!(now.elapsed(), Duration::ZERO, "nothing to wait for");
+        assert!(held.another(2).await.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn guessers_do_not_lock_the_owner_out() {
+        for limit in [1, 2, 8] {
+            let (pool, server) = (TestPool::new(PARKED).unwrap(), Server::default());
+            session(&pool, &server, limit, "eva", false).await.unwrap();
+            // A server that thinks for longer than anybody waits.
+            let guesses: Vec<_> = (0..24)
+                .map(|n| guess(&pool, &server, limit, n, Duration::from_secs(30)))
+                .collect();
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            for device in ["eva", "fax", "pbx", "eva", "fax", "pbx"] {
+                let begun = Instant::now();
+                session(&pool, &server, limit, device, false).await.unwrap();
+                assert!(
+                    begun.elapsed() < Duration::from_secs(7),
+                    "{limit}: {:?}",
+                    begun.elapsed()
+                );
+            }
+            let mut tried = 0;
+            for guess in guesses {
+                tried += usize::from(guess.await.unwrap());
+            }
+            assert!(tried <= 2, "{limit}: {tried}");
+            assert!(server.most() <= limit, "{limit}: {}", server.most());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_guess_takes_what_is_free_and_leaves_what_is_parked() {
+        let (pool, server) = (TestPool::new(PARKED).unwrap(), Server::default());
+        for login in ["eva", "fax"] {
+            session(&pool, &server, 3, login, false).await.unwrap();
+        }
+        for n in 0..10 {
+            assert!(guess(&pool, &server, 3, n, Duration::from_secs(1)).await.unwrap());
+        }
+        for login in ["eva", "fax"] {
+            assert!(pool.take(&eva(), login, "INBOX", &"right".into()).is_some(), "{login}");
+        }
+    }
+
+    /// Nobody may be locked out by a connection that the old password has left.
+    #[tokio::test(start_paused = true)]
+    async fn with_one_connection_a_new_password_gets_in() {
+        let (pool, server) = (TestPool::new(PARKED).unwrap(), Server::default());
+        session(&pool, &server, 1, "eva", false).await.unwrap();
+        let begun = Instant::now();
+        let mut slot = pool.reserve(&eva(), 1, &"new".into(), true).await.unwrap();
+        assert_eq!(slot.standing(), Standing::Guess);
+        assert!(begun.elapsed() < Duration::from_secs(1));
+        slot.prove();
+        assert_eq!(slot.standing(), Standing::Proven);
+        let mailbox = server.connect(false);
+        pool.park(slot, "eva", "INBOX", mailbox, 0);
+        assert!(
+            !guess(&pool, &server, 1, 1, Duration::ZERO).await.unwrap(),
+            "once a minute"
+        );
+        assert_eq!(server.most(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn devices_that_come_at_once_with_one_secret_all_get_in() {
+        let (pool, server) = (TestPool::new(Duration::ZERO).unwrap(), Server::default());
+        let sessions: Vec<_> = (0..24)
+            .map(|device| {
+                let (pool, server) = (pool.clone(), server.clone());
+                tokio::spawn(async move { session(&pool, &server, 8, &device.to_string(), false).await })
+            })
+            .collect();
+        for session in sessions {
+            session.await.unwrap().unwrap();
+        }
+        assert!(server.most() <= 8);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_secret_that_was_refused_is_not_tried_again_soon() {
+        let pool = TestPool::new(PARKED).unwrap();
+        let reserve = |secret: &'static str| {
+            let pool = pool.clone();
+            async move { pool.reserve(&UserKey::new("lab", "EVA"), 8, &secret.into(), true).await }
+        };
+        reserve("wrong").await.unwrap().refuse();
+        assert_eq!(reserve("wrong").await.err(), Some(NoSlot::Refused));
+        assert!(reserve("another").await.is_ok());
+        assert!(
+            pool.reserve(&eva(), 8, &"wrong".into(), false).await.is_ok(),
+            "the configuration's is tried always"
+        );
+        advance(REFUSED_FOR).await;
+        let mut slot = reserve("wrong").await.unwrap();
+        slot.prove();
+        drop(slot);
+        let slot = reserve("wrong").await.unwrap();
+        assert_eq!(slot.standing(), Standing::Proven);
+        slot.refuse();
+        let slot = reserve("wrong").await.unwrap();
+        assert_eq!(
+            slot.standing(),
+            Standing::Guess,
+            "a right secret that is refused is asked for once more"
+        );
+        slot.refuse();
+        assert_eq!(reserve("wrong").await.err(), Some(NoSlot::Refused));
+    }
+
+    #[test]
+    fn another_spelling_is_the_same_user() {
+        assert_eq!(
+            UserKey::new("lab", "Eva@Example.ORG"),
+            UserKey::new("lab", "eva@example.org")
+        );
+        assert_ne!(UserKey::new("lab", "eva"), UserKey::new("Lab", "eva"));
+    }
+}

@@ -2,13 +2,16 @@
 
 use std::fmt;
 
-use super::backoff::Pause;
+use super::{
+    pause::Pause,
+    token::{long_number, word},
+};
 
 /// One line that a server sent, without its line end.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Line<'a> {
-    /// `+ …`: go on.
-    Continue,
+    /// `+ …`: go on; with what follows the plus.
+    Continue(&'a [u8]),
     /// `* …`, with what follows the star.
     Untagged(&'a [u8]),
     /// `tag OK …`
@@ -43,33 +46,12 @@ pub enum Kind {
     PreAuth,
 }
 
-/// Takes the first word off: what stands before the first space, and what follows the spaces.
-pub fn word(line: &[u8]) -> (&[u8], &[u8]) {
-    let end = line.iter().position(|&b| b == b' ').unwrap_or(line.len());
-    (&line[..end], line[end..].trim_ascii_start())
-}
-
-/// A decimal number that fits 32 bits (RFC 3501 §9, `number`) and nothing else.
-pub fn number(digits: &[u8]) -> Option<u32> {
-    if digits.is_empty() || digits.len() > 10 {
-        return None;
-    }
-    let mut value = 0u64;
-    for &digit in digits {
-        if !digit.is_ascii_digit() {
-            return None;
-        }
-        value = value * 10 + u64::from(digit - b'0');
-    }
-    u32::try_from(value).ok()
-}
-
 impl<'a> Line<'a> {
     /// Of `line` without CRLF.
     pub fn parse(line: &'a [u8]) -> Self {
         let (first, rest) = word(line);
         match first {
-            b"+" => Self::Continue,
+            b"+" => Self::Continue(rest),
             b"*" => Self::Untagged(rest),
             b"" => Self::Other,
             tag => match Status::parse(rest) {
@@ -110,14 +92,9 @@ impl<'a> Status<'a> {
         })
     }
 
-    /// The number of a code such as `[UIDVALIDITY 7]`.
-    pub fn code_number(&self, name: &str) -> Option<u32> {
-        let (first, rest) = word(self.code?);
-        if first.eq_ignore_ascii_case(name.as_bytes()) {
-            number(rest.trim_ascii())
-        } else {
-            None
-        }
+    /// The number of a code such as `[UIDVALIDITY 7]`, of 64 bits.
+    pub fn code_number(&self, name: &str) -> Option<u64> {
+        long_number(self.code_rest(name)?.trim_ascii())
     }
 
     /// Whether the code is `name`, whatever follows.
@@ -178,6 +155,33 @@ impl Completion {
         self.code == Some(Code::Temporary) || self.sounds_temporary()
     }
 
+    /// The greeting of a connection that is authenticated already.
+    pub fn is_pre_auth(&self) -> bool {
+        self.kind == Kind::PreAuth
+    }
+
+    /// The server is about to close.
+    pub fn is_bye(&self) -> bool {
+        self.kind == Kind::Bye
+    }
+
+    /// Whether the response code is `name`, whatever follows it.
+    pub fn has_code(&self, name: &str) -> bool {
+        self.raw
+            .as_deref()
+            .is_some_and(|raw| word(raw.as_bytes()).0.eq_ignore_ascii_case(name.as_bytes()))
+    }
+
+    /// Tagged BAD.
+    pub fn is_bad(&self) -> bool {
+        self.kind == Kind::Bad
+    }
+
+    /// Whether the refusal will hardly be repeated later: it is temporary, or the server wants to be left alone for a while.
+    pub fn will_pass(&self) -> bool {
+        self.is_temporary() || self.pause().is_some()
+    }
+
     /// Whether the server says that it is asked too much, and for how long it wants to be left alone.
     pub(super) fn pause(&self) -> Option<Pause> {
         let code = self.raw.as_deref().unwrap_or_default();
@@ -194,6 +198,71 @@ impl Completion {
     pub fn tells_no_mailbox(&self) -> bool {
         let text = self.text.to_ascii_lowercase();
         text.contains("authenticated but not connected") || text.contains("unsafe login")
+    }
+
+    /// Whether the provider keeps this user out whatever the password is, and what helps: IMAP is switched off, the provider
+    /// wants a login by its web page first, or an administrator must act. Told by the code or by words.
+    pub fn closed(&self) -> Option<&'static str> {
+        const WEB: &str = "log in to the provider's web mail as this user once, and confirm what it asks";
+        const ADMINISTRATOR: &str = "the provider's administrator or support must open the account";
+        if self.has_code("WEBALERT") {
+            return Some(WEB);
+        }
+        if self.has_code("CONTACTADMIN") {
+            return Some(ADMINISTRATOR);
+        }
+        let text = self.text.to_ascii_lowercase().replace("imap4", "imap");
+        let says = |words: &[&str]| words.iter().any(|words| text.contains(words));
+        // "invalid credentials or IMAP is disabled": it may well be the password.
+        if says(&["invalid credentials", "incorrect password", "invalid password"]) {
+            return None;
+        }
+        // These mention a password of another kind, which the device can be given.
+        if says(&[
+            "app password",
+            "app-specific",
+            "application-specific",
+            "application password",
+            "authorization code",
+        ]) {
+            return None;
+        }
+        let is_off = says(&[
+            "not enabled for imap",
+            "enable imap",
+            "imap is disabled",
+            "imap access is disabled",
+            "imap disabled",
+            "imap is not enabled",
+            "imap access is not enabled",
+            "imap not enabled",
+            "imap access disabled",
+            "imap service is not",
+            "imap is switched off",
+            "imap is turned off",
+            "imap access has been disabled",
+            "not allowed to use imap",
+            "no permission to use imap",
+        ]);
+        if is_off {
+            return Some("switch IMAP on for this user: in the settings of the web mail, or by the administrator");
+        }
+        if says(&[
+            "web login required",
+            "via your web browser",
+            "log in via the web",
+            "login via the web",
+        ]) {
+            return Some(WEB);
+        }
+        says(&[
+            "account is disabled",
+            "account disabled",
+            "account is suspended",
+            "account suspended",
+            "account is blocked",
+        ])
+        .then_some(ADMINISTRATOR)
     }
 
     /// Whether the text tells of something that will pass: servers that give no response code say it in words.
@@ -259,8 +328,6 @@ pub enum Code {
     Expired,
     /// `[PRIVACYREQUIRED]`
     PrivacyRequired,
-    /// `[CONTACTADMIN]`
-    ContactAdmin,
     /// `[NONEXISTENT]`, `[TRYCREATE]`
     NonExistent,
     /// `[ALREADYEXISTS]`
@@ -281,7 +348,6 @@ impl Code {
             b"AUTHORIZATIONFAILED" => Self::AuthorizationFailed,
             b"EXPIRED" => Self::Expired,
             b"PRIVACYREQUIRED" => Self::PrivacyRequired,
-            b"CONTACTADMIN" => Self::ContactAdmin,
             b"NONEXISTENT" | b"TRYCREATE" => Self::NonExistent,
             b"ALREADYEXISTS" => Self::AlreadyExists,
             b"NOPERM" => Self::NoPermission,
@@ -300,23 +366,10 @@ pub fn printable(text: &[u8]) -> String {
         .collect()
 }
 
-/// The octets of the literal that `line` (without CRLF) announces at its end (RFC 3501 §4.3; `~{n}` of RFC 3516).
-pub fn literal(line: &[u8]) -> Option<u64> {
-    let inner = line.strip_suffix(b"}")?;
-    let open = memchr::memrchr(b'{', inner)?;
-    let digits = &inner[open + 1..];
-    if digits.is_empty() || digits.len() > 18 || !digits.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    Some(
-        digits
-            .iter()
-            .fold(0, |value, digit| value * 10 + u64::from(digit - b'0')),
-    )
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -338,28 +391,88 @@ mod tests {
         );
         assert_eq!(tagged(b"a BAD [unclosed").1.code(), None);
         assert_eq!(Line::parse(b"*  522 EXISTS"), Line::Untagged(b"522 EXISTS"));
-        assert_eq!(Line::parse(b"+"), Line::Continue);
-        assert_eq!(Line::parse(b"+ idling"), Line::Continue);
+        assert_eq!(Line::parse(b"+"), Line::Continue(b""));
+        assert_eq!(Line::parse(b"+ idling"), Line::Continue(b"idling"));
         assert_eq!(Line::parse(b""), Line::Other);
         assert_eq!(Line::parse(b"a FETCH 1"), Line::Other);
         assert_eq!(
             Status::parse(b"OK [UIDVALIDITY 4294967295] x").and_then(|s| s.code_number("uidvalidity")),
-            Some(u32::MAX)
+            Some(u32::MAX.into())
         );
         assert_eq!(
-            Status::parse(b"OK [UIDVALIDITY 4294967296] x").and_then(|s| s.code_number("uidvalidity")),
-            None
+            Status::parse(b"OK [UIDVALIDITY 9223372036854775808] x").and_then(|s| s.code_number("uidvalidity")),
+            Some(1 << 63)
         );
     }
 
     #[test]
-    fn literals_stand_at_the_end_only() {
-        assert_eq!(literal(b"* 1 FETCH (BODY[] {12}"), Some(12));
-        assert_eq!(literal(b"* 1 FETCH (BINARY[] ~{0}"), Some(0));
-        assert_eq!(literal(b"{5} x"), None);
-        assert_eq!(literal(b"{}"), None);
-        assert_eq!(literal(b"{-1}"), None);
-        assert_eq!(literal(b"{9999999999999999999}"), None);
+    fn servers_that_ask_for_a_pause() {
+        let pause = |line: &str| Status::parse(line.as_bytes()).unwrap().to_completion().pause();
+        let millis = |millis| Some(Pause::For(Duration::from_millis(millis)));
+        for (line, expected) in [
+            (
+                "BAD Request is throttled. Suggested Backoff Time: 299961 milliseconds",
+                millis(299_961),
+            ),
+            (
+                "NO Request is throttled. Suggested Backoff Time: 0 milliseconds",
+                millis(0),
+            ),
+            (
+                "BAD Request is throttled. Suggested Backoff Time: long",
+                Some(Pause::Unsaid),
+            ),
+            (
+                "NO [ALERT] Too many simultaneous connections. (Failure)",
+                Some(Pause::Unsaid),
+            ),
+            ("NO [THROTTLED]", Some(Pause::Unsaid)),
+            (
+                "NO [OVERQUOTA] Account exceeded command or bandwidth limits.",
+                Some(Pause::Unsaid),
+            ),
+            ("NO [LIMIT] LOGIN Rate limit hit", Some(Pause::Unsaid)),
+            ("NO [LIMIT] too many messages in one command", None),
+            ("NO [AUTHENTICATIONFAILED] Invalid credentials", None),
+            ("NO Server Unavailable. 15", None),
+        ] {
+            assert_eq!(pause(line), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn users_that_no_password_lets_in() {
+        let closed = |line: &str| Status::parse(line.as_bytes()).unwrap().to_completion().closed();
+        for (line, part) in [
+            (
+                "NO [ALERT] Your account is not enabled for IMAP use. Please visit your settings (Failure)",
+                "IMAP",
+            ),
+            ("NO [ALERT] IMAP access is disabled for your domain.", "IMAP"),
+            ("NO You are yet to enable IMAP for your account.", "IMAP"),
+            ("NO [AUTHENTICATIONFAILED] IMAP is disabled for this mailbox", "IMAP"),
+            (
+                "NO [WEBALERT https://accounts.example/x] Web login required. (Failure)",
+                "web mail",
+            ),
+            (
+                "NO [ALERT] Please log in via your web browser: https://x.example (Failure)",
+                "web mail",
+            ),
+            ("NO [CONTACTADMIN] ask", "administrator"),
+            ("NO Account is disabled", "administrator"),
+        ] {
+            assert!(closed(line).is_some_and(|advice| advice.contains(part)), "{line}");
+        }
+        for line in [
+            "NO [AUTHENTICATIONFAILED] Invalid credentials",
+            "NO [UNAVAILABLE] LOGIN invalid credentials or IMAP is disabled",
+            "NO [ALERT] Application-specific password required: https://x.example (Failure)",
+            "NO Login fail. Please using authorization code to login.",
+            "NO",
+        ] {
+            assert_eq!(closed(line), None, "{line}");
+        }
     }
 
     #[test]

@@ -1,94 +1,122 @@
 //! What changes a mailbox: flags, removal, MOVE and COPY. Whatever is said to be done was confirmed by a tagged OK.
+//!
+//! A message that is gone already is as good as removed: somebody else was faster.
 
 use super::{
-    Mailbox,
+    command::UidSet,
     error::Error,
-    response::Code,
-    uid::{Uid, UidSet},
+    mailbox::{Mailbox, require},
+    reader::Expect,
+    response::{Code, Completion},
 };
+use crate::types::{Uid, UidRanges};
+
+/// Messages that MOVE was refused for, and that are here still; ascending.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct NotMoved {
+    /// The server may do it later.
+    pub for_now: Vec<Uid>,
+    /// It will not; COPY may be another matter.
+    pub ever: Vec<Uid>,
+}
 
 impl Mailbox {
     /// Sets `\Seen`.
     pub async fn mark_seen(&mut self, uids: &[Uid]) -> Result<(), Error> {
         for set in UidSet::cover(uids) {
-            self.store(&set, "+FLAGS.SILENT (\\Seen)").await?;
+            let mut commands = vec![format!("UID STORE {set} +FLAGS.SILENT (\\Seen)")];
+            if self.is_old() {
+                commands.push("CHECK".to_owned());
+            }
+            let completions = self.flight(&commands, Expect::default(), |_| {}).await?;
+            require("UID STORE", completions.first())?;
+        }
+        // Some write flags only when the mailbox is left, and a parked connection does not leave it.
+        self.refresh_if_old().await
+    }
+
+    /// Removes exactly `uids` (ascending), confirmed by the tagged OK of each command. Returns the UIDs that are here still;
+    /// our `\Deleted` flag has been removed from them again, if the server allowed it. An error means that the connection
+    /// is lost and that the caller does not know: the same call on a new connection, after UIDVALIDITY was compared, is
+    /// safe.
+    pub async fn remove(&mut self, uids: &[Uid]) -> Result<Vec<Uid>, Error> {
+        let mut refused = Vec::new();
+        let mut rest = uids;
+        while !rest.is_empty() {
+            // A command's worth at a time; plain EXPUNGE takes all at once.
+            let first = UidSet::parts(rest).next().filter(|_| self.capabilities.uid_plus);
+            let (these, after) = rest.split_at(first.map_or(rest.len(), |(_, these)| these.len()));
+            refused.extend(self.remove_all(these).await?);
+            rest = after;
+        }
+        Ok(refused)
+    }
+
+    /// Removes `uids` by one EXPUNGE. If the server refuses because some of them are gone, the others are removed.
+    async fn remove_all(&mut self, uids: &[Uid]) -> Result<Vec<Uid>, Error> {
+        let mut left = uids.to_vec();
+        loop {
+            if left.is_empty() {
+                return Ok(left);
+            }
+            let before = self.changes().expunged;
+            let removed = match self.capabilities.uid_plus {
+                true => self.expunge_by_uid(&left).await,
+                false => self.expunge_only(&left).await,
+            };
+            let Err(error) = removed else {
+                if self.changes().expunged.saturating_sub(before) >= left.len() as u64 {
+                    return Ok(Vec::new());
+                }
+                // Somebody without the right to expunge is told OK, and nothing happens.
+                let here = self.existing(&left).await?;
+                if !here.is_empty() {
+                    tracing::warn!(
+                        messages = here.len(),
+                        "the upstream said OK to EXPUNGE, and removed nothing"
+                    );
+                    self.unmark(&here).await?;
+                }
+                return Ok(here);
+            };
+            if self.is_broken() {
+                return Err(error);
+            }
+            let is_unknown =
+                matches!(&error, Error::Refused { command: "UID EXPUNGE", completion } if completion.is_bad());
+            if is_unknown && self.capabilities.uid_plus_implied {
+                tracing::debug!(%error, "the server does not know UID EXPUNGE");
+                self.capabilities.uid_plus = false;
+                continue;
+            }
+            let here = self.existing(&left).await?;
+            if here.len() < left.len() {
+                left = here;
+                continue;
+            }
+            tracing::warn!(%error, messages = left.len(), "messages not removed by the upstream");
+            self.unmark(&left).await?;
+            return Ok(left);
+        }
+    }
+
+    /// UID EXPUNGE (RFC 4315) of exactly these.
+    async fn expunge_by_uid(&mut self, uids: &[Uid]) -> Result<(), Error> {
+        for set in UidSet::cover(uids) {
+            self.store(&set, "+FLAGS.SILENT (\\Deleted)").await?;
+            self.run("UID EXPUNGE", &format!("UID EXPUNGE {set}")).await?;
         }
         Ok(())
     }
 
-    /// Removes exactly `uids` (ascending), confirmed by the tagged OK of each command. Returns those that were refused; these
-    /// bear no `\Deleted` of ours, as far as the server lets us take it back. An error means that the connection is lost
-    /// and that the caller does not know: the same call on a new connection, after UIDVALIDITY was compared, is safe.
-    pub async fn remove(&mut self, uids: &[Uid]) -> Result<Vec<Uid>, Error> {
-        if uids.is_empty() {
-            return Ok(Vec::new()); // others' marks are left alone
-        }
-        if !self.capabilities.uid_plus {
-            let sets = UidSet::cover(uids);
-            let removed = self.expunge_only(uids, &sets).await;
-            return match self.taken_back(removed, &sets).await? {
-                true => Ok(Vec::new()),
-                false => Ok(uids.to_vec()),
-            };
-        }
-        let mut refused = Vec::new();
-        for (set, these) in UidSet::parts(uids) {
-            let mut removed = self.store(&set, "+FLAGS.SILENT (\\Deleted)").await;
-            if removed.is_ok() {
-                removed = self.run("UID EXPUNGE", &format!("UID EXPUNGE {set}")).await;
-            }
-            if !self.taken_back(removed, std::slice::from_ref(&set)).await? {
-                refused.extend_from_slice(these);
-            }
-        }
-        Ok(refused)
-    }
-
-    /// Moves `uids` (ascending) to `folder`, which is made if it is missing (RFC 6851). Returns those that were refused. An
-    /// error means that the connection is lost and that the caller does not know: the same call on a new connection,
-    /// after UIDVALIDITY was compared, is safe, for what was moved is not there any more.
-    pub async fn move_to(&mut self, uids: &[Uid], folder: &str) -> Result<Vec<Uid>, Error> {
-        let mut refused = Vec::new();
-        for (set, these) in UidSet::parts(uids) {
-            match self.file_into("UID MOVE", &set, folder).await {
-                Ok(()) => {}
-                Err(error) if self.broken => return Err(error),
-                Err(error) => {
-                    tracing::warn!(%error, folder, messages = these.len(), "not moved");
-                    refused.extend_from_slice(these);
-                }
-            }
-        }
-        Ok(refused)
-    }
-
-    /// Copies the messages of `set` to `folder`, which is made if it is missing: all of them or none (RFC 3501 §6.4.7). An
-    /// error on a connection that stands is a refusal.
-    pub async fn copy_to(&mut self, set: &UidSet, folder: &str) -> Result<(), Error> {
-        self.file_into("UID COPY", set, folder).await
-    }
-
-    async fn file_into(&mut self, verb: &'static str, set: &UidSet, folder: &str) -> Result<(), Error> {
-        let command = format!("{verb} {set} {}", self.names.quoted(folder));
-        match self.run(verb, &command).await {
-            // `[TRYCREATE]`
-            Err(Error::Refused { completion, .. }) if completion.code() == Some(Code::NonExistent) => {
-                self.create(folder).await?;
-                self.run(verb, &command).await
-            }
-            result => result,
-        }
-    }
-
     /// Without UIDPLUS only plain EXPUNGE removes, and it removes whatever bears `\Deleted`: what others have marked is
     /// unmarked for that moment and marked again whatever happens.
-    async fn expunge_only(&mut self, uids: &[Uid], sets: &[UidSet]) -> Result<(), Error> {
-        for set in sets {
-            self.store(set, "+FLAGS.SILENT (\\Deleted)").await?;
+    async fn expunge_only(&mut self, uids: &[Uid]) -> Result<(), Error> {
+        for set in UidSet::cover(uids) {
+            self.store(&set, "+FLAGS.SILENT (\\Deleted)").await?;
         }
-        let mut marked = self.search_deleted().await?;
-        marked.retain(|uid| uids.binary_search(uid).is_err());
-        let foreign = UidSet::cover(&marked);
+        let marked: UidRanges = self.search_deleted().await?;
+        let foreign = UidSet::cover_ranges(&marked.without(uids));
         let mut result = Ok(());
         for set in &foreign {
             result = self.store(set, "-FLAGS.SILENT (\\Deleted)").await;
@@ -104,26 +132,101 @@ impl Mailbox {
                 tracing::warn!(%error, uids = %set, "messages that others had marked \\Deleted are no longer marked");
             }
         }
-        result
+        result?;
+        self.refresh_if_old().await
     }
 
-    /// Whether `sets` were removed; after a refusal the marks are taken back, so that the next session shows them.
-    async fn taken_back(&mut self, removed: Result<(), Error>, sets: &[UidSet]) -> Result<bool, Error> {
-        let Err(error) = removed else { return Ok(true) };
-        if self.broken {
-            return Err(error);
-        }
-        let messages = sets.iter().map(UidSet::count).sum::<usize>();
-        tracing::warn!(%error, messages, "not removed");
-        for set in sets {
-            if let Err(error) = self.store(set, "-FLAGS.SILENT (\\Deleted)").await {
-                if self.broken {
+    /// Takes our `\Deleted` flag back, so that the next session shows the messages.
+    async fn unmark(&mut self, uids: &[Uid]) -> Result<(), Error> {
+        for set in UidSet::cover(uids) {
+            if let Err(error) = self.store(&set, "-FLAGS.SILENT (\\Deleted)").await {
+                if self.is_broken() {
                     return Err(error);
                 }
                 break;
             }
         }
-        Ok(false)
+        Ok(())
+    }
+
+    /// Moves `uids` (ascending) to `folder`, a name as the server has it, which is made if it is missing (RFC 6851). An error means that the connection is lost and that the caller does not know: the same
+    /// call on a new connection, after UIDVALIDITY was compared, is safe, for what was moved is not there any more.
+    pub async fn move_to(&mut self, uids: &[Uid], folder: &str) -> Result<NotMoved, Error> {
+        let mut not_moved = NotMoved::default();
+        for (set, these) in UidSet::parts(uids) {
+            let mut here = these.to_vec();
+            let mut moved = self.file_into("UID MOVE", &set, folder).await;
+            while let Err(error) = moved {
+                if self.is_broken() {
+                    return Err(error);
+                }
+                let before = here.len();
+                here = self.existing(&here).await?;
+                if here.is_empty() {
+                    break;
+                }
+                if here.len() == before {
+                    tracing::info!(%error, folder, messages = before, "the upstream refuses to move");
+                    match &error {
+                        Error::Refused { completion, .. } if completion.will_pass() => {
+                            not_moved.for_now.append(&mut here);
+                        }
+                        error => {
+                            self.capabilities.moves &= !error.is_bad();
+                            not_moved.ever.append(&mut here);
+                        }
+                    }
+                    break;
+                }
+                // Some were gone: once more for the others.
+                moved = Ok(());
+                for set in UidSet::cover(&here) {
+                    moved = self.file_into("UID MOVE", &set, folder).await;
+                    if moved.is_err() {
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(not_moved)
+    }
+
+    /// Copies the messages of `set` to `folder`, a name as the server has it, which is made if it is missing: all of them or
+    /// none (RFC 3501 §6.4.7). An error on a connection that stands is a refusal.
+    pub async fn copy_to(&mut self, set: &UidSet, folder: &str) -> Result<(), Error> {
+        self.file_into("UID COPY", set, folder).await
+    }
+
+    async fn file_into(&mut self, verb: &'static str, set: &UidSet, folder: &str) -> Result<(), Error> {
+        let command = format!("{verb} {set} {}", self.names.quoted(folder));
+        match self.run(verb, &command).await {
+            // `[TRYCREATE]` is what a server should say, and many say less.
+            Err(Error::Refused { completion, .. })
+                if completion.is_no() && !completion.will_pass() && self.make(folder, &completion).await? =>
+            {
+                self.run(verb, &command).await
+            }
+            result => result,
+        }
+    }
+
+    /// Makes a folder unless it exists, which `refusal` may tell; returns whether it was made.
+    async fn make(&mut self, folder: &str, refusal: &Completion) -> Result<bool, Error> {
+        if refusal.code() != Some(Code::NonExistent) {
+            match self.status(folder).await {
+                Ok(None) => {}
+                Ok(Some(_)) | Err(Error::Refused { .. } | Error::NoData(_)) => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+        match self.create(folder).await {
+            Ok(()) => Ok(true),
+            Err(error @ Error::Refused { .. }) => {
+                tracing::warn!(%error, folder, "the folder is missing upstream, and can't be made");
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     async fn store(&mut self, set: &UidSet, change: &str) -> Result<(), Error> {

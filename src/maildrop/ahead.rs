@@ -8,7 +8,10 @@
 use std::collections::VecDeque;
 
 use super::budget::Share;
-use crate::imap::{Item, Uid};
+use crate::{
+    imap::{CommandId, Item},
+    types::Uid,
+};
 
 /// How far beyond a sure run the octets asked for may go, as a fraction of what was delivered.
 const WASTE: u64 = 10;
@@ -44,6 +47,7 @@ pub(super) struct Ahead {
 /// A fetch of several messages.
 #[derive(Debug)]
 struct Command {
+    id: CommandId,
     asked: usize,
     /// What has not begun, with its octets.
     left: VecDeque<(Uid, u64)>,
@@ -144,9 +148,10 @@ impl Ahead {
     }
 
     /// A command for these was sent.
-    pub(super) fn note_command(&mut self, asked: &[(Uid, u64)]) {
+    pub(super) fn note_command(&mut self, id: CommandId, asked: &[(Uid, u64)]) {
         self.share.add(asked.iter().map(|&(_, octets)| octets).sum());
         self.due.push_back(Command {
+            id,
             asked: asked.len(),
             left: asked.iter().copied().collect(),
         });
@@ -166,19 +171,20 @@ impl Ahead {
         None
     }
 
-    /// The oldest command is complete: what it did not deliver will not come. Returns how many messages it asked for.
-    pub(super) fn command_done(&mut self) -> usize {
-        let Some(Command { asked, left }) = self.due.pop_front() else {
+    /// A command is complete: what it did not deliver will not come. Returns how many messages it asked for.
+    pub(super) fn command_done(&mut self, id: CommandId) -> usize {
+        let at = self.due.iter().position(|command| command.id == id);
+        let Some(Command { asked, left, .. }) = at.and_then(|at| self.due.remove(at)) else {
             return 0;
         };
         self.share.subtract(left.iter().map(|&(_, octets)| octets).sum());
         asked
     }
 
-    /// The oldest command was refused. Returns whether it may help to ask for its messages one by one, which is then done
+    /// A command was refused. Returns whether it may help to ask for its messages one by one, which is then done
     /// for the rest of the session.
-    pub(super) fn command_refused(&mut self) -> bool {
-        let was_set = self.command_done() > 1;
+    pub(super) fn command_refused(&mut self, id: CommandId) -> bool {
+        let was_set = self.command_done(id) > 1;
         self.alone |= was_set;
         was_set
     }
@@ -235,7 +241,7 @@ mod tests {
         ahead.note_request(index, Item::Whole);
         let asked = ahead.plan(index, uid(index), |from| candidates(count)(from).into_iter());
         if !asked.is_empty() {
-            ahead.note_command(&asked);
+            ahead.note_command(CommandId(index as u32), &asked);
         }
         loop {
             let Some(next) = ahead.begun(None) else {
@@ -331,16 +337,17 @@ mod tests {
         ahead.note_request(0, Item::Whole);
         let asked = ahead.plan(0, uid(0), |from| candidates(10)(from).into_iter());
         assert_eq!(asked.len(), 3);
-        ahead.note_command(&asked);
+        ahead.note_command(CommandId(7), &asked);
         assert_eq!(ahead.begun(Some(uid(1))), Some(uid(1)), "out of order");
         assert_eq!(ahead.begun(Some(uid(7))), None, "unasked");
-        assert!(ahead.command_refused());
+        assert_eq!(ahead.command_done(CommandId(8)), 0, "another command");
+        assert!(ahead.command_refused(CommandId(7)));
         assert_eq!(ahead.due_octets(), 0);
         assert!(!ahead.is_due(uid(0)));
         let asked = ahead.plan(0, uid(0), |from| candidates(10)(from).into_iter());
         assert_eq!(asked, [(uid(0), OCTETS)], "a set was refused");
-        ahead.note_command(&asked);
-        assert!(!ahead.command_refused(), "there is nothing to take apart");
+        ahead.note_command(CommandId(8), &asked);
+        assert!(!ahead.command_refused(CommandId(8)), "there is nothing to take apart");
         let asked = ahead.plan(0, uid(0), |from| candidates(10)(from).into_iter());
         assert_eq!(asked, [(uid(0), OCTETS)], "for the rest of the session");
     }

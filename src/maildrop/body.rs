@@ -7,7 +7,7 @@ use super::{
     source::Source,
     top::LineLimit,
 };
-use crate::imap::{self, BodyStart, Item, UidSet};
+use crate::imap::{self, BodyStart, Item, Section, UidSet};
 
 /// What a line of mail may measure, for a guess at how much of a text TOP needs.
 const LINE_OCTETS: u64 = 80;
@@ -252,7 +252,7 @@ impl Passage<'_> {
 
     /// Enough has come. Only where the server has not told yet whose it is all of it is awaited.
     async fn end_early(&mut self) -> Result<(), imap::Error> {
-        if !self.source.mailbox.is_told() {
+        if !self.source.mailbox.has_uid() {
             self.confirm().await?;
         }
         self.stage = Stage::Done;
@@ -269,7 +269,9 @@ impl Passage<'_> {
 
     async fn expect_text(&mut self) -> Result<(), imap::Error> {
         match self.source.mailbox.next().await? {
-            BodyStart::Content { is_text: true, .. } => Ok(()),
+            BodyStart::Content {
+                section: Section::Text, ..
+            } => Ok(()),
             _ => Err(imap::Error::NoData("UID FETCH (BODY[TEXT])")),
         }
     }
@@ -291,7 +293,8 @@ impl Passage<'_> {
                 } if uid.is_none_or(|uid| uid == self.row.uid) && octets <= u64::from(asked) => {
                     return Ok(());
                 }
-                BodyStart::Done => return Err(imap::Error::NoData("UID FETCH (BODY[TEXT])")),
+                BodyStart::Refused(_, error) => return Err(error),
+                BodyStart::Done(_) | BodyStart::Idle => return Err(imap::Error::NoData("UID FETCH (BODY[TEXT])")),
                 BodyStart::Content { .. } | BodyStart::End(_) => {}
             }
         }

@@ -1,7 +1,7 @@
 //! The UPDATE state (RFC 1939 §6): what QUIT does upstream.
 
 use super::{Error, Maildrop, Reason, open::leave_all, source::Source};
-use crate::{config::Retention, imap::Uid};
+use crate::{config::Retention, types::Uid};
 
 impl Maildrop {
     /// QUIT: applies the delete policy; `Ok` only when the upstream (or, for `hide`, state) confirmed all of it. Returns how

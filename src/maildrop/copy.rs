@@ -4,12 +4,13 @@
 
 use super::{
     removal::Trouble,
-    source::{Source, log_in},
+    source::{Source, log_in, login_of},
 };
 use crate::{
     config::OnDelete,
-    imap::{self, Digest, Uid, UidSet, Wanted},
+    imap::{self, Digest, FolderStatus, Selection, UidSet, Wanted},
     state::PendingMove,
+    types::Uid,
 };
 
 impl Source {
@@ -51,13 +52,12 @@ impl Source {
     }
 
     async fn copy_set(&mut self, these: &[Uid], set: &UidSet, target: &str) -> Result<Vec<Uid>, Trouble> {
-        let status = match self.mailbox.status(target).await? {
-            Some(status) => status,
-            None => {
-                self.mailbox.create(target).await?;
-                let status = self.mailbox.status(target).await?;
-                status.ok_or(imap::Error::NoData("STATUS"))?
+        let status = match self.target_status(target).await {
+            Err(error @ (imap::Error::Refused { .. } | imap::Error::NoData(_))) if !self.mailbox.is_broken() => {
+                tracing::warn!(%error, mailbox = %self.name, target, messages = these.len(), "not copied");
+                return Ok(these.to_vec());
             }
+            status => status?,
         };
         // What earlier ones could not remove stays written down.
         let earlier = self.shared.state.pending_move(&self.name).await?;
@@ -65,7 +65,7 @@ impl Source {
             uid_validity: self.view.index.uid_validity,
             uids: Vec::new(),
             target: target.to_owned(),
-            target_uid_validity: status.uid_validity,
+            target_uid_validity: status.uid_validity.kept(),
             target_uid_next: status.uid_next,
         };
         if let Some(earlier) = earlier.filter(|earlier| {
@@ -76,16 +76,40 @@ impl Source {
         pending.uids.extend(these.iter().map(|uid| uid.0));
         pending.uids.sort_unstable();
         self.shared.state.set_pending_move(&self.name, Some(&pending)).await?;
-        if let Err(error) = self.mailbox.copy_to(set, target).await {
+        let mut here = these.to_vec();
+        let mut copied = self.mailbox.copy_to(set, target).await;
+        while let Err(error) = copied {
             if self.mailbox.is_broken() {
                 return Err(error.into());
             }
-            tracing::warn!(%error, mailbox = %self.name, target, messages = these.len(), "not copied");
-            pending.uids.retain(|&uid| these.binary_search(&Uid(uid)).is_err());
-            self.keep_pending(&pending).await?;
-            return Ok(these.to_vec());
+            let before = here.len();
+            here = self.mailbox.existing(&here).await?;
+            if here.len() == before {
+                tracing::warn!(%error, mailbox = %self.name, target, messages = before, "not copied");
+                pending.uids.retain(|&uid| these.binary_search(&Uid(uid)).is_err());
+                self.keep_pending(&pending).await?;
+                return Ok(here);
+            }
+            // Some are gone, which spoils the set: once more for the others.
+            copied = Ok(());
+            for set in UidSet::cover(&here) {
+                copied = copied.and(self.mailbox.copy_to(&set, target).await);
+            }
         }
-        self.remove_copied(pending, these).await
+        pending
+            .uids
+            .retain(|&uid| these.binary_search(&Uid(uid)).is_err() || here.binary_search(&Uid(uid)).is_ok());
+        self.remove_copied(pending, &here).await
+    }
+
+    /// What the folder to copy to holds; it is made if it is missing.
+    async fn target_status(&mut self, target: &str) -> Result<FolderStatus, imap::Error> {
+        if let Some(status) = self.mailbox.status(target).await? {
+            return Ok(status);
+        }
+        self.mailbox.create(target).await?;
+        let status = self.mailbox.status(target).await?;
+        status.ok_or(imap::Error::NoData("STATUS"))
     }
 
     /// Removes `these`, which have been copied; returns those that were refused.
@@ -121,8 +145,8 @@ impl Source {
             let mut there = there?;
             // One of which too little is told counts as not copied: a second copy does less harm than none.
             pending.uids.clear();
-            for (Uid(uid), likeness) in self.mailbox.likenesses(&uids).await? {
-                if let Some(at) = there.iter().position(|other| *other == likeness) {
+            for (Uid(uid), fingerprint) in self.mailbox.fingerprints(&uids).await? {
+                if let Some(at) = there.iter().position(|other| *other == fingerprint) {
                     there.swap_remove(at);
                     pending.uids.push(uid);
                 }
@@ -135,26 +159,35 @@ impl Source {
     /// What has come to the target since the COPY was about to be made; on a connection of its own, for which this one makes
     /// room where the user may not have another.
     async fn arrivals(&mut self, pending: &PendingMove) -> Result<Vec<Digest>, Trouble> {
-        let slot = self.slot.another(self.account.upstream.connections_per_user);
+        let slot = self.slot.another(self.account.upstream.connections_per_user).await;
         if slot.is_none() {
-            self.mailbox.hang_up().await;
+            imap::hang_up(&mut self.mailbox).await;
         }
-        let connection = log_in(&self.connector, &self.account).await.map_err(Trouble::Told)?;
+        let standing = self.slot.standing();
+        let connection = log_in(&self.connector, &self.account, standing).await;
+        let connection = connection.map_err(Trouble::Told)?;
         let from = Uid(pending.target_uid_next);
-        let selected = connection.select(&pending.target, from, Wanted::default(), None).await;
+        let selection = Selection {
+            folder: &pending.target,
+            from,
+            wanted: Wanted::default(),
+            resync: None,
+        };
+        let login = login_of(&self.connector, &self.account, standing);
+        let selected = connection.select(selection, login).await;
         let (mut mailbox, listed) = match selected {
             Ok(selected) => selected,
             // Without a target there is no copy.
             Err(error) if error.is_no_such_folder() => return Ok(Vec::new()),
             Err(error) => return Err(error.into()),
         };
-        if mailbox.selected().uid_validity.0.get() != pending.target_uid_validity {
-            mailbox.logout().await;
+        if mailbox.selected().uid_validity.kept() != pending.target_uid_validity {
+            imap::farewell(mailbox).await;
             return Ok(Vec::new());
         }
         let uids: Vec<Uid> = listed.sizes.iter().map(|&(uid, _)| uid).collect();
-        let likenesses = mailbox.likenesses(&uids).await?;
-        mailbox.logout().await;
-        Ok(likenesses.into_iter().map(|(_, likeness)| likeness).collect())
+        let fingerprints = mailbox.fingerprints(&uids).await?;
+        imap::farewell(mailbox).await;
+        Ok(fingerprints.into_iter().map(|(_, fingerprint)| fingerprint).collect())
     }
 }

@@ -63,11 +63,17 @@ pub enum Reason {
     /// The upstream's certificate is not trusted.
     #[error("upstream certificate not trusted, see the log")]
     Certificate,
+    /// The upstream and the gateway can't agree on TLS, or the upstream speaks none.
+    #[error("upstream and gateway know no common TLS, see the log")]
+    Tls,
+    /// The proxy on the way to the upstream refuses.
+    #[error("the proxy to the upstream refuses, see the log")]
+    Proxy,
     /// The upstream offers no way to log in over this connection (LOGINDISABLED, no STARTTLS, no OAuth2).
     #[error("upstream offers no way to log in here, see the log")]
     NoPassword,
     /// Nobody has consented to the gateway's reading this mail, or the consent has ended.
-    #[error("somebody must sign in at the gateway again, see its log")]
+    #[error("somebody must sign in at the gateway, see its log")]
     SignIn,
     /// The provider of tokens can't be reached, or refuses the gateway.
     #[error("the provider of the upstream's tokens gives none, see the log")]
@@ -81,6 +87,12 @@ pub enum Reason {
     /// The login is right, but leads to no mailbox.
     #[error("upstream says that this user has no mailbox it may use, see the log")]
     NoMailbox,
+    /// The provider keeps this user out, whatever the password is.
+    #[error("upstream keeps this user out, see the log for what to do")]
+    Closed,
+    /// The server gives no UIDVALIDITY, so messages have no lasting names.
+    #[error("upstream names messages anew each time, see the log")]
+    NoUidValidity,
     /// The configured folder can't be selected.
     #[error("no such folder upstream, see the log")]
     Folder,
@@ -101,11 +113,16 @@ impl From<&imap::Error> for Error {
             Upstream::NoMailbox(_) => Self::Misconfigured(Reason::NoMailbox),
             Upstream::Paused(_) => Self::Unavailable(Reason::Throttled),
             _ if error.asks_for_a_pause() => Self::Unavailable(Reason::Throttled),
-            Upstream::Connect(_) | Upstream::Bye(_) => Self::Unavailable(Reason::Refused),
+            Upstream::Unreachable(_) | Upstream::Connect(_) | Upstream::Bye(_) => Self::Unavailable(Reason::Refused),
+            Upstream::Proxy(_) => Self::Misconfigured(Reason::Proxy),
+            Upstream::Tls(_) => Self::Misconfigured(Reason::Tls),
             Upstream::Lost(_) => Self::Unavailable(Reason::Lost),
-            Upstream::Silent(_) => Self::Unavailable(Reason::Silent),
+            Upstream::Silent(_) | Upstream::Endless => Self::Unavailable(Reason::Silent),
             Upstream::Protocol(_) => Self::Unavailable(Reason::Protocol),
-            Upstream::NoData(_) => Self::Unavailable(Reason::Failed),
+            Upstream::NoData(_) | Upstream::ShortLiteral => Self::Unavailable(Reason::Failed),
+            Upstream::Closed { .. } => Self::Misconfigured(Reason::Closed),
+            Upstream::Sasl(_) => Self::Unavailable(Reason::Protocol),
+            Upstream::NoUidValidity => Self::Misconfigured(Reason::NoUidValidity),
             Upstream::Certificate(_) => Self::Misconfigured(Reason::Certificate),
             Upstream::Token(oauth::Error::SignIn(_)) => Self::Misconfigured(Reason::SignIn),
             Upstream::Token(oauth::Error::Refused(_)) => Self::Misconfigured(Reason::Provider),

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::{removal::Trouble, source::Source};
-use crate::{config::UidlImport, imap::Uid};
+use crate::{config::UidlImport, types::Uid};
 
 impl Source {
     /// Gives the messages that the file names the UIDLs that it has for them; once for each state of the file: what comes

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::{Error, open::STATE, removal::Trouble, source::Source};
 use crate::{
     config::OnRetrieve,
-    imap::Uid,
     state::{Identity, Index, Marks, Past, now},
+    types::Uid,
 };
 
 impl Source {
@@ -26,7 +26,7 @@ impl Source {
         if let Some(marks) = self.marks_with_delivered() {
             let _ = self.keep_marks(marks).await;
         }
-        self.mailbox.settle_at_once().await;
+        self.mailbox.drain_at_once().await;
         if self.is_saved && self.retrieved.is_empty() && !self.mailbox.is_fetching() {
             return self.park();
         }

@@ -3,7 +3,7 @@
 use std::{num::NonZeroU32, sync::Arc};
 
 use super::Error;
-use crate::{imap::Uid, state::Index};
+use crate::{state::Index, types::Uid};
 
 /// Message number as a device says it, from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -6,7 +6,11 @@ use std::{collections::HashMap, fmt::Write};
 use chrono::DateTime;
 
 use super::{Error, listing::Row, source::Source};
-use crate::{config, imap::Uid, state::now};
+use crate::{
+    config,
+    state::now,
+    types::{Uid, UidValidity},
+};
 
 /// By source and UID.
 pub(super) type Notices = HashMap<(u16, Uid), Vec<u8>>;
@@ -25,7 +29,10 @@ impl Source {
     pub(super) fn notice_place(&self, uid: Uid) -> Place<'_> {
         Place {
             folder: &self.name.folder,
-            id: format!("{}.{uid}", self.view.index.uid_validity),
+            id: format!(
+                "{}.{uid}",
+                UidValidity::of_state(self.view.index.uid_validity).map_or(0, UidValidity::number)
+            ),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use super::{
@@ -12,7 +13,7 @@ use super::{
     notice::Notices,
     recognition::recognised,
     selection::select,
-    source::{Source, is_same, log_in, report},
+    source::{Source, is_same, log_in, login_of, report},
     sync::{View, opened, refreshed},
     uidl::Names,
     undelivered::Undelivered,
@@ -20,8 +21,9 @@ use super::{
 use crate::{
     accounts::Account,
     config::{Config, Credential, OnDelete, Upstream},
-    imap::{self, Connector, Mailbox, Pool, Slot, UserKey},
+    imap::{self, Connector, Mailbox, NoSlot, Pool, Slot, Standing, UserKey},
     oauth::Tokens,
+    proofs::RandomUnavailable,
     state::{Index, MailboxName, Marks, StateStore, now},
     tls,
 };
@@ -56,7 +58,7 @@ pub enum SetupError {
     Tls(#[from] tls::Error),
     /// No random numbers.
     #[error(transparent)]
-    Random(#[from] imap::RandomUnavailable),
+    Random(#[from] RandomUnavailable),
 }
 
 impl Maildrops {
@@ -160,10 +162,7 @@ impl Maildrops {
             }
         };
         let name = name_of(account, folder);
-        let user = UserKey {
-            upstream: account.upstream.name.clone(),
-            user: account.user.clone(),
-        };
+        let user = UserKey::new(&account.upstream.name, &account.user);
         let Shared { pool, state, .. } = &*self.shared;
         if let Some((slot, mut mailbox, view)) = pool.take(&user, &account.login, folder, secret) {
             let Some(lock) = self.lock(account, &name) else {
@@ -177,22 +176,38 @@ impl Maildrops {
                 }
                 // It died while it waited: nobody needs to know.
                 Err(error) => {
-                    connector.heed(&account.user, &error);
+                    connector.note_failure(&account.user, Standing::Proven, &error);
                     tracing::debug!(%error, "a parked connection is gone");
                 }
             }
         }
-        let slot = pool.reserve(&user, account.upstream.connections_per_user, secret);
-        let slot = slot.ok_or(Error::Unavailable(Reason::TooManyConnections))?;
-        let connection = log_in(&connector, account).await?;
+        let limit = account.upstream.connections_per_user;
+        let slot = pool.reserve(&user, limit, secret, account.is_forwarded).await;
+        let mut slot = slot.map_err(|refusal| match refusal {
+            NoSlot::Full => Error::Unavailable(Reason::TooManyConnections),
+            NoSlot::Refused => Error::Denied,
+        })?;
+        let login = log_in(&connector, account, slot.standing());
+        let connection = match slot.unless_cut(login).await {
+            Some(Ok(connection)) => connection,
+            Some(Err(error)) => {
+                if error == Error::Denied {
+                    slot.refuse();
+                }
+                return Err(error);
+            }
+            None => return Err(Error::Unavailable(Reason::TooManyConnections)),
+        };
+        slot.prove();
         pool.forget(&user, &account.login, folder);
         // Not before the login: who does not know the password must not learn that the maildrop is in use. Not after the
         // listing: it would show what the other session removes meanwhile.
         let lock = self.lock(account, &name).ok_or(Error::InUse)?;
         let known = state.index(&name).await;
-        let opened = opened(connection, &account.policy, folder, known.clone()).await;
+        let login = login_of(&connector, account, slot.standing());
+        let opened = opened(connection, login, &account.policy, folder, known.clone()).await;
         let (mut mailbox, index, hidden) = opened.map_err(|error| {
-            connector.heed(&account.user, &error);
+            connector.note_failure(&account.user, slot.standing(), &error);
             report(account, &error)
         })?;
         connector.note_success(&account.user);
@@ -205,7 +220,8 @@ impl Maildrops {
             modseq: mailbox.selected().modseq.unwrap_or(0),
             earlier,
             is_unmarked: false,
-            trash: None,
+            target: None,
+            checked: Instant::now(),
         };
         Ok(self.joined(account, connector, number, name, (slot, lock, mailbox, view, known)))
     }

@@ -6,8 +6,9 @@ use std::{collections::HashMap, sync::Arc};
 use super::removal::Trouble;
 use crate::{
     config::UidlFormat,
-    imap::{Mailbox, Uid},
+    imap::Mailbox,
     state::{Former, Identity, Index, MailboxName, Past, StateStore},
+    types::Uid,
 };
 
 /// What the messages of a mailbox were before UIDVALIDITY changed.
@@ -16,7 +17,7 @@ pub(super) struct Earlier {
     /// UID → what it was when devices first saw it; ascending.
     pub(super) former: Arc<[(u32, Former)]>,
     /// UIDVALIDITY when devices first saw any; 0 where UIDs are of this session only.
-    pub(super) first_uid_validity: u32,
+    pub(super) first_uid_validity: u64,
 }
 
 /// What the messages of a mailbox just selected were; where UIDVALIDITY has changed since the last session, that is found
@@ -99,7 +100,7 @@ fn unique(identities: &[(u32, Identity)]) -> HashMap<Identity, u32> {
 }
 
 /// What is to be kept of `past` under the new UIDs. A message keeps the name that devices know it by.
-fn renumbered(past: &Past, uid_validity: u32, pairs: &[(u32, u32)]) -> Past {
+fn renumbered(past: &Past, uid_validity: u64, pairs: &[(u32, u32)]) -> Past {
     let identity = |uid: u32| {
         let at = past.identities.binary_search_by_key(&uid, |&(uid, _)| uid).ok()?;
         Some(past.identities[at].1)

@@ -10,8 +10,8 @@ use super::{
 use crate::{
     accounts::Account,
     config::{Policy, Retention},
-    imap::Uid,
     state::{Index, MailboxName, Marks, Unavailable, now},
+    types::Uid,
 };
 
 /// What is due in one folder of a login: UIDs, and when each was retrieved (seconds since 1970).

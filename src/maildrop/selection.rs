@@ -10,8 +10,8 @@ use super::{
 };
 use crate::{
     config::{Order, Oversize, Policy, View},
-    imap::Uid,
     state::Index,
+    types::{Uid, UidRanges},
 };
 
 /// What can be shown of a source.
@@ -21,7 +21,7 @@ struct Candidates {
     /// Not shown whatever they are; ascending.
     left_out: Vec<Uid>,
     /// Only these, ascending; all where there is no such choice.
-    among: Option<Vec<Uid>>,
+    among: Option<UidRanges>,
     /// Only what arrived then or later (seconds since 1970), or whose arrival the server does not tell.
     since: u32,
     /// Their notices have been deleted; ascending.
@@ -97,7 +97,7 @@ fn rows(candidates: &[Candidates], view: &View) -> Option<Vec<Row>> {
             let arrived = candidates.index.arrived.get(at).copied().unwrap_or(0);
             if candidates.left_out.binary_search(&Uid(uid)).is_ok()
                 || (arrived > 0 && arrived < candidates.since)
-                || among.is_some_and(|among| among.binary_search(&Uid(uid)).is_err())
+                || among.is_some_and(|among| !among.contains(Uid(uid)))
             {
                 continue;
             }
@@ -195,7 +195,7 @@ mod tests {
     fn what_is_hidden_or_not_among_the_found_does_not_count_as_newest() {
         let mut some = candidates(&[(10, 1), (10, 2), (10, 3), (10, 4), (10, 5)]);
         some.left_out = vec![Uid(5)];
-        some.among = Some([1, 3, 4, 5].map(Uid).to_vec());
+        some.among = Some([1, 3, 4, 5].map(Uid).into_iter().collect());
         let view = View {
             newest: Some(2),
             ..view()

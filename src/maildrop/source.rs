@@ -14,8 +14,9 @@ use super::{
 };
 use crate::{
     accounts::Account,
-    imap::{self, BodyStart, Connection, Connector, Item, Mailbox, Slot, Uid, UidSet},
+    imap::{self, BodyStart, Connection, Connector, Item, Login, Mailbox, Section, Slot, Standing, UidSet},
     state::{Index, MailboxName, Marks},
+    types::{Uid, UidRanges},
 };
 
 /// One folder, exclusively held.
@@ -46,7 +47,7 @@ pub(super) struct Source {
     /// What the login has done with its messages, as state holds it.
     pub(super) marks: Marks,
     /// UIDVALIDITY of what state held.
-    pub(super) marks_followed: u32,
+    pub(super) marks_followed: u64,
     pub(super) slot: Slot<View>,
     pub(super) shared: Arc<Shared>,
     /// Until the session ends.
@@ -81,14 +82,13 @@ impl Source {
             };
             match reached {
                 // Nothing is no message, unless it was listed as empty.
-                Ok(content) if row.octets == 0 => return Ok(Octets(content.unwrap_or(0))),
-                Ok(Some(octets)) if octets > 0 || item != Item::Whole => return Ok(Octets(octets)),
+                Ok(Reached::Content(content)) if row.octets == 0 => return Ok(Octets(content.unwrap_or(0))),
+                Ok(Reached::Content(Some(octets))) if octets > 0 || item != Item::Whole => return Ok(Octets(octets)),
                 // It may be a set's fault, or a moment's.
-                Ok(_) if !alone => alone = true,
-                Ok(_) => return Err(imap::Error::NoData("UID FETCH").into()),
+                Ok(Reached::Content(_)) if !alone => alone = true,
+                Ok(Reached::Content(_)) => return Err(imap::Error::NoData("UID FETCH").into()),
+                Ok(Reached::Refused) => {}
                 Err(error) if error.is_lost() && !is_new => {}
-                // One message that the server can't deliver must not cost those that were asked for with it.
-                Err(imap::Error::Refused { .. }) if self.ahead.command_refused() || self.ahead.is_due(uid) => {}
                 Err(error) if error.is_undelivered() && !alone => alone = true,
                 Err(error) if error.is_undelivered() => return Err(error.into()),
                 Err(error) => return Err(Trouble::Told(self.report(&error))),
@@ -97,11 +97,11 @@ impl Source {
     }
 
     /// Asks for one message by a command of its own, whatever else was asked for.
-    async fn reach_alone(&mut self, row: Row, item: Item) -> Result<Option<u64>, imap::Error> {
+    async fn reach_alone(&mut self, row: Row, item: Item) -> Result<Reached, imap::Error> {
         self.stop_ahead().await;
-        self.mailbox.fetch(&UidSet::from(row.uid), item).await?;
-        self.ahead.note_command(&[(row.uid, row.octets.into())]);
-        self.content(row.uid).await
+        let id = self.mailbox.fetch(&UidSet::from(row.uid), item).await?;
+        self.ahead.note_command(id, &[(row.uid, row.octets.into())]);
+        self.content(row.uid, item).await
     }
 
     /// Asks for a message and for those that the device is expected to want next, and reads on until its content begins.
@@ -112,7 +112,7 @@ impl Source {
         uid: Uid,
         item: Item,
         item_of: impl Fn(u64) -> Item,
-    ) -> Result<Option<u64>, imap::Error> {
+    ) -> Result<Reached, imap::Error> {
         let Self {
             ahead,
             mailbox,
@@ -131,15 +131,15 @@ impl Source {
         // A set is answered in ascending order: where the device reads in another, there are more of them.
         for set in uids.chunk_by(|a, b| a < b).flat_map(UidSet::cover) {
             let (command, after) = rest.split_at(set.count());
-            ahead.note_command(command);
-            mailbox.fetch(&set, item).await?;
+            let id = mailbox.fetch(&set, item).await?;
+            ahead.note_command(id, command);
             rest = after;
         }
-        self.content(uid).await
+        self.content(uid, item).await
     }
 
-    /// Reads on until the content of `uid`, which was asked for, begins. The octets of the content; `None` for NIL.
-    async fn content(&mut self, uid: Uid) -> Result<Option<u64>, imap::Error> {
+    /// Reads on until the content of `uid`, which was asked for, begins.
+    async fn content(&mut self, uid: Uid, item: Item) -> Result<Reached, imap::Error> {
         let Self {
             ahead,
             mailbox,
@@ -148,26 +148,39 @@ impl Source {
         } = self;
         loop {
             match mailbox.next().await? {
+                // Unasked, beside what was asked for.
+                BodyStart::Content { section, .. } if !item.begins_with(section) => {}
                 BodyStart::Content {
                     uid: of,
                     octets,
-                    is_text,
+                    section,
                 } => match ahead.begun(of) {
-                    Some(begun) if begun == uid && is_text => {
+                    Some(begun) if begun == uid && section == Section::Text && matches!(item, Item::Top(_)) => {
                         *sends_text_first = true;
                         return Err(imap::Error::Protocol("BODY[TEXT] before BODY[HEADER]"));
                     }
                     // Where the server tells the UID last, it is compared then.
-                    Some(begun) if begun == uid => return Ok(octets),
+                    Some(begun) if begun == uid => return Ok(Reached::Content(octets)),
                     _ => ahead.note_wasted(octets.unwrap_or(0)),
                 },
                 BodyStart::End(_) => {}
-                BodyStart::Done => {
-                    ahead.command_done();
+                BodyStart::Done(id) => {
+                    ahead.command_done(id);
                     if !ahead.is_due(uid) {
                         return Err(imap::Error::NoData("UID FETCH"));
                     }
                 }
+                // One message that the server can't deliver must not cost those that were asked for with it.
+                BodyStart::Refused(id, error) => {
+                    let was_set = ahead.command_refused(id);
+                    if was_set {
+                        return Ok(Reached::Refused);
+                    }
+                    if !ahead.is_due(uid) {
+                        return Err(error);
+                    }
+                }
+                BodyStart::Idle => return Err(imap::Error::NoData("UID FETCH")),
             }
         }
     }
@@ -177,7 +190,7 @@ impl Source {
         if self.mailbox.is_fetching() {
             if self.ahead.due_octets() + self.mailbox.left() > ahead::WORTH_READING {
                 self.mailbox.give_up();
-            } else if let Err(error) = self.mailbox.settle().await {
+            } else if let Err(error) = self.mailbox.drain().await {
                 tracing::debug!(%error, "read-ahead ended");
             }
         }
@@ -209,9 +222,17 @@ impl Source {
 
     /// What the session shows stays; what is left for the next is brought up to date, for it must suit the connection.
     async fn reconnect(&mut self) -> Result<(), Error> {
-        let connection = log_in(&self.connector, &self.account).await?;
+        let connection = log_in(&self.connector, &self.account, self.slot.standing()).await?;
         let known = self.view.index.clone();
-        let opened = opened(connection, &self.account.policy, &self.name.folder, Some(known.clone())).await;
+        let login = login_of(&self.connector, &self.account, self.slot.standing());
+        let opened = opened(
+            connection,
+            login,
+            &self.account.policy,
+            &self.name.folder,
+            Some(known.clone()),
+        )
+        .await;
         let (mailbox, index, hidden) = opened.map_err(|error| self.report(&error))?;
         self.connector.note_success(&self.account.user);
         if index.uid_validity != known.uid_validity || mailbox.selected().uid_not_sticky {
@@ -227,7 +248,7 @@ impl Source {
     }
 
     /// The UIDs without `\Seen`.
-    pub(super) async fn unseen(&mut self) -> Result<Vec<Uid>, Error> {
+    pub(super) async fn unseen(&mut self) -> Result<UidRanges, Error> {
         let found = self.mailbox.search_unseen().await;
         found.map_err(|error| self.report(&error))
     }
@@ -240,7 +261,8 @@ impl Source {
 
     /// Writes an upstream's failure to the log, and turns it into what a device is told.
     pub(super) fn report(&self, error: &imap::Error) -> Error {
-        self.connector.heed(&self.account.user, error);
+        self.connector
+            .note_failure(&self.account.user, self.slot.standing(), error);
         report(&self.account, error)
     }
 }
@@ -249,9 +271,27 @@ pub(super) fn is_same(a: &Arc<Index>, b: &Arc<Index>) -> bool {
     Arc::ptr_eq(a, b) || a == b
 }
 
-pub(super) async fn log_in(connector: &Connector, account: &Account) -> Result<Connection, Error> {
-    connector
-        .login(&account.user, &account.credential)
+/// What a request for a message came to.
+enum Reached {
+    /// Its content begins: so many octets, or NIL.
+    Content(Option<u64>),
+    /// The set that it was in was refused: it is to be asked for anew.
+    Refused,
+}
+
+/// How `account` logs in, with a secret of `standing`.
+pub(super) fn login_of<'a>(connector: &'a Connector, account: &'a Account, standing: Standing) -> Login<'a> {
+    Login {
+        connector,
+        user: &account.user,
+        credential: &account.credential,
+        standing,
+    }
+}
+
+pub(super) async fn log_in(connector: &Connector, account: &Account, standing: Standing) -> Result<Connection, Error> {
+    login_of(connector, account, standing)
+        .connect()
         .await
         .map_err(|error| report(account, &error))
 }

@@ -3,11 +3,14 @@
 
 use std::{sync::Arc, time::Duration};
 
+use tokio::time::Instant;
+
 use super::recognition::Earlier;
 use crate::{
     config::{Policy, UidlFormat},
-    imap::{Connection, Error, Listed, Mailbox, Resync, Uid, Wanted},
+    imap::{Connection, Error, Listed, Login, Mailbox, Resync, Selection, Wanted},
     state::Index,
+    types::{Uid, UidRanges, UidValidity},
 };
 
 /// What a session shows, and what its connection leaves for the next.
@@ -23,8 +26,10 @@ pub(super) struct View {
     pub(super) earlier: Earlier,
     /// State keeps nothing of what the login has done here: it need not be asked, for nobody else adds to that.
     pub(super) is_unmarked: bool,
-    /// Where deleted messages go, once that has been found out.
-    pub(super) trash: Option<Arc<str>>,
+    /// Where deleted messages go, as the server calls it, once that has been found out.
+    pub(super) target: Option<Arc<str>>,
+    /// When the server was last asked in a way that can't hide new mail.
+    pub(super) checked: Instant,
 }
 
 /// What is asked of each message besides UID and size: what a maildrop of this policy must know, and what is known
@@ -38,10 +43,11 @@ fn wanted(policy: &Policy, known: Option<&Index>) -> Wanted {
     }
 }
 
-/// Selects the folder of a new connection, and brings what is known of it up to date. Returns its index, and the UIDs that
-/// bear `\Deleted`.
+/// Selects the folder of a new connection, and brings what is known of it up to date; `login` makes another connection if
+/// the server hangs up on that. Returns its index, and the UIDs that bear `\Deleted`.
 pub(super) async fn opened(
     mut connection: Connection,
+    login: Login<'_>,
     policy: &Policy,
     folder: &str,
     known: Option<Arc<Index>>,
@@ -50,22 +56,28 @@ pub(super) async fn opened(
     wanted.email_id = wanted.email_id && connection.has_object_id().await?;
     let known = known.filter(|known| known.is_whole() && known.has(wanted.arrived, wanted.email_id));
     let from = known.as_deref().map_or(Uid(1), unknown_from);
-    let resync = known.as_deref().filter(|known| known.modseq > 0);
-    let resync = resync.map(
-        |&Index {
-             uid_validity, modseq, ..
-         }| Resync { uid_validity, modseq },
-    );
-    let (mut mailbox, mut listed) = connection.select(folder, from, wanted, resync).await?;
+    let resync = known.as_deref().filter(|known| known.modseq > 0).and_then(|known| {
+        Some(Resync {
+            uid_validity: UidValidity::of_state(known.uid_validity)?,
+            modseq: known.modseq,
+        })
+    });
+    let selection = Selection {
+        folder,
+        from,
+        wanted,
+        resync,
+    };
+    let (mut mailbox, mut listed) = connection.select(selection, login).await?;
     let selected = mailbox.selected();
-    let uid_validity = selected.uid_validity.0.get();
+    let uid_validity = selected.uid_validity.kept();
     let known = match known {
         Some(known) if known.uid_validity == uid_validity && !selected.uid_not_sticky => known,
         _ => {
             if selected.uid_not_sticky {
                 tracing::warn!(folder, "UIDNOTSTICKY: unique-ids change with each session");
             }
-            mailbox.clear_news();
+            mailbox.clear_changes();
             if from.0 > 1 {
                 listed = mailbox.list(Uid(1), wanted).await?;
             }
@@ -83,19 +95,37 @@ pub(super) async fn opened(
 /// that some router has forgotten.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
 
+/// Some servers tell nothing new upon NOOP: after so long a parked mailbox is selected again. New mail is so at most five
+/// minutes late, with a device that polls each minute.
+const NOOP_IS_BELIEVED: Duration = Duration::from_secs(4 * 60);
+
 /// One NOOP makes the view of a connection that waited exact; only if something has changed is more asked.
 pub(super) async fn refreshed(mailbox: &mut Mailbox, policy: &Policy, view: View) -> Result<View, Error> {
-    let alive = tokio::time::timeout(SIGN_OF_LIFE, mailbox.noop()).await;
-    alive.unwrap_or(Err(Error::Silent(SIGN_OF_LIFE)))?;
-    let news = mailbox.news();
-    if news.expunged == 0 && !news.flags && mailbox.exists() == view.index.entries.len() {
+    let is_sure = view.checked.elapsed() < NOOP_IS_BELIEVED && !mailbox.is_old();
+    let alive = tokio::time::timeout(SIGN_OF_LIFE, async {
+        match is_sure {
+            true => mailbox.noop().await,
+            false => mailbox.select_again().await,
+        }
+    });
+    alive.await.unwrap_or(Err(Error::Silent(SIGN_OF_LIFE)))?;
+    if !is_sure && mailbox.selected().uid_validity.kept() != view.index.uid_validity {
+        return Err(Error::NoData("SELECT (the same UIDVALIDITY)"));
+    }
+    let changes = mailbox.changes();
+    if is_sure && changes.expunged == 0 && !changes.flags && mailbox.exists() == view.index.entries.len() {
         return Ok(view);
     }
     let mut wanted = wanted(policy, Some(&view.index));
     wanted.email_id &= mailbox.has_object_id();
     let listed = mailbox.list(unknown_from(&view.index), wanted).await?;
     let (index, hidden) = catch_up(mailbox, view.index.clone(), listed, wanted).await?;
-    Ok(View { index, hidden, ..view })
+    Ok(View {
+        index,
+        hidden,
+        checked: Instant::now(),
+        ..view
+    })
 }
 
 /// The UID from which on `index` knows nothing.
@@ -115,17 +145,16 @@ async fn catch_up(
 ) -> Result<(Arc<Index>, Vec<Uid>), Error> {
     let mut index = known;
     let mut listed = listed;
-    let mut hidden = std::mem::take(&mut listed.deleted);
+    let mut deleted = std::mem::take(&mut listed.deleted);
     append(&mut index, listed);
     let mut relisted = 0;
     loop {
         let vanished = mailbox.take_vanished();
         if !vanished.is_empty() {
-            let is_gone = |uid| vanished.iter().any(|&(low, high)| (low..=high).contains(&uid));
-            Arc::make_mut(&mut index).retain(|uid| !is_gone(uid));
+            Arc::make_mut(&mut index).retain(|uid| !vanished.contains(Uid(uid)));
         }
-        let expunged = mailbox.news().expunged > 0;
-        mailbox.clear_news();
+        let expunged = mailbox.changes().expunged > 0;
+        mailbox.clear_changes();
         let exists = mailbox.exists();
         if index.entries.len() > exists || expunged {
             let last = Uid(unknown_from(&index).0 - 1);
@@ -141,7 +170,7 @@ async fn catch_up(
             if from.0 == 1 {
                 Arc::make_mut(&mut index).clear();
             }
-            hidden = std::mem::take(&mut listed.deleted);
+            deleted = std::mem::take(&mut listed.deleted);
             append(&mut index, listed);
             relisted += 1;
         } else {
@@ -160,7 +189,17 @@ async fn catch_up(
             break;
         }
     }
+    let hidden = hidden(&index, &deleted);
     Ok((index, hidden))
+}
+
+/// Those messages that are in `deleted`.
+fn hidden(index: &Index, deleted: &UidRanges) -> Vec<Uid> {
+    if deleted.is_empty() {
+        return Vec::new();
+    }
+    let uids = index.entries.iter().map(|&(uid, _)| Uid(uid));
+    uids.filter(|&uid| deleted.contains(uid)).collect()
 }
 
 /// A mailbox in use changes while it is listed; one whose server contradicts itself would never be listed.

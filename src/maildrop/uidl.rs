@@ -8,8 +8,8 @@ use std::{
 use super::{listing::Row, recognition::Earlier, source::Source};
 use crate::{
     config::{Policy, UidlFormat},
-    imap::Uid,
     state::{Former, Index},
+    types::{Uid, UidValidity},
 };
 
 /// RFC 1939 §7: 1 to 70 octets, 0x21–0x7E.
@@ -87,6 +87,11 @@ impl Names {
     }
 }
 
+/// Of the number that state keeps.
+fn shown(kept: u64) -> UidValidity {
+    UidValidity::of_state(kept).unwrap_or(UidValidity::of_server(0))
+}
+
 impl SourceNames {
     fn write(&self, format: &UidlFormat, row: Row, out: &mut Vec<u8>) {
         let Uid(uid) = row.uid;
@@ -109,7 +114,8 @@ impl SourceNames {
             true => format,
             false => &UidlFormat::ValidityUid,
         };
-        format.write(first_seen.uid_validity, first_seen.uid, email_id, out);
+        let uid_validity = shown(first_seen.uid_validity);
+        format.write(uid_validity, first_seen.uid, email_id, out);
         out.extend_from_slice(self.suffix.as_bytes());
         if row.is_notice {
             out.extend_from_slice(b"-notice");
@@ -175,11 +181,11 @@ mod tests {
             .to_owned()
     }
 
-    fn former(uid_validity: u32, uid: u32) -> Former {
+    fn former(uid_validity: u64, uid: u32) -> Former {
         Former { uid_validity, uid }
     }
 
-    fn earlier(first_uid_validity: u32, former: &[(u32, Former)]) -> Earlier {
+    fn earlier(first_uid_validity: u64, former: &[(u32, Former)]) -> Earlier {
         Earlier {
             former: former.into(),
             first_uid_validity,

@@ -11,8 +11,9 @@ use dashmap::DashMap;
 
 use super::{Error, notice, source::Source};
 use crate::{
-    imap::{self, Uid},
+    imap,
     state::{MailboxName, Marks},
+    types::Uid,
 };
 
 /// Of one mailbox more are not remembered: that is the mailbox's trouble, not its messages'.
@@ -21,21 +22,21 @@ const MOST: usize = 1000;
 /// What was not delivered to an earlier session, by UIDVALIDITY and UID. It need not outlive the process: then a notice
 /// comes a session later.
 #[derive(Debug, Default)]
-pub(super) struct Undelivered(DashMap<MailboxName, BTreeSet<(u32, Uid)>>);
+pub(super) struct Undelivered(DashMap<MailboxName, BTreeSet<(u64, Uid)>>);
 
 impl Undelivered {
-    fn has(&self, mailbox: &MailboxName, message: (u32, Uid)) -> bool {
+    fn has(&self, mailbox: &MailboxName, message: (u64, Uid)) -> bool {
         self.0.get(mailbox).is_some_and(|messages| messages.contains(&message))
     }
 
-    fn add(&self, mailbox: &MailboxName, message: (u32, Uid)) {
+    fn add(&self, mailbox: &MailboxName, message: (u64, Uid)) {
         let mut messages = self.0.entry(mailbox.clone()).or_default();
         if messages.len() < MOST {
             messages.insert(message);
         }
     }
 
-    fn remove(&self, mailbox: &MailboxName, message: (u32, Uid)) {
+    fn remove(&self, mailbox: &MailboxName, message: (u64, Uid)) {
         if let Some(mut messages) = self.0.get_mut(mailbox) {
             messages.remove(&message);
         }

@@ -22,7 +22,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{provider::Provider, renewal::Turn, token::Kept, vault::Vault};
 use crate::{
-    config::{Config, Grant},
+    config::{Grant, OAuthOptions},
     state::{Consent, MemoryStore, Renewer, StateStore, Unavailable, now},
 };
 
@@ -64,15 +64,16 @@ pub enum Outcome {
 }
 
 impl Tokens {
-    /// For the upstreams of `config`; what they give is kept in `store`. Errors name what is wrong.
-    pub fn new(config: &Config, store: Arc<dyn StateStore>) -> Result<Arc<Self>, SetupError> {
+    /// For the upstreams of `options`; what they give is kept in `store`. Errors name what is wrong.
+    pub fn new<'a>(options: impl Into<OAuthOptions<'a>>, store: Arc<dyn StateStore>) -> Result<Arc<Self>, SetupError> {
+        let options = options.into();
         let mut providers = HashMap::new();
-        for upstream in &config.upstreams {
+        for upstream in options.upstreams {
             if let Some(oauth2) = &upstream.oauth2 {
                 providers.insert(upstream.name.clone(), Provider::new(oauth2)?);
             }
         }
-        Ok(Self::of(providers, store, Vault::new(config.state.key.as_ref())?))
+        Ok(Self::of(providers, store, Vault::new(options.key)?))
     }
 
     fn of(providers: HashMap<String, Provider>, store: Arc<dyn StateStore>, vault: Vault) -> Arc<Self> {

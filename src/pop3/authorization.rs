@@ -101,12 +101,12 @@ where
             Reply::SecretPlease
         }
         Command::Pass(secret) => match name.take() {
-            Some(login) => return Ok(log_in(session, &login, secret).await),
+            Some(login) => return log_in(session, &login, secret).await,
             None => Reply::UserFirst,
         },
         Command::Mechanisms => return Ok(Outcome::Mechanisms),
         Command::Auth(mechanism, initial) => match credentials(session, mechanism, initial).await? {
-            Ok((login, secret)) => return Ok(log_in(session, &login, secret).await),
+            Ok((login, secret)) => return log_in(session, &login, secret).await,
             Err(malformed) => Reply::Sasl(malformed),
         },
         Command::Noop
@@ -163,7 +163,7 @@ where
 }
 
 /// Account, upstream, lock and listing: `+OK` only after all of them (RFC 1939 §4).
-async fn log_in<S>(session: &mut Session<S>, login: &[u8], secret: Secret) -> Outcome
+async fn log_in<S>(session: &mut Session<S>, login: &[u8], secret: Secret) -> Result<Outcome, End>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -171,22 +171,22 @@ where
     let peer = session.summary.address();
     let service = session.service.clone();
     let opening = pin!(async {
-        let account = service
-            .accounts
-            .authenticate(login, secret, peer)
-            .await
-            .map_err(Reply::Denied)?;
+        let authenticated = service.accounts.authenticate(login, secret, peer).await;
+        let (account, attempt) = authenticated.map_err(Reply::Denied)?;
         let opened = service.maildrops.open(&account).await;
         match &opened {
-            Ok(_) => service.accounts.succeeded(login, peer),
-            Err(Error::Denied) => service.accounts.failed(login, peer),
-            // What the upstream made of the secret is not known, or no matter of the throttle.
-            Err(_) => {}
+            // Only a login with the right secret learns that the maildrop is in use.
+            Ok(_) | Err(Error::InUse) => attempt.succeeded(),
+            Err(Error::Denied) => attempt.failed(),
+            // It is not known whether the upstream took the secret.
+            Err(_) => attempt.undecided(),
         }
         opened.map_err(Reply::Maildrop)
     });
-    match session.connection.meanwhile(opening).await {
+    // An attempt that ends here without a verdict counts as a failure: a device that takes silence for a refusal must not guess
+    // faster than one that waits for the answer.
+    Ok(match session.connection.meanwhile(opening).await? {
         Ok(maildrop) => Outcome::Login(Box::new(maildrop)),
         Err(reply) => Outcome::Reply(reply),
-    }
+    })
 }

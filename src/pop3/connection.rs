@@ -33,6 +33,8 @@ const INPUT_LIMIT: usize = 64 * 1024;
 pub(super) const BLOCK: usize = 32 * 1024;
 /// Buffers survive so long a silence: a device that works needs no allocation, one that idles holds no memory.
 const LINGER: Duration = Duration::from_millis(200);
+/// How often a connection of which nothing is read any more is asked whether it still stands.
+const PROBE: Duration = Duration::from_secs(1);
 /// Time for a device that is shown the door to read why.
 const FAREWELL: Duration = Duration::from_secs(2);
 /// Octets of it that are read and thrown away meanwhile.
@@ -310,21 +312,56 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    /// Runs `future`; should it have to wait, what has been gathered is sent meanwhile. An error of that is met again by
-    /// the next write. Taken by reference: what a function moves in order to pin it, it holds twice.
-    pub(super) async fn meanwhile<F: Future>(&mut self, mut future: Pin<&mut F>) -> F::Output {
+    /// Runs `future`; if it has to wait, what has been gathered is sent meanwhile. `Err`: the device is gone, see
+    /// [`Self::unless_gone`]; `future` may be run on. Taken by reference: what a function moves in order to pin it, it holds
+    /// twice.
+    pub(super) async fn meanwhile<F: Future>(&mut self, mut future: Pin<&mut F>) -> Result<F::Output, End> {
+        let mut probe = Instant::now();
         poll_fn(|cx| {
-            let output = future.as_mut().poll(cx);
-            if output.is_pending() {
-                while self.holds_output() {
-                    if !matches!(self.poll_send(cx), Poll::Ready(Ok(()))) {
-                        break;
-                    }
+            if let Poll::Ready(output) = future.as_mut().poll(cx) {
+                return Poll::Ready(Ok(output));
+            }
+            while self.holds_output() {
+                match self.poll_send(cx) {
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(_)) => return Poll::Ready(Err(End::Dropped)),
+                    Poll::Pending => break,
                 }
             }
-            output
+            self.poll_gone(cx, &mut probe).map(Err)
         })
         .await
+    }
+
+    /// Runs `future` until the device is gone: then nobody waits for it, and the session ends. A device that has only closed
+    /// its own side still reads, and is answered.
+    pub(super) async fn unless_gone<F: Future>(&mut self, mut future: Pin<&mut F>) -> Result<F::Output, End> {
+        let mut probe = Instant::now();
+        poll_fn(|cx| match future.as_mut().poll(cx) {
+            Poll::Ready(output) => Poll::Ready(Ok(output)),
+            Poll::Pending => self.poll_gone(cx, &mut probe).map(Err),
+        })
+        .await
+    }
+
+    /// Ready when the connection was reset. What the device sends meanwhile is taken in: a reset is told after it. `probe`
+    /// is when the connection is asked the next time, once it is not read any more.
+    fn poll_gone(&mut self, cx: &mut Context<'_>, probe: &mut Instant) -> Poll<End> {
+        while !self.eof && self.input.len() < INPUT_LIMIT {
+            match ready!(self.poll_read(cx)) {
+                Ok(()) => {}
+                // TLS that was not ended properly: the device has closed its side, no more is known.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => self.eof = true,
+                Err(_) => return Poll::Ready(End::Dropped),
+            }
+        }
+        loop {
+            ready!(self.poll_time(cx, *probe));
+            if let Poll::Ready(Err(_)) = self.stream.poll_probe(cx) {
+                return Poll::Ready(End::Dropped);
+            }
+            *probe = Instant::now() + PROBE;
+        }
     }
 
     /// Sends the rest and closes. With `linger` the device still speaks: what it says is thrown away for a moment, for
@@ -349,11 +386,31 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
 #[cfg(test)]
 mod tests {
-    use std::pin::pin;
+    use std::{future::pending, pin::pin};
 
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use socket2::SockRef;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt, duplex},
+        net::{TcpListener, TcpStream},
+    };
 
     use super::*;
+
+    /// A device and our end of its connection, through the kernel.
+    async fn connected() -> (TcpStream, Connection<TcpStream>) {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let device = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (ours, _) = listener.accept().await.unwrap();
+        (
+            device,
+            Connection::new(ours, Duration::from_secs(600), CancellationToken::new()),
+        )
+    }
+
+    fn reset(device: TcpStream) {
+        // Without lingering a close is a reset.
+        SockRef::from(&device).set_linger(Some(Duration::ZERO)).unwrap();
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_silent_session_holds_no_buffers() {
@@ -384,7 +441,53 @@ mod tests {
             device.read_exact(&mut reply).await.unwrap();
             reply
         };
-        assert_eq!(&connection.meanwhile(pin!(upstream)).await, b"+OK\r\n");
+        assert_eq!(&connection.meanwhile(pin!(upstream)).await.unwrap(), b"+OK\r\n");
         assert_eq!(connection.position(), 5);
+    }
+
+    #[tokio::test]
+    async fn a_device_that_resets_its_connection_is_not_waited_for() {
+        // Behind nothing, behind commands that wait for their turn, and behind more of them than are taken in.
+        for octets in [0, 100, INPUT_LIMIT + 100] {
+            let (mut device, mut connection) = connected().await;
+            device.write_all(&vec![b'x'; octets]).await.unwrap();
+            reset(device);
+            assert_eq!(
+                connection.meanwhile(pin!(pending::<()>())).await,
+                Err(End::Dropped),
+                "{octets}"
+            );
+            assert_eq!(
+                connection.unless_gone(pin!(pending::<()>())).await,
+                Err(End::Dropped),
+                "{octets}"
+            );
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_device_that_has_sent_all_it_wants_is_answered_until_it_resets_its_connection() {
+        let (mut device, mut connection) = connected().await;
+        device.write_all(b"QUIT\r\n").await.unwrap();
+        device.shutdown().await.unwrap();
+        let upstream = tokio::time::sleep(Duration::from_secs(30));
+        assert_eq!(connection.meanwhile(pin!(upstream)).await, Ok(()));
+        assert!(connection.eof);
+        connection
+            .line(Line::Command, |line| assert_eq!(line, b"QUIT"))
+            .await
+            .unwrap();
+        reset(device);
+        assert_eq!(connection.meanwhile(pin!(pending::<()>())).await, Err(End::Dropped));
+    }
+
+    #[tokio::test]
+    async fn what_waits_for_a_device_that_is_gone_is_not_waited_for_either() {
+        let (device, mut connection) = connected().await;
+        let send_nothing = connection.unless_gone(pin!(async { 7 })).await;
+        assert_eq!(send_nothing, Ok(7));
+        connection.reply(&Reply::Done);
+        reset(device);
+        assert_eq!(connection.meanwhile(pin!(pending::<()>())).await, Err(End::Dropped));
     }
 }

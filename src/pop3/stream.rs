@@ -33,6 +33,18 @@ impl<S> Stream<S> {
     }
 }
 
+impl<S: AsyncWrite + Unpin> Stream<S> {
+    /// Writes nothing, which fails if the connection was reset: reading does not tell that once the other side has ended.
+    pub(super) fn poll_probe(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let stream = match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => stream.get_mut().0,
+            Self::Closed => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+        };
+        Pin::new(stream).poll_write(cx, &[]).map_ok(|_| ())
+    }
+}
+
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Stream<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {

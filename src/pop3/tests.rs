@@ -53,7 +53,7 @@ pub(crate) fn config(limits: Limits) -> Config {
 fn service(limits: Limits) -> Arc<Service> {
     let config = config(limits);
     Arc::new(Service {
-        accounts: Accounts::new(&config),
+        accounts: Accounts::new(&config).unwrap(),
         maildrops: Maildrops::in_memory(&config),
         limits: config.limits,
     })

@@ -149,7 +149,7 @@ async fn message<'m, S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut body = match session.connection.meanwhile(opening).await {
+    let mut body = match session.connection.meanwhile(opening).await? {
         Ok(body) => body,
         Err(error) => {
             session.reply(&Reply::Maildrop(error))?;
@@ -163,9 +163,9 @@ where
     loop {
         // When all octets are here only the upstream's word is missing that they are: not worth a write of its own.
         let chunk = if announced == Some(octets) {
-            body.chunk().await
+            session.connection.unless_gone(pin!(body.chunk())).await?
         } else {
-            session.connection.meanwhile(pin!(body.chunk())).await
+            session.connection.meanwhile(pin!(body.chunk())).await?
         };
         match chunk {
             Ok(Some(chunk)) => {
@@ -197,7 +197,13 @@ where
     }
     let marked = session.summary.deleted;
     // On the heap: a session that idles does not hold what only its end needs.
-    let reply = match session.connection.meanwhile(Box::pin(maildrop.commit()).as_mut()).await {
+    let mut commit = Box::pin(maildrop.commit());
+    let committed = match session.connection.meanwhile(commit.as_mut()).await {
+        Ok(committed) => committed,
+        // Its QUIT came: what it deleted goes, whether it waits for the reply or not.
+        Err(_) => commit.await,
+    };
+    let reply = match committed {
         Ok(removed) => {
             session.summary.removed = removed;
             Reply::Farewell

@@ -40,14 +40,14 @@ enum Request {
     Index(MailboxName),
     SetIndex(MailboxName, Index),
     Marks(String, MailboxName),
-    SetMarks(String, MailboxName, Marks, u32),
+    SetMarks(String, MailboxName, Marks, u64),
     AllMarks,
     ClearMarks(String, Option<String>),
     Past(MailboxName),
     SetPast(MailboxName, Past),
     PendingMove(MailboxName),
     SetPendingMove(MailboxName, Option<PendingMove>),
-    Renumber(MailboxName, Past, u32, Vec<(u32, u32)>),
+    Renumber(MailboxName, Past, u64, Vec<(u32, u32)>),
     Token(Consent),
     SetToken(Consent, Option<Vec<u8>>, Option<Vec<u8>>),
     TokensUnwritableSince,
@@ -260,7 +260,7 @@ impl StateStore for RemoteStore {
         login: &str,
         mailbox: &MailboxName,
         marks: &Marks,
-        followed: u32,
+        followed: u64,
     ) -> Result<(), Unavailable> {
         let request = Request::SetMarks(login.to_owned(), mailbox.clone(), marks.clone(), followed);
         self.ask(request).await?
@@ -296,7 +296,7 @@ impl StateStore for RemoteStore {
         &self,
         mailbox: &MailboxName,
         past: &Past,
-        from: u32,
+        from: u64,
         uids: &[(u32, u32)],
     ) -> Result<(), Unavailable> {
         let request = Request::Renumber(mailbox.clone(), past.clone(), from, uids.to_vec());

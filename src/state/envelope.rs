@@ -121,7 +121,7 @@ mod tests {
             noticed in collection::btree_set(any::<u32>(), 0..5),
             retrieved in collection::btree_map(any::<u32>(), any::<u32>(), 0..50),
             imported in collection::btree_map(any::<u32>(), any::<String>(), 0..10),
-            uid_validity: u32, import: u64, name: String,
+            uid_validity: u64, import: u64, name: String,
         ) {
             let marks = Marks {
                 uid_validity, import,
@@ -136,14 +136,14 @@ mod tests {
 
         #[test]
         fn round_trip_of_a_move(
-            uid_validity: u32, uids: Vec<u32>, target: String, target_uid_validity: u32, target_uid_next: u32,
+            uid_validity: u64, uids: Vec<u32>, target: String, target_uid_validity: u64, target_uid_next: u32,
         ) {
             let pending = PendingMove { uid_validity, uids, target, target_uid_validity, target_uid_next };
             prop_assert_eq!(open(&["x"], &seal(&["x"], &pending)), Ok(pending));
         }
 
         #[test]
-        fn round_trip_of_the_past(identities: Vec<(u32, [u8; 16])>, former: Vec<(u32, u32, u32)>, validities: (u32, u32)) {
+        fn round_trip_of_the_past(identities: Vec<(u32, [u8; 16])>, former: Vec<(u32, u64, u32)>, validities: (u64, u64)) {
             let past = Past {
                 uid_validity: validities.0,
                 first_uid_validity: validities.1,

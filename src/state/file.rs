@@ -174,7 +174,7 @@ impl StateStore for FileStore {
         login: &str,
         mailbox: &MailboxName,
         marks: &Marks,
-        followed: u32,
+        followed: u64,
     ) -> Result<(), Unavailable> {
         let (login, mailbox, marks) = (login.to_owned(), mailbox.clone(), marks.clone());
         self.write(move |table| {
@@ -264,7 +264,7 @@ impl StateStore for FileStore {
         &self,
         mailbox: &MailboxName,
         past: &Past,
-        from: u32,
+        from: u64,
         uids: &[(u32, u32)],
     ) -> Result<(), Unavailable> {
         let (mailbox, past, uids) = (mailbox.clone(), past.clone(), uids.to_vec());

@@ -32,7 +32,7 @@ const EMAIL_IDS: u8 = 2;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Index {
     /// RFC 3501 §2.3.1.1: UIDs mean what they meant as long as this is the same.
-    pub uid_validity: u32,
+    pub uid_validity: u64,
     /// HIGHESTMODSEQ (RFC 7162 §3.1.2.1) as of these entries or before; 0 where the server has none.
     pub modseq: u64,
     /// Messages that the last session fetched in a row: what read-ahead may expect of the next.
@@ -112,7 +112,7 @@ impl Index {
     pub fn encode(&self, mailbox: &MailboxName) -> Option<Vec<u8>> {
         let mut record = Vec::with_capacity(32 + 5 * self.entries.len());
         record.push(VERSION);
-        put(&mut record, self.uid_validity);
+        put_long(&mut record, self.uid_validity);
         put(&mut record, (self.modseq >> 32) as u32);
         put(&mut record, self.modseq as u32);
         put(&mut record, self.row);
@@ -157,7 +157,7 @@ impl Index {
 
     fn read(mut rest: &[u8]) -> Option<Self> {
         let rest = &mut rest;
-        let uid_validity = take(rest)?;
+        let uid_validity = take_long(rest)?;
         let modseq = u64::from(take(rest)?) << 32 | u64::from(take(rest)?);
         let row = take(rest)?;
         let listed = take(rest)?;
@@ -211,7 +211,11 @@ fn names(mailbox: &MailboxName) -> [&str; 3] {
     [&mailbox.upstream, &mailbox.user, &mailbox.folder]
 }
 
-fn put(record: &mut Vec<u8>, mut value: u32) {
+fn put(record: &mut Vec<u8>, value: u32) {
+    put_long(record, value.into());
+}
+
+fn put_long(record: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         record.push(value as u8 | 0x80);
         value >>= 7;
@@ -219,15 +223,20 @@ fn put(record: &mut Vec<u8>, mut value: u32) {
     record.push(value as u8);
 }
 
-/// The next varint, in the one form that [`put`] gives it.
+/// The next varint, in the one form that [`put`] gives it; `None` beyond 32 bits.
 fn take(rest: &mut &[u8]) -> Option<u32> {
+    u32::try_from(take_long(rest)?).ok()
+}
+
+/// The next varint, in the one form that [`put_long`] gives it.
+fn take_long(rest: &mut &[u8]) -> Option<u64> {
     let mut value = 0;
-    for shift in (0..u32::BITS).step_by(7) {
+    for shift in (0..u64::BITS).step_by(7) {
         let (&octet, tail) = rest.split_first()?;
         *rest = tail;
-        let bits = u32::from(octet & 0x7f);
+        let bits = u64::from(octet & 0x7f);
         if bits << shift >> shift != bits {
-            return None; // beyond 32 bits
+            return None; // beyond 64 bits
         }
         value |= bits << shift;
         if octet < 0x80 {
@@ -408,7 +417,7 @@ mod tests {
     proptest! {
         #[test]
         fn round_trip(
-            uid_validity: u32,
+            uid_validity: u64,
             modseq: u64,
             row: u32,
             entries in collection::btree_map(1_u32.., any::<(u32, u32, String)>(), 0..200),

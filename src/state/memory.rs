@@ -88,7 +88,7 @@ impl StateStore for MemoryStore {
         login: &str,
         mailbox: &MailboxName,
         marks: &Marks,
-        followed: u32,
+        followed: u64,
     ) -> Result<(), Unavailable> {
         let mut records = self.records();
         let kept = records.marks.get(mailbox).and_then(|logins| logins.get(login));
@@ -154,7 +154,7 @@ impl StateStore for MemoryStore {
         &self,
         mailbox: &MailboxName,
         past: &Past,
-        from: u32,
+        from: u64,
         uids: &[(u32, u32)],
     ) -> Result<(), Unavailable> {
         let mut records = self.records();

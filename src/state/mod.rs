@@ -75,7 +75,7 @@ pub trait StateStore: Send + Sync + fmt::Debug {
         login: &str,
         mailbox: &MailboxName,
         marks: &Marks,
-        followed: u32,
+        followed: u64,
     ) -> Result<(), Unavailable>;
 
     /// All marks.
@@ -104,7 +104,7 @@ pub trait StateStore: Send + Sync + fmt::Debug {
         &self,
         mailbox: &MailboxName,
         past: &Past,
-        from: u32,
+        from: u64,
         uids: &[(u32, u32)],
     ) -> Result<(), Unavailable>;
 
@@ -203,7 +203,17 @@ pub fn reach(dir: &Path) -> Result<Arc<dyn StateStore>, Error> {
     }
 }
 
-/// The same for whoever has something to keep: where there is no file it is made.
+/// Fails if the store in `dir` can't be used, or somebody else has it; whoever looks has it for that moment.
+pub fn inspect(dir: &Path) -> Result<(), Error> {
+    let path = dir.join(database::FILE);
+    match path.try_exists() {
+        Ok(true) => FileStore::visit(dir).map(drop),
+        Ok(false) => Ok(()),
+        Err(source) => Err(Error::Access { path, source }),
+    }
+}
+
+/// As [`reach`], for whoever has something to keep: where there is no file it is made.
 pub fn share(dir: &Path) -> Result<Arc<dyn StateStore>, Error> {
     match dir.join(database::FILE).try_exists() {
         Ok(false) => Ok(Arc::new(FileStore::open(dir)?)),

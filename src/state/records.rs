@@ -9,7 +9,7 @@ use super::Index;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Marks {
     /// UIDs mean what they meant as long as this is the same; 0 where nothing has been kept yet.
-    pub uid_validity: u32,
+    pub uid_validity: u64,
     /// UIDs that the login no longer sees.
     #[serde(with = "ascending")]
     pub hidden: Vec<u32>,
@@ -35,9 +35,9 @@ pub struct Identity(pub [u8; 16]);
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Past {
     /// Of the UIDs here; 0 where nothing has been kept yet.
-    pub uid_validity: u32,
+    pub uid_validity: u64,
     /// UIDVALIDITY when something was kept for the first time: a UID alone tells a message only of then.
-    pub first_uid_validity: u32,
+    pub first_uid_validity: u64,
     /// Of messages that devices have had.
     pub identities: Vec<(u32, Identity)>,
     /// What messages were when devices first saw them, where that was under another UIDVALIDITY.
@@ -48,7 +48,7 @@ pub struct Past {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Former {
     /// UIDVALIDITY then.
-    pub uid_validity: u32,
+    pub uid_validity: u64,
     /// UID then.
     pub uid: u32,
 }
@@ -58,20 +58,20 @@ pub struct Former {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PendingMove {
     /// Of `uids`.
-    pub uid_validity: u32,
+    pub uid_validity: u64,
     /// Ascending.
     pub uids: Vec<u32>,
     /// The folder they go to.
     pub target: String,
     /// Its UIDVALIDITY.
-    pub target_uid_validity: u32,
+    pub target_uid_validity: u64,
     /// Its UIDNEXT before the COPY: copies have this UID or a higher one.
     pub target_uid_next: u32,
 }
 
 impl Marks {
     /// Under a new UIDVALIDITY; `uids` are pairs of old and new, ascending by the old. What has no new UID goes.
-    pub(super) fn renumber(&mut self, uid_validity: u32, uids: &[(u32, u32)]) {
+    pub(super) fn renumber(&mut self, uid_validity: u64, uids: &[(u32, u32)]) {
         let new = |old: u32| {
             let at = uids.binary_search_by_key(&old, |&(old, _)| old).ok()?;
             Some(uids[at].1)
@@ -122,7 +122,7 @@ impl Marks {
 
 impl Past {
     /// Of a mailbox that is met for the first time.
-    pub fn of(uid_validity: u32) -> Self {
+    pub fn of(uid_validity: u64) -> Self {
         Self {
             uid_validity,
             first_uid_validity: uid_validity,
@@ -181,7 +181,7 @@ pub(super) enum Renumbering {
 
 impl Renumbering {
     /// Of a mailbox whose past is `kept`, from UIDVALIDITY `from` to `to`.
-    pub(super) fn of(kept: Option<&Past>, from: u32, to: u32) -> Self {
+    pub(super) fn of(kept: Option<&Past>, from: u64, to: u64) -> Self {
         match kept.map_or(0, |kept| kept.uid_validity) {
             kept if kept == from => Self::Due,
             kept if kept == to => Self::Done,
@@ -192,7 +192,7 @@ impl Renumbering {
 
 /// Whether marks that follow from some of UIDVALIDITY `followed` (0: from none) may be kept over `kept`: not if those have
 /// been reset or renumbered meanwhile.
-pub(super) fn may_follow(kept: Option<&Marks>, followed: u32) -> bool {
+pub(super) fn may_follow(kept: Option<&Marks>, followed: u64) -> bool {
     kept.map_or(0, |kept| kept.uid_validity) == followed
 }
 

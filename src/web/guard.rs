@@ -11,10 +11,7 @@ use axum::{
 use oauth2::url::Url;
 
 use super::Shared;
-use crate::{
-    config::{Config, Grant},
-    sign_in::candidates,
-};
+use crate::{config::Grant, sign_in::SignIns};
 
 pub(super) struct Guard {
     /// Name and port of `public_url`, as `Host` has it.
@@ -25,7 +22,7 @@ pub(super) struct Guard {
 }
 
 impl Guard {
-    pub(super) fn new(public_url: Option<&str>, config: &Config) -> Self {
+    pub(super) fn new(public_url: Option<&str>, sign_ins: &SignIns) -> Self {
         let url = public_url.and_then(|url| Url::parse(url).ok());
         let host = url.as_ref().and_then(|url| {
             let host = url.host_str()?;
@@ -34,7 +31,7 @@ impl Guard {
         Self {
             public_host: host,
             public_origin: url.map(|url| url.origin().ascii_serialization()),
-            policy: content_security_policy(config),
+            policy: content_security_policy(sign_ins),
         }
     }
 
@@ -82,8 +79,9 @@ impl Guard {
 }
 
 /// Nothing but our own style sheet; forms may lead to the providers (Chromium looks at redirects of forms too).
-fn content_security_policy(config: &Config) -> HeaderValue {
-    let mut origins: Vec<String> = candidates(config)
+fn content_security_policy(sign_ins: &SignIns) -> HeaderValue {
+    let mut origins: Vec<String> = sign_ins
+        .candidates()
         .filter_map(|candidate| match &candidate.oauth2.grant {
             Grant::Code { authorize_url } => Url::parse(authorize_url).ok(),
             _ => None,
@@ -133,10 +131,12 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::config::Config;
 
     fn guard(public_url: Option<&str>) -> Guard {
         let text = "[upstream.home]\nhost = \"imap.example.org\"\nlogins = [\"*\"]\n";
-        Guard::new(public_url, &Config::parse(text, Path::new("")).unwrap())
+        let config = Config::parse(text, Path::new("")).unwrap();
+        Guard::new(public_url, &SignIns::new(config.into()))
     }
 
     #[test]

@@ -35,9 +35,9 @@ use self::{
     session::{Entered, Sessions},
 };
 use crate::{
-    config::{Config, Grant, Secret, Web},
+    config::{Grant, Secret, Web},
     oauth::{self, Issued, Tokens},
-    sign_in::{self, Candidate, candidates},
+    sign_in::{Candidate, SignIns},
 };
 
 /// A bound sign-in page.
@@ -47,7 +47,7 @@ pub struct Site {
 }
 
 struct Shared {
-    config: Arc<Config>,
+    sign_ins: SignIns,
     tokens: Arc<Tokens>,
     password: Secret,
     sessions: Sessions,
@@ -65,7 +65,7 @@ type Shown = State<Arc<Shared>>;
 
 impl Site {
     /// Binds the page of `web`.
-    pub fn bind(web: &Web, config: Arc<Config>, tokens: Arc<Tokens>) -> io::Result<Self> {
+    pub fn bind(web: &Web, sign_ins: SignIns, tokens: Arc<Tokens>) -> io::Result<Self> {
         let listener = std::net::TcpListener::bind(web.address)?;
         listener.set_nonblocking(true)?;
         let url = match &web.public_url {
@@ -73,12 +73,12 @@ impl Site {
             None => format!("http://{}", listener.local_addr()?),
         };
         let prefix = Url::parse(&url).map_or_else(|_| String::new(), |url| url.path().trim_end_matches('/').to_owned());
-        let guard = Guard::new(web.public_url.as_deref(), &config);
+        let guard = Guard::new(web.public_url.as_deref(), &sign_ins);
         let secure = url.starts_with("https:");
         Ok(Self {
             listener,
             shared: Arc::new(Shared {
-                config,
+                sign_ins,
                 tokens,
                 password: web.admin_password.clone(),
                 sessions: Sessions::new(&prefix, secure),
@@ -185,7 +185,8 @@ impl Shared {
     }
 
     fn candidate(&self, login: &str) -> Result<Candidate<'_>, Refused> {
-        candidates(&self.config)
+        self.sign_ins
+            .candidates()
             .find(|candidate| candidate.account.login == login)
             .ok_or(Refused::Unknown)
     }
@@ -194,7 +195,7 @@ impl Shared {
     async fn complete(&self, candidate: Candidate<'_>, issued: Result<Issued, oauth::Error>) -> Notice {
         let login = &candidate.account.login;
         let opened = match issued {
-            Ok(issued) => sign_in::complete(&self.config, &self.tokens, candidate, issued).await,
+            Ok(issued) => self.sign_ins.complete(&self.tokens, candidate, issued).await,
             Err(error) => Err(error.into()),
         };
         match opened {
@@ -292,7 +293,7 @@ async fn logout(State(shared): Shown, headers: HeaderMap, Form(form): Form<Plain
 async fn accounts(State(shared): Shown, headers: HeaderMap) -> Result<Markup, Refused> {
     let entered = shared.entered(&headers)?;
     let mut rows = Vec::new();
-    for candidate in candidates(&shared.config) {
+    for candidate in shared.sign_ins.candidates() {
         let status = shared.tokens.status(&candidate.consent(&shared.tokens)).await;
         rows.push(Row::new(candidate, status));
     }

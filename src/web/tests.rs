@@ -9,6 +9,7 @@ use tokio::{
 };
 
 use super::{guesses::PENALTY, *};
+use crate::config::Config;
 
 fn site() -> Site {
     let config = Config::parse(
@@ -17,7 +18,12 @@ fn site() -> Site {
         std::path::Path::new(""),
     );
     let config = Arc::new(config.unwrap());
-    Site::bind(config.web.as_ref().unwrap(), config.clone(), Tokens::none()).unwrap()
+    Site::bind(
+        config.web.as_ref().unwrap(),
+        SignIns::new(config.clone()),
+        Tokens::none(),
+    )
+    .unwrap()
 }
 
 #[tokio::test(start_paused = true)]

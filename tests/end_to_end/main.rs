@@ -5,10 +5,14 @@
 mod support;
 
 mod accounts;
+mod as_they_are;
 mod clients;
 mod commit;
+mod connecting;
 mod crash;
 mod faults;
+mod gone;
+mod guesses;
 mod hide;
 mod index;
 mod login;
@@ -20,6 +24,7 @@ mod policies;
 mod providers;
 mod read_ahead;
 mod retention;
+mod servers;
 mod sessions;
 mod shutdown;
 mod transcripts;

@@ -1,25 +1,13 @@
 //! A maildrop's policy in words: one line for each login.
 
-use crate::config::{OnDelete, OnRetrieve, Order, Oversize, Policy, Retention, UidlFormat, View};
+use crate::config::Policy;
 
 /// What `login` sees of `mailbox` and does to it, as one sentence that begins with `login`.
 pub(super) fn explain(login: &str, mailbox: &str, policy: &Policy) -> String {
     let mut sees = vec![format!("sees {} of {mailbox}", folders(&policy.folders))];
-    sees.extend(view(&policy.view));
+    sees.extend(policy.seen());
     let mut clauses = vec![sees.join(", ")];
-    if let Some(separator) = &policy.folder_separator {
-        clauses.push(format!("{separator}FOLDER after the login picks another folder"));
-    }
-    clauses.push(
-        match policy.on_retrieve {
-            OnRetrieve::MarkRead => "retrieving marks as read",
-            OnRetrieve::Keep => "retrieving changes nothing",
-        }
-        .into(),
-    );
-    clauses.push(delete(policy));
-    clauses.extend(retention(policy));
-    clauses.extend(uidl(policy));
+    clauses.extend(policy.clauses());
     format!("{login}: {}", clauses.join("; "))
 }
 
@@ -28,77 +16,6 @@ fn folders(folders: &[String]) -> String {
         [folder] => folder.clone(),
         [first @ .., last] => format!("{} and {last}, merged,", first.join(", ")),
         [] => String::new(),
-    }
-}
-
-fn view(view: &View) -> Vec<String> {
-    let mut parts = Vec::new();
-    if view.unseen_only {
-        parts.push("unread only".to_owned());
-    }
-    match view.within_days {
-        Some(1) => parts.push("of the last day".into()),
-        Some(days) => parts.push(format!("of the last {days} days")),
-        None => {}
-    }
-    if let Some(count) = view.newest {
-        parts.push(format!("newest {count}"));
-    }
-    if let Some(octets) = view.max_octets {
-        let larger = match view.oversize {
-            Oversize::LeaveOut => "left out",
-            Oversize::Notice => "replaced by a notice",
-        };
-        parts.push(format!("larger than {} {larger}", size(octets)));
-    }
-    if view.order == Order::NewestFirst {
-        parts.push("newest first".into());
-    }
-    parts
-}
-
-fn delete(policy: &Policy) -> String {
-    match (&policy.on_delete, &policy.trash_folder) {
-        (OnDelete::Expunge, _) => "a delete removes for good".into(),
-        (OnDelete::Trash, None) => "a delete moves to Trash".into(),
-        (OnDelete::Trash, Some(folder)) => {
-            format!("a delete moves to Trash ({folder}, where the server marks no folder as such)")
-        }
-        (OnDelete::MoveTo(folder), _) => format!("a delete moves to {folder}"),
-        (OnDelete::Hide, _) => "a delete hides from this login only".into(),
-    }
-}
-
-fn retention(policy: &Policy) -> Option<String> {
-    let goes = match policy.on_delete {
-        OnDelete::Hide => "is hidden",
-        _ => "goes",
-    };
-    match policy.retention {
-        Retention::Keep => None,
-        Retention::AfterRetrieve => Some(format!("what it retrieved {goes} when it quits")),
-        Retention::Days(1) => Some(format!("what it retrieved {goes} 1 day later")),
-        Retention::Days(days) => Some(format!("what it retrieved {goes} {days} days later")),
-    }
-}
-
-/// Silent about the default.
-fn uidl(policy: &Policy) -> Option<String> {
-    let format = (policy.uidl != UidlFormat::ValidityUid).then(|| format!("as {}", policy.uidl));
-    let imported = policy.uidl_import.as_ref().map(|import| {
-        let count = import.by_message_id.len() + import.by_uid.len();
-        format!("{count} imported")
-    });
-    let parts: Vec<_> = format.into_iter().chain(imported).collect();
-    (!parts.is_empty()).then(|| format!("UIDLs {}", parts.join(", ")))
-}
-
-/// Octets in the largest unit that they are a whole number of.
-fn size(octets: u64) -> String {
-    const UNITS: [(u64, &str); 4] = [(1 << 20, "MiB"), (1_000_000, "MB"), (1 << 10, "KiB"), (1_000, "kB")];
-    match UNITS.iter().find(|(unit, _)| octets.is_multiple_of(*unit)) {
-        Some((unit, name)) => format!("{} {name}", octets / unit),
-        None => format!("{octets} octets"),
     }
 }
 

@@ -65,6 +65,44 @@ fn environment_finds_names_and_entries_of_the_file() {
 }
 
 #[test]
+fn variables_may_have_units() {
+    let environment = [
+        ("POPGATE__LIMITS__IDLE_SECONDS", "15m"),
+        ("POPGATE__LIMITS__PARKED_SECONDS", " 60 "),
+        ("POPGATE__UPSTREAM__HOME__MAILDROP__MAX_OCTETS", "10 MB"),
+    ];
+    let config = with_environment(UPSTREAM, &environment).unwrap();
+    assert_eq!(
+        (config.limits.idle.as_secs(), config.limits.parked.as_secs()),
+        (900, 60)
+    );
+    assert_eq!(config.upstreams[0].maildrop.view.max_octets, Some(10_000_000));
+    let error = with_environment(UPSTREAM, &[("POPGATE__LIMITS__IDLE_SECONDS", "soon")])
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("`limits.idle_seconds`: \"soon\" is not a valid time"),
+        "{error}"
+    );
+}
+
+#[test]
+fn all_wrong_variables_are_told() {
+    let environment = [("POPGATE__LIMITS__SESSIONS", "many"), ("POPGATE__LOG__FORMAT", "xml")];
+    let error = with_environment("[limits]\nsesions = 5\n", &environment)
+        .unwrap_err()
+        .to_string();
+    for part in [
+        "POPGATE__LIMITS__SESSIONS: expected a number",
+        "POPGATE__LOG__FORMAT: `log.format`",
+        "gateway.toml:2: ",
+        "3 mistakes",
+    ] {
+        assert!(error.contains(part), "{part}: {error}");
+    }
+}
+
+#[test]
 fn wrong_variables_are_named() {
     for (name, value, part) in [
         ("POPGATE__LIMITS__SESIONS", "5", "did you mean `sessions`?"),
@@ -74,7 +112,7 @@ fn wrong_variables_are_named() {
         ("POPGATE__LIMITS__SESSIONS", "0", "`limits.sessions`: 0 is out of range"),
         ("POPGATE__LISTENER__0__REQUIRE_TLS", "yes", "expected true or false"),
         ("POPGATE__ACCOUNT__1__LOGIN", "x", "the next new one is 0"),
-        ("POPGATE__ACCOUNT__X__LOGIN", "x", "no entry of [[account]]"),
+        ("POPGATE__ACCOUNT__X__LOGIN", "x", "not an entry of [[account]]"),
         ("POPGATE__ACCOUNT__0__LOGIN", "x", "`account[0].password`: is missing"),
         ("POPGATE__UPSTREAM__A.B__HOST", "x", "a name here is made of"),
         ("POPGATE__", "x", "unknown key"),

@@ -60,13 +60,13 @@ fn errors_of_the_shape_name_line_and_key() {
         "a list of strings",
     );
     expect(
-        "[[listener]]\nallow = [\"10.0.0.0/8\",\n  5]",
-        "6: `listener[0].allow`",
+        "[[listener]]\naddress = \"[::]:110\"\nallow = [\"10.0.0.0/8\",\n  5]",
+        "7: `listener[0].allow`",
         "found a number",
     );
     expect(
-        "[[listener]]\nrequire_tls = \"yes\"",
-        "5: `listener[0].require_tls`: expected true or false",
+        "[[listener]]\naddress = \"[::]:110\"\nrequire_tls = \"yes\"",
+        "6: `listener[0].require_tls`: expected true or false",
         "",
     );
     expect(
@@ -95,10 +95,14 @@ fn errors_of_values_name_line_and_key() {
     );
     expect(
         "[log]\nlevel = \"inof\"",
-        "5: `log.level`: `inof` is no level",
+        "5: `log.level`: `inof` is not a valid level",
         "did you mean `info`?",
     );
-    expect("[log]\nlevel = \"info,popgate=loud\"", "5: `log.level`: no filter", "");
+    expect(
+        "[log]\nlevel = \"info,popgate=loud\"",
+        "5: `log.level`: is not a valid filter",
+        "",
+    );
     expect(
         "[log]\nformat = \"jsn\"",
         "5: `log.format`: unknown value \"jsn\"",
@@ -111,7 +115,7 @@ fn errors_of_values_name_line_and_key() {
     );
     expect(
         "[[listener]]\naddress = \"localhost\"",
-        "5: `listener[0].address`: \"localhost\" is no address",
+        "5: `listener[0].address`: \"localhost\" is not a valid address",
         "",
     );
     let tls = "[[listener]]\naddress = \"[::]:110\"\ntls = \"starttls\"";
@@ -144,14 +148,14 @@ fn errors_of_values_name_line_and_key() {
         "PEM",
     );
     expect(
-        "[tls]\ncertificate = \"/nonexistent\"",
+        "[tls]\ncertificate = \"/nonexistent\"\nkey = \"/nonexistent\"",
         "5: `tls.certificate`: /nonexistent: No such file",
         "",
     );
     expect("[upstream.b]\nport = 1", "4: `upstream.b.host`: is missing", "");
     expect(
         "[upstream.b]\nhost = \"b:993\"",
-        "5: `upstream.b.host`: \"b:993\" is no host name",
+        "5: `upstream.b.host`: \"b:993\" is not a valid host name",
         "by `port`",
     );
     expect(
@@ -202,7 +206,7 @@ fn errors_of_values_name_line_and_key() {
         "1: `upstream.home`: differs from [upstream.HOME] only in case",
         "rename",
     );
-    assert!(error("").contains("`upstream`: there is none"));
+    assert!(error("").contains("`upstream`: no upstream is configured"));
     assert!(
         error("[upstream.a]\nhost = \"a\"").starts_with("gateway.toml:1: `upstream.a.logins`: nobody could log in")
     );
@@ -228,12 +232,12 @@ fn errors_of_accounts_name_line_and_key() {
     );
     expect(
         &account("password_hash = \"hunter2\""),
-        "8: `account[0].password_hash`: is no PHC string",
+        "8: `account[0].password_hash`: is not a valid PHC string",
         "",
     );
     expect(
         &account("password_hash = \"$argon2id$v=19$m=19456,t=2,p=1$KdKzVSjkmu+x+3uVqCToXQ\""),
-        "8: `account[0].password_hash`: is no whole",
+        "8: `account[0].password_hash`: is not a whole",
         "",
     );
     expect(&account("password = \"\""), "8: `account[0].password`: is empty", "");

@@ -71,6 +71,25 @@ fn defaults() {
 }
 
 #[test]
+fn times_and_sizes_may_have_units() {
+    let text = format!(
+        "[limits]\nidle_seconds = \"15m\"\nparked_seconds = \"1 hour\"\nread_ahead_bytes = \"1 MiB\"\n{UPSTREAM}\
+         maildrop = {{ retain_days = \"2 weeks\", max_octets = \"10 MB\" }}\n"
+    );
+    let config = Config::parse(&text, Path::new("")).unwrap();
+    assert_eq!(
+        (config.limits.idle.as_secs(), config.limits.parked.as_secs()),
+        (900, 3600)
+    );
+    assert_eq!(config.limits.read_ahead, 1 << 20);
+    let policy = &config.upstreams[0].maildrop;
+    assert_eq!(
+        (policy.retention, policy.view.max_octets),
+        (Retention::Days(14), Some(10_000_000))
+    );
+}
+
+#[test]
 fn secrets_from_files_lose_their_line_end_and_nothing_else() {
     let directory = tempfile::tempdir().unwrap();
     for (content, expected) in [

@@ -87,7 +87,7 @@ fn microsoft_needs_no_more_than_a_client() {
         "https://login.microsoftonline.com/example.org/oauth2/v2.0/token"
     );
     assert_eq!(oauth2.scopes, ["https://outlook.office365.com/.default"]);
-    expect(&format!("{own}tenant = \"a/b\""), ".tenant", "is no tenant");
+    expect(&format!("{own}tenant = \"a/b\""), ".tenant", "is not a valid tenant");
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn a_provider_of_ones_own() {
     expect(
         &format!("{own}authorize_url = \"/a\"\ntoken_url = \"https://x/t\""),
         ".authorize_url",
-        "is no URL",
+        "is not a valid URL",
     );
     expect(
         &format!("{own}grant = \"client-credentials\"\ntoken_url = \"https://x/t\""),
@@ -276,10 +276,10 @@ fn the_page_needs_an_address_and_a_password() {
     let text = "[upstream.home]\npreset = \"gmail\"\n[upstream.home.oauth2]\nclient_id = \"id\"\n[web]\n";
     let wrong = |web: &str| error(&around(&format!("{text}{web}")));
     assert!(wrong("admin_password = \"a\"").contains("`web.address`: is missing"));
-    assert!(wrong("address = \"8080\"\nadmin_password = \"a\"").contains("is no address with a port"));
+    assert!(wrong("address = \"8080\"\nadmin_password = \"a\"").contains("is not a valid address with a port"));
     assert!(wrong("address = \"127.0.0.1:8080\"").contains("`web.admin_password`: is missing"));
     let right = "address = \"127.0.0.1:8080\"\nadmin_password = \"a\"\n";
-    assert!(wrong(&format!("{right}public_url = \"mail.example.org\"")).contains("is no address of a page"));
+    assert!(wrong(&format!("{right}public_url = \"mail.example.org\"")).contains("is not a valid address of a page"));
     let (config, warnings) = parsed(
         &format!("{text}{right}public_url = \"https://mail.example.org/popgate/\""),
         Path::new(""),
@@ -355,7 +355,7 @@ fn providers_as_they_are() {
     expect(
         &format!("{own}redirect_url = \"verification_code\""),
         ".redirect_url",
-        "is no URL",
+        "is not a valid URL",
     );
     expect(
         &format!("{own}certificate_form = \"rs256\""),
@@ -445,7 +445,7 @@ fn a_rule_needs_a_trusted_application_and_a_file() {
         .unwrap_err()
         .to_string();
     assert!(
-        error.contains("devices: line 1: is no PHC string") && !error.contains("plain"),
+        error.contains("devices: line 1: is not a valid PHC string") && !error.contains("plain"),
         "{error}"
     );
 }

@@ -4,9 +4,9 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn written(format: &UidlFormat, uid_validity: u32, uid: u32, email_id: Option<&str>) -> String {
+fn written(format: &UidlFormat, uid_validity: u64, uid: u32, email_id: Option<&str>) -> String {
     let mut out = b"before ".to_vec();
-    format.write(uid_validity, uid, email_id, &mut out);
+    format.write(UidValidity::of_server(uid_validity), uid, email_id, &mut out);
     String::from_utf8(out)
         .unwrap()
         .strip_prefix("before ")
@@ -30,6 +30,19 @@ fn formats_of_other_servers() {
         (EmailId, "1700000000.42"),
     ] {
         assert_eq!(written(&format, 1_700_000_000, 42, None), expected, "{format}");
+    }
+}
+
+/// Formats of other servers have room for the 32 bits of RFC 3501 §2.3.1.1.
+#[test]
+fn a_uid_validity_of_other_than_32_bits() {
+    for (uid_validity, own, dovecot) in [
+        (0, "0.42", "0000002a00000000"),
+        (u64::from(u32::MAX) + 1, "4294967296.42", "0000002a00000001"),
+        (u64::MAX >> 1, "9223372036854775807.42", "0000002a80000000"),
+    ] {
+        assert_eq!(written(&UidlFormat::ValidityUid, uid_validity, 42, None), own);
+        assert_eq!(written(&UidlFormat::Dovecot, uid_validity, 42, None), dovecot);
     }
 }
 
@@ -85,7 +98,7 @@ fn wrong_templates_say_what_to_do() {
     ] {
         let wrong = UidlTemplate::parse(text).unwrap_err();
         assert!(wrong.what.contains(what), "{text}: {wrong:?}");
-        assert!(wrong.help.contains(help), "{text}: {wrong:?}");
+        assert!(wrong.help.as_ref().unwrap().contains(help), "{text}: {wrong:?}");
     }
     assert!(UidlTemplate::parse("%060u%u").is_ok());
 }
@@ -119,7 +132,7 @@ fn templates() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn every_template_gives_uidls(text in templates(), uid_validity in any::<u32>(), uid in any::<u32>()) {
+    fn every_template_gives_uidls(text in templates(), uid_validity in any::<u64>(), uid in any::<u32>()) {
         let format = template(&text);
         let uidl = written(&format, uid_validity, uid, None);
         prop_assert!(is_uidl(&uidl), "{uidl:?}");
@@ -130,7 +143,7 @@ proptest! {
     #[test]
     fn what_tells_validity_is_never_given_twice(
         text in templates(),
-        numbers in proptest::collection::hash_set((0u32..40, 0u32..40), 50),
+        numbers in proptest::collection::hash_set((0u64..40, 0u32..40), 50),
     ) {
         let format = template(&text);
         let mut given = HashMap::new();

@@ -2,178 +2,204 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use super::Verifier;
+use super::{
+    Verifier,
+    maildrop::Place,
+    upstream::Upstreams,
+    value::{Checked, Noted},
+};
 use crate::config::{
-    Account, Credential, LocalSecret, Passwords, Secret, Upstream, error::Error, file, nearest::suggest,
-    passwords::whole_argon2,
+    Account, Credential, LocalSecret, Passwords, Secret, Upstream, hash::argon2_hash, key::Layer, keys,
+    nearest::suggest, value::FileName,
 };
 
+const PASSWORDS_OF_A_RULE: &str = "a login with `*` takes the passwords from a file with a line login:hash for each login (see popgate hash-password)";
+
 impl Verifier<'_> {
-    pub(super) fn accounts(
-        &mut self,
-        accounts: Vec<file::Account>,
-        upstreams: &[Arc<Upstream>],
-    ) -> Result<Vec<Account>, Error> {
-        let mut verified: Vec<Account> = Vec::new();
+    pub(super) fn accounts(&mut self, accounts: Vec<keys::Account>, upstreams: &Upstreams) -> Checked<Vec<Account>> {
+        let mut logins: Vec<String> = Vec::new();
+        let mut verified: Vec<Checked<Account>> = Vec::new();
         for (index, account) in accounts.into_iter().enumerate() {
             let path = format!("account[{index}]");
-            let account = self.account(&path, account, upstreams)?;
-            if verified.iter().any(|other| other.login == account.login) {
-                let what = format!("{:?} is the login of an earlier [[account]] too", account.login);
-                return Err(self.error(&format!("{path}.login"), what, "give each account a login of its own"));
+            if let Some(login) = &account.login {
+                if logins.contains(login) {
+                    let what = format!("{login:?} is the login of an earlier [[account]] too");
+                    self.wrong(&format!("{path}.login"), what, "give each account a login of its own");
+                }
+                logins.push(login.clone());
             }
-            verified.push(account);
+            verified.push(self.account(&path, account, upstreams));
         }
-        Ok(verified)
+        verified.into_iter().collect()
     }
 
-    fn account(&mut self, path: &str, account: file::Account, upstreams: &[Arc<Upstream>]) -> Result<Account, Error> {
-        let key = |name: &str| format!("{path}.{name}");
-        let login = self.text(&key("login"), account.login, "the name that the device gives")?;
-        let password = self.secret(&key("password"), account.password, account.password_file)?;
-        let secret = match (password, account.password_hash, account.passwords_file) {
-            (Some(password), None, None) => LocalSecret::Password(password),
-            (None, Some(hash), None) => LocalSecret::Hash(self.hash(&key("password_hash"), &hash)?),
-            (None, None, Some(file)) => LocalSecret::File(self.passwords(&key("passwords_file"), &file)?),
-            (None, None, None) => {
-                let help = "the password that the device gives: `password_file`, `password` or `password_hash` \
-                            (see popgate hash-password)";
-                return Err(self.error(&key("password"), "is missing", help));
-            }
-            (_, None, Some(_)) | (None, Some(_), Some(_)) => {
-                let what = "`password`, `password_file` or `password_hash` is given too";
-                return Err(self.error(&key("passwords_file"), what, "give one of them"));
-            }
-            (Some(_), Some(_), _) => {
-                let what = "`password` or `password_file` is given too";
-                return Err(self.error(&key("password_hash"), what, "give one of them"));
-            }
-        };
-
-        let names = || upstreams.iter().map(|upstream| upstream.name.as_str());
-        let name = self.text(
-            &key("upstream"),
-            account.upstream,
-            &format!("one of {}", names().collect::<Vec<_>>().join(", ")),
-        )?;
-        let Some(upstream) = upstreams.iter().find(|upstream| upstream.name == name).cloned() else {
-            return Err(self.error(
-                &key("upstream"),
-                format!("there is no [upstream.{name}]"),
-                suggest(&name, names().collect::<Vec<_>>()),
-            ));
-        };
-        let user = match account.user {
-            Some(user) => self.text(&key("user"), Some(user), "leave it out where it equals login")?,
-            None => login.clone(),
-        };
-        if login.contains('*') {
-            self.rule(path, &login, &secret, &upstream)?;
-        }
-        let password = self.secret(
-            &key("upstream_password"),
+    fn account(&mut self, path: &str, account: keys::Account, upstreams: &Upstreams) -> Checked<Account> {
+        let login = self.required(&format!("{path}.login"), account.login);
+        let password = self.secret(&format!("{path}.password"), account.password, account.password_file);
+        let is_rule = login.as_ref().is_ok_and(|login| login.contains('*'));
+        let secret = self.local_secret(path, password, account.password_hash, account.passwords_file, is_rule);
+        let upstream_password = self.secret(
+            &format!("{path}.upstream_password"),
             account.upstream_password,
             account.upstream_password_file,
-        )?;
-        let credential = self.credential(path, &user, &upstream, password, account.signed_in_as)?;
-        let maildrop = self.maildrop(
-            &key("maildrop"),
-            account.maildrop,
-            &upstream.maildrop,
-            upstream.connections_per_user,
-        )?;
+        );
+        let (upstream, defaults) = self.upstream_of(path, account.upstream, upstreams)?;
+        let user = match (account.user, &login) {
+            (Some(user), _) => Ok(user),
+            (None, Ok(login)) => Ok(login.clone()),
+            (None, Err(noted)) => Err(*noted),
+        };
+        let rule = match &login {
+            Ok(login) if is_rule => self.rule(path, login, secret.as_ref().ok(), &upstream),
+            _ => Ok(()),
+        };
+        let credential = upstream_password.and_then(|password| {
+            self.credential(
+                path,
+                user.as_deref().unwrap_or("the user"),
+                &upstream,
+                password,
+                account.signed_in_as,
+            )
+        });
+        let place = Place::of_account(path, &account.maildrop, &upstream.name);
+        let maildrop = account.maildrop.over(defaults).read();
+        let maildrop = self.maildrop(&place, maildrop, upstream.connections_per_user);
+        rule?;
         Ok(Account {
-            login,
-            secret,
+            login: login?,
+            secret: secret?,
+            user: user?,
+            credential: credential?,
+            maildrop: Arc::new(maildrop?),
             upstream,
-            user,
-            credential,
-            maildrop: Arc::new(maildrop),
         })
     }
 
+    fn local_secret(
+        &mut self,
+        path: &str,
+        password: Checked<Option<Secret>>,
+        hash: Option<Secret>,
+        file: Option<FileName>,
+        is_rule: bool,
+    ) -> Checked<LocalSecret> {
+        let hash_path = format!("{path}.password_hash");
+        let file_path = format!("{path}.passwords_file");
+        match (password?, hash, file) {
+            (Some(password), None, None) => Ok(LocalSecret::Password(password)),
+            (None, None, Some(file)) => self.passwords(&file_path, &file).map(LocalSecret::File),
+            (None, Some(hash), None) => match argon2_hash(&hash) {
+                Ok(hash) => Ok(LocalSecret::Hash(hash)),
+                Err(wrong) => Err(self.wrong(&hash_path, wrong.what, "make one with popgate hash-password")),
+            },
+            (None, None, None) if self.sources.is_wrong(&hash_path) || self.sources.is_wrong(&file_path) => Err(Noted),
+            (None, None, None) if is_rule => Err(self.missing(&file_path, PASSWORDS_OF_A_RULE)),
+            (None, None, None) => self.required(&format!("{path}.password"), None),
+            (_, None, Some(_)) | (None, Some(_), Some(_)) => {
+                let what = "`password`, `password_file` or `password_hash` is given too";
+                Err(self.wrong(&file_path, what, "give one of them"))
+            }
+            (Some(_), Some(_), _) => {
+                let what = "`password` or `password_file` is given too";
+                Err(self.wrong(&hash_path, what, "give one of them"))
+            }
+        }
+    }
+
     /// A rule for many mailboxes: each login has a password of its own, and the application is trusted with all mailboxes.
-    fn rule(&self, path: &str, login: &str, secret: &LocalSecret, upstream: &Upstream) -> Result<(), Error> {
+    fn rule(&mut self, path: &str, login: &str, secret: Option<&LocalSecret>, upstream: &Upstream) -> Checked<()> {
         let key = |name: &str| format!("{path}.{name}");
         if login.matches('*').count() > 1 {
             let help = "one `*` stands for anything, such as in \"*@example.org\"";
-            return Err(self.error(&key("login"), "holds more than one `*`", help));
-        }
-        if !matches!(secret, LocalSecret::File(_)) {
-            let help = "a rule for many logins takes their passwords from a file of lines login:hash (see popgate hash-password)";
-            return Err(self.error(&key("passwords_file"), "is missing", help));
+            return Err(self.wrong(&key("login"), "holds more than one `*`", help));
         }
         if upstream.oauth2.as_ref().is_none_or(|oauth2| oauth2.needs_consent()) {
+            let otherwise = match upstream.oauth2 {
+                Some(_) => "give each login an [[account]]",
+                None => "give each login an [[account]], or let `logins` of the upstream forward them",
+            };
             let help = format!(
                 "a login with `*` opens many mailboxes: [upstream.{}] needs an oauth2 with grant = \"client-credentials\" or \
-                 \"service-account\", or name each login, or forward them by its `logins`",
+                 \"service-account\"; or {otherwise}",
                 upstream.name
             );
-            return Err(self.error(&key("login"), "has no meaning here", help));
+            return Err(self.wrong(&key("login"), "has no meaning here", help));
         }
-        Ok(())
+        match secret {
+            Some(LocalSecret::Password(_) | LocalSecret::Hash(_)) => {
+                Err(self.missing(&key("passwords_file"), PASSWORDS_OF_A_RULE))
+            }
+            Some(LocalSecret::File(_)) | None => Ok(()),
+        }
     }
 
-    fn passwords(&self, path: &str, file: &str) -> Result<PathBuf, Error> {
-        let octets = self.read(path, file)?;
-        let help = "write a line login:hash for each login, with what popgate hash-password prints";
+    fn passwords(&mut self, path: &str, name: &FileName) -> Checked<PathBuf> {
+        let octets = self.read(path, name)?;
         let parsed = match std::str::from_utf8(&octets) {
             Ok(text) => Passwords::parse(text).map(drop),
-            Err(_) => Err("is no UTF-8".to_owned()),
+            Err(_) => Err("is not UTF-8".to_owned()),
         };
         match parsed {
-            Ok(()) => self.readable(path, file),
-            Err(what) => Err(self.error(path, format!("{file}: {what}"), help)),
+            Ok(()) => self.readable(path, name),
+            Err(what) => {
+                let help = "write a line login:hash for each login, with what popgate hash-password prints";
+                Err(self.wrong(path, format!("{}: {what}", name.0), help))
+            }
+        }
+    }
+
+    fn upstream_of<'u>(
+        &mut self,
+        path: &str,
+        name: Option<String>,
+        upstreams: &'u Upstreams,
+    ) -> Checked<(Arc<Upstream>, &'u Layer<keys::Maildrop>)> {
+        let path = format!("{path}.upstream");
+        let names = upstreams.names();
+        let Some(name) = name else {
+            return Err(self.missing(&path, format!("one of {}", names.join(", "))));
+        };
+        match upstreams.get(&name) {
+            Some((upstream, defaults)) => Ok((upstream.clone()?, defaults)),
+            None => Err(self.wrong(&path, format!("there is no [upstream.{name}]"), suggest(&name, names))),
         }
     }
 
     fn credential(
-        &self,
+        &mut self,
         path: &str,
         user: &str,
         upstream: &Upstream,
         password: Option<Secret>,
         signed_in_as: Option<String>,
-    ) -> Result<Credential, Error> {
-        let key = |name: &str| format!("{path}.{name}");
+    ) -> Checked<Credential> {
         let host = &upstream.host;
+        let name = &upstream.name;
         match (&upstream.oauth2, password) {
             (Some(_), Some(_)) => {
-                let help = format!(
-                    "[upstream.{}] has oauth2: popgate sign-in takes the place of the password",
-                    upstream.name
-                );
-                Err(self.error(&key("upstream_password"), "has no meaning here", help))
+                let help = format!("[upstream.{name}] has oauth2: popgate sign-in takes the place of the password");
+                Err(self.wrong(&format!("{path}.upstream_password"), "has no meaning here", help))
             }
             (Some(_), None) => Ok(Credential::OAuth2 {
-                consent: match signed_in_as {
-                    Some(name) => self.text(&key("signed_in_as"), Some(name), "leave it out where it equals user")?,
-                    None => user.to_owned(),
-                },
+                consent: signed_in_as.unwrap_or_else(|| user.to_owned()),
             }),
             (None, _) if signed_in_as.is_some() => {
-                let help = format!("nobody signs in at {host}: [upstream.{}] has no oauth2", upstream.name);
-                Err(self.error(&key("signed_in_as"), "has no meaning here", help))
+                let help = format!("nobody signs in at {host}: [upstream.{name}] has no oauth2");
+                Err(self.wrong(&format!("{path}.signed_in_as"), "has no meaning here", help))
             }
             (None, Some(password)) => Ok(Credential::Password(password)),
             (None, None) => {
                 let advice = match upstream.preset.map(|preset| preset.passwords.as_deref()) {
                     Some(Some(advice)) => format!(" ({advice})"),
-                    Some(None) => format!(" (but {host} takes none: add [upstream.{}.oauth2])", upstream.name),
+                    Some(None) => format!(" (but {host} takes none: add [upstream.{name}.oauth2])"),
                     None => String::new(),
                 };
                 let help = format!(
                     "the password of {user} at {host}: `upstream_password_file` or `upstream_password`{advice}"
                 );
-                Err(self.error(&key("upstream_password"), "is missing", help))
+                Err(self.missing(&format!("{path}.upstream_password"), help))
             }
         }
-    }
-
-    fn hash(&self, path: &str, hash: &Secret) -> Result<String, Error> {
-        let text = String::from_utf8_lossy(hash.expose());
-        let help = "make one with popgate hash-password";
-        whole_argon2(&text).map_err(|what| self.error(path, what, help))?;
-        Ok(text.into_owned())
     }
 }

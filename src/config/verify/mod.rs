@@ -1,4 +1,4 @@
-//! From the shape of the file to final types: ranges, words, names, files, and what must not stand together.
+//! From the keys of the file to final types: names, files, and what must not stand together.
 
 mod account;
 mod listener;
@@ -9,183 +9,145 @@ mod upstream;
 mod value;
 mod web;
 
-use std::{ops::RangeInclusive, path::Path, time::Duration};
+use std::{collections::HashMap, path::Path, path::PathBuf, sync::Arc};
 
+use self::value::Checked;
 use super::{
-    Certificate, Config, Limits, Loaded, Log, LogFormat, Secret, State,
-    error::Error,
-    file::{self, Document},
-    nearest::nearest,
-    source::Sources,
+    Certificate, Config, Error, Limits, Loaded, Log, Secret, State, UidlImport, keys, keys::Document, source::Sources,
 };
-
-/// Longest time that a key may name: a year. Longer is a slip of the keyboard, and could overflow a clock.
-const YEAR: u64 = 365 * 24 * 3600;
 
 /// Octets of a key that seals; less could be guessed.
 const LEAST_KEY: usize = 32;
 
 /// Verifies a document that came from `sources`; relative paths in it are relative to `directory`.
-pub(super) fn verify(document: Document, sources: &Sources, directory: &Path) -> Result<Loaded, Error> {
+pub(super) fn verify(document: Document, sources: Sources, directory: &Path) -> Result<Loaded, Error> {
     let mut verifier = Verifier {
         sources,
         directory,
         warnings: Vec::new(),
         literal: Vec::new(),
+        imports: HashMap::new(),
     };
-    let config = verifier.config(document)?;
-    if !verifier.literal.is_empty() {
-        verifier.warnings.push(format!(
-            "{} holds passwords{} ({}): files named by `…_file` keep them apart",
+    let config = verifier.config(document);
+    let Verifier {
+        sources,
+        mut warnings,
+        literal,
+        ..
+    } = verifier;
+    if !literal.is_empty() && value::world_readable(&sources.file) {
+        warnings.push(format!(
+            "{} holds passwords and may be read by every user of this machine ({}): chmod 600, or files named by `…_file` \
+             keep them apart",
             sources.file.display(),
-            if value::world_readable(&sources.file) {
-                " and may be read by every user of this machine"
-            } else {
-                ""
-            },
-            verifier.literal.join(", ")
+            literal.join(", ")
         ));
     }
-    verifier.warnings.extend(config.risks());
-    Ok(Loaded {
-        config,
-        warnings: verifier.warnings,
-    })
+    match config {
+        Ok(config) if sources.mistakes.is_empty() => {
+            warnings.extend(config.risks());
+            Ok(Loaded { config, warnings })
+        }
+        _ => Err(Error::new(sources.mistakes, warnings)),
+    }
 }
 
 /// The way of one document through verification.
 struct Verifier<'a> {
-    sources: &'a Sources,
+    sources: Sources,
     directory: &'a Path,
     warnings: Vec<String>,
     /// Keys of secrets that stand in the file itself.
     literal: Vec<String>,
+    /// What was read for `uidl_import`, by file.
+    imports: HashMap<PathBuf, Checked<Arc<UidlImport>>>,
 }
 
 impl Verifier<'_> {
-    fn config(&mut self, document: Document) -> Result<Config, Error> {
-        let state = self.state(document.state)?;
-        let web = self.web(document.web)?;
-        let log = self.log(document.log)?;
-        let limits = self.limits(&document.limits)?;
-        let tls = match document.tls {
-            Some(tls) => Some(self.certificate(&tls)?),
-            None => None,
-        };
-        let listeners = self.listeners(document.listener, tls.is_some())?;
-        let upstreams = self.upstreams(document.upstream, &state)?;
-        let accounts = self.accounts(document.account, &upstreams)?;
-        if accounts.is_empty() && upstreams.iter().all(|upstream| upstream.logins.is_empty()) {
-            let what = "nobody could log in";
-            let help = "give an upstream the logins that it takes, logins = [\"*@example.org\"], or add an [[account]]";
-            let path = upstreams.first().map_or("upstream".into(), |upstream| {
-                format!("upstream.{}.logins", upstream.name)
-            });
-            return Err(self.error(&path, what, help));
+    fn config(&mut self, document: Document) -> Checked<Config> {
+        let state = self.state(document.state);
+        let web = self.web(document.web);
+        let has_tls = document.tls.is_some();
+        let tls = document.tls.map(|tls| self.certificate(tls)).transpose();
+        let listeners = self.listeners(document.listener, has_tls);
+        let upstreams = self.upstreams(document.upstream, state.as_ref().ok());
+        let accounts = self.accounts(document.account, &upstreams);
+        let upstreams = upstreams.verified();
+        // What the whole file lacks is told last: a mistake may be why.
+        if self.sources.mistakes.is_empty() {
+            self.somebody_can_log_in(
+                upstreams.as_deref().unwrap_or_default(),
+                accounts.as_deref().unwrap_or_default(),
+            );
         }
         Ok(Config {
-            state,
-            log,
-            limits,
-            web,
-            tls,
-            listeners,
-            upstreams,
-            accounts,
+            state: state?,
+            log: Log {
+                format: document.log.format,
+                level: document.log.level.0,
+            },
+            limits: limits(document.limits),
+            web: web?,
+            tls: tls?,
+            listeners: listeners?,
+            upstreams: upstreams?,
+            accounts: accounts?,
         })
     }
 
-    fn state(&mut self, state: file::State) -> Result<State, Error> {
-        let dir = match state.dir {
-            Some(dir) => Some(self.path("state.dir", &dir)?),
-            None => None,
+    fn somebody_can_log_in(&mut self, upstreams: &[Arc<super::Upstream>], accounts: &[super::Account]) {
+        let Some(first) = upstreams.first() else {
+            let help = "add [upstream.home] with host = \"imap.example.org\" and logins = [\"*\"]";
+            self.wrong("upstream", "no upstream is configured", help);
+            return;
         };
-        let key = match self.secret("state.key", state.key, state.key_file)? {
-            Some(key) => Some(self.sealing_key(&key)?),
-            None => None,
-        };
-        Ok(State { dir, key })
+        if accounts.is_empty() && upstreams.iter().all(|upstream| upstream.logins.is_empty()) {
+            let help = "give an upstream the logins that it takes, logins = [\"*@example.org\"], or add an [[account]]";
+            self.wrong(&format!("upstream.{}.logins", first.name), "nobody could log in", help);
+        }
     }
 
-    fn sealing_key(&self, key: &Secret) -> Result<Secret, Error> {
+    fn state(&mut self, state: keys::State) -> Checked<State> {
+        let key = self.secret("state.key", state.key, state.key_file)?;
+        Ok(State {
+            dir: state.dir.map(|dir| self.directory.join(dir.0)),
+            key: key.map(|key| self.sealing_key(&key)).transpose()?,
+        })
+    }
+
+    fn sealing_key(&mut self, key: &Secret) -> Checked<Secret> {
         let key = key.expose().trim_ascii();
         match key.len() < LEAST_KEY {
             true => {
                 let help = "make one by: head -c 32 /dev/urandom | base64 > key";
-                Err(self.error("state.key", format!("has less than {LEAST_KEY} octets"), help))
+                Err(self.wrong("state.key", format!("has less than {LEAST_KEY} octets"), help))
             }
             false => Ok(Secret::from(key.to_vec())),
         }
     }
 
-    fn log(&self, log: file::Log) -> Result<Log, Error> {
-        let format = self.word(
-            "log.format",
-            log.format,
-            &[("text", LogFormat::Text), ("json", LogFormat::Json)],
-        )?;
-        let level = log.level.unwrap_or_else(|| "info".into());
-        const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
-        // Targets would take the blank before a module for a part of its name.
-        let directives: Vec<_> = level.split(',').map(str::trim).collect();
-        for directive in &directives {
-            // Targets would take a mistyped level for the name of a module, and log everything of it.
-            let bare = !directive.contains(['=', '[']);
-            if bare && !LEVELS.iter().any(|known| known.eq_ignore_ascii_case(directive)) {
-                let help = match nearest(directive, LEVELS) {
-                    Some(known) => format!("did you mean `{known}`?"),
-                    None => format!("one of {}, or a filter such as info,popgate=debug", LEVELS.join(", ")),
-                };
-                return Err(self.error("log.level", format!("`{directive}` is no level"), help));
-            }
-        }
-        let level = directives.join(",");
-        if let Err(error) = level.parse::<tracing_subscriber::filter::Targets>() {
-            return Err(self.error(
-                "log.level",
-                format!("no filter: {error}"),
-                "write it like info,popgate::pop3=debug",
-            ));
-        }
-        Ok(Log {
-            format: format.unwrap_or(LogFormat::Text),
-            level,
-        })
-    }
-
-    fn limits(&self, limits: &file::Limits) -> Result<Limits, Error> {
-        let number = |key: &str, value: Option<u64>, default: u64, range: RangeInclusive<u64>| {
-            self.number(&format!("limits.{key}"), value, default, range)
-        };
-        let seconds = |key: &str, value: Option<u64>, default: u64, least: u64| {
-            number(key, value, default, least..=YEAR).map(Duration::from_secs)
-        };
-        Ok(Limits {
-            sessions: number("sessions", limits.sessions, 1000, 1..=1_000_000)? as usize,
-            sessions_per_address: number("sessions_per_address", limits.sessions_per_address, 50, 1..=1_000_000)?
-                as usize,
-            login: seconds("login_seconds", limits.login_seconds, 60, 1)?,
-            idle: seconds("idle_seconds", limits.idle_seconds, 600, 1)?,
-            upstream: seconds("upstream_seconds", limits.upstream_seconds, 30, 1)?,
-            bad_commands: number("bad_commands", limits.bad_commands, 20, 1..=1_000_000)? as u32,
-            read_ahead: number("read_ahead_bytes", limits.read_ahead_bytes, 4 << 20, 0..=1 << 30)?,
-            parked: seconds("parked_seconds", limits.parked_seconds, 900, 0)?,
-            drain: seconds("drain_seconds", limits.drain_seconds, 20, 0)?,
-        })
-    }
-
-    fn certificate(&self, tls: &file::Tls) -> Result<Certificate, Error> {
-        let file = |key: &str, value: &Option<String>, help: &str| match value {
-            Some(value) => self.readable(&format!("tls.{key}"), value),
-            None => Err(self.error(&format!("tls.{key}"), "is missing", help)),
-        };
+    fn certificate(&mut self, tls: keys::Tls) -> Checked<Certificate> {
+        let certificate = self.required("tls.certificate", tls.certificate);
+        let key = self.required("tls.key", tls.key);
+        let certificate = certificate.and_then(|file| self.readable("tls.certificate", &file));
+        let key = key.and_then(|file| self.readable("tls.key", &file));
         Ok(Certificate {
-            certificate: file(
-                "certificate",
-                &tls.certificate,
-                "name the PEM file of the certificate chain",
-            )?,
-            key: file("key", &tls.key, "name the PEM file of the private key")?,
+            certificate: certificate?,
+            key: key?,
         })
+    }
+}
+
+fn limits(limits: keys::Limits) -> Limits {
+    Limits {
+        sessions: limits.sessions,
+        sessions_per_address: limits.sessions_per_address,
+        login: limits.login_seconds,
+        idle: limits.idle_seconds,
+        upstream: limits.upstream_seconds,
+        bad_commands: limits.bad_commands,
+        read_ahead: limits.read_ahead_bytes.0,
+        parked: limits.parked_seconds,
+        drain: limits.drain_seconds,
     }
 }

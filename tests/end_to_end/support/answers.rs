@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio_rustls::rustls::ServerConfig;
 
-use super::peer::{Step, Steps, send};
+use super::script::{Step, Steps, send};
 
 /// One message of the mailbox.
 #[derive(Clone)]
@@ -13,7 +13,13 @@ pub struct Message {
     pub uid: u32,
     /// What RFC822.SIZE says.
     pub size: usize,
+    /// What FLAGS says, if they are asked for: `\\Seen \\Deleted`.
+    pub flags: &'static str,
     pub octets: Arc<[u8]>,
+    /// What is sent instead of this message's row of a listing.
+    row: Option<Arc<str>>,
+    /// What is sent instead of the response that bears this message's content, or a part of it.
+    content: Option<Arc<[u8]>>,
 }
 
 impl Message {
@@ -22,8 +28,29 @@ impl Message {
         Self {
             uid,
             size: octets.len(),
+            flags: "",
             octets,
+            row: None,
+            content: None,
         }
+    }
+
+    /// Bears these flags.
+    pub fn flags(mut self, flags: &'static str) -> Self {
+        self.flags = flags;
+        self
+    }
+
+    /// Is listed by these octets.
+    pub fn row(mut self, row: &str) -> Self {
+        self.row = Some(row.into());
+        self
+    }
+
+    /// Is delivered by these octets, whatever of it is asked for.
+    pub fn content(mut self, content: impl AsRef<[u8]>) -> Self {
+        self.content = Some(content.as_ref().into());
+        self
     }
 }
 
@@ -31,20 +58,28 @@ impl Message {
 #[derive(Clone)]
 pub struct Answers {
     messages: Arc<[Message]>,
-    uid_validity: u32,
+    uid_validity: String,
     capabilities: &'static str,
     greeting: Option<Vec<Step>>,
     tls: Option<Arc<ServerConfig>>,
     rules: Vec<Rule>,
+    /// Sets of UIDs that bear `\\Deleted`, and of those that were removed.
+    doomed: Vec<String>,
+    removed: Vec<String>,
+    pipelined: Option<Vec<Step>>,
+    permutation: Option<usize>,
+    most_rows: usize,
     trickle: bool,
 }
 
 #[derive(Clone)]
 struct Rule {
-    prefix: String,
     once: bool,
-    steps: Vec<Step>,
+    answer: Arc<Answer>,
 }
+
+/// What is done about a command, if the rule is of it.
+type Answer = dyn Fn(&str) -> Option<Vec<Step>> + Send + Sync;
 
 /// What the upstream can do unless a test says otherwise.
 pub const CAPABILITIES: &str = "IMAP4rev1 SASL-IR AUTH=PLAIN ID UIDPLUS";
@@ -54,11 +89,16 @@ impl Answers {
     pub fn new(messages: impl IntoIterator<Item = Message>) -> Self {
         Self {
             messages: messages.into_iter().collect(),
-            uid_validity: 1000,
+            uid_validity: "* OK [UIDVALIDITY 1000] it is\r\n".into(),
             capabilities: CAPABILITIES,
             greeting: None,
             tls: None,
             rules: Vec::new(),
+            doomed: Vec::new(),
+            removed: Vec::new(),
+            pipelined: None,
+            permutation: None,
+            most_rows: usize::MAX,
             trickle: false,
         }
     }
@@ -69,11 +109,22 @@ impl Answers {
     }
 
     /// Answers a command that starts with `prefix` like this. What is said later goes before what was said earlier.
-    pub fn on(mut self, prefix: &str, steps: impl Steps) -> Self {
+    pub fn on(self, prefix: &str, steps: impl Steps) -> Self {
+        let prefix = prefix.to_owned();
+        self.when(move |command| command.starts_with(&prefix), steps)
+    }
+
+    /// The same for commands of which `is_meant` is true.
+    pub fn when(self, is_meant: impl Fn(&str) -> bool + Send + Sync + 'static, steps: impl Steps) -> Self {
+        let steps = steps.steps();
+        self.answer(move |command| is_meant(command).then(|| steps.clone()))
+    }
+
+    /// Answers whatever command `answer` has steps for.
+    pub fn answer(mut self, answer: impl Fn(&str) -> Option<Vec<Step>> + Send + Sync + 'static) -> Self {
         self.rules.push(Rule {
-            prefix: prefix.into(),
             once: false,
-            steps: steps.steps(),
+            answer: Arc::new(answer),
         });
         self
     }
@@ -105,8 +156,37 @@ impl Answers {
         self
     }
 
-    pub fn uid_validity(mut self, uid_validity: u32) -> Self {
-        self.uid_validity = uid_validity;
+    pub fn uid_validity(self, uid_validity: u32) -> Self {
+        self.validity(&format!("* OK [UIDVALIDITY {uid_validity}] it is\r\n"))
+    }
+
+    /// Says this to SELECT instead of a UIDVALIDITY.
+    pub fn validity(mut self, line: &str) -> Self {
+        self.uid_validity = line.into();
+        self
+    }
+
+    /// Does this about a command that came in one packet with the command before it, instead of what the command asks for.
+    pub fn one_at_a_time(mut self, steps: impl Steps) -> Self {
+        self.pipelined = Some(steps.steps());
+        self
+    }
+
+    /// Completes the commands of one packet in the order of this permutation, which there are as many of as the factorial
+    /// of how many commands came; what they ask for is told in their own order.
+    pub fn permuted(mut self, permutation: usize) -> Self {
+        self.permutation = Some(permutation);
+        self
+    }
+
+    /// In which order the commands of one packet are completed, if not in that in which they came.
+    pub fn permutation(&self) -> Option<usize> {
+        self.permutation
+    }
+
+    /// Closes the connection after so many rows of one FETCH, within the next.
+    pub fn most_rows(mut self, most_rows: usize) -> Self {
+        self.most_rows = most_rows;
         self
     }
 
@@ -128,13 +208,45 @@ impl Answers {
 
     /// What is done about `command`.
     pub fn to(&mut self, command: &str) -> Vec<Step> {
-        let found = self.rules.iter().rposition(|rule| command.starts_with(&rule.prefix));
+        let mut found = None;
+        for (at, rule) in self.rules.iter().enumerate().rev() {
+            if let Some(steps) = (rule.answer)(command) {
+                found = Some((at, rule.once, steps));
+                break;
+            }
+        }
         let steps = match found {
-            Some(at) if self.rules[at].once => self.rules.remove(at).steps,
-            Some(at) => self.rules[at].steps.clone(),
+            Some((at, once, steps)) => {
+                if once {
+                    self.rules.remove(at);
+                }
+                steps
+            }
             None => self.usual(command),
         };
+        self.note_removal(command, &steps);
         self.paced(steps)
+    }
+
+    /// What was removed is not found any more: the one thing that a command changes here.
+    fn note_removal(&mut self, command: &str, steps: &[Step]) {
+        let is_ok = |step: &Step| matches!(step, Step::Send(octets) if octets.starts_with(b"{tag} OK"));
+        if !steps.iter().any(is_ok) {
+            return;
+        }
+        let words: Vec<&str> = command.split(' ').collect();
+        match words[..] {
+            ["UID", "EXPUNGE" | "MOVE", set, ..] => self.removed.push(set.to_owned()),
+            ["UID", "STORE", set, "+FLAGS.SILENT", "(\\Deleted)"] => self.doomed.push(set.to_owned()),
+            ["UID", "STORE", set, "-FLAGS.SILENT", "(\\Deleted)"] => self.doomed.retain(|doomed| doomed != set),
+            ["EXPUNGE"] => self.removed.append(&mut self.doomed),
+            _ => {}
+        }
+    }
+
+    /// What is done about a command that came together with the one before, if that is another matter.
+    pub fn to_pipelined(&self) -> Option<Vec<Step>> {
+        self.pipelined.clone()
     }
 
     fn paced(&self, steps: Vec<Step>) -> Vec<Step> {
@@ -154,14 +266,20 @@ impl Answers {
                 return vec![send("+ \r\n"), Step::Line, send("{tag} OK logged in\r\n")];
             }
             "SELECT" => format!(
-                "* FLAGS (\\Seen \\Deleted)\r\n* {} EXISTS\r\n* 0 RECENT\r\n* OK [UIDVALIDITY {}] it is\r\n",
+                "* FLAGS (\\Seen \\Deleted)\r\n* {} EXISTS\r\n* 0 RECENT\r\n{}",
                 self.messages.len(),
                 self.uid_validity
             )
             .into_bytes(),
             "UID" => match (words.next(), words.next()) {
-                (Some("FETCH"), Some(set)) => self.fetched(set, command),
-                (Some("SEARCH"), _) => b"* SEARCH\r\n".to_vec(),
+                (Some("FETCH"), Some(set)) => {
+                    let (data, is_whole) = self.fetched(set, command);
+                    if !is_whole {
+                        return vec![Step::Send(data), Step::Close];
+                    }
+                    data
+                }
+                (Some("SEARCH"), Some(key)) => self.found(key, words.next()).into_bytes(),
                 _ => Vec::new(),
             },
             "LOGOUT" => b"* BYE see you\r\n".to_vec(),
@@ -170,14 +288,50 @@ impl Answers {
         vec![Step::Send(data), send("{tag} OK done\r\n")]
     }
 
-    fn fetched(&self, set: &str, command: &str) -> Vec<u8> {
+    /// The response to a UID SEARCH for `UID set`, `DELETED` or `UNSEEN`.
+    fn found(&self, key: &str, set: Option<&str>) -> String {
+        let last = self.messages.last().map_or(0, |message| message.uid);
+        let is_meant = |message: &Message| match (key, set) {
+            ("UID", Some(set)) => contains(set, message.uid, last) && !self.is_removed(message.uid),
+            ("DELETED", None) => message.flags.contains("\\Deleted"),
+            ("UNSEEN", None) => !message.flags.contains("\\Seen"),
+            _ => false,
+        };
+        let meant = self.messages.iter().filter(|&message| is_meant(message));
+        let uids: String = meant.map(|message| format!(" {}", message.uid)).collect();
+        format!("* SEARCH{uids}\r\n")
+    }
+
+    fn is_removed(&self, uid: u32) -> bool {
+        self.removed.iter().any(|set| contains(set, uid, u32::MAX))
+    }
+
+    /// The responses to a FETCH, and whether these are all.
+    fn fetched(&self, set: &str, command: &str) -> (Vec<u8>, bool) {
         let mut out = Vec::new();
-        for (number, message) in (1..).zip(&*self.messages) {
-            if !contains(set, message.uid) {
+        let last = self.messages.last().map_or(0, |message| message.uid);
+        let meant = (1..)
+            .zip(&*self.messages)
+            .filter(|(_, message)| contains(set, message.uid, last));
+        for (count, (number, message)) in meant.enumerate() {
+            if count == self.most_rows {
+                out.extend_from_slice(format!("* {number} FETCH (UI").as_bytes());
+                return (out, false);
+            }
+            let instead = match command.contains("BODY") {
+                true => message.content.as_deref(),
+                false if is_listing(command) => message.row.as_deref().map(str::as_bytes),
+                false => None,
+            };
+            if let Some(octets) = instead {
+                out.extend_from_slice(octets);
                 continue;
             }
             let uid = message.uid;
             out.extend_from_slice(format!("* {number} FETCH (UID {uid}").as_bytes());
+            if command.contains("FLAGS") {
+                out.extend_from_slice(format!(" FLAGS ({})", message.flags).as_bytes());
+            }
             if command.contains("RFC822.SIZE") {
                 out.extend_from_slice(format!(" RFC822.SIZE {}", message.size).as_bytes());
             }
@@ -196,7 +350,7 @@ impl Answers {
             }
             out.extend_from_slice(b")\r\n");
         }
-        out
+        (out, true)
     }
 }
 
@@ -219,11 +373,18 @@ fn split(message: &[u8]) -> (&[u8], &[u8]) {
     message.split_at(end.map_or(message.len(), |at| at + 4))
 }
 
-/// Whether a UID set such as `1,4:6,9:*` names `uid`.
-fn contains(set: &str, uid: u32) -> bool {
+/// Whether a command asks for sizes and for nothing of messages themselves.
+pub fn is_listing(command: &str) -> bool {
+    command.starts_with("UID FETCH") && command.contains("RFC822.SIZE") && !command.contains("BODY")
+}
+
+/// Whether a UID set such as `1,4:6,9:*` names `uid`, where `last` is the highest (RFC 3501 §9: in any order, and `*` is
+/// always somebody).
+pub fn contains(set: &str, uid: u32, last: u32) -> bool {
     set.split(',').any(|range| {
-        let (first, last) = range.split_once(':').unwrap_or((range, range));
-        let number = |word: &str| word.parse().unwrap_or(u32::MAX);
-        (number(first)..=number(last)).contains(&uid)
+        let (first, until) = range.split_once(':').unwrap_or((range, range));
+        let number = |word: &str| word.parse().unwrap_or(last);
+        let (first, until) = (number(first), number(until));
+        (first.min(until)..=first.max(until)).contains(&uid)
     })
 }

@@ -2,7 +2,10 @@
 
 use std::{net::Ipv4Addr, path::PathBuf, sync::Arc};
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType};
+use rcgen::{
+    BasicConstraints, Certificate, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, SanType,
+};
 use tempfile::TempDir;
 use tokio_rustls::rustls::{
     ClientConfig, RootCertStore, ServerConfig,
@@ -10,7 +13,7 @@ use tokio_rustls::rustls::{
     pki_types::{CertificateDer, PrivateKeyDer},
 };
 
-/// PEM files and the configurations made of them.
+/// PEM files and the configurations made of them. What a client has to trust is `ca.pem`.
 pub struct Certificates {
     directory: TempDir,
     authority: CertificateDer<'static>,
@@ -38,6 +41,29 @@ impl Certificates {
         params.distinguished_name.push(DnType::CommonName, "localhost");
         let leaf = params.signed_by(&key, &issuer).unwrap();
 
+        Self::of(directory, &authority, &leaf, &key)
+    }
+
+    /// As Proton's bridge makes its own: the server is its own authority.
+    pub fn bridge() -> Self {
+        let key = KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).unwrap();
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, "127.0.0.1");
+        params
+            .subject_alt_names
+            .push(SanType::IpAddress(Ipv4Addr::LOCALHOST.into()));
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![
+            KeyUsagePurpose::DigitalSignature,
+            KeyUsagePurpose::KeyEncipherment,
+            KeyUsagePurpose::KeyCertSign,
+        ];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let leaf = params.self_signed(&key).unwrap();
+        Self::of(tempfile::tempdir().unwrap(), &leaf, &leaf, &key)
+    }
+
+    fn of(directory: TempDir, authority: &Certificate, leaf: &Certificate, key: &KeyPair) -> Self {
         for (file, text) in [
             ("ca.pem", authority.pem()),
             ("leaf.pem", leaf.pem()),
@@ -56,6 +82,13 @@ impl Certificates {
     /// What a client has to trust.
     pub fn authority_file(&self) -> PathBuf {
         self.directory.path().join("ca.pem")
+    }
+
+    /// As `openssl x509 -fingerprint -sha256` prints it.
+    pub fn fingerprint(&self) -> String {
+        let digest = ::aws_lc_rs::digest::digest(&::aws_lc_rs::digest::SHA256, &self.leaf);
+        let digits: Vec<_> = digest.as_ref().iter().map(|octet| format!("{octet:02X}")).collect();
+        format!("sha256:{}", digits.join(":"))
     }
 
     /// What a server shows.

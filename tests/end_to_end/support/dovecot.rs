@@ -2,21 +2,20 @@
 
 use std::{
     fs::{Permissions, create_dir},
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    net::{Ipv4Addr, SocketAddr},
     os::unix::fs::{MetadataExt, PermissionsExt, chown},
     path::Path,
     process::{Child, Command, Stdio},
-    time::{Duration, Instant},
 };
 
 use tempfile::TempDir;
 
 use super::{
-    PASSWORD, PATIENCE,
+    PASSWORD,
     certificates::Certificates,
     imap::Imap,
+    process::{free_port, greets},
     require_program, signal,
-    stream::{Reader, Stream},
 };
 
 /// Owns the mail where the tests run as root: nobody.
@@ -106,28 +105,12 @@ impl Dovecot {
             certificates,
             directory,
         };
-        if dovecot.answers() {
+        if greets(dovecot.address, &mut dovecot.server) {
             return Some(dovecot);
         }
         let log = std::fs::read_to_string(dovecot.directory.path().join("log")).unwrap_or_default();
         eprintln!("dovecot did not start:\n{log}");
         None
-    }
-
-    /// Waits until it greets; `false` if it has ended instead.
-    fn answers(&mut self) -> bool {
-        let deadline = Instant::now() + PATIENCE;
-        while Instant::now() < deadline && self.server.try_wait().unwrap().is_none() {
-            if let Ok(tcp) = TcpStream::connect(self.address)
-                && let Ok(stream) = Stream::accept(tcp)
-                && let Ok(line) = Reader::new(stream).line()
-                && line.starts_with(b"* OK")
-            {
-                return true;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        false
     }
 
     /// Plain text and STARTTLS.
@@ -194,9 +177,4 @@ fn unprivileged() -> String {
         text.push_str(&format!("service {service} {{\n  chroot =\n}}\n"));
     }
     text
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    listener.local_addr().unwrap().port()
 }

@@ -9,7 +9,7 @@ use std::{
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Condvar, Mutex, PoisonError},
     thread::JoinHandle,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
@@ -25,6 +25,7 @@ use super::{
 /// What `gateway.toml` is to say.
 pub struct Setup {
     upstream: SocketAddr,
+    host: Option<&'static str>,
     upstream_keys: String,
     logins: &'static str,
     maildrop: String,
@@ -33,6 +34,7 @@ pub struct Setup {
     tables: String,
     level: &'static str,
     days_ahead: Option<u32>,
+    has_movable_clock: bool,
 }
 
 impl Setup {
@@ -40,6 +42,7 @@ impl Setup {
     pub fn new(upstream: SocketAddr) -> Self {
         Self {
             upstream,
+            host: None,
             upstream_keys: "tls = \"off\"\n".into(),
             logins: "logins = [\"*\"]\n",
             maildrop: String::new(),
@@ -48,6 +51,7 @@ impl Setup {
             tables: String::new(),
             level: "debug",
             days_ahead: None,
+            has_movable_clock: false,
         }
         .limit("parked_seconds = 0")
         .limit("sessions_per_address = 1000")
@@ -59,6 +63,18 @@ impl Setup {
         if let Some(path) = authority {
             writeln!(self.upstream_keys, "ca_file = {path:?}").unwrap();
         }
+        self
+    }
+
+    /// What `preset` says is left as it is, but for host and port.
+    pub fn upstream_of_preset(mut self, name: &str) -> Self {
+        self.upstream_keys = format!("preset = {name:?}\n");
+        self
+    }
+
+    /// What the upstream is called instead of its address.
+    pub fn host(mut self, host: &'static str) -> Self {
+        self.host = Some(host);
         self
     }
 
@@ -119,6 +135,13 @@ impl Setup {
         Some(self)
     }
 
+    /// All clocks of the program go on by [`Gateway::pass`]. `None` where there is nothing to move them with.
+    pub fn movable_clock(mut self) -> Option<Self> {
+        faketime()?;
+        self.has_movable_clock = true;
+        Some(self)
+    }
+
     /// The configuration.
     pub fn text(&self) -> String {
         let limits: String = self
@@ -131,7 +154,7 @@ impl Setup {
              {}{}[upstream.lab.maildrop]\n{}{}",
             self.level,
             limits,
-            self.upstream.ip(),
+            self.host.map_or(self.upstream.ip().to_string(), str::to_owned),
             self.upstream.port(),
             self.logins,
             self.upstream_keys,
@@ -161,6 +184,14 @@ impl Setup {
         }
         if let Some(days) = self.days_ahead {
             wind_on(&mut command, days);
+        }
+        if let (true, Some(library)) = (self.has_movable_clock, faketime()) {
+            let clock = directory.path().join(CLOCK);
+            std::fs::write(&clock, "+0\n").unwrap();
+            command
+                .env("LD_PRELOAD", library)
+                .env("FAKETIME_TIMESTAMP_FILE", clock)
+                .env("FAKETIME_NO_CACHE", "1");
         }
         let mut child = command
             .stdin(Stdio::null())
@@ -202,6 +233,9 @@ pub fn wind_on(command: &mut Command, days: u32) {
             .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
     }
 }
+
+/// The file that says how far a program's clocks are ahead.
+const CLOCK: &str = "clock";
 
 /// The library that moves a program's clock.
 fn faketime() -> Option<PathBuf> {
@@ -300,6 +334,17 @@ impl Gateway {
         self.directory.path().join("gateway.toml")
     }
 
+    /// What `popgate check --connect` says of this configuration: what it prints, with its log.
+    pub fn check(&self) -> String {
+        let output = Command::new(env!("CARGO_BIN_EXE_popgate"))
+            .args(["check", "--connect", "--config"])
+            .arg(self.file())
+            .output()
+            .unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        String::from_utf8(text).unwrap()
+    }
+
     /// Log events that bear `message`, at least so many: waits for them.
     pub fn events(&self, message: &str, count: usize) -> Vec<Value> {
         self.log.wait(message, |events| events.len() >= count)
@@ -308,6 +353,18 @@ impl Gateway {
     /// The line that the log has of each session that ended, once there are so many.
     pub fn sessions(&self, count: usize) -> Vec<Value> {
         self.events("session", count)
+    }
+
+    /// Puts the clocks of the program ahead: so much time has passed since it started.
+    pub fn pass(&self, since_start: Duration) {
+        let text = format!("+{}\n", since_start.as_secs());
+        let (clock, next) = (
+            self.directory.path().join(CLOCK),
+            self.directory.path().join("clock.next"),
+        );
+        // In one piece: it is read at any time.
+        std::fs::write(&next, text).unwrap();
+        std::fs::rename(next, clock).unwrap();
     }
 
     /// Sends SIGTERM, or any other signal.
@@ -334,6 +391,13 @@ impl Gateway {
         let line = status.lines().find(|line| line.starts_with(key)).unwrap();
         let kilobytes: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
         kilobytes * 1024
+    }
+
+    /// Files and sockets that the process has open.
+    pub fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.id()))
+            .unwrap()
+            .count()
     }
 
     /// Lets `VmHWM` begin anew.

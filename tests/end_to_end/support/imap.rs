@@ -16,6 +16,8 @@ use super::{
 pub struct Imap {
     reader: Reader,
     tags: usize,
+    /// Takes literals without being asked first (RFC 7888).
+    takes_literals: bool,
 }
 
 /// One untagged response: its text without the literals, and those.
@@ -30,9 +32,12 @@ impl Imap {
         let mut imap = Self {
             reader: Reader::new(Stream::connect(address).expect("the upstream accepts")),
             tags: 0,
+            takes_literals: false,
         };
         imap.response();
         imap.command(&format!("LOGIN {user} \"{PASSWORD}\""));
+        let capabilities = imap.command("CAPABILITY");
+        imap.takes_literals = capabilities.iter().any(|line| line.text.contains(" LITERAL+"));
         imap.command("SELECT INBOX");
         imap
     }
@@ -58,6 +63,26 @@ impl Imap {
         let tag = format!("T{}", self.tags);
         let line = [tag.as_bytes(), b" ", command, b"\r\n"].concat();
         self.reader.stream.write_all(&line).expect("the upstream reads");
+        tag
+    }
+
+    /// Sends a command that ends in a literal: at once if the server takes that, else once it has asked for the literal.
+    fn send_with_literal(&mut self, command: &str, literal: &[u8]) -> String {
+        if self.takes_literals {
+            let head = format!("{command} {{{}+}}\r\n", literal.len());
+            return self.send(&[head.as_bytes(), literal].concat());
+        }
+        let tag = self.send(format!("{command} {{{}}}", literal.len()).as_bytes());
+        loop {
+            let response = self.response().text;
+            assert!(!response.starts_with(&tag), "upstream: {response}");
+            if response.starts_with('+') {
+                break;
+            }
+        }
+        let stream = &mut self.reader.stream;
+        stream.write_all(literal).expect("the upstream reads");
+        stream.write_all(b"\r\n").expect("the upstream reads");
         tag
     }
 
@@ -88,14 +113,10 @@ impl Imap {
 
     /// Puts messages into INBOX, in one flight, with flags such as `\Seen`.
     pub fn append(&mut self, messages: &[impl AsRef<[u8]>], flags: &str) {
-        for some in messages.chunks(50) {
+        for some in messages.chunks(if self.takes_literals { 50 } else { 1 }) {
             let tags: Vec<_> = some
                 .iter()
-                .map(|message| {
-                    let message = message.as_ref();
-                    let head = format!("APPEND INBOX ({flags}) {{{}+}}\r\n", message.len());
-                    self.send(&[head.as_bytes(), message].concat())
-                })
+                .map(|message| self.send_with_literal(&format!("APPEND INBOX ({flags})"), message.as_ref()))
                 .collect();
             for tag in tags {
                 self.until(&tag);
@@ -107,11 +128,8 @@ impl Imap {
     pub fn append_to(&mut self, folder: &str, message: &[u8], day: u32) {
         let create = self.send(format!("CREATE \"{folder}\"").as_bytes());
         while !self.response().text.starts_with(&create) {}
-        let head = format!(
-            "APPEND \"{folder}\" () \"{day:2}-Jan-2024 12:00:00 +0000\" {{{}+}}\r\n",
-            message.len()
-        );
-        let tag = self.send(&[head.as_bytes(), message].concat());
+        let head = format!("APPEND \"{folder}\" () \"{day:2}-Jan-2024 12:00:00 +0000\"");
+        let tag = self.send_with_literal(&head, message);
         self.until(&tag);
     }
 

@@ -6,11 +6,18 @@ pub mod certificates;
 pub mod chromium;
 pub mod dovecot;
 pub mod gateway;
+pub mod hoster;
 pub mod imap;
 pub mod mail;
 pub mod peer;
 pub mod pop;
+pub mod process;
 pub mod provider;
+pub mod proxy;
+pub mod record;
+pub mod recorder;
+pub mod script;
+pub mod servers;
 pub mod stream;
 pub mod tap;
 
@@ -41,14 +48,24 @@ pub fn find_program(name: &str) -> Option<PathBuf> {
 pub fn require_program(name: &str) -> Option<PathBuf> {
     let found = find_program(name);
     if found.is_none() {
-        let test = std::thread::current().name().unwrap_or("a test").to_owned();
-        assert!(
-            std::env::var_os("POPGATE_TESTS_REQUIRE_ALL").is_none(),
-            "{test}: {name} is not installed"
-        );
-        eprintln!("\n!! SKIPPED {test}: {name} is not installed\n");
+        missing(&format!("{name} is not installed"));
     }
     found
+}
+
+/// Says that the test is skipped and why; with `POPGATE_TESTS_REQUIRE_ALL=1` that is a failure.
+pub fn missing(what: &str) {
+    let test = test_name();
+    assert!(
+        std::env::var_os("POPGATE_TESTS_REQUIRE_ALL").is_none(),
+        "{test}: {what}"
+    );
+    eprintln!("\n!! SKIPPED {test}: {what}\n");
+}
+
+/// Which test this is.
+pub fn test_name() -> String {
+    std::thread::current().name().unwrap_or("a test").to_owned()
 }
 
 /// Sends a signal such as `TERM` to a process of the test's own.

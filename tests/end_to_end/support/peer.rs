@@ -6,132 +6,22 @@ use std::{
     io::{self, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener},
     sync::{
-        Arc, Condvar, Mutex,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
     time::Duration,
 };
 
-use socket2::SockRef;
-use tokio_rustls::rustls::ServerConfig;
-
+pub use super::script::{Gate, Step, Steps, chatter, flood, send};
 use super::{
     PATIENCE,
     answers::Answers,
+    record::{Command, Record, State, shown},
+    script::CHATTER,
     stream::{Reader, Stream},
 };
-
-/// One thing that a peer does.
-#[derive(Clone)]
-pub enum Step {
-    /// Sends octets; `{tag}` stands for the tag of the last command, `{tag-1}` to `{tag-4}` for those before it.
-    Send(Vec<u8>),
-    /// Sends octets, each by a write of its own.
-    Trickle(Vec<u8>),
-    /// Waits for a command that starts with this, after its tag; anything else fails the test.
-    Expect(String),
-    /// Waits for a line that is no command: the response to a continuation.
-    Line,
-    /// The TLS handshake, as server.
-    Tls(Arc<ServerConfig>),
-    /// Waits until the test opens the gate.
-    Wait(Gate),
-    /// Resets the connection.
-    Reset,
-    /// Closes the connection.
-    Close,
-    /// Says nothing more until the other side closes.
-    Silence,
-}
-
-/// What a peer does: several steps, or the octets of one.
-pub trait Steps {
-    fn steps(self) -> Vec<Step>;
-}
-
-impl Steps for Vec<Step> {
-    fn steps(self) -> Vec<Step> {
-        self
-    }
-}
-
-impl Steps for Step {
-    fn steps(self) -> Vec<Step> {
-        vec![self]
-    }
-}
-
-impl Steps for Vec<u8> {
-    fn steps(self) -> Vec<Step> {
-        vec![Step::Send(self)]
-    }
-}
-
-impl Steps for String {
-    fn steps(self) -> Vec<Step> {
-        self.into_bytes().steps()
-    }
-}
-
-impl Steps for &str {
-    fn steps(self) -> Vec<Step> {
-        self.as_bytes().to_vec().steps()
-    }
-}
-
-/// Octets to send.
-pub fn send(octets: impl AsRef<[u8]>) -> Step {
-    Step::Send(octets.as_ref().to_vec())
-}
-
-/// Opened by a test once something has happened.
-#[derive(Clone, Default)]
-pub struct Gate(Arc<(Mutex<bool>, Condvar)>);
-
-impl Gate {
-    pub fn open(&self) {
-        *self.0.0.lock().unwrap() = true;
-        self.0.1.notify_all();
-    }
-
-    /// An error where it stays shut: a test that waits for what comes behind it must not go on.
-    fn wait(&self) -> io::Result<()> {
-        let (open, changed) = &*self.0;
-        let waited = changed.wait_timeout_while(open.lock().unwrap(), PATIENCE, |open| !*open);
-        match waited.unwrap().1.timed_out() {
-            true => Err(io::ErrorKind::TimedOut.into()),
-            false => Ok(()),
-        }
-    }
-}
-
-/// What happened on a peer's connections.
-#[derive(Default)]
-struct Record {
-    state: Mutex<State>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct State {
-    connections: usize,
-    /// Connections that are over.
-    ended: usize,
-    /// Commands without their tags, in order.
-    commands: Vec<String>,
-    /// Both sides, for people.
-    transcript: Vec<String>,
-    /// Where a script was not followed.
-    failures: Vec<String>,
-}
-
-impl Record {
-    fn note(&self, change: impl FnOnce(&mut State)) {
-        change(&mut self.state.lock().unwrap());
-        self.changed.notify_all();
-    }
-}
+use socket2::SockRef;
 
 /// The listening peer.
 pub struct Peer {
@@ -154,7 +44,16 @@ impl Peer {
             conversation.perform(&answers.greeting())?;
             loop {
                 let command = conversation.command()?;
-                let steps = answers.to(&command);
+                if let Some(permutation) = answers.permutation()
+                    && conversation.is_followed
+                {
+                    conversation.answer_packet(&mut answers, command, permutation)?;
+                    continue;
+                }
+                let steps = match answers.to_pipelined() {
+                    Some(steps) if conversation.is_pipelined => steps,
+                    _ => answers.to(&command),
+                };
                 conversation.perform(&steps)?;
             }
         })
@@ -186,6 +85,8 @@ impl Peer {
                             index,
                             reader: tcp.and_then(Stream::accept).ok().map(Reader::new),
                             tags: VecDeque::new(),
+                            is_pipelined: false,
+                            is_followed: false,
                             record: record.clone(),
                         };
                         let end = converse(index, &mut conversation);
@@ -213,9 +114,38 @@ impl Peer {
         self.record.state.lock().unwrap().connections
     }
 
+    /// Connections that have not ended.
+    pub fn open_connections(&self) -> usize {
+        let state = self.record.state.lock().unwrap();
+        state.connections - state.ended
+    }
+
     /// The commands so far, without their tags, of all connections in order.
     pub fn commands(&self) -> Vec<String> {
-        self.record.state.lock().unwrap().commands.clone()
+        let state = self.record.state.lock().unwrap();
+        state.commands.iter().map(|command| command.text.clone()).collect()
+    }
+
+    /// The commands of one connection, from 0.
+    pub fn commands_of(&self, connection: usize) -> Vec<String> {
+        let state = self.record.state.lock().unwrap();
+        let commands = state.commands.iter();
+        let those = commands.filter(|command| command.connection == connection);
+        those.map(|command| command.text.clone()).collect()
+    }
+
+    /// How many commands of a connection, from 0, came in one packet with the command before them.
+    pub fn pipelined(&self, connection: usize) -> usize {
+        let state = self.record.state.lock().unwrap();
+        let commands = state.commands.iter();
+        commands
+            .filter(|command| command.connection == connection && command.is_pipelined)
+            .count()
+    }
+
+    /// The responses to continuations so far.
+    pub fn lines(&self) -> Vec<String> {
+        self.record.state.lock().unwrap().lines.clone()
     }
 
     /// How many commands so far start with `prefix`.
@@ -228,9 +158,20 @@ impl Peer {
 
     /// Waits for a command that starts with `prefix`.
     pub fn wait_for(&self, prefix: &str) {
+        self.wait_for_count(prefix, 1);
+    }
+
+    /// Waits for so many commands that start with `prefix`, of all connections.
+    pub fn wait_for_count(&self, prefix: &str, count: usize) {
         self.wait_until(prefix, |state| {
-            state.commands.iter().any(|command| command.starts_with(prefix))
+            let commands = state.commands.iter();
+            commands.filter(|command| command.text.starts_with(prefix)).count() >= count
         });
+    }
+
+    /// Waits until there have been so many connections.
+    pub fn wait_for_connections(&self, count: usize) {
+        self.wait_until("a connection", |state| state.connections >= count);
     }
 
     /// Waits until so many connections have ended.
@@ -271,12 +212,22 @@ impl Drop for Peer {
     }
 }
 
+/// Octets of an endless answer that are sent as fast as they are taken.
+const FLOOD: usize = 32 << 20;
+
+/// Tags that are remembered: more than a flight has commands.
+const TAGS: usize = 12;
+
 /// One connection of a peer.
 struct Conversation {
     index: usize,
     reader: Option<Reader>,
     /// Of the last commands, the newest first.
     tags: VecDeque<String>,
+    /// Whether the last command came in one packet with the one before.
+    is_pipelined: bool,
+    /// Whether more had come already when the last command was taken.
+    is_followed: bool,
     record: Arc<Record>,
 }
 
@@ -301,14 +252,58 @@ impl Conversation {
         Ok(line)
     }
 
-    /// The next command, without its tag.
+    /// The next command, without its tag. Its literals are asked for, unless they come unasked (RFC 7888).
     fn command(&mut self) -> io::Result<String> {
-        let line = self.line()?;
+        let mut line = self.line()?;
+        while let Some((octets, is_asked_for)) = literal_head(&line) {
+            if is_asked_for {
+                if !self.reader()?.pending().is_empty() {
+                    let failure = format!("a literal that was not asked for: {line}");
+                    self.record.note(|state| state.failures.push(failure));
+                }
+                self.step(&Step::Send(b"+ go ahead\r\n".to_vec()))?;
+            }
+            let literal = self.reader()?.take(octets)?;
+            line = format!("{line}\r\n{}{}", String::from_utf8_lossy(&literal), self.line()?);
+        }
         let (tag, command) = line.split_once(' ').unwrap_or((&line, ""));
         self.tags.push_front(tag.to_owned());
-        self.tags.truncate(5);
-        self.record.note(|state| state.commands.push(command.to_owned()));
+        self.tags.truncate(TAGS);
+        let is_followed = !self.reader()?.pending().is_empty();
+        self.is_pipelined = std::mem::replace(&mut self.is_followed, is_followed);
+        let noted = Command {
+            connection: self.index,
+            text: command.to_owned(),
+            is_pipelined: self.is_pipelined,
+        };
+        self.record.note(|state| state.commands.push(noted));
         Ok(command.to_owned())
+    }
+
+    /// Answers `command` and those that came with it: their data in order, their completions in that of a permutation.
+    fn answer_packet(&mut self, answers: &mut Answers, command: String, permutation: usize) -> io::Result<()> {
+        let mut commands = vec![command];
+        while self.is_followed {
+            commands.push(self.command()?);
+        }
+        let mut completions = Vec::new();
+        // The tag of the last command is the newest.
+        for (command, age) in commands.iter().zip((0..commands.len()).rev()) {
+            let mut steps = answers.to(command);
+            if let Some(Step::Send(completion)) = steps.pop() {
+                let tag = format!("{{tag-{age}}}").replace("{tag-0}", "{tag}");
+                completions.push(replace(completion, b"{tag}", tag.as_bytes()));
+            }
+            self.perform(&steps)?;
+        }
+        let mut left = permutation;
+        while !completions.is_empty() {
+            let at = left % completions.len();
+            left /= completions.len();
+            let completion = completions.remove(at);
+            self.step(&Step::Send(completion))?;
+        }
+        Ok(())
     }
 
     fn perform(&mut self, steps: &[Step]) -> io::Result<()> {
@@ -343,7 +338,13 @@ impl Conversation {
                 self.record.note(|state| state.failures.push(failure));
                 Err(io::ErrorKind::InvalidData.into())
             }
-            Step::Line => self.line().map(|_| ()),
+            Step::Line => {
+                let line = self.line()?;
+                // What came behind it was sent without waiting for an answer to the command it belongs to.
+                self.is_followed = !self.reader()?.pending().is_empty();
+                self.record.note(|state| state.lines.push(line));
+                Ok(())
+            }
             Step::Tls(config) => {
                 let stream = self.reader.take().ok_or(io::ErrorKind::NotConnected)?.stream;
                 let secured = stream.secure_server(config.clone());
@@ -366,11 +367,29 @@ impl Conversation {
                 while self.reader()?.fill()? > 0 {}
                 Err(io::ErrorKind::UnexpectedEof.into())
             }
+            Step::Endless(octets, pause) => {
+                let octets = self.tagged(octets);
+                self.log(&format!("> {} (again and again)", shown(&octets)));
+                let stream = &mut self.reader()?.stream;
+                let mut sent = 0;
+                loop {
+                    stream.write_all(&octets)?;
+                    stream.flush()?;
+                    sent += octets.len();
+                    // A reader that takes all of a flood shall fail its test, and not the machine.
+                    let pause = if sent > FLOOD { CHATTER } else { *pause };
+                    std::thread::sleep(pause);
+                }
+            }
         }
     }
 
     fn tagged(&self, octets: &[u8]) -> Vec<u8> {
         let mut out = octets.to_vec();
+        // Most of what is long is a message.
+        if memchr::memmem::find(octets, b"{tag").is_none() {
+            return out;
+        }
         for (age, tag) in self.tags.iter().enumerate() {
             let placeholder = if age == 0 {
                 "{tag}".to_owned()
@@ -381,6 +400,13 @@ impl Conversation {
         }
         out
     }
+}
+
+/// Of a line that ends in the head of a literal: how many octets follow, and whether the client waits to be asked for them.
+fn literal_head(line: &str) -> Option<(usize, bool)> {
+    let (_, digits) = line.strip_suffix('}')?.rsplit_once('{')?;
+    let unasked = digits.strip_suffix('+');
+    Some((unasked.unwrap_or(digits).parse().ok()?, unasked.is_none()))
 }
 
 fn replace(octets: Vec<u8>, from: &[u8], to: &[u8]) -> Vec<u8> {
@@ -396,14 +422,4 @@ fn replace(octets: Vec<u8>, from: &[u8], to: &[u8]) -> Vec<u8> {
     }
     out.extend_from_slice(&octets[used..]);
     out
-}
-
-/// Octets for people: not too many.
-fn shown(octets: &[u8]) -> String {
-    const SHOWN: usize = 200;
-    let text = octets[..octets.len().min(SHOWN)].escape_ascii();
-    match octets.len().checked_sub(SHOWN) {
-        Some(more) if more > 0 => format!("{text}… {more} more"),
-        _ => text.to_string(),
-    }
 }

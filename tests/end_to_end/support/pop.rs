@@ -2,11 +2,12 @@
 
 use std::{
     io::Write,
-    net::{Shutdown, SocketAddr},
+    net::{Ipv4Addr, Shutdown, SocketAddr},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
+use socket2::SockRef;
 use tokio_rustls::rustls::ClientConfig;
 
 use super::{
@@ -23,6 +24,15 @@ impl Pop {
     /// Connects and reads the greeting.
     pub fn connect(address: SocketAddr) -> Self {
         let mut pop = Self::open(address);
+        pop.expect("+OK");
+        pop
+    }
+
+    /// Connects from `source`, which may be any address of 127.0.0.0/8, and reads the greeting.
+    pub fn connect_from(source: Ipv4Addr, address: SocketAddr) -> Self {
+        let mut pop = Self {
+            reader: Reader::new(Stream::connect_from(source, address).expect("the gateway accepts")),
+        };
         pop.expect("+OK");
         pop
     }
@@ -186,6 +196,19 @@ impl Pop {
         came
     }
 
+    /// The reply to a RETR that can't succeed: `-ERR`, a message without its end, or a notice in its place.
+    pub fn in_vain(&mut self) {
+        let line = self.reader.line().unwrap_or_default();
+        if line.starts_with(b"-ERR ") {
+            return;
+        }
+        assert!(line.is_empty() || line.starts_with(b"+OK"), "{}", line.escape_ascii());
+        if let Ok(notice) = self.body() {
+            let notice = String::from_utf8_lossy(&notice);
+            assert!(notice.contains("\r\nSubject: [not delivered] "), "{notice}");
+        }
+    }
+
     /// RETR: the octets that `+OK` told, and the message.
     pub fn retr(&mut self, number: usize) -> (u64, Vec<u8>) {
         let reply = self.ok(&format!("RETR {number}"));
@@ -243,6 +266,14 @@ impl Pop {
     /// Reads whatever still comes, to the end.
     pub fn drain(&mut self) {
         while matches!(self.reader.fill(), Ok(1..)) {}
+    }
+
+    /// The device is gone from one moment to the next: its connection is reset.
+    pub fn reset(self) {
+        // Without lingering a close is a reset.
+        SockRef::from(self.reader.stream.tcp())
+            .set_linger(Some(Duration::ZERO))
+            .expect("the option is set");
     }
 
     /// The device says that it sends no more.

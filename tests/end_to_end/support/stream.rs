@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
     sync::Arc,
 };
 
@@ -26,6 +26,14 @@ impl Stream {
     /// Connects in plain text.
     pub fn connect(address: SocketAddr) -> io::Result<Self> {
         Self::accept(TcpStream::connect_timeout(&address, PATIENCE)?)
+    }
+
+    /// Connects in plain text from `source`, which may be any address of 127.0.0.0/8.
+    pub fn connect_from(source: Ipv4Addr, address: SocketAddr) -> io::Result<Self> {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+        socket.bind(&SocketAddr::from((source, 0)).into())?;
+        socket.connect_timeout(&address.into(), PATIENCE)?;
+        Self::accept(socket.into())
     }
 
     /// Takes a connection that was accepted.

@@ -1,26 +1,10 @@
-//! UIDs, UIDVALIDITY, and sets of UIDs as commands take them.
+//! What commands are made of: sets of UIDs, and strings.
 
-use std::{fmt, fmt::Write, num::NonZeroU32};
+use std::{fmt, fmt::Write};
 
-/// Unique identifier of a message within a mailbox and its UIDVALIDITY (RFC 3501 §2.3.1.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Uid(pub u32);
+use zeroize::Zeroizing;
 
-/// While it stays the same, a UID means the same message (RFC 3501 §2.3.1.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct UidValidity(pub NonZeroU32);
-
-impl fmt::Display for Uid {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl fmt::Display for UidValidity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
+use crate::types::{Uid, UidRanges};
 
 /// A `sequence-set` of UIDs for one command, at most [`UidSet::MAX_OCTETS`] long. It names exactly the UIDs it was made of:
 /// a range never spans a gap, which might hold a message of somebody else.
@@ -43,19 +27,41 @@ impl UidSet {
                 // Writing to a String does not fail.
                 let _ = write!(text, ":{}", run[run.len() - 1]);
             }
-            match sets.last_mut() {
-                Some(set) if set.text.len() + 1 + text.len() <= Self::MAX_OCTETS => {
-                    set.text.push(',');
-                    set.text.push_str(&text);
-                    set.count += run.len();
-                }
-                _ => sets.push(Self { text, count: run.len() }),
-            }
+            Self::add(&mut sets, &text, run.len());
         }
         sets
     }
 
-    /// The same, each with the UIDs that it names.
+    /// The sets that cover `ranges`, which must be sorted; unlike [`UidSet::cover`] they may span UIDs that do not exist.
+    pub fn cover_ranges(ranges: &UidRanges) -> Vec<Self> {
+        let mut sets: Vec<Self> = Vec::new();
+        for (low, high) in ranges.iter() {
+            let text = if low == high {
+                low.to_string()
+            } else {
+                format!("{low}:{high}")
+            };
+            let count = (high.0 - low.0) as usize + 1;
+            Self::add(&mut sets, &text, count);
+        }
+        sets
+    }
+
+    fn add(sets: &mut Vec<Self>, text: &str, count: usize) {
+        match sets.last_mut() {
+            Some(set) if set.text.len() + 1 + text.len() <= Self::MAX_OCTETS => {
+                set.text.push(',');
+                set.text.push_str(text);
+                set.count += count;
+            }
+            _ => sets.push(Self {
+                text: text.to_owned(),
+                count,
+            }),
+        }
+    }
+
+    /// The same as [`UidSet::cover`], each with the UIDs that it names.
     pub fn parts(uids: &[Uid]) -> impl Iterator<Item = (Self, &[Uid])> {
         let mut rest = uids;
         Self::cover(uids).into_iter().map(move |set| {
@@ -86,10 +92,50 @@ impl fmt::Display for UidSet {
     }
 }
 
+/// A quoted string (RFC 3501 §4.3); `None` if the octets need a literal.
+pub fn quoted(octets: &[u8]) -> Option<Zeroizing<String>> {
+    let text = std::str::from_utf8(octets)
+        .ok()
+        .filter(|text| text.is_ascii() && !text.contains(['\0', '\r', '\n']))?;
+    let mut out = Zeroizing::new(String::with_capacity(2 * text.len() + 2));
+    out.push('"');
+    for c in text.chars() {
+        if matches!(c, '"' | '\\') {
+            out.push('\\');
+        }
+        out.push(c);
+    }
+    out.push('"');
+    Some(out)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn ranges_stay_ranges() {
+        let mut ranges: UidRanges = [1, 2, 3, 7].map(Uid).into_iter().collect();
+        ranges.push(10, 4_000_000_000);
+        let sets = UidSet::cover_ranges(&ranges);
+        assert_eq!(sets.len(), 1);
+        assert_eq!(sets[0].to_string(), "1:3,7,10:4000000000");
+        let many: UidRanges = (1..2000).map(|uid| Uid(uid * 2)).collect();
+        let sets = UidSet::cover_ranges(&many);
+        assert!(sets.len() > 1 && sets.iter().all(|set| set.to_string().len() <= UidSet::MAX_OCTETS));
+        assert_eq!(sets.iter().map(UidSet::count).sum::<usize>(), 1999);
+    }
+
+    #[test]
+    fn strings_that_need_no_literal() {
+        let quoted = |octets| quoted(octets).map(|text| text.to_string());
+        assert_eq!(quoted(b"a \"b\" \\").as_deref(), Some("\"a \\\"b\\\" \\\\\""));
+        assert_eq!(quoted(b"").as_deref(), Some("\"\""));
+        for octets in ["\u{fc}".as_bytes(), b"\xff", b"a\r\nb", b"\0"] {
+            assert_eq!(quoted(octets), None);
+        }
+    }
 
     #[test]
     fn runs_become_ranges_and_gaps_stay_out() {

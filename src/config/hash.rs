@@ -1,0 +1,41 @@
+//! `password_hash`: the hash of a device's password.
+
+use argon2::password_hash::phc::PasswordHash;
+
+use super::{Secret, key::Wrong};
+
+/// `hash`, if it is a whole PHC string of argon2.
+pub(super) fn argon2_hash(hash: &Secret) -> Result<String, Wrong> {
+    let text = String::from_utf8_lossy(hash.expose());
+    if let Some(kind) = other_kind(&text) {
+        return Err(Wrong::new(format!("is {kind}, and popgate takes argon2 only")));
+    }
+    let parsed = PasswordHash::new(&text).map_err(|_| Wrong::new("is not a valid PHC string"))?;
+    let argon2 = argon2::Algorithm::try_from(parsed.algorithm.as_str()).is_ok();
+    if !argon2 || parsed.salt.is_none() || parsed.hash.is_none() || argon2::Params::try_from(&parsed).is_err() {
+        return Err(Wrong::new("is not a whole argon2 hash"));
+    }
+    Ok(text.into_owned())
+}
+
+/// What a hash of another kind is called.
+fn other_kind(text: &str) -> Option<&'static str> {
+    const KINDS: [(&[&str], &str); 8] = [
+        (&["$2a$", "$2b$", "$2x$", "$2y$"], "a bcrypt hash"),
+        (&["$1$", "$apr1$"], "an MD5 hash"),
+        (&["$5$"], "a SHA-256 hash of crypt"),
+        (&["$6$"], "a SHA-512 hash of crypt"),
+        (&["$y$", "$gy$"], "a yescrypt hash"),
+        (&["$7$", "$scrypt$"], "a scrypt hash"),
+        (&["$pbkdf2"], "a PBKDF2 hash"),
+        (&["{"], "a hash of LDAP or Dovecot"),
+    ];
+    let kind = KINDS
+        .iter()
+        .find(|(starts, _)| starts.iter().any(|start| text.starts_with(start)));
+    let is_hex = text.bytes().all(|octet| octet.is_ascii_hexdigit());
+    match text.len() {
+        32 | 40 | 64 | 128 if is_hex => Some("a hash without salt"),
+        _ => kind.map(|(_, name)| *name),
+    }
+}

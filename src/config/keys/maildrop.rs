@@ -1,0 +1,141 @@
+//! `[upstream.NAME.maildrop]`, and `maildrop = { … }` of an account, whose keys lie over those.
+
+use super::{
+    super::{
+        OnDelete, OnRetrieve, Order, Oversize, Policy, Retention, UidlFormat,
+        key::{Says, table},
+        policy::{Folder, Folders, Separator},
+        value::{Days, FileName, Size},
+    },
+    CENTURY,
+};
+
+table! {
+    /// `[upstream.NAME.maildrop]`
+    Maildrop {
+        /// The folder whose messages they see, or several merged into one list, in the order of arrival: ["INBOX", "Lists/Work"].
+        /// Each takes an upstream connection of its own while a device is there.
+        folder: Folders [default("INBOX"), help("give the folder's name")];
+        /// What separates a login and a folder, so that a device picks the folder by its login: with "+" office+Invoices and
+        /// office+Invoices@example.org see "Invoices". Default: none. It must not occur in `logins`.
+        folder_separator: Option<Separator> [example("+"), help("such as \"+\"; leave it out for none"), says(Says::Clause(picks_folder))];
+        /// What fetching a message does to it. mark-read: marks it as read | keep: changes nothing
+        on_retrieve: OnRetrieve [default("mark-read"), says(Says::Clause(retrieves))];
+        /// What deleting a message does to it once the device says QUIT.
+        ///   expunge: removes it from the server for good; the default, except on Gmail
+        ///   trash: moves it to the trash, the folder that the server marks as such; the default on Gmail
+        ///   move:FOLDER: moves it to FOLDER, which is made if missing
+        ///   hide: hides it from this login only, so that several devices can share one mailbox (needs `dir` in [state])
+        on_delete: OnDelete [default("expunge"), says(Says::Clause(deletes))];
+        /// The trash where the server marks no folder as such. Default: none, then the usual names are looked for.
+        trash_folder: Option<Folder> [example("Trash"), help("give the folder's name")];
+        /// Delete what a device has fetched when it says QUIT, also if it did not ask for that: the POP3 of old.
+        delete_after_retrieve: bool [default("false"), replaces("retain_days")];
+        /// Delete what a device has fetched so many days later, in the way of on_delete. Default: none, mail stays until it is
+        /// deleted. (Needs `dir` in [state]. Not together with delete_after_retrieve.)
+        retain_days: Option<Days> [example("14"), within(1, CENTURY), replaces("delete_after_retrieve"), says(Says::Clause(retains))];
+        /// Show only mail that nobody has read.
+        unseen_only: bool [default("false"), says(Says::Seen(unread))];
+        /// Show only mail of so many last days. Default: all.
+        within_days: Option<Days> [example("30"), within(1, CENTURY), says(Says::Seen(recent))];
+        /// Show only so many messages, the newest. Default: all.
+        newest: Option<u32> [example("500"), within(1, u32::MAX as u64), says(Says::Seen(newest))];
+        /// Octets of the largest message that a device can bear. Default: no limit.
+        max_octets: Option<Size> [example("10000000"), within(1, i64::MAX as u64), says(Says::Seen(limited))];
+        /// What becomes of larger messages. leave-out: they are not shown | notice: a short notice stands in their place
+        oversize: Oversize [default("leave-out")];
+        /// How messages are numbered. oldest-first: message 1 is the oldest | newest-first, for devices that look at the first
+        /// ones only
+        order: Order [default("oldest-first"), says(Says::Seen(ordered))];
+        /// By what a device recognises a message. With another format it fetches all mail again: change this only for devices
+        /// that come from another server. validity.uid, emailid (of servers with OBJECTID), dovecot, cyrus, courier, uid (of
+        /// old Cyrus), or Dovecot's pop3_uidl_format: %u UID, %v UIDVALIDITY, %08Xu in hexadecimal.
+        uidl: UidlFormat [default("validity.uid"), says(Says::Clause(uidls))];
+        /// What the old server's UIDL said: lines of the UIDL, a tab, and the message's Message-ID, or its UID here.
+        uidl_import: Option<FileName> [example("uidls.txt")];
+    }
+}
+
+fn picks_folder(policy: &Policy) -> Option<String> {
+    let separator = policy.folder_separator.as_ref()?;
+    Some(format!("{separator}FOLDER after the login picks another folder"))
+}
+
+fn retrieves(policy: &Policy) -> Option<String> {
+    Some(match policy.on_retrieve {
+        OnRetrieve::MarkRead => "retrieving marks as read".into(),
+        OnRetrieve::Keep => "retrieving changes nothing".into(),
+    })
+}
+
+fn deletes(policy: &Policy) -> Option<String> {
+    Some(match (&policy.on_delete, &policy.trash_folder) {
+        (OnDelete::Expunge, _) => "a delete removes for good".into(),
+        (OnDelete::Trash, None) => "a delete moves to Trash".into(),
+        (OnDelete::Trash, Some(folder)) => {
+            format!("a delete moves to Trash ({folder}, where the server marks no folder as such)")
+        }
+        (OnDelete::MoveTo(folder), _) => format!("a delete moves to {folder}"),
+        (OnDelete::Hide, _) => "a delete hides from this login only".into(),
+    })
+}
+
+fn retains(policy: &Policy) -> Option<String> {
+    let goes = match policy.on_delete {
+        OnDelete::Hide => "is hidden",
+        _ => "goes",
+    };
+    match policy.retention {
+        Retention::Keep => None,
+        Retention::AfterRetrieve => Some(format!("what it retrieved {goes} when it quits")),
+        Retention::Days(1) => Some(format!("what it retrieved {goes} 1 day later")),
+        Retention::Days(days) => Some(format!("what it retrieved {goes} {days} days later")),
+    }
+}
+
+fn unread(policy: &Policy) -> Option<String> {
+    policy.view.unseen_only.then(|| "unread only".into())
+}
+
+fn recent(policy: &Policy) -> Option<String> {
+    Some(match policy.view.within_days? {
+        1 => "of the last day".into(),
+        days => format!("of the last {days} days"),
+    })
+}
+
+fn newest(policy: &Policy) -> Option<String> {
+    policy.view.newest.map(|count| format!("newest {count}"))
+}
+
+fn limited(policy: &Policy) -> Option<String> {
+    let octets = policy.view.max_octets?;
+    Some(match policy.view.oversize {
+        Oversize::LeaveOut => format!("larger than {} left out", size(octets)),
+        Oversize::Notice => format!("larger than {} replaced by a notice", size(octets)),
+    })
+}
+
+fn ordered(policy: &Policy) -> Option<String> {
+    (policy.view.order == Order::NewestFirst).then(|| "newest first".into())
+}
+
+/// Silent about the default.
+fn uidls(policy: &Policy) -> Option<String> {
+    let format = (policy.uidl != UidlFormat::ValidityUid).then(|| format!("as {}", policy.uidl));
+    let imported = policy.uidl_import.as_ref().map(|import| {
+        let count = import.by_message_id.len() + import.by_uid.len();
+        format!("{count} imported")
+    });
+    let parts: Vec<_> = format.into_iter().chain(imported).collect();
+    (!parts.is_empty()).then(|| format!("UIDLs {}", parts.join(", ")))
+}
+
+/// Octets in the largest unit that they are a whole number of.
+fn size(octets: u64) -> String {
+    const UNITS: [(u64, &str); 4] = [(1 << 20, "MiB"), (1_000_000, "MB"), (1 << 10, "KiB"), (1_000, "kB")];
+    match UNITS.iter().find(|(unit, _)| octets.is_multiple_of(*unit)) {
+        Some((unit, name)) => format!("{} {name}", octets / unit),
+        None => format!("{octets} octets"),
+    }
+}

@@ -1,0 +1,158 @@
+//! Every key of `gateway.toml`, declared once: its type, default and range, and what it is for.
+//!
+//! The text above a key stands like that in `gateway.toml.example`; its first sentence stands in the tables of README and of
+//! `popgate check --keys`.
+
+mod account;
+mod maildrop;
+mod oauth2;
+mod upstream;
+
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+
+pub(super) use account::Account;
+pub(super) use maildrop::Maildrop;
+pub(super) use oauth2::{GrantWord, OAuth2};
+pub(super) use upstream::Upstream;
+
+use super::{
+    ListenerTls, LogFormat, Secret,
+    key::{Shape, Table, table},
+    log::LogFilter,
+    value::{FileName, Networks, PageUrl, Size},
+};
+
+/// Longest time that a key may name: a year of seconds. Longer is a slip of the keyboard, and could overflow a clock.
+const YEAR: u64 = 365 * 24 * 3600;
+
+/// A hundred years of days: longer is a slip of the keyboard.
+const CENTURY: u64 = 36_500;
+
+/// More of anything is a slip of the keyboard.
+const MANY: u64 = 1_000_000;
+
+impl Document {
+    /// All keys.
+    pub(super) const SHAPE: Shape = Shape::Table(Self::KEYS);
+}
+
+table! {
+    /// The whole file.
+    Document {
+        /// What outlives a session.
+        state: State [];
+        /// The log.
+        log: Log [];
+        /// Limits.
+        limits: Limits [];
+        /// The sign-in page.
+        web: Web [];
+        /// The certificate of listeners with TLS.
+        tls: Option<Tls> [];
+        /// Where devices connect.
+        listener: Vec<Listener> [];
+        /// The IMAP servers that hold the mail.
+        upstream: BTreeMap<String, Upstream> [];
+        /// Logins of the gateway's own.
+        account: Vec<Account> [];
+    }
+
+    /// `[[listener]]`
+    Listener {
+        /// Address and port: "0.0.0.0:110" is IPv4 on every interface, "[::]:110" IPv6 (and IPv4, where the system maps it).
+        address: Option<SocketAddr> [
+            example("0.0.0.0:110"),
+            help("an address and a port, such as \"0.0.0.0:110\" or \"[::]:110\"")
+        ];
+        /// How devices are encrypted. off: plain text | starttls: plain text until the device says STLS | implicit: TLS from
+        /// the start
+        tls: ListenerTls [default("off")];
+        /// Whether to take no password before the device has said STLS. Default: false, for devices that know no TLS.
+        require_tls: bool [default("false")];
+        /// Networks that may connect. Default for plain text: this machine and private networks, as shown, because passwords
+        /// could be read on the way. Default with TLS: everyone.
+        allow: Option<Networks> [
+            example("127.0.0.0/8,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,169.254.0.0/16,::1/128,fc00::/7,fe80::/10"),
+            otherwise("private networks for plain text, everyone with TLS"),
+            help("write networks such as \"192.168.1.0/24\" or \"fd00::/8\", or single addresses")
+        ];
+    }
+
+    /// `[tls]`
+    Tls {
+        /// PEM file of certificates: the server's first, then those that lead to its root.
+        certificate: Option<FileName> [
+            example("/run/secrets/fullchain.pem"),
+            help("name the PEM file of the certificate chain")
+        ];
+        /// PEM file of the private key.
+        key: Option<FileName> [
+            example("/run/secrets/privkey.pem"),
+            help("name the PEM file of the private key")
+        ];
+    }
+
+    /// `[limits]`
+    Limits {
+        /// Sessions at once, in all.
+        sessions: usize [default("1000"), within(1, MANY)];
+        /// Sessions at once from one address, which may be a whole office behind one router.
+        sessions_per_address: usize [default("50"), within(1, MANY)];
+        /// From the connection to a successful login.
+        login_seconds: Duration [default("60"), within(1, YEAR)];
+        /// Silence of a device after which it is taken for gone; nothing is deleted then. RFC 1939 asks for 600 at least.
+        idle_seconds: Duration [default("600"), within(1, YEAR)];
+        /// Silence of the upstream within a command.
+        upstream_seconds: Duration [default("30"), within(1, YEAR)];
+        /// Commands that make no sense, after which a session is closed.
+        bad_commands: u32 [default("20"), within(1, MANY)];
+        /// Octets that a session may fetch ahead of its device, so that it need not wait for each message. All sessions
+        /// together have 64 times that.
+        read_ahead_bytes: Size [default("4194304"), within(0, 1 << 30)];
+        /// How long a connection to the upstream is kept for a device's next session; 0 closes it at once.
+        parked_seconds: Duration [default("900"), within(0, YEAR)];
+        /// How long sessions may take to finish when the gateway is stopped.
+        drain_seconds: Duration [default("20"), within(0, YEAR)];
+    }
+
+    /// `[log]`
+    Log {
+        /// How lines look. text: for people | json: for log collectors, one object a line
+        format: LogFormat [default("text")];
+        /// How much is logged: off | error | warn | info | debug | trace, or a filter such as "info,popgate::pop3=debug"
+        level: LogFilter [default("info"), help("write it like info,popgate::pop3=debug")];
+    }
+
+    /// `[state]`
+    State {
+        /// A directory for what outlives a session. Default: none, then it is kept in memory only.
+        dir: Option<FileName> [example("/data")];
+        /// File with what the tokens of [upstream.NAME.oauth2] are encrypted with; keep it apart from the directory. Make one with
+        /// `head -c 32 /dev/urandom | base64 > key`. Default: none.
+        key_file: Option<FileName> [example("/run/secrets/state-key")];
+        /// The same as key_file, without a file of its own.
+        key: Option<Secret> [example("32 characters at least, which nobody could guess")];
+    }
+
+    /// `[web]`
+    Web {
+        /// Where the sign-in page listens. To reach it from elsewhere, put a proxy with TLS before it.
+        address: Option<SocketAddr> [
+            example("127.0.0.1:8080"),
+            help("where the sign-in page listens, such as \"127.0.0.1:8080\" or \"[::1]:8080\"")
+        ];
+        /// What browsers call the page; the provider must know /callback under it as a redirect URL.
+        public_url: Option<PageUrl> [
+            example("https://mail.example.org/popgate"),
+            otherwise("http:// and the address"),
+            help("what browsers call the page, such as \"https://mail.example.org/popgate\"")
+        ];
+        /// File with the password that opens it.
+        admin_password_file: Option<FileName> [example("/run/secrets/admin")];
+        /// The same as admin_password_file, without a file of its own.
+        admin_password: Option<Secret> [
+            example("another password"),
+            help("what people enter the page with: `admin_password_file` or `admin_password`")
+        ];
+    }
+}

@@ -1,0 +1,69 @@
+//! `[log]`
+
+use tracing_subscriber::filter::Targets;
+
+use super::{
+    key::{Kind, Raw, Value, Wrong},
+    nearest::nearest,
+    value,
+    words::words,
+};
+
+/// `[log]`
+#[derive(Debug, Clone)]
+pub struct Log {
+    /// Text for people, JSON for collectors.
+    pub format: LogFormat,
+    /// A level or a `tracing` filter directive.
+    pub level: String,
+}
+
+words! {
+    /// How log lines look.
+    pub enum LogFormat {
+        /// One readable line an event.
+        Text = "text" | "plain" | "human",
+        /// One JSON object a line.
+        Json = "json",
+    }
+}
+
+/// A level, or a filter of modules, without blanks.
+#[derive(Debug)]
+pub(super) struct LogFilter(pub(super) String);
+
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+impl Value for LogFilter {
+    const KIND: Kind = Kind::Text;
+
+    fn read(raw: &Raw<'_>) -> Result<Self, Wrong> {
+        // Targets would take the blank before a module for a part of its name.
+        let directives: Vec<_> = value::text(raw)?.split(',').map(str::trim).collect();
+        for directive in &directives {
+            // Targets would take a mistyped level for the name of a module, and log everything of it.
+            let bare = !directive.contains(['=', '[']);
+            if bare && !LEVELS.iter().any(|known| known.eq_ignore_ascii_case(directive)) {
+                let help = match nearest(directive, LEVELS) {
+                    Some(known) => format!("did you mean `{known}`?"),
+                    None => format!("one of {}, or a filter such as info,popgate=debug", LEVELS.join(", ")),
+                };
+                return Err(Wrong::new(format!("`{directive}` is not a valid level")).help(help));
+            }
+        }
+        let level = directives.join(",");
+        match level.parse::<Targets>() {
+            Ok(_) => Ok(Self(level)),
+            Err(_) => {
+                // Of MODULE=LEVEL the level, most likely.
+                let levels = directives.iter().filter_map(|directive| directive.rsplit_once('='));
+                let unknown = |level: &&str| !LEVELS.iter().any(|known| known.eq_ignore_ascii_case(level));
+                let what = match levels.map(|(_, level)| level).find(unknown) {
+                    Some(level) => format!("is not a valid filter: `{level}` is not a level"),
+                    None => "is not a valid filter".to_owned(),
+                };
+                Err(Wrong::new(what))
+            }
+        }
+    }
+}

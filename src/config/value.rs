@@ -1,0 +1,316 @@
+//! The types that values have.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use ipnet::IpNet;
+use oauth2::url::{self, Url};
+
+use super::{
+    Secret,
+    key::{Kind, Raw, Value, Wrong},
+    unit::Unit,
+};
+
+/// The text of `raw`.
+pub(super) fn text<'a>(raw: &Raw<'a>) -> Result<&'a str, Wrong> {
+    match raw {
+        Raw::Text(text) => Ok(text),
+        _ => Err(Wrong::new("is not a string")),
+    }
+}
+
+/// The text of `raw`, which must be a single line of visible characters.
+pub(super) fn line<'a>(raw: &Raw<'a>) -> Result<&'a str, Wrong> {
+    visible(text(raw)?)
+}
+
+/// `text`, if it is a single line of visible characters.
+pub(super) fn visible(text: &str) -> Result<&str, Wrong> {
+    match text {
+        "" => Err(Wrong::new("is empty")),
+        text if text.chars().any(char::is_control) => {
+            Err(Wrong::new("holds a control character").help("it must be a single line of visible characters"))
+        }
+        text => Ok(text),
+    }
+}
+
+/// The strings of `raw`.
+pub(super) fn texts<'a>(raw: &Raw<'a>) -> Result<Vec<&'a str>, Wrong> {
+    match raw {
+        Raw::Text(text) => Ok(vec![text]),
+        Raw::Texts(texts) => Ok(texts.clone()),
+        _ => Err(Wrong::new("is not a list of strings")),
+    }
+}
+
+/// A single line of visible characters, not empty.
+impl Value for String {
+    const KIND: Kind = Kind::Text;
+
+    fn read(raw: &Raw<'_>) -> Result<Self, Wrong> {
+        line(raw).map(str::to_owned)
+    }
+}
+
+/// A file or directory, as it was written.
+#[derive(Debug, Clone)]
+pub(super) struct FileName(pub(super) String);
+
+impl Value for FileName {
+    const KIND: Kind = Kind::File;
+
+    fn read(raw: &Raw<'_>) -> Result<Self, Wrong> {
+        match text(raw)? {
+            "" => Err(Wrong::new("is empty").help("name a file, or leave the key out")),
+            name => Ok(Self(name.to_owned())),
+        }
+    }
+}
+
+impl Value for Secret {
+    const KIND: Kind = Kind::Secret;
+
+    fn read(raw: &Raw<'_>) -> Result<Self, Wrong> {
+        match text(raw)? {
+            "" => Err(Wrong::new("is empty").help("give the password")),
+            text => Ok(Self::from(text)),
+        }
+    }
+}
+
+impl Value for bool {
+    const KIND: Kind = Kind::Flag;
+
+    fn read(raw: &Raw<'_>) -> Result<Self, Wrong> {
+        match raw {
+            Raw::Flag(flag) => Ok(*flag),
+            _ => Err(Wrong::new("is not true or false")),
+        }
+    }
+}
+
+macro_rules! numbers {
+    ($($number:ty)*) => {$(
+        impl Value for $number {
+            const KIND: Kind = Kind::Number(Unit::One);
+
+            fn read(raw: &Raw<'_>) -> Result<Self, Wrong> {
+                let number = Unit::One.read(raw)?;
+                Self::try_from(number).map_err(|_| Wrong::new(format!("{number} is out of range")))
+            }
+        }
+    )*};
+}
+
+numbers! { u16 u32 usize }
+
+impl Value for Duration {
+    const KIND: Kind = Kind::Number(Unit::Seconds);
+
+    fn read(raw: &Raw<'_>) -> Result<Self, Wrong> {
+        Unit::Seconds.read(raw).map(Self::from_secs)
+    }
+}
+
+/// Whole days.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Days(pub(super) u32);
+
+impl Value for Days {
+    const KIND: Kind = Kind::Number(Unit::Days);
+
+    fn read(raw: &Raw<'_>) -> Result<Self, Wrong> {
+        let days = Unit::Days.read(raw)?;
+        u32::try_from(days)
+            .map(Self)
+            .map_err(|_| Wrong::new(format!("{days} is out of range")))
+    }
+}
+
+/// A size.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Size(pub(super) u64);
+
+impl Value for Size {
+    const KIND: Kind = Kind::Number(Unit::Octets);
+
+    fn read(raw: &Raw<'_>) -> Result<Self, Wrong> {
+        Unit::Octets.read(raw).map(Self)
+    }
+}
+
+impl Value for SocketAddr {
+    const KIND: Kind = Kind::Address;
+
+    fn read(raw: &Raw<'_>) -> Result<Self, Wrong> {
+        let text = line(raw)?;
+        let wrong = Wrong::new(format!("{text:?} is not a valid address with a port"));
+        match text.parse() {
+            Ok(address) => Ok(address),
+            Err(_) if text.parse::<u16>().is_ok() => Err(wrong.help(format!("write \"0.0.0.0:{text}\""))),
+            Err(_) if text.parse::<IpAddr>().is_ok_and(|address| address.is_ipv6()) => {
+                Err(wrong.help(format!("add the port: \"[{text}]:110\"")))
+            }
+            Err(_) if text.parse::<IpAddr>().is_ok() => Err(wrong.help(format!("add the port: \"{text}:110\""))),
+            Err(_) => Err(wrong),
+        }
+    }
+}
+
+/// Networks, at least one; a single address is one too.
+#[derive(Debug, Clone)]
+pub(super) struct Networks(pub(super) Vec<IpNet>);
+
+impl Value for Networks {
+    const KIND: Kind = Kind::Texts;
+
+    fn read(raw: &Raw<'_>) -> Result<Self, Wrong> {
+        let network = |text: &str| {
+            let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+            network.map_err(|_| Wrong::new(format!("{text:?} is not a valid network")))
+        };
+        match texts(raw)? {
+            texts if texts.is_empty() => {
+                Err(Wrong::new("is empty, so nobody could connect").help("leave it out for the default"))
+            }
+            texts => texts.into_iter().map(network).collect::<Result<_, _>>().map(Self),
+        }
+    }
+}
+
+/// Patterns of logins; may be none.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Logins(pub(super) Vec<String>);
+
+impl Value for Logins {
+    const KIND: Kind = Kind::Texts;
+
+    fn read(raw: &Raw<'_>) -> Result<Self, Wrong> {
+        let wrong = |_| Wrong::new("a login is empty or holds a control character");
+        let logins = texts(raw)?.into_iter().map(|login| visible(login).map(str::to_owned));
+        logins.collect::<Result<_, _>>().map(Self).map_err(wrong)
+    }
+}
+
+/// What is asked of a provider; may be nothing.
+#[derive(Debug, Clone)]
+pub(super) struct Scopes(pub(super) Vec<String>);
+
+impl Value for Scopes {
+    const KIND: Kind = Kind::Texts;
+
+    fn read(raw: &Raw<'_>) -> Result<Self, Wrong> {
+        let scopes = texts(raw)?;
+        if scopes
+            .iter()
+            .any(|scope| scope.is_empty() || scope.contains(char::is_whitespace))
+        {
+            return Err(Wrong::new("a scope is empty or holds a space"));
+        }
+        Ok(Self(scopes.into_iter().map(str::to_owned).collect()))
+    }
+}
+
+/// A host name or an address, without a port.
+#[derive(Debug, Clone)]
+pub(super) struct Host(pub(super) String);
+
+impl Value for Host {
+    const KIND: Kind = Kind::Text;
+
+    fn read(raw: &Raw<'_>) -> Result<Self, Wrong> {
+        let host = line(raw)?;
+        let is_plain = |octet: u8| octet.is_ascii_alphanumeric() || b".-_".contains(&octet);
+        let help = match host.rsplit_once(':') {
+            _ if host.parse::<IpAddr>().is_ok() => return Ok(Self(host.to_owned())),
+            _ if host.contains("://") => "give the name alone, and the port by `port`, the encryption by `tls`",
+            Some((_, port)) if port.parse::<u16>().is_ok() => "give the port by `port`",
+            _ if host.bytes().all(is_plain) => return Ok(Self(host.to_owned())),
+            _ => "a host name is made of letters, digits, `.` and `-` (an international name in its xn-- form)",
+        };
+        Err(Wrong::new(format!("{host:?} is not a valid host name or address")).help(help))
+    }
+}
+
+/// An HTTPS URL; plain HTTP for a provider on this machine, as tests have it.
+#[derive(Debug, Clone)]
+pub(super) struct SecureUrl(pub(super) String);
+
+impl Value for SecureUrl {
+    const KIND: Kind = Kind::Text;
+
+    fn read(raw: &Raw<'_>) -> Result<Self, Wrong> {
+        let url = line(raw)?;
+        let parsed = Url::parse(url).map_err(|_| Wrong::new(format!("{url:?} is not a valid URL")))?;
+        let is_local = match parsed.host() {
+            Some(url::Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
+            Some(url::Host::Ipv4(address)) => address.is_loopback(),
+            Some(url::Host::Ipv6(address)) => address.is_loopback(),
+            None => false,
+        };
+        match parsed.scheme() {
+            "https" => Ok(Self(url.to_owned())),
+            "http" if is_local => Ok(Self(url.to_owned())),
+            _ => Err(Wrong::new(format!("{url:?} is not encrypted"))),
+        }
+    }
+}
+
+/// Where browsers are sent back to, octet for octet as it was registered; any scheme.
+#[derive(Debug, Clone)]
+pub(super) struct RedirectUrl(pub(super) String);
+
+impl Value for RedirectUrl {
+    const KIND: Kind = Kind::Text;
+
+    fn read(raw: &Raw<'_>) -> Result<Self, Wrong> {
+        let url = line(raw)?;
+        match Url::parse(url) {
+            Ok(_) => Ok(Self(url.to_owned())),
+            Err(_) => Err(Wrong::new(format!("{url:?} is not a valid URL"))),
+        }
+    }
+}
+
+/// The address of a page, without a slash at its end.
+#[derive(Debug, Clone)]
+pub(super) struct PageUrl(pub(super) String);
+
+impl Value for PageUrl {
+    const KIND: Kind = Kind::Text;
+
+    fn read(raw: &Raw<'_>) -> Result<Self, Wrong> {
+        let url = text(raw)?;
+        let is_page = |url: &Url| {
+            matches!(url.scheme(), "http" | "https")
+                && url.has_host()
+                && url.query().is_none()
+                && url.fragment().is_none()
+        };
+        match Url::parse(url).ok().filter(is_page) {
+            Some(parsed) => Ok(Self(parsed.as_str().trim_end_matches('/').to_owned())),
+            None => Err(Wrong::new(format!("{url:?} is not a valid address of a page"))),
+        }
+    }
+}
+
+/// A directory of Microsoft's: its id, or a domain of it.
+#[derive(Debug, Clone)]
+pub(super) struct Tenant(pub(super) String);
+
+impl Value for Tenant {
+    const KIND: Kind = Kind::Text;
+
+    fn read(raw: &Raw<'_>) -> Result<Self, Wrong> {
+        let tenant = text(raw)?;
+        let is_part = |octet: u8| octet.is_ascii_alphanumeric() || b".-_".contains(&octet);
+        match tenant.is_empty() || !tenant.bytes().all(is_part) {
+            true => Err(Wrong::new(format!("{tenant:?} is not a valid tenant"))),
+            false => Ok(Self(tenant.to_owned())),
+        }
+    }
+}

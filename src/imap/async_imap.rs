@@ -1,0 +1,259 @@
+//! The fence: all that names async-imap. It leads the conversation until the login is done (greeting, capabilities,
+//! STARTTLS, the lines of a login's exchange); then the connection is taken out of it.
+//!
+//! async-imap stops for good at a line that its parser does not take, and copies what it sends into buffers that it does not
+//! wipe. So it is shown events in one plain form, and secrets are sent past it.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use async_imap::Client;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::{
+    capability::Capabilities,
+    error::Error,
+    io::Io,
+    link::Link,
+    reader::{Event, Expect},
+    response::Completion,
+};
+
+/// A connection whose user has not logged in.
+#[derive(Debug)]
+pub(super) struct Front {
+    client: Client<Adapter>,
+    tags: u32,
+}
+
+/// What a server says to a login.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// It waits for more; what follows the plus.
+    Continue(Vec<u8>),
+    /// The command is complete.
+    Done(Completion),
+}
+
+impl Front {
+    /// Reads the greeting.
+    pub(super) async fn greet(mut link: Link) -> Result<Self, Error> {
+        link.expect(Expect {
+            status: true,
+            after_bye: true,
+            ..Expect::default()
+        });
+        let mut front = Self::new(link);
+        front.read().await?;
+        match front.adapter().status.take() {
+            Some(greeting) if greeting.is_ok() => Ok(front),
+            Some(greeting) if greeting.is_pre_auth() => Err(Error::PreAuthenticated),
+            Some(greeting) if greeting.is_bye() => Err(Error::Bye(greeting.text().to_owned())),
+            _ => Err(Error::Protocol("the greeting")),
+        }
+    }
+
+    fn new(mut link: Link) -> Self {
+        link.expect(Expect {
+            status: true,
+            after_bye: true,
+            ..Expect::default()
+        });
+        Self {
+            client: Client::new(Adapter {
+                link,
+                shown: Vec::new(),
+                line: Vec::new(),
+                tag: String::new(),
+                status: None,
+                challenge: None,
+                completion: None,
+            }),
+            tags: 0,
+        }
+    }
+
+    /// What the server has said that it can do, or says now when asked.
+    pub(super) async fn capabilities(&mut self) -> Result<Capabilities, Error> {
+        if let Some(told) = self.told_capabilities() {
+            return Ok(told);
+        }
+        self.run("CAPABILITY").await?;
+        Ok(self.told_capabilities().unwrap_or_default())
+    }
+
+    /// What the server has said that it can do, since the last call.
+    pub(super) fn told_capabilities(&mut self) -> Option<Capabilities> {
+        self.adapter().link.news().capabilities.take()
+    }
+
+    /// STARTTLS: the connection for the handshake. After it there is no second greeting: see [`Front::secured`].
+    pub(super) async fn start_tls(mut self) -> Result<Box<dyn Io>, Error> {
+        self.run("STARTTLS").await?;
+        self.into_link().into_plain()
+    }
+
+    /// Goes on after STARTTLS and the handshake.
+    pub(super) fn secured(link: Link) -> Self {
+        Self::new(link)
+    }
+
+    /// Sends the first line of a command that may hold a secret, given without its tag.
+    pub(super) async fn begin(&mut self, command: &[u8]) -> Result<(), Error> {
+        self.tags += 1;
+        let tag = format!("S{}", self.tags);
+        let adapter = self.adapter();
+        adapter.link.announce(&tag);
+        adapter.link.queue(tag.as_bytes());
+        adapter.link.queue(b" ");
+        adapter.tag = tag;
+        adapter.link.send_raw(command).await
+    }
+
+    /// Sends a further line.
+    pub(super) async fn send(&mut self, line: &[u8]) -> Result<(), Error> {
+        self.adapter().link.send_raw(line).await
+    }
+
+    /// The server's answer to the line that was sent last.
+    pub(super) async fn answer(&mut self) -> Result<Answer, Error> {
+        loop {
+            self.read().await?;
+            let adapter = self.adapter();
+            if let Some(completion) = adapter.completion.take() {
+                return Ok(Answer::Done(completion));
+            }
+            if let Some(challenge) = adapter.challenge.take() {
+                return Ok(Answer::Continue(challenge));
+            }
+        }
+    }
+
+    /// The conversation, for commands of our own.
+    pub(super) fn into_link(self) -> Link {
+        self.client.into_inner().link
+    }
+
+    fn adapter(&mut self) -> &mut Adapter {
+        self.client.get_mut()
+    }
+
+    /// One response; what it was stands in the adapter.
+    async fn read(&mut self) -> Result<(), Error> {
+        self.adapter().link.begin_wait();
+        match self.client.read_response().await {
+            Ok(Some(_)) => Ok(()),
+            Ok(None) => Err(Error::Lost(io::ErrorKind::UnexpectedEof.into())),
+            Err(error) => Err(own(error)),
+        }
+    }
+
+    /// A command without secrets.
+    async fn run(&mut self, command: &'static str) -> Result<(), Error> {
+        self.adapter().link.begin_wait();
+        let result = self.client.run_command_and_check_ok(command, None).await;
+        match (result, self.adapter().completion.take()) {
+            (Ok(()), _) => Ok(()),
+            (Err(_), Some(completion)) if !completion.is_ok() => Err(Error::Refused { command, completion }),
+            (Err(async_imap::error::Error::ConnectionLost), _) => Err(Error::Lost(io::ErrorKind::UnexpectedEof.into())),
+            (Err(async_imap::error::Error::Io(error)), _) => Err(own(error)),
+            (Err(_), _) => Err(Error::Protocol("an unexpected answer")),
+        }
+    }
+}
+
+/// An error of ours that has passed through async-imap.
+fn own(error: io::Error) -> Error {
+    match error.downcast::<Error>() {
+        Ok(error) => error,
+        Err(error) => Error::Lost(error),
+    }
+}
+
+/// Shows a conversation to async-imap, an event at a time, as the plainest line that means the same.
+struct Adapter {
+    link: Link,
+    /// What is to be read next.
+    shown: Vec<u8>,
+    /// The line that async-imap is writing.
+    line: Vec<u8>,
+    /// Of the command in flight.
+    tag: String,
+    /// The last untagged status.
+    status: Option<Completion>,
+    /// What followed the last plus.
+    challenge: Option<Vec<u8>>,
+    /// How the last command ended.
+    completion: Option<Completion>,
+}
+
+impl Adapter {
+    fn show(&mut self, event: Event) {
+        match event {
+            // Untagged status between a command and its completion would only confuse.
+            Event::Status(status) if self.tag.is_empty() => {
+                self.status = Some(status);
+                self.shown.extend_from_slice(b"* OK ready\r\n");
+            }
+            Event::Continue(text) => {
+                self.challenge = Some(text);
+                self.shown.extend_from_slice(b"+ \r\n");
+            }
+            Event::Tagged(_, completion) => {
+                let kind = if completion.is_ok() { "OK" } else { "NO" };
+                self.shown
+                    .extend_from_slice(format!("{} {kind} done\r\n", self.tag).as_bytes());
+                self.completion = Some(completion);
+            }
+            _ => {}
+        }
+    }
+}
+
+impl AsyncRead for Adapter {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        while self.shown.is_empty() {
+            ready!(self.link.poll_send(cx)).map_err(io::Error::other)?;
+            let event = ready!(self.link.poll_event(cx)).map_err(io::Error::other)?;
+            self.show(event);
+        }
+        let count = self.shown.len().min(out.remaining());
+        out.put_slice(&self.shown[..count]);
+        self.shown.drain(..count);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Adapter {
+    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+        self.line.extend_from_slice(octets);
+        if self.line.ends_with(b"\n") {
+            let line = std::mem::take(&mut self.line);
+            let tag = line.split(|&octet| octet == b' ').next().unwrap_or_default();
+            self.tag = String::from_utf8_lossy(tag).into_owned();
+            let tag = self.tag.clone();
+            self.link.announce(&tag);
+            self.link.queue(&line);
+        }
+        Poll::Ready(Ok(octets.len()))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.link.poll_send(cx).map_err(io::Error::other)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_flush(cx)
+    }
+}
+
+impl std::fmt::Debug for Adapter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Adapter")
+            .field("link", &self.link)
+            .finish_non_exhaustive()
+    }
+}

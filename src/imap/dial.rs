@@ -1,0 +1,432 @@
+//! From a host and a port to a connection: names resolved, addresses raced, a proxy passed, TLS agreed on.
+
+use std::{io, net::SocketAddr, time::Duration};
+
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use tokio::{
+    net::{TcpStream, lookup_host},
+    time::{Instant, sleep_until, timeout_at},
+};
+
+use super::{
+    error::Error,
+    io::Io,
+    proxy::{self, Authority},
+};
+use crate::{
+    config::{Proxy, Upstream, UpstreamTls},
+    tls::{self, HandshakeError},
+};
+
+/// How long one address has for itself before the next is tried too: RFC 8305 §5 recommends this.
+const HEAD_START: Duration = Duration::from_millis(250);
+/// After this much silence the kernel asks whether the other side is still there: NAT routers forget a connection sooner than
+/// IDLE and long pauses between polls end.
+const KEEP_ALIVE: Duration = Duration::from_secs(120);
+
+/// Reaches one host.
+#[derive(Debug)]
+pub(super) struct Dialer {
+    host: String,
+    port: u16,
+    proxy: Option<Proxy>,
+    mode: UpstreamTls,
+    tls: tls::Connector,
+    /// Bounds everything until the connection stands.
+    patience: Duration,
+}
+
+/// Why there is no connection; it may pass.
+#[derive(Debug, thiserror::Error)]
+pub enum Unreachable {
+    /// DNS does not know the name, or does not answer.
+    #[error("the name {host} cannot be resolved: {source} (is it spelled right, and is there DNS here?)")]
+    Name {
+        /// The name.
+        host: String,
+        /// What the resolver says.
+        source: io::Error,
+    },
+    /// No address answered. Each that was tried, and why not.
+    #[error("{}", list(.0))]
+    Addresses(Vec<(SocketAddr, io::Error)>),
+    /// The proxy answered, but did not connect. The text says who and why.
+    #[error("{0}")]
+    Proxy(String),
+}
+
+/// `a: reason; b: reason`
+fn list(failures: &[(SocketAddr, io::Error)]) -> String {
+    let words: Vec<_> = failures
+        .iter()
+        .map(|(address, error)| format!("{address}: {error}"))
+        .collect();
+    words.join("; ")
+}
+
+impl Dialer {
+    /// `patience`: how long it may take until the connection stands. Errors name the file at fault.
+    pub(super) fn new(upstream: &Upstream, patience: Duration) -> Result<Self, tls::Error> {
+        Ok(Self {
+            host: upstream.host.clone(),
+            port: upstream.port,
+            proxy: upstream.proxy.clone(),
+            mode: upstream.tls,
+            tls: tls::Connector::to_upstream(upstream.ca_file.as_deref(), upstream.fingerprint)?,
+            patience,
+        })
+    }
+
+    /// Connects, with TLS if it comes first. Also returns the server's address, unless a proxy lies between.
+    pub(super) async fn dial(&self) -> Result<(Box<dyn Io>, Option<SocketAddr>), Error> {
+        let deadline = Instant::now() + self.patience;
+        let (tcp, peer) = match &self.proxy {
+            None => {
+                let (tcp, peer) = connect(&self.host, self.port, deadline).await?;
+                (tcp, Some(peer))
+            }
+            Some(proxy) => (self.tunnel(proxy, deadline).await?, None),
+        };
+        let io: Box<dyn Io> = match self.mode {
+            UpstreamTls::Implicit => self.handshake(Box::new(tcp), deadline).await?,
+            UpstreamTls::StartTls | UpstreamTls::Off => Box::new(tcp),
+        };
+        Ok((io, peer))
+    }
+
+    /// The TLS handshake on a connection that has been used already.
+    pub(super) async fn secure(&self, io: Box<dyn Io>) -> Result<Box<dyn Io>, Error> {
+        self.handshake(io, Instant::now() + self.patience).await
+    }
+
+    async fn tunnel(&self, proxy: &Proxy, deadline: Instant) -> Result<TcpStream, Error> {
+        let name = Authority(&proxy.host, proxy.port);
+        let unreachable = |why: &dyn std::fmt::Display| Unreachable::Proxy(format!("the proxy at {name}: {why}"));
+        let (tcp, _) = connect(&proxy.host, proxy.port, deadline)
+            .await
+            .map_err(|error| unreachable(&error))?;
+        match timeout_at(deadline, proxy::connect(tcp, proxy, Authority(&self.host, self.port))).await {
+            Ok(Ok(tcp)) => Ok(tcp),
+            Ok(Err(proxy::Error::Refused(why))) => Err(Error::Proxy(format!("the proxy at {name} {why}"))),
+            Ok(Err(proxy::Error::Unavailable(why))) => Err(unreachable(&why).into()),
+            Ok(Err(proxy::Error::Broken(error))) => Err(unreachable(&error).into()),
+            Err(_) => Err(unreachable(&silence()).into()),
+        }
+    }
+
+    async fn handshake(&self, io: Box<dyn Io>, deadline: Instant) -> Result<Box<dyn Io>, Error> {
+        match timeout_at(deadline, self.tls.connect(&self.host, io)).await {
+            Ok(Ok(stream)) => Ok(Box::new(stream)),
+            Ok(Err(HandshakeError::Certificate(why))) => Err(Error::Certificate(why)),
+            Ok(Err(HandshakeError::Disagreement(why))) => Err(Error::Tls(why)),
+            Ok(Err(HandshakeError::Broken(error))) => Err(Error::Connect(error)),
+            Err(_) => Err(Error::Silent(self.patience)),
+        }
+    }
+}
+
+/// A TCP connection to `host`, and which of its addresses that is.
+async fn connect(host: &str, port: u16, deadline: Instant) -> Result<(TcpStream, SocketAddr), Unreachable> {
+    let unresolved = |source| Unreachable::Name {
+        host: host.to_owned(),
+        source,
+    };
+    let addresses = match timeout_at(deadline, lookup_host((host, port))).await {
+        Ok(addresses) => addresses.map_err(unresolved)?,
+        Err(_) => return Err(unresolved(silence())),
+    };
+    let addresses = interleaved(addresses);
+    if addresses.is_empty() {
+        return Err(unresolved(io::Error::other("it has no address")));
+    }
+    race(addresses, deadline, open).await.map_err(Unreachable::Addresses)
+}
+
+async fn open(address: SocketAddr) -> io::Result<TcpStream> {
+    let tcp = TcpStream::connect(address).await?;
+    tcp.set_nodelay(true)?;
+    let keep_alive = socket2::TcpKeepalive::new().with_time(KEEP_ALIVE);
+    socket2::SockRef::from(&tcp).set_tcp_keepalive(&keep_alive)?;
+    Ok(tcp)
+}
+
+/// The addresses by turns of IPv6 and IPv4, the family that the resolver prefers first (RFC 8305 §4), each once.
+fn interleaved(addresses: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
+    let mut known = Vec::new();
+    for address in addresses {
+        if !known.contains(&address) {
+            known.push(address);
+        }
+    }
+    let first_is_ipv6 = known.first().is_some_and(SocketAddr::is_ipv6);
+    let (preferred, others): (Vec<_>, Vec<_>) = known
+        .into_iter()
+        .partition(|address| address.is_ipv6() == first_is_ipv6);
+    let (mut preferred, mut others) = (preferred.into_iter(), others.into_iter());
+    let mut mixed = Vec::new();
+    loop {
+        let before = mixed.len();
+        mixed.extend(preferred.next());
+        mixed.extend(others.next());
+        if mixed.len() == before {
+            return mixed;
+        }
+    }
+}
+
+/// Tries one address after the other, the next as soon as one has failed or [`HEAD_START`] is over; what was begun goes on
+/// meanwhile. The first that `connect` succeeds with wins, and the others are dropped (RFC 8305 §5). The error tells what
+/// became of each address that was tried until `deadline`.
+async fn race<T, F>(
+    addresses: Vec<SocketAddr>,
+    deadline: Instant,
+    connect: impl Fn(SocketAddr) -> F,
+) -> Result<(T, SocketAddr), Vec<(SocketAddr, io::Error)>>
+where
+    F: Future<Output = io::Result<T>>,
+{
+    let attempt = |address| {
+        let connecting = connect(address);
+        async move { (address, connecting.await) }
+    };
+    let mut waiting = addresses.into_iter();
+    let mut unanswered = Vec::new();
+    let mut failures = Vec::new();
+    let mut attempts = FuturesUnordered::new();
+    let mut next = Instant::now();
+    loop {
+        tokio::select! {
+            Some((address, outcome)) = attempts.next() => match outcome {
+                Ok(connection) => return Ok((connection, address)),
+                Err(error) => {
+                    unanswered.retain(|other| *other != address);
+                    failures.push((address, error));
+                    if unanswered.is_empty() && waiting.len() == 0 {
+                        return Err(failures);
+                    }
+                    next = Instant::now();
+                }
+            },
+            () = sleep_until(next), if waiting.len() > 0 => {
+                if let Some(address) = waiting.next() {
+                    unanswered.push(address);
+                    attempts.push(attempt(address));
+                }
+                next = Instant::now() + HEAD_START;
+            }
+            () = sleep_until(deadline) => {
+                failures.extend(unanswered.into_iter().map(|address| (address, silence())));
+                return Err(failures);
+            }
+        }
+    }
+}
+
+fn silence() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "no answer")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    };
+
+    use tokio::{net::TcpListener, time::sleep};
+
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn addresses(list: &[&str]) -> Vec<SocketAddr> {
+        list.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    /// What becomes of an attempt, and after how many milliseconds.
+    #[derive(Clone, Copy)]
+    enum Fate {
+        Answers(u32),
+        Refuses(u32),
+        Silent,
+    }
+
+    struct Attempts {
+        fates: Vec<(SocketAddr, Fate)>,
+        /// Which address was tried when, in milliseconds.
+        begun: Mutex<Vec<(SocketAddr, u128)>>,
+        under_way: AtomicUsize,
+    }
+
+    struct UnderWay(Arc<Attempts>);
+
+    impl Drop for UnderWay {
+        fn drop(&mut self) {
+            self.0.under_way.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+
+    /// The race, who won or what is said of the losers, and after how many milliseconds.
+    async fn run(fates: &[(&str, Fate)], patience: Duration) -> (Arc<Attempts>, Result<SocketAddr, String>, u128) {
+        let attempts = Arc::new(Attempts {
+            fates: fates
+                .iter()
+                .map(|(text, fate)| (text.parse().unwrap(), *fate))
+                .collect(),
+            begun: Mutex::default(),
+            under_way: AtomicUsize::new(0),
+        });
+        let start = Instant::now();
+        let connect = |address| {
+            let attempts = attempts.clone();
+            async move {
+                attempts
+                    .begun
+                    .lock()
+                    .unwrap()
+                    .push((address, start.elapsed().as_millis()));
+                attempts.under_way.fetch_add(1, Ordering::SeqCst);
+                let _under_way = UnderWay(attempts.clone());
+                match attempts.fates.iter().find(|(known, _)| *known == address).unwrap().1 {
+                    Fate::Answers(after) => {
+                        sleep(MS * after).await;
+                        Ok(())
+                    }
+                    Fate::Refuses(after) => {
+                        sleep(MS * after).await;
+                        Err(io::ErrorKind::ConnectionRefused.into())
+                    }
+                    Fate::Silent => std::future::pending().await,
+                }
+            }
+        };
+        let list = attempts.fates.iter().map(|(address, _)| *address).collect();
+        let outcome = race(list, start + patience, connect).await;
+        let outcome = match outcome {
+            Ok(((), address)) => Ok(address),
+            Err(failures) => Err(Unreachable::Addresses(failures).to_string()),
+        };
+        assert_eq!(attempts.under_way.load(Ordering::SeqCst), 0, "the others are dropped");
+        (attempts, outcome, start.elapsed().as_millis())
+    }
+
+    const A: &str = "[2001:db8::1]:993";
+    const B: &str = "192.0.2.1:993";
+    const C: &str = "192.0.2.2:993";
+    const LONG: Duration = Duration::from_secs(30);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_black_hole_costs_a_quarter_of_a_second() {
+        let (_, outcome, took) = run(&[(A, Fate::Silent), (B, Fate::Answers(20))], LONG).await;
+        assert_eq!((outcome, took), (Ok(B.parse().unwrap()), 270));
+        let (_, outcome, took) = run(&[(A, Fate::Silent), (B, Fate::Silent), (C, Fate::Answers(20))], LONG).await;
+        assert_eq!((outcome, took), (Ok(C.parse().unwrap()), 520));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_failure_the_next_is_tried_at_once() {
+        let fates = [(A, Fate::Refuses(10)), (B, Fate::Refuses(5)), (C, Fate::Answers(20))];
+        let (attempts, outcome, took) = run(&fates, LONG).await;
+        assert_eq!((outcome, took), (Ok(C.parse().unwrap()), 35));
+        let begun = [(A, 0), (B, 10), (C, 15)].map(|(text, at)| (text.parse().unwrap(), at));
+        assert_eq!(*attempts.begun.lock().unwrap(), begun);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_first_address_may_still_win() {
+        let fates = [(A, Fate::Answers(300)), (B, Fate::Answers(200)), (C, Fate::Answers(0))];
+        let (attempts, outcome, took) = run(&fates, LONG).await;
+        assert_eq!((outcome, took), (Ok(A.parse().unwrap()), 300));
+        assert_eq!(attempts.begun.lock().unwrap().len(), 2, "the third was not needed");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_loses_says_why_for_each_address() {
+        let (_, outcome, took) = run(&[(A, Fate::Refuses(400)), (B, Fate::Refuses(5))], LONG).await;
+        assert_eq!(
+            outcome,
+            Err(format!("{B}: connection refused; {A}: connection refused"))
+        );
+        assert_eq!(took, 400, "both have failed");
+        let fates = [(A, Fate::Silent), (B, Fate::Refuses(5)), (C, Fate::Silent)];
+        let (_, outcome, took) = run(&fates, LONG).await;
+        assert_eq!(
+            outcome,
+            Err(format!("{B}: connection refused; {A}: no answer; {C}: no answer"))
+        );
+        assert_eq!(took, 30_000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_for_which_no_time_was_left_is_not_blamed() {
+        let (_, outcome, took) = run(&[(A, Fate::Silent), (B, Fate::Silent)], MS * 100).await;
+        assert_eq!((outcome, took), (Err(format!("{A}: no answer")), 100));
+    }
+
+    #[test]
+    fn families_take_turns() {
+        let mixed = |list: &[&str]| interleaved(addresses(list).into_iter());
+        let d = "[2001:db8::2]:993";
+        assert_eq!(mixed(&[A, d, B, C]), addresses(&[A, B, d, C]));
+        assert_eq!(
+            mixed(&[B, C, A]),
+            addresses(&[B, A, C]),
+            "the resolver's first comes first"
+        );
+        assert_eq!(mixed(&[B, B, C, B]), addresses(&[B, C]), "each once");
+        assert_eq!(mixed(&[]), []);
+    }
+
+    /// A listener whose backlog is full: the kernel drops whoever knocks. It lasts as long as what is returned.
+    fn black_hole() -> (SocketAddr, impl Sized) {
+        let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        listener.listen(0).unwrap();
+        let address = listener.local_addr().unwrap().as_socket().unwrap();
+        let fill = || {
+            let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+            socket.set_nonblocking(true).unwrap();
+            let _ = socket.connect(&address.into());
+            socket
+        };
+        let filling: Vec<_> = std::iter::repeat_with(fill).take(4).collect();
+        (address, (listener, filling))
+    }
+
+    #[tokio::test]
+    async fn a_black_hole_of_the_kernel_is_passed_by() {
+        let (hole, _hole) = black_hole();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let there = listener.local_addr().unwrap();
+        let start = Instant::now();
+        let (tcp, address) = race(vec![hole, there], start + LONG, open).await.unwrap();
+        let took = start.elapsed();
+        assert_eq!((address, tcp.peer_addr().unwrap()), (there, there));
+        assert!(took >= HEAD_START, "{took:?}: the first address is no black hole");
+        // The kernel itself would knock again after a second only.
+        assert!(took < MS * 900, "{took:?}");
+        assert!(tcp.nodelay().unwrap());
+        assert!(socket2::SockRef::from(&tcp).keepalive().unwrap());
+    }
+
+    #[tokio::test]
+    async fn silence_is_bounded_and_told_of_each_address() {
+        let (hole, _hole) = black_hole();
+        let error = connect("127.0.0.1", hole.port(), Instant::now() + MS * 50)
+            .await
+            .unwrap_err();
+        assert_eq!(error.to_string(), format!("{hole}: no answer"));
+    }
+
+    #[tokio::test]
+    async fn a_name_that_nobody_knows() {
+        let error = connect("no-such-host.invalid", 993, Instant::now() + LONG)
+            .await
+            .unwrap_err();
+        let text = error.to_string();
+        assert!(
+            text.starts_with("the name no-such-host.invalid cannot be resolved: "),
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,39 @@
+//! What lies under the wire: TCP, TLS, compression.
+
+use std::time::Duration;
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
+
+/// A connection to an upstream.
+pub trait Io: AsyncRead + AsyncWrite + Send + Sync + Unpin {
+    /// Whether the close that follows is a reset: the peer then learns at once that nobody reads what it still sends.
+    fn set_reset_on_close(&self, _: bool) {}
+}
+
+impl Io for TcpStream {
+    fn set_reset_on_close(&self, reset: bool) {
+        // A socket that is gone already needs no reset.
+        let _ = socket2::SockRef::from(self).set_linger(reset.then_some(Duration::ZERO));
+    }
+}
+
+impl Io for Box<dyn Io> {
+    fn set_reset_on_close(&self, reset: bool) {
+        (**self).set_reset_on_close(reset);
+    }
+}
+
+impl<S: Io> Io for crate::tls::ClientStream<S> {
+    fn set_reset_on_close(&self, reset: bool) {
+        self.get_ref().0.set_reset_on_close(reset);
+    }
+}
+
+/// Takes the place of a connection that is handed on.
+impl Io for tokio::io::Empty {}
+
+#[cfg(test)]
+impl Io for tokio::io::DuplexStream {}

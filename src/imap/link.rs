@@ -1,0 +1,396 @@
+//! One conversation with an upstream: commands out, events in. It puts [`Wire`] and [`Reader`] together, numbers commands, and
+//! holds every answer to a time.
+
+use std::{
+    collections::VecDeque,
+    io,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::{
+    error::Error,
+    io::Io,
+    news::News,
+    reader::{CommandId, Event, Expect, Reader},
+    response::Completion,
+    wire::Wire,
+};
+
+/// How many times the silence that a server may keep an answer to commands may take in all.
+const LONGEST_FLIGHT: u32 = 10;
+/// The same for the next event that anybody waits for: a server that chatters makes no progress.
+const LONGEST_WAIT: u32 = 4;
+/// How long answers that nobody waits for any more are read, rather than to make a new connection.
+const LONGEST_DRAIN: Duration = Duration::from_secs(5);
+/// Octets of unwanted content that are read before an event that is waited for.
+const MAX_DROPPED: u64 = 1 << 30;
+/// Octets of unwanted content that buy a second more: what is slow and does come is waited for.
+const OCTETS_PER_SECOND: u64 = 1024;
+
+/// A conversation. A command that was cut short leaves it broken, and it refuses all others.
+#[derive(Debug)]
+pub struct Link {
+    wire: Wire,
+    reader: Reader,
+    /// How long the server may say nothing.
+    silence: Duration,
+    last_id: u32,
+    /// The server takes one command at a time.
+    one_at_a_time: bool,
+    /// Commands that wait for the one in flight to be complete.
+    waiting: VecDeque<(CommandId, String)>,
+    broken: bool,
+}
+
+impl Link {
+    /// `silence`: how long the server may keep us waiting.
+    pub fn new(io: Box<dyn Io>, silence: Duration) -> Self {
+        Self {
+            wire: Wire::new(io, silence),
+            reader: Reader::default(),
+            silence,
+            last_id: 0,
+            one_at_a_time: false,
+            waiting: VecDeque::new(),
+            broken: false,
+        }
+    }
+
+    /// What the server has told by the way.
+    pub fn news(&mut self) -> &mut News {
+        self.reader.news()
+    }
+
+    /// The same, to look at.
+    pub fn news_so_far(&self) -> &News {
+        self.reader.news_so_far()
+    }
+
+    /// Whether the conversation is over.
+    pub fn is_broken(&self) -> bool {
+        self.broken
+    }
+
+    /// See [`Io::set_reset_on_close`].
+    pub fn set_reset_on_close(&self, reset: bool) {
+        self.wire.set_reset_on_close(reset);
+    }
+
+    /// The conversation is over, in good order.
+    pub fn close(&mut self) {
+        self.broken = true;
+    }
+
+    /// Ends the conversation with what is under way.
+    pub fn give_up(&mut self) {
+        self.wire.set_reset_on_close(true);
+        self.broken = true;
+    }
+
+    /// From now on each command waits until the one before is complete.
+    pub fn set_one_at_a_time(&mut self) {
+        self.one_at_a_time = true;
+    }
+
+    /// Both ways are compressed from here on; see [`Wire::compress`].
+    pub fn compress(&mut self) {
+        self.wire.compress();
+    }
+
+    /// The connection alone, for a TLS handshake; see [`Wire::into_plain`].
+    pub fn into_plain(self) -> Result<Box<dyn Io>, Error> {
+        self.wire.into_plain()
+    }
+
+    /// How long the server may say nothing, for the moment.
+    pub fn set_patience(&mut self, silence: Duration) {
+        self.wire.set_silence(silence.min(self.silence));
+    }
+
+    /// The same again as at first.
+    pub fn reset_patience(&mut self) {
+        self.wire.set_silence(self.silence);
+    }
+
+    /// Makes the conversation ready to wait without a task of its own; one that has been closed is broken.
+    pub fn detach(&mut self) {
+        self.broken |= !self.wire.detach();
+    }
+
+    /// What the commands to come bring besides their completions.
+    pub fn expect(&mut self, expect: Expect) {
+        self.reader.expect(expect);
+    }
+
+    /// Whether any command is not complete.
+    pub fn is_busy(&self) -> bool {
+        self.reader.is_waiting() || !self.waiting.is_empty()
+    }
+
+    /// A command that somebody else sends by [`Link::send_raw`] under a tag of its own.
+    pub fn announce(&mut self, tag: &str) -> CommandId {
+        let id = self.next_id();
+        self.reader.expect_completion(id, tag.to_owned());
+        id
+    }
+
+    /// Sends octets as they are. They are wiped once they are sent.
+    pub async fn send_raw(&mut self, octets: &[u8]) -> Result<(), Error> {
+        let sent = self.wire.send(octets).await;
+        self.check(sent)
+    }
+
+    /// The same, for a caller that polls [`Link::poll_send`] next.
+    pub fn queue(&mut self, octets: &[u8]) {
+        self.wire.queue(octets);
+    }
+
+    /// Sends what was queued.
+    pub fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.wire.poll_send(cx).map(|sent| self.check(sent))
+    }
+
+    /// From now on the next event may take as long as any.
+    pub fn begin_wait(&mut self) {
+        self.wire
+            .set_deadline(Some(Instant::now() + self.silence * LONGEST_WAIT));
+    }
+
+    /// The next event, within the time that [`Link::begin_wait`] began.
+    pub fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event, Error>> {
+        loop {
+            match self.reader.next(self.wire.frame()) {
+                Ok(Some(event)) => return Poll::Ready(Ok(event)),
+                Ok(None) => {}
+                Err(error) => return Poll::Ready(self.check(Err(error))),
+            }
+            let filled = ready!(self.wire.poll_fill(cx));
+            let filled = filled.map_err(|error| self.explained(error));
+            if let Err(error) = self.check(filled) {
+                return Poll::Ready(Err(error));
+            }
+        }
+    }
+
+    /// Sends `commands` in one piece, each with a tag; or one after the other if the server takes no more.
+    pub async fn submit(&mut self, commands: &[impl AsRef<str>]) -> Result<Vec<CommandId>, Error> {
+        if self.broken {
+            return Err(Error::Lost(io::ErrorKind::NotConnected.into()));
+        }
+        let sent = self.dispatch(commands).await;
+        self.check(sent)
+    }
+
+    async fn dispatch(&mut self, commands: &[impl AsRef<str>]) -> Result<Vec<CommandId>, Error> {
+        let mut ids = Vec::with_capacity(commands.len());
+        let mut text = String::new();
+        for command in commands {
+            let id = self.next_id();
+            ids.push(id);
+            let tag = tag(id);
+            let line = format!("{tag} {}\r\n", command.as_ref());
+            if self.one_at_a_time && self.is_busy() {
+                self.waiting.push_back((id, line));
+                continue;
+            }
+            text.push_str(&line);
+            self.reader.expect_completion(id, tag);
+        }
+        self.wire.send(text.as_bytes()).await?;
+        Ok(ids)
+    }
+
+    fn next_id(&mut self) -> CommandId {
+        self.last_id = self.last_id.wrapping_add(1);
+        CommandId(self.last_id)
+    }
+
+    /// The next event.
+    pub async fn event(&mut self) -> Result<Event, Error> {
+        let event = self.next_event().await;
+        if let Ok(Event::Tagged(..)) = event
+            && !self.reader.is_waiting()
+        {
+            if let Some((id, line)) = self.waiting.pop_front() {
+                self.reader.expect_completion(id, tag(id));
+                let sent = self.wire.send(line.as_bytes()).await;
+                self.check(sent)?;
+            } else {
+                self.wire.shrink();
+            }
+        }
+        self.check(event)
+    }
+
+    async fn next_event(&mut self) -> Result<Event, Error> {
+        let begun = Instant::now();
+        let mut dropped = 0;
+        loop {
+            let left = self.reader.left();
+            if let Some(event) = self.reader.next(self.wire.frame())? {
+                return Ok(event);
+            }
+            dropped += left.saturating_sub(self.reader.left());
+            if dropped > MAX_DROPPED {
+                return Err(Error::Protocol("far more content than was asked for"));
+            }
+            let more = Duration::from_secs(dropped / OCTETS_PER_SECOND);
+            self.wire.set_deadline(Some(begun + self.silence * LONGEST_WAIT + more));
+            self.fill().await?;
+        }
+    }
+
+    async fn fill(&mut self) -> Result<(), Error> {
+        let filled = self.wire.fill().await;
+        filled.map_err(|error| self.explained(error))
+    }
+
+    /// An error of the wire, with what is known of its cause.
+    fn explained(&self, error: Error) -> Error {
+        match (error, &self.reader.news_so_far().bye) {
+            (Error::Lost(_) | Error::Silent(_) | Error::Endless, _)
+                if self.reader.has_ended_early(self.wire.received()) =>
+            {
+                Error::ShortLiteral
+            }
+            (Error::Lost(_), Some(text)) => Error::Bye(text.clone()),
+            (error, _) => error,
+        }
+    }
+
+    /// Waits for octets of the content under way. Returns whether there are any: `false` is its end.
+    pub async fn ready(&mut self) -> Result<bool, Error> {
+        while self.reader.needs_content(self.wire.frame()) {
+            self.wire.set_deadline(None);
+            let filled = self.fill().await;
+            self.check(filled)?;
+        }
+        Ok(!self.peek().is_empty())
+    }
+
+    /// The octets of the content under way that are here.
+    pub fn peek(&self) -> &[u8] {
+        self.reader.content(self.wire.received())
+    }
+
+    /// Takes the first `count` octets that [`Link::peek`] shows.
+    pub fn take(&mut self, count: usize) -> &[u8] {
+        self.reader.take(self.wire.received(), count)
+    }
+
+    /// Octets of the content under way that were not taken.
+    pub fn left(&self) -> u64 {
+        self.reader.left()
+    }
+
+    /// Whether the server has told by now whose content is under way.
+    pub fn has_uid(&self) -> bool {
+        self.reader.has_uid()
+    }
+
+    /// Reads on until no command is in flight; what comes of them is dropped. If that takes too long the conversation is
+    /// given up.
+    pub async fn drain(&mut self) -> Result<(), Error> {
+        if self.broken {
+            return Err(Error::Lost(io::ErrorKind::NotConnected.into()));
+        }
+        if !self.is_busy() {
+            return Ok(());
+        }
+        match tokio::time::timeout(LONGEST_DRAIN, self.drain_all()).await {
+            Ok(drained) => drained,
+            Err(_) => {
+                self.give_up();
+                Err(Error::Silent(LONGEST_DRAIN))
+            }
+        }
+    }
+
+    async fn drain_all(&mut self) -> Result<(), Error> {
+        while self.is_busy() {
+            if let Event::Tagged(_, completion) = self.event().await?
+                && !completion.is_ok()
+            {
+                tracing::debug!(%completion, "a command that nobody waits for any more was refused");
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends `commands` in one piece and reads until all of them are complete, in whatever order. Other events go to `take`
+    /// as they come. Returns the completions in the order of the commands.
+    pub async fn flight(
+        &mut self,
+        commands: &[impl AsRef<str>],
+        expect: Expect,
+        mut take: impl FnMut(Event),
+    ) -> Result<Vec<Completion>, Error> {
+        self.drain().await?;
+        // A caller that does not come back leaves answers behind that nobody expects.
+        self.broken = true;
+        let completions = self.fly(commands, expect, &mut take).await;
+        self.reader.expect(Expect::default());
+        let spoiled = self.reader.take_spoiled();
+        if spoiled > 0 {
+            tracing::warn!(
+                responses = spoiled,
+                "the upstream sent FETCH responses that make no sense; they were skipped"
+            );
+        }
+        let completions = completions?;
+        self.wire.shrink();
+        self.broken = false;
+        Ok(completions)
+    }
+
+    async fn fly(
+        &mut self,
+        commands: &[impl AsRef<str>],
+        expect: Expect,
+        take: &mut impl FnMut(Event),
+    ) -> Result<Vec<Completion>, Error> {
+        self.reader.expect(expect);
+        let deadline = Instant::now() + self.silence * LONGEST_FLIGHT;
+        let ids = self.dispatch(commands).await?;
+        let first = ids.first().map_or(0, |id| id.0);
+        let mut completions: Vec<Option<Completion>> = vec![None; ids.len()];
+        let mut missing = ids.len();
+        while missing > 0 {
+            self.wire.set_deadline(Some(deadline));
+            let event = loop {
+                if let Some(event) = self.reader.next(self.wire.frame())? {
+                    break event;
+                }
+                self.fill().await?;
+            };
+            match event {
+                Event::Tagged(id, completion) => {
+                    let at = id.0.wrapping_sub(first) as usize;
+                    if let Some(slot) = completions.get_mut(at) {
+                        *slot = Some(completion);
+                        missing -= 1;
+                    }
+                    if let Some((id, line)) = self.waiting.pop_front() {
+                        self.reader.expect_completion(id, tag(id));
+                        self.wire.send(line.as_bytes()).await?;
+                    }
+                }
+                event => take(event),
+            }
+        }
+        Ok(completions.into_iter().flatten().collect())
+    }
+
+    /// Any error but a refusal means that nobody knows what comes next.
+    fn check<T>(&mut self, result: Result<T, Error>) -> Result<T, Error> {
+        self.broken |= result.is_err();
+        result
+    }
+}
+
+fn tag(CommandId(id): CommandId) -> String {
+    format!("P{id}")
+}

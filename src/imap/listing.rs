@@ -1,0 +1,504 @@
+//! What a mailbox holds: UIDs, sizes, flags.
+
+use super::{
+    command::UidSet,
+    error::Error,
+    fetch::Fetch,
+    mailbox::{Mailbox, require},
+    reader::{Event, Expect},
+    response::Completion,
+};
+use crate::types::{Uid, UidRanges};
+
+/// RFC 8474 §4.3: octets of an EMAILID, at most.
+const LONGEST_EMAIL_ID: usize = 255;
+
+/// What a listing asks of each message besides UID and size.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// INTERNALDATE
+    pub arrived: bool,
+    /// EMAILID (RFC 8474): only of a server with OBJECTID.
+    pub email_id: bool,
+}
+
+impl Wanted {
+    /// The items of a FETCH.
+    fn items(self) -> String {
+        let arrived = if self.arrived { " INTERNALDATE" } else { "" };
+        let email_id = if self.email_id { " EMAILID" } else { "" };
+        format!("(UID RFC822.SIZE{arrived}{email_id})")
+    }
+}
+
+/// What a listing told.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Listed {
+    wanted: Wanted,
+    /// UID and RFC822.SIZE, ascending by UID.
+    pub sizes: Vec<(Uid, u32)>,
+    /// INTERNALDATE of each, in seconds since 1970; empty if it was not wanted.
+    pub arrived: Vec<u32>,
+    /// EMAILID of each, empty for one without; none if they were not wanted.
+    pub email_ids: Vec<Box<str>>,
+    /// UIDs that bear `\Deleted`; sorted.
+    pub deleted: UidRanges,
+    /// UIDs of rows without a size: the server gave none, or the row tells of flags only.
+    sizeless: Vec<(Uid, Fetch)>,
+}
+
+impl Listed {
+    pub(super) fn new(wanted: Wanted) -> Self {
+        Self {
+            wanted,
+            ..Self::default()
+        }
+    }
+
+    /// What events of the listing's commands are expected.
+    pub(super) fn expect(has_search: bool) -> Expect {
+        Expect {
+            flags: !has_search,
+            ..Expect::default()
+        }
+    }
+
+    pub(super) fn take(&mut self, event: Event) {
+        match event {
+            Event::Found(low, high) => self.deleted.push(low.0, high.0),
+            Event::Fetch(fetch) => self.take_fetch(fetch),
+            _ => {}
+        }
+    }
+
+    fn take_fetch(&mut self, fetch: Fetch) {
+        let Some(uid) = fetch.uid else { return };
+        if fetch.flags.is_some_and(|flags| flags.deleted) {
+            self.deleted.push(uid.0, uid.0);
+        }
+        match fetch.size {
+            Some(size) => self.push(uid, size, &fetch),
+            None => self.sizeless.push((uid, fetch)),
+        }
+    }
+
+    fn push(&mut self, uid: Uid, size: u32, fetch: &Fetch) {
+        self.sizes.push((uid, size));
+        if self.wanted.arrived {
+            self.arrived.push(fetch.arrived.unwrap_or(0));
+        }
+        if self.wanted.email_id {
+            let email_id = fetch.email_id.as_deref().unwrap_or_default();
+            let is_valid = email_id.len() <= LONGEST_EMAIL_ID;
+            self.email_ids.push(if is_valid { email_id.into() } else { "".into() });
+        }
+    }
+
+    /// Brings the rows into order: ascending, each once, none below `from`: `9:*` names the last message even if its UID is 8
+    /// (RFC 3501 §6.4.8).
+    pub(super) fn finish(&mut self, from: Uid) {
+        let ascends = self.sizes.is_sorted_by(|a, b| a.0 < b.0);
+        if !ascends || self.sizes.first().is_some_and(|&(uid, _)| uid < from) {
+            let mut order: Vec<usize> = (0..self.sizes.len()).filter(|&at| self.sizes[at].0 >= from).collect();
+            order.sort_by_key(|&at| self.sizes[at].0);
+            order.dedup_by_key(|at| self.sizes[*at].0);
+            self.arrived = order.iter().filter_map(|&at| self.arrived.get(at).copied()).collect();
+            self.email_ids = order.iter().filter_map(|&at| self.email_ids.get(at).cloned()).collect();
+            self.sizes = order.iter().map(|&at| self.sizes[at]).collect();
+        }
+        self.deleted.sort();
+        let sizes = &self.sizes;
+        let is_listed = |uid: Uid| sizes.binary_search_by_key(&uid, |&(uid, _)| uid).is_ok();
+        self.sizeless.retain(|&(uid, _)| uid >= from && !is_listed(uid));
+    }
+
+    /// The UID from which on nothing has been listed yet, if the rows that came are the first ones from `from` on.
+    pub(super) fn resume_from(&self, from: Uid) -> Uid {
+        let ascends = self.sizes.is_sorted_by(|a, b| a.0 < b.0);
+        match self.sizes.last() {
+            Some(&(Uid(last), _)) if ascends => from.max(Uid(last.saturating_add(1))),
+            _ => from,
+        }
+    }
+
+    /// How many of `exists` messages are still to be listed.
+    pub(super) fn left(&self, exists: usize) -> u32 {
+        u32::try_from(exists.saturating_sub(self.sizes.len())).unwrap_or(u32::MAX)
+    }
+
+    /// Nothing has been listed.
+    pub(super) fn clear(&mut self) {
+        *self = Self::new(self.wanted);
+    }
+}
+
+/// What lists the messages from a UID on, and finds those that bear `\Deleted`.
+pub(super) fn listing(from: Uid, wanted: Wanted, has_search: bool) -> [String; 2] {
+    let rows = format!("UID FETCH {from}:* {}", wanted.items());
+    [rows, deleted(has_search)]
+}
+
+fn deleted(has_search: bool) -> String {
+    match has_search {
+        true => "UID SEARCH DELETED".to_owned(),
+        false => "UID FETCH 1:* (UID FLAGS)".to_owned(),
+    }
+}
+
+impl Mailbox {
+    /// UID, size and what is `wanted` of everything from UID `from` on, and the UIDs that bear `\Deleted`: one round trip.
+    pub async fn list(&mut self, from: Uid, wanted: Wanted) -> Result<Listed, Error> {
+        let mut listed = Listed::new(wanted);
+        if self.exists() == 0 {
+            return Ok(listed);
+        }
+        if from == Uid(1)
+            && let Some(portion) = self.quirks.portion()
+        {
+            self.list_in_portions(&mut listed, from, portion).await?;
+        } else {
+            let has_search = self.quirks.has_search();
+            self.link.news().searched = false;
+            let commands = listing(from, wanted, has_search);
+            let expect = Listed::expect(has_search);
+            let completions = self.flight(&commands, expect, |event| listed.take(event)).await?;
+            self.end_listing(&mut listed, from, &completions, has_search).await?;
+        }
+        Ok(listed)
+    }
+
+    /// Looks at how the two commands of a listing ended, and asks for what they left open.
+    pub(super) async fn end_listing(
+        &mut self,
+        listed: &mut Listed,
+        from: Uid,
+        completions: &[Completion],
+        has_search: bool,
+    ) -> Result<(), Error> {
+        match completions.first() {
+            // Some servers refuse `9:*` if there is nothing new.
+            Some(rows) if !rows.is_ok() && from > Uid(1) => tracing::debug!(completion = %rows, "nothing new"),
+            rows => require("UID FETCH", rows)?,
+        }
+        self.end_search(listed, completions.get(1), has_search).await?;
+        self.complete(listed, from).await
+    }
+
+    /// If SEARCH was refused, or brought nothing that is an answer, flags are asked for instead.
+    async fn end_search(
+        &mut self,
+        listed: &mut Listed,
+        completion: Option<&Completion>,
+        has_search: bool,
+    ) -> Result<(), Error> {
+        let is_answered = completion.is_some_and(Completion::is_ok) && (!has_search || self.link.news().searched);
+        if is_answered {
+            return Ok(());
+        }
+        if !has_search {
+            return require("UID FETCH (FLAGS)", completion);
+        }
+        if let Some(completion) = completion.filter(|completion| !completion.is_ok() && completion.will_pass()) {
+            return Err(Error::refused("UID SEARCH", completion.clone()));
+        }
+        tracing::info!("the upstream does not answer UID SEARCH: flags are asked for instead");
+        self.quirks.set_no_search();
+        let commands = [deleted(false)];
+        let completions = self
+            .flight(&commands, Listed::expect(false), |event| match event {
+                Event::Fetch(Fetch {
+                    uid: Some(Uid(uid)),
+                    flags: Some(flags),
+                    ..
+                }) if flags.deleted => listed.deleted.push(uid, uid),
+                _ => {}
+            })
+            .await?;
+        require("UID FETCH (FLAGS)", completions.first())
+    }
+
+    /// Brings rows into order, and asks again for sizes that the server did not give: first for the size alone, then for what
+    /// the parts of the message measure. A message of which nothing is told is listed with no octets.
+    async fn complete(&mut self, listed: &mut Listed, from: Uid) -> Result<(), Error> {
+        listed.finish(from);
+        if listed.sizeless.is_empty() {
+            return Ok(());
+        }
+        let rows = std::mem::take(&mut listed.sizeless);
+        let mut uids: Vec<Uid> = rows.iter().map(|&(uid, _)| uid).collect();
+        uids.sort_unstable();
+        uids.dedup();
+        tracing::info!(
+            messages = uids.len(),
+            "the upstream gave no size of some messages: asking again"
+        );
+        for items in ["(UID RFC822.SIZE)", "(UID BODYSTRUCTURE)"] {
+            let mut missing = Vec::new();
+            for set in UidSet::cover(&uids) {
+                let commands = [format!("UID FETCH {set} {items}")];
+                let completions = self
+                    .flight(&commands, Expect::default(), |event| {
+                        let Event::Fetch(fetch) = event else { return };
+                        let Some(uid) = fetch.uid.filter(|uid| uids.binary_search(uid).is_ok()) else {
+                            return;
+                        };
+                        let first = rows
+                            .iter()
+                            .find(|&&(row, _)| row == uid)
+                            .map_or(&fetch, |(_, first)| first);
+                        match fetch.size.or(fetch.structure) {
+                            Some(size) => listed.push(uid, size, first),
+                            None => missing.push(uid),
+                        }
+                    })
+                    .await?;
+                // Refused, it is not told.
+                if completions.first().is_some_and(|completion| !completion.is_ok()) {
+                    missing.extend(uids.iter().copied());
+                }
+            }
+            listed.finish(from);
+            missing.retain(|uid| listed.sizes.binary_search_by_key(uid, |&(uid, _)| uid).is_err());
+            missing.sort_unstable();
+            missing.dedup();
+            uids = missing;
+        }
+        for uid in uids {
+            if let Some((_, first)) = rows.iter().find(|&&(row, _)| row == uid) {
+                listed.push(uid, 0, first);
+            }
+        }
+        listed.finish(from);
+        Ok(())
+    }
+
+    /// The same for a server that hangs up on a listing of many: ascending, about `portion` messages a command. What `listed`
+    /// holds already is not asked for again.
+    pub(super) async fn list_in_portions(&mut self, listed: &mut Listed, from: Uid, portion: u32) -> Result<(), Error> {
+        let mut low = listed.resume_from(from).0;
+        let mut width = portion;
+        loop {
+            let is_last = listed.left(self.exists()) <= portion || low > u32::MAX - width;
+            let high = if is_last {
+                "*".to_owned()
+            } else {
+                (low + width - 1).to_string()
+            };
+            let commands = [format!("UID FETCH {low}:{high} {}", listed.wanted.items())];
+            let before = listed.sizes.len();
+            let completions = self
+                .flight(&commands, Expect::default(), |event| listed.take(event))
+                .await?;
+            match completions.first() {
+                // As with `9:*`: there may be nothing in between.
+                Some(rows) if !rows.is_ok() && low > from.0 => tracing::debug!(completion = %rows, "no such messages"),
+                rows => require("UID FETCH", rows)?,
+            }
+            if is_last {
+                break;
+            }
+            low += width;
+            // UIDs may lie far apart.
+            let rows = u32::try_from(listed.sizes.len() - before).unwrap_or(u32::MAX);
+            width = if rows < portion / 2 {
+                width.saturating_mul(2)
+            } else {
+                portion
+            };
+        }
+        let has_search = self.quirks.has_search();
+        self.link.news().searched = false;
+        let commands = [deleted(has_search)];
+        let completions = self
+            .flight(&commands, Listed::expect(has_search), |event| listed.take(event))
+            .await?;
+        self.end_search(listed, completions.first(), has_search).await?;
+        self.complete(listed, from).await
+    }
+
+    /// The UIDs that exist up to `last`, ascending.
+    pub async fn uids(&mut self, last: Uid) -> Result<Vec<Uid>, Error> {
+        self.uids_of(&format!("1:{last}")).await
+    }
+
+    async fn uids_of(&mut self, set: &str) -> Result<Vec<Uid>, Error> {
+        let mut uids = Vec::new();
+        let commands = [format!("UID FETCH {set} (UID)")];
+        let completions = self
+            .flight(&commands, Expect::default(), |event| {
+                if let Event::Fetch(Fetch { uid: Some(uid), .. }) = event {
+                    uids.push(uid);
+                }
+            })
+            .await?;
+        require("UID FETCH", completions.first())?;
+        uids.sort_unstable();
+        uids.dedup();
+        Ok(uids)
+    }
+
+    /// The UIDs without `\Seen`.
+    pub async fn search_unseen(&mut self) -> Result<UidRanges, Error> {
+        self.find("UNSEEN", |flags| !flags.seen).await
+    }
+
+    /// The UIDs that bear `\Deleted`.
+    pub(super) async fn search_deleted(&mut self) -> Result<UidRanges, Error> {
+        self.find("DELETED", |flags| flags.deleted).await
+    }
+
+    /// The UIDs that SEARCH finds by `key`; by their flags if it is refused.
+    async fn find(&mut self, key: &str, has: impl Fn(super::fetch::Flags) -> bool) -> Result<UidRanges, Error> {
+        if self.quirks.has_search() {
+            match self.search(key).await {
+                Err(Error::Refused { completion, .. }) if !completion.will_pass() => self.quirks.set_no_search(),
+                found => return found,
+            }
+        }
+        let mut found = UidRanges::default();
+        if self.exists() == 0 {
+            return Ok(found);
+        }
+        let commands = ["UID FETCH 1:* (UID FLAGS)".to_owned()];
+        let completions = self
+            .flight(&commands, Listed::expect(false), |event| match event {
+                Event::Fetch(Fetch {
+                    uid: Some(Uid(uid)),
+                    flags: Some(flags),
+                    ..
+                }) if has(flags) => found.push(uid, uid),
+                _ => {}
+            })
+            .await?;
+        require("UID FETCH (FLAGS)", completions.first())?;
+        found.sort();
+        Ok(found)
+    }
+
+    async fn search(&mut self, key: &str) -> Result<UidRanges, Error> {
+        let mut found = UidRanges::default();
+        let commands = [format!("UID SEARCH {key}")];
+        let completions = self
+            .flight(&commands, Expect::default(), |event| {
+                if let Event::Found(low, high) = event {
+                    found.push(low.0, high.0);
+                }
+            })
+            .await?;
+        require("UID SEARCH", completions.first())?;
+        found.sort();
+        Ok(found)
+    }
+
+    /// Whether a message exists.
+    pub async fn holds(&mut self, uid: Uid) -> Result<bool, Error> {
+        Ok(!self.existing(&[uid]).await?.is_empty())
+    }
+
+    /// Those of `uids` (ascending) that exist.
+    pub async fn existing(&mut self, uids: &[Uid]) -> Result<Vec<Uid>, Error> {
+        let mut existing = Vec::new();
+        for (set, these) in UidSet::parts(uids) {
+            let found = match self.quirks.has_search() {
+                true => self.search(&format!("UID {set}")).await,
+                false => self.uids_of(&set.to_string()).await.map(UidRanges::from_iter),
+            };
+            let found = match found {
+                Err(Error::Refused { .. }) => self.uids_of(&set.to_string()).await.map(UidRanges::from_iter)?,
+                found => found?,
+            };
+            existing.extend(these.iter().filter(|&&uid| found.contains(uid)));
+        }
+        Ok(existing)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(uid: u32, size: Option<u32>) -> Fetch {
+        let mut fetch = Fetch::default();
+        (fetch.uid, fetch.size) = (Some(Uid(uid)), size);
+        fetch
+    }
+
+    #[test]
+    fn columns_are_sorted_together() {
+        let mut listed = Listed::new(Wanted {
+            arrived: true,
+            email_id: true,
+        });
+        for uid in [9, 4, 2, 7, 4] {
+            let mut fetch = row(uid, Some(uid * 10));
+            fetch.arrived = (uid != 7).then_some(uid * 100);
+            fetch.email_id = (uid != 9).then(|| uid.to_string().into());
+            listed.take(Event::Fetch(fetch));
+        }
+        for uid in [7, 2, 7] {
+            listed.take(Event::Found(Uid(uid), Uid(uid)));
+        }
+        listed.finish(Uid(3));
+        assert_eq!(
+            listed.sizes,
+            [(Uid(4), 40), (Uid(7), 70), (Uid(9), 90)],
+            "each once, none below 3"
+        );
+        assert_eq!(listed.arrived, [400, 0, 900]);
+        assert_eq!(listed.email_ids, ["4".into(), "7".into(), "".into()]);
+        assert_eq!(listed.deleted, [Uid(2), Uid(7)].into_iter().collect());
+    }
+
+    #[test]
+    fn what_ascends_stays_as_it_is() {
+        let mut listed = Listed::new(Wanted::default());
+        listed.sizes = vec![(Uid(3), 30), (Uid(4), 40)];
+        listed.finish(Uid(3));
+        assert_eq!(listed.sizes, [(Uid(3), 30), (Uid(4), 40)]);
+        assert_eq!(listed.resume_from(Uid(3)), Uid(5));
+        // `9:*` if the last UID is 8.
+        listed.finish(Uid(5));
+        assert_eq!(listed.sizes, []);
+        assert_eq!(listed.resume_from(Uid(3)), Uid(3));
+    }
+
+    #[test]
+    fn a_row_without_size_is_missing_unless_another_has_it() {
+        let mut listed = Listed::new(Wanted::default());
+        let mut deleted = row(2, None);
+        deleted.flags = Some(super::super::fetch::Flags {
+            deleted: true,
+            seen: false,
+        });
+        for fetch in [
+            row(1, None),
+            row(3, Some(30)),
+            deleted,
+            row(3, None),
+            row(4, None),
+            Fetch::default(),
+        ] {
+            listed.take(Event::Fetch(fetch));
+        }
+        listed.finish(Uid(2));
+        assert_eq!(listed.sizes, [(Uid(3), 30)]);
+        let sizeless: Vec<_> = listed.sizeless.iter().map(|&(uid, _)| uid).collect();
+        assert_eq!(sizeless, [Uid(2), Uid(4)]);
+        assert_eq!(listed.deleted, [Uid(2)].into_iter().collect());
+    }
+
+    #[test]
+    fn an_email_id_beyond_its_limit_is_none() {
+        let mut listed = Listed::new(Wanted {
+            arrived: false,
+            email_id: true,
+        });
+        for length in [255, 256] {
+            let mut fetch = row(length, Some(1));
+            fetch.email_id = Some("x".repeat(length as usize).into());
+            listed.take(Event::Fetch(fetch));
+        }
+        let lengths: Vec<_> = listed.email_ids.iter().map(|id| id.len()).collect();
+        assert_eq!(lengths, [255, 0]);
+    }
+}

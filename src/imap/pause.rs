@@ -1,0 +1,36 @@
+//! Servers that say that they are asked too much.
+
+use std::time::Duration;
+
+use super::token::number;
+
+/// How long a server that is asked too much wants to be left alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pause {
+    /// So long.
+    For(Duration),
+    /// It does not say.
+    Unsaid,
+}
+
+impl Pause {
+    /// Of a server's words (Exchange, Gmail, Yahoo); `None` where they ask for no pause.
+    pub(super) fn of(text: &str) -> Option<Self> {
+        let text = text.to_ascii_lowercase();
+        // `Request is throttled. Suggested Backoff Time: 299961 milliseconds`
+        if let Some((_, rest)) = text.split_once("suggested backoff time:") {
+            let mut words = rest.split_ascii_whitespace();
+            let milliseconds = words.next().and_then(|word| number(word.as_bytes()));
+            return Some(match (milliseconds, words.next()) {
+                (Some(milliseconds), Some(unit)) if unit.starts_with("millisecond") => {
+                    Self::For(Duration::from_millis(milliseconds.into()))
+                }
+                _ => Self::Unsaid,
+            });
+        }
+        ["throttled", "rate limit", "too many simultaneous connections"]
+            .iter()
+            .any(|words| text.contains(words))
+            .then_some(Self::Unsaid)
+    }
+}

@@ -1,0 +1,645 @@
+//! Reads what a server sends: octets of a [`Frame`] in, [`Event`]s out. The only place that dispatches responses. No socket,
+//! no clock.
+//!
+//! Completions are matched by their tags, in any order. What one item spoils is that item: a response that makes no sense is
+//! dropped and counted. Everything that a server could repeat without end counts against one bound, so that no server makes
+//! the gateway hold more, or work longer, than its mailbox gives reason for.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::{
+    error::Error,
+    fetch::{self, Fetch, Section, Step},
+    frame::{Frame, MAX_UNWANTED, Span},
+    news::News,
+    response::{Completion, Line, Status},
+    token,
+};
+use crate::types::Uid;
+
+/// Messages of one mailbox, at most; 8 bytes of memory each. A server that says that it has more is not believed.
+const MAX_MESSAGES: u64 = 1 << 20;
+/// Responses that a command may bring besides those that the mailbox gives reason for.
+const SLACK: u64 = 10_000;
+/// How often a command may name each message: a row of a listing, a find, news about flags.
+const PER_MESSAGE: u64 = 3;
+/// Octets of a literal in a response that is collected: a folder's name, hardly more.
+const MAX_COLLECTED_LITERAL: u64 = 64 * 1024;
+/// Octets of all responses that are collected for one command: more than the folders of any user take.
+const MAX_COLLECTED: usize = 16 * 1024 * 1024;
+/// How many these may be.
+const MAX_RESPONSES: usize = 100_000;
+/// Octets at the end of a content that are kept, to tell whether it holds the answer's end.
+const TAIL: usize = 512;
+
+/// Which command a completion belongs to; numbers ascend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CommandId(pub u32);
+
+/// The next thing that a server says and somebody waits for.
+#[derive(Debug)]
+pub enum Event {
+    /// `+ …`: the server waits for more of a command; its text.
+    Continue(Vec<u8>),
+    /// An untagged OK, NO, BAD, BYE or PREAUTH, if those are expected.
+    Status(Completion),
+    /// A command is complete.
+    Tagged(CommandId, Completion),
+    /// The content of a section begins; its octets come from [`Reader::content`].
+    Content {
+        /// Of which message, if the server has told it already (some send UID last).
+        uid: Option<Uid>,
+        /// What it is.
+        section: Section,
+        /// How many octets are to come; `None` for NIL.
+        octets: Option<u64>,
+    },
+    /// The FETCH response of one message is complete.
+    Fetch(Fetch),
+    /// SEARCH or ESEARCH has found the UIDs from the first to the second.
+    Found(Uid, Uid),
+    /// A whole response of the expected name, literals with their line ends and all.
+    Data(Vec<u8>),
+}
+
+/// What the commands in flight are expected to bring besides their completions.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Expect {
+    /// Untagged responses that begin with this word are collected.
+    pub data: Option<&'static str>,
+    /// Untagged status responses are handed out.
+    pub status: bool,
+    /// More may follow a BYE: the completion of LOGIN or LOGOUT. Else BYE is an error at once.
+    pub after_bye: bool,
+    /// FLAGS are asked for, so they are no news.
+    pub flags: bool,
+    /// Contents of messages are asked for; else they are dropped.
+    pub content: bool,
+}
+
+/// The reader of one connection.
+#[derive(Debug, Default)]
+pub struct Reader {
+    news: News,
+    in_flight: VecDeque<(CommandId, String)>,
+    expect: Expect,
+    state: State,
+    content: Content,
+    /// What counts against the bound since the last command was sent while none was in flight.
+    items: u64,
+    /// The most messages that the mailbox has had since then.
+    most: u32,
+    /// Octets of the responses that were collected.
+    collected: usize,
+    /// How many these were.
+    responses: usize,
+    /// Responses dropped because they made no sense.
+    spoiled: u32,
+}
+
+/// Where in the server's answer we are.
+#[derive(Debug, Default)]
+enum State {
+    /// At the start of a response.
+    #[default]
+    Start,
+    /// In a FETCH response, behind a content. Whether the content was one that somebody waits for.
+    Fetch(Fetch, bool),
+    /// In the numbers of a SEARCH response.
+    Search,
+    /// In an ESEARCH response, where the next word is a name.
+    ExtendedSearch,
+    /// In the set of an ESEARCH response.
+    Set,
+    /// In a response that is collected; its last line begins at the second.
+    Data(Vec<u8>, usize),
+}
+
+/// The content under way.
+#[derive(Debug, Default)]
+struct Content {
+    /// Octets that were not taken yet.
+    left: u64,
+    /// The content, if it came as a quoted string; else it is in the frame.
+    inline: Option<Bytes>,
+    /// Octets that were taken, and that the caller has used up when it calls again.
+    lent: usize,
+    /// The last octets that were consumed.
+    tail: Vec<u8>,
+}
+
+impl Reader {
+    /// What the server has told by the way.
+    pub fn news(&mut self) -> &mut News {
+        &mut self.news
+    }
+
+    /// The same, to look at.
+    pub fn news_so_far(&self) -> &News {
+        &self.news
+    }
+
+    /// A command is about to be sent.
+    pub fn expect_completion(&mut self, id: CommandId, tag: String) {
+        if self.in_flight.is_empty() {
+            self.items = 0;
+            (self.collected, self.responses) = (0, 0);
+            self.most = self.news.exists;
+        }
+        self.in_flight.push_back((id, tag));
+    }
+
+    /// What the commands in flight bring, from now on.
+    pub fn expect(&mut self, expect: Expect) {
+        self.expect = expect;
+    }
+
+    /// Whether any command has no completion yet.
+    pub fn is_waiting(&self) -> bool {
+        !self.in_flight.is_empty()
+    }
+
+    /// How many responses were dropped because they made no sense, since the last call.
+    pub fn take_spoiled(&mut self) -> u32 {
+        std::mem::take(&mut self.spoiled)
+    }
+
+    /// Octets of the content under way that were not taken.
+    pub fn left(&self) -> u64 {
+        self.content.left
+    }
+
+    /// Whether the server has told by now whose content this is.
+    pub fn has_uid(&self) -> bool {
+        matches!(&self.state, State::Fetch(fetch, _) if fetch.uid.is_some())
+    }
+
+    /// The octets of the content under way that are here and were not taken.
+    pub fn content<'a>(&'a self, frame: &'a Frame) -> &'a [u8] {
+        let here = match &self.content.inline {
+            Some(inline) => &inline[self.content.lent..],
+            None => &frame.octets()[self.content.lent..],
+        };
+        &here[..usize::try_from(self.content.left).unwrap_or(usize::MAX).min(here.len())]
+    }
+
+    /// Takes the first `count` octets that [`Reader::content`] shows. They stay valid until the next call of this reader.
+    pub fn take<'a>(&'a mut self, frame: &'a Frame, count: usize) -> &'a [u8] {
+        let from = self.content.lent;
+        self.content.lent += count;
+        self.content.left -= count as u64;
+        match &self.content.inline {
+            Some(inline) => &inline[from..from + count],
+            None => &frame.octets()[from..from + count],
+        }
+    }
+
+    /// Frees the room of what was taken. Returns whether octets of the content must be received before it can go on.
+    pub fn needs_content(&mut self, frame: &mut Frame) -> bool {
+        self.give_back(frame);
+        self.content.left > 0 && self.content.inline.is_none() && frame.octets().is_empty()
+    }
+
+    fn give_back(&mut self, frame: &mut Frame) {
+        let lent = std::mem::take(&mut self.content.lent);
+        if lent == 0 {
+            return;
+        }
+        match &mut self.content.inline {
+            Some(inline) => drop(inline.split_to(lent)),
+            None => {
+                self.content.keep_tail(&frame.octets()[..lent]);
+                frame.consume(lent);
+            }
+        }
+    }
+
+    /// Drops what is left of the content as far as it is here; returns whether that was all.
+    fn drop_content(&mut self, frame: &mut Frame) -> bool {
+        self.give_back(frame);
+        if self.content.inline.take().is_some() {
+            self.content.left = 0;
+        }
+        if self.content.left > 0 {
+            let here = frame.octets().len();
+            let count = usize::try_from(self.content.left).unwrap_or(usize::MAX).min(here);
+            self.content.keep_tail(&frame.octets()[..count]);
+            frame.consume(count);
+            self.content.left -= count as u64;
+        }
+        self.content.left == 0
+    }
+
+    /// Whether the content under way has been shorter than the server announced: at the end of what has come of it stands the
+    /// completion of a command in flight. To be asked once nothing more comes.
+    pub fn has_ended_early(&self, frame: &Frame) -> bool {
+        if self.content.left == 0 || self.content.inline.is_some() {
+            return false;
+        }
+        let tail = [self.content.tail.as_slice(), frame.octets()].concat();
+        let Some(lines) = tail.strip_suffix(b"\n") else {
+            return false;
+        };
+        lines.split(|&octet| octet == b'\n').any(|line| {
+            let line = line.trim_ascii_end();
+            matches!(Line::parse(line), Line::Tagged(tag, _) if self.in_flight.iter().any(|(_, of)| of.as_bytes() == tag))
+        })
+    }
+
+    /// Goes on to the next event; `None` if more octets must be received first. What is left of a content is dropped.
+    ///
+    /// An error ends the conversation: what comes behind it can't be understood.
+    pub fn next(&mut self, frame: &mut Frame) -> Result<Option<Event>, Error> {
+        loop {
+            if !self.drop_content(frame) {
+                return Ok(None);
+            }
+            let step = match std::mem::take(&mut self.state) {
+                State::Start => self.start(frame)?,
+                State::Fetch(fetch, was_wanted) => self.go_on_with_fetch(frame, fetch, was_wanted)?,
+                State::Search => self.search(frame)?,
+                State::ExtendedSearch => self.extended_search(frame)?,
+                State::Set => self.set(frame)?,
+                State::Data(data, line) => self.collect(frame, data, line)?,
+            };
+            match step {
+                Progress::Event(event) => return Ok(Some(event)),
+                Progress::Starved => return Ok(None),
+                Progress::Silent => {}
+            }
+        }
+    }
+
+    fn start(&mut self, frame: &mut Frame) -> Result<Progress, Error> {
+        if let Some(state) = self.search_head(frame)? {
+            self.state = state;
+            return Ok(Progress::Silent);
+        }
+        let Some(span) = frame.line()? else {
+            return Ok(Progress::Starved);
+        };
+        // What was unwanted may have hidden it.
+        if let Some(state) = self.search_head(frame)? {
+            self.state = state;
+            return Ok(Progress::Silent);
+        }
+        let line = &frame.octets()[..span.line];
+        match Line::parse(line) {
+            Line::Continue(text) => {
+                let text = text.to_vec();
+                frame.consume(span.total);
+                self.count(1)?;
+                Ok(Progress::Event(Event::Continue(text)))
+            }
+            Line::Tagged(tag, status) => {
+                let at = self.in_flight.iter().position(|(_, of)| of.as_bytes() == tag);
+                let completion = status.to_completion();
+                if at.is_some() {
+                    self.news.note_status(&status);
+                }
+                frame.consume(span.total);
+                match at.and_then(|at| self.in_flight.remove(at)) {
+                    Some((id, _)) => Ok(Progress::Event(Event::Tagged(id, completion))),
+                    None => self.count(1).map(|()| Progress::Silent),
+                }
+            }
+            Line::Untagged(data) => {
+                if let Some(segment) = fetch::data(data) {
+                    let head = span.line - segment.len();
+                    return self.fetch(frame, Fetch::default(), span, head, false);
+                }
+                if let Some(name) = self.expect.data
+                    && token::word(data).0.eq_ignore_ascii_case(name.as_bytes())
+                {
+                    let data = data.to_vec();
+                    frame.consume(span.total);
+                    return self.collected(data, 0);
+                }
+                self.note(frame, span)
+            }
+            // A POP3, SMTP or HTTP server: nothing that follows would be IMAP.
+            Line::Other if self.expect.status && self.in_flight.is_empty() => Err(Error::Protocol("the greeting")),
+            Line::Other => {
+                frame.consume(span.total);
+                self.count(1).map(|()| Progress::Silent)
+            }
+        }
+    }
+
+    /// Takes note of the untagged response at `span`, which nobody waits for.
+    fn note(&mut self, frame: &mut Frame, span: Span) -> Result<Progress, Error> {
+        let line = &frame.octets()[..span.line];
+        let Line::Untagged(data) = Line::parse(line) else {
+            frame.consume(span.total);
+            return Ok(Progress::Silent);
+        };
+        let status = Status::parse(data).map(Status::to_completion);
+        // Text of a status response may end like a literal, but announces none.
+        let literal = token::literal(data).filter(|_| status.is_none());
+        let items = self.news.note(data);
+        frame.consume(span.total);
+        if let Some(octets) = literal {
+            frame.skip_literal(octets)?;
+        }
+        self.most = self.most.max(self.news.exists);
+        self.count(items)?;
+        if !self.expect.after_bye {
+            self.news.check_bye()?;
+        }
+        Ok(match status {
+            Some(status) if self.expect.status => Progress::Event(Event::Status(status)),
+            _ => Progress::Silent,
+        })
+    }
+
+    /// Counts what a server could repeat without end.
+    fn count(&mut self, items: usize) -> Result<(), Error> {
+        self.items += items as u64;
+        let messages = u64::from(self.most).min(MAX_MESSAGES);
+        if self.items > messages * PER_MESSAGE + SLACK {
+            return Err(Error::Protocol("far more data than the mailbox gives reason for"));
+        }
+        Ok(())
+    }
+
+    fn go_on_with_fetch(&mut self, frame: &mut Frame, fetch: Fetch, was_wanted: bool) -> Result<Progress, Error> {
+        let Some(span) = frame.line()? else {
+            self.state = State::Fetch(fetch, was_wanted);
+            return Ok(Progress::Starved);
+        };
+        if frame.octets()[..span.line].trim_ascii().is_empty() {
+            // Some servers send an empty line behind a literal.
+            frame.consume(span.total);
+            self.state = State::Fetch(fetch, was_wanted);
+            return self.count(1).map(|()| Progress::Silent);
+        }
+        self.fetch(frame, fetch, span, 0, was_wanted)
+    }
+
+    /// Goes on with a FETCH response whose next segment is the line at `span` from `head` on.
+    fn fetch(
+        &mut self,
+        frame: &mut Frame,
+        mut fetch: Fetch,
+        span: Span,
+        head: usize,
+        was_wanted: bool,
+    ) -> Result<Progress, Error> {
+        let segment = &frame.octets()[head..span.line];
+        let (section, octets) = match fetch.parse(segment) {
+            Ok(Step::End) => {
+                frame.consume(span.total);
+                self.count(1)?;
+                self.news.flags |= fetch.flags.is_some() && !self.expect.flags;
+                return Ok(Progress::Event(Event::Fetch(fetch)));
+            }
+            Ok(Step::Literal(section, octets)) => {
+                frame.consume(span.total);
+                self.content.begin(octets, None);
+                (section, Some(octets))
+            }
+            Ok(Step::Inline { section, content, rest }) => {
+                frame.consume(head + rest);
+                let octets = content.as_ref().map(|content| content.len() as u64);
+                self.content
+                    .begin(octets.unwrap_or(0), Some(content.unwrap_or_default().into()));
+                (section, octets)
+            }
+            // Whoever took the content must not take it for a whole one.
+            Err(fetch::Malformed) if was_wanted => return Err(Error::Protocol("FETCH data")),
+            Err(fetch::Malformed) => {
+                let literal = token::literal(segment);
+                frame.consume(span.total);
+                if let Some(octets) = literal {
+                    frame.skip_literal(octets)?;
+                }
+                self.spoiled = self.spoiled.saturating_add(1);
+                return self.count(1).map(|()| Progress::Silent);
+            }
+        };
+        let uid = fetch.uid;
+        if section == Section::Other || !self.expect.content {
+            if octets.is_some_and(|octets| octets > MAX_UNWANTED) {
+                return Err(Error::Protocol("a literal that nobody asked for passes the limit"));
+            }
+            // The content is dropped by the next step.
+            self.state = State::Fetch(fetch, was_wanted);
+            return self.count(1).map(|()| Progress::Silent);
+        }
+        self.state = State::Fetch(fetch, true);
+        self.count(1)?;
+        Ok(Progress::Event(Event::Content { uid, section, octets }))
+    }
+
+    /// If a SEARCH or ESEARCH response begins here, takes its head off: it is read piecewise, for its line names every
+    /// message that is found.
+    fn search_head(&mut self, frame: &mut Frame) -> Result<Option<State>, Error> {
+        if !frame.is_at_response() {
+            return Ok(None);
+        }
+        let octets = frame.octets();
+        let Some(rest) = octets.strip_prefix(b"* ") else {
+            return Ok(None);
+        };
+        let rest = rest.trim_ascii_start();
+        for (name, state) in [(&b"SEARCH "[..], State::Search), (b"ESEARCH ", State::ExtendedSearch)] {
+            if rest
+                .get(..name.len())
+                .is_some_and(|head| head.eq_ignore_ascii_case(name))
+            {
+                frame.consume(octets.len() - rest.len() + name.len());
+                self.news.searched = true;
+                self.count(1)?;
+                return Ok(Some(state));
+            }
+        }
+        Ok(None)
+    }
+
+    fn search(&mut self, frame: &mut Frame) -> Result<Progress, Error> {
+        match piece(frame, b" ") {
+            Piece::Word(count) => match token::number(&frame.octets()[..count]) {
+                Some(uid) => {
+                    frame.consume(count);
+                    self.state = State::Search;
+                    self.found(uid, uid)
+                }
+                // `SEARCH 2 5 (MODSEQ 9)` (RFC 7162 §3.1.5): what follows the numbers is not one. Other words are no answer.
+                None => {
+                    self.news.searched &= frame.octets().starts_with(b"(");
+                    frame.skip_line();
+                    Ok(Progress::Silent)
+                }
+            },
+            Piece::Starved => {
+                self.state = State::Search;
+                Ok(Progress::Starved)
+            }
+            Piece::End => Ok(Progress::Silent),
+        }
+    }
+
+    /// `ESEARCH (TAG "A1") UID COUNT 2 ALL 4:18,21` (RFC 4731 §3.1): only the set matters.
+    fn extended_search(&mut self, frame: &mut Frame) -> Result<Progress, Error> {
+        match piece(frame, b" ") {
+            Piece::Word(count) => {
+                let is_all = frame.octets()[..count].eq_ignore_ascii_case(b"ALL");
+                frame.consume(count);
+                self.state = if is_all { State::Set } else { State::ExtendedSearch };
+                self.count(1).map(|()| Progress::Silent)
+            }
+            Piece::Starved => {
+                self.state = State::ExtendedSearch;
+                Ok(Progress::Starved)
+            }
+            Piece::End => Ok(Progress::Silent),
+        }
+    }
+
+    fn set(&mut self, frame: &mut Frame) -> Result<Progress, Error> {
+        // The blank before the set, or the comma between its members.
+        match piece(frame, b" ,") {
+            Piece::Word(count) => match token::range(&frame.octets()[..count]) {
+                Some((low, high)) => {
+                    frame.consume(count);
+                    self.state = State::Set;
+                    self.found(low, high)
+                }
+                None => {
+                    frame.skip_line();
+                    Ok(Progress::Silent)
+                }
+            },
+            Piece::Starved => {
+                self.state = State::Set;
+                Ok(Progress::Starved)
+            }
+            Piece::End => Ok(Progress::Silent),
+        }
+    }
+
+    fn found(&mut self, low: u32, high: u32) -> Result<Progress, Error> {
+        self.count(1)?;
+        Ok(match (low, high) {
+            (0, 0) => Progress::Silent,
+            (low, high) => Progress::Event(Event::Found(Uid(low.max(1)), Uid(high))),
+        })
+    }
+
+    fn collect(&mut self, frame: &mut Frame, mut data: Vec<u8>, line: usize) -> Result<Progress, Error> {
+        if let Some(octets) = token::literal(&data[line..]) {
+            if octets > MAX_COLLECTED_LITERAL {
+                return Err(Error::Protocol("a literal passes the limit"));
+            }
+            // Up to the limit, so it fits.
+            let octets = octets as usize;
+            if frame.octets().len() < octets {
+                self.state = State::Data(data, line);
+                return Ok(Progress::Starved);
+            }
+            data.extend_from_slice(b"\r\n");
+            data.extend_from_slice(&frame.octets()[..octets]);
+            frame.consume(octets);
+            let line = data.len();
+            self.state = State::Data(data, line);
+            return Ok(Progress::Silent);
+        }
+        let Some(span) = frame.line()? else {
+            self.state = State::Data(data, line);
+            return Ok(Progress::Starved);
+        };
+        data.extend_from_slice(&frame.octets()[..span.line]);
+        frame.consume(span.total);
+        self.collected(data, line)
+    }
+
+    /// A line of a response that is collected has come.
+    fn collected(&mut self, data: Vec<u8>, line: usize) -> Result<Progress, Error> {
+        if self.collected + data.len() > MAX_COLLECTED {
+            return Err(Error::Protocol("more folders than the limit"));
+        }
+        if token::literal(&data[line..]).is_some() {
+            self.state = State::Data(data, line);
+            return Ok(Progress::Silent);
+        }
+        self.collected += data.len();
+        self.responses += 1;
+        if self.responses > MAX_RESPONSES {
+            return Err(Error::Protocol("more folders than the limit"));
+        }
+        Ok(Progress::Event(Event::Data(data)))
+    }
+}
+
+/// What a step of the reader came to.
+enum Progress {
+    Event(Event),
+    /// Nothing that anybody waits for.
+    Silent,
+    /// More octets must be received first.
+    Starved,
+}
+
+impl Content {
+    fn begin(&mut self, octets: u64, inline: Option<Bytes>) {
+        self.left = octets;
+        self.inline = inline;
+        self.tail.clear();
+    }
+
+    fn keep_tail(&mut self, octets: &[u8]) {
+        let octets = &octets[octets.len().saturating_sub(TAIL)..];
+        let keep = TAIL - octets.len();
+        if self.tail.len() > keep {
+            self.tail.drain(..self.tail.len() - keep);
+        }
+        self.tail.extend_from_slice(octets);
+    }
+}
+
+/// The next piece of a line that is read piecewise.
+enum Piece {
+    /// This many octets, whole.
+    Word(usize),
+    /// The line has ended, and is consumed.
+    End,
+    Starved,
+}
+
+/// Drops what `separates`; then the next word up to a separator or the line's end.
+fn piece(frame: &mut Frame, separates: &[u8]) -> Piece {
+    /// Longer than any number, range or name; what is longer is cut, and is none of these.
+    const LONGEST: usize = 64;
+    let octets = frame.octets();
+    let blank = octets.iter().take_while(|octet| separates.contains(octet)).count();
+    if blank > 0 {
+        frame.consume(blank);
+    }
+    let octets = frame.octets();
+    let end = octets
+        .iter()
+        .take(LONGEST)
+        .position(|octet| separates.contains(octet) || b"\r\n".contains(octet));
+    match end {
+        Some(0) => match memchr::memchr(b'\n', &octets[..octets.len().min(2)]) {
+            Some(at) => {
+                frame.consume(at + 1);
+                Piece::End
+            }
+            None if octets.len() < 2 && octets[0] == b'\r' => Piece::Starved,
+            // A lone CR belongs into no line.
+            None => {
+                frame.skip_line();
+                Piece::End
+            }
+        },
+        Some(count) => Piece::Word(count),
+        None if octets.len() >= LONGEST => Piece::Word(LONGEST),
+        None => Piece::Starved,
+    }
+}
+
+#[cfg(test)]
+mod tests;

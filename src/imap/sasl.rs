@@ -1,0 +1,550 @@
+//! The client's side of SASL, without I/O and without base64: which mechanism to use, and what to say in it.
+
+use md5::{Digest, Md5};
+use zeroize::{Zeroize, Zeroizing};
+
+use super::{
+    capability::Capabilities,
+    response::{Code, Completion},
+    scram::{First, Last, SaslError, Verdict},
+};
+use crate::config::Auth;
+
+/// A SASL mechanism.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mechanism {
+    /// RFC 4616
+    Plain,
+    /// draft-murchison-sasl-login
+    Login,
+    /// RFC 2195
+    CramMd5,
+    /// RFC 7677
+    ScramSha256,
+    /// RFC 7628
+    OAuthBearer,
+    /// What Google and Microsoft had before RFC 7628.
+    XOAuth2,
+}
+
+impl Mechanism {
+    /// As IANA has registered it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "PLAIN",
+            Self::Login => "LOGIN",
+            Self::CramMd5 => "CRAM-MD5",
+            Self::ScramSha256 => "SCRAM-SHA-256",
+            Self::OAuthBearer => "OAUTHBEARER",
+            Self::XOAuth2 => "XOAUTH2",
+        }
+    }
+}
+
+/// A way to give a password to a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// The command LOGIN (RFC 3501 §6.2.3)
+    LoginCommand,
+    /// The command AUTHENTICATE
+    Sasl(Mechanism),
+}
+
+/// How often a password is given at most: a server that understands neither way will not understand a third.
+const WAYS: usize = 2;
+
+impl Way {
+    /// The ways to log in by password, the best first; empty if the server offers none. The next may be tried after an
+    /// answer that [`Way::is_not_understood`] finds.
+    ///
+    /// If nobody can listen (`is_private`: TLS or loopback), the ways come first that servers are best at and that need no
+    /// special form of the stored password. Otherwise those come first that do not show the password. A mechanism that is
+    /// configured is used whether or not the server offers it.
+    pub(super) fn by_password(auth: Auth, offered: &Capabilities, is_private: bool) -> Vec<Self> {
+        let login_command = (Self::LoginCommand, !offered.login_disabled);
+        let configured = match auth {
+            Auth::Auto => None,
+            Auth::LoginCommand => Some(login_command),
+            Auth::Plain => Some((Self::Sasl(Mechanism::Plain), true)),
+            Auth::Login => Some((Self::Sasl(Mechanism::Login), true)),
+            Auth::CramMd5 => Some((Self::Sasl(Mechanism::CramMd5), true)),
+            Auth::ScramSha256 => Some((Self::Sasl(Mechanism::ScramSha256), true)),
+        };
+        let shown = [
+            (Self::Sasl(Mechanism::Plain), offered.auth_plain),
+            login_command,
+            (Self::Sasl(Mechanism::Login), offered.auth_login),
+        ];
+        let hidden = [
+            (Self::Sasl(Mechanism::ScramSha256), offered.auth_scram_sha_256),
+            (Self::Sasl(Mechanism::CramMd5), offered.auth_cram_md5),
+        ];
+        let ways = match (configured, is_private) {
+            (Some(way), _) => vec![way],
+            (None, true) => [&shown[..], &hidden].concat(),
+            (None, false) => [&hidden[..], &shown].concat(),
+        };
+        let ways = ways.into_iter().filter_map(|(way, is_open)| is_open.then_some(way));
+        ways.take(WAYS).collect()
+    }
+
+    /// Whether a tagged NO or BAD tells that the server does not know this way to log in. Anything else is its answer to the
+    /// password: another way would only count as another guess there.
+    pub(super) fn is_not_understood(answer: &Completion) -> bool {
+        if answer.will_pass() || answer.tells_no_mailbox() {
+            return false;
+        }
+        // `[CLIENTBUG]`, `[CANNOT]` and the like say no more than BAD does.
+        if answer.code().is_some_and(|code| answer.is_no() || code != Code::Other) {
+            return false;
+        }
+        let text = answer.text().to_ascii_lowercase();
+        let names_mechanism = text.contains("mechanism")
+            && [
+                "unsupported",
+                "not supported",
+                "unknown",
+                "no mechanism",
+                "not available",
+                "disabled",
+            ]
+            .iter()
+            .any(|words| text.contains(words));
+        !answer.is_no() || names_mechanism
+    }
+}
+
+impl Mechanism {
+    /// The mechanism for an OAuth2 token; `None` if the server offers none.
+    pub(super) fn for_token(offered: &Capabilities) -> Option<Self> {
+        if offered.auth_oauthbearer {
+            Some(Self::OAuthBearer)
+        } else if offered.auth_xoauth2 {
+            Some(Self::XOAuth2)
+        } else {
+            None
+        }
+    }
+}
+
+/// Who logs in where.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Party<'a> {
+    pub(super) user: &'a str,
+    pub(super) host: &'a str,
+    pub(super) port: u16,
+}
+
+/// One run of a mechanism.
+pub(super) struct Exchange<'a> {
+    mechanism: Mechanism,
+    party: Party<'a>,
+    /// A password, or a token.
+    secret: &'a [u8],
+    step: Step,
+}
+
+enum Step {
+    /// Nothing was said.
+    Start,
+    /// LOGIN: the user was told.
+    User,
+    /// SCRAM: the first message was or will be sent.
+    First { first: First, is_sent: bool },
+    /// SCRAM: the proof was sent.
+    Last(Last),
+    /// The secret was given, and the server proved itself if the mechanism has that.
+    Given,
+    /// The server has told why it will refuse, and was answered.
+    Refused,
+}
+
+impl<'a> Exchange<'a> {
+    /// `secret`: the password, or the token for the mechanisms that take one. Fails if the system gives no random numbers.
+    pub(super) fn new(mechanism: Mechanism, party: Party<'a>, secret: &'a [u8]) -> Result<Self, SaslError> {
+        let step = match mechanism {
+            Mechanism::ScramSha256 => Step::First {
+                first: First::new(party.user)?,
+                is_sent: false,
+            },
+            _ => Step::Start,
+        };
+        Ok(Self {
+            mechanism,
+            party,
+            secret,
+            step,
+        })
+    }
+
+    /// What the client says unasked, to be sent along with AUTHENTICATE if the server takes that (RFC 4959); `None` if the
+    /// server speaks first. Without this call [`Exchange::respond`] says it upon the first challenge.
+    pub(super) fn initial(&mut self) -> Option<Zeroizing<Vec<u8>>> {
+        let Party { user, host, port } = self.party;
+        let parts: [&[u8]; 4] = match (self.mechanism, &mut self.step) {
+            (Mechanism::ScramSha256, Step::First { first, is_sent }) if !*is_sent => {
+                *is_sent = true;
+                return Some(Zeroizing::new(first.message().into_bytes()));
+            }
+            // RFC 4616 §2: authzid (empty) NUL authcid NUL passwd
+            (Mechanism::Plain, Step::Start) => [b"\0", user.as_bytes(), b"\0", self.secret],
+            (Mechanism::OAuthBearer, Step::Start) => {
+                // RFC 5801 §4: in a GS2 header `,` and `=` are written otherwise.
+                let name = user.replace('=', "=3D").replace(',', "=2C");
+                let before = format!("n,a={name},\x01host={host}\x01port={port}\x01auth=Bearer ");
+                self.step = Step::Given;
+                return Some(joined([before.as_bytes(), self.secret, b"\x01\x01", b""]));
+            }
+            (Mechanism::XOAuth2, Step::Start) => {
+                let before = format!("user={user}\x01auth=Bearer ");
+                self.step = Step::Given;
+                return Some(joined([before.as_bytes(), self.secret, b"\x01\x01", b""]));
+            }
+            _ => return None,
+        };
+        self.step = Step::Given;
+        Some(joined(parts))
+    }
+
+    /// The answer to `challenge`; both decoded. After an error the exchange is over: the server is not to be trusted, and
+    /// the connection to be closed. SCRAM computes here for up to a second: not to
+    /// be called where others wait.
+    pub(super) fn respond(&mut self, challenge: &[u8]) -> Result<Zeroizing<Vec<u8>>, SaslError> {
+        // What the client says first, upon a challenge that is empty, or should be.
+        if let Some(initial) = self.initial() {
+            return Ok(initial);
+        }
+        let (answer, next) = match (&self.step, self.mechanism) {
+            (Step::Start, Mechanism::Login) => (joined([self.party.user.as_bytes(), b"", b"", b""]), Step::User),
+            (Step::User, _) => (joined([self.secret, b"", b"", b""]), Step::Given),
+            (Step::Start, Mechanism::CramMd5) if challenge.is_empty() => {
+                return Err(SaslError("CRAM-MD5: the challenge is empty"));
+            }
+            (Step::Start, _) => {
+                let digest = hmac_md5(self.secret, challenge);
+                let digest: String = digest.iter().map(|octet| format!("{octet:02x}")).collect();
+                (
+                    joined([self.party.user.as_bytes(), b" ", digest.as_bytes(), b""]),
+                    Step::Given,
+                )
+            }
+            (Step::First { first, .. }, _) => {
+                let (answer, last) = first.answer(challenge, self.secret)?;
+                (answer, Step::Last(last))
+            }
+            (Step::Last(last), _) => match last.verify(challenge)? {
+                Verdict::Proved => (Zeroizing::default(), Step::Given),
+                Verdict::Refused => (Zeroizing::default(), Step::Refused),
+            },
+            // RFC 7628 §3.2.3: after a failure the client says so much.
+            (Step::Given, Mechanism::OAuthBearer) => (joined([b"\x01", b"", b"", b""]), Step::Refused),
+            (Step::Given, Mechanism::XOAuth2 | Mechanism::Plain) => (Zeroizing::default(), Step::Refused),
+            (Step::Given | Step::Refused, _) => {
+                return Err(SaslError("the server asks for more than its mechanism has"));
+            }
+        };
+        self.step = next;
+        Ok(answer)
+    }
+
+    /// After the server's OK: whether it may say so. An OK before the secret was given is an error, and with SCRAM an OK
+    /// without the server's signature.
+    pub(super) fn finish(self) -> Result<(), SaslError> {
+        match self.step {
+            Step::Given => Ok(()),
+            // A challenge too many does no harm; a server that says OK after an error takes the secret.
+            Step::Refused if self.mechanism != Mechanism::ScramSha256 => Ok(()),
+            _ if self.mechanism == Mechanism::ScramSha256 => Err(SaslError(
+                "SCRAM: the server says OK without proof that it knows the password",
+            )),
+            _ => Err(SaslError("the server says OK before it was told the password")),
+        }
+    }
+}
+
+/// In one buffer that never grows: what grows leaves copies behind.
+fn joined(parts: [&[u8]; 4]) -> Zeroizing<Vec<u8>> {
+    Zeroizing::new(parts.concat())
+}
+
+/// HMAC (RFC 2104) with MD5.
+fn hmac_md5(key: &[u8], text: &[u8]) -> [u8; 16] {
+    const BLOCK: usize = 64;
+    let mut block = Zeroizing::new([0; BLOCK]);
+    match key.len() <= BLOCK {
+        true => block[..key.len()].copy_from_slice(key),
+        false => block[..16].copy_from_slice(&Md5::digest(key)),
+    }
+    let hash = |pad: u8, parts: &[u8]| -> [u8; 16] {
+        let mut padded = block.map(|octet| octet ^ pad);
+        let hash = Md5::new().chain_update(padded).chain_update(parts).finalize();
+        padded.zeroize();
+        hash.into()
+    };
+    hash(0x5c, &hash(0x36, text))
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::imap::response::Status;
+
+    const ALL: [Mechanism; 6] = [
+        Mechanism::Plain,
+        Mechanism::Login,
+        Mechanism::CramMd5,
+        Mechanism::ScramSha256,
+        Mechanism::OAuthBearer,
+        Mechanism::XOAuth2,
+    ];
+
+    fn exchange<'a>(mechanism: Mechanism, user: &'a str, secret: &'a [u8]) -> Exchange<'a> {
+        let party = Party {
+            user,
+            host: "server.example.com",
+            port: 143,
+        };
+        Exchange::new(mechanism, party, secret).unwrap()
+    }
+
+    fn said(mut exchange: Exchange<'_>, challenges: &[&str]) -> Vec<String> {
+        let answers = challenges
+            .iter()
+            .map(|challenge| exchange.respond(challenge.as_bytes()).unwrap());
+        let answers: Vec<_> = answers
+            .map(|answer| String::from_utf8(answer.to_vec()).unwrap())
+            .collect();
+        exchange.finish().unwrap();
+        answers
+    }
+
+    #[test]
+    fn the_examples_of_the_rfcs() {
+        // RFC 4616 §4
+        let mut plain = exchange(Mechanism::Plain, "tim", b"tanstaaftanstaaf");
+        assert_eq!(*plain.initial().unwrap(), b"\0tim\0tanstaaftanstaaf");
+        assert!(plain.initial().is_none(), "once");
+        plain.finish().unwrap();
+        assert_eq!(said(exchange(Mechanism::Plain, "tim", b"t"), &[""]), ["\0tim\0t"]);
+        // RFC 2195 §2
+        assert_eq!(
+            said(
+                exchange(Mechanism::CramMd5, "tim", b"tanstaaftanstaaf"),
+                &["<1896.697170952@postoffice.reston.mci.net>"]
+            ),
+            ["tim b913a602c7eda7a495b4e6e7334d3890"]
+        );
+        // RFC 7628 §4.1
+        let mut bearer = exchange(
+            Mechanism::OAuthBearer,
+            "user@example.com",
+            b"vF9dft4qmTc2Nvb3RlckBhbHRhdmlzdGEuY29tCg==",
+        );
+        assert_eq!(
+            BASE64.encode(bearer.initial().unwrap()),
+            "bixhPXVzZXJAZXhhbXBsZS5jb20sAWhvc3Q9c2VydmVyLmV4YW1wbGUuY29tAXBvcnQ9MTQzAWF1dGg9QmVhcmVyIHZGOWRmdDRxbVRjMk5\
+             2YjNSbGNrQmhiSFJoZG1semRHRXVZMjl0Q2c9PQEB"
+        );
+        // RFC 7628 §4.3
+        assert_eq!(*bearer.respond(b"{\"status\":\"invalid_token\"}").unwrap(), b"\x01");
+        assert!(bearer.respond(b"").is_err());
+        // Google's documentation of XOAUTH2
+        let mut before = exchange(
+            Mechanism::XOAuth2,
+            "someuser@example.com",
+            b"ya29.vF9dft4qmTc2Nvb3RlckBhdHRhdmlzdGEuY29tCg",
+        );
+        assert_eq!(
+            BASE64.encode(before.initial().unwrap()),
+            "dXNlcj1zb21ldXNlckBleGFtcGxlLmNvbQFhdXRoPUJlYXJlciB5YTI5LnZGOWRmdDRxbVRjMk52YjNSbGNrQmhkSFJoZG1semRHRXVZMjl0Q2cBAQ=="
+        );
+        assert_eq!(*before.respond(b"{\"status\":\"400\"}").unwrap(), b"");
+        assert_eq!(
+            said(
+                exchange(Mechanism::Login, "tim", b"secret"),
+                &["Username:", "Password:"]
+            ),
+            ["tim", "secret"]
+        );
+    }
+
+    #[test]
+    fn hmac_md5_of_rfc_2202() {
+        for (key, text, digest) in [
+            (&[0x0b; 16][..], &b"Hi There"[..], "9294727a3638bb1c13f48ef8158bfc9d"),
+            (
+                b"Jefe",
+                b"what do ya want for nothing?",
+                "750c783e6ab0b503eaa86e310a5db738",
+            ),
+            (
+                &[0xaa; 80],
+                b"Test Using Larger Than Block-Size Key - Hash Key First",
+                "6b1ab7fe4bd7bf8f0b62e6ce61b9d0cd",
+            ),
+        ] {
+            assert_eq!(
+                u128::from_be_bytes(hmac_md5(key, text)),
+                u128::from_str_radix(digest, 16).unwrap()
+            );
+        }
+    }
+
+    #[test]
+    fn scram_wants_the_servers_proof() {
+        let begun = || {
+            let mut scram = exchange(Mechanism::ScramSha256, "user", b"pencil");
+            let initial = String::from_utf8(scram.initial().unwrap().to_vec()).unwrap();
+            let nonce = initial.strip_prefix("n,,n=user,r=").unwrap();
+            let challenge = format!("r={nonce}more,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096");
+            scram.respond(challenge.as_bytes()).unwrap();
+            scram
+        };
+        assert!(
+            exchange(Mechanism::ScramSha256, "user", b"pencil").finish().is_err(),
+            "OK at once"
+        );
+        assert!(begun().finish().is_err(), "OK instead of the signature");
+        assert!(begun().respond(b"v=AAAA").is_err());
+        assert!(begun().respond(b"").is_err());
+        let mut refused = begun();
+        assert_eq!(*refused.respond(b"e=invalid-proof").unwrap(), b"");
+        assert!(refused.finish().is_err(), "OK after an error");
+        let mut silent = exchange(Mechanism::ScramSha256, "user", b"pencil");
+        assert!(
+            silent.respond(b"").unwrap().starts_with(b"n,,n=user,r="),
+            "upon an empty challenge"
+        );
+        assert!(silent.respond(b"r=other,s=YQ==,i=4096").is_err());
+    }
+
+    #[test]
+    fn an_ok_that_comes_too_early() {
+        for mechanism in ALL {
+            assert!(
+                exchange(mechanism, "user", b"secret").finish().is_err(),
+                "{mechanism:?}"
+            );
+        }
+        let mut login = exchange(Mechanism::Login, "user", b"secret");
+        login.respond(b"Username:").unwrap();
+        assert!(login.finish().is_err());
+    }
+
+    #[test]
+    fn nobody_is_asked_for_ever() {
+        for mechanism in ALL {
+            let mut exchange = exchange(mechanism, "user", b"secret");
+            let answers = (0..10).take_while(|_| exchange.respond(b"more").is_ok()).count();
+            assert!(answers <= 2, "{mechanism:?}");
+        }
+        assert!(exchange(Mechanism::CramMd5, "user", b"secret").respond(b"").is_err());
+    }
+
+    fn ways(auth: Auth, offered: &str, is_private: bool) -> Vec<&'static str> {
+        let offered = Capabilities::parse(offered.as_bytes());
+        let ways = Way::by_password(auth, &offered, is_private);
+        ways.into_iter()
+            .map(|way| match way {
+                Way::LoginCommand => "command",
+                Way::Sasl(mechanism) => mechanism.name(),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_ways_to_try() {
+        let everything = "AUTH=PLAIN AUTH=LOGIN AUTH=CRAM-MD5 AUTH=SCRAM-SHA-256";
+        for (offered, private, open) in [
+            (
+                everything,
+                &["PLAIN", "command"][..],
+                &["SCRAM-SHA-256", "CRAM-MD5"][..],
+            ),
+            ("", &["command"], &["command"]),
+            ("LOGINDISABLED", &[], &[]),
+            ("LOGINDISABLED AUTH=XOAUTH2 STARTTLS", &[], &[]),
+            ("auth=plain LOGINDISABLED", &["PLAIN"], &["PLAIN"]),
+            (
+                "AUTH=PLAIN AUTH=LOGIN LOGINDISABLED",
+                &["PLAIN", "LOGIN"],
+                &["PLAIN", "LOGIN"],
+            ),
+            ("AUTH=CRAM-MD5", &["command", "CRAM-MD5"], &["CRAM-MD5", "command"]),
+            ("AUTH=CRAM-MD5 LOGINDISABLED", &["CRAM-MD5"], &["CRAM-MD5"]),
+            (
+                "AUTH=SCRAM-SHA-256 AUTH=PLAIN",
+                &["PLAIN", "command"],
+                &["SCRAM-SHA-256", "PLAIN"],
+            ),
+            ("AUTH=SCRAM-SHA-256-PLUS LOGINDISABLED", &[], &[]),
+        ] {
+            assert_eq!(ways(Auth::Auto, offered, true), private, "{offered}");
+            assert_eq!(ways(Auth::Auto, offered, false), open, "{offered}");
+        }
+        for (auth, way) in [
+            (Auth::Plain, "PLAIN"),
+            (Auth::Login, "LOGIN"),
+            (Auth::CramMd5, "CRAM-MD5"),
+            (Auth::ScramSha256, "SCRAM-SHA-256"),
+            (Auth::LoginCommand, "command"),
+        ] {
+            assert_eq!(ways(auth, everything, false), [way]);
+            assert_eq!(ways(auth, "", true), [way], "configured is configured");
+        }
+        assert_eq!(
+            ways(Auth::LoginCommand, "LOGINDISABLED", true),
+            [""; 0],
+            "RFC 3501 §6.2.3"
+        );
+        let token = |offered: &str| Mechanism::for_token(&Capabilities::parse(offered.as_bytes()));
+        assert_eq!(token("AUTH=XOAUTH2 AUTH=OAUTHBEARER"), Some(Mechanism::OAuthBearer));
+        assert_eq!(token("AUTH=XOAUTH2"), Some(Mechanism::XOAuth2));
+        assert_eq!(token("AUTH=PLAIN"), None);
+    }
+
+    #[test]
+    fn what_another_way_may_help_against() {
+        for (line, expected) in [
+            ("BAD unknown command", true),
+            ("BAD Invalid arguments", true),
+            ("NO Unsupported authentication mechanism.", true),
+            ("NO no mechanism available", true),
+            ("NO Invalid login or password", false),
+            ("NO [AUTHENTICATIONFAILED] mechanism not supported for you", false),
+            ("BAD [AUTHENTICATIONFAILED] no", false),
+            (
+                "BAD Request is throttled. Suggested Backoff Time: 5000 milliseconds",
+                false,
+            ),
+            ("BAD User is authenticated but not connected.", false),
+            ("NO [UNAVAILABLE] mechanism not available", false),
+            ("NO AUTHENTICATE failed.", false),
+        ] {
+            let completion = Status::parse(line.as_bytes()).unwrap().to_completion();
+            assert_eq!(Way::is_not_understood(&completion), expected, "{line}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(user: String, secret: Vec<u8>, challenges: Vec<Vec<u8>>, along: bool) {
+            for mechanism in ALL {
+                let mut exchange = exchange(mechanism, &user, &secret);
+                if along {
+                    let _ = exchange.initial();
+                }
+                for challenge in &challenges {
+                    if exchange.respond(challenge).is_err() {
+                        break;
+                    }
+                }
+                let ended = exchange.finish();
+                prop_assert!(mechanism != Mechanism::ScramSha256 || ended.is_err(), "no server knows the signature by chance");
+            }
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! From an authenticated connection to a selected mailbox and what it holds: one flight of commands, or as many as the server
+//! needs.
+
+use super::{
+    connect::{Connection, Login},
+    error::Error,
+    listing::{Listed, Wanted, listing},
+    mailbox::{Attributes, Mailbox, Selected, require},
+    quirks::{Pipelining, smaller_portion},
+    reader::Expect,
+    utf7::Names,
+};
+use crate::types::{Uid, UidValidity};
+
+/// What is known of a mailbox from an earlier connection, for QRESYNC (RFC 7162 §3.2.5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resync {
+    /// UIDVALIDITY then.
+    pub uid_validity: UidValidity,
+    /// HIGHESTMODSEQ then.
+    pub modseq: u64,
+}
+
+/// What to select, and what to list of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Selection<'a> {
+    /// The folder, as the configuration calls it (UTF-8).
+    pub folder: &'a str,
+    /// UID from which on messages are listed.
+    pub from: Uid,
+    /// What is asked of each.
+    pub wanted: Wanted,
+    /// Makes a server with QRESYNC tell what has vanished since: see [`Mailbox::take_vanished`].
+    pub resync: Option<Resync>,
+}
+
+impl Connection {
+    /// Selects a folder, and asks for UID, size and more of its messages and for the UIDs that bear `\Deleted` in the same
+    /// flight: one round trip. If the server hangs up on that, `login` makes new connections, on which less is asked for
+    /// at once; what was listed is kept.
+    pub async fn select(self, selection: Selection<'_>, login: Login<'_>) -> Result<(Mailbox, Listed), Error> {
+        let mut connection = self;
+        let quirks = connection.quirks.clone();
+        let mut attempt = Attempt {
+            selection,
+            listed: Listed::new(selection.wanted),
+            uid_validity: None,
+            portion: quirks.portion().filter(|_| selection.from == Uid(1)),
+            exists: 0,
+        };
+        let mut hang_ups = 0;
+        loop {
+            let pipelining = quirks.pipelining();
+            let error = match attempt.make(connection).await {
+                Ok(mailbox) => {
+                    // One lost connection may be a line that broke.
+                    if let Some(portion) = attempt.portion
+                        && (hang_ups > 1 || (hang_ups == 1 && portion >= SURE_PORTION))
+                    {
+                        quirks.set_portion(portion);
+                    }
+                    return Ok((mailbox, attempt.listed));
+                }
+                Err(error) => error,
+            };
+            let is_suspect = quirks.pipelining() == Pipelining::Suspect && pipelining != Pipelining::Suspect;
+            let hung_up = error.is_lost() || matches!(error, Error::Silent(_));
+            let smaller = smaller_portion(attempt.portion, attempt.listed.left(attempt.exists));
+            match smaller.filter(|_| hung_up) {
+                _ if is_suspect => tracing::debug!(%error, "trying one command at a time"),
+                Some(portion) => {
+                    tracing::info!(%error, portion, "the upstream hangs up on a long listing: asking for less at once");
+                    hang_ups += 1;
+                    attempt.portion = Some(portion);
+                }
+                None => return Err(error),
+            }
+            connection = login.connect().await?;
+        }
+    }
+}
+
+/// Messages beyond which a server that hangs up is believed to do so because of their number.
+const SURE_PORTION: u32 = 250;
+
+/// One selection, over as many connections as it takes.
+struct Attempt<'a> {
+    selection: Selection<'a>,
+    listed: Listed,
+    /// Under which `listed` was told.
+    uid_validity: Option<UidValidity>,
+    /// Messages to be listed by one command; `None`: all.
+    portion: Option<u32>,
+    /// Messages that there are, as far as the server has told.
+    exists: usize,
+}
+
+impl Attempt<'_> {
+    async fn make(&mut self, connection: Connection) -> Result<Mailbox, Error> {
+        let (mut mailbox, options) = Mailbox::unselected(connection);
+        let mut before = options.before;
+        if !mailbox.knows_name_of(self.selection.folder) {
+            let prelude = std::mem::take(&mut before);
+            mailbox.run_before(&prelude).await?;
+        }
+        let mut names = mailbox
+            .names_on_server(self.selection.folder)
+            .await?
+            .into_iter()
+            .peekable();
+        while let Some(name) = names.next() {
+            let step = Step {
+                name: &name,
+                before: std::mem::take(&mut before),
+                compress: options.compress && names.peek().is_none(),
+            };
+            let resync = self
+                .selection
+                .resync
+                .filter(|_| options.resync && mailbox.capabilities.qresync);
+            match self.select(&mut mailbox, step, resync).await {
+                // The name in the server's own form may be what is meant.
+                Err(error) if error.is_no_such_folder() && names.peek().is_some() => {}
+                selected => return selected.map(|()| mailbox),
+            }
+        }
+        Err(Error::Protocol("a folder without a name"))
+    }
+
+    async fn select(&mut self, mailbox: &mut Mailbox, step: Step<'_>, resync: Option<Resync>) -> Result<(), Error> {
+        let plain = format!("SELECT {}", mailbox.names.quoted(step.name));
+        let Some(Resync { uid_validity, modseq }) = resync else {
+            return self.select_by(mailbox, &step, &[], &plain).await;
+        };
+        let with_resync = format!("{plain} (QRESYNC ({uid_validity} {modseq}))");
+        let enable = ["ENABLE QRESYNC".to_owned()];
+        match self.select_by(mailbox, &step, &enable, &with_resync).await {
+            // QRESYNC is not what it should be everywhere it is offered.
+            Err(Error::Refused { .. }) => {
+                let again = Step {
+                    before: Vec::new(),
+                    compress: false,
+                    ..step
+                };
+                self.select_by(mailbox, &again, &[], &plain).await
+            }
+            selected => selected,
+        }
+    }
+
+    /// Sends what comes before, SELECT, and what lists, in one flight.
+    async fn select_by(
+        &mut self,
+        mailbox: &mut Mailbox,
+        step: &Step<'_>,
+        enable: &[String],
+        select: &str,
+    ) -> Result<(), Error> {
+        let has_search = mailbox.quirks.has_search();
+        let mut commands = [&step.before, enable].concat();
+        let at = commands.len();
+        commands.push(select.to_owned());
+        if self.portion.is_none() {
+            commands.extend(listing(self.selection.from, self.selection.wanted, has_search));
+        }
+        // The last: nothing may follow before its answer has come (RFC 4978 §3).
+        commands.extend(step.compress.then(|| "COMPRESS DEFLATE".to_owned()));
+        mailbox.link.news().begin_mailbox();
+        let listed = &mut self.listed;
+        let flown = mailbox
+            .flight(&commands, Listed::expect(has_search), |event| listed.take(event))
+            .await;
+        let completions = match flown {
+            Ok(completions) => completions,
+            Err(error) => {
+                // What the server has told of the mailbox before it hung up.
+                self.exists = mailbox.exists();
+                self.uid_validity = self.uid_validity.or(mailbox.link.news().uid_validity);
+                return Err(error);
+            }
+        };
+        require("SELECT", completions.get(at))?;
+        if step.compress
+            && let Some(completion) = completions.last().filter(|completion| !completion.is_ok())
+        {
+            // A server that refuses goes on as before.
+            tracing::debug!(%completion, "uncompressed");
+        }
+        let is_read_only = completions[at].has_code("READ-ONLY");
+        mailbox.note_selected(step.name, is_read_only)?;
+        let uid_validity = mailbox.selected().uid_validity;
+        if self.uid_validity.is_some_and(|before| before != uid_validity) {
+            self.listed.clear();
+        }
+        self.uid_validity = Some(uid_validity);
+        self.exists = mailbox.exists();
+        if self.exists == 0 {
+            self.listed.finish(self.selection.from);
+            return Ok(());
+        }
+        if let Some(portion) = self.portion {
+            return mailbox
+                .list_in_portions(&mut self.listed, self.selection.from, portion)
+                .await;
+        }
+        let listing = &completions[at + 1..at + 3];
+        mailbox
+            .end_listing(&mut self.listed, self.selection.from, listing, has_search)
+            .await
+    }
+}
+
+/// One SELECT.
+struct Step<'a> {
+    /// The folder's name on the server.
+    name: &'a str,
+    /// Commands that go first.
+    before: Vec<String>,
+    /// COMPRESS is asked for along with it.
+    compress: bool,
+}
+
+/// What is left to do of a connection when it becomes a mailbox.
+struct Options {
+    before: Vec<String>,
+    compress: bool,
+    resync: bool,
+}
+
+impl Mailbox {
+    /// Selects the same folder again, so that the server counts its messages anew. What it tells upon NOOP is listened to first.
+    pub async fn select_again(&mut self) -> Result<(), Error> {
+        let select = format!("SELECT {}", self.names.quoted(&self.folder));
+        self.link.news().begin_mailbox();
+        let commands = ["NOOP".to_owned(), select];
+        let completions = self.flight(&commands, Expect::default(), |_| {}).await?;
+        require("SELECT", completions.get(1))?;
+        let name = std::mem::take(&mut self.folder);
+        self.note_selected(&name, completions[1].has_code("READ-ONLY"))
+    }
+
+    /// Selects the folder again if the server is of the old kind (see [`Mailbox::is_old`]). If it is another mailbox by now the
+    /// connection is given up: its UIDs mean other messages.
+    pub async fn refresh_if_old(&mut self) -> Result<(), Error> {
+        if !self.is_old() {
+            return Ok(());
+        }
+        let before = self.selected().uid_validity;
+        let gone = self.changes().expunged;
+        self.select_again().await?;
+        self.link.news().expunged += gone;
+        if self.selected().uid_validity != before {
+            self.give_up();
+            return Err(Error::Lost(std::io::ErrorKind::NotConnected.into()));
+        }
+        Ok(())
+    }
+
+    fn unselected(connection: Connection) -> (Self, Options) {
+        let capabilities = connection.capabilities;
+        let names = match capabilities.utf8_only || capabilities.rev2_only {
+            true => Names::Utf8,
+            false => Names::ModifiedUtf7,
+        };
+        let mut before = Vec::new();
+        if !connection.told_after_login {
+            before.push("CAPABILITY".to_owned());
+        }
+        if capabilities.id {
+            // Some servers take no client that does not name itself before SELECT.
+            before.push(format!(
+                "ID (\"name\" \"popgate\" \"version\" \"{}\")",
+                env!("CARGO_PKG_VERSION")
+            ));
+        }
+        if capabilities.utf8_only {
+            before.push("ENABLE UTF8=ACCEPT".to_owned());
+        }
+        let options = Options {
+            before,
+            compress: connection.compress,
+            resync: connection.resync,
+        };
+        let mailbox = Self {
+            link: connection.link,
+            capabilities,
+            quirks: connection.quirks,
+            names,
+            namespaces: connection.namespaces,
+            selected: Selected {
+                uid_validity: UidValidity::of_server(0),
+                read_only: false,
+                uid_not_sticky: false,
+                modseq: None,
+            },
+            folder: String::new(),
+            attributes: Attributes::default(),
+        };
+        (mailbox, options)
+    }
+
+    /// Commands that must come before anything else, whatever the server makes of them.
+    async fn run_before(&mut self, commands: &[String]) -> Result<(), Error> {
+        if !commands.is_empty() {
+            self.flight(commands, Expect::default(), |_| {}).await?;
+        }
+        self.note_capabilities();
+        Ok(())
+    }
+
+    fn note_capabilities(&mut self) {
+        if let Some(told) = self.link.news().capabilities.take() {
+            self.capabilities = told;
+        }
+    }
+
+    fn note_selected(&mut self, name: &str, read_only: bool) -> Result<(), Error> {
+        self.note_capabilities();
+        let news = self.link.news();
+        self.selected = Selected {
+            uid_validity: news.uid_validity.ok_or(Error::NoUidValidity)?,
+            read_only,
+            uid_not_sticky: news.uid_not_sticky,
+            modseq: news.modseq,
+        };
+        name.clone_into(&mut self.folder);
+        Ok(())
+    }
+}

@@ -1,0 +1,309 @@
+//! How the connections that an upstream user may have are shared among those who want one: pure, without connections.
+//!
+//! A login whose secret was right lately is *proven*, any other is a *guess*. Guesses have a small budget of their own, take
+//! what is free only, and stand behind every proven login that waits.
+
+use std::{collections::VecDeque, time::Duration};
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::proofs::Tag;
+
+/// Connections that guesses may have at once: one at work, and one more that hides a slow answer.
+const GUESSES: usize = 2;
+/// If parked connections take all that the user may have, a guess makes one of them go, but only so often. Without this,
+/// whoever has changed the password upstream would be locked out until a connection of the old password has waited long
+/// enough. With it, guessing costs the owner one login in a minute at most, instead of the answer from a parked connection.
+const GIVES_WAY: Duration = Duration::from_secs(60);
+
+/// How far a login is trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Standing {
+    /// Its secret was right lately, or comes from the configuration.
+    Proven,
+    /// Nothing is known of its secret.
+    Guess,
+}
+
+/// Names one that waits or guesses.
+pub(super) type Ticket = u64;
+
+/// The connections of one upstream user that are not parked, and those who wait for one.
+#[derive(Debug, Default)]
+pub(super) struct Share {
+    /// Connections of proven logins.
+    busy: usize,
+    /// Connections of guesses, the oldest first, each with what cuts it off.
+    guesses: VecDeque<(Ticket, CancellationToken)>,
+    /// Connections that are being closed: the server counts them still.
+    closing: usize,
+    /// Who comes first stands first.
+    waiting: VecDeque<Waiter>,
+    gave_way: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    ticket: Ticket,
+    standing: Standing,
+    tag: Tag,
+}
+
+/// What one that waits is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// The connection is its own: it is counted.
+    Take(Standing),
+    /// A parked connection is to be closed (it is counted as closing), then wait.
+    Evict,
+    /// Something will change.
+    Wait,
+    /// Nothing will be free soon.
+    Full,
+}
+
+impl Share {
+    pub(super) fn enter(&mut self, ticket: Ticket, standing: Standing, tag: Tag) {
+        let waiter = Waiter { ticket, standing, tag };
+        self.waiting.push_back(waiter);
+    }
+
+    /// `ticket` waits no longer.
+    pub(super) fn leave(&mut self, ticket: Ticket) {
+        self.waiting.retain(|waiter| waiter.ticket != ticket);
+    }
+
+    /// What `ticket` is to do, if the user may have `limit` connections and has `parked`.
+    pub(super) fn turn(&mut self, ticket: Ticket, limit: usize, parked: usize) -> Turn {
+        let Some(at) = self.waiting.iter().position(|waiter| waiter.ticket == ticket) else {
+            return Turn::Full;
+        };
+        let count = |waiting: &mut dyn Iterator<Item = &Waiter>, standing| {
+            waiting.filter(|waiter| waiter.standing == standing).count()
+        };
+        let standing = self.waiting[at].standing;
+        let ahead = count(&mut self.waiting.range(..at), standing);
+        let free = limit.saturating_sub(self.busy + self.guesses.len() + self.closing + parked);
+        let turn = match standing {
+            Standing::Proven => {
+                let wanted = ahead + 1;
+                if free >= wanted {
+                    Turn::Take(standing)
+                } else if self.closing + free < wanted && parked > 0 {
+                    Turn::Evict
+                } else if self.busy < limit {
+                    Turn::Wait
+                } else {
+                    Turn::Full
+                }
+            }
+            Standing::Guess => {
+                let proven_wait = count(&mut self.waiting.iter(), Standing::Proven) > 0;
+                let is_next = ahead == 0 && !proven_wait && self.guesses.len() < budget(limit);
+                let may_evict = self.gave_way.is_none_or(|at| at.elapsed() >= GIVES_WAY);
+                if is_next && free > 0 {
+                    Turn::Take(standing)
+                } else if is_next && self.closing == 0 && parked > 0 && may_evict {
+                    self.gave_way = Some(Instant::now());
+                    Turn::Evict
+                } else if proven_wait || ahead > 0 || self.closing > 0 || !self.guesses.is_empty() {
+                    Turn::Wait
+                } else {
+                    Turn::Full
+                }
+            }
+        };
+        match turn {
+            Turn::Take(standing) => {
+                self.leave(ticket);
+                self.begin(ticket, standing);
+            }
+            Turn::Evict => self.closing += 1,
+            Turn::Wait | Turn::Full => {}
+        }
+        turn
+    }
+
+    /// Counts a connection.
+    pub(super) fn begin(&mut self, ticket: Ticket, standing: Standing) {
+        match standing {
+            Standing::Proven => self.busy += 1,
+            Standing::Guess => self.guesses.push_back((ticket, CancellationToken::new())),
+        }
+    }
+
+    /// A connection is over, or parked.
+    pub(super) fn end(&mut self, ticket: Ticket, standing: Standing) {
+        match standing {
+            Standing::Proven => self.busy -= 1,
+            Standing::Guess => self.guesses.retain(|(guess, _)| *guess != ticket),
+        }
+    }
+
+    /// The secret of the guess `ticket` is right: so it is for everybody who waits with the same.
+    pub(super) fn prove(&mut self, ticket: Ticket, tag: Tag) {
+        self.end(ticket, Standing::Guess);
+        self.begin(ticket, Standing::Proven);
+        for waiter in self.waiting.iter_mut().filter(|waiter| waiter.tag == tag) {
+            waiter.standing = Standing::Proven;
+        }
+    }
+
+    /// Is cancelled when the guess `ticket` is cut off; never for a proven login.
+    pub(super) fn cut(&self, ticket: Ticket) -> CancellationToken {
+        let guess = self.guesses.iter().find(|(guess, _)| *guess == ticket);
+        guess.map(|(_, cut)| cut.clone()).unwrap_or_default()
+    }
+
+    /// `ticket` has waited long enough: cuts off the oldest guess that is not cut off yet, if `ticket` is proven.
+    pub(super) fn cut_guess(&self, ticket: Ticket) {
+        let waiter = self.waiting.iter().find(|waiter| waiter.ticket == ticket);
+        let oldest = self.guesses.iter().find(|(_, cut)| !cut.is_cancelled());
+        if let Some((_, cut)) = oldest.filter(|_| waiter.is_some_and(|waiter| waiter.standing == Standing::Proven)) {
+            cut.cancel();
+        }
+    }
+
+    pub(super) fn begin_closing(&mut self) {
+        self.closing += 1;
+    }
+
+    pub(super) fn end_closing(&mut self) {
+        self.closing -= 1;
+    }
+
+    /// Whether there is nothing to remember.
+    pub(super) fn is_idle(&self) -> bool {
+        self.busy + self.guesses.len() + self.closing + self.waiting.len() == 0
+            && self.gave_way.is_none_or(|at| at.elapsed() >= GIVES_WAY)
+    }
+}
+
+/// How many of `limit` connections guesses may have: a proven login finds one besides, unless there is only one.
+fn budget(limit: usize) -> usize {
+    GUESSES.min(limit.saturating_sub(1)).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    const SECRET: Tag = [1; 16];
+
+    fn enter(share: &mut Share, ticket: Ticket, standing: Standing) {
+        share.enter(ticket, standing, SECRET);
+    }
+
+    fn turn(share: &mut Share, ticket: Ticket, standing: Standing, limit: usize, parked: usize) -> Turn {
+        enter(share, ticket, standing);
+        let turn = share.turn(ticket, limit, parked);
+        if turn == Turn::Full {
+            share.leave(ticket);
+        }
+        turn
+    }
+
+    #[tokio::test]
+    async fn guesses_have_a_budget_that_leaves_something() {
+        for (limit, expected) in [(1, 1), (2, 1), (3, 2), (8, 2), (100, 2)] {
+            let mut share = Share::default();
+            let taken = (0..50)
+                .filter(|&ticket| turn(&mut share, ticket, Standing::Guess, limit, 0) == Turn::Take(Standing::Guess));
+            assert_eq!(taken.count(), expected, "{limit}");
+            if limit > 1 {
+                let turn = turn(&mut share, 99, Standing::Proven, limit, 0);
+                assert_eq!(turn, Turn::Take(Standing::Proven), "{limit}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_proven_login_goes_before_guesses() {
+        let mut share = Share::default();
+        assert_eq!(turn(&mut share, 1, Standing::Guess, 1, 0), Turn::Take(Standing::Guess));
+        assert_eq!(turn(&mut share, 2, Standing::Guess, 1, 0), Turn::Wait);
+        assert_eq!(
+            turn(&mut share, 3, Standing::Proven, 1, 0),
+            Turn::Wait,
+            "for the guess to end"
+        );
+        share.end(1, Standing::Guess);
+        assert_eq!(share.turn(2, 1, 0), Turn::Wait, "the proven one is next");
+        assert_eq!(share.turn(3, 1, 0), Turn::Take(Standing::Proven));
+        assert_eq!(turn(&mut share, 4, Standing::Proven, 1, 0), Turn::Full);
+        share.end(3, Standing::Proven);
+        assert_eq!(share.turn(2, 1, 0), Turn::Take(Standing::Guess));
+    }
+
+    #[tokio::test]
+    async fn what_is_parked_gives_way_to_a_proven_login_once_it_is_closed() {
+        let mut share = Share::default();
+        assert_eq!(turn(&mut share, 1, Standing::Proven, 2, 2), Turn::Evict);
+        assert_eq!(share.turn(1, 2, 1), Turn::Wait, "one for each");
+        assert_eq!(turn(&mut share, 2, Standing::Proven, 2, 1), Turn::Evict);
+        share.end_closing();
+        assert_eq!(share.turn(2, 2, 0), Turn::Wait, "in the order in which they came");
+        assert_eq!(share.turn(1, 2, 0), Turn::Take(Standing::Proven));
+        share.end_closing();
+        assert_eq!(share.turn(2, 2, 0), Turn::Take(Standing::Proven));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_parked_gives_way_to_a_guess_once_a_minute_if_nothing_else_is_free() {
+        for limit in [1, 8] {
+            let mut share = Share::default();
+            assert_eq!(turn(&mut share, 1, Standing::Guess, limit, limit), Turn::Evict);
+            share.end_closing();
+            assert_eq!(share.turn(1, limit, limit - 1), Turn::Take(Standing::Guess));
+            share.end(1, Standing::Guess);
+            assert!(!share.is_idle(), "it is not forgotten when it gave way");
+            assert_eq!(turn(&mut share, 2, Standing::Guess, limit, limit), Turn::Full);
+            advance(GIVES_WAY).await;
+            assert!(share.is_idle());
+            assert_eq!(turn(&mut share, 3, Standing::Guess, limit, limit), Turn::Evict);
+        }
+        let mut share = Share::default();
+        assert_eq!(
+            turn(&mut share, 1, Standing::Guess, 8, 7),
+            Turn::Take(Standing::Guess),
+            "something is free"
+        );
+    }
+
+    #[tokio::test]
+    async fn who_waits_with_a_secret_that_turns_out_right_is_proven() {
+        let mut share = Share::default();
+        assert_eq!(turn(&mut share, 1, Standing::Guess, 3, 0), Turn::Take(Standing::Guess));
+        assert_eq!(turn(&mut share, 2, Standing::Guess, 3, 0), Turn::Take(Standing::Guess));
+        assert_eq!(turn(&mut share, 3, Standing::Guess, 3, 0), Turn::Wait);
+        share.enter(4, Standing::Guess, [2; 16]);
+        share.prove(1, SECRET);
+        assert_eq!(share.turn(3, 3, 0), Turn::Take(Standing::Proven));
+        assert_eq!(share.turn(4, 3, 0), Turn::Wait, "another secret");
+    }
+
+    #[tokio::test]
+    async fn a_proven_login_cuts_off_one_guess_after_the_other() {
+        let mut share = Share::default();
+        for ticket in [1, 2] {
+            assert_eq!(
+                turn(&mut share, ticket, Standing::Guess, 3, 0),
+                Turn::Take(Standing::Guess)
+            );
+        }
+        let cuts = [1, 2].map(|ticket| share.cut(ticket));
+        let are_cut = || cuts.each_ref().map(CancellationToken::is_cancelled);
+        enter(&mut share, 3, Standing::Guess);
+        share.cut_guess(3);
+        assert_eq!(are_cut(), [false, false], "a guess cuts nothing");
+        enter(&mut share, 4, Standing::Proven);
+        share.cut_guess(4);
+        assert_eq!(are_cut(), [true, false]);
+        share.cut_guess(4);
+        assert_eq!(are_cut(), [true, true]);
+        assert!(!share.cut(4).is_cancelled());
+    }
+}

@@ -1,0 +1,116 @@
+//! How a handshake with a server fails, told apart by what helps against it.
+
+use std::io;
+
+use tokio_rustls::rustls::{self, AlertDescription, CertificateError};
+
+use super::trust::Untrusted;
+
+/// Why there is no TLS with a server.
+#[derive(Debug, thiserror::Error)]
+pub enum HandshakeError {
+    /// The server's certificate is not to be trusted; the text says why.
+    #[error("{0}")]
+    Certificate(String),
+    /// The two sides can't agree: another try would end in the same way.
+    #[error(transparent)]
+    Disagreement(#[from] Disagreement),
+    /// The connection was lost or closed, or failed for a reason that may pass.
+    #[error("{0}")]
+    Broken(io::Error),
+}
+
+/// What a server and the gateway can't agree on.
+#[derive(Debug, thiserror::Error)]
+pub enum Disagreement {
+    /// What the server sent is not TLS.
+    #[error(
+        "what the server sends is not TLS (usual are `port` 993 with tls = \"implicit\" and `port` 143 with tls = \"starttls\")"
+    )]
+    NotTls,
+    /// No version, cipher suite, key exchange or signature that both sides know. The text is that of rustls.
+    #[error(
+        "the server and the gateway know no common way to encrypt: {0} (the gateway speaks TLS 1.3, and TLS 1.2 with ECDHE and an \
+         AEAD cipher; the server must be updated, or reached at another `host` or `port`. On a network that nobody else can \
+         read, tls = \"off\" goes without encryption)"
+    )]
+    NothingInCommon(String),
+    /// The server wants to see a certificate of the gateway, which has none.
+    #[error("the server wants a client certificate, and the gateway has none to show ({0})")]
+    ClientCertificate(String),
+    /// The server has no certificate for the name that it was asked for (RFC 6066 §3).
+    #[error("the server does not know the name that `host` gives it (unrecognized_name)")]
+    UnknownName,
+    /// The server breaks a rule of TLS. The text is that of rustls.
+    #[error("the server breaks the rules of TLS: {0}")]
+    Rules(String),
+}
+
+impl From<io::Error> for HandshakeError {
+    fn from(error: io::Error) -> Self {
+        match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+            Some(inner) => Self::of(inner).unwrap_or(Self::Broken(error)),
+            None => Self::Broken(error),
+        }
+    }
+}
+
+impl HandshakeError {
+    /// `None` if another try may help.
+    fn of(error: &rustls::Error) -> Option<Self> {
+        let disagreement = match error {
+            rustls::Error::InvalidCertificate(why) => return Some(Self::Certificate(words(why))),
+            rustls::Error::NoCertificatesPresented => return Some(Self::Certificate(error.to_string())),
+            rustls::Error::InvalidMessage(_) => Disagreement::NotTls,
+            rustls::Error::PeerIncompatible(_) => Disagreement::NothingInCommon(error.to_string()),
+            rustls::Error::AlertReceived(alert) => Disagreement::of(*alert)?,
+            rustls::Error::PeerMisbehaved(_)
+            | rustls::Error::InappropriateMessage { .. }
+            | rustls::Error::InappropriateHandshakeMessage { .. }
+            | rustls::Error::PeerSentOversizedRecord => Disagreement::Rules(error.to_string()),
+            _ => return None,
+        };
+        Some(Self::Disagreement(disagreement))
+    }
+}
+
+impl Disagreement {
+    /// `None` of an alert that does not say that something must be changed.
+    fn of(alert: AlertDescription) -> Option<Self> {
+        let text = rustls::Error::AlertReceived(alert).to_string();
+        Some(match alert {
+            AlertDescription::HandshakeFailure
+            | AlertDescription::ProtocolVersion
+            | AlertDescription::InsufficientSecurity
+            | AlertDescription::InappropriateFallback
+            | AlertDescription::UnsupportedExtension
+            | AlertDescription::MissingExtension => Self::NothingInCommon(text),
+            AlertDescription::NoCertificate
+            | AlertDescription::BadCertificate
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::UnknownCA
+            | AlertDescription::AccessDenied
+            | AlertDescription::CertificateRequired => Self::ClientCertificate(text),
+            AlertDescription::UnrecognisedName => Self::UnknownName,
+            AlertDescription::UnexpectedMessage
+            | AlertDescription::IllegalParameter
+            | AlertDescription::DecodeError => Self::Rules(text),
+            _ => return None,
+        })
+    }
+}
+
+fn words(error: &CertificateError) -> String {
+    match error {
+        // Only the holder of the key can make the signature, and anyone can copy the certificate.
+        CertificateError::BadSignature => {
+            "the server could not prove that the certificate is its own (a bad signature)".to_owned()
+        }
+        CertificateError::Other(other) => match other.0.downcast_ref::<Untrusted>() {
+            Some(untrusted) => untrusted.to_string(),
+            None => error.to_string(),
+        },
+        _ => error.to_string(),
+    }
+}

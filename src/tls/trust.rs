@@ -1,0 +1,249 @@
+//! Which server is trusted: one whose certificate a root has issued for its name, or one that shows a certificate which the
+//! configuration itself names.
+
+use std::{fmt, sync::Arc};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use rustls_pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
+use tokio_rustls::rustls::{
+    self, CertificateError, DigitallySignedStruct, OtherError, RootCertStore, SignatureScheme,
+    client::{
+        VerifierBuilderError, WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+    crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls13_signature_with_raw_key},
+};
+use webpki::RawPublicKeyEntity;
+
+use crate::config::Fingerprint;
+
+/// Verifies the servers of one upstream.
+#[derive(Debug)]
+pub(super) struct Trust {
+    /// Asks whether a root has issued the certificate for the server's name.
+    issued: Arc<WebPkiServerVerifier>,
+    algorithms: WebPkiSupportedAlgorithms,
+    named: Named,
+}
+
+/// Certificates that are trusted as they are: whatever their name, their version, their constraints, and also once they have
+/// expired. Whoever names a certificate means its key, and a date does not change whose key that is (RFC 7671 §5.1 says the
+/// same of certificates that DNS names). A bridge or an appliance that nobody renews must not fall silent one night.
+#[derive(Debug)]
+pub(super) enum Named {
+    /// These, besides what roots have issued.
+    Besides(Vec<CertificateDer<'static>>),
+    /// This one, and nothing else.
+    Only(Fingerprint),
+}
+
+impl Trust {
+    /// `roots` must not be empty.
+    pub(super) fn new(
+        roots: RootCertStore,
+        named: Named,
+        provider: &Arc<CryptoProvider>,
+    ) -> Result<Self, VerifierBuilderError> {
+        Ok(Self {
+            issued: WebPkiServerVerifier::builder_with_provider(roots.into(), provider.clone()).build()?,
+            algorithms: provider.signature_verification_algorithms,
+            named,
+        })
+    }
+
+    fn is_named(&self, certificate: &CertificateDer<'_>) -> bool {
+        match &self.named {
+            Named::Besides(certificates) => certificates.contains(certificate),
+            Named::Only(expected) => fingerprint(certificate) == *expected,
+        }
+    }
+
+    fn verify_certificate(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<(), Reason> {
+        if self.is_named(certificate) {
+            return match public_key(certificate) {
+                Some(_) => Ok(()),
+                None => Err(Reason::Certificate(CertificateError::BadEncoding)),
+            };
+        }
+        if let Named::Only(expected) = self.named {
+            return Err(Reason::OtherFingerprint(expected));
+        }
+        match self
+            .issued
+            .verify_server_cert(certificate, intermediates, name, ocsp_response, now)
+        {
+            Ok(_) => Ok(()),
+            Err(rustls::Error::InvalidCertificate(error)) => Err(Reason::Certificate(error)),
+            Err(error) => Err(Reason::Other(error)),
+        }
+    }
+}
+
+impl ServerCertVerifier for Trust {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        match self.verify_certificate(certificate, intermediates, name, ocsp_response, now) {
+            Ok(()) => Ok(ServerCertVerified::assertion()),
+            Err(reason) => {
+                let untrusted = Untrusted {
+                    reason,
+                    shown: fingerprint(certificate),
+                };
+                let other = OtherError(Arc::new(untrusted));
+                Err(rustls::Error::InvalidCertificate(CertificateError::Other(other)))
+            }
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        if !self.is_named(certificate) {
+            return self.issued.verify_tls12_signature(message, certificate, signed);
+        }
+        let key = named_key(certificate)?;
+        let key = RawPublicKeyEntity::try_from(&key).map_err(|_| CertificateError::BadEncoding)?;
+        let schemes = self.algorithms.mapping.iter();
+        // In TLS 1.2 a scheme does not say which curve an elliptic key has (RFC 8446 §4.2.3).
+        let mut candidates = schemes
+            .filter(|(scheme, _)| *scheme == signed.scheme)
+            .flat_map(|(_, algorithms)| algorithms.iter());
+        match candidates.any(|algorithm| key.verify_signature(*algorithm, message, signed.signature()).is_ok()) {
+            true => Ok(HandshakeSignatureValid::assertion()),
+            false => Err(CertificateError::BadSignature.into()),
+        }
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        if !self.is_named(certificate) {
+            return self.issued.verify_tls13_signature(message, certificate, signed);
+        }
+        verify_tls13_signature_with_raw_key(message, &named_key(certificate)?, signed, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+/// Why a certificate is not trusted, and which one it is: whoever reads that can name it in the configuration.
+#[derive(Debug)]
+pub(super) struct Untrusted {
+    reason: Reason,
+    shown: Fingerprint,
+}
+
+#[derive(Debug)]
+enum Reason {
+    /// It is not the one that `fingerprint` names.
+    OtherFingerprint(Fingerprint),
+    Certificate(CertificateError),
+    Other(rustls::Error),
+}
+
+impl fmt::Display for Untrusted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.reason {
+            Reason::OtherFingerprint(expected) => write!(f, "it is not the one that `fingerprint` names, {expected}")?,
+            Reason::Certificate(CertificateError::UnknownIssuer) => {
+                f.write_str("it is issued by nobody whom this machine or `ca_file` trusts")?;
+            }
+            Reason::Certificate(error) if is_authority(error) => {
+                f.write_str("it is an authority's (CA:TRUE), and neither `ca_file` nor `fingerprint` names it")?;
+            }
+            Reason::Certificate(error) => write!(f, "{error}")?,
+            Reason::Other(error) => write!(f, "{error}")?,
+        }
+        write!(f, "; the server's certificate is {}", self.shown)
+    }
+}
+
+impl std::error::Error for Untrusted {}
+
+/// Whether the server shows the certificate of an authority, which webpki takes from no server.
+fn is_authority(error: &CertificateError) -> bool {
+    let CertificateError::Other(OtherError(inner)) = error else {
+        return false;
+    };
+    matches!(inner.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
+}
+
+fn fingerprint(certificate: &CertificateDer<'_>) -> Fingerprint {
+    let mut octets = [0; 32];
+    octets.copy_from_slice(digest(&SHA256, certificate).as_ref());
+    Fingerprint(octets)
+}
+
+fn named_key<'a>(certificate: &'a CertificateDer<'_>) -> Result<SubjectPublicKeyInfoDer<'a>, rustls::Error> {
+    public_key(certificate).ok_or_else(|| CertificateError::BadEncoding.into())
+}
+
+/// The public key (RFC 5280 §4.1.2.7) of a certificate in DER. It is read from a certificate of any version and with any
+/// extensions: webpki reads X.509 v3 only, and only the critical extensions that it knows.
+pub(super) fn public_key(certificate: &[u8]) -> Option<SubjectPublicKeyInfoDer<'_>> {
+    const SEQUENCE: u8 = 0x30;
+    const VERSION: u8 = 0xa0;
+    let (certificate, _) = element(certificate)?;
+    let (to_be_signed, _) = element((certificate.tag == SEQUENCE).then_some(certificate.content)?)?;
+    let mut rest = to_be_signed.content;
+    if element(rest)?.0.tag == VERSION {
+        rest = element(rest)?.1;
+    }
+    // Serial number, signature's algorithm, issuer, validity, subject.
+    for _ in 0..5 {
+        rest = element(rest)?.1;
+    }
+    let (key, _) = element(rest)?;
+    (key.tag == SEQUENCE).then(|| key.whole.into())
+}
+
+/// One element of DER (X.690 §8.1).
+struct Element<'a> {
+    tag: u8,
+    content: &'a [u8],
+    /// Tag, length and content.
+    whole: &'a [u8],
+}
+
+/// The first element of `der`, and what follows it.
+fn element(der: &[u8]) -> Option<(Element<'_>, &[u8])> {
+    let (&tag, &first) = (der.first()?, der.get(1)?);
+    let (head, length) = match first {
+        0..=0x7f => (2, usize::from(first)),
+        0x81..=0x83 => {
+            let count = usize::from(first & 0x7f);
+            let octets = der.get(2..2 + count)?;
+            let length = octets.iter().fold(0, |sum, &octet| sum << 8 | usize::from(octet));
+            (2 + count, length)
+        }
+        _ => return None,
+    };
+    let whole = der.get(..head + length)?;
+    let element = Element {
+        tag,
+        content: &whole[head..],
+        whole,
+    };
+    Some((element, &der[head + length..]))
+}

@@ -1,0 +1,5 @@
+//! The ground floor: small types that every room may use.
+
+mod uid;
+
+pub use uid::{Uid, UidRanges, UidValidity};

@@ -1,0 +1,34 @@
+//! Starting a server: a port for it, and the moment from which it answers.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    process::Child,
+    time::{Duration, Instant},
+};
+
+use super::{
+    PATIENCE,
+    stream::{Reader, Stream},
+};
+
+/// A port that nobody listens on now. Somebody may take it before the server does: start the server again then.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+/// Waits until the IMAP server greets; `false` if its process has ended instead.
+pub fn greets(address: SocketAddr, server: &mut Child) -> bool {
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline && server.try_wait().unwrap().is_none() {
+        if let Ok(tcp) = TcpStream::connect(address)
+            && let Ok(stream) = Stream::accept(tcp)
+            && let Ok(line) = Reader::new(stream).line()
+            && line.starts_with(b"* OK")
+        {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    false
+}

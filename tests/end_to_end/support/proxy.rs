@@ -1,0 +1,232 @@
+//! A proxy on the way to an upstream: SOCKS 5 (RFC 1928, 1929) or HTTP CONNECT (RFC 9110 §9.3.6), obliging or not.
+
+use std::{
+    io::{self, Write},
+    net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+};
+
+use super::stream::{Reader, Stream};
+
+/// What is spoken to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Socks5,
+    Http,
+}
+
+/// What it does when it is asked to connect.
+#[derive(Debug, Clone)]
+pub enum Manner {
+    /// It connects to this address, whatever it is asked for: names are its own business.
+    Connect(SocketAddr),
+    /// It refuses: by that reply (RFC 1928 §6), or by that status line.
+    Refuse(u8, &'static str),
+    /// It never answers.
+    Hang,
+}
+
+/// The listening proxy.
+pub struct Proxy {
+    address: SocketAddr,
+    kind: Kind,
+    /// The hosts and ports that it was asked for.
+    asked: Arc<Mutex<Vec<String>>>,
+    closed: Arc<AtomicBool>,
+    accepting: Option<JoinHandle<()>>,
+}
+
+impl Proxy {
+    /// `login`: user and password that it insists on.
+    pub fn start(kind: Kind, login: Option<(&'static str, &'static str)>, manner: Manner) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let asked = Arc::new(Mutex::default());
+        let closed = Arc::new(AtomicBool::new(false));
+        let accepting = std::thread::spawn({
+            let (asked, closed) = (asked.clone(), closed.clone());
+            move || {
+                for tcp in listener.incoming() {
+                    if closed.load(Ordering::SeqCst) {
+                        return;
+                    }
+                    let Ok(client) = tcp.and_then(Stream::accept) else {
+                        continue;
+                    };
+                    let (manner, asked) = (manner.clone(), asked.clone());
+                    std::thread::spawn(move || {
+                        let client = Client {
+                            reader: Reader::new(client),
+                            login,
+                            manner,
+                            asked,
+                        };
+                        // The other side may leave at any time.
+                        let _ = match kind {
+                            Kind::Socks5 => client.socks5(),
+                            Kind::Http => client.http(),
+                        };
+                    });
+                }
+            }
+        });
+        Self {
+            address,
+            kind,
+            asked,
+            closed,
+            accepting: Some(accepting),
+        }
+    }
+
+    /// The key `proxy`, with this before the host: nothing, or `user:password@`.
+    pub fn key(&self, login: &str) -> String {
+        let scheme = match self.kind {
+            Kind::Socks5 => "socks5",
+            Kind::Http => "http",
+        };
+        format!("proxy = \"{scheme}://{login}{}\"", self.address)
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The hosts and ports that it was asked for, so far.
+    pub fn asked(&self) -> Vec<String> {
+        self.asked.lock().unwrap().clone()
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.closed.store(true, Ordering::SeqCst);
+        // Wakes the accepting thread.
+        drop(Stream::connect(self.address));
+        if let Some(accepting) = self.accepting.take() {
+            let _ = accepting.join();
+        }
+    }
+}
+
+struct Client {
+    reader: Reader,
+    login: Option<(&'static str, &'static str)>,
+    manner: Manner,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl Client {
+    fn socks5(mut self) -> io::Result<()> {
+        let head = self.reader.take(2)?;
+        if head[0] != 5 {
+            return Ok(());
+        }
+        let methods = self.reader.take(head[1].into())?;
+        let wanted = if self.login.is_some() { 2 } else { 0 };
+        if !methods.contains(&wanted) {
+            return self.reader.stream.write_all(&[5, 0xff]);
+        }
+        self.reader.stream.write_all(&[5, wanted])?;
+        if let Some((user, password)) = self.login {
+            let length = self.reader.take(2)?[1];
+            let given_user = self.reader.take(length.into())?;
+            let length = self.reader.take(1)?[0];
+            let given_password = self.reader.take(length.into())?;
+            let is_right = (&given_user[..], &given_password[..]) == (user.as_bytes(), password.as_bytes());
+            self.reader.stream.write_all(&[1, u8::from(!is_right)])?;
+            if !is_right {
+                return Ok(());
+            }
+        }
+        let request = self.reader.take(4)?;
+        assert_eq!(request[..3], [5, 1, 0], "CONNECT");
+        let host = match request[3] {
+            1 => {
+                let octets: [u8; 4] = self.reader.take(4)?.try_into().unwrap();
+                Ipv4Addr::from(octets).to_string()
+            }
+            _ => {
+                let length = self.reader.take(1)?[0];
+                String::from_utf8(self.reader.take(length.into())?).unwrap()
+            }
+        };
+        let port = self.reader.take(2)?;
+        let port = u16::from_be_bytes([port[0], port[1]]);
+        self.oblige(format!("{host}:{port}"), b"\x05\0\0\x01\0\0\0\0\0\0", |reply, _| {
+            vec![5, reply, 0, 1, 0, 0, 0, 0, 0, 0]
+        })
+    }
+
+    fn http(mut self) -> io::Result<()> {
+        const BAD: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\r\n";
+        let mut lines = Vec::new();
+        self.reader.fill()?;
+        if !self.reader.pending().starts_with(b"C") {
+            return self.reader.stream.write_all(BAD);
+        }
+        loop {
+            let line = String::from_utf8(self.reader.line()?).unwrap();
+            match line.strip_suffix("\r\n") {
+                Some("") => break,
+                Some(line) => lines.push(line.to_owned()),
+                None => return self.reader.stream.write_all(BAD),
+            }
+        }
+        let target = lines[0]
+            .strip_prefix("CONNECT ")
+            .and_then(|rest| rest.strip_suffix(" HTTP/1.1"))
+            .unwrap()
+            .to_owned();
+        assert_eq!(lines[1], format!("Host: {target}"));
+        if let Some((user, password)) = self.login {
+            use base64::prelude::{BASE64_STANDARD, Engine};
+            let login = BASE64_STANDARD.encode(format!("{user}:{password}"));
+            if !lines.contains(&format!("Proxy-Authorization: Basic {login}")) {
+                let refusal = b"HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic\r\n\r\n<html>";
+                return self.reader.stream.write_all(refusal);
+            }
+        }
+        self.oblige(
+            target,
+            b"HTTP/1.1 200 Connection established\r\nVia: test\r\n\r\n",
+            |_, line| format!("HTTP/1.1 {line}\r\nConnection: close\r\n\r\n<html>no</html>").into_bytes(),
+        )
+    }
+
+    fn oblige(mut self, target: String, yes: &[u8], no: impl Fn(u8, &str) -> Vec<u8>) -> io::Result<()> {
+        self.asked.lock().unwrap().push(target);
+        match self.manner {
+            Manner::Connect(address) => {
+                let upstream = TcpStream::connect(address)?;
+                self.reader.stream.write_all(yes)?;
+                splice(&self.reader, upstream)
+            }
+            Manner::Refuse(reply, line) => self.reader.stream.write_all(&no(reply, line)),
+            Manner::Hang => {
+                while self.reader.fill()? > 0 {}
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Passes octets on, both ways, until both are done.
+fn splice(client: &Reader, mut upstream: TcpStream) -> io::Result<()> {
+    let mut client_in = client.stream.tcp().try_clone()?;
+    let mut client_out = client.stream.tcp().try_clone()?;
+    let mut upstream_out = upstream.try_clone()?;
+    upstream_out.write_all(client.pending())?;
+    let up = std::thread::spawn(move || {
+        let _ = io::copy(&mut client_in, &mut upstream_out);
+        let _ = upstream_out.shutdown(Shutdown::Write);
+    });
+    let _ = io::copy(&mut upstream, &mut client_out);
+    let _ = client_out.shutdown(Shutdown::Write);
+    let _ = up.join();
+    Ok(())
+}

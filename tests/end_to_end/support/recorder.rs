@@ -1,0 +1,109 @@
+//! A relay on the way to a real upstream that records the conversation, and prints it if the test fails.
+
+use std::{
+    io::Write,
+    net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+};
+
+use super::stream::{Reader, Stream};
+
+/// What is shown of a line at most, in octets: enough for any response without a message in it.
+const SHOWN: usize = 400;
+
+/// The listening relay.
+pub struct Recorder {
+    address: SocketAddr,
+    lines: Arc<Mutex<Vec<String>>>,
+    closed: Arc<AtomicBool>,
+    accepting: Option<JoinHandle<()>>,
+}
+
+impl Recorder {
+    /// Relays every connection to `upstream`.
+    pub fn start(upstream: SocketAddr) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let closed = Arc::new(AtomicBool::new(false));
+        let accepting = std::thread::spawn({
+            let (lines, closed) = (lines.clone(), closed.clone());
+            move || {
+                for (number, tcp) in (1..).zip(listener.incoming()) {
+                    if closed.load(Ordering::SeqCst) {
+                        return;
+                    }
+                    let (Ok(gateway), Ok(server)) = (tcp.and_then(Stream::accept), Stream::connect(upstream)) else {
+                        continue;
+                    };
+                    relay(number, &gateway, &server, &lines);
+                }
+            }
+        });
+        Self {
+            address,
+            lines,
+            closed,
+            accepting: Some(accepting),
+        }
+    }
+
+    /// Where the gateway connects.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        self.closed.store(true, Ordering::SeqCst);
+        // Wakes the accepting thread.
+        drop(Stream::connect(self.address));
+        if let Some(accepting) = self.accepting.take() {
+            let _ = accepting.join();
+        }
+        if std::thread::panicking() {
+            let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+            eprintln!("conversation with the upstream:\n{}", lines.join("\n"));
+        }
+    }
+}
+
+/// A thread for each direction. They end when both ends have closed.
+fn relay(number: usize, gateway: &Stream, server: &Stream, lines: &Arc<Mutex<Vec<String>>>) {
+    for (from, to, who) in [(gateway, server, 'C'), (server, gateway, 'S')] {
+        let (Ok(from), Ok(to)) = (from.tcp().try_clone(), to.tcp().try_clone()) else {
+            return;
+        };
+        // A parked connection is silent for as long as the test wants.
+        if from.set_read_timeout(None).is_err() {
+            return;
+        }
+        let lines = lines.clone();
+        std::thread::spawn(move || {
+            let (mut from, mut to) = (Reader::new(Stream::Plain(from)), Stream::Plain(to));
+            let mut line = Vec::new();
+            while let Ok(1..) = from.fill() {
+                let octets = from.pending().len();
+                let Ok(octets) = from.take(octets) else { break };
+                for piece in octets.split_inclusive(|&octet| octet == b'\n') {
+                    line.extend_from_slice(&piece[..piece.len().min(SHOWN - line.len().min(SHOWN))]);
+                    if piece.ends_with(b"\n") {
+                        let text = line.trim_ascii_end().escape_ascii();
+                        lines.lock().unwrap().push(format!("{who}{number}: {text}"));
+                        line.clear();
+                    }
+                }
+                if to.write_all(&octets).is_err() {
+                    break;
+                }
+            }
+            let _ = to.tcp().shutdown(Shutdown::Write);
+            let _ = from.stream.tcp().shutdown(Shutdown::Read);
+        });
+    }
+}

@@ -1,0 +1,62 @@
+//! pymap, a server in Python with mail in memory.
+
+use std::{
+    any::Any,
+    net::{Ipv4Addr, SocketAddr},
+    process::{Child, Command, Stdio},
+};
+
+use super::{USER, installed};
+use crate::support::{
+    PASSWORD,
+    process::{free_port, greets},
+};
+
+/// As the program is, but for UIDVALIDITY: that depends on the hour of the day, and is to be more than 31 bits hold.
+const PROGRAM: &str = "
+import random, sys
+from pymap.mailbox import MailboxSnapshot
+from pymap.main import main
+
+MailboxSnapshot.new_uid_validity = classmethod(lambda cls: random.randint(2**31, 2**32 - 1))
+sys.exit(main())
+";
+
+struct Pymap(Child);
+
+impl Drop for Pymap {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+pub fn start() -> Option<(SocketAddr, Box<dyn Any>)> {
+    let python = installed("pymap")?.join("bin/python3");
+    for _ in 0..5 {
+        let port = free_port();
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let server = Command::new(&python)
+            .args(["-c", PROGRAM])
+            .args([
+                "--host",
+                "127.0.0.1",
+                "--port",
+                &port.to_string(),
+                "--no-tls",
+                "--no-service",
+                "admin",
+            ])
+            .args(["dict", "--demo-user", USER, "--demo-password", PASSWORD])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut pymap = Pymap(server);
+        if greets(address, &mut pymap.0) {
+            return Some((address, Box::new(pymap)));
+        }
+    }
+    panic!("pymap does not start");
+}
