@@ -90,6 +90,9 @@ enum Command {
         /// Show how every account stands
         #[arg(long)]
         list: bool,
+        /// With --list: as JSON, with exit status 1 if a consent has ended or tokens cannot be written
+        #[arg(long, requires = "list")]
+        json: bool,
         /// Forget the consent of this account
         #[arg(long, value_name = "ACCOUNT")]
         forget: Option<String>,
@@ -105,6 +108,9 @@ enum Command {
         /// The listener to ask, without TLS [default: those of the configuration]
         #[arg(long, value_name = "ADDR:PORT", conflicts_with = "config")]
         address: Option<SocketAddr>,
+        /// Fail too if a consent has ended (popgate sign-in --list) or tokens cannot be written
+        #[arg(long, conflicts_with = "address")]
+        strict: bool,
     },
     /// Read a password from standard input and print its hash for `password_hash`
     HashPassword,
@@ -129,20 +135,28 @@ impl Cli {
                 account,
                 browser,
                 list: _,
+                json,
                 forget,
             } => {
                 let what = match (&account, &forget) {
                     (Some(login), _) => sign_in::What::SignIn { login, browser },
                     (None, Some(login)) => sign_in::What::Forget { login },
-                    (None, None) => sign_in::What::List,
+                    (None, None) => sign_in::What::List { json },
                 };
                 sign_in::run(&load(self.config)?.config, what).await
             }
             Command::Demo { listen } => demo::run(listen).await,
-            Command::Health { address: Some(address) } => health::run([(address, ListenerTls::Off)]).await,
-            Command::Health { address: None } => {
-                let listeners = load(self.config)?.config.listeners;
-                health::run(listeners.iter().map(|listener| (listener.address, listener.tls))).await
+            Command::Health {
+                address: Some(address), ..
+            } => health::run([(address, ListenerTls::Off)]).await,
+            Command::Health { address: None, strict } => {
+                let config = load(self.config)?.config;
+                let listeners = config.listeners.iter();
+                health::run(listeners.map(|listener| (listener.address, listener.tls))).await?;
+                match strict {
+                    true => sign_in::list::watch(&config).await,
+                    false => Ok(()),
+                }
             }
             Command::HashPassword => hash_password::run(),
         }

@@ -8,7 +8,7 @@ use crate::{
     accounts::Accounts,
     config::{Config, ListenerTls},
     maildrop::{Maildrops, SetupError},
-    oauth::{self, Tokens},
+    oauth::{self, AtTheSocket, Standing, Tokens},
     pop3::{
         Listener, Service,
         listener::{Gate, Sessions},
@@ -99,10 +99,15 @@ impl Gateway {
         if let Some(site) = self.site {
             listening.spawn(site.run(shutdown.clone()));
         }
+        let (config, tokens) = (self.config.clone(), self.tokens.clone());
+        listening.spawn(until(shutdown.clone(), async move {
+            look_at_consents(&config, &tokens).await;
+        }));
         let sweeping = sweep(self.service.clone(), self.config.clone(), self.tokens.clone());
         listening.spawn(until(shutdown.clone(), sweeping));
         if let Some(dir) = self.config.state.dir.clone() {
-            listening.spawn(state::serve(self.state, dir, shutdown.clone()));
+            let renewer = Arc::new(AtTheSocket(self.tokens.clone()));
+            listening.spawn(state::serve(self.state.clone(), renewer, dir, shutdown.clone()));
         }
         shutdown.cancelled().await;
         listening.close();
@@ -121,6 +126,38 @@ impl Gateway {
             );
             sessions.abort.cancel();
             sessions.tasks.wait().await;
+            let _ = tokio::time::timeout(FLUSH, self.tokens.finish()).await;
+        }
+        for consent in self.tokens.unsaved() {
+            tracing::error!(%consent, "a token could not be saved: somebody must sign in again (popgate sign-in)");
+        }
+    }
+}
+
+/// How long tokens may take to be saved if `drain_seconds` are over: lost, each costs a sign-in.
+const FLUSH: Duration = Duration::from_secs(5);
+
+/// Tells for which accounts somebody must sign in, and asks for the tokens that were asked for when the process before this
+/// one was killed.
+async fn look_at_consents(config: &Config, tokens: &Arc<Tokens>) {
+    for candidate in candidates(config).filter(|candidate| candidate.oauth2.needs_consent()) {
+        let (login, consent) = (&candidate.account.login, candidate.consent(tokens));
+        let Ok(status) = tokens.status(&consent).await else {
+            continue; // It is in the log.
+        };
+        match status.standing {
+            Standing::Unreadable(_) => tracing::error!(
+                login,
+                %consent,
+                "a consent cannot be opened with the key that [state] names"
+            ),
+            Standing::Ended { why, .. } => tracing::warn!(login, %consent, why, "a consent has ended"),
+            Standing::Missing => tracing::warn!(login, %consent, "nobody has signed in yet"),
+            Standing::Good | Standing::NotNeeded => {
+                let tokens = tokens.clone();
+                // By the time of the next device it may be too late.
+                tokio::spawn(async move { tokens.resume(&consent).await });
+            }
         }
     }
 }

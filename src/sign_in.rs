@@ -6,7 +6,7 @@ use crate::{
     accounts::Account,
     config::{self, Config, Credential},
     maildrop::{self, Maildrops, Octets},
-    oauth::{self, Issued, Tokens},
+    oauth::{self, Issued, Outcome, Status, Tokens},
     state::{Consent, MemoryStore},
 };
 
@@ -17,14 +17,82 @@ pub enum Error {
     #[error(transparent)]
     Token(#[from] oauth::Error),
     /// The upstream does not open the mailbox; what it said is in the log.
-    #[error("the provider gave a token, but the mailbox does not open: {0}")]
-    Mailbox(#[from] maildrop::Error),
+    #[error("the provider gave a token, but the mailbox does not open: {cause}{}", with_hints(.missing, *.fate))]
+    Mailbox {
+        /// Why.
+        cause: maildrop::Error,
+        /// Scopes that the provider did not grant.
+        missing: Vec<String>,
+        /// What became of the token.
+        fate: Fate,
+    },
     /// `[upstream.NAME.oauth2]`
     #[error("[upstream.….oauth2] {0}")]
     OAuth2(#[from] oauth::SetupError),
     /// `[upstream.NAME]`
     #[error(transparent)]
     Upstream(#[from] maildrop::SetupError),
+}
+
+/// What became of what a provider gave for a mailbox that does not open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It is kept: the upstream has troubles that pass.
+    Kept,
+    /// The provider has revoked it.
+    Revoked,
+    /// It is not kept, and goes on at the provider.
+    Left,
+}
+
+fn with_hints(missing: &[String], fate: Fate) -> String {
+    let mut text = String::new();
+    if !missing.is_empty() {
+        text = format!(
+            " (the provider did not grant {}: allow it when signing in, or where the application is registered)",
+            missing.join(" and ")
+        );
+    }
+    text.push_str(match fate {
+        Fate::Kept => "; the consent is kept, and the next login of a device tries it",
+        Fate::Revoked => "; the consent is revoked",
+        Fate::Left => "; the consent is not kept, and may be withdrawn at the provider",
+    });
+    text
+}
+
+/// What a sign-in has come to.
+#[derive(Debug)]
+pub struct SignedIn {
+    /// What the mailbox holds.
+    pub opened: Opened,
+    /// What is kept now.
+    pub outcome: Outcome,
+    /// Scopes that the provider did not grant.
+    pub missing: Vec<String>,
+    /// How the consent stands.
+    pub status: Status,
+}
+
+impl SignedIn {
+    /// What somebody should know besides, in sentences.
+    pub fn remarks(&self) -> Vec<String> {
+        let mut remarks = Vec::new();
+        if self.outcome == Outcome::Old {
+            remarks.push(
+                "The provider gave no refresh token this time: the earlier consent, which has one, stays.".to_owned(),
+            );
+        }
+        if self.outcome == Outcome::Unwritten {
+            remarks.push(
+                "The consent cannot be written (is the disk full?): it is tried again until popgate ends.".to_owned(),
+            );
+        }
+        if !self.missing.is_empty() {
+            remarks.push(format!("The provider did not grant {}.", self.missing.join(" and ")));
+        }
+        remarks
+    }
 }
 
 /// An account whose upstream takes tokens.
@@ -37,7 +105,12 @@ pub struct Candidate<'a> {
     consent: &'a str,
 }
 
-impl Candidate<'_> {
+impl<'a> Candidate<'a> {
+    /// As whom somebody is to sign in.
+    pub fn person(&self) -> &'a str {
+        self.consent
+    }
+
     /// Whose tokens it uses.
     pub fn consent(&self, tokens: &Tokens) -> Consent {
         tokens.consent(&self.account.upstream.name, self.consent)
@@ -54,20 +127,26 @@ impl SignIns {
         Self(config)
     }
 
-    /// The accounts whose upstreams take tokens.
+    /// The accounts whose upstreams take tokens. Nobody signs in for a rule.
     pub fn candidates(&self) -> impl Iterator<Item = Candidate<'_>> {
         candidates(&self.0)
     }
 
     /// As [`complete`].
-    pub async fn complete(&self, tokens: &Tokens, candidate: Candidate<'_>, issued: Issued) -> Result<Opened, Error> {
+    pub async fn complete(
+        &self,
+        tokens: &Arc<Tokens>,
+        candidate: Candidate<'_>,
+        issued: Issued,
+    ) -> Result<SignedIn, Error> {
         complete(&self.0, tokens, candidate, issued).await
     }
 }
 
-/// The accounts of `config` whose upstreams take tokens.
+/// The accounts of `config` whose upstreams take tokens. Nobody signs in for a rule.
 pub fn candidates(config: &Config) -> impl Iterator<Item = Candidate<'_>> {
-    config.accounts.iter().filter_map(|account| match &account.credential {
+    let accounts = config.accounts.iter().filter(|account| !account.is_rule());
+    accounts.filter_map(|account| match &account.credential {
         Credential::OAuth2 { consent } => Some(Candidate {
             account,
             oauth2: account.upstream.oauth2.as_deref()?,
@@ -80,29 +159,60 @@ pub fn candidates(config: &Config) -> impl Iterator<Item = Candidate<'_>> {
 /// Messages and octets of a maildrop that could be opened.
 pub type Opened = (u32, Octets);
 
-/// Opens the mailbox of `candidate` with what was `issued`, and keeps that if this works. Nothing of a running gateway is used
-/// for the trial but its network.
+/// Opens the mailbox of `candidate` with what was `issued`. If this works, or fails for reasons that pass, what has come of it by
+/// then is kept in `tokens`. Nothing of a running gateway is used for the trial but its network.
 pub async fn complete(
     config: &Config,
-    tokens: &Tokens,
+    tokens: &Arc<Tokens>,
     candidate: Candidate<'_>,
     issued: Issued,
-) -> Result<Opened, Error> {
-    let trial = Tokens::new(config, Arc::new(MemoryStore::default()))?;
+) -> Result<SignedIn, Error> {
     let consent = candidate.consent(tokens);
-    trial.keep(&consent, issued.clone()).await?;
-    let opened = open(config, trial, candidate).await?;
-    tokens.keep(&consent, issued).await?;
-    Ok(opened)
+    let missing = issued.missing(&candidate.oauth2.scopes);
+    let missing = missing.into_iter().map(str::to_owned).collect();
+    let trial = tokens.trial(&consent, issued).await?;
+    match open(config, trial.clone(), candidate).await {
+        Ok(opened) => Ok(SignedIn {
+            opened,
+            outcome: tokens.keep(&consent, &trial).await?,
+            missing,
+            status: tokens.status(&consent).await?,
+        }),
+        Err(Error::Mailbox { cause, .. }) => {
+            let will_pass = matches!(cause, maildrop::Error::Unavailable(_) | maildrop::Error::InUse);
+            let is_new = !tokens.status(&consent).await?.is_good();
+            let fate = match will_pass {
+                true => {
+                    tokens.keep(&consent, &trial).await?;
+                    Fate::Kept
+                }
+                // Some providers revoke all that the same person has consented to.
+                false if is_new && tokens.revoke(&consent, &trial).await => Fate::Revoked,
+                false => Fate::Left,
+            };
+            Err(Error::Mailbox { cause, missing, fate })
+        }
+        Err(other) => Err(other),
+    }
 }
 
 /// Opens the mailbox of `candidate` with tokens of `tokens`, and closes it again.
 pub async fn open(config: &Config, tokens: Arc<Tokens>, candidate: Candidate<'_>) -> Result<Opened, Error> {
     let maildrops = Maildrops::new(config, Arc::new(MemoryStore::default()), tokens.clone())?;
-    let maildrop = maildrops.open(&Account::from(candidate.account)).await?;
-    let opened = maildrop.listing().stat();
-    maildrop.abandon().await;
+    let opened = maildrops.open(&Account::from(candidate.account)).await;
+    let opened = match opened {
+        Ok(maildrop) => {
+            let opened = maildrop.listing().stat();
+            maildrop.abandon().await;
+            Ok(opened)
+        }
+        Err(cause) => Err(Error::Mailbox {
+            cause,
+            missing: Vec::new(),
+            fate: Fate::Left,
+        }),
+    };
     maildrops.finish().await;
     tokens.finish().await;
-    Ok(opened)
+    opened
 }

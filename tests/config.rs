@@ -42,6 +42,7 @@ fn whole_example(directory: &Path) -> String {
             "office-key" => key.serialize_pem(),
             "office-certificate" => certificate.pem(),
             "state-key" => "0123456789abcdef".repeat(2),
+            "devices" => "# no device yet\n".to_owned(),
             file => format!("secret of {file}\n"),
         };
         std::fs::write(directory.join(file), content).unwrap();
@@ -78,7 +79,7 @@ fn example_loads_with_every_key_enabled() {
     let modes: Vec<_> = config.listeners.iter().map(|listener| listener.tls).collect();
     assert_eq!(modes, [ListenerTls::Off, ListenerTls::StartTls, ListenerTls::Implicit]);
     assert!(config.listeners[1].require_tls);
-    let [scanner, alarm, office, fax] = &config.accounts[..] else {
+    let [scanner, alarm, office, fax, rule] = &config.accounts[..] else {
         panic!("{:?}", config.accounts)
     };
     assert!(matches!(scanner.secret, LocalSecret::Hash(_)));
@@ -94,6 +95,7 @@ fn example_loads_with_every_key_enabled() {
     assert!(matches!(&scanner.credential, Credential::Password(password) if password.expose() == b"secret of office"));
     assert!(matches!(&alarm.secret, LocalSecret::Password(secret) if secret.expose() == b"secret of alarm"));
     assert_eq!(office.user, "office@example.org");
+    assert!(rule.is_rule() && matches!(rule.secret, LocalSecret::File(_)));
     assert!(matches!(&fax.credential, Credential::OAuth2 { consent } if consent == "anna@example.com"));
     let grants = config.upstreams.iter().map(|upstream| {
         let grant = upstream.oauth2.as_ref().map(|oauth2| &oauth2.grant);

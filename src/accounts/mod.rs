@@ -1,14 +1,15 @@
 //! Who may log in: login and secret → [`Account`] or [`Denied`].
 //!
 //! A login is first looked up among `[[account]]`, octet for octet; such a login is never forwarded. Otherwise the
-//! most specific of all `logins` patterns that match decides the upstream: the one with the most characters besides
-//! `*`, then the one with the fewest `*`, then the one whose upstream comes first by name.
+//! most specific of all patterns that match decides, those of `[[account]]` and of `logins`: the one with the most characters
+//! besides `*`, then the one with the fewest `*`, then that of an `[[account]]`, then the one whose upstream comes first by name.
 //!
 //! Where a policy has a `folder_separator`, a login may name a folder too: what counts then is the login without it. A
 //! login of the gateway's own that is given whole comes first, then those with a folder, then the patterns.
 
 mod folder;
 mod hash;
+mod passwords;
 mod pattern;
 mod throttle;
 
@@ -21,7 +22,7 @@ use std::{
 
 use subtle::ConstantTimeEq;
 
-use self::{folder::split, hash::Hashing, pattern::Pattern, throttle::Throttle};
+use self::{folder::split, hash::Hashing, passwords::PasswordsFile, pattern::Pattern, throttle::Throttle};
 use crate::{
     config::{self, AccountsOptions, Credential, Expire, LocalSecret, Policy, Secret},
     proofs::RandomUnavailable,
@@ -78,7 +79,7 @@ pub struct Accounts {
     /// Each `folder_separator` of `local` once, longer ones first.
     separators: Vec<String>,
     /// The most specific first.
-    forwarded: Vec<(Pattern, Arc<config::Upstream>)>,
+    patterns: Vec<(Pattern, Target)>,
     hashing: Hashing,
     /// A hash to verify where there is none, so that the time of a refusal does not tell which logins exist.
     decoy: Option<Arc<str>>,
@@ -96,6 +97,62 @@ struct Local {
 enum Known {
     Password(Secret),
     Hash(Arc<str>),
+    File(Arc<PasswordsFile>),
+}
+
+/// What a pattern of logins leads to.
+#[derive(Debug)]
+enum Target {
+    /// An upstream that verifies the password.
+    Forwarded(Arc<config::Upstream>),
+    /// An `[[account]]` that is a rule for many mailboxes.
+    Rule(Local),
+}
+
+impl Target {
+    fn policy(&self) -> &Arc<Policy> {
+        match self {
+            Self::Forwarded(upstream) => &upstream.maildrop,
+            Self::Rule(rule) => &rule.account.policy,
+        }
+    }
+}
+
+impl Local {
+    fn new(account: &config::Account) -> Self {
+        Self {
+            secret: match &account.secret {
+                LocalSecret::Password(password) => Known::Password(password.clone()),
+                LocalSecret::Hash(hash) => Known::Hash(hash.as_str().into()),
+                LocalSecret::File(path) => Known::File(Arc::new(PasswordsFile::new(path.clone()))),
+            },
+            account: Account::from(account),
+        }
+    }
+
+    /// The account of `login`, for which this is the rule.
+    fn of(&self, login: &str) -> Account {
+        let Account {
+            login: rule,
+            user,
+            credential,
+            ..
+        } = &self.account;
+        let (before, after) = rule.split_once('*').unwrap_or((rule, ""));
+        let end = login.len().saturating_sub(after.len());
+        let star = login.get(before.len()..end).unwrap_or_default();
+        Account {
+            login: login.to_owned(),
+            user: user.replacen('*', star, 1),
+            credential: match credential {
+                Credential::OAuth2 { consent } => Credential::OAuth2 {
+                    consent: consent.replacen('*', star, 1),
+                },
+                other => other.clone(),
+            },
+            ..self.account.clone()
+        }
+    }
 }
 
 /// Whom a login means.
@@ -110,6 +167,7 @@ struct Meant<'a> {
 /// Whose mailbox it is.
 enum Owner<'a> {
     Local(&'a Local),
+    Rule(&'a Local),
     Forwarded(&'a Arc<config::Upstream>),
 }
 
@@ -128,49 +186,47 @@ impl Accounts {
     /// Of what `options` name. Fails if the system gives no random numbers.
     pub fn new<'a>(options: impl Into<AccountsOptions<'a>>) -> Result<Self, RandomUnavailable> {
         let options = options.into();
-        let local: HashMap<_, _> = options
-            .accounts
-            .iter()
-            .map(|account| {
-                let secret = match &account.secret {
-                    LocalSecret::Password(password) => Known::Password(password.clone()),
-                    LocalSecret::Hash(hash) => Known::Hash(hash.as_str().into()),
-                };
-                let account = Account::from(account);
-                (account.login.clone(), Local { secret, account })
-            })
+        let own = |is_rule: bool| {
+            options
+                .accounts
+                .iter()
+                .filter(move |account| account.is_rule() == is_rule)
+        };
+        let local: HashMap<_, _> = own(false)
+            .map(|account| (account.login.clone(), Local::new(account)))
             .collect();
-        let mut forwarded: Vec<_> = options
-            .upstreams
-            .iter()
-            .flat_map(|upstream| {
-                upstream
-                    .logins
-                    .iter()
-                    .map(|login| (Pattern::new(login), upstream.clone()))
-            })
-            .collect();
-        forwarded.sort_by_key(|(pattern, _)| pattern.rank());
+        let rules = own(true).map(|account| (Pattern::new(&account.login), Target::Rule(Local::new(account))));
+        let forwarded = options.upstreams.iter().flat_map(|upstream| {
+            let logins = upstream.logins.iter();
+            logins.map(|login| (Pattern::new(login), Target::Forwarded(upstream.clone())))
+        });
+        let mut patterns: Vec<_> = rules.chain(forwarded).collect();
+        patterns.sort_by_key(|(pattern, _)| pattern.rank());
         let mut separators: Vec<_> = local
             .values()
             .filter_map(|local| local.account.policy.folder_separator.clone())
             .collect();
         separators.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
         separators.dedup();
-        let decoy = local.values().find_map(|local| match &local.secret {
+        let rules = patterns.iter().filter_map(|(_, target)| match target {
+            Target::Rule(rule) => Some(rule),
+            Target::Forwarded(_) => None,
+        });
+        let decoy = local.values().chain(rules).find_map(|local| match &local.secret {
             Known::Hash(hash) => Some(hash.clone()),
+            Known::File(file) => file.any().map(Arc::from),
             Known::Password(_) => None,
         });
         let policies = local.values().map(|local| &local.account.policy);
         let expires: BTreeSet<Expire> = policies
-            .chain(forwarded.iter().map(|(_, upstream)| &upstream.maildrop))
+            .chain(patterns.iter().map(|(_, target)| target.policy()))
             .map(|policy| policy.retention.expire())
             .collect();
         let expire = (expires.first().copied().unwrap_or(Expire::Never), expires.len() > 1);
         Ok(Self {
             local,
             separators,
-            forwarded,
+            patterns,
             hashing: Hashing::new(),
             decoy,
             throttle: Throttle::new()?,
@@ -186,7 +242,11 @@ impl Accounts {
     /// The account of a login whose password for the upstream the configuration holds, for one of its folders; `None` for
     /// any other.
     pub fn stored(&self, login: &str, folder: &str) -> Option<Account> {
-        let account = &self.local.get(login)?.account;
+        let account = &match self.meant(login.as_bytes())?.mailbox {
+            Owner::Local(local) if local.account.login == login => local.account.clone(),
+            Owner::Rule(rule) => rule.of(login),
+            Owner::Local(_) | Owner::Forwarded(_) => return None,
+        };
         let is_own = account.policy.folders.iter().any(|own| own == folder);
         let policy = match is_own {
             true => account.policy.clone(),
@@ -197,6 +257,25 @@ impl Accounts {
             policy,
             ..account.clone()
         })
+    }
+
+    /// The accounts whose password for the upstream the configuration holds: of a rule those whose logins have a password.
+    pub fn known(&self) -> Vec<Account> {
+        let mut known: Vec<_> = self.local.values().map(|local| local.account.clone()).collect();
+        for (pattern, target) in &self.patterns {
+            if let Target::Rule(rule) = target
+                && let Known::File(file) = &rule.secret
+            {
+                let logins = file.logins();
+                let own = logins
+                    .iter()
+                    .filter(|login| pattern.matches(login) && !self.local.contains_key(*login));
+                known.extend(own.map(|login| rule.of(login)));
+            }
+        }
+        known.sort_by(|a, b| a.login.cmp(&b.login));
+        known.dedup_by(|a, b| a.login == b.login);
+        known
     }
 
     /// Resolves `login`. For a login of the gateway's own the secret is verified here; for one that is
@@ -251,40 +330,41 @@ impl Accounts {
                 });
             }
         }
-        let (login, folder, upstream) = self.forwarded.iter().find_map(|(pattern, upstream)| {
-            let separator = upstream.maildrop.folder_separator.as_deref();
+        let (login, folder, target) = self.patterns.iter().find_map(|(pattern, target)| {
+            let separator = target.policy().folder_separator.as_deref();
             let (login, folder) = match separator.and_then(|separator| split(name, separator)) {
                 Some((login, folder)) => (login, Some(folder)),
                 None => (name.into(), None),
             };
-            pattern.matches(&login).then_some((login, folder, upstream))
+            pattern.matches(&login).then_some((login, folder, target))
         })?;
         // A folder does not make a login of the gateway's own one that is forwarded.
         (!self.local.contains_key(login.as_ref())).then_some(Meant {
             login,
             folder,
-            mailbox: Owner::Forwarded(upstream),
+            mailbox: match target {
+                Target::Forwarded(upstream) => Owner::Forwarded(upstream),
+                Target::Rule(rule) => Owner::Rule(rule),
+            },
         })
     }
 
     async fn verify(&self, meant: &Meant<'_>, secret: Secret) -> Option<Account> {
         match meant.mailbox {
             Owner::Local(local) => {
-                let right = match &local.secret {
-                    Known::Hash(hash) => self.hashing.verify(hash.clone(), secret).await,
-                    // The length shows in the time that this takes, the content does not.
-                    Known::Password(known) => {
-                        let right = bool::from(known.expose().ct_eq(secret.expose()));
-                        if !right {
-                            self.spend_time(secret).await;
-                        }
-                        right
-                    }
-                };
+                let right = self.is_right(&local.secret, &meant.login, secret).await;
                 let policy = meant.policy(&local.account.policy).filter(|_| right)?;
                 Some(Account {
                     policy,
                     ..local.account.clone()
+                })
+            }
+            Owner::Rule(rule) => {
+                let right = self.is_right(&rule.secret, &meant.login, secret).await;
+                let policy = meant.policy(&rule.account.policy).filter(|_| right)?;
+                Some(Account {
+                    policy,
+                    ..rule.of(&meant.login)
                 })
             }
             Owner::Forwarded(upstream) => Some(Account {
@@ -295,6 +375,23 @@ impl Accounts {
                 credential: Credential::Password(secret),
                 is_forwarded: true,
             }),
+        }
+    }
+
+    async fn is_right(&self, known: &Known, login: &str, secret: Secret) -> bool {
+        let hash = match known {
+            Known::Hash(hash) => Some(hash.clone()),
+            Known::File(file) => file.hash(login).await.map(Arc::from),
+            // The length shows in the time that this takes, the content does not.
+            Known::Password(known) if known.expose().ct_eq(secret.expose()).into() => return true,
+            Known::Password(_) => None,
+        };
+        match hash {
+            Some(hash) => self.hashing.verify(hash, secret).await,
+            None => {
+                self.spend_time(secret).await;
+                false
+            }
         }
     }
 

@@ -12,7 +12,7 @@ use std::{
 
 use super::{Failure, tokens};
 use crate::{
-    accounts::Account,
+    accounts::{Account, Accounts},
     config::{self, Config, Credential, Listener, Loaded, Log, LogFormat, Upstream, UpstreamTls},
     maildrop::{Error, Maildrops, Octets, Reason},
     state::{self, MemoryStore},
@@ -94,11 +94,28 @@ pub(super) async fn run(loaded: Loaded, connect: bool, retention: bool) -> Resul
 }
 
 /// Logs in for each account, and at least greets every other upstream; returns how many failed.
-async fn try_upstreams(config: &Config, maildrops: &Maildrops, out: &mut impl Write) -> io::Result<usize> {
+async fn try_upstreams(config: &Config, maildrops: &Maildrops, out: &mut impl Write) -> Result<usize, Failure> {
     let mut failures = 0;
     // A line is written once its outcome is known: what the upstream said, in the log, comes before it.
-    for account in &config.accounts {
-        let account = Account::from(account);
+    let known = Accounts::new(config)
+        .map_err(|error| Failure::failed(error.to_string()))?
+        .known();
+    for configured in &config.accounts {
+        let account = match configured.is_rule() {
+            false => Account::from(configured),
+            // One is enough: the application is trusted with all of them, or with none.
+            true => match known.iter().find(|account| is_of(account, configured)) {
+                Some(account) => account.clone(),
+                None => {
+                    let login = &configured.login;
+                    writeln!(
+                        out,
+                        "{login}: not tried, no such login has a password in passwords_file yet"
+                    )?;
+                    continue;
+                }
+            },
+        };
         let upstream = &account.upstream;
         let outcome = match maildrops.open(&account).await {
             Ok(maildrop) => {
@@ -136,6 +153,12 @@ async fn try_upstreams(config: &Config, maildrops: &Maildrops, out: &mut impl Wr
         writeln!(out, "upstream.{} at {}: {outcome}", upstream.name, address(upstream))?;
     }
     Ok(failures)
+}
+
+/// Whether `rule` is that of `account`.
+fn is_of(account: &Account, rule: &config::Account) -> bool {
+    let (before, after) = rule.login.split_once('*').unwrap_or((&rule.login, ""));
+    account.upstream.name == rule.upstream.name && account.login.starts_with(before) && account.login.ends_with(after)
 }
 
 /// An error with what to do about it.
@@ -287,6 +310,28 @@ mod tests {
         assert!(
             tokens.contains("takes no tokens") && !tokens.contains("password"),
             "{tokens}"
+        );
+    }
+
+    #[test]
+    fn says_by_what_an_account_logs_in() {
+        let of = |grant: &str| {
+            let text = format!(
+                "[state]\ndir = \"d\"\nkey = \"0123456789abcdef0123456789abcdef\"\n[[account]]\nlogin = \"pbx\"\npassword = \"x\"\n\
+                 upstream = \"home\"\nuser = \"eva\"\n[upstream.home]\nhost = \"imap.example.org\"\n[upstream.home.oauth2]\n\
+                 client_id = \"i\"\nclient_secret = \"s\"\ntoken_url = \"https://x/t\"\n{grant}"
+            );
+            describe(&Config::parse(&text, Path::new("")).unwrap()).remove(1)
+        };
+        let sees = "pbx: sees INBOX of eva at imap.example.org:993 (tls: implicit), by OAuth2";
+        let does = "; retrieving marks as read; a delete removes for good";
+        assert_eq!(
+            of("device_url = \"https://x/d\""),
+            format!("{sees} (popgate sign-in pbx){does}")
+        );
+        assert_eq!(
+            of("grant = \"client-credentials\""),
+            format!("{sees} of the application itself{does}")
         );
     }
 

@@ -1,17 +1,21 @@
 //! `popgate sign-in`: somebody lets the gateway read mail at a provider that takes no passwords.
 
+pub(super) mod list;
+
 use std::{
     io::{self, IsTerminal, Write},
     thread,
     time::Duration,
 };
 
+use oauth2::url::Url;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{TcpListener, TcpStream},
     sync::mpsc,
     time::timeout,
 };
+use zeroize::Zeroizing;
 
 use super::{
     Failure,
@@ -28,6 +32,8 @@ use crate::{
 const LONGEST_REQUEST: u64 = 64 * 1024;
 /// Until that request is here: one that is silent must not keep another waiting.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Until a consent is given up that cannot be written.
+const UNTIL_SAVED: Duration = Duration::from_secs(30);
 
 /// What is to be done.
 #[derive(Debug, Clone, Copy)]
@@ -36,8 +42,8 @@ pub(super) enum What<'a> {
     SignIn { login: &'a str, browser: bool },
     /// Have this account's consent forgotten.
     Forget { login: &'a str },
-    /// Show how all accounts stand.
-    List,
+    /// Show how all accounts stand, for programs too.
+    List { json: bool },
 }
 
 pub(super) async fn run(config: &Config, what: What<'_>) -> Result<(), Failure> {
@@ -54,7 +60,8 @@ pub(super) async fn run(config: &Config, what: What<'_>) -> Result<(), Failure> 
     })?;
     let mut out = io::stdout();
     match what {
-        What::List => list(config, &mut out).await,
+        What::List { json: false } => list::in_words(config, &mut out).await,
+        What::List { json: true } => list::for_programs(config, &mut out).await,
         What::Forget { login } => {
             let tokens = kept(config, state::reach)?;
             let consent = candidate(config, login)?.consent(&tokens);
@@ -86,24 +93,6 @@ fn candidate<'a>(config: &'a Config, login: &str) -> Result<Candidate<'a>, Failu
     )))
 }
 
-async fn list(config: &Config, out: &mut impl Write) -> Result<(), Failure> {
-    let tokens = kept(config, state::reach)?;
-    for candidate in candidates(config) {
-        let account = candidate.account;
-        let status = tokens.status(&candidate.consent(&tokens)).await.map_err(failed)?;
-        write!(
-            out,
-            "{} → {} at {}: {status}",
-            account.login, account.user, account.upstream.host
-        )?;
-        match candidate.oauth2.needs_consent() && !status.is_good() {
-            true => writeln!(out, " (popgate sign-in {})", account.login)?,
-            false => writeln!(out)?,
-        }
-    }
-    Ok(())
-}
-
 async fn sign_in(
     config: &Config,
     candidate: Candidate<'_>,
@@ -116,7 +105,7 @@ async fn sign_in(
         Grant::ClientCredentials | Grant::ServiceAccount => {
             writeln!(
                 out,
-                "{login}: the application itself is trusted, nobody needs to sign in. Opening the mailbox of {user} …"
+                "{login}: The application itself is trusted, nobody needs to sign in. Opening the mailbox of {user} …"
             )?;
             let opened = sign_in::open(config, asking, candidate).await;
             return tell(login, opened.map_err(failed)?, out);
@@ -133,10 +122,19 @@ async fn sign_in(
     writeln!(out, "The provider has consented. Opening the mailbox of {user} …")?;
     // Not before: a gateway could not start meanwhile.
     let tokens = kept(config, state::share)?;
-    let opened = sign_in::complete(config, &tokens, candidate, issued).await;
-    tell(login, opened.map_err(failed)?, out)?;
-    let status = tokens.status(&candidate.consent(&tokens)).await.map_err(failed)?;
-    Ok(writeln!(out, "{login}: {status}")?)
+    let signed_in = sign_in::complete(config, &tokens, candidate, issued).await;
+    let is_saved = timeout(UNTIL_SAVED, tokens.finish()).await.is_ok();
+    let signed_in = signed_in.map_err(|error| failed(format!("{login}: {error}")))?;
+    tell(login, signed_in.opened, out)?;
+    if !is_saved {
+        return Err(failed(format!(
+            "{login}: the consent cannot be written, see the log: make room under [state] dir, and sign in again"
+        )));
+    }
+    for remark in signed_in.remarks() {
+        writeln!(out, "{login}: {remark}")?;
+    }
+    Ok(writeln!(out, "{login}: {}", signed_in.status)?)
 }
 
 fn tell(login: &str, (messages, octets): Opened, out: &mut impl Write) -> Result<(), Failure> {
@@ -157,41 +155,96 @@ async fn by_device(tokens: &Tokens, candidate: Candidate<'_>, out: &mut impl Wri
     }
     writeln!(
         out,
-        "Sign in there as {}, or as somebody who may read that mailbox. Waiting for up to {} minutes …",
-        candidate.account.user,
+        "Sign in there {}. Waiting for up to {} minutes …",
+        as_whom(candidate),
         begun.lifetime().as_secs().div_ceil(60)
     )?;
     out.flush()?;
     tokens.finish_device(&consent, &begun).await.map_err(failed)
 }
 
-/// By a browser that comes back to a port of this machine (RFC 8252 §7.3), or whose last address somebody pastes.
+/// `as anna@example.org`, and for which mailbox if that is another's.
+fn as_whom(candidate: Candidate<'_>) -> String {
+    let (person, user) = (candidate.person(), &candidate.account.user);
+    match person == user {
+        true => format!("as {user}"),
+        false => format!("as {person}, who may read the mailbox of {user}"),
+    }
+}
+
+/// What comes of a browser that was sent to a provider.
+enum Back {
+    /// The query of the address that it was sent back to.
+    Query(String),
+    /// What somebody has copied from the provider's page.
+    Code(Zeroizing<String>),
+}
+
+/// By a browser that comes back to a port of this machine (RFC 8252 §7.3), or whose last address somebody pastes, or the code
+/// that the provider's page shows.
 async fn by_browser(tokens: &Tokens, candidate: Candidate<'_>, out: &mut impl Write) -> Result<Issued, Failure> {
     let consent = candidate.consent(tokens);
-    let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
-    // Microsoft lets any port follow this name, Google that and the address.
-    let redirect = format!("http://localhost:{}", listener.local_addr()?.port());
+    let (listener, redirect) = match &candidate.oauth2.redirect_url {
+        Some(url) => (listener_at(url).await?, url.clone()),
+        None => {
+            let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+            // Microsoft lets any port follow this name, Google that and the address.
+            let redirect = format!("http://localhost:{}", listener.local_addr()?.port());
+            (Some(listener), redirect)
+        }
+    };
     let begun = tokens.begin_code(&consent, &redirect).map_err(failed)?;
     writeln!(
         out,
-        "Open this address in a browser, and sign in as {}, or as somebody who may read that mailbox:\n\n{}\n",
-        candidate.account.user, begun.url
+        "Open this address in a browser, and sign in {}:\n\n{}\n",
+        as_whom(candidate),
+        begun.url
     )?;
-    writeln!(
-        out,
-        "A browser on this machine comes back by itself. One elsewhere does not find {redirect}: copy the address that it \
-         shows then, and paste it here:"
-    )?;
+    match listener {
+        Some(_) => writeln!(
+            out,
+            "A browser on this machine comes back by itself. One elsewhere does not find {redirect}: copy the address that it \
+             shows then, and paste it here:"
+        )?,
+        None => writeln!(
+            out,
+            "Then copy the code that the page shows, or the address that the browser ends at, and paste it here:"
+        )?,
+    }
     out.flush()?;
-    let query = tokio::select! {
-        query = answered(&listener, &begun) => query?,
-        query = pasted(&begun) => query?,
+    let may_come = listener.is_some();
+    let back = tokio::select! {
+        query = answered(listener, &begun) => Back::Query(query?),
+        back = pasted(&begun, may_come) => back?,
     };
-    tokens.finish_code(&consent, &begun, &query).await.map_err(failed)
+    let issued = match back {
+        Back::Query(query) => tokens.finish_code(&consent, &begun, &query).await,
+        Back::Code(code) => tokens.finish_with(&consent, &begun, &code).await,
+    };
+    issued.map_err(failed)
+}
+
+/// A port of this machine, if `redirect` leads to one.
+async fn listener_at(redirect: &str) -> Result<Option<TcpListener>, Failure> {
+    let Ok(url) = Url::parse(redirect) else {
+        return Ok(None);
+    };
+    let is_here = matches!(url.host_str(), Some("localhost" | "127.0.0.1"));
+    match (url.scheme(), url.port_or_known_default()) {
+        ("http", Some(port)) if is_here => {
+            let bound = TcpListener::bind(("127.0.0.1", port)).await;
+            let bound = bound.map_err(|error| Failure::failed(format!("redirect_url {redirect}: {error}")))?;
+            Ok(Some(bound))
+        }
+        _ => Ok(None),
+    }
 }
 
 /// The query of the first request that answers the sign-in.
-async fn answered(listener: &TcpListener, begun: &CodeSignIn) -> io::Result<String> {
+async fn answered(listener: Option<TcpListener>, begun: &CodeSignIn) -> io::Result<String> {
+    let Some(listener) = listener else {
+        return std::future::pending().await;
+    };
     loop {
         let (mut stream, _) = listener.accept().await?;
         let Ok(Ok(target)) = timeout(PATIENCE, target(&mut stream)).await else {
@@ -237,8 +290,8 @@ async fn respond(stream: &mut TcpStream, status: &str, text: &str) {
     let _ = stream.shutdown().await;
 }
 
-/// The query of an address that somebody pastes.
-async fn pasted(begun: &CodeSignIn) -> io::Result<String> {
+/// What somebody pastes; `may_come`: a browser may come back besides.
+async fn pasted(begun: &CodeSignIn, may_come: bool) -> io::Result<Back> {
     // A thread of its own, for one that waits in the runtime would keep the program from ending.
     let (sender, mut lines) = mpsc::unbounded_channel();
     thread::spawn(move || {
@@ -249,22 +302,25 @@ async fn pasted(begun: &CodeSignIn) -> io::Result<String> {
         }
     });
     while let Some(line) = lines.recv().await {
-        let line = line?;
-        let query = line.trim().split_once('?').map(|(_, query)| query);
+        let line = Zeroizing::new(line?);
+        let text = line.trim();
+        let query = text.split_once('?').map(|(_, query)| query);
         let query = query.map(|query| query.split('#').next().unwrap_or(query));
+        let is_code = !text.contains("://") && !text.contains(['?', '=', '&']) && !text.contains(char::is_whitespace);
         match query.filter(|query| begun.is_answered_by(query)) {
-            Some(query) => return Ok(query.to_owned()),
-            None if line.trim().is_empty() => {}
-            None => eprintln!("That is not it: the address begins with http://localhost and holds a state."),
+            Some(query) => return Ok(Back::Query(query.to_owned())),
+            None if text.is_empty() => {}
+            None if is_code => return Ok(Back::Code(Zeroizing::new(text.to_owned()))),
+            None => eprintln!("That is not it: paste the whole address that the browser ends at, or the code alone."),
         }
     }
     // At a terminal that is somebody who has given up; elsewhere nobody could paste, and the browser may still come.
-    match io::stdin().is_terminal() {
+    match io::stdin().is_terminal() || !may_come {
         true => Err(io::ErrorKind::UnexpectedEof.into()),
         false => std::future::pending().await,
     }
 }
 
-fn failed(error: impl std::fmt::Display) -> Failure {
+pub(super) fn failed(error: impl std::fmt::Display) -> Failure {
     Failure::failed(error.to_string())
 }

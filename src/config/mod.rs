@@ -11,6 +11,7 @@ mod log;
 mod nearest;
 mod oauth2;
 mod options;
+mod passwords;
 mod policy;
 mod preset;
 mod reach;
@@ -33,8 +34,9 @@ pub use error::Error;
 pub use import::UidlImport;
 pub use load::Loaded;
 pub use log::{Log, LogFormat};
-pub use oauth2::{ClientKey, ClientProof, Grant, OAuth2};
+pub use oauth2::{CertificateForm, ClientAuthentication, ClientKey, ClientProof, Grant, OAuth2};
 pub use options::{AccountsOptions, OAuthOptions};
+pub use passwords::Passwords;
 pub use policy::{Expire, OnDelete, OnRetrieve, Order, Oversize, Policy, Retention, View};
 pub use preset::Preset;
 pub use reach::{Auth, Fingerprint, Proxy, ProxyKind};
@@ -223,6 +225,15 @@ pub enum LocalSecret {
     Password(Secret),
     /// `password_hash`: a PHC string, argon2.
     Hash(String),
+    /// `passwords_file`: a line `login:hash` for each login; read again when it changes.
+    File(PathBuf),
+}
+
+impl Account {
+    /// Whether it is a rule for many logins: `*` in its login stands for anything, and `*` in its user for the same.
+    pub fn is_rule(&self) -> bool {
+        self.login.contains('*')
+    }
 }
 
 #[cfg(test)]

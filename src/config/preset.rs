@@ -62,12 +62,18 @@ impl From<PresetTls> for UpstreamTls {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PresetOAuth2 {
-    #[serde(deserialize_with = "grant")]
+    /// The usual one.
     pub(super) grant: GrantWord,
+    /// All that it has for mail.
+    pub(super) grants: Vec<GrantWord>,
     pub(super) tenant: Option<String>,
     pub(super) device_url: Option<String>,
+    /// A device code's token is asked for by `grant_type=device_code` and `code`.
+    #[serde(default)]
+    pub(super) short_device_grant: bool,
     pub(super) authorize_url: Option<String>,
     pub(super) token_url: String,
+    pub(super) revoke_url: Option<String>,
     /// Where somebody consents.
     pub(super) scopes: Vec<String>,
     /// Where the application itself is trusted.
@@ -75,9 +81,11 @@ pub(super) struct PresetOAuth2 {
     pub(super) own_scopes: Vec<String>,
 }
 
-fn grant<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<GrantWord, D::Error> {
-    let word = String::deserialize(deserializer)?;
-    GrantWord::read(&Raw::Text(&word)).map_err(|wrong| serde::de::Error::custom(wrong.what))
+impl<'de> Deserialize<'de> for GrantWord {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let word = String::deserialize(deserializer)?;
+        Self::read(&Raw::Text(&word)).map_err(|wrong| serde::de::Error::custom(wrong.what))
+    }
 }
 
 fn implicit_port() -> u16 {
@@ -153,6 +161,7 @@ mod tests {
                 assert!(url.starts_with("https://"), "{name}: {url}");
                 assert!(!url.contains("{tenant}") || oauth2.tenant.is_some(), "{name}: {url}");
             }
+            assert!(oauth2.grants.contains(&oauth2.grant), "{name}");
             match oauth2.grant {
                 GrantWord::Device => assert!(oauth2.device_url.is_some(), "{name}"),
                 GrantWord::Code => assert!(oauth2.authorize_url.is_some(), "{name}"),

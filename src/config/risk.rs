@@ -60,12 +60,6 @@ impl Config {
                 ));
             }
         }
-        for account in self.accounts.iter().filter(|account| account.login.contains('*')) {
-            risks.push(format!(
-                "login {}: in an [[account]] `*` stands for itself only; `logins` of an upstream takes patterns",
-                account.login
-            ));
-        }
         risks.extend(self.risks_of_policies());
         risks
     }

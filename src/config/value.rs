@@ -260,6 +260,22 @@ impl Value for SecureUrl {
     }
 }
 
+/// Where browsers are sent back to, octet for octet as it was registered; any scheme.
+#[derive(Debug, Clone)]
+pub(super) struct RedirectUrl(pub(super) String);
+
+impl Value for RedirectUrl {
+    const KIND: Kind = Kind::Text;
+
+    fn read(raw: &Raw<'_>) -> Result<Self, Wrong> {
+        let url = line(raw)?;
+        match Url::parse(url) {
+            Ok(_) => Ok(Self(url.to_owned())),
+            Err(_) => Err(Wrong::new(format!("{url:?} is not a valid URL"))),
+        }
+    }
+}
+
 /// The address of a page, without a slash at its end.
 #[derive(Debug, Clone)]
 pub(super) struct PageUrl(pub(super) String);

@@ -73,7 +73,7 @@ pub enum Reason {
     #[error("upstream offers no way to log in here, see the log")]
     NoPassword,
     /// Nobody has consented to the gateway's reading this mail, or the consent has ended.
-    #[error("somebody must sign in at the gateway again, see its log")]
+    #[error("somebody must sign in at the gateway, see its log")]
     SignIn,
     /// The provider of tokens can't be reached, or refuses the gateway.
     #[error("the provider of the upstream's tokens gives none, see the log")]

@@ -1,11 +1,16 @@
-//! What a provider answers that gives a token (RFC 6749 §5.1). It is read liberally: the refresh token in it may be the only
-//! one that is still good, so how the rest is written must not cost it.
+//! What a provider answers (RFC 6749 §5, RFC 8628 §3.2). It is read liberally: the refresh token in it may be the only one that
+//! is still good, so how the rest is written must not cost it.
 
 use std::time::Duration;
 
-use oauth2::{AccessToken, RefreshToken, Scope, TokenResponse, basic::BasicTokenType};
+use oauth2::{
+    AccessToken, HttpResponse, RefreshToken, Scope, TokenResponse,
+    basic::BasicTokenType,
+    http::{HeaderValue, StatusCode, header},
+    url::form_urlencoded,
+};
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 use super::token::Issued;
@@ -21,6 +26,9 @@ pub(super) struct Answer {
     /// How long the consent lasts: Google's of an application in Testing, Microsoft's of personal accounts.
     #[serde(default, deserialize_with = "seconds")]
     refresh_token_expires_in: Option<u32>,
+    /// What was granted, if it tells.
+    #[serde(default, deserialize_with = "words")]
+    scope: Option<Vec<String>>,
 }
 
 impl TokenResponse for Answer {
@@ -56,6 +64,7 @@ impl From<Answer> for Issued {
             refresh: refresh.filter(|token| !token.is_empty()),
             lifetime: answer.expires_in,
             consent_lifetime: answer.refresh_token_expires_in,
+            granted: answer.scope,
         }
     }
 }
@@ -68,12 +77,77 @@ fn there<'de, D: Deserializer<'de>>(deserializer: D) -> Result<AccessToken, D::E
     }
 }
 
-/// Some write numbers as strings. What is no time to come says nothing.
 fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
-    let value = Value::deserialize(deserializer)?;
+    Value::deserialize(deserializer).map(|value| number(&value))
+}
+
+/// Some write a list, as no RFC has it.
+fn words<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
+    let own = |words: &str| {
+        words
+            .split([' ', ','])
+            .filter(|word| !word.is_empty())
+            .map(str::to_owned)
+            .collect()
+    };
+    Ok(match Value::deserialize(deserializer)? {
+        Value::String(words) => Some(own(&words)),
+        Value::Array(words) => Some(words.iter().filter_map(Value::as_str).map(str::to_owned).collect()),
+        _ => None,
+    })
+}
+
+/// Some write numbers as strings. What is no time to come says nothing.
+fn number(value: &Value) -> Option<u32> {
     let seconds = value.as_f64().or_else(|| value.as_str()?.trim().parse().ok());
     // `as` takes what is too long for as long as can be.
-    Ok(seconds.filter(|seconds| *seconds >= 1.0).map(|seconds| seconds as u32))
+    seconds.filter(|seconds| *seconds >= 1.0).map(|seconds| seconds as u32)
+}
+
+/// How long a device code lives if the answer does not tell, as RFC 8628 §3.2 asks: what providers give.
+const CODE_LIFETIME: u32 = 900;
+
+/// A successful answer as the RFCs have it: JSON that says so, numbers as numbers, and an error with the status of one. `None` if
+/// it cannot be read.
+pub(super) fn regular(answer: &HttpResponse) -> Option<HttpResponse> {
+    let mut object = object(answer.body())?;
+    let is_error = object.contains_key("error")
+        && !["access_token", "device_code"]
+            .iter()
+            .any(|key| object.contains_key(*key));
+    if object.contains_key("device_code") {
+        let lifetime = object.get("expires_in").and_then(number).unwrap_or(CODE_LIFETIME);
+        object.insert("expires_in".into(), lifetime.into());
+        match object.get("interval").and_then(number) {
+            Some(interval) => drop(object.insert("interval".into(), interval.into())),
+            None => drop(object.remove("interval")),
+        }
+        // Google's name of it.
+        if let Some(url) = object.remove("verification_url") {
+            object.entry("verification_uri").or_insert(url);
+        }
+        object.retain(|_, value| !value.is_null());
+    }
+    let mut regular = HttpResponse::new(serde_json::to_vec(&object).ok()?);
+    *regular.status_mut() = if is_error {
+        StatusCode::BAD_REQUEST
+    } else {
+        StatusCode::OK
+    };
+    let json = HeaderValue::from_static("application/json");
+    regular.headers_mut().insert(header::CONTENT_TYPE, json);
+    Some(regular)
+}
+
+/// JSON, or what was there before it: a form.
+fn object(body: &[u8]) -> Option<Map<String, Value>> {
+    if let Ok(object) = serde_json::from_slice(body) {
+        return Some(object);
+    }
+    let form: Map<String, Value> = form_urlencoded::parse(body)
+        .map(|(key, value)| (key.into_owned(), value.into_owned().into()))
+        .collect();
+    (form.contains_key("access_token") || form.contains_key("error")).then_some(form)
 }
 
 #[cfg(test)]
@@ -98,6 +172,49 @@ mod tests {
             let text = format!("{{\"access_token\": \"a\", \"expires_in\": {text}}}");
             let answer: Answer = serde_json::from_str(&text).unwrap();
             assert_eq!(Issued::from(answer).lifetime, expected, "{text}");
+        }
+    }
+
+    fn regular_of(body: &str) -> Option<(u16, Value)> {
+        let answer = regular(&HttpResponse::new(body.into()))?;
+        Some((answer.status().as_u16(), serde_json::from_slice(answer.body()).unwrap()))
+    }
+
+    #[test]
+    fn numbers_of_a_device_code_as_providers_write_them() {
+        for (lifetime, interval, expected) in [
+            ("\"600\"", "\"7\"", (600, Some(7))),
+            ("600.5", "7.0", (600, Some(7))),
+            ("null", "null", (900, None)),
+            ("\"soon\"", "0", (900, None)),
+        ] {
+            let body = format!(
+                "{{\"device_code\": \"d\", \"verification_url\": \"u\", \"verification_uri_complete\": null, \
+                 \"expires_in\": {lifetime}, \"interval\": {interval}}}"
+            );
+            let (status, answer) = regular_of(&body).unwrap();
+            assert_eq!((status, &answer["verification_uri"]), (200, &Value::from("u")));
+            assert!(answer.get("verification_uri_complete").is_none());
+            let found = (
+                answer["expires_in"].as_u64().unwrap(),
+                answer.get("interval").and_then(Value::as_u64),
+            );
+            assert_eq!(found, expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn an_error_is_one_whatever_its_status() {
+        let (status, answer) = regular_of("{\"error\": \"invalid_grant\"}").unwrap();
+        assert_eq!((status, &answer["error"]), (400, &Value::from("invalid_grant")));
+        assert_eq!(regular_of("error=invalid_grant&error_description=gone").unwrap().0, 400);
+        let (status, answer) = regular_of("access_token=a&expires_in=3600&scope=one,two").unwrap();
+        let token: Answer = serde_json::from_value(answer).unwrap();
+        let issued = Issued::from(token);
+        assert_eq!((status, issued.lifetime), (200, Some(3600)));
+        assert_eq!(issued.granted.unwrap(), ["one", "two"]);
+        for unreadable in ["", "<h1>Hello</h1>", "{\"access_token\": ", "[]", "\"x\""] {
+            assert_eq!(regular_of(unreadable), None, "{unreadable}");
         }
     }
 

@@ -8,7 +8,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-use crate::config::ClientKey;
+use crate::config::{CertificateForm, ClientKey};
 
 /// Seconds that an assertion may be used; providers take up to an hour, and need some for clocks that differ.
 const LIFETIME: u64 = 300;
@@ -43,12 +43,19 @@ pub(super) fn assertion(
 ) -> Result<Zeroizing<String>, Unsigned> {
     let pem = key.pem.expose();
     let (algorithm, signer) = match EncodingKey::from_rsa_pem(pem) {
+        // https://learn.microsoft.com/entra/identity-platform/certificate-credentials
+        Ok(signer) if key.thumbprint.is_some() && key.form == CertificateForm::Ps256 => (Algorithm::PS256, signer),
         Ok(signer) => (Algorithm::RS256, signer),
         Err(_) => (Algorithm::ES256, EncodingKey::from_ec_pem(pem).map_err(Unsigned)?),
     };
+    let old = (algorithm == Algorithm::RS256 && key.form == CertificateForm::Rs256).then_some(());
     let header = Header {
         kid: key.key_id.clone(),
-        x5t_s256: key.thumbprint.map(|digest| BASE64URL.encode(digest)),
+        x5t: old.and(key.old_thumbprint).map(|digest| BASE64URL.encode(digest)),
+        x5t_s256: key
+            .thumbprint
+            .filter(|_| old.is_none())
+            .map(|digest| BASE64URL.encode(digest)),
         ..Header::new(algorithm)
     };
     let now = SystemTime::now()

@@ -2,14 +2,16 @@
 
 use std::{fmt, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 use super::explanation::explain;
 
 /// Why an upstream's provider gave no token. Display is for the log and for people at a terminal: it bears the provider's
 /// words, never a token.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum Error {
     /// Somebody must sign in: nobody has yet, or the provider takes the consent no more.
-    #[error("{0}; popgate sign-in renews the consent")]
+    #[error("{0} (somebody must sign in: popgate sign-in)")]
     SignIn(Refusal),
     /// The provider refuses the application, or what it asks for: somebody must mend the configuration, here or there.
     #[error("{0}")]
@@ -21,6 +23,8 @@ pub enum Error {
         reason: String,
         /// How long it wants to be left alone; zero where it says nothing.
         retry_after: Duration,
+        /// Whether it may have given a token that did not arrive.
+        is_lost: bool,
     },
     /// What the gateway keeps can't be read or written (logged).
     #[error("the state cannot be read or written, see the log")]
@@ -31,7 +35,7 @@ pub enum Error {
 }
 
 /// What a provider said when it refused (RFC 6749 §5.2), or what stands in its place.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
     /// `error`
     pub code: String,
@@ -44,7 +48,27 @@ impl Error {
         Self::Unavailable {
             reason: reason.into(),
             retry_after: Duration::ZERO,
+            is_lost: false,
         }
+    }
+
+    /// A browser came back with an answer that another provider gave (RFC 9207, RFC 9700 §4.4).
+    pub fn another_provider() -> Self {
+        Self::Refused(Refusal::ours(
+            "the answer is not of the provider that was asked: begin again, and if this happens again, tell the provider",
+        ))
+    }
+
+    /// The same, where the provider may have given a token that did not arrive.
+    pub(super) fn lost(mut self) -> Self {
+        if let Self::Unavailable { is_lost, .. } = &mut self {
+            *is_lost = true;
+        }
+        self
+    }
+
+    pub(super) fn is_lost(&self) -> bool {
+        matches!(self, Self::Unavailable { is_lost: true, .. })
     }
 }
 
@@ -87,13 +111,14 @@ impl Refusal {
 impl fmt::Display for Refusal {
     /// Explanation first: it is what helps.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(explanation) = self.explanation() {
-            write!(f, "{explanation} ")?;
-        }
-        match (self.code.as_str(), self.description.as_str()) {
-            ("", description) => f.write_str(description),
-            (code, "") => write!(f, "the provider says {code}"),
-            (code, description) => write!(f, "the provider says {code}: {description}"),
+        let said = match (self.code.as_str(), self.description.as_str()) {
+            ("", description) => return f.write_str(description),
+            (code, "") => format!("the provider says {code}"),
+            (code, description) => format!("the provider says {code}: {description}"),
+        };
+        match self.explanation() {
+            Some(explanation) => write!(f, "{explanation} ({said})"),
+            None => f.write_str(&said),
         }
     }
 }

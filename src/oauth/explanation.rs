@@ -57,7 +57,13 @@ const EXPLANATIONS: &[(&str, &str)] = &[
     ("AADSTS70008", "The consent or the code has expired."),
     (
         "AADSTS53003",
-        "A Conditional Access policy blocks the login: an administrator must let this application and this address through.",
+        "A Conditional Access policy blocks the login. Many tenants block sign-ins by code: take popgate sign-in --browser, or grant \
+         = \"code\" for the page of [web]; else an administrator must let this application and this address through.",
+    ),
+    (
+        "AADSTS50199",
+        "Microsoft wants the person to confirm the sign-in in a browser, which a code does not allow here: take \
+         popgate sign-in --browser, or grant = \"code\" for the page of [web].",
     ),
     (
         "AADSTS53000",
@@ -179,6 +185,9 @@ mod tests {
     #[test]
     fn the_description_tells_more_than_the_code() {
         let of = |code, description| explain(code, description).unwrap_or_default();
+        for blocked in ["AADSTS53003", "AADSTS50199"] {
+            assert!(of("invalid_grant", blocked).contains("--browser"), "{blocked}");
+        }
         assert!(of("invalid_grant", "AADSTS50173: The provided grant has expired…").contains("password was changed"));
         assert!(
             of(

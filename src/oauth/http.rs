@@ -9,8 +9,8 @@ use oauth2::{HttpRequest, HttpResponse, url::form_urlencoded};
 use reqwest::{header::RETRY_AFTER, redirect::Policy};
 use zeroize::Zeroizing;
 
-use super::assertion::Unsigned;
-use crate::tls;
+use super::{answer, assertion::Unsigned};
+use crate::{config::Secret, tls};
 
 /// Until the whole answer is here.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -19,14 +19,21 @@ const LONGEST: usize = 1024 * 1024;
 
 /// A client of one provider.
 #[derive(Debug, Clone)]
-pub(super) struct Http(reqwest::Client);
+pub(super) struct Http {
+    client: reqwest::Client,
+    /// Of the application.
+    secret: Option<Secret>,
+}
 
 /// No answer that says anything about the request.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
-    /// No connection, a certificate that is not trusted, or silence.
+    /// No connection, or a certificate that is not trusted: the request was not sent.
     #[error("{0}")]
-    Transport(String),
+    Unsent(String),
+    /// The request was sent, and no whole answer came.
+    #[error("{0}")]
+    Lost(String),
     /// The provider has troubles, or was asked too often.
     #[error("HTTP status {status}")]
     Status {
@@ -37,27 +44,53 @@ pub(super) enum Failure {
     /// An answer without end.
     #[error("an answer of more than {LONGEST} octets")]
     TooLong,
+    /// Granted, and neither JSON nor a form.
+    #[error("its answer is none of OAuth2's")]
+    Unreadable,
     /// It was not sent.
     #[error(transparent)]
     Unsigned(#[from] Unsigned),
 }
 
+impl Failure {
+    /// Whether the provider may have granted the request: then what it gave did not arrive. A status of 502 or 504 is of a
+    /// gateway before it, which tells nothing of what stands behind.
+    pub(super) fn is_lost(&self) -> bool {
+        match self {
+            Self::Lost(_) | Self::TooLong | Self::Unreadable => true,
+            Self::Status { status, .. } => matches!(status, 502 | 504),
+            Self::Unsent(_) | Self::Unsigned(_) => false,
+        }
+    }
+}
+
 impl Http {
-    pub(super) fn new(tls: &tls::Connector) -> Result<Self, Failure> {
+    pub(super) fn new(tls: &tls::Connector, secret: Option<Secret>) -> Result<Self, Failure> {
         let client = reqwest::Client::builder()
             .tls_backend_preconfigured(tls.client_config())
             // What is sent is secret: it goes where the configuration says (RFC 6819 §4.2.1, RFC 9700 §4.11).
             .redirect(Policy::none())
+            .connect_timeout(PATIENCE / 2)
             .timeout(PATIENCE)
             .user_agent(concat!("popgate/", env!("CARGO_PKG_VERSION")))
             .build();
-        client.map(Self).map_err(transport)
+        client.map(|client| Self { client, secret }).map_err(unsent)
     }
 
     pub(super) async fn send(&self, request: HttpRequest) -> Result<HttpResponse, Failure> {
-        let secrets = secrets(request.body());
-        let request = request.try_into().map_err(transport)?;
-        let mut answer = self.0.execute(request).await.map_err(transport)?;
+        let mut secrets = secrets(request.body());
+        if let Some(secret) = &self.secret {
+            secrets.push(Zeroizing::new(String::from_utf8_lossy(secret.expose()).into_owned()));
+        }
+        let request = request.try_into().map_err(unsent)?;
+        let mut answer = self
+            .client
+            .execute(request)
+            .await
+            .map_err(|error| match error.is_connect() {
+                true => unsent(error),
+                false => lost(error),
+            })?;
         let status = answer.status();
         if status.is_server_error() || status.as_u16() == 429 {
             let header = answer.headers().get(RETRY_AFTER);
@@ -67,7 +100,7 @@ impl Http {
             });
         }
         let mut body = Vec::new();
-        while let Some(chunk) = answer.chunk().await.map_err(transport)? {
+        while let Some(chunk) = answer.chunk().await.map_err(lost)? {
             if body.len() + chunk.len() > LONGEST {
                 return Err(Failure::TooLong);
             }
@@ -78,8 +111,10 @@ impl Http {
         }
         let mut response = HttpResponse::new(body);
         *response.status_mut() = status;
-        *response.headers_mut() = std::mem::take(answer.headers_mut());
-        Ok(response)
+        match status.is_success() {
+            true => answer::regular(&response).ok_or(Failure::Unreadable),
+            false => Ok(response),
+        }
     }
 }
 
@@ -120,8 +155,16 @@ fn delay(text: &str) -> Option<Duration> {
     }
 }
 
-/// With the cause, which is what tells.
-fn transport(error: reqwest::Error) -> Failure {
+fn unsent(error: reqwest::Error) -> Failure {
+    Failure::Unsent(with_cause(error))
+}
+
+fn lost(error: reqwest::Error) -> Failure {
+    Failure::Lost(with_cause(error))
+}
+
+/// The cause is what tells.
+fn with_cause(error: reqwest::Error) -> String {
     let error = error.without_url();
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -129,7 +172,7 @@ fn transport(error: reqwest::Error) -> Failure {
         text = format!("{text}: {error}");
         cause = error.source();
     }
-    Failure::Transport(text)
+    text
 }
 
 #[cfg(test)]

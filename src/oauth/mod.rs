@@ -7,41 +7,37 @@ mod error;
 mod explanation;
 mod http;
 mod provider;
+mod renewal;
 mod sign_in;
 mod status;
 mod token;
 mod vault;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc};
 
+use async_trait::async_trait;
 use dashmap::DashMap;
-use tokio::{
-    sync::{Mutex, OwnedMutexGuard},
-    time::Instant,
-};
-use tokio_util::task::TaskTracker;
+use tokio::sync::Mutex;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{provider::Provider, token::Kept, vault::Vault};
+use self::{provider::Provider, renewal::Turn, token::Kept, vault::Vault};
 use crate::{
     config::{Grant, OAuthOptions},
-    state::{Consent, StateStore, Unavailable, now},
+    state::{Consent, MemoryStore, Renewer, StateStore, Unavailable, now},
 };
 
 pub use error::{Error, Refusal};
 pub use provider::SetupError;
 pub use sign_in::{CodeSignIn, DeviceSignIn};
-pub use status::Status;
+pub use status::{Part, Standing, Status};
 pub use token::{AccessToken, Issued};
 pub use vault::RandomUnavailable;
 
-/// A provider that failed is left alone for so long; the sessions that wait for the same token hear the same.
-const PAUSE: Duration = Duration::from_secs(5);
-/// However long it asks to be left alone.
-const LONGEST_PAUSE: Duration = Duration::from_secs(600);
-/// An access token that was given less than so many seconds ago and is refused: another would be refused too.
-const RECENT: u32 = 60;
 /// Providers forget consents that are not used: Google's after six months, Microsoft's after 90 days.
 const LONG_UNUSED: u32 = 7 * 24 * 3600;
+/// Why a consent ends with its first token, and what to do about it.
+const NO_REFRESH_TOKEN: &str = "the provider gave no refresh token. Most providers give one if scopes has offline_access; Google \
+     does if authorize_url ends with access_type=offline&prompt=consent. Then sign in once more";
 
 /// The tokens of all upstreams that want some.
 #[derive(Debug)]
@@ -52,15 +48,19 @@ pub struct Tokens {
     turns: DashMap<Consent, Arc<Mutex<Turn>>>,
     /// What was begun must end, also where the session that needed it has gone: a refresh token may be good for one use.
     renewals: TaskTracker,
+    /// The process is about to end.
+    closing: CancellationToken,
 }
 
-/// The right to renew a consent's token.
-#[derive(Debug, Default)]
-struct Turn {
-    /// The last try failed: not before this is it tried again.
-    failed: Option<(Instant, Error)>,
-    /// What was given and could not be saved: with what it follows.
-    unsaved: Option<(Option<Vec<u8>>, Kept)>,
+/// What became of a sign-in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is kept, and takes the place of what was kept before.
+    New,
+    /// It brought no refresh token; what was kept before has one, and stays.
+    Old,
+    /// It cannot be written yet, which is tried again and again until the process ends.
+    Unwritten,
 }
 
 impl Tokens {
@@ -73,31 +73,46 @@ impl Tokens {
                 providers.insert(upstream.name.clone(), Provider::new(oauth2)?);
             }
         }
-        Ok(Arc::new(Self {
+        Ok(Self::of(providers, store, Vault::new(options.key)?))
+    }
+
+    fn of(providers: HashMap<String, Provider>, store: Arc<dyn StateStore>, vault: Vault) -> Arc<Self> {
+        Arc::new(Self {
             providers,
             store,
-            vault: Vault::new(options.key)?,
+            vault,
             turns: DashMap::new(),
             renewals: TaskTracker::new(),
-        }))
+            closing: CancellationToken::new(),
+        })
     }
 
     /// Of no upstream, for tests that need none.
     #[cfg(test)]
     pub(crate) fn none() -> Arc<Self> {
-        Arc::new(Self {
-            providers: HashMap::new(),
-            store: Arc::new(crate::state::MemoryStore::default()),
-            vault: Vault::new(None).unwrap(),
-            turns: DashMap::new(),
-            renewals: TaskTracker::new(),
-        })
+        Self::of(
+            HashMap::new(),
+            Arc::new(MemoryStore::default()),
+            Vault::new(None).unwrap(),
+        )
     }
 
-    /// Waits for renewals under way.
+    /// Waits for renewals under way, and until all that was given is saved: for ever, if the disk stays full.
     pub async fn finish(&self) {
+        self.closing.cancel();
         self.renewals.close();
         self.renewals.wait().await;
+    }
+
+    /// The consents whose tokens are in memory only, as they could not be saved.
+    pub fn unsaved(&self) -> Vec<Consent> {
+        let has_unsaved = |turn: &Arc<Mutex<Turn>>| turn.try_lock().is_ok_and(|turn| turn.has_unsaved());
+        let consents = self.turns.iter().filter(|entry| has_unsaved(entry.value()));
+        consents.map(|entry| entry.key().clone()).collect()
+    }
+
+    fn turn(&self, consent: &Consent) -> Arc<Mutex<Turn>> {
+        self.turns.entry(consent.clone()).or_default().clone()
     }
 
     fn provider(&self, consent: &Consent) -> Result<&Provider, Error> {
@@ -135,134 +150,51 @@ impl Tokens {
         self.renewed(consent, Some(refused.clone())).await
     }
 
-    async fn renewed(self: &Arc<Self>, consent: &Consent, refused: Option<AccessToken>) -> Result<AccessToken, Error> {
-        let turn = self.turns.entry(consent.clone()).or_default().clone();
-        let (tokens, consent) = (self.clone(), consent.clone());
-        let renewal = async move {
-            let turn = turn.lock_owned().await;
-            tokens.renew(&consent, turn, refused).await
-        };
-        let ended = Error::unavailable("the gateway is shutting down");
-        self.renewals.spawn(renewal).await.unwrap_or(Err(ended))
-    }
-
-    async fn renew(
-        &self,
-        consent: &Consent,
-        mut turn: OwnedMutexGuard<Turn>,
-        refused: Option<AccessToken>,
-    ) -> Result<AccessToken, Error> {
-        if let Some((followed, kept)) = turn.unsaved.take()
-            && let Err(error) = self.save(consent, followed.as_deref(), &kept).await
-        {
-            turn.unsaved = Some((followed, kept));
-            return Err(error);
-        }
-        let (sealed, kept) = self.kept(consent).await?;
-        let now = now();
-        // Whoever had the turn before may have done it.
-        let is_refused = |kept: &Kept| refused.as_ref().is_some_and(|token| *token == kept.access());
-        if kept.is_fresh(now) && (!is_refused(&kept) || now < kept.obtained.saturating_add(RECENT)) {
-            return Ok(kept.access());
-        }
-        let fallback = |error: Error| match error {
-            // Ahead of its end there is time to try again.
-            Error::Unavailable { .. } if kept.is_valid(now) && !is_refused(&kept) => Ok(kept.access()),
-            error => Err(error),
-        };
-        match &turn.failed {
-            Some((until, error)) if *until > Instant::now() => return fallback(error.clone()),
-            _ => {}
-        }
-        match self.ask(consent, &kept).await {
-            Ok(issued) => {
-                turn.failed = None;
-                let renewed = kept.renewed(issued, now);
-                // A refresh token that was rotated is saved before anything that came with it is used.
-                match self.save(consent, sealed.as_deref(), &renewed).await {
-                    Ok(true) => Ok(renewed.access()),
-                    // Somebody has signed in meanwhile: that counts.
-                    Ok(false) => match self.kept(consent).await? {
-                        (_, kept) if kept.is_valid(now) => Ok(kept.access()),
-                        _ => Err(Error::unavailable("the consent was changed meanwhile")),
-                    },
-                    Err(error) => {
-                        turn.unsaved = Some((sealed, renewed));
-                        Err(error)
-                    }
-                }
-            }
-            Err(error) => {
-                self.note(consent, sealed.as_deref(), &kept, &error).await;
-                turn.failed = match &error {
-                    Error::Unavailable { retry_after, .. } => Some((*retry_after).clamp(PAUSE, LONGEST_PAUSE)),
-                    Error::Refused(_) => Some(PAUSE),
-                    Error::SignIn(_) | Error::State | Error::Elsewhere => None,
-                }
-                .map(|pause| (Instant::now() + pause, error.clone()));
-                fallback(error)
-            }
-        }
-    }
-
-    async fn ask(&self, consent: &Consent, kept: &Kept) -> Result<Issued, Error> {
-        let provider = self.provider(consent)?;
-        if provider.config.needs_consent() {
-            if let Some((_, code, description)) = &kept.lapsed {
-                return Err(Error::SignIn(Refusal::new(code, Some(description))));
-            }
-            if kept.access.is_empty() {
-                return Err(Error::SignIn(Refusal::ours("nobody has signed in yet")));
-            }
-        }
-        // Of two that renew, one loses its token to the other (RFC 9700 §4.14.2).
-        if self.store.is_shared() {
-            return Err(Error::Elsewhere);
-        }
-        tracing::debug!(%consent, "asking for a token");
-        match (&provider.config.grant, &kept.refresh) {
-            (Grant::ClientCredentials, _) => provider.client_credentials().await.map_err(without_consent),
-            (Grant::ServiceAccount, _) => provider.service_account(&consent.name).await.map_err(without_consent),
-            (_, Some(refresh)) => provider.refresh(refresh).await,
-            (_, None) => Err(Error::SignIn(Refusal::ours(
-                "the provider gave no refresh token, so the consent ended with its first token: do scopes ask for one?",
-            ))),
-        }
-    }
-
-    /// A failure is kept for people to see; the first of its kind is told loudly.
-    async fn note(&self, consent: &Consent, sealed: Option<&[u8]>, kept: &Kept, error: &Error) {
-        let mut noted = kept.clone();
-        match error {
-            Error::SignIn(refusal) if kept.lapsed.is_none() && !kept.access.is_empty() => {
-                noted.lapsed = Some((now(), refusal.code.clone(), refusal.description.clone()));
-                tracing::error!(%consent, %error, "the consent has ended: somebody must sign in again (popgate sign-in)");
-            }
-            Error::SignIn(_) | Error::State | Error::Elsewhere => return,
-            Error::Refused(_) | Error::Unavailable { .. } => {
-                let text = error.to_string();
-                if kept.trouble.as_ref().is_some_and(|(_, told)| *told == text) {
-                    return;
-                }
-                tracing::warn!(%consent, %error, "no token");
-                noted.trouble = Some((now(), text));
-            }
-        }
-        // Where it can't be kept (which is logged) it is found out again.
-        let _ = self.save(consent, sealed, &noted).await;
-    }
-
-    /// Somebody has signed in: `issued` takes the place of whatever was kept.
-    pub async fn keep(&self, consent: &Consent, issued: Issued) -> Result<(), Error> {
-        let fresh = Kept {
+    /// Of what was `issued` alone, for `consent`: until it has opened the mailbox it is nobody's. What comes of it meanwhile is
+    /// here too.
+    pub async fn trial(&self, consent: &Consent, issued: Issued) -> Result<Arc<Self>, Error> {
+        let vault = Vault::new(None).map_err(|_| Error::State)?;
+        let trial = Self::of(self.providers.clone(), Arc::new(MemoryStore::default()), vault);
+        let signed_in = Kept {
             signed_in: now(),
             ..Kept::default()
         };
-        let fresh = fresh.renewed(issued, now());
+        trial.save(consent, None, &signed_in.renewed(issued, now())).await?;
+        Ok(trial)
+    }
+
+    /// Somebody has signed in: what `trial` has by now takes the place of whatever was kept, unless that lasts longer.
+    pub async fn keep(self: &Arc<Self>, consent: &Consent, trial: &Self) -> Result<Outcome, Error> {
+        let (_, fresh) = trial.kept(consent).await?;
         loop {
             let sealed = self.sealed(consent).await?;
-            if self.save(consent, sealed.as_deref(), &fresh).await? {
-                return Ok(());
+            let before = sealed.as_ref().and_then(|sealed| self.vault.open(consent, sealed).ok());
+            if fresh.refresh.is_none() && before.is_some_and(|kept| kept.refresh.is_some() && kept.lapsed.is_none()) {
+                return Ok(Outcome::Old);
+            }
+            match self.save(consent, sealed.as_deref(), &fresh).await {
+                Ok(true) => return Ok(Outcome::New),
+                Ok(false) => {}
+                Err(_) => {
+                    let turn = self.turn(consent).lock_owned().await;
+                    self.save_later(consent, turn, sealed, fresh);
+                    return Ok(Outcome::Unwritten);
+                }
+            }
+        }
+    }
+
+    /// Has the provider forget what `trial` has, if it can. Returns whether it did.
+    pub async fn revoke(&self, consent: &Consent, trial: &Self) -> bool {
+        let (Ok(provider), Ok((_, kept))) = (self.provider(consent), trial.kept(consent).await) else {
+            return false;
+        };
+        let token = kept.refresh.as_ref().unwrap_or(&kept.access);
+        match provider.revoke(token).await {
+            Ok(revoked) => revoked,
+            Err(error) => {
+                tracing::warn!(%consent, %error, "the provider did not revoke a token");
+                false
             }
         }
     }
@@ -280,10 +212,25 @@ impl Tokens {
 
     /// How `consent` stands, as far as is known here.
     pub async fn status(&self, consent: &Consent) -> Result<Status, Error> {
-        match self.kept(consent).await {
-            Ok((_, kept)) => Ok(Status::of(&kept)),
-            Err(Error::SignIn(refusal)) => Ok(Status::unreadable(&refusal)),
-            Err(error) => Err(error),
+        let needs_consent = self.provider(consent)?.config.needs_consent();
+        let unwritable = self.store.tokens_unwritable_since().await;
+        let status = match self.kept(consent).await {
+            Ok((_, kept)) => Status::of(&kept, needs_consent, now()),
+            Err(Error::SignIn(refusal)) => Status::unreadable(&refusal),
+            Err(error) => return Err(error),
+        };
+        Ok(status.unwritable_since(unwritable.ok().flatten()))
+    }
+
+    /// Asks at once for what was asked for when the process before this one was killed: the provider may have rotated the
+    /// refresh token, and takes the old one for some seconds only.
+    pub async fn resume(self: &Arc<Self>, consent: &Consent) {
+        if let Ok((_, kept)) = self.kept(consent).await
+            && kept.asked > 0
+        {
+            tracing::info!(%consent, "a token was asked for when the gateway ended: asking again");
+            // A failure was told of in the log.
+            let _ = self.renewed(consent, None).await;
         }
     }
 
@@ -329,6 +276,29 @@ impl Tokens {
             Err(Unavailable::Changed) => Ok(false),
             Err(_) => Err(Error::State),
         }
+    }
+}
+
+/// For other processes, which must not renew beside the gateway.
+#[derive(Debug)]
+pub struct AtTheSocket(pub Arc<Tokens>);
+
+#[async_trait]
+impl Renewer for AtTheSocket {
+    async fn renew(&self, consent: &Consent, is_refused: bool) -> String {
+        let Self(tokens) = self;
+        let renewed = async {
+            let refused = match is_refused {
+                true => Some(tokens.kept(consent).await?.1.access()),
+                false => None,
+            };
+            match refused {
+                Some(refused) => tokens.access_after(consent, &refused).await,
+                None => tokens.access(consent).await,
+            }
+        };
+        // To memory, and with these types, nothing can fail.
+        serde_json::to_string(&renewed.await.map(drop)).unwrap_or_default()
     }
 }
 

@@ -9,7 +9,7 @@ use oauth2::{
     StandardErrorResponse, StandardRevocableToken, TokenUrl,
     basic::{BasicErrorResponse, BasicRevocationErrorResponse, BasicTokenIntrospectionResponse},
     http::{Method, header},
-    url::form_urlencoded,
+    url::{Origin, Url, form_urlencoded},
 };
 use zeroize::Zeroizing;
 
@@ -21,7 +21,7 @@ use super::{
     token::Issued,
 };
 use crate::{
-    config::{ClientProof, Grant, OAuth2},
+    config::{ClientAuthentication, ClientProof, Grant, OAuth2},
     tls,
 };
 
@@ -42,6 +42,8 @@ type Client = oauth2::Client<
 const LEAST_INTERVAL: Duration = Duration::from_secs(1);
 /// What a client signs instead of telling a secret (RFC 7523 §2.2).
 const CLIENT_ASSERTION: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+/// RFC 8628 §3.4
+const DEVICE_CODE: &str = "urn:ietf:params:oauth:grant-type:device_code";
 /// What a service account signs instead of a consent (RFC 7523 §2.1).
 const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 
@@ -85,18 +87,26 @@ impl Provider {
         let authorize = authorize.map(|text| AuthUrl::new(text.clone()).map_err(|error| url(error, text)));
         let token = TokenUrl::new(config.token_url.clone()).map_err(|error| url(error, &config.token_url))?;
         let client = oauth2::Client::new(ClientId::new(config.client_id.clone()))
-            // RFC 6749 §2.3.1 leaves the choice; in the body is what providers show in their own examples.
+            // In the body is what most providers show in their own examples.
             .set_auth_type(AuthType::RequestBody)
             .set_auth_uri_option(authorize.transpose()?)
             .set_device_authorization_url_option(device.transpose()?)
             .set_token_uri(token);
         let client = match &config.proof {
-            ClientProof::Secret(secret) => {
+            ClientProof::Secret(secret, place) => {
+                let client = match place {
+                    ClientAuthentication::Post => client,
+                    ClientAuthentication::Basic => client.set_auth_type(AuthType::BasicAuth),
+                };
                 client.set_client_secret(ClientSecret::new(String::from_utf8_lossy(secret.expose()).into_owned()))
             }
             ClientProof::Public | ClientProof::Key(_) => client,
         };
-        let http = Http::new(&tls::Connector::new(config.ca_file.as_deref())?);
+        let secret = match &config.proof {
+            ClientProof::Secret(secret, _) => Some(secret.clone()),
+            ClientProof::Public | ClientProof::Key(_) => None,
+        };
+        let http = Http::new(&tls::Connector::new(config.ca_file.as_deref())?, secret);
         Ok(Self {
             config: config.clone(),
             client,
@@ -141,11 +151,7 @@ impl Provider {
         let body = form_urlencoded::Serializer::new(String::new())
             .extend_pairs(form)
             .finish();
-        let mut request = HttpRequest::new(body.into_bytes());
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = token_url.parse().map_err(|error| no_url(token_url, &error))?;
-        let form = header::HeaderValue::from_static("application/x-www-form-urlencoded");
-        request.headers_mut().insert(header::CONTENT_TYPE, form);
+        let request = post(token_url, body)?;
         let answer = self.http.send(request).await.map_err(|error| unavailable(&error))?;
         if answer.status().is_success() {
             let token: Answer = serde_json::from_slice(answer.body()).map_err(|_| no_answer())?;
@@ -153,6 +159,35 @@ impl Provider {
         }
         let refusal: BasicErrorResponse = serde_json::from_slice(answer.body()).map_err(|_| no_answer())?;
         Err(refused(&refusal))
+    }
+
+    /// RFC 7009 §2.1. Returns whether the provider has such a page.
+    pub(super) async fn revoke(&self, token: &str) -> Result<bool, Error> {
+        let Some(url) = &self.config.revoke_url else {
+            return Ok(false);
+        };
+        let request = self.revocation(url, token)?;
+        match self.http.send(request).await {
+            Ok(answer) if answer.status().is_client_error() => Err(no_answer()),
+            // What a provider says of it besides is read by nobody.
+            Ok(_) | Err(Failure::Unreadable) => Ok(true),
+            Err(error) => Err(unavailable(&error)),
+        }
+    }
+
+    fn revocation(&self, url: &str, token: &str) -> Result<HttpRequest, Error> {
+        let secret = match &self.config.proof {
+            ClientProof::Secret(secret, _) => Some(("client_secret", String::from_utf8_lossy(secret.expose()))),
+            ClientProof::Public | ClientProof::Key(_) => None,
+        };
+        let form = [
+            ("token", token.into()),
+            ("client_id", Cow::from(&self.config.client_id)),
+        ];
+        let form = form_urlencoded::Serializer::new(String::new())
+            .extend_pairs(form.into_iter().chain(secret))
+            .finish();
+        post(url, form)
     }
 
     /// RFC 8628 §3.1
@@ -172,7 +207,7 @@ impl Provider {
 
     /// Where a browser is to be sent (RFC 6749 §4.1.1), the state that it brings back, and what proves that the code is for
     /// us (RFC 7636).
-    pub(super) fn authorize(&self, redirect: &str) -> Result<(String, String, Zeroizing<String>), Error> {
+    pub(super) fn authorize(&self, redirect: &str, person: &str) -> Result<(String, String, Zeroizing<String>), Error> {
         let (challenge, verifier) = PkceCodeChallenge::new_random_sha256();
         let request = self
             .client
@@ -183,9 +218,29 @@ impl Provider {
             .add_scopes(self.scopes())
             .set_pkce_challenge(challenge)
             .set_redirect_uri(Cow::Owned(redirect))
+            // OpenID Connect Core §3.1.2.1; who does not know it leaves it alone.
+            .add_extra_param("login_hint", person)
             .url();
         let verifier = Zeroizing::new(verifier.into_secret());
         Ok((url.into(), state.into_secret(), verifier))
+    }
+
+    /// Whether `iss` of an answer names this provider (RFC 9207 §2.4): a URL at the server that was asked.
+    pub(super) fn is_issuer(&self, issuer: &str) -> bool {
+        if let Some(known) = &self.config.issuer {
+            return known == issuer;
+        }
+        let origin = |text: &str| Url::parse(text).ok().map(|url| url.origin());
+        let Some(issuer) = origin(issuer).filter(Origin::is_tuple) else {
+            return false;
+        };
+        let authorize_url = match &self.config.grant {
+            Grant::Device { authorize_url, .. } => authorize_url.as_deref(),
+            Grant::Code { authorize_url } => Some(authorize_url.as_str()),
+            Grant::ClientCredentials | Grant::ServiceAccount => None,
+        };
+        let urls = authorize_url.into_iter().chain([self.config.token_url.as_str()]);
+        urls.filter_map(origin).any(|origin| origin == issuer)
     }
 
     /// RFC 6749 §4.1.3
@@ -205,7 +260,10 @@ impl<'c> AsyncHttpClient<'c> for Provider {
 
     /// A client that has a key proves itself with each request anew: what it signs is good for one use and for some minutes,
     /// and somebody who types a code takes longer.
-    fn call(&'c self, request: HttpRequest) -> Self::Future {
+    fn call(&'c self, mut request: HttpRequest) -> Self::Future {
+        if self.config.short_device_grant {
+            *request.body_mut() = with_short_device_grant(request.body());
+        }
         Box::pin(async move {
             let OAuth2 {
                 client_id, token_url, ..
@@ -222,6 +280,28 @@ impl<'c> AsyncHttpClient<'c> for Provider {
             self.http.send(HttpRequest::from_parts(head, form.into_bytes())).await
         })
     }
+}
+
+/// <https://yandex.com/dev/id/doc/en/codes/screen-code-oauth>
+fn with_short_device_grant(form: &[u8]) -> Vec<u8> {
+    let fields = form_urlencoded::parse(form).map(|(name, value)| match (&*name, &*value) {
+        ("grant_type", DEVICE_CODE) => (name, "device_code".into()),
+        ("device_code", _) => ("code".into(), value),
+        _ => (name, value),
+    });
+    form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(fields)
+        .finish()
+        .into_bytes()
+}
+
+fn post(url: &str, form: String) -> Result<HttpRequest, Error> {
+    let mut request = HttpRequest::new(form.into_bytes());
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = url.parse().map_err(|error| no_url(url, &error))?;
+    let form = header::HeaderValue::from_static("application/x-www-form-urlencoded");
+    request.headers_mut().insert(header::CONTENT_TYPE, form);
+    Ok(request)
 }
 
 fn redirect_url(text: &str) -> Result<RedirectUrl, Error> {
@@ -259,13 +339,15 @@ fn refused<T: ErrorResponseType>(answer: &StandardErrorResponse<T>) -> Error {
 }
 
 fn unavailable(failure: &Failure) -> Error {
-    Error::Unavailable {
+    let error = Error::Unavailable {
         reason: failure.to_string(),
         retry_after: match failure {
             Failure::Status { retry_after, .. } => retry_after.unwrap_or_default(),
-            Failure::Transport(_) | Failure::TooLong | Failure::Unsigned(_) => Duration::ZERO,
+            _ => Duration::ZERO,
         },
-    }
+        is_lost: false,
+    };
+    if failure.is_lost() { error.lost() } else { error }
 }
 
 fn no_answer() -> Error {
@@ -275,4 +357,20 @@ fn no_answer() -> Error {
 fn not_for(grant: &str) -> Error {
     let what = format!("the configuration names no endpoint for grant = {grant:?}");
     Error::Refused(Refusal::ours(&what))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_code_as_yandex_takes_it() {
+        let form = b"grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Adevice_code&device_code=a%2Bb&client_id=id";
+        assert_eq!(
+            with_short_device_grant(form),
+            b"grant_type=device_code&code=a%2Bb&client_id=id"
+        );
+        let refresh = b"grant_type=refresh_token&refresh_token=r";
+        assert_eq!(with_short_device_grant(refresh), refresh);
+    }
 }

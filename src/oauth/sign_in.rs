@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use oauth2::{StandardDeviceAuthorizationResponse, url::form_urlencoded};
+use oauth2::{
+    StandardDeviceAuthorizationResponse,
+    url::{Url, form_urlencoded},
+};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
@@ -51,6 +54,11 @@ impl CodeSignIn {
         let state = parameter(query, "state").unwrap_or_default();
         state.as_bytes().ct_eq(self.state.as_bytes()).into()
     }
+
+    /// Whether the browser is to come back to this path, as far as a proxy has left it.
+    pub fn comes_back_to(&self, path: &str) -> bool {
+        Url::parse(&self.redirect).is_ok_and(|url| url.path().ends_with(path))
+    }
 }
 
 impl std::fmt::Debug for CodeSignIn {
@@ -75,7 +83,7 @@ impl Tokens {
 
     /// Where to send somebody's browser, which is to come back to `redirect`.
     pub fn begin_code(&self, consent: &Consent, redirect: &str) -> Result<CodeSignIn, Error> {
-        let (url, state, verifier) = self.provider(consent)?.authorize(redirect)?;
+        let (url, state, verifier) = self.provider(consent)?.authorize(redirect, &consent.name)?;
         Ok(CodeSignIn {
             url,
             state,
@@ -91,6 +99,12 @@ impl Tokens {
                 "this is not the answer to the sign-in that was begun: begin again",
             )));
         }
+        let provider = self.provider(consent)?;
+        match parameter(query, "iss") {
+            Some(issuer) if provider.is_issuer(&issuer) => {}
+            None if provider.config.issuer.is_none() => {}
+            _ => return Err(Error::another_provider()),
+        }
         if let Some(code) = parameter(query, "error") {
             let description = parameter(query, "error_description");
             return Err(Error::Refused(Refusal::new(
@@ -100,11 +114,14 @@ impl Tokens {
         }
         let code = parameter(query, "code");
         let code = code.ok_or_else(|| Error::Refused(Refusal::ours("the provider sent no code along")))?;
+        self.finish_with(consent, sign_in, &code).await
+    }
+
+    /// Somebody has copied `code` from the provider's page.
+    pub async fn finish_with(&self, consent: &Consent, sign_in: &CodeSignIn, code: &str) -> Result<Issued, Error> {
         let provider = self.provider(consent)?;
-        provider
-            .exchange(&code, &sign_in.redirect, &sign_in.verifier)
-            .await
-            .map_err(without_consent)
+        let issued = provider.exchange(code, &sign_in.redirect, &sign_in.verifier).await;
+        issued.map_err(without_consent)
     }
 }
 

@@ -1,92 +1,189 @@
-//! How a consent stands, for people.
+//! How a consent stands, for people and for programs.
 
 use std::fmt;
 
 use chrono::DateTime;
 
-use super::{Refusal, token::Kept};
+use super::{NO_REFRESH_TOKEN, Refusal, token::Kept};
 
 /// How a consent stands. All times in seconds since 1970.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Status {
-    /// When somebody signed in; `None` where nobody has, or nobody needs to.
+    /// What it comes to.
+    pub standing: Standing,
+    /// When somebody signed in; `None` if nobody has, or nobody needs to.
     pub signed_in: Option<u32>,
     /// When a token was given last.
     pub obtained: Option<u32>,
     /// When that ends.
     pub expires: Option<u32>,
-    /// When the consent ends, where the provider tells.
+    /// Whether it can be renewed without anybody's help.
+    pub renews: bool,
+    /// When the consent ends, if the provider tells.
     pub ends: Option<u32>,
-    /// Since when the consent is not taken any more, and why.
-    pub lapsed: Option<(u32, String)>,
     /// When the last try failed, and why.
     pub trouble: Option<(u32, String)>,
+    /// Since when tokens cannot be written.
+    pub unwritable: Option<u32>,
+}
+
+/// Whether a device can get its mail, as far as the consent is concerned.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Standing {
+    /// Nobody has signed in yet.
+    #[default]
+    Missing,
+    /// It holds.
+    Good,
+    /// The application itself is trusted: there is no consent.
+    NotNeeded,
+    /// It has ended.
+    Ended {
+        /// Since when.
+        since: u32,
+        /// Why, and what to do.
+        why: String,
+    },
+    /// What is kept cannot be opened.
+    Unreadable(String),
+}
+
+/// A piece of what a [`Status`] is in words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Part {
+    /// Some words.
+    Text(String),
+    /// A time, in seconds since 1970.
+    Time(u32),
 }
 
 impl Status {
-    pub(super) fn of(kept: &Kept) -> Self {
+    pub(super) fn of(kept: &Kept, needs_consent: bool, now: u32) -> Self {
         let time = |time: u32| (time > 0).then_some(time);
-        let why = |(since, code, description): &(u32, String, String)| {
-            (*since, Refusal::new(code, Some(description)).to_string())
+        let renews = !needs_consent || kept.refresh.is_some();
+        let standing = match &kept.lapsed {
+            _ if !needs_consent => Standing::NotNeeded,
+            Some((since, code, description)) => Standing::Ended {
+                since: *since,
+                why: Refusal::new(code, Some(description)).to_string(),
+            },
+            None if kept.access.is_empty() => Standing::Missing,
+            None if !renews && kept.expires <= now => Standing::Ended {
+                since: kept.expires,
+                why: NO_REFRESH_TOKEN.to_owned(),
+            },
+            None if kept.ends > 0 && kept.ends <= now => Standing::Ended {
+                since: kept.ends,
+                why: "the provider had told that it would end then".to_owned(),
+            },
+            None => Standing::Good,
         };
         Self {
+            standing,
             signed_in: time(kept.signed_in),
             obtained: time(kept.obtained),
             expires: time(kept.expires),
+            renews,
             ends: time(kept.ends),
-            lapsed: kept.lapsed.as_ref().map(why),
             trouble: kept.trouble.clone(),
+            unwritable: None,
         }
     }
 
-    /// What is kept can't be opened.
     pub(super) fn unreadable(why: &Refusal) -> Self {
         Self {
-            lapsed: Some((0, why.to_string())),
+            standing: Standing::Unreadable(why.to_string()),
             ..Self::default()
         }
     }
 
+    pub(super) fn unwritable_since(self, unwritable: Option<u32>) -> Self {
+        Self { unwritable, ..self }
+    }
+
     /// Whether a device can get its mail, as far as is known here.
     pub fn is_good(&self) -> bool {
-        self.obtained.is_some() && self.lapsed.is_none()
+        matches!(self.standing, Standing::Good | Standing::NotNeeded)
+    }
+
+    /// Whether somebody must act: a consent has ended, or tokens may be lost at a restart.
+    pub fn is_alarming(&self) -> bool {
+        matches!(self.standing, Standing::Ended { .. } | Standing::Unreadable(_)) || self.unwritable.is_some()
+    }
+
+    /// In words.
+    pub fn parts(&self) -> Vec<Part> {
+        let mut parts = Parts::default();
+        match (&self.standing, self.signed_in) {
+            (Standing::Unreadable(why), _) => parts.text(&format!("needs a new sign-in: {why}")),
+            (Standing::Ended { since, why }, _) => parts
+                .text("needs a new sign-in since ")
+                .time(*since)
+                .text(&format!(": {why}")),
+            (Standing::Missing, _) => parts.text("not signed in yet"),
+            (Standing::NotNeeded, _) if self.obtained.is_none() => parts.text("no token yet"),
+            (Standing::NotNeeded, _) => parts.text("needs no sign-in"),
+            (Standing::Good, Some(at)) => parts.text("signed in on ").time(at),
+            (Standing::Good, None) => parts.text("signed in"),
+        };
+        if let (true, Some(obtained), Some(expires)) = (self.is_good(), self.obtained, self.expires) {
+            parts
+                .text("; token of ")
+                .time(obtained)
+                .text(", good until ")
+                .time(expires);
+            match self.renews {
+                true => parts.text(", renewed by itself"),
+                false => parts.text(&format!("; then it ends and cannot be renewed: {NO_REFRESH_TOKEN}")),
+            };
+        }
+        if let (true, Some(ends)) = (self.is_good(), self.ends) {
+            parts.text("; the consent ends on ").time(ends);
+        }
+        if let Some((at, why)) = &self.trouble {
+            parts.text("; on ").time(*at).text(&format!(" there was none: {why}"));
+        }
+        if let Some(since) = self.unwritable {
+            parts
+                .text("; since ")
+                .time(since)
+                .text(" tokens cannot be written (is the disk full?)");
+        }
+        parts.0
+    }
+}
+
+#[derive(Default)]
+struct Parts(Vec<Part>);
+
+impl Parts {
+    fn text(&mut self, text: &str) -> &mut Self {
+        self.0.push(Part::Text(text.to_owned()));
+        self
+    }
+
+    fn time(&mut self, time: u32) -> &mut Self {
+        self.0.push(Part::Time(time));
+        self
+    }
+}
+
+impl fmt::Display for Part {
+    /// A time as people read it, UTC.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => f.write_str(text),
+            Self::Time(seconds) => {
+                let time = DateTime::from_timestamp((*seconds).into(), 0).unwrap_or_default();
+                write!(f, "{} UTC", time.format("%Y-%m-%d %H:%M"))
+            }
+        }
     }
 }
 
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&self.lapsed, self.signed_in, self.obtained) {
-            (Some((0, why)), ..) => write!(f, "needs a new sign-in: {why}")?,
-            (Some((since, why)), ..) => write!(f, "needs a new sign-in since {}: {why}", Time(*since))?,
-            (None, Some(at), _) => write!(f, "signed in on {}", Time(at))?,
-            (None, None, Some(_)) => f.write_str("needs no sign-in")?,
-            (None, None, None) => f.write_str("no token yet")?,
-        }
-        if let (None, Some(obtained), Some(expires)) = (&self.lapsed, self.obtained, self.expires) {
-            write!(
-                f,
-                "; token of {}, good until {}, renewed by itself",
-                Time(obtained),
-                Time(expires)
-            )?;
-        }
-        if let (None, Some(ends)) = (&self.lapsed, self.ends) {
-            write!(f, "; the consent ends on {}", Time(ends))?;
-        }
-        if let Some((at, why)) = &self.trouble {
-            write!(f, "; on {} there was none: {why}", Time(*at))?;
-        }
-        Ok(())
-    }
-}
-
-/// A time as people read it, UTC.
-struct Time(u32);
-
-impl fmt::Display for Time {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let time = DateTime::from_timestamp(self.0.into(), 0).unwrap_or_default();
-        write!(f, "{} UTC", time.format("%Y-%m-%d %H:%M"))
+        self.parts().iter().try_for_each(|part| part.fmt(f))
     }
 }
 
@@ -97,9 +194,11 @@ mod tests {
     #[test]
     fn in_words() {
         let status = Status {
+            standing: Standing::Good,
             signed_in: Some(1_700_000_000),
             obtained: Some(1_700_003_600),
             expires: Some(1_700_007_200),
+            renews: true,
             ..Status::default()
         };
         assert_eq!(
@@ -107,15 +206,44 @@ mod tests {
             "signed in on 2023-11-14 22:13 UTC; token of 2023-11-14 23:13 UTC, good until 2023-11-15 00:13 UTC, renewed by \
              itself"
         );
-        let lapsed = Status {
-            lapsed: Some((1_700_000_000, "The consent has ended.".into())),
+        let unrenewed = Status {
+            renews: false,
+            ..status.clone()
+        };
+        let words = unrenewed.to_string();
+        assert!(
+            words.contains("cannot be renewed") && words.contains("offline_access"),
+            "{words}"
+        );
+        let ended = Status {
+            standing: Standing::Ended {
+                since: 1_700_000_000,
+                why: "The consent has ended.".into(),
+            },
             ..status
         };
         assert_eq!(
-            lapsed.to_string(),
+            ended.to_string(),
             "needs a new sign-in since 2023-11-14 22:13 UTC: The consent has ended."
         );
-        assert!(!lapsed.is_good());
-        assert_eq!(Status::default().to_string(), "no token yet");
+        assert!(!ended.is_good() && ended.is_alarming());
+        assert_eq!(Status::default().to_string(), "not signed in yet");
+        assert!(!Status::default().is_good() && !Status::default().is_alarming());
+    }
+
+    #[test]
+    fn what_cannot_be_renewed_ends_with_its_token() {
+        let kept = Kept {
+            access: zeroize::Zeroizing::new("a".into()),
+            expires: 1_000,
+            ..Kept::default()
+        };
+        assert_eq!(Status::of(&kept, true, 999).standing, Standing::Good);
+        let ended = Status::of(&kept, true, 1_000);
+        assert!(
+            matches!(ended.standing, Standing::Ended { since: 1_000, .. }),
+            "{ended:?}"
+        );
+        assert_eq!(Status::of(&kept, false, 1_000).standing, Standing::NotNeeded);
     }
 }

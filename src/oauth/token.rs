@@ -41,6 +41,35 @@ pub struct Issued {
     pub(super) lifetime: Option<u32>,
     /// Seconds that the consent lasts, where the provider tells.
     pub(super) consent_lifetime: Option<u32>,
+    /// The scopes that were granted, if the provider tells.
+    pub(super) granted: Option<Vec<String>>,
+}
+
+impl Issued {
+    /// The scopes of `asked` that were not granted, as far as the provider tells. Those that ask for a refresh token or an
+    /// identity are not told by all, and open no mailbox.
+    pub fn missing<'a>(&self, asked: &'a [String]) -> Vec<&'a str> {
+        const NOT_TOLD: [&str; 5] = ["offline_access", "openid", "profile", "email", "userinfo"];
+        let Some(granted) = &self.granted else {
+            return Vec::new();
+        };
+        // Microsoft tells some without the service that they are of.
+        let is_same = |asked: &str, granted: &str| {
+            let short = asked.rsplit_once('/').map_or(asked, |(_, short)| short);
+            granted.eq_ignore_ascii_case(asked) || (!short.is_empty() && granted.eq_ignore_ascii_case(short))
+        };
+        asked
+            .iter()
+            .map(String::as_str)
+            .filter(|asked| !NOT_TOLD.contains(asked) && !asked.ends_with("/.default"))
+            .filter(|asked| !granted.iter().any(|granted| is_same(asked, granted)))
+            .collect()
+    }
+
+    /// Whether it brings what renews it.
+    pub fn can_be_renewed(&self) -> bool {
+        self.refresh.is_some()
+    }
 }
 
 impl fmt::Debug for Issued {
@@ -69,6 +98,8 @@ pub(super) struct Kept {
     pub(super) lapsed: Option<(u32, String, String)>,
     /// When the last try failed, and why.
     pub(super) trouble: Option<(u32, String)>,
+    /// Since when the provider is asked for the next token, if no answer has come yet.
+    pub(super) asked: u32,
 }
 
 impl Kept {
@@ -87,6 +118,7 @@ impl Kept {
             },
             lapsed: None,
             trouble: None,
+            asked: 0,
         }
     }
 
@@ -126,7 +158,29 @@ mod tests {
             refresh: refresh.map(|text| Zeroizing::new(text.into())),
             lifetime,
             consent_lifetime: None,
+            granted: None,
         }
+    }
+
+    #[test]
+    fn scopes_that_were_not_granted_are_named() {
+        let asked = [
+            "https://outlook.office.com/IMAP.AccessAsUser.All",
+            "offline_access",
+            "https://mail.google.com/",
+        ]
+        .map(str::to_owned);
+        let of = |granted: Option<&[&str]>| {
+            let granted = granted.map(|granted| granted.iter().map(|scope| (*scope).to_owned()).collect());
+            let issued = Issued {
+                granted,
+                ..issued(None, None)
+            };
+            issued.missing(&asked).join(" ")
+        };
+        assert_eq!(of(None), "", "nothing is told");
+        assert_eq!(of(Some(&["imap.accessasuser.all", "https://mail.google.com/"])), "");
+        assert_eq!(of(Some(&["email", "https://mail.google.com/"])), asked[0]);
     }
 
     #[test]

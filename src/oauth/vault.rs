@@ -11,7 +11,9 @@ use super::token::Kept;
 use crate::{config::Secret, state::Consent};
 
 /// The first octet of what this version seals.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// The same of an earlier version, which did not keep what is asked for.
+const WITHOUT_ASKED: u8 = 1;
 /// Octets of a nonce; random ones of this length never meet.
 const NONCE: usize = 24;
 /// What else is derived from the same secret gets another key.
@@ -50,7 +52,7 @@ impl Vault {
         rand::fill(&mut nonce).map_err(|_| RandomUnavailable)?;
         let payload = Payload {
             msg: &plain,
-            aad: &bound_to(consent),
+            aad: &bound_to(VERSION, consent),
         };
         // Fails only for messages of gigabytes.
         let sealed = self
@@ -61,13 +63,17 @@ impl Vault {
     }
 
     pub(super) fn open(&self, consent: &Consent, sealed: &[u8]) -> Result<Kept, Locked> {
-        let (&[VERSION], rest) = sealed.split_first_chunk().ok_or(Locked)? else {
+        let (&[version], rest) = sealed.split_first_chunk().ok_or(Locked)?;
+        if version != VERSION && version != WITHOUT_ASKED {
             return Err(Locked);
-        };
+        }
         let (nonce, msg) = rest.split_first_chunk::<NONCE>().ok_or(Locked)?;
-        let aad = &bound_to(consent);
+        let aad = &bound_to(version, consent);
         let plain = self.0.decrypt(&XNonce::from(*nonce), Payload { msg, aad });
-        let plain = Zeroizing::new(plain.map_err(|_| Locked)?);
+        let mut plain = Zeroizing::new(plain.map_err(|_| Locked)?);
+        if version == WITHOUT_ASKED {
+            plain.push(0);
+        }
         postcard::from_bytes(&plain).map_err(|_| Locked)
     }
 }
@@ -79,8 +85,10 @@ impl std::fmt::Debug for Vault {
 }
 
 /// So that nobody who can write the file can pass one's token off as another's.
-fn bound_to(Consent { upstream, name }: &Consent) -> Vec<u8> {
+fn bound_to(version: u8, Consent { upstream, name }: &Consent) -> Vec<u8> {
+    let version: &[u8] = if version == WITHOUT_ASKED { &[] } else { &[version] };
     [
+        version,
         &(upstream.len() as u64).to_le_bytes()[..],
         upstream.as_bytes(),
         name.as_bytes(),
@@ -136,6 +144,22 @@ mod tests {
             flipped[length] ^= 1;
             assert_eq!(vault.open(&eva, &flipped), Err(Locked));
         }
+    }
+
+    /// As the version before this one sealed it.
+    #[test]
+    fn what_an_earlier_version_sealed_opens() {
+        let (vault, eva) = (vault("key"), consent("home", "eva"));
+        let plain = postcard::to_stdvec(&kept()).unwrap();
+        let (asked, msg) = plain.split_last().unwrap();
+        assert_eq!(*asked, 0);
+        let aad = &bound_to(WITHOUT_ASKED, &eva);
+        let sealed = vault
+            .0
+            .encrypt(&XNonce::from([7; NONCE]), Payload { msg, aad })
+            .unwrap();
+        let sealed = [&[WITHOUT_ASKED][..], &[7; NONCE], &sealed].concat();
+        assert_eq!(vault.open(&eva, &sealed), Ok(kept()));
     }
 
     #[test]

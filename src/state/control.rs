@@ -19,7 +19,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Consent, Index, MailboxName, Marked, Marks, Past, PendingMove, StateStore, Unavailable};
+use super::{Consent, Index, MailboxName, Marked, Marks, Past, PendingMove, Renewer, StateStore, Unavailable};
 
 /// The socket's name under `[state] dir`.
 const SOCKET: &str = "state.sock";
@@ -27,6 +27,11 @@ const SOCKET: &str = "state.sock";
 const LONGEST: u64 = 64 * 1024 * 1024;
 /// How long an answer may take: a gateway that hangs is told of soon.
 const ANSWER: Duration = Duration::from_secs(10);
+/// The same where a provider has to be asked.
+const RENEWAL: Duration = Duration::from_secs(60);
+/// How often a socket that is not there is tried again, and the pause before: one second in all.
+const CONNECTS: u32 = 20;
+const BETWEEN_CONNECTS: Duration = Duration::from_millis(50);
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 16;
 
@@ -45,11 +50,13 @@ enum Request {
     Renumber(MailboxName, Past, u64, Vec<(u32, u32)>),
     Token(Consent),
     SetToken(Consent, Option<Vec<u8>>, Option<Vec<u8>>),
+    TokensUnwritableSince,
+    Renew(Consent, bool),
 }
 
-/// Answers requests for `store` at the socket in `dir`, which the caller alone uses, until `shutdown`. Without a socket only
-/// other processes lack something: that is logged.
-pub async fn serve(store: Arc<dyn StateStore>, dir: PathBuf, shutdown: CancellationToken) {
+/// Answers requests for `store` and `renewer` at the socket in `dir`, which the caller alone uses, until `shutdown`. Without a
+/// socket only other processes lack something: that is logged.
+pub async fn serve(store: Arc<dyn StateStore>, renewer: Arc<dyn Renewer>, dir: PathBuf, shutdown: CancellationToken) {
     let path = dir.join(SOCKET);
     let listener = match bind(&path) {
         Ok(listener) => listener,
@@ -62,7 +69,10 @@ pub async fn serve(store: Arc<dyn StateStore>, dir: PathBuf, shutdown: Cancellat
     let answering = async {
         loop {
             match listener.accept().await {
-                Ok((stream, _)) => drop(tokio::spawn(converse(stream, store.clone(), shutdown.clone()))),
+                Ok((stream, _)) => {
+                    let conversation = converse(stream, store.clone(), renewer.clone(), shutdown.clone());
+                    drop(tokio::spawn(conversation));
+                }
                 Err(error) => {
                     tracing::warn!(%error, "state socket");
                     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -94,7 +104,12 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
 }
 
 /// One connection: request, answer, request, answer. A request that has come whole is answered.
-async fn converse(stream: UnixStream, store: Arc<dyn StateStore>, shutdown: CancellationToken) {
+async fn converse(
+    stream: UnixStream,
+    store: Arc<dyn StateStore>,
+    renewer: Arc<dyn Renewer>,
+    shutdown: CancellationToken,
+) {
     let mut stream = BufReader::new(stream);
     loop {
         let request = tokio::select! {
@@ -104,7 +119,7 @@ async fn converse(stream: UnixStream, store: Arc<dyn StateStore>, shutdown: Canc
         };
         match request {
             Ok(Some(request)) => {
-                let answer = answer(request, &*store).await;
+                let answer = answer(request, &*store, &*renewer).await;
                 if stream.get_mut().write_all(&answer).await.is_err() {
                     return;
                 }
@@ -118,7 +133,7 @@ async fn converse(stream: UnixStream, store: Arc<dyn StateStore>, shutdown: Canc
     }
 }
 
-async fn answer(request: Request, store: &dyn StateStore) -> Vec<u8> {
+async fn answer(request: Request, store: &dyn StateStore, renewer: &dyn Renewer) -> Vec<u8> {
     match request {
         Request::Index(mailbox) => line(&store.index(&mailbox).await.as_deref()),
         Request::SetIndex(mailbox, index) => {
@@ -140,6 +155,8 @@ async fn answer(request: Request, store: &dyn StateStore) -> Vec<u8> {
         Request::SetToken(consent, followed, token) => {
             line(&store.set_token(&consent, followed.as_deref(), token.as_deref()).await)
         }
+        Request::TokensUnwritableSince => line(&store.tokens_unwritable_since().await),
+        Request::Renew(consent, is_refused) => line(&renewer.renew(&consent, is_refused).await),
     }
 }
 
@@ -176,16 +193,37 @@ impl RemoteStore {
         }
     }
 
+    /// A gateway that is just starting has the state before it has a socket.
+    async fn connect(&self) -> io::Result<UnixStream> {
+        let mut tries = 0;
+        loop {
+            match UnixStream::connect(&self.socket).await {
+                Err(error)
+                    if tries < CONNECTS
+                        && matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) =>
+                {
+                    tries += 1;
+                    tokio::time::sleep(BETWEEN_CONNECTS).await;
+                }
+                connected => return connected,
+            }
+        }
+    }
+
     async fn ask<T: DeserializeOwned>(&self, request: Request) -> Result<T, Unavailable> {
         let asking = async {
-            let mut stream = BufReader::new(UnixStream::connect(&self.socket).await?);
+            let mut stream = BufReader::new(self.connect().await?);
             stream.get_mut().write_all(&line(&request)).await?;
             // What all logins have done may be long, and comes from ourselves.
             let answer = receive(&mut stream, u64::MAX).await?;
             answer.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
         };
-        let answer = tokio::time::timeout(ANSWER, asking).await.unwrap_or_else(|_| {
-            let late = format!("no answer for {} seconds", ANSWER.as_secs());
+        let patience = match request {
+            Request::Renew(..) => RENEWAL,
+            _ => ANSWER,
+        };
+        let answer = tokio::time::timeout(patience, asking).await.unwrap_or_else(|_| {
+            let late = format!("no answer for {} seconds", patience.as_secs());
             Err(io::Error::new(io::ErrorKind::TimedOut, late))
         });
         answer.map_err(|error| {
@@ -278,5 +316,13 @@ impl StateStore for RemoteStore {
         let own = |octets: Option<&[u8]>| octets.map(<[u8]>::to_vec);
         self.ask(Request::SetToken(consent.clone(), own(followed), own(token)))
             .await?
+    }
+
+    async fn tokens_unwritable_since(&self) -> Result<Option<u32>, Unavailable> {
+        self.ask(Request::TokensUnwritableSince).await?
+    }
+
+    async fn renew(&self, consent: &Consent, is_refused: bool) -> Result<String, Unavailable> {
+        self.ask(Request::Renew(consent.clone(), is_refused)).await
     }
 }

@@ -191,7 +191,8 @@ fn open_or_begin(dir: &Path, prepare: Prepare, owner: Owner) -> Result<redb::Dat
         file = %path.display(),
         aside = %aside.display(),
         reason,
-        "the state file is damaged or not popgate's: set aside, a new one begun; mailboxes are listed anew, and what logins have hidden they see again"
+        "the state file is damaged or not popgate's: set aside, a new one begun; mailboxes are listed anew, what logins have hidden \
+         they see again, and retain_days counts from now; consents are kept in a file of their own (tokens.jsonl)"
     );
     open_file(&path, prepare, owner).map_err(|failure| failure.into_error(dir))
 }
@@ -298,7 +299,7 @@ fn create_private(dir: &Path) -> io::Result<()> {
 }
 
 /// Files that are created are for our user only.
-fn private() -> OpenOptions {
+pub(super) fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);

@@ -5,7 +5,7 @@ mod tests;
 
 use std::{
     collections::HashMap,
-    fmt, mem,
+    fmt, io, mem,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -19,9 +19,10 @@ use tokio::{
 
 use super::{
     Consent, Error, Index, MailboxName, Marked, Marks, Past, PendingMove, StateStore, Unavailable,
-    database::{Database, Owner},
+    database::{Database, FILE, Owner},
     records::{Renumbering, may_follow},
     table::{self, Key, Kind, RECORDS, Reading, Writing, logins, octets, transact},
+    tokens::TokenFile,
 };
 
 /// State in a redb file under `[state] dir`.
@@ -31,6 +32,7 @@ use super::{
 #[derive(Debug)]
 pub struct FileStore {
     shared: Arc<Shared>,
+    tokens: Arc<TokenFile>,
     /// Held by whoever writes.
     turn: tokio::sync::Mutex<()>,
     readers: Semaphore,
@@ -68,24 +70,27 @@ impl FileStore {
     /// Opens the file in `dir`; both are created if missing. A damaged or foreign file is set aside (logged). Blocks, for two
     /// seconds at most, where somebody else has it.
     pub fn open(dir: &Path) -> Result<Self, Error> {
-        Database::open(dir, table::create, Owner::Us).map(Self::of)
+        Self::of(dir, Owner::Us)
     }
 
     /// Opens the file in `dir`, which is another's: if it is missing or damaged, it stays so.
     pub(super) fn visit(dir: &Path) -> Result<Self, Error> {
-        Database::open(dir, table::create, Owner::Another).map(Self::of)
+        Self::of(dir, Owner::Another)
     }
 
-    fn of(database: Database) -> Self {
-        Self {
+    fn of(dir: &Path, owner: Owner) -> Result<Self, Error> {
+        let database = Database::open(dir, table::create, owner)?;
+        let tokens = move_tokens(&database, dir, owner)?;
+        Ok(Self {
             shared: Arc::new(Shared {
                 database,
                 pending: Mutex::default(),
                 changes: Mutex::default(),
             }),
+            tokens,
             turn: tokio::sync::Mutex::default(),
             readers: Semaphore::new(READERS),
-        }
+        })
     }
 
     async fn read<T: Send + 'static>(
@@ -288,8 +293,7 @@ impl StateStore for FileStore {
     }
 
     async fn token(&self, consent: &Consent) -> Result<Option<Vec<u8>>, Unavailable> {
-        let consent = consent.clone();
-        self.read(move |table| table.get(Key::token(&consent))).await
+        Ok(self.tokens.get(consent))
     }
 
     async fn set_token(
@@ -298,20 +302,36 @@ impl StateStore for FileStore {
         followed: Option<&[u8]>,
         token: Option<&[u8]>,
     ) -> Result<(), Unavailable> {
-        let consent = consent.clone();
-        let (followed, token) = (followed.map(<[u8]>::to_vec), token.map(<[u8]>::to_vec));
-        self.write(move |table| {
-            let key = Key::token(&consent);
-            // What is damaged can't be followed by anything but a new one.
-            let kept: Option<Vec<u8>> = table.get(key)?.unwrap_or_default();
-            match (kept == followed, &token) {
-                (false, _) => Ok(Err(Unavailable::Changed)),
-                (true, Some(token)) => table.set(key, token).map(Ok),
-                (true, None) => table.remove(key).map(Ok),
-            }
-        })
-        .await
+        self.tokens.set(consent, followed, token).await
     }
+
+    async fn tokens_unwritable_since(&self) -> Result<Option<u32>, Unavailable> {
+        Ok(self.tokens.unwritable_since())
+    }
+}
+
+/// What an earlier version kept among the records; nothing stays there.
+fn move_tokens(database: &Database, dir: &Path, owner: Owner) -> Result<Arc<TokenFile>, Error> {
+    let earlier = || {
+        let found = database.run(|database| table::tokens(&database.begin_read()?.open_table(RECORDS)?));
+        found.ok_or_else(|| Error::Access {
+            path: dir.join(FILE),
+            source: io::Error::other("the tokens that an earlier version kept there cannot be read"),
+        })
+    };
+    let tokens = TokenFile::open(dir, owner, earlier)?;
+    if owner == Owner::Us {
+        // What fails here (logged) is tried again at the next start.
+        database.run(|database| {
+            transact(database, |table| {
+                for consent in table::tokens(&table.table)?.keys() {
+                    table.remove(Key::token(consent))?;
+                }
+                Ok(())
+            })
+        });
+    }
+    Ok(tokens)
 }
 
 impl Shared {

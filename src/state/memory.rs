@@ -194,6 +194,10 @@ impl StateStore for MemoryStore {
         };
         Ok(())
     }
+
+    async fn tokens_unwritable_since(&self) -> Result<Option<u32>, Unavailable> {
+        Ok(None)
+    }
 }
 
 #[cfg(test)]

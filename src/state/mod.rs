@@ -11,6 +11,7 @@ mod records;
 mod table;
 #[cfg(test)]
 mod tests;
+mod tokens;
 
 use std::{
     fmt, io,
@@ -118,6 +119,22 @@ pub trait StateStore: Send + Sync + fmt::Debug {
         followed: Option<&[u8]>,
         token: Option<&[u8]>,
     ) -> Result<(), Unavailable>;
+
+    /// Since when tokens cannot be written, in seconds since 1970; `None` if the last write succeeded.
+    async fn tokens_unwritable_since(&self) -> Result<Option<u32>, Unavailable>;
+
+    /// Has the gateway that works on a shared store renew the token of `consent`, also if its time is not over but an upstream
+    /// refuses it. Returns what its [`Renewer`] says.
+    async fn renew(&self, _consent: &Consent, _is_refused: bool) -> Result<String, Unavailable> {
+        Err(Unavailable::Failed)
+    }
+}
+
+/// Renews tokens for other processes; what it returns is for them to understand.
+#[async_trait]
+pub trait Renewer: Send + Sync + fmt::Debug {
+    /// Renews the token of `consent`, also if its time is not over but an upstream refuses it.
+    async fn renew(&self, consent: &Consent, is_refused: bool) -> String;
 }
 
 /// Who has let the gateway in, where an upstream takes tokens: names as configured.
@@ -206,7 +223,7 @@ pub fn share(dir: &Path) -> Result<Arc<dyn StateStore>, Error> {
 
 /// Other processes ask by a socket such as Unix has; elsewhere they are refused.
 #[cfg(not(unix))]
-pub async fn serve(_: Arc<dyn StateStore>, _: PathBuf, _: tokio_util::sync::CancellationToken) {}
+pub async fn serve(_: Arc<dyn StateStore>, _: Arc<dyn Renewer>, _: PathBuf, _: tokio_util::sync::CancellationToken) {}
 
 /// Why the state can't be kept where the configuration says.
 #[derive(Debug, thiserror::Error)]

@@ -1,5 +1,7 @@
 //! The records in the redb file: what they are called, in pieces, sealed.
 
+use std::collections::BTreeMap;
+
 use redb::{ReadableTable, Table, TableDefinition};
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -222,6 +224,32 @@ pub(super) fn logins(
         }
     }
     Ok(logins)
+}
+
+/// The tokens that an earlier version kept here. What is damaged is left out (logged).
+pub(super) fn tokens(
+    table: &impl ReadableTable<Piece<'static>, &'static [u8]>,
+) -> Result<BTreeMap<Consent, Vec<u8>>, redb::Error> {
+    let any = Consent {
+        upstream: String::new(),
+        name: String::new(),
+    };
+    let mut tokens = BTreeMap::new();
+    for piece in table.range(Key::token(&any).piece(0)..)? {
+        let piece = piece?;
+        let (kind, upstream, name, ..) = piece.0.value();
+        if kind != Kind::Token as u8 {
+            break;
+        }
+        let consent = Consent {
+            upstream: upstream.to_owned(),
+            name: name.to_owned(),
+        };
+        if let Ok(Some(token)) = get(table, Key::token(&consent))? {
+            tokens.insert(consent, token);
+        }
+    }
+    Ok(tokens)
 }
 
 /// Creates what is missing of tables.

@@ -3,7 +3,11 @@
 use std::sync::{Arc, OnceLock};
 
 use super::{Shared, pages::Notice};
-use crate::{oauth::DeviceSignIn, state::Consent};
+use crate::{
+    oauth::DeviceSignIn,
+    sign_in::Candidate,
+    state::{Consent, now},
+};
 
 /// What a page shows that waits for it.
 #[derive(Debug, Clone)]
@@ -12,6 +16,10 @@ pub(super) struct Waiting(Arc<Shown>);
 #[derive(Debug)]
 struct Shown {
     login: String,
+    person: String,
+    user: String,
+    /// When the code ends, in seconds since 1970.
+    until: u32,
     code: String,
     url: String,
     url_with_code: Option<String>,
@@ -19,9 +27,13 @@ struct Shown {
 }
 
 impl Waiting {
-    pub(super) fn new(login: &str, begun: &DeviceSignIn) -> Self {
+    pub(super) fn new(candidate: Candidate<'_>, begun: &DeviceSignIn) -> Self {
+        let lifetime = u32::try_from(begun.lifetime().as_secs()).unwrap_or(u32::MAX);
         Self(Arc::new(Shown {
-            login: login.to_owned(),
+            login: candidate.account.login.clone(),
+            person: candidate.person().to_owned(),
+            user: candidate.account.user.clone(),
+            until: now().saturating_add(lifetime),
             code: begun.code().to_owned(),
             url: begun.url().to_owned(),
             url_with_code: begun.url_with_code().map(str::to_owned),
@@ -31,6 +43,21 @@ impl Waiting {
 
     pub(super) fn login(&self) -> &str {
         &self.0.login
+    }
+
+    /// As whom somebody is to sign in.
+    pub(super) fn person(&self) -> &str {
+        &self.0.person
+    }
+
+    /// Whose mailbox it is.
+    pub(super) fn user(&self) -> &str {
+        &self.0.user
+    }
+
+    /// When the code ends, in seconds since 1970.
+    pub(super) fn until(&self) -> u32 {
+        self.0.until
     }
 
     pub(super) fn code(&self) -> &str {

@@ -2,17 +2,21 @@
 //! JavaScript, and loads nothing from elsewhere.
 
 mod device;
+mod guard;
+mod guesses;
 mod pages;
 mod server;
 mod session;
+#[cfg(test)]
+mod tests;
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc};
 
 use axum::{
-    Form, Router,
-    extract::{RawQuery, Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
-    middleware::{self, Next},
+    Extension, Form, Router,
+    extract::{Query, RawQuery, State},
+    http::{HeaderMap, StatusCode, Uri, header},
+    middleware,
     response::{IntoResponse, Redirect, Response},
     routing::{get, post},
 };
@@ -20,15 +24,13 @@ use maud::Markup;
 use oauth2::url::Url;
 use serde::Deserialize;
 use subtle::ConstantTimeEq;
-use tokio::{
-    net::TcpListener,
-    sync::Mutex,
-    time::{Instant, sleep_until},
-};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use self::{
     device::Waiting,
+    guard::Guard,
+    guesses::{Guesses, Peer},
     pages::{Notice, Row},
     session::{Entered, Sessions},
 };
@@ -37,10 +39,6 @@ use crate::{
     oauth::{self, Issued, Tokens},
     sign_in::{Candidate, SignIns},
 };
-
-/// So long after a wrong password none is looked at, whoever gives it, and whether the giver of the wrong one has waited for
-/// the answer or not: guesses come one at a time.
-const PENALTY: Duration = Duration::from_secs(1);
 
 /// A bound sign-in page.
 pub struct Site {
@@ -53,13 +51,12 @@ struct Shared {
     tokens: Arc<Tokens>,
     password: Secret,
     sessions: Sessions,
-    /// When the next password is looked at.
-    next_guess: Mutex<Instant>,
+    guesses: Guesses,
+    guard: Guard,
     /// What browsers call the page, without a slash at the end.
     url: String,
     /// The path of that.
     prefix: String,
-    policy: HeaderValue,
     /// Ends what waits.
     shutdown: CancellationToken,
 }
@@ -76,7 +73,7 @@ impl Site {
             None => format!("http://{}", listener.local_addr()?),
         };
         let prefix = Url::parse(&url).map_or_else(|_| String::new(), |url| url.path().trim_end_matches('/').to_owned());
-        let policy = content_security_policy(&sign_ins);
+        let guard = Guard::new(web.public_url.as_deref(), &sign_ins);
         let secure = url.starts_with("https:");
         Ok(Self {
             listener,
@@ -85,10 +82,10 @@ impl Site {
                 tokens,
                 password: web.admin_password.clone(),
                 sessions: Sessions::new(&prefix, secure),
-                next_guess: Mutex::new(Instant::now()),
+                guesses: Guesses::new(web.public_url.is_some()),
+                guard,
                 url,
                 prefix,
-                policy,
                 shutdown: CancellationToken::new(),
             }),
         })
@@ -111,9 +108,10 @@ impl Site {
                 .route(&at("/login"), get(login_form).post(login))
                 .route(&at("/logout"), post(logout))
                 .route(&at("/sign-in"), post(begin))
-                .route(&at("/forget"), post(forget))
+                .route(&at("/forget"), get(confirm).post(forget))
                 .route(&at("/code"), get(code))
                 .route(&at("/callback"), get(callback))
+                .route(&at("/callback/{upstream}"), get(callback))
                 .route(&at("/style.css"), get(style));
             if !prefix.is_empty() {
                 // There the cookie does not count: its path ends with a slash.
@@ -122,7 +120,7 @@ impl Site {
         }
         let shared = self.shared.clone();
         let router = router
-            .layer(middleware::from_fn_with_state(shared.clone(), guarded))
+            .layer(middleware::from_fn_with_state(shared.clone(), guard::guarded))
             .with_state(shared.clone());
         let listener = match TcpListener::from_std(self.listener) {
             Ok(listener) => listener,
@@ -147,52 +145,28 @@ impl std::fmt::Debug for Site {
     }
 }
 
-/// Nothing but our own style sheet; forms may lead to the providers (Chromium looks at redirects of forms too).
-fn content_security_policy(sign_ins: &SignIns) -> HeaderValue {
-    let mut origins: Vec<String> = sign_ins
-        .candidates()
-        .filter_map(|candidate| match &candidate.oauth2.grant {
-            Grant::Code { authorize_url } => Url::parse(authorize_url).ok(),
-            _ => None,
-        })
-        .map(|url| url.origin().ascii_serialization())
-        .collect();
-    origins.sort();
-    origins.dedup();
-    let policy = format!(
-        "default-src 'none'; style-src 'self'; form-action 'self' {}; frame-ancestors 'none'; base-uri 'none'",
-        origins.join(" ")
-    );
-    HeaderValue::from_str(&policy).unwrap_or(HeaderValue::from_static("default-src 'none'"))
-}
-
-/// What holds for every page: forms of other sites are refused, and browsers are told what not to do.
-async fn guarded(State(shared): Shown, request: Request, next: Next) -> Response {
-    let is_foreign = request
-        .headers()
-        .get("sec-fetch-site")
-        .is_some_and(|site| !matches!(site.as_bytes(), b"same-origin" | b"none"));
-    let mut response = match is_foreign && request.method() != axum::http::Method::GET {
-        true => StatusCode::FORBIDDEN.into_response(),
-        false => next.run(request).await,
-    };
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_SECURITY_POLICY, shared.policy.clone());
-    for (name, value) in [
-        (header::CACHE_CONTROL, "no-store"),
-        (header::REFERRER_POLICY, "no-referrer"),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::X_FRAME_OPTIONS, "DENY"),
-        (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
-    ] {
-        headers.insert(name, HeaderValue::from_static(value));
-    }
-    response
-}
-
 impl Shared {
     fn to(&self, path: &str) -> Response {
         Redirect::to(&format!("{}{path}", self.prefix)).into_response()
+    }
+
+    /// Where a provider sends browsers back to: each to a path of its own, unless the configuration names one here.
+    fn callback(&self, candidate: Candidate<'_>) -> String {
+        let ours = format!("{}/callback", self.url);
+        match &candidate.oauth2.redirect_url {
+            Some(url) if *url == ours || url.strip_prefix(&ours).is_some_and(|rest| rest.starts_with('/')) => {
+                url.clone()
+            }
+            _ => {
+                let Ok(mut url) = Url::parse(&ours) else {
+                    return ours; // It was parsed before.
+                };
+                if let Ok(mut segments) = url.path_segments_mut() {
+                    segments.push(&candidate.account.upstream.name);
+                }
+                url.into()
+            }
+        }
     }
 
     /// Whoever has entered; else the way to the door.
@@ -225,12 +199,15 @@ impl Shared {
             Err(error) => Err(error.into()),
         };
         match opened {
-            Ok((messages, octets)) => {
+            Ok(signed_in) => {
                 tracing::info!(login, "signed in by the page");
-                Notice::good(format!(
-                    "{login} is signed in: {messages} messages of {} octets.",
-                    octets.0
-                ))
+                let (messages, octets) = signed_in.opened;
+                let mut text = format!("{login} is signed in: {messages} messages of {} octets.", octets.0);
+                for remark in signed_in.remarks() {
+                    text.push(' ');
+                    text.push_str(&remark);
+                }
+                Notice::good(text)
             }
             Err(error) => {
                 tracing::warn!(login, %error, "sign-in by the page");
@@ -284,20 +261,18 @@ struct Login {
     password: String,
 }
 
-async fn login(State(shared): Shown, Form(form): Form<Login>) -> Response {
-    let mut next_guess = shared.next_guess.lock().await;
-    sleep_until(*next_guess).await;
-    let right: bool = shared.password.expose().ct_eq(form.password.as_bytes()).into();
-    if !right {
+async fn login(
+    State(shared): Shown,
+    Extension(peer): Extension<Peer>,
+    headers: HeaderMap,
+    Form(form): Form<Login>,
+) -> Response {
+    let right = || shared.password.expose().ct_eq(form.password.as_bytes()).into();
+    if !shared.guesses.is_right(peer, &headers, right).await {
         tracing::warn!("wrong password at the sign-in page");
-        *next_guess = Instant::now() + PENALTY;
-        return (
-            StatusCode::FORBIDDEN,
-            pages::login(&shared.prefix, Some("That is not the password.")),
-        )
-            .into_response();
+        let page = pages::login(&shared.prefix, Some("Wrong password."));
+        return (StatusCode::FORBIDDEN, page).into_response();
     }
-    drop(next_guess);
     match shared.sessions.enter() {
         Some(cookie) => ([(header::SET_COOKIE, cookie)], shared.to("/")).into_response(),
         None => StatusCode::SERVICE_UNAVAILABLE.into_response(),
@@ -342,7 +317,7 @@ async fn begin(State(shared): Shown, headers: HeaderMap, Form(form): Form<Chosen
     let consent = candidate.consent(&shared.tokens);
     let to = match &candidate.oauth2.grant {
         Grant::Code { .. } => {
-            let redirect = format!("{}/callback", shared.url);
+            let redirect = shared.callback(candidate);
             shared.tokens.begin_code(&consent, &redirect).map(|begun| {
                 let to = Redirect::to(&begun.url).into_response();
                 entered.send_away(form.login.clone(), begun);
@@ -350,7 +325,7 @@ async fn begin(State(shared): Shown, headers: HeaderMap, Form(form): Form<Chosen
             })
         }
         Grant::Device { .. } => shared.tokens.begin_device(&consent).await.map(|begun| {
-            let waiting = Waiting::new(&form.login, &begun);
+            let waiting = Waiting::new(candidate, &begun);
             entered.wait(waiting.clone());
             tokio::spawn(device::finish(shared.clone(), consent, begun, waiting));
             shared.to("/code")
@@ -361,6 +336,22 @@ async fn begin(State(shared): Shown, headers: HeaderMap, Form(form): Form<Chosen
         entered.tell(Notice::failed(format!("{}: {error}", form.login)));
         shared.to("/")
     }))
+}
+
+#[derive(Deserialize)]
+struct Asked {
+    login: String,
+}
+
+/// Asks whether a consent is to be forgotten.
+async fn confirm(
+    State(shared): Shown,
+    headers: HeaderMap,
+    Query(Asked { login }): Query<Asked>,
+) -> Result<Markup, Refused> {
+    let entered = shared.entered(&headers)?;
+    let candidate = shared.candidate(&login)?;
+    Ok(pages::forget(&shared.prefix, &entered.csrf, candidate))
 }
 
 async fn forget(State(shared): Shown, headers: HeaderMap, Form(form): Form<Chosen>) -> Result<Response, Refused> {
@@ -392,87 +383,26 @@ async fn code(State(shared): Shown, headers: HeaderMap) -> Result<Response, Refu
 }
 
 /// The browser comes back from the provider.
-async fn callback(State(shared): Shown, headers: HeaderMap, RawQuery(query): RawQuery) -> Result<Response, Refused> {
+async fn callback(
+    State(shared): Shown,
+    uri: Uri,
+    headers: HeaderMap,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Refused> {
     let entered = shared.entered(&headers)?;
     let query = query.unwrap_or_default();
     entered.tell(match entered.came_back(&query) {
         Some((login, begun)) => {
             let candidate = shared.candidate(&login)?;
             let consent = candidate.consent(&shared.tokens);
-            let issued = shared.tokens.finish_code(&consent, &begun, &query).await;
+            // Each provider has an address of its own to send browsers back to (RFC 9700 §4.4.2).
+            let issued = match begun.comes_back_to(uri.path()) {
+                true => shared.tokens.finish_code(&consent, &begun, &query).await,
+                false => Err(oauth::Error::another_provider()),
+            };
             shared.complete(candidate, issued).await
         }
         None => Notice::failed("This is not the answer to a sign-in that was begun here: begin again.".to_owned()),
     });
     Ok(shared.to("/"))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use tokio::{
-        io::{AsyncReadExt, AsyncWriteExt},
-        net::TcpStream,
-        time::timeout,
-    };
-
-    use super::*;
-    use crate::config::Config;
-
-    fn site() -> Site {
-        let config = Config::parse(
-            "[upstream.home]\nhost = \"imap.example.org\"\nlogins = [\"*\"]\n[web]\naddress = \"127.0.0.1:0\"\n\
-             admin_password = \"right\"",
-            Path::new(""),
-        );
-        let config = Arc::new(config.unwrap());
-        Site::bind(
-            config.web.as_ref().unwrap(),
-            SignIns::new(config.clone()),
-            Tokens::none(),
-        )
-        .unwrap()
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn connections_left_open_keep_nobody_out() {
-        let site = site();
-        let (address, shutdown) = (site.address().unwrap(), CancellationToken::new());
-        let serving = tokio::spawn(site.run(shutdown.clone()));
-        let without_end = [
-            "",
-            "GET / HTTP/1.1\r\nHost: x\r\n",
-            "POST /login HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n\
-             Content-Length: 100\r\n\r\npassword=",
-        ];
-        let mut left_open = Vec::new();
-        for request in without_end.iter().cycle().take(150) {
-            let mut stream = TcpStream::connect(address).await.unwrap();
-            stream.write_all(request.as_bytes()).await.unwrap();
-            left_open.push(stream);
-        }
-        for mut stream in left_open {
-            let mut answer = Vec::new();
-            let closed = timeout(Duration::from_secs(3600), stream.read_to_end(&mut answer)).await;
-            closed.expect("the connection is closed").ok();
-        }
-        shutdown.cancel();
-        serving.await.unwrap();
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn who_does_not_wait_for_the_answer_guesses_no_faster() {
-        let site = site();
-        let guess = |password: &str| {
-            let password = password.to_owned();
-            login(State(site.shared.clone()), Form(Login { password }))
-        };
-        let begun = Instant::now();
-        for _ in 0..5 {
-            let _ = timeout(Duration::from_millis(1), guess("wrong")).await;
-        }
-        assert_eq!(guess("right").await.status(), StatusCode::SEE_OTHER);
-        assert!(begun.elapsed() >= PENALTY, "{:?}", begun.elapsed());
-    }
 }

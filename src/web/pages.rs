@@ -4,7 +4,7 @@ use maud::{DOCTYPE, Markup, html};
 
 use super::device::Waiting;
 use crate::{
-    oauth::{self, Status},
+    oauth::{self, Part, Standing, Status},
     sign_in::Candidate,
 };
 
@@ -29,27 +29,41 @@ impl Notice {
 pub(super) struct Row {
     login: String,
     mailbox: String,
-    status: String,
+    status: Vec<Part>,
     is_good: bool,
-    /// Whether somebody can sign in, and whether somebody has.
-    consent: Option<bool>,
+    /// As whom somebody signs in; `None` if nobody has to.
+    person: Option<String>,
+    /// Whether there is something to forget.
+    is_kept: bool,
 }
 
 impl Row {
     pub(super) fn new(candidate: Candidate<'_>, status: Result<Status, oauth::Error>) -> Self {
         let account = candidate.account;
-        let (status, is_good, has_signed_in) = match status {
-            Ok(status) => (status.to_string(), status.is_good(), status.signed_in.is_some()),
-            Err(error) => (error.to_string(), false, false),
+        let (status, is_good, is_kept) = match status {
+            Ok(status) => (status.parts(), status.is_good(), status.standing != Standing::Missing),
+            Err(error) => (vec![Part::Text(error.to_string())], false, false),
         };
         let needs_consent = candidate.oauth2.needs_consent();
         Self {
             login: account.login.clone(),
             mailbox: format!("{} at {}", account.user, account.upstream.host),
-            // Where nobody signs in, the first device has the first token fetched.
-            is_good: is_good || !needs_consent,
+            is_good,
             status,
-            consent: needs_consent.then_some(has_signed_in),
+            person: needs_consent.then(|| candidate.person().to_owned()),
+            is_kept: is_kept && needs_consent,
+        }
+    }
+}
+
+/// Times are not broken between lines.
+fn words(parts: &[Part]) -> Markup {
+    html! {
+        @for part in parts {
+            @match part {
+                Part::Text(text) => (text),
+                Part::Time(_) => time { (part.to_string()) },
+            }
         }
     }
 }
@@ -78,18 +92,18 @@ fn page(prefix: &str, title: &str, refresh: Option<u32>, content: &Markup) -> Ma
 pub(super) fn login(prefix: &str, wrong: Option<&str>) -> Markup {
     let content = html! {
         h1 { "popgate" }
-        p { "Here somebody lets the gateway read mail at providers that take no passwords." }
+        p { "Sign in here to mail providers that take no passwords." }
         @if let Some(wrong) = wrong {
             p.notice.bad role="alert" { (wrong) }
         }
         form method="post" action={ (prefix) "/login" } {
-            label for="password" { "Password of this page" }
+            label for="password" { "Administrator password" }
             input type="password" id="password" name="password" autocomplete="current-password" required autofocus;
-            button { "Enter" }
+            button { "Log in" }
         }
         p.hint { "It is " code { "admin_password" } " of " code { "[web]" } " in the gateway's configuration." }
     };
-    page(prefix, "Enter", None, &content)
+    page(prefix, "Log in", None, &content)
 }
 
 pub(super) fn accounts(prefix: &str, csrf: &str, notice: Option<Notice>, rows: &[Row]) -> Markup {
@@ -98,7 +112,7 @@ pub(super) fn accounts(prefix: &str, csrf: &str, notice: Option<Notice>, rows: &
             h1 { "Accounts" }
             form method="post" action={ (prefix) "/logout" } {
                 input type="hidden" name="csrf" value=(csrf);
-                button.plain { "Leave" }
+                button.plain { "Log out" }
             }
         }
         @if let Some(notice) = notice {
@@ -114,14 +128,26 @@ pub(super) fn accounts(prefix: &str, csrf: &str, notice: Option<Notice>, rows: &
             section {
                 div {
                     h2 { (row.login) }
-                    p.mailbox { (row.mailbox) }
-                    p.status.good[row.is_good].bad[!row.is_good] { (row.status) }
+                    p.mailbox {
+                        (row.mailbox)
+                        @if let Some(person) = &row.person {
+                            " · sign in as " (person)
+                        }
+                    }
+                    p.status.good[row.is_good].bad[!row.is_good] { (words(&row.status)) }
                 }
-                @if let Some(has_signed_in) = row.consent {
+                @if row.person.is_some() {
                     div.actions {
-                        (action(prefix, "sign-in", csrf, &row.login, if has_signed_in { "Sign in again" } else { "Sign in" }, false))
-                        @if has_signed_in {
-                            (action(prefix, "forget", csrf, &row.login, "Forget", true))
+                        form method="post" action={ (prefix) "/sign-in" } {
+                            (hidden(csrf, &row.login))
+                            @let text = if row.is_kept { "Sign in again" } else { "Sign in" };
+                            button.plain[row.is_good] aria-label={ (text) ": " (row.login) } { (text) }
+                        }
+                        @if row.is_kept {
+                            form method="get" action={ (prefix) "/forget" } {
+                                input type="hidden" name="login" value=(row.login);
+                                button.plain aria-label={ "Forget: " (row.login) } { "Forget" }
+                            }
                         }
                     }
                 }
@@ -131,14 +157,31 @@ pub(super) fn accounts(prefix: &str, csrf: &str, notice: Option<Notice>, rows: &
     page(prefix, "Accounts", None, &content)
 }
 
-fn action(prefix: &str, path: &str, csrf: &str, login: &str, text: &str, is_plain: bool) -> Markup {
+fn hidden(csrf: &str, login: &str) -> Markup {
     html! {
-        form method="post" action={ (prefix) "/" (path) } {
-            input type="hidden" name="csrf" value=(csrf);
-            input type="hidden" name="login" value=(login);
-            button.plain[is_plain] aria-label={ (text) ": " (login) } { (text) }
-        }
+        input type="hidden" name="csrf" value=(csrf);
+        input type="hidden" name="login" value=(login);
     }
+}
+
+/// Asks whether a consent is to be forgotten.
+pub(super) fn forget(prefix: &str, csrf: &str, candidate: Candidate<'_>) -> Markup {
+    let account = candidate.account;
+    let content = html! {
+        h1 { "Forget the consent for " (account.login) "?" }
+        p {
+            "Devices can no longer read the mail of " (account.user) " until somebody signs in again as "
+            (candidate.person()) "."
+        }
+        div.actions {
+            form method="post" action={ (prefix) "/forget" } {
+                (hidden(csrf, &account.login))
+                button.danger { "Forget" }
+            }
+            a.button href={ (prefix) "/" } { "Cancel" }
+        }
+    };
+    page(prefix, "Forget", None, &content)
 }
 
 pub(super) fn code(prefix: &str, waiting: &Waiting) -> Markup {
@@ -146,6 +189,11 @@ pub(super) fn code(prefix: &str, waiting: &Waiting) -> Markup {
         h1 { "Sign in for " (waiting.login()) }
         p { "On any device, open " a href=(waiting.url()) target="_blank" rel="noreferrer noopener" { (waiting.plain_url()) } " and enter this code:" }
         p.code { (waiting.code()) }
+        p {
+            "Sign in there as " strong { (waiting.person()) }
+            @if waiting.person() != waiting.user() { ", who may read the mailbox of " (waiting.user()) }
+            ". The code is good until " time { (Part::Time(waiting.until()).to_string()) } "."
+        }
         p.hint { "This page looks every few seconds whether that has been done." }
         p { a href={ (prefix) "/" } { "Back to the accounts" } }
     };

@@ -1,9 +1,10 @@
-//! Connections to the page: so many at once, and none for long. What a browser leaves open must not take the
-//! files that POP3 sessions need.
+//! Connections to the page: so many at once, of them so many from one address, and none for long. What a browser leaves open
+//! must not take the files that POP3 sessions need.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use axum::Router;
+use axum::{Extension, Router};
+use dashmap::DashMap;
 use hyper::server::conn::http1;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -13,8 +14,12 @@ use hyper_util::{
 use tokio::{net::TcpListener, sync::Semaphore, time::timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::guesses::Peer;
+
 /// Connections at once; who comes further waits for one that ends.
 const MOST: usize = 64;
+/// From one address; further ones are closed at once, so that they keep nobody else waiting. A proxy is one address.
+const MOST_OF_ONE: usize = 32;
 /// Until the head of a request is here, the next one's too.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Until a connection is closed whatever goes on: some pages, and many times what a form that is sent slowly takes.
@@ -22,23 +27,56 @@ const LONGEST: Duration = Duration::from_secs(600);
 /// Before the next try to accept, where the system has failed.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// Connections by address.
+type Places = Arc<DashMap<IpAddr, usize>>;
+
+/// A connection that counts for its address.
+struct Place(Places, IpAddr);
+
+impl Place {
+    fn take(places: &Places, address: IpAddr) -> Option<Self> {
+        let mut count = places.entry(address).or_default();
+        if *count >= MOST_OF_ONE {
+            return None;
+        }
+        *count += 1;
+        Some(Self(places.clone(), address))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let Self(places, address) = self;
+        if let Some(mut count) = places.get_mut(address) {
+            *count -= 1;
+        }
+        places.remove_if(address, |_, count| *count == 0);
+    }
+}
+
 /// Serves until `shutdown`, and then until what was asked is answered.
 pub(super) async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
     let connections = GracefulShutdown::new();
     let permits = Arc::new(Semaphore::new(MOST));
+    let places = Places::default();
     let accepting = async {
         // It is never closed.
         while let Ok(permit) = permits.clone().acquire_owned().await {
             match listener.accept().await {
-                Ok((stream, _)) => {
-                    let service = TowerToHyperService::new(router.clone());
+                Ok((stream, peer)) => {
+                    let address = peer.ip().to_canonical();
+                    let Some(place) = Place::take(&places, address) else {
+                        continue;
+                    };
+                    let router = router.clone().layer(Extension(Peer(address)));
+                    let service = TowerToHyperService::new(router);
                     let connection = connections.watch(http.serve_connection(TokioIo::new(stream), service));
                     tokio::spawn(async move {
                         // How it ended concerns the browser.
                         let _ = timeout(LONGEST, connection).await;
-                        drop(permit);
+                        drop((permit, place));
                     });
                 }
                 Err(error) => {

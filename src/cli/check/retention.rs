@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use super::{super::day, Failure, explain, tokens};
 use crate::{
-    accounts::Account,
+    accounts::{Account, Accounts},
     config::{Config, OnDelete, Policy, Retention},
     maildrop::{Due, Maildrops},
     state,
@@ -21,7 +21,8 @@ pub(super) async fn run(config: &Config, out: &mut impl Write) -> Result<(), Fai
     let tokens = tokens::of(config, state.clone())?;
     let maildrops = Maildrops::new(config, state, tokens.clone()).map_err(|error| Failure::wrong(error.to_string()))?;
     let mut failures = 0;
-    for account in config.accounts.iter().map(Account::from) {
+    let accounts = Accounts::new(config).map_err(|error| Failure::failed(error.to_string()))?;
+    for account in accounts.known() {
         if !matches!(account.policy.retention, Retention::Days(_)) {
             continue;
         }

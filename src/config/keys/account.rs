@@ -12,7 +12,7 @@ use super::{
 table! {
     /// `[[account]]`
     Account {
-        /// The name that the device gives.
+        /// The name that the device gives. `*` in it stands for anything: a rule for many mailboxes.
         login: Option<String> [example("scanner"), help("the name that the device gives")];
         /// The password that the device gives, kept as a hash; make one with `popgate hash-password`.
         password_hash: Option<Secret> [
@@ -26,9 +26,11 @@ table! {
             example("correct horse battery staple"),
             help("the password that the device gives: `password_file`, `password` or `password_hash` (see popgate hash-password)")
         ];
+        /// The passwords of all logins of a rule: a file with a line login:hash for each, read again when it changes.
+        passwords_file: Option<FileName> [example("/run/secrets/devices")];
         /// Which [upstream.NAME] holds the mail.
         upstream: Option<String> [example("home"), help("name an [upstream.NAME]")];
-        /// The user there. Default: the login.
+        /// The user there; `*` in it stands for what `*` in the login stood for. Default: the login.
         user: Option<String> [
             example("office@example.org"),
             otherwise("the login"),

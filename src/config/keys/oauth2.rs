@@ -1,9 +1,9 @@
 //! `[upstream.NAME.oauth2]`
 
 use super::super::{
-    Secret,
+    CertificateForm, ClientAuthentication, Secret,
     key::table,
-    value::{FileName, Scopes, SecureUrl, Tenant},
+    value::{FileName, RedirectUrl, Scopes, SecureUrl, Tenant},
     words::words,
 };
 
@@ -41,11 +41,16 @@ table! {
         client_secret_file: Option<FileName> [example("/run/secrets/gmail-client")];
         /// The same as client_secret_file, without a file of its own.
         client_secret: Option<Secret> [example("a secret of this application")];
+        /// Where client_secret stands in a request. post: in its body | basic: in its header (HTTP Basic)
+        client_authentication: Option<ClientAuthentication> [default("post")];
         /// A private key instead of a secret: PEM, or the JSON file of a Google service account, which says client_id, key_id
         /// and token_url as well.
         private_key_file: Option<FileName> [example("/run/secrets/office-key")];
         /// The certificate of that key, which the provider knows.
         certificate_file: Option<FileName> [example("/run/secrets/office-certificate")];
+        /// How the application names that certificate. ps256: PS256 and x5t#S256, as Entra asks for today | rs256: RS256 and
+        /// x5t, as Entra asked for before
+        certificate_form: Option<CertificateForm> [default("ps256")];
         /// The key's name, which some providers want besides.
         key_id: Option<String> [example("2026-01"), help("leave it out if the provider wants none")];
         /// Where the provider gives codes (RFC 8628).
@@ -62,6 +67,25 @@ table! {
         token_url: Option<SecureUrl> [
             example("https://login.example.net/token"),
             help("write it like \"https://login.example.org/token\"")
+        ];
+        /// Where a consent is revoked that opened no mailbox (RFC 7009). Default: the preset's, or none.
+        revoke_url: Option<SecureUrl> [
+            example("https://login.example.net/revoke"),
+            otherwise("the preset's"),
+            help("write it like \"https://login.example.org/revoke\"")
+        ];
+        /// Where the provider sends browsers back to, if it takes the registered address only. Default: a port of this
+        /// machine; for the sign-in page public_url of [web] with /callback/ and the upstream's name behind it.
+        redirect_url: Option<RedirectUrl> [
+            example("https://login.example.net/verification_code"),
+            otherwise("a port of this machine, or the sign-in page"),
+            help("write it as it is registered at the provider, octet for octet")
+        ];
+        /// What the provider calls itself in its answers (RFC 9207). Default: any name at the server of its addresses.
+        issuer: Option<String> [
+            example("https://login.example.net"),
+            otherwise("any name at the server of its addresses"),
+            help("leave it out if the provider's documentation names none")
         ];
         /// What the tokens are asked for.
         scopes: Option<Scopes> [

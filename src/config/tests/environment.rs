@@ -55,7 +55,7 @@ fn environment_finds_names_and_entries_of_the_file() {
     assert_eq!(config.upstreams[0].port, 1993);
     let password = |index: usize| match &config.accounts[index].secret {
         LocalSecret::Password(password) => password.expose().to_vec(),
-        LocalSecret::Hash(_) => panic!("no hash was given"),
+        LocalSecret::Hash(_) | LocalSecret::File(_) => panic!("no hash was given"),
     };
     assert_eq!(password(0), b"007");
     assert_eq!(password(1), b" a,b ");

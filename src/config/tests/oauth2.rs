@@ -1,7 +1,10 @@
 use std::path::Path;
 
 use super::errors::error;
-use crate::config::{ClientProof, Config, Credential, Grant, OAuth2, OnDelete, Upstream, UpstreamTls, load::layered};
+use crate::config::{
+    ClientAuthentication, ClientProof, Config, Credential, Grant, OAuth2, OnDelete, Upstream, UpstreamTls,
+    load::layered,
+};
 
 /// A state and an account that suit an upstream with OAuth2, which `text` is about.
 fn around(text: &str) -> String {
@@ -47,7 +50,7 @@ fn gmail_needs_no_more_than_a_client() {
     assert!(matches!(&oauth2.grant, Grant::Code { authorize_url } if authorize_url.contains("access_type=offline")));
     assert_eq!(oauth2.token_url, "https://oauth2.googleapis.com/token");
     assert_eq!(oauth2.scopes, ["https://mail.google.com/"]);
-    assert!(matches!(&oauth2.proof, ClientProof::Secret(secret) if secret.expose() == b"s"));
+    assert!(matches!(&oauth2.proof, ClientProof::Secret(secret, _) if secret.expose() == b"s"));
     expect(
         "[upstream.home]\npreset = \"gmail\"\n[upstream.home.oauth2]\ngrant = \"device\"\nclient_id = \"id\"",
         ".device_url",
@@ -322,4 +325,127 @@ fn risks_of_tokens() {
         .filter(|warning| !warning.contains("holds passwords"))
         .collect();
     assert!(others.is_empty(), "{others:?}");
+}
+
+#[test]
+fn providers_as_they_are() {
+    let own = "[upstream.home]\nhost = \"imap.example.org\"\n[upstream.home.oauth2]\nclient_id = \"id\"\n\
+               authorize_url = \"https://x/a\"\ntoken_url = \"https://x/t\"\n";
+    let (_, oauth2) = upstream(&format!(
+        "{own}client_secret = \"s\"\nclient_authentication = \"basic\"\nredirect_url = \"https://x/verification_code\"\n\
+         revoke_url = \"https://x/r\"\nissuer = \"https://x/issuer\""
+    ));
+    assert!(matches!(
+        &oauth2.proof,
+        ClientProof::Secret(_, ClientAuthentication::Basic)
+    ));
+    assert_eq!(oauth2.redirect_url.as_deref(), Some("https://x/verification_code"));
+    assert_eq!(oauth2.revoke_url.as_deref(), Some("https://x/r"));
+    assert_eq!(oauth2.issuer.as_deref(), Some("https://x/issuer"));
+    expect(
+        &format!("{own}client_authentication = \"basic\""),
+        ".client_authentication",
+        "has no meaning",
+    );
+    expect(
+        &format!("{own}client_secret = \"s\"\nclient_authentication = \"digest\""),
+        ".client_authentication",
+        "digest",
+    );
+    expect(
+        &format!("{own}redirect_url = \"verification_code\""),
+        ".redirect_url",
+        "is not a valid URL",
+    );
+    expect(
+        &format!("{own}certificate_form = \"rs256\""),
+        ".certificate_form",
+        "has no meaning",
+    );
+}
+
+#[test]
+fn a_grant_that_a_provider_has_not_is_an_error() {
+    for (preset, grant, others) in [
+        ("gmail", "client-credentials", "\"code\", \"service-account\""),
+        (
+            "microsoft365",
+            "service-account",
+            "\"device\", \"code\", \"client-credentials\"",
+        ),
+        ("outlook", "client-credentials", "\"device\", \"code\""),
+        ("yahoo", "device", "take grant = \"code\""),
+        ("fastmail", "client-credentials", "\"code\""),
+        ("mailru", "service-account", "\"code\""),
+    ] {
+        let text = format!(
+            "[upstream.home]\npreset = \"{preset}\"\n[upstream.home.oauth2]\nclient_id = \"id\"\nclient_secret = \"s\"\n\
+             grant = \"{grant}\""
+        );
+        let error = error(&around(&text));
+        assert!(error.contains(others), "{preset} {grant}: {error}");
+    }
+    let (_, yandex) = upstream(
+        "[upstream.home]\npreset = \"yandex\"\n[upstream.home.oauth2]\nclient_id = \"id\"\ngrant = \"device\"",
+    );
+    assert!(
+        matches!(&yandex.grant, Grant::Device { device_url, .. } if device_url == "https://oauth.yandex.com/device/code")
+    );
+    let (_, mailru) = upstream("[upstream.home]\npreset = \"mailru\"\n[upstream.home.oauth2]\nclient_id = \"id\"");
+    assert_eq!(mailru.scopes, ["userinfo", "mail.imap"]);
+    let (_, zoho) = upstream("[upstream.home]\npreset = \"zoho\"\n[upstream.home.oauth2]\nclient_id = \"id\"");
+    assert_eq!(zoho.token_url, "https://accounts.zoho.com/oauth/v2/token");
+}
+
+#[test]
+fn a_rule_needs_a_trusted_application_and_a_file() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("devices"), "").unwrap();
+    let own = "[upstream.own]\npreset = \"microsoft365\"\n[upstream.own.oauth2]\ngrant = \"client-credentials\"\ntenant = \"t\"\n\
+               client_id = \"id\"\nclient_secret = \"s\"\n[upstream.home]\npreset = \"gmail\"\n[upstream.home.oauth2]\n\
+               client_id = \"id\"\n";
+    let rule = |keys: &str| {
+        let text = around(&format!("{own}[[account]]\n{keys}"));
+        layered(Path::new("gateway.toml"), text, directory.path(), Vec::new())
+    };
+    let file = "passwords_file = \"devices\"\n";
+    let loaded = rule(&format!("login = \"*@example.org\"\n{file}upstream = \"own\"")).unwrap();
+    assert_eq!(loaded.config.accounts[1].user, "*@example.org");
+    assert!(loaded.config.accounts[1].is_rule());
+    for (keys, key, part) in [
+        (
+            format!("login = \"*@*\"\n{file}upstream = \"own\""),
+            "login",
+            "more than one",
+        ),
+        (
+            "login = \"*@x\"\npassword = \"p\"\nupstream = \"own\"".into(),
+            "passwords_file",
+            "is missing",
+        ),
+        (
+            format!("login = \"*@x\"\n{file}upstream = \"home\""),
+            "login",
+            "has no meaning here",
+        ),
+        (
+            format!("login = \"a\"\n{file}password = \"p\"\nupstream = \"own\""),
+            "passwords_file",
+            "is given too",
+        ),
+    ] {
+        let error = rule(&keys).unwrap_err().to_string();
+        assert!(
+            error.contains(&format!("`account[1].{key}`: ")) && error.contains(part),
+            "{error}"
+        );
+    }
+    std::fs::write(directory.path().join("devices"), "eva:plain").unwrap();
+    let error = rule(&format!("login = \"*@x\"\n{file}upstream = \"own\""))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("devices: line 1: is not a valid PHC string") && !error.contains("plain"),
+        "{error}"
+    );
 }

@@ -1,6 +1,6 @@
 //! `[[account]]`
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use super::{
     Verifier,
@@ -9,8 +9,11 @@ use super::{
     value::{Checked, Noted},
 };
 use crate::config::{
-    Account, Credential, LocalSecret, Secret, Upstream, hash::argon2_hash, key::Layer, keys, nearest::suggest,
+    Account, Credential, LocalSecret, Passwords, Secret, Upstream, hash::argon2_hash, key::Layer, keys,
+    nearest::suggest, value::FileName,
 };
+
+const PASSWORDS_OF_A_RULE: &str = "a login with `*` takes the passwords from a file with a line login:hash for each login (see popgate hash-password)";
 
 impl Verifier<'_> {
     pub(super) fn accounts(&mut self, accounts: Vec<keys::Account>, upstreams: &Upstreams) -> Checked<Vec<Account>> {
@@ -33,7 +36,8 @@ impl Verifier<'_> {
     fn account(&mut self, path: &str, account: keys::Account, upstreams: &Upstreams) -> Checked<Account> {
         let login = self.required(&format!("{path}.login"), account.login);
         let password = self.secret(&format!("{path}.password"), account.password, account.password_file);
-        let secret = self.local_secret(path, password, account.password_hash);
+        let is_rule = login.as_ref().is_ok_and(|login| login.contains('*'));
+        let secret = self.local_secret(path, password, account.password_hash, account.passwords_file, is_rule);
         let upstream_password = self.secret(
             &format!("{path}.upstream_password"),
             account.upstream_password,
@@ -44,6 +48,10 @@ impl Verifier<'_> {
             (Some(user), _) => Ok(user),
             (None, Ok(login)) => Ok(login.clone()),
             (None, Err(noted)) => Err(*noted),
+        };
+        let rule = match &login {
+            Ok(login) if is_rule => self.rule(path, login, secret.as_ref().ok(), &upstream),
+            _ => Ok(()),
         };
         let credential = upstream_password.and_then(|password| {
             self.credential(
@@ -57,6 +65,7 @@ impl Verifier<'_> {
         let place = Place::of_account(path, &account.maildrop, &upstream.name);
         let maildrop = account.maildrop.over(defaults).read();
         let maildrop = self.maildrop(&place, maildrop, upstream.connections_per_user);
+        rule?;
         Ok(Account {
             login: login?,
             secret: secret?,
@@ -72,19 +81,70 @@ impl Verifier<'_> {
         path: &str,
         password: Checked<Option<Secret>>,
         hash: Option<Secret>,
+        file: Option<FileName>,
+        is_rule: bool,
     ) -> Checked<LocalSecret> {
         let hash_path = format!("{path}.password_hash");
-        match (password?, hash) {
-            (Some(password), None) => Ok(LocalSecret::Password(password)),
-            (None, Some(hash)) => match argon2_hash(&hash) {
+        let file_path = format!("{path}.passwords_file");
+        match (password?, hash, file) {
+            (Some(password), None, None) => Ok(LocalSecret::Password(password)),
+            (None, None, Some(file)) => self.passwords(&file_path, &file).map(LocalSecret::File),
+            (None, Some(hash), None) => match argon2_hash(&hash) {
                 Ok(hash) => Ok(LocalSecret::Hash(hash)),
                 Err(wrong) => Err(self.wrong(&hash_path, wrong.what, "make one with popgate hash-password")),
             },
-            (None, None) if self.sources.is_wrong(&hash_path) => Err(Noted),
-            (None, None) => self.required(&format!("{path}.password"), None),
-            (Some(_), Some(_)) => {
+            (None, None, None) if self.sources.is_wrong(&hash_path) || self.sources.is_wrong(&file_path) => Err(Noted),
+            (None, None, None) if is_rule => Err(self.missing(&file_path, PASSWORDS_OF_A_RULE)),
+            (None, None, None) => self.required(&format!("{path}.password"), None),
+            (_, None, Some(_)) | (None, Some(_), Some(_)) => {
+                let what = "`password`, `password_file` or `password_hash` is given too";
+                Err(self.wrong(&file_path, what, "give one of them"))
+            }
+            (Some(_), Some(_), _) => {
                 let what = "`password` or `password_file` is given too";
                 Err(self.wrong(&hash_path, what, "give one of them"))
+            }
+        }
+    }
+
+    /// A rule for many mailboxes: each login has a password of its own, and the application is trusted with all mailboxes.
+    fn rule(&mut self, path: &str, login: &str, secret: Option<&LocalSecret>, upstream: &Upstream) -> Checked<()> {
+        let key = |name: &str| format!("{path}.{name}");
+        if login.matches('*').count() > 1 {
+            let help = "one `*` stands for anything, such as in \"*@example.org\"";
+            return Err(self.wrong(&key("login"), "holds more than one `*`", help));
+        }
+        if upstream.oauth2.as_ref().is_none_or(|oauth2| oauth2.needs_consent()) {
+            let otherwise = match upstream.oauth2 {
+                Some(_) => "give each login an [[account]]",
+                None => "give each login an [[account]], or let `logins` of the upstream forward them",
+            };
+            let help = format!(
+                "a login with `*` opens many mailboxes: [upstream.{}] needs an oauth2 with grant = \"client-credentials\" or \
+                 \"service-account\"; or {otherwise}",
+                upstream.name
+            );
+            return Err(self.wrong(&key("login"), "has no meaning here", help));
+        }
+        match secret {
+            Some(LocalSecret::Password(_) | LocalSecret::Hash(_)) => {
+                Err(self.missing(&key("passwords_file"), PASSWORDS_OF_A_RULE))
+            }
+            Some(LocalSecret::File(_)) | None => Ok(()),
+        }
+    }
+
+    fn passwords(&mut self, path: &str, name: &FileName) -> Checked<PathBuf> {
+        let octets = self.read(path, name)?;
+        let parsed = match std::str::from_utf8(&octets) {
+            Ok(text) => Passwords::parse(text).map(drop),
+            Err(_) => Err("is not UTF-8".to_owned()),
+        };
+        match parsed {
+            Ok(()) => self.readable(path, name),
+            Err(what) => {
+                let help = "write a line login:hash for each login, with what popgate hash-password prints";
+                Err(self.wrong(path, format!("{}: {what}", name.0), help))
             }
         }
     }

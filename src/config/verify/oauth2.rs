@@ -1,6 +1,6 @@
 //! `[upstream.NAME.oauth2]`
 
-use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::digest::{Algorithm, SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use serde::Deserialize;
 use zeroize::Zeroizing;
@@ -11,9 +11,10 @@ use super::{
     value::{Checked, Noted},
 };
 use crate::config::{
-    ClientKey, ClientProof, Grant, OAuth2, Secret,
+    CertificateForm, ClientAuthentication, ClientKey, ClientProof, Grant, OAuth2, Secret,
     key::{Raw, Value},
     keys::{self, GrantWord},
+    nearest::quoted_list,
     preset::{Preset, PresetOAuth2},
     value::{FileName, SecureUrl, Tenant},
 };
@@ -44,16 +45,22 @@ impl Verifier<'_> {
         let key = |name: &str| format!("{path}.{name}");
         let known = preset.and_then(|preset| preset.oauth2.as_ref());
         let word = self.grant(&key("grant"), &oauth2, known)?;
-        let tenant = self.tenant(&key("tenant"), oauth2.tenant, word, known);
+        let is_known = self.has_grant(&key("grant"), word, &oauth2, preset);
+        let tenant = self.tenant(&key("tenant"), oauth2.tenant.clone(), word, known);
         let key_file = match &oauth2.private_key_file {
-            Some(file) => self
-                .key_file(path, file, oauth2.certificate_file.as_ref(), oauth2.key_id)
-                .map(Some),
+            Some(file) => self.key_file(path, file, &oauth2).map(Some),
             None if oauth2.certificate_file.is_some() || oauth2.key_id.is_some() => {
                 let help = "it tells the provider which of its keys signs: name that by `private_key_file`";
                 Err(self.missing(&key("private_key_file"), help))
             }
             None => Ok(None),
+        };
+        let form = match oauth2.certificate_form {
+            Some(_) if oauth2.certificate_file.is_none() => {
+                let help = "it says how a certificate is named: give that by `certificate_file`";
+                Err(self.wrong(&key("certificate_form"), "has no meaning here", help))
+            }
+            _ => Ok(()),
         };
         let secret = self.secret(&key("client_secret"), oauth2.client_secret, oauth2.client_secret_file);
         let scopes = oauth2
@@ -81,7 +88,7 @@ impl Verifier<'_> {
             }
             (None, _) => self.required(&key("client_id"), None),
         };
-        let proof = self.proof(path, word, key_file, secret);
+        let proof = self.proof(path, word, key_file, secret, oauth2.client_authentication);
 
         let tenant = tenant?.unwrap_or_default();
         let fill = |url: &String| url.replace("{tenant}", &tenant);
@@ -97,17 +104,42 @@ impl Verifier<'_> {
             oauth2.authorize_url,
             known.and_then(|known| known.authorize_url.as_ref()),
         );
+        let revoke_url = endpoint(oauth2.revoke_url, known.and_then(|known| known.revoke_url.as_ref()));
         let token_url =
             token_url.ok_or_else(|| self.missing(&key("token_url"), "where the provider gives tokens (RFC 6749 §3.2)"));
         let grant = self.endpoints(path, word, device, authorize, preset);
+        is_known?;
+        form?;
         Ok(OAuth2 {
             grant: grant?,
             client_id: client_id?,
             proof: proof?,
             token_url: token_url?,
+            revoke_url,
+            redirect_url: oauth2.redirect_url.map(|url| url.0),
+            short_device_grant: known.is_some_and(|known| known.short_device_grant),
+            issuer: oauth2.issuer,
             scopes,
             ca_file: ca_file?,
         })
+    }
+
+    /// Whether the provider of `preset` has the grant `word`; codes of devices have a message of their own.
+    fn has_grant(
+        &mut self,
+        path: &str,
+        word: GrantWord,
+        oauth2: &keys::OAuth2,
+        preset: Option<&Preset>,
+    ) -> Checked<()> {
+        let Some(preset) = preset else { return Ok(()) };
+        let Some(known) = &preset.oauth2 else { return Ok(()) };
+        if word == GrantWord::Device || oauth2.token_url.is_some() || known.grants.contains(&word) {
+            return Ok(());
+        }
+        let words: Vec<_> = known.grants.iter().map(ToString::to_string).collect();
+        let help = format!("it has {}", quoted_list(words.iter().map(String::as_str)));
+        Err(self.wrong(path, format!("{} has no such grant for mail", preset.name), help))
     }
 
     /// The grant with the addresses that it takes.
@@ -149,10 +181,17 @@ impl Verifier<'_> {
         word: GrantWord,
         key_file: Option<KeyFile>,
         secret: Checked<Option<Secret>>,
+        place: Option<ClientAuthentication>,
     ) -> Checked<ClientProof> {
         let key_path = format!("{path}.private_key_file");
         let secret_path = format!("{path}.client_secret");
-        match (key_file, secret?, word) {
+        let secret = secret?;
+        let needs_no_secret = key_file.is_some() || matches!(word, GrantWord::Device | GrantWord::Code);
+        if place.is_some() && secret.is_none() && needs_no_secret {
+            let help = "it says where a client_secret stands in a request, and there is none";
+            self.wrong(&format!("{path}.client_authentication"), "has no meaning here", help);
+        }
+        match (key_file, secret, word) {
             (Some(_), Some(_), _) => {
                 let help = "the application proves itself by one of the two";
                 Err(self.wrong(&key_path, "`client_secret` is given too", help))
@@ -162,7 +201,7 @@ impl Verifier<'_> {
                 let help = "a service account has a key: name its file by `private_key_file`";
                 Err(self.wrong(&secret_path, "has no meaning here", help))
             }
-            (None, Some(secret), _) => Ok(ClientProof::Secret(secret)),
+            (None, Some(secret), _) => Ok(ClientProof::Secret(secret, place.unwrap_or(ClientAuthentication::Post))),
             (None, None, GrantWord::Device | GrantWord::Code) => Ok(ClientProof::Public),
             (None, None, GrantWord::ClientCredentials) => {
                 let help = "the application must prove itself: `client_secret_file`, or `private_key_file`";
@@ -218,13 +257,7 @@ impl Verifier<'_> {
         }
     }
 
-    fn key_file(
-        &mut self,
-        path: &str,
-        file: &FileName,
-        certificate: Option<&FileName>,
-        key_id: Option<String>,
-    ) -> Checked<KeyFile> {
+    fn key_file(&mut self, path: &str, file: &FileName, oauth2: &keys::OAuth2) -> Checked<KeyFile> {
         let file_path = format!("{path}.private_key_file");
         let octets = Zeroizing::new(self.read(&file_path, file)?);
         self.judge_file(&file_path, file);
@@ -245,8 +278,8 @@ impl Verifier<'_> {
             let what = format!("{}: the key is neither RSA of at least 2048 bits nor EC P-256", file.0);
             return Err(self.wrong(&file_path, what, help));
         };
-        let thumbprint = match certificate {
-            Some(file) => Some(self.thumbprint(&format!("{path}.certificate_file"), file, &signing)?),
+        let certificate = match &oauth2.certificate_file {
+            Some(file) => Some(self.client_certificate(&format!("{path}.certificate_file"), file, &signing)?),
             None => None,
         };
         let (google_id, client_id, token_url) = match google {
@@ -262,15 +295,24 @@ impl Verifier<'_> {
         Ok(KeyFile {
             key: ClientKey {
                 pem: signing.pem,
-                key_id: key_id.or(google_id),
-                thumbprint,
+                key_id: oauth2.key_id.clone().or(google_id),
+                thumbprint: certificate.as_ref().map(|der| thumbprint(&SHA256, der)),
+                old_thumbprint: certificate
+                    .as_ref()
+                    .map(|der| thumbprint(&SHA1_FOR_LEGACY_USE_ONLY, der)),
+                form: oauth2.certificate_form.unwrap_or(CertificateForm::Ps256),
             },
             client_id,
             token_url,
         })
     }
 
-    fn thumbprint(&mut self, path: &str, file: &FileName, key: &SigningKey) -> Checked<[u8; 32]> {
+    fn client_certificate(
+        &mut self,
+        path: &str,
+        file: &FileName,
+        key: &SigningKey,
+    ) -> Checked<CertificateDer<'static>> {
         let octets = self.read(path, file)?;
         let Ok(certificate) = CertificateDer::from_pem_slice(&octets) else {
             let help = "the certificate that was uploaded to the provider, in PEM (-----BEGIN CERTIFICATE-----)";
@@ -280,8 +322,13 @@ impl Verifier<'_> {
             let help = "name the certificate that was made with this key; the first in the file counts";
             return Err(self.wrong(path, format!("{}: is not of the key in private_key_file", file.0), help));
         }
-        let mut thumbprint = [0; 32];
-        thumbprint.copy_from_slice(digest(&SHA256, &certificate).as_ref());
-        Ok(thumbprint)
+        Ok(certificate)
     }
+}
+
+/// `N` must be the length of the algorithm's digests.
+fn thumbprint<const N: usize>(algorithm: &'static Algorithm, der: &[u8]) -> [u8; N] {
+    let mut thumbprint = [0; N];
+    thumbprint.copy_from_slice(digest(algorithm, der).as_ref());
+    thumbprint
 }

@@ -97,3 +97,41 @@ async fn a_transaction_that_fails_is_told_to_all_who_share_it() {
         assert_eq!(waits.await.unwrap(), Err(Unavailable::Failed));
     }
 }
+
+fn consent() -> Consent {
+    Consent {
+        upstream: "home".into(),
+        name: "eva".into(),
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_database_costs_no_token() {
+    let (dir, store) = open();
+    store.set_token(&consent(), None, Some(b"sealed")).await.unwrap();
+    drop(store);
+    std::fs::write(dir.path().join(FILE), "damaged".repeat(1_000)).unwrap();
+    let store = FileStore::open(dir.path()).unwrap();
+    assert_eq!(store.token(&consent()).await, Ok(Some(b"sealed".to_vec())));
+}
+
+/// Earlier versions kept tokens among the records.
+#[tokio::test]
+async fn tokens_of_an_earlier_version_move_out_of_the_database() {
+    let (dir, store) = open();
+    let kept = store
+        .write(|table| table.set(Key::token(&consent()), &b"sealed".to_vec()).map(Ok))
+        .await;
+    kept.unwrap();
+    drop(store);
+    let visited = FileStore::visit(dir.path()).unwrap();
+    assert_eq!(visited.token(&consent()).await, Ok(Some(b"sealed".to_vec())));
+    drop(visited);
+    let store = FileStore::open(dir.path()).unwrap();
+    assert_eq!(store.token(&consent()).await, Ok(Some(b"sealed".to_vec())));
+    let left = store.read(|table| Ok(Ok(table::tokens(&table.0)?.len()))).await;
+    assert_eq!(left, Ok(0), "a forgotten token must not come back");
+    store.set_token(&consent(), Some(b"sealed"), None).await.unwrap();
+    drop(store);
+    assert_eq!(FileStore::open(dir.path()).unwrap().token(&consent()).await, Ok(None));
+}

@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use tokio::task::{self, JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use super::{Index, MailboxName, RemoteStore, StateStore};
+use super::{Consent, Index, MailboxName, RemoteStore, Renewer, StateStore};
 
 fn mailbox(user: &str) -> MailboxName {
     MailboxName {
@@ -39,7 +39,7 @@ fn index(count: u32) -> Arc<Index> {
 }
 
 /// In memory where the system offers that: these tests write thousands of small files.
-fn directory() -> TempDir {
+pub(super) fn directory() -> TempDir {
     let memory = Path::new("/dev/shm");
     let parent = if memory.is_dir() {
         memory.to_owned()
@@ -56,6 +56,17 @@ fn set_aside(dir: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
+/// Says what it was asked.
+#[derive(Debug)]
+struct Echo;
+
+#[async_trait::async_trait]
+impl Renewer for Echo {
+    async fn renew(&self, consent: &Consent, is_refused: bool) -> String {
+        format!("{consent} {is_refused}")
+    }
+}
+
 /// A store that is answered for at a socket in this process, on the one thread that a test has.
 struct Served {
     store: RemoteStore,
@@ -66,7 +77,7 @@ struct Served {
 impl Served {
     async fn new(store: Arc<dyn StateStore>, dir: &Path) -> Self {
         let shutdown = CancellationToken::new();
-        let answering = tokio::spawn(super::serve(store, dir.to_owned(), shutdown.clone()));
+        let answering = tokio::spawn(super::serve(store, Arc::new(Echo), dir.to_owned(), shutdown.clone()));
         // It listens once it waits.
         task::yield_now().await;
         Self {

@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::{Served, directory, index, mailbox};
-use crate::state::{FileStore, Marks, MemoryStore, RemoteStore, StateStore, Unavailable, reach};
+use crate::state::{Consent, FileStore, Marks, MemoryStore, RemoteStore, StateStore, Unavailable, reach};
 
 fn socket(dir: &Path) -> PathBuf {
     dir.join("state.sock")
@@ -89,6 +89,22 @@ async fn a_request_without_end_is_not_read_on() {
     // What was not read when it is closed may show as an error.
     let (_, _) = tokio::join!(asking, reading.read_to_end(&mut answer));
     assert_eq!(answer.escape_ascii().to_string(), "");
+    served.end().await;
+}
+
+#[tokio::test]
+async fn a_token_is_renewed_by_the_gateway() {
+    let dir = directory();
+    let served = Served::new(Arc::new(MemoryStore::default()), dir.path()).await;
+    let consent = Consent {
+        upstream: "home".into(),
+        name: "eva".into(),
+    };
+    assert_eq!(served.store.renew(&consent, true).await, Ok("home/eva true".into()));
+    assert_eq!(
+        MemoryStore::default().renew(&consent, true).await,
+        Err(Unavailable::Failed)
+    );
     served.end().await;
 }
 

@@ -7,10 +7,10 @@ use aws_lc_rs::{
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use rcgen::{CertificateParams, KeyPair};
 
-use super::{Lab, SignIn, XOAUTH2, account, lets_in, refuses};
+use super::{LOCAL, Lab, SignIn, XOAUTH2, account, lets_in, refuses};
 use crate::support::{
     mail,
-    provider::{CLIENT, CLIENT_SECRET, Trouble},
+    provider::{CLIENT, CLIENT_SECRET, Entra, Trouble},
 };
 
 fn own(lab: &Lab, keys: &str) -> crate::support::gateway::Setup {
@@ -172,4 +172,83 @@ fn a_service_account_speaks_for_each_user() {
     lets_in(&gateway, "fax");
     assert_eq!(lab.bearer.seen(), ["XOAUTH2 eva in", "XOAUTH2 adam in"]);
     assert_eq!(lab.provider.asked("urn:ietf:params:oauth:grant-type:jwt-bearer"), 2);
+}
+
+#[test]
+fn a_secret_in_the_header() {
+    let Some(lab) = Lab::new(XOAUTH2) else { return };
+    lab.provider.book().basic_only = true;
+    let secret = format!("client_secret = \"{CLIENT_SECRET}\"");
+    refuses(&own(&lab, &secret).start(), "pbx", "SYS/PERM");
+    let gateway = own(&lab, &format!("{secret}\nclient_authentication = \"basic\"")).start();
+    lets_in(&gateway, "pbx");
+}
+
+/// Both forms that Entra has documented, and nothing else.
+#[test]
+fn a_certificate_as_entra_takes_it() {
+    let Some(lab) = Lab::new(XOAUTH2) else { return };
+    let key = KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).unwrap();
+    let certificate = CertificateParams::default().self_signed(&key).unwrap();
+    let (key_file, certificate_file) = (lab.state.path().join("key.pem"), lab.state.path().join("crt.pem"));
+    std::fs::write(&key_file, key.serialize_pem()).unwrap();
+    std::fs::write(&certificate_file, certificate.pem()).unwrap();
+    lab.provider.book().public_key = Some(key.public_key_pem());
+    for (is_old_form, form, other) in [
+        (false, "", "certificate_form = \"rs256\""),
+        (true, "certificate_form = \"rs256\"", "certificate_form = \"ps256\""),
+    ] {
+        lab.provider.book().entra = Some(Entra {
+            certificate: certificate.der().to_vec(),
+            is_old_form,
+        });
+        let keys = format!("private_key_file = {key_file:?}\ncertificate_file = {certificate_file:?}");
+        lab.provider.end_access("*");
+        refuses(&own(&lab, &format!("{keys}\n{other}")).start(), "pbx", "SYS/PERM");
+        lets_in(&own(&lab, &format!("{keys}\n{form}")).start(), "pbx");
+    }
+}
+
+/// One rule for a whole domain; passwords of devices from a file that changes under the running gateway.
+#[test]
+fn one_rule_for_many_mailboxes() {
+    let Some(lab) = Lab::new(XOAUTH2) else { return };
+    lab.dovecot
+        .user_with("adam", &[mail::simple(1), mail::simple(2), mail::simple(3)]);
+    let file = lab.state.path().join("devices");
+    let line = |login: &str, password: &str| {
+        let secret = popgate::config::Secret::from(password);
+        format!("{login}:{}\n", popgate::accounts::hash_password(&secret).unwrap())
+    };
+    let eva = line("eva@example.org", LOCAL);
+    std::fs::write(&file, &eva).unwrap();
+    for (grant, logins) in [("client-credentials", 1), ("service-account", 2)] {
+        let key = lab.key_file();
+        let rule = format!(
+            "[[account]]\nlogin = \"*@example.org\"\npasswords_file = {file:?}\nupstream = \"lab\"\nuser = \"*\""
+        );
+        let keys = format!("grant = {grant:?}\nscopes = [\"mail\"]\nprivate_key_file = {key:?}\nkey_id = \"k1\"");
+        let gateway = lab.setup(&keys).table(&rule).start();
+        std::fs::write(&file, &eva).unwrap();
+        lets_in(&gateway, "eva@EXAMPLE.org".to_lowercase().as_str());
+        assert_eq!(lab.bearer.seen().last().unwrap(), "XOAUTH2 eva in");
+        for unknown in ["adam@example.org", "eva@example.com", "*@example.org", "eva"] {
+            refuses(&gateway, unknown, "AUTH");
+        }
+        std::fs::write(&file, format!("{eva}{}", line("adam@example.org", LOCAL))).unwrap();
+        lets_in(&gateway, "adam@example.org");
+        assert_eq!(lab.bearer.seen().last().unwrap(), "XOAUTH2 adam in");
+        // What cannot be read changes nothing.
+        std::fs::write(&file, "nonsense").unwrap();
+        lets_in(&gateway, "eva@example.org");
+        std::fs::write(&file, line("adam@example.org", LOCAL)).unwrap();
+        refuses(&gateway, "eva@example.org", "AUTH");
+        lets_in(&gateway, "adam@example.org");
+        let asked = ["client_credentials", "urn:ietf:params:oauth:grant-type:jwt-bearer"]
+            .map(|grant| lab.provider.asked(grant));
+        assert_eq!(
+            asked.iter().sum::<usize>(),
+            logins + usize::from(grant == "service-account")
+        );
+    }
 }

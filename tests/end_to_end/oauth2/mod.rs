@@ -1,9 +1,12 @@
 //! Upstreams that take tokens: a provider of the tests' own, a real Dovecot behind a server that looks at every octet of the
 //! login, and the real program.
 
+mod browser;
 mod grants;
+mod machines;
 mod page;
 mod renewal;
+mod safety;
 mod sign_in;
 
 use std::{
@@ -83,8 +86,13 @@ impl Lab {
 
     /// By a browser.
     fn by_code(&self) -> Setup {
+        self.by_code_with("")
+    }
+
+    /// The same, with these keys besides.
+    fn by_code_with(&self, keys: &str) -> Setup {
         self.setup(&format!(
-            "authorize_url = {:?}\nscopes = [\"mail\"]\nclient_secret = \"{CLIENT_SECRET}\"",
+            "authorize_url = {:?}\nscopes = [\"mail\"]\nclient_secret = \"{CLIENT_SECRET}\"\n{keys}",
             self.provider.url("/authorize")
         ))
     }

@@ -116,7 +116,7 @@ fn only_with_its_password_and_its_own_forms() {
     let Some(lab) = Lab::new(XOAUTH2) else { return };
     let gateway = with_page(lab.by_code(), "");
     let mut browser = Browser::new(&lab, &gateway, "");
-    for path in ["/", "/code", "/callback?code=x&state=y"] {
+    for path in ["/", "/code", "/callback/lab?code=x&state=y", "/forget?login=pbx"] {
         assert_eq!(browser.get(path).location(), "/login", "{path}");
     }
     for path in ["/sign-in", "/forget"] {
@@ -125,7 +125,7 @@ fn only_with_its_password_and_its_own_forms() {
     }
     let wrong = browser.post("/login", &[("password", "guess")]);
     assert_eq!(wrong.status, StatusCode::FORBIDDEN);
-    assert!(wrong.text.contains("That is not the password."));
+    assert!(wrong.text.contains("Wrong password."));
 
     let set = browser.enter();
     assert!(
@@ -146,7 +146,7 @@ fn only_with_its_password_and_its_own_forms() {
     assert_eq!(headers[header::REFERRER_POLICY], "no-referrer");
     let page = page.text;
     assert!(
-        page.contains("<h2>&lt;b&gt;&amp;&quot;fax</h2>") && page.contains("no token yet"),
+        page.contains("<h2>&lt;b&gt;&amp;&quot;fax</h2>") && page.contains("not signed in yet"),
         "{page}"
     );
     assert!(!page.contains("<script") && !page.contains("http"), "{page}");
@@ -187,7 +187,7 @@ fn by_a_browser_behind_a_proxy() {
     assert!(url.starts_with(&lab.provider.url("/authorize?")), "{url}");
     let back = lab.provider.consent(url, "eva", true);
     let back = back.strip_prefix("https://mail.example.org/pop").unwrap();
-    assert!(back.starts_with("/callback?"), "{back}");
+    assert!(back.starts_with("/callback/lab?"), "{back}");
 
     // In another browser, and with another state, it is nothing.
     let mut other = Browser::new(&lab, &gateway, "/pop");
@@ -210,6 +210,12 @@ fn by_a_browser_behind_a_proxy() {
     assert!(browser.text("/").contains("begin again"));
     lets_in(&gateway, "pbx");
 
+    let question = browser.text("/forget?login=pbx");
+    assert!(
+        question.contains("Forget the consent for pbx?") && question.contains("Cancel"),
+        "{question}"
+    );
+    lets_in(&gateway, "pbx");
     let forgotten = browser.post("/forget", &form);
     assert_eq!(forgotten.location(), "/pop/");
     assert!(browser.text("/").contains("pbx is forgotten"));
@@ -249,6 +255,10 @@ fn by_a_code() {
         assert_eq!(browser.post("/sign-in", &form).location(), "/code");
         let page = browser.text("/code");
         assert!(page.contains("http-equiv=\"refresh\""), "{page}");
+        assert!(
+            page.contains("as <strong>eva</strong>. The code is good until <time>"),
+            "{page}"
+        );
         let (_, code) = page.split_once("<p class=\"code\">").unwrap();
         lab.provider.approve(code.split_once('<').unwrap().0, user);
         let begun = Instant::now();
@@ -279,4 +289,59 @@ fn a_provider_that_is_down_is_told_of() {
     assert!(page.contains("pbx: the provider is not available"), "{page}");
     let style = browser.get("/style.css");
     assert_eq!(style.headers[header::CONTENT_TYPE], "text/css; charset=utf-8");
+}
+
+/// Another site may have its name lead here, and its pages send our forms.
+#[test]
+fn under_its_own_names_and_from_its_own_pages_only() {
+    let Some(lab) = Lab::new(XOAUTH2) else { return };
+    let gateway = with_page(lab.by_code(), "public_url = \"https://mail.example.org/pop\"");
+    let browser = Browser::new(&lab, &gateway, "");
+    let get = |host: &str| {
+        let request = browser
+            .client
+            .get(format!("{}/login", browser.url))
+            .header(header::HOST, host);
+        browser.send(request).status.as_u16()
+    };
+    assert_eq!(
+        ["mail.example.org", "localhost:1", "evil.example", "10.1.2.3"].map(get),
+        [200, 200, 421, 421]
+    );
+    let log_in = |origin: &str| {
+        let request = browser
+            .client
+            .post(format!("{}/login", browser.url))
+            .form(&[("password", ADMIN)]);
+        browser.send(request.header(header::ORIGIN, origin)).status.as_u16()
+    };
+    assert_eq!(
+        ["https://mail.example.org", "https://evil.example", "null"].map(log_in),
+        [303, 403, 403]
+    );
+}
+
+/// RFC 9207, and an address for each provider to come back to (RFC 9700 §4.4).
+#[test]
+fn the_answer_of_another_provider_is_not_taken() {
+    let Some(lab) = Lab::new(XOAUTH2) else { return };
+    let gateway = with_page(lab.by_code(), "");
+    let mut browser = Browser::new(&lab, &gateway, "");
+    browser.enter();
+    let csrf = browser.csrf();
+    let sign_in = |issuer: Option<&'static str>, from: &str| {
+        lab.provider.book().issuer = issuer;
+        let sent = browser.post("/sign-in", &[("csrf", csrf.as_str()), ("login", "pbx")]);
+        let back = lab.provider.consent(sent.location(), "eva", true);
+        let (_, query) = back.split_once('?').unwrap();
+        browser.get(&format!("/callback/{from}?{query}"));
+        browser.text("/")
+    };
+    let own: &'static str = lab.provider.url("").leak();
+    let foreign = "not of the provider that was asked";
+    assert!(sign_in(Some("https://evil.example"), "lab").contains(foreign));
+    assert!(sign_in(Some("nonsense"), "lab").contains(foreign));
+    assert!(sign_in(None, "other").contains(foreign));
+    assert!(sign_in(Some(own), "lab").contains("pbx is signed in"));
+    assert_eq!(lab.provider.book().authorized["login_hint"], "eva");
 }

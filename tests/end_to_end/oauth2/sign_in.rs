@@ -22,7 +22,7 @@ fn by_a_code_beside_a_running_gateway() {
         refuses(&gateway, "pbx", "SYS/PERM");
         let list = SignIn::begin(&gateway.file(), &["--list"]).succeed();
         assert!(
-            list.contains("pbx → eva at 127.0.0.1: no token yet (popgate sign-in pbx)"),
+            list.contains("pbx → eva at 127.0.0.1: not signed in yet (popgate sign-in pbx)"),
             "{list}"
         );
 
@@ -212,7 +212,156 @@ fn one_persons_consent_for_shared_mailboxes() {
     );
     let office = account("office", "office", "signed_in_as = \"eva\"");
     let gateway = lab.by_device().table(&office).start();
-    lab.sign_in(&gateway, "pbx", "eva");
+    let printed = lab.sign_in(&gateway, "office", "eva");
+    let as_whom = "Sign in there as eva, who may read the mailbox of office.";
+    assert!(printed.contains(as_whom), "{printed}");
+    lets_in(&gateway, "pbx");
     lets_in(&gateway, "office");
     assert_eq!(lab.bearer.seen().last().unwrap(), "XOAUTH2 office in");
+}
+
+/// While the mailbox opens the first token ends, and its refresh token is used up.
+#[test]
+fn what_the_trial_was_given_is_what_is_kept() {
+    let Some(lab) = Lab::new(XOAUTH2) else { return };
+    {
+        let mut book = lab.provider.book();
+        (book.grace, book.stillborn) = (Some(Duration::ZERO), 1);
+    }
+    let gateway = lab.by_device().start();
+    let printed = lab.sign_in(&gateway, "pbx", "eva");
+    assert!(printed.contains("pbx: it opens, 3 messages"), "{printed}");
+    assert_eq!(lab.provider.asked("refresh_token"), 1);
+    lets_in(&gateway, "pbx");
+    gateway.stop();
+    let Some(setup) = lab.by_device().days_ahead(1) else {
+        return;
+    };
+    lets_in(&setup.start(), "pbx");
+    assert_eq!(lab.provider.asked("refresh_token"), 2);
+}
+
+#[test]
+fn a_sign_in_without_a_refresh_token_replaces_none_that_has_one() {
+    let Some(lab) = Lab::new(XOAUTH2) else { return };
+    let gateway = lab.by_device().start();
+    lab.provider.book().oddities = serde_json::json!({ "refresh_token": null });
+    let printed = lab.sign_in(&gateway, "pbx", "eva");
+    assert!(
+        printed.contains("cannot be renewed")
+            && printed.contains("offline_access")
+            && !printed.contains("renewed by itself"),
+        "{printed}"
+    );
+    lab.provider.book().oddities = serde_json::json!({});
+    lab.sign_in(&gateway, "pbx", "eva");
+    lab.provider.book().oddities = serde_json::json!({ "refresh_token": null });
+    let printed = lab.sign_in(&gateway, "pbx", "eva");
+    assert!(
+        printed.contains("no refresh token") && printed.contains("renewed by itself"),
+        "{printed}"
+    );
+    gateway.stop();
+    lab.provider.book().oddities = serde_json::json!({});
+    let Some(setup) = lab.by_device().days_ahead(1) else {
+        return;
+    };
+    lets_in(&setup.start(), "pbx");
+}
+
+#[test]
+fn a_scope_that_was_not_granted_is_named() {
+    let Some(lab) = Lab::new(XOAUTH2) else { return };
+    let gateway = lab.by_device().start();
+    lab.provider.book().oddities = serde_json::json!({ "scope": "openid profile" });
+    let printed = lab.sign_in(&gateway, "pbx", "eva");
+    assert!(printed.contains("pbx: The provider did not grant mail."), "{printed}");
+    let mut command = SignIn::begin(&gateway.file(), &["pbx"]);
+    let code = command.code();
+    lab.provider.approve(&code, "adam");
+    let printed = command.fail();
+    assert!(
+        printed.contains("the provider did not grant mail: allow it"),
+        "{printed}"
+    );
+    lets_in(&gateway, "pbx");
+}
+
+/// What is no fault of the sign-in does not cost it.
+#[test]
+fn a_consent_for_a_server_that_is_down_is_kept() {
+    let Some(lab) = Lab::new(XOAUTH2) else { return };
+    let gateway = lab.by_device().start();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let nowhere = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let text = std::fs::read_to_string(gateway.file()).unwrap();
+    let port = format!("port = {}", lab.bearer.address().port());
+    assert!(text.contains(&port));
+    std::fs::write(file.path(), text.replace(&port, &format!("port = {}", nowhere.port()))).unwrap();
+    let mut command = SignIn::begin(file.path(), &["pbx"]);
+    let code = command.code();
+    lab.provider.approve(&code, "eva");
+    let printed = command.fail();
+    assert!(printed.contains("the consent is kept"), "{printed}");
+    lets_in(&gateway, "pbx");
+}
+
+/// Yandex, Mail.ru and Yahoo match the redirect URL octet for octet, and the first shows a code there.
+#[test]
+fn a_redirect_url_that_is_matched_exactly() {
+    let Some(lab) = Lab::new(XOAUTH2) else { return };
+    let shown = "https://provider.test/verification_code";
+    let here = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let here = format!("http://localhost:{}/back", here.port());
+    lab.provider.book().redirects = vec![shown.to_owned(), here.clone()];
+    for (redirect, by_code) in [(shown, true), (shown, false), (here.as_str(), false)] {
+        let gateway = lab.by_code_with(&format!("redirect_url = {redirect:?}")).start();
+        let mut command = SignIn::begin(&gateway.file(), &["pbx"]);
+        let url = format!("https://{}", command.after("https://"));
+        let back = lab.provider.consent(&url, "eva", true);
+        assert!(back.starts_with(redirect), "{back}");
+        let (_, code) = back.split_once("code=").unwrap();
+        match by_code {
+            true => command.paste(code.split('&').next().unwrap()),
+            false if redirect == here => assert_eq!(follow(&lab.provider, &back).0, 200),
+            false => command.paste(&back),
+        }
+        command.succeed();
+        lets_in(&gateway, "pbx");
+        let printed = SignIn::begin(&gateway.file(), &["--forget", "pbx"]).succeed();
+        assert!(printed.contains("forgotten"), "{printed}");
+    }
+}
+
+#[test]
+fn a_consent_that_opens_nothing_is_revoked() {
+    let Some(lab) = Lab::new(XOAUTH2) else { return };
+    let revoke = format!("revoke_url = {:?}", lab.provider.url("/revoke"));
+    let gateway = lab
+        .setup(&format!(
+            "device_url = {:?}\nscopes = [\"mail\"]\n{revoke}",
+            lab.provider.url("/device")
+        ))
+        .start();
+    let fail = || {
+        let mut command = SignIn::begin(&gateway.file(), &["pbx"]);
+        let code = command.code();
+        lab.provider.approve(&code, "adam");
+        command.fail()
+    };
+    let printed = fail();
+    assert!(printed.contains("the consent is revoked"), "{printed}");
+    assert_eq!(lab.provider.book().revoked.len(), 1);
+    // One that holds may be of the same person, and end along with it.
+    lab.sign_in(&gateway, "pbx", "eva");
+    let printed = fail();
+    assert!(printed.contains("may be withdrawn at the provider"), "{printed}");
+    assert_eq!(lab.provider.book().revoked.len(), 1);
+    lets_in(&gateway, "pbx");
 }

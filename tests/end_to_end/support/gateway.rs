@@ -182,11 +182,8 @@ impl Setup {
                 command.env_remove(name);
             }
         }
-        if let (Some(days), Some(library)) = (self.days_ahead, faketime()) {
-            command
-                .env("LD_PRELOAD", library)
-                .env("FAKETIME", format!("+{days}d"))
-                .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        if let Some(days) = self.days_ahead {
+            wind_on(&mut command, days);
         }
         if let (true, Some(library)) = (self.has_movable_clock, faketime()) {
             let clock = directory.path().join(CLOCK);
@@ -224,6 +221,16 @@ impl Setup {
             .map(|event| event["address"].as_str().unwrap().parse().unwrap())
             .collect();
         gateway
+    }
+}
+
+/// Lets the wall clock of `command` be so many days ahead, if there is something to move it with.
+pub fn wind_on(command: &mut Command, days: u32) {
+    if let Some(library) = faketime() {
+        command
+            .env("LD_PRELOAD", library)
+            .env("FAKETIME", format!("+{days}d"))
+            .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod answers;
 pub mod bearer;
 pub mod certificates;
+pub mod chromium;
 pub mod dovecot;
 pub mod gateway;
 pub mod hoster;

@@ -1,15 +1,20 @@
 //! What a token is given for.
 
+use std::time::{Duration, Instant};
+
 use axum::{
     Json,
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL};
-use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
+use base64::{
+    Engine,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD as BASE64URL},
+};
+use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation, decode, decode_header};
 use serde_json::{Value, json};
 
-use super::{Book, CLIENT, CLIENT_SECRET, Fate, server::Fields};
+use super::{Book, CLIENT, CLIENT_SECRET, Entra, Fate, server::Fields};
 
 const JWT_CLIENT: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
@@ -25,7 +30,7 @@ pub fn token(book: &mut Book, headers: &HeaderMap, fields: &Fields) -> Response 
     let field = |name: &str| fields.get(name).map(String::as_str).unwrap_or_default();
     let grant = field("grant_type");
     if grant != "urn:ietf:params:oauth:grant-type:jwt-bearer"
-        && let Err(why) = client(book, grant, &field)
+        && let Err(why) = client(book, grant, &field, basic(headers))
     {
         return refusal("invalid_client", &why);
     }
@@ -51,9 +56,17 @@ pub fn token(book: &mut Book, headers: &HeaderMap, fields: &Fields) -> Response 
                 answer[name] = value.clone();
             }
             answer.as_object_mut().unwrap().retain(|_, value| !value.is_null());
-            Json(answer).into_response()
+            typed(book, answer)
         }
         Err((error, description)) => refusal(error, &description),
+    }
+}
+
+/// JSON, as what the provider says that it is.
+pub fn typed(book: &Book, answer: Value) -> Response {
+    match book.content_type {
+        Some(content_type) => ([(header::CONTENT_TYPE, content_type)], answer.to_string()).into_response(),
+        None => Json(answer).into_response(),
     }
 }
 
@@ -61,7 +74,21 @@ pub fn token(book: &mut Book, headers: &HeaderMap, fields: &Fields) -> Response 
 type Given = Result<(usize, Option<String>), (&'static str, String)>;
 
 /// The application proves itself: by its secret, or by what it has signed (RFC 7523 §3).
-fn client<'a>(book: &mut Book, grant: &str, field: &impl Fn(&str) -> &'a str) -> Result<(), String> {
+fn client<'a>(
+    book: &mut Book,
+    grant: &str,
+    field: &impl Fn(&str) -> &'a str,
+    basic: Option<String>,
+) -> Result<(), String> {
+    if let Some(basic) = basic {
+        let is_right = basic == format!("{CLIENT}:{CLIENT_SECRET}") && field("client_secret").is_empty();
+        return is_right
+            .then_some(())
+            .ok_or("another Authorization than expected".into());
+    }
+    if book.basic_only {
+        return Err("only by the header Authorization".into());
+    }
     if field("client_id") != CLIENT {
         return Err("no such application".into());
     }
@@ -80,18 +107,45 @@ fn client<'a>(book: &mut Book, grant: &str, field: &impl Fn(&str) -> &'a str) ->
     }
 }
 
+/// What HTTP Basic says (RFC 6749 §2.3.1).
+fn basic(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let octets = STANDARD.decode(value.strip_prefix("Basic ")?).ok()?;
+    String::from_utf8(octets).ok()
+}
+
+/// Header and thumbprint as learn.microsoft.com/entra/identity-platform/certificate-credentials has them.
+fn as_entra_has_it(entra: &Entra, header: &Header) -> Result<(), String> {
+    let sha = |algorithm| BASE64URL.encode(aws_lc_rs::digest::digest(algorithm, &entra.certificate));
+    let (algorithm, x5t, x5t_s256) = if entra.is_old_form {
+        let sha1 = sha(&aws_lc_rs::digest::SHA1_FOR_LEGACY_USE_ONLY);
+        (Algorithm::RS256, Some(sha1), None)
+    } else {
+        (Algorithm::PS256, None, Some(sha(&aws_lc_rs::digest::SHA256)))
+    };
+    let is_right = header.alg == algorithm
+        && header.typ.as_deref() == Some("JWT")
+        && header.x5t == x5t
+        && header.x5t_s256 == x5t_s256
+        && header.kid.is_none();
+    is_right.then_some(()).ok_or(format!("AADSTS700027: {header:?}"))
+}
+
 /// The claims of an assertion whose signature, audience and time are right, which names its certificate, and which was not
 /// shown before (RFC 7523 §3).
 fn verified(book: &mut Book, assertion: &str) -> Result<Value, String> {
     let key = book.public_key.clone().ok_or("no key is registered")?;
     let header = decode_header(assertion).map_err(|error| error.to_string())?;
+    if let Some(entra) = &book.entra {
+        as_entra_has_it(entra, &header)?;
+    }
     let key = match header.alg {
-        Algorithm::RS256 => DecodingKey::from_rsa_pem(key.as_bytes()),
+        Algorithm::RS256 | Algorithm::PS256 => DecodingKey::from_rsa_pem(key.as_bytes()),
         Algorithm::ES256 => DecodingKey::from_ec_pem(key.as_bytes()),
         other => return Err(format!("{other:?} is not taken")),
     };
     let key = key.map_err(|error| error.to_string())?;
-    if header.kid.is_none() && header.x5t_s256.is_none() {
+    if header.kid.is_none() && header.x5t_s256.is_none() && header.x5t.is_none() {
         return Err("which key?".into());
     }
     let mut validation = Validation::new(header.alg);
@@ -163,6 +217,11 @@ fn refresh(book: &mut Book, token: &str) -> Given {
         if !is_current && family.previous.as_deref() != Some(token) {
             continue;
         }
+        let is_late = |grace: Duration| family.rotated.is_some_and(|rotated| rotated.elapsed() > grace);
+        if !is_current && book.grace.is_some_and(is_late) {
+            family.revoked = true;
+            return Err(refused());
+        }
         if family.revoked {
             return Err(refused());
         }
@@ -172,6 +231,7 @@ fn refresh(book: &mut Book, token: &str) -> Given {
         let next = book.unique("refresh");
         let family = &mut book.families[number];
         if is_current {
+            family.rotated = Some(Instant::now());
             family.retired.extend(family.previous.take());
             family.previous = Some(std::mem::replace(&mut family.refresh, next.clone()));
         } else {

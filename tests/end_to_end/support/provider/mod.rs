@@ -42,8 +42,29 @@ pub struct Book {
     pub tells_lifetime: bool,
     /// Whether a refresh brings a new refresh token.
     pub rotates: bool,
+    /// How long a rotated refresh token stays good, whatever is used meanwhile; after that it is reuse, which ends the consent.
+    /// `None`: until what replaced it is used.
+    pub grace: Option<Duration>,
+    /// So many of the next access tokens are ended before anybody can use them.
+    pub stillborn: usize,
     /// What stands in answers with a token otherwise than it should; null is left out.
     pub oddities: serde_json::Value,
+    /// The same of answers with a device code.
+    pub device_oddities: serde_json::Value,
+    /// What answers say that they are, if not JSON.
+    pub content_type: Option<&'static str>,
+    /// How the application may prove itself by its secret: by HTTP Basic alone if set.
+    pub basic_only: bool,
+    /// Where browsers may be sent back to, octet for octet; empty: anywhere.
+    pub redirects: Vec<String>,
+    /// `iss` of what browsers bring back (RFC 9207).
+    pub issuer: Option<&'static str>,
+    /// Assertions must be as Entra documents them, with this certificate (DER).
+    pub entra: Option<Entra>,
+    /// Tokens that were revoked (RFC 7009).
+    pub revoked: Vec<String>,
+    /// What browsers were sent with, by parameter; the last one.
+    pub authorized: HashMap<String, String>,
     /// Seconds between questions for a device code's token.
     pub interval: u64,
     /// What becomes of the next requests for a token, instead of an answer.
@@ -62,6 +83,15 @@ pub struct Book {
     /// `jti` of the assertions that were taken.
     assertions: HashSet<String>,
     counter: u32,
+}
+
+/// What Entra knows of an application's certificate, and which of its two forms of assertions it takes.
+#[derive(Debug, Clone)]
+pub struct Entra {
+    /// DER
+    pub certificate: Vec<u8>,
+    /// RS256 and x5t, instead of PS256 and x5t#S256.
+    pub is_old_form: bool,
 }
 
 /// Where a request for a token is held.
@@ -87,6 +117,10 @@ pub enum Trouble {
     Huge,
     /// The connection is closed.
     Closed,
+    /// The request is granted, and the answer gets lost: this comes in its place.
+    Lost(Box<Trouble>),
+    /// 200 with `error` and `error_description`.
+    ErrorIn200(&'static str, &'static str),
 }
 
 struct Device {
@@ -115,6 +149,7 @@ struct Code {
 struct Family {
     user: String,
     refresh: String,
+    rotated: Option<Instant>,
     /// Rotated, and good until what replaced it is used.
     previous: Option<String>,
     retired: Vec<String>,
@@ -131,7 +166,17 @@ impl Provider {
                 lifetime: 3600,
                 tells_lifetime: true,
                 rotates: true,
+                grace: None,
+                stillborn: 0,
                 oddities: serde_json::json!({}),
+                device_oddities: serde_json::json!({}),
+                content_type: None,
+                basic_only: false,
+                redirects: Vec::new(),
+                issuer: None,
+                entra: None,
+                revoked: Vec::new(),
+                authorized: HashMap::new(),
                 interval: 1,
                 troubles: VecDeque::new(),
                 hold: Hold::Never,
@@ -307,6 +352,7 @@ impl Book {
         self.families.push(Family {
             user: user.into(),
             refresh: refresh.clone(),
+            rotated: None,
             previous: None,
             retired: Vec::new(),
             revoked: false,
@@ -318,7 +364,11 @@ impl Book {
     fn access(&mut self, family: usize) -> String {
         let access = self.unique("access");
         let until = Instant::now() + Duration::from_secs(self.lifetime.into());
-        self.families[family].access.push((access.clone(), until));
+        if self.stillborn > 0 {
+            self.stillborn -= 1;
+        } else {
+            self.families[family].access.push((access.clone(), until));
+        }
         access
     }
 }
@@ -332,6 +382,7 @@ impl Registry {
     pub fn user_of(&self, token: &str) -> Option<String> {
         let mut book = self.0.book.lock().unwrap();
         let now = Instant::now();
+        let book_has_no_grace = book.grace.is_none();
         let opens = |family: &&mut Family| {
             !family.revoked
                 && family
@@ -340,7 +391,7 @@ impl Registry {
                     .any(|(access, until)| access == token && *until > now)
         };
         let family = book.families.iter_mut().find(opens)?;
-        if family.access.last().is_some_and(|(access, _)| access == token) {
+        if book_has_no_grace && family.access.last().is_some_and(|(access, _)| access == token) {
             family.retired.extend(family.previous.take());
         }
         Some(family.user.clone())

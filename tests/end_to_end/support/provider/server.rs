@@ -50,6 +50,7 @@ pub async fn start(shared: Arc<Shared>, config: Arc<ServerConfig>) -> SocketAddr
         .route("/token", post(token))
         .route("/authorize", get(authorize))
         .route("/consent", post(consent))
+        .route("/revoke", post(revoke))
         .with_state(shared);
     let acceptor = TlsAcceptor::from(config);
     tokio::spawn(async move { axum::serve(Tls { tcp, acceptor }, router).await });
@@ -69,12 +70,22 @@ async fn device(State(shared): State<Arc<Shared>>, Form(fields): Form<Fields>) -
         user_code: user_code.clone(),
         fate: Fate::Pending,
     });
-    Json(json!({
+    let mut answer = json!({
         "device_code": code, "user_code": user_code, "verification_uri": "https://provider.test/device",
         "verification_uri_complete": format!("https://provider.test/device?code={user_code}"), "expires_in": 900,
         "interval": book.interval,
-    }))
-    .into_response()
+    });
+    for (name, value) in book.device_oddities.as_object().into_iter().flatten() {
+        answer[name] = value.clone();
+    }
+    answer.as_object_mut().unwrap().retain(|_, value| !value.is_null());
+    grants::typed(&book, answer)
+}
+
+/// RFC 7009 §2.1
+async fn revoke(State(shared): State<Arc<Shared>>, Form(fields): Form<Fields>) -> Response {
+    shared.book.lock().unwrap().revoked.push(fields["token"].clone());
+    StatusCode::OK.into_response()
 }
 
 async fn token(State(shared): State<Arc<Shared>>, headers: HeaderMap, Form(fields): Form<Fields>) -> Response {
@@ -87,6 +98,10 @@ async fn token(State(shared): State<Arc<Shared>>, headers: HeaderMap, Form(field
     };
     held(&shared, Hold::Before).await;
     let answer = match trouble {
+        Some(Trouble::Lost(instead)) => {
+            drop(grants::token(&mut shared.book.lock().unwrap(), &headers, &fields));
+            troubled(*instead, &fields)
+        }
         Some(trouble) => troubled(trouble, &fields),
         None => grants::token(&mut shared.book.lock().unwrap(), &headers, &fields),
     };
@@ -137,12 +152,15 @@ fn troubled(trouble: Trouble, fields: &Fields) -> Response {
         }
         Trouble::Garbage => ([(header::CONTENT_TYPE, "application/json")], "{\"access_token\": ").into_response(),
         Trouble::Huge => vec![b' '; 8 * 1024 * 1024].into_response(),
-        Trouble::Closed => panic!("a handler that ends so closes its connection"),
+        Trouble::Closed | Trouble::Lost(_) => panic!("a handler that ends so closes its connection"),
+        Trouble::ErrorIn200(error, description) => {
+            Json(json!({ "error": error, "error_description": description })).into_response()
+        }
     }
 }
 
 /// RFC 6749 §4.1.1, with RFC 7636 §4.3: a page to consent at.
-async fn authorize(RawQuery(query): RawQuery) -> Response {
+async fn authorize(State(shared): State<Arc<Shared>>, RawQuery(query): RawQuery) -> Response {
     let fields: Fields = form_urlencoded::parse(query.unwrap_or_default().as_bytes())
         .into_owned()
         .collect();
@@ -153,6 +171,13 @@ async fn authorize(RawQuery(query): RawQuery) -> Response {
     }
     if !has("state") || !has("code_challenge") || !has("redirect_uri") || !fields.contains_key("scope") {
         return (StatusCode::BAD_REQUEST, "something is missing").into_response();
+    }
+    {
+        let mut book = shared.book.lock().unwrap();
+        if !book.redirects.is_empty() && !book.redirects.contains(&fields["redirect_uri"]) {
+            return (StatusCode::BAD_REQUEST, "redirect_uri does not match").into_response();
+        }
+        book.authorized = fields.clone();
     }
     let hidden: String = ["state", "code_challenge", "redirect_uri"]
         .map(|name| format!("<input type=hidden name={name} value=\"{}\">", fields[name]))
@@ -169,6 +194,9 @@ async fn authorize(RawQuery(query): RawQuery) -> Response {
 async fn consent(State(shared): State<Arc<Shared>>, Form(fields): Form<Fields>) -> Response {
     let mut back = oauth2::url::Url::parse(&fields["redirect_uri"]).unwrap();
     back.query_pairs_mut().append_pair("state", &fields["state"]);
+    if let Some(issuer) = shared.book.lock().unwrap().issuer {
+        back.query_pairs_mut().append_pair("iss", issuer);
+    }
     if fields["answer"] == "allow" {
         let mut book = shared.book.lock().unwrap();
         let code = book.unique("code");

@@ -1,0 +1,78 @@
+//! `passwords_file`: read again when it changes.
+
+use std::{fs, io, path::PathBuf, sync::Mutex, time::SystemTime};
+
+use arc_swap::ArcSwap;
+use tokio::task;
+
+use crate::config::Passwords;
+
+/// A file of hashes, as it was when a device logged in last.
+#[derive(Debug)]
+pub(super) struct PasswordsFile {
+    path: PathBuf,
+    current: ArcSwap<Passwords>,
+    /// Of what was read last.
+    seen: Mutex<Option<Stamp>>,
+}
+
+type Stamp = (Option<SystemTime>, u64);
+
+impl PasswordsFile {
+    pub(super) fn new(path: PathBuf) -> Self {
+        let file = Self {
+            path,
+            current: ArcSwap::default(),
+            seen: Mutex::default(),
+        };
+        file.read_if_changed();
+        file
+    }
+
+    /// The hash of `login`, as the file is now.
+    pub(super) async fn hash(self: &std::sync::Arc<Self>, login: &str) -> Option<String> {
+        let file = self.clone();
+        // Fails only when the runtime ends.
+        let _ = task::spawn_blocking(move || file.read_if_changed()).await;
+        self.current.load().hash(login).map(str::to_owned)
+    }
+
+    /// All logins of the file.
+    pub(super) fn logins(&self) -> Vec<String> {
+        self.current.load().logins().map(str::to_owned).collect()
+    }
+
+    /// Some hash.
+    pub(super) fn any(&self) -> Option<String> {
+        let current = self.current.load();
+        let login = current.logins().next()?;
+        current.hash(login).map(str::to_owned)
+    }
+
+    fn read_if_changed(&self) {
+        let mut seen = self.seen.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let stamp = fs::metadata(&self.path)
+            .map(|file| (file.modified().ok(), file.len()))
+            .ok();
+        if stamp.is_some() && *seen == stamp {
+            return;
+        }
+        let read = fs::read_to_string(&self.path);
+        let parsed = read.and_then(|text| Passwords::parse(&text).map_err(io::Error::other));
+        let file = self.path.display();
+        match parsed {
+            Ok(passwords) => {
+                if seen.is_some() {
+                    tracing::info!(%file, "passwords reloaded");
+                }
+                self.current.store(passwords.into());
+            }
+            // Told once, and not again with each login.
+            Err(error) if *seen != stamp || seen.is_none() => {
+                tracing::error!(%file, %error, "passwords not reloaded, the old ones stay in use");
+            }
+            Err(_) => {}
+        }
+        *seen = stamp;
+    }
+}

@@ -1,0 +1,131 @@
+//! `popgate sign-in --list`: how every account stands.
+
+use std::io::Write;
+
+use chrono::{DateTime, SecondsFormat};
+use serde::Serialize;
+
+use super::{
+    super::{Failure, tokens::kept},
+    failed,
+};
+use crate::{
+    config::Config,
+    oauth::{Standing, Status},
+    sign_in::{Candidate, candidates},
+    state,
+};
+
+/// An account, for programs. Times as in RFC 3339.
+#[derive(Serialize)]
+struct Entry<'a> {
+    login: &'a str,
+    upstream: &'a str,
+    user: &'a str,
+    host: &'a str,
+    signed_in_as: &'a str,
+    state: &'static str,
+    /// Whether the token is renewed without anybody's help.
+    renews: bool,
+    signed_in: Option<String>,
+    obtained: Option<String>,
+    expires: Option<String>,
+    /// When the consent ends, if the provider tells.
+    ends: Option<String>,
+    ended: Option<String>,
+    why: Option<&'a str>,
+    trouble: Option<&'a str>,
+    trouble_since: Option<String>,
+    unwritable_since: Option<String>,
+}
+
+impl<'a> Entry<'a> {
+    fn of(candidate: Candidate<'a>, status: &'a Status) -> Self {
+        let account = candidate.account;
+        let (state, ended, why) = match &status.standing {
+            Standing::Missing => ("missing", None, None),
+            Standing::Good => ("good", None, None),
+            Standing::NotNeeded => ("not-needed", None, None),
+            Standing::Ended { since, why } => ("ended", Some(*since), Some(why.as_str())),
+            Standing::Unreadable(why) => ("unreadable", None, Some(why.as_str())),
+        };
+        Self {
+            login: &account.login,
+            upstream: &account.upstream.name,
+            user: &account.user,
+            host: &account.upstream.host,
+            signed_in_as: candidate.person(),
+            state,
+            renews: status.renews,
+            signed_in: status.signed_in.map(time),
+            obtained: status.obtained.map(time),
+            expires: status.expires.map(time),
+            ends: status.ends.map(time),
+            ended: ended.map(time),
+            why,
+            trouble: status.trouble.as_ref().map(|(_, why)| why.as_str()),
+            trouble_since: status.trouble.as_ref().map(|(since, _)| time(*since)),
+            unwritable_since: status.unwritable.map(time),
+        }
+    }
+}
+
+fn time(seconds: u32) -> String {
+    let time = DateTime::from_timestamp(seconds.into(), 0).unwrap_or_default();
+    time.to_rfc3339_opts(SecondsFormat::Secs, true)
+}
+
+pub(super) async fn in_words(config: &Config, out: &mut impl Write) -> Result<(), Failure> {
+    for (candidate, status) in standings(config).await? {
+        let account = candidate.account;
+        write!(
+            out,
+            "{} → {} at {}: {status}",
+            account.login, account.user, account.upstream.host
+        )?;
+        match candidate.oauth2.needs_consent() && !status.is_good() {
+            true => writeln!(out, " (popgate sign-in {})", account.login)?,
+            false => writeln!(out)?,
+        }
+    }
+    Ok(())
+}
+
+/// A list in JSON; fails if somebody must act.
+pub(super) async fn for_programs(config: &Config, out: &mut impl Write) -> Result<(), Failure> {
+    let standings = standings(config).await?;
+    let entries: Vec<_> = standings
+        .iter()
+        .map(|(candidate, status)| Entry::of(*candidate, status))
+        .collect();
+    let json = serde_json::to_string_pretty(&entries).map_err(failed)?;
+    writeln!(out, "{json}")?;
+    alarm(&standings)
+}
+
+/// Fails if a consent has ended or tokens cannot be written.
+pub(in crate::cli) async fn watch(config: &Config) -> Result<(), Failure> {
+    alarm(&standings(config).await?)
+}
+
+async fn standings(config: &Config) -> Result<Vec<(Candidate<'_>, Status)>, Failure> {
+    let tokens = kept(config, state::reach)?;
+    let mut standings = Vec::new();
+    for candidate in candidates(config) {
+        let status = tokens.status(&candidate.consent(&tokens)).await.map_err(failed)?;
+        standings.push((candidate, status));
+    }
+    Ok(standings)
+}
+
+fn alarm(standings: &[(Candidate<'_>, Status)]) -> Result<(), Failure> {
+    let alarming: Vec<String> = standings
+        .iter()
+        .filter(|(_, status)| status.is_alarming())
+        .map(|(candidate, status)| format!("{}: {status}", candidate.account.login))
+        .collect();
+    match alarming.is_empty() {
+        true => Ok(()),
+        false => Err(failed(alarming.join("\n"))),
+    }
+}

@@ -1,0 +1,78 @@
+//! `passwords_file`: a line `login:hash` for each login, as `popgate hash-password` makes the hash. Lines that are empty or begin
+//! with `#` say nothing.
+
+use std::collections::BTreeMap;
+
+use super::{Secret, hash::argon2_hash};
+
+/// The hashes of a file, by login.
+#[derive(Debug, Default)]
+pub struct Passwords(BTreeMap<String, String>);
+
+impl Passwords {
+    /// What `text` says. Errors name the line, and nothing of what stands in it.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let mut hashes = BTreeMap::new();
+        for (number, line) in text.lines().enumerate() {
+            let line = line.trim();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let wrong = |what: &str| format!("line {}: {what}", number + 1);
+            // A hash holds no colon, a login may.
+            let (login, hash) = line
+                .rsplit_once(':')
+                .ok_or_else(|| wrong("is not of the form login:hash"))?;
+            if login.is_empty() || login.chars().any(char::is_control) {
+                return Err(wrong("the login is empty or holds a control character"));
+            }
+            let hash = argon2_hash(&Secret::from(hash)).map_err(|refused| wrong(&refused.what))?;
+            if hashes.insert(login.to_owned(), hash).is_some() {
+                return Err(wrong("the login stands in an earlier line too"));
+            }
+        }
+        Ok(Self(hashes))
+    }
+
+    /// The hash of `login`.
+    pub fn hash(&self, login: &str) -> Option<&str> {
+        self.0.get(login).map(String::as_str)
+    }
+
+    /// All logins.
+    pub fn logins(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of `x`.
+    const HASH: &str =
+        "$argon2id$v=19$m=19456,t=2,p=1$C3UeayebQZmFumdLvz7AwQ$wTnF3BQ6nftUUTC/JzyhOC5mqKt4gniXHxugoR5Xb6k";
+
+    #[test]
+    fn a_line_a_login() {
+        let hash = HASH.to_owned();
+        let passwords = Passwords::parse(&format!("# devices\n\neva@example.org:{hash}\r\n a:b:{hash}\n")).unwrap();
+        assert_eq!(passwords.hash("eva@example.org"), Some(hash.as_str()));
+        assert_eq!(passwords.logins().collect::<Vec<_>>(), ["a:b", "eva@example.org"]);
+        assert_eq!(passwords.hash("adam@example.org"), None);
+        for (text, wrong) in [
+            ("eva".to_owned(), "line 1: is not of the form"),
+            (format!("\n:{hash}"), "line 2: the login is empty"),
+            ("eva:plain".to_owned(), "line 1: is not a valid PHC string"),
+            ("eva:$argon2id$v=19".to_owned(), "line 1: is not"),
+            ("eva:$2b$12$abc".to_owned(), "line 1: is a bcrypt hash"),
+            (
+                format!("eva:{hash}\neva:{hash}"),
+                "line 2: the login stands in an earlier line",
+            ),
+        ] {
+            let error = Passwords::parse(&text).unwrap_err();
+            assert!(error.starts_with(wrong), "{error}");
+        }
+    }
+}

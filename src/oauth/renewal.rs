@@ -1,0 +1,280 @@
+//! A token is renewed: by one at a time for each consent, and so that no step that is interrupted loses the refresh token.
+//!
+//! 1. That the provider is going to be asked is kept.
+//! 2. It is asked; if the answer gets lost, again at once: it may have rotated the refresh token, and takes the old one for some
+//!    seconds more.
+//! 3. What it gave is kept. Only then is anything of it used, as that may retire the old refresh token.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::OwnedMutexGuard,
+    time::{Instant, sleep, timeout},
+};
+
+use super::{AccessToken, Error, Issued, Refusal, Tokens, provider::Provider, token::Kept, without_consent};
+use crate::{
+    config::Grant,
+    state::{Consent, now},
+};
+
+/// A provider that failed is left alone for so long; the sessions that wait for the same token hear the same.
+const PAUSE: Duration = Duration::from_secs(5);
+/// However long it asks to be left alone.
+const LONGEST_PAUSE: Duration = Duration::from_secs(600);
+/// If a token that was given less than so many seconds ago in place of a refused one is refused too, so would the next be.
+const RECENT: Duration = Duration::from_secs(60);
+/// How long a device waits for a token; the provider is asked on.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Before a lost answer is asked for again. Providers take a rotated refresh token for 10 to 60 seconds more.
+const AGAIN: [u64; 8] = [100, 250, 500, 1_000, 2_000, 4_000, 8_000, 16_000];
+/// Before what could not be saved is tried again: at first, at most, and once the gateway is to end.
+const SAVE_AGAIN: Duration = Duration::from_secs(1);
+const SAVE_AGAIN_AT_MOST: Duration = Duration::from_secs(60);
+const SAVE_AGAIN_AT_THE_END: Duration = Duration::from_millis(200);
+
+/// The right to renew a consent's token.
+#[derive(Debug, Default)]
+pub(super) struct Turn {
+    /// The last try failed: not before this is it tried again.
+    failed: Option<(Instant, Error)>,
+    /// When a token was given in place of one that an upstream had refused.
+    replaced: Option<Instant>,
+    /// What was given and could not be saved: with what it follows.
+    unsaved: Option<(Option<Vec<u8>>, Kept)>,
+}
+
+impl Turn {
+    pub(super) fn has_unsaved(&self) -> bool {
+        self.unsaved.is_some()
+    }
+}
+
+impl Tokens {
+    pub(super) async fn renewed(
+        self: &Arc<Self>,
+        consent: &Consent,
+        refused: Option<AccessToken>,
+    ) -> Result<AccessToken, Error> {
+        let turn = self.turn(consent);
+        let (tokens, consent) = (self.clone(), consent.clone());
+        let renewal = self.renewals.spawn(async move {
+            let turn = turn.lock_owned().await;
+            tokens.renew(&consent, turn, refused).await
+        });
+        match timeout(PATIENCE, renewal).await {
+            Ok(Ok(renewed)) => renewed,
+            Ok(Err(_)) => Err(Error::unavailable("the gateway is shutting down")),
+            Err(_) => Err(Error::unavailable("it has not answered yet")),
+        }
+    }
+
+    async fn renew(
+        self: Arc<Self>,
+        consent: &Consent,
+        mut turn: OwnedMutexGuard<Turn>,
+        refused: Option<AccessToken>,
+    ) -> Result<AccessToken, Error> {
+        self.save_unsaved(consent, &mut turn).await?;
+        let (sealed, kept) = self.kept(consent).await?;
+        let now = now();
+        // Whoever had the turn before may have done it.
+        let is_refused = refused.as_ref().is_some_and(|token| *token == kept.access());
+        let is_recent = turn.replaced.is_some_and(|at| at.elapsed() < RECENT);
+        if kept.is_fresh(now) && kept.asked == 0 && (!is_refused || is_recent) {
+            return Ok(kept.access());
+        }
+        let fallback = |error: Error| match error {
+            // Ahead of its end there is time to try again.
+            Error::Unavailable { .. } if kept.is_valid(now) && !is_refused => Ok(kept.access()),
+            error => Err(error),
+        };
+        match &turn.failed {
+            Some((until, error)) if *until > Instant::now() => return fallback(error.clone()),
+            _ => {}
+        }
+        // Of two that renew, one loses its token to the other (RFC 9700 §4.14.2).
+        if self.store.is_shared() {
+            return self.renewed_by_the_gateway(consent, refused.is_some()).await;
+        }
+        let outcome = match self.announced(consent, sealed, &kept).await {
+            Ok((sealed, asking)) => {
+                let outcome = self.ask(consent, &asking).await;
+                if let Err(error) = &outcome {
+                    self.note(consent, sealed.as_deref(), &asking, error).await;
+                }
+                outcome.map(|issued| (sealed, issued))
+            }
+            Err(error) => Err(error),
+        };
+        match outcome {
+            Ok((sealed, issued)) => {
+                turn.failed = None;
+                turn.replaced = is_refused.then(Instant::now);
+                let renewed = kept.renewed(issued, now);
+                match self.save(consent, sealed.as_deref(), &renewed).await {
+                    Ok(true) => Ok(renewed.access()),
+                    // Somebody has signed in meanwhile: that counts.
+                    Ok(false) => match self.kept(consent).await? {
+                        (_, kept) if kept.is_valid(now) => Ok(kept.access()),
+                        _ => Err(Error::unavailable("the consent was changed meanwhile")),
+                    },
+                    Err(error) => {
+                        self.save_later(consent, turn, sealed, renewed);
+                        Err(error)
+                    }
+                }
+            }
+            Err(error) => {
+                turn.failed = match &error {
+                    Error::Unavailable { retry_after, .. } => Some((*retry_after).clamp(PAUSE, LONGEST_PAUSE)),
+                    Error::Refused(_) => Some(PAUSE),
+                    Error::SignIn(_) | Error::State | Error::Elsewhere => None,
+                }
+                .map(|pause| (Instant::now() + pause, error.clone()));
+                fallback(error)
+            }
+        }
+    }
+
+    async fn renewed_by_the_gateway(&self, consent: &Consent, is_refused: bool) -> Result<AccessToken, Error> {
+        let answer = self.store.renew(consent, is_refused).await;
+        let answer = answer.map_err(|_| Error::Elsewhere)?;
+        serde_json::from_str::<Result<(), Error>>(&answer).unwrap_or(Err(Error::Elsewhere))?;
+        let (_, kept) = self.kept(consent).await?;
+        Ok(kept.access())
+    }
+
+    /// Keeps that the provider is going to be asked, if its answer may be the only one to bear the next refresh token. What
+    /// cannot be kept is not asked for.
+    async fn announced(
+        &self,
+        consent: &Consent,
+        sealed: Option<Vec<u8>>,
+        kept: &Kept,
+    ) -> Result<(Option<Vec<u8>>, Kept), Error> {
+        let may_rotate = kept.refresh.is_some() && kept.lapsed.is_none();
+        if !may_rotate || kept.asked > 0 || !self.provider(consent)?.config.needs_consent() {
+            return Ok((sealed, kept.clone()));
+        }
+        let asking = Kept {
+            asked: now(),
+            ..kept.clone()
+        };
+        match self.save(consent, sealed.as_deref(), &asking).await? {
+            true => Ok((self.sealed(consent).await?, asking)),
+            false => Err(Error::unavailable("the consent was changed meanwhile")),
+        }
+    }
+
+    async fn ask(&self, consent: &Consent, kept: &Kept) -> Result<Issued, Error> {
+        let provider = self.provider(consent)?;
+        if provider.config.needs_consent() {
+            if let Some((_, code, description)) = &kept.lapsed {
+                return Err(Error::SignIn(Refusal::new(code, Some(description))));
+            }
+            if kept.access.is_empty() {
+                return Err(Error::SignIn(Refusal::ours("nobody has signed in yet")));
+            }
+        }
+        tracing::debug!(%consent, "asking for a token");
+        match (&provider.config.grant, &kept.refresh) {
+            (Grant::ClientCredentials, _) => provider.client_credentials().await.map_err(without_consent),
+            (Grant::ServiceAccount, _) => provider.service_account(&consent.name).await.map_err(without_consent),
+            (_, Some(refresh)) => refreshed(provider, refresh).await,
+            (_, None) => Err(Error::SignIn(Refusal::ours(super::NO_REFRESH_TOKEN))),
+        }
+    }
+
+    /// A failure is kept for people to see; the first of its kind is told loudly.
+    async fn note(&self, consent: &Consent, sealed: Option<&[u8]>, kept: &Kept, error: &Error) {
+        let mut noted = kept.clone();
+        match error {
+            Error::SignIn(refusal) => {
+                noted.asked = 0;
+                if kept.lapsed.is_none() && !kept.access.is_empty() {
+                    noted.lapsed = Some((now(), refusal.code.clone(), refusal.description.clone()));
+                    tracing::error!(%consent, %error, "the consent has ended: somebody must sign in again (popgate sign-in)");
+                }
+            }
+            Error::State | Error::Elsewhere => return,
+            Error::Refused(_) | Error::Unavailable { .. } => {
+                // If the answer is lost, the next start must ask again at once.
+                if !error.is_lost() {
+                    noted.asked = 0;
+                }
+                let text = error.to_string();
+                if kept.trouble.as_ref().is_none_or(|(_, told)| *told != text) {
+                    tracing::warn!(%consent, %error, "no token");
+                    noted.trouble = Some((now(), text));
+                }
+            }
+        }
+        if noted != *kept {
+            // What can't be kept (which is logged) is found out again.
+            let _ = self.save(consent, sealed, &noted).await;
+        }
+    }
+
+    /// Tries again and again, until it is saved or the process ends.
+    pub(super) fn save_later(
+        self: &Arc<Self>,
+        consent: &Consent,
+        mut turn: OwnedMutexGuard<Turn>,
+        followed: Option<Vec<u8>>,
+        kept: Kept,
+    ) {
+        turn.unsaved = Some((followed, kept));
+        drop(turn);
+        let (tokens, consent) = (self.clone(), consent.clone());
+        self.renewals.spawn(async move {
+            let turn = tokens.turn(&consent);
+            let mut pause = SAVE_AGAIN;
+            loop {
+                let pause_now = match tokens.closing.is_cancelled() {
+                    true => SAVE_AGAIN_AT_THE_END,
+                    false => pause,
+                };
+                tokio::select! {
+                    () = sleep(pause_now) => {}
+                    () = tokens.closing.cancelled(), if !tokens.closing.is_cancelled() => {}
+                }
+                pause = (pause * 2).min(SAVE_AGAIN_AT_MOST);
+                if tokens.save_unsaved(&consent, &mut *turn.lock().await).await.is_ok() {
+                    return;
+                }
+            }
+        });
+    }
+
+    async fn save_unsaved(&self, consent: &Consent, turn: &mut Turn) -> Result<(), Error> {
+        let Some((followed, kept)) = turn.unsaved.take() else {
+            return Ok(());
+        };
+        // If it is not followed any more, somebody has signed in meanwhile.
+        let saved = self.save(consent, followed.as_deref(), &kept).await;
+        if saved.is_err() {
+            turn.unsaved = Some((followed, kept));
+        }
+        saved.map(drop)
+    }
+}
+
+/// RFC 6749 §6. Once an answer is lost it is asked for again, whatever comes in between: another question with the same refresh
+/// token may come too late, and then ends the consent (RFC 9700 §4.14.2).
+async fn refreshed(provider: &Provider, refresh: &str) -> Result<Issued, Error> {
+    let mut is_lost = false;
+    let mut pauses = AGAIN.iter();
+    loop {
+        let error = match provider.refresh(refresh).await {
+            Err(error @ Error::Unavailable { .. }) => error,
+            done => return done,
+        };
+        is_lost |= error.is_lost();
+        let Some(pause) = pauses.next().filter(|_| is_lost) else {
+            return Err(if is_lost { error.lost() } else { error });
+        };
+        tracing::warn!(%error, "the provider's answer is lost: asking again");
+        sleep(Duration::from_millis(*pause)).await;
+    }
+}
