@@ -1,5 +1,6 @@
 //! TLS acceptors and connectors; only this file and its folder name rustls.
 
+mod buffered;
 mod handshake;
 mod trust;
 
@@ -25,14 +26,17 @@ use tokio_rustls::{
 use x509_parser::{extensions::GeneralName, x509::X509Version};
 use zeroize::Zeroizing;
 
-pub use self::handshake::{Disagreement, HandshakeError};
 use self::trust::{Named, Trust};
+pub use self::{
+    buffered::Buffered,
+    handshake::{Disagreement, HandshakeError},
+};
 use crate::config::{Certificate, Fingerprint};
 
 /// Our side of a device's connection.
 pub type ServerStream<S> = tokio_rustls::server::TlsStream<S>;
 /// Our side of a connection to an upstream.
-pub type ClientStream<S> = tokio_rustls::client::TlsStream<S>;
+pub type ClientStream<S> = tokio_rustls::client::TlsStream<Buffered<S>>;
 
 /// What is wrong with a certificate, a key or a set of roots.
 #[derive(Debug, thiserror::Error)]
@@ -327,7 +331,9 @@ impl Connector {
     ) -> Result<ClientStream<S>, HandshakeError> {
         let name = ServerName::try_from(host.to_owned())
             .map_err(|error| HandshakeError::Broken(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
-        Ok(TlsConnector::from(self.0.clone()).connect(name, stream).await?)
+        Ok(TlsConnector::from(self.0.clone())
+            .connect(name, Buffered::new(stream))
+            .await?)
     }
 }
 

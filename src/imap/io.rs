@@ -28,7 +28,7 @@ impl Io for Box<dyn Io> {
 
 impl<S: Io> Io for crate::tls::ClientStream<S> {
     fn set_reset_on_close(&self, reset: bool) {
-        self.get_ref().0.set_reset_on_close(reset);
+        self.get_ref().0.get_ref().set_reset_on_close(reset);
     }
 }
 
