@@ -57,7 +57,7 @@ impl Gateway {
         let site = match &config.web {
             Some(web) => {
                 let address = web.address;
-                let site = Site::bind(web, SignIns::new(config.clone()), tokens.clone());
+                let site = Site::bind(web, SignIns::new(&*config), tokens.clone());
                 let site = site.map_err(|source| Error::BindSite { address, source })?;
                 tracing::info!(address = %site.address().unwrap_or(address), "sign-in page");
                 Some(site)
@@ -71,7 +71,7 @@ impl Gateway {
             drain: config.limits.drain,
             service: Arc::new(Service {
                 accounts: Accounts::new(&*config)?,
-                maildrops: Maildrops::new(&config, state.clone(), tokens.clone())?,
+                maildrops: Maildrops::new(&*config, state.clone(), tokens.clone())?,
                 limits: config.limits.clone(),
             }),
             state,
@@ -140,7 +140,7 @@ const FLUSH: Duration = Duration::from_secs(5);
 /// Tells for which accounts somebody must sign in, and asks for the tokens that were asked for when the process before this
 /// one was killed.
 async fn look_at_consents(config: &Config, tokens: &Arc<Tokens>) {
-    for candidate in candidates(config).filter(|candidate| candidate.oauth2.needs_consent()) {
+    for candidate in candidates(&config.accounts).filter(|candidate| candidate.oauth2.needs_consent()) {
         let (login, consent) = (&candidate.account.login, candidate.consent(tokens));
         let Ok(status) = tokens.status(&consent).await else {
             continue; // It is in the log.
@@ -172,7 +172,7 @@ async fn sweep(service: Arc<Service>, config: Arc<Config>, tokens: Arc<Tokens>) 
     loop {
         clock.tick().await;
         sweep_once(&service).await;
-        for candidate in candidates(&config) {
+        for candidate in candidates(&config.accounts) {
             tokens.keep_alive(&candidate.consent(&tokens)).await;
         }
     }

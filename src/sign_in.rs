@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     accounts::Account,
-    config::{self, Config, Credential},
+    config::{self, Credential, MaildropOptions, SignInOptions},
     maildrop::{self, Maildrops, Octets},
     oauth::{self, Issued, Outcome, Status, Tokens},
     state::{Consent, MemoryStore},
@@ -119,17 +119,17 @@ impl<'a> Candidate<'a> {
 
 /// The sign-ins that a configuration has.
 #[derive(Debug, Clone)]
-pub struct SignIns(Arc<Config>);
+pub struct SignIns(SignInOptions);
 
 impl SignIns {
-    /// Of `config`.
-    pub fn new(config: Arc<Config>) -> Self {
-        Self(config)
+    /// Of what `options` name.
+    pub fn new(options: impl Into<SignInOptions>) -> Self {
+        Self(options.into())
     }
 
     /// The accounts whose upstreams take tokens. Nobody signs in for a rule.
     pub fn candidates(&self) -> impl Iterator<Item = Candidate<'_>> {
-        candidates(&self.0)
+        candidates(&self.0.accounts)
     }
 
     /// As [`complete`].
@@ -139,13 +139,13 @@ impl SignIns {
         candidate: Candidate<'_>,
         issued: Issued,
     ) -> Result<SignedIn, Error> {
-        complete(&self.0, tokens, candidate, issued).await
+        complete(self.0.maildrops.clone(), tokens, candidate, issued).await
     }
 }
 
-/// The accounts of `config` whose upstreams take tokens. Nobody signs in for a rule.
-pub fn candidates(config: &Config) -> impl Iterator<Item = Candidate<'_>> {
-    let accounts = config.accounts.iter().filter(|account| !account.is_rule());
+/// Those of `accounts` whose upstreams take tokens. Nobody signs in for a rule.
+pub fn candidates(accounts: &[config::Account]) -> impl Iterator<Item = Candidate<'_>> {
+    let accounts = accounts.iter().filter(|account| !account.is_rule());
     accounts.filter_map(|account| match &account.credential {
         Credential::OAuth2 { consent } => Some(Candidate {
             account,
@@ -162,7 +162,7 @@ pub type Opened = (u32, Octets);
 /// Opens the mailbox of `candidate` with what was `issued`. If this works, or fails for reasons that pass, what has come of it by
 /// then is kept in `tokens`. Nothing of a running gateway is used for the trial but its network.
 pub async fn complete(
-    config: &Config,
+    options: impl Into<MaildropOptions>,
     tokens: &Arc<Tokens>,
     candidate: Candidate<'_>,
     issued: Issued,
@@ -171,7 +171,7 @@ pub async fn complete(
     let missing = issued.missing(&candidate.oauth2.scopes);
     let missing = missing.into_iter().map(str::to_owned).collect();
     let trial = tokens.trial(&consent, issued).await?;
-    match open(config, trial.clone(), candidate).await {
+    match open(options, trial.clone(), candidate).await {
         Ok(opened) => Ok(SignedIn {
             opened,
             outcome: tokens.keep(&consent, &trial).await?,
@@ -197,8 +197,12 @@ pub async fn complete(
 }
 
 /// Opens the mailbox of `candidate` with tokens of `tokens`, and closes it again.
-pub async fn open(config: &Config, tokens: Arc<Tokens>, candidate: Candidate<'_>) -> Result<Opened, Error> {
-    let maildrops = Maildrops::new(config, Arc::new(MemoryStore::default()), tokens.clone())?;
+pub async fn open(
+    options: impl Into<MaildropOptions>,
+    tokens: Arc<Tokens>,
+    candidate: Candidate<'_>,
+) -> Result<Opened, Error> {
+    let maildrops = Maildrops::new(options, Arc::new(MemoryStore::default()), tokens.clone())?;
     let opened = maildrops.open(&Account::from(candidate.account)).await;
     let opened = match opened {
         Ok(maildrop) => {

@@ -100,7 +100,7 @@ async fn try_upstreams(config: &Config, maildrops: &Maildrops, out: &mut impl Wr
     let known = Accounts::new(config)
         .map_err(|error| Failure::failed(error.to_string()))?
         .known();
-    for configured in &config.accounts {
+    for configured in config.accounts.iter() {
         let account = match configured.is_rule() {
             false => Account::from(configured),
             // One is enough: the application is trusted with all of them, or with none.
@@ -244,7 +244,7 @@ fn explain(error: &Error, upstream: &Upstream, account: Option<&Account>) -> Str
 /// The configuration in sentences.
 fn describe(config: &Config) -> Vec<String> {
     let mut lines: Vec<String> = config.listeners.iter().map(listener).collect();
-    for account in &config.accounts {
+    for account in config.accounts.iter() {
         let by = match (&account.credential, &account.upstream.oauth2) {
             (Credential::OAuth2 { .. }, Some(oauth2)) if oauth2.needs_consent() => {
                 format!(", by OAuth2 (popgate sign-in {})", account.login)

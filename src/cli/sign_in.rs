@@ -47,7 +47,7 @@ pub(super) enum What<'a> {
 }
 
 pub(super) async fn run(config: &Config, what: What<'_>) -> Result<(), Failure> {
-    if candidates(config).next().is_none() {
+    if candidates(&config.accounts).next().is_none() {
         return Err(Failure::wrong(
             "no [[account]] is at an upstream with OAuth2: passwords need no sign-in\n\
              help: give [upstream.NAME] a `preset` and an [upstream.NAME.oauth2], see gateway.toml.example",
@@ -76,7 +76,7 @@ pub(super) async fn run(config: &Config, what: What<'_>) -> Result<(), Failure> 
 }
 
 fn candidate<'a>(config: &'a Config, login: &str) -> Result<Candidate<'a>, Failure> {
-    if let Some(candidate) = candidates(config).find(|candidate| candidate.account.login == login) {
+    if let Some(candidate) = candidates(&config.accounts).find(|candidate| candidate.account.login == login) {
         return Ok(candidate);
     }
     if config.accounts.iter().any(|account| account.login == login) {
@@ -84,7 +84,7 @@ fn candidate<'a>(config: &'a Config, login: &str) -> Result<Candidate<'a>, Failu
             "{login} has a password for its upstream and needs no sign-in"
         )));
     }
-    let known: Vec<_> = candidates(config)
+    let known: Vec<_> = candidates(&config.accounts)
         .map(|candidate| candidate.account.login.as_str())
         .collect();
     Err(Failure::wrong(format!(

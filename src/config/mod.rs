@@ -35,14 +35,14 @@ pub use import::UidlImport;
 pub use load::Loaded;
 pub use log::{Log, LogFormat};
 pub use oauth2::{CertificateForm, ClientAuthentication, ClientKey, ClientProof, Grant, OAuth2};
-pub use options::{AccountsOptions, OAuthOptions};
+pub use options::{AccountsOptions, MaildropOptions, OAuthOptions, SignInOptions};
 pub use passwords::Passwords;
 pub use policy::{Expire, OnDelete, OnRetrieve, Order, Oversize, Policy, Retention, View};
 pub use preset::Preset;
 pub use reach::{Auth, Fingerprint, Proxy, ProxyKind};
 pub use reference::{example, keys_as_json, keys_as_markdown, keys_as_text};
 pub use secret::Secret;
-pub use uidl::{UidlFormat, UidlTemplate};
+pub use uidl::{UidlFormat, UidlNumber, UidlPiece, UidlSource, UidlTemplate, is_uidl};
 
 use self::words::words;
 
@@ -64,7 +64,7 @@ pub struct Config {
     /// `[upstream.NAME]`
     pub upstreams: Vec<Arc<Upstream>>,
     /// `[[account]]`
-    pub accounts: Vec<Account>,
+    pub accounts: Arc<[Account]>,
 }
 
 /// `[state]`: what outlives a session.

@@ -1,6 +1,6 @@
 //! What a room of the house gets of the configuration: no more than it needs.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{Account, Config, Secret, Upstream};
 
@@ -18,6 +18,48 @@ impl<'a> From<&'a Config> for AccountsOptions<'a> {
         Self {
             accounts: &config.accounts,
             upstreams: &config.upstreams,
+        }
+    }
+}
+
+/// Which upstreams there are, and how maildrops use them.
+#[derive(Debug, Clone)]
+pub struct MaildropOptions {
+    /// Where mail lives.
+    pub upstreams: Vec<Arc<Upstream>>,
+    /// `upstream_seconds`
+    pub silence: Duration,
+    /// `parked_seconds`
+    pub parked: Duration,
+    /// `read_ahead_bytes`
+    pub read_ahead: u64,
+}
+
+impl From<&Config> for MaildropOptions {
+    fn from(config: &Config) -> Self {
+        Self {
+            upstreams: config.upstreams.clone(),
+            silence: config.limits.upstream,
+            parked: config.limits.parked,
+            read_ahead: config.limits.read_ahead,
+        }
+    }
+}
+
+/// Who may sign in, and what the trial of a sign-in needs.
+#[derive(Debug, Clone)]
+pub struct SignInOptions {
+    /// `[[account]]`
+    pub accounts: Arc<[Account]>,
+    /// For the mailbox that is opened.
+    pub maildrops: MaildropOptions,
+}
+
+impl From<&Config> for SignInOptions {
+    fn from(config: &Config) -> Self {
+        Self {
+            accounts: config.accounts.clone(),
+            maildrops: config.into(),
         }
     }
 }

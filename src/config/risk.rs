@@ -116,7 +116,7 @@ impl Config {
                 }
             }
         }
-        for account in &self.accounts {
+        for account in self.accounts.iter() {
             for risk in account.maildrop.risks(&account.upstream, self.state.dir.is_some()) {
                 note(format!("login {}", account.login), risk);
             }

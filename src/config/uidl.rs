@@ -1,4 +1,5 @@
-//! What UIDL says: formats of our own and of servers that devices come from, for whom every new UIDL is a new message.
+//! `uidl`: formats of our own and of servers that devices come from, for whom every new UIDL is a new message. What a message
+//! is called in them, `maildrop` writes.
 
 use std::fmt;
 
@@ -7,7 +8,6 @@ use super::{
     value,
     words::unknown as unknown_word,
 };
-use crate::types::UidValidity;
 
 /// RFC 1939 §7: a unique-id has 1 to 70 characters of 0x21 to 0x7E.
 pub(super) const LONGEST: usize = 70;
@@ -33,66 +33,38 @@ pub enum UidlFormat {
 
 /// A format in Dovecot's words: `%u` UID, `%v` UIDVALIDITY, `%Xu` and `%08Xu` in hexadecimal, `%%`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UidlTemplate(Vec<Piece>);
+pub struct UidlTemplate(Vec<UidlPiece>);
 
+/// What a template is made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Piece {
+pub enum UidlPiece {
+    /// As it is.
     Text(String),
-    Number(Number),
+    /// UID or UIDVALIDITY.
+    Number(UidlNumber),
 }
 
+/// A number in a template.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Number {
-    source: Source,
-    hex: bool,
+pub struct UidlNumber {
+    /// Which.
+    pub source: UidlSource,
+    /// In hexadecimal.
+    pub hex: bool,
     /// Zeros come before it until it has so many digits.
-    width: usize,
+    pub width: usize,
 }
 
+/// Which number of a message a template names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Source {
+pub enum UidlSource {
+    /// `%u`
     Uid,
+    /// `%v`
     Validity,
 }
 
 impl UidlFormat {
-    /// Appends the UIDL of a message: 1 to 70 octets of 0x21 to 0x7E.
-    ///
-    /// Two messages of one folder never get the same one, except by [`UidlFormat::EmailId`]: copies of a message may
-    /// share it (RFC 8474 §3).
-    pub fn write(&self, uid_validity: UidValidity, uid: u32, email_id: Option<&str>, out: &mut Vec<u8>) {
-        match self {
-            Self::ValidityUid | Self::Cyrus => {
-                decimal(uid_validity.number(), 0, out);
-                out.push(b'.');
-                decimal(uid.into(), 0, out);
-            }
-            Self::EmailId => match email_id.filter(|id| is_uidl(id)) {
-                Some(id) => out.extend_from_slice(id.as_bytes()),
-                None => Self::ValidityUid.write(uid_validity, uid, None, out),
-            },
-            Self::Dovecot => {
-                hexadecimal(uid.into(), 8, out);
-                hexadecimal(folded(uid_validity), 8, out);
-            }
-            Self::Courier => {
-                out.extend_from_slice(b"UID");
-                decimal(uid.into(), 0, out);
-                out.push(b'-');
-                decimal(folded(uid_validity), 0, out);
-            }
-            Self::Uid => decimal(uid.into(), 0, out),
-            Self::Template(template) => {
-                for piece in &template.0 {
-                    match piece {
-                        Piece::Text(text) => out.extend_from_slice(text.as_bytes()),
-                        Piece::Number(number) => number.write(uid_validity, uid, out),
-                    }
-                }
-            }
-        }
-    }
-
     /// Whether a UID that comes again after UIDVALIDITY changed always gets another UIDL.
     pub fn tells_validity(&self) -> bool {
         match self {
@@ -156,14 +128,14 @@ impl UidlTemplate {
                 literal("%", &mut pieces)?;
                 rest = after;
             } else {
-                let (number, after) = Number::parse(rest)?;
-                pieces.push(Piece::Number(number));
+                let (number, after) = UidlNumber::parse(rest)?;
+                pieces.push(UidlPiece::Number(number));
                 rest = after;
             }
         }
         literal(rest, &mut pieces)?;
         let template = Self(pieces);
-        if !template.numbers().any(|number| number.source == Source::Uid) {
+        if !template.numbers().any(|number| number.source == UidlSource::Uid) {
             return Err(wrong(
                 "does not name %u",
                 "without the UID all messages of a folder would get the same UIDL",
@@ -180,17 +152,28 @@ impl UidlTemplate {
         Ok(template)
     }
 
-    fn numbers(&self) -> impl Iterator<Item = &Number> {
+    /// In their order.
+    pub fn pieces(&self) -> &[UidlPiece] {
+        &self.0
+    }
+
+    /// The template of a right text.
+    #[cfg(test)]
+    pub(crate) fn of(text: &str) -> Option<Self> {
+        Self::parse(text).ok()
+    }
+
+    fn numbers(&self) -> impl Iterator<Item = &UidlNumber> {
         self.0.iter().filter_map(|piece| match piece {
-            Piece::Number(number) => Some(number),
-            Piece::Text(_) => None,
+            UidlPiece::Number(number) => Some(number),
+            UidlPiece::Text(_) => None,
         })
     }
 
     fn longest(&self) -> usize {
-        let longest = |piece: &Piece| match piece {
-            Piece::Text(text) => text.len(),
-            Piece::Number(number) => number.longest(),
+        let longest = |piece: &UidlPiece| match piece {
+            UidlPiece::Text(text) => text.len(),
+            UidlPiece::Number(number) => number.longest(),
         };
         self.0.iter().map(longest).sum()
     }
@@ -200,12 +183,12 @@ impl UidlTemplate {
         let mut open = false;
         for piece in &self.0 {
             match piece {
-                Piece::Text(text) => open &= text.bytes().all(|octet| octet.is_ascii_hexdigit()),
-                Piece::Number(number) if number.is_open() && open => return false,
-                Piece::Number(number) => open |= number.is_open(),
+                UidlPiece::Text(text) => open &= text.bytes().all(|octet| octet.is_ascii_hexdigit()),
+                UidlPiece::Number(number) if number.is_open() && open => return false,
+                UidlPiece::Number(number) => open |= number.is_open(),
             }
         }
-        self.numbers().any(|number| number.source == Source::Validity)
+        self.numbers().any(|number| number.source == UidlSource::Validity)
     }
 }
 
@@ -213,14 +196,14 @@ impl fmt::Display for UidlTemplate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for piece in &self.0 {
             match piece {
-                Piece::Text(text) => f.write_str(&text.replace('%', "%%"))?,
-                Piece::Number(number) => {
+                UidlPiece::Text(text) => f.write_str(&text.replace('%', "%%"))?,
+                UidlPiece::Number(number) => {
                     f.write_str("%")?;
                     if number.width > 0 {
                         write!(f, "0{}", number.width)?;
                     }
                     f.write_str(if number.hex { "X" } else { "" })?;
-                    f.write_str(if number.source == Source::Uid { "u" } else { "v" })?;
+                    f.write_str(if number.source == UidlSource::Uid { "u" } else { "v" })?;
                 }
             }
         }
@@ -228,7 +211,7 @@ impl fmt::Display for UidlTemplate {
     }
 }
 
-impl Number {
+impl UidlNumber {
     /// What follows a `%`, and what follows that.
     fn parse(text: &str) -> Result<(Self, &str), Wrong> {
         if let Some(long) = text.strip_prefix('{') {
@@ -243,8 +226,8 @@ impl Number {
         };
         let mut characters = after.chars();
         let source = match characters.next() {
-            Some('u') => Source::Uid,
-            Some('v') => Source::Validity,
+            Some('u') => UidlSource::Uid,
+            Some('v') => UidlSource::Validity,
             other => {
                 let word: String = other.into_iter().collect();
                 return Err(unknown(&format!("%{digits}{}{word}", if hex { "X" } else { "" })));
@@ -269,8 +252,8 @@ impl Number {
     fn long(text: &str) -> Result<Self, Wrong> {
         let mut words = text.split('|').map(str::trim);
         let source = match words.next() {
-            Some("uid") => Source::Uid,
-            Some("uidvalidity") => Source::Validity,
+            Some("uid") => UidlSource::Uid,
+            Some("uidvalidity") => UidlSource::Validity,
             _ => return Err(unknown(&format!("%{{{text}}}"))),
         };
         let mut number = Self {
@@ -318,17 +301,6 @@ impl Number {
     fn is_open(&self) -> bool {
         self.width < self.longest()
     }
-
-    fn write(&self, uid_validity: UidValidity, uid: u32, out: &mut Vec<u8>) {
-        let value = match self.source {
-            Source::Uid => uid.into(),
-            Source::Validity => folded(uid_validity),
-        };
-        match self.hex {
-            true => hexadecimal(value, self.width, out),
-            false => decimal(value, self.width, out),
-        }
-    }
 }
 
 const KNOWN: &str =
@@ -348,7 +320,7 @@ fn wrong(what: impl Into<String>, help: impl Into<String>) -> Wrong {
     Wrong::new(what).help(help)
 }
 
-fn literal(text: &str, pieces: &mut Vec<Piece>) -> Result<(), Wrong> {
+fn literal(text: &str, pieces: &mut Vec<UidlPiece>) -> Result<(), Wrong> {
     if let Some(character) = text.chars().find(|character| !character.is_ascii_graphic()) {
         let what = format!("{character:?} may not stand in a UIDL");
         return Err(wrong(
@@ -357,45 +329,16 @@ fn literal(text: &str, pieces: &mut Vec<Piece>) -> Result<(), Wrong> {
         ));
     }
     match pieces.last_mut() {
-        Some(Piece::Text(last)) => last.push_str(text),
+        Some(UidlPiece::Text(last)) => last.push_str(text),
         _ if text.is_empty() => {}
-        _ => pieces.push(Piece::Text(text.to_owned())),
+        _ => pieces.push(UidlPiece::Text(text.to_owned())),
     }
     Ok(())
 }
 
-/// Whether `text` may be a UIDL.
-pub(super) fn is_uidl(text: &str) -> bool {
+/// Whether `text` may be a UIDL (RFC 1939 §7).
+pub fn is_uidl(text: &str) -> bool {
     (1..=LONGEST).contains(&text.len()) && text.bytes().all(|octet| octet.is_ascii_graphic())
-}
-
-/// UIDVALIDITY for formats that count on its 32 bits (RFC 3501 §2.3.1.1), whatever the server gave.
-fn folded(uid_validity: UidValidity) -> u64 {
-    let number = uid_validity.number();
-    number >> 32 ^ number & u64::from(u32::MAX)
-}
-
-fn decimal(value: u64, width: usize, out: &mut Vec<u8>) {
-    digits(value, 10, width, out);
-}
-
-/// In lower case, as Dovecot has it.
-fn hexadecimal(value: u64, width: usize, out: &mut Vec<u8>) {
-    digits(value, 16, width, out);
-}
-
-fn digits(mut value: u64, base: u64, width: usize, out: &mut Vec<u8>) {
-    let start = out.len();
-    loop {
-        out.push(b"0123456789abcdef"[(value % base) as usize]);
-        value /= base;
-        if value == 0 {
-            break;
-        }
-    }
-    let missing = width.saturating_sub(out.len() - start);
-    out.resize(out.len() + missing, b'0');
-    out[start..].reverse();
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ mod notice;
 mod open;
 mod recognition;
 mod removal;
+mod rendering;
 mod retention;
 mod selection;
 mod source;

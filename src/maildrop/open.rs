@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     accounts::Account,
-    config::{Config, Credential, OnDelete, Upstream},
+    config::{Credential, MaildropOptions, OnDelete, Upstream},
     imap::{self, Connector, Mailbox, NoSlot, Pool, Slot, Standing, UserKey},
     oauth::Tokens,
     proofs::RandomUnavailable,
@@ -62,20 +62,25 @@ pub enum SetupError {
 }
 
 impl Maildrops {
-    /// For the upstreams of `config`, with what `state` remembers and the `tokens` that they take. Errors name the file at
+    /// For the upstreams of `options`, with what `state` remembers and the `tokens` that they take. Errors name the file at
     /// fault.
-    pub fn new(config: &Config, state: Arc<dyn StateStore>, tokens: Arc<Tokens>) -> Result<Self, SetupError> {
+    pub fn new(
+        options: impl Into<MaildropOptions>,
+        state: Arc<dyn StateStore>,
+        tokens: Arc<Tokens>,
+    ) -> Result<Self, SetupError> {
+        let options = options.into();
         let connector = |upstream: &Arc<Upstream>| {
-            let connector = Connector::new(upstream, config.limits.upstream, tokens.clone())?;
+            let connector = Connector::new(upstream, options.silence, tokens.clone())?;
             Ok((upstream.name.clone(), Arc::new(connector)))
         };
-        let connectors = config
+        let connectors = options
             .upstreams
             .iter()
             .map(connector)
             .collect::<Result<_, tls::Error>>()?;
         let shared = Shared {
-            pool: Pool::new(config.limits.parked)?,
+            pool: Pool::new(options.parked)?,
             state,
             undelivered: Undelivered::default(),
             tasks: TaskTracker::new(),
@@ -85,14 +90,14 @@ impl Maildrops {
             connectors,
             locks,
             shared,
-            read_ahead: config.limits.read_ahead,
-            budget: Budget::new(config.limits.read_ahead),
+            read_ahead: options.read_ahead,
+            budget: Budget::new(options.read_ahead),
         })
     }
 
     /// With state in memory, for tests that need none.
     #[cfg(test)]
-    pub(crate) fn in_memory(config: &Config) -> Self {
+    pub(crate) fn in_memory(config: &crate::config::Config) -> Self {
         let state = Arc::new(crate::state::MemoryStore::default());
         let tokens = Tokens::new(config, state.clone()).unwrap();
         Self::new(config, state, tokens).unwrap()

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{listing::Row, recognition::Earlier, source::Source};
+use super::{listing::Row, recognition::Earlier, rendering, source::Source};
 use crate::{
     config::{Policy, UidlFormat},
     state::{Former, Index},
@@ -115,7 +115,7 @@ impl SourceNames {
             false => &UidlFormat::ValidityUid,
         };
         let uid_validity = shown(first_seen.uid_validity);
-        format.write(uid_validity, first_seen.uid, email_id, out);
+        rendering::write(format, uid_validity, first_seen.uid, email_id, out);
         out.extend_from_slice(self.suffix.as_bytes());
         if row.is_notice {
             out.extend_from_slice(b"-notice");

@@ -46,7 +46,7 @@ pub(crate) fn config(limits: Limits) -> Config {
         tls: None,
         listeners: Vec::new(),
         upstreams: Vec::new(),
-        accounts: Vec::new(),
+        accounts: [].into(),
     }
 }
 

@@ -136,7 +136,7 @@ mod tests {
     fn guard(public_url: Option<&str>) -> Guard {
         let text = "[upstream.home]\nhost = \"imap.example.org\"\nlogins = [\"*\"]\n";
         let config = Config::parse(text, Path::new("")).unwrap();
-        Guard::new(public_url, &SignIns::new(config.into()))
+        Guard::new(public_url, &SignIns::new(&config))
     }
 
     #[test]

@@ -18,12 +18,7 @@ fn site() -> Site {
         std::path::Path::new(""),
     );
     let config = Arc::new(config.unwrap());
-    Site::bind(
-        config.web.as_ref().unwrap(),
-        SignIns::new(config.clone()),
-        Tokens::none(),
-    )
-    .unwrap()
+    Site::bind(config.web.as_ref().unwrap(), SignIns::new(&*config), Tokens::none()).unwrap()
 }
 
 #[tokio::test(start_paused = true)]

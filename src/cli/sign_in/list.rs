@@ -111,7 +111,7 @@ pub(in crate::cli) async fn watch(config: &Config) -> Result<(), Failure> {
 async fn standings(config: &Config) -> Result<Vec<(Candidate<'_>, Status)>, Failure> {
     let tokens = kept(config, state::reach)?;
     let mut standings = Vec::new();
-    for candidate in candidates(config) {
+    for candidate in candidates(&config.accounts) {
         let status = tokens.status(&candidate.consent(&tokens)).await.map_err(failed)?;
         standings.push((candidate, status));
     }

@@ -91,7 +91,7 @@ impl Verifier<'_> {
             tls: tls?,
             listeners: listeners?,
             upstreams: upstreams?,
-            accounts: accounts?,
+            accounts: accounts?.into(),
         })
     }
 
