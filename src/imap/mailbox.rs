@@ -196,7 +196,9 @@ impl Mailbox {
         let exists = self.news().exists;
         let mut completions = flown.inspect_err(|error| match (error, pipelining) {
             // Before it has told anything of the mailbox: it may have taken offence at several commands.
-            (Error::Silent(_) | Error::Bye(_) | Error::Lost(_), Pipelining::Unknown) if is_trial && exists == 0 => {
+            (Error::Silent(_) | Error::Bye(_) | Error::Lost(_), Pipelining::Unknown)
+                if is_trial && exists == 0 && !error.asks_for_a_pause() =>
+            {
                 self.quirks.set_pipelining(Pipelining::Suspect);
             }
             (_, Pipelining::Suspect) => self.quirks.set_pipelining(Pipelining::Unknown),

@@ -64,7 +64,7 @@ impl Connection {
                 Err(error) => error,
             };
             let is_suspect = quirks.pipelining() == Pipelining::Suspect && pipelining != Pipelining::Suspect;
-            let hung_up = error.is_lost() || matches!(error, Error::Silent(_));
+            let hung_up = (error.is_lost() || matches!(error, Error::Silent(_))) && !error.asks_for_a_pause();
             let smaller = smaller_portion(attempt.portion, attempt.listed.left(attempt.exists));
             match smaller.filter(|_| hung_up) {
                 _ if is_suspect => tracing::debug!(%error, "trying one command at a time"),
