@@ -375,9 +375,10 @@ fn folder(server: &Server) {
     assert_eq!(shown(&mut pop), [2, 3]);
     pop.ok("DELE 1");
     pop.quit();
+    // With all that it does behind the device's back.
+    gateway.stop();
     assert_eq!(contents(server, "Lists/Work"), [3]);
     assert_eq!(contents(server, "INBOX"), [1]);
-    gateway.stop();
     let gateway = start(server, &["folder = \"Lists/Nowhere\""]);
     let mut pop = Pop::connect(gateway.address());
     let reply = pop.try_log_in(USER, PASSWORD);
@@ -395,6 +396,7 @@ fn folder_by_its_own_name(server: &Server) {
     assert_eq!(shown(&mut pop), [2, 3]);
     pop.ok("DELE 1");
     pop.quit();
+    gateway.stop();
     assert_eq!(contents(server, "Lists/Work"), [3]);
     assert_eq!(contents(server, "Lists/Old"), [2]);
 }
