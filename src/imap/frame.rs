@@ -77,21 +77,30 @@ impl Frame {
     /// The next line, if the buffer holds all of it; what is left of an unwanted response is dropped first. LF alone ends a
     /// line too. A line beyond [`MAX_LINE`] is an error.
     pub fn line(&mut self) -> Result<Option<Span>, Error> {
+        match self.drop_unwanted()? {
+            true => self.buffered_line(),
+            false => Ok(None),
+        }
+    }
+
+    /// Drops what is left of an unwanted response as far as it is here; returns whether that was all, so that the buffer
+    /// begins with what follows.
+    pub fn drop_unwanted(&mut self) -> Result<bool, Error> {
         loop {
             match self.skip {
-                Skip::No => return self.buffered_line(),
+                Skip::No => return Ok(true),
                 Skip::Literal(left) => {
                     let count = usize::try_from(left).unwrap_or(usize::MAX).min(self.buffer.len());
                     self.consume(count);
                     let left = left - count as u64;
                     self.skip = if left > 0 { Skip::Literal(left) } else { Skip::Rest };
                     if left > 0 {
-                        return Ok(None);
+                        return Ok(false);
                     }
                 }
                 Skip::Rest => {
                     let Some(span) = self.buffered_line()? else {
-                        return Ok(None);
+                        return Ok(false);
                     };
                     self.skip = Skip::No;
                     if let Some(octets) = token::literal(&self.buffer[..span.line]) {
@@ -106,16 +115,11 @@ impl Frame {
                     }
                     None => {
                         self.consume(self.buffer.len());
-                        return Ok(None);
+                        return Ok(false);
                     }
                 },
             }
         }
-    }
-
-    /// Whether the buffer begins with a response: nothing unwanted comes first.
-    pub fn is_at_response(&self) -> bool {
-        self.skip == Skip::No
     }
 
     /// The rest of this response, which begins with a literal of so many octets, is not wanted. One beyond all bounds is an

@@ -273,6 +273,9 @@ impl Reader {
     }
 
     fn start(&mut self, frame: &mut Frame) -> Result<Progress, Error> {
+        if !frame.drop_unwanted()? {
+            return Ok(Progress::Starved);
+        }
         if let Some(state) = self.search_head(frame)? {
             self.state = state;
             return Ok(Progress::Silent);
@@ -280,11 +283,6 @@ impl Reader {
         let Some(span) = frame.line()? else {
             return Ok(Progress::Starved);
         };
-        // What was unwanted may have hidden it.
-        if let Some(state) = self.search_head(frame)? {
-            self.state = state;
-            return Ok(Progress::Silent);
-        }
         let line = &frame.octets()[..span.line];
         match Line::parse(line) {
             Line::Continue(text) => {
@@ -436,9 +434,6 @@ impl Reader {
     /// If a SEARCH or ESEARCH response begins here, takes its head off: it is read piecewise, for its line names every
     /// message that is found.
     fn search_head(&mut self, frame: &mut Frame) -> Result<Option<State>, Error> {
-        if !frame.is_at_response() {
-            return Ok(None);
-        }
         let octets = frame.octets();
         let Some(rest) = octets.strip_prefix(b"* ") else {
             return Ok(None);
