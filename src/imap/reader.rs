@@ -315,7 +315,8 @@ impl Reader {
                     frame.consume(span.total);
                     return self.collected(data, 0);
                 }
-                self.note(frame, span)
+                let head = span.line - data.len();
+                self.note(frame, span, head)
             }
             // A POP3, SMTP or HTTP server: nothing that follows would be IMAP.
             Line::Other if self.expect.status && self.in_flight.is_empty() => Err(Error::Protocol("the greeting")),
@@ -326,13 +327,9 @@ impl Reader {
         }
     }
 
-    /// Takes note of the untagged response at `span`, which nobody waits for.
-    fn note(&mut self, frame: &mut Frame, span: Span) -> Result<Progress, Error> {
-        let line = &frame.octets()[..span.line];
-        let Line::Untagged(data) = Line::parse(line) else {
-            frame.consume(span.total);
-            return Ok(Progress::Silent);
-        };
+    /// Takes note of the untagged response at `span`, whose data begin at `head`; no command waits for it.
+    fn note(&mut self, frame: &mut Frame, span: Span, head: usize) -> Result<Progress, Error> {
+        let data = &frame.octets()[head..span.line];
         let status = Status::parse(data).map(Status::to_completion);
         // Text of a status response may end like a literal, but announces none.
         let literal = token::literal(data).filter(|_| status.is_none());
