@@ -92,8 +92,7 @@ impl Mailbox {
             content: true,
             ..Expect::default()
         });
-        let ids = self.link.submit(&[format!("UID FETCH {set} (UID {what})")]).await?;
-        ids.first().copied().ok_or(Error::Protocol("no command"))
+        self.link.submit(&format!("UID FETCH {set} (UID {what})")).await
     }
 
     /// Of the message whose response ended last.

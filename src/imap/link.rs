@@ -175,32 +175,39 @@ impl Link {
         }
     }
 
-    /// Sends `commands` in one piece, each with a tag; or one after the other if the server takes no more.
-    pub async fn submit(&mut self, commands: &[impl AsRef<str>]) -> Result<Vec<CommandId>, Error> {
+    /// Sends `command` with a tag; once the commands before it are complete, if the server takes no more at a time.
+    pub async fn submit(&mut self, command: &str) -> Result<CommandId, Error> {
         if self.broken {
             return Err(Error::Lost(io::ErrorKind::NotConnected.into()));
         }
-        let sent = self.dispatch(commands).await;
-        self.check(sent)
+        let id = self.queue_command(command);
+        let sent = self.wire.flush().await;
+        self.check(sent)?;
+        Ok(id)
     }
 
-    async fn dispatch(&mut self, commands: &[impl AsRef<str>]) -> Result<Vec<CommandId>, Error> {
-        let mut ids = Vec::with_capacity(commands.len());
-        let mut text = String::new();
-        for command in commands {
-            let id = self.next_id();
-            ids.push(id);
-            let tag = tag(id);
-            let line = format!("{tag} {}\r\n", command.as_ref());
-            if self.one_at_a_time && self.is_busy() {
-                self.waiting.push_back((id, line));
-                continue;
-            }
-            text.push_str(&line);
+    /// Adds `command` to what is sent next, or to the commands that wait.
+    fn queue_command(&mut self, command: &str) -> CommandId {
+        let id = self.next_id();
+        let tag = tag(id);
+        let line = format!("{tag} {command}\r\n");
+        if self.one_at_a_time && self.is_busy() {
+            self.waiting.push_back((id, line));
+        } else {
+            self.wire.queue(line.as_bytes());
             self.reader.expect_completion(id, tag);
         }
-        self.wire.send(text.as_bytes()).await?;
-        Ok(ids)
+        id
+    }
+
+    /// Sends the command that has waited longest; returns whether there was one.
+    async fn send_waiting(&mut self) -> Result<bool, Error> {
+        let Some((id, line)) = self.waiting.pop_front() else {
+            return Ok(false);
+        };
+        self.reader.expect_completion(id, tag(id));
+        self.wire.send(line.as_bytes()).await?;
+        Ok(true)
     }
 
     fn next_id(&mut self) -> CommandId {
@@ -214,11 +221,8 @@ impl Link {
         if let Ok(Event::Tagged(..)) = event
             && !self.reader.is_waiting()
         {
-            if let Some((id, line)) = self.waiting.pop_front() {
-                self.reader.expect_completion(id, tag(id));
-                let sent = self.wire.send(line.as_bytes()).await;
-                self.check(sent)?;
-            } else {
+            let sent = self.send_waiting().await;
+            if !self.check(sent)? {
                 self.wire.shrink();
             }
         }
@@ -354,10 +358,13 @@ impl Link {
     ) -> Result<Vec<Completion>, Error> {
         self.reader.expect(expect);
         let deadline = Instant::now() + self.silence * LONGEST_FLIGHT;
-        let ids = self.dispatch(commands).await?;
-        let first = ids.first().map_or(0, |id| id.0);
-        let mut completions: Vec<Option<Completion>> = vec![None; ids.len()];
-        let mut missing = ids.len();
+        let first = self.last_id.wrapping_add(1);
+        for command in commands {
+            self.queue_command(command.as_ref());
+        }
+        self.wire.flush().await?;
+        let mut completions: Vec<Option<Completion>> = vec![None; commands.len()];
+        let mut missing = commands.len();
         while missing > 0 {
             self.wire.set_deadline(Some(deadline));
             let event = loop {
@@ -373,10 +380,7 @@ impl Link {
                         *slot = Some(completion);
                         missing -= 1;
                     }
-                    if let Some((id, line)) = self.waiting.pop_front() {
-                        self.reader.expect_completion(id, tag(id));
-                        self.wire.send(line.as_bytes()).await?;
-                    }
+                    self.send_waiting().await?;
                 }
                 event => take(event),
             }

@@ -125,10 +125,15 @@ impl Wire {
     /// Sends octets: one or more whole commands. They are wiped once they are sent.
     pub async fn send(&mut self, octets: &[u8]) -> Result<(), Error> {
         self.queue(octets);
+        self.flush().await
+    }
+
+    /// Sends what was queued.
+    pub async fn flush(&mut self) -> Result<(), Error> {
         std::future::poll_fn(|cx| self.poll_send(cx)).await
     }
 
-    /// Adds to what [`Wire::poll_send`] sends.
+    /// Adds to what [`Wire::flush`] sends.
     pub fn queue(&mut self, octets: &[u8]) {
         self.outgoing.extend_from_slice(octets);
     }
@@ -159,7 +164,7 @@ impl Wire {
         }
     }
 
-    /// See [`Wire::send`].
+    /// See [`Wire::flush`].
     pub fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         while self.sent < self.outgoing.len() {
             match Pin::new(&mut self.io).poll_write(cx, &self.outgoing[self.sent..]) {
