@@ -40,12 +40,7 @@ pub(super) enum Answer {
 
 impl Front {
     /// Reads the greeting.
-    pub(super) async fn greet(mut link: Link) -> Result<Self, Error> {
-        link.expect(Expect {
-            status: true,
-            after_bye: true,
-            ..Expect::default()
-        });
+    pub(super) async fn greet(link: Link) -> Result<Self, Error> {
         let mut front = Self::new(link);
         front.read().await?;
         match front.adapter().status.take() {
