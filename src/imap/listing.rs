@@ -3,7 +3,7 @@
 use super::{
     command::UidSet,
     error::Error,
-    fetch::Fetch,
+    fetch::{Fetch, Flags},
     mailbox::{Mailbox, require},
     reader::{Event, Expect},
     response::Completion,
@@ -141,9 +141,11 @@ pub(super) fn listing(from: Uid, wanted: Wanted, has_search: bool) -> [String; 2
 fn deleted(has_search: bool) -> String {
     match has_search {
         true => "UID SEARCH DELETED".to_owned(),
-        false => "UID FETCH 1:* (UID FLAGS)".to_owned(),
+        false => ALL_FLAGS.to_owned(),
     }
 }
+
+const ALL_FLAGS: &str = "UID FETCH 1:* (UID FLAGS)";
 
 impl Mailbox {
     /// UID, size and what is `wanted` of everything from UID `from` on, and the UIDs that bear `\Deleted`: one round trip.
@@ -203,18 +205,7 @@ impl Mailbox {
         }
         tracing::info!("the upstream does not answer UID SEARCH: flags are asked for instead");
         self.quirks.set_no_search();
-        let commands = [deleted(false)];
-        let completions = self
-            .flight(&commands, Listed::expect(false), |event| match event {
-                Event::Fetch(Fetch {
-                    uid: Some(Uid(uid)),
-                    flags: Some(flags),
-                    ..
-                }) if flags.deleted => listed.deleted.push(uid, uid),
-                _ => {}
-            })
-            .await?;
-        require("UID FETCH (FLAGS)", completions.first())
+        self.find_by_flags(|flags| flags.deleted, &mut listed.deleted).await
     }
 
     /// Brings rows into order, and asks again for sizes that the server did not give: first for the size alone, then for what
@@ -348,7 +339,7 @@ impl Mailbox {
     }
 
     /// The UIDs that SEARCH finds by `key`; by their flags if it is refused.
-    async fn find(&mut self, key: &str, has: impl Fn(super::fetch::Flags) -> bool) -> Result<UidRanges, Error> {
+    async fn find(&mut self, key: &str, has: impl Fn(Flags) -> bool) -> Result<UidRanges, Error> {
         if self.quirks.has_search() {
             match self.search(key).await {
                 Err(Error::Refused { completion, .. }) if !completion.will_pass() => self.quirks.set_no_search(),
@@ -359,7 +350,14 @@ impl Mailbox {
         if self.exists() == 0 {
             return Ok(found);
         }
-        let commands = ["UID FETCH 1:* (UID FLAGS)".to_owned()];
+        self.find_by_flags(has, &mut found).await?;
+        found.sort();
+        Ok(found)
+    }
+
+    /// Adds to `found` the UIDs of the messages whose flags `has` accepts.
+    async fn find_by_flags(&mut self, has: impl Fn(Flags) -> bool, found: &mut UidRanges) -> Result<(), Error> {
+        let commands = [ALL_FLAGS.to_owned()];
         let completions = self
             .flight(&commands, Listed::expect(false), |event| match event {
                 Event::Fetch(Fetch {
@@ -370,9 +368,7 @@ impl Mailbox {
                 _ => {}
             })
             .await?;
-        require("UID FETCH (FLAGS)", completions.first())?;
-        found.sort();
-        Ok(found)
+        require("UID FETCH (FLAGS)", completions.first())
     }
 
     async fn search(&mut self, key: &str) -> Result<UidRanges, Error> {
