@@ -1,6 +1,6 @@
 //! What commands are made of: sets of UIDs, and strings.
 
-use std::{fmt, fmt::Write};
+use std::fmt;
 
 use zeroize::Zeroizing;
 
@@ -20,45 +20,34 @@ impl UidSet {
 
     /// The sets that cover `uids`, which must ascend (some servers refuse descending sets).
     pub fn cover(uids: &[Uid]) -> Vec<Self> {
-        let mut sets: Vec<Self> = Vec::new();
-        for run in uids.chunk_by(|a, b| a.0.checked_add(1) == Some(b.0)) {
-            let mut text = run[0].to_string();
-            if run.len() > 1 {
-                // Writing to a String does not fail.
-                let _ = write!(text, ":{}", run[run.len() - 1]);
-            }
-            Self::add(&mut sets, &text, run.len());
-        }
-        sets
+        let runs = uids.chunk_by(|a, b| a.0.checked_add(1) == Some(b.0));
+        Self::of_ranges(runs.map(|run| (run[0], run[run.len() - 1])))
     }
 
     /// The sets that cover `ranges`, which must be sorted; unlike [`UidSet::cover`] they may span UIDs that do not exist.
     pub fn cover_ranges(ranges: &UidRanges) -> Vec<Self> {
+        Self::of_ranges(ranges.iter())
+    }
+
+    fn of_ranges(ranges: impl Iterator<Item = (Uid, Uid)>) -> Vec<Self> {
         let mut sets: Vec<Self> = Vec::new();
-        for (low, high) in ranges.iter() {
+        for (low, high) in ranges {
             let text = if low == high {
                 low.to_string()
             } else {
                 format!("{low}:{high}")
             };
             let count = (high.0 - low.0) as usize + 1;
-            Self::add(&mut sets, &text, count);
+            match sets.last_mut() {
+                Some(set) if set.text.len() + 1 + text.len() <= Self::MAX_OCTETS => {
+                    set.text.push(',');
+                    set.text.push_str(&text);
+                    set.count += count;
+                }
+                _ => sets.push(Self { text, count }),
+            }
         }
         sets
-    }
-
-    fn add(sets: &mut Vec<Self>, text: &str, count: usize) {
-        match sets.last_mut() {
-            Some(set) if set.text.len() + 1 + text.len() <= Self::MAX_OCTETS => {
-                set.text.push(',');
-                set.text.push_str(text);
-                set.count += count;
-            }
-            _ => sets.push(Self {
-                text: text.to_owned(),
-                count,
-            }),
-        }
     }
 
     /// The same as [`UidSet::cover`], each with the UIDs that it names.
