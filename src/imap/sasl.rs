@@ -6,7 +6,7 @@ use zeroize::{Zeroize, Zeroizing};
 use super::{
     capability::Capabilities,
     response::{Code, Completion},
-    scram::{First, Last, SaslError, Verdict},
+    scram::{First, Last, SaslError, Verdict, saslname},
 };
 use crate::config::Auth;
 
@@ -181,6 +181,7 @@ impl<'a> Exchange<'a> {
     /// server speaks first. Without this call [`Exchange::respond`] says it upon the first challenge.
     pub(super) fn initial(&mut self) -> Option<Zeroizing<Vec<u8>>> {
         let Party { user, host, port } = self.party;
+        let before;
         let parts: [&[u8]; 4] = match (self.mechanism, &mut self.step) {
             (Mechanism::ScramSha256, Step::First { first, is_sent }) if !*is_sent => {
                 *is_sent = true;
@@ -189,16 +190,13 @@ impl<'a> Exchange<'a> {
             // RFC 4616 §2: authzid (empty) NUL authcid NUL passwd
             (Mechanism::Plain, Step::Start) => [b"\0", user.as_bytes(), b"\0", self.secret],
             (Mechanism::OAuthBearer, Step::Start) => {
-                // RFC 5801 §4: in a GS2 header `,` and `=` are written otherwise.
-                let name = user.replace('=', "=3D").replace(',', "=2C");
-                let before = format!("n,a={name},\x01host={host}\x01port={port}\x01auth=Bearer ");
-                self.step = Step::Given;
-                return Some(joined([before.as_bytes(), self.secret, b"\x01\x01", b""]));
+                let name = saslname(user);
+                before = format!("n,a={name},\x01host={host}\x01port={port}\x01auth=Bearer ");
+                [before.as_bytes(), self.secret, b"\x01\x01", b""]
             }
             (Mechanism::XOAuth2, Step::Start) => {
-                let before = format!("user={user}\x01auth=Bearer ");
-                self.step = Step::Given;
-                return Some(joined([before.as_bytes(), self.secret, b"\x01\x01", b""]));
+                before = format!("user={user}\x01auth=Bearer ");
+                [before.as_bytes(), self.secret, b"\x01\x01", b""]
             }
             _ => return None,
         };

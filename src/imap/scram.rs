@@ -41,9 +41,8 @@ impl First {
     }
 
     fn with_nonce(user: &str, nonce: String) -> Self {
-        let name = user.replace('=', "=3D").replace(',', "=2C");
         Self {
-            bare: format!("n={name},r={nonce}"),
+            bare: format!("n={},r={nonce}", saslname(user)),
             nonce,
         }
     }
@@ -102,6 +101,11 @@ impl First {
         let signature = hmac::sign(&key(server_key.as_ref()), signed.as_bytes());
         Ok((Zeroizing::new(message.into_bytes()), Last { signature }))
     }
+}
+
+/// `saslname` (RFC 5801 §4, RFC 5802 §5.1): `user` with its commas and equals signs escaped.
+pub(super) fn saslname(user: &str) -> String {
+    user.replace('=', "=3D").replace(',', "=2C")
 }
 
 /// What `server-final-message` says.
