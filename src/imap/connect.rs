@@ -30,9 +30,6 @@ pub struct Connector {
     /// `[upstream.NAME]`
     upstream: String,
     tokens: Arc<Tokens>,
-    host: String,
-    port: u16,
-    mode: UpstreamTls,
     auth: Auth,
     dialer: Dialer,
     silence: Duration,
@@ -120,9 +117,6 @@ impl Connector {
         Ok(Self {
             upstream: upstream.name.clone(),
             tokens,
-            host: upstream.host.clone(),
-            port: upstream.port,
-            mode: upstream.tls,
             auth: upstream.auth,
             dialer: Dialer::new(upstream, silence)?,
             silence,
@@ -180,11 +174,11 @@ impl Connector {
     async fn login_with(&self, user: &str, proof: Proof<'_>) -> Result<Connection, Error> {
         let (mut front, capabilities, peer) = self.greet().await?;
         let to = Server {
-            host: &self.host,
-            port: self.port,
+            host: &self.dialer.host,
+            port: self.dialer.port,
             capabilities,
             auth: self.auth,
-            is_private: self.mode != UpstreamTls::Off
+            is_private: self.dialer.mode != UpstreamTls::Off
                 || peer.is_some_and(|peer| peer.ip().to_canonical().is_loopback()),
         };
         authenticate(&mut front, to, user, proof).await?;
@@ -209,7 +203,7 @@ impl Connector {
         let (io, peer) = self.dialer.dial().await?;
         let mut front = Front::greet(Link::new(io, self.silence)).await?;
         let mut capabilities = front.capabilities().await?;
-        if self.mode == UpstreamTls::StartTls {
+        if self.dialer.mode == UpstreamTls::StartTls {
             if !capabilities.start_tls {
                 return Err(Error::NoStartTls);
             }

@@ -28,10 +28,10 @@ const KEEP_ALIVE: Duration = Duration::from_secs(120);
 /// Reaches one host.
 #[derive(Debug)]
 pub(super) struct Dialer {
-    host: String,
-    port: u16,
+    pub(super) host: String,
+    pub(super) port: u16,
     proxy: Option<Proxy>,
-    mode: UpstreamTls,
+    pub(super) mode: UpstreamTls,
     tls: tls::Connector,
     /// Bounds everything until the connection stands.
     patience: Duration,
