@@ -149,13 +149,14 @@ impl Mailbox {
         Ok(())
     }
 
-    /// Moves `uids` (ascending) to `folder`, a name as the server has it, which is made if it is missing (RFC 6851). An error means that the connection is lost and that the caller does not know: the same
-    /// call on a new connection, after UIDVALIDITY was compared, is safe, for what was moved is not there any more.
+    /// Moves `uids` (ascending) to `folder`, a name as the server has it, which is made if it is missing (RFC 6851). An error
+    /// means that the connection is lost and that the caller does not know: the same call on a new connection, after
+    /// UIDVALIDITY was compared, is safe, for what was moved is not there any more.
     pub async fn move_to(&mut self, uids: &[Uid], folder: &str) -> Result<NotMoved, Error> {
         let mut not_moved = NotMoved::default();
-        for (set, these) in UidSet::parts(uids) {
+        for (_, these) in UidSet::parts(uids) {
             let mut here = these.to_vec();
-            let mut moved = self.file_into("UID MOVE", &set, folder).await;
+            let mut moved = self.file_all("UID MOVE", &here, folder).await;
             while let Err(error) = moved {
                 if self.is_broken() {
                     return Err(error);
@@ -179,22 +180,25 @@ impl Mailbox {
                     break;
                 }
                 // Some were gone: once more for the others.
-                moved = Ok(());
-                for set in UidSet::cover(&here) {
-                    moved = self.file_into("UID MOVE", &set, folder).await;
-                    if moved.is_err() {
-                        break;
-                    }
-                }
+                moved = self.file_all("UID MOVE", &here, folder).await;
             }
         }
         Ok(not_moved)
     }
 
-    /// Copies the messages of `set` to `folder`, a name as the server has it, which is made if it is missing: all of them or
-    /// none (RFC 3501 §6.4.7). An error on a connection that stands is a refusal.
-    pub async fn copy_to(&mut self, set: &UidSet, folder: &str) -> Result<(), Error> {
-        self.file_into("UID COPY", set, folder).await
+    /// Copies `uids` (ascending) to `folder`, a name as the server has it, which is made if it is missing. If one [`UidSet`]
+    /// covers `uids`, the server copies all of them or none (RFC 3501 §6.4.7). An error on a connection that stands is a
+    /// refusal.
+    pub async fn copy_to(&mut self, uids: &[Uid], folder: &str) -> Result<(), Error> {
+        self.file_all("UID COPY", uids, folder).await
+    }
+
+    /// Files `uids` by as many commands as they need, up to the first that fails.
+    async fn file_all(&mut self, verb: &'static str, uids: &[Uid], folder: &str) -> Result<(), Error> {
+        for set in UidSet::cover(uids) {
+            self.file_into(verb, &set, folder).await?;
+        }
+        Ok(())
     }
 
     async fn file_into(&mut self, verb: &'static str, set: &UidSet, folder: &str) -> Result<(), Error> {

@@ -44,14 +44,15 @@ impl Source {
             refused.extend(self.remove_copied(kept, &copied).await?);
         }
         // A command's worth at a time: COPY copies all of a set or nothing (RFC 3501 §6.4.7).
-        for (set, these) in UidSet::parts(&fresh) {
-            refused.extend(self.copy_set(these, &set, target).await?);
+        for (_, these) in UidSet::parts(&fresh) {
+            refused.extend(self.copy_set(these, target).await?);
         }
         refused.sort_unstable();
         Ok(refused)
     }
 
-    async fn copy_set(&mut self, these: &[Uid], set: &UidSet, target: &str) -> Result<Vec<Uid>, Trouble> {
+    /// Copies `these`, which one [`UidSet`] covers, and removes them here; returns those that were refused.
+    async fn copy_set(&mut self, these: &[Uid], target: &str) -> Result<Vec<Uid>, Trouble> {
         let status = match self.target_status(target).await {
             Err(error @ (imap::Error::Refused { .. } | imap::Error::NoData(_))) if !self.mailbox.is_broken() => {
                 tracing::warn!(%error, mailbox = %self.name, target, messages = these.len(), "not copied");
@@ -77,7 +78,7 @@ impl Source {
         pending.uids.sort_unstable();
         self.shared.state.set_pending_move(&self.name, Some(&pending)).await?;
         let mut here = these.to_vec();
-        let mut copied = self.mailbox.copy_to(set, target).await;
+        let mut copied = self.mailbox.copy_to(&here, target).await;
         while let Err(error) = copied {
             if self.mailbox.is_broken() {
                 return Err(error.into());
@@ -91,10 +92,7 @@ impl Source {
                 return Ok(here);
             }
             // Some are gone, which spoils the set: once more for the others.
-            copied = Ok(());
-            for set in UidSet::cover(&here) {
-                copied = copied.and(self.mailbox.copy_to(&set, target).await);
-            }
+            copied = self.mailbox.copy_to(&here, target).await;
         }
         pending
             .uids
