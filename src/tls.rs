@@ -263,7 +263,7 @@ fn server_config(files: &Certificate) -> Result<Arc<ServerConfig>, Error> {
             source,
         },
     };
-    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+    let config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(rejected)?
         .with_no_client_auth()
