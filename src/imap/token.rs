@@ -42,10 +42,10 @@ pub fn ranges(set: &[u8]) -> impl Iterator<Item = (u32, u32)> + '_ {
 
 /// Of `7` or `1:3`, in any order; `None` if it is neither.
 pub fn range(text: &[u8]) -> Option<(u32, u32)> {
-    let (low, high) = match memchr::memchr(b':', text) {
-        Some(at) => (number(&text[..at])?, number(&text[at + 1..])?),
-        None => (number(text)?, number(text)?),
+    let Some(at) = memchr::memchr(b':', text) else {
+        return number(text).map(|uid| (uid, uid));
     };
+    let (low, high) = (number(&text[..at])?, number(&text[at + 1..])?);
     Some((low.min(high), low.max(high)))
 }
 
