@@ -119,7 +119,7 @@ fn describe(marks: &Marks) -> String {
     format!(
         "{} (UIDVALIDITY {})",
         parts.join(", "),
-        UidValidity::of_state(marks.uid_validity).map_or(0, UidValidity::number)
+        UidValidity::of_state_or_zero(marks.uid_validity)
     )
 }
 

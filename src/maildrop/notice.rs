@@ -29,10 +29,7 @@ impl Source {
     pub(super) fn notice_place(&self, uid: Uid) -> Place<'_> {
         Place {
             folder: &self.name.folder,
-            id: format!(
-                "{}.{uid}",
-                UidValidity::of_state(self.view.index.uid_validity).map_or(0, UidValidity::number)
-            ),
+            id: format!("{}.{uid}", UidValidity::of_state_or_zero(self.view.index.uid_validity)),
         }
     }
 }

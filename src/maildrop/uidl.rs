@@ -87,11 +87,6 @@ impl Names {
     }
 }
 
-/// Of the number that state keeps.
-fn shown(kept: u64) -> UidValidity {
-    UidValidity::of_state(kept).unwrap_or(UidValidity::of_server(0))
-}
-
 impl SourceNames {
     fn write(&self, format: &UidlFormat, row: Row, out: &mut Vec<u8>) {
         let Uid(uid) = row.uid;
@@ -114,7 +109,7 @@ impl SourceNames {
             true => format,
             false => &UidlFormat::ValidityUid,
         };
-        let uid_validity = shown(first_seen.uid_validity);
+        let uid_validity = UidValidity::of_state_or_zero(first_seen.uid_validity);
         rendering::write(format, uid_validity, first_seen.uid, email_id, out);
         out.extend_from_slice(self.suffix.as_bytes());
         if row.is_notice {

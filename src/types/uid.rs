@@ -31,6 +31,11 @@ impl UidValidity {
         NonZeroU64::new(number).map(Self)
     }
 
+    /// The same; for 0, whose mailbox has none, one that is shown as 0.
+    pub fn of_state_or_zero(number: u64) -> Self {
+        Self::of_state(number).unwrap_or(Self::of_server(0))
+    }
+
     /// The server's number.
     pub fn number(self) -> u64 {
         if self.0 == NonZeroU64::MAX { 0 } else { self.0.get() }
