@@ -6,7 +6,6 @@ use super::{
     command::UidSet,
     error::Error,
     fetch::Section,
-    link::Link,
     mailbox::{Attributes, Mailbox},
     reader::{CommandId, Event, Expect},
 };
@@ -172,17 +171,13 @@ impl Mailbox {
 
     /// The same as far as the answers are here already.
     pub async fn drain_at_once(&mut self) {
-        /// Waits for nothing.
-        async fn at_once(link: &mut Link) {
-            let mut drain = std::pin::pin!(link.drain());
-            std::future::poll_fn(|cx| {
-                // An error is met again by whoever uses the mailbox next.
-                let _ = drain.as_mut().poll(cx);
-                Poll::Ready(())
-            })
-            .await;
-        }
-        at_once(&mut self.link).await;
+        let mut drain = std::pin::pin!(self.link.drain());
+        std::future::poll_fn(|cx| {
+            // The next user of the mailbox meets an error again.
+            let _ = drain.as_mut().poll(cx);
+            Poll::Ready(())
+        })
+        .await;
     }
 }
 
