@@ -134,7 +134,7 @@ impl Gateway {
     }
 }
 
-/// How long tokens may take to be saved if `drain_seconds` are over: lost, each costs a sign-in.
+/// How long the gateway may take to save tokens after `drain_seconds`: each lost token costs a sign-in.
 const FLUSH: Duration = Duration::from_secs(5);
 
 /// Tells for which accounts somebody must sign in, and asks for the tokens that were asked for when the process before this

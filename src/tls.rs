@@ -296,7 +296,7 @@ impl Connector {
         let own = own_certificates(ca_file)?;
         let mut roots = system_roots();
         for certificate in &own {
-            // One that can be no root may be the server's own all the same, if its key can be found.
+            // A certificate that cannot be a root may still be the server's own, if its key can be read.
             match roots.add(certificate.clone()) {
                 Err(source) if trust::public_key(certificate).is_none() => return Err(rejected(ca_file, source)),
                 _ => {}

@@ -1,4 +1,4 @@
-//! Whatever is said to be compressed inflates or fails, a bounded piece at a time.
+//! Any octets inflate or fail, a bounded piece at a time.
 #![no_main]
 
 use std::{

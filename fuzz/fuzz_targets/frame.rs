@@ -11,7 +11,7 @@ fuzz_target!(|input: (&[u8], Vec<u8>, u32)| {
     assert_eq!(whole, cut_up);
 });
 
-/// The lines of `octets`, which come in pieces, behind a literal that nobody wants; `None` in the place of an error.
+/// The lines of `octets`, which come in pieces behind an unwanted literal; `None` after an error.
 fn lines(octets: &[u8], cuts: &[u8], unwanted: u32) -> Option<Vec<Vec<u8>>> {
     let mut frame = Frame::default();
     frame.skip_literal((unwanted % 4096).into()).ok()?;

@@ -21,7 +21,7 @@ struct Session<'a> {
     list: bool,
     after_bye: bool,
     flags: bool,
-    /// Contents are taken in steps of so many octets; 0: they are not taken.
+    /// How many octets of a content are taken at a time; 0: none.
     step: u8,
 }
 

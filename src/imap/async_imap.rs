@@ -171,7 +171,7 @@ fn own(error: io::Error) -> Error {
 /// Shows a conversation to async-imap, an event at a time, as the plainest line that means the same.
 struct Adapter {
     link: Link,
-    /// What is to be read next.
+    /// What async-imap reads next.
     shown: Vec<u8>,
     /// The line that async-imap is writing.
     line: Vec<u8>,

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{pause::Pause, share::Standing};
 
-/// Where a server does not say how long: at first so long, twice as long each time it asks again.
+/// The first pause if the server does not say how long; each further one is twice as long.
 const FIRST: Duration = Duration::from_secs(30);
 const LONGEST_UNSAID: Duration = Duration::from_secs(4 * 60);
 /// No server is believed that asks for more: a device should hear within its next polls that it has got better.
@@ -43,7 +43,7 @@ impl Wait {
 }
 
 impl Backoff {
-    /// How long `user` is still to be left alone by a login of `standing`; `None` if there is no reason to.
+    /// How long a login of `standing` must still leave `user` alone; `None` if it need not.
     pub(super) fn left(&self, user: &str, standing: Standing) -> Option<Duration> {
         let left = |standing| self.0.get(&(standing, user.to_owned()))?.left();
         match standing {

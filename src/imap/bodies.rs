@@ -169,7 +169,7 @@ impl Mailbox {
         self.link.drain().await
     }
 
-    /// The same as far as the answers are here already.
+    /// Ends the fetches under way as far as their answers are here already; waits for nothing.
     pub async fn drain_at_once(&mut self) {
         let mut drain = std::pin::pin!(self.link.drain());
         std::future::poll_fn(|cx| {

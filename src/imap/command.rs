@@ -50,7 +50,7 @@ impl UidSet {
         sets
     }
 
-    /// The same as [`UidSet::cover`], each with the UIDs that it names.
+    /// The sets of [`UidSet::cover`], each with the UIDs that it names.
     pub fn parts(uids: &[Uid]) -> impl Iterator<Item = (Self, &[Uid])> {
         let mut rest = uids;
         Self::cover(uids).into_iter().map(move |set| {

@@ -93,13 +93,13 @@ impl Connection {
 /// How to log in once more: a connection may be lost, or a server may take less of it than was asked.
 #[derive(Debug, Clone, Copy)]
 pub struct Login<'a> {
-    /// Where.
+    /// The upstream.
     pub connector: &'a Connector,
-    /// As whom.
+    /// The user there.
     pub user: &'a str,
-    /// By what.
+    /// The user's password or consent.
     pub credential: &'a Credential,
-    /// Whether that has proved to be right lately.
+    /// Whether `credential` was right lately.
     pub standing: Standing,
 }
 

@@ -128,7 +128,7 @@ impl Described {
     }
 }
 
-/// The Message-ID of a header that holds nothing else; `None` where it is empty or no UTF-8.
+/// The Message-ID of a header that holds nothing else; `None` if it is empty or not valid UTF-8.
 fn message_id(header: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(header).ok()?;
     let (name, value) = text.split_once(':')?;

@@ -110,8 +110,8 @@ impl Mailbox {
         Ok(names.swap_remove(0))
     }
 
-    /// The same for a folder that messages are filed into. On a server that does not tell where folders lie it is made here
-    /// if it is missing, for the server's answer tells.
+    /// The same for a folder that messages are filed into. If the server does not tell where folders lie, this makes the folder
+    /// if it is missing: the server's answer shows which name it takes.
     pub async fn name_to_file_into(&mut self, name: &str) -> Result<String, Error> {
         let on_server = self.name_on_server(name).await?;
         let Some(below) = self.namespace().await?.below_inbox() else {

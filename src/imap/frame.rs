@@ -27,7 +27,7 @@ pub struct Frame {
     skip: Skip,
 }
 
-/// Where in an unwanted response we are.
+/// The position in an unwanted response.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Skip {
     /// In none.
@@ -122,7 +122,7 @@ impl Frame {
         }
     }
 
-    /// The rest of this response, which begins with a literal of so many octets, is not wanted. One beyond all bounds is an
+    /// Drops the rest of this response, which begins with a literal of `octets` octets. A literal beyond [`MAX_UNWANTED`] is an
     /// error.
     pub fn skip_literal(&mut self, octets: u64) -> Result<(), Error> {
         if octets > MAX_UNWANTED {
@@ -132,7 +132,7 @@ impl Frame {
         Ok(())
     }
 
-    /// The rest of this line is not wanted, however long it is.
+    /// Drops the rest of this line, however long it is.
     pub fn skip_line(&mut self) {
         self.skip = Skip::Line;
     }

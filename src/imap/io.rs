@@ -9,7 +9,7 @@ use tokio::{
 
 /// A connection to an upstream.
 pub trait Io: AsyncRead + AsyncWrite + Send + Sync + Unpin {
-    /// Whether the close that follows is a reset: the peer then learns at once that nobody reads what it still sends.
+    /// Makes the next close a reset, or not: a reset tells the peer at once that what it still sends is not read.
     fn set_reset_on_close(&self, _: bool) {}
 }
 

@@ -19,15 +19,15 @@ use super::{
     wire::Wire,
 };
 
-/// How many times the silence that a server may keep an answer to commands may take in all.
+/// How long all answers to a flight of commands may take, as a multiple of the silence that a server may keep.
 const LONGEST_FLIGHT: u32 = 10;
-/// The same for the next event that anybody waits for: a server that chatters makes no progress.
+/// The same for the next event that is waited for: a server that only chatters makes no progress.
 const LONGEST_WAIT: u32 = 4;
-/// How long answers that nobody waits for any more are read, rather than to make a new connection.
+/// How long unwanted answers are read before the connection is given up.
 const LONGEST_DRAIN: Duration = Duration::from_secs(5);
 /// Octets of unwanted content that are read before an event that is waited for.
 const MAX_DROPPED: u64 = 1 << 30;
-/// Octets of unwanted content that buy a second more: what is slow and does come is waited for.
+/// Each time this many octets of unwanted content have come, the limit is a second later: a slow server is waited for.
 const OCTETS_PER_SECOND: u64 = 1024;
 
 /// A conversation. A command that was cut short leaves it broken, and it refuses all others.
@@ -64,7 +64,7 @@ impl Link {
         self.reader.news()
     }
 
-    /// The same, to look at.
+    /// What the server has told by the way, read-only.
     pub fn news_so_far(&self) -> &News {
         self.reader.news_so_far()
     }
@@ -79,7 +79,7 @@ impl Link {
         self.wire.set_reset_on_close(reset);
     }
 
-    /// The conversation is over, in good order.
+    /// Marks the conversation as over; nothing is under way on it.
     pub fn close(&mut self) {
         self.broken = true;
     }
@@ -105,12 +105,12 @@ impl Link {
         self.wire.into_plain()
     }
 
-    /// How long the server may say nothing, for the moment.
+    /// Shortens the silence that the server may keep, until [`Link::reset_patience`].
     pub fn set_patience(&mut self, silence: Duration) {
         self.wire.set_silence(silence.min(self.silence));
     }
 
-    /// The same again as at first.
+    /// The server may again be silent for as long as [`Link::new`] was told.
     pub fn reset_patience(&mut self) {
         self.wire.set_silence(self.silence);
     }
@@ -143,7 +143,7 @@ impl Link {
         self.check(sent)
     }
 
-    /// The same, for a caller that polls [`Link::poll_send`] next.
+    /// Queues octets for [`Link::poll_send`].
     pub fn queue(&mut self, octets: &[u8]) {
         self.wire.queue(octets);
     }
@@ -153,7 +153,7 @@ impl Link {
         self.wire.poll_send(cx).map(|sent| self.check(sent))
     }
 
-    /// From now on the next event may take as long as any.
+    /// Begins the time that [`Link::poll_event`] may take.
     pub fn begin_wait(&mut self) {
         self.wire
             .set_deadline(Some(Instant::now() + self.silence * LONGEST_WAIT));
@@ -333,7 +333,7 @@ impl Link {
         mut take: impl FnMut(Event),
     ) -> Result<Vec<Completion>, Error> {
         self.drain().await?;
-        // A caller that does not come back leaves answers behind that nobody expects.
+        // If the caller drops this future, answers stay behind that no command expects.
         self.broken = true;
         let completions = self.fly(commands, expect, &mut take).await;
         self.reader.expect(Expect::default());
@@ -388,7 +388,7 @@ impl Link {
         Ok(completions.into_iter().flatten().collect())
     }
 
-    /// Any error but a refusal means that nobody knows what comes next.
+    /// Marks the conversation as broken after an error: what comes next is unknown then.
     fn check<T>(&mut self, result: Result<T, Error>) -> Result<T, Error> {
         self.broken |= result.is_err();
         result

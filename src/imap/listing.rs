@@ -263,7 +263,7 @@ impl Mailbox {
         Ok(())
     }
 
-    /// The same for a server that hangs up on a listing of many: ascending, about `portion` messages a command. What `listed`
+    /// Lists for a server that hangs up on a listing of many: ascending, about `portion` messages a command. What `listed`
     /// holds already is not asked for again.
     pub(super) async fn list_in_portions(&mut self, listed: &mut Listed, from: Uid, portion: u32) -> Result<(), Error> {
         let mut low = listed.resume_from(from).0;

@@ -27,7 +27,7 @@ pub(super) enum Proof<'a> {
     Token(&'a AccessToken),
 }
 
-/// To whom.
+/// The server that is logged in to.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Server<'a> {
     pub(super) host: &'a str,

@@ -7,14 +7,14 @@ use super::token::number;
 /// How long a server that is asked too much wants to be left alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pause {
-    /// So long.
+    /// For this long.
     For(Duration),
     /// It does not say.
     Unsaid,
 }
 
 impl Pause {
-    /// Of a server's words (Exchange, Gmail, Yahoo); `None` where they ask for no pause.
+    /// Of a server's words (Exchange, Gmail, Yahoo); `None` if they ask for no pause.
     pub(super) fn of(text: &str) -> Option<Self> {
         let text = text.to_ascii_lowercase();
         // `Request is throttled. Suggested Backoff Time: 299961 milliseconds`

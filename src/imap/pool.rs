@@ -26,18 +26,17 @@ use crate::{
     proofs::{KeyedHash, PROVEN_FOR, RandomUnavailable, Recent, Tag},
 };
 
-/// A login is asked to prove itself to the upstream again after so long, however often it comes: its password may have
-/// been changed there.
+/// How long a login need not prove itself to the upstream again, however often it comes: its password may be changed there.
 const PROOF_LASTS: Duration = Duration::from_secs(30 * 60);
-/// For so long the upstream is not asked again about a secret that it has refused: short, for the secret may become right.
+/// How long the upstream is not asked again about a secret that it has refused: briefly, for the secret may become right.
 const REFUSED_FOR: Duration = Duration::from_secs(30);
-/// LOGOUT takes at most so long; then the connection is cut.
+/// How long LOGOUT may take; then the connection is cut.
 const FAREWELL: Duration = Duration::from_secs(3);
 /// A server notices a connection that was cut a moment later, and counts it until then.
 const NOTICED: Duration = Duration::from_millis(250);
-/// A proven login waits for a guess to end for so long; then it cuts the guess off.
+/// How long a proven login waits for a guess to end; then it cuts the guess off.
 const PATIENCE_WITH_GUESSES: Duration = Duration::from_secs(3);
-/// So long a login waits for a connection at most: longer than [`FAREWELL`] and [`PATIENCE_WITH_GUESSES`] together.
+/// How long a login waits for a connection at most: longer than [`FAREWELL`] and [`PATIENCE_WITH_GUESSES`] together.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Whose connections: upstream and user count together, whatever login leads there.
@@ -90,7 +89,7 @@ pub async fn farewell(mailbox: impl Parkable) {
     }
 }
 
-/// The same for a mailbox that is kept until a new connection takes its place.
+/// Says good-bye on the connection of a mailbox that is kept until a new connection takes its place.
 pub async fn hang_up(mailbox: &mut Mailbox) {
     if timeout(FAREWELL, mailbox.hang_up()).await.is_err() {
         mailbox.give_up();

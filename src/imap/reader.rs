@@ -29,7 +29,7 @@ const PER_MESSAGE: u64 = 3;
 const MAX_COLLECTED_LITERAL: u64 = 64 * 1024;
 /// Octets of all responses that are collected for one command: more than the folders of any user take.
 const MAX_COLLECTED: usize = 16 * 1024 * 1024;
-/// How many these may be.
+/// Responses that are collected for one command, at most.
 const MAX_RESPONSES: usize = 100_000;
 /// Octets at the end of a content that are kept, to tell whether it holds the answer's end.
 const TAIL: usize = 512;
@@ -99,7 +99,7 @@ pub struct Reader {
     spoiled: u32,
 }
 
-/// Where in the server's answer we are.
+/// The position in what the server sends.
 #[derive(Debug, Default)]
 enum State {
     /// At the start of a response.
@@ -109,7 +109,7 @@ enum State {
     Fetch(Fetch, bool),
     /// In the numbers of a SEARCH response.
     Search,
-    /// In an ESEARCH response, where the next word is a name.
+    /// In an ESEARCH response, before a name.
     ExtendedSearch,
     /// In the set of an ESEARCH response.
     Set,
@@ -136,7 +136,7 @@ impl Reader {
         &mut self.news
     }
 
-    /// The same, to look at.
+    /// What the server has told by the way, read-only.
     pub fn news_so_far(&self) -> &News {
         &self.news
     }
@@ -233,7 +233,7 @@ impl Reader {
     }
 
     /// Whether the content under way has been shorter than the server announced: at the end of what has come of it stands the
-    /// completion of a command in flight. To be asked once nothing more comes.
+    /// completion of a command in flight. Ask this once nothing more comes.
     pub fn has_ended_early(&self, frame: &Frame) -> bool {
         if self.content.left == 0 || self.content.inline.is_some() {
             return false;
@@ -402,7 +402,7 @@ impl Reader {
                     .begin(octets.unwrap_or(0), Some(content.unwrap_or_default().into()));
                 (section, octets)
             }
-            // Whoever took the content must not take it for a whole one.
+            // The caller has been given the content, and must not believe that it is whole.
             Err(fetch::Malformed) if was_wanted => return Err(Error::Protocol("FETCH data")),
             Err(fetch::Malformed) => {
                 let literal = token::literal(segment);

@@ -127,7 +127,7 @@ impl Mechanism {
     }
 }
 
-/// Who logs in where.
+/// Who logs in, and to which server.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Party<'a> {
     pub(super) user: &'a str,
@@ -204,9 +204,8 @@ impl<'a> Exchange<'a> {
         Some(joined(parts))
     }
 
-    /// The answer to `challenge`; both decoded. After an error the exchange is over: the server is not to be trusted, and
-    /// the connection to be closed. SCRAM computes here for up to a second: not to
-    /// be called where others wait.
+    /// The answer to `challenge`; both decoded. After an error the exchange is over: do not trust the server, and close the
+    /// connection. SCRAM computes here for up to a second: do not call this on a thread that other sessions need.
     pub(super) fn respond(&mut self, challenge: &[u8]) -> Result<Zeroizing<Vec<u8>>, SaslError> {
         // What the client says first, upon a challenge that is empty, or should be.
         if let Some(initial) = self.initial() {
@@ -234,7 +233,7 @@ impl<'a> Exchange<'a> {
                 Verdict::Proved => (Zeroizing::default(), Step::Given),
                 Verdict::Refused => (Zeroizing::default(), Step::Refused),
             },
-            // RFC 7628 §3.2.3: after a failure the client says so much.
+            // RFC 7628 §3.2.3: the client acknowledges a failure by this octet.
             (Step::Given, Mechanism::OAuthBearer) => (joined([b"\x01", b"", b"", b""]), Step::Refused),
             (Step::Given, Mechanism::XOAuth2 | Mechanism::Plain) => (Zeroizing::default(), Step::Refused),
             (Step::Given | Step::Refused, _) => {

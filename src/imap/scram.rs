@@ -7,7 +7,7 @@ use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-/// Iterations that a server may ask for. Fewer would let whoever listens try passwords fast (RFC 7677 §4). The upper bound
+/// Iterations that a server may ask for. With fewer, an eavesdropper could try passwords fast (RFC 7677 §4). The upper bound
 /// leaves room above the 600,000 that are recommended for PBKDF2-HMAC-SHA-256 today, and costs a hostile server's victim
 /// about a third of a second of one core.
 const ITERATIONS: std::ops::RangeInclusive<u32> = 4096..=1_000_000;
@@ -52,7 +52,7 @@ impl First {
         format!("{GS2_HEADER}{}", self.bare)
     }
 
-    /// The answer to `server-first-message`. Computes for up to a second: not to be called where others wait.
+    /// The answer to `server-first-message`. Computes for up to a second: do not call this on a thread that others need.
     ///
     /// `secret` is used as it is: SASLprep (RFC 4013) leaves printable ASCII alone. A password with other characters goes as
     /// the device wrote it, like in PLAIN; a server that has stored another normal form of it refuses it.

@@ -12,9 +12,9 @@ use crate::proofs::Tag;
 
 /// Connections that guesses may have at once: one at work, and one more that hides a slow answer.
 const GUESSES: usize = 2;
-/// If parked connections take all that the user may have, a guess makes one of them go, but only so often. Without this,
-/// whoever has changed the password upstream would be locked out until a connection of the old password has waited long
-/// enough. With it, guessing costs the owner one login in a minute at most, instead of the answer from a parked connection.
+/// How often a guess may close a parked connection if those are all that the user may have. Without this, a user who has
+/// changed the password upstream would be locked out until a connection of the old password has waited long enough. With it,
+/// guesses cost the user one parked connection a minute at most, and then a device's next login takes as long as a first one.
 const GIVES_WAY: Duration = Duration::from_secs(60);
 
 /// How far a login is trusted.
@@ -141,7 +141,7 @@ impl Share {
         }
     }
 
-    /// The secret of the guess `ticket` is right: so it is for everybody who waits with the same.
+    /// The secret of the guess `ticket` is right: every login that waits with the same secret is proven too.
     pub(super) fn prove(&mut self, ticket: Ticket, tag: Tag) {
         self.end(ticket, Standing::Guess);
         self.begin(ticket, Standing::Proven);

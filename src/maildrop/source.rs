@@ -273,9 +273,9 @@ pub(super) fn is_same(a: &Arc<Index>, b: &Arc<Index>) -> bool {
 
 /// What a request for a message came to.
 enum Reached {
-    /// Its content begins: so many octets, or NIL.
+    /// Its content begins. How many octets it has; `None` for NIL.
     Content(Option<u64>),
-    /// The set that it was in was refused: it is to be asked for anew.
+    /// The server refused the set that names the message: it must be asked for again.
     Refused,
 }
 

@@ -95,8 +95,8 @@ pub(super) async fn opened(
 /// that some router has forgotten.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
 
-/// Some servers tell nothing new upon NOOP: after so long a parked mailbox is selected again. New mail is so at most five
-/// minutes late, with a device that polls each minute.
+/// How long NOOP is believed. Some servers tell nothing new upon it, so a parked mailbox is selected again after this
+/// time: if a device polls each minute, new mail is at most five minutes late.
 const NOOP_IS_BELIEVED: Duration = Duration::from_secs(4 * 60);
 
 /// One NOOP makes the view of a connection that waited exact; only if something has changed is more asked.

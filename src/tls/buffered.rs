@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// How much is read at once while mail flows.
 const WINDOW: usize = 64 * 1024;
-/// An answer of so many octets is mail, or a long listing; more will follow.
+/// A read that brings this many octets brings mail, or a long listing: more will follow.
 const MUCH: usize = 4 * 1024;
 
 /// Reads by [`WINDOW`]s while much comes, and holds nothing while nothing does.
@@ -61,7 +61,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Buffered<S> {
         let count = this.received.len().min(out.remaining());
         out.put_slice(&this.received[..count]);
         this.received.advance(count);
-        // What filled the window has more behind it; else nobody knows when this stream is read again.
+        // A full window has more behind it. Otherwise the next read may be far off, and the memory is given back.
         if this.received.is_empty() && this.last < WINDOW {
             this.received = BytesMut::new();
         }

@@ -27,8 +27,9 @@ pub(super) struct Trust {
 }
 
 /// Certificates that are trusted as they are: whatever their name, their version, their constraints, and also once they have
-/// expired. Whoever names a certificate means its key, and a date does not change whose key that is (RFC 7671 §5.1 says the
-/// same of certificates that DNS names). A bridge or an appliance that nobody renews must not fall silent one night.
+/// expired. A configuration that names a certificate means its key, and a date does not change whose key that is (RFC 7671
+/// §5.1 says the same of certificates that DNS names). A bridge or an appliance that nobody renews must not fall silent one
+/// night.
 #[derive(Debug)]
 pub(super) enum Named {
     /// These, besides what roots have issued.
@@ -147,7 +148,7 @@ impl ServerCertVerifier for Trust {
     }
 }
 
-/// Why a certificate is not trusted, and which one it is: whoever reads that can name it in the configuration.
+/// Why a certificate is not trusted, and its fingerprint: the reader of the log can write that into the configuration.
 #[derive(Debug)]
 pub(super) struct Untrusted {
     reason: Reason,
