@@ -215,10 +215,14 @@ impl Mailbox {
         if listed.sizeless.is_empty() {
             return Ok(());
         }
-        let rows = std::mem::take(&mut listed.sizeless);
+        let mut rows = std::mem::take(&mut listed.sizeless);
+        rows.sort_by_key(|&(uid, _)| uid);
+        rows.dedup_by_key(|&mut (uid, _)| uid);
+        let first_of = |uid: Uid| {
+            let at = rows.binary_search_by_key(&uid, |&(uid, _)| uid).ok()?;
+            Some(&rows[at].1)
+        };
         let mut uids: Vec<Uid> = rows.iter().map(|&(uid, _)| uid).collect();
-        uids.sort_unstable();
-        uids.dedup();
         tracing::info!(
             messages = uids.len(),
             "the upstream gave no size of some messages: asking again"
@@ -233,10 +237,7 @@ impl Mailbox {
                         let Some(uid) = fetch.uid.filter(|uid| uids.binary_search(uid).is_ok()) else {
                             return;
                         };
-                        let first = rows
-                            .iter()
-                            .find(|&&(row, _)| row == uid)
-                            .map_or(&fetch, |(_, first)| first);
+                        let first = first_of(uid).unwrap_or(&fetch);
                         match fetch.size.or(fetch.structure) {
                             Some(size) => listed.push(uid, size, first),
                             None => missing.push(uid),
@@ -255,7 +256,7 @@ impl Mailbox {
             uids = missing;
         }
         for uid in uids {
-            if let Some((_, first)) = rows.iter().find(|&&(row, _)| row == uid) {
+            if let Some(first) = first_of(uid) {
                 listed.push(uid, 0, first);
             }
         }
