@@ -7,7 +7,8 @@ use super::{
     value::{Checked, Noted},
 };
 use crate::config::{
-    OnDelete, Policy, Preset, Retention, UidlImport, View, key::Layer, keys::Maildrop, value::FileName,
+    OnDelete, Policy, Preset, Retention, UidlImport, View, key::Layer, keys::Maildrop, source::line_number,
+    value::FileName,
 };
 
 /// The keys of a maildrop, and where each stands.
@@ -138,10 +139,8 @@ impl Verifier<'_> {
             let help = "each line is a UIDL, a tab, and the message's Message-ID or UID";
             self.wrong(path, format!("{}:{line}: {what}", shown.display()), help)
         };
-        let text = std::str::from_utf8(&octets).map_err(|error| {
-            let before = &octets[..error.valid_up_to()];
-            wrong(1 + before.iter().filter(|octet| **octet == b'\n').count(), "not UTF-8")
-        })?;
+        let text = std::str::from_utf8(&octets)
+            .map_err(|error| wrong(line_number(&octets[..error.valid_up_to()]), "not UTF-8"))?;
         let (import, ambiguous) = UidlImport::parse(text).map_err(|(line, what)| wrong(line, &what))?;
         if ambiguous > 0 {
             self.warnings.push(format!(
