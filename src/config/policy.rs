@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use super::{
     UidlFormat, UidlImport,
     key::{Kind, Raw, Value, Wrong},
-    nearest::{nearest, quoted_list},
+    nearest::nearest,
     value,
     words::words,
 };
@@ -274,10 +274,7 @@ impl Value for OnDelete {
             None => match alias.or_else(|| nearest(word, ["expunge", "trash", "move", "hide"])) {
                 Some("move") => wrong.help(MOVE),
                 Some(near) => wrong.help(format!("did you mean \"{near}\"?")),
-                None => match Self::KIND {
-                    Kind::Words(words) => wrong.help(format!("one of {}", quoted_list(words.iter().copied()))),
-                    _ => wrong,
-                },
+                None => wrong.help(Self::KIND.expected().1),
             },
         })
     }
