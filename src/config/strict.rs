@@ -203,13 +203,14 @@ impl Sources {
         let names = keys.iter().map(|key| key.name);
         let elsewhere = reference::tables_with(name);
         let help = match nearest(name, names.clone()) {
-            None if !elsewhere.is_empty() => format!("it is a key of {}", elsewhere.join(", ")),
-            _ => suggest(name, names.clone()),
+            Some(meant) => {
+                self.meant
+                    .insert(format!("{}{meant}", path.strip_suffix(name).unwrap_or_default()));
+                suggest(name, names)
+            }
+            None if elsewhere.is_empty() => suggest(name, names),
+            None => format!("it is a key of {}", elsewhere.join(", ")),
         };
-        if let Some(meant) = nearest(name, names.clone()) {
-            self.meant
-                .insert(format!("{}{meant}", path.strip_suffix(name).unwrap_or_default()));
-        }
         self.note(Mistake {
             place: self.line(span),
             key: Some(path.to_owned()),
