@@ -104,7 +104,7 @@ async fn try_upstreams(config: &Config, maildrops: &Maildrops, out: &mut impl Wr
         let account = match configured.is_rule() {
             false => Account::from(configured),
             // One is enough: the application is trusted with all of them, or with none.
-            true => match known.iter().find(|account| is_of(account, configured)) {
+            true => match known.iter().find(|account| account.is_of(configured)) {
                 Some(account) => account.clone(),
                 None => {
                     let login = &configured.login;
@@ -153,12 +153,6 @@ async fn try_upstreams(config: &Config, maildrops: &Maildrops, out: &mut impl Wr
         writeln!(out, "upstream.{} at {}: {outcome}", upstream.name, address(upstream))?;
     }
     Ok(failures)
-}
-
-/// Whether `rule` is that of `account`.
-fn is_of(account: &Account, rule: &config::Account) -> bool {
-    let (before, after) = rule.login.split_once('*').unwrap_or((&rule.login, ""));
-    account.upstream.name == rule.upstream.name && account.login.starts_with(before) && account.login.ends_with(after)
 }
 
 /// An error with what to do about it.
