@@ -36,7 +36,7 @@ pub(super) async fn run(loaded: Loaded, connect: bool, retention: bool) -> Resul
     if let Some(certificate) = &config.tls {
         Acceptor::load(certificate).map_err(|error| Failure::wrong(format!("[tls] {error}")))?;
     }
-    // Those that the gateway keeps, where they are to be tried.
+    // Only `connect` tries tokens, and takes those that the gateway keeps.
     let tokens = match connect {
         true => tokens::kept(&config, state::reach)?,
         false => tokens::in_memory(&config)?,

@@ -86,7 +86,7 @@ pub(super) fn layered(file: &Path, text: String, directory: &Path, variables: Va
     }
     let values = match layers(&sources.text, overrides) {
         Ok(values) => values,
-        // A number too large, say, that was told already.
+        // Such as a number that is too large: it was reported above.
         Err(_) if !sources.mistakes.is_empty() => return Err(Error::new(sources.mistakes, Vec::new())),
         Err(error) => {
             return Err(Error::from(Mistake {

@@ -65,7 +65,7 @@ impl fmt::Debug for Fingerprint {
 /// `proxy`: what the connection to an upstream goes through.
 #[derive(Debug, Clone)]
 pub struct Proxy {
-    /// How it is spoken to.
+    /// Its protocol.
     pub kind: ProxyKind,
     /// Its host name or address, without brackets.
     pub host: String,

@@ -84,7 +84,7 @@ pub(super) fn tables_with(name: &str) -> Vec<String> {
 }
 
 impl Key {
-    /// The first sentence of what is said of it.
+    /// The first sentence of its explanation.
     fn summary(&self) -> String {
         let text = self.text();
         match text.split_once(". ") {
@@ -117,7 +117,7 @@ impl Key {
         }
     }
 
-    /// What stands without it, in words; "" if nothing does.
+    /// The value in force without the key, in words; empty if there is none.
     fn without(&self) -> String {
         match (self.otherwise, self.default) {
             ("", Some(value)) => self.toml(value),
@@ -125,7 +125,7 @@ impl Key {
         }
     }
 
-    /// A value, given as an environment variable would, as it stands in the file.
+    /// `value`, in the form of an environment variable, as it is written in the file.
     fn toml(&self, value: &str) -> String {
         let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
         let list = |texts: &[&str]| {

@@ -82,18 +82,18 @@ impl Sources {
         Place::File(self.file.clone())
     }
 
-    /// `at`, or the start of the character that it lies within; the end of the text if it lies behind.
+    /// The last start of a character that is not after `at`.
     pub(super) fn boundary(&self, at: usize) -> usize {
         let mut known = (0..=at.min(self.text.len())).rev();
         known.find(|at| self.text.is_char_boundary(*at)).unwrap_or(0)
     }
 
-    /// Where the line begins that `at` lies in.
+    /// The start of the line that contains `at`.
     pub(super) fn line_start(&self, at: usize) -> usize {
         self.text[..at].rfind('\n').map_or(0, |at| at + 1)
     }
 
-    /// What is hidden of `range`.
+    /// The hidden parts that overlap `range`.
     pub(super) fn hidden_in(&self, range: Range<usize>) -> impl Iterator<Item = &Range<usize>> {
         let overlaps = move |hidden: &&Range<usize>| hidden.start < range.end && hidden.end > range.start;
         self.hidden.iter().filter(overlaps)

@@ -16,7 +16,7 @@ pub(super) struct Place<'a> {
     /// The table of the login or upstream that it is of.
     path: String,
     own: &'a Layer<Maildrop>,
-    /// The table that stands below.
+    /// The upstream's table, whose keys apply if `own` does not give them.
     below: Option<String>,
 }
 
@@ -50,7 +50,7 @@ impl<'a> Place<'a> {
     }
 }
 
-/// What stands in for the keys that an upstream does not give.
+/// The preset's keys, which apply if the upstream does not give them.
 pub(super) fn of_preset(preset: Option<&Preset>) -> Layer<Maildrop> {
     let on_delete = preset.and_then(|preset| preset.on_delete.as_deref());
     Layer::of(on_delete.map(|word| ("on_delete", word)))
