@@ -199,18 +199,18 @@ pub struct Failure {
 
 impl Failure {
     /// Something failed that might succeed another time.
-    fn failed(message: impl Into<String>) -> Self {
+    fn failed(message: impl fmt::Display) -> Self {
         Self {
             code: 1,
-            message: message.into(),
+            message: message.to_string(),
         }
     }
 
     /// The command line or the configuration is wrong.
-    fn wrong(message: impl Into<String>) -> Self {
+    fn wrong(message: impl fmt::Display) -> Self {
         Self {
             code: 2,
-            message: message.into(),
+            message: message.to_string(),
         }
     }
 
@@ -228,19 +228,19 @@ impl fmt::Display for Failure {
 
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
-        Self::failed(error.to_string())
+        Self::failed(error)
     }
 }
 
 impl From<config::Error> for Failure {
     fn from(error: config::Error) -> Self {
-        Self::wrong(error.to_string())
+        Self::wrong(error)
     }
 }
 
 impl From<crate::telemetry::Error> for Failure {
     fn from(error: crate::telemetry::Error) -> Self {
-        Self::wrong(error.to_string())
+        Self::wrong(error)
     }
 }
 
@@ -251,12 +251,12 @@ impl From<gateway::Error> for Failure {
                 let help = bind_advice(source, *address);
                 Self::failed(format!("{error}{help}"))
             }
-            gateway::Error::Random(_) => Self::failed(error.to_string()),
+            gateway::Error::Random(_) => Self::failed(error),
             gateway::Error::NoCertificate { .. }
             | gateway::Error::Tls(_)
             | gateway::Error::Maildrops(_)
             | gateway::Error::OAuth2(_)
-            | gateway::Error::State(_) => Self::wrong(error.to_string()),
+            | gateway::Error::State(_) => Self::wrong(error),
         }
     }
 }

@@ -61,6 +61,13 @@ impl From<&config::Account> for Account {
     }
 }
 
+impl Account {
+    /// Whether it is one of those that `rule` stands for.
+    pub fn is_of(&self, rule: &config::Account) -> bool {
+        self.upstream.name == rule.upstream.name && Pattern::new(&rule.login).matches(&self.login)
+    }
+}
+
 /// Why a login is refused before any upstream is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
@@ -100,7 +107,7 @@ enum Known {
     File(Arc<PasswordsFile>),
 }
 
-/// What a pattern of logins leads to.
+/// What serves the logins that match a pattern.
 #[derive(Debug)]
 enum Target {
     /// An upstream that verifies the password.

@@ -36,15 +36,14 @@ pub(super) async fn run(loaded: Loaded, connect: bool, retention: bool) -> Resul
     if let Some(certificate) = &config.tls {
         Acceptor::load(certificate).map_err(|error| Failure::wrong(format!("[tls] {error}")))?;
     }
-    // Those that the gateway keeps, where they are to be tried.
+    // Only `connect` tries tokens, and takes those that the gateway keeps.
     let tokens = match connect {
         true => tokens::kept(&config, state::reach)?,
         false => tokens::in_memory(&config)?,
     };
     // A gateway may be running, and its state is its own: to try an upstream only tokens are needed of it.
     let state = Arc::new(MemoryStore::default());
-    let maildrops =
-        Maildrops::new(&config, state, tokens.clone()).map_err(|error| Failure::wrong(error.to_string()))?;
+    let maildrops = Maildrops::new(&config, state, tokens.clone()).map_err(Failure::wrong)?;
 
     let mut out = io::stdout();
     for line in describe(&config) {
@@ -97,14 +96,12 @@ pub(super) async fn run(loaded: Loaded, connect: bool, retention: bool) -> Resul
 async fn try_upstreams(config: &Config, maildrops: &Maildrops, out: &mut impl Write) -> Result<usize, Failure> {
     let mut failures = 0;
     // A line is written once its outcome is known: what the upstream said, in the log, comes before it.
-    let known = Accounts::new(config)
-        .map_err(|error| Failure::failed(error.to_string()))?
-        .known();
+    let known = Accounts::new(config).map_err(Failure::failed)?.known();
     for configured in config.accounts.iter() {
         let account = match configured.is_rule() {
             false => Account::from(configured),
             // One is enough: the application is trusted with all of them, or with none.
-            true => match known.iter().find(|account| is_of(account, configured)) {
+            true => match known.iter().find(|account| account.is_of(configured)) {
                 Some(account) => account.clone(),
                 None => {
                     let login = &configured.login;
@@ -153,12 +150,6 @@ async fn try_upstreams(config: &Config, maildrops: &Maildrops, out: &mut impl Wr
         writeln!(out, "upstream.{} at {}: {outcome}", upstream.name, address(upstream))?;
     }
     Ok(failures)
-}
-
-/// Whether `rule` is that of `account`.
-fn is_of(account: &Account, rule: &config::Account) -> bool {
-    let (before, after) = rule.login.split_once('*').unwrap_or((&rule.login, ""));
-    account.upstream.name == rule.upstream.name && account.login.starts_with(before) && account.login.ends_with(after)
 }
 
 /// An error with what to do about it.
@@ -311,6 +302,27 @@ mod tests {
             tokens.contains("takes no tokens") && !tokens.contains("password"),
             "{tokens}"
         );
+    }
+
+    /// Its domain may be written in another case, as when a device logs in.
+    #[test]
+    fn a_login_with_a_password_is_one_of_its_rule() {
+        let directory = tempfile::tempdir().unwrap();
+        let hash = "$argon2id$v=19$m=19456,t=2,p=1$C3UeayebQZmFumdLvz7AwQ$wTnF3BQ6nftUUTC/JzyhOC5mqKt4gniXHxugoR5Xb6k";
+        std::fs::write(directory.path().join("devices"), format!("eva@EXAMPLE.org:{hash}\n")).unwrap();
+        let rule = |login: &str| {
+            format!("[[account]]\nlogin = \"{login}\"\npasswords_file = \"devices\"\nupstream = \"home\"\n")
+        };
+        let text = format!(
+            "{}{}[upstream.home]\nhost = \"imap.example.org\"\n[upstream.home.oauth2]\ngrant = \"client-credentials\"\n\
+             client_id = \"i\"\nclient_secret = \"s\"\ntoken_url = \"https://x/t\"\n",
+            rule("*@example.org"),
+            rule("*@example.net")
+        );
+        let config = Config::parse(&text, directory.path()).unwrap();
+        let known = Accounts::new(&config).unwrap().known();
+        let [eva] = &known[..] else { panic!("{known:?}") };
+        assert!(eva.is_of(&config.accounts[0]) && !eva.is_of(&config.accounts[1]));
     }
 
     #[test]

@@ -28,18 +28,18 @@ pub(super) async fn run(
         level: "warn".into(),
     })?;
     // Given back before anything is written: a gateway that starts while somebody reads page by page needs it.
-    let store = state::reach(dir).map_err(|error| Failure::failed(error.to_string()))?;
+    let store = state::reach(dir).map_err(Failure::failed)?;
     let mut out = io::stdout();
     match reset {
         Some(login) => {
             let cleared = store.clear_marks(login, folder).await;
             drop(store);
-            tell_cleared(cleared.map_err(failed)?, login, folder, &mut out)
+            tell_cleared(cleared.map_err(Failure::failed)?, login, folder, &mut out)
         }
         None => {
             let all = store.all_marks().await;
             drop(store);
-            show(all.map_err(failed)?, login, &mut out)
+            show(all.map_err(Failure::failed)?, login, &mut out)
         }
     }
 }
@@ -87,10 +87,6 @@ fn tell_cleared(mailboxes: usize, login: &str, folder: Option<&str>, out: &mut i
         "forgotten: what was kept of {what}, {mailboxes}; it sees all messages again"
     )?;
     Ok(())
-}
-
-fn failed(error: state::Unavailable) -> Failure {
-    Failure::failed(error.to_string())
 }
 
 /// In words, one line.

@@ -23,7 +23,7 @@ pub(crate) struct Key {
     pub(super) range: Option<(u64, u64)>,
     /// How to write a value.
     pub(super) help: &'static str,
-    /// A key of the same table that an account's value of this one puts out of force.
+    /// A key of the same table: if an account gives this key, its upstream's value of that one no longer applies.
     pub(super) replaces: Option<&'static str>,
     /// What `check` says of it.
     pub(super) says: Says,
@@ -88,7 +88,7 @@ pub(super) enum Raw<'a> {
     Texts(Vec<&'a str>),
 }
 
-/// What is wrong with a value, and how to mend it; without that, as the key's own `help` says.
+/// What is wrong with a value, and how to mend it. Without `help` the key's own `help` is shown.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Wrong {
     pub(super) what: String,
@@ -123,7 +123,7 @@ pub(super) trait Value: Sized {
 pub(super) trait Field: Sized {
     const SHAPE: Shape;
 
-    /// From what file and environment say together. What is wrong there has been reported, and counts as absent.
+    /// Reads the merged value of file and environment. A wrong value has been reported already, and counts as absent.
     fn take(value: Option<config::Value>, key: &Key) -> Self;
 }
 
@@ -212,7 +212,7 @@ impl<T: Table> Layer<T> {
     pub(super) fn over(&self, below: &Self) -> Self {
         let mut values = below.values.clone();
         for key in T::KEYS {
-            // To leave off what is off anyhow puts nothing else out of force.
+            // `false` only repeats a default: it replaces nothing.
             if let Some(other) = key.replaces
                 && self
                     .values
@@ -239,7 +239,7 @@ impl<T: Table> Layer<T> {
     }
 }
 
-/// Shows `value` to `read`, unless it is of a kind that no key has.
+/// Calls `read` with `value`, unless no key takes values of its kind.
 pub(super) fn with_raw<T>(value: &config::Value, read: impl FnOnce(&Raw<'_>) -> Option<T>) -> Option<T> {
     let raw = match &value.kind {
         ValueKind::String(text) => Raw::Text(text),
@@ -361,7 +361,7 @@ impl Shape {
 }
 
 impl Kind {
-    /// What the strict pass wants, and how to write that.
+    /// What the strict pass expects, and how to write it.
     pub(super) fn expected(self) -> (&'static str, String) {
         match self {
             Self::Text | Self::File | Self::Secret => ("a string", "put it in double quotes".into()),

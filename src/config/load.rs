@@ -14,7 +14,7 @@ use super::{
     error::{Mistake, Place},
     key::Table,
     keys::Document,
-    source::Sources,
+    source::{Sources, line_number},
     verify::verify,
 };
 
@@ -58,11 +58,7 @@ pub(super) fn load(file: &Path, variables: Variables) -> Result<Loaded, Error> {
     let octets = std::fs::read(file).map_err(|error| unreadable(file, &error))?;
     let text = String::from_utf8(octets).map_err(|error| {
         let valid = error.utf8_error().valid_up_to();
-        let line = error.as_bytes()[..valid]
-            .iter()
-            .filter(|octet| **octet == b'\n')
-            .count()
-            + 1;
+        let line = line_number(&error.as_bytes()[..valid]);
         Mistake {
             place: Place::File(file.into()),
             key: None,
@@ -90,7 +86,7 @@ pub(super) fn layered(file: &Path, text: String, directory: &Path, variables: Va
     }
     let values = match layers(&sources.text, overrides) {
         Ok(values) => values,
-        // A number too large, say, that was told already.
+        // Such as a number that is too large: it was reported above.
         Err(_) if !sources.mistakes.is_empty() => return Err(Error::new(sources.mistakes, Vec::new())),
         Err(error) => {
             return Err(Error::from(Mistake {

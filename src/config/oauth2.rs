@@ -1,10 +1,10 @@
-//! `[upstream.NAME.oauth2]`: how an upstream that takes no password is proven who asks.
+//! `[upstream.NAME.oauth2]`: how popgate proves to an upstream without passwords who asks.
 
 use std::path::PathBuf;
 
 use super::{Secret, words::words};
 
-/// How access tokens are come by (RFC 6749), for all accounts of an upstream.
+/// How popgate gets access tokens (RFC 6749), for all accounts of an upstream.
 #[derive(Debug, Clone)]
 pub struct OAuth2 {
     /// What the token is given for.

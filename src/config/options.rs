@@ -1,4 +1,4 @@
-//! What a room of the house gets of the configuration: no more than it needs.
+//! The parts of the configuration that a room (a module of the crate) gets: no more than it needs.
 
 use std::{sync::Arc, time::Duration};
 

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use super::{
     UidlFormat, UidlImport,
     key::{Kind, Raw, Value, Wrong},
-    nearest::{nearest, quoted_list},
+    nearest::nearest,
     value,
     words::words,
 };
@@ -138,7 +138,7 @@ pub enum Retention {
     Keep,
     /// Deleted at QUIT once retrieved whole.
     AfterRetrieve,
-    /// Deleted so many days after it was retrieved whole: 1 to 36,500.
+    /// Deleted this number of days after it was retrieved whole: 1 to 36,500.
     Days(u32),
 }
 
@@ -156,7 +156,7 @@ impl Retention {
 /// The argument of the EXPIRE capability (RFC 2449 §6.7), printed as it stands there. The shortest is the least.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Expire {
-    /// Kept for so many days at least; 0: a device may leave nothing that it retrieved.
+    /// Kept for at least this number of days; 0: a device may leave nothing that it retrieved.
     Days(u32),
     /// Kept until deleted.
     Never,
@@ -176,11 +176,11 @@ impl fmt::Display for Expire {
 pub struct View {
     /// Only messages without `\Seen`.
     pub unseen_only: bool,
-    /// Only those that arrived within so many days: 1 to 36,500.
+    /// Only messages that arrived within this number of days: 1 to 36,500.
     pub within_days: Option<u32>,
-    /// Only so many, those that arrived last: 1 or more.
+    /// At most this number of messages, those that arrived last: 1 or more.
     pub newest: Option<u32>,
-    /// Messages of more octets are larger than a device bears: 1 or more.
+    /// Messages of more octets are too large for a device: 1 or more.
     pub max_octets: Option<u64>,
     /// What becomes of those.
     pub oversize: Oversize,
@@ -274,10 +274,7 @@ impl Value for OnDelete {
             None => match alias.or_else(|| nearest(word, ["expunge", "trash", "move", "hide"])) {
                 Some("move") => wrong.help(MOVE),
                 Some(near) => wrong.help(format!("did you mean \"{near}\"?")),
-                None => match Self::KIND {
-                    Kind::Words(words) => wrong.help(format!("one of {}", quoted_list(words.iter().copied()))),
-                    _ => wrong,
-                },
+                None => wrong.help(Self::KIND.expected().1),
             },
         })
     }

@@ -107,7 +107,7 @@ impl Preset {
         PRESETS.values()
     }
 
-    /// By the host, for who has not named it.
+    /// The preset of a host, for an upstream that names none.
     pub(super) fn at(host: &str) -> Option<&'static Self> {
         let host = host.strip_suffix('.').unwrap_or(host);
         let is_same = |name: &String| name.eq_ignore_ascii_case(host);

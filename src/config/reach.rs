@@ -34,7 +34,7 @@ pub struct Fingerprint(pub [u8; 32]);
 impl Fingerprint {
     /// Of `sha256:` and 64 hexadecimal digits, with or without colons or spaces between them, as `openssl x509 -fingerprint
     /// -sha256` prints them. `None` if `text` is something else.
-    pub fn parse(text: &str) -> Option<Self> {
+    fn parse(text: &str) -> Option<Self> {
         let (name, digits) = text.split_once([':', '='])?;
         if !["sha256", "sha256 fingerprint"].contains(&name.trim().to_ascii_lowercase().as_str()) {
             return None;
@@ -65,7 +65,7 @@ impl fmt::Debug for Fingerprint {
 /// `proxy`: what the connection to an upstream goes through.
 #[derive(Debug, Clone)]
 pub struct Proxy {
-    /// How it is spoken to.
+    /// Its protocol.
     pub kind: ProxyKind,
     /// Its host name or address, without brackets.
     pub host: String,

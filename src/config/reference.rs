@@ -6,7 +6,7 @@ use super::{
     environment,
     key::{Key, Kind, Raw, Shape, with_raw},
     keys::Document,
-    unit::Unit,
+    nearest::quoted_list,
 };
 
 /// A key and where it stands.
@@ -84,7 +84,7 @@ pub(super) fn tables_with(name: &str) -> Vec<String> {
 }
 
 impl Key {
-    /// The first sentence of what is said of it.
+    /// The first sentence of its explanation.
     fn summary(&self) -> String {
         let text = self.text();
         match text.split_once(". ") {
@@ -108,23 +108,16 @@ impl Key {
             Kind::Text => "text".into(),
             Kind::File => "file".into(),
             Kind::Secret => "secret text".into(),
-            Kind::Words(words) => words
-                .iter()
-                .map(|word| format!("\"{word}\""))
-                .collect::<Vec<_>>()
-                .join(", "),
+            Kind::Words(words) => quoted_list(words.iter().copied()),
             Kind::Address => "address and port".into(),
-            Kind::Number(Unit::One) => range("number"),
-            Kind::Number(Unit::Seconds) => range("seconds"),
-            Kind::Number(Unit::Days) => range("days"),
-            Kind::Number(Unit::Octets) => range("octets"),
+            Kind::Number(unit) => range(unit.name().unwrap_or("number")),
             Kind::Flag => "true, false".into(),
             Kind::Texts => "list of texts".into(),
             Kind::TextOrTexts => "text, or list of texts".into(),
         }
     }
 
-    /// What stands without it, in words; "" if nothing does.
+    /// The value in force without the key, in words; empty if there is none.
     fn without(&self) -> String {
         match (self.otherwise, self.default) {
             ("", Some(value)) => self.toml(value),
@@ -132,7 +125,7 @@ impl Key {
         }
     }
 
-    /// A value, given as an environment variable would, as it stands in the file.
+    /// `value`, in the form of an environment variable, as it is written in the file.
     fn toml(&self, value: &str) -> String {
         let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
         let list = |texts: &[&str]| {
@@ -156,16 +149,17 @@ impl Key {
     }
 }
 
+/// Each table in text: `head` of its header, and `line` of each of its keys. An empty line stands between two tables.
+fn by_table(head: impl Fn(&str) -> String, line: impl Fn(&Entry) -> String) -> String {
+    let entries = entries();
+    let tables = entries.chunk_by(|one, other| one.table == other.table);
+    let texts = tables.map(|table| head(&table[0].header()) + &table.iter().map(&line).collect::<String>());
+    texts.collect::<Vec<_>>().join("\n")
+}
+
 /// All keys in text: of each its values, default and meaning.
 pub fn keys_as_text() -> String {
-    let mut text = String::new();
-    let mut table = String::new();
-    for entry in entries() {
-        if entry.table != table {
-            let gap = if table.is_empty() { "" } else { "\n" };
-            text += &format!("{gap}{}\n", entry.header());
-            table.clone_from(&entry.table);
-        }
+    let line = |entry: &Entry| {
         let without = match entry.key.without().as_str() {
             "" => "no default".to_owned(),
             without => format!("default: {without}"),
@@ -175,14 +169,14 @@ pub fn keys_as_text() -> String {
         } else {
             ""
         };
-        text += &format!(
+        format!(
             "  {} ({}; {without}{override_})\n      {}\n",
             entry.key.name,
             entry.key.values(),
             entry.key.text()
-        );
-    }
-    text
+        )
+    };
+    by_table(|header| format!("{header}\n"), line)
 }
 
 /// All keys for programs.
@@ -205,9 +199,7 @@ pub fn keys_as_json() -> Json {
                 Kind::TextOrTexts => "text or texts",
             },
             "unit": match kind {
-                Kind::Number(Unit::Seconds) => Some("seconds"),
-                Kind::Number(Unit::Days) => Some("days"),
-                Kind::Number(Unit::Octets) => Some("octets"),
+                Kind::Number(unit) => unit.name(),
                 _ => None,
             },
             "words": words,
@@ -227,17 +219,7 @@ pub fn keys_as_json() -> Json {
 
 /// The tables of README.
 pub fn keys_as_markdown() -> String {
-    let mut text = String::new();
-    let mut table = String::new();
-    for entry in entries() {
-        if entry.table != table {
-            let gap = if table.is_empty() { "" } else { "\n" };
-            text += &format!(
-                "{gap}| `{}` | values | default | |\n|---|---|---|---|\n",
-                entry.header()
-            );
-            table.clone_from(&entry.table);
-        }
+    let line = |entry: &Entry| {
         let without = match (entry.key.otherwise, entry.key.without()) {
             (_, without) if without.is_empty() => String::new(),
             ("", value) => format!("`{value}`"),
@@ -249,9 +231,12 @@ pub fn keys_as_markdown() -> String {
             without,
             entry.key.summary(),
         ];
-        text += &format!("| {} |\n", cells.map(|cell| cell.replace('|', "\\|")).join(" | "));
-    }
-    text
+        format!("| {} |\n", cells.map(|cell| cell.replace('|', "\\|")).join(" | "))
+    };
+    by_table(
+        |header| format!("| `{header}` | values | default | |\n|---|---|---|---|\n"),
+        line,
+    )
 }
 
 /// `gateway.toml.example`: an outline, with the keys in it.

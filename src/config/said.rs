@@ -2,40 +2,39 @@
 
 use super::{
     Policy, Upstream,
-    key::{Says, Table},
+    key::{Key, Says, Table},
     keys,
 };
 
 impl Policy {
     /// Which messages are seen, besides the folders: "newest 5".
     pub fn seen(&self) -> Vec<String> {
-        let keys = keys::Maildrop::KEYS.iter();
-        keys.filter_map(|key| match key.says {
+        said(keys::Maildrop::KEYS, |says| match says {
             Says::Seen(words) => words(self),
             _ => None,
         })
-        .collect()
     }
 
     /// What becomes of messages: "a delete removes for good".
     pub fn clauses(&self) -> Vec<String> {
-        let keys = keys::Maildrop::KEYS.iter();
-        keys.filter_map(|key| match key.says {
+        said(keys::Maildrop::KEYS, |says| match says {
             Says::Clause(words) => words(self),
             _ => None,
         })
-        .collect()
     }
 }
 
 impl Upstream {
     /// How it is reached: "tls: implicit".
     pub fn reached(&self) -> Vec<String> {
-        let keys = keys::Upstream::KEYS.iter();
-        keys.filter_map(|key| match key.says {
+        said(keys::Upstream::KEYS, |says| match says {
             Says::Reached(words) => words(self),
             _ => None,
         })
-        .collect()
     }
+}
+
+/// The words for each of `keys` that has some, in their order.
+fn said(keys: &[Key], words: impl Fn(Says) -> Option<String>) -> Vec<String> {
+    keys.iter().filter_map(|key| words(key.says)).collect()
 }

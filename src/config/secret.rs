@@ -1,7 +1,6 @@
 //! Octets that must not be seen: redacted when printed, wiped when dropped.
 
 use secrecy::{ExposeSecret, SecretSlice};
-use serde::Deserialize;
 
 /// A password: any octets (RFC 1939 §7: the argument of PASS may hold spaces).
 #[derive(Clone)]
@@ -29,12 +28,6 @@ impl From<&str> for Secret {
 impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Secret(…)")
-    }
-}
-
-impl<'de> Deserialize<'de> for Secret {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer).map(|text| Self::from(text.into_bytes()))
     }
 }
 

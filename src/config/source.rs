@@ -82,25 +82,33 @@ impl Sources {
         Place::File(self.file.clone())
     }
 
+    /// The last start of a character that is not after `at`.
+    pub(super) fn boundary(&self, at: usize) -> usize {
+        let mut known = (0..=at.min(self.text.len())).rev();
+        known.find(|at| self.text.is_char_boundary(*at)).unwrap_or(0)
+    }
+
+    /// The start of the line that contains `at`.
+    pub(super) fn line_start(&self, at: usize) -> usize {
+        self.text[..at].rfind('\n').map_or(0, |at| at + 1)
+    }
+
+    /// The hidden parts that overlap `range`.
+    pub(super) fn hidden_in(&self, range: Range<usize>) -> impl Iterator<Item = &Range<usize>> {
+        let overlaps = move |hidden: &&Range<usize>| hidden.start < range.end && hidden.end > range.start;
+        self.hidden.iter().filter(overlaps)
+    }
+
     /// A line of the file with `span` underlined. What is hidden is cut off.
     pub(super) fn line(&self, span: &Range<usize>) -> Place {
-        let boundary = |at: usize| {
-            (0..=at.min(self.text.len()))
-                .rev()
-                .find(|at| self.text.is_char_boundary(*at))
-        };
-        let start = boundary(span.start).unwrap_or(0);
-        let end = boundary(span.end).unwrap_or(0);
-        let line_start = self.text[..start].rfind('\n').map_or(0, |at| at + 1);
+        let start = self.boundary(span.start);
+        let end = self.boundary(span.end);
+        let line_start = self.line_start(start);
         let line_end = self.text[start..].find('\n').map_or(self.text.len(), |at| start + at);
-        let number = self.text[..start].matches('\n').count() + 1;
+        let number = line_number(&self.text.as_bytes()[..start]);
 
-        let shown_end = self
-            .hidden
-            .iter()
-            .filter(|hidden| hidden.start < line_end && hidden.end > line_start)
-            .map(|hidden| hidden.start.max(line_start))
-            .min();
+        let hidden = self.hidden_in(line_start..line_end);
+        let shown_end = hidden.map(|hidden| hidden.start.max(line_start)).min();
         let mut text = self.text[line_start..shown_end.unwrap_or(line_end)]
             .trim_end_matches('\r')
             .to_owned();
@@ -122,4 +130,9 @@ impl Sources {
             column,
         }))
     }
+}
+
+/// The number of the line that begins or goes on after the octets `before`; the first is 1.
+pub(super) fn line_number(before: &[u8]) -> usize {
+    before.iter().filter(|octet| **octet == b'\n').count() + 1
 }

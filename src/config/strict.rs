@@ -18,8 +18,8 @@ use super::{
 };
 
 impl Sources {
-    /// Checks that the text has the shape of a [`Document`] and notes where each key stands, and what is wrong. `false` if
-    /// there is a line that could not be read: what the others lack may stand there.
+    /// Checks that the text has the shape of a [`Document`]; notes the place of each key, and each mistake. Returns `false` if
+    /// a line could not be read: a key that seems to be missing may be in that line.
     pub(super) fn read_strictly(&mut self) -> bool {
         let text = self.text.clone();
         let (table, errors) = DeTable::parse_recoverable(&text);
@@ -32,7 +32,7 @@ impl Sources {
             let mistake = self.syntax_error(error.message(), error.span().unwrap_or(0..0));
             self.mistakes.push(mistake);
         }
-        // What was made of a line that can't be read says nothing, and below a broken header nothing is where it should be.
+        // The parser only guesses at a line that it cannot read, and keys below a broken header belong to another table.
         let mut lines = BTreeSet::new();
         self.mistakes.retain(|mistake| lines.insert(line_of(mistake)));
         let is_header = |number: &&usize| {
@@ -53,7 +53,7 @@ impl Sources {
         false
     }
 
-    /// Without a parsed tree nobody knows where secrets stand: a line that may hold one is cut at its `=`.
+    /// Without a parsed tree the places of secrets are unknown: a line that may hold a secret is cut at its `=`.
     fn hide_likely_secrets(&mut self) {
         let mut at = 0;
         for line in self.text.split_inclusive('\n') {
@@ -178,7 +178,7 @@ impl Sources {
                 Shape::Named(shape) => match valid_name(name) {
                     Ok(()) => {
                         self.walk(shape, value, &child);
-                        // The other keys of a table without a name would say the same.
+                        // The other keys of a table without a name would have the same mistake.
                         if !value.get_ref().is_table() && self.is_wrong(&child) {
                             return;
                         }
@@ -203,13 +203,14 @@ impl Sources {
         let names = keys.iter().map(|key| key.name);
         let elsewhere = reference::tables_with(name);
         let help = match nearest(name, names.clone()) {
-            None if !elsewhere.is_empty() => format!("it is a key of {}", elsewhere.join(", ")),
-            _ => suggest(name, names.clone()),
+            Some(meant) => {
+                self.meant
+                    .insert(format!("{}{meant}", path.strip_suffix(name).unwrap_or_default()));
+                suggest(name, names)
+            }
+            None if elsewhere.is_empty() => suggest(name, names),
+            None => format!("it is a key of {}", elsewhere.join(", ")),
         };
-        if let Some(meant) = nearest(name, names.clone()) {
-            self.meant
-                .insert(format!("{}{meant}", path.strip_suffix(name).unwrap_or_default()));
-        }
         self.note(Mistake {
             place: self.line(span),
             key: Some(path.to_owned()),

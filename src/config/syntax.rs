@@ -24,21 +24,14 @@ struct Line<'a> {
 impl Sources {
     /// What the parser says of `span`, in words for people.
     pub(super) fn syntax_error(&self, message: &str, span: Range<usize>) -> Mistake {
-        let at = (0..=span.start.min(self.text.len()))
-            .rev()
-            .find(|at| self.text.is_char_boundary(*at))
-            .unwrap_or(0);
-        let start = self.text[..at].rfind('\n').map_or(0, |at| at + 1);
+        let start = self.line_start(self.boundary(span.start));
         let text = self.text[start..].lines().next().unwrap_or_default();
         let (name, value) = text.split_once('=').unwrap_or((text, ""));
         let end = start + text.len();
         let line = Line {
             name: name.trim(),
             value: value.trim(),
-            is_shown: !self
-                .hidden
-                .iter()
-                .any(|hidden| hidden.start < end && hidden.end > start),
+            is_shown: self.hidden_in(start..end).next().is_none(),
             text: text.trim(),
         };
         let (what, help) = line.explain(message).unwrap_or((message.to_owned(), String::new()));

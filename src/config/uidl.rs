@@ -1,5 +1,5 @@
-//! `uidl`: formats of our own and of servers that devices come from, for whom every new UIDL is a new message. What a message
-//! is called in them, `maildrop` writes.
+//! `uidl`: popgate's own formats of unique-ids, and those of servers that devices come from. A device takes every new UIDL for a
+//! new message. `maildrop` writes the UIDL of a message.
 
 use std::fmt;
 
@@ -51,7 +51,7 @@ pub struct UidlNumber {
     pub source: UidlSource,
     /// In hexadecimal.
     pub hex: bool,
-    /// Zeros come before it until it has so many digits.
+    /// Zeros are put before it until it has this number of digits.
     pub width: usize,
 }
 

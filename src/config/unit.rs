@@ -61,6 +61,16 @@ impl Unit {
         number.checked_mul(size.ok_or_else(wrong)?).ok_or_else(wrong)
     }
 
+    /// What it is called; nothing for things.
+    pub(super) fn name(self) -> Option<&'static str> {
+        match self {
+            Self::One => None,
+            Self::Seconds => Some("seconds"),
+            Self::Days => Some("days"),
+            Self::Octets => Some("octets"),
+        }
+    }
+
     /// How to write such a number.
     pub(super) fn usage(self) -> &'static str {
         match self {

@@ -93,14 +93,18 @@ impl Value for bool {
     }
 }
 
+/// `number` as a `T`, if it fits.
+fn fitting<T: TryFrom<u64>>(number: u64) -> Result<T, Wrong> {
+    T::try_from(number).map_err(|_| Wrong::new(format!("{number} is out of range")))
+}
+
 macro_rules! numbers {
     ($($number:ty)*) => {$(
         impl Value for $number {
             const KIND: Kind = Kind::Number(Unit::One);
 
             fn read(raw: &Raw<'_>) -> Result<Self, Wrong> {
-                let number = Unit::One.read(raw)?;
-                Self::try_from(number).map_err(|_| Wrong::new(format!("{number} is out of range")))
+                fitting(Unit::One.read(raw)?)
             }
         }
     )*};
@@ -124,10 +128,7 @@ impl Value for Days {
     const KIND: Kind = Kind::Number(Unit::Days);
 
     fn read(raw: &Raw<'_>) -> Result<Self, Wrong> {
-        let days = Unit::Days.read(raw)?;
-        u32::try_from(days)
-            .map(Self)
-            .map_err(|_| Wrong::new(format!("{days} is out of range")))
+        fitting(Unit::Days.read(raw)?).map(Self)
     }
 }
 
@@ -215,6 +216,11 @@ impl Value for Scopes {
     }
 }
 
+/// Whether `octet` may stand in a host name.
+fn is_of_name(octet: u8) -> bool {
+    octet.is_ascii_alphanumeric() || b".-_".contains(&octet)
+}
+
 /// A host name or an address, without a port.
 #[derive(Debug, Clone)]
 pub(super) struct Host(pub(super) String);
@@ -224,15 +230,23 @@ impl Value for Host {
 
     fn read(raw: &Raw<'_>) -> Result<Self, Wrong> {
         let host = line(raw)?;
-        let is_plain = |octet: u8| octet.is_ascii_alphanumeric() || b".-_".contains(&octet);
         let help = match host.rsplit_once(':') {
             _ if host.parse::<IpAddr>().is_ok() => return Ok(Self(host.to_owned())),
             _ if host.contains("://") => "give the name alone, and the port by `port`, the encryption by `tls`",
             Some((_, port)) if port.parse::<u16>().is_ok() => "give the port by `port`",
-            _ if host.bytes().all(is_plain) => return Ok(Self(host.to_owned())),
+            _ if host.bytes().all(is_of_name) => return Ok(Self(host.to_owned())),
             _ => "a host name is made of letters, digits, `.` and `-` (an international name in its xn-- form)",
         };
         Err(Wrong::new(format!("{host:?} is not a valid host name or address")).help(help))
+    }
+}
+
+/// The URL of `raw`, as it was written and parsed.
+fn parsed_url<'a>(raw: &Raw<'a>) -> Result<(&'a str, Url), Wrong> {
+    let url = line(raw)?;
+    match Url::parse(url) {
+        Ok(parsed) => Ok((url, parsed)),
+        Err(_) => Err(Wrong::new(format!("{url:?} is not a valid URL"))),
     }
 }
 
@@ -244,8 +258,7 @@ impl Value for SecureUrl {
     const KIND: Kind = Kind::Text;
 
     fn read(raw: &Raw<'_>) -> Result<Self, Wrong> {
-        let url = line(raw)?;
-        let parsed = Url::parse(url).map_err(|_| Wrong::new(format!("{url:?} is not a valid URL")))?;
+        let (url, parsed) = parsed_url(raw)?;
         let is_local = match parsed.host() {
             Some(url::Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
             Some(url::Host::Ipv4(address)) => address.is_loopback(),
@@ -268,11 +281,7 @@ impl Value for RedirectUrl {
     const KIND: Kind = Kind::Text;
 
     fn read(raw: &Raw<'_>) -> Result<Self, Wrong> {
-        let url = line(raw)?;
-        match Url::parse(url) {
-            Ok(_) => Ok(Self(url.to_owned())),
-            Err(_) => Err(Wrong::new(format!("{url:?} is not a valid URL"))),
-        }
+        parsed_url(raw).map(|(url, _)| Self(url.to_owned()))
     }
 }
 
@@ -307,8 +316,7 @@ impl Value for Tenant {
 
     fn read(raw: &Raw<'_>) -> Result<Self, Wrong> {
         let tenant = text(raw)?;
-        let is_part = |octet: u8| octet.is_ascii_alphanumeric() || b".-_".contains(&octet);
-        match tenant.is_empty() || !tenant.bytes().all(is_part) {
+        match tenant.is_empty() || !tenant.bytes().all(is_of_name) {
             true => Err(Wrong::new(format!("{tenant:?} is not a valid tenant"))),
             false => Ok(Self(tenant.to_owned())),
         }

@@ -5,7 +5,7 @@ use super::{
     nearest::{nearest, quoted_list},
 };
 
-/// Declares an enum of words: `Variant = "word"`, and after `|` what people write instead, to be told what they mean.
+/// Declares an enum of words: `Variant = "word"`, and after `|` aliases, for which the message suggests the word.
 macro_rules! words {
     ($($(#[$about:meta])* $visible:vis enum $name:ident {
         $($(#[$doc:meta])* $variant:ident = $word:literal $(| $alias:literal)*,)*
@@ -40,7 +40,7 @@ macro_rules! words {
 
 pub(super) use words;
 
-/// A word that none of `known` is; each of those has aliases.
+/// The message for a word that is not in `known`, a list of words and their aliases.
 pub(super) fn unknown(word: &str, known: &[(&str, &[&str])]) -> Wrong {
     let wrong = Wrong::new(format!("unknown value {word:?}"));
     let alias = known

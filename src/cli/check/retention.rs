@@ -17,11 +17,11 @@ pub(super) async fn run(config: &Config, out: &mut impl Write) -> Result<(), Fai
             "[state] has no `dir`: what was retrieved when is known to the running gateway only, until it ends",
         ));
     };
-    let state = state::reach(dir).map_err(|error| Failure::failed(error.to_string()))?;
+    let state = state::reach(dir).map_err(Failure::failed)?;
     let tokens = tokens::of(config, state.clone())?;
-    let maildrops = Maildrops::new(config, state, tokens.clone()).map_err(|error| Failure::wrong(error.to_string()))?;
+    let maildrops = Maildrops::new(config, state, tokens.clone()).map_err(Failure::wrong)?;
     let mut failures = 0;
-    let accounts = Accounts::new(config).map_err(|error| Failure::failed(error.to_string()))?;
+    let accounts = Accounts::new(config).map_err(Failure::failed)?;
     for account in accounts.known() {
         if !matches!(account.policy.retention, Retention::Days(_)) {
             continue;

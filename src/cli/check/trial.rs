@@ -15,7 +15,8 @@ use crate::{
     tls::{self, Validity},
 };
 
-/// Days before the end of a certificate from which that is a risk: an authority's usually live 90, and are renewed at 30.
+/// A certificate that ends within this number of days is a risk: public authorities' usually live 90 days, and are renewed 30
+/// days before their end.
 const SOON: i64 = 21;
 
 /// What a trial has shown.
@@ -51,7 +52,7 @@ pub(super) async fn run(config: &Config) -> Result<Vec<Finding>, tls::Error> {
         is_running = is_in_use;
         findings.extend(finding);
     }
-    // All at once: an address may take another one along.
+    // All stay bound until the end: an address may include another.
     let mut bound: Vec<TcpListener> = Vec::new();
     for listener in &config.listeners {
         let address = listener.address;
@@ -95,7 +96,7 @@ fn unavailable(what: &str, address: SocketAddr, error: &io::Error, is_a_gateway:
         io::ErrorKind::AddrInUse if is_a_gateway => {
             Finding::Note(format!("{what} {address}: a gateway listens there already"))
         }
-        // Whoever checks need not be the user who serves.
+        // The user who checks need not be the user who serves.
         io::ErrorKind::PermissionDenied => Finding::Note(format!(
             "{what} {address}: this user may not listen there{}",
             bind_advice(error, address)
@@ -117,7 +118,7 @@ fn directory(dir: &Path) -> (Option<Finding>, bool) {
         }
         Err(error) => return (Some(Finding::Failure(error.to_string())), false),
     }
-    // If it is missing it will be made, in whatever is there.
+    // A missing directory will be made in its nearest parent that exists.
     let mut existing = if dir.as_os_str().is_empty() {
         Path::new(".")
     } else {

@@ -30,15 +30,15 @@ table! {
         passwords_file: Option<FileName> [example("/run/secrets/devices")];
         /// Which [upstream.NAME] holds the mail.
         upstream: Option<String> [example("home"), help("name an [upstream.NAME]")];
-        /// The user there; `*` in it stands for what `*` in the login stood for. Default: the login.
+        /// The user at the upstream; `*` in it stands for what `*` in the login matched. Default: the login.
         user: Option<String> [
             example("office@example.org"),
             otherwise("the login"),
             help("leave it out if it equals login")
         ];
-        /// The password there, in a file of its own; a line end after it does not count.
+        /// File with the password of `user` at the upstream; a line end after the password does not count.
         upstream_password_file: Option<FileName> [example("/run/secrets/office")];
-        /// The password there.
+        /// The password of `user` at the upstream.
         upstream_password: Option<Secret> [example("a password made for this gateway")];
         /// Who consents, if the mailbox of `user` is shared; several accounts may share a consent. Default: the user.
         signed_in_as: Option<String> [

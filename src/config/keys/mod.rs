@@ -59,7 +59,7 @@ table! {
 
     /// `[[listener]]`
     Listener {
-        /// Address and port: "0.0.0.0:110" is IPv4 on every interface, "[::]:110" IPv6 (and IPv4, where the system maps it).
+        /// Address and port: "0.0.0.0:110" is IPv4 on every interface, "[::]:110" IPv6 (and IPv4, if the system maps it).
         address: Option<SocketAddr> [
             example("0.0.0.0:110"),
             help("an address and a port, such as \"0.0.0.0:110\" or \"[::]:110\"")
@@ -98,13 +98,13 @@ table! {
         sessions: usize [default("1000"), within(1, MANY)];
         /// Sessions at once from one address, which may be a whole office behind one router.
         sessions_per_address: usize [default("50"), within(1, MANY)];
-        /// From the connection to a successful login.
+        /// How long a device may take from its connection to a successful login.
         login_seconds: Duration [default("60"), within(1, YEAR)];
-        /// Silence of a device after which it is taken for gone; nothing is deleted then. RFC 1939 asks for 600 at least.
+        /// How long a device may be silent before its session ends; nothing is deleted then. RFC 1939 asks for 600 at least.
         idle_seconds: Duration [default("600"), within(1, YEAR)];
-        /// Silence of the upstream within a command.
+        /// How long the upstream may be silent within a command.
         upstream_seconds: Duration [default("30"), within(1, YEAR)];
-        /// Commands that make no sense, after which a session is closed.
+        /// How many bad commands a device may send before its session is closed.
         bad_commands: u32 [default("20"), within(1, MANY)];
         /// Octets that a session may fetch ahead of its device, so that it need not wait for each message. All sessions
         /// together have 64 times that.
@@ -125,9 +125,9 @@ table! {
 
     /// `[state]`
     State {
-        /// A directory for what outlives a session. Default: none, then it is kept in memory only.
+        /// The directory for state that outlives a session. Default: none; then popgate keeps state in memory only.
         dir: Option<FileName> [example("/data")];
-        /// File with what the tokens of [upstream.NAME.oauth2] are encrypted with; keep it apart from the directory. Make one with
+        /// File with the key that encrypts the tokens of [upstream.NAME.oauth2]; keep the file outside of `dir`. Make one with
         /// `head -c 32 /dev/urandom | base64 > key`. Default: none.
         key_file: Option<FileName> [example("/run/secrets/state-key")];
         /// The same as key_file, without a file of its own.
@@ -141,13 +141,13 @@ table! {
             example("127.0.0.1:8080"),
             help("where the sign-in page listens, such as \"127.0.0.1:8080\" or \"[::1]:8080\"")
         ];
-        /// What browsers call the page; the provider must know /callback under it as a redirect URL.
+        /// The page's URL for browsers. Register it at the provider of [upstream.NAME] with /callback/NAME behind it.
         public_url: Option<PageUrl> [
             example("https://mail.example.org/popgate"),
             otherwise("http:// and the address"),
             help("what browsers call the page, such as \"https://mail.example.org/popgate\"")
         ];
-        /// File with the password that opens it.
+        /// File with the password of the page.
         admin_password_file: Option<FileName> [example("/run/secrets/admin")];
         /// The same as admin_password_file, without a file of its own.
         admin_password: Option<Secret> [

@@ -24,15 +24,15 @@ words! {
 table! {
     /// `[upstream.NAME.oauth2]`
     OAuth2 {
-        /// How tokens are come by. Default: the provider's first of these.
+        /// How popgate gets tokens. Default: the usual way of the provider.
         ///   device: somebody types a short code at the provider's page, on any device (Microsoft's default)
         ///   code: somebody's browser is sent to the provider and comes back (Google's default)
         ///   client-credentials: the application itself is trusted (Microsoft)
-        ///   service-account: the application signs whom it speaks for (Google Workspace)
-        grant: Option<GrantWord> [example("client-credentials"), otherwise("the provider's first")];
-        /// The directory, Microsoft only. Default: "organizations", with preset = "outlook" "consumers".
+        ///   service-account: the application signs which user it asks for (Google Workspace)
+        grant: Option<GrantWord> [example("client-credentials"), otherwise("the provider's usual way")];
+        /// The tenant (directory), for Microsoft only. Default: "organizations"; with preset = "outlook" it is "consumers".
         tenant: Option<Tenant> [example("example.onmicrosoft.com"), help("its id, or a domain of it")];
-        /// The application's id, from where it is registered at the provider.
+        /// The id that the provider gave the application when it was registered.
         client_id: Option<String> [
             example("1234567890-example.apps.googleusercontent.com"),
             help("the application's id, from where it is registered at the provider")
@@ -51,7 +51,7 @@ table! {
         /// How the application names that certificate. ps256: PS256 and x5t#S256, as Entra asks for today | rs256: RS256 and
         /// x5t, as Entra asked for before
         certificate_form: Option<CertificateForm> [default("ps256")];
-        /// The key's name, which some providers want besides.
+        /// The key's id (`kid`), which some providers ask for.
         key_id: Option<String> [example("2026-01"), help("leave it out if the provider wants none")];
         /// Where the provider gives codes (RFC 8628).
         device_url: Option<SecureUrl> [
@@ -68,7 +68,7 @@ table! {
             example("https://login.example.net/token"),
             help("write it like \"https://login.example.org/token\"")
         ];
-        /// Where a consent is revoked that opened no mailbox (RFC 7009). Default: the preset's, or none.
+        /// Where popgate revokes a consent that opened no mailbox (RFC 7009). Default: the preset's, or none.
         revoke_url: Option<SecureUrl> [
             example("https://login.example.net/revoke"),
             otherwise("the preset's"),
@@ -87,12 +87,12 @@ table! {
             otherwise("any name at the server of its addresses"),
             help("leave it out if the provider's documentation names none")
         ];
-        /// What the tokens are asked for.
+        /// The scopes that popgate asks the provider for.
         scopes: Option<Scopes> [
             example("imap,offline_access"),
             help("a list with a string for each: scopes = [\"one\", \"two\"]")
         ];
-        /// PEM file of certificates to trust besides the system's.
+        /// PEM file of certificates to trust in addition to the system's.
         ca_file: Option<FileName> [example("/run/secrets/ca.pem")];
     }
 }

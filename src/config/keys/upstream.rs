@@ -13,7 +13,7 @@ use super::{
 table! {
     /// `[upstream.NAME]`
     Upstream {
-        /// The provider's name: gives host, port, tls and what is peculiar to it; keys given here win.
+        /// The name of a provider that popgate knows; it sets host, port, tls and more, unless you give them.
         preset: Option<Named> [example("gmail")];
         /// The server's name, as its certificate has it.
         host: Option<Host> [
@@ -22,29 +22,30 @@ table! {
         ];
         /// The TCP port. The default follows `tls`: 993 for "implicit", else 143.
         port: Option<u16> [example("993"), otherwise("993 with tls = \"implicit\", else 143"), within(1, 65_535)];
-        /// How the connection is encrypted. implicit: TLS from the start | starttls: TLS before anything is told | off: plain
-        /// text, for a server on this machine
+        /// How the connection is encrypted. implicit: TLS from the start | starttls: plain text until STARTTLS, which
+        /// popgate sends before it logs in | off: plain text, for a server on this machine
         tls: Option<UpstreamTls> [
             default("implicit"),
             says(Says::Reached(|upstream| Some(format!("tls: {}", upstream.tls))))
         ];
-        /// PEM file of certificates to trust besides the system's: authorities of your own, or the server's certificate itself,
-        /// which is then trusted as it is, whatever its name.
+        /// PEM file of certificates to trust in addition to the system's: those of your own authorities, or the server's own
+        /// certificate, which popgate then trusts whatever its name is.
         ca_file: Option<FileName> [example("/run/secrets/ca.pem")];
-        /// The one certificate to trust, and no other, whatever its name, as `openssl x509 -noout -fingerprint -sha256` prints it.
+        /// The fingerprint of the only certificate to trust, whatever its name is, as `openssl x509 -noout -fingerprint -sha256`
+        /// prints it.
         fingerprint: Option<Fingerprint> [
             example("sha256:0f1e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c4b5a69788796a5b4c3d2e1f0"),
             help("write \"sha256:\" and 64 hexadecimal digits, as `openssl x509 -noout -fingerprint -sha256` prints them"),
             says(Says::Reached(|upstream| upstream.fingerprint.map(|_| "certificate pinned".into())))
         ];
-        /// How a password is given to the server. auto: the best that it offers | plain | login | login-command | cram-md5 |
-        /// scram-sha-256
+        /// How a password is given to the server. auto: the best way that the server offers | plain | login |
+        /// login-command | cram-md5 | scram-sha-256
         auth: Auth [
             default("auto"),
             says(Says::Reached(|upstream| (upstream.auth != Auth::Auto).then(|| format!("auth: {}", upstream.auth))))
         ];
-        /// Connect through a proxy: socks5:// or http:// with host, port and, if it asks for them, user:password@ before the
-        /// host.
+        /// Connect through a proxy: socks5:// or http:// with host and port. If the proxy asks for a login, write user:password@
+        /// before the host.
         proxy: Option<Proxy> [
             example("socks5://127.0.0.1:1080"),
             help("write \"socks5://127.0.0.1:1080\" or \"http://proxy.example.org:8080\""),
@@ -53,8 +54,8 @@ table! {
                 Some(format!("through the proxy {}:{}", proxy.host, proxy.port))
             }))
         ];
-        /// Whether several commands are sent at once. false is for a server that can't take them: popgate finds that out by
-        /// itself; this saves it the first try.
+        /// Whether popgate sends several commands at once. false is for a server that cannot take them: popgate finds that out
+        /// by itself, but false saves the first try.
         pipelining: bool [
             default("true"),
             says(Says::Reached(|upstream| (!upstream.pipelining).then(|| "one command at a time".into())))
@@ -67,7 +68,7 @@ table! {
             example("*@example.org"),
             help("write patterns such as \"*@example.org\", or \"*\" for every login")
         ];
-        /// Most connections at once for one user there: providers count them (Gmail allows 15).
+        /// The largest number of connections at once for one user there: providers limit it (Gmail allows 15).
         connections_per_user: Option<usize> [default("8"), within(1, 10_000)];
         /// Tokens instead of passwords.
         oauth2: Option<OAuth2> [];

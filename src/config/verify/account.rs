@@ -141,7 +141,7 @@ impl Verifier<'_> {
             Err(_) => Err("is not UTF-8".to_owned()),
         };
         match parsed {
-            Ok(()) => self.readable(path, name),
+            Ok(()) => Ok(self.directory.join(&name.0)),
             Err(what) => {
                 let help = "write a line login:hash for each login, with what popgate hash-password prints";
                 Err(self.wrong(path, format!("{}: {what}", name.0), help))

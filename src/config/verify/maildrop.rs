@@ -7,7 +7,8 @@ use super::{
     value::{Checked, Noted},
 };
 use crate::config::{
-    OnDelete, Policy, Preset, Retention, UidlImport, View, key::Layer, keys::Maildrop, value::FileName,
+    OnDelete, Policy, Preset, Retention, UidlImport, View, key::Layer, keys::Maildrop, source::line_number,
+    value::FileName,
 };
 
 /// The keys of a maildrop, and where each stands.
@@ -15,7 +16,7 @@ pub(super) struct Place<'a> {
     /// The table of the login or upstream that it is of.
     path: String,
     own: &'a Layer<Maildrop>,
-    /// The table that stands below.
+    /// The upstream's table, whose keys apply if `own` does not give them.
     below: Option<String>,
 }
 
@@ -49,7 +50,7 @@ impl<'a> Place<'a> {
     }
 }
 
-/// What stands in for the keys that an upstream does not give.
+/// The preset's keys, which apply if the upstream does not give them.
 pub(super) fn of_preset(preset: Option<&Preset>) -> Layer<Maildrop> {
     let on_delete = preset.and_then(|preset| preset.on_delete.as_deref());
     Layer::of(on_delete.map(|word| ("on_delete", word)))
@@ -138,10 +139,8 @@ impl Verifier<'_> {
             let help = "each line is a UIDL, a tab, and the message's Message-ID or UID";
             self.wrong(path, format!("{}:{line}: {what}", shown.display()), help)
         };
-        let text = std::str::from_utf8(&octets).map_err(|error| {
-            let before = &octets[..error.valid_up_to()];
-            wrong(1 + before.iter().filter(|octet| **octet == b'\n').count(), "not UTF-8")
-        })?;
+        let text = std::str::from_utf8(&octets)
+            .map_err(|error| wrong(line_number(&octets[..error.valid_up_to()]), "not UTF-8"))?;
         let (import, ambiguous) = UidlImport::parse(text).map_err(|(line, what)| wrong(line, &what))?;
         if ambiguous > 0 {
             self.warnings.push(format!(

@@ -73,7 +73,7 @@ impl Verifier<'_> {
         let upstreams = self.upstreams(document.upstream, state.as_ref().ok());
         let accounts = self.accounts(document.account, &upstreams);
         let upstreams = upstreams.verified();
-        // What the whole file lacks is told last: a mistake may be why.
+        // Reported only if nothing else is wrong: another mistake may be the cause.
         if self.sources.mistakes.is_empty() {
             self.somebody_can_log_in(
                 upstreams.as_deref().unwrap_or_default(),

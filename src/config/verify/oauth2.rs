@@ -229,10 +229,7 @@ impl Verifier<'_> {
             {
                 Err(Noted)
             }
-            (None, None) => {
-                let help = "one of \"device\", \"code\", \"client-credentials\", \"service-account\"";
-                Err(self.missing(path, help))
-            }
+            (None, None) => Err(self.missing(path, GrantWord::KIND.expected().1)),
         }
     }
 
