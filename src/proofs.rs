@@ -9,6 +9,8 @@ use std::{
 use aws_lc_rs::{hmac, rand::SystemRandom};
 use tokio::time::Instant;
 
+pub use crate::types::RandomUnavailable;
+
 /// For so long a secret that was right is no guess: a device that rests over the weekend comes back in time. Whoever refuses
 /// the secret ends this at once.
 pub(crate) const PROVEN_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -100,11 +102,6 @@ impl Recent {
         self.generations.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
-
-/// The system gives no random numbers.
-#[derive(Debug, thiserror::Error)]
-#[error("the system gives no random numbers")]
-pub struct RandomUnavailable;
 
 #[cfg(test)]
 mod tests {

@@ -31,7 +31,6 @@ pub use provider::SetupError;
 pub use sign_in::{CodeSignIn, DeviceSignIn};
 pub use status::{Part, Standing, Status};
 pub use token::{AccessToken, Issued};
-pub use vault::RandomUnavailable;
 
 /// Providers forget consents that are not used: Google's after six months, Microsoft's after 90 days.
 const LONG_UNUSED: u32 = 7 * 24 * 3600;

@@ -23,6 +23,7 @@ use super::{
 use crate::{
     config::{ClientAuthentication, ClientProof, Grant, OAuth2},
     tls,
+    types::RandomUnavailable,
 };
 
 type Client = oauth2::Client<
@@ -69,7 +70,7 @@ pub enum SetupError {
     Http(String),
     /// No random numbers.
     #[error(transparent)]
-    Random(#[from] super::RandomUnavailable),
+    Random(#[from] RandomUnavailable),
 }
 
 impl Provider {

@@ -8,7 +8,7 @@ use chacha20poly1305::{
 use zeroize::Zeroizing;
 
 use super::token::Kept;
-use crate::{config::Secret, state::Consent};
+use crate::{config::Secret, state::Consent, types::RandomUnavailable};
 
 /// The first octet of what this version seals.
 const VERSION: u8 = 2;
@@ -25,11 +25,6 @@ pub(super) struct Vault(XChaCha20Poly1305);
 /// What was kept can't be opened: it is damaged, or was sealed with another key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Locked;
-
-/// The system gives no random numbers.
-#[derive(Debug, thiserror::Error)]
-#[error("the system gives no random numbers")]
-pub struct RandomUnavailable;
 
 impl Vault {
     /// Under `key`; without one, what is sealed can be opened by this process only.
