@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use crate::{
     config::Secret,
     proofs::{KeyedHash, PROVEN_FOR, RandomUnavailable, Recent, Tag},
+    types::network,
 };
 
 /// A window opens with a failure and lasts so long.
@@ -212,10 +213,10 @@ impl State {
     }
 
     fn keys(&self, login: &[u8], peer: IpAddr) -> Keys {
-        let (address, site) = match peer.to_canonical() {
-            IpAddr::V4(peer) => (u128::from(peer.to_bits()), None),
-            // Whoever has one address of a /64 has them all.
-            IpAddr::V6(peer) => (peer.to_bits() >> 64 | 1 << 64, Some(peer.to_bits() >> 80 | 1 << 65)),
+        let address = network(peer);
+        let site = match address {
+            IpAddr::V4(_) => None,
+            IpAddr::V6(address) => Some(address.to_bits() >> 80),
         };
         Keys {
             pair: self.hasher.hash_one((address, login)),

@@ -1,11 +1,7 @@
 //! Guesses of the page's password come one at a time from each address, with a pause after a wrong one. Whoever comes from
 //! elsewhere is not delayed by them.
 
-use std::{
-    net::{IpAddr, Ipv6Addr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use axum::http::HeaderMap;
 use dashmap::DashMap;
@@ -13,6 +9,8 @@ use tokio::{
     sync::Mutex,
     time::{Instant, sleep_until},
 };
+
+use crate::types::network;
 
 /// So long after a wrong password none from that address is looked at, whether its giver has waited for the answer or not.
 pub(super) const PENALTY: Duration = Duration::from_secs(1);
@@ -82,10 +80,7 @@ impl Guesses {
         } else {
             None
         };
-        match told.unwrap_or(peer).to_canonical() {
-            IpAddr::V6(address) => Ipv6Addr::from(u128::from(address) >> 64 << 64).into(),
-            address => address,
-        }
+        network(told.unwrap_or(peer))
     }
 }
 
