@@ -76,16 +76,13 @@ pub enum SetupError {
 impl Provider {
     pub(super) fn new(config: &Arc<OAuth2>) -> Result<Self, SetupError> {
         let url = |error: oauth2::url::ParseError, url: &str| SetupError::Url(format!("{url:?} is no URL: {error}"));
-        let (device, authorize) = match &config.grant {
-            Grant::Device {
-                device_url,
-                authorize_url,
-            } => (Some(device_url), authorize_url.as_ref()),
-            Grant::Code { authorize_url } => (None, Some(authorize_url)),
-            Grant::ClientCredentials | Grant::ServiceAccount => (None, None),
+        let device = match &config.grant {
+            Grant::Device { device_url, .. } => Some(device_url),
+            Grant::Code { .. } | Grant::ClientCredentials | Grant::ServiceAccount => None,
         };
         let device = device.map(|text| DeviceAuthorizationUrl::new(text.clone()).map_err(|error| url(error, text)));
-        let authorize = authorize.map(|text| AuthUrl::new(text.clone()).map_err(|error| url(error, text)));
+        let authorize = authorize_url(&config.grant);
+        let authorize = authorize.map(|text| AuthUrl::new(text.to_owned()).map_err(|error| url(error, text)));
         let token = TokenUrl::new(config.token_url.clone()).map_err(|error| url(error, &config.token_url))?;
         let client = oauth2::Client::new(ClientId::new(config.client_id.clone()))
             // In the body is what most providers show in their own examples.
@@ -93,19 +90,16 @@ impl Provider {
             .set_auth_uri_option(authorize.transpose()?)
             .set_device_authorization_url_option(device.transpose()?)
             .set_token_uri(token);
-        let client = match &config.proof {
+        let (client, secret) = match &config.proof {
             ClientProof::Secret(secret, place) => {
                 let client = match place {
                     ClientAuthentication::Post => client,
                     ClientAuthentication::Basic => client.set_auth_type(AuthType::BasicAuth),
                 };
-                client.set_client_secret(ClientSecret::new(String::from_utf8_lossy(secret.expose()).into_owned()))
+                let text = String::from_utf8_lossy(secret.expose()).into_owned();
+                (client.set_client_secret(ClientSecret::new(text)), Some(secret.clone()))
             }
-            ClientProof::Public | ClientProof::Key(_) => client,
-        };
-        let secret = match &config.proof {
-            ClientProof::Secret(secret, _) => Some(secret.clone()),
-            ClientProof::Public | ClientProof::Key(_) => None,
+            ClientProof::Public | ClientProof::Key(_) => (client, None),
         };
         let http = Http::new(&tls::Connector::new(config.ca_file.as_deref())?, secret);
         Ok(Self {
@@ -235,12 +229,9 @@ impl Provider {
         let Some(issuer) = origin(issuer).filter(Origin::is_tuple) else {
             return false;
         };
-        let authorize_url = match &self.config.grant {
-            Grant::Device { authorize_url, .. } => authorize_url.as_deref(),
-            Grant::Code { authorize_url } => Some(authorize_url.as_str()),
-            Grant::ClientCredentials | Grant::ServiceAccount => None,
-        };
-        let urls = authorize_url.into_iter().chain([self.config.token_url.as_str()]);
+        let urls = authorize_url(&self.config.grant)
+            .into_iter()
+            .chain([self.config.token_url.as_str()]);
         urls.filter_map(origin).any(|origin| origin == issuer)
     }
 
@@ -280,6 +271,15 @@ impl<'c> AsyncHttpClient<'c> for Provider {
                 .finish();
             self.http.send(HttpRequest::from_parts(head, form.into_bytes())).await
         })
+    }
+}
+
+/// Where browsers are sent, if the grant has such a page.
+fn authorize_url(grant: &Grant) -> Option<&str> {
+    match grant {
+        Grant::Device { authorize_url, .. } => authorize_url.as_deref(),
+        Grant::Code { authorize_url } => Some(authorize_url),
+        Grant::ClientCredentials | Grant::ServiceAccount => None,
     }
 }
 
