@@ -172,8 +172,8 @@ impl Tokens {
                 return Ok(Outcome::Old);
             }
             match self.save(consent, sealed.as_deref(), &fresh).await {
-                Ok(true) => return Ok(Outcome::New),
-                Ok(false) => {}
+                Ok(Some(_)) => return Ok(Outcome::New),
+                Ok(None) => {}
                 Err(_) => {
                     let turn = self.turn(consent).lock_owned().await;
                     self.save_later(consent, turn, sealed, fresh);
@@ -267,12 +267,13 @@ impl Tokens {
         }
     }
 
-    /// Whether it was saved: not where what is kept is not `followed` any more.
-    async fn save(&self, consent: &Consent, followed: Option<&[u8]>, kept: &Kept) -> Result<bool, Error> {
+    /// Saves `kept` in place of `followed`. Returns it sealed; `None` if something other than `followed` is kept by now, which
+    /// then stays.
+    async fn save(&self, consent: &Consent, followed: Option<&[u8]>, kept: &Kept) -> Result<Option<Vec<u8>>, Error> {
         let sealed = self.vault.seal(consent, kept).map_err(|_| Error::State)?;
         match self.store.set_token(consent, followed, Some(&sealed)).await {
-            Ok(()) => Ok(true),
-            Err(Unavailable::Changed) => Ok(false),
+            Ok(()) => Ok(Some(sealed)),
+            Err(Unavailable::Changed) => Ok(None),
             Err(_) => Err(Error::State),
         }
     }

@@ -113,9 +113,9 @@ impl Tokens {
                 turn.replaced = is_refused.then(Instant::now);
                 let renewed = kept.renewed(issued, now);
                 match self.save(consent, sealed.as_deref(), &renewed).await {
-                    Ok(true) => Ok(renewed.access()),
+                    Ok(Some(_)) => Ok(renewed.access()),
                     // Somebody has signed in meanwhile: that counts.
-                    Ok(false) => match self.kept(consent).await? {
+                    Ok(None) => match self.kept(consent).await? {
                         (_, kept) if kept.is_valid(now) => Ok(kept.access()),
                         _ => Err(Error::unavailable("the consent was changed meanwhile")),
                     },
@@ -162,8 +162,8 @@ impl Tokens {
             ..kept.clone()
         };
         match self.save(consent, sealed.as_deref(), &asking).await? {
-            true => Ok((self.sealed(consent).await?, asking)),
-            false => Err(Error::unavailable("the consent was changed meanwhile")),
+            Some(sealed) => Ok((Some(sealed), asking)),
+            None => Err(Error::unavailable("the consent was changed meanwhile")),
         }
     }
 
