@@ -65,11 +65,6 @@ impl Issued {
             .filter(|asked| !granted.iter().any(|granted| is_same(asked, granted)))
             .collect()
     }
-
-    /// Whether it brings what renews it.
-    pub fn can_be_renewed(&self) -> bool {
-        self.refresh.is_some()
-    }
 }
 
 impl fmt::Debug for Issued {
