@@ -91,11 +91,11 @@ impl Recent {
 
     /// Forgets `tag`; returns whether it was known.
     pub(crate) fn remove(&self, tag: &Tag) -> bool {
-        let was_known = self.contains(tag);
         let mut generations = self.lock();
-        generations.current.remove(tag);
-        generations.previous.remove(tag);
-        was_known
+        // It is in one of the two only, see `insert`.
+        let at = generations.current.remove(tag);
+        let at = at.or_else(|| generations.previous.remove(tag));
+        at.is_some_and(|at| at.elapsed() < self.lasts)
     }
 
     fn lock(&self) -> MutexGuard<'_, Generations> {
