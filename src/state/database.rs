@@ -184,8 +184,7 @@ fn open_or_begin(dir: &Path, prepare: Prepare, owner: Owner) -> Result<redb::Dat
         Err(Failure::Damaged(reason)) if owner == Owner::Us => reason,
         Err(failure) => return Err(failure.into_error(dir)),
     };
-    let seconds = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
-    let aside = dir.join(format!("{FILE}.damaged-{seconds}"));
+    let aside = aside(&path);
     fs::rename(&path, &aside).map_err(|error| Failure::Io(error).into_error(dir))?;
     tracing::error!(
         file = %path.display(),
@@ -212,9 +211,8 @@ fn open_file(path: &Path, prepare: Prepare, owner: Owner) -> Result<redb::Databa
     caught(|| {
         let database = build(FileBackend::new(file)?)?;
         prepare(&database)?;
-        // A file just made outlives a power failure only with its name; not every system has such a call.
         if let Some(dir) = path.parent() {
-            let _ = File::open(dir).and_then(|dir| dir.sync_all());
+            sync_names(dir);
         }
         Ok(database)
     })
@@ -296,6 +294,19 @@ fn create_private(dir: &Path) -> io::Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(dir)
+}
+
+/// The name under which a damaged file is left beside a new one.
+pub(super) fn aside(path: &Path) -> PathBuf {
+    let seconds = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
+    let mut aside = path.to_owned().into_os_string();
+    aside.push(format!(".damaged-{seconds}"));
+    aside.into()
+}
+
+/// Makes the names of the files in `dir` outlive a power failure; not every system has such a call.
+pub(super) fn sync_names(dir: &Path) {
+    let _ = File::open(dir).and_then(|dir| dir.sync_all());
 }
 
 /// Files that are created are for our user only.

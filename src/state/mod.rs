@@ -189,11 +189,8 @@ pub fn open(config: &crate::config::State) -> Result<Arc<dyn StateStore>, Error>
 /// there is no file nothing is kept, and none is made: it would belong to whoever looked. For the same reason a damaged one
 /// is left as it is. Nobody else has the file as long as the store lives: to be dropped soon.
 pub fn reach(dir: &Path) -> Result<Arc<dyn StateStore>, Error> {
-    let path = dir.join(database::FILE);
-    match path.try_exists() {
-        Ok(true) => {}
-        Ok(false) => return Ok(Arc::new(MemoryStore::default())),
-        Err(source) => return Err(Error::Access { path, source }),
+    if !has_file(dir)? {
+        return Ok(Arc::new(MemoryStore::default()));
     }
     match FileStore::visit(dir) {
         Ok(store) => Ok(Arc::new(store)),
@@ -205,20 +202,23 @@ pub fn reach(dir: &Path) -> Result<Arc<dyn StateStore>, Error> {
 
 /// Fails if the store in `dir` can't be used, or somebody else has it; whoever looks has it for that moment.
 pub fn inspect(dir: &Path) -> Result<(), Error> {
-    let path = dir.join(database::FILE);
-    match path.try_exists() {
-        Ok(true) => FileStore::visit(dir).map(drop),
-        Ok(false) => Ok(()),
-        Err(source) => Err(Error::Access { path, source }),
+    match has_file(dir)? {
+        true => FileStore::visit(dir).map(drop),
+        false => Ok(()),
     }
 }
 
 /// As [`reach`], for whoever has something to keep: where there is no file it is made.
 pub fn share(dir: &Path) -> Result<Arc<dyn StateStore>, Error> {
-    match dir.join(database::FILE).try_exists() {
-        Ok(false) => Ok(Arc::new(FileStore::open(dir)?)),
-        _ => reach(dir),
+    match has_file(dir)? {
+        true => reach(dir),
+        false => Ok(Arc::new(FileStore::open(dir)?)),
     }
+}
+
+fn has_file(dir: &Path) -> Result<bool, Error> {
+    let path = dir.join(database::FILE);
+    path.try_exists().map_err(|source| Error::Access { path, source })
 }
 
 /// Other processes ask by a socket such as Unix has; elsewhere they are refused.

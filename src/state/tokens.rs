@@ -15,7 +15,6 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
-    time::SystemTime,
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
@@ -24,7 +23,7 @@ use tokio::task;
 
 use super::{
     Consent, Error, Unavailable,
-    database::{Owner, private},
+    database::{Owner, aside, private, sync_names},
     envelope, now,
 };
 
@@ -102,8 +101,7 @@ impl TokenFile {
             (None, _) => {}
             (Some(reason), Owner::Another) => return Err(Error::Damaged { path, reason }),
             (Some(reason), Owner::Us) => {
-                let seconds = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
-                let aside = dir.join(format!("{FILE}.damaged-{seconds}"));
+                let aside = aside(&path);
                 fs::copy(&path, &aside).map_err(access)?;
                 replace(dir, &tokens).map_err(access)?;
                 tracing::error!(
@@ -228,8 +226,7 @@ fn replace(dir: &Path, tokens: &Sealed) -> io::Result<()> {
     belongs_to_the_gateway(dir, &file)?;
     file.sync_all()?;
     fs::rename(&unfinished, &path)?;
-    // The new name outlives a power failure only so; not every system has such a call.
-    let _ = File::open(dir).and_then(|dir| dir.sync_all());
+    sync_names(dir);
     Ok(())
 }
 
