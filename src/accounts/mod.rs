@@ -242,7 +242,7 @@ impl Accounts {
     /// The account of a login whose password for the upstream the configuration holds, for one of its folders; `None` for
     /// any other.
     pub fn stored(&self, login: &str, folder: &str) -> Option<Account> {
-        let account = &match self.meant(login.as_bytes())?.mailbox {
+        let account = match self.meant(login.as_bytes())?.mailbox {
             Owner::Local(local) if local.account.login == login => local.account.clone(),
             Owner::Rule(rule) => rule.of(login),
             Owner::Local(_) | Owner::Forwarded(_) => return None,
@@ -253,10 +253,7 @@ impl Accounts {
             false if account.policy.folder_separator.is_some() => Arc::new(account.policy.with_folder(folder)),
             false => return None,
         };
-        Some(Account {
-            policy,
-            ..account.clone()
-        })
+        Some(Account { policy, ..account })
     }
 
     /// The accounts whose password for the upstream the configuration holds: of a rule those whose logins have a password.
@@ -350,32 +347,23 @@ impl Accounts {
     }
 
     async fn verify(&self, meant: &Meant<'_>, secret: Secret) -> Option<Account> {
-        match meant.mailbox {
-            Owner::Local(local) => {
-                let right = self.is_right(&local.secret, &meant.login, secret).await;
-                let policy = meant.policy(&local.account.policy).filter(|_| right)?;
-                Some(Account {
-                    policy,
-                    ..local.account.clone()
-                })
+        let (known, account) = match meant.mailbox {
+            Owner::Local(local) => (&local.secret, local.account.clone()),
+            Owner::Rule(rule) => (&rule.secret, rule.of(&meant.login)),
+            Owner::Forwarded(upstream) => {
+                return Some(Account {
+                    policy: meant.policy(&upstream.maildrop)?,
+                    login: meant.login.clone().into_owned(),
+                    upstream: upstream.clone(),
+                    user: meant.login.clone().into_owned(),
+                    credential: Credential::Password(secret),
+                    is_forwarded: true,
+                });
             }
-            Owner::Rule(rule) => {
-                let right = self.is_right(&rule.secret, &meant.login, secret).await;
-                let policy = meant.policy(&rule.account.policy).filter(|_| right)?;
-                Some(Account {
-                    policy,
-                    ..rule.of(&meant.login)
-                })
-            }
-            Owner::Forwarded(upstream) => Some(Account {
-                policy: meant.policy(&upstream.maildrop)?,
-                login: meant.login.clone().into_owned(),
-                upstream: upstream.clone(),
-                user: meant.login.clone().into_owned(),
-                credential: Credential::Password(secret),
-                is_forwarded: true,
-            }),
-        }
+        };
+        let right = self.is_right(known, &meant.login, secret).await;
+        let policy = meant.policy(&account.policy).filter(|_| right)?;
+        Some(Account { policy, ..account })
     }
 
     async fn is_right(&self, known: &Known, login: &str, secret: Secret) -> bool {
