@@ -81,7 +81,7 @@ pub struct Accounts {
     /// The most specific first.
     patterns: Vec<(Pattern, Target)>,
     hashing: Hashing,
-    /// A hash to verify where there is none, so that the time of a refusal does not tell which logins exist.
+    /// The hash that is verified if a login has none, so that the time of a refusal does not reveal which logins exist.
     decoy: Option<Arc<str>>,
     throttle: Arc<Throttle>,
     expire: (Expire, bool),
@@ -100,7 +100,7 @@ enum Known {
     File(Arc<PasswordsFile>),
 }
 
-/// What a pattern of logins leads to.
+/// Where logins that match a pattern lead.
 #[derive(Debug)]
 enum Target {
     /// An upstream that verifies the password.
@@ -155,7 +155,7 @@ impl Local {
     }
 }
 
-/// Whom a login means.
+/// What a login that a device gave stands for.
 struct Meant<'a> {
     /// The login without a folder.
     login: Cow<'a, str>,
@@ -183,7 +183,7 @@ impl Meant<'_> {
 }
 
 impl Accounts {
-    /// Of what `options` name. Fails if the system gives no random numbers.
+    /// The logins that `options` name. Fails if the system gives no random numbers.
     pub fn new<'a>(options: impl Into<AccountsOptions<'a>>) -> Result<Self, RandomUnavailable> {
         let options = options.into();
         let own = |is_rule: bool| {
@@ -234,7 +234,7 @@ impl Accounts {
         })
     }
 
-    /// The shortest time that mail stays which a device leaves, and whether it stays longer for some logins.
+    /// The shortest retention of all logins, and whether some logins keep mail longer.
     pub fn expire(&self) -> (Expire, bool) {
         self.expire
     }
@@ -256,7 +256,8 @@ impl Accounts {
         Some(Account { policy, ..account })
     }
 
-    /// The accounts whose password for the upstream the configuration holds: of a rule those whose logins have a password.
+    /// The accounts whose upstream credential is in the configuration. Of a rule: an account for each login of its
+    /// `passwords_file`.
     pub fn known(&self) -> Vec<Account> {
         let mut known: Vec<_> = self.local.values().map(|local| local.account.clone()).collect();
         for (pattern, target) in &self.patterns {
@@ -275,11 +276,11 @@ impl Accounts {
         known
     }
 
-    /// Resolves `login`. For a login of the gateway's own the secret is verified here; for one that is
-    /// forwarded the upstream decides. The caller tells the [`Attempt`] what came of it; one that is refused here has failed.
+    /// Resolves `login`. The gateway verifies the secret of its own logins; the upstream decides about a forwarded
+    /// login. The caller tells the [`Attempt`] how the login ended; an attempt that is refused here counts as failed.
     ///
-    /// After failures of the login it waits before it looks at the secret, and after too many it does not look. A login that
-    /// is no UTF-8 or holds control characters is [`Denied::Wrong`].
+    /// If the login has failed before, this waits before it verifies the secret; after too many failures it does not
+    /// verify the secret. A login that is not valid UTF-8 or contains control characters is [`Denied::Wrong`].
     pub async fn authenticate(&self, login: &[u8], secret: Secret, peer: IpAddr) -> Result<(Account, Attempt), Denied> {
         let meant = self.meant(login);
         let attempt = self.throttle.begin(counted(login, meant.as_ref()), &secret, peer);
@@ -370,7 +371,7 @@ impl Accounts {
         let hash = match known {
             Known::Hash(hash) => Some(hash.clone()),
             Known::File(file) => file.hash(login).await.map(Arc::from),
-            // The length shows in the time that this takes, the content does not.
+            // The time of this comparison reveals the length of the password, but not its content.
             Known::Password(known) if known.expose().ct_eq(secret.expose()).into() => return true,
             Known::Password(_) => None,
         };
@@ -383,7 +384,7 @@ impl Accounts {
         }
     }
 
-    /// What verifying a hash would have taken.
+    /// Takes as long as the verification of a hash.
     async fn spend_time(&self, secret: Secret) {
         if let Some(hash) = &self.decoy {
             self.hashing.verify(hash.clone(), secret).await;
@@ -391,7 +392,7 @@ impl Accounts {
     }
 }
 
-/// What the throttle counts by: the login without a folder, so that nobody gets more tries by naming others.
+/// The login that the throttle counts: without its folder, so that naming other folders gives nobody more tries.
 fn counted<'a>(login: &'a [u8], meant: Option<&'a Meant<'_>>) -> &'a [u8] {
     meant.map_or(login, |meant| meant.login.as_bytes())
 }

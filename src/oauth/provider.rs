@@ -39,7 +39,7 @@ type Client = oauth2::Client<
     EndpointSet,
 >;
 
-/// Between two questions for a code's token, also where the provider names no pause.
+/// The shortest pause between two polls for the token of a device code.
 const LEAST_INTERVAL: Duration = Duration::from_secs(1);
 /// What a client signs instead of telling a secret (RFC 7523 §2.2).
 const CLIENT_ASSERTION: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
@@ -85,7 +85,7 @@ impl Provider {
         let authorize = authorize.map(|text| AuthUrl::new(text.to_owned()).map_err(|error| url(error, text)));
         let token = TokenUrl::new(config.token_url.clone()).map_err(|error| url(error, &config.token_url))?;
         let client = oauth2::Client::new(ClientId::new(config.client_id.clone()))
-            // In the body is what most providers show in their own examples.
+            // Most providers' own examples send the secret in the body.
             .set_auth_type(AuthType::RequestBody)
             .set_auth_uri_option(authorize.transpose()?)
             .set_device_authorization_url_option(device.transpose()?)
@@ -156,7 +156,7 @@ impl Provider {
         Err(refused(&refusal))
     }
 
-    /// RFC 7009 §2.1. Returns whether the provider has such a page.
+    /// Revokes `token` (RFC 7009 §2.1). Returns whether the provider has an endpoint for that.
     pub(super) async fn revoke(&self, token: &str) -> Result<bool, Error> {
         let Some(url) = &self.config.revoke_url else {
             return Ok(false);
@@ -164,7 +164,7 @@ impl Provider {
         let request = self.revocation(url, token)?;
         match self.http.send(request).await {
             Ok(answer) if answer.status().is_client_error() => Err(no_answer()),
-            // What a provider says of it besides is read by nobody.
+            // The body of the answer does not matter.
             Ok(_) | Err(Failure::Unreadable) => Ok(true),
             Err(error) => Err(unavailable(&error)),
         }
@@ -213,14 +213,15 @@ impl Provider {
             .add_scopes(self.scopes())
             .set_pkce_challenge(challenge)
             .set_redirect_uri(Cow::Owned(redirect))
-            // OpenID Connect Core §3.1.2.1; who does not know it leaves it alone.
+            // OpenID Connect Core §3.1.2.1; a provider that does not know it ignores it.
             .add_extra_param("login_hint", person)
             .url();
         let verifier = Zeroizing::new(verifier.into_secret());
         Ok((url.into(), state.into_secret(), verifier))
     }
 
-    /// Whether `iss` of an answer names this provider (RFC 9207 §2.4): a URL at the server that was asked.
+    /// Whether `iss` of an answer names this provider (RFC 9207 §2.4): it is the configured issuer, or if none is
+    /// configured, a URL at one of the provider's own servers.
     pub(super) fn is_issuer(&self, issuer: &str) -> bool {
         if let Some(known) = &self.config.issuer {
             return known == issuer;

@@ -29,7 +29,7 @@ const LOCK: &str = "state.lock";
 const CACHE: usize = 128 * 1024;
 /// How long the state stays unknown after a failure, before the file is opened again: opening reads all of it.
 const PAUSE: Duration = Duration::from_secs(30);
-/// How long a gateway waits for whoever has the file as it starts: `popgate state` has it for a moment.
+/// How long a gateway that starts waits for another process that has the file: `popgate state` has it for a moment.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How often it looks meanwhile.
 const STEP: Duration = Duration::from_millis(20);
@@ -271,8 +271,9 @@ impl Failure {
     }
 }
 
-/// Keeps every other popgate out of `dir` until the file returned is closed, by whatever end of the process. Where `dir` is
-/// another's and has no such file, none is made: redb's own lock does for whoever renames nothing.
+/// Keeps every other popgate out of `dir` until the returned file is closed, at the latest by the end of the process.
+/// If `dir` is another's and has no such file, none is made: redb's own lock is enough for a process that renames
+/// nothing.
 fn lock(dir: &Path, owner: Owner) -> Result<Option<File>, Error> {
     let path = dir.join(LOCK);
     let file = match private().write(true).create(owner == Owner::Us).open(&path) {
