@@ -1,4 +1,4 @@
-//! What became of secrets lately, remembered without the secrets: by keyed hash, in bounded memory.
+//! Remembers which secrets were right or wrong lately: not the secrets themselves but keyed hashes, in bounded memory.
 
 use std::{
     collections::HashMap,
@@ -9,15 +9,17 @@ use std::{
 use aws_lc_rs::{hmac, rand::SystemRandom};
 use tokio::time::Instant;
 
-/// For so long a secret that was right is no guess: a device that rests over the weekend comes back in time. Whoever refuses
-/// the secret ends this at once.
+pub use crate::types::RandomUnavailable;
+
+/// How long a secret that was right is not taken for a guess: a device that is off over the weekend comes back in time.
+/// If the secret is refused, this ends at once.
 pub(crate) const PROVEN_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// Hashes secrets under a key of this process only.
+/// Hashes secrets under a random key that only this process has.
 #[derive(Debug)]
 pub(crate) struct KeyedHash(hmac::Key);
 
-/// Stands for a secret of somebody.
+/// Stands for the secret of a login.
 pub(crate) type Tag = [u8; 16];
 
 impl KeyedHash {
@@ -26,7 +28,7 @@ impl KeyedHash {
         key.map(Self).map_err(|_| RandomUnavailable)
     }
 
-    /// Of `parts`, none of which can pass for the end of another.
+    /// The tag of `parts`. The length of each part is hashed too, so that no octet can move from one part to the next.
     pub(crate) fn tag<const N: usize>(&self, parts: [&[u8]; N]) -> Tag {
         let mut context = hmac::Context::with_key(&self.0);
         for part in parts {
@@ -39,10 +41,10 @@ impl KeyedHash {
     }
 }
 
-/// Tags in one generation. Two generations full take 10 MB.
+/// Tags in one generation. Two full generations take 10 MB.
 const GENERATION: usize = 65_536;
 
-/// Tags of the last while. If there are too many, the oldest are forgotten.
+/// Tags that were inserted lately. If there are too many, the oldest are forgotten.
 #[derive(Debug)]
 pub(crate) struct Recent {
     lasts: Duration,
@@ -89,22 +91,17 @@ impl Recent {
 
     /// Forgets `tag`; returns whether it was known.
     pub(crate) fn remove(&self, tag: &Tag) -> bool {
-        let was_known = self.contains(tag);
         let mut generations = self.lock();
-        generations.current.remove(tag);
-        generations.previous.remove(tag);
-        was_known
+        // It is in one of the two only, see `insert`.
+        let at = generations.current.remove(tag);
+        let at = at.or_else(|| generations.previous.remove(tag));
+        at.is_some_and(|at| at.elapsed() < self.lasts)
     }
 
     fn lock(&self) -> MutexGuard<'_, Generations> {
         self.generations.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
-
-/// The system gives no random numbers.
-#[derive(Debug, thiserror::Error)]
-#[error("the system gives no random numbers")]
-pub struct RandomUnavailable;
 
 #[cfg(test)]
 mod tests {

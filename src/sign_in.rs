@@ -1,4 +1,5 @@
-//! The end of a sign-in, at whatever page or terminal: what the provider gave is tried at the upstream, and then kept.
+//! The end of a sign-in, on the page or at a terminal: what the provider issued is tried at the upstream, and then
+//! kept.
 
 use std::sync::Arc;
 
@@ -34,14 +35,14 @@ pub enum Error {
     Upstream(#[from] maildrop::SetupError),
 }
 
-/// What became of what a provider gave for a mailbox that does not open.
+/// What became of the token for a mailbox that does not open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
-    /// It is kept: the upstream has troubles that pass.
+    /// It is kept, because the trouble at the upstream is temporary.
     Kept,
     /// The provider has revoked it.
     Revoked,
-    /// It is not kept, and goes on at the provider.
+    /// It is not kept, but stays valid at the provider.
     Left,
 }
 
@@ -75,7 +76,7 @@ pub struct SignedIn {
 }
 
 impl SignedIn {
-    /// What somebody should know besides, in sentences.
+    /// What else somebody should know, in sentences.
     pub fn remarks(&self) -> Vec<String> {
         let mut remarks = Vec::new();
         if self.outcome == Outcome::Old {
@@ -122,7 +123,7 @@ impl<'a> Candidate<'a> {
 pub struct SignIns(SignInOptions);
 
 impl SignIns {
-    /// Of what `options` name.
+    /// The sign-ins for the accounts of `options`.
     pub fn new(options: impl Into<SignInOptions>) -> Self {
         Self(options.into())
     }
@@ -159,8 +160,8 @@ pub fn candidates(accounts: &[config::Account]) -> impl Iterator<Item = Candidat
 /// Messages and octets of a maildrop that could be opened.
 pub type Opened = (u32, Octets);
 
-/// Opens the mailbox of `candidate` with what was `issued`. If this works, or fails for reasons that pass, what has come of it by
-/// then is kept in `tokens`. Nothing of a running gateway is used for the trial but its network.
+/// Opens the mailbox of `candidate` with what was `issued`. If the mailbox opens, or fails to for a temporary reason,
+/// the token is kept in `tokens`, as renewed by then. The trial shares nothing with a running gateway but the network.
 pub async fn complete(
     options: impl Into<MaildropOptions>,
     tokens: &Arc<Tokens>,
@@ -186,7 +187,7 @@ pub async fn complete(
                     tokens.keep(&consent, &trial).await?;
                     Fate::Kept
                 }
-                // Some providers revoke all that the same person has consented to.
+                // Not while an earlier consent holds: some providers revoke all consents of the same person.
                 false if is_new && tokens.revoke(&consent, &trial).await => Fate::Revoked,
                 false => Fate::Left,
             };

@@ -88,7 +88,7 @@ pub struct Accounts {
     /// The most specific first.
     patterns: Vec<(Pattern, Target)>,
     hashing: Hashing,
-    /// A hash to verify where there is none, so that the time of a refusal does not tell which logins exist.
+    /// The hash that is verified if a login has none, so that the time of a refusal does not reveal which logins exist.
     decoy: Option<Arc<str>>,
     throttle: Arc<Throttle>,
     expire: (Expire, bool),
@@ -107,7 +107,7 @@ enum Known {
     File(Arc<PasswordsFile>),
 }
 
-/// What serves the logins that match a pattern.
+/// Where logins that match a pattern lead.
 #[derive(Debug)]
 enum Target {
     /// An upstream that verifies the password.
@@ -162,7 +162,7 @@ impl Local {
     }
 }
 
-/// Whom a login means.
+/// What a login that a device gave stands for.
 struct Meant<'a> {
     /// The login without a folder.
     login: Cow<'a, str>,
@@ -190,7 +190,7 @@ impl Meant<'_> {
 }
 
 impl Accounts {
-    /// Of what `options` name. Fails if the system gives no random numbers.
+    /// The logins that `options` name. Fails if the system gives no random numbers.
     pub fn new<'a>(options: impl Into<AccountsOptions<'a>>) -> Result<Self, RandomUnavailable> {
         let options = options.into();
         let own = |is_rule: bool| {
@@ -241,7 +241,7 @@ impl Accounts {
         })
     }
 
-    /// The shortest time that mail stays which a device leaves, and whether it stays longer for some logins.
+    /// The shortest retention of all logins, and whether some logins keep mail longer.
     pub fn expire(&self) -> (Expire, bool) {
         self.expire
     }
@@ -249,7 +249,7 @@ impl Accounts {
     /// The account of a login whose password for the upstream the configuration holds, for one of its folders; `None` for
     /// any other.
     pub fn stored(&self, login: &str, folder: &str) -> Option<Account> {
-        let account = &match self.meant(login.as_bytes())?.mailbox {
+        let account = match self.meant(login.as_bytes())?.mailbox {
             Owner::Local(local) if local.account.login == login => local.account.clone(),
             Owner::Rule(rule) => rule.of(login),
             Owner::Local(_) | Owner::Forwarded(_) => return None,
@@ -260,13 +260,11 @@ impl Accounts {
             false if account.policy.folder_separator.is_some() => Arc::new(account.policy.with_folder(folder)),
             false => return None,
         };
-        Some(Account {
-            policy,
-            ..account.clone()
-        })
+        Some(Account { policy, ..account })
     }
 
-    /// The accounts whose password for the upstream the configuration holds: of a rule those whose logins have a password.
+    /// The accounts whose upstream credential is in the configuration. Of a rule: an account for each login of its
+    /// `passwords_file`.
     pub fn known(&self) -> Vec<Account> {
         let mut known: Vec<_> = self.local.values().map(|local| local.account.clone()).collect();
         for (pattern, target) in &self.patterns {
@@ -285,11 +283,11 @@ impl Accounts {
         known
     }
 
-    /// Resolves `login`. For a login of the gateway's own the secret is verified here; for one that is
-    /// forwarded the upstream decides. The caller tells the [`Attempt`] what came of it; one that is refused here has failed.
+    /// Resolves `login`. The gateway verifies the secret of its own logins; the upstream decides about a forwarded
+    /// login. The caller tells the [`Attempt`] how the login ended; an attempt that is refused here counts as failed.
     ///
-    /// After failures of the login it waits before it looks at the secret, and after too many it does not look. A login that
-    /// is no UTF-8 or holds control characters is [`Denied::Wrong`].
+    /// If the login has failed before, this waits before it verifies the secret; after too many failures it does not
+    /// verify the secret. A login that is not valid UTF-8 or contains control characters is [`Denied::Wrong`].
     pub async fn authenticate(&self, login: &[u8], secret: Secret, peer: IpAddr) -> Result<(Account, Attempt), Denied> {
         let meant = self.meant(login);
         let attempt = self.throttle.begin(counted(login, meant.as_ref()), &secret, peer);
@@ -357,39 +355,30 @@ impl Accounts {
     }
 
     async fn verify(&self, meant: &Meant<'_>, secret: Secret) -> Option<Account> {
-        match meant.mailbox {
-            Owner::Local(local) => {
-                let right = self.is_right(&local.secret, &meant.login, secret).await;
-                let policy = meant.policy(&local.account.policy).filter(|_| right)?;
-                Some(Account {
-                    policy,
-                    ..local.account.clone()
-                })
+        let (known, account) = match meant.mailbox {
+            Owner::Local(local) => (&local.secret, local.account.clone()),
+            Owner::Rule(rule) => (&rule.secret, rule.of(&meant.login)),
+            Owner::Forwarded(upstream) => {
+                return Some(Account {
+                    policy: meant.policy(&upstream.maildrop)?,
+                    login: meant.login.clone().into_owned(),
+                    upstream: upstream.clone(),
+                    user: meant.login.clone().into_owned(),
+                    credential: Credential::Password(secret),
+                    is_forwarded: true,
+                });
             }
-            Owner::Rule(rule) => {
-                let right = self.is_right(&rule.secret, &meant.login, secret).await;
-                let policy = meant.policy(&rule.account.policy).filter(|_| right)?;
-                Some(Account {
-                    policy,
-                    ..rule.of(&meant.login)
-                })
-            }
-            Owner::Forwarded(upstream) => Some(Account {
-                policy: meant.policy(&upstream.maildrop)?,
-                login: meant.login.clone().into_owned(),
-                upstream: upstream.clone(),
-                user: meant.login.clone().into_owned(),
-                credential: Credential::Password(secret),
-                is_forwarded: true,
-            }),
-        }
+        };
+        let right = self.is_right(known, &meant.login, secret).await;
+        let policy = meant.policy(&account.policy).filter(|_| right)?;
+        Some(Account { policy, ..account })
     }
 
     async fn is_right(&self, known: &Known, login: &str, secret: Secret) -> bool {
         let hash = match known {
             Known::Hash(hash) => Some(hash.clone()),
             Known::File(file) => file.hash(login).await.map(Arc::from),
-            // The length shows in the time that this takes, the content does not.
+            // The time of this comparison reveals the length of the password, but not its content.
             Known::Password(known) if known.expose().ct_eq(secret.expose()).into() => return true,
             Known::Password(_) => None,
         };
@@ -402,7 +391,7 @@ impl Accounts {
         }
     }
 
-    /// What verifying a hash would have taken.
+    /// Takes as long as the verification of a hash.
     async fn spend_time(&self, secret: Secret) {
         if let Some(hash) = &self.decoy {
             self.hashing.verify(hash.clone(), secret).await;
@@ -410,7 +399,7 @@ impl Accounts {
     }
 }
 
-/// What the throttle counts by: the login without a folder, so that nobody gets more tries by naming others.
+/// The login that the throttle counts: without its folder, so that naming other folders gives nobody more tries.
 fn counted<'a>(login: &'a [u8], meant: Option<&'a Meant<'_>>) -> &'a [u8] {
     meant.map_or(login, |meant| meant.login.as_bytes())
 }

@@ -1,4 +1,4 @@
-//! `passwords_file`: read again when it changes.
+//! `passwords_file`, which is read again when it changes.
 
 use std::{fs, io, path::PathBuf, sync::Mutex, time::SystemTime};
 
@@ -7,12 +7,12 @@ use tokio::task;
 
 use crate::config::Passwords;
 
-/// A file of hashes, as it was when a device logged in last.
+/// A file of password hashes. Each login checks whether the file has changed.
 #[derive(Debug)]
 pub(super) struct PasswordsFile {
     path: PathBuf,
     current: ArcSwap<Passwords>,
-    /// Of what was read last.
+    /// The stamp of the file when it was read last.
     seen: Mutex<Option<Stamp>>,
 }
 
@@ -42,7 +42,7 @@ impl PasswordsFile {
         self.current.load().logins().map(str::to_owned).collect()
     }
 
-    /// Some hash.
+    /// Any hash of the file.
     pub(super) fn any(&self) -> Option<String> {
         let current = self.current.load();
         let login = current.logins().next()?;
@@ -67,7 +67,7 @@ impl PasswordsFile {
                 }
                 self.current.store(passwords.into());
             }
-            // Told once, and not again with each login.
+            // Logged once, and not again at each login.
             Err(error) if *seen != stamp || seen.is_none() => {
                 tracing::error!(%file, %error, "passwords not reloaded, the old ones stay in use");
             }

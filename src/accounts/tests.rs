@@ -27,14 +27,14 @@ fn password(account: &Account) -> &[u8] {
     password.expose()
 }
 
-/// What [`Accounts::authenticate`] makes of it, where the upstream takes every secret that it is asked about.
+/// Logs in by [`Accounts::authenticate`]. If the upstream is asked, it accepts the secret.
 async fn log_in(accounts: &Accounts, login: &[u8], secret: &str) -> Result<Account, Denied> {
     let (account, attempt) = accounts.authenticate(login, secret.into(), PEER).await?;
     attempt.succeeded();
     Ok(account)
 }
 
-/// The same, where the upstream takes none.
+/// Logs in with a wrong secret. If the upstream is asked, it refuses the secret.
 async fn fail(accounts: &Accounts, login: &[u8]) -> Result<(), Denied> {
     let (_, attempt) = accounts.authenticate(login, "x".into(), PEER).await?;
     attempt.failed();
@@ -117,7 +117,7 @@ async fn guessing_is_throttled_before_the_secret_is_looked_at() {
     );
 }
 
-/// What waits is the attempt: nobody gets around it by hanging up.
+/// The next attempt has to wait, even if the device hung up during the last: hanging up does not avoid the delay.
 #[tokio::test(start_paused = true)]
 async fn after_failures_the_next_attempt_waits() {
     let accounts = accounts(&local("password = \"own\""));

@@ -1,8 +1,9 @@
-//! Slows down guessing: an attempt waits longer after each failure, and after too many is answered without being tried.
+//! Slows down guessing: after each failure the next attempt waits longer, and after too many failures an attempt is
+//! refused without a look at its secret.
 //!
-//! Failures are counted by login and address, by login, by address, and in all. The counters have a fixed size: no flood of
-//! made-up logins or addresses makes them forget. Whoever brings a secret that was right lately passes them all, so that
-//! nobody is locked out by the guesses of others.
+//! Failures are counted per login and address, per login, per address, and in all. The counters have a fixed size: a
+//! flood of made-up logins or addresses does not make them forget a failure. An attempt with a secret that was right
+//! lately is not counted: the guesses of others lock nobody out.
 
 use std::{
     collections::{HashMap, hash_map::RandomState},
@@ -17,14 +18,16 @@ use tokio::time::Instant;
 use crate::{
     config::Secret,
     proofs::{KeyedHash, PROVEN_FOR, RandomUnavailable, Recent, Tag},
+    types::network,
 };
 
-/// A window opens with a failure and lasts so long.
+/// How long a window lasts. A failure opens it.
 const WINDOW: Duration = Duration::from_secs(60);
-/// Failures of a login from an address that a window bears; more throttle until it ends.
+/// Failures of one login from one address in a window. After more, the address is throttled for that login until the
+/// window ends.
 const FAILURES: u32 = 10;
-/// Failures of one login from all addresses. After more, an address that has failed in this window is throttled for that
-/// login; one that has not failed has one try, for it may be the owner's.
+/// Failures of one login from all addresses. After more, an address that has failed for that login in this window is
+/// throttled for it; an address that has not failed has one try, because it may be the owner's.
 const LOGIN_FAILURES: Limit = Limit { usual: 30, pressed: 10 };
 /// Failures from one address over all logins: several devices with an old password poll behind one address.
 const ADDRESS_FAILURES: Limit = Limit {
@@ -36,16 +39,17 @@ const SITE_FAILURES: Limit = Limit {
     usual: 1000,
     pressed: 200,
 };
-/// More failures in all are an attack by many: the stricter limits hold until the window ends.
+/// If there are more failures than this in all, many addresses attack: the stricter limits apply until the window ends.
 const PRESSURE: u32 = 10_000;
-/// The first failure delays the next attempt so long, each further one doubles that.
+/// How long the first failure delays the next attempt. Each further failure doubles the delay.
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 const LONGEST_DELAY: Duration = Duration::from_secs(5);
 
-/// Cells in a row of counters. A million different failures in a window leave four on average in each, far from every limit.
+/// Cells in a row of counters. If a million different keys fail in a window, a cell counts four on average, far below
+/// every limit.
 const CELLS: usize = 1 << 18;
 const ROWS: usize = 2;
-/// Cells in a page: only pages that failures have fallen into take memory, 12 MB at most.
+/// Cells in a page. Only pages with a counted failure take memory, 12 MB at most.
 const PAGE: usize = 256;
 
 #[derive(Debug, Clone, Copy)]
@@ -73,7 +77,7 @@ struct State {
     all: Window,
     /// When pages were last freed, in milliseconds.
     tidied: u64,
-    /// Attempts under way, by secret: to try the same twice at once is one guess.
+    /// Attempts under way, by login and secret: the same secret tried twice at once is one guess.
     under_way: HashMap<Tag, usize>,
 }
 
@@ -95,7 +99,7 @@ enum Verdict {
     Undecided,
 }
 
-/// Hashed: a key has one size, whatever a device sends.
+/// What an attempt is counted by. The keys are hashes, so their size does not depend on what a device sends.
 #[derive(Debug, Clone, Copy)]
 struct Keys {
     pair: u64,
@@ -122,7 +126,8 @@ impl Throttle {
         }))
     }
 
-    /// Counts an attempt before it is made; `None` if there were too many failures. `login` counts in any spelling by case.
+    /// Counts an attempt before it is made; `None` if there were too many failures. Upper and lower case of `login` are
+    /// the same.
     pub(super) fn begin(self: &Arc<Self>, login: &[u8], secret: &Secret, peer: IpAddr) -> Option<Attempt> {
         let login = folded(login);
         let tag = self.hash.tag([&login, secret.expose()]);
@@ -159,7 +164,8 @@ impl Attempt {
         self.delay
     }
 
-    /// The secret was right: it is not counted, and is let in from now on. The failures of other secrets stay.
+    /// The secret was right: the attempt does not count, and the secret is let in from now on. Failures of other
+    /// secrets still count.
     pub fn succeeded(mut self) {
         self.verdict = Some(Verdict::Succeeded);
     }
@@ -169,7 +175,7 @@ impl Attempt {
         self.verdict = Some(Verdict::Failed);
     }
 
-    /// Nobody has said whether the secret is right: the attempt does not count.
+    /// It is unknown whether the secret is right: the attempt does not count.
     pub fn undecided(mut self) {
         self.verdict = Some(Verdict::Undecided);
     }
@@ -212,10 +218,10 @@ impl State {
     }
 
     fn keys(&self, login: &[u8], peer: IpAddr) -> Keys {
-        let (address, site) = match peer.to_canonical() {
-            IpAddr::V4(peer) => (u128::from(peer.to_bits()), None),
-            // Whoever has one address of a /64 has them all.
-            IpAddr::V6(peer) => (peer.to_bits() >> 64 | 1 << 64, Some(peer.to_bits() >> 80 | 1 << 65)),
+        let address = network(peer);
+        let site = match address {
+            IpAddr::V4(_) => None,
+            IpAddr::V6(address) => Some(address.to_bits() >> 80),
         };
         Keys {
             pair: self.hasher.hash_one((address, login)),
@@ -256,7 +262,8 @@ impl State {
         [self.pairs.add(keys.pair, now), self.logins.add(keys.login, now)]
     }
 
-    /// An attempt that was counted has failed. Only now it counts for the address: many devices may log in at once behind one.
+    /// A counted attempt has failed. Only now does it count against its address, because many devices may log in at
+    /// once from one address.
     fn confirm(&mut self, keys: &Keys) {
         let now = self.now();
         self.addresses.add(keys.address, now);
@@ -267,7 +274,7 @@ impl State {
     }
 }
 
-/// The login as it counts: many upstreams take any case.
+/// The login in lower case, as it is counted: many upstreams ignore case.
 fn folded(login: &[u8]) -> Vec<u8> {
     match std::str::from_utf8(login) {
         Ok(login) => login.to_lowercase().into_bytes(),
@@ -275,18 +282,18 @@ fn folded(login: &[u8]) -> Vec<u8> {
     }
 }
 
-/// Counts keys by their hashes: each counts in one cell of every row, and its count is the least of these. A key may share
-/// a cell with others, so its count may come out too high, never too low within a window.
+/// Counts keys by their hashes. Each key has one cell in every row, and its count is the lowest count of its cells.
+/// Keys may share a cell, so within a window a count may be too high but never too low.
 #[derive(Debug)]
 struct Counters(Vec<Option<Box<Page>>>);
 
 type Page = [Window; PAGE];
 
-/// What was added, for taking it back.
+/// The cells in which an attempt was counted, and the windows that were open then, so that it can be taken back.
 #[derive(Debug, Clone, Copy)]
 struct Count([(usize, u64); ROWS]);
 
-/// Start in milliseconds, and 24 bits of count.
+/// The start of a window in milliseconds, and in the lowest 24 bits its count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Window(u64);
 
@@ -338,7 +345,7 @@ impl Counters {
         }))
     }
 
-    /// Only from the windows in which it was added.
+    /// Takes an attempt back from the windows in which it was counted, unless they have been replaced.
     fn take_back(&mut self, count: Count) {
         for (cell, start) in count.0 {
             if let Some(page) = &mut self.0[cell / PAGE] {
@@ -511,7 +518,7 @@ mod tests {
         assert!(!is_throttled(&throttle, "new", PEER));
     }
 
-    /// Formerly the table was full after 65,536, and what came then was not counted at all.
+    /// An earlier table was full after 65,536 entries, and did not count further ones at all.
     #[tokio::test(start_paused = true)]
     async fn a_million_addresses_and_logins_neither_hide_a_guesser_nor_lock_anybody_out() {
         let throttle = Throttle::new().unwrap();

@@ -30,9 +30,9 @@ use crate::{
 
 /// The longest request of a browser that comes back: a code and a state, and the browser's own headers.
 const LONGEST_REQUEST: u64 = 64 * 1024;
-/// Until that request is here: one that is silent must not keep another waiting.
+/// How long that request may take: a silent connection must not keep another one waiting.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Until a consent is given up that cannot be written.
+/// How long a consent that cannot be written is tried again.
 const UNTIL_SAVED: Duration = Duration::from_secs(30);
 
 /// What is to be done.
@@ -172,7 +172,7 @@ fn as_whom(candidate: Candidate<'_>) -> String {
     }
 }
 
-/// What comes of a browser that was sent to a provider.
+/// How a browser that was sent to a provider comes back.
 enum Back {
     /// The query of the address that it was sent back to.
     Query(String),
@@ -285,12 +285,12 @@ async fn respond(stream: &mut TcpStream, status: &str, text: &str) {
         "HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{text}",
         text.len()
     );
-    // What a browser that has gone asked for is known nevertheless.
+    // Even if the browser has gone, its request has been read.
     let _ = stream.write_all(answer.as_bytes()).await;
     let _ = stream.shutdown().await;
 }
 
-/// What somebody pastes; `may_come`: a browser may come back besides.
+/// Waits until somebody has pasted an answer. `may_come`: a browser may still come back by itself.
 async fn pasted(begun: &CodeSignIn, may_come: bool) -> io::Result<Back> {
     // A thread of its own, for one that waits in the runtime would keep the program from ending.
     let (sender, mut lines) = mpsc::unbounded_channel();
@@ -314,7 +314,7 @@ async fn pasted(begun: &CodeSignIn, may_come: bool) -> io::Result<Back> {
             None => eprintln!("That is not it: paste the whole address that the browser ends at, or the code alone."),
         }
     }
-    // At a terminal that is somebody who has given up; elsewhere nobody could paste, and the browser may still come.
+    // At a terminal somebody has given up. Elsewhere nobody could paste, and the browser may still come.
     match io::stdin().is_terminal() || !may_come {
         true => Err(io::ErrorKind::UnexpectedEof.into()),
         false => std::future::pending().await,

@@ -1,5 +1,5 @@
-//! What a provider answers (RFC 6749 §5, RFC 8628 §3.2). It is read liberally: the refresh token in it may be the only one that
-//! is still good, so how the rest is written must not cost it.
+//! What a provider answers (RFC 6749 §5, RFC 8628 §3.2). Answers are read liberally: an answer may hold the only
+//! refresh token that is still good, so an error elsewhere in it must not lose that token.
 
 use std::time::Duration;
 
@@ -81,7 +81,7 @@ fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D:
     Value::deserialize(deserializer).map(|value| number(&value))
 }
 
-/// Some write a list, as no RFC has it.
+/// Some providers send a list, which is in no RFC.
 fn words<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
     let own = |words: &str| {
         words
@@ -97,18 +97,18 @@ fn words<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String
     })
 }
 
-/// Some write numbers as strings. What is no time to come says nothing.
+/// A number of seconds, which some providers send as a string. `None` if it is less than one.
 fn number(value: &Value) -> Option<u32> {
     let seconds = value.as_f64().or_else(|| value.as_str()?.trim().parse().ok());
-    // `as` takes what is too long for as long as can be.
+    // `as` turns a number that is too large into the largest one.
     seconds.filter(|seconds| *seconds >= 1.0).map(|seconds| seconds as u32)
 }
 
-/// How long a device code lives if the answer does not tell, as RFC 8628 §3.2 asks: what providers give.
+/// How long a device code lives if the answer does not say so, as RFC 8628 §3.2 requires: what providers usually give.
 const CODE_LIFETIME: u32 = 900;
 
-/// A successful answer as the RFCs have it: JSON that says so, numbers as numbers, and an error with the status of one. `None` if
-/// it cannot be read.
+/// Puts a successful answer into the form of the RFCs: JSON that is declared as such, numbers as numbers, and the
+/// status of an error for an error. `None` if the answer cannot be read.
 pub(super) fn regular(answer: &HttpResponse) -> Option<HttpResponse> {
     let mut object = object(answer.body())?;
     let is_error = object.contains_key("error")
@@ -139,7 +139,7 @@ pub(super) fn regular(answer: &HttpResponse) -> Option<HttpResponse> {
     Some(regular)
 }
 
-/// JSON, or what was there before it: a form.
+/// The fields of an answer: JSON, or a form, as providers sent before there was JSON.
 fn object(body: &[u8]) -> Option<Map<String, Value>> {
     if let Ok(object) = serde_json::from_slice(body) {
         return Some(object);

@@ -48,13 +48,16 @@ pub(super) fn assertion(
         Ok(signer) => (Algorithm::RS256, signer),
         Err(_) => (Algorithm::ES256, EncodingKey::from_ec_pem(pem).map_err(Unsigned)?),
     };
-    let old = (algorithm == Algorithm::RS256 && key.form == CertificateForm::Rs256).then_some(());
+    let is_old_form = algorithm == Algorithm::RS256 && key.form == CertificateForm::Rs256;
     let header = Header {
         kid: key.key_id.clone(),
-        x5t: old.and(key.old_thumbprint).map(|digest| BASE64URL.encode(digest)),
+        x5t: key
+            .old_thumbprint
+            .filter(|_| is_old_form)
+            .map(|digest| BASE64URL.encode(digest)),
         x5t_s256: key
             .thumbprint
-            .filter(|_| old.is_none())
+            .filter(|_| !is_old_form)
             .map(|digest| BASE64URL.encode(digest)),
         ..Header::new(algorithm)
     };

@@ -21,7 +21,7 @@ pub enum Error {
     Unavailable {
         /// In what way.
         reason: String,
-        /// How long it wants to be left alone; zero where it says nothing.
+        /// How long it wants not to be asked; zero if it says nothing.
         retry_after: Duration,
         /// Whether it may have given a token that did not arrive.
         is_lost: bool,
@@ -59,7 +59,7 @@ impl Error {
         ))
     }
 
-    /// The same, where the provider may have given a token that did not arrive.
+    /// The same error, marked: the provider may have given a token that did not arrive.
     pub(super) fn lost(mut self) -> Self {
         if let Self::Unavailable { is_lost, .. } = &mut self {
             *is_lost = true;
@@ -85,7 +85,7 @@ impl Refusal {
         Self::new("", Some(description))
     }
 
-    /// In a sentence what it means and what to do, where that is known.
+    /// A sentence that says what it means and what to do, if that is known.
     pub fn explanation(&self) -> Option<&'static str> {
         explain(&self.code, &self.description)
     }

@@ -1,4 +1,4 @@
-//! HTTP with a provider: over TLS that the configuration trusts, and never more than a provider has to say.
+//! HTTP with a provider: over TLS that the configuration trusts, with answers of bounded size.
 
 use std::{
     error::Error as _,
@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::{answer, assertion::Unsigned};
 use crate::{config::Secret, tls};
 
-/// Until the whole answer is here.
+/// How long a whole answer may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Octets of an answer; tokens of large organisations have some tens of thousands.
 const LONGEST: usize = 1024 * 1024;
@@ -21,7 +21,7 @@ const LONGEST: usize = 1024 * 1024;
 #[derive(Debug, Clone)]
 pub(super) struct Http {
     client: reqwest::Client,
-    /// Of the application.
+    /// The application's secret, which must not get into the log.
     secret: Option<Secret>,
 }
 
@@ -44,7 +44,7 @@ pub(super) enum Failure {
     /// An answer without end.
     #[error("an answer of more than {LONGEST} octets")]
     TooLong,
-    /// Granted, and neither JSON nor a form.
+    /// The provider granted the request, but its answer is neither JSON nor a form.
     #[error("its answer is none of OAuth2's")]
     Unreadable,
     /// It was not sent.
@@ -53,8 +53,8 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    /// Whether the provider may have granted the request: then what it gave did not arrive. A status of 502 or 504 is of a
-    /// gateway before it, which tells nothing of what stands behind.
+    /// Whether the provider may have granted the request, so that what it gave did not arrive. A status of 502 or 504
+    /// is from a proxy in front of the provider, and says nothing about the provider itself.
     pub(super) fn is_lost(&self) -> bool {
         match self {
             Self::Lost(_) | Self::TooLong | Self::Unreadable => true,
@@ -118,7 +118,7 @@ impl Http {
     }
 }
 
-/// What is secret in a form: all but what is known not to be.
+/// The values of a form that are secret: all except those of fields that are known not to be.
 fn secrets(form: &[u8]) -> Vec<Zeroizing<String>> {
     const OPEN: [&str; 5] = [
         "client_assertion_type",
@@ -133,8 +133,8 @@ fn secrets(form: &[u8]) -> Vec<Zeroizing<String>> {
         .collect()
 }
 
-/// What is said of an error goes into the log, and some providers repeat in it what they were sent. JSON may escape slashes
-/// (RFC 8259 §7).
+/// Removes `secrets` from the body of an error: it goes into the log, and some providers repeat in it what they were
+/// sent. JSON may escape slashes (RFC 8259 §7).
 fn without(body: &[u8], secrets: &[Zeroizing<String>]) -> Vec<u8> {
     let mut text = String::from_utf8_lossy(body).into_owned();
     for secret in secrets {
@@ -163,7 +163,7 @@ fn lost(error: reqwest::Error) -> Failure {
     Failure::Lost(with_cause(error))
 }
 
-/// The cause is what tells.
+/// The error with its causes, which say more than the error itself.
 fn with_cause(error: reqwest::Error) -> String {
     let error = error.without_url();
     let mut text = error.to_string();

@@ -31,7 +31,6 @@ pub use provider::SetupError;
 pub use sign_in::{CodeSignIn, DeviceSignIn};
 pub use status::{Part, Standing, Status};
 pub use token::{AccessToken, Issued};
-pub use vault::RandomUnavailable;
 
 /// Providers forget consents that are not used: Google's after six months, Microsoft's after 90 days.
 const LONG_UNUSED: u32 = 7 * 24 * 3600;
@@ -46,7 +45,8 @@ pub struct Tokens {
     store: Arc<dyn StateStore>,
     vault: Vault,
     turns: DashMap<Consent, Arc<Mutex<Turn>>>,
-    /// What was begun must end, also where the session that needed it has gone: a refresh token may be good for one use.
+    /// Renewals under way. Each must be finished even if the session that needed it has gone, because a refresh token
+    /// may be good for one use only.
     renewals: TaskTracker,
     /// The process is about to end.
     closing: CancellationToken,
@@ -59,12 +59,12 @@ pub enum Outcome {
     New,
     /// It brought no refresh token; what was kept before has one, and stays.
     Old,
-    /// It cannot be written yet, which is tried again and again until the process ends.
+    /// It cannot be written yet. The gateway tries again and again until the process ends.
     Unwritten,
 }
 
 impl Tokens {
-    /// For the upstreams of `options`; what they give is kept in `store`. Errors name what is wrong.
+    /// The tokens for the upstreams of `options`, kept in `store`. Errors name what is wrong.
     pub fn new<'a>(options: impl Into<OAuthOptions<'a>>, store: Arc<dyn StateStore>) -> Result<Arc<Self>, SetupError> {
         let options = options.into();
         let mut providers = HashMap::new();
@@ -87,7 +87,7 @@ impl Tokens {
         })
     }
 
-    /// Of no upstream, for tests that need none.
+    /// The tokens of no upstream, for tests that need none.
     #[cfg(test)]
     pub(crate) fn none() -> Arc<Self> {
         Self::of(
@@ -97,7 +97,7 @@ impl Tokens {
         )
     }
 
-    /// Waits for renewals under way, and until all that was given is saved: for ever, if the disk stays full.
+    /// Waits until all renewals under way have ended and all tokens are saved: for ever, if the disk stays full.
     pub async fn finish(&self) {
         self.closing.cancel();
         self.renewals.close();
@@ -120,8 +120,8 @@ impl Tokens {
         self.providers.get(&consent.upstream).ok_or_else(missing)
     }
 
-    /// Under which consent tokens for `name` at `upstream` are kept: where the application itself is trusted one token
-    /// serves all.
+    /// The consent under which tokens for `name` at `upstream` are kept. If the application itself is trusted, one
+    /// token serves all names.
     pub fn consent(&self, upstream: &str, name: &str) -> Consent {
         let is_shared = self
             .providers
@@ -150,8 +150,8 @@ impl Tokens {
         self.renewed(consent, Some(refused.clone())).await
     }
 
-    /// Of what was `issued` alone, for `consent`: until it has opened the mailbox it is nobody's. What comes of it meanwhile is
-    /// here too.
+    /// Tokens that hold only what was `issued` for `consent`, until it has opened the mailbox. If it is renewed during
+    /// the trial, the new token is here too.
     pub async fn trial(&self, consent: &Consent, issued: Issued) -> Result<Arc<Self>, Error> {
         let vault = Vault::new(None).map_err(|_| Error::State)?;
         let trial = Self::of(self.providers.clone(), Arc::new(MemoryStore::default()), vault);
@@ -163,7 +163,8 @@ impl Tokens {
         Ok(trial)
     }
 
-    /// Somebody has signed in: what `trial` has by now takes the place of whatever was kept, unless that lasts longer.
+    /// Somebody has signed in: what `trial` holds by now replaces what was kept, unless only the latter has a refresh
+    /// token.
     pub async fn keep(self: &Arc<Self>, consent: &Consent, trial: &Self) -> Result<Outcome, Error> {
         let (_, fresh) = trial.kept(consent).await?;
         loop {
@@ -173,8 +174,8 @@ impl Tokens {
                 return Ok(Outcome::Old);
             }
             match self.save(consent, sealed.as_deref(), &fresh).await {
-                Ok(true) => return Ok(Outcome::New),
-                Ok(false) => {}
+                Ok(Some(_)) => return Ok(Outcome::New),
+                Ok(None) => {}
                 Err(_) => {
                     let turn = self.turn(consent).lock_owned().await;
                     self.save_later(consent, turn, sealed, fresh);
@@ -184,7 +185,7 @@ impl Tokens {
         }
     }
 
-    /// Has the provider forget what `trial` has, if it can. Returns whether it did.
+    /// Asks the provider to revoke what `trial` holds. Returns whether the provider did.
     pub async fn revoke(&self, consent: &Consent, trial: &Self) -> bool {
         let (Ok(provider), Ok((_, kept))) = (self.provider(consent), trial.kept(consent).await) else {
             return false;
@@ -222,40 +223,40 @@ impl Tokens {
         Ok(status.unwritable_since(unwritable.ok().flatten()))
     }
 
-    /// Asks at once for what was asked for when the process before this one was killed: the provider may have rotated the
-    /// refresh token, and takes the old one for some seconds only.
+    /// Repeats a request that was under way when the process before this one was killed: the provider may have rotated
+    /// the refresh token, and accepts the old one for some seconds only.
     pub async fn resume(self: &Arc<Self>, consent: &Consent) {
         if let Ok((_, kept)) = self.kept(consent).await
             && kept.asked > 0
         {
             tracing::info!(%consent, "a token was asked for when the gateway ended: asking again");
-            // A failure was told of in the log.
+            // A failure is in the log.
             let _ = self.renewed(consent, None).await;
         }
     }
 
-    /// Renews what has not been used for so long that its provider might forget it.
+    /// Renews a consent that has been unused for long, before its provider forgets it.
     pub async fn keep_alive(self: &Arc<Self>, consent: &Consent) {
         if let Ok((_, kept)) = self.kept(consent).await
             && kept.refresh.is_some()
             && kept.lapsed.is_none()
             && kept.obtained.saturating_add(LONG_UNUSED) < now()
         {
-            // A failure was told of in the log, and is tried again.
+            // A failure is in the log, and the next sweep tries again.
             let _ = self.renewed(consent, None).await;
         }
     }
 
     async fn sealed(&self, consent: &Consent) -> Result<Option<Vec<u8>>, Error> {
         match self.store.token(consent).await {
-            // It is replaced as if there were none.
+            // A damaged record counts as none, and is replaced.
             Err(Unavailable::Damaged) => Ok(None),
             sealed => sealed.map_err(|_| Error::State),
         }
     }
 
-    /// What is kept, sealed and opened. What was sealed with another key is nothing where nobody has to sign in; else it is
-    /// left for who puts the key right.
+    /// What is kept for `consent`, sealed and opened. If it was sealed with another key and nobody has to sign in, it
+    /// counts as nothing; if somebody has to, this fails, and the record stays until the key is put right.
     async fn kept(&self, consent: &Consent) -> Result<(Option<Vec<u8>>, Kept), Error> {
         let sealed = self.sealed(consent).await?;
         let opened = sealed.as_ref().map(|octets| self.vault.open(consent, octets));
@@ -268,12 +269,13 @@ impl Tokens {
         }
     }
 
-    /// Whether it was saved: not where what is kept is not `followed` any more.
-    async fn save(&self, consent: &Consent, followed: Option<&[u8]>, kept: &Kept) -> Result<bool, Error> {
+    /// Saves `kept` in place of `followed`. Returns it sealed; `None` if something other than `followed` is kept by now, which
+    /// then stays.
+    async fn save(&self, consent: &Consent, followed: Option<&[u8]>, kept: &Kept) -> Result<Option<Vec<u8>>, Error> {
         let sealed = self.vault.seal(consent, kept).map_err(|_| Error::State)?;
         match self.store.set_token(consent, followed, Some(&sealed)).await {
-            Ok(()) => Ok(true),
-            Err(Unavailable::Changed) => Ok(false),
+            Ok(()) => Ok(Some(sealed)),
+            Err(Unavailable::Changed) => Ok(None),
             Err(_) => Err(Error::State),
         }
     }
@@ -297,12 +299,12 @@ impl Renewer for AtTheSocket {
                 None => tokens.access(consent).await,
             }
         };
-        // To memory, and with these types, nothing can fail.
+        // Serialising these types to memory cannot fail.
         serde_json::to_string(&renewed.await.map(drop)).unwrap_or_default()
     }
 }
 
-/// Where nobody has consented, no consent has ended: a sign-in mends nothing.
+/// If nobody has consented, no consent has ended, and a sign-in would not help.
 fn without_consent(error: Error) -> Error {
     match error {
         Error::SignIn(refusal) => Error::Refused(refusal),

@@ -23,6 +23,7 @@ use super::{
 use crate::{
     config::{ClientAuthentication, ClientProof, Grant, OAuth2},
     tls,
+    types::RandomUnavailable,
 };
 
 type Client = oauth2::Client<
@@ -38,7 +39,7 @@ type Client = oauth2::Client<
     EndpointSet,
 >;
 
-/// Between two questions for a code's token, also where the provider names no pause.
+/// The shortest pause between two polls for the token of a device code.
 const LEAST_INTERVAL: Duration = Duration::from_secs(1);
 /// What a client signs instead of telling a secret (RFC 7523 §2.2).
 const CLIENT_ASSERTION: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
@@ -69,42 +70,36 @@ pub enum SetupError {
     Http(String),
     /// No random numbers.
     #[error(transparent)]
-    Random(#[from] super::RandomUnavailable),
+    Random(#[from] RandomUnavailable),
 }
 
 impl Provider {
     pub(super) fn new(config: &Arc<OAuth2>) -> Result<Self, SetupError> {
         let url = |error: oauth2::url::ParseError, url: &str| SetupError::Url(format!("{url:?} is no URL: {error}"));
-        let (device, authorize) = match &config.grant {
-            Grant::Device {
-                device_url,
-                authorize_url,
-            } => (Some(device_url), authorize_url.as_ref()),
-            Grant::Code { authorize_url } => (None, Some(authorize_url)),
-            Grant::ClientCredentials | Grant::ServiceAccount => (None, None),
+        let device = match &config.grant {
+            Grant::Device { device_url, .. } => Some(device_url),
+            Grant::Code { .. } | Grant::ClientCredentials | Grant::ServiceAccount => None,
         };
         let device = device.map(|text| DeviceAuthorizationUrl::new(text.clone()).map_err(|error| url(error, text)));
-        let authorize = authorize.map(|text| AuthUrl::new(text.clone()).map_err(|error| url(error, text)));
+        let authorize = authorize_url(&config.grant);
+        let authorize = authorize.map(|text| AuthUrl::new(text.to_owned()).map_err(|error| url(error, text)));
         let token = TokenUrl::new(config.token_url.clone()).map_err(|error| url(error, &config.token_url))?;
         let client = oauth2::Client::new(ClientId::new(config.client_id.clone()))
-            // In the body is what most providers show in their own examples.
+            // Most providers' own examples send the secret in the body.
             .set_auth_type(AuthType::RequestBody)
             .set_auth_uri_option(authorize.transpose()?)
             .set_device_authorization_url_option(device.transpose()?)
             .set_token_uri(token);
-        let client = match &config.proof {
+        let (client, secret) = match &config.proof {
             ClientProof::Secret(secret, place) => {
                 let client = match place {
                     ClientAuthentication::Post => client,
                     ClientAuthentication::Basic => client.set_auth_type(AuthType::BasicAuth),
                 };
-                client.set_client_secret(ClientSecret::new(String::from_utf8_lossy(secret.expose()).into_owned()))
+                let text = String::from_utf8_lossy(secret.expose()).into_owned();
+                (client.set_client_secret(ClientSecret::new(text)), Some(secret.clone()))
             }
-            ClientProof::Public | ClientProof::Key(_) => client,
-        };
-        let secret = match &config.proof {
-            ClientProof::Secret(secret, _) => Some(secret.clone()),
-            ClientProof::Public | ClientProof::Key(_) => None,
+            ClientProof::Public | ClientProof::Key(_) => (client, None),
         };
         let http = Http::new(&tls::Connector::new(config.ca_file.as_deref())?, secret);
         Ok(Self {
@@ -161,7 +156,7 @@ impl Provider {
         Err(refused(&refusal))
     }
 
-    /// RFC 7009 §2.1. Returns whether the provider has such a page.
+    /// Revokes `token` (RFC 7009 §2.1). Returns whether the provider has an endpoint for that.
     pub(super) async fn revoke(&self, token: &str) -> Result<bool, Error> {
         let Some(url) = &self.config.revoke_url else {
             return Ok(false);
@@ -169,7 +164,7 @@ impl Provider {
         let request = self.revocation(url, token)?;
         match self.http.send(request).await {
             Ok(answer) if answer.status().is_client_error() => Err(no_answer()),
-            // What a provider says of it besides is read by nobody.
+            // The body of the answer does not matter.
             Ok(_) | Err(Failure::Unreadable) => Ok(true),
             Err(error) => Err(unavailable(&error)),
         }
@@ -218,14 +213,15 @@ impl Provider {
             .add_scopes(self.scopes())
             .set_pkce_challenge(challenge)
             .set_redirect_uri(Cow::Owned(redirect))
-            // OpenID Connect Core §3.1.2.1; who does not know it leaves it alone.
+            // OpenID Connect Core §3.1.2.1; a provider that does not know it ignores it.
             .add_extra_param("login_hint", person)
             .url();
         let verifier = Zeroizing::new(verifier.into_secret());
         Ok((url.into(), state.into_secret(), verifier))
     }
 
-    /// Whether `iss` of an answer names this provider (RFC 9207 §2.4): a URL at the server that was asked.
+    /// Whether `iss` of an answer names this provider (RFC 9207 §2.4): it is the configured issuer, or if none is
+    /// configured, a URL at one of the provider's own servers.
     pub(super) fn is_issuer(&self, issuer: &str) -> bool {
         if let Some(known) = &self.config.issuer {
             return known == issuer;
@@ -234,12 +230,9 @@ impl Provider {
         let Some(issuer) = origin(issuer).filter(Origin::is_tuple) else {
             return false;
         };
-        let authorize_url = match &self.config.grant {
-            Grant::Device { authorize_url, .. } => authorize_url.as_deref(),
-            Grant::Code { authorize_url } => Some(authorize_url.as_str()),
-            Grant::ClientCredentials | Grant::ServiceAccount => None,
-        };
-        let urls = authorize_url.into_iter().chain([self.config.token_url.as_str()]);
+        let urls = authorize_url(&self.config.grant)
+            .into_iter()
+            .chain([self.config.token_url.as_str()]);
         urls.filter_map(origin).any(|origin| origin == issuer)
     }
 
@@ -279,6 +272,15 @@ impl<'c> AsyncHttpClient<'c> for Provider {
                 .finish();
             self.http.send(HttpRequest::from_parts(head, form.into_bytes())).await
         })
+    }
+}
+
+/// Where browsers are sent, if the grant has such a page.
+fn authorize_url(grant: &Grant) -> Option<&str> {
+    match grant {
+        Grant::Device { authorize_url, .. } => authorize_url.as_deref(),
+        Grant::Code { authorize_url } => Some(authorize_url),
+        Grant::ClientCredentials | Grant::ServiceAccount => None,
     }
 }
 

@@ -1,9 +1,10 @@
-//! A token is renewed: by one at a time for each consent, and so that no step that is interrupted loses the refresh token.
+//! Renews tokens: one renewal at a time for each consent, in steps that can be interrupted without losing the refresh
+//! token.
 //!
-//! 1. That the provider is going to be asked is kept.
-//! 2. It is asked; if the answer gets lost, again at once: it may have rotated the refresh token, and takes the old one for some
-//!    seconds more.
-//! 3. What it gave is kept. Only then is anything of it used, as that may retire the old refresh token.
+//! 1. The gateway saves that it is going to ask the provider.
+//! 2. It asks. If the answer is lost, it asks again at once: the provider may have rotated the refresh token, and
+//!    accepts the old one for some seconds more.
+//! 3. It saves the answer. Only then does it use the new token, because the first use may retire the old refresh token.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,17 +19,18 @@ use crate::{
     state::{Consent, now},
 };
 
-/// A provider that failed is left alone for so long; the sessions that wait for the same token hear the same.
+/// How long a provider that failed is not asked again. Sessions that wait for the same token get the same error.
 const PAUSE: Duration = Duration::from_secs(5);
-/// However long it asks to be left alone.
+/// The longest pause that a provider can ask for.
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
-/// If a token that was given less than so many seconds ago in place of a refused one is refused too, so would the next be.
+/// If a token replaces a refused one and is refused too while it is this young, a new one would be refused too.
 const RECENT: Duration = Duration::from_secs(60);
-/// How long a device waits for a token; the provider is asked on.
+/// How long a device waits for a token. The renewal goes on after that.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Before a lost answer is asked for again. Providers take a rotated refresh token for 10 to 60 seconds more.
+/// Pauses before a lost answer is asked for again, in milliseconds. Providers accept a rotated refresh token for 10 to
+/// 60 seconds more.
 const AGAIN: [u64; 8] = [100, 250, 500, 1_000, 2_000, 4_000, 8_000, 16_000];
-/// Before what could not be saved is tried again: at first, at most, and once the gateway is to end.
+/// Pauses before another try to save a token: the first, the longest, and the one while the gateway shuts down.
 const SAVE_AGAIN: Duration = Duration::from_secs(1);
 const SAVE_AGAIN_AT_MOST: Duration = Duration::from_secs(60);
 const SAVE_AGAIN_AT_THE_END: Duration = Duration::from_millis(200);
@@ -36,11 +38,11 @@ const SAVE_AGAIN_AT_THE_END: Duration = Duration::from_millis(200);
 /// The right to renew a consent's token.
 #[derive(Debug, Default)]
 pub(super) struct Turn {
-    /// The last try failed: not before this is it tried again.
+    /// The error of the last try, and when the next try may be made.
     failed: Option<(Instant, Error)>,
     /// When a token was given in place of one that an upstream had refused.
     replaced: Option<Instant>,
-    /// What was given and could not be saved: with what it follows.
+    /// The record that could not be saved yet, after the sealed record that it replaces.
     unsaved: Option<(Option<Vec<u8>>, Kept)>,
 }
 
@@ -78,14 +80,14 @@ impl Tokens {
         self.save_unsaved(consent, &mut turn).await?;
         let (sealed, kept) = self.kept(consent).await?;
         let now = now();
-        // Whoever had the turn before may have done it.
+        // The renewal that had the turn before may have done it already.
         let is_refused = refused.as_ref().is_some_and(|token| *token == kept.access());
         let is_recent = turn.replaced.is_some_and(|at| at.elapsed() < RECENT);
         if kept.is_fresh(now) && kept.asked == 0 && (!is_refused || is_recent) {
             return Ok(kept.access());
         }
         let fallback = |error: Error| match error {
-            // Ahead of its end there is time to try again.
+            // The token has not expired yet: there is time to try again.
             Error::Unavailable { .. } if kept.is_valid(now) && !is_refused => Ok(kept.access()),
             error => Err(error),
         };
@@ -93,7 +95,7 @@ impl Tokens {
             Some((until, error)) if *until > Instant::now() => return fallback(error.clone()),
             _ => {}
         }
-        // Of two that renew, one loses its token to the other (RFC 9700 §4.14.2).
+        // If two processes renew, one makes the other's refresh token invalid (RFC 9700 §4.14.2).
         if self.store.is_shared() {
             return self.renewed_by_the_gateway(consent, refused.is_some()).await;
         }
@@ -113,9 +115,9 @@ impl Tokens {
                 turn.replaced = is_refused.then(Instant::now);
                 let renewed = kept.renewed(issued, now);
                 match self.save(consent, sealed.as_deref(), &renewed).await {
-                    Ok(true) => Ok(renewed.access()),
-                    // Somebody has signed in meanwhile: that counts.
-                    Ok(false) => match self.kept(consent).await? {
+                    Ok(Some(_)) => Ok(renewed.access()),
+                    // Somebody has signed in meanwhile: the new consent counts.
+                    Ok(None) => match self.kept(consent).await? {
                         (_, kept) if kept.is_valid(now) => Ok(kept.access()),
                         _ => Err(Error::unavailable("the consent was changed meanwhile")),
                     },
@@ -145,8 +147,8 @@ impl Tokens {
         Ok(kept.access())
     }
 
-    /// Keeps that the provider is going to be asked, if its answer may be the only one to bear the next refresh token. What
-    /// cannot be kept is not asked for.
+    /// Saves that the provider is going to be asked, if its answer may bear a new refresh token. If that cannot be
+    /// saved, the provider must not be asked. Returns what is kept now, sealed and opened.
     async fn announced(
         &self,
         consent: &Consent,
@@ -162,8 +164,8 @@ impl Tokens {
             ..kept.clone()
         };
         match self.save(consent, sealed.as_deref(), &asking).await? {
-            true => Ok((self.sealed(consent).await?, asking)),
-            false => Err(Error::unavailable("the consent was changed meanwhile")),
+            Some(sealed) => Ok((Some(sealed), asking)),
+            None => Err(Error::unavailable("the consent was changed meanwhile")),
         }
     }
 
@@ -186,7 +188,7 @@ impl Tokens {
         }
     }
 
-    /// A failure is kept for people to see; the first of its kind is told loudly.
+    /// Saves a failure for people to see. Only the first of its kind is logged loudly.
     async fn note(&self, consent: &Consent, sealed: Option<&[u8]>, kept: &Kept, error: &Error) {
         let mut noted = kept.clone();
         match error {
@@ -211,12 +213,12 @@ impl Tokens {
             }
         }
         if noted != *kept {
-            // What can't be kept (which is logged) is found out again.
+            // If this can't be saved (logged), the next try finds it out again.
             let _ = self.save(consent, sealed, &noted).await;
         }
     }
 
-    /// Tries again and again, until it is saved or the process ends.
+    /// Tries to save `kept` again and again, until that succeeds or the process ends.
     pub(super) fn save_later(
         self: &Arc<Self>,
         consent: &Consent,
@@ -251,7 +253,7 @@ impl Tokens {
         let Some((followed, kept)) = turn.unsaved.take() else {
             return Ok(());
         };
-        // If it is not followed any more, somebody has signed in meanwhile.
+        // If something else is kept by now, somebody has signed in meanwhile, and that stays.
         let saved = self.save(consent, followed.as_deref(), &kept).await;
         if saved.is_err() {
             turn.unsaved = Some((followed, kept));
@@ -260,8 +262,9 @@ impl Tokens {
     }
 }
 
-/// RFC 6749 §6. Once an answer is lost it is asked for again, whatever comes in between: another question with the same refresh
-/// token may come too late, and then ends the consent (RFC 9700 §4.14.2).
+/// Asks for a new token (RFC 6749 §6). Once an answer is lost, any further failure leads to another try at once: a
+/// later request with the same refresh token may come too late, and then the provider ends the consent (RFC 9700
+/// §4.14.2).
 async fn refreshed(provider: &Provider, refresh: &str) -> Result<Issued, Error> {
     let mut is_lost = false;
     let mut pauses = AGAIN.iter();

@@ -9,13 +9,13 @@ use super::{NO_REFRESH_TOKEN, Refusal, token::Kept};
 /// How a consent stands. All times in seconds since 1970.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Status {
-    /// What it comes to.
+    /// Whether the consent holds.
     pub standing: Standing,
     /// When somebody signed in; `None` if nobody has, or nobody needs to.
     pub signed_in: Option<u32>,
     /// When a token was given last.
     pub obtained: Option<u32>,
-    /// When that ends.
+    /// When that token ends.
     pub expires: Option<u32>,
     /// Whether it can be renewed without anybody's help.
     pub renews: bool,
@@ -48,7 +48,7 @@ pub enum Standing {
     Unreadable(String),
 }
 
-/// A piece of what a [`Status`] is in words.
+/// A piece of the text of a [`Status`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Part {
     /// Some words.

@@ -11,7 +11,7 @@ use crate::config::Secret;
 /// Seconds before its end from which on an access token is renewed: a session that begins with it must not outlive it, and
 /// clocks differ.
 const MARGIN: u32 = 300;
-/// Lifetime of a token of which the provider tells none (RFC 6749 §5.1: it should).
+/// Lifetime of a token if the provider does not name one (RFC 6749 §5.1: it should).
 const LIFETIME: u32 = 3600;
 
 /// What proves to an upstream who the user is (RFC 6750), for an hour or so.
@@ -35,25 +35,25 @@ impl AccessToken {
 #[derive(Clone)]
 pub struct Issued {
     pub(super) access: Zeroizing<String>,
-    /// Of the consent; where a refresh brings none the old one goes on (RFC 6749 §6).
+    /// The refresh token. If a renewal brings none, the old one stays good (RFC 6749 §6).
     pub(super) refresh: Option<Zeroizing<String>>,
     /// Seconds.
     pub(super) lifetime: Option<u32>,
-    /// Seconds that the consent lasts, where the provider tells.
+    /// Seconds that the consent lasts, if the provider tells.
     pub(super) consent_lifetime: Option<u32>,
     /// The scopes that were granted, if the provider tells.
     pub(super) granted: Option<Vec<String>>,
 }
 
 impl Issued {
-    /// The scopes of `asked` that were not granted, as far as the provider tells. Those that ask for a refresh token or an
-    /// identity are not told by all, and open no mailbox.
+    /// The scopes of `asked` that were not granted, as far as the provider tells. Scopes for a refresh token or an
+    /// identity are left out: not all providers list them, and they open no mailbox.
     pub fn missing<'a>(&self, asked: &'a [String]) -> Vec<&'a str> {
         const NOT_TOLD: [&str; 5] = ["offline_access", "openid", "profile", "email", "userinfo"];
         let Some(granted) = &self.granted else {
             return Vec::new();
         };
-        // Microsoft tells some without the service that they are of.
+        // Microsoft lists some scopes without the URL of their service.
         let is_same = |asked: &str, granted: &str| {
             let short = asked.rsplit_once('/').map_or(asked, |(_, short)| short);
             granted.eq_ignore_ascii_case(asked) || (!short.is_empty() && granted.eq_ignore_ascii_case(short))
@@ -64,11 +64,6 @@ impl Issued {
             .filter(|asked| !NOT_TOLD.contains(asked) && !asked.ends_with("/.default"))
             .filter(|asked| !granted.iter().any(|granted| is_same(asked, granted)))
             .collect()
-    }
-
-    /// Whether it brings what renews it.
-    pub fn can_be_renewed(&self) -> bool {
-        self.refresh.is_some()
     }
 }
 
@@ -81,7 +76,7 @@ impl fmt::Debug for Issued {
     }
 }
 
-/// What is kept of a consent. All times in seconds since 1970, 0 where there is none.
+/// What is kept of a consent. All times are in seconds since 1970; 0 if there is none.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Kept {
     pub(super) access: Zeroizing<String>,
@@ -92,9 +87,9 @@ pub(super) struct Kept {
     pub(super) expires: u32,
     /// When somebody signed in.
     pub(super) signed_in: u32,
-    /// When the consent ends, where the provider tells.
+    /// When the consent ends, if the provider tells.
     pub(super) ends: u32,
-    /// Since when the provider takes the consent no more, with its code and description.
+    /// Since when the provider refuses the consent, with its code and description.
     pub(super) lapsed: Option<(u32, String, String)>,
     /// When the last try failed, and why.
     pub(super) trouble: Option<(u32, String)>,
@@ -103,7 +98,7 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    /// After `issued` was given, to this consent (`signed_in`) or upon it.
+    /// This consent after `issued` was given for it.
     pub(super) fn renewed(&self, issued: Issued, now: u32) -> Self {
         let lifetime = issued.lifetime.unwrap_or(LIFETIME);
         Self {

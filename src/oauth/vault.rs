@@ -8,15 +8,15 @@ use chacha20poly1305::{
 use zeroize::Zeroizing;
 
 use super::token::Kept;
-use crate::{config::Secret, state::Consent};
+use crate::{config::Secret, state::Consent, types::RandomUnavailable};
 
 /// The first octet of what this version seals.
 const VERSION: u8 = 2;
-/// The same of an earlier version, which did not keep what is asked for.
+/// The first octet of what an earlier version sealed, which did not have [`Kept::asked`].
 const WITHOUT_ASKED: u8 = 1;
 /// Octets of a nonce; random ones of this length never meet.
 const NONCE: usize = 24;
-/// What else is derived from the same secret gets another key.
+/// Keeps this key apart from other keys that are derived from the same secret.
 const PURPOSE: &[u8] = b"popgate tokens";
 
 /// Seals and opens.
@@ -25,11 +25,6 @@ pub(super) struct Vault(XChaCha20Poly1305);
 /// What was kept can't be opened: it is damaged, or was sealed with another key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Locked;
-
-/// The system gives no random numbers.
-#[derive(Debug, thiserror::Error)]
-#[error("the system gives no random numbers")]
-pub struct RandomUnavailable;
 
 impl Vault {
     /// Under `key`; without one, what is sealed can be opened by this process only.
@@ -84,7 +79,7 @@ impl std::fmt::Debug for Vault {
     }
 }
 
-/// So that nobody who can write the file can pass one's token off as another's.
+/// What a sealed token is bound to: even if somebody swaps tokens in the file, none opens for another consent.
 fn bound_to(version: u8, Consent { upstream, name }: &Consent) -> Vec<u8> {
     let version: &[u8] = if version == WITHOUT_ASKED { &[] } else { &[version] };
     [

@@ -32,9 +32,10 @@ const INPUT_LIMIT: usize = 64 * 1024;
 /// Octets gathered before a write: as many as the upstream's window, so that one read of a large message makes one write. Half
 /// as many are no slower by the clock, but cost an eighth more of the processor if the upstream is far and its windows are full.
 pub(super) const BLOCK: usize = 64 * 1024;
-/// Buffers survive so long a silence: a device that works needs no allocation, one that idles holds no memory.
+/// How long a silence may last before buffers are freed: a busy device needs no allocation, an idle one holds no
+/// memory.
 const LINGER: Duration = Duration::from_millis(200);
-/// How often a connection of which nothing is read any more is asked whether it still stands.
+/// How often a connection is probed for a reset if nothing is read from it any more.
 const PROBE: Duration = Duration::from_secs(1);
 /// Time for a device that is shown the door to read why.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -164,7 +165,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.heard == self.position()
     }
 
-    /// The buffer of what is to be sent. Whoever fills it calls [`Self::send_blocks`] now and then.
+    /// The buffer of what is to be sent. A caller that fills it calls [`Self::send_blocks`] now and then.
     pub(super) fn output(&mut self) -> &mut Vec<u8> {
         &mut self.output
     }
@@ -313,9 +314,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    /// Runs `future`; if it has to wait, what has been gathered is sent meanwhile. `Err`: the device is gone, see
-    /// [`Self::unless_gone`]; `future` may be run on. Taken by reference: what a function moves in order to pin it, it holds
-    /// twice.
+    /// Runs `future`; while it waits, the gathered output is sent. `Err`: the device is gone, see
+    /// [`Self::unless_gone`]; the caller may go on running `future`. It is taken by reference because an async function
+    /// that took it by value and pinned it would hold it twice.
     pub(super) async fn meanwhile<F: Future>(&mut self, mut future: Pin<&mut F>) -> Result<F::Output, End> {
         let mut probe = Instant::now();
         poll_fn(|cx| {
@@ -334,8 +335,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         .await
     }
 
-    /// Runs `future` until the device is gone: then nobody waits for it, and the session ends. A device that has only closed
-    /// its own side still reads, and is answered.
+    /// Runs `future` until the device is gone: then nobody waits for the result, and the session ends. A device that
+    /// has only closed its own side still reads, and is answered.
     pub(super) async fn unless_gone<F: Future>(&mut self, mut future: Pin<&mut F>) -> Result<F::Output, End> {
         let mut probe = Instant::now();
         poll_fn(|cx| match future.as_mut().poll(cx) {
@@ -345,13 +346,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         .await
     }
 
-    /// Ready when the connection was reset. What the device sends meanwhile is taken in: a reset is told after it. `probe`
-    /// is when the connection is asked the next time, once it is not read any more.
+    /// Ready when the connection was reset. What the device sends is read meanwhile, because the system reports a reset
+    /// only after it. `probe` is the time of the next probe, which is made if nothing is read any more.
     fn poll_gone(&mut self, cx: &mut Context<'_>, probe: &mut Instant) -> Poll<End> {
         while !self.eof && self.input.len() < INPUT_LIMIT {
             match ready!(self.poll_read(cx)) {
                 Ok(()) => {}
-                // TLS that was not ended properly: the device has closed its side, no more is known.
+                // TLS without a proper end: the device has closed its side, and no more is known.
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => self.eof = true,
                 Err(_) => return Poll::Ready(End::Dropped),
             }

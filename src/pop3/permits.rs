@@ -2,24 +2,24 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use dashmap::{DashMap, Entry};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::config::Limits;
+use crate::{
+    config::Limits,
+    types::{Place, Places},
+};
 
 /// `sessions` and `sessions_per_address`.
 #[derive(Debug)]
 pub(super) struct Permits {
     sessions: Arc<Semaphore>,
-    per_address: usize,
-    addresses: DashMap<IpAddr, usize>,
+    addresses: Arc<Places>,
 }
 
 /// Held by a session while it lives.
 #[derive(Debug)]
 pub(super) struct Permit {
-    permits: Arc<Permits>,
-    address: IpAddr,
+    _place: Place,
     _session: OwnedSemaphorePermit,
 }
 
@@ -27,37 +27,17 @@ impl Permits {
     pub(super) fn new(limits: &Limits) -> Arc<Self> {
         Arc::new(Self {
             sessions: Arc::new(Semaphore::new(limits.sessions.min(Semaphore::MAX_PERMITS))),
-            per_address: limits.sessions_per_address,
-            addresses: DashMap::new(),
+            addresses: Places::new(limits.sessions_per_address),
         })
     }
 
     /// `None`: there are too many sessions.
-    pub(super) fn acquire(self: &Arc<Self>, address: IpAddr) -> Option<Permit> {
+    pub(super) fn acquire(&self, address: IpAddr) -> Option<Permit> {
         let session = self.sessions.clone().try_acquire_owned().ok()?;
-        match self.addresses.entry(address) {
-            Entry::Occupied(entry) if *entry.get() >= self.per_address => return None,
-            Entry::Occupied(mut entry) => *entry.get_mut() += 1,
-            Entry::Vacant(_) if self.per_address == 0 => return None,
-            Entry::Vacant(entry) => drop(entry.insert(1)),
-        }
         Some(Permit {
-            permits: self.clone(),
-            address,
+            _place: self.addresses.take(address)?,
             _session: session,
         })
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        if let Entry::Occupied(mut entry) = self.permits.addresses.entry(self.address) {
-            if *entry.get() > 1 {
-                *entry.get_mut() -= 1;
-            } else {
-                entry.remove();
-            }
-        }
     }
 }
 

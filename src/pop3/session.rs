@@ -51,7 +51,7 @@ pub(super) struct Session<S> {
     pub(super) service: Arc<Service>,
     endpoint: Arc<Endpoint>,
     pub(super) summary: Summary,
-    /// The policy of whoever is logged in.
+    /// The retention of the login, once there is one.
     pub(super) expire: Option<Expire>,
     bad_commands: u32,
 }

@@ -34,7 +34,8 @@ impl<S> Stream<S> {
 }
 
 impl<S: AsyncWrite + Unpin> Stream<S> {
-    /// Writes nothing, which fails if the connection was reset: reading does not tell that once the other side has ended.
+    /// Writes nothing. This fails if the connection was reset, which a read does not show once the other side has
+    /// closed its end.
     pub(super) fn poll_probe(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let stream = match self {
             Self::Plain(stream) => stream,

@@ -200,7 +200,7 @@ where
     let mut commit = Box::pin(maildrop.commit());
     let committed = match session.connection.meanwhile(commit.as_mut()).await {
         Ok(committed) => committed,
-        // Its QUIT came: what it deleted goes, whether it waits for the reply or not.
+        // The device has sent QUIT: its deletions are carried out, even if it does not wait for the reply.
         Err(_) => commit.await,
     };
     let reply = match committed {

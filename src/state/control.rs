@@ -27,9 +27,9 @@ const SOCKET: &str = "state.sock";
 const LONGEST: u64 = 64 * 1024 * 1024;
 /// How long an answer may take: a gateway that hangs is told of soon.
 const ANSWER: Duration = Duration::from_secs(10);
-/// The same where a provider has to be asked.
+/// How long an answer may take if a provider has to be asked.
 const RENEWAL: Duration = Duration::from_secs(60);
-/// How often a socket that is not there is tried again, and the pause before: one second in all.
+/// How often a missing socket is tried again, and the pause before each try: one second in all.
 const CONNECTS: u32 = 20;
 const BETWEEN_CONNECTS: Duration = Duration::from_millis(50);
 /// Connections that wait to be accepted.

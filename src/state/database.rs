@@ -29,7 +29,7 @@ const LOCK: &str = "state.lock";
 const CACHE: usize = 128 * 1024;
 /// How long the state stays unknown after a failure, before the file is opened again: opening reads all of it.
 const PAUSE: Duration = Duration::from_secs(30);
-/// How long a gateway waits for whoever has the file as it starts: `popgate state` has it for a moment.
+/// How long a gateway that starts waits for another process that has the file: `popgate state` has it for a moment.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How often it looks meanwhile.
 const STEP: Duration = Duration::from_millis(20);
@@ -184,8 +184,7 @@ fn open_or_begin(dir: &Path, prepare: Prepare, owner: Owner) -> Result<redb::Dat
         Err(Failure::Damaged(reason)) if owner == Owner::Us => reason,
         Err(failure) => return Err(failure.into_error(dir)),
     };
-    let seconds = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
-    let aside = dir.join(format!("{FILE}.damaged-{seconds}"));
+    let aside = aside(&path);
     fs::rename(&path, &aside).map_err(|error| Failure::Io(error).into_error(dir))?;
     tracing::error!(
         file = %path.display(),
@@ -212,9 +211,8 @@ fn open_file(path: &Path, prepare: Prepare, owner: Owner) -> Result<redb::Databa
     caught(|| {
         let database = build(FileBackend::new(file)?)?;
         prepare(&database)?;
-        // A file just made outlives a power failure only with its name; not every system has such a call.
         if let Some(dir) = path.parent() {
-            let _ = File::open(dir).and_then(|dir| dir.sync_all());
+            sync_names(dir);
         }
         Ok(database)
     })
@@ -273,8 +271,9 @@ impl Failure {
     }
 }
 
-/// Keeps every other popgate out of `dir` until the file returned is closed, by whatever end of the process. Where `dir` is
-/// another's and has no such file, none is made: redb's own lock does for whoever renames nothing.
+/// Keeps every other popgate out of `dir` until the returned file is closed, at the latest by the end of the process.
+/// If `dir` is another's and has no such file, none is made: redb's own lock is enough for a process that renames
+/// nothing.
 fn lock(dir: &Path, owner: Owner) -> Result<Option<File>, Error> {
     let path = dir.join(LOCK);
     let file = match private().write(true).create(owner == Owner::Us).open(&path) {
@@ -296,6 +295,19 @@ fn create_private(dir: &Path) -> io::Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(dir)
+}
+
+/// The name under which a damaged file is left beside a new one.
+pub(super) fn aside(path: &Path) -> PathBuf {
+    let seconds = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
+    let mut aside = path.to_owned().into_os_string();
+    aside.push(format!(".damaged-{seconds}"));
+    aside.into()
+}
+
+/// Makes the names of the files in `dir` outlive a power failure; not every system has such a call.
+pub(super) fn sync_names(dir: &Path) {
+    let _ = File::open(dir).and_then(|dir| dir.sync_all());
 }
 
 /// Files that are created are for our user only.

@@ -33,7 +33,7 @@ use super::{
 pub struct FileStore {
     shared: Arc<Shared>,
     tokens: Arc<TokenFile>,
-    /// Held by whoever writes.
+    /// Held during a write.
     turn: tokio::sync::Mutex<()>,
     readers: Semaphore,
 }
@@ -57,7 +57,7 @@ struct Change(Box<dyn FnOnce(&mut Writing) -> Changed + Send>);
 /// What to do once it is in the file; an error where the transaction is lost.
 type Changed = Result<Tell, redb::Error>;
 
-/// Tells whoever waits how it went.
+/// Tells the caller that waits how the change went.
 type Tell = Box<dyn FnOnce() + Send>;
 
 impl fmt::Debug for Change {
@@ -124,7 +124,7 @@ impl FileStore {
         };
         self.shared.changes().push(Change(Box::new(change)));
         let turn = self.turn.lock().await;
-        // Else whoever had the turn before has taken it along.
+        // Else the call that had the turn before has written this change too.
         if !self.shared.changes().is_empty() {
             self.commit().await;
         }
@@ -158,7 +158,7 @@ impl StateStore for FileStore {
         self.shared.pending().insert(mailbox.clone(), index);
         let _turn = self.turn.lock().await;
         if self.shared.pending().is_empty() {
-            return; // saved by whoever had the turn before
+            return; // saved by the call that had the turn before
         }
         self.commit().await;
     }
@@ -310,7 +310,7 @@ impl StateStore for FileStore {
     }
 }
 
-/// What an earlier version kept among the records; nothing stays there.
+/// Opens the file of tokens. Tokens that an earlier version kept among the records are moved there.
 fn move_tokens(database: &Database, dir: &Path, owner: Owner) -> Result<Arc<TokenFile>, Error> {
     let earlier = || {
         let found = database.run(|database| table::tokens(&database.begin_read()?.open_table(RECORDS)?));
@@ -321,7 +321,7 @@ fn move_tokens(database: &Database, dir: &Path, owner: Owner) -> Result<Arc<Toke
     };
     let tokens = TokenFile::open(dir, owner, earlier)?;
     if owner == Owner::Us {
-        // What fails here (logged) is tried again at the next start.
+        // If this fails (logged), the next start tries it again.
         database.run(|database| {
             transact(database, |table| {
                 for consent in table::tokens(&table.table)?.keys() {

@@ -123,21 +123,21 @@ pub trait StateStore: Send + Sync + fmt::Debug {
     /// Since when tokens cannot be written, in seconds since 1970; `None` if the last write succeeded.
     async fn tokens_unwritable_since(&self) -> Result<Option<u32>, Unavailable>;
 
-    /// Has the gateway that works on a shared store renew the token of `consent`, also if its time is not over but an upstream
-    /// refuses it. Returns what its [`Renewer`] says.
+    /// Asks the gateway that has a shared store to renew the token of `consent`; with `is_refused` even if the token
+    /// has not expired, because an upstream refuses it. Returns the answer of the gateway's [`Renewer`].
     async fn renew(&self, _consent: &Consent, _is_refused: bool) -> Result<String, Unavailable> {
         Err(Unavailable::Failed)
     }
 }
 
-/// Renews tokens for other processes; what it returns is for them to understand.
+/// Renews tokens for other processes. The state passes the answer on without reading it.
 #[async_trait]
 pub trait Renewer: Send + Sync + fmt::Debug {
-    /// Renews the token of `consent`, also if its time is not over but an upstream refuses it.
+    /// Renews the token of `consent`; with `is_refused` even if it has not expired, because an upstream refuses it.
     async fn renew(&self, consent: &Consent, is_refused: bool) -> String;
 }
 
-/// Who has let the gateway in, where an upstream takes tokens: names as configured.
+/// Names a consent: the person who has let the gateway in at an upstream that takes tokens. Names are as configured.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Consent {
     /// The upstream's name, as in `[upstream.NAME]`.
@@ -185,15 +185,13 @@ pub fn open(config: &crate::config::State) -> Result<Arc<dyn StateStore>, Error>
     })
 }
 
-/// The store in `dir`, for whoever is no gateway: its file, or where a gateway has that, the gateway's by its socket. Where
-/// there is no file nothing is kept, and none is made: it would belong to whoever looked. For the same reason a damaged one
-/// is left as it is. Nobody else has the file as long as the store lives: to be dropped soon.
+/// The store in `dir`, for a process other than the gateway: the file, or if a gateway has that, the gateway's store by
+/// its socket. If there is no file, nothing is kept and no file is made, because it would belong to the user of this
+/// process. For the same reason a damaged file is left as it is. No other process can open the file as long as the
+/// store lives: drop it soon.
 pub fn reach(dir: &Path) -> Result<Arc<dyn StateStore>, Error> {
-    let path = dir.join(database::FILE);
-    match path.try_exists() {
-        Ok(true) => {}
-        Ok(false) => return Ok(Arc::new(MemoryStore::default())),
-        Err(source) => return Err(Error::Access { path, source }),
+    if !has_file(dir)? {
+        return Ok(Arc::new(MemoryStore::default()));
     }
     match FileStore::visit(dir) {
         Ok(store) => Ok(Arc::new(store)),
@@ -203,22 +201,26 @@ pub fn reach(dir: &Path) -> Result<Arc<dyn StateStore>, Error> {
     }
 }
 
-/// Fails if the store in `dir` can't be used, or somebody else has it; whoever looks has it for that moment.
+/// Fails if the store in `dir` can't be used, or another process has it. While this looks, no other process can open
+/// the store.
 pub fn inspect(dir: &Path) -> Result<(), Error> {
-    let path = dir.join(database::FILE);
-    match path.try_exists() {
-        Ok(true) => FileStore::visit(dir).map(drop),
-        Ok(false) => Ok(()),
-        Err(source) => Err(Error::Access { path, source }),
+    match has_file(dir)? {
+        true => FileStore::visit(dir).map(drop),
+        false => Ok(()),
     }
 }
 
-/// As [`reach`], for whoever has something to keep: where there is no file it is made.
+/// As [`reach`], for a process that has something to keep: if there is no file, it is made.
 pub fn share(dir: &Path) -> Result<Arc<dyn StateStore>, Error> {
-    match dir.join(database::FILE).try_exists() {
-        Ok(false) => Ok(Arc::new(FileStore::open(dir)?)),
-        _ => reach(dir),
+    match has_file(dir)? {
+        true => reach(dir),
+        false => Ok(Arc::new(FileStore::open(dir)?)),
     }
+}
+
+fn has_file(dir: &Path) -> Result<bool, Error> {
+    let path = dir.join(database::FILE);
+    path.try_exists().map_err(|source| Error::Access { path, source })
 }
 
 /// Other processes ask by a socket such as Unix has; elsewhere they are refused.

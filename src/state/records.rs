@@ -53,8 +53,8 @@ pub struct Former {
     pub uid: u32,
 }
 
-/// Messages about to be copied and then removed: kept before the COPY, so that whoever comes after a crash can find out how
-/// far it came.
+/// Messages about to be copied and then removed. This is kept before the COPY, so that after a crash the next login can
+/// find out how far the move came.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PendingMove {
     /// Of `uids`.

@@ -15,7 +15,6 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
-    time::SystemTime,
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
@@ -24,7 +23,7 @@ use tokio::task;
 
 use super::{
     Consent, Error, Unavailable,
-    database::{Owner, private},
+    database::{Owner, aside, private, sync_names},
     envelope, now,
 };
 
@@ -37,13 +36,13 @@ const VERSION: u32 = 1;
 
 type Sealed = BTreeMap<Consent, Vec<u8>>;
 
-/// The file of a directory that is ours as long as this lives.
+/// The file of tokens in a directory that no other process uses as long as this lives.
 #[derive(Debug)]
 pub(super) struct TokenFile {
     dir: PathBuf,
-    /// As in the file.
+    /// The content of the file.
     tokens: Mutex<Sealed>,
-    /// Held by whoever writes.
+    /// Held during a write.
     writing: Mutex<()>,
     /// Since when it cannot be written, in seconds since 1970; 0 if the last write succeeded.
     failed: AtomicU32,
@@ -66,8 +65,8 @@ struct Line {
 }
 
 impl TokenFile {
-    /// Reads the file in `dir`; if there is none, `earlier` gives what is to be in it. Of a damaged one the sound lines are
-    /// used, and a copy is left beside it (logged), unless it is another's: then it is an error.
+    /// Reads the file in `dir`; if there is none, `earlier` gives its content. If the file is damaged and ours, its
+    /// intact lines are used, and a copy of it is left beside it (logged); if it is damaged and another's, this fails.
     pub(super) fn open(
         dir: &Path,
         owner: Owner,
@@ -102,8 +101,7 @@ impl TokenFile {
             (None, _) => {}
             (Some(reason), Owner::Another) => return Err(Error::Damaged { path, reason }),
             (Some(reason), Owner::Us) => {
-                let seconds = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
-                let aside = dir.join(format!("{FILE}.damaged-{seconds}"));
+                let aside = aside(&path);
                 fs::copy(&path, &aside).map_err(access)?;
                 replace(dir, &tokens).map_err(access)?;
                 tracing::error!(
@@ -128,7 +126,7 @@ impl TokenFile {
         Some(self.failed.load(Ordering::Relaxed)).filter(|since| *since > 0)
     }
 
-    /// As [`super::StateStore::set_token`]. What was begun is done even if the caller goes away.
+    /// As [`super::StateStore::set_token`]. A write that has begun is finished even if the caller goes away.
     pub(super) async fn set(
         self: &Arc<Self>,
         consent: &Consent,
@@ -174,7 +172,7 @@ fn checksum(upstream: &str, name: &str, sealed: &[u8]) -> u32 {
     envelope::checksum(&["token", upstream, name], sealed)
 }
 
-/// The sound lines, and what is wrong with the others.
+/// The tokens of the intact lines, and what is wrong with the file.
 fn read(octets: &[u8]) -> (Sealed, Option<String>) {
     let mut lines = octets.split(|octet| *octet == b'\n').filter(|line| !line.is_empty());
     let head = lines.next().and_then(|line| serde_json::from_slice::<Head>(line).ok());
@@ -204,7 +202,8 @@ fn read(octets: &[u8]) -> (Sealed, Option<String>) {
     (tokens, wrong)
 }
 
-/// Makes `tokens` what the file in `dir` holds: after a kill or a power failure it holds these or those before.
+/// Replaces the file in `dir` by one that holds `tokens`. After a kill or a power failure it holds either these tokens
+/// or those before.
 fn replace(dir: &Path, tokens: &Sealed) -> io::Result<()> {
     let (path, unfinished) = (dir.join(FILE), dir.join(UNFINISHED));
     let head = Head {
@@ -228,8 +227,7 @@ fn replace(dir: &Path, tokens: &Sealed) -> io::Result<()> {
     belongs_to_the_gateway(dir, &file)?;
     file.sync_all()?;
     fs::rename(&unfinished, &path)?;
-    // The new name outlives a power failure only so; not every system has such a call.
-    let _ = File::open(dir).and_then(|dir| dir.sync_all());
+    sync_names(dir);
     Ok(())
 }
 

@@ -1,5 +1,9 @@
 //! The ground floor: small types that every room may use.
 
+mod peers;
+mod random;
 mod uid;
 
+pub use peers::{Place, Places, network};
+pub use random::RandomUnavailable;
 pub use uid::{Uid, UidRanges, UidValidity};

@@ -9,7 +9,7 @@ use crate::{
     state::{Consent, now},
 };
 
-/// What a page shows that waits for it.
+/// What the page shows while the code has not been typed in.
 #[derive(Debug, Clone)]
 pub(super) struct Waiting(Arc<Shown>);
 
@@ -80,7 +80,7 @@ impl Waiting {
     }
 }
 
-/// Waits for somebody to type in the code, and completes the sign-in; also where the page is closed meanwhile.
+/// Waits until somebody has typed in the code, and completes the sign-in, even if the page is closed meanwhile.
 pub(super) async fn finish(shared: Arc<Shared>, consent: Consent, begun: DeviceSignIn, waiting: Waiting) {
     let finishing = async {
         let issued = shared.tokens.finish_device(&consent, &begun).await;

@@ -1,4 +1,5 @@
-//! What holds for every page: under which names it is answered, whose forms are taken, and what browsers are told not to do.
+//! Rules for every page: the host names under which it is served, the sites whose forms are accepted, and the headers
+//! that restrict browsers.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -35,8 +36,8 @@ impl Guard {
         }
     }
 
-    /// Another site may have its own name lead to our address, and then its pages may read ours (DNS rebinding). A loopback
-    /// address is no such name, nor is any other address.
+    /// Whether `host` is a name of ours. Another site can point its own name at our address, and then its pages can
+    /// read ours (DNS rebinding). That cannot be done with a loopback address, nor with another address.
     fn is_our_name(&self, host: &str) -> bool {
         if self
             .public_host
@@ -56,7 +57,7 @@ impl Guard {
         address.is_ok_and(|address| self.public_host.is_none() || address.to_canonical().is_loopback())
     }
 
-    /// Whether another site has its visitor's browser send this form.
+    /// Whether a browser sends this form for a page of another site.
     fn is_foreign(&self, headers: &HeaderMap, host: &str, is_login: bool) -> bool {
         let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or_default());
         let site = text("sec-fetch-site");
@@ -65,7 +66,7 @@ impl Guard {
         }
         match text("origin") {
             None => false,
-            // What browsers say of pages that are to tell nobody where they were, as ours are after the login.
+            // Browsers send this for pages with "no-referrer", which all our pages have except the login.
             Some("null") => is_login && site.is_none(),
             Some(origin) => {
                 let is_public = self.public_origin.as_deref() == Some(origin);
@@ -78,7 +79,8 @@ impl Guard {
     }
 }
 
-/// Nothing but our own style sheet; forms may lead to the providers (Chromium looks at redirects of forms too).
+/// Allows only our own style sheet. Forms may lead to the providers, because Chromium checks the redirects of forms
+/// too.
 fn content_security_policy(sign_ins: &SignIns) -> HeaderValue {
     let mut origins: Vec<String> = sign_ins
         .candidates()
@@ -110,7 +112,7 @@ pub(super) async fn guarded(State(shared): State<Arc<Shared>>, request: Request,
     } else {
         next.run(request).await
     };
-    // Forms of pages with "no-referrer" come without an origin.
+    // Browsers send the forms of pages with "no-referrer" without an origin.
     let referrer = if is_login { "same-origin" } else { "no-referrer" };
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_SECURITY_POLICY, guard.policy.clone());

@@ -1,11 +1,7 @@
-//! Guesses of the page's password come one at a time from each address, with a pause after a wrong one. Whoever comes from
-//! elsewhere is not delayed by them.
+//! Passwords given at the page are tried one at a time for each address, with a pause after a wrong one. Other
+//! addresses are not delayed.
 
-use std::{
-    net::{IpAddr, Ipv6Addr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use axum::http::HeaderMap;
 use dashmap::DashMap;
@@ -14,23 +10,25 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-/// So long after a wrong password none from that address is looked at, whether its giver has waited for the answer or not.
+use crate::types::network;
+
+/// How long after a wrong password no other from that address is tried, even if the client did not wait for the answer.
 pub(super) const PENALTY: Duration = Duration::from_secs(1);
-/// Addresses remembered at once; if there are more, the others share one turn.
+/// Addresses that have a turn of their own at once; if there are more, the others share one turn.
 const ADDRESSES: usize = 4096;
 
-/// Whose connection it is.
+/// The address at the other end of a connection.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Peer(pub(super) IpAddr);
 
-/// When the next password of an address is looked at.
+/// When the next password from an address may be tried.
 type Turn = Arc<Mutex<Instant>>;
 
 pub(super) struct Guesses {
     turns: DashMap<IpAddr, Turn>,
-    /// Of all addresses that are too many.
+    /// The turn of all addresses that have none of their own.
     shared: Turn,
-    /// A proxy on this machine tells for whom it asks.
+    /// A proxy on this machine names its client in `X-Forwarded-For`.
     behind_proxy: bool,
 }
 
@@ -43,7 +41,7 @@ impl Guesses {
         }
     }
 
-    /// Looks at a guess of `peer` when it is its turn.
+    /// Tries a password of `peer` by `look` when it is the turn of that address. Returns whether it was right.
     pub(super) async fn is_right(&self, peer: Peer, headers: &HeaderMap, look: impl FnOnce() -> bool) -> bool {
         let turn = self.turn(self.address(peer, headers));
         let mut next = turn.lock().await;
@@ -70,7 +68,8 @@ impl Guesses {
         self.turns.entry(address).or_insert_with(fresh).clone()
     }
 
-    /// Of IPv6 the network of a household, as all of it is one guesser's.
+    /// The address by which a client is counted: the proxy's client if there is a proxy, and the /64 of an IPv6
+    /// address.
     fn address(&self, Peer(peer): Peer, headers: &HeaderMap) -> IpAddr {
         let forwarded = || {
             let last = headers.get_all("x-forwarded-for").iter().next_back()?.to_str().ok()?;
@@ -82,10 +81,7 @@ impl Guesses {
         } else {
             None
         };
-        match told.unwrap_or(peer).to_canonical() {
-            IpAddr::V6(address) => Ipv6Addr::from(u128::from(address) >> 64 << 64).into(),
-            address => address,
-        }
+        network(told.unwrap_or(peer))
     }
 }
 

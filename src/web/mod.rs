@@ -114,7 +114,7 @@ impl Site {
                 .route(&at("/callback/{upstream}"), get(callback))
                 .route(&at("/style.css"), get(style));
             if !prefix.is_empty() {
-                // There the cookie does not count: its path ends with a slash.
+                // Browsers do not send the cookie here, because its path ends with a slash.
                 router = router.route(prefix, get(home));
             }
         }
@@ -150,7 +150,8 @@ impl Shared {
         Redirect::to(&format!("{}{path}", self.prefix)).into_response()
     }
 
-    /// Where a provider sends browsers back to: each to a path of its own, unless the configuration names one here.
+    /// The URL that a provider sends browsers back to. Each upstream has a path of its own, unless its `redirect_url`
+    /// is a URL of this page.
     fn callback(&self, candidate: Candidate<'_>) -> String {
         let ours = format!("{}/callback", self.url);
         match &candidate.oauth2.redirect_url {
@@ -169,13 +170,13 @@ impl Shared {
         }
     }
 
-    /// Whoever has entered; else the way to the door.
+    /// The session that the browser is logged in to; else a redirect to the login page.
     fn entered(&self, headers: &HeaderMap) -> Result<Entered, Refused> {
         let outside = || Refused::Outside(format!("{}/login", self.prefix));
         self.sessions.entered(headers).ok_or_else(outside)
     }
 
-    /// The same for what a form asks for.
+    /// As [`Self::entered`], for a form: it must also bear the CSRF token of the session.
     fn asked(&self, headers: &HeaderMap, csrf: &str) -> Result<Entered, Refused> {
         let entered = self.entered(headers)?;
         match entered.csrf.as_bytes().ct_eq(csrf.as_bytes()).into() {
@@ -191,7 +192,7 @@ impl Shared {
             .ok_or(Refused::Unknown)
     }
 
-    /// Tries and keeps what the provider gave; what is to be told of it.
+    /// Tries what the provider issued, and keeps it if it works. Returns the notice for the next page.
     async fn complete(&self, candidate: Candidate<'_>, issued: Result<Issued, oauth::Error>) -> Notice {
         let login = &candidate.account.login;
         let opened = match issued {
@@ -217,9 +218,9 @@ impl Shared {
     }
 }
 
-/// What is not answered by a page.
+/// Why a request is not answered by a page.
 enum Refused {
-    /// Nobody has entered in this browser; where one enters.
+    /// Nobody is logged in in this browser. Holds the path of the login page.
     Outside(String),
     /// A form that is not of this session.
     Foreign,

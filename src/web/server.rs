@@ -1,10 +1,9 @@
-//! Connections to the page: so many at once, of them so many from one address, and none for long. What a browser leaves open
-//! must not take the files that POP3 sessions need.
+//! Connections to the page, limited in number, in number from one address, and in time. Connections that browsers leave
+//! open must not take the file descriptors that POP3 sessions need.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use axum::{Extension, Router};
-use dashmap::DashMap;
 use hyper::server::conn::http1;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -15,66 +14,41 @@ use tokio::{net::TcpListener, sync::Semaphore, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::guesses::Peer;
+use crate::types::Places;
 
-/// Connections at once; who comes further waits for one that ends.
+/// Connections at once; a further one waits until one of them ends.
 const MOST: usize = 64;
-/// From one address; further ones are closed at once, so that they keep nobody else waiting. A proxy is one address.
+/// Connections at once from one address. Further ones are closed immediately, so that no other address waits for them.
+/// A proxy is one address.
 const MOST_OF_ONE: usize = 32;
-/// Until the head of a request is here, the next one's too.
+/// How long a client may take to send the head of a request, the first one and each further one.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Until a connection is closed whatever goes on: some pages, and many times what a form that is sent slowly takes.
+/// How long a connection may last in all: enough for some pages, and for a form that is sent very slowly.
 const LONGEST: Duration = Duration::from_secs(600);
-/// Before the next try to accept, where the system has failed.
+/// The pause before the next try to accept a connection, if the system has failed to.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Connections by address.
-type Places = Arc<DashMap<IpAddr, usize>>;
-
-/// A connection that counts for its address.
-struct Place(Places, IpAddr);
-
-impl Place {
-    fn take(places: &Places, address: IpAddr) -> Option<Self> {
-        let mut count = places.entry(address).or_default();
-        if *count >= MOST_OF_ONE {
-            return None;
-        }
-        *count += 1;
-        Some(Self(places.clone(), address))
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let Self(places, address) = self;
-        if let Some(mut count) = places.get_mut(address) {
-            *count -= 1;
-        }
-        places.remove_if(address, |_, count| *count == 0);
-    }
-}
-
-/// Serves until `shutdown`, and then until what was asked is answered.
+/// Serves until `shutdown`; requests that came before it are still answered.
 pub(super) async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
     let connections = GracefulShutdown::new();
     let permits = Arc::new(Semaphore::new(MOST));
-    let places = Places::default();
+    let places = Places::new(MOST_OF_ONE);
     let accepting = async {
         // It is never closed.
         while let Ok(permit) = permits.clone().acquire_owned().await {
             match listener.accept().await {
                 Ok((stream, peer)) => {
                     let address = peer.ip().to_canonical();
-                    let Some(place) = Place::take(&places, address) else {
+                    let Some(place) = places.take(address) else {
                         continue;
                     };
                     let router = router.clone().layer(Extension(Peer(address)));
                     let service = TowerToHyperService::new(router);
                     let connection = connections.watch(http.serve_connection(TokioIo::new(stream), service));
                     tokio::spawn(async move {
-                        // How it ended concerns the browser.
+                        // Its errors concern only the browser.
                         let _ = timeout(LONGEST, connection).await;
                         drop((permit, place));
                     });

@@ -1,4 +1,4 @@
-//! Who has entered the sign-in page with its password, and how far they have come.
+//! Sessions of the sign-in page: each was begun with its password, and knows the sign-ins that are under way.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -42,10 +42,10 @@ struct Progress {
     waiting: Option<Waiting>,
 }
 
-/// Somebody who has entered.
+/// The session of a browser that is logged in.
 pub(super) struct Entered {
     id: String,
-    /// What their forms bear.
+    /// The token that the session's forms must bear.
     pub(super) csrf: String,
     session: Arc<Session>,
 }
@@ -61,7 +61,8 @@ impl Sessions {
         }
     }
 
-    /// Somebody has given the password. The cookie to set; `None` where there are too many, or no random numbers.
+    /// Begins a session after the password was given. Returns the cookie to set; `None` if there are too many sessions,
+    /// or no random numbers.
     pub(super) fn enter(&self) -> Option<String> {
         let now = Instant::now();
         self.sessions.retain(|_, session| session.until > now);
@@ -93,7 +94,7 @@ impl Sessions {
         })
     }
 
-    /// Ends the session. The cookie to set.
+    /// Ends the session. Returns the cookie to set.
     pub(super) fn leave(&self, entered: &Entered) -> String {
         self.sessions.remove(&entered.id);
         format!("{COOKIE}=; Max-Age=0{}", self.attributes)
@@ -123,7 +124,7 @@ impl Entered {
         away.push((login, begun));
     }
 
-    /// What the browser was sent away for that comes back with `query`; once.
+    /// The sign-in that `query`, with which the browser came back, answers. It is returned once.
     pub(super) fn came_back(&self, query: &str) -> Option<(String, CodeSignIn)> {
         let away = &mut self.progress().away;
         let at = away.iter().position(|(_, begun)| begun.is_answered_by(query))?;

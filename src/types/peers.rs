@@ -1,0 +1,71 @@
+//! Peers by their addresses: how many places each may take, and what one peer may call its own.
+
+use std::{
+    net::{IpAddr, Ipv6Addr},
+    sync::Arc,
+};
+
+use dashmap::{DashMap, Entry};
+
+/// Counts the places that each address has taken, up to a limit.
+#[derive(Debug)]
+pub struct Places {
+    per_address: usize,
+    taken: DashMap<IpAddr, usize>,
+}
+
+/// A place that an address has taken; it is free again when this is dropped.
+#[derive(Debug)]
+pub struct Place {
+    places: Arc<Places>,
+    address: IpAddr,
+}
+
+impl Places {
+    /// Each address may take `per_address` places at once.
+    pub fn new(per_address: usize) -> Arc<Self> {
+        Arc::new(Self {
+            per_address,
+            taken: DashMap::new(),
+        })
+    }
+
+    /// Takes a place for `address`; `None` if it has taken too many.
+    pub fn take(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
+        match self.taken.entry(address) {
+            Entry::Occupied(entry) if *entry.get() >= self.per_address => return None,
+            Entry::Occupied(mut entry) => *entry.get_mut() += 1,
+            Entry::Vacant(_) if self.per_address == 0 => return None,
+            Entry::Vacant(entry) => drop(entry.insert(1)),
+        }
+        Some(Place {
+            places: self.clone(),
+            address,
+        })
+    }
+
+    /// Whether no place is taken.
+    pub fn is_empty(&self) -> bool {
+        self.taken.is_empty()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Entry::Occupied(mut entry) = self.places.taken.entry(self.address) {
+            if *entry.get() > 1 {
+                *entry.get_mut() -= 1;
+            } else {
+                entry.remove();
+            }
+        }
+    }
+}
+
+/// The address by which one peer is known: of IPv6 the /64, as a peer that has one address of it has them all.
+pub fn network(peer: IpAddr) -> IpAddr {
+    match peer.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+        address => address,
+    }
+}

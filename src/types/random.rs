@@ -1,0 +1,6 @@
+//! Random numbers that are missing.
+
+/// The system gives no random numbers.
+#[derive(Debug, thiserror::Error)]
+#[error("the system gives no random numbers")]
+pub struct RandomUnavailable;
