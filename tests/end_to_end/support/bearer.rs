@@ -3,7 +3,7 @@
 
 use std::{
     io::{Read, Write},
-    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    net::{Shutdown, SocketAddr, TcpStream},
     sync::{
         Arc, Condvar, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -14,13 +14,14 @@ use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 
 use super::{
     PASSWORD, PATIENCE,
+    listener::Listener,
     provider::Registry,
     stream::{Reader, Stream},
 };
 
-/// The running server. It ends with the test's process.
+/// The running server.
 pub struct Bearer {
-    address: SocketAddr,
+    listener: Listener,
     logins: Arc<Logins>,
 }
 
@@ -44,31 +45,24 @@ pub struct Offer {
 impl Bearer {
     /// Tokens of `registry` open the mailboxes of the server at `behind`, where every user has [`PASSWORD`].
     pub fn start(registry: Registry, behind: SocketAddr, offer: Offer) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-        let address = listener.local_addr().unwrap();
         let logins = Arc::<Logins>::default();
         let noted = logins.clone();
-        std::thread::spawn(move || {
-            for tcp in listener.incoming().map_while(Result::ok) {
-                let (registry, noted) = (registry.clone(), noted.clone());
-                std::thread::spawn(move || {
-                    let visit = Visit {
-                        registry,
-                        noted,
-                        behind,
-                        offer,
-                        port: address.port(),
-                    };
-                    visit.serve(tcp)
-                });
-            }
+        let listener = Listener::start(move |_, stream| {
+            let visit = Visit {
+                registry: registry.clone(),
+                noted: noted.clone(),
+                behind,
+                offer,
+                port: stream.tcp().local_addr().unwrap().port(),
+            };
+            std::thread::spawn(move || visit.serve(Reader::new(stream)));
         });
-        Self { address, logins }
+        Self { listener, logins }
     }
 
     /// Where it listens, in plain text.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.listener.address()
     }
 
     /// The mechanism and the user of each login, and whether it was let in.
@@ -101,8 +95,7 @@ struct Visit {
 }
 
 impl Visit {
-    fn serve(self, tcp: TcpStream) -> Option<()> {
-        let mut device = Reader::new(Stream::accept(tcp).ok()?);
+    fn serve(self, mut device: Reader) -> Option<()> {
         let words = self.offer.words;
         write(
             &mut device,

@@ -2,15 +2,11 @@
 
 use std::{
     io::{self, Write},
-    net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread::JoinHandle,
+    net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream},
+    sync::{Arc, Mutex},
 };
 
-use super::stream::{Reader, Stream};
+use super::{listener::Listener, stream::Reader};
 
 /// What is spoken to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,55 +28,33 @@ pub enum Manner {
 
 /// The listening proxy.
 pub struct Proxy {
-    address: SocketAddr,
+    listener: Listener,
     kind: Kind,
     /// The hosts and ports that it was asked for.
     asked: Arc<Mutex<Vec<String>>>,
-    closed: Arc<AtomicBool>,
-    accepting: Option<JoinHandle<()>>,
 }
 
 impl Proxy {
     /// `login`: user and password that it insists on.
     pub fn start(kind: Kind, login: Option<(&'static str, &'static str)>, manner: Manner) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let address = listener.local_addr().unwrap();
         let asked = Arc::new(Mutex::default());
-        let closed = Arc::new(AtomicBool::new(false));
-        let accepting = std::thread::spawn({
-            let (asked, closed) = (asked.clone(), closed.clone());
-            move || {
-                for tcp in listener.incoming() {
-                    if closed.load(Ordering::SeqCst) {
-                        return;
-                    }
-                    let Ok(client) = tcp.and_then(Stream::accept) else {
-                        continue;
-                    };
-                    let (manner, asked) = (manner.clone(), asked.clone());
-                    std::thread::spawn(move || {
-                        let client = Client {
-                            reader: Reader::new(client),
-                            login,
-                            manner,
-                            asked,
-                        };
-                        // The other side may leave at any time.
-                        let _ = match kind {
-                            Kind::Socks5 => client.socks5(),
-                            Kind::Http => client.http(),
-                        };
-                    });
-                }
-            }
+        let noted = asked.clone();
+        let listener = Listener::start(move |_, stream| {
+            let client = Client {
+                reader: Reader::new(stream),
+                login,
+                manner: manner.clone(),
+                asked: noted.clone(),
+            };
+            std::thread::spawn(move || {
+                // The other side may leave at any time.
+                let _ = match kind {
+                    Kind::Socks5 => client.socks5(),
+                    Kind::Http => client.http(),
+                };
+            });
         });
-        Self {
-            address,
-            kind,
-            asked,
-            closed,
-            accepting: Some(accepting),
-        }
+        Self { listener, kind, asked }
     }
 
     /// The key `proxy`, with this before the host: nothing, or `user:password@`.
@@ -89,27 +63,16 @@ impl Proxy {
             Kind::Socks5 => "socks5",
             Kind::Http => "http",
         };
-        format!("proxy = \"{scheme}://{login}{}\"", self.address)
+        format!("proxy = \"{scheme}://{login}{}\"", self.address())
     }
 
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.listener.address()
     }
 
     /// The hosts and ports that it was asked for, so far.
     pub fn asked(&self) -> Vec<String> {
         self.asked.lock().unwrap().clone()
-    }
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        self.closed.store(true, Ordering::SeqCst);
-        // Wakes the accepting thread.
-        drop(Stream::connect(self.address));
-        if let Some(accepting) = self.accepting.take() {
-            let _ = accepting.join();
-        }
     }
 }
 
