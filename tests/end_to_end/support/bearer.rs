@@ -2,8 +2,8 @@
 //! server.
 
 use std::{
-    io::{Read, Write},
-    net::{Shutdown, SocketAddr, TcpStream},
+    io::Write,
+    net::SocketAddr,
     sync::{
         Arc, Condvar, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -16,7 +16,7 @@ use super::{
     PASSWORD, PATIENCE,
     listener::Listener,
     provider::Registry,
-    stream::{Reader, Stream},
+    stream::{Reader, Stream, splice},
 };
 
 /// The running server.
@@ -177,29 +177,8 @@ impl Visit {
                 break;
             }
         }
-        let (mut up, mut down) = (
-            behind.stream.tcp().try_clone().ok()?,
-            device.stream.tcp().try_clone().ok()?,
-        );
-        for tcp in [&up, &down] {
-            tcp.set_read_timeout(None).ok()?;
-        }
-        let (from_device, to_behind) = (down.try_clone().ok()?, up.try_clone().ok()?);
-        let upwards = std::thread::spawn(move || splice(from_device, to_behind));
-        std::io::copy(&mut up, &mut down).ok();
-        down.shutdown(Shutdown::Both).ok();
-        upwards.join().ok()
+        splice(device.stream.tcp(), behind.stream.tcp()).ok()
     }
-}
-
-fn splice(mut from: TcpStream, mut to: TcpStream) {
-    let mut piece = [0; 16 * 1024];
-    while let Ok(count @ 1..) = from.read(&mut piece) {
-        if to.write_all(&piece[..count]).is_err() {
-            break;
-        }
-    }
-    to.shutdown(Shutdown::Both).ok();
 }
 
 fn write(reader: &mut Reader, text: &str) -> Option<()> {

@@ -2,11 +2,14 @@
 
 use std::{
     io::{self, Write},
-    net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream},
+    net::{Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex},
 };
 
-use super::{listener::Listener, stream::Reader};
+use super::{
+    listener::Listener,
+    stream::{Reader, Stream, splice},
+};
 
 /// What is spoken to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -165,9 +168,10 @@ impl Client {
         self.asked.lock().unwrap().push(target);
         match self.manner {
             Manner::Connect(address) => {
-                let upstream = TcpStream::connect(address)?;
+                let mut upstream = Stream::connect(address)?;
                 self.reader.stream.write_all(yes)?;
-                splice(&self.reader, upstream)
+                upstream.write_all(self.reader.pending())?;
+                splice(self.reader.stream.tcp(), upstream.tcp())
             }
             Manner::Refuse(reply, line) => self.reader.stream.write_all(&no(reply, line)),
             Manner::Hang => {
@@ -176,20 +180,4 @@ impl Client {
             }
         }
     }
-}
-
-/// Passes octets on, both ways, until both are done.
-fn splice(client: &Reader, mut upstream: TcpStream) -> io::Result<()> {
-    let mut client_in = client.stream.tcp().try_clone()?;
-    let mut client_out = client.stream.tcp().try_clone()?;
-    let mut upstream_out = upstream.try_clone()?;
-    upstream_out.write_all(client.pending())?;
-    let up = std::thread::spawn(move || {
-        let _ = io::copy(&mut client_in, &mut upstream_out);
-        let _ = upstream_out.shutdown(Shutdown::Write);
-    });
-    let _ = io::copy(&mut upstream, &mut client_out);
-    let _ = client_out.shutdown(Shutdown::Write);
-    let _ = up.join();
-    Ok(())
 }
