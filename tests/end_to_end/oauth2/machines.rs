@@ -4,9 +4,9 @@ use std::{process::Command, time::Duration};
 
 use serde_json::json;
 
-use super::{Lab, XOAUTH2, lets_in, refuses, renewal::after_a_day, safety::Full};
+use super::{Lab, XOAUTH2, lets_in, refuses, safety::Full};
 use crate::support::{
-    gateway::{Gateway, Setup, wind_on},
+    gateway::{Gateway, wind_on},
     provider::Trouble,
 };
 
@@ -19,13 +19,10 @@ fn answers_that_say_that_they_are_something_else_are_read() {
         book.content_type = Some("text/plain; charset=utf-8");
         book.device_oddities = json!({ "expires_in": "900", "interval": "1", "verification_uri_complete": null });
     }
-    let Some(gateway) = after_a_day(&lab) else { return };
+    let Some(gateway) = lab.after_a_day() else { return };
     lets_in(&gateway, "pbx");
     gateway.stop();
-    let Some(setup) = lab.by_device().days_ahead(2) else {
-        return;
-    };
-    let gateway = setup.start();
+    let Some(gateway) = lab.days_later(2) else { return };
     let ended = Trouble::ErrorIn200("invalid_grant", "Token has been expired or revoked.");
     lab.provider.book().troubles.push_back(ended);
     refuses(&gateway, "pbx", "SYS/PERM");
@@ -41,7 +38,7 @@ fn answers_that_say_that_they_are_something_else_are_read() {
 fn check_beside_a_gateway_asks_the_gateway() {
     let Some(lab) = Lab::new(XOAUTH2) else { return };
     lab.provider.book().grace = Some(Duration::ZERO);
-    let Some(gateway) = after_a_day(&lab) else { return };
+    let Some(gateway) = lab.after_a_day() else { return };
     let check = || {
         let mut command = Command::new(env!("CARGO_BIN_EXE_popgate"));
         command.args(["check", "--connect", "--config"]).arg(gateway.file());
@@ -89,7 +86,7 @@ fn listed(printed: &str) -> serde_json::Value {
 #[test]
 fn programs_see_how_consents_stand() {
     let Some(lab) = Lab::new(XOAUTH2) else { return };
-    let Some(gateway) = after_a_day(&lab) else { return };
+    let Some(gateway) = lab.after_a_day() else { return };
     lets_in(&gateway, "pbx");
     let (status, printed) = beside(&gateway, &["sign-in", "--list", "--json"]);
     let list = listed(&printed);
@@ -129,9 +126,7 @@ fn programs_see_how_consents_stand() {
     gateway.stop();
 
     lab.provider.revoke("eva");
-    let Some(gateway) = lab.by_device().days_ahead(2).map(Setup::start) else {
-        return;
-    };
+    let Some(gateway) = lab.days_later(2) else { return };
     refuses(&gateway, "pbx", "SYS/PERM");
     let (status, printed) = beside(&gateway, &["sign-in", "--list", "--json"]);
     assert_eq!(

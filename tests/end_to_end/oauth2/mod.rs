@@ -84,6 +84,21 @@ impl Lab {
         ))
     }
 
+    /// A gateway whose clock is ahead by this many days, with room for a hundred logins at once. `None` if there is nothing
+    /// to move its clock with.
+    fn days_later(&self, days: u32) -> Option<Gateway> {
+        let setup = self.by_device().limit("sessions = 200");
+        setup.days_ahead(days).map(Setup::start)
+    }
+
+    /// Somebody signs in; the gateway that is returned starts a day later, when the access token has expired.
+    fn after_a_day(&self) -> Option<Gateway> {
+        let gateway = self.by_device().start();
+        self.sign_in(&gateway, "pbx", "eva");
+        gateway.stop();
+        self.days_later(1)
+    }
+
     /// By a browser.
     fn by_code(&self) -> Setup {
         self.by_code_with("")
