@@ -1,6 +1,6 @@
 //! What programs see of consents, and answers as providers write them.
 
-use std::{process::Command, time::Duration};
+use std::{path::Path, process::Command, time::Duration};
 
 use serde_json::json;
 
@@ -40,12 +40,8 @@ fn check_beside_a_gateway_asks_the_gateway() {
     lab.provider.book().grace = Some(Duration::ZERO);
     let Some(gateway) = lab.after_a_day() else { return };
     let check = || {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_popgate"));
-        command.args(["check", "--connect", "--config"]).arg(gateway.file());
-        wind_on(&mut command, 1);
-        let output = command.output().unwrap();
-        let printed = [output.stdout, output.stderr].concat();
-        (output.status.success(), String::from_utf8(printed).unwrap())
+        let (status, printed) = popgate(&["check", "--connect"], &gateway.file());
+        (status == Some(0), printed)
     };
     let (success, printed) = check();
     assert!(success && printed.contains("pbx → eva at 127.0.0.1"), "{printed}");
@@ -57,7 +53,17 @@ fn check_beside_a_gateway_asks_the_gateway() {
     assert!(!success && printed.contains("run popgate sign-in pbx"), "{printed}");
 }
 
-/// `popgate` beside the gateway, for programs: its exit status and what it prints.
+/// Runs `popgate` a day later: its exit status and what it prints.
+fn popgate(arguments: &[&str], config: &Path) -> (Option<i32>, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_popgate"));
+    command.args(arguments).arg("--config").arg(config);
+    wind_on(&mut command, 1);
+    let output = command.output().unwrap();
+    let printed = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(printed).unwrap())
+}
+
+/// The same beside the running gateway, whose port the configuration then names.
 fn beside(gateway: &Gateway, arguments: &[&str]) -> (Option<i32>, String) {
     let file = tempfile::NamedTempFile::new().unwrap();
     let text = std::fs::read_to_string(gateway.file()).unwrap();
@@ -67,15 +73,7 @@ fn beside(gateway: &Gateway, arguments: &[&str]) -> (Option<i32>, String) {
         text.replace("[[listener]]\naddress = \"127.0.0.1:0\"", &listener),
     )
     .unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_popgate"));
-    command.args(arguments).arg("--config").arg(file.path());
-    wind_on(&mut command, 1);
-    let output = command.output().unwrap();
-    let stderr = String::from_utf8(output.stderr).unwrap();
-    (
-        output.status.code(),
-        String::from_utf8(output.stdout).unwrap() + &stderr,
-    )
+    popgate(arguments, file.path())
 }
 
 fn listed(printed: &str) -> serde_json::Value {
