@@ -137,6 +137,17 @@ impl Peer {
             .count()
     }
 
+    /// No message was marked as deleted or expunged.
+    #[track_caller]
+    pub fn assert_nothing_removed(&self) {
+        assert_eq!(
+            self.count("UID STORE") + self.count("UID EXPUNGE"),
+            0,
+            "{:?}",
+            self.commands()
+        );
+    }
+
     /// Waits for a command that starts with `prefix`.
     pub fn wait_for(&self, prefix: &str) {
         self.wait_for_count(prefix, 1);
