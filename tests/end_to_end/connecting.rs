@@ -27,23 +27,6 @@ fn mailbox() -> Answers {
     Answers::of([mail::simple(1), mail::simple(2)])
 }
 
-/// STARTTLS first, then a login.
-fn starttls(certificates: &Certificates) -> Answers {
-    mailbox()
-        .on(
-            "CAPABILITY",
-            "* CAPABILITY IMAP4rev1 SASL-IR AUTH=PLAIN UIDPLUS\r\n{tag} OK\r\n",
-        )
-        .once(
-            "CAPABILITY",
-            "* CAPABILITY IMAP4rev1 STARTTLS LOGINDISABLED\r\n{tag} OK\r\n",
-        )
-        .on(
-            "STARTTLS",
-            vec![send("{tag} OK begin\r\n"), Step::Tls(certificates.server())],
-        )
-}
-
 /// Logs in and fetches a message.
 fn fetch(setup: Setup) {
     let gateway = setup.start();
@@ -104,7 +87,7 @@ fn through_a_proxy_with_tls() {
     for kind in KINDS {
         for (mode, answers) in [
             ("implicit", mailbox().tls(certificates.server())),
-            ("starttls", starttls(&certificates)),
+            ("starttls", mailbox().starttls(certificates.server())),
         ] {
             let peer = Peer::start(answers);
             let proxy = Proxy::start(kind, None, Manner::Connect(peer.address()));
@@ -214,7 +197,7 @@ fn protons_bridge() {
         format!("ca_file = {:?}", certificates.leaf_file()),
         format!("fingerprint = {:?}", certificates.fingerprint()),
     ] {
-        let peer = Peer::start(starttls(&certificates));
+        let peer = Peer::start(mailbox().starttls(certificates.server()));
         let setup = Setup::new(peer.address()).upstream_of_preset("protonbridge");
         fetch(setup.upstream(&key));
         let commands = peer.commands();
@@ -233,7 +216,11 @@ fn a_certificate_that_nobody_named_is_told_by_its_fingerprint() {
             "not the one that `fingerprint` names",
         ),
     ] {
-        let peer = Peer::start(starttls(&shown).on("CAPABILITY", "* CAPABILITY IMAP4rev1 STARTTLS\r\n{tag} OK\r\n"));
+        let peer = Peer::start(
+            mailbox()
+                .starttls(shown.server())
+                .on("CAPABILITY", "* CAPABILITY IMAP4rev1 STARTTLS\r\n{tag} OK\r\n"),
+        );
         let setup = Setup::new(peer.address())
             .upstream_of_preset("protonbridge")
             .upstream(&key);

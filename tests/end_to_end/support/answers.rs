@@ -150,6 +150,19 @@ impl Answers {
         self
     }
 
+    /// Offers STARTTLS and no login, and the login only after the handshake.
+    pub fn starttls(self, config: Arc<ServerConfig>) -> Self {
+        self.on(
+            "CAPABILITY",
+            "* CAPABILITY IMAP4rev1 SASL-IR AUTH=PLAIN UIDPLUS\r\n{tag} OK\r\n",
+        )
+        .once(
+            "CAPABILITY",
+            "* CAPABILITY IMAP4rev1 STARTTLS LOGINDISABLED\r\n{tag} OK\r\n",
+        )
+        .on("STARTTLS", vec![send("{tag} OK begin\r\n"), Step::Tls(config)])
+    }
+
     /// Says that it can do this.
     pub fn capabilities(mut self, capabilities: &'static str) -> Self {
         self.capabilities = capabilities;
