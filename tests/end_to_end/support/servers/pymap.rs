@@ -1,12 +1,11 @@
 //! pymap, a server in Python with mail in memory.
 
 use std::{
-    any::Any,
     net::{Ipv4Addr, SocketAddr},
     process::{Child, Command, Stdio},
 };
 
-use super::{USER, installed};
+use super::{Running, USER, installed};
 use crate::support::{
     PASSWORD,
     process::{free_port, greets},
@@ -31,7 +30,7 @@ impl Drop for Pymap {
     }
 }
 
-pub fn start() -> Option<(SocketAddr, Box<dyn Any>)> {
+pub fn start() -> Option<Running> {
     let python = installed("pymap")?.join("bin/python3");
     for _ in 0..5 {
         let port = free_port();
