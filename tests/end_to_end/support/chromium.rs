@@ -72,13 +72,18 @@ impl Chromium {
     #[track_caller]
     fn command(&self, path: &str, body: Value) -> Value {
         let request = self.client.post(format!("{}{path}", self.url)).body(body.to_string());
-        let answer: Value = self.runtime.block_on(async {
-            let text = request.send().await.unwrap().text().await.unwrap();
-            serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
-        });
-        let value = &answer["value"];
+        let value = self.value(request);
         assert!(value.get("error").is_none(), "{path} {body}: {value}");
-        value.clone()
+        value
+    }
+
+    /// What the driver answers.
+    #[track_caller]
+    fn value(&self, request: reqwest::RequestBuilder) -> Value {
+        let text = async { request.send().await.unwrap().text().await.unwrap() };
+        let text = self.runtime.block_on(text);
+        let mut answer: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+        answer["value"].take()
     }
 
     /// Opens a page.
@@ -133,12 +138,8 @@ impl Chromium {
 
     /// A picture of the window.
     pub fn screenshot(&self, file: &Path) {
-        let request = self.client.get(format!("{}/screenshot", self.url));
-        let text = self
-            .runtime
-            .block_on(async { request.send().await.unwrap().text().await.unwrap() });
-        let answer: Value = serde_json::from_str(&text).unwrap();
-        let picture = BASE64.decode(answer["value"].as_str().unwrap()).unwrap();
+        let value = self.value(self.client.get(format!("{}/screenshot", self.url)));
+        let picture = BASE64.decode(value.as_str().unwrap()).unwrap();
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
         std::fs::write(file, picture).unwrap();
     }
