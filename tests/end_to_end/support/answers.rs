@@ -221,16 +221,10 @@ impl Answers {
 
     /// What is done about `command`.
     pub fn to(&mut self, command: &str) -> Vec<Step> {
-        let mut found = None;
-        for (at, rule) in self.rules.iter().enumerate().rev() {
-            if let Some(steps) = (rule.answer)(command) {
-                found = Some((at, rule.once, steps));
-                break;
-            }
-        }
-        let steps = match found {
-            Some((at, once, steps)) => {
-                if once {
+        let mut rules = self.rules.iter().enumerate().rev();
+        let steps = match rules.find_map(|(at, rule)| Some((at, (rule.answer)(command)?))) {
+            Some((at, steps)) => {
+                if self.rules[at].once {
                     self.rules.remove(at);
                 }
                 steps
