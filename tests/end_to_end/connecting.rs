@@ -4,7 +4,7 @@
 use std::{
     io::{BufRead, BufReader},
     net::SocketAddr,
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
 };
 
 use serde_json::Value;
@@ -17,6 +17,7 @@ use crate::support::{
     mail,
     peer::{Gate, Peer, Step, send},
     pop::Pop,
+    process::Process,
     proxy::{Kind, Manner, Proxy},
     require_program,
 };
@@ -275,16 +276,16 @@ fn alerts_say_what_to_change() {
     }
 }
 
-/// OpenSSL's own server, in a process.
+/// OpenSSL's own server.
 struct OpenSsl {
-    child: Child,
     address: SocketAddr,
+    _process: Process,
 }
 
 impl OpenSsl {
     fn start(certificates: &Certificates, options: &[&str]) -> Option<Self> {
         let program = require_program("openssl")?;
-        let mut child = Command::new(program)
+        let child = Command::new(program)
             .args(["s_server", "-accept", "127.0.0.1:0", "-cert"])
             .arg(certificates.leaf_file())
             .arg("-key")
@@ -293,21 +294,17 @@ impl OpenSsl {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let lines = BufReader::new(child.stdout.as_mut().unwrap()).lines();
+            .spawn();
+        let mut process = Process(child.unwrap());
+        let lines = BufReader::new(process.0.stdout.as_mut().unwrap()).lines();
         let address = lines
             .map_while(Result::ok)
             .find_map(|line| line.strip_prefix("ACCEPT ")?.parse().ok())
             .expect("openssl says where it listens");
-        Some(Self { child, address })
-    }
-}
-
-impl Drop for OpenSsl {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        Some(Self {
+            address,
+            _process: process,
+        })
     }
 }
 

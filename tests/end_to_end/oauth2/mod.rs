@@ -12,7 +12,7 @@ mod sign_in;
 use std::{
     io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
-    process::{Child, ChildStdout, Command, Stdio},
+    process::{ChildStdout, Command, Stdio},
 };
 
 use rcgen::KeyPair;
@@ -24,6 +24,7 @@ use crate::support::{
     gateway::{Gateway, Setup},
     mail,
     pop::Pop,
+    process::Process,
     provider::{CLIENT, CLIENT_SECRET, Provider},
 };
 
@@ -156,7 +157,7 @@ fn refuses(gateway: &Gateway, login: &str, with: &str) {
 
 /// `popgate sign-in` under way.
 struct SignIn {
-    child: Child,
+    process: Process,
     stdout: BufReader<ChildStdout>,
     printed: String,
 }
@@ -175,7 +176,7 @@ impl SignIn {
             .unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         Self {
-            child,
+            process: Process(child),
             stdout,
             printed: String::new(),
         }
@@ -205,19 +206,19 @@ impl SignIn {
 
     /// Somebody pastes a line.
     fn paste(&mut self, line: &str) {
-        let stdin = self.child.stdin.as_mut().unwrap();
+        let stdin = self.process.0.stdin.as_mut().unwrap();
         writeln!(stdin, "{line}").unwrap();
     }
 
     fn stderr(&mut self) -> String {
-        std::io::read_to_string(self.child.stderr.take().unwrap()).unwrap()
+        std::io::read_to_string(self.process.0.stderr.take().unwrap()).unwrap()
     }
 
     fn end(mut self) -> (bool, String) {
         std::io::Read::read_to_string(&mut self.stdout, &mut self.printed).unwrap();
         let stderr = self.stderr();
         self.printed.push_str(&stderr);
-        (self.child.wait().unwrap().success(), std::mem::take(&mut self.printed))
+        (self.process.0.wait().unwrap().success(), self.printed)
     }
 
     /// All that it has printed.
@@ -233,12 +234,5 @@ impl SignIn {
         let (success, printed) = self.end();
         assert!(!success, "{printed}");
         printed
-    }
-}
-
-impl Drop for SignIn {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }

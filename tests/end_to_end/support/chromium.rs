@@ -3,7 +3,7 @@
 use std::{
     io::{BufRead, BufReader},
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
@@ -11,14 +11,14 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-use super::{PATIENCE, require_program};
+use super::{PATIENCE, process::Process, require_program};
 
 /// What the driver calls an element.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
 /// A window of it; closed when dropped.
 pub struct Chromium {
-    driver: Child,
+    _driver: Process,
     runtime: Runtime,
     client: reqwest::Client,
     /// Of the session.
@@ -32,19 +32,20 @@ impl Chromium {
         require_program("chromium")?;
         require_program("chromedriver")?;
         let profile = tempfile::tempdir().unwrap();
-        let mut driver = Command::new("chromedriver")
+        let driver = Command::new("chromedriver")
             .arg("--port=0")
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let lines = BufReader::new(driver.stdout.take().unwrap()).lines();
+        let mut driver = Process(driver);
+        let lines = BufReader::new(driver.0.stdout.take().unwrap()).lines();
         let port = lines.map_while(Result::ok).find_map(|line| {
             let (_, port) = line.split_once("started successfully on port ")?;
             port.trim_end_matches('.').parse::<u16>().ok()
         });
         let mut chromium = Self {
-            driver,
+            _driver: driver,
             runtime: Runtime::new().unwrap(),
             client,
             url: format!("http://127.0.0.1:{}/session", port.expect("the driver's port")),
@@ -159,7 +160,5 @@ impl Drop for Chromium {
         // The driver ends the browser along with the session.
         let request = self.client.delete(&self.url);
         let _ = self.runtime.block_on(async { request.send().await });
-        let _ = self.driver.kill();
-        let _ = self.driver.wait();
     }
 }
