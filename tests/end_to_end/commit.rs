@@ -51,12 +51,7 @@ fn nothing_where_nothing_is_marked() {
     pop.ok("RSET");
     pop.quit();
     gateway.stop();
-    assert_eq!(
-        peer.count("UID STORE") + peer.count("UID EXPUNGE"),
-        0,
-        "{:?}",
-        peer.commands()
-    );
+    peer.assert_nothing_removed();
 }
 
 #[test]

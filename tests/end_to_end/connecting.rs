@@ -4,7 +4,7 @@
 use std::{
     io::{BufRead, BufReader},
     net::SocketAddr,
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
 };
 
 use serde_json::Value;
@@ -17,6 +17,7 @@ use crate::support::{
     mail,
     peer::{Gate, Peer, Step, send},
     pop::Pop,
+    process::Process,
     proxy::{Kind, Manner, Proxy},
     require_program,
 };
@@ -25,23 +26,6 @@ const KINDS: [Kind; 2] = [Kind::Socks5, Kind::Http];
 
 fn mailbox() -> Answers {
     Answers::of([mail::simple(1), mail::simple(2)])
-}
-
-/// STARTTLS first, then a login.
-fn starttls(certificates: &Certificates) -> Answers {
-    mailbox()
-        .on(
-            "CAPABILITY",
-            "* CAPABILITY IMAP4rev1 SASL-IR AUTH=PLAIN UIDPLUS\r\n{tag} OK\r\n",
-        )
-        .once(
-            "CAPABILITY",
-            "* CAPABILITY IMAP4rev1 STARTTLS LOGINDISABLED\r\n{tag} OK\r\n",
-        )
-        .on(
-            "STARTTLS",
-            vec![send("{tag} OK begin\r\n"), Step::Tls(certificates.server())],
-        )
 }
 
 /// Logs in and fetches a message.
@@ -104,7 +88,7 @@ fn through_a_proxy_with_tls() {
     for kind in KINDS {
         for (mode, answers) in [
             ("implicit", mailbox().tls(certificates.server())),
-            ("starttls", starttls(&certificates)),
+            ("starttls", mailbox().starttls(certificates.server())),
         ] {
             let peer = Peer::start(answers);
             let proxy = Proxy::start(kind, None, Manner::Connect(peer.address()));
@@ -214,7 +198,7 @@ fn protons_bridge() {
         format!("ca_file = {:?}", certificates.leaf_file()),
         format!("fingerprint = {:?}", certificates.fingerprint()),
     ] {
-        let peer = Peer::start(starttls(&certificates));
+        let peer = Peer::start(mailbox().starttls(certificates.server()));
         let setup = Setup::new(peer.address()).upstream_of_preset("protonbridge");
         fetch(setup.upstream(&key));
         let commands = peer.commands();
@@ -233,7 +217,11 @@ fn a_certificate_that_nobody_named_is_told_by_its_fingerprint() {
             "not the one that `fingerprint` names",
         ),
     ] {
-        let peer = Peer::start(starttls(&shown).on("CAPABILITY", "* CAPABILITY IMAP4rev1 STARTTLS\r\n{tag} OK\r\n"));
+        let peer = Peer::start(
+            mailbox()
+                .starttls(shown.server())
+                .on("CAPABILITY", "* CAPABILITY IMAP4rev1 STARTTLS\r\n{tag} OK\r\n"),
+        );
         let setup = Setup::new(peer.address())
             .upstream_of_preset("protonbridge")
             .upstream(&key);
@@ -288,16 +276,16 @@ fn alerts_say_what_to_change() {
     }
 }
 
-/// OpenSSL's own server, in a process.
+/// OpenSSL's own server.
 struct OpenSsl {
-    child: Child,
     address: SocketAddr,
+    _process: Process,
 }
 
 impl OpenSsl {
     fn start(certificates: &Certificates, options: &[&str]) -> Option<Self> {
         let program = require_program("openssl")?;
-        let mut child = Command::new(program)
+        let child = Command::new(program)
             .args(["s_server", "-accept", "127.0.0.1:0", "-cert"])
             .arg(certificates.leaf_file())
             .arg("-key")
@@ -306,21 +294,17 @@ impl OpenSsl {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let lines = BufReader::new(child.stdout.as_mut().unwrap()).lines();
+            .spawn();
+        let mut process = Process(child.unwrap());
+        let lines = BufReader::new(process.0.stdout.as_mut().unwrap()).lines();
         let address = lines
             .map_while(Result::ok)
             .find_map(|line| line.strip_prefix("ACCEPT ")?.parse().ok())
             .expect("openssl says where it listens");
-        Some(Self { child, address })
-    }
-}
-
-impl Drop for OpenSsl {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        Some(Self {
+            address,
+            _process: process,
+        })
     }
 }
 

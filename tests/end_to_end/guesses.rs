@@ -5,7 +5,7 @@ use std::{net::Ipv4Addr, time::Instant};
 use crate::support::{
     PASSWORD,
     answers::Answers,
-    gateway::{Gateway, Setup},
+    gateway::{Gateway, Setup, account},
     mail,
     peer::{Peer, Step, Steps, chatter},
     pop::Pop,
@@ -31,6 +31,12 @@ fn begin_guess(gateway: &Gateway, number: u8) -> Pop {
 
 fn guess(gateway: &Gateway, user: &str, password: &str) -> String {
     Pop::connect(gateway.address()).try_log_in(user, password)
+}
+
+/// How many of `replies` are a refusal with this response code.
+fn refusals(replies: &[String], code: &str) -> usize {
+    let start = format!("-ERR [{code}]");
+    replies.iter().filter(|reply| reply.starts_with(&start)).count()
 }
 
 /// How many logins of a wrong password have reached the upstream.
@@ -108,12 +114,7 @@ fn fifty_guesses_at_once_are_eleven_whatever_the_spelling() {
         begun.elapsed()
     );
     let replies: Vec<_> = guessers.iter_mut().map(Pop::reply).collect();
-    let count = |code: &str| {
-        replies
-            .iter()
-            .filter(|reply| reply.starts_with(&format!("-ERR [{code}]")))
-            .count()
-    };
+    let count = |code| refusals(&replies, code);
     assert_eq!((count("AUTH"), count("LOGIN-DELAY")), (11, 39), "{replies:?}");
     assert_eq!(wrong(&peer), 11);
     let reply = guess(&gateway, "Eva", "wrong");
@@ -139,12 +140,7 @@ fn a_flood_of_made_up_logins() {
     let replies: Vec<_> = (0..2000)
         .map(|number| pop.try_log_in(&format!("made{number}"), "up"))
         .collect();
-    let count = |code: &str| {
-        replies
-            .iter()
-            .filter(|reply| reply.starts_with(&format!("-ERR [{code}]")))
-            .count()
-    };
+    let count = |code| refusals(&replies, code);
     assert_eq!((count("AUTH"), count("LOGIN-DELAY")), (101, 1899));
     let reply = guess(&gateway, "scanner", "wrong");
     assert!(
@@ -216,12 +212,6 @@ fn a_server_that_does_not_come_to_an_end_with_logout() {
 /// Another login of the same mailbox waits until the connection that gave way is closed.
 #[test]
 fn what_gives_way_is_closed_before_another_is_opened() {
-    let account = |login: &str| {
-        format!(
-            "[[account]]\nlogin = \"{login}\"\npassword = \"{PASSWORD}\"\nupstream = \"lab\"\nuser = \"eva\"\n\
-             upstream_password = \"{PASSWORD}\""
-        )
-    };
     let talking = chatter("* OK just a moment\r\n");
     let peer = Peer::start_each(vec![
         Answers::of([mail::simple(1)]).on("LOGOUT", talking),
@@ -230,8 +220,8 @@ fn what_gives_way_is_closed_before_another_is_opened() {
     let gateway = Setup::new(peer.address())
         .limit("parked_seconds = 60")
         .upstream("connections_per_user = 1")
-        .table(&account("fax"))
-        .table(&account("pbx"))
+        .table(&account("fax", "eva"))
+        .table(&account("pbx", "eva"))
         .start();
     Pop::log_in(gateway.address(), "fax").quit();
     gateway.events("parked", 1);

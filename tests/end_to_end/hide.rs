@@ -9,7 +9,7 @@ use crate::support::{
     PASSWORD,
     answers::Answers,
     dovecot::Dovecot,
-    gateway::{Gateway, Setup},
+    gateway::{Gateway, Setup, account},
     mail,
     peer::Peer,
     pop::Pop,
@@ -18,12 +18,7 @@ use crate::support::{
 const DEVICES: [&str; 2] = ["scanner", "alarm"];
 
 fn start(dovecot: &Dovecot, user: &str, state: &TempDir) -> Gateway {
-    let accounts = DEVICES.map(|login| {
-        format!(
-            "[[account]]\nlogin = \"{login}\"\npassword = \"{PASSWORD}\"\nupstream = \"lab\"\nuser = \"{user}\"\n\
-             upstream_password = \"{PASSWORD}\""
-        )
-    });
+    let accounts = DEVICES.map(|login| account(login, user));
     let setup = Setup::new(dovecot.address())
         .maildrop("on_delete = \"hide\"")
         .limit("parked_seconds = 60")

@@ -260,18 +260,7 @@ fn folders_that_cannot_be_selected() {
 #[test]
 fn starttls_before_anything_is_told() {
     let certificates = Certificates::new();
-    let starttls = vec![send("{tag} OK begin\r\n"), Step::Tls(certificates.server())];
-    let answers = mailbox()
-        .on(
-            "CAPABILITY",
-            "* CAPABILITY IMAP4rev1 SASL-IR AUTH=PLAIN UIDPLUS\r\n{tag} OK\r\n",
-        )
-        .once(
-            "CAPABILITY",
-            "* CAPABILITY IMAP4rev1 STARTTLS LOGINDISABLED\r\n{tag} OK\r\n",
-        )
-        .on("STARTTLS", starttls);
-    let peer = Peer::start(answers);
+    let peer = Peer::start(mailbox().starttls(certificates.server()));
     let setup = Setup::new(peer.address()).upstream_tls("starttls", Some(&certificates.authority_file()));
     let reply = log_in(setup);
     assert!(reply.starts_with("+OK"), "{reply}");

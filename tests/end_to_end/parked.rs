@@ -4,7 +4,7 @@ use crate::support::{
     PASSWORD,
     answers::{Answers, Message},
     dovecot::Dovecot,
-    gateway::Setup,
+    gateway::{Setup, account},
     mail,
     peer::{Peer, Step, Steps, send},
     pop::Pop,
@@ -126,17 +126,11 @@ fn two_logins_of_one_gateway_do_not_share_it() {
 #[test]
 fn what_waits_gives_way_and_what_works_does_not() {
     let peer = Peer::start(Answers::of([mail::simple(1)]));
-    let account = |login: &str| {
-        format!(
-            "[[account]]\nlogin = \"{login}\"\npassword = \"{PASSWORD}\"\nupstream = \"lab\"\nuser = \"eva\"\n\
-             upstream_password = \"{PASSWORD}\""
-        )
-    };
     let gateway = Setup::new(peer.address())
         .limit("parked_seconds = 60")
         .upstream("connections_per_user = 1")
-        .table(&account("fax"))
-        .table(&account("pbx"))
+        .table(&account("fax", "eva"))
+        .table(&account("pbx", "eva"))
         .start();
     Pop::log_in(gateway.address(), "fax").quit();
     gateway.events("parked", 1);

@@ -4,13 +4,19 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use crate::support::{PASSWORD, answers::Answers, dovecot::Dovecot, gateway::Setup, mail, peer::Peer, pop::Pop};
+use crate::support::{
+    PASSWORD,
+    answers::Answers,
+    dovecot::Dovecot,
+    gateway::{self, Setup},
+    mail,
+    peer::Peer,
+    pop::Pop,
+};
 
 fn account(login: &str, maildrop: &str) -> String {
-    format!(
-        "[[account]]\nlogin = \"{login}\"\npassword = \"{PASSWORD}\"\nupstream = \"lab\"\nuser = \"eva\"\n\
-         upstream_password = \"{PASSWORD}\"\nmaildrop = {{ retain_days = 14{maildrop} }}"
-    )
+    let account = gateway::account(login, "eva");
+    format!("{account}\nmaildrop = {{ retain_days = 14{maildrop} }}")
 }
 
 fn setup(dovecot: &Dovecot, state: &TempDir, maildrop: &str) -> Setup {

@@ -366,11 +366,8 @@ fn move_what_somebody_else_removed(server: &Server) {
     assert_eq!(contents(server, "Archive"), [1, 3]);
 }
 
-fn folder(server: &Server) {
-    deliver(server, &[1]);
-    deliver_to(server, "Lists/Work", 2);
-    deliver_to(server, "Lists/Work", 3);
-    let gateway = start(server, &["folder = \"Lists/Work\""]);
+/// Of the two messages that lie in `Lists/Work` a device deletes the first.
+fn delete_the_first(server: &Server, gateway: Gateway) {
     let mut pop = Pop::log_in(gateway.address(), USER);
     assert_eq!(shown(&mut pop), [2, 3]);
     pop.ok("DELE 1");
@@ -378,6 +375,13 @@ fn folder(server: &Server) {
     // With all that it does behind the device's back.
     gateway.stop();
     assert_eq!(contents(server, "Lists/Work"), [3]);
+}
+
+fn folder(server: &Server) {
+    deliver(server, &[1]);
+    deliver_to(server, "Lists/Work", 2);
+    deliver_to(server, "Lists/Work", 3);
+    delete_the_first(server, start(server, &["folder = \"Lists/Work\""]));
     assert_eq!(contents(server, "INBOX"), [1]);
     let gateway = start(server, &["folder = \"Lists/Nowhere\""]);
     let mut pop = Pop::connect(gateway.address());
@@ -391,13 +395,7 @@ fn folder_by_its_own_name(server: &Server) {
     deliver_to(server, "Lists/Work", 3);
     let folder = format!("folder = \"{}\"", server.name("Lists/Work"));
     let on_delete = format!("on_delete = \"move:{}\"", server.name("Lists/Old"));
-    let gateway = start(server, &[&folder, &on_delete]);
-    let mut pop = Pop::log_in(gateway.address(), USER);
-    assert_eq!(shown(&mut pop), [2, 3]);
-    pop.ok("DELE 1");
-    pop.quit();
-    gateway.stop();
-    assert_eq!(contents(server, "Lists/Work"), [3]);
+    delete_the_first(server, start(server, &[&folder, &on_delete]));
     assert_eq!(contents(server, "Lists/Old"), [2]);
 }
 

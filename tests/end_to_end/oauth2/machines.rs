@@ -1,12 +1,12 @@
 //! What programs see of consents, and answers as providers write them.
 
-use std::{process::Command, time::Duration};
+use std::{path::Path, process::Command, time::Duration};
 
 use serde_json::json;
 
-use super::{Lab, XOAUTH2, lets_in, refuses, renewal::after_a_day, safety::Full};
+use super::{Lab, XOAUTH2, lets_in, refuses, safety::Full};
 use crate::support::{
-    gateway::{Gateway, Setup, wind_on},
+    gateway::{Gateway, wind_on},
     provider::Trouble,
 };
 
@@ -19,13 +19,10 @@ fn answers_that_say_that_they_are_something_else_are_read() {
         book.content_type = Some("text/plain; charset=utf-8");
         book.device_oddities = json!({ "expires_in": "900", "interval": "1", "verification_uri_complete": null });
     }
-    let Some(gateway) = after_a_day(&lab) else { return };
+    let Some(gateway) = lab.after_a_day() else { return };
     lets_in(&gateway, "pbx");
     gateway.stop();
-    let Some(setup) = lab.by_device().days_ahead(2) else {
-        return;
-    };
-    let gateway = setup.start();
+    let Some(gateway) = lab.days_later(2) else { return };
     let ended = Trouble::ErrorIn200("invalid_grant", "Token has been expired or revoked.");
     lab.provider.book().troubles.push_back(ended);
     refuses(&gateway, "pbx", "SYS/PERM");
@@ -41,14 +38,10 @@ fn answers_that_say_that_they_are_something_else_are_read() {
 fn check_beside_a_gateway_asks_the_gateway() {
     let Some(lab) = Lab::new(XOAUTH2) else { return };
     lab.provider.book().grace = Some(Duration::ZERO);
-    let Some(gateway) = after_a_day(&lab) else { return };
+    let Some(gateway) = lab.after_a_day() else { return };
     let check = || {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_popgate"));
-        command.args(["check", "--connect", "--config"]).arg(gateway.file());
-        wind_on(&mut command, 1);
-        let output = command.output().unwrap();
-        let printed = [output.stdout, output.stderr].concat();
-        (output.status.success(), String::from_utf8(printed).unwrap())
+        let (status, printed) = popgate(&["check", "--connect"], &gateway.file());
+        (status == Some(0), printed)
     };
     let (success, printed) = check();
     assert!(success && printed.contains("pbx → eva at 127.0.0.1"), "{printed}");
@@ -60,7 +53,17 @@ fn check_beside_a_gateway_asks_the_gateway() {
     assert!(!success && printed.contains("run popgate sign-in pbx"), "{printed}");
 }
 
-/// `popgate` beside the gateway, for programs: its exit status and what it prints.
+/// Runs `popgate` a day later: its exit status and what it prints.
+fn popgate(arguments: &[&str], config: &Path) -> (Option<i32>, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_popgate"));
+    command.args(arguments).arg("--config").arg(config);
+    wind_on(&mut command, 1);
+    let output = command.output().unwrap();
+    let printed = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(printed).unwrap())
+}
+
+/// The same beside the running gateway, whose port the configuration then names.
 fn beside(gateway: &Gateway, arguments: &[&str]) -> (Option<i32>, String) {
     let file = tempfile::NamedTempFile::new().unwrap();
     let text = std::fs::read_to_string(gateway.file()).unwrap();
@@ -70,15 +73,7 @@ fn beside(gateway: &Gateway, arguments: &[&str]) -> (Option<i32>, String) {
         text.replace("[[listener]]\naddress = \"127.0.0.1:0\"", &listener),
     )
     .unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_popgate"));
-    command.args(arguments).arg("--config").arg(file.path());
-    wind_on(&mut command, 1);
-    let output = command.output().unwrap();
-    let stderr = String::from_utf8(output.stderr).unwrap();
-    (
-        output.status.code(),
-        String::from_utf8(output.stdout).unwrap() + &stderr,
-    )
+    popgate(arguments, file.path())
 }
 
 fn listed(printed: &str) -> serde_json::Value {
@@ -89,7 +84,7 @@ fn listed(printed: &str) -> serde_json::Value {
 #[test]
 fn programs_see_how_consents_stand() {
     let Some(lab) = Lab::new(XOAUTH2) else { return };
-    let Some(gateway) = after_a_day(&lab) else { return };
+    let Some(gateway) = lab.after_a_day() else { return };
     lets_in(&gateway, "pbx");
     let (status, printed) = beside(&gateway, &["sign-in", "--list", "--json"]);
     let list = listed(&printed);
@@ -129,9 +124,7 @@ fn programs_see_how_consents_stand() {
     gateway.stop();
 
     lab.provider.revoke("eva");
-    let Some(gateway) = lab.by_device().days_ahead(2).map(Setup::start) else {
-        return;
-    };
+    let Some(gateway) = lab.days_later(2) else { return };
     refuses(&gateway, "pbx", "SYS/PERM");
     let (status, printed) = beside(&gateway, &["sign-in", "--list", "--json"]);
     assert_eq!(

@@ -12,7 +12,7 @@ mod sign_in;
 use std::{
     io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
-    process::{Child, ChildStdout, Command, Stdio},
+    process::{ChildStdout, Command, Stdio},
 };
 
 use rcgen::KeyPair;
@@ -24,6 +24,7 @@ use crate::support::{
     gateway::{Gateway, Setup},
     mail,
     pop::Pop,
+    process::Process,
     provider::{CLIENT, CLIENT_SECRET, Provider},
 };
 
@@ -84,6 +85,21 @@ impl Lab {
         ))
     }
 
+    /// A gateway whose clock is ahead by this many days, with room for a hundred logins at once. `None` if there is nothing
+    /// to move its clock with.
+    fn days_later(&self, days: u32) -> Option<Gateway> {
+        let setup = self.by_device().limit("sessions = 200");
+        setup.days_ahead(days).map(Setup::start)
+    }
+
+    /// Somebody signs in; the gateway that is returned starts a day later, when the access token has expired.
+    fn after_a_day(&self) -> Option<Gateway> {
+        let gateway = self.by_device().start();
+        self.sign_in(&gateway, "pbx", "eva");
+        gateway.stop();
+        self.days_later(1)
+    }
+
     /// By a browser.
     fn by_code(&self) -> Setup {
         self.by_code_with("")
@@ -141,7 +157,7 @@ fn refuses(gateway: &Gateway, login: &str, with: &str) {
 
 /// `popgate sign-in` under way.
 struct SignIn {
-    child: Child,
+    process: Process,
     stdout: BufReader<ChildStdout>,
     printed: String,
 }
@@ -160,7 +176,7 @@ impl SignIn {
             .unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         Self {
-            child,
+            process: Process(child),
             stdout,
             printed: String::new(),
         }
@@ -190,19 +206,19 @@ impl SignIn {
 
     /// Somebody pastes a line.
     fn paste(&mut self, line: &str) {
-        let stdin = self.child.stdin.as_mut().unwrap();
+        let stdin = self.process.0.stdin.as_mut().unwrap();
         writeln!(stdin, "{line}").unwrap();
     }
 
     fn stderr(&mut self) -> String {
-        std::io::read_to_string(self.child.stderr.take().unwrap()).unwrap()
+        std::io::read_to_string(self.process.0.stderr.take().unwrap()).unwrap()
     }
 
     fn end(mut self) -> (bool, String) {
         std::io::Read::read_to_string(&mut self.stdout, &mut self.printed).unwrap();
         let stderr = self.stderr();
         self.printed.push_str(&stderr);
-        (self.child.wait().unwrap().success(), std::mem::take(&mut self.printed))
+        (self.process.0.wait().unwrap().success(), self.printed)
     }
 
     /// All that it has printed.
@@ -218,12 +234,5 @@ impl SignIn {
         let (success, printed) = self.end();
         assert!(!success, "{printed}");
         printed
-    }
-}
-
-impl Drop for SignIn {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }

@@ -6,27 +6,14 @@ use serde_json::json;
 
 use super::{LOCAL, Lab, SignIn, XOAUTH2, lets_in, pass, refuses};
 use crate::support::{
-    gateway::{Gateway, Setup},
     pop::Pop,
     provider::{Hold, TOKEN_MARK, Trouble},
 };
 
-/// Signed in, and a gateway for which the token's time is over. `None` where there is no Dovecot or no other clock.
-pub(super) fn after_a_day(lab: &Lab) -> Option<Gateway> {
-    let gateway = lab.by_device().start();
-    lab.sign_in(&gateway, "pbx", "eva");
-    gateway.stop();
-    tomorrow(lab)
-}
-
-pub(super) fn tomorrow(lab: &Lab) -> Option<Gateway> {
-    lab.by_device().limit("sessions = 200").days_ahead(1).map(Setup::start)
-}
-
 #[test]
 fn a_hundred_logins_cause_one_refresh() {
     let Some(lab) = Lab::new(XOAUTH2) else { return };
-    let Some(gateway) = after_a_day(&lab) else { return };
+    let Some(gateway) = lab.after_a_day() else { return };
     let address = gateway.address();
     lab.provider.book().hold = Hold::Before;
     // With on_delete = "expunge" the maildrop is locked: one gets in, and the others hear of it. All have needed a token.
@@ -52,7 +39,7 @@ fn a_hundred_logins_cause_one_refresh() {
 #[test]
 fn a_rotated_token_is_kept() {
     let Some(lab) = Lab::new(XOAUTH2) else { return };
-    let Some(gateway) = after_a_day(&lab) else { return };
+    let Some(gateway) = lab.after_a_day() else { return };
     for expected in 1..=3 {
         lets_in(&gateway, "pbx");
         assert_eq!(lab.provider.asked("refresh_token"), 1, "still good");
@@ -63,10 +50,7 @@ fn a_rotated_token_is_kept() {
     }
     // Each day it is renewed by the one that the last renewal brought: an older one would end the consent.
     for days in 2..=5 {
-        let Some(setup) = lab.by_device().days_ahead(days) else {
-            return;
-        };
-        let gateway = setup.start();
+        let Some(gateway) = lab.days_later(days) else { return };
         lets_in(&gateway, "pbx");
         gateway.stop();
         assert_eq!(lab.provider.asked("refresh_token"), days as usize);
@@ -80,13 +64,11 @@ fn a_provider_without_rotation_or_lifetime() {
         let mut book = lab.provider.book();
         (book.rotates, book.tells_lifetime) = (false, false);
     }
-    let Some(gateway) = after_a_day(&lab) else { return };
+    let Some(gateway) = lab.after_a_day() else { return };
     lets_in(&gateway, "pbx");
     gateway.stop();
-    let Some(setup) = lab.by_device().days_ahead(2) else {
-        return;
-    };
-    lets_in(&setup.start(), "pbx");
+    let Some(gateway) = lab.days_later(2) else { return };
+    lets_in(&gateway, "pbx");
     assert_eq!(lab.provider.asked("refresh_token"), 2);
 }
 
@@ -94,7 +76,7 @@ fn a_provider_without_rotation_or_lifetime() {
 #[test]
 fn however_an_answer_is_written_its_tokens_are_kept() {
     let Some(lab) = Lab::new(XOAUTH2) else { return };
-    let Some(gateway) = after_a_day(&lab) else { return };
+    let Some(gateway) = lab.after_a_day() else { return };
     gateway.stop();
     for (days, oddities) in (2..).zip([
         json!({ "expires_in": "3600" }),
@@ -111,10 +93,7 @@ fn however_an_answer_is_written_its_tokens_are_kept() {
         json!({ "token_type": 1 }),
         json!({ "scope": null }),
     ]) {
-        let Some(setup) = lab.by_device().days_ahead(days) else {
-            return;
-        };
-        let gateway = setup.start();
+        let Some(gateway) = lab.days_later(days) else { return };
         lab.provider.book().oddities = oddities.clone();
         let asked = lab.provider.asked("refresh_token");
         for _ in 0..2 {
@@ -133,23 +112,21 @@ fn however_an_answer_is_written_its_tokens_are_kept() {
 fn an_empty_token_is_none() {
     let Some(lab) = Lab::new(XOAUTH2) else { return };
     lab.provider.book().rotates = false;
-    let Some(gateway) = after_a_day(&lab) else { return };
+    let Some(gateway) = lab.after_a_day() else { return };
     lab.provider.book().oddities = json!({ "access_token": "" });
     refuses(&gateway, "pbx", "SYS/TEMP");
     gateway.stop();
     for days in 2..4 {
         lab.provider.book().oddities = json!({ "refresh_token": "" });
-        let Some(setup) = lab.by_device().days_ahead(days) else {
-            return;
-        };
-        lets_in(&setup.start(), "pbx");
+        let Some(gateway) = lab.days_later(days) else { return };
+        lets_in(&gateway, "pbx");
     }
 }
 
 #[test]
 fn what_a_provider_repeats_of_a_token_is_not_told() {
     let Some(lab) = Lab::new(XOAUTH2) else { return };
-    let Some(gateway) = after_a_day(&lab) else { return };
+    let Some(gateway) = lab.after_a_day() else { return };
     let echo = Trouble::Echo("invalid_grant", &["refresh_token"]);
     lab.provider.book().troubles.push_back(echo);
     refuses(&gateway, "pbx", "SYS/PERM");
@@ -163,7 +140,7 @@ fn what_a_provider_repeats_of_a_token_is_not_told() {
 #[test]
 fn no_trouble_of_the_provider_discards_a_consent() {
     let Some(lab) = Lab::new(XOAUTH2) else { return };
-    let Some(gateway) = after_a_day(&lab) else { return };
+    let Some(gateway) = lab.after_a_day() else { return };
     gateway.stop();
     for trouble in [
         Trouble::Status(500),
@@ -173,7 +150,7 @@ fn no_trouble_of_the_provider_discards_a_consent() {
         Trouble::Refusal("temporarily_unavailable", "later"),
         Trouble::Refusal("server_error", ""),
     ] {
-        let Some(gateway) = tomorrow(&lab) else { return };
+        let Some(gateway) = lab.days_later(1) else { return };
         lab.provider.book().troubles.push_back(trouble.clone());
         let asked = lab.provider.asked("refresh_token");
         refuses(&gateway, "pbx", "SYS/TEMP");
@@ -184,7 +161,7 @@ fn no_trouble_of_the_provider_discards_a_consent() {
         assert!(list.contains("the provider is not available"), "{trouble:?}: {list}");
         gateway.stop();
     }
-    let Some(gateway) = tomorrow(&lab) else { return };
+    let Some(gateway) = lab.days_later(1) else { return };
     lets_in(&gateway, "pbx");
     let list = SignIn::begin(&gateway.file(), &["--list"]).succeed();
     assert!(!list.contains("not available"), "{list}");
@@ -193,7 +170,7 @@ fn no_trouble_of_the_provider_discards_a_consent() {
 #[test]
 fn a_client_that_is_refused_keeps_the_consent() {
     let Some(lab) = Lab::new(XOAUTH2) else { return };
-    let Some(gateway) = after_a_day(&lab) else { return };
+    let Some(gateway) = lab.after_a_day() else { return };
     let expired = "AADSTS7000222: The provided client secret keys for app 'x' are expired.";
     lab.provider
         .book()
@@ -204,14 +181,14 @@ fn a_client_that_is_refused_keeps_the_consent() {
     let why = told[0]["error"].as_str().unwrap();
     assert!(why.starts_with("The application's client secret has expired"), "{why}");
     gateway.stop();
-    let Some(gateway) = tomorrow(&lab) else { return };
+    let Some(gateway) = lab.days_later(1) else { return };
     lets_in(&gateway, "pbx");
 }
 
 #[test]
 fn a_consent_that_has_ended_is_told_of_once() {
     let Some(lab) = Lab::new(XOAUTH2) else { return };
-    let Some(gateway) = after_a_day(&lab) else { return };
+    let Some(gateway) = lab.after_a_day() else { return };
     lab.provider.revoke("eva");
     for _ in 0..3 {
         refuses(&gateway, "pbx", "SYS/PERM");
@@ -235,7 +212,7 @@ fn a_consent_that_has_ended_is_told_of_once() {
 #[test]
 fn a_wrong_password_of_a_device_touches_no_token() {
     let Some(lab) = Lab::new(XOAUTH2) else { return };
-    let Some(gateway) = after_a_day(&lab) else { return };
+    let Some(gateway) = lab.after_a_day() else { return };
     let logins = lab.bearer.seen().len();
     let mut pop = Pop::connect(gateway.address());
     let reply = pop.try_log_in("pbx", "4321");
@@ -248,7 +225,7 @@ fn a_wrong_password_of_a_device_touches_no_token() {
 fn a_token_that_ends_before_its_time_is_replaced() {
     let Some(lab) = Lab::new(XOAUTH2) else { return };
     lab.provider.book().lifetime = 7 * 24 * 3600;
-    let Some(gateway) = after_a_day(&lab) else { return };
+    let Some(gateway) = lab.after_a_day() else { return };
     lab.provider.end_access("eva");
     lets_in(&gateway, "pbx");
     assert_eq!(lab.provider.asked("refresh_token"), 1);
@@ -265,15 +242,14 @@ fn a_token_that_ends_before_its_time_is_replaced() {
 #[test]
 fn killed_around_a_rotation() {
     let Some(lab) = Lab::new(XOAUTH2) else { return };
-    let Some(gateway) = after_a_day(&lab) else { return };
+    let Some(gateway) = lab.after_a_day() else { return };
     gateway.stop();
     let mut days = 1;
     for hold in [Hold::Before, Hold::After].repeat(4) {
         days += 1;
-        let Some(setup) = lab.by_device().days_ahead(days) else {
+        let Some(mut gateway) = lab.days_later(days) else {
             return;
         };
-        let mut gateway = setup.start();
         lab.provider.book().hold = hold;
         let mut device = Pop::connect(gateway.address());
         device.send(format!("USER pbx\r\nPASS {LOCAL}\r\n").as_bytes());
@@ -282,20 +258,16 @@ fn killed_around_a_rotation() {
         gateway.wait();
         drop(device);
         lab.provider.release();
-        let Some(setup) = lab.by_device().days_ahead(days) else {
-            return;
-        };
-        let gateway = setup.start();
+        let Some(gateway) = lab.days_later(days) else { return };
         lets_in(&gateway, "pbx");
         gateway.stop();
     }
     // Somewhere between the answer and its use.
     for round in 0..30 {
         days += 1;
-        let Some(setup) = lab.by_device().days_ahead(days) else {
+        let Some(mut gateway) = lab.days_later(days) else {
             return;
         };
-        let mut gateway = setup.start();
         let mut pop = Pop::connect(gateway.address());
         let before = lab.provider.asked("refresh_token");
         pop.send(format!("USER pbx\r\nPASS {LOCAL}\r\n").as_bytes());
@@ -307,10 +279,7 @@ fn killed_around_a_rotation() {
         }
         gateway.signal("KILL");
         gateway.wait();
-        let Some(setup) = lab.by_device().days_ahead(days) else {
-            return;
-        };
-        let gateway = setup.start();
+        let Some(gateway) = lab.days_later(days) else { return };
         let (reply, _) = pass(&gateway, "pbx");
         assert!(reply.starts_with("+OK 3 "), "round {round}: {reply}");
         gateway.stop();
@@ -321,10 +290,10 @@ fn killed_around_a_rotation() {
 #[test]
 fn killed_at_the_first_use_of_what_a_rotation_brought() {
     let Some(lab) = Lab::new(XOAUTH2) else { return };
-    let Some(gateway) = after_a_day(&lab) else { return };
+    let Some(gateway) = lab.after_a_day() else { return };
     gateway.stop();
     for days in 2..=4 {
-        let start = || lab.by_device().days_ahead(days).map(Setup::start);
+        let start = || lab.days_later(days);
         let Some(mut gateway) = start() else { return };
         let (asked, logins) = (lab.provider.asked("refresh_token"), lab.bearer.seen().len());
         lab.bearer.be_silent(true);

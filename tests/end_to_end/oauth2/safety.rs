@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use super::{
-    LOCAL, Lab, XOAUTH2, account, lets_in, refuses,
-    renewal::{after_a_day, tomorrow},
-};
+use super::{LOCAL, Lab, XOAUTH2, account, lets_in, refuses};
 use crate::support::{
     gateway::Gateway,
     pop::Pop,
@@ -17,7 +14,7 @@ use crate::support::{
 #[test]
 fn a_lost_answer_is_asked_for_again_at_once() {
     let Some(lab) = Lab::new(XOAUTH2) else { return };
-    let Some(gateway) = after_a_day(&lab) else { return };
+    let Some(gateway) = lab.after_a_day() else { return };
     gateway.stop();
     lab.provider.book().grace = Some(Duration::from_secs(30));
     for (days, instead) in (2..).zip([
@@ -27,10 +24,7 @@ fn a_lost_answer_is_asked_for_again_at_once() {
         Trouble::Status(502),
         Trouble::Status(504),
     ]) {
-        let Some(setup) = lab.by_device().days_ahead(days) else {
-            return;
-        };
-        let gateway = setup.start();
+        let Some(gateway) = lab.days_later(days) else { return };
         let asked = lab.provider.asked("refresh_token");
         let lost = Trouble::Lost(Box::new(instead.clone()));
         // Where the answer is lost the next may meet a provider in trouble.
@@ -42,18 +36,16 @@ fn a_lost_answer_is_asked_for_again_at_once() {
         assert_eq!(lab.provider.asked("refresh_token"), asked + 4, "{instead:?}");
         gateway.stop();
     }
-    let Some(setup) = lab.by_device().days_ahead(10) else {
-        return;
-    };
     lab.provider.book().grace = Some(Duration::ZERO);
-    lets_in(&setup.start(), "pbx");
+    let Some(gateway) = lab.days_later(10) else { return };
+    lets_in(&gateway, "pbx");
 }
 
 /// Killed with a question under way, it asks again as soon as it runs: by the time of the next device it would be too late.
 #[test]
 fn what_a_kill_interrupted_is_asked_again_at_the_start() {
     let Some(lab) = Lab::new(XOAUTH2) else { return };
-    let Some(mut gateway) = after_a_day(&lab) else { return };
+    let Some(mut gateway) = lab.after_a_day() else { return };
     lab.provider.book().hold = Hold::After;
     let mut device = Pop::connect(gateway.address());
     device.send(format!("USER pbx\r\nPASS {LOCAL}\r\n").as_bytes());
@@ -61,12 +53,12 @@ fn what_a_kill_interrupted_is_asked_again_at_the_start() {
     gateway.signal("KILL");
     gateway.wait();
     lab.provider.release();
-    let Some(gateway) = tomorrow(&lab) else { return };
+    let Some(gateway) = lab.days_later(1) else { return };
     lab.provider.wait_asked("refresh_token", 2);
     lets_in(&gateway, "pbx");
     gateway.stop();
     // Once that is done there is nothing to ask at a start.
-    let Some(gateway) = tomorrow(&lab) else { return };
+    let Some(gateway) = lab.days_later(1) else { return };
     lets_in(&gateway, "pbx");
     assert_eq!(lab.provider.asked("refresh_token"), 2);
 }
@@ -106,7 +98,7 @@ fn a_rotated_token_that_could_not_be_written_is_written_later() {
     let Some(lab) = Lab::new(XOAUTH2) else { return };
     // An old token is never good again.
     lab.provider.book().grace = Some(Duration::ZERO);
-    let Some(gateway) = after_a_day(&lab) else { return };
+    let Some(gateway) = lab.after_a_day() else { return };
     let full = rotated_and_not_written(&lab, &gateway);
     refuses(&gateway, "pbx", "SYS/TEMP");
     full.end();
@@ -114,10 +106,8 @@ fn a_rotated_token_that_could_not_be_written_is_written_later() {
     gateway.events("tokens can be written again", 1);
     lets_in(&gateway, "pbx");
     gateway.stop();
-    let Some(setup) = lab.by_device().days_ahead(2) else {
-        return;
-    };
-    lets_in(&setup.start(), "pbx");
+    let Some(gateway) = lab.days_later(2) else { return };
+    lets_in(&gateway, "pbx");
     assert_eq!(lab.provider.asked("refresh_token"), 2);
 }
 
@@ -125,17 +115,15 @@ fn a_rotated_token_that_could_not_be_written_is_written_later() {
 fn a_rotated_token_that_could_not_be_written_is_written_at_the_end() {
     let Some(lab) = Lab::new(XOAUTH2) else { return };
     lab.provider.book().grace = Some(Duration::ZERO);
-    let Some(mut gateway) = after_a_day(&lab) else { return };
+    let Some(mut gateway) = lab.after_a_day() else { return };
     let full = rotated_and_not_written(&lab, &gateway);
     gateway.signal("TERM");
     gateway.events("draining", 1);
     full.end();
     assert!(gateway.wait().success());
     drop(gateway);
-    let Some(setup) = lab.by_device().days_ahead(2) else {
-        return;
-    };
-    lets_in(&setup.start(), "pbx");
+    let Some(gateway) = lab.days_later(2) else { return };
+    lets_in(&gateway, "pbx");
     assert_eq!(lab.provider.asked("refresh_token"), 2);
 }
 
@@ -143,7 +131,7 @@ fn a_rotated_token_that_could_not_be_written_is_written_at_the_end() {
 #[test]
 fn on_a_full_disk_no_token_is_rotated() {
     let Some(lab) = Lab::new(XOAUTH2) else { return };
-    let Some(gateway) = after_a_day(&lab) else { return };
+    let Some(gateway) = lab.after_a_day() else { return };
     let full = Full::new(&lab);
     refuses(&gateway, "pbx", "SYS/TEMP");
     assert_eq!(lab.provider.asked("refresh_token"), 0);
@@ -154,7 +142,7 @@ fn on_a_full_disk_no_token_is_rotated() {
 #[test]
 fn a_token_revoked_just_after_it_was_given_is_replaced_once() {
     let Some(lab) = Lab::new(XOAUTH2) else { return };
-    let Some(gateway) = after_a_day(&lab) else { return };
+    let Some(gateway) = lab.after_a_day() else { return };
     lab.provider.book().stillborn = 1;
     lets_in(&gateway, "pbx");
     assert_eq!(lab.provider.asked("refresh_token"), 2);
@@ -163,10 +151,10 @@ fn a_token_revoked_just_after_it_was_given_is_replaced_once() {
 #[test]
 fn a_damaged_state_file_costs_no_consent() {
     let Some(lab) = Lab::new(XOAUTH2) else { return };
-    let Some(gateway) = after_a_day(&lab) else { return };
+    let Some(gateway) = lab.after_a_day() else { return };
     gateway.stop();
     std::fs::write(lab.state.path().join("state.redb"), "damaged".repeat(1_000)).unwrap();
-    let Some(gateway) = tomorrow(&lab) else { return };
+    let Some(gateway) = lab.days_later(1) else { return };
     lets_in(&gateway, "pbx");
 }
 

@@ -150,6 +150,19 @@ impl Answers {
         self
     }
 
+    /// Offers STARTTLS and no login, and the login only after the handshake.
+    pub fn starttls(self, config: Arc<ServerConfig>) -> Self {
+        self.on(
+            "CAPABILITY",
+            "* CAPABILITY IMAP4rev1 SASL-IR AUTH=PLAIN UIDPLUS\r\n{tag} OK\r\n",
+        )
+        .once(
+            "CAPABILITY",
+            "* CAPABILITY IMAP4rev1 STARTTLS LOGINDISABLED\r\n{tag} OK\r\n",
+        )
+        .on("STARTTLS", vec![send("{tag} OK begin\r\n"), Step::Tls(config)])
+    }
+
     /// Says that it can do this.
     pub fn capabilities(mut self, capabilities: &'static str) -> Self {
         self.capabilities = capabilities;
@@ -208,16 +221,10 @@ impl Answers {
 
     /// What is done about `command`.
     pub fn to(&mut self, command: &str) -> Vec<Step> {
-        let mut found = None;
-        for (at, rule) in self.rules.iter().enumerate().rev() {
-            if let Some(steps) = (rule.answer)(command) {
-                found = Some((at, rule.once, steps));
-                break;
-            }
-        }
-        let steps = match found {
-            Some((at, once, steps)) => {
-                if once {
+        let mut rules = self.rules.iter().enumerate().rev();
+        let steps = match rules.find_map(|(at, rule)| Some((at, (rule.answer)(command)?))) {
+            Some((at, steps)) => {
+                if self.rules[at].once {
                     self.rules.remove(at);
                 }
                 steps

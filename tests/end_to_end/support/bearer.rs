@@ -2,8 +2,8 @@
 //! server.
 
 use std::{
-    io::{Read, Write},
-    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    io::Write,
+    net::SocketAddr,
     sync::{
         Arc, Condvar, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -14,13 +14,14 @@ use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 
 use super::{
     PASSWORD, PATIENCE,
+    listener::Listener,
     provider::Registry,
-    stream::{Reader, Stream},
+    stream::{Reader, Stream, splice},
 };
 
-/// The running server. It ends with the test's process.
+/// The running server.
 pub struct Bearer {
-    address: SocketAddr,
+    listener: Listener,
     logins: Arc<Logins>,
 }
 
@@ -44,31 +45,24 @@ pub struct Offer {
 impl Bearer {
     /// Tokens of `registry` open the mailboxes of the server at `behind`, where every user has [`PASSWORD`].
     pub fn start(registry: Registry, behind: SocketAddr, offer: Offer) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-        let address = listener.local_addr().unwrap();
         let logins = Arc::<Logins>::default();
         let noted = logins.clone();
-        std::thread::spawn(move || {
-            for tcp in listener.incoming().map_while(Result::ok) {
-                let (registry, noted) = (registry.clone(), noted.clone());
-                std::thread::spawn(move || {
-                    let visit = Visit {
-                        registry,
-                        noted,
-                        behind,
-                        offer,
-                        port: address.port(),
-                    };
-                    visit.serve(tcp)
-                });
-            }
+        let listener = Listener::start(move |_, stream| {
+            let visit = Visit {
+                registry: registry.clone(),
+                noted: noted.clone(),
+                behind,
+                offer,
+                port: stream.tcp().local_addr().unwrap().port(),
+            };
+            std::thread::spawn(move || visit.serve(Reader::new(stream)));
         });
-        Self { address, logins }
+        Self { listener, logins }
     }
 
     /// Where it listens, in plain text.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.listener.address()
     }
 
     /// The mechanism and the user of each login, and whether it was let in.
@@ -101,8 +95,7 @@ struct Visit {
 }
 
 impl Visit {
-    fn serve(self, tcp: TcpStream) -> Option<()> {
-        let mut device = Reader::new(Stream::accept(tcp).ok()?);
+    fn serve(self, mut device: Reader) -> Option<()> {
         let words = self.offer.words;
         write(
             &mut device,
@@ -184,29 +177,8 @@ impl Visit {
                 break;
             }
         }
-        let (mut up, mut down) = (
-            behind.stream.tcp().try_clone().ok()?,
-            device.stream.tcp().try_clone().ok()?,
-        );
-        for tcp in [&up, &down] {
-            tcp.set_read_timeout(None).ok()?;
-        }
-        let (from_device, to_behind) = (down.try_clone().ok()?, up.try_clone().ok()?);
-        let upwards = std::thread::spawn(move || splice(from_device, to_behind));
-        std::io::copy(&mut up, &mut down).ok();
-        down.shutdown(Shutdown::Both).ok();
-        upwards.join().ok()
+        splice(device.stream.tcp(), behind.stream.tcp()).ok()
     }
-}
-
-fn splice(mut from: TcpStream, mut to: TcpStream) {
-    let mut piece = [0; 16 * 1024];
-    while let Ok(count @ 1..) = from.read(&mut piece) {
-        if to.write_all(&piece[..count]).is_err() {
-            break;
-        }
-    }
-    to.shutdown(Shutdown::Both).ok();
 }
 
 fn write(reader: &mut Reader, text: &str) -> Option<()> {

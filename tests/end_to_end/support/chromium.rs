@@ -3,7 +3,7 @@
 use std::{
     io::{BufRead, BufReader},
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
@@ -11,14 +11,14 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-use super::{PATIENCE, require_program};
+use super::{PATIENCE, process::Process, require_program};
 
 /// What the driver calls an element.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
 /// A window of it; closed when dropped.
 pub struct Chromium {
-    driver: Child,
+    _driver: Process,
     runtime: Runtime,
     client: reqwest::Client,
     /// Of the session.
@@ -32,19 +32,20 @@ impl Chromium {
         require_program("chromium")?;
         require_program("chromedriver")?;
         let profile = tempfile::tempdir().unwrap();
-        let mut driver = Command::new("chromedriver")
+        let driver = Command::new("chromedriver")
             .arg("--port=0")
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let lines = BufReader::new(driver.stdout.take().unwrap()).lines();
+        let mut driver = Process(driver);
+        let lines = BufReader::new(driver.0.stdout.take().unwrap()).lines();
         let port = lines.map_while(Result::ok).find_map(|line| {
             let (_, port) = line.split_once("started successfully on port ")?;
             port.trim_end_matches('.').parse::<u16>().ok()
         });
         let mut chromium = Self {
-            driver,
+            _driver: driver,
             runtime: Runtime::new().unwrap(),
             client,
             url: format!("http://127.0.0.1:{}/session", port.expect("the driver's port")),
@@ -72,13 +73,18 @@ impl Chromium {
     #[track_caller]
     fn command(&self, path: &str, body: Value) -> Value {
         let request = self.client.post(format!("{}{path}", self.url)).body(body.to_string());
-        let answer: Value = self.runtime.block_on(async {
-            let text = request.send().await.unwrap().text().await.unwrap();
-            serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
-        });
-        let value = &answer["value"];
+        let value = self.value(request);
         assert!(value.get("error").is_none(), "{path} {body}: {value}");
-        value.clone()
+        value
+    }
+
+    /// What the driver answers.
+    #[track_caller]
+    fn value(&self, request: reqwest::RequestBuilder) -> Value {
+        let text = async { request.send().await.unwrap().text().await.unwrap() };
+        let text = self.runtime.block_on(text);
+        let mut answer: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+        answer["value"].take()
     }
 
     /// Opens a page.
@@ -133,12 +139,8 @@ impl Chromium {
 
     /// A picture of the window.
     pub fn screenshot(&self, file: &Path) {
-        let request = self.client.get(format!("{}/screenshot", self.url));
-        let text = self
-            .runtime
-            .block_on(async { request.send().await.unwrap().text().await.unwrap() });
-        let answer: Value = serde_json::from_str(&text).unwrap();
-        let picture = BASE64.decode(answer["value"].as_str().unwrap()).unwrap();
+        let value = self.value(self.client.get(format!("{}/screenshot", self.url)));
+        let picture = BASE64.decode(value.as_str().unwrap()).unwrap();
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
         std::fs::write(file, picture).unwrap();
     }
@@ -158,7 +160,5 @@ impl Drop for Chromium {
         // The driver ends the browser along with the session.
         let request = self.client.delete(&self.url);
         let _ = self.runtime.block_on(async { request.send().await });
-        let _ = self.driver.kill();
-        let _ = self.driver.wait();
     }
 }

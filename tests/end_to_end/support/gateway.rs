@@ -224,6 +224,14 @@ impl Setup {
     }
 }
 
+/// An `[[account]]` whose password is [`PASSWORD`], as is `user`'s at the upstream.
+pub fn account(login: &str, user: &str) -> String {
+    format!(
+        "[[account]]\nlogin = \"{login}\"\npassword = \"{PASSWORD}\"\nupstream = \"lab\"\nuser = \"{user}\"\n\
+         upstream_password = \"{PASSWORD}\""
+    )
+}
+
 /// Lets the wall clock of `command` be so many days ahead, if there is something to move it with.
 pub fn wind_on(command: &mut Command, days: u32) {
     if let Some(library) = faketime() {

@@ -8,6 +8,7 @@ pub mod dovecot;
 pub mod gateway;
 pub mod hoster;
 pub mod imap;
+pub mod listener;
 pub mod mail;
 pub mod peer;
 pub mod pop;

@@ -4,31 +4,27 @@
 use std::{
     collections::VecDeque,
     io::{self, Write},
-    net::{Ipv4Addr, SocketAddr, TcpListener},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread::JoinHandle,
+    net::SocketAddr,
+    sync::Arc,
     time::Duration,
 };
+
+use socket2::SockRef;
 
 pub use super::script::{Gate, Step, Steps, chatter, flood, send};
 use super::{
     PATIENCE,
     answers::Answers,
+    listener::Listener,
     record::{Command, Record, State, shown},
     script::CHATTER,
-    stream::{Reader, Stream},
+    stream::Reader,
 };
-use socket2::SockRef;
 
 /// The listening peer.
 pub struct Peer {
-    address: SocketAddr,
+    listener: Listener,
     record: Arc<Record>,
-    stopped: Arc<AtomicBool>,
-    accepting: Option<JoinHandle<()>>,
 }
 
 impl Peer {
@@ -66,47 +62,32 @@ impl Peer {
     }
 
     fn serve(converse: impl Fn(usize, &mut Conversation) -> io::Result<()> + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let address = listener.local_addr().unwrap();
         let record = Arc::new(Record::default());
-        let stopped = Arc::new(AtomicBool::new(false));
+        let noted = record.clone();
         let converse = Arc::new(converse);
-        let accepting = std::thread::spawn({
-            let (record, stopped) = (record.clone(), stopped.clone());
-            move || {
-                for (index, tcp) in listener.incoming().enumerate() {
-                    if stopped.load(Ordering::SeqCst) {
-                        return;
-                    }
-                    let (record, converse) = (record.clone(), converse.clone());
-                    record.note(|state| state.connections += 1);
-                    std::thread::spawn(move || {
-                        let mut conversation = Conversation {
-                            index,
-                            reader: tcp.and_then(Stream::accept).ok().map(Reader::new),
-                            tags: VecDeque::new(),
-                            is_pipelined: false,
-                            is_followed: false,
-                            record: record.clone(),
-                        };
-                        let end = converse(index, &mut conversation);
-                        conversation.log(&format!("end: {end:?}"));
-                        drop(conversation);
-                        record.note(|state| state.ended += 1);
-                    });
-                }
-            }
+        let listener = Listener::start(move |index, stream| {
+            let (record, converse) = (noted.clone(), converse.clone());
+            record.note(|state| state.connections += 1);
+            std::thread::spawn(move || {
+                let mut conversation = Conversation {
+                    index,
+                    reader: Some(Reader::new(stream)),
+                    tags: VecDeque::new(),
+                    is_pipelined: false,
+                    is_followed: false,
+                    record: record.clone(),
+                };
+                let end = converse(index, &mut conversation);
+                conversation.log(&format!("end: {end:?}"));
+                drop(conversation);
+                record.note(|state| state.ended += 1);
+            });
         });
-        Self {
-            address,
-            record,
-            stopped,
-            accepting: Some(accepting),
-        }
+        Self { listener, record }
     }
 
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.listener.address()
     }
 
     /// Connections so far.
@@ -156,6 +137,17 @@ impl Peer {
             .count()
     }
 
+    /// No message was marked as deleted or expunged.
+    #[track_caller]
+    pub fn assert_nothing_removed(&self) {
+        assert_eq!(
+            self.count("UID STORE") + self.count("UID EXPUNGE"),
+            0,
+            "{:?}",
+            self.commands()
+        );
+    }
+
     /// Waits for a command that starts with `prefix`.
     pub fn wait_for(&self, prefix: &str) {
         self.wait_for_count(prefix, 1);
@@ -192,12 +184,6 @@ impl Peer {
 
 impl Drop for Peer {
     fn drop(&mut self) {
-        self.stopped.store(true, Ordering::SeqCst);
-        // Wakes the accepting thread.
-        drop(Stream::connect(self.address));
-        if let Some(accepting) = self.accepting.take() {
-            let _ = accepting.join();
-        }
         let state = self
             .record
             .state

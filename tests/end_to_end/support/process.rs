@@ -11,6 +11,16 @@ use super::{
     stream::{Reader, Stream},
 };
 
+/// A process that is killed when this is dropped.
+pub struct Process(pub Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// A port that nobody listens on now. Somebody may take it before the server does: start the server again then.
 pub fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();

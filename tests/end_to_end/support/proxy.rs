@@ -2,15 +2,14 @@
 
 use std::{
     io::{self, Write},
-    net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread::JoinHandle,
+    net::{Ipv4Addr, SocketAddr},
+    sync::{Arc, Mutex},
 };
 
-use super::stream::{Reader, Stream};
+use super::{
+    listener::Listener,
+    stream::{Reader, Stream, splice},
+};
 
 /// What is spoken to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,55 +31,33 @@ pub enum Manner {
 
 /// The listening proxy.
 pub struct Proxy {
-    address: SocketAddr,
+    listener: Listener,
     kind: Kind,
     /// The hosts and ports that it was asked for.
     asked: Arc<Mutex<Vec<String>>>,
-    closed: Arc<AtomicBool>,
-    accepting: Option<JoinHandle<()>>,
 }
 
 impl Proxy {
     /// `login`: user and password that it insists on.
     pub fn start(kind: Kind, login: Option<(&'static str, &'static str)>, manner: Manner) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let address = listener.local_addr().unwrap();
         let asked = Arc::new(Mutex::default());
-        let closed = Arc::new(AtomicBool::new(false));
-        let accepting = std::thread::spawn({
-            let (asked, closed) = (asked.clone(), closed.clone());
-            move || {
-                for tcp in listener.incoming() {
-                    if closed.load(Ordering::SeqCst) {
-                        return;
-                    }
-                    let Ok(client) = tcp.and_then(Stream::accept) else {
-                        continue;
-                    };
-                    let (manner, asked) = (manner.clone(), asked.clone());
-                    std::thread::spawn(move || {
-                        let client = Client {
-                            reader: Reader::new(client),
-                            login,
-                            manner,
-                            asked,
-                        };
-                        // The other side may leave at any time.
-                        let _ = match kind {
-                            Kind::Socks5 => client.socks5(),
-                            Kind::Http => client.http(),
-                        };
-                    });
-                }
-            }
+        let noted = asked.clone();
+        let listener = Listener::start(move |_, stream| {
+            let client = Client {
+                reader: Reader::new(stream),
+                login,
+                manner: manner.clone(),
+                asked: noted.clone(),
+            };
+            std::thread::spawn(move || {
+                // The other side may leave at any time.
+                let _ = match kind {
+                    Kind::Socks5 => client.socks5(),
+                    Kind::Http => client.http(),
+                };
+            });
         });
-        Self {
-            address,
-            kind,
-            asked,
-            closed,
-            accepting: Some(accepting),
-        }
+        Self { listener, kind, asked }
     }
 
     /// The key `proxy`, with this before the host: nothing, or `user:password@`.
@@ -89,27 +66,16 @@ impl Proxy {
             Kind::Socks5 => "socks5",
             Kind::Http => "http",
         };
-        format!("proxy = \"{scheme}://{login}{}\"", self.address)
+        format!("proxy = \"{scheme}://{login}{}\"", self.address())
     }
 
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.listener.address()
     }
 
     /// The hosts and ports that it was asked for, so far.
     pub fn asked(&self) -> Vec<String> {
         self.asked.lock().unwrap().clone()
-    }
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        self.closed.store(true, Ordering::SeqCst);
-        // Wakes the accepting thread.
-        drop(Stream::connect(self.address));
-        if let Some(accepting) = self.accepting.take() {
-            let _ = accepting.join();
-        }
     }
 }
 
@@ -202,9 +168,10 @@ impl Client {
         self.asked.lock().unwrap().push(target);
         match self.manner {
             Manner::Connect(address) => {
-                let upstream = TcpStream::connect(address)?;
+                let mut upstream = Stream::connect(address)?;
                 self.reader.stream.write_all(yes)?;
-                splice(&self.reader, upstream)
+                upstream.write_all(self.reader.pending())?;
+                splice(self.reader.stream.tcp(), upstream.tcp())
             }
             Manner::Refuse(reply, line) => self.reader.stream.write_all(&no(reply, line)),
             Manner::Hang => {
@@ -213,20 +180,4 @@ impl Client {
             }
         }
     }
-}
-
-/// Passes octets on, both ways, until both are done.
-fn splice(client: &Reader, mut upstream: TcpStream) -> io::Result<()> {
-    let mut client_in = client.stream.tcp().try_clone()?;
-    let mut client_out = client.stream.tcp().try_clone()?;
-    let mut upstream_out = upstream.try_clone()?;
-    upstream_out.write_all(client.pending())?;
-    let up = std::thread::spawn(move || {
-        let _ = io::copy(&mut client_in, &mut upstream_out);
-        let _ = upstream_out.shutdown(Shutdown::Write);
-    });
-    let _ = io::copy(&mut upstream, &mut client_out);
-    let _ = client_out.shutdown(Shutdown::Write);
-    let _ = up.join();
-    Ok(())
 }

@@ -2,70 +2,45 @@
 
 use std::{
     io::Write,
-    net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread::JoinHandle,
+    net::{Shutdown, SocketAddr},
+    sync::{Arc, Mutex, PoisonError},
 };
 
-use super::stream::{Reader, Stream};
+use super::{
+    listener::Listener,
+    stream::{Reader, Stream},
+};
 
 /// What is shown of a line at most, in octets: enough for any response without a message in it.
 const SHOWN: usize = 400;
 
 /// The listening relay.
 pub struct Recorder {
-    address: SocketAddr,
+    listener: Listener,
     lines: Arc<Mutex<Vec<String>>>,
-    closed: Arc<AtomicBool>,
-    accepting: Option<JoinHandle<()>>,
 }
 
 impl Recorder {
     /// Relays every connection to `upstream`.
     pub fn start(upstream: SocketAddr) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let address = listener.local_addr().unwrap();
         let lines = Arc::new(Mutex::new(Vec::new()));
-        let closed = Arc::new(AtomicBool::new(false));
-        let accepting = std::thread::spawn({
-            let (lines, closed) = (lines.clone(), closed.clone());
-            move || {
-                for (number, tcp) in (1..).zip(listener.incoming()) {
-                    if closed.load(Ordering::SeqCst) {
-                        return;
-                    }
-                    let (Ok(gateway), Ok(server)) = (tcp.and_then(Stream::accept), Stream::connect(upstream)) else {
-                        continue;
-                    };
-                    relay(number, &gateway, &server, &lines);
-                }
+        let recorded = lines.clone();
+        let listener = Listener::start(move |index, gateway| {
+            if let Ok(server) = Stream::connect(upstream) {
+                relay(index + 1, &gateway, &server, &recorded);
             }
         });
-        Self {
-            address,
-            lines,
-            closed,
-            accepting: Some(accepting),
-        }
+        Self { listener, lines }
     }
 
     /// Where the gateway connects.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.listener.address()
     }
 }
 
 impl Drop for Recorder {
     fn drop(&mut self) {
-        self.closed.store(true, Ordering::SeqCst);
-        // Wakes the accepting thread.
-        drop(Stream::connect(self.address));
-        if let Some(accepting) = self.accepting.take() {
-            let _ = accepting.join();
-        }
         if std::thread::panicking() {
             let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
             eprintln!("conversation with the upstream:\n{}", lines.join("\n"));

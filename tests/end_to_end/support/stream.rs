@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Read, Write},
-    net::{Ipv4Addr, SocketAddr, TcpStream},
+    net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream},
     sync::Arc,
 };
 
@@ -108,6 +108,22 @@ impl Write for Stream {
             Self::Server(tls) => tls.flush(),
         }
     }
+}
+
+/// Copies octets in both directions until both connections have ended, however long they are silent.
+pub fn splice(one: &TcpStream, other: &TcpStream) -> io::Result<()> {
+    let copy = |from: &TcpStream, to: &TcpStream| {
+        from.set_read_timeout(None)?;
+        let (mut from, mut to) = (from.try_clone()?, to.try_clone()?);
+        Ok::<_, io::Error>(std::thread::spawn(move || {
+            let _ = io::copy(&mut from, &mut to);
+            let _ = to.shutdown(Shutdown::Write);
+        }))
+    };
+    for direction in [copy(one, other)?, copy(other, one)?] {
+        let _ = direction.join();
+    }
+    Ok(())
 }
 
 /// Reads with a buffer of its own, so that a line can be taken without losing what follows it.

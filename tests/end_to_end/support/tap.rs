@@ -2,17 +2,13 @@
 
 use std::{
     io::Write,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-        mpsc::{Receiver, Sender, channel},
-    },
-    thread::JoinHandle,
+    net::SocketAddr,
+    sync::mpsc::{Receiver, Sender, channel},
 };
 
 use super::{
     PATIENCE,
+    listener::Listener,
     stream::{Reader, Stream},
 };
 
@@ -35,44 +31,25 @@ impl Stop {
 
 /// The listening tap.
 pub struct Tap {
-    address: SocketAddr,
+    listener: Listener,
     stopped: Receiver<()>,
-    closed: Arc<AtomicBool>,
-    accepting: Option<JoinHandle<()>>,
 }
 
 impl Tap {
     /// Passes on to `upstream`, one connection after another.
     pub fn start(upstream: SocketAddr, stop: Stop) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let address = listener.local_addr().unwrap();
         let (sender, stopped) = channel();
-        let closed = Arc::new(AtomicBool::new(false));
-        let accepting = std::thread::spawn({
-            let closed = closed.clone();
-            move || {
-                for tcp in listener.incoming() {
-                    if closed.load(Ordering::SeqCst) {
-                        return;
-                    }
-                    let (Ok(device), Ok(server)) = (tcp.and_then(Stream::accept), Stream::connect(upstream)) else {
-                        continue;
-                    };
-                    let sender = sender.clone();
-                    std::thread::spawn(move || pass(Reader::new(device), Reader::new(server), stop, &sender));
-                }
+        let listener = Listener::start(move |_, gateway| {
+            if let Ok(server) = Stream::connect(upstream) {
+                let sender = sender.clone();
+                std::thread::spawn(move || pass(Reader::new(gateway), Reader::new(server), stop, &sender));
             }
         });
-        Self {
-            address,
-            stopped,
-            closed,
-            accepting: Some(accepting),
-        }
+        Self { listener, stopped }
     }
 
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.listener.address()
     }
 
     /// Waits until it has stopped.
@@ -119,15 +96,4 @@ fn pass(mut gateway: Reader, mut upstream: Reader, stop: Stop, stopped: &Sender<
     let _ = stopped.send(());
     // Until the gateway is gone.
     while matches!(gateway.fill(), Ok(1..)) {}
-}
-
-impl Drop for Tap {
-    fn drop(&mut self) {
-        self.closed.store(true, Ordering::SeqCst);
-        // Wakes the accepting thread.
-        drop(Stream::connect(self.address));
-        if let Some(accepting) = self.accepting.take() {
-            let _ = accepting.join();
-        }
-    }
 }

@@ -1,29 +1,23 @@
 //! Courier IMAP.
 
 use std::{
-    any::Any,
     fs::{Permissions, set_permissions},
-    net::{Ipv4Addr, SocketAddr},
     os::unix::fs::PermissionsExt,
     process::Stdio,
 };
 
 use super::{
-    CRYPTED, USER,
-    root::{Root, SERVER_ID},
+    CRYPTED, Running, USER,
+    root::{Root, SERVER_ID, serve},
 };
-use crate::support::process::free_port;
 
 /// With this line of capabilities.
-pub fn start(capabilities: &str) -> Option<(SocketAddr, Box<dyn Any>)> {
-    for _ in 0..5 {
-        let mut root = Root::new()?;
-        configure(&root);
+pub fn start(capabilities: &str) -> Option<Running> {
+    serve("courier", |root, address| {
+        configure(root);
         let mut authentication = root.command("/usr/lib/courier/courier-authlib/authdaemond");
         root.spawn(&mut authentication);
         root.wait_for("/run/courier/authdaemon/socket");
-        let port = free_port();
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let mut listener = root.command("/usr/sbin/couriertcpd");
         listener
             .args([
@@ -33,7 +27,7 @@ pub fn start(capabilities: &str) -> Option<(SocketAddr, Box<dyn Any>)> {
                 "-nodnslookup",
                 "-noidentlookup",
             ])
-            .arg(port.to_string())
+            .arg(address.port().to_string())
             .args(["/usr/lib/courier/courier/imaplogin", "/usr/bin/imapd", "Maildir"])
             // /etc/courier/imapd, as it comes.
             .envs([
@@ -47,11 +41,7 @@ pub fn start(capabilities: &str) -> Option<(SocketAddr, Box<dyn Any>)> {
                 ("MAILDIRPATH", "Maildir"),
             ]);
         root.spawn(&mut listener);
-        if root.greets(address) {
-            return Some((address, Box::new(root)));
-        }
-    }
-    panic!("courier does not start");
+    })
 }
 
 fn configure(root: &Root) {

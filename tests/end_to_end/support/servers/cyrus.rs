@@ -1,31 +1,20 @@
 //! Cyrus IMAP.
 
-use std::{
-    any::Any,
-    io::Write,
-    net::{Ipv4Addr, SocketAddr},
-    process::Stdio,
-};
+use std::{io::Write, net::SocketAddr, process::Stdio};
 
 use super::{
-    USER,
-    root::{Root, SERVER_ID},
+    Running, USER,
+    root::{Root, SERVER_ID, serve},
 };
-use crate::support::{PASSWORD, process::free_port};
+use crate::support::PASSWORD;
 
 /// With folders below `INBOX.`, or with `slashes` beside INBOX.
-pub fn start(slashes: bool) -> Option<(SocketAddr, Box<dyn Any>)> {
-    for _ in 0..5 {
-        let mut root = Root::new()?;
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
-        configure(&root, address, if slashes { "yes" } else { "no" });
+pub fn start(slashes: bool) -> Option<Running> {
+    serve("cyrus", |root, address| {
+        configure(root, address, if slashes { "yes" } else { "no" });
         let mut master = root.command("/usr/lib/cyrus/bin/master");
         root.spawn(master.args(["-C", "/etc/imapd.conf", "-M", "/etc/cyrus.conf", "-p", "/run/cyrus/pid"]));
-        if root.greets(address) {
-            return Some((address, Box::new(root)));
-        }
-    }
-    panic!("cyrus does not start");
+    })
 }
 
 fn configure(root: &Root, address: SocketAddr, slashes: &str) {

@@ -1,20 +1,12 @@
 //! GNU Mailutils' imap4d.
 
-use std::{
-    any::Any,
-    net::{Ipv4Addr, SocketAddr},
-};
-
 use super::{
-    CRYPTED, USER,
-    root::{Root, SERVER_ID},
+    CRYPTED, Running, USER,
+    root::{SERVER_ID, serve},
 };
-use crate::support::process::free_port;
 
-pub fn start() -> Option<(SocketAddr, Box<dyn Any>)> {
-    for _ in 0..5 {
-        let mut root = Root::new()?;
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+pub fn start() -> Option<Running> {
+    serve("imap4d", |root, address| {
         root.write(
             "/etc/passwd",
             &format!("{USER}:{CRYPTED}:{SERVER_ID}:{SERVER_ID}::/home:/bin/sh\n"),
@@ -37,9 +29,5 @@ pub fn start() -> Option<(SocketAddr, Box<dyn Any>)> {
         );
         let mut server = root.command("/usr/sbin/imap4d");
         root.spawn(server.args(["--config-file", "/etc/imap4d.conf"]));
-        if root.greets(address) {
-            return Some((address, Box::new(root)));
-        }
-    }
-    panic!("imap4d does not start");
+    })
 }

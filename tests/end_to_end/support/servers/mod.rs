@@ -38,6 +38,9 @@ pub enum Make {
     Pymap,
 }
 
+/// Where a server listens, and what ends it when dropped.
+type Running = (SocketAddr, Box<dyn Any>);
+
 /// A running server, and how the gateway comes to it.
 pub struct Server {
     address: SocketAddr,
@@ -56,7 +59,7 @@ impl Server {
             Make::Dovecot(_) | Make::DovecotCut(_) | Make::CyrusSlash => ("", "/"),
             Make::Mailutils | Make::Pymap => ("", "/"),
         };
-        let (address, process): (_, Box<dyn Any>) = match make {
+        let (address, process): Running = match make {
             Make::Dovecot(settings) => dovecot(separator, prefix, settings)?,
             Make::DovecotCut(capabilities) => dovecot(separator, prefix, &format!("imap_capability = {capabilities}"))?,
             Make::DovecotPrefix => dovecot(separator, prefix, "")?,
@@ -114,7 +117,7 @@ impl Server {
     }
 }
 
-fn dovecot(separator: &str, prefix: &str, settings: &str) -> Option<(SocketAddr, Box<dyn Any>)> {
+fn dovecot(separator: &str, prefix: &str, settings: &str) -> Option<Running> {
     let dovecot = Dovecot::start_with(&format!(
         "namespace inbox {{\n  inbox = yes\n  separator = {separator}\n  prefix = {prefix}\n}}\n{settings}\n"
     ))?;

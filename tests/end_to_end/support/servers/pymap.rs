@@ -1,15 +1,14 @@
 //! pymap, a server in Python with mail in memory.
 
 use std::{
-    any::Any,
     net::{Ipv4Addr, SocketAddr},
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
 };
 
-use super::{USER, installed};
+use super::{Running, USER, installed};
 use crate::support::{
     PASSWORD,
-    process::{free_port, greets},
+    process::{Process, free_port, greets},
 };
 
 /// As the program is, but for UIDVALIDITY: that depends on the hour of the day, and is to be more than 31 bits hold.
@@ -22,16 +21,7 @@ MailboxSnapshot.new_uid_validity = classmethod(lambda cls: random.randint(2**31,
 sys.exit(main())
 ";
 
-struct Pymap(Child);
-
-impl Drop for Pymap {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-pub fn start() -> Option<(SocketAddr, Box<dyn Any>)> {
+pub fn start() -> Option<Running> {
     let python = installed("pymap")?.join("bin/python3");
     for _ in 0..5 {
         let port = free_port();
@@ -53,7 +43,7 @@ pub fn start() -> Option<(SocketAddr, Box<dyn Any>)> {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let mut pymap = Pymap(server);
+        let mut pymap = Process(server);
         if greets(address, &mut pymap.0) {
             return Some((address, Box::new(pymap)));
         }

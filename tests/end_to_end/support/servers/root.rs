@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, Permissions},
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     os::unix::fs::{MetadataExt, PermissionsExt, chown},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -11,8 +11,12 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::installed;
-use crate::support::{PATIENCE, process::greets, test_name};
+use super::{Running, installed};
+use crate::support::{
+    PATIENCE,
+    process::{free_port, greets},
+    test_name,
+};
 
 /// Who the servers run as.
 pub const SERVER_ID: u32 = 500;
@@ -23,9 +27,23 @@ pub struct Root {
     children: Vec<Child>,
 }
 
+/// Starts a server in a root of its own: `start` is given the root and the address at which the server is to listen.
+pub fn serve(name: &str, start: impl Fn(&mut Root, SocketAddr)) -> Option<Running> {
+    // Someone else may take a port between its choice and its use.
+    for _ in 0..5 {
+        let mut root = Root::new()?;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+        start(&mut root, address);
+        if root.greets(address) {
+            return Some((address, Box::new(root)));
+        }
+    }
+    panic!("{name} does not start");
+}
+
 impl Root {
     /// A copy of the unpacked packages by hard links. `None` if they can't be used here.
-    pub fn new() -> Option<Self> {
+    fn new() -> Option<Self> {
         let Some(packages) = is_root().then(|| installed("debian")) else {
             // Not a failure even if all tools are required: nothing that could be installed helps.
             eprintln!("\n!! SKIPPED {}: needs root\n", test_name());
@@ -107,7 +125,7 @@ impl Root {
     }
 
     /// Waits until the server that was started last greets; `false` if it has ended instead.
-    pub fn greets(&mut self, address: SocketAddr) -> bool {
+    fn greets(&mut self, address: SocketAddr) -> bool {
         let server = self.children.last_mut().unwrap();
         let greets = greets(address, server);
         if !greets {
