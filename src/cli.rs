@@ -153,9 +153,10 @@ impl Cli {
                 let config = load(self.config)?.config;
                 let listeners = config.listeners.iter();
                 health::run(listeners.map(|listener| (listener.address, listener.tls))).await?;
-                match strict {
-                    true => sign_in::list::watch(&config).await,
-                    false => Ok(()),
+                if strict {
+                    sign_in::list::watch(&config).await
+                } else {
+                    Ok(())
                 }
             }
             Command::HashPassword => hash_password::run(),

@@ -153,9 +153,10 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
             path: path.into(),
             source,
         })?;
-    match certificates.is_empty() {
-        true => Err(unsuitable(path, "certificate")),
-        false => Ok(certificates),
+    if certificates.is_empty() {
+        Err(unsuitable(path, "certificate"))
+    } else {
+        Ok(certificates)
     }
 }
 

@@ -135,12 +135,11 @@ impl Throttle {
         let mut state = self.lock();
         let keys = state.keys(&login, peer);
         let is_under_way = state.under_way.contains_key(&tag);
-        let (delay, counted) = match is_proven || is_under_way {
-            true => (Duration::ZERO, None),
-            false => {
-                let delay = state.delay(&keys)?;
-                (delay, Some(state.count(&keys)))
-            }
+        let (delay, counted) = if is_proven || is_under_way {
+            (Duration::ZERO, None)
+        } else {
+            let delay = state.delay(&keys)?;
+            (delay, Some(state.count(&keys)))
         };
         *state.under_way.entry(tag).or_default() += 1;
         Some(Attempt {

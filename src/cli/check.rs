@@ -23,9 +23,10 @@ use crate::{
 /// Prints all keys.
 pub(super) fn keys(json: bool) -> Result<(), Failure> {
     let mut out = io::stdout();
-    match json {
-        true => writeln!(out, "{:#}", config::keys_as_json())?,
-        false => write!(out, "{}", config::keys_as_text())?,
+    if json {
+        writeln!(out, "{:#}", config::keys_as_json())?
+    } else {
+        write!(out, "{}", config::keys_as_text())?
     }
     Ok(())
 }
@@ -37,9 +38,10 @@ pub(super) async fn run(loaded: Loaded, connect: bool, retention: bool) -> Resul
         Acceptor::load(certificate).map_err(|error| Failure::wrong(format!("[tls] {error}")))?;
     }
     // Only `connect` tries tokens, and takes those that the gateway keeps.
-    let tokens = match connect {
-        true => tokens::kept(&config, state::reach)?,
-        false => tokens::in_memory(&config)?,
+    let tokens = if connect {
+        tokens::kept(&config, state::reach)?
+    } else {
+        tokens::in_memory(&config)?
     };
     // A gateway may be running, and its state is its own: to try an upstream only tokens are needed of it.
     let state = Arc::new(MemoryStore::default());
@@ -98,10 +100,9 @@ async fn try_upstreams(config: &Config, maildrops: &Maildrops, out: &mut impl Wr
     // A line is written once its outcome is known: what the upstream said, in the log, comes before it.
     let known = Accounts::new(config).map_err(Failure::failed)?.known();
     for configured in config.accounts.iter() {
-        let account = match configured.is_rule() {
-            false => Account::from(configured),
+        let account = if configured.is_rule() {
             // One is enough: the application is trusted with all of them, or with none.
-            true => match known.iter().find(|account| account.is_of(configured)) {
+            match known.iter().find(|account| account.is_of(configured)) {
                 Some(account) => account.clone(),
                 None => {
                     let login = &configured.login;
@@ -111,7 +112,9 @@ async fn try_upstreams(config: &Config, maildrops: &Maildrops, out: &mut impl Wr
                     )?;
                     continue;
                 }
-            },
+            }
+        } else {
+            Account::from(configured)
         };
         let upstream = &account.upstream;
         let outcome = match maildrops.open(&account).await {
@@ -271,9 +274,10 @@ fn listener(listener: &Listener) -> String {
 }
 
 fn address(upstream: &Upstream) -> String {
-    let host = match upstream.host.contains(':') {
-        true => format!("[{}]", upstream.host),
-        false => upstream.host.clone(),
+    let host = if upstream.host.contains(':') {
+        format!("[{}]", upstream.host)
+    } else {
+        upstream.host.clone()
     };
     format!("{host}:{} ({})", upstream.port, upstream.reached().join(", "))
 }

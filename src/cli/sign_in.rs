@@ -65,9 +65,10 @@ pub(super) async fn run(config: &Config, what: What<'_>) -> Result<(), Failure> 
         What::Forget { login } => {
             let tokens = kept(config, state::reach)?;
             let consent = candidate(config, login)?.consent(&tokens);
-            let outcome = match tokens.forget(&consent).await.map_err(failed)? {
-                true => "forgotten; it may be withdrawn at the provider too",
-                false => "nothing was kept",
+            let outcome = if tokens.forget(&consent).await.map_err(failed)? {
+                "forgotten; it may be withdrawn at the provider too"
+            } else {
+                "nothing was kept"
             };
             Ok(writeln!(out, "{login}: {outcome}")?)
         }
@@ -166,9 +167,10 @@ async fn by_device(tokens: &Tokens, candidate: Candidate<'_>, out: &mut impl Wri
 /// `as anna@example.org`, and for which mailbox if that is another's.
 fn as_whom(candidate: Candidate<'_>) -> String {
     let (person, user) = (candidate.person(), &candidate.account.user);
-    match person == user {
-        true => format!("as {user}"),
-        false => format!("as {person}, who may read the mailbox of {user}"),
+    if person == user {
+        format!("as {user}")
+    } else {
+        format!("as {person}, who may read the mailbox of {user}")
     }
 }
 
@@ -315,9 +317,10 @@ async fn pasted(begun: &CodeSignIn, may_come: bool) -> io::Result<Back> {
         }
     }
     // At a terminal somebody has given up. Elsewhere nobody could paste, and the browser may still come.
-    match io::stdin().is_terminal() || !may_come {
-        true => Err(io::ErrorKind::UnexpectedEof.into()),
-        false => std::future::pending().await,
+    if io::stdin().is_terminal() || !may_come {
+        Err(io::ErrorKind::UnexpectedEof.into())
+    } else {
+        std::future::pending().await
     }
 }
 

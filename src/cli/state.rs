@@ -103,9 +103,10 @@ fn describe(marks: &Marks) -> String {
     count(marks.imported.len(), "UIDLs imported");
     let times = || marks.retrieved.iter().map(|&(_, at)| at);
     if let (Some(first), Some(last)) = (times().min(), times().max()) {
-        let when = match day(first) == day(last) {
-            true => format!("on {}", day(first)),
-            false => format!("from {} to {}", day(first), day(last)),
+        let when = if day(first) == day(last) {
+            format!("on {}", day(first))
+        } else {
+            format!("from {} to {}", day(first), day(last))
         };
         parts.push(format!("{} retrieved {when}", marks.retrieved.len()));
     }

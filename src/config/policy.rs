@@ -81,9 +81,10 @@ const INBOX: &str = "INBOX";
 
 /// A mailbox name in the one spelling that names are compared in: INBOX may come in any case (RFC 3501 §5.1).
 pub(super) fn folder_name(name: &str) -> String {
-    match name.eq_ignore_ascii_case(INBOX) {
-        true => INBOX.to_owned(),
-        false => name.to_owned(),
+    if name.eq_ignore_ascii_case(INBOX) {
+        INBOX.to_owned()
+    } else {
+        name.to_owned()
     }
 }
 
@@ -216,9 +217,10 @@ impl Value for Folders {
             }
             folders.push(folder);
         }
-        match folders.is_empty() {
-            true => Err(Wrong::new("is empty").help("name a folder, or leave it out for INBOX")),
-            false => Ok(Self(folders)),
+        if folders.is_empty() {
+            Err(Wrong::new("is empty").help("name a folder, or leave it out for INBOX"))
+        } else {
+            Ok(Self(folders))
         }
     }
 }

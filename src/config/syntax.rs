@@ -50,13 +50,14 @@ impl Line<'_> {
         let said = |what: &str, help: String| Some((what.to_owned(), help));
         let is = |start: &str| message.starts_with(start);
         if is("missing escaped value") || is("invalid escape") || is("too few unicode") {
-            let help = match self.is_shown {
-                true => format!(
+            let help = if self.is_shown {
+                format!(
                     "use 'single quotes' or a double backslash: {} = {}",
                     self.name,
                     self.value.replace('"', "'")
-                ),
-                false => "use 'single quotes' or a double backslash".to_owned(),
+                )
+            } else {
+                "use 'single quotes' or a double backslash".to_owned()
             };
             return said("in double quotes a backslash begins an escape such as \\n", help);
         }

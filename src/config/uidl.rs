@@ -309,9 +309,10 @@ const KNOWN: &str =
 fn unknown(word: &str) -> Wrong {
     // A file name, a hash, a GUID: what Dovecot takes from its own storage.
     let of_storage = ["%f", "%g", "%m", "%{filename", "%{guid", "%{md5"];
-    let help = match of_storage.iter().any(|known| word.starts_with(known)) {
-        true => format!("{KNOWN}; what Dovecot takes from its own files IMAP does not tell: see `uidl_import`"),
-        false => KNOWN.to_owned(),
+    let help = if of_storage.iter().any(|known| word.starts_with(known)) {
+        format!("{KNOWN}; what Dovecot takes from its own files IMAP does not tell: see `uidl_import`")
+    } else {
+        KNOWN.to_owned()
     };
     wrong(format!("`{word}` is unknown here"), help)
 }

@@ -316,9 +316,10 @@ impl Value for Tenant {
 
     fn read(raw: &Raw<'_>) -> Result<Self, Wrong> {
         let tenant = text(raw)?;
-        match tenant.is_empty() || !tenant.bytes().all(is_of_name) {
-            true => Err(Wrong::new(format!("{tenant:?} is not a valid tenant"))),
-            false => Ok(Self(tenant.to_owned())),
+        if tenant.is_empty() || !tenant.bytes().all(is_of_name) {
+            Err(Wrong::new(format!("{tenant:?} is not a valid tenant")))
+        } else {
+            Ok(Self(tenant.to_owned()))
         }
     }
 }

@@ -128,9 +128,10 @@ impl Mailbox {
                 Event::Tagged(id, completion) => {
                     self.note_completions(std::slice::from_ref(&completion));
                     let error = Error::refused("UID FETCH", completion);
-                    return match self.is_broken() {
-                        true => Err(error),
-                        false => Ok(BodyStart::Refused(id, error)),
+                    return if self.is_broken() {
+                        Err(error)
+                    } else {
+                        Ok(BodyStart::Refused(id, error))
                     };
                 }
                 Event::Continue(_) | Event::Status(_) | Event::Found(..) | Event::Data(_) => {}
@@ -203,13 +204,14 @@ mod tests {
     #[tokio::test]
     async fn two_fetches_under_way_are_told_apart_by_their_tags() {
         let mut first = String::new();
-        let answer = |command: &str| match command.contains("FETCH 1 ") {
-            true => {
+        let answer = |command: &str| {
+            if command.contains("FETCH 1 ") {
                 first = "* 1 FETCH (UID 1 BODY[] {3}\r\none)\r\nP1 OK\r\n".into();
                 String::new()
+            } else {
+                // The second is answered first.
+                format!("* 2 FETCH (UID 2 BODY[] {{3}}\r\ntwo)\r\n{{tag}} NO [LIMIT] enough\r\n{first}")
             }
-            // The second is answered first.
-            false => format!("* 2 FETCH (UID 2 BODY[] {{3}}\r\ntwo)\r\n{{tag}} NO [LIMIT] enough\r\n{first}"),
         };
         let (commands, ()) = play("", 2, answer, async |mailbox| {
             let one = mailbox.fetch(&set(1), Item::Whole).await.unwrap();
@@ -269,9 +271,12 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_drained_costs_nothing_that_follows() {
-        let answer = |command: &str| match command.starts_with("NOOP") {
-            true => "{tag} OK\r\n".to_owned(),
-            false => "* 1 FETCH (UID 1 BODY[] {3}\r\none)\r\n{tag} BAD no\r\n".to_owned(),
+        let answer = |command: &str| {
+            if command.starts_with("NOOP") {
+                "{tag} OK\r\n".to_owned()
+            } else {
+                "* 1 FETCH (UID 1 BODY[] {3}\r\none)\r\n{tag} BAD no\r\n".to_owned()
+            }
         };
         let (commands, ()) = play("", 1, answer, async |mailbox| {
             mailbox.fetch(&set(1), Item::Whole).await.unwrap();

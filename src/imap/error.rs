@@ -152,9 +152,10 @@ impl Error {
 
     /// A tagged NO or BAD.
     pub(super) fn refused(command: &'static str, completion: Completion) -> Self {
-        match completion.tells_no_mailbox() {
-            true => Self::NoMailbox(completion),
-            false => Self::Refused { command, completion },
+        if completion.tells_no_mailbox() {
+            Self::NoMailbox(completion)
+        } else {
+            Self::Refused { command, completion }
         }
     }
 

@@ -36,9 +36,10 @@ pub struct FolderStatus {
 impl Mailbox {
     /// The folders that can be selected.
     pub async fn folders(&mut self) -> Result<Vec<Folder>, Error> {
-        let command = match self.capabilities.special_use {
-            true => "LIST \"\" \"*\" RETURN (SPECIAL-USE)",
-            false => "LIST \"\" \"*\"",
+        let command = if self.capabilities.special_use {
+            "LIST \"\" \"*\" RETURN (SPECIAL-USE)"
+        } else {
+            "LIST \"\" \"*\""
         };
         let mut listed = self.responses("LIST", command).await;
         if self.capabilities.special_use && matches!(listed, Err(Error::Refused { .. })) {
@@ -91,9 +92,10 @@ impl Mailbox {
             return Ok(vec![name.to_owned()]);
         }
         let translated = self.namespace().await?.on_server(name);
-        Ok(match translated == name {
-            true => vec![translated],
-            false => vec![translated, name.to_owned()],
+        Ok(if translated == name {
+            vec![translated]
+        } else {
+            vec![translated, name.to_owned()]
         })
     }
 

@@ -77,9 +77,10 @@ impl Frame {
     /// The next line, if the buffer holds all of it; what is left of an unwanted response is dropped first. LF alone ends a
     /// line too. A line beyond [`MAX_LINE`] is an error.
     pub fn line(&mut self) -> Result<Option<Span>, Error> {
-        match self.drop_unwanted()? {
-            true => self.buffered_line(),
-            false => Ok(None),
+        if self.drop_unwanted()? {
+            self.buffered_line()
+        } else {
+            Ok(None)
         }
     }
 

@@ -139,9 +139,10 @@ pub(super) fn listing(from: Uid, wanted: Wanted, has_search: bool) -> [String; 2
 }
 
 fn deleted(has_search: bool) -> String {
-    match has_search {
-        true => "UID SEARCH DELETED".to_owned(),
-        false => ALL_FLAGS.to_owned(),
+    if has_search {
+        "UID SEARCH DELETED".to_owned()
+    } else {
+        ALL_FLAGS.to_owned()
     }
 }
 
@@ -396,9 +397,10 @@ impl Mailbox {
     pub async fn existing(&mut self, uids: &[Uid]) -> Result<Vec<Uid>, Error> {
         let mut existing = Vec::new();
         for (set, these) in UidSet::parts(uids) {
-            let found = match self.quirks.has_search() {
-                true => self.search(&format!("UID {set}")).await,
-                false => self.uids_of(&set.to_string()).await.map(UidRanges::from_iter),
+            let found = if self.quirks.has_search() {
+                self.search(&format!("UID {set}")).await
+            } else {
+                self.uids_of(&set.to_string()).await.map(UidRanges::from_iter)
             };
             let found = match found {
                 Err(Error::Refused { .. }) => self.uids_of(&set.to_string()).await.map(UidRanges::from_iter)?,

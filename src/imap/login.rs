@@ -109,9 +109,10 @@ impl Login<'_> {
         };
         let mut exchange = Exchange::new(mechanism, party, secret)?;
         let mut sent = Sent::new(secret);
-        let initial = match self.server.capabilities.sasl_ir {
-            true => exchange.initial(),
-            false => None,
+        let initial = if self.server.capabilities.sasl_ir {
+            exchange.initial()
+        } else {
+            None
         };
         let name = mechanism.name();
         let command = match &initial {
@@ -177,9 +178,10 @@ impl Login<'_> {
     }
 
     async fn send(&mut self, line: &[u8], has_begun: &mut bool) -> Result<(), Error> {
-        match std::mem::replace(has_begun, true) {
-            false => self.front.begin(line).await,
-            true => self.front.send(line).await,
+        if std::mem::replace(has_begun, true) {
+            self.front.send(line).await
+        } else {
+            self.front.begin(line).await
         }
     }
 }
@@ -262,9 +264,12 @@ mod tests {
             assert_eq!(sent, expected, "{offers}");
         }
         // Without SASL-IR the secret waits for the server's plus.
-        let answer = |line: &str| match line.starts_with("AUTHENTICATE") {
-            true => "+ \r\n".to_owned(),
-            false => "{tag} OK\r\n".to_owned(),
+        let answer = |line: &str| {
+            if line.starts_with("AUTHENTICATE") {
+                "+ \r\n".to_owned()
+            } else {
+                "{tag} OK\r\n".to_owned()
+            }
         };
         let (sent, done) = log_in("AUTH=PLAIN", Auth::Auto, PASSWORD, answer).await;
         done.unwrap();
@@ -275,9 +280,12 @@ mod tests {
 
     #[tokio::test]
     async fn plain_that_is_not_understood_is_followed_by_login_once() {
-        let answer = |line: &str| match line.starts_with("AUTHENTICATE") {
-            true => "{tag} BAD [CLIENTBUG] what?\r\n".to_owned(),
-            false => "{tag} NO wrong\r\n".to_owned(),
+        let answer = |line: &str| {
+            if line.starts_with("AUTHENTICATE") {
+                "{tag} BAD [CLIENTBUG] what?\r\n".to_owned()
+            } else {
+                "{tag} NO wrong\r\n".to_owned()
+            }
         };
         let (sent, done) = log_in("AUTH=PLAIN SASL-IR AUTH=LOGIN", Auth::Auto, PASSWORD, answer).await;
         assert!(matches!(done, Err(Error::Denied(_))));

@@ -122,17 +122,19 @@ impl Namespace {
             _ => name.to_owned(),
         };
         let is_whole = starts_with(&name, &self.prefix) || self.others.iter().any(|other| starts_with(&name, other));
-        match is_whole {
-            true => name,
-            false => format!("{}{name}", self.prefix),
+        if is_whole {
+            name
+        } else {
+            format!("{}{name}", self.prefix)
         }
     }
 
     /// The name of one of the user's own folders on the server, without its prefix.
     pub fn without_prefix<'a>(&self, name: &'a str) -> &'a str {
-        match starts_with(name, &self.prefix) {
-            true => &name[self.prefix.len()..],
-            false => name,
+        if starts_with(name, &self.prefix) {
+            &name[self.prefix.len()..]
+        } else {
+            name
         }
     }
 }

@@ -43,9 +43,10 @@ pub(super) struct Authority<'a>(pub(super) &'a str, pub(super) u16);
 
 impl fmt::Display for Authority<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.contains(':') {
-            true => write!(f, "[{}]:{}", self.0, self.1),
-            false => write!(f, "{}:{}", self.0, self.1),
+        if self.0.contains(':') {
+            write!(f, "[{}]:{}", self.0, self.1)
+        } else {
+            write!(f, "{}:{}", self.0, self.1)
         }
     }
 }
@@ -226,9 +227,10 @@ mod tests {
             Ok(rest)
         };
         let (request, outcome) = tokio::join!(serve, ask);
-        let expected = match login {
-            true => "Proxy-Authorization: Basic am9lOnMzY3JldA==\r\n",
-            false => "",
+        let expected = if login {
+            "Proxy-Authorization: Basic am9lOnMzY3JldA==\r\n"
+        } else {
+            ""
         };
         assert_eq!(
             request,

@@ -268,9 +268,10 @@ fn joined(parts: [&[u8]; 4]) -> Zeroizing<Vec<u8>> {
 fn hmac_md5(key: &[u8], text: &[u8]) -> [u8; 16] {
     const BLOCK: usize = 64;
     let mut block = Zeroizing::new([0; BLOCK]);
-    match key.len() <= BLOCK {
-        true => block[..key.len()].copy_from_slice(key),
-        false => block[..16].copy_from_slice(&Md5::digest(key)),
+    if key.len() <= BLOCK {
+        block[..key.len()].copy_from_slice(key)
+    } else {
+        block[..16].copy_from_slice(&Md5::digest(key))
     }
     let hash = |pad: u8, parts: &[u8]| -> [u8; 16] {
         let mut padded = block.map(|octet| octet ^ pad);

@@ -126,11 +126,12 @@ impl Last {
         }
         let signature = first.strip_prefix(b"v=").and_then(|text| BASE64.decode(text).ok());
         let is_right = signature.is_some_and(|signature| signature.ct_eq(self.signature.as_ref()).into());
-        match is_right {
-            true => Ok(Verdict::Proved),
-            false => Err(SaslError(
+        if is_right {
+            Ok(Verdict::Proved)
+        } else {
+            Err(SaslError(
                 "SCRAM: the server's signature is wrong: it does not know the password",
-            )),
+            ))
         }
     }
 }

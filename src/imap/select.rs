@@ -258,9 +258,10 @@ impl Mailbox {
 
     fn unselected(connection: Connection) -> (Self, Options) {
         let capabilities = connection.capabilities;
-        let names = match capabilities.utf8_only || capabilities.rev2_only {
-            true => Names::Utf8,
-            false => Names::ModifiedUtf7,
+        let names = if capabilities.utf8_only || capabilities.rev2_only {
+            Names::Utf8
+        } else {
+            Names::ModifiedUtf7
         };
         let mut before = Vec::new();
         if !connection.told_after_login {

@@ -60,9 +60,10 @@ impl Mailbox {
                 return Ok(left);
             }
             let before = self.changes().expunged;
-            let removed = match self.capabilities.uid_plus {
-                true => self.expunge_by_uid(&left).await,
-                false => self.expunge_only(&left).await,
+            let removed = if self.capabilities.uid_plus {
+                self.expunge_by_uid(&left).await
+            } else {
+                self.expunge_only(&left).await
             };
             let Err(error) = removed else {
                 if self.changes().expunged.saturating_sub(before) >= left.len() as u64 {
@@ -249,9 +250,12 @@ mod tests {
     /// A server of a mailbox in which these are left when somebody looks.
     fn left(uids: &str) -> impl Fn(&str) -> String {
         let uids = uids.to_owned();
-        move |command| match is(command, &["UID SEARCH UID"]) {
-            true => format!("* SEARCH {uids}\r\n{{tag}} OK\r\n"),
-            false => "{tag} OK\r\n".to_owned(),
+        move |command| {
+            if is(command, &["UID SEARCH UID"]) {
+                format!("* SEARCH {uids}\r\n{{tag}} OK\r\n")
+            } else {
+                "{tag} OK\r\n".to_owned()
+            }
         }
     }
 
@@ -272,9 +276,12 @@ mod tests {
         assert_eq!(refused.unwrap(), [Uid(2)]);
         assert_eq!(commands.last().unwrap(), "UID STORE 2 -FLAGS.SILENT (\\Deleted)");
         // EXPUNGE told of all: nobody need look.
-        let told = |command: &str| match is(command, &["UID EXPUNGE"]) {
-            true => "* 1 EXPUNGE\r\n* 1 EXPUNGE\r\n* 1 EXPUNGE\r\n{tag} OK\r\n".to_owned(),
-            false => "{tag} OK\r\n".to_owned(),
+        let told = |command: &str| {
+            if is(command, &["UID EXPUNGE"]) {
+                "* 1 EXPUNGE\r\n* 1 EXPUNGE\r\n* 1 EXPUNGE\r\n{tag} OK\r\n".to_owned()
+            } else {
+                "{tag} OK\r\n".to_owned()
+            }
         };
         let (commands, refused) = play(FULL, 3, told, async |mailbox| mailbox.remove(&UIDS).await).await;
         assert_eq!((refused.unwrap(), commands.len()), (vec![], 2));
@@ -322,9 +329,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_uid_expunge_that_is_only_implied_may_be_missing() {
-        let answer = |command: &str| match is(command, &["UID EXPUNGE"]) {
-            true => "{tag} BAD what?\r\n".to_owned(),
-            false => "* SEARCH\r\n{tag} OK\r\n".to_owned(),
+        let answer = |command: &str| {
+            if is(command, &["UID EXPUNGE"]) {
+                "{tag} BAD what?\r\n".to_owned()
+            } else {
+                "* SEARCH\r\n{tag} OK\r\n".to_owned()
+            }
         };
         let (commands, refused) = play("IMAP4rev2 CONDSTORE", 3, answer, async |mailbox| {
             mailbox.remove(&UIDS).await

@@ -17,9 +17,10 @@ impl Source {
             return Ok(());
         }
         let uids: Vec<Uid> = self.view.index.entries.iter().map(|&(uid, _)| Uid(uid)).collect();
-        let message_ids = match import.by_message_id.is_empty() {
-            true => Vec::new(),
-            false => self.mailbox.message_ids(&uids).await?,
+        let message_ids = if import.by_message_id.is_empty() {
+            Vec::new()
+        } else {
+            self.mailbox.message_ids(&uids).await?
         };
         let mut marks = self.marks.clone();
         marks.import = import.hash;

@@ -143,9 +143,10 @@ impl Source {
     pub(super) async fn load_marks(&mut self) -> Result<(), Error> {
         let keeps_marks = self.account.policy.keeps_marks();
         // A device that polls costs state nothing.
-        let marks = match self.view.is_unmarked && !keeps_marks {
-            true => Ok(Marks::default()),
-            false => self.shared.state.marks(&self.account.login, &self.name).await,
+        let marks = if self.view.is_unmarked && !keeps_marks {
+            Ok(Marks::default())
+        } else {
+            self.shared.state.marks(&self.account.login, &self.name).await
         };
         self.marks = match marks {
             Ok(marks) => marks,

@@ -121,9 +121,10 @@ impl Listing {
     /// A message that is not marked deleted.
     pub(super) fn get(&self, number: MessageNumber) -> Result<Row, Error> {
         let row = self.row(number.index()).ok_or(Error::NoSuchMessage)?;
-        match self.is_marked(number.index()) {
-            true => Err(Error::Deleted),
-            false => Ok(row),
+        if self.is_marked(number.index()) {
+            Err(Error::Deleted)
+        } else {
+            Ok(row)
         }
     }
 

@@ -45,9 +45,10 @@ pub(super) async fn recognised(
         return Ok(past.into());
     }
     // Where nothing is known there is nothing to compare; that UIDVALIDITY has changed is to be kept nevertheless.
-    let uids: Vec<Uid> = match past.identities.is_empty() {
-        true => Vec::new(),
-        false => index.entries.iter().map(|&(uid, _)| Uid(uid)).collect(),
+    let uids: Vec<Uid> = if past.identities.is_empty() {
+        Vec::new()
+    } else {
+        index.entries.iter().map(|&(uid, _)| Uid(uid)).collect()
     };
     let here: Vec<(u32, Identity)> = mailbox
         .identities(&uids)

@@ -89,12 +89,13 @@ impl Source {
         match self.target().await? {
             // What lies in the trash is removed from there for good.
             Some(target) if *target != *self.mailbox.folder() => {
-                let NotMoved { for_now, ever } = match self.mailbox.has_move() {
-                    true => self.mailbox.move_to(uids, &target).await?,
-                    false => NotMoved {
+                let NotMoved { for_now, ever } = if self.mailbox.has_move() {
+                    self.mailbox.move_to(uids, &target).await?
+                } else {
+                    NotMoved {
                         for_now: Vec::new(),
                         ever: uids.to_vec(),
-                    },
+                    }
                 };
                 let mut refused = for_now;
                 if !ever.is_empty() {

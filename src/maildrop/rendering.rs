@@ -53,9 +53,10 @@ fn write_number(number: UidlNumber, uid_validity: UidValidity, uid: u32, out: &m
         UidlSource::Uid => uid.into(),
         UidlSource::Validity => folded(uid_validity),
     };
-    match number.hex {
-        true => hexadecimal(value, number.width, out),
-        false => decimal(value, number.width, out),
+    if number.hex {
+        hexadecimal(value, number.width, out)
+    } else {
+        decimal(value, number.width, out)
     }
 }
 

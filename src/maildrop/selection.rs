@@ -53,9 +53,10 @@ pub(super) async fn select(sources: &mut [Source], now: u32) -> Result<(Listing,
 }
 
 async fn candidates_of(source: &mut Source, policy: &Policy, now: u32) -> Result<Candidates, Error> {
-    let among = match policy.view.unseen_only {
-        true => Some(source.unseen().await?),
-        false => None,
+    let among = if policy.view.unseen_only {
+        Some(source.unseen().await?)
+    } else {
+        None
     };
     let since = policy.view.within_days.map(|days| now.saturating_sub(days * DAY));
     let mut left_out = source.view.hidden.clone();

@@ -76,9 +76,10 @@ impl Source {
         }
         loop {
             let is_new = self.reconnect_if_lost().await.map_err(Trouble::Told)?;
-            let reached = match alone {
-                false => self.reach(listing, place, uid, item, &item_of).await,
-                true => Box::pin(self.reach_alone(row, item)).await,
+            let reached = if alone {
+                Box::pin(self.reach_alone(row, item)).await
+            } else {
+                self.reach(listing, place, uid, item, &item_of).await
             };
             match reached {
                 // Nothing is no message, unless it was listed as empty.

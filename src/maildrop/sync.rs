@@ -103,9 +103,10 @@ const NOOP_IS_BELIEVED: Duration = Duration::from_secs(4 * 60);
 pub(super) async fn refreshed(mailbox: &mut Mailbox, policy: &Policy, view: View) -> Result<View, Error> {
     let is_sure = view.checked.elapsed() < NOOP_IS_BELIEVED && !mailbox.is_old();
     let alive = tokio::time::timeout(SIGN_OF_LIFE, async {
-        match is_sure {
-            true => mailbox.noop().await,
-            false => mailbox.select_again().await,
+        if is_sure {
+            mailbox.noop().await
+        } else {
+            mailbox.select_again().await
         }
     });
     alive.await.unwrap_or(Err(Error::Silent(SIGN_OF_LIFE)))?;

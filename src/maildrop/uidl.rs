@@ -105,9 +105,10 @@ impl SourceNames {
             },
         };
         // The UID alone may have been another message's under the first UIDVALIDITY.
-        let format = match format.tells_validity() || first_seen.uid_validity == *first_uid_validity {
-            true => format,
-            false => &UidlFormat::ValidityUid,
+        let format = if format.tells_validity() || first_seen.uid_validity == *first_uid_validity {
+            format
+        } else {
+            &UidlFormat::ValidityUid
         };
         let uid_validity = UidValidity::of_state_or_zero(first_seen.uid_validity);
         rendering::write(format, uid_validity, first_seen.uid, email_id, out);

@@ -71,9 +71,10 @@ impl From<Answer> for Issued {
 
 fn there<'de, D: Deserializer<'de>>(deserializer: D) -> Result<AccessToken, D::Error> {
     let token = AccessToken::deserialize(deserializer)?;
-    match token.secret().is_empty() {
-        true => Err(D::Error::custom("an empty token")),
-        false => Ok(token),
+    if token.secret().is_empty() {
+        Err(D::Error::custom("an empty token"))
+    } else {
+        Ok(token)
     }
 }
 

@@ -87,10 +87,7 @@ impl Http {
             .client
             .execute(request)
             .await
-            .map_err(|error| match error.is_connect() {
-                true => unsent(error),
-                false => lost(error),
-            })?;
+            .map_err(|error| if error.is_connect() { unsent(error) } else { lost(error) })?;
         let status = answer.status();
         if status.is_server_error() || status.as_u16() == 429 {
             let header = answer.headers().get(RETRY_AFTER);
@@ -111,9 +108,10 @@ impl Http {
         }
         let mut response = HttpResponse::new(body);
         *response.status_mut() = status;
-        match status.is_success() {
-            true => answer::regular(&response).ok_or(Failure::Unreadable),
-            false => Ok(response),
+        if status.is_success() {
+            answer::regular(&response).ok_or(Failure::Unreadable)
+        } else {
+            Ok(response)
         }
     }
 }

@@ -290,9 +290,10 @@ impl Renewer for AtTheSocket {
     async fn renew(&self, consent: &Consent, is_refused: bool) -> String {
         let Self(tokens) = self;
         let renewed = async {
-            let refused = match is_refused {
-                true => Some(tokens.kept(consent).await?.1.access()),
-                false => None,
+            let refused = if is_refused {
+                Some(tokens.kept(consent).await?.1.access())
+            } else {
+                None
             };
             match refused {
                 Some(refused) => tokens.access_after(consent, &refused).await,

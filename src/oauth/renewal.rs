@@ -233,9 +233,10 @@ impl Tokens {
             let turn = tokens.turn(&consent);
             let mut pause = SAVE_AGAIN;
             loop {
-                let pause_now = match tokens.closing.is_cancelled() {
-                    true => SAVE_AGAIN_AT_THE_END,
-                    false => pause,
+                let pause_now = if tokens.closing.is_cancelled() {
+                    SAVE_AGAIN_AT_THE_END
+                } else {
+                    pause
                 };
                 tokio::select! {
                     () = sleep(pause_now) => {}

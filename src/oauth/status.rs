@@ -132,9 +132,10 @@ impl Status {
                 .time(obtained)
                 .text(", good until ")
                 .time(expires);
-            match self.renews {
-                true => parts.text(", renewed by itself"),
-                false => parts.text(&format!("; then it ends and cannot be renewed: {NO_REFRESH_TOKEN}")),
+            if self.renews {
+                parts.text(", renewed by itself")
+            } else {
+                parts.text(&format!("; then it ends and cannot be renewed: {NO_REFRESH_TOKEN}"))
             };
         }
         if let (true, Some(ends)) = (self.is_good(), self.ends) {

@@ -204,17 +204,19 @@ pub fn reach(dir: &Path) -> Result<Arc<dyn StateStore>, Error> {
 /// Fails if the store in `dir` can't be used, or another process has it. While this looks, no other process can open
 /// the store.
 pub fn inspect(dir: &Path) -> Result<(), Error> {
-    match has_file(dir)? {
-        true => FileStore::visit(dir).map(drop),
-        false => Ok(()),
+    if has_file(dir)? {
+        FileStore::visit(dir).map(drop)
+    } else {
+        Ok(())
     }
 }
 
 /// As [`reach`], for a process that has something to keep: if there is no file, it is made.
 pub fn share(dir: &Path) -> Result<Arc<dyn StateStore>, Error> {
-    match has_file(dir)? {
-        true => reach(dir),
-        false => Ok(Arc::new(FileStore::open(dir)?)),
+    if has_file(dir)? {
+        reach(dir)
+    } else {
+        Ok(Arc::new(FileStore::open(dir)?))
     }
 }
 

@@ -120,9 +120,10 @@ pub(super) fn transact(
     work(&mut writing)?;
     let changed = writing.changed;
     drop(writing);
-    match changed {
-        true => transaction.commit()?,
-        false => transaction.abort()?,
+    if changed {
+        transaction.commit()?
+    } else {
+        transaction.abort()?
     }
     Ok(())
 }

@@ -125,9 +125,10 @@ impl ServerCertVerifier for Trust {
         let mut candidates = schemes
             .filter(|(scheme, _)| *scheme == signed.scheme)
             .flat_map(|(_, algorithms)| algorithms.iter());
-        match candidates.any(|algorithm| key.verify_signature(*algorithm, message, signed.signature()).is_ok()) {
-            true => Ok(HandshakeSignatureValid::assertion()),
-            false => Err(CertificateError::BadSignature.into()),
+        if candidates.any(|algorithm| key.verify_signature(*algorithm, message, signed.signature()).is_ok()) {
+            Ok(HandshakeSignatureValid::assertion())
+        } else {
+            Err(CertificateError::BadSignature.into())
         }
     }
 

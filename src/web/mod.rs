@@ -179,9 +179,10 @@ impl Shared {
     /// As [`Self::entered`], for a form: it must also bear the CSRF token of the session.
     fn asked(&self, headers: &HeaderMap, csrf: &str) -> Result<Entered, Refused> {
         let entered = self.entered(headers)?;
-        match entered.csrf.as_bytes().ct_eq(csrf.as_bytes()).into() {
-            true => Ok(entered),
-            false => Err(Refused::Foreign),
+        if entered.csrf.as_bytes().ct_eq(csrf.as_bytes()).into() {
+            Ok(entered)
+        } else {
+            Err(Refused::Foreign)
         }
     }
 
@@ -397,9 +398,10 @@ async fn callback(
             let candidate = shared.candidate(&login)?;
             let consent = candidate.consent(&shared.tokens);
             // Each provider has an address of its own to send browsers back to (RFC 9700 §4.4.2).
-            let issued = match begun.comes_back_to(uri.path()) {
-                true => shared.tokens.finish_code(&consent, &begun, &query).await,
-                false => Err(oauth::Error::another_provider()),
+            let issued = if begun.comes_back_to(uri.path()) {
+                shared.tokens.finish_code(&consent, &begun, &query).await
+            } else {
+                Err(oauth::Error::another_provider())
             };
             shared.complete(candidate, issued).await
         }

@@ -219,12 +219,11 @@ fn identified(uid_validity: u32, messages: &[(u32, &str)]) -> Answers {
     for (uid, _) in messages {
         let told: String = messages.iter().map(described).collect();
         for set in [format!("{uid}"), format!("{uid}:"), format!("{uid},")] {
-            let prefix = match set.ends_with(|c: char| c.is_ascii_digit()) {
-                true => format!("UID FETCH {set} {fields}"),
-                false => {
-                    let last = messages.last().map_or(0, |&(uid, _)| uid);
-                    format!("UID FETCH {set}{last} {fields}")
-                }
+            let prefix = if set.ends_with(|c: char| c.is_ascii_digit()) {
+                format!("UID FETCH {set} {fields}")
+            } else {
+                let last = messages.last().map_or(0, |&(uid, _)| uid);
+                format!("UID FETCH {set}{last} {fields}")
             };
             answers = answers.on(&prefix, format!("{told}{{tag}} OK\r\n"));
         }

@@ -83,9 +83,10 @@ pub(super) async fn in_words(config: &Config, out: &mut impl Write) -> Result<()
             "{} → {} at {}: {status}",
             account.login, account.user, account.upstream.host
         )?;
-        match candidate.oauth2.needs_consent() && !status.is_good() {
-            true => writeln!(out, " (popgate sign-in {})", account.login)?,
-            false => writeln!(out)?,
+        if candidate.oauth2.needs_consent() && !status.is_good() {
+            writeln!(out, " (popgate sign-in {})", account.login)?
+        } else {
+            writeln!(out)?
         }
     }
     Ok(())
@@ -124,8 +125,9 @@ fn alarm(standings: &[(Candidate<'_>, Status)]) -> Result<(), Failure> {
         .filter(|(_, status)| status.is_alarming())
         .map(|(candidate, status)| format!("{}: {status}", candidate.account.login))
         .collect();
-    match alarming.is_empty() {
-        true => Ok(()),
-        false => Err(failed(alarming.join("\n"))),
+    if alarming.is_empty() {
+        Ok(())
+    } else {
+        Err(failed(alarming.join("\n")))
     }
 }

@@ -117,12 +117,11 @@ impl Verifier<'_> {
 
     fn sealing_key(&mut self, key: &Secret) -> Checked<Secret> {
         let key = key.expose().trim_ascii();
-        match key.len() < LEAST_KEY {
-            true => {
-                let help = "make one by: head -c 32 /dev/urandom | base64 > key";
-                Err(self.wrong("state.key", format!("has less than {LEAST_KEY} octets"), help))
-            }
-            false => Ok(Secret::from(key.to_vec())),
+        if key.len() < LEAST_KEY {
+            let help = "make one by: head -c 32 /dev/urandom | base64 > key";
+            Err(self.wrong("state.key", format!("has less than {LEAST_KEY} octets"), help))
+        } else {
+            Ok(Secret::from(key.to_vec()))
         }
     }
 

@@ -26,9 +26,10 @@ impl Verifier<'_> {
 
     /// Notes that `path` is absent, unless a mistyped key may have meant it.
     pub(super) fn missing(&mut self, path: &str, help: impl Into<String>) -> Noted {
-        match self.sources.meant.iter().any(|meant| meant.starts_with(path)) {
-            true => Noted,
-            false => self.wrong(path, "is missing", help),
+        if self.sources.meant.iter().any(|meant| meant.starts_with(path)) {
+            Noted
+        } else {
+            self.wrong(path, "is missing", help)
         }
     }
 

@@ -11,9 +11,10 @@ impl Verifier<'_> {
     pub(super) fn web(&mut self, web: keys::Web) -> Checked<Option<Web>> {
         let password = self.secret("web.admin_password", web.admin_password, web.admin_password_file);
         if web.address.is_none() && web.public_url.is_none() && matches!(password, Ok(None)) {
-            return match self.sources.is_wrong("web.address") {
-                true => Err(Noted),
-                false => Ok(None),
+            return if self.sources.is_wrong("web.address") {
+                Err(Noted)
+            } else {
+                Ok(None)
             };
         }
         let address = self.required("web.address", web.address);

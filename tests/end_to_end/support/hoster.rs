@@ -70,12 +70,11 @@ impl Hoster {
             }
             ["CREATE", ..] => {
                 let folder = last_string(command);
-                match folder.starts_with(prefix) && folder != prefix {
-                    true => {
-                        self.folders.lock().unwrap().insert(folder);
-                        vec![send("{tag} OK created\r\n")]
-                    }
-                    false => vec![send("{tag} NO Invalid mailbox name\r\n")],
+                if folder.starts_with(prefix) && folder != prefix {
+                    self.folders.lock().unwrap().insert(folder);
+                    vec![send("{tag} OK created\r\n")]
+                } else {
+                    vec![send("{tag} NO Invalid mailbox name\r\n")]
                 }
             }
             ["STATUS", ..] if self.exists(command) => vec![

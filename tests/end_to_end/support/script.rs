@@ -104,9 +104,10 @@ impl Gate {
     pub(super) fn wait(&self) -> io::Result<()> {
         let (open, changed) = &*self.0;
         let waited = changed.wait_timeout_while(open.lock().unwrap(), PATIENCE, |open| !*open);
-        match waited.unwrap().1.timed_out() {
-            true => Err(io::ErrorKind::TimedOut.into()),
-            false => Ok(()),
+        if waited.unwrap().1.timed_out() {
+            Err(io::ErrorKind::TimedOut.into())
+        } else {
+            Ok(())
         }
     }
 }

@@ -161,9 +161,10 @@ fn verified(book: &mut Book, assertion: &str) -> Result<Value, String> {
         return Err("an assertion is good for one use".into());
     }
     let audience = claims["aud"].as_str().unwrap_or_default();
-    match audience.starts_with("https://localhost:") && audience.ends_with("/token") {
-        true => Ok(claims),
-        false => Err(format!("{audience} is not me")),
+    if audience.starts_with("https://localhost:") && audience.ends_with("/token") {
+        Ok(claims)
+    } else {
+        Err(format!("{audience} is not me"))
     }
 }
 

@@ -110,9 +110,12 @@ impl Server {
 
     /// What lies in `folder`; nothing if there is no such folder.
     pub fn contents(&self, folder: &str) -> Vec<Vec<u8>> {
-        self.look("INBOX", |imap| match imap.try_select(&self.name(folder)) {
-            true => imap.bodies().into_values().collect(),
-            false => Vec::new(),
+        self.look("INBOX", |imap| {
+            if imap.try_select(&self.name(folder)) {
+                imap.bodies().into_values().collect()
+            } else {
+                Vec::new()
+            }
         })
     }
 }
