@@ -3,7 +3,10 @@
 use std::{hint::black_box, sync::Arc};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use popgate::state::{FileStore, Index, MailboxName, StateStore};
+use popgate::{
+    state::{FileStore, Index, StateStore},
+    types::{MailboxName, Uid},
+};
 use tokio::runtime::Builder;
 
 const MESSAGES: u32 = 100_000;
@@ -43,7 +46,7 @@ fn file(c: &mut Criterion) {
     let (mailbox, index) = (mailbox(), Arc::new(large()));
     let more = {
         let mut more = Index::clone(&index);
-        more.entries.push((u32::MAX, 1_000));
+        more.entries.insert(Uid(u32::MAX), 1_000);
         Arc::new(more)
     };
     let runtime = Builder::new_current_thread().build().expect("a runtime");

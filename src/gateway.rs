@@ -195,7 +195,8 @@ async fn sweep_once(service: &Service) {
             continue;
         };
         if let Err(error) = service.maildrops.sweep(&account).await {
-            tracing::warn!(login, %mailbox, %error, "retain_days");
+            error.log();
+            tracing::warn!(login, %mailbox, %error, "messages whose retain_days are over were not removed");
         }
     }
 }

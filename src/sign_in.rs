@@ -6,9 +6,10 @@ use std::sync::Arc;
 use crate::{
     accounts::Account,
     config::{self, Credential, MaildropOptions, SignInOptions},
-    maildrop::{self, Maildrops, Octets},
+    maildrop::{self, Maildrops, Refusal},
     oauth::{self, Issued, Outcome, Status, Tokens},
     state::{Consent, MemoryStore},
+    types::Octets,
 };
 
 /// Why a sign-in came to nothing.
@@ -180,7 +181,7 @@ pub async fn complete(
             status: tokens.status(&consent).await?,
         }),
         Err(Error::Mailbox { cause, .. }) => {
-            let will_pass = matches!(cause, maildrop::Error::Unavailable(_) | maildrop::Error::InUse);
+            let will_pass = matches!(cause.refusal(), Refusal::Unavailable(_) | Refusal::InUse);
             let is_new = !tokens.status(&consent).await?.is_good();
             let fate = match will_pass {
                 true => {
@@ -205,6 +206,7 @@ pub async fn open(
 ) -> Result<Opened, Error> {
     let maildrops = Maildrops::new(options, Arc::new(MemoryStore::default()), tokens.clone())?;
     let opened = maildrops.open(&Account::from(candidate.account)).await;
+    let opened = opened.inspect_err(maildrop::Error::log);
     let opened = match opened {
         Ok(maildrop) => {
             let opened = maildrop.listing().stat();

@@ -11,7 +11,10 @@ use std::{
     process::{Child, ChildStderr, Command, Output, Stdio},
 };
 
-use popgate::state::{FileStore, MailboxName, Marks, StateStore};
+use popgate::{
+    state::{FileStore, Marks, StateStore},
+    types::MailboxName,
+};
 use tempfile::TempDir;
 
 /// An upstream that nobody reaches: nothing here asks it.
@@ -61,16 +64,16 @@ async fn directory() -> TempDir {
     let store = FileStore::open(&state_dir(&directory)).unwrap();
     let marks = |uid_validity, hidden: &[u32]| Marks {
         uid_validity,
-        hidden: hidden.to_vec(),
+        hidden: hidden.iter().copied().collect(),
         ..Marks::default()
     };
     let laptop = Marks {
-        retrieved: vec![(1, 1_700_000_000)],
+        retrieved: [(1, 1_700_000_000)].into(),
         ..marks(7, &[1, 2, 3])
     };
     let old = Marks {
-        noticed: vec![5],
-        undelivered: vec![5],
+        noticed: [5].into(),
+        undelivered: [5].into(),
         ..marks(9, &[4])
     };
     for (login, folder, marks) in [

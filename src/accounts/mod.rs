@@ -26,6 +26,7 @@ use self::{folder::split, hash::Hashing, passwords::PasswordsFile, pattern::Patt
 use crate::{
     config::{self, AccountsOptions, Credential, Expire, LocalSecret, Policy, Secret},
     proofs::RandomUnavailable,
+    types::MailboxName,
 };
 
 pub use hash::hash_password;
@@ -62,6 +63,15 @@ impl From<&config::Account> for Account {
 }
 
 impl Account {
+    /// What state calls one of its folders.
+    pub fn mailbox(&self, folder: &str) -> MailboxName {
+        MailboxName {
+            upstream: self.upstream.name.clone(),
+            user: self.user.clone(),
+            folder: folder.to_owned(),
+        }
+    }
+
     /// Whether it is one of those that `rule` stands for.
     pub fn is_of(&self, rule: &config::Account) -> bool {
         self.upstream.name == rule.upstream.name && Pattern::new(&rule.login).matches(&self.login)

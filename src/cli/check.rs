@@ -14,10 +14,11 @@ use super::{Failure, tokens};
 use crate::{
     accounts::{Account, Accounts},
     config::{self, Config, Credential, Listener, Loaded, Log, LogFormat, Upstream, UpstreamTls},
-    maildrop::{Error, Maildrops, Octets, Reason},
+    maildrop::{Maildrops, Reason, Refusal},
     state::{self, MemoryStore},
     telemetry,
     tls::Acceptor,
+    types::Octets,
 };
 
 /// Prints all keys.
@@ -126,7 +127,8 @@ async fn try_upstreams(config: &Config, maildrops: &Maildrops, out: &mut impl Wr
             }
             Err(error) => {
                 failures += 1;
-                explain(&error, upstream, Some(&account))
+                error.log();
+                explain(error.refusal(), upstream, Some(&account))
             }
         };
         writeln!(
@@ -147,7 +149,8 @@ async fn try_upstreams(config: &Config, maildrops: &Maildrops, out: &mut impl Wr
             Ok(()) => "ok, it answers (logging in takes a password, which devices bring along)".to_owned(),
             Err(error) => {
                 failures += 1;
-                explain(&error, upstream, None)
+                error.log();
+                explain(error.refusal(), upstream, None)
             }
         };
         writeln!(out, "upstream.{} at {}: {outcome}", upstream.name, address(upstream))?;
@@ -155,11 +158,11 @@ async fn try_upstreams(config: &Config, maildrops: &Maildrops, out: &mut impl Wr
     Ok(failures)
 }
 
-/// An error with what to do about it.
-fn explain(error: &Error, upstream: &Upstream, account: Option<&Account>) -> String {
+/// A refusal with what to do about it.
+fn explain(refusal: &Refusal, upstream: &Upstream, account: Option<&Account>) -> String {
     let name = &upstream.name;
-    let advice = match error {
-        Error::Denied => match account {
+    let advice = match refusal {
+        Refusal::Denied => match account {
             Some(account) => {
                 let usual = "many providers want IMAP to be switched on, and a password made for one application";
                 let advice = upstream.preset.and_then(|preset| preset.passwords.as_deref());
@@ -171,47 +174,47 @@ fn explain(error: &Error, upstream: &Upstream, account: Option<&Account>) -> Str
             }
             None => String::new(),
         },
-        Error::Unavailable(Reason::Refused | Reason::Silent | Reason::Lost) => {
+        Refusal::Unavailable(Reason::Refused | Reason::Silent | Reason::Lost) => {
             format!("check host, port and tls of [upstream.{name}], and whether a firewall stands between")
         }
-        Error::Unavailable(Reason::Protocol) => {
+        Refusal::Unavailable(Reason::Protocol) => {
             format!("check port and tls of [upstream.{name}]: implicit is usual at port 993, starttls at 143")
         }
-        Error::Unavailable(Reason::Throttled) => {
+        Refusal::Unavailable(Reason::Throttled) => {
             "let it be for some minutes; do other programs use the same mailbox?".to_owned()
         }
-        Error::Misconfigured(Reason::NoMailbox) => {
+        Refusal::Misconfigured(Reason::NoMailbox) => {
             "has the user a licence with a mailbox, is IMAP switched on for it, and \
              where the mailbox is shared, has whoever signed in full access to it?"
                 .to_owned()
         }
-        Error::Misconfigured(Reason::Certificate) => {
+        Refusal::Misconfigured(Reason::Certificate) => {
             format!(
                 "if the server's certificate is your own, name it or its root in `ca_file` of [upstream.{name}], or the \
                  certificate alone by `fingerprint`, once you have compared what the log says with what the server shows you"
             )
         }
-        Error::Misconfigured(Reason::Tls) => {
+        Refusal::Misconfigured(Reason::Tls) => {
             format!(
                 "check port and tls of [upstream.{name}]: implicit is usual at port 993, starttls at 143; a server that knows \
                  only TLS 1.0 or 1.1, or only RSA key exchange, must be updated"
             )
         }
-        Error::Misconfigured(Reason::Proxy) => {
+        Refusal::Misconfigured(Reason::Proxy) => {
             format!("check proxy, host and port of [upstream.{name}], and what the proxy allows")
         }
-        Error::Misconfigured(Reason::NoPassword) => match upstream.tls {
+        Refusal::Misconfigured(Reason::NoPassword) => match upstream.tls {
             UpstreamTls::Off => format!("the server wants encryption: set tls of [upstream.{name}]"),
             _ if upstream.oauth2.is_some() => {
                 format!("the server takes no tokens: is host of [upstream.{name}] the provider's IMAP server?")
             }
             _ => "the server offers no login by password here".to_owned(),
         },
-        Error::Misconfigured(Reason::SignIn) => match account {
+        Refusal::Misconfigured(Reason::SignIn) => match account {
             Some(account) => format!("run popgate sign-in {}", account.login),
             None => String::new(),
         },
-        Error::Misconfigured(Reason::Token) => match account {
+        Refusal::Misconfigured(Reason::Token) => match account {
             Some(account) => format!(
                 "the provider gave a token, but the server does not take it for {}: is IMAP switched on there, and is it the \
                  mailbox of whoever has signed in, or shared with them?",
@@ -219,19 +222,19 @@ fn explain(error: &Error, upstream: &Upstream, account: Option<&Account>) -> Str
             ),
             None => String::new(),
         },
-        Error::Misconfigured(Reason::Folder) => match account {
+        Refusal::Misconfigured(Reason::Folder) => match account {
             Some(account) => format!(
                 "check `folder`: the server must have {}",
                 account.policy.folders.join(" and ")
             ),
             None => String::new(),
         },
-        Error::InUse => "another account of this configuration means the same mailbox".to_owned(),
+        Refusal::InUse => "another account of this configuration means the same mailbox".to_owned(),
         _ => String::new(),
     };
     match advice.as_str() {
-        "" => format!("failed: {error}"),
-        advice => format!("failed: {error}\n  {advice}"),
+        "" => format!("failed: {refusal}"),
+        advice => format!("failed: {refusal}\n  {advice}"),
     }
 }
 
@@ -294,7 +297,7 @@ mod tests {
             let account = "[[account]]\nlogin = \"a\"\npassword = \"x\"\nupstream = \"home\"\n";
             let text = format!("{account}{keys}");
             let config = Config::parse(&text, Path::new("")).unwrap();
-            explain(&Error::Misconfigured(Reason::NoPassword), &config.upstreams[0], None)
+            explain(&Refusal::Misconfigured(Reason::NoPassword), &config.upstreams[0], None)
         };
         let home = "[upstream.home]\nhost = \"imap.example.org\"\n";
         assert!(of(&format!("upstream_password = \"y\"\n{home}")).contains("by password"));

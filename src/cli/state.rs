@@ -101,7 +101,7 @@ fn describe(marks: &Marks) -> String {
     count(marks.noticed.len(), "notices deleted");
     count(marks.undelivered.len(), "not delivered by the upstream");
     count(marks.imported.len(), "UIDLs imported");
-    let times = || marks.retrieved.iter().map(|&(_, at)| at);
+    let times = || marks.retrieved.iter().map(|(_, &at)| at);
     if let (Some(first), Some(last)) = (times().min(), times().max()) {
         let when = if day(first) == day(last) {
             format!("on {}", day(first))
@@ -123,20 +123,21 @@ fn describe(marks: &Marks) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::Uid;
 
     #[test]
     fn says_what_was_done() {
         let mut marks = Marks {
             uid_validity: 7,
-            hidden: vec![1, 2],
-            retrieved: vec![(1, 86_400), (2, 10 * 86_400)],
+            hidden: [1, 2].into(),
+            retrieved: [(1, 86_400), (2, 10 * 86_400)].into(),
             ..Marks::default()
         };
         assert_eq!(
             describe(&marks),
             "2 hidden, 2 retrieved from 1970-01-02 to 1970-01-11 (UIDVALIDITY 7)"
         );
-        marks.retrieved.pop();
+        marks.retrieved.remove(Uid(2));
         assert_eq!(describe(&marks), "2 hidden, 1 retrieved on 1970-01-02 (UIDVALIDITY 7)");
         assert_eq!(describe(&Marks::default()), "nothing any more (UIDVALIDITY 0)");
     }

@@ -136,6 +136,11 @@ impl Error {
         }
     }
 
+    /// Whether the server answered for a message, and may yet deliver it if it is asked for that one alone.
+    pub fn answers_for_a_message(&self) -> bool {
+        matches!(self, Self::NoData(_) | Self::ShortLiteral | Self::Refused { .. }) && !self.asks_for_a_pause()
+    }
+
     /// For how long the server wants to be left alone, where it says that it is asked too much.
     pub(super) fn pause(&self) -> Option<Pause> {
         match self {
@@ -157,6 +162,19 @@ impl Error {
         } else {
             Self::Refused { command, completion }
         }
+    }
+
+    /// Whether the server will never do what was asked, however often: the user may not, or a folder can't be made.
+    pub fn is_final(&self) -> bool {
+        let Self::Refused { command, completion } = self else {
+            return false;
+        };
+        let is_final = match completion.code() {
+            Some(Code::NoPermission) => true,
+            Some(Code::AlreadyExists) => false,
+            _ => *command == "CREATE" || completion.has_code("CANNOT") || completion.tells_no_permission(),
+        };
+        is_final && !completion.will_pass()
     }
 
     /// Whether SELECT was refused for good: the folder does not exist or is not ours.

@@ -59,4 +59,4 @@ pub use pool::{NoSlot, Parkable, Pool, Slot, UserKey, farewell, hang_up};
 pub use reader::CommandId;
 pub use select::{Resync, Selection};
 pub use share::Standing;
-pub use update::NotMoved;
+pub use update::{NotMoved, Refused};

@@ -182,6 +182,20 @@ impl Completion {
         self.is_temporary() || self.pause().is_some()
     }
 
+    /// Whether the text says that the user may not do this. Many servers say so without a code.
+    pub(super) fn tells_no_permission(&self) -> bool {
+        let text = self.text.to_ascii_lowercase();
+        [
+            "permission denied",
+            "access denied",
+            "not permitted",
+            "read-only",
+            "read only",
+        ]
+        .iter()
+        .any(|words| text.contains(words))
+    }
+
     /// Whether the server says that it is asked too much, and for how long it wants to be left alone.
     pub(super) fn pause(&self) -> Option<Pause> {
         let code = self.raw.as_deref().unwrap_or_default();

@@ -20,6 +20,27 @@ pub struct NotMoved {
     pub ever: Vec<Uid>,
 }
 
+/// Messages that the server did not remove, and that are here still; ascending.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Refused {
+    /// The messages.
+    pub uids: Vec<Uid>,
+    /// Whether another try can't help; `false` if there are none.
+    pub is_final: bool,
+}
+
+impl Refused {
+    /// Adds `others`, which are ascending above these. A final refusal beside one that may pass is not final.
+    pub fn add(&mut self, others: Self) {
+        self.is_final = match (self.uids.is_empty(), others.uids.is_empty()) {
+            (_, true) => self.is_final,
+            (true, false) => others.is_final,
+            (false, false) => self.is_final && others.is_final,
+        };
+        self.uids.extend(others.uids);
+    }
+}
+
 impl Mailbox {
     /// Sets `\Seen`.
     pub async fn mark_seen(&mut self, uids: &[Uid]) -> Result<(), Error> {
@@ -35,29 +56,29 @@ impl Mailbox {
         self.refresh_if_old().await
     }
 
-    /// Removes exactly `uids` (ascending), confirmed by the tagged OK of each command. Returns the UIDs that are here still;
-    /// our `\Deleted` flag has been removed from them again, if the server allowed it. An error means that the connection
+    /// Removes exactly `uids` (ascending), confirmed by the tagged OK of each command. Our `\Deleted` flag has been removed
+    /// again from the messages that are here still, if the server allowed it. An error means that the connection
     /// is lost and that the caller does not know: the same call on a new connection, after UIDVALIDITY was compared, is
     /// safe.
-    pub async fn remove(&mut self, uids: &[Uid]) -> Result<Vec<Uid>, Error> {
-        let mut refused = Vec::new();
+    pub async fn remove(&mut self, uids: &[Uid]) -> Result<Refused, Error> {
+        let mut refused = Refused::default();
         let mut rest = uids;
         while !rest.is_empty() {
             // A command's worth at a time; plain EXPUNGE takes all at once.
             let first = UidSet::parts(rest).next().filter(|_| self.capabilities.uid_plus);
             let (these, after) = rest.split_at(first.map_or(rest.len(), |(_, these)| these.len()));
-            refused.extend(self.remove_all(these).await?);
+            refused.add(self.remove_all(these).await?);
             rest = after;
         }
         Ok(refused)
     }
 
     /// Removes `uids` by one EXPUNGE. If the server refuses because some of them are gone, the others are removed.
-    async fn remove_all(&mut self, uids: &[Uid]) -> Result<Vec<Uid>, Error> {
+    async fn remove_all(&mut self, uids: &[Uid]) -> Result<Refused, Error> {
         let mut left = uids.to_vec();
         loop {
             if left.is_empty() {
-                return Ok(left);
+                return Ok(Refused::default());
             }
             let before = self.changes().expunged;
             let removed = if self.capabilities.uid_plus {
@@ -67,7 +88,7 @@ impl Mailbox {
             };
             let Err(error) = removed else {
                 if self.changes().expunged.saturating_sub(before) >= left.len() as u64 {
-                    return Ok(Vec::new());
+                    return Ok(Refused::default());
                 }
                 // Somebody without the right to expunge is told OK, and nothing happens.
                 let here = self.existing(&left).await?;
@@ -78,7 +99,8 @@ impl Mailbox {
                     );
                     self.unmark(&here).await?;
                 }
-                return Ok(here);
+                let is_final = !here.is_empty();
+                return Ok(Refused { uids: here, is_final });
             };
             if self.is_broken() {
                 return Err(error);
@@ -97,7 +119,8 @@ impl Mailbox {
             }
             tracing::warn!(%error, messages = left.len(), "messages not removed by the upstream");
             self.unmark(&left).await?;
-            return Ok(left);
+            let is_final = error.is_final();
+            return Ok(Refused { uids: left, is_final });
         }
     }
 
@@ -215,7 +238,8 @@ impl Mailbox {
         }
     }
 
-    /// Makes a folder unless it exists, which `refusal` may tell; returns whether it was made.
+    /// Makes a folder unless it exists, which `refusal` may tell; returns whether it was made. An error on a connection that
+    /// stands says that it can't be made.
     async fn make(&mut self, folder: &str, refusal: &Completion) -> Result<bool, Error> {
         if refusal.code() != Some(Code::NonExistent) {
             match self.status(folder).await {
@@ -226,8 +250,8 @@ impl Mailbox {
         }
         match self.create(folder).await {
             Ok(()) => Ok(true),
-            Err(error @ Error::Refused { .. }) => {
-                tracing::warn!(%error, folder, "the folder is missing upstream, and can't be made");
+            Err(error @ Error::Refused { .. }) if !error.is_final() => {
+                tracing::warn!(%error, folder, "the folder is missing upstream, and can't be made now");
                 Ok(false)
             }
             Err(error) => Err(error),
@@ -262,7 +286,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_confirmed_is_removed_and_what_is_here_still_is_not() {
         let (commands, refused) = play(FULL, 3, left(""), async |mailbox| mailbox.remove(&UIDS).await).await;
-        assert_eq!(refused.unwrap(), []);
+        assert_eq!(refused.unwrap(), Refused::default());
         assert_eq!(
             commands,
             [
@@ -273,7 +297,14 @@ mod tests {
         );
         // OK, and nothing has happened: our flag is taken back.
         let (commands, refused) = play(FULL, 3, left("2"), async |mailbox| mailbox.remove(&UIDS).await).await;
-        assert_eq!(refused.unwrap(), [Uid(2)]);
+        assert_eq!(
+            refused.unwrap(),
+            Refused {
+                uids: vec![Uid(2)],
+                is_final: true
+            },
+            "nothing happens to who may not expunge"
+        );
         assert_eq!(commands.last().unwrap(), "UID STORE 2 -FLAGS.SILENT (\\Deleted)");
         // EXPUNGE told of all: nobody need look.
         let told = |command: &str| {
@@ -284,7 +315,7 @@ mod tests {
             }
         };
         let (commands, refused) = play(FULL, 3, told, async |mailbox| mailbox.remove(&UIDS).await).await;
-        assert_eq!((refused.unwrap(), commands.len()), (vec![], 2));
+        assert_eq!((refused.unwrap(), commands.len()), (Refused::default(), 2));
     }
 
     #[tokio::test]
@@ -300,7 +331,7 @@ mod tests {
             }
         };
         let (commands, refused) = play(FULL, 3, answer, async |mailbox| mailbox.remove(&UIDS).await).await;
-        assert_eq!(refused.unwrap(), []);
+        assert_eq!(refused.unwrap(), Refused::default());
         assert!(commands.contains(&"UID EXPUNGE 1,3".to_owned()), "{commands:?}");
     }
 
@@ -314,7 +345,7 @@ mod tests {
             mailbox.remove(&UIDS).await
         })
         .await;
-        assert_eq!(refused.unwrap(), []);
+        assert_eq!(refused.unwrap(), Refused::default());
         assert_eq!(
             commands[..5],
             [
@@ -340,7 +371,7 @@ mod tests {
             mailbox.remove(&UIDS).await
         })
         .await;
-        assert_eq!(refused.unwrap(), []);
+        assert_eq!(refused.unwrap(), Refused::default());
         assert!(commands.contains(&"EXPUNGE".to_owned()), "{commands:?}");
         // Where it is offered by name a refusal is a refusal.
         let answer = |command: &str| match command {
@@ -349,7 +380,7 @@ mod tests {
             _ => "{tag} OK\r\n".to_owned(),
         };
         let (commands, refused) = play(FULL, 3, answer, async |mailbox| mailbox.remove(&UIDS).await).await;
-        assert_eq!(refused.unwrap(), UIDS);
+        assert_eq!(refused.unwrap().uids, UIDS);
         assert!(!commands.contains(&"EXPUNGE".to_owned()), "{commands:?}");
     }
 

@@ -1,10 +1,11 @@
 //! RETR and TOP: a message on its way from the upstream to the device.
 
+use std::sync::Arc;
+
 use super::{
     Error, Maildrop, MessageNumber, Octets,
+    folder::{HeldFolder, NotBegun},
     listing::{Found, Row},
-    removal::Trouble,
-    source::Source,
     top::LineLimit,
 };
 use crate::imap::{self, BodyStart, Item, Section, UidSet};
@@ -21,20 +22,30 @@ pub struct Body<'a>(Content<'a>);
 #[derive(Debug)]
 enum Content<'a> {
     Upstream(Passage<'a>),
-    /// What stands in a message's place; empty once it was given out.
-    Notice {
-        octets: Option<Octets>,
-        text: &'a [u8],
-    },
+    Notice(Notice),
+}
+
+/// What stands in a message's place.
+#[derive(Debug)]
+struct Notice {
+    text: Arc<[u8]>,
+    /// How much of it passes.
+    octets: usize,
+    /// Set for RETR.
+    is_announced: bool,
+    is_given_out: bool,
 }
 
 /// A message as the upstream sends it.
 #[derive(Debug)]
 struct Passage<'a> {
-    source: &'a mut Source,
+    folder: &'a mut HeldFolder,
     row: Row,
+    /// The literal's octets; `None` for TOP.
     octets: Option<Octets>,
     stage: Stage,
+    /// All of the message has passed.
+    is_whole: bool,
 }
 
 #[derive(Debug)]
@@ -71,82 +82,86 @@ impl Maildrop {
     pub async fn retrieve(&mut self, number: MessageNumber) -> Result<Body<'_>, Error> {
         let Found { row, place } = self.listing.find(number)?;
         if self.notice(row).is_none() {
-            let source = &mut self.sources[usize::from(row.source)];
-            let begun = source
-                .begin(&self.listing, place, row, Item::Whole, |_| Item::Whole)
-                .await;
-            match begun {
+            let folder = &mut self.folders[usize::from(row.folder)];
+            let begun = folder.begin(&self.listing, Found { row, place }, Item::Whole, |_| Item::Whole);
+            match begun.await {
                 Ok(octets) => {
                     return Ok(Body(Content::Upstream(Passage {
-                        source: &mut self.sources[usize::from(row.source)],
+                        folder: &mut self.folders[usize::from(row.folder)],
                         row,
                         octets: Some(octets),
                         stage: Stage::Whole,
+                        is_whole: false,
                     })));
                 }
-                Err(trouble) => self.stand_in(row, trouble).await?,
+                Err(failure) => self.stand_in(row, failure).await?,
             }
         }
-        let text = self.notice(row).unwrap_or_default();
-        let octets = Some(Octets(text.len() as u64));
-        Ok(Body(Content::Notice { octets, text }))
+        Ok(self.body_of_notice(row, None))
     }
 
-    /// Puts a notice in the place of a message, if `trouble` is that the upstream does not deliver it and it is time for that.
-    async fn stand_in(&mut self, row: Row, trouble: Trouble) -> Result<(), Error> {
-        let source = &mut self.sources[usize::from(row.source)];
-        match trouble {
-            Trouble::Upstream(error) => {
-                // On the heap: an idle session does not hold what hardly any needs.
-                let notice = Box::pin(source.stand_in(row.uid, row.octets, &error)).await?;
-                self.notices.insert((row.source, row.uid), notice);
-                Ok(())
-            }
-            trouble => Err(trouble.told(&source.account)),
-        }
-    }
-
-    /// TOP: the header, the empty line and `lines` lines of the body. Never sets `\Seen`.
+    /// TOP: the header, the empty line and `lines` lines of the body. Never sets `\Seen`, unless that is the whole message.
     pub async fn top(&mut self, number: MessageNumber, lines: u64) -> Result<Body<'_>, Error> {
-        let Found { row, place } = self.listing.find(number)?;
+        let found = self.listing.find(number)?;
+        let row = found.row;
         if self.notice(row).is_none() {
-            match self.begin_top(row, place, lines).await {
+            match self.begin_top(found, lines).await {
                 Ok(stage) => {
                     return Ok(Body(Content::Upstream(Passage {
-                        source: &mut self.sources[usize::from(row.source)],
+                        folder: &mut self.folders[usize::from(row.folder)],
                         row,
                         octets: None,
                         stage,
+                        is_whole: false,
                     })));
                 }
-                Err(trouble) => self.stand_in(row, trouble).await?,
+                Err(failure) => self.stand_in(row, failure).await?,
             }
         }
-        let text = self.notice(row).unwrap_or_default();
-        let text = &text[..LineLimit::message(lines).pass(text)];
-        Ok(Body(Content::Notice { octets: None, text }))
+        Ok(self.body_of_notice(row, Some(lines)))
     }
 
-    async fn begin_top(&mut self, row: Row, place: usize, lines: u64) -> Result<Stage, Trouble> {
-        let source = &mut self.sources[usize::from(row.source)];
-        // Where header and text come the wrong way round, all of the message is fetched; a header alone has no wrong order.
-        let in_parts = !source.sends_text_first;
+    /// Puts a notice in the place of a message that did not come, if it is time for that.
+    async fn stand_in(&mut self, row: Row, failure: NotBegun) -> Result<(), Error> {
+        let folder = &mut self.folders[usize::from(row.folder)];
+        // On the heap: an idle session does not hold what hardly any needs.
+        let notice = Box::pin(folder.stand_in(row, failure)).await?;
+        self.notices.insert((row.folder, row.uid), notice);
+        Ok(())
+    }
+
+    /// The notice in the place of `row`, for RETR or for TOP of so many lines.
+    fn body_of_notice(&self, row: Row, lines: Option<u64>) -> Body<'_> {
+        let text = self.notice(row).unwrap_or_default();
+        let octets = lines.map_or(text.len(), |lines| LineLimit::message(lines).pass(&text));
+        Body(Content::Notice(Notice {
+            text,
+            octets,
+            is_announced: lines.is_none(),
+            is_given_out: false,
+        }))
+    }
+
+    async fn begin_top(&mut self, found: Found, lines: u64) -> Result<Stage, NotBegun> {
+        let folder = &mut self.folders[usize::from(found.row.folder)];
+        // If header and text come the wrong way round, all of the message is fetched; a header alone has no wrong order.
+        let in_parts = !folder.sends_text_first();
         let item_of = |octets| match item_for(lines, octets) {
             Item::Top(_) if !in_parts => Item::Whole,
             item => item,
         };
-        let mut item = item_of(row.octets.into());
-        let mut begun = source.begin(&self.listing, place, row, item, item_of).await;
+        let mut item = item_of(found.row.octets.into());
+        let mut begun = folder.begin(&self.listing, found, item, item_of).await;
         let is_other_for_whole = match &begun {
             Ok(_) => false,
             // The parts may be all that the server can't make.
-            Err(Trouble::Upstream(_)) => item != Item::Whole,
-            Err(_) => in_parts && source.sends_text_first,
+            Err(failure) if failure.is_undelivered() && item != Item::Whole => true,
+            Err(_) => in_parts && folder.sends_text_first(),
         };
         if is_other_for_whole {
-            source.stop_ahead().await;
+            folder.stop_ahead().await;
             item = Item::Whole;
-            begun = source.begin(&self.listing, place, row, item, |_| Item::Whole).await;
+            begun = folder.begin(&self.listing, found, item, |_| Item::Whole).await;
         }
         begun?;
         Ok(match item {
@@ -162,7 +177,7 @@ impl Body<'_> {
     pub fn octets(&self) -> Option<Octets> {
         match &self.0 {
             Content::Upstream(passage) => passage.octets,
-            Content::Notice { octets, .. } => *octets,
+            Content::Notice(notice) => notice.is_announced.then_some(Octets(notice.octets as u64)),
         }
     }
 
@@ -171,10 +186,19 @@ impl Body<'_> {
     pub async fn chunk(&mut self) -> Result<Option<&[u8]>, Error> {
         match &mut self.0 {
             Content::Upstream(passage) => passage.chunk().await,
-            Content::Notice { text, .. } => {
-                let all = std::mem::take(text);
-                Ok((!all.is_empty()).then_some(all))
+            Content::Notice(notice) => {
+                let is_new = !std::mem::replace(&mut notice.is_given_out, true);
+                Ok((is_new && notice.octets > 0).then_some(&notice.text[..notice.octets]))
             }
+        }
+    }
+
+    /// The device was sent all of it, as `octets` (RFC 1939 §11). If that is the whole message, it counts as retrieved.
+    pub fn delivered(self, octets: Octets) {
+        if let Content::Upstream(passage) = self.0
+            && passage.is_whole
+        {
+            passage.folder.note_delivered(passage.row.uid, octets);
         }
     }
 }
@@ -183,18 +207,15 @@ impl Passage<'_> {
     async fn chunk(&mut self) -> Result<Option<&[u8]>, Error> {
         match self.advance().await {
             Ok(0) => Ok(None),
-            Ok(count) => {
-                self.source.ahead.note_delivered(count as u64);
-                Ok(Some(self.source.mailbox.take(count)))
-            }
-            Err(error) => Err(self.source.report(&error)),
+            Ok(count) => Ok(Some(self.folder.take(count))),
+            Err(error) => Err(self.folder.note_broken_off(self.row.uid, error)),
         }
     }
 
     /// How many of the octets that are here go to the device next; 0 at the end.
     async fn advance(&mut self) -> Result<usize, imap::Error> {
         loop {
-            let mailbox = &mut self.source.mailbox;
+            let mailbox = self.folder.mailbox();
             let ready = match self.stage {
                 Stage::Done => return Ok(0),
                 _ => mailbox.ready().await?,
@@ -214,12 +235,12 @@ impl Passage<'_> {
                     }
                 },
                 Stage::Done => return Ok(0),
-                Stage::Whole => {
+                Stage::Whole | Stage::Cut(_) => {
                     self.confirm().await?;
-                    self.source.note_retrieved(self.row, self.octets);
+                    self.is_whole = true;
                     self.stage = Stage::Done;
                 }
-                Stage::Cut(_) | Stage::Header { lines: 0, .. } => {
+                Stage::Header { lines: 0, .. } => {
                     self.confirm().await?;
                     self.stage = Stage::Done;
                 }
@@ -235,6 +256,7 @@ impl Passage<'_> {
                 }
                 // A server that ignores the partial sends more; one that sends less has no more.
                 Stage::Text { limit, asked, sent, .. } if *sent != u64::from(*asked) || limit.is_reached() => {
+                    self.is_whole = *sent != u64::from(*asked);
                     self.end_early().await?;
                 }
                 Stage::Text {
@@ -252,7 +274,7 @@ impl Passage<'_> {
 
     /// Enough has come. Only where the server has not told yet whose it is all of it is awaited.
     async fn end_early(&mut self) -> Result<(), imap::Error> {
-        if !self.source.mailbox.has_uid() {
+        if !self.folder.mailbox().has_uid() {
             self.confirm().await?;
         }
         self.stage = Stage::Done;
@@ -261,14 +283,14 @@ impl Passage<'_> {
 
     /// The message is whole, but is it the one that was asked for? Only where the server has not told before.
     async fn confirm(&mut self) -> Result<(), imap::Error> {
-        match self.source.mailbox.next().await? {
+        match self.folder.mailbox().next().await? {
             BodyStart::End(Some(uid)) if uid == self.row.uid => Ok(()),
             _ => Err(imap::Error::Protocol("FETCH data without its UID")),
         }
     }
 
     async fn expect_text(&mut self) -> Result<(), imap::Error> {
-        match self.source.mailbox.next().await? {
+        match self.folder.mailbox().next().await? {
             BodyStart::Content {
                 section: Section::Text, ..
             } => Ok(()),
@@ -278,8 +300,8 @@ impl Passage<'_> {
 
     /// A further part of the text, by a command of its own.
     async fn more_text(&mut self, origin: u64, asked: u32) -> Result<(), imap::Error> {
-        self.source.stop_ahead().await;
-        let mailbox = &mut self.source.mailbox;
+        self.folder.stop_ahead().await;
+        let mailbox = self.folder.mailbox();
         mailbox
             .fetch(&UidSet::from(self.row.uid), Item::Text { origin, octets: asked })
             .await?;

@@ -1,10 +1,94 @@
-//! What can go wrong with a maildrop, by whose fault it is. `pop3::reply` maps each to its response code.
+//! What can go wrong with a maildrop: what the device is told, by whose fault it is, and the cause for the log.
+//! `pop3::reply` maps each [`Refusal`] to its response code.
 
-use crate::{imap, oauth};
+use crate::{imap, oauth, state::Unavailable};
 
-/// Why a maildrop could not do what a device asked.
+/// Why a maildrop did not do what a device asked. Keeps its cause; nothing is logged before [`Error::log`].
+#[derive(Debug, thiserror::Error)]
+#[error("{refusal}")]
+pub struct Error {
+    refusal: Refusal,
+    cause: Option<Box<Cause>>,
+}
+
+/// What failed.
+#[derive(Debug)]
+enum Cause {
+    Upstream {
+        upstream: String,
+        /// Empty if nobody was logged in.
+        user: String,
+        error: imap::Error,
+    },
+    State(Unavailable),
+}
+
+impl Error {
+    /// `error` of `upstream`, to which `user` was logged in.
+    pub(super) fn upstream(upstream: &str, user: &str, error: imap::Error) -> Self {
+        Self {
+            refusal: Refusal::from(&error),
+            cause: Some(Box::new(Cause::Upstream {
+                upstream: upstream.to_owned(),
+                user: user.to_owned(),
+                error,
+            })),
+        }
+    }
+
+    /// What the device is told.
+    pub fn refusal(&self) -> &Refusal {
+        &self.refusal
+    }
+
+    /// The same cause behind another refusal.
+    pub(super) fn told_as(self, refusal: Refusal) -> Self {
+        Self { refusal, ..self }
+    }
+
+    /// What the upstream has done, if it was the upstream's fault.
+    pub(super) fn imap(&self) -> Option<&imap::Error> {
+        match self.cause.as_deref() {
+            Some(Cause::Upstream { error, .. }) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// Whether another try on a new connection may help.
+    pub(super) fn is_lost(&self) -> bool {
+        self.imap().is_some_and(imap::Error::is_lost)
+    }
+
+    /// Writes the cause to the log, if there is one: whoever ends with this error does so, once.
+    pub fn log(&self) {
+        match self.cause.as_deref() {
+            Some(Cause::Upstream { upstream, user, error }) => {
+                tracing::warn!(upstream, user, %error, "the upstream failed");
+            }
+            Some(Cause::State(unavailable)) => tracing::warn!(error = %unavailable, "the state failed"),
+            None => {}
+        }
+    }
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        Self { refusal, cause: None }
+    }
+}
+
+impl From<Unavailable> for Error {
+    fn from(unavailable: Unavailable) -> Self {
+        Self {
+            refusal: Refusal::Unavailable(Reason::State),
+            cause: Some(Box::new(Cause::State(unavailable))),
+        }
+    }
+}
+
+/// What a device is told when a maildrop does not do what it asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Error {
+pub enum Refusal {
     /// The device's: no message bears that number. (`-ERR`)
     #[error("no such message")]
     NoSuchMessage,
@@ -23,13 +107,16 @@ pub enum Error {
     /// Someone must mend the configuration. (`-ERR [SYS/PERM]`)
     #[error("{0}")]
     Misconfigured(Reason),
-    /// QUIT: not all deletes were confirmed. (`-ERR [SYS/TEMP] 2 of 5 messages not removed`)
+    /// QUIT: not all deletes were confirmed. (`-ERR [SYS/TEMP] 2 of 5 messages not removed`; `[SYS/PERM]` if another try
+    /// can't help)
     #[error("{failed} of {total} messages not removed")]
     NotRemoved {
         /// Not confirmed by the upstream.
         failed: u64,
         /// Marked by the device.
         total: u64,
+        /// The upstream will not remove them, however often it is asked.
+        forever: bool,
     },
 }
 
@@ -96,6 +183,12 @@ pub enum Reason {
     /// The configured folder can't be selected.
     #[error("no such folder upstream, see the log")]
     Folder,
+    /// The folder that `on_delete` moves messages to can't be made.
+    #[error("the folder for deleted mail cannot be made upstream, see the log")]
+    Target,
+    /// `on_delete` moves messages to the folder that they are in: they are kept.
+    #[error("messages of this folder are kept, nothing was removed")]
+    Kept,
     /// The folder can only be read and the device wants to delete.
     #[error("folder is read-only upstream, see the log")]
     ReadOnly,
@@ -104,7 +197,7 @@ pub enum Reason {
     NotSticky,
 }
 
-impl From<&imap::Error> for Error {
+impl From<&imap::Error> for Refusal {
     /// The one map from an upstream's failure to what a device is told.
     fn from(error: &imap::Error) -> Self {
         use imap::Error as Upstream;

@@ -1,28 +1,12 @@
 //! The numbered view that a session sees; numbers never shift (RFC 1939 §5).
 
-use std::{num::NonZeroU32, sync::Arc};
+use std::sync::Arc;
 
-use super::Error;
-use crate::{state::Index, types::Uid};
-
-/// Message number as a device says it, from 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct MessageNumber(pub NonZeroU32);
-
-impl MessageNumber {
-    fn of_index(index: usize) -> Option<Self> {
-        u32::try_from(index + 1).ok().and_then(NonZeroU32::new).map(Self)
-    }
-
-    /// Counted from 0.
-    pub fn index(self) -> usize {
-        self.0.get() as usize - 1
-    }
-}
-
-/// A size as POP3 counts it: CRLF line ends, before dot-stuffing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub struct Octets(pub u64);
+use super::Refusal;
+use crate::{
+    state::Index,
+    types::{MessageNumber, Octets, Uid},
+};
 
 /// The messages of a session, with its delete marks.
 #[derive(Debug)]
@@ -37,12 +21,12 @@ pub struct Listing {
 /// Which messages, in which order.
 #[derive(Debug)]
 enum Rows {
-    /// All of the only source, shared with what outlives the session.
+    /// All of the only folder, shared with what outlives the session.
     Whole(Arc<Index>),
-    /// Some, of one source or several.
+    /// Some, of one folder or several.
     Chosen {
         rows: Vec<Row>,
-        /// Of each source: its messages' indices in `rows`, ascending.
+        /// Of each folder: its messages' indices in `rows`, ascending.
         places: Vec<Vec<u32>>,
     },
 }
@@ -50,11 +34,11 @@ enum Rows {
 /// One message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Row {
-    /// Which of the session's sources holds it.
-    pub(super) source: u16,
+    /// Which of the session's folders holds it.
+    pub(super) folder: u16,
     /// It is not shown itself: a notice stands in its place.
     pub(super) is_notice: bool,
-    /// Within the source.
+    /// Its UID in that folder.
     pub(super) uid: Uid,
     /// What LIST says.
     pub(super) octets: u32,
@@ -64,21 +48,21 @@ pub(super) struct Row {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Found {
     pub(super) row: Row,
-    /// Counted from 0 among the source's messages: read-ahead goes by it.
+    /// Counted from 0 among the folder's messages: read-ahead goes by it.
     pub(super) place: usize,
 }
 
 impl Listing {
-    /// Of all messages of the only source.
+    /// Of all messages of the only folder.
     pub(super) fn whole(index: Arc<Index>) -> Self {
         Self::new(Rows::Whole(index))
     }
 
-    /// Of `rows`, in their order, from `sources` sources.
-    pub(super) fn chosen(rows: Vec<Row>, sources: usize) -> Self {
-        let mut places = vec![Vec::new(); sources];
+    /// Of `rows`, in their order, from `folders` folders.
+    pub(super) fn chosen(rows: Vec<Row>, folders: usize) -> Self {
+        let mut places = vec![Vec::new(); folders];
         for (index, row) in (0..).zip(&rows) {
-            places[usize::from(row.source)].push(index);
+            places[usize::from(row.folder)].push(index);
         }
         Self::new(Rows::Chosen { rows, places })
     }
@@ -103,7 +87,7 @@ impl Listing {
 
     fn row(&self, index: usize) -> Option<Row> {
         match &self.rows {
-            Rows::Whole(all) => all.entries.get(index).map(|&entry| Row::of(entry)),
+            Rows::Whole(all) => all.entries.entry(index).map(|(uid, &octets)| Row::of(uid, octets)),
             Rows::Chosen { rows, .. } => rows.get(index).copied(),
         }
     }
@@ -114,39 +98,39 @@ impl Listing {
     }
 
     /// LIST n
-    pub fn octets(&self, number: MessageNumber) -> Result<Octets, Error> {
+    pub fn octets(&self, number: MessageNumber) -> Result<Octets, Refusal> {
         self.get(number).map(|row| Octets(row.octets.into()))
     }
 
     /// A message that is not marked deleted.
-    pub(super) fn get(&self, number: MessageNumber) -> Result<Row, Error> {
-        let row = self.row(number.index()).ok_or(Error::NoSuchMessage)?;
+    pub(super) fn get(&self, number: MessageNumber) -> Result<Row, Refusal> {
+        let row = self.row(number.index()).ok_or(Refusal::NoSuchMessage)?;
         if self.is_marked(number.index()) {
-            Err(Error::Deleted)
+            Err(Refusal::Deleted)
         } else {
             Ok(row)
         }
     }
 
     /// The same, with its place.
-    pub(super) fn find(&self, number: MessageNumber) -> Result<Found, Error> {
+    pub(super) fn find(&self, number: MessageNumber) -> Result<Found, Refusal> {
         let row = self.get(number)?;
         let index = number.index();
         let place = match &self.rows {
             Rows::Whole(_) => index,
             Rows::Chosen { places, .. } => {
-                let places = &places[usize::from(row.source)];
+                let places = &places[usize::from(row.folder)];
                 places.partition_point(|&at| (at as usize) < index)
             }
         };
         Ok(Found { row, place })
     }
 
-    /// Place, UID and octets of a source's messages that are not marked deleted, from `place` on.
-    pub(super) fn following(&self, source: u16, place: usize) -> impl Iterator<Item = (usize, Uid, u64)> + '_ {
+    /// Place, UID and octets of a folder's messages that are not marked deleted, from `place` on.
+    pub(super) fn following(&self, folder: u16, place: usize) -> impl Iterator<Item = (usize, Uid, u64)> + '_ {
         let places: Option<&[u32]> = match &self.rows {
             Rows::Whole(_) => None,
-            Rows::Chosen { places, .. } => places.get(usize::from(source)).map(Vec::as_slice),
+            Rows::Chosen { places, .. } => places.get(usize::from(folder)).map(Vec::as_slice),
         };
         let count = places.map_or(self.len(), <[u32]>::len);
         (place..count).filter_map(move |place| {
@@ -175,7 +159,7 @@ impl Listing {
     }
 
     /// DELE: marks in the session only.
-    pub fn mark(&mut self, number: MessageNumber) -> Result<(), Error> {
+    pub fn mark(&mut self, number: MessageNumber) -> Result<(), Refusal> {
         let row = self.get(number)?;
         self.marks.resize(self.len().div_ceil(64), 0);
         self.marks[number.index() / 64] |= 1 << (number.index() % 64);
@@ -210,12 +194,12 @@ impl Listing {
 }
 
 impl Row {
-    /// An entry of the only source's index.
-    fn of((uid, octets): (u32, u32)) -> Self {
+    /// A message of the only folder.
+    fn of(uid: Uid, octets: u32) -> Self {
         Self {
-            source: 0,
+            folder: 0,
             is_notice: false,
-            uid: Uid(uid),
+            uid,
             octets,
         }
     }
@@ -223,8 +207,11 @@ impl Row {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::num::NonZeroU32;
+
     use proptest::prelude::*;
+
+    use super::*;
 
     fn number(n: u32) -> MessageNumber {
         MessageNumber(NonZeroU32::new(n).unwrap())
@@ -233,14 +220,14 @@ mod tests {
     fn listing(entries: &[(u32, u32)]) -> Listing {
         Listing::whole(Arc::new(Index {
             uid_validity: 7,
-            entries: entries.to_vec(),
+            entries: entries.iter().map(|&(uid, octets)| (Uid(uid), octets)).collect(),
             ..Index::default()
         }))
     }
 
-    fn row(source: u16, uid: u32, octets: u32) -> Row {
+    fn row(folder: u16, uid: u32, octets: u32) -> Row {
         Row {
-            source,
+            folder,
             is_notice: false,
             uid: Uid(uid),
             octets,
@@ -248,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_of_several_sources_keep_their_places() {
+    fn rows_of_several_folders_keep_their_places() {
         let rows = vec![row(0, 3, 10), row(1, 3, 20), row(0, 9, 30), row(1, 4, 40)];
         let mut listing = Listing::chosen(rows.clone(), 2);
         assert_eq!(listing.stat(), (4, Octets(100)));
@@ -282,9 +269,9 @@ mod tests {
         assert_eq!(listing.stat(), (3, Octets(60)));
         listing.mark(number(2)).unwrap();
         assert_eq!(listing.stat(), (2, Octets(40)));
-        assert_eq!(listing.mark(number(2)), Err(Error::Deleted));
-        assert_eq!(listing.octets(number(2)), Err(Error::Deleted));
-        assert_eq!(listing.octets(number(4)), Err(Error::NoSuchMessage));
+        assert_eq!(listing.mark(number(2)), Err(Refusal::Deleted));
+        assert_eq!(listing.octets(number(2)), Err(Refusal::Deleted));
+        assert_eq!(listing.octets(number(4)), Err(Refusal::NoSuchMessage));
         assert_eq!(listing.get(number(3)), Ok(row(0, 9, 30)));
         assert_eq!(listing.numbers().collect::<Vec<_>>(), [number(1), number(3)]);
         assert_eq!(listing.marked().collect::<Vec<_>>(), [row(0, 5, 20)]);

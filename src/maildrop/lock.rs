@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use dashmap::DashSet;
 
-use crate::state::MailboxName;
+use crate::types::MailboxName;
 
 /// The maildrops that sessions hold.
 #[derive(Debug, Clone, Default)]

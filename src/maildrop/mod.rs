@@ -1,46 +1,57 @@
 //! TRANSLATION: one session's frozen, numbered view of its mailboxes, and what POP3's commands mean there.
 
-mod ahead;
 mod body;
 mod budget;
 mod commit;
-mod copy;
+mod delivery;
 mod error;
+mod folder;
 mod import;
-mod leave;
 mod listing;
 mod lock;
+mod marks;
 mod notice;
 mod open;
+mod parked;
+mod read_ahead;
 mod recognition;
 mod removal;
 mod rendering;
 mod retention;
 mod selection;
-mod source;
-mod sync;
+mod shared;
+mod snapshot;
+mod sweep;
 mod top;
+mod trash;
 mod uidl;
 mod undelivered;
+mod upstream;
 
 pub use body::Body;
-pub use error::{Error, Reason};
-pub use listing::{Listing, MessageNumber, Octets};
+pub use error::{Error, Reason, Refusal};
+pub use listing::Listing;
 pub use open::{Maildrops, SetupError};
-pub use retention::Due;
+pub use sweep::Due;
 
-use crate::config::Expire;
+use std::sync::Arc;
 
-use self::{listing::Row, notice::Notices, source::Source, uidl::Names};
+use crate::{
+    config::Expire,
+    types::{MessageNumber, Octets},
+};
+
+use self::{folder::HeldFolder, listing::Row, notice::Notices, uidl::Names};
 
 /// One session's maildrop, exclusively locked while it lives. Dropping it deletes nothing.
 #[derive(Debug)]
 pub struct Maildrop {
     /// Its folders, usually one.
-    sources: Vec<Source>,
+    folders: Vec<HeldFolder>,
     listing: Listing,
     names: Names,
     notices: Notices,
+    expire: Expire,
 }
 
 impl Maildrop {
@@ -51,8 +62,7 @@ impl Maildrop {
 
     /// How long mail stays that the device leaves (RFC 2449 §6.7).
     pub fn expire(&self) -> Expire {
-        let policy = self.sources.first().map(|source| &source.account.policy);
-        policy.map_or(Expire::Never, |policy| policy.retention.expire())
+        self.expire
     }
 
     /// UIDL n: appends the unique-id to `out`.
@@ -63,7 +73,7 @@ impl Maildrop {
 
     /// DELE: marks in the session only.
     pub fn delete(&mut self, number: MessageNumber) -> Result<(), Error> {
-        self.listing.mark(number)
+        Ok(self.listing.mark(number)?)
     }
 
     /// RSET: takes all marks back.
@@ -73,12 +83,13 @@ impl Maildrop {
 
     /// Octets that the upstream sent, or is about to send, in vain.
     pub fn wasted(&self) -> Octets {
-        Octets(self.sources.iter().map(|source| source.ahead.wasted()).sum())
+        Octets(self.folders.iter().map(HeldFolder::wasted).sum())
     }
 
     /// What stands in the place of a message.
-    fn notice(&self, row: Row) -> Option<&[u8]> {
-        let notice = self.notices.get(&(row.source, row.uid)).map(Vec::as_slice);
-        notice.or(row.is_notice.then_some(&[]))
+    fn notice(&self, row: Row) -> Option<Arc<[u8]>> {
+        let composed = self.notices.get(&(row.folder, row.uid)).cloned();
+        let standing = || self.folders[usize::from(row.folder)].standing_notice(row.uid);
+        composed.or_else(standing).or_else(|| row.is_notice.then(Arc::default))
     }
 }

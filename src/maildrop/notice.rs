@@ -1,19 +1,17 @@
 //! What stands in the place of a message that is larger than the device takes (`max_octets` with `oversize = "notice"`), or
 //! that the upstream does not deliver.
 
-use std::{collections::HashMap, fmt::Write};
+use std::{collections::HashMap, fmt::Write, sync::Arc};
 
 use chrono::DateTime;
 
-use super::{Error, listing::Row, source::Source};
 use crate::{
-    config,
     state::now,
     types::{Uid, UidValidity},
 };
 
-/// By source and UID.
-pub(super) type Notices = HashMap<(u16, Uid), Vec<u8>>;
+/// By folder and UID.
+pub(super) type Notices = HashMap<(u16, Uid), Arc<[u8]>>;
 
 /// The fields that a notice repeats.
 pub(super) const FIELDS: &str = "FROM TO SUBJECT DATE";
@@ -25,36 +23,19 @@ pub(super) struct Place<'a> {
     id: String,
 }
 
-impl Source {
-    pub(super) fn notice_place(&self, uid: Uid) -> Place<'_> {
-        Place {
-            folder: &self.name.folder,
-            id: format!("{}.{uid}", UidValidity::of_state_or_zero(self.view.index.uid_validity)),
+impl<'a> Place<'a> {
+    /// The message `uid` of `folder`, whose UIDVALIDITY is as state keeps it.
+    pub(super) fn new(folder: &'a str, uid_validity: u64, uid: Uid) -> Self {
+        Self {
+            folder,
+            id: format!("{}.{uid}", UidValidity::of_state_or_zero(uid_validity)),
         }
     }
 }
 
-/// The notices of those `rows` of `source` that are to have one: one round trip, where there are any.
-pub(super) async fn compose(source: &mut Source, rows: &[Row], view: &config::View) -> Result<Notices, Error> {
-    let rows = rows.iter().filter(|row| row.is_notice && row.source == source.number);
-    let mut octets: Vec<(Uid, u32)> = rows.map(|row| (row.uid, row.octets)).collect();
-    if octets.is_empty() {
-        return Ok(Notices::new());
-    }
-    octets.sort_unstable();
-    let uids: Vec<Uid> = octets.iter().map(|&(uid, _)| uid).collect();
-    let headers: HashMap<Uid, Vec<u8>> = source.headers(&uids, FIELDS).await?.into_iter().collect();
-    let max = view.max_octets.unwrap_or(0);
-    let notice = |(uid, octets)| {
-        let header = headers.get(&uid).map_or(&[][..], Vec::as_slice);
-        let notice = of_oversize(header, octets, max, &source.notice_place(uid));
-        ((source.number, uid), notice)
-    };
-    Ok(octets.into_iter().map(notice).collect())
-}
-
-/// Of a message of so many octets, where `max` are delivered; `header` holds its [`FIELDS`] as the upstream sent them.
-fn of_oversize(header: &[u8], octets: u32, max: u64, place: &Place<'_>) -> Vec<u8> {
+/// The notice for a message of `octets`, if at most `max` are delivered; `header` holds its [`FIELDS`] as the upstream sent
+/// them.
+pub(super) fn of_oversize(header: &[u8], octets: u32, max: u64, place: &Place<'_>) -> Vec<u8> {
     let folder = place.folder;
     let told = format!(
         "A message of {octets} octets came, and more than {max} are not delivered here.\r\n\
@@ -63,7 +44,7 @@ fn of_oversize(header: &[u8], octets: u32, max: u64, place: &Place<'_>) -> Vec<u
     text(header, "too large", &told, place)
 }
 
-/// Of a message of about so many octets that the upstream does not deliver.
+/// The notice for a message of about `octets` that the upstream does not deliver.
 pub(super) fn of_undelivered(header: &[u8], octets: u32, place: &Place<'_>) -> Vec<u8> {
     let folder = place.folder;
     let told = format!(

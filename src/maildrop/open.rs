@@ -2,30 +2,33 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use super::{
-    Error, Listing, Maildrop, Reason,
-    ahead::Ahead,
+    Error, Listing, Maildrop, Reason, Refusal,
     budget::Budget,
+    folder::HeldFolder,
     lock::{Key, Lock, Locks},
     notice::Notices,
-    recognition::recognised,
-    selection::select,
-    source::{Source, is_same, log_in, login_of, report},
-    sync::{View, opened, refreshed},
+    parked::Parked,
+    read_ahead::ReadAhead,
+    recognition::recognise,
+    selection,
+    shared::Shared,
+    snapshot::Snapshot,
     uidl::Names,
     undelivered::Undelivered,
+    upstream::{Upstream, log_in, login_of},
 };
 use crate::{
     accounts::Account,
-    config::{Credential, MaildropOptions, OnDelete, Upstream},
-    imap::{self, Connector, Mailbox, NoSlot, Pool, Slot, Standing, UserKey},
+    config::{self, Credential, MaildropOptions, OnDelete, Policy, Secret},
+    imap::{Connection, Connector, NoSlot, Pool, Slot, Standing, UserKey},
     oauth::Tokens,
     proofs::RandomUnavailable,
-    state::{Index, MailboxName, Marks, StateStore, now},
+    state::{StateStore, now},
     tls,
+    types::MailboxName,
 };
 
 /// Opens maildrops: holds what they share.
@@ -36,18 +39,8 @@ pub struct Maildrops {
     pub(super) shared: Arc<Shared>,
     /// Octets read ahead per session.
     read_ahead: u64,
-    /// Those of all sessions.
+    /// The octets that all sessions may read ahead.
     budget: Arc<Budget>,
-}
-
-/// What a maildrop needs beyond its own upstream.
-#[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) pool: Arc<Pool<View>>,
-    pub(super) state: Arc<dyn StateStore>,
-    pub(super) undelivered: Undelivered,
-    /// What sessions leave to be finished behind them.
-    pub(super) tasks: TaskTracker,
 }
 
 /// Why maildrops cannot be opened at all.
@@ -70,7 +63,7 @@ impl Maildrops {
         tokens: Arc<Tokens>,
     ) -> Result<Self, SetupError> {
         let options = options.into();
-        let connector = |upstream: &Arc<Upstream>| {
+        let connector = |upstream: &Arc<config::Upstream>| {
             let connector = Connector::new(upstream, options.silence, tokens.clone())?;
             Ok((upstream.name.clone(), Arc::new(connector)))
         };
@@ -110,213 +103,251 @@ impl Maildrops {
     }
 
     /// Connects to `upstream` up to its greeting, and TLS, without logging in.
-    pub async fn probe(&self, upstream: &Upstream) -> Result<(), Error> {
+    pub async fn probe(&self, upstream: &config::Upstream) -> Result<(), Error> {
         let connector = self.connector(&upstream.name)?;
         connector
             .probe()
             .await
-            .map_err(|error| reported(&upstream.name, "", &error))
+            .map_err(|error| Error::upstream(&upstream.name, "", error))
     }
 
     /// Logs in upstream, takes the lock, selects and lists. RFC 1939 §4: only after this may PASS say +OK.
     pub async fn open(&self, account: &Account) -> Result<Maildrop, Error> {
         let now = now();
-        let mut sources = self.sources(account).await?;
-        match prepare(&mut sources, now).await {
-            Ok((listing, notices)) => {
-                let names = Names::new(&account.policy, &sources);
-                Ok(Maildrop {
-                    sources,
-                    listing,
-                    names,
-                    notices,
-                })
-            }
+        let mut folders = self.hold(account).await?;
+        match prepare(&mut folders, &account.policy, now).await {
+            Ok((listing, notices)) => Ok(Maildrop {
+                names: Names::new(&account.policy, folders.iter().map(HeldFolder::named)),
+                folders,
+                listing,
+                notices,
+                expire: account.policy.retention.expire(),
+            }),
             Err(error) => {
-                leave_all(sources).await;
+                leave_all(folders).await;
                 Err(error)
             }
         }
     }
 
-    /// Every folder of `account`, opened; none is left behind where one fails.
-    pub(super) async fn sources(&self, account: &Account) -> Result<Vec<Source>, Error> {
+    /// Every folder of `account`, held; none is left behind if one fails.
+    pub(super) async fn hold(&self, account: &Account) -> Result<Vec<HeldFolder>, Error> {
         let account = Arc::new(account.clone());
-        let mut sources = Vec::with_capacity(account.policy.folders.len());
+        let mut folders = Vec::with_capacity(account.policy.folders.len());
         for (number, folder) in (0..).zip(&account.policy.folders) {
-            match self.source(&account, number, folder).await {
-                Ok(source) => sources.push(source),
+            match self.hold_folder(&account, number, folder).await {
+                Ok(held) => folders.push(held),
                 Err(error) => {
-                    leave_all(sources).await;
+                    leave_all(folders).await;
                     return Err(error);
                 }
             }
         }
-        Ok(sources)
+        Ok(folders)
     }
 
-    async fn source(&self, account: &Arc<Account>, number: u16, folder: &str) -> Result<Source, Error> {
-        let connector = self.connector(&account.upstream.name)?;
-        let of_consent;
-        let secret = match &account.credential {
-            Credential::Password(secret) => secret,
-            // The device's own password was verified here already; a parked connection is of this consent.
-            Credential::OAuth2 { consent } => {
-                of_consent = consent.as_str().into();
-                &of_consent
+    /// Holds one folder. The order of the steps is what security depends on: who does not know the password must not learn that
+    /// the maildrop is in use, so the login comes before the lock; and a listing that is made before the lock would show what
+    /// another session removes meanwhile.
+    async fn hold_folder(&self, account: &Arc<Account>, number: u16, folder: &str) -> Result<HeldFolder, Error> {
+        let opening = Opening {
+            connector: self.connector(&account.upstream.name)?,
+            account: account.clone(),
+            name: account.mailbox(folder),
+            secret: secret_of(&account.credential),
+            user: UserKey::new(&account.upstream.name, &account.user),
+        };
+        // 1. A connection that waits for this login and this secret: the pool has compared it.
+        let (upstream, parked, lock) = match self.resume(&opening).await? {
+            Some(resumed) => resumed,
+            None => {
+                // 2. The right to a connection more, and the login: the upstream verifies the secret.
+                let (slot, connection) = self.log_in(&opening).await?;
+                // 3. The lock.
+                let lock = self.lock(&opening)?;
+                // 4. Selecting and listing, and what the messages were called before.
+                let (upstream, snapshot) = self.select(opening, slot, connection).await?;
+                let parked = Parked {
+                    snapshot,
+                    is_unmarked: false,
+                    target: None,
+                };
+                (upstream, parked, lock)
             }
         };
-        let name = name_of(account, folder);
-        let user = UserKey::new(&account.upstream.name, &account.user);
-        let Shared { pool, state, .. } = &*self.shared;
-        if let Some((slot, mut mailbox, view)) = pool.take(&user, &account.login, folder, secret) {
-            let Some(lock) = self.lock(account, &name) else {
-                pool.park(slot, &account.login, folder, mailbox, view);
-                return Err(Error::InUse);
-            };
-            match refreshed(&mut mailbox, &account.policy, view.clone()).await {
-                Ok(now) => {
-                    let known = Some(view.index);
-                    return Ok(self.joined(account, connector, number, name, (slot, lock, mailbox, now, known)));
-                }
-                // It died while it waited: nobody needs to know.
-                Err(error) => {
-                    connector.note_failure(&account.user, Standing::Proven, &error);
-                    tracing::debug!(%error, "a parked connection is gone");
-                }
+        let row = parked.snapshot.expected_row();
+        let ahead = ReadAhead::new(self.read_ahead, row, self.budget.share());
+        Ok(HeldFolder::new(
+            number,
+            upstream,
+            parked,
+            ahead,
+            self.shared.clone(),
+            lock,
+        ))
+    }
+
+    /// Takes the lock, and the connection that the login's last session has left, if it is there and lives.
+    async fn resume(&self, opening: &Opening) -> Result<Option<(Upstream, Parked, Lock)>, Error> {
+        let Opening {
+            account,
+            connector,
+            name,
+            secret,
+            user,
+        } = opening;
+        let (login, folder) = (&account.login, &name.folder);
+        let Some((slot, mut mailbox, mut parked)) = self.shared.pool.take(user, login, folder, secret) else {
+            return Ok(None);
+        };
+        let lock = match self.lock(opening) {
+            Ok(lock) => lock,
+            Err(error) => {
+                self.shared.pool.park(slot, login, folder, mailbox, parked);
+                return Err(error);
+            }
+        };
+        match parked.snapshot.refresh(&mut mailbox, &account.policy).await {
+            Ok(()) => {
+                let upstream = Upstream::new(account.clone(), name.clone(), connector.clone(), slot, mailbox);
+                Ok(Some((upstream, parked, lock)))
+            }
+            // It died while it waited: nobody needs to know.
+            Err(error) => {
+                connector.note_failure(&account.user, Standing::Proven, &error);
+                tracing::debug!(%error, "a parked connection is gone");
+                Ok(None)
             }
         }
+    }
+
+    async fn log_in(&self, opening: &Opening) -> Result<(Slot<Parked>, Connection), Error> {
+        let Opening {
+            account,
+            connector,
+            name,
+            secret,
+            user,
+        } = opening;
+        let pool = &self.shared.pool;
+        let too_many = || Error::from(Refusal::Unavailable(Reason::TooManyConnections));
         let limit = account.upstream.connections_per_user;
-        let slot = pool.reserve(&user, limit, secret, account.is_forwarded).await;
+        let slot = pool.reserve(user, limit, secret, account.is_forwarded).await;
         let mut slot = slot.map_err(|refusal| match refusal {
-            NoSlot::Full => Error::Unavailable(Reason::TooManyConnections),
-            NoSlot::Refused => Error::Denied,
+            NoSlot::Full => too_many(),
+            NoSlot::Refused => Refusal::Denied.into(),
         })?;
-        let login = log_in(&connector, account, slot.standing());
+        let login = log_in(connector, account, slot.standing());
         let connection = match slot.unless_cut(login).await {
             Some(Ok(connection)) => connection,
             Some(Err(error)) => {
-                if error == Error::Denied {
+                if *error.refusal() == Refusal::Denied {
                     slot.refuse();
                 }
                 return Err(error);
             }
-            None => return Err(Error::Unavailable(Reason::TooManyConnections)),
+            None => return Err(too_many()),
         };
         slot.prove();
-        pool.forget(&user, &account.login, folder);
-        // Not before the login: who does not know the password must not learn that the maildrop is in use. Not after the
-        // listing: it would show what the other session removes meanwhile.
-        let lock = self.lock(account, &name).ok_or(Error::InUse)?;
+        pool.forget(user, &account.login, &name.folder);
+        Ok((slot, connection))
+    }
+
+    async fn select(
+        &self,
+        opening: Opening,
+        slot: Slot<Parked>,
+        connection: Connection,
+    ) -> Result<(Upstream, Snapshot), Error> {
+        let Opening {
+            account,
+            connector,
+            name,
+            ..
+        } = opening;
+        let state = &*self.shared.state;
         let known = state.index(&name).await;
-        let login = login_of(&connector, account, slot.standing());
-        let opened = opened(connection, login, &account.policy, folder, known.clone()).await;
-        let (mut mailbox, index, hidden) = opened.map_err(|error| {
+        let login = login_of(&connector, &account, slot.standing());
+        let opened = Snapshot::open(connection, login, &account.policy, &name.folder, known).await;
+        let (mailbox, mut snapshot) = opened.map_err(|error| {
             connector.note_failure(&account.user, slot.standing(), &error);
-            report(account, &error)
+            Error::upstream(&account.upstream.name, &account.user, error)
         })?;
         connector.note_success(&account.user);
-        let earlier = recognised(&mut mailbox, &index, &name, &account.policy.uidl, &**state)
-            .await
-            .map_err(|error| error.told(account))?;
-        let view = View {
-            index,
-            hidden,
-            modseq: mailbox.selected().modseq.unwrap_or(0),
-            earlier,
-            is_unmarked: false,
-            target: None,
-            checked: Instant::now(),
-        };
-        Ok(self.joined(account, connector, number, name, (slot, lock, mailbox, view, known)))
+        let mut upstream = Upstream::new(account, name, connector, slot, mailbox);
+        recognise(state, &mut upstream, &mut snapshot).await?;
+        Ok((upstream, snapshot))
     }
 
-    /// Puts the parts together; the last is what state holds of the index.
-    fn joined(
-        &self,
-        account: &Arc<Account>,
-        connector: Arc<Connector>,
-        number: u16,
-        name: MailboxName,
-        (slot, lock, mailbox, view, known): (Slot<View>, Lock, Mailbox, View, Option<Arc<Index>>),
-    ) -> Source {
-        let row = view.index.row as usize;
-        Source {
-            account: account.clone(),
-            name,
-            number,
-            connector,
-            mailbox,
-            ahead: Ahead::new(self.read_ahead, row, self.budget.share()),
-            sends_text_first: false,
-            retrieved: Vec::new(),
-            received: 0,
-            undelivered: Vec::new(),
-            learned: Vec::new(),
-            is_saved: known.is_some_and(|known| is_same(&known, &view.index)),
-            view,
-            marks: Marks::default(),
-            marks_followed: 0,
-            slot,
-            shared: self.shared.clone(),
-            lock: Some(lock),
-        }
-    }
-
-    /// `None` while another session holds the maildrop. Where a login's deletes only hide, its maildrop is its own.
-    fn lock(&self, account: &Account, name: &MailboxName) -> Option<Lock> {
+    /// Fails while another session holds the maildrop. If a login's deletes only hide, its maildrop is its own.
+    fn lock(&self, Opening { account, name, .. }: &Opening) -> Result<Lock, Error> {
         let login = (account.policy.on_delete == OnDelete::Hide).then(|| account.login.clone());
-        self.locks.acquire(Key {
+        let lock = self.locks.acquire(Key {
             mailbox: name.clone(),
             login,
-        })
+        });
+        lock.ok_or_else(|| Refusal::InUse.into())
     }
 
     fn connector(&self, upstream: &str) -> Result<Arc<Connector>, Error> {
-        self.connectors
-            .get(upstream)
-            .cloned()
-            .ok_or(Error::Unavailable(Reason::Refused))
+        let connector = self.connectors.get(upstream).cloned();
+        connector.ok_or_else(|| Refusal::Unavailable(Reason::Refused).into())
+    }
+}
+
+/// What it takes to open one folder.
+struct Opening {
+    account: Arc<Account>,
+    connector: Arc<Connector>,
+    name: MailboxName,
+    secret: Secret,
+    user: UserKey,
+}
+
+/// What a parked connection is known by besides its login.
+fn secret_of(credential: &Credential) -> Secret {
+    match credential {
+        Credential::Password(secret) => secret.clone(),
+        // The device's own password was verified here already; a parked connection is of this consent.
+        Credential::OAuth2 { consent } => consent.as_str().into(),
     }
 }
 
 /// From what the mailboxes hold to what the login is to see now (seconds since 1970).
-async fn prepare(sources: &mut [Source], now: u32) -> Result<(Listing, Notices), Error> {
-    for source in &mut *sources {
-        source.load_marks().await?;
-        if let Err(trouble) = source.finish_move().await {
-            // The messages are here still, and a QUIT that deletes them tries it again.
-            let error = trouble.told(&source.account);
-            tracing::warn!(mailbox = %source.name, %error, "a move that was interrupted is not finished");
-        }
-        source.retire(now).await;
-        source.reconnect_if_lost().await?;
-        let imported = source.import().await;
-        imported.map_err(|trouble| trouble.told(&source.account))?;
+async fn prepare(folders: &mut [HeldFolder], policy: &Policy, now: u32) -> Result<(Listing, Notices), Error> {
+    for folder in &mut *folders {
+        // 5. What the login has done here.
+        folder.read_marks().await?;
+        // 6. What an earlier session has left half done.
+        folder.finish_removal().await;
+        // 7. What has been here long enough.
+        folder.retire(now).await;
+        // 8. Names of another server.
+        folder.import().await?;
     }
-    select(sources, now).await
+    // 9. What the login sees.
+    let mut candidates = Vec::with_capacity(folders.len());
+    for folder in &mut *folders {
+        candidates.push(folder.candidates(now).await?);
+    }
+    let Some(mut rows) = selection::rows(&candidates, &policy.view) else {
+        return Ok((Listing::whole(candidates.swap_remove(0).index), Notices::new()));
+    };
+    // 10. Notices in the place of what is too large.
+    let mut notices = Notices::new();
+    for folder in &mut *folders {
+        notices.extend(folder.oversize_notices(&rows).await?);
+    }
+    for row in rows.iter_mut().filter(|row| row.is_notice) {
+        let text = notices.get(&(row.folder, row.uid));
+        row.octets = text.map_or(0, |text| u32::try_from(text.len()).unwrap_or(u32::MAX));
+    }
+    Ok((Listing::chosen(rows, folders.len()), notices))
 }
 
-pub(super) async fn leave_all(sources: Vec<Source>) {
-    for source in sources {
-        source.leave().await;
+/// Leaves folders to their next sessions.
+pub(super) async fn leave_all(folders: Vec<HeldFolder>) {
+    for folder in folders {
+        folder.leave().await;
     }
-}
-
-/// What state calls a folder of `account`.
-pub(super) fn name_of(account: &Account, folder: &str) -> MailboxName {
-    MailboxName {
-        upstream: account.upstream.name.clone(),
-        user: account.user.clone(),
-        folder: folder.to_owned(),
-    }
-}
-
-/// State can't be read or written (which it logs).
-pub(super) const STATE: Error = Error::Unavailable(Reason::State);
-
-/// Writes an upstream's failure to the log, and turns it into what a device is told.
-pub(super) fn reported(upstream: &str, user: &str, error: &imap::Error) -> Error {
-    tracing::warn!(upstream, user, %error, "upstream");
-    Error::from(error)
 }

@@ -1,96 +1,117 @@
 //! When UIDVALIDITY has changed, UIDs mean nothing any more. Messages are known again by Message-ID, size and INTERNALDATE,
 //! as far as that is beyond doubt, so that devices need not download everything once more.
 
-use std::{collections::HashMap, sync::Arc};
+use std::collections::HashMap;
 
-use super::removal::Trouble;
+use super::{Error, snapshot::Snapshot, upstream::Upstream};
 use crate::{
-    config::UidlFormat,
-    imap::Mailbox,
-    state::{Former, Identity, Index, MailboxName, Past, StateStore},
-    types::Uid,
+    state::{Former, Identity, Past, Renumbered, StateStore},
+    types::{Uid, UidMap},
 };
 
-/// What the messages of a mailbox were before UIDVALIDITY changed.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Earlier {
-    /// UID → what it was when devices first saw it; ascending.
-    pub(super) former: Arc<[(u32, Former)]>,
-    /// UIDVALIDITY when devices first saw any; 0 where UIDs are of this session only.
-    pub(super) first_uid_validity: u64,
+/// Finds out what the messages of a mailbox just selected were. If UIDVALIDITY has changed since the last session, everything
+/// that state holds by UID is renumbered.
+///
+/// If state fails, this fails only for a login that hides or retains. Any other goes on as if nothing had been kept.
+pub(super) async fn recognise(
+    state: &dyn StateStore,
+    upstream: &mut Upstream,
+    snapshot: &mut Snapshot,
+) -> Result<(), Error> {
+    if upstream.selected().uid_not_sticky {
+        return Ok(());
+    }
+    let past = match past(state, upstream, snapshot).await {
+        Err(error) if error.imap().is_none() && !upstream.policy().keeps_marks() => {
+            tracing::warn!(
+                mailbox = %upstream.name(),
+                %error,
+                "the login goes on without state: messages that were known before UIDVALIDITY changed have new names meanwhile"
+            );
+            Past::of(snapshot.uid_validity())
+        }
+        past => past?,
+    };
+    snapshot.set_earlier(past.into());
+    Ok(())
 }
 
-/// What the messages of a mailbox just selected were; where UIDVALIDITY has changed since the last session, that is found
-/// out, and everything that state holds by UID is renumbered.
-pub(super) async fn recognised(
-    mailbox: &mut Mailbox,
-    index: &Index,
-    name: &MailboxName,
-    format: &UidlFormat,
-    state: &dyn StateStore,
-) -> Result<Earlier, Trouble> {
-    if mailbox.selected().uid_not_sticky {
-        return Ok(Earlier::default());
-    }
-    let past = state.past(name).await?;
+async fn past(state: &dyn StateStore, upstream: &mut Upstream, snapshot: &Snapshot) -> Result<Past, Error> {
+    let past = state.past(upstream.name()).await?;
     if past.uid_validity == 0 {
-        let first = Past::of(index.uid_validity);
+        let first = Past::of(snapshot.uid_validity());
         // A UID alone names a message from now on, even one that goes before anything is known of it.
-        if !format.tells_validity() {
-            state.set_past(name, &first).await?;
+        if !upstream.policy().uidl.tells_validity() {
+            state.set_past(upstream.name(), &first).await?;
         }
-        return Ok(first.into());
+        return Ok(first);
     }
-    if past.uid_validity == index.uid_validity {
-        return Ok(past.into());
+    if past.uid_validity == snapshot.uid_validity() {
+        return Ok(past);
     }
-    // Where nothing is known there is nothing to compare; that UIDVALIDITY has changed is to be kept nevertheless.
-    let uids: Vec<Uid> = if past.identities.is_empty() {
+    // If nothing is known there is nothing to compare; that UIDVALIDITY has changed is kept nevertheless.
+    let uids = if past.identities.is_empty() {
         Vec::new()
     } else {
-        index.entries.iter().map(|&(uid, _)| Uid(uid)).collect()
+        snapshot.uids()
     };
-    let here: Vec<(u32, Identity)> = mailbox
-        .identities(&uids)
-        .await?
-        .into_iter()
-        .map(|(Uid(uid), identity)| (uid, Identity(identity)))
-        .collect();
+    let here = identities(upstream, &uids).await?;
     let pairs = pairs(&past.identities, &here);
     tracing::info!(
-        mailbox = %name,
+        mailbox = %upstream.name(),
         known = past.identities.len(),
         recognised = pairs.len(),
         "UIDVALIDITY changed: messages are known again by Message-ID, size and date"
     );
-    let now = renumbered(&past, index.uid_validity, &pairs);
-    state.renumber(name, &now, past.uid_validity, &pairs).await?;
-    Ok(now.into())
+    let now = renumbered(&past, snapshot.uid_validity(), &pairs);
+    state.renumber(upstream.name(), &now, past.uid_validity, &pairs).await?;
+    Ok(now)
 }
 
-impl From<Past> for Earlier {
-    fn from(past: Past) -> Self {
-        Self {
-            former: past.former.into(),
-            first_uid_validity: past.first_uid_validity,
-        }
+/// Keeps what tells `uids` (ascending) from others, so that they are known again should UIDVALIDITY change.
+pub(super) async fn identify(
+    state: &dyn StateStore,
+    upstream: &mut Upstream,
+    uid_validity: u64,
+    uids: &[Uid],
+) -> Result<(), Error> {
+    let mut past = state.past(upstream.name()).await?;
+    if past.uid_validity == 0 {
+        past = Past::of(uid_validity);
     }
+    if past.uid_validity != uid_validity {
+        return Ok(()); // another session has found that it changed
+    }
+    let is_unknown = |uid: &Uid| !past.identities.contains(*uid);
+    let unknown: Vec<Uid> = uids.iter().copied().filter(is_unknown).collect();
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    past.identities.extend(identities(upstream, &unknown).await?);
+    Ok(state.set_past(upstream.name(), &past).await?)
 }
 
-/// Old and new UID of what bears an identity that is unique on both sides; ascending by the old.
-fn pairs(old: &[(u32, Identity)], new: &[(u32, Identity)]) -> Vec<(u32, u32)> {
+async fn identities(upstream: &mut Upstream, uids: &[Uid]) -> Result<UidMap<Identity>, Error> {
+    let identities = upstream.mailbox().identities(uids).await;
+    let identities = identities.map_err(|error| upstream.failed(error))?;
+    Ok(identities
+        .into_iter()
+        .map(|(uid, identity)| (uid, Identity(identity)))
+        .collect())
+}
+
+/// Old and new UID of each message whose identity is unique on both sides.
+fn pairs(old: &UidMap<Identity>, new: &UidMap<Identity>) -> Renumbered {
     let new = unique(new);
-    let mut pairs: Vec<_> = unique(old)
+    unique(old)
         .into_iter()
         .filter_map(|(identity, old)| Some((old, *new.get(&identity)?)))
-        .collect();
-    pairs.sort_unstable();
-    pairs
+        .collect()
 }
 
-fn unique(identities: &[(u32, Identity)]) -> HashMap<Identity, u32> {
-    let mut uids: HashMap<Identity, Option<u32>> = HashMap::new();
-    for &(uid, identity) in identities {
+fn unique(identities: &UidMap<Identity>) -> HashMap<Identity, Uid> {
+    let mut uids: HashMap<Identity, Option<Uid>> = HashMap::new();
+    for (uid, &identity) in identities.iter() {
         uids.entry(identity)
             .and_modify(|several| *several = None)
             .or_insert(Some(uid));
@@ -101,30 +122,22 @@ fn unique(identities: &[(u32, Identity)]) -> HashMap<Identity, u32> {
 }
 
 /// What is to be kept of `past` under the new UIDs. A message keeps the name that devices know it by.
-fn renumbered(past: &Past, uid_validity: u64, pairs: &[(u32, u32)]) -> Past {
-    let identity = |uid: u32| {
-        let at = past.identities.binary_search_by_key(&uid, |&(uid, _)| uid).ok()?;
-        Some(past.identities[at].1)
-    };
-    let former = |uid: u32| match past.former.binary_search_by_key(&uid, |&(uid, _)| uid) {
-        Ok(at) => past.former[at].1,
-        Err(_) => Former {
+fn renumbered(past: &Past, uid_validity: u64, pairs: &Renumbered) -> Past {
+    let former = |uid: Uid| {
+        past.former.get(uid).copied().unwrap_or(Former {
             uid_validity: past.uid_validity,
             uid,
-        },
+        })
     };
-    let mut now = Past {
+    Past {
         uid_validity,
         first_uid_validity: past.first_uid_validity,
         identities: pairs
             .iter()
-            .filter_map(|&(old, new)| Some((new, identity(old)?)))
+            .filter_map(|(old, &new)| Some((new, *past.identities.get(old)?)))
             .collect(),
-        former: pairs.iter().map(|&(old, new)| (new, former(old))).collect(),
-    };
-    now.identities.sort_unstable_by_key(|&(uid, _)| uid);
-    now.former.sort_unstable_by_key(|&(uid, _)| uid);
-    now
+        former: pairs.iter().map(|(old, &new)| (new, former(old))).collect(),
+    }
 }
 
 #[cfg(test)]
@@ -137,9 +150,17 @@ mod tests {
 
     #[test]
     fn only_what_is_beyond_doubt_is_known_again() {
-        let old = [(1, 10), (2, 20), (3, 30), (4, 30), (5, 50)].map(|(uid, octet)| (uid, identity(octet)));
-        let new = [(11, 50), (12, 20), (13, 20), (14, 30), (15, 10)].map(|(uid, octet)| (uid, identity(octet)));
-        assert_eq!(pairs(&old, &new), [(1, 15), (5, 11)], "two of 20 now, two of 30 then");
+        let old = [(1, 10), (2, 20), (3, 30), (4, 30), (5, 50)]
+            .map(|(uid, octet)| (uid, identity(octet)))
+            .into();
+        let new = [(11, 50), (12, 20), (13, 20), (14, 30), (15, 10)]
+            .map(|(uid, octet)| (uid, identity(octet)))
+            .into();
+        assert_eq!(
+            pairs(&old, &new),
+            [(1, Uid(15)), (5, Uid(11))].into(),
+            "two of 20 now, two of 30 then"
+        );
     }
 
     #[test]
@@ -147,15 +168,18 @@ mod tests {
         let first = Past {
             uid_validity: 7,
             first_uid_validity: 7,
-            identities: vec![(1, identity(1)), (2, identity(2))],
-            former: Vec::new(),
+            identities: [(1, identity(1)), (2, identity(2))].into(),
+            former: UidMap::default(),
         };
-        let second = renumbered(&first, 8, &[(1, 30), (2, 20)]);
-        let former = |uid_validity, uid| Former { uid_validity, uid };
-        assert_eq!(second.former, [(20, former(7, 2)), (30, former(7, 1))]);
-        let third = renumbered(&second, 9, &[(20, 5)]);
-        assert_eq!(third.former, [(5, former(7, 2))]);
-        assert_eq!(third.identities, [(5, identity(2))]);
+        let second = renumbered(&first, 8, &[(1, Uid(30)), (2, Uid(20))].into());
+        let former = |uid_validity, uid| Former {
+            uid_validity,
+            uid: Uid(uid),
+        };
+        assert_eq!(second.former, [(20, former(7, 2)), (30, former(7, 1))].into());
+        let third = renumbered(&second, 9, &[(20, Uid(5))].into());
+        assert_eq!(third.former, [(5, former(7, 2))].into());
+        assert_eq!(third.identities, [(5, identity(2))].into());
         assert_eq!((third.uid_validity, third.first_uid_validity), (9, 7));
     }
 }

@@ -1,207 +1,416 @@
 //! The delete policy: what becomes of messages that are deleted (semantics of `on_delete`).
+//!
+//! Between two commands of a removal a crash or a lost connection may leave it half done: a message flagged `\Deleted` that
+//! nobody expunges, or one that is in both folders because the server has no MOVE (RFC 6851). So what is about to be removed
+//! is kept by state first, and the next session of the mailbox finishes it.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
-use super::{Error, Reason, source::Source};
+use super::{Error, Reason, Refusal, snapshot::Snapshot, trash, upstream::Upstream};
 use crate::{
     config::OnDelete,
-    imap::{self, Folder, Namespace, NotMoved},
-    state::Index,
-    types::Uid,
+    imap::{self, Digest, FolderStatus, NotMoved, Refused, Selection, UidSet, Wanted},
+    state::{PendingMove, StateStore},
+    types::{Uid, Uids},
 };
 
-/// Why a removal did not come to its end.
+/// Removes messages of one folder by `expunge`, `trash` or `move:`. (`hide` removes nothing upstream.)
 #[derive(Debug)]
-pub(super) enum Trouble {
-    Upstream(imap::Error),
-    /// State can't keep what must not be forgotten.
-    State,
-    /// Written to the log already.
-    Told(Error),
+pub(super) struct Removal {
+    state: Arc<dyn StateStore>,
+    /// The folder that messages go to, as the server calls it, once that has been found out.
+    target: Option<Arc<str>>,
 }
 
-impl From<imap::Error> for Trouble {
-    fn from(error: imap::Error) -> Self {
-        Self::Upstream(error)
+impl Removal {
+    /// `target`: what an earlier session of the login has found out.
+    pub(super) fn new(state: Arc<dyn StateStore>, target: Option<Arc<str>>) -> Self {
+        Self { state, target }
     }
-}
 
-impl From<crate::state::Unavailable> for Trouble {
-    fn from(_: crate::state::Unavailable) -> Self {
-        Self::State
+    /// The folder that messages go to, if it has been found out.
+    pub(super) fn into_target(self) -> Option<Arc<str>> {
+        self.target
     }
-}
 
-impl Trouble {
-    /// What a device is told; an upstream's failure is written to the log.
-    pub(super) fn told(self, account: &crate::accounts::Account) -> Error {
-        match self {
-            Self::Upstream(error) => super::source::report(account, &error),
-            Self::State => Error::Unavailable(Reason::State),
-            Self::Told(error) => error,
+    /// Removes `uids` (ascending). What is not among the returned is confirmed by the tagged OK of each command. `seen` are
+    /// flagged `\Seen` if they go to another folder. A lost connection is replaced once: what was removed already is not there
+    /// any more, so to remove the rest is to say it again.
+    pub(super) async fn remove(
+        &mut self,
+        upstream: &mut Upstream,
+        snapshot: &mut Snapshot,
+        uids: &[Uid],
+        seen: &Uids,
+    ) -> Result<Refused, Error> {
+        loop {
+            let is_new = upstream.connected(snapshot).await?;
+            match self.remove_once(upstream, snapshot, uids, seen).await {
+                Err(error) if error.is_lost() && !is_new => {}
+                result => return result,
+            }
         }
     }
-}
 
-/// Folders that servers without SPECIAL-USE (RFC 6154) keep deleted messages in, the likeliest first.
-static USUAL_TRASH: LazyLock<Vec<String>> = LazyLock::new(|| {
-    let lines = include_str!("trash_names.txt").lines();
-    let names = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
-    names.map(str::to_lowercase).collect()
-});
-/// What `trash` makes if there is no such folder.
-const NEW_TRASH: &str = "Trash";
-
-impl Source {
-    /// Applies the delete policy to `uids` (ascending); everything that is not among the returned is confirmed: by the
-    /// tagged OK of each command, or kept by state.
-    pub(super) async fn delete(&mut self, uids: &[Uid]) -> Result<Vec<Uid>, Error> {
-        if uids.is_empty() {
-            return Ok(Vec::new());
+    async fn remove_once(
+        &mut self,
+        upstream: &mut Upstream,
+        snapshot: &mut Snapshot,
+        uids: &[Uid],
+        seen: &Uids,
+    ) -> Result<Refused, Error> {
+        if upstream.selected().read_only {
+            return Err(Refusal::Misconfigured(Reason::ReadOnly).into());
         }
-        if self.account.policy.on_delete == OnDelete::Hide {
-            return self.hide(uids).await.map(|()| Vec::new());
-        }
-        self.stop_ahead().await;
-        let refused = loop {
-            let is_new = self.reconnect_if_lost().await?;
-            if self.mailbox.selected().read_only {
-                return Err(Error::Misconfigured(Reason::ReadOnly));
-            }
-            let refreshed = self.mailbox.refresh_if_old().await;
-            match refreshed.map_err(Trouble::from) {
-                Ok(()) => {}
-                Err(Trouble::Upstream(error)) if error.is_lost() && !is_new => continue,
-                Err(trouble) => return Err(trouble.told(&self.account)),
-            }
-            match self.remove(uids).await {
-                Ok(refused) => break refused,
-                // What was removed already is not there any more: to remove the rest is to say it again.
-                Err(Trouble::Upstream(error)) if error.is_lost() && !is_new => {}
-                Err(trouble) => return Err(trouble.told(&self.account)),
-            }
+        let refreshed = upstream.mailbox().refresh_if_old().await;
+        refreshed.map_err(|error| upstream.failed(error))?;
+        let target = self
+            .target(upstream)
+            .await
+            .map_err(|error| final_or(upstream.failed(error)))?;
+        let Some(target) = target else {
+            return self.expunge(upstream, snapshot, uids).await;
         };
-        self.note_removed(uids, &refused);
-        Ok(refused)
-    }
-
-    async fn remove(&mut self, uids: &[Uid]) -> Result<Vec<Uid>, Trouble> {
-        match self.target().await? {
-            // What lies in the trash is removed from there for good.
-            Some(target) if *target != *self.mailbox.folder() => {
-                let NotMoved { for_now, ever } = if self.mailbox.has_move() {
-                    self.mailbox.move_to(uids, &target).await?
-                } else {
-                    NotMoved {
-                        for_now: Vec::new(),
-                        ever: uids.to_vec(),
-                    }
-                };
-                let mut refused = for_now;
-                if !ever.is_empty() {
-                    refused.extend(self.copy_and_remove(&ever, &target).await?);
-                    refused.sort_unstable();
-                }
-                Ok(refused)
-            }
-            _ => Ok(self.mailbox.remove(uids).await?),
+        if *target == *upstream.mailbox().folder() {
+            return match upstream.policy().on_delete {
+                // What lies in the trash is removed from there for good.
+                OnDelete::Trash => self.expunge(upstream, snapshot, uids).await,
+                _ => Err(Refusal::Misconfigured(Reason::Kept).into()),
+            };
         }
+        let seen: Vec<Uid> = uids.iter().copied().filter(|&uid| seen.contains(uid)).collect();
+        if !seen.is_empty()
+            && let Err(error) = upstream.mailbox().mark_seen(&seen).await
+        {
+            // Of no consequence for the removal, unless the connection is lost.
+            match upstream.is_lost() {
+                false => tracing::debug!(%error, mailbox = %upstream.name(), "not flagged \\Seen"),
+                true => return Err(upstream.failed(error)),
+            }
+        }
+        self.file(upstream, snapshot, uids, &target).await
     }
 
     /// The folder that deleted messages go to, as the server calls it; `None` if they are removed for good.
-    async fn target(&mut self) -> Result<Option<Arc<str>>, imap::Error> {
-        if let Some(target) = &self.view.target {
+    async fn target(&mut self, upstream: &mut Upstream) -> Result<Option<Arc<str>>, imap::Error> {
+        if let Some(target) = &self.target {
             return Ok(Some(target.clone()));
         }
-        let policy = self.account.policy.clone();
+        let policy = upstream.policy().clone();
         let name = match &policy.on_delete {
             OnDelete::Expunge | OnDelete::Hide => return Ok(None),
-            OnDelete::MoveTo(folder) => self.mailbox.name_to_file_into(folder).await?,
-            OnDelete::Trash => self.trash(policy.trash_folder.as_deref()).await?,
+            OnDelete::MoveTo(folder) => upstream.mailbox().name_to_file_into(folder).await?,
+            OnDelete::Trash => trash::find(upstream.mailbox(), policy.trash_folder.as_deref()).await?,
         };
         let target: Arc<str> = Arc::from(name);
-        self.view.target = Some(target.clone());
+        self.target = Some(target.clone());
         Ok(Some(target))
     }
 
-    /// The folder for deleted messages: the one with `\Trash` (RFC 6154 §2), else the configured one, else one that bears a
-    /// usual name; `Trash` if there is none.
-    async fn trash(&mut self, configured: Option<&str>) -> Result<String, imap::Error> {
-        let folders = self.mailbox.folders().await?;
-        if let Some(folder) = folders.iter().find(|folder| folder.is_trash) {
-            return Ok(folder.name.clone());
+    /// Flags and expunges `uids`.
+    async fn expunge(&self, upstream: &mut Upstream, snapshot: &Snapshot, uids: &[Uid]) -> Result<Refused, Error> {
+        let pending = PendingMove {
+            uid_validity: snapshot.uid_validity(),
+            uids: uids.iter().copied().collect(),
+            target: String::new(),
+            target_uid_validity: 0,
+            target_uid_next: Uid(0),
+        };
+        // It stays when all are gone: no other message ever gets their UIDs.
+        let kept = self.keep(upstream, &pending).await;
+        if let Err(error) = &kept {
+            tracing::warn!(mailbox = %upstream.name(), %error, "a removal that a crash cuts short will not be finished");
         }
-        if let Some(configured) = configured {
-            return self.mailbox.name_to_file_into(configured).await;
+        let removed = upstream.mailbox().remove(uids).await;
+        let refused = removed.map_err(|error| upstream.failed(error))?;
+        if !refused.uids.is_empty() && kept.is_ok() {
+            self.forget(upstream).await?;
         }
-        let namespace = self.mailbox.namespace().await?;
-        let own: Vec<String> = folders
-            .iter()
-            .map(|folder| own_name(folder, &namespace).to_lowercase())
-            .collect();
-        let mut usual = USUAL_TRASH
-            .iter()
-            .filter_map(|name| own.iter().position(|own| own == name));
-        match usual.next() {
-            Some(at) => Ok(folders[at].name.clone()),
-            None => self.mailbox.name_to_file_into(NEW_TRASH).await,
+        Ok(refused)
+    }
+
+    /// Moves `uids` to `target`, by MOVE or else by COPY.
+    async fn file(
+        &self,
+        upstream: &mut Upstream,
+        snapshot: &mut Snapshot,
+        uids: &[Uid],
+        target: &str,
+    ) -> Result<Refused, Error> {
+        let NotMoved { for_now, ever } = if upstream.mailbox().has_move() {
+            let moved = upstream.mailbox().move_to(uids, target).await;
+            moved.map_err(|error| upstream.failed(error))?
+        } else {
+            NotMoved {
+                for_now: Vec::new(),
+                ever: uids.to_vec(),
+            }
+        };
+        let mut refused = Refused {
+            uids: for_now,
+            is_final: false,
+        };
+        if !ever.is_empty() {
+            refused.add(self.copy_and_remove(upstream, snapshot, &ever, target).await?);
+            refused.uids.sort_unstable();
+        }
+        Ok(refused)
+    }
+
+    /// Finishes what an earlier session has begun to remove, if that was cut short; returns what is gone.
+    pub(super) async fn finish(&self, upstream: &mut Upstream, snapshot: &mut Snapshot) -> Result<Uids, Error> {
+        let on_delete = &upstream.policy().on_delete;
+        if *on_delete == OnDelete::Hide || upstream.selected().read_only {
+            return Ok(Uids::default());
+        }
+        let copies = *on_delete != OnDelete::Expunge && !upstream.mailbox().has_move();
+        // State is asked only if there may be something to finish.
+        if snapshot.deleted().is_empty() && !copies {
+            return Ok(Uids::default());
+        }
+        let Some(pending) = self.state.pending_move(upstream.name()).await? else {
+            return Ok(Uids::default());
+        };
+        if pending.target.is_empty() {
+            self.finish_expunge(upstream, snapshot, &pending).await
+        } else if copies {
+            self.finish_copy(upstream, snapshot, pending).await
+        } else {
+            Ok(Uids::default())
         }
     }
 
-    /// The login sees `uids` (ascending) no more; nothing happens upstream.
-    async fn hide(&mut self, uids: &[Uid]) -> Result<(), Error> {
-        let mut marks = self.marks.clone();
-        marks.hidden.extend(uids.iter().map(|uid| uid.0));
-        marks.hidden.sort_unstable();
-        marks.hidden.dedup();
-        self.keep_marks(marks).await
+    /// Expunges what bears our `\Deleted` still. The rest was not flagged, and is shown again.
+    async fn finish_expunge(
+        &self,
+        upstream: &mut Upstream,
+        snapshot: &Snapshot,
+        pending: &PendingMove,
+    ) -> Result<Uids, Error> {
+        let is_same = pending.uid_validity == snapshot.uid_validity();
+        let flagged = pending
+            .uids
+            .uids()
+            .filter(|&uid| is_same && snapshot.deleted().contains(uid));
+        let uids: Vec<Uid> = flagged.collect();
+        let mut gone = Uids::default();
+        if !uids.is_empty() {
+            tracing::info!(mailbox = %upstream.name(), messages = uids.len(), "a removal that was interrupted is finished");
+            let removed = upstream.mailbox().remove(&uids).await;
+            let refused = removed.map_err(|error| upstream.failed(error))?;
+            gone = without(&uids, &refused.uids);
+        }
+        self.forget(upstream).await?;
+        Ok(gone)
     }
 
-    /// Messages that were removed are known no more.
-    pub(super) fn note_removed(&mut self, uids: &[Uid], refused: &[Uid]) {
-        let is_gone = |uid: Uid| uids.binary_search(&uid).is_ok() && !refused.contains(&uid);
-        self.retrieved.retain(|&uid| !is_gone(uid));
-        let index: &mut Index = Arc::make_mut(&mut self.view.index);
-        index.retain(|uid| !is_gone(Uid(uid)));
-        self.is_saved = false;
-        let changes = self.mailbox.changes();
-        if changes.expunged == (uids.len() - refused.len()) as u64 && !changes.flags {
-            self.mailbox.clear_changes();
+    /// Removes what was copied.
+    async fn finish_copy(
+        &self,
+        upstream: &mut Upstream,
+        snapshot: &mut Snapshot,
+        pending: PendingMove,
+    ) -> Result<Uids, Error> {
+        let Some(copied) = self.copied(upstream, snapshot, pending).await? else {
+            return Ok(Uids::default());
+        };
+        tracing::info!(mailbox = %upstream.name(), messages = copied.uids.len(), "a move that was interrupted is finished");
+        let uids = copied.uids.to_vec();
+        let refused = self.remove_copied(upstream, copied, &uids).await?;
+        Ok(without(&uids, &refused.uids))
+    }
+
+    /// Copies `uids` (ascending) to `target` and removes them here; what has been copied already is only removed. Those that
+    /// are refused are here still; if they were copied, they will not be copied again.
+    async fn copy_and_remove(
+        &self,
+        upstream: &mut Upstream,
+        snapshot: &mut Snapshot,
+        uids: &[Uid],
+        target: &str,
+    ) -> Result<Refused, Error> {
+        let mut refused = Refused::default();
+        let mut fresh = uids.to_vec();
+        if let Some(pending) = self.pending_copy(upstream).await?
+            && let Some(kept) = self.copied(upstream, snapshot, pending).await?
+        {
+            let (copied, others) = uids.iter().partition(|&&uid| kept.uids.contains(uid));
+            fresh = others;
+            refused.add(self.remove_copied(upstream, kept, &copied).await?);
         }
+        // A command's worth at a time: COPY copies all of a set or nothing (RFC 3501 §6.4.7).
+        for (_, these) in UidSet::parts(&fresh) {
+            refused.add(self.copy_set(upstream, snapshot, these, target).await?);
+        }
+        refused.uids.sort_unstable();
+        Ok(refused)
+    }
+
+    /// Copies `these`, which one [`UidSet`] covers, and removes them here.
+    async fn copy_set(
+        &self,
+        upstream: &mut Upstream,
+        snapshot: &Snapshot,
+        these: &[Uid],
+        target: &str,
+    ) -> Result<Refused, Error> {
+        let not_copied = |error: &imap::Error, upstream: &Upstream, uids: Vec<Uid>| {
+            tracing::warn!(%error, mailbox = %upstream.name(), target, messages = uids.len(), "not copied");
+            let is_final = error.is_final();
+            Refused { uids, is_final }
+        };
+        let status = match target_status(upstream.mailbox(), target).await {
+            Ok(status) => status,
+            Err(error @ (imap::Error::Refused { .. } | imap::Error::NoData(_))) if !upstream.is_lost() => {
+                return Ok(not_copied(&error, upstream, these.to_vec()));
+            }
+            Err(error) => return Err(upstream.failed(error)),
+        };
+        let mut pending = PendingMove {
+            uid_validity: snapshot.uid_validity(),
+            uids: Uids::default(),
+            target: target.to_owned(),
+            target_uid_validity: status.uid_validity.kept(),
+            target_uid_next: Uid(status.uid_next),
+        };
+        // What earlier ones could not remove stays kept.
+        let earlier = self.pending_copy(upstream).await?;
+        if let Some(earlier) = earlier.filter(|earlier| {
+            (&earlier.target, earlier.target_uid_validity) == (&pending.target, pending.target_uid_validity)
+        }) {
+            pending = earlier;
+        }
+        pending.uids.extend(these.iter().copied());
+        self.keep(upstream, &pending).await?;
+        let mut here = these.to_vec();
+        let mut copied = upstream.mailbox().copy_to(&here, target).await;
+        while let Err(error) = copied {
+            if upstream.is_lost() {
+                return Err(upstream.failed(error));
+            }
+            let before = here.len();
+            let existing = upstream.mailbox().existing(&here).await;
+            here = existing.map_err(|error| upstream.failed(error))?;
+            if here.len() == before {
+                pending.uids.retain(|uid, ()| these.binary_search(&uid).is_err());
+                self.keep(upstream, &pending).await?;
+                return Ok(not_copied(&error, upstream, here));
+            }
+            // Some are gone, which spoils the set: once more for the others.
+            copied = upstream.mailbox().copy_to(&here, target).await;
+        }
+        let is_here = |uid| here.binary_search(&uid).is_ok();
+        pending
+            .uids
+            .retain(|uid, ()| these.binary_search(&uid).is_err() || is_here(uid));
+        self.remove_copied(upstream, pending, &here).await
+    }
+
+    /// Removes `these`, which have been copied.
+    async fn remove_copied(
+        &self,
+        upstream: &mut Upstream,
+        mut pending: PendingMove,
+        these: &[Uid],
+    ) -> Result<Refused, Error> {
+        let removed = upstream.mailbox().remove(these).await;
+        let refused = removed.map_err(|error| upstream.failed(error))?;
+        if !refused.uids.is_empty() {
+            let (target, messages) = (&pending.target, refused.uids.len());
+            tracing::warn!(mailbox = %upstream.name(), target, messages, "copied, but not removed");
+        }
+        let gone = without(these, &refused.uids);
+        pending.uids.retain(|uid, ()| !gone.contains(uid));
+        self.keep(upstream, &pending).await?;
+        Ok(refused)
+    }
+
+    /// What of `pending` was copied indeed and is here still; `None` if that is nothing.
+    async fn copied(
+        &self,
+        upstream: &mut Upstream,
+        snapshot: &mut Snapshot,
+        mut pending: PendingMove,
+    ) -> Result<Option<PendingMove>, Error> {
+        let is_same = pending.uid_validity == snapshot.uid_validity();
+        pending.uids.retain(|uid, ()| is_same && snapshot.contains(uid));
+        if !pending.uids.is_empty() {
+            let there = arrivals(upstream, &pending).await;
+            upstream.connected(snapshot).await?;
+            let mut there = there?;
+            let uids = pending.uids.to_vec();
+            // A message of which too little is told counts as not copied: a second copy does less harm than none.
+            pending.uids = Uids::default();
+            let here = upstream.mailbox().fingerprints(&uids).await;
+            for (uid, fingerprint) in here.map_err(|error| upstream.failed(error))? {
+                if let Some(at) = there.iter().position(|other| *other == fingerprint) {
+                    there.swap_remove(at);
+                    pending.uids.add(uid);
+                }
+            }
+        }
+        self.keep(upstream, &pending).await?;
+        Ok(Some(pending).filter(|pending| !pending.uids.is_empty()))
+    }
+
+    /// The copies that were begun and not finished.
+    async fn pending_copy(&self, upstream: &Upstream) -> Result<Option<PendingMove>, Error> {
+        let pending = self.state.pending_move(upstream.name()).await?;
+        Ok(pending.filter(|pending| !pending.target.is_empty()))
+    }
+
+    async fn keep(&self, upstream: &Upstream, pending: &PendingMove) -> Result<(), Error> {
+        let pending = Some(pending).filter(|pending| !pending.uids.is_empty());
+        Ok(self.state.set_pending_move(upstream.name(), pending).await?)
+    }
+
+    async fn forget(&self, upstream: &Upstream) -> Result<(), Error> {
+        Ok(self.state.set_pending_move(upstream.name(), None).await?)
     }
 }
 
-/// Folders that are but a shelf for a user's own.
-const SHELVES: [&str; 3] = ["INBOX", "[Gmail]", "[Google Mail]"];
-
-/// The name of a folder below the user's root, or below a shelf there: `Trash`, `INBOX.Trash`, `[Gmail]/Trash`.
-fn own_name<'a>(folder: &'a Folder, namespace: &Namespace) -> &'a str {
-    let name = namespace.without_prefix(&folder.name);
-    let below = folder.delimiter.and_then(|delimiter| {
-        let (shelf, below) = name.split_once(delimiter)?;
-        SHELVES
-            .iter()
-            .any(|known| shelf.eq_ignore_ascii_case(known))
-            .then_some(below)
-    });
-    below.unwrap_or(name)
+/// The status of the folder to copy to; it is made if it is missing.
+async fn target_status(mailbox: &mut imap::Mailbox, target: &str) -> Result<FolderStatus, imap::Error> {
+    if let Some(status) = mailbox.status(target).await? {
+        return Ok(status);
+    }
+    mailbox.create(target).await?;
+    let status = mailbox.status(target).await?;
+    status.ok_or(imap::Error::NoData("STATUS"))
 }
 
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use super::*;
-
-    #[test]
-    fn usual_names_are_there_once_each() {
-        let names: BTreeSet<_> = USUAL_TRASH.iter().collect();
-        assert_eq!(names.len(), USUAL_TRASH.len());
-        for name in ["trash", "gelöschte elemente", "éléments supprimés", "корзина", "ゴミ箱"] {
-            assert!(USUAL_TRASH.iter().any(|usual| usual == name), "{name}");
-        }
-        for junk in ["junk", "spam", "junk e-mail", "spamverdacht"] {
-            assert!(!USUAL_TRASH.iter().any(|usual| usual == junk), "{junk}");
-        }
+/// The fingerprints of what has come to the target since the COPY was about to be made.
+async fn arrivals(upstream: &mut Upstream, pending: &PendingMove) -> Result<Vec<Digest>, Error> {
+    let selection = Selection {
+        folder: &pending.target,
+        from: pending.target_uid_next,
+        wanted: Wanted::default(),
+        resync: None,
+    };
+    // Without a target there is no copy.
+    let Some(mut other) = upstream.select_other(selection).await? else {
+        return Ok(Vec::new());
+    };
+    let mut fingerprints = Ok(Vec::new());
+    if other.mailbox.selected().uid_validity.kept() == pending.target_uid_validity {
+        let uids: Vec<Uid> = other.listed.sizes.iter().map(|&(uid, _)| uid).collect();
+        fingerprints = other.mailbox.fingerprints(&uids).await;
     }
+    other.close().await;
+    let fingerprints = fingerprints.map_err(|error| upstream.failed(error))?;
+    Ok(fingerprints.into_iter().map(|(_, fingerprint)| fingerprint).collect())
+}
+
+/// A folder that can't be made will not be there at the next QUIT either.
+fn final_or(error: Error) -> Error {
+    match error.imap() {
+        Some(cause) if cause.is_final() => error.told_as(Refusal::Misconfigured(Reason::Target)),
+        _ => error,
+    }
+}
+
+/// `uids` without `refused`.
+fn without(uids: &[Uid], refused: &[Uid]) -> Uids {
+    let refused: Uids = refused.iter().copied().collect();
+    uids.iter().copied().filter(|&uid| !refused.contains(uid)).collect()
 }

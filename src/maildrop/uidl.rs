@@ -1,15 +1,12 @@
 //! UIDL: the names of messages, which must stay the same in every session (RFC 1939 §7).
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::{collections::HashSet, sync::Arc};
 
-use super::{listing::Row, recognition::Earlier, rendering, source::Source};
+use super::{listing::Row, rendering, snapshot::Earlier};
 use crate::{
     config::{Policy, UidlFormat},
     state::{Former, Index},
-    types::{Uid, UidValidity},
+    types::{UidMap, UidValidity, Uids},
 };
 
 /// RFC 1939 §7: 1 to 70 octets, 0x21–0x7E.
@@ -19,67 +16,77 @@ const LONGEST: usize = 70;
 #[derive(Debug)]
 pub(super) struct Names {
     format: UidlFormat,
-    sources: Vec<SourceNames>,
-    /// The names of imported messages, which no other may bear.
+    folders: Vec<FolderNames>,
+    /// All names of imported messages, also of those that are gone: no other message may get one.
     taken: HashSet<String>,
 }
 
+/// What the names of a folder's messages are made of.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Named<'a> {
+    /// As configured.
+    pub(super) folder: &'a str,
+    pub(super) index: &'a Arc<Index>,
+    pub(super) earlier: &'a Earlier,
+    /// Names of another server.
+    pub(super) imported: &'a UidMap<String>,
+}
+
 #[derive(Debug)]
-struct SourceNames {
+struct FolderNames {
     index: Arc<Index>,
     earlier: Earlier,
     /// From another server.
-    imported: HashMap<u32, String>,
-    /// UIDs whose EMAILID an earlier message bears too: a copy within the folder.
-    copies: HashSet<u32>,
+    imported: UidMap<String>,
+    /// Messages whose EMAILID an earlier message bears too: a copy within the folder.
+    copies: Uids,
     /// What tells the folder from the others; INBOX goes without, so that adding a folder to it changes no name.
     suffix: String,
 }
 
 impl Names {
-    /// Of the messages of `sources`.
-    pub(super) fn new(policy: &Policy, sources: &[Source]) -> Self {
-        let is_merged = sources.len() > 1;
+    /// The names of the messages of all folders.
+    pub(super) fn new<'a>(policy: &Policy, folders: impl ExactSizeIterator<Item = Named<'a>>) -> Self {
+        let is_merged = folders.len() > 1;
         let mut taken = HashSet::new();
-        let mut named = Vec::with_capacity(sources.len());
-        for source in sources {
-            let mut imported: HashMap<u32, String> = source.marks.imported.iter().cloned().collect();
+        let mut named = Vec::with_capacity(folders.len());
+        for folder in folders {
+            let mut imported = folder.imported.clone();
             // The same message may lie in two folders.
             imported.retain(|_, name| taken.insert(name.clone()));
-            named.push(SourceNames {
-                index: source.view.index.clone(),
-                earlier: source.view.earlier.clone(),
+            named.push(FolderNames {
+                index: folder.index.clone(),
+                earlier: folder.earlier.clone(),
                 imported,
-                copies: copies(&source.view.index),
-                suffix: match &*source.name.folder {
-                    folder if is_merged && !folder.eq_ignore_ascii_case("INBOX") => {
-                        format!("-{:08x}", crc32fast::hash(folder.as_bytes()))
-                    }
-                    _ => String::new(),
+                copies: copies(folder.index),
+                suffix: if is_merged && !folder.folder.eq_ignore_ascii_case("INBOX") {
+                    format!("-{:08x}", crc32fast::hash(folder.folder.as_bytes()))
+                } else {
+                    String::new()
                 },
             });
         }
         Self {
             format: policy.uidl.clone(),
-            sources: named,
+            folders: named,
             taken,
         }
     }
 
     /// Appends the name of `row` to `out`.
     pub(super) fn write(&self, row: Row, out: &mut Vec<u8>) {
-        let source = &self.sources[usize::from(row.source)];
+        let folder = &self.folders[usize::from(row.folder)];
         if !row.is_notice
-            && let Some(name) = source.imported.get(&row.uid.0)
+            && let Some(name) = folder.imported.get(row.uid)
         {
             out.extend_from_slice(name.as_bytes());
             return;
         }
         let start = out.len();
-        source.write(&self.format, row, out);
+        folder.write(&self.format, row, out);
         if out.len() - start > LONGEST {
             out.truncate(start);
-            source.write(&UidlFormat::ValidityUid, row, out);
+            folder.write(&UidlFormat::ValidityUid, row, out);
         }
         while std::str::from_utf8(&out[start..]).is_ok_and(|name| self.taken.contains(name)) {
             out.push(b'~');
@@ -87,23 +94,19 @@ impl Names {
     }
 }
 
-impl SourceNames {
+impl FolderNames {
     fn write(&self, format: &UidlFormat, row: Row, out: &mut Vec<u8>) {
-        let Uid(uid) = row.uid;
-        let at = self.index.entries.binary_search_by_key(&uid, |&(uid, _)| uid);
-        let email_id = at.ok().and_then(|at| self.index.email_ids.get(at));
-        let email_id = email_id.filter(|_| !self.copies.contains(&uid)).map(|id| &**id);
+        let at = self.index.entries.position(row.uid);
+        let email_id = at.and_then(|at| self.index.email_ids.get(at));
+        let email_id = email_id.filter(|_| !self.copies.contains(row.uid)).map(|id| &**id);
         let Earlier {
             former,
             first_uid_validity,
         } = &self.earlier;
-        let first_seen = match former.binary_search_by_key(&uid, |&(uid, _)| uid) {
-            Ok(at) => former[at].1,
-            Err(_) => Former {
-                uid_validity: self.index.uid_validity,
-                uid,
-            },
-        };
+        let first_seen = former.get(row.uid).copied().unwrap_or(Former {
+            uid_validity: self.index.uid_validity,
+            uid: row.uid,
+        });
         // The UID alone may have been another message's under the first UIDVALIDITY.
         let format = if format.tells_validity() || first_seen.uid_validity == *first_uid_validity {
             format
@@ -111,7 +114,7 @@ impl SourceNames {
             &UidlFormat::ValidityUid
         };
         let uid_validity = UidValidity::of_state_or_zero(first_seen.uid_validity);
-        rendering::write(format, uid_validity, first_seen.uid, email_id, out);
+        rendering::write(format, uid_validity, first_seen.uid.0, email_id, out);
         out.extend_from_slice(self.suffix.as_bytes());
         if row.is_notice {
             out.extend_from_slice(b"-notice");
@@ -119,12 +122,11 @@ impl SourceNames {
     }
 }
 
-/// UIDs whose EMAILID an earlier message bears.
-fn copies(index: &Index) -> HashSet<u32> {
+/// Messages whose EMAILID an earlier message bears.
+fn copies(index: &Index) -> Uids {
     let mut seen = HashSet::new();
-    let uids = index.entries.iter().map(|&(uid, _)| uid);
-    uids.zip(&index.email_ids)
-        .filter(|(_, id)| !seen.insert(&***id))
+    let uids = index.entries.uids().zip(&index.email_ids);
+    uids.filter(|(_, id)| !seen.insert(&***id))
         .map(|(uid, _)| uid)
         .collect()
 }
@@ -132,6 +134,7 @@ fn copies(index: &Index) -> HashSet<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::Uid;
 
     fn index(uids: &[u32]) -> Arc<Index> {
         let mut index = Index {
@@ -139,7 +142,7 @@ mod tests {
             ..Index::default()
         };
         for &uid in uids {
-            index.push(uid, 10, None, None);
+            index.push(Uid(uid), 10, None, None);
         }
         Arc::new(index)
     }
@@ -147,14 +150,14 @@ mod tests {
     fn names(format: UidlFormat, index: Arc<Index>) -> Names {
         Names {
             format,
-            sources: vec![SourceNames {
+            folders: vec![FolderNames {
                 copies: copies(&index),
                 index,
                 earlier: Earlier {
                     first_uid_validity: 7,
                     ..Earlier::default()
                 },
-                imported: HashMap::new(),
+                imported: UidMap::default(),
                 suffix: String::new(),
             }],
             taken: HashSet::new(),
@@ -163,7 +166,7 @@ mod tests {
 
     fn name(names: &Names, uid: u32, is_notice: bool) -> String {
         let row = Row {
-            source: 0,
+            folder: 0,
             is_notice,
             uid: Uid(uid),
             octets: 10,
@@ -178,12 +181,15 @@ mod tests {
     }
 
     fn former(uid_validity: u64, uid: u32) -> Former {
-        Former { uid_validity, uid }
+        Former {
+            uid_validity,
+            uid: Uid(uid),
+        }
     }
 
     fn earlier(first_uid_validity: u64, former: &[(u32, Former)]) -> Earlier {
         Earlier {
-            former: former.into(),
+            former: Arc::new(former.iter().map(|&(uid, former)| (Uid(uid), former)).collect()),
             first_uid_validity,
         }
     }
@@ -193,9 +199,9 @@ mod tests {
         let mut names = names(UidlFormat::ValidityUid, index(&[3, 4]));
         assert_eq!(name(&names, 3, false), "7.3");
         assert_eq!(name(&names, 3, true), "7.3-notice");
-        names.sources[0].suffix = "-0123abcd".into();
+        names.folders[0].suffix = "-0123abcd".into();
         assert_eq!(name(&names, 3, false), "7.3-0123abcd");
-        names.sources[0].earlier = earlier(6, &[(4, former(6, 90))]);
+        names.folders[0].earlier = earlier(6, &[(4, former(6, 90))]);
         assert_eq!(name(&names, 4, false), "6.90-0123abcd");
     }
 
@@ -204,14 +210,14 @@ mod tests {
         let mut names = names(UidlFormat::Uid, index(&[3, 4]));
         assert_eq!(name(&names, 4, false), "4");
         for first_uid_validity in [6, 5] {
-            names.sources[0].earlier = earlier(first_uid_validity, &[(3, former(6, 4))]);
+            names.folders[0].earlier = earlier(first_uid_validity, &[(3, former(6, 4))]);
             let expected = if first_uid_validity == 6 { "4" } else { "6.4" };
             assert_eq!(
                 (name(&names, 3, false), name(&names, 4, false)),
                 (expected.into(), "7.4".into())
             );
         }
-        names.sources[0].earlier = earlier(6, &[]);
+        names.folders[0].earlier = earlier(6, &[]);
         assert_eq!(name(&names, 4, false), "7.4", "what bore it is gone");
     }
 
@@ -223,10 +229,10 @@ mod tests {
             ..Index::default()
         };
         for (uid, id) in [(1, "M1"), (2, "M2"), (3, "M1")] {
-            ids.push(uid, 10, None, Some(id.into()));
+            ids.push(Uid(uid), 10, None, Some(id.into()));
         }
         let mut names = names(UidlFormat::EmailId, Arc::new(ids));
-        names.sources[0].earlier = earlier(6, &[(2, former(6, 90)), (3, former(6, 91))]);
+        names.folders[0].earlier = earlier(6, &[(2, former(6, 90)), (3, former(6, 91))]);
         let shown: Vec<_> = (1..=3).map(|uid| name(&names, uid, false)).collect();
         assert_eq!(shown, ["M1", "M2", "6.91"]);
     }
@@ -234,13 +240,36 @@ mod tests {
     #[test]
     fn an_imported_name_is_no_other_messages_name() {
         let mut names = names(UidlFormat::Uid, index(&[3, 4]));
-        names.sources[0].imported = HashMap::from([(3, "4".to_owned())]);
+        names.folders[0].imported = [(3, "4".to_owned())].into();
         names.taken = HashSet::from(["4".to_owned()]);
         assert_eq!(
             (name(&names, 3, false), name(&names, 4, false)),
             ("4".into(), "4~".into())
         );
         assert_eq!(name(&names, 3, true), "3-notice");
+    }
+
+    /// Else the name that a device knows one message by would mean another.
+    #[test]
+    fn an_imported_name_of_a_message_that_is_gone_is_given_to_no_other() {
+        let text = "[upstream.home]\nhost = \"imap.example.org\"\nlogins = [\"*\"]\n[upstream.home.maildrop]\nuidl = \"uid\"\n";
+        let config = crate::config::Config::parse(text, std::path::Path::new("")).unwrap();
+        let earlier = Earlier {
+            first_uid_validity: 7,
+            ..Earlier::default()
+        };
+        let shown = |uids: &[u32]| {
+            let named = Named {
+                folder: "INBOX",
+                index: &index(uids),
+                earlier: &earlier,
+                imported: &[(3, "4".to_owned())].into(),
+            };
+            let names = Names::new(&config.upstreams[0].maildrop, [named].into_iter());
+            uids.iter().map(|&uid| name(&names, uid, false)).collect::<Vec<_>>()
+        };
+        assert_eq!(shown(&[3, 4]), ["4", "4~"]);
+        assert_eq!(shown(&[4]), ["4~"]);
     }
 
     #[test]
@@ -250,9 +279,9 @@ mod tests {
             ..Index::default()
         };
         for (uid, id) in [(1, "M1"), (2, "M2"), (3, "M1")] {
-            ids.push(uid, 10, None, Some(id.into()));
+            ids.push(Uid(uid), 10, None, Some(id.into()));
         }
-        ids.push(4, 10, None, Some("x".repeat(70).into()));
+        ids.push(Uid(4), 10, None, Some("x".repeat(70).into()));
         let names = names(UidlFormat::EmailId, Arc::new(ids));
         let shown: Vec<_> = (1..=4).map(|uid| name(&names, uid, false)).collect();
         assert_eq!(shown[..3], ["M1", "M2", "7.3"]);

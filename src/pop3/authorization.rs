@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     config::Secret,
-    maildrop::{Error, Maildrop},
+    maildrop::{Error, Maildrop, Refusal},
 };
 
 /// How the state ended, with the session going on.
@@ -174,10 +174,10 @@ where
         let authenticated = service.accounts.authenticate(login, secret, peer).await;
         let (account, attempt) = authenticated.map_err(Reply::Denied)?;
         let opened = service.maildrops.open(&account).await;
-        match &opened {
+        match opened.as_ref().map_err(Error::refusal) {
             // Only a login with the right secret learns that the maildrop is in use.
-            Ok(_) | Err(Error::InUse) => attempt.succeeded(),
-            Err(Error::Denied) => attempt.failed(),
+            Ok(_) | Err(Refusal::InUse) => attempt.succeeded(),
+            Err(Refusal::Denied) => attempt.failed(),
             // It is not known whether the upstream took the secret.
             Err(_) => attempt.undecided(),
         }

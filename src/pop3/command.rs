@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 
-use crate::{config::Secret, maildrop::MessageNumber};
+use crate::{config::Secret, types::MessageNumber};
 
 /// What a device asks for.
 #[derive(Debug, Clone)]

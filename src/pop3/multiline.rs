@@ -1,5 +1,7 @@
 //! Multi-line replies: line ends, dot-stuffing and the terminating dot (RFC 1939 §3).
 
+use crate::types::Octets;
+
 /// Turns a message, given in chunks, into the octets that follow a `+OK` line.
 ///
 /// A bare LF becomes CRLF, a dot at the start of a line is doubled, a missing final CRLF is supplied. Everything else
@@ -7,6 +9,8 @@
 #[derive(Debug, Default)]
 pub struct Multiline {
     last: Last,
+    /// Octets so far, as the device counts them.
+    octets: Octets,
 }
 
 /// What the octet before the next one means to it.
@@ -44,9 +48,13 @@ impl Multiline {
             return;
         };
         out.reserve(chunk.len() + chunk.len() / 32 + 8);
+        self.octets.0 += chunk.len() as u64;
         match (self.last, first) {
             (Last::LineEnd, b'.') => out.push(b'.'),
-            (Last::LineEnd | Last::Other, b'\n') => out.push(b'\r'),
+            (Last::LineEnd | Last::Other, b'\n') => {
+                self.octets.0 += 1;
+                out.push(b'\r');
+            }
             _ => {}
         }
         // What lies between two insertions is copied in one piece.
@@ -59,7 +67,10 @@ impl Multiline {
             for at in memchr::memchr2_iter(b'\n', b'.', &chunk[start..end]).map(|at| start + at) {
                 let insertion = match (chunk[at - 1], chunk[at]) {
                     (b'\n', b'.') => b'.',
-                    (before, b'\n') if before != b'\r' => b'\r',
+                    (before, b'\n') if before != b'\r' => {
+                        self.octets.0 += 1;
+                        b'\r'
+                    }
                     _ => continue,
                 };
                 out.extend_from_slice(&chunk[copied..at]);
@@ -75,13 +86,18 @@ impl Multiline {
         };
     }
 
-    /// Appends the end of the reply: the dot on a line of its own.
-    pub fn finish(self, out: &mut Vec<u8>) {
+    /// Appends the end of the reply: the dot on a line of its own. Returns the octets of the message as it was delivered: with
+    /// CRLF at the end of each line, without the dots that were doubled (RFC 1939 §11).
+    pub fn finish(mut self, out: &mut Vec<u8>) -> Octets {
         out.extend_from_slice(match self.last {
             Last::LineEnd => b".\r\n",
             // A lone CR is the message's own; the line end still has to be supplied whole.
-            Last::Cr | Last::Other => b"\r\n.\r\n",
+            Last::Cr | Last::Other => {
+                self.octets.0 += 2;
+                b"\r\n.\r\n"
+            }
         });
+        self.octets
     }
 }
 

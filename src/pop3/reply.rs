@@ -5,7 +5,8 @@
 use super::{command::Syntax, sasl::Malformed, scan::decimal};
 use crate::{
     accounts::Denied,
-    maildrop::{Error, MessageNumber, Octets},
+    maildrop::{Error, Refusal},
+    types::{MessageNumber, Octets},
 };
 
 /// A reply's one line, or the first line of a multi-line reply.
@@ -96,7 +97,7 @@ impl Reply {
     /// repeats by guessing or by not understanding. Asking for a message that is gone is neither.
     pub(super) fn is_bad_command(&self) -> bool {
         match self {
-            Self::Maildrop(error) => *error == Error::Denied,
+            Self::Maildrop(error) => *error.refusal() == Refusal::Denied,
             Self::Syntax(_)
             | Self::NotNow
             | Self::UserFirst
@@ -149,7 +150,7 @@ impl Reply {
             Self::Sasl(malformed) => failure("", malformed, out),
             Self::Denied(denied @ Denied::Wrong) => failure("[AUTH] ", denied, out),
             Self::Denied(denied @ Denied::Throttled) => failure("[LOGIN-DELAY] ", denied, out),
-            Self::Maildrop(error) => failure(code(error), error, out),
+            Self::Maildrop(error) => failure(code(error.refusal()), error, out),
             Self::LineTooLong => b"-ERR line too long",
             Self::TooManyBadCommands => b"-ERR too many bad commands",
             Self::TooManySessions => b"-ERR [SYS/TEMP] too many sessions, try later",
@@ -160,14 +161,14 @@ impl Reply {
     }
 }
 
-/// The response code of a maildrop's error.
-fn code(error: &Error) -> &'static str {
-    match error {
-        Error::NoSuchMessage | Error::Deleted => "",
-        Error::InUse => "[IN-USE] ",
-        Error::Denied => "[AUTH] ",
-        Error::Unavailable(_) | Error::NotRemoved { .. } => "[SYS/TEMP] ",
-        Error::Misconfigured(_) => "[SYS/PERM] ",
+/// The response code of a maildrop's refusal.
+fn code(refusal: &Refusal) -> &'static str {
+    match refusal {
+        Refusal::NoSuchMessage | Refusal::Deleted => "",
+        Refusal::InUse => "[IN-USE] ",
+        Refusal::Denied => "[AUTH] ",
+        Refusal::Unavailable(_) | Refusal::NotRemoved { forever: false, .. } => "[SYS/TEMP] ",
+        Refusal::Misconfigured(_) | Refusal::NotRemoved { forever: true, .. } => "[SYS/PERM] ",
     }
 }
 
@@ -226,26 +227,33 @@ mod tests {
                 Reply::Denied(Denied::Throttled),
                 "-ERR [LOGIN-DELAY] too many failures, try later",
             ),
-            (Reply::Maildrop(Error::NoSuchMessage), "-ERR no such message"),
-            (Reply::Maildrop(Error::Deleted), "-ERR message is deleted"),
+            (Reply::Maildrop(Refusal::NoSuchMessage.into()), "-ERR no such message"),
+            (Reply::Maildrop(Refusal::Deleted.into()), "-ERR message is deleted"),
             (
-                Reply::Maildrop(Error::InUse),
+                Reply::Maildrop(Refusal::InUse.into()),
                 "-ERR [IN-USE] another session holds this maildrop",
             ),
             (
-                Reply::Maildrop(Error::Denied),
+                Reply::Maildrop(Refusal::Denied.into()),
                 "-ERR [AUTH] the upstream refused login or password",
             ),
             (
-                Reply::Maildrop(Error::Unavailable(Reason::Lost)),
+                Reply::Maildrop(Refusal::Unavailable(Reason::Lost).into()),
                 "-ERR [SYS/TEMP] upstream closed the connection, try later",
             ),
             (
-                Reply::Maildrop(Error::Misconfigured(Reason::Folder)),
+                Reply::Maildrop(Refusal::Misconfigured(Reason::Folder).into()),
                 "-ERR [SYS/PERM] no such folder upstream, see the log",
             ),
             (
-                Reply::Maildrop(Error::NotRemoved { failed: 2, total: 5 }),
+                Reply::Maildrop(
+                    Refusal::NotRemoved {
+                        failed: 2,
+                        total: 5,
+                        forever: false,
+                    }
+                    .into(),
+                ),
                 "-ERR [SYS/TEMP] 2 of 5 messages not removed",
             ),
             (Reply::LineTooLong, "-ERR line too long"),
@@ -264,11 +272,11 @@ mod tests {
 
     #[test]
     fn only_guesses_and_nonsense_count_as_bad() {
-        assert!(Reply::Maildrop(Error::Denied).is_bad_command());
+        assert!(Reply::Maildrop(Refusal::Denied.into()).is_bad_command());
         assert!(Reply::Denied(Denied::Wrong).is_bad_command());
         assert!(Reply::Syntax(Syntax::Arguments).is_bad_command());
-        assert!(!Reply::Maildrop(Error::Deleted).is_bad_command());
-        assert!(!Reply::Maildrop(Error::InUse).is_bad_command());
+        assert!(!Reply::Maildrop(Refusal::Deleted.into()).is_bad_command());
+        assert!(!Reply::Maildrop(Refusal::InUse.into()).is_bad_command());
         assert!(!Reply::Done.is_bad_command());
     }
 }

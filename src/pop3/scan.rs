@@ -1,6 +1,6 @@
 //! Lines of LIST and UIDL, written straight into an output buffer (RFC 1939 §5, §7: "scan listing").
 
-use crate::maildrop::{MessageNumber, Octets};
+use crate::types::{MessageNumber, Octets};
 
 /// Appends `value` in decimal digits.
 pub(super) fn decimal(mut value: u64, out: &mut Vec<u8>) {

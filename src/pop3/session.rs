@@ -141,6 +141,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 return Err(End::BadCommands);
             }
         }
+        if let Reply::Maildrop(error) = reply {
+            error.log();
+        }
         self.connection.reply(reply);
         Ok(reply.is_ok())
     }

@@ -7,7 +7,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::{
     command::Command, connection::BLOCK, multiline::Multiline, reply::Reply, scan, session::Session, summary::End,
 };
-use crate::maildrop::{Body, Error, Listing, Maildrop, Octets};
+use crate::{
+    maildrop::{Body, Error, Listing, Maildrop, Refusal},
+    types::Octets,
+};
 
 /// Serves a device that is logged in. Only a QUIT leads to UPDATE; any other end deletes nothing.
 pub(super) async fn run<S>(session: &mut Session<S>, mut maildrop: Box<Maildrop>) -> End
@@ -79,10 +82,10 @@ where
             let (messages, octets) = maildrop.listing().stat();
             Ok(Reply::Stat(messages, octets))
         }
-        Command::List(Some(number)) => maildrop
-            .listing()
-            .octets(number)
-            .map(|octets| Reply::Size(number, octets)),
+        Command::List(Some(number)) => {
+            let octets = maildrop.listing().octets(number);
+            octets.map(|octets| Reply::Size(number, octets)).map_err(Error::from)
+        }
         Command::Uidl(Some(number)) => {
             let mut uidl = Vec::new();
             maildrop
@@ -174,12 +177,14 @@ where
             }
             Ok(None) => break,
             Err(error) => {
+                error.log();
                 tracing::debug!(peer = %session.summary.peer, %error, "message broken off");
                 return Err(End::Upstream);
             }
         }
     }
-    encoder.finish(session.connection.output());
+    let delivered = encoder.finish(session.connection.output());
+    body.delivered(delivered);
     Ok(Some(octets))
 }
 
@@ -209,8 +214,8 @@ where
             Reply::Farewell
         }
         Err(error) => {
-            if let Error::NotRemoved { failed, total } = error {
-                session.summary.removed = total.saturating_sub(failed);
+            if let Refusal::NotRemoved { failed, total, .. } = error.refusal() {
+                session.summary.removed = total.saturating_sub(*failed);
             }
             tracing::debug!(peer = %session.summary.peer, marked, %error, "not all was removed");
             Reply::Maildrop(error)

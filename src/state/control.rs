@@ -19,7 +19,9 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Consent, Index, MailboxName, Marked, Marks, Past, PendingMove, Renewer, StateStore, Unavailable};
+use super::{
+    Consent, Index, MailboxName, Marked, Marks, Past, PendingMove, Renewer, Renumbered, StateStore, Unavailable,
+};
 
 /// The socket's name under `[state] dir`.
 const SOCKET: &str = "state.sock";
@@ -47,7 +49,7 @@ enum Request {
     SetPast(MailboxName, Past),
     PendingMove(MailboxName),
     SetPendingMove(MailboxName, Option<PendingMove>),
-    Renumber(MailboxName, Past, u64, Vec<(u32, u32)>),
+    Renumber(MailboxName, Past, u64, Renumbered),
     Token(Consent),
     SetToken(Consent, Option<Vec<u8>>, Option<Vec<u8>>),
     TokensUnwritableSince,
@@ -297,9 +299,9 @@ impl StateStore for RemoteStore {
         mailbox: &MailboxName,
         past: &Past,
         from: u64,
-        uids: &[(u32, u32)],
+        uids: &Renumbered,
     ) -> Result<(), Unavailable> {
-        let request = Request::Renumber(mailbox.clone(), past.clone(), from, uids.to_vec());
+        let request = Request::Renumber(mailbox.clone(), past.clone(), from, uids.clone());
         self.ask(request).await?
     }
 

@@ -50,14 +50,17 @@ mod tests {
     use proptest::{collection, prelude::*};
 
     use super::*;
-    use crate::state::{Former, Identity, Marks, Past, PendingMove};
+    use crate::{
+        state::{Former, Identity, Marks, Past, PendingMove},
+        types::Uid,
+    };
 
     fn marks() -> Marks {
         Marks {
             uid_validity: 1_700_000_000,
             hidden: (1..400).map(|n| n * 3).collect(),
             retrieved: (1..50).map(|uid| (uid, 1_700_000_000 + uid)).collect(),
-            imported: vec![(7, "an old name".into())],
+            imported: [(7, "an old name".into())].into(),
             import: u64::MAX,
             ..Marks::default()
         }
@@ -117,7 +120,7 @@ mod tests {
     proptest! {
         #[test]
         fn round_trip(
-            hidden in collection::vec(any::<u32>(), 0..50),
+            hidden in collection::btree_set(any::<u32>(), 0..50),
             noticed in collection::btree_set(any::<u32>(), 0..5),
             retrieved in collection::btree_map(any::<u32>(), any::<u32>(), 0..50),
             imported in collection::btree_map(any::<u32>(), any::<String>(), 0..10),
@@ -125,7 +128,7 @@ mod tests {
         ) {
             let marks = Marks {
                 uid_validity, import,
-                hidden,
+                hidden: hidden.into_iter().collect(),
                 noticed: noticed.iter().copied().collect(),
                 undelivered: noticed.into_iter().collect(),
                 retrieved: retrieved.into_iter().collect(),
@@ -138,6 +141,7 @@ mod tests {
         fn round_trip_of_a_move(
             uid_validity: u64, uids: Vec<u32>, target: String, target_uid_validity: u64, target_uid_next: u32,
         ) {
+            let (uids, target_uid_next) = (uids.into_iter().collect(), Uid(target_uid_next));
             let pending = PendingMove { uid_validity, uids, target, target_uid_validity, target_uid_next };
             prop_assert_eq!(open(&["x"], &seal(&["x"], &pending)), Ok(pending));
         }
@@ -148,7 +152,7 @@ mod tests {
                 uid_validity: validities.0,
                 first_uid_validity: validities.1,
                 identities: identities.into_iter().map(|(uid, octets)| (uid, Identity(octets))).collect(),
-                former: former.into_iter().map(|(now, uid_validity, uid)| (now, Former { uid_validity, uid })).collect(),
+                former: former.into_iter().map(|(now, uid_validity, uid)| (now, Former { uid_validity, uid: Uid(uid) })).collect(),
             };
             prop_assert_eq!(open(&[], &seal(&[], &past)), Ok(past));
         }

@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use super::{
-    Consent, Error, Index, MailboxName, Marked, Marks, Past, PendingMove, StateStore, Unavailable,
+    Consent, Error, Index, MailboxName, Marked, Marks, Past, PendingMove, Renumbered, StateStore, Unavailable,
     database::{Database, FILE, Owner},
     records::{Renumbering, may_follow},
     table::{self, Key, Kind, RECORDS, Reading, Writing, logins, octets, transact},
@@ -265,9 +265,9 @@ impl StateStore for FileStore {
         mailbox: &MailboxName,
         past: &Past,
         from: u64,
-        uids: &[(u32, u32)],
+        uids: &Renumbered,
     ) -> Result<(), Unavailable> {
-        let (mailbox, past, uids) = (mailbox.clone(), past.clone(), uids.to_vec());
+        let (mailbox, past, uids) = (mailbox.clone(), past.clone(), uids.clone());
         self.write(move |table| {
             let key = Key::of(Kind::Past, &mailbox);
             let kept = table.get(key)?.unwrap_or_default();

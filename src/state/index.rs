@@ -19,6 +19,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{MailboxName, envelope::checksum};
+use crate::types::{Uid, UidMap};
 
 /// The first octet of what this version writes.
 const VERSION: u8 = 2;
@@ -40,8 +41,8 @@ pub struct Index {
     /// The highest UID that was ever listed: of what lies above nobody knows whether it exists. 0 where the server listed
     /// other messages than it said it has: then nobody knows of any.
     pub listed: u32,
-    /// UID and octets, strictly ascending by UID; 8 bytes a message.
-    pub entries: Vec<(u32, u32)>,
+    /// The octets of each message; 8 bytes a message.
+    pub entries: UidMap<u32>,
     /// INTERNALDATE of each, in seconds since 1970; empty where it was not asked for.
     pub arrived: Vec<u32>,
     /// EMAILID of each (RFC 8474); empty where they were not asked for.
@@ -64,12 +65,12 @@ pub enum Damage {
 
 impl Index {
     /// Adds a message with a UID above all others. A column that is not given for every message goes.
-    pub fn push(&mut self, uid: u32, octets: u32, arrived: Option<u32>, email_id: Option<Box<str>>) {
+    pub fn push(&mut self, uid: Uid, octets: u32, arrived: Option<u32>, email_id: Option<Box<str>>) {
         let count = self.entries.len();
         extend(&mut self.arrived, count, arrived);
         extend(&mut self.email_ids, count, email_id);
-        self.entries.push((uid, octets));
-        self.listed = self.listed.max(uid);
+        self.entries.insert(uid, octets);
+        self.listed = self.listed.max(uid.0);
     }
 
     /// Whether what it holds is all that there was.
@@ -78,13 +79,8 @@ impl Index {
     }
 
     /// Whether a message of that UID existed once and does no more.
-    pub fn has_lost(&self, uid: u32) -> bool {
-        uid <= self.listed && !self.holds(uid)
-    }
-
-    /// Whether it holds a message of that UID.
-    pub fn holds(&self, uid: u32) -> bool {
-        self.entries.binary_search_by_key(&uid, |&(uid, _)| uid).is_ok()
+    pub fn has_lost(&self, uid: Uid) -> bool {
+        uid.0 <= self.listed && !self.entries.contains(uid)
     }
 
     /// Whether it tells of every message what is asked for.
@@ -99,16 +95,13 @@ impl Index {
     }
 
     /// Forgets the messages of whose UIDs `stays` says no.
-    pub fn retain(&mut self, stays: impl Fn(u32) -> bool) {
-        let mut uids = self.entries.iter();
-        self.arrived.retain(|_| uids.next().is_some_and(|&(uid, _)| stays(uid)));
-        let mut uids = self.entries.iter();
-        self.email_ids
-            .retain(|_| uids.next().is_some_and(|&(uid, _)| stays(uid)));
-        self.entries.retain(|&(uid, _)| stays(uid));
+    pub fn retain(&mut self, stays: impl Fn(Uid) -> bool) {
+        retain_column(&mut self.arrived, &self.entries, &stays);
+        retain_column(&mut self.email_ids, &self.entries, &stays);
+        self.entries.retain(|uid, _| stays(uid));
     }
 
-    /// The record to keep for `mailbox`; `None` if the UIDs don't ascend from 1, which is no index.
+    /// The record to keep for `mailbox`; `None` if there is a UID 0, which is no index.
     pub fn encode(&self, mailbox: &MailboxName) -> Option<Vec<u8>> {
         let mut record = Vec::with_capacity(32 + 5 * self.entries.len());
         record.push(VERSION);
@@ -121,7 +114,7 @@ impl Index {
         record.push(column(!self.arrived.is_empty(), ARRIVED) | column(!self.email_ids.is_empty(), EMAIL_IDS));
         put(&mut record, u32::try_from(self.entries.len()).ok()?);
         let mut last = 0;
-        for (at, &(uid, octets)) in self.entries.iter().enumerate() {
+        for (at, (Uid(uid), &octets)) in self.entries.iter().enumerate() {
             put(&mut record, uid.checked_sub(last).filter(|&delta| delta > 0)?);
             put(&mut record, octets);
             last = uid;
@@ -176,7 +169,7 @@ impl Index {
         for _ in 0..count {
             let delta = take(rest).filter(|&delta| delta > 0)?;
             last = last.checked_add(delta)?;
-            entries.push((last, take(rest)?));
+            entries.push((Uid(last), take(rest)?));
             if columns & ARRIVED != 0 {
                 arrived.push(take(rest)?);
             }
@@ -192,11 +185,17 @@ impl Index {
             modseq,
             row,
             listed,
-            entries,
+            entries: entries.into(),
             arrived,
             email_ids,
         })
     }
+}
+
+/// Forgets the entries of a column for whose UIDs `stays` says no.
+fn retain_column<T>(column: &mut Vec<T>, entries: &UidMap<u32>, stays: impl Fn(Uid) -> bool) {
+    let mut uids = entries.uids();
+    column.retain(|_| uids.next().is_some_and(&stays));
 }
 
 /// Adds to a column of `count` entries; one that is not complete goes.
@@ -304,7 +303,7 @@ mod tests {
             modseq: 1 << 40,
             row: 300,
             listed: 200,
-            entries: vec![(1, 127), (129, u32::MAX)],
+            entries: [(1, 127), (129, u32::MAX)].into(),
             arrived: vec![5, 300],
             email_ids: vec!["M1".into(), "".into()],
         };
@@ -318,38 +317,35 @@ mod tests {
     }
 
     #[test]
-    fn uids_that_do_not_ascend_are_not_kept() {
-        for uids in [&[0, 1][..], &[1, 1], &[2, 1]] {
-            let entries = uids.iter().map(|&uid| (uid, 5)).collect();
-            let index = Index {
-                entries,
-                ..realistic(0)
-            };
-            assert_eq!(index.encode(&mailbox("a")), None, "{uids:?}");
-        }
+    fn a_uid_of_0_is_not_kept() {
+        let index = Index {
+            entries: [(0, 5), (1, 5)].into(),
+            ..realistic(0)
+        };
+        assert_eq!(index.encode(&mailbox("a")), None);
     }
 
     #[test]
     fn columns_stay_beside_their_messages() {
         let mut index = Index::default();
         for uid in 1..=4 {
-            index.push(uid, 10, Some(uid * 100), Some(uid.to_string().into()));
+            index.push(Uid(uid), 10, Some(uid * 100), Some(uid.to_string().into()));
         }
-        index.retain(|uid| uid % 2 == 0);
+        index.retain(|uid| uid.0 % 2 == 0);
         assert_eq!(index.arrived, [200, 400]);
         assert_eq!(index.email_ids, ["2".into(), "4".into()]);
-        assert!(index.has(true, true) && index.holds(4) && !index.holds(3));
-        index.push(5, 10, Some(500), None);
+        assert!(index.has(true, true) && index.entries.contains(Uid(4)) && !index.entries.contains(Uid(3)));
+        index.push(Uid(5), 10, Some(500), None);
         assert!(
             index.has(true, false) && !index.has(true, true),
             "a column that is not complete goes"
         );
-        index.push(6, 10, None, Some("6".into()));
+        index.push(Uid(6), 10, None, Some("6".into()));
         assert!(!index.has(true, false) && !index.has(false, true));
         assert!(index.encode(&mailbox("a")).is_some());
-        assert!(index.has_lost(3) && !index.has_lost(4) && !index.has_lost(7));
+        assert!(index.has_lost(Uid(3)) && !index.has_lost(Uid(4)) && !index.has_lost(Uid(7)));
         index.clear();
-        assert!(index.entries.is_empty() && index.has(true, true) && index.has_lost(6) && !index.has_lost(7));
+        assert!(index.entries.is_empty() && index.has(true, true) && index.has_lost(Uid(6)) && !index.has_lost(Uid(7)));
     }
 
     #[test]
@@ -360,7 +356,10 @@ mod tests {
 
     #[test]
     fn content_is_strict_under_a_right_checksum() {
-        assert_eq!(decoded(&[2, 7, 0, 0, 0, 1, 0, 1, 1, 5]).unwrap().entries, [(1, 5)]);
+        assert_eq!(
+            decoded(&[2, 7, 0, 0, 0, 1, 0, 1, 1, 5]).unwrap().entries,
+            [(1, 5)].into()
+        );
         let refused: [(&str, &[u8]); 14] = [
             ("a trailing octet", &[2, 7, 0, 0, 0, 1, 0, 1, 1, 5, 0]),
             ("a missing octet", &[2, 7, 0, 0, 0, 1, 0, 1, 1]),
@@ -426,7 +425,7 @@ mod tests {
         ) {
             let mut index = Index { uid_validity, modseq, row, ..Index::default() };
             for (uid, (octets, arrived, id)) in entries {
-                index.push(uid, octets, columns.0.then_some(arrived), columns.1.then(|| id.into()));
+                index.push(Uid(uid), octets, columns.0.then_some(arrived), columns.1.then(|| id.into()));
             }
             let record = index.encode(&mailbox(&user)).unwrap();
             prop_assert_eq!(Index::decode(&mailbox(&user), &record), Ok(index));

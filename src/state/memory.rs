@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use moka::sync::Cache;
 
 use super::{
-    Consent, Index, MailboxName, Marked, Marks, Past, PendingMove, StateStore, Unavailable,
+    Consent, Index, MailboxName, Marked, Marks, Past, PendingMove, Renumbered, StateStore, Unavailable,
     records::{Renumbering, may_follow},
 };
 
@@ -46,7 +46,7 @@ impl Default for MemoryStore {
 /// Bytes that an entry holds.
 fn weight(mailbox: &MailboxName, index: &Arc<Index>) -> u32 {
     let names = mailbox.upstream.len() + mailbox.user.len() + mailbox.folder.len();
-    let entries = index.entries.capacity() * size_of::<(u32, u32)>() + index.arrived.capacity() * size_of::<u32>();
+    let entries = index.entries.bytes() + index.arrived.capacity() * size_of::<u32>();
     let ids: usize = index.email_ids.iter().map(|id| size_of::<Box<str>>() + id.len()).sum();
     u32::try_from(OVERHEAD + names + entries + ids).unwrap_or(u32::MAX)
 }
@@ -155,7 +155,7 @@ impl StateStore for MemoryStore {
         mailbox: &MailboxName,
         past: &Past,
         from: u64,
-        uids: &[(u32, u32)],
+        uids: &Renumbered,
     ) -> Result<(), Unavailable> {
         let mut records = self.records();
         match Renumbering::of(records.past.get(mailbox), from, past.uid_validity) {

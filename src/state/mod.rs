@@ -28,25 +28,9 @@ pub use control::{RemoteStore, serve};
 pub use file::FileStore;
 pub use index::{Damage, Index};
 pub use memory::MemoryStore;
-pub use records::{Former, Identity, Marks, Past, PendingMove};
+pub use records::{Former, Identity, Marks, Past, PendingMove, Renumbered};
 
-/// Which mailbox: names as configured.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct MailboxName {
-    /// The upstream's name, as in `[upstream.NAME]`.
-    pub upstream: String,
-    /// Whom the upstream knows.
-    pub user: String,
-    /// The folder.
-    pub folder: String,
-}
-
-impl fmt::Display for MailboxName {
-    /// For the log.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}/{}", self.upstream, self.user, self.folder)
-    }
-}
+use crate::types::MailboxName;
 
 /// Remembers mailboxes between sessions. Indexes are a cache: what is lost is asked of the upstream again. All else is kept
 /// for good when a method has returned `Ok`, as far as the store outlives the gateway at all.
@@ -98,14 +82,14 @@ pub trait StateStore: Send + Sync + fmt::Debug {
     async fn set_pending_move(&self, mailbox: &MailboxName, pending: Option<&PendingMove>) -> Result<(), Unavailable>;
 
     /// UIDVALIDITY has changed from `from` to that of `past`: at once `past` is kept, the marks of all logins are translated
-    /// by `uids` (old and new, ascending by the old; what has no new UID goes), and a pending move is forgotten. Nothing
+    /// by `uids` (what has no new UID goes), and a pending move is forgotten. Nothing
     /// happens where another session has done so already; refused where what is kept has a third UIDVALIDITY.
     async fn renumber(
         &self,
         mailbox: &MailboxName,
         past: &Past,
         from: u64,
-        uids: &[(u32, u32)],
+        uids: &Renumbered,
     ) -> Result<(), Unavailable>;
 
     /// What is kept for `consent`, as it was sealed; `None` where nothing is.

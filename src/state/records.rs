@@ -4,44 +4,45 @@
 use serde::{Deserialize, Serialize};
 
 use super::Index;
+use crate::types::{Uid, UidMap, Uids};
 
-/// What a login has done with the messages of a mailbox. All lists ascend by UID.
+/// What a login has done with the messages of a mailbox.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Marks {
-    /// UIDs mean what they meant as long as this is the same; 0 where nothing has been kept yet.
+    /// UIDs mean what they meant as long as this is the same; 0 if nothing has been kept yet.
     pub uid_validity: u64,
-    /// UIDs that the login no longer sees.
+    /// Messages that the login no longer sees.
     #[serde(with = "ascending")]
-    pub hidden: Vec<u32>,
-    /// UIDs of messages whose notices it has deleted.
+    pub hidden: Uids,
+    /// Messages whose notices it has deleted.
     #[serde(with = "ascending")]
-    pub noticed: Vec<u32>,
-    /// UIDs of messages that the upstream did not deliver: the login was given notices in their place.
+    pub noticed: Uids,
+    /// Messages that the upstream did not deliver: the login was given notices in their place.
     #[serde(with = "ascending")]
-    pub undelivered: Vec<u32>,
-    /// UID and when the message was first delivered whole, in seconds since 1970.
-    pub retrieved: Vec<(u32, u32)>,
-    /// UID and UIDL of another server.
-    pub imported: Vec<(u32, String)>,
-    /// Of the file that `imported` came from; 0 where there was none.
+    pub undelivered: Uids,
+    /// When each message was first delivered whole, in seconds since 1970.
+    pub retrieved: UidMap<u32>,
+    /// UIDLs of another server. Those of messages that are gone stay: no other message may get their names.
+    pub imported: UidMap<String>,
+    /// Hash of the file that `imported` came from; 0 if there was none.
     pub import: u64,
 }
 
-/// Of Message-ID, size and INTERNALDATE: by it a message is known again under another UIDVALIDITY.
+/// Hash of Message-ID, size and INTERNALDATE: by it a message is known again under another UIDVALIDITY.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Identity(pub [u8; 16]);
 
-/// What the messages of a mailbox are and were. Both lists ascend by UID.
+/// What the messages of a mailbox are and were.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Past {
-    /// Of the UIDs here; 0 where nothing has been kept yet.
+    /// UIDVALIDITY of the UIDs here; 0 if nothing has been kept yet.
     pub uid_validity: u64,
     /// UIDVALIDITY when something was kept for the first time: a UID alone tells a message only of then.
     pub first_uid_validity: u64,
-    /// Of messages that devices have had.
-    pub identities: Vec<(u32, Identity)>,
-    /// What messages were when devices first saw them, where that was under another UIDVALIDITY.
-    pub former: Vec<(u32, Former)>,
+    /// Identities of messages that devices have had.
+    pub identities: UidMap<Identity>,
+    /// What messages were when devices first saw them, if that was under another UIDVALIDITY.
+    pub former: UidMap<Former>,
 }
 
 /// What a message was called upstream.
@@ -50,45 +51,36 @@ pub struct Former {
     /// UIDVALIDITY then.
     pub uid_validity: u64,
     /// UID then.
-    pub uid: u32,
+    pub uid: Uid,
 }
 
 /// Messages about to be copied and then removed. This is kept before the COPY, so that after a crash the next login can
 /// find out how far the move came.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PendingMove {
-    /// Of `uids`.
+    /// UIDVALIDITY of `uids`.
     pub uid_validity: u64,
-    /// Ascending.
-    pub uids: Vec<u32>,
+    /// The messages.
+    pub uids: Uids,
     /// The folder they go to.
     pub target: String,
     /// Its UIDVALIDITY.
     pub target_uid_validity: u64,
     /// Its UIDNEXT before the COPY: copies have this UID or a higher one.
-    pub target_uid_next: u32,
+    pub target_uid_next: Uid,
 }
 
+/// Old UIDs with the new ones that the same messages have under another UIDVALIDITY.
+pub type Renumbered = UidMap<Uid>;
+
 impl Marks {
-    /// Under a new UIDVALIDITY; `uids` are pairs of old and new, ascending by the old. What has no new UID goes.
-    pub(super) fn renumber(&mut self, uid_validity: u64, uids: &[(u32, u32)]) {
-        let new = |old: u32| {
-            let at = uids.binary_search_by_key(&old, |&(old, _)| old).ok()?;
-            Some(uids[at].1)
-        };
+    /// Under a new UIDVALIDITY. What has no new UID goes.
+    pub(super) fn renumber(&mut self, uid_validity: u64, uids: &Renumbered) {
         for list in [&mut self.hidden, &mut self.noticed, &mut self.undelivered] {
-            *list = list.iter().filter_map(|&uid| new(uid)).collect();
-            list.sort_unstable();
+            *list = renumbered(list, uids);
         }
-        self.retrieved = self
-            .retrieved
-            .iter()
-            .filter_map(|&(uid, at)| Some((new(uid)?, at)))
-            .collect();
-        self.retrieved.sort_unstable();
-        let imported = std::mem::take(&mut self.imported).into_iter();
-        self.imported = imported.filter_map(|(uid, name)| Some((new(uid)?, name))).collect();
-        self.imported.sort_unstable();
+        self.retrieved = renumbered(&self.retrieved, uids);
+        self.imported = renumbered(&self.imported, uids);
         self.uid_validity = uid_validity;
     }
 
@@ -97,13 +89,11 @@ impl Marks {
         if self.uid_validity != index.uid_validity {
             return false;
         }
-        let stays = |uid| !index.has_lost(uid);
         let before = self.len();
         for list in [&mut self.hidden, &mut self.noticed, &mut self.undelivered] {
-            list.retain(|&uid| stays(uid));
+            list.retain(|uid, ()| !index.has_lost(uid));
         }
-        self.retrieved.retain(|&(uid, _)| stays(uid));
-        self.imported.retain(|&(uid, _)| stays(uid));
+        self.retrieved.retain(|uid, _| !index.has_lost(uid));
         before != self.len()
     }
 
@@ -113,11 +103,17 @@ impl Marks {
             noticed,
             undelivered,
             retrieved,
-            imported,
             ..
         } = self;
-        hidden.len() + noticed.len() + undelivered.len() + retrieved.len() + imported.len()
+        hidden.len() + noticed.len() + undelivered.len() + retrieved.len()
     }
+}
+
+/// `list` under new UIDs.
+fn renumbered<T: Clone>(list: &UidMap<T>, uids: &Renumbered) -> UidMap<T> {
+    list.iter()
+        .filter_map(|(uid, value)| Some((*uids.get(uid)?, value.clone())))
+        .collect()
 }
 
 impl Past {
@@ -130,15 +126,17 @@ impl Past {
         }
     }
 
-    /// Takes in what `kept` has besides; `false` where that is of another UIDVALIDITY, which another session has found
+    /// Takes in what `kept` has besides; `false` if that is of another UIDVALIDITY, which another session has found
     /// meanwhile.
     pub(super) fn merge(&mut self, kept: &Self) -> bool {
         if self.uid_validity != kept.uid_validity {
             return false;
         }
         self.first_uid_validity = kept.first_uid_validity;
-        add_missing(&mut self.identities, &kept.identities);
-        add_missing(&mut self.former, &kept.former);
+        self.identities
+            .extend(kept.identities.iter().map(|(uid, &identity)| (uid, identity)));
+        self.former
+            .extend(kept.former.iter().map(|(uid, &former)| (uid, former)));
         true
     }
 
@@ -147,24 +145,10 @@ impl Past {
         if self.uid_validity != index.uid_validity {
             return false;
         }
-        let stays = |uid| !index.has_lost(uid);
         let before = self.identities.len() + self.former.len();
-        self.identities.retain(|&(uid, _)| stays(uid));
-        self.former.retain(|&(uid, _)| stays(uid));
+        self.identities.retain(|uid, _| !index.has_lost(uid));
+        self.former.retain(|uid, _| !index.has_lost(uid));
         before != self.identities.len() + self.former.len()
-    }
-}
-
-/// Adds what only `others` has; both ascend by UID.
-fn add_missing<T: Copy>(list: &mut Vec<(u32, T)>, others: &[(u32, T)]) {
-    let here = list.len();
-    for &(uid, value) in others {
-        if list[..here].binary_search_by_key(&uid, |&(uid, _)| uid).is_err() {
-            list.push((uid, value));
-        }
-    }
-    if list.len() > here {
-        list.sort_unstable_by_key(|&(uid, _)| uid);
     }
 }
 
@@ -196,28 +180,30 @@ pub(super) fn may_follow(kept: Option<&Marks>, followed: u64) -> bool {
     kept.map_or(0, |kept| kept.uid_validity) == followed
 }
 
-/// A list that ascends is kept as its steps, which take an octet each as long as they are small. Any other list comes back
-/// as it was as well: what can be kept can be read.
+/// A set of UIDs is kept as its steps, which take an octet each as long as they are small.
 mod ascending {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    pub(super) fn serialize<S: Serializer>(uids: &[u32], serializer: S) -> Result<S::Ok, S::Error> {
+    use crate::types::{Uid, Uids};
+
+    pub(super) fn serialize<S: Serializer>(uids: &Uids, serializer: S) -> Result<S::Ok, S::Error> {
         let mut last = 0;
         let steps: Vec<u32> = uids
-            .iter()
-            .map(|&uid| uid.wrapping_sub(std::mem::replace(&mut last, uid)))
+            .uids()
+            .map(|Uid(uid)| uid.wrapping_sub(std::mem::replace(&mut last, uid)))
             .collect();
         steps.serialize(serializer)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u32>, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Uids, D::Error> {
         let mut last = 0_u32;
-        let mut uids = Vec::<u32>::deserialize(deserializer)?;
-        for uid in &mut uids {
-            last = last.wrapping_add(*uid);
-            *uid = last;
-        }
-        Ok(uids)
+        let steps = Vec::<u32>::deserialize(deserializer)?.into_iter();
+        Ok(steps
+            .map(|step| {
+                last = last.wrapping_add(step);
+                Uid(last)
+            })
+            .collect())
     }
 }
 
@@ -231,7 +217,7 @@ mod tests {
             ..Index::default()
         };
         for &uid in uids {
-            index.push(uid, 10, None, None);
+            index.push(Uid(uid), 10, None, None);
         }
         index
     }
@@ -239,11 +225,11 @@ mod tests {
     fn marks() -> Marks {
         Marks {
             uid_validity: 7,
-            hidden: vec![1, 2, 9],
-            noticed: vec![3],
-            undelivered: vec![1, 3],
-            retrieved: vec![(1, 100), (4, 200)],
-            imported: vec![(2, "two".into()), (9, "nine".into())],
+            hidden: [1, 2, 9].into(),
+            noticed: [3].into(),
+            undelivered: [1, 3].into(),
+            retrieved: [(1, 100), (4, 200)].into(),
+            imported: [(2, "two".into()), (9, "nine".into())].into(),
             import: 5,
         }
     }
@@ -251,14 +237,14 @@ mod tests {
     #[test]
     fn what_has_no_new_uid_goes() {
         let mut marks = marks();
-        marks.renumber(8, &[(1, 30), (2, 20), (4, 10)]);
+        marks.renumber(8, &[(1, Uid(30)), (2, Uid(20)), (4, Uid(10))].into());
         let expected = Marks {
             uid_validity: 8,
-            hidden: vec![20, 30],
-            noticed: vec![],
-            undelivered: vec![30],
-            retrieved: vec![(10, 200), (30, 100)],
-            imported: vec![(20, "two".into())],
+            hidden: [20, 30].into(),
+            noticed: Uids::default(),
+            undelivered: [30].into(),
+            retrieved: [(10, 200), (30, 100)].into(),
+            imported: [(20, "two".into())].into(),
             import: 5,
         };
         assert_eq!(marks, expected);
@@ -272,16 +258,16 @@ mod tests {
         assert!(marks.prune(&index(&[2, 3, 4])));
         assert_eq!(
             (&marks.hidden, &marks.undelivered, &marks.retrieved),
-            (&vec![2, 9], &vec![3], &vec![(4, 200)]),
+            (&[2, 9].into(), &[3].into(), &[(4, 200)].into()),
             "9 may have come after the index was made"
         );
         let mut emptied = index(&[2, 3, 4, 10]);
         emptied.clear();
         assert!(marks.prune(&emptied));
-        assert_eq!((marks.hidden, marks.retrieved), (vec![], vec![]));
+        assert_eq!((marks.hidden, marks.retrieved), (Uids::default(), UidMap::default()));
         let mut other = Marks {
             uid_validity: 6,
-            hidden: vec![1],
+            hidden: [1].into(),
             ..Marks::default()
         };
         assert!(!other.prune(&index(&[9])), "those UIDs mean other messages");

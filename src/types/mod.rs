@@ -1,9 +1,13 @@
 //! The ground floor: small types that every room may use.
 
+mod mail;
 mod peers;
 mod random;
 mod uid;
+mod uid_map;
 
+pub use mail::{MailboxName, MessageNumber, Octets};
 pub use peers::{Place, Places, network};
 pub use random::RandomUnavailable;
 pub use uid::{Uid, UidRanges, UidValidity};
+pub use uid_map::{UidMap, Uids};

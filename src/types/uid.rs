@@ -2,8 +2,11 @@
 
 use std::{fmt, num::NonZeroU64};
 
+use serde::{Deserialize, Serialize};
+
 /// Unique identifier of a message within a mailbox and its UIDVALIDITY (RFC 3501 §2.3.1.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Uid(pub u32);
 
 impl fmt::Display for Uid {

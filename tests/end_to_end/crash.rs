@@ -126,6 +126,10 @@ fn check(imap: &mut Imap, policy: &str, mails: &[Vec<u8>], shown: &[Vec<u8>], co
         shown.contains(&mails[MESSAGES - 1]),
         "{context}: nobody deleted the last one"
     );
+    assert!(imap.try_select("INBOX"));
+    let flags = imap.flags();
+    let is_half = |flags: &String| flags.contains("\\Deleted");
+    assert!(!flags.values().any(is_half), "{context}: half deleted: {flags:?}");
 }
 
 #[test]

@@ -46,6 +46,35 @@ fn first_difference(one: &[u8], other: &[u8]) -> String {
     format!(" at octet {at}: <{}> <{}>", around(one), around(other))
 }
 
+/// Octets as they are delivered: line ends of two octets each, the last one too. A device compares them with what it counts.
+#[test]
+fn the_next_session_lists_what_was_delivered() {
+    let messages = [
+        &b"Subject: whole\r\n\r\none\r\n"[..],
+        b"Subject: no end\r\n\r\none",
+        b"Subject: bare\n\n.one\ntwo\n",
+        b"Subject: both\n\none\r\ntwo\r",
+    ];
+    let peer = Peer::start(Answers::of(messages.map(<[u8]>::to_vec)));
+    let gateway = Setup::new(peer.address()).start();
+    let mut pop = Pop::log_in(gateway.address(), "eva");
+    let before: Vec<u64> = sizes(&mut pop);
+    assert_eq!(before, messages.map(|message| message.len() as u64));
+    let mut delivered: Vec<u64> = (1..=3).map(|number| pop.retr(number).1.len() as u64).collect();
+    // The whole of it by TOP is as good.
+    delivered.push(pop.top(4, 99_999_999).len() as u64);
+    pop.quit();
+    let mut pop = Pop::log_in(gateway.address(), "eva");
+    assert_eq!(sizes(&mut pop), delivered);
+    assert_ne!(before, delivered);
+    pop.quit();
+}
+
+fn sizes(pop: &mut Pop) -> Vec<u64> {
+    let size = |line: &String| line.split(' ').nth(1).unwrap().parse().unwrap();
+    pop.list("LIST").iter().map(size).collect()
+}
+
 #[test]
 fn nasty_messages_of_a_real_server() {
     let Some(dovecot) = Dovecot::start() else { return };

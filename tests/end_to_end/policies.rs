@@ -142,6 +142,138 @@ fn what_is_deleted_from_the_trash_is_gone() {
     assert_eq!(contents(&mut imap, "Bin"), mails(&[2]));
 }
 
+/// A device that picks the folder in which deleted mail is kept must not be able to destroy that.
+#[test]
+fn what_is_deleted_from_the_folder_that_mail_moves_to_is_kept() {
+    for settings in SERVERS {
+        let Some(dovecot) = Dovecot::start_with(settings) else {
+            return;
+        };
+        let mut imap = dovecot.user_with("eva", &mails(&[1, 2]));
+        imap.command("CREATE Done");
+        imap.command("COPY 1:2 Done");
+        let gateway = Setup::new(dovecot.address())
+            .maildrop("folder_separator = \"+\"")
+            .maildrop("on_delete = \"move:Done\"")
+            .start();
+        let mut pop = Pop::log_in(gateway.address(), "eva+Done");
+        pop.ok("DELE 1");
+        pop.err(
+            "QUIT",
+            "-ERR [SYS/PERM] messages of this folder are kept, nothing was removed",
+        );
+        gateway.stop();
+        assert_eq!(contents(&mut imap, "Done"), mails(&[1, 2]));
+        assert!(!imap.flags().values().any(|flags| flags.contains("\\Deleted")));
+    }
+}
+
+/// Mail that goes to the trash or to a folder is read there, if it was retrieved.
+#[test]
+fn what_was_retrieved_is_read_where_it_moves_to() {
+    for settings in SERVERS {
+        for (keys, seen) in [("on_retrieve = \"mark-read\"", true), ("on_retrieve = \"keep\"", false)] {
+            let Some(dovecot) = Dovecot::start_with(settings) else {
+                return;
+            };
+            let mut imap = dovecot.user_with("eva", &mails(&[1, 2, 3]));
+            let gateway = Setup::new(dovecot.address())
+                .maildrop("on_delete = \"move:Done\"")
+                .maildrop(keys)
+                .start();
+            let mut pop = Pop::log_in(gateway.address(), "eva");
+            pop.retr(1);
+            pop.ok("DELE 1");
+            pop.ok("DELE 2");
+            pop.quit();
+            gateway.stop();
+            imap.command("SELECT Done");
+            let read: Vec<bool> = imap.flags().values().map(|flags| flags.contains("\\Seen")).collect();
+            assert_eq!(read, [seen, false], "{settings} {keys}");
+        }
+    }
+}
+
+/// fetchmail with `keep` asks for nothing else.
+#[test]
+fn a_top_of_the_whole_message_counts_as_retrieved() {
+    let Some(dovecot) = Dovecot::start() else { return };
+    let long = [mail::simple(2), b"more\r\n".repeat(2000)].concat();
+    let all = [mail::simple(1), long, mail::simple(3), mail::simple(4)];
+    let mut imap = dovecot.user_with("eva", &all);
+    let gateway = Setup::new(dovecot.address()).start();
+    let mut pop = Pop::log_in(gateway.address(), "eva");
+    pop.top(1, 99_999_999);
+    pop.top(2, 99_999_999);
+    pop.top(3, 0);
+    pop.top(4, 1);
+    pop.quit();
+    imap.eventually("1 and 2 are read", |flags| {
+        let read = |uid| flags.get(&uid).is_some_and(|flags: &String| flags.contains("\\Seen"));
+        read(1) && read(2)
+    });
+    let flags = imap.flags();
+    assert!(
+        !flags[&3].contains("\\Seen") && !flags[&4].contains("\\Seen"),
+        "{flags:?}"
+    );
+    let gateway_2 = Setup::new(dovecot.address())
+        .maildrop("delete_after_retrieve = true")
+        .start();
+    gateway.stop();
+    let mut pop = Pop::log_in(gateway_2.address(), "eva");
+    pop.top(2, 99_999_999);
+    pop.quit();
+    assert_eq!(imap.uids(), [1, 3, 4]);
+}
+
+/// A refusal that will be the same at the next QUIT is permanent (RFC 3206).
+#[test]
+fn what_will_never_be_removed_is_told_as_permanent() {
+    let here = "* SEARCH 2\r\n{tag} OK\r\n";
+    let none = "{tag} NO [NONEXISTENT] no such folder\r\n";
+    let cases = [
+        // OK, and nothing happens: who may not expunge is told no more.
+        (
+            "expunge",
+            Answers::of((1..=3).map(mail::simple)).on("UID EXPUNGE", "{tag} OK done\r\n"),
+            "[SYS/PERM] 1 of 1",
+        ),
+        (
+            "expunge",
+            Answers::of((1..=3).map(mail::simple)).on("UID STORE 2 +FLAGS", "{tag} NO [NOPERM] you may not\r\n"),
+            "[SYS/PERM] 1 of 1",
+        ),
+        (
+            "expunge",
+            Answers::of((1..=3).map(mail::simple)).on("UID EXPUNGE", "{tag} NO [SERVERBUG] later\r\n"),
+            "[SYS/TEMP] 1 of 1",
+        ),
+        (
+            "move:Old",
+            refusing(MOVES)
+                .on("UID MOVE", "{tag} NO [TRYCREATE] no such folder\r\n")
+                .on("STATUS", none)
+                .on("CREATE", "{tag} NO Permission denied\r\n"),
+            "[SYS/PERM] 1 of 1",
+        ),
+        (
+            "move:Old",
+            refusing(MOVES).on("UID MOVE", "{tag} NO [OVERQUOTA] full\r\n"),
+            "[SYS/TEMP] 1 of 1",
+        ),
+    ];
+    for (policy, answers, reply) in cases {
+        let peer = Peer::start(answers.on("UID SEARCH UID 2", here));
+        let policy = format!("on_delete = \"{policy}\"");
+        let gateway = Setup::new(peer.address()).maildrop(&policy).start();
+        let mut pop = Pop::log_in(gateway.address(), "eva");
+        pop.ok("DELE 2");
+        pop.err("QUIT", &format!("-ERR {reply} messages not removed"));
+        gateway.stop();
+    }
+}
+
 #[test]
 fn delete_after_retrieve_takes_what_was_delivered_whole() {
     let Some(dovecot) = Dovecot::start() else { return };
@@ -243,10 +375,10 @@ fn a_copy_is_not_made_twice() {
         .start();
     let mut pop = Pop::log_in(gateway.address(), "eva");
     pop.ok("DELE 2");
-    pop.err("QUIT", "-ERR [SYS/TEMP] 1 of 1 messages not removed");
+    pop.err("QUIT", "-ERR [SYS/PERM] 1 of 1 messages not removed");
     let mut pop = Pop::log_in(gateway.address(), "eva");
     pop.ok("DELE 2");
-    pop.err("QUIT", "-ERR [SYS/TEMP] 1 of 1 messages not removed");
+    pop.err("QUIT", "-ERR [SYS/PERM] 1 of 1 messages not removed");
     gateway.stop();
     assert_eq!(peer.count("UID COPY"), 1, "{:?}", peer.commands());
 }
@@ -265,7 +397,7 @@ fn a_move_is_finished_by_the_only_connection() {
         .start();
     let mut pop = Pop::log_in(gateway.address(), "eva");
     pop.ok("DELE 2");
-    pop.err("QUIT", "-ERR [SYS/TEMP] 1 of 1 messages not removed");
+    pop.err("QUIT", "-ERR [SYS/PERM] 1 of 1 messages not removed");
     gateway.sessions(1);
     let mut pop = Pop::log_in(gateway.address(), "eva");
     assert_eq!(pop.stat().0, 2, "{:?}", peer.commands());
@@ -310,7 +442,7 @@ fn nothing_is_expunged_for_nothing() {
     for number in [2, 3] {
         let mut pop = Pop::log_in(gateway.address(), "eva");
         pop.ok(&format!("DELE {number}"));
-        pop.err("QUIT", "-ERR [SYS/TEMP] 1 of 1 messages not removed");
+        pop.err("QUIT", "-ERR [SYS/PERM] 1 of 1 messages not removed");
     }
     gateway.stop();
     // 2 at the first QUIT and once more at the second login; 3 at the second QUIT.

@@ -1,5 +1,13 @@
 //! Messages that the upstream has and does not deliver: a notice takes their place, and nothing happens to them.
 
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
 use tempfile::TempDir;
 
 use crate::support::{
@@ -16,6 +24,10 @@ const FIELDS: &str = "UID FETCH 2 (UID RFC822.SIZE INTERNALDATE BODY.PEEK[HEADER
 
 /// Three messages; a request for any part of the second's content is answered like this. It exists, and its header is known.
 fn mailbox(answer: impl Steps) -> Answers {
+    known().on(BODY, answer)
+}
+
+fn known() -> Answers {
     let header = "From: a2@example.org\r\nTo: b@example.org\r\nSubject: number 2\r\nDate: Mon, 1 Jan 2024 00:00:00 +0000\r\n\r\n";
     let fields = format!(
         "* 2 FETCH (BODY[HEADER.FIELDS (FROM TO SUBJECT DATE)] {{{}}}\r\n{header} UID 2)\r\n{{tag}} OK done\r\n",
@@ -23,7 +35,6 @@ fn mailbox(answer: impl Steps) -> Answers {
     );
     Answers::of((1..=3).map(mail::simple))
         .on("UID SEARCH UID 2", "* SEARCH 2\r\n{tag} OK done\r\n")
-        .on(BODY, answer)
         .on(FIELDS, fields)
 }
 
@@ -261,6 +272,92 @@ fn what_passes_gets_no_notice() {
     }
 }
 
+/// A gateway whose clock can be moved, without a pause that a server asks for.
+fn with_clock(peer: &Peer) -> Option<Gateway> {
+    Some(Setup::new(peer.address()).movable_clock()?.start())
+}
+
+#[test]
+fn what_does_not_pass_for_an_hour_gets_a_notice() {
+    for answer in [
+        "{tag} NO [SERVERBUG] Internal error occurred\r\n".steps(),
+        "{tag} NO Server Unavailable, try again later\r\n".steps(),
+        vec![send("* BYE Connection is closed. 13\r\n"), Step::Close],
+        vec![Step::Close],
+    ] {
+        let peer = Peer::start(mailbox(answer));
+        let Some(gateway) = with_clock(&peer) else { return };
+        for _ in 0..3 {
+            in_vain(&gateway);
+        }
+        gateway.pass(Duration::from_secs(3700));
+        let mut pop = Pop::log_in(gateway.address(), "eva");
+        let text = notice(&mut pop);
+        assert!(text.contains("number 2\r\n"), "{text}");
+        assert_eq!(pop.retr(3).1, mail::simple(3), "what lies behind it is reached");
+        pop.quit();
+        let asked = peer.count(BODY);
+        let mut pop = Pop::log_in(gateway.address(), "eva");
+        assert_eq!(notice(&mut pop), text);
+        assert_eq!(pop.retr(3).1, mail::simple(3));
+        pop.ok("DELE 2");
+        pop.quit();
+        assert_eq!(peer.count(BODY), asked, "the next try is tomorrow's");
+        let mut pop = Pop::log_in(gateway.address(), "eva");
+        assert_eq!(pop.stat().0, 2);
+        pop.quit();
+        gateway.stop();
+        assert_eq!(changes(&peer), [""; 0]);
+    }
+}
+
+#[test]
+fn the_next_day_it_is_tried_again() {
+    let is_good = Arc::new(AtomicBool::new(false));
+    let switch = is_good.clone();
+    let answers = Answers::of((1..=3).map(mail::simple)).answer(move |command| {
+        let is_cut = command.starts_with(BODY) && !switch.load(Ordering::Relaxed);
+        is_cut.then(|| vec![Step::Close])
+    });
+    let peer = Peer::start(answers);
+    let Some(gateway) = with_clock(&peer) else { return };
+    for hours in [0, 1, 2] {
+        gateway.pass(Duration::from_secs(hours * 3700));
+        let mut pop = Pop::log_in(gateway.address(), "eva");
+        if hours < 2 {
+            pop.err("RETR 2", "-ERR [SYS/TEMP]");
+        } else {
+            notice(&mut pop);
+        }
+        pop.quit();
+    }
+    is_good.store(true, Ordering::Relaxed);
+    gateway.pass(Duration::from_secs(26 * 3700));
+    let mut pop = Pop::log_in(gateway.address(), "eva");
+    assert_eq!(pop.retr(2).1, mail::simple(2));
+    pop.quit();
+}
+
+/// A content that breaks off ends the session, without the dot.
+#[test]
+fn a_content_that_breaks_off_each_time_gets_a_notice() {
+    for rest in [vec![Step::Close], vec![send("\r\n{tag} OK fetched\r\n")]] {
+        let begun = send("* 2 FETCH (UID 2 BODY[] {500}\r\nSubject: half\r\n");
+        let peer = Peer::start(mailbox([vec![begun], rest].concat()));
+        let Some(gateway) = with_clock(&peer) else { return };
+        for session in 1..=3 {
+            gateway.pass(Duration::from_secs((session - 1) * 1850));
+            let mut pop = Pop::log_in(gateway.address(), "eva");
+            pop.send(b"RETR 2\r\n");
+            assert!(!pop.rest().ends_with(b"\r\n.\r\n"), "it must not pass for whole");
+        }
+        let mut pop = Pop::log_in(gateway.address(), "eva");
+        notice(&mut pop);
+        assert_eq!(pop.retr(3).1, mail::simple(3));
+        pop.quit();
+    }
+}
+
 #[test]
 fn what_was_delivered_after_all_is_a_message_like_any() {
     let good = || Answers::of((1..=3).map(mail::simple));
@@ -296,17 +393,30 @@ fn what_was_delivered_after_all_is_a_message_like_any() {
 /// One that is asked for in a set costs its neighbours nothing, and later on it is left out of sets.
 #[test]
 fn read_ahead_goes_around_it() {
-    let three = [body_of(1, &mail::simple(1)), body_of(3, &mail::simple(3))].map(|answer| {
+    let two = [body_of(1, &mail::simple(1)), body_of(3, &mail::simple(3))].map(|answer| {
         let tagged = answer.len() - "{tag} OK fetched\r\n".len();
         answer[..tagged].to_vec()
     });
-    let set = [three.concat(), WITHOUT_DATA.into()].concat();
-    let peer = Peer::start(mailbox(WITHOUT_DATA).on("UID FETCH 1:3 (UID BODY", set));
+    let set = [two.concat(), WITHOUT_DATA.into()].concat();
+    let is_bad = Arc::new(AtomicBool::new(false));
+    let switch = is_bad.clone();
+    let answers = known().answer(move |command| match switch.load(Ordering::Relaxed) {
+        true if command.starts_with("UID FETCH 1:3 (UID BODY") => Some(set.clone().steps()),
+        true if command.starts_with(BODY) => Some(WITHOUT_DATA.steps()),
+        _ => None,
+    });
+    let peer = Peer::start(answers);
     let gateway = Setup::new(peer.address()).start();
-    for session in 1..=3 {
+    // How the device reads is known after its first session.
+    let mut pop = Pop::log_in(gateway.address(), "eva");
+    (1..=3).for_each(|number| assert_eq!(pop.retr(number).1, mail::simple(number)));
+    pop.quit();
+    peer.wait_for_end(1);
+    is_bad.store(true, Ordering::Relaxed);
+    for session in 2..=4 {
         let mut pop = Pop::log_in(gateway.address(), "eva");
         assert_eq!(pop.retr(1).1, mail::simple(1));
-        if session == 1 {
+        if session == 2 {
             pop.err("RETR 2", "-ERR [SYS/TEMP]");
         } else {
             notice(&mut pop);
@@ -320,7 +430,7 @@ fn read_ahead_goes_around_it() {
             peer.count("UID FETCH 1:3 (UID BODY"),
             peer.count("UID FETCH 1,3 (UID BODY")
         ),
-        (1, 1),
+        (1, 2),
         "{:?}",
         peer.commands()
     );

@@ -30,7 +30,8 @@ pub(super) async fn run(config: &Config, out: &mut impl Write) -> Result<(), Fai
             Ok(due) => tell(&account, &due, out)?,
             Err(error) => {
                 failures += 1;
-                let outcome = explain(&error, &account.upstream, Some(&account));
+                error.log();
+                let outcome = explain(error.refusal(), &account.upstream, Some(&account));
                 writeln!(out, "{}: {outcome}", account.login)?;
             }
         }
@@ -70,7 +71,7 @@ fn tell(account: &Account, due: &[Due], out: &mut impl Write) -> io::Result<()> 
             count => format!("{count} messages"),
         };
         writeln!(out, "{login}: {count} of {folder} would go now ({how})")?;
-        for &(uid, at) in messages {
+        for (uid, &at) in messages.iter() {
             writeln!(out, "  UID {uid}, retrieved on {}", day(at))?;
         }
     }

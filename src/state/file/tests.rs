@@ -17,7 +17,7 @@ fn mailbox() -> MailboxName {
 fn marks(hidden: u32) -> Marks {
     Marks {
         uid_validity: 7,
-        hidden: vec![hidden],
+        hidden: [hidden].into(),
         ..Marks::default()
     }
 }

@@ -8,6 +8,7 @@ use super::{directory, index, mailbox, set_aside};
 use crate::state::{
     Error, FileStore, Former, Identity, Marks, Past, PendingMove, StateStore, Unavailable, database::FILE,
 };
+use crate::types::Uid;
 
 /// Users and the messages of each, as `sound_file` keeps them.
 const KEPT: [(&str, u32); 4] = [("small", 3), ("alike", 3), ("middling", 700), ("large", 9_000)];
@@ -17,10 +18,10 @@ fn marks(count: u32) -> Marks {
     Marks {
         uid_validity: 7,
         hidden: (1..=count).map(|uid| uid * 3).collect(),
-        noticed: vec![3],
-        undelivered: vec![3],
+        noticed: [3].into(),
+        undelivered: [3].into(),
         retrieved: (1..=count / 20).map(|uid| (uid * 3, 1_700_000_000 + uid)).collect(),
-        imported: vec![(3, "old".into())],
+        imported: [(3, "old".into())].into(),
         import: 1 << 60,
     }
 }
@@ -32,23 +33,24 @@ fn past(count: u32) -> Past {
         identities: (1..=count / 20)
             .map(|uid| (uid * 3, Identity([uid as u8; 16])))
             .collect(),
-        former: vec![(
+        former: [(
             3,
             Former {
                 uid_validity: 6,
-                uid: 90,
+                uid: Uid(90),
             },
-        )],
+        )]
+        .into(),
     }
 }
 
 fn pending(count: u32) -> PendingMove {
     PendingMove {
         uid_validity: 7,
-        uids: vec![count],
+        uids: [count].into(),
         target: "Trash".into(),
         target_uid_validity: 9,
-        target_uid_next: 44,
+        target_uid_next: Uid(44),
     }
 }
 

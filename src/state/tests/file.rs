@@ -9,6 +9,7 @@ use crate::state::{
     envelope,
     table::{Key, Kind, RECORDS},
 };
+use crate::types::Uid;
 
 #[tokio::test]
 async fn indexes_outlive_the_store() {
@@ -35,7 +36,7 @@ async fn an_index_that_is_none_is_not_kept() {
     let dir = directory();
     let store = FileStore::open(dir.path()).unwrap();
     let wrong = Index {
-        entries: vec![(2, 1), (1, 1)],
+        entries: [(0, 1), (1, 1)].into(),
         ..Index::default()
     };
     store.set_index(&mailbox("a"), Arc::new(wrong)).await;
@@ -170,21 +171,22 @@ async fn marks_outlive_the_store_or_a_kill() {
     let past = Past {
         uid_validity: 7,
         first_uid_validity: 7,
-        identities: vec![(1, Identity([1; 16]))],
-        former: vec![(
+        identities: [(1, Identity([1; 16]))].into(),
+        former: [(
             1,
             Former {
                 uid_validity: 6,
-                uid: 90,
+                uid: Uid(90),
             },
-        )],
+        )]
+        .into(),
     };
     let pending = PendingMove {
         uid_validity: 7,
-        uids: vec![1, 5],
+        uids: [1, 5].into(),
         target: "Trash".into(),
         target_uid_validity: 9,
-        target_uid_next: 44,
+        target_uid_next: Uid(44),
     };
     let mailbox = mailbox("a");
     store.set_marks("small", &mailbox, &marks(3), 0).await.unwrap();
@@ -214,7 +216,7 @@ async fn what_changes_nothing_writes_nothing() {
     let mailbox = mailbox("a");
     store.set_index(&mailbox, index(3)).await;
     let hidden = Marks {
-        hidden: vec![3, 9, 12],
+        hidden: [3, 9, 12].into(),
         ..marks(0)
     };
     store.set_marks("scanner", &mailbox, &hidden, 0).await.unwrap();
@@ -234,11 +236,11 @@ async fn what_changes_nothing_writes_nothing() {
     assert_eq!(kept, Ok(hidden), "what lies above the last may be new");
     let fewer = Index {
         listed: 12,
-        entries: vec![(3, 1), (12, 1)],
+        entries: [(3, 1), (12, 1)].into(),
         ..Index::clone(&index(0))
     };
     store.set_index(&mailbox, Arc::new(fewer)).await;
-    assert_eq!(store.marks("scanner", &mailbox).await.unwrap().hidden, [3, 12]);
+    assert_eq!(store.marks("scanner", &mailbox).await.unwrap().hidden, [3, 12].into());
 }
 
 /// Takes pieces of the marks of login "hurt" out of the file.
@@ -276,7 +278,7 @@ async fn marks_that_lost_a_piece_are_refused_until_they_are_reset() {
         store.set_index(&mailbox, index(1)).await;
         let all = store.all_marks().await.unwrap();
         let pruned = Marks {
-            hidden: vec![3],
+            hidden: [3].into(),
             ..marks(0)
         };
         let expected = [

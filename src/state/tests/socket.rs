@@ -22,7 +22,7 @@ fn socket(dir: &Path) -> PathBuf {
 fn marks() -> Marks {
     Marks {
         uid_validity: 7,
-        hidden: vec![3, 6, 9],
+        hidden: [3, 6, 9].into(),
         ..Marks::default()
     }
 }

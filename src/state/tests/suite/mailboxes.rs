@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use super::{at, full_marks, hidden, inbox, index, keep, marks, past, pending};
-use crate::state::{Marks, Past, PendingMove, StateStore, Unavailable};
+use crate::{
+    state::{Marks, Past, PendingMove, StateStore, Unavailable},
+    types::{Uid, UidMap, Uids},
+};
 
 for_every_store! {
     an_index_comes_back,
@@ -61,7 +64,7 @@ async fn a_pending_move_comes_back_until_there_is_none(store: &dyn StateStore) {
     store.set_pending_move(&inbox(), Some(&pending())).await.unwrap();
     assert_eq!(store.pending_move(&inbox()).await, Ok(Some(pending())));
     let fewer = PendingMove {
-        uids: vec![5],
+        uids: [5].into(),
         ..pending()
     };
     store.set_pending_move(&inbox(), Some(&fewer)).await.unwrap();
@@ -94,16 +97,16 @@ async fn all_logins_of_a_mailbox_are_renumbered_and_no_other(store: &dyn StateSt
         uid_validity: 8,
         ..past(&[(30, 1)], &[(30, 1)])
     };
-    let pairs = [(1, 30), (2, 20), (4, 10)];
-    store.renumber(&inbox(), &now, 7, &pairs).await.unwrap();
+    let pairs = [(1, Uid(30)), (2, Uid(20)), (4, Uid(10))];
+    store.renumber(&inbox(), &now, 7, &pairs.into()).await.unwrap();
 
     let renumbered = Marks {
         uid_validity: 8,
-        hidden: vec![20, 30],
-        noticed: vec![],
-        undelivered: vec![],
-        retrieved: vec![(10, 200), (30, 100)],
-        imported: vec![(20, "two".into())],
+        hidden: [20, 30].into(),
+        noticed: Uids::default(),
+        undelivered: Uids::default(),
+        retrieved: [(10, 200), (30, 100)].into(),
+        imported: [(20, "two".into())].into(),
         import: u64::MAX,
     };
     for login in ["a", "ab"] {
@@ -132,7 +135,7 @@ async fn two_sessions_renumber_once(store: &dyn StateStore) {
         uid_validity: 8,
         ..past(&[(30, 1)], &[])
     };
-    store.renumber(&inbox(), &now, 7, &[(1, 30)]).await.unwrap();
+    store.renumber(&inbox(), &now, 7, &[(1, Uid(30))].into()).await.unwrap();
     // The first goes on to work before the second, which found the same, comes to keep it.
     let known = Past {
         uid_validity: 8,
@@ -144,7 +147,7 @@ async fn two_sessions_renumber_once(store: &dyn StateStore) {
     };
     store.set_past(&inbox(), &known).await.unwrap();
     store.set_pending_move(&inbox(), Some(&pending)).await.unwrap();
-    store.renumber(&inbox(), &now, 7, &[(1, 30)]).await.unwrap();
+    store.renumber(&inbox(), &now, 7, &[(1, Uid(30))].into()).await.unwrap();
     assert_eq!(store.past(&inbox()).await, Ok(known));
     assert_eq!(store.pending_move(&inbox()).await, Ok(Some(pending)));
     assert_eq!(hidden(store, "a", &inbox()).await, [30]);
@@ -162,7 +165,7 @@ async fn renumbering_what_has_another_uid_validity_is_refused(store: &dyn StateS
         ..past(&[(30, 1)], &[])
     };
     assert_eq!(
-        store.renumber(&inbox(), &now, 7, &[(1, 30)]).await,
+        store.renumber(&inbox(), &now, 7, &[(1, Uid(30))].into()).await,
         Err(Unavailable::Changed)
     );
     assert_eq!(store.past(&inbox()).await, Ok(newest));
@@ -182,10 +185,10 @@ async fn what_is_gone_is_forgotten(store: &dyn StateStore) {
     }
     store.set_index(&inbox(), Arc::new(index(&[2, 5, 9, u32::MAX]))).await;
     let left = Marks {
-        hidden: vec![2, 9],
-        noticed: vec![u32::MAX],
-        undelivered: vec![u32::MAX],
-        retrieved: vec![],
+        hidden: [2, 9].into(),
+        noticed: [u32::MAX].into(),
+        undelivered: [u32::MAX].into(),
+        retrieved: UidMap::default(),
         ..full_marks()
     };
     assert_eq!(store.marks("a", &inbox()).await, Ok(left));
@@ -213,10 +216,10 @@ async fn what_came_after_the_index_stays(store: &dyn StateStore) {
         .unwrap();
     store.set_index(&inbox(), Arc::new(index(&[2, 4, 5]))).await;
     let left = Marks {
-        hidden: vec![2, 9],
-        noticed: vec![u32::MAX],
-        undelivered: vec![u32::MAX],
-        retrieved: vec![(4, 200)],
+        hidden: [2, 9].into(),
+        noticed: [u32::MAX].into(),
+        undelivered: [u32::MAX].into(),
+        retrieved: [(4, 200)].into(),
         ..full_marks()
     };
     assert_eq!(store.marks("a", &inbox()).await, Ok(left.clone()));

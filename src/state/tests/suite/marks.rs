@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use super::{at, full_marks, hidden, inbox, index, keep, marks, past, pending};
-use crate::state::{Marks, Past, StateStore, Unavailable};
+use crate::{
+    state::{Marks, Past, StateStore, Unavailable},
+    types::Uid,
+};
 
 for_every_store! {
     marks_come_back,
@@ -65,7 +68,7 @@ async fn marks_that_were_renumbered_are_not_brought_back(store: &dyn StateStore)
         uid_validity: 8,
         ..past(&[(10, 1)], &[])
     };
-    store.renumber(&inbox(), &now, 7, &[(1, 10)]).await.unwrap();
+    store.renumber(&inbox(), &now, 7, &[(1, Uid(10))].into()).await.unwrap();
     let late = store.set_marks("scanner", &inbox(), &marks(&[1, 2]), 7).await;
     assert_eq!(late, Err(Unavailable::Changed));
     assert_eq!(hidden(store, "scanner", &inbox()).await, [10]);
@@ -96,7 +99,7 @@ async fn all_marks_are_found_however_names_resemble_each_other(store: &dyn State
         }
     }
     let mut all = store.all_marks().await.unwrap();
-    all.sort_by_key(|(_, _, marks)| marks.as_ref().unwrap().hidden.clone());
+    all.sort_by_key(|(_, _, marks)| marks.as_ref().unwrap().hidden.to_vec());
     assert_eq!(all, expected);
 }
 

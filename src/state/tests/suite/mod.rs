@@ -33,7 +33,10 @@ mod mailboxes;
 mod marks;
 mod tokens;
 
-use crate::state::{Former, Identity, Index, MailboxName, Marks, Past, PendingMove, StateStore};
+use crate::{
+    state::{Former, Identity, Index, Marks, Past, PendingMove, StateStore},
+    types::{MailboxName, Uid},
+};
 
 fn at(upstream: &str, user: &str, folder: &str) -> MailboxName {
     MailboxName {
@@ -51,7 +54,7 @@ fn inbox() -> MailboxName {
 fn marks(hidden: &[u32]) -> Marks {
     Marks {
         uid_validity: 7,
-        hidden: hidden.to_vec(),
+        hidden: hidden.iter().copied().collect(),
         ..Marks::default()
     }
 }
@@ -59,11 +62,11 @@ fn marks(hidden: &[u32]) -> Marks {
 fn full_marks() -> Marks {
     Marks {
         uid_validity: 7,
-        hidden: vec![1, 2, 9],
-        noticed: vec![3, u32::MAX],
-        undelivered: vec![3, u32::MAX],
-        retrieved: vec![(1, 100), (4, 200)],
-        imported: vec![(2, "two".into()), (9, "nïne\n\"".into())],
+        hidden: [1, 2, 9].into(),
+        noticed: [3, u32::MAX].into(),
+        undelivered: [3, u32::MAX].into(),
+        retrieved: [(1, 100), (4, 200)].into(),
+        imported: [(2, "two".into()), (9, "nïne\n\"".into())].into(),
         import: u64::MAX,
     }
 }
@@ -79,7 +82,15 @@ fn past(identities: &[(u32, u8)], former: &[(u32, u32)]) -> Past {
             .collect(),
         former: former
             .iter()
-            .map(|&(now, uid)| (now, Former { uid_validity: 6, uid }))
+            .map(|&(now, uid)| {
+                (
+                    now,
+                    Former {
+                        uid_validity: 6,
+                        uid: Uid(uid),
+                    },
+                )
+            })
             .collect(),
     }
 }
@@ -87,10 +98,10 @@ fn past(identities: &[(u32, u8)], former: &[(u32, u32)]) -> Past {
 fn pending() -> PendingMove {
     PendingMove {
         uid_validity: 7,
-        uids: vec![1, 5, 6],
+        uids: [1, 5, 6].into(),
         target: "Trash".into(),
         target_uid_validity: 9,
-        target_uid_next: 44,
+        target_uid_next: Uid(44),
     }
 }
 
@@ -101,7 +112,7 @@ fn index(uids: &[u32]) -> Index {
         ..Index::default()
     };
     for &uid in uids {
-        index.push(uid, 1_000, Some(1_700_000_000), Some("M1".into()));
+        index.push(Uid(uid), 1_000, Some(1_700_000_000), Some("M1".into()));
     }
     index
 }
@@ -112,5 +123,6 @@ async fn keep(store: &dyn StateStore, login: &str, mailbox: &MailboxName, marks:
 }
 
 async fn hidden(store: &dyn StateStore, login: &str, mailbox: &MailboxName) -> Vec<u32> {
-    store.marks(login, mailbox).await.unwrap().hidden
+    let marks = store.marks(login, mailbox).await.unwrap();
+    marks.hidden.uids().map(|uid| uid.0).collect()
 }

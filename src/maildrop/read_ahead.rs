@@ -9,18 +9,18 @@ use std::collections::VecDeque;
 
 use super::budget::Share;
 use crate::{
-    imap::{CommandId, Item},
+    imap::{BodyStart, CommandId, Error, Item, Mailbox, Section, UidSet},
     types::Uid,
 };
 
 /// How far beyond a sure run the octets asked for may go, as a fraction of what was delivered.
 const WASTE: u64 = 10;
 /// Octets on their way that are rather read and thrown away than left to die with a new connection's round trips.
-pub(super) const WORTH_READING: u64 = 1024 * 1024;
+const WORTH_READING: u64 = 1024 * 1024;
 
-/// What is on its way, and how this session reads.
+/// Plans and sends the fetches of a session, and keeps account of what is in flight.
 #[derive(Debug)]
-pub(super) struct Ahead {
+pub(super) struct ReadAhead {
     limit: u64,
     /// What the device fetches in a row: the same thing of each message.
     item: Option<Item>,
@@ -42,6 +42,17 @@ pub(super) struct Ahead {
     alone: bool,
     delivered: u64,
     wasted: u64,
+    /// The server answers a request for header and text by the text first, which TOP can't use.
+    sends_text_first: bool,
+}
+
+/// What a request for a message came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Begun {
+    /// Its content begins. How many octets it has; `None` for NIL.
+    Content(Option<u64>),
+    /// The server refused the set that names the message: it must be asked for again.
+    Refused,
 }
 
 /// A fetch of several messages.
@@ -53,7 +64,7 @@ struct Command {
     left: VecDeque<(Uid, u64)>,
 }
 
-impl Ahead {
+impl ReadAhead {
     /// `limit`: octets that may be on their way (`read_ahead_bytes`); `expected`: how many messages in a row the login
     /// fetched last time; `share` counts what is on its way to all sessions.
     pub(super) fn new(limit: u64, expected: usize, share: Share) -> Self {
@@ -70,7 +81,106 @@ impl Ahead {
             alone: false,
             delivered: 0,
             wasted: 0,
+            sends_text_first: false,
         }
+    }
+
+    /// Whether the server has answered a request for header and text by the text first.
+    pub(super) fn sends_text_first(&self) -> bool {
+        self.sends_text_first
+    }
+
+    /// Asks for one message by a command of its own, whatever else was asked for, and reads on until its content begins.
+    pub(super) async fn begin_alone(
+        &mut self,
+        mailbox: &mut Mailbox,
+        (uid, octets): (Uid, u64),
+        item: Item,
+    ) -> Result<Begun, Error> {
+        self.stop(mailbox).await;
+        let id = mailbox.fetch(&UidSet::from(uid), item).await?;
+        self.note_command(id, &[(uid, octets)]);
+        self.content(mailbox, uid, item).await
+    }
+
+    /// Asks for the message at `index` and for those that the device is expected to want next, unless they are in flight
+    /// already, and reads on until its content begins. `candidates` gives index, UID and octets of the messages from an
+    /// index on, as far as the same item is fetched of them.
+    pub(super) async fn begin<I>(
+        &mut self,
+        mailbox: &mut Mailbox,
+        index: usize,
+        uid: Uid,
+        item: Item,
+        candidates: impl FnOnce(usize) -> I,
+    ) -> Result<Begun, Error>
+    where
+        I: Iterator<Item = (usize, Uid, u64)>,
+    {
+        let asked = self.plan(index, uid, candidates);
+        let mut rest = asked.as_slice();
+        let uids: Vec<_> = asked.iter().map(|&(uid, _)| uid).collect();
+        // A set is answered in ascending order: if the device reads in another, there are more of them.
+        for set in uids.chunk_by(|a, b| a < b).flat_map(UidSet::cover) {
+            let (command, after) = rest.split_at(set.count());
+            let id = mailbox.fetch(&set, item).await?;
+            self.note_command(id, command);
+            rest = after;
+        }
+        self.content(mailbox, uid, item).await
+    }
+
+    /// Reads on until the content of `uid`, which was asked for, begins.
+    async fn content(&mut self, mailbox: &mut Mailbox, uid: Uid, item: Item) -> Result<Begun, Error> {
+        loop {
+            match mailbox.next().await? {
+                // Unasked, beside what was asked for.
+                BodyStart::Content { section, .. } if !item.begins_with(section) => {}
+                BodyStart::Content {
+                    uid: of,
+                    octets,
+                    section,
+                } => match self.begun(of) {
+                    Some(begun) if begun == uid && section == Section::Text && matches!(item, Item::Top(_)) => {
+                        self.sends_text_first = true;
+                        return Err(Error::Protocol("BODY[TEXT] before BODY[HEADER]"));
+                    }
+                    // If the server tells the UID last, it is compared then.
+                    Some(begun) if begun == uid => return Ok(Begun::Content(octets)),
+                    _ => self.wasted += octets.unwrap_or(0),
+                },
+                BodyStart::End(_) => {}
+                BodyStart::Done(id) => {
+                    self.command_done(id);
+                    if !self.is_due(uid) {
+                        return Err(Error::NoData("UID FETCH"));
+                    }
+                }
+                // One message that the server can't deliver must not cost those that were asked for with it.
+                BodyStart::Refused(id, error) => {
+                    let was_set = self.command_refused(id);
+                    if was_set {
+                        return Ok(Begun::Refused);
+                    }
+                    if !self.is_due(uid) {
+                        return Err(error);
+                    }
+                }
+                BodyStart::Idle => return Err(Error::NoData("UID FETCH")),
+            }
+        }
+    }
+
+    /// Ends what is in flight, since it is not wanted: little is read and thrown away, for much the connection is given up.
+    pub(super) async fn stop(&mut self, mailbox: &mut Mailbox) {
+        if mailbox.is_fetching() {
+            if self.due_octets() + mailbox.left() > WORTH_READING {
+                mailbox.give_up();
+            } else if let Err(error) = mailbox.drain().await {
+                tracing::debug!(%error, "read-ahead ended");
+            }
+        }
+        self.clear();
     }
 
     /// The device asks for `item` of the message at `index`. Returns whether that goes on with the row.
@@ -104,14 +214,14 @@ impl Ahead {
     }
 
     /// Octets on their way.
-    pub(super) fn due_octets(&self) -> u64 {
+    fn due_octets(&self) -> u64 {
         self.share.due()
     }
 
     /// What to ask for next, with its octets: from `index` on if that is not on its way, else from where the last command
     /// ended; nothing while enough is on its way. `candidates` gives index, UID and octets of the messages from an index
     /// on, as far as the same item is fetched of them.
-    pub(super) fn plan<I>(&mut self, index: usize, uid: Uid, candidates: impl FnOnce(usize) -> I) -> Vec<(Uid, u64)>
+    fn plan<I>(&mut self, index: usize, uid: Uid, candidates: impl FnOnce(usize) -> I) -> Vec<(Uid, u64)>
     where
         I: Iterator<Item = (usize, Uid, u64)>,
     {
@@ -148,7 +258,7 @@ impl Ahead {
     }
 
     /// A command for these was sent.
-    pub(super) fn note_command(&mut self, id: CommandId, asked: &[(Uid, u64)]) {
+    fn note_command(&mut self, id: CommandId, asked: &[(Uid, u64)]) {
         self.share.add(asked.iter().map(|&(_, octets)| octets).sum());
         self.due.push_back(Command {
             id,
@@ -159,7 +269,7 @@ impl Ahead {
 
     /// A content of `uid` begins (or of the next that is due, where the server does not tell): it is on its way no longer.
     /// Returns its UID, if it was asked for.
-    pub(super) fn begun(&mut self, uid: Option<Uid>) -> Option<Uid> {
+    fn begun(&mut self, uid: Option<Uid>) -> Option<Uid> {
         let uid = uid.or_else(|| self.left().next().map(|(uid, _)| uid))?;
         for Command { left, .. } in &mut self.due {
             if let Some(at) = left.iter().position(|&(due, _)| due == uid) {
@@ -172,7 +282,7 @@ impl Ahead {
     }
 
     /// A command is complete: what it did not deliver will not come. Returns how many messages it asked for.
-    pub(super) fn command_done(&mut self, id: CommandId) -> usize {
+    fn command_done(&mut self, id: CommandId) -> usize {
         let at = self.due.iter().position(|command| command.id == id);
         let Some(Command { asked, left, .. }) = at.and_then(|at| self.due.remove(at)) else {
             return 0;
@@ -183,7 +293,7 @@ impl Ahead {
 
     /// A command was refused. Returns whether it may help to ask for its messages one by one, which is then done
     /// for the rest of the session.
-    pub(super) fn command_refused(&mut self, id: CommandId) -> bool {
+    fn command_refused(&mut self, id: CommandId) -> bool {
         let was_set = self.command_done(id) > 1;
         self.alone |= was_set;
         was_set
@@ -199,11 +309,6 @@ impl Ahead {
     /// Octets that reached the device.
     pub(super) fn note_delivered(&mut self, octets: u64) {
         self.delivered += octets;
-    }
-
-    /// Octets that were read and thrown away.
-    pub(super) fn note_wasted(&mut self, octets: u64) {
-        self.wasted += octets;
     }
 
     /// Octets fetched in vain, and those on their way.
@@ -223,8 +328,8 @@ mod tests {
 
     const OCTETS: u64 = 1000;
 
-    fn ahead(limit: u64, expected: usize) -> Ahead {
-        Ahead::new(limit, expected, Budget::new(limit).share())
+    fn ahead(limit: u64, expected: usize) -> ReadAhead {
+        ReadAhead::new(limit, expected, Budget::new(limit).share())
     }
 
     /// Messages of 1000 octets, UID = index + 1.
@@ -237,7 +342,7 @@ mod tests {
     }
 
     /// One RETR of a device, delivered whole; returns how many messages were asked for because of it.
-    fn retrieve(ahead: &mut Ahead, index: usize, count: usize) -> usize {
+    fn retrieve(ahead: &mut ReadAhead, index: usize, count: usize) -> usize {
         ahead.note_request(index, Item::Whole);
         let asked = ahead.plan(index, uid(index), |from| candidates(count)(from).into_iter());
         if !asked.is_empty() {
@@ -250,7 +355,7 @@ mod tests {
             if next == uid(index) {
                 break;
             }
-            ahead.note_wasted(OCTETS);
+            ahead.wasted += OCTETS;
         }
         ahead.note_delivered(OCTETS);
         asked.len()
@@ -303,7 +408,7 @@ mod tests {
     #[test]
     fn what_others_have_on_their_way_is_not_asked_for_twice() {
         let budget = Budget::new(OCTETS);
-        let session = || Ahead::new(100 * OCTETS, 300, budget.share());
+        let session = || ReadAhead::new(100 * OCTETS, 300, budget.share());
         let mut first = session();
         assert_eq!(retrieve(&mut first, 0, 1000), 64 + 1);
         let mut second = session();

@@ -1,0 +1,85 @@
+//! What the login has done with the messages of one mailbox, and its door to state.
+
+use std::sync::Arc;
+
+use super::{Error, snapshot::Snapshot, upstream::Upstream};
+use crate::state::{Marks, StateStore};
+
+/// The marks of the session's login, as state keeps them.
+#[derive(Debug)]
+pub(super) struct LoginMarks {
+    state: Arc<dyn StateStore>,
+    marks: Marks,
+    /// UIDVALIDITY of the marks that state held: what is kept must follow them. 0 if it held none.
+    followed: u64,
+    /// State held none when the login was here last.
+    is_unmarked: bool,
+}
+
+impl LoginMarks {
+    /// Before they are read. `is_unmarked`: state held none when the login was here last.
+    pub(super) fn unread(state: Arc<dyn StateStore>, is_unmarked: bool) -> Self {
+        Self {
+            state,
+            marks: Marks::default(),
+            followed: 0,
+            is_unmarked,
+        }
+    }
+
+    /// Reads them. Marks of another UIDVALIDITY count no more, except that UIDLs of another server have been imported: the
+    /// UIDs in their file mean nothing any more.
+    ///
+    /// A device that polls costs state nothing: if there were no marks and the policy keeps none, state is not asked, since
+    /// only the login adds to them. If state fails, this fails only for a login that hides or retains: the marks of any other
+    /// tell of nothing but notices.
+    pub(super) async fn read(&mut self, upstream: &Upstream, snapshot: &Snapshot) -> Result<(), Error> {
+        let keeps_marks = upstream.policy().keeps_marks();
+        let marks = if self.is_unmarked && !keeps_marks {
+            Ok(Marks::default())
+        } else {
+            self.state.marks(&upstream.account().login, upstream.name()).await
+        };
+        let marks = match marks {
+            Err(unavailable) if !keeps_marks => {
+                tracing::warn!(mailbox = %upstream.name(), error = %unavailable, "the login goes on without its marks");
+                Marks::default()
+            }
+            marks => marks?,
+        };
+        self.followed = marks.uid_validity;
+        self.marks = if self.followed == snapshot.uid_validity() {
+            marks
+        } else {
+            Marks {
+                uid_validity: snapshot.uid_validity(),
+                import: marks.import,
+                ..Marks::default()
+            }
+        };
+        Ok(())
+    }
+
+    /// The marks.
+    pub(super) fn get(&self) -> &Marks {
+        &self.marks
+    }
+
+    /// Whether state holds none.
+    pub(super) fn is_unmarked(&self) -> bool {
+        self.followed == 0
+    }
+
+    /// Makes a change, which is durable when this returns.
+    pub(super) async fn change(&mut self, upstream: &Upstream, change: impl FnOnce(&mut Marks)) -> Result<(), Error> {
+        let mut marks = self.marks.clone();
+        change(&mut marks);
+        let login = &upstream.account().login;
+        self.state
+            .set_marks(login, upstream.name(), &marks, self.followed)
+            .await?;
+        self.followed = marks.uid_validity;
+        self.marks = marks;
+        Ok(())
+    }
+}

@@ -1,0 +1,19 @@
+//! What all maildrops share.
+
+use std::sync::Arc;
+
+use tokio_util::task::TaskTracker;
+
+use super::{parked::Parked, undelivered::Undelivered};
+use crate::{imap::Pool, state::StateStore};
+
+/// What a session needs beyond its own upstream.
+#[derive(Debug)]
+pub(super) struct Shared {
+    /// Upstream connections that wait for the next session of their login.
+    pub(super) pool: Arc<Pool<Parked>>,
+    pub(super) state: Arc<dyn StateStore>,
+    pub(super) undelivered: Undelivered,
+    /// Work that sessions leave to be finished behind them.
+    pub(super) tasks: TaskTracker,
+}

@@ -1,0 +1,390 @@
+//! What a session sees of a mailbox, and how it is brought up to date: only what is new is listed. What vanished is told by a
+//! server with QRESYNC, and found by counting at any other; and counted nevertheless, because not every QRESYNC tells all.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use crate::{
+    config::{Policy, UidlFormat},
+    imap::{Connection, Error, Listed, Login, Mailbox, Resync, Selection, Wanted},
+    state::{Former, Index, Past},
+    types::{Uid, UidMap, UidRanges, UidValidity, Uids},
+};
+
+/// The messages of a mailbox: which exist, and of how many octets.
+#[derive(Debug, Clone)]
+pub(super) struct Snapshot {
+    index: Arc<Index>,
+    /// Messages that bear `\Deleted` upstream: somebody else has given them up.
+    deleted: Uids,
+    /// HIGHESTMODSEQ when the mailbox was selected: what came later is told again, which does no harm.
+    modseq: u64,
+    /// What the messages were before UIDVALIDITY changed.
+    earlier: Earlier,
+    /// State holds the index as it is.
+    is_saved: bool,
+    /// When the server was last asked in a way that can't hide new mail.
+    checked: Instant,
+}
+
+/// What the messages of a mailbox were before UIDVALIDITY changed.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Earlier {
+    /// What each message was when devices first saw it.
+    pub(super) former: Arc<UidMap<Former>>,
+    /// UIDVALIDITY when devices first saw any; 0 if UIDs are of this session only.
+    pub(super) first_uid_validity: u64,
+}
+
+impl From<Past> for Earlier {
+    fn from(past: Past) -> Self {
+        Self {
+            former: Arc::new(past.former),
+            first_uid_validity: past.first_uid_validity,
+        }
+    }
+}
+
+/// How long a connection that waited may take for a sign of life: a new one is made sooner than a device gives up on one
+/// that some router has forgotten.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
+
+/// How long NOOP is believed. Some servers tell nothing new upon it, so a parked mailbox is selected again after this
+/// time: if a device polls each minute, new mail is at most five minutes late.
+const NOOP_IS_BELIEVED: Duration = Duration::from_secs(4 * 60);
+
+impl Snapshot {
+    /// Selects `folder` on a new connection, and lists what `known`, the index that state holds, lacks. `login` makes another
+    /// connection if the server hangs up on that.
+    pub(super) async fn open(
+        connection: Connection,
+        login: Login<'_>,
+        policy: &Policy,
+        folder: &str,
+        known: Option<Arc<Index>>,
+    ) -> Result<(Mailbox, Self), Error> {
+        let (mailbox, index, deleted) = list(connection, login, policy, folder, known.clone()).await?;
+        let snapshot = Self {
+            is_saved: known.is_some_and(|known| is_same(&known, &index)),
+            index,
+            deleted,
+            modseq: mailbox.selected().modseq.unwrap_or(0),
+            earlier: Earlier::default(),
+            checked: Instant::now(),
+        };
+        Ok((mailbox, snapshot))
+    }
+
+    /// The same on another connection, once the first was lost. `None` if UIDVALIDITY has changed: then the snapshot stays as
+    /// it was.
+    pub(super) async fn reopen(
+        &mut self,
+        connection: Connection,
+        login: Login<'_>,
+        policy: &Policy,
+        folder: &str,
+    ) -> Result<Option<Mailbox>, Error> {
+        let (mailbox, index, deleted) = list(connection, login, policy, folder, Some(self.index.clone())).await?;
+        let selected = mailbox.selected();
+        if index.uid_validity != self.index.uid_validity || selected.uid_not_sticky {
+            return Ok(None);
+        }
+        self.is_saved &= is_same(&self.index, &index);
+        self.modseq = selected.modseq.unwrap_or(0);
+        (self.index, self.deleted) = (index, deleted);
+        Ok(Some(mailbox))
+    }
+
+    /// Makes the snapshot of a connection that waited exact by one NOOP; only if something has changed more is asked. If this
+    /// fails, the connection is of no use.
+    pub(super) async fn refresh(&mut self, mailbox: &mut Mailbox, policy: &Policy) -> Result<(), Error> {
+        let is_sure = self.checked.elapsed() < NOOP_IS_BELIEVED && !mailbox.is_old();
+        let alive = tokio::time::timeout(SIGN_OF_LIFE, async {
+            if is_sure {
+                mailbox.noop().await
+            } else {
+                mailbox.select_again().await
+            }
+        });
+        alive.await.unwrap_or(Err(Error::Silent(SIGN_OF_LIFE)))?;
+        if !is_sure && mailbox.selected().uid_validity.kept() != self.index.uid_validity {
+            return Err(Error::NoData("SELECT (the same UIDVALIDITY)"));
+        }
+        let changes = mailbox.changes();
+        if is_sure && changes.expunged == 0 && !changes.flags && mailbox.exists() == self.index.entries.len() {
+            return Ok(());
+        }
+        let mut wanted = wanted(policy, Some(&self.index));
+        wanted.email_id &= mailbox.has_object_id();
+        let listed = mailbox.list(unknown_from(&self.index), wanted).await?;
+        let (index, deleted) = catch_up(mailbox, self.index.clone(), listed, wanted).await?;
+        self.is_saved &= is_same(&self.index, &index);
+        (self.index, self.deleted) = (index, deleted);
+        self.checked = Instant::now();
+        Ok(())
+    }
+
+    /// All messages of the mailbox.
+    pub(super) fn index(&self) -> &Arc<Index> {
+        &self.index
+    }
+
+    /// UIDVALIDITY of the UIDs here, as state keeps it.
+    pub(super) fn uid_validity(&self) -> u64 {
+        self.index.uid_validity
+    }
+
+    /// Whether the message exists.
+    pub(super) fn contains(&self, uid: Uid) -> bool {
+        self.index.entries.contains(uid)
+    }
+
+    /// All UIDs, ascending.
+    pub(super) fn uids(&self) -> Vec<Uid> {
+        self.index.entries.uids().collect()
+    }
+
+    /// The messages that bear `\Deleted` upstream, which no session shows.
+    pub(super) fn deleted(&self) -> &Uids {
+        &self.deleted
+    }
+
+    /// What the messages were before UIDVALIDITY changed.
+    pub(super) fn earlier(&self) -> &Earlier {
+        &self.earlier
+    }
+
+    /// Takes what the messages were before UIDVALIDITY changed.
+    pub(super) fn set_earlier(&mut self, earlier: Earlier) {
+        self.earlier = earlier;
+    }
+
+    /// How many messages in a row the login's last session fetched.
+    pub(super) fn expected_row(&self) -> usize {
+        self.index.row as usize
+    }
+
+    /// Forgets messages that were removed.
+    pub(super) fn forget(&mut self, gone: &Uids) {
+        if gone.is_empty() {
+            return;
+        }
+        Arc::make_mut(&mut self.index).retain(|uid| !gone.contains(uid));
+        self.deleted.retain(|uid, ()| !gone.contains(uid));
+        self.is_saved = false;
+    }
+
+    /// Notes for the next session how many messages in a row this one fetched (0: none), and the octets that messages were
+    /// delivered with.
+    pub(super) fn learn(&mut self, row: usize, octets: impl Iterator<Item = (Uid, u32)>) {
+        let row = match row {
+            0 => self.index.row,
+            row => u32::try_from(row).unwrap_or(u32::MAX),
+        };
+        let news: Vec<_> = octets
+            .filter(|&(uid, octets)| self.index.entries.get(uid).is_some_and(|&known| known != octets))
+            .collect();
+        if row == self.index.row && news.is_empty() {
+            return;
+        }
+        let index: &mut Index = Arc::make_mut(&mut self.index);
+        index.row = row;
+        for (uid, octets) in news {
+            if let Some(known) = index.entries.get_mut(uid) {
+                *known = octets;
+            }
+        }
+        self.is_saved = false;
+    }
+
+    /// Whether state holds the index as it is.
+    pub(super) fn is_saved(&self) -> bool {
+        self.is_saved
+    }
+
+    /// The index for state to keep, which then holds it as it is.
+    pub(super) fn to_save(&mut self) -> Arc<Index> {
+        if self.index.modseq != self.modseq {
+            Arc::make_mut(&mut self.index).modseq = self.modseq;
+        }
+        self.is_saved = true;
+        self.index.clone()
+    }
+}
+
+fn is_same(a: &Arc<Index>, b: &Arc<Index>) -> bool {
+    Arc::ptr_eq(a, b) || a == b
+}
+
+/// What is asked of each message besides UID and size: what a maildrop of this policy must know, and what is known
+/// already, for another login that leads to the same mailbox may need it.
+fn wanted(policy: &Policy, known: Option<&Index>) -> Wanted {
+    Wanted {
+        arrived: policy.folders.len() > 1
+            || policy.view.within_days.is_some()
+            || known.is_some_and(|known| !known.arrived.is_empty()),
+        email_id: policy.uidl == UidlFormat::EmailId || known.is_some_and(|known| !known.email_ids.is_empty()),
+    }
+}
+
+/// Selects the folder of a new connection, and brings what is known of it up to date. Returns its index, and the UIDs that
+/// bear `\Deleted`.
+async fn list(
+    mut connection: Connection,
+    login: Login<'_>,
+    policy: &Policy,
+    folder: &str,
+    known: Option<Arc<Index>>,
+) -> Result<(Mailbox, Arc<Index>, Uids), Error> {
+    let mut wanted = wanted(policy, known.as_deref());
+    wanted.email_id = wanted.email_id && connection.has_object_id().await?;
+    let known = known.filter(|known| known.is_whole() && known.has(wanted.arrived, wanted.email_id));
+    let from = known.as_deref().map_or(Uid(1), unknown_from);
+    let resync = known.as_deref().filter(|known| known.modseq > 0).and_then(|known| {
+        Some(Resync {
+            uid_validity: UidValidity::of_state(known.uid_validity)?,
+            modseq: known.modseq,
+        })
+    });
+    let selection = Selection {
+        folder,
+        from,
+        wanted,
+        resync,
+    };
+    let (mut mailbox, mut listed) = connection.select(selection, login).await?;
+    let selected = mailbox.selected();
+    let uid_validity = selected.uid_validity.kept();
+    let known = match known {
+        Some(known) if known.uid_validity == uid_validity && !selected.uid_not_sticky => known,
+        _ => {
+            if selected.uid_not_sticky {
+                tracing::warn!(folder, "UIDNOTSTICKY: unique-ids change with each session");
+            }
+            mailbox.clear_changes();
+            if from.0 > 1 {
+                listed = mailbox.list(Uid(1), wanted).await?;
+            }
+            Arc::new(Index {
+                uid_validity,
+                ..Index::default()
+            })
+        }
+    };
+    let (index, hidden) = catch_up(&mut mailbox, known, listed, wanted).await?;
+    Ok((mailbox, index, hidden))
+}
+
+/// The UID from which on `index` knows nothing.
+fn unknown_from(index: &Index) -> Uid {
+    Uid(index.entries.last().map_or(1, |Uid(uid)| uid.saturating_add(1)))
+}
+
+/// Brings `known` up to what `mailbox` holds. `listed` is what it told of the messages from [`unknown_from`] on.
+///
+/// UIDs ascend (RFC 3501 §2.3.1.1), so everything below the last known one is known: as many messages as the server has
+/// means the same messages, fewer means that some vanished. Returns all messages, and the UIDs that bear `\Deleted`.
+async fn catch_up(
+    mailbox: &mut Mailbox,
+    known: Arc<Index>,
+    listed: Listed,
+    wanted: Wanted,
+) -> Result<(Arc<Index>, Uids), Error> {
+    let mut index = known;
+    let mut listed = listed;
+    let mut deleted = std::mem::take(&mut listed.deleted);
+    append(&mut index, listed);
+    let mut relisted = 0;
+    loop {
+        let vanished = mailbox.take_vanished();
+        if !vanished.is_empty() {
+            Arc::make_mut(&mut index).retain(|uid| !vanished.contains(uid));
+        }
+        let expunged = mailbox.changes().expunged > 0;
+        mailbox.clear_changes();
+        let exists = mailbox.exists();
+        if index.entries.len() > exists || expunged {
+            let last = Uid(unknown_from(&index).0 - 1);
+            if last.0 > 0 {
+                let uids: Uids = mailbox.uids(last).await?.into_iter().collect();
+                Arc::make_mut(&mut index).retain(|uid| uids.contains(uid));
+            }
+            relisted += 1;
+        } else if index.entries.len() < exists {
+            // New mail came meanwhile; or the index lacks something, and is made anew.
+            let from = if relisted == 0 { unknown_from(&index) } else { Uid(1) };
+            let mut listed = mailbox.list(from, wanted).await?;
+            if from.0 == 1 {
+                Arc::make_mut(&mut index).clear();
+            }
+            deleted = std::mem::take(&mut listed.deleted);
+            append(&mut index, listed);
+            relisted += 1;
+        } else {
+            break;
+        }
+        if relisted == MOST_LISTINGS {
+            if index.entries.is_empty() && mailbox.exists() > 0 {
+                return Err(Error::NoData("UID FETCH (RFC822.SIZE)"));
+            }
+            tracing::warn!(
+                listed = index.entries.len(),
+                exists,
+                "upstream lists other messages than it says it has"
+            );
+            Arc::make_mut(&mut index).listed = 0;
+            break;
+        }
+    }
+    let deleted = among(&index, &deleted);
+    Ok((index, deleted))
+}
+
+/// Those messages of `index` that are in `deleted`.
+fn among(index: &Index, deleted: &UidRanges) -> Uids {
+    if deleted.is_empty() {
+        return Uids::default();
+    }
+    index.entries.uids().filter(|&uid| deleted.contains(uid)).collect()
+}
+
+/// A mailbox in use changes while it is listed; one whose server contradicts itself would never be listed.
+const MOST_LISTINGS: u32 = 3;
+
+fn append(index: &mut Arc<Index>, listed: Listed) {
+    if listed.sizes.is_empty() {
+        return;
+    }
+    let index = Arc::make_mut(index);
+    let mut last = index.entries.last().unwrap_or(Uid(0));
+    let mut arrived = listed.arrived.into_iter();
+    let mut email_ids = listed.email_ids.into_iter();
+    for (uid, octets) in listed.sizes {
+        let (arrived, email_id) = (arrived.next(), email_ids.next());
+        if uid > last {
+            index.push(uid, octets, arrived, email_id);
+            last = uid;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_known_for_another_login_stays_known() {
+        let mut index = Index::default();
+        let wanted_beside = |index: &Index| {
+            let Wanted { arrived, email_id } = wanted(&Policy::default(), Some(index));
+            (arrived, email_id)
+        };
+        assert_eq!(wanted_beside(&index), (false, false));
+        index.push(Uid(1), 10, Some(100), None);
+        assert_eq!(wanted_beside(&index), (true, false));
+        index.clear();
+        index.push(Uid(2), 10, None, Some("M2".into()));
+        assert_eq!(wanted_beside(&index), (false, true));
+    }
+}

@@ -1,0 +1,69 @@
+//! Retention without a device: for logins that do not come back.
+
+use super::{Error, Maildrops, Refusal, open::leave_all, retention};
+use crate::{
+    accounts::Account,
+    config::Retention,
+    state::{Unavailable, now},
+    types::{MailboxName, UidMap},
+};
+
+/// What is due in one folder of a login.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Due {
+    /// The folder.
+    pub folder: String,
+    /// When each message was retrieved, in seconds since 1970.
+    pub messages: UidMap<u32>,
+}
+
+impl Maildrops {
+    /// The logins that have marks, with the mailboxes they concern.
+    pub async fn marked(&self) -> Result<Vec<(String, MailboxName)>, Unavailable> {
+        let all = self.shared.state.all_marks().await?;
+        Ok(all.into_iter().map(|(login, mailbox, _)| (login, mailbox)).collect())
+    }
+
+    /// What a login of `account` would remove now because of `retain_days`; removes nothing.
+    pub async fn due(&self, account: &Account) -> Result<Vec<Due>, Error> {
+        let mut folders = self.hold(account).await?;
+        let mut all = Vec::new();
+        let mut failed = None;
+        for folder in &mut folders {
+            match folder.read_marks().await {
+                Ok(()) => all.push(Due {
+                    folder: folder.name().to_owned(),
+                    messages: folder.due(now()),
+                }),
+                Err(error) => failed = Some(error),
+            }
+        }
+        leave_all(folders).await;
+        failed.map_or(Ok(all), Err)
+    }
+
+    /// Removes what is due of `account`, as its next login would; asks the upstream only if state says that something may
+    /// be due. A session that has the maildrop open has done so itself.
+    pub async fn sweep(&self, account: &Account) -> Result<(), Error> {
+        if !matches!(account.policy.retention, Retention::Days(_)) {
+            return Ok(());
+        }
+        let now = now();
+        for folder in &account.policy.folders {
+            let name = account.mailbox(folder);
+            let marks = self.shared.state.marks(&account.login, &name).await?;
+            if !retention::may_be_due(&account.policy, &marks, now) {
+                continue;
+            }
+            return match self.open(account).await {
+                Ok(maildrop) => {
+                    maildrop.abandon().await;
+                    Ok(())
+                }
+                Err(error) if *error.refusal() == Refusal::InUse => Ok(()),
+                Err(error) => Err(error),
+            };
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,78 @@
+//! Which folder `on_delete = "trash"` moves messages to.
+
+use std::sync::LazyLock;
+
+use crate::imap::{Error, Folder, Mailbox, Namespace};
+
+/// Folders that servers without SPECIAL-USE (RFC 6154) keep deleted messages in, the likeliest first.
+static USUAL_TRASH: LazyLock<Vec<String>> = LazyLock::new(|| {
+    let lines = include_str!("trash_names.txt").lines();
+    let names = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
+    names.map(str::to_lowercase).collect()
+});
+/// The folder that is made if there is none.
+const NEW_TRASH: &str = "Trash";
+
+/// The folder for deleted messages, as the server calls it: the one with `\Trash` (RFC 6154 §2), else the configured one, else
+/// one that bears a usual name; `Trash` if there is none.
+pub(super) async fn find(mailbox: &mut Mailbox, configured: Option<&str>) -> Result<String, Error> {
+    let folders = mailbox.folders().await?;
+    if let Some(folder) = folders.iter().find(|folder| folder.is_trash) {
+        return Ok(folder.name.clone());
+    }
+    if let Some(configured) = configured {
+        return mailbox.name_to_file_into(configured).await;
+    }
+    let namespace = mailbox.namespace().await?;
+    match usual(&folders, &namespace) {
+        Some(folder) => Ok(folder.name.clone()),
+        None => mailbox.name_to_file_into(NEW_TRASH).await,
+    }
+}
+
+/// The folder with the likeliest of the usual names.
+fn usual<'a>(folders: &'a [Folder], namespace: &Namespace) -> Option<&'a Folder> {
+    let own: Vec<String> = folders
+        .iter()
+        .map(|folder| own_name(folder, namespace).to_lowercase())
+        .collect();
+    let at = USUAL_TRASH
+        .iter()
+        .find_map(|name| own.iter().position(|own| own == name))?;
+    Some(&folders[at])
+}
+
+/// Folders that are but a shelf for a user's own.
+const SHELVES: [&str; 3] = ["INBOX", "[Gmail]", "[Google Mail]"];
+
+/// The name of a folder below the user's root, or below a shelf there: `Trash`, `INBOX.Trash`, `[Gmail]/Trash`.
+fn own_name<'a>(folder: &'a Folder, namespace: &Namespace) -> &'a str {
+    let name = namespace.without_prefix(&folder.name);
+    let below = folder.delimiter.and_then(|delimiter| {
+        let (shelf, below) = name.split_once(delimiter)?;
+        SHELVES
+            .iter()
+            .any(|known| shelf.eq_ignore_ascii_case(known))
+            .then_some(below)
+    });
+    below.unwrap_or(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn usual_names_are_there_once_each() {
+        let names: BTreeSet<_> = USUAL_TRASH.iter().collect();
+        assert_eq!(names.len(), USUAL_TRASH.len());
+        for name in ["trash", "gelöschte elemente", "éléments supprimés", "корзина", "ゴミ箱"] {
+            assert!(USUAL_TRASH.iter().any(|usual| usual == name), "{name}");
+        }
+        for junk in ["junk", "spam", "junk e-mail", "spamverdacht"] {
+            assert!(!USUAL_TRASH.iter().any(|usual| usual == junk), "{junk}");
+        }
+    }
+}

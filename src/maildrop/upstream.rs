@@ -1,0 +1,175 @@
+//! One folder of an upstream, selected on a connection of its own, and how it is reached again if that is lost.
+
+use std::sync::Arc;
+
+use super::{Error, Reason, Refusal, parked::Parked, snapshot::Snapshot};
+use crate::{
+    accounts::Account,
+    config::Policy,
+    imap::{self, Connection, Connector, Listed, Login, Mailbox, Pool, Selected, Selection, Slot, Standing},
+    types::MailboxName,
+};
+
+/// A selected mailbox, and all that it takes to reach it again.
+#[derive(Debug)]
+pub(super) struct Upstream {
+    account: Arc<Account>,
+    name: MailboxName,
+    connector: Arc<Connector>,
+    slot: Slot<Parked>,
+    mailbox: Mailbox,
+}
+
+impl Upstream {
+    /// The folder `name` of `account`, which is selected as `mailbox` on a connection of `slot`.
+    pub(super) fn new(
+        account: Arc<Account>,
+        name: MailboxName,
+        connector: Arc<Connector>,
+        slot: Slot<Parked>,
+        mailbox: Mailbox,
+    ) -> Self {
+        Self {
+            account,
+            name,
+            connector,
+            slot,
+            mailbox,
+        }
+    }
+
+    /// The account that is logged in.
+    pub(super) fn account(&self) -> &Account {
+        &self.account
+    }
+
+    /// What its maildrop shows and does.
+    pub(super) fn policy(&self) -> &Arc<Policy> {
+        &self.account.policy
+    }
+
+    /// The mailbox, as state calls it.
+    pub(super) fn name(&self) -> &MailboxName {
+        &self.name
+    }
+
+    /// The mailbox, which may be lost by now: see [`Upstream::connected`].
+    pub(super) fn mailbox(&mut self) -> &mut Mailbox {
+        &mut self.mailbox
+    }
+
+    /// What SELECT said of it.
+    pub(super) fn selected(&self) -> Selected {
+        self.mailbox.selected()
+    }
+
+    /// Whether the connection is lost.
+    pub(super) fn is_lost(&self) -> bool {
+        self.mailbox.is_broken()
+    }
+
+    /// Makes sure that there is a connection, a new one if the last was lost; returns whether it is new.
+    ///
+    /// What the session shows stays; `snapshot` is brought up to date for the next one, since it must suit the connection.
+    /// UIDs are worth nothing unless UIDVALIDITY is what it was (RFC 3501 §2.3.1.1): if it is not, this fails.
+    pub(super) async fn connected(&mut self, snapshot: &mut Snapshot) -> Result<bool, Error> {
+        if !self.mailbox.is_broken() {
+            return Ok(false);
+        }
+        // On the heap: a session that waits for its device does not hold what only a lost connection needs.
+        Box::pin(self.reconnect(snapshot)).await?;
+        Ok(true)
+    }
+
+    async fn reconnect(&mut self, snapshot: &mut Snapshot) -> Result<(), Error> {
+        let connection = log_in(&self.connector, &self.account, self.slot.standing()).await?;
+        let policy = &self.account.policy;
+        let reopened = snapshot.reopen(connection, self.login(), policy, &self.name.folder);
+        let reopened = reopened.await;
+        let mailbox = reopened.map_err(|error| self.failed(error))?;
+        self.connector.note_success(&self.account.user);
+        match mailbox {
+            Some(mailbox) => self.mailbox = mailbox,
+            None => {
+                tracing::warn!(mailbox = %self.name, "UIDVALIDITY changed");
+                return Err(Refusal::Unavailable(Reason::Replaced).into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Selects another folder of the same user on a connection of its own, for which this one makes room if the user may not
+    /// have another. `None` if there is no such folder.
+    pub(super) async fn select_other(&mut self, selection: Selection<'_>) -> Result<Option<Other>, Error> {
+        let slot = self.slot.another(self.account.upstream.connections_per_user).await;
+        if slot.is_none() {
+            imap::hang_up(&mut self.mailbox).await;
+        }
+        let connection = log_in(&self.connector, &self.account, self.slot.standing()).await?;
+        match connection.select(selection, self.login()).await {
+            Ok((mailbox, listed)) => Ok(Some(Other {
+                mailbox,
+                listed,
+                _slot: slot,
+            })),
+            Err(error) if error.is_no_such_folder() => Ok(None),
+            Err(error) => Err(self.failed(error)),
+        }
+    }
+
+    fn login(&self) -> Login<'_> {
+        login_of(&self.connector, &self.account, self.slot.standing())
+    }
+
+    /// An upstream's failure, with the names for the log. If the upstream asks for a pause, it gets one.
+    pub(super) fn failed(&self, error: imap::Error) -> Error {
+        self.connector
+            .note_failure(&self.account.user, self.slot.standing(), &error);
+        Error::upstream(&self.account.upstream.name, &self.account.user, error)
+    }
+
+    /// Lets the connection wait for the next session of the login, with what that need not find out again.
+    pub(super) fn park(self, pool: &Arc<Pool<Parked>>, parked: Parked) {
+        let Self {
+            account,
+            name,
+            slot,
+            mailbox,
+            ..
+        } = self;
+        pool.park(slot, &account.login, &name.folder, mailbox, parked);
+    }
+}
+
+/// Another folder of the user, selected for a moment.
+#[derive(Debug)]
+pub(super) struct Other {
+    pub(super) mailbox: Mailbox,
+    /// Its messages, from the UID that was asked for on.
+    pub(super) listed: Listed,
+    /// The right to its connection; `None` if the folder of the session has given up its own.
+    _slot: Option<Slot<Parked>>,
+}
+
+impl Other {
+    /// Closes the connection.
+    pub(super) async fn close(self) {
+        imap::farewell(self.mailbox).await;
+    }
+}
+
+/// How `account` logs in, with a secret of `standing`.
+pub(super) fn login_of<'a>(connector: &'a Connector, account: &'a Account, standing: Standing) -> Login<'a> {
+    Login {
+        connector,
+        user: &account.user,
+        credential: &account.credential,
+        standing,
+    }
+}
+
+/// Logs in, for a connection that is to be selected.
+pub(super) async fn log_in(connector: &Connector, account: &Account, standing: Standing) -> Result<Connection, Error> {
+    let connected = login_of(connector, account, standing).connect().await;
+    connected.map_err(|error| Error::upstream(&account.upstream.name, &account.user, error))
+}
