@@ -170,7 +170,7 @@ impl Maildrops {
         let user = UserKey::new(&account.upstream.name, &account.user);
         let Shared { pool, state, .. } = &*self.shared;
         if let Some((slot, mut mailbox, view)) = pool.take(&user, &account.login, folder, secret) {
-            let Some(lock) = self.lock(account, &name) else {
+            let Some(lock) = self.lock(account, &name).await else {
                 pool.park(slot, &account.login, folder, mailbox, view);
                 return Err(Error::InUse);
             };
@@ -204,10 +204,11 @@ impl Maildrops {
             None => return Err(Error::Unavailable(Reason::TooManyConnections)),
         };
         slot.prove();
-        pool.forget(&user, &account.login, folder);
         // Not before the login: who does not know the password must not learn that the maildrop is in use. Not after the
         // listing: it would show what the other session removes meanwhile.
-        let lock = self.lock(account, &name).ok_or(Error::InUse)?;
+        let lock = self.lock(account, &name).await.ok_or(Error::InUse)?;
+        // Not before the lock: the session that was waited for may have parked its connection.
+        pool.forget(&user, &account.login, folder);
         let known = state.index(&name).await;
         let login = login_of(&connector, account, slot.standing());
         let opened = opened(connection, login, &account.policy, folder, known.clone()).await;
@@ -263,13 +264,14 @@ impl Maildrops {
         }
     }
 
-    /// `None` while another session holds the maildrop. Where a login's deletes only hide, its maildrop is its own.
-    fn lock(&self, account: &Account, name: &MailboxName) -> Option<Lock> {
+    /// `None` if another session holds the maildrop, `wait_seconds` long. If a login's deletes only hide, its maildrop is its own.
+    async fn lock(&self, account: &Account, name: &MailboxName) -> Option<Lock> {
         let login = (account.policy.on_delete == OnDelete::Hide).then(|| account.login.clone());
-        self.locks.acquire(Key {
+        let key = Key {
             mailbox: name.clone(),
             login,
-        })
+        };
+        self.locks.acquire(key, account.policy.wait).await
     }
 
     fn connector(&self, upstream: &str) -> Result<Arc<Connector>, Error> {
