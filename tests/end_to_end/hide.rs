@@ -222,6 +222,43 @@ fn a_reset_during_a_session_is_in_the_log() {
     pop.quit();
 }
 
+/// The ninth of nine, with eight connections; here the third of three.
+#[test]
+fn the_device_that_is_one_too_many_hears_why() {
+    let Some(dovecot) = Dovecot::start() else { return };
+    dovecot.user_with("eva", &[mail::simple(1)]);
+    let logins = ["scanner", "alarm", "fax"];
+    let setup = Setup::new(dovecot.address())
+        .upstream("connections_per_user = 2")
+        .maildrop("on_delete = \"hide\"");
+    let setup = logins
+        .iter()
+        .fold(setup, |setup, login| setup.table(&account(login, "eva")));
+    let gateway = setup.start();
+    let served = [
+        Pop::log_in(gateway.address(), "scanner"),
+        Pop::log_in(gateway.address(), "alarm"),
+    ];
+    let reply = Pop::connect(gateway.address()).try_log_in("fax", PASSWORD);
+    assert!(
+        reply.starts_with("-ERR [SYS/TEMP]") && reply.contains("connections_per_user"),
+        "{reply}"
+    );
+    let checked = gateway.check();
+    assert!(
+        checked.contains(
+            "eva at [upstream.lab]: 3 logins hide there, and connections_per_user = 2 serves 2 devices at once"
+        ),
+        "{checked}"
+    );
+    assert!(
+        checked.contains("warning: 3 logins hide in the mailbox of eva"),
+        "{checked}"
+    );
+    served.into_iter().for_each(Pop::quit);
+    Pop::log_in(gateway.address(), "fax").quit();
+}
+
 /// A server that for once lists fewer messages than it says it has: what was hidden stays hidden, and what was left out is
 /// shown again, even where by then as many are there as were listed.
 #[test]
