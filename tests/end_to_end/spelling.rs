@@ -31,8 +31,8 @@ fn second(gateway: &Gateway, login: &str) -> String {
 #[test]
 fn what_one_spelling_hides_the_others_do_not_see() {
     let Some(dovecot) = Dovecot::start() else { return };
-    let state = TempDir::new().unwrap();
-    let gateway = start(&dovecot, &state, "on_delete = \"hide\"");
+    let directory = TempDir::new().unwrap();
+    let gateway = start(&dovecot, &directory, "on_delete = \"hide\"");
     for (login, left) in SPELLINGS.into_iter().zip((2..=4).rev()) {
         let mut pop = Pop::log_in(gateway.address(), login);
         assert_eq!(pop.stat().0, left, "{login}");
@@ -44,18 +44,26 @@ fn what_one_spelling_hides_the_others_do_not_see() {
         pop.ok("DELE 1");
         pop.quit();
     }
-    let file = gateway.file();
-    let output = Command::new(env!("CARGO_BIN_EXE_popgate"))
-        .args(["state", "--config"])
-        .arg(&file)
-        .output()
-        .unwrap();
-    let kept = String::from_utf8(output.stdout).unwrap();
+    let state = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_popgate"))
+            .arg("state")
+            .args(arguments)
+            .arg("--config")
+            .arg(gateway.file())
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let kept = state(&[]);
     assert_eq!(kept.lines().count(), 1, "{kept}");
     assert!(
         kept.starts_with("eva@example.org: INBOX of eva@example.org at [upstream.lab]: 3 hidden ("),
         "{kept}"
     );
+    assert_eq!(state(&[SPELLINGS[1]]), kept);
+    let reset = state(&["--reset", SPELLINGS[2]]);
+    assert!(reset.starts_with("forgotten: "), "{reset}");
+    assert_eq!(Pop::log_in(gateway.address(), SPELLINGS[0]).stat().0, 4);
 }
 
 /// Also if one of them is given in the configuration.
