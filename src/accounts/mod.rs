@@ -1,6 +1,7 @@
 //! Who may log in: login and secret → [`Account`] or [`Denied`].
 //!
-//! A login is first looked up among `[[account]]`, octet for octet; such a login is never forwarded. Otherwise the
+//! Logins that differ only in the case of their domain are one (see [`canonical`]), and one that lacks a domain is of the
+//! upstream's `default_domain`. A login is first looked up among `[[account]]`; such a login is never forwarded. Otherwise the
 //! most specific of all patterns that match decides, those of `[[account]]` and of `logins`: the one with the most characters
 //! besides `*`, then the one with the fewest `*`, then that of an `[[account]]`, then the one whose upstream comes first by name.
 //!
@@ -26,7 +27,7 @@ use self::{folder::split, hash::Hashing, passwords::PasswordsFile, pattern::Patt
 use crate::{
     config::{self, AccountsOptions, Credential, Expire, LocalSecret, Policy, Secret},
     proofs::RandomUnavailable,
-    types::MailboxName,
+    types::{MailboxName, canonical},
 };
 
 pub use hash::hash_password;
@@ -35,11 +36,11 @@ pub use throttle::Attempt;
 /// An upstream mailbox and how to reach it, as one login sees it.
 #[derive(Debug, Clone)]
 pub struct Account {
-    /// The login a device gave, without the folder that it may have picked.
+    /// The login a device gave, without the folder that it may have picked, as [`canonical`] writes it.
     pub login: String,
     /// Where the mail lives.
     pub upstream: Arc<config::Upstream>,
-    /// The user there.
+    /// The user there, as [`canonical`] writes it: whatever login leads there, its mailbox is one.
     pub user: String,
     /// What proves it to the upstream.
     pub credential: Credential,
@@ -52,9 +53,9 @@ pub struct Account {
 impl From<&config::Account> for Account {
     fn from(account: &config::Account) -> Self {
         Self {
-            login: account.login.clone(),
+            login: canonical(&account.login, None),
             upstream: account.upstream.clone(),
-            user: account.user.clone(),
+            user: canonical(&account.user, None),
             credential: account.credential.clone(),
             is_forwarded: false,
             policy: account.maildrop.clone(),
@@ -92,7 +93,10 @@ pub enum Denied {
 /// All logins of a configuration.
 #[derive(Debug)]
 pub struct Accounts {
+    /// By login, as [`canonical`] writes it.
     local: HashMap<String, Local>,
+    /// Each `default_domain` once.
+    default_domains: BTreeSet<String>,
     /// Each `folder_separator` of `local` once, longer ones first.
     separators: Vec<String>,
     /// The most specific first.
@@ -133,6 +137,14 @@ impl Target {
             Self::Rule(rule) => &rule.account.policy,
         }
     }
+
+    fn default_domain(&self) -> Option<&str> {
+        let upstream = match self {
+            Self::Forwarded(upstream) => upstream,
+            Self::Rule(rule) => &rule.account.upstream,
+        };
+        upstream.default_domain.as_deref()
+    }
 }
 
 impl Local {
@@ -141,7 +153,10 @@ impl Local {
             secret: match &account.secret {
                 LocalSecret::Password(password) => Known::Password(password.clone()),
                 LocalSecret::Hash(hash) => Known::Hash(hash.as_str().into()),
-                LocalSecret::File(path) => Known::File(Arc::new(PasswordsFile::new(path.clone()))),
+                LocalSecret::File(path) => {
+                    let default_domain = account.upstream.default_domain.clone();
+                    Known::File(Arc::new(PasswordsFile::new(path.clone(), default_domain)))
+                }
             },
             account: Account::from(account),
         }
@@ -210,8 +225,10 @@ impl Accounts {
                 .filter(move |account| account.is_rule() == is_rule)
         };
         let local: HashMap<_, _> = own(false)
-            .map(|account| (account.login.clone(), Local::new(account)))
+            .map(|account| (canonical(&account.login, None), Local::new(account)))
             .collect();
+        let default_domains = options.upstreams.iter();
+        let default_domains = default_domains.filter_map(|upstream| upstream.default_domain.clone());
         let rules = own(true).map(|account| (Pattern::new(&account.login), Target::Rule(Local::new(account))));
         let forwarded = options.upstreams.iter().flat_map(|upstream| {
             let logins = upstream.logins.iter();
@@ -242,6 +259,7 @@ impl Accounts {
         let expire = (expires.first().copied().unwrap_or(Expire::Never), expires.len() > 1);
         Ok(Self {
             local,
+            default_domains: default_domains.collect(),
             separators,
             patterns,
             hashing: Hashing::new(),
@@ -326,20 +344,20 @@ impl Accounts {
         let name = std::str::from_utf8(login)
             .ok()
             .filter(|name| !name.chars().any(char::is_control))?;
-        if let Some(local) = self.local.get(name) {
+        if let Some(local) = self.own(name) {
             return Some(Meant {
-                login: name.into(),
+                login: local.account.login.as_str().into(),
                 folder: None,
                 mailbox: Owner::Local(local),
             });
         }
         for separator in &self.separators {
             if let Some((login, folder)) = split(name, separator)
-                && let Some(local) = self.local.get(login.as_ref())
+                && let Some(local) = self.own(&login)
                 && local.account.policy.folder_separator.as_ref() == Some(separator)
             {
                 return Some(Meant {
-                    login,
+                    login: local.account.login.as_str().into(),
                     folder: Some(folder),
                     mailbox: Owner::Local(local),
                 });
@@ -351,16 +369,28 @@ impl Accounts {
                 Some((login, folder)) => (login, Some(folder)),
                 None => (name.into(), None),
             };
-            pattern.matches(&login).then_some((login, folder, target))
+            let whole = canonical(&login, target.default_domain());
+            (pattern.matches(&whole) || pattern.matches(&login)).then_some((whole, folder, target))
         })?;
-        // A folder does not make a login of the gateway's own one that is forwarded.
-        (!self.local.contains_key(login.as_ref())).then_some(Meant {
-            login,
+        // Neither a folder nor a default domain makes a login of the gateway's own one that is forwarded.
+        (!self.local.contains_key(&login)).then_some(Meant {
+            login: login.into(),
             folder,
             mailbox: match target {
                 Target::Forwarded(upstream) => Owner::Forwarded(upstream),
                 Target::Rule(rule) => Owner::Rule(rule),
             },
+        })
+    }
+
+    /// The login of the gateway's own that `login`, without a folder, stands for.
+    fn own(&self, login: &str) -> Option<&Local> {
+        self.local.get(&canonical(login, None)).or_else(|| {
+            let mut domains = self.default_domains.iter().filter(|_| !login.contains('@'));
+            domains.find_map(|domain| {
+                let local = self.local.get(&canonical(login, Some(domain)))?;
+                (local.account.upstream.default_domain.as_ref() == Some(domain)).then_some(local)
+            })
         })
     }
 

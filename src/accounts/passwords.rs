@@ -11,6 +11,8 @@ use crate::config::Passwords;
 #[derive(Debug)]
 pub(super) struct PasswordsFile {
     path: PathBuf,
+    /// Of logins that stand there without one.
+    default_domain: Option<String>,
     current: ArcSwap<Passwords>,
     /// The stamp of the file when it was read last.
     seen: Mutex<Option<Stamp>>,
@@ -19,9 +21,10 @@ pub(super) struct PasswordsFile {
 type Stamp = (Option<SystemTime>, u64);
 
 impl PasswordsFile {
-    pub(super) fn new(path: PathBuf) -> Self {
+    pub(super) fn new(path: PathBuf, default_domain: Option<String>) -> Self {
         let file = Self {
             path,
+            default_domain,
             current: ArcSwap::default(),
             seen: Mutex::default(),
         };
@@ -58,7 +61,8 @@ impl PasswordsFile {
             return;
         }
         let read = fs::read_to_string(&self.path);
-        let parsed = read.and_then(|text| Passwords::parse(&text).map_err(io::Error::other));
+        let parse = |text: String| Passwords::parse(&text, self.default_domain.as_deref());
+        let parsed = read.and_then(|text| parse(text).map_err(io::Error::other));
         let file = self.path.display();
         match parsed {
             Ok(passwords) => {

@@ -44,13 +44,13 @@ async fn fail(accounts: &Accounts, login: &[u8]) -> Result<(), Denied> {
 #[tokio::test]
 async fn forwards_by_the_most_specific_pattern() {
     let accounts = accounts("");
-    for (login, upstream) in [
-        ("x", "a"),
-        ("john@EXAMPLE.org", "b"),
-        ("Jane@example.ORG", "a"),
-        ("jane@example.org", "b"),
+    for (given, login, upstream) in [
+        ("x", "x", "a"),
+        ("john@EXAMPLE.org", "john@example.org", "b"),
+        ("Jane@example.ORG", "Jane@example.org", "a"),
+        ("jane@example.org", "jane@example.org", "b"),
     ] {
-        let account = log_in(&accounts, login.as_bytes(), "own").await.unwrap();
+        let account = log_in(&accounts, given.as_bytes(), "own").await.unwrap();
         assert_eq!(account.upstream.name, upstream, "{login}");
         assert_eq!((account.login.as_str(), account.user.as_str()), (login, login));
         assert_eq!(password(&account), b"own");
@@ -274,4 +274,127 @@ async fn other_folders_give_no_more_tries() {
     }
     assert_eq!(fail(&accounts, b"jane@example.org").await, Err(Denied::Throttled));
     assert!(log_in(&accounts, b"jane@example.org", "own").await.is_ok());
+}
+
+/// Whatever a device or a configuration writes: the same login leads to the same view, the same user to the same mailbox.
+#[tokio::test]
+async fn the_case_of_a_domain_tells_nobody_apart() {
+    let own = |login: &str, user: &str, more: &str| {
+        format!(
+            "[[account]]\nlogin = \"{login}\"\npassword = \"own\"\nupstream = \"b\"\nuser = \"{user}\"\n\
+             upstream_password = \"p\"\n{more}"
+        )
+    };
+    let folders = "maildrop = { folder_separator = \"+\" }\n";
+    let accounts = accounts(&format!(
+        "{}{}",
+        own("Office@Example.org", "Post@EXAMPLE.org", folders),
+        own("scanner", "Post@example.ORG", "")
+    ));
+    for given in [
+        "Office@Example.org",
+        "Office@example.ORG",
+        "Office+INBOX@EXAMPLE.org",
+        "Office@EXAMPLE.org+INBOX",
+        "scanner",
+    ] {
+        let account = log_in(&accounts, given.as_bytes(), "own").await.unwrap();
+        let login = if given == "scanner" {
+            given
+        } else {
+            "Office@example.org"
+        };
+        assert_eq!(
+            (account.login.as_str(), account.user.as_str()),
+            (login, "Post@example.org"),
+            "{given}"
+        );
+        let stored = accounts.stored(&account.login, "Scans").unwrap();
+        assert_eq!((stored.login, stored.user), (account.login, account.user));
+    }
+    let picked = log_in(&accounts, b"Office@EXAMPLE.org+In@VOICES", "own").await.unwrap();
+    assert_eq!(picked.policy.folders, ["In@VOICES"], "a folder is no domain");
+    let other = log_in(&accounts, b"office@example.org", "own").await.unwrap();
+    assert!(other.is_forwarded, "a local part is what it is");
+}
+
+#[tokio::test]
+async fn a_login_without_a_domain_is_of_its_upstreams() {
+    let directory = tempfile::tempdir().unwrap();
+    let hash = hash_password(&Secret::from("own")).unwrap();
+    let passwords = format!("eva:{hash}\nadam@example.net:{hash}\n");
+    std::fs::write(directory.path().join("devices"), passwords).unwrap();
+    let text = "
+        [upstream.a]
+        host = \"a.example\"
+        logins = [\"*\"]
+        [upstream.b]
+        host = \"b.example\"
+        logins = [\"*@example.org\"]
+        default_domain = \"Example.org\"
+        maildrop = { folder_separator = \"+\" }
+        [upstream.c]
+        host = \"c.example\"
+        default_domain = \"example.net\"
+        [upstream.c.oauth2]
+        grant = \"client-credentials\"
+        client_id = \"i\"
+        client_secret = \"s\"
+        token_url = \"https://x/t\"
+        [[account]]
+        login = \"scanner@example.org\"
+        password = \"own\"
+        upstream = \"b\"
+        upstream_password = \"p\"
+        [[account]]
+        login = \"alarm\"
+        password = \"own\"
+        upstream = \"b\"
+        upstream_password = \"p\"
+        [[account]]
+        login = \"plain@example.org\"
+        password = \"own\"
+        upstream = \"a\"
+        upstream_password = \"p\"
+    ";
+    let rule = "[[account]]\nlogin = \"*@example.net\"\npasswords_file = \"devices\"\nupstream = \"c\"\n";
+    let of = |text: &str| Accounts::new(&Config::parse(text, directory.path()).unwrap()).unwrap();
+    let accounts = of(text);
+    for (given, login, user, upstream) in [
+        ("jane", "jane@example.org", "jane@example.org", "b"),
+        ("jane+Lists", "jane@example.org", "jane@example.org", "b"),
+        ("jane@EXAMPLE.ORG", "jane@example.org", "jane@example.org", "b"),
+        ("jane@example.com", "jane@example.com", "jane@example.com", "a"),
+        ("scanner", "scanner@example.org", "scanner@example.org", "b"),
+        ("scanner+Lists", "scanner@example.org", "scanner@example.org", "b"),
+        ("alarm", "alarm", "alarm", "b"),
+    ] {
+        let account = log_in(&accounts, given.as_bytes(), "own").await.unwrap();
+        assert_eq!(
+            (
+                account.login.as_str(),
+                account.user.as_str(),
+                account.upstream.name.as_str()
+            ),
+            (login, user, upstream),
+            "{given}"
+        );
+    }
+    // The gateway's own login is of an upstream that has no default domain, and is forwarded to none that has.
+    assert_eq!(log_in(&accounts, b"plain", "own").await.unwrap_err(), Denied::Wrong);
+    let ruled = of(&format!("{text}{rule}"));
+    for (given, login) in [
+        ("eva", "eva@example.net"),
+        ("eva@example.NET", "eva@example.net"),
+        ("adam", "adam@example.net"),
+    ] {
+        let account = log_in(&ruled, given.as_bytes(), "own").await.unwrap();
+        assert_eq!(
+            (account.login.as_str(), account.user.as_str()),
+            (login, login),
+            "{given}"
+        );
+    }
+    let known: Vec<_> = ruled.known().into_iter().map(|account| account.login).collect();
+    assert!(known.contains(&"eva@example.net".to_owned()), "{known:?}");
 }

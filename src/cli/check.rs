@@ -13,9 +13,10 @@ use std::{
 use super::{Failure, tokens};
 use crate::{
     accounts::{Account, Accounts},
-    config::{self, Config, Credential, Listener, Loaded, Log, LogFormat, Upstream, UpstreamTls},
+    config::{self, Config, Credential, Listener, Loaded, Log, LogFormat, Shared, Upstream, UpstreamTls},
     maildrop::{Maildrops, Reason, Refusal},
-    state::{self, MemoryStore},
+    oauth::Tokens,
+    state::{self, MemoryStore, StateStore},
     telemetry,
     tls::Acceptor,
     types::Octets,
@@ -38,15 +39,8 @@ pub(super) async fn run(loaded: Loaded, connect: bool, retention: bool) -> Resul
     if let Some(certificate) = &config.tls {
         Acceptor::load(certificate).map_err(|error| Failure::wrong(format!("[tls] {error}")))?;
     }
-    // Only `connect` tries tokens, and takes those that the gateway keeps.
-    let tokens = if connect {
-        tokens::kept(&config, state::reach)?
-    } else {
-        tokens::in_memory(&config)?
-    };
-    // A gateway may be running, and its state is its own: to try an upstream only tokens are needed of it.
-    let state = Arc::new(MemoryStore::default());
-    let maildrops = Maildrops::new(&config, state, tokens.clone()).map_err(Failure::wrong)?;
+    // What is wrong is told before anything else.
+    maildrops(&config, &tokens::in_memory(&config)?)?;
 
     let mut out = io::stdout();
     for line in describe(&config) {
@@ -77,22 +71,43 @@ pub(super) async fn run(loaded: Loaded, connect: bool, retention: bool) -> Resul
         format: LogFormat::Text,
         level: "warn".into(),
     })?;
-    if retention {
-        retention::run(&config, &mut out).await?;
+    if retention && config.state.dir.is_none() {
+        return Err(Failure::wrong(
+            "[state] has no `dir`: what was retrieved when is known to the running gateway only, until it ends",
+        ));
     }
-    if !connect {
-        return Ok(());
+    // Once for both, and not before the trial: as long as this process has it, no other can open it.
+    let kept: Arc<dyn StateStore> = match &config.state.dir {
+        Some(dir) => state::reach(dir).map_err(Failure::failed)?,
+        None => Arc::new(MemoryStore::default()),
+    };
+    let tokens = tokens::of(&config, kept.clone())?;
+    let all_asked = if retention {
+        retention::run(&config, kept, tokens.clone(), &mut out).await?
+    } else {
+        true
+    };
+    let mut failures = 0;
+    if connect {
+        let maildrops = maildrops(&config, &tokens)?;
+        failures = try_upstreams(&config, &maildrops, &mut out).await?;
+        maildrops.finish().await;
     }
-    let failures = try_upstreams(&config, &maildrops, &mut out).await?;
-    maildrops.finish().await;
     tokens.finish().await;
     match failures {
-        0 => Ok(()),
+        0 if all_asked => Ok(()),
+        0 => Err(Failure::failed("not every account could be asked, see above")),
         1 => Err(Failure::failed("one upstream or account does not work, see above")),
         failures => Err(Failure::failed(format!(
             "{failures} upstreams or accounts do not work, see above"
         ))),
     }
+}
+
+/// With state of their own: a gateway may be running, and only its tokens are needed to try an upstream.
+fn maildrops(config: &Config, tokens: &Arc<Tokens>) -> Result<Maildrops, Failure> {
+    let state = Arc::new(MemoryStore::default());
+    Maildrops::new(config, state, tokens.clone()).map_err(Failure::wrong)
 }
 
 /// Logs in for each account, and at least greets every other upstream; returns how many failed.
@@ -252,8 +267,12 @@ fn describe(config: &Config) -> Vec<String> {
         let mailbox = format!("{} at {}{by}", account.user, address(&account.upstream));
         lines.push(words::explain(&account.login, &mailbox, &account.maildrop));
     }
+    lines.extend(config.shared().iter().map(Shared::to_string));
     for upstream in config.upstreams.iter().filter(|upstream| !upstream.logins.is_empty()) {
-        let logins = format!("{}, each with its own password", upstream.logins.join(", "));
+        let mut logins = format!("{}, each with its own password", upstream.logins.join(", "));
+        if let Some(domain) = &upstream.default_domain {
+            logins += &format!(" (without a domain: of {domain})");
+        }
         let mailbox = format!("the same user at {}", address(upstream));
         lines.push(words::explain(&logins, &mailbox, &upstream.maildrop));
     }

@@ -7,7 +7,7 @@ use crate::{
     config::{Config, Log, LogFormat},
     state::{self, Marked, Marks},
     telemetry,
-    types::UidValidity,
+    types::{UidValidity, canonical},
 };
 
 /// Shows the marks of all logins or of `login`; with `reset` forgets them, those of all folders or of `folder`.
@@ -32,7 +32,7 @@ pub(super) async fn run(
     let mut out = io::stdout();
     match reset {
         Some(login) => {
-            let cleared = store.clear_marks(login, folder).await;
+            let cleared = store.clear_marks(&canonical(login, None), folder).await;
             drop(store);
             tell_cleared(cleared.map_err(Failure::failed)?, login, folder, &mut out)
         }
@@ -45,7 +45,7 @@ pub(super) async fn run(
 }
 
 fn show(mut all: Vec<Marked>, login: Option<&str>, out: &mut impl Write) -> Result<(), Failure> {
-    all.retain(|(other, ..)| login.is_none_or(|login| login == other));
+    all.retain(|(other, ..)| login.is_none_or(|login| canonical(login, None) == *other));
     if all.is_empty() {
         let whose = login.map_or("of any login".to_owned(), |login| format!("of login {login}"));
         writeln!(out, "nothing is kept {whose}")?;

@@ -20,6 +20,7 @@ mod reference;
 mod risk;
 mod said;
 mod secret;
+mod shared;
 mod source;
 mod strict;
 mod syntax;
@@ -43,6 +44,7 @@ pub use preset::Preset;
 pub use reach::{Auth, Fingerprint, Proxy, ProxyKind};
 pub use reference::{example, keys_as_json, keys_as_markdown, keys_as_text};
 pub use secret::Secret;
+pub use shared::Shared;
 pub use uidl::{UidlFormat, UidlNumber, UidlPiece, UidlSource, UidlTemplate, is_uidl};
 
 use self::words::words;
@@ -180,6 +182,8 @@ pub struct Upstream {
     pub pipelining: bool,
     /// Patterns of POP3 logins forwarded here with their own password; `*` stands for anything.
     pub logins: Vec<String>,
+    /// The domain of logins that lack one, in lower case.
+    pub default_domain: Option<String>,
     /// Never more connections at once for one upstream user.
     pub connections_per_user: usize,
     /// What its provider is like, where that is known.

@@ -4,14 +4,16 @@
 use std::collections::BTreeMap;
 
 use super::{Secret, hash::argon2_hash};
+use crate::types::canonical;
 
-/// The hashes of a file, by login.
+/// The hashes of a file, by login (see [`canonical`]).
 #[derive(Debug, Default)]
 pub struct Passwords(BTreeMap<String, String>);
 
 impl Passwords {
-    /// What `text` says. Errors name the line, and nothing of what stands in it.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    /// What `text` says; logins without a domain are of `default_domain`. Errors name the line, and nothing of what stands
+    /// in it.
+    pub fn parse(text: &str, default_domain: Option<&str>) -> Result<Self, String> {
         let mut hashes = BTreeMap::new();
         for (number, line) in text.lines().enumerate() {
             let line = line.trim();
@@ -27,7 +29,7 @@ impl Passwords {
                 return Err(wrong("the login is empty or holds a control character"));
             }
             let hash = argon2_hash(&Secret::from(hash)).map_err(|refused| wrong(&refused.what))?;
-            if hashes.insert(login.to_owned(), hash).is_some() {
+            if hashes.insert(canonical(login, default_domain), hash).is_some() {
                 return Err(wrong("the login stands in an earlier line too"));
             }
         }
@@ -56,9 +58,15 @@ mod tests {
     #[test]
     fn a_line_a_login() {
         let hash = HASH.to_owned();
-        let passwords = Passwords::parse(&format!("# devices\n\neva@example.org:{hash}\r\n a:b:{hash}\n")).unwrap();
+        let passwords =
+            Passwords::parse(&format!("# devices\n\neva@example.org:{hash}\r\n a:b:{hash}\n"), None).unwrap();
         assert_eq!(passwords.hash("eva@example.org"), Some(hash.as_str()));
         assert_eq!(passwords.logins().collect::<Vec<_>>(), ["a:b", "eva@example.org"]);
+        let passwords = Passwords::parse(&format!("Eva:{hash}\nadam@EXAMPLE.com:{hash}"), Some("example.org")).unwrap();
+        assert_eq!(
+            passwords.logins().collect::<Vec<_>>(),
+            ["Eva@example.org", "adam@example.com"]
+        );
         assert_eq!(passwords.hash("adam@example.org"), None);
         for (text, wrong) in [
             ("eva".to_owned(), "line 1: is not of the form"),
@@ -70,8 +78,12 @@ mod tests {
                 format!("eva:{hash}\neva:{hash}"),
                 "line 2: the login stands in an earlier line",
             ),
+            (
+                format!("eva@x:{hash}\neva@X:{hash}"),
+                "line 2: the login stands in an earlier line",
+            ),
         ] {
-            let error = Passwords::parse(&text).unwrap_err();
+            let error = Passwords::parse(&text, None).unwrap_err();
             assert!(error.starts_with(wrong), "{error}");
         }
     }

@@ -1,11 +1,12 @@
 //! What a maildrop shows and does: `[upstream.NAME.maildrop]`, overridden by `maildrop = { … }` of an account.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use super::{
     UidlFormat, UidlImport,
     key::{Kind, Raw, Value, Wrong},
     nearest::nearest,
+    unit::Unit,
     value,
     words::words,
 };
@@ -31,6 +32,10 @@ pub struct Policy {
     pub uidl: UidlFormat,
     /// `uidl_import`: what an old server's UIDL said.
     pub uidl_import: Option<Arc<UidlImport>>,
+    /// `wait_seconds`: how long a login waits for a maildrop that another session holds.
+    pub wait: Duration,
+    /// `fold_lines`: the longest line of a message that a device can take, in octets with its CRLF; none for any.
+    pub fold_lines: Option<usize>,
 }
 
 impl Default for Policy {
@@ -45,6 +50,8 @@ impl Default for Policy {
             view: View::default(),
             uidl: UidlFormat::ValidityUid,
             uidl_import: None,
+            wait: Duration::ZERO,
+            fold_lines: None,
         }
     }
 }
@@ -187,6 +194,25 @@ pub struct View {
     pub oversize: Oversize,
     /// In which order they are numbered.
     pub order: Order,
+}
+
+/// A line length; 0 for none.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LineLength(pub(super) usize);
+
+/// RFC 5322 §2.1.1: lines should be no longer than that, with their CRLF.
+const SHORTEST_LINE: u64 = 80;
+
+impl Value for LineLength {
+    const KIND: Kind = Kind::Number(Unit::Octets);
+
+    fn read(raw: &Raw<'_>) -> Result<Self, Wrong> {
+        match Unit::Octets.read(raw)? {
+            length @ 1..SHORTEST_LINE => Err(Wrong::new(format!("{length} is out of range"))
+                .help(format!("{SHORTEST_LINE} or more, or 0 to fold nothing"))),
+            length => value::fitting(length).map(Self),
+        }
+    }
 }
 
 /// A mailbox name.

@@ -1,10 +1,16 @@
 //! What a configuration allows and a person should know: warnings of `popgate check`.
 
-use std::{net::IpAddr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    time::Duration,
+};
 
 use super::{
-    Account, Config, Listener, ListenerTls, OnDelete, OnRetrieve, Oversize, Policy, Retention, Upstream, UpstreamTls,
+    Account, Config, Listener, ListenerTls, OnDelete, OnRetrieve, Oversize, Policy, Retention, Shared, Upstream,
+    UpstreamTls,
 };
+use crate::types::canonical;
 
 /// RFC 1939 §3: an autologout timer must be of at least 10 minutes.
 const LEAST_IDLE: Duration = Duration::from_secs(600);
@@ -60,7 +66,51 @@ impl Config {
                 ));
             }
         }
+        risks.extend(self.risks_of_spelling());
+        risks.extend(self.shared().iter().filter_map(Shared::risk));
         risks.extend(self.risks_of_policies());
+        risks
+    }
+
+    /// Case tells the parts before `@` of logins and users apart, and not their domains; an upstream may see that otherwise.
+    fn risks_of_spelling(&self) -> Vec<String> {
+        let mut logins: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
+        // Login and user as it is sent, by upstream and user in lower case.
+        let mut users: BTreeMap<(&str, String), Vec<(&str, String)>> = BTreeMap::new();
+        let mut risks = Vec::new();
+        for Account {
+            login, upstream, user, ..
+        } in self.accounts.iter()
+        {
+            logins.entry(login.to_lowercase()).or_default().insert(login);
+            let sent = canonical(user, None);
+            if sent != *user {
+                risks.push(format!(
+                    "login {login}: `user` goes to the server as {sent}, with its domain in lower case"
+                ));
+            }
+            let key = (upstream.name.as_str(), user.to_lowercase());
+            users.entry(key).or_default().push((login, sent));
+        }
+        for logins in logins.into_values().filter(|logins| logins.len() > 1) {
+            let logins: Vec<_> = logins.into_iter().collect();
+            risks.push(format!(
+                "login {}: they differ only in case, and are different logins: a device must write its own exactly",
+                logins.join(", login ")
+            ));
+        }
+        for user in users.into_values() {
+            let (logins, spellings): (Vec<_>, BTreeSet<_>) = user.into_iter().unzip();
+            if spellings.len() > 1 {
+                let spellings: Vec<_> = spellings.into_iter().collect();
+                risks.push(format!(
+                    "login {}: `user` differs only in case ({}): these are different users to popgate, whose sessions do not \
+                     wait for each other, and if the server takes them for one user, write them alike",
+                    logins.join(", login "),
+                    spellings.join(", ")
+                ));
+            }
+        }
         risks
     }
 
@@ -91,8 +141,16 @@ impl Config {
             let who = || format!("upstream.{}", upstream.name);
             let policy = &upstream.maildrop;
             if !upstream.logins.is_empty() {
-                for risk in policy.risks(upstream, self.state.dir.is_some()) {
+                for risk in policy.risks(upstream, self) {
                     note(who(), risk);
+                }
+                if policy.hides() || matches!(policy.retention, Retention::Days(_)) {
+                    note(
+                        who(),
+                        "a forwarded login is known by its spelling before the \"@\": if the server takes Eva@example.org and \
+                         eva@example.org for one user, they have views of their own all the same"
+                            .into(),
+                    );
                 }
                 if let Retention::Days(_) = policy.retention {
                     note(
@@ -117,7 +175,7 @@ impl Config {
             }
         }
         for account in self.accounts.iter() {
-            for risk in account.maildrop.risks(&account.upstream, self.state.dir.is_some()) {
+            for risk in account.maildrop.risks(&account.upstream, self) {
                 note(format!("login {}", account.login), risk);
             }
         }
@@ -168,7 +226,8 @@ impl Upstream {
 
 impl Policy {
     /// What does not go together, or needs what is not there.
-    fn risks(&self, upstream: &Upstream, is_state_kept: bool) -> Vec<String> {
+    fn risks(&self, upstream: &Upstream, config: &Config) -> Vec<String> {
+        let is_state_kept = config.state.dir.is_some();
         let mut risks: Vec<&str> = Vec::new();
         let is_hidden = self.on_delete == OnDelete::Hide;
         if is_hidden && !is_state_kept {
@@ -204,6 +263,19 @@ impl Policy {
             _ => {}
         }
         let mut risks: Vec<String> = risks.into_iter().map(str::to_owned).collect();
+        if let (OnDelete::MoveTo(folder), Some(_)) = (&self.on_delete, &self.folder_separator) {
+            risks.push(format!(
+                "a device may pick {folder:?} by folder_separator, the folder that on_delete moves to: messages there are never \
+                 deleted, QUIT refuses with [SYS/PERM]"
+            ));
+        }
+        if self.wait >= config.limits.login {
+            risks.push(format!(
+                "wait_seconds is {}, and login_seconds {}: a login that waits so long is cut off before it hears [IN-USE]",
+                self.wait.as_secs(),
+                config.limits.login.as_secs()
+            ));
+        }
         if !self.uidl.tells_validity() {
             risks.push(format!(
                 "uidl = \"{}\": when the server numbers a folder anew (UIDVALIDITY), UIDLs come to mean other messages, \

@@ -56,6 +56,22 @@ impl Value for String {
     }
 }
 
+/// The domain of logins, in lower case.
+#[derive(Debug, Clone)]
+pub(super) struct Domain(pub(super) String);
+
+impl Value for Domain {
+    const KIND: Kind = Kind::Text;
+
+    fn read(raw: &Raw<'_>) -> Result<Self, Wrong> {
+        let domain = line(raw)?;
+        match domain.chars().find(|c| matches!(c, '@' | '*') || c.is_whitespace()) {
+            None => Ok(Self(domain.to_ascii_lowercase())),
+            Some(refused) => Err(Wrong::new(format!("{refused:?} can't stand in a domain"))),
+        }
+    }
+}
+
 /// A file or directory, as it was written.
 #[derive(Debug, Clone)]
 pub(super) struct FileName(pub(super) String);
@@ -94,7 +110,7 @@ impl Value for bool {
 }
 
 /// `number` as a `T`, if it fits.
-fn fitting<T: TryFrom<u64>>(number: u64) -> Result<T, Wrong> {
+pub(super) fn fitting<T: TryFrom<u64>>(number: u64) -> Result<T, Wrong> {
     T::try_from(number).map_err(|_| Wrong::new(format!("{number} is out of range")))
 }
 

@@ -274,6 +274,7 @@ mod tests {
                 proxy: None,
                 pipelining: true,
                 logins: Vec::new(),
+                default_domain: None,
                 connections_per_user: 1,
                 preset: self.preset,
                 oauth2: None,

@@ -127,7 +127,7 @@ pub enum Reason {
     #[error("upstream not available, try later")]
     Refused,
     /// `connections_per_user` are in use.
-    #[error("too many connections of this user, try later")]
+    #[error("too many connections of this user (see connections_per_user), try later")]
     TooManyConnections,
     /// Silence for `upstream_seconds`.
     #[error("upstream does not answer, try later")]

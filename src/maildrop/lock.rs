@@ -1,43 +1,183 @@
 //! One session a maildrop (RFC 1939 §4: the exclusive-access lock).
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use dashmap::DashSet;
+use dashmap::DashMap;
+use tokio::{
+    sync::{Mutex, OwnedMutexGuard},
+    time::timeout,
+};
 
 use crate::types::MailboxName;
 
-/// The maildrops that sessions hold.
+/// The maildrops that sessions hold or wait for.
 #[derive(Debug, Clone, Default)]
-pub struct Locks(Arc<DashSet<Key>>);
+pub struct Locks(Arc<DashMap<Key, Arc<Mutex<()>>>>);
 
 /// What is locked: two logins that lead to the same folder of the same user share it, unless each has a view of its own.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Key {
     /// The folder.
     pub mailbox: MailboxName,
-    /// Whose view, where it is nobody else's.
+    /// The login, if the maildrop is private to it (`hide`).
     pub login: Option<String>,
 }
 
 /// Held while it lives.
 #[derive(Debug)]
 pub struct Lock {
+    /// Dropped before `_place`, which counts it.
+    _guard: OwnedMutexGuard<()>,
+    _place: Place,
+}
+
+/// A session that holds a maildrop or waits for it. The last one removes the entry in [`Locks`].
+#[derive(Debug)]
+struct Place {
     locks: Locks,
     key: Key,
+    mutex: Arc<Mutex<()>>,
 }
 
 impl Locks {
-    /// `None` while another session holds the maildrop.
-    pub fn acquire(&self, key: Key) -> Option<Lock> {
-        self.0.insert(key.clone()).then(|| Lock {
+    /// Takes the maildrop; waits for it for `patience` at most, first come, first served. Returns `None` if another session still
+    /// holds the maildrop then. If the wait is dropped, its place goes.
+    pub async fn acquire(&self, key: Key, patience: Duration) -> Option<Lock> {
+        let place = Place {
+            mutex: self.0.entry(key.clone()).or_default().clone(),
             locks: self.clone(),
             key,
+        };
+        let guard = match place.mutex.clone().try_lock_owned() {
+            Ok(guard) => guard,
+            Err(_) if patience.is_zero() => return None,
+            Err(_) => timeout(patience, place.mutex.clone().lock_owned()).await.ok()?,
+        };
+        Some(Lock {
+            _guard: guard,
+            _place: place,
         })
     }
 }
 
-impl Drop for Lock {
+impl Drop for Place {
     fn drop(&mut self) {
-        self.locks.0.remove(&self.key);
+        let mutex = std::mem::take(&mut self.mutex);
+        self.locks.0.remove_if(&self.key, |_, kept| {
+            // Under the entry's lock, so that of two sessions that end at once one is the last.
+            drop(mutex);
+            Arc::strong_count(kept) == 1
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{task::yield_now, time::Instant};
+
+    use super::*;
+
+    fn key(folder: &str) -> Key {
+        Key {
+            mailbox: MailboxName {
+                upstream: "home".into(),
+                user: "eva".into(),
+                folder: folder.into(),
+            },
+            login: None,
+        }
+    }
+
+    /// Waits for INBOX, and notes what came of it and when; holds it for `held`.
+    async fn visit(locks: Locks, patience: Duration, held: Duration) -> Option<Duration> {
+        let begun = Instant::now();
+        let lock = locks.acquire(key("INBOX"), patience).await?;
+        let waited = begun.elapsed();
+        tokio::time::sleep(held).await;
+        drop(lock);
+        Some(waited)
+    }
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn one_at_a_time() {
+        let locks = Locks::default();
+        let inbox = locks.acquire(key("INBOX"), Duration::ZERO).await;
+        let lists = locks.acquire(key("Lists"), Duration::ZERO).await;
+        assert!(inbox.is_some() && lists.is_some());
+        let begun = Instant::now();
+        assert!(locks.acquire(key("INBOX"), Duration::ZERO).await.is_none());
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        let private = Key {
+            login: Some("scanner".into()),
+            ..key("INBOX")
+        };
+        let private = locks.acquire(private, Duration::ZERO).await;
+        assert!(private.is_some());
+        drop(inbox);
+        assert!(locks.acquire(key("INBOX"), Duration::ZERO).await.is_some());
+        drop((lists, private));
+        assert!(locks.0.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waiting_sessions_are_served_in_order_or_refused_in_time() {
+        let locks = Locks::default();
+        let holder = tokio::spawn(visit(locks.clone(), Duration::ZERO, 3 * SECOND));
+        yield_now().await;
+        let first = tokio::spawn(visit(locks.clone(), 10 * SECOND, 4 * SECOND));
+        yield_now().await;
+        let impatient = tokio::spawn(visit(locks.clone(), 2 * SECOND, SECOND));
+        let second = tokio::spawn(visit(locks.clone(), 10 * SECOND, SECOND));
+        yield_now().await;
+        assert_eq!(
+            visit(locks.clone(), Duration::ZERO, SECOND).await,
+            None,
+            "nobody passes by"
+        );
+        assert_eq!(impatient.await.unwrap(), None);
+        assert_eq!(holder.await.unwrap(), Some(Duration::ZERO));
+        assert_eq!(first.await.unwrap(), Some(3 * SECOND));
+        assert_eq!(second.await.unwrap(), Some(7 * SECOND));
+        assert!(locks.0.is_empty(), "nothing is left of them");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_that_hangs_up_delays_nobody() {
+        let locks = Locks::default();
+        let lock = locks.acquire(key("INBOX"), Duration::ZERO).await.unwrap();
+        let gone = tokio::spawn(visit(locks.clone(), 10 * SECOND, SECOND));
+        yield_now().await;
+        let next = tokio::spawn(visit(locks.clone(), 10 * SECOND, SECOND));
+        yield_now().await;
+        gone.abort();
+        assert!(gone.await.unwrap_err().is_cancelled());
+        drop(lock);
+        assert_eq!(next.await.unwrap(), Some(Duration::ZERO));
+        assert!(locks.0.is_empty());
+
+        // The one that waits is given the maildrop, and hangs up before it takes it.
+        let lock = locks.acquire(key("INBOX"), Duration::ZERO).await.unwrap();
+        let gone = tokio::spawn(visit(locks.clone(), 10 * SECOND, SECOND));
+        yield_now().await;
+        drop(lock);
+        gone.abort();
+        assert!(gone.await.unwrap_err().is_cancelled());
+        assert!(locks.0.is_empty());
+        assert!(locks.acquire(key("INBOX"), Duration::ZERO).await.is_some());
+    }
+
+    /// Many at once, some of which give up.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn nothing_is_left_behind() {
+        let locks = Locks::default();
+        let tasks: Vec<_> = (0..200u64)
+            .map(|number| tokio::spawn(visit(locks.clone(), Duration::from_millis(number % 3), Duration::ZERO)))
+            .collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+        assert!(locks.0.is_empty());
     }
 }

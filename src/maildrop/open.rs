@@ -164,7 +164,9 @@ impl Maildrops {
                 // 2. The right to a connection more, and the login: the upstream verifies the secret.
                 let (slot, connection) = self.log_in(&opening).await?;
                 // 3. The lock.
-                let lock = self.lock(&opening)?;
+                let lock = self.lock(&opening).await?;
+                // Not before the lock: the session that was waited for may have parked its connection.
+                self.shared.pool.forget(&opening.user, &account.login, folder);
                 // 4. Selecting and listing, and what the messages were called before.
                 let (upstream, snapshot) = self.select(opening, slot, connection).await?;
                 let parked = Parked {
@@ -200,7 +202,7 @@ impl Maildrops {
         let Some((slot, mut mailbox, mut parked)) = self.shared.pool.take(user, login, folder, secret) else {
             return Ok(None);
         };
-        let lock = match self.lock(opening) {
+        let lock = match self.lock(opening).await {
             Ok(lock) => lock,
             Err(error) => {
                 self.shared.pool.park(slot, login, folder, mailbox, parked);
@@ -225,9 +227,9 @@ impl Maildrops {
         let Opening {
             account,
             connector,
-            name,
             secret,
             user,
+            ..
         } = opening;
         let pool = &self.shared.pool;
         let too_many = || Error::from(Refusal::Unavailable(Reason::TooManyConnections));
@@ -249,7 +251,6 @@ impl Maildrops {
             None => return Err(too_many()),
         };
         slot.prove();
-        pool.forget(user, &account.login, &name.folder);
         Ok((slot, connection))
     }
 
@@ -279,13 +280,14 @@ impl Maildrops {
         Ok((upstream, snapshot))
     }
 
-    /// Fails while another session holds the maildrop. If a login's deletes only hide, its maildrop is its own.
-    fn lock(&self, Opening { account, name, .. }: &Opening) -> Result<Lock, Error> {
+    /// Fails if another session holds the maildrop, `wait_seconds` long. If a login's deletes only hide, its maildrop is its own.
+    async fn lock(&self, Opening { account, name, .. }: &Opening) -> Result<Lock, Error> {
         let login = (account.policy.on_delete == OnDelete::Hide).then(|| account.login.clone());
-        let lock = self.locks.acquire(Key {
+        let key = Key {
             mailbox: name.clone(),
             login,
-        });
+        };
+        let lock = self.locks.acquire(key, account.policy.wait).await;
         lock.ok_or_else(|| Refusal::InUse.into())
     }
 

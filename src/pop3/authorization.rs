@@ -181,12 +181,17 @@ where
             // It is not known whether the upstream took the secret.
             Err(_) => attempt.undecided(),
         }
-        opened.map_err(Reply::Maildrop)
+        opened
+            .map(|maildrop| (maildrop, account.policy.fold_lines))
+            .map_err(Reply::Maildrop)
     });
     // An attempt that ends here without a verdict counts as a failure: a device that takes silence for a refusal must not guess
     // faster than one that waits for the answer.
     Ok(match session.connection.meanwhile(opening).await? {
-        Ok(maildrop) => Outcome::Login(Box::new(maildrop)),
+        Ok((maildrop, fold_lines)) => {
+            session.fold_lines = fold_lines;
+            Outcome::Login(Box::new(maildrop))
+        }
         Err(reply) => Outcome::Reply(reply),
     })
 }

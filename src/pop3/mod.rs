@@ -2,13 +2,14 @@
 //!
 //! In the order a connection meets them: [`listener`] accepts it, [`permits`] counts it, [`session`] leads it through
 //! [`authorization`] and [`transaction`]. These read a [`command`] and write a [`reply`], [`capabilities`], a
-//! [`scan`] listing or a [`multiline`] message. Only [`connection`] touches the socket: it sends and receives by
+//! [`scan`] listing or a [`multiline`] message, its long lines [`fold`]ed for some. Only [`connection`] touches the socket: it sends and receives by
 //! [`stream`], and cuts lines out of an [`input`] buffer.
 
 mod authorization;
 mod capabilities;
 pub mod command;
 mod connection;
+mod fold;
 mod input;
 pub mod listener;
 pub mod multiline;

@@ -53,6 +53,8 @@ pub(super) struct Session<S> {
     pub(super) summary: Summary,
     /// The retention of the login, once there is one.
     pub(super) expire: Option<Expire>,
+    /// The login's `fold_lines`.
+    pub(super) fold_lines: Option<usize>,
     bad_commands: u32,
 }
 
@@ -79,6 +81,7 @@ pub(super) async fn run<S>(
         endpoint,
         summary: Summary::new(peer),
         expire: None,
+        fold_lines: None,
         bad_commands: 0,
     };
     let login = session.service.limits.login;

@@ -5,7 +5,8 @@ use std::pin::{Pin, pin};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
-    command::Command, connection::BLOCK, multiline::Multiline, reply::Reply, scan, session::Session, summary::End,
+    command::Command, connection::BLOCK, fold::Fold, multiline::Multiline, reply::Reply, scan, session::Session,
+    summary::End,
 };
 use crate::{
     maildrop::{Body, Error, Listing, Maildrop, Refusal},
@@ -160,7 +161,9 @@ where
         }
     };
     let announced = body.octets();
-    session.reply(&Reply::Message(announced))?;
+    let mut fold = session.fold_lines.map(Fold::new);
+    // How many octets folding adds is known at the end only: better no size than a wrong one.
+    session.reply(&Reply::Message(announced.filter(|_| fold.is_none())))?;
     let mut encoder = Multiline::new();
     let mut octets = Octets(0);
     loop {
@@ -173,6 +176,10 @@ where
         match chunk {
             Ok(Some(chunk)) => {
                 octets.0 += chunk.len() as u64;
+                let chunk = match &mut fold {
+                    Some(fold) => fold.fold(chunk),
+                    None => chunk,
+                };
                 session.connection.message(&mut encoder, chunk).await?;
             }
             Ok(None) => break,
@@ -182,6 +189,9 @@ where
                 return Err(End::Upstream);
             }
         }
+    }
+    if let Some(fold) = &mut fold {
+        session.connection.message(&mut encoder, fold.finish()).await?;
     }
     let delivered = encoder.finish(session.connection.output());
     body.delivered(delivered);

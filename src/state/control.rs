@@ -147,7 +147,18 @@ async fn answer(request: Request, store: &dyn StateStore, renewer: &dyn Renewer)
             line(&store.set_marks(&login, &mailbox, &marks, followed).await)
         }
         Request::AllMarks => line(&store.all_marks().await),
-        Request::ClearMarks(login, folder) => line(&store.clear_marks(&login, folder.as_deref()).await),
+        Request::ClearMarks(login, folder) => {
+            let cleared = store.clear_marks(&login, folder.as_deref()).await;
+            if let Ok(mailboxes) = cleared {
+                tracing::info!(
+                    login,
+                    folder,
+                    mailboxes,
+                    "reset: what was kept of this login is forgotten"
+                );
+            }
+            line(&cleared)
+        }
         Request::Past(mailbox) => line(&store.past(&mailbox).await),
         Request::SetPast(mailbox, past) => line(&store.set_past(&mailbox, &past).await),
         Request::PendingMove(mailbox) => line(&store.pending_move(&mailbox).await),

@@ -20,7 +20,7 @@ use tokio::{
 use super::{
     Consent, Error, Index, MailboxName, Marked, Marks, Past, PendingMove, Renumbered, StateStore, Unavailable,
     database::{Database, FILE, Owner},
-    records::{Renumbering, may_follow},
+    records::{Renumbering, may_follow, refuse},
     table::{self, Key, Kind, RECORDS, Reading, Writing, logins, octets, transact},
     tokens::TokenFile,
 };
@@ -181,7 +181,7 @@ impl StateStore for FileStore {
             let key = Key::marks(&login, &mailbox);
             match table.get::<Marks>(key)? {
                 Ok(kept) if may_follow(kept.as_ref(), followed) => table.set(key, &marks).map(Ok),
-                Ok(_) => Ok(Err(Unavailable::Changed)),
+                Ok(_) => Ok(Err(refuse(&login, &mailbox))),
                 Err(unavailable) => Ok(Err(unavailable)),
             }
         })

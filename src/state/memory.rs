@@ -10,7 +10,7 @@ use moka::sync::Cache;
 
 use super::{
     Consent, Index, MailboxName, Marked, Marks, Past, PendingMove, Renumbered, StateStore, Unavailable,
-    records::{Renumbering, may_follow},
+    records::{Renumbering, may_follow, refuse},
 };
 
 /// Bytes that all indexes together may take: eight million messages. What has not been used for longest goes first.
@@ -93,7 +93,7 @@ impl StateStore for MemoryStore {
         let mut records = self.records();
         let kept = records.marks.get(mailbox).and_then(|logins| logins.get(login));
         if !may_follow(kept, followed) {
-            return Err(Unavailable::Changed);
+            return Err(refuse(login, mailbox));
         }
         let logins = records.marks.entry(mailbox.clone()).or_default();
         logins.insert(login.to_owned(), marks.clone());

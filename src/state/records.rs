@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Index;
+use super::{Index, MailboxName, Unavailable};
 use crate::types::{Uid, UidMap, Uids};
 
 /// What a login has done with the messages of a mailbox.
@@ -178,6 +178,17 @@ impl Renumbering {
 /// been reset or renumbered meanwhile.
 pub(super) fn may_follow(kept: Option<&Marks>, followed: u64) -> bool {
     kept.map_or(0, |kept| kept.uid_validity) == followed
+}
+
+/// Refuses marks that may not follow (see [`may_follow`]); the log says whose they are, because the device only hears that
+/// state is not available.
+pub(super) fn refuse(login: &str, mailbox: &MailboxName) -> Unavailable {
+    tracing::warn!(
+        login,
+        %mailbox,
+        "what was kept of this login has been reset or renumbered during its session: what the session did is not kept"
+    );
+    Unavailable::Changed
 }
 
 /// A set of UIDs is kept as its steps, which take an octet each as long as they are small.

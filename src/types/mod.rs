@@ -1,11 +1,13 @@
 //! The ground floor: small types that every room may use.
 
+mod login;
 mod mail;
 mod peers;
 mod random;
 mod uid;
 mod uid_map;
 
+pub use login::canonical;
 pub use mail::{MailboxName, MessageNumber, Octets};
 pub use peers::{Place, Places, network};
 pub use random::RandomUnavailable;

@@ -1,5 +1,7 @@
 //! Programs that people use fetch everything: plain, by STLS and by TLS from the start.
 
+mod taking;
+
 use std::{
     cell::Cell,
     net::SocketAddr,
@@ -93,6 +95,21 @@ impl House {
         std::fs::write(&file, text).unwrap();
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
         file
+    }
+
+    /// An empty Maildir.
+    fn maildir(&self, name: &str) -> PathBuf {
+        let maildir = self.file(name);
+        for part in ["cur", "new", "tmp"] {
+            std::fs::create_dir_all(maildir.join(part)).unwrap();
+        }
+        maildir
+    }
+
+    /// What has been delivered to `maildir`.
+    fn delivered(&self, maildir: &Path) -> Vec<Vec<u8>> {
+        let files = std::fs::read_dir(maildir.join("new")).unwrap();
+        files.map(|file| std::fs::read(file.unwrap().path()).unwrap()).collect()
     }
 
     fn command(&self, program: &Path) -> Command {
@@ -313,32 +330,11 @@ fn fetchmail() {
 }
 
 #[test]
-fn fetchmail_takes_it_away() {
-    let Some(fetchmail) = require_program("fetchmail") else {
-        return;
-    };
-    let Some(house) = House::new() else { return };
-    let text = format!(
-        "set no bouncemail\npoll localhost protocol POP3 service {} auth password\n  username \"eva\" password \
-         \"{PASSWORD}\" sslproto \"\" no keep fetchall\n  mda \"cat >> {}\"\n",
-        house.port(Way::Plain),
-        house.file("box").display(),
-    );
-    let control = house.secret_file("fetchmailrc", &text);
-    run(&mut fetchmail_command(&house, &fetchmail, &control));
-    assert_eq!(house.dovecot.imap("eva").uids(), Vec::<u32>::new());
-    assert_eq!(house.gateway.sessions(1)[0]["removed"], house.mails.len());
-}
-
-#[test]
 fn mpop() {
     let Some(mpop) = require_program("mpop") else { return };
     let Some(house) = House::new() else { return };
     for way in WAYS {
-        let maildir = house.file(&format!("{way:?}"));
-        for part in ["cur", "new", "tmp"] {
-            std::fs::create_dir_all(maildir.join(part)).unwrap();
-        }
+        let maildir = house.maildir(&format!("{way:?}"));
         let tls = match way {
             Way::Plain => "tls off".to_owned(),
             Way::Stls => format!(
@@ -360,8 +356,7 @@ fn mpop() {
         let control = house.secret_file("mpoprc", &text);
         let fetch = || run(house.command(&mpop).arg("--file").arg(&control));
         fetch();
-        let files = std::fs::read_dir(maildir.join("new")).unwrap();
-        let mails: Vec<_> = files.map(|file| std::fs::read(file.unwrap().path()).unwrap()).collect();
+        let mails = house.delivered(&maildir);
         assert_eq!(mails.len(), house.mails.len(), "{way:?}");
         let expected = house.mails.iter().map(|mail| with_lf(mail)).collect();
         assert!(sorted(mails) == sorted(expected), "{way:?}: other octets");

@@ -1,6 +1,7 @@
 //! QUIT: `+OK` only for what the upstream confirmed, and nothing removed that was not asked for.
 
 use crate::support::{
+    PASSWORD,
     answers::Answers,
     gateway::{Gateway, Setup},
     mail,
@@ -252,4 +253,27 @@ fn a_message_that_the_device_cannot_have_read_is_not_removed() {
         "{:?}",
         peer.commands()
     );
+}
+
+/// Outlook polls while its last session still ends.
+#[test]
+fn a_login_may_wait_for_the_end_of_the_last_session() {
+    let gate = Gate::default();
+    let slow = vec![Step::Wait(gate.clone()), send("* 1 EXPUNGE\r\n{tag} OK\r\n")];
+    let peer = Peer::start(Answers::of([1, 2].map(mail::simple)).once("UID EXPUNGE", slow));
+    let gateway = Setup::new(peer.address()).maildrop("wait_seconds = 20").start();
+    let mut last = Pop::log_in(gateway.address(), "eva");
+    last.ok("DELE 1");
+    last.send(b"QUIT\r\n");
+    peer.wait_for("UID EXPUNGE");
+    let mut next = Pop::connect(gateway.address());
+    next.ok("USER eva");
+    next.send(format!("PASS {PASSWORD}\r\n").as_bytes());
+    // This one asks for another mailbox, and waits for nobody.
+    Pop::log_in(gateway.address(), "adam").quit();
+    peer.wait_for_count("AUTHENTICATE", 3);
+    gate.open();
+    last.expect("+OK");
+    next.expect("+OK");
+    next.quit();
 }

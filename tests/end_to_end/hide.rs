@@ -1,8 +1,9 @@
 //! `hide`: several devices on one mailbox, each with a view of its own.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, process::Command};
 
 use proptest::{prelude::*, test_runner::TestRunner};
+use serde_json::json;
 use tempfile::TempDir;
 
 use crate::support::{
@@ -183,6 +184,79 @@ fn both_devices_at_once() {
     let reply = second.try_log_in("scanner", PASSWORD);
     assert!(reply.starts_with("-ERR [IN-USE]"), "{reply}");
     scanner.quit();
+}
+
+/// The device only hears that something is not available.
+#[test]
+fn a_reset_during_a_session_is_in_the_log() {
+    let Some(dovecot) = Dovecot::start() else { return };
+    dovecot.user_with("eva", &[mail::simple(1), mail::simple(2)]);
+    let state = TempDir::new().unwrap();
+    let gateway = start(&dovecot, "eva", &state);
+    let mut pop = Pop::log_in(gateway.address(), "scanner");
+    pop.ok("DELE 1");
+    pop.quit();
+    let mut pop = Pop::log_in(gateway.address(), "scanner");
+    pop.ok("DELE 1");
+    let reset = Command::new(env!("CARGO_BIN_EXE_popgate"))
+        .args(["state", "--reset", "scanner", "--config"])
+        .arg(gateway.file())
+        .output()
+        .unwrap();
+    assert!(reset.status.success(), "{}", String::from_utf8_lossy(&reset.stderr));
+    let events = gateway.events("reset: what was kept of this login is forgotten", 1);
+    assert_eq!(
+        (&events[0]["login"], &events[0]["mailboxes"]),
+        (&json!("scanner"), &json!(1))
+    );
+    pop.err("QUIT", "-ERR [SYS/TEMP]");
+    let refused =
+        "what was kept of this login has been reset or renumbered during its session: what the session did is not kept";
+    let events = gateway.events(refused, 1);
+    assert_eq!(
+        (&events[0]["level"], &events[0]["login"], &events[0]["mailbox"]),
+        (&json!("WARN"), &json!("scanner"), &json!("lab/eva/INBOX"))
+    );
+    let mut pop = Pop::log_in(gateway.address(), "scanner");
+    assert_eq!(pop.stat().0, 2);
+    pop.quit();
+}
+
+/// The ninth of nine, with eight connections; here the third of three.
+#[test]
+fn the_device_that_is_one_too_many_hears_why() {
+    let Some(dovecot) = Dovecot::start() else { return };
+    dovecot.user_with("eva", &[mail::simple(1)]);
+    let logins = ["scanner", "alarm", "fax"];
+    let setup = Setup::new(dovecot.address())
+        .upstream("connections_per_user = 2")
+        .maildrop("on_delete = \"hide\"");
+    let setup = logins
+        .iter()
+        .fold(setup, |setup, login| setup.table(&account(login, "eva")));
+    let gateway = setup.start();
+    let served = [
+        Pop::log_in(gateway.address(), "scanner"),
+        Pop::log_in(gateway.address(), "alarm"),
+    ];
+    let reply = Pop::connect(gateway.address()).try_log_in("fax", PASSWORD);
+    assert!(
+        reply.starts_with("-ERR [SYS/TEMP]") && reply.contains("connections_per_user"),
+        "{reply}"
+    );
+    let checked = gateway.check();
+    assert!(
+        checked.contains(
+            "eva at [upstream.lab]: 3 logins hide there, and connections_per_user = 2 serves 2 devices at once"
+        ),
+        "{checked}"
+    );
+    assert!(
+        checked.contains("warning: 3 logins hide in the mailbox of eva"),
+        "{checked}"
+    );
+    served.into_iter().for_each(Pop::quit);
+    Pop::log_in(gateway.address(), "fax").quit();
 }
 
 /// A server that for once lists fewer messages than it says it has: what was hidden stays hidden, and what was left out is

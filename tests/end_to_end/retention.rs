@@ -146,6 +146,53 @@ fn a_dry_run_lists_what_would_go() {
     assert_eq!(imap.uids(), [1, 2, 3, 4, 5]);
 }
 
+/// Without a gateway that runs; and the upstreams are tried by the same call.
+#[test]
+fn a_dry_run_tells_of_folders_that_devices_picked() {
+    let Some(dovecot) = Dovecot::start() else { return };
+    let mut imap = five(&dovecot);
+    imap.command("CREATE Lists");
+    imap.command("COPY 4:5 Lists");
+    let state = TempDir::new().unwrap();
+    let picks = ", folder_separator = \"+\"";
+    retrieve(&dovecot, &state, picks);
+    let gateway = setup(&dovecot, &state, picks).start();
+    let mut pop = Pop::log_in(gateway.address(), "scanner+Lists");
+    assert_eq!(pop.retr(1).1, mail::simple(4));
+    pop.quit();
+    gateway.stop();
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("gateway.toml");
+    std::fs::write(&file, setup(&dovecot, &state, picks).text()).unwrap();
+    let check = |days: u32| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_popgate"));
+        command
+            .args(["check", "--connect", "--retention", "--config"])
+            .arg(&file);
+        gateway::wind_on(&mut command, days);
+        let output = command.output().unwrap();
+        let printed = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert!(output.status.success(), "{printed}");
+        assert!(!printed.contains("a gateway is using it"), "{printed}");
+        assert!(printed.contains(": ok, 5 messages of "), "{printed}");
+        printed
+    };
+    let before = check(0);
+    for folder in ["INBOX", "Lists"] {
+        let nothing = format!("scanner: nothing of {folder} would go now\n");
+        assert!(before.contains(&nothing), "{before}");
+    }
+    if Setup::new(dovecot.address()).days_ahead(1).is_none() {
+        return;
+    }
+    let after = check(15);
+    for folder in ["INBOX", "Lists"] {
+        let one = format!("scanner: 1 message of {folder} would go now (expunge)\n");
+        assert!(after.contains(&one), "{after}");
+    }
+    assert_eq!(imap.uids(), [1, 2, 3, 4, 5]);
+}
+
 /// RFC 2449 §6.7: before the login nobody knows whose policy it will be.
 #[test]
 fn capa_tells_the_shortest_time_until_it_knows_the_login() {

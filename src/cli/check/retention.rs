@@ -1,35 +1,37 @@
 //! `popgate check --retention`: what `retain_days` would remove now.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    sync::Arc,
+};
 
-use super::{super::day, Failure, explain, tokens};
+use super::{super::day, Failure, explain};
 use crate::{
     accounts::{Account, Accounts},
     config::{Config, OnDelete, Policy, Retention},
     maildrop::{Due, Maildrops},
-    state,
+    oauth::Tokens,
+    state::StateStore,
 };
 
-/// Lists by login what would go; removes nothing. Fails where state or an upstream can't be asked.
-pub(super) async fn run(config: &Config, out: &mut impl Write) -> Result<(), Failure> {
-    let Some(dir) = &config.state.dir else {
-        return Err(Failure::wrong(
-            "[state] has no `dir`: what was retrieved when is known to the running gateway only, until it ends",
-        ));
-    };
-    let state = state::reach(dir).map_err(Failure::failed)?;
-    let tokens = tokens::of(config, state.clone())?;
-    let maildrops = Maildrops::new(config, state, tokens.clone()).map_err(Failure::wrong)?;
-    let mut failures = 0;
+/// Lists by login what would go, by what `state` holds; removes nothing. Returns whether every account could be asked.
+pub(super) async fn run(
+    config: &Config,
+    state: Arc<dyn StateStore>,
+    tokens: Arc<Tokens>,
+    out: &mut impl Write,
+) -> Result<bool, Failure> {
+    let maildrops = Maildrops::new(config, state, tokens).map_err(Failure::wrong)?;
+    let mut all_asked = true;
     let accounts = Accounts::new(config).map_err(Failure::failed)?;
-    for account in accounts.known() {
+    for account in all(&accounts, &maildrops).await? {
         if !matches!(account.policy.retention, Retention::Days(_)) {
             continue;
         }
         match maildrops.due(&account).await {
             Ok(due) => tell(&account, &due, out)?,
             Err(error) => {
-                failures += 1;
+                all_asked = false;
                 error.log();
                 let outcome = explain(error.refusal(), &account.upstream, Some(&account));
                 writeln!(out, "{}: {outcome}", account.login)?;
@@ -47,17 +49,31 @@ pub(super) async fn run(config: &Config, out: &mut impl Write) -> Result<(), Fai
         }
     }
     maildrops.finish().await;
-    tokens.finish().await;
-    match failures {
-        0 => Ok(()),
-        _ => Err(Failure::failed("not every account could be asked, see above")),
+    Ok(all_asked)
+}
+
+/// The accounts that the gateway can log in to by itself, and for each folder that a device has picked by `folder_separator`
+/// the account with that folder.
+async fn all(accounts: &Accounts, maildrops: &Maildrops) -> Result<Vec<Account>, Failure> {
+    let mut all = accounts.known();
+    for (login, mailbox) in maildrops.marked().await.map_err(Failure::failed)? {
+        let account = accounts.stored(&login, &mailbox.folder);
+        all.extend(account.filter(|account| account.user == mailbox.user && account.upstream.name == mailbox.upstream));
     }
+    let whose = |account: &Account| (account.login.clone(), account.policy.folders.clone());
+    all.sort_by_key(whose);
+    all.dedup_by_key(|account| whose(account));
+    Ok(all)
 }
 
 fn tell(account: &Account, due: &[Due], out: &mut impl Write) -> io::Result<()> {
     let login = &account.login;
     if due.iter().all(|due| due.messages.is_empty()) {
-        return writeln!(out, "{login}: nothing would go now");
+        let of = match &account.policy.folder_separator {
+            Some(_) => format!(" of {}", account.policy.folders.join(" and ")),
+            None => String::new(),
+        };
+        return writeln!(out, "{login}: nothing{of} would go now");
     }
     let how = match &account.policy.on_delete {
         OnDelete::Expunge => "expunge".to_owned(),

@@ -1,14 +1,22 @@
 //! `[upstream.NAME.maildrop]`, and `maildrop = { … }` of an account, whose keys lie over those.
 
+use std::time::Duration;
+
 use super::{
     super::{
         OnDelete, OnRetrieve, Order, Oversize, Policy, Retention, UidlFormat,
         key::{Says, table},
-        policy::{Folder, Folders, Separator},
+        policy::{Folder, Folders, LineLength, Separator},
         value::{Days, FileName, Size},
     },
     CENTURY,
 };
+
+/// A device gives up long before.
+const HOUR: u64 = 3600;
+
+/// A line is held until it has ended or is folded.
+const LONGEST_LINE: u64 = 65_536;
 
 table! {
     /// `[upstream.NAME.maildrop]`
@@ -55,6 +63,12 @@ table! {
         /// File with the unique-ids of an old server. Each line is a UIDL, a tab, and the message's Message-ID, or its UID on the
         /// IMAP server.
         uidl_import: Option<FileName> [example("uidls.txt")];
+        /// How long a login waits for a maildrop that another session holds, before it is refused: for mail programs that poll
+        /// while their last session still ends. 0: not at all. The wait counts towards login_seconds.
+        wait_seconds: Duration [default("0"), within(0, HOUR), says(Says::Clause(waits))];
+        /// The longest line of a message that a device can take, in octets with the line end; longer lines are folded. 0: none is.
+        /// Folding breaks signatures, and can damage text. Python's poplib takes 2048, Twisted 16384.
+        fold_lines: LineLength [default("0"), within(0, LONGEST_LINE), says(Says::Clause(folds))];
     }
 }
 
@@ -131,6 +145,20 @@ fn uidls(policy: &Policy) -> Option<String> {
     });
     let parts: Vec<_> = format.into_iter().chain(imported).collect();
     (!parts.is_empty()).then(|| format!("UIDLs {}", parts.join(", ")))
+}
+
+fn waits(policy: &Policy) -> Option<String> {
+    match policy.wait.as_secs() {
+        0 => None,
+        1 => Some("a login waits 1 second for another session to end".into()),
+        seconds => Some(format!("a login waits {seconds} seconds for another session to end")),
+    }
+}
+
+fn folds(policy: &Policy) -> Option<String> {
+    policy
+        .fold_lines
+        .map(|octets| format!("lines over {octets} octets are folded"))
 }
 
 /// Octets in the largest unit that they are a whole number of.

@@ -5,7 +5,7 @@ use super::{
         Auth, Fingerprint, Proxy, UpstreamTls,
         key::{Layer, Says, table},
         preset::Named,
-        value::{FileName, Host, Logins},
+        value::{Domain, FileName, Host, Logins},
     },
     Maildrop, OAuth2,
 };
@@ -68,6 +68,9 @@ table! {
             example("*@example.org"),
             help("write patterns such as \"*@example.org\", or \"*\" for every login")
         ];
+        /// The domain of logins that devices give without one: with "example.org" the login eva means eva@example.org. A login
+        /// that an [[account]] has without a domain stays as it is. Default: none.
+        default_domain: Option<Domain> [example("example.org"), help("write it without @, such as \"example.org\"")];
         /// The largest number of connections at once for one user there: providers limit it (Gmail allows 15).
         connections_per_user: Option<usize> [default("8"), within(1, 10_000)];
         /// Tokens instead of passwords.

@@ -1,4 +1,4 @@
-use std::{ffi::OsString, path::Path};
+use std::{ffi::OsString, path::Path, time::Duration};
 
 use super::{ACCOUNT, UPSTREAM, errors::expect};
 use crate::config::{
@@ -21,7 +21,8 @@ fn keys_become_a_policy() {
     let (policy, inherited) = policies(
         "folder = [\"inbox\", \"Lists/Arbeit für mich\"], folder_separator = \"--\", on_retrieve = \"keep\", \
          on_delete = \"trash\", trash_folder = \"Bin\", retain_days = 14, unseen_only = true, within_days = 30, \
-         newest = 500, max_octets = 5000000000, oversize = \"notice\", order = \"newest-first\", uidl = \"courier\"",
+         newest = 500, max_octets = 5000000000, oversize = \"notice\", order = \"newest-first\", uidl = \"courier\", \
+         wait_seconds = 20, fold_lines = 2048",
         "",
     );
     let expected = Policy {
@@ -41,6 +42,8 @@ fn keys_become_a_policy() {
         },
         uidl: UidlFormat::Courier,
         uidl_import: None,
+        wait: Duration::from_secs(20),
+        fold_lines: Some(2048),
     };
     assert_eq!(policy, expected);
     assert_eq!(inherited, expected);

@@ -16,36 +16,56 @@ fn policies_that_need_or_contradict_something() {
     let state = "[state]\ndir = \"data\"\n";
     for (keys, dir, expected) in [
         ("", "", &[][..]),
-        ("on_delete = \"hide\"", state, &[]),
+        (
+            "on_delete = \"hide\"",
+            state,
+            &["a forwarded login is known by its spelling before the \"@\""],
+        ),
         (
             "on_delete = \"hide\"",
             "",
-            &["on_delete = \"hide\" without `dir` in [state]"],
+            &["on_delete = \"hide\" without `dir` in [state]", "known by its spelling"],
         ),
         (
             "retain_days = 3",
             state,
-            &["retain_days is applied to forwarded logins when"],
+            &[
+                "known by its spelling",
+                "retain_days is applied to forwarded logins when",
+            ],
         ),
         (
             "retain_days = 3",
             "",
             &[
                 "retain_days without `dir` in [state]",
+                "known by its spelling",
                 "retain_days is applied to forwarded",
             ],
+        ),
+        ("wait_seconds = 59", "", &[]),
+        ("wait_seconds = 60", "", &["wait_seconds is 60, and login_seconds 60"]),
+        ("on_delete = \"move:Done\"", "", &[]),
+        (
+            "on_delete = \"move:Done\", folder_separator = \"+\"",
+            "",
+            &["a device may pick \"Done\" by folder_separator"],
         ),
         ("delete_after_retrieve = true", "", &[]),
         (
             "delete_after_retrieve = true, on_delete = \"hide\"",
             state,
-            &["delete_after_retrieve with on_delete = \"hide\" frees no space"],
+            &[
+                "delete_after_retrieve with on_delete = \"hide\" frees no space",
+                "known by its spelling",
+            ],
         ),
         (
             "retain_days = 3, on_delete = \"hide\"",
             state,
             &[
                 "retain_days with on_delete = \"hide\" frees no space",
+                "known by its spelling",
                 "applied to forwarded",
             ],
         ),
@@ -123,4 +143,42 @@ fn a_risk_is_told_once() {
         "{warnings:?}"
     );
     assert!(warnings[1].starts_with("login d: retain_days without"), "{warnings:?}");
+}
+
+/// What an upstream may see otherwise than popgate.
+#[test]
+fn names_that_differ_in_case() {
+    let of = |accounts: &[(&str, &str)]| {
+        let accounts: String = accounts
+            .iter()
+            .map(|(login, user)| {
+                format!(
+                    "[[account]]\nlogin = \"{login}\"\npassword = \"p\"\nupstream = \"home\"\nuser = \"{user}\"\n\
+                     upstream_password = \"p\"\n"
+                )
+            })
+            .collect();
+        warnings(format!("[upstream.home]\nhost = \"a\"\n{accounts}"))
+    };
+    for (accounts, expected) in [
+        (&[("a", "eva@x"), ("b", "eva@x"), ("c", "adam@x")][..], None),
+        (&[("a", "eva@X")], Some("login a: `user` goes to the server as eva@x,")),
+        (
+            &[("a", "eva@x"), ("b", "Eva@x")],
+            Some("login a, login b: `user` differs only in case (Eva@x, eva@x)"),
+        ),
+        (
+            &[("scan", "eva"), ("Scan", "eva")],
+            Some("login Scan, login scan: they differ only in case"),
+        ),
+    ] {
+        let warnings = of(accounts);
+        assert_eq!(warnings.len(), usize::from(expected.is_some()), "{warnings:?}");
+        assert!(
+            warnings
+                .iter()
+                .zip(expected)
+                .all(|(warning, expected)| warning.starts_with(expected))
+        );
+    }
 }

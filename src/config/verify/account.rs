@@ -12,6 +12,7 @@ use crate::config::{
     Account, Credential, LocalSecret, Passwords, Secret, Upstream, hash::argon2_hash, key::Layer, keys,
     nearest::suggest, value::FileName,
 };
+use crate::types::canonical;
 
 const PASSWORDS_OF_A_RULE: &str = "a login with `*` takes the passwords from a file with a line login:hash for each login (see popgate hash-password)";
 
@@ -22,11 +23,12 @@ impl Verifier<'_> {
         for (index, account) in accounts.into_iter().enumerate() {
             let path = format!("account[{index}]");
             if let Some(login) = &account.login {
-                if logins.contains(login) {
+                let canonical = canonical(login, None);
+                if logins.contains(&canonical) {
                     let what = format!("{login:?} is the login of an earlier [[account]] too");
                     self.wrong(&format!("{path}.login"), what, "give each account a login of its own");
                 }
-                logins.push(login.clone());
+                logins.push(canonical);
             }
             verified.push(self.account(&path, account, upstreams));
         }
@@ -37,7 +39,10 @@ impl Verifier<'_> {
         let login = self.required(&format!("{path}.login"), account.login);
         let password = self.secret(&format!("{path}.password"), account.password, account.password_file);
         let is_rule = login.as_ref().is_ok_and(|login| login.contains('*'));
-        let secret = self.local_secret(path, password, account.password_hash, account.passwords_file, is_rule);
+        let file = account
+            .passwords_file
+            .map(|file| (file, default_domain(account.upstream.as_deref(), upstreams)));
+        let secret = self.local_secret(path, password, account.password_hash, file, is_rule);
         let upstream_password = self.secret(
             &format!("{path}.upstream_password"),
             account.upstream_password,
@@ -81,14 +86,16 @@ impl Verifier<'_> {
         path: &str,
         password: Checked<Option<Secret>>,
         hash: Option<Secret>,
-        file: Option<FileName>,
+        file: Option<(FileName, Option<&str>)>,
         is_rule: bool,
     ) -> Checked<LocalSecret> {
         let hash_path = format!("{path}.password_hash");
         let file_path = format!("{path}.passwords_file");
         match (password?, hash, file) {
             (Some(password), None, None) => Ok(LocalSecret::Password(password)),
-            (None, None, Some(file)) => self.passwords(&file_path, &file).map(LocalSecret::File),
+            (None, None, Some((file, default_domain))) => {
+                self.passwords(&file_path, &file, default_domain).map(LocalSecret::File)
+            }
             (None, Some(hash), None) => match argon2_hash(&hash) {
                 Ok(hash) => Ok(LocalSecret::Hash(hash)),
                 Err(wrong) => Err(self.wrong(&hash_path, wrong.what, "make one with popgate hash-password")),
@@ -134,10 +141,10 @@ impl Verifier<'_> {
         }
     }
 
-    fn passwords(&mut self, path: &str, name: &FileName) -> Checked<PathBuf> {
+    fn passwords(&mut self, path: &str, name: &FileName, default_domain: Option<&str>) -> Checked<PathBuf> {
         let octets = self.read(path, name)?;
         let parsed = match std::str::from_utf8(&octets) {
-            Ok(text) => Passwords::parse(text).map(drop),
+            Ok(text) => Passwords::parse(text, default_domain).map(drop),
             Err(_) => Err("is not UTF-8".to_owned()),
         };
         match parsed {
@@ -202,4 +209,10 @@ impl Verifier<'_> {
             }
         }
     }
+}
+
+/// Of logins without a domain at this upstream.
+fn default_domain<'u>(upstream: Option<&str>, upstreams: &'u Upstreams) -> Option<&'u str> {
+    let (upstream, _) = upstreams.get(upstream?)?;
+    upstream.as_ref().ok()?.default_domain.as_deref()
 }

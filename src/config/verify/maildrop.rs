@@ -118,6 +118,8 @@ impl Verifier<'_> {
             },
             uidl: maildrop.uidl,
             uidl_import,
+            wait: maildrop.wait_seconds,
+            fold_lines: Some(maildrop.fold_lines.0).filter(|&length| length > 0),
         })
     }
 

@@ -13,6 +13,7 @@ use crate::config::{
     keys::{self, Maildrop},
     value::Host,
 };
+use crate::types::canonical;
 
 /// Every upstream by name: what came of it, and the maildrop keys of its accounts.
 pub(super) struct Upstreams(BTreeMap<String, (Checked<Arc<Upstream>>, Layer<Maildrop>)>);
@@ -49,12 +50,13 @@ impl Verifier<'_> {
                 self.wrong(&path, what, "rename one of them");
             }
             for login in &upstream.logins.0 {
-                if let Some(other) = forwarded.get(login).filter(|other| **other != name) {
+                let pattern = canonical(login, None);
+                if let Some(other) = forwarded.get(&pattern).filter(|other| **other != name) {
                     let what = format!("{login:?} is forwarded to [upstream.{other}] already");
                     let help = "a login goes to one upstream: the one with the most specific pattern";
                     self.wrong(&format!("{path}.logins"), what, help);
                 }
-                forwarded.insert(login.clone(), name.clone());
+                forwarded.insert(pattern, name.clone());
             }
             let checked = self.upstream(&path, &name, upstream, state);
             verified.0.insert(name, checked);
@@ -129,6 +131,7 @@ impl Verifier<'_> {
                 proxy: upstream.proxy,
                 pipelining: upstream.pipelining,
                 logins,
+                default_domain: upstream.default_domain.map(|domain| domain.0),
                 connections_per_user,
                 preset,
                 oauth2: oauth2.transpose()?,

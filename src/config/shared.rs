@@ -1,0 +1,150 @@
+//! Mailboxes that several devices share by `hide`, each with a view of its own: how many the upstream's connections serve.
+
+use std::{collections::BTreeMap, fmt};
+
+use super::{Account, Config};
+use crate::types::canonical;
+
+/// A mailbox that logins hide in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shared {
+    /// `[upstream.NAME]`
+    upstream: String,
+    user: String,
+    /// The logins that hide there.
+    pub(super) logins: Vec<String>,
+    /// One of them stands for any number of logins.
+    is_open: bool,
+    /// `connections_per_user`
+    connections: usize,
+    /// Connections that a session takes: one for each folder, of the login with the most.
+    per_session: usize,
+}
+
+impl Config {
+    /// The mailboxes that logins of `[[account]]` hide in.
+    pub fn shared(&self) -> Vec<Shared> {
+        let mut shared: BTreeMap<(&str, String), Shared> = BTreeMap::new();
+        let hiding = |account: &&Account| account.maildrop.hides() && !account.user.contains('*');
+        for account in self.accounts.iter().filter(hiding) {
+            let user = canonical(&account.user, None);
+            let upstream = &account.upstream;
+            let mailbox = shared.entry((&upstream.name, user.clone())).or_insert_with(|| Shared {
+                upstream: upstream.name.clone(),
+                user,
+                logins: Vec::new(),
+                is_open: false,
+                connections: upstream.connections_per_user,
+                per_session: 1,
+            });
+            mailbox.logins.push(account.login.clone());
+            mailbox.is_open |= account.is_rule();
+            mailbox.per_session = mailbox.per_session.max(account.maildrop.folders.len());
+        }
+        shared.into_values().collect()
+    }
+}
+
+impl Shared {
+    /// How many devices can be served at once.
+    fn served(&self) -> usize {
+        self.connections / self.per_session
+    }
+
+    /// If there are more logins than can be served at once: what that means.
+    pub(super) fn risk(&self) -> Option<String> {
+        let count = self.logins.len();
+        (count > self.served()).then(|| {
+            format!(
+                "{count} logins hide in the mailbox of {}, and connections_per_user of [upstream.{}] serves {} of them at once: \
+                 others hear [SYS/TEMP] meanwhile; raise it if the server allows that",
+                self.user,
+                self.upstream,
+                self.served()
+            )
+        })
+    }
+}
+
+impl fmt::Display for Shared {
+    /// A sentence of `check`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at [upstream.{}]: ", self.user, self.upstream)?;
+        match self.logins.len() {
+            _ if self.is_open => f.write_str("any number of logins hide")?,
+            1 => f.write_str("1 login hides")?,
+            count => write!(f, "{count} logins hide")?,
+        }
+        write!(f, " there, and connections_per_user = {} serves ", self.connections)?;
+        match self.served() {
+            1 => f.write_str("1 device at a time")?,
+            count => write!(f, "{count} devices at once")?,
+        }
+        match self.per_session {
+            1 => Ok(()),
+            count => write!(f, ", as each takes {count}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn shared(keys: &str, accounts: &[(&str, &str, &str)]) -> (Vec<String>, Vec<String>) {
+        let accounts: String = accounts
+            .iter()
+            .map(|(login, user, maildrop)| {
+                format!(
+                    "[[account]]\nlogin = \"{login}\"\npassword = \"p\"\nupstream = \"home\"\nuser = \"{user}\"\n\
+                     upstream_password = \"p\"\nmaildrop = {{ {maildrop} }}\n"
+                )
+            })
+            .collect();
+        let text = format!("[upstream.home]\nhost = \"a\"\n{keys}{accounts}");
+        let shared = Config::parse(&text, Path::new("")).unwrap().shared();
+        (
+            shared.iter().map(Shared::to_string).collect(),
+            shared.iter().filter_map(Shared::risk).collect(),
+        )
+    }
+
+    #[test]
+    fn says_how_many_devices_are_served() {
+        let hide = "on_delete = \"hide\"";
+        let two = "on_delete = \"hide\", folder = [\"A\", \"B\"]";
+        let (said, risks) = shared(
+            "",
+            &[
+                ("a", "office@example.org", hide),
+                ("b", "office@EXAMPLE.org", hide),
+                ("c", "office@example.org", ""),
+                ("d", "eva", hide),
+            ],
+        );
+        assert_eq!(
+            said,
+            [
+                "eva at [upstream.home]: 1 login hides there, and connections_per_user = 8 serves 8 devices at once",
+                "office@example.org at [upstream.home]: 2 logins hide there, and connections_per_user = 8 serves 8 devices at \
+                 once",
+            ]
+        );
+        assert!(risks.is_empty(), "{risks:?}");
+        let (said, risks) = shared(
+            "connections_per_user = 3\n",
+            &[("a", "office", hide), ("b", "office", two)],
+        );
+        assert!(
+            said[0].ends_with("connections_per_user = 3 serves 1 device at a time, as each takes 2"),
+            "{said:?}"
+        );
+        assert!(
+            risks[0].starts_with("2 logins hide in the mailbox of office, and"),
+            "{risks:?}"
+        );
+        assert_eq!(shared("", &[("a", "office", "")]), (Vec::new(), Vec::new()));
+    }
+}
