@@ -34,7 +34,7 @@ pub mod reader;
 mod response;
 mod sasl;
 #[cfg(test)]
-mod scene;
+pub(crate) mod scene;
 mod scram;
 mod select;
 mod share;

@@ -20,16 +20,27 @@ pub(super) const SILENCE: Duration = Duration::from_secs(30);
 
 /// Runs `work` on a mailbox of `exists` messages whose server can do `capabilities`. `answer` makes the whole answer to a
 /// command, given without its tag; `{tag}` in it is replaced, and nothing closes the connection. Returns the commands too.
-pub(super) async fn play<T>(
+pub(crate) async fn play<T>(
     capabilities: &str,
     exists: u32,
     answer: impl FnMut(&str) -> String,
     work: impl AsyncFnOnce(&mut Mailbox) -> T,
 ) -> (Vec<String>, T) {
+    let work = async |mut mailbox: Mailbox| work(&mut mailbox).await;
+    play_with(capabilities, exists, answer, work).await
+}
+
+/// The same for work that needs the mailbox for itself.
+pub(crate) async fn play_with<T>(
+    capabilities: &str,
+    exists: u32,
+    answer: impl FnMut(&str) -> String,
+    work: impl AsyncFnOnce(Mailbox) -> T,
+) -> (Vec<String>, T) {
     let (near, far) = duplex(1 << 20);
     let mut link = Link::new(Box::new(near), SILENCE);
     link.news().exists = exists;
-    let mut mailbox = Mailbox {
+    let mailbox = Mailbox {
         link,
         capabilities: Capabilities::parse(capabilities.as_bytes()),
         quirks: Arc::new(Quirks::new(true)),
@@ -44,12 +55,7 @@ pub(super) async fn play<T>(
         folder: "INBOX".to_owned(),
         attributes: Attributes::default(),
     };
-    let work = async move {
-        let done = work(&mut mailbox).await;
-        drop(mailbox);
-        done
-    };
-    tokio::join!(serve(far, answer), work)
+    tokio::join!(serve(far, answer), work(mailbox))
 }
 
 /// Runs `work` on a connection that the server has greeted.
@@ -99,6 +105,6 @@ async fn serve(stream: DuplexStream, mut answer: impl FnMut(&str) -> String) -> 
 }
 
 /// Whether `command` begins with one of these.
-pub(super) fn is(command: &str, starts: &[&str]) -> bool {
+pub(crate) fn is(command: &str, starts: &[&str]) -> bool {
     starts.iter().any(|start| command.starts_with(start))
 }

@@ -83,3 +83,78 @@ impl LoginMarks {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{
+            Reason, Refusal,
+            scene::{Broken, play},
+        },
+        *,
+    };
+    use crate::{state::MemoryStore, types::Uid};
+
+    /// Reads the marks of a login with these keys, and then hides a message.
+    async fn hide(keys: &str, state: Arc<dyn StateStore>, is_unmarked: bool) -> Result<Marks, Error> {
+        let (_, marks) = play(
+            keys,
+            "IMAP4rev1",
+            |_| String::new(),
+            async |upstream| {
+                let mut marks = LoginMarks::unread(state, is_unmarked);
+                marks.read(upstream, &Snapshot::of([1, 2], [])).await?;
+                marks.change(upstream, |marks| marks.hidden.add(Uid(2))).await?;
+                Ok(marks.get().clone())
+            },
+        )
+        .await;
+        marks
+    }
+
+    #[tokio::test]
+    async fn a_change_is_kept_beside_what_was_there() {
+        let state = Arc::new(MemoryStore::default());
+        let first = hide("on_delete = \"hide\"", state.clone(), false).await.unwrap();
+        assert_eq!((first.uid_validity, first.hidden), (7, [2].into()));
+        let mut kept = state.all_marks().await.unwrap().remove(0);
+        let mut marks = kept.2.unwrap();
+        marks.hidden.add(Uid(1));
+        state.set_marks(&kept.0, &kept.1, &marks, 7).await.unwrap();
+        let second = hide("on_delete = \"hide\"", state.clone(), true).await.unwrap();
+        assert_eq!(second.hidden, [1, 2].into(), "a login that hides always reads");
+        // Of another UIDVALIDITY they count no more, but for the import.
+        (marks.uid_validity, marks.import) = (6, 5);
+        kept.2 = Ok(marks.clone());
+        let state = Arc::new(MemoryStore::default());
+        state.set_marks(&kept.0, &kept.1, &marks, 0).await.unwrap();
+        let third = hide("on_delete = \"hide\"", state, false).await.unwrap();
+        assert_eq!((third.hidden, third.import), ([2].into(), 5));
+    }
+
+    #[tokio::test]
+    async fn a_state_that_fails_costs_only_who_needs_it() {
+        let read = async |keys| {
+            let (_, read) = play(
+                keys,
+                "IMAP4rev1",
+                |_| String::new(),
+                async |upstream| {
+                    let mut marks = LoginMarks::unread(Arc::new(Broken), false);
+                    marks.read(upstream, &Snapshot::of([1], [])).await
+                },
+            )
+            .await;
+            read
+        };
+        read("").await.unwrap();
+        for keys in ["on_delete = \"hide\"", "retain_days = 3"] {
+            let error = read(keys).await.unwrap_err();
+            assert_eq!(*error.refusal(), Refusal::Unavailable(Reason::State), "{keys}");
+        }
+        assert!(
+            hide("", Arc::new(Broken), false).await.is_err(),
+            "a change must be kept"
+        );
+    }
+}

@@ -18,6 +18,8 @@ mod recognition;
 mod removal;
 mod rendering;
 mod retention;
+#[cfg(test)]
+mod scene;
 mod selection;
 mod shared;
 mod snapshot;

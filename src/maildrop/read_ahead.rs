@@ -325,6 +325,7 @@ impl ReadAhead {
 #[cfg(test)]
 mod tests {
     use super::{super::budget::Budget, *};
+    use crate::imap::scene::play;
 
     const OCTETS: u64 = 1000;
 
@@ -455,5 +456,43 @@ mod tests {
         assert!(!ahead.command_refused(CommandId(8)), "there is nothing to take apart");
         let asked = ahead.plan(0, uid(0), |from| candidates(10)(from).into_iter());
         assert_eq!(asked, [(uid(0), OCTETS)], "for the rest of the session");
+    }
+
+    /// Asks for three messages in a row before a server that answers like this; what came of the first, and the commands.
+    async fn begin(answer: impl FnMut(&str) -> String, alone: bool) -> (Vec<String>, Result<Begun, Error>) {
+        play("IMAP4rev1", 3, answer, async |mailbox| {
+            let mut ahead = ahead(1 << 20, 3);
+            ahead.note_request(0, Item::Whole);
+            if alone {
+                ahead.begin_alone(mailbox, (uid(0), OCTETS), Item::Whole).await
+            } else {
+                let candidates = |from| candidates(3)(from).into_iter();
+                ahead.begin(mailbox, 0, uid(0), Item::Whole, candidates).await
+            }
+        })
+        .await
+    }
+
+    #[tokio::test]
+    async fn a_row_is_asked_for_at_once_and_a_suspect_alone() {
+        let answer = |_: &str| "* 1 FETCH (UID 1 BODY[] {5}\r\nfirst)\r\n{tag} OK\r\n".to_owned();
+        let (commands, begun) = begin(answer, false).await;
+        assert_eq!(begun.unwrap(), Begun::Content(Some(5)));
+        assert_eq!(commands, ["UID FETCH 1:3 (UID BODY.PEEK[])"]);
+        let (commands, begun) = begin(answer, true).await;
+        assert_eq!(begun.unwrap(), Begun::Content(Some(5)));
+        assert_eq!(commands, ["UID FETCH 1 (UID BODY.PEEK[])"]);
+    }
+
+    #[tokio::test]
+    async fn a_refused_set_is_told_apart_from_a_refused_message() {
+        let no = |_: &str| "{tag} NO not that\r\n".to_owned();
+        let (_, begun) = begin(no, false).await;
+        assert_eq!(begun.unwrap(), Begun::Refused);
+        let (_, begun) = begin(no, true).await;
+        assert!(matches!(begun, Err(Error::Refused { .. })), "{begun:?}");
+        let without = |_: &str| "{tag} OK\r\n".to_owned();
+        let (_, begun) = begin(without, false).await;
+        assert!(matches!(begun, Err(Error::NoData(_))), "{begun:?}");
     }
 }

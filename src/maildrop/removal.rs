@@ -414,3 +414,142 @@ fn without(uids: &[Uid], refused: &[Uid]) -> Uids {
     let refused: Uids = refused.iter().copied().collect();
     uids.iter().copied().filter(|&uid| !refused.contains(uid)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::scene::{Broken, play},
+        *,
+    };
+    use crate::{imap::scene::is, state::MemoryStore, types::MailboxName};
+
+    const FULL: &str = "IMAP4rev1 UIDPLUS MOVE NAMESPACE";
+    const UIDS: [Uid; 2] = [Uid(1), Uid(2)];
+
+    fn inbox() -> MailboxName {
+        MailboxName {
+            upstream: "home".into(),
+            user: "eva".into(),
+            folder: "INBOX".into(),
+        }
+    }
+
+    /// Everything succeeds, and what was looked for is gone.
+    fn good(_: &str) -> String {
+        "* SEARCH\r\n{tag} OK\r\n".to_owned()
+    }
+
+    /// Removes 1 and 2 of three messages, of which 1 was retrieved.
+    async fn remove(
+        keys: &str,
+        state: Arc<dyn StateStore>,
+        answer: impl FnMut(&str) -> String,
+    ) -> (Vec<String>, Result<Refused, Error>) {
+        play(keys, FULL, answer, async |upstream| {
+            let mut removal = Removal::new(state, None);
+            let mut snapshot = Snapshot::of([1, 2, 3], []);
+            removal.remove(upstream, &mut snapshot, &UIDS, &[1].into()).await
+        })
+        .await
+    }
+
+    #[tokio::test]
+    async fn what_is_expunged_is_kept_first_so_that_the_next_session_finishes_it() {
+        let state = Arc::new(MemoryStore::default());
+        let cut = |command: &str| match command {
+            command if is(command, &["UID EXPUNGE"]) => "* BYE\r\n".to_owned(),
+            command => good(command),
+        };
+        let (commands, refused) = remove("", state.clone(), cut).await;
+        assert!(refused.is_err(), "it cannot be reached again");
+        assert_eq!(commands[0], "UID STORE 1:2 +FLAGS.SILENT (\\Deleted)");
+        assert_eq!(state.pending_move(&inbox()).await.unwrap().unwrap().uids, [1, 2].into());
+
+        // The next session finds one that bears our flag still, and one that somebody else has marked.
+        let (commands, gone) = play("", FULL, good, async |upstream| {
+            let mut snapshot = Snapshot::of([2, 3], [2, 3]);
+            Removal::new(state.clone(), None).finish(upstream, &mut snapshot).await
+        })
+        .await;
+        assert_eq!(gone.unwrap(), [2].into());
+        assert_eq!(
+            commands[..2],
+            ["UID STORE 2 +FLAGS.SILENT (\\Deleted)", "UID EXPUNGE 2"]
+        );
+        assert_eq!(state.pending_move(&inbox()).await, Ok(None));
+    }
+
+    #[tokio::test]
+    async fn nothing_is_finished_under_another_uidvalidity_nor_by_a_login_that_hides() {
+        for (keys, uid_validity) in [("", 6), ("on_delete = \"hide\"", 7)] {
+            let state = Arc::new(MemoryStore::default());
+            let pending = PendingMove {
+                uid_validity,
+                uids: [2].into(),
+                target: String::new(),
+                target_uid_validity: 0,
+                target_uid_next: Uid(0),
+            };
+            state.set_pending_move(&inbox(), Some(&pending)).await.unwrap();
+            let (commands, gone) = play(keys, FULL, good, async |upstream| {
+                let mut snapshot = Snapshot::of([2], [2]);
+                Removal::new(state.clone(), None).finish(upstream, &mut snapshot).await
+            })
+            .await;
+            assert_eq!(gone.unwrap(), Uids::default());
+            assert_eq!(commands, [""; 0]);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_refused_is_not_removed_later() {
+        let state = Arc::new(MemoryStore::default());
+        let refuse = |command: &str| match command {
+            command if is(command, &["UID EXPUNGE"]) => "{tag} NO [NOPERM] no\r\n".to_owned(),
+            command if is(command, &["UID SEARCH"]) => "* SEARCH 1 2\r\n{tag} OK\r\n".to_owned(),
+            command => good(command),
+        };
+        let (_, refused) = remove("", state.clone(), refuse).await;
+        let refused = refused.unwrap();
+        assert_eq!((&refused.uids[..], refused.is_final), (&UIDS[..], true));
+        assert_eq!(state.pending_move(&inbox()).await, Ok(None));
+    }
+
+    #[tokio::test]
+    async fn without_state_only_what_needs_it_fails() {
+        let (_, refused) = remove("", Arc::new(Broken), good).await;
+        assert_eq!(refused.unwrap(), Refused::default(), "an expunge is done all the same");
+        let move_to = "on_delete = \"move:Old\"";
+        let (_, refused) = remove(move_to, Arc::new(Broken), good).await;
+        assert_eq!(refused.unwrap(), Refused::default(), "and a MOVE");
+        let status = |command: &str| match command {
+            command if is(command, &["UID MOVE"]) => "{tag} BAD what?\r\n".to_owned(),
+            command if is(command, &["UID SEARCH"]) => "* SEARCH 1 2\r\n{tag} OK\r\n".to_owned(),
+            command if is(command, &["STATUS"]) => "* STATUS Old (UIDVALIDITY 1 UIDNEXT 2)\r\n{tag} OK\r\n".into(),
+            command => good(command),
+        };
+        let (commands, refused) = remove(move_to, Arc::new(Broken), status).await;
+        assert_eq!(*refused.unwrap_err().refusal(), Refusal::Unavailable(Reason::State));
+        assert!(
+            !commands.iter().any(|command| is(command, &["UID COPY"])),
+            "{commands:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn what_was_retrieved_is_flagged_before_it_moves() {
+        let state = Arc::new(MemoryStore::default());
+        let (commands, refused) = remove("on_delete = \"move:Old\"", state, good).await;
+        assert_eq!(refused.unwrap(), Refused::default());
+        let at = |start: &str| commands.iter().position(|command| is(command, &[start]));
+        assert!(at("UID STORE 1 +FLAGS.SILENT (\\Seen)").unwrap() < at("UID MOVE 1:2").unwrap());
+    }
+
+    #[tokio::test]
+    async fn the_folder_that_mail_moves_to_keeps_it() {
+        let state = Arc::new(MemoryStore::default());
+        let (commands, refused) = remove("on_delete = \"move:INBOX\"", state, good).await;
+        assert_eq!(*refused.unwrap_err().refusal(), Refusal::Misconfigured(Reason::Kept));
+        assert!(!commands.iter().any(|command| is(command, &["UID"])), "{commands:?}");
+    }
+}

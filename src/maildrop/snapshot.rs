@@ -125,6 +125,26 @@ impl Snapshot {
         Ok(())
     }
 
+    /// The messages of `uids`, of which `deleted` bear `\\Deleted`, under UIDVALIDITY 7.
+    #[cfg(test)]
+    pub(super) fn of<const N: usize, const D: usize>(uids: [u32; N], deleted: [u32; D]) -> Self {
+        let mut index = Index {
+            uid_validity: 7,
+            ..Index::default()
+        };
+        for uid in uids {
+            index.push(Uid(uid), 100, None, None);
+        }
+        Self {
+            index: Arc::new(index),
+            deleted: deleted.into(),
+            modseq: 0,
+            earlier: Earlier::default(),
+            is_saved: true,
+            checked: Instant::now(),
+        }
+    }
+
     /// All messages of the mailbox.
     pub(super) fn index(&self) -> &Arc<Index> {
         &self.index
@@ -386,5 +406,34 @@ mod tests {
         index.clear();
         index.push(Uid(2), 10, None, Some("M2".into()));
         assert_eq!(wanted_beside(&index), (false, true));
+    }
+
+    #[test]
+    fn what_is_learned_or_removed_is_to_be_saved() {
+        let mut snapshot = Snapshot::of([1, 2, 3], [2, 3]);
+        snapshot.learn(0, [(Uid(1), 100), (Uid(9), 5)].into_iter());
+        assert!(snapshot.is_saved(), "nothing is new");
+        snapshot.learn(0, [(Uid(1), 101)].into_iter());
+        assert!(!snapshot.is_saved());
+        assert_eq!(snapshot.to_save().entries.get(Uid(1)), Some(&101));
+        assert!(snapshot.is_saved());
+        snapshot.learn(5, std::iter::empty());
+        assert!(!snapshot.is_saved() && snapshot.expected_row() == 5);
+        snapshot.to_save();
+        snapshot.forget(&Uids::default());
+        assert!(snapshot.is_saved());
+        snapshot.forget(&[2].into());
+        assert!(!snapshot.is_saved() && !snapshot.contains(Uid(2)));
+        assert_eq!(
+            (snapshot.uids(), snapshot.deleted()),
+            (vec![Uid(1), Uid(3)], &[3].into())
+        );
+    }
+
+    #[test]
+    fn what_is_saved_is_as_of_the_last_selection() {
+        let mut snapshot = Snapshot::of([1], []);
+        snapshot.modseq = 77;
+        assert_eq!(snapshot.to_save().modseq, 77);
     }
 }

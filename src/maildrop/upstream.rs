@@ -173,3 +173,48 @@ pub(super) async fn log_in(connector: &Connector, account: &Account, standing: S
     let connected = login_of(connector, account, standing).connect().await;
     connected.map_err(|error| Error::upstream(&account.upstream.name, &account.user, error))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{super::scene::play, *};
+    use crate::imap::Wanted;
+
+    #[tokio::test]
+    async fn a_connection_that_stands_is_kept_and_a_lost_one_replaced_or_the_error_told() {
+        let bye = |_: &str| "* BYE\r\n".to_owned();
+        let (_, ()) = play("", "IMAP4rev1", bye, async |upstream| {
+            let mut snapshot = Snapshot::of([1], []);
+            assert!(!upstream.connected(&mut snapshot).await.unwrap());
+            let lost = upstream.mailbox().noop().await.unwrap_err();
+            let error = upstream.failed(lost);
+            assert!(error.is_lost() && upstream.is_lost());
+            assert_eq!(*error.refusal(), Refusal::Unavailable(Reason::Refused));
+            // Nobody listens at port 1.
+            let error = upstream.connected(&mut snapshot).await.unwrap_err();
+            assert_eq!(*error.refusal(), Refusal::Unavailable(Reason::Refused));
+            assert!(matches!(error.imap(), Some(imap::Error::Unreachable(_))), "{error:?}");
+            assert!(
+                snapshot.is_saved() && snapshot.contains(crate::types::Uid(1)),
+                "it stays as it was"
+            );
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn another_folder_is_selected_on_a_connection_of_its_own() {
+        let ok = |_: &str| "{tag} OK\r\n".to_owned();
+        let (commands, error) = play("", "IMAP4rev1", ok, async |upstream| {
+            let selection = Selection {
+                folder: "Old",
+                from: crate::types::Uid(1),
+                wanted: Wanted::default(),
+                resync: None,
+            };
+            upstream.select_other(selection).await.unwrap_err()
+        })
+        .await;
+        assert!(matches!(error.imap(), Some(imap::Error::Unreachable(_))), "{error:?}");
+        assert_eq!(commands, [""; 0], "this one is left alone");
+    }
+}

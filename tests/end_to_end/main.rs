@@ -18,6 +18,7 @@ mod hide;
 mod index;
 mod login;
 mod memory;
+mod mixed;
 mod oauth2;
 mod octets;
 mod parked;

@@ -8,9 +8,9 @@ use crate::support::{
 
 /// The numbers of the simple mails that a session shows, by RETR.
 fn shown(pop: &mut Pop) -> Vec<usize> {
-    let mails: Vec<_> = (0..20).map(mail::simple).collect();
-    let number_of = |octets: Vec<u8>| mails.iter().position(|mail| *mail == octets).expect("a simple mail");
-    (1..=pop.stat().0).map(|number| number_of(pop.retr(number).1)).collect()
+    (1..=pop.stat().0)
+        .map(|number| mail::number(&pop.retr(number).1))
+        .collect()
 }
 
 /// What `login` sees with these keys.

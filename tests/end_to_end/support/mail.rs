@@ -43,6 +43,15 @@ pub fn simple(number: usize) -> Vec<u8> {
     .into_bytes()
 }
 
+/// The number of a mail that [`simple`] has made; every octet of it must be right.
+pub fn number(octets: &[u8]) -> usize {
+    let text = String::from_utf8_lossy(octets);
+    let number = text.lines().find_map(|line| line.strip_prefix("Subject: number "));
+    let number = number.and_then(|number| number.parse().ok()).expect("a simple mail");
+    assert_eq!(octets, simple(number));
+    number
+}
+
 /// Messages that a gateway can get wrong.
 pub fn nasty() -> Vec<(&'static str, Vec<u8>)> {
     let head = b"Subject: nasty\r\nFrom: a@example.org\r\n\r\n";

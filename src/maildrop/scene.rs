@@ -1,0 +1,96 @@
+//! For unit tests: a folder at an upstream that answers as a test wants, and a state that fails.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+
+use super::{parked::Parked, upstream::Upstream};
+use crate::{
+    accounts::Account,
+    config::Config,
+    imap::{Connector, Pool, UserKey, scene::play_with},
+    oauth::Tokens,
+    state::{Consent, Index, Marked, Marks, MemoryStore, Past, PendingMove, Renumbered, StateStore, Unavailable},
+    types::MailboxName,
+};
+
+/// An account with these maildrop keys.
+pub(super) fn config(keys: &str) -> Config {
+    let text = format!(
+        "[upstream.home]\nhost = \"127.0.0.1\"\nport = 1\ntls = \"off\"\n[upstream.home.maildrop]\n{keys}\n\
+         [[account]]\nlogin = \"pbx\"\npassword = \"p\"\nupstream = \"home\"\nuser = \"eva\"\nupstream_password = \"q\"\n"
+    );
+    Config::parse(&text, std::path::Path::new("")).unwrap()
+}
+
+/// Runs `work` on the INBOX of an account with these maildrop keys, which cannot be reached again once it is lost. `answer` is
+/// as in [`play_with`]. Returns the commands too.
+pub(super) async fn play<T>(
+    keys: &str,
+    capabilities: &str,
+    answer: impl FnMut(&str) -> String,
+    work: impl AsyncFnOnce(&mut Upstream) -> T,
+) -> (Vec<String>, T) {
+    let config = config(keys);
+    let tokens = Tokens::new(&config, Arc::new(MemoryStore::default())).unwrap();
+    let connector = Connector::new(&config.upstreams[0], Duration::from_secs(5), tokens).unwrap();
+    let account = Account::from(&config.accounts[0]);
+    let pool: Arc<Pool<Parked>> = Pool::new(Duration::ZERO).unwrap();
+    let secret = "q".into();
+    let slot = pool.reserve(&UserKey::new("home", "eva"), 8, &secret, false).await;
+    let slot = slot.unwrap_or_else(|_| unreachable!());
+    play_with(capabilities, 3, answer, async |mailbox| {
+        let name = account.mailbox("INBOX");
+        let mut upstream = Upstream::new(Arc::new(account), name, Arc::new(connector), slot, mailbox);
+        work(&mut upstream).await
+    })
+    .await
+}
+
+/// State that can neither be read nor written.
+#[derive(Debug)]
+pub(super) struct Broken;
+
+#[async_trait]
+impl StateStore for Broken {
+    async fn index(&self, _: &MailboxName) -> Option<Arc<Index>> {
+        None
+    }
+    async fn set_index(&self, _: &MailboxName, _: Arc<Index>) {}
+    async fn marks(&self, _: &str, _: &MailboxName) -> Result<Marks, Unavailable> {
+        Err(Unavailable::Failed)
+    }
+    async fn set_marks(&self, _: &str, _: &MailboxName, _: &Marks, _: u64) -> Result<(), Unavailable> {
+        Err(Unavailable::Failed)
+    }
+    async fn all_marks(&self) -> Result<Vec<Marked>, Unavailable> {
+        Err(Unavailable::Failed)
+    }
+    async fn clear_marks(&self, _: &str, _: Option<&str>) -> Result<usize, Unavailable> {
+        Err(Unavailable::Failed)
+    }
+    async fn past(&self, _: &MailboxName) -> Result<Past, Unavailable> {
+        Err(Unavailable::Failed)
+    }
+    async fn set_past(&self, _: &MailboxName, _: &Past) -> Result<(), Unavailable> {
+        Err(Unavailable::Failed)
+    }
+    async fn pending_move(&self, _: &MailboxName) -> Result<Option<PendingMove>, Unavailable> {
+        Err(Unavailable::Failed)
+    }
+    async fn set_pending_move(&self, _: &MailboxName, _: Option<&PendingMove>) -> Result<(), Unavailable> {
+        Err(Unavailable::Failed)
+    }
+    async fn renumber(&self, _: &MailboxName, _: &Past, _: u64, _: &Renumbered) -> Result<(), Unavailable> {
+        Err(Unavailable::Failed)
+    }
+    async fn token(&self, _: &Consent) -> Result<Option<Vec<u8>>, Unavailable> {
+        Err(Unavailable::Failed)
+    }
+    async fn set_token(&self, _: &Consent, _: Option<&[u8]>, _: Option<&[u8]>) -> Result<(), Unavailable> {
+        Err(Unavailable::Failed)
+    }
+    async fn tokens_unwritable_since(&self) -> Result<Option<u32>, Unavailable> {
+        Err(Unavailable::Failed)
+    }
+}
