@@ -193,8 +193,9 @@ impl Body<'_> {
         }
     }
 
-    /// The device was sent all of it, as `octets` (RFC 1939 §11). If that is the whole message, it counts as retrieved.
-    pub fn delivered(self, octets: Octets) {
+    /// The device was sent all of it. If that is the whole message, it counts as retrieved, and `octets` is the size that the
+    /// next sessions list (RFC 1939 §11); `None` if what was sent is not as the message is.
+    pub fn delivered(self, octets: Option<Octets>) {
         if let Content::Upstream(passage) = self.0
             && passage.is_whole
         {

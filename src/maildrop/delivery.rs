@@ -5,8 +5,8 @@ use crate::types::{Octets, Uid, UidMap, Uids};
 /// What the device was sent.
 #[derive(Debug, Default)]
 pub(super) struct Delivery {
-    /// Messages that were delivered whole, in the order of delivery, with the octets that the device counts.
-    delivered: Vec<(Uid, Octets)>,
+    /// Messages that were delivered whole, in the order of delivery, with the octets that the device counts, if known.
+    delivered: Vec<(Uid, Option<Octets>)>,
     /// How many of `delivered` the device has acknowledged by its next command.
     acknowledged: usize,
     /// Messages that were asked for in this session and not delivered.
@@ -15,7 +15,7 @@ pub(super) struct Delivery {
 
 impl Delivery {
     /// A message was delivered whole, by RETR or by a TOP that reached its end: it counts as retrieved.
-    pub(super) fn note_delivered(&mut self, uid: Uid, octets: Octets) {
+    pub(super) fn note_delivered(&mut self, uid: Uid, octets: Option<Octets>) {
         self.delivered.push((uid, octets));
     }
 
@@ -55,7 +55,7 @@ impl Delivery {
     pub(super) fn octets(&self) -> UidMap<u32> {
         let sizes = self.delivered.iter().rev();
         sizes
-            .filter_map(|&(uid, Octets(octets))| Some((uid, u32::try_from(octets).ok()?)))
+            .filter_map(|&(uid, octets)| Some((uid, u32::try_from(octets?.0).ok()?)))
             .collect()
     }
 
@@ -73,7 +73,7 @@ mod tests {
     fn delivery(uids: &[u32]) -> Delivery {
         let mut delivery = Delivery::default();
         for &uid in uids {
-            delivery.note_delivered(Uid(uid), Octets(u64::from(uid) * 10));
+            delivery.note_delivered(Uid(uid), Some(Octets(u64::from(uid) * 10)));
         }
         delivery
     }
@@ -82,7 +82,7 @@ mod tests {
     fn after_a_drop_only_what_was_acknowledged_counts() {
         let mut delivery = delivery(&[3, 1]);
         delivery.acknowledge();
-        delivery.note_delivered(Uid(2), Octets(20));
+        delivery.note_delivered(Uid(2), Some(Octets(20)));
         assert_eq!(delivery.retrieved(), [1, 2, 3].into());
         delivery.drop_unacknowledged();
         assert_eq!(delivery.retrieved(), [1, 3].into());
@@ -92,8 +92,8 @@ mod tests {
     #[test]
     fn the_last_delivery_tells_the_octets() {
         let mut delivery = delivery(&[1, 2]);
-        delivery.note_delivered(Uid(1), Octets(12));
-        delivery.note_delivered(Uid(4), Octets(1 << 32));
+        delivery.note_delivered(Uid(1), Some(Octets(12)));
+        delivery.note_delivered(Uid(4), Some(Octets(1 << 32)));
         assert_eq!(delivery.octets(), [(1, 12), (2, 20)].into(), "more than state can keep");
     }
 
@@ -103,7 +103,7 @@ mod tests {
         delivery.acknowledge();
         delivery.forget(&[1, 3].into());
         assert_eq!(delivery.retrieved(), [2].into());
-        delivery.note_delivered(Uid(4), Octets(40));
+        delivery.note_delivered(Uid(4), None);
         delivery.drop_unacknowledged();
         assert!(!delivery.is_empty() && !delivery.has(Uid(1)));
     }

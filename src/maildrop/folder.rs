@@ -462,8 +462,8 @@ impl HeldFolder {
         self.ahead.wasted()
     }
 
-    /// A message was delivered whole, as so many octets.
-    pub(super) fn note_delivered(&mut self, uid: Uid, octets: Octets) {
+    /// A message was delivered whole.
+    pub(super) fn note_delivered(&mut self, uid: Uid, octets: Option<Octets>) {
         self.delivery.note_delivered(uid, octets);
         if self.suspects.contains(uid) {
             let undelivered = &self.shared.undelivered;

@@ -548,7 +548,7 @@ mod tests {
     #[tokio::test]
     async fn the_folder_that_mail_moves_to_keeps_it() {
         let state = Arc::new(MemoryStore::default());
-        let (commands, refused) = remove("on_delete = \"move:INBOX\"", state, good).await;
+        let (commands, refused) = remove("folder = \"Lists\"\non_delete = \"move:INBOX\"", state, good).await;
         assert_eq!(*refused.unwrap_err().refusal(), Refusal::Misconfigured(Reason::Kept));
         assert!(!commands.iter().any(|command| is(command, &["UID"])), "{commands:?}");
     }

@@ -194,7 +194,8 @@ where
         session.connection.message(&mut encoder, fold.finish()).await?;
     }
     let delivered = encoder.finish(session.connection.output());
-    body.delivered(delivered);
+    // What is folded is so for this login; the size is every login's.
+    body.delivered(fold.is_none().then_some(delivered));
     Ok(Some(octets))
 }
 
