@@ -12,7 +12,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::tls::{Connector, HandshakeError};
+use crate::tls::{Connector, Disagreement, HandshakeError};
 
 /// How long a listener may take to answer: the greeting asks nobody upstream.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -41,8 +41,10 @@ async fn talk(address: SocketAddr, implicit_tls: bool) -> io::Result<()> {
     let connector = Connector::new(None).map_err(io::Error::other)?;
     match connector.connect("localhost", stream).await {
         Ok(stream) => greet(stream).await,
-        // It showed a certificate: the listener is alive.
-        Err(HandshakeError::Certificate(_)) => Ok(()),
+        // It showed a certificate, or asked for one: the listener is alive.
+        Err(HandshakeError::Certificate(_) | HandshakeError::Disagreement(Disagreement::ClientCertificate(_))) => {
+            Ok(())
+        }
         Err(error) => Err(io::Error::other(error)),
     }
 }
@@ -76,7 +78,10 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::{config::Certificate, tls::Acceptor};
+    use crate::{
+        config::{Certificate, ClientCertificates},
+        tls::Acceptor,
+    };
 
     /// A listener that greets one device with `greeting`; what the device then says is the task's result.
     async fn peer(greeting: &'static [u8]) -> (SocketAddr, tokio::task::JoinHandle<Vec<u8>>) {
@@ -133,10 +138,12 @@ mod tests {
         let files = Certificate {
             certificate: directory.path().join("certificate.pem"),
             key: directory.path().join("key.pem"),
+            names: None,
+            client_ca: None,
         };
         std::fs::write(&files.certificate, signed.cert.pem()).unwrap();
         std::fs::write(&files.key, signed.signing_key.serialize_pem()).unwrap();
-        let acceptor = Acceptor::load(&files).unwrap();
+        let acceptor = Acceptor::load(&[files], ClientCertificates::Off).unwrap();
 
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

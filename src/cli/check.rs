@@ -13,7 +13,7 @@ use std::{
 use super::{Failure, tokens};
 use crate::{
     accounts::{Account, Accounts},
-    config::{self, Config, Credential, Listener, Loaded, Log, LogFormat, Upstream, UpstreamTls},
+    config::{self, ClientCertificates, Config, Credential, Listener, Loaded, Log, LogFormat, Upstream, UpstreamTls},
     maildrop::{Error, Maildrops, Octets, Reason},
     state::{self, MemoryStore},
     telemetry,
@@ -34,8 +34,10 @@ pub(super) fn keys(json: bool) -> Result<(), Failure> {
 /// Prints what the configuration means; fails where `connect` finds an upstream that does not work.
 pub(super) async fn run(loaded: Loaded, connect: bool, retention: bool) -> Result<(), Failure> {
     let Loaded { config, warnings } = loaded;
-    if let Some(certificate) = &config.tls {
-        Acceptor::load(certificate).map_err(|error| Failure::wrong(format!("[tls] {error}")))?;
+    for clients in config.listeners.iter().map(|listener| listener.client_certificates) {
+        if !config.tls.is_empty() {
+            Acceptor::load(&config.tls, clients).map_err(|error| Failure::wrong(format!("[tls] {error}")))?;
+        }
     }
     // Only `connect` tries tokens, and takes those that the gateway keeps.
     let tokens = if connect {
@@ -267,8 +269,13 @@ fn listener(listener: &Listener) -> String {
         allow.join(", ")
     };
     let required = if listener.require_tls { ", required" } else { "" };
+    let certificates = match listener.client_certificates {
+        ClientCertificates::Off => "",
+        ClientCertificates::Optional => ", client certificates if shown",
+        ClientCertificates::Required => ", client certificates required",
+    };
     format!(
-        "listens at {} (tls: {}{required}) for {allow}",
+        "listens at {} (tls: {}{required}{certificates}) for {allow}",
         listener.address, listener.tls
     )
 }

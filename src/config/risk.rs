@@ -3,7 +3,8 @@
 use std::{net::IpAddr, time::Duration};
 
 use super::{
-    Account, Config, Listener, ListenerTls, OnDelete, OnRetrieve, Oversize, Policy, Retention, Upstream, UpstreamTls,
+    Account, ClientCertificates, Config, Listener, ListenerTls, OnDelete, OnRetrieve, Oversize, Policy, Retention,
+    Upstream, UpstreamTls,
 };
 
 /// RFC 1939 §3: an autologout timer must be of at least 10 minutes.
@@ -41,8 +42,12 @@ impl Config {
             ));
         }
         self.risks_of_web(&mut risks);
-        if self.tls.is_some() && self.listeners.iter().all(|listener| listener.tls == ListenerTls::Off) {
+        if !self.tls.is_empty() && self.listeners.iter().all(|listener| listener.tls == ListenerTls::Off) {
             risks.push("[tls] names a certificate, but no [[listener]] uses it".into());
+        }
+        let asks = |listener: &Listener| listener.client_certificates != ClientCertificates::Off;
+        if self.tls.iter().any(|tls| tls.client_ca.is_some()) && !self.listeners.iter().any(asks) {
+            risks.push("[tls] has client_ca, but no [[listener]] has client_certificates".into());
         }
         risks.extend(self.listeners.iter().filter_map(Listener::risk));
         for upstream in &self.upstreams {

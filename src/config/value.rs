@@ -241,6 +241,36 @@ impl Value for Host {
     }
 }
 
+/// Host names in lower case, at least one; `*.` at the start of a name stands for one label.
+#[derive(Debug, Clone)]
+pub(super) struct HostNames(pub(super) Vec<String>);
+
+impl Value for HostNames {
+    const KIND: Kind = Kind::Texts;
+
+    fn read(raw: &Raw<'_>) -> Result<Self, Wrong> {
+        let name = |text: &str| {
+            let labels = text.strip_prefix("*.").unwrap_or(text);
+            if text.parse::<IpAddr>().is_ok() {
+                let wrong = Wrong::new(format!("{text:?} is an address"));
+                return Err(
+                    wrong.help("devices that connect to an address ask for no name: they get the first certificate")
+                );
+            }
+            if labels.is_empty() || !labels.bytes().all(is_of_name) {
+                return Err(Wrong::new(format!("{text:?} is not a valid host name")));
+            }
+            Ok(text.to_ascii_lowercase())
+        };
+        match texts(raw)? {
+            texts if texts.is_empty() => {
+                Err(Wrong::new("is empty").help("leave it out for the names in the certificate"))
+            }
+            texts => texts.into_iter().map(name).collect::<Result<_, _>>().map(Self),
+        }
+    }
+}
+
 /// The URL of `raw`, as it was written and parsed.
 fn parsed_url<'a>(raw: &Raw<'a>) -> Result<(&'a str, Url), Wrong> {
     let url = line(raw)?;

@@ -110,8 +110,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
 
     async fn start_tls(&mut self) -> Result<(), End> {
         let acceptor = self.endpoint.acceptor.clone().ok_or(End::Handshake)?;
-        self.connection.start_tls(&acceptor).await?;
-        self.summary.tls = self.connection.tls_version();
+        let agreed = self.connection.start_tls(&acceptor).await?;
+        self.summary.set_tls(agreed);
         Ok(())
     }
 

@@ -79,6 +79,16 @@ impl Pop {
         }
     }
 
+    /// The connection; what was read and not taken is lost.
+    pub fn into_stream(self) -> Stream {
+        self.reader.stream
+    }
+
+    /// Whether the TLS handshake went on from an earlier session's.
+    pub fn is_resumed(&self) -> bool {
+        self.reader.stream.is_resumed()
+    }
+
     /// Sends octets as they are.
     pub fn send(&mut self, octets: &[u8]) {
         self.reader.stream.write_all(octets).expect("the gateway reads");
