@@ -321,6 +321,7 @@ mod tests {
             require_tls: false,
             allow: vec![allow.parse().unwrap()],
             client_certificates: ClientCertificates::Off,
+            proxy_protocol_from: Vec::new(),
         }
     }
 

@@ -274,8 +274,13 @@ fn listener(listener: &Listener) -> String {
         ClientCertificates::Optional => ", client certificates if shown",
         ClientCertificates::Required => ", client certificates required",
     };
+    let balancers: Vec<_> = listener.proxy_protocol_from.iter().map(ToString::to_string).collect();
+    let through = match balancers.join(", ") {
+        balancers if balancers.is_empty() => balancers,
+        balancers => format!(", told by PROXY headers from {balancers}"),
+    };
     format!(
-        "listens at {} (tls: {}{required}{certificates}) for {allow}",
+        "listens at {} (tls: {}{required}{certificates}) for {allow}{through}",
         listener.address, listener.tls
     )
 }

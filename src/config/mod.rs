@@ -139,6 +139,8 @@ pub struct Listener {
     pub allow: Vec<ipnet::IpNet>,
     /// Whether devices show certificates.
     pub client_certificates: ClientCertificates,
+    /// Load balancers, whose connections begin with a PROXY header.
+    pub proxy_protocol_from: Vec<ipnet::IpNet>,
 }
 
 words! {

@@ -170,16 +170,28 @@ impl Value for Networks {
     const KIND: Kind = Kind::Texts;
 
     fn read(raw: &Raw<'_>) -> Result<Self, Wrong> {
+        let AnyNetworks(networks) = AnyNetworks::read(raw)?;
+        if networks.is_empty() {
+            Err(Wrong::new("is empty, so nobody could connect").help("leave it out for the default"))
+        } else {
+            Ok(Self(networks))
+        }
+    }
+}
+
+/// Networks; may be none.
+#[derive(Debug, Clone)]
+pub(super) struct AnyNetworks(pub(super) Vec<IpNet>);
+
+impl Value for AnyNetworks {
+    const KIND: Kind = Kind::Texts;
+
+    fn read(raw: &Raw<'_>) -> Result<Self, Wrong> {
         let network = |text: &str| {
             let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
             network.map_err(|_| Wrong::new(format!("{text:?} is not a valid network")))
         };
-        match texts(raw)? {
-            texts if texts.is_empty() => {
-                Err(Wrong::new("is empty, so nobody could connect").help("leave it out for the default"))
-            }
-            texts => texts.into_iter().map(network).collect::<Result<_, _>>().map(Self),
-        }
+        texts(raw)?.into_iter().map(network).collect::<Result<_, _>>().map(Self)
     }
 }
 

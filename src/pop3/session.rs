@@ -190,7 +190,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             }
             // RFC 1939 §3: no reply to a device that has been silent for too long. After a broken message nothing may
             // follow that could pass for its end.
-            End::Dropped | End::Idle | End::LoginTimeout | End::Handshake | End::Upstream | End::Shutdown => {}
+            End::Dropped
+            | End::Idle
+            | End::LoginTimeout
+            | End::Handshake
+            | End::ProxyHeader
+            | End::Upstream
+            | End::Shutdown => {}
         }
     }
 }

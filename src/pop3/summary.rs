@@ -24,6 +24,8 @@ pub(super) enum End {
     LineTooLong,
     /// The TLS handshake failed.
     Handshake,
+    /// A PROXY header came that is no load balancer's.
+    ProxyHeader,
     /// The upstream failed in the middle of a message.
     Upstream,
     /// The gateway is being stopped.
@@ -40,6 +42,7 @@ impl End {
             Self::BadCommands => "bad-commands",
             Self::LineTooLong => "line-too-long",
             Self::Handshake => "handshake",
+            Self::ProxyHeader => "proxy-header",
             Self::Upstream => "upstream",
             Self::Shutdown => "shutdown",
         }

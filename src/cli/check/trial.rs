@@ -10,7 +10,7 @@ use std::{
 
 use super::super::bind_advice;
 use crate::{
-    config::{Certificate, Config, ListenerTls},
+    config::{Certificate, Config},
     health, state,
     tls::{self, Expiry, Validity},
 };
@@ -71,10 +71,7 @@ pub(super) async fn run(config: &Config) -> Result<Vec<Finding>, tls::Error> {
             continue;
         }
         // A gateway that runs with this configuration has its own ports.
-        let answers = error.kind() == io::ErrorKind::AddrInUse
-            && health::ask(address, listener.tls == ListenerTls::Implicit)
-                .await
-                .is_ok();
+        let answers = error.kind() == io::ErrorKind::AddrInUse && health::ask(listener.into()).await.is_ok();
         is_running |= answers;
         findings.push(unavailable("listener", address, &error, answers));
     }

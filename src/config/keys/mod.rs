@@ -19,7 +19,7 @@ use super::{
     ClientCertificates, ListenerTls, LogFormat, Secret,
     key::{OneOrMany, Shape, Table, table},
     log::LogFilter,
-    value::{FileName, HostNames, Networks, PageUrl, Size},
+    value::{AnyNetworks, FileName, HostNames, Networks, PageUrl, Size},
 };
 
 /// Longest time that a key may name: a year of seconds. Longer is a slip of the keyboard, and could overflow a clock.
@@ -79,6 +79,13 @@ table! {
         /// Whether devices show a certificate of their own, issued by an authority of `client_ca` in [tls]. off | optional:
         /// if one is shown, it must be good | required: nobody is served without
         client_certificates: ClientCertificates [default("off")];
+        /// Load balancers that tell a device's address by a PROXY header (version 1 or 2): from these networks the header is
+        /// required, from others it closes the connection. Default: none.
+        proxy_protocol_from: AnyNetworks [
+            default(""),
+            example("10.0.0.5"),
+            help("write networks such as \"10.0.0.0/24\", or single addresses")
+        ];
     }
 
     /// `[tls]`

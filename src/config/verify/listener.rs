@@ -52,6 +52,7 @@ impl Verifier<'_> {
                 require_tls: false,
                 allow: Listener::private_networks(),
                 client_certificates: ClientCertificates::Off,
+                proxy_protocol_from: Vec::new(),
             }]);
         }
         let mut verified: Vec<Listener> = Vec::new();
@@ -105,6 +106,7 @@ impl Verifier<'_> {
             require_tls: listener.require_tls,
             allow,
             client_certificates: listener.client_certificates,
+            proxy_protocol_from: listener.proxy_protocol_from.0,
         })
     }
 
