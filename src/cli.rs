@@ -20,8 +20,9 @@ use chrono::{DateTime, NaiveDate};
 use clap::{Parser, Subcommand};
 
 use crate::{
-    config::{self, Config, ListenerTls, Loaded},
+    config::{self, Config, Loaded},
     gateway,
+    health::Door,
 };
 
 /// Where `serve --upstream` and `demo` listen: a port that needs no privilege.
@@ -148,11 +149,17 @@ impl Cli {
             Command::Demo { listen } => demo::run(listen).await,
             Command::Health {
                 address: Some(address), ..
-            } => health::run([(address, ListenerTls::Off)]).await,
+            } => {
+                let door = Door {
+                    address,
+                    implicit_tls: false,
+                    balancers: &[],
+                };
+                health::run([door]).await
+            }
             Command::Health { address: None, strict } => {
                 let config = load(self.config)?.config;
-                let listeners = config.listeners.iter();
-                health::run(listeners.map(|listener| (listener.address, listener.tls))).await?;
+                health::run(config.listeners.iter().map(Door::from)).await?;
                 if strict {
                     sign_in::list::watch(&config).await
                 } else {

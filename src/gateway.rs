@@ -6,7 +6,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     accounts::Accounts,
-    config::{Config, ListenerTls},
+    config::{self, ClientCertificates, Config, ListenerTls},
     maildrop::{Maildrops, SetupError},
     oauth::{self, AtTheSocket, Standing, Tokens},
     pop3::{
@@ -16,7 +16,7 @@ use crate::{
     proofs::RandomUnavailable,
     sign_in::{SignIns, candidates},
     state::{self, StateStore},
-    tls::{self, Acceptor},
+    tls::{self, Acceptor, Expiry, Validity},
     web::Site,
 };
 
@@ -37,17 +37,12 @@ impl Gateway {
     /// Builds the parts and binds every listener. Errors name the key at fault.
     pub async fn bind(config: Config) -> Result<Self, Error> {
         raise_file_limit(config.limits.sessions);
-        let acceptor = match &config.tls {
-            Some(files) => Some(Arc::new(Acceptor::load(files)?)),
-            None => None,
-        };
+        let mut acceptors = Vec::new();
         let mut listeners = Vec::with_capacity(config.listeners.len());
         for listener in &config.listeners {
             let address = listener.address;
-            if listener.tls != ListenerTls::Off && acceptor.is_none() {
-                return Err(Error::NoCertificate { address });
-            }
-            let bound = Listener::bind(listener, acceptor.clone()).map_err(|source| Error::Bind { address, source })?;
+            let acceptor = acceptor(&config, listener, &mut acceptors)?;
+            let bound = Listener::bind(listener, acceptor).map_err(|source| Error::Bind { address, source })?;
             tracing::info!(address = %bound.address(), tls = %listener.tls, "listening");
             listeners.push(bound);
         }
@@ -99,6 +94,13 @@ impl Gateway {
         if let Some(site) = self.site {
             listening.spawn(site.run(shutdown.clone()));
         }
+        if !self.config.tls.is_empty() {
+            let config = self.config.clone();
+            listening.spawn(until(
+                shutdown.clone(),
+                async move { look_at_certificates(&config).await },
+            ));
+        }
         let (config, tokens) = (self.config.clone(), self.tokens.clone());
         listening.spawn(until(shutdown.clone(), async move {
             look_at_consents(&config, &tokens).await;
@@ -136,6 +138,50 @@ impl Gateway {
 
 /// How long the gateway may take to save tokens after `drain_seconds`: each lost token costs a sign-in.
 const FLUSH: Duration = Duration::from_secs(5);
+
+/// The acceptor for `listener`, unless it has no TLS. Those in `made` are shared by listeners that ask for the same.
+fn acceptor(
+    config: &Config,
+    listener: &config::Listener,
+    made: &mut Vec<(ClientCertificates, Arc<Acceptor>)>,
+) -> Result<Option<Arc<Acceptor>>, Error> {
+    if listener.tls == ListenerTls::Off {
+        return Ok(None);
+    }
+    if config.tls.is_empty() {
+        let address = listener.address;
+        return Err(Error::NoCertificate { address });
+    }
+    let clients = listener.client_certificates;
+    let acceptor = match made.iter().find(|(other, _)| *other == clients) {
+        Some((_, acceptor)) => acceptor.clone(),
+        None => {
+            let acceptor = Arc::new(Acceptor::load(&config.tls, clients)?);
+            made.push((clients, acceptor.clone()));
+            acceptor
+        }
+    };
+    Ok(Some(acceptor))
+}
+
+/// How often the ends of certificates are looked at.
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// Logs now, and then once a day, which certificates have expired or soon will.
+async fn look_at_certificates(config: &Config) {
+    let mut clock = tokio::time::interval(DAY);
+    loop {
+        clock.tick().await;
+        for files in &config.tls {
+            match Validity::of(&files.certificate).map(|validity| validity.at(state::now().into())) {
+                Ok(Expiry::Valid(_)) => {}
+                Ok(Expiry::Ending(what)) => tracing::warn!(what, "a certificate ends soon"),
+                Ok(Expiry::Invalid(what)) => tracing::error!(what, "a certificate is not valid"),
+                Err(error) => tracing::error!(%error, "a certificate cannot be read"),
+            }
+        }
+    }
+}
 
 /// Tells for which accounts somebody must sign in, and asks for the tokens that were asked for when the process before this
 /// one was killed.
@@ -267,10 +313,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::{
-        config,
-        pop3::tests::{config, limits},
-    };
+    use crate::pop3::tests::{config, limits};
 
     fn listener(tls: ListenerTls, allow: &str) -> config::Listener {
         config::Listener {
@@ -278,6 +321,8 @@ mod tests {
             tls,
             require_tls: false,
             allow: vec![allow.parse().unwrap()],
+            client_certificates: ClientCertificates::Off,
+            proxy_protocol_from: Vec::new(),
         }
     }
 

@@ -6,13 +6,17 @@ use std::{
     time::Duration,
 };
 
+use ipnet::IpNet;
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader},
     net::TcpStream,
     time::timeout,
 };
 
-use crate::tls::{Connector, HandshakeError};
+use crate::{
+    config::{Listener, ListenerTls},
+    tls::{Connector, Disagreement, HandshakeError},
+};
 
 /// How long a listener may take to answer: the greeting asks nobody upstream.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -20,29 +24,59 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// Longest reply line, RFC 2449 §4.
 const LINE: u64 = 512;
 
-/// Connects to the listener at `address`, expects the `+OK` greeting (RFC 1939 §4), and leaves.
+/// A listener to ask.
+#[derive(Debug, Clone, Copy)]
+pub struct Door<'a> {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Whether TLS comes first.
+    pub implicit_tls: bool,
+    /// From where it wants PROXY headers.
+    pub balancers: &'a [IpNet],
+}
+
+impl<'a> From<&'a Listener> for Door<'a> {
+    fn from(listener: &'a Listener) -> Self {
+        Self {
+            address: listener.address,
+            implicit_tls: listener.tls == ListenerTls::Implicit,
+            balancers: &listener.proxy_protocol_from,
+        }
+    }
+}
+
+/// A PROXY header of version 2 that says LOCAL: the connection is the sender's own.
+const LOCAL: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
+
+/// Connects to a listener, expects the `+OK` greeting (RFC 1939 §4), and leaves.
 ///
-/// An address that listens everywhere (`0.0.0.0`, `[::]`) is asked by loopback. With `implicit_tls` the handshake comes
-/// first; whether its certificate suits this address is the devices' concern, not asked here.
+/// An address that listens everywhere (`0.0.0.0`, `[::]`) is asked by loopback. Whether the certificate of a listener suits
+/// this address is the devices' concern, not asked here.
 ///
 /// # Errors
 /// No connection, no answer within three seconds, or another answer than `+OK`.
-pub async fn ask(address: SocketAddr, implicit_tls: bool) -> io::Result<()> {
-    timeout(PATIENCE, talk(address, implicit_tls))
+pub async fn ask(door: Door<'_>) -> io::Result<()> {
+    timeout(PATIENCE, talk(door))
         .await
         .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no answer"))?
 }
 
-async fn talk(address: SocketAddr, implicit_tls: bool) -> io::Result<()> {
-    let stream = TcpStream::connect(reachable(address)).await?;
-    if !implicit_tls {
+async fn talk(door: Door<'_>) -> io::Result<()> {
+    let mut stream = TcpStream::connect(reachable(door.address)).await?;
+    let ours = stream.local_addr()?.ip().to_canonical();
+    if door.balancers.iter().any(|network| network.contains(&ours)) {
+        stream.write_all(LOCAL).await?;
+    }
+    if !door.implicit_tls {
         return greet(stream).await;
     }
     let connector = Connector::new(None).map_err(io::Error::other)?;
     match connector.connect("localhost", stream).await {
         Ok(stream) => greet(stream).await,
-        // It showed a certificate: the listener is alive.
-        Err(HandshakeError::Certificate(_)) => Ok(()),
+        // It showed a certificate, or asked for one: the listener is alive.
+        Err(HandshakeError::Certificate(_) | HandshakeError::Disagreement(Disagreement::ClientCertificate(_))) => {
+            Ok(())
+        }
         Err(error) => Err(io::Error::other(error)),
     }
 }
@@ -76,7 +110,25 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::{config::Certificate, tls::Acceptor};
+    use crate::{
+        config::{Certificate, ClientCertificates},
+        tls::Acceptor,
+    };
+
+    fn door(address: SocketAddr) -> Door<'static> {
+        Door {
+            address,
+            implicit_tls: false,
+            balancers: &[],
+        }
+    }
+
+    fn tls(address: SocketAddr) -> Door<'static> {
+        Door {
+            implicit_tls: true,
+            ..door(address)
+        }
+    }
 
     /// A listener that greets one device with `greeting`; what the device then says is the task's result.
     async fn peer(greeting: &'static [u8]) -> (SocketAddr, tokio::task::JoinHandle<Vec<u8>>) {
@@ -95,7 +147,7 @@ mod tests {
     #[tokio::test]
     async fn a_greeting_is_health_and_is_answered_by_quit() {
         let (address, said) = peer(b"+OK popgate\r\n").await;
-        ask(address, false).await.unwrap();
+        ask(door(address)).await.unwrap();
         assert_eq!(said.await.unwrap(), b"QUIT\r\n");
     }
 
@@ -103,10 +155,7 @@ mod tests {
     async fn anything_else_is_not() {
         for greeting in [&b"-ERR too many sessions\r\n"[..], b"* OK IMAP\r\n", b"\r\n"] {
             let (address, _said) = peer(greeting).await;
-            assert_eq!(
-                ask(address, false).await.unwrap_err().kind(),
-                io::ErrorKind::InvalidData
-            );
+            assert_eq!(ask(door(address)).await.unwrap_err().kind(), io::ErrorKind::InvalidData);
         }
     }
 
@@ -116,13 +165,13 @@ mod tests {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             listener.local_addr().unwrap()
         };
-        assert!(ask(address, false).await.is_err());
+        assert!(ask(door(address)).await.is_err());
     }
 
     #[tokio::test(start_paused = true)]
     async fn silence_is_not() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let error = ask(listener.local_addr().unwrap(), false).await.unwrap_err();
+        let error = ask(door(listener.local_addr().unwrap())).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 
@@ -133,10 +182,12 @@ mod tests {
         let files = Certificate {
             certificate: directory.path().join("certificate.pem"),
             key: directory.path().join("key.pem"),
+            names: None,
+            client_ca: None,
         };
         std::fs::write(&files.certificate, signed.cert.pem()).unwrap();
         std::fs::write(&files.key, signed.signing_key.serialize_pem()).unwrap();
-        let acceptor = Acceptor::load(&files).unwrap();
+        let acceptor = Acceptor::load(&[files], ClientCertificates::Off).unwrap();
 
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -144,10 +195,10 @@ mod tests {
             let (stream, _) = listener.accept().await.unwrap();
             acceptor.accept(stream).await.map(|_| ())
         });
-        ask(address, true).await.unwrap();
+        ask(tls(address)).await.unwrap();
         assert!(server.await.unwrap().is_err(), "the certificate was not to be trusted");
 
         let (plain, _said) = peer(b"+OK not TLS\r\n").await;
-        assert!(ask(plain, true).await.is_err());
+        assert!(ask(tls(plain)).await.is_err());
     }
 }

@@ -46,6 +46,7 @@ const LEAVES: &[&str] = &["config", "telemetry", "types"];
 /// Crates that only one place names.
 const CONFINED: &[(&str, &str)] = &[
     ("async_imap", "src/imap/"),
+    ("ppp", "src/pop3/proxy.rs"),
     ("rustls", "src/tls"),
     ("tokio_rustls", "src/tls"),
     ("tokio_socks", "src/imap/proxy.rs"),

@@ -13,7 +13,9 @@ use std::{
 use super::{Failure, tokens};
 use crate::{
     accounts::{Account, Accounts},
-    config::{self, Config, Credential, Listener, Loaded, Log, LogFormat, Shared, Upstream, UpstreamTls},
+    config::{
+        self, ClientCertificates, Config, Credential, Listener, Loaded, Log, LogFormat, Shared, Upstream, UpstreamTls,
+    },
     maildrop::{Maildrops, Reason, Refusal},
     oauth::Tokens,
     state::{self, MemoryStore, StateStore},
@@ -36,8 +38,10 @@ pub(super) fn keys(json: bool) -> Result<(), Failure> {
 /// Prints what the configuration means; fails where `connect` finds an upstream that does not work.
 pub(super) async fn run(loaded: Loaded, connect: bool, retention: bool) -> Result<(), Failure> {
     let Loaded { config, warnings } = loaded;
-    if let Some(certificate) = &config.tls {
-        Acceptor::load(certificate).map_err(|error| Failure::wrong(format!("[tls] {error}")))?;
+    for clients in config.listeners.iter().map(|listener| listener.client_certificates) {
+        if !config.tls.is_empty() {
+            Acceptor::load(&config.tls, clients).map_err(|error| Failure::wrong(format!("[tls] {error}")))?;
+        }
     }
     // What is wrong is told before anything else.
     maildrops(&config, &tokens::in_memory(&config)?)?;
@@ -289,8 +293,18 @@ fn listener(listener: &Listener) -> String {
         allow.join(", ")
     };
     let required = if listener.require_tls { ", required" } else { "" };
+    let certificates = match listener.client_certificates {
+        ClientCertificates::Off => "",
+        ClientCertificates::Optional => ", client certificates if shown",
+        ClientCertificates::Required => ", client certificates required",
+    };
+    let balancers: Vec<_> = listener.proxy_protocol_from.iter().map(ToString::to_string).collect();
+    let through = match balancers.join(", ") {
+        balancers if balancers.is_empty() => balancers,
+        balancers => format!(", told by PROXY headers from {balancers}"),
+    };
     format!(
-        "listens at {} (tls: {}{required}) for {allow}",
+        "listens at {} (tls: {}{required}{certificates}) for {allow}{through}",
         listener.address, listener.tls
     )
 }

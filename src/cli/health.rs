@@ -1,16 +1,14 @@
 //! `popgate health`
 
-use std::net::SocketAddr;
-
 use super::Failure;
-use crate::{config::ListenerTls, health};
+use crate::health::{self, Door};
 
 /// Asks every listener; fails at the first that does not answer as it should.
-pub(super) async fn run(listeners: impl IntoIterator<Item = (SocketAddr, ListenerTls)>) -> Result<(), Failure> {
-    for (address, tls) in listeners {
-        health::ask(address, tls == ListenerTls::Implicit)
+pub(super) async fn run<'a>(doors: impl IntoIterator<Item = Door<'a>>) -> Result<(), Failure> {
+    for door in doors {
+        health::ask(door)
             .await
-            .map_err(|error| Failure::failed(format!("{address}: {error}")))?;
+            .map_err(|error| Failure::failed(format!("{}: {error}", door.address)))?;
     }
     Ok(())
 }

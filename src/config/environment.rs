@@ -76,6 +76,22 @@ impl Sources {
         let mut key = None;
         for part in name[PREFIX.len()..].split("__") {
             let part = part.to_ascii_lowercase();
+            if let Shape::OneOrMany(table) = shape {
+                let is_number = part.parse::<usize>().is_ok();
+                if is_number && self.has_keys(&format!("{path}.")) {
+                    let help = format!("leave `{part}` out, or write [[{path}]] instead of [{path}]");
+                    return Err(problem(
+                        name,
+                        format!("there is one [{path}], which has no number"),
+                        help,
+                    ));
+                }
+                if !is_number && self.has_keys(&format!("{path}[")) {
+                    let what = format!("there are several [[{path}]]");
+                    return Err(problem(name, what, "number them, counted from 0".to_owned()));
+                }
+                shape = if is_number { Shape::List(table) } else { *table };
+            }
             match shape {
                 Shape::Table(keys) => {
                     let Some(found) = keys.iter().find(|key| key.name == part) else {
@@ -112,7 +128,9 @@ impl Sources {
                     }
                     shape = *next;
                 }
-                Shape::Value(..) => return Err(problem(name, format!("unknown key: `{path}` has no parts"), None)),
+                Shape::Value(..) | Shape::OneOrMany(_) => {
+                    return Err(problem(name, format!("unknown key: `{path}` has no parts"), None));
+                }
             }
         }
         match (shape, key) {
@@ -148,6 +166,14 @@ impl Sources {
             .keys()
             .filter_map(|mark| mark.strip_prefix(path)?.strip_prefix('.'))
             .find(|name| same(name))
+    }
+
+    /// Whether the file or a variable has a key whose path begins with `start`.
+    fn has_keys(&self, start: &str) -> bool {
+        self.marks
+            .keys()
+            .chain(self.variables.keys())
+            .any(|key| key.starts_with(start))
     }
 
     fn has_entry(&self, path: &str) -> bool {

@@ -54,6 +54,8 @@ pub(super) enum Shape {
     Named(&'static Shape),
     /// An array of tables: `[[account]]`.
     List(&'static Shape),
+    /// A table, or an array of them: `[tls]` or `[[tls]]`.
+    OneOrMany(&'static Shape),
 }
 
 /// What a value looks like in the file.
@@ -177,6 +179,40 @@ impl<T: Table> Field for Vec<T> {
             .into_iter()
             .map(|table| T::take(table.into_table().unwrap_or_default()))
             .collect()
+    }
+}
+
+/// A table, or an array of them.
+#[derive(Debug)]
+pub(super) enum OneOrMany<T> {
+    One(T),
+    Many(Vec<T>),
+}
+
+impl<T> OneOrMany<T> {
+    /// Each table with the path of its keys, if the table or the array is called `name`.
+    pub(super) fn by_path(self, name: &str) -> Vec<(String, T)> {
+        match self {
+            Self::One(table) => vec![(name.to_owned(), table)],
+            Self::Many(tables) => {
+                let tables = tables.into_iter().enumerate();
+                tables
+                    .map(|(index, table)| (format!("{name}[{index}]"), table))
+                    .collect()
+            }
+        }
+    }
+}
+
+impl<T: Table> Field for OneOrMany<T> {
+    const SHAPE: Shape = Shape::OneOrMany(&Shape::Table(T::KEYS));
+
+    fn take(value: Option<config::Value>, key: &Key) -> Self {
+        match value.map(|value| value.kind) {
+            Some(ValueKind::Table(values)) => Self::One(T::take(values)),
+            Some(kind @ ValueKind::Array(_)) => Self::Many(Field::take(Some(config::Value::new(None, kind)), key)),
+            _ => Self::Many(Vec::new()),
+        }
     }
 }
 
@@ -349,7 +385,7 @@ impl Shape {
                     let key = keys.iter().find(|key| key.name == name)?;
                     found = Some(key);
                     match key.shape {
-                        Shape::List(inner) => *inner,
+                        Shape::List(inner) | Shape::OneOrMany(inner) => *inner,
                         shape => shape,
                     }
                 }

@@ -60,8 +60,8 @@ pub struct Config {
     pub limits: Limits,
     /// `[web]`: the sign-in page, where there is one.
     pub web: Option<Web>,
-    /// `[tls]`, present where a listener needs it.
-    pub tls: Option<Certificate>,
+    /// `[tls]` or `[[tls]]`: the first is for devices that ask for none of the names.
+    pub tls: Vec<Certificate>,
     /// `[[listener]]`
     pub listeners: Vec<Listener>,
     /// `[upstream.NAME]`
@@ -113,13 +113,17 @@ pub struct Limits {
     pub drain: Duration,
 }
 
-/// `[tls]`: PEM files, read again when they change.
+/// `[tls]`, or one `[[tls]]`: PEM files, read again when they change.
 #[derive(Debug, Clone)]
 pub struct Certificate {
     /// Certificate chain, leaf first.
     pub certificate: PathBuf,
     /// Private key.
     pub key: PathBuf,
+    /// For which host names it is shown, in lower case; `*.` stands for one label. Default: those in the certificate.
+    pub names: Option<Vec<String>>,
+    /// Roots of the certificates that devices show.
+    pub client_ca: Option<PathBuf>,
 }
 
 /// `[[listener]]`: one POP3 endpoint.
@@ -135,6 +139,10 @@ pub struct Listener {
     pub require_tls: bool,
     /// Who may connect; default for `tls = "off"`: loopback and private networks, else everyone.
     pub allow: Vec<ipnet::IpNet>,
+    /// Whether devices show certificates.
+    pub client_certificates: ClientCertificates,
+    /// Load balancers, whose connections begin with a PROXY header.
+    pub proxy_protocol_from: Vec<ipnet::IpNet>,
 }
 
 words! {
@@ -146,6 +154,16 @@ words! {
         StartTls = "starttls" | "start-tls" | "stls",
         /// TLS from the first octet (RFC 8314).
         Implicit = "implicit" | "ssl" | "tls" | "ssl/tls" | "pop3s" | "on" | "yes" | "true",
+    }
+
+    /// Whether the devices of a listener show certificates of their own.
+    pub enum ClientCertificates {
+        /// They are not asked for any.
+        Off = "off" | "none" | "no" | "false",
+        /// One that is shown must be good.
+        Optional = "optional" | "request",
+        /// Nobody is served without.
+        Required = "required" | "require" | "yes" | "true" | "on",
     }
 
     /// TLS mode of an upstream.

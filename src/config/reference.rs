@@ -46,7 +46,7 @@ fn entries() -> Vec<Entry> {
 fn collect(path: &str, shape: Shape, entries: &mut Vec<Entry>) {
     match shape {
         Shape::Named(inner) => collect(&format!("{path}.NAME"), *inner, entries),
-        Shape::List(inner) => collect(path, *inner, entries),
+        Shape::List(inner) | Shape::OneOrMany(inner) => collect(path, *inner, entries),
         Shape::Table(keys) => {
             let of_table = |entry: &&mut Entry| keys.iter().any(|key| std::ptr::eq(key, entry.key));
             let mut known = entries.iter_mut().filter(of_table).peekable();
@@ -74,6 +74,12 @@ pub(super) fn named(name: &str) -> Option<&'static Key> {
         .into_iter()
         .find(|entry| entry.key.name == name)
         .map(|entry| entry.key)
+}
+
+/// Whether there may be several tables of this name.
+pub(super) fn is_repeatable(table: &str) -> bool {
+    let key = Document::SHAPE.find(table);
+    key.is_some_and(|key| matches!(key.shape, Shape::List(_) | Shape::OneOrMany(_)))
 }
 
 /// The tables that have a key of this name, as headers.

@@ -7,8 +7,8 @@ use std::{
 };
 
 use super::{
-    Account, Config, Listener, ListenerTls, OnDelete, OnRetrieve, Oversize, Policy, Retention, Shared, Upstream,
-    UpstreamTls,
+    Account, ClientCertificates, Config, Listener, ListenerTls, OnDelete, OnRetrieve, Oversize, Policy, Retention,
+    Shared, Upstream, UpstreamTls,
 };
 use crate::types::canonical;
 
@@ -47,10 +47,14 @@ impl Config {
             ));
         }
         self.risks_of_web(&mut risks);
-        if self.tls.is_some() && self.listeners.iter().all(|listener| listener.tls == ListenerTls::Off) {
+        if !self.tls.is_empty() && self.listeners.iter().all(|listener| listener.tls == ListenerTls::Off) {
             risks.push("[tls] names a certificate, but no [[listener]] uses it".into());
         }
-        risks.extend(self.listeners.iter().filter_map(Listener::risk));
+        let asks = |listener: &Listener| listener.client_certificates != ClientCertificates::Off;
+        if self.tls.iter().any(|tls| tls.client_ca.is_some()) && !self.listeners.iter().any(asks) {
+            risks.push("[tls] has client_ca, but no [[listener]] has client_certificates".into());
+        }
+        risks.extend(self.listeners.iter().flat_map(Listener::risks));
         for upstream in &self.upstreams {
             if upstream.tls == UpstreamTls::Off && !is_loopback(&upstream.host) {
                 risks.push(format!(
@@ -288,7 +292,22 @@ impl Policy {
 }
 
 impl Listener {
-    fn risk(&self) -> Option<String> {
+    fn risks(&self) -> impl Iterator<Item = String> {
+        let balancers = self
+            .proxy_protocol_from
+            .iter()
+            .find(|network| network.prefix_len() == 0);
+        let forged = balancers.map(|everyone| {
+            format!(
+                "listener {}: proxy_protocol_from has {everyone}, so everybody may claim to be at any address: name the load \
+                 balancers alone",
+                self.address
+            )
+        });
+        self.plain_text().into_iter().chain(forged)
+    }
+
+    fn plain_text(&self) -> Option<String> {
         let private = Self::private_networks();
         let open = self
             .allow

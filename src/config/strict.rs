@@ -131,6 +131,8 @@ impl Sources {
 
     fn walk(&mut self, shape: &Shape, value: &Spanned<DeValue<'_>>, path: &str) {
         match (shape, value.get_ref()) {
+            (Shape::OneOrMany(inner), DeValue::Array(_)) => self.walk(&Shape::List(inner), value, path),
+            (Shape::OneOrMany(inner), _) => self.walk(inner, value, path),
             (Shape::Table(_) | Shape::Named(_), DeValue::Table(table)) => self.table(shape, table, path),
             (Shape::List(shape), DeValue::Array(items)) => {
                 for (index, item) in items.iter().enumerate() {

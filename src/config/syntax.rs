@@ -70,10 +70,12 @@ impl Line<'_> {
             return Some((message.to_owned(), format!("end the name of the table with {bracket}")));
         }
         if is("duplicate key") {
-            return Some((
-                message.to_owned(),
-                "it is given above already: put all into one place".into(),
-            ));
+            let table = self.text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
+            let help = match table.filter(|table| reference::is_repeatable(table)) {
+                Some(table) => format!("for several write [[{table}]] each time"),
+                None => "it is given above already: put all into one place".into(),
+            };
+            return Some((message.to_owned(), help));
         }
         if is("unexpected leading zero") {
             let help = "write it without, or in double quotes if it is text";

@@ -186,16 +186,28 @@ impl Value for Networks {
     const KIND: Kind = Kind::Texts;
 
     fn read(raw: &Raw<'_>) -> Result<Self, Wrong> {
+        let AnyNetworks(networks) = AnyNetworks::read(raw)?;
+        if networks.is_empty() {
+            Err(Wrong::new("is empty, so nobody could connect").help("leave it out for the default"))
+        } else {
+            Ok(Self(networks))
+        }
+    }
+}
+
+/// Networks; may be none.
+#[derive(Debug, Clone)]
+pub(super) struct AnyNetworks(pub(super) Vec<IpNet>);
+
+impl Value for AnyNetworks {
+    const KIND: Kind = Kind::Texts;
+
+    fn read(raw: &Raw<'_>) -> Result<Self, Wrong> {
         let network = |text: &str| {
             let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
             network.map_err(|_| Wrong::new(format!("{text:?} is not a valid network")))
         };
-        match texts(raw)? {
-            texts if texts.is_empty() => {
-                Err(Wrong::new("is empty, so nobody could connect").help("leave it out for the default"))
-            }
-            texts => texts.into_iter().map(network).collect::<Result<_, _>>().map(Self),
-        }
+        texts(raw)?.into_iter().map(network).collect::<Result<_, _>>().map(Self)
     }
 }
 
@@ -254,6 +266,36 @@ impl Value for Host {
             _ => "a host name is made of letters, digits, `.` and `-` (an international name in its xn-- form)",
         };
         Err(Wrong::new(format!("{host:?} is not a valid host name or address")).help(help))
+    }
+}
+
+/// Host names in lower case, at least one; `*.` at the start of a name stands for one label.
+#[derive(Debug, Clone)]
+pub(super) struct HostNames(pub(super) Vec<String>);
+
+impl Value for HostNames {
+    const KIND: Kind = Kind::Texts;
+
+    fn read(raw: &Raw<'_>) -> Result<Self, Wrong> {
+        let name = |text: &str| {
+            let labels = text.strip_prefix("*.").unwrap_or(text);
+            if text.parse::<IpAddr>().is_ok() {
+                let wrong = Wrong::new(format!("{text:?} is an address"));
+                return Err(
+                    wrong.help("devices that connect to an address ask for no name: they get the first certificate")
+                );
+            }
+            if labels.is_empty() || !labels.bytes().all(is_of_name) {
+                return Err(Wrong::new(format!("{text:?} is not a valid host name")));
+            }
+            Ok(text.to_ascii_lowercase())
+        };
+        match texts(raw)? {
+            texts if texts.is_empty() => {
+                Err(Wrong::new("is empty").help("leave it out for the names in the certificate"))
+            }
+            texts => texts.into_iter().map(name).collect::<Result<_, _>>().map(Self),
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use zeroize::Zeroizing;
 
 use super::{
-    command::{Command, Mechanism},
+    command::{Command, Mechanism, Syntax},
     connection::Line,
     reply::Reply,
     sasl::{self, Malformed},
@@ -47,6 +47,8 @@ where
         let begun = session.begin();
         let (verb, outcome) = match command {
             Ok(command) => (command.verb(), execute(session, command, &mut name).await?),
+            // What comes through a load balancer that is not in `proxy_protocol_from` has nobody's address.
+            Err(Syntax::ProxyHeader) => return Err(End::ProxyHeader),
             Err(syntax) => ("?", Outcome::Reply(Reply::Syntax(syntax))),
         };
         let mut next = None;

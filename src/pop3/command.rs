@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU32;
 
+use super::proxy;
 use crate::{config::Secret, types::MessageNumber};
 
 /// What a device asks for.
@@ -63,6 +64,9 @@ pub enum Syntax {
     /// AUTH with a mechanism that is not offered.
     #[error("unknown mechanism")]
     Mechanism,
+    /// A PROXY header: only a load balancer's may come, and before all lines.
+    #[error("unknown command")]
+    ProxyHeader,
 }
 
 impl Command {
@@ -74,7 +78,7 @@ impl Command {
         };
         let mut upper = [0; 4];
         let Some(upper) = upper.get_mut(..verb.len()) else {
-            return Err(Syntax::Unknown);
+            return Err(unknown(line));
         };
         upper.copy_from_slice(verb);
         upper.make_ascii_uppercase();
@@ -103,7 +107,7 @@ impl Command {
             b"DELE" => number(rest).map(Self::Dele),
             b"RSET" => alone(rest, Self::Rset),
             b"NOOP" => alone(rest, Self::Noop),
-            _ => Err(Syntax::Unknown),
+            _ => Err(unknown(line)),
         }
     }
 
@@ -125,6 +129,14 @@ impl Command {
             Self::Rset => "RSET",
             Self::Noop => "NOOP",
         }
+    }
+}
+
+fn unknown(line: &[u8]) -> Syntax {
+    if proxy::is_header(line) {
+        Syntax::ProxyHeader
+    } else {
+        Syntax::Unknown
     }
 }
 
@@ -219,6 +231,9 @@ mod tests {
             (b"STATS", "Unknown"),
             (b"LAST", "Unknown"),
             (b"\xff\0", "Unknown"),
+            (b"\0", "ProxyHeader"),
+            (b"PROXY TCP4 192.0.2.7 10.0.0.1 1 2", "ProxyHeader"),
+            (b"proxy tcp4", "Unknown"),
             (b"stat", "STAT"),
             (b"StAt \t ", "STAT"),
             (b"STAT\t", "STAT"),

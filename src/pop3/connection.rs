@@ -21,7 +21,7 @@ use super::{
     stream::Stream,
     summary::End,
 };
-use crate::tls::Acceptor;
+use crate::tls::{Acceptor, Agreed};
 
 /// Octets of a command line; RFC 2449 §4 says 255, devices differ.
 const COMMAND_CAP: usize = 2048;
@@ -102,27 +102,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    pub(super) fn tls_version(&self) -> Option<String> {
-        self.stream.tls_version()
-    }
-
     pub(super) fn is_tls(&self) -> bool {
         matches!(self.stream, Stream::Tls(_))
     }
 
     /// The TLS handshake. Octets that came before it are forgotten: nobody vouches for them (RFC 2595 §4).
-    pub(super) async fn start_tls(&mut self, acceptor: &Acceptor) -> Result<(), End> {
+    pub(super) async fn start_tls(&mut self, acceptor: &Acceptor) -> Result<Agreed, End> {
         self.flush().await?;
         self.input.clear();
         let Stream::Plain(stream) = std::mem::replace(&mut self.stream, Stream::Closed) else {
             return Err(End::Handshake);
         };
-        let stream = acceptor.accept(stream).await.map_err(|error| {
+        let (stream, agreed) = acceptor.accept(stream).await.map_err(|error| {
             tracing::debug!(%error, "TLS handshake failed");
             End::Handshake
         })?;
         self.stream = Stream::Tls(Box::new(stream));
-        Ok(())
+        Ok(agreed)
     }
 
     /// Waits for a whole line and hands it, without its line end, to `parse`; afterwards it is wiped.

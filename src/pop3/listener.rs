@@ -17,6 +17,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     permits::Permits,
+    proxy,
     reply::Reply,
     session::{self, Endpoint, Service},
 };
@@ -38,6 +39,8 @@ pub struct Listener {
     socket: TcpListener,
     address: SocketAddr,
     allow: Vec<IpNet>,
+    /// Load balancers: their connections begin with a PROXY header.
+    balancers: Vec<IpNet>,
     endpoint: Arc<Endpoint>,
 }
 
@@ -79,6 +82,7 @@ impl Listener {
             address: socket.local_addr()?,
             socket,
             allow: config.allow.clone(),
+            balancers: config.proxy_protocol_from.clone(),
             endpoint: Arc::new(Endpoint {
                 tls: config.tls,
                 require_tls: config.require_tls,
@@ -94,6 +98,11 @@ impl Listener {
 
     /// Accepts until `sessions.shutdown`; each session runs in a task of its own, TLS handshake included.
     pub async fn run(self, service: Arc<Service>, gate: Gate, sessions: Sessions) {
+        let listener = Arc::new(self);
+        listener.accept(service, gate, sessions).await;
+    }
+
+    async fn accept(self: Arc<Self>, service: Arc<Service>, gate: Gate, sessions: Sessions) {
         let mut back_off = None;
         loop {
             let accepted = select! {
@@ -106,7 +115,7 @@ impl Listener {
                     if back_off.take().is_some() {
                         tracing::info!(address = %self.address, "accepting again");
                     }
-                    self.admit(stream, peer, &service, &gate, &sessions);
+                    self.receive(stream, peer, &service, &gate, &sessions);
                 }
                 Err(error) if is_the_peers(&error) => {
                     tracing::debug!(address = %self.address, %error, "connection lost before it was accepted");
@@ -131,12 +140,59 @@ impl Listener {
         }
     }
 
-    fn admit(&self, stream: TcpStream, peer: SocketAddr, service: &Arc<Service>, gate: &Gate, sessions: &Sessions) {
-        let address = peer.ip().to_canonical();
-        if !allows(&self.allow, address) {
+    /// Finds out whose connection this is, and whether that device may come in.
+    fn receive(
+        self: &Arc<Self>,
+        mut stream: TcpStream,
+        peer: SocketAddr,
+        service: &Arc<Service>,
+        gate: &Gate,
+        sessions: &Sessions,
+    ) {
+        if !contain(&self.balancers, peer.ip().to_canonical()) {
+            return self.admit_allowed(stream, peer, service, gate, sessions);
+        }
+        let (listener, service) = (self.clone(), service.clone());
+        let (gate, sessions) = (gate.clone(), sessions.clone());
+        sessions.tasks.clone().spawn(async move {
+            match sessions.shutdown.run_until_cancelled(proxy::read(&mut stream)).await {
+                Some(Ok(Some(device))) => {
+                    tracing::debug!(balancer = %peer, peer = %device, address = %listener.address, "PROXY header");
+                    listener.admit_allowed(stream, device, &service, &gate, &sessions);
+                }
+                // The load balancer's own connection: it is known, and asks whether the listener answers.
+                Some(Ok(None)) => listener.admit(stream, peer, &service, &gate, &sessions),
+                Some(Err(error @ (proxy::Error::Closed | proxy::Error::Broken(_)))) => {
+                    tracing::debug!(balancer = %peer, address = %listener.address, %error, "no PROXY header");
+                }
+                Some(Err(error)) => tracing::warn!(
+                    balancer = %peer,
+                    address = %listener.address,
+                    %error,
+                    "connection closed: whoever is in `proxy_protocol_from` must send a PROXY header first"
+                ),
+                None => {}
+            }
+        });
+    }
+
+    fn admit_allowed(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        service: &Arc<Service>,
+        gate: &Gate,
+        sessions: &Sessions,
+    ) {
+        if !contain(&self.allow, peer.ip().to_canonical()) {
             tracing::debug!(%peer, address = %self.address, "not in `allow`, refused");
             return self.refuse(&stream, &Reply::NotAllowed);
         }
+        self.admit(stream, peer, service, gate, sessions);
+    }
+
+    fn admit(&self, stream: TcpStream, peer: SocketAddr, service: &Arc<Service>, gate: &Gate, sessions: &Sessions) {
+        let address = peer.ip().to_canonical();
         let Some(permit) = gate.0.acquire(address) else {
             tracing::debug!(%peer, address = %self.address, "too many sessions, refused");
             return self.refuse(&stream, &Reply::TooManySessions);
@@ -165,8 +221,8 @@ impl Listener {
     }
 }
 
-fn allows(allow: &[IpNet], address: IpAddr) -> bool {
-    allow.iter().any(|net| net.contains(&address))
+fn contain(networks: &[IpNet], address: IpAddr) -> bool {
+    networks.iter().any(|network| network.contains(&address))
 }
 
 /// Errors of the one connection that was to be accepted (accept(2)), not of the listener.
@@ -205,9 +261,9 @@ mod tests {
             ("2001:db8::1", false),
         ] {
             let address: IpAddr = address.parse().unwrap();
-            assert_eq!(allows(&allow, address.to_canonical()), expected, "{address}");
+            assert_eq!(contain(&allow, address.to_canonical()), expected, "{address}");
         }
-        assert!(!allows(&[], IpAddr::from([127, 0, 0, 1])));
+        assert!(!contain(&[], IpAddr::from([127, 0, 0, 1])));
     }
 
     #[test]

@@ -113,8 +113,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
 
     async fn start_tls(&mut self) -> Result<(), End> {
         let acceptor = self.endpoint.acceptor.clone().ok_or(End::Handshake)?;
-        self.connection.start_tls(&acceptor).await?;
-        self.summary.tls = self.connection.tls_version();
+        let agreed = self.connection.start_tls(&acceptor).await?;
+        self.summary.set_tls(agreed);
         Ok(())
     }
 
@@ -196,7 +196,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             }
             // RFC 1939 §3: no reply to a device that has been silent for too long. After a broken message nothing may
             // follow that could pass for its end.
-            End::Dropped | End::Idle | End::LoginTimeout | End::Handshake | End::Upstream | End::Shutdown => {}
+            End::Dropped
+            | End::Idle
+            | End::LoginTimeout
+            | End::Handshake
+            | End::ProxyHeader
+            | End::Upstream
+            | End::Shutdown => {}
         }
     }
 }

@@ -19,20 +19,6 @@ pub(super) enum Stream<S> {
     Closed,
 }
 
-impl<S> Stream<S> {
-    /// The TLS version, for logs.
-    pub(super) fn tls_version(&self) -> Option<String> {
-        match self {
-            Self::Tls(stream) => stream
-                .get_ref()
-                .1
-                .protocol_version()
-                .map(|version| format!("{version:?}")),
-            Self::Plain(_) | Self::Closed => None,
-        }
-    }
-}
-
 impl<S: AsyncWrite + Unpin> Stream<S> {
     /// Writes nothing. This fails if the connection was reset, which a read does not show once the other side has
     /// closed its end.

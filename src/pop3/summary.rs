@@ -5,6 +5,8 @@ use std::{
     time::Instant,
 };
 
+use crate::tls::Agreed;
+
 /// How a session ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
@@ -22,6 +24,8 @@ pub(super) enum End {
     LineTooLong,
     /// The TLS handshake failed.
     Handshake,
+    /// A PROXY header came that is no load balancer's.
+    ProxyHeader,
     /// The upstream failed in the middle of a message.
     Upstream,
     /// The gateway is being stopped.
@@ -38,6 +42,7 @@ impl End {
             Self::BadCommands => "bad-commands",
             Self::LineTooLong => "line-too-long",
             Self::Handshake => "handshake",
+            Self::ProxyHeader => "proxy-header",
             Self::Upstream => "upstream",
             Self::Shutdown => "shutdown",
         }
@@ -50,8 +55,8 @@ pub(super) struct Summary {
     pub(super) peer: SocketAddr,
     started: Instant,
     login: String,
-    /// TLS version, once there is TLS.
-    pub(super) tls: Option<String>,
+    /// Once there is TLS.
+    tls: Option<Agreed>,
     /// Messages retrieved whole.
     pub(super) retrieved: u64,
     /// Their octets.
@@ -89,19 +94,34 @@ impl Summary {
         self.peer.ip().to_canonical()
     }
 
-    /// The login that was tried last; control characters are escaped, for they could forge log lines.
+    /// The login that was tried last.
     pub(super) fn set_login(&mut self, login: &[u8]) {
-        let shown = &login[..login.len().min(LOGIN_SHOWN)];
-        self.login = String::from_utf8_lossy(shown).escape_debug().to_string();
+        self.login = shown(login);
     }
+
+    /// There is TLS.
+    pub(super) fn set_tls(&mut self, agreed: Agreed) {
+        self.tls = Some(agreed);
+    }
+}
+
+/// The start of `octets`; control characters are escaped, for they could forge log lines.
+fn shown(octets: &[u8]) -> String {
+    let start = &octets[..octets.len().min(LOGIN_SHOWN)];
+    String::from_utf8_lossy(start).escape_debug().to_string()
 }
 
 impl Drop for Summary {
     fn drop(&mut self) {
+        let (version, certificate) = match &self.tls {
+            Some(Agreed { version, client }) => (version.as_str(), client.as_ref().map(|name| shown(name.as_bytes()))),
+            None => ("none", None),
+        };
         tracing::info!(
             login = %self.login,
             peer = %SocketAddr::new(self.address(), self.peer.port()),
-            tls = self.tls.as_deref().unwrap_or("none"),
+            tls = version,
+            certificate,
             retrieved = self.retrieved,
             octets = self.octets,
             wasted = self.wasted,

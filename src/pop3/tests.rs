@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     accounts::Accounts,
-    config::{Certificate, Config, Limits, ListenerTls, Log, LogFormat, State},
+    config::{Certificate, ClientCertificates, Config, Limits, ListenerTls, Log, LogFormat, State},
     maildrop::Maildrops,
     tls::{Acceptor, Connector},
 };
@@ -43,7 +43,7 @@ pub(crate) fn config(limits: Limits) -> Config {
         },
         limits,
         web: None,
-        tls: None,
+        tls: Vec::new(),
         listeners: Vec::new(),
         upstreams: Vec::new(),
         accounts: [].into(),
@@ -309,10 +309,12 @@ fn certificate() -> (tempfile::TempDir, Arc<Acceptor>, Connector) {
     let files = Certificate {
         certificate: dir.path().join("certificate.pem"),
         key: dir.path().join("key.pem"),
+        names: None,
+        client_ca: None,
     };
     std::fs::write(&files.certificate, made.cert.pem()).unwrap();
     std::fs::write(&files.key, made.signing_key.serialize_pem()).unwrap();
-    let acceptor = Acceptor::load(&files).unwrap();
+    let acceptor = Acceptor::load(std::slice::from_ref(&files), ClientCertificates::Off).unwrap();
     let connector = Connector::new(Some(&files.certificate)).unwrap();
     (dir, Arc::new(acceptor), connector)
 }

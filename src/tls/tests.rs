@@ -7,12 +7,16 @@ use rcgen::{
     BasicConstraints, CertificateParams, CustomExtension, DnType, IsCa, Issuer, KeyPair, PKCS_ECDSA_P384_SHA384,
     PKCS_ED25519, PKCS_RSA_SHA256, PublicKeyData, SanType, SignatureAlgorithm, date_time_ymd,
 };
+use rustls_pki_types::PrivateKeyDer;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio_rustls::rustls::{
-    SupportedProtocolVersion,
-    sign::{CertifiedKey, SingleCertAndKey},
-    version::{TLS12, TLS13},
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{
+        ServerConfig, SupportedProtocolVersion,
+        sign::{CertifiedKey, SingleCertAndKey},
+        version::{TLS12, TLS13},
+    },
 };
 
 use super::{trust::public_key, *};

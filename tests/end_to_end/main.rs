@@ -10,6 +10,7 @@ mod clients;
 mod commit;
 mod connecting;
 mod crash;
+mod doors;
 mod faults;
 mod folding;
 mod gone;

@@ -10,14 +10,10 @@ use std::{
 
 use super::super::bind_advice;
 use crate::{
-    config::{Config, ListenerTls},
+    config::{Certificate, Config},
     health, state,
-    tls::{self, Validity},
+    tls::{self, Expiry, Validity},
 };
-
-/// A certificate that ends within this number of days is a risk: public authorities' usually live 90 days, and are renewed 30
-/// days before their end.
-const SOON: i64 = 21;
 
 /// What a trial has shown.
 #[derive(Debug)]
@@ -43,8 +39,8 @@ impl fmt::Display for Finding {
 /// Tries everything. Nothing stays behind.
 pub(super) async fn run(config: &Config) -> Result<Vec<Finding>, tls::Error> {
     let mut findings = Vec::new();
-    if let Some(files) = &config.tls {
-        findings.push(certificate(&tls::validity(&files.certificate)?, &files.certificate));
+    for files in &config.tls {
+        findings.extend(certificate(files)?);
     }
     let mut is_running = false;
     if let Some(dir) = &config.state.dir {
@@ -75,10 +71,7 @@ pub(super) async fn run(config: &Config) -> Result<Vec<Finding>, tls::Error> {
             continue;
         }
         // A gateway that runs with this configuration has its own ports.
-        let answers = error.kind() == io::ErrorKind::AddrInUse
-            && health::ask(address, listener.tls == ListenerTls::Implicit)
-                .await
-                .is_ok();
+        let answers = error.kind() == io::ErrorKind::AddrInUse && health::ask(listener.into()).await.is_ok();
         is_running |= answers;
         findings.push(unavailable("listener", address, &error, answers));
     }
@@ -148,50 +141,27 @@ fn writable(dir: &Path) -> io::Result<()> {
     fs::remove_file(&file)
 }
 
-fn certificate(validity: &Validity, file: &Path) -> Finding {
-    let file = file.display();
-    let Validity { names, from, until } = validity;
-    let names = names.join(", ");
-    let now = i64::from(state::now());
-    let day = |time: i64| super::super::day(u32::try_from(time.clamp(0, u32::MAX.into())).unwrap_or_default());
-    let days = (until - now) / 86_400;
-    if *until <= now {
-        Finding::Failure(format!(
-            "certificate {file} expired on {}: devices refuse it",
-            day(*until)
+/// How long the certificate of `files` is valid, and which names it is to be shown for and does not have.
+fn certificate(files: &Certificate) -> Result<Vec<Finding>, tls::Error> {
+    let validity = Validity::of(&files.certificate)?;
+    let mut findings = vec![match validity.at(state::now().into()) {
+        Expiry::Valid(text) => Finding::Note(text),
+        Expiry::Ending(text) => Finding::Risk(text),
+        Expiry::Invalid(text) => Finding::Failure(text),
+    }];
+    let missing = files.names.iter().flatten().filter(|name| !validity.covers(name));
+    findings.extend(missing.map(|name| {
+        let file = files.certificate.display();
+        Finding::Risk(format!(
+            "certificate {file} is not for {name}, which `names` gives it: devices refuse it there"
         ))
-    } else if *from > now {
-        Finding::Failure(format!(
-            "certificate {file} is valid from {} only: devices refuse it",
-            day(*from)
-        ))
-    } else if days < SOON {
-        Finding::Risk(format!("certificate {file} expires on {}, in {days} days", day(*until)))
-    } else {
-        Finding::Note(format!("certificate of {names}: valid until {}", day(*until)))
-    }
+    }));
+    Ok(findings)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn how_long_a_certificate_lives() {
-        let now = i64::from(state::now());
-        let of = |from: i64, until: i64| {
-            let validity = Validity {
-                names: vec!["mail.example.org".into()],
-                from: now + from,
-                until: now + until,
-            };
-            certificate(&validity, Path::new("c.pem")).to_string()
-        };
-        assert!(of(-10, -1).starts_with("failed: certificate c.pem expired on "));
-        assert!(of(10, 1000).starts_with("failed: certificate c.pem is valid from "));
-        assert!(of(-10, 5 * 86_400 + 60).ends_with("in 5 days"));
-        assert!(of(-10, 90 * 86_400).starts_with("certificate of mail.example.org: valid until "));
-    }
 
     #[tokio::test]
     async fn a_taken_port_fails_unless_a_gateway_answers() {

@@ -16,10 +16,10 @@ pub(super) use oauth2::{GrantWord, OAuth2};
 pub(super) use upstream::Upstream;
 
 use super::{
-    ListenerTls, LogFormat, Secret,
-    key::{Shape, Table, table},
+    ClientCertificates, ListenerTls, LogFormat, Secret,
+    key::{OneOrMany, Shape, Table, table},
     log::LogFilter,
-    value::{FileName, Networks, PageUrl, Size},
+    value::{AnyNetworks, FileName, HostNames, Networks, PageUrl, Size},
 };
 
 /// Longest time that a key may name: a year of seconds. Longer is a slip of the keyboard, and could overflow a clock.
@@ -47,8 +47,8 @@ table! {
         limits: Limits [];
         /// The sign-in page.
         web: Web [];
-        /// The certificate of listeners with TLS.
-        tls: Option<Tls> [];
+        /// The certificates of listeners with TLS.
+        tls: OneOrMany<Tls> [];
         /// Where devices connect.
         listener: Vec<Listener> [];
         /// The IMAP servers that hold the mail.
@@ -76,6 +76,16 @@ table! {
             otherwise("private networks for plain text, everyone with TLS"),
             help("write networks such as \"192.168.1.0/24\" or \"fd00::/8\", or single addresses")
         ];
+        /// Whether devices show a certificate of their own, issued by an authority of `client_ca` in [tls]. off | optional:
+        /// if one is shown, it must be good | required: nobody is served without
+        client_certificates: ClientCertificates [default("off")];
+        /// Load balancers that tell a device's address by a PROXY header (version 1 or 2): from these networks the header is
+        /// required, from others it closes the connection. Default: none.
+        proxy_protocol_from: AnyNetworks [
+            default(""),
+            example("10.0.0.5"),
+            help("write networks such as \"10.0.0.0/24\", or single addresses")
+        ];
     }
 
     /// `[tls]`
@@ -90,6 +100,15 @@ table! {
             example("/run/secrets/privkey.pem"),
             help("name the PEM file of the private key")
         ];
+        /// Host names for which devices get this certificate, if there are several [[tls]]; the first is for devices that ask for
+        /// no name or for another. Default: the names in the certificate.
+        names: Option<HostNames> [
+            example("mail.example.org,*.example.net"),
+            otherwise("those in the certificate"),
+            help("write names such as \"mail.example.org\" or \"*.example.org\"")
+        ];
+        /// PEM file of the authorities that issue the certificates of devices; see `client_certificates` of [[listener]].
+        client_ca: Option<FileName> [example("/run/secrets/client-ca.pem")];
     }
 
     /// `[limits]`

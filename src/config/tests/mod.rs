@@ -37,7 +37,7 @@ fn defaults() {
         (config.log.format, config.log.level.as_str()),
         (LogFormat::Text, "info")
     );
-    assert!(config.state.dir.is_none() && config.tls.is_none() && config.accounts.is_empty());
+    assert!(config.state.dir.is_none() && config.tls.is_empty() && config.accounts.is_empty());
     let upstream = &config.upstreams[0];
     assert_eq!(
         (upstream.port, upstream.tls, upstream.connections_per_user),

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use ipnet::IpNet;
 
 use super::{Verifier, value::Checked};
-use crate::config::{Listener, ListenerTls, keys};
+use crate::config::{ClientCertificates, Listener, ListenerTls, keys};
 
 /// The POP3 port (RFC 1939 §3), where no listener is given.
 const DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 110);
@@ -43,7 +43,7 @@ impl Verifier<'_> {
     pub(super) fn listeners(
         &mut self,
         listeners: Vec<keys::Listener>,
-        has_certificate: bool,
+        tls: &[(String, keys::Tls)],
     ) -> Checked<Vec<Listener>> {
         if listeners.is_empty() {
             return Ok(vec![Listener {
@@ -51,13 +51,15 @@ impl Verifier<'_> {
                 tls: ListenerTls::Off,
                 require_tls: false,
                 allow: Listener::private_networks(),
+                client_certificates: ClientCertificates::Off,
+                proxy_protocol_from: Vec::new(),
             }]);
         }
         let mut verified: Vec<Listener> = Vec::new();
         let mut failed = Ok(());
         for (index, listener) in listeners.into_iter().enumerate() {
             let path = format!("listener[{index}]");
-            match self.listener(&path, listener, has_certificate) {
+            match self.listener(&path, listener, tls) {
                 Ok(listener) => {
                     if verified
                         .iter()
@@ -74,11 +76,16 @@ impl Verifier<'_> {
         failed.map(|()| verified)
     }
 
-    fn listener(&mut self, path: &str, listener: keys::Listener, has_certificate: bool) -> Checked<Listener> {
+    fn listener(
+        &mut self,
+        path: &str,
+        listener: keys::Listener,
+        certificates: &[(String, keys::Tls)],
+    ) -> Checked<Listener> {
         let key = |name: &str| format!("{path}.{name}");
         let address = self.required(&key("address"), listener.address);
         let tls = listener.tls;
-        if tls != ListenerTls::Off && !has_certificate {
+        if tls != ListenerTls::Off && certificates.is_empty() {
             let help = "add [tls] with `certificate` and `key`, two PEM files";
             let what = format!("\"{tls}\" needs a certificate, and there is no [tls]");
             self.wrong(&key("tls"), what, help);
@@ -87,6 +94,7 @@ impl Verifier<'_> {
             let help = "set tls = \"starttls\" or \"implicit\" for this listener, or leave require_tls out";
             self.wrong(&key("require_tls"), "this listener has no TLS to require", help);
         }
+        self.client_certificates(&key("client_certificates"), &listener, certificates);
         let allow = match listener.allow {
             Some(networks) => networks.0,
             None if tls == ListenerTls::Off => Listener::private_networks(),
@@ -97,6 +105,37 @@ impl Verifier<'_> {
             tls,
             require_tls: listener.require_tls,
             allow,
+            client_certificates: listener.client_certificates,
+            proxy_protocol_from: listener.proxy_protocol_from.0,
         })
+    }
+
+    /// Whether `client_certificates` of `listener`, whose path is `path`, can be asked for, and asks everybody.
+    fn client_certificates(&mut self, path: &str, listener: &keys::Listener, certificates: &[(String, keys::Tls)]) {
+        let clients = listener.client_certificates;
+        if clients == ClientCertificates::Off {
+            return;
+        }
+        if listener.tls == ListenerTls::Off {
+            let help = "set tls = \"implicit\" for this listener, or leave client_certificates out";
+            self.wrong(path, "this listener has no TLS, so no device shows a certificate", help);
+        } else if listener.tls == ListenerTls::StartTls
+            && clients == ClientCertificates::Required
+            && !listener.require_tls
+        {
+            let help = "set require_tls = true";
+            self.wrong(
+                path,
+                "a device that does not say STLS gets in without a certificate",
+                help,
+            );
+        } else if let Some((table, _)) = certificates.iter().find(|(_, tls)| tls.client_ca.is_none()) {
+            let help = "name the PEM file of the authorities that issue the certificates of devices";
+            self.wrong(
+                &format!("{table}.client_ca"),
+                format!("is missing: a listener has client_certificates = \"{clients}\""),
+                help,
+            );
+        }
     }
 }

@@ -9,7 +9,11 @@ mod upstream;
 mod value;
 mod web;
 
-use std::{collections::HashMap, path::Path, path::PathBuf, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use self::value::Checked;
 use super::{
@@ -67,9 +71,9 @@ impl Verifier<'_> {
     fn config(&mut self, document: Document) -> Checked<Config> {
         let state = self.state(document.state);
         let web = self.web(document.web);
-        let has_tls = document.tls.is_some();
-        let tls = document.tls.map(|tls| self.certificate(tls)).transpose();
-        let listeners = self.listeners(document.listener, has_tls);
+        let tls = document.tls.by_path("tls");
+        let certificates = self.certificates(&tls);
+        let listeners = self.listeners(document.listener, &tls);
         let upstreams = self.upstreams(document.upstream, state.as_ref().ok());
         let accounts = self.accounts(document.account, &upstreams);
         let upstreams = upstreams.verified();
@@ -88,7 +92,7 @@ impl Verifier<'_> {
             },
             limits: limits(document.limits),
             web: web?,
-            tls: tls?,
+            tls: certificates?,
             listeners: listeners?,
             upstreams: upstreams?,
             accounts: accounts?.into(),
@@ -125,14 +129,35 @@ impl Verifier<'_> {
         }
     }
 
-    fn certificate(&mut self, tls: keys::Tls) -> Checked<Certificate> {
-        let certificate = self.required("tls.certificate", tls.certificate);
-        let key = self.required("tls.key", tls.key);
-        let certificate = certificate.and_then(|file| self.readable("tls.certificate", &file));
-        let key = key.and_then(|file| self.readable("tls.key", &file));
+    fn certificates(&mut self, tls: &[(String, keys::Tls)]) -> Checked<Vec<Certificate>> {
+        let mut taken = HashSet::new();
+        let mut verified = Vec::new();
+        for (path, tls) in tls {
+            let key = |name: &str| format!("{path}.{name}");
+            for name in tls.names.iter().flat_map(|names| &names.0) {
+                if !taken.insert(name) {
+                    let help = "a name has one certificate: give it to one [[tls]]";
+                    self.wrong(&key("names"), format!("{name:?} is given twice"), help);
+                }
+            }
+            verified.push(self.certificate(key, tls));
+        }
+        verified.into_iter().collect()
+    }
+
+    /// The files of the table in which `key` is the path of a key.
+    fn certificate(&mut self, key: impl Fn(&str) -> String, tls: &keys::Tls) -> Checked<Certificate> {
+        let certificate = self.required(&key("certificate"), tls.certificate.as_ref());
+        let private_key = self.required(&key("key"), tls.key.as_ref());
+        let certificate = certificate.and_then(|file| self.readable(&key("certificate"), file));
+        let private_key = private_key.and_then(|file| self.readable(&key("key"), file));
+        let client_ca = tls.client_ca.as_ref();
+        let client_ca = client_ca.map(|file| self.readable(&key("client_ca"), file));
         Ok(Certificate {
             certificate: certificate?,
-            key: key?,
+            key: private_key?,
+            names: tls.names.as_ref().map(|names| names.0.clone()),
+            client_ca: client_ca.transpose()?,
         })
     }
 }

@@ -1,14 +1,20 @@
 //! A certificate authority for one test, and a certificate of it for this machine's loopback.
 
-use std::{net::Ipv4Addr, path::PathBuf, sync::Arc};
+use std::{
+    net::Ipv4Addr,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType,
+    KeyUsagePurpose, SanType, date_time_ymd,
 };
 use tempfile::TempDir;
 use tokio_rustls::rustls::{
-    ClientConfig, RootCertStore, ServerConfig,
+    ClientConfig, ConfigBuilder, RootCertStore, ServerConfig,
+    client::WantsClientCert,
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, PrivateKeyDer},
 };
@@ -19,11 +25,28 @@ pub struct Certificates {
     authority: CertificateDer<'static>,
     leaf: CertificateDer<'static>,
     key: Vec<u8>,
+    issuer: Issuer<'static, KeyPair>,
 }
 
 impl Certificates {
     /// Valid for 127.0.0.1 and localhost.
     pub fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    /// The same, with an end so many days and half a day from now.
+    pub fn ending_in(days: u64) -> Self {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        let end = date_time_ymd(1970, 1, 1) + now + Duration::from_secs(12 * 3600 + days * 24 * 3600);
+        Self::with(|params| params.not_after = end)
+    }
+
+    /// The same for this host only.
+    pub fn of_host(name: &str) -> Self {
+        Self::with(|params| params.subject_alt_names = vec![SanType::DnsName(name.try_into().unwrap())])
+    }
+
+    fn with(change: impl FnOnce(&mut CertificateParams)) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let authority_key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
@@ -39,9 +62,10 @@ impl Certificates {
             .subject_alt_names
             .push(SanType::IpAddress(Ipv4Addr::LOCALHOST.into()));
         params.distinguished_name.push(DnType::CommonName, "localhost");
+        change(&mut params);
         let leaf = params.signed_by(&key, &issuer).unwrap();
 
-        Self::of(directory, &authority, &leaf, &key)
+        Self::of(directory, &authority, &leaf, &key, issuer)
     }
 
     /// As Proton's bridge makes its own: the server is its own authority.
@@ -60,10 +84,18 @@ impl Certificates {
         ];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         let leaf = params.self_signed(&key).unwrap();
-        Self::of(tempfile::tempdir().unwrap(), &leaf, &leaf, &key)
+        let issuer = KeyPair::try_from(key.serialize_der()).unwrap();
+        let issuer = Issuer::new(params, issuer);
+        Self::of(tempfile::tempdir().unwrap(), &leaf, &leaf, &key, issuer)
     }
 
-    fn of(directory: TempDir, authority: &Certificate, leaf: &Certificate, key: &KeyPair) -> Self {
+    fn of(
+        directory: TempDir,
+        authority: &Certificate,
+        leaf: &Certificate,
+        key: &KeyPair,
+        issuer: Issuer<'static, KeyPair>,
+    ) -> Self {
         for (file, text) in [
             ("ca.pem", authority.pem()),
             ("leaf.pem", leaf.pem()),
@@ -76,6 +108,7 @@ impl Certificates {
             authority: authority.der().clone(),
             leaf: leaf.der().clone(),
             key: key.serialize_der(),
+            issuer,
         }
     }
 
@@ -103,14 +136,31 @@ impl Certificates {
 
     /// For a client that trusts this authority only.
     pub fn client(&self) -> Arc<ClientConfig> {
+        Arc::new(self.trusting_client().with_no_client_auth())
+    }
+
+    /// The same for a client that shows a certificate for `name` that `authority` has issued.
+    pub fn client_of(&self, authority: &Self, name: &str) -> Arc<ClientConfig> {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        let certificate = params.signed_by(&key, &authority.issuer).unwrap();
+        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let client = self.trusting_client();
+        Arc::new(
+            client
+                .with_client_auth_cert(vec![certificate.der().clone()], key)
+                .unwrap(),
+        )
+    }
+
+    fn trusting_client(&self) -> ConfigBuilder<ClientConfig, WantsClientCert> {
         let mut roots = RootCertStore::empty();
         roots.add(self.authority.clone()).unwrap();
-        let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_root_certificates(roots)
-            .with_no_client_auth();
-        Arc::new(config)
     }
 
     /// For a server that shows the leaf.

@@ -30,11 +30,16 @@ impl Pop {
 
     /// Connects from `source`, which may be any address of 127.0.0.0/8, and reads the greeting.
     pub fn connect_from(source: Ipv4Addr, address: SocketAddr) -> Self {
-        let mut pop = Self {
-            reader: Reader::new(Stream::connect_from(source, address).expect("the gateway accepts")),
-        };
+        let mut pop = Self::open_from(source, address);
         pop.expect("+OK");
         pop
+    }
+
+    /// Connects from `source`, and no more.
+    pub fn open_from(source: Ipv4Addr, address: SocketAddr) -> Self {
+        Self {
+            reader: Reader::new(Stream::connect_from(source, address).expect("the gateway accepts")),
+        }
     }
 
     /// Connects, and no more.
@@ -77,6 +82,16 @@ impl Pop {
         Self {
             reader: self.reader.secure(config).expect("TLS handshake"),
         }
+    }
+
+    /// The connection; what was read and not taken is lost.
+    pub fn into_stream(self) -> Stream {
+        self.reader.stream
+    }
+
+    /// Whether the TLS handshake went on from an earlier session's.
+    pub fn is_resumed(&self) -> bool {
+        self.reader.stream.is_resumed()
     }
 
     /// Sends octets as they are.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use tokio_rustls::rustls::{
-    ClientConfig, ClientConnection, ServerConfig, ServerConnection, StreamOwned, pki_types::ServerName,
+    ClientConfig, ClientConnection, HandshakeKind, ServerConfig, ServerConnection, StreamOwned, pki_types::ServerName,
 };
 
 use super::PATIENCE;
@@ -72,6 +72,14 @@ impl Stream {
             tls.complete_io(&mut tcp)?;
         }
         Ok(Self::Server(Box::new(StreamOwned::new(tls, tcp))))
+    }
+
+    /// Whether the handshake went on from an earlier session's.
+    pub fn is_resumed(&self) -> bool {
+        match self {
+            Self::Client(tls) => tls.conn.handshake_kind() == Some(HandshakeKind::Resumed),
+            Self::Plain(_) | Self::Server(_) => false,
+        }
     }
 
     fn into_plain(self) -> TcpStream {

@@ -1,0 +1,234 @@
+//! Certificates by the name that a device asks for (SNI, RFC 6066 §3), read again when their files change.
+
+use std::{
+    collections::HashMap,
+    path::Path,
+    sync::{Arc, Mutex, TryLockError},
+    time::{Duration, Instant, SystemTime},
+};
+
+use arc_swap::ArcSwap;
+
+use super::{pem::Error, validity::Validity};
+use crate::config::Certificate;
+
+/// How often a handshake may look whether the files changed.
+const RELOAD_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How a `T` is made of the files of one `[[tls]]`.
+type Make<T> = dyn Fn(&Certificate) -> Result<T, Error> + Send + Sync;
+
+/// What is made of each `[[tls]]`, shared by its copies.
+pub(super) struct Hosts<T> {
+    files: Vec<Certificate>,
+    make: Box<Make<T>>,
+    shown: ArcSwap<Shown<T>>,
+    seen: Mutex<Seen<T>>,
+}
+
+/// What a device is shown.
+pub(super) struct Shown<T> {
+    by_name: HashMap<String, T>,
+    default: T,
+}
+
+struct Seen<T> {
+    checked: Instant,
+    /// In the order of the files.
+    made: Vec<Made<T>>,
+}
+
+struct Made<T> {
+    of: T,
+    names: Vec<String>,
+    modified: [Option<SystemTime>; 3],
+}
+
+impl<T: Clone> Hosts<T> {
+    /// Reads all files. Errors name the file.
+    pub(super) fn load(
+        files: &[Certificate],
+        make: impl Fn(&Certificate) -> Result<T, Error> + Send + Sync + 'static,
+    ) -> Result<Self, Error> {
+        let made: Vec<_> = files
+            .iter()
+            .map(|files| Made::new(files, &make))
+            .collect::<Result<_, _>>()?;
+        let shown = Shown::of(&made).ok_or(Error::NoCertificate)?;
+        Ok(Self {
+            files: files.to_vec(),
+            make: Box::new(make),
+            shown: ArcSwap::from_pointee(shown),
+            seen: Mutex::new(Seen {
+                checked: Instant::now(),
+                made,
+            }),
+        })
+    }
+
+    /// What devices are shown now.
+    pub(super) fn shown(&self) -> Arc<Shown<T>> {
+        self.reload_if_changed();
+        self.shown.load_full()
+    }
+
+    pub(super) fn files(&self) -> &[Certificate] {
+        &self.files
+    }
+
+    fn reload_if_changed(&self) {
+        let mut seen = match self.seen.try_lock() {
+            Ok(seen) => seen,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            // Another handshake is looking.
+            Err(TryLockError::WouldBlock) => return,
+        };
+        if seen.checked.elapsed() < RELOAD_INTERVAL {
+            return;
+        }
+        seen.checked = Instant::now();
+        let mut is_new = false;
+        for (files, made) in self.files.iter().zip(&mut seen.made) {
+            let modified = modified(files);
+            if modified == made.modified {
+                continue;
+            }
+            // A renewal may be caught half-written: the old pair then serves on, and the next change is tried again.
+            made.modified = modified;
+            match Made::new(files, &self.make) {
+                Ok(new) => {
+                    *made = new;
+                    is_new = true;
+                    tracing::info!(certificate = %files.certificate.display(), "certificate reloaded");
+                }
+                Err(error) => tracing::error!(%error, "certificate not reloaded, the old one stays in use"),
+            }
+        }
+        if let Some(shown) = is_new.then(|| Shown::of(&seen.made)).flatten() {
+            self.shown.store(Arc::new(shown));
+        }
+    }
+}
+
+impl<T> Made<T> {
+    fn new(files: &Certificate, make: impl Fn(&Certificate) -> Result<T, Error>) -> Result<Self, Error> {
+        // Before the files are read: a change in between is then seen the next time.
+        let modified = modified(files);
+        let names = match &files.names {
+            Some(names) => names.clone(),
+            None => Validity::of(&files.certificate)?.names().to_vec(),
+        };
+        Ok(Self {
+            of: make(files)?,
+            names: names.iter().map(|name| name.to_ascii_lowercase()).collect(),
+            modified,
+        })
+    }
+}
+
+impl<T: Clone> Shown<T> {
+    /// `None` if nothing was made. If two have the same name, the first has it.
+    fn of(made: &[Made<T>]) -> Option<Self> {
+        let mut by_name = HashMap::new();
+        for made in made {
+            for name in &made.names {
+                by_name.entry(name.clone()).or_insert_with(|| made.of.clone());
+            }
+        }
+        Some(Self {
+            by_name,
+            default: made.first()?.of.clone(),
+        })
+    }
+
+    /// What a device is shown that asks for `name`, if it asks for any.
+    pub(super) fn by_name(&self, name: Option<&str>) -> &T {
+        name.and_then(|name| {
+            let name = name.to_ascii_lowercase();
+            let exact = self.by_name.get(&name);
+            // RFC 6125 §6.4.3: a star stands for one label.
+            exact.or_else(|| self.by_name.get(&format!("*{}", &name[name.find('.')?..])))
+        })
+        .unwrap_or(&self.default)
+    }
+}
+
+fn modified(files: &Certificate) -> [Option<SystemTime>; 3] {
+    let modified = |path: &Path| std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+    [
+        modified(&files.certificate),
+        modified(&files.key),
+        files.client_ca.as_deref().and_then(modified),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::PathBuf, time::Duration};
+
+    use super::*;
+
+    /// Each `T` is what its file holds.
+    fn hosts(directory: &Path) -> Hosts<String> {
+        let files = ["a", "b"].map(|name| {
+            let file = directory.join(name);
+            fs::write(&file, name).unwrap();
+            Certificate {
+                certificate: file.clone(),
+                key: file,
+                names: Some(vec![name.to_owned()]),
+                client_ca: None,
+            }
+        });
+        let read = |files: &Certificate| {
+            let text = fs::read_to_string(&files.key).unwrap();
+            match text.as_str() {
+                "broken" => Err(Error::NoCertificate),
+                _ => Ok(text),
+            }
+        };
+        Hosts::load(&files, read).unwrap()
+    }
+
+    /// Changes a file of `hosts`, whose time of change is then another.
+    fn change(hosts: &Hosts<String>, file: usize, text: &str) {
+        let path: &PathBuf = &hosts.files()[file].key;
+        let later = fs::metadata(path).unwrap().modified().unwrap() + Duration::from_secs(5);
+        fs::write(path, text).unwrap();
+        fs::File::options()
+            .write(true)
+            .open(path)
+            .unwrap()
+            .set_modified(later)
+            .unwrap();
+    }
+
+    fn shown(hosts: &Hosts<String>) -> [String; 3] {
+        let shown = hosts.shown();
+        [Some("a"), Some("b"), None].map(|name| shown.by_name(name).clone())
+    }
+
+    /// Lets the next look at the files be due.
+    fn wait(hosts: &Hosts<String>) {
+        let mut seen = hosts.seen.lock().unwrap();
+        seen.checked = Instant::now().checked_sub(RELOAD_INTERVAL).unwrap();
+    }
+
+    #[test]
+    fn what_changes_is_read_again_and_what_is_broken_stays_as_it_was() {
+        let directory = tempfile::tempdir().unwrap();
+        let hosts = hosts(directory.path());
+        assert_eq!(shown(&hosts), ["a", "b", "a"]);
+        change(&hosts, 0, "a2");
+        assert_eq!(shown(&hosts), ["a", "b", "a"], "not yet");
+        wait(&hosts);
+        assert_eq!(shown(&hosts), ["a2", "b", "a2"]);
+        change(&hosts, 0, "broken");
+        change(&hosts, 1, "b2");
+        wait(&hosts);
+        assert_eq!(shown(&hosts), ["a2", "b2", "a2"]);
+        change(&hosts, 0, "a3");
+        wait(&hosts);
+        assert_eq!(shown(&hosts), ["a3", "b2", "a3"]);
+    }
+}

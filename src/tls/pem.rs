@@ -1,0 +1,153 @@
+//! Certificates and keys in PEM files, and in plain words what is wrong with a file.
+
+use std::path::{Path, PathBuf};
+
+use rustls_pki_types::{
+    CertificateDer, PrivateKeyDer,
+    pem::{self, PemObject},
+};
+use tokio_rustls::rustls::{self, crypto::CryptoProvider, sign::CertifiedKey};
+use x509_parser::x509::X509Version;
+use zeroize::Zeroizing;
+
+use crate::config::Certificate;
+
+/// What is wrong with a certificate, a key or a set of roots.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no `[tls]`.
+    #[error("there is no [tls] with `certificate` and `key`")]
+    NoCertificate,
+    /// A listener asks for client certificates, and nothing says whose are good.
+    #[error("client_certificates needs `client_ca` in [tls]")]
+    NoClientCa,
+    /// A PEM file could not be read.
+    #[error("{}: {source}", .path.display())]
+    Pem {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: pem::Error,
+    },
+    /// A file is not what it should be.
+    #[error("{}: {}", .path.display(), .what)]
+    Unsuitable {
+        /// The file.
+        path: PathBuf,
+        /// What it is, and what to do.
+        what: &'static str,
+    },
+    /// The key is of another certificate.
+    #[error("{}: is not the key of the certificate in {}: {}", .key.display(), .certificate.display(), .remedy)]
+    Mismatch {
+        /// The key's file.
+        key: PathBuf,
+        /// The certificate's file.
+        certificate: PathBuf,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// The key is of a kind that is not supported, or the certificate is not one.
+    #[error("{}: {source}", .path.display())]
+    Rejected {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: rustls::Error,
+    },
+}
+
+/// All certificates of a file, at least one.
+pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let certificates: Vec<_> = CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect)
+        .map_err(|source| Error::Pem {
+            path: path.into(),
+            source,
+        })?;
+    if certificates.is_empty() {
+        Err(unsuitable(path, "certificate"))
+    } else {
+        Ok(certificates)
+    }
+}
+
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Error> {
+    match PrivateKeyDer::from_pem_file(path) {
+        Ok(key) => Ok(key),
+        Err(pem::Error::Io(source)) => Err(Error::Pem {
+            path: path.into(),
+            source: pem::Error::Io(source),
+        }),
+        Err(_) => Err(unsuitable(path, "private key")),
+    }
+}
+
+/// What a file that holds no `wanted` in PEM holds instead, in plain words.
+pub(super) fn unsuitable(path: &Path, wanted: &'static str) -> Error {
+    let octets = Zeroizing::new(std::fs::read(path).unwrap_or_default());
+    let has = |part: &str| memchr::memmem::find(&octets, part.as_bytes()).is_some();
+    let what = match wanted {
+        _ if octets.is_empty() => "is empty",
+        // ASN.1 begins with a SEQUENCE.
+        _ if octets.starts_with(b"\x30") && !octets.is_ascii() => {
+            "is in DER, and popgate reads PEM: openssl converts it (-inform der)"
+        }
+        "private key" if has("ENCRYPTED") => {
+            "the key is encrypted with a passphrase, which nobody could type in: openssl pkey -in KEY -out PLAIN writes one without"
+        }
+        "private key" if has("BEGIN CERTIFICATE") => {
+            "holds a certificate and no private key (expected BEGIN PRIVATE KEY)"
+        }
+        "certificate" if has("PRIVATE KEY") => "holds a private key and no certificate (expected BEGIN CERTIFICATE)",
+        "private key" => "holds no private key (expected BEGIN PRIVATE KEY)",
+        _ => "holds no certificate (expected BEGIN CERTIFICATE)",
+    };
+    Error::Unsuitable {
+        path: path.into(),
+        what,
+    }
+}
+
+/// The chain and the key of `files`, which belong together.
+pub(super) fn pair(files: &Certificate, provider: &CryptoProvider) -> Result<CertifiedKey, Error> {
+    let chain = certificates(&files.certificate)?;
+    let key = private_key(&files.key)?;
+    let mismatch = || {
+        let is_below = chain
+            .iter()
+            .skip(1)
+            .any(|certificate| CertifiedKey::from_der(vec![certificate.clone()], key.clone_key(), provider).is_ok());
+        Error::Mismatch {
+            key: files.key.clone(),
+            certificate: files.certificate.clone(),
+            remedy: if is_below {
+                "it belongs to one further down in that file, which must come first"
+            } else {
+                "name the key that the certificate was issued for"
+            },
+        }
+    };
+    CertifiedKey::from_der(chain.clone(), key.clone_key(), provider).map_err(|source| match source {
+        rustls::Error::InconsistentKeys(_) => mismatch(),
+        rustls::Error::InvalidCertificate(_) if is_old(&files.certificate) => Error::Unsuitable {
+            path: files.certificate.clone(),
+            what: "is an X.509 certificate of version 1, which names no host: have one of version 3 made, with the host as its \
+                   subjectAltName",
+        },
+        source => Error::Rejected {
+            path: files.certificate.clone(),
+            source,
+        },
+    })
+}
+
+/// Whether the first certificate in `path` is of a version before 3.
+fn is_old(path: &Path) -> bool {
+    certificates(path).is_ok_and(|chain| {
+        let first = chain
+            .first()
+            .and_then(|der| x509_parser::parse_x509_certificate(der).ok());
+        first.is_some_and(|(_, certificate)| certificate.version() != X509Version::V3)
+    })
+}

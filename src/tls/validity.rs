@@ -1,0 +1,137 @@
+//! For whom and how long a certificate is.
+
+use std::{
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
+
+use chrono::DateTime;
+use x509_parser::extensions::GeneralName;
+
+use super::pem::{self, Error};
+
+/// Days before a certificate's end from which that end is told: public authorities' certificates are renewed by then.
+const SOON: i64 = 30;
+const DAY: i64 = 24 * 3600;
+
+/// For whom and how long a certificate is.
+#[derive(Debug)]
+pub struct Validity {
+    file: PathBuf,
+    /// Its hosts, or its subject.
+    names: Vec<String>,
+    /// Seconds since 1970.
+    from: i64,
+    /// Seconds since 1970.
+    until: i64,
+}
+
+/// What is to be said of a certificate at some time, as a sentence.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Expiry {
+    /// It is valid for some time to come.
+    Valid(String),
+    /// It ends within 30 days.
+    Ending(String),
+    /// It has expired, or is not valid yet.
+    Invalid(String),
+}
+
+impl Validity {
+    /// Of the first certificate in `file`.
+    pub fn of(file: &Path) -> Result<Self, Error> {
+        let chain = pem::certificates(file)?;
+        let wrong = || pem::unsuitable(file, "certificate");
+        let (_, certificate) =
+            x509_parser::parse_x509_certificate(chain.first().ok_or_else(wrong)?).map_err(|_| wrong())?;
+        let hosts = certificate.subject_alternative_name().ok().flatten().map(|names| {
+            let names = names.value.general_names.iter().filter_map(|name| match name {
+                GeneralName::DNSName(name) => Some((*name).to_owned()),
+                GeneralName::IPAddress(octets) => match *octets {
+                    [a, b, c, d] => Some(IpAddr::from([*a, *b, *c, *d]).to_string()),
+                    octets => <[u8; 16]>::try_from(octets)
+                        .ok()
+                        .map(|octets| IpAddr::from(octets).to_string()),
+                },
+                _ => None,
+            });
+            names.collect::<Vec<_>>()
+        });
+        Ok(Self {
+            file: file.to_owned(),
+            names: hosts
+                .filter(|names| !names.is_empty())
+                .unwrap_or_else(|| vec![certificate.subject().to_string()]),
+            from: certificate.validity().not_before.timestamp(),
+            until: certificate.validity().not_after.timestamp(),
+        })
+    }
+
+    /// The hosts that it is for, or its subject if it names none.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// Whether it is for the host `name`, or for all hosts of a name that begins with `*.`.
+    pub fn covers(&self, name: &str) -> bool {
+        let has = |name: &str| self.names.iter().any(|other| other.eq_ignore_ascii_case(name));
+        has(name) || name.find('.').is_some_and(|dot| has(&format!("*{}", &name[dot..])))
+    }
+
+    /// What is to be said of it at `now`, in seconds since 1970.
+    pub fn at(&self, now: i64) -> Expiry {
+        let (file, names) = (self.file.display(), self.names.join(", "));
+        let until = day(self.until);
+        let days = (self.until - now) / DAY;
+        if self.until <= now {
+            Expiry::Invalid(format!("certificate {file} expired on {until}: devices refuse it"))
+        } else if self.from > now {
+            let from = day(self.from);
+            Expiry::Invalid(format!(
+                "certificate {file} is valid from {from} only: devices refuse it"
+            ))
+        } else if days < SOON {
+            Expiry::Ending(format!(
+                "certificate {file} expires on {until}, in {days} days: have it renewed"
+            ))
+        } else {
+            Expiry::Valid(format!("certificate of {names}: valid until {until}"))
+        }
+    }
+}
+
+fn day(time: i64) -> String {
+    DateTime::from_timestamp(time, 0)
+        .unwrap_or_default()
+        .date_naive()
+        .to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_long_a_certificate_lives() {
+        let validity = Validity {
+            file: "c.pem".into(),
+            names: vec!["mail.example.org".into()],
+            from: 1_000 * DAY,
+            until: 2_000 * DAY,
+        };
+        let at = |days: i64, seconds: i64| validity.at(days * DAY + seconds);
+        let invalid = |text: &str| Expiry::Invalid(format!("certificate c.pem {text}: devices refuse it"));
+        let ending = |text: &str| {
+            Expiry::Ending(format!(
+                "certificate c.pem expires on 1975-06-24, {text}: have it renewed"
+            ))
+        };
+        let valid = Expiry::Valid("certificate of mail.example.org: valid until 1975-06-24".into());
+        assert_eq!(at(1_000, -1), invalid("is valid from 1972-09-27 only"));
+        assert_eq!(at(1_000, 0), valid);
+        assert_eq!(at(1_970, 0), valid);
+        assert_eq!(at(1_970, 1), ending("in 29 days"));
+        assert_eq!(at(2_000, -1), ending("in 0 days"));
+        assert_eq!(at(2_000, 0), invalid("expired on 1975-06-24"));
+    }
+}
