@@ -14,6 +14,7 @@ use super::{
     summary::End,
 };
 use crate::{
+    accounts::Denied,
     config::Secret,
     maildrop::{Error, Maildrop},
 };
@@ -177,7 +178,11 @@ where
         match &opened {
             // Only a login with the right secret learns that the maildrop is in use.
             Ok(_) | Err(Error::InUse) => attempt.succeeded(),
-            Err(Error::Denied) => attempt.failed(),
+            Err(Error::Denied) => {
+                attempt.failed().await;
+                // Whoever refused it: the text is the same.
+                return Err(Reply::Denied(Denied::Wrong));
+            }
             // It is not known whether the upstream took the secret.
             Err(_) => attempt.undecided(),
         }
