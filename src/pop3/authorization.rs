@@ -81,6 +81,7 @@ where
         if let Some(next) = next {
             return next;
         }
+        session.connection.send_blocks().await?;
     }
 }
 
@@ -190,8 +191,15 @@ where
     });
     // An attempt that ends here without a verdict counts as a failure: a device that takes silence for a refusal must not guess
     // faster than one that waits for the answer.
+    session.note_trial(true);
     Ok(match session.connection.meanwhile(opening).await? {
         Ok(maildrop) => Outcome::Login(Box::new(maildrop)),
-        Err(reply) => Outcome::Reply(reply),
+        Err(reply) => {
+            session.note_trial(false);
+            if let Reply::Denied(denied) = reply {
+                session.summary.note_refusal(denied);
+            }
+            Outcome::Reply(reply)
+        }
     })
 }

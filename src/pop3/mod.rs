@@ -1,7 +1,7 @@
 //! FRONT END: POP3 (RFC 1939, 2449, 2595, 3206, 5034).
 //!
-//! In the order a connection meets them: [`listener`] accepts it, [`permits`] counts it, [`session`] leads it through
-//! [`authorization`] and [`transaction`]. These read a [`command`] and write a [`reply`], [`capabilities`], a
+//! In the order a connection meets them: [`listener`] accepts it, [`permits`] and [`newcomers`] count it, [`session`] leads it
+//! through [`authorization`] and [`transaction`]. These read a [`command`] and write a [`reply`], [`capabilities`], a
 //! [`scan`] listing or a [`multiline`] message. Only [`connection`] touches the socket: it sends and receives by
 //! [`stream`], and cuts lines out of an [`input`] buffer.
 
@@ -12,6 +12,7 @@ mod connection;
 mod input;
 pub mod listener;
 pub mod multiline;
+mod newcomers;
 mod permits;
 mod reply;
 mod sasl;

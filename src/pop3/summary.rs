@@ -5,6 +5,8 @@ use std::{
     time::Instant,
 };
 
+use crate::accounts::Denied;
+
 /// How a session ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
@@ -12,10 +14,16 @@ pub(super) enum End {
     Quit,
     /// The device closed or reset the connection.
     Dropped,
-    /// `idle_seconds` without a line, or without reading.
+    /// `idle_seconds` without a line.
     Idle,
+    /// What was sent has not been read, or too slowly.
+    Slow,
     /// `login_seconds` without a login.
     LoginTimeout,
+    /// Not logged in, and too many others came after it.
+    GaveWay,
+    /// `session_seconds` are over.
+    SessionTimeout,
     /// `bad_commands` reached.
     BadCommands,
     /// A line longer than its cap.
@@ -34,7 +42,10 @@ impl End {
             Self::Quit => "quit",
             Self::Dropped => "dropped",
             Self::Idle => "idle",
+            Self::Slow => "slow",
             Self::LoginTimeout => "login-timeout",
+            Self::GaveWay => "gave-way",
+            Self::SessionTimeout => "session-timeout",
             Self::BadCommands => "bad-commands",
             Self::LineTooLong => "line-too-long",
             Self::Handshake => "handshake",
@@ -47,6 +58,7 @@ impl End {
 /// What a session did. Logs itself when dropped, so that a session that is aborted leaves its line too.
 #[derive(Debug)]
 pub(super) struct Summary {
+    /// IPv4 as IPv4 also on a dual-stack listener.
     pub(super) peer: SocketAddr,
     started: Instant,
     login: String,
@@ -71,7 +83,7 @@ const LOGIN_SHOWN: usize = 128;
 impl Summary {
     pub(super) fn new(peer: SocketAddr) -> Self {
         Self {
-            peer,
+            peer: SocketAddr::new(peer.ip().to_canonical(), peer.port()),
             started: Instant::now(),
             login: String::new(),
             tls: None,
@@ -84,23 +96,32 @@ impl Summary {
         }
     }
 
-    /// The peer's address, IPv4 as IPv4 also on a dual-stack listener.
     pub(super) fn address(&self) -> IpAddr {
-        self.peer.ip().to_canonical()
+        self.peer.ip()
     }
 
-    /// The login that was tried last; control characters are escaped, for they could forge log lines.
+    /// The login that was tried last.
     pub(super) fn set_login(&mut self, login: &[u8]) {
         let shown = &login[..login.len().min(LOGIN_SHOWN)];
-        self.login = String::from_utf8_lossy(shown).escape_debug().to_string();
+        self.login = String::from_utf8_lossy(shown).into_owned();
+    }
+
+    /// One line for each login that is refused, for programs that lock addresses out: the peer comes before all that the device
+    /// says.
+    pub(super) fn note_refusal(&self, denied: Denied) {
+        let reason = match denied {
+            Denied::Wrong => "wrong",
+            Denied::Throttled => "throttled",
+        };
+        tracing::info!(peer = %self.peer, reason, login = self.login, "login refused");
     }
 }
 
 impl Drop for Summary {
     fn drop(&mut self) {
         tracing::info!(
-            login = %self.login,
-            peer = %SocketAddr::new(self.address(), self.peer.port()),
+            peer = %self.peer,
+            login = self.login,
             tls = self.tls.as_deref().unwrap_or("none"),
             retrieved = self.retrieved,
             octets = self.octets,

@@ -11,6 +11,7 @@ mod commit;
 mod connecting;
 mod crash;
 mod faults;
+mod floods;
 mod gone;
 mod guesses;
 mod hide;

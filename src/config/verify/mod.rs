@@ -141,8 +141,11 @@ fn limits(limits: keys::Limits) -> Limits {
     Limits {
         sessions: limits.sessions,
         sessions_per_address: limits.sessions_per_address,
+        unauthenticated: limits.unauthenticated,
+        unauthenticated_per_address: limits.unauthenticated_per_address,
         login: limits.login_seconds,
         idle: limits.idle_seconds,
+        session: limits.session_seconds,
         upstream: limits.upstream_seconds,
         bad_commands: limits.bad_commands,
         read_ahead: limits.read_ahead_bytes.0,

@@ -55,6 +55,7 @@ impl Setup {
         }
         .limit("parked_seconds = 0")
         .limit("sessions_per_address = 1000")
+        .limit("unauthenticated_per_address = 1000")
     }
 
     /// `implicit` or `starttls` towards the upstream, trusting `authority` besides the system's roots.
