@@ -33,7 +33,7 @@ pub(super) fn keys(json: bool) -> Result<(), Failure> {
 
 /// Prints what the configuration means; fails where `connect` finds an upstream that does not work.
 pub(super) async fn run(loaded: Loaded, connect: bool, retention: bool) -> Result<(), Failure> {
-    let Loaded { config, warnings } = loaded;
+    let Loaded { config, warnings, .. } = loaded;
     if let Some(certificate) = &config.tls {
         Acceptor::load(certificate).map_err(|error| Failure::wrong(format!("[tls] {error}")))?;
     }

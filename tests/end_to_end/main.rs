@@ -8,6 +8,7 @@ mod accounts;
 mod as_they_are;
 mod clients;
 mod commit;
+mod confinement;
 mod connecting;
 mod crash;
 mod faults;

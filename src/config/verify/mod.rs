@@ -25,6 +25,7 @@ pub(super) fn verify(document: Document, sources: Sources, directory: &Path) -> 
         sources,
         directory,
         warnings: Vec::new(),
+        files: vec![],
         literal: Vec::new(),
         imports: HashMap::new(),
     };
@@ -32,6 +33,7 @@ pub(super) fn verify(document: Document, sources: Sources, directory: &Path) -> 
     let Verifier {
         sources,
         mut warnings,
+        mut files,
         literal,
         ..
     } = verifier;
@@ -46,7 +48,12 @@ pub(super) fn verify(document: Document, sources: Sources, directory: &Path) -> 
     match config {
         Ok(config) if sources.mistakes.is_empty() => {
             warnings.extend(config.risks());
-            Ok(Loaded { config, warnings })
+            files.push(sources.file);
+            Ok(Loaded {
+                config,
+                warnings,
+                files,
+            })
         }
         _ => Err(Error::new(sources.mistakes, warnings)),
     }
@@ -57,6 +64,8 @@ struct Verifier<'a> {
     sources: Sources,
     directory: &'a Path,
     warnings: Vec<String>,
+    /// Every file that is named.
+    files: Vec<PathBuf>,
     /// Keys of secrets that stand in the file itself.
     literal: Vec<String>,
     /// What was read for `uidl_import`, by file.
