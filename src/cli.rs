@@ -23,6 +23,7 @@ use crate::{
     config::{self, Config, Loaded},
     gateway,
     health::Door,
+    sandbox,
 };
 
 /// Where `serve --upstream` and `demo` listen: a port that needs no privilege.
@@ -118,19 +119,25 @@ enum Command {
 }
 
 impl Cli {
-    /// Runs the command until it is done; `serve` and `demo` until SIGTERM or SIGINT.
-    pub async fn run(self) -> Result<(), Failure> {
+    /// Runs the command until it is done; `serve` and `demo` until SIGTERM or SIGINT. Call it before any thread is started.
+    pub fn run(self) -> Result<(), Failure> {
+        sandbox::hide_memory();
         match self.command {
             Command::Serve {
                 upstream: Some(url),
                 listen,
-            } => serve::run(Config::forward(&url, listen)?).await,
-            Command::Serve { upstream: None, .. } => serve::run(load(self.config)?.config).await,
+            } => serve::run(Config::forward(&url, listen)?),
+            Command::Serve { upstream: None, .. } => serve::run(load(self.config)?),
             Command::Check { keys: true, json, .. } => check::keys(json),
-            Command::Check { connect, retention, .. } => check::run(load(self.config)?, connect, retention).await,
+            Command::Check { connect, retention, .. } => block_on(check::run(load(self.config)?, connect, retention)),
             Command::State { login, reset, folder } => {
                 let config = load(self.config)?.config;
-                state::run(&config, login.as_deref(), reset.as_deref(), folder.as_deref()).await
+                block_on(state::run(
+                    &config,
+                    login.as_deref(),
+                    reset.as_deref(),
+                    folder.as_deref(),
+                ))
             }
             Command::SignIn {
                 account,
@@ -144,9 +151,9 @@ impl Cli {
                     (None, Some(login)) => sign_in::What::Forget { login },
                     (None, None) => sign_in::What::List { json },
                 };
-                sign_in::run(&load(self.config)?.config, what).await
+                block_on(sign_in::run(&load(self.config)?.config, what))
             }
-            Command::Demo { listen } => demo::run(listen).await,
+            Command::Demo { listen } => block_on(demo::run(listen)),
             Command::Health {
                 address: Some(address), ..
             } => {
@@ -155,20 +162,31 @@ impl Cli {
                     implicit_tls: false,
                     balancers: &[],
                 };
-                health::run([door]).await
+                block_on(health::run([door]))
             }
             Command::Health { address: None, strict } => {
                 let config = load(self.config)?.config;
-                health::run(config.listeners.iter().map(Door::from)).await?;
-                if strict {
-                    sign_in::list::watch(&config).await
-                } else {
-                    Ok(())
-                }
+                block_on(async {
+                    health::run(config.listeners.iter().map(Door::from)).await?;
+                    if strict {
+                        sign_in::list::watch(&config).await
+                    } else {
+                        Ok(())
+                    }
+                })
             }
             Command::HashPassword => hash_password::run(),
         }
     }
+}
+
+/// Runs `work` with threads of its own.
+fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(work);
+    // Whatever still runs holds no promise to a device: drained is drained.
+    runtime.shutdown_background();
+    result
 }
 
 /// The configuration that the command line or the environment names; where nothing does and there is no

@@ -4,7 +4,7 @@
 //! opens a [`maildrop`]; that translates to [`imap`], the upstream, for which [`oauth`] has tokens if it takes no
 //! password. [`proofs`] remembers which secrets were right. [`state`] outlives a session. [`sign_in`] ends a sign-in,
 //! which begins at a terminal or on the page of [`web`]. [`gateway`] puts the parts together from a [`config`]; [`cli`]
-//! is what a person types. [`types`] are small types that all of them use.
+//! is what a person types, and [`sandbox`] what the process may do from then on. [`types`] are small types that all of them use.
 
 pub mod accounts;
 pub mod cli;
@@ -17,6 +17,7 @@ pub mod maildrop;
 pub mod oauth;
 pub mod pop3;
 pub mod proofs;
+pub mod sandbox;
 pub mod sign_in;
 pub mod state;
 pub mod telemetry;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use popgate::cli::{Cli, Failure};
+use popgate::cli::Cli;
 
 /// glibc's keeps an arena for each thread, and in each the holes that a burst of logins leaves: 200 idle sessions took a
 /// quarter of memory more, and mimalloc five times as much. One lock for all threads costs nothing measurable here, for what
@@ -13,19 +13,11 @@ static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    match run(cli) {
+    match cli.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("popgate: {failure}");
             failure.exit_code()
         }
     }
-}
-
-fn run(cli: Cli) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let result = runtime.block_on(cli.run());
-    // Whatever still runs holds no promise to a device: drained is drained.
-    runtime.shutdown_background();
-    result
 }

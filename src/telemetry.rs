@@ -1,11 +1,18 @@
 //! Logs: `tracing` events as lines on stderr.
 
-use std::io::{self, IsTerminal};
+use std::{
+    fmt::{self, Debug},
+    io::{self, IsTerminal},
+};
 
-use tracing::level_filters::LevelFilter;
+use tracing::{
+    field::{Field, Visit},
+    level_filters::LevelFilter,
+};
 use tracing_subscriber::{
+    field::RecordFields,
     filter::{ParseError, Targets},
-    fmt,
+    fmt::{FormatFields, format::Writer},
     layer::SubscriberExt,
     util::SubscriberInitExt,
 };
@@ -27,11 +34,14 @@ pub enum Error {
 /// object a line, an event's fields beside `timestamp`, `level` and `target`.
 pub fn init(log: &Log) -> Result<(), Error> {
     let targets: Targets = log.level.parse()?;
-    let lines = fmt().with_max_level(LevelFilter::TRACE).with_writer(io::stderr);
+    let lines = tracing_subscriber::fmt()
+        .with_max_level(LevelFilter::TRACE)
+        .with_writer(io::stderr);
     match log.format {
         LogFormat::Text => {
             let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
             lines
+                .fmt_fields(Quoted)
                 .with_target(false)
                 .with_ansi(colours)
                 .finish()
@@ -41,4 +51,140 @@ pub fn init(log: &Log) -> Result<(), Error> {
         LogFormat::Json => lines.json().flatten_event(true).finish().with(targets).try_init()?,
     }
     Ok(())
+}
+
+/// Fields as `name=value`, with a value in quotes unless it is one plain word: nothing that a device or an upstream says can
+/// pass for a field, or for a line.
+#[derive(Debug)]
+struct Quoted;
+
+impl<'writer> FormatFields<'writer> for Quoted {
+    fn format_fields<R: RecordFields>(&self, writer: Writer<'writer>, fields: R) -> fmt::Result {
+        let mut line = Line {
+            writer,
+            is_first: true,
+            written: Ok(()),
+        };
+        fields.record(&mut line);
+        line.written
+    }
+}
+
+struct Line<'writer> {
+    writer: Writer<'writer>,
+    is_first: bool,
+    written: fmt::Result,
+}
+
+impl Line<'_> {
+    fn write(&mut self, field: &Field, value: &str) -> fmt::Result {
+        if !std::mem::take(&mut self.is_first) {
+            self.writer.write_char(' ')?;
+        }
+        if field.name() == "message" {
+            return value.chars().try_for_each(|character| {
+                if character.is_control() {
+                    write!(self.writer, "{}", character.escape_default())
+                } else {
+                    self.writer.write_char(character)
+                }
+            });
+        }
+        if self.writer.has_ansi_escapes() {
+            write!(self.writer, "\x1b[3m{}\x1b[0m\x1b[2m=\x1b[0m", field.name())?;
+        } else {
+            write!(self.writer, "{}=", field.name())?;
+        }
+        if is_plain(value) {
+            self.writer.write_str(value)
+        } else {
+            write!(self.writer, "{value:?}")
+        }
+    }
+}
+
+impl Visit for Line<'_> {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if self.written.is_ok() {
+            self.written = self.write(field, value);
+        }
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        self.record_str(field, &format!("{value:?}"));
+    }
+}
+
+/// Whether `value` is one word that cannot be taken for anything else.
+fn is_plain(value: &str) -> bool {
+    let is_plain = |octet: u8| octet.is_ascii_graphic() && !matches!(octet, b'"' | b'\'' | b'\\' | b'=');
+    !value.is_empty() && value.bytes().all(is_plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(octets);
+            Ok(octets.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What a text log says of an event.
+    fn logged(event: impl FnOnce()) -> String {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(move || writer.clone())
+            .fmt_fields(Quoted)
+            .with_target(false)
+            .without_time()
+            .with_ansi(false)
+            .finish();
+        tracing::subscriber::with_default(subscriber, event);
+        let octets = lines.0.lock().unwrap().clone();
+        String::from_utf8(octets).unwrap()
+    }
+
+    #[test]
+    fn plain_words_stand_as_they_are() {
+        let peer: std::net::SocketAddr = "[2001:db8::1]:4000".parse().unwrap();
+        let line = logged(|| tracing::info!(%peer, login = "eva@example.org", octets = 7, is_whole = true, "session"));
+        let expected = " INFO session peer=[2001:db8::1]:4000 login=eva@example.org octets=7 is_whole=true\n";
+        assert_eq!(line, expected);
+    }
+
+    #[test]
+    fn nothing_passes_for_a_field_or_a_line() {
+        for said in [
+            "dev peer=8.8.8.8:1",
+            "",
+            "a\"b",
+            "peer=8.8.8.8:1",
+            "x\r\n INFO session peer=8.8.8.8:1",
+            "\x1b[2J\u{202e}",
+            "\\",
+        ] {
+            for line in [
+                logged(|| tracing::info!(login = said, end = "quit", "session")),
+                logged(|| tracing::info!(login = %said, end = "quit", "session")),
+            ] {
+                assert_eq!(line, format!(" INFO session login={said:?} end=quit\n"));
+                assert_eq!(line.lines().count(), 1);
+            }
+        }
+        let line = logged(|| tracing::info!("said {}", "a\nb\x1b[1m"));
+        assert_eq!(line, " INFO said a\\nb\\u{1b}[1m\n");
+    }
 }

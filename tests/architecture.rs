@@ -14,7 +14,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "accounts", "demo", "gateway", "health", "maildrop", "oauth", "sign_in", "state", "tls",
+            "accounts", "demo", "gateway", "health", "maildrop", "oauth", "sandbox", "sign_in", "state", "tls",
         ],
     ),
     (
@@ -34,6 +34,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("state", &[]),
     ("tls", &[]),
     ("demo", &[]),
+    ("sandbox", &[]),
     ("health", &["tls"]),
     ("types", &[]),
     ("config", &[]),

@@ -1,44 +1,165 @@
-//! Argon2: slow and hungry for memory by design, so only a few at once.
+//! Argon2: slow and hungry for memory by design, so only a few at once, and not again for what is known.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use argon2::{
     Argon2,
     password_hash::{Error, PasswordHasher, PasswordVerifier, phc::PasswordHash},
 };
-use tokio::sync::Semaphore;
 
-use crate::config::Secret;
+use super::queue::{Queue, Turn};
+use crate::{
+    config::Secret,
+    proofs::{KeyedHash, RandomUnavailable, Recent, Tag},
+};
 
 /// Verifications at once. Each takes what the hash asks for, 19 MiB by default, so that a flood of logins waits
 /// rather than exhausts memory. The processor has no more to give anyway.
 const AT_ONCE: usize = 2;
+/// How long a wrong secret is not verified again.
+const WRONG_FOR: Duration = Duration::from_secs(30);
 
 /// Verifies passwords against hashes, a few at once.
 #[derive(Debug)]
-pub(super) struct Hashing(Arc<Semaphore>);
+pub(super) struct Hashing {
+    queue: Arc<Queue>,
+    key: KeyedHash,
+    right: Recent,
+    wrong: Recent,
+}
+
+/// Who asks for a verification.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asker<'a> {
+    pub(super) login: &'a [u8],
+    pub(super) address: IpAddr,
+    /// Somebody at this address has failed lately.
+    pub(super) is_suspect: bool,
+}
 
 impl Hashing {
-    pub(super) fn new() -> Self {
-        Self(Arc::new(Semaphore::new(AT_ONCE)))
+    /// A secret that was right is not verified again for `proof_lasts`, counted from its last use.
+    pub(super) fn new(proof_lasts: Duration) -> Result<Self, RandomUnavailable> {
+        Ok(Self {
+            queue: Queue::new(AT_ONCE),
+            key: KeyedHash::new()?,
+            right: Recent::new(proof_lasts),
+            wrong: Recent::new(WRONG_FOR),
+        })
     }
 
-    /// Whether `secret` is what `hash`, a PHC string, was made of.
-    pub(super) async fn verify(&self, hash: Arc<str>, secret: Secret) -> bool {
-        // The permit goes along: a session that is dropped meanwhile does not stop the computation.
-        let Ok(permit) = self.0.clone().acquire_owned().await else {
-            return false;
+    /// Whether `secret` is what `hash`, a PHC string, was made of. What is known of it is known of this login and this hash
+    /// only: another hash of the login is another matter, and a login that does not exist learns nothing from one that does.
+    pub(super) async fn verify(&self, hash: Arc<str>, secret: Secret, asker: Asker<'_>) -> bool {
+        let tag = self.key.tag([asker.login, hash.as_bytes(), secret.expose()]);
+        let is_right = match self.known(&tag) {
+            Some(is_right) => is_right,
+            None => {
+                let turn = self.queue.turn(asker.address, asker.is_suspect).await;
+                // Another session of the same device may have asked the same.
+                match self.known(&tag) {
+                    Some(is_right) => is_right,
+                    None => compute(hash, secret, turn).await,
+                }
+            }
         };
-        let verification = tokio::task::spawn_blocking(move || {
-            let _permit = permit;
-            let parsed = PasswordHash::new(&hash);
-            parsed.is_ok_and(|parsed| Argon2::default().verify_password(secret.expose(), &parsed).is_ok())
-        });
-        verification.await.unwrap_or(false)
+        let known = if is_right { &self.right } else { &self.wrong };
+        known.insert(tag);
+        is_right
     }
+
+    fn known(&self, tag: &Tag) -> Option<bool> {
+        let is_right = self.right.contains(tag);
+        (is_right || self.wrong.contains(tag)).then_some(is_right)
+    }
+}
+
+async fn compute(hash: Arc<str>, secret: Secret, turn: Turn) -> bool {
+    // The turn goes along: a session that is dropped meanwhile does not stop the computation.
+    let verification = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        let parsed = PasswordHash::new(&hash);
+        parsed.is_ok_and(|parsed| Argon2::default().verify_password(secret.expose(), &parsed).is_ok())
+    });
+    verification.await.unwrap_or(false)
 }
 
 /// The argon2id hash of `password` as a PHC string, for `password_hash`. Takes tens of milliseconds.
 pub fn hash_password(password: &Secret) -> Result<String, Error> {
     Ok(Argon2::default().hash_password(password.expose())?.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    const LASTS: Duration = Duration::from_secs(900);
+
+    fn asker(login: &str) -> Asker<'_> {
+        Asker {
+            login: login.as_bytes(),
+            address: [10, 0, 0, 1].into(),
+            is_suspect: false,
+        }
+    }
+
+    /// The result, and whether it was computed: then it took at least a tenth of the time of `hashing`.
+    async fn verify(hashing: &Hashing, hash: &Arc<str>, login: &str, secret: &str, time: Duration) -> (bool, bool) {
+        let begun = Instant::now();
+        let is_right = hashing.verify(hash.clone(), secret.into(), asker(login)).await;
+        (is_right, begun.elapsed() > time / 10)
+    }
+
+    #[tokio::test]
+    async fn what_is_known_is_not_computed_again() {
+        let begun = Instant::now();
+        let hash: Arc<str> = hash_password(&"own".into()).unwrap().into();
+        let time = begun.elapsed();
+        let other: Arc<str> = hash_password(&"own".into()).unwrap().into();
+        let hashing = Hashing::new(LASTS).unwrap();
+        for (hash, login, secret, expected) in [
+            (&hash, "pbx", "own", (true, true)),
+            (&hash, "pbx", "own", (true, false)),
+            (&hash, "pbx", "wrong", (false, true)),
+            (&hash, "pbx", "wrong", (false, false)),
+            (&hash, "nobody", "own", (true, true)),
+            (&other, "pbx", "own", (true, true)),
+            (&other, "pbx", "wrong", (false, true)),
+        ] {
+            assert_eq!(
+                verify(&hashing, hash, login, secret, time).await,
+                expected,
+                "{login}, {secret}"
+            );
+        }
+        let hashing = Hashing::new(Duration::ZERO).unwrap();
+        for _ in 0..2 {
+            let verified = verify(&hashing, &hash, "pbx", "own", time).await;
+            assert_eq!(verified, (true, true), "nothing is parked, nothing is remembered");
+        }
+    }
+
+    /// A device that is gone while it waits for its turn costs nothing.
+    #[tokio::test]
+    async fn nothing_is_computed_for_who_is_gone() {
+        let hash: Arc<str> = hash_password(&"own".into()).unwrap().into();
+        let hashing = Hashing::new(LASTS).unwrap();
+        let address = [10, 0, 0, 1].into();
+        let turns = [
+            hashing.queue.turn(address, false).await,
+            hashing.queue.turn(address, false).await,
+        ];
+        for number in 0..100 {
+            let secret = number.to_string();
+            let verification = hashing.verify(hash.clone(), secret.as_str().into(), asker("pbx"));
+            assert!(verification.now_or_never().is_none());
+        }
+        drop(turns);
+        let turn = hashing.queue.turn(address, false).now_or_never();
+        assert!(turn.is_some(), "nobody waits any more");
+    }
 }

@@ -12,6 +12,7 @@ mod folder;
 mod hash;
 mod passwords;
 mod pattern;
+mod queue;
 mod throttle;
 
 use std::{
@@ -23,11 +24,17 @@ use std::{
 
 use subtle::ConstantTimeEq;
 
-use self::{folder::split, hash::Hashing, passwords::PasswordsFile, pattern::Pattern, throttle::Throttle};
+use self::{
+    folder::split,
+    hash::{Asker, Hashing},
+    passwords::PasswordsFile,
+    pattern::Pattern,
+    throttle::Throttle,
+};
 use crate::{
     config::{self, AccountsOptions, Credential, Expire, LocalSecret, Policy, Secret},
     proofs::RandomUnavailable,
-    types::{MailboxName, canonical},
+    types::{MailboxName, canonical, network},
 };
 
 pub use hash::hash_password;
@@ -262,7 +269,7 @@ impl Accounts {
             default_domains: default_domains.collect(),
             separators,
             patterns,
-            hashing: Hashing::new(),
+            hashing: Hashing::new(options.proof_lasts)?,
             decoy,
             throttle: Throttle::new()?,
             expire,
@@ -318,22 +325,25 @@ impl Accounts {
     /// verify the secret. A login that is not valid UTF-8 or contains control characters is [`Denied::Wrong`].
     pub async fn authenticate(&self, login: &[u8], secret: Secret, peer: IpAddr) -> Result<(Account, Attempt), Denied> {
         let meant = self.meant(login);
-        let attempt = self.throttle.begin(counted(login, meant.as_ref()), &secret, peer);
-        let attempt = attempt.ok_or(Denied::Throttled)?;
-        if !attempt.delay().is_zero() {
-            tokio::time::sleep(attempt.delay()).await;
-        }
+        let attempt = self.throttle.begin(&counted(login, meant.as_ref()), &secret, peer);
+        let mut attempt = attempt.ok_or(Denied::Throttled)?;
+        attempt.wait().await;
+        let asker = Asker {
+            login: meant.as_ref().map_or(login, |meant| meant.login.as_bytes()),
+            address: network(peer),
+            is_suspect: attempt.is_suspect(),
+        };
         let account = match &meant {
-            Some(meant) => self.verify(meant, secret).await,
+            Some(meant) => self.verify(meant, secret, asker).await,
             None => {
-                self.spend_time(secret).await;
+                self.spend_time(secret, asker).await;
                 None
             }
         };
         match account {
             Some(account) => Ok((account, attempt)),
             None => {
-                attempt.failed();
+                attempt.failed().await;
                 Err(Denied::Wrong)
             }
         }
@@ -394,7 +404,7 @@ impl Accounts {
         })
     }
 
-    async fn verify(&self, meant: &Meant<'_>, secret: Secret) -> Option<Account> {
+    async fn verify(&self, meant: &Meant<'_>, secret: Secret, asker: Asker<'_>) -> Option<Account> {
         let (known, account) = match meant.mailbox {
             Owner::Local(local) => (&local.secret, local.account.clone()),
             Owner::Rule(rule) => (&rule.secret, rule.of(&meant.login)),
@@ -409,12 +419,12 @@ impl Accounts {
                 });
             }
         };
-        let right = self.is_right(known, &meant.login, secret).await;
+        let right = self.is_right(known, &meant.login, secret, asker).await;
         let policy = meant.policy(&account.policy).filter(|_| right)?;
         Some(Account { policy, ..account })
     }
 
-    async fn is_right(&self, known: &Known, login: &str, secret: Secret) -> bool {
+    async fn is_right(&self, known: &Known, login: &str, secret: Secret, asker: Asker<'_>) -> bool {
         let hash = match known {
             Known::Hash(hash) => Some(hash.clone()),
             Known::File(file) => file.hash(login).await.map(Arc::from),
@@ -423,25 +433,34 @@ impl Accounts {
             Known::Password(_) => None,
         };
         match hash {
-            Some(hash) => self.hashing.verify(hash, secret).await,
+            Some(hash) => self.hashing.verify(hash, secret, asker).await,
             None => {
-                self.spend_time(secret).await;
+                self.spend_time(secret, asker).await;
                 false
             }
         }
     }
 
     /// Takes as long as the verification of a hash.
-    async fn spend_time(&self, secret: Secret) {
+    async fn spend_time(&self, secret: Secret, asker: Asker<'_>) {
         if let Some(hash) = &self.decoy {
-            self.hashing.verify(hash.clone(), secret).await;
+            self.hashing.verify(hash.clone(), secret, asker).await;
         }
     }
 }
 
-/// The login that the throttle counts: without its folder, so that naming other folders gives nobody more tries.
-fn counted<'a>(login: &'a [u8], meant: Option<&'a Meant<'_>>) -> &'a [u8] {
-    meant.map_or(login, |meant| meant.login.as_bytes())
+/// Whose secret an attempt tries, as the throttle counts it: the user of an upstream, or a login of the gateway's own. No
+/// other spelling and no folder gives anybody more tries.
+fn counted<'a>(login: &'a [u8], meant: Option<&'a Meant<'_>>) -> Cow<'a, [u8]> {
+    match meant {
+        None => login.into(),
+        Some(Meant {
+            mailbox: Owner::Forwarded(upstream),
+            login: user,
+            ..
+        }) => format!("{}\0{}", upstream.name, user.trim()).into_bytes().into(),
+        Some(meant) => meant.login.as_bytes().into(),
+    }
 }
 
 #[cfg(test)]

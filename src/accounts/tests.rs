@@ -37,7 +37,7 @@ async fn log_in(accounts: &Accounts, login: &[u8], secret: &str) -> Result<Accou
 /// Logs in with a wrong secret. If the upstream is asked, it refuses the secret.
 async fn fail(accounts: &Accounts, login: &[u8]) -> Result<(), Denied> {
     let (_, attempt) = accounts.authenticate(login, "x".into(), PEER).await?;
-    attempt.failed();
+    attempt.failed().await;
     Ok(())
 }
 
@@ -122,7 +122,8 @@ async fn guessing_is_throttled_before_the_secret_is_looked_at() {
 async fn after_failures_the_next_attempt_waits() {
     let accounts = accounts(&local("password = \"own\""));
     let begun = tokio::time::Instant::now();
-    for waited in [0, 100, 300, 700, 1500, 3100, 6300, 11_300] {
+    // Each refusal takes 100 ms besides.
+    for waited in [100, 300, 600, 1100, 2000, 3700, 7000, 12_100] {
         assert_eq!(fail(&accounts, b"scanner").await, Err(Denied::Wrong));
         assert_eq!(begun.elapsed().as_millis(), waited);
     }
@@ -130,7 +131,52 @@ async fn after_failures_the_next_attempt_waits() {
     assert!(hung_up.await.is_err());
     let begun = tokio::time::Instant::now();
     assert_eq!(fail(&accounts, b"scanner").await, Err(Denied::Wrong));
-    assert_eq!(begun.elapsed(), Duration::from_secs(5));
+    assert_eq!(begun.elapsed(), Duration::from_millis(5100));
+}
+
+/// Another spelling of the domain, the user or the folder, or blanks around them: it is one user of the upstream.
+#[tokio::test(start_paused = true)]
+async fn sixteen_spellings_are_one_user() {
+    let accounts = accounts("");
+    let spellings = (0..16u8).map(|bits| {
+        let letters = "john@blue.org".chars().enumerate();
+        let spelled: String = letters
+            .map(|(at, letter)| match at {
+                0 | 3 | 5 | 10 if bits >> (at % 4) & 1 == 1 => letter.to_ascii_uppercase(),
+                _ => letter,
+            })
+            .collect();
+        if bits % 5 == 0 { format!(" {spelled} ") } else { spelled }
+    });
+    let mut tried = 0;
+    for login in spellings.cycle().take(176) {
+        tried += u32::from(fail(&accounts, login.as_bytes()).await.is_ok());
+    }
+    assert_eq!(tried, 11);
+}
+
+/// Wrong secret, unknown login, plain password or hash, or an upstream: no answer comes sooner than another.
+#[tokio::test]
+async fn every_refusal_takes_the_same_time() {
+    let hash = hash_password(&Secret::from("own")).unwrap();
+    for secret in ["password = \"own\"".to_owned(), format!("password_hash = \"{hash}\"")] {
+        let text = format!(
+            "[upstream.b]\nhost = \"b.example\"\nlogins = [\"*@example.org\"]\n{}",
+            local(&secret)
+        );
+        let accounts = Accounts::new(&Config::parse(&text, Path::new("")).unwrap()).unwrap();
+        for login in ["scanner", "nobody", "jane@example.org"] {
+            // The second from memory.
+            for peer in [[10, 0, 0, 1], [10, 0, 0, 2]] {
+                let begun = std::time::Instant::now();
+                match accounts.authenticate(login.as_bytes(), "x".into(), peer.into()).await {
+                    Ok((_, attempt)) => attempt.failed().await,
+                    Err(denied) => assert_eq!(denied, Denied::Wrong),
+                }
+                assert!(begun.elapsed().as_millis() >= 100, "{login}: {:?}", begun.elapsed());
+            }
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use crate::{
     config::Secret,
@@ -44,6 +44,10 @@ const PRESSURE: u32 = 10_000;
 /// How long the first failure delays the next attempt. Each further failure doubles the delay.
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 const LONGEST_DELAY: Duration = Duration::from_secs(5);
+
+/// How long the trial of a secret takes at least if it is wrong: longer than a hash takes to compute, and than most upstreams
+/// in the same house take to refuse. So the time does not tell whether a login exists, nor who refused.
+const REFUSAL: Duration = Duration::from_millis(100);
 
 /// Cells in a row of counters. If a million different keys fail in a window, a cell counts four on average, far below
 /// every limit.
@@ -88,6 +92,9 @@ pub struct Attempt {
     keys: Keys,
     tag: Tag,
     delay: Duration,
+    is_suspect: bool,
+    /// When the trial of the secret began.
+    begun: Instant,
     counted: Option<[Count; 2]>,
     verdict: Option<Verdict>,
 }
@@ -135,6 +142,7 @@ impl Throttle {
         let mut state = self.lock();
         let keys = state.keys(&login, peer);
         let is_under_way = state.under_way.contains_key(&tag);
+        let is_suspect = state.addresses.count(keys.address, state.now()) > 0;
         let (delay, counted) = if is_proven || is_under_way {
             (Duration::ZERO, None)
         } else {
@@ -147,6 +155,8 @@ impl Throttle {
             keys,
             tag,
             delay,
+            is_suspect,
+            begun: Instant::now(),
             counted,
             verdict: None,
         })
@@ -158,9 +168,17 @@ impl Throttle {
 }
 
 impl Attempt {
-    /// How long to wait before it is made.
-    pub(super) fn delay(&self) -> Duration {
-        self.delay
+    /// Waits as long as earlier failures demand; now the secret may be tried.
+    pub(super) async fn wait(&mut self) {
+        if !self.delay.is_zero() {
+            sleep(self.delay).await;
+        }
+        self.begun = Instant::now();
+    }
+
+    /// Whether an attempt from this address has failed lately.
+    pub(super) fn is_suspect(&self) -> bool {
+        self.is_suspect
     }
 
     /// The secret was right: the attempt does not count, and the secret is let in from now on. Failures of other
@@ -169,9 +187,10 @@ impl Attempt {
         self.verdict = Some(Verdict::Succeeded);
     }
 
-    /// Login or secret was wrong.
-    pub fn failed(mut self) {
+    /// Login or secret was wrong. This is so at once; the answer must wait for the future that is returned.
+    pub fn failed(mut self) -> Sleep {
         self.verdict = Some(Verdict::Failed);
+        sleep_until(self.begun + REFUSAL)
     }
 
     /// It is unknown whether the secret is right: the attempt does not count.
@@ -422,7 +441,7 @@ mod tests {
             tried += u32::from(fails(&throttle, "jane", &number.to_string(), PEER));
             // The honest device behind the same address.
             let honest = begin(&throttle, "jane", "right", PEER).unwrap();
-            assert_eq!(honest.delay(), Duration::ZERO);
+            assert_eq!(honest.delay, Duration::ZERO);
             honest.succeeded();
         }
         assert_eq!(tried, FAILURES + 1);
@@ -473,7 +492,7 @@ mod tests {
         let delays: Vec<_> = (0..=FAILURES)
             .map(|number| {
                 let attempt = begin(&throttle, "jane", &number.to_string(), PEER).unwrap();
-                attempt.delay().as_millis()
+                attempt.delay.as_millis()
             })
             .collect();
         assert_eq!(delays, [0, 100, 200, 400, 800, 1600, 3200, 5000, 5000, 5000, 5000]);
@@ -490,7 +509,7 @@ mod tests {
         assert!((1000..=1000 + first).contains(&tried), "one each from then on: {tried}");
         assert!(begin(&throttle, "jane", "right", v4(9)).is_some(), "from anywhere");
         let new = begin(&throttle, "jane", "new", v4(10)).unwrap();
-        assert_eq!(new.delay(), Duration::ZERO, "the owner with a new password from home");
+        assert_eq!(new.delay, Duration::ZERO, "the owner with a new password from home");
         new.succeeded();
         assert!(begin(&throttle, "jane", "new", v4(1000)).is_some());
     }

@@ -37,7 +37,7 @@ pub(super) fn keys(json: bool) -> Result<(), Failure> {
 
 /// Prints what the configuration means; fails where `connect` finds an upstream that does not work.
 pub(super) async fn run(loaded: Loaded, connect: bool, retention: bool) -> Result<(), Failure> {
-    let Loaded { config, warnings } = loaded;
+    let Loaded { config, warnings, .. } = loaded;
     for clients in config.listeners.iter().map(|listener| listener.client_certificates) {
         if !config.tls.is_empty() {
             Acceptor::load(&config.tls, clients).map_err(|error| Failure::wrong(format!("[tls] {error}")))?;

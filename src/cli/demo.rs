@@ -16,7 +16,7 @@ use crate::{
 /// Serves the sample mail at `listen` until SIGTERM or SIGINT.
 pub(super) async fn run(listen: SocketAddr) -> Result<(), Failure> {
     let upstream = Server::start().await?;
-    let config = Config::forward(&format!("imap://{}", upstream.address()), listen)?;
+    let config = Config::forward(&format!("imap://{}", upstream.address()), listen)?.config;
     telemetry::init(&config.log)?;
     let shutdown = serve::shutdown_on_signal()?;
     let gateway = Gateway::bind(config).await.map_err(|error| match error {

@@ -1,17 +1,44 @@
 //! `popgate serve`
 
+use std::path::PathBuf;
+
 use tokio_util::sync::CancellationToken;
 
-use super::Failure;
-use crate::{config::Config, gateway::Gateway, telemetry};
+use super::{Failure, block_on};
+use crate::{
+    config::{Config, Loaded},
+    gateway::Gateway,
+    sandbox::{self, Needs},
+    state, telemetry,
+};
 
-/// Serves until SIGTERM or SIGINT, then drains.
-pub(super) async fn run(config: Config) -> Result<(), Failure> {
+/// Serves until SIGTERM or SIGINT, then drains. Before the first thread is started, the process gives up all rights that it
+/// does not need.
+pub(super) fn run(loaded: Loaded) -> Result<(), Failure> {
+    let Loaded { config, files, .. } = loaded;
     telemetry::init(&config.log)?;
-    let shutdown = shutdown_on_signal()?;
-    let gateway = Gateway::bind(config).await?;
-    gateway.run(shutdown).await;
-    Ok(())
+    let confinement = sandbox::confine(&needs(&config, files));
+    tracing::info!(landlock = %confinement, "confined");
+    block_on(async {
+        let shutdown = shutdown_on_signal()?;
+        let gateway = Gateway::bind(config).await?;
+        gateway.run(shutdown).await;
+        Ok(())
+    })
+}
+
+fn needs(config: &Config, files: Vec<PathBuf>) -> Needs {
+    if let Some(dir) = &config.state.dir {
+        // Whatever is wrong with it, opening the state will tell.
+        let _ = state::create_private(dir);
+    }
+    let web = config.web.as_ref().map(|web| web.address);
+    let listeners = config.listeners.iter().map(|listener| listener.address);
+    Needs {
+        files,
+        writable: config.state.dir.iter().cloned().collect(),
+        ports: listeners.chain(web).map(|address| address.port()).collect(),
+    }
 }
 
 /// A token that the first SIGTERM or SIGINT cancels. A second one ends the process at once: nothing is deleted that

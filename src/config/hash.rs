@@ -12,11 +12,35 @@ pub(super) fn argon2_hash(hash: &Secret) -> Result<String, Wrong> {
     }
     let parsed = PasswordHash::new(&text).map_err(|_| Wrong::new("is not a valid PHC string"))?;
     let argon2 = argon2::Algorithm::try_from(parsed.algorithm.as_str()).is_ok();
-    if !argon2 || parsed.salt.is_none() || parsed.hash.is_none() || argon2::Params::try_from(&parsed).is_err() {
+    let params = argon2::Params::try_from(&parsed);
+    let Some(params) = params
+        .ok()
+        .filter(|_| argon2 && parsed.salt.is_some() && parsed.hash.is_some())
+    else {
         return Err(Wrong::new("is not a whole argon2 hash"));
+    };
+    let (memory, passes) = (u64::from(params.m_cost()), u64::from(params.t_cost()));
+    if memory > MOST_MEMORY {
+        return Err(Wrong::new(format!(
+            "takes {} MiB of memory for every login (m = {memory}), and popgate gives {} MiB at most",
+            memory / 1024,
+            MOST_MEMORY / 1024
+        )));
+    }
+    if memory * passes > MOST_WORK {
+        return Err(Wrong::new(format!(
+            "takes too long for every login: {passes} passes over {} MiB (m × t = {}, at most {MOST_WORK})",
+            memory / 1024,
+            memory * passes
+        )));
     }
     Ok(text.into_owned())
 }
+
+/// Memory that a verification may take, in KiB: several run at once, and anybody can have one run by a wrong password.
+const MOST_MEMORY: u64 = 256 * 1024;
+/// Memory times passes, in KiB: a verification takes about two seconds then.
+const MOST_WORK: u64 = 2 * 1024 * 1024;
 
 /// What a hash of another kind is called.
 fn other_kind(text: &str) -> Option<&'static str> {

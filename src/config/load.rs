@@ -25,6 +25,8 @@ pub struct Loaded {
     pub config: Config,
     /// One sentence each, for people.
     pub warnings: Vec<String>,
+    /// The file itself and every file that it names, read or not.
+    pub files: Vec<PathBuf>,
 }
 
 impl Config {
@@ -47,10 +49,10 @@ impl Config {
     /// Forwards every login to one upstream, without a file: `serve --upstream URL --listen ADDR`. URL is
     /// `imaps://host[:port]`, `imap+starttls://host[:port]` or `imap://host[:port]` (plain text). The process's
     /// `POPGATE__…` variables lie over it.
-    pub fn forward(url: &str, listen: SocketAddr) -> Result<Config, Error> {
+    pub fn forward(url: &str, listen: SocketAddr) -> Result<Loaded, Error> {
         let text = forwarding(url, listen)?;
         let variables = environment::ours(std::env::vars_os());
-        layered(Path::new("--upstream"), text, Path::new(""), variables).map(|loaded| loaded.config)
+        layered(Path::new("--upstream"), text, Path::new(""), variables)
     }
 }
 

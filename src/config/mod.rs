@@ -97,10 +97,16 @@ pub struct Limits {
     pub sessions: usize,
     /// Sessions at once from one address.
     pub sessions_per_address: usize,
+    /// Connections at once that have not logged in and are silent.
+    pub unauthenticated: usize,
+    /// The same from one address.
+    pub unauthenticated_per_address: usize,
     /// Time until authenticated.
     pub login: Duration,
     /// Silence of a device after which the session ends without UPDATE (RFC 1939 §3: at least 600 s).
     pub idle: Duration,
+    /// The longest session; it ends without UPDATE.
+    pub session: Duration,
     /// Silence of the upstream inside a command.
     pub upstream: Duration,
     /// Bad commands after which a session is closed.

@@ -11,6 +11,8 @@ pub struct AccountsOptions<'a> {
     pub accounts: &'a [Account],
     /// Those whose `logins` are forwarded.
     pub upstreams: &'a [Arc<Upstream>],
+    /// How long a secret that was verified by a hash need not be verified again: `parked_seconds`
+    pub proof_lasts: Duration,
 }
 
 impl<'a> From<&'a Config> for AccountsOptions<'a> {
@@ -18,6 +20,7 @@ impl<'a> From<&'a Config> for AccountsOptions<'a> {
         Self {
             accounts: &config.accounts,
             upstreams: &config.upstreams,
+            proof_lasts: config.limits.parked,
         }
     }
 }

@@ -14,6 +14,7 @@ use super::{
     summary::End,
 };
 use crate::{
+    accounts::Denied,
     config::Secret,
     maildrop::{Error, Maildrop, Refusal},
 };
@@ -82,6 +83,7 @@ where
         if let Some(next) = next {
             return next;
         }
+        session.connection.send_blocks().await?;
     }
 }
 
@@ -179,7 +181,11 @@ where
         match opened.as_ref().map_err(Error::refusal) {
             // Only a login with the right secret learns that the maildrop is in use.
             Ok(_) | Err(Refusal::InUse) => attempt.succeeded(),
-            Err(Refusal::Denied) => attempt.failed(),
+            Err(Refusal::Denied) => {
+                attempt.failed().await;
+                // Whoever refused it: the text is the same.
+                return Err(Reply::Denied(Denied::Wrong));
+            }
             // It is not known whether the upstream took the secret.
             Err(_) => attempt.undecided(),
         }
@@ -189,11 +195,18 @@ where
     });
     // An attempt that ends here without a verdict counts as a failure: a device that takes silence for a refusal must not guess
     // faster than one that waits for the answer.
+    session.note_trial(true);
     Ok(match session.connection.meanwhile(opening).await? {
         Ok((maildrop, fold_lines)) => {
             session.fold_lines = fold_lines;
             Outcome::Login(Box::new(maildrop))
         }
-        Err(reply) => Outcome::Reply(reply),
+        Err(reply) => {
+            session.note_trial(false);
+            if let Reply::Denied(denied) = reply {
+                session.summary.note_refusal(denied);
+            }
+            Outcome::Reply(reply)
+        }
     })
 }

@@ -29,15 +29,23 @@ const COMMAND_CAP: usize = 2048;
 const AUTH_CAP: usize = 12288;
 /// Octets read ahead of the commands under way, while a write waits for a device that pipelines.
 const INPUT_LIMIT: usize = 64 * 1024;
+/// The same for a device that has not logged in: its longest line. While a write waits for it, nothing is read.
+const INPUT_LIMIT_BEFORE_LOGIN: usize = 16 * 1024;
 /// Octets gathered before a write: as many as the upstream's window, so that one read of a large message makes one write. Half
 /// as many are no slower by the clock, but cost an eighth more of the processor if the upstream is far and its windows are full.
 pub(super) const BLOCK: usize = 64 * 1024;
+/// The same for a device that has not logged in: a few replies.
+const BLOCK_BEFORE_LOGIN: usize = 1024;
+/// Octets a second that a device must read while something waits for it, over [`PATIENCE`].
+const SLOWEST: u64 = 1024;
+/// How long a device may read nothing while something waits for it.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// How long a silence may last before buffers are freed: a busy device needs no allocation, an idle one holds no
 /// memory.
 const LINGER: Duration = Duration::from_millis(200);
 /// How often a connection is probed for a reset if nothing is read from it any more.
 const PROBE: Duration = Duration::from_secs(1);
-/// Time for a device that is shown the door to read why.
+/// Time for what a connection still has to do when a session has ended: a device that is shown the door may read why.
 const FAREWELL: Duration = Duration::from_secs(2);
 /// Octets of it that are read and thrown away meanwhile.
 const FAREWELL_OCTETS: usize = 1 << 20;
@@ -76,7 +84,11 @@ pub(super) struct Connection<S> {
     unflushed: bool,
     /// Octets written when the device last said something new.
     heard: u64,
+    /// The device has logged in.
+    is_trusted: bool,
     idle: Duration,
+    /// How long a write may still wait: used up by waiting, earned by octets that are read.
+    patience: Duration,
     /// One timer for all waits; see [`Self::poll_time`].
     timer: Pin<Box<Sleep>>,
     shutdown: CancellationToken,
@@ -95,10 +107,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             total: 0,
             unflushed: false,
             heard: 0,
+            is_trusted: false,
             idle,
+            patience: PATIENCE,
             timer: Box::pin(sleep(idle)),
             cancelled: Box::pin(shutdown.clone().cancelled_owned()),
             shutdown,
+        }
+    }
+
+    /// The device has logged in: it may write on before it reads, and is sent whole blocks.
+    pub(super) fn trust(&mut self) {
+        self.is_trusted = true;
+    }
+
+    fn input_limit(&self) -> usize {
+        if self.is_trusted {
+            INPUT_LIMIT
+        } else {
+            INPUT_LIMIT_BEFORE_LOGIN
         }
     }
 
@@ -151,6 +178,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             self.more(deadline).await?;
             if !self.eof {
                 self.heard = self.total;
+                self.patience = PATIENCE;
             }
         }
     }
@@ -188,7 +216,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Sends what has been gathered once it makes a block.
     pub(super) async fn send_blocks(&mut self) -> Result<(), End> {
-        if self.output.len() >= BLOCK {
+        if self.output.len() >= if self.is_trusted { BLOCK } else { BLOCK_BEFORE_LOGIN } {
             self.send().await
         } else {
             Ok(())
@@ -217,16 +245,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// One step of sending. A device that pipelines may write on before it reads, so while its end of the line is full
     /// its commands are taken in: else both would wait for each other.
     async fn progress(&mut self) -> Result<(), End> {
-        let mut deadline = None;
+        let (before, mut waiting) = (self.total, None);
         poll_fn(|cx| match self.poll_send(cx) {
             Poll::Ready(sent) => Poll::Ready(sent.map_err(|_| End::Dropped)),
             Poll::Pending => {
-                self.poll_take_in(cx);
-                let deadline = *deadline.get_or_insert_with(|| Instant::now() + self.idle);
-                self.poll_time(cx, deadline).map(|()| Err(End::Idle))
+                if self.is_trusted {
+                    self.poll_take_in(cx);
+                }
+                let since = *waiting.get_or_insert_with(Instant::now);
+                self.poll_time(cx, since + self.patience.min(self.idle))
+                    .map(|()| Err(End::Slow))
             }
         })
-        .await
+        .await?;
+        if let Some(since) = waiting {
+            self.patience = self.patience.saturating_sub(since.elapsed());
+        }
+        let earned = Duration::from_millis((self.total - before) * 1000 / SLOWEST);
+        self.patience = PATIENCE.min(self.patience + earned);
+        Ok(())
     }
 
     /// Ready when some octets were written, or all were flushed.
@@ -250,9 +287,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Poll::Ready(Ok(()))
     }
 
-    /// Reads what is there, up to [`INPUT_LIMIT`], and arranges to be woken by more.
+    /// Reads what is there, up to [`Self::input_limit`], and arranges to be woken by more.
     fn poll_take_in(&mut self, cx: &mut Context<'_>) {
-        while !self.eof && self.input.len() < INPUT_LIMIT {
+        while !self.eof && self.input.len() < self.input_limit() {
             match self.poll_read(cx) {
                 Poll::Ready(Ok(())) => {}
                 // The write that waits will meet the same error.
@@ -264,7 +301,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Ready when octets came, or the end of them.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut space = ReadBuf::new(self.input.space(INPUT_LIMIT));
+        let limit = self.input_limit();
+        let mut space = ReadBuf::new(self.input.space(limit));
         ready!(Pin::new(&mut self.stream).poll_read(cx, &mut space))?;
         let octets = space.filled().len();
         self.eof = octets == 0;
@@ -345,7 +383,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Ready when the connection was reset. What the device sends is read meanwhile, because the system reports a reset
     /// only after it. `probe` is the time of the next probe, which is made if nothing is read any more.
     fn poll_gone(&mut self, cx: &mut Context<'_>, probe: &mut Instant) -> Poll<End> {
-        while !self.eof && self.input.len() < INPUT_LIMIT {
+        while !self.eof && self.input.len() < self.input_limit() {
             match ready!(self.poll_read(cx)) {
                 Ok(()) => {}
                 // TLS without a proper end: the device has closed its side, and no more is known.
@@ -362,13 +400,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    /// Sends the rest and closes. With `linger` the device still speaks: what it says is thrown away for a moment, for
-    /// an unread octet would make the kernel reset the connection, and our last reply be lost.
+    /// Sends the rest and closes, within [`FAREWELL`]. With `linger` the device still speaks: what it says is thrown away for
+    /// a moment, for an unread octet would make the kernel reset the connection, and our last reply be lost.
     pub(super) async fn close(mut self, linger: bool) {
-        if self.flush().await.is_err() {
-            return;
-        }
         let farewell = async {
+            self.flush().await.map_err(|_| io::ErrorKind::BrokenPipe)?;
             poll_fn(|cx| Pin::new(&mut self.stream).poll_shutdown(cx)).await?;
             let mut octets = 0;
             while linger && !self.eof && octets < FAREWELL_OCTETS {
@@ -428,6 +464,68 @@ mod tests {
         device.read_exact(&mut [0; 200_000]).await.unwrap();
     }
 
+    /// Reads `octets` a second of what `connection` sends, and tells how the sending ended and how long it took.
+    async fn read_slowly(buffer: usize, octets: usize) -> (Result<(), End>, u64) {
+        let (mut device, ours) = duplex(buffer);
+        let mut connection = Connection::new(ours, Duration::from_secs(600), CancellationToken::new());
+        connection.trust();
+        let begun = Instant::now();
+        let sending = async {
+            connection.message(&mut Multiline::new(), &[b'x'; 300_000]).await?;
+            connection.flush().await
+        };
+        let reading = async {
+            let mut read = vec![0; octets];
+            loop {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                device.read_exact(&mut read).await.unwrap();
+            }
+        };
+        let ended = tokio::select! {
+            ended = sending => ended,
+            () = reading => unreachable!(),
+        };
+        (ended, begun.elapsed().as_secs())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_device_reads_a_kilobyte_a_second_or_is_dropped() {
+        for buffer in [64, 32 * 1024] {
+            let (ended, seconds) = read_slowly(buffer, 1024).await;
+            assert_eq!(ended, Ok(()), "{buffer}: after {seconds} s");
+            let (ended, seconds) = read_slowly(buffer, 512).await;
+            assert_eq!(ended, Err(End::Slow), "{buffer}");
+            assert!((100..200).contains(&seconds), "{buffer}: {seconds} s");
+        }
+        let (ended, seconds) = read_slowly(64, 0).await;
+        assert_eq!((ended, seconds), (Err(End::Slow), 60));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_reads_slowly_once_is_not_reproached_for_it_later() {
+        let (mut device, ours) = duplex(64);
+        let mut connection = Connection::new(ours, Duration::from_secs(600), CancellationToken::new());
+        connection.output().extend_from_slice(&[b'x'; 65]);
+        let late = async {
+            tokio::time::sleep(Duration::from_secs(59)).await;
+            device.read_exact(&mut [0; 65]).await.unwrap();
+            device.write_all(b"NOOP\r\n").await.unwrap();
+        };
+        let (heard, ()) = tokio::join!(connection.line(Line::Command, |_| ()), late);
+        heard.unwrap();
+        assert_eq!(connection.patience, PATIENCE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_end_takes_two_seconds_at_most() {
+        let (_device, ours) = duplex(64);
+        let mut connection = Connection::new(ours, Duration::from_secs(600), CancellationToken::new());
+        connection.output().extend_from_slice(&[b'x'; 1000]);
+        let begun = Instant::now();
+        connection.close(true).await;
+        assert_eq!(begun.elapsed(), FAREWELL);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn what_is_gathered_goes_out_while_the_upstream_is_waited_for() {
         let (mut device, ours) = duplex(64);
@@ -446,8 +544,14 @@ mod tests {
     #[tokio::test]
     async fn a_device_that_resets_its_connection_is_not_waited_for() {
         // Behind nothing, behind commands that wait for their turn, and behind more of them than are taken in.
-        for octets in [0, 100, INPUT_LIMIT + 100] {
+        for (octets, is_trusted) in [
+            (0, false),
+            (100, false),
+            (INPUT_LIMIT, false),
+            (INPUT_LIMIT + 100, true),
+        ] {
             let (mut device, mut connection) = connected().await;
+            connection.is_trusted = is_trusted;
             device.write_all(&vec![b'x'; octets]).await.unwrap();
             reset(device);
             assert_eq!(

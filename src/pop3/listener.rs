@@ -16,6 +16,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
+    newcomers::Newcomers,
     permits::Permits,
     proxy,
     reply::Reply,
@@ -30,6 +31,10 @@ use crate::{
 const BACKLOG: i32 = 1024;
 /// Silence after which the kernel asks whether a device is still there: well within any NAT's memory.
 const KEEP_ALIVE: Duration = Duration::from_secs(120);
+/// Octets that the kernel takes from us and can't send yet: without this bound it takes megabytes for a device that does not
+/// read, and a device that reads slowly takes minutes to make room for more.
+#[cfg(target_os = "linux")]
+const UNSENT: u32 = 64 * 1024;
 /// First and longest pause after an accept that failed for want of resources.
 const BACK_OFF: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(1)];
 
@@ -55,14 +60,20 @@ pub struct Sessions {
     pub tasks: TaskTracker,
 }
 
-/// Permits that all listeners share.
+/// What all listeners count together.
 #[derive(Debug, Clone)]
-pub struct Gate(Arc<Permits>);
+pub struct Gate {
+    permits: Arc<Permits>,
+    newcomers: Arc<Newcomers>,
+}
 
 impl Gate {
-    /// `sessions` and `sessions_per_address` of `limits`.
+    /// `sessions`, `unauthenticated` and the same per address of `limits`.
     pub fn new(limits: &config::Limits) -> Self {
-        Self(Permits::new(limits))
+        Self {
+            permits: Permits::new(limits),
+            newcomers: Newcomers::new(limits),
+        }
     }
 }
 
@@ -193,20 +204,24 @@ impl Listener {
 
     fn admit(&self, stream: TcpStream, peer: SocketAddr, service: &Arc<Service>, gate: &Gate, sessions: &Sessions) {
         let address = peer.ip().to_canonical();
-        let Some(permit) = gate.0.acquire(address) else {
+        let Some(permit) = gate.permits.acquire(address) else {
             tracing::debug!(%peer, address = %self.address, "too many sessions, refused");
+            gate.newcomers.make_room(address);
             return self.refuse(&stream, &Reply::TooManySessions);
         };
         let socket = SockRef::from(&stream);
-        // Neither is vital: a socket that refuses them has most likely lost its peer, which the session will find out.
+        // None is vital: a socket that refuses them has most likely lost its peer, which the session will find out.
         let _ = socket.set_tcp_nodelay(true);
         let _ = socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEP_ALIVE));
+        #[cfg(target_os = "linux")]
+        let _ = socket.set_tcp_notsent_lowat(UNSENT);
+        let newcomer = gate.newcomers.enter(address);
         let (service, endpoint) = (service.clone(), self.endpoint.clone());
         let (shutdown, abort) = (sessions.shutdown.clone(), sessions.abort.clone());
         sessions.tasks.spawn(async move {
             let _permit = permit;
             // In a box: a future that is passed on is stored once for each that it is passed to.
-            let session = Box::pin(session::run(stream, peer, endpoint, service, shutdown));
+            let session = Box::pin(session::run(stream, peer, newcomer, endpoint, service, shutdown));
             abort.run_until_cancelled(session).await;
         });
     }

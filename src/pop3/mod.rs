@@ -1,9 +1,10 @@
 //! FRONT END: POP3 (RFC 1939, 2449, 2595, 3206, 5034).
 //!
-//! In the order a connection meets them: [`listener`] accepts it, [`proxy`] hears whose it is, [`permits`] counts it,
-//! [`session`] leads it through [`authorization`] and [`transaction`]. These read a [`command`] and write a [`reply`],
-//! [`capabilities`], a [`scan`] listing or a [`multiline`] message, its long lines [`fold`]ed for some devices. After that
-//! only [`connection`] touches the socket: it sends and receives by [`stream`], and cuts lines out of an [`input`] buffer.
+//! In the order a connection meets them: [`listener`] accepts it, [`proxy`] hears whose it is, [`permits`] and [`newcomers`]
+//! count it, [`session`] leads it through [`authorization`] and [`transaction`]. These read a [`command`] and write a
+//! [`reply`], [`capabilities`], a [`scan`] listing or a [`multiline`] message, its long lines [`fold`]ed for some devices.
+//! After that only [`connection`] touches the socket: it sends and receives by [`stream`], and cuts lines out of an
+//! [`input`] buffer.
 
 mod authorization;
 mod capabilities;
@@ -13,6 +14,7 @@ mod fold;
 mod input;
 pub mod listener;
 pub mod multiline;
+mod newcomers;
 mod permits;
 mod proxy;
 mod reply;

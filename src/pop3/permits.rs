@@ -6,7 +6,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
     config::Limits,
-    types::{Place, Places},
+    types::{Place, Places, network},
 };
 
 /// `sessions` and `sessions_per_address`.
@@ -35,7 +35,7 @@ impl Permits {
     pub(super) fn acquire(&self, address: IpAddr) -> Option<Permit> {
         let session = self.sessions.clone().try_acquire_owned().ok()?;
         Some(Permit {
-            _place: self.addresses.take(address)?,
+            _place: self.addresses.take(network(address))?,
             _session: session,
         })
     }

@@ -2,9 +2,11 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Instant};
 
+use futures_util::FutureExt;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    time::timeout,
+    select,
+    time::{self, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -13,6 +15,7 @@ use super::{
     capabilities::Capabilities,
     command::{Command, Syntax},
     connection::{Connection, Line},
+    newcomers::Newcomer,
     reply::Reply,
     summary::{End, Summary},
     transaction,
@@ -48,6 +51,8 @@ pub(super) struct Endpoint {
 #[derive(Debug)]
 pub(super) struct Session<S> {
     pub(super) connection: Connection<S>,
+    /// Until the login.
+    newcomer: Option<Newcomer>,
     pub(super) service: Arc<Service>,
     endpoint: Arc<Endpoint>,
     pub(super) summary: Summary,
@@ -69,14 +74,19 @@ pub(super) struct Begun {
 pub(super) async fn run<S>(
     stream: S,
     peer: SocketAddr,
+    newcomer: Newcomer,
     endpoint: Arc<Endpoint>,
     service: Arc<Service>,
     shutdown: CancellationToken,
 ) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
+    let must_leave = newcomer.must_leave();
+    let limits = &service.limits;
+    let (login, longest) = (limits.login, time::Instant::now() + limits.session);
     let mut session = Session {
-        connection: Connection::new(stream, service.limits.idle, shutdown),
+        connection: Connection::new(stream, limits.idle, shutdown),
+        newcomer: Some(newcomer),
         service,
         endpoint,
         summary: Summary::new(peer),
@@ -84,13 +94,20 @@ pub(super) async fn run<S>(
         fold_lines: None,
         bad_commands: 0,
     };
-    let login = session.service.limits.login;
     // On the heap and dropped after the login: a session that idles for hours does not hold what only a login needs.
-    let authorized = timeout(login, Box::pin(session.authorize()))
-        .await
-        .unwrap_or(Err(End::LoginTimeout));
-    let end = match authorized {
-        Ok(maildrop) => transaction::run(&mut session, maildrop).await,
+    let authorized = Box::pin(async {
+        select! {
+            biased;
+            authorized = timeout(login, session.authorize()) => authorized.unwrap_or(Err(End::LoginTimeout)),
+            () = must_leave => Err(End::GaveWay),
+        }
+    });
+    let end = match authorized.await {
+        Ok(maildrop) => {
+            session.newcomer = None;
+            session.connection.trust();
+            transaction::run(&mut session, maildrop, longest).await
+        }
         Err(end) => end,
     };
     session.finish(end).await;
@@ -116,6 +133,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         let agreed = self.connection.start_tls(&acceptor).await?;
         self.summary.set_tls(agreed);
         Ok(())
+    }
+
+    /// Whether a secret is being tried: as long as it is, the connection gives way to nobody.
+    pub(super) fn note_trial(&self, is_under_way: bool) {
+        match &self.newcomer {
+            Some(newcomer) if is_under_way => newcomer.begin_trial(),
+            Some(newcomer) => newcomer.end_trial(),
+            None => {}
+        }
     }
 
     /// What holds on this connection now.
@@ -194,11 +220,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 });
                 self.connection.close(true).await;
             }
+            // Others wait for its place: the reply goes out at once or not at all.
+            End::GaveWay => {
+                self.connection.reply(&Reply::TooManySessions);
+                let _ = self.connection.flush().now_or_never();
+            }
             // RFC 1939 §3: no reply to a device that has been silent for too long. After a broken message nothing may
             // follow that could pass for its end.
             End::Dropped
             | End::Idle
+            | End::Slow
             | End::LoginTimeout
+            | End::SessionTimeout
             | End::Handshake
             | End::ProxyHeader
             | End::Upstream

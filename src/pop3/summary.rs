@@ -5,7 +5,7 @@ use std::{
     time::Instant,
 };
 
-use crate::tls::Agreed;
+use crate::{accounts::Denied, tls::Agreed};
 
 /// How a session ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,10 +14,16 @@ pub(super) enum End {
     Quit,
     /// The device closed or reset the connection.
     Dropped,
-    /// `idle_seconds` without a line, or without reading.
+    /// `idle_seconds` without a line.
     Idle,
+    /// What was sent has not been read, or too slowly.
+    Slow,
     /// `login_seconds` without a login.
     LoginTimeout,
+    /// Not logged in, and too many others came after it.
+    GaveWay,
+    /// `session_seconds` are over.
+    SessionTimeout,
     /// `bad_commands` reached.
     BadCommands,
     /// A line longer than its cap.
@@ -38,7 +44,10 @@ impl End {
             Self::Quit => "quit",
             Self::Dropped => "dropped",
             Self::Idle => "idle",
+            Self::Slow => "slow",
             Self::LoginTimeout => "login-timeout",
+            Self::GaveWay => "gave-way",
+            Self::SessionTimeout => "session-timeout",
             Self::BadCommands => "bad-commands",
             Self::LineTooLong => "line-too-long",
             Self::Handshake => "handshake",
@@ -52,6 +61,7 @@ impl End {
 /// What a session did. Logs itself when dropped, so that a session that is aborted leaves its line too.
 #[derive(Debug)]
 pub(super) struct Summary {
+    /// IPv4 as IPv4 also on a dual-stack listener.
     pub(super) peer: SocketAddr,
     started: Instant,
     login: String,
@@ -76,7 +86,7 @@ const LOGIN_SHOWN: usize = 128;
 impl Summary {
     pub(super) fn new(peer: SocketAddr) -> Self {
         Self {
-            peer,
+            peer: SocketAddr::new(peer.ip().to_canonical(), peer.port()),
             started: Instant::now(),
             login: String::new(),
             tls: None,
@@ -89,14 +99,28 @@ impl Summary {
         }
     }
 
-    /// The peer's address, IPv4 as IPv4 also on a dual-stack listener.
     pub(super) fn address(&self) -> IpAddr {
-        self.peer.ip().to_canonical()
+        self.peer.ip()
     }
 
     /// The login that was tried last.
     pub(super) fn set_login(&mut self, login: &[u8]) {
         self.login = shown(login);
+    }
+
+    /// One line for each login that is refused, for programs that lock addresses out: the peer comes before all that the device
+    /// says.
+    pub(super) fn note_refusal(&self, denied: Denied) {
+        let reason = match denied {
+            Denied::Wrong => "wrong",
+            Denied::Throttled => "throttled",
+        };
+        tracing::info!(peer = %self.shown_peer(), reason, login = self.login, "login refused");
+    }
+
+    /// The peer, an IPv4 address as such.
+    fn shown_peer(&self) -> SocketAddr {
+        SocketAddr::new(self.address(), self.peer.port())
     }
 
     /// There is TLS.
@@ -105,10 +129,10 @@ impl Summary {
     }
 }
 
-/// The start of `octets`; control characters are escaped, for they could forge log lines.
+/// The start of `octets`. The log quotes it.
 fn shown(octets: &[u8]) -> String {
     let start = &octets[..octets.len().min(LOGIN_SHOWN)];
-    String::from_utf8_lossy(start).escape_debug().to_string()
+    String::from_utf8_lossy(start).into_owned()
 }
 
 impl Drop for Summary {
@@ -118,8 +142,8 @@ impl Drop for Summary {
             None => ("none", None),
         };
         tracing::info!(
-            login = %self.login,
-            peer = %SocketAddr::new(self.address(), self.peer.port()),
+            peer = %self.shown_peer(),
+            login = self.login,
             tls = version,
             certificate,
             retrieved = self.retrieved,

@@ -2,7 +2,10 @@
 
 use std::pin::{Pin, pin};
 
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::{Instant, timeout_at},
+};
 
 use super::{
     command::Command, connection::BLOCK, fold::Fold, multiline::Multiline, reply::Reply, scan, session::Session,
@@ -13,12 +16,13 @@ use crate::{
     types::Octets,
 };
 
-/// Serves a device that is logged in. Only a QUIT leads to UPDATE; any other end deletes nothing.
-pub(super) async fn run<S>(session: &mut Session<S>, mut maildrop: Box<Maildrop>) -> End
+/// Serves a device that is logged in, until `longest` at most. Only a QUIT leads to UPDATE; any other end deletes nothing.
+pub(super) async fn run<S>(session: &mut Session<S>, mut maildrop: Box<Maildrop>, longest: Instant) -> End
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let ended = converse(session, &mut maildrop).await;
+    let ended = timeout_at(longest, converse(session, &mut maildrop)).await;
+    let ended = ended.unwrap_or(Err(End::SessionTimeout));
     session.summary.wasted = maildrop.wasted().0;
     let end = match ended {
         Ok(()) => {
@@ -232,5 +236,8 @@ where
             Reply::Maildrop(error)
         }
     };
-    session.reply(&reply)
+    let ok = session.reply(&reply)?;
+    // Messages that were asked for in one go with QUIT may lie before the reply: a slow reader has the time that it needs.
+    let _ = session.connection.flush().await;
+    Ok(ok)
 }

@@ -289,7 +289,7 @@ fn lock(dir: &Path, owner: Owner) -> Result<Option<File>, Error> {
 }
 
 /// Creates `dir` and what is missing above it, for our user only. One that is there stays as it is.
-fn create_private(dir: &Path) -> io::Result<()> {
+pub fn create_private(dir: &Path) -> io::Result<()> {
     let mut builder = DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]

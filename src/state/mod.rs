@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 
 #[cfg(unix)]
 pub use control::{RemoteStore, serve};
+pub use database::create_private;
 pub use file::FileStore;
 pub use index::{Damage, Index};
 pub use memory::MemoryStore;

@@ -115,12 +115,19 @@ table! {
     Limits {
         /// Sessions at once, in all.
         sessions: usize [default("1000"), within(1, MANY)];
-        /// Sessions at once from one address, which may be a whole office behind one router.
+        /// Sessions at once from one address (of IPv6: from one /64), which may be a whole office behind one router.
         sessions_per_address: usize [default("50"), within(1, MANY)];
+        /// Connections at once that have not logged in and keep the gateway waiting, in all; if there are more, the oldest gives
+        /// way.
+        unauthenticated: usize [default("250"), within(1, MANY)];
+        /// The same from one address (of IPv6: from one /64).
+        unauthenticated_per_address: usize [default("10"), within(1, MANY)];
         /// How long a device may take from its connection to a successful login.
         login_seconds: Duration [default("60"), within(1, YEAR)];
         /// How long a device may be silent before its session ends; nothing is deleted then. RFC 1939 asks for 600 at least.
         idle_seconds: Duration [default("600"), within(1, YEAR)];
+        /// How long a session may last at most; nothing is deleted at its end.
+        session_seconds: Duration [default("14400"), within(1, YEAR)];
         /// How long the upstream may be silent within a command.
         upstream_seconds: Duration [default("30"), within(1, YEAR)];
         /// How many bad commands a device may send before its session is closed.

@@ -152,7 +152,7 @@ fn forwards_without_a_file() {
         ("imap+starttls://[::1]", "::1", 143, UpstreamTls::StartTls),
         ("imap://[::1]:1", "::1", 1, UpstreamTls::Off),
     ] {
-        let config = Config::forward(url, listen).unwrap();
+        let config = Config::forward(url, listen).unwrap().config;
         let upstream = &config.upstreams[0];
         assert_eq!(
             (upstream.host.as_str(), upstream.port, upstream.tls),

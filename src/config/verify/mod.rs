@@ -29,6 +29,7 @@ pub(super) fn verify(document: Document, sources: Sources, directory: &Path) -> 
         sources,
         directory,
         warnings: Vec::new(),
+        files: vec![],
         literal: Vec::new(),
         imports: HashMap::new(),
     };
@@ -36,6 +37,7 @@ pub(super) fn verify(document: Document, sources: Sources, directory: &Path) -> 
     let Verifier {
         sources,
         mut warnings,
+        mut files,
         literal,
         ..
     } = verifier;
@@ -50,7 +52,12 @@ pub(super) fn verify(document: Document, sources: Sources, directory: &Path) -> 
     match config {
         Ok(config) if sources.mistakes.is_empty() => {
             warnings.extend(config.risks());
-            Ok(Loaded { config, warnings })
+            files.push(sources.file);
+            Ok(Loaded {
+                config,
+                warnings,
+                files,
+            })
         }
         _ => Err(Error::new(sources.mistakes, warnings)),
     }
@@ -61,6 +68,8 @@ struct Verifier<'a> {
     sources: Sources,
     directory: &'a Path,
     warnings: Vec<String>,
+    /// Every file that is named.
+    files: Vec<PathBuf>,
     /// Keys of secrets that stand in the file itself.
     literal: Vec<String>,
     /// What was read for `uidl_import`, by file.
@@ -166,8 +175,11 @@ fn limits(limits: keys::Limits) -> Limits {
     Limits {
         sessions: limits.sessions,
         sessions_per_address: limits.sessions_per_address,
+        unauthenticated: limits.unauthenticated,
+        unauthenticated_per_address: limits.unauthenticated_per_address,
         login: limits.login_seconds,
         idle: limits.idle_seconds,
+        session: limits.session_seconds,
         upstream: limits.upstream_seconds,
         bad_commands: limits.bad_commands,
         read_ahead: limits.read_ahead_bytes.0,

@@ -44,6 +44,7 @@ impl Verifier<'_> {
     /// A file that can be opened.
     pub(super) fn readable(&mut self, path: &str, name: &FileName) -> Checked<PathBuf> {
         let file = self.directory.join(&name.0);
+        self.files.push(file.clone());
         match File::open(&file).and_then(|opened| opened.metadata()) {
             Ok(metadata) if metadata.is_dir() => Err(self.unreadable(path, &file, "is a directory")),
             Ok(_) => Ok(file),

@@ -18,6 +18,7 @@ use tempfile::TempDir;
 use super::{
     PASSWORD, PATIENCE,
     certificates::Certificates,
+    mail::BODY_MARK,
     provider::{CLIENT_SECRET, TOKEN_MARK},
     require_program, signal,
 };
@@ -32,6 +33,7 @@ pub struct Setup {
     limits: BTreeMap<String, String>,
     listeners: Vec<String>,
     tables: String,
+    format: &'static str,
     level: &'static str,
     days_ahead: Option<u32>,
     has_movable_clock: bool,
@@ -49,12 +51,14 @@ impl Setup {
             limits: BTreeMap::new(),
             listeners: Vec::new(),
             tables: String::new(),
-            level: "debug",
+            format: "json",
+            level: "trace",
             days_ahead: None,
             has_movable_clock: false,
         }
         .limit("parked_seconds = 0")
         .limit("sessions_per_address = 1000")
+        .limit("unauthenticated_per_address = 1000")
     }
 
     /// `implicit` or `starttls` towards the upstream, trusting `authority` besides the system's roots.
@@ -122,7 +126,13 @@ impl Setup {
         self
     }
 
-    /// The log's level; `debug` unless said otherwise.
+    /// The log's format; `json` unless said otherwise: else there are no [`Gateway::events`], only [`Gateway::lines`].
+    pub fn log_format(mut self, format: &'static str) -> Self {
+        self.format = format;
+        self
+    }
+
+    /// The log's level; `trace` unless said otherwise, so that whatever a log could give away is searched for secrets.
     pub fn level(mut self, level: &'static str) -> Self {
         self.level = level;
         self
@@ -150,8 +160,9 @@ impl Setup {
             .map(|(name, value)| format!("{name} = {value}\n"))
             .collect();
         let mut text = format!(
-            "[log]\nformat = \"json\"\nlevel = \"{}\"\n[limits]\n{}[upstream.lab]\nhost = \"{}\"\nport = {}\n\
+            "[log]\nformat = \"{}\"\nlevel = \"{}\"\n[limits]\n{}[upstream.lab]\nhost = \"{}\"\nport = {}\n\
              {}{}[upstream.lab.maildrop]\n{}{}",
+            self.format,
             self.level,
             limits,
             self.host.map_or(self.upstream.ip().to_string(), str::to_owned),
@@ -212,14 +223,13 @@ impl Setup {
             addresses: Vec::new(),
             directory,
         };
-        let count = self.listeners.len();
-        gateway.log.wait("listening", |events| events.len() >= count);
-        gateway.addresses = gateway
-            .log
-            .events("listening")
-            .iter()
-            .map(|event| event["address"].as_str().unwrap().parse().unwrap())
-            .collect();
+        let lines = gateway.log.wait_for_lines("listening", self.listeners.len());
+        let listening = lines.iter().filter(|line| line.contains("listening"));
+        let addresses = listening.filter_map(|line| {
+            let after = line.split("address").nth(1)?.trim_start_matches(['"', ':', '=']);
+            after.split(['"', ' ']).next()?.parse().ok()
+        });
+        gateway.addresses = addresses.collect();
         gateway
     }
 }
@@ -276,23 +286,33 @@ impl Log {
         self.changed.notify_all();
     }
 
-    fn events(&self, message: &str) -> Vec<Value> {
-        events(&self.state.lock().unwrap().lines, message)
-    }
-
     /// Waits until the events of that message satisfy `enough`.
     fn wait(&self, message: &str, enough: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+        self.wait_until(message, |lines| {
+            Some(events(lines, message)).filter(|events| enough(events))
+        })
+    }
+
+    /// All lines, once so many contain `word`.
+    fn wait_for_lines(&self, word: &str, count: usize) -> Vec<String> {
+        self.wait_until(word, |lines| {
+            let found = lines.iter().filter(|line| line.contains(word)).count();
+            (found >= count).then(|| lines.to_vec())
+        })
+    }
+
+    /// Waits until `find` finds `what` among all lines.
+    fn wait_until<T>(&self, what: &str, find: impl Fn(&[String]) -> Option<T>) -> T {
         let deadline = Instant::now() + PATIENCE;
         let mut state = self.state.lock().unwrap();
         loop {
-            let events = events(&state.lines, message);
-            if enough(&events) {
-                return events;
+            if let Some(found) = find(&state.lines) {
+                return found;
             }
             let left = deadline.saturating_duration_since(Instant::now());
             assert!(
                 !state.ended && !left.is_zero(),
-                "no {message:?} in the log:\n{}",
+                "no {what:?} in the log:\n{}",
                 state.lines.join("\n")
             );
             state = self.changed.wait_timeout(state, left).unwrap().0;
@@ -356,6 +376,16 @@ impl Gateway {
     /// Log events that bear `message`, at least so many: waits for them.
     pub fn events(&self, message: &str, count: usize) -> Vec<Value> {
         self.log.wait(message, |events| events.len() >= count)
+    }
+
+    /// All lines of the log, once so many contain `word`.
+    pub fn lines(&self, word: &str, count: usize) -> Vec<String> {
+        self.log.wait_for_lines(word, count)
+    }
+
+    /// The process's number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// The line that the log has of each session that ended, once there are so many.
@@ -428,6 +458,7 @@ impl Drop for Gateway {
         }
         // As it is, and within base64 at each of the three alignments.
         for secret in [
+            BODY_MARK,
             PASSWORD,
             "a2VzdHJlbC00Mi1Ib3ZlcmZs",
             "tlc3RyZWwtNDItSG92ZXJmb",
@@ -440,7 +471,7 @@ impl Drop for Gateway {
             "0b2tlbi1rZXN0cmVsL",
         ] {
             if let Some(line) = lines.iter().find(|line| line.contains(secret)) {
-                panic!("a password in the log: {line}");
+                panic!("a secret in the log: {line}");
             }
         }
     }

@@ -272,6 +272,13 @@ impl Pop {
         let _ = self.reader.stream.write_all(octets);
     }
 
+    /// Sends as many of these octets as the other side and the systems between have room for.
+    pub fn send_as_much_as_fits(&mut self, octets: &[u8]) {
+        self.reader.stream.tcp().set_nonblocking(true).expect("a socket");
+        self.send_unwanted(octets);
+        self.reader.stream.tcp().set_nonblocking(false).expect("a socket");
+    }
+
     /// Whatever still comes, to the end.
     pub fn rest(&mut self) -> Vec<u8> {
         self.drain();

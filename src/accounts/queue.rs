@@ -1,0 +1,214 @@
+//! Who may compute a hash next: a few at once, and each address in its turn.
+//!
+//! Addresses from which nobody has failed lately come before those with failures. Whether a login exists makes no
+//! difference: else the order of the answers would tell.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::oneshot;
+
+/// A queue before a few places.
+#[derive(Debug)]
+pub(super) struct Queue {
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    free: usize,
+    /// Those without failures, then those with.
+    lines: [Line; 2],
+}
+
+/// The addresses that wait, in the order of their turns, and who waits behind each.
+#[derive(Debug, Default)]
+struct Line {
+    turns: VecDeque<IpAddr>,
+    waiting: HashMap<IpAddr, VecDeque<oneshot::Sender<()>>>,
+}
+
+/// A place, free again when this is dropped.
+#[derive(Debug)]
+pub(super) struct Turn(Arc<Queue>);
+
+/// Waits for a place. One that is dropped while it waits gives up its turn.
+#[derive(Debug)]
+struct Waiting {
+    queue: Arc<Queue>,
+    called: oneshot::Receiver<()>,
+    is_done: bool,
+}
+
+impl Queue {
+    pub(super) fn new(places: usize) -> Arc<Self> {
+        Arc::new(Self {
+            state: Mutex::new(State {
+                free: places,
+                lines: Default::default(),
+            }),
+        })
+    }
+
+    /// A place for `address`, as soon as it is its turn; `is_suspect`: somebody there has failed lately.
+    pub(super) async fn turn(self: &Arc<Self>, address: IpAddr, is_suspect: bool) -> Turn {
+        let mut waiting = {
+            let mut state = self.lock();
+            if state.free > 0 {
+                state.free -= 1;
+                return Turn(self.clone());
+            }
+            Waiting {
+                queue: self.clone(),
+                called: state.lines[usize::from(is_suspect)].enter(address),
+                is_done: false,
+            }
+        };
+        // The sender is not dropped before it has called.
+        let _ = (&mut waiting.called).await;
+        waiting.is_done = true;
+        Turn(self.clone())
+    }
+
+    /// A place is free: the next takes it.
+    fn release(&self) {
+        let mut state = self.lock();
+        if !state.lines.iter_mut().any(Line::call) {
+            state.free += 1;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Line {
+    fn enter(&mut self, address: IpAddr) -> oneshot::Receiver<()> {
+        let (call, called) = oneshot::channel();
+        let here = self.waiting.entry(address).or_default();
+        if here.is_empty() {
+            self.turns.push_back(address);
+        }
+        here.push_back(call);
+        called
+    }
+
+    /// Calls the next who still waits; `false` if nobody does.
+    fn call(&mut self) -> bool {
+        while let Some(address) = self.turns.pop_front() {
+            let Some(mut here) = self.waiting.remove(&address) else {
+                continue;
+            };
+            let mut is_called = false;
+            while let Some(next) = here.pop_front() {
+                if next.send(()).is_ok() {
+                    is_called = true;
+                    break;
+                }
+            }
+            if !here.is_empty() {
+                self.waiting.insert(address, here);
+                self.turns.push_back(address);
+            }
+            if is_called {
+                return true;
+            }
+        }
+        false
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.release();
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.called.close();
+        // Called, and gone before it heard of it.
+        if !self.is_done && self.called.try_recv().is_ok() {
+            self.queue.release();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    type Wait = Pin<Box<dyn Future<Output = Turn>>>;
+
+    /// Enters the queue.
+    fn wait(queue: &Arc<Queue>, address: u8, is_suspect: bool) -> Wait {
+        let queue = queue.clone();
+        let mut wait: Wait = Box::pin(async move { queue.turn([10, 0, 0, address].into(), is_suspect).await });
+        assert!(wait.as_mut().now_or_never().is_none(), "there is no place");
+        wait
+    }
+
+    /// Who is called one after the other, as places become free.
+    fn order(first: Turn, mut waits: Vec<(u8, Wait)>) -> Vec<u8> {
+        let (mut order, mut turn) = (Vec::new(), Some(first));
+        while !waits.is_empty() {
+            drop(turn.take());
+            let at = waits
+                .iter_mut()
+                .position(|(_, wait)| match wait.as_mut().now_or_never() {
+                    Some(next) => {
+                        turn = Some(next);
+                        true
+                    }
+                    None => false,
+                });
+            order.push(waits.remove(at.expect("somebody is called")).0);
+        }
+        order
+    }
+
+    #[tokio::test]
+    async fn each_address_in_its_turn() {
+        let queue = Queue::new(1);
+        let turn = queue.turn([10, 0, 0, 9].into(), false).await;
+        let waits = [1, 1, 1, 1, 2, 3, 3].map(|address| (address, wait(&queue, address, false)));
+        assert_eq!(order(turn, waits.into()), [1, 2, 3, 1, 3, 1, 1]);
+        assert_eq!(queue.lock().free, 1);
+        assert!(queue.lock().lines.iter().all(|line| line.waiting.is_empty()));
+    }
+
+    #[tokio::test]
+    async fn addresses_with_failures_come_last() {
+        let queue = Queue::new(1);
+        let turn = queue.turn([10, 0, 0, 9].into(), false).await;
+        let waits = [(1, true), (1, true), (2, false), (1, true), (3, false)]
+            .map(|(address, is_suspect)| (address, wait(&queue, address, is_suspect)));
+        assert_eq!(order(turn, waits.into()), [2, 3, 1, 1, 1]);
+    }
+
+    #[tokio::test]
+    async fn who_is_gone_has_no_turn() {
+        let queue = Queue::new(2);
+        let turns = [
+            queue.turn([10, 0, 0, 9].into(), false).await,
+            queue.turn([10, 0, 0, 9].into(), false).await,
+        ];
+        let mut waits = [1, 1, 2, 3].map(|address| Some(wait(&queue, address, false)));
+        waits[0] = None;
+        waits[3] = None;
+        drop(turns);
+        assert!(waits[1].take().unwrap().now_or_never().is_some());
+        // Called, but gone before it could hear of it.
+        waits[2] = None;
+        assert_eq!(queue.lock().free, 2);
+        assert!(queue.lock().lines.iter().all(|line| line.turns.is_empty()));
+    }
+}

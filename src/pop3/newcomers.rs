@@ -1,0 +1,291 @@
+//! Connections that have not logged in: how many of them there may be, and who gives way.
+//!
+//! Only those are counted for which the gateway waits: a handshake or a command that does not come. While it is the gateway
+//! that tries a secret, the connection is not counted, and stays.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until},
+};
+
+use crate::{config::Limits, types::network};
+
+/// How long a connection may stay, however many come after it: a device that speaks at once is heard, and who connects again
+/// and again cannot do so any faster.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// `unauthenticated` and `unauthenticated_per_address`.
+#[derive(Debug)]
+pub(super) struct Newcomers {
+    limit: usize,
+    per_network: usize,
+    silent: Mutex<Silent>,
+}
+
+/// The connections that are counted.
+#[derive(Debug, Default)]
+struct Silent {
+    next: u64,
+    count: usize,
+    /// By network (see [`network`]), and by the order in which they came.
+    networks: HashMap<IpAddr, BTreeMap<u64, Arc<Notice>>>,
+}
+
+/// Tells a connection that it is to give way.
+#[derive(Debug, Default)]
+struct Notice {
+    is_given: AtomicBool,
+    changed: Notify,
+}
+
+/// One connection that has not logged in; it is forgotten when this is dropped.
+#[derive(Debug)]
+pub(super) struct Newcomer {
+    newcomers: Arc<Newcomers>,
+    network: IpAddr,
+    number: u64,
+    entered: Instant,
+    notice: Arc<Notice>,
+}
+
+impl Newcomers {
+    pub(super) fn new(limits: &Limits) -> Arc<Self> {
+        Arc::new(Self {
+            limit: limits.unauthenticated,
+            per_network: limits.unauthenticated_per_address,
+            silent: Mutex::default(),
+        })
+    }
+
+    /// Takes a connection in; if there are too many, the oldest of its network gives way, or the oldest of the network that
+    /// has the most.
+    pub(super) fn enter(self: &Arc<Self>, peer: IpAddr) -> Newcomer {
+        let mut silent = self.lock();
+        let newcomer = Newcomer {
+            newcomers: self.clone(),
+            network: network(peer),
+            number: silent.next,
+            entered: Instant::now(),
+            notice: Arc::default(),
+        };
+        silent.next += 1;
+        self.count(&newcomer, &mut silent);
+        newcomer
+    }
+
+    /// There is no room for a connection of `peer`: the oldest of its network gives way, and if there is none the oldest of
+    /// the network that has the most.
+    pub(super) fn make_room(&self, peer: IpAddr) {
+        let mut silent = self.lock();
+        if !silent.dismiss(network(peer)) {
+            silent.dismiss_anybody();
+        }
+    }
+
+    fn count(&self, newcomer: &Newcomer, silent: &mut Silent) {
+        let here = silent.networks.entry(newcomer.network).or_default();
+        here.insert(newcomer.number, newcomer.notice.clone());
+        let is_crowded = here.len() > self.per_network;
+        silent.count += 1;
+        if is_crowded {
+            silent.dismiss(newcomer.network);
+        }
+        if silent.count > self.limit {
+            silent.dismiss_anybody();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Silent> {
+        self.silent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Silent {
+    /// Dismisses the oldest of `network`, if there is one.
+    fn dismiss(&mut self, network: IpAddr) -> bool {
+        let oldest = self.networks.get(&network).and_then(|here| here.keys().next().copied());
+        let notice = oldest.and_then(|number| self.remove(network, number));
+        if let Some(notice) = &notice {
+            notice.is_given.store(true, Ordering::Relaxed);
+            notice.changed.notify_one();
+        }
+        notice.is_some()
+    }
+
+    /// Dismisses the oldest of the network that has the most.
+    fn dismiss_anybody(&mut self) {
+        let size = |here: &BTreeMap<u64, _>| (here.len(), here.keys().next().copied().map(Reverse));
+        let largest = self.networks.iter().max_by_key(|(_, here)| size(here));
+        if let Some(network) = largest.map(|(network, _)| *network) {
+            self.dismiss(network);
+        }
+    }
+
+    fn remove(&mut self, network: IpAddr, number: u64) -> Option<Arc<Notice>> {
+        let here = self.networks.get_mut(&network)?;
+        let notice = here.remove(&number)?;
+        if here.is_empty() {
+            self.networks.remove(&network);
+        }
+        self.count -= 1;
+        Some(notice)
+    }
+}
+
+impl Newcomer {
+    /// The device has sent a login and a secret: until [`Self::end_trial`] the connection gives way to nobody.
+    pub(super) fn begin_trial(&self) {
+        self.newcomers.lock().remove(self.network, self.number);
+        self.notice.is_given.store(false, Ordering::Relaxed);
+    }
+
+    /// The login was refused: the connection is as old as it was before.
+    pub(super) fn end_trial(&self) {
+        let mut silent = self.newcomers.lock();
+        self.newcomers.count(self, &mut silent);
+    }
+
+    /// Ready when the connection is to give way.
+    pub(super) fn must_leave(&self) -> impl Future<Output = ()> + use<> {
+        let (notice, until) = (self.notice.clone(), self.entered + GRACE);
+        async move {
+            loop {
+                notice.changed.notified().await;
+                if notice.is_given.load(Ordering::Relaxed) {
+                    sleep_until(until).await;
+                }
+                // It may have sent a secret meanwhile.
+                if notice.is_given.load(Ordering::Relaxed) {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Newcomer {
+    fn drop(&mut self) {
+        self.newcomers.lock().remove(self.network, self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use futures_util::FutureExt;
+    use tokio::time::advance;
+
+    use super::*;
+    use crate::pop3::tests::limits;
+
+    fn newcomers(limit: usize, per_address: usize) -> Arc<Newcomers> {
+        Newcomers::new(&Limits {
+            unauthenticated: limit,
+            unauthenticated_per_address: per_address,
+            ..limits()
+        })
+    }
+
+    fn address(number: u8) -> IpAddr {
+        Ipv4Addr::new(10, 0, 0, number).into()
+    }
+
+    fn is_told(newcomer: &Newcomer) -> bool {
+        newcomer.notice.is_given.load(Ordering::Relaxed)
+    }
+
+    fn told(newcomers: &[Newcomer]) -> Vec<usize> {
+        let all = newcomers.iter().enumerate();
+        all.filter_map(|(at, newcomer)| is_told(newcomer).then_some(at))
+            .collect()
+    }
+
+    fn is_empty(newcomers: &Newcomers) -> bool {
+        let silent = newcomers.lock();
+        silent.count == 0 && silent.networks.is_empty()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_oldest_of_an_address_gives_way() {
+        let newcomers = newcomers(100, 2);
+        let mut here: Vec<_> = (0..2).map(|_| newcomers.enter(address(1))).collect();
+        let _elsewhere = newcomers.enter(address(2));
+        assert!(!here.iter().any(is_told));
+        here.extend((0..3).map(|_| newcomers.enter(address(1))));
+        assert_eq!(told(&here), [0, 1, 2]);
+        drop(here.pop());
+        here.push(newcomers.enter(address(1)));
+        assert_eq!(told(&here), [0, 1, 2], "one has gone by itself");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_of_ipv6_is_its_64() {
+        let newcomers = newcomers(100, 2);
+        let peer = |net: u16, host: u16| IpAddr::from(Ipv6Addr::new(0x2001, 0xdb8, 1, net, 0, 0, 0, host));
+        let here: Vec<_> = (0..4).map(|host| newcomers.enter(peer(1, host))).collect();
+        let next = newcomers.enter(peer(2, 1));
+        assert_eq!((told(&here), is_told(&next)), (vec![0, 1], false));
+        let mapped: Vec<_> = (0..2)
+            .flat_map(|_| [Ipv4Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.to_ipv6_mapped().into()])
+            .map(|peer| newcomers.enter(peer))
+            .collect();
+        assert_eq!(told(&mapped), [0, 1]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_all_the_oldest_of_the_address_with_most_gives_way() {
+        let newcomers = newcomers(4, 3);
+        let from =
+            |numbers: &[u8]| -> Vec<_> { numbers.iter().map(|number| newcomers.enter(address(*number))).collect() };
+        let crowd = from(&[1, 2, 2, 2, 3]);
+        assert_eq!(told(&crowd), [1], "not the one that is alone");
+        let more = from(&[4, 5]);
+        assert_eq!(told(&crowd), [0, 1, 2], "all are alone: the oldest");
+        drop((crowd, more));
+        assert!(is_empty(&newcomers));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_speaks_at_once_is_heard() {
+        let newcomers = newcomers(1, 1);
+        let first = newcomers.enter(address(1));
+        let mut leaving = Box::pin(first.must_leave());
+        advance(GRACE / 2).await;
+        let second = newcomers.enter(address(1));
+        assert!(leaving.as_mut().now_or_never().is_none(), "in the first second");
+        first.begin_trial();
+        advance(GRACE).await;
+        assert!(leaving.as_mut().now_or_never().is_none(), "while its secret is tried");
+        assert!(!is_told(&second));
+        first.end_trial();
+        assert!(leaving.as_mut().now_or_never().is_some(), "it is the oldest still");
+        drop(first);
+        assert!(!is_told(&second));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_gives_way_does_so_after_a_second() {
+        let newcomers = newcomers(1, 1);
+        let begun = Instant::now();
+        let first = newcomers.enter(address(1));
+        let second = newcomers.enter(address(1));
+        first.must_leave().await;
+        assert_eq!(begun.elapsed(), GRACE);
+        drop(first);
+        newcomers.make_room(address(9));
+        second.must_leave().await;
+        assert!(is_empty(&newcomers), "there was no room");
+    }
+}

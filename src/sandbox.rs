@@ -1,0 +1,256 @@
+//! What the process may no longer do once it serves, whoever takes it over: leave its memory in a file, gain privileges, start
+//! programs, read or write files that are none of its business.
+//!
+//! Every system that has none of this serves nevertheless; the log says what is in force.
+
+use std::{
+    collections::BTreeSet,
+    fmt,
+    path::{Path, PathBuf},
+};
+
+/// What a gateway needs of the system.
+#[derive(Debug, Default)]
+pub struct Needs {
+    /// Files that it reads, also when they have been replaced: so it may read all of their directories.
+    pub files: Vec<PathBuf>,
+    /// Directories that it writes to.
+    pub writable: Vec<PathBuf>,
+    /// TCP ports that it listens at.
+    pub ports: Vec<u16>,
+}
+
+/// Directories of the system that hold no secrets of other programs which file permissions do not keep: names, roots of
+/// certificates, time zones, libraries that resolve names. And how many processors there are for us.
+const SYSTEM: [&str; 8] = [
+    "/etc",
+    "/usr",
+    "/lib",
+    "/lib64",
+    "/nix/store",
+    "/gnu/store",
+    "/proc/self",
+    "/sys/fs/cgroup",
+];
+
+/// Files of the system that may lie elsewhere than they seem to: symbolic links into /run or /var.
+const LINKED: [&str; 3] = ["/etc/resolv.conf", "/etc/ssl/certs", "/etc/localtime"];
+
+/// Variables that name files or directories with roots of certificates.
+const ROOTS: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
+
+impl Needs {
+    /// All directories that are read, and that exist.
+    fn readable(&self) -> BTreeSet<PathBuf> {
+        let mut readable: BTreeSet<_> = SYSTEM.iter().map(PathBuf::from).collect();
+        let roots = ROOTS.iter().filter_map(std::env::var_os).map(PathBuf::from);
+        let files = LINKED.iter().map(PathBuf::from).chain(roots);
+        for file in files.chain(self.files.iter().cloned()) {
+            readable.extend(directory_of(&file));
+            // Where the link leads now; certbot's next certificate will lie beside.
+            readable.extend(file.canonicalize().ok().as_deref().and_then(directory_of));
+        }
+        readable.retain(|directory| directory.is_dir());
+        readable
+    }
+}
+
+/// A directory itself, or the directory in which a file lies.
+fn directory_of(path: &Path) -> Option<PathBuf> {
+    if path.is_dir() {
+        return Some(path.to_owned());
+    }
+    let parent = path.parent()?;
+    let is_here = parent.as_os_str().is_empty();
+    Some(if is_here { PathBuf::from(".") } else { parent.to_owned() })
+}
+
+/// No core dumps, and no other process of the same user may read our memory.
+pub fn hide_memory() {
+    #[cfg(unix)]
+    let _ = rlimit::setrlimit(rlimit::Resource::CORE, 0, 0);
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+}
+
+/// What is in force, in words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Confinement {
+    /// All that [`Needs`] leaves out is forbidden.
+    Full,
+    /// The kernel knows some of it.
+    Partial,
+    /// The kernel knows none of it.
+    None,
+}
+
+impl fmt::Display for Confinement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full => "full",
+            Self::Partial => "partial",
+            Self::None => "none",
+        })
+    }
+}
+
+/// Confines this thread, and every thread that it starts, to `needs`, and forbids them to gain privileges or to start programs.
+/// Call it before the first thread is started.
+#[cfg(target_os = "linux")]
+pub fn confine(needs: &Needs) -> Confinement {
+    enforce(needs).unwrap_or(Confinement::None)
+}
+
+#[cfg(target_os = "linux")]
+fn enforce(needs: &Needs) -> Result<Confinement, landlock::RulesetError> {
+    use landlock::{
+        ABI, Access, AccessFs, AccessNet, BitFlags, NetPort, PathBeneath, PathFd, Ruleset, RulesetAttr,
+        RulesetCreatedAttr, RulesetStatus,
+    };
+    let all = AccessFs::from_all(ABI::V5);
+    let read = AccessFs::ReadFile | AccessFs::ReadDir;
+    let beneath = |directory: &PathBuf, access: BitFlags<AccessFs>| {
+        // One that is gone meanwhile needs no permission.
+        PathFd::new(directory)
+            .ok()
+            .map(|opened| PathBeneath::new(opened, access))
+    };
+    let readable = needs.readable();
+    let rules = readable.iter().filter_map(|directory| beneath(directory, read));
+    let writable = needs
+        .writable
+        .iter()
+        .filter_map(|directory| beneath(directory, all & !AccessFs::Execute));
+    let ports = needs.ports.iter().map(|port| NetPort::new(*port, AccessNet::BindTcp));
+    let status = Ruleset::default()
+        .handle_access(all)?
+        .handle_access(AccessNet::BindTcp)?
+        .create()?
+        .add_rules(rules.chain(writable).map(Ok::<_, landlock::RulesetError>))?
+        .add_rules(ports.map(Ok::<_, landlock::RulesetError>))?
+        .restrict_self()?;
+    Ok(match status.ruleset {
+        RulesetStatus::FullyEnforced => Confinement::Full,
+        RulesetStatus::PartiallyEnforced => Confinement::Partial,
+        RulesetStatus::NotEnforced => Confinement::None,
+    })
+}
+
+/// There is no Landlock here.
+#[cfg(not(target_os = "linux"))]
+pub fn confine(_: &Needs) -> Confinement {
+    Confinement::None
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::{
+        fs, io,
+        net::TcpListener,
+        os::unix::net::UnixListener,
+        process::Command,
+        sync::{Arc, Barrier},
+    };
+
+    use super::*;
+
+    /// What happens in a thread of its own: the test's other threads stay free.
+    fn confined<T: Send + 'static>(needs: Needs, work: impl FnOnce(Confinement) -> T + Send + 'static) -> T {
+        std::thread::spawn(move || work(confine(&needs))).join().unwrap()
+    }
+
+    fn is_forbidden<T>(result: io::Result<T>) -> bool {
+        result.is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+    }
+
+    #[test]
+    fn what_is_needed_stays_and_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        // As certbot has it: a link to the current one of several in another directory.
+        for name in ["live", "archive", "state", "other"] {
+            fs::create_dir(path(name)).unwrap();
+        }
+        fs::write(path("archive/1.pem"), "1").unwrap();
+        fs::write(path("other/secret"), "x").unwrap();
+        std::os::unix::fs::symlink("../archive/1.pem", path("live/cert.pem")).unwrap();
+        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let needs = Needs {
+            files: vec![path("live/cert.pem"), path("missing/file")],
+            writable: vec![path("state")],
+            ports: vec![free],
+            ..Needs::default()
+        };
+        let root = directory.path().to_owned();
+        let (renew, renewed) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));
+        let renewal = std::thread::spawn({
+            let (root, renew, renewed) = (root.clone(), renew.clone(), renewed.clone());
+            move || {
+                renew.wait();
+                fs::write(root.join("archive/2.pem"), "2").unwrap();
+                fs::remove_file(root.join("live/cert.pem")).unwrap();
+                std::os::unix::fs::symlink("../archive/2.pem", root.join("live/cert.pem")).unwrap();
+                renewed.wait();
+            }
+        });
+        let is_known = confined(needs, move |confinement| {
+            renew.wait();
+            renewed.wait();
+            if confinement == Confinement::None {
+                return false;
+            }
+            let path = |name: &str| root.join(name);
+            assert_eq!(
+                fs::read(path("live/cert.pem")).unwrap(),
+                b"2",
+                "another file than before"
+            );
+            assert!(fs::read("/etc/hosts").is_ok());
+            assert!(is_forbidden(fs::read(path("other/secret"))));
+            assert!(is_forbidden(fs::read_dir(path("other"))));
+            assert!(is_forbidden(fs::write(path("live/cert.pem"), "2")));
+            fs::write(path("state/new"), "x").unwrap();
+            fs::rename(path("state/new"), path("state/old")).unwrap();
+            fs::remove_file(path("state/old")).unwrap();
+            UnixListener::bind(path("state/socket")).unwrap();
+            assert!(is_forbidden(fs::write(path("new"), "x")));
+            assert!(is_forbidden(Command::new("/bin/true").status()));
+            TcpListener::bind(("127.0.0.1", free)).unwrap();
+            if confinement == Confinement::Full {
+                assert!(is_forbidden(TcpListener::bind("127.0.0.1:0")));
+            }
+            let status = fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
+            assert!(status.is_empty() || status.contains("NoNewPrivs:\t1"), "{status}");
+            true
+        });
+        renewal.join().unwrap();
+        if !is_known {
+            eprintln!("\n!! SKIPPED: this kernel has no Landlock\n");
+        }
+    }
+
+    #[test]
+    fn memory_is_hidden() {
+        hide_memory();
+        assert_eq!(rlimit::getrlimit(rlimit::Resource::CORE).unwrap(), (0, 0));
+        let behavior = rustix::process::dumpable_behavior().unwrap();
+        assert_eq!(behavior, rustix::process::DumpableBehavior::NotDumpable);
+    }
+
+    #[test]
+    fn directories_of_files_and_of_what_links_lead_to() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().canonicalize().unwrap();
+        fs::create_dir(root.join("a")).unwrap();
+        fs::create_dir(root.join("b")).unwrap();
+        fs::write(root.join("b/file"), "").unwrap();
+        std::os::unix::fs::symlink("../b/file", root.join("a/link")).unwrap();
+        let needs = Needs {
+            files: vec![root.join("a/link"), root.join("nowhere/file")],
+            ..Needs::default()
+        };
+        let readable = needs.readable();
+        assert!(readable.contains(&root.join("a")) && readable.contains(&root.join("b")));
+        assert!(!readable.contains(&root) && !readable.contains(&root.join("nowhere")));
+    }
+}
