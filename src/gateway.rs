@@ -277,6 +277,7 @@ mod tests {
             tls,
             require_tls: false,
             allow: vec![allow.parse().unwrap()],
+            apop: false,
         }
     }
 

@@ -11,7 +11,9 @@ mod folder;
 mod hash;
 mod passwords;
 mod pattern;
+mod response;
 mod throttle;
+mod token;
 
 use std::{
     borrow::Cow,
@@ -22,13 +24,16 @@ use std::{
 
 use subtle::ConstantTimeEq;
 
-use self::{folder::split, hash::Hashing, passwords::PasswordsFile, pattern::Pattern, throttle::Throttle};
+use self::{
+    folder::split, hash::Hashing, passwords::PasswordsFile, pattern::Pattern, response::Responses, throttle::Throttle,
+};
 use crate::{
     config::{self, AccountsOptions, Credential, Expire, LocalSecret, Policy, Secret},
     proofs::RandomUnavailable,
 };
 
 pub use hash::hash_password;
+pub use response::{Response, SCRAM_ITERATIONS, SecretsKnown, Signature};
 pub use throttle::Attempt;
 
 /// An upstream mailbox and how to reach it, as one login sees it.
@@ -91,6 +96,8 @@ pub struct Accounts {
     /// The hash that is verified if a login has none, so that the time of a refusal does not reveal which logins exist.
     decoy: Option<Arc<str>>,
     throttle: Arc<Throttle>,
+    responses: Responses,
+    secrets_known: SecretsKnown,
     expire: (Expire, bool),
 }
 
@@ -237,6 +244,8 @@ impl Accounts {
             hashing: Hashing::new(),
             decoy,
             throttle: Throttle::new()?,
+            responses: Responses::new()?,
+            secrets_known: SecretsKnown::of(&options),
             expire,
         })
     }
@@ -290,11 +299,7 @@ impl Accounts {
     /// verify the secret. A login that is not valid UTF-8 or contains control characters is [`Denied::Wrong`].
     pub async fn authenticate(&self, login: &[u8], secret: Secret, peer: IpAddr) -> Result<(Account, Attempt), Denied> {
         let meant = self.meant(login);
-        let attempt = self.throttle.begin(counted(login, meant.as_ref()), &secret, peer);
-        let attempt = attempt.ok_or(Denied::Throttled)?;
-        if !attempt.delay().is_zero() {
-            tokio::time::sleep(attempt.delay()).await;
-        }
+        let attempt = self.begin(login, meant.as_ref(), &secret, peer).await?;
         let account = match &meant {
             Some(meant) => self.verify(meant, secret).await,
             None => {
@@ -309,6 +314,22 @@ impl Accounts {
                 Err(Denied::Wrong)
             }
         }
+    }
+
+    /// Counts an attempt before it is made, and waits if the login has failed before.
+    async fn begin(
+        &self,
+        login: &[u8],
+        meant: Option<&Meant<'_>>,
+        secret: &Secret,
+        peer: IpAddr,
+    ) -> Result<Attempt, Denied> {
+        let attempt = self.throttle.begin(counted(login, meant), secret, peer);
+        let attempt = attempt.ok_or(Denied::Throttled)?;
+        if !attempt.delay().is_zero() {
+            tokio::time::sleep(attempt.delay()).await;
+        }
+        Ok(attempt)
     }
 
     fn meant<'a>(&'a self, login: &'a [u8]) -> Option<Meant<'a>> {

@@ -244,7 +244,7 @@ fn describe(config: &Config) -> Vec<String> {
                 format!(", by OAuth2 (popgate sign-in {})", account.login)
             }
             (Credential::OAuth2 { .. }, _) => ", by OAuth2 of the application itself".to_owned(),
-            (Credential::Password(_), _) => String::new(),
+            (Credential::Password(_) | Credential::Token(_), _) => String::new(),
         };
         let mailbox = format!("{} at {}{by}", account.user, address(&account.upstream));
         lines.push(words::explain(&account.login, &mailbox, &account.maildrop));

@@ -133,6 +133,8 @@ pub struct Listener {
     pub require_tls: bool,
     /// Who may connect; default for `tls = "off"`: loopback and private networks, else everyone.
     pub allow: Vec<ipnet::IpNet>,
+    /// Whether APOP and CRAM-MD5 are offered.
+    pub apop: bool,
 }
 
 words! {
@@ -217,6 +219,8 @@ pub enum Credential {
         /// Whose consent serves: `signed_in_as`, else the user. Accounts with the same share one.
         consent: String,
     },
+    /// A token that the device gave.
+    Token(Secret),
 }
 
 /// How a local password is kept.

@@ -118,6 +118,13 @@ impl Maildrops {
             .map_err(|error| reported(&upstream.name, "", &error))
     }
 
+    /// Whether the upstream of this name takes OAuth2 tokens, as far as is known.
+    pub fn takes_tokens(&self, upstream: &str) -> bool {
+        self.connectors
+            .get(upstream)
+            .is_some_and(|connector| connector.takes_tokens())
+    }
+
     /// Logs in upstream, takes the lock, selects and lists. RFC 1939 §4: only after this may PASS say +OK.
     pub async fn open(&self, account: &Account) -> Result<Maildrop, Error> {
         let now = now();
@@ -159,7 +166,7 @@ impl Maildrops {
         let connector = self.connector(&account.upstream.name)?;
         let of_consent;
         let secret = match &account.credential {
-            Credential::Password(secret) => secret,
+            Credential::Password(secret) | Credential::Token(secret) => secret,
             // The device's own password was verified here already; a parked connection is of this consent.
             Credential::OAuth2 { consent } => {
                 of_consent = consent.as_str().into();

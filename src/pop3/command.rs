@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU32;
 
+use super::sasl;
 use crate::{config::Secret, maildrop::MessageNumber};
 
 /// What a device asks for.
@@ -11,6 +12,8 @@ pub enum Command {
     User(Vec<u8>),
     /// PASS: everything after the first space, verbatim.
     Pass(Secret),
+    /// APOP (RFC 1939 §7): login and digest.
+    Apop(Vec<u8>, [u8; 16]),
     /// AUTH without a mechanism: lists them.
     Mechanisms,
     /// AUTH with the initial response as it came: base64, `=` for an empty one.
@@ -39,13 +42,45 @@ pub enum Command {
     Noop,
 }
 
-/// A SASL mechanism that is offered.
+/// A SASL mechanism.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mechanism {
     /// RFC 4616
     Plain,
     /// draft-murchison-sasl-login
     Login,
+    /// RFC 2195
+    CramMd5,
+    /// RFC 7677
+    ScramSha256,
+    /// What Google and Microsoft had before RFC 7628.
+    XOAuth2,
+    /// RFC 7628
+    OAuthBearer,
+}
+
+impl Mechanism {
+    /// All, in the order in which they are listed.
+    pub const ALL: [Self; 6] = [
+        Self::Plain,
+        Self::Login,
+        Self::CramMd5,
+        Self::ScramSha256,
+        Self::XOAuth2,
+        Self::OAuthBearer,
+    ];
+
+    /// As IANA has registered it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "PLAIN",
+            Self::Login => "LOGIN",
+            Self::CramMd5 => "CRAM-MD5",
+            Self::ScramSha256 => "SCRAM-SHA-256",
+            Self::XOAuth2 => "XOAUTH2",
+            Self::OAuthBearer => "OAUTHBEARER",
+        }
+    }
 }
 
 /// Why a line is no command.
@@ -89,6 +124,7 @@ impl Command {
         match &*upper {
             b"USER" if !rest.is_empty() => Ok(Self::User(rest.to_vec())),
             b"USER" => Err(Syntax::Arguments),
+            b"APOP" => apop(rest),
             b"AUTH" => auth(rest),
             b"QUIT" => alone(rest, Self::Quit),
             b"CAPA" => alone(rest, Self::Capa),
@@ -112,6 +148,7 @@ impl Command {
         match self {
             Self::User(_) => "USER",
             Self::Pass(_) => "PASS",
+            Self::Apop(..) => "APOP",
             Self::Mechanisms | Self::Auth(..) => "AUTH",
             Self::Quit => "QUIT",
             Self::Capa => "CAPA",
@@ -136,18 +173,25 @@ fn alone(rest: &[u8], command: Command) -> Result<Command, Syntax> {
     }
 }
 
+/// The digest is the last word; a login may hold spaces.
+fn apop(rest: &[u8]) -> Result<Command, Syntax> {
+    let space = memchr::memrchr(b' ', rest).ok_or(Syntax::Arguments)?;
+    let digest = sasl::hexadecimal(&rest[space + 1..]).ok_or(Syntax::Arguments)?;
+    match rest[..space].trim_ascii_end() {
+        b"" => Err(Syntax::Arguments),
+        login => Ok(Command::Apop(login.to_vec(), digest)),
+    }
+}
+
 fn auth(rest: &[u8]) -> Result<Command, Syntax> {
     if rest.is_empty() {
         return Ok(Command::Mechanisms);
     }
     let (mechanism, initial) = split(rest);
-    let mechanism = if mechanism.eq_ignore_ascii_case(b"PLAIN") {
-        Mechanism::Plain
-    } else if mechanism.eq_ignore_ascii_case(b"LOGIN") {
-        Mechanism::Login
-    } else {
-        return Err(Syntax::Mechanism);
-    };
+    let mechanism = Mechanism::ALL
+        .into_iter()
+        .find(|known| mechanism.eq_ignore_ascii_case(known.name().as_bytes()))
+        .ok_or(Syntax::Mechanism)?;
     Ok(Command::Auth(mechanism, initial.map(|octets| octets.to_vec().into())))
 }
 
@@ -197,6 +241,7 @@ mod tests {
             Err(syntax) => format!("{syntax:?}"),
             Ok(Command::User(name)) => format!("USER <{}>", octets(&name)),
             Ok(Command::Pass(secret)) => format!("PASS <{}>", octets(secret.expose())),
+            Ok(Command::Apop(login, digest)) => format!("APOP <{}> {:x}", octets(&login), u128::from_be_bytes(digest)),
             Ok(Command::Auth(mechanism, None)) => format!("AUTH {mechanism:?}"),
             Ok(Command::Auth(mechanism, Some(initial))) => {
                 format!("AUTH {mechanism:?} <{}>", octets(initial.expose()))
@@ -241,7 +286,19 @@ mod tests {
             (b"auth plain", "AUTH Plain"),
             (b"AUTH Login  QQ== ", "AUTH Login <QQ==>"),
             (b"AUTH PLAIN =", "AUTH Plain <=>"),
-            (b"AUTH CRAM-MD5", "Mechanism"),
+            (b"AUTH cram-md5", "AUTH CramMd5"),
+            (b"AUTH SCRAM-SHA-256 biws", "AUTH ScramSha256 <biws>"),
+            (b"AUTH SCRAM-SHA-256-PLUS", "Mechanism"),
+            (b"AUTH GSSAPI", "Mechanism"),
+            (
+                b"apop mr ose  C4c9334bac560ecc979e58001b3e22fb ",
+                "APOP <mr ose> c4c9334bac560ecc979e58001b3e22fb",
+            ),
+            (b"APOP", "Arguments"),
+            (b"APOP c4c9334bac560ecc979e58001b3e22fb", "Arguments"),
+            (b"APOP  c4c9334bac560ecc979e58001b3e22fb", "Arguments"),
+            (b"APOP mrose c4c9334bac560ecc979e58001b3e22f", "Arguments"),
+            (b"APOP mrose c4c9334bac560ecc979e58001b3e22fg", "Arguments"),
             (b"LIST", "LIST"),
             (b"LIST 007 ", "LIST 7"),
             (b"LIST -1", "Arguments"),

@@ -16,6 +16,7 @@ mod permits;
 mod reply;
 mod sasl;
 mod scan;
+mod scram;
 mod session;
 mod stream;
 mod summary;

@@ -11,8 +11,8 @@ use crate::{
 /// A reply's one line, or the first line of a multi-line reply.
 #[derive(Debug)]
 pub(super) enum Reply {
-    /// The greeting. No `<…@…>` in it: that would offer APOP (RFC 1939 §7).
-    Ready,
+    /// The greeting, with a timestamp if APOP is offered (RFC 1939 §7).
+    Ready(Option<String>),
     /// To USER: tells nothing about whether the login exists.
     SecretPlease,
     /// To PASS, RSET, LIST and STAT-like questions: how much mail there is.
@@ -47,6 +47,8 @@ pub(super) enum Reply {
     NoTls,
     /// AUTH: a response that can't be used.
     Sasl(Malformed),
+    /// AUTH: there are no random numbers to ask with.
+    NoChallenge,
     /// A login refused before any upstream was asked.
     Denied(Denied),
     /// What the maildrop could not do.
@@ -65,7 +67,7 @@ impl Reply {
     /// Whether it says `+OK`.
     pub(super) fn is_ok(&self) -> bool {
         match self {
-            Self::Ready
+            Self::Ready(_)
             | Self::SecretPlease
             | Self::Messages(..)
             | Self::Stat(..)
@@ -83,6 +85,7 @@ impl Reply {
             | Self::TlsFirst
             | Self::NoTls
             | Self::Sasl(_)
+            | Self::NoChallenge
             | Self::Denied(_)
             | Self::Maildrop(_)
             | Self::LineTooLong
@@ -90,6 +93,11 @@ impl Reply {
             | Self::TooManySessions
             | Self::NotAllowed => false,
         }
+    }
+
+    /// Whether it says that what the device gave to prove itself is wrong.
+    pub(super) fn is_refusal(&self) -> bool {
+        matches!(self, Self::Denied(Denied::Wrong) | Self::Maildrop(Error::Denied))
     }
 
     /// Whether it answers a bad command, one that counts towards `bad_commands`: what is the device's own fault and
@@ -111,7 +119,11 @@ impl Reply {
     /// Appends the line with its CRLF; 512 octets at most (RFC 1939 §3).
     pub(super) fn write(&self, out: &mut Vec<u8>) {
         let rest: &[u8] = match self {
-            Self::Ready => b"+OK popgate ready",
+            Self::Ready(None) => b"+OK popgate ready",
+            Self::Ready(Some(timestamp)) => {
+                out.extend_from_slice(b"+OK popgate ready ");
+                timestamp.as_bytes()
+            }
             Self::SecretPlease => b"+OK send PASS",
             Self::Messages(messages, octets) => {
                 numbers((*messages).into(), b" messages (", octets.0, out);
@@ -147,6 +159,7 @@ impl Reply {
             Self::TlsFirst => b"-ERR send STLS first",
             Self::NoTls => b"-ERR no TLS to begin here",
             Self::Sasl(malformed) => failure("", malformed, out),
+            Self::NoChallenge => b"-ERR [SYS/TEMP] no random numbers, try later",
             Self::Denied(denied @ Denied::Wrong) => failure("[AUTH] ", denied, out),
             Self::Denied(denied @ Denied::Throttled) => failure("[LOGIN-DELAY] ", denied, out),
             Self::Maildrop(error) => failure(code(error), error, out),
@@ -198,7 +211,11 @@ mod tests {
     fn each_reply_is_one_line_of_its_kind() {
         let max = Octets(u64::MAX);
         let cases = [
-            (Reply::Ready, "+OK popgate ready"),
+            (Reply::Ready(None), "+OK popgate ready"),
+            (
+                Reply::Ready(Some("<1@popgate>".into())),
+                "+OK popgate ready <1@popgate>",
+            ),
             (Reply::SecretPlease, "+OK send PASS"),
             (Reply::Messages(2, Octets(320)), "+OK 2 messages (320 octets)"),
             (Reply::Stat(2, Octets(320)), "+OK 2 320"),
@@ -221,6 +238,7 @@ mod tests {
             (Reply::TlsFirst, "-ERR send STLS first"),
             (Reply::NoTls, "-ERR no TLS to begin here"),
             (Reply::Sasl(Malformed::NotBase64), "-ERR not base64"),
+            (Reply::NoChallenge, "-ERR [SYS/TEMP] no random numbers, try later"),
             (Reply::Denied(Denied::Wrong), "-ERR [AUTH] wrong login or password"),
             (
                 Reply::Denied(Denied::Throttled),

@@ -10,15 +10,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     authorization::{self, Next},
-    capabilities::Capabilities,
+    capabilities::{Capabilities, Offer},
     command::{Command, Syntax},
     connection::{Connection, Line},
     reply::Reply,
+    sasl,
     summary::{End, Summary},
     transaction,
 };
 use crate::{
-    accounts::Accounts,
+    accounts::{Accounts, SecretsKnown},
     config::{Expire, Limits, ListenerTls},
     maildrop::{Maildrop, Maildrops},
     tls::Acceptor,
@@ -40,6 +41,8 @@ pub struct Service {
 pub(super) struct Endpoint {
     pub(super) tls: ListenerTls,
     pub(super) require_tls: bool,
+    /// APOP and CRAM-MD5 are offered.
+    pub(super) apop: bool,
     /// Present unless `tls` is off.
     pub(super) acceptor: Option<Arc<Acceptor>>,
 }
@@ -53,6 +56,10 @@ pub(super) struct Session<S> {
     pub(super) summary: Summary,
     /// The retention of the login, once there is one.
     pub(super) expire: Option<Expire>,
+    /// What the greeting asks of APOP, on a listener that offers it.
+    pub(super) timestamp: Option<String>,
+    /// Whether an upstream takes tokens, as it was known when the session began: what is announced stays the same.
+    tokens: Offer,
     bad_commands: u32,
 }
 
@@ -61,6 +68,18 @@ pub(super) struct Session<S> {
 pub(super) struct Begun {
     at: Instant,
     position: u64,
+}
+
+/// Whether devices may log in by tokens of their own.
+fn tokens(service: &Service) -> Offer {
+    let mut upstreams = service.accounts.token_upstreams().peekable();
+    if upstreams.peek().is_none() {
+        Offer::No
+    } else if upstreams.any(|upstream| service.maildrops.takes_tokens(&upstream.name)) {
+        Offer::Yes
+    } else {
+        Offer::Unannounced
+    }
 }
 
 /// Serves one device until it leaves, or is made to; its line is logged at the end.
@@ -73,7 +92,11 @@ pub(super) async fn run<S>(
 ) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
+    // Without random numbers there is no APOP.
+    let timestamp = endpoint.apop.then(sasl::timestamp).and_then(Result::ok);
     let mut session = Session {
+        tokens: tokens(&service),
+        timestamp,
         connection: Connection::new(stream, service.limits.idle, shutdown),
         service,
         endpoint,
@@ -99,7 +122,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         if self.endpoint.tls == ListenerTls::Implicit {
             self.start_tls().await?;
         }
-        self.connection.reply(&Reply::Ready);
+        self.connection.reply(&Reply::Ready(self.timestamp.clone()));
         loop {
             match authorization::run(self).await? {
                 Next::Transaction(maildrop) => return Ok(maildrop),
@@ -122,6 +145,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         Capabilities {
             stls,
             login: !(stls && self.endpoint.require_tls),
+            digests: if self.timestamp.is_some() {
+                Offer::Yes
+            } else {
+                Offer::No
+            },
+            scram: match self.service.accounts.secrets_known() {
+                SecretsKnown::None => Offer::No,
+                SecretsKnown::Some if !self.endpoint.apop => Offer::Unannounced,
+                SecretsKnown::Some | SecretsKnown::All => Offer::Yes,
+            },
+            // A token is as good as a password for an hour: it is taken only if nobody can listen.
+            tokens: if self.connection.is_tls() || self.summary.address().is_loopback() {
+                self.tokens
+            } else {
+                Offer::No
+            },
             expire: self.expire.unwrap_or(least),
             expire_varies: self.expire.is_none() && varies,
         }

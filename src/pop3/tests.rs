@@ -63,6 +63,7 @@ fn plain() -> Endpoint {
     Endpoint {
         tls: ListenerTls::Off,
         require_tls: false,
+        apop: false,
         acceptor: None,
     }
 }
@@ -166,6 +167,7 @@ async fn capabilities_say_what_works() {
     let starttls = |require_tls| Endpoint {
         tls: ListenerTls::StartTls,
         require_tls,
+        apop: false,
         acceptor: None,
     };
     let with_stls = CAPABILITIES.replace("PIPELINING\r\n", "PIPELINING\r\nSTLS\r\n");
@@ -323,6 +325,7 @@ async fn stls_forgets_what_came_in_plain_text() {
     let endpoint = Endpoint {
         tls: ListenerTls::StartTls,
         require_tls: true,
+        apop: false,
         acceptor: Some(acceptor),
     };
     let (mut device, _) = connect(endpoint, limits(), 1 << 16);
@@ -351,6 +354,7 @@ async fn stls_forgets_the_user() {
     let endpoint = Endpoint {
         tls: ListenerTls::StartTls,
         require_tls: false,
+        apop: false,
         acceptor: Some(acceptor),
     };
     let (mut device, _) = connect(endpoint, limits(), 1 << 16);
@@ -367,6 +371,7 @@ async fn implicit_tls_greets_after_the_handshake() {
     let endpoint = Endpoint {
         tls: ListenerTls::Implicit,
         require_tls: false,
+        apop: false,
         acceptor: Some(acceptor),
     };
     let (device, _) = connect(endpoint, limits(), 1 << 16);
@@ -381,6 +386,7 @@ async fn a_handshake_that_stalls_is_no_login() {
     let endpoint = Endpoint {
         tls: ListenerTls::Implicit,
         require_tls: false,
+        apop: false,
         acceptor: Some(acceptor),
     };
     let (mut device, _) = connect(endpoint, limits(), 1 << 16);

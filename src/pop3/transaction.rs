@@ -102,6 +102,7 @@ where
         Command::Noop => Ok(Reply::Done),
         Command::User(_)
         | Command::Pass(_)
+        | Command::Apop(..)
         | Command::Mechanisms
         | Command::Auth(..)
         | Command::Stls

@@ -16,6 +16,7 @@ mod guesses;
 mod hide;
 mod index;
 mod login;
+mod mechanisms;
 mod memory;
 mod oauth2;
 mod octets;

@@ -76,6 +76,9 @@ table! {
             otherwise("private networks for plain text, everyone with TLS"),
             help("write networks such as \"192.168.1.0/24\" or \"fd00::/8\", or single addresses")
         ];
+        /// Whether to offer APOP and CRAM-MD5, by which old devices prove a password without sending it. Only an [[account]] with
+        /// `password` or `password_file` can log in so; some programs try nothing else if it is offered.
+        apop: bool [default("false")];
     }
 
     /// `[tls]`

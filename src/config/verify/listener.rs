@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use ipnet::IpNet;
 
 use super::{Verifier, value::Checked};
-use crate::config::{Listener, ListenerTls, keys};
+use crate::config::{Account, Listener, ListenerTls, LocalSecret, keys};
 
 /// The POP3 port (RFC 1939 §3), where no listener is given.
 const DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 110);
@@ -51,6 +51,7 @@ impl Verifier<'_> {
                 tls: ListenerTls::Off,
                 require_tls: false,
                 allow: Listener::private_networks(),
+                apop: false,
             }]);
         }
         let mut verified: Vec<Listener> = Vec::new();
@@ -72,6 +73,21 @@ impl Verifier<'_> {
             }
         }
         failed.map(|()| verified)
+    }
+
+    /// APOP needs a password that is stored as it is. Called if nothing else is wrong.
+    pub(super) fn challenges_can_be_answered(&mut self, listeners: &[Listener], accounts: &[Account]) {
+        if accounts
+            .iter()
+            .any(|account| matches!(account.secret, LocalSecret::Password(_)))
+        {
+            return;
+        }
+        if let Some(index) = listeners.iter().position(|listener| listener.apop) {
+            let help = "give an [[account]] its password by `password` or `password_file`, or leave apop out: a hash or a \
+                        password that is forwarded can't be proved so";
+            self.wrong(&format!("listener[{index}].apop"), "nobody could log in by APOP", help);
+        }
     }
 
     fn listener(&mut self, path: &str, listener: keys::Listener, has_certificate: bool) -> Checked<Listener> {
@@ -97,6 +113,7 @@ impl Verifier<'_> {
             tls,
             require_tls: listener.require_tls,
             allow,
+            apop: listener.apop,
         })
     }
 }
