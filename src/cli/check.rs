@@ -267,8 +267,9 @@ fn listener(listener: &Listener) -> String {
         allow.join(", ")
     };
     let required = if listener.require_tls { ", required" } else { "" };
+    let apop = if listener.apop { ", APOP" } else { "" };
     format!(
-        "listens at {} (tls: {}{required}) for {allow}",
+        "listens at {} (tls: {}{required}{apop}) for {allow}",
         listener.address, listener.tls
     )
 }

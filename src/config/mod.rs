@@ -38,7 +38,7 @@ pub use log::{Log, LogFormat};
 pub use oauth2::{CertificateForm, ClientAuthentication, ClientKey, ClientProof, Grant, OAuth2};
 pub use options::{AccountsOptions, MaildropOptions, OAuthOptions, SignInOptions};
 pub use passwords::Passwords;
-pub use policy::{Expire, OnDelete, OnRetrieve, Order, Oversize, Policy, Retention, View};
+pub use policy::{Expire, Nul, OnDelete, OnRetrieve, Order, Oversize, Policy, Retention, View};
 pub use preset::Preset;
 pub use reach::{Auth, Fingerprint, Proxy, ProxyKind};
 pub use reference::{example, keys_as_json, keys_as_markdown, keys_as_text};

@@ -166,6 +166,13 @@ impl Body<'_> {
         }
     }
 
+    /// RETR: so many octets were sent in fact, because the policy alters messages. The next session lists that.
+    pub fn note_octets(&mut self, octets: Octets) {
+        if let Content::Upstream(passage) = &mut self.0 {
+            passage.source.note_octets(passage.row, octets);
+        }
+    }
+
     /// The next piece, never empty; `None` when the message is whole. An error means that it is not:
     /// the connection must be closed without the terminating dot.
     pub async fn chunk(&mut self) -> Result<Option<&[u8]>, Error> {

@@ -29,7 +29,7 @@ pub use listing::{Listing, MessageNumber, Octets};
 pub use open::{Maildrops, SetupError};
 pub use retention::Due;
 
-use crate::config::Expire;
+use crate::config::{Expire, Policy};
 
 use self::{listing::Row, notice::Notices, source::Source, uidl::Names};
 
@@ -49,10 +49,14 @@ impl Maildrop {
         &self.listing
     }
 
+    /// What it shows and does.
+    pub fn policy(&self) -> Option<&Policy> {
+        self.sources.first().map(|source| &*source.account.policy)
+    }
+
     /// How long mail stays that the device leaves (RFC 2449 §6.7).
     pub fn expire(&self) -> Expire {
-        let policy = self.sources.first().map(|source| &source.account.policy);
-        policy.map_or(Expire::Never, |policy| policy.retention.expire())
+        self.policy().map_or(Expire::Never, |policy| policy.retention.expire())
     }
 
     /// UIDL n: appends the unique-id to `out`.

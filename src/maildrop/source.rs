@@ -202,8 +202,15 @@ impl Source {
     pub(super) fn note_retrieved(&mut self, row: Row, delivered: Option<Octets>) {
         self.retrieved.push(row.uid);
         self.note_delivered(row.uid);
-        if let Some(Octets(octets)) = delivered
-            && let Ok(octets) = u32::try_from(octets)
+        if let Some(octets) = delivered {
+            self.note_octets(row, octets);
+        }
+    }
+
+    /// A message has another size than is listed; replaces what was noted of it just before.
+    pub(super) fn note_octets(&mut self, row: Row, Octets(octets): Octets) {
+        self.learned.pop_if(|&mut (uid, _)| uid == row.uid);
+        if let Ok(octets) = u32::try_from(octets)
             && octets != row.octets
         {
             self.learned.push((row.uid, octets));

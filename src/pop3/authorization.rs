@@ -33,6 +33,7 @@ pub(super) enum Next {
 enum Outcome {
     Reply(Reply),
     Capabilities,
+    Languages(Option<Vec<u8>>),
     Mechanisms,
     Login(Box<Maildrop>),
     StartTls,
@@ -56,6 +57,7 @@ where
         let ok = match outcome {
             Outcome::Reply(reply) => session.reply(&reply)?,
             Outcome::Capabilities => session.list_capabilities()?,
+            Outcome::Languages(range) => session.language(range.as_deref())?,
             Outcome::Mechanisms => {
                 session.reply(&Reply::ListFollows)?;
                 let capabilities = session.capabilities();
@@ -94,6 +96,8 @@ where
     let reply = match command {
         Command::Quit => return Ok(Outcome::Quit),
         Command::Capa => return Ok(Outcome::Capabilities),
+        Command::Lang(range) => return Ok(Outcome::Languages(range)),
+        Command::Utf8 => Reply::Done,
         Command::Stls if capabilities.stls => return Ok(Outcome::StartTls),
         Command::Stls => Reply::NoTls,
         Command::User(_) | Command::Pass(_) | Command::Apop(..) | Command::Mechanisms | Command::Auth(..)
@@ -129,6 +133,8 @@ where
         | Command::Retr(_)
         | Command::Top(..)
         | Command::Dele(_)
+        | Command::Last
+        | Command::Xlst(..)
         | Command::Rset => Reply::NotNow,
     };
     Ok(Outcome::Reply(reply))

@@ -76,6 +76,8 @@ impl Capabilities {
         // RFC 2449 §6.7: before the login the least, and that it depends on the user. Writing to a Vec does not fail.
         let user = if self.expire_varies { " USER" } else { "" };
         let _ = write!(out, "EXPIRE {}{user}\r\n", self.expire);
-        out.extend_from_slice(b"IMPLEMENTATION popgate\r\n");
+        // RFC 6856 §2: an upstream that is not asked for UTF-8 (RFC 6855) writes its headers in ASCII, and what it sends
+        // passes as it is, in either mode. Without USER: logins and passwords are octets, no normal form is made of them.
+        out.extend_from_slice(b"UTF8\r\nLANG\r\nIMPLEMENTATION popgate\r\n");
     }
 }

@@ -40,6 +40,14 @@ pub enum Command {
     Rset,
     /// NOOP
     Noop,
+    /// LAST (RFC 1460), which RFC 1725 took away
+    Last,
+    /// XTND XLST: the name of a header field, and whether it is wanted of one message only
+    Xlst(Vec<u8>, Option<MessageNumber>),
+    /// UTF8 (RFC 6856 §2.1)
+    Utf8,
+    /// LANG (RFC 6856 §3.1): a language range
+    Lang(Option<Vec<u8>>),
 }
 
 /// A SASL mechanism.
@@ -139,6 +147,11 @@ impl Command {
             b"DELE" => number(rest).map(Self::Dele),
             b"RSET" => alone(rest, Self::Rset),
             b"NOOP" => alone(rest, Self::Noop),
+            b"LAST" => alone(rest, Self::Last),
+            b"XTND" => extended(rest),
+            b"UTF8" => alone(rest, Self::Utf8),
+            b"LANG" if rest.contains(&b' ') => Err(Syntax::Arguments),
+            b"LANG" => Ok(Self::Lang((!rest.is_empty()).then(|| rest.to_vec()))),
             _ => Err(Syntax::Unknown),
         }
     }
@@ -161,6 +174,10 @@ impl Command {
             Self::Dele(_) => "DELE",
             Self::Rset => "RSET",
             Self::Noop => "NOOP",
+            Self::Last => "LAST",
+            Self::Xlst(..) => "XTND",
+            Self::Utf8 => "UTF8",
+            Self::Lang(_) => "LANG",
         }
     }
 }
@@ -200,6 +217,21 @@ fn top(rest: &[u8]) -> Result<Command, Syntax> {
     let message = number(message)?;
     let lines = decimal(lines.ok_or(Syntax::Arguments)?)?.unwrap_or(u64::MAX);
     Ok(Command::Top(message, lines))
+}
+
+/// XTND has subcommands; servers never agreed on which.
+fn extended(rest: &[u8]) -> Result<Command, Syntax> {
+    let (word, rest) = split(rest);
+    if !word.eq_ignore_ascii_case(b"XLST") {
+        return Err(Syntax::Unknown);
+    }
+    let (field, message) = split(rest.ok_or(Syntax::Arguments)?);
+    // RFC 5322 §2.2; a colon belongs to the field, but who writes one means the same.
+    let field = field.strip_suffix(b":").unwrap_or(field);
+    if field.is_empty() || !field.iter().all(|octet| octet.is_ascii_graphic() && *octet != b':') {
+        return Err(Syntax::Arguments);
+    }
+    Ok(Command::Xlst(field.to_vec(), message.map(number).transpose()?))
 }
 
 /// The first word, and what follows the spaces after it.
@@ -249,6 +281,9 @@ mod tests {
             Ok(Command::List(Some(n)) | Command::Uidl(Some(n)) | Command::Retr(n) | Command::Dele(n)) => {
                 format!("{} {}", Command::parse(line).unwrap().verb(), n.0)
             }
+            Ok(Command::Xlst(field, None)) => format!("XTND <{}>", octets(&field)),
+            Ok(Command::Xlst(field, Some(n))) => format!("XTND <{}> {}", octets(&field), n.0),
+            Ok(Command::Lang(Some(range))) => format!("LANG <{}>", octets(&range)),
             Ok(Command::Top(number, lines)) => format!("TOP {} {lines}", number.0),
             Ok(command) => command.verb().into(),
         }
@@ -262,7 +297,23 @@ mod tests {
             (b" STAT", "Unknown"),
             (b"STA", "Unknown"),
             (b"STATS", "Unknown"),
-            (b"LAST", "Unknown"),
+            (b"last ", "LAST"),
+            (b"LAST 1", "Arguments"),
+            (b"UTF8", "UTF8"),
+            (b"UTF8 USER", "Arguments"),
+            (b"LANG", "LANG"),
+            (b"lang  *", "LANG <*>"),
+            (b"LANG en de", "Arguments"),
+            (b"XTND", "Unknown"),
+            (b"XTND XMIT", "Unknown"),
+            (b"XTND XLST", "Arguments"),
+            (b"XTND XLST :", "Arguments"),
+            (b"XTND XLST a:b", "Arguments"),
+            (b"XTND XLST \xff", "Arguments"),
+            (b"xtnd xlst Message-Id", "XTND <Message-Id>"),
+            (b"XTND XLST  Subject:  7 ", "XTND <Subject> 7"),
+            (b"XTND XLST Subject 0", "Number"),
+            (b"XTND XLST Subject 1 2", "Arguments"),
             (b"\xff\0", "Unknown"),
             (b"stat", "STAT"),
             (b"StAt \t ", "STAT"),

@@ -1,15 +1,20 @@
-//! FRONT END: POP3 (RFC 1939, 2449, 2595, 3206, 5034).
+//! FRONT END: POP3 (RFC 1939, 2449, 2595, 3206, 5034, 6856).
 //!
 //! In the order a connection meets them: [`listener`] accepts it, [`permits`] counts it, [`session`] leads it through
 //! [`authorization`] and [`transaction`]. These read a [`command`] and write a [`reply`], [`capabilities`], a
 //! [`scan`] listing or a [`multiline`] message. Only [`connection`] touches the socket: it sends and receives by
 //! [`stream`], and cuts lines out of an [`input`] buffer.
 
+mod alteration;
 mod authorization;
 mod capabilities;
 pub mod command;
 mod connection;
+#[cfg(fuzzing)]
+pub mod fuzzing;
+mod header;
 mod input;
+mod language;
 pub mod listener;
 pub mod multiline;
 mod permits;

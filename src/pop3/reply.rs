@@ -29,14 +29,20 @@ pub(super) enum Reply {
     ListFollows,
     /// DELE
     Marked,
-    /// NOOP
+    /// NOOP, UTF8
     Done,
+    /// LAST
+    Last(u32),
+    /// LANG: the tag of the language that is spoken from here on.
+    Language(&'static str),
     /// STLS: the handshake follows.
     BeginTls,
     /// QUIT
     Farewell,
     /// No command, by its form.
     Syntax(Syntax),
+    /// LANG: a language that is not spoken.
+    NoLanguage,
     /// A command of the other state.
     NotNow,
     /// PASS without USER.
@@ -77,9 +83,12 @@ impl Reply {
             | Self::ListFollows
             | Self::Marked
             | Self::Done
+            | Self::Last(_)
+            | Self::Language(_)
             | Self::BeginTls
             | Self::Farewell => true,
             Self::Syntax(_)
+            | Self::NoLanguage
             | Self::NotNow
             | Self::UserFirst
             | Self::TlsFirst
@@ -149,11 +158,23 @@ impl Reply {
                 b" octets"
             }
             Self::Message(None) | Self::Done => b"+OK",
+            Self::Last(number) => {
+                out.extend_from_slice(b"+OK ");
+                decimal((*number).into(), out);
+                b""
+            }
+            // RFC 6856 §3.2: the tag comes first.
+            Self::Language(tag) => {
+                out.extend_from_slice(b"+OK ");
+                out.extend_from_slice(tag.as_bytes());
+                b" English"
+            }
             Self::ListFollows => b"+OK list follows",
             Self::Marked => b"+OK marked deleted",
             Self::BeginTls => b"+OK begin TLS",
             Self::Farewell => b"+OK bye",
             Self::Syntax(syntax) => failure("", syntax, out),
+            Self::NoLanguage => b"-ERR no such language",
             Self::NotNow => b"-ERR not in this state",
             Self::UserFirst => b"-ERR send USER first",
             Self::TlsFirst => b"-ERR send STLS first",
@@ -233,6 +254,9 @@ mod tests {
             (Reply::Farewell, "+OK bye"),
             (Reply::Syntax(Syntax::Unknown), "-ERR unknown command"),
             (Reply::Syntax(Syntax::Number), "-ERR no such message number"),
+            (Reply::Last(0), "+OK 0"),
+            (Reply::Language("en"), "+OK en English"),
+            (Reply::NoLanguage, "-ERR no such language"),
             (Reply::NotNow, "-ERR not in this state"),
             (Reply::UserFirst, "-ERR send USER first"),
             (Reply::TlsFirst, "-ERR send STLS first"),

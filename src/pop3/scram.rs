@@ -5,6 +5,9 @@ use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use super::sasl::{Malformed, saslname};
 use crate::accounts::{Response, SCRAM_ITERATIONS, Signature};
 
+/// Octets of a device's nonce: the question repeats it, in a line of 512 octets (RFC 1939 §3).
+const NONCE: usize = 256;
+
 /// `client-first-message`
 #[derive(Debug)]
 pub(super) struct ClientFirst {
@@ -47,7 +50,7 @@ impl ClientFirst {
         // An extension that the server must know (`m=`) would stand in the name's place.
         let login = saslname(field("n=")?)?;
         let nonce = field("r=")?;
-        if !nonce.bytes().all(|octet| octet.is_ascii_graphic()) {
+        if nonce.len() > NONCE || !nonce.bytes().all(|octet| octet.is_ascii_graphic()) {
             return Err(Malformed::Form);
         }
         match identity.strip_prefix("a=") {
@@ -170,6 +173,14 @@ mod tests {
                 message.escape_ascii()
             );
         }
+    }
+
+    #[test]
+    fn the_question_keeps_to_the_length_of_a_line() {
+        let first = |nonce: usize| ClientFirst::parse(format!("n,,n=user,r={}", "x".repeat(nonce)).as_bytes());
+        let asked = first(NONCE).unwrap().challenge(&"y".repeat(32), &[0xff; 16]);
+        assert!(BASE64.encode(asked.text()).len() <= 512 - b"+ \r\n".len());
+        assert_eq!(first(NONCE + 1).unwrap_err(), Malformed::Form);
     }
 
     #[test]

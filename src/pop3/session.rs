@@ -13,6 +13,7 @@ use super::{
     capabilities::{Capabilities, Offer},
     command::{Command, Syntax},
     connection::{Connection, Line},
+    language::{LANGUAGES, language},
     reply::Reply,
     sasl,
     summary::{End, Summary},
@@ -56,6 +57,8 @@ pub(super) struct Session<S> {
     pub(super) summary: Summary,
     /// The retention of the login, once there is one.
     pub(super) expire: Option<Expire>,
+    /// The highest number of a message that was retrieved or deleted; 0 if there is none (RFC 1460, LAST).
+    pub(super) last: u32,
     /// What the greeting asks of APOP, on a listener that offers it.
     pub(super) timestamp: Option<String>,
     /// Whether an upstream takes tokens, as it was known when the session began: what is announced stays the same.
@@ -102,6 +105,7 @@ pub(super) async fn run<S>(
         endpoint,
         summary: Summary::new(peer),
         expire: None,
+        last: 0,
         bad_commands: 0,
     };
     let login = session.service.limits.login;
@@ -166,9 +170,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         }
     }
 
-    /// The next command.
+    /// The next command. Empty lines before it are no commands.
     pub(super) async fn command(&mut self) -> Result<Result<Command, Syntax>, End> {
-        self.connection.line(Line::Command, Command::parse).await
+        let parse = |line: &[u8]| (!line.trim_ascii().is_empty()).then(|| Command::parse(line));
+        loop {
+            if let Some(command) = self.connection.line(Line::Command, parse).await? {
+                return Ok(command);
+            }
+        }
     }
 
     /// Writes the one line of `reply`, or the first of several, and tells whether it says `+OK`. A device that errs too
@@ -192,6 +201,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         capabilities.write(output);
         output.extend_from_slice(b".\r\n");
         Ok(true)
+    }
+
+    /// LANG, in any state.
+    pub(super) fn language(&mut self, range: Option<&[u8]>) -> Result<bool, End> {
+        let Some(range) = range else {
+            self.reply(&Reply::ListFollows)?;
+            let output = self.connection.output();
+            output.extend_from_slice(LANGUAGES);
+            output.extend_from_slice(b".\r\n");
+            return Ok(true);
+        };
+        self.reply(&language(range).map_or(Reply::NoLanguage, Reply::Language))
     }
 
     /// Before a command is carried out.

@@ -7,6 +7,7 @@ mod support;
 mod accounts;
 mod as_they_are;
 mod clients;
+mod comfort;
 mod commit;
 mod connecting;
 mod crash;

@@ -103,6 +103,39 @@ impl Pop {
     }
 }
 
+#[test]
+fn nmap_reads_what_is_announced() {
+    let Some(nmap) = require_program("nmap") else { return };
+    let peer = peer();
+    let gateway = mixed(&peer);
+    for (address, sasl, has_apop) in [
+        (gateway.addresses()[0], "SASL(PLAIN LOGIN CRAM-MD5 SCRAM-SHA-256)", true),
+        (gateway.addresses()[1], "SASL(PLAIN LOGIN)", false),
+    ] {
+        let port = address.port().to_string();
+        let script = ["-sT", "-Pn", "--script", "+pop3-capabilities", "127.0.0.1", "-p", &port];
+        let printed = String::from_utf8(run(Command::new(&nmap).args(script))).unwrap();
+        let line = printed.lines().find(|line| line.contains("pop3-capabilities:"));
+        let line = line.unwrap_or_else(|| panic!("{printed}"));
+        assert!(line.contains(sasl), "{line}");
+        // It takes the greeting's timestamp for a capability.
+        let words: Vec<_> = line.split(' ').collect();
+        assert_eq!(words.contains(&"APOP"), has_apop, "{line}");
+        for capability in [
+            "TOP",
+            "UIDL",
+            "USER",
+            "UTF8",
+            "LANG",
+            "PIPELINING",
+            "RESP-CODES",
+            "AUTH-RESP-CODE",
+        ] {
+            assert!(words.contains(&capability), "{capability}: {line}");
+        }
+    }
+}
+
 /// Of whatever login, and however it is asked: the same replies, and no upstream is asked.
 #[test]
 fn a_wrong_response_tells_nothing_about_the_login() {
