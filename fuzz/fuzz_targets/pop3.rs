@@ -36,7 +36,8 @@ struct Device<'a> {
 /// The mailbox, in which nothing that a session does changes anything.
 struct Lab {
     runtime: Runtime,
-    upstream: Server,
+    config: Config,
+    _upstream: Server,
 }
 
 thread_local! {
@@ -46,7 +47,8 @@ thread_local! {
 const LISTENERS: &str = "[[listener]]\naddress = \"127.0.0.1:110\"\napop = true\n\
                          [[listener]]\naddress = \"127.0.0.1:111\"\n";
 
-/// A configuration for the server at `port`. A wrong login waits longer each time: a session ends after few. With a maildrop that alters messages for one of its logins.
+/// A configuration for the server at `port`, with a maildrop that alters messages for one of its logins. A wrong login waits
+/// longer each time: a session ends after few.
 fn config(port: u16) -> Config {
     let text = format!(
         "{LISTENERS}[limits]\nparked_seconds = 0\nbad_commands = 5\n\
@@ -61,27 +63,34 @@ fn config(port: u16) -> Config {
 
 fuzz_target!(|device: Device<'_>| {
     LAB.with_borrow_mut(|lab| {
-        let lab = lab.get_or_insert_with(|| {
-            let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
-            let upstream = runtime.block_on(Server::start()).expect("a port");
-            Lab { runtime, upstream }
-        });
-        let port = lab.upstream.address().port();
+        let lab = lab.get_or_insert_with(Lab::new);
+        let visit = visit(&device, &lab.config);
         let replies = lab
             .runtime
-            .block_on(async { timeout(Duration::from_secs(20), visit(&device, port)).await })
-            .expect("the session ends with its device");
-        check(&replies);
+            .block_on(async { timeout(Duration::from_secs(20), visit).await });
+        check(&replies.expect("the session ends with its device"));
     });
 });
 
-async fn visit(device: &Device<'_>, port: u16) -> Vec<u8> {
-    let config = config(port);
+impl Lab {
+    fn new() -> Self {
+        let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let upstream = runtime.block_on(Server::start()).expect("a port");
+        let config = config(upstream.address().port());
+        Self {
+            runtime,
+            config,
+            _upstream: upstream,
+        }
+    }
+}
+
+async fn visit(device: &Device<'_>, config: &Config) -> Vec<u8> {
     let state = Arc::new(MemoryStore::default());
-    let tokens = Tokens::new(&config, state.clone()).expect("no tokens");
+    let tokens = Tokens::new(config, state.clone()).expect("no tokens");
     let service = Arc::new(Service {
-        accounts: Accounts::new(&config).expect("random numbers"),
-        maildrops: Maildrops::new(&config, state, tokens).expect("no roots"),
+        accounts: Accounts::new(config).expect("random numbers"),
+        maildrops: Maildrops::new(config, state, tokens).expect("no roots"),
         limits: config.limits.clone(),
     });
     let listener = &config.listeners[usize::from(device.listener) % config.listeners.len()];

@@ -150,8 +150,11 @@ impl Command {
             b"LAST" => alone(rest, Self::Last),
             b"XTND" => extended(rest),
             b"UTF8" => alone(rest, Self::Utf8),
-            b"LANG" if rest.contains(&b' ') => Err(Syntax::Arguments),
-            b"LANG" => Ok(Self::Lang((!rest.is_empty()).then(|| rest.to_vec()))),
+            b"LANG" => match split(rest.trim_ascii_start()) {
+                (b"", _) => Ok(Self::Lang(None)),
+                (range, None) => Ok(Self::Lang(Some(range.to_vec()))),
+                (_, Some(_)) => Err(Syntax::Arguments),
+            },
             _ => Err(Syntax::Unknown),
         }
     }

@@ -47,8 +47,8 @@ table! {
         /// How messages are numbered. oldest-first: message 1 is the oldest | newest-first: message 1 is the newest, for
         /// devices that look at the first messages only
         order: Order [default("oldest-first"), says(Says::Seen(ordered))];
-        /// What becomes of NUL octets in messages, for programs that end a message there. keep: they are sent | 0x80: that octet is
-        /// sent instead | drop: they are left out, and the reply to RETR tells no size of a large message
+        /// What becomes of NUL octets in messages, for programs that end a message there. keep: they are sent | 0x80: that
+        /// octet is sent instead | drop: they are left out, and the reply to RETR tells no size of a large message
         nul: Nul [default("keep"), says(Says::Clause(nuls))];
         /// Whether to add an empty line to a message whose header ends without one, as Outlook Express and Netscape need it.
         pad_header: bool [default("false"), says(Says::Clause(pads))];
