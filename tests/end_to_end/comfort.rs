@@ -17,7 +17,9 @@ fn peer() -> Peer {
 }
 
 /// What RETR says, and the message.
-fn retr(pop: &mut Pop, number: usize) -> (String, Vec<u8>) {
+type Retrieved = (String, Vec<u8>);
+
+fn retr(pop: &mut Pop, number: usize) -> Retrieved {
     (pop.ok(&format!("RETR {number}")), pop.body().unwrap())
 }
 
@@ -26,7 +28,7 @@ fn without_nul(message: &[u8]) -> Vec<u8> {
 }
 
 /// Each message of a maildrop with `key`: what is listed before and after it was fetched, and what was fetched.
-fn fetch_all(key: &str) -> (Vec<String>, Vec<String>, Vec<(String, Vec<u8>)>) {
+fn fetch_all(key: &str) -> (Vec<String>, Vec<String>, Vec<Retrieved>) {
     let peer = peer();
     let gateway = Setup::new(peer.address()).maildrop(key).start();
     let mut pop = Pop::log_in(gateway.address(), "eva");
