@@ -323,6 +323,7 @@ mod tests {
             allow: vec![allow.parse().unwrap()],
             client_certificates: ClientCertificates::Off,
             proxy_protocol_from: Vec::new(),
+            apop: false,
         }
     }
 

@@ -154,7 +154,7 @@ pub fn candidates(accounts: &[config::Account]) -> impl Iterator<Item = Candidat
             oauth2: account.upstream.oauth2.as_deref()?,
             consent,
         }),
-        Credential::Password(_) => None,
+        Credential::Password(_) | Credential::Token(_) => None,
     })
 }
 

@@ -13,7 +13,9 @@ mod hash;
 mod passwords;
 mod pattern;
 mod queue;
+mod response;
 mod throttle;
+mod token;
 
 use std::{
     borrow::Cow,
@@ -29,6 +31,7 @@ use self::{
     hash::{Asker, Hashing},
     passwords::PasswordsFile,
     pattern::Pattern,
+    response::Responses,
     throttle::Throttle,
 };
 use crate::{
@@ -38,6 +41,7 @@ use crate::{
 };
 
 pub use hash::hash_password;
+pub use response::{Response, SCRAM_ITERATIONS, SecretsKnown, Signature};
 pub use throttle::Attempt;
 
 /// An upstream mailbox and how to reach it, as one login sees it.
@@ -112,6 +116,8 @@ pub struct Accounts {
     /// The hash that is verified if a login has none, so that the time of a refusal does not reveal which logins exist.
     decoy: Option<Arc<str>>,
     throttle: Arc<Throttle>,
+    responses: Responses,
+    secrets_known: SecretsKnown,
     expire: (Expire, bool),
 }
 
@@ -272,6 +278,8 @@ impl Accounts {
             hashing: Hashing::new(options.proof_lasts)?,
             decoy,
             throttle: Throttle::new()?,
+            responses: Responses::new()?,
+            secrets_known: SecretsKnown::of(&options),
             expire,
         })
     }
@@ -325,14 +333,8 @@ impl Accounts {
     /// verify the secret. A login that is not valid UTF-8 or contains control characters is [`Denied::Wrong`].
     pub async fn authenticate(&self, login: &[u8], secret: Secret, peer: IpAddr) -> Result<(Account, Attempt), Denied> {
         let meant = self.meant(login);
-        let attempt = self.throttle.begin(&counted(login, meant.as_ref()), &secret, peer);
-        let mut attempt = attempt.ok_or(Denied::Throttled)?;
-        attempt.wait().await;
-        let asker = Asker {
-            login: meant.as_ref().map_or(login, |meant| meant.login.as_bytes()),
-            address: network(peer),
-            is_suspect: attempt.is_suspect(),
-        };
+        let attempt = self.begin(login, meant.as_ref(), &secret, peer).await?;
+        let asker = asker(login, meant.as_ref(), peer, &attempt);
         let account = match &meant {
             Some(meant) => self.verify(meant, secret, asker).await,
             None => {
@@ -347,6 +349,20 @@ impl Accounts {
                 Err(Denied::Wrong)
             }
         }
+    }
+
+    /// Counts an attempt before it is made, and waits if the login has failed before.
+    async fn begin(
+        &self,
+        login: &[u8],
+        meant: Option<&Meant<'_>>,
+        secret: &Secret,
+        peer: IpAddr,
+    ) -> Result<Attempt, Denied> {
+        let attempt = self.throttle.begin(&counted(login, meant), secret, peer);
+        let mut attempt = attempt.ok_or(Denied::Throttled)?;
+        attempt.wait().await;
+        Ok(attempt)
     }
 
     fn meant<'a>(&'a self, login: &'a [u8]) -> Option<Meant<'a>> {
@@ -446,6 +462,15 @@ impl Accounts {
         if let Some(hash) = &self.decoy {
             self.hashing.verify(hash.clone(), secret, asker).await;
         }
+    }
+}
+
+/// Who asks for a verification.
+fn asker<'a>(login: &'a [u8], meant: Option<&'a Meant<'_>>, peer: IpAddr, attempt: &Attempt) -> Asker<'a> {
+    Asker {
+        login: meant.map_or(login, |meant| meant.login.as_bytes()),
+        address: network(peer),
+        is_suspect: attempt.is_suspect(),
     }
 }
 

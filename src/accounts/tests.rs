@@ -1,7 +1,10 @@
 use std::{net::Ipv4Addr, path::Path, time::Duration};
 
 use super::*;
-use crate::config::Config;
+use crate::{
+    challenge::{ScramKeys, apop, hmac_md5},
+    config::Config,
+};
 
 const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -443,4 +446,185 @@ async fn a_login_without_a_domain_is_of_its_upstreams() {
     }
     let known: Vec<_> = ruled.known().into_iter().map(|account| account.login).collect();
     assert!(known.contains(&"eva@example.net".to_owned()), "{known:?}");
+}
+
+/// An account by password, one by hash, and an upstream to which all other logins of example.org are forwarded.
+fn mixed() -> Accounts {
+    let hash = hash_password(&Secret::from("own")).unwrap();
+    let hashed = local(&format!("password_hash = \"{hash}\"")).replace("scanner", "hashed");
+    let text = format!(
+        "[upstream.b]\nhost = \"b.example\"\nlogins = [\"*@example.org\"]\nmaildrop = {{ folder_separator = \"+\" }}\n\
+         {}{hashed}",
+        local("password = \"own\"")
+    );
+    Accounts::new(&Config::parse(&text, Path::new("")).unwrap()).unwrap()
+}
+
+/// What a device that knows `secret` answers, by each mechanism.
+fn responses(accounts: &Accounts, login: &str, secret: &str) -> [Response; 3] {
+    let challenge = "<1@popgate>".to_owned();
+    let signed = "n=user,r=x,r=xy,s=,i=4096,c=biws,r=xy".to_owned();
+    let keys = ScramKeys::new(secret.as_bytes(), &accounts.salt(login.as_bytes()), SCRAM_ITERATIONS);
+    [
+        Response::Apop {
+            digest: apop(challenge.as_bytes(), secret.as_bytes()),
+            challenge: challenge.clone(),
+        },
+        Response::CramMd5 {
+            digest: hmac_md5(secret.as_bytes(), challenge.as_bytes()),
+            challenge,
+        },
+        Response::ScramSha256 {
+            proof: *keys.proof(signed.as_bytes()),
+            signed,
+        },
+    ]
+}
+
+async fn respond(accounts: &Accounts, login: &str, response: &Response) -> Result<Account, Denied> {
+    let done = accounts.authenticate_response(login.as_bytes(), response, PEER).await;
+    let (account, attempt, signature) = done?;
+    attempt.succeeded();
+    assert_eq!(signature.is_some(), matches!(response, Response::ScramSha256 { .. }));
+    Ok(account)
+}
+
+#[tokio::test]
+async fn a_response_proves_a_password_that_is_known() {
+    let accounts = mixed();
+    assert_eq!(accounts.secrets_known(), SecretsKnown::Some);
+    for response in responses(&accounts, "scanner", "own") {
+        let account = respond(&accounts, "scanner", &response).await.unwrap();
+        assert_eq!(account.user, "office@example.org");
+        assert_eq!(password(&account), b"upstream's", "the account's own, not the device's");
+        assert!(!account.is_forwarded);
+    }
+    for response in responses(&accounts, "scanner+Scans/2", "own") {
+        let account = respond(&accounts, "scanner+Scans/2", &response).await.unwrap();
+        assert_eq!(account.policy.folders, ["Scans/2"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_response_of_any_other_login_is_wrong() {
+    let accounts = mixed();
+    for (login, secret) in [
+        ("scanner", "wrong"),
+        ("scanner", ""),
+        ("scanner", "nobody's"),
+        ("hashed", "own"),
+        ("nobody", "nobody's"),
+        ("jane@example.org", "nobody's"),
+        ("nobody", "own"),
+        ("scanner+", "own"),
+    ] {
+        for response in responses(&accounts, login, secret) {
+            let denied = respond(&accounts, login, &response).await;
+            assert_eq!(denied.unwrap_err(), Denied::Wrong, "{login} {secret} {response:?}");
+            tokio::time::advance(Duration::from_secs(60)).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn responses_are_throttled_like_passwords() {
+    let accounts = mixed();
+    let [right, wrong] = ["own", "wrong"].map(|secret| responses(&accounts, "scanner", secret));
+    for number in 0..11 {
+        let denied = respond(&accounts, "scanner", &wrong[number % 3]).await;
+        assert_eq!(denied.unwrap_err(), Denied::Wrong);
+    }
+    for response in &right {
+        assert_eq!(
+            respond(&accounts, "scanner", response).await.unwrap_err(),
+            Denied::Throttled
+        );
+    }
+    assert_eq!(
+        log_in(&accounts, b"scanner", "own").await.unwrap_err(),
+        Denied::Throttled
+    );
+    tokio::time::advance(Duration::from_secs(60)).await;
+    assert!(respond(&accounts, "scanner", &right[0]).await.is_ok());
+    for _ in 0..11 {
+        let denied = respond(&accounts, "scanner", &wrong[1]).await;
+        assert_eq!(denied.unwrap_err(), Denied::Wrong);
+    }
+    assert_eq!(
+        respond(&accounts, "scanner", &wrong[1]).await.unwrap_err(),
+        Denied::Throttled
+    );
+    for response in &right {
+        assert!(
+            respond(&accounts, "scanner", response).await.is_ok(),
+            "a secret that was right is no guess, however it is proved"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_salt_tells_nothing() {
+    let accounts = mixed();
+    let logins = ["scanner", "hashed", "jane@example.org", "nobody"];
+    let salts = logins.map(|login| accounts.salt(login.as_bytes()));
+    assert_eq!(
+        salts,
+        logins.map(|login| accounts.salt(login.as_bytes())),
+        "always the same"
+    );
+    let different: BTreeSet<_> = salts.into_iter().collect();
+    assert_eq!(different.len(), logins.len(), "of each login another");
+    assert_ne!(mixed().salt(b"nobody"), salts[3], "it can't be computed elsewhere");
+}
+
+#[test]
+fn responses_are_announced_if_all_can_use_them() {
+    let known = |text: String| {
+        let text = format!("[upstream.b]\nhost = \"b.example\"\n{text}");
+        Accounts::new(&Config::parse(&text, Path::new("")).unwrap())
+            .unwrap()
+            .secrets_known()
+    };
+    assert_eq!(known(local("password = \"own\"")), SecretsKnown::All);
+    assert_eq!(known("logins = [\"*\"]\n".into()), SecretsKnown::None);
+    let both = format!("logins = [\"*\"]\n{}", local("password = \"own\""));
+    assert_eq!(known(both), SecretsKnown::Some);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_is_for_the_upstream_of_a_forwarded_login() {
+    let accounts = mixed();
+    let give = async |login: &str| {
+        accounts
+            .authenticate_token(login.as_bytes(), "t0ken".into(), PEER)
+            .await
+    };
+    let (account, attempt) = give("jane+Lists@example.org").await.unwrap();
+    attempt.succeeded();
+    let Credential::Token(token) = &account.credential else {
+        panic!("no token")
+    };
+    assert_eq!(
+        (token.expose(), account.user.as_str()),
+        (&b"t0ken"[..], "jane@example.org")
+    );
+    assert!(account.is_forwarded);
+    assert_eq!(account.policy.folders, ["Lists"]);
+    for login in ["scanner", "hashed", "nobody"] {
+        assert_eq!(give(login).await.unwrap_err(), Denied::Wrong, "{login}");
+    }
+    let names: Vec<_> = accounts
+        .token_upstreams()
+        .map(|upstream| upstream.name.as_str())
+        .collect();
+    assert_eq!(names, ["b"]);
+}
+
+#[tokio::test]
+async fn no_token_goes_out_in_plain_text() {
+    let text = "[upstream.b]\nhost = \"b.example\"\ntls = \"off\"\nlogins = [\"*\"]\n";
+    let accounts = Accounts::new(&Config::parse(text, Path::new("")).unwrap()).unwrap();
+    let denied = accounts.authenticate_token(b"jane", "t0ken".into(), PEER).await;
+    assert_eq!(denied.unwrap_err(), Denied::Wrong);
+    assert_eq!(accounts.token_upstreams().count(), 0);
 }

@@ -266,7 +266,7 @@ fn describe(config: &Config) -> Vec<String> {
                 format!(", by OAuth2 (popgate sign-in {})", account.login)
             }
             (Credential::OAuth2 { .. }, _) => ", by OAuth2 of the application itself".to_owned(),
-            (Credential::Password(_), _) => String::new(),
+            (Credential::Password(_) | Credential::Token(_), _) => String::new(),
         };
         let mailbox = format!("{} at {}{by}", account.user, address(&account.upstream));
         lines.push(words::explain(&account.login, &mailbox, &account.maildrop));
@@ -298,13 +298,14 @@ fn listener(listener: &Listener) -> String {
         ClientCertificates::Optional => ", client certificates if shown",
         ClientCertificates::Required => ", client certificates required",
     };
+    let apop = if listener.apop { ", APOP" } else { "" };
     let balancers: Vec<_> = listener.proxy_protocol_from.iter().map(ToString::to_string).collect();
     let through = match balancers.join(", ") {
         balancers if balancers.is_empty() => balancers,
         balancers => format!(", told by PROXY headers from {balancers}"),
     };
     format!(
-        "listens at {} (tls: {}{required}{certificates}) for {allow}{through}",
+        "listens at {} (tls: {}{required}{certificates}{apop}) for {allow}{through}",
         listener.address, listener.tls
     )
 }

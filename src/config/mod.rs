@@ -39,7 +39,7 @@ pub use log::{Log, LogFormat};
 pub use oauth2::{CertificateForm, ClientAuthentication, ClientKey, ClientProof, Grant, OAuth2};
 pub use options::{AccountsOptions, MaildropOptions, OAuthOptions, SignInOptions};
 pub use passwords::Passwords;
-pub use policy::{Expire, OnDelete, OnRetrieve, Order, Oversize, Policy, Retention, View};
+pub use policy::{Expire, Nul, OnDelete, OnRetrieve, Order, Oversize, Policy, Retention, View};
 pub use preset::Preset;
 pub use reach::{Auth, Fingerprint, Proxy, ProxyKind};
 pub use reference::{example, keys_as_json, keys_as_markdown, keys_as_text};
@@ -149,6 +149,8 @@ pub struct Listener {
     pub client_certificates: ClientCertificates,
     /// Load balancers, whose connections begin with a PROXY header.
     pub proxy_protocol_from: Vec<ipnet::IpNet>,
+    /// Whether APOP and CRAM-MD5 are offered.
+    pub apop: bool,
 }
 
 words! {
@@ -245,6 +247,8 @@ pub enum Credential {
         /// Whose consent serves: `signed_in_as`, else the user. Accounts with the same share one.
         consent: String,
     },
+    /// A token that the device gave.
+    Token(Secret),
 }
 
 /// How a local password is kept.

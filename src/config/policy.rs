@@ -28,6 +28,10 @@ pub struct Policy {
     pub retention: Retention,
     /// Which messages are shown, and in which order.
     pub view: View,
+    /// What becomes of NUL octets.
+    pub nul: Nul,
+    /// `pad_header`: a message without the empty line after its header gets one.
+    pub pad_header: bool,
     /// What UIDL says.
     pub uidl: UidlFormat,
     /// `uidl_import`: what an old server's UIDL said.
@@ -48,6 +52,8 @@ impl Default for Policy {
             trash_folder: None,
             retention: Retention::Keep,
             view: View::default(),
+            nul: Nul::Keep,
+            pad_header: false,
             uidl: UidlFormat::ValidityUid,
             uidl_import: None,
             wait: Duration::ZERO,
@@ -102,6 +108,16 @@ words! {
         MarkRead = "mark-read" | "mark_read" | "read" | "seen" | "mark-seen",
         /// Leave the flags alone.
         Keep = "keep" | "nothing" | "none" | "unread",
+    }
+
+    /// `nul`
+    pub enum Nul {
+        /// They are sent.
+        Keep = "keep" | "as-is" | "nothing",
+        /// 0x80 is sent instead, as Dovecot does.
+        High = "0x80" | "80" | "replace",
+        /// They are left out.
+        Drop = "drop" | "remove" | "strip" | "leave-out",
     }
 
     /// `oversize`

@@ -107,6 +107,11 @@ impl Preset {
         PRESETS.values()
     }
 
+    /// Whether the provider has OAuth2.
+    pub fn takes_tokens(&self) -> bool {
+        self.oauth2.is_some()
+    }
+
     /// The preset of a host, for an upstream that names none.
     pub(super) fn at(host: &str) -> Option<&'static Self> {
         let host = host.strip_suffix('.').unwrap_or(host);

@@ -56,7 +56,7 @@ impl Config {
         }
         risks.extend(self.listeners.iter().flat_map(Listener::risks));
         for upstream in &self.upstreams {
-            if upstream.tls == UpstreamTls::Off && !is_loopback(&upstream.host) {
+            if !upstream.is_private() {
                 risks.push(format!(
                     "upstream.{}: tls = \"off\" sends passwords and mail to {} in plain text",
                     upstream.name, upstream.host
@@ -202,6 +202,11 @@ impl Config {
 }
 
 impl Upstream {
+    /// Whether nobody can listen on the way to it: TLS, or it is on this machine.
+    pub fn is_private(&self) -> bool {
+        self.tls != UpstreamTls::Off || is_loopback(&self.host)
+    }
+
     fn risk_of_oauth2(&self) -> Option<String> {
         let preset = self.preset?;
         let name = &self.name;

@@ -1,6 +1,13 @@
 //! From a host name to an authenticated connection.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use dashmap::DashMap;
 
@@ -16,10 +23,11 @@ use super::{
     namespace::{Namespace, Namespaces},
     quirks::Quirks,
     reader::Expect,
+    sasl::Mechanism,
     share::Standing,
 };
 use crate::{
-    config::{Auth, Credential, Upstream, UpstreamTls},
+    config::{Auth, Credential, Preset, Upstream, UpstreamTls},
     oauth::Tokens,
     tls,
 };
@@ -31,6 +39,8 @@ pub struct Connector {
     upstream: String,
     tokens: Arc<Tokens>,
     auth: Auth,
+    /// The server offers a mechanism for OAuth2 tokens, as far as is known.
+    takes_tokens: AtomicBool,
     dialer: Dialer,
     silence: Duration,
     compress: Compress,
@@ -118,6 +128,7 @@ impl Connector {
             upstream: upstream.name.clone(),
             tokens,
             auth: upstream.auth,
+            takes_tokens: AtomicBool::new(upstream.preset.is_some_and(Preset::takes_tokens)),
             dialer: Dialer::new(upstream, silence)?,
             silence,
             compress: Compress::UnlessLoopback,
@@ -126,6 +137,11 @@ impl Connector {
             quirks: Arc::new(Quirks::new(upstream.pipelining)),
             namespaces: Arc::default(),
         })
+    }
+
+    /// Whether the server offers XOAUTH2 or OAUTHBEARER: what it said last, and until then what its provider is known for.
+    pub fn takes_tokens(&self) -> bool {
+        self.takes_tokens.load(Ordering::Relaxed)
     }
 
     /// Connects, reads the greeting and secures the connection, without logging in.
@@ -142,6 +158,14 @@ impl Connector {
         let connection = match credential {
             Credential::Password(secret) => self.login_with(user, Proof::Password(secret)).await,
             Credential::OAuth2 { consent } => self.login_by_token(user, consent).await,
+            Credential::Token(token) => {
+                let done = self.login_with(user, Proof::Token(&token.clone().into())).await;
+                // It is the device's own token: the device is to hear that it is wrong.
+                done.map_err(|error| match error {
+                    Error::TokenRefused(completion) => Error::Denied(completion),
+                    other => other,
+                })
+            }
         };
         connection.inspect_err(|error| self.note_failure(user, standing, error))
     }
@@ -173,6 +197,8 @@ impl Connector {
 
     async fn login_with(&self, user: &str, proof: Proof<'_>) -> Result<Connection, Error> {
         let (mut front, capabilities, peer) = self.greet().await?;
+        let takes_tokens = Mechanism::for_token(&capabilities).is_some();
+        self.takes_tokens.store(takes_tokens, Ordering::Relaxed);
         let to = Server {
             host: &self.dialer.host,
             port: self.dialer.port,
@@ -228,7 +254,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        config::{Auth, Config, Policy, Preset},
+        config::{Auth, Config, Policy},
         imap::{Mailbox, Resync, Selection, Wanted},
         types::{Uid, UidValidity},
     };

@@ -19,6 +19,8 @@ mod error;
 pub mod fetch;
 mod folders;
 pub mod frame;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub mod io;
 mod link;
 mod listing;

@@ -163,13 +163,13 @@ async fn head(tcp: &mut TcpStream) -> Result<Vec<u8>, Error> {
     Err(Error::Refused(NOT_HTTP))
 }
 
-fn may_be_http(head: &[u8]) -> bool {
+pub(super) fn may_be_http(head: &[u8]) -> bool {
     let count = head.len().min(b"HTTP/1.".len());
     head[..count] == b"HTTP/1."[..count]
 }
 
 /// Where the empty line ends; a line may also end with LF alone (RFC 9112 §2.2).
-fn end_of_head(head: &[u8]) -> Option<usize> {
+pub(super) fn end_of_head(head: &[u8]) -> Option<usize> {
     memchr::memchr_iter(b'\n', head).find_map(|at| match &head[at + 1..] {
         [b'\n', ..] => Some(at + 2),
         [b'\r', b'\n', ..] => Some(at + 3),
@@ -178,7 +178,7 @@ fn end_of_head(head: &[u8]) -> Option<usize> {
 }
 
 /// Of `HTTP/1.1 200 OK`.
-fn status(head: &[u8]) -> Option<u16> {
+pub(super) fn status(head: &[u8]) -> Option<u16> {
     let line = head.split(|&octet| octet == b'\n').next()?;
     let mut words = line
         .trim_ascii()

@@ -2,10 +2,12 @@
 
 use std::num::NonZeroU32;
 
-use aws_lc_rs::{digest, hmac, pbkdf2, rand};
+use aws_lc_rs::{hmac, rand};
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
+
+use crate::challenge::ScramKeys;
 
 /// Iterations that a server may ask for. With fewer, an eavesdropper could try passwords fast (RFC 7677 §4). The upper bound
 /// leaves room above the 600,000 that are recommended for PBKDF2-HMAC-SHA-256 today, and costs a hostile server's victim
@@ -54,8 +56,7 @@ impl First {
 
     /// The answer to `server-first-message`. Computes for up to a second: do not call this on a thread that others need.
     ///
-    /// `secret` is used as it is: SASLprep (RFC 4013) leaves printable ASCII alone. A password with other characters goes as
-    /// the device wrote it, like in PLAIN; a server that has stored another normal form of it refuses it.
+    /// `secret` goes as the device wrote it, like in PLAIN: see [`ScramKeys::new`].
     pub(super) fn answer(&self, challenge: &[u8], secret: &[u8]) -> Result<(Zeroizing<Vec<u8>>, Last), SaslError> {
         let text = std::str::from_utf8(challenge).map_err(|_| SaslError("SCRAM: the challenge is not UTF-8"))?;
         let mut fields = text.split(',');
@@ -79,26 +80,12 @@ impl First {
             .and_then(NonZeroU32::new)
             .ok_or(SaslError("SCRAM: the iteration count is not between 4096 and 1000000"))?;
 
-        let mut salted = Zeroizing::new([0; digest::SHA256_OUTPUT_LEN]);
-        pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, iterations, &salt, secret, &mut *salted);
-        let key = |key: &[u8]| hmac::Key::new(hmac::HMAC_SHA256, key);
-        let salted = key(&*salted);
+        let keys = ScramKeys::new(secret, &salt, iterations);
         let mut message = format!("c={},r={nonce}", BASE64.encode(GS2_HEADER));
         let signed = format!("{},{text},{message}", self.bare);
-        let client_key = hmac::sign(&salted, b"Client Key");
-        let stored_key = digest::digest(&digest::SHA256, client_key.as_ref());
-        let client_signature = hmac::sign(&key(stored_key.as_ref()), signed.as_bytes());
-        let proof: Zeroizing<Vec<u8>> = client_key
-            .as_ref()
-            .iter()
-            .zip(client_signature.as_ref())
-            .map(|(a, b)| a ^ b)
-            .collect::<Vec<u8>>()
-            .into();
         message.push_str(",p=");
-        BASE64.encode_string(&*proof, &mut message);
-        let server_key = hmac::sign(&salted, b"Server Key");
-        let signature = hmac::sign(&key(server_key.as_ref()), signed.as_bytes());
+        BASE64.encode_string(keys.proof(signed.as_bytes()).as_slice(), &mut message);
+        let signature = keys.signature(signed.as_bytes());
         Ok((Zeroizing::new(message.into_bytes()), Last { signature }))
     }
 }

@@ -39,7 +39,7 @@ pub use sweep::Due;
 use std::sync::Arc;
 
 use crate::{
-    config::Expire,
+    config::{Expire, Policy},
     types::{MessageNumber, Octets},
 };
 
@@ -53,7 +53,7 @@ pub struct Maildrop {
     listing: Listing,
     names: Names,
     notices: Notices,
-    expire: Expire,
+    policy: Arc<Policy>,
 }
 
 impl Maildrop {
@@ -62,9 +62,14 @@ impl Maildrop {
         &self.listing
     }
 
+    /// What it shows and does.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
     /// How long mail stays that the device leaves (RFC 2449 §6.7).
     pub fn expire(&self) -> Expire {
-        self.expire
+        self.policy.retention.expire()
     }
 
     /// UIDL n: appends the unique-id to `out`.

@@ -111,6 +111,13 @@ impl Maildrops {
             .map_err(|error| Error::upstream(&upstream.name, "", error))
     }
 
+    /// Whether the upstream of this name takes OAuth2 tokens, as far as is known.
+    pub fn takes_tokens(&self, upstream: &str) -> bool {
+        self.connectors
+            .get(upstream)
+            .is_some_and(|connector| connector.takes_tokens())
+    }
+
     /// Logs in upstream, takes the lock, selects and lists. RFC 1939 §4: only after this may PASS say +OK.
     pub async fn open(&self, account: &Account) -> Result<Maildrop, Error> {
         let now = now();
@@ -121,7 +128,7 @@ impl Maildrops {
                 folders,
                 listing,
                 notices,
-                expire: account.policy.retention.expire(),
+                policy: account.policy.clone(),
             }),
             Err(error) => {
                 leave_all(folders).await;
@@ -309,7 +316,7 @@ struct Opening {
 /// What a parked connection is known by besides its login.
 fn secret_of(credential: &Credential) -> Secret {
     match credential {
-        Credential::Password(secret) => secret.clone(),
+        Credential::Password(secret) | Credential::Token(secret) => secret.clone(),
         // The device's own password was verified here already; a parked connection is of this consent.
         Credential::OAuth2 { consent } => consent.as_str().into(),
     }

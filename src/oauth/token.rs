@@ -24,6 +24,12 @@ impl PartialEq for AccessToken {
     }
 }
 
+impl From<Secret> for AccessToken {
+    fn from(text: Secret) -> Self {
+        Self(text)
+    }
+}
+
 impl AccessToken {
     /// Its text; keep the borrow short.
     pub fn expose(&self) -> &[u8] {

@@ -6,15 +6,17 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use zeroize::Zeroizing;
 
 use super::{
+    capabilities::Offer,
     command::{Command, Mechanism, Syntax},
     connection::Line,
     reply::Reply,
     sasl::{self, Malformed},
+    scram::{self, ClientFirst},
     session::Session,
     summary::End,
 };
 use crate::{
-    accounts::Denied,
+    accounts::{Account, Attempt, Denied, Response, Signature},
     config::Secret,
     maildrop::{Error, Maildrop, Refusal},
 };
@@ -31,6 +33,7 @@ pub(super) enum Next {
 enum Outcome {
     Reply(Reply),
     Capabilities,
+    Languages(Option<Vec<u8>>),
     Mechanisms,
     Login(Box<Maildrop>),
     StartTls,
@@ -56,12 +59,13 @@ where
         let ok = match outcome {
             Outcome::Reply(reply) => session.reply(&reply)?,
             Outcome::Capabilities => session.list_capabilities()?,
+            Outcome::Languages(range) => session.language(range.as_deref())?,
             Outcome::Mechanisms => {
                 session.reply(&Reply::ListFollows)?;
-                session
-                    .connection
-                    .output()
-                    .extend_from_slice(b"PLAIN\r\nLOGIN\r\n.\r\n");
+                let capabilities = session.capabilities();
+                let output = session.connection.output();
+                capabilities.list_mechanisms(output);
+                output.extend_from_slice(b".\r\n");
                 true
             }
             Outcome::Login(maildrop) => {
@@ -95,9 +99,13 @@ where
     let reply = match command {
         Command::Quit => return Ok(Outcome::Quit),
         Command::Capa => return Ok(Outcome::Capabilities),
+        Command::Lang(range) => return Ok(Outcome::Languages(range)),
+        Command::Utf8 => Reply::Done,
         Command::Stls if capabilities.stls => return Ok(Outcome::StartTls),
         Command::Stls => Reply::NoTls,
-        Command::User(_) | Command::Pass(_) | Command::Mechanisms | Command::Auth(..) if !capabilities.login => {
+        Command::User(_) | Command::Pass(_) | Command::Apop(..) | Command::Mechanisms | Command::Auth(..)
+            if !capabilities.login =>
+        {
             Reply::TlsFirst
         }
         Command::User(login) => {
@@ -105,13 +113,21 @@ where
             Reply::SecretPlease
         }
         Command::Pass(secret) => match name.take() {
-            Some(login) => return log_in(session, &login, secret).await,
+            Some(login) => return log_in(session, &login, Evidence::Secret(secret)).await,
             None => Reply::UserFirst,
         },
+        Command::Apop(login, digest) => match session.timestamp.clone() {
+            Some(challenge) => {
+                let response = Response::Apop { challenge, digest };
+                return log_in(session, &login, Evidence::Response(response)).await;
+            }
+            None => Reply::Syntax(Syntax::Unknown),
+        },
         Command::Mechanisms => return Ok(Outcome::Mechanisms),
-        Command::Auth(mechanism, initial) => match credentials(session, mechanism, initial).await? {
-            Ok((login, secret)) => return log_in(session, &login, secret).await,
-            Err(malformed) => Reply::Sasl(malformed),
+        Command::Auth(mechanism, _) if capabilities.offer(mechanism) == Offer::No => Reply::Syntax(Syntax::Mechanism),
+        Command::Auth(mechanism, initial) => match exchange(session, mechanism, initial).await? {
+            Ok((login, evidence)) => return log_in(session, &login, evidence).await,
+            Err(reply) => reply,
         },
         Command::Noop
         | Command::Stat
@@ -120,35 +136,96 @@ where
         | Command::Retr(_)
         | Command::Top(..)
         | Command::Dele(_)
+        | Command::Last
+        | Command::Xlst(..)
         | Command::Rset => Reply::NotNow,
     };
     Ok(Outcome::Reply(reply))
 }
 
-/// The exchange of AUTH: login and secret, or why there are none.
-async fn credentials<S>(
+/// What a device proves itself by.
+enum Evidence {
+    Secret(Secret),
+    Response(Response),
+    /// An OAuth2 token.
+    Token(Secret),
+}
+
+/// The exchange of AUTH: login and evidence, or why there are none.
+async fn exchange<S>(
     session: &mut Session<S>,
     mechanism: Mechanism,
     initial: Option<Secret>,
-) -> Result<Result<(Vec<u8>, Secret), Malformed>, End>
+) -> Result<Result<(Vec<u8>, Evidence), Reply>, End>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
+    if mechanism == Mechanism::CramMd5 {
+        // The server speaks first (RFC 4422 §5).
+        return match initial {
+            Some(_) => Ok(Err(Reply::Sasl(Malformed::Form))),
+            None => cram_md5(session).await,
+        };
+    }
     let first = match (initial, mechanism) {
         (Some(initial), _) => sasl::decode(initial.expose()),
-        (None, Mechanism::Plain) => challenge(session, b"").await?,
         (None, Mechanism::Login) => challenge(session, sasl::USERNAME).await?,
+        (None, _) => challenge(session, b"").await?,
     };
     let first = match first {
         Ok(first) => first,
-        Err(malformed) => return Ok(Err(malformed)),
+        Err(malformed) => return Ok(Err(Reply::Sasl(malformed))),
     };
-    match mechanism {
-        Mechanism::Plain => Ok(sasl::plain(&first)),
-        Mechanism::Login => Ok(challenge(session, sasl::PASSWORD)
-            .await?
-            .and_then(|second| sasl::login(&first, &second))),
-    }
+    let by_secret = |(login, secret)| (login, Evidence::Secret(secret));
+    let by_token = |(login, token)| (login, Evidence::Token(token));
+    let given = match mechanism {
+        Mechanism::Plain => sasl::plain(&first).map(by_secret),
+        Mechanism::Login => {
+            let second = challenge(session, sasl::PASSWORD).await?;
+            second.and_then(|second| sasl::login(&first, &second)).map(by_secret)
+        }
+        Mechanism::XOAuth2 => sasl::xoauth2(&first).map(by_token),
+        Mechanism::OAuthBearer => sasl::oauth_bearer(&first).map(by_token),
+        Mechanism::ScramSha256 | Mechanism::CramMd5 => return scram(session, &first).await,
+    };
+    Ok(given.map_err(Reply::Sasl))
+}
+
+async fn cram_md5<S>(session: &mut Session<S>) -> Result<Result<(Vec<u8>, Evidence), Reply>, End>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let Ok(timestamp) = sasl::timestamp() else {
+        return Ok(Err(Reply::NoChallenge));
+    };
+    let response = challenge(session, sasl::encode(&timestamp).as_bytes()).await?;
+    let given = response.and_then(|response| sasl::cram_md5(&response));
+    Ok(given
+        .map(|(login, digest)| {
+            let challenge = timestamp;
+            (login, Evidence::Response(Response::CramMd5 { challenge, digest }))
+        })
+        .map_err(Reply::Sasl))
+}
+
+async fn scram<S>(session: &mut Session<S>, first: &[u8]) -> Result<Result<(Vec<u8>, Evidence), Reply>, End>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let first = match ClientFirst::parse(first) {
+        Ok(first) => first,
+        Err(malformed) => return Ok(Err(Reply::Sasl(malformed))),
+    };
+    let Ok(nonce) = sasl::nonce() else {
+        return Ok(Err(Reply::NoChallenge));
+    };
+    let login = first.login.clone();
+    let asked = first.challenge(&nonce, &session.service.accounts.salt(&login));
+    let answer = challenge(session, sasl::encode(asked.text()).as_bytes()).await?;
+    Ok(answer
+        .and_then(|answer| asked.response(&answer))
+        .map(|response| (login, Evidence::Response(response)))
+        .map_err(Reply::Sasl))
 }
 
 /// One challenge and its response (RFC 5034 §4).
@@ -167,17 +244,82 @@ where
 }
 
 /// Account, upstream, lock and listing: `+OK` only after all of them (RFC 1939 §4).
-async fn log_in<S>(session: &mut Session<S>, login: &[u8], secret: Secret) -> Result<Outcome, End>
+async fn log_in<S>(session: &mut Session<S>, login: &[u8], evidence: Evidence) -> Result<Outcome, End>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     session.summary.set_login(login);
+    let is_token = matches!(evidence, Evidence::Token(_));
+    session.note_trial(true);
+    // An attempt that ends without a verdict counts as a failure: a device that takes silence for a refusal must not guess
+    // faster than one that waits for the answer.
+    let reply = match authenticate(session, login, evidence).await? {
+        Err(denied) => Reply::Denied(denied),
+        Ok((account, attempt, signature)) => {
+            if let Some(signature) = signature
+                // The device hears that the gateway knows the password too; its answer is empty (RFC 5802 §5).
+                && let Err(malformed) = challenge(session, sasl::encode(&scram::server_final(&signature)).as_bytes()).await?
+            {
+                attempt.undecided();
+                session.note_trial(false);
+                return Ok(Outcome::Reply(Reply::Sasl(malformed)));
+            }
+            match open(session, &account, attempt).await? {
+                Ok(maildrop) => {
+                    session.fold_lines = account.policy.fold_lines;
+                    return Ok(Outcome::Login(Box::new(maildrop)));
+                }
+                Err(reply) => reply,
+            }
+        }
+    };
+    session.note_trial(false);
+    if let Reply::Denied(denied) = reply {
+        session.summary.note_refusal(denied);
+    }
+    if is_token && reply.is_refusal() {
+        // RFC 7628 §3.2.2: the reason comes first, and the device acknowledges it, by whatever octets.
+        let _ = challenge(session, sasl::INVALID_TOKEN).await?;
+    }
+    Ok(Outcome::Reply(reply))
+}
+
+/// Whose login it is; with the gateway's own proof if the mechanism has one.
+async fn authenticate<S>(
+    session: &mut Session<S>,
+    login: &[u8],
+    evidence: Evidence,
+) -> Result<Result<(Account, Attempt, Option<Signature>), Denied>, End>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let peer = session.summary.address();
     let service = session.service.clone();
+    let accounts = &service.accounts;
+    let authentication = pin!(async {
+        match evidence {
+            Evidence::Secret(secret) => {
+                let done = accounts.authenticate(login, secret, peer).await;
+                done.map(|(account, attempt)| (account, attempt, None))
+            }
+            Evidence::Token(token) => {
+                let done = accounts.authenticate_token(login, token, peer).await;
+                done.map(|(account, attempt)| (account, attempt, None))
+            }
+            Evidence::Response(response) => accounts.authenticate_response(login, &response, peer).await,
+        }
+    });
+    session.connection.meanwhile(authentication).await
+}
+
+/// Opens the maildrop of `account`, or says why not.
+async fn open<S>(session: &mut Session<S>, account: &Account, attempt: Attempt) -> Result<Result<Maildrop, Reply>, End>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let service = session.service.clone();
     let opening = pin!(async {
-        let authenticated = service.accounts.authenticate(login, secret, peer).await;
-        let (account, attempt) = authenticated.map_err(Reply::Denied)?;
-        let opened = service.maildrops.open(&account).await;
+        let opened = service.maildrops.open(account).await;
         match opened.as_ref().map_err(Error::refusal) {
             // Only a login with the right secret learns that the maildrop is in use.
             Ok(_) | Err(Refusal::InUse) => attempt.succeeded(),
@@ -189,24 +331,7 @@ where
             // It is not known whether the upstream took the secret.
             Err(_) => attempt.undecided(),
         }
-        opened
-            .map(|maildrop| (maildrop, account.policy.fold_lines))
-            .map_err(Reply::Maildrop)
+        opened.map_err(Reply::Maildrop)
     });
-    // An attempt that ends here without a verdict counts as a failure: a device that takes silence for a refusal must not guess
-    // faster than one that waits for the answer.
-    session.note_trial(true);
-    Ok(match session.connection.meanwhile(opening).await? {
-        Ok((maildrop, fold_lines)) => {
-            session.fold_lines = fold_lines;
-            Outcome::Login(Box::new(maildrop))
-        }
-        Err(reply) => {
-            session.note_trial(false);
-            if let Reply::Denied(denied) = reply {
-                session.summary.note_refusal(denied);
-            }
-            Outcome::Reply(reply)
-        }
-    })
+    session.connection.meanwhile(opening).await
 }

@@ -2,7 +2,19 @@
 
 use std::io::Write;
 
+use super::command::Mechanism;
 use crate::config::Expire;
+
+/// Whether a mechanism can be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Offer {
+    /// It is refused.
+    No,
+    /// It is taken, but not announced: it would fail for most, and programs choose the best that is announced.
+    Unannounced,
+    /// It is taken and announced.
+    Yes,
+}
 
 /// Which of the varying capabilities hold on a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,6 +23,12 @@ pub(super) struct Capabilities {
     pub(super) stls: bool,
     /// USER and AUTH would be taken: not on plain text where TLS is required (RFC 2595 §2.3).
     pub(super) login: bool,
+    /// APOP and CRAM-MD5.
+    pub(super) digests: Offer,
+    /// SCRAM-SHA-256.
+    pub(super) scram: Offer,
+    /// XOAUTH2 and OAUTHBEARER.
+    pub(super) tokens: Offer,
     /// How long mail stays that a device leaves.
     pub(super) expire: Expire,
     /// So it is for some, and longer for others: a login tells.
@@ -18,11 +36,38 @@ pub(super) struct Capabilities {
 }
 
 impl Capabilities {
+    pub(super) fn offer(self, mechanism: Mechanism) -> Offer {
+        match mechanism {
+            Mechanism::Plain | Mechanism::Login => Offer::Yes,
+            Mechanism::CramMd5 => self.digests,
+            Mechanism::ScramSha256 => self.scram,
+            Mechanism::XOAuth2 | Mechanism::OAuthBearer => self.tokens,
+        }
+    }
+
+    /// Appends the name of each mechanism that is announced, `before` and `after` it.
+    fn write_mechanisms(self, before: &[u8], after: &[u8], out: &mut Vec<u8>) {
+        for mechanism in Mechanism::ALL {
+            if self.offer(mechanism) == Offer::Yes {
+                out.extend_from_slice(before);
+                out.extend_from_slice(mechanism.name().as_bytes());
+                out.extend_from_slice(after);
+            }
+        }
+    }
+
+    /// Appends what a bare AUTH lists, without the terminating dot.
+    pub(super) fn list_mechanisms(self, out: &mut Vec<u8>) {
+        self.write_mechanisms(b"", b"\r\n", out);
+    }
+
     /// Appends the list, without the terminating dot.
     pub(super) fn write(self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"TOP\r\nUIDL\r\n");
         if self.login {
-            out.extend_from_slice(b"USER\r\nSASL PLAIN LOGIN\r\n");
+            out.extend_from_slice(b"USER\r\nSASL");
+            self.write_mechanisms(b" ", b"", out);
+            out.extend_from_slice(b"\r\n");
         }
         out.extend_from_slice(b"RESP-CODES\r\nAUTH-RESP-CODE\r\nPIPELINING\r\n");
         if self.stls {
@@ -31,6 +76,8 @@ impl Capabilities {
         // RFC 2449 §6.7: before the login the least, and that it depends on the user. Writing to a Vec does not fail.
         let user = if self.expire_varies { " USER" } else { "" };
         let _ = write!(out, "EXPIRE {}{user}\r\n", self.expire);
-        out.extend_from_slice(b"IMPLEMENTATION popgate\r\n");
+        // RFC 6856 §2: an upstream that is not asked for UTF-8 (RFC 6855) writes its headers in ASCII, and what it sends
+        // passes as it is, in either mode. Without USER: logins and passwords are octets, no normal form is made of them.
+        out.extend_from_slice(b"UTF8\r\nLANG\r\nIMPLEMENTATION popgate\r\n");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 
-use super::proxy;
+use super::{proxy, sasl};
 use crate::{config::Secret, types::MessageNumber};
 
 /// What a device asks for.
@@ -12,6 +12,8 @@ pub enum Command {
     User(Vec<u8>),
     /// PASS: everything after the first space, verbatim.
     Pass(Secret),
+    /// APOP (RFC 1939 §7): login and digest.
+    Apop(Vec<u8>, [u8; 16]),
     /// AUTH without a mechanism: lists them.
     Mechanisms,
     /// AUTH with the initial response as it came: base64, `=` for an empty one.
@@ -38,15 +40,55 @@ pub enum Command {
     Rset,
     /// NOOP
     Noop,
+    /// LAST (RFC 1460), which RFC 1725 took away
+    Last,
+    /// XTND XLST: the name of a header field, and whether it is wanted of one message only
+    Xlst(Vec<u8>, Option<MessageNumber>),
+    /// UTF8 (RFC 6856 §2.1)
+    Utf8,
+    /// LANG (RFC 6856 §3.1): a language range
+    Lang(Option<Vec<u8>>),
 }
 
-/// A SASL mechanism that is offered.
+/// A SASL mechanism.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mechanism {
     /// RFC 4616
     Plain,
     /// draft-murchison-sasl-login
     Login,
+    /// RFC 2195
+    CramMd5,
+    /// RFC 7677
+    ScramSha256,
+    /// What Google and Microsoft had before RFC 7628.
+    XOAuth2,
+    /// RFC 7628
+    OAuthBearer,
+}
+
+impl Mechanism {
+    /// All, in the order in which they are listed.
+    pub const ALL: [Self; 6] = [
+        Self::Plain,
+        Self::Login,
+        Self::CramMd5,
+        Self::ScramSha256,
+        Self::XOAuth2,
+        Self::OAuthBearer,
+    ];
+
+    /// As IANA has registered it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "PLAIN",
+            Self::Login => "LOGIN",
+            Self::CramMd5 => "CRAM-MD5",
+            Self::ScramSha256 => "SCRAM-SHA-256",
+            Self::XOAuth2 => "XOAUTH2",
+            Self::OAuthBearer => "OAUTHBEARER",
+        }
+    }
 }
 
 /// Why a line is no command.
@@ -93,6 +135,7 @@ impl Command {
         match &*upper {
             b"USER" if !rest.is_empty() => Ok(Self::User(rest.to_vec())),
             b"USER" => Err(Syntax::Arguments),
+            b"APOP" => apop(rest),
             b"AUTH" => auth(rest),
             b"QUIT" => alone(rest, Self::Quit),
             b"CAPA" => alone(rest, Self::Capa),
@@ -107,6 +150,14 @@ impl Command {
             b"DELE" => number(rest).map(Self::Dele),
             b"RSET" => alone(rest, Self::Rset),
             b"NOOP" => alone(rest, Self::Noop),
+            b"LAST" => alone(rest, Self::Last),
+            b"XTND" => extended(rest),
+            b"UTF8" => alone(rest, Self::Utf8),
+            b"LANG" => match split(rest.trim_ascii_start()) {
+                (b"", _) => Ok(Self::Lang(None)),
+                (range, None) => Ok(Self::Lang(Some(range.to_vec()))),
+                (_, Some(_)) => Err(Syntax::Arguments),
+            },
             _ => Err(unknown(line)),
         }
     }
@@ -116,6 +167,7 @@ impl Command {
         match self {
             Self::User(_) => "USER",
             Self::Pass(_) => "PASS",
+            Self::Apop(..) => "APOP",
             Self::Mechanisms | Self::Auth(..) => "AUTH",
             Self::Quit => "QUIT",
             Self::Capa => "CAPA",
@@ -128,6 +180,10 @@ impl Command {
             Self::Dele(_) => "DELE",
             Self::Rset => "RSET",
             Self::Noop => "NOOP",
+            Self::Last => "LAST",
+            Self::Xlst(..) => "XTND",
+            Self::Utf8 => "UTF8",
+            Self::Lang(_) => "LANG",
         }
     }
 }
@@ -148,18 +204,25 @@ fn alone(rest: &[u8], command: Command) -> Result<Command, Syntax> {
     }
 }
 
+/// The digest is the last word; a login may hold spaces.
+fn apop(rest: &[u8]) -> Result<Command, Syntax> {
+    let space = memchr::memrchr(b' ', rest).ok_or(Syntax::Arguments)?;
+    let digest = sasl::hexadecimal(&rest[space + 1..]).ok_or(Syntax::Arguments)?;
+    match rest[..space].trim_ascii_end() {
+        b"" => Err(Syntax::Arguments),
+        login => Ok(Command::Apop(login.to_vec(), digest)),
+    }
+}
+
 fn auth(rest: &[u8]) -> Result<Command, Syntax> {
     if rest.is_empty() {
         return Ok(Command::Mechanisms);
     }
     let (mechanism, initial) = split(rest);
-    let mechanism = if mechanism.eq_ignore_ascii_case(b"PLAIN") {
-        Mechanism::Plain
-    } else if mechanism.eq_ignore_ascii_case(b"LOGIN") {
-        Mechanism::Login
-    } else {
-        return Err(Syntax::Mechanism);
-    };
+    let mechanism = Mechanism::ALL
+        .into_iter()
+        .find(|known| mechanism.eq_ignore_ascii_case(known.name().as_bytes()))
+        .ok_or(Syntax::Mechanism)?;
     Ok(Command::Auth(mechanism, initial.map(|octets| octets.to_vec().into())))
 }
 
@@ -168,6 +231,21 @@ fn top(rest: &[u8]) -> Result<Command, Syntax> {
     let message = number(message)?;
     let lines = decimal(lines.ok_or(Syntax::Arguments)?)?.unwrap_or(u64::MAX);
     Ok(Command::Top(message, lines))
+}
+
+/// XTND has subcommands; servers never agreed on which.
+fn extended(rest: &[u8]) -> Result<Command, Syntax> {
+    let (word, rest) = split(rest);
+    if !word.eq_ignore_ascii_case(b"XLST") {
+        return Err(Syntax::Unknown);
+    }
+    let (field, message) = split(rest.ok_or(Syntax::Arguments)?);
+    // RFC 5322 §2.2; a colon belongs to the field, but who writes one means the same.
+    let field = field.strip_suffix(b":").unwrap_or(field);
+    if field.is_empty() || !field.iter().all(|octet| octet.is_ascii_graphic() && *octet != b':') {
+        return Err(Syntax::Arguments);
+    }
+    Ok(Command::Xlst(field.to_vec(), message.map(number).transpose()?))
 }
 
 /// The first word, and what follows the spaces after it.
@@ -209,6 +287,7 @@ mod tests {
             Err(syntax) => format!("{syntax:?}"),
             Ok(Command::User(name)) => format!("USER <{}>", octets(&name)),
             Ok(Command::Pass(secret)) => format!("PASS <{}>", octets(secret.expose())),
+            Ok(Command::Apop(login, digest)) => format!("APOP <{}> {:x}", octets(&login), u128::from_be_bytes(digest)),
             Ok(Command::Auth(mechanism, None)) => format!("AUTH {mechanism:?}"),
             Ok(Command::Auth(mechanism, Some(initial))) => {
                 format!("AUTH {mechanism:?} <{}>", octets(initial.expose()))
@@ -216,6 +295,9 @@ mod tests {
             Ok(Command::List(Some(n)) | Command::Uidl(Some(n)) | Command::Retr(n) | Command::Dele(n)) => {
                 format!("{} {}", Command::parse(line).unwrap().verb(), n.0)
             }
+            Ok(Command::Xlst(field, None)) => format!("XTND <{}>", octets(&field)),
+            Ok(Command::Xlst(field, Some(n))) => format!("XTND <{}> {}", octets(&field), n.0),
+            Ok(Command::Lang(Some(range))) => format!("LANG <{}>", octets(&range)),
             Ok(Command::Top(number, lines)) => format!("TOP {} {lines}", number.0),
             Ok(command) => command.verb().into(),
         }
@@ -229,7 +311,23 @@ mod tests {
             (b" STAT", "Unknown"),
             (b"STA", "Unknown"),
             (b"STATS", "Unknown"),
-            (b"LAST", "Unknown"),
+            (b"last ", "LAST"),
+            (b"LAST 1", "Arguments"),
+            (b"UTF8", "UTF8"),
+            (b"UTF8 USER", "Arguments"),
+            (b"LANG", "LANG"),
+            (b"lang  *", "LANG <*>"),
+            (b"LANG en de", "Arguments"),
+            (b"XTND", "Unknown"),
+            (b"XTND XMIT", "Unknown"),
+            (b"XTND XLST", "Arguments"),
+            (b"XTND XLST :", "Arguments"),
+            (b"XTND XLST a:b", "Arguments"),
+            (b"XTND XLST \xff", "Arguments"),
+            (b"xtnd xlst Message-Id", "XTND <Message-Id>"),
+            (b"XTND XLST  Subject:  7 ", "XTND <Subject> 7"),
+            (b"XTND XLST Subject 0", "Number"),
+            (b"XTND XLST Subject 1 2", "Arguments"),
             (b"\xff\0", "Unknown"),
             (b"\0", "ProxyHeader"),
             (b"PROXY TCP4 192.0.2.7 10.0.0.1 1 2", "ProxyHeader"),
@@ -256,7 +354,19 @@ mod tests {
             (b"auth plain", "AUTH Plain"),
             (b"AUTH Login  QQ== ", "AUTH Login <QQ==>"),
             (b"AUTH PLAIN =", "AUTH Plain <=>"),
-            (b"AUTH CRAM-MD5", "Mechanism"),
+            (b"AUTH cram-md5", "AUTH CramMd5"),
+            (b"AUTH SCRAM-SHA-256 biws", "AUTH ScramSha256 <biws>"),
+            (b"AUTH SCRAM-SHA-256-PLUS", "Mechanism"),
+            (b"AUTH GSSAPI", "Mechanism"),
+            (
+                b"apop mr ose  C4c9334bac560ecc979e58001b3e22fb ",
+                "APOP <mr ose> c4c9334bac560ecc979e58001b3e22fb",
+            ),
+            (b"APOP", "Arguments"),
+            (b"APOP c4c9334bac560ecc979e58001b3e22fb", "Arguments"),
+            (b"APOP  c4c9334bac560ecc979e58001b3e22fb", "Arguments"),
+            (b"APOP mrose c4c9334bac560ecc979e58001b3e22f", "Arguments"),
+            (b"APOP mrose c4c9334bac560ecc979e58001b3e22fg", "Arguments"),
             (b"LIST", "LIST"),
             (b"LIST 007 ", "LIST 7"),
             (b"LIST -1", "Arguments"),

@@ -97,6 +97,7 @@ impl Listener {
             endpoint: Arc::new(Endpoint {
                 tls: config.tls,
                 require_tls: config.require_tls,
+                apop: config.apop,
                 acceptor: acceptor.filter(|_| config.tls != ListenerTls::Off),
             }),
         })

@@ -1,4 +1,4 @@
-//! FRONT END: POP3 (RFC 1939, 2449, 2595, 3206, 5034).
+//! FRONT END: POP3 (RFC 1939, 2449, 2595, 3206, 5034, 6856).
 //!
 //! In the order a connection meets them: [`listener`] accepts it, [`proxy`] hears whose it is, [`permits`] and [`newcomers`]
 //! count it, [`session`] leads it through [`authorization`] and [`transaction`]. These read a [`command`] and write a
@@ -6,12 +6,17 @@
 //! After that only [`connection`] touches the socket: it sends and receives by [`stream`], and cuts lines out of an
 //! [`input`] buffer.
 
+mod alteration;
 mod authorization;
 mod capabilities;
 pub mod command;
 mod connection;
 mod fold;
+#[cfg(fuzzing)]
+pub mod fuzzing;
+mod header;
 mod input;
+mod language;
 pub mod listener;
 pub mod multiline;
 mod newcomers;
@@ -20,6 +25,7 @@ mod proxy;
 mod reply;
 mod sasl;
 mod scan;
+mod scram;
 mod session;
 mod stream;
 mod summary;

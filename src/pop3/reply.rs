@@ -12,8 +12,8 @@ use crate::{
 /// A reply's one line, or the first line of a multi-line reply.
 #[derive(Debug)]
 pub(super) enum Reply {
-    /// The greeting. No `<…@…>` in it: that would offer APOP (RFC 1939 §7).
-    Ready,
+    /// The greeting, with a timestamp if APOP is offered (RFC 1939 §7).
+    Ready(Option<String>),
     /// To USER: tells nothing about whether the login exists.
     SecretPlease,
     /// To PASS, RSET, LIST and STAT-like questions: how much mail there is.
@@ -30,14 +30,20 @@ pub(super) enum Reply {
     ListFollows,
     /// DELE
     Marked,
-    /// NOOP
+    /// NOOP, UTF8
     Done,
+    /// LAST
+    Last(u32),
+    /// LANG: the tag of the language that is spoken from here on.
+    Language(&'static str),
     /// STLS: the handshake follows.
     BeginTls,
     /// QUIT
     Farewell,
     /// No command, by its form.
     Syntax(Syntax),
+    /// LANG: a language that is not spoken.
+    NoLanguage,
     /// A command of the other state.
     NotNow,
     /// PASS without USER.
@@ -48,6 +54,8 @@ pub(super) enum Reply {
     NoTls,
     /// AUTH: a response that can't be used.
     Sasl(Malformed),
+    /// AUTH: there are no random numbers to ask with.
+    NoChallenge,
     /// A login refused before any upstream was asked.
     Denied(Denied),
     /// What the maildrop could not do.
@@ -66,7 +74,7 @@ impl Reply {
     /// Whether it says `+OK`.
     pub(super) fn is_ok(&self) -> bool {
         match self {
-            Self::Ready
+            Self::Ready(_)
             | Self::SecretPlease
             | Self::Messages(..)
             | Self::Stat(..)
@@ -76,14 +84,18 @@ impl Reply {
             | Self::ListFollows
             | Self::Marked
             | Self::Done
+            | Self::Last(_)
+            | Self::Language(_)
             | Self::BeginTls
             | Self::Farewell => true,
             Self::Syntax(_)
+            | Self::NoLanguage
             | Self::NotNow
             | Self::UserFirst
             | Self::TlsFirst
             | Self::NoTls
             | Self::Sasl(_)
+            | Self::NoChallenge
             | Self::Denied(_)
             | Self::Maildrop(_)
             | Self::LineTooLong
@@ -91,6 +103,11 @@ impl Reply {
             | Self::TooManySessions
             | Self::NotAllowed => false,
         }
+    }
+
+    /// Whether it says that what the device gave to prove itself is wrong.
+    pub(super) fn is_refusal(&self) -> bool {
+        matches!(self, Self::Denied(Denied::Wrong))
     }
 
     /// Whether it answers a bad command, one that counts towards `bad_commands`: what is the device's own fault and
@@ -112,7 +129,11 @@ impl Reply {
     /// Appends the line with its CRLF; 512 octets at most (RFC 1939 §3).
     pub(super) fn write(&self, out: &mut Vec<u8>) {
         let rest: &[u8] = match self {
-            Self::Ready => b"+OK popgate ready",
+            Self::Ready(None) => b"+OK popgate ready",
+            Self::Ready(Some(timestamp)) => {
+                out.extend_from_slice(b"+OK popgate ready ");
+                timestamp.as_bytes()
+            }
             Self::SecretPlease => b"+OK send PASS",
             Self::Messages(messages, octets) => {
                 numbers((*messages).into(), b" messages (", octets.0, out);
@@ -138,16 +159,29 @@ impl Reply {
                 b" octets"
             }
             Self::Message(None) | Self::Done => b"+OK",
+            Self::Last(number) => {
+                out.extend_from_slice(b"+OK ");
+                decimal((*number).into(), out);
+                b""
+            }
+            // RFC 6856 §3.2: the tag comes first.
+            Self::Language(tag) => {
+                out.extend_from_slice(b"+OK ");
+                out.extend_from_slice(tag.as_bytes());
+                b" English"
+            }
             Self::ListFollows => b"+OK list follows",
             Self::Marked => b"+OK marked deleted",
             Self::BeginTls => b"+OK begin TLS",
             Self::Farewell => b"+OK bye",
             Self::Syntax(syntax) => failure("", syntax, out),
+            Self::NoLanguage => b"-ERR no such language",
             Self::NotNow => b"-ERR not in this state",
             Self::UserFirst => b"-ERR send USER first",
             Self::TlsFirst => b"-ERR send STLS first",
             Self::NoTls => b"-ERR no TLS to begin here",
             Self::Sasl(malformed) => failure("", malformed, out),
+            Self::NoChallenge => b"-ERR [SYS/TEMP] no random numbers, try later",
             Self::Denied(denied @ Denied::Wrong) => failure("[AUTH] ", denied, out),
             Self::Denied(denied @ Denied::Throttled) => failure("[LOGIN-DELAY] ", denied, out),
             Self::Maildrop(error) => failure(code(error.refusal()), error, out),
@@ -199,7 +233,11 @@ mod tests {
     fn each_reply_is_one_line_of_its_kind() {
         let max = Octets(u64::MAX);
         let cases = [
-            (Reply::Ready, "+OK popgate ready"),
+            (Reply::Ready(None), "+OK popgate ready"),
+            (
+                Reply::Ready(Some("<1@popgate>".into())),
+                "+OK popgate ready <1@popgate>",
+            ),
             (Reply::SecretPlease, "+OK send PASS"),
             (Reply::Messages(2, Octets(320)), "+OK 2 messages (320 octets)"),
             (Reply::Stat(2, Octets(320)), "+OK 2 320"),
@@ -217,11 +255,15 @@ mod tests {
             (Reply::Farewell, "+OK bye"),
             (Reply::Syntax(Syntax::Unknown), "-ERR unknown command"),
             (Reply::Syntax(Syntax::Number), "-ERR no such message number"),
+            (Reply::Last(0), "+OK 0"),
+            (Reply::Language("en"), "+OK en English"),
+            (Reply::NoLanguage, "-ERR no such language"),
             (Reply::NotNow, "-ERR not in this state"),
             (Reply::UserFirst, "-ERR send USER first"),
             (Reply::TlsFirst, "-ERR send STLS first"),
             (Reply::NoTls, "-ERR no TLS to begin here"),
             (Reply::Sasl(Malformed::NotBase64), "-ERR not base64"),
+            (Reply::NoChallenge, "-ERR [SYS/TEMP] no random numbers, try later"),
             (Reply::Denied(Denied::Wrong), "-ERR [AUTH] wrong login or password"),
             (
                 Reply::Denied(Denied::Throttled),

@@ -1,5 +1,6 @@
-//! SASL responses: base64 → login and secret (RFC 4616, RFC 5034 §4).
+//! SASL responses: base64 → who a device says it is, and what proves that (RFC 5034 §4).
 
+use aws_lc_rs::rand;
 use base64::{
     Engine,
     alphabet::STANDARD,
@@ -7,7 +8,7 @@ use base64::{
 };
 use zeroize::Zeroizing;
 
-use crate::config::Secret;
+use crate::{config::Secret, types::RandomUnavailable};
 
 /// Devices differ on padding; what is missing can't be misread.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -21,6 +22,9 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 pub(super) const USERNAME: &[u8] = b"VXNlcm5hbWU6"; // Username:
 /// See [`USERNAME`].
 pub(super) const PASSWORD: &[u8] = b"UGFzc3dvcmQ6"; // Password:
+
+/// Why a token is refused (RFC 7628 §3.2.2), encoded: {"status":"invalid_token"}
+pub(super) const INVALID_TOKEN: &[u8] = b"eyJzdGF0dXMiOiJpbnZhbGlkX3Rva2VuIn0=";
 
 /// What is wrong with a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -48,6 +52,11 @@ pub(super) fn decode(response: &[u8]) -> Result<Zeroizing<Vec<u8>>, Malformed> {
     }
 }
 
+/// A challenge as it is sent.
+pub(super) fn encode(challenge: &str) -> String {
+    BASE64.encode(challenge)
+}
+
 /// PLAIN: `[authzid] NUL authcid NUL passwd`, the latter two not empty.
 pub(super) fn plain(response: &[u8]) -> Result<(Vec<u8>, Secret), Malformed> {
     let mut parts = response.splitn(3, |&octet| octet == 0);
@@ -71,6 +80,95 @@ pub(super) fn login(login: &[u8], secret: &[u8]) -> Result<(Vec<u8>, Secret), Ma
     Ok((login.to_vec(), secret.to_vec().into()))
 }
 
+/// CRAM-MD5 (RFC 2195 §2): login, a space, the digest.
+pub(super) fn cram_md5(response: &[u8]) -> Result<(Vec<u8>, [u8; 16]), Malformed> {
+    let space = memchr::memrchr(b' ', response).ok_or(Malformed::Form)?;
+    let digest = hexadecimal(&response[space + 1..]).ok_or(Malformed::Form)?;
+    match &response[..space] {
+        b"" => Err(Malformed::Form),
+        login => Ok((login.to_vec(), digest)),
+    }
+}
+
+/// 16 octets in hexadecimal digits.
+pub(super) fn hexadecimal(digits: &[u8]) -> Option<[u8; 16]> {
+    if digits.len() != 32 || !digits.iter().all(u8::is_ascii_hexdigit) {
+        return None;
+    }
+    let digits = std::str::from_utf8(digits).ok()?;
+    u128::from_str_radix(digits, 16).ok().map(u128::to_be_bytes)
+}
+
+/// OAUTHBEARER (RFC 7628 §3.1): `n,a=LOGIN,` and fields, each with 0x01 behind it, one more 0x01 at the end.
+pub(super) fn oauth_bearer(response: &[u8]) -> Result<(Vec<u8>, Secret), Malformed> {
+    let text = std::str::from_utf8(response).map_err(|_| Malformed::Form)?;
+    let (header, fields) = text.split_once('\x01').ok_or(Malformed::Form)?;
+    let mut header = header.split(',');
+    if !matches!(header.next(), Some("n" | "y")) {
+        return Err(Malformed::Form);
+    }
+    // The name is optional in the RFC; but an upstream wants to know whose mail is to be read.
+    let name = header.next().and_then(|identity| identity.strip_prefix("a="));
+    if header.next() != Some("") || header.next().is_some() {
+        return Err(Malformed::Form);
+    }
+    Ok((saslname(name.ok_or(Malformed::Form)?)?, bearer(fields)?))
+}
+
+/// XOAUTH2, as Google describes it: the fields `user=LOGIN` and `auth=Bearer TOKEN`, written like those of OAUTHBEARER.
+pub(super) fn xoauth2(response: &[u8]) -> Result<(Vec<u8>, Secret), Malformed> {
+    let text = std::str::from_utf8(response).map_err(|_| Malformed::Form)?;
+    let (user, fields) = text.split_once('\x01').ok_or(Malformed::Form)?;
+    match user.strip_prefix("user=") {
+        None | Some("") => Err(Malformed::Form),
+        Some(login) => Ok((login.as_bytes().to_vec(), bearer(fields)?)),
+    }
+}
+
+/// The token in the field `auth`.
+fn bearer(fields: &str) -> Result<Secret, Malformed> {
+    let fields = fields.strip_suffix("\x01\x01").ok_or(Malformed::Form)?;
+    let auth = fields.split('\x01').find_map(|field| field.strip_prefix("auth="));
+    let (scheme, token) = auth.and_then(|auth| auth.split_once(' ')).ok_or(Malformed::Form)?;
+    let is_token = !token.is_empty() && token.bytes().all(|octet| octet.is_ascii_graphic());
+    if scheme.eq_ignore_ascii_case("Bearer") && is_token {
+        Ok(token.into())
+    } else {
+        Err(Malformed::Form)
+    }
+}
+
+/// `saslname` (RFC 5802 §5.1): a login whose commas and equals signs are escaped.
+pub(super) fn saslname(escaped: &str) -> Result<Vec<u8>, Malformed> {
+    let mut parts = escaped.split('=');
+    let mut name = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let (sign, rest) = match part.strip_prefix("2C") {
+            Some(rest) => (',', rest),
+            None => ('=', part.strip_prefix("3D").ok_or(Malformed::Form)?),
+        };
+        name.push(sign);
+        name.push_str(rest);
+    }
+    if name.is_empty() {
+        Err(Malformed::Form)
+    } else {
+        Ok(name.into_bytes())
+    }
+}
+
+/// 128 random bits in hexadecimal digits.
+pub(super) fn nonce() -> Result<String, RandomUnavailable> {
+    let mut octets = [0; 16];
+    rand::fill(&mut octets).map_err(|_| RandomUnavailable)?;
+    Ok(format!("{:032x}", u128::from_be_bytes(octets)))
+}
+
+/// What a device is to answer in APOP (RFC 1939 §7) and CRAM-MD5 (RFC 2195 §2): never the same twice.
+pub(super) fn timestamp() -> Result<String, RandomUnavailable> {
+    Ok(format!("<{}@popgate>", nonce()?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,6 +184,11 @@ mod tests {
         assert_eq!(decode(b"Q"), Err(Malformed::NotBase64));
         assert_eq!(decode(USERNAME).unwrap().as_slice(), b"Username:");
         assert_eq!(decode(PASSWORD).unwrap().as_slice(), b"Password:");
+        assert_eq!(
+            decode(INVALID_TOKEN).unwrap().as_slice(),
+            br#"{"status":"invalid_token"}"#
+        );
+        assert_eq!(encode("Username:").as_bytes(), USERNAME);
     }
 
     #[test]
@@ -104,5 +207,91 @@ mod tests {
         ] {
             assert_eq!(plain(response).unwrap_err(), expected, "{}", response.escape_ascii());
         }
+    }
+    #[test]
+    fn cram_md5_of_rfc_2195() {
+        let (login, digest) = cram_md5(b"tim b913a602c7eda7a495b4e6e7334d3890").unwrap();
+        assert_eq!((&login[..], digest[0], digest[15]), (&b"tim"[..], 0xb9, 0x90));
+        let (login, _) = cram_md5(b"two words B913A602C7EDA7A495B4E6E7334D3890").unwrap();
+        assert_eq!(login, b"two words");
+        for response in [
+            &b""[..],
+            b"tim",
+            b" b913a602c7eda7a495b4e6e7334d3890",
+            b"tim b913a602c7eda7a495b4e6e7334d389",
+            b"tim b913a602c7eda7a495b4e6e7334d38900",
+            b"tim +913a602c7eda7a495b4e6e7334d3890",
+            b"tim b913a602c7eda7a495b4e6e7334d3890 ",
+        ] {
+            assert_eq!(cram_md5(response).unwrap_err(), Malformed::Form);
+        }
+    }
+
+    #[test]
+    fn tokens() {
+        // RFC 7628 §4.1
+        let response =
+            b"n,a=user@example.com,\x01host=server.example.com\x01port=143\x01auth=Bearer vF9dft4qmTc2==\x01\x01";
+        let (login, token) = oauth_bearer(response).unwrap();
+        assert_eq!(
+            (&login[..], token.expose()),
+            (&b"user@example.com"[..], &b"vF9dft4qmTc2=="[..])
+        );
+        let (login, _) = oauth_bearer(b"y,a=a=3Db=2Cc,\x01auth=bearer x\x01\x01").unwrap();
+        assert_eq!(login, b"a=b,c");
+        for response in [
+            &b""[..],
+            b"n,a=u,\x01auth=Bearer x\x01",
+            b"n,,\x01auth=Bearer x\x01\x01",
+            b"n,a=,\x01auth=Bearer x\x01\x01",
+            b"n,a=u\x01auth=Bearer x\x01\x01",
+            b"n,a=u,b,\x01auth=Bearer x\x01\x01",
+            b"p=x,a=u,\x01auth=Bearer x\x01\x01",
+            b"n,a=u=3,\x01auth=Bearer x\x01\x01",
+            b"n,a=u,\x01auth=Basic x\x01\x01",
+            b"n,a=u,\x01auth=Bearer \x01\x01",
+            b"n,a=u,\x01auth=Bearer x y\x01\x01",
+            b"n,a=u,\x01host=x\x01\x01",
+            b"n,a=u,\x01auth=Bearer \xff\x01\x01",
+        ] {
+            assert_eq!(
+                oauth_bearer(response).unwrap_err(),
+                Malformed::Form,
+                "{}",
+                response.escape_ascii()
+            );
+        }
+        // Google's documentation of XOAUTH2
+        let (login, token) =
+            xoauth2(b"user=someuser@example.com\x01auth=Bearer ya29.vF9dft4qmTc2Nvb3RlckBhdHRhdmlzdGEuY29tCg\x01\x01")
+                .unwrap();
+        assert_eq!(
+            (&login[..], &token.expose()[..5]),
+            (&b"someuser@example.com"[..], &b"ya29."[..])
+        );
+        for response in [
+            &b""[..],
+            b"user=\x01auth=Bearer x\x01\x01",
+            b"user=u\x01\x01",
+            b"user=u\x01auth=Bearer x",
+            b"u\x01auth=Bearer x\x01\x01",
+        ] {
+            assert_eq!(
+                xoauth2(response).unwrap_err(),
+                Malformed::Form,
+                "{}",
+                response.escape_ascii()
+            );
+        }
+    }
+
+    #[test]
+    fn no_timestamp_comes_twice() {
+        let [one, other] = [(); 2].map(|()| timestamp().unwrap());
+        assert_ne!(one, other);
+        assert!(
+            one.starts_with('<') && one.ends_with("@popgate>") && one.len() == 42,
+            "{one}"
+        );
     }
 }

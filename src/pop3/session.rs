@@ -12,16 +12,18 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     authorization::{self, Next},
-    capabilities::Capabilities,
+    capabilities::{Capabilities, Offer},
     command::{Command, Syntax},
     connection::{Connection, Line},
+    language::{LANGUAGES, language},
     newcomers::Newcomer,
     reply::Reply,
+    sasl,
     summary::{End, Summary},
     transaction,
 };
 use crate::{
-    accounts::Accounts,
+    accounts::{Accounts, SecretsKnown},
     config::{Expire, Limits, ListenerTls},
     maildrop::{Maildrop, Maildrops},
     tls::Acceptor,
@@ -43,6 +45,8 @@ pub struct Service {
 pub(super) struct Endpoint {
     pub(super) tls: ListenerTls,
     pub(super) require_tls: bool,
+    /// APOP and CRAM-MD5 are offered.
+    pub(super) apop: bool,
     /// Present unless `tls` is off.
     pub(super) acceptor: Option<Arc<Acceptor>>,
 }
@@ -60,6 +64,12 @@ pub(super) struct Session<S> {
     pub(super) expire: Option<Expire>,
     /// The login's `fold_lines`.
     pub(super) fold_lines: Option<usize>,
+    /// The highest number of a message that was retrieved or deleted; 0 if there is none (RFC 1460, LAST).
+    pub(super) last: u32,
+    /// What the greeting asks of APOP, on a listener that offers it.
+    pub(super) timestamp: Option<String>,
+    /// Whether an upstream takes tokens, as it was known when the session began: what is announced stays the same.
+    tokens: Offer,
     bad_commands: u32,
 }
 
@@ -68,6 +78,18 @@ pub(super) struct Session<S> {
 pub(super) struct Begun {
     at: Instant,
     position: u64,
+}
+
+/// Whether devices may log in by tokens of their own.
+fn tokens(service: &Service) -> Offer {
+    let mut upstreams = service.accounts.token_upstreams().peekable();
+    if upstreams.peek().is_none() {
+        Offer::No
+    } else if upstreams.any(|upstream| service.maildrops.takes_tokens(&upstream.name)) {
+        Offer::Yes
+    } else {
+        Offer::Unannounced
+    }
 }
 
 /// Serves one device until it leaves, or is made to; its line is logged at the end.
@@ -84,7 +106,11 @@ pub(super) async fn run<S>(
     let must_leave = newcomer.must_leave();
     let limits = &service.limits;
     let (login, longest) = (limits.login, time::Instant::now() + limits.session);
+    // Without random numbers there is no APOP.
+    let timestamp = endpoint.apop.then(sasl::timestamp).and_then(Result::ok);
     let mut session = Session {
+        tokens: tokens(&service),
+        timestamp,
         connection: Connection::new(stream, limits.idle, shutdown),
         newcomer: Some(newcomer),
         service,
@@ -92,6 +118,7 @@ pub(super) async fn run<S>(
         summary: Summary::new(peer),
         expire: None,
         fold_lines: None,
+        last: 0,
         bad_commands: 0,
     };
     // On the heap and dropped after the login: a session that idles for hours does not hold what only a login needs.
@@ -119,7 +146,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         if self.endpoint.tls == ListenerTls::Implicit {
             self.start_tls().await?;
         }
-        self.connection.reply(&Reply::Ready);
+        self.connection.reply(&Reply::Ready(self.timestamp.clone()));
         loop {
             match authorization::run(self).await? {
                 Next::Transaction(maildrop) => return Ok(maildrop),
@@ -151,14 +178,35 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         Capabilities {
             stls,
             login: !(stls && self.endpoint.require_tls),
+            digests: if self.timestamp.is_some() {
+                Offer::Yes
+            } else {
+                Offer::No
+            },
+            scram: match self.service.accounts.secrets_known() {
+                SecretsKnown::None => Offer::No,
+                SecretsKnown::Some if !self.endpoint.apop => Offer::Unannounced,
+                SecretsKnown::Some | SecretsKnown::All => Offer::Yes,
+            },
+            // A token is as good as a password for an hour: it is taken only if nobody can listen.
+            tokens: if self.connection.is_tls() || self.summary.address().is_loopback() {
+                self.tokens
+            } else {
+                Offer::No
+            },
             expire: self.expire.unwrap_or(least),
             expire_varies: self.expire.is_none() && varies,
         }
     }
 
-    /// The next command.
+    /// The next command. Empty lines before it are no commands.
     pub(super) async fn command(&mut self) -> Result<Result<Command, Syntax>, End> {
-        self.connection.line(Line::Command, Command::parse).await
+        let parse = |line: &[u8]| (!line.trim_ascii().is_empty()).then(|| Command::parse(line));
+        loop {
+            if let Some(command) = self.connection.line(Line::Command, parse).await? {
+                return Ok(command);
+            }
+        }
     }
 
     /// Writes the one line of `reply`, or the first of several, and tells whether it says `+OK`. A device that errs too
@@ -185,6 +233,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         capabilities.write(output);
         output.extend_from_slice(b".\r\n");
         Ok(true)
+    }
+
+    /// LANG, in any state.
+    pub(super) fn language(&mut self, range: Option<&[u8]>) -> Result<bool, End> {
+        let Some(range) = range else {
+            self.reply(&Reply::ListFollows)?;
+            let output = self.connection.output();
+            output.extend_from_slice(LANGUAGES);
+            output.extend_from_slice(b".\r\n");
+            return Ok(true);
+        };
+        self.reply(&language(range).map_or(Reply::NoLanguage, Reply::Language))
     }
 
     /// Before a command is carried out.

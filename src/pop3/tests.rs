@@ -67,6 +67,7 @@ fn plain() -> Endpoint {
     Endpoint {
         tls: ListenerTls::Off,
         require_tls: false,
+        apop: false,
         acceptor: None,
     }
 }
@@ -114,7 +115,7 @@ async fn read_exactly(device: &mut (impl AsyncReadExt + Unpin), expected: &str) 
 #[tokio::test]
 async fn pipelined_commands_are_answered_in_order() {
     assert_eq!(
-        talk(b"quux\r\nSTAT\nUSER a b\r\n\r\nuser c \r\nQUIT\r\nNOOP\r\n").await,
+        talk(b"quux\r\nSTAT\nUSER a b\r\nx\r\nuser c \r\nQUIT\r\nNOOP\r\n").await,
         "-ERR unknown command\r\n-ERR not in this state\r\n+OK send PASS\r\n-ERR unknown command\r\n+OK send PASS\r\n\
          +OK bye\r\n"
     );
@@ -153,6 +154,12 @@ async fn auth_with_and_without_initial_response() {
             "+ UGFzc3dvcmQ6\r\n-ERR authentication cancelled\r\n".into(),
         ),
         ("AUTH CRAM-MD5\r\n", "-ERR unknown mechanism\r\n".into()),
+        ("AUTH SCRAM-SHA-256\r\n", "-ERR unknown mechanism\r\n".into()),
+        ("AUTH XOAUTH2\r\n", "-ERR unknown mechanism\r\n".into()),
+        (
+            "APOP joe 0123456789abcdef0123456789abcdef\r\n",
+            "-ERR unknown command\r\n".into(),
+        ),
     ] {
         // What follows is read as a command again.
         let replies = talk(format!("{script}NOOP\r\n").as_bytes()).await;
@@ -161,7 +168,7 @@ async fn auth_with_and_without_initial_response() {
 }
 
 const CAPABILITIES: &str = "+OK list follows\r\nTOP\r\nUIDL\r\nUSER\r\nSASL PLAIN LOGIN\r\nRESP-CODES\r\n\
-                            AUTH-RESP-CODE\r\nPIPELINING\r\nEXPIRE NEVER\r\nIMPLEMENTATION popgate\r\n.\r\n";
+                            AUTH-RESP-CODE\r\nPIPELINING\r\nEXPIRE NEVER\r\nUTF8\r\nLANG\r\nIMPLEMENTATION popgate\r\n.\r\n";
 
 #[tokio::test]
 async fn capabilities_say_what_works() {
@@ -171,6 +178,7 @@ async fn capabilities_say_what_works() {
     let starttls = |require_tls| Endpoint {
         tls: ListenerTls::StartTls,
         require_tls,
+        apop: false,
         acceptor: None,
     };
     let with_stls = CAPABILITIES.replace("PIPELINING\r\n", "PIPELINING\r\nSTLS\r\n");
@@ -184,6 +192,38 @@ async fn capabilities_say_what_works() {
     assert_eq!(
         replies,
         with_stls.replace("USER\r\nSASL PLAIN LOGIN\r\n", "") + &"-ERR send STLS first\r\n".repeat(4)
+    );
+}
+
+#[tokio::test]
+async fn empty_lines_between_commands_are_ignored() {
+    let limits = Limits {
+        bad_commands: 2,
+        ..limits()
+    };
+    let script = b"\r\n\n \t\r\nUSER joe\r\n\r\n\r\n\r\nPASS x\r\n\r\nQUIT\r\n";
+    assert_eq!(
+        talk_to(plain(), limits, script).await,
+        "+OK send PASS\r\n-ERR [AUTH] wrong login or password\r\n+OK bye\r\n"
+    );
+    // Within an exchange an empty line is a response.
+    assert_eq!(
+        talk(b"AUTH PLAIN\r\n\r\nQUIT\r\n").await,
+        "+ \r\n-ERR not a response of this mechanism\r\n+OK bye\r\n"
+    );
+}
+
+/// RFC 6856 §2.1, §3
+#[tokio::test]
+async fn utf8_and_lang() {
+    assert_eq!(
+        talk(b"UTF8\r\nUTF8 x\r\nLANG\r\nlang en-US\r\nLANG i-default\r\nLANG *\r\nLANG fr\r\n").await,
+        "+OK\r\n-ERR wrong arguments\r\n+OK list follows\r\nen English\r\n.\r\n+OK en English\r\n\
+         +OK i-default English\r\n+OK en English\r\n-ERR no such language\r\n"
+    );
+    assert_eq!(
+        talk(b"LAST\r\nXTND XLST Subject\r\n").await,
+        "-ERR not in this state\r\n".repeat(2)
     );
 }
 
@@ -332,6 +372,7 @@ async fn stls_forgets_what_came_in_plain_text() {
     let endpoint = Endpoint {
         tls: ListenerTls::StartTls,
         require_tls: true,
+        apop: false,
         acceptor: Some(acceptor),
     };
     let (mut device, _) = connect(endpoint, limits(), 1 << 16);
@@ -360,6 +401,7 @@ async fn stls_forgets_the_user() {
     let endpoint = Endpoint {
         tls: ListenerTls::StartTls,
         require_tls: false,
+        apop: false,
         acceptor: Some(acceptor),
     };
     let (mut device, _) = connect(endpoint, limits(), 1 << 16);
@@ -376,6 +418,7 @@ async fn implicit_tls_greets_after_the_handshake() {
     let endpoint = Endpoint {
         tls: ListenerTls::Implicit,
         require_tls: false,
+        apop: false,
         acceptor: Some(acceptor),
     };
     let (device, _) = connect(endpoint, limits(), 1 << 16);
@@ -390,6 +433,7 @@ async fn a_handshake_that_stalls_is_no_login() {
     let endpoint = Endpoint {
         tls: ListenerTls::Implicit,
         require_tls: false,
+        apop: false,
         acceptor: Some(acceptor),
     };
     let (mut device, _) = connect(endpoint, limits(), 1 << 16);

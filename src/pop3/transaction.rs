@@ -8,12 +8,12 @@ use tokio::{
 };
 
 use super::{
-    command::Command, connection::BLOCK, fold::Fold, multiline::Multiline, reply::Reply, scan, session::Session,
-    summary::End,
+    alteration::Alteration, command::Command, connection::BLOCK, fold::Fold, header::HeaderField, multiline::Multiline,
+    reply::Reply, scan, session::Session, summary::End,
 };
 use crate::{
     maildrop::{Body, Error, Listing, Maildrop, Refusal},
-    types::Octets,
+    types::{MessageNumber, Octets},
 };
 
 /// Serves a device that is logged in, until `longest` at most. Only a QUIT leads to UPDATE; any other end deletes nothing.
@@ -72,9 +72,13 @@ where
         Command::Capa => return session.list_capabilities(),
         Command::List(None) => return sizes(session, maildrop.listing()).await,
         Command::Uidl(None) => return unique_ids(session, maildrop).await,
+        Command::Lang(range) => return session.language(range.as_deref()),
+        Command::Xlst(field, number) => return header_fields(session, maildrop, &field, number).await,
         Command::Retr(number) => {
-            return match message(session, pin!(maildrop.retrieve(number))).await? {
+            let alteration = Alteration::of(maildrop.policy());
+            return match message(session, pin!(maildrop.retrieve(number)), alteration).await? {
                 Some(octets) => {
+                    session.last = session.last.max(number.0.get());
                     session.summary.retrieved += 1;
                     session.summary.octets += octets.0;
                     Ok(true)
@@ -82,7 +86,11 @@ where
                 None => Ok(false),
             };
         }
-        Command::Top(number, lines) => return Ok(message(session, pin!(maildrop.top(number, lines))).await?.is_some()),
+        Command::Top(number, lines) => {
+            let alteration = Alteration::of(maildrop.policy());
+            let sent = message(session, pin!(maildrop.top(number, lines)), alteration).await?;
+            return Ok(sent.is_some());
+        }
         Command::Stat => {
             let (messages, octets) = maildrop.listing().stat();
             Ok(Reply::Stat(messages, octets))
@@ -99,20 +107,25 @@ where
         }
         Command::Dele(number) => maildrop.delete(number).map(|()| {
             session.summary.deleted += 1;
+            session.last = session.last.max(number.0.get());
             Reply::Marked
         }),
         Command::Rset => {
             maildrop.reset();
             session.summary.deleted = 0;
+            session.last = 0;
             let (messages, octets) = maildrop.listing().stat();
             Ok(Reply::Messages(messages, octets))
         }
         Command::Noop => Ok(Reply::Done),
+        Command::Last => Ok(Reply::Last(session.last)),
         Command::User(_)
         | Command::Pass(_)
+        | Command::Apop(..)
         | Command::Mechanisms
         | Command::Auth(..)
         | Command::Stls
+        | Command::Utf8
         | Command::Quit => Ok(Reply::NotNow),
     };
     session.reply(&reply.unwrap_or_else(Reply::Maildrop))
@@ -148,11 +161,59 @@ where
     Ok(true)
 }
 
+/// XTND XLST. A message whose header the upstream does not deliver ends the session without the terminating dot.
+async fn header_fields<S>(
+    session: &mut Session<S>,
+    maildrop: &mut Maildrop,
+    field: &[u8],
+    number: Option<MessageNumber>,
+) -> Result<bool, End>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let numbers = match number {
+        Some(number) => match maildrop.listing().octets(number) {
+            Ok(_) => vec![number],
+            Err(refusal) => return session.reply(&Reply::Maildrop(refusal.into())),
+        },
+        None => maildrop.listing().numbers().collect(),
+    };
+    session.reply(&Reply::ListFollows)?;
+    for number in numbers {
+        let header = session
+            .connection
+            .meanwhile(pin!(async {
+                let mut body = maildrop.top(number, 0).await?;
+                let mut header = HeaderField::default();
+                while let Some(chunk) = body.chunk().await? {
+                    header.take(chunk);
+                }
+                Ok::<_, Error>(header)
+            }))
+            .await?;
+        let header = header.map_err(|error| {
+            tracing::debug!(peer = %session.summary.peer, %error, "list of header fields broken off");
+            End::Upstream
+        })?;
+        let output = session.connection.output();
+        scan::decimal(number.0.get().into(), output);
+        output.push(b' ');
+        output.extend_from_slice(field);
+        output.push(b':');
+        header.write(field, output);
+        output.extend_from_slice(b"\r\n");
+        session.connection.send_blocks().await?;
+    }
+    session.connection.output().extend_from_slice(b".\r\n");
+    Ok(true)
+}
+
 /// Passes a message on. `None`: there is none, and the device was told. An upstream that fails half way ends the
 /// session without the terminating dot: the device must not take half a message for a whole one.
 async fn message<'m, S>(
     session: &mut Session<S>,
     opening: Pin<&mut impl Future<Output = Result<Body<'m>, Error>>>,
+    mut alteration: Option<Alteration>,
 ) -> Result<Option<Octets>, End>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -166,33 +227,70 @@ where
     };
     let announced = body.octets();
     let mut fold = session.fold_lines.map(Fold::new);
-    // How many octets folding adds is known at the end only: better no size than a wrong one.
-    session.reply(&Reply::Message(announced.filter(|_| fold.is_none())))?;
+    let keeps_size = |alteration: &Option<Alteration>| alteration.as_ref().is_none_or(Alteration::keeps_size);
+    // What may get another size is held back until that is known, or until too much is held: better no size than a wrong one.
+    let mut held = (announced.is_some() && fold.is_none() && !keeps_size(&alteration)).then(Vec::new);
+    if held.is_none() {
+        // How many octets folding adds is known at the end only.
+        session.reply(&Reply::Message(announced.filter(|_| fold.is_none())))?;
+    }
     let mut encoder = Multiline::new();
-    let mut octets = Octets(0);
+    let (mut received, mut octets) = (Octets(0), Octets(0));
     loop {
         // When all octets are here only the upstream's word is missing that they are: not worth a write of its own.
-        let chunk = if announced == Some(octets) {
+        let chunk = if announced == Some(received) {
             session.connection.unless_gone(pin!(body.chunk())).await?
         } else {
             session.connection.meanwhile(pin!(body.chunk())).await?
         };
         match chunk {
             Ok(Some(chunk)) => {
-                octets.0 += chunk.len() as u64;
-                let chunk = match &mut fold {
-                    Some(fold) => fold.fold(chunk),
+                received.0 += chunk.len() as u64;
+                let chunk = match &mut alteration {
+                    Some(alteration) => alteration.apply(chunk),
                     None => chunk,
                 };
-                session.connection.message(&mut encoder, chunk).await?;
+                octets.0 += chunk.len() as u64;
+                let Some(mut piece) = held.take() else {
+                    let chunk = match &mut fold {
+                        Some(fold) => fold.fold(chunk),
+                        None => chunk,
+                    };
+                    session.connection.message(&mut encoder, chunk).await?;
+                    continue;
+                };
+                piece.extend_from_slice(chunk);
+                let is_known = keeps_size(&alteration);
+                if is_known || piece.len() >= BLOCK {
+                    session.reply(&Reply::Message(announced.filter(|_| is_known)))?;
+                    session.connection.message(&mut encoder, &piece).await?;
+                } else {
+                    held = Some(piece);
+                }
             }
             Ok(None) => break,
+            Err(error) if held.is_some() => {
+                session.reply(&Reply::Maildrop(error))?;
+                return Ok(None);
+            }
             Err(error) => {
                 error.log();
                 tracing::debug!(peer = %session.summary.peer, %error, "message broken off");
                 return Err(End::Upstream);
             }
         }
+    }
+    if let Some(alteration) = alteration {
+        octets.0 += alteration.end().len() as u64;
+        if let Some(piece) = held {
+            session.reply(&Reply::Message(Some(octets)))?;
+            session.connection.message(&mut encoder, &piece).await?;
+        }
+        let end = match &mut fold {
+            Some(fold) => fold.fold(alteration.end()),
+            None => alteration.end(),
+        };
+        session.connection.message(&mut encoder, end).await?;
     }
     if let Some(fold) = &mut fold {
         session.connection.message(&mut encoder, fold.finish()).await?;

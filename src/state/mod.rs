@@ -5,6 +5,8 @@ mod control;
 mod database;
 mod envelope;
 mod file;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod index;
 mod memory;
 mod records;

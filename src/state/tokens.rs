@@ -34,7 +34,7 @@ const UNFINISHED: &str = "tokens.jsonl.new";
 /// What this version writes.
 const VERSION: u32 = 1;
 
-type Sealed = BTreeMap<Consent, Vec<u8>>;
+pub(super) type Sealed = BTreeMap<Consent, Vec<u8>>;
 
 /// The file of tokens in a directory that no other process uses as long as this lives.
 #[derive(Debug)]
@@ -173,7 +173,7 @@ fn checksum(upstream: &str, name: &str, sealed: &[u8]) -> u32 {
 }
 
 /// The tokens of the intact lines, and what is wrong with the file.
-fn read(octets: &[u8]) -> (Sealed, Option<String>) {
+pub(super) fn read(octets: &[u8]) -> (Sealed, Option<String>) {
     let mut lines = octets.split(|octet| *octet == b'\n').filter(|line| !line.is_empty());
     let head = lines.next().and_then(|line| serde_json::from_slice::<Head>(line).ok());
     let token = |line: &[u8]| -> Option<(Consent, Vec<u8>)> {

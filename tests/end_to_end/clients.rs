@@ -135,7 +135,7 @@ impl House {
 }
 
 /// Runs a program to its end, which must come in time and be a success; returns what it wrote to stdout.
-fn run(command: &mut Command) -> Vec<u8> {
+pub fn run(command: &mut Command) -> Vec<u8> {
     let child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -21,6 +21,8 @@ fn a_session_with_every_command() {
         "AUTH-RESP-CODE",
         "PIPELINING",
         "EXPIRE NEVER",
+        "UTF8",
+        "LANG",
     ] {
         assert!(
             before.iter().any(|line| line == capability),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     super::{
-        OnDelete, OnRetrieve, Order, Oversize, Policy, Retention, UidlFormat,
+        Nul, OnDelete, OnRetrieve, Order, Oversize, Policy, Retention, UidlFormat,
         key::{Says, table},
         policy::{Folder, Folders, LineLength, Separator},
         value::{Days, FileName, Size},
@@ -55,6 +55,11 @@ table! {
         /// How messages are numbered. oldest-first: message 1 is the oldest | newest-first: message 1 is the newest, for
         /// devices that look at the first messages only
         order: Order [default("oldest-first"), says(Says::Seen(ordered))];
+        /// What becomes of NUL octets in messages, for programs that end a message there. keep: they are sent | 0x80: that
+        /// octet is sent instead | drop: they are left out, and the reply to RETR tells no size of a large message
+        nul: Nul [default("keep"), says(Says::Clause(nuls))];
+        /// Whether to add an empty line to a message whose header ends without one, as Outlook Express and Netscape need it.
+        pad_header: bool [default("false"), says(Says::Clause(pads))];
         /// The format of unique-ids, by which a device recognises a message. With another format the device fetches all mail
         /// again: change the format only for devices that come from another server. validity.uid, emailid (of servers with
         /// OBJECTID), dovecot, cyrus, courier, uid (of old Cyrus), or Dovecot's pop3_uidl_format: %u UID, %v UIDVALIDITY,
@@ -107,6 +112,20 @@ fn retains(policy: &Policy) -> Option<String> {
         Retention::Days(1) => Some(format!("what it retrieved {goes} 1 day later")),
         Retention::Days(days) => Some(format!("what it retrieved {goes} {days} days later")),
     }
+}
+
+fn nuls(policy: &Policy) -> Option<String> {
+    match policy.nul {
+        Nul::Keep => None,
+        Nul::High => Some("NUL octets become 0x80".into()),
+        Nul::Drop => Some("NUL octets are left out".into()),
+    }
+}
+
+fn pads(policy: &Policy) -> Option<String> {
+    policy
+        .pad_header
+        .then(|| "an empty line ends a header that has none".into())
 }
 
 fn unread(policy: &Policy) -> Option<String> {

@@ -86,6 +86,9 @@ table! {
             example("10.0.0.5"),
             help("write networks such as \"10.0.0.0/24\", or single addresses")
         ];
+        /// Whether to offer APOP and CRAM-MD5, by which old devices prove a password without sending it. Only an [[account]] with
+        /// `password` or `password_file` can log in so; some programs try nothing else if it is offered.
+        apop: bool [default("false")];
     }
 
     /// `[tls]`

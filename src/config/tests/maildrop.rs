@@ -2,7 +2,7 @@ use std::{ffi::OsString, path::Path, time::Duration};
 
 use super::{ACCOUNT, UPSTREAM, errors::expect};
 use crate::config::{
-    Config, OnDelete, OnRetrieve, Order, Oversize, Policy, Retention, UidlFormat, View, environment::ours,
+    Config, Nul, OnDelete, OnRetrieve, Order, Oversize, Policy, Retention, UidlFormat, View, environment::ours,
     load::layered,
 };
 
@@ -21,8 +21,8 @@ fn keys_become_a_policy() {
     let (policy, inherited) = policies(
         "folder = [\"inbox\", \"Lists/Arbeit für mich\"], folder_separator = \"--\", on_retrieve = \"keep\", \
          on_delete = \"trash\", trash_folder = \"Bin\", retain_days = 14, unseen_only = true, within_days = 30, \
-         newest = 500, max_octets = 5000000000, oversize = \"notice\", order = \"newest-first\", uidl = \"courier\", \
-         wait_seconds = 20, fold_lines = 2048",
+         newest = 500, max_octets = 5000000000, oversize = \"notice\", order = \"newest-first\", nul = \"drop\", \
+         pad_header = true, uidl = \"courier\", wait_seconds = 20, fold_lines = 2048",
         "",
     );
     let expected = Policy {
@@ -40,6 +40,8 @@ fn keys_become_a_policy() {
             oversize: Oversize::Notice,
             order: Order::NewestFirst,
         },
+        nul: Nul::Drop,
+        pad_header: true,
         uidl: UidlFormat::Courier,
         uidl_import: None,
         wait: Duration::from_secs(20),

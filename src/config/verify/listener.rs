@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use ipnet::IpNet;
 
 use super::{Verifier, value::Checked};
-use crate::config::{ClientCertificates, Listener, ListenerTls, keys};
+use crate::config::{Account, ClientCertificates, Listener, ListenerTls, LocalSecret, keys};
 
 /// The POP3 port (RFC 1939 §3), where no listener is given.
 const DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 110);
@@ -53,6 +53,7 @@ impl Verifier<'_> {
                 allow: Listener::private_networks(),
                 client_certificates: ClientCertificates::Off,
                 proxy_protocol_from: Vec::new(),
+                apop: false,
             }]);
         }
         let mut verified: Vec<Listener> = Vec::new();
@@ -74,6 +75,21 @@ impl Verifier<'_> {
             }
         }
         failed.map(|()| verified)
+    }
+
+    /// APOP needs a password that is stored as it is. Called if nothing else is wrong.
+    pub(super) fn challenges_can_be_answered(&mut self, listeners: &[Listener], accounts: &[Account]) {
+        if accounts
+            .iter()
+            .any(|account| matches!(account.secret, LocalSecret::Password(_)))
+        {
+            return;
+        }
+        if let Some(index) = listeners.iter().position(|listener| listener.apop) {
+            let help = "give an [[account]] its password by `password` or `password_file`, or leave apop out: a hash or a \
+                        password that is forwarded can't be proved so";
+            self.wrong(&format!("listener[{index}].apop"), "nobody could log in by APOP", help);
+        }
     }
 
     fn listener(
@@ -107,6 +123,7 @@ impl Verifier<'_> {
             allow,
             client_certificates: listener.client_certificates,
             proxy_protocol_from: listener.proxy_protocol_from.0,
+            apop: listener.apop,
         })
     }
 

@@ -116,6 +116,8 @@ impl Verifier<'_> {
                 oversize: maildrop.oversize,
                 order: maildrop.order,
             },
+            nul: maildrop.nul,
+            pad_header: maildrop.pad_header,
             uidl: maildrop.uidl,
             uidl_import,
             wait: maildrop.wait_seconds,

@@ -92,6 +92,10 @@ impl Verifier<'_> {
                 upstreams.as_deref().unwrap_or_default(),
                 accounts.as_deref().unwrap_or_default(),
             );
+            self.challenges_can_be_answered(
+                listeners.as_deref().unwrap_or_default(),
+                accounts.as_deref().unwrap_or_default(),
+            );
         }
         Ok(Config {
             state: state?,

@@ -1,0 +1,18 @@
+//! Any text is a configuration or has mistakes, each of which can be told.
+#![no_main]
+
+use std::path::Path;
+
+use libfuzzer_sys::fuzz_target;
+use popgate::config::Config;
+
+fuzz_target!(|text: &str| {
+    // Files of the machine are none of the fuzzer's business: some never end.
+    if text.contains("/dev") || text.contains("/proc") || text.contains("/sys") {
+        return;
+    }
+    match Config::parse(text, Path::new("/nowhere")) {
+        Ok(config) => assert!(!config.upstreams.is_empty() && !config.listeners.is_empty()),
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
+});

@@ -1,0 +1,56 @@
+//! Logins by a device's own OAuth2 token, which its upstream verifies.
+
+use std::net::IpAddr;
+
+use super::{Account, Accounts, Attempt, Denied, Owner, Target, asker};
+use crate::config::{Credential, Secret, Upstream};
+
+impl Accounts {
+    /// The upstreams that a device's token may be sent to.
+    pub fn token_upstreams(&self) -> impl Iterator<Item = &Upstream> {
+        self.patterns.iter().filter_map(|(_, target)| match target {
+            Target::Forwarded(upstream) if upstream.is_private() => Some(&**upstream),
+            Target::Forwarded(_) | Target::Rule(_) => None,
+        })
+    }
+
+    /// Like [`Accounts::authenticate`], by an access token for the upstream. Only forwarded logins may give one: it proves
+    /// nothing to the gateway itself. It is not sent to an upstream in plain text.
+    pub async fn authenticate_token(
+        &self,
+        login: &[u8],
+        token: Secret,
+        peer: IpAddr,
+    ) -> Result<(Account, Attempt), Denied> {
+        let meant = self.meant(login);
+        let attempt = self.begin(login, meant.as_ref(), &token, peer).await?;
+        let asker = asker(login, meant.as_ref(), peer, &attempt);
+        let account = match meant.as_ref().map(|meant| (meant, &meant.mailbox)) {
+            Some((meant, Owner::Forwarded(upstream))) if upstream.is_private() => {
+                let account = self.verify(meant, token.clone(), asker).await;
+                account.map(|account| Account {
+                    credential: Credential::Token(token),
+                    ..account
+                })
+            }
+            Some((_, Owner::Forwarded(upstream))) => {
+                tracing::warn!(
+                    upstream = upstream.name,
+                    "tokens are not sent to an upstream in plain text"
+                );
+                None
+            }
+            _ => {
+                self.spend_time(token, asker).await;
+                None
+            }
+        };
+        match account {
+            Some(account) => Ok((account, attempt)),
+            None => {
+                attempt.failed().await;
+                Err(Denied::Wrong)
+            }
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Doors for the fuzzer (`fuzz/`): names of mailboxes, the exchanges of SASL, and the replies of proxies.
+
+use super::{
+    proxy::{end_of_head, may_be_http, status},
+    sasl::{Exchange, Mechanism, Party},
+    utf7::Names,
+};
+
+/// The mechanisms of [`exchange`].
+pub const MECHANISMS: usize = 6;
+
+/// `name` as the argument of a command, in modified UTF-7.
+pub fn quoted(name: &str) -> String {
+    Names::ModifiedUtf7.quoted(name)
+}
+
+/// A name as a server tells it in modified UTF-7.
+pub fn decoded(name: &[u8]) -> String {
+    Names::ModifiedUtf7.decoded(name)
+}
+
+/// Answers a server's challenges; whether the server may then say OK. `{nonce}` in a challenge stands for the client's nonce,
+/// which no server could guess.
+pub fn exchange(mechanism: usize, user: &str, secret: &[u8], challenges: &[&[u8]]) -> Option<bool> {
+    let mechanism = [
+        Mechanism::Plain,
+        Mechanism::Login,
+        Mechanism::CramMd5,
+        Mechanism::ScramSha256,
+        Mechanism::OAuthBearer,
+        Mechanism::XOAuth2,
+    ][mechanism % MECHANISMS];
+    let party = Party {
+        user,
+        host: "imap.example.org",
+        port: 143,
+    };
+    let mut exchange = Exchange::new(mechanism, party, secret).ok()?;
+    let initial = exchange.initial();
+    let text = initial.map(|initial| String::from_utf8_lossy(&initial).into_owned());
+    let nonce = text
+        .as_deref()
+        .and_then(|text| text.rsplit_once(",r="))
+        .map(|(_, nonce)| nonce);
+    for challenge in challenges {
+        let challenge = match memchr::memmem::find(challenge, b"{nonce}") {
+            Some(at) => [
+                &challenge[..at],
+                nonce.unwrap_or_default().as_bytes(),
+                &challenge[at + 7..],
+            ]
+            .concat(),
+            None => challenge.to_vec(),
+        };
+        exchange.respond(&challenge).ok()?;
+    }
+    Some(exchange.finish().is_ok())
+}
+
+/// The status that the head of an HTTP proxy's reply tells, and where the head ends.
+pub fn proxy_reply(head: &[u8]) -> (Option<u16>, Option<usize>) {
+    let end = end_of_head(head);
+    let status = status(&head[..end.unwrap_or(head.len())]);
+    assert!(status.is_none() || may_be_http(head) || head.starts_with(b" ") || head.starts_with(b"\t"));
+    (status, end)
+}

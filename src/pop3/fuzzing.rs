@@ -1,0 +1,60 @@
+//! Doors for the fuzzer (`fuzz/`): a whole session, and what AUTH's responses are read by.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Service,
+    command::Mechanism,
+    sasl,
+    scram::ClientFirst,
+    session::{self, Endpoint},
+};
+use crate::{
+    accounts::{Response, Signature},
+    config::{Listener, ListenerTls},
+};
+
+/// One session of a device at 127.0.0.1. A handshake fails: there is no certificate.
+pub async fn session<S>(stream: S, listener: &Listener, service: Arc<Service>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let endpoint = Arc::new(Endpoint {
+        tls: listener.tls,
+        require_tls: listener.require_tls && listener.tls != ListenerTls::Off,
+        apop: listener.apop,
+        acceptor: None,
+    });
+    let peer = SocketAddr::from(([127, 0, 0, 1], 4000));
+    session::run(stream, peer, endpoint, service, CancellationToken::new()).await;
+}
+
+/// Reads the responses of an exchange; the login, if they are well-formed.
+pub fn read_responses(mechanism: Mechanism, first: &[u8], second: &[u8], signature: &Signature) -> Option<Vec<u8>> {
+    let first = sasl::decode(first).ok()?;
+    match mechanism {
+        Mechanism::Plain => sasl::plain(&first).ok().map(|(login, _)| login),
+        Mechanism::Login => sasl::login(&first, &sasl::decode(second).ok()?)
+            .ok()
+            .map(|(login, _)| login),
+        Mechanism::CramMd5 => sasl::cram_md5(&first).ok().map(|(login, _)| login),
+        Mechanism::XOAuth2 => sasl::xoauth2(&first).ok().map(|(login, _)| login),
+        Mechanism::OAuthBearer => sasl::oauth_bearer(&first).ok().map(|(login, _)| login),
+        Mechanism::ScramSha256 => {
+            let first = ClientFirst::parse(&first).ok()?;
+            let login = first.login.clone();
+            let asked = first.challenge("fuzzer", &[7; 16]);
+            let text = asked.text().to_owned();
+            assert!(text.starts_with("r=") && text.ends_with(",i=4096"));
+            let Response::ScramSha256 { signed, .. } = asked.response(&sasl::decode(second).ok()?).ok()? else {
+                unreachable!("another mechanism");
+            };
+            assert!(signed.contains(&text));
+            assert!(super::scram::server_final(signature).starts_with("v="));
+            Some(login)
+        }
+    }
+}
