@@ -1,7 +1,7 @@
 //! The UPDATE state (RFC 1939 §6): what QUIT does upstream.
 
-use super::{Error, Maildrop, Refusal, open::leave_all};
-use crate::types::Uids;
+use super::{Error, Maildrop, Refusal, folder::HeldFolder, open::leave_all};
+use crate::types::{Uid, Uids};
 
 /// What QUIT removes of one folder.
 #[derive(Debug, Default)]
@@ -76,25 +76,20 @@ impl Maildrop {
 
     /// What QUIT removes of each folder.
     fn doomed(&self) -> Vec<Doomed> {
-        let mut doomed: Vec<Doomed> = self
-            .folders
-            .iter()
-            .map(|folder| Doomed {
-                uids: folder.removed_by_retrieval(),
-                noticed: Uids::default(),
-            })
-            .collect();
+        let mut marked = vec![(Vec::new(), Vec::new()); self.folders.len()];
         for row in self.listing.marked() {
-            let (folder, doomed) = (
-                &self.folders[usize::from(row.folder)],
-                &mut doomed[usize::from(row.folder)],
-            );
-            if row.is_notice || folder.stands_a_notice_for(row.uid) {
-                doomed.noticed.add(row.uid);
-            } else {
-                doomed.uids.add(row.uid);
-            }
+            let (uids, noticed) = &mut marked[usize::from(row.folder)];
+            let is_notice = row.is_notice || self.folders[usize::from(row.folder)].stands_a_notice_for(row.uid);
+            if is_notice { noticed } else { uids }.push(row.uid);
         }
-        doomed
+        let of_folder = |(folder, (uids, noticed)): (&HeldFolder, (Vec<Uid>, Vec<Uid>))| {
+            let mut doomed = Doomed {
+                uids: folder.removed_by_retrieval(),
+                noticed: noticed.into_iter().collect(),
+            };
+            doomed.uids.extend(uids);
+            doomed
+        };
+        self.folders.iter().zip(marked).map(of_folder).collect()
     }
 }

@@ -1,12 +1,15 @@
 //! What a session has delivered: the one place that decides what counts as retrieved.
 
+use std::num::NonZeroU32;
+
 use crate::types::{Octets, Uid, UidMap, Uids};
 
 /// What the device was sent.
 #[derive(Debug, Default)]
 pub(super) struct Delivery {
-    /// Messages that were delivered whole, in the order of delivery, with the octets that the device counts, if known.
-    delivered: Vec<(Uid, Option<Octets>)>,
+    /// Messages that were delivered whole, in the order of delivery, with the octets that the device counts, if they are known
+    /// and state can keep them.
+    delivered: Vec<(Uid, Option<NonZeroU32>)>,
     /// How many of `delivered` the device has acknowledged by its next command.
     acknowledged: usize,
     /// Messages that were asked for in this session and not delivered.
@@ -16,6 +19,7 @@ pub(super) struct Delivery {
 impl Delivery {
     /// A message was delivered whole, by RETR or by a TOP that reached its end: it counts as retrieved.
     pub(super) fn note_delivered(&mut self, uid: Uid, octets: Option<Octets>) {
+        let octets = octets.and_then(|Octets(octets)| NonZeroU32::new(octets.try_into().ok()?));
         self.delivered.push((uid, octets));
     }
 
@@ -51,12 +55,10 @@ impl Delivery {
         self.delivered.iter().map(|&(uid, _)| uid).collect()
     }
 
-    /// The octets of what was retrieved, as far as state can keep them.
+    /// The octets of what was retrieved, as far as they are known.
     pub(super) fn octets(&self) -> UidMap<u32> {
         let sizes = self.delivered.iter().rev();
-        sizes
-            .filter_map(|&(uid, octets)| Some((uid, u32::try_from(octets?.0).ok()?)))
-            .collect()
+        sizes.filter_map(|&(uid, octets)| Some((uid, octets?.get()))).collect()
     }
 
     /// Forgets messages that were removed.
