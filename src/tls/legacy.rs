@@ -71,10 +71,12 @@ impl Acceptor {
         ssl.set_ex_data(self.shown, shown);
         let mut stream = Stream::new(ssl, stream)?;
         Pin::new(&mut stream).accept().await.map_err(plain)?;
-        let agreed = Agreed {
-            version: stream.ssl().version_str().to_owned(),
-            client: None,
+        // As rustls writes them.
+        let version = match stream.ssl().version_str() {
+            "TLSv1" => "TLSv1_0".to_owned(),
+            version => version.replace('.', "_"),
         };
+        let agreed = Agreed { version, client: None };
         Ok((stream, agreed))
     }
 }
