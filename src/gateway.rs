@@ -6,7 +6,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     accounts::Accounts,
-    config::{self, ClientCertificates, Config, ListenerTls},
+    config::{self, ClientCertificates, Config, ListenerTls, UpstreamTls},
     maildrop::{Maildrops, SetupError},
     oauth::{self, AtTheSocket, Standing, Tokens},
     pop3::{
@@ -37,6 +37,7 @@ impl Gateway {
     /// Builds the parts and binds every listener. Errors name the key at fault.
     pub async fn bind(config: Config) -> Result<Self, Error> {
         raise_file_limit(config.limits.sessions);
+        warn_of_legacy(&config);
         let mut acceptors = Vec::new();
         let mut listeners = Vec::with_capacity(config.listeners.len());
         for listener in &config.listeners {
@@ -143,7 +144,7 @@ const FLUSH: Duration = Duration::from_secs(5);
 fn acceptor(
     config: &Config,
     listener: &config::Listener,
-    made: &mut Vec<(ClientCertificates, Arc<Acceptor>)>,
+    made: &mut Vec<(Way, Arc<Acceptor>)>,
 ) -> Result<Option<Arc<Acceptor>>, Error> {
     if listener.tls == ListenerTls::Off {
         return Ok(None);
@@ -152,16 +153,52 @@ fn acceptor(
         let address = listener.address;
         return Err(Error::NoCertificate { address });
     }
-    let clients = listener.client_certificates;
-    let acceptor = match made.iter().find(|(other, _)| *other == clients) {
+    let way = Way {
+        is_legacy: listener.tls.is_legacy(),
+        clients: listener.client_certificates,
+    };
+    let acceptor = match made.iter().find(|(other, _)| *other == way) {
         Some((_, acceptor)) => acceptor.clone(),
         None => {
-            let acceptor = Arc::new(Acceptor::load(&config.tls, clients)?);
-            made.push((clients, acceptor.clone()));
+            let acceptor = Arc::new(if way.is_legacy {
+                Acceptor::load_legacy(&config.tls)?
+            } else {
+                Acceptor::load(&config.tls, way.clients)?
+            });
+            made.push((way, acceptor.clone()));
             acceptor
         }
     };
     Ok(Some(acceptor))
+}
+
+/// What listeners that share an acceptor have in common.
+#[derive(PartialEq)]
+struct Way {
+    is_legacy: bool,
+    clients: ClientCertificates,
+}
+
+/// Warns of old TLS.
+fn warn_of_legacy(config: &Config) {
+    for listener in config.listeners.iter().filter(|listener| listener.tls.is_legacy()) {
+        tracing::warn!(
+            address = %listener.address,
+            tls = %listener.tls,
+            "a listener of old TLS: whoever can change what is sent on the way may read passwords"
+        );
+    }
+    for upstream in config
+        .upstreams
+        .iter()
+        .filter(|upstream| upstream.tls == UpstreamTls::Legacy)
+    {
+        tracing::warn!(
+            upstream = upstream.name,
+            host = upstream.host,
+            "an upstream of old TLS: whoever can change what is sent on the way may read passwords and mail"
+        );
+    }
 }
 
 /// How often the ends of certificates are looked at.

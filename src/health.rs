@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use crate::{
-    config::{Listener, ListenerTls},
+    config::Listener,
     tls::{Connector, Disagreement, HandshakeError},
 };
 
@@ -39,7 +39,7 @@ impl<'a> From<&'a Listener> for Door<'a> {
     fn from(listener: &'a Listener) -> Self {
         Self {
             address: listener.address,
-            implicit_tls: listener.tls == ListenerTls::Implicit,
+            implicit_tls: listener.tls.is_implicit(),
             balancers: &listener.proxy_protocol_from,
         }
     }

@@ -4,6 +4,8 @@ mod acceptor;
 mod buffered;
 mod handshake;
 mod hosts;
+#[cfg_attr(not(feature = "legacy-tls"), path = "tls/legacy_absent.rs")]
+mod legacy;
 mod pem;
 mod trust;
 mod validity;
@@ -20,6 +22,8 @@ use tokio_rustls::{
     },
 };
 
+use tokio_util::either::Either;
+
 use self::trust::{Named, Trust};
 pub use self::{
     acceptor::{Acceptor, Agreed},
@@ -30,14 +34,34 @@ pub use self::{
 };
 use crate::config::Fingerprint;
 
-/// Our side of a device's connection.
-pub type ServerStream<S> = tokio_rustls::server::TlsStream<S>;
-/// Our side of a connection to an upstream.
-pub type ClientStream<S> = tokio_rustls::client::TlsStream<Buffered<S>>;
+/// Our side of a device's connection: by rustls, or by OpenSSL for devices of old.
+pub type ServerStream<S> = Either<tokio_rustls::server::TlsStream<S>, legacy::Stream<S>>;
+/// Our side of a connection to an upstream, likewise.
+pub type ClientStream<S> = Either<tokio_rustls::client::TlsStream<Buffered<S>>, legacy::Stream<Buffered<S>>>;
+
+/// The connection under that of a device.
+pub fn under_device<S>(stream: &mut ServerStream<S>) -> &mut S {
+    match stream {
+        Either::Left(stream) => stream.get_mut().0,
+        Either::Right(stream) => legacy::transport_mut(stream),
+    }
+}
+
+/// The connection under that to an upstream.
+pub fn under_upstream<S>(stream: &ClientStream<S>) -> &S {
+    match stream {
+        Either::Left(stream) => stream.get_ref().0.get_ref(),
+        Either::Right(stream) => legacy::transport(stream).get_ref(),
+    }
+}
 
 /// Connects to servers: trusts the system's roots (Mozilla's where the system has none) and an extra file's.
 #[derive(Clone)]
-pub struct Connector(Arc<ClientConfig>);
+pub struct Connector {
+    config: Arc<ClientConfig>,
+    /// Speaks in place of rustls with a server of old.
+    legacy: Option<Arc<legacy::Connector>>,
+}
 
 impl Connector {
     /// For any server whose certificate a root has issued for its name. `ca_file`: roots besides the system's.
@@ -48,41 +72,37 @@ impl Connector {
             roots.add(certificate).map_err(|source| rejected(ca_file, source))?;
         }
         let builder = client_builder(&provider())?;
-        Ok(Self(Arc::new(
-            builder.with_root_certificates(roots).with_no_client_auth(),
-        )))
+        Ok(Self::from(builder.with_root_certificates(roots).with_no_client_auth()))
     }
 
     /// For one upstream. A certificate of `ca_file` is a root, and also trusted as it is if the server itself shows it. With
     /// a `fingerprint` only that certificate is trusted.
     pub fn to_upstream(ca_file: Option<&Path>, fingerprint: Option<Fingerprint>) -> Result<Self, Error> {
-        let own = own_certificates(ca_file)?;
-        let mut roots = system_roots();
-        for certificate in &own {
-            // A certificate that cannot be a root may still be the server's own, if its key can be read.
-            match roots.add(certificate.clone()) {
-                Err(source) if trust::public_key(certificate).is_none() => return Err(rejected(ca_file, source)),
-                _ => {}
-            }
-        }
-        let named = match fingerprint {
-            Some(fingerprint) => Named::Only(fingerprint),
-            None => Named::Besides(own),
-        };
-        let provider = provider();
-        let trust = Trust::new(roots, named, &provider)
-            .map_err(|error| rejected(ca_file, rustls::Error::General(error.to_string())))?;
-        let config = client_builder(&provider)?
+        Self::trusting(trust(ca_file, fingerprint)?)
+    }
+
+    /// The same for an upstream of old TLS. Fails if popgate was built without the feature `legacy-tls`.
+    pub fn to_legacy_upstream(ca_file: Option<&Path>, fingerprint: Option<Fingerprint>) -> Result<Self, Error> {
+        let trust = trust(ca_file, fingerprint)?;
+        let legacy = legacy::Connector::new(trust.clone())?;
+        Ok(Self {
+            legacy: Some(Arc::new(legacy)),
+            ..Self::trusting(trust)?
+        })
+    }
+
+    fn trusting(trust: Arc<Trust>) -> Result<Self, Error> {
+        let config = client_builder(&provider())?
             // Dangerous is a verifier that does not verify; see `Trust`.
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(trust))
+            .with_custom_certificate_verifier(trust)
             .with_no_client_auth();
-        Ok(Self(Arc::new(config)))
+        Ok(Self::from(config))
     }
 
     /// What an HTTP client takes.
     pub fn client_config(&self) -> ClientConfig {
-        ClientConfig::clone(&self.0)
+        ClientConfig::clone(&self.config)
     }
 
     /// The TLS handshake, client side; the certificate must be valid for `host` (RFC 8314 §3), or be one that the
@@ -92,12 +112,44 @@ impl Connector {
         host: &str,
         stream: S,
     ) -> Result<ClientStream<S>, HandshakeError> {
+        if let Some(legacy) = &self.legacy {
+            return legacy.connect(host, stream).await.map(Either::Right);
+        }
         let name = ServerName::try_from(host.to_owned())
             .map_err(|error| HandshakeError::Broken(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
-        Ok(TlsConnector::from(self.0.clone())
-            .connect(name, Buffered::new(stream))
-            .await?)
+        let connector = TlsConnector::from(self.config.clone());
+        Ok(Either::Left(connector.connect(name, Buffered::new(stream)).await?))
     }
+}
+
+impl From<ClientConfig> for Connector {
+    fn from(config: ClientConfig) -> Self {
+        Self {
+            config: Arc::new(config),
+            legacy: None,
+        }
+    }
+}
+
+/// Whom an upstream's connector trusts.
+fn trust(ca_file: Option<&Path>, fingerprint: Option<Fingerprint>) -> Result<Arc<Trust>, Error> {
+    let own = own_certificates(ca_file)?;
+    let mut roots = system_roots();
+    for certificate in &own {
+        // A certificate that cannot be a root may still be the server's own, if its key can be read.
+        match roots.add(certificate.clone()) {
+            Err(source) if trust::public_key(certificate).is_none() => return Err(rejected(ca_file, source)),
+            _ => {}
+        }
+    }
+    let named = match fingerprint {
+        Some(fingerprint) => Named::Only(fingerprint),
+        None => Named::Besides(own),
+    };
+    let trust = Trust::new(roots, named, &provider());
+    trust
+        .map(Arc::new)
+        .map_err(|error| rejected(ca_file, rustls::Error::General(error.to_string())))
 }
 
 impl std::fmt::Debug for Connector {

@@ -50,6 +50,7 @@ const CONFINED: &[(&str, &str)] = &[
     ("async_imap", "src/imap/"),
     ("ppp", "src/pop3/proxy.rs"),
     ("rustls", "src/tls"),
+    ("tokio_openssl", "src/tls/legacy.rs"),
     ("tokio_rustls", "src/tls"),
     ("tokio_socks", "src/imap/proxy.rs"),
 ];

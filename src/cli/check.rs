@@ -38,10 +38,13 @@ pub(super) fn keys(json: bool) -> Result<(), Failure> {
 /// Prints what the configuration means; fails where `connect` finds an upstream that does not work.
 pub(super) async fn run(loaded: Loaded, connect: bool, retention: bool) -> Result<(), Failure> {
     let Loaded { config, warnings, .. } = loaded;
-    for clients in config.listeners.iter().map(|listener| listener.client_certificates) {
-        if !config.tls.is_empty() {
-            Acceptor::load(&config.tls, clients).map_err(|error| Failure::wrong(format!("[tls] {error}")))?;
-        }
+    for listener in config.listeners.iter().filter(|_| !config.tls.is_empty()) {
+        let acceptor = if listener.tls.is_legacy() {
+            Acceptor::load_legacy(&config.tls)
+        } else {
+            Acceptor::load(&config.tls, listener.client_certificates)
+        };
+        acceptor.map_err(|error| Failure::wrong(format!("[tls] {error}")))?;
     }
     // What is wrong is told before anything else.
     maildrops(&config, &tokens::in_memory(&config)?)?;
@@ -216,7 +219,7 @@ fn explain(refusal: &Refusal, upstream: &Upstream, account: Option<&Account>) ->
         Refusal::Misconfigured(Reason::Tls) => {
             format!(
                 "check port and tls of [upstream.{name}]: implicit is usual at port 993, starttls at 143; a server that knows \
-                 only TLS 1.0 or 1.1, or only RSA key exchange, must be updated"
+                 only TLS 1.0 or 1.1, or only RSA key exchange, must be updated, or reached by tls = \"legacy\", which is not safe"
             )
         }
         Refusal::Misconfigured(Reason::Proxy) => {

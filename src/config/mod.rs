@@ -162,6 +162,10 @@ words! {
         StartTls = "starttls" | "start-tls" | "stls",
         /// TLS from the first octet (RFC 8314).
         Implicit = "implicit" | "ssl" | "tls" | "ssl/tls" | "pop3s" | "on" | "yes" | "true",
+        /// As `starttls`, for devices of old: TLS 1.0 and newer, by OpenSSL.
+        LegacyStartTls = "legacy-starttls",
+        /// As `implicit`, likewise.
+        LegacyImplicit = "legacy-implicit",
     }
 
     /// Whether the devices of a listener show certificates of their own.
@@ -182,6 +186,28 @@ words! {
         StartTls = "starttls" | "start-tls" | "start_tls",
         /// Plain text.
         Off = "off" | "none" | "no" | "false" | "plain",
+        /// TLS from the first octet, for servers of old: TLS 1.0 and newer, by OpenSSL.
+        Legacy = "legacy",
+    }
+}
+
+/// Whether popgate was built with the cargo feature `legacy-tls`.
+const HAS_LEGACY_TLS: bool = cfg!(feature = "legacy-tls");
+
+impl ListenerTls {
+    /// Whether TLS comes before everything else.
+    pub fn is_implicit(self) -> bool {
+        matches!(self, Self::Implicit | Self::LegacyImplicit)
+    }
+
+    /// Whether STLS is offered.
+    pub fn is_starttls(self) -> bool {
+        matches!(self, Self::StartTls | Self::LegacyStartTls)
+    }
+
+    /// Whether it is by OpenSSL, for devices of old.
+    pub fn is_legacy(self) -> bool {
+        matches!(self, Self::LegacyStartTls | Self::LegacyImplicit)
     }
 }
 

@@ -15,6 +15,9 @@ use crate::types::canonical;
 /// RFC 1939 §3: an autologout timer must be of at least 10 minutes.
 const LEAST_IDLE: Duration = Duration::from_secs(600);
 
+/// Why old TLS is a risk.
+const BROKEN: &str = "TLS 1.0 and 1.1 and ciphers of old are broken";
+
 /// A key that changes nothing, given what stands beside it.
 struct Idle {
     what: &'static str,
@@ -60,6 +63,13 @@ impl Config {
                 risks.push(format!(
                     "upstream.{}: tls = \"off\" sends passwords and mail to {} in plain text",
                     upstream.name, upstream.host
+                ));
+            }
+            if upstream.tls == UpstreamTls::Legacy {
+                risks.push(format!(
+                    "upstream.{}: tls = \"legacy\": {}: whoever can change what is sent between popgate and {} may read \
+                     passwords and mail; have the server updated",
+                    upstream.name, BROKEN, upstream.host
                 ));
             }
             risks.extend(upstream.risk_of_oauth2());
@@ -309,7 +319,14 @@ impl Listener {
                 self.address
             )
         });
-        self.plain_text().into_iter().chain(forged)
+        let broken = self.tls.is_legacy().then(|| {
+            format!(
+                "listener {}: tls = \"{}\": {BROKEN}: whoever can change what is sent on the way may read passwords; give this \
+                 listener to the devices that need it alone, on a network of their own",
+                self.address, self.tls
+            )
+        });
+        self.plain_text().into_iter().chain(forged).chain(broken)
     }
 
     fn plain_text(&self) -> Option<String> {
@@ -320,7 +337,9 @@ impl Listener {
             .find(|allowed| !private.iter().any(|network| network.contains(*allowed)))?;
         let plain = match self.tls {
             ListenerTls::Off => "takes passwords in plain text",
-            ListenerTls::StartTls if !self.require_tls => "takes passwords before STLS (see require_tls)",
+            ListenerTls::StartTls | ListenerTls::LegacyStartTls if !self.require_tls => {
+                "takes passwords before STLS (see require_tls)"
+            }
             _ => return None,
         };
         Some(format!(

@@ -40,12 +40,16 @@ pub(super) struct Dialer {
 impl Dialer {
     /// `patience`: how long it may take until the connection stands. Errors name the file at fault.
     pub(super) fn new(upstream: &Upstream, patience: Duration) -> Result<Self, tls::Error> {
+        let ca_file = upstream.ca_file.as_deref();
         Ok(Self {
             host: upstream.host.clone(),
             port: upstream.port,
             proxy: upstream.proxy.clone(),
             mode: upstream.tls,
-            tls: tls::Connector::to_upstream(upstream.ca_file.as_deref(), upstream.fingerprint)?,
+            tls: match upstream.tls {
+                UpstreamTls::Legacy => tls::Connector::to_legacy_upstream(ca_file, upstream.fingerprint)?,
+                _ => tls::Connector::to_upstream(ca_file, upstream.fingerprint)?,
+            },
             patience,
         })
     }
@@ -61,7 +65,7 @@ impl Dialer {
             Some(proxy) => (self.tunnel(proxy, deadline).await?, None),
         };
         let io: Box<dyn Io> = match self.mode {
-            UpstreamTls::Implicit => self.handshake(Box::new(tcp), deadline).await?,
+            UpstreamTls::Implicit | UpstreamTls::Legacy => self.handshake(Box::new(tcp), deadline).await?,
             UpstreamTls::StartTls | UpstreamTls::Off => Box::new(tcp),
         };
         Ok((io, peer))

@@ -7,6 +7,8 @@ use tokio::{
     net::TcpStream,
 };
 
+use crate::tls::{self, ClientStream};
+
 /// A connection to an upstream.
 pub trait Io: AsyncRead + AsyncWrite + Send + Sync + Unpin {
     /// Makes the next close a reset, or not: a reset tells the peer at once that what it still sends is not read.
@@ -26,9 +28,9 @@ impl Io for Box<dyn Io> {
     }
 }
 
-impl<S: Io> Io for crate::tls::ClientStream<S> {
+impl<S: Io> Io for ClientStream<S> {
     fn set_reset_on_close(&self, reset: bool) {
-        self.get_ref().0.get_ref().set_reset_on_close(reset);
+        tls::under_upstream(self).set_reset_on_close(reset);
     }
 }
 

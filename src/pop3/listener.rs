@@ -229,7 +229,7 @@ impl Listener {
 
     /// One line into the empty socket buffer, where plain text is spoken, and the connection is closed.
     fn refuse(&self, stream: &TcpStream, reply: &Reply) {
-        if self.endpoint.tls != ListenerTls::Implicit {
+        if !self.endpoint.tls.is_implicit() {
             let mut line = Vec::new();
             reply.write(&mut line);
             let _ = SockRef::from(stream).send(&line);

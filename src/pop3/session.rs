@@ -143,7 +143,7 @@ pub(super) async fn run<S>(
 impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     /// From the first octet to the end of AUTHORIZATION.
     async fn authorize(&mut self) -> Result<Box<Maildrop>, End> {
-        if self.endpoint.tls == ListenerTls::Implicit {
+        if self.endpoint.tls.is_implicit() {
             self.start_tls().await?;
         }
         self.connection.reply(&Reply::Ready(self.timestamp.clone()));
@@ -173,7 +173,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
 
     /// What holds on this connection now.
     pub(super) fn capabilities(&self) -> Capabilities {
-        let stls = self.endpoint.tls == ListenerTls::StartTls && !self.connection.is_tls();
+        let stls = self.endpoint.tls.is_starttls() && !self.connection.is_tls();
         let (least, varies) = self.service.accounts.expire();
         Capabilities {
             stls,

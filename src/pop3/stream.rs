@@ -8,7 +8,7 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::tls::ServerStream;
+use crate::tls::{self, ServerStream};
 
 /// Plain or TLS over `S`.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ impl<S: AsyncWrite + Unpin> Stream<S> {
     pub(super) fn poll_probe(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let stream = match self {
             Self::Plain(stream) => stream,
-            Self::Tls(stream) => stream.get_mut().0,
+            Self::Tls(stream) => tls::under_device(stream),
             Self::Closed => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
         };
         Pin::new(stream).poll_write(cx, &[]).map_ok(|_| ())

@@ -13,9 +13,12 @@ use tokio_rustls::{
     },
 };
 
+use tokio_util::either::Either;
+
 use super::{
     ServerStream,
     hosts::Hosts,
+    legacy,
     pem::{self, Error},
     provider, rejected,
 };
@@ -23,12 +26,26 @@ use crate::config::{Certificate, ClientCertificates};
 
 /// Accepts TLS from devices, with the certificate of the host that a device asks for; reads certificates again when their
 /// files change.
-pub struct Acceptor(Hosts<Arc<ServerConfig>>);
+pub struct Acceptor(Library);
+
+/// Which library speaks TLS.
+enum Library {
+    Rustls(Hosts<Arc<ServerConfig>>),
+    /// For devices of old.
+    OpenSsl(legacy::Acceptor),
+}
 
 impl Acceptor {
     /// Reads certificates and keys, and with them the roots of `clients`. Errors name the file.
     pub fn load(files: &[Certificate], clients: ClientCertificates) -> Result<Self, Error> {
-        Hosts::load(files, move |files| server_config(files, clients)).map(Self)
+        let hosts = Hosts::load(files, move |files| server_config(files, clients))?;
+        Ok(Self(Library::Rustls(hosts)))
+    }
+
+    /// The same for devices of old, which are not asked for certificates. Fails if popgate was built without the feature
+    /// `legacy-tls`.
+    pub fn load_legacy(files: &[Certificate]) -> Result<Self, Error> {
+        legacy::Acceptor::load(files).map(Library::OpenSsl).map(Self)
     }
 
     /// The TLS handshake, server side.
@@ -36,8 +53,15 @@ impl Acceptor {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
+        let hosts = match &self.0 {
+            Library::Rustls(hosts) => hosts,
+            Library::OpenSsl(legacy) => {
+                let (stream, agreed) = legacy.accept(stream).await?;
+                return Ok((Either::Right(stream), agreed));
+            }
+        };
         let hello = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream).await?;
-        let config = self.0.shown().by_name(hello.client_hello().server_name()).clone();
+        let config = hosts.shown().by_name(hello.client_hello().server_name()).clone();
         let stream = hello.into_stream(config).await?;
         let session = stream.get_ref().1;
         let agreed = Agreed {
@@ -46,7 +70,7 @@ impl Acceptor {
                 .map_or_else(String::new, |version| format!("{version:?}")),
             client: session.peer_certificates().and_then(|chain| subject(chain.first()?)),
         };
-        Ok((stream, agreed))
+        Ok((Either::Left(stream), agreed))
     }
 }
 
@@ -66,7 +90,7 @@ fn subject(certificate: &[u8]) -> Option<String> {
 
 impl fmt::Debug for Acceptor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Acceptor").field(&self.0.files()).finish()
+        f.write_str("Acceptor")
     }
 }
 

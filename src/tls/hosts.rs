@@ -72,10 +72,6 @@ impl<T: Clone> Hosts<T> {
         self.shown.load_full()
     }
 
-    pub(super) fn files(&self) -> &[Certificate] {
-        &self.files
-    }
-
     fn reload_if_changed(&self) {
         let mut seen = match self.seen.try_lock() {
             Ok(seen) => seen,
@@ -192,7 +188,7 @@ mod tests {
 
     /// Changes a file of `hosts`, whose time of change is then another.
     fn change(hosts: &Hosts<String>, file: usize, text: &str) {
-        let path: &PathBuf = &hosts.files()[file].key;
+        let path: &PathBuf = &hosts.files[file].key;
         let later = fs::metadata(path).unwrap().modified().unwrap() + Duration::from_secs(5);
         fs::write(path, text).unwrap();
         fs::File::options()

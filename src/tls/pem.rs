@@ -18,6 +18,12 @@ pub enum Error {
     /// There is no `[tls]`.
     #[error("there is no [tls] with `certificate` and `key`")]
     NoCertificate,
+    /// Old TLS is asked for.
+    #[error("popgate was built without old TLS (the cargo feature `legacy-tls`)")]
+    NotBuilt,
+    /// OpenSSL does not take what it is given. The text is its own.
+    #[error("{0}")]
+    Library(String),
     /// A listener asks for client certificates, and nothing says whose are good.
     #[error("client_certificates needs `client_ca` in [tls]")]
     NoClientCa,
@@ -72,7 +78,7 @@ pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
     }
 }
 
-fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Error> {
+pub(super) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Error> {
     match PrivateKeyDer::from_pem_file(path) {
         Ok(key) => Ok(key),
         Err(pem::Error::Io(source)) => Err(Error::Pem {

@@ -1,7 +1,7 @@
 //! Which server is trusted: one whose certificate a root has issued for its name, or one that shows a certificate which the
 //! configuration itself names.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, io, sync::Arc};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use rustls_pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
@@ -15,6 +15,7 @@ use tokio_rustls::rustls::{
 };
 use webpki::RawPublicKeyEntity;
 
+use super::HandshakeError;
 use crate::config::Fingerprint;
 
 /// Verifies the servers of one upstream.
@@ -50,6 +51,23 @@ impl Trust {
             algorithms: provider.signature_verification_algorithms,
             named,
         })
+    }
+
+    /// Whether the server at `host`, which has proved that it has the key of the first certificate of `chain`, is trusted.
+    #[cfg_attr(
+        not(feature = "legacy-tls"),
+        expect(dead_code, reason = "rustls asks by its own trait")
+    )]
+    pub(super) fn judge(&self, chain: &[CertificateDer<'_>], host: &str) -> Result<(), HandshakeError> {
+        let judged = match (chain.split_first(), ServerName::try_from(host)) {
+            (Some((leaf, intermediates)), Ok(name)) => {
+                let verified = self.verify_server_cert(leaf, intermediates, &name, &[], UnixTime::now());
+                verified.map_err(io::Error::other)
+            }
+            (None, _) => Err(io::Error::other(rustls::Error::NoCertificatesPresented)),
+            (_, Err(error)) => Err(io::Error::new(io::ErrorKind::InvalidInput, error)),
+        };
+        Ok(judged.map(drop)?)
     }
 
     fn is_named(&self, certificate: &CertificateDer<'_>) -> bool {

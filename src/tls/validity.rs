@@ -13,6 +13,8 @@ use super::pem::{self, Error};
 /// Days before a certificate's end from which that end is told: public authorities' certificates are renewed by then.
 const SOON: i64 = 30;
 const DAY: i64 = 24 * 3600;
+/// rsaEncryption (RFC 3279 §2.3.1).
+const RSA: &str = "1.2.840.113549.1.1.1";
 
 /// For whom and how long a certificate is.
 #[derive(Debug)]
@@ -24,6 +26,7 @@ pub struct Validity {
     from: i64,
     /// Seconds since 1970.
     until: i64,
+    has_rsa_key: bool,
 }
 
 /// What is to be said of a certificate at some time, as a sentence.
@@ -64,12 +67,18 @@ impl Validity {
                 .unwrap_or_else(|| vec![certificate.subject().to_string()]),
             from: certificate.validity().not_before.timestamp(),
             until: certificate.validity().not_after.timestamp(),
+            has_rsa_key: certificate.public_key().algorithm.algorithm.to_id_string() == RSA,
         })
     }
 
     /// The hosts that it is for, or its subject if it names none.
     pub fn names(&self) -> &[String] {
         &self.names
+    }
+
+    /// Whether its key is one of RSA, which is all that devices of old know.
+    pub fn has_rsa_key(&self) -> bool {
+        self.has_rsa_key
     }
 
     /// Whether it is for the host `name`, or for all hosts of a name that begins with `*.`.
@@ -118,6 +127,7 @@ mod tests {
             names: vec!["mail.example.org".into()],
             from: 1_000 * DAY,
             until: 2_000 * DAY,
+            has_rsa_key: true,
         };
         let at = |days: i64, seconds: i64| validity.at(days * DAY + seconds);
         let invalid = |text: &str| Expiry::Invalid(format!("certificate c.pem {text}: devices refuse it"));

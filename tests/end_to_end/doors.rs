@@ -432,3 +432,31 @@ fn behind_haproxy() {
         );
     }
 }
+
+/// A key seals tickets for six hours, and opens them for six hours more.
+#[test]
+fn the_keys_of_tickets_change() {
+    const HOUR: Duration = Duration::from_secs(3600);
+    let certificates = Certificates::new();
+    let peer = mailbox();
+    let setup = Setup::new(peer.address())
+        .certificates(&certificates)
+        .listener("tls = \"implicit\"");
+    let Some(setup) = setup.movable_clock() else { return };
+    let gateway = setup.start();
+    let [old, young, other] = [(); 3].map(|()| certificates.client());
+    let is_resumed = |device: &Arc<ClientConfig>| {
+        let pop = connect(&gateway, 0, device);
+        let is_resumed = pop.is_resumed();
+        pop.quit();
+        is_resumed
+    };
+    assert!(!is_resumed(&old));
+    gateway.pass(HOUR * 7);
+    assert!(!is_resumed(&young));
+    gateway.pass(HOUR * 14);
+    assert!(!is_resumed(&other));
+    assert!(is_resumed(&young), "by the key before");
+    assert!(!is_resumed(&old), "by no key any more");
+    assert!(is_resumed(&old), "by the new key");
+}

@@ -39,8 +39,10 @@ impl fmt::Display for Finding {
 /// Tries everything. Nothing stays behind.
 pub(super) async fn run(config: &Config) -> Result<Vec<Finding>, tls::Error> {
     let mut findings = Vec::new();
-    for files in &config.tls {
-        findings.extend(certificate(files)?);
+    let has_legacy = config.listeners.iter().any(|listener| listener.tls.is_legacy());
+    for (index, files) in config.tls.iter().enumerate() {
+        // Devices of old ask for no name, and get the first.
+        findings.extend(certificate(files, has_legacy && index == 0)?);
     }
     let mut is_running = false;
     if let Some(dir) = &config.state.dir {
@@ -141,14 +143,21 @@ fn writable(dir: &Path) -> io::Result<()> {
     fs::remove_file(&file)
 }
 
-/// How long the certificate of `files` is valid, and which names it is to be shown for and does not have.
-fn certificate(files: &Certificate) -> Result<Vec<Finding>, tls::Error> {
+/// How long the certificate of `files` is valid, which names it is to be shown for and does not have, and whether devices of
+/// old will know its key, if any are to see it.
+fn certificate(files: &Certificate, is_for_legacy: bool) -> Result<Vec<Finding>, tls::Error> {
     let validity = Validity::of(&files.certificate)?;
     let mut findings = vec![match validity.at(state::now().into()) {
         Expiry::Valid(text) => Finding::Note(text),
         Expiry::Ending(text) => Finding::Risk(text),
         Expiry::Invalid(text) => Finding::Failure(text),
     }];
+    if is_for_legacy && !validity.has_rsa_key() {
+        let file = files.certificate.display();
+        findings.push(Finding::Risk(format!(
+            "certificate {file} has no RSA key, and devices of old TLS may know no other: have one made for them"
+        )));
+    }
     let missing = files.names.iter().flatten().filter(|name| !validity.covers(name));
     findings.extend(missing.map(|name| {
         let file = files.certificate.display();
@@ -161,7 +170,35 @@ fn certificate(files: &Certificate) -> Result<Vec<Finding>, tls::Error> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+
+    #[test]
+    fn a_certificate_that_ends_soon_and_lacks_a_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("c.pem");
+        let mut params = rcgen::CertificateParams::new(["mail.example.org".to_owned()]).unwrap();
+        params.not_after =
+            rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(u64::from(state::now()) + 10 * 86_400 + 60);
+        let key = rcgen::KeyPair::generate().unwrap();
+        fs::write(&file, params.self_signed(&key).unwrap().pem()).unwrap();
+        let files = Certificate {
+            certificate: file.clone(),
+            key: file,
+            names: Some(["mail.example.org", "pop.example.org"].map(str::to_owned).into()),
+            client_ca: None,
+        };
+        let findings = certificate(&files, true).unwrap();
+        let said: Vec<_> = findings.iter().map(ToString::to_string).collect();
+        assert!(
+            said[0].starts_with("warning: certificate ") && said[0].contains(", in 10 days"),
+            "{said:?}"
+        );
+        assert!(said[1].contains("has no RSA key"), "{said:?}");
+        assert!(said[2].contains("is not for pop.example.org"), "{said:?}");
+        assert_eq!(said.len(), 3);
+    }
 
     #[tokio::test]
     async fn a_taken_port_fails_unless_a_gateway_answers() {

@@ -65,7 +65,8 @@ table! {
             help("an address and a port, such as \"0.0.0.0:110\" or \"[::]:110\"")
         ];
         /// How devices are encrypted. off: plain text | starttls: plain text until the device says STLS | implicit: TLS from
-        /// the start
+        /// the start | legacy-starttls, legacy-implicit: the same for devices that know only TLS 1.0 or 1.1, or only old
+        /// ciphers; this is not safe, needs `allow`, and a popgate that is built with it, as the container image is
         tls: ListenerTls [default("off")];
         /// Whether to take no password before the device has said STLS. Default: false, for devices that know no TLS.
         require_tls: bool [default("false")];

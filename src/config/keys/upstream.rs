@@ -20,10 +20,12 @@ table! {
             example("imap.example.org"),
             help("the name of the IMAP server, such as \"imap.example.org\"")
         ];
-        /// The TCP port. The default follows `tls`: 993 for "implicit", else 143.
-        port: Option<u16> [example("993"), otherwise("993 with tls = \"implicit\", else 143"), within(1, 65_535)];
+        /// The TCP port. The default follows `tls`: 993 for "implicit" and "legacy", else 143.
+        port: Option<u16> [example("993"), otherwise("993 with TLS from the start, else 143"), within(1, 65_535)];
         /// How the connection is encrypted. implicit: TLS from the start | starttls: plain text until STARTTLS, which
-        /// popgate sends before it logs in | off: plain text, for a server on this machine
+        /// popgate sends before it logs in | off: plain text, for a server on this machine | legacy: TLS from the start for a
+        /// server that knows only TLS 1.0 or 1.1, or only old ciphers; this is not safe, and needs a popgate that is built with
+        /// it, as the container image is
         tls: Option<UpstreamTls> [
             default("implicit"),
             says(Says::Reached(|upstream| Some(format!("tls: {}", upstream.tls))))

@@ -129,3 +129,49 @@ fn wrong_variables_are_named() {
             .contains("gives the same key as")
     );
 }
+
+#[test]
+fn one_certificate_or_several() {
+    let directory = tempfile::tempdir().unwrap();
+    let names = ["a", "b", "c"].map(|name| directory.path().join(name).to_str().unwrap().to_owned());
+    for name in &names {
+        std::fs::write(name, "").unwrap();
+    }
+    let [a, b, c] = names.each_ref().map(String::as_str);
+    let keys = |config: &Config| -> Vec<_> {
+        config
+            .tls
+            .iter()
+            .map(|tls| tls.key.to_str().unwrap().to_owned())
+            .collect()
+    };
+    let one = format!("[tls]\ncertificate = '{a}'\nkey = '{a}'\n{UPSTREAM}");
+    let two =
+        format!("[[tls]]\ncertificate = '{a}'\nkey = '{a}'\n[[tls]]\ncertificate = '{b}'\nkey = '{b}'\n{UPSTREAM}");
+    let all = |index: &str, file: &str| -> [(String, String); 2] {
+        ["CERTIFICATE", "KEY"].map(|key| (format!("POPGATE__TLS__{index}{key}"), file.to_owned()))
+    };
+    let with = |text: &str, variables: &[(String, String)]| {
+        let variables: Vec<_> = variables
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
+        with_environment(text, &variables)
+    };
+    assert_eq!(keys(&with(&one, &[]).unwrap()), [a]);
+    assert_eq!(keys(&with(&two, &[]).unwrap()), [a, b]);
+    assert_eq!(keys(&with(&one, &all("", c)).unwrap()), [c]);
+    assert_eq!(keys(&with(&two, &all("1__", c)).unwrap()), [a, c]);
+    assert_eq!(keys(&with(&two, &all("2__", c)).unwrap()), [a, b, c]);
+    assert_eq!(keys(&with(UPSTREAM, &all("", c)).unwrap()), [c]);
+    let both = [all("0__", b), all("1__", c)].concat();
+    assert_eq!(keys(&with(UPSTREAM, &both).unwrap()), [b, c]);
+    for (text, index, what) in [
+        (one.as_str(), "0__", "there is one [tls], which has no number"),
+        (&two, "", "there are several [[tls]]"),
+        (UPSTREAM, "1__", "`1` is not an entry of [[tls]]"),
+    ] {
+        let error = with(text, &all(index, c)).unwrap_err().to_string();
+        assert!(error.contains(what), "{error}");
+    }
+}

@@ -106,6 +106,13 @@ impl Verifier<'_> {
             let what = format!("\"{tls}\" needs a certificate, and there is no [tls]");
             self.wrong(&key("tls"), what, help);
         }
+        if tls.is_legacy() {
+            self.legacy_tls(&key("tls"), tls);
+            if listener.allow.is_none() && !self.sources.is_wrong(&key("allow")) {
+                let help = "name the networks of the devices that need it, such as allow = [\"192.168.1.0/24\"]";
+                self.wrong(&key("allow"), format!("is missing, and tls = \"{tls}\" needs it"), help);
+            }
+        }
         if listener.require_tls && tls == ListenerTls::Off && !self.sources.is_wrong(&key("tls")) {
             let help = "set tls = \"starttls\" or \"implicit\" for this listener, or leave require_tls out";
             self.wrong(&key("require_tls"), "this listener has no TLS to require", help);
@@ -136,6 +143,9 @@ impl Verifier<'_> {
         if listener.tls == ListenerTls::Off {
             let help = "set tls = \"implicit\" for this listener, or leave client_certificates out";
             self.wrong(path, "this listener has no TLS, so no device shows a certificate", help);
+        } else if listener.tls.is_legacy() {
+            let help = "set tls = \"implicit\" or \"starttls\" for this listener, or leave client_certificates out";
+            self.wrong(path, "devices of old TLS are not asked for certificates", help);
         } else if listener.tls == ListenerTls::StartTls
             && clients == ClientCertificates::Required
             && !listener.require_tls

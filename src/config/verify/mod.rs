@@ -11,13 +11,15 @@ mod web;
 
 use std::{
     collections::{HashMap, HashSet},
+    fmt::Display,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use self::value::Checked;
 use super::{
-    Certificate, Config, Error, Limits, Loaded, Log, Secret, State, UidlImport, keys, keys::Document, source::Sources,
+    Certificate, Config, Error, HAS_LEGACY_TLS, Limits, Loaded, Log, Secret, State, UidlImport, keys, keys::Document,
+    source::Sources,
 };
 
 /// Octets of a key that seals; less could be guessed.
@@ -139,6 +141,19 @@ impl Verifier<'_> {
             Err(self.wrong("state.key", format!("has less than {LEAST_KEY} octets"), help))
         } else {
             Ok(Secret::from(key.to_vec()))
+        }
+    }
+
+    /// Notes that the value of `path`, a way of old TLS, is not there if popgate was built without.
+    fn legacy_tls(&mut self, path: &str, value: impl Display) {
+        if !HAS_LEGACY_TLS {
+            let help = "take the container image, or build popgate by `cargo build --release --features legacy-tls` (it needs \
+                        OpenSSL)";
+            self.wrong(
+                path,
+                format!("\"{value}\" is not in this popgate: it was built without old TLS"),
+                help,
+            );
         }
     }
 

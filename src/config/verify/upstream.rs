@@ -86,9 +86,12 @@ impl Verifier<'_> {
         // RFC 8314 §7.3: 993 is IMAP over TLS; RFC 9051 §2.1: 143 is IMAP.
         let standard_port = match named {
             Some(preset) if tls == preset.tls.into() => preset.port,
-            _ if tls == UpstreamTls::Implicit => 993,
+            _ if matches!(tls, UpstreamTls::Implicit | UpstreamTls::Legacy) => 993,
             _ => 143,
         };
+        if tls == UpstreamTls::Legacy {
+            self.legacy_tls(&format!("{path}.tls"), tls);
+        }
         let ca_file = upstream
             .ca_file
             .map(|file| self.readable(&format!("{path}.ca_file"), &file));

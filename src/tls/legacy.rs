@@ -1,0 +1,194 @@
+//! TLS 1.0 and 1.1, RSA key exchange and CBC suites, which rustls has none of: by OpenSSL, for devices and servers of old. Only
+//! this file names it; `legacy_absent.rs` takes its place if popgate is built without.
+
+use std::{io, net::IpAddr, pin::Pin, sync::Arc};
+
+use openssl::{
+    error::ErrorStack,
+    ex_data::Index,
+    ssl::{
+        self, NameType, SniError, Ssl, SslContext, SslContextBuilder, SslMethod, SslOptions, SslVerifyMode, SslVersion,
+    },
+    x509::X509,
+};
+use rustls_pki_types::CertificateDer;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::{
+    Agreed, Buffered, Disagreement, HandshakeError,
+    hosts::{Hosts, Shown},
+    pem::{self, Error},
+    trust::Trust,
+};
+use crate::config::Certificate;
+
+/// The suites of TLS 1.2 and before, the best first. Security level 0 is what allows SHA-1 signatures, which TLS 1.0 and 1.1
+/// are made of, and short keys.
+const SUITES: &str = "ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AES:RSA+AESGCM:RSA+AES:!aNULL:!eNULL:!AESCCM:@SECLEVEL=0";
+/// The groups that rustls has too. Others cost the gateway up to a quarter of a second for each handshake (ffdhe8192).
+const GROUPS: &str = "X25519:P-256:P-384";
+/// Servers of old do not know how to renegotiate safely (RFC 5746); popgate never renegotiates. (`SSL_OP_LEGACY_SERVER_CONNECT`,
+/// which the openssl crate does not name.)
+const LEGACY_SERVER_CONNECT: SslOptions = SslOptions::from_bits_retain(0x4);
+/// Sessions that are kept for devices to go on from.
+const SESSIONS: i32 = 1024;
+
+/// Either side of a connection.
+pub type Stream<S> = tokio_openssl::SslStream<S>;
+
+/// The connection under `stream`.
+pub(super) fn transport<S>(stream: &Stream<S>) -> &S {
+    stream.get_ref()
+}
+
+/// The same, to be written to.
+pub(super) fn transport_mut<S>(stream: &mut Stream<S>) -> &mut S {
+    stream.get_mut()
+}
+
+/// Accepts devices of old, and newer ones too.
+pub(super) struct Acceptor {
+    hosts: Hosts<SslContext>,
+    /// Where a handshake finds what is shown.
+    shown: Index<Ssl, Arc<Shown<SslContext>>>,
+}
+
+impl Acceptor {
+    pub(super) fn load(files: &[Certificate]) -> Result<Self, Error> {
+        let shown = Ssl::new_ex_index().map_err(|error| Error::Library(error.to_string()))?;
+        Ok(Self {
+            hosts: Hosts::load(files, move |files| server_context(files, shown))?,
+            shown,
+        })
+    }
+
+    pub(super) async fn accept<S>(&self, stream: S) -> io::Result<(Stream<S>, Agreed)>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let shown = self.hosts.shown();
+        let mut ssl = Ssl::new(shown.by_name(None))?;
+        ssl.set_ex_data(self.shown, shown);
+        let mut stream = Stream::new(ssl, stream)?;
+        Pin::new(&mut stream).accept().await.map_err(plain)?;
+        // As rustls writes them.
+        let version = match stream.ssl().version_str() {
+            "TLSv1" => "TLSv1_0".to_owned(),
+            version => version.replace('.', "_"),
+        };
+        let agreed = Agreed { version, client: None };
+        Ok((stream, agreed))
+    }
+}
+
+fn server_context(files: &Certificate, shown: Index<Ssl, Arc<Shown<SslContext>>>) -> Result<SslContext, Error> {
+    // What rustls would not take is told in the same words.
+    pem::pair(files, &super::provider())?;
+    let chain = pem::certificates(&files.certificate)?;
+    let key = pem::private_key(&files.key)?;
+    let made = || {
+        let mut builder = context(SslMethod::tls_server())?;
+        let mut chain = chain.iter();
+        if let Some(leaf) = chain.next() {
+            builder.set_certificate(&*X509::from_der(leaf)?)?;
+        }
+        for other in chain {
+            builder.add_extra_chain_cert(X509::from_der(other)?)?;
+        }
+        builder.set_private_key(&*openssl::pkey::PKey::private_key_from_der(key.secret_der())?)?;
+        builder.check_private_key()?;
+        // Keys of OpenSSL's tickets never change; sessions are kept here instead, and not for long.
+        builder.set_options(SslOptions::NO_TICKET | SslOptions::CIPHER_SERVER_PREFERENCE);
+        builder.set_session_cache_size(SESSIONS);
+        builder.set_session_id_context(b"popgate")?;
+        builder.set_servername_callback(move |ssl, _| {
+            let name = ssl.servername(NameType::HOST_NAME).map(str::to_owned);
+            let context = ssl.ex_data(shown).map(|shown| shown.by_name(name.as_deref()).clone());
+            match context.map(|context| ssl.set_ssl_context(&context)) {
+                Some(Ok(())) => Ok(()),
+                _ => Err(SniError::NOACK),
+            }
+        });
+        Ok(builder.build())
+    };
+    made().map_err(|error: ErrorStack| Error::Library(format!("{}: {error}", files.certificate.display())))
+}
+
+/// Connects to a server of old.
+pub(super) struct Connector {
+    context: SslContext,
+    trust: Arc<Trust>,
+}
+
+impl Connector {
+    pub(super) fn new(trust: Arc<Trust>) -> Result<Self, Error> {
+        let made = || {
+            let mut builder = context(SslMethod::tls_client())?;
+            // `Trust` judges the certificate, after the handshake and before anything is said.
+            builder.set_verify(SslVerifyMode::NONE);
+            builder.set_options(LEGACY_SERVER_CONNECT);
+            Ok(builder.build())
+        };
+        let context = made().map_err(|error: ErrorStack| Error::Library(error.to_string()))?;
+        Ok(Self { context, trust })
+    }
+
+    pub(super) async fn connect<S>(&self, host: &str, stream: S) -> Result<Stream<Buffered<S>>, HandshakeError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let broken = |error: ErrorStack| HandshakeError::Broken(error.into());
+        let mut ssl = Ssl::new(&self.context).map_err(broken)?;
+        if host.parse::<IpAddr>().is_err() {
+            ssl.set_hostname(host).map_err(broken)?;
+        }
+        let mut stream = Stream::new(ssl, Buffered::new(stream)).map_err(broken)?;
+        Pin::new(&mut stream).connect().await.map_err(failure)?;
+        let ssl = stream.ssl();
+        let chain = ssl.peer_cert_chain().into_iter().flatten();
+        let chain: Vec<_> = chain
+            .map(|certificate| certificate.to_der().map(CertificateDer::from))
+            .collect::<Result<_, _>>()
+            .map_err(broken)?;
+        self.trust.judge(&chain, host)?;
+        Ok(stream)
+    }
+}
+
+fn context(method: SslMethod) -> Result<SslContextBuilder, ErrorStack> {
+    let mut builder = SslContextBuilder::new(method)?;
+    builder.set_cipher_list(SUITES)?;
+    builder.set_groups_list(GROUPS)?;
+    builder.set_min_proto_version(Some(SslVersion::TLS1))?;
+    builder.set_options(SslOptions::NO_COMPRESSION | SslOptions::NO_RENEGOTIATION);
+    Ok(builder)
+}
+
+fn plain(error: ssl::Error) -> io::Error {
+    error.into_io_error().unwrap_or_else(io::Error::other)
+}
+
+/// Why there is no TLS with a server.
+fn failure(error: ssl::Error) -> HandshakeError {
+    let Some(stack) = error.ssl_error() else {
+        return HandshakeError::Broken(plain(error));
+    };
+    let reasons: Vec<_> = stack.errors().iter().filter_map(|error| error.reason()).collect();
+    let reason = reasons.join("; ");
+    let is_any = |parts: &[&str]| parts.iter().any(|part| reason.contains(part));
+    if is_any(&["wrong version number", "packet length too long", "http request"]) {
+        Disagreement::NotTls.into()
+    } else if is_any(&[
+        "unsupported protocol",
+        "handshake failure",
+        "protocol version",
+        "no ciphers available",
+        "insufficient security",
+    ]) {
+        Disagreement::NothingOldInCommon(reason).into()
+    } else if is_any(&["certificate required"]) {
+        Disagreement::ClientCertificate(reason).into()
+    } else {
+        HandshakeError::Broken(io::Error::other(reason))
+    }
+}
