@@ -423,8 +423,8 @@ fn serve_greets_and_ends_with_0_on_sigterm() {
         .spawn()
         .unwrap();
     let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
-    let listening = log.next().unwrap().unwrap();
-    assert!(listening.contains("\"message\":\"listening\""), "{listening}");
+    let mut lines = log.by_ref().map_while(Result::ok);
+    let listening = lines.find(|line| line.contains("\"message\":\"listening\"")).unwrap();
     assert!(listening.contains("\"tls\":\"off\""), "{listening}");
     let address = listening
         .split("\"address\":\"")
