@@ -180,13 +180,14 @@ pub(super) fn end_of_head(head: &[u8]) -> Option<usize> {
 /// Of `HTTP/1.1 200 OK`.
 pub(super) fn status(head: &[u8]) -> Option<u16> {
     let line = head.split(|&octet| octet == b'\n').next()?;
+    // Nothing may stand before it: the end of such a head was not waited for.
     let mut words = line
-        .trim_ascii()
-        .split(|&octet| octet == b' ')
-        .filter(|word| !word.is_empty());
-    let version = words.next()?;
-    let digits = words.next()?;
-    if !version.starts_with(b"HTTP/1.") || digits.len() != 3 {
+        .strip_prefix(b"HTTP/1.")?
+        .trim_ascii_end()
+        .split(|&octet| octet == b' ');
+    let _minor_version = words.next()?;
+    let digits = words.find(|word| !word.is_empty())?;
+    if digits.len() != 3 || !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }
     std::str::from_utf8(digits).ok()?.parse().ok()
@@ -289,6 +290,24 @@ mod tests {
                 Err(Error::Unavailable(why)) => assert_eq!(why, CLOSED),
                 other => panic!("{other:?}"),
             }
+        }
+    }
+
+    /// Found by fuzzing: blanks before the status were skipped, and the rest of the head was taken for the upstream's.
+    #[test]
+    fn a_status_stands_at_the_start() {
+        for head in [&b"HTTP/1.1 200 OK\r\n"[..], b"HTTP/1.0  200\n", b"HTTP/1.1 200"] {
+            assert_eq!(status(head), Some(200), "{}", head.escape_ascii());
+        }
+        for head in [
+            &b" HTTP/1.1 200 OK\r\n"[..],
+            b"\r\x0c\tHTTP/1.1 200 OK\r\n",
+            b"HTTP/1.1 +20 OK\r\n",
+            b"HTTP/1.1 2000 OK\r\n",
+            b"HTTP/1.1\r\n200\r\n",
+            b"",
+        ] {
+            assert_eq!(status(head), None, "{}", head.escape_ascii());
         }
     }
 
