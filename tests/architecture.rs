@@ -268,7 +268,8 @@ fn rooms_get_options_of_their_own() {
         if file.module().is_none_or(|module| SEE_ALL.contains(&module)) {
             continue;
         }
-        let is_test = ["/tests.rs", "/scene.rs"].iter().any(|end| file.path.ends_with(end)) || file.path.contains("/tests/");
+        let is_test =
+            ["/tests.rs", "/scene.rs"].iter().any(|end| file.path.ends_with(end)) || file.path.contains("/tests/");
         let code = file.code();
         let served = code.split("#[cfg(test)]").next().unwrap();
         let names_it = served.contains("config::Config")
