@@ -40,7 +40,7 @@ fn fetch(setup: Setup) {
 /// The reply to a login that fails, and what the log says of it.
 fn refusal(gateway: &Gateway) -> (String, String) {
     let reply = Pop::connect(gateway.address()).try_log_in("eva", PASSWORD);
-    let events = gateway.events("upstream", 1);
+    let events = gateway.events("the upstream failed", 1);
     (reply, said(&events[0]))
 }
 

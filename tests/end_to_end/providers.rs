@@ -223,7 +223,7 @@ fn a_login_that_leads_to_no_mailbox_is_for_somebody_to_mend() {
             try_log_in(&gateway, "eva"),
             "-ERR [SYS/PERM] upstream says that this user has no mailbox it may use, see the log"
         );
-        let event = &gateway.events("upstream", 1)[0];
+        let event = &gateway.events("the upstream failed", 1)[0];
         assert!(event["error"].as_str().unwrap().contains(advice), "{event}");
     }
 }

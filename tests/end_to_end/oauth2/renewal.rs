@@ -332,7 +332,7 @@ fn another_key_opens_no_token() {
     let sealed_with = std::mem::replace(&mut lab.key, "another key of at least 32 octets");
     let gateway = lab.by_device().start();
     refuses(&gateway, "pbx", "SYS/PERM");
-    let told = gateway.events("upstream", 1);
+    let told = gateway.events("the upstream failed", 1);
     let why = told[0]["error"].as_str().unwrap();
     assert!(why.contains("sealed with another key"), "{why}");
     gateway.stop();
