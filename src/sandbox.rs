@@ -156,7 +156,8 @@ mod tests {
 
     /// What happens in a thread of its own: the test's other threads stay free.
     fn confined<T: Send + 'static>(needs: Needs, work: impl FnOnce(Confinement) -> T + Send + 'static) -> T {
-        std::thread::spawn(move || work(confine(&needs))).join().unwrap()
+        let thread = std::thread::spawn(move || work(confine(&needs)));
+        thread.join().expect("the thread does not panic")
     }
 
     fn is_forbidden<T>(result: io::Result<T>) -> bool {
@@ -179,7 +180,6 @@ mod tests {
             files: vec![path("live/cert.pem"), path("missing/file")],
             writable: vec![path("state")],
             ports: vec![free],
-            ..Needs::default()
         };
         let root = directory.path().to_owned();
         let (renew, renewed) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));

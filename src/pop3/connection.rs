@@ -34,8 +34,10 @@ const INPUT_LIMIT_BEFORE_LOGIN: usize = 16 * 1024;
 /// Octets gathered before a write: as many as the upstream's window, so that one read of a large message makes one write. Half
 /// as many are no slower by the clock, but cost an eighth more of the processor if the upstream is far and its windows are full.
 pub(super) const BLOCK: usize = 64 * 1024;
-/// The same for a device that has not logged in: a few replies.
+/// The same for a device that has not logged in: more than the replies that a login needs.
 const BLOCK_BEFORE_LOGIN: usize = 1024;
+/// The pause after each such block: who asks for the capabilities without end does not take the processor from others.
+const PAUSE_BEFORE_LOGIN: Duration = Duration::from_millis(100);
 /// Octets a second that a device must read while something waits for it, over [`PATIENCE`].
 const SLOWEST: u64 = 1024;
 /// How long a device may read nothing while something waits for it.
@@ -216,11 +218,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Sends what has been gathered once it makes a block.
     pub(super) async fn send_blocks(&mut self) -> Result<(), End> {
-        if self.output.len() >= if self.is_trusted { BLOCK } else { BLOCK_BEFORE_LOGIN } {
-            self.send().await
-        } else {
-            Ok(())
+        if self.is_trusted && self.output.len() >= BLOCK {
+            self.send().await?;
+        } else if !self.is_trusted && self.output.len() >= BLOCK_BEFORE_LOGIN {
+            self.send().await?;
+            sleep(PAUSE_BEFORE_LOGIN).await;
         }
+        Ok(())
     }
 
     /// Sends everything, and makes sure that the stream holds nothing back.

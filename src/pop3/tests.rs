@@ -328,17 +328,32 @@ async fn who_does_not_read_is_dropped_within_a_minute() {
     assert!(taken < 200, "{taken} commands");
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_asks_without_end_is_answered_a_kilobyte_at_a_time() {
+    let (mut device, _) = connect(plain(), limits(), 1 << 20);
+    let started = tokio::time::Instant::now();
+    device.write_all(&b"CAPA\r\n".repeat(100)).await.unwrap();
+    read_exactly(&mut device, &(GREETING.to_owned() + &CAPABILITIES.repeat(100))).await;
+    let blocks = 100 * CAPABILITIES.len() as u128 / 1024;
+    let waited = started.elapsed().as_millis();
+    assert!((blocks * 80..blocks * 110).contains(&waited), "{waited} ms");
+}
+
 /// Its last reply may wait for a device that does not read, but not for long.
 #[tokio::test(start_paused = true)]
 async fn a_farewell_that_nobody_reads_is_short() {
-    for commands in [&b"CAPA\r\nQUIT\r\n"[..], &b"x\r\n".repeat(20)] {
-        let (mut device, _) = connect(plain(), limits(), 64);
+    let limits = Limits {
+        bad_commands: 3,
+        ..limits()
+    };
+    for last in [&b"QUIT\r\n"[..], b"x\r\nx\r\nx\r\n"] {
+        let (mut device, _) = connect(plain(), limits.clone(), 64);
         let started = tokio::time::Instant::now();
         read_exactly(&mut device, GREETING).await;
         // The session may end before all of it is read.
-        let _ = device.write_all(commands).await;
+        let _ = device.write_all(&[b"CAPA\r\n", last].concat()).await;
         while device.write_all(b"x").await.is_ok() {}
-        assert_eq!(started.elapsed().as_secs(), 2, "{}", commands.escape_ascii());
+        assert_eq!(started.elapsed().as_secs(), 2, "{}", last.escape_ascii());
     }
 }
 

@@ -73,13 +73,23 @@ fn fail2ban_finds_the_address_of_every_refused_login_and_no_other() {
             let reply = from(1).try_log_in(login, "wrong");
             assert!(reply.starts_with("-ERR [AUTH]"), "{reply}");
         }
-        let mut throttled = from(2);
-        for _ in 0..12 {
-            throttled.try_log_in("ida", "wrong");
-        }
+        // At once: one after the other they would wait for half a minute.
+        let mut guessers: Vec<_> = (0..12)
+            .map(|number| {
+                let mut pop = from(2);
+                pop.ok("USER ida");
+                pop.send(format!("PASS wrong{number}\r\n").as_bytes());
+                pop
+            })
+            .collect();
+        let replies: Vec<_> = guessers.iter_mut().map(Pop::reply).collect();
+        assert!(
+            replies.iter().any(|reply| reply.starts_with("-ERR [LOGIN-DELAY]")),
+            "{replies:?}"
+        );
         Pop::log_in(gateway.address(), "eva").quit();
-        drop(throttled);
-        let lines = gateway.lines("session", 6);
+        drop(guessers);
+        let lines = gateway.lines("wasted", 17);
         let log = tempfile::NamedTempFile::new().unwrap();
         fs::write(log.path(), lines.join("\n")).unwrap();
         let output = Command::new(&fail2ban)
