@@ -324,6 +324,8 @@ where
             // Only a login with the right secret learns that the maildrop is in use.
             Ok(_) | Err(Refusal::InUse) => attempt.succeeded(),
             Err(Refusal::Denied) => {
+                // The reply has no place for it.
+                let _ = opened.inspect_err(Error::log);
                 attempt.failed().await;
                 // Whoever refused it: the text is the same.
                 return Err(Reply::Denied(Denied::Wrong));
