@@ -38,7 +38,13 @@ struct Lab {
     runtime: Runtime,
     config: Config,
     _upstream: Server,
+    service: Arc<Service>,
+    /// How many more sessions `service` is for.
+    left: u8,
 }
+
+/// Sessions until all that they have hidden comes back: to make a service takes longer than a hundred of them.
+const SESSIONS: u8 = 100;
 
 thread_local! {
     static LAB: RefCell<Option<Lab>> = const { RefCell::new(None) };
@@ -64,7 +70,11 @@ fn config(port: u16) -> Config {
 fuzz_target!(|device: Device<'_>| {
     LAB.with_borrow_mut(|lab| {
         let lab = lab.get_or_insert_with(Lab::new);
-        let visit = visit(&device, &lab.config);
+        if lab.left == 0 {
+            (lab.service, lab.left) = (lab.runtime.block_on(service(&lab.config)), SESSIONS);
+        }
+        lab.left -= 1;
+        let visit = visit(&device, &lab.config, lab.service.clone());
         let replies = lab
             .runtime
             .block_on(async { timeout(Duration::from_secs(20), visit).await });
@@ -77,22 +87,29 @@ impl Lab {
         let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
         let upstream = runtime.block_on(Server::start()).expect("a port");
         let config = config(upstream.address().port());
+        let service = runtime.block_on(service(&config));
         Self {
             runtime,
+            service,
+            left: SESSIONS,
             config,
             _upstream: upstream,
         }
     }
 }
 
-async fn visit(device: &Device<'_>, config: &Config) -> Vec<u8> {
+/// With state of its own.
+async fn service(config: &Config) -> Arc<Service> {
     let state = Arc::new(MemoryStore::default());
     let tokens = Tokens::new(config, state.clone()).expect("no tokens");
-    let service = Arc::new(Service {
+    Arc::new(Service {
         accounts: Accounts::new(config).expect("random numbers"),
         maildrops: Maildrops::new(config, state, tokens).expect("no roots"),
         limits: config.limits.clone(),
-    });
+    })
+}
+
+async fn visit(device: &Device<'_>, config: &Config, service: Arc<Service>) -> Vec<u8> {
     let listener = &config.listeners[usize::from(device.listener) % config.listeners.len()];
     let (near, far) = duplex(1 << 16);
     let (mut replies, mut commands) = split(near);
