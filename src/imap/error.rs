@@ -136,11 +136,6 @@ impl Error {
         }
     }
 
-    /// Whether the server answered for a message, and may yet deliver it if it is asked for that one alone.
-    pub fn answers_for_a_message(&self) -> bool {
-        matches!(self, Self::NoData(_) | Self::ShortLiteral | Self::Refused { .. }) && !self.asks_for_a_pause()
-    }
-
     /// For how long the server wants to be left alone, where it says that it is asked too much.
     pub(super) fn pause(&self) -> Option<Pause> {
         match self {

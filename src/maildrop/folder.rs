@@ -315,8 +315,8 @@ impl HeldFolder {
                 Ok(Begun::Refused) => continue,
                 Err(error) => error,
             };
-            // It may be a set's fault, or a moment's: once more, alone.
-            if !alone && (error.is_lost() || error.answers_for_a_message()) {
+            // It may be a set's fault, or a moment's: once more, alone. Who asks for patience gets it.
+            if !alone && (error.is_lost() || error.is_undelivered()) {
                 alone = true;
                 continue;
             }

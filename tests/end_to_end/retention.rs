@@ -120,14 +120,9 @@ fn a_dry_run_lists_what_would_go() {
     let file = directory.path().join("gateway.toml");
     std::fs::write(&file, setup(&dovecot, &state, "").text()).unwrap();
     let check = |days: u32| {
-        let mut command = Command::new("faketime");
-        command
-            .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
-            .args(["-f", &format!("+{days}d")]);
-        command
-            .arg(env!("CARGO_BIN_EXE_popgate"))
-            .args(["check", "--retention", "--config"])
-            .arg(&file);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_popgate"));
+        gateway::wind_on(&mut command, days);
+        command.args(["check", "--retention", "--config"]).arg(&file);
         let output = command.output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
