@@ -617,7 +617,7 @@ impl HeldFolder {
     /// Into state goes what the next session need not ask for; what concerns messages that are gone goes out of it.
     async fn save(&mut self) {
         if !self.snapshot.is_saved() && !self.upstream.selected().uid_not_sticky {
-            let index = self.snapshot.to_save();
+            let index = self.snapshot.take_for_saving();
             self.shared.state.set_index(self.upstream.name(), index).await;
         }
     }

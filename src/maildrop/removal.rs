@@ -83,10 +83,10 @@ impl Removal {
             && let Err(error) = upstream.mailbox().mark_seen(&seen).await
         {
             // Of no consequence for the removal, unless the connection is lost.
-            match upstream.is_lost() {
-                false => tracing::debug!(%error, mailbox = %upstream.name(), "not flagged \\Seen"),
-                true => return Err(upstream.failed(error)),
+            if upstream.is_lost() {
+                return Err(upstream.failed(error));
             }
+            tracing::debug!(%error, mailbox = %upstream.name(), "not flagged \\Seen");
         }
         self.file(upstream, snapshot, uids, &target).await
     }

@@ -224,7 +224,7 @@ impl Snapshot {
     }
 
     /// The index for state to keep, which then holds it as it is.
-    pub(super) fn to_save(&mut self) -> Arc<Index> {
+    pub(super) fn take_for_saving(&mut self) -> Arc<Index> {
         if self.index.modseq != self.modseq {
             Arc::make_mut(&mut self.index).modseq = self.modseq;
         }
@@ -415,11 +415,11 @@ mod tests {
         assert!(snapshot.is_saved(), "nothing is new");
         snapshot.learn(0, [(Uid(1), 101)].into_iter());
         assert!(!snapshot.is_saved());
-        assert_eq!(snapshot.to_save().entries.get(Uid(1)), Some(&101));
+        assert_eq!(snapshot.take_for_saving().entries.get(Uid(1)), Some(&101));
         assert!(snapshot.is_saved());
         snapshot.learn(5, std::iter::empty());
         assert!(!snapshot.is_saved() && snapshot.expected_row() == 5);
-        snapshot.to_save();
+        snapshot.take_for_saving();
         snapshot.forget(&Uids::default());
         assert!(snapshot.is_saved());
         snapshot.forget(&[2].into());
@@ -434,6 +434,6 @@ mod tests {
     fn what_is_saved_is_as_of_the_last_selection() {
         let mut snapshot = Snapshot::of([1], []);
         snapshot.modseq = 77;
-        assert_eq!(snapshot.to_save().modseq, 77);
+        assert_eq!(snapshot.take_for_saving().modseq, 77);
     }
 }
