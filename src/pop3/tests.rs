@@ -336,7 +336,8 @@ async fn who_asks_without_end_is_answered_a_kilobyte_at_a_time() {
     read_exactly(&mut device, &(GREETING.to_owned() + &CAPABILITIES.repeat(100))).await;
     let blocks = 100 * CAPABILITIES.len() as u128 / 1024;
     let waited = started.elapsed().as_millis();
-    assert!((blocks * 80..blocks * 110).contains(&waited), "{waited} ms");
+    // A block ends with a whole reply, so it may be somewhat larger.
+    assert!((blocks * 65..blocks * 110).contains(&waited), "{waited} ms");
 }
 
 /// Its last reply may wait for a device that does not read, but not for long.
