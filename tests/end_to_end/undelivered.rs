@@ -272,9 +272,10 @@ fn what_passes_gets_no_notice() {
     }
 }
 
-/// A gateway whose clock can be moved, without a pause that a server asks for.
+/// A gateway whose clock can be moved, and that waits for two seconds to learn that a literal has ended early.
 fn with_clock(peer: &Peer) -> Option<Gateway> {
-    Some(Setup::new(peer.address()).movable_clock()?.start())
+    let setup = Setup::new(peer.address()).limit("upstream_seconds = 2");
+    Some(setup.movable_clock()?.start())
 }
 
 #[test]
