@@ -239,7 +239,10 @@ fn plain_text_and_the_end_in_the_place_of_a_handshake() {
         .start();
     let reply = Pop::connect(gateway.address()).try_log_in("eva", PASSWORD);
     assert!(reply.starts_with("-ERR [SYS/PERM]"), "{reply}");
-    let error = gateway.events("upstream", 1)[0]["error"].as_str().unwrap().to_owned();
+    let error = gateway.events("the upstream failed", 1)[0]["error"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     assert!(error.contains("what the server sends is not TLS"), "{error}");
 }
 
