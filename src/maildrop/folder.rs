@@ -104,6 +104,14 @@ impl HeldFolder {
         }
     }
 
+    /// Makes sure that there is a connection. Nothing is in flight on a new one.
+    async fn connected(&mut self) -> Result<(), Error> {
+        if self.upstream.connected(&mut self.snapshot).await? {
+            self.ahead.clear();
+        }
+        Ok(())
+    }
+
     fn policy(&self) -> &Policy {
         self.upstream.policy()
     }
@@ -168,7 +176,7 @@ impl HeldFolder {
     /// Gives the messages that the file `uidl_import` names the UIDLs that it has for them; once for each content of the file:
     /// what comes later keeps the name that devices know it by.
     pub(super) async fn import(&mut self) -> Result<(), Error> {
-        self.upstream.connected(&mut self.snapshot).await?;
+        self.connected().await?;
         let policy = self.upstream.policy().clone();
         let Some(import) = &policy.uidl_import else {
             return Ok(());
@@ -290,9 +298,7 @@ impl HeldFolder {
             self.stop_ahead().await;
         }
         loop {
-            if self.upstream.connected(&mut self.snapshot).await? {
-                self.ahead.clear();
-            }
+            self.connected().await?;
             let mailbox = self.upstream.mailbox();
             let begun = if alone {
                 // On the heap: an idle session does not hold what hardly any needs.
@@ -348,7 +354,7 @@ impl HeldFolder {
             return Err(error);
         }
         // OK without data is also what is said of a message that somebody has removed meanwhile.
-        self.upstream.connected(&mut self.snapshot).await?;
+        self.connected().await?;
         let holds = self.upstream.mailbox().holds(uid).await;
         if !holds.map_err(|error| self.upstream.failed(error))? {
             return Err(error);
@@ -626,7 +632,7 @@ impl HeldFolder {
         if self.delivery.is_empty() || self.policy().on_retrieve == OnRetrieve::Keep {
             return Ok(());
         }
-        self.upstream.connected(&mut self.snapshot).await?;
+        self.connected().await?;
         if self.upstream.selected().read_only {
             return Ok(());
         }
