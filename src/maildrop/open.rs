@@ -18,7 +18,7 @@ use super::{
     snapshot::Snapshot,
     uidl::Names,
     undelivered::Undelivered,
-    upstream::{Upstream, log_in, login_of},
+    upstream::{Upstream, failed, log_in, login_of},
 };
 use crate::{
     accounts::Account,
@@ -277,10 +277,7 @@ impl Maildrops {
         let known = state.index(&name).await;
         let login = login_of(&connector, &account, slot.standing());
         let opened = Snapshot::open(connection, login, &account.policy, &name.folder, known).await;
-        let (mailbox, mut snapshot) = opened.map_err(|error| {
-            connector.note_failure(&account.user, slot.standing(), &error);
-            Error::upstream(&account.upstream.name, &account.user, error)
-        })?;
+        let (mailbox, mut snapshot) = opened.map_err(|error| failed(login, &account, error))?;
         connector.note_success(&account.user);
         let mut upstream = Upstream::new(account, name, connector, slot, mailbox);
         recognise(state, &mut upstream, &mut snapshot).await?;

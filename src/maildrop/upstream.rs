@@ -84,17 +84,14 @@ impl Upstream {
     async fn reconnect(&mut self, snapshot: &mut Snapshot) -> Result<(), Error> {
         let connection = log_in(&self.connector, &self.account, self.slot.standing()).await?;
         let policy = &self.account.policy;
-        let reopened = snapshot.reopen(connection, self.login(), policy, &self.name.folder);
-        let reopened = reopened.await;
-        let mailbox = reopened.map_err(|error| self.failed(error))?;
+        let reopening = snapshot.reopen(connection, self.login(), policy, &self.name.folder);
+        let reopened = reopening.await.map_err(|error| self.failed(error))?;
         self.connector.note_success(&self.account.user);
-        match mailbox {
-            Some(mailbox) => self.mailbox = mailbox,
-            None => {
-                tracing::warn!(mailbox = %self.name, "UIDVALIDITY changed");
-                return Err(Refusal::Unavailable(Reason::Replaced).into());
-            }
-        }
+        let Some(mailbox) = reopened else {
+            tracing::warn!(mailbox = %self.name, "UIDVALIDITY changed");
+            return Err(Refusal::Unavailable(Reason::Replaced).into());
+        };
+        self.mailbox = mailbox;
         Ok(())
     }
 
@@ -121,11 +118,9 @@ impl Upstream {
         login_of(&self.connector, &self.account, self.slot.standing())
     }
 
-    /// An upstream's failure, with the names for the log. If the upstream asks for a pause, it gets one.
+    /// A failure of the upstream: see [`failed`].
     pub(super) fn failed(&self, error: imap::Error) -> Error {
-        self.connector
-            .note_failure(&self.account.user, self.slot.standing(), &error);
-        Error::upstream(&self.account.upstream.name, &self.account.user, error)
+        failed(self.login(), &self.account, error)
     }
 
     /// Lets the connection wait for the next session of the login, with what that need not find out again.
@@ -166,6 +161,12 @@ pub(super) fn login_of<'a>(connector: &'a Connector, account: &'a Account, stand
         credential: &account.credential,
         standing,
     }
+}
+
+/// A failure of the upstream after `login`, with the names for the log. If the upstream asks for a pause, it gets one.
+pub(super) fn failed(login: Login<'_>, account: &Account, error: imap::Error) -> Error {
+    login.connector.note_failure(login.user, login.standing, &error);
+    Error::upstream(&account.upstream.name, &account.user, error)
 }
 
 /// Logs in, for a connection that is to be selected.
