@@ -89,16 +89,6 @@ impl<T> UidMap<T> {
     pub fn retain(&mut self, mut stays: impl FnMut(Uid, &T) -> bool) {
         self.0.retain(|(uid, value)| stays(*uid, value));
     }
-
-    /// The same UIDs with other values.
-    pub fn map<V>(self, mut change: impl FnMut(Uid, T) -> V) -> UidMap<V> {
-        UidMap(
-            self.0
-                .into_iter()
-                .map(|(uid, value)| (uid, change(uid, value)))
-                .collect(),
-        )
-    }
 }
 
 impl Uids {
