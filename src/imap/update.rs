@@ -9,7 +9,7 @@ use super::{
     reader::Expect,
     response::{Code, Completion},
 };
-use crate::types::{Uid, UidRanges};
+use crate::types::{Uid, UidRanges, Uids};
 
 /// Messages that MOVE was refused for, and that are here still; ascending.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -30,6 +30,12 @@ pub struct Refused {
 }
 
 impl Refused {
+    /// The messages of `uids` that are gone: those that were not refused.
+    pub fn gone(&self, uids: &[Uid]) -> Uids {
+        let refused: Uids = self.uids.iter().copied().collect();
+        uids.iter().copied().filter(|&uid| !refused.contains(uid)).collect()
+    }
+
     /// Adds `others`, which are ascending above these. A final refusal beside one that may pass is not final.
     pub fn add(&mut self, others: Self) {
         self.is_final = match (self.uids.is_empty(), others.uids.is_empty()) {

@@ -542,9 +542,7 @@ impl HeldFolder {
             ..
         } = self;
         let refused = removal.remove(upstream, snapshot, uids, &seen).await?;
-        let kept: Uids = refused.uids.iter().copied().collect();
-        let gone = uids.iter().copied().filter(|&uid| !kept.contains(uid)).collect();
-        self.note_removed(&gone);
+        self.note_removed(&refused.gone(uids));
         Ok(refused)
     }
 

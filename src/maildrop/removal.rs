@@ -109,13 +109,7 @@ impl Removal {
 
     /// Flags and expunges `uids`.
     async fn expunge(&self, upstream: &mut Upstream, snapshot: &Snapshot, uids: &[Uid]) -> Result<Refused, Error> {
-        let pending = PendingMove {
-            uid_validity: snapshot.uid_validity(),
-            uids: uids.iter().copied().collect(),
-            target: String::new(),
-            target_uid_validity: 0,
-            target_uid_next: Uid(0),
-        };
+        let pending = PendingMove::removal(snapshot.uid_validity(), uids.iter().copied().collect());
         // It stays when all are gone: no other message ever gets their UIDs.
         let kept = self.keep(upstream, &pending).await;
         if let Err(error) = &kept {
@@ -171,7 +165,7 @@ impl Removal {
         let Some(pending) = self.state.pending_move(upstream.name()).await? else {
             return Ok(Uids::default());
         };
-        if pending.target.is_empty() {
+        if !pending.has_copy() {
             self.finish_expunge(upstream, snapshot, &pending).await
         } else if copies {
             self.finish_copy(upstream, snapshot, pending).await
@@ -198,7 +192,7 @@ impl Removal {
             tracing::info!(mailbox = %upstream.name(), messages = uids.len(), "a removal that was interrupted is finished");
             let removed = upstream.mailbox().remove(&uids).await;
             let refused = removed.map_err(|error| upstream.failed(error))?;
-            gone = without(&uids, &refused.uids);
+            gone = refused.gone(&uids);
         }
         self.forget(upstream).await?;
         Ok(gone)
@@ -217,7 +211,7 @@ impl Removal {
         tracing::info!(mailbox = %upstream.name(), messages = copied.uids.len(), "a move that was interrupted is finished");
         let uids = copied.uids.to_vec();
         let refused = self.remove_copied(upstream, copied, &uids).await?;
-        Ok(without(&uids, &refused.uids))
+        Ok(refused.gone(&uids))
     }
 
     /// Copies `uids` (ascending) to `target` and removes them here; what has been copied already is only removed. Those that
@@ -319,7 +313,7 @@ impl Removal {
             let (target, messages) = (&pending.target, refused.uids.len());
             tracing::warn!(mailbox = %upstream.name(), target, messages, "copied, but not removed");
         }
-        let gone = without(these, &refused.uids);
+        let gone = refused.gone(these);
         pending.uids.retain(|uid, ()| !gone.contains(uid));
         self.keep(upstream, &pending).await?;
         Ok(refused)
@@ -356,7 +350,7 @@ impl Removal {
     /// The copies that were begun and not finished.
     async fn pending_copy(&self, upstream: &Upstream) -> Result<Option<PendingMove>, Error> {
         let pending = self.state.pending_move(upstream.name()).await?;
-        Ok(pending.filter(|pending| !pending.target.is_empty()))
+        Ok(pending.filter(PendingMove::has_copy))
     }
 
     async fn keep(&self, upstream: &Upstream, pending: &PendingMove) -> Result<(), Error> {
@@ -407,12 +401,6 @@ fn final_or(error: Error) -> Error {
         Some(cause) if cause.is_final() => error.told_as(Refusal::Misconfigured(Reason::Target)),
         _ => error,
     }
-}
-
-/// `uids` without `refused`.
-fn without(uids: &[Uid], refused: &[Uid]) -> Uids {
-    let refused: Uids = refused.iter().copied().collect();
-    uids.iter().copied().filter(|&uid| !refused.contains(uid)).collect()
 }
 
 #[cfg(test)]
@@ -483,13 +471,7 @@ mod tests {
     async fn nothing_is_finished_under_another_uidvalidity_nor_by_a_login_that_hides() {
         for (keys, uid_validity) in [("", 6), ("on_delete = \"hide\"", 7)] {
             let state = Arc::new(MemoryStore::default());
-            let pending = PendingMove {
-                uid_validity,
-                uids: [2].into(),
-                target: String::new(),
-                target_uid_validity: 0,
-                target_uid_next: Uid(0),
-            };
+            let pending = PendingMove::removal(uid_validity, [2].into());
             state.set_pending_move(&inbox(), Some(&pending)).await.unwrap();
             let (commands, gone) = play(keys, FULL, good, async |upstream| {
                 let mut snapshot = Snapshot::of([2], [2]);

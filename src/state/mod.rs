@@ -78,7 +78,7 @@ pub trait StateStore: Send + Sync + fmt::Debug {
     /// UIDVALIDITY: then it has been renumbered meanwhile.
     async fn set_past(&self, mailbox: &MailboxName, past: &Past) -> Result<(), Unavailable>;
 
-    /// The move out of `mailbox` that has not come to its end.
+    /// The removal from `mailbox`, by a move or for good, that has not come to its end.
     async fn pending_move(&self, mailbox: &MailboxName) -> Result<Option<PendingMove>, Unavailable>;
 
     /// Keeps `pending`, or that there is none.

@@ -54,20 +54,38 @@ pub struct Former {
     pub uid: Uid,
 }
 
-/// Messages about to be copied and then removed. This is kept before the COPY, so that after a crash the next login can
-/// find out how far the move came.
+/// Messages about to be removed, or to be copied and then removed. This is kept before the first command, so that after a
+/// crash the next login can find out how far the removal came.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PendingMove {
     /// UIDVALIDITY of `uids`.
     pub uid_validity: u64,
     /// The messages.
     pub uids: Uids,
-    /// The folder they go to.
+    /// The folder that they are copied to; empty if they are removed without a copy.
     pub target: String,
-    /// Its UIDVALIDITY.
+    /// UIDVALIDITY of the target.
     pub target_uid_validity: u64,
-    /// Its UIDNEXT before the COPY: copies have this UID or a higher one.
+    /// UIDNEXT of the target before the COPY: copies have this UID or a higher one.
     pub target_uid_next: Uid,
+}
+
+impl PendingMove {
+    /// Messages about to be removed without a copy.
+    pub fn removal(uid_validity: u64, uids: Uids) -> Self {
+        Self {
+            uid_validity,
+            uids,
+            target: String::new(),
+            target_uid_validity: 0,
+            target_uid_next: Uid(0),
+        }
+    }
+
+    /// Whether the messages are copied before they are removed.
+    pub fn has_copy(&self) -> bool {
+        !self.target.is_empty()
+    }
 }
 
 /// Old UIDs with the new ones that the same messages have under another UIDVALIDITY.
