@@ -29,7 +29,7 @@ enum Content<'a> {
 #[derive(Debug)]
 struct Notice {
     text: Arc<[u8]>,
-    /// How much of it passes.
+    /// How many octets of `text` the device gets.
     octets: usize,
     /// Set for RETR.
     is_announced: bool,
@@ -194,7 +194,7 @@ impl Body<'_> {
     }
 
     /// The device was sent all of it. If that is the whole message, it counts as retrieved, and `octets` is the size that the
-    /// next sessions list (RFC 1939 §11); `None` if what was sent is not as the message is.
+    /// next sessions list (RFC 1939 §11); `None` if folding has changed what was sent.
     pub fn delivered(self, octets: Option<Octets>) {
         if let Content::Upstream(passage) = self.0
             && passage.is_whole

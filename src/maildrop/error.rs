@@ -59,7 +59,7 @@ impl Error {
         self.imap().is_some_and(imap::Error::is_lost)
     }
 
-    /// Writes the cause to the log, if there is one: whoever ends with this error does so, once.
+    /// Writes the cause to the log, if there is one. The code at which the error ends calls this, once.
     pub fn log(&self) {
         match self.cause.as_deref() {
             Some(Cause::Upstream { upstream, user, error }) => {

@@ -274,8 +274,8 @@ impl HeldFolder {
     // Reading.
 
     /// Asks for `item` of a message, if that is not in flight already, and waits until its content begins. A connection that was
-    /// lost while the device was silent is replaced once, without a word. `item_of` tells what the device would fetch of a
-    /// message of so many octets, for reading ahead.
+    /// lost while the device was silent is replaced once, without a word. `item_of` tells, for reading ahead, what the
+    /// device would fetch of a message of a given size.
     pub(super) async fn begin(
         &mut self,
         listing: &Listing,
@@ -291,7 +291,7 @@ impl HeldFolder {
                 was_asked: false,
             });
         }
-        // What did not come before would only spoil a set.
+        // A message that did not come before would only spoil a set.
         let mut alone = self.suspects.contains(uid);
         let in_row = self.ahead.note_request(place, item);
         if !in_row || !self.ahead.is_due(uid) {
@@ -321,7 +321,8 @@ impl HeldFolder {
                 Ok(Begun::Refused) => continue,
                 Err(error) => error,
             };
-            // It may be a set's fault, or a moment's: once more, alone. Who asks for patience gets it.
+            // The set or the moment may be at fault: the message is asked for once more, alone. A server that asks for patience
+            // is not asked again.
             if !alone && (error.is_lost() || error.is_undelivered()) {
                 alone = true;
                 continue;
@@ -453,7 +454,7 @@ impl HeldFolder {
         self.upstream.mailbox().take(count)
     }
 
-    /// What is in flight is not wanted.
+    /// Ends what is in flight, because nobody wants it.
     pub(super) async fn stop_ahead(&mut self) {
         self.ahead.stop(self.upstream.mailbox()).await;
     }
@@ -618,7 +619,7 @@ impl HeldFolder {
         change.await
     }
 
-    /// Into state goes what the next session need not ask for; what concerns messages that are gone goes out of it.
+    /// Saves in state what the next session need not ask for, and drops from state what concerns messages that are gone.
     async fn save(&mut self) {
         if !self.snapshot.is_saved() && !self.upstream.selected().uid_not_sticky {
             let index = self.snapshot.take_for_saving();

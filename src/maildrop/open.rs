@@ -153,8 +153,8 @@ impl Maildrops {
         Ok(folders)
     }
 
-    /// Holds one folder. The order of the steps is what security depends on: who does not know the password must not learn that
-    /// the maildrop is in use, so the login comes before the lock; and a listing that is made before the lock would show what
+    /// Holds one folder. Security depends on the order of the steps: a device that does not know the password must not learn
+    /// that the maildrop is in use, so the login comes before the lock; and a listing that is made before the lock would show what
     /// another session removes meanwhile.
     async fn hold_folder(&self, account: &Arc<Account>, number: u16, folder: &str) -> Result<HeldFolder, Error> {
         let opening = Opening {

@@ -46,7 +46,7 @@ pub(super) struct ReadAhead {
     sends_text_first: bool,
 }
 
-/// What a request for a message came to.
+/// How a request for a message ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Begun {
     /// Its content begins. How many octets it has; `None` for NIL.

@@ -92,7 +92,7 @@ impl PendingMove {
 pub type Renumbered = UidMap<Uid>;
 
 impl Marks {
-    /// Under a new UIDVALIDITY. What has no new UID goes.
+    /// Gives the messages their UIDs under a new UIDVALIDITY. Marks of messages that have no new UID are dropped.
     pub(super) fn renumber(&mut self, uid_validity: u64, uids: &Renumbered) {
         for list in [&mut self.hidden, &mut self.noticed, &mut self.undelivered] {
             *list = renumbered(list, uids);

@@ -1,4 +1,4 @@
-//! What POP3 counts: messages and octets; and where they lie upstream.
+//! Message numbers and octets, as POP3 counts them, and the names of mailboxes.
 
 use std::{fmt, num::NonZeroU32};
 

@@ -62,7 +62,8 @@ impl Drop for Place {
     }
 }
 
-/// The address by which one peer is known: of IPv6 the /64, as a peer that has one address of it has them all.
+/// The address by which a peer is counted. For IPv6 this is the /64, because a peer that has one address of a /64 has them
+/// all.
 pub fn network(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),

@@ -34,7 +34,7 @@ impl UidValidity {
         NonZeroU64::new(number).map(Self)
     }
 
-    /// The same; for 0, whose mailbox has none, one that is shown as 0.
+    /// As [`UidValidity::of_state`], but 0, which means that there is none, gives one that is shown as 0.
     pub fn of_state_or_zero(number: u64) -> Self {
         Self::of_state(number).unwrap_or(Self::of_server(0))
     }

@@ -183,7 +183,7 @@ impl<T> IntoIterator for UidMap<T> {
     }
 }
 
-/// What was kept is in order whatever was read.
+/// Restores the order, which a record may lack.
 fn sorted<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<(Uid, T)>, D::Error> {
     Ok(UidMap::from(Vec::deserialize(deserializer)?).0)
 }
