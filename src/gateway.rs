@@ -278,7 +278,7 @@ async fn sweep_once(service: &Service) {
             continue;
         };
         if let Err(error) = service.maildrops.sweep(&account).await {
-            error.log();
+            let error = error.cause();
             tracing::warn!(login, %mailbox, %error, "messages whose retain_days are over were not removed");
         }
     }

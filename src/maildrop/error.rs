@@ -1,6 +1,8 @@
 //! What can go wrong with a maildrop: what the device is told, by whose fault it is, and the cause for the log.
 //! `pop3::reply` maps each [`Refusal`] to its response code.
 
+use std::fmt;
+
 use crate::{imap, oauth, state::Unavailable};
 
 /// Why a maildrop did not do what a device asked. Keeps its cause; nothing is logged before [`Error::log`].
@@ -57,6 +59,15 @@ impl Error {
     /// Whether another try on a new connection may help.
     pub(super) fn is_lost(&self) -> bool {
         self.imap().is_some_and(imap::Error::is_lost)
+    }
+
+    /// The cause, or if there is none, what the device is told: for a line of the log that says what has failed.
+    pub fn cause(&self) -> &dyn fmt::Display {
+        match self.cause.as_deref() {
+            Some(Cause::Upstream { error, .. }) => error,
+            Some(Cause::State(unavailable)) => unavailable,
+            None => &self.refusal,
+        }
     }
 
     /// Writes the cause to the log, if there is one. The code at which the error ends calls this, once.
@@ -183,8 +194,8 @@ pub enum Reason {
     /// The configured folder can't be selected.
     #[error("no such folder upstream, see the log")]
     Folder,
-    /// The folder that `on_delete` moves messages to can't be made.
-    #[error("the folder for deleted mail cannot be made upstream, see the log")]
+    /// The folder that `on_delete` moves messages to can't be found or made.
+    #[error("the folder for deleted mail is out of reach upstream, see the log")]
     Target,
     /// `on_delete` moves messages to the folder that they are in: they are kept.
     #[error("messages of this folder are kept, nothing was removed")]

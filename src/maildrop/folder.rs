@@ -138,8 +138,8 @@ impl HeldFolder {
         match self.removal.finish(&mut self.upstream, &mut self.snapshot).await {
             Ok(gone) => self.note_removed(&gone),
             Err(error) => {
-                error.log();
-                tracing::warn!(mailbox = %self.upstream.name(), %error, "a removal that was interrupted is not finished");
+                let (mailbox, error) = (self.upstream.name(), error.cause());
+                tracing::warn!(%mailbox, %error, "a removal that was interrupted is not finished");
             }
         }
     }
@@ -162,7 +162,7 @@ impl HeldFolder {
                 "retain_days are over"
             ),
             Err(error) => {
-                error.log();
+                let error = error.cause();
                 tracing::warn!(login, %mailbox, %error, "messages whose retain_days are over were not removed");
             }
         }
@@ -648,7 +648,7 @@ impl HeldFolder {
         }
         let retrieved = self.delivery.retrieved().to_vec();
         if let Err(error) = self.identify(&retrieved).await {
-            tracing::debug!(%error, mailbox = %self.upstream.name(), "what was retrieved is not remembered");
+            tracing::debug!(error = %error.cause(), mailbox = %self.upstream.name(), "what was retrieved is not remembered");
         }
     }
 

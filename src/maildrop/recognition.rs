@@ -25,7 +25,7 @@ pub(super) async fn recognise(
         Err(error) if error.imap().is_none() && !upstream.policy().keeps_marks() => {
             tracing::warn!(
                 mailbox = %upstream.name(),
-                %error,
+                error = %error.cause(),
                 "the login goes on without state: messages that were known before UIDVALIDITY changed have new names meanwhile"
             );
             Past::of(snapshot.uid_validity())

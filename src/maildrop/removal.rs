@@ -113,7 +113,7 @@ impl Removal {
         // It stays when all are gone: no other message ever gets their UIDs.
         let kept = self.keep(upstream, &pending).await;
         if let Err(error) = &kept {
-            tracing::warn!(mailbox = %upstream.name(), %error, "a removal that a crash cuts short will not be finished");
+            tracing::warn!(mailbox = %upstream.name(), error = %error.cause(), "a removal that a crash cuts short will not be finished");
         }
         let removed = upstream.mailbox().remove(uids).await;
         let refused = removed.map_err(|error| upstream.failed(error))?;
@@ -395,7 +395,7 @@ async fn arrivals(upstream: &mut Upstream, pending: &PendingMove) -> Result<Vec<
     Ok(fingerprints.into_iter().map(|(_, fingerprint)| fingerprint).collect())
 }
 
-/// A folder that can't be made will not be there at the next QUIT either.
+/// A folder that the user may not see or make will be out of reach at the next QUIT too.
 fn final_or(error: Error) -> Error {
     match error.imap() {
         Some(cause) if cause.is_final() => error.told_as(Refusal::Misconfigured(Reason::Target)),
