@@ -342,13 +342,7 @@ impl Accounts {
                 None
             }
         };
-        match account {
-            Some(account) => Ok((account, attempt)),
-            None => {
-                attempt.failed().await;
-                Err(Denied::Wrong)
-            }
-        }
+        attempt.admit(account).await
     }
 
     /// Counts an attempt before it is made, and waits if the login has failed before.

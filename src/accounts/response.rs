@@ -181,14 +181,14 @@ impl Accounts {
         };
         let attempt = self.begin(login, meant.as_ref(), &secret, peer).await?;
         let asker = asker(login, meant.as_ref(), peer, &attempt);
-        if let (Some(meant), Some(Proved { signature })) = (&meant, proved) {
-            if let Some(account) = self.verify(meant, secret, asker).await {
-                return Ok((account, attempt, signature));
+        let (account, signature) = match (&meant, proved) {
+            (Some(meant), Some(Proved { signature })) => (self.verify(meant, secret, asker).await, signature),
+            _ => {
+                self.spend_time(secret, asker).await;
+                (None, None)
             }
-        } else {
-            self.spend_time(secret, asker).await;
-        }
-        attempt.failed().await;
-        Err(Denied::Wrong)
+        };
+        let (account, attempt) = attempt.admit(account).await?;
+        Ok((account, attempt, signature))
     }
 }

@@ -15,6 +15,7 @@ use std::{
 
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
+use super::{Account, Denied};
 use crate::{
     config::Secret,
     proofs::{KeyedHash, PROVEN_FOR, RandomUnavailable, Recent, Tag},
@@ -174,6 +175,17 @@ impl Attempt {
             sleep(self.delay).await;
         }
         self.begun = Instant::now();
+    }
+
+    /// Ends an attempt without an account as failed; one with an account goes on.
+    pub(super) async fn admit(self, account: Option<Account>) -> Result<(Account, Self), Denied> {
+        match account {
+            Some(account) => Ok((account, self)),
+            None => {
+                self.failed().await;
+                Err(Denied::Wrong)
+            }
+        }
     }
 
     /// Whether an attempt from this address has failed lately.

@@ -45,12 +45,6 @@ impl Accounts {
                 None
             }
         };
-        match account {
-            Some(account) => Ok((account, attempt)),
-            None => {
-                attempt.failed().await;
-                Err(Denied::Wrong)
-            }
-        }
+        attempt.admit(account).await
     }
 }
