@@ -115,12 +115,7 @@ impl Summary {
             Denied::Wrong => "wrong",
             Denied::Throttled => "throttled",
         };
-        tracing::info!(peer = %self.shown_peer(), reason, login = self.login, "login refused");
-    }
-
-    /// The peer, an IPv4 address as such.
-    fn shown_peer(&self) -> SocketAddr {
-        SocketAddr::new(self.address(), self.peer.port())
+        tracing::info!(peer = %self.peer, reason, login = self.login, "login refused");
     }
 
     /// There is TLS.
@@ -142,7 +137,7 @@ impl Drop for Summary {
             None => ("none", None),
         };
         tracing::info!(
-            peer = %self.shown_peer(),
+            peer = %self.peer,
             login = self.login,
             tls = version,
             certificate,
