@@ -271,10 +271,7 @@ async fn until(shutdown: CancellationToken, work: impl Future<Output = ()>) {
 async fn sweep_once(service: &Service) {
     // A failure of state was written to the log.
     for (login, mailbox) in service.maildrops.marked().await.unwrap_or_default() {
-        let account = service.accounts.stored(&login, &mailbox.folder);
-        let Some(account) =
-            account.filter(|account| account.user == mailbox.user && account.upstream.name == mailbox.upstream)
-        else {
+        let Some(account) = service.accounts.stored(&login, &mailbox) else {
             continue;
         };
         if let Err(error) = service.maildrops.sweep(&account).await {

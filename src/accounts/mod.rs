@@ -289,21 +289,23 @@ impl Accounts {
         self.expire
     }
 
-    /// The account of a login whose password for the upstream the configuration holds, for one of its folders; `None` for
-    /// any other.
-    pub fn stored(&self, login: &str, folder: &str) -> Option<Account> {
+    /// The account of a login whose credential for the upstream is in the configuration, with the folder of `mailbox`; `None`
+    /// for any other login, and if the login does not lead to `mailbox`.
+    pub fn stored(&self, login: &str, mailbox: &MailboxName) -> Option<Account> {
         let account = match self.meant(login.as_bytes())?.mailbox {
             Owner::Local(local) if local.account.login == login => local.account.clone(),
             Owner::Rule(rule) => rule.of(login),
             Owner::Local(_) | Owner::Forwarded(_) => return None,
         };
-        let is_own = account.policy.folders.iter().any(|own| own == folder);
-        let policy = match is_own {
-            true => account.policy.clone(),
-            false if account.policy.folder_separator.is_some() => Arc::new(account.policy.with_folder(folder)),
-            false => return None,
+        let folder = mailbox.folder.as_str();
+        let policy = if account.policy.folders.iter().any(|own| own == folder) {
+            account.policy.clone()
+        } else if account.policy.folder_separator.is_some() {
+            Arc::new(account.policy.with_folder(folder))
+        } else {
+            return None;
         };
-        Some(Account { policy, ..account })
+        (account.mailbox(folder) == *mailbox).then_some(Account { policy, ..account })
     }
 
     /// The accounts whose upstream credential is in the configuration. Of a rule: an account for each login of its

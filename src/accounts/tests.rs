@@ -358,7 +358,7 @@ async fn the_case_of_a_domain_tells_nobody_apart() {
             (login, "Post@example.org"),
             "{given}"
         );
-        let stored = accounts.stored(&account.login, "Scans").unwrap();
+        let stored = accounts.stored(&account.login, &account.mailbox("Scans")).unwrap();
         assert_eq!((stored.login, stored.user), (account.login, account.user));
     }
     let picked = log_in(&accounts, b"Office@EXAMPLE.org+In@VOICES", "own").await.unwrap();
