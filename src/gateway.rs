@@ -160,11 +160,7 @@ fn acceptor(
     let acceptor = match made.iter().find(|(other, _)| *other == way) {
         Some((_, acceptor)) => acceptor.clone(),
         None => {
-            let acceptor = Arc::new(if way.is_legacy {
-                Acceptor::load_legacy(&config.tls)?
-            } else {
-                Acceptor::load(&config.tls, way.clients)?
-            });
+            let acceptor = Arc::new(Acceptor::for_listener(&config.tls, listener)?);
             made.push((way, acceptor.clone()));
             acceptor
         }
