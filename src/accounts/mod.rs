@@ -335,8 +335,7 @@ impl Accounts {
     /// verify the secret. A login that is not valid UTF-8 or contains control characters is [`Denied::Wrong`].
     pub async fn authenticate(&self, login: &[u8], secret: Secret, peer: IpAddr) -> Result<(Account, Attempt), Denied> {
         let meant = self.meant(login);
-        let attempt = self.begin(login, meant.as_ref(), &secret, peer).await?;
-        let asker = asker(login, meant.as_ref(), peer, &attempt);
+        let (attempt, asker) = self.begin(login, meant.as_ref(), &secret, peer).await?;
         let account = match &meant {
             Some(meant) => self.verify(meant, secret, asker).await,
             None => {
@@ -348,17 +347,22 @@ impl Accounts {
     }
 
     /// Counts an attempt before it is made, and waits if the login has failed before.
-    async fn begin(
+    async fn begin<'a>(
         &self,
-        login: &[u8],
-        meant: Option<&Meant<'_>>,
+        login: &'a [u8],
+        meant: Option<&'a Meant<'_>>,
         secret: &Secret,
         peer: IpAddr,
-    ) -> Result<Attempt, Denied> {
+    ) -> Result<(Attempt, Asker<'a>), Denied> {
         let attempt = self.throttle.begin(&counted(login, meant), secret, peer);
         let mut attempt = attempt.ok_or(Denied::Throttled)?;
         attempt.wait().await;
-        Ok(attempt)
+        let asker = Asker {
+            login: meant.map_or(login, |meant| meant.login.as_bytes()),
+            address: network(peer),
+            is_suspect: attempt.is_suspect(),
+        };
+        Ok((attempt, asker))
     }
 
     fn meant<'a>(&'a self, login: &'a [u8]) -> Option<Meant<'a>> {
@@ -458,15 +462,6 @@ impl Accounts {
         if let Some(hash) = &self.decoy {
             self.hashing.verify(hash.clone(), secret, asker).await;
         }
-    }
-}
-
-/// Who asks for a verification.
-fn asker<'a>(login: &'a [u8], meant: Option<&'a Meant<'_>>, peer: IpAddr, attempt: &Attempt) -> Asker<'a> {
-    Asker {
-        login: meant.map_or(login, |meant| meant.login.as_bytes()),
-        address: network(peer),
-        is_suspect: attempt.is_suspect(),
     }
 }
 

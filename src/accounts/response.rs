@@ -6,7 +6,7 @@ use std::{net::IpAddr, num::NonZeroU32, sync::Arc};
 use subtle::ConstantTimeEq;
 use tokio::{sync::Semaphore, task};
 
-use super::{Account, Accounts, Attempt, Denied, Known, Meant, Owner, asker};
+use super::{Account, Accounts, Attempt, Denied, Known, Meant, Owner};
 use crate::{
     challenge::{SCRAM_OCTETS, ScramKeys, apop, hmac_md5},
     config::{self, AccountsOptions, LocalSecret, Secret},
@@ -179,8 +179,7 @@ impl Accounts {
             (Some(secret), Some(_)) => secret.clone(),
             _ => self.responses.guess(response),
         };
-        let attempt = self.begin(login, meant.as_ref(), &secret, peer).await?;
-        let asker = asker(login, meant.as_ref(), peer, &attempt);
+        let (attempt, asker) = self.begin(login, meant.as_ref(), &secret, peer).await?;
         let (account, signature) = match (&meant, proved) {
             (Some(meant), Some(Proved { signature })) => (self.verify(meant, secret, asker).await, signature),
             _ => {

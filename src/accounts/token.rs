@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{Account, Accounts, Attempt, Denied, Owner, Target, asker};
+use super::{Account, Accounts, Attempt, Denied, Owner, Target};
 use crate::config::{Credential, Secret, Upstream};
 
 impl Accounts {
@@ -23,8 +23,7 @@ impl Accounts {
         peer: IpAddr,
     ) -> Result<(Account, Attempt), Denied> {
         let meant = self.meant(login);
-        let attempt = self.begin(login, meant.as_ref(), &token, peer).await?;
-        let asker = asker(login, meant.as_ref(), peer, &attempt);
+        let (attempt, asker) = self.begin(login, meant.as_ref(), &token, peer).await?;
         let account = match meant.as_ref().map(|meant| (meant, &meant.mailbox)) {
             Some((meant, Owner::Forwarded(upstream))) if upstream.is_private() => {
                 let account = self.verify(meant, token.clone(), asker).await;
