@@ -121,7 +121,10 @@ fn anywhere(head: &[u8]) -> usize {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{super::multiline::Multiline, *};
+    use super::{
+        super::{multiline::Multiline, tests::cut},
+        *,
+    };
 
     /// Short, so that short messages are enough.
     const LONGEST: usize = 12;
@@ -222,11 +225,7 @@ mod tests {
             cuts in prop::collection::vec(0usize..200, 0..20),
             longest in 8usize..30,
         ) {
-            let mut cuts: Vec<_> = cuts.into_iter().map(|cut| cut.min(message.len())).collect();
-            cuts.extend([0, message.len()]);
-            cuts.sort_unstable();
-            let chunks: Vec<_> = cuts.windows(2).map(|cut| &message[cut[0]..cut[1]]).collect();
-            let out = folded(longest, &chunks);
+            let out = folded(longest, &cut(&message, cuts));
             prop_assert_eq!(&out, &folded(longest, &[&message]));
             let sent = encoded(&out);
             prop_assert!(sent.split_inclusive(|&octet| octet == b'\n').all(|line| line.len() <= longest));
