@@ -51,7 +51,7 @@ pub struct Account {
     pub login: String,
     /// Where the mail lives.
     pub upstream: Arc<config::Upstream>,
-    /// The user there, as [`canonical`] writes it: whatever login leads there, its mailbox is one.
+    /// The user there, as [`canonical`] writes it: all logins that lead to this user share one mailbox.
     pub user: String,
     /// What proves it to the upstream.
     pub credential: Credential,
@@ -75,7 +75,7 @@ impl From<&config::Account> for Account {
 }
 
 impl Account {
-    /// What state calls one of its folders.
+    /// The name of one of its folders in state.
     pub fn mailbox(&self, folder: &str) -> MailboxName {
         MailboxName {
             upstream: self.upstream.name.clone(),
@@ -84,7 +84,7 @@ impl Account {
         }
     }
 
-    /// Whether it is one of those that `rule` stands for.
+    /// Whether the login belongs to `rule`: an `[[account]]` whose login may be a pattern.
     pub fn is_of(&self, rule: &config::Account) -> bool {
         self.upstream.name == rule.upstream.name && Pattern::new(&rule.login).matches(&self.login)
     }
@@ -93,7 +93,7 @@ impl Account {
 /// Why a login is refused before any upstream is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
-    /// No such login, or a wrong secret; which of the two is not told.
+    /// The login does not exist, or the secret is wrong. The device does not learn which of the two.
     #[error("wrong login or password")]
     Wrong,
     /// Too many failures from this address for this login.
@@ -200,7 +200,7 @@ impl Local {
     }
 }
 
-/// What a login that a device gave stands for.
+/// The account, rule or upstream that a login leads to, and the folder that the device picked by it.
 struct Meant<'a> {
     /// The login without a folder.
     login: Cow<'a, str>,
@@ -398,7 +398,7 @@ impl Accounts {
             let whole = canonical(&login, target.default_domain());
             (pattern.matches(&whole) || pattern.matches(&login)).then_some((whole, folder, target))
         })?;
-        // Neither a folder nor a default domain makes a login of the gateway's own one that is forwarded.
+        // A login of the gateway's own is never forwarded, even if it names a folder or lacks its domain.
         (!self.local.contains_key(&login)).then_some(Meant {
             login: login.into(),
             folder,
@@ -409,7 +409,7 @@ impl Accounts {
         })
     }
 
-    /// The login of the gateway's own that `login`, without a folder, stands for.
+    /// The `[[account]]` of `login`, which has no folder and may lack the domain.
     fn own(&self, login: &str) -> Option<&Local> {
         self.local.get(&canonical(login, None)).or_else(|| {
             let mut domains = self.default_domains.iter().filter(|_| !login.contains('@'));
@@ -465,8 +465,8 @@ impl Accounts {
     }
 }
 
-/// Whose secret an attempt tries, as the throttle counts it: the user of an upstream, or a login of the gateway's own. No
-/// other spelling and no folder gives anybody more tries.
+/// The name under which the throttle counts an attempt: the user of an upstream, or a login of the gateway's own. Another
+/// spelling or another folder of the same login has the same name, so a device gets no more tries by it.
 fn counted<'a>(login: &'a [u8], meant: Option<&'a Meant<'_>>) -> Cow<'a, [u8]> {
     match meant {
         None => login.into(),

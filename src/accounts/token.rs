@@ -14,8 +14,8 @@ impl Accounts {
         })
     }
 
-    /// Like [`Accounts::authenticate`], by an access token for the upstream. Only forwarded logins may give one: it proves
-    /// nothing to the gateway itself. It is not sent to an upstream in plain text.
+    /// Like [`Accounts::authenticate`], by an access token for the upstream. Only forwarded logins may use a token: the gateway
+    /// itself cannot verify it. A token is not sent to an upstream in plain text.
     pub async fn authenticate_token(
         &self,
         login: &[u8],
