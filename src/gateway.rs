@@ -140,7 +140,7 @@ impl Gateway {
 /// How long the gateway may take to save tokens after `drain_seconds`: each lost token costs a sign-in.
 const FLUSH: Duration = Duration::from_secs(5);
 
-/// The acceptor for `listener`, unless it has no TLS. Those in `made` are shared by listeners that ask for the same.
+/// The acceptor for `listener`, unless it has no TLS. Listeners that need the same acceptor share one of `made`.
 fn acceptor(
     config: &Config,
     listener: &config::Listener,

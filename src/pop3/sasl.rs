@@ -1,4 +1,4 @@
-//! SASL responses: base64 → who a device says it is, and what proves that (RFC 5034 §4).
+//! SASL responses: base64 → a login and its secret, digest or token (RFC 5034 §4).
 
 use aws_lc_rs::rand;
 use base64::{

@@ -30,7 +30,7 @@ pub(super) enum End {
     LineTooLong,
     /// The TLS handshake failed.
     Handshake,
-    /// A PROXY header came that is no load balancer's.
+    /// A PROXY header from an address that is not in `proxy_protocol_from`.
     ProxyHeader,
     /// The upstream failed in the middle of a message.
     Upstream,
@@ -108,8 +108,7 @@ impl Summary {
         self.login = shown(login);
     }
 
-    /// One line for each login that is refused, for programs that lock addresses out: the peer comes before all that the device
-    /// says.
+    /// Logs a refused login, for programs that block addresses: the peer comes before anything that the device has sent.
     pub(super) fn note_refusal(&self, denied: Denied) {
         let reason = match denied {
             Denied::Wrong => "wrong",
