@@ -1,4 +1,5 @@
-//! What a secret answers to a challenge: computed alike by who proves to know the secret and by who checks that.
+//! Responses to challenges (APOP, CRAM-MD5, SCRAM-SHA-256): the side that proves a secret and the side that verifies it compute
+//! the same.
 
 use std::num::NonZeroU32;
 
@@ -47,8 +48,8 @@ pub(crate) struct ScramKeys {
 impl ScramKeys {
     /// Computes for about a millisecond per 4,096 iterations.
     ///
-    /// `secret` is used as it is: SASLprep (RFC 4013) leaves printable ASCII alone. Whoever has another normal form of a
-    /// password with other characters derives other keys.
+    /// `secret` is used as it is: SASLprep (RFC 4013) leaves printable ASCII alone. If a password has other characters, a
+    /// device that normalizes them in another way derives other keys.
     pub(crate) fn new(secret: &[u8], salt: &[u8], iterations: NonZeroU32) -> Self {
         let mut salted = Zeroizing::new([0; SCRAM_OCTETS]);
         pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, iterations, salt, secret, &mut *salted);

@@ -140,7 +140,7 @@ impl Gateway {
 /// How long the gateway may take to save tokens after `drain_seconds`: each lost token costs a sign-in.
 const FLUSH: Duration = Duration::from_secs(5);
 
-/// The acceptor for `listener`, unless it has no TLS. Those in `made` are shared by listeners that ask for the same.
+/// The acceptor for `listener`, unless it has no TLS. Listeners that need the same acceptor share one of `made`.
 fn acceptor(
     config: &Config,
     listener: &config::Listener,
@@ -160,11 +160,7 @@ fn acceptor(
     let acceptor = match made.iter().find(|(other, _)| *other == way) {
         Some((_, acceptor)) => acceptor.clone(),
         None => {
-            let acceptor = Arc::new(if way.is_legacy {
-                Acceptor::load_legacy(&config.tls)?
-            } else {
-                Acceptor::load(&config.tls, way.clients)?
-            });
+            let acceptor = Arc::new(Acceptor::for_listener(&config.tls, listener)?);
             made.push((way, acceptor.clone()));
             acceptor
         }
@@ -271,10 +267,7 @@ async fn until(shutdown: CancellationToken, work: impl Future<Output = ()>) {
 async fn sweep_once(service: &Service) {
     // A failure of state was written to the log.
     for (login, mailbox) in service.maildrops.marked().await.unwrap_or_default() {
-        let account = service.accounts.stored(&login, &mailbox.folder);
-        let Some(account) =
-            account.filter(|account| account.user == mailbox.user && account.upstream.name == mailbox.upstream)
-        else {
+        let Some(account) = service.accounts.stored(&login, &mailbox) else {
             continue;
         };
         if let Err(error) = service.maildrops.sweep(&account).await {

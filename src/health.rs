@@ -31,7 +31,7 @@ pub struct Door<'a> {
     pub address: SocketAddr,
     /// Whether TLS comes first.
     pub implicit_tls: bool,
-    /// From where it wants PROXY headers.
+    /// The networks from which it expects PROXY headers.
     pub balancers: &'a [IpNet],
 }
 
@@ -88,7 +88,7 @@ async fn greet<S: AsyncRead + AsyncWrite + Unpin>(stream: S) -> io::Result<()> {
     if !line.starts_with(b"+OK") {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "its greeting is not +OK"));
     }
-    // A session that says goodbye is no broken one in the gateway's log. What comes of it changes nothing here.
+    // With QUIT the gateway does not log a broken session. The outcome makes no difference here.
     if stream.write_all(b"QUIT\r\n").await.is_ok() {
         let _ = tokio::io::copy(&mut stream.take(LINE), &mut tokio::io::sink()).await;
     }

@@ -1,7 +1,7 @@
-//! What the process may no longer do once it serves, whoever takes it over: leave its memory in a file, gain privileges, start
-//! programs, read or write files that are none of its business.
+//! What the process gives up before it serves, in case an attacker takes it over: to leave its memory in a file, to gain
+//! privileges, to start programs, and to read or write files that it does not need.
 //!
-//! Every system that has none of this serves nevertheless; the log says what is in force.
+//! On a system without these means popgate serves nevertheless; the log says what is in force.
 
 use std::{
     collections::BTreeSet,
@@ -33,7 +33,7 @@ const SYSTEM: [&str; 8] = [
     "/sys/fs/cgroup",
 ];
 
-/// Files of the system that may lie elsewhere than they seem to: symbolic links into /run or /var.
+/// Files of the system that may be symbolic links into /run or /var.
 const LINKED: [&str; 3] = ["/etc/resolv.conf", "/etc/ssl/certs", "/etc/localtime"];
 
 /// Variables that name files or directories with roots of certificates.
@@ -47,7 +47,7 @@ impl Needs {
         let files = LINKED.iter().map(PathBuf::from).chain(roots);
         for file in files.chain(self.files.iter().cloned()) {
             readable.extend(directory_of(&file));
-            // Where the link leads now; certbot's next certificate will lie beside.
+            // The directory that the link leads to now: certbot's next certificate will be in the same directory.
             readable.extend(file.canonicalize().ok().as_deref().and_then(directory_of));
         }
         readable.retain(|directory| directory.is_dir());
@@ -78,9 +78,9 @@ pub fn hide_memory() {
 pub enum Confinement {
     /// All that [`Needs`] leaves out is forbidden.
     Full,
-    /// The kernel knows some of it.
+    /// The kernel supports a part of the restrictions.
     Partial,
-    /// The kernel knows none of it.
+    /// The kernel supports none of the restrictions.
     None,
 }
 

@@ -1,4 +1,4 @@
-//! Argon2: slow and hungry for memory by design, so only a few at once, and not again for what is known.
+//! Argon2: slow and hungry for memory by design. So only a few hashes are computed at once, and recent results are remembered.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -28,12 +28,12 @@ pub(super) struct Hashing {
     wrong: Recent,
 }
 
-/// Who asks for a verification.
+/// On whose behalf a secret is verified.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Asker<'a> {
     pub(super) login: &'a [u8],
     pub(super) address: IpAddr,
-    /// Somebody at this address has failed lately.
+    /// A login from this address has failed lately.
     pub(super) is_suspect: bool,
 }
 
@@ -48,8 +48,8 @@ impl Hashing {
         })
     }
 
-    /// Whether `secret` is what `hash`, a PHC string, was made of. What is known of it is known of this login and this hash
-    /// only: another hash of the login is another matter, and a login that does not exist learns nothing from one that does.
+    /// Whether `hash`, a PHC string, was made from `secret`. A result is remembered for this login and this hash only: a new
+    /// hash of the login is verified anew, and the answer to a login that does not exist does not depend on one that does.
     pub(super) async fn verify(&self, hash: Arc<str>, secret: Secret, asker: Asker<'_>) -> bool {
         let tag = self.key.tag([asker.login, hash.as_bytes(), secret.expose()]);
         let is_right = match self.known(&tag) {
@@ -143,7 +143,7 @@ mod tests {
         }
     }
 
-    /// A device that is gone while it waits for its turn costs nothing.
+    /// A device that disconnects while it waits for its turn causes no computation.
     #[tokio::test]
     async fn nothing_is_computed_for_who_is_gone() {
         let hash: Arc<str> = hash_password(&"own".into()).unwrap().into();

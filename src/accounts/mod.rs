@@ -51,7 +51,7 @@ pub struct Account {
     pub login: String,
     /// Where the mail lives.
     pub upstream: Arc<config::Upstream>,
-    /// The user there, as [`canonical`] writes it: whatever login leads there, its mailbox is one.
+    /// The user there, as [`canonical`] writes it: all logins that lead to this user share one mailbox.
     pub user: String,
     /// What proves it to the upstream.
     pub credential: Credential,
@@ -75,7 +75,7 @@ impl From<&config::Account> for Account {
 }
 
 impl Account {
-    /// What state calls one of its folders.
+    /// The name of one of its folders in state.
     pub fn mailbox(&self, folder: &str) -> MailboxName {
         MailboxName {
             upstream: self.upstream.name.clone(),
@@ -84,7 +84,7 @@ impl Account {
         }
     }
 
-    /// Whether it is one of those that `rule` stands for.
+    /// Whether the login belongs to `rule`: an `[[account]]` whose login may be a pattern.
     pub fn is_of(&self, rule: &config::Account) -> bool {
         self.upstream.name == rule.upstream.name && Pattern::new(&rule.login).matches(&self.login)
     }
@@ -93,7 +93,7 @@ impl Account {
 /// Why a login is refused before any upstream is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
-    /// No such login, or a wrong secret; which of the two is not told.
+    /// The login does not exist, or the secret is wrong. The device does not learn which of the two.
     #[error("wrong login or password")]
     Wrong,
     /// Too many failures from this address for this login.
@@ -200,7 +200,7 @@ impl Local {
     }
 }
 
-/// What a login that a device gave stands for.
+/// The account, rule or upstream that a login leads to, and the folder that the device picked by it.
 struct Meant<'a> {
     /// The login without a folder.
     login: Cow<'a, str>,
@@ -289,21 +289,23 @@ impl Accounts {
         self.expire
     }
 
-    /// The account of a login whose password for the upstream the configuration holds, for one of its folders; `None` for
-    /// any other.
-    pub fn stored(&self, login: &str, folder: &str) -> Option<Account> {
+    /// The account of a login whose credential for the upstream is in the configuration, with the folder of `mailbox`; `None`
+    /// for any other login, and if the login does not lead to `mailbox`.
+    pub fn stored(&self, login: &str, mailbox: &MailboxName) -> Option<Account> {
         let account = match self.meant(login.as_bytes())?.mailbox {
             Owner::Local(local) if local.account.login == login => local.account.clone(),
             Owner::Rule(rule) => rule.of(login),
             Owner::Local(_) | Owner::Forwarded(_) => return None,
         };
-        let is_own = account.policy.folders.iter().any(|own| own == folder);
-        let policy = match is_own {
-            true => account.policy.clone(),
-            false if account.policy.folder_separator.is_some() => Arc::new(account.policy.with_folder(folder)),
-            false => return None,
+        let folder = mailbox.folder.as_str();
+        let policy = if account.policy.folders.iter().any(|own| own == folder) {
+            account.policy.clone()
+        } else if account.policy.folder_separator.is_some() {
+            Arc::new(account.policy.with_folder(folder))
+        } else {
+            return None;
         };
-        Some(Account { policy, ..account })
+        (account.mailbox(folder) == *mailbox).then_some(Account { policy, ..account })
     }
 
     /// The accounts whose upstream credential is in the configuration. Of a rule: an account for each login of its
@@ -333,8 +335,7 @@ impl Accounts {
     /// verify the secret. A login that is not valid UTF-8 or contains control characters is [`Denied::Wrong`].
     pub async fn authenticate(&self, login: &[u8], secret: Secret, peer: IpAddr) -> Result<(Account, Attempt), Denied> {
         let meant = self.meant(login);
-        let attempt = self.begin(login, meant.as_ref(), &secret, peer).await?;
-        let asker = asker(login, meant.as_ref(), peer, &attempt);
+        let (attempt, asker) = self.begin(login, meant.as_ref(), &secret, peer).await?;
         let account = match &meant {
             Some(meant) => self.verify(meant, secret, asker).await,
             None => {
@@ -342,27 +343,26 @@ impl Accounts {
                 None
             }
         };
-        match account {
-            Some(account) => Ok((account, attempt)),
-            None => {
-                attempt.failed().await;
-                Err(Denied::Wrong)
-            }
-        }
+        attempt.admit(account).await
     }
 
     /// Counts an attempt before it is made, and waits if the login has failed before.
-    async fn begin(
+    async fn begin<'a>(
         &self,
-        login: &[u8],
-        meant: Option<&Meant<'_>>,
+        login: &'a [u8],
+        meant: Option<&'a Meant<'_>>,
         secret: &Secret,
         peer: IpAddr,
-    ) -> Result<Attempt, Denied> {
+    ) -> Result<(Attempt, Asker<'a>), Denied> {
         let attempt = self.throttle.begin(&counted(login, meant), secret, peer);
         let mut attempt = attempt.ok_or(Denied::Throttled)?;
         attempt.wait().await;
-        Ok(attempt)
+        let asker = Asker {
+            login: meant.map_or(login, |meant| meant.login.as_bytes()),
+            address: network(peer),
+            is_suspect: attempt.is_suspect(),
+        };
+        Ok((attempt, asker))
     }
 
     fn meant<'a>(&'a self, login: &'a [u8]) -> Option<Meant<'a>> {
@@ -398,7 +398,7 @@ impl Accounts {
             let whole = canonical(&login, target.default_domain());
             (pattern.matches(&whole) || pattern.matches(&login)).then_some((whole, folder, target))
         })?;
-        // Neither a folder nor a default domain makes a login of the gateway's own one that is forwarded.
+        // A login of the gateway's own is never forwarded, even if it names a folder or lacks its domain.
         (!self.local.contains_key(&login)).then_some(Meant {
             login: login.into(),
             folder,
@@ -409,7 +409,7 @@ impl Accounts {
         })
     }
 
-    /// The login of the gateway's own that `login`, without a folder, stands for.
+    /// The `[[account]]` of `login`, which has no folder and may lack the domain.
     fn own(&self, login: &str) -> Option<&Local> {
         self.local.get(&canonical(login, None)).or_else(|| {
             let mut domains = self.default_domains.iter().filter(|_| !login.contains('@'));
@@ -465,17 +465,8 @@ impl Accounts {
     }
 }
 
-/// Who asks for a verification.
-fn asker<'a>(login: &'a [u8], meant: Option<&'a Meant<'_>>, peer: IpAddr, attempt: &Attempt) -> Asker<'a> {
-    Asker {
-        login: meant.map_or(login, |meant| meant.login.as_bytes()),
-        address: network(peer),
-        is_suspect: attempt.is_suspect(),
-    }
-}
-
-/// Whose secret an attempt tries, as the throttle counts it: the user of an upstream, or a login of the gateway's own. No
-/// other spelling and no folder gives anybody more tries.
+/// The name under which the throttle counts an attempt: the user of an upstream, or a login of the gateway's own. Another
+/// spelling or another folder of the same login has the same name, so a device gets no more tries by it.
 fn counted<'a>(login: &'a [u8], meant: Option<&'a Meant<'_>>) -> Cow<'a, [u8]> {
     match meant {
         None => login.into(),

@@ -11,7 +11,7 @@ use crate::config::Passwords;
 #[derive(Debug)]
 pub(super) struct PasswordsFile {
     path: PathBuf,
-    /// Of logins that stand there without one.
+    /// The domain of logins that the file lists without one.
     default_domain: Option<String>,
     current: ArcSwap<Passwords>,
     /// The stamp of the file when it was read last.

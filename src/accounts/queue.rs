@@ -1,7 +1,7 @@
-//! Who may compute a hash next: a few at once, and each address in its turn.
+//! The queue for the computation of hashes: a few at once, and each address in its turn.
 //!
-//! Addresses from which nobody has failed lately come before those with failures. Whether a login exists makes no
-//! difference: else the order of the answers would tell.
+//! Addresses without recent failures come before those with failures. Whether a login exists makes no difference: otherwise
+//! the order of the answers would reveal it.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -20,11 +20,11 @@ pub(super) struct Queue {
 #[derive(Debug)]
 struct State {
     free: usize,
-    /// Those without failures, then those with.
+    /// Addresses without failures, then addresses with failures.
     lines: [Line; 2],
 }
 
-/// The addresses that wait, in the order of their turns, and who waits behind each.
+/// The addresses that wait, in the order of their turns, and the sessions that wait at each address.
 #[derive(Debug, Default)]
 struct Line {
     turns: VecDeque<IpAddr>,
@@ -53,7 +53,7 @@ impl Queue {
         })
     }
 
-    /// A place for `address`, as soon as it is its turn; `is_suspect`: somebody there has failed lately.
+    /// A place for `address`, as soon as it is its turn; `is_suspect`: a login from there has failed lately.
     pub(super) async fn turn(self: &Arc<Self>, address: IpAddr, is_suspect: bool) -> Turn {
         let mut waiting = {
             let mut state = self.lock();
@@ -97,7 +97,7 @@ impl Line {
         called
     }
 
-    /// Calls the next who still waits; `false` if nobody does.
+    /// Calls the next session that still waits; `false` if none does.
     fn call(&mut self) -> bool {
         while let Some(address) = self.turns.pop_front() {
             let Some(mut here) = self.waiting.remove(&address) else {
@@ -131,7 +131,7 @@ impl Drop for Turn {
 impl Drop for Waiting {
     fn drop(&mut self) {
         self.called.close();
-        // Called, and gone before it heard of it.
+        // The session was called, but dropped before it was polled again.
         if !self.is_done && self.called.try_recv().is_ok() {
             self.queue.release();
         }
@@ -156,7 +156,7 @@ mod tests {
         wait
     }
 
-    /// Who is called one after the other, as places become free.
+    /// The addresses in the order in which they are called as places become free.
     fn order(first: Turn, mut waits: Vec<(u8, Wait)>) -> Vec<u8> {
         let (mut order, mut turn) = (Vec::new(), Some(first));
         while !waits.is_empty() {
@@ -206,7 +206,7 @@ mod tests {
         waits[3] = None;
         drop(turns);
         assert!(waits[1].take().unwrap().now_or_never().is_some());
-        // Called, but gone before it could hear of it.
+        // Called, but dropped before it was polled again.
         waits[2] = None;
         assert_eq!(queue.lock().free, 2);
         assert!(queue.lock().lines.iter().all(|line| line.turns.is_empty()));

@@ -6,15 +6,15 @@ use std::{net::IpAddr, num::NonZeroU32, sync::Arc};
 use subtle::ConstantTimeEq;
 use tokio::{sync::Semaphore, task};
 
-use super::{Account, Accounts, Attempt, Denied, Known, Meant, Owner, asker};
+use super::{Account, Accounts, Attempt, Denied, Known, Meant, Owner};
 use crate::{
     challenge::{SCRAM_OCTETS, ScramKeys, apop, hmac_md5},
     config::{self, AccountsOptions, LocalSecret, Secret},
     proofs::{KeyedHash, RandomUnavailable},
 };
 
-/// Iterations of SCRAM-SHA-256, the least of RFC 7677 §4: a device of another age must compute them at each login. More
-/// would only protect stored keys, and the secret itself is stored.
+/// Iterations of SCRAM-SHA-256, the minimum of RFC 7677 §4: an old device must compute them at each login. More iterations
+/// would protect stored keys only, but the gateway stores the secret itself.
 pub const SCRAM_ITERATIONS: NonZeroU32 = NonZeroU32::MIN.saturating_add(4095);
 
 /// SCRAM verifications at once: each takes a core for a millisecond.
@@ -74,9 +74,9 @@ impl SecretsKnown {
     }
 }
 
-/// A response is right.
+/// A response that is right.
 struct Proved {
-    /// Of SCRAM.
+    /// Present for SCRAM only.
     signature: Option<Signature>,
 }
 
@@ -99,7 +99,7 @@ impl Responses {
         self.hash.tag([b"salt", login])
     }
 
-    /// Whether `secret` has made `response`. Takes as long if there is no secret.
+    /// Whether `response` was made with `secret`. Takes as long if there is no secret.
     async fn verify(&self, login: &[u8], response: &Response, secret: Option<&Secret>) -> Option<Proved> {
         let candidate = secret.cloned().unwrap_or_else(|| "nobody's".into());
         let is_digest = |right: [u8; 16], digest: &[u8; 16]| right.ct_eq(digest).into();
@@ -128,7 +128,7 @@ impl Responses {
         (is_right && secret.is_some()).then_some(Proved { signature })
     }
 
-    /// Stands for the secret of a response that is wrong; nobody can give it as a password.
+    /// What the throttle counts a wrong response as, in place of a secret. No device can send it as a password.
     fn guess(&self, response: &Response) -> Secret {
         let octets = match response {
             Response::Apop { digest, .. } | Response::CramMd5 { digest, .. } => &digest[..],
@@ -157,8 +157,8 @@ impl Accounts {
         self.secrets_known
     }
 
-    /// The salt that SCRAM has `login` hash its password with. A login that does not exist has one like any other; they
-    /// all change when the gateway starts again.
+    /// The salt with which SCRAM hashes the password of `login`. A login that does not exist has a salt too. All salts change
+    /// when the gateway restarts.
     pub fn salt(&self, login: &[u8]) -> [u8; 16] {
         self.responses.salt(login)
     }
@@ -179,16 +179,15 @@ impl Accounts {
             (Some(secret), Some(_)) => secret.clone(),
             _ => self.responses.guess(response),
         };
-        let attempt = self.begin(login, meant.as_ref(), &secret, peer).await?;
-        let asker = asker(login, meant.as_ref(), peer, &attempt);
-        if let (Some(meant), Some(Proved { signature })) = (&meant, proved) {
-            if let Some(account) = self.verify(meant, secret, asker).await {
-                return Ok((account, attempt, signature));
+        let (attempt, asker) = self.begin(login, meant.as_ref(), &secret, peer).await?;
+        let (account, signature) = match (&meant, proved) {
+            (Some(meant), Some(Proved { signature })) => (self.verify(meant, secret, asker).await, signature),
+            _ => {
+                self.spend_time(secret, asker).await;
+                (None, None)
             }
-        } else {
-            self.spend_time(secret, asker).await;
-        }
-        attempt.failed().await;
-        Err(Denied::Wrong)
+        };
+        let (account, attempt) = attempt.admit(account).await?;
+        Ok((account, attempt, signature))
     }
 }

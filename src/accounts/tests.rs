@@ -30,6 +30,11 @@ fn password(account: &Account) -> &[u8] {
     password.expose()
 }
 
+/// Login, user and upstream.
+fn names(account: &Account) -> (&str, &str, &str) {
+    (&account.login, &account.user, &account.upstream.name)
+}
+
 /// Logs in by [`Accounts::authenticate`]. If the upstream is asked, it accepts the secret.
 async fn log_in(accounts: &Accounts, login: &[u8], secret: &str) -> Result<Account, Denied> {
     let (account, attempt) = accounts.authenticate(login, secret.into(), PEER).await?;
@@ -259,15 +264,7 @@ async fn a_login_may_name_a_folder() {
         ("+1@example.org", "+1@example.org", "+1@example.org", "b", "INBOX"),
     ] {
         let account = log_in(&accounts, given.as_bytes(), "own").await.unwrap();
-        assert_eq!(
-            (
-                account.login.as_str(),
-                account.user.as_str(),
-                account.upstream.name.as_str()
-            ),
-            (login, user, upstream),
-            "{given}"
-        );
+        assert_eq!(names(&account), (login, user, upstream), "{given}");
         assert_eq!(account.policy.folders, [folder], "{given}");
         let newest = (user == "u").then_some(5);
         assert_eq!(
@@ -358,7 +355,7 @@ async fn the_case_of_a_domain_tells_nobody_apart() {
             (login, "Post@example.org"),
             "{given}"
         );
-        let stored = accounts.stored(&account.login, "Scans").unwrap();
+        let stored = accounts.stored(&account.login, &account.mailbox("Scans")).unwrap();
         assert_eq!((stored.login, stored.user), (account.login, account.user));
     }
     let picked = log_in(&accounts, b"Office@EXAMPLE.org+In@VOICES", "own").await.unwrap();
@@ -419,15 +416,7 @@ async fn a_login_without_a_domain_is_of_its_upstreams() {
         ("alarm", "alarm", "alarm", "b"),
     ] {
         let account = log_in(&accounts, given.as_bytes(), "own").await.unwrap();
-        assert_eq!(
-            (
-                account.login.as_str(),
-                account.user.as_str(),
-                account.upstream.name.as_str()
-            ),
-            (login, user, upstream),
-            "{given}"
-        );
+        assert_eq!(names(&account), (login, user, upstream), "{given}");
     }
     // The gateway's own login is of an upstream that has no default domain, and is forwarded to none that has.
     assert_eq!(log_in(&accounts, b"plain", "own").await.unwrap_err(), Denied::Wrong);

@@ -3,7 +3,7 @@
 //!
 //! Failures are counted per login and address, per login, per address, and in all. The counters have a fixed size: a
 //! flood of made-up logins or addresses does not make them forget a failure. An attempt with a secret that was right
-//! lately is not counted: the guesses of others lock nobody out.
+//! lately is not counted: the guesses of others do not lock out the owner.
 
 use std::{
     collections::{HashMap, hash_map::RandomState},
@@ -15,6 +15,7 @@ use std::{
 
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
+use super::{Account, Denied};
 use crate::{
     config::Secret,
     proofs::{KeyedHash, PROVEN_FOR, RandomUnavailable, Recent, Tag},
@@ -45,8 +46,8 @@ const PRESSURE: u32 = 10_000;
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 const LONGEST_DELAY: Duration = Duration::from_secs(5);
 
-/// How long the trial of a secret takes at least if it is wrong: longer than a hash takes to compute, and than most upstreams
-/// in the same house take to refuse. So the time does not tell whether a login exists, nor who refused.
+/// How long a refusal takes at least: longer than the computation of a hash, and longer than the refusal of most upstreams on
+/// the local network. So the time reveals neither whether a login exists nor whether the gateway or the upstream refused it.
 const REFUSAL: Duration = Duration::from_millis(100);
 
 /// Cells in a row of counters. If a million different keys fail in a window, a cell counts four on average, far below
@@ -176,6 +177,17 @@ impl Attempt {
         self.begun = Instant::now();
     }
 
+    /// Ends an attempt without an account as failed; one with an account goes on.
+    pub(super) async fn admit(self, account: Option<Account>) -> Result<(Account, Self), Denied> {
+        match account {
+            Some(account) => Ok((account, self)),
+            None => {
+                self.failed().await;
+                Err(Denied::Wrong)
+            }
+        }
+    }
+
     /// Whether an attempt from this address has failed lately.
     pub(super) fn is_suspect(&self) -> bool {
         self.is_suspect
@@ -187,7 +199,7 @@ impl Attempt {
         self.verdict = Some(Verdict::Succeeded);
     }
 
-    /// Login or secret was wrong. This is so at once; the answer must wait for the future that is returned.
+    /// Login or secret was wrong. The failure counts at once; the answer must wait for the future that is returned.
     pub fn failed(mut self) -> Sleep {
         self.verdict = Some(Verdict::Failed);
         sleep_until(self.begun + REFUSAL)

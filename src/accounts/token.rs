@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{Account, Accounts, Attempt, Denied, Owner, Target, asker};
+use super::{Account, Accounts, Attempt, Denied, Owner, Target};
 use crate::config::{Credential, Secret, Upstream};
 
 impl Accounts {
@@ -14,8 +14,8 @@ impl Accounts {
         })
     }
 
-    /// Like [`Accounts::authenticate`], by an access token for the upstream. Only forwarded logins may give one: it proves
-    /// nothing to the gateway itself. It is not sent to an upstream in plain text.
+    /// Like [`Accounts::authenticate`], by an access token for the upstream. Only forwarded logins may use a token: the gateway
+    /// itself cannot verify it. A token is not sent to an upstream in plain text.
     pub async fn authenticate_token(
         &self,
         login: &[u8],
@@ -23,8 +23,7 @@ impl Accounts {
         peer: IpAddr,
     ) -> Result<(Account, Attempt), Denied> {
         let meant = self.meant(login);
-        let attempt = self.begin(login, meant.as_ref(), &token, peer).await?;
-        let asker = asker(login, meant.as_ref(), peer, &attempt);
+        let (attempt, asker) = self.begin(login, meant.as_ref(), &token, peer).await?;
         let account = match meant.as_ref().map(|meant| (meant, &meant.mailbox)) {
             Some((meant, Owner::Forwarded(upstream))) if upstream.is_private() => {
                 let account = self.verify(meant, token.clone(), asker).await;
@@ -45,12 +44,6 @@ impl Accounts {
                 None
             }
         };
-        match account {
-            Some(account) => Ok((account, attempt)),
-            None => {
-                attempt.failed().await;
-                Err(Denied::Wrong)
-            }
-        }
+        attempt.admit(account).await
     }
 }

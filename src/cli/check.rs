@@ -39,12 +39,7 @@ pub(super) fn keys(json: bool) -> Result<(), Failure> {
 pub(super) async fn run(loaded: Loaded, connect: bool, retention: bool) -> Result<(), Failure> {
     let Loaded { config, warnings, .. } = loaded;
     for listener in config.listeners.iter().filter(|_| !config.tls.is_empty()) {
-        let acceptor = if listener.tls.is_legacy() {
-            Acceptor::load_legacy(&config.tls)
-        } else {
-            Acceptor::load(&config.tls, listener.client_certificates)
-        };
-        acceptor.map_err(|error| Failure::wrong(format!("[tls] {error}")))?;
+        Acceptor::for_listener(&config.tls, listener).map_err(|error| Failure::wrong(format!("[tls] {error}")))?;
     }
     // What is wrong is told before anything else.
     maildrops(&config, &tokens::in_memory(&config)?)?;

@@ -29,7 +29,7 @@ pub(super) fn run(loaded: Loaded) -> Result<(), Failure> {
 
 fn needs(config: &Config, files: Vec<PathBuf>) -> Needs {
     if let Some(dir) = &config.state.dir {
-        // Whatever is wrong with it, opening the state will tell.
+        // An error is reported when the state is opened.
         let _ = state::create_private(dir);
     }
     let web = config.web.as_ref().map(|web| web.address);

@@ -29,7 +29,7 @@ pub(super) enum Next {
     StartTls,
 }
 
-/// What a command comes to.
+/// The outcome of a command.
 enum Outcome {
     Reply(Reply),
     Capabilities,
@@ -51,7 +51,7 @@ where
         let begun = session.begin();
         let (verb, outcome) = match command {
             Ok(command) => (command.verb(), execute(session, command, &mut name).await?),
-            // What comes through a load balancer that is not in `proxy_protocol_from` has nobody's address.
+            // A load balancer that is not in `proxy_protocol_from`: the address of the device is unknown.
             Err(Syntax::ProxyHeader) => return Err(End::ProxyHeader),
             Err(syntax) => ("?", Outcome::Reply(Reply::Syntax(syntax))),
         };
@@ -143,7 +143,7 @@ where
     Ok(Outcome::Reply(reply))
 }
 
-/// What a device proves itself by.
+/// What a device proves its login with.
 enum Evidence {
     Secret(Secret),
     Response(Response),
@@ -324,10 +324,10 @@ where
             // Only a login with the right secret learns that the maildrop is in use.
             Ok(_) | Err(Refusal::InUse) => attempt.succeeded(),
             Err(Refusal::Denied) => {
-                // The reply has no place for it.
+                // The reply does not contain the error.
                 let _ = opened.inspect_err(Error::log);
                 attempt.failed().await;
-                // Whoever refused it: the text is the same.
+                // The text is the same as if the gateway itself had refused the login.
                 return Err(Reply::Denied(Denied::Wrong));
             }
             // It is not known whether the upstream took the secret.

@@ -40,9 +40,9 @@ pub enum Command {
     Rset,
     /// NOOP
     Noop,
-    /// LAST (RFC 1460), which RFC 1725 took away
+    /// LAST (RFC 1460), which RFC 1725 removed
     Last,
-    /// XTND XLST: the name of a header field, and whether it is wanted of one message only
+    /// XTND XLST: the name of a header field, and the message if only one is asked for
     Xlst(Vec<u8>, Option<MessageNumber>),
     /// UTF8 (RFC 6856 §2.1)
     Utf8,
@@ -106,7 +106,7 @@ pub enum Syntax {
     /// AUTH with a mechanism that is not offered.
     #[error("unknown mechanism")]
     Mechanism,
-    /// A PROXY header: only a load balancer's may come, and before all lines.
+    /// A PROXY header, which only a load balancer may send, and before all lines.
     #[error("unknown command")]
     ProxyHeader,
 }
@@ -240,7 +240,7 @@ fn extended(rest: &[u8]) -> Result<Command, Syntax> {
         return Err(Syntax::Unknown);
     }
     let (field, message) = split(rest.ok_or(Syntax::Arguments)?);
-    // RFC 5322 §2.2; a colon belongs to the field, but who writes one means the same.
+    // RFC 5322 §2.2: the colon does not belong to the name, but some devices send it.
     let field = field.strip_suffix(b":").unwrap_or(field);
     if field.is_empty() || !field.iter().all(|octet| octet.is_ascii_graphic() && *octet != b':') {
         return Err(Syntax::Arguments);

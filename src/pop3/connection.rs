@@ -36,7 +36,7 @@ const INPUT_LIMIT_BEFORE_LOGIN: usize = 16 * 1024;
 pub(super) const BLOCK: usize = 64 * 1024;
 /// The same for a device that has not logged in: more than the replies that a login needs.
 const BLOCK_BEFORE_LOGIN: usize = 1024;
-/// The pause after each such block: who asks for the capabilities without end does not take the processor from others.
+/// The pause after each such block: a device that sends CAPA without end does not take the processor from others.
 const PAUSE_BEFORE_LOGIN: Duration = Duration::from_millis(100);
 /// Octets a second that a device must read while something waits for it, over [`PATIENCE`].
 const SLOWEST: u64 = 1024;

@@ -26,7 +26,7 @@ impl Fold {
         }
     }
 
-    /// What is known of the message after `chunk`.
+    /// Takes `chunk` and returns the folded octets that are complete now.
     pub(super) fn fold(&mut self, chunk: &[u8]) -> &[u8] {
         self.out.clear();
         for piece in chunk.split_inclusive(|&octet| octet == b'\n') {
@@ -43,7 +43,7 @@ impl Fold {
     /// The rest of a message that does not end with a line end.
     pub(super) fn finish(&mut self) -> &[u8] {
         self.out.clear();
-        // No LF makes a line end of a CR any more.
+        // A CR at the end is not a line end: no LF follows.
         while self.line.len() > self.limit(&self.line) {
             self.part();
         }
@@ -54,7 +54,7 @@ impl Fold {
     /// Takes a piece of a line, or the end of a line.
     fn take(&mut self, mut piece: &[u8]) {
         while !piece.is_empty() {
-            // What is held stays bounded.
+            // `line` stays bounded.
             let space = (self.longest + 1).saturating_sub(self.line.len()).max(1);
             let (now, later) = piece.split_at(space.min(piece.len()));
             self.line.extend_from_slice(now);
@@ -74,8 +74,8 @@ impl Fold {
         self.longest - "\r\n".len() - usize::from(line.starts_with(b"."))
     }
 
-    /// Passes on the first part of the line, which is too long. Only as many octets as a line may have, and one more, decide
-    /// where: whether more have come already makes no difference.
+    /// Passes on the first part of the line, which is too long. The place depends only on as many octets as a line may have,
+    /// and one more, so it makes no difference how many have already been received.
     fn part(&mut self) {
         let limit = self.limit(&self.line);
         let head = &self.line[..=limit];
@@ -121,7 +121,10 @@ fn anywhere(head: &[u8]) -> usize {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{super::multiline::Multiline, *};
+    use super::{
+        super::{multiline::Multiline, tests::cut},
+        *,
+    };
 
     /// Short, so that short messages are enough.
     const LONGEST: usize = 12;
@@ -222,11 +225,7 @@ mod tests {
             cuts in prop::collection::vec(0usize..200, 0..20),
             longest in 8usize..30,
         ) {
-            let mut cuts: Vec<_> = cuts.into_iter().map(|cut| cut.min(message.len())).collect();
-            cuts.extend([0, message.len()]);
-            cuts.sort_unstable();
-            let chunks: Vec<_> = cuts.windows(2).map(|cut| &message[cut[0]..cut[1]]).collect();
-            let out = folded(longest, &chunks);
+            let out = folded(longest, &cut(&message, cuts));
             prop_assert_eq!(&out, &folded(longest, &[&message]));
             let sent = encoded(&out);
             prop_assert!(sent.split_inclusive(|&octet| octet == b'\n').all(|line| line.len() <= longest));
@@ -240,7 +239,7 @@ mod tests {
             }
         }
 
-        /// Where there are blanks enough, a header means what it meant, and a body loses and gains line ends only.
+        /// If there are enough blanks, a header unfolds to what it was, and a body loses and gains line ends only.
         #[test]
         fn a_header_unfolds_to_what_it_was(words in prop::collection::vec("[a-z.-]{1,6}", 1..60)) {
             let text = words.join(" ");

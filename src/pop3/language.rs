@@ -3,11 +3,11 @@
 /// What LANG without an argument lists: a tag, and the language's own name for itself.
 pub(super) const LANGUAGES: &[u8] = b"en English\r\n";
 
-/// The tag that a language range comes to, by lookup (RFC 4647 §3.4); `None` for another language.
+/// The language tag for a language range, by lookup (RFC 4647 §3.4); `None` for another language.
 pub(super) fn language(range: &[u8]) -> Option<&'static str> {
     let primary = range.split(|&octet| octet == b'-').next().unwrap_or_default();
     if range.eq_ignore_ascii_case(b"i-default") {
-        // RFC 6856 §3.2: every server knows it. RFC 2277 §4.5: it must be understood by those who know English.
+        // RFC 6856 §3.2: every server knows it. RFC 2277 §4.5: a reader of English must understand it.
         Some("i-default")
     } else if range == b"*" || primary.eq_ignore_ascii_case(b"en") {
         Some("en")

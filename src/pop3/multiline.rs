@@ -105,7 +105,7 @@ impl Multiline {
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
+    use super::{super::tests::cut, *};
 
     fn encoded(chunks: &[&[u8]]) -> Vec<u8> {
         let mut out = Vec::new();
@@ -182,11 +182,7 @@ mod tests {
             body in prop::collection::vec(prop::sample::select(b"\r\n.ab\0\xff".to_vec()), 0..200),
             cuts in prop::collection::vec(0usize..200, 0..20),
         ) {
-            let mut cuts: Vec<_> = cuts.into_iter().map(|cut| cut.min(body.len())).collect();
-            cuts.extend([0, body.len()]);
-            cuts.sort_unstable();
-            let chunks: Vec<_> = cuts.windows(2).map(|cut| &body[cut[0]..cut[1]]).collect();
-            prop_assert_eq!(encoded(&chunks), reference(&body));
+            prop_assert_eq!(encoded(&cut(&body, cuts)), reference(&body));
         }
     }
 }

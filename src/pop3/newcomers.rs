@@ -1,7 +1,7 @@
-//! Connections that have not logged in: how many of them there may be, and who gives way.
+//! Connections that have not logged in: how many there may be, and which one is closed if there are too many.
 //!
-//! Only those are counted for which the gateway waits: a handshake or a command that does not come. While it is the gateway
-//! that tries a secret, the connection is not counted, and stays.
+//! A connection is counted while the gateway waits for it: for a handshake or for a command. While the gateway tries a secret,
+//! the connection is not counted and is not closed.
 
 use std::{
     cmp::Reverse,
@@ -21,8 +21,8 @@ use tokio::{
 
 use crate::{config::Limits, types::network};
 
-/// How long a connection may stay, however many come after it: a device that speaks at once is heard, and who connects again
-/// and again cannot do so any faster.
+/// How long a connection may stay, however many come after it: a device that sends its login at once can log in, and an
+/// attacker that connects again and again cannot do so any faster.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// `unauthenticated` and `unauthenticated_per_address`.
@@ -42,7 +42,7 @@ struct Silent {
     networks: HashMap<IpAddr, BTreeMap<u64, Arc<Notice>>>,
 }
 
-/// Tells a connection that it is to give way.
+/// Asks a connection to give way.
 #[derive(Debug, Default)]
 struct Notice {
     is_given: AtomicBool,
@@ -84,8 +84,8 @@ impl Newcomers {
         newcomer
     }
 
-    /// There is no room for a connection of `peer`: the oldest of its network gives way, and if there is none the oldest of
-    /// the network that has the most.
+    /// There is no room for a connection of `peer`: the oldest of its network gives way, or if it has none, the oldest of the
+    /// network that has the most.
     pub(super) fn make_room(&self, peer: IpAddr) {
         let mut silent = self.lock();
         if !silent.dismiss(network(peer)) {

@@ -1,4 +1,4 @@
-//! The PROXY header, by which a load balancer tells the address of the device whose connection it passes on: version 1 (text) and
+//! The PROXY header, in which a load balancer sends the address of the device whose connection it passes on: version 1 (text) and
 //! version 2 (binary) of <https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt>.
 
 use std::{
@@ -25,7 +25,7 @@ const BINARY: &[u8] = v2::PROTOCOL_PREFIX;
 /// Why there is no header.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
-    /// The connection was closed before any octet came: so load balancers look whether somebody listens.
+    /// The connection was closed before any octet was received: a load balancer checks in this way whether a port is open.
     #[error("the connection was closed")]
     Closed,
     /// What came is not a header, or not a whole one.
@@ -39,7 +39,7 @@ pub(super) enum Error {
     Broken(#[from] io::Error),
 }
 
-/// Reads the header and nothing of what comes after it. Returns the device's address; `None` if the connection is the load
+/// Reads the header and no octet after it. Returns the device's address; `None` if the connection is the load
 /// balancer's own (LOCAL), or if the load balancer does not know whose it is (UNKNOWN, no address of IP).
 pub(super) async fn read(stream: &mut TcpStream) -> Result<Option<SocketAddr>, Error> {
     timeout(PATIENCE, read_patiently(stream))
@@ -51,7 +51,7 @@ async fn read_patiently(stream: &mut TcpStream) -> Result<Option<SocketAddr>, Er
     let mut header = Vec::new();
     let mut piece = [0; 512];
     loop {
-        // What comes after the header stays in the socket, for whoever reads it then: it may be a TLS handshake.
+        // What follows the header stays in the socket for the session: it may be a TLS handshake.
         let came = stream.peek(&mut piece).await?;
         if came == 0 {
             return Err(if header.is_empty() {
@@ -78,7 +78,7 @@ async fn read_patiently(stream: &mut TcpStream) -> Result<Option<SocketAddr>, Er
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Parsed {
-    /// A header of so many octets.
+    /// A whole header; `octets` is its length.
     Header {
         octets: usize,
         device: Option<SocketAddr>,

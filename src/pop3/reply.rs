@@ -54,7 +54,7 @@ pub(super) enum Reply {
     NoTls,
     /// AUTH: a response that can't be used.
     Sasl(Malformed),
-    /// AUTH: there are no random numbers to ask with.
+    /// AUTH: no challenge, because the system gives no random numbers.
     NoChallenge,
     /// A login refused before any upstream was asked.
     Denied(Denied),

@@ -1,4 +1,4 @@
-//! SASL responses: base64 → who a device says it is, and what proves that (RFC 5034 §4).
+//! SASL responses: base64 → a login and its secret, digest or token (RFC 5034 §4).
 
 use aws_lc_rs::rand;
 use base64::{
@@ -173,6 +173,17 @@ pub(super) fn timestamp() -> Result<String, RandomUnavailable> {
 mod tests {
     use super::*;
 
+    fn assert_malformed<T: std::fmt::Debug>(read: fn(&[u8]) -> Result<T, Malformed>, responses: &[&[u8]]) {
+        for response in responses {
+            assert_eq!(
+                read(response).unwrap_err(),
+                Malformed::Form,
+                "{}",
+                response.escape_ascii()
+            );
+        }
+    }
+
     #[test]
     fn responses() {
         assert_eq!(**decode(b"QUI=").as_ref().unwrap(), *b"AB");
@@ -208,23 +219,25 @@ mod tests {
             assert_eq!(plain(response).unwrap_err(), expected, "{}", response.escape_ascii());
         }
     }
+
     #[test]
     fn cram_md5_of_rfc_2195() {
         let (login, digest) = cram_md5(b"tim b913a602c7eda7a495b4e6e7334d3890").unwrap();
         assert_eq!((&login[..], digest[0], digest[15]), (&b"tim"[..], 0xb9, 0x90));
         let (login, _) = cram_md5(b"two words B913A602C7EDA7A495B4E6E7334D3890").unwrap();
         assert_eq!(login, b"two words");
-        for response in [
-            &b""[..],
-            b"tim",
-            b" b913a602c7eda7a495b4e6e7334d3890",
-            b"tim b913a602c7eda7a495b4e6e7334d389",
-            b"tim b913a602c7eda7a495b4e6e7334d38900",
-            b"tim +913a602c7eda7a495b4e6e7334d3890",
-            b"tim b913a602c7eda7a495b4e6e7334d3890 ",
-        ] {
-            assert_eq!(cram_md5(response).unwrap_err(), Malformed::Form);
-        }
+        assert_malformed(
+            cram_md5,
+            &[
+                b"",
+                b"tim",
+                b" b913a602c7eda7a495b4e6e7334d3890",
+                b"tim b913a602c7eda7a495b4e6e7334d389",
+                b"tim b913a602c7eda7a495b4e6e7334d38900",
+                b"tim +913a602c7eda7a495b4e6e7334d3890",
+                b"tim b913a602c7eda7a495b4e6e7334d3890 ",
+            ],
+        );
     }
 
     #[test]
@@ -239,28 +252,24 @@ mod tests {
         );
         let (login, _) = oauth_bearer(b"y,a=a=3Db=2Cc,\x01auth=bearer x\x01\x01").unwrap();
         assert_eq!(login, b"a=b,c");
-        for response in [
-            &b""[..],
-            b"n,a=u,\x01auth=Bearer x\x01",
-            b"n,,\x01auth=Bearer x\x01\x01",
-            b"n,a=,\x01auth=Bearer x\x01\x01",
-            b"n,a=u\x01auth=Bearer x\x01\x01",
-            b"n,a=u,b,\x01auth=Bearer x\x01\x01",
-            b"p=x,a=u,\x01auth=Bearer x\x01\x01",
-            b"n,a=u=3,\x01auth=Bearer x\x01\x01",
-            b"n,a=u,\x01auth=Basic x\x01\x01",
-            b"n,a=u,\x01auth=Bearer \x01\x01",
-            b"n,a=u,\x01auth=Bearer x y\x01\x01",
-            b"n,a=u,\x01host=x\x01\x01",
-            b"n,a=u,\x01auth=Bearer \xff\x01\x01",
-        ] {
-            assert_eq!(
-                oauth_bearer(response).unwrap_err(),
-                Malformed::Form,
-                "{}",
-                response.escape_ascii()
-            );
-        }
+        assert_malformed(
+            oauth_bearer,
+            &[
+                b"",
+                b"n,a=u,\x01auth=Bearer x\x01",
+                b"n,,\x01auth=Bearer x\x01\x01",
+                b"n,a=,\x01auth=Bearer x\x01\x01",
+                b"n,a=u\x01auth=Bearer x\x01\x01",
+                b"n,a=u,b,\x01auth=Bearer x\x01\x01",
+                b"p=x,a=u,\x01auth=Bearer x\x01\x01",
+                b"n,a=u=3,\x01auth=Bearer x\x01\x01",
+                b"n,a=u,\x01auth=Basic x\x01\x01",
+                b"n,a=u,\x01auth=Bearer \x01\x01",
+                b"n,a=u,\x01auth=Bearer x y\x01\x01",
+                b"n,a=u,\x01host=x\x01\x01",
+                b"n,a=u,\x01auth=Bearer \xff\x01\x01",
+            ],
+        );
         // Google's documentation of XOAUTH2
         let (login, token) =
             xoauth2(b"user=someuser@example.com\x01auth=Bearer ya29.vF9dft4qmTc2Nvb3RlckBhdHRhdmlzdGEuY29tCg\x01\x01")
@@ -269,20 +278,16 @@ mod tests {
             (&login[..], &token.expose()[..5]),
             (&b"someuser@example.com"[..], &b"ya29."[..])
         );
-        for response in [
-            &b""[..],
-            b"user=\x01auth=Bearer x\x01\x01",
-            b"user=u\x01\x01",
-            b"user=u\x01auth=Bearer x",
-            b"u\x01auth=Bearer x\x01\x01",
-        ] {
-            assert_eq!(
-                xoauth2(response).unwrap_err(),
-                Malformed::Form,
-                "{}",
-                response.escape_ascii()
-            );
-        }
+        assert_malformed(
+            xoauth2,
+            &[
+                b"",
+                b"user=\x01auth=Bearer x\x01\x01",
+                b"user=u\x01\x01",
+                b"user=u\x01auth=Bearer x",
+                b"u\x01auth=Bearer x\x01\x01",
+            ],
+        );
     }
 
     #[test]

@@ -11,7 +11,7 @@ const NONCE: usize = 256;
 /// `client-first-message`
 #[derive(Debug)]
 pub(super) struct ClientFirst {
-    /// Who logs in.
+    /// The login.
     pub(super) login: Vec<u8>,
     /// `gs2-header`
     header: String,

@@ -162,7 +162,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         Ok(())
     }
 
-    /// Whether a secret is being tried: as long as it is, the connection gives way to nobody.
+    /// Notes that the trial of a secret begins or ends: meanwhile the connection does not give way.
     pub(super) fn note_trial(&self, is_under_way: bool) {
         match &self.newcomer {
             Some(newcomer) if is_under_way => newcomer.begin_trial(),
@@ -188,7 +188,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 SecretsKnown::Some if !self.endpoint.apop => Offer::Unannounced,
                 SecretsKnown::Some | SecretsKnown::All => Offer::Yes,
             },
-            // A token is as good as a password for an hour: it is taken only if nobody can listen.
+            // A token is as good as a password for an hour: it is taken only over TLS, or from this machine.
             tokens: if self.connection.is_tls() || self.summary.address().is_loopback() {
                 self.tokens
             } else {

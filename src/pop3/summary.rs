@@ -30,7 +30,7 @@ pub(super) enum End {
     LineTooLong,
     /// The TLS handshake failed.
     Handshake,
-    /// A PROXY header came that is no load balancer's.
+    /// A PROXY header from an address that is not in `proxy_protocol_from`.
     ProxyHeader,
     /// The upstream failed in the middle of a message.
     Upstream,
@@ -108,19 +108,13 @@ impl Summary {
         self.login = shown(login);
     }
 
-    /// One line for each login that is refused, for programs that lock addresses out: the peer comes before all that the device
-    /// says.
+    /// Logs a refused login, for programs that block addresses: the peer comes before anything that the device has sent.
     pub(super) fn note_refusal(&self, denied: Denied) {
         let reason = match denied {
             Denied::Wrong => "wrong",
             Denied::Throttled => "throttled",
         };
-        tracing::info!(peer = %self.shown_peer(), reason, login = self.login, "login refused");
-    }
-
-    /// The peer, an IPv4 address as such.
-    fn shown_peer(&self) -> SocketAddr {
-        SocketAddr::new(self.address(), self.peer.port())
+        tracing::info!(peer = %self.peer, reason, login = self.login, "login refused");
     }
 
     /// There is TLS.
@@ -142,7 +136,7 @@ impl Drop for Summary {
             None => ("none", None),
         };
         tracing::info!(
-            peer = %self.shown_peer(),
+            peer = %self.peer,
             login = self.login,
             tls = version,
             certificate,

@@ -37,6 +37,14 @@ pub(crate) fn limits() -> Limits {
     }
 }
 
+/// `message` in pieces that end at `cuts`, in any order; those beyond its end are at its end.
+pub(super) fn cut(message: &[u8], cuts: Vec<usize>) -> Vec<&[u8]> {
+    let mut cuts: Vec<_> = cuts.into_iter().map(|cut| cut.min(message.len())).collect();
+    cuts.extend([0, message.len()]);
+    cuts.sort_unstable();
+    cuts.windows(2).map(|cut| &message[cut[0]..cut[1]]).collect()
+}
+
 /// Without upstreams or accounts: every login is wrong.
 pub(crate) fn config(limits: Limits) -> Config {
     Config {

@@ -296,7 +296,7 @@ where
         session.connection.message(&mut encoder, fold.finish()).await?;
     }
     let delivered = encoder.finish(session.connection.output());
-    // What is folded is so for this login; the size is every login's.
+    // Lines are folded for this login only, but the size that is remembered is for every login.
     body.delivered(fold.is_none().then_some(delivered));
     Ok(Some(octets))
 }

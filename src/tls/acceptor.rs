@@ -22,7 +22,7 @@ use super::{
     pem::{self, Error},
     provider, rejected,
 };
-use crate::config::{Certificate, ClientCertificates};
+use crate::config::{Certificate, ClientCertificates, Listener};
 
 /// Accepts TLS from devices, with the certificate of the host that a device asks for; reads certificates again when their
 /// files change.
@@ -42,10 +42,14 @@ impl Acceptor {
         Ok(Self(Library::Rustls(hosts)))
     }
 
-    /// The same for devices of old, which are not asked for certificates. Fails if popgate was built without the feature
+    /// The same for `listener`. Devices of old are not asked for certificates; a listener for them needs the feature
     /// `legacy-tls`.
-    pub fn load_legacy(files: &[Certificate]) -> Result<Self, Error> {
-        legacy::Acceptor::load(files).map(Library::OpenSsl).map(Self)
+    pub fn for_listener(files: &[Certificate], listener: &Listener) -> Result<Self, Error> {
+        if listener.tls.is_legacy() {
+            legacy::Acceptor::load(files).map(Library::OpenSsl).map(Self)
+        } else {
+            Self::load(files, listener.client_certificates)
+        }
     }
 
     /// The TLS handshake, server side.

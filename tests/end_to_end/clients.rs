@@ -5,6 +5,7 @@ mod taking;
 use std::{
     cell::Cell,
     net::SocketAddr,
+    ops::Deref,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -36,7 +37,7 @@ struct House {
     dovecot: Dovecot,
     gateway: Gateway,
     mails: Vec<Vec<u8>>,
-    home: TempDir,
+    home: Home,
     /// Sessions that were looked at already.
     checked: Cell<usize>,
 }
@@ -63,12 +64,11 @@ impl House {
             .listener("tls = \"starttls\"\nrequire_tls = true")
             .listener("tls = \"implicit\"")
             .start();
-        let home = tempfile::tempdir().unwrap();
         Some(Self {
             dovecot,
             gateway,
             mails,
-            home,
+            home: Home::new(),
             checked: Cell::new(0),
         })
     }
@@ -85,37 +85,10 @@ impl House {
         self.dovecot.certificates().authority_file()
     }
 
-    fn file(&self, name: &str) -> PathBuf {
-        self.home.path().join(name)
-    }
-
-    /// A file that only its owner may read, as clients insist.
-    fn secret_file(&self, name: &str, text: &str) -> PathBuf {
-        let file = self.file(name);
-        std::fs::write(&file, text).unwrap();
-        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
-        file
-    }
-
-    /// An empty Maildir.
-    fn maildir(&self, name: &str) -> PathBuf {
-        let maildir = self.file(name);
-        for part in ["cur", "new", "tmp"] {
-            std::fs::create_dir_all(maildir.join(part)).unwrap();
-        }
-        maildir
-    }
-
     /// What has been delivered to `maildir`.
     fn delivered(&self, maildir: &Path) -> Vec<Vec<u8>> {
         let files = std::fs::read_dir(maildir.join("new")).unwrap();
         files.map(|file| std::fs::read(file.unwrap().path()).unwrap()).collect()
-    }
-
-    fn command(&self, program: &Path) -> Command {
-        let mut command = Command::new(program);
-        command.env("HOME", self.home.path()).current_dir(self.home.path());
-        command
     }
 
     /// The next sessions ended by QUIT, over TLS where it was asked for, and retrieved so much in all.
@@ -131,6 +104,54 @@ impl House {
         }
         let sum: u64 = last.iter().map(|session| session["retrieved"].as_u64().unwrap()).sum();
         assert_eq!(sum, retrieved as u64);
+    }
+}
+
+/// A home directory of a client.
+pub struct Home(TempDir);
+
+impl Home {
+    pub fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path().join(name)
+    }
+
+    /// A file that only its owner may read, as clients insist.
+    pub fn secret_file(&self, name: &str, text: &str) -> PathBuf {
+        let file = self.file(name);
+        std::fs::write(&file, text).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+        file
+    }
+
+    /// An empty Maildir.
+    pub fn maildir(&self, name: &str) -> PathBuf {
+        let maildir = self.file(name);
+        for part in ["cur", "new", "tmp"] {
+            std::fs::create_dir_all(maildir.join(part)).unwrap();
+        }
+        maildir
+    }
+
+    pub fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        command.env("HOME", self.path()).current_dir(self.path());
+        command
+    }
+}
+
+impl Deref for House {
+    type Target = Home;
+
+    fn deref(&self) -> &Home {
+        &self.home
     }
 }
 
@@ -285,11 +306,11 @@ fn pythons_poplib() {
     }
 }
 
-fn fetchmail_command(house: &House, program: &Path, control: &Path) -> Command {
-    let mut command = house.command(program);
+pub fn fetchmail_command(home: &Home, program: &Path, control: &Path) -> Command {
+    let mut command = home.command(program);
     command.args(["--nodetach", "--nosyslog", "--fetchmailrc"]).arg(control);
     // Root's would be the one that all share.
-    command.arg("--pidfile").arg(house.file("fetchmail.pid"));
+    command.arg("--pidfile").arg(home.file("fetchmail.pid"));
     command
 }
 

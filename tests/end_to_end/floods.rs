@@ -93,7 +93,7 @@ fn the_oldest_that_has_not_logged_in_gives_way() {
     }
 }
 
-/// Who has sent a password waits for the gateway, not the gateway for him.
+/// A device that has sent a password waits for the gateway, not the gateway for the device.
 #[test]
 fn a_login_under_way_gives_way_to_nobody() {
     let gate = Gate::default();

@@ -1,10 +1,10 @@
 //! Logins that show no password, APOP, CRAM-MD5 and SCRAM-SHA-256, and logins by a token of the device's own.
 
-use std::{os::unix::fs::PermissionsExt, process::Command};
+use std::{path::Path, process::Command};
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 
-use super::clients::run;
+use super::clients::{Home, fetchmail_command, run};
 use crate::support::{
     PASSWORD,
     answers::Answers,
@@ -201,22 +201,17 @@ fn responses_that_are_none() {
 /// How a program is told which mechanism to use; each of them fetches three messages.
 fn mpop(gateway: &Gateway, auth: &str, user: &str, password: &str) {
     let Some(mpop) = require_program("mpop") else { return };
-    let home = tempfile::tempdir().unwrap();
-    let maildir = home.path().join("mail");
-    for part in ["cur", "new", "tmp"] {
-        std::fs::create_dir_all(maildir.join(part)).unwrap();
-    }
-    let control = home.path().join("mpoprc");
+    let home = Home::new();
+    let maildir = home.maildir("mail");
     let text = format!(
         "account default\nhost localhost\nport {}\nuser {user}\npassword {password}\ntls off\nauth {auth}\nkeep on\n\
          uidls_file {}\ndelivery maildir {}\n",
         gateway.address().port(),
-        home.path().join("uidls").display(),
+        home.file("uidls").display(),
         maildir.display()
     );
-    std::fs::write(&control, text).unwrap();
-    std::fs::set_permissions(&control, std::fs::Permissions::from_mode(0o600)).unwrap();
-    run(Command::new(mpop).env("HOME", home.path()).arg("--file").arg(&control));
+    let control = home.secret_file("mpoprc", &text);
+    run(home.command(&mpop).arg("--file").arg(&control));
     assert_eq!(std::fs::read_dir(maildir.join("new")).unwrap().count(), 3, "{auth}");
 }
 
@@ -255,7 +250,7 @@ fn programs_log_in_without_showing_the_password() {
         assert_eq!(printed, b"3\n");
     }
     if let Some(fetchmail) = require_program("fetchmail") {
-        fetchmail_by_apop(&gateway, Command::new(fetchmail));
+        fetchmail_by_apop(&gateway, &fetchmail);
     }
     // The upstream hears the account's own password, as always.
     let initial = BASE64.encode(format!("\0eva\0{PASSWORD}"));
@@ -265,24 +260,17 @@ fn programs_log_in_without_showing_the_password() {
     );
 }
 
-fn fetchmail_by_apop(gateway: &Gateway, mut fetchmail: Command) {
-    let home = tempfile::tempdir().unwrap();
-    let control = home.path().join("fetchmailrc");
+fn fetchmail_by_apop(gateway: &Gateway, fetchmail: &Path) {
+    let home = Home::new();
     let text = format!(
         "set no bouncemail\npoll localhost protocol APOP service {}\n  username \"pbx\" password \"{PASSWORD}\" \
          sslproto \"\" keep fetchall\n  mda \"cat >> {}\"\n",
         gateway.address().port(),
-        home.path().join("box").display()
+        home.file("box").display()
     );
-    std::fs::write(&control, text).unwrap();
-    std::fs::set_permissions(&control, std::fs::Permissions::from_mode(0o600)).unwrap();
-    run(fetchmail
-        .env("HOME", home.path())
-        .args(["--nodetach", "--nosyslog", "--fetchmailrc"])
-        .arg(&control)
-        .arg("--pidfile")
-        .arg(home.path().join("pid")));
-    assert!(home.path().join("box").is_file());
+    let control = home.secret_file("fetchmailrc", &text);
+    run(&mut fetchmail_command(&home, fetchmail, &control));
+    assert!(home.file("box").is_file());
 }
 
 /// Taken by an upstream that has `words` among its capabilities.

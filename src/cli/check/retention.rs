@@ -57,8 +57,7 @@ pub(super) async fn run(
 async fn all(accounts: &Accounts, maildrops: &Maildrops) -> Result<Vec<Account>, Failure> {
     let mut all = accounts.known();
     for (login, mailbox) in maildrops.marked().await.map_err(Failure::failed)? {
-        let account = accounts.stored(&login, &mailbox.folder);
-        all.extend(account.filter(|account| account.user == mailbox.user && account.upstream.name == mailbox.upstream));
+        all.extend(accounts.stored(&login, &mailbox));
     }
     let whose = |account: &Account| (account.login.clone(), account.policy.folders.clone());
     all.sort_by_key(whose);
