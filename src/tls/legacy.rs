@@ -82,9 +82,8 @@ impl Acceptor {
 }
 
 fn server_context(files: &Certificate, shown: Index<Ssl, Arc<Shown<SslContext>>>) -> Result<SslContext, Error> {
-    // What rustls would not take is told in the same words.
-    pem::pair(files, &super::provider())?;
-    let chain = pem::certificates(&files.certificate)?;
+    // Errors have the same words as for listeners of rustls.
+    let chain = pem::pair(files, &super::provider())?.cert;
     let key = pem::private_key(&files.key)?;
     let made = || {
         let mut builder = context(SslMethod::tls_server())?;
