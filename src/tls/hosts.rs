@@ -9,7 +9,10 @@ use std::{
 
 use arc_swap::ArcSwap;
 
-use super::{pem::Error, validity::Validity};
+use super::{
+    pem::Error,
+    validity::{Validity, wildcard},
+};
 use crate::config::Certificate;
 
 /// How often a handshake may look whether the files changed.
@@ -142,8 +145,7 @@ impl<T: Clone> Shown<T> {
         name.and_then(|name| {
             let name = name.to_ascii_lowercase();
             let exact = self.by_name.get(&name);
-            // RFC 6125 §6.4.3: a star stands for one label.
-            exact.or_else(|| self.by_name.get(&format!("*{}", &name[name.find('.')?..])))
+            exact.or_else(|| self.by_name.get(&wildcard(&name)?))
         })
         .unwrap_or(&self.default)
     }

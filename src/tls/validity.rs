@@ -10,7 +10,7 @@ use x509_parser::extensions::GeneralName;
 
 use super::pem::{self, Error};
 
-/// Days before a certificate's end from which that end is told: public authorities' certificates are renewed by then.
+/// From this number of days before its end on, popgate warns of a certificate: public authorities' are renewed by then.
 const SOON: i64 = 30;
 const DAY: i64 = 24 * 3600;
 /// rsaEncryption (RFC 3279 §2.3.1).
@@ -84,7 +84,7 @@ impl Validity {
     /// Whether it is for the host `name`, or for all hosts of a name that begins with `*.`.
     pub fn covers(&self, name: &str) -> bool {
         let has = |name: &str| self.names.iter().any(|other| other.eq_ignore_ascii_case(name));
-        has(name) || name.find('.').is_some_and(|dot| has(&format!("*{}", &name[dot..])))
+        has(name) || wildcard(name).is_some_and(|wildcard| has(&wildcard))
     }
 
     /// What is to be said of it at `now`, in seconds since 1970.
@@ -107,6 +107,12 @@ impl Validity {
             Expiry::Valid(format!("certificate of {names}: valid until {until}"))
         }
     }
+}
+
+/// The name of a certificate for all hosts beside `name`: a star stands for one label (RFC 6125 §6.4.3).
+pub(super) fn wildcard(name: &str) -> Option<String> {
+    let (_, domain) = name.split_once('.')?;
+    Some(format!("*.{domain}"))
 }
 
 fn day(time: i64) -> String {
