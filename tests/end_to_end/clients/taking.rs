@@ -7,7 +7,7 @@ use std::{
     process::Command,
 };
 
-use super::{House, Way, body, fetchmail_command, run, sorted, with_lf};
+use super::{House, Way, fetchmail_command, run, sorted, with_lf};
 use crate::support::{PASSWORD, mail, missing, require_program};
 
 impl House {
@@ -174,13 +174,7 @@ fn getmail() {
         command.uid(NOBODY).gid(NOBODY);
     }
     run(&mut command);
-    let mails = house.delivered(&maildir);
-    // It adds a line to the header.
-    let bodies = |mails: Vec<Vec<u8>>| sorted(mails.iter().map(|mail| body(mail)).collect());
-    assert!(
-        bodies(mails) == bodies(house.mails.iter().map(|mail| with_lf(mail)).collect()),
-        "other octets"
-    );
+    house.check_bodies(&house.delivered(&maildir), "other octets");
     house.check_emptied();
 }
 
@@ -222,9 +216,7 @@ fn fetchmail_that_has_kept_before() {
     };
     assert_eq!(run_with("keep"), Some(0));
     let read = |house: &House| super::split(&fs::read(house.file("box")).unwrap(), b"\n==next==\n");
-    let bodies = |mails: Vec<Vec<u8>>| sorted(mails.iter().map(|mail| body(mail)).collect());
-    let expected = || bodies(house.mails.iter().map(|mail| with_lf(mail)).collect());
-    assert!(bodies(read(&house)) == expected(), "other octets");
+    house.check_bodies(&read(&house), "other octets");
     house.gateway.sessions(1);
     let verbs = house.gateway.events("command", 1);
     let count = |verb: &str| verbs.iter().filter(|event| event["verb"] == verb).count();
@@ -234,7 +226,7 @@ fn fetchmail_that_has_kept_before() {
     assert_eq!(house.dovecot.imap("eva").uids().len(), house.mails.len());
     assert_eq!(run_with("no keep flush"), Some(1));
     assert_eq!(house.dovecot.imap("eva").uids(), [0; 0]);
-    assert!(bodies(read(&house)) == expected(), "nothing is read twice");
+    house.check_bodies(&read(&house), "nothing is read twice");
 }
 
 #[test]
