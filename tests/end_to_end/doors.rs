@@ -11,16 +11,16 @@ use serde_json::Value;
 use tokio_rustls::rustls::ClientConfig;
 
 use crate::support::{
-    PASSWORD, PATIENCE,
+    PASSWORD,
     answers::Answers,
     certificates::Certificates,
     gateway::{Gateway, Setup, account},
     mail,
     peer::Peer,
     pop::Pop,
-    process::{Process, free_port},
+    process::{Process, free_port, greets},
     require_program,
-    stream::{Reader, Stream},
+    stream::Reader,
 };
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -414,13 +414,9 @@ fn behind_haproxy() {
             .stdin(Stdio::null())
             .spawn()
             .unwrap();
-        let _haproxy = Process(child);
+        let mut haproxy = Process(child);
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let deadline = Instant::now() + PATIENCE;
-        while Stream::connect(address).is_err() {
-            assert!(Instant::now() < deadline, "haproxy does not listen");
-            std::thread::yield_now();
-        }
+        assert!(greets(address, &mut haproxy.0), "haproxy does not listen");
         let device = Ipv4Addr::new(127, 0, 0, 77);
         fetch(Pop::connect_from(device, address));
         // The first of each two is that which asked whether haproxy listens.
