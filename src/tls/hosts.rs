@@ -15,13 +15,13 @@ use super::{
 };
 use crate::config::Certificate;
 
-/// How often a handshake may look whether the files changed.
+/// The shortest time between two looks whether the files have changed.
 const RELOAD_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How a `T` is made of the files of one `[[tls]]`.
 type Make<T> = dyn Fn(&Certificate) -> Result<T, Error> + Send + Sync;
 
-/// What is made of each `[[tls]]`, shared by its copies.
+/// A `T` for each `[[tls]]`, read again when its files change.
 pub(super) struct Hosts<T> {
     files: Vec<Certificate>,
     make: Box<Make<T>>,

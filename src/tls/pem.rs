@@ -21,7 +21,7 @@ pub enum Error {
     /// Old TLS is asked for.
     #[error("popgate was built without old TLS (the cargo feature `legacy-tls`)")]
     NotBuilt,
-    /// OpenSSL does not take what it is given. The text is its own.
+    /// OpenSSL has refused something. The text is OpenSSL's.
     #[error("{0}")]
     Library(String),
     /// A listener asks for client certificates, and nothing says whose are good.

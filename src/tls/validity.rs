@@ -1,4 +1,4 @@
-//! For whom and how long a certificate is.
+//! For which hosts and how long a certificate is valid.
 
 use std::{
     net::IpAddr,
@@ -16,7 +16,7 @@ const DAY: i64 = 24 * 3600;
 /// rsaEncryption (RFC 3279 §2.3.1).
 const RSA: &str = "1.2.840.113549.1.1.1";
 
-/// For whom and how long a certificate is.
+/// For which hosts and how long a certificate is valid.
 #[derive(Debug)]
 pub struct Validity {
     file: PathBuf,
@@ -29,10 +29,10 @@ pub struct Validity {
     has_rsa_key: bool,
 }
 
-/// What is to be said of a certificate at some time, as a sentence.
+/// Whether a certificate is valid at some time, with a sentence that says so.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Expiry {
-    /// It is valid for some time to come.
+    /// It is valid for 30 days or more.
     Valid(String),
     /// It ends within 30 days.
     Ending(String),
@@ -41,7 +41,7 @@ pub enum Expiry {
 }
 
 impl Validity {
-    /// Of the first certificate in `file`.
+    /// Reads the first certificate in `file`.
     pub fn of(file: &Path) -> Result<Self, Error> {
         let chain = pem::certificates(file)?;
         let wrong = || pem::unsuitable(file, "certificate");
@@ -76,7 +76,7 @@ impl Validity {
         &self.names
     }
 
-    /// Whether its key is one of RSA, which is all that devices of old know.
+    /// Whether its key is an RSA key, the only kind that old devices know.
     pub fn has_rsa_key(&self) -> bool {
         self.has_rsa_key
     }
@@ -87,7 +87,7 @@ impl Validity {
         has(name) || wildcard(name).is_some_and(|wildcard| has(&wildcard))
     }
 
-    /// What is to be said of it at `now`, in seconds since 1970.
+    /// Whether it is valid at `now`, in seconds since 1970.
     pub fn at(&self, now: i64) -> Expiry {
         let (file, names) = (self.file.display(), self.names.join(", "));
         let until = day(self.until);
