@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Service,
     command::Mechanism,
+    newcomers::Newcomers,
     sasl,
     scram::ClientFirst,
     session::{self, Endpoint},
@@ -29,7 +30,8 @@ where
         acceptor: None,
     });
     let peer = SocketAddr::from(([127, 0, 0, 1], 4000));
-    session::run(stream, peer, endpoint, service, CancellationToken::new()).await;
+    let newcomer = Newcomers::new(&service.limits).enter(peer.ip());
+    session::run(stream, peer, newcomer, endpoint, service, CancellationToken::new()).await;
 }
 
 /// Reads the responses of an exchange; the login, if they are well-formed.
