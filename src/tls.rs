@@ -34,9 +34,9 @@ pub use self::{
 };
 use crate::config::Fingerprint;
 
-/// Our side of a device's connection: by rustls, or by OpenSSL for devices of old.
+/// Our side of a device's connection: by rustls, or by OpenSSL for old devices.
 pub type ServerStream<S> = Either<tokio_rustls::server::TlsStream<S>, legacy::Stream<S>>;
-/// Our side of a connection to an upstream, likewise.
+/// Our side of a connection to an upstream: by rustls, or by OpenSSL for old servers.
 pub type ClientStream<S> = Either<tokio_rustls::client::TlsStream<Buffered<S>>, legacy::Stream<Buffered<S>>>;
 
 /// The connection under that of a device.
@@ -59,7 +59,7 @@ pub fn under_upstream<S>(stream: &ClientStream<S>) -> &S {
 #[derive(Clone)]
 pub struct Connector {
     config: Arc<ClientConfig>,
-    /// Speaks in place of rustls with a server of old.
+    /// Speaks with an old server in place of rustls.
     legacy: Option<Arc<legacy::Connector>>,
 }
 
@@ -131,7 +131,7 @@ impl From<ClientConfig> for Connector {
     }
 }
 
-/// Whom an upstream's connector trusts.
+/// The servers that an upstream's connector trusts.
 fn trust(ca_file: Option<&Path>, fingerprint: Option<Fingerprint>) -> Result<Arc<Trust>, Error> {
     let own = own_certificates(ca_file)?;
     let mut roots = system_roots();

@@ -94,7 +94,7 @@ fn devices_of_old() {
     assert_eq!(warnings.len(), 2);
 }
 
-/// A device that knows more is served as well, and told apart by host.
+/// A newer device is served as well, with the certificate of the host that it asks for.
 #[test]
 fn newer_devices_at_the_same_door() {
     let (first, second) = (Certificates::new(), Certificates::of_host("localhost"));
@@ -203,7 +203,7 @@ fn upstreams_of_old() {
     }
 }
 
-/// Old TLS is no reason to trust anybody.
+/// Old TLS does not make an unknown certificate trusted.
 #[test]
 fn an_upstream_of_old_that_is_not_trusted() {
     let (shown, other) = (Certificates::bridge(), Certificates::bridge());
@@ -277,7 +277,7 @@ fn openssl_as_the_upstream() {
         .map_while(Result::ok)
         .find_map(|line| line.strip_prefix("ACCEPT ")?.parse().ok())
         .expect("openssl says where it listens");
-    // It passes on what it is told.
+    // It sends what is written to its standard input.
     let greeting = b"* OK [CAPABILITY IMAP4rev1 AUTH=PLAIN] ready\r\n";
     server.0.stdin.as_mut().unwrap().write_all(greeting).unwrap();
     let gateway = Setup::new(address)

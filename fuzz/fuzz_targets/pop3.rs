@@ -1,5 +1,5 @@
-//! Whole sessions in both states, whatever a device says and wherever that is cut: nothing panics or hangs, and what comes
-//! back are replies of POP3.
+//! Whole sessions in both states, with any input in any pieces: the gateway does not panic or hang, and its output consists
+//! of POP3 replies.
 #![no_main]
 
 use std::{cell::RefCell, path::Path, sync::Arc, time::Duration};
@@ -27,7 +27,7 @@ use tokio::{
 struct Device<'a> {
     /// Which listener it has come to.
     listener: u8,
-    /// It logs in before it says anything else.
+    /// Whether it logs in before it says anything else.
     is_known: bool,
     /// What it says, in these pieces.
     pieces: Vec<&'a [u8]>,
@@ -98,7 +98,7 @@ impl Lab {
     }
 }
 
-/// With state of its own.
+/// A service with state of its own.
 async fn service(config: &Config) -> Arc<Service> {
     let state = Arc::new(MemoryStore::default());
     let tokens = Tokens::new(config, state.clone()).expect("no tokens");

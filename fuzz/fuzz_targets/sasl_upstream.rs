@@ -3,14 +3,11 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use popgate::imap::fuzzing::exchange;
-
-/// As [`exchange`] counts them.
-const SCRAM: usize = 3;
+use popgate::imap::fuzzing::{MECHANISMS, SCRAM, exchange};
 
 fuzz_target!(|input: (u8, &str, &[u8], Vec<&[u8]>)| {
     let (mechanism, user, secret, challenges) = input;
-    let mechanism = usize::from(mechanism) % 6;
+    let mechanism = usize::from(mechanism) % MECHANISMS;
     // Many iterations take long: the fuzzer would do nothing else.
     if challenges
         .iter()

@@ -162,19 +162,19 @@ words! {
         StartTls = "starttls" | "start-tls" | "stls",
         /// TLS from the first octet (RFC 8314).
         Implicit = "implicit" | "ssl" | "tls" | "ssl/tls" | "pop3s" | "on" | "yes" | "true",
-        /// As `starttls`, for devices of old: TLS 1.0 and newer, by OpenSSL.
+        /// As `starttls`, for old devices: TLS 1.0 and newer, by OpenSSL.
         LegacyStartTls = "legacy-starttls",
-        /// As `implicit`, likewise.
+        /// As `implicit`, for old devices: TLS 1.0 and newer, by OpenSSL.
         LegacyImplicit = "legacy-implicit",
     }
 
     /// Whether the devices of a listener show certificates of their own.
     pub enum ClientCertificates {
-        /// They are not asked for any.
+        /// The listener asks for none.
         Off = "off" | "none" | "no" | "false",
-        /// One that is shown must be good.
+        /// A certificate that is shown must be good.
         Optional = "optional" | "request",
-        /// Nobody is served without.
+        /// A device without a good certificate is not served.
         Required = "required" | "require" | "yes" | "true" | "on",
     }
 
@@ -186,7 +186,7 @@ words! {
         StartTls = "starttls" | "start-tls" | "start_tls",
         /// Plain text.
         Off = "off" | "none" | "no" | "false" | "plain",
-        /// TLS from the first octet, for servers of old: TLS 1.0 and newer, by OpenSSL.
+        /// TLS from the first octet, for old servers: TLS 1.0 and newer, by OpenSSL.
         Legacy = "legacy",
     }
 }
@@ -205,7 +205,7 @@ impl ListenerTls {
         matches!(self, Self::StartTls | Self::LegacyStartTls)
     }
 
-    /// Whether it is by OpenSSL, for devices of old.
+    /// Whether OpenSSL serves it, for old devices.
     pub fn is_legacy(self) -> bool {
         matches!(self, Self::LegacyStartTls | Self::LegacyImplicit)
     }

@@ -212,7 +212,7 @@ impl Config {
 }
 
 impl Upstream {
-    /// Whether nobody can listen on the way to it: TLS, or it is on this machine.
+    /// Whether nobody can read what is sent to it: by TLS, or because it is on this machine.
     pub fn is_private(&self) -> bool {
         self.tls != UpstreamTls::Off || is_loopback(&self.host)
     }

@@ -152,12 +152,12 @@ impl UidlTemplate {
         Ok(template)
     }
 
-    /// In their order.
+    /// The pieces, in their order.
     pub fn pieces(&self) -> &[UidlPiece] {
         &self.0
     }
 
-    /// The template of a right text.
+    /// The template that `text` describes, if it is valid.
     #[cfg(test)]
     pub(crate) fn of(text: &str) -> Option<Self> {
         Self::parse(text).ok()

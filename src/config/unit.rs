@@ -61,7 +61,7 @@ impl Unit {
         number.checked_mul(size.ok_or_else(wrong)?).ok_or_else(wrong)
     }
 
-    /// What it is called; nothing for things.
+    /// The name of the unit; `None` for plain numbers.
     pub(super) fn name(self) -> Option<&'static str> {
         match self {
             Self::One => None,

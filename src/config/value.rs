@@ -195,7 +195,7 @@ impl Value for Networks {
     }
 }
 
-/// Networks; may be none.
+/// Networks, perhaps none.
 #[derive(Debug, Clone)]
 pub(super) struct AnyNetworks(pub(super) Vec<IpNet>);
 

@@ -160,7 +160,7 @@ impl Connector {
             Credential::OAuth2 { consent } => self.login_by_token(user, consent).await,
             Credential::Token(token) => {
                 let done = self.login_with(user, Proof::Token(&token.clone().into())).await;
-                // It is the device's own token: the device is to hear that it is wrong.
+                // The token is the device's own, so the device must hear that it is wrong.
                 done.map_err(|error| match error {
                     Error::TokenRefused(completion) => Error::Denied(completion),
                     other => other,

@@ -6,8 +6,10 @@ use super::{
     utf7::Names,
 };
 
-/// The mechanisms of [`exchange`].
-pub const MECHANISMS: usize = 6;
+/// How many mechanisms [`exchange`] knows.
+pub const MECHANISMS: usize = Mechanism::ALL.len();
+/// The number of SCRAM-SHA-256, in which the server proves that it knows the password.
+pub const SCRAM: usize = 3;
 
 /// `name` as the argument of a command, in modified UTF-7.
 pub fn quoted(name: &str) -> String {
@@ -19,17 +21,10 @@ pub fn decoded(name: &[u8]) -> String {
     Names::ModifiedUtf7.decoded(name)
 }
 
-/// Answers a server's challenges; whether the server may then say OK. `{nonce}` in a challenge stands for the client's nonce,
-/// which no server could guess.
+/// Answers a server's challenges by the mechanism of this number, below [`MECHANISMS`]. Returns whether the server may then say
+/// OK. `{nonce}` in a challenge stands for the client's nonce, which no server could guess.
 pub fn exchange(mechanism: usize, user: &str, secret: &[u8], challenges: &[&[u8]]) -> Option<bool> {
-    let mechanism = [
-        Mechanism::Plain,
-        Mechanism::Login,
-        Mechanism::CramMd5,
-        Mechanism::ScramSha256,
-        Mechanism::OAuthBearer,
-        Mechanism::XOAuth2,
-    ][mechanism % MECHANISMS];
+    let mechanism = Mechanism::ALL[mechanism];
     let party = Party {
         user,
         host: "imap.example.org",

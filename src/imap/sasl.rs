@@ -27,6 +27,16 @@ pub(super) enum Mechanism {
 }
 
 impl Mechanism {
+    #[cfg(any(test, fuzzing))]
+    pub(super) const ALL: [Self; 6] = [
+        Self::Plain,
+        Self::Login,
+        Self::CramMd5,
+        Self::ScramSha256,
+        Self::OAuthBearer,
+        Self::XOAuth2,
+    ];
+
     /// As IANA has registered it.
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -271,15 +281,6 @@ mod tests {
     use super::*;
     use crate::imap::response::Status;
 
-    const ALL: [Mechanism; 6] = [
-        Mechanism::Plain,
-        Mechanism::Login,
-        Mechanism::CramMd5,
-        Mechanism::ScramSha256,
-        Mechanism::OAuthBearer,
-        Mechanism::XOAuth2,
-    ];
-
     fn exchange<'a>(mechanism: Mechanism, user: &'a str, secret: &'a [u8]) -> Exchange<'a> {
         let party = Party {
             user,
@@ -380,7 +381,7 @@ mod tests {
 
     #[test]
     fn an_ok_that_comes_too_early() {
-        for mechanism in ALL {
+        for mechanism in Mechanism::ALL {
             assert!(
                 exchange(mechanism, "user", b"secret").finish().is_err(),
                 "{mechanism:?}"
@@ -393,7 +394,7 @@ mod tests {
 
     #[test]
     fn nobody_is_asked_for_ever() {
-        for mechanism in ALL {
+        for mechanism in Mechanism::ALL {
             let mut exchange = exchange(mechanism, "user", b"secret");
             let answers = (0..10).take_while(|_| exchange.respond(b"more").is_ok()).count();
             assert!(answers <= 2, "{mechanism:?}");
@@ -489,7 +490,7 @@ mod tests {
     proptest! {
         #[test]
         fn never_panics(user: String, secret: Vec<u8>, challenges: Vec<Vec<u8>>, along: bool) {
-            for mechanism in ALL {
+            for mechanism in Mechanism::ALL {
                 let mut exchange = exchange(mechanism, &user, &secret);
                 if along {
                     let _ = exchange.initial();

@@ -17,6 +17,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use super::{
     input::{Input, TooLong},
     multiline::Multiline,
+    permits::Permit,
     reply::Reply,
     stream::Stream,
     summary::End,
@@ -404,11 +405,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    /// Sends the rest and closes, within [`FAREWELL`]. With `linger` the device still speaks: what it says is thrown away for
-    /// a moment, for an unread octet would make the kernel reset the connection, and our last reply be lost.
-    pub(super) async fn close(mut self, linger: bool) {
+    /// Sends the rest and closes, within [`FAREWELL`]. A device that has said QUIT leaves: its permit is given back before it
+    /// can see that the connection is closed, for it may come again at once. Without a permit the device still speaks: what it
+    /// says is thrown away for a moment, for an unread octet would make the kernel reset the connection, and our last reply
+    /// be lost.
+    pub(super) async fn close(mut self, leaving: Option<Permit>) {
+        let linger = leaving.is_none();
         let farewell = async {
             self.flush().await.map_err(|_| io::ErrorKind::BrokenPipe)?;
+            drop(leaving);
             poll_fn(|cx| Pin::new(&mut self.stream).poll_shutdown(cx)).await?;
             let mut octets = 0;
             while linger && !self.eof && octets < FAREWELL_OCTETS {
@@ -526,7 +531,7 @@ mod tests {
         let mut connection = Connection::new(ours, Duration::from_secs(600), CancellationToken::new());
         connection.output().extend_from_slice(&[b'x'; 1000]);
         let begun = Instant::now();
-        connection.close(true).await;
+        connection.close(None).await;
         assert_eq!(begun.elapsed(), FAREWELL);
     }
 

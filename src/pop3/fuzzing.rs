@@ -9,6 +9,7 @@ use super::{
     Service,
     command::Mechanism,
     newcomers::Newcomers,
+    permits::Permits,
     sasl,
     scram::ClientFirst,
     session::{self, Endpoint},
@@ -30,8 +31,20 @@ where
         acceptor: None,
     });
     let peer = SocketAddr::from(([127, 0, 0, 1], 4000));
+    let permit = Permits::new(&service.limits)
+        .acquire(peer.ip())
+        .expect("there is no other session");
     let newcomer = Newcomers::new(&service.limits).enter(peer.ip());
-    session::run(stream, peer, newcomer, endpoint, service, CancellationToken::new()).await;
+    session::run(
+        stream,
+        peer,
+        permit,
+        newcomer,
+        endpoint,
+        service,
+        CancellationToken::new(),
+    )
+    .await;
 }
 
 /// Reads the responses of an exchange; the login, if they are well-formed.

@@ -220,9 +220,10 @@ impl Listener {
         let (service, endpoint) = (service.clone(), self.endpoint.clone());
         let (shutdown, abort) = (sessions.shutdown.clone(), sessions.abort.clone());
         sessions.tasks.spawn(async move {
-            let _permit = permit;
             // In a box: a future that is passed on is stored once for each that it is passed to.
-            let session = Box::pin(session::run(stream, peer, newcomer, endpoint, service, shutdown));
+            let session = Box::pin(session::run(
+                stream, peer, permit, newcomer, endpoint, service, shutdown,
+            ));
             abort.run_until_cancelled(session).await;
         });
     }

@@ -17,6 +17,7 @@ use super::{
     connection::{Connection, Line},
     language::{LANGUAGES, language},
     newcomers::Newcomer,
+    permits::Permit,
     reply::Reply,
     sasl,
     summary::{End, Summary},
@@ -54,6 +55,8 @@ pub(super) struct Endpoint {
 /// The state of one connection that outlives a change of RFC 1939's state.
 #[derive(Debug)]
 pub(super) struct Session<S> {
+    /// Stands first: it is given back before the connection is dropped, which a device may see and come again.
+    permit: Permit,
     pub(super) connection: Connection<S>,
     /// Until the login.
     newcomer: Option<Newcomer>,
@@ -96,6 +99,7 @@ fn tokens(service: &Service) -> Offer {
 pub(super) async fn run<S>(
     stream: S,
     peer: SocketAddr,
+    permit: Permit,
     newcomer: Newcomer,
     endpoint: Arc<Endpoint>,
     service: Arc<Service>,
@@ -111,6 +115,7 @@ pub(super) async fn run<S>(
     let mut session = Session {
         tokens: tokens(&service),
         timestamp,
+        permit,
         connection: Connection::new(stream, limits.idle, shutdown),
         newcomer: Some(newcomer),
         service,
@@ -271,14 +276,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     async fn finish(mut self, end: End) {
         self.summary.end = Some(end);
         match end {
-            End::Quit => self.connection.close(false).await,
+            End::Quit => self.connection.close(Some(self.permit)).await,
             End::BadCommands | End::LineTooLong => {
                 self.connection.reply(&if end == End::BadCommands {
                     Reply::TooManyBadCommands
                 } else {
                     Reply::LineTooLong
                 });
-                self.connection.close(true).await;
+                self.connection.close(None).await;
             }
             // Others wait for its place: the reply goes out at once or not at all.
             End::GaveWay => {

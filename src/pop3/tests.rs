@@ -1,13 +1,21 @@
 //! Sessions over an in-memory stream, up to the login: what comes after needs an upstream (`tests/`).
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex, join};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Service,
     newcomers::Newcomers,
+    permits::{Permit, Permits},
     session::{self, Endpoint},
 };
 use crate::{
@@ -87,6 +95,7 @@ fn connect(endpoint: Endpoint, limits: Limits, buffer: usize) -> (DuplexStream, 
     tokio::spawn(session::run(
         ours,
         SocketAddr::from(PEER),
+        Permits::new(&limits).acquire(PEER.0.into()).unwrap(),
         Newcomers::new(&limits).enter(PEER.0.into()),
         Arc::new(endpoint),
         service(limits),
@@ -472,6 +481,7 @@ async fn a_session_is_small() {
     let session = session::run(
         ours,
         SocketAddr::from(PEER),
+        Permits::new(&limits()).acquire(PEER.0.into()).unwrap(),
         Newcomers::new(&limits()).enter(PEER.0.into()),
         Arc::new(plain()),
         service(limits()),
@@ -480,4 +490,49 @@ async fn a_session_is_small() {
     let octets = size_of_val(&session);
     assert!(octets < 16 * 1024, "{octets}");
     println!("a session takes {octets} octets");
+}
+
+/// Our end of a connection to a device that comes again as soon as it sees that this one is closed.
+struct Returning {
+    permits: Arc<Permits>,
+    permit: Option<Permit>,
+}
+
+impl AsyncWrite for &mut Returning {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        assert!(self.permits.acquire(PEER.0.into()).is_none(), "given back too early");
+        Poll::Ready(Ok(data.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let returning = self.get_mut();
+        returning.permit = returning.permits.acquire(PEER.0.into());
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test]
+async fn a_device_that_has_left_may_come_again_at_once() {
+    let limits = Limits {
+        sessions: 1,
+        ..limits()
+    };
+    let permits = Permits::new(&limits);
+    let permit = permits.acquire(PEER.0.into()).unwrap();
+    let mut returning = Returning { permits, permit: None };
+    session::run(
+        join(&b"QUIT\r\n"[..], &mut returning),
+        SocketAddr::from(PEER),
+        permit,
+        Newcomers::new(&limits).enter(PEER.0.into()),
+        Arc::new(plain()),
+        service(limits),
+        CancellationToken::new(),
+    )
+    .await;
+    assert!(returning.permit.is_some());
 }

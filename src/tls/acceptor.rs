@@ -31,7 +31,7 @@ pub struct Acceptor(Library);
 /// Which library speaks TLS.
 enum Library {
     Rustls(Hosts<Arc<ServerConfig>>),
-    /// For devices of old.
+    /// For old devices.
     OpenSsl(legacy::Acceptor),
 }
 
@@ -42,8 +42,7 @@ impl Acceptor {
         Ok(Self(Library::Rustls(hosts)))
     }
 
-    /// The same for `listener`. Devices of old are not asked for certificates; a listener for them needs the feature
-    /// `legacy-tls`.
+    /// The same for `listener`. Old devices are not asked for certificates; their listeners need the feature `legacy-tls`.
     pub fn for_listener(files: &[Certificate], listener: &Listener) -> Result<Self, Error> {
         if listener.tls.is_legacy() {
             legacy::Acceptor::load(files).map(Library::OpenSsl).map(Self)
@@ -78,7 +77,7 @@ impl Acceptor {
     }
 }
 
-/// What a handshake has come to.
+/// What both sides have agreed on in a handshake.
 #[derive(Debug)]
 pub struct Agreed {
     /// The version of TLS, for logs.
@@ -113,7 +112,7 @@ fn server_config(files: &Certificate, clients: ClientCertificates) -> Result<Arc
         (ClientCertificates::Optional | ClientCertificates::Required, None) => return Err(Error::NoClientCa),
     };
     let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(pair)));
-    // Each configuration has keys of its own: a ticket opens no listener that asks for more than the one that gave it.
+    // Each configuration has its own keys for tickets: a ticket of one listener is not good at another that asks for more.
     config.ticketer = Ticketer::new().map_err(rejected)?;
     Ok(Arc::new(config))
 }

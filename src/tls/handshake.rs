@@ -35,7 +35,7 @@ pub enum Disagreement {
          read, tls = \"off\" goes without encryption)"
     )]
     NothingInCommon(String),
-    /// The same of a server of old. The text is OpenSSL's.
+    /// The same of an old server. The text is OpenSSL's.
     #[error("the server and the gateway know no common way to encrypt, not even one of TLS 1.0: {0}")]
     NothingOldInCommon(String),
     /// The server wants to see a certificate of the gateway, which has none.

@@ -9,16 +9,19 @@ use std::{
 
 use arc_swap::ArcSwap;
 
-use super::{pem::Error, validity::Validity};
+use super::{
+    pem::Error,
+    validity::{Validity, wildcard},
+};
 use crate::config::Certificate;
 
-/// How often a handshake may look whether the files changed.
+/// The shortest time between two looks whether the files have changed.
 const RELOAD_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How a `T` is made of the files of one `[[tls]]`.
 type Make<T> = dyn Fn(&Certificate) -> Result<T, Error> + Send + Sync;
 
-/// What is made of each `[[tls]]`, shared by its copies.
+/// A `T` for each `[[tls]]`, read again when its files change.
 pub(super) struct Hosts<T> {
     files: Vec<Certificate>,
     make: Box<Make<T>>,
@@ -142,8 +145,7 @@ impl<T: Clone> Shown<T> {
         name.and_then(|name| {
             let name = name.to_ascii_lowercase();
             let exact = self.by_name.get(&name);
-            // RFC 6125 §6.4.3: a star stands for one label.
-            exact.or_else(|| self.by_name.get(&format!("*{}", &name[name.find('.')?..])))
+            exact.or_else(|| self.by_name.get(&wildcard(&name)?))
         })
         .unwrap_or(&self.default)
     }

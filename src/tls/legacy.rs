@@ -1,5 +1,5 @@
-//! TLS 1.0 and 1.1, RSA key exchange and CBC suites, which rustls has none of: by OpenSSL, for devices and servers of old. Only
-//! this file names it; `legacy_absent.rs` takes its place if popgate is built without.
+//! TLS 1.0 and 1.1, RSA key exchange and CBC suites, which rustls lacks, for old devices and servers, by OpenSSL. Only this
+//! file names OpenSSL; `legacy_absent.rs` takes its place if popgate is built without the feature `legacy-tls`.
 
 use std::{io, net::IpAddr, pin::Pin, sync::Arc};
 
@@ -22,15 +22,15 @@ use super::{
 };
 use crate::config::Certificate;
 
-/// The suites of TLS 1.2 and before, the best first. Security level 0 is what allows SHA-1 signatures, which TLS 1.0 and 1.1
-/// are made of, and short keys.
+/// The suites of TLS 1.2 and before, the best first. Security level 0 allows short keys, and SHA-1 signatures, which TLS 1.0
+/// and 1.1 need.
 const SUITES: &str = "ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AES:RSA+AESGCM:RSA+AES:!aNULL:!eNULL:!AESCCM:@SECLEVEL=0";
 /// The groups that rustls has too. Others cost the gateway up to a quarter of a second for each handshake (ffdhe8192).
 const GROUPS: &str = "X25519:P-256:P-384";
-/// Servers of old do not know how to renegotiate safely (RFC 5746); popgate never renegotiates. (`SSL_OP_LEGACY_SERVER_CONNECT`,
+/// Old servers do not know how to renegotiate safely (RFC 5746); popgate never renegotiates. (`SSL_OP_LEGACY_SERVER_CONNECT`,
 /// which the openssl crate does not name.)
 const LEGACY_SERVER_CONNECT: SslOptions = SslOptions::from_bits_retain(0x4);
-/// Sessions that are kept for devices to go on from.
+/// How many TLS sessions are kept, so that devices can resume them.
 const SESSIONS: i32 = 1024;
 
 /// Either side of a connection.
@@ -46,10 +46,10 @@ pub(super) fn transport_mut<S>(stream: &mut Stream<S>) -> &mut S {
     stream.get_mut()
 }
 
-/// Accepts devices of old, and newer ones too.
+/// Accepts old devices, and newer ones too.
 pub(super) struct Acceptor {
     hosts: Hosts<SslContext>,
-    /// Where a handshake finds what is shown.
+    /// The place in an [`Ssl`] where the callback for SNI finds the certificates.
     shown: Index<Ssl, Arc<Shown<SslContext>>>,
 }
 
@@ -82,9 +82,8 @@ impl Acceptor {
 }
 
 fn server_context(files: &Certificate, shown: Index<Ssl, Arc<Shown<SslContext>>>) -> Result<SslContext, Error> {
-    // What rustls would not take is told in the same words.
-    pem::pair(files, &super::provider())?;
-    let chain = pem::certificates(&files.certificate)?;
+    // Errors have the same words as for listeners of rustls.
+    let chain = pem::pair(files, &super::provider())?.cert;
     let key = pem::private_key(&files.key)?;
     let made = || {
         let mut builder = context(SslMethod::tls_server())?;
@@ -114,7 +113,7 @@ fn server_context(files: &Certificate, shown: Index<Ssl, Arc<Shown<SslContext>>>
     made().map_err(|error: ErrorStack| Error::Library(format!("{}: {error}", files.certificate.display())))
 }
 
-/// Connects to a server of old.
+/// Connects to an old server.
 pub(super) struct Connector {
     context: SslContext,
     trust: Arc<Trust>,

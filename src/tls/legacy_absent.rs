@@ -1,4 +1,4 @@
-//! Stands for `legacy.rs` if popgate is built without the feature `legacy-tls`: nothing of it can be made.
+//! Takes the place of `legacy.rs` if popgate is built without the feature `legacy-tls`: its types have no values.
 
 use std::{
     convert::Infallible,
@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::{Agreed, Buffered, HandshakeError, pem::Error, trust::Trust};
 use crate::config::Certificate;
 
-/// There is none.
+/// Either side of a connection, which cannot exist here.
 #[derive(Debug)]
 pub struct Stream<S>(Infallible, PhantomData<S>);
 

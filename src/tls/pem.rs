@@ -21,7 +21,7 @@ pub enum Error {
     /// Old TLS is asked for.
     #[error("popgate was built without old TLS (the cargo feature `legacy-tls`)")]
     NotBuilt,
-    /// OpenSSL does not take what it is given. The text is its own.
+    /// OpenSSL has refused something. The text is OpenSSL's.
     #[error("{0}")]
     Library(String),
     /// A listener asks for client certificates, and nothing says whose are good.
@@ -136,7 +136,7 @@ pub(super) fn pair(files: &Certificate, provider: &CryptoProvider) -> Result<Cer
     };
     CertifiedKey::from_der(chain.clone(), key.clone_key(), provider).map_err(|source| match source {
         rustls::Error::InconsistentKeys(_) => mismatch(),
-        rustls::Error::InvalidCertificate(_) if is_old(&files.certificate) => Error::Unsuitable {
+        rustls::Error::InvalidCertificate(_) if is_old(&chain) => Error::Unsuitable {
             path: files.certificate.clone(),
             what: "is an X.509 certificate of version 1, which names no host: have one of version 3 made, with the host as its \
                    subjectAltName",
@@ -148,12 +148,10 @@ pub(super) fn pair(files: &Certificate, provider: &CryptoProvider) -> Result<Cer
     })
 }
 
-/// Whether the first certificate in `path` is of a version before 3.
-fn is_old(path: &Path) -> bool {
-    certificates(path).is_ok_and(|chain| {
-        let first = chain
-            .first()
-            .and_then(|der| x509_parser::parse_x509_certificate(der).ok());
-        first.is_some_and(|(_, certificate)| certificate.version() != X509Version::V3)
-    })
+/// Whether the first certificate of `chain` is of a version before 3.
+fn is_old(chain: &[CertificateDer<'_>]) -> bool {
+    let first = chain
+        .first()
+        .and_then(|der| x509_parser::parse_x509_certificate(der).ok());
+    first.is_some_and(|(_, certificate)| certificate.version() != X509Version::V3)
 }

@@ -1,4 +1,4 @@
-//! For whom and how long a certificate is.
+//! For which hosts and how long a certificate is valid.
 
 use std::{
     net::IpAddr,
@@ -10,13 +10,13 @@ use x509_parser::extensions::GeneralName;
 
 use super::pem::{self, Error};
 
-/// Days before a certificate's end from which that end is told: public authorities' certificates are renewed by then.
+/// From this number of days before its end on, popgate warns of a certificate: public authorities' are renewed by then.
 const SOON: i64 = 30;
 const DAY: i64 = 24 * 3600;
 /// rsaEncryption (RFC 3279 §2.3.1).
 const RSA: &str = "1.2.840.113549.1.1.1";
 
-/// For whom and how long a certificate is.
+/// For which hosts and how long a certificate is valid.
 #[derive(Debug)]
 pub struct Validity {
     file: PathBuf,
@@ -29,10 +29,10 @@ pub struct Validity {
     has_rsa_key: bool,
 }
 
-/// What is to be said of a certificate at some time, as a sentence.
+/// Whether a certificate is valid at some time, with a sentence that says so.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Expiry {
-    /// It is valid for some time to come.
+    /// It is valid for 30 days or more.
     Valid(String),
     /// It ends within 30 days.
     Ending(String),
@@ -41,7 +41,7 @@ pub enum Expiry {
 }
 
 impl Validity {
-    /// Of the first certificate in `file`.
+    /// Reads the first certificate in `file`.
     pub fn of(file: &Path) -> Result<Self, Error> {
         let chain = pem::certificates(file)?;
         let wrong = || pem::unsuitable(file, "certificate");
@@ -76,7 +76,7 @@ impl Validity {
         &self.names
     }
 
-    /// Whether its key is one of RSA, which is all that devices of old know.
+    /// Whether its key is an RSA key, the only kind that old devices know.
     pub fn has_rsa_key(&self) -> bool {
         self.has_rsa_key
     }
@@ -84,10 +84,10 @@ impl Validity {
     /// Whether it is for the host `name`, or for all hosts of a name that begins with `*.`.
     pub fn covers(&self, name: &str) -> bool {
         let has = |name: &str| self.names.iter().any(|other| other.eq_ignore_ascii_case(name));
-        has(name) || name.find('.').is_some_and(|dot| has(&format!("*{}", &name[dot..])))
+        has(name) || wildcard(name).is_some_and(|wildcard| has(&wildcard))
     }
 
-    /// What is to be said of it at `now`, in seconds since 1970.
+    /// Whether it is valid at `now`, in seconds since 1970.
     pub fn at(&self, now: i64) -> Expiry {
         let (file, names) = (self.file.display(), self.names.join(", "));
         let until = day(self.until);
@@ -107,6 +107,12 @@ impl Validity {
             Expiry::Valid(format!("certificate of {names}: valid until {until}"))
         }
     }
+}
+
+/// The name of a certificate for all hosts beside `name`: a star stands for one label (RFC 6125 §6.4.3).
+pub(super) fn wildcard(name: &str) -> Option<String> {
+    let (_, domain) = name.split_once('.')?;
+    Some(format!("*.{domain}"))
 }
 
 fn day(time: i64) -> String {

@@ -91,6 +91,13 @@ impl House {
         files.map(|file| std::fs::read(file.unwrap().path()).unwrap()).collect()
     }
 
+    /// `mails` are those of the mailbox, apart from header lines that a program has added.
+    fn check_bodies(&self, mails: &[Vec<u8>], otherwise: &str) {
+        let bodies = |mails: &[Vec<u8>]| sorted(mails.iter().map(|mail| body(mail)).collect());
+        let expected: Vec<_> = self.mails.iter().map(|mail| with_lf(mail)).collect();
+        assert!(bodies(mails) == bodies(&expected), "{otherwise}");
+    }
+
     /// The next sessions ended by QUIT, over TLS where it was asked for, and retrieved so much in all.
     fn check_sessions(&self, way: Way, count: usize, retrieved: usize) {
         let before = self.checked.get();
@@ -340,12 +347,7 @@ fn fetchmail() {
         let fetched = std::fs::read(&box_file).unwrap();
         let mails: Vec<_> = split(&fetched, b"\n==next==\n");
         assert_eq!(mails.len(), house.mails.len(), "{way:?}");
-        // It adds header lines of its own, so only the bodies are compared.
-        let bodies = |mails: Vec<Vec<u8>>| sorted(mails.iter().map(|mail| body(mail)).collect());
-        assert!(
-            bodies(mails) == bodies(house.mails.iter().map(|mail| with_lf(mail)).collect()),
-            "{way:?}: other octets"
-        );
+        house.check_bodies(&mails, &format!("{way:?}: other octets"));
         house.check_sessions(way, 1, house.mails.len());
     }
 }

@@ -11,16 +11,16 @@ use serde_json::Value;
 use tokio_rustls::rustls::ClientConfig;
 
 use crate::support::{
-    PASSWORD, PATIENCE,
+    PASSWORD,
     answers::Answers,
     certificates::Certificates,
     gateway::{Gateway, Setup, account},
     mail,
     peer::Peer,
     pop::Pop,
-    process::{Process, free_port},
+    process::{Process, free_port, greets},
     require_program,
-    stream::{Reader, Stream},
+    stream::Reader,
 };
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -126,7 +126,7 @@ fn certificates_of_devices() {
     for listener in [0, 1] {
         fetch(connect(&gateway, listener, &known));
         let session = &gateway.sessions(listener + 1)[listener];
-        // As it is: the log quotes it.
+        // Unchanged: JSON quotes it.
         assert_eq!(session["certificate"], "CN=scanner\r\n7", "{session}");
         assert_eq!(session["end"], "quit");
     }
@@ -182,7 +182,7 @@ fn a_certificate_that_ends_is_told_at_the_start_and_daily() {
     let mut told = 0;
     for day in 1..=33_u32 {
         gateway.pass(DAY * day + Duration::from_secs(60));
-        // Whoever sleeps looks at the clock once something happens.
+        // The gateway looks at the clock once something happens.
         drop(Pop::open(gateway.address()));
         let (message, count) = match day {
             0..=1 => continue,
@@ -198,7 +198,7 @@ fn a_certificate_that_ends_is_told_at_the_start_and_daily() {
     assert!(what.as_str().unwrap().contains("devices refuse it"), "{what}");
 }
 
-/// Where the load balancer is; devices that go past it are at 127.0.0.1.
+/// The address of the load balancer; devices that go past it are at 127.0.0.1.
 const BALANCER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
 /// A header of version 1 for a device at `address`.
@@ -261,7 +261,7 @@ fn a_load_balancer_tells_whose_connection_it_is() {
         pop.expect("-ERR [SYS/PERM] not allowed from this address");
         pop.closed();
     }
-    // Whoever comes by another way needs no header.
+    // A device that comes by another way needs no header.
     fetch(Pop::connect(gateway.address()));
 }
 
@@ -364,7 +364,7 @@ fn the_header_comes_before_tls() {
         assert_eq!(session["peer"], "192.0.2.7:4711");
         assert_eq!(session["tls"], "TLSv1_3");
     }
-    // The header of somebody else is no hello.
+    // A header that comes from elsewhere is not a ClientHello.
     let mut pop = Pop::open(gateway.address());
     pop.send(&text("192.0.2.7"));
     pop.drain();
@@ -414,16 +414,12 @@ fn behind_haproxy() {
             .stdin(Stdio::null())
             .spawn()
             .unwrap();
-        let _haproxy = Process(child);
+        let mut haproxy = Process(child);
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let deadline = Instant::now() + PATIENCE;
-        while Stream::connect(address).is_err() {
-            assert!(Instant::now() < deadline, "haproxy does not listen");
-            std::thread::yield_now();
-        }
+        assert!(greets(address, &mut haproxy.0), "haproxy does not listen");
         let device = Ipv4Addr::new(127, 0, 0, 77);
         fetch(Pop::connect_from(device, address));
-        // The first of each two is that which asked whether haproxy listens.
+        // The first of each two sessions asked whether haproxy listens.
         let session = gateway.sessions(2 + 2 * index);
         let is_of_device = |session: &Value| session["peer"].as_str().unwrap().starts_with("127.0.0.77:");
         assert_eq!(

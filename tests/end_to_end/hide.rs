@@ -222,7 +222,7 @@ fn a_reset_during_a_session_is_in_the_log() {
     pop.quit();
 }
 
-/// The ninth of nine, with eight connections; here the third of three.
+/// As the ninth of nine devices with eight connections; here the third of three with two.
 #[test]
 fn the_device_that_is_one_too_many_hears_why() {
     let Some(dovecot) = Dovecot::start() else { return };

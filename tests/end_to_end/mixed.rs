@@ -32,7 +32,7 @@ enum Policy {
     AfterRetrieve,
 }
 
-/// Login and policy; a number is a message's.
+/// Each login, its policy, and the keys for that.
 const LOGINS: [(&str, Policy, &str); 4] = [
     ("tickets", Policy::Move, "on_delete = \"move:Done\""),
     ("pbx", Policy::Hide, "on_delete = \"hide\""),
@@ -46,7 +46,7 @@ const LOGINS: [(&str, Policy, &str); 4] = [
 
 #[derive(Debug, Clone)]
 enum Event {
-    /// So many messages come.
+    /// This number of messages arrives.
     Mail(usize),
     /// Somebody else removes a message for good.
     Expunged(prop::sample::Index),
@@ -95,13 +95,13 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// What becomes of each message.
+/// The messages that should be in each folder, by number.
 #[derive(Default)]
 struct Model {
     next: usize,
-    /// The messages of INBOX that nobody has given up, ascending.
+    /// The messages of INBOX without that mark, ascending.
     inbox: Vec<usize>,
-    /// Those that somebody else has marked.
+    /// The messages that somebody else has marked `\Deleted`.
     marked: Vec<usize>,
     done: Vec<usize>,
     trash: Vec<usize>,
@@ -135,7 +135,7 @@ fn start(dovecot: &Dovecot, user: &str, state: &TempDir) -> Gateway {
     LOGINS.iter().fold(setup, with).start()
 }
 
-/// Plays `events` with the user, and returns how many sessions there were.
+/// Plays `events` with the mailbox of `user`. Returns how many sessions there were.
 fn play(dovecot: &Dovecot, user: &str, events: Vec<Event>) -> Result<usize, TestCaseError> {
     let state = TempDir::new().unwrap();
     let mut imap = dovecot.imap(user);

@@ -46,7 +46,8 @@ fn first_difference(one: &[u8], other: &[u8]) -> String {
     format!(" at octet {at}: <{}> <{}>", around(one), around(other))
 }
 
-/// Octets as they are delivered: line ends of two octets each, the last one too. A device compares them with what it counts.
+/// LIST counts octets as they are delivered, with two for each line end, the last one too. A device compares that with its own
+/// count.
 #[test]
 fn the_next_session_lists_what_was_delivered() {
     let messages = [
@@ -61,7 +62,7 @@ fn the_next_session_lists_what_was_delivered() {
     let before: Vec<u64> = sizes(&mut pop);
     assert_eq!(before, messages.map(|message| message.len() as u64));
     let mut delivered: Vec<u64> = (1..=3).map(|number| pop.retr(number).1.len() as u64).collect();
-    // The whole of it by TOP is as good.
+    // A TOP of the whole message counts as well.
     delivered.push(pop.top(4, 99_999_999).len() as u64);
     pop.quit();
     let mut pop = Pop::log_in(gateway.address(), "eva");

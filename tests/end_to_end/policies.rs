@@ -142,7 +142,7 @@ fn what_is_deleted_from_the_trash_is_gone() {
     assert_eq!(contents(&mut imap, "Bin"), mails(&[2]));
 }
 
-/// A device that picks the folder in which deleted mail is kept must not be able to destroy that.
+/// A device that picks the folder in which deleted mail is kept must not be able to destroy that mail.
 #[test]
 fn what_is_deleted_from_the_folder_that_mail_moves_to_is_kept() {
     for settings in SERVERS {
@@ -194,7 +194,7 @@ fn what_was_retrieved_is_read_where_it_moves_to() {
     }
 }
 
-/// fetchmail with `keep` asks for nothing else.
+/// fetchmail with `keep` fetches by TOP only.
 #[test]
 fn a_top_of_the_whole_message_counts_as_retrieved() {
     let Some(dovecot) = Dovecot::start() else { return };
@@ -233,7 +233,7 @@ fn what_will_never_be_removed_is_told_as_permanent() {
     let here = "* SEARCH 2\r\n{tag} OK\r\n";
     let none = "{tag} NO [NONEXISTENT] no such folder\r\n";
     let cases = [
-        // OK, and nothing happens: who may not expunge is told no more.
+        // OK, and nothing happens: a user who may not expunge hears nothing else.
         (
             "expunge",
             Answers::of((1..=3).map(mail::simple)).on("UID EXPUNGE", "{tag} OK done\r\n"),

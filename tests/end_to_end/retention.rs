@@ -141,7 +141,7 @@ fn a_dry_run_lists_what_would_go() {
     assert_eq!(imap.uids(), [1, 2, 3, 4, 5]);
 }
 
-/// Without a gateway that runs; and the upstreams are tried by the same call.
+/// No gateway runs meanwhile, and the same call tries the upstreams.
 #[test]
 fn a_dry_run_tells_of_folders_that_devices_picked() {
     let Some(dovecot) = Dovecot::start() else { return };

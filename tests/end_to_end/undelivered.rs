@@ -27,6 +27,7 @@ fn mailbox(answer: impl Steps) -> Answers {
     known().on(BODY, answer)
 }
 
+/// Three messages; the second exists, and its header is known.
 fn known() -> Answers {
     let header = "From: a2@example.org\r\nTo: b@example.org\r\nSubject: number 2\r\nDate: Mon, 1 Jan 2024 00:00:00 +0000\r\n\r\n";
     let fields = format!(
@@ -339,7 +340,7 @@ fn the_next_day_it_is_tried_again() {
     pop.quit();
 }
 
-/// A content that breaks off ends the session, without the dot.
+/// If a content breaks off, the session ends without the dot.
 #[test]
 fn a_content_that_breaks_off_each_time_gets_a_notice() {
     for rest in [vec![Step::Close], vec![send("\r\n{tag} OK fetched\r\n")]] {

@@ -71,8 +71,8 @@ table! {
         /// How long a login waits for a maildrop that another session holds, before it is refused: for mail programs that poll
         /// while their last session still ends. 0: not at all. The wait counts towards login_seconds.
         wait_seconds: Duration [default("0"), within(0, HOUR), says(Says::Clause(waits))];
-        /// The longest line of a message that a device can take, in octets with the line end; longer lines are folded. 0: none is.
-        /// Folding breaks signatures, and can damage text. Python's poplib takes 2048, Twisted 16384.
+        /// The longest line of a message that a device can take, in octets with the line end; longer lines are folded. 0: no line
+        /// is folded. Folding breaks signatures, and can damage text. Python's poplib takes 2048, Twisted 16384.
         fold_lines: LineLength [default("0"), within(0, LONGEST_LINE), says(Says::Clause(folds))];
     }
 }

@@ -66,7 +66,7 @@ table! {
         ];
         /// How devices are encrypted. off: plain text | starttls: plain text until the device says STLS | implicit: TLS from
         /// the start | legacy-starttls, legacy-implicit: the same for devices that know only TLS 1.0 or 1.1, or only old
-        /// ciphers; this is not safe, needs `allow`, and a popgate that is built with it, as the container image is
+        /// ciphers; this is not safe, and needs `allow` and a popgate that is built with old TLS, as the container image is
         tls: ListenerTls [default("off")];
         /// Whether to take no password before the device has said STLS. Default: false, for devices that know no TLS.
         require_tls: bool [default("false")];
@@ -78,7 +78,7 @@ table! {
             help("write networks such as \"192.168.1.0/24\" or \"fd00::/8\", or single addresses")
         ];
         /// Whether devices show a certificate of their own, issued by an authority of `client_ca` in [tls]. off | optional:
-        /// if one is shown, it must be good | required: nobody is served without
+        /// a certificate that is shown must be good | required: a device without a good certificate is not served
         client_certificates: ClientCertificates [default("off")];
         /// Load balancers that tell a device's address by a PROXY header (version 1 or 2): from these networks the header is
         /// required, from others it closes the connection. Default: none.
@@ -88,7 +88,7 @@ table! {
             help("write networks such as \"10.0.0.0/24\", or single addresses")
         ];
         /// Whether to offer APOP and CRAM-MD5, by which old devices prove a password without sending it. Only an [[account]] with
-        /// `password` or `password_file` can log in so; some programs try nothing else if it is offered.
+        /// `password` or `password_file` can log in that way; some programs try no other way if APOP is offered.
         apop: bool [default("false")];
     }
 

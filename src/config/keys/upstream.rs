@@ -25,7 +25,7 @@ table! {
         /// How the connection is encrypted. implicit: TLS from the start | starttls: plain text until STARTTLS, which
         /// popgate sends before it logs in | off: plain text, for a server on this machine | legacy: TLS from the start for a
         /// server that knows only TLS 1.0 or 1.1, or only old ciphers; this is not safe, and needs a popgate that is built with
-        /// it, as the container image is
+        /// old TLS, as the container image is
         tls: Option<UpstreamTls> [
             default("implicit"),
             says(Says::Reached(|upstream| Some(format!("tls: {}", upstream.tls))))

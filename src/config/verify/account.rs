@@ -211,7 +211,7 @@ impl Verifier<'_> {
     }
 }
 
-/// Of logins without a domain at this upstream.
+/// The domain of logins that have none, at `upstream`.
 fn default_domain<'u>(upstream: Option<&str>, upstreams: &'u Upstreams) -> Option<&'u str> {
     let (upstream, _) = upstreams.get(upstream?)?;
     upstream.as_ref().ok()?.default_domain.as_deref()

@@ -31,7 +31,7 @@ pub(super) fn verify(document: Document, sources: Sources, directory: &Path) -> 
         sources,
         directory,
         warnings: Vec::new(),
-        files: vec![],
+        files: Vec::new(),
         literal: Vec::new(),
         imports: HashMap::new(),
     };
@@ -70,7 +70,7 @@ struct Verifier<'a> {
     sources: Sources,
     directory: &'a Path,
     warnings: Vec<String>,
-    /// Every file that is named.
+    /// Every file that the configuration names.
     files: Vec<PathBuf>,
     /// Keys of secrets that stand in the file itself.
     literal: Vec<String>,
@@ -144,7 +144,7 @@ impl Verifier<'_> {
         }
     }
 
-    /// Notes that the value of `path`, a way of old TLS, is not there if popgate was built without.
+    /// Notes a mistake if `value`, which `path` has, asks for old TLS and popgate was built without it.
     fn legacy_tls(&mut self, path: &str, value: impl Display) {
         if !HAS_LEGACY_TLS {
             let help = "take the container image, or build popgate by `cargo build --release --features legacy-tls` (it needs \

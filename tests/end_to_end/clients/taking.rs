@@ -7,11 +7,11 @@ use std::{
     process::Command,
 };
 
-use super::{House, Way, body, fetchmail_command, run, sorted, with_lf};
+use super::{House, Way, fetchmail_command, run, sorted, with_lf};
 use crate::support::{PASSWORD, mail, missing, require_program};
 
 impl House {
-    /// The mailbox is empty, and the last session has emptied it.
+    /// Checks that the mailbox is empty, and that the last session has emptied it.
     fn check_emptied(&self) {
         self.check_sessions(Way::Plain, 1, self.mails.len());
         let sessions = self.gateway.sessions(1);
@@ -19,7 +19,7 @@ impl House {
         assert_eq!(self.dovecot.imap("eva").uids(), [0; 0]);
     }
 
-    /// `N.eml` is message N as it is.
+    /// Checks that `N.eml` is message N, octet by octet.
     fn check_files(&self) {
         for (number, mail) in (1..).zip(&self.mails) {
             let octets = fs::read(self.file(&format!("{number}.eml"))).unwrap();
@@ -77,7 +77,7 @@ for ($number = 1; $number <= imap_num_msg($mailbox); $number++) {
 }
 imap_expunge($mailbox);
 imap_close($mailbox);
-// c-client calls passwords in plain text that.
+// c-client warns so of passwords in plain text.
 foreach (imap_errors() ?: [] as $error) {
     if (!str_starts_with($error, "SECURITY PROBLEM: insecure server advertised AUTH=")) {
         exit($error);
@@ -85,7 +85,7 @@ foreach (imap_errors() ?: [] as $error) {
 }
 "#;
 
-/// By c-client, which other programs use too.
+/// PHP uses c-client, as other programs do.
 #[test]
 fn phps_imap_open() {
     let Some(php) = require_program("php") else { return };
@@ -105,7 +105,7 @@ fn phps_imap_open() {
     house.check_emptied();
 }
 
-/// Read by BeanShell, so that no compiler is needed.
+/// A script for BeanShell, so that no compiler is needed.
 const JAVAMAIL: &str = r#"
 arguments = bsh.args;
 properties = new java.util.Properties();
@@ -135,7 +135,7 @@ fn javamail() {
     }
     let Some(house) = House::new() else { return };
     let mut command = house.command(&java);
-    // Started soon, not fast for long.
+    // It starts sooner so, and does not run for long.
     command.args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", &jars.join(":")]);
     command.arg("bsh.Interpreter");
     house.add_script(&mut command, JAVAMAIL);
@@ -164,7 +164,7 @@ fn getmail() {
         .arg(house.home.path())
         .arg("--rcfile")
         .arg(&control);
-    // Root's mail it does not deliver.
+    // getmail does not deliver as root.
     if fs::metadata("/proc/self").unwrap().uid() == 0 {
         const NOBODY: u32 = 65534;
         let all = ["mail", "mail/cur", "mail/new", "mail/tmp", "getmailrc", "."];
@@ -174,13 +174,7 @@ fn getmail() {
         command.uid(NOBODY).gid(NOBODY);
     }
     run(&mut command);
-    let mails = house.delivered(&maildir);
-    // It adds a line to the header.
-    let bodies = |mails: Vec<Vec<u8>>| sorted(mails.iter().map(|mail| body(mail)).collect());
-    assert!(
-        bodies(mails) == bodies(house.mails.iter().map(|mail| with_lf(mail)).collect()),
-        "other octets"
-    );
+    house.check_bodies(&house.delivered(&maildir), "other octets");
     house.check_emptied();
 }
 
@@ -201,7 +195,7 @@ fn fetchmail() {
     house.check_emptied();
 }
 
-/// With `keep` it reads by `TOP n 99999999`, and knows the mails again when it is to delete them.
+/// With `keep` fetchmail reads by `TOP n 99999999`, and recognises the mails when it is to delete them.
 #[test]
 fn fetchmail_that_has_kept_before() {
     let Some(fetchmail) = require_program("fetchmail") else {
@@ -222,19 +216,17 @@ fn fetchmail_that_has_kept_before() {
     };
     assert_eq!(run_with("keep"), Some(0));
     let read = |house: &House| super::split(&fs::read(house.file("box")).unwrap(), b"\n==next==\n");
-    let bodies = |mails: Vec<Vec<u8>>| sorted(mails.iter().map(|mail| body(mail)).collect());
-    let expected = || bodies(house.mails.iter().map(|mail| with_lf(mail)).collect());
-    assert!(bodies(read(&house)) == expected(), "other octets");
+    house.check_bodies(&read(&house), "other octets");
     house.gateway.sessions(1);
     let verbs = house.gateway.events("command", 1);
     let count = |verb: &str| verbs.iter().filter(|event| event["verb"] == verb).count();
     assert_eq!((count("RETR"), count("TOP")), (0, house.mails.len()));
-    // Its status of "no mail" is that there was nothing new.
+    // The status 1 ("no mail") means that nothing was new.
     assert_eq!(run_with("keep"), Some(1));
     assert_eq!(house.dovecot.imap("eva").uids().len(), house.mails.len());
     assert_eq!(run_with("no keep flush"), Some(1));
     assert_eq!(house.dovecot.imap("eva").uids(), [0; 0]);
-    assert!(bodies(read(&house)) == expected(), "nothing is read twice");
+    house.check_bodies(&read(&house), "nothing is read twice");
 }
 
 #[test]

@@ -34,7 +34,7 @@ impl Certificates {
         Self::with(|_| {})
     }
 
-    /// The same, with an end so many days and half a day from now.
+    /// The same, expiring this number of days and half a day from now.
     pub fn ending_in(days: u64) -> Self {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
         let end = date_time_ymd(1970, 1, 1) + now + Duration::from_secs(12 * 3600 + days * 24 * 3600);

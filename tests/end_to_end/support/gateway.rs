@@ -126,13 +126,13 @@ impl Setup {
         self
     }
 
-    /// The log's format; `json` unless said otherwise: else there are no [`Gateway::events`], only [`Gateway::lines`].
+    /// The log's format; `json` by default. With another format there are no [`Gateway::events`], only [`Gateway::lines`].
     pub fn log_format(mut self, format: &'static str) -> Self {
         self.format = format;
         self
     }
 
-    /// The log's level; `trace` unless said otherwise, so that whatever a log could give away is searched for secrets.
+    /// The log's level; `trace` by default, so that everything that a log could give away is searched for secrets.
     pub fn level(mut self, level: &'static str) -> Self {
         self.level = level;
         self
@@ -293,7 +293,7 @@ impl Log {
         })
     }
 
-    /// All lines, once so many contain `word`.
+    /// All lines, once `count` of them contain `word`.
     fn wait_for_lines(&self, word: &str, count: usize) -> Vec<String> {
         self.wait_until(word, |lines| {
             let found = lines.iter().filter(|line| line.contains(word)).count();
@@ -378,12 +378,12 @@ impl Gateway {
         self.log.wait(message, |events| events.len() >= count)
     }
 
-    /// All lines of the log, once so many contain `word`.
+    /// All lines of the log, once `count` of them contain `word`.
     pub fn lines(&self, word: &str, count: usize) -> Vec<String> {
         self.log.wait_for_lines(word, count)
     }
 
-    /// The process's number.
+    /// The id of the process.
     pub fn id(&self) -> u32 {
         self.child.id()
     }

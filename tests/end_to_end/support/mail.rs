@@ -46,7 +46,7 @@ pub fn simple(number: usize) -> Vec<u8> {
     .into_bytes()
 }
 
-/// The number of a mail that [`simple`] has made; every octet of it must be right.
+/// The number of a mail that [`simple`] has made; every octet of the mail must be right.
 pub fn number(octets: &[u8]) -> usize {
     let text = String::from_utf8_lossy(octets);
     let number = text.lines().find_map(|line| line.strip_prefix("Subject: number "));

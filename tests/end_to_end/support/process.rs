@@ -27,14 +27,14 @@ pub fn free_port() -> u16 {
     listener.local_addr().unwrap().port()
 }
 
-/// Waits until the IMAP server greets; `false` if its process has ended instead.
+/// Waits until the server greets, in IMAP or POP3; `false` if its process has ended instead.
 pub fn greets(address: SocketAddr, server: &mut Child) -> bool {
     let deadline = Instant::now() + PATIENCE;
     while Instant::now() < deadline && server.try_wait().unwrap().is_none() {
         if let Ok(tcp) = TcpStream::connect(address)
             && let Ok(stream) = Stream::accept(tcp)
             && let Ok(line) = Reader::new(stream).line()
-            && line.starts_with(b"* OK")
+            && (line.starts_with(b"* OK") || line.starts_with(b"+OK"))
         {
             return true;
         }
