@@ -20,6 +20,7 @@ use super::{
     link::Link,
     login::{Proof, Server, authenticate},
     mailbox::require,
+    meter::Meter,
     namespace::{Namespace, Namespaces},
     quirks::Quirks,
     reader::Expect,
@@ -170,6 +171,11 @@ impl Connector {
         connection.inspect_err(|error| self.note_failure(user, standing, error))
     }
 
+    /// How long the server wants to be left alone by the user whom it has asked for the longest pause; zero if by nobody.
+    pub fn pause(&self) -> Duration {
+        self.backoff.longest()
+    }
+
     /// If `error` says that the server is asked too much by `user`, that user's next logins wait; after a guess only guesses.
     pub fn note_failure(&self, user: &str, standing: Standing, error: &Error) {
         if let Some(pause) = error.pause() {
@@ -212,8 +218,10 @@ impl Connector {
         let told_after_login = told.is_some();
         // If none came along with the login, those told before have to do: asking first would cost a round trip more.
         let capabilities = told.unwrap_or(capabilities);
+        let mut link = front.into_link();
+        link.measure(Meter::new(self.upstream.as_str().into()));
         Ok(Connection {
-            link: front.into_link(),
+            link,
             capabilities,
             told_after_login,
             // What a proxy reaches is far away.

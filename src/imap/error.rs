@@ -121,6 +121,29 @@ impl Error {
         matches!(self, Self::Lost(_) | Self::Bye(_) | Self::NoMailbox(_))
     }
 
+    /// Its kind, in one word: a label of a metric.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Unreachable(_) | Self::Connect(_) => "unreachable",
+            Self::Proxy(_) => "proxy",
+            Self::Certificate(_) => "certificate",
+            Self::Tls(_) | Self::NoStartTls => "tls",
+            Self::LoginDisabled | Self::NoTokens | Self::PreAuthenticated => "no-login",
+            Self::Token(_) => "no-token",
+            Self::TokenRefused(_) => "token-refused",
+            Self::Denied(_) => "denied",
+            Self::NoMailbox(_) => "no-mailbox",
+            Self::Closed { .. } => "closed",
+            Self::Paused(_) => "paused",
+            Self::Refused { .. } => "refused",
+            Self::Bye(_) => "bye",
+            Self::Silent(_) | Self::Endless => "silent",
+            Self::Lost(_) => "lost",
+            Self::Sasl(_) | Self::Protocol(_) | Self::NoUidValidity => "protocol",
+            Self::NoData(_) | Self::ShortLiteral => "not-delivered",
+        }
+    }
+
     /// A tagged BAD.
     pub(super) fn is_bad(&self) -> bool {
         matches!(self, Self::Refused { completion, .. } if completion.is_bad())

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::{
     error::Error,
     io::Io,
+    meter::Meter,
     news::News,
     reader::{CommandId, Event, Expect, Reader},
     response::Completion,
@@ -43,6 +44,8 @@ pub struct Link {
     /// Commands that wait for the one in flight to be complete.
     waiting: VecDeque<(CommandId, String)>,
     broken: bool,
+    /// Once it is logged in.
+    meter: Option<Meter>,
 }
 
 impl Link {
@@ -56,7 +59,13 @@ impl Link {
             one_at_a_time: false,
             waiting: VecDeque::new(),
             broken: false,
+            meter: None,
         }
+    }
+
+    /// From now on metrics count this connection.
+    pub fn measure(&mut self, meter: Meter) {
+        self.meter = Some(meter);
     }
 
     /// What the server has told by the way.
@@ -118,6 +127,9 @@ impl Link {
     /// Makes the conversation ready to wait without a task of its own; one that has been closed is broken.
     pub fn detach(&mut self) {
         self.broken |= !self.wire.detach();
+        if let Some(meter) = &mut self.meter {
+            meter.set_parked(true);
+        }
     }
 
     /// What the commands to come bring besides their completions.
@@ -335,7 +347,14 @@ impl Link {
         self.drain().await?;
         // If the caller drops this future, answers stay behind that no command expects.
         self.broken = true;
+        let begun = Instant::now();
+        if let Some(meter) = &mut self.meter {
+            meter.set_parked(false);
+        }
         let completions = self.fly(commands, expect, &mut take).await;
+        if let (Some(meter), Some(command), Ok(_)) = (&self.meter, commands.first(), &completions) {
+            meter.answered(command.as_ref(), begun.elapsed());
+        }
         self.reader.expect(Expect::default());
         let spoiled = self.reader.take_spoiled();
         if spoiled > 0 {

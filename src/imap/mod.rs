@@ -26,6 +26,7 @@ mod link;
 mod listing;
 mod login;
 mod mailbox;
+mod meter;
 mod namespace;
 mod news;
 mod pause;

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tracing::Instrument;
+
 use super::{
     Error, Maildrop, MessageNumber, Octets,
     folder::{HeldFolder, NotBegun},
@@ -80,6 +82,11 @@ fn item_for(lines: u64, octets: u64) -> Item {
 impl Maildrop {
     /// RETR: returns once the upstream's literal has begun; every error before that is a clean `-ERR`.
     pub async fn retrieve(&mut self, number: MessageNumber) -> Result<Body<'_>, Error> {
+        let span = self.span.clone();
+        self.begin_retrieval(number).instrument(span).await
+    }
+
+    async fn begin_retrieval(&mut self, number: MessageNumber) -> Result<Body<'_>, Error> {
         let Found { row, place } = self.listing.find(number)?;
         if self.notice(row).is_none() {
             let folder = &mut self.folders[usize::from(row.folder)];
@@ -102,6 +109,11 @@ impl Maildrop {
 
     /// TOP: the header, the empty line and `lines` lines of the body. Never sets `\Seen`, unless that is the whole message.
     pub async fn top(&mut self, number: MessageNumber, lines: u64) -> Result<Body<'_>, Error> {
+        let span = self.span.clone();
+        self.begin_part(number, lines).instrument(span).await
+    }
+
+    async fn begin_part(&mut self, number: MessageNumber, lines: u64) -> Result<Body<'_>, Error> {
         let found = self.listing.find(number)?;
         let row = found.row;
         if self.notice(row).is_none() {

@@ -1,5 +1,7 @@
 //! The UPDATE state (RFC 1939 §6): what QUIT does upstream.
 
+use tracing::Instrument;
+
 use super::{Error, Maildrop, Refusal, folder::HeldFolder, open::leave_all};
 use crate::types::{Uid, Uids};
 
@@ -20,7 +22,12 @@ impl Doomed {
 impl Maildrop {
     /// QUIT: applies the delete policy; `Ok` only when the upstream (or, for `hide`, state) confirmed all of it. Returns how
     /// many were removed.
-    pub async fn commit(mut self) -> Result<u64, Error> {
+    pub async fn commit(self) -> Result<u64, Error> {
+        let span = self.span.clone();
+        self.remove_marked().instrument(span).await
+    }
+
+    async fn remove_marked(mut self) -> Result<u64, Error> {
         let doomed = self.doomed();
         let total = doomed.iter().map(Doomed::len).sum::<u64>();
         let mut removed = 0;
@@ -66,7 +73,9 @@ impl Maildrop {
         for folder in &mut self.folders {
             folder.drop_unacknowledged();
         }
-        leave_all(std::mem::take(&mut self.folders)).await;
+        leave_all(std::mem::take(&mut self.folders))
+            .instrument(self.span.clone())
+            .await;
     }
 
     /// Whether the session has deleted or retrieved anything.

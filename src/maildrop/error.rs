@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::{imap, oauth, state::Unavailable};
+use crate::{imap, oauth, state::Unavailable, telemetry::metrics};
 
 /// Why a maildrop did not do what a device asked. Keeps its cause; nothing is logged before [`Error::log`].
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +28,7 @@ enum Cause {
 impl Error {
     /// `error` of `upstream`, to which `user` was logged in.
     pub(super) fn upstream(upstream: &str, user: &str, error: imap::Error) -> Self {
+        metrics().upstream_error(upstream, error.kind());
         Self {
             refusal: Refusal::from(&error),
             cause: Some(Box::new(Cause::Upstream {

@@ -38,6 +38,8 @@ pub use sweep::Due;
 
 use std::sync::Arc;
 
+use tracing::Span;
+
 use crate::{
     config::{Expire, Policy},
     types::{MessageNumber, Octets},
@@ -54,6 +56,8 @@ pub struct Maildrop {
     names: Names,
     notices: Notices,
     policy: Arc<Policy>,
+    /// Events of its upstream bear this.
+    span: Span,
 }
 
 impl Maildrop {

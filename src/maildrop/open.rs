@@ -1,8 +1,9 @@
 //! From an account to an open maildrop.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio_util::task::TaskTracker;
+use tracing::{Instrument, Span};
 
 use super::{
     Error, Listing, Maildrop, Reason, Refusal,
@@ -111,6 +112,13 @@ impl Maildrops {
             .map_err(|error| Error::upstream(&upstream.name, "", error))
     }
 
+    /// How long each upstream wants to be left alone by the user whom it has asked for the longest pause; zero if by nobody.
+    pub fn pauses(&self) -> impl Iterator<Item = (&str, Duration)> {
+        self.connectors
+            .iter()
+            .map(|(name, connector)| (name.as_str(), connector.pause()))
+    }
+
     /// Whether the upstream of this name takes OAuth2 tokens, as far as is known.
     pub fn takes_tokens(&self, upstream: &str) -> bool {
         self.connectors
@@ -120,6 +128,12 @@ impl Maildrops {
 
     /// Logs in upstream, takes the lock, selects and lists. RFC 1939 §4: only after this may PASS say +OK.
     pub async fn open(&self, account: &Account) -> Result<Maildrop, Error> {
+        let span = tracing::info_span!("upstream", name = account.upstream.name, user = account.user);
+        let opened = self.open_in(account, span.clone()).instrument(span);
+        opened.await
+    }
+
+    async fn open_in(&self, account: &Account, span: Span) -> Result<Maildrop, Error> {
         let now = now();
         let mut folders = self.hold(account).await?;
         match prepare(&mut folders, &account.policy, now).await {
@@ -129,6 +143,7 @@ impl Maildrops {
                 listing,
                 notices,
                 policy: account.policy.clone(),
+                span,
             }),
             Err(error) => {
                 leave_all(folders).await;

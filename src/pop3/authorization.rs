@@ -253,9 +253,11 @@ where
     session.note_trial(true);
     // An attempt that ends without a verdict counts as a failure: a device that takes silence for a refusal must not guess
     // faster than one that waits for the answer.
+    let mut upstream = None;
     let reply = match authenticate(session, login, evidence).await? {
         Err(denied) => Reply::Denied(denied),
         Ok((account, attempt, signature)) => {
+            upstream = Some(account.upstream.clone());
             if let Some(signature) = signature
                 // The device hears that the gateway knows the password too; its answer is empty (RFC 5802 §5).
                 && let Err(malformed) = challenge(session, sasl::encode(&scram::server_final(&signature)).as_bytes()).await?
@@ -267,6 +269,7 @@ where
             match open(session, &account, attempt).await? {
                 Ok(maildrop) => {
                     session.fold_lines = account.policy.fold_lines;
+                    session.summary.note_login(&account, maildrop.listing().stat());
                     return Ok(Outcome::Login(Box::new(maildrop)));
                 }
                 Err(reply) => reply,
@@ -274,6 +277,9 @@ where
         }
     };
     session.note_trial(false);
+    session
+        .summary
+        .count_refusal(upstream.as_ref().map_or("", |upstream| &upstream.name), &reply);
     if let Reply::Denied(denied) = reply {
         session.summary.note_refusal(denied);
     }

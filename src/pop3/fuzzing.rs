@@ -25,6 +25,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let endpoint = Arc::new(Endpoint {
+        name: "fuzz".into(),
         tls: listener.tls,
         require_tls: listener.require_tls && listener.tls != ListenerTls::Off,
         apop: listener.apop,

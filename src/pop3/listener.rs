@@ -14,6 +14,7 @@ use tokio::{
     select, time,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{Instrument, Span, field};
 
 use super::{
     newcomers::Newcomers,
@@ -21,9 +22,11 @@ use super::{
     proxy,
     reply::Reply,
     session::{self, Endpoint, Service},
+    summary::note_refused,
 };
 use crate::{
     config::{self, ListenerTls},
+    telemetry::troubles,
     tls::Acceptor,
 };
 
@@ -89,12 +92,14 @@ impl Listener {
         socket.bind(&config.address.into())?;
         socket.listen(BACKLOG)?;
         let socket = TcpListener::from_std(socket.into())?;
+        let address = socket.local_addr()?;
         Ok(Self {
-            address: socket.local_addr()?,
+            address,
             socket,
             allow: config.allow.clone(),
             balancers: config.proxy_protocol_from.clone(),
             endpoint: Arc::new(Endpoint {
+                name: address.to_string().into(),
                 tls: config.tls,
                 require_tls: config.require_tls,
                 apop: config.apop,
@@ -125,6 +130,7 @@ impl Listener {
             match accepted {
                 Ok((stream, peer)) => {
                     if back_off.take().is_some() {
+                        troubles().end(&self.part());
                         tracing::info!(address = %self.address, "accepting again");
                     }
                     self.receive(stream, peer, &service, &gate, &sessions);
@@ -139,6 +145,7 @@ impl Listener {
                         Some(pause) => BACK_OFF[1].min(pause * 2),
                         None => {
                             tracing::error!(address = %self.address, %error, "can't accept connections, waiting");
+                            troubles().begin(&self.part(), format!("can't accept connections: {error}"));
                             BACK_OFF[0]
                         }
                     };
@@ -197,7 +204,7 @@ impl Listener {
         sessions: &Sessions,
     ) {
         if !contain(&self.allow, peer.ip().to_canonical()) {
-            tracing::debug!(%peer, address = %self.address, "not in `allow`, refused");
+            note_refused(peer, &self.endpoint.name, "not in `allow`");
             return self.refuse(&stream, &Reply::NotAllowed);
         }
         self.admit(stream, peer, service, gate, sessions);
@@ -206,7 +213,7 @@ impl Listener {
     fn admit(&self, stream: TcpStream, peer: SocketAddr, service: &Arc<Service>, gate: &Gate, sessions: &Sessions) {
         let address = peer.ip().to_canonical();
         let Some(permit) = gate.permits.acquire(address) else {
-            tracing::debug!(%peer, address = %self.address, "too many sessions, refused");
+            note_refused(peer, &self.endpoint.name, "too many sessions");
             gate.newcomers.make_room(address);
             return self.refuse(&stream, &Reply::TooManySessions);
         };
@@ -219,13 +226,34 @@ impl Listener {
         let newcomer = gate.newcomers.enter(address);
         let (service, endpoint) = (service.clone(), self.endpoint.clone());
         let (shutdown, abort) = (sessions.shutdown.clone(), sessions.abort.clone());
-        sessions.tasks.spawn(async move {
-            // In a box: a future that is passed on is stored once for each that it is passed to.
-            let session = Box::pin(session::run(
-                stream, peer, permit, newcomer, endpoint, service, shutdown,
-            ));
-            abort.run_until_cancelled(session).await;
-        });
+        let span = self.span(peer);
+        sessions.tasks.spawn(
+            async move {
+                // In a box: a future that is passed on is stored once for each that it is passed to.
+                let session = Box::pin(session::run(
+                    stream, peer, permit, newcomer, endpoint, service, shutdown,
+                ));
+                abort.run_until_cancelled(session).await;
+            }
+            .instrument(span),
+        );
+    }
+
+    /// Its name among what may fail.
+    fn part(&self) -> String {
+        format!("listener {}", self.address)
+    }
+
+    /// What every event of a session bears: two devices on one mailbox can be told apart.
+    fn span(&self, peer: SocketAddr) -> Span {
+        tracing::info_span!(
+            "session",
+            id = field::Empty,
+            listener = &*self.endpoint.name,
+            %peer,
+            tls = field::Empty,
+            login = field::Empty,
+        )
     }
 
     /// One line into the empty socket buffer, where plain text is spoken, and the connection is closed.

@@ -27,6 +27,7 @@ use crate::{
     accounts::{Accounts, SecretsKnown},
     config::{Expire, Limits, ListenerTls},
     maildrop::{Maildrop, Maildrops},
+    telemetry::metrics,
     tls::Acceptor,
 };
 
@@ -44,6 +45,8 @@ pub struct Service {
 /// What the sessions of one listener share.
 #[derive(Debug)]
 pub(super) struct Endpoint {
+    /// The address, as logs and metrics name it.
+    pub(super) name: Arc<str>,
     pub(super) tls: ListenerTls,
     pub(super) require_tls: bool,
     /// APOP and CRAM-MD5 are offered.
@@ -107,6 +110,8 @@ pub(super) async fn run<S>(
 ) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
+    let summary = Summary::new(peer, endpoint.name.clone());
+    tracing::Span::current().record("id", summary.id());
     let must_leave = newcomer.must_leave();
     let limits = &service.limits;
     let (login, longest) = (limits.login, time::Instant::now() + limits.session);
@@ -119,8 +124,8 @@ pub(super) async fn run<S>(
         connection: Connection::new(stream, limits.idle, shutdown),
         newcomer: Some(newcomer),
         service,
+        summary,
         endpoint,
-        summary: Summary::new(peer),
         expire: None,
         fold_lines: None,
         last: 0,
@@ -162,8 +167,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
 
     async fn start_tls(&mut self) -> Result<(), End> {
         let acceptor = self.endpoint.acceptor.clone().ok_or(End::Handshake)?;
-        let agreed = self.connection.start_tls(&acceptor).await?;
-        self.summary.set_tls(agreed);
+        match self.connection.start_tls(&acceptor).await? {
+            Ok(agreed) => self.summary.set_tls(agreed),
+            Err(error) => {
+                self.summary.note_handshake(error.to_string());
+                return Err(End::Handshake);
+            }
+        }
         Ok(())
     }
 
@@ -226,6 +236,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         if let Reply::Maildrop(error) = reply {
             error.log();
         }
+        self.summary.note(reply);
         self.connection.reply(reply);
         Ok(reply.is_ok())
     }
@@ -262,8 +273,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
 
     /// The one record of a command: its verb, never its arguments.
     pub(super) fn record(&self, verb: &'static str, ok: bool, begun: &Begun) {
+        metrics().command(verb, ok);
         tracing::debug!(
-            peer = %self.summary.peer,
             verb,
             outcome = if ok { "+OK" } else { "-ERR" },
             octets = self.connection.position() - begun.position,

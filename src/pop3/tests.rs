@@ -81,6 +81,7 @@ fn service(limits: Limits) -> Arc<Service> {
 
 fn plain() -> Endpoint {
     Endpoint {
+        name: "test".into(),
         tls: ListenerTls::Off,
         require_tls: false,
         apop: false,
@@ -193,6 +194,7 @@ async fn capabilities_say_what_works() {
     assert_eq!(talk(b"STLS\r\n").await, "-ERR no TLS to begin here\r\n");
 
     let starttls = |require_tls| Endpoint {
+        name: "test".into(),
         tls: ListenerTls::StartTls,
         require_tls,
         apop: false,
@@ -403,6 +405,7 @@ fn certificate() -> (tempfile::TempDir, Arc<Acceptor>, Connector) {
 async fn stls_forgets_what_came_in_plain_text() {
     let (_dir, acceptor, connector) = certificate();
     let endpoint = Endpoint {
+        name: "test".into(),
         tls: ListenerTls::StartTls,
         require_tls: true,
         apop: false,
@@ -432,6 +435,7 @@ async fn stls_forgets_what_came_in_plain_text() {
 async fn stls_forgets_the_user() {
     let (_dir, acceptor, connector) = certificate();
     let endpoint = Endpoint {
+        name: "test".into(),
         tls: ListenerTls::StartTls,
         require_tls: false,
         apop: false,
@@ -449,6 +453,7 @@ async fn stls_forgets_the_user() {
 async fn implicit_tls_greets_after_the_handshake() {
     let (_dir, acceptor, connector) = certificate();
     let endpoint = Endpoint {
+        name: "test".into(),
         tls: ListenerTls::Implicit,
         require_tls: false,
         apop: false,
@@ -464,6 +469,7 @@ async fn implicit_tls_greets_after_the_handshake() {
 async fn a_handshake_that_stalls_is_no_login() {
     let (_dir, acceptor, _) = certificate();
     let endpoint = Endpoint {
+        name: "test".into(),
         tls: ListenerTls::Implicit,
         require_tls: false,
         apop: false,

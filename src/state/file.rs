@@ -8,6 +8,7 @@ use std::{
     fmt, io, mem,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
 };
 
 use async_trait::async_trait;
@@ -24,6 +25,7 @@ use super::{
     table::{self, Key, Kind, RECORDS, Reading, Writing, logins, octets, transact},
     tokens::TokenFile,
 };
+use crate::telemetry::{metrics, troubles};
 
 /// State in a redb file under `[state] dir`.
 ///
@@ -98,6 +100,7 @@ impl FileStore {
         work: impl FnOnce(&Reading) -> Result<Result<T, Unavailable>, redb::Error> + Send + 'static,
     ) -> Result<T, Unavailable> {
         let _reader = self.readers.acquire().await.map_err(|_| Unavailable::Failed)?;
+        let begun = Instant::now();
         let shared = self.shared.clone();
         let reading = move || {
             let read = shared
@@ -105,7 +108,9 @@ impl FileStore {
                 .run(|database| work(&Reading(database.begin_read()?.open_table(RECORDS)?)));
             read.unwrap_or(Err(Unavailable::Failed))
         };
-        task::spawn_blocking(reading).await.unwrap_or(Err(Unavailable::Failed))
+        let read = task::spawn_blocking(reading).await.unwrap_or(Err(Unavailable::Failed));
+        metrics().state("read", begun.elapsed());
+        read
     }
 
     /// Durable when this returns `Ok`. A caller that goes away while it waits for its turn changes nothing; what was begun is
@@ -130,15 +135,22 @@ impl FileStore {
         }
         drop(turn);
         // Dropped untold where the transaction failed.
-        told.await.unwrap_or(Err(Unavailable::Failed))
+        let written = told.await.unwrap_or(Err(Unavailable::Failed));
+        match written {
+            Err(Unavailable::Failed) => troubles().begin("state", "the state can't be written, see the log".to_owned()),
+            _ => troubles().end("state"),
+        }
+        written
     }
 
     async fn commit(&self) {
+        let begun = Instant::now();
         let shared = self.shared.clone();
         // Fails only where the runtime ends; then nobody is to wait for what nobody writes.
         if task::spawn_blocking(move || shared.commit()).await.is_err() {
             self.shared.changes().clear();
         }
+        metrics().state("write", begun.elapsed());
     }
 }
 

@@ -1,8 +1,8 @@
-//! How a handshake with a server fails, told apart by what helps against it.
+//! How a handshake fails, told apart by what helps against it: with a server, and with a device.
 
 use std::io;
 
-use tokio_rustls::rustls::{self, AlertDescription, CertificateError};
+use tokio_rustls::rustls::{self, AlertDescription, CertificateError, PeerIncompatible};
 
 use super::trust::Untrusted;
 
@@ -101,6 +101,40 @@ impl Disagreement {
             | AlertDescription::DecodeError => Self::Rules(text),
             _ => return None,
         })
+    }
+}
+
+/// Why the handshake with a device failed, in words.
+pub(super) fn device_words(error: &io::Error) -> String {
+    let Some(inner) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) else {
+        return match error.kind() {
+            io::ErrorKind::UnexpectedEof => "the device closed the connection during the TLS handshake".to_owned(),
+            _ => format!("the TLS handshake failed: {error}"),
+        };
+    };
+    match inner {
+        rustls::Error::InvalidMessage(_) => "what the device sends is not TLS".to_owned(),
+        rustls::Error::PeerIncompatible(
+            PeerIncompatible::Tls12NotOffered
+            | PeerIncompatible::Tls12NotOfferedOrEnabled
+            | PeerIncompatible::SupportedVersionsExtensionRequired
+            | PeerIncompatible::ServerDoesNotSupportTls12Or13,
+        ) => "the device speaks TLS 1.1 or older, or SSL".to_owned(),
+        rustls::Error::PeerIncompatible(_) => {
+            format!("the device and the gateway know no common way to encrypt: {inner}")
+        }
+        rustls::Error::NoCertificatesPresented => "the device shows no certificate".to_owned(),
+        rustls::Error::InvalidCertificate(why) => format!("the device's certificate is not accepted: {why}"),
+        rustls::Error::AlertReceived(
+            alert @ (AlertDescription::BadCertificate
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::UnknownCA),
+        ) => format!("the device does not trust the gateway's certificate ({alert:?})"),
+        rustls::Error::AlertReceived(alert) => format!("the device refuses the TLS handshake ({alert:?})"),
+        _ => format!("the TLS handshake failed: {inner}"),
     }
 }
 

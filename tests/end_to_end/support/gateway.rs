@@ -390,7 +390,7 @@ impl Gateway {
 
     /// The line that the log has of each session that ended, once there are so many.
     pub fn sessions(&self, count: usize) -> Vec<Value> {
-        self.events("session", count)
+        self.events("session ended", count)
     }
 
     /// Puts the clocks of the program ahead: so much time has passed since it started.

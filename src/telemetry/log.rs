@@ -31,7 +31,8 @@ pub enum Error {
 }
 
 /// Sends the events of this process to stderr, as `[log]` says. Text is coloured on a terminal only; JSON has one
-/// object a line, an event's fields beside `timestamp`, `level` and `target`.
+/// object a line: an event's fields beside `timestamp`, `level` and `target`, and in `spans` the session and the upstream
+/// connection that it belongs to.
 pub fn init(log: &Log) -> Result<(), Error> {
     let targets: Targets = log.level.parse()?;
     let lines = tracing_subscriber::fmt()
@@ -48,7 +49,14 @@ pub fn init(log: &Log) -> Result<(), Error> {
                 .with(targets)
                 .try_init()?;
         }
-        LogFormat::Json => lines.json().flatten_event(true).finish().with(targets).try_init()?,
+        LogFormat::Json => lines
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .with_span_list(true)
+            .finish()
+            .with(targets)
+            .try_init()?,
     }
     Ok(())
 }
