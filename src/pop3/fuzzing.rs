@@ -3,7 +3,6 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_util::sync::CancellationToken;
 
 use super::{
     Service,
@@ -12,7 +11,7 @@ use super::{
     permits::Permits,
     sasl,
     scram::ClientFirst,
-    session::{self, Endpoint},
+    session::{self, Endpoint, Stop},
 };
 use crate::{
     accounts::{Response, Signature},
@@ -35,16 +34,7 @@ where
         .acquire(peer.ip())
         .expect("there is no other session");
     let newcomer = Newcomers::new(&service.limits).enter(peer.ip());
-    session::run(
-        stream,
-        peer,
-        permit,
-        newcomer,
-        endpoint,
-        service,
-        CancellationToken::new(),
-    )
-    .await;
+    session::run(stream, peer, permit, newcomer, endpoint, service, Stop::default()).await;
 }
 
 /// Reads the responses of an exchange; the login, if they are well-formed.

@@ -52,6 +52,15 @@ pub(super) struct Endpoint {
     pub(super) acceptor: Option<Arc<Acceptor>>,
 }
 
+/// How a session is told to stop.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Stop {
+    /// Cancelled: a device that has not logged in leaves.
+    pub(super) shutdown: CancellationToken,
+    /// Cancelled: a device that has logged in leaves too, once its command is carried out.
+    pub(super) last_call: CancellationToken,
+}
+
 /// The state of one connection that outlives a change of RFC 1939's state.
 #[derive(Debug)]
 pub(super) struct Session<S> {
@@ -103,7 +112,7 @@ pub(super) async fn run<S>(
     newcomer: Newcomer,
     endpoint: Arc<Endpoint>,
     service: Arc<Service>,
-    shutdown: CancellationToken,
+    stop: Stop,
 ) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -116,7 +125,7 @@ pub(super) async fn run<S>(
         tokens: tokens(&service),
         timestamp,
         permit,
-        connection: Connection::new(stream, limits.idle, shutdown),
+        connection: Connection::new(stream, limits.idle, stop.shutdown),
         newcomer: Some(newcomer),
         service,
         endpoint,
@@ -137,7 +146,7 @@ pub(super) async fn run<S>(
     let end = match authorized.await {
         Ok(maildrop) => {
             session.newcomer = None;
-            session.connection.trust();
+            session.connection.trust(stop.last_call);
             transaction::run(&mut session, maildrop, longest).await
         }
         Err(end) => end,

@@ -10,13 +10,12 @@ use std::{
 };
 
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex, join};
-use tokio_util::sync::CancellationToken;
 
 use super::{
     Service,
     newcomers::Newcomers,
     permits::{Permit, Permits},
-    session::{self, Endpoint},
+    session::{self, Endpoint, Stop},
 };
 use crate::{
     accounts::Accounts,
@@ -89,9 +88,9 @@ fn plain() -> Endpoint {
 }
 
 /// A device's end of a session that runs in a task of its own.
-fn connect(endpoint: Endpoint, limits: Limits, buffer: usize) -> (DuplexStream, CancellationToken) {
+fn connect(endpoint: Endpoint, limits: Limits, buffer: usize) -> (DuplexStream, Stop) {
     let (device, ours) = duplex(buffer);
-    let shutdown = CancellationToken::new();
+    let stop = Stop::default();
     tokio::spawn(session::run(
         ours,
         SocketAddr::from(PEER),
@@ -99,9 +98,9 @@ fn connect(endpoint: Endpoint, limits: Limits, buffer: usize) -> (DuplexStream, 
         Newcomers::new(&limits).enter(PEER.0.into()),
         Arc::new(endpoint),
         service(limits),
-        shutdown.clone(),
+        stop.clone(),
     ));
-    (device, shutdown)
+    (device, stop)
 }
 
 /// Sends everything at once, then reads until the session ends. The greeting is verified and taken off.
@@ -377,9 +376,9 @@ async fn a_farewell_that_nobody_reads_is_short() {
 
 #[tokio::test]
 async fn shutdown_ends_the_wait_for_a_command() {
-    let (mut device, shutdown) = connect(plain(), limits(), 1024);
+    let (mut device, stop) = connect(plain(), limits(), 1024);
     read_exactly(&mut device, GREETING).await;
-    shutdown.cancel();
+    stop.shutdown.cancel();
     assert_eq!(rest(&mut device).await, "");
 }
 
@@ -485,7 +484,7 @@ async fn a_session_is_small() {
         Newcomers::new(&limits()).enter(PEER.0.into()),
         Arc::new(plain()),
         service(limits()),
-        CancellationToken::new(),
+        Stop::default(),
     );
     let octets = size_of_val(&session);
     assert!(octets < 16 * 1024, "{octets}");
@@ -531,7 +530,7 @@ async fn a_device_that_has_left_may_come_again_at_once() {
         Newcomers::new(&limits).enter(PEER.0.into()),
         Arc::new(plain()),
         service(limits),
-        CancellationToken::new(),
+        Stop::default(),
     )
     .await;
     assert!(returning.permit.is_some());
