@@ -1,9 +1,11 @@
-//! What a person types: serve | check | state | sign-in | demo | health | hash-password.
+//! What a person types: serve | reload | check | state | sign-in | demo | health | hash-password.
 
 mod check;
 mod demo;
 mod hash_password;
 mod health;
+#[cfg(unix)]
+mod reload;
 mod serve;
 mod sign_in;
 mod state;
@@ -55,6 +57,9 @@ enum Command {
         #[arg(long, value_name = "ADDR:PORT", requires = "upstream", default_value = LISTEN)]
         listen: SocketAddr,
     },
+    /// Let a running gateway read its configuration again, as SIGHUP does; fails if that is not possible, and says why
+    #[cfg(unix)]
+    Reload,
     /// Read the configuration and say what it does, and what is wrong or risky
     Check {
         /// Connect to every upstream too, and log in where the configuration holds the password
@@ -126,8 +131,10 @@ impl Cli {
             Command::Serve {
                 upstream: Some(url),
                 listen,
-            } => serve::run(Config::forward(&url, listen)?),
-            Command::Serve { upstream: None, .. } => serve::run(load(self.config)?),
+            } => serve::run(move || Config::forward(&url, listen)),
+            Command::Serve { upstream: None, .. } => serve::run(move || load(self.config.clone())),
+            #[cfg(unix)]
+            Command::Reload => block_on(async { reload::run(&load(self.config)?.config).await }),
             Command::Check { keys: true, json, .. } => check::keys(json),
             Command::Check { connect, retention, .. } => block_on(check::run(load(self.config)?, connect, retention)),
             Command::State { login, reset, folder } => {
@@ -264,6 +271,13 @@ impl From<config::Error> for Failure {
     }
 }
 
+#[cfg(unix)]
+impl From<crate::admin::Error> for Failure {
+    fn from(error: crate::admin::Error) -> Self {
+        Self::failed(error)
+    }
+}
+
 impl From<crate::telemetry::Error> for Failure {
     fn from(error: crate::telemetry::Error) -> Self {
         Self::wrong(error)
@@ -277,7 +291,9 @@ impl From<gateway::Error> for Failure {
                 let help = bind_advice(source, *address);
                 Self::failed(format!("{error}{help}"))
             }
-            gateway::Error::Random(_) => Self::failed(error),
+            gateway::Error::BindBesideOurs { .. } | gateway::Error::Random(_) | gateway::Error::Draining => {
+                Self::failed(error)
+            }
             gateway::Error::NoCertificate { .. }
             | gateway::Error::Tls(_)
             | gateway::Error::Maildrops(_)
@@ -291,7 +307,8 @@ impl From<gateway::Error> for Failure {
 fn bind_advice(error: &io::Error, address: SocketAddr) -> &'static str {
     match error.kind() {
         io::ErrorKind::PermissionDenied if address.port() < 1024 => {
-            "\nhelp: ports below 1024 need a privilege: take a higher one, or give popgate CAP_NET_BIND_SERVICE"
+            "\nhelp: ports below 1024 need a privilege: take a higher one, let systemd open it (packaging/popgate.socket), or \
+             give popgate CAP_NET_BIND_SERVICE"
         }
         io::ErrorKind::AddrInUse => "\nhelp: another program listens there: stop it, or take another port",
         io::ErrorKind::AddrNotAvailable => "\nhelp: this machine has no such address: 0.0.0.0 or [::] take all",

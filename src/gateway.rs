@@ -1,179 +1,217 @@
-//! Composition root: configuration → parts; serve; drain.
+//! Composition root: configuration → parts; serve; reload; drain.
+//!
+//! What outlives a reload of the configuration is the gateway's own: state, sockets, and what counts sessions. All else is
+//! [`Configured`], and a reload makes another of it.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+mod chores;
+mod configured;
+mod fixed;
+mod listeners;
 
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Mutex, watch},
+    time::{Instant, timeout, timeout_at},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use self::{
+    configured::{Configured, RenewsAsConfigured},
+    fixed::Fixed,
+    listeners::Listeners,
+};
 use crate::{
-    accounts::Accounts,
-    config::{self, ClientCertificates, Config, ListenerTls, UpstreamTls},
-    maildrop::{Maildrops, SetupError},
-    oauth::{self, AtTheSocket, Standing, Tokens},
-    pop3::{
-        Listener, Service,
-        listener::{Gate, Sessions},
-    },
+    config::{Config, UpstreamTls},
+    maildrop::SetupError,
+    oauth,
+    pop3::listener::{Gate, Sessions},
     proofs::RandomUnavailable,
-    sign_in::{SignIns, candidates},
+    sign_in::SignIns,
     state::{self, StateStore},
-    tls::{self, Acceptor, Expiry, Validity},
+    tls,
     web::Site,
 };
 
 /// A configured gateway with its listeners bound.
 #[derive(Debug)]
 pub struct Gateway {
-    listeners: Vec<Listener>,
-    site: Option<Site>,
-    service: Arc<Service>,
-    gate: Gate,
-    drain: Duration,
     state: Arc<dyn StateStore>,
-    tokens: Arc<Tokens>,
-    config: Arc<Config>,
+    gate: Gate,
+    sessions: Sessions,
+    /// Locked by whoever changes the listeners: a reload, or the end.
+    listeners: Mutex<Listeners>,
+    site: Option<Site>,
+    fixed: Fixed,
+    current: watch::Sender<Arc<Configured>>,
 }
 
 impl Gateway {
-    /// Builds the parts and binds every listener. Errors name the key at fault.
-    pub async fn bind(config: Config) -> Result<Self, Error> {
+    /// Builds the parts and binds every listener, or takes the socket of `inherited` that has its address. Errors name the key
+    /// at fault.
+    pub async fn bind(config: Config, inherited: Vec<TcpListener>) -> Result<Arc<Self>, Error> {
         raise_file_limit(config.limits.sessions);
         warn_of_legacy(&config);
-        let mut acceptors = Vec::new();
-        let mut listeners = Vec::with_capacity(config.listeners.len());
-        for listener in &config.listeners {
-            let address = listener.address;
-            let acceptor = acceptor(&config, listener, &mut acceptors)?;
-            let bound = Listener::bind(listener, acceptor).map_err(|source| Error::Bind { address, source })?;
-            tracing::info!(address = %bound.address(), tls = %listener.tls, "listening");
-            listeners.push(bound);
-        }
-        let config = Arc::new(config);
+        let fixed = Fixed::from(&config);
         let state = state::open(&config.state)?;
-        let tokens = Tokens::new(&*config, state.clone())?;
-        let site = match &config.web {
+        let configured = Configured::new(config, state.clone())?;
+        let mut listeners = Listeners::new(inherited);
+        let plan = listeners.plan(&configured)?;
+        listeners.carry_out(plan).await;
+        listeners.warn_of_unused();
+        let site = match &configured.config.web {
             Some(web) => {
                 let address = web.address;
-                let site = Site::bind(web, SignIns::new(&*config), tokens.clone());
+                let site = Site::bind(web, SignIns::new(&configured.config), configured.tokens.clone());
                 let site = site.map_err(|source| Error::BindSite { address, source })?;
                 tracing::info!(address = %site.address().unwrap_or(address), "sign-in page");
                 Some(site)
             }
             None => None,
         };
-        Ok(Self {
-            listeners,
-            site,
-            gate: Gate::new(&config.limits),
-            drain: config.limits.drain,
-            service: Arc::new(Service {
-                accounts: Accounts::new(&*config)?,
-                maildrops: Maildrops::new(&*config, state.clone(), tokens.clone())?,
-                limits: config.limits.clone(),
-            }),
+        Ok(Arc::new(Self {
             state,
-            tokens,
-            config,
-        })
+            gate: Gate::new(&configured.config.limits),
+            sessions: Sessions::default(),
+            listeners: listeners.into(),
+            site,
+            fixed,
+            current: watch::Sender::new(Arc::new(configured)),
+        }))
     }
 
     /// The bound addresses, in the order of `[[listener]]`.
-    pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.listeners.iter().map(Listener::address).collect()
+    pub async fn addresses(&self) -> Vec<SocketAddr> {
+        self.listeners.lock().await.addresses()
     }
 
-    /// Serves until `shutdown` is cancelled, then drains within `drain_seconds`: replies and QUITs under way are
-    /// finished, every other session is dropped and deletes nothing.
-    pub async fn run(self, shutdown: CancellationToken) {
-        let sessions = Sessions {
-            shutdown: shutdown.clone(),
-            ..Sessions::default()
-        };
-        let listening = TaskTracker::new();
-        for listener in self.listeners {
-            listening.spawn(listener.run(self.service.clone(), self.gate.clone(), sessions.clone()));
+    /// Cancelled as soon as the gateway is told to end: it drains from then on.
+    pub fn draining(&self) -> &CancellationToken {
+        &self.sessions.shutdown
+    }
+
+    /// Sessions under way.
+    pub fn sessions(&self) -> usize {
+        self.sessions.tasks.len()
+    }
+
+    /// Puts `config` into force. Sessions go on with what they began with; whoever comes from now on finds the new. Returns a
+    /// sentence for each change that needs a restart. If this fails, nothing has changed.
+    pub async fn reload(&self, config: Config) -> Result<Vec<String>, Error> {
+        let mut listeners = self.listeners.lock().await;
+        if self.sessions.shutdown.is_cancelled() {
+            return Err(Error::Draining);
         }
-        if let Some(site) = self.site {
-            listening.spawn(site.run(shutdown.clone()));
+        let warnings = self.fixed.changes(&config);
+        let before = self.current();
+        let next = tokio::task::spawn_blocking(move || before.succeeded_by(config));
+        let next = Arc::new(next.await.map_err(|_| Error::Draining)??);
+        let plan = listeners.plan(&next)?;
+        // From here on nothing fails.
+        let limits = &next.config.limits;
+        raise_file_limit(limits.sessions);
+        warn_of_legacy(&next.config);
+        self.gate.set_limits(limits);
+        next.service.maildrops.set_parked_for(limits.parked);
+        if let Some(site) = &self.site {
+            let password = next.config.web.as_ref().map(|web| &web.admin_password);
+            site.change(password, SignIns::new(&next.config), next.tokens.clone());
         }
-        if !self.config.tls.is_empty() {
-            let config = self.config.clone();
-            listening.spawn(until(
-                shutdown.clone(),
-                async move { look_at_certificates(&config).await },
-            ));
-        }
-        let (config, tokens) = (self.config.clone(), self.tokens.clone());
-        listening.spawn(until(shutdown.clone(), async move {
-            look_at_consents(&config, &tokens).await;
-        }));
-        let sweeping = sweep(self.service.clone(), self.config.clone(), self.tokens.clone());
-        listening.spawn(until(shutdown.clone(), sweeping));
-        if let Some(dir) = self.config.state.dir.clone() {
-            let renewer = Arc::new(AtTheSocket(self.tokens.clone()));
-            listening.spawn(state::serve(self.state.clone(), renewer, dir, shutdown.clone()));
-        }
+        listeners.carry_out(plan).await;
+        listeners.accept(&self.gate, &self.sessions);
+        self.current.send_replace(next);
+        Ok(warnings)
+    }
+
+    fn current(&self) -> Arc<Configured> {
+        self.current.borrow().clone()
+    }
+
+    /// Serves until `shutdown` is cancelled, then drains: no listener accepts any more, whoever has not logged in is dropped,
+    /// and all others are served until they say QUIT, or until `drain_seconds` are over. Whoever does not say QUIT deletes
+    /// nothing.
+    pub async fn run(self: Arc<Self>, shutdown: CancellationToken) {
+        let chores = TaskTracker::new();
+        chores::begin(&self.current.subscribe(), &chores, &shutdown);
+        // They answer while sessions drain.
+        let (aside, ended) = (TaskTracker::new(), CancellationToken::new());
+        self.serve_aside(&aside, &ended);
+        self.listeners.lock().await.accept(&self.gate, &self.sessions);
         shutdown.cancelled().await;
-        listening.close();
-        listening.wait().await;
-        sessions.tasks.close();
-        tracing::info!(sessions = sessions.tasks.len(), "draining");
-        let drained = async {
-            sessions.tasks.wait().await;
-            self.service.maildrops.finish().await;
-            self.tokens.finish().await;
-        };
-        if tokio::time::timeout(self.drain, drained).await.is_err() {
-            tracing::warn!(
-                sessions = sessions.tasks.len(),
-                "drain_seconds are over, dropping the rest"
-            );
-            sessions.abort.cancel();
-            sessions.tasks.wait().await;
-            let _ = tokio::time::timeout(FLUSH, self.tokens.finish()).await;
+        self.sessions.shutdown.cancel();
+        chores.close();
+        aside.close();
+        chores.wait().await;
+        self.listeners.lock().await.close().await;
+        self.drain().await;
+        ended.cancel();
+        let _ = timeout(LAST_CALL, aside.wait()).await;
+    }
+
+    /// The page, and the state for other processes.
+    fn serve_aside(self: &Arc<Self>, tasks: &TaskTracker, ended: &CancellationToken) {
+        if self.site.is_some() {
+            let (gateway, ended) = (self.clone(), ended.clone());
+            tasks.spawn(async move {
+                if let Some(site) = &gateway.site {
+                    site.run(ended).await;
+                }
+            });
         }
-        for consent in self.tokens.unsaved() {
+        if let Some(dir) = self.current().config.state.dir.clone() {
+            let renewer = Arc::new(RenewsAsConfigured(self.current.subscribe()));
+            tasks.spawn(state::serve(self.state.clone(), renewer, dir, ended.clone()));
+        }
+    }
+
+    async fn drain(&self) {
+        let Configured {
+            config,
+            tokens,
+            service,
+        } = &*self.current();
+        let deadline = Instant::now() + config.limits.drain;
+        let Sessions {
+            tasks,
+            last_call,
+            abort,
+            ..
+        } = &self.sessions;
+        tasks.close();
+        tracing::info!(sessions = tasks.len(), "draining");
+        if timeout_at(deadline, tasks.wait()).await.is_err() {
+            tracing::info!(
+                sessions = tasks.len(),
+                "drain_seconds are over, closing the sessions that are left"
+            );
+            last_call.cancel();
+            if timeout(LAST_CALL, tasks.wait()).await.is_err() {
+                tracing::warn!(sessions = tasks.len(), "dropping sessions in the middle of a command");
+                abort.cancel();
+                tasks.wait().await;
+            }
+        }
+        let finished = async {
+            service.maildrops.finish().await;
+            tokens.finish().await;
+        };
+        let _ = timeout_at(deadline.max(Instant::now() + FLUSH), finished).await;
+        for consent in tokens.unsaved() {
             tracing::error!(%consent, "a token could not be saved: somebody must sign in again (popgate sign-in)");
         }
     }
 }
 
-/// How long the gateway may take to save tokens after `drain_seconds`: each lost token costs a sign-in.
+/// How long commands under way may take after `drain_seconds`.
+const LAST_CALL: Duration = Duration::from_secs(2);
+/// How long the gateway may take at least to finish what sessions have left behind, and to save tokens: each lost token costs a
+/// sign-in.
 const FLUSH: Duration = Duration::from_secs(5);
-
-/// The acceptor for `listener`, unless it has no TLS. Listeners that need the same acceptor share one of `made`.
-fn acceptor(
-    config: &Config,
-    listener: &config::Listener,
-    made: &mut Vec<(Way, Arc<Acceptor>)>,
-) -> Result<Option<Arc<Acceptor>>, Error> {
-    if listener.tls == ListenerTls::Off {
-        return Ok(None);
-    }
-    if config.tls.is_empty() {
-        let address = listener.address;
-        return Err(Error::NoCertificate { address });
-    }
-    let way = Way {
-        is_legacy: listener.tls.is_legacy(),
-        clients: listener.client_certificates,
-    };
-    let acceptor = match made.iter().find(|(other, _)| *other == way) {
-        Some((_, acceptor)) => acceptor.clone(),
-        None => {
-            let acceptor = Arc::new(Acceptor::for_listener(&config.tls, listener)?);
-            made.push((way, acceptor.clone()));
-            acceptor
-        }
-    };
-    Ok(Some(acceptor))
-}
-
-/// What listeners that share an acceptor have in common.
-#[derive(PartialEq)]
-struct Way {
-    is_legacy: bool,
-    clients: ClientCertificates,
-}
 
 /// Warns of old TLS.
 fn warn_of_legacy(config: &Config) {
@@ -197,86 +235,6 @@ fn warn_of_legacy(config: &Config) {
     }
 }
 
-/// How often the ends of certificates are looked at.
-const DAY: Duration = Duration::from_secs(24 * 3600);
-
-/// Logs now, and then once a day, which certificates have expired or soon will.
-async fn look_at_certificates(config: &Config) {
-    let mut clock = tokio::time::interval(DAY);
-    loop {
-        clock.tick().await;
-        for files in &config.tls {
-            match Validity::of(&files.certificate).map(|validity| validity.at(state::now().into())) {
-                Ok(Expiry::Valid(_)) => {}
-                Ok(Expiry::Ending(what)) => tracing::warn!(what, "a certificate ends soon"),
-                Ok(Expiry::Invalid(what)) => tracing::error!(what, "a certificate is not valid"),
-                Err(error) => tracing::error!(%error, "a certificate cannot be read"),
-            }
-        }
-    }
-}
-
-/// Tells for which accounts somebody must sign in, and asks for the tokens that were asked for when the process before this
-/// one was killed.
-async fn look_at_consents(config: &Config, tokens: &Arc<Tokens>) {
-    for candidate in candidates(&config.accounts).filter(|candidate| candidate.oauth2.needs_consent()) {
-        let (login, consent) = (&candidate.account.login, candidate.consent(tokens));
-        let Ok(status) = tokens.status(&consent).await else {
-            continue; // It is in the log.
-        };
-        match status.standing {
-            Standing::Unreadable(_) => tracing::error!(
-                login,
-                %consent,
-                "a consent cannot be opened with the key that [state] names"
-            ),
-            Standing::Ended { why, .. } => tracing::warn!(login, %consent, why, "a consent has ended"),
-            Standing::Missing => tracing::warn!(login, %consent, "nobody has signed in yet"),
-            Standing::Good | Standing::NotNeeded => {
-                let tokens = tokens.clone();
-                // By the time of the next device it may be too late.
-                tokio::spawn(async move { tokens.resume(&consent).await });
-            }
-        }
-    }
-}
-
-/// How often logins that do not come back are looked after.
-const SWEEP: Duration = Duration::from_secs(3600);
-
-/// Removes what `retain_days` lets go of, as far as the gateway can log in by itself, and keeps consents alive; now, and then
-/// again and again. What it has begun when it is cut short, the next does.
-async fn sweep(service: Arc<Service>, config: Arc<Config>, tokens: Arc<Tokens>) {
-    let mut clock = tokio::time::interval(SWEEP);
-    loop {
-        clock.tick().await;
-        sweep_once(&service).await;
-        for candidate in candidates(&config.accounts) {
-            tokens.keep_alive(&candidate.consent(&tokens)).await;
-        }
-    }
-}
-
-async fn until(shutdown: CancellationToken, work: impl Future<Output = ()>) {
-    tokio::select! {
-        () = shutdown.cancelled() => {}
-        () = work => {}
-    }
-}
-
-async fn sweep_once(service: &Service) {
-    // A failure of state was written to the log.
-    for (login, mailbox) in service.maildrops.marked().await.unwrap_or_default() {
-        let Some(account) = service.accounts.stored(&login, &mailbox) else {
-            continue;
-        };
-        if let Err(error) = service.maildrops.sweep(&account).await {
-            let error = error.cause();
-            tracing::warn!(login, %mailbox, %error, "messages whose retain_days are over were not removed");
-        }
-    }
-}
-
 /// Files besides those of sessions: listeners, state, parked connections of sessions that have ended.
 const OTHER_FILES: u64 = 256;
 
@@ -293,7 +251,7 @@ fn raise_file_limit(sessions: usize) {
     }
 }
 
-/// Why a gateway could not start.
+/// Why a gateway could not start, or not reload its configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A listener's address could not be bound.
@@ -302,7 +260,18 @@ pub enum Error {
         /// The address.
         address: SocketAddr,
         /// Why.
-        source: std::io::Error,
+        source: io::Error,
+    },
+    /// A listener's address is taken by a listener of this gateway that is to be closed.
+    #[error(
+        "[[listener]] address {address}: this gateway itself still listens at {ours} (take that listener out, reload, and then add \
+         this one; or restart)"
+    )]
+    BindBesideOurs {
+        /// The address.
+        address: SocketAddr,
+        /// The listener that is to be closed.
+        ours: SocketAddr,
     },
     /// The sign-in page's address could not be bound.
     #[error("[web] address {address}: {source}")]
@@ -310,7 +279,7 @@ pub enum Error {
         /// The address.
         address: SocketAddr,
         /// Why.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// A listener speaks TLS and there is no certificate.
     #[error("[[listener]] address {address}: needs [tls] certificate and key")]
@@ -333,6 +302,9 @@ pub enum Error {
     /// `[state] dir`
     #[error(transparent)]
     State(#[from] state::Error),
+    /// The gateway was told to end.
+    #[error("the gateway is shutting down")]
+    Draining,
 }
 
 #[cfg(test)]
@@ -343,7 +315,10 @@ mod tests {
     };
 
     use super::*;
-    use crate::pop3::tests::{config, limits};
+    use crate::{
+        config::{self, ClientCertificates, ListenerTls},
+        pop3::tests::{config, limits},
+    };
 
     fn listener(tls: ListenerTls, allow: &str) -> config::Listener {
         config::Listener {
@@ -379,8 +354,8 @@ mod tests {
             ],
             ..config(limits)
         };
-        let gateway = Gateway::bind(config).await.unwrap();
-        let addresses = gateway.addresses();
+        let gateway = Gateway::bind(config, Vec::new()).await.unwrap();
+        let addresses = gateway.addresses().await;
         assert!(addresses.iter().all(|address| address.port() != 0));
         let shutdown = CancellationToken::new();
         let running = tokio::spawn(gateway.run(shutdown.clone()));
@@ -411,12 +386,15 @@ mod tests {
             listeners: vec![listener],
             ..config(limits())
         };
-        let error = Gateway::bind(config_of(bound)).await.unwrap_err().to_string();
+        let error = Gateway::bind(config_of(bound), Vec::new())
+            .await
+            .unwrap_err()
+            .to_string();
         assert!(
             error.starts_with(&format!("[[listener]] address {address}: ")),
             "{error}"
         );
-        let error = Gateway::bind(config_of(listener(ListenerTls::StartTls, "127.0.0.0/8"))).await;
+        let error = Gateway::bind(config_of(listener(ListenerTls::StartTls, "127.0.0.0/8")), Vec::new()).await;
         assert!(matches!(error, Err(Error::NoCertificate { .. })));
     }
 }

@@ -73,7 +73,41 @@ pub fn hide_memory() {
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
 }
 
-/// What is in force, in words.
+/// TCP ports that a listener which is added later may take: POP3's own.
+const POP3: [u16; 2] = [110, 995];
+
+/// What the process may still do.
+#[derive(Debug)]
+pub struct Boundary {
+    confinement: Confinement,
+    readable: BTreeSet<PathBuf>,
+    ports: BTreeSet<u16>,
+}
+
+impl Boundary {
+    /// How much of it is in force.
+    pub fn confinement(&self) -> Confinement {
+        self.confinement
+    }
+
+    /// Whether `file` can't be read because it is in none of the directories that were needed at the start.
+    pub fn forbids_file(&self, file: &Path) -> bool {
+        let file = file.canonicalize().unwrap_or_else(|_| file.to_owned());
+        let is_beneath = |directory: &PathBuf| {
+            directory
+                .canonicalize()
+                .is_ok_and(|directory| file.starts_with(directory))
+        };
+        self.confinement != Confinement::None && !self.readable.iter().any(is_beneath)
+    }
+
+    /// Whether no listener can be bound at `port` because none was needed there at the start.
+    pub fn forbids_port(&self, port: u16) -> bool {
+        self.confinement != Confinement::None && !self.ports.contains(&port)
+    }
+}
+
+/// How much is in force, in words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Confinement {
     /// All that [`Needs`] leaves out is forbidden.
@@ -96,13 +130,23 @@ impl fmt::Display for Confinement {
 
 /// Confines this thread, and every thread that it starts, to `needs`, and forbids them to gain privileges or to start programs.
 /// Call it before the first thread is started.
-#[cfg(target_os = "linux")]
-pub fn confine(needs: &Needs) -> Confinement {
-    enforce(needs).unwrap_or(Confinement::None)
+pub fn confine(needs: &Needs) -> Boundary {
+    let mut boundary = Boundary {
+        confinement: Confinement::None,
+        readable: needs.readable(),
+        ports: needs.ports.iter().copied().chain(POP3).collect(),
+    };
+    boundary.confinement = enforce(&boundary, &needs.writable);
+    boundary
 }
 
 #[cfg(target_os = "linux")]
-fn enforce(needs: &Needs) -> Result<Confinement, landlock::RulesetError> {
+fn enforce(boundary: &Boundary, writable: &[PathBuf]) -> Confinement {
+    restrict(boundary, writable).unwrap_or(Confinement::None)
+}
+
+#[cfg(target_os = "linux")]
+fn restrict(boundary: &Boundary, writable: &[PathBuf]) -> Result<Confinement, landlock::RulesetError> {
     use landlock::{
         ABI, Access, AccessFs, AccessNet, BitFlags, NetPort, PathBeneath, PathFd, Ruleset, RulesetAttr,
         RulesetCreatedAttr, RulesetStatus,
@@ -115,13 +159,17 @@ fn enforce(needs: &Needs) -> Result<Confinement, landlock::RulesetError> {
             .ok()
             .map(|opened| PathBeneath::new(opened, access))
     };
-    let readable = needs.readable();
-    let rules = readable.iter().filter_map(|directory| beneath(directory, read));
-    let writable = needs
-        .writable
+    let rules = boundary
+        .readable
+        .iter()
+        .filter_map(|directory| beneath(directory, read));
+    let writable = writable
         .iter()
         .filter_map(|directory| beneath(directory, all & !AccessFs::Execute));
-    let ports = needs.ports.iter().map(|port| NetPort::new(*port, AccessNet::BindTcp));
+    let ports = boundary
+        .ports
+        .iter()
+        .map(|port| NetPort::new(*port, AccessNet::BindTcp));
     let status = Ruleset::default()
         .handle_access(all)?
         .handle_access(AccessNet::BindTcp)?
@@ -138,7 +186,7 @@ fn enforce(needs: &Needs) -> Result<Confinement, landlock::RulesetError> {
 
 /// There is no Landlock here.
 #[cfg(not(target_os = "linux"))]
-pub fn confine(_: &Needs) -> Confinement {
+fn enforce(_: &Boundary, _: &[PathBuf]) -> Confinement {
     Confinement::None
 }
 
@@ -155,7 +203,7 @@ mod tests {
     use super::*;
 
     /// What happens in a thread of its own: the test's other threads stay free.
-    fn confined<T: Send + 'static>(needs: Needs, work: impl FnOnce(Confinement) -> T + Send + 'static) -> T {
+    fn confined<T: Send + 'static>(needs: Needs, work: impl FnOnce(Boundary) -> T + Send + 'static) -> T {
         let thread = std::thread::spawn(move || work(confine(&needs)));
         thread.join().expect("the thread does not panic")
     }
@@ -193,9 +241,10 @@ mod tests {
                 renewed.wait();
             }
         });
-        let is_known = confined(needs, move |confinement| {
+        let is_known = confined(needs, move |boundary| {
             renew.wait();
             renewed.wait();
+            let confinement = boundary.confinement();
             if confinement == Confinement::None {
                 return false;
             }
@@ -207,6 +256,9 @@ mod tests {
             );
             assert!(fs::read("/etc/hosts").is_ok());
             assert!(is_forbidden(fs::read(path("other/secret"))));
+            assert!(boundary.forbids_file(&path("other/secret")) && boundary.forbids_file(&path("other/missing")));
+            assert!(!boundary.forbids_file(&path("live/cert.pem")) && !boundary.forbids_file(&path("archive/3.pem")));
+            assert!(!boundary.forbids_port(free) && !boundary.forbids_port(995) && boundary.forbids_port(1));
             assert!(is_forbidden(fs::read_dir(path("other"))));
             assert!(is_forbidden(fs::write(path("live/cert.pem"), "2")));
             fs::write(path("state/new"), "x").unwrap();

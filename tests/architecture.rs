@@ -14,7 +14,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "accounts", "demo", "gateway", "health", "maildrop", "oauth", "sandbox", "sign_in", "state", "tls",
+            "accounts", "admin", "demo", "gateway", "health", "maildrop", "oauth", "sandbox", "sign_in", "state",
+            "systemd", "tls",
         ],
     ),
     (
@@ -32,7 +33,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("oauth", &["state", "tls"]),
     ("proofs", &[]),
     ("challenge", &[]),
-    ("state", &[]),
+    ("state", &["local_socket"]),
+    ("admin", &["local_socket"]),
+    ("local_socket", &[]),
+    ("systemd", &[]),
     ("tls", &[]),
     ("demo", &[]),
     ("sandbox", &[]),
@@ -48,8 +52,10 @@ const LEAVES: &[&str] = &["config", "telemetry", "types"];
 /// Crates that only one place names.
 const CONFINED: &[(&str, &str)] = &[
     ("async_imap", "src/imap/"),
+    ("listenfd", "src/systemd.rs"),
     ("ppp", "src/pop3/proxy.rs"),
     ("rustls", "src/tls"),
+    ("sd_notify", "src/systemd.rs"),
     ("tokio_openssl", "src/tls/legacy.rs"),
     ("tokio_rustls", "src/tls"),
     ("tokio_socks", "src/imap/proxy.rs"),

@@ -22,6 +22,7 @@ const WRONG_FOR: Duration = Duration::from_secs(30);
 /// Verifies passwords against hashes, a few at once.
 #[derive(Debug)]
 pub(super) struct Hashing {
+    proof_lasts: Duration,
     queue: Arc<Queue>,
     key: KeyedHash,
     right: Recent,
@@ -41,11 +42,17 @@ impl Hashing {
     /// A secret that was right is not verified again for `proof_lasts`, counted from its last use.
     pub(super) fn new(proof_lasts: Duration) -> Result<Self, RandomUnavailable> {
         Ok(Self {
+            proof_lasts,
             queue: Queue::new(AT_ONCE),
             key: KeyedHash::new()?,
             right: Recent::new(proof_lasts),
             wrong: Recent::new(WRONG_FOR),
         })
+    }
+
+    /// How long a secret that was right is not verified again.
+    pub(super) fn proof_lasts(&self) -> Duration {
+        self.proof_lasts
     }
 
     /// Whether `hash`, a PHC string, was made from `secret`. A result is remembered for this login and this hash only: a new

@@ -112,13 +112,19 @@ pub struct Accounts {
     separators: Vec<String>,
     /// The most specific first.
     patterns: Vec<(Pattern, Target)>,
-    hashing: Hashing,
+    lasting: Lasting,
     /// The hash that is verified if a login has none, so that the time of a refusal does not reveal which logins exist.
     decoy: Option<Arc<str>>,
-    throttle: Arc<Throttle>,
-    responses: Responses,
     secrets_known: SecretsKnown,
     expire: (Expire, bool),
+}
+
+/// What outlives a reload of the configuration: what is known of secrets that were right or wrong.
+#[derive(Debug, Clone)]
+struct Lasting {
+    hashing: Arc<Hashing>,
+    throttle: Arc<Throttle>,
+    responses: Arc<Responses>,
 }
 
 #[derive(Debug)]
@@ -231,6 +237,26 @@ impl Accounts {
     /// The logins that `options` name. Fails if the system gives no random numbers.
     pub fn new<'a>(options: impl Into<AccountsOptions<'a>>) -> Result<Self, RandomUnavailable> {
         let options = options.into();
+        let lasting = Lasting {
+            hashing: Arc::new(Hashing::new(options.proof_lasts)?),
+            throttle: Throttle::new()?,
+            responses: Arc::new(Responses::new()?),
+        };
+        Ok(Self::of(&options, lasting))
+    }
+
+    /// The logins that `options` name, for a configuration that takes the place of this one: failures of logins stay counted,
+    /// and secrets that were right stay known.
+    pub fn reconfigured<'a>(&self, options: impl Into<AccountsOptions<'a>>) -> Result<Self, RandomUnavailable> {
+        let options = options.into();
+        let mut lasting = self.lasting.clone();
+        if lasting.hashing.proof_lasts() != options.proof_lasts {
+            lasting.hashing = Arc::new(Hashing::new(options.proof_lasts)?);
+        }
+        Ok(Self::of(&options, lasting))
+    }
+
+    fn of(options: &AccountsOptions<'_>, lasting: Lasting) -> Self {
         let own = |is_rule: bool| {
             options
                 .accounts
@@ -270,18 +296,16 @@ impl Accounts {
             .map(|policy| policy.retention.expire())
             .collect();
         let expire = (expires.first().copied().unwrap_or(Expire::Never), expires.len() > 1);
-        Ok(Self {
+        Self {
             local,
             default_domains: default_domains.collect(),
             separators,
             patterns,
-            hashing: Hashing::new(options.proof_lasts)?,
+            lasting,
             decoy,
-            throttle: Throttle::new()?,
-            responses: Responses::new()?,
-            secrets_known: SecretsKnown::of(&options),
+            secrets_known: SecretsKnown::of(options),
             expire,
-        })
+        }
     }
 
     /// The shortest retention of all logins, and whether some logins keep mail longer.
@@ -354,7 +378,7 @@ impl Accounts {
         secret: &Secret,
         peer: IpAddr,
     ) -> Result<(Attempt, Asker<'a>), Denied> {
-        let attempt = self.throttle.begin(&counted(login, meant), secret, peer);
+        let attempt = self.lasting.throttle.begin(&counted(login, meant), secret, peer);
         let mut attempt = attempt.ok_or(Denied::Throttled)?;
         attempt.wait().await;
         let asker = Asker {
@@ -449,7 +473,7 @@ impl Accounts {
             Known::Password(_) => None,
         };
         match hash {
-            Some(hash) => self.hashing.verify(hash, secret, asker).await,
+            Some(hash) => self.lasting.hashing.verify(hash, secret, asker).await,
             None => {
                 self.spend_time(secret, asker).await;
                 false
@@ -460,7 +484,7 @@ impl Accounts {
     /// Takes as long as the verification of a hash.
     async fn spend_time(&self, secret: Secret, asker: Asker<'_>) {
         if let Some(hash) = &self.decoy {
-            self.hashing.verify(hash.clone(), secret, asker).await;
+            self.lasting.hashing.verify(hash.clone(), secret, asker).await;
         }
     }
 }

@@ -160,7 +160,7 @@ impl Accounts {
     /// The salt with which SCRAM hashes the password of `login`. A login that does not exist has a salt too. All salts change
     /// when the gateway restarts.
     pub fn salt(&self, login: &[u8]) -> [u8; 16] {
-        self.responses.salt(login)
+        self.lasting.responses.salt(login)
     }
 
     /// Like [`Accounts::authenticate`], by a response. It is refused alike, and in the same time, if the login does not
@@ -173,11 +173,11 @@ impl Accounts {
     ) -> Result<(Account, Attempt, Option<Signature>), Denied> {
         let meant = self.meant(login);
         let known = meant.as_ref().and_then(Meant::secret);
-        let proved = self.responses.verify(login, response, known).await;
+        let proved = self.lasting.responses.verify(login, response, known).await;
         // A right response counts as the secret that made it; a wrong one is a guess of its own.
         let secret = match (known, &proved) {
             (Some(secret), Some(_)) => secret.clone(),
-            _ => self.responses.guess(response),
+            _ => self.lasting.responses.guess(response),
         };
         let (attempt, asker) = self.begin(login, meant.as_ref(), &secret, peer).await?;
         let (account, signature) = match (&meant, proved) {

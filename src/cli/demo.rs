@@ -19,7 +19,7 @@ pub(super) async fn run(listen: SocketAddr) -> Result<(), Failure> {
     let config = Config::forward(&format!("imap://{}", upstream.address()), listen)?.config;
     telemetry::init(&config.log)?;
     let shutdown = serve::shutdown_on_signal()?;
-    let gateway = Gateway::bind(config).await.map_err(|error| match error {
+    let gateway = Gateway::bind(config, Vec::new()).await.map_err(|error| match error {
         gateway::Error::Bind { address, source } if source.kind() == io::ErrorKind::AddrInUse => {
             Failure::failed(format!(
                 "another program listens at {address}\nhelp: take another port: popgate demo --listen 127.0.0.1:{}",
@@ -28,7 +28,7 @@ pub(super) async fn run(listen: SocketAddr) -> Result<(), Failure> {
         }
         other => other.into(),
     })?;
-    let address = gateway.addresses().first().copied().unwrap_or(listen);
+    let address = gateway.addresses().await.first().copied().unwrap_or(listen);
     // Whoever closed our output does not want to read it.
     let _ = io::stdout().write_all(introduction(address).as_bytes());
     gateway.run(shutdown).await;

@@ -1,28 +1,46 @@
 //! `popgate serve`
 
-use std::path::PathBuf;
+mod operator;
+mod signals;
 
-use tokio_util::sync::CancellationToken;
+use std::{path::PathBuf, sync::Arc};
 
+pub(super) use self::signals::shutdown_on_signal;
+use self::{operator::Operator, signals::Hangups};
 use super::{Failure, block_on};
 use crate::{
-    config::{Config, Loaded},
+    config::{self, Config, Loaded},
     gateway::Gateway,
     sandbox::{self, Needs},
-    state, telemetry,
+    state, systemd, telemetry,
 };
 
-/// Serves until SIGTERM or SIGINT, then drains. Before the first thread is started, the process gives up all rights that it
-/// does not need.
-pub(super) fn run(loaded: Loaded) -> Result<(), Failure> {
-    let Loaded { config, files, .. } = loaded;
+/// Serves what `load` reads until SIGTERM or SIGINT, then drains; `load` is called again for each reload. Before the first
+/// thread is started, the process gives up all rights that it does not need.
+pub(super) fn run(
+    load: impl Fn() -> Result<Loaded, config::Error> + Clone + Send + Sync + 'static,
+) -> Result<(), Failure> {
+    let Loaded { config, files, .. } = load()?;
     telemetry::init(&config.log)?;
-    let confinement = sandbox::confine(&needs(&config, files));
-    tracing::info!(landlock = %confinement, "confined");
+    let inherited = systemd::sockets();
+    let boundary = sandbox::confine(&needs(&config, files));
+    tracing::info!(landlock = %boundary.confinement(), "confined");
     block_on(async {
         let shutdown = shutdown_on_signal()?;
-        let gateway = Gateway::bind(config).await?;
-        gateway.run(shutdown).await;
+        let hangups = Hangups::new()?;
+        let dir = config.state.dir.clone();
+        let status = operator::summary(&config);
+        let gateway = Gateway::bind(config, inherited).await?;
+        let operator = Arc::new(Operator::new(gateway.clone(), load, boundary));
+        tokio::spawn(operator.clone().reload_upon(hangups));
+        tokio::spawn(systemd::live());
+        systemd::ready(&status);
+        let draining = gateway.draining().clone();
+        tokio::spawn(async move {
+            draining.cancelled().await;
+            systemd::stopping();
+        });
+        operator.answer_while(dir, gateway.run(shutdown)).await;
         Ok(())
     })
 }
@@ -38,60 +56,5 @@ fn needs(config: &Config, files: Vec<PathBuf>) -> Needs {
         files,
         writable: config.state.dir.iter().cloned().collect(),
         ports: listeners.chain(web).map(|address| address.port()).collect(),
-    }
-}
-
-/// A token that the first SIGTERM or SIGINT cancels. A second one ends the process at once: nothing is deleted that
-/// no device was told of.
-pub(super) fn shutdown_on_signal() -> Result<CancellationToken, Failure> {
-    let token = CancellationToken::new();
-    let cancelled = token.clone();
-    let mut signals = Signals::new()?;
-    tokio::spawn(async move {
-        signals.next().await;
-        cancelled.cancel();
-        signals.next().await;
-        std::process::exit(1);
-    });
-    Ok(token)
-}
-
-#[cfg(unix)]
-struct Signals {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
-}
-
-#[cfg(unix)]
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
-}
-
-#[cfg(not(unix))]
-struct Signals;
-
-#[cfg(not(unix))]
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self)
-    }
-
-    async fn next(&mut self) {
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending().await
-        }
     }
 }

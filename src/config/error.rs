@@ -9,6 +9,8 @@ pub struct Error {
     mistakes: Vec<Mistake>,
     /// What is risky, as far as that can be told.
     warnings: Vec<String>,
+    /// Files that the system did not let us read.
+    denied: Vec<PathBuf>,
 }
 
 /// One thing that is wrong.
@@ -51,7 +53,20 @@ impl Error {
             Place::Line(line) => (1, line.number, line.column),
             Place::File(_) => (2, 0, 0),
         });
-        Self { mistakes, warnings }
+        Self {
+            mistakes,
+            warnings,
+            denied: Vec::new(),
+        }
+    }
+
+    /// Files that the system did not let us read.
+    pub fn denied(&self) -> &[PathBuf] {
+        &self.denied
+    }
+
+    pub(super) fn with_denied(self, denied: Vec<PathBuf>) -> Self {
+        Self { denied, ..self }
     }
 }
 

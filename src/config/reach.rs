@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{
-    Secret,
+    Secret, Upstream,
     key::{Kind, Raw, Value, Wrong},
     value,
     words::words,
@@ -82,6 +82,15 @@ pub enum ProxyKind {
     Socks5,
     /// HTTP CONNECT (RFC 9110 §9.3.6)
     Http,
+}
+
+impl Upstream {
+    /// The server, and how it is reached and recognised. Two upstreams with the same text lead to the same server.
+    pub fn server(&self) -> String {
+        let (host, port, proxy) = (&self.host, self.port, &self.proxy);
+        let (tls, ca_file, fingerprint, pipelining) = (self.tls, &self.ca_file, self.fingerprint, self.pipelining);
+        format!("{host}:{port} by {proxy:?} {tls} {ca_file:?} {fingerprint:?} {pipelining}")
+    }
 }
 
 impl Proxy {

@@ -38,6 +38,8 @@ use crate::{
 pub struct Connector {
     /// `[upstream.NAME]`
     upstream: String,
+    /// See [`Upstream::server`].
+    server: String,
     tokens: Arc<Tokens>,
     auth: Auth,
     /// The server offers a mechanism for OAuth2 tokens, as far as is known.
@@ -47,7 +49,7 @@ pub struct Connector {
     compress: Compress,
     /// QRESYNC may be used if the server offers it.
     resync: bool,
-    backoff: Backoff,
+    backoff: Arc<Backoff>,
     quirks: Arc<Quirks>,
     namespaces: Arc<DashMap<String, Arc<Namespace>>>,
 }
@@ -127,6 +129,7 @@ impl Connector {
     pub fn new(upstream: &Upstream, silence: Duration, tokens: Arc<Tokens>) -> Result<Self, tls::Error> {
         Ok(Self {
             upstream: upstream.name.clone(),
+            server: upstream.server(),
             tokens,
             auth: upstream.auth,
             takes_tokens: AtomicBool::new(upstream.preset.is_some_and(Preset::takes_tokens)),
@@ -134,10 +137,24 @@ impl Connector {
             silence,
             compress: Compress::UnlessLoopback,
             resync: !upstream.preset.is_some_and(|preset| preset.no_qresync),
-            backoff: Backoff::default(),
+            backoff: Arc::default(),
             quirks: Arc::new(Quirks::new(upstream.pipelining)),
             namespaces: Arc::default(),
         })
+    }
+
+    /// Goes on with what `before` has learnt of the server, if it reaches the same one.
+    pub fn succeeding(self, before: &Self) -> Self {
+        if self.server != before.server {
+            return self;
+        }
+        Self {
+            takes_tokens: before.takes_tokens().into(),
+            backoff: before.backoff.clone(),
+            quirks: before.quirks.clone(),
+            namespaces: before.namespaces.clone(),
+            ..self
+        }
     }
 
     /// Whether the server offers XOAUTH2 or OAUTHBEARER: what it said last, and until then what its provider is known for.

@@ -22,7 +22,7 @@ use super::{
     share::{Share, Standing, Ticket, Turn},
 };
 use crate::{
-    config::Secret,
+    config::{Secret, Upstream},
     proofs::{KeyedHash, PROVEN_FOR, RandomUnavailable, Recent, Tag},
 };
 
@@ -43,15 +43,22 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct UserKey {
     upstream: String,
+    /// See [`Upstream::server`]: a connection to another server of the same name is another's.
+    server: String,
     /// In lower case: another spelling gives nobody more connections.
     user: String,
 }
 
 impl UserKey {
-    /// `upstream`: `[upstream.NAME]`; `user`: the user there.
-    pub fn new(upstream: &str, user: &str) -> Self {
+    /// The user `user` of `upstream`.
+    pub fn new(upstream: &Upstream, user: &str) -> Self {
+        Self::at(&upstream.name, upstream.server(), user)
+    }
+
+    fn at(upstream: &str, server: String, user: &str) -> Self {
         Self {
             upstream: upstream.to_owned(),
+            server,
             user: user.to_lowercase(),
         }
     }
@@ -102,7 +109,8 @@ pub struct Pool<T, M = Mailbox> {
     hash: KeyedHash,
     proven: Recent,
     refused: Recent,
-    parked_for: Duration,
+    /// In milliseconds.
+    parked_for: AtomicU64,
     sweeping: AtomicBool,
     tickets: AtomicU64,
 }
@@ -176,40 +184,56 @@ pub enum NoSlot {
 impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
     /// `parked_for`: how long a connection waits; zero = not at all.
     pub fn new(parked_for: Duration) -> Result<Arc<Self>, RandomUnavailable> {
-        Ok(Arc::new(Self {
+        let pool = Self {
             users: DashMap::new(),
             hash: KeyedHash::new()?,
             proven: Recent::new(PROVEN_FOR),
             refused: Recent::new(REFUSED_FOR),
-            parked_for,
+            parked_for: AtomicU64::new(0),
             sweeping: AtomicBool::new(false),
             tickets: AtomicU64::new(0),
-        }))
+        };
+        pool.set_parked_for(parked_for);
+        Ok(Arc::new(pool))
+    }
+
+    /// Connections wait this long, those that wait already too.
+    pub fn set_parked_for(&self, parked_for: Duration) {
+        let milliseconds = u64::try_from(parked_for.as_millis()).unwrap_or(u64::MAX);
+        self.parked_for.store(milliseconds, Ordering::Relaxed);
+    }
+
+    fn parked_for(&self) -> Duration {
+        Duration::from_millis(self.parked_for.load(Ordering::Relaxed))
     }
 
     fn tag(&self, user: &UserKey, secret: &Secret) -> Tag {
-        let UserKey { upstream, user } = user;
-        self.hash.tag([upstream.as_bytes(), user.as_bytes(), secret.expose()])
+        let UserKey { upstream, server, user } = user;
+        self.hash
+            .tag([upstream.as_bytes(), server.as_bytes(), user.as_bytes(), secret.expose()])
     }
 
     fn ticket(&self) -> Ticket {
         self.tickets.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// The connection that waits for `login`, if `secret` is the one it was opened with (compared in constant time).
+    /// The connection that waits for `login`, if `secret` is the one it was opened with (compared in constant time), and what was
+    /// left along with it `suits`.
     pub fn take(
         self: &Arc<Self>,
         user: &UserKey,
         login: &str,
         folder: &str,
         secret: &Secret,
+        suits: impl Fn(&T) -> bool,
     ) -> Option<(Slot<T, M>, M, T)> {
         let tag = self.tag(user, secret);
         let mut entry = self.users.get_mut(user)?;
         let at = entry.parked.iter().position(|parked| {
             parked.login == login
                 && parked.folder == folder
-                && parked.since.elapsed() < self.parked_for
+                && parked.since.elapsed() < self.parked_for()
+                && suits(&parked.memo)
                 && parked.proof.since.elapsed() < PROOF_LASTS
                 && bool::from(parked.proof.tag.ct_eq(&tag))
         })?;
@@ -349,7 +373,7 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
     /// Lets `mailbox` wait for the next session of `login`.
     pub fn park(self: &Arc<Self>, slot: Slot<T, M>, login: &str, folder: &str, mut mailbox: M, memo: T) {
         mailbox.detach();
-        if self.parked_for.is_zero() || mailbox.is_broken() {
+        if self.parked_for().is_zero() || mailbox.is_broken() {
             self.change(&slot.user, Share::begin_closing);
             self.close(&slot.user, mailbox);
             return;
@@ -369,13 +393,13 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
         // The slot goes after its connection is in: the user's entry is never empty between.
         drop(slot);
         if !self.sweeping.swap(true, Ordering::AcqRel) {
-            tokio::spawn(sweep(Arc::downgrade(self), self.parked_for));
+            tokio::spawn(sweep(Arc::downgrade(self)));
         }
     }
 
     /// Closes what has waited long enough; returns whether anything still waits.
     fn close_expired(self: &Arc<Self>) -> bool {
-        let is_over = |parked: &Parked<T, M>| parked.since.elapsed() >= self.parked_for;
+        let is_over = |parked: &Parked<T, M>| parked.since.elapsed() >= self.parked_for();
         let mut waiting = false;
         let mut expired = Vec::new();
         self.users.retain(|key, user| {
@@ -393,10 +417,12 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
 }
 
 /// Runs while connections wait.
-async fn sweep<T: Send + Sync + 'static, M: Parkable>(pool: Weak<Pool<T, M>>, parked_for: Duration) {
-    let pause = (parked_for / 4).clamp(Duration::from_millis(250), Duration::from_secs(15));
+async fn sweep<T: Send + Sync + 'static, M: Parkable>(pool: Weak<Pool<T, M>>) {
     loop {
-        tokio::time::sleep(pause).await;
+        let Some(parked_for) = pool.upgrade().map(|pool| pool.parked_for()) else {
+            return;
+        };
+        tokio::time::sleep((parked_for / 4).clamp(Duration::from_millis(250), Duration::from_secs(15))).await;
         let Some(pool) = pool.upgrade() else { return };
         if !pool.close_expired() {
             pool.sweeping.store(false, Ordering::Release);
@@ -516,6 +542,10 @@ mod tests {
 
     use super::*;
 
+    fn user_key(upstream: &str, user: &str) -> UserKey {
+        UserKey::at(upstream, "imap.example.org:993".into(), user)
+    }
+
     const PARKED: Duration = Duration::from_secs(900);
 
     /// Counts what is open.
@@ -574,7 +604,7 @@ mod tests {
     type TestPool = Pool<u8, Fake>;
 
     fn eva() -> UserKey {
-        UserKey::new("lab", "eva")
+        user_key("lab", "eva")
     }
 
     /// A session that logs in with the right secret, and leaves its connection.
@@ -586,7 +616,7 @@ mod tests {
         trickles: bool,
     ) -> Result<(), NoSlot> {
         let secret = "right".into();
-        if let Some((slot, mailbox, memo)) = pool.take(&eva(), login, "INBOX", &secret) {
+        if let Some((slot, mailbox, memo)) = pool.take(&eva(), login, "INBOX", &secret, |_| true) {
             pool.park(slot, login, "INBOX", mailbox, memo + 1);
             return Ok(());
         }
@@ -620,12 +650,13 @@ mod tests {
     async fn what_is_parked_serves_its_login_with_its_secret_only() {
         let (pool, server) = (TestPool::new(PARKED).unwrap(), Server::default());
         session(&pool, &server, 8, "eva", false).await.unwrap();
-        let take =
-            |user: UserKey, login, folder, secret: &str| pool.take(&user, login, folder, &secret.into()).is_some();
+        let take = |user: UserKey, login, folder, secret: &str| {
+            pool.take(&user, login, folder, &secret.into(), |_| true).is_some()
+        };
         assert!(!take(eva(), "eva", "INBOX", "wrong"));
         assert!(!take(eva(), "other", "INBOX", "right"));
         assert!(!take(eva(), "eva", "Lists", "right"));
-        assert!(!take(UserKey::new("lab", "ida"), "eva", "INBOX", "right"));
+        assert!(!take(user_key("lab", "ida"), "eva", "INBOX", "right"));
         session(&pool, &server, 8, "eva", false).await.unwrap();
         assert_eq!(server.most(), 1);
         advance(PARKED + Duration::from_secs(20)).await;
@@ -655,7 +686,7 @@ mod tests {
             session(&pool, &server, 1, login, false).await.unwrap();
         }
         assert_eq!(server.most(), 1);
-        let (held, _mailbox, _) = pool.take(&eva(), "pbx", "INBOX", &"right".into()).unwrap();
+        let (held, _mailbox, _) = pool.take(&eva(), "pbx", "INBOX", &"right".into(), |_| true).unwrap();
         let now = Instant::now();
         assert_eq!(
             session(&pool, &server, 1, "fax", false).await,
@@ -705,7 +736,10 @@ mod tests {
             assert!(guess(&pool, &server, 3, n, Duration::from_secs(1)).await.unwrap());
         }
         for login in ["eva", "fax"] {
-            assert!(pool.take(&eva(), login, "INBOX", &"right".into()).is_some(), "{login}");
+            assert!(
+                pool.take(&eva(), login, "INBOX", &"right".into(), |_| true).is_some(),
+                "{login}"
+            );
         }
     }
 
@@ -749,7 +783,7 @@ mod tests {
         let pool = TestPool::new(PARKED).unwrap();
         let reserve = |secret: &'static str| {
             let pool = pool.clone();
-            async move { pool.reserve(&UserKey::new("lab", "EVA"), 8, &secret.into(), true).await }
+            async move { pool.reserve(&user_key("lab", "EVA"), 8, &secret.into(), true).await }
         };
         reserve("wrong").await.unwrap().refuse();
         assert_eq!(reserve("wrong").await.err(), Some(NoSlot::Refused));
@@ -777,10 +811,7 @@ mod tests {
 
     #[test]
     fn another_spelling_is_the_same_user() {
-        assert_eq!(
-            UserKey::new("lab", "Eva@Example.ORG"),
-            UserKey::new("lab", "eva@example.org")
-        );
-        assert_ne!(UserKey::new("lab", "eva"), UserKey::new("Lab", "eva"));
+        assert_eq!(user_key("lab", "Eva@Example.ORG"), user_key("lab", "eva@example.org"));
+        assert_ne!(user_key("lab", "eva"), user_key("Lab", "eva"));
     }
 }

@@ -88,6 +88,7 @@ impl HeldFolder {
             snapshot,
             is_unmarked,
             target,
+            policy: _,
         } = parked;
         let state = &shared.state;
         Self {
@@ -595,6 +596,7 @@ impl HeldFolder {
             snapshot: self.snapshot,
             is_unmarked: self.marks.is_unmarked(),
             target: self.removal.into_target(),
+            policy: self.upstream.policy().clone(),
         };
         self.upstream.park(&self.shared.pool, parked);
     }

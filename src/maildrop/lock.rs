@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use dashmap::DashMap;
 use tokio::{
     sync::{Mutex, OwnedMutexGuard},
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 use crate::types::MailboxName;
@@ -14,18 +14,24 @@ use crate::types::MailboxName;
 #[derive(Debug, Clone, Default)]
 pub struct Locks(Arc<DashMap<Key, Arc<Mutex<()>>>>);
 
-/// What is locked: two logins that lead to the same folder of the same user share it, unless each has a view of its own.
+/// What is locked.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Key {
+struct Key {
     /// The folder.
-    pub mailbox: MailboxName,
-    /// The login, if the maildrop is private to it (`hide`).
-    pub login: Option<String>,
+    mailbox: MailboxName,
+    /// For this login only.
+    login: Option<String>,
 }
 
-/// Held while it lives.
+/// A maildrop, held while this lives.
 #[derive(Debug)]
 pub struct Lock {
+    _mailbox: Option<HeldKey>,
+    _login: HeldKey,
+}
+
+#[derive(Debug)]
+struct HeldKey {
     /// Dropped before `_place`, which counts it.
     _guard: OwnedMutexGuard<()>,
     _place: Place,
@@ -40,9 +46,31 @@ struct Place {
 }
 
 impl Locks {
-    /// Takes the maildrop; waits for it for `patience` at most, first come, first served. Returns `None` if another session still
-    /// holds the maildrop then. If the wait is dropped, its place goes.
-    pub async fn acquire(&self, key: Key, patience: Duration) -> Option<Lock> {
+    /// Takes the maildrop that `login` has in `mailbox`; waits for it for `patience` at most, first come, first served. Returns
+    /// `None` if another session still holds the maildrop then. If the wait is dropped, its place goes.
+    ///
+    /// Two logins that lead to the same folder of the same user exclude each other, unless one of them has a view of its own
+    /// (`is_private`: `hide`). Two sessions of one login always do, even if a reload of the configuration has come between them.
+    pub async fn hold(&self, mailbox: &MailboxName, login: &str, is_private: bool, patience: Duration) -> Option<Lock> {
+        let begun = Instant::now();
+        let key = |login| Key {
+            mailbox: mailbox.clone(),
+            login,
+        };
+        let own = self.acquire(key(Some(login.to_owned())), patience).await?;
+        let left = patience.saturating_sub(begun.elapsed());
+        let mailbox = if is_private {
+            None
+        } else {
+            Some(self.acquire(key(None), left).await?)
+        };
+        Some(Lock {
+            _mailbox: mailbox,
+            _login: own,
+        })
+    }
+
+    async fn acquire(&self, key: Key, patience: Duration) -> Option<HeldKey> {
         let place = Place {
             mutex: self.0.entry(key.clone()).or_default().clone(),
             locks: self.clone(),
@@ -53,7 +81,7 @@ impl Locks {
             Err(_) if patience.is_zero() => return None,
             Err(_) => timeout(patience, place.mutex.clone().lock_owned()).await.ok()?,
         };
-        Some(Lock {
+        Some(HeldKey {
             _guard: guard,
             _place: place,
         })
@@ -73,7 +101,7 @@ impl Drop for Place {
 
 #[cfg(test)]
 mod tests {
-    use tokio::{task::yield_now, time::Instant};
+    use tokio::task::yield_now;
 
     use super::*;
 
@@ -119,6 +147,39 @@ mod tests {
         assert!(locks.acquire(key("INBOX"), Duration::ZERO).await.is_some());
         drop((lists, private));
         assert!(locks.0.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_login_excludes_itself_whatever_its_policy_was() {
+        let (locks, inbox) = (Locks::default(), key("INBOX").mailbox);
+        let hold = |login, is_private| locks.hold(&inbox, login, is_private, Duration::ZERO);
+        let hiding = hold("pbx", true).await;
+        assert!(hiding.is_some());
+        assert!(hold("pbx", false).await.is_none() && hold("pbx", true).await.is_none());
+        let fax = hold("fax", false).await;
+        assert!(fax.is_some() && hold("ticket", false).await.is_none());
+        drop(hiding);
+        assert!(hold("pbx", false).await.is_none());
+        assert!(hold("pbx", true).await.is_some());
+        drop(fax);
+        assert!(hold("pbx", false).await.is_some());
+        assert!(locks.0.is_empty());
+    }
+
+    /// Both locks together are waited for no longer than one.
+    #[tokio::test(start_paused = true)]
+    async fn patience_is_for_both_locks() {
+        let (locks, inbox) = (Locks::default(), key("INBOX").mailbox);
+        let hiding = locks.hold(&inbox, "pbx", true, Duration::ZERO).await;
+        let fax = locks.hold(&inbox, "fax", false, Duration::ZERO).await;
+        assert!(hiding.is_some() && fax.is_some());
+        tokio::spawn(async move {
+            tokio::time::sleep(3 * SECOND).await;
+            drop(hiding);
+        });
+        let begun = Instant::now();
+        assert!(locks.hold(&inbox, "pbx", false, 5 * SECOND).await.is_none());
+        assert_eq!(begun.elapsed(), 5 * SECOND);
     }
 
     #[tokio::test(start_paused = true)]

@@ -9,7 +9,7 @@ use super::{
     Error, Listing, Maildrop, Reason, Refusal,
     budget::Budget,
     folder::HeldFolder,
-    lock::{Key, Lock, Locks},
+    lock::{Lock, Locks},
     notice::Notices,
     parked::Parked,
     read_ahead::ReadAhead,
@@ -36,7 +36,6 @@ use crate::{
 #[derive(Debug)]
 pub struct Maildrops {
     connectors: HashMap<String, Arc<Connector>>,
-    locks: Locks,
     pub(super) shared: Arc<Shared>,
     /// Octets read ahead per session.
     read_ahead: u64,
@@ -64,29 +63,43 @@ impl Maildrops {
         tokens: Arc<Tokens>,
     ) -> Result<Self, SetupError> {
         let options = options.into();
-        let connector = |upstream: &Arc<config::Upstream>| {
-            let connector = Connector::new(upstream, options.silence, tokens.clone())?;
-            Ok((upstream.name.clone(), Arc::new(connector)))
-        };
-        let connectors = options
-            .upstreams
-            .iter()
-            .map(connector)
-            .collect::<Result<_, tls::Error>>()?;
-        let shared = Shared {
-            pool: Pool::new(options.parked)?,
-            state,
-            undelivered: Undelivered::default(),
-            tasks: TaskTracker::new(),
-        };
-        let (locks, shared) = (Locks::default(), Arc::new(shared));
         Ok(Self {
-            connectors,
-            locks,
-            shared,
+            connectors: connectors(&options, &tokens, |_, connector| connector)?,
+            shared: Arc::new(Shared {
+                pool: Pool::new(options.parked)?,
+                state,
+                locks: Locks::default(),
+                undelivered: Undelivered::default(),
+                tasks: TaskTracker::new(),
+            }),
             read_ahead: options.read_ahead,
             budget: Budget::new(options.read_ahead),
         })
+    }
+
+    /// For the upstreams of `options`, for a configuration that takes the place of this one: sessions of both exclude each
+    /// other, and what waits or has been learnt of a server that is still the same serves on. Errors name the file at fault.
+    pub fn reconfigured(&self, options: impl Into<MaildropOptions>, tokens: Arc<Tokens>) -> Result<Self, SetupError> {
+        let options = options.into();
+        let succeeding = |name: &str, connector: Connector| match self.connectors.get(name) {
+            Some(before) => connector.succeeding(before),
+            None => connector,
+        };
+        Ok(Self {
+            connectors: connectors(&options, &tokens, succeeding)?,
+            shared: self.shared.clone(),
+            read_ahead: options.read_ahead,
+            budget: if options.read_ahead == self.read_ahead {
+                self.budget.clone()
+            } else {
+                Budget::new(options.read_ahead)
+            },
+        })
+    }
+
+    /// How long upstream connections wait for the next session of their login (`parked_seconds`).
+    pub fn set_parked_for(&self, parked_for: Duration) {
+        self.shared.pool.set_parked_for(parked_for);
     }
 
     /// With state in memory, for tests that need none.
@@ -177,7 +190,7 @@ impl Maildrops {
             account: account.clone(),
             name: account.mailbox(folder),
             secret: secret_of(&account.credential),
-            user: UserKey::new(&account.upstream.name, &account.user),
+            user: UserKey::new(&account.upstream, &account.user),
         };
         // 1. A connection that waits for this login and this secret: the pool has compared it.
         let (upstream, parked, lock) = match self.resume(&opening).await? {
@@ -195,6 +208,7 @@ impl Maildrops {
                     snapshot,
                     is_unmarked: false,
                     target: None,
+                    policy: account.policy.clone(),
                 };
                 (upstream, parked, lock)
             }
@@ -221,7 +235,9 @@ impl Maildrops {
             user,
         } = opening;
         let (login, folder) = (&account.login, &name.folder);
-        let Some((slot, mut mailbox, mut parked)) = self.shared.pool.take(user, login, folder, secret) else {
+        let suits = |parked: &Parked| parked.policy == account.policy;
+        let waiting = self.shared.pool.take(user, login, folder, secret, suits);
+        let Some((slot, mut mailbox, mut parked)) = waiting else {
             return Ok(None);
         };
         let lock = match self.lock(opening).await {
@@ -301,12 +317,9 @@ impl Maildrops {
 
     /// Fails if another session holds the maildrop, `wait_seconds` long. If a login's deletes only hide, its maildrop is its own.
     async fn lock(&self, Opening { account, name, .. }: &Opening) -> Result<Lock, Error> {
-        let login = (account.policy.on_delete == OnDelete::Hide).then(|| account.login.clone());
-        let key = Key {
-            mailbox: name.clone(),
-            login,
-        };
-        let lock = self.locks.acquire(key, account.policy.wait).await;
+        let (policy, locks) = (&account.policy, &self.shared.locks);
+        let is_private = policy.on_delete == OnDelete::Hide;
+        let lock = locks.hold(name, &account.login, is_private, policy.wait).await;
         lock.ok_or_else(|| Refusal::InUse.into())
     }
 
@@ -314,6 +327,21 @@ impl Maildrops {
         let connector = self.connectors.get(upstream).cloned();
         connector.ok_or_else(|| Refusal::Unavailable(Reason::Refused).into())
     }
+}
+
+/// A connector for each upstream of `options`, as `finish` makes it of its name and a new one.
+fn connectors(
+    options: &MaildropOptions,
+    tokens: &Arc<Tokens>,
+    finish: impl Fn(&str, Connector) -> Connector,
+) -> Result<HashMap<String, Arc<Connector>>, tls::Error> {
+    let connector = |upstream: &Arc<config::Upstream>| {
+        let connector = Connector::new(upstream, options.silence, tokens.clone())?;
+        let name = upstream.name.clone();
+        let connector = Arc::new(finish(&name, connector));
+        Ok((name, connector))
+    };
+    options.upstreams.iter().map(connector).collect()
 }
 
 /// What it takes to open one folder.

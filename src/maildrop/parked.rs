@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::snapshot::Snapshot;
+use crate::config::Policy;
 
 /// What a session leaves to the next one of its login.
 #[derive(Debug, Clone)]
@@ -13,4 +14,6 @@ pub(super) struct Parked {
     pub(super) is_unmarked: bool,
     /// The folder that deleted messages go to, as the server calls it; `None` if that has not been found out.
     pub(super) target: Option<Arc<str>>,
+    /// What all this was found out for.
+    pub(super) policy: Arc<Policy>,
 }

@@ -37,7 +37,9 @@ pub(super) async fn play<T>(
     let account = Account::from(&config.accounts[0]);
     let pool: Arc<Pool<Parked>> = Pool::new(Duration::ZERO).unwrap();
     let secret = "q".into();
-    let slot = pool.reserve(&UserKey::new("home", "eva"), 8, &secret, false).await;
+    let slot = pool
+        .reserve(&UserKey::new(&config.upstreams[0], "eva"), 8, &secret, false)
+        .await;
     let slot = slot.unwrap_or_else(|_| unreachable!());
     play_with(capabilities, 3, answer, async |mailbox| {
         let name = account.mailbox("INBOX");

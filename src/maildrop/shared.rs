@@ -4,15 +4,16 @@ use std::sync::Arc;
 
 use tokio_util::task::TaskTracker;
 
-use super::{parked::Parked, undelivered::Undelivered};
+use super::{lock::Locks, parked::Parked, undelivered::Undelivered};
 use crate::{imap::Pool, state::StateStore};
 
-/// What a session needs beyond its own upstream.
+/// What a session needs beyond its own upstream. A reload of the configuration leaves it as it is.
 #[derive(Debug)]
 pub(super) struct Shared {
     /// Upstream connections that wait for the next session of their login.
     pub(super) pool: Arc<Pool<Parked>>,
     pub(super) state: Arc<dyn StateStore>,
+    pub(super) locks: Locks,
     pub(super) undelivered: Undelivered,
     /// Work that sessions leave to be finished behind them.
     pub(super) tasks: TaskTracker,

@@ -43,8 +43,8 @@ const NO_REFRESH_TOKEN: &str = "the provider gave no refresh token. Most provide
 pub struct Tokens {
     providers: HashMap<String, Provider>,
     store: Arc<dyn StateStore>,
-    vault: Vault,
-    turns: DashMap<Consent, Arc<Mutex<Turn>>>,
+    vault: Arc<Vault>,
+    turns: Arc<DashMap<Consent, Arc<Mutex<Turn>>>>,
     /// Renewals under way. Each must be finished even if the session that needed it has gone, because a refresh token
     /// may be good for one use only.
     renewals: TaskTracker,
@@ -67,21 +67,28 @@ impl Tokens {
     /// The tokens for the upstreams of `options`, kept in `store`. Errors name what is wrong.
     pub fn new<'a>(options: impl Into<OAuthOptions<'a>>, store: Arc<dyn StateStore>) -> Result<Arc<Self>, SetupError> {
         let options = options.into();
-        let mut providers = HashMap::new();
-        for upstream in options.upstreams {
-            if let Some(oauth2) = &upstream.oauth2 {
-                providers.insert(upstream.name.clone(), Provider::new(oauth2)?);
-            }
-        }
-        Ok(Self::of(providers, store, Vault::new(options.key)?))
+        Ok(Self::of(providers(&options)?, store, Vault::new(options.key)?))
+    }
+
+    /// The tokens for the upstreams of `options`, for a configuration that takes the place of this one: what is kept, and the
+    /// key that it is sealed with, stay the same, and no two renewals of a consent are under way at once.
+    pub fn reconfigured<'a>(&self, options: impl Into<OAuthOptions<'a>>) -> Result<Arc<Self>, SetupError> {
+        Ok(Arc::new(Self {
+            providers: providers(&options.into())?,
+            store: self.store.clone(),
+            vault: self.vault.clone(),
+            turns: self.turns.clone(),
+            renewals: self.renewals.clone(),
+            closing: self.closing.clone(),
+        }))
     }
 
     fn of(providers: HashMap<String, Provider>, store: Arc<dyn StateStore>, vault: Vault) -> Arc<Self> {
         Arc::new(Self {
             providers,
             store,
-            vault,
-            turns: DashMap::new(),
+            vault: Arc::new(vault),
+            turns: Arc::default(),
             renewals: TaskTracker::new(),
             closing: CancellationToken::new(),
         })
@@ -279,6 +286,14 @@ impl Tokens {
             Err(_) => Err(Error::State),
         }
     }
+}
+
+fn providers(options: &OAuthOptions<'_>) -> Result<HashMap<String, Provider>, SetupError> {
+    let upstreams = options.upstreams.iter();
+    let with_tokens = upstreams.filter_map(|upstream| Some((upstream.name.clone(), upstream.oauth2.as_ref()?)));
+    with_tokens
+        .map(|(name, oauth2)| Ok((name, Provider::new(oauth2)?)))
+        .collect()
 }
 
 /// For other processes, which must not renew beside the gateway.

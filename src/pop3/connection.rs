@@ -94,13 +94,14 @@ pub(super) struct Connection<S> {
     patience: Duration,
     /// One timer for all waits; see [`Self::poll_time`].
     timer: Pin<Box<Sleep>>,
-    shutdown: CancellationToken,
+    /// Cancelled: no further line is waited for.
+    stop: CancellationToken,
     cancelled: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
-    /// `idle` limits each wait for the device; `shutdown` ends the wait for its next line.
-    pub(super) fn new(stream: S, idle: Duration, shutdown: CancellationToken) -> Self {
+    /// `idle` limits each wait for the device; `stop` ends the wait for its next line.
+    pub(super) fn new(stream: S, idle: Duration, stop: CancellationToken) -> Self {
         Self {
             stream: Stream::Plain(stream),
             input: Input::default(),
@@ -114,14 +115,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             idle,
             patience: PATIENCE,
             timer: Box::pin(sleep(idle)),
-            cancelled: Box::pin(shutdown.clone().cancelled_owned()),
-            shutdown,
+            cancelled: Box::pin(stop.clone().cancelled_owned()),
+            stop,
         }
     }
 
-    /// The device has logged in: it may write on before it reads, and is sent whole blocks.
-    pub(super) fn trust(&mut self) {
+    /// The device has logged in: it may write on before it reads, and is sent whole blocks. From now on `stop` ends the wait
+    /// for its next line.
+    pub(super) fn trust(&mut self, stop: CancellationToken) {
         self.is_trusted = true;
+        self.cancelled = Box::pin(stop.clone().cancelled_owned());
+        self.stop = stop;
     }
 
     fn input_limit(&self) -> usize {
@@ -143,7 +147,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let Stream::Plain(stream) = std::mem::replace(&mut self.stream, Stream::Closed) else {
             return Err(End::Handshake);
         };
-        Ok(acceptor.accept(stream).await.map(|(stream, agreed)| {
+        let accepted = self.stop.run_until_cancelled(acceptor.accept(stream)).await;
+        Ok(accepted.ok_or(End::Shutdown)?.map(|(stream, agreed)| {
             self.stream = Stream::Tls(Box::new(stream));
             agreed
         }))
@@ -154,7 +159,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let mut parse = Some(parse);
         let mut deadline = None;
         loop {
-            if self.shutdown.is_cancelled() {
+            if self.stop.is_cancelled() {
                 self.flush().await?;
                 return Err(End::Shutdown);
             }
@@ -475,7 +480,7 @@ mod tests {
     async fn read_slowly(buffer: usize, octets: usize) -> (Result<(), End>, u64) {
         let (mut device, ours) = duplex(buffer);
         let mut connection = Connection::new(ours, Duration::from_secs(600), CancellationToken::new());
-        connection.trust();
+        connection.trust(CancellationToken::new());
         let begun = Instant::now();
         let sending = async {
             connection.message(&mut Multiline::new(), &[b'x'; 300_000]).await?;

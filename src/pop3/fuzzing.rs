@@ -3,7 +3,6 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_util::sync::CancellationToken;
 
 use super::{
     Service,
@@ -12,7 +11,8 @@ use super::{
     permits::Permits,
     sasl,
     scram::ClientFirst,
-    session::{self, Endpoint},
+    session::{self, Endpoint, Stop},
+    summary::Summary,
 };
 use crate::{
     accounts::{Response, Signature},
@@ -25,7 +25,6 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let endpoint = Arc::new(Endpoint {
-        name: "fuzz".into(),
         tls: listener.tls,
         require_tls: listener.require_tls && listener.tls != ListenerTls::Off,
         apop: listener.apop,
@@ -38,12 +37,12 @@ where
     let newcomer = Newcomers::new(&service.limits).enter(peer.ip());
     session::run(
         stream,
-        peer,
+        Summary::new(peer, "fuzz".into()),
         permit,
         newcomer,
         endpoint,
         service,
-        CancellationToken::new(),
+        Stop::default(),
     )
     .await;
 }

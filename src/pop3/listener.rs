@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::{
@@ -14,15 +15,15 @@ use tokio::{
     select, time,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{Instrument, Span, field};
+use tracing::Instrument;
 
 use super::{
     newcomers::Newcomers,
     permits::Permits,
     proxy,
     reply::Reply,
-    session::{self, Endpoint, Service},
-    summary::note_refused,
+    session::{self, Endpoint, Service, Stop},
+    summary::{Summary, note_refused},
 };
 use crate::{
     config::{self, ListenerTls},
@@ -41,22 +42,34 @@ const UNSENT: u32 = 64 * 1024;
 /// First and longest pause after an accept that failed for want of resources.
 const BACK_OFF: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(1)];
 
-/// One POP3 endpoint, bound.
+/// One POP3 endpoint, bound. A reload of the configuration changes all but its socket.
 #[derive(Debug)]
 pub struct Listener {
     socket: TcpListener,
     address: SocketAddr,
+    /// The address, as logs and metrics name it.
+    name: Arc<str>,
+    settings: ArcSwap<Settings>,
+    closed: CancellationToken,
+}
+
+/// What a listener does with those who come: a session goes on with those that it began with.
+#[derive(Debug)]
+pub struct Settings {
     allow: Vec<IpNet>,
     /// Load balancers: their connections begin with a PROXY header.
     balancers: Vec<IpNet>,
     endpoint: Arc<Endpoint>,
+    service: Arc<Service>,
 }
 
-/// The two ways in which sessions are told to stop, and where they are counted.
+/// How sessions are told to stop, and where they are counted.
 #[derive(Debug, Clone, Default)]
 pub struct Sessions {
-    /// Cancelled: nothing new is begun; replies and QUITs under way are finished.
+    /// Cancelled: nobody new comes in, and whoever has not logged in leaves.
     pub shutdown: CancellationToken,
+    /// Cancelled: replies and QUITs under way are finished, and nothing new is begun.
+    pub last_call: CancellationToken,
     /// Cancelled: sessions are dropped where they stand.
     pub abort: CancellationToken,
     /// Every session's task.
@@ -78,33 +91,55 @@ impl Gate {
             newcomers: Newcomers::new(limits),
         }
     }
+
+    /// Those of `limits` hold for whoever comes from now on. Nobody is closed because there are too many of them now.
+    pub fn set_limits(&self, limits: &config::Limits) {
+        self.permits.set_limits(limits);
+        self.newcomers.set_limits(limits);
+    }
+}
+
+impl Settings {
+    /// As `listener` has it; `acceptor` is needed unless its `tls` is off.
+    pub fn new(listener: &config::Listener, acceptor: Option<Arc<Acceptor>>, service: Arc<Service>) -> Self {
+        Self {
+            allow: listener.allow.clone(),
+            balancers: listener.proxy_protocol_from.clone(),
+            endpoint: Arc::new(Endpoint {
+                tls: listener.tls,
+                require_tls: listener.require_tls,
+                apop: listener.apop,
+                acceptor: acceptor.filter(|_| listener.tls != ListenerTls::Off),
+            }),
+            service,
+        }
+    }
 }
 
 impl Listener {
-    /// Binds the socket; `acceptor` is needed unless `tls` is off. Must be called within a runtime.
-    pub fn bind(config: &config::Listener, acceptor: Option<Arc<Acceptor>>) -> io::Result<Self> {
-        let socket = Socket::new(Domain::for_address(config.address), Type::STREAM, Some(Protocol::TCP))?;
+    /// Binds a socket at `address`. Must be called within a runtime.
+    pub fn bind(address: SocketAddr, settings: Settings) -> io::Result<Self> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         // A restart must not wait for the connections of the last run to time out. (Elsewhere than on Unix the option
         // would let two processes share the port.)
         #[cfg(unix)]
         socket.set_reuse_address(true)?;
-        socket.set_nonblocking(true)?;
-        socket.bind(&config.address.into())?;
+        socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
-        let socket = TcpListener::from_std(socket.into())?;
+        Self::inherit(socket.into(), settings)
+    }
+
+    /// Takes a socket that listens already. Must be called within a runtime.
+    pub fn inherit(socket: std::net::TcpListener, settings: Settings) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        let socket = TcpListener::from_std(socket)?;
         let address = socket.local_addr()?;
         Ok(Self {
             address,
+            name: address.to_string().into(),
             socket,
-            allow: config.allow.clone(),
-            balancers: config.proxy_protocol_from.clone(),
-            endpoint: Arc::new(Endpoint {
-                name: address.to_string().into(),
-                tls: config.tls,
-                require_tls: config.require_tls,
-                apop: config.apop,
-                acceptor: acceptor.filter(|_| config.tls != ListenerTls::Off),
-            }),
+            settings: ArcSwap::from_pointee(settings),
+            closed: CancellationToken::new(),
         })
     }
 
@@ -113,27 +148,53 @@ impl Listener {
         self.address
     }
 
-    /// Accepts until `sessions.shutdown`; each session runs in a task of its own, TLS handshake included.
-    pub async fn run(self, service: Arc<Service>, gate: Gate, sessions: Sessions) {
-        let listener = Arc::new(self);
-        listener.accept(service, gate, sessions).await;
+    /// Its name among what may fail.
+    fn part(&self) -> String {
+        format!("listener {}", self.address)
     }
 
-    async fn accept(self: Arc<Self>, service: Arc<Service>, gate: Gate, sessions: Sessions) {
+    /// Its TLS mode.
+    pub fn tls(&self) -> ListenerTls {
+        self.settings.load().endpoint.tls
+    }
+
+    /// `settings` hold for whoever comes from now on; sessions go on with what they began with.
+    pub fn change(&self, settings: Settings) {
+        self.settings.store(Arc::new(settings));
+    }
+
+    /// Lets [`Self::run`] return. Sessions go on.
+    pub fn close(&self) {
+        self.closed.cancel();
+    }
+
+    /// Accepts until it is closed, or until `sessions.shutdown`; each session runs in a task of its own, TLS handshake included.
+    pub async fn run(self: Arc<Self>, gate: Gate, sessions: Sessions) {
+        select! {
+            biased;
+            () = sessions.shutdown.cancelled() => {}
+            () = self.closed.cancelled() => {}
+            () = self.accept(&gate, &sessions) => {}
+        }
+    }
+
+    async fn accept(&self, gate: &Gate, sessions: &Sessions) {
         let mut back_off = None;
         loop {
-            let accepted = select! {
-                biased;
-                () = sessions.shutdown.cancelled() => return,
-                accepted = self.socket.accept() => accepted,
-            };
-            match accepted {
+            match self.socket.accept().await {
                 Ok((stream, peer)) => {
                     if back_off.take().is_some() {
                         troubles().end(&self.part());
                         tracing::info!(address = %self.address, "accepting again");
                     }
-                    self.receive(stream, peer, &service, &gate, &sessions);
+                    let arrival = Arrival {
+                        settings: self.settings.load_full(),
+                        address: self.address,
+                        name: self.name.clone(),
+                        gate: gate.clone(),
+                        sessions: sessions.clone(),
+                    };
+                    arrival.receive(stream, peer);
                 }
                 Err(error) if is_the_peers(&error) => {
                     tracing::debug!(address = %self.address, %error, "connection lost before it was accepted");
@@ -150,43 +211,49 @@ impl Listener {
                         }
                     };
                     back_off = Some(pause);
-                    select! {
-                        () = sessions.shutdown.cancelled() => return,
-                        () = time::sleep(pause) => {}
-                    }
+                    time::sleep(pause).await;
                 }
             }
         }
     }
+}
 
+/// A connection that was accepted, on its way to a session.
+struct Arrival {
+    settings: Arc<Settings>,
+    /// The listener's.
+    address: SocketAddr,
+    /// The same, as logs and metrics name it.
+    name: Arc<str>,
+    gate: Gate,
+    sessions: Sessions,
+}
+
+impl Arrival {
     /// Finds out whose connection this is, and whether that device may come in.
-    fn receive(
-        self: &Arc<Self>,
-        mut stream: TcpStream,
-        peer: SocketAddr,
-        service: &Arc<Service>,
-        gate: &Gate,
-        sessions: &Sessions,
-    ) {
-        if !contain(&self.balancers, peer.ip().to_canonical()) {
-            return self.admit_allowed(stream, peer, service, gate, sessions);
+    fn receive(self, mut stream: TcpStream, peer: SocketAddr) {
+        if !contain(&self.settings.balancers, peer.ip().to_canonical()) {
+            return self.admit_allowed(stream, peer);
         }
-        let (listener, service) = (self.clone(), service.clone());
-        let (gate, sessions) = (gate.clone(), sessions.clone());
-        sessions.tasks.clone().spawn(async move {
-            match sessions.shutdown.run_until_cancelled(proxy::read(&mut stream)).await {
+        self.sessions.tasks.clone().spawn(async move {
+            let header = self
+                .sessions
+                .shutdown
+                .run_until_cancelled(proxy::read(&mut stream))
+                .await;
+            match header {
                 Some(Ok(Some(device))) => {
-                    tracing::debug!(balancer = %peer, peer = %device, address = %listener.address, "PROXY header");
-                    listener.admit_allowed(stream, device, &service, &gate, &sessions);
+                    tracing::debug!(balancer = %peer, peer = %device, address = %self.address, "PROXY header");
+                    self.admit_allowed(stream, device);
                 }
                 // The load balancer's own connection: it is known, and asks whether the listener answers.
-                Some(Ok(None)) => listener.admit(stream, peer, &service, &gate, &sessions),
+                Some(Ok(None)) => self.admit(stream, peer),
                 Some(Err(error @ (proxy::Error::Closed | proxy::Error::Broken(_)))) => {
-                    tracing::debug!(balancer = %peer, address = %listener.address, %error, "no PROXY header");
+                    tracing::debug!(balancer = %peer, address = %self.address, %error, "no PROXY header");
                 }
                 Some(Err(error)) => tracing::warn!(
                     balancer = %peer,
-                    address = %listener.address,
+                    address = %self.address,
                     %error,
                     "connection closed: whoever is in `proxy_protocol_from` must send a PROXY header first"
                 ),
@@ -195,26 +262,19 @@ impl Listener {
         });
     }
 
-    fn admit_allowed(
-        &self,
-        stream: TcpStream,
-        peer: SocketAddr,
-        service: &Arc<Service>,
-        gate: &Gate,
-        sessions: &Sessions,
-    ) {
-        if !contain(&self.allow, peer.ip().to_canonical()) {
-            note_refused(peer, &self.endpoint.name, "not in `allow`");
+    fn admit_allowed(self, stream: TcpStream, peer: SocketAddr) {
+        if !contain(&self.settings.allow, peer.ip().to_canonical()) {
+            note_refused(peer, &self.name, "not in `allow`");
             return self.refuse(&stream, &Reply::NotAllowed);
         }
-        self.admit(stream, peer, service, gate, sessions);
+        self.admit(stream, peer);
     }
 
-    fn admit(&self, stream: TcpStream, peer: SocketAddr, service: &Arc<Service>, gate: &Gate, sessions: &Sessions) {
+    fn admit(self, stream: TcpStream, peer: SocketAddr) {
         let address = peer.ip().to_canonical();
-        let Some(permit) = gate.permits.acquire(address) else {
-            note_refused(peer, &self.endpoint.name, "too many sessions");
-            gate.newcomers.make_room(address);
+        let Some(permit) = self.gate.permits.acquire(address) else {
+            note_refused(peer, &self.name, "too many sessions");
+            self.gate.newcomers.make_room(address);
             return self.refuse(&stream, &Reply::TooManySessions);
         };
         let socket = SockRef::from(&stream);
@@ -223,42 +283,26 @@ impl Listener {
         let _ = socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEP_ALIVE));
         #[cfg(target_os = "linux")]
         let _ = socket.set_tcp_notsent_lowat(UNSENT);
-        let newcomer = gate.newcomers.enter(address);
-        let (service, endpoint) = (service.clone(), self.endpoint.clone());
-        let (shutdown, abort) = (sessions.shutdown.clone(), sessions.abort.clone());
-        let span = self.span(peer);
-        sessions.tasks.spawn(
-            async move {
-                // In a box: a future that is passed on is stored once for each that it is passed to.
-                let session = Box::pin(session::run(
-                    stream, peer, permit, newcomer, endpoint, service, shutdown,
-                ));
-                abort.run_until_cancelled(session).await;
-            }
-            .instrument(span),
-        );
-    }
-
-    /// Its name among what may fail.
-    fn part(&self) -> String {
-        format!("listener {}", self.address)
-    }
-
-    /// What every event of a session bears: two devices on one mailbox can be told apart.
-    fn span(&self, peer: SocketAddr) -> Span {
-        tracing::info_span!(
-            "session",
-            id = field::Empty,
-            listener = &*self.endpoint.name,
-            %peer,
-            tls = field::Empty,
-            login = field::Empty,
-        )
+        let newcomer = self.gate.newcomers.enter(address);
+        let (service, endpoint) = (self.settings.service.clone(), self.settings.endpoint.clone());
+        let stop = Stop {
+            shutdown: self.sessions.shutdown.clone(),
+            last_call: self.sessions.last_call.clone(),
+        };
+        let abort = self.sessions.abort.clone();
+        let summary = Summary::new(peer, self.name);
+        let span = summary.span();
+        let session = async move {
+            // In a box: a future that is passed on is stored once for each that it is passed to.
+            let session = Box::pin(session::run(stream, summary, permit, newcomer, endpoint, service, stop));
+            abort.run_until_cancelled(session).await;
+        };
+        self.sessions.tasks.spawn(session.instrument(span));
     }
 
     /// One line into the empty socket buffer, where plain text is spoken, and the connection is closed.
     fn refuse(&self, stream: &TcpStream, reply: &Reply) {
-        if !self.endpoint.tls.is_implicit() {
+        if !self.settings.endpoint.tls.is_implicit() {
             let mut line = Vec::new();
             reply.write(&mut line);
             let _ = SockRef::from(stream).send(&line);

@@ -33,5 +33,5 @@ mod summary;
 pub(crate) mod tests;
 mod transaction;
 
-pub use listener::Listener;
+pub use listener::{Listener, Settings};
 pub use session::Service;

@@ -28,14 +28,14 @@ const GRACE: Duration = Duration::from_secs(1);
 /// `unauthenticated` and `unauthenticated_per_address`.
 #[derive(Debug)]
 pub(super) struct Newcomers {
-    limit: usize,
-    per_network: usize,
     silent: Mutex<Silent>,
 }
 
 /// The connections that are counted.
 #[derive(Debug, Default)]
 struct Silent {
+    limit: usize,
+    per_network: usize,
     next: u64,
     count: usize,
     /// By network (see [`network`]), and by the order in which they came.
@@ -61,11 +61,18 @@ pub(super) struct Newcomer {
 
 impl Newcomers {
     pub(super) fn new(limits: &Limits) -> Arc<Self> {
-        Arc::new(Self {
-            limit: limits.unauthenticated,
-            per_network: limits.unauthenticated_per_address,
+        let newcomers = Self {
             silent: Mutex::default(),
-        })
+        };
+        newcomers.set_limits(limits);
+        Arc::new(newcomers)
+    }
+
+    /// Takes effect with the next one who comes.
+    pub(super) fn set_limits(&self, limits: &Limits) {
+        let mut silent = self.lock();
+        silent.limit = limits.unauthenticated;
+        silent.per_network = limits.unauthenticated_per_address;
     }
 
     /// Takes a connection in; if there are too many, the oldest of its network gives way, or the oldest of the network that
@@ -80,7 +87,7 @@ impl Newcomers {
             notice: Arc::default(),
         };
         silent.next += 1;
-        self.count(&newcomer, &mut silent);
+        silent.add(&newcomer);
         newcomer
     }
 
@@ -93,25 +100,25 @@ impl Newcomers {
         }
     }
 
-    fn count(&self, newcomer: &Newcomer, silent: &mut Silent) {
-        let here = silent.networks.entry(newcomer.network).or_default();
-        here.insert(newcomer.number, newcomer.notice.clone());
-        let is_crowded = here.len() > self.per_network;
-        silent.count += 1;
-        if is_crowded {
-            silent.dismiss(newcomer.network);
-        }
-        if silent.count > self.limit {
-            silent.dismiss_anybody();
-        }
-    }
-
     fn lock(&self) -> MutexGuard<'_, Silent> {
         self.silent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Silent {
+    fn add(&mut self, newcomer: &Newcomer) {
+        let here = self.networks.entry(newcomer.network).or_default();
+        here.insert(newcomer.number, newcomer.notice.clone());
+        let is_crowded = here.len() > self.per_network;
+        self.count += 1;
+        if is_crowded {
+            self.dismiss(newcomer.network);
+        }
+        if self.count > self.limit {
+            self.dismiss_anybody();
+        }
+    }
+
     /// Dismisses the oldest of `network`, if there is one.
     fn dismiss(&mut self, network: IpAddr) -> bool {
         let oldest = self.networks.get(&network).and_then(|here| here.keys().next().copied());
@@ -152,8 +159,7 @@ impl Newcomer {
 
     /// The login was refused: the connection is as old as it was before.
     pub(super) fn end_trial(&self) {
-        let mut silent = self.newcomers.lock();
-        self.newcomers.count(self, &mut silent);
+        self.newcomers.lock().add(self);
     }
 
     /// Ready when the connection is to give way.

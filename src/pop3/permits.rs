@@ -1,8 +1,12 @@
 //! How many sessions there may be: at all, and from one address.
 
-use std::{net::IpAddr, sync::Arc};
-
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use crate::{
     config::Limits,
@@ -12,7 +16,8 @@ use crate::{
 /// `sessions` and `sessions_per_address`.
 #[derive(Debug)]
 pub(super) struct Permits {
-    sessions: Arc<Semaphore>,
+    limit: AtomicUsize,
+    sessions: AtomicUsize,
     addresses: Arc<Places>,
 }
 
@@ -20,20 +25,42 @@ pub(super) struct Permits {
 #[derive(Debug)]
 pub(super) struct Permit {
     _place: Place,
-    _session: OwnedSemaphorePermit,
+    _session: Counted,
+}
+
+/// One of [`Permits::sessions`].
+#[derive(Debug)]
+struct Counted(Arc<Permits>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.sessions.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Permits {
     pub(super) fn new(limits: &Limits) -> Arc<Self> {
         Arc::new(Self {
-            sessions: Arc::new(Semaphore::new(limits.sessions.min(Semaphore::MAX_PERMITS))),
+            limit: limits.sessions.into(),
+            sessions: AtomicUsize::new(0),
             addresses: Places::new(limits.sessions_per_address),
         })
     }
 
+    /// For sessions that begin from now on.
+    pub(super) fn set_limits(&self, limits: &Limits) {
+        self.limit.store(limits.sessions, Ordering::Relaxed);
+        self.addresses.set_limit(limits.sessions_per_address);
+    }
+
     /// `None`: there are too many sessions.
-    pub(super) fn acquire(&self, address: IpAddr) -> Option<Permit> {
-        let session = self.sessions.clone().try_acquire_owned().ok()?;
+    pub(super) fn acquire(self: &Arc<Self>, address: IpAddr) -> Option<Permit> {
+        let limit = self.limit.load(Ordering::Relaxed);
+        let one_more = |sessions| (sessions < limit).then_some(sessions + 1);
+        self.sessions
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
+            .ok()?;
+        let session = Counted(self.clone());
         Some(Permit {
             _place: self.addresses.take(network(address))?,
             _session: session,
@@ -65,6 +92,28 @@ mod tests {
         let fourth = permits.acquire(address(1)).unwrap();
         drop((second, third, fourth));
         assert!(permits.addresses.is_empty());
-        assert_eq!(permits.sessions.available_permits(), 3);
+        assert_eq!(permits.sessions.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn other_limits_count_those_who_are_there() {
+        let address = |n| IpAddr::from(Ipv4Addr::new(10, 0, 0, n));
+        let most = |sessions, sessions_per_address| Limits {
+            sessions,
+            sessions_per_address,
+            ..limits()
+        };
+        let permits = Permits::new(&most(2, 2));
+        let first = permits.acquire(address(1)).unwrap();
+        let second = permits.acquire(address(1)).unwrap();
+        permits.set_limits(&most(3, 1));
+        assert!(permits.acquire(address(1)).is_none());
+        let third = permits.acquire(address(2)).unwrap();
+        assert!(permits.acquire(address(3)).is_none());
+        permits.set_limits(&most(1, 1));
+        drop((first, third));
+        assert!(permits.acquire(address(2)).is_none());
+        drop(second);
+        assert!(permits.acquire(address(2)).is_some());
     }
 }

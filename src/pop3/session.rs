@@ -1,6 +1,6 @@
 //! One connection from accept to end.
 
-use std::{net::SocketAddr, sync::Arc, time::Instant};
+use std::{sync::Arc, time::Instant};
 
 use futures_util::FutureExt;
 use tokio::{
@@ -45,14 +45,21 @@ pub struct Service {
 /// What the sessions of one listener share.
 #[derive(Debug)]
 pub(super) struct Endpoint {
-    /// The address, as logs and metrics name it.
-    pub(super) name: Arc<str>,
     pub(super) tls: ListenerTls,
     pub(super) require_tls: bool,
     /// APOP and CRAM-MD5 are offered.
     pub(super) apop: bool,
     /// Present unless `tls` is off.
     pub(super) acceptor: Option<Arc<Acceptor>>,
+}
+
+/// How a session is told to stop.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Stop {
+    /// Cancelled: a device that has not logged in leaves.
+    pub(super) shutdown: CancellationToken,
+    /// Cancelled: a device that has logged in leaves too, once its command is carried out.
+    pub(super) last_call: CancellationToken,
 }
 
 /// The state of one connection that outlives a change of RFC 1939's state.
@@ -98,20 +105,18 @@ fn tokens(service: &Service) -> Offer {
     }
 }
 
-/// Serves one device until it leaves, or is made to; its line is logged at the end.
+/// Serves one device until it leaves, or is made to; `summary` logs its line at the end.
 pub(super) async fn run<S>(
     stream: S,
-    peer: SocketAddr,
+    summary: Summary,
     permit: Permit,
     newcomer: Newcomer,
     endpoint: Arc<Endpoint>,
     service: Arc<Service>,
-    shutdown: CancellationToken,
+    stop: Stop,
 ) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let summary = Summary::new(peer, endpoint.name.clone());
-    tracing::Span::current().record("id", summary.id());
     let must_leave = newcomer.must_leave();
     let limits = &service.limits;
     let (login, longest) = (limits.login, time::Instant::now() + limits.session);
@@ -121,7 +126,7 @@ pub(super) async fn run<S>(
         tokens: tokens(&service),
         timestamp,
         permit,
-        connection: Connection::new(stream, limits.idle, shutdown),
+        connection: Connection::new(stream, limits.idle, stop.shutdown),
         newcomer: Some(newcomer),
         service,
         summary,
@@ -142,7 +147,7 @@ pub(super) async fn run<S>(
     let end = match authorized.await {
         Ok(maildrop) => {
             session.newcomer = None;
-            session.connection.trust();
+            session.connection.trust(stop.last_call);
             transaction::run(&mut session, maildrop, longest).await
         }
         Err(end) => end,

@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use tracing::Level;
+use tracing::{Level, Span, field};
 
 use super::reply::Reply;
 use crate::{
@@ -154,9 +154,16 @@ impl Summary {
         }
     }
 
-    /// The session's number.
-    pub(super) fn id(&self) -> u64 {
-        self.presence.id()
+    /// What every event of the session bears: two devices on one mailbox can be told apart.
+    pub(super) fn span(&self) -> Span {
+        tracing::info_span!(
+            "session",
+            id = self.presence.id(),
+            listener = &*self.listener,
+            peer = %self.peer,
+            tls = field::Empty,
+            login = field::Empty,
+        )
     }
 
     pub(super) fn address(&self) -> IpAddr {
@@ -179,7 +186,7 @@ impl Summary {
 
     /// There is TLS.
     pub(super) fn set_tls(&mut self, agreed: Agreed) {
-        tracing::Span::current().record("tls", agreed.version.as_str());
+        Span::current().record("tls", agreed.version.as_str());
         self.presence.set_tls(&agreed.version);
         self.tls = Some(agreed);
     }
@@ -191,7 +198,7 @@ impl Summary {
 
     /// The device has logged in, and sees this much mail.
     pub(super) fn note_login(&mut self, account: &Account, (messages, octets): (u32, Octets)) {
-        tracing::Span::current().record("login", self.login.as_deref());
+        Span::current().record("login", self.login.as_deref());
         self.presence.set_login(&account.login);
         metrics().login(&account.upstream.name, Outcome::Ok);
         polls().succeeded(&account.login, messages);

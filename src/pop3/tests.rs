@@ -10,13 +10,13 @@ use std::{
 };
 
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex, join};
-use tokio_util::sync::CancellationToken;
 
 use super::{
     Service,
     newcomers::Newcomers,
     permits::{Permit, Permits},
-    session::{self, Endpoint},
+    session::{self, Endpoint, Stop},
+    summary::Summary,
 };
 use crate::{
     accounts::Accounts,
@@ -81,7 +81,6 @@ fn service(limits: Limits) -> Arc<Service> {
 
 fn plain() -> Endpoint {
     Endpoint {
-        name: "test".into(),
         tls: ListenerTls::Off,
         require_tls: false,
         apop: false,
@@ -90,19 +89,19 @@ fn plain() -> Endpoint {
 }
 
 /// A device's end of a session that runs in a task of its own.
-fn connect(endpoint: Endpoint, limits: Limits, buffer: usize) -> (DuplexStream, CancellationToken) {
+fn connect(endpoint: Endpoint, limits: Limits, buffer: usize) -> (DuplexStream, Stop) {
     let (device, ours) = duplex(buffer);
-    let shutdown = CancellationToken::new();
+    let stop = Stop::default();
     tokio::spawn(session::run(
         ours,
-        SocketAddr::from(PEER),
+        Summary::new(SocketAddr::from(PEER), "test".into()),
         Permits::new(&limits).acquire(PEER.0.into()).unwrap(),
         Newcomers::new(&limits).enter(PEER.0.into()),
         Arc::new(endpoint),
         service(limits),
-        shutdown.clone(),
+        stop.clone(),
     ));
-    (device, shutdown)
+    (device, stop)
 }
 
 /// Sends everything at once, then reads until the session ends. The greeting is verified and taken off.
@@ -194,7 +193,6 @@ async fn capabilities_say_what_works() {
     assert_eq!(talk(b"STLS\r\n").await, "-ERR no TLS to begin here\r\n");
 
     let starttls = |require_tls| Endpoint {
-        name: "test".into(),
         tls: ListenerTls::StartTls,
         require_tls,
         apop: false,
@@ -379,9 +377,9 @@ async fn a_farewell_that_nobody_reads_is_short() {
 
 #[tokio::test]
 async fn shutdown_ends_the_wait_for_a_command() {
-    let (mut device, shutdown) = connect(plain(), limits(), 1024);
+    let (mut device, stop) = connect(plain(), limits(), 1024);
     read_exactly(&mut device, GREETING).await;
-    shutdown.cancel();
+    stop.shutdown.cancel();
     assert_eq!(rest(&mut device).await, "");
 }
 
@@ -405,7 +403,6 @@ fn certificate() -> (tempfile::TempDir, Arc<Acceptor>, Connector) {
 async fn stls_forgets_what_came_in_plain_text() {
     let (_dir, acceptor, connector) = certificate();
     let endpoint = Endpoint {
-        name: "test".into(),
         tls: ListenerTls::StartTls,
         require_tls: true,
         apop: false,
@@ -435,7 +432,6 @@ async fn stls_forgets_what_came_in_plain_text() {
 async fn stls_forgets_the_user() {
     let (_dir, acceptor, connector) = certificate();
     let endpoint = Endpoint {
-        name: "test".into(),
         tls: ListenerTls::StartTls,
         require_tls: false,
         apop: false,
@@ -453,7 +449,6 @@ async fn stls_forgets_the_user() {
 async fn implicit_tls_greets_after_the_handshake() {
     let (_dir, acceptor, connector) = certificate();
     let endpoint = Endpoint {
-        name: "test".into(),
         tls: ListenerTls::Implicit,
         require_tls: false,
         apop: false,
@@ -469,7 +464,6 @@ async fn implicit_tls_greets_after_the_handshake() {
 async fn a_handshake_that_stalls_is_no_login() {
     let (_dir, acceptor, _) = certificate();
     let endpoint = Endpoint {
-        name: "test".into(),
         tls: ListenerTls::Implicit,
         require_tls: false,
         apop: false,
@@ -486,12 +480,12 @@ async fn a_session_is_small() {
     let (_, ours) = duplex(64);
     let session = session::run(
         ours,
-        SocketAddr::from(PEER),
+        Summary::new(SocketAddr::from(PEER), "test".into()),
         Permits::new(&limits()).acquire(PEER.0.into()).unwrap(),
         Newcomers::new(&limits()).enter(PEER.0.into()),
         Arc::new(plain()),
         service(limits()),
-        CancellationToken::new(),
+        Stop::default(),
     );
     let octets = size_of_val(&session);
     assert!(octets < 16 * 1024, "{octets}");
@@ -532,12 +526,12 @@ async fn a_device_that_has_left_may_come_again_at_once() {
     let mut returning = Returning { permits, permit: None };
     session::run(
         join(&b"QUIT\r\n"[..], &mut returning),
-        SocketAddr::from(PEER),
+        Summary::new(SocketAddr::from(PEER), "test".into()),
         permit,
         Newcomers::new(&limits).enter(PEER.0.into()),
         Arc::new(plain()),
         service(limits),
-        CancellationToken::new(),
+        Stop::default(),
     )
     .await;
     assert!(returning.permit.is_some());

@@ -2,9 +2,7 @@
 //! line of JSON.
 
 use std::{
-    fs::{self, Permissions},
     io,
-    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -12,16 +10,16 @@ use std::{
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
-    net::{UnixListener, UnixStream},
+    io::{AsyncWriteExt, BufReader},
+    net::UnixStream,
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Consent, Index, MailboxName, Marked, Marks, Past, PendingMove, Renewer, Renumbered, StateStore, Unavailable,
 };
+use crate::local_socket::{self, line, receive};
 
 /// The socket's name under `[state] dir`.
 const SOCKET: &str = "state.sock";
@@ -31,12 +29,6 @@ const LONGEST: u64 = 64 * 1024 * 1024;
 const ANSWER: Duration = Duration::from_secs(10);
 /// How long an answer may take if a provider has to be asked.
 const RENEWAL: Duration = Duration::from_secs(60);
-/// How often a missing socket is tried again, and the pause before each try: one second in all.
-const CONNECTS: u32 = 20;
-const BETWEEN_CONNECTS: Duration = Duration::from_millis(50);
-/// Connections that wait to be accepted.
-const BACKLOG: i32 = 16;
-
 #[derive(Debug, Serialize, Deserialize)]
 enum Request {
     Index(MailboxName),
@@ -60,49 +52,10 @@ enum Request {
 /// socket only other processes lack something: that is logged.
 pub async fn serve(store: Arc<dyn StateStore>, renewer: Arc<dyn Renewer>, dir: PathBuf, shutdown: CancellationToken) {
     let path = dir.join(SOCKET);
-    let listener = match bind(&path) {
-        Ok(listener) => listener,
-        Err(error) => {
-            tracing::warn!(path = %path.display(), %error, "popgate state cannot ask this gateway");
-            return;
-        }
-    };
-    tracing::debug!(path = %path.display(), "popgate state can ask");
-    let answering = async {
-        loop {
-            match listener.accept().await {
-                Ok((stream, _)) => {
-                    let conversation = converse(stream, store.clone(), renewer.clone(), shutdown.clone());
-                    drop(tokio::spawn(conversation));
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "state socket");
-                    tokio::time::sleep(Duration::from_secs(1)).await;
-                }
-            }
-        }
-    };
-    tokio::select! {
-        () = shutdown.cancelled() => {}
-        () = answering => {}
+    let converse = |stream| converse(stream, store.clone(), renewer.clone(), shutdown.clone());
+    if let Err(error) = local_socket::serve(&path, &shutdown, converse).await {
+        tracing::warn!(path = %path.display(), %error, "popgate state cannot ask this gateway");
     }
-    let _ = fs::remove_file(&path);
-}
-
-/// For our user only, in a directory that others may enter too: nobody can connect before it listens, and by then its mode
-/// holds.
-fn bind(path: &Path) -> io::Result<UnixListener> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        // Left behind by a gateway that was killed.
-        _ => {}
-    }
-    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    socket.bind(&SockAddr::unix(path)?)?;
-    fs::set_permissions(path, Permissions::from_mode(0o600))?;
-    socket.listen(BACKLOG)?;
-    socket.set_nonblocking(true)?;
-    UnixListener::from_std(socket.into())
 }
 
 /// One connection: request, answer, request, answer. A request that has come whole is answered.
@@ -173,25 +126,6 @@ async fn answer(request: Request, store: &dyn StateStore, renewer: &dyn Renewer)
     }
 }
 
-fn line<T: Serialize>(value: &T) -> Vec<u8> {
-    // To memory, and with keys that are strings, nothing can fail.
-    let mut line = serde_json::to_vec(value).unwrap_or_default();
-    line.push(b'\n');
-    line
-}
-
-/// The next line, of `longest` octets at most; `None` at the end.
-async fn receive<T: DeserializeOwned>(stream: &mut BufReader<UnixStream>, longest: u64) -> io::Result<Option<T>> {
-    let mut line = Vec::new();
-    if stream.take(longest).read_until(b'\n', &mut line).await? == 0 {
-        return Ok(None);
-    }
-    match line.pop() {
-        Some(b'\n') => Ok(Some(serde_json::from_slice(&line)?)),
-        _ => Err(io::ErrorKind::UnexpectedEof.into()),
-    }
-}
-
 /// The state of a running gateway.
 #[derive(Debug)]
 pub struct RemoteStore {
@@ -206,26 +140,9 @@ impl RemoteStore {
         }
     }
 
-    /// A gateway that is just starting has the state before it has a socket.
-    async fn connect(&self) -> io::Result<UnixStream> {
-        let mut tries = 0;
-        loop {
-            match UnixStream::connect(&self.socket).await {
-                Err(error)
-                    if tries < CONNECTS
-                        && matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) =>
-                {
-                    tries += 1;
-                    tokio::time::sleep(BETWEEN_CONNECTS).await;
-                }
-                connected => return connected,
-            }
-        }
-    }
-
     async fn ask<T: DeserializeOwned>(&self, request: Request) -> Result<T, Unavailable> {
         let asking = async {
-            let mut stream = BufReader::new(self.connect().await?);
+            let mut stream = BufReader::new(local_socket::connect(&self.socket).await?);
             stream.get_mut().write_all(&line(&request)).await?;
             // What all logins have done may be long, and comes from ourselves.
             let answer = receive(&mut stream, u64::MAX).await?;

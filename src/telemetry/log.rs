@@ -3,17 +3,17 @@
 use std::{
     fmt::{self, Debug},
     io::{self, IsTerminal},
+    sync::OnceLock,
 };
 
-use tracing::{
-    field::{Field, Visit},
-    level_filters::LevelFilter,
-};
+use tracing::field::{Field, Visit};
 use tracing_subscriber::{
+    Registry,
     field::RecordFields,
     filter::{ParseError, Targets},
     fmt::{FormatFields, format::Writer},
     layer::SubscriberExt,
+    reload,
     util::SubscriberInitExt,
 };
 
@@ -35,28 +35,38 @@ pub enum Error {
 /// connection that it belongs to.
 pub fn init(log: &Log) -> Result<(), Error> {
     let targets: Targets = log.level.parse()?;
-    let lines = tracing_subscriber::fmt()
-        .with_max_level(LevelFilter::TRACE)
-        .with_writer(io::stderr);
+    let (filter, handle) = reload::Layer::new(targets);
+    let filtered = tracing_subscriber::registry().with(filter);
+    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
     match log.format {
         LogFormat::Text => {
             let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-            lines
-                .fmt_fields(Quoted)
-                .with_target(false)
-                .with_ansi(colours)
-                .finish()
-                .with(targets)
-                .try_init()?;
+            let lines = lines.fmt_fields(Quoted).with_target(false).with_ansi(colours);
+            filtered.with(lines).try_init()?;
         }
-        LogFormat::Json => lines
-            .json()
-            .flatten_event(true)
-            .with_current_span(false)
-            .with_span_list(true)
-            .finish()
-            .with(targets)
-            .try_init()?,
+        LogFormat::Json => {
+            let lines = lines
+                .json()
+                .flatten_event(true)
+                .with_current_span(false)
+                .with_span_list(true);
+            filtered.with(lines).try_init()?;
+        }
+    }
+    // Nothing was set up before, or this would not be reached.
+    let _ = LEVEL.set(handle);
+    Ok(())
+}
+
+/// What changes the level.
+static LEVEL: OnceLock<reload::Handle<Targets, Registry>> = OnceLock::new();
+
+/// Logs at `level` from now on, a level or a filter as in `[log]`.
+pub fn set_level(level: &str) -> Result<(), Error> {
+    let targets: Targets = level.parse()?;
+    if let Some(handle) = LEVEL.get() {
+        // Fails only if logs have ended, which they never do.
+        let _ = handle.reload(targets);
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ mod quiet;
 mod troubles;
 
 pub use self::{
-    log::{Error, init},
+    log::{Error, init, set_level},
     metrics::metrics,
     outcome::Outcome,
     polls::{Poll, Polls, polls},

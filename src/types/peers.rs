@@ -2,7 +2,10 @@
 
 use std::{
     net::{IpAddr, Ipv6Addr},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use dashmap::{DashMap, Entry};
@@ -10,7 +13,7 @@ use dashmap::{DashMap, Entry};
 /// Counts the places that each address has taken, up to a limit.
 #[derive(Debug)]
 pub struct Places {
-    per_address: usize,
+    per_address: AtomicUsize,
     taken: DashMap<IpAddr, usize>,
 }
 
@@ -25,17 +28,23 @@ impl Places {
     /// Each address may take `per_address` places at once.
     pub fn new(per_address: usize) -> Arc<Self> {
         Arc::new(Self {
-            per_address,
+            per_address: per_address.into(),
             taken: DashMap::new(),
         })
     }
 
+    /// Each address may take `per_address` places from now on; those that are taken stay.
+    pub fn set_limit(&self, per_address: usize) {
+        self.per_address.store(per_address, Ordering::Relaxed);
+    }
+
     /// Takes a place for `address`; `None` if it has taken too many.
     pub fn take(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
+        let limit = self.per_address.load(Ordering::Relaxed);
         match self.taken.entry(address) {
-            Entry::Occupied(entry) if *entry.get() >= self.per_address => return None,
+            Entry::Occupied(entry) if *entry.get() >= limit => return None,
             Entry::Occupied(mut entry) => *entry.get_mut() += 1,
-            Entry::Vacant(_) if self.per_address == 0 => return None,
+            Entry::Vacant(_) if limit == 0 => return None,
             Entry::Vacant(entry) => drop(entry.insert(1)),
         }
         Some(Place {

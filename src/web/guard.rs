@@ -36,6 +36,15 @@ impl Guard {
         }
     }
 
+    /// The same for other sign-ins.
+    pub(super) fn with(&self, sign_ins: &SignIns) -> Self {
+        Self {
+            public_host: self.public_host.clone(),
+            public_origin: self.public_origin.clone(),
+            policy: content_security_policy(sign_ins),
+        }
+    }
+
     /// Whether `host` is a name of ours. Another site can point its own name at our address, and then its pages can
     /// read ours (DNS rebinding). That cannot be done with a loopback address, nor with another address.
     fn is_our_name(&self, host: &str) -> bool {

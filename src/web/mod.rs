@@ -12,9 +12,10 @@ mod tests;
 
 use std::{io, net::SocketAddr, sync::Arc};
 
+use arc_swap::ArcSwap;
 use axum::{
     Extension, Form, Router,
-    extract::{Query, RawQuery, State},
+    extract::{FromRef, Query, RawQuery, State},
     http::{HeaderMap, StatusCode, Uri, header},
     middleware,
     response::{IntoResponse, Redirect, Response},
@@ -43,15 +44,26 @@ use crate::{
 /// A bound sign-in page.
 pub struct Site {
     listener: std::net::TcpListener,
-    shared: Arc<Shared>,
+    current: Current,
+}
+
+/// What a request finds. A reload of the configuration puts another [`Shared`] in its place.
+#[derive(Clone)]
+struct Current(Arc<ArcSwap<Shared>>);
+
+impl FromRef<Current> for Arc<Shared> {
+    fn from_ref(current: &Current) -> Self {
+        current.0.load_full()
+    }
 }
 
 struct Shared {
     sign_ins: SignIns,
     tokens: Arc<Tokens>,
     password: Secret,
-    sessions: Sessions,
-    guesses: Guesses,
+    secure: bool,
+    sessions: Arc<Sessions>,
+    guesses: Arc<Guesses>,
     guard: Guard,
     /// What browsers call the page, without a slash at the end.
     url: String,
@@ -77,18 +89,43 @@ impl Site {
         let secure = url.starts_with("https:");
         Ok(Self {
             listener,
-            shared: Arc::new(Shared {
+            current: Current(Arc::new(ArcSwap::from_pointee(Shared {
                 sign_ins,
                 tokens,
                 password: web.admin_password.clone(),
-                sessions: Sessions::new(&prefix, secure),
-                guesses: Guesses::new(web.public_url.is_some()),
+                secure,
+                sessions: Arc::new(Sessions::new(&prefix, secure)),
+                guesses: Arc::new(Guesses::new(web.public_url.is_some())),
                 guard,
                 url,
                 prefix,
                 shutdown: CancellationToken::new(),
-            }),
+            }))),
         })
+    }
+
+    /// Further requests find these. With another password nobody is logged in any more.
+    pub fn change(&self, password: Option<&Secret>, sign_ins: SignIns, tokens: Arc<Tokens>) {
+        let before = self.current.0.load_full();
+        let password = password.unwrap_or(&before.password).clone();
+        let is_same = password.expose().ct_eq(before.password.expose()).into();
+        let sessions = if is_same {
+            before.sessions.clone()
+        } else {
+            Arc::new(Sessions::new(&before.prefix, before.secure))
+        };
+        self.current.0.store(Arc::new(Shared {
+            guard: before.guard.with(&sign_ins),
+            sign_ins,
+            tokens,
+            password,
+            secure: before.secure,
+            sessions,
+            guesses: before.guesses.clone(),
+            url: before.url.clone(),
+            prefix: before.prefix.clone(),
+            shutdown: before.shutdown.clone(),
+        }));
     }
 
     /// The bound address.
@@ -97,11 +134,12 @@ impl Site {
     }
 
     /// Serves until `shutdown`.
-    pub async fn run(self, shutdown: CancellationToken) {
+    pub async fn run(&self, shutdown: CancellationToken) {
+        let shared = self.current.0.load_full();
         let mut router = Router::new();
         // A proxy in front may take its own path away or leave it.
-        let prefixes = [String::new(), self.shared.prefix.clone()];
-        for prefix in &prefixes[..if self.shared.prefix.is_empty() { 1 } else { 2 }] {
+        let prefixes = [String::new(), shared.prefix.clone()];
+        for prefix in &prefixes[..if shared.prefix.is_empty() { 1 } else { 2 }] {
             let at = |path: &str| format!("{prefix}{path}");
             router = router
                 .route(&at("/"), get(accounts))
@@ -118,11 +156,10 @@ impl Site {
                 router = router.route(prefix, get(home));
             }
         }
-        let shared = self.shared.clone();
         let router = router
-            .layer(middleware::from_fn_with_state(shared.clone(), guard::guarded))
-            .with_state(shared.clone());
-        let listener = match TcpListener::from_std(self.listener) {
+            .layer(middleware::from_fn_with_state(self.current.clone(), guard::guarded))
+            .with_state(self.current.clone());
+        let listener = match self.listener.try_clone().and_then(TcpListener::from_std) {
             Ok(listener) => listener,
             Err(error) => {
                 tracing::error!(%error, "the sign-in page is not served");
@@ -140,7 +177,7 @@ impl Site {
 impl std::fmt::Debug for Site {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Site")
-            .field("url", &self.shared.url)
+            .field("url", &self.current.0.load().url)
             .finish_non_exhaustive()
     }
 }

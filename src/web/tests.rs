@@ -25,7 +25,10 @@ fn site() -> Site {
 async fn connections_left_open_keep_nobody_out() {
     let site = site();
     let (address, shutdown) = (site.address().unwrap(), CancellationToken::new());
-    let serving = tokio::spawn(site.run(shutdown.clone()));
+    let serving = tokio::spawn({
+        let shutdown = shutdown.clone();
+        async move { site.run(shutdown).await }
+    });
     let without_end = [
         "",
         "GET / HTTP/1.1\r\nHost: x\r\n",
@@ -54,7 +57,7 @@ async fn who_does_not_wait_for_the_answer_guesses_no_faster() {
         let password = password.to_owned();
         let peer = Extension(Peer(peer.into()));
         login(
-            State(site.shared.clone()),
+            State(site.current.0.load_full()),
             peer,
             HeaderMap::new(),
             Form(Login { password }),
@@ -76,7 +79,10 @@ async fn who_does_not_wait_for_the_answer_guesses_no_faster() {
 async fn one_address_keeps_no_other_out() {
     let site = site();
     let (address, shutdown) = (site.address().unwrap(), CancellationToken::new());
-    let serving = tokio::spawn(site.run(shutdown.clone()));
+    let serving = tokio::spawn({
+        let shutdown = shutdown.clone();
+        async move { site.run(shutdown).await }
+    });
     let mut open = Vec::new();
     for _ in 0..100 {
         open.push(TcpStream::connect(address).await.unwrap());

@@ -1,4 +1,5 @@
-//! SIGTERM: replies under way are finished, QUITs commit, everything else is dropped and deletes nothing.
+//! SIGTERM: nobody else comes in, and sessions go on until they say QUIT or `drain_seconds` are over. Then replies under way
+//! are finished, QUITs commit, everything else is dropped and deletes nothing.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,7 @@ fn mailbox() -> Answers {
 }
 
 #[test]
-fn an_idle_session_is_dropped_without_deletes() {
+fn sessions_go_on_and_nobody_else_comes_in() {
     let Some(dovecot) = Dovecot::start() else { return };
     let mut imap = dovecot.user_with("eva", &[mail::simple(1), mail::simple(2)]);
     let mut gateway = Setup::new(dovecot.address()).start();
@@ -26,28 +27,67 @@ fn an_idle_session_is_dropped_without_deletes() {
     before_login.ok("USER ida");
     let asked = Instant::now();
     gateway.signal("TERM");
-    marked.closed();
     before_login.closed();
+    gateway.events("draining", 1);
+    assert!(
+        std::net::TcpStream::connect(gateway.address()).is_err(),
+        "it still accepts"
+    );
+    assert_eq!(marked.retr(2).1, mail::simple(2));
+    marked.quit();
     assert_eq!(gateway.wait().code(), Some(0));
     assert!(
         asked.elapsed() < Duration::from_secs(10),
         "nothing was to be waited for"
     );
+    let sessions = gateway.sessions(2);
+    let ends: Vec<_> = sessions
+        .iter()
+        .map(|session| (&session["end"], &session["removed"]))
+        .collect();
+    assert_eq!(ends, [(&"shutdown".into(), &0.into()), (&"quit".into(), &1.into())]);
+    assert_eq!(imap.uids(), [2]);
+}
+
+#[test]
+fn an_idle_session_is_dropped_without_deletes_in_the_end() {
+    let Some(dovecot) = Dovecot::start() else { return };
+    let mut imap = dovecot.user_with("eva", &[mail::simple(1), mail::simple(2)]);
+    let mut gateway = Setup::new(dovecot.address()).limit("drain_seconds = 1").start();
+    let mut marked = Pop::log_in(gateway.address(), "eva");
+    marked.ok("DELE 1");
+    let asked = Instant::now();
+    gateway.signal("TERM");
+    marked.closed();
+    assert_eq!(gateway.wait().code(), Some(0));
+    let took = asked.elapsed();
     assert!(
-        gateway
-            .sessions(2)
-            .iter()
-            .all(|session| session["end"] == "shutdown" && session["removed"] == 0)
+        (Duration::from_millis(900)..Duration::from_secs(10)).contains(&took),
+        "{took:?}"
     );
-    assert!(
-        std::net::TcpStream::connect(gateway.address()).is_err(),
-        "it still accepts"
-    );
+    let session = &gateway.sessions(1)[0];
+    assert!(session["end"] == "shutdown" && session["removed"] == 0, "{session}");
     let flags = imap.flags();
     assert!(
         flags.len() == 2 && flags.values().all(|flags| !flags.contains("\\Deleted")),
         "{flags:?}"
     );
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let peer = Peer::start(mailbox());
+    let mut gateway = Setup::new(peer.address()).start();
+    let mut pop = Pop::log_in(gateway.address(), "eva");
+    pop.ok("DELE 1");
+    gateway.signal("TERM");
+    gateway.events("draining", 1);
+    let asked = Instant::now();
+    gateway.signal("TERM");
+    pop.closed();
+    assert_eq!(gateway.wait().code(), Some(1));
+    assert!(asked.elapsed() < Duration::from_secs(10));
+    assert_eq!(peer.count("UID EXPUNGE"), 0);
 }
 
 #[test]
@@ -82,7 +122,7 @@ fn a_message_under_way_is_finished() {
         send(")\r\n{tag} OK fetched\r\n"),
     ];
     let peer = Peer::start(mailbox().on("UID FETCH 1 (UID BODY.PEEK[])", answer));
-    let mut gateway = Setup::new(peer.address()).start();
+    let mut gateway = Setup::new(peer.address()).limit("drain_seconds = 0").start();
     let mut pop = Pop::log_in(gateway.address(), "eva");
     pop.ok("DELE 2");
     pop.send(b"RETR 1\r\n");

@@ -32,6 +32,7 @@ pub(super) fn verify(document: Document, sources: Sources, directory: &Path) -> 
         directory,
         warnings: Vec::new(),
         files: Vec::new(),
+        denied: Vec::new(),
         literal: Vec::new(),
         imports: HashMap::new(),
     };
@@ -40,6 +41,7 @@ pub(super) fn verify(document: Document, sources: Sources, directory: &Path) -> 
         sources,
         mut warnings,
         mut files,
+        denied,
         literal,
         ..
     } = verifier;
@@ -61,7 +63,7 @@ pub(super) fn verify(document: Document, sources: Sources, directory: &Path) -> 
                 files,
             })
         }
-        _ => Err(Error::new(sources.mistakes, warnings)),
+        _ => Err(Error::new(sources.mistakes, warnings).with_denied(denied)),
     }
 }
 
@@ -72,6 +74,8 @@ struct Verifier<'a> {
     warnings: Vec<String>,
     /// Every file that the configuration names.
     files: Vec<PathBuf>,
+    /// Those of them that the system did not let us read.
+    denied: Vec<PathBuf>,
     /// Keys of secrets that stand in the file itself.
     literal: Vec<String>,
     /// What was read for `uidl_import`, by file.

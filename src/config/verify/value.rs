@@ -48,7 +48,12 @@ impl Verifier<'_> {
         match File::open(&file).and_then(|opened| opened.metadata()) {
             Ok(metadata) if metadata.is_dir() => Err(self.unreadable(path, &file, "is a directory")),
             Ok(_) => Ok(file),
-            Err(error) => Err(self.unreadable(path, &file, &reason(&error))),
+            Err(error) => {
+                if error.kind() == io::ErrorKind::PermissionDenied {
+                    self.denied.push(file.clone());
+                }
+                Err(self.unreadable(path, &file, &reason(&error)))
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    ffi::OsString,
     fmt::Write as _,
     io::{BufRead, BufReader},
     net::SocketAddr,
@@ -37,6 +38,7 @@ pub struct Setup {
     level: &'static str,
     days_ahead: Option<u32>,
     has_movable_clock: bool,
+    environment: Vec<(&'static str, OsString)>,
 }
 
 impl Setup {
@@ -55,6 +57,7 @@ impl Setup {
             level: "trace",
             days_ahead: None,
             has_movable_clock: false,
+            environment: Vec::new(),
         }
         .limit("parked_seconds = 0")
         .limit("sessions_per_address = 1000")
@@ -152,6 +155,12 @@ impl Setup {
         Some(self)
     }
 
+    /// A variable in the environment of the program.
+    pub fn environment(mut self, name: &'static str, value: impl Into<OsString>) -> Self {
+        self.environment.push((name, value.into()));
+        self
+    }
+
     /// The configuration.
     pub fn text(&self) -> String {
         let limits: String = self
@@ -172,27 +181,37 @@ impl Setup {
             self.maildrop,
             self.tables,
         );
-        for keys in &self.listeners {
+        let default = ["tls = \"off\"".to_owned()];
+        let listeners = if self.listeners.is_empty() {
+            &default[..]
+        } else {
+            &self.listeners
+        };
+        for keys in listeners {
             writeln!(text, "[[listener]]\naddress = \"127.0.0.1:0\"\n{keys}").unwrap();
         }
         text
     }
 
     /// Starts the program and waits until it listens.
-    pub fn start(mut self) -> Gateway {
-        if self.listeners.is_empty() {
-            self.listeners.push("tls = \"off\"".into());
-        }
+    pub fn start(self) -> Gateway {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_popgate"));
+        command.stdin(Stdio::null());
+        self.start_by(command)
+    }
+
+    /// The same by `command`, which passes its further arguments on to the program.
+    pub fn start_by(self, mut command: Command) -> Gateway {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("gateway.toml");
         std::fs::write(&file, self.text()).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_popgate"));
         command.arg("serve").arg("--config").arg(&file);
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("POPGATE_") {
                 command.env_remove(name);
             }
         }
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         if let Some(days) = self.days_ahead {
             wind_on(&mut command, days);
         }
@@ -204,12 +223,7 @@ impl Setup {
                 .env("FAKETIME_TIMESTAMP_FILE", clock)
                 .env("FAKETIME_NO_CACHE", "1");
         }
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Log::default());
         let stderr = child.stderr.take().unwrap();
         let reader = std::thread::spawn({
@@ -223,7 +237,7 @@ impl Setup {
             addresses: Vec::new(),
             directory,
         };
-        let lines = gateway.log.wait_for_lines("listening", self.listeners.len());
+        let lines = gateway.log.wait_for_lines("listening", self.listeners.len().max(1));
         let listening = lines.iter().filter(|line| line.contains("listening"));
         let addresses = listening.filter_map(|line| {
             let after = line.split("address").nth(1)?.trim_start_matches(['"', ':', '=']);
@@ -360,6 +374,39 @@ impl Gateway {
     /// Its configuration.
     pub fn file(&self) -> PathBuf {
         self.directory.path().join("gateway.toml")
+    }
+
+    /// Writes another configuration, which the program does not know of yet.
+    pub fn rewrite(&self, setup: &Setup) {
+        self.write(&setup.text());
+    }
+
+    /// The same for any text.
+    pub fn write(&self, text: &str) {
+        // In one piece: it may be read at any time.
+        let next = self.directory.path().join("gateway.next");
+        std::fs::write(&next, text).unwrap();
+        std::fs::rename(next, self.file()).unwrap();
+    }
+
+    /// `popgate` with these arguments and this configuration: the exit code, and what it prints.
+    pub fn popgate(&self, arguments: &[&str]) -> (Option<i32>, String) {
+        let output = Command::new(env!("CARGO_BIN_EXE_popgate"))
+            .args(arguments)
+            .arg("--config")
+            .arg(self.file())
+            .output()
+            .unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(text).unwrap())
+    }
+
+    /// `popgate reload` with another configuration, which must succeed; what it prints. The program needs a `[state] dir`.
+    pub fn reload(&self, setup: &Setup) -> String {
+        self.rewrite(setup);
+        let (code, said) = self.popgate(&["reload"]);
+        assert_eq!(code, Some(0), "{said}");
+        said
     }
 
     /// What `popgate check --connect` says of this configuration: what it prints, with its log.

@@ -1,0 +1,28 @@
+//! `popgate reload`
+
+use std::io::{self, Write};
+
+use super::Failure;
+use crate::{
+    admin::{self, Reloaded, Verb},
+    config::Config,
+};
+
+/// Lets the gateway that uses the `[state] dir` of `config` read its configuration again, and says what became of that.
+pub(super) async fn run(config: &Config) -> Result<(), Failure> {
+    let Some(dir) = &config.state.dir else {
+        return Err(Failure::wrong(
+            "[state] has no `dir`, where the running gateway would have a socket for this command\n\
+             help: send it SIGHUP instead (kill -HUP PID, or docker kill -s HUP CONTAINER): its log says how the reload went",
+        ));
+    };
+    let mut asked = admin::ask(dir, &Verb::Reload).await?;
+    let mut out = io::stdout();
+    while let Some(Reloaded { summary, warnings }) = asked.next().await? {
+        writeln!(out, "reloaded: {summary}")?;
+        for warning in warnings {
+            writeln!(out, "warning: {warning}")?;
+        }
+    }
+    Ok(())
+}

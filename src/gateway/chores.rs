@@ -1,0 +1,118 @@
+//! What a gateway does besides serving devices: it looks at certificates and consents, and sweeps.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::configured::InForce;
+use crate::{
+    config::Config,
+    oauth::{Standing, Tokens},
+    pop3::Service,
+    sign_in::candidates,
+    state,
+    tls::{Expiry, Validity},
+};
+
+/// How often the ends of certificates are looked at.
+const DAY: Duration = Duration::from_secs(24 * 3600);
+/// How often logins that do not come back are looked after.
+const SWEEP: Duration = Duration::from_secs(3600);
+
+/// Does all of it in tasks of `tasks`, until `shutdown`, with the configuration that is `current`.
+pub(super) fn begin(current: &InForce, tasks: &TaskTracker, shutdown: &CancellationToken) {
+    let until = |work: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| {
+        let shutdown = shutdown.clone();
+        tasks.spawn(async move { shutdown.run_until_cancelled(work).await });
+    };
+    until(Box::pin(look_at_certificates(current.clone())));
+    until(Box::pin(look_at_consents(current.clone())));
+    until(Box::pin(sweep(current.clone())));
+}
+
+/// Logs now, once a day, and after each reload, which certificates have expired or soon will.
+async fn look_at_certificates(mut current: InForce) {
+    loop {
+        let configured = current.borrow_and_update().clone();
+        log_validity(&configured.config);
+        drop(configured);
+        if let Ok(Err(_)) = tokio::time::timeout(DAY, current.changed()).await {
+            return;
+        }
+    }
+}
+
+fn log_validity(config: &Config) {
+    for files in &config.tls {
+        match Validity::of(&files.certificate).map(|validity| validity.at(state::now().into())) {
+            Ok(Expiry::Valid(_)) => {}
+            Ok(Expiry::Ending(what)) => tracing::warn!(what, "a certificate ends soon"),
+            Ok(Expiry::Invalid(what)) => tracing::error!(what, "a certificate is not valid"),
+            Err(error) => tracing::error!(%error, "a certificate cannot be read"),
+        }
+    }
+}
+
+/// Tells at the start and after each reload for which accounts somebody must sign in.
+async fn look_at_consents(mut current: InForce) {
+    loop {
+        let configured = current.borrow_and_update().clone();
+        log_standing(&configured.config, &configured.tokens).await;
+        drop(configured);
+        if current.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Also asks for the tokens that were asked for when the process before this one was killed.
+async fn log_standing(config: &Config, tokens: &Arc<Tokens>) {
+    for candidate in candidates(&config.accounts).filter(|candidate| candidate.oauth2.needs_consent()) {
+        let (login, consent) = (&candidate.account.login, candidate.consent(tokens));
+        let Ok(status) = tokens.status(&consent).await else {
+            continue; // It is in the log.
+        };
+        match status.standing {
+            Standing::Unreadable(_) => tracing::error!(
+                login,
+                %consent,
+                "a consent cannot be opened with the key that [state] names"
+            ),
+            Standing::Ended { why, .. } => tracing::warn!(login, %consent, why, "a consent has ended"),
+            Standing::Missing => tracing::warn!(login, %consent, "nobody has signed in yet"),
+            Standing::Good | Standing::NotNeeded => {
+                let tokens = tokens.clone();
+                // By the time of the next device it may be too late.
+                tokio::spawn(async move { tokens.resume(&consent).await });
+            }
+        }
+    }
+}
+
+/// Removes what `retain_days` lets go of, as far as the gateway can log in by itself, and keeps consents alive; now, and then
+/// again and again. What it has begun when it is cut short, the next does.
+async fn sweep(current: InForce) {
+    let mut clock = tokio::time::interval(SWEEP);
+    loop {
+        clock.tick().await;
+        let configured = current.borrow().clone();
+        sweep_once(&configured.service).await;
+        let tokens = &configured.tokens;
+        for candidate in candidates(&configured.config.accounts) {
+            tokens.keep_alive(&candidate.consent(tokens)).await;
+        }
+    }
+}
+
+async fn sweep_once(service: &Service) {
+    // A failure of state was written to the log.
+    for (login, mailbox) in service.maildrops.marked().await.unwrap_or_default() {
+        let Some(account) = service.accounts.stored(&login, &mailbox) else {
+            continue;
+        };
+        if let Err(error) = service.maildrops.sweep(&account).await {
+            let error = error.cause();
+            tracing::warn!(login, %mailbox, %error, "messages whose retain_days are over were not removed");
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! What a configuration is made into. A reload makes another, and sessions go on with the one that they began with.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+
+use super::Error;
+use crate::{
+    accounts::Accounts,
+    config::Config,
+    maildrop::Maildrops,
+    oauth::{AtTheSocket, Tokens},
+    pop3::Service,
+    state::{Consent, Renewer, StateStore},
+};
+
+/// The configuration that is in force.
+pub(super) type InForce = watch::Receiver<Arc<Configured>>;
+
+/// A configuration and its parts.
+#[derive(Debug)]
+pub(super) struct Configured {
+    pub(super) config: Config,
+    pub(super) tokens: Arc<Tokens>,
+    pub(super) service: Arc<Service>,
+}
+
+impl Configured {
+    /// The first, with `state`.
+    pub(super) fn new(config: Config, state: Arc<dyn StateStore>) -> Result<Self, Error> {
+        let tokens = Tokens::new(&config, state.clone())?;
+        let service = Service {
+            accounts: Accounts::new(&config)?,
+            maildrops: Maildrops::new(&config, state, tokens.clone())?,
+            limits: config.limits.clone(),
+        };
+        Ok(Self {
+            config,
+            tokens,
+            service: Arc::new(service),
+        })
+    }
+
+    /// The next one: what its parts have in common with those of this one, they share. Reads files.
+    pub(super) fn succeeded_by(&self, config: Config) -> Result<Self, Error> {
+        let tokens = self.tokens.reconfigured(&config)?;
+        let service = Service {
+            accounts: self.service.accounts.reconfigured(&config)?,
+            maildrops: self.service.maildrops.reconfigured(&config, tokens.clone())?,
+            limits: config.limits.clone(),
+        };
+        Ok(Self {
+            config,
+            tokens,
+            service: Arc::new(service),
+        })
+    }
+}
+
+/// Renews tokens for other processes, as the configuration in force has it.
+#[derive(Debug)]
+pub(super) struct RenewsAsConfigured(pub(super) InForce);
+
+#[async_trait]
+impl Renewer for RenewsAsConfigured {
+    async fn renew(&self, consent: &Consent, is_refused: bool) -> String {
+        let tokens = self.0.borrow().tokens.clone();
+        AtTheSocket(tokens).renew(consent, is_refused).await
+    }
+}

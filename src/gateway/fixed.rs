@@ -1,0 +1,91 @@
+//! The keys that a reload does not change.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use crate::config::{Config, LogFormat, Secret};
+
+/// The values of those keys at the start.
+#[derive(Debug)]
+pub(super) struct Fixed {
+    state_dir: Option<PathBuf>,
+    state_key: Option<Secret>,
+    web: Option<(SocketAddr, Option<String>)>,
+    log_format: LogFormat,
+}
+
+impl From<&Config> for Fixed {
+    fn from(config: &Config) -> Self {
+        Self {
+            state_dir: config.state.dir.clone(),
+            state_key: config.state.key.clone(),
+            web: config.web.as_ref().map(|web| (web.address, web.public_url.clone())),
+            log_format: config.log.format,
+        }
+    }
+}
+
+impl Fixed {
+    /// A sentence for each of the keys that `config` has another value for.
+    pub(super) fn changes(&self, config: &Config) -> Vec<String> {
+        let Self {
+            state_dir,
+            state_key,
+            web,
+            log_format,
+        } = Self::from(config);
+        let exposed = |key: &Option<Secret>| key.as_ref().map(|key| key.expose().to_vec());
+        let (address, url) = web.unzip();
+        let (our_address, our_url) = self.web.clone().unzip();
+        [
+            ("[state] dir", state_dir != self.state_dir),
+            ("[state] key", exposed(&state_key) != exposed(&self.state_key)),
+            ("[web] address", address != our_address),
+            ("[web] public_url", url.flatten() != our_url.flatten()),
+            ("[log] format", log_format != self.log_format),
+        ]
+        .into_iter()
+        .filter(|(_, is_changed)| *is_changed)
+        .map(|(key, _)| format!("{key} is changed: that needs a restart, until then its old value holds"))
+        .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn config(tables: &str) -> Config {
+        let text = format!("[upstream.home]\nhost = \"imap.example.org\"\nlogins = [\"*\"]\n{tables}");
+        Config::parse(&text, Path::new("/etc")).unwrap()
+    }
+
+    #[test]
+    fn each_key_that_needs_a_restart_is_named() {
+        let before = config("[web]\naddress = \"127.0.0.1:80\"\nadmin_password = \"one-password\"");
+        let fixed = Fixed::from(&before);
+        assert!(fixed.changes(&before).is_empty());
+        let password = config(
+            "[web]\naddress = \"127.0.0.1:80\"\nadmin_password = \"another-one\"\n[limits]\nsessions = 7\n\
+             [log]\nlevel = \"debug\"",
+        );
+        assert!(fixed.changes(&password).is_empty());
+        let all = config(&format!(
+            "[web]\naddress = \"127.0.0.1:81\"\npublic_url = \"https://mail.example.org\"\n\
+             admin_password = \"one-password\"\n[state]\ndir = \"x\"\nkey = \"{}\"\n[log]\nformat = \"json\"",
+            "k".repeat(40)
+        ));
+        let changes = fixed.changes(&all).join("\n");
+        for key in [
+            "[state] dir",
+            "[state] key",
+            "[web] address",
+            "[web] public_url",
+            "[log] format",
+        ] {
+            assert!(changes.contains(key), "{changes}");
+        }
+        assert_eq!(fixed.changes(&config("")).len(), 1, "no page any more");
+    }
+}

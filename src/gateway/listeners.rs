@@ -1,0 +1,204 @@
+//! The listeners of a gateway: bound, changed and closed as the configuration has them.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+};
+
+use tokio::task::JoinHandle;
+
+use super::{Error, configured::Configured};
+use crate::{
+    config::{self, ClientCertificates, Config, ListenerTls},
+    pop3::{
+        Listener, Settings,
+        listener::{Gate, Sessions},
+    },
+    tls::Acceptor,
+};
+
+/// Those that are open.
+#[derive(Debug)]
+pub(super) struct Listeners {
+    open: Vec<Open>,
+    /// Sockets that another process has opened for us. Each stays open as long as this process lives.
+    inherited: Vec<TcpListener>,
+}
+
+#[derive(Debug)]
+struct Open {
+    /// As configured: the port may be 0.
+    address: SocketAddr,
+    listener: Arc<Listener>,
+    accepting: Option<JoinHandle<()>>,
+}
+
+/// What is to become of the listeners.
+#[derive(Debug)]
+pub(super) struct Plan(Vec<Planned>);
+
+#[derive(Debug)]
+enum Planned {
+    /// The open listener of this index gets other settings.
+    Kept(usize, Settings),
+    New(Open),
+}
+
+impl Listeners {
+    /// None is open yet; `inherited`: sockets that listen already.
+    pub(super) fn new(inherited: Vec<TcpListener>) -> Self {
+        Self {
+            open: Vec::new(),
+            inherited,
+        }
+    }
+
+    /// The bound addresses, in the order of `[[listener]]`.
+    pub(super) fn addresses(&self) -> Vec<SocketAddr> {
+        self.open.iter().map(|open| open.listener.address()).collect()
+    }
+
+    /// Binds what `configured` has and is not open yet. Whatever is open stays as it is until [`Self::carry_out`].
+    pub(super) fn plan(&self, configured: &Configured) -> Result<Plan, Error> {
+        let Configured { config, service, .. } = configured;
+        let mut acceptors = Vec::new();
+        let mut left: Vec<usize> = (0..self.open.len()).collect();
+        let planned = config.listeners.iter().map(|listener| {
+            let acceptor = acceptor(config, listener, &mut acceptors)?;
+            let settings = Settings::new(listener, acceptor, service.clone());
+            let address = listener.address;
+            match left.iter().position(|&index| self.open[index].address == address) {
+                Some(position) => Ok(Planned::Kept(left.remove(position), settings)),
+                None => match self.bind(address, settings) {
+                    Ok(listener) => Ok(Planned::New(Open {
+                        address,
+                        listener: Arc::new(listener),
+                        accepting: None,
+                    })),
+                    Err(source) => Err(self.not_bound(address, source)),
+                },
+            }
+        });
+        planned.collect::<Result<_, _>>().map(Plan)
+    }
+
+    fn bind(&self, address: SocketAddr, settings: Settings) -> io::Result<Listener> {
+        let is_here = |socket: &&TcpListener| socket.local_addr().is_ok_and(|bound| bound == address);
+        match self.inherited.iter().find(is_here) {
+            Some(socket) => Listener::inherit(socket.try_clone()?, settings),
+            None => Listener::bind(address, settings),
+        }
+    }
+
+    fn not_bound(&self, address: SocketAddr, source: io::Error) -> Error {
+        let is_ours = |open: &&Open| open.listener.address().port() == address.port();
+        match self.open.iter().find(is_ours) {
+            Some(open) if source.kind() == io::ErrorKind::AddrInUse => Error::BindBesideOurs {
+                address,
+                ours: open.listener.address(),
+            },
+            _ => Error::Bind { address, source },
+        }
+    }
+
+    /// Closes what is not in `plan`, and changes what is.
+    pub(super) async fn carry_out(&mut self, Plan(plan): Plan) {
+        let mut before: Vec<_> = self.open.drain(..).map(Some).collect();
+        for planned in plan {
+            match planned {
+                Planned::New(open) => {
+                    tracing::info!(address = %open.listener.address(), tls = %open.listener.tls(), "listening");
+                    self.open.push(open);
+                }
+                Planned::Kept(index, settings) => {
+                    // Each index is planned once.
+                    if let Some(open) = before[index].take() {
+                        open.listener.change(settings);
+                        self.open.push(open);
+                    }
+                }
+            }
+        }
+        for open in before.into_iter().flatten() {
+            let address = open.listener.address();
+            open.close().await;
+            tracing::info!(%address, "no longer listening");
+        }
+    }
+
+    /// Lets those that do not accept yet begin to.
+    pub(super) fn accept(&mut self, gate: &Gate, sessions: &Sessions) {
+        for open in self.open.iter_mut().filter(|open| open.accepting.is_none()) {
+            let accepting = open.listener.clone().run(gate.clone(), sessions.clone());
+            open.accepting = Some(tokio::spawn(accepting));
+        }
+    }
+
+    /// Closes all.
+    pub(super) async fn close(&mut self) {
+        for open in self.open.drain(..) {
+            open.close().await;
+        }
+    }
+
+    /// Warns of inherited sockets that serve nobody.
+    pub(super) fn warn_of_unused(&self) {
+        for socket in &self.inherited {
+            if let Ok(address) = socket.local_addr()
+                && !self.addresses().contains(&address)
+            {
+                tracing::warn!(
+                    %address,
+                    "systemd has opened a socket that no [[listener]] has as its address: devices that connect there wait in vain"
+                );
+            }
+        }
+    }
+}
+
+impl Open {
+    /// When this returns, the address is free again.
+    async fn close(self) {
+        self.listener.close();
+        if let Some(accepting) = self.accepting {
+            // It can't fail but by a panic, which is in the log.
+            let _ = accepting.await;
+        }
+    }
+}
+
+/// The acceptor for `listener`, unless it has no TLS. Listeners that need the same acceptor share one of `made`.
+fn acceptor(
+    config: &Config,
+    listener: &config::Listener,
+    made: &mut Vec<(Way, Arc<Acceptor>)>,
+) -> Result<Option<Arc<Acceptor>>, Error> {
+    if listener.tls == ListenerTls::Off {
+        return Ok(None);
+    }
+    if config.tls.is_empty() {
+        let address = listener.address;
+        return Err(Error::NoCertificate { address });
+    }
+    let way = Way {
+        is_legacy: listener.tls.is_legacy(),
+        clients: listener.client_certificates,
+    };
+    let acceptor = match made.iter().find(|(other, _)| *other == way) {
+        Some((_, acceptor)) => acceptor.clone(),
+        None => {
+            let acceptor = Arc::new(Acceptor::for_listener(&config.tls, listener)?);
+            made.push((way, acceptor.clone()));
+            acceptor
+        }
+    };
+    Ok(Some(acceptor))
+}
+
+/// What listeners that share an acceptor have in common.
+#[derive(PartialEq)]
+struct Way {
+    is_legacy: bool,
+    clients: ClientCertificates,
+}

@@ -1,0 +1,105 @@
+//! Sockets in a directory of ours, for other processes of the same user: one JSON value a line, in both directions.
+
+use std::{
+    fs::{self, Permissions},
+    io,
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    time::Duration,
+};
+
+use serde::{Serialize, de::DeserializeOwned};
+use socket2::{Domain, SockAddr, Socket, Type};
+use tokio::{
+    io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt},
+    net::{UnixListener, UnixStream},
+};
+use tokio_util::sync::CancellationToken;
+
+/// How often a missing socket is tried again, and the pause before each try: one second in all.
+const CONNECTS: u32 = 20;
+const BETWEEN_CONNECTS: Duration = Duration::from_millis(50);
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 16;
+/// The pause before the next try to accept a connection, if the system has failed to.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Hands each connection at the socket `path` to `converse`, until `shutdown`; then the socket is removed. Fails if the socket
+/// cannot be made.
+pub async fn serve<F>(path: &Path, shutdown: &CancellationToken, converse: impl Fn(UnixStream) -> F) -> io::Result<()>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let listener = bind(path)?;
+    tracing::debug!(path = %path.display(), "other processes can ask");
+    let accepting = async {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => drop(tokio::spawn(converse(stream))),
+                Err(error) => {
+                    tracing::warn!(path = %path.display(), %error, "can't accept connections of other processes, waiting");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    };
+    shutdown.run_until_cancelled(accepting).await;
+    let _ = fs::remove_file(path);
+    Ok(())
+}
+
+/// For our user only, in a directory that others may enter too: nobody can connect before it listens, and by then its mode
+/// holds.
+fn bind(path: &Path) -> io::Result<UnixListener> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        // Left behind by a gateway that was killed.
+        _ => {}
+    }
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    fs::set_permissions(path, Permissions::from_mode(0o600))?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    UnixListener::from_std(socket.into())
+}
+
+/// Connects to the socket `path`, which may be a moment late: a process that is just starting does other things first.
+pub async fn connect(path: &Path) -> io::Result<UnixStream> {
+    let mut tries = 0;
+    loop {
+        match UnixStream::connect(path).await {
+            Err(error)
+                if tries < CONNECTS
+                    && matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) =>
+            {
+                tries += 1;
+                tokio::time::sleep(BETWEEN_CONNECTS).await;
+            }
+            connected => return connected,
+        }
+    }
+}
+
+/// `value` as a line of JSON.
+pub fn line<T: Serialize>(value: &T) -> Vec<u8> {
+    // To memory, and with keys that are strings, nothing can fail.
+    let mut line = serde_json::to_vec(value).unwrap_or_default();
+    line.push(b'\n');
+    line
+}
+
+/// The next line, of `longest` octets at most; `None` at the end.
+pub async fn receive<T: DeserializeOwned>(
+    stream: &mut (impl AsyncBufRead + Unpin),
+    longest: u64,
+) -> io::Result<Option<T>> {
+    let mut line = Vec::new();
+    if stream.take(longest).read_until(b'\n', &mut line).await? == 0 {
+        return Ok(None);
+    }
+    match line.pop() {
+        Some(b'\n') => Ok(Some(serde_json::from_slice(&line)?)),
+        _ => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
+}
