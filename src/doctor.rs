@@ -95,7 +95,9 @@ async fn steps(look: &mut Look, account: &Account, fetches: bool, chart: &mut Ch
         config::Credential::OAuth2 { .. } => {
             let token = look.approach().token(&account.credential);
             let given = |_: &_| Outcome::passed("the provider gives a token");
-            chart.imap_step("token", token, |error| look.failed(error), given).await?
+            chart
+                .imap_step("token", token, |error| look.failed(error), given)
+                .await?
         }
         config::Credential::Password(_) | config::Credential::Token(_) => None,
     };
@@ -106,7 +108,11 @@ async fn steps(look: &mut Look, account: &Account, fetches: bool, chart: &mut Ch
         let select = look.select(connection.take());
         chart.step(&format!("SELECT {folder}"), select, words::held).await?;
     }
-    chart.step("listing", look.list(), |&(messages, octets)| words::listing(messages, octets)).await?;
+    chart
+        .step("listing", look.list(), |&(messages, octets)| {
+            words::listing(messages, octets)
+        })
+        .await?;
     let begun = Instant::now();
     match look.target().await {
         Ok(target) => chart.note(words::target(&target, account, begun.elapsed())),
@@ -144,7 +150,9 @@ async fn connect(
         return Some(greeted);
     }
     let agreed = |(_, agreement): &(_, _)| words::agreement(agreement);
-    let secured = chart.imap_step("STARTTLS", approach.start_tls(greeted), &failed, agreed).await?;
+    let secured = chart
+        .imap_step("STARTTLS", approach.start_tls(greeted), &failed, agreed)
+        .await?;
     Some(secured.0)
 }
 

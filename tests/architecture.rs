@@ -14,7 +14,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "accounts", "demo", "doctor", "gateway", "health", "maildrop", "oauth", "sandbox", "sign_in", "state", "tls",
+            "accounts", "demo", "doctor", "gateway", "health", "maildrop", "oauth", "sandbox", "sign_in", "state",
+            "tls",
         ],
     ),
     (

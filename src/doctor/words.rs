@@ -39,7 +39,9 @@ pub(super) fn agreement(agreement: &Agreement) -> Outcome {
     );
     let left = leaf.until - i64::from(state::now());
     if left <= 0 {
-        Outcome::Warned(format!("{text}: it has expired, and is taken because the configuration names it"))
+        Outcome::Warned(format!(
+            "{text}: it has expired, and is taken because the configuration names it"
+        ))
     } else if left < SOON {
         Outcome::Warned(format!("{text}: whoever runs the server must renew it"))
     } else {
@@ -50,11 +52,14 @@ pub(super) fn agreement(agreement: &Agreement) -> Outcome {
 pub(super) fn held(held: &Held) -> Outcome {
     let Octets(octets) = held.octets;
     let read_only = if held.is_read_only { ", read-only" } else { "" };
-    Outcome::passed(format!("{}, {octets} octets{read_only}", messages(held.messages as u64)))
+    Outcome::passed(format!(
+        "{} of {octets} octets{read_only}",
+        messages(held.messages as u64)
+    ))
 }
 
 pub(super) fn listing(count: u32, Octets(octets): Octets) -> Outcome {
-    Outcome::passed(format!("a device sees {}, {octets} octets", messages(count.into())))
+    Outcome::passed(format!("{} of {octets} octets for the device", messages(count.into())))
 }
 
 pub(super) fn fetched(fetched: &Option<Fetched>) -> Outcome {
@@ -88,7 +93,10 @@ pub(super) fn target(target: &Target, account: &Account, took: Duration) -> Step
         return Step::new(name, took, outcome).advised(help(obstacle, account));
     }
     if target.fates.contains(&Fate::Kept) {
-        let advice = format!("set `on_delete` of {} to another folder, or to \"hide\"", policy(account));
+        let advice = format!(
+            "set `on_delete` of {} to another folder, or to \"hide\"",
+            policy(account)
+        );
         return Step::new(name, took, Outcome::Warned(text)).advised(advice);
     }
     Step::new(name, took, Outcome::Passed(text))

@@ -131,9 +131,9 @@ impl Party<'_> {
             NoWay::NoResolver => format!(
                 "no DNS server answers here: check this machine's network and resolver (/etc/resolv.conf), then `host` of {table}"
             ),
-            NoWay::ClosedPort => format!(
-                "check `port` and `host` of {table}: nobody listens there, or a firewall refuses ({USUAL})"
-            ),
+            NoWay::ClosedPort => {
+                format!("check `port` and `host` of {table}: nobody listens there, or a firewall refuses ({USUAL})")
+            }
             NoWay::Silence => format!(
                 "a firewall swallows the connection, or the host is down: check `host` and `port` of {table} and which ports may \
                  leave this network; `proxy` goes round about"
@@ -141,9 +141,9 @@ impl Party<'_> {
             NoWay::NoRoute => format!(
                 "this machine has no way to that address: check its network (IPv6?), and `host` of {table}; `proxy` goes round about"
             ),
-            NoWay::Forbidden => format!(
-                "this machine forbids the connection: check its firewall or sandbox, and `port` of {table}"
-            ),
+            NoWay::Forbidden => {
+                format!("this machine forbids the connection: check its firewall or sandbox, and `port` of {table}")
+            }
             NoWay::Other => {
                 format!("check `host` and `port` of {table}, and whether a firewall stands between")
             }
@@ -182,17 +182,17 @@ impl Party<'_> {
     fn no_tls(self, why: &Disagreement) -> String {
         let table = self.table();
         match why {
-            Disagreement::NotTls(Spoken::Imap) => format!(
-                "set `tls` of {table} to \"starttls\", or `port` to 993: this port begins without TLS"
-            ),
+            Disagreement::NotTls(Spoken::Imap) => {
+                format!("set `tls` of {table} to \"starttls\", or `port` to 993: this port begins without TLS")
+            }
             Disagreement::NotTls(spoken) => self.stranger(*spoken),
             Disagreement::NothingInCommon(_) => format!(
                 "the server must be updated, or reached at another `host` or `port`; if neither can be, set `tls` of {table} to \
                  \"legacy\" (TLS 1.0, not safe)"
             ),
-            Disagreement::NothingOldInCommon(_) => format!(
-                "check `port` and `tls` of {table}: {USUAL}; otherwise the server must be updated"
-            ),
+            Disagreement::NothingOldInCommon(_) => {
+                format!("check `port` and `tls` of {table}: {USUAL}; otherwise the server must be updated")
+            }
             Disagreement::ClientCertificate(_) => format!(
                 "popgate shows no certificate to an upstream: choose another `host` or `port` in {table}, or have the server ask for \
                  none"
@@ -213,9 +213,9 @@ impl Party<'_> {
             ),
             Spoken::Tls => format!("set `tls` of {table} to \"implicit\": this port begins with TLS"),
             Spoken::Imap => format!("check `tls` of {table}: {USUAL}"),
-            Spoken::Smtp | Spoken::Http | Spoken::Ssh | Spoken::Unknown => format!(
-                "set `port` of {table} to that of IMAP (993, or 143 with tls = \"starttls\"), and check `host`"
-            ),
+            Spoken::Smtp | Spoken::Http | Spoken::Ssh | Spoken::Unknown => {
+                format!("set `port` of {table} to that of IMAP (993, or 143 with tls = \"starttls\"), and check `host`")
+            }
         }
     }
 
@@ -236,7 +236,9 @@ impl Party<'_> {
         let table = self.table();
         let name = &self.upstream.name;
         match (self.upstream.tls, self.upstream.auth) {
-            (UpstreamTls::Off, _) => format!("set `tls` of {table} to \"starttls\" or \"implicit\": the server wants encryption"),
+            (UpstreamTls::Off, _) => {
+                format!("set `tls` of {table} to \"starttls\" or \"implicit\": the server wants encryption")
+            }
             (_, Auth::LoginCommand) => format!("set `auth` of {table} to \"auto\": the server does not take LOGIN"),
             _ => format!(
                 "the server takes no passwords: give tokens in [upstream.{name}.oauth2], or the `preset` of the provider in {table}"
@@ -252,7 +254,9 @@ impl Party<'_> {
                 None => "run popgate sign-in".to_owned(),
             },
             oauth::Error::Refused(_) => {
-                format!("check `client_id`, its secret and `scopes` in [upstream.{name}.oauth2], and the application at the provider")
+                format!(
+                    "check `client_id`, its secret and `scopes` in [upstream.{name}.oauth2], and the application at the provider"
+                )
             }
             oauth::Error::Unavailable { .. } => format!(
                 "check whether this machine reaches the provider; `token_url` of [upstream.{name}.oauth2] says where"

@@ -129,7 +129,11 @@ impl Approach<'_> {
 impl Greeted {
     /// Says good-bye.
     pub async fn leave(self) {
-        let _ = self.front.into_link().flight(&["LOGOUT"], Default::default(), |_| {}).await;
+        let _ = self
+            .front
+            .into_link()
+            .flight(&["LOGOUT"], Default::default(), |_| {})
+            .await;
     }
 }
 

@@ -472,7 +472,10 @@ mod tests {
             ),
             ("NO [ALERT] IMAP access is disabled for your domain.", Closed::ImapOff),
             ("NO You are yet to enable IMAP for your account.", Closed::ImapOff),
-            ("NO [AUTHENTICATIONFAILED] IMAP is disabled for this mailbox", Closed::ImapOff),
+            (
+                "NO [AUTHENTICATIONFAILED] IMAP is disabled for this mailbox",
+                Closed::ImapOff,
+            ),
             (
                 "NO [WEBALERT https://accounts.example/x] Web login required. (Failure)",
                 Closed::WantsWeb,

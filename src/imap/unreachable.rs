@@ -81,7 +81,14 @@ fn unresolved(error: &io::Error) -> NoWay {
     let text = error.to_string().to_lowercase();
     let says = |parts: &[&str]| parts.iter().any(|part| text.contains(part));
     let is_silent = error.kind() == io::ErrorKind::TimedOut;
-    if is_silent || says(&["temporary failure", "try again", "temporary error", "non-recoverable failure"]) {
+    if is_silent
+        || says(&[
+            "temporary failure",
+            "try again",
+            "temporary error",
+            "non-recoverable failure",
+        ])
+    {
         NoWay::NoResolver
     } else if says(&[
         "name or service not known",
@@ -125,7 +132,10 @@ mod tests {
                 "failed to lookup address information: Temporary failure in name resolution",
                 NoWay::NoResolver,
             ),
-            ("failed to lookup address information: Name does not resolve", NoWay::NoSuchName),
+            (
+                "failed to lookup address information: Name does not resolve",
+                NoWay::NoSuchName,
+            ),
             ("failed to lookup address information: Try again", NoWay::NoResolver),
             ("No such host is known. (os error 11001)", NoWay::NoSuchName),
             ("it has no address", NoWay::NoSuchName),

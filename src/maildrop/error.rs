@@ -108,9 +108,9 @@ impl Error {
             Some(Cause::Upstream { advice, .. }) => advice.as_deref(),
             Some(Cause::State(_)) => Some("check `dir` of [state], and whether its disk is full"),
             None => match &self.refusal {
-                Refusal::Unavailable(Reason::TooManyConnections) => {
-                    Some("raise `connections_per_user` of the upstream, if the server allows more, or let devices poll less often")
-                }
+                Refusal::Unavailable(Reason::TooManyConnections) => Some(
+                    "raise `connections_per_user` of the upstream, if the server allows more, or let devices poll less often",
+                ),
                 _ => None,
             },
         }

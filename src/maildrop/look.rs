@@ -125,7 +125,11 @@ impl Look {
 
     /// The folders that are yet to be selected.
     pub fn folders_left(&self) -> &[String] {
-        self.account.policy.folders.get(self.folders.len()..).unwrap_or_default()
+        self.account
+            .policy
+            .folders
+            .get(self.folders.len()..)
+            .unwrap_or_default()
     }
 
     /// Selects the first of [`Look::folders_left`] on `connection`, or on a new one, and lists it.
@@ -149,7 +153,14 @@ impl Look {
         let (mailbox, snapshot) = opened.map_err(|error| failed(login, &account, error))?;
         let held = Held {
             messages: snapshot.index().entries.len(),
-            octets: Octets(snapshot.index().entries.iter().map(|(_, &octets)| u64::from(octets)).sum()),
+            octets: Octets(
+                snapshot
+                    .index()
+                    .entries
+                    .iter()
+                    .map(|(_, &octets)| u64::from(octets))
+                    .sum(),
+            ),
             is_read_only: mailbox.selected().read_only,
         };
         let upstream = Upstream::new(account.clone(), name, self.connector.clone(), slot, mailbox);
@@ -234,7 +245,12 @@ fn too_many() -> Error {
 
 /// The message to fetch for a trial.
 fn sample(listing: &Listing) -> Option<Row> {
-    let rows = || listing.numbers().filter_map(|number| listing.get(number).ok()).filter(|row| !row.is_notice);
+    let rows = || {
+        listing
+            .numbers()
+            .filter_map(|number| listing.get(number).ok())
+            .filter(|row| !row.is_notice)
+    };
     rows()
         .find(|row| (1..=LARGE).contains(&row.octets))
         .or_else(|| rows().filter(|row| row.octets > 0).min_by_key(|row| row.octets))

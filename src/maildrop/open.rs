@@ -258,7 +258,11 @@ impl Maildrops {
         secret: &Secret,
     ) -> Result<Slot<Parked>, Error> {
         let limit = account.upstream.connections_per_user;
-        let slot = self.shared.pool.reserve(user, limit, secret, account.is_forwarded).await;
+        let slot = self
+            .shared
+            .pool
+            .reserve(user, limit, secret, account.is_forwarded)
+            .await;
         slot.map_err(|refusal| match refusal {
             NoSlot::Full => Refusal::Unavailable(Reason::TooManyConnections).into(),
             NoSlot::Refused => Refusal::Denied.into(),

@@ -74,7 +74,11 @@ pub(super) async fn examine(mailbox: &mut Mailbox, policy: &Policy, is_read_only
     let mut obstacles = Vec::new();
     if is_read_only {
         obstacles.push(Obstacle::ReadOnly(source.clone()));
-    } else if mailbox.rights(&source).await?.is_some_and(|rights| !rights.may_remove()) {
+    } else if mailbox
+        .rights(&source)
+        .await?
+        .is_some_and(|rights| !rights.may_remove())
+    {
         obstacles.push(Obstacle::MayNotRemove(source.clone()));
     }
     let choice = match &policy.on_delete {
@@ -121,7 +125,10 @@ async fn hindrance(mailbox: &mut Mailbox, name: &str) -> Result<Option<Obstacle>
     let Some(above) = above(name, &folders) else {
         return Ok(None);
     };
-    let may_not = mailbox.rights(&above.name).await?.is_some_and(|rights| !rights.may_create_below());
+    let may_not = mailbox
+        .rights(&above.name)
+        .await?
+        .is_some_and(|rights| !rights.may_create_below());
     let cannot = above.is_childless || may_not;
     Ok(cannot.then(|| Obstacle::CannotBeMade(name.to_owned(), above.name.clone())))
 }
@@ -204,7 +211,13 @@ mod tests {
                 Fate::MovedToNew("Trash".into()),
                 None,
             ),
-            ("on_delete = \"move:Old\"", &[inbox, old], &[], Fate::Moved("Old".into()), None),
+            (
+                "on_delete = \"move:Old\"",
+                &[inbox, old],
+                &[],
+                Fate::Moved("Old".into()),
+                None,
+            ),
             ("on_delete = \"move:INBOX\"", &[inbox], &[], Fate::Kept, None),
             (
                 "on_delete = \"move:Old/Mail\"",
@@ -224,7 +237,10 @@ mod tests {
             let (target, commands) = examined(keys, folders, rights).await;
             assert_eq!(target.fates, [fate], "{keys}");
             assert_eq!(target.obstacles, Vec::from_iter(obstacle), "{keys}");
-            assert!(!commands.iter().any(|command| command.starts_with("CREATE")), "{commands:?}");
+            assert!(
+                !commands.iter().any(|command| command.starts_with("CREATE")),
+                "{commands:?}"
+            );
         }
     }
 }

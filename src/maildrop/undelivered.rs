@@ -156,7 +156,8 @@ impl Undelivered {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::scene::config, *};
+    use crate::accounts::Account;
 
     fn mailbox() -> MailboxName {
         MailboxName {

@@ -49,8 +49,14 @@ pub(super) fn transport_mut<S>(stream: &mut Stream<S>) -> &mut S {
 /// What the handshake of a connection to a server has come to.
 pub(super) fn agreement<S>(stream: &Stream<S>) -> Agreement {
     let chain = stream.ssl().peer_cert_chain();
-    let leaf = chain.and_then(|chain| chain.iter().next()).and_then(|leaf| leaf.to_der().ok());
-    Agreement::new(version(stream), leaf.as_deref(), chain.map_or(0, openssl::stack::StackRef::len))
+    let leaf = chain
+        .and_then(|chain| chain.iter().next())
+        .and_then(|leaf| leaf.to_der().ok());
+    Agreement::new(
+        version(stream),
+        leaf.as_deref(),
+        chain.map_or(0, openssl::stack::StackRef::len),
+    )
 }
 
 /// As rustls writes them.

@@ -215,7 +215,11 @@ impl fmt::Display for Untrusted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.reason {
             Reason::Certificate(_) if self.flaw() == Flaw::OtherName && !self.names.is_empty() => {
-                write!(f, "it is for {}, and not for the host that was asked for", self.names.join(", "))?;
+                write!(
+                    f,
+                    "it is for {}, and not for the host that was asked for",
+                    self.names.join(", ")
+                )?;
             }
             Reason::OtherFingerprint(expected) => write!(f, "it is not the one that `fingerprint` names, {expected}")?,
             Reason::Certificate(CertificateError::UnknownIssuer) => {
