@@ -393,12 +393,12 @@ fn connect_tells_what_does_not_work() {
     let output = popgate(directory.path(), &["check", "--connect"], &[], "");
     assert_eq!(output.status.code(), Some(1), "{}", stdout(&output));
     assert!(
-        stdout(&output).contains("check host, port and tls of [upstream.a]"),
+        stdout(&output).contains("check `port` and `host` of [upstream.a]"),
         "{}",
         stdout(&output)
     );
     assert!(
-        stdout(&output).contains("check host, port and tls of [upstream.b]"),
+        stdout(&output).contains("check `port` and `host` of [upstream.b]"),
         "{}",
         stdout(&output)
     );

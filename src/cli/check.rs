@@ -219,6 +219,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::accounts::Accounts;
 
     /// Its domain may be written in another case, as when a device logs in.
     #[test]

@@ -1,12 +1,15 @@
 //! A connection made a step at a time, for whoever wants to know which step fails, and how long each takes.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
+
+use tokio::time::timeout;
 
 use super::{
     connect::{Connection, Connector, Greeted},
     error::Error,
     io::Io,
     login::Proof,
+    reader::Expect,
     share::Standing,
 };
 use crate::{
@@ -14,6 +17,9 @@ use crate::{
     oauth::AccessToken,
     tls::{self, Agreement},
 };
+
+/// How long a good-bye may take.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// The steps to a connection that is logged in, in the order in which they are to be taken: the same as those of
 /// [`Connector::login`], except that each address is tried by itself.
@@ -127,13 +133,14 @@ impl Approach<'_> {
 }
 
 impl Greeted {
-    /// Says good-bye.
+    /// Says good-bye. A server that does not answer is not waited for.
     pub async fn leave(self) {
-        let _ = self
-            .front
-            .into_link()
-            .flight(&["LOGOUT"], Default::default(), |_| {})
-            .await;
+        let mut link = self.front.into_link();
+        let expect = Expect {
+            after_bye: true,
+            ..Expect::default()
+        };
+        let _ = timeout(FAREWELL, link.flight(&["LOGOUT"], expect, |_| {})).await;
     }
 }
 

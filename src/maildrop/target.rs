@@ -147,9 +147,9 @@ mod tests {
     use super::{super::scene::play, *};
 
     /// Where mail goes by these keys, at a server with these folders, in LIST's form, of these rights.
-    async fn examined(keys: &str, folders: &'static [&str], rights: &'static [(&str, &str)]) -> (Target, Vec<String>) {
+    async fn examined(keys: &str, folders: &[&str], rights: &[(&str, &str)]) -> (Target, Vec<String>) {
         let list: String = folders.iter().map(|folder| format!("* LIST {folder}\r\n")).collect();
-        let answer = move |command: &str| {
+        let answer = |command: &str| {
             let named = |name: &str| command.contains(&format!("\"{name}\"")) || command.ends_with(&format!(" {name}"));
             if command.starts_with("LIST") {
                 format!("{list}{{tag}} OK\r\n")
