@@ -218,7 +218,6 @@ mod tests {
                 Fate::Moved("Old".into()),
                 None,
             ),
-            ("on_delete = \"move:INBOX\"", &[inbox], &[], Fate::Kept, None),
             (
                 "on_delete = \"move:Old/Mail\"",
                 &[inbox, old],
