@@ -282,19 +282,19 @@ mod tests {
             host = "imap.example.org"
             logins = ["*@example.org"]
             [[account]]
-            login = "scanner"
+            login = "tickets"
             password = "x"
             upstream = "home"
             user = "office"
             upstream_password = "y"
-            maildrop = { folder = "Scans", on_retrieve = "keep" }
+            maildrop = { folder = "Tickets", on_retrieve = "keep" }
         "#;
         let lines = describe(&Config::parse(text, Path::new("")).unwrap());
         assert_eq!(
             lines,
             [
                 "listens at 0.0.0.0:110 (tls: off) for this machine and private networks",
-                "scanner: sees Scans of office at imap.example.org:993 (tls: implicit); \
+                "tickets: sees Tickets of office at imap.example.org:993 (tls: implicit); \
                  retrieving changes nothing; a delete removes for good",
                 "*@example.org, each with its own password: sees INBOX of the same user at imap.example.org:993 \
                  (tls: implicit); retrieving marks as read; a delete removes for good",

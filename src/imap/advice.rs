@@ -367,7 +367,11 @@ mod tests {
                 "check `proxy`",
             ),
             ("", Error::Bye("bye".into()), "`connections_per_user`"),
-            ("", Error::Unwelcome("too many simultaneous connections".into()), "some minutes"),
+            (
+                "",
+                Error::Unwelcome("too many simultaneous connections".into()),
+                "some minutes",
+            ),
         ] {
             let advice = advised(keys, &error);
             assert!(advice.contains(part), "{keys} {error}: {advice}");
