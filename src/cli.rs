@@ -1,9 +1,11 @@
-//! What a person types: serve | reload | check | state | sign-in | demo | health | hash-password.
+//! What a person types: serve | reload | check | doctor | state | sign-in | demo | health | hash-password.
 
 mod check;
 mod demo;
+mod doctor;
 mod hash_password;
 mod health;
+mod password;
 #[cfg(unix)]
 mod reload;
 mod serve;
@@ -62,7 +64,7 @@ enum Command {
     Reload,
     /// Read the configuration and say what it does, and what is wrong or risky
     Check {
-        /// Connect to every upstream too, and log in where the configuration holds the password
+        /// Connect to every upstream too; log in and try folders where the configuration holds the password
         #[arg(long)]
         connect: bool,
         /// List what `retain_days` would remove now, by account; removes nothing
@@ -74,6 +76,11 @@ enum Command {
         /// With --keys: as JSON
         #[arg(long, requires = "keys")]
         json: bool,
+    },
+    /// Try one login end to end, step by step, and say what to do if one fails; beside a running gateway too
+    Doctor {
+        /// The login of a device; its password is asked for if the upstream needs it (at the terminal, or from standard input)
+        login: String,
     },
     /// Show what logins have hidden and retrieved, or have it forgotten; beside a running gateway too
     State {
@@ -119,7 +126,7 @@ enum Command {
         #[arg(long, conflicts_with = "address")]
         strict: bool,
     },
-    /// Read a password from standard input and print its hash for `password_hash`
+    /// Ask for a password (at the terminal, or from standard input) and print its hash for `password_hash`
     HashPassword,
 }
 
@@ -137,6 +144,10 @@ impl Cli {
             Command::Reload => block_on(async { reload::run(&load(self.config)?.config).await }),
             Command::Check { keys: true, json, .. } => check::keys(json),
             Command::Check { connect, retention, .. } => block_on(check::run(load(self.config)?, connect, retention)),
+            Command::Doctor { login } => {
+                let config = load(self.config)?.config;
+                block_on(doctor::run(&config, &login))
+            }
             Command::State { login, reset, folder } => {
                 let config = load(self.config)?.config;
                 block_on(state::run(

@@ -14,7 +14,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "accounts", "admin", "demo", "gateway", "health", "maildrop", "oauth", "sandbox", "sign_in", "state",
+            "accounts", "admin", "demo", "doctor", "gateway", "health", "maildrop", "oauth", "sandbox", "sign_in", "state",
             "systemd", "tls",
         ],
     ),
@@ -24,6 +24,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "accounts", "maildrop", "oauth", "pop3", "proofs", "sign_in", "state", "tls", "web",
         ],
     ),
+    ("doctor", &["accounts", "health", "imap", "maildrop", "state", "tls"]),
     ("pop3", &["accounts", "maildrop", "tls"]),
     ("maildrop", &["accounts", "imap", "oauth", "proofs", "state", "tls"]),
     ("web", &["oauth", "sign_in", "state"]),

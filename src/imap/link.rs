@@ -78,6 +78,11 @@ impl Link {
         self.reader.news_so_far()
     }
 
+    /// What has been received and not yet read.
+    pub fn received(&self) -> &[u8] {
+        self.wire.received().octets()
+    }
+
     /// Whether the conversation is over.
     pub fn is_broken(&self) -> bool {
         self.broken

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     config::{OnDelete, OnRetrieve, Policy, Retention},
     imap::{self, Item, Mailbox, Refused},
-    state::now,
+    state::{Marks, now},
     types::{Uid, UidMap, Uids},
 };
 
@@ -212,28 +212,7 @@ impl HeldFolder {
 
     /// What can be shown of the folder, `now` in seconds since 1970.
     pub(super) async fn candidates(&mut self, now: u32) -> Result<Candidates, Error> {
-        let view = &self.upstream.policy().clone().view;
-        let among = if view.unseen_only {
-            let found = self.upstream.mailbox().search_unseen().await;
-            Some(found.map_err(|error| self.upstream.failed(error))?)
-        } else {
-            None
-        };
-        let marks = self.marks.get();
-        let mut hidden: Uids = self.given_up().collect();
-        if self.policy().hides() {
-            hidden.extend(marks.hidden.uids());
-        }
-        Ok(Candidates {
-            index: self.snapshot.index().clone(),
-            deleted: self.snapshot.deleted().clone(),
-            hidden,
-            among,
-            since: view
-                .within_days
-                .map_or(0, |days| now.saturating_sub(days * retention::DAY)),
-            noticed: marks.noticed.clone(),
-        })
+        candidates(&mut self.upstream, &self.snapshot, self.marks.get(), now).await
     }
 
     /// The notices of those `rows` of this folder that are to have one: one round trip, if there are any.
@@ -436,12 +415,6 @@ impl HeldFolder {
     /// Whether a DELE of the message means the notice in its place, which is all that the device has had.
     pub(super) fn stands_a_notice_for(&self, uid: Uid) -> bool {
         self.is_known_undelivered(uid) && !self.delivery.has(uid)
-    }
-
-    /// Messages whose notices were deleted.
-    fn given_up(&self) -> impl Iterator<Item = Uid> + '_ {
-        let marks = self.marks.get();
-        marks.undelivered.uids().filter(|&uid| marks.noticed.contains(uid))
     }
 
     /// The mailbox, while a content streams from it.
@@ -662,4 +635,35 @@ impl HeldFolder {
         let state = &*self.shared.state;
         recognition::identify(state, &mut self.upstream, self.snapshot.uid_validity(), uids).await
     }
+}
+
+/// What a login that has left `marks` can be shown of a folder, `now` in seconds since 1970.
+pub(super) async fn candidates(
+    upstream: &mut Upstream,
+    snapshot: &Snapshot,
+    marks: &Marks,
+    now: u32,
+) -> Result<Candidates, Error> {
+    let policy = upstream.policy().clone();
+    let among = if policy.view.unseen_only {
+        let found = upstream.mailbox().search_unseen().await;
+        Some(found.map_err(|error| upstream.failed(error))?)
+    } else {
+        None
+    };
+    // Messages whose notices were deleted.
+    let given_up = marks.undelivered.uids().filter(|&uid| marks.noticed.contains(uid));
+    let mut hidden: Uids = given_up.collect();
+    if policy.hides() {
+        hidden.extend(marks.hidden.uids());
+    }
+    let within = policy.view.within_days;
+    Ok(Candidates {
+        index: snapshot.index().clone(),
+        deleted: snapshot.deleted().clone(),
+        hidden,
+        among,
+        since: within.map_or(0, |days| now.saturating_sub(days * retention::DAY)),
+        noticed: marks.noticed.clone(),
+    })
 }

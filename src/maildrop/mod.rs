@@ -9,6 +9,7 @@ mod folder;
 mod import;
 mod listing;
 mod lock;
+mod look;
 mod marks;
 mod notice;
 mod open;
@@ -24,6 +25,7 @@ mod selection;
 mod shared;
 mod snapshot;
 mod sweep;
+mod target;
 mod top;
 mod trash;
 mod uidl;
@@ -33,8 +35,10 @@ mod upstream;
 pub use body::Body;
 pub use error::{Error, Reason, Refusal};
 pub use listing::Listing;
+pub use look::{Fetched, Held, Look};
 pub use open::{Maildrops, SetupError};
 pub use sweep::Due;
+pub use target::{Fate, Obstacle, Target};
 
 use std::sync::Arc;
 

@@ -116,13 +116,9 @@ impl Maildrops {
         self.shared.tasks.wait().await;
     }
 
-    /// Connects to `upstream` up to its greeting, and TLS, without logging in.
-    pub async fn probe(&self, upstream: &config::Upstream) -> Result<(), Error> {
-        let connector = self.connector(&upstream.name)?;
-        connector
-            .probe()
-            .await
-            .map_err(|error| Error::upstream(&upstream.name, "", error))
+    /// What reaches `upstream`, for a connection on which nobody logs in.
+    pub fn reaching(&self, upstream: &config::Upstream) -> Result<Arc<Connector>, Error> {
+        self.connector(&upstream.name)
     }
 
     /// How long each upstream wants to be left alone by the user whom it has asked for the longest pause; zero if by nobody.
@@ -269,14 +265,7 @@ impl Maildrops {
             user,
             ..
         } = opening;
-        let pool = &self.shared.pool;
-        let too_many = || Error::from(Refusal::Unavailable(Reason::TooManyConnections));
-        let limit = account.upstream.connections_per_user;
-        let slot = pool.reserve(user, limit, secret, account.is_forwarded).await;
-        let mut slot = slot.map_err(|refusal| match refusal {
-            NoSlot::Full => too_many(),
-            NoSlot::Refused => Refusal::Denied.into(),
-        })?;
+        let mut slot = self.reserve(account, user, secret).await?;
         let login = log_in(connector, account, slot.standing());
         let connection = match slot.unless_cut(login).await {
             Some(Ok(connection)) => connection,
@@ -286,10 +275,29 @@ impl Maildrops {
                 }
                 return Err(error);
             }
-            None => return Err(too_many()),
+            None => return Err(Refusal::Unavailable(Reason::TooManyConnections).into()),
         };
         slot.prove();
         Ok((slot, connection))
+    }
+
+    /// The right to a connection more for `user`.
+    pub(super) async fn reserve(
+        &self,
+        account: &Account,
+        user: &UserKey,
+        secret: &Secret,
+    ) -> Result<Slot<Parked>, Error> {
+        let limit = account.upstream.connections_per_user;
+        let slot = self
+            .shared
+            .pool
+            .reserve(user, limit, secret, account.is_forwarded)
+            .await;
+        slot.map_err(|refusal| match refusal {
+            NoSlot::Full => Refusal::Unavailable(Reason::TooManyConnections).into(),
+            NoSlot::Refused => Refusal::Denied.into(),
+        })
     }
 
     async fn select(
@@ -323,7 +331,8 @@ impl Maildrops {
         lock.ok_or_else(|| Refusal::InUse.into())
     }
 
-    fn connector(&self, upstream: &str) -> Result<Arc<Connector>, Error> {
+    /// What reaches the upstream of this name.
+    pub(super) fn connector(&self, upstream: &str) -> Result<Arc<Connector>, Error> {
         let connector = self.connectors.get(upstream).cloned();
         connector.ok_or_else(|| Refusal::Unavailable(Reason::Refused).into())
     }
@@ -354,7 +363,7 @@ struct Opening {
 }
 
 /// What a parked connection is known by besides its login.
-fn secret_of(credential: &Credential) -> Secret {
+pub(super) fn secret_of(credential: &Credential) -> Secret {
     match credential {
         Credential::Password(secret) | Credential::Token(secret) => secret.clone(),
         // The device's own password was verified here already; a parked connection is of this consent.

@@ -12,6 +12,7 @@ mod commit;
 mod confinement;
 mod connecting;
 mod crash;
+mod doctor;
 mod doors;
 mod faults;
 mod floods;
