@@ -1,10 +1,14 @@
-//! What a person types: serve | reload | check | doctor | state | sign-in | demo | health | hash-password.
+//! What a person types: init | serve | reload | check | doctor | state | backup | restore | sign-in | demo | health |
+//! hash-password | completions | man.
 
+mod backup;
 mod check;
 mod demo;
 mod doctor;
 mod hash_password;
 mod health;
+mod init;
+mod man;
 mod password;
 #[cfg(unix)]
 mod reload;
@@ -93,6 +97,19 @@ enum Command {
         #[arg(long, requires = "reset")]
         folder: Option<String>,
     },
+    /// Save what `[state] dir` holds, all of one moment; beside a running gateway too
+    Backup {
+        /// Where to write it; `-` is standard output
+        file: PathBuf,
+        /// Replace FILE if it is there
+        #[arg(long)]
+        force: bool,
+    },
+    /// Put the records of a backup in the place of those in `[state] dir`; while no gateway runs
+    Restore {
+        /// What `popgate backup` wrote; `-` is standard input
+        file: PathBuf,
+    },
     /// Let the gateway read mail at a provider that takes no passwords (OAuth2); beside a running gateway too
     #[command(group = clap::ArgGroup::new("what").required(true).args(["account", "list", "forget"]))]
     SignIn {
@@ -128,6 +145,22 @@ enum Command {
     },
     /// Ask for a password (at the terminal, or from standard input) and print its hash for `password_hash`
     HashPassword,
+    /// Write a first configuration: asks whose mail, which provider, which device, which port and what a delete does
+    Init,
+    /// Print completions for a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Print a manual page, or write all of them
+    Man {
+        /// Of this command, without `popgate` [default: of popgate itself]
+        #[arg(conflicts_with = "dir")]
+        command: Option<String>,
+        /// Write the pages of all commands to this directory
+        #[arg(long)]
+        dir: Option<PathBuf>,
+    },
 }
 
 impl Cli {
@@ -157,6 +190,8 @@ impl Cli {
                     folder.as_deref(),
                 ))
             }
+            Command::Backup { file, force } => block_on(backup::save(&load(self.config)?.config, &file, force)),
+            Command::Restore { file } => backup::restore(&load(self.config)?.config, &file),
             Command::SignIn {
                 account,
                 browser,
@@ -194,6 +229,10 @@ impl Cli {
                 })
             }
             Command::HashPassword => hash_password::run(),
+            Command::Init => init::run(&named(self.config).unwrap_or_else(|| CONFIG.into())),
+            Command::Completions { shell } => man::completions(shell),
+            Command::Man { dir: Some(dir), .. } => man::write_all(&dir),
+            Command::Man { command, dir: None } => man::print(command.as_deref()),
         }
     }
 }
@@ -210,13 +249,8 @@ fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failu
 /// The configuration that the command line or the environment names; where nothing does and there is no
 /// `gateway.toml`, one that is made of `POPGATE__…` variables alone.
 fn load(option: Option<PathBuf>) -> Result<Loaded, config::Error> {
-    let named = option.or_else(|| {
-        std::env::var_os("POPGATE_CONFIG")
-            .filter(|file| !file.is_empty())
-            .map(PathBuf::from)
-    });
     let file = Path::new(CONFIG);
-    match named {
+    match named(option) {
         Some(file) => Config::load(&file),
         None if !file.exists()
             && let Some(loaded) = Config::from_environment() =>
@@ -225,6 +259,15 @@ fn load(option: Option<PathBuf>) -> Result<Loaded, config::Error> {
         }
         None => Config::load(file),
     }
+}
+
+/// The configuration that the command line or the environment names.
+fn named(option: Option<PathBuf>) -> Option<PathBuf> {
+    option.or_else(|| {
+        std::env::var_os("POPGATE_CONFIG")
+            .filter(|file| !file.is_empty())
+            .map(PathBuf::from)
+    })
 }
 
 /// The day of a time that state keeps, in seconds since 1970, UTC.

@@ -77,6 +77,8 @@ pub struct State {
     pub dir: Option<PathBuf>,
     /// What tokens are sealed with there: at least 32 octets.
     pub key: Option<Secret>,
+    /// The file that the key came from.
+    pub key_file: Option<PathBuf>,
 }
 
 /// `[web]`: the sign-in page.

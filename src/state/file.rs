@@ -20,10 +20,11 @@ use tokio::{
 
 use super::{
     Consent, Error, Index, MailboxName, Marked, Marks, Past, PendingMove, Renumbered, StateStore, Unavailable,
-    database::{Database, FILE, Owner},
+    database::{Database, FILE, Owner, caught},
+    part::{Kind, PORTION, Part, PartSender, Parts},
     records::{Renumbering, may_follow, refuse},
-    table::{self, Key, Kind, RECORDS, Reading, Writing, logins, octets, transact},
-    tokens::TokenFile,
+    table::{self, Key, RECORDS, Reading, Snapshot, Writing, logins, octets, transact},
+    tokens::{Sealed, TokenFile},
 };
 use crate::telemetry::{metrics, troubles};
 
@@ -227,6 +228,24 @@ impl StateStore for FileStore {
         .await
     }
 
+    async fn parts(&self) -> Result<Parts, Unavailable> {
+        let shared = self.shared.clone();
+        let reading = move || {
+            let run = |database: &redb::Database| Ok(database.begin_read()?.open_table(RECORDS)?);
+            shared.database.run(run)
+        };
+        let table = task::spawn_blocking(reading)
+            .await
+            .ok()
+            .flatten()
+            .ok_or(Unavailable::Failed)?;
+        let tokens = self.tokens.all();
+        let (sender, parts) = Parts::channel();
+        // Neither a reader nor a lock is held while whoever asks takes their time.
+        drop(task::spawn_blocking(move || send(&table, &tokens, &sender)));
+        Ok(parts)
+    }
+
     async fn past(&self, mailbox: &MailboxName) -> Result<Past, Unavailable> {
         let mailbox = mailbox.clone();
         let past = self.read(move |table| table.get(Key::of(Kind::Past, &mailbox))).await;
@@ -414,6 +433,31 @@ impl Shared {
 
     fn changes(&self) -> MutexGuard<'_, Vec<Change>> {
         self.changes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Sends the parts of all records and tokens, until nobody takes them any more.
+fn send(table: &Snapshot, tokens: &Sealed, sender: &PartSender) {
+    let sent = caught(|| {
+        let mut parts = table::parts(table)?.chain(
+            tokens
+                .iter()
+                .flat_map(|(consent, token)| Key::token(consent).parts(token).map(Ok)),
+        );
+        loop {
+            let portion: Result<Vec<Part>, _> = parts.by_ref().take(PORTION).collect();
+            let is_last = portion.as_ref().is_ok_and(Vec::is_empty);
+            let portion = portion.map_err(|error| {
+                tracing::error!(%error, "the state cannot be read for a backup");
+                Unavailable::Failed
+            });
+            if sender.blocking_send(portion).is_err() || is_last {
+                return Ok(());
+            }
+        }
+    });
+    if let Err(failure) = sent {
+        tracing::error!(?failure, "the state cannot be read for a backup");
     }
 }
 

@@ -6,6 +6,7 @@ mod support;
 
 mod accounts;
 mod as_they_are;
+mod backup;
 mod clients;
 mod comfort;
 mod commit;

@@ -131,10 +131,12 @@ impl Verifier<'_> {
     }
 
     fn state(&mut self, state: keys::State) -> Checked<State> {
+        let key_file = state.key_file.as_ref().map(|file| self.directory.join(&file.0));
         let key = self.secret("state.key", state.key, state.key_file)?;
         Ok(State {
             dir: state.dir.map(|dir| self.directory.join(dir.0)),
             key: key.map(|key| self.sealing_key(&key)).transpose()?,
+            key_file,
         })
     }
 

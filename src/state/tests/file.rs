@@ -7,7 +7,8 @@ use crate::state::{
     Damage, FileStore, Former, Identity, Index, MailboxName, Marks, Past, PendingMove, StateStore, Unavailable,
     database::FILE,
     envelope,
-    table::{Key, Kind, RECORDS},
+    part::Kind,
+    table::{Key, RECORDS},
 };
 use crate::types::Uid;
 

@@ -1,6 +1,7 @@
 //! Upstreams that take tokens: a provider of the tests' own, a real Dovecot behind a server that looks at every octet of the
 //! login, and the real program.
 
+mod backup;
 mod browser;
 mod grants;
 mod machines;

@@ -29,6 +29,7 @@ macro_rules! for_every_store {
     };
 }
 
+mod backup;
 mod mailboxes;
 mod marks;
 mod tokens;
