@@ -8,6 +8,7 @@ use crate::{
     accounts::Accounts,
     config::{self, ClientCertificates, Config, ListenerTls, UpstreamTls},
     maildrop::{Maildrops, SetupError},
+    notify::{self, Notices, Watched},
     oauth::{self, AtTheSocket, Standing, Tokens},
     pop3::{
         Listener, Service,
@@ -30,6 +31,7 @@ pub struct Gateway {
     drain: Duration,
     state: Arc<dyn StateStore>,
     tokens: Arc<Tokens>,
+    notices: Notices,
     config: Arc<Config>,
 }
 
@@ -50,6 +52,7 @@ impl Gateway {
         let config = Arc::new(config);
         let state = state::open(&config.state)?;
         let tokens = Tokens::new(&*config, state.clone())?;
+        let notices = Notices::open(&*config, state.clone(), tokens.clone()).await?;
         let site = match &config.web {
             Some(web) => {
                 let address = web.address;
@@ -67,11 +70,12 @@ impl Gateway {
             drain: config.limits.drain,
             service: Arc::new(Service {
                 accounts: Accounts::new(&*config)?,
-                maildrops: Maildrops::new(&*config, state.clone(), tokens.clone())?,
+                maildrops: Maildrops::telling(notices.clone(), &*config, state.clone(), tokens.clone())?,
                 limits: config.limits.clone(),
             }),
             state,
             tokens,
+            notices,
             config,
         })
     }
@@ -106,6 +110,8 @@ impl Gateway {
         listening.spawn(until(shutdown.clone(), async move {
             look_at_consents(&config, &tokens).await;
         }));
+        let (notices, watched) = (self.notices.clone(), watched(&self.config, &self.tokens));
+        listening.spawn(until(shutdown.clone(), async move { notices.watch(watched).await }));
         let sweeping = sweep(self.service.clone(), self.config.clone(), self.tokens.clone());
         listening.spawn(until(shutdown.clone(), sweeping));
         if let Some(dir) = self.config.state.dir.clone() {
@@ -121,6 +127,7 @@ impl Gateway {
             sessions.tasks.wait().await;
             self.service.maildrops.finish().await;
             self.tokens.finish().await;
+            self.notices.finish().await;
         };
         if tokio::time::timeout(self.drain, drained).await.is_err() {
             tracing::warn!(
@@ -130,6 +137,7 @@ impl Gateway {
             sessions.abort.cancel();
             sessions.tasks.wait().await;
             let _ = tokio::time::timeout(FLUSH, self.tokens.finish()).await;
+            let _ = tokio::time::timeout(FLUSH, self.notices.finish()).await;
         }
         for consent in self.tokens.unsaved() {
             tracing::error!(%consent, "a token could not be saved: somebody must sign in again (popgate sign-in)");
@@ -137,7 +145,7 @@ impl Gateway {
     }
 }
 
-/// How long the gateway may take to save tokens after `drain_seconds`: each lost token costs a sign-in.
+/// How long the gateway may take to save tokens and notices each after `drain_seconds`: each lost token costs a sign-in.
 const FLUSH: Duration = Duration::from_secs(5);
 
 /// The acceptor for `listener`, unless it has no TLS. Listeners that need the same acceptor share one of `made`.
@@ -214,6 +222,19 @@ async fn look_at_certificates(config: &Config) {
             }
         }
     }
+}
+
+/// What ends by itself, so that somebody must be told before.
+fn watched(config: &Config, tokens: &Tokens) -> Watched {
+    let mut watched = Watched {
+        certificates: config.tls.iter().map(|files| files.certificate.clone()).collect(),
+        ..Watched::default()
+    };
+    for candidate in candidates(&config.accounts).filter(|candidate| candidate.oauth2.needs_consent()) {
+        let logins = watched.consents.entry(candidate.consent(tokens)).or_default();
+        logins.push(candidate.account.login.clone());
+    }
+    watched
 }
 
 /// Tells for which accounts somebody must sign in, and asks for the tokens that were asked for when the process before this
@@ -330,6 +351,9 @@ pub enum Error {
     /// `[upstream.NAME.oauth2]`
     #[error("[upstream.….oauth2] {0}")]
     OAuth2(#[from] oauth::SetupError),
+    /// `[notify]`
+    #[error(transparent)]
+    Notify(#[from] notify::SetupError),
     /// `[state] dir`
     #[error(transparent)]
     State(#[from] state::Error),

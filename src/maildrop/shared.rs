@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio_util::task::TaskTracker;
 
 use super::{parked::Parked, undelivered::Undelivered};
-use crate::{imap::Pool, state::StateStore};
+use crate::{imap::Pool, notify::Notices, state::StateStore};
 
 /// What a session needs beyond its own upstream.
 #[derive(Debug)]
@@ -14,6 +14,8 @@ pub(super) struct Shared {
     pub(super) pool: Arc<Pool<Parked>>,
     pub(super) state: Arc<dyn StateStore>,
     pub(super) undelivered: Undelivered,
+    /// Who is told when somebody must act.
+    pub(super) notices: Notices,
     /// Work that sessions leave to be finished behind them.
     pub(super) tasks: TaskTracker,
 }

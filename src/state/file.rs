@@ -21,7 +21,7 @@ use super::{
     Consent, Error, Index, MailboxName, Marked, Marks, Past, PendingMove, Renumbered, StateStore, Unavailable,
     database::{Database, FILE, Owner},
     records::{Renumbering, may_follow, refuse},
-    table::{self, Key, Kind, RECORDS, Reading, Writing, logins, octets, transact},
+    table::{self, Key, Kind, RECORDS, Reading, Writing, logins, notices, octets, transact},
     tokens::TokenFile,
 };
 
@@ -307,6 +307,26 @@ impl StateStore for FileStore {
 
     async fn tokens_unwritable_since(&self) -> Result<Option<u32>, Unavailable> {
         Ok(self.tokens.unwritable_since())
+    }
+
+    async fn notices(&self) -> Result<Vec<(String, Vec<u8>)>, Unavailable> {
+        self.read(|table| notices(&table.0).map(Ok)).await
+    }
+
+    async fn set_notice(&self, name: &str, notice: Option<&[u8]>) -> Result<(), Unavailable> {
+        let (name, notice) = (name.to_owned(), notice.map(<[u8]>::to_vec));
+        self.write(move |table| {
+            let key = Key::notice(&name);
+            match &notice {
+                Some(notice) => table.set(key, notice).map(Ok),
+                None => table.remove(key).map(Ok),
+            }
+        })
+        .await
+    }
+
+    fn has_failed(&self) -> bool {
+        self.shared.database.is_closed()
     }
 }
 

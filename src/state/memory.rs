@@ -32,6 +32,7 @@ struct Records {
     past: BTreeMap<MailboxName, Past>,
     moves: BTreeMap<MailboxName, PendingMove>,
     tokens: BTreeMap<Consent, Vec<u8>>,
+    notices: BTreeMap<String, Vec<u8>>,
 }
 
 impl Default for MemoryStore {
@@ -197,6 +198,19 @@ impl StateStore for MemoryStore {
 
     async fn tokens_unwritable_since(&self) -> Result<Option<u32>, Unavailable> {
         Ok(None)
+    }
+
+    async fn notices(&self) -> Result<Vec<(String, Vec<u8>)>, Unavailable> {
+        Ok(self.records().notices.clone().into_iter().collect())
+    }
+
+    async fn set_notice(&self, name: &str, notice: Option<&[u8]>) -> Result<(), Unavailable> {
+        let notices = &mut self.records().notices;
+        match notice {
+            Some(notice) => notices.insert(name.to_owned(), notice.to_vec()),
+            None => notices.remove(name),
+        };
+        Ok(())
     }
 }
 

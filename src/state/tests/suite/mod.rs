@@ -31,6 +31,7 @@ macro_rules! for_every_store {
 
 mod mailboxes;
 mod marks;
+mod notices;
 mod tokens;
 
 use crate::{
