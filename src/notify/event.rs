@@ -67,6 +67,11 @@ impl Key {
         }
     }
 
+    /// A certificate, by its file.
+    pub(super) fn certificate(file: &Path) -> Self {
+        Self::new(Kind::CertificateEnding, file.display().to_string())
+    }
+
     /// A login that fails.
     pub(super) fn login(login: &str) -> Self {
         Self::new(Kind::LoginFailing, login)
@@ -165,8 +170,7 @@ impl Event {
 
     /// The certificate in `file` ends soon or has ended, as the sentence `what` says.
     pub(super) fn certificate_ending(file: &Path, what: &str) -> Self {
-        let key = Key::new(Kind::CertificateEnding, file.display().to_string());
-        Self::new(key, format!("The {what}."))
+        Self::new(Key::certificate(file), format!("The {what}."))
     }
 
     /// `login` at `upstream` has not succeeded since `since` (seconds since 1970), the last time because `why`.

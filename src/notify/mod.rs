@@ -233,6 +233,29 @@ impl Notices {
         noting.await.inspect_err(|_| self.state_failed())
     }
 
+    /// With a mail for `login`, whose consent nobody knows, and what `store` keeps of it: for tests.
+    #[cfg(test)]
+    pub(crate) async fn with_mail(login: &str, store: Arc<dyn StateStore>) -> (Self, Mail) {
+        let options = NotifyOptions {
+            notify: crate::config::Notify {
+                mail: true,
+                ..Default::default()
+            },
+            ..NotifyOptions::default()
+        };
+        let notices = Self::open(options, store, Tokens::none()).await.unwrap();
+        let desk = notices.0.clone().unwrap();
+        let consent = crate::state::Consent {
+            upstream: "home".into(),
+            name: "eva".into(),
+        };
+        let logins = [login.to_owned()];
+        desk.ledger
+            .raise(Event::consent_ending(&consent, &logins, now() + 1000, None));
+        let mail = notices.mail_for(login).await.unwrap();
+        (notices, mail)
+    }
+
     fn for_webhook(&self) -> Option<&Desk> {
         self.0.as_deref().filter(|desk| desk.sender.is_some())
     }

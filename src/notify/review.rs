@@ -102,26 +102,29 @@ impl Review {
         Some(judge(&status, self.lead, now()))
     }
 
-    /// Looks at all certificates that there are. One that cannot be read is in the log.
+    /// Looks at all certificates that there are. If one cannot be read (the log says so), what stood stands.
     pub(super) async fn certificates(&self, ledger: &Ledger, files: &[PathBuf]) {
         let files = files.to_vec();
         let looking = move || -> Vec<_> {
             let now = i64::from(now());
             let look = |file: PathBuf| {
-                let expiry = Validity::of(&file).ok()?.at(now);
-                Some((file, expiry))
+                let expiry = Validity::of(&file).ok().map(|validity| validity.at(now));
+                (file, expiry)
             };
-            files.into_iter().filter_map(look).collect()
+            files.into_iter().map(look).collect()
         };
         let Ok(looked) = tokio::task::spawn_blocking(looking).await else {
             return;
         };
         let mut standing = BTreeSet::new();
         for (file, expiry) in looked {
-            if let Expiry::Ending(what) | Expiry::Invalid(what) = expiry {
-                let event = Event::certificate_ending(&file, &what);
-                standing.insert(event.key.clone());
-                ledger.raise(event);
+            match expiry {
+                Some(Expiry::Valid(_)) => {}
+                Some(Expiry::Ending(what) | Expiry::Invalid(what)) => {
+                    standing.insert(Key::certificate(&file));
+                    ledger.raise(Event::certificate_ending(&file, &what));
+                }
+                None => drop(standing.insert(Key::certificate(&file))),
             }
         }
         ledger.retain(Kind::CertificateEnding, &standing);
@@ -171,8 +174,8 @@ fn judge(status: &Status, lead: u32, now: u32) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::state::MemoryStore;
+    use super::{super::book::Book, *};
+    use crate::state::{MemoryStore, RemoteStore};
 
     const DAY: u32 = 24 * 3600;
 
@@ -219,6 +222,42 @@ mod tests {
         assert_eq!(judge(&ended, 14 * DAY, 10), Finding::Ended("revoked".into()));
     }
 
+    /// Nobody listens there: all that is asked of it fails.
+    #[tokio::test]
+    async fn a_state_that_fails_is_told_of_nevertheless() {
+        let directory = tempfile::tempdir().unwrap();
+        let broken: Arc<dyn StateStore> = Arc::new(RemoteStore::new(&directory.path().join("missing")));
+        let ledger = Ledger::open(broken.clone(), true).await;
+        let review = Review::new(Tokens::none(), broken, Duration::ZERO, None);
+        for _ in 0..2 {
+            review.state(&ledger, true).await;
+            let kinds: Vec<_> = ledger.look(|book| book.unsent().map(|record| record.event.key.kind).collect());
+            assert_eq!(kinds, [Kind::StateFailing]);
+        }
+        let key = Key::state();
+        let id = ledger.next_unsent().unwrap().id();
+        let kept = ledger
+            .change_device(&key, &id, "pbx", |device| device.is_deleted = true)
+            .await;
+        assert!(kept.is_err() && ledger.save().await.is_err());
+        let is_deleted = |book: &Book| book.get(&key).unwrap().device("pbx").is_deleted;
+        assert!(!ledger.look(is_deleted), "what is not kept has not happened");
+    }
+
+    #[tokio::test]
+    async fn a_state_that_works_again_needs_nobody() {
+        let store: Arc<dyn StateStore> = Arc::new(MemoryStore::default());
+        let ledger = Ledger::open(store.clone(), true).await;
+        let review = Review::new(Tokens::none(), store.clone(), Duration::ZERO, None);
+        review.state(&ledger, false).await;
+        assert!(ledger.next_unsent().is_none());
+        ledger.raise(Event::state_failing());
+        review.state(&ledger, false).await;
+        assert!(ledger.next_unsent().is_none());
+        ledger.save().await.unwrap();
+        assert_eq!(store.notices().await, Ok(Vec::new()), "nothing stays behind");
+    }
+
     #[tokio::test]
     async fn certificates_are_told_of_until_they_are_renewed() {
         let directory = tempfile::tempdir().unwrap();
@@ -234,8 +273,11 @@ mod tests {
         let ledger = Ledger::open(store.clone(), true).await;
         let review = Review::new(Tokens::none(), store, Duration::ZERO, None);
         let files = [file.clone(), directory.path().join("missing.pem")];
-        for (year, expected) in [(2021, 1), (2120, 0), (2021, 1)] {
-            write(year);
+        for (year, expected) in [(2021, 1), (2120, 0), (2021, 1), (0, 1)] {
+            match year {
+                0 => std::fs::remove_file(&file).unwrap(),
+                year => write(year),
+            }
             review.certificates(&ledger, &files).await;
             assert_eq!(ledger.look(|book| book.unsent().count()), expected, "{year}");
         }

@@ -130,7 +130,8 @@ fn what_was_not_sent_is_sent_after_a_restart() {
 fn without_state_the_log_has_what_was_not_sent() {
     let receiver = Receiver::start();
     receiver.answer(&[503; 100]);
-    let mut gateway = with_certificates(&[&Certificates::ending_in(20)], &receiver, None);
+    let certificates = Certificates::ending_in(20);
+    let mut gateway = with_certificates(&[&certificates], &receiver, None);
     receiver.wait(1);
     gateway.signal("TERM");
     assert!(gateway.wait().success());
@@ -143,30 +144,29 @@ fn without_state_the_log_has_what_was_not_sent() {
 
 #[test]
 fn tls_that_only_the_configuration_trusts() {
-    let authority = Certificates::new();
+    let (authority, another) = (Certificates::new(), Certificates::new());
+    let ending = Certificates::ending_in(3);
+    let start = |receiver: &Receiver| {
+        let notify = format!(
+            "[notify]\nwebhook = {:?}\nwebhook_ca_file = {:?}",
+            receiver.url(),
+            authority.authority_file()
+        );
+        let upstream = Setup::new(([127, 0, 0, 1], free_port()).into());
+        let setup = upstream.certificates(&ending).table(&notify);
+        setup.listener("tls = \"implicit\"").start()
+    };
     let receiver = Receiver::start_tls(&authority);
-    let upstream = Setup::new(([127, 0, 0, 1], free_port()).into());
-    let setup = upstream.certificates(&Certificates::ending_in(3)).table(&format!(
-        "[notify]\nwebhook = {:?}\nwebhook_ca_file = {:?}",
-        receiver.url(),
-        authority.authority_file()
-    ));
-    let gateway = setup.listener("tls = \"implicit\"").start();
+    let gateway = start(&receiver);
     let came = receiver.wait(1);
     assert!(came[0].event() == "certificate-ending" && came[0].signed_at(SECRET).is_none());
     gateway.stop();
-    // Another authority's certificate is not trusted: nothing is sent there.
-    let receiver = Receiver::start_tls(&Certificates::new());
-    let upstream = Setup::new(([127, 0, 0, 1], free_port()).into());
-    let setup = upstream.certificates(&Certificates::ending_in(3)).table(&format!(
-        "[notify]\nwebhook = {:?}\nwebhook_ca_file = {:?}",
-        receiver.url(),
-        authority.authority_file()
-    ));
-    let gateway = setup.listener("tls = \"implicit\"").start();
+    // Nothing is sent to whom nobody trusts.
+    let receiver = Receiver::start_tls(&another);
+    let gateway = start(&receiver);
     gateway.events("the webhook does not take a notice: popgate tries again", 1);
-    assert_eq!(receiver.count(), 0);
     gateway.stop();
+    assert_eq!(receiver.count(), 0);
 }
 
 const HOUR: Duration = Duration::from_secs(3600);

@@ -44,8 +44,10 @@ pub(super) async fn run(config: &Config) -> Result<Vec<Finding>, tls::Error> {
         // Devices of old ask for no name, and get the first.
         findings.extend(certificate(files, has_legacy && index == 0)?);
     }
-    if let Some(file) = &config.notify.webhook_ca_file {
-        tls::Connector::new(Some(file))?;
+    if let Some(file) = &config.notify.webhook_ca_file
+        && let Err(error) = tls::Connector::new(Some(file))
+    {
+        findings.push(Finding::Failure(format!("notify.webhook_ca_file: {error}")));
     }
     let mut is_running = false;
     if let Some(dir) = &config.state.dir {

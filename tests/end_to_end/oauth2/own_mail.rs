@@ -123,7 +123,7 @@ fn it_is_a_message_like_any_other() {
     assert_eq!((pop.list("LIST"), pop.list("UIDL")), (sizes.clone(), names.clone()));
     pop.ok("DELE 4");
     drop(pop);
-    gateway.sessions(3);
+    gateway.sessions(2);
     gateway.stop();
     let Some(gateway) = lab.soon_again(&[]) else { return };
     let mut pop = log_in(&gateway, "pbx");
