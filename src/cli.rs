@@ -351,6 +351,7 @@ impl From<gateway::Error> for Failure {
             gateway::Error::NoCertificate { .. }
             | gateway::Error::Tls(_)
             | gateway::Error::Maildrops(_)
+            | gateway::Error::Notify(_)
             | gateway::Error::OAuth2(_)
             | gateway::Error::State(_) => Self::wrong(error),
         }

@@ -29,7 +29,7 @@ use self::{
 use crate::{
     config::{Config, UpstreamTls},
     maildrop::SetupError,
-    oauth,
+    notify, oauth,
     pop3::listener::{Gate, Sessions},
     proofs::RandomUnavailable,
     sign_in::SignIns,
@@ -59,7 +59,7 @@ impl Gateway {
         warn_of_legacy(&config);
         let fixed = Fixed::from(&config);
         let state = state::open(&config.state)?;
-        let configured = Configured::new(config, state.clone())?;
+        let configured = Configured::new(config, state.clone()).await?;
         let mut listeners = Listeners::new(inherited);
         let plan = listeners.plan(&configured)?;
         listeners.carry_out(plan).await;
@@ -113,6 +113,7 @@ impl Gateway {
         let next = Arc::new(next.await.map_err(|_| Error::Draining)??);
         let plan = listeners.plan(&next)?;
         // From here on nothing fails.
+        next.notices.set_tokens(next.tokens.clone());
         let limits = &next.config.limits;
         raise_file_limit(limits.sessions);
         warn_of_legacy(&next.config);
@@ -173,6 +174,7 @@ impl Gateway {
         let Configured {
             config,
             tokens,
+            notices,
             service,
         } = &*self.current();
         let deadline = Instant::now() + config.limits.drain;
@@ -199,6 +201,7 @@ impl Gateway {
         let finished = async {
             service.maildrops.finish().await;
             tokens.finish().await;
+            notices.finish().await;
         };
         let _ = timeout_at(deadline.max(Instant::now() + FLUSH), finished).await;
         for consent in tokens.unsaved() {
@@ -299,6 +302,9 @@ pub enum Error {
     /// `[upstream.NAME.oauth2]`
     #[error("[upstream.….oauth2] {0}")]
     OAuth2(#[from] oauth::SetupError),
+    /// `[notify]`
+    #[error(transparent)]
+    Notify(#[from] notify::SetupError),
     /// `[state] dir`
     #[error(transparent)]
     State(#[from] state::Error),

@@ -121,6 +121,10 @@ fn example_loads_with_every_key_enabled() {
     let web = config.web.unwrap();
     assert_eq!(web.public_url.as_deref(), Some("https://mail.example.org/popgate"));
     assert_eq!(web.admin_password.expose(), b"secret of admin");
+    let notify = config.notify;
+    assert_eq!(notify.webhook.unwrap().host(), "alerts.example.org");
+    assert_eq!(notify.webhook_secret.unwrap().expose(), b"secret of webhook");
+    assert_eq!(notify.consent.as_secs(), 14 * 24 * 3600);
 }
 
 /// A key that the example comments out has the value that is in force without it, unless it says otherwise.

@@ -138,7 +138,8 @@ impl Error {
     /// Its kind, in one word: a label of a metric.
     pub fn kind(&self) -> &'static str {
         match self {
-            Self::Unreachable(_) | Self::Connect(_) => "unreachable",
+            Self::Unreachable(_) | Self::Connect(_) | Self::SilentTls(_) => "unreachable",
+            Self::Stranger(_) | Self::NoGreeting(_) => "no-greeting",
             Self::Proxy(_) => "proxy",
             Self::Certificate(_) => "certificate",
             Self::Tls(_) | Self::NoStartTls => "tls",
@@ -150,7 +151,7 @@ impl Error {
             Self::Closed { .. } => "closed",
             Self::Paused(_) => "paused",
             Self::Refused { .. } => "refused",
-            Self::Bye(_) => "bye",
+            Self::Bye(_) | Self::Unwelcome(_) => "bye",
             Self::Silent(_) | Self::Endless => "silent",
             Self::Lost(_) => "lost",
             Self::Sasl(_) | Self::Protocol(_) | Self::NoUidValidity => "protocol",

@@ -7,7 +7,8 @@ use tracing::Instrument;
 use super::{
     Error, Maildrop, MessageNumber, Octets,
     folder::{HeldFolder, NotBegun},
-    listing::{Found, Row},
+    listing::{Found, Row, Shows},
+    own_mail::OwnMail,
     top::LineLimit,
 };
 use crate::imap::{self, BodyStart, Item, Section, UidSet};
@@ -24,12 +25,14 @@ pub struct Body<'a>(Content<'a>);
 #[derive(Debug)]
 enum Content<'a> {
     Upstream(Passage<'a>),
-    Notice(Notice),
+    Notice(Notice<'a>),
 }
 
-/// What stands in a message's place.
+/// What stands in a message's place, or is a mail of the gateway's own.
 #[derive(Debug)]
-struct Notice {
+struct Notice<'a> {
+    /// Set if it is a mail of the gateway's own.
+    own: Option<&'a mut OwnMail>,
     text: Arc<[u8]>,
     /// How many octets of `text` the device gets.
     octets: usize,
@@ -143,10 +146,11 @@ impl Maildrop {
     }
 
     /// The notice in the place of `row`, for RETR or for TOP of so many lines.
-    fn body_of_notice(&self, row: Row, lines: Option<u64>) -> Body<'_> {
+    fn body_of_notice(&mut self, row: Row, lines: Option<u64>) -> Body<'_> {
         let text = self.notice(row).unwrap_or_default();
         let octets = lines.map_or(text.len(), |lines| LineLimit::message(lines).pass(&text));
         Body(Content::Notice(Notice {
+            own: self.own.as_deref_mut().filter(|_| row.shows == Shows::OwnMail),
             text,
             octets,
             is_announced: lines.is_none(),
@@ -208,10 +212,17 @@ impl Body<'_> {
     /// The device was sent all of it. If that is the whole message, it counts as retrieved, and `octets` is the size that the
     /// next sessions list (RFC 1939 §11); `None` if folding has changed what was sent.
     pub fn delivered(self, octets: Option<Octets>) {
-        if let Content::Upstream(passage) = self.0
-            && passage.is_whole
-        {
-            passage.folder.note_delivered(passage.row.uid, octets);
+        match self.0 {
+            Content::Upstream(passage) if passage.is_whole => {
+                passage.folder.note_delivered(passage.row.uid, octets);
+            }
+            Content::Notice(Notice {
+                own: Some(own),
+                text,
+                octets,
+                ..
+            }) if octets == text.len() => own.note_delivered(),
+            Content::Upstream(_) | Content::Notice(_) => {}
         }
     }
 }

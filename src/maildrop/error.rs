@@ -259,6 +259,16 @@ pub enum Reason {
     NotSticky,
 }
 
+impl Reason {
+    /// Whether the upstream would fail any login like that.
+    pub fn is_of_upstream(self) -> bool {
+        matches!(
+            self,
+            Self::Refused | Self::Silent | Self::Certificate | Self::Tls | Self::Proxy | Self::NoPassword
+        )
+    }
+}
+
 impl From<&imap::Error> for Refusal {
     /// The one map from an upstream's failure to what a device is told.
     fn from(error: &imap::Error) -> Self {

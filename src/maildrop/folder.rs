@@ -6,7 +6,7 @@ use super::{
     Error, Listing, Octets, Reason, Refusal,
     delivery::Delivery,
     import,
-    listing::{Found, Row},
+    listing::{Found, Row, Shows},
     lock::Lock,
     marks::LoginMarks,
     notice::{self, Notices},
@@ -217,7 +217,9 @@ impl HeldFolder {
 
     /// The notices of those `rows` of this folder that are to have one: one round trip, if there are any.
     pub(super) async fn oversize_notices(&mut self, rows: &[Row]) -> Result<Notices, Error> {
-        let rows = rows.iter().filter(|row| row.is_notice && row.folder == self.number);
+        let rows = rows
+            .iter()
+            .filter(|row| row.shows == Shows::Notice && row.folder == self.number);
         let octets: UidMap<u32> = rows.map(|row| (row.uid, row.octets)).collect();
         if octets.is_empty() {
             return Ok(Notices::new());
@@ -357,6 +359,11 @@ impl HeldFolder {
             cause = error.imap().map(tracing::field::display),
             "the upstream does not deliver this message: a notice takes its place"
         );
+        if !is_known {
+            let login = &self.upstream.account().login;
+            let notices = &self.shared.notices;
+            notices.message_undelivered(self.upstream.name(), self.message(uid), login);
+        }
         let header = header.map(|(_, header)| header).unwrap_or_default();
         let notice: Arc<[u8]> = notice::of_undelivered(&header, octets, &self.place(uid)).into();
         // To ask again may cost the connection; if the upstream just says no, it costs nothing.
@@ -449,6 +456,8 @@ impl HeldFolder {
         if self.suspects.contains(uid) {
             let undelivered = &self.shared.undelivered;
             undelivered.remove(self.upstream.name(), self.message(uid));
+            let notices = &self.shared.notices;
+            notices.message_delivered(self.upstream.name(), self.message(uid));
         }
     }
 

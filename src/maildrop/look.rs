@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::{
     Error, Listing, Maildrops, Reason, Refusal,
     folder::candidates,
-    listing::Row,
+    listing::{Row, Shows},
     marks::LoginMarks,
     open::secret_of,
     parked::Parked,
@@ -75,7 +75,7 @@ impl Maildrops {
     /// Begins a look at the maildrop of `account`: takes the right to one connection.
     pub async fn look(&self, account: &Account) -> Result<Look, Error> {
         let connector = self.connector(&account.upstream.name)?;
-        let user = UserKey::new(&account.upstream.name, &account.user);
+        let user = UserKey::new(&account.upstream, &account.user);
         let slot = self.reserve(account, &user, &secret_of(&account.credential)).await?;
         Ok(Look {
             account: Arc::new(account.clone()),
@@ -249,7 +249,7 @@ fn sample(listing: &Listing) -> Option<Row> {
         listing
             .numbers()
             .filter_map(|number| listing.get(number).ok())
-            .filter(|row| !row.is_notice)
+            .filter(|row| row.shows == Shows::Message)
     };
     rows()
         .find(|row| (1..=LARGE).contains(&row.octets))

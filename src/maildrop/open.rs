@@ -9,8 +9,10 @@ use super::{
     Error, Listing, Maildrop, Reason, Refusal,
     budget::Budget,
     folder::HeldFolder,
+    listing::Shows,
     lock::{Lock, Locks},
     notice::Notices,
+    own_mail::OwnMail,
     parked::Parked,
     read_ahead::ReadAhead,
     recognition::recognise,
@@ -25,6 +27,7 @@ use crate::{
     accounts::Account,
     config::{self, Credential, MaildropOptions, OnDelete, Policy, Secret},
     imap::{Connection, Connector, NoSlot, Pool, Slot, Standing, UserKey},
+    notify,
     oauth::Tokens,
     proofs::RandomUnavailable,
     state::{StateStore, now},
@@ -62,6 +65,16 @@ impl Maildrops {
         state: Arc<dyn StateStore>,
         tokens: Arc<Tokens>,
     ) -> Result<Self, SetupError> {
+        Self::telling(notify::Notices::default(), options, state, tokens)
+    }
+
+    /// The same, with `notices` that tell people when they must act.
+    pub fn telling(
+        notices: notify::Notices,
+        options: impl Into<MaildropOptions>,
+        state: Arc<dyn StateStore>,
+        tokens: Arc<Tokens>,
+    ) -> Result<Self, SetupError> {
         let options = options.into();
         Ok(Self {
             connectors: connectors(&options, &tokens, |_, connector| connector)?,
@@ -70,6 +83,7 @@ impl Maildrops {
                 state,
                 locks: Locks::default(),
                 undelivered: Undelivered::default(),
+                notices,
                 tasks: TaskTracker::new(),
             }),
             read_ahead: options.read_ahead,
@@ -110,6 +124,11 @@ impl Maildrops {
         Self::new(config, state, tokens).unwrap()
     }
 
+    /// Who is told when somebody must act.
+    pub fn notices(&self) -> &notify::Notices {
+        &self.shared.notices
+    }
+
     /// Waits until everything that sessions left behind is finished; to be called when no session is left.
     pub async fn finish(&self) {
         self.shared.tasks.close();
@@ -145,12 +164,16 @@ impl Maildrops {
     async fn open_in(&self, account: &Account, span: Span) -> Result<Maildrop, Error> {
         let now = now();
         let mut folders = self.hold(account).await?;
-        match prepare(&mut folders, &account.policy, now).await {
-            Ok((listing, notices)) => Ok(Maildrop {
+        let telling = self.shared.notices.clone();
+        let mail = telling.mail_for(&account.login).await;
+        match prepare(&mut folders, &account.policy, mail, now).await {
+            Ok((listing, notices, own)) => Ok(Maildrop {
                 names: Names::new(&account.policy, folders.iter().map(HeldFolder::named)),
                 folders,
                 listing,
                 notices,
+                own,
+                telling,
                 policy: account.policy.clone(),
                 span,
             }),
@@ -372,7 +395,12 @@ pub(super) fn secret_of(credential: &Credential) -> Secret {
 }
 
 /// From what the mailboxes hold to what the login is to see now (seconds since 1970).
-async fn prepare(folders: &mut [HeldFolder], policy: &Policy, now: u32) -> Result<(Listing, Notices), Error> {
+async fn prepare(
+    folders: &mut [HeldFolder],
+    policy: &Policy,
+    mail: Option<notify::Mail>,
+    now: u32,
+) -> Result<(Listing, Notices, Option<Box<OwnMail>>), Error> {
     for folder in &mut *folders {
         // 5. What the login has done here.
         folder.read_marks().await?;
@@ -388,19 +416,26 @@ async fn prepare(folders: &mut [HeldFolder], policy: &Policy, now: u32) -> Resul
     for folder in &mut *folders {
         candidates.push(folder.candidates(now).await?);
     }
-    let Some(mut rows) = selection::rows(&candidates, &policy.view) else {
-        return Ok((Listing::whole(candidates.swap_remove(0).index), Notices::new()));
+    let mut rows = match (selection::rows(&candidates, &policy.view), &mail) {
+        (Some(rows), _) => rows,
+        (None, Some(_)) => selection::all(&candidates[0].index),
+        (None, None) => {
+            let listing = Listing::whole(candidates.swap_remove(0).index);
+            return Ok((listing, Notices::new(), None));
+        }
     };
     // 10. Notices in the place of what is too large.
     let mut notices = Notices::new();
     for folder in &mut *folders {
         notices.extend(folder.oversize_notices(&rows).await?);
     }
-    for row in rows.iter_mut().filter(|row| row.is_notice) {
+    for row in rows.iter_mut().filter(|row| row.shows == Shows::Notice) {
         let text = notices.get(&(row.folder, row.uid));
         row.octets = text.map_or(0, |text| u32::try_from(text.len()).unwrap_or(u32::MAX));
     }
-    Ok((Listing::chosen(rows, folders.len()), notices))
+    // 11. What the gateway itself has to tell.
+    let own = mail.and_then(|mail| OwnMail::among(&mut rows, mail, policy, now));
+    Ok((Listing::chosen(rows, folders.len()), notices, own))
 }
 
 /// Leaves folders to their next sessions.

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     accounts::Accounts,
-    config::{Certificate, ClientCertificates, Config, Limits, ListenerTls, Log, LogFormat, State},
+    config::{Certificate, ClientCertificates, Config, Limits, ListenerTls, Log, LogFormat, Notify, State},
     maildrop::Maildrops,
     tls::{Acceptor, Connector},
 };
@@ -63,6 +63,7 @@ pub(crate) fn config(limits: Limits) -> Config {
         },
         limits,
         web: None,
+        notify: Notify::default(),
         tls: Vec::new(),
         listeners: Vec::new(),
         upstreams: Vec::new(),

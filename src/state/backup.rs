@@ -296,6 +296,7 @@ impl fmt::Display for Tally {
                 Kind::Past => ["history of a mailbox", "histories of mailboxes"],
                 Kind::Move => ["removal under way", "removals under way"],
                 Kind::Token => ["consent", "consents"],
+                Kind::Notice => ["notice to people", "notices to people"],
             };
             let what = if *count == 1 { what[0] } else { what[1] };
             write!(f, "{separator}{count} {what}")?;
@@ -321,6 +322,8 @@ fn is_intact(part: &Part, record: &[u8]) -> bool {
         }
         // Sealed: only the key tells.
         Kind::Token => true,
-        Kind::Marks | Kind::Past | Kind::Move => envelope::is_intact(&Key::of_part(part).names(), record),
+        Kind::Marks | Kind::Past | Kind::Move | Kind::Notice => {
+            envelope::is_intact(&Key::of_part(part).names(), record)
+        }
     }
 }

@@ -240,7 +240,11 @@ impl StateStore for RemoteStore {
     }
 
     async fn parts(&self) -> Result<Parts, Unavailable> {
-        let mut stream = BufReader::new(self.connect().await.map_err(|error| self.failed(&error))?);
+        let mut stream = BufReader::new(
+            local_socket::connect(&self.socket)
+                .await
+                .map_err(|error| self.failed(&error))?,
+        );
         let asked = stream.get_mut().write_all(&line(&Request::Parts)).await;
         asked.map_err(|error| self.failed(&error))?;
         let (sender, parts) = Parts::channel();

@@ -126,6 +126,12 @@ impl Database {
         None
     }
 
+    /// Whether the last work failed, and none has been tried since.
+    pub(super) fn is_closed(&self) -> bool {
+        let handle = self.handle.read().unwrap_or_else(PoisonError::into_inner);
+        matches!(&*handle, Handle::Closed(_))
+    }
+
     /// Opens the file again if it was closed by a failure and the pause is over.
     fn reopen(&self) {
         let due = |handle: &Handle| matches!(handle, Handle::Closed(until) if *until <= Instant::now());

@@ -23,7 +23,7 @@ use super::{
     database::{Database, FILE, Owner, caught},
     part::{Kind, PORTION, Part, PartSender, Parts},
     records::{Renumbering, may_follow, refuse},
-    table::{self, Key, RECORDS, Reading, Snapshot, Writing, logins, octets, transact},
+    table::{self, Key, RECORDS, Reading, Snapshot, Writing, logins, notices, octets, transact},
     tokens::{Sealed, TokenFile},
 };
 use crate::telemetry::{metrics, troubles};
@@ -338,6 +338,26 @@ impl StateStore for FileStore {
 
     async fn tokens_unwritable_since(&self) -> Result<Option<u32>, Unavailable> {
         Ok(self.tokens.unwritable_since())
+    }
+
+    async fn notices(&self) -> Result<Vec<(String, Vec<u8>)>, Unavailable> {
+        self.read(|table| notices(&table.0).map(Ok)).await
+    }
+
+    async fn set_notice(&self, name: &str, notice: Option<&[u8]>) -> Result<(), Unavailable> {
+        let (name, notice) = (name.to_owned(), notice.map(<[u8]>::to_vec));
+        self.write(move |table| {
+            let key = Key::notice(&name);
+            match &notice {
+                Some(notice) => table.set(key, notice).map(Ok),
+                None => table.remove(key).map(Ok),
+            }
+        })
+        .await
+    }
+
+    fn has_failed(&self) -> bool {
+        self.shared.database.is_closed()
     }
 }
 

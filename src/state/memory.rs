@@ -35,6 +35,7 @@ struct Records {
     past: BTreeMap<MailboxName, Past>,
     moves: BTreeMap<MailboxName, PendingMove>,
     tokens: BTreeMap<Consent, Vec<u8>>,
+    notices: BTreeMap<String, Vec<u8>>,
 }
 
 impl Default for MemoryStore {
@@ -80,6 +81,9 @@ impl MemoryStore {
         }
         for (consent, token) in &records.tokens {
             all.extend(Key::token(consent).parts(token));
+        }
+        for (name, notice) in &records.notices {
+            all.extend(sealed(Key::notice(name), notice));
         }
         all
     }
@@ -243,6 +247,19 @@ impl StateStore for MemoryStore {
 
     async fn tokens_unwritable_since(&self) -> Result<Option<u32>, Unavailable> {
         Ok(None)
+    }
+
+    async fn notices(&self) -> Result<Vec<(String, Vec<u8>)>, Unavailable> {
+        Ok(self.records().notices.clone().into_iter().collect())
+    }
+
+    async fn set_notice(&self, name: &str, notice: Option<&[u8]>) -> Result<(), Unavailable> {
+        let notices = &mut self.records().notices;
+        match notice {
+            Some(notice) => notices.insert(name.to_owned(), notice.to_vec()),
+            None => notices.remove(name),
+        };
+        Ok(())
     }
 }
 

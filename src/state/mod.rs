@@ -119,6 +119,22 @@ pub trait StateStore: Send + Sync + fmt::Debug {
     /// Since when tokens cannot be written, in seconds since 1970; `None` if the last write succeeded.
     async fn tokens_unwritable_since(&self) -> Result<Option<u32>, Unavailable>;
 
+    /// What somebody has been told of and is not over yet, by name. What is damaged is left out (logged). Only the gateway
+    /// that has the store tells anybody: any other process gets an error.
+    async fn notices(&self) -> Result<Vec<(String, Vec<u8>)>, Unavailable> {
+        Err(Unavailable::Failed)
+    }
+
+    /// Keeps what somebody is told of under `name`; `None`: it is over.
+    async fn set_notice(&self, _name: &str, _notice: Option<&[u8]>) -> Result<(), Unavailable> {
+        Err(Unavailable::Failed)
+    }
+
+    /// Whether the store could not be read or written when that was tried last (logged).
+    fn has_failed(&self) -> bool {
+        false
+    }
+
     /// Asks the gateway that has a shared store to renew the token of `consent`; with `is_refused` even if the token
     /// has not expired, because an upstream refuses it. Returns the answer of the gateway's [`Renewer`].
     async fn renew(&self, _consent: &Consent, _is_refused: bool) -> Result<String, Unavailable> {

@@ -24,11 +24,20 @@ pub enum Kind {
     Move = 3,
     /// Tokens of a consent, sealed.
     Token = 4,
+    /// What somebody has been told of.
+    Notice = 5,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Index, Self::Marks, Self::Past, Self::Move, Self::Token];
+    pub const ALL: [Self; 6] = [
+        Self::Index,
+        Self::Marks,
+        Self::Past,
+        Self::Move,
+        Self::Token,
+        Self::Notice,
+    ];
 
     /// The kind that the file keeps as `number`.
     pub(super) fn numbered(number: u8) -> Option<Self> {
@@ -43,6 +52,7 @@ impl Kind {
             Self::Past => "past",
             Self::Move => "move",
             Self::Token => "token",
+            Self::Notice => "notice",
         }
     }
 }

@@ -70,6 +70,17 @@ impl<'a> Key<'a> {
         })
     }
 
+    /// The name stands where users of mailboxes do.
+    pub(super) fn notice(name: &'a str) -> Self {
+        Self {
+            kind: Kind::Notice,
+            upstream: "",
+            user: name,
+            folder: "",
+            login: "",
+        }
+    }
+
     pub(super) fn piece(self, number: u32) -> Piece<'a> {
         (
             self.kind as u8,
@@ -293,6 +304,30 @@ pub(super) enum Unreadable {
     /// A record of another version of popgate.
     #[error("records of kind {0} are unknown to this version")]
     Kind(u8),
+}
+
+/// What somebody has been told of, by name. What is damaged is left out (logged).
+pub(super) fn notices(
+    table: &impl ReadableTable<Piece<'static>, &'static [u8]>,
+) -> Result<Vec<(String, Vec<u8>)>, redb::Error> {
+    let mut names: Vec<String> = Vec::new();
+    for piece in table.range(Key::notice("").piece(0)..)? {
+        let piece = piece?;
+        let (kind, _, name, ..) = piece.0.value();
+        if kind != Kind::Notice as u8 {
+            break;
+        }
+        if names.last().is_none_or(|last| last != name) {
+            names.push(name.to_owned());
+        }
+    }
+    let mut notices = Vec::new();
+    for name in names {
+        if let Ok(Some(notice)) = get(table, Key::notice(&name))? {
+            notices.push((name, notice));
+        }
+    }
+    Ok(notices)
 }
 
 /// Creates what is missing of tables.

@@ -26,6 +26,7 @@ mod login;
 mod mechanisms;
 mod memory;
 mod mixed;
+mod notices;
 mod oauth2;
 mod octets;
 mod parked;

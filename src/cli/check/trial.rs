@@ -12,7 +12,7 @@ use super::super::bind_advice;
 use crate::{
     config::{Certificate, Config},
     health, state,
-    tls::{Expiry, Validity},
+    tls::{self, Expiry, Validity},
 };
 
 /// What a trial has shown.
@@ -50,6 +50,11 @@ pub(super) async fn run(config: &Config) -> Vec<Finding> {
     for (index, files) in config.tls.iter().enumerate() {
         // Devices of old ask for no name, and get the first.
         findings.extend(certificate(files, has_legacy && index == 0));
+    }
+    if let Some(file) = &config.notify.webhook_ca_file
+        && let Err(error) = tls::Connector::new(Some(file))
+    {
+        findings.push(Finding::Failure(format!("notify.webhook_ca_file: {error}")));
     }
     let mut is_running = false;
     if let Some(dir) = &config.state.dir {

@@ -3,6 +3,7 @@
 mod account;
 mod listener;
 mod maildrop;
+mod notify;
 mod oauth2;
 mod signing_key;
 mod upstream;
@@ -86,6 +87,7 @@ impl Verifier<'_> {
     fn config(&mut self, document: Document) -> Checked<Config> {
         let state = self.state(document.state);
         let web = self.web(document.web);
+        let notify = self.notify(document.notify);
         let tls = document.tls.by_path("tls");
         let certificates = self.certificates(&tls);
         let listeners = self.listeners(document.listener, &tls);
@@ -111,6 +113,7 @@ impl Verifier<'_> {
             },
             limits: limits(document.limits),
             web: web?,
+            notify: notify?,
             tls: certificates?,
             listeners: listeners?,
             upstreams: upstreams?,

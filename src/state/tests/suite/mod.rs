@@ -32,6 +32,7 @@ macro_rules! for_every_store {
 mod backup;
 mod mailboxes;
 mod marks;
+mod notices;
 mod tokens;
 
 use crate::{
