@@ -53,8 +53,9 @@ pub(super) async fn save(config: &Config, file: &Path, force: bool) -> Result<()
         Ok(tally)
     };
     let tally = tokio::select! {
-        saved = saving => saved?,
+        biased;
         _ = tokio::signal::ctrl_c() => return Err(Failure::failed("interrupted: no backup was made")),
+        saved = saving => saved?,
     };
     if file == Path::new(STANDARD) {
         tell_saved(config, &tally, "standard output", &mut io::stderr())

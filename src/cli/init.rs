@@ -69,11 +69,7 @@ struct Answers {
 }
 
 fn ask<R: BufRead, W: Write>(questions: &mut Questions<R, W>, file: &Path) -> Result<Answers, Failure> {
-    let whose = questions.ask(
-        WHOSE,
-        None,
-        Whose::read,
-    )?;
+    let whose = questions.ask(WHOSE, None, Whose::read)?;
     let presets: Vec<_> = Preset::all().map(|preset| preset.name.as_str()).collect();
     let provider = questions.ask(
         &format!("{WHERE}{}", lines(&presets)),
@@ -85,20 +81,12 @@ fn ask<R: BufRead, W: Write>(questions: &mut Questions<R, W>, file: &Path) -> Re
         Some("1"),
         Device::read,
     )?;
-    let door = questions.ask(
-        PORT,
-        Some(device.address),
-        |answer| Door::read(answer, device.address),
-    )?;
+    let door = questions.ask(PORT, Some(device.address), |answer| Door::read(answer, device.address))?;
     let certificate = match door.tls {
         ListenerTls::Off => None,
         _ => Some(certificate(questions)?),
     };
-    let policy = questions.ask(
-        POLICY,
-        Some(device.policy),
-        policy,
-    )?;
+    let policy = questions.ask(POLICY, Some(device.policy), policy)?;
     let (access, made) = access(questions, &whose, &provider)?;
     // The directory of services, where nothing but configuration belongs.
     let is_of_the_system = std::path::absolute(file)?.starts_with("/etc");
@@ -216,7 +204,7 @@ fn by_tokens<R: BufRead, W: Write>(
     let (device, made) = device_password(questions)?;
     let mut octets = Zeroizing::new([0; 32]);
     rand::fill(&mut *octets).map_err(|_| Failure::failed(RandomUnavailable))?;
-    let key = Secret::from(BASE64.encode(&*octets).into_bytes());
+    let key = Secret::from(BASE64.encode(*octets).into_bytes());
     let access = Access::OAuth2 {
         device,
         client_id,
