@@ -98,6 +98,10 @@ enum Command {
         folder: Option<String>,
     },
     /// Save what `[state] dir` holds, all of one moment; beside a running gateway too
+    ///
+    /// Saved are what popgate knows of mailboxes, what logins have hidden and retrieved, removals under way, and consents; no
+    /// mail. The key that opens the consents is not saved: keep a copy of it in another place. FILE gets its name once it is
+    /// whole, and is readable for your user alone.
     Backup {
         /// Where to write it; `-` is standard output
         file: PathBuf,
@@ -106,6 +110,9 @@ enum Command {
         force: bool,
     },
     /// Put the records of a backup in the place of those in `[state] dir`; while no gateway runs
+    ///
+    /// The backup is read to its end and verified before anything is changed. The files that were in the directory stay there,
+    /// under names that are printed. What logins have hidden since the backup, they see again.
     Restore {
         /// What `popgate backup` wrote; `-` is standard input
         file: PathBuf,
@@ -146,6 +153,9 @@ enum Command {
     /// Ask for a password (at the terminal, or from standard input) and print its hash for `password_hash`
     HashPassword,
     /// Write a first configuration: asks whose mail, which provider, which device, which port and what a delete does
+    ///
+    /// Passwords go to files of their own beside the configuration, readable for your user alone. An empty answer takes what is
+    /// suggested. The answers may come from a pipe, one a line. Nothing that is there is replaced.
     Init,
     /// Print completions for a shell
     Completions {
