@@ -1,4 +1,4 @@
-//! What a person types: init | serve | reload | check | doctor | state | backup | restore | sign-in | demo | health |
+//! What a person types: init | serve | reload | sessions | trace | check | doctor | state | backup | restore | sign-in | demo | health |
 //! hash-password | completions | man.
 
 mod backup;
@@ -13,9 +13,13 @@ mod password;
 #[cfg(unix)]
 mod reload;
 mod serve;
+#[cfg(unix)]
+mod sessions;
 mod sign_in;
 mod state;
 mod tokens;
+#[cfg(unix)]
+mod trace;
 
 use std::{
     fmt, io,
@@ -66,6 +70,21 @@ enum Command {
     /// Let a running gateway read its configuration again, as SIGHUP does; fails if that is not possible, and says why
     #[cfg(unix)]
     Reload,
+    /// Show the sessions of a running gateway
+    #[cfg(unix)]
+    Sessions {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print what both sides of a login's sessions say, as it is said, until Ctrl-C
+    ///
+    /// Passwords, tokens and mail are replaced by their length. Nothing is written to any file.
+    #[cfg(unix)]
+    Trace {
+        /// The login, as the device gives it
+        login: String,
+    },
     /// Read the configuration and say what it does, and what is wrong or risky
     Check {
         /// Connect to every upstream too; log in and try folders where the configuration holds the password
@@ -185,6 +204,10 @@ impl Cli {
             Command::Serve { upstream: None, .. } => serve::run(move || load(self.config.clone())),
             #[cfg(unix)]
             Command::Reload => block_on(async { reload::run(&load(self.config)?.config).await }),
+            #[cfg(unix)]
+            Command::Sessions { json } => block_on(async { sessions::run(&load(self.config)?.config, json).await }),
+            #[cfg(unix)]
+            Command::Trace { login } => block_on(async { trace::run(&load(self.config)?.config, login).await }),
             Command::Check { keys: true, json, .. } => check::keys(json),
             Command::Check { connect, retention, .. } => block_on(check::run(load(self.config)?, connect, retention)),
             Command::Doctor { login } => {
