@@ -45,12 +45,7 @@ const POLICY: &str = "\
 /// Writes `file` and, beside it, the files of secrets that it names. None may be there before.
 pub(super) fn run(file: &Path) -> Result<(), Failure> {
     let at_terminal = io::stdin().is_terminal();
-    if file.try_exists()? {
-        return Err(Failure::wrong(format!(
-            "{} is there already, and popgate init replaces nothing: name another by --config",
-            file.display()
-        )));
-    }
+    may_be_written(file)?;
     let mut questions = Questions::new(io::stdin().lock(), io::stdout(), at_terminal);
     questions.tell(&format!(
         "This writes {}. An empty answer takes what stands in [brackets].",
@@ -59,6 +54,37 @@ pub(super) fn run(file: &Path) -> Result<(), Failure> {
     let answers = ask(&mut questions, file)?;
     let written = write(file, &answers.draft)?;
     questions.tell(&answers.conclusion(file, &written))
+}
+
+/// Fails if a file that may have to be written is there, before anybody is asked in vain.
+fn may_be_written(file: &Path) -> Result<(), Failure> {
+    let directory = directory(file);
+    if !directory.is_dir() {
+        return Err(Failure::wrong(format!(
+            "there is no directory {}: make it first",
+            directory.display()
+        )));
+    }
+    let secrets = draft::SECRET_FILES.map(|name| directory.join(name));
+    match [file.to_owned()].iter().chain(&secrets).find(|file| file.exists()) {
+        Some(taken) => Err(is_taken(taken)),
+        None => Ok(()),
+    }
+}
+
+fn is_taken(file: &Path) -> Failure {
+    let file = file.display();
+    Failure::wrong(format!(
+        "{file} is there already, and popgate init replaces nothing: move it away, or write elsewhere by --config"
+    ))
+}
+
+/// Where `file` is.
+fn directory(file: &Path) -> &Path {
+    match file.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
 }
 
 /// What to write, and what to tell.
@@ -250,9 +276,8 @@ fn random_password() -> Result<Zeroizing<String>, Failure> {
 
 /// Writes all files of `draft`, or none. Returns their names.
 fn write(file: &Path, draft: &Draft) -> Result<Vec<PathBuf>, Failure> {
-    let directory = file.parent().unwrap_or(Path::new(""));
     let mut written = Vec::new();
-    let done = write_each(file, directory, draft, &mut written);
+    let done = write_each(file, draft, &mut written);
     if done.is_err() {
         for file in &written {
             let _ = fs::remove_file(file);
@@ -262,13 +287,13 @@ fn write(file: &Path, draft: &Draft) -> Result<Vec<PathBuf>, Failure> {
 }
 
 /// The configuration last: where it is, all else is.
-fn write_each(file: &Path, directory: &Path, draft: &Draft, written: &mut Vec<PathBuf>) -> Result<(), Failure> {
+fn write_each(file: &Path, draft: &Draft, written: &mut Vec<PathBuf>) -> Result<(), Failure> {
     for (name, secret) in draft.secrets() {
         let line = Zeroizing::new([secret.expose(), b"\n"].concat());
-        create(directory.join(name), &line, written)?;
+        create(file.with_file_name(name), &line, written)?;
     }
     let text = draft.text();
-    Config::parse(&text, directory)?;
+    Config::parse(&text, directory(file))?;
     create(file.to_owned(), text.as_bytes(), written)
 }
 
@@ -278,14 +303,9 @@ fn create(file: PathBuf, content: &[u8], written: &mut Vec<PathBuf>) -> Result<(
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let created = options.write(true).create_new(true).open(&file);
-    let failed = |error: io::Error| {
-        let file = file.display();
-        match error.kind() {
-            io::ErrorKind::AlreadyExists => Failure::wrong(format!(
-                "{file} is there already, and popgate init replaces nothing: move it away"
-            )),
-            _ => Failure::failed(format!("cannot write {file}: {error}")),
-        }
+    let failed = |error: io::Error| match error.kind() {
+        io::ErrorKind::AlreadyExists => is_taken(&file),
+        _ => Failure::failed(format!("cannot write {}: {error}", file.display())),
     };
     let mut created = created.map_err(&failed)?;
     written.push(file.clone());
@@ -321,7 +341,7 @@ impl Answers {
         };
         let login = match whose {
             Whose::One(login) => login.clone(),
-            Whose::Every(pattern) => format!("such as {pattern}"),
+            Whose::Every(pattern) => format!("that of the user at the IMAP server ({pattern})"),
         };
         text += &format!(
             "The device's POP3 account:\n  server    {server}, port {}, {tls}\n  user      {login}\n  password  {password}\n\nNext:\n",
