@@ -134,7 +134,10 @@ impl Cli {
             } => serve::run(move || Config::forward(&url, listen)),
             Command::Serve { upstream: None, .. } => serve::run(move || load(self.config.clone())),
             #[cfg(unix)]
-            Command::Reload => block_on(async { reload::run(&load(self.config)?.config).await }),
+            Command::Reload => {
+                let loaded = load(self.config).map_err(reload::unread)?;
+                block_on(async { reload::run(&loaded.config).await })
+            }
             Command::Check { keys: true, json, .. } => check::keys(json),
             Command::Check { connect, retention, .. } => block_on(check::run(load(self.config)?, connect, retention)),
             Command::State { login, reset, folder } => {

@@ -5,8 +5,15 @@ use std::io::{self, Write};
 use super::Failure;
 use crate::{
     admin::{self, Reloaded, Verb},
-    config::Config,
+    config::{self, Config},
 };
+
+/// The configuration is wrong, so the running gateway need not be asked.
+pub(super) fn unread(error: config::Error) -> Failure {
+    Failure::wrong(format!(
+        "{error}\nnothing is reloaded: the running gateway goes on with the configuration that it has"
+    ))
+}
 
 /// Lets the gateway that uses the `[state] dir` of `config` read its configuration again, and says what became of that.
 pub(super) async fn run(config: &Config) -> Result<(), Failure> {
