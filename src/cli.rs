@@ -203,7 +203,10 @@ impl Cli {
             } => serve::run(move || Config::forward(&url, listen)),
             Command::Serve { upstream: None, .. } => serve::run(move || load(self.config.clone())),
             #[cfg(unix)]
-            Command::Reload => block_on(async { reload::run(&load(self.config)?.config).await }),
+            Command::Reload => {
+                let loaded = load(self.config).map_err(reload::unread)?;
+                block_on(async { reload::run(&loaded.config).await })
+            }
             #[cfg(unix)]
             Command::Sessions { json } => block_on(async { sessions::run(&load(self.config)?.config, json).await }),
             #[cfg(unix)]

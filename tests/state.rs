@@ -143,7 +143,7 @@ impl Gateway {
     /// Returns once it can be asked.
     fn start(directory: &TempDir) -> Self {
         let mut process = command(directory.path(), &["serve"])
-            .env("POPGATE__LOG__LEVEL", "info,popgate::state=debug")
+            .env("POPGATE__LOG__LEVEL", "info,popgate::local_socket=debug")
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -151,7 +151,7 @@ impl Gateway {
         let mut gateway = Self { process, log };
         let mut before = Vec::new();
         for line in gateway.log.by_ref().map(Result::unwrap) {
-            if line.contains("popgate state can ask") {
+            if line.contains("other processes can ask") && line.contains("state.sock") {
                 return gateway;
             }
             before.push(line);

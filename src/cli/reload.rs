@@ -8,7 +8,7 @@ use std::{
 use super::Failure;
 use crate::{
     admin::{self, Reloaded, Verb},
-    config::Config,
+    config::{self, Config},
 };
 
 const NO_SOCKET: &str = "[state] has no `dir`, where the running gateway would have a socket for this command";
@@ -17,6 +17,13 @@ const NO_SOCKET: &str = "[state] has no `dir`, where the running gateway would h
 pub(super) fn directory(config: &Config) -> Result<&Path, Failure> {
     let dir = config.state.dir.as_deref();
     dir.ok_or_else(|| Failure::wrong(format!("{NO_SOCKET}\nhelp: give it one, and start it again")))
+}
+
+/// The configuration is wrong, so the running gateway need not be asked.
+pub(super) fn unread(error: config::Error) -> Failure {
+    Failure::wrong(format!(
+        "{error}\nnothing is reloaded: the running gateway goes on with the configuration that it has"
+    ))
 }
 
 /// Lets the gateway that uses the `[state] dir` of `config` read its configuration again, and says what became of that.

@@ -83,18 +83,20 @@ async fn watch(mut current: InForce) {
 
 /// Tells at the start and after each reload for which accounts somebody must sign in.
 async fn look_at_consents(mut current: InForce) {
+    let mut is_start = true;
     loop {
         let configured = current.borrow_and_update().clone();
-        log_standing(&configured.config, &configured.tokens).await;
+        log_standing(&configured.config, &configured.tokens, is_start).await;
         drop(configured);
+        is_start = false;
         if current.changed().await.is_err() {
             return;
         }
     }
 }
 
-/// Also asks for the tokens that were asked for when the process before this one was killed.
-async fn log_standing(config: &Config, tokens: &Arc<Tokens>) {
+/// At the start also asks for the tokens that were asked for when the process before this one was killed.
+async fn log_standing(config: &Config, tokens: &Arc<Tokens>, is_start: bool) {
     for candidate in candidates(&config.accounts).filter(|candidate| candidate.oauth2.needs_consent()) {
         let (login, consent) = (&candidate.account.login, candidate.consent(tokens));
         let Ok(status) = tokens.status(&consent).await else {
@@ -108,11 +110,12 @@ async fn log_standing(config: &Config, tokens: &Arc<Tokens>) {
             ),
             Standing::Ended { why, .. } => tracing::warn!(login, %consent, why, "a consent has ended"),
             Standing::Missing => tracing::warn!(login, %consent, "nobody has signed in yet"),
-            Standing::Good | Standing::NotNeeded => {
+            Standing::Good | Standing::NotNeeded if is_start => {
                 let tokens = tokens.clone();
                 // By the time of the next device it may be too late.
                 tokio::spawn(async move { tokens.resume(&consent).await });
             }
+            Standing::Good | Standing::NotNeeded => {}
         }
     }
 }

@@ -69,7 +69,7 @@ pub struct Sessions {
     /// Cancelled: nobody new comes in, and whoever has not logged in leaves.
     pub shutdown: CancellationToken,
     /// Cancelled: replies and QUITs under way are finished, and nothing new is begun.
-    pub last_call: CancellationToken,
+    pub drain_over: CancellationToken,
     /// Cancelled: sessions are dropped where they stand.
     pub abort: CancellationToken,
     /// Every session's task.
@@ -287,7 +287,7 @@ impl Arrival {
         let (service, endpoint) = (self.settings.service.clone(), self.settings.endpoint.clone());
         let stop = Stop {
             shutdown: self.sessions.shutdown.clone(),
-            last_call: self.sessions.last_call.clone(),
+            drain_over: self.sessions.drain_over.clone(),
         };
         let abort = self.sessions.abort.clone();
         let summary = Summary::new(peer, self.name);

@@ -65,7 +65,7 @@ pub(super) struct Stop {
     /// Cancelled: a device that has not logged in leaves.
     pub(super) shutdown: CancellationToken,
     /// Cancelled: a device that has logged in leaves too, once its command is carried out.
-    pub(super) last_call: CancellationToken,
+    pub(super) drain_over: CancellationToken,
 }
 
 /// The state of one connection that outlives a change of RFC 1939's state.
@@ -153,7 +153,7 @@ pub(super) async fn run<S>(
     let end = match authorized.await {
         Ok(maildrop) => {
             session.newcomer = None;
-            session.connection.trust(stop.last_call);
+            session.connection.trust(stop.drain_over);
             transaction::run(&mut session, maildrop, longest).await
         }
         Err(end) => end,
