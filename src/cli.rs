@@ -1,10 +1,11 @@
-//! What a person types: serve | check | doctor | state | sign-in | demo | health | hash-password.
+//! What a person types: init | serve | check | doctor | state | sign-in | demo | health | hash-password.
 
 mod check;
 mod demo;
 mod doctor;
 mod hash_password;
 mod health;
+mod init;
 mod password;
 mod serve;
 mod sign_in;
@@ -47,6 +48,8 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Ask five questions and write a configuration, with the files that it names
+    Init,
     /// Serve POP3
     Serve {
         /// Forward every login to this IMAP server, without a configuration: imaps://HOST,
@@ -135,6 +138,7 @@ impl Cli {
                 listen,
             } => serve::run(Config::forward(&url, listen)?),
             Command::Serve { upstream: None, .. } => serve::run(load(self.config)?),
+            Command::Init => init::run(self.config),
             Command::Check { keys: true, json, .. } => check::keys(json),
             Command::Check { connect, retention, .. } => block_on(check::run(load(self.config)?, connect, retention)),
             Command::Doctor { login } => {

@@ -107,6 +107,12 @@ impl Preset {
         PRESETS.values()
     }
 
+    /// The preset of this name, or of another name of the provider.
+    pub fn called(name: &str) -> Option<&'static Self> {
+        let is_so = |other: &String| other.eq_ignore_ascii_case(name);
+        Self::all().find(|preset| is_so(&preset.name) || preset.called.iter().any(is_so))
+    }
+
     /// Whether the provider has OAuth2.
     pub fn takes_tokens(&self) -> bool {
         self.oauth2.is_some()
@@ -137,14 +143,10 @@ impl Value for Named {
             None => {
                 let wrong = Wrong::new(format!("there is no preset {name:?}"));
                 let names = Preset::all().map(|preset| preset.name.as_str());
-                let called = |preset: &&Preset| preset.called.iter().any(|other| other.eq_ignore_ascii_case(name));
-                let mut all = Preset::all();
-                Err(
-                    match all.find(|preset| called(preset) || preset.name.eq_ignore_ascii_case(name)) {
-                        Some(preset) => wrong.help(format!("did you mean `{}`?", preset.name)),
-                        None => wrong.help(suggest(name, names)),
-                    },
-                )
+                Err(match Preset::called(name) {
+                    Some(preset) => wrong.help(format!("did you mean `{}`?", preset.name)),
+                    None => wrong.help(suggest(name, names)),
+                })
             }
         }
     }
