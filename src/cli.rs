@@ -1,11 +1,14 @@
-//! What a person types: init | serve | check | doctor | state | sign-in | demo | health | hash-password.
+//! What a person types: init | serve | check | doctor | state | sign-in | demo | health |
+//! hash-password | completions | man.
 
 mod check;
+mod completions;
 mod demo;
 mod doctor;
 mod hash_password;
 mod health;
 mod init;
+mod man;
 mod password;
 mod serve;
 mod sign_in;
@@ -126,6 +129,17 @@ enum Command {
     },
     /// Ask for a password (at the terminal, or from standard input) and print its hash for `password_hash`
     HashPassword,
+    /// Print the script that completes this command line in a shell
+    Completions {
+        /// For which shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages
+    Man {
+        /// Where to; made if it is missing
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+    },
 }
 
 impl Cli {
@@ -191,6 +205,8 @@ impl Cli {
                 })
             }
             Command::HashPassword => hash_password::run(),
+            Command::Completions { shell } => completions::run(shell),
+            Command::Man { directory } => man::run(&directory),
         }
     }
 }

@@ -8,6 +8,7 @@ mod accounts;
 mod as_they_are;
 mod clients;
 mod comfort;
+mod commands;
 mod commit;
 mod confinement;
 mod connecting;
