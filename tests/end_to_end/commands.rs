@@ -41,11 +41,8 @@ fn popgate(directory: &Path, arguments: &[&str], input: &str) -> Output {
 }
 
 fn printed(output: &Output) -> String {
-    [&output.stdout[..], &output.stderr]
-        .concat()
-        .escape_ascii()
-        .to_string()
-        .replace("\\n", "\n")
+    let octets = [&output.stdout[..], &output.stderr].concat();
+    String::from_utf8_lossy(&octets).into_owned()
 }
 
 fn files(directory: &Path) -> Vec<String> {
@@ -131,6 +128,40 @@ fn init_leads_to_a_gateway_that_works() {
     assert_eq!(again.status.code(), Some(2), "{}", printed(&again));
     assert!(printed(&again).contains("is there already"), "{}", printed(&again));
     assert_eq!(fs::read_to_string(directory.path().join("gateway.toml")).unwrap(), text);
+}
+
+/// Runs a command at a terminal, types a line once the terminal shows no more what is typed, and prints what the terminal shows.
+const AT_A_TERMINAL: &str = r"
+import os, pty, sys, termios
+child, terminal = pty.fork()
+if child == 0:
+    os.execv(sys.argv[1], sys.argv[1:])
+shown = b''
+while termios.tcgetattr(terminal)[3] & termios.ECHO:
+    os.sched_yield()
+os.write(terminal, b'hunter2\n')
+try:
+    while octets := os.read(terminal, 4096):
+        shown += octets
+except OSError:
+    pass
+os.write(1, shown)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+";
+
+#[test]
+fn a_password_does_not_show_while_it_is_typed() {
+    let Some(python) = require_program("python3") else {
+        return;
+    };
+    let output = Command::new(python)
+        .args(["-c", AT_A_TERMINAL, env!("CARGO_BIN_EXE_popgate"), "hash-password"])
+        .output()
+        .unwrap();
+    let shown = printed(&output);
+    assert!(output.status.success(), "{shown}");
+    assert!(shown.contains("Password: ") && shown.contains("$argon2id$"), "{shown}");
+    assert!(!shown.contains("hunter2"), "{shown}");
 }
 
 #[test]
