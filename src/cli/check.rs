@@ -136,7 +136,7 @@ fn mistakes(config: &Config) -> Vec<String> {
             ..MaildropOptions::from(config)
         };
         if let Err(error) = Maildrops::new(alone, state, tokens) {
-            mistakes.push(error.to_string());
+            mistakes.push(format!("[upstream.{}] {error}", upstream.name));
         }
     }
     let mut seen = BTreeSet::new();

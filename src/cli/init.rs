@@ -76,9 +76,10 @@ pub(super) fn run(file: Option<PathBuf>) -> Result<(), Failure> {
 /// What was written, and what to do next.
 fn say(file: &Path, answers: &questions::Answers, password: Option<&str>) -> Result<(), Failure> {
     let mut out = io::stdout();
-    let config = match file == Path::new(CONFIG) {
-        true => String::new(),
-        false => format!(" --config {}", file.display()),
+    let config = if file == Path::new(CONFIG) {
+        String::new()
+    } else {
+        format!(" --config {}", file.display())
     };
     let login = &answers.login;
     writeln!(out, "\n{} is written.", file.display())?;

@@ -126,9 +126,10 @@ impl Questions {
         {
             println!("   ({passwords})");
         }
-        let default = match provider.takes_tokens_only() {
-            true => "device",
-            false => &address,
+        let default = if provider.takes_tokens_only() {
+            "device"
+        } else {
+            &address
         };
         let login = answer(
             "3. Which login shall the device use? The address itself: with the mailbox's own password; any other name: with a \
@@ -202,9 +203,10 @@ fn address(text: &str) -> Result<String, String> {
 }
 
 fn login(text: &str) -> Result<String, String> {
-    match is_plain(text) && !text.contains('*') {
-        true => Ok(text.to_owned()),
-        false => Err("a login here has no spaces and no `*`".to_owned()),
+    if is_plain(text) && !text.contains('*') {
+        Ok(text.to_owned())
+    } else {
+        Err("a login here has no spaces and no `*`".to_owned())
     }
 }
 
@@ -237,9 +239,10 @@ fn bind(port: u16) -> io::Result<TcpListener> {
 
 fn on_delete(text: &str) -> Result<String, String> {
     let is_folder = text.strip_prefix("move:").is_some_and(|folder| !folder.is_empty());
-    match is_folder || ["trash", "expunge", "hide"].contains(&text) {
-        true => Ok(text.to_owned()),
-        false => Err("answer trash, expunge, hide or move:FOLDER".to_owned()),
+    if is_folder || ["trash", "expunge", "hide"].contains(&text) {
+        Ok(text.to_owned())
+    } else {
+        Err("answer trash, expunge, hide or move:FOLDER".to_owned())
     }
 }
 
