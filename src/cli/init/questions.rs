@@ -65,7 +65,7 @@ impl Provider {
         if !name.contains('.') && name != "localhost" {
             let names: Vec<_> = Preset::all().map(|preset| preset.name.as_str()).collect();
             return Err(format!(
-                "{text:?} is no provider that popgate knows: {}",
+                "{text:?} is not a provider that popgate knows: {}",
                 names.join(", ")
             ));
         }
