@@ -34,13 +34,17 @@ pub(super) fn begin(current: &InForce, tasks: &TaskTracker, shutdown: &Cancellat
 
 /// Logs now, once a day, and after each reload, which certificates have expired or soon will.
 async fn look_at_certificates(mut current: InForce) {
+    let mut clock = tokio::time::interval(DAY);
     loop {
-        let configured = current.borrow_and_update().clone();
-        log_validity(&configured.config);
-        drop(configured);
-        if let Ok(Err(_)) = tokio::time::timeout(DAY, current.changed()).await {
+        let is_current = tokio::select! {
+            _ = clock.tick() => true,
+            changed = current.changed() => changed.is_ok(),
+        };
+        if !is_current {
             return;
         }
+        let configured = current.borrow_and_update().clone();
+        log_validity(&configured.config);
     }
 }
 
