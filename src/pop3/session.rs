@@ -28,7 +28,7 @@ use crate::{
     config::{Expire, Limits, ListenerTls},
     maildrop::{Maildrop, Maildrops},
     telemetry::metrics,
-    tls::Acceptor,
+    tls::{AcceptError, Acceptor},
 };
 
 /// What all sessions share.
@@ -174,8 +174,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         let acceptor = self.endpoint.acceptor.clone().ok_or(End::Handshake)?;
         match self.connection.start_tls(&acceptor).await? {
             Ok(agreed) => self.summary.set_tls(agreed),
-            Err(error) => {
-                self.summary.note_handshake(error.to_string());
+            Err(AcceptError::Silent) => return Err(End::Dropped),
+            Err(AcceptError::Failed(reason)) => {
+                self.summary.note_handshake(reason);
                 return Err(End::Handshake);
             }
         }

@@ -29,6 +29,7 @@ mod mixed;
 mod notices;
 mod oauth2;
 mod octets;
+mod operations;
 mod parked;
 mod policies;
 mod providers;
