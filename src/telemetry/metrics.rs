@@ -573,7 +573,10 @@ mod tests {
             let asked: BTreeSet<&str> = words(content).filter(|word| word.starts_with("popgate_")).collect();
             assert!(asked.len() > 8, "{file}: {asked:?}");
             let unknown: Vec<_> = asked.difference(&names).collect();
-            assert!(unknown.is_empty(), "{file} asks for {unknown:?}, which is not in\n{text}");
+            assert!(
+                unknown.is_empty(),
+                "{file} asks for {unknown:?}, which is not in\n{text}"
+            );
         }
         let shown: BTreeSet<&str> = words(include_str!("../../docker/grafana.json")).collect();
         for name in names {
@@ -600,6 +603,10 @@ mod tests {
             assert!(!text.contains(gone), "{gone} in\n{text}");
         }
         shown(&metrics, "popgate_consents{upstream=\"home\",state=\"good\"}", "1");
-        shown(&metrics, "popgate_certificate_expiry_seconds{name=\"new.example.org\"}", "5");
+        shown(
+            &metrics,
+            "popgate_certificate_expiry_seconds{name=\"new.example.org\"}",
+            "5",
+        );
     }
 }

@@ -8,7 +8,9 @@ fn consents_and_tokens_are_counted_and_one_that_has_ended_is_told() {
     let Some(lab) = Lab::new(XOAUTH2) else { return };
     lab.consent_of(90);
     // The access token has expired meanwhile.
-    let Some(setup) = lab.by_device().days_ahead(1) else { return };
+    let Some(setup) = lab.by_device().days_ahead(1) else {
+        return;
+    };
     let gateway = setup.table(&account("fax", "adam", "")).table(&web::table()).start();
     let web = Web::of(&gateway);
     let consents = |state: &str| web.metric(&format!("popgate_consents{{upstream=\"lab\",state=\"{state}\"}}"));
@@ -16,8 +18,15 @@ fn consents_and_tokens_are_counted_and_one_that_has_ended_is_told() {
         let series = format!("popgate_token_refreshes_total{{upstream=\"lab\",outcome=\"{outcome}\"}}");
         web.metric(&series)
     };
-    assert_eq!((consents("good"), consents("missing"), consents("ended")), (Some(1.0), Some(1.0), None));
-    assert_eq!(web.get("/readyz").json()["status"], "ready", "nobody has signed in for fax yet");
+    assert_eq!(
+        (consents("good"), consents("missing"), consents("ended")),
+        (Some(1.0), Some(1.0), None)
+    );
+    assert_eq!(
+        web.get("/readyz").json()["status"],
+        "ready",
+        "nobody has signed in for fax yet"
+    );
     lets_in(&gateway, "pbx");
     assert!(tokens("ok") >= Some(1.0));
     let text = web.get("/metrics").body;
@@ -27,7 +36,9 @@ fn consents_and_tokens_are_counted_and_one_that_has_ended_is_told() {
     gateway.stop();
 
     lab.provider.revoke("eva");
-    let Some(setup) = lab.by_device().days_ahead(2) else { return };
+    let Some(setup) = lab.by_device().days_ahead(2) else {
+        return;
+    };
     let gateway = setup.table(&web::table()).start();
     let web = Web::of(&gateway);
     refuses(&gateway, "pbx", "SYS/PERM");
@@ -35,7 +46,10 @@ fn consents_and_tokens_are_counted_and_one_that_has_ended_is_told() {
     let told = answer.json();
     assert_eq!((answer.status, &told["status"]), (200, &"degraded".into()), "{told}");
     let what = told["degraded"]["consents of lab"].as_str().unwrap();
-    assert!(what.contains("popgate sign-in --list") && !answer.body.contains("pbx"), "{what}");
+    assert!(
+        what.contains("popgate sign-in --list") && !answer.body.contains("pbx"),
+        "{what}"
+    );
     assert_eq!(web.get("/readyz?strict").status, 503);
     assert_eq!(
         web.metric("popgate_consents{upstream=\"lab\",state=\"ended\"}"),

@@ -27,7 +27,10 @@ fn who_runs_it_sees_how_each_account_fares_and_tests_one() {
     };
     let peer = Peer::start(
         Answers::of((1..=3).map(mail::simple))
-            .on(OF_SUPPORT, "{tag} NO [ALERT] Application-specific password required\r\n")
+            .on(
+                OF_SUPPORT,
+                "{tag} NO [ALERT] Application-specific password required\r\n",
+            )
             .once(OF_SUPPORT, Step::Close),
     );
     let gateway = Setup::new(peer.address())
@@ -36,13 +39,17 @@ fn who_runs_it_sees_how_each_account_fares_and_tests_one() {
         .listener("tls = \"starttls\"")
         .table(&web::table())
         .table(&account("fax", "office@example.org"))
-        .table(&account("ticket-system-of-the-department-of-very-long-names", "support@example.org"))
+        .table(&account(
+            "ticket-system-of-the-department-of-very-long-names",
+            "support@example.org",
+        ))
         .table(&account("pbx", "voicemail@example.org"))
         .start();
     for login in ["fax", "eva"] {
         Pop::log_in(gateway.address(), login).quit();
     }
-    let reply = Pop::connect(gateway.address()).try_log_in("ticket-system-of-the-department-of-very-long-names", PASSWORD);
+    let reply =
+        Pop::connect(gateway.address()).try_log_in("ticket-system-of-the-department-of-very-long-names", PASSWORD);
     assert!(reply.starts_with("-ERR ["), "{reply}");
     let _here = Pop::connect(gateway.addresses()[1]);
     let url = Web::of(&gateway).url();
@@ -55,7 +62,8 @@ fn who_runs_it_sees_how_each_account_fares_and_tests_one() {
         "failed at ",
         "not polled since the gateway started",
         "in 10 days: have it renewed",
-        "1 session now",
+        "tls starttls · 1 session",
+        "no success since the gateway started",
         "eva",
     ] {
         assert!(text.contains(expected), "{expected} in {text}");
@@ -67,12 +75,20 @@ fn who_runs_it_sees_how_each_account_fares_and_tests_one() {
     assert_eq!(chromium.run(seconds), "60");
     Pop::log_in(gateway.address(), "pbx").quit();
     chromium.open(&format!("{url}/"));
-    assert!(!chromium.text("main").contains("not polled since"), "{}", chromium.text("main"));
+    assert!(
+        !chromium.text("main").contains("not polled since"),
+        "{}",
+        chromium.text("main")
+    );
 
     chromium.click("button[aria-label='Test: fax']");
     assert_eq!(chromium.text("h1"), "Test of fax");
     assert_eq!(chromium.text(".notice"), "Everything works.");
-    assert!(chromium.text("ol.steps").contains(" ms"), "{}", chromium.text("ol.steps"));
+    assert!(
+        chromium.text("ol.steps").contains(" ms"),
+        "{}",
+        chromium.text("ol.steps")
+    );
     look_at(&chromium, "test-good");
     chromium.click("main p a");
     assert_eq!(chromium.text("header h1"), "Accounts");

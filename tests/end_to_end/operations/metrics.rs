@@ -71,9 +71,18 @@ fn sessions_are_counted_by_what_they_did() {
         &web,
         &[
             (&format!("popgate_sessions{{listener=\"{listener}\"}}"), 0.0),
-            (&format!("popgate_sessions_total{{listener=\"{listener}\",outcome=\"ok\"}}"), 1.0),
-            (&format!("popgate_sessions_total{{listener=\"{listener}\",outcome=\"empty\"}}"), 1.0),
-            (&format!("popgate_sessions_total{{listener=\"{listener}\",outcome=\"auth\"}}"), 1.0),
+            (
+                &format!("popgate_sessions_total{{listener=\"{listener}\",outcome=\"ok\"}}"),
+                1.0,
+            ),
+            (
+                &format!("popgate_sessions_total{{listener=\"{listener}\",outcome=\"empty\"}}"),
+                1.0,
+            ),
+            (
+                &format!("popgate_sessions_total{{listener=\"{listener}\",outcome=\"auth\"}}"),
+                1.0,
+            ),
             ("popgate_session_seconds_count", 3.0),
             ("popgate_commands_total{verb=\"RETR\",ok=\"true\"}", 2.0),
             ("popgate_commands_total{verb=\"PASS\",ok=\"false\"}", 1.0),
@@ -87,7 +96,10 @@ fn sessions_are_counted_by_what_they_did() {
             ("popgate_upstream_connections{upstream=\"lab\",state=\"parked\"}", 1.0),
             ("popgate_upstream_errors_total{upstream=\"lab\",kind=\"denied\"}", 1.0),
             ("popgate_backoff_seconds{upstream=\"lab\"}", 0.0),
-            (concat!("popgate_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"}"), 1.0),
+            (
+                concat!("popgate_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"}"),
+                1.0,
+            ),
         ],
     );
     for at_least_one in [
@@ -97,7 +109,11 @@ fn sessions_are_counted_by_what_they_did() {
         "popgate_state_seconds_count{operation=\"read\"}",
         "popgate_state_seconds_count{operation=\"write\"}",
     ] {
-        assert!(web.metric(at_least_one) >= Some(1.0), "{at_least_one} in\n{}", web.get("/metrics").body);
+        assert!(
+            web.metric(at_least_one) >= Some(1.0),
+            "{at_least_one} in\n{}",
+            web.get("/metrics").body
+        );
     }
 
     let answer = web.get("/metrics");
@@ -127,10 +143,17 @@ fn what_upstreams_do_is_counted_by_kind() {
     }
     gateway.sessions(3);
     let text = web.get("/metrics").body;
-    let count = |kind: &str| web.metric(&format!("popgate_upstream_errors_total{{upstream=\"lab\",kind=\"{kind}\"}}"));
+    let count = |kind: &str| {
+        web.metric(&format!(
+            "popgate_upstream_errors_total{{upstream=\"lab\",kind=\"{kind}\"}}"
+        ))
+    };
     assert!(count("lost") >= Some(1.0), "{text}");
     assert!(count("paused") >= Some(1.0), "{text}");
-    assert_eq!(web.metric("popgate_logins_total{upstream=\"lab\",outcome=\"temp\"}"), Some(3.0));
+    assert_eq!(
+        web.metric("popgate_logins_total{upstream=\"lab\",outcome=\"temp\"}"),
+        Some(3.0)
+    );
     // What a server asks of guesses is not asked of those who know the password, and is told all the same.
     let left = web.metric("popgate_backoff_seconds{upstream=\"lab\"}").unwrap();
     assert!((250.0..=300.0).contains(&left), "{left}");
@@ -138,21 +161,29 @@ fn what_upstreams_do_is_counted_by_kind() {
 
 #[test]
 fn certificates_and_refusals_are_counted() {
-    let (peer, certificates) = (Peer::start(Answers::of([mail::simple(1)])), Certificates::ending_in(100));
+    let (peer, certificates) = (
+        Peer::start(Answers::of([mail::simple(1)])),
+        Certificates::ending_in(100),
+    );
     let gateway = Setup::new(peer.address())
         .certificates(&certificates)
         .listener("tls = \"implicit\"\nallow = [\"127.0.0.2/32\"]")
         .table(&web::table())
         .start();
     let (web, listener) = (Web::of(&gateway), gateway.address());
-    let left = web.metric("popgate_certificate_expiry_seconds{name=\"localhost\"}").unwrap();
+    let left = web
+        .metric("popgate_certificate_expiry_seconds{name=\"localhost\"}")
+        .unwrap();
     assert!((99.0 * 86400.0..101.0 * 86400.0).contains(&left), "{left}");
     Pop::open(listener).closed();
     gateway.events("connection refused", 1);
     shows(
         &web,
         &[
-            (&format!("popgate_sessions_total{{listener=\"{listener}\",outcome=\"refused\"}}"), 1.0),
+            (
+                &format!("popgate_sessions_total{{listener=\"{listener}\",outcome=\"refused\"}}"),
+                1.0,
+            ),
             ("popgate_session_seconds_count", 0.0),
         ],
     );

@@ -26,15 +26,28 @@ fn mailbox() -> Answers {
 #[track_caller]
 fn line(gateway: &Gateway, count: usize, outcome: &str, level: &str) -> Value {
     let line = gateway.sessions(count)[count - 1].clone();
-    assert_eq!((&line["outcome"], &line["level"]), (&outcome.into(), &level.into()), "{line}");
+    assert_eq!(
+        (&line["outcome"], &line["level"]),
+        (&outcome.into(), &level.into()),
+        "{line}"
+    );
     assert_eq!(line["listener"], gateway.address().to_string(), "{line}");
     assert!(line["peer"].as_str().unwrap().starts_with("127.0.0.1:"), "{line}");
     assert_eq!(line["tls"], "none", "{line}");
-    assert!(line["seconds"].as_f64().is_some_and(|seconds| (0.0..60.0).contains(&seconds)), "{line}");
+    assert!(
+        line["seconds"]
+            .as_f64()
+            .is_some_and(|seconds| (0.0..60.0).contains(&seconds)),
+        "{line}"
+    );
     for number in ["retrieved", "retrieved_octets", "deleted"] {
         assert!(line[number].is_u64(), "{number} in {line}");
     }
-    assert_eq!(line["reason"].is_string(), level == "WARN", "a warning says why: {line}");
+    assert_eq!(
+        line["reason"].is_string(),
+        level == "WARN",
+        "a warning says why: {line}"
+    );
     line
 }
 
@@ -106,7 +119,9 @@ fn a_refused_login_is_auth_and_then_throttled() {
         })
         .collect();
     let throttled = guessers.iter_mut().map(Pop::reply);
-    let throttled = throttled.filter(|reply| reply.starts_with("-ERR [LOGIN-DELAY]")).count();
+    let throttled = throttled
+        .filter(|reply| reply.starts_with("-ERR [LOGIN-DELAY]"))
+        .count();
     drop(guessers);
     let told = gateway.sessions(14);
     let told: Vec<_> = told.iter().filter(|line| line["outcome"] == "throttled").collect();
@@ -140,8 +155,20 @@ fn a_second_session_is_in_use() {
 #[test]
 fn an_upstream_that_fails_is_temp_or_perm_with_its_words() {
     for (command, answer, code, outcome, words) in [
-        ("AUTHENTICATE", "{tag} NO [UNAVAILABLE] back at noon\r\n", "SYS/TEMP", "temp", "back at noon"),
-        ("SELECT", "{tag} NO [NONEXISTENT] no such folder\r\n", "SYS/PERM", "perm", "no such folder"),
+        (
+            "AUTHENTICATE",
+            "{tag} NO [UNAVAILABLE] back at noon\r\n",
+            "SYS/TEMP",
+            "temp",
+            "back at noon",
+        ),
+        (
+            "SELECT",
+            "{tag} NO [NONEXISTENT] no such folder\r\n",
+            "SYS/PERM",
+            "perm",
+            "no such folder",
+        ),
     ] {
         let peer = Peer::start(mailbox().on(command, answer));
         let gateway = Setup::new(peer.address()).start();
@@ -234,7 +261,11 @@ fn sessions_without_a_farewell_end_as_what_ended_them() {
     pop.closed();
     let told = gateway.sessions(3);
     let told = told.iter().find(|line| line["login"] == "eva").unwrap();
-    assert_eq!((&told["outcome"], &told["level"]), (&"idle".into(), &"INFO".into()), "{told}");
+    assert_eq!(
+        (&told["outcome"], &told["level"]),
+        (&"idle".into(), &"INFO".into()),
+        "{told}"
+    );
 }
 
 /// A gateway that is killed in the middle of a command leaves the line of its sessions too.

@@ -29,13 +29,13 @@ fn a_gateway_that_serves_is_alive_and_ready() {
     let peer = peer();
     let gateway = Setup::new(peer.address()).table(&web::table()).start();
     let web = Web::of(&gateway);
-    for (path, status) in [
-        ("/livez", "ok"),
-        ("/readyz", "ready"),
-        ("/readyz?strict", "ready"),
-    ] {
+    for (path, status) in [("/livez", "ok"), ("/readyz", "ready"), ("/readyz?strict", "ready")] {
         let answer = web.get(path);
-        assert_eq!((answer.status, answer.json()), (200, json!({ "status": status })), "{path}");
+        assert_eq!(
+            (answer.status, answer.json()),
+            (200, json!({ "status": status })),
+            "{path}"
+        );
         assert_eq!(answer.field("content-type"), Some("application/json"));
         assert_eq!(answer.field("cache-control"), Some("no-store"));
     }
@@ -46,10 +46,18 @@ fn a_gateway_that_serves_is_alive_and_ready() {
 fn probes_answer_by_any_name_and_without_a_password() {
     let peer = peer();
     let gateway = Setup::new(peer.address())
-        .table(&format!("{}\npublic_url = \"https://mail.example.org/popgate\"", web::table()))
+        .table(&format!(
+            "{}\npublic_url = \"https://mail.example.org/popgate\"",
+            web::table()
+        ))
         .start();
     let web = Web::of(&gateway);
-    for host in ["mail.example.org", "popgate.cluster.local", "10.0.0.7:8080", "evil.example"] {
+    for host in [
+        "mail.example.org",
+        "popgate.cluster.local",
+        "10.0.0.7:8080",
+        "evil.example",
+    ] {
         for path in ["/livez", "/readyz", "/metrics"] {
             assert_eq!(web.get_as(host, path).status, 200, "{host}{path}");
             assert_eq!(web.get_as(host, &format!("/popgate{path}")).status, 200, "{host}{path}");
@@ -113,7 +121,10 @@ fn a_drain_is_not_ready_while_a_session_goes_on() {
     let answer = web.get("/readyz");
     let told = answer.json();
     assert_eq!((answer.status, &told["status"]), (503, &json!("not ready")));
-    assert!(told["failing"]["drain"].as_str().unwrap().contains("takes no new ones"), "{told}");
+    assert!(
+        told["failing"]["drain"].as_str().unwrap().contains("takes no new ones"),
+        "{told}"
+    );
     assert_eq!(web.get("/livez").status, 200);
     assert_eq!(pop.retr(1).1, mail::simple(1));
     pop.quit();

@@ -43,8 +43,13 @@ fn gateway(peer: &Peer, certificates: &Certificates, state: &TempDir) -> Gateway
 
 #[test]
 fn promtool_has_no_complaint_of_the_metrics() {
-    let Some(promtool) = require_program("promtool") else { return };
-    let (peer, state) = (Peer::start(Answers::of([mail::simple(1)])), tempfile::tempdir().unwrap());
+    let Some(promtool) = require_program("promtool") else {
+        return;
+    };
+    let (peer, state) = (
+        Peer::start(Answers::of([mail::simple(1)])),
+        tempfile::tempdir().unwrap(),
+    );
     let certificates = Certificates::ending_in(10);
     let gateway = gateway(&peer, &certificates, &state);
     let text = Web::of(&gateway).get("/metrics").body;
@@ -104,7 +109,11 @@ impl Prometheus {
         let deadline = Instant::now() + PATIENCE;
         let mut last = None;
         while Instant::now() < deadline {
-            if let Some(answer) = self.web.try_get("localhost", path).filter(|answer| answer.status == 200) {
+            if let Some(answer) = self
+                .web
+                .try_get("localhost", path)
+                .filter(|answer| answer.status == 200)
+            {
                 let answer = answer.json();
                 if enough(&answer) {
                     return answer;
@@ -119,7 +128,10 @@ impl Prometheus {
 
 #[test]
 fn prometheus_scrapes_a_gateway() {
-    let (peer, state) = (Peer::start(Answers::of([mail::simple(1)])), tempfile::tempdir().unwrap());
+    let (peer, state) = (
+        Peer::start(Answers::of([mail::simple(1)])),
+        tempfile::tempdir().unwrap(),
+    );
     let certificates = Certificates::ending_in(10);
     let gateway = gateway(&peer, &certificates, &state);
     let Some(prometheus) = Prometheus::watching(Web::of(&gateway).address()) else {

@@ -30,7 +30,11 @@ fn address(number: u8) -> Ipv4Addr {
 
 #[track_caller]
 fn is_refusal(line: &Value, gateway: &Gateway, level: &str, reason: &str) {
-    assert_eq!((&line["outcome"], &line["level"]), (&"refused".into(), &level.into()), "{line}");
+    assert_eq!(
+        (&line["outcome"], &line["level"]),
+        (&"refused".into(), &level.into()),
+        "{line}"
+    );
     assert_eq!(line["reason"], reason, "{line}");
     assert_eq!(line["listener"], gateway.address().to_string(), "{line}");
     assert!(line["peer"].as_str().unwrap().starts_with("127.1.0."), "{line}");
@@ -67,7 +71,12 @@ fn too_many_sessions_are_refused() {
     assert!(inside.try_log_in("eva", crate::support::PASSWORD).starts_with("+OK"));
     let mut other = Pop::open_from(address(3), gateway.address());
     other.expect("-ERR [SYS/TEMP]");
-    is_refusal(&gateway.events("connection refused", 1)[0], &gateway, "WARN", "too many sessions");
+    is_refusal(
+        &gateway.events("connection refused", 1)[0],
+        &gateway,
+        "WARN",
+        "too many sessions",
+    );
     inside.quit();
 }
 
@@ -96,7 +105,9 @@ fn who_sends_nonsense_is_shown_the_door() {
         "too many connections that have not logged in",
     ]) {
         let peer = format!("{}:", address(number));
-        let line = lines.iter().find(|line| line["peer"].as_str().unwrap().starts_with(&peer));
+        let line = lines
+            .iter()
+            .find(|line| line["peer"].as_str().unwrap().starts_with(&peer));
         is_refusal(line.unwrap(), &gateway, "WARN", reason);
     }
 }
@@ -124,7 +135,12 @@ fn hello_of_tls_1_1() -> Vec<u8> {
 fn a_handshake_that_fails_says_why() {
     let (peer, certificates) = (peer(), Certificates::new());
     let gateway = with_tls(&peer, &certificates);
-    for (number, octets) in (1..).zip([&hello_of_tls_1_1()[..], b"USER eva\r\nPASS 1234\r\n", b"GET / HTTP/1.1\r\n\r\n", b""]) {
+    for (number, octets) in (1..).zip([
+        &hello_of_tls_1_1()[..],
+        b"USER eva\r\nPASS 1234\r\n",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"",
+    ]) {
         let mut pop = Pop::open_from(address(number), gateway.address());
         pop.send(octets);
         pop.shut_down();
@@ -139,13 +155,20 @@ fn a_handshake_that_fails_says_why() {
     ]) {
         is_refusal(line, &gateway, "WARN", reason);
     }
-    assert_eq!((&lines[3]["level"], &lines[3]["login"]), (&"DEBUG".into(), &Value::Null), "a bare probe: {}", lines[3]);
+    assert_eq!(
+        (&lines[3]["level"], &lines[3]["login"]),
+        (&"DEBUG".into(), &Value::Null),
+        "a bare probe: {}",
+        lines[3]
+    );
 }
 
 /// OpenSSL as a device: an old one, and one that trusts nobody.
 #[test]
 fn what_openssl_can_not_do_is_told() {
-    let Some(openssl) = require_program("openssl") else { return };
+    let Some(openssl) = require_program("openssl") else {
+        return;
+    };
     let (peer, certificates) = (peer(), Certificates::new());
     let gateway = with_tls(&peer, &certificates);
     for options in [
@@ -165,7 +188,10 @@ fn what_openssl_can_not_do_is_told() {
     for (line, (level, reason)) in lines.iter().zip([
         ("WARN", OLD_TLS),
         // The second of one address within a minute.
-        ("DEBUG", "the device does not trust the gateway's certificate (UnknownCA)"),
+        (
+            "DEBUG",
+            "the device does not trust the gateway's certificate (UnknownCA)",
+        ),
     ]) {
         assert_eq!(
             (&line["outcome"], &line["level"], &line["reason"]),
