@@ -10,7 +10,7 @@ use crate::support::{
     gateway::{Setup, account},
     looks::{complains_of_no_policy, log_in, look_at},
     mail,
-    peer::{Peer, Step},
+    peer::Peer,
     pop::Pop,
     web::{self, Web},
 };
@@ -25,14 +25,10 @@ fn who_runs_it_sees_how_each_account_fares_and_tests_one() {
     let Some(chromium) = Chromium::start(client.build().unwrap()) else {
         return;
     };
-    let peer = Peer::start(
-        Answers::of((1..=3).map(mail::simple))
-            .on(
-                OF_SUPPORT,
-                "{tag} NO [ALERT] Application-specific password required\r\n",
-            )
-            .once(OF_SUPPORT, Step::Close),
-    );
+    let peer = Peer::start(Answers::of((1..=3).map(mail::simple)).on(
+        OF_SUPPORT,
+        "{tag} NO [ALERT] Application-specific password required\r\n",
+    ));
     let gateway = Setup::new(peer.address())
         .certificates(&certificates)
         .listener("tls = \"off\"")

@@ -89,7 +89,7 @@ fn what_is_done_upstream_bears_its_name_and_user() {
     let mut pop = Pop::log_in(gateway.address(), "fax");
     pop.retr(1);
     pop.ok("DELE 1");
-    pop.quit();
+    pop.err("QUIT", "-ERR [SYS/TEMP]");
     let event = &gateway.events("not flagged \\Seen", 1)[0];
     assert_eq!(span(event, "session")["login"], "fax");
     let upstream = span(event, "upstream");
