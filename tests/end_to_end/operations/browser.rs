@@ -56,6 +56,7 @@ fn who_runs_it_sees_how_each_account_fares_and_tests_one() {
         "office@example.org at 127.0.0.1",
         ", 3 messages",
         "failed at ",
+        "Application-specific password required",
         "not polled since the gateway started",
         "in 10 days: have it renewed",
         "tls starttls · 1 session",

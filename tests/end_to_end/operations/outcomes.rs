@@ -107,6 +107,7 @@ fn a_refused_login_is_auth_and_then_throttled() {
     pop.ok("QUIT");
     let told = line(&gateway, 1, "auth", "WARN");
     assert_eq!((&told["login"], &told["upstream"]), (&"eva".into(), &Value::Null));
+    assert_eq!(told["reason"], "login refused: NO [AUTHENTICATIONFAILED] no");
     drop(fails(&gateway, "AUTH"));
     line(&gateway, 2, "auth", "WARN");
     // At once: one after the other they would wait for half a minute.
