@@ -49,7 +49,7 @@ pub struct Gateway {
     gate: Gate,
     sessions: Sessions,
     /// Locked by whoever changes the listeners: a reload, or the end.
-    listeners: Mutex<Listeners>,
+    listeners: Arc<Mutex<Listeners>>,
     site: Option<Site>,
     fixed: Fixed,
     current: watch::Sender<Arc<Configured>>,
@@ -69,6 +69,7 @@ impl Gateway {
         let plan = listeners.plan(&configured)?;
         listeners.carry_out(plan).await;
         listeners.warn_of_unused();
+        let listeners = Arc::new(Mutex::new(listeners));
         let configured = Arc::new(configured);
         let current = watch::Sender::new(configured.clone());
         let sessions = Sessions::default();
@@ -77,6 +78,7 @@ impl Gateway {
                 let address = web.address;
                 let watch = Arc::new(Watch {
                     current: current.subscribe(),
+                    listeners: listeners.clone(),
                     state: state.clone(),
                     shutdown: sessions.shutdown.clone(),
                 });
@@ -92,7 +94,7 @@ impl Gateway {
             state,
             gate: Gate::new(&configured.config.limits),
             sessions,
-            listeners: listeners.into(),
+            listeners,
             site,
             fixed,
             current,

@@ -27,7 +27,7 @@ use tokio_util::either::Either;
 
 use self::trust::{Named, Trust};
 pub use self::{
-    acceptor::{Acceptor, Agreed},
+    acceptor::{AcceptError, Acceptor, Agreed},
     buffered::Buffered,
     handshake::{Disagreement, Distrust, Flaw, HandshakeError},
     leaf::Agreement,

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use tokio::time::MissedTickBehavior;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::configured::{Configured, InForce};
@@ -34,14 +35,15 @@ pub(super) fn begin(current: &InForce, tasks: &TaskTracker, shutdown: &Cancellat
 
 /// Logs now, once a day, and after each reload, which certificates have expired or soon will.
 async fn look_at_certificates(mut current: InForce) {
-    let mut clock = tokio::time::interval(DAY);
+    let mut daily = tokio::time::interval(DAY);
+    // A machine that has slept for a week tells once.
+    daily.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
-        let is_current = tokio::select! {
-            _ = clock.tick() => true,
-            changed = current.changed() => changed.is_ok(),
-        };
-        if !is_current {
-            return;
+        tokio::select! {
+            _ = daily.tick() => {}
+            changed = current.changed() => if changed.is_err() {
+                return;
+            },
         }
         let configured = current.borrow_and_update().clone();
         log_validity(&configured.config);

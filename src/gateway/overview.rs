@@ -3,9 +3,13 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use super::configured::{Configured, InForce};
+use super::{
+    configured::{Configured, InForce},
+    listeners::Listeners,
+};
 use crate::{
     accounts,
     config::{Certificate, Listener},
@@ -22,6 +26,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Watch {
     pub(super) current: InForce,
+    pub(super) listeners: Arc<Mutex<Listeners>>,
     pub(super) state: Arc<dyn StateStore>,
     pub(super) shutdown: CancellationToken,
 }
@@ -29,6 +34,18 @@ pub(super) struct Watch {
 impl Watch {
     fn configured(&self) -> Arc<Configured> {
         self.current.borrow().clone()
+    }
+
+    /// The listeners that are open, with the ports that they have.
+    async fn open(&self) -> Vec<Listener> {
+        let addresses = self.listeners.lock().await.addresses();
+        let configured = self.configured();
+        let open = configured.config.listeners.iter().zip(addresses);
+        open.map(|(listener, address)| Listener {
+            address,
+            ..listener.clone()
+        })
+        .collect()
     }
 }
 
@@ -49,17 +66,20 @@ impl Overview for Watch {
             health.failing.insert("state".to_owned(), reason.to_owned());
         }
         for (name, validity) in validities(&configured.config.tls).await {
-            let now = state::now().into();
-            let problem = match validity.map(|validity| validity.at(now)) {
-                Ok(Expiry::Valid(_)) => continue,
+            let part = format!("certificate {name}");
+            match validity.map(|validity| validity.at(state::now().into())) {
+                Ok(Expiry::Valid(_)) => {}
                 Ok(Expiry::Ending(what)) => {
-                    health.degraded.insert(format!("certificate {name}"), what);
-                    continue;
+                    health.degraded.insert(part, what);
                 }
-                Ok(Expiry::Invalid(what)) => what,
-                Err(error) => error,
-            };
-            health.failing.insert(format!("certificate {name}"), problem);
+                Ok(Expiry::Invalid(what)) => {
+                    health.failing.insert(part, what);
+                }
+                Err(error) => {
+                    let what = format!("{error}; devices get the one that was read last");
+                    health.degraded.insert(part, what);
+                }
+            }
         }
         // A login is not for everybody's eyes: how many, and the page says which.
         let mut ended = HashMap::<&str, usize>::new();
@@ -77,26 +97,30 @@ impl Overview for Watch {
 
     async fn measure(&self) {
         let configured = self.configured();
-        for (upstream, pause) in configured.service.maildrops.pauses() {
-            metrics().set_backoff(upstream, pause);
-        }
+        metrics().set_backoff(configured.service.maildrops.pauses());
         let statuses = statuses(&configured).await;
         let consents = statuses.iter().map(|(candidate, status)| {
             let upstream = candidate.account.upstream.name.as_str();
             (upstream, standing(status))
         });
         metrics().set_consents(consents);
-        for (name, validity) in validities(&configured.config.tls).await {
-            if let Ok(validity) = validity {
-                metrics().set_certificate(&name, validity.until() - i64::from(state::now()));
-            }
-        }
+        let validities = validities(&configured.config.tls).await;
+        let now = i64::from(state::now());
+        let certificates = validities.into_iter().filter_map(|(name, validity)| {
+            let validity = validity.ok()?;
+            Some((name, validity.until() - now))
+        });
+        metrics().set_certificates(certificates);
+        let Health { failing, degraded } = self.health().await;
+        let failing = failing.keys().map(|part| (part.as_str(), "failing"));
+        let degraded = degraded.keys().map(|part| (part.as_str(), "degraded"));
+        metrics().set_unhealthy(failing.chain(degraded));
     }
 
     async fn listeners(&self) -> Vec<(String, String)> {
-        let configured = self.configured();
-        let listeners = configured.config.listeners.iter();
+        let listeners = self.open().await;
         listeners
+            .iter()
             .map(|listener| (listener.address.to_string(), listener.tls.to_string()))
             .collect()
     }
@@ -123,8 +147,7 @@ impl Overview for Watch {
         let mut report = |step| steps.push(step);
         let doctor = Doctor::new(&configured.service.maildrops);
         doctor.examine(&accounts::Account::from(account), &mut report).await;
-        let listeners: &[Listener] = &configured.config.listeners;
-        doctor.examine_listeners(listeners, &mut report).await;
+        doctor.examine_listeners(&self.open().await, &mut report).await;
         Some(steps)
     }
 }

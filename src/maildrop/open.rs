@@ -156,7 +156,7 @@ impl Maildrops {
 
     /// Logs in upstream, takes the lock, selects and lists. RFC 1939 §4: only after this may PASS say +OK.
     pub async fn open(&self, account: &Account) -> Result<Maildrop, Error> {
-        let span = tracing::info_span!("upstream", name = account.upstream.name, user = account.user);
+        let span = tracing::info_span!("upstream", upstream = account.upstream.name, user = account.user);
         let opened = self.open_in(account, span.clone()).instrument(span);
         opened.await
     }

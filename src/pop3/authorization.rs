@@ -380,22 +380,32 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let service = session.service.clone();
-    let opening = pin!(async {
-        let opened = service.maildrops.open(account).await;
-        match opened.as_ref().map_err(Error::refusal) {
-            // Only a login with the right secret learns that the maildrop is in use.
-            Ok(_) | Err(Refusal::InUse) => attempt.succeeded(),
-            Err(Refusal::Denied) => {
-                // The reply does not contain the error.
-                let _ = opened.inspect_err(Error::log);
-                attempt.failed().await;
-                // The text is the same as if the gateway itself had refused the login.
-                return Err(Reply::Denied(Denied::Wrong));
+    let mut denial = None;
+    let opened = {
+        let opening = pin!(async {
+            let opened = service.maildrops.open(account).await;
+            match opened.as_ref().map_err(Error::refusal) {
+                // Only a login with the right secret learns that the maildrop is in use.
+                Ok(_) | Err(Refusal::InUse) => attempt.succeeded(),
+                Err(Refusal::Denied) => {
+                    // The reply does not contain the error.
+                    if let Err(error) = &opened {
+                        error.log();
+                        denial = Some(error.cause().to_string());
+                    }
+                    attempt.failed().await;
+                    // The text is the same as if the gateway itself had refused the login.
+                    return Err(Reply::Denied(Denied::Wrong));
+                }
+                // It is not known whether the upstream took the secret.
+                Err(_) => attempt.undecided(),
             }
-            // It is not known whether the upstream took the secret.
-            Err(_) => attempt.undecided(),
-        }
-        opened.map_err(Reply::Maildrop)
-    });
-    session.connection.meanwhile(opening).await
+            opened.map_err(Reply::Maildrop)
+        });
+        session.connection.meanwhile(opening).await
+    };
+    if let Some(words) = denial {
+        session.summary.note_denial(words);
+    }
+    opened
 }

@@ -22,7 +22,7 @@ use super::{
     stream::Stream,
     summary::End,
 };
-use crate::tls::{Acceptor, Agreed};
+use crate::tls::{AcceptError, Acceptor, Agreed};
 
 /// Octets of a command line; RFC 2449 §4 says 255, devices differ.
 const COMMAND_CAP: usize = 2048;
@@ -141,7 +141,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     /// The TLS handshake. Octets that came before it are forgotten: nobody vouches for them (RFC 2595 §4).
-    pub(super) async fn start_tls(&mut self, acceptor: &Acceptor) -> Result<io::Result<Agreed>, End> {
+    pub(super) async fn start_tls(&mut self, acceptor: &Acceptor) -> Result<Result<Agreed, AcceptError>, End> {
         self.flush().await?;
         self.input.clear();
         let Stream::Plain(stream) = std::mem::replace(&mut self.stream, Stream::Closed) else {

@@ -31,7 +31,7 @@ use crate::{
         metrics,
         trace::{self, Side},
     },
-    tls::Acceptor,
+    tls::{AcceptError, Acceptor},
 };
 
 /// The octets of a reply of one line at most (RFC 1939 §3).
@@ -180,8 +180,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         let acceptor = self.endpoint.acceptor.clone().ok_or(End::Handshake)?;
         match self.connection.start_tls(&acceptor).await? {
             Ok(agreed) => self.summary.set_tls(agreed),
-            Err(error) => {
-                self.summary.note_handshake(error.to_string());
+            Err(AcceptError::Silent) => return Err(End::Dropped),
+            Err(AcceptError::Failed(reason)) => {
+                self.summary.note_handshake(reason);
                 return Err(End::Handshake);
             }
         }

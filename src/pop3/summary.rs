@@ -117,6 +117,8 @@ pub(super) struct Summary {
     pub(super) deleted: u64,
     /// Deletes confirmed.
     removed: u64,
+    /// The upstream's words of refusing the login that was tried last; the device is told less.
+    denial: Option<String>,
     /// The last failure that the device was told of: since its login, if it has logged in.
     failure: Option<(Outcome, String)>,
     pub(super) end: Option<End>,
@@ -152,6 +154,7 @@ impl Summary {
             wasted: 0,
             deleted: 0,
             removed: 0,
+            denial: None,
             failure: None,
             end: None,
         }
@@ -186,6 +189,12 @@ impl Summary {
             format!("a login as {login:?} from {} at {}", self.peer, self.listener)
         });
         self.login = Some(login);
+        self.denial = None;
+    }
+
+    /// The upstream has refused the login, in these words.
+    pub(super) fn note_denial(&mut self, words: String) {
+        self.denial = Some(words);
     }
 
     /// Logs a refused login, for programs that block addresses: the peer comes before anything that the device has sent.
@@ -227,7 +236,7 @@ impl Summary {
 
     /// `reply` refuses a login that leads to `upstream`, or to none (empty).
     pub(super) fn count_refusal(&self, upstream: &str, reply: &Reply) {
-        if let Some((outcome, reason)) = failure(reply) {
+        if let Some((outcome, reason)) = self.failure_of(reply) {
             metrics().login(upstream, outcome);
             polls().failed(&canonical(self.login.as_deref().unwrap_or_default(), None), &reason);
         }
@@ -252,8 +261,17 @@ impl Summary {
 
     /// A reply is written: it may tell of a failure.
     pub(super) fn note(&mut self, reply: &Reply) {
-        if let Some(failure) = failure(reply) {
+        if let Some(failure) = self.failure_of(reply) {
             self.failure = Some(failure);
+        }
+    }
+
+    /// As [`failure`], in the upstream's words if it has refused a login.
+    fn failure_of(&self, reply: &Reply) -> Option<(Outcome, String)> {
+        let (outcome, words) = failure(reply)?;
+        match &self.denial {
+            Some(denial) if outcome == Outcome::Auth => Some((outcome, denial.clone())),
+            _ => Some((outcome, words)),
         }
     }
 

@@ -1,8 +1,9 @@
 //! Metrics for Prometheus. Labels have bounded values: never a login or an address of a device.
 
 use std::{
+    collections::BTreeMap,
     fmt,
-    sync::{Arc, LazyLock},
+    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -103,6 +104,12 @@ struct NameLabel {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PartLabels {
+    part: String,
+    severity: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OperationLabel {
     operation: &'static str,
 }
@@ -110,6 +117,8 @@ struct OperationLabel {
 /// All metrics, with `popgate_` before each name.
 pub struct Metrics {
     registry: Registry,
+    /// Locked while gauges are replaced, and while all are written: nobody sees a part of them.
+    replacing: Mutex<()>,
     sessions: Family<ListenerLabel, Gauge>,
     sessions_total: Family<SessionLabels, Counter>,
     session_seconds: Histogram,
@@ -125,6 +134,7 @@ pub struct Metrics {
     token_refreshes: Family<UpstreamOutcome, Counter>,
     consents: Family<UpstreamState, Gauge>,
     certificate_expiry_seconds: Family<NameLabel, Gauge>,
+    unhealthy: Family<PartLabels, Gauge>,
     state_seconds: Family<OperationLabel, Histogram, Seconds>,
 }
 
@@ -132,6 +142,7 @@ impl Metrics {
     fn new() -> Self {
         let mut metrics = Self {
             registry: Registry::with_prefix("popgate"),
+            replacing: Mutex::new(()),
             sessions: Family::default(),
             sessions_total: Family::default(),
             session_seconds: LONG.new_metric(),
@@ -147,6 +158,7 @@ impl Metrics {
             token_refreshes: Family::default(),
             consents: Family::default(),
             certificate_expiry_seconds: Family::default(),
+            unhealthy: Family::default(),
             state_seconds: Family::new_with_constructor(SHORT),
         };
         metrics.register();
@@ -188,14 +200,14 @@ impl Metrics {
         );
         registry.register_with_unit(
             "upstream_command",
-            "How long upstreams took to answer",
+            "How long upstreams took to answer; commands sent together count once, as the first of them",
             Unit::Seconds,
             self.upstream_command_seconds.clone(),
         );
         registry.register("upstream_errors", "Failures of upstreams", self.upstream_errors.clone());
         registry.register_with_unit(
             "backoff",
-            "How long an upstream wants to be left alone by some user",
+            "How long upstreams want to be left alone, by the user for whom it is longest",
             Unit::Seconds,
             self.backoff_seconds.clone(),
         );
@@ -210,6 +222,11 @@ impl Metrics {
             "Seconds until a certificate expires",
             Unit::Seconds,
             self.certificate_expiry_seconds.clone(),
+        );
+        registry.register(
+            "unhealthy",
+            "Parts that do not work, as /readyz tells: failing or degraded",
+            self.unhealthy.clone(),
         );
         registry.register_with_unit(
             "state",
@@ -293,13 +310,17 @@ impl Metrics {
         self.upstream_errors.get_or_create(&labels).inc();
     }
 
-    /// How long `upstream` is left alone now: the longest of its users' pauses.
-    pub fn set_backoff(&self, upstream: &str, left: Duration) {
-        let upstream = upstream.to_owned();
-        let seconds = left.as_secs().try_into().unwrap_or(i64::MAX);
-        self.backoff_seconds
-            .get_or_create(&UpstreamLabel { upstream })
-            .set(seconds);
+    /// How long each upstream is left alone now: the longest of its users' pauses.
+    pub fn set_backoff<'a>(&self, pauses: impl IntoIterator<Item = (&'a str, Duration)>) {
+        let label = |upstream: &str| UpstreamLabel {
+            upstream: upstream.to_owned(),
+        };
+        let seconds = |left: Duration| left.as_secs().try_into().unwrap_or(i64::MAX);
+        let pauses = pauses.into_iter();
+        self.replace(
+            &self.backoff_seconds,
+            pauses.map(|(upstream, left)| (label(upstream), seconds(left))),
+        );
     }
 
     /// A provider was asked for a token.
@@ -313,19 +334,57 @@ impl Metrics {
 
     /// All consents there are now: upstream and state, once for each consent.
     pub fn set_consents<'a>(&self, consents: impl IntoIterator<Item = (&'a str, &'static str)>) {
-        self.consents.clear();
-        for (upstream, state) in consents {
-            let upstream = upstream.to_owned();
-            self.consents.get_or_create(&UpstreamState { upstream, state }).inc();
+        let mut counts = BTreeMap::new();
+        for consent in consents {
+            *counts.entry(consent).or_default() += 1;
+        }
+        let label = |upstream: &str, state| UpstreamState {
+            upstream: upstream.to_owned(),
+            state,
+        };
+        let counts = counts.into_iter();
+        self.replace(
+            &self.consents,
+            counts.map(|((upstream, state), count)| (label(upstream, state), count)),
+        );
+    }
+
+    /// Name of each certificate, and the seconds until it expires; negative if it has expired.
+    pub fn set_certificates(&self, certificates: impl IntoIterator<Item = (String, i64)>) {
+        let certificates = certificates.into_iter();
+        self.replace(
+            &self.certificate_expiry_seconds,
+            certificates.map(|(name, seconds)| (NameLabel { name }, seconds)),
+        );
+    }
+
+    /// Each part that does not work, and whether it is `failing` or `degraded`.
+    pub fn set_unhealthy<'a>(&self, parts: impl IntoIterator<Item = (&'a str, &'static str)>) {
+        let label = |part: &str, severity| PartLabels {
+            part: part.to_owned(),
+            severity,
+        };
+        let parts = parts.into_iter();
+        self.replace(
+            &self.unhealthy,
+            parts.map(|(part, severity)| (label(part, severity), 1)),
+        );
+    }
+
+    /// `values` are all that `gauges` has from now on: what is gone is not shown any more.
+    fn replace<L>(&self, gauges: &Family<L, Gauge>, values: impl Iterator<Item = (L, i64)>)
+    where
+        L: Clone + Eq + std::hash::Hash,
+    {
+        let _replacing = self.replacing();
+        gauges.clear();
+        for (labels, value) in values {
+            gauges.get_or_create(&labels).set(value);
         }
     }
 
-    /// Seconds until the certificate `name` expires; negative if it has expired.
-    pub fn set_certificate(&self, name: &str, seconds: i64) {
-        let name = name.to_owned();
-        self.certificate_expiry_seconds
-            .get_or_create(&NameLabel { name })
-            .set(seconds);
+    fn replacing(&self) -> MutexGuard<'_, ()> {
+        self.replacing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// State was read or written.
@@ -336,6 +395,7 @@ impl Metrics {
 
     /// All of them, in Prometheus' text format.
     pub fn encode(&self) -> String {
+        let _replacing = self.replacing();
         let mut text = String::new();
         // Writing to a string does not fail.
         let _ = encode(&mut text, &self.registry);
@@ -401,6 +461,8 @@ impl Drop for Counted {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     fn value(metrics: &Metrics, series: &str) -> Option<String> {
@@ -414,8 +476,8 @@ mod tests {
         assert_eq!(value(metrics, series).as_deref(), Some(expected), "{series} in\n{text}");
     }
 
-    #[test]
-    fn every_metric_has_the_name_that_dashboards_ask_for() {
+    /// Metrics of which each has been counted once or twice, and what is counted as long as it is held.
+    fn counted() -> (&'static Metrics, [Counted; 2]) {
         let metrics: &'static Metrics = Box::leak(Box::new(Metrics::new()));
         let listener: Arc<str> = "0.0.0.0:110".into();
         metrics.session_began(&listener);
@@ -429,14 +491,20 @@ mod tests {
         metrics.login("home", Outcome::Ok);
         metrics.upstream_command(&"home".into(), "NOOP", Duration::from_millis(2));
         metrics.upstream_error("home", "lost");
-        metrics.set_backoff("home", Duration::from_secs(30));
+        metrics.set_backoff([("home", Duration::from_secs(30))]);
         metrics.token_refresh("home", "ok");
         metrics.set_consents([("home", "good"), ("home", "good"), ("home", "ended")]);
-        metrics.set_certificate("mail.example.org", -5);
+        metrics.set_certificates([("mail.example.org".to_owned(), -5)]);
+        metrics.set_unhealthy([("state", "failing")]);
         metrics.state("marks", Duration::from_millis(3));
         let mut connection = metrics.connection("home");
-        let _other = metrics.connection("home");
         connection.set_parked(true);
+        (metrics, [connection, metrics.connection("home")])
+    }
+
+    #[test]
+    fn every_metric_has_the_name_that_dashboards_ask_for() {
+        let (metrics, connections) = counted();
         for (series, expected) in [
             ("popgate_sessions{listener=\"0.0.0.0:110\"}", "1"),
             (
@@ -466,6 +534,7 @@ mod tests {
             ("popgate_consents{upstream=\"home\",state=\"good\"}", "2"),
             ("popgate_consents{upstream=\"home\",state=\"ended\"}", "1"),
             ("popgate_certificate_expiry_seconds{name=\"mail.example.org\"}", "-5"),
+            ("popgate_unhealthy{part=\"state\",severity=\"failing\"}", "1"),
             ("popgate_state_seconds_count{operation=\"marks\"}", "1"),
             (
                 concat!("popgate_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"}"),
@@ -474,7 +543,7 @@ mod tests {
         ] {
             shown(metrics, series, expected);
         }
-        drop(connection);
+        drop(connections);
         shown(
             metrics,
             "popgate_upstream_connections{upstream=\"home\",state=\"parked\"}",
@@ -482,14 +551,62 @@ mod tests {
         );
     }
 
+    /// The words of a text of PromQL.
+    fn words(text: &str) -> impl Iterator<Item = &str> {
+        text.split(|character: char| !character.is_ascii_alphanumeric() && character != '_')
+    }
+
     #[test]
-    fn a_consent_that_is_gone_is_not_shown() {
+    fn dashboard_and_alerts_ask_for_what_there_is() {
+        let (metrics, _connections) = counted();
+        let text = metrics.encode();
+        let names: BTreeSet<&str> = text
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .filter_map(|line| line.split(['{', ' ']).next())
+            .collect();
+        for (file, content) in [
+            ("grafana.json", include_str!("../../docker/grafana.json")),
+            ("alerts.yml", include_str!("../../docker/alerts.yml")),
+            ("alerts_test.yml", include_str!("../../docker/alerts_test.yml")),
+        ] {
+            let asked: BTreeSet<&str> = words(content).filter(|word| word.starts_with("popgate_")).collect();
+            assert!(asked.len() > 8, "{file}: {asked:?}");
+            let unknown: Vec<_> = asked.difference(&names).collect();
+            assert!(
+                unknown.is_empty(),
+                "{file} asks for {unknown:?}, which is not in\n{text}"
+            );
+        }
+        let shown: BTreeSet<&str> = words(include_str!("../../docker/grafana.json")).collect();
+        for name in names {
+            // A histogram is shown by its buckets.
+            let histogram = name.strip_suffix("_sum").or(name.strip_suffix("_count"));
+            let name = histogram.map_or(name.to_owned(), |name| format!("{name}_bucket"));
+            assert!(shown.contains(&*name), "the dashboard does not show {name}");
+        }
+    }
+
+    #[test]
+    fn what_is_gone_is_not_shown() {
         let metrics = Metrics::new();
         metrics.set_consents([("home", "ended")]);
+        metrics.set_certificates([("old.example.org".to_owned(), -5)]);
+        metrics.set_unhealthy([("certificate old.example.org", "failing")]);
+        metrics.set_backoff([("away", Duration::from_secs(30))]);
         metrics.set_consents([("home", "good")]);
-        assert_eq!(
-            value(&metrics, "popgate_consents{upstream=\"home\",state=\"ended\"}"),
-            None
+        metrics.set_certificates([("new.example.org".to_owned(), 5)]);
+        metrics.set_unhealthy([]);
+        metrics.set_backoff([("home", Duration::ZERO)]);
+        let text = metrics.encode();
+        for gone in ["ended", "old.example.org", "away"] {
+            assert!(!text.contains(gone), "{gone} in\n{text}");
+        }
+        shown(&metrics, "popgate_consents{upstream=\"home\",state=\"good\"}", "1");
+        shown(
+            &metrics,
+            "popgate_certificate_expiry_seconds{name=\"new.example.org\"}",
+            "5",
         );
     }
 }

@@ -52,16 +52,8 @@ impl Acceptor {
         }
     }
 
-    /// The TLS handshake, server side. If it fails the error says why in words.
-    pub async fn accept<S>(&self, stream: S) -> io::Result<(ServerStream<S>, Agreed)>
-    where
-        S: AsyncRead + AsyncWrite + Unpin,
-    {
-        let accepted = self.shake_hands(stream).await;
-        accepted.map_err(|error| io::Error::new(error.kind(), device_words(&error)))
-    }
-
-    async fn shake_hands<S>(&self, stream: S) -> io::Result<(ServerStream<S>, Agreed)>
+    /// The TLS handshake, server side.
+    pub async fn accept<S>(&self, stream: S) -> Result<(ServerStream<S>, Agreed), AcceptError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -72,7 +64,8 @@ impl Acceptor {
                 return Ok((Either::Right(stream), agreed));
             }
         };
-        let hello = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream).await?;
+        let hello = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream);
+        let hello = hello.await.map_err(AcceptError::before_hello)?;
         let config = hosts.shown().by_name(hello.client_hello().server_name()).clone();
         let stream = hello.into_stream(config).await?;
         let session = stream.get_ref().1;
@@ -83,6 +76,33 @@ impl Acceptor {
             client: session.peer_certificates().and_then(|chain| subject(chain.first()?)),
         };
         Ok((Either::Left(stream), agreed))
+    }
+}
+
+/// Why there is no TLS with a device.
+#[derive(Debug, thiserror::Error)]
+pub enum AcceptError {
+    /// The device has closed or lost the connection before it has said hello: it may only have looked whether somebody listens.
+    #[error("the device closed the connection before the TLS handshake")]
+    Silent,
+    /// The handshake has failed, for this reason in words.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl AcceptError {
+    /// Of a device that has not said hello, or not one that can be understood.
+    fn before_hello(error: io::Error) -> Self {
+        match error.get_ref() {
+            Some(inner) if inner.is::<rustls::Error>() => error.into(),
+            _ => Self::Silent,
+        }
+    }
+}
+
+impl From<io::Error> for AcceptError {
+    fn from(error: io::Error) -> Self {
+        Self::Failed(device_words(&error))
     }
 }
 

@@ -156,6 +156,10 @@ pub(super) fn device_words(error: &io::Error) -> String {
             | PeerIncompatible::SupportedVersionsExtensionRequired
             | PeerIncompatible::ServerDoesNotSupportTls12Or13,
         ) => "the device speaks TLS 1.1 or older, or SSL".to_owned(),
+        // TLS 1.1 has no such extension, and rustls looks for it before it looks at the version.
+        rustls::Error::PeerIncompatible(PeerIncompatible::SignatureAlgorithmsExtensionRequired) => {
+            "the device speaks TLS 1.1 or older, or TLS 1.2 without `signature_algorithms`".to_owned()
+        }
         rustls::Error::PeerIncompatible(_) => {
             format!("the device and the gateway know no common way to encrypt: {inner}")
         }

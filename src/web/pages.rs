@@ -135,6 +135,7 @@ fn fared(poll: &Poll) -> Vec<Part> {
                 text(&format!(", {messages} messages")),
             ]);
         }
+        None if poll.is_failing() => parts.push(text("no success since the gateway started")),
         None => parts.push(text("not polled since the gateway started")),
     }
     parts
@@ -223,11 +224,11 @@ fn state(gateway: &Gateway) -> Markup {
     html! {
         ul.state {
             @for (part, reason) in failing.iter().chain(degraded) {
-                li.bad { (part) ": " (reason) }
+                li.bad { strong { (part) } ": " (reason) }
             }
             @for (address, tls) in &gateway.listeners {
                 @let count = sessions.iter().filter(|session| session.listener == *address).count();
-                li { code { (address) } ", tls " (tls) ": " (count) @if count == 1 { " session" } @else { " sessions" } " now" }
+                li { code { (address) } " · tls " (tls) " · " (count) @if count == 1 { " session" } @else { " sessions" } }
             }
         }
     }

@@ -30,6 +30,7 @@ mod mixed;
 mod notices;
 mod oauth2;
 mod octets;
+mod operations;
 mod operator;
 mod pages;
 mod parked;

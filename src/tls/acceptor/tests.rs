@@ -104,7 +104,7 @@ struct Seen {
 async fn visit(acceptor: &Acceptor, device: &Arc<ClientConfig>, name: &str) -> io::Result<(Seen, Agreed)> {
     let (ours, theirs) = tokio::io::duplex(1 << 16);
     let serve = async {
-        let (mut stream, agreed) = acceptor.accept(theirs).await?;
+        let (mut stream, agreed) = acceptor.accept(theirs).await.map_err(io::Error::other)?;
         stream.write_all(b"+").await?;
         stream.shutdown().await?;
         io::Result::Ok(agreed)

@@ -5,6 +5,7 @@ mod backup;
 mod browser;
 mod grants;
 mod machines;
+mod metrics;
 mod notices;
 mod own_mail;
 mod page;

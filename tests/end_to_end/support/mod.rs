@@ -9,6 +9,7 @@ pub mod gateway;
 pub mod hoster;
 pub mod imap;
 pub mod listener;
+pub mod looks;
 pub mod mail;
 pub mod peer;
 pub mod pop;
@@ -22,6 +23,7 @@ pub mod script;
 pub mod servers;
 pub mod stream;
 pub mod tap;
+pub mod web;
 
 use std::{
     path::{Path, PathBuf},

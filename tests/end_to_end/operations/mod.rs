@@ -1,0 +1,10 @@
+//! What an operator sees of a running gateway: probes, metrics, the page, and the one line that the log has of each session.
+
+mod alerts;
+mod browser;
+mod metrics;
+mod outcomes;
+mod probes;
+mod prometheus;
+mod refusals;
+mod spans;
