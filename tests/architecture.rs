@@ -21,7 +21,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "gateway",
         &[
-            "accounts", "maildrop", "notify", "oauth", "pop3", "proofs", "sign_in", "state", "tls", "web",
+            "accounts", "doctor", "maildrop", "notify", "oauth", "pop3", "proofs", "sign_in", "state", "tls", "web",
         ],
     ),
     ("doctor", &["accounts", "health", "imap", "maildrop", "state", "tls"]),
@@ -30,7 +30,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "maildrop",
         &["accounts", "imap", "notify", "oauth", "proofs", "state", "tls"],
     ),
-    ("web", &["oauth", "sign_in", "state"]),
+    ("web", &["doctor", "oauth", "sign_in", "state"]),
     ("sign_in", &["accounts", "maildrop", "oauth", "state"]),
     ("accounts", &["challenge", "proofs"]),
     ("imap", &["challenge", "oauth", "proofs", "tls"]),

@@ -27,6 +27,21 @@ use crate::{
     types::RandomUnavailable,
 };
 
+const WHOSE: &str = "\
+1. Whose mail? The address of a mailbox, such as office@example.org; or *@example.org
+   if each device logs in as a user of that domain, with the user's own password.";
+const WHERE: &str = "2. Where is it? At one of these providers, or at another IMAP server.";
+const PORT: &str = "\
+4. At which port does it connect? 127.0.0.1 before the port is for programs on this machine,
+   0.0.0.0 for the network (without TLS: for private networks). TLS needs a certificate:
+   write 995, or a port and the word tls or starttls.";
+const POLICY: &str = "\
+5. What does a delete of the device do?
+  trash       moves the message to the trash
+  move:FOLDER moves it to that folder
+  hide        hides it from this login only
+  expunge     removes it for good";
+
 /// Writes `file` and, beside it, the files of secrets that it names. None may be there before.
 pub(super) fn run(file: &Path) -> Result<(), Failure> {
     let at_terminal = io::stdin().is_terminal();
@@ -54,18 +69,10 @@ struct Answers {
 }
 
 fn ask<R: BufRead, W: Write>(questions: &mut Questions<R, W>, file: &Path) -> Result<Answers, Failure> {
-    let whose = questions.ask(
-        "1. Whose mail? The address of a mailbox; or *@example.org if each device logs in as a user of that domain, with \
-         that user's own password.",
-        None,
-        Whose::read,
-    )?;
+    let whose = questions.ask(WHOSE, None, Whose::read)?;
     let presets: Vec<_> = Preset::all().map(|preset| preset.name.as_str()).collect();
     let provider = questions.ask(
-        &format!(
-            "2. Where is it? A provider, or the name of another IMAP server.\n  {}",
-            presets.join(", ")
-        ),
+        &format!("{WHERE}{}", lines(&presets)),
         Provider::suggested(&whose).as_deref(),
         |answer| Provider::read(answer, &whose),
     )?;
@@ -74,22 +81,12 @@ fn ask<R: BufRead, W: Write>(questions: &mut Questions<R, W>, file: &Path) -> Re
         Some("1"),
         Device::read,
     )?;
-    let door = questions.ask(
-        "4. At which port does it connect? 127.0.0.1 before the port is for programs on this machine, 0.0.0.0 for the network \
-         (without TLS: for private networks). With TLS, which needs a certificate: 995, or a port and the word tls or starttls.",
-        Some(device.address),
-        |answer| Door::read(answer, device.address),
-    )?;
+    let door = questions.ask(PORT, Some(device.address), |answer| Door::read(answer, device.address))?;
     let certificate = match door.tls {
         ListenerTls::Off => None,
         _ => Some(certificate(questions)?),
     };
-    let policy = questions.ask(
-        "5. What does a delete of the device do?\n  trash: moves the message to the trash | expunge: removes it for good | \
-         hide: hides it from this login only | move:FOLDER",
-        Some(device.policy),
-        policy,
-    )?;
+    let policy = questions.ask(POLICY, Some(device.policy), policy)?;
     let (access, made) = access(questions, &whose, &provider)?;
     // The directory of services, where nothing but configuration belongs.
     let is_of_the_system = std::path::absolute(file)?.starts_with("/etc");
@@ -103,6 +100,12 @@ fn ask<R: BufRead, W: Write>(questions: &mut Questions<R, W>, file: &Path) -> Re
         access,
     };
     Ok(Answers { draft, made })
+}
+
+/// `words` in lines that a terminal has room for.
+fn lines(words: &[&str]) -> String {
+    let lines = words.chunks(8).map(|words| format!("\n  {}", words.join(" ")));
+    lines.collect()
 }
 
 fn certificate<R: BufRead, W: Write>(questions: &mut Questions<R, W>) -> Result<Certificate, Failure> {
@@ -184,7 +187,7 @@ fn by_tokens<R: BufRead, W: Write>(
 ) -> Result<(Access, Option<Zeroizing<String>>), Failure> {
     let client_id = questions.ask(
         &format!(
-            "{} asks which application reads the mail: register one of your own, as README describes. Its client id?",
+            "{} asks which application reads the mail: register one of your own there, as README describes.\nIts client id.",
             provider.name()
         ),
         None,
@@ -201,7 +204,7 @@ fn by_tokens<R: BufRead, W: Write>(
     let (device, made) = device_password(questions)?;
     let mut octets = Zeroizing::new([0; 32]);
     rand::fill(&mut *octets).map_err(|_| Failure::failed(RandomUnavailable))?;
-    let key = Secret::from(BASE64.encode(&*octets).into_bytes());
+    let key = Secret::from(BASE64.encode(*octets).into_bytes());
     let access = Access::OAuth2 {
         device,
         client_id,
@@ -298,11 +301,11 @@ impl Answers {
         let Draft { whose, door, .. } = &self.draft;
         let written: Vec<_> = written.iter().map(|file| file.display().to_string()).collect();
         let mut text = format!(
-            "\nWritten, for your user alone: {}. If popgate runs as another user, give them to it.\n\n",
+            "\nWritten, for your user alone: {}.\n(If popgate runs as another user, that user must be able to read this.)\n\n",
             written.join(", ")
         );
         let server = match door.address.ip() {
-            ip if ip.is_loopback() => "this machine (127.0.0.1)".to_owned(),
+            ip if ip.is_loopback() => format!("this machine ({ip})"),
             ip if ip.is_unspecified() => "the name or address of this machine".to_owned(),
             ip => ip.to_string(),
         };

@@ -32,9 +32,10 @@ pub(super) fn agreement(agreement: &Agreement) -> Outcome {
         return Outcome::passed(version);
     };
     let text = format!(
-        "{version}, certificate of {} by {}, valid until {}",
+        "{version}, certificate of {} by {} (chain of {}), valid until {}",
         leaf.names.join(", "),
         leaf.issuer,
+        agreement.chain,
         leaf.end()
     );
     let left = leaf.until - i64::from(state::now());

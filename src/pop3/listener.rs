@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     config::{self, ListenerTls},
-    telemetry::troubles,
+    telemetry::{trace, troubles},
     tls::Acceptor,
 };
 
@@ -291,13 +291,13 @@ impl Arrival {
         };
         let abort = self.sessions.abort.clone();
         let summary = Summary::new(peer, self.name);
-        let span = summary.span();
+        let (id, span) = (summary.id(), summary.span());
         let session = async move {
             // In a box: a future that is passed on is stored once for each that it is passed to.
             let session = Box::pin(session::run(stream, summary, permit, newcomer, endpoint, service, stop));
             abort.run_until_cancelled(session).await;
         };
-        self.sessions.tasks.spawn(session.instrument(span));
+        self.sessions.tasks.spawn(trace::session(id, session).instrument(span));
     }
 
     /// One line into the empty socket buffer, where plain text is spoken, and the connection is closed.

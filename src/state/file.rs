@@ -26,7 +26,7 @@ use super::{
     table::{self, Key, RECORDS, Reading, Snapshot, Writing, logins, notices, octets, transact},
     tokens::{Sealed, TokenFile},
 };
-use crate::telemetry::{metrics, troubles};
+use crate::telemetry::metrics;
 
 /// State in a redb file under `[state] dir`.
 ///
@@ -136,12 +136,7 @@ impl FileStore {
         }
         drop(turn);
         // Dropped untold where the transaction failed.
-        let written = told.await.unwrap_or(Err(Unavailable::Failed));
-        match written {
-            Err(Unavailable::Failed) => troubles().begin("state", "the state can't be written, see the log".to_owned()),
-            _ => troubles().end("state"),
-        }
-        written
+        told.await.unwrap_or(Err(Unavailable::Failed))
     }
 
     async fn commit(&self) {

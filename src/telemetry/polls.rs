@@ -19,7 +19,8 @@ pub struct Poll {
 }
 
 impl Poll {
-    fn last(&self) -> Option<SystemTime> {
+    /// When it was heard of last.
+    pub fn last(&self) -> Option<SystemTime> {
         let success = self.success.map(|(at, _)| at);
         success.max(self.failure.as_ref().map(|(at, _)| *at))
     }

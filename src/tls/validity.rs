@@ -40,6 +40,11 @@ impl Validity {
         })
     }
 
+    /// When it ends, in seconds since 1970.
+    pub fn until(&self) -> i64 {
+        self.leaf.until
+    }
+
     /// The hosts that it is for, or its subject if it names none.
     pub fn names(&self) -> &[String] {
         &self.leaf.names

@@ -97,7 +97,7 @@ fn a_login_that_works_is_left_as_it_was() {
         "{printed}"
     );
     for words in [
-        "TLS 1.3, certificate of localhost, 127.0.0.1 by CN=popgate test CA, valid until ",
+        "TLS 1.3, certificate of localhost, 127.0.0.1 by CN=popgate test CA (chain of 1), valid until ",
         "as eva",
         "3 messages of ",
         "2 messages of ",
