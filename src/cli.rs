@@ -1,15 +1,25 @@
-//! What a person types: serve | reload | check | state | sign-in | demo | health | hash-password.
+//! What a person types: init | serve | reload | sessions | trace | check | doctor | state | backup | restore | sign-in | demo | health |
+//! hash-password | completions | man.
 
+mod backup;
 mod check;
 mod demo;
+mod doctor;
 mod hash_password;
 mod health;
+mod init;
+mod man;
+mod password;
 #[cfg(unix)]
 mod reload;
 mod serve;
+#[cfg(unix)]
+mod sessions;
 mod sign_in;
 mod state;
 mod tokens;
+#[cfg(unix)]
+mod trace;
 
 use std::{
     fmt, io,
@@ -60,9 +70,24 @@ enum Command {
     /// Let a running gateway read its configuration again, as SIGHUP does; fails if that is not possible, and says why
     #[cfg(unix)]
     Reload,
+    /// Show the sessions of a running gateway
+    #[cfg(unix)]
+    Sessions {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print what both sides of a login's sessions say, as it is said, until Ctrl-C
+    ///
+    /// Passwords, tokens and mail are replaced by their length. Nothing is written to any file.
+    #[cfg(unix)]
+    Trace {
+        /// The login, as the device gives it
+        login: String,
+    },
     /// Read the configuration and say what it does, and what is wrong or risky
     Check {
-        /// Connect to every upstream too, and log in where the configuration holds the password
+        /// Connect to every upstream too; log in and try folders where the configuration holds the password
         #[arg(long)]
         connect: bool,
         /// List what `retain_days` would remove now, by account; removes nothing
@@ -75,6 +100,11 @@ enum Command {
         #[arg(long, requires = "keys")]
         json: bool,
     },
+    /// Try one login end to end, step by step, and say what to do if one fails; beside a running gateway too
+    Doctor {
+        /// The login of a device; its password is asked for if the upstream needs it (at the terminal, or from standard input)
+        login: String,
+    },
     /// Show what logins have hidden and retrieved, or have it forgotten; beside a running gateway too
     State {
         /// Only of this login
@@ -85,6 +115,26 @@ enum Command {
         /// With --reset: only in this folder
         #[arg(long, requires = "reset")]
         folder: Option<String>,
+    },
+    /// Save what `[state] dir` holds, all of one moment; beside a running gateway too
+    ///
+    /// Saved are what popgate knows of mailboxes, what logins have hidden and retrieved, removals under way, and consents; no
+    /// mail. The key that opens the consents is not saved: keep a copy of it in another place. FILE gets its name once it is
+    /// whole, and is readable for your user alone.
+    Backup {
+        /// Where to write it; `-` is standard output
+        file: PathBuf,
+        /// Replace FILE if it is there
+        #[arg(long)]
+        force: bool,
+    },
+    /// Put the records of a backup in the place of those in `[state] dir`; while no gateway runs
+    ///
+    /// The backup is read to its end and verified before anything is changed. The files that were in the directory stay there,
+    /// under names that are printed. What logins have hidden since the backup, they see again.
+    Restore {
+        /// What `popgate backup` wrote; `-` is standard input
+        file: PathBuf,
     },
     /// Let the gateway read mail at a provider that takes no passwords (OAuth2); beside a running gateway too
     #[command(group = clap::ArgGroup::new("what").required(true).args(["account", "list", "forget"]))]
@@ -119,8 +169,27 @@ enum Command {
         #[arg(long, conflicts_with = "address")]
         strict: bool,
     },
-    /// Read a password from standard input and print its hash for `password_hash`
+    /// Ask for a password (at the terminal, or from standard input) and print its hash for `password_hash`
     HashPassword,
+    /// Write a first configuration: asks whose mail, which provider, which device, which port and what a delete does
+    ///
+    /// Passwords go to files of their own beside the configuration, readable for your user alone. An empty answer takes what is
+    /// suggested. The answers may come from a pipe, one a line. Nothing that is there is replaced.
+    Init,
+    /// Print completions for a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Print a manual page, or write all of them
+    Man {
+        /// Of this command, without `popgate` [default: of popgate itself]
+        #[arg(conflicts_with = "dir")]
+        command: Option<String>,
+        /// Write the pages of all commands to this directory
+        #[arg(long)]
+        dir: Option<PathBuf>,
+    },
 }
 
 impl Cli {
@@ -138,8 +207,16 @@ impl Cli {
                 let loaded = load(self.config).map_err(reload::unread)?;
                 block_on(async { reload::run(&loaded.config).await })
             }
+            #[cfg(unix)]
+            Command::Sessions { json } => block_on(async { sessions::run(&load(self.config)?.config, json).await }),
+            #[cfg(unix)]
+            Command::Trace { login } => block_on(async { trace::run(&load(self.config)?.config, login).await }),
             Command::Check { keys: true, json, .. } => check::keys(json),
             Command::Check { connect, retention, .. } => block_on(check::run(load(self.config)?, connect, retention)),
+            Command::Doctor { login } => {
+                let config = load(self.config)?.config;
+                block_on(doctor::run(&config, &login))
+            }
             Command::State { login, reset, folder } => {
                 let config = load(self.config)?.config;
                 block_on(state::run(
@@ -149,6 +226,8 @@ impl Cli {
                     folder.as_deref(),
                 ))
             }
+            Command::Backup { file, force } => block_on(backup::save(&load(self.config)?.config, &file, force)),
+            Command::Restore { file } => backup::restore(&load(self.config)?.config, &file),
             Command::SignIn {
                 account,
                 browser,
@@ -186,6 +265,10 @@ impl Cli {
                 })
             }
             Command::HashPassword => hash_password::run(),
+            Command::Init => init::run(&named(self.config).unwrap_or_else(|| CONFIG.into())),
+            Command::Completions { shell } => man::completions(shell),
+            Command::Man { dir: Some(dir), .. } => man::write_all(&dir),
+            Command::Man { command, dir: None } => man::print(command.as_deref()),
         }
     }
 }
@@ -202,13 +285,8 @@ fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failu
 /// The configuration that the command line or the environment names; where nothing does and there is no
 /// `gateway.toml`, one that is made of `POPGATE__…` variables alone.
 fn load(option: Option<PathBuf>) -> Result<Loaded, config::Error> {
-    let named = option.or_else(|| {
-        std::env::var_os("POPGATE_CONFIG")
-            .filter(|file| !file.is_empty())
-            .map(PathBuf::from)
-    });
     let file = Path::new(CONFIG);
-    match named {
+    match named(option) {
         Some(file) => Config::load(&file),
         None if !file.exists()
             && let Some(loaded) = Config::from_environment() =>
@@ -217,6 +295,15 @@ fn load(option: Option<PathBuf>) -> Result<Loaded, config::Error> {
         }
         None => Config::load(file),
     }
+}
+
+/// The configuration that the command line or the environment names.
+fn named(option: Option<PathBuf>) -> Option<PathBuf> {
+    option.or_else(|| {
+        std::env::var_os("POPGATE_CONFIG")
+            .filter(|file| !file.is_empty())
+            .map(PathBuf::from)
+    })
 }
 
 /// The day of a time that state keeps, in seconds since 1970, UTC.
@@ -300,6 +387,7 @@ impl From<gateway::Error> for Failure {
             gateway::Error::NoCertificate { .. }
             | gateway::Error::Tls(_)
             | gateway::Error::Maildrops(_)
+            | gateway::Error::Notify(_)
             | gateway::Error::OAuth2(_)
             | gateway::Error::State(_) => Self::wrong(error),
         }

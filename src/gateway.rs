@@ -7,6 +7,7 @@ mod chores;
 mod configured;
 mod fixed;
 mod listeners;
+mod overview;
 
 use std::{
     io,
@@ -25,16 +26,19 @@ use self::{
     configured::{Configured, RenewsAsConfigured},
     fixed::Fixed,
     listeners::Listeners,
+    overview::Watch,
 };
 use crate::{
     config::{Config, UpstreamTls},
     maildrop::SetupError,
-    oauth,
+    notify, oauth,
     pop3::listener::{Gate, Sessions},
     proofs::RandomUnavailable,
     sign_in::SignIns,
     state::{self, StateStore},
+    telemetry::polls,
     tls,
+    types::canonical,
     web::Site,
 };
 
@@ -57,17 +61,27 @@ impl Gateway {
     pub async fn bind(config: Config, inherited: Vec<TcpListener>) -> Result<Arc<Self>, Error> {
         raise_file_limit(config.limits.sessions);
         warn_of_legacy(&config);
+        expect_logins(&config);
         let fixed = Fixed::from(&config);
         let state = state::open(&config.state)?;
-        let configured = Configured::new(config, state.clone())?;
+        let configured = Configured::new(config, state.clone()).await?;
         let mut listeners = Listeners::new(inherited);
         let plan = listeners.plan(&configured)?;
         listeners.carry_out(plan).await;
         listeners.warn_of_unused();
+        let configured = Arc::new(configured);
+        let current = watch::Sender::new(configured.clone());
+        let sessions = Sessions::default();
         let site = match &configured.config.web {
             Some(web) => {
                 let address = web.address;
-                let site = Site::bind(web, SignIns::new(&configured.config), configured.tokens.clone());
+                let watch = Arc::new(Watch {
+                    current: current.subscribe(),
+                    state: state.clone(),
+                    shutdown: sessions.shutdown.clone(),
+                });
+                let sign_ins = SignIns::new(&configured.config);
+                let site = Site::bind(web, sign_ins, configured.tokens.clone(), watch);
                 let site = site.map_err(|source| Error::BindSite { address, source })?;
                 tracing::info!(address = %site.address().unwrap_or(address), "sign-in page");
                 Some(site)
@@ -77,11 +91,11 @@ impl Gateway {
         Ok(Arc::new(Self {
             state,
             gate: Gate::new(&configured.config.limits),
-            sessions: Sessions::default(),
+            sessions,
             listeners: listeners.into(),
             site,
             fixed,
-            current: watch::Sender::new(Arc::new(configured)),
+            current,
         }))
     }
 
@@ -108,6 +122,8 @@ impl Gateway {
         let next = Arc::new(next.await.map_err(|_| Error::Draining)??);
         let plan = listeners.plan(&next)?;
         // From here on nothing fails.
+        expect_logins(&next.config);
+        next.notices.set_tokens(next.tokens.clone());
         let limits = &next.config.limits;
         raise_file_limit(limits.sessions);
         warn_of_legacy(&next.config);
@@ -168,6 +184,7 @@ impl Gateway {
         let Configured {
             config,
             tokens,
+            notices,
             service,
         } = &*self.current();
         let deadline = Instant::now() + config.limits.drain;
@@ -194,6 +211,7 @@ impl Gateway {
         let finished = async {
             service.maildrops.finish().await;
             tokens.finish().await;
+            notices.finish().await;
         };
         let _ = timeout_at(deadline.max(Instant::now() + FLUSH), finished).await;
         for consent in tokens.unsaved() {
@@ -207,6 +225,13 @@ const GRACE: Duration = Duration::from_secs(2);
 /// How long the gateway may take at least to finish what sessions have left behind, and to save tokens: each lost token costs a
 /// sign-in.
 const FLUSH: Duration = Duration::from_secs(5);
+
+/// The page remembers how these logins fare.
+fn expect_logins(config: &Config) {
+    let accounts = config.accounts.iter().filter(|account| !account.is_rule());
+    let logins: Vec<_> = accounts.map(|account| canonical(&account.login, None)).collect();
+    polls().expect(logins.iter().map(String::as_str));
+}
 
 /// Warns of old TLS.
 fn warn_of_legacy(config: &Config) {
@@ -294,6 +319,9 @@ pub enum Error {
     /// `[upstream.NAME.oauth2]`
     #[error("[upstream.….oauth2] {0}")]
     OAuth2(#[from] oauth::SetupError),
+    /// `[notify]`
+    #[error(transparent)]
+    Notify(#[from] notify::SetupError),
     /// `[state] dir`
     #[error(transparent)]
     State(#[from] state::Error),

@@ -4,6 +4,7 @@ mod acceptor;
 mod buffered;
 mod handshake;
 mod hosts;
+mod leaf;
 #[cfg_attr(not(feature = "legacy-tls"), path = "tls/legacy_absent.rs")]
 mod legacy;
 mod pem;
@@ -28,7 +29,8 @@ use self::trust::{Named, Trust};
 pub use self::{
     acceptor::{Acceptor, Agreed},
     buffered::Buffered,
-    handshake::{Disagreement, HandshakeError},
+    handshake::{Disagreement, Distrust, Flaw, HandshakeError},
+    leaf::Agreement,
     pem::Error,
     validity::{Expiry, Validity},
 };
@@ -52,6 +54,20 @@ pub fn under_upstream<S>(stream: &ClientStream<S>) -> &S {
     match stream {
         Either::Left(stream) => stream.get_ref().0.get_ref(),
         Either::Right(stream) => legacy::transport(stream).get_ref(),
+    }
+}
+
+/// What the handshake with an upstream has come to.
+pub fn agreement<S>(stream: &ClientStream<S>) -> Agreement {
+    match stream {
+        Either::Left(stream) => {
+            let connection = stream.get_ref().1;
+            let version = connection.protocol_version().and_then(|version| version.as_str());
+            let chain = connection.peer_certificates().unwrap_or_default();
+            let leaf = chain.first().map(AsRef::as_ref);
+            Agreement::new(version.unwrap_or("TLS").to_owned(), leaf, chain.len())
+        }
+        Either::Right(stream) => legacy::agreement(stream),
     }
 }
 
@@ -118,7 +134,10 @@ impl Connector {
         let name = ServerName::try_from(host.to_owned())
             .map_err(|error| HandshakeError::Broken(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
         let connector = TlsConnector::from(self.config.clone());
-        Ok(Either::Left(connector.connect(name, Buffered::new(stream)).await?))
+        match connector.connect(name, Buffered::new(stream)).into_fallible().await {
+            Ok(stream) => Ok(Either::Left(stream)),
+            Err((error, stream)) => Err(HandshakeError::of(error, stream.spoken())),
+        }
     }
 }
 

@@ -79,21 +79,21 @@ fn example_loads_with_every_key_enabled() {
     let modes: Vec<_> = config.listeners.iter().map(|listener| listener.tls).collect();
     assert_eq!(modes, [ListenerTls::Off, ListenerTls::StartTls, ListenerTls::Implicit]);
     assert!(config.listeners[1].require_tls);
-    let [scanner, alarm, office, fax, rule] = &config.accounts[..] else {
+    let [tickets, pbx, office, fax, rule] = &config.accounts[..] else {
         panic!("{:?}", config.accounts)
     };
-    assert!(matches!(scanner.secret, LocalSecret::Hash(_)));
+    assert!(matches!(tickets.secret, LocalSecret::Hash(_)));
     assert_eq!(
-        (scanner.maildrop.folders[0].as_str(), scanner.maildrop.on_retrieve),
-        ("Scans", OnRetrieve::Keep)
+        (tickets.maildrop.folders[0].as_str(), tickets.maildrop.on_retrieve),
+        ("Tickets", OnRetrieve::Keep)
     );
     assert_eq!(
-        (&scanner.maildrop.on_delete, scanner.maildrop.retention),
+        (&tickets.maildrop.on_delete, tickets.maildrop.retention),
         (&OnDelete::Hide, Retention::Days(30))
     );
-    assert_eq!(scanner.maildrop.view.newest, Some(500), "the upstream's");
-    assert!(matches!(&scanner.credential, Credential::Password(password) if password.expose() == b"secret of office"));
-    assert!(matches!(&alarm.secret, LocalSecret::Password(secret) if secret.expose() == b"secret of alarm"));
+    assert_eq!(tickets.maildrop.view.newest, Some(500), "the upstream's");
+    assert!(matches!(&tickets.credential, Credential::Password(password) if password.expose() == b"secret of office"));
+    assert!(matches!(&pbx.secret, LocalSecret::Password(secret) if secret.expose() == b"secret of pbx"));
     assert_eq!(office.user, "office@example.org");
     assert!(rule.is_rule() && matches!(rule.secret, LocalSecret::File(_)));
     assert!(matches!(&fax.credential, Credential::OAuth2 { consent } if consent == "anna@example.com"));
@@ -121,6 +121,10 @@ fn example_loads_with_every_key_enabled() {
     let web = config.web.unwrap();
     assert_eq!(web.public_url.as_deref(), Some("https://mail.example.org/popgate"));
     assert_eq!(web.admin_password.expose(), b"secret of admin");
+    let notify = config.notify;
+    assert_eq!(notify.webhook.unwrap().host(), "alerts.example.org");
+    assert_eq!(notify.webhook_secret.unwrap().expose(), b"secret of webhook");
+    assert_eq!(notify.consent.as_secs(), 14 * 24 * 3600);
 }
 
 /// A key that the example comments out has the value that is in force without it, unless it says otherwise.
@@ -393,12 +397,12 @@ fn connect_tells_what_does_not_work() {
     let output = popgate(directory.path(), &["check", "--connect"], &[], "");
     assert_eq!(output.status.code(), Some(1), "{}", stdout(&output));
     assert!(
-        stdout(&output).contains("check host, port and tls of [upstream.a]"),
+        stdout(&output).contains("check `port` and `host` of [upstream.a]"),
         "{}",
         stdout(&output)
     );
     assert!(
-        stdout(&output).contains("check host, port and tls of [upstream.b]"),
+        stdout(&output).contains("check `port` and `host` of [upstream.b]"),
         "{}",
         stdout(&output)
     );

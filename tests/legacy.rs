@@ -199,7 +199,7 @@ fn upstreams_of_old() {
                 .try_log_in("eva", PASSWORD)
                 .starts_with("-ERR [SYS/PERM]")
         );
-        assert!(gateway.check().contains("tls = \"legacy\""), "{}", gateway.check());
+        assert!(gateway.check().contains("to \"legacy\""), "{}", gateway.check());
     }
 }
 

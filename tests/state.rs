@@ -28,7 +28,7 @@ on_delete = "hide"
 [[listener]]
 address = "127.0.0.1:0"
 [[account]]
-login = "scanner"
+login = "tickets"
 password = "on paper"
 upstream = "home"
 user = "office"
@@ -40,8 +40,8 @@ dir = "kept/state"
 /// What is told of what [`directory`] has.
 const ALL: &str = "\
 laptop: INBOX of office at [upstream.home]: 3 hidden, 1 retrieved on 2023-11-14 (UIDVALIDITY 7)
-scanner: INBOX of office at [upstream.home]: 2 hidden (UIDVALIDITY 7)
-scanner: Scans/Old of office at [upstream.home]: 1 hidden, 1 notices deleted, 1 not delivered by the upstream (UIDVALIDITY 9)
+tickets: INBOX of office at [upstream.home]: 2 hidden (UIDVALIDITY 7)
+tickets: Faxes/Old of office at [upstream.home]: 1 hidden, 1 notices deleted, 1 not delivered by the upstream (UIDVALIDITY 9)
 ";
 
 fn mailbox(folder: &str) -> MailboxName {
@@ -77,9 +77,9 @@ async fn directory() -> TempDir {
         ..marks(9, &[4])
     };
     for (login, folder, marks) in [
-        ("scanner", "INBOX", marks(7, &[1, 2])),
+        ("tickets", "INBOX", marks(7, &[1, 2])),
         ("laptop", "INBOX", laptop),
-        ("scanner", "Scans/Old", old),
+        ("tickets", "Faxes/Old", old),
     ] {
         store.set_marks(login, &mailbox(folder), &marks, 0).await.unwrap();
     }
@@ -193,26 +193,26 @@ fn show_and_forget(directory: &TempDir) {
         refused(&unknown, 1),
         "popgate: nothing is kept of login lap (popgate state shows what is)\n"
     );
-    let elsewhere = state(directory, &["--reset", "scanner", "--folder", "Scans"]);
+    let elsewhere = state(directory, &["--reset", "tickets", "--folder", "Faxes"]);
     assert_eq!(
         refused(&elsewhere, 1),
-        "popgate: nothing is kept of Scans of login scanner (popgate state shows what is)\n"
+        "popgate: nothing is kept of Faxes of login tickets (popgate state shows what is)\n"
     );
     assert_eq!(said(&state(directory, &[])), ALL);
 
-    let folder = state(directory, &["--reset", "scanner", "--folder", "Scans/Old"]);
+    let folder = state(directory, &["--reset", "tickets", "--folder", "Faxes/Old"]);
     assert_eq!(
         said(&folder),
-        "forgotten: what was kept of Scans/Old of login scanner, one mailbox; it sees all messages again\n"
+        "forgotten: what was kept of Faxes/Old of login tickets, one mailbox; it sees all messages again\n"
     );
     let left = ALL.lines().take(2).map(|line| format!("{line}\n")).collect::<String>();
     assert_eq!(said(&state(directory, &[])), left);
-    assert!(said(&state(directory, &["--reset", "scanner"])).contains("login scanner, one mailbox;"));
+    assert!(said(&state(directory, &["--reset", "tickets"])).contains("login tickets, one mailbox;"));
     assert_eq!(
-        said(&state(directory, &["scanner"])),
-        "nothing is kept of login scanner\n"
+        said(&state(directory, &["tickets"])),
+        "nothing is kept of login tickets\n"
     );
-    assert!(refused(&state(directory, &["--reset", "scanner"]), 1).contains("nothing is kept of login scanner"));
+    assert!(refused(&state(directory, &["--reset", "tickets"]), 1).contains("nothing is kept of login tickets"));
 }
 
 #[test]
@@ -234,10 +234,10 @@ fn without_a_gateway() {
 #[test]
 fn several_mailboxes_are_forgotten_at_once() {
     let directory = directory();
-    let all = state(&directory, &["--reset", "scanner"]);
+    let all = state(&directory, &["--reset", "tickets"]);
     assert_eq!(
         said(&all),
-        "forgotten: what was kept of login scanner, 2 mailboxes; it sees all messages again\n"
+        "forgotten: what was kept of login tickets, 2 mailboxes; it sees all messages again\n"
     );
     assert_eq!(in_the_file(&directory), ["laptop INBOX"]);
 }
@@ -288,7 +288,7 @@ fn a_second_gateway_is_refused_and_takes_nothing_from_the_first() {
 fn a_gateway_that_does_not_answer_is_told_of() {
     let directory = directory();
     let _gateway = FileStore::open(&state_dir(&directory)).unwrap();
-    for arguments in [&[][..], &["scanner"], &["--reset", "scanner"]] {
+    for arguments in [&[][..], &["tickets"], &["--reset", "tickets"]] {
         let output = state(&directory, arguments);
         let stderr = refused(&output, 1);
         assert!(stderr.contains("does not answer"), "{stderr}");
@@ -315,7 +315,7 @@ fn without_a_directory_there_is_nothing_to_ask() {
 #[test]
 fn a_folder_is_for_reset() {
     let directory = directory();
-    for arguments in [&["--folder", "INBOX"][..], &["scanner", "--reset", "scanner"]] {
+    for arguments in [&["--folder", "INBOX"][..], &["tickets", "--reset", "tickets"]] {
         refused(&state(&directory, arguments), 2);
     }
     assert_eq!(said(&state(&directory, &[])), ALL);
@@ -327,7 +327,7 @@ fn asking_before_the_first_gateway_makes_nothing() {
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("gateway.toml"), CONFIG).unwrap();
     assert_eq!(said(&state(&directory, &[])), "nothing is kept of any login\n");
-    refused(&state(&directory, &["--reset", "scanner"]), 1);
+    refused(&state(&directory, &["--reset", "tickets"]), 1);
     assert!(!directory.path().join("kept").exists());
 }
 
@@ -339,7 +339,7 @@ fn a_damaged_file_is_told_of_and_left_as_it_is() {
     let damaged = "no such thing".repeat(1_000);
     fs::write(&file, &damaged).unwrap();
     fs::remove_file(state_dir(&directory).join("state.lock")).unwrap();
-    for arguments in [&[][..], &["--reset", "scanner"]] {
+    for arguments in [&[][..], &["--reset", "tickets"]] {
         let output = state(&directory, arguments);
         let told = refused(&output, 1);
         assert!(told.contains("state.dir: kept/state/state.redb is damaged"), "{told}");

@@ -101,6 +101,17 @@ pub enum Denied {
     Throttled,
 }
 
+/// Where a login leads.
+#[derive(Debug)]
+pub enum Lead {
+    /// To no mailbox.
+    Nowhere,
+    /// To an upstream that asks for the device's own password.
+    NeedsPassword,
+    /// To this account.
+    Account(Box<Account>),
+}
+
 /// All logins of a configuration.
 #[derive(Debug)]
 pub struct Accounts {
@@ -223,6 +234,18 @@ enum Owner<'a> {
 }
 
 impl Meant<'_> {
+    /// The account at an `upstream` that verifies `secret`, without the folder that was named.
+    fn forwarded(&self, upstream: &Arc<config::Upstream>, secret: Secret) -> Account {
+        Account {
+            login: self.login.clone().into_owned(),
+            upstream: upstream.clone(),
+            user: self.login.clone().into_owned(),
+            credential: Credential::Password(secret),
+            is_forwarded: true,
+            policy: upstream.maildrop.clone(),
+        }
+    }
+
     /// The policy for the folder that was named; `None` if its name is empty.
     fn policy(&self, policy: &Arc<Policy>) -> Option<Arc<Policy>> {
         match self.folder {
@@ -352,6 +375,30 @@ impl Accounts {
         known
     }
 
+    /// Where `login` leads, for whoever runs the gateway: the secret of a login of its own is not asked for. `secret` is for an
+    /// upstream that is to decide about it.
+    pub async fn leads_to(&self, login: &str, secret: Option<Secret>) -> Lead {
+        let Some(meant) = self.meant(login.as_bytes()) else {
+            return Lead::Nowhere;
+        };
+        let account = match meant.mailbox {
+            Owner::Local(local) => Some(local.account.clone()),
+            Owner::Rule(rule) => match &rule.secret {
+                Known::File(file) if file.hash(&meant.login).await.is_none() => None,
+                _ => Some(rule.of(&meant.login)),
+            },
+            Owner::Forwarded(upstream) => match secret {
+                Some(secret) => Some(meant.forwarded(upstream, secret)),
+                None => return Lead::NeedsPassword,
+            },
+        };
+        let with_folder = account.and_then(|account| {
+            let policy = meant.policy(&account.policy)?;
+            Some(Account { policy, ..account })
+        });
+        with_folder.map_or(Lead::Nowhere, |account| Lead::Account(Box::new(account)))
+    }
+
     /// Resolves `login`. The gateway verifies the secret of its own logins; the upstream decides about a forwarded
     /// login. The caller tells the [`Attempt`] how the login ended; an attempt that is refused here counts as failed.
     ///
@@ -449,14 +496,9 @@ impl Accounts {
             Owner::Local(local) => (&local.secret, local.account.clone()),
             Owner::Rule(rule) => (&rule.secret, rule.of(&meant.login)),
             Owner::Forwarded(upstream) => {
-                return Some(Account {
-                    policy: meant.policy(&upstream.maildrop)?,
-                    login: meant.login.clone().into_owned(),
-                    upstream: upstream.clone(),
-                    user: meant.login.clone().into_owned(),
-                    credential: Credential::Password(secret),
-                    is_forwarded: true,
-                });
+                let account = meant.forwarded(upstream, secret);
+                let policy = meant.policy(&account.policy)?;
+                return Some(Account { policy, ..account });
             }
         };
         let right = self.is_right(known, &meant.login, secret, asker).await;

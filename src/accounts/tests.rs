@@ -11,14 +11,14 @@ const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 fn accounts(account: &str) -> Accounts {
     let text = format!(
         "[upstream.a]\nhost = \"a.example\"\nlogins = [\"*\", \"Jane@example.org\"]\n\
-         [upstream.b]\nhost = \"b.example\"\nlogins = [\"*@example.org\"]\nmaildrop = {{ folder = \"Scans\" }}\n{account}"
+         [upstream.b]\nhost = \"b.example\"\nlogins = [\"*@example.org\"]\nmaildrop = {{ folder = \"Faxes\" }}\n{account}"
     );
     Accounts::new(&Config::parse(&text, Path::new("")).unwrap()).unwrap()
 }
 
 fn local(secret: &str) -> String {
     format!(
-        "[[account]]\nlogin = \"scanner\"\n{secret}\nupstream = \"b\"\nuser = \"office@example.org\"\n\
+        "[[account]]\nlogin = \"tickets\"\n{secret}\nupstream = \"b\"\nuser = \"office@example.org\"\n\
          upstream_password = \"upstream's\"\nmaildrop = {{ on_retrieve = \"keep\" }}\n"
     )
 }
@@ -71,7 +71,7 @@ async fn own_login_is_verified_and_never_forwarded() {
     let hash = hash_password(&Secret::from("own")).unwrap();
     for secret in ["password = \"own\"".to_owned(), format!("password_hash = \"{hash}\"")] {
         let accounts = accounts(&local(&secret));
-        let account = log_in(&accounts, b"scanner", "own").await.unwrap();
+        let account = log_in(&accounts, b"tickets", "own").await.unwrap();
         assert_eq!(
             (account.upstream.name.as_str(), account.user.as_str()),
             ("b", "office@example.org")
@@ -79,10 +79,10 @@ async fn own_login_is_verified_and_never_forwarded() {
         assert_eq!(password(&account), b"upstream's");
         assert_eq!(
             (account.policy.folders[0].as_str(), account.policy.on_retrieve),
-            ("Scans", config::OnRetrieve::Keep)
+            ("Faxes", config::OnRetrieve::Keep)
         );
         for wrong in ["", "Own", "own ", "upstream's"] {
-            let denied = log_in(&accounts, b"scanner", wrong).await;
+            let denied = log_in(&accounts, b"tickets", wrong).await;
             assert_eq!(denied.unwrap_err(), Denied::Wrong, "{wrong:?}");
         }
     }
@@ -107,20 +107,20 @@ async fn unknown_login_without_pattern_is_wrong() {
 async fn guessing_is_throttled_before_the_secret_is_looked_at() {
     let accounts = accounts(&local("password = \"own\""));
     for _ in 0..11 {
-        assert_eq!(log_in(&accounts, b"scanner", "x").await.unwrap_err(), Denied::Wrong);
+        assert_eq!(log_in(&accounts, b"tickets", "x").await.unwrap_err(), Denied::Wrong);
     }
     assert_eq!(
-        log_in(&accounts, b"scanner", "own").await.unwrap_err(),
+        log_in(&accounts, b"tickets", "own").await.unwrap_err(),
         Denied::Throttled
     );
     tokio::time::advance(Duration::from_secs(60)).await;
-    assert!(log_in(&accounts, b"scanner", "own").await.is_ok());
+    assert!(log_in(&accounts, b"tickets", "own").await.is_ok());
     for _ in 0..11 {
-        assert_eq!(fail(&accounts, b"scanner").await, Err(Denied::Wrong));
+        assert_eq!(fail(&accounts, b"tickets").await, Err(Denied::Wrong));
     }
-    assert_eq!(fail(&accounts, b"scanner").await, Err(Denied::Throttled));
+    assert_eq!(fail(&accounts, b"tickets").await, Err(Denied::Throttled));
     assert!(
-        log_in(&accounts, b"scanner", "own").await.is_ok(),
+        log_in(&accounts, b"tickets", "own").await.is_ok(),
         "a secret that was right is no guess"
     );
 }
@@ -132,13 +132,13 @@ async fn after_failures_the_next_attempt_waits() {
     let begun = tokio::time::Instant::now();
     // Each refusal takes 100 ms besides.
     for waited in [100, 300, 600, 1100, 2000, 3700, 7000, 12_100] {
-        assert_eq!(fail(&accounts, b"scanner").await, Err(Denied::Wrong));
+        assert_eq!(fail(&accounts, b"tickets").await, Err(Denied::Wrong));
         assert_eq!(begun.elapsed().as_millis(), waited);
     }
-    let hung_up = tokio::time::timeout(Duration::from_millis(1), fail(&accounts, b"scanner"));
+    let hung_up = tokio::time::timeout(Duration::from_millis(1), fail(&accounts, b"tickets"));
     assert!(hung_up.await.is_err());
     let begun = tokio::time::Instant::now();
-    assert_eq!(fail(&accounts, b"scanner").await, Err(Denied::Wrong));
+    assert_eq!(fail(&accounts, b"tickets").await, Err(Denied::Wrong));
     assert_eq!(begun.elapsed(), Duration::from_millis(5100));
 }
 
@@ -173,7 +173,7 @@ async fn every_refusal_takes_the_same_time() {
             local(&secret)
         );
         let accounts = Accounts::new(&Config::parse(&text, Path::new("")).unwrap()).unwrap();
-        for login in ["scanner", "nobody", "jane@example.org"] {
+        for login in ["tickets", "nobody", "jane@example.org"] {
             // The second from memory.
             for peer in [[10, 0, 0, 1], [10, 0, 0, 2]] {
                 let begun = std::time::Instant::now();
@@ -205,7 +205,7 @@ async fn a_flood_of_hashes_is_worked_off() {
             let accounts = accounts.clone();
             tokio::spawn(async move {
                 accounts
-                    .authenticate(b"scanner", "own".into(), [10, 0, 0, number].into())
+                    .authenticate(b"tickets", "own".into(), [10, 0, 0, number].into())
                     .await
             })
         })
@@ -335,17 +335,17 @@ async fn the_case_of_a_domain_tells_nobody_apart() {
     let accounts = accounts(&format!(
         "{}{}",
         own("Office@Example.org", "Post@EXAMPLE.org", folders),
-        own("scanner", "Post@example.ORG", "")
+        own("tickets", "Post@example.ORG", "")
     ));
     for given in [
         "Office@Example.org",
         "Office@example.ORG",
         "Office+INBOX@EXAMPLE.org",
         "Office@EXAMPLE.org+INBOX",
-        "scanner",
+        "tickets",
     ] {
         let account = log_in(&accounts, given.as_bytes(), "own").await.unwrap();
-        let login = if given == "scanner" {
+        let login = if given == "tickets" {
             given
         } else {
             "Office@example.org"
@@ -355,7 +355,7 @@ async fn the_case_of_a_domain_tells_nobody_apart() {
             (login, "Post@example.org"),
             "{given}"
         );
-        let stored = accounts.stored(&account.login, &account.mailbox("Scans")).unwrap();
+        let stored = accounts.stored(&account.login, &account.mailbox("Faxes")).unwrap();
         assert_eq!((stored.login, stored.user), (account.login, account.user));
     }
     let picked = log_in(&accounts, b"Office@EXAMPLE.org+In@VOICES", "own").await.unwrap();
@@ -388,7 +388,7 @@ async fn a_login_without_a_domain_is_of_its_upstreams() {
         client_secret = \"s\"
         token_url = \"https://x/t\"
         [[account]]
-        login = \"scanner@example.org\"
+        login = \"tickets@example.org\"
         password = \"own\"
         upstream = \"b\"
         upstream_password = \"p\"
@@ -411,8 +411,8 @@ async fn a_login_without_a_domain_is_of_its_upstreams() {
         ("jane+Lists", "jane@example.org", "jane@example.org", "b"),
         ("jane@EXAMPLE.ORG", "jane@example.org", "jane@example.org", "b"),
         ("jane@example.com", "jane@example.com", "jane@example.com", "a"),
-        ("scanner", "scanner@example.org", "scanner@example.org", "b"),
-        ("scanner+Lists", "scanner@example.org", "scanner@example.org", "b"),
+        ("tickets", "tickets@example.org", "tickets@example.org", "b"),
+        ("tickets+Lists", "tickets@example.org", "tickets@example.org", "b"),
         ("alarm", "alarm", "alarm", "b"),
     ] {
         let account = log_in(&accounts, given.as_bytes(), "own").await.unwrap();
@@ -440,7 +440,7 @@ async fn a_login_without_a_domain_is_of_its_upstreams() {
 /// An account by password, one by hash, and an upstream to which all other logins of example.org are forwarded.
 fn mixed() -> Accounts {
     let hash = hash_password(&Secret::from("own")).unwrap();
-    let hashed = local(&format!("password_hash = \"{hash}\"")).replace("scanner", "hashed");
+    let hashed = local(&format!("password_hash = \"{hash}\"")).replace("tickets", "hashed");
     let text = format!(
         "[upstream.b]\nhost = \"b.example\"\nlogins = [\"*@example.org\"]\nmaildrop = {{ folder_separator = \"+\" }}\n\
          {}{hashed}",
@@ -482,15 +482,15 @@ async fn respond(accounts: &Accounts, login: &str, response: &Response) -> Resul
 async fn a_response_proves_a_password_that_is_known() {
     let accounts = mixed();
     assert_eq!(accounts.secrets_known(), SecretsKnown::Some);
-    for response in responses(&accounts, "scanner", "own") {
-        let account = respond(&accounts, "scanner", &response).await.unwrap();
+    for response in responses(&accounts, "tickets", "own") {
+        let account = respond(&accounts, "tickets", &response).await.unwrap();
         assert_eq!(account.user, "office@example.org");
         assert_eq!(password(&account), b"upstream's", "the account's own, not the device's");
         assert!(!account.is_forwarded);
     }
-    for response in responses(&accounts, "scanner+Scans/2", "own") {
-        let account = respond(&accounts, "scanner+Scans/2", &response).await.unwrap();
-        assert_eq!(account.policy.folders, ["Scans/2"]);
+    for response in responses(&accounts, "tickets+Faxes/2", "own") {
+        let account = respond(&accounts, "tickets+Faxes/2", &response).await.unwrap();
+        assert_eq!(account.policy.folders, ["Faxes/2"]);
     }
 }
 
@@ -498,14 +498,14 @@ async fn a_response_proves_a_password_that_is_known() {
 async fn a_response_of_any_other_login_is_wrong() {
     let accounts = mixed();
     for (login, secret) in [
-        ("scanner", "wrong"),
-        ("scanner", ""),
-        ("scanner", "nobody's"),
+        ("tickets", "wrong"),
+        ("tickets", ""),
+        ("tickets", "nobody's"),
         ("hashed", "own"),
         ("nobody", "nobody's"),
         ("jane@example.org", "nobody's"),
         ("nobody", "own"),
-        ("scanner+", "own"),
+        ("tickets+", "own"),
     ] {
         for response in responses(&accounts, login, secret) {
             let denied = respond(&accounts, login, &response).await;
@@ -518,34 +518,34 @@ async fn a_response_of_any_other_login_is_wrong() {
 #[tokio::test(start_paused = true)]
 async fn responses_are_throttled_like_passwords() {
     let accounts = mixed();
-    let [right, wrong] = ["own", "wrong"].map(|secret| responses(&accounts, "scanner", secret));
+    let [right, wrong] = ["own", "wrong"].map(|secret| responses(&accounts, "tickets", secret));
     for number in 0..11 {
-        let denied = respond(&accounts, "scanner", &wrong[number % 3]).await;
+        let denied = respond(&accounts, "tickets", &wrong[number % 3]).await;
         assert_eq!(denied.unwrap_err(), Denied::Wrong);
     }
     for response in &right {
         assert_eq!(
-            respond(&accounts, "scanner", response).await.unwrap_err(),
+            respond(&accounts, "tickets", response).await.unwrap_err(),
             Denied::Throttled
         );
     }
     assert_eq!(
-        log_in(&accounts, b"scanner", "own").await.unwrap_err(),
+        log_in(&accounts, b"tickets", "own").await.unwrap_err(),
         Denied::Throttled
     );
     tokio::time::advance(Duration::from_secs(60)).await;
-    assert!(respond(&accounts, "scanner", &right[0]).await.is_ok());
+    assert!(respond(&accounts, "tickets", &right[0]).await.is_ok());
     for _ in 0..11 {
-        let denied = respond(&accounts, "scanner", &wrong[1]).await;
+        let denied = respond(&accounts, "tickets", &wrong[1]).await;
         assert_eq!(denied.unwrap_err(), Denied::Wrong);
     }
     assert_eq!(
-        respond(&accounts, "scanner", &wrong[1]).await.unwrap_err(),
+        respond(&accounts, "tickets", &wrong[1]).await.unwrap_err(),
         Denied::Throttled
     );
     for response in &right {
         assert!(
-            respond(&accounts, "scanner", response).await.is_ok(),
+            respond(&accounts, "tickets", response).await.is_ok(),
             "a secret that was right is no guess, however it is proved"
         );
     }
@@ -554,7 +554,7 @@ async fn responses_are_throttled_like_passwords() {
 #[tokio::test]
 async fn a_salt_tells_nothing() {
     let accounts = mixed();
-    let logins = ["scanner", "hashed", "jane@example.org", "nobody"];
+    let logins = ["tickets", "hashed", "jane@example.org", "nobody"];
     let salts = logins.map(|login| accounts.salt(login.as_bytes()));
     assert_eq!(
         salts,
@@ -599,7 +599,7 @@ async fn a_token_is_for_the_upstream_of_a_forwarded_login() {
     );
     assert!(account.is_forwarded);
     assert_eq!(account.policy.folders, ["Lists"]);
-    for login in ["scanner", "hashed", "nobody"] {
+    for login in ["tickets", "hashed", "nobody"] {
         assert_eq!(give(login).await.unwrap_err(), Denied::Wrong, "{login}");
     }
     let names: Vec<_> = accounts

@@ -3,25 +3,26 @@
 
 mod retention;
 mod trial;
+mod upstreams;
 mod words;
 
 use std::{
+    collections::BTreeSet,
     io::{self, Write},
     sync::Arc,
 };
 
 use super::{Failure, tokens};
 use crate::{
-    accounts::{Account, Accounts},
     config::{
-        self, ClientCertificates, Config, Credential, Listener, Loaded, Log, LogFormat, Shared, Upstream, UpstreamTls,
+        self, ClientCertificates, Config, Credential, Listener, Loaded, Log, LogFormat, MaildropOptions, OAuthOptions,
+        Shared, Upstream,
     },
-    maildrop::{Maildrops, Reason, Refusal},
+    maildrop::Maildrops,
     oauth::Tokens,
     state::{self, MemoryStore, StateStore},
     telemetry,
-    tls::Acceptor,
-    types::Octets,
+    tls::{Acceptor, Validity},
 };
 
 /// Prints all keys.
@@ -35,32 +36,30 @@ pub(super) fn keys(json: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Prints what the configuration means; fails where `connect` finds an upstream that does not work.
+/// Prints what the configuration means; fails if anything is wrong, and if `connect` finds an upstream that does not work.
 pub(super) async fn run(loaded: Loaded, connect: bool, retention: bool) -> Result<(), Failure> {
     let Loaded { config, warnings, .. } = loaded;
-    for listener in config.listeners.iter().filter(|_| !config.tls.is_empty()) {
-        Acceptor::for_listener(&config.tls, listener).map_err(|error| Failure::wrong(format!("[tls] {error}")))?;
-    }
-    // What is wrong is told before anything else.
-    maildrops(&config, &tokens::in_memory(&config)?)?;
-
+    let mistakes = mistakes(&config);
+    let findings = trial::run(&config).await;
     let mut out = io::stdout();
+    if !mistakes.is_empty() {
+        // What is wrong is told and nothing else.
+        for finding in findings.iter().filter(|finding| finding.is_failure()) {
+            writeln!(out, "{finding}")?;
+        }
+        return Err(Failure::wrong(listed(&mistakes)));
+    }
+
     for line in describe(&config) {
         writeln!(out, "{line}")?;
     }
     for warning in &warnings {
         writeln!(out, "warning: {warning}")?;
     }
-    let findings = trial::run(&config)
-        .await
-        .map_err(|error| Failure::wrong(format!("[tls] {error}")))?;
     for finding in &findings {
         writeln!(out, "{finding}")?;
     }
-    if findings
-        .iter()
-        .any(|finding| matches!(finding, trial::Finding::Failure(_)))
-    {
+    if findings.iter().any(trial::Finding::is_failure) {
         return Err(Failure::failed("this configuration can't be served, see above"));
     }
     if !connect && !retention {
@@ -68,7 +67,6 @@ pub(super) async fn run(loaded: Loaded, connect: bool, retention: bool) -> Resul
         return Ok(());
     }
 
-    // An upstream's own words stand in the log.
     telemetry::init(&Log {
         format: LogFormat::Text,
         level: "warn".into(),
@@ -85,14 +83,14 @@ pub(super) async fn run(loaded: Loaded, connect: bool, retention: bool) -> Resul
     };
     let tokens = tokens::of(&config, kept.clone())?;
     let all_asked = if retention {
-        retention::run(&config, kept, tokens.clone(), &mut out).await?
+        retention::run(&config, kept.clone(), tokens.clone(), &mut out).await?
     } else {
         true
     };
     let mut failures = 0;
     if connect {
-        let maildrops = maildrops(&config, &tokens)?;
-        failures = try_upstreams(&config, &maildrops, &mut out).await?;
+        let maildrops = Maildrops::new(&config, kept, tokens.clone()).map_err(Failure::wrong)?;
+        failures = upstreams::run(&config, &maildrops, &mut out).await?;
         maildrops.finish().await;
     }
     tokens.finish().await;
@@ -106,152 +104,51 @@ pub(super) async fn run(loaded: Loaded, connect: bool, retention: bool) -> Resul
     }
 }
 
-/// With state of their own: a gateway may be running, and only its tokens are needed to try an upstream.
-fn maildrops(config: &Config, tokens: &Arc<Tokens>) -> Result<Maildrops, Failure> {
-    let state = Arc::new(MemoryStore::default());
-    Maildrops::new(config, state, tokens.clone()).map_err(Failure::wrong)
+/// What the configuration's shape does not show: certificates, keys and roots that cannot be used, each once.
+fn mistakes(config: &Config) -> Vec<String> {
+    let mut mistakes = Vec::new();
+    for listener in config.listeners.iter().filter(|_| !config.tls.is_empty()) {
+        if let Err(error) = Acceptor::for_listener(&config.tls, listener) {
+            mistakes.push(format!("[tls] {error}"));
+        }
+    }
+    for files in &config.tls {
+        if let Err(error) = Validity::of(&files.certificate) {
+            mistakes.push(format!("[tls] {error}"));
+        }
+    }
+    // Each upstream alone, for the first mistake would hide those of others.
+    for upstream in &config.upstreams {
+        let state = Arc::new(MemoryStore::default());
+        let alone = OAuthOptions {
+            upstreams: std::slice::from_ref(upstream),
+            ..OAuthOptions::from(config)
+        };
+        let tokens = match Tokens::new(alone, state.clone()) {
+            Ok(tokens) => tokens,
+            Err(error) => {
+                mistakes.push(format!("[upstream.{}.oauth2] {error}", upstream.name));
+                continue;
+            }
+        };
+        let alone = MaildropOptions {
+            upstreams: vec![upstream.clone()],
+            ..MaildropOptions::from(config)
+        };
+        if let Err(error) = Maildrops::new(alone, state, tokens) {
+            mistakes.push(error.to_string());
+        }
+    }
+    let mut seen = BTreeSet::new();
+    mistakes.retain(|mistake| seen.insert(mistake.clone()));
+    mistakes
 }
 
-/// Logs in for each account, and at least greets every other upstream; returns how many failed.
-async fn try_upstreams(config: &Config, maildrops: &Maildrops, out: &mut impl Write) -> Result<usize, Failure> {
-    let mut failures = 0;
-    // A line is written once its outcome is known: what the upstream said, in the log, comes before it.
-    let known = Accounts::new(config).map_err(Failure::failed)?.known();
-    for configured in config.accounts.iter() {
-        let account = if configured.is_rule() {
-            // One is enough: the application is trusted with all of them, or with none.
-            match known.iter().find(|account| account.is_of(configured)) {
-                Some(account) => account.clone(),
-                None => {
-                    let login = &configured.login;
-                    writeln!(
-                        out,
-                        "{login}: not tried, no such login has a password in passwords_file yet"
-                    )?;
-                    continue;
-                }
-            }
-        } else {
-            Account::from(configured)
-        };
-        let upstream = &account.upstream;
-        let outcome = match maildrops.open(&account).await {
-            Ok(maildrop) => {
-                let (messages, Octets(octets)) = maildrop.listing().stat();
-                maildrop.abandon().await;
-                let folders = account.policy.folders.join(" and ");
-                format!("ok, {messages} messages of {octets} octets in {folders}")
-            }
-            Err(error) => {
-                failures += 1;
-                error.log();
-                explain(error.refusal(), upstream, Some(&account))
-            }
-        };
-        writeln!(
-            out,
-            "{} → {} at {}: {outcome}",
-            account.login,
-            account.user,
-            address(upstream)
-        )?;
-    }
-    let tried: Vec<_> = config.accounts.iter().map(|account| &account.upstream.name).collect();
-    for upstream in config
-        .upstreams
-        .iter()
-        .filter(|upstream| !tried.contains(&&upstream.name))
-    {
-        let outcome = match maildrops.probe(upstream).await {
-            Ok(()) => "ok, it answers (logging in takes a password, which devices bring along)".to_owned(),
-            Err(error) => {
-                failures += 1;
-                error.log();
-                explain(error.refusal(), upstream, None)
-            }
-        };
-        writeln!(out, "upstream.{} at {}: {outcome}", upstream.name, address(upstream))?;
-    }
-    Ok(failures)
-}
-
-/// A refusal with what to do about it.
-fn explain(refusal: &Refusal, upstream: &Upstream, account: Option<&Account>) -> String {
-    let name = &upstream.name;
-    let advice = match refusal {
-        Refusal::Denied => match account {
-            Some(account) => {
-                let usual = "many providers want IMAP to be switched on, and a password made for one application";
-                let advice = upstream.preset.and_then(|preset| preset.passwords.as_deref());
-                format!(
-                    "check `user` and `upstream_password` of {}; {}",
-                    account.login,
-                    advice.unwrap_or(usual)
-                )
-            }
-            None => String::new(),
-        },
-        Refusal::Unavailable(Reason::Refused | Reason::Silent | Reason::Lost) => {
-            format!("check host, port and tls of [upstream.{name}], and whether a firewall stands between")
-        }
-        Refusal::Unavailable(Reason::Protocol) => {
-            format!("check port and tls of [upstream.{name}]: implicit is usual at port 993, starttls at 143")
-        }
-        Refusal::Unavailable(Reason::Throttled) => {
-            "let it be for some minutes; do other programs use the same mailbox?".to_owned()
-        }
-        Refusal::Misconfigured(Reason::NoMailbox) => {
-            "has the user a licence with a mailbox, is IMAP switched on for it, and \
-             where the mailbox is shared, has whoever signed in full access to it?"
-                .to_owned()
-        }
-        Refusal::Misconfigured(Reason::Certificate) => {
-            format!(
-                "if the server's certificate is your own, name it or its root in `ca_file` of [upstream.{name}], or the \
-                 certificate alone by `fingerprint`, once you have compared what the log says with what the server shows you"
-            )
-        }
-        Refusal::Misconfigured(Reason::Tls) => {
-            format!(
-                "check port and tls of [upstream.{name}]: implicit is usual at port 993, starttls at 143; a server that knows \
-                 only TLS 1.0 or 1.1, or only RSA key exchange, must be updated, or reached by tls = \"legacy\", which is not safe"
-            )
-        }
-        Refusal::Misconfigured(Reason::Proxy) => {
-            format!("check proxy, host and port of [upstream.{name}], and what the proxy allows")
-        }
-        Refusal::Misconfigured(Reason::NoPassword) => match upstream.tls {
-            UpstreamTls::Off => format!("the server wants encryption: set tls of [upstream.{name}]"),
-            _ if upstream.oauth2.is_some() => {
-                format!("the server takes no tokens: is host of [upstream.{name}] the provider's IMAP server?")
-            }
-            _ => "the server offers no login by password here".to_owned(),
-        },
-        Refusal::Misconfigured(Reason::SignIn) => match account {
-            Some(account) => format!("run popgate sign-in {}", account.login),
-            None => String::new(),
-        },
-        Refusal::Misconfigured(Reason::Token) => match account {
-            Some(account) => format!(
-                "the provider gave a token, but the server does not take it for {}: is IMAP switched on there, and is it the \
-                 mailbox of whoever has signed in, or shared with them?",
-                account.user
-            ),
-            None => String::new(),
-        },
-        Refusal::Misconfigured(Reason::Folder) => match account {
-            Some(account) => format!(
-                "check `folder`: the server must have {}",
-                account.policy.folders.join(" and ")
-            ),
-            None => String::new(),
-        },
-        Refusal::InUse => "another account of this configuration means the same mailbox".to_owned(),
-        _ => String::new(),
-    };
-    match advice.as_str() {
-        "" => format!("failed: {refusal}"),
-        advice => format!("failed: {refusal}\n  {advice}"),
+/// As a configuration's own mistakes are told.
+fn listed(mistakes: &[String]) -> String {
+    match mistakes {
+        [mistake] => mistake.clone(),
+        mistakes => format!("{}\n\n{} mistakes", mistakes.join("\n\n"), mistakes.len()),
     }
 }
 
@@ -322,26 +219,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-
-    #[test]
-    fn advice_is_about_what_the_upstream_takes() {
-        let of = |keys: &str| {
-            let account = "[[account]]\nlogin = \"a\"\npassword = \"x\"\nupstream = \"home\"\n";
-            let text = format!("{account}{keys}");
-            let config = Config::parse(&text, Path::new("")).unwrap();
-            explain(&Refusal::Misconfigured(Reason::NoPassword), &config.upstreams[0], None)
-        };
-        let home = "[upstream.home]\nhost = \"imap.example.org\"\n";
-        assert!(of(&format!("upstream_password = \"y\"\n{home}")).contains("by password"));
-        let tokens = of(&format!(
-            "{home}[upstream.home.oauth2]\ngrant = \"client-credentials\"\nclient_id = \"i\"\nclient_secret = \"s\"\n\
-             token_url = \"https://x/t\"\n"
-        ));
-        assert!(
-            tokens.contains("takes no tokens") && !tokens.contains("password"),
-            "{tokens}"
-        );
-    }
+    use crate::accounts::Accounts;
 
     /// Its domain may be written in another case, as when a device logs in.
     #[test]
@@ -404,19 +282,19 @@ mod tests {
             host = "imap.example.org"
             logins = ["*@example.org"]
             [[account]]
-            login = "scanner"
+            login = "tickets"
             password = "x"
             upstream = "home"
             user = "office"
             upstream_password = "y"
-            maildrop = { folder = "Scans", on_retrieve = "keep" }
+            maildrop = { folder = "Tickets", on_retrieve = "keep" }
         "#;
         let lines = describe(&Config::parse(text, Path::new("")).unwrap());
         assert_eq!(
             lines,
             [
                 "listens at 0.0.0.0:110 (tls: off) for this machine and private networks",
-                "scanner: sees Scans of office at imap.example.org:993 (tls: implicit); \
+                "tickets: sees Tickets of office at imap.example.org:993 (tls: implicit); \
                  retrieving changes nothing; a delete removes for good",
                 "*@example.org, each with its own password: sees INBOX of the same user at imap.example.org:993 \
                  (tls: implicit); retrieving marks as read; a delete removes for good",

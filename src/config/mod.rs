@@ -10,6 +10,7 @@ mod keys;
 mod load;
 mod log;
 mod nearest;
+mod notify;
 mod oauth2;
 mod options;
 mod passwords;
@@ -36,8 +37,9 @@ pub use error::Error;
 pub use import::UidlImport;
 pub use load::Loaded;
 pub use log::{Log, LogFormat};
+pub use notify::{Notify, Webhook};
 pub use oauth2::{CertificateForm, ClientAuthentication, ClientKey, ClientProof, Grant, OAuth2};
-pub use options::{AccountsOptions, MaildropOptions, OAuthOptions, SignInOptions};
+pub use options::{AccountsOptions, MaildropOptions, NotifyOptions, OAuthOptions, SignInOptions};
 pub use passwords::Passwords;
 pub use policy::{Expire, Nul, OnDelete, OnRetrieve, Order, Oversize, Policy, Retention, View};
 pub use preset::Preset;
@@ -60,6 +62,8 @@ pub struct Config {
     pub limits: Limits,
     /// `[web]`: the sign-in page, where there is one.
     pub web: Option<Web>,
+    /// `[notify]`
+    pub notify: Notify,
     /// `[tls]` or `[[tls]]`: the first is for devices that ask for none of the names.
     pub tls: Vec<Certificate>,
     /// `[[listener]]`
@@ -77,6 +81,8 @@ pub struct State {
     pub dir: Option<PathBuf>,
     /// What tokens are sealed with there: at least 32 octets.
     pub key: Option<Secret>,
+    /// The file that the key came from.
+    pub key_file: Option<PathBuf>,
 }
 
 /// `[web]`: the sign-in page.

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Account, Config, Secret, Upstream};
+use super::{Account, Config, Notify, Secret, Upstream};
 
 /// Who may log in.
 #[derive(Debug, Clone, Copy)]
@@ -81,6 +81,31 @@ impl<'a> From<&'a Config> for OAuthOptions<'a> {
         Self {
             upstreams: &config.upstreams,
             key: config.state.key.as_ref(),
+        }
+    }
+}
+
+/// Who is told when somebody must act.
+#[derive(Debug, Clone, Default)]
+pub struct NotifyOptions {
+    /// `[notify]`
+    pub notify: Notify,
+    /// What browsers call the sign-in page, if there is one.
+    pub page: Option<String>,
+    /// Whether state outlives the process.
+    pub is_kept: bool,
+}
+
+impl From<&Config> for NotifyOptions {
+    fn from(config: &Config) -> Self {
+        let page = config.web.as_ref().map(|web| {
+            let address = || format!("http://{}", web.address);
+            web.public_url.clone().unwrap_or_else(address)
+        });
+        Self {
+            notify: config.notify.clone(),
+            page,
+            is_kept: config.state.dir.is_some(),
         }
     }
 }

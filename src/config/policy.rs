@@ -285,6 +285,18 @@ impl Value for Separator {
     }
 }
 
+impl OnDelete {
+    /// Its kind, in one word.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Expunge => "expunge",
+            Self::Trash => "trash",
+            Self::MoveTo(_) => "move",
+            Self::Hide => "hide",
+        }
+    }
+}
+
 impl Value for OnDelete {
     const KIND: Kind = Kind::Words(&["expunge", "trash", "move:FOLDER", "hide"]);
 

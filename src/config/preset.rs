@@ -27,6 +27,9 @@ pub struct Preset {
     /// Other names of the provider.
     #[serde(default)]
     called: Vec<String>,
+    /// Of addresses whose mail it has.
+    #[serde(default)]
+    domains: Vec<String>,
     #[serde(default = "implicit_port")]
     pub(super) port: u16,
     #[serde(default)]
@@ -112,8 +115,31 @@ impl Preset {
         self.oauth2.is_some()
     }
 
+    /// The tenant that stands for those of most people, if the provider has tenants.
+    pub fn tenant(&self) -> Option<&str> {
+        self.oauth2.as_ref()?.tenant.as_deref()
+    }
+
+    /// The one that people call `word`.
+    pub fn called(word: &str) -> Option<&'static Self> {
+        let mut all = Self::all();
+        let is_called = |name: &String| name.eq_ignore_ascii_case(word);
+        all.find(|preset| is_called(&preset.name) || preset.called.iter().any(is_called))
+    }
+
+    /// What a name that no provider has may have meant.
+    pub fn suggest(word: &str) -> String {
+        suggest(word, Self::all().map(|preset| preset.name.as_str()))
+    }
+
+    /// The provider of addresses at `domain`, if the domain tells.
+    pub fn of_domain(domain: &str) -> Option<&'static Self> {
+        let is_it = |other: &String| other.eq_ignore_ascii_case(domain);
+        Self::all().find(|preset| preset.domains.iter().any(is_it))
+    }
+
     /// The preset of a host, for an upstream that names none.
-    pub(super) fn at(host: &str) -> Option<&'static Self> {
+    pub fn at(host: &str) -> Option<&'static Self> {
         let host = host.strip_suffix('.').unwrap_or(host);
         let is_same = |name: &String| name.eq_ignore_ascii_case(host);
         Self::all()
@@ -136,15 +162,10 @@ impl Value for Named {
             Some(preset) => Ok(Self(preset)),
             None => {
                 let wrong = Wrong::new(format!("there is no preset {name:?}"));
-                let names = Preset::all().map(|preset| preset.name.as_str());
-                let called = |preset: &&Preset| preset.called.iter().any(|other| other.eq_ignore_ascii_case(name));
-                let mut all = Preset::all();
-                Err(
-                    match all.find(|preset| called(preset) || preset.name.eq_ignore_ascii_case(name)) {
-                        Some(preset) => wrong.help(format!("did you mean `{}`?", preset.name)),
-                        None => wrong.help(suggest(name, names)),
-                    },
-                )
+                Err(match Preset::called(name) {
+                    Some(preset) => wrong.help(format!("did you mean `{}`?", preset.name)),
+                    None => wrong.help(Preset::suggest(name)),
+                })
             }
         }
     }

@@ -7,8 +7,8 @@ use std::{
 };
 
 use super::{
-    Account, ClientCertificates, Config, Listener, ListenerTls, OnDelete, OnRetrieve, Oversize, Policy, Retention,
-    Shared, Upstream, UpstreamTls,
+    Account, ClientCertificates, Config, Listener, ListenerTls, Notify, OnDelete, OnRetrieve, Oversize, Policy,
+    Retention, Shared, Upstream, UpstreamTls,
 };
 use crate::types::canonical;
 
@@ -50,6 +50,7 @@ impl Config {
             ));
         }
         self.risks_of_web(&mut risks);
+        self.risks_of_notices(&mut risks);
         if !self.tls.is_empty() && self.listeners.iter().all(|listener| listener.tls == ListenerTls::Off) {
             risks.push("[tls] names a certificate, but no [[listener]] uses it".into());
         }
@@ -138,10 +139,34 @@ impl Config {
                 web.address
             ));
         }
-        let needs_consent = |upstream: &Upstream| upstream.oauth2.as_ref().is_some_and(|oauth2| oauth2.needs_consent());
-        if !self.upstreams.iter().any(|upstream| needs_consent(upstream)) {
+        if !self.needs_sign_in() {
             risks.push("[web] serves a sign-in page, but nobody needs to sign in for any upstream".into());
         }
+    }
+
+    fn risks_of_notices(&self, risks: &mut Vec<String>) {
+        let Notify { webhook, mail, .. } = &self.notify;
+        if let Some(webhook) = webhook.as_ref().filter(|webhook| !webhook.is_private()) {
+            risks.push(format!(
+                "notify.webhook sends notices to {} in plain text, with the names of logins in them: use https",
+                webhook.host()
+            ));
+        }
+        if webhook.is_some() && self.state.dir.is_none() {
+            risks.push(
+                "notify.webhook without `dir` in [state]: after a restart popgate tells again what it has told before"
+                    .into(),
+            );
+        }
+        if *mail && !self.needs_sign_in() {
+            risks.push("notify.mail tells of consents that end, but nobody needs to sign in for any upstream".into());
+        }
+    }
+
+    /// Whether somebody must sign in for an upstream.
+    fn needs_sign_in(&self) -> bool {
+        let mut oauth2 = self.upstreams.iter().filter_map(|upstream| upstream.oauth2.as_ref());
+        oauth2.any(|oauth2| oauth2.needs_consent())
     }
 
     /// Each risk once, with all whom it concerns before it: accounts share what their upstream says.

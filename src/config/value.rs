@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use oauth2::url::{self, Url};
 
 use super::{
-    Secret,
+    Secret, Webhook,
     key::{Kind, Raw, Value, Wrong},
     unit::Unit,
 };
@@ -327,6 +327,24 @@ impl Value for SecureUrl {
             "https" => Ok(Self(url.to_owned())),
             "http" if is_local => Ok(Self(url.to_owned())),
             _ => Err(Wrong::new(format!("{url:?} is not encrypted"))),
+        }
+    }
+}
+
+/// Where notices are sent. It is kept secret, because its path or its user often is all that a receiver asks for.
+#[derive(Debug, Clone)]
+pub(super) struct WebhookUrl(pub(super) Webhook);
+
+impl Value for WebhookUrl {
+    const KIND: Kind = Kind::Secret;
+
+    fn read(raw: &Raw<'_>) -> Result<Self, Wrong> {
+        let parsed = Url::parse(text(raw)?).map_err(|_| Wrong::new("is not a valid URL"))?;
+        let is_of_http = matches!(parsed.scheme(), "http" | "https") && parsed.has_host();
+        if is_of_http {
+            Ok(Self(Webhook::new(&parsed)))
+        } else {
+            Err(Wrong::new("is neither an https:// nor an http:// URL"))
         }
     }
 }

@@ -4,9 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::configured::InForce;
+use super::configured::{Configured, InForce};
 use crate::{
     config::Config,
+    notify::Watched,
     oauth::{Standing, Tokens},
     pop3::Service,
     sign_in::candidates,
@@ -27,6 +28,7 @@ pub(super) fn begin(current: &InForce, tasks: &TaskTracker, shutdown: &Cancellat
     };
     until(Box::pin(look_at_certificates(current.clone())));
     until(Box::pin(look_at_consents(current.clone())));
+    until(Box::pin(watch(current.clone())));
     until(Box::pin(sweep(current.clone())));
 }
 
@@ -49,6 +51,32 @@ fn log_validity(config: &Config) {
             Ok(Expiry::Ending(what)) => tracing::warn!(what, "a certificate ends soon"),
             Ok(Expiry::Invalid(what)) => tracing::error!(what, "a certificate is not valid"),
             Err(error) => tracing::error!(%error, "a certificate cannot be read"),
+        }
+    }
+}
+
+/// Looks at what ends by itself, so that somebody must be told before.
+async fn watch(mut current: InForce) {
+    loop {
+        let Configured {
+            config,
+            tokens,
+            notices,
+            ..
+        } = &*current.borrow_and_update().clone();
+        let mut watched = Watched {
+            certificates: config.tls.iter().map(|files| files.certificate.clone()).collect(),
+            ..Watched::default()
+        };
+        for candidate in candidates(&config.accounts).filter(|candidate| candidate.oauth2.needs_consent()) {
+            let logins = watched.consents.entry(candidate.consent(tokens)).or_default();
+            logins.push(candidate.account.login.clone());
+        }
+        tokio::select! {
+            () = notices.watch(watched) => {}
+            changed = current.changed() => if changed.is_err() {
+                return;
+            },
         }
     }
 }

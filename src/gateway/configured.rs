@@ -10,6 +10,7 @@ use crate::{
     accounts::Accounts,
     config::Config,
     maildrop::Maildrops,
+    notify::Notices,
     oauth::{AtTheSocket, Tokens},
     pop3::Service,
     state::{Consent, Renewer, StateStore},
@@ -23,21 +24,24 @@ pub(super) type InForce = watch::Receiver<Arc<Configured>>;
 pub(super) struct Configured {
     pub(super) config: Config,
     pub(super) tokens: Arc<Tokens>,
+    pub(super) notices: Notices,
     pub(super) service: Arc<Service>,
 }
 
 impl Configured {
     /// The first, with `state`.
-    pub(super) fn new(config: Config, state: Arc<dyn StateStore>) -> Result<Self, Error> {
+    pub(super) async fn new(config: Config, state: Arc<dyn StateStore>) -> Result<Self, Error> {
         let tokens = Tokens::new(&config, state.clone())?;
+        let notices = Notices::open(&config, state.clone(), tokens.clone()).await?;
         let service = Service {
             accounts: Accounts::new(&config)?,
-            maildrops: Maildrops::new(&config, state, tokens.clone())?,
+            maildrops: Maildrops::telling(notices.clone(), &config, state, tokens.clone())?,
             limits: config.limits.clone(),
         };
         Ok(Self {
             config,
             tokens,
+            notices,
             service: Arc::new(service),
         })
     }
@@ -53,6 +57,7 @@ impl Configured {
         Ok(Self {
             config,
             tokens,
+            notices: self.notices.clone(),
             service: Arc::new(service),
         })
     }

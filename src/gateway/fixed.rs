@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use crate::config::{Config, LogFormat, Secret};
+use crate::config::{Config, LogFormat, Notify, Secret};
 
 /// The values of those keys at the start.
 #[derive(Debug)]
@@ -11,6 +11,7 @@ pub(super) struct Fixed {
     state_key: Option<Secret>,
     web: Option<(SocketAddr, Option<String>)>,
     log_format: LogFormat,
+    notify: Notify,
 }
 
 impl From<&Config> for Fixed {
@@ -20,6 +21,7 @@ impl From<&Config> for Fixed {
             state_key: config.state.key.clone(),
             web: config.web.as_ref().map(|web| (web.address, web.public_url.clone())),
             log_format: config.log.format,
+            notify: config.notify.clone(),
         }
     }
 }
@@ -32,6 +34,7 @@ impl Fixed {
             state_key,
             web,
             log_format,
+            notify,
         } = Self::from(config);
         let exposed = |key: &Option<Secret>| key.as_ref().map(|key| key.expose().to_vec());
         let (address, url) = web.unzip();
@@ -42,6 +45,7 @@ impl Fixed {
             ("[web] address", address != our_address),
             ("[web] public_url", url.flatten() != our_url.flatten()),
             ("[log] format", log_format != self.log_format),
+            ("[notify]", !notify.is_same(&self.notify)),
         ]
         .into_iter()
         .filter(|(_, is_changed)| *is_changed)
@@ -72,7 +76,7 @@ mod tests {
         );
         assert!(fixed.changes(&password).is_empty());
         let all = config(&format!(
-            "[web]\naddress = \"127.0.0.1:81\"\npublic_url = \"https://mail.example.org\"\n\
+            "[notify]\nmail = true\n[web]\naddress = \"127.0.0.1:81\"\npublic_url = \"https://mail.example.org\"\n\
              admin_password = \"one-password\"\n[state]\ndir = \"x\"\nkey = \"{}\"\n[log]\nformat = \"json\"",
             "k".repeat(40)
         ));
@@ -83,6 +87,7 @@ mod tests {
             "[web] address",
             "[web] public_url",
             "[log] format",
+            "[notify]",
         ] {
             assert!(changes.contains(key), "{changes}");
         }

@@ -21,6 +21,7 @@ use super::{
     reader::{Event, Expect},
     response::Completion,
 };
+use crate::types::Spoken;
 
 /// A connection whose user has not logged in.
 #[derive(Debug)]
@@ -42,12 +43,27 @@ impl Front {
     /// Reads the greeting.
     pub(super) async fn greet(link: Link) -> Result<Self, Error> {
         let mut front = Self::new(link);
-        front.read().await?;
+        if let Err(error) = front.read().await {
+            return Err(front.no_greeting(error));
+        }
         match front.adapter().status.take() {
             Some(greeting) if greeting.is_ok() => Ok(front),
             Some(greeting) if greeting.is_pre_auth() => Err(Error::PreAuthenticated),
-            Some(greeting) if greeting.is_bye() => Err(Error::Bye(greeting.text().to_owned())),
-            _ => Err(Error::Protocol("the greeting")),
+            Some(greeting) if greeting.is_bye() => Err(Error::Unwelcome(greeting.text().to_owned())),
+            _ => Err(Error::Stranger(Spoken::Unknown)),
+        }
+    }
+
+    /// What `error` in place of the greeting means: who speaks another protocol says so by its first octets.
+    fn no_greeting(&mut self, error: Error) -> Error {
+        let received = self.adapter().link.received();
+        match (Spoken::of(received), error) {
+            (Spoken::Unknown, Error::Protocol(_)) => Error::Stranger(Spoken::Unknown),
+            (Spoken::Unknown | Spoken::Imap, error @ (Error::Lost(_) | Error::Silent(_) | Error::Endless)) => {
+                Error::NoGreeting(Box::new(error))
+            }
+            (Spoken::Unknown | Spoken::Imap, error) => error,
+            (spoken, _) => Error::Stranger(spoken),
         }
     }
 

@@ -52,6 +52,11 @@ impl Backoff {
         }
     }
 
+    /// The longest of all pauses that are not over; zero if there is none.
+    pub(super) fn longest(&self) -> Duration {
+        self.0.iter().filter_map(|wait| wait.left()).max().unwrap_or_default()
+    }
+
     /// The server has asked a login of `standing` for a pause.
     pub(super) fn begin(&self, user: &str, standing: Standing, pause: Pause) {
         // What nobody came back to is not kept for good.

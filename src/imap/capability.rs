@@ -37,6 +37,8 @@ pub struct Capabilities {
     pub utf8_only: bool,
     /// `COMPRESS=DEFLATE` (RFC 4978)
     pub compress_deflate: bool,
+    /// `ACL` (RFC 4314): MYRIGHTS tells what the user may do in a folder.
+    pub acl: bool,
     /// `NAMESPACE` (RFC 2342)
     pub namespace: bool,
     /// `LITERAL+`: literals need not be waited with (RFC 7888).
@@ -87,6 +89,7 @@ impl Capabilities {
                 b"OBJECTID" => found.object_id = true,
                 b"UTF8=ONLY" => found.utf8_only = true,
                 b"COMPRESS=DEFLATE" => found.compress_deflate = true,
+                b"ACL" => found.acl = true,
                 b"NAMESPACE" => found.namespace = true,
                 b"LITERAL+" => found.literal_plus = true,
                 b"LITERAL-" => found.literal_minus = true,

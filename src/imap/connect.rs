@@ -17,9 +17,11 @@ use super::{
     capability::Capabilities,
     dial::Dialer,
     error::Error,
+    io::Io,
     link::Link,
     login::{Proof, Server, authenticate},
     mailbox::require,
+    meter::Meter,
     namespace::{Namespace, Namespaces},
     quirks::Quirks,
     reader::Expect,
@@ -28,8 +30,8 @@ use super::{
 };
 use crate::{
     config::{Auth, Credential, Preset, Upstream, UpstreamTls},
-    oauth::Tokens,
-    tls,
+    oauth::{AccessToken, Tokens},
+    tls::{self, ClientStream},
 };
 
 /// Reaches one upstream host.
@@ -43,7 +45,7 @@ pub struct Connector {
     auth: Auth,
     /// The server offers a mechanism for OAuth2 tokens, as far as is known.
     takes_tokens: AtomicBool,
-    dialer: Dialer,
+    pub(super) dialer: Dialer,
     silence: Duration,
     compress: Compress,
     /// QRESYNC may be used if the server offers it.
@@ -70,6 +72,15 @@ impl Compress {
             Self::Always => true,
         }
     }
+}
+
+/// A connection that the server has greeted; nobody has logged in on it.
+#[derive(Debug)]
+pub struct Greeted {
+    pub(super) front: Front,
+    pub(super) capabilities: Capabilities,
+    /// The server's address, unless a proxy lies between.
+    peer: Option<SocketAddr>,
 }
 
 /// An authenticated connection, no mailbox selected yet.
@@ -161,17 +172,10 @@ impl Connector {
         self.takes_tokens.load(Ordering::Relaxed)
     }
 
-    /// Connects, reads the greeting and secures the connection, without logging in.
-    pub async fn probe(&self) -> Result<(), Error> {
-        self.greet().await.map(|_| ())
-    }
-
     /// Connects and logs in. Fails without asking the server if it has asked logins of this `standing` for a pause that is not
     /// over.
     pub async fn login(&self, user: &str, credential: &Credential, standing: Standing) -> Result<Connection, Error> {
-        if let Some(left) = self.backoff.left(user, standing) {
-            return Err(Error::Paused(left));
-        }
+        self.respect_pause(user, standing)?;
         let connection = match credential {
             Credential::Password(secret) => self.login_with(user, Proof::Password(secret)).await,
             Credential::OAuth2 { consent } => self.login_by_token(user, consent).await,
@@ -187,6 +191,19 @@ impl Connector {
         connection.inspect_err(|error| self.note_failure(user, standing, error))
     }
 
+    /// How long the server wants to be left alone by the user whom it has asked for the longest pause; zero if by nobody.
+    pub fn pause(&self) -> Duration {
+        self.backoff.longest()
+    }
+
+    /// Fails if the server has asked logins of this `standing` for a pause that is not over.
+    pub(super) fn respect_pause(&self, user: &str, standing: Standing) -> Result<(), Error> {
+        match self.backoff.left(user, standing) {
+            Some(left) => Err(Error::Paused(left)),
+            None => Ok(()),
+        }
+    }
+
     /// If `error` says that the server is asked too much by `user`, that user's next logins wait; after a guess only guesses.
     pub fn note_failure(&self, user: &str, standing: Standing, error: &Error) {
         if let Some(pause) = error.pause() {
@@ -199,9 +216,15 @@ impl Connector {
         self.backoff.end(user);
     }
 
-    async fn login_by_token(&self, user: &str, consent: &str) -> Result<Connection, Error> {
+    /// A token that the upstream's provider gives for `consent`.
+    pub(super) async fn token(&self, consent: &str) -> Result<AccessToken, Error> {
         let consent = self.tokens.consent(&self.upstream, consent);
-        let token = self.tokens.access(&consent).await?;
+        Ok(self.tokens.access(&consent).await?)
+    }
+
+    async fn login_by_token(&self, user: &str, consent: &str) -> Result<Connection, Error> {
+        let token = self.token(consent).await?;
+        let consent = self.tokens.consent(&self.upstream, consent);
         match self.login_with(user, Proof::Token(&token)).await {
             // A token may end before its time: its consent was renewed, or a clock is wrong.
             Err(Error::TokenRefused(completion)) => match self.tokens.access_after(&consent, &token).await? {
@@ -213,7 +236,22 @@ impl Connector {
     }
 
     async fn login_with(&self, user: &str, proof: Proof<'_>) -> Result<Connection, Error> {
-        let (mut front, capabilities, peer) = self.greet().await?;
+        let greeted = self.greet().await?;
+        self.authenticate(greeted, user, proof).await
+    }
+
+    /// Logs in on a connection that has been greeted.
+    pub(super) async fn authenticate(
+        &self,
+        greeted: Greeted,
+        user: &str,
+        proof: Proof<'_>,
+    ) -> Result<Connection, Error> {
+        let Greeted {
+            mut front,
+            capabilities,
+            peer,
+        } = greeted;
         let takes_tokens = Mechanism::for_token(&capabilities).is_some();
         self.takes_tokens.store(takes_tokens, Ordering::Relaxed);
         let to = Server {
@@ -229,8 +267,10 @@ impl Connector {
         let told_after_login = told.is_some();
         // If none came along with the login, those told before have to do: asking first would cost a round trip more.
         let capabilities = told.unwrap_or(capabilities);
+        let mut link = front.into_link();
+        link.measure(Meter::new(self.upstream.as_str().into()));
         Ok(Connection {
-            link: front.into_link(),
+            link,
             capabilities,
             told_after_login,
             // What a proxy reaches is far away.
@@ -241,21 +281,45 @@ impl Connector {
         })
     }
 
-    /// Also returns the server's address, unless a proxy lies between.
-    async fn greet(&self) -> Result<(Front, Capabilities, Option<SocketAddr>), Error> {
+    async fn greet(&self) -> Result<Greeted, Error> {
         let (io, peer) = self.dialer.dial().await?;
-        let mut front = Front::greet(Link::new(io, self.silence)).await?;
-        let mut capabilities = front.capabilities().await?;
+        let greeted = self.read_greeting(io, peer).await?;
         if self.dialer.mode == UpstreamTls::StartTls {
-            if !capabilities.start_tls {
-                return Err(Error::NoStartTls);
-            }
-            let io = self.dialer.secure(front.start_tls().await?).await?;
-            front = Front::secured(Link::new(io, self.silence));
-            // RFC 3501 §6.2.1: what was told before TLS is to be forgotten.
-            capabilities = front.capabilities().await?;
+            Ok(self.start_tls(greeted, |_| ()).await?.0)
+        } else {
+            Ok(greeted)
         }
-        Ok((front, capabilities, peer))
+    }
+
+    /// Reads the greeting, and what the server can do. `peer`: the server's address, unless a proxy lies between.
+    pub(super) async fn read_greeting(&self, io: Box<dyn Io>, peer: Option<SocketAddr>) -> Result<Greeted, Error> {
+        let mut front = Front::greet(Link::new(io, self.silence)).await?;
+        Ok(Greeted {
+            capabilities: front.capabilities().await?,
+            front,
+            peer,
+        })
+    }
+
+    /// STARTTLS; what the server said before it counts no more. `read` looks at the handshake.
+    pub(super) async fn start_tls<T>(
+        &self,
+        greeted: Greeted,
+        read: impl FnOnce(&ClientStream<Box<dyn Io>>) -> T,
+    ) -> Result<(Greeted, T), Error> {
+        if !greeted.capabilities.start_tls {
+            return Err(Error::NoStartTls);
+        }
+        let stream = self.dialer.secure(greeted.front.start_tls().await?).await?;
+        let seen = read(&stream);
+        let mut front = Front::secured(Link::new(Box::new(stream), self.silence));
+        let greeted = Greeted {
+            // RFC 3501 §6.2.1: what was told before TLS is to be forgotten.
+            capabilities: front.capabilities().await?,
+            front,
+            peer: greeted.peer,
+        };
+        Ok((greeted, seen))
     }
 }
 

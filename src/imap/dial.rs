@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     config::{Proxy, Upstream, UpstreamTls},
-    tls::{self, HandshakeError},
+    tls::{self, ClientStream, HandshakeError},
 };
 
 /// How long one address has for itself before the next is tried too: RFC 8305 §5 recommends this.
@@ -56,32 +56,70 @@ impl Dialer {
 
     /// Connects, with TLS if it comes first. Also returns the server's address, unless a proxy lies between.
     pub(super) async fn dial(&self) -> Result<(Box<dyn Io>, Option<SocketAddr>), Error> {
-        let deadline = Instant::now() + self.patience;
+        let deadline = self.deadline();
+        let addresses = self.resolve(deadline).await?;
+        let raced = race(addresses, deadline, open).await;
+        let (tcp, peer) = raced.map_err(|failures| self.unreachable(Unreachable::Addresses(failures)))?;
         let (tcp, peer) = match &self.proxy {
-            None => {
-                let (tcp, peer) = connect(&self.host, self.port, deadline).await?;
-                (tcp, Some(peer))
-            }
-            Some(proxy) => (self.tunnel(proxy, deadline).await?, None),
+            None => (tcp, Some(peer)),
+            Some(proxy) => (self.tunnel(tcp, proxy, deadline).await?, None),
         };
-        let io: Box<dyn Io> = match self.mode {
-            UpstreamTls::Implicit | UpstreamTls::Legacy => self.handshake(Box::new(tcp), deadline).await?,
-            UpstreamTls::StartTls | UpstreamTls::Off => Box::new(tcp),
+        let io: Box<dyn Io> = if self.begins_with_tls() {
+            Box::new(self.handshake(Box::new(tcp), deadline).await?)
+        } else {
+            Box::new(tcp)
         };
         Ok((io, peer))
     }
 
-    /// The TLS handshake on a connection that has been used already.
-    pub(super) async fn secure(&self, io: Box<dyn Io>) -> Result<Box<dyn Io>, Error> {
-        self.handshake(io, Instant::now() + self.patience).await
+    /// When a connection that is begun now must stand.
+    pub(super) fn deadline(&self) -> Instant {
+        Instant::now() + self.patience
     }
 
-    async fn tunnel(&self, proxy: &Proxy, deadline: Instant) -> Result<TcpStream, Error> {
+    /// Whether TLS comes before everything else.
+    pub(super) fn begins_with_tls(&self) -> bool {
+        matches!(self.mode, UpstreamTls::Implicit | UpstreamTls::Legacy)
+    }
+
+    /// What the connection goes through.
+    pub(super) fn proxy(&self) -> Option<&Proxy> {
+        self.proxy.as_ref()
+    }
+
+    /// The addresses of the server, or of the proxy on the way to it, in the order in which they are tried.
+    pub(super) async fn resolve(&self, deadline: Instant) -> Result<Vec<SocketAddr>, Error> {
+        let (host, port) = match &self.proxy {
+            None => (&self.host, self.port),
+            Some(proxy) => (&proxy.host, proxy.port),
+        };
+        let resolved = resolve(host, port, deadline).await;
+        resolved.map_err(|error| self.unreachable(error))
+    }
+
+    /// A TCP connection to one address.
+    pub(super) async fn open(&self, address: SocketAddr, deadline: Instant) -> Result<TcpStream, Error> {
+        let opened = timeout_at(deadline, open(address)).await.unwrap_or(Err(silence()));
+        opened.map_err(|error| self.unreachable(Unreachable::Addresses(vec![(address, error)])))
+    }
+
+    fn unreachable(&self, why: Unreachable) -> Error {
+        let unreachable = match &self.proxy {
+            None => why,
+            Some(proxy) => through(proxy, &why),
+        };
+        unreachable.into()
+    }
+
+    /// The TLS handshake on a connection that has been used already.
+    pub(super) async fn secure(&self, io: Box<dyn Io>) -> Result<ClientStream<Box<dyn Io>>, Error> {
+        self.handshake(io, self.deadline()).await
+    }
+
+    /// Has the proxy at the other end of `tcp` connect us to the server.
+    pub(super) async fn tunnel(&self, tcp: TcpStream, proxy: &Proxy, deadline: Instant) -> Result<TcpStream, Error> {
         let name = Authority(&proxy.host, proxy.port);
-        let unreachable = |why: &dyn std::fmt::Display| Unreachable::Proxy(format!("the proxy at {name}: {why}"));
-        let (tcp, _) = connect(&proxy.host, proxy.port, deadline)
-            .await
-            .map_err(|error| unreachable(&error))?;
+        let unreachable = |why: &dyn std::fmt::Display| through(proxy, why);
         match timeout_at(deadline, proxy::connect(tcp, proxy, Authority(&self.host, self.port))).await {
             Ok(Ok(tcp)) => Ok(tcp),
             Ok(Err(proxy::Error::Refused(why))) => Err(Error::Proxy(format!("the proxy at {name} {why}"))),
@@ -91,19 +129,30 @@ impl Dialer {
         }
     }
 
-    async fn handshake(&self, io: Box<dyn Io>, deadline: Instant) -> Result<Box<dyn Io>, Error> {
+    /// The TLS handshake.
+    pub(super) async fn handshake(
+        &self,
+        io: Box<dyn Io>,
+        deadline: Instant,
+    ) -> Result<ClientStream<Box<dyn Io>>, Error> {
         match timeout_at(deadline, self.tls.connect(&self.host, io)).await {
-            Ok(Ok(stream)) => Ok(Box::new(stream)),
+            Ok(Ok(stream)) => Ok(stream),
             Ok(Err(HandshakeError::Certificate(why))) => Err(Error::Certificate(why)),
             Ok(Err(HandshakeError::Disagreement(why))) => Err(Error::Tls(why)),
             Ok(Err(HandshakeError::Broken(error))) => Err(Error::Connect(error)),
-            Err(_) => Err(Error::Silent(self.patience)),
+            Err(_) => Err(Error::SilentTls(self.patience)),
         }
     }
 }
 
-/// A TCP connection to `host`, and which of its addresses that is.
-async fn connect(host: &str, port: u16, deadline: Instant) -> Result<(TcpStream, SocketAddr), Unreachable> {
+/// Why there is no connection through `proxy`.
+fn through(proxy: &Proxy, why: &dyn std::fmt::Display) -> Unreachable {
+    let name = Authority(&proxy.host, proxy.port);
+    Unreachable::Proxy(format!("the proxy at {name}: {why}"))
+}
+
+/// The addresses of `host`, in the order in which they are tried.
+async fn resolve(host: &str, port: u16, deadline: Instant) -> Result<Vec<SocketAddr>, Unreachable> {
     let unresolved = |source| Unreachable::Name {
         host: host.to_owned(),
         source,
@@ -116,7 +165,7 @@ async fn connect(host: &str, port: u16, deadline: Instant) -> Result<(TcpStream,
     if addresses.is_empty() {
         return Err(unresolved(io::Error::other("it has no address")));
     }
-    race(addresses, deadline, open).await.map_err(Unreachable::Addresses)
+    Ok(addresses)
 }
 
 async fn open(address: SocketAddr) -> io::Result<TcpStream> {
@@ -213,6 +262,7 @@ mod tests {
     use tokio::{net::TcpListener, time::sleep};
 
     use super::*;
+    use crate::imap::unreachable::NoWay;
 
     const MS: Duration = Duration::from_millis(1);
 
@@ -389,17 +439,18 @@ mod tests {
     #[tokio::test]
     async fn silence_is_bounded_and_told_of_each_address() {
         let (hole, _hole) = black_hole();
-        let error = connect("127.0.0.1", hole.port(), Instant::now() + MS * 50)
-            .await
-            .unwrap_err();
-        assert_eq!(error.to_string(), format!("{hole}: no answer"));
+        let deadline = Instant::now() + MS * 50;
+        let addresses = resolve("127.0.0.1", hole.port(), deadline).await.unwrap();
+        let error = race(addresses, deadline, open).await.unwrap_err();
+        assert_eq!(Unreachable::Addresses(error).to_string(), format!("{hole}: no answer"));
     }
 
     #[tokio::test]
     async fn a_name_that_nobody_knows() {
-        let error = connect("no-such-host.invalid", 993, Instant::now() + LONG)
+        let error = resolve("no-such-host.invalid", 993, Instant::now() + LONG)
             .await
             .unwrap_err();
+        assert!(matches!(error.kind(), NoWay::NoSuchName | NoWay::NoResolver), "{error}");
         let text = error.to_string();
         assert!(
             text.starts_with("the name no-such-host.invalid cannot be resolved: "),

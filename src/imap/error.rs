@@ -4,14 +4,19 @@ use std::time::Duration;
 
 use super::{
     pause::Pause,
-    response::{Code, Completion},
+    response::{Closed, Code, Completion},
     scram::SaslError,
     unreachable::Unreachable,
 };
-use crate::{oauth, tls::Disagreement};
+use crate::{
+    oauth,
+    tls::{Disagreement, Distrust},
+    types::Spoken,
+};
 
-/// Why an upstream did not do what was asked. Display is for the log: it may bear the server's own text,
-/// which never repeats a password (see [`Completion::without`]).
+/// Why an upstream did not do what was asked. Display says what has happened, for the log and for people at a terminal: it may
+/// bear the server's own text, which never repeats a password (see [`Completion::without`]). What to do about it is told by
+/// [`advice`](super::advice).
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No TCP connection.
@@ -21,35 +26,40 @@ pub enum Error {
     #[error("cannot connect: {0}")]
     Proxy(String),
     /// The TLS handshake broke off.
-    #[error("cannot connect: TLS handshake: {0}")]
+    #[error("cannot connect: the TLS handshake broke off: {0}")]
     Connect(std::io::Error),
+    /// The server says nothing to the TLS handshake.
+    #[error("cannot connect: no answer to the TLS handshake for {} seconds", .0.as_secs())]
+    SilentTls(Duration),
     /// The certificate is not trusted or not for this host; nothing secret was sent.
-    #[error(
-        "certificate not trusted: {0} (is `host` the name in the certificate? does it need `ca_file`? or is it known to be the \
-         server's own, so that `fingerprint` can name it?)"
-    )]
-    Certificate(String),
+    #[error("certificate not trusted: {0}")]
+    Certificate(Distrust),
     /// TLS is not possible with this server; another try would fail in the same way.
     #[error("no TLS: {0}")]
     Tls(Disagreement),
+    /// What greets is no IMAP server.
+    #[error("{0} answers, not an IMAP server")]
+    Stranger(Spoken),
+    /// Silence, or the end of the connection, in place of a greeting.
+    #[error("the server does not greet: {0}")]
+    NoGreeting(Box<Self>),
+    /// The server greets with BYE.
+    #[error("the server turns the connection away: BYE {0}")]
+    Unwelcome(String),
     /// `tls = "starttls"`, but the server does not offer STARTTLS.
-    #[error("the server offers no STARTTLS (try tls = \"implicit\" with port 993)")]
+    #[error("the server offers no STARTTLS")]
     NoStartTls,
-    /// Neither AUTH=PLAIN nor LOGIN may be used on this connection (RFC 3501 §6.2.3).
-    #[error("the server takes no password on this connection (LOGINDISABLED; does it want TLS or OAuth2?)")]
+    /// No way to log in by password may be used on this connection (LOGINDISABLED, RFC 3501 §6.2.3).
+    #[error("the server takes no password on this connection (LOGINDISABLED)")]
     LoginDisabled,
     /// Neither AUTH=OAUTHBEARER nor AUTH=XOAUTH2 is offered.
-    #[error(
-        "the server takes no token (it offers neither OAUTHBEARER nor XOAUTH2; is `host` the provider's IMAP server?)"
-    )]
+    #[error("the server takes no token (it offers neither OAUTHBEARER nor XOAUTH2)")]
     NoTokens,
     /// There is no token.
     #[error(transparent)]
     Token(#[from] oauth::Error),
     /// The server refused the token, though its provider gave it.
-    #[error(
-        "token refused: {0} (is `user` the mailbox of whoever has signed in, or shared with them, and is IMAP switched on?)"
-    )]
+    #[error("token refused: {0}")]
     TokenRefused(Completion),
     /// The server says that it has authenticated somebody already; that is nobody we know.
     #[error("the server greets with PREAUTH, so it is not known whose mail this is")]
@@ -58,7 +68,7 @@ pub enum Error {
     #[error("login refused: {0}")]
     Denied(Completion),
     /// The login was right, but leads to no mailbox.
-    #[error("logged in, but there is no mailbox to use: {0} ({advice})", advice = advice(.0))]
+    #[error("logged in, but there is no mailbox to use: {0}")]
     NoMailbox(Completion),
     /// The server has asked for a pause that is not over: it was not asked.
     #[error("the server wants to be left alone for another {} seconds", .0.as_secs().max(1))]
@@ -75,12 +85,12 @@ pub enum Error {
     #[error("the server said BYE: {0}")]
     Bye(String),
     /// The provider keeps this user out, whatever the password is.
-    #[error("login refused: {completion} ({advice})")]
+    #[error("login refused: {completion}")]
     Closed {
         /// What the server said.
         completion: Completion,
-        /// What helps.
-        advice: &'static str,
+        /// Why, as far as it says.
+        closed: Closed,
     },
     /// The server did not keep to the login's mechanism, or could not prove itself.
     #[error("the login was broken off: {0}")]
@@ -118,7 +128,35 @@ impl Error {
     /// Whether another try on a new connection may help, because this connection is what failed.
     pub fn is_lost(&self) -> bool {
         // Exchange also says so of a connection whose way to the mailbox has broken off.
-        matches!(self, Self::Lost(_) | Self::Bye(_) | Self::NoMailbox(_))
+        match self {
+            Self::Lost(_) | Self::Bye(_) | Self::Unwelcome(_) | Self::NoMailbox(_) => true,
+            Self::NoGreeting(instead) => instead.is_lost(),
+            _ => false,
+        }
+    }
+
+    /// Its kind, in one word: a label of a metric.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Unreachable(_) | Self::Connect(_) | Self::SilentTls(_) => "unreachable",
+            Self::Stranger(_) | Self::NoGreeting(_) => "no-greeting",
+            Self::Proxy(_) => "proxy",
+            Self::Certificate(_) => "certificate",
+            Self::Tls(_) | Self::NoStartTls => "tls",
+            Self::LoginDisabled | Self::NoTokens | Self::PreAuthenticated => "no-login",
+            Self::Token(_) => "no-token",
+            Self::TokenRefused(_) => "token-refused",
+            Self::Denied(_) => "denied",
+            Self::NoMailbox(_) => "no-mailbox",
+            Self::Closed { .. } => "closed",
+            Self::Paused(_) => "paused",
+            Self::Refused { .. } => "refused",
+            Self::Bye(_) | Self::Unwelcome(_) => "bye",
+            Self::Silent(_) | Self::Endless => "silent",
+            Self::Lost(_) => "lost",
+            Self::Sasl(_) | Self::Protocol(_) | Self::NoUidValidity => "protocol",
+            Self::NoData(_) | Self::ShortLiteral => "not-delivered",
+        }
     }
 
     /// A tagged BAD.
@@ -140,7 +178,7 @@ impl Error {
     pub(super) fn pause(&self) -> Option<Pause> {
         match self {
             Self::Refused { completion, .. } => completion.pause(),
-            Self::Bye(text) => Pause::of(text),
+            Self::Bye(text) | Self::Unwelcome(text) => Pause::of(text),
             _ => None,
         }
     }
@@ -194,8 +232,8 @@ impl Error {
         if completion.tells_no_mailbox() || completion.pause().is_some() {
             return Self::refused(command, completion);
         }
-        if let Some(advice) = completion.closed() {
-            return Self::Closed { completion, advice };
+        if let Some(closed) = completion.closed() {
+            return Self::Closed { completion, closed };
         }
         match completion.code() {
             Some(Code::AuthenticationFailed | Code::AuthorizationFailed | Code::Expired) => Self::Denied(completion),
@@ -205,16 +243,5 @@ impl Error {
             }
             _ => Self::Refused { command, completion },
         }
-    }
-}
-
-/// What helps where a login leads to no mailbox.
-fn advice(completion: &Completion) -> &'static str {
-    if completion.text().to_ascii_lowercase().contains("unsafe login") {
-        "the provider does not trust this way to log in: switch IMAP on in its web mail, and give the authorisation code \
-         that it shows instead of the password"
-    } else {
-        "has the user a licence with a mailbox, is IMAP switched on for it, and where it is a shared mailbox, has whoever \
-         signed in full access to it?"
     }
 }

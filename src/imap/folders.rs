@@ -22,6 +22,38 @@ pub struct Folder {
     pub delimiter: Option<char>,
     /// It is for messages that were deleted (`\Trash`, RFC 6154 §2).
     pub is_trash: bool,
+    /// No folder can be made below it (`\Noinferiors`, RFC 3501 §7.2.2).
+    pub is_childless: bool,
+}
+
+/// What the user may do in a folder (RFC 4314 §2.1).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rights(String);
+
+impl Rights {
+    fn has(&self, right: char) -> bool {
+        self.0.contains(right)
+    }
+
+    /// Whether messages may be flagged `\Deleted` and expunged; `d` was both in RFC 2086.
+    pub fn may_remove(&self) -> bool {
+        (self.has('t') && self.has('e')) || self.has('d')
+    }
+
+    /// Whether messages may be filed into it.
+    pub fn may_insert(&self) -> bool {
+        self.has('i')
+    }
+
+    /// Whether messages may be flagged `\Seen`.
+    pub fn may_mark_seen(&self) -> bool {
+        self.has('s')
+    }
+
+    /// Whether folders may be made below it; `c` was that in RFC 2086.
+    pub fn may_create_below(&self) -> bool {
+        self.has('k') || self.has('c')
+    }
 }
 
 /// What STATUS told.
@@ -153,6 +185,19 @@ impl Mailbox {
         }
     }
 
+    /// What the user may do in a folder, a name as the server has it; `None` if the server does not tell.
+    pub async fn rights(&mut self, name: &str) -> Result<Option<Rights>, Error> {
+        if !self.capabilities.acl {
+            return Ok(None);
+        }
+        let command = format!("MYRIGHTS {}", self.names.quoted(name));
+        match self.responses("MYRIGHTS", &command).await {
+            Ok(responses) => Ok(responses.iter().find_map(|response| rights(response))),
+            Err(Error::Refused { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Makes a folder, a name as the server has it; that it is there already is fine. It is subscribed, so that mail programs
     /// show it.
     pub async fn create(&mut self, name: &str) -> Result<(), Error> {
@@ -214,7 +259,18 @@ fn folder(response: &[u8], names: Names) -> Option<Folder> {
             octets => octets.first().map(|&octet| char::from(octet)),
         },
         is_trash: has("\\Trash"),
+        is_childless: has("\\Noinferiors"),
     })
+}
+
+/// Of `MYRIGHTS Bin lrswipkxte`.
+fn rights(response: &[u8]) -> Option<Rights> {
+    let (_, mut rest) = token::word(response);
+    rest = rest.trim_ascii_start();
+    token::string(&mut rest)?;
+    rest = rest.trim_ascii_start();
+    let rights = token::string(&mut rest)?;
+    Some(Rights(String::from_utf8_lossy(&rights).into_owned()))
 }
 
 /// Of `STATUS Bin (UIDNEXT 9 UIDVALIDITY 7)`.
@@ -248,6 +304,7 @@ mod tests {
             name: "Bin".into(),
             delimiter,
             is_trash: true,
+            is_childless: false,
         };
         for (response, expected) in [
             (&b"LIST (\\HasNoChildren \\Trash) \"/\" Bin"[..], Some(bin(Some('/')))),
@@ -265,6 +322,21 @@ mod tests {
         let named = |response: &[u8]| folder(response, Names::ModifiedUtf7).unwrap().name;
         assert_eq!(named(b"LIST () \"\\\\\" \"a \\\"b\\\"\""), "a \"b\"");
         assert_eq!(named(b"LIST () \"/\" \"Gel&APY-scht\""), "Gelöscht");
+    }
+
+    #[test]
+    fn rights_in_all_shapes() {
+        for (response, remove, insert, create) in [
+            (&b"MYRIGHTS INBOX lrswipkxtecda"[..], true, true, true),
+            (b"MYRIGHTS \"Old mail\" lrs", false, false, false),
+            (b"MYRIGHTS {3}\r\nBin lrsid", true, true, false),
+            (b"MYRIGHTS Bin \"lrit\"", false, true, false),
+        ] {
+            let rights = rights(response).unwrap();
+            let has = (rights.may_remove(), rights.may_insert(), rights.may_create_below());
+            assert_eq!(has, (remove, insert, create), "{}", response.escape_ascii());
+        }
+        assert_eq!(rights(b"MYRIGHTS Bin"), None);
     }
 
     #[test]

@@ -13,11 +13,13 @@ use tokio::time::Instant;
 use super::{
     error::Error,
     io::Io,
+    meter::Meter,
     news::News,
     reader::{CommandId, Event, Expect, Reader},
     response::Completion,
     wire::Wire,
 };
+use crate::telemetry::trace::{self, Side};
 
 /// How long all answers to a flight of commands may take, as a multiple of the silence that a server may keep.
 const LONGEST_FLIGHT: u32 = 10;
@@ -43,6 +45,8 @@ pub struct Link {
     /// Commands that wait for the one in flight to be complete.
     waiting: VecDeque<(CommandId, String)>,
     broken: bool,
+    /// Once it is logged in.
+    meter: Option<Meter>,
 }
 
 impl Link {
@@ -56,7 +60,13 @@ impl Link {
             one_at_a_time: false,
             waiting: VecDeque::new(),
             broken: false,
+            meter: None,
         }
+    }
+
+    /// From now on metrics count this connection.
+    pub fn measure(&mut self, meter: Meter) {
+        self.meter = Some(meter);
     }
 
     /// What the server has told by the way.
@@ -67,6 +77,11 @@ impl Link {
     /// What the server has told by the way, read-only.
     pub fn news_so_far(&self) -> &News {
         self.reader.news_so_far()
+    }
+
+    /// What has been received and not yet read.
+    pub fn received(&self) -> &[u8] {
+        self.wire.received().octets()
     }
 
     /// Whether the conversation is over.
@@ -118,6 +133,9 @@ impl Link {
     /// Makes the conversation ready to wait without a task of its own; one that has been closed is broken.
     pub fn detach(&mut self) {
         self.broken |= !self.wire.detach();
+        if let Some(meter) = &mut self.meter {
+            meter.set_parked(true);
+        }
     }
 
     /// What the commands to come bring besides their completions.
@@ -139,6 +157,7 @@ impl Link {
 
     /// Sends octets as they are. They are wiped once they are sent.
     pub async fn send_raw(&mut self, octets: &[u8]) -> Result<(), Error> {
+        trace::said(Side::Upstream, || without_secrets(octets));
         let sent = self.wire.send(octets).await;
         self.check(sent)
     }
@@ -191,6 +210,7 @@ impl Link {
         let id = self.next_id();
         let tag = tag(id);
         let line = format!("{tag} {command}\r\n");
+        trace::said(Side::Upstream, || trace::shown(line.trim_end().as_bytes()));
         if self.one_at_a_time && self.is_busy() {
             self.waiting.push_back((id, line));
         } else {
@@ -335,7 +355,14 @@ impl Link {
         self.drain().await?;
         // If the caller drops this future, answers stay behind that no command expects.
         self.broken = true;
+        let begun = Instant::now();
+        if let Some(meter) = &mut self.meter {
+            meter.set_parked(false);
+        }
         let completions = self.fly(commands, expect, &mut take).await;
+        if let (Some(meter), Some(command), Ok(_)) = (&self.meter, commands.first(), &completions) {
+            meter.answered(command.as_ref(), begun.elapsed());
+        }
         self.reader.expect(Expect::default());
         let spoiled = self.reader.take_spoiled();
         if spoiled > 0 {
@@ -395,6 +422,47 @@ impl Link {
     }
 }
 
+/// The verb of a command that may hold a secret, the mechanism of AUTHENTICATE, and how long the rest is.
+fn without_secrets(octets: &[u8]) -> String {
+    let line = octets.trim_ascii_end();
+    let words: Vec<_> = line.splitn(3, |&octet| octet == b' ').collect();
+    let shown = match words.as_slice() {
+        [verb, mechanism, ..] if verb.eq_ignore_ascii_case(b"AUTHENTICATE") => verb.len() + 1 + mechanism.len(),
+        [verb, ..] if verb.eq_ignore_ascii_case(b"AUTHENTICATE") || verb.eq_ignore_ascii_case(b"LOGIN") => verb.len(),
+        _ => 0,
+    };
+    let (shown, secret) = line.split_at(shown);
+    let (shown, secret) = (trace::shown(shown), secret.trim_ascii_start());
+    match (shown.is_empty(), secret.is_empty()) {
+        (_, true) => shown,
+        (true, false) => trace::hidden(secret.len()),
+        (false, false) => format!("{shown} {}", trace::hidden(secret.len())),
+    }
+}
+
 fn tag(CommandId(id): CommandId) -> String {
     format!("P{id}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trace_shows_no_secret() {
+        for (line, expected) in [
+            (
+                "AUTHENTICATE PLAIN AGV2YQBzZWNyZXQ=\r\n",
+                "AUTHENTICATE PLAIN <16 octets>",
+            ),
+            ("AUTHENTICATE XOAUTH2\r\n", "AUTHENTICATE XOAUTH2"),
+            ("LOGIN \"eva\" \"secret\"\r\n", "LOGIN <14 octets>"),
+            ("login {3}\r\n", "login <3 octets>"),
+            ("eva {6}\r\n", "<7 octets>"),
+            ("AGV2YQBzZWNyZXQ=\r\n", "<16 octets>"),
+            ("\r\n", ""),
+        ] {
+            assert_eq!(without_secrets(line.as_bytes()), expected);
+        }
+    }
 }

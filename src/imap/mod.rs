@@ -5,6 +5,8 @@
 //! puts these together into a conversation of commands and events. Over it, [`Connector`] reaches a host and logs in
 //! ([`async_imap`] is all that names the crate of that name), and [`Mailbox`] lists, fetches, files and removes.
 
+mod advice;
+mod approach;
 mod async_imap;
 mod backoff;
 mod bodies;
@@ -26,6 +28,7 @@ mod link;
 mod listing;
 mod login;
 mod mailbox;
+mod meter;
 mod namespace;
 mod news;
 mod pause;
@@ -46,14 +49,16 @@ mod update;
 mod utf7;
 mod wire;
 
+pub use advice::{Party, advice};
+pub use approach::{Approach, Line};
 pub use bodies::{BodyStart, Item};
 pub use capability::Capabilities;
 pub use command::UidSet;
-pub use connect::{Connection, Connector, Login};
+pub use connect::{Connection, Connector, Greeted, Login};
 pub use digest::Digest;
 pub use error::Error;
 pub use fetch::Section;
-pub use folders::{Folder, FolderStatus};
+pub use folders::{Folder, FolderStatus, Rights};
 pub use listing::{Listed, Wanted};
 pub use mailbox::{Changes, Mailbox, Selected};
 pub use namespace::Namespace;
@@ -61,4 +66,5 @@ pub use pool::{NoSlot, Parkable, Pool, Slot, UserKey, farewell, hang_up};
 pub use reader::CommandId;
 pub use select::{Resync, Selection};
 pub use share::Standing;
+pub use unreachable::{NoWay, Unreachable};
 pub use update::{NotMoved, Refused};

@@ -6,7 +6,7 @@ use std::{io, net::SocketAddr};
 #[derive(Debug, thiserror::Error)]
 pub enum Unreachable {
     /// DNS does not know the name, or does not answer.
-    #[error("the name {host} cannot be resolved: {source} (is it spelled right, and is there DNS here?)")]
+    #[error("the name {host} cannot be resolved: {source}")]
     Name {
         /// The name.
         host: String,
@@ -21,6 +21,89 @@ pub enum Unreachable {
     Proxy(String),
 }
 
+/// What is wrong with a connection that does not come about, told apart by what helps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoWay {
+    /// DNS says that there is no such name, or that it has no address.
+    NoSuchName,
+    /// No resolver answers.
+    NoResolver,
+    /// The host is there, and nobody listens at the port.
+    ClosedPort,
+    /// This machine or a router has no way to the address.
+    NoRoute,
+    /// Nothing comes back.
+    Silence,
+    /// This machine, or a filter on it, does not allow the connection.
+    Forbidden,
+    /// What a proxy says, or anything else.
+    Other,
+}
+
+impl Unreachable {
+    /// What is wrong: of several addresses, what is wrong with the one that came farthest.
+    pub fn kind(&self) -> NoWay {
+        match self {
+            Self::Name { source, .. } => unresolved(source),
+            Self::Addresses(failures) => {
+                let kinds: Vec<NoWay> = failures.iter().map(|(_, error)| NoWay::of(error)).collect();
+                let order = [NoWay::ClosedPort, NoWay::Silence, NoWay::Forbidden, NoWay::NoRoute];
+                order
+                    .into_iter()
+                    .find(|kind| kinds.contains(kind))
+                    .unwrap_or(NoWay::Other)
+            }
+            Self::Proxy(_) => NoWay::Other,
+        }
+    }
+}
+
+impl NoWay {
+    /// Of an address.
+    fn of(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => Self::ClosedPort,
+            io::ErrorKind::TimedOut => Self::Silence,
+            io::ErrorKind::PermissionDenied => Self::Forbidden,
+            io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkDown
+            | io::ErrorKind::AddrNotAvailable => Self::NoRoute,
+            // Linux without IPv6.
+            _ if error.to_string().contains("Address family not supported") => Self::NoRoute,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// The standard library tells the codes of getaddrinfo by their text only: those of glibc, musl, macOS and Windows.
+fn unresolved(error: &io::Error) -> NoWay {
+    let text = error.to_string().to_lowercase();
+    let says = |parts: &[&str]| parts.iter().any(|part| text.contains(part));
+    let is_silent = error.kind() == io::ErrorKind::TimedOut;
+    if is_silent
+        || says(&[
+            "temporary failure",
+            "try again",
+            "temporary error",
+            "non-recoverable failure",
+        ])
+    {
+        NoWay::NoResolver
+    } else if says(&[
+        "name or service not known",
+        "no address",
+        "does not resolve",
+        "name has no usable address",
+        "nodename nor servname",
+        "no such host",
+    ]) {
+        NoWay::NoSuchName
+    } else {
+        NoWay::Other
+    }
+}
+
 /// `a: reason; b: reason`
 fn list(failures: &[(SocketAddr, io::Error)]) -> String {
     let words: Vec<_> = failures
@@ -28,4 +111,65 @@ fn list(failures: &[(SocketAddr, io::Error)]) -> String {
         .map(|(address, error)| format!("{address}: {error}"))
         .collect();
     words.join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_resolvers_say() {
+        for (text, expected) in [
+            (
+                "failed to lookup address information: Name or service not known",
+                NoWay::NoSuchName,
+            ),
+            (
+                "failed to lookup address information: No address associated with hostname",
+                NoWay::NoSuchName,
+            ),
+            (
+                "failed to lookup address information: Temporary failure in name resolution",
+                NoWay::NoResolver,
+            ),
+            (
+                "failed to lookup address information: Name does not resolve",
+                NoWay::NoSuchName,
+            ),
+            ("failed to lookup address information: Try again", NoWay::NoResolver),
+            ("No such host is known. (os error 11001)", NoWay::NoSuchName),
+            ("it has no address", NoWay::NoSuchName),
+            ("out of memory", NoWay::Other),
+        ] {
+            let name = Unreachable::Name {
+                host: "imap.example.org".into(),
+                source: io::Error::other(text),
+            };
+            assert_eq!(name.kind(), expected, "{text}");
+        }
+        assert_eq!(unresolved(&io::ErrorKind::TimedOut.into()), NoWay::NoResolver);
+    }
+
+    #[test]
+    fn the_address_that_came_farthest_counts() {
+        let failures = |kinds: &[io::ErrorKind]| {
+            let address = SocketAddr::from(([192, 0, 2, 1], 993));
+            Unreachable::Addresses(kinds.iter().map(|&kind| (address, kind.into())).collect())
+        };
+        for (kinds, expected) in [
+            (&[io::ErrorKind::NetworkUnreachable][..], NoWay::NoRoute),
+            (
+                &[io::ErrorKind::NetworkUnreachable, io::ErrorKind::ConnectionRefused],
+                NoWay::ClosedPort,
+            ),
+            (
+                &[io::ErrorKind::HostUnreachable, io::ErrorKind::TimedOut],
+                NoWay::Silence,
+            ),
+            (&[io::ErrorKind::PermissionDenied], NoWay::Forbidden),
+            (&[io::ErrorKind::OutOfMemory], NoWay::Other),
+        ] {
+            assert_eq!(failures(kinds).kind(), expected, "{kinds:?}");
+        }
+    }
 }

@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+use tracing::Instrument;
+
 use super::{
     Error, Maildrop, MessageNumber, Octets,
     folder::{HeldFolder, NotBegun},
-    listing::{Found, Row},
+    listing::{Found, Row, Shows},
+    own_mail::OwnMail,
     top::LineLimit,
 };
 use crate::imap::{self, BodyStart, Item, Section, UidSet};
@@ -22,12 +25,14 @@ pub struct Body<'a>(Content<'a>);
 #[derive(Debug)]
 enum Content<'a> {
     Upstream(Passage<'a>),
-    Notice(Notice),
+    Notice(Notice<'a>),
 }
 
-/// What stands in a message's place.
+/// What stands in a message's place, or is a mail of the gateway's own.
 #[derive(Debug)]
-struct Notice {
+struct Notice<'a> {
+    /// Set if it is a mail of the gateway's own.
+    own: Option<&'a mut OwnMail>,
     text: Arc<[u8]>,
     /// How many octets of `text` the device gets.
     octets: usize,
@@ -80,6 +85,11 @@ fn item_for(lines: u64, octets: u64) -> Item {
 impl Maildrop {
     /// RETR: returns once the upstream's literal has begun; every error before that is a clean `-ERR`.
     pub async fn retrieve(&mut self, number: MessageNumber) -> Result<Body<'_>, Error> {
+        let span = self.span.clone();
+        self.begin_retrieval(number).instrument(span).await
+    }
+
+    async fn begin_retrieval(&mut self, number: MessageNumber) -> Result<Body<'_>, Error> {
         let Found { row, place } = self.listing.find(number)?;
         if self.notice(row).is_none() {
             let folder = &mut self.folders[usize::from(row.folder)];
@@ -102,6 +112,11 @@ impl Maildrop {
 
     /// TOP: the header, the empty line and `lines` lines of the body. Never sets `\Seen`, unless that is the whole message.
     pub async fn top(&mut self, number: MessageNumber, lines: u64) -> Result<Body<'_>, Error> {
+        let span = self.span.clone();
+        self.begin_part(number, lines).instrument(span).await
+    }
+
+    async fn begin_part(&mut self, number: MessageNumber, lines: u64) -> Result<Body<'_>, Error> {
         let found = self.listing.find(number)?;
         let row = found.row;
         if self.notice(row).is_none() {
@@ -131,10 +146,11 @@ impl Maildrop {
     }
 
     /// The notice in the place of `row`, for RETR or for TOP of so many lines.
-    fn body_of_notice(&self, row: Row, lines: Option<u64>) -> Body<'_> {
+    fn body_of_notice(&mut self, row: Row, lines: Option<u64>) -> Body<'_> {
         let text = self.notice(row).unwrap_or_default();
         let octets = lines.map_or(text.len(), |lines| LineLimit::message(lines).pass(&text));
         Body(Content::Notice(Notice {
+            own: self.own.as_deref_mut().filter(|_| row.shows == Shows::OwnMail),
             text,
             octets,
             is_announced: lines.is_none(),
@@ -196,10 +212,17 @@ impl Body<'_> {
     /// The device was sent all of it. If that is the whole message, it counts as retrieved, and `octets` is the size that the
     /// next sessions list (RFC 1939 §11); `None` if folding has changed what was sent.
     pub fn delivered(self, octets: Option<Octets>) {
-        if let Content::Upstream(passage) = self.0
-            && passage.is_whole
-        {
-            passage.folder.note_delivered(passage.row.uid, octets);
+        match self.0 {
+            Content::Upstream(passage) if passage.is_whole => {
+                passage.folder.note_delivered(passage.row.uid, octets);
+            }
+            Content::Notice(Notice {
+                own: Some(own),
+                text,
+                octets,
+                ..
+            }) if octets == text.len() => own.note_delivered(),
+            Content::Upstream(_) | Content::Notice(_) => {}
         }
     }
 }

@@ -1,7 +1,12 @@
 //! The UPDATE state (RFC 1939 §6): what QUIT does upstream.
 
-use super::{Error, Maildrop, Refusal, folder::HeldFolder, open::leave_all};
-use crate::types::{Uid, Uids};
+use tracing::Instrument;
+
+use super::{Error, Maildrop, Reason, Refusal, folder::HeldFolder, listing::Shows, open::leave_all};
+use crate::{
+    config::Retention,
+    types::{Uid, Uids},
+};
 
 /// What QUIT removes of one folder.
 #[derive(Debug, Default)]
@@ -20,9 +25,15 @@ impl Doomed {
 impl Maildrop {
     /// QUIT: applies the delete policy; `Ok` only when the upstream (or, for `hide`, state) confirmed all of it. Returns how
     /// many were removed.
-    pub async fn commit(mut self) -> Result<u64, Error> {
+    pub async fn commit(self) -> Result<u64, Error> {
+        let span = self.span.clone();
+        self.remove_marked().instrument(span).await
+    }
+
+    async fn remove_marked(mut self) -> Result<u64, Error> {
         let doomed = self.doomed();
-        let total = doomed.iter().map(Doomed::len).sum::<u64>();
+        let is_own_doomed = self.is_own_doomed();
+        let total = doomed.iter().map(Doomed::len).sum::<u64>() + u64::from(is_own_doomed);
         let mut removed = 0;
         let mut failure = None;
         let mut forever = true;
@@ -37,6 +48,16 @@ impl Maildrop {
                     failure = Some(error);
                 }
             }
+        }
+        match self.leave_own(is_own_doomed).await {
+            Ok(()) => removed += u64::from(is_own_doomed),
+            Err(error) => (forever, failure) = (false, failure.or(Some(error))),
+        }
+        if failure
+            .as_ref()
+            .is_some_and(|error| *error.refusal() == Refusal::Unavailable(Reason::State))
+        {
+            self.telling.state_failed();
         }
         leave_all(std::mem::take(&mut self.folders)).await;
         let refusal = Refusal::NotRemoved {
@@ -58,6 +79,9 @@ impl Maildrop {
         for folder in &mut self.folders {
             folder.acknowledge();
         }
+        if let Some(own) = &mut self.own {
+            own.acknowledge();
+        }
     }
 
     /// A drop without QUIT: nothing is deleted, and of what was retrieved only that counts of which it is known that it
@@ -66,20 +90,51 @@ impl Maildrop {
         for folder in &mut self.folders {
             folder.drop_unacknowledged();
         }
-        leave_all(std::mem::take(&mut self.folders)).await;
+        if let Some(own) = &mut self.own {
+            own.drop_unacknowledged();
+        }
+        // If it is not kept that the mail was retrieved, that counts when it is retrieved again.
+        let _ = self.leave_own(false).await;
+        leave_all(std::mem::take(&mut self.folders))
+            .instrument(self.span.clone())
+            .await;
     }
 
     /// Whether the session has deleted or retrieved anything.
     pub fn is_touched(&self) -> bool {
-        self.listing.marked().next().is_some() || self.folders.iter().any(|folder| folder.has_retrieved())
+        self.listing.marked().next().is_some()
+            || self.folders.iter().any(|folder| folder.has_retrieved())
+            || self.own.as_ref().is_some_and(|own| own.is_retrieved())
+    }
+
+    /// Whether QUIT removes the mail of the gateway's own.
+    fn is_own_doomed(&self) -> bool {
+        let Some(own) = &self.own else { return false };
+        let is_marked = || self.listing.marked().any(|row| row.shows == Shows::OwnMail);
+        (own.is_retrieved() && self.policy.retention == Retention::AfterRetrieve) || is_marked()
+    }
+
+    /// Keeps what has become of the mail of the gateway's own: whether it is deleted or was retrieved.
+    async fn leave_own(&self, is_doomed: bool) -> Result<(), Error> {
+        match &self.own {
+            Some(own) if is_doomed => Ok(self.telling.delete(own.mail()).await?),
+            Some(own) if own.is_newly_retrieved() => {
+                if let Err(error) = self.telling.note_retrieved(own.mail()).await {
+                    tracing::warn!(%error, "that a notice was retrieved is not kept");
+                }
+                Ok(())
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// What QUIT removes of each folder.
     fn doomed(&self) -> Vec<Doomed> {
         let mut marked = vec![(Vec::new(), Vec::new()); self.folders.len()];
-        for row in self.listing.marked() {
+        for row in self.listing.marked().filter(|row| row.shows != Shows::OwnMail) {
             let (uids, noticed) = &mut marked[usize::from(row.folder)];
-            let is_notice = row.is_notice || self.folders[usize::from(row.folder)].stands_a_notice_for(row.uid);
+            let is_notice =
+                row.shows == Shows::Notice || self.folders[usize::from(row.folder)].stands_a_notice_for(row.uid);
             if is_notice { noticed } else { uids }.push(row.uid);
         }
         let of_folder = |(folder, (uids, noticed)): (&HeldFolder, (Vec<Uid>, Vec<Uid>))| {

@@ -3,7 +3,14 @@
 
 use std::fmt;
 
-use crate::{imap, oauth, state::Unavailable};
+use crate::{
+    accounts::Account,
+    config,
+    imap::{self, Party},
+    oauth,
+    state::Unavailable,
+    telemetry::metrics,
+};
 
 /// Why a maildrop did not do what a device asked. Keeps its cause; nothing is logged before [`Error::log`].
 #[derive(Debug, thiserror::Error)]
@@ -21,18 +28,45 @@ enum Cause {
         /// Empty if nobody was logged in.
         user: String,
         error: imap::Error,
+        /// What to do about it.
+        advice: Option<String>,
     },
     State(Unavailable),
 }
 
 impl Error {
-    /// `error` of `upstream`, to which `user` was logged in.
-    pub(super) fn upstream(upstream: &str, user: &str, error: imap::Error) -> Self {
+    /// `error` of the upstream of `account`.
+    pub(super) fn upstream(account: &Account, error: imap::Error) -> Self {
+        let party = Party {
+            upstream: &account.upstream,
+            login: Some(&account.login),
+            user: &account.user,
+            is_forwarded: account.is_forwarded,
+            folders: &account.policy.folders,
+        };
+        Self::of(party, error)
+    }
+
+    /// `error` of `upstream`, to which nobody was to log in.
+    pub fn unauthenticated(upstream: &config::Upstream, error: imap::Error) -> Self {
+        let party = Party {
+            upstream,
+            login: None,
+            user: "",
+            is_forwarded: false,
+            folders: &[],
+        };
+        Self::of(party, error)
+    }
+
+    fn of(party: Party<'_>, error: imap::Error) -> Self {
+        metrics().upstream_error(&party.upstream.name, error.kind());
         Self {
             refusal: Refusal::from(&error),
             cause: Some(Box::new(Cause::Upstream {
-                upstream: upstream.to_owned(),
-                user: user.to_owned(),
+                upstream: party.upstream.name.clone(),
+                user: party.user.to_owned(),
+                advice: imap::advice(&error, party),
                 error,
             })),
         }
@@ -70,12 +104,29 @@ impl Error {
         }
     }
 
+    /// What to do about it, and which key of the configuration to change, if that is known.
+    pub fn advice(&self) -> Option<&str> {
+        match self.cause.as_deref() {
+            Some(Cause::Upstream { advice, .. }) => advice.as_deref(),
+            Some(Cause::State(_)) => Some("check `dir` of [state], and whether its disk is full"),
+            None => match &self.refusal {
+                Refusal::Unavailable(Reason::TooManyConnections) => Some(
+                    "raise `connections_per_user` of the upstream, if the server allows more, or let devices poll less often",
+                ),
+                _ => None,
+            },
+        }
+    }
+
     /// Writes the cause to the log, if there is one. The code at which the error ends calls this, once.
     pub fn log(&self) {
         match self.cause.as_deref() {
-            Some(Cause::Upstream { upstream, user, error }) => {
-                tracing::warn!(upstream, user, %error, "the upstream failed");
-            }
+            Some(Cause::Upstream {
+                upstream,
+                user,
+                error,
+                advice,
+            }) => tracing::warn!(upstream, user, %error, advice, "the upstream failed"),
             Some(Cause::State(unavailable)) => tracing::warn!(error = %unavailable, "the state failed"),
             None => {}
         }
@@ -208,6 +259,16 @@ pub enum Reason {
     NotSticky,
 }
 
+impl Reason {
+    /// Whether the upstream would fail any login like that.
+    pub fn is_of_upstream(self) -> bool {
+        matches!(
+            self,
+            Self::Refused | Self::Silent | Self::Certificate | Self::Tls | Self::Proxy | Self::NoPassword
+        )
+    }
+}
+
 impl From<&imap::Error> for Refusal {
     /// The one map from an upstream's failure to what a device is told.
     fn from(error: &imap::Error) -> Self {
@@ -217,12 +278,15 @@ impl From<&imap::Error> for Refusal {
             Upstream::NoMailbox(_) => Self::Misconfigured(Reason::NoMailbox),
             Upstream::Paused(_) => Self::Unavailable(Reason::Throttled),
             _ if error.asks_for_a_pause() => Self::Unavailable(Reason::Throttled),
-            Upstream::Unreachable(_) | Upstream::Connect(_) | Upstream::Bye(_) => Self::Unavailable(Reason::Refused),
+            Upstream::Unreachable(_) | Upstream::Connect(_) | Upstream::Bye(_) | Upstream::Unwelcome(_) => {
+                Self::Unavailable(Reason::Refused)
+            }
+            Upstream::NoGreeting(instead) => Self::from(&**instead),
             Upstream::Proxy(_) => Self::Misconfigured(Reason::Proxy),
             Upstream::Tls(_) => Self::Misconfigured(Reason::Tls),
             Upstream::Lost(_) => Self::Unavailable(Reason::Lost),
-            Upstream::Silent(_) | Upstream::Endless => Self::Unavailable(Reason::Silent),
-            Upstream::Protocol(_) => Self::Unavailable(Reason::Protocol),
+            Upstream::Silent(_) | Upstream::SilentTls(_) | Upstream::Endless => Self::Unavailable(Reason::Silent),
+            Upstream::Protocol(_) | Upstream::Stranger(_) => Self::Unavailable(Reason::Protocol),
             Upstream::NoData(_) | Upstream::ShortLiteral => Self::Unavailable(Reason::Failed),
             Upstream::Closed { .. } => Self::Misconfigured(Reason::Closed),
             Upstream::Sasl(_) => Self::Unavailable(Reason::Protocol),

@@ -6,10 +6,10 @@ use super::{
     Error, Listing, Octets, Reason, Refusal,
     delivery::Delivery,
     import,
-    listing::{Found, Row},
+    listing::{Found, Row, Shows},
     lock::Lock,
     marks::LoginMarks,
-    notice::{self, Notices},
+    notice::{self, StandIns},
     parked::Parked,
     read_ahead::{Begun, ReadAhead},
     recognition,
@@ -25,7 +25,7 @@ use super::{
 use crate::{
     config::{OnDelete, OnRetrieve, Policy, Retention},
     imap::{self, Item, Mailbox, Refused},
-    state::now,
+    state::{Marks, now},
     types::{Uid, UidMap, Uids},
 };
 
@@ -212,36 +212,17 @@ impl HeldFolder {
 
     /// What can be shown of the folder, `now` in seconds since 1970.
     pub(super) async fn candidates(&mut self, now: u32) -> Result<Candidates, Error> {
-        let view = &self.upstream.policy().clone().view;
-        let among = if view.unseen_only {
-            let found = self.upstream.mailbox().search_unseen().await;
-            Some(found.map_err(|error| self.upstream.failed(error))?)
-        } else {
-            None
-        };
-        let marks = self.marks.get();
-        let mut hidden: Uids = self.given_up().collect();
-        if self.policy().hides() {
-            hidden.extend(marks.hidden.uids());
-        }
-        Ok(Candidates {
-            index: self.snapshot.index().clone(),
-            deleted: self.snapshot.deleted().clone(),
-            hidden,
-            among,
-            since: view
-                .within_days
-                .map_or(0, |days| now.saturating_sub(days * retention::DAY)),
-            noticed: marks.noticed.clone(),
-        })
+        candidates(&mut self.upstream, &self.snapshot, self.marks.get(), now).await
     }
 
     /// The notices of those `rows` of this folder that are to have one: one round trip, if there are any.
-    pub(super) async fn oversize_notices(&mut self, rows: &[Row]) -> Result<Notices, Error> {
-        let rows = rows.iter().filter(|row| row.is_notice && row.folder == self.number);
+    pub(super) async fn oversize_notices(&mut self, rows: &[Row]) -> Result<StandIns, Error> {
+        let rows = rows
+            .iter()
+            .filter(|row| row.shows == Shows::Notice && row.folder == self.number);
         let octets: UidMap<u32> = rows.map(|row| (row.uid, row.octets)).collect();
         if octets.is_empty() {
-            return Ok(Notices::new());
+            return Ok(StandIns::new());
         }
         let uids: Vec<Uid> = octets.uids().collect();
         let headers = self.upstream.mailbox().headers(&uids, notice::FIELDS).await;
@@ -378,6 +359,11 @@ impl HeldFolder {
             cause = error.imap().map(tracing::field::display),
             "the upstream does not deliver this message: a notice takes its place"
         );
+        if !is_known {
+            let login = &self.upstream.account().login;
+            let notices = &self.shared.notices;
+            notices.message_undelivered(self.upstream.name(), self.message(uid), login);
+        }
         let header = header.map(|(_, header)| header).unwrap_or_default();
         let notice: Arc<[u8]> = notice::of_undelivered(&header, octets, &self.place(uid)).into();
         // To ask again may cost the connection; if the upstream just says no, it costs nothing.
@@ -438,12 +424,6 @@ impl HeldFolder {
         self.is_known_undelivered(uid) && !self.delivery.has(uid)
     }
 
-    /// Messages whose notices were deleted.
-    fn given_up(&self) -> impl Iterator<Item = Uid> + '_ {
-        let marks = self.marks.get();
-        marks.undelivered.uids().filter(|&uid| marks.noticed.contains(uid))
-    }
-
     /// The mailbox, while a content streams from it.
     pub(super) fn mailbox(&mut self) -> &mut Mailbox {
         self.upstream.mailbox()
@@ -476,6 +456,8 @@ impl HeldFolder {
         if self.suspects.contains(uid) {
             let undelivered = &self.shared.undelivered;
             undelivered.remove(self.upstream.name(), self.message(uid));
+            let notices = &self.shared.notices;
+            notices.message_delivered(self.upstream.name(), self.message(uid));
         }
     }
 
@@ -662,4 +644,35 @@ impl HeldFolder {
         let state = &*self.shared.state;
         recognition::identify(state, &mut self.upstream, self.snapshot.uid_validity(), uids).await
     }
+}
+
+/// What a login that has left `marks` can be shown of a folder, `now` in seconds since 1970.
+pub(super) async fn candidates(
+    upstream: &mut Upstream,
+    snapshot: &Snapshot,
+    marks: &Marks,
+    now: u32,
+) -> Result<Candidates, Error> {
+    let policy = upstream.policy().clone();
+    let among = if policy.view.unseen_only {
+        let found = upstream.mailbox().search_unseen().await;
+        Some(found.map_err(|error| upstream.failed(error))?)
+    } else {
+        None
+    };
+    // Messages whose notices were deleted.
+    let given_up = marks.undelivered.uids().filter(|&uid| marks.noticed.contains(uid));
+    let mut hidden: Uids = given_up.collect();
+    if policy.hides() {
+        hidden.extend(marks.hidden.uids());
+    }
+    let within = policy.view.within_days;
+    Ok(Candidates {
+        index: snapshot.index().clone(),
+        deleted: snapshot.deleted().clone(),
+        hidden,
+        among,
+        since: within.map_or(0, |days| now.saturating_sub(days * retention::DAY)),
+        noticed: marks.noticed.clone(),
+    })
 }

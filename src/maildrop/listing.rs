@@ -36,12 +36,23 @@ enum Rows {
 pub(super) struct Row {
     /// Which of the session's folders holds it.
     pub(super) folder: u16,
-    /// It is not shown itself: a notice stands in its place.
-    pub(super) is_notice: bool,
+    /// What the device gets of it.
+    pub(super) shows: Shows,
     /// Its UID in that folder.
     pub(super) uid: Uid,
     /// What LIST says.
     pub(super) octets: u32,
+}
+
+/// What a row shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shows {
+    /// The message itself.
+    Message,
+    /// A notice in the message's place.
+    Notice,
+    /// A mail of the gateway's own; folder and UID mean nothing.
+    OwnMail,
 }
 
 /// Where a message is found.
@@ -62,7 +73,9 @@ impl Listing {
     pub(super) fn chosen(rows: Vec<Row>, folders: usize) -> Self {
         let mut places = vec![Vec::new(); folders];
         for (index, row) in (0..).zip(&rows) {
-            places[usize::from(row.folder)].push(index);
+            if row.shows != Shows::OwnMail {
+                places[usize::from(row.folder)].push(index);
+            }
         }
         Self::new(Rows::Chosen { rows, places })
     }
@@ -135,7 +148,8 @@ impl Listing {
         let count = places.map_or(self.len(), <[u32]>::len);
         (place..count).filter_map(move |place| {
             let index = places.map_or(place, |places| places[place] as usize);
-            let row = self.row(index).filter(|row| !row.is_notice && !self.is_marked(index))?;
+            let row = self.row(index)?;
+            let row = Some(row).filter(|row| row.shows == Shows::Message && !self.is_marked(index))?;
             Some((place, row.uid, u64::from(row.octets)))
         })
     }
@@ -195,10 +209,10 @@ impl Listing {
 
 impl Row {
     /// A message of the only folder.
-    fn of(uid: Uid, octets: u32) -> Self {
+    pub(super) fn of(uid: Uid, octets: u32) -> Self {
         Self {
             folder: 0,
-            is_notice: false,
+            shows: Shows::Message,
             uid,
             octets,
         }
@@ -228,7 +242,7 @@ mod tests {
     fn row(folder: u16, uid: u32, octets: u32) -> Row {
         Row {
             folder,
-            is_notice: false,
+            shows: Shows::Message,
             uid: Uid(uid),
             octets,
         }
@@ -253,7 +267,7 @@ mod tests {
     #[test]
     fn nothing_is_read_ahead_of_a_notice() {
         let notice = Row {
-            is_notice: true,
+            shows: Shows::Notice,
             ..row(0, 5, 20)
         };
         let listing = Listing::chosen(vec![row(0, 3, 10), notice, row(0, 9, 30)], 1);
@@ -261,6 +275,31 @@ mod tests {
             listing.following(0, 0).collect::<Vec<_>>(),
             [(0, Uid(3), 10), (2, Uid(9), 30)]
         );
+    }
+
+    #[test]
+    fn a_mail_of_the_gateways_own_is_of_no_folder() {
+        let own = Row {
+            shows: Shows::OwnMail,
+            ..row(0, 0, 500)
+        };
+        for (rows, number_of_own) in [
+            (vec![own, row(1, 3, 10), row(0, 9, 30)], 1),
+            (vec![row(1, 3, 10), row(0, 9, 30), own], 3),
+        ] {
+            let mut listing = Listing::chosen(rows, 2);
+            assert_eq!(listing.stat(), (3, Octets(540)));
+            assert_eq!(listing.following(0, 0).collect::<Vec<_>>(), [(0, Uid(9), 30)]);
+            assert_eq!(listing.following(1, 0).collect::<Vec<_>>(), [(0, Uid(3), 10)]);
+            let others = (1..=3).filter(|&n| n != number_of_own);
+            let places = others.map(|n| listing.find(number(n)).unwrap().place);
+            assert_eq!(places.collect::<Vec<_>>(), [0, 0]);
+            listing.mark(number(number_of_own)).unwrap();
+            assert_eq!(
+                (listing.stat().1, listing.marked().collect::<Vec<_>>()),
+                (Octets(40), vec![own])
+            );
+        }
     }
 
     #[test]

@@ -138,7 +138,7 @@ mod tests {
         assert!(locks.acquire(key("INBOX"), Duration::ZERO).await.is_none());
         assert_eq!(begun.elapsed(), Duration::ZERO);
         let private = Key {
-            login: Some("scanner".into()),
+            login: Some("tickets".into()),
             ..key("INBOX")
         };
         let private = locks.acquire(private, Duration::ZERO).await;

@@ -9,9 +9,11 @@ mod folder;
 mod import;
 mod listing;
 mod lock;
+mod look;
 mod marks;
 mod notice;
 mod open;
+mod own_mail;
 mod parked;
 mod read_ahead;
 mod recognition;
@@ -24,6 +26,7 @@ mod selection;
 mod shared;
 mod snapshot;
 mod sweep;
+mod target;
 mod top;
 mod trash;
 mod uidl;
@@ -33,17 +36,28 @@ mod upstream;
 pub use body::Body;
 pub use error::{Error, Reason, Refusal};
 pub use listing::Listing;
+pub use look::{Fetched, Held, Look};
 pub use open::{Maildrops, SetupError};
 pub use sweep::Due;
+pub use target::{Fate, Obstacle, Target};
 
 use std::sync::Arc;
 
+use tracing::Span;
+
 use crate::{
     config::{Expire, Policy},
+    notify,
     types::{MessageNumber, Octets},
 };
 
-use self::{folder::HeldFolder, listing::Row, notice::Notices, uidl::Names};
+use self::{
+    folder::HeldFolder,
+    listing::{Row, Shows},
+    notice::StandIns,
+    own_mail::OwnMail,
+    uidl::Names,
+};
 
 /// One session's maildrop, exclusively locked while it lives. Dropping it deletes nothing.
 #[derive(Debug)]
@@ -52,8 +66,14 @@ pub struct Maildrop {
     folders: Vec<HeldFolder>,
     listing: Listing,
     names: Names,
-    notices: Notices,
+    notices: StandIns,
+    /// What the gateway itself has to tell.
+    own: Option<Box<OwnMail>>,
+    /// Who is told when somebody must act.
+    telling: notify::Notices,
     policy: Arc<Policy>,
+    /// Events of its upstream bear this.
+    span: Span,
 }
 
 impl Maildrop {
@@ -74,7 +94,10 @@ impl Maildrop {
 
     /// UIDL n: appends the unique-id to `out`.
     pub fn write_uidl(&self, number: MessageNumber, out: &mut Vec<u8>) -> Result<(), Error> {
-        self.names.write(self.listing.get(number)?, out);
+        match (self.listing.get(number)?, &self.own) {
+            (row, Some(own)) if row.shows == Shows::OwnMail => out.extend_from_slice(own.uidl()),
+            (row, _) => self.names.write(row, out),
+        }
         Ok(())
     }
 
@@ -93,10 +116,15 @@ impl Maildrop {
         Octets(self.folders.iter().map(HeldFolder::wasted).sum())
     }
 
-    /// What stands in the place of a message.
+    /// What stands in the place of a message, or is a mail of the gateway's own.
     fn notice(&self, row: Row) -> Option<Arc<[u8]>> {
+        if row.shows == Shows::OwnMail {
+            return self.own.as_ref().map(|own| own.mail().text().clone());
+        }
         let composed = self.notices.get(&(row.folder, row.uid)).cloned();
         let standing = || self.folders[usize::from(row.folder)].standing_notice(row.uid);
-        composed.or_else(standing).or_else(|| row.is_notice.then(Arc::default))
+        composed
+            .or_else(standing)
+            .or_else(|| (row.shows == Shows::Notice).then(Arc::default))
     }
 }

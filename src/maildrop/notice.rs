@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// By folder and UID.
-pub(super) type Notices = HashMap<(u16, Uid), Arc<[u8]>>;
+pub(super) type StandIns = HashMap<(u16, Uid), Arc<[u8]>>;
 
 /// The fields that a notice repeats.
 pub(super) const FIELDS: &str = "FROM TO SUBJECT DATE";
@@ -133,7 +133,7 @@ mod tests {
     #[test]
     fn says_what_is_missing_and_where_it_is() {
         let header = b"From: Eva\r\n <eva@example.org>\r\nDate: Mon, 1 Jan 2024 00:00:00 +0000\r\nSUBJECT: long\r\n story\r\n\r\n";
-        let notice = String::from_utf8(of_oversize(header, 5000, 100, &place("Scans"))).unwrap();
+        let notice = String::from_utf8(of_oversize(header, 5000, 100, &place("Faxes"))).unwrap();
         assert!(
             notice.starts_with(
                 "From: Eva\r\n <eva@example.org>\r\nDate: Mon, 1 Jan 2024 00:00:00 +0000\r\nSubject: [too large] long\r\n story\r\n"
@@ -145,7 +145,7 @@ mod tests {
             "{notice}"
         );
         assert!(
-            notice.contains("\"Scans\"") && notice.contains("<7.3.notice@popgate.invalid>"),
+            notice.contains("\"Faxes\"") && notice.contains("<7.3.notice@popgate.invalid>"),
             "{notice}"
         );
         assert!(notice.lines().count() == notice.matches("\r\n").count());

@@ -3,13 +3,16 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio_util::task::TaskTracker;
+use tracing::{Instrument, Span};
 
 use super::{
     Error, Listing, Maildrop, Reason, Refusal,
     budget::Budget,
     folder::HeldFolder,
+    listing::Shows,
     lock::{Lock, Locks},
-    notice::Notices,
+    notice::StandIns,
+    own_mail::OwnMail,
     parked::Parked,
     read_ahead::ReadAhead,
     recognition::recognise,
@@ -24,6 +27,7 @@ use crate::{
     accounts::Account,
     config::{self, Credential, MaildropOptions, OnDelete, Policy, Secret},
     imap::{Connection, Connector, NoSlot, Pool, Slot, Standing, UserKey},
+    notify,
     oauth::Tokens,
     proofs::RandomUnavailable,
     state::{StateStore, now},
@@ -61,6 +65,16 @@ impl Maildrops {
         state: Arc<dyn StateStore>,
         tokens: Arc<Tokens>,
     ) -> Result<Self, SetupError> {
+        Self::telling(notify::Notices::default(), options, state, tokens)
+    }
+
+    /// The same, with `notices` that tell people when they must act.
+    pub fn telling(
+        notices: notify::Notices,
+        options: impl Into<MaildropOptions>,
+        state: Arc<dyn StateStore>,
+        tokens: Arc<Tokens>,
+    ) -> Result<Self, SetupError> {
         let options = options.into();
         Ok(Self {
             connectors: connectors(&options, &tokens, |_, connector| connector)?,
@@ -69,6 +83,7 @@ impl Maildrops {
                 state,
                 locks: Locks::default(),
                 undelivered: Undelivered::default(),
+                notices,
                 tasks: TaskTracker::new(),
             }),
             read_ahead: options.read_ahead,
@@ -109,19 +124,27 @@ impl Maildrops {
         Self::new(config, state, tokens).unwrap()
     }
 
+    /// Who is told when somebody must act.
+    pub fn notices(&self) -> &notify::Notices {
+        &self.shared.notices
+    }
+
     /// Waits until everything that sessions left behind is finished; to be called when no session is left.
     pub async fn finish(&self) {
         self.shared.tasks.close();
         self.shared.tasks.wait().await;
     }
 
-    /// Connects to `upstream` up to its greeting, and TLS, without logging in.
-    pub async fn probe(&self, upstream: &config::Upstream) -> Result<(), Error> {
-        let connector = self.connector(&upstream.name)?;
-        connector
-            .probe()
-            .await
-            .map_err(|error| Error::upstream(&upstream.name, "", error))
+    /// What reaches `upstream`, for a connection on which nobody logs in.
+    pub fn reaching(&self, upstream: &config::Upstream) -> Result<Arc<Connector>, Error> {
+        self.connector(&upstream.name)
+    }
+
+    /// How long each upstream wants to be left alone by the user whom it has asked for the longest pause; zero if by nobody.
+    pub fn pauses(&self) -> impl Iterator<Item = (&str, Duration)> {
+        self.connectors
+            .iter()
+            .map(|(name, connector)| (name.as_str(), connector.pause()))
     }
 
     /// Whether the upstream of this name takes OAuth2 tokens, as far as is known.
@@ -133,15 +156,26 @@ impl Maildrops {
 
     /// Logs in upstream, takes the lock, selects and lists. RFC 1939 §4: only after this may PASS say +OK.
     pub async fn open(&self, account: &Account) -> Result<Maildrop, Error> {
+        let span = tracing::info_span!("upstream", name = account.upstream.name, user = account.user);
+        let opened = self.open_in(account, span.clone()).instrument(span);
+        opened.await
+    }
+
+    async fn open_in(&self, account: &Account, span: Span) -> Result<Maildrop, Error> {
         let now = now();
         let mut folders = self.hold(account).await?;
-        match prepare(&mut folders, &account.policy, now).await {
-            Ok((listing, notices)) => Ok(Maildrop {
+        let telling = self.shared.notices.clone();
+        let mail = telling.mail_for(&account.login).await;
+        match prepare(&mut folders, &account.policy, mail, now).await {
+            Ok((listing, notices, own)) => Ok(Maildrop {
                 names: Names::new(&account.policy, folders.iter().map(HeldFolder::named)),
                 folders,
                 listing,
                 notices,
+                own,
+                telling,
                 policy: account.policy.clone(),
+                span,
             }),
             Err(error) => {
                 leave_all(folders).await;
@@ -254,14 +288,7 @@ impl Maildrops {
             user,
             ..
         } = opening;
-        let pool = &self.shared.pool;
-        let too_many = || Error::from(Refusal::Unavailable(Reason::TooManyConnections));
-        let limit = account.upstream.connections_per_user;
-        let slot = pool.reserve(user, limit, secret, account.is_forwarded).await;
-        let mut slot = slot.map_err(|refusal| match refusal {
-            NoSlot::Full => too_many(),
-            NoSlot::Refused => Refusal::Denied.into(),
-        })?;
+        let mut slot = self.reserve(account, user, secret).await?;
         let login = log_in(connector, account, slot.standing());
         let connection = match slot.unless_cut(login).await {
             Some(Ok(connection)) => connection,
@@ -271,10 +298,29 @@ impl Maildrops {
                 }
                 return Err(error);
             }
-            None => return Err(too_many()),
+            None => return Err(Refusal::Unavailable(Reason::TooManyConnections).into()),
         };
         slot.prove();
         Ok((slot, connection))
+    }
+
+    /// The right to a connection more for `user`.
+    pub(super) async fn reserve(
+        &self,
+        account: &Account,
+        user: &UserKey,
+        secret: &Secret,
+    ) -> Result<Slot<Parked>, Error> {
+        let limit = account.upstream.connections_per_user;
+        let slot = self
+            .shared
+            .pool
+            .reserve(user, limit, secret, account.is_forwarded)
+            .await;
+        slot.map_err(|refusal| match refusal {
+            NoSlot::Full => Refusal::Unavailable(Reason::TooManyConnections).into(),
+            NoSlot::Refused => Refusal::Denied.into(),
+        })
     }
 
     async fn select(
@@ -308,7 +354,8 @@ impl Maildrops {
         lock.ok_or_else(|| Refusal::InUse.into())
     }
 
-    fn connector(&self, upstream: &str) -> Result<Arc<Connector>, Error> {
+    /// What reaches the upstream of this name.
+    pub(super) fn connector(&self, upstream: &str) -> Result<Arc<Connector>, Error> {
         let connector = self.connectors.get(upstream).cloned();
         connector.ok_or_else(|| Refusal::Unavailable(Reason::Refused).into())
     }
@@ -339,7 +386,7 @@ struct Opening {
 }
 
 /// What a parked connection is known by besides its login.
-fn secret_of(credential: &Credential) -> Secret {
+pub(super) fn secret_of(credential: &Credential) -> Secret {
     match credential {
         Credential::Password(secret) | Credential::Token(secret) => secret.clone(),
         // The device's own password was verified here already; a parked connection is of this consent.
@@ -348,7 +395,12 @@ fn secret_of(credential: &Credential) -> Secret {
 }
 
 /// From what the mailboxes hold to what the login is to see now (seconds since 1970).
-async fn prepare(folders: &mut [HeldFolder], policy: &Policy, now: u32) -> Result<(Listing, Notices), Error> {
+async fn prepare(
+    folders: &mut [HeldFolder],
+    policy: &Policy,
+    mail: Option<notify::Mail>,
+    now: u32,
+) -> Result<(Listing, StandIns, Option<Box<OwnMail>>), Error> {
     for folder in &mut *folders {
         // 5. What the login has done here.
         folder.read_marks().await?;
@@ -364,19 +416,26 @@ async fn prepare(folders: &mut [HeldFolder], policy: &Policy, now: u32) -> Resul
     for folder in &mut *folders {
         candidates.push(folder.candidates(now).await?);
     }
-    let Some(mut rows) = selection::rows(&candidates, &policy.view) else {
-        return Ok((Listing::whole(candidates.swap_remove(0).index), Notices::new()));
+    let mut rows = match (selection::rows(&candidates, &policy.view), &mail) {
+        (Some(rows), _) => rows,
+        (None, Some(_)) => selection::all(&candidates[0].index),
+        (None, None) => {
+            let listing = Listing::whole(candidates.swap_remove(0).index);
+            return Ok((listing, StandIns::new(), None));
+        }
     };
     // 10. Notices in the place of what is too large.
-    let mut notices = Notices::new();
+    let mut notices = StandIns::new();
     for folder in &mut *folders {
         notices.extend(folder.oversize_notices(&rows).await?);
     }
-    for row in rows.iter_mut().filter(|row| row.is_notice) {
+    for row in rows.iter_mut().filter(|row| row.shows == Shows::Notice) {
         let text = notices.get(&(row.folder, row.uid));
         row.octets = text.map_or(0, |text| u32::try_from(text.len()).unwrap_or(u32::MAX));
     }
-    Ok((Listing::chosen(rows, folders.len()), notices))
+    // 11. What the gateway itself has to tell.
+    let own = mail.and_then(|mail| OwnMail::among(&mut rows, mail, policy, now));
+    Ok((Listing::chosen(rows, folders.len()), notices, own))
 }
 
 /// Leaves folders to their next sessions.

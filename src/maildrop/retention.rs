@@ -34,7 +34,7 @@ fn due_by_marks(policy: &Policy, marks: &Marks, now: u32) -> impl Iterator<Item 
 }
 
 /// Whether `days` have passed since `at`.
-fn is_over(at: u32, days: u32, now: u32) -> bool {
+pub(super) fn is_over(at: u32, days: u32, now: u32) -> bool {
     u64::from(at) + u64::from(days) * u64::from(DAY) <= u64::from(now)
 }
 

@@ -10,7 +10,9 @@ use crate::{
     config::Config,
     imap::{Connector, Pool, UserKey, scene::play_with},
     oauth::Tokens,
-    state::{Consent, Index, Marked, Marks, MemoryStore, Past, PendingMove, Renumbered, StateStore, Unavailable},
+    state::{
+        Consent, Index, Marked, Marks, MemoryStore, Parts, Past, PendingMove, Renumbered, StateStore, Unavailable,
+    },
     types::MailboxName,
 };
 
@@ -69,6 +71,9 @@ impl StateStore for Broken {
         Err(Unavailable::Failed)
     }
     async fn clear_marks(&self, _: &str, _: Option<&str>) -> Result<usize, Unavailable> {
+        Err(Unavailable::Failed)
+    }
+    async fn parts(&self) -> Result<Parts, Unavailable> {
         Err(Unavailable::Failed)
     }
     async fn past(&self, _: &MailboxName) -> Result<Past, Unavailable> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::listing::Row;
+use super::listing::{Row, Shows};
 use crate::{
     config::{Order, Oversize, View},
     state::Index,
@@ -62,7 +62,7 @@ pub(super) fn rows(candidates: &[Candidates], view: &View) -> Option<Vec<Row>> {
             let is_hidden = candidates.hidden.contains(uid) || (is_notice && candidates.noticed.contains(uid));
             let row = Row {
                 folder,
-                is_notice,
+                shows: if is_notice { Shows::Notice } else { Shows::Message },
                 uid,
                 octets,
             };
@@ -80,6 +80,12 @@ pub(super) fn rows(candidates: &[Candidates], view: &View) -> Option<Vec<Row>> {
     }
     let shown = rows.into_iter().filter(|&(_, is_hidden, _)| !is_hidden);
     Some(shown.map(|(_, _, row)| row).collect())
+}
+
+/// All messages of the only folder, in its order.
+pub(super) fn all(index: &Index) -> Vec<Row> {
+    let entries = index.entries.iter();
+    entries.map(|(uid, &octets)| Row::of(uid, octets)).collect()
 }
 
 #[cfg(test)]
@@ -119,7 +125,8 @@ mod tests {
 
     fn shown(candidates: &[Candidates], view: &View) -> Vec<(u16, u32, bool)> {
         let rows = rows(candidates, view).expect("a choice");
-        rows.iter().map(|row| (row.folder, row.uid.0, row.is_notice)).collect()
+        let is_notice = |row: &Row| row.shows == Shows::Notice;
+        rows.iter().map(|row| (row.folder, row.uid.0, is_notice(row))).collect()
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio_util::task::TaskTracker;
 
 use super::{lock::Locks, parked::Parked, undelivered::Undelivered};
-use crate::{imap::Pool, state::StateStore};
+use crate::{imap::Pool, notify::Notices, state::StateStore};
 
 /// What a session needs beyond its own upstream. A reload of the configuration leaves it as it is.
 #[derive(Debug)]
@@ -15,6 +15,8 @@ pub(super) struct Shared {
     pub(super) state: Arc<dyn StateStore>,
     pub(super) locks: Locks,
     pub(super) undelivered: Undelivered,
+    /// Who is told when somebody must act.
+    pub(super) notices: Notices,
     /// Work that sessions leave to be finished behind them.
     pub(super) tasks: TaskTracker,
 }

@@ -13,20 +13,37 @@ static USUAL_TRASH: LazyLock<Vec<String>> = LazyLock::new(|| {
 /// The folder that is made if there is none.
 const NEW_TRASH: &str = "Trash";
 
-/// The folder for deleted messages, as the server calls it: the one with `\Trash` (RFC 6154 §2), else the configured one, else
-/// one that bears a usual name; `Trash` if there is none.
-pub(super) async fn find(mailbox: &mut Mailbox, configured: Option<&str>) -> Result<String, Error> {
+/// A folder for deleted messages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Choice {
+    /// One that exists, as the server calls it.
+    Existing(String),
+    /// One that need not exist, as a configuration would call it.
+    Named(String),
+}
+
+/// The folder for deleted messages: the one with `\Trash` (RFC 6154 §2), else the configured one, else one that bears a usual
+/// name; `Trash` if there is none.
+pub(super) async fn choose(mailbox: &mut Mailbox, configured: Option<&str>) -> Result<Choice, Error> {
     let folders = mailbox.folders().await?;
     if let Some(folder) = folders.iter().find(|folder| folder.is_trash) {
-        return Ok(folder.name.clone());
+        return Ok(Choice::Existing(folder.name.clone()));
     }
     if let Some(configured) = configured {
-        return mailbox.name_to_file_into(configured).await;
+        return Ok(Choice::Named(configured.to_owned()));
     }
     let namespace = mailbox.namespace().await?;
-    match usual(&folders, &namespace) {
-        Some(folder) => Ok(folder.name.clone()),
-        None => mailbox.name_to_file_into(NEW_TRASH).await,
+    Ok(match usual(&folders, &namespace) {
+        Some(folder) => Choice::Existing(folder.name.clone()),
+        None => Choice::Named(NEW_TRASH.to_owned()),
+    })
+}
+
+/// The same, as the server calls it, to file messages into.
+pub(super) async fn find(mailbox: &mut Mailbox, configured: Option<&str>) -> Result<String, Error> {
+    match choose(mailbox, configured).await? {
+        Choice::Existing(name) => Ok(name),
+        Choice::Named(name) => mailbox.name_to_file_into(&name).await,
     }
 }
 

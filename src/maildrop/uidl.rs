@@ -2,7 +2,11 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use super::{listing::Row, rendering, snapshot::Earlier};
+use super::{
+    listing::{Row, Shows},
+    rendering,
+    snapshot::Earlier,
+};
 use crate::{
     config::{Policy, UidlFormat},
     state::{Former, Index},
@@ -73,10 +77,10 @@ impl Names {
         }
     }
 
-    /// Appends the name of `row` to `out`.
+    /// Appends the name of `row`, which is of a folder, to `out`.
     pub(super) fn write(&self, row: Row, out: &mut Vec<u8>) {
         let folder = &self.folders[usize::from(row.folder)];
-        if !row.is_notice
+        if row.shows == Shows::Message
             && let Some(name) = folder.imported.get(row.uid)
         {
             out.extend_from_slice(name.as_bytes());
@@ -116,7 +120,7 @@ impl FolderNames {
         let uid_validity = UidValidity::of_state_or_zero(first_seen.uid_validity);
         rendering::write(format, uid_validity, first_seen.uid.0, email_id, out);
         out.extend_from_slice(self.suffix.as_bytes());
-        if row.is_notice {
+        if row.shows == Shows::Notice {
             out.extend_from_slice(b"-notice");
         }
     }
@@ -167,7 +171,7 @@ mod tests {
     fn name(names: &Names, uid: u32, is_notice: bool) -> String {
         let row = Row {
             folder: 0,
-            is_notice,
+            shows: if is_notice { Shows::Notice } else { Shows::Message },
             uid: Uid(uid),
             octets: 10,
         };

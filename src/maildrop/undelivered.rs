@@ -156,7 +156,8 @@ impl Undelivered {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::scene::config, *};
+    use crate::accounts::Account;
 
     fn mailbox() -> MailboxName {
         MailboxName {
@@ -240,7 +241,8 @@ mod tests {
 
     #[test]
     fn kinds() {
-        let of = |error| Kind::of(&Error::upstream("home", "eva", error));
+        let account = Account::from(&config("").accounts[0]);
+        let of = |error| Kind::of(&Error::upstream(&account, error));
         assert_eq!(of(imap::Error::NoData("UID FETCH")), Some(Kind::Lasting));
         assert_eq!(of(imap::Error::ShortLiteral), Some(Kind::Passing));
         assert_eq!(of(imap::Error::Bye("going down".into())), Some(Kind::Passing));

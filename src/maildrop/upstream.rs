@@ -123,6 +123,16 @@ impl Upstream {
         failed(self.login(), &self.account, error)
     }
 
+    /// The right to its connection.
+    pub(super) fn slot(&self) -> &Slot<Parked> {
+        &self.slot
+    }
+
+    /// The mailbox, and the right to its connection.
+    pub(super) fn into_mailbox(self) -> (Mailbox, Slot<Parked>) {
+        (self.mailbox, self.slot)
+    }
+
     /// Lets the connection wait for the next session of the login, with what that need not find out again.
     pub(super) fn park(self, pool: &Arc<Pool<Parked>>, parked: Parked) {
         let Self {
@@ -166,13 +176,13 @@ pub(super) fn login_of<'a>(connector: &'a Connector, account: &'a Account, stand
 /// A failure of the upstream after `login`, with the names for the log. If the upstream asks for a pause, it gets one.
 pub(super) fn failed(login: Login<'_>, account: &Account, error: imap::Error) -> Error {
     login.connector.note_failure(login.user, login.standing, &error);
-    Error::upstream(&account.upstream.name, &account.user, error)
+    Error::upstream(account, error)
 }
 
 /// Logs in, for a connection that is to be selected.
 pub(super) async fn log_in(connector: &Connector, account: &Account, standing: Standing) -> Result<Connection, Error> {
     let connected = login_of(connector, account, standing).connect().await;
-    connected.map_err(|error| Error::upstream(&account.upstream.name, &account.user, error))
+    connected.map_err(|error| Error::upstream(account, error))
 }
 
 #[cfg(test)]

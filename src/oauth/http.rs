@@ -1,19 +1,14 @@
 //! HTTP with a provider: over TLS that the configuration trusts, with answers of bounded size.
 
-use std::{
-    error::Error as _,
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
 
 use oauth2::{HttpRequest, HttpResponse, url::form_urlencoded};
-use reqwest::{header::RETRY_AFTER, redirect::Policy};
+use reqwest::header::RETRY_AFTER;
 use zeroize::Zeroizing;
 
 use super::{answer, assertion::Unsigned};
-use crate::{config::Secret, tls};
+use crate::{config::Secret, http, tls};
 
-/// How long a whole answer may take.
-const PATIENCE: Duration = Duration::from_secs(20);
 /// Octets of an answer; tokens of large organisations have some tens of thousands.
 const LONGEST: usize = 1024 * 1024;
 
@@ -66,14 +61,7 @@ impl Failure {
 
 impl Http {
     pub(super) fn new(tls: &tls::Connector, secret: Option<Secret>) -> Result<Self, Failure> {
-        let client = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls.client_config())
-            // What is sent is secret: it goes where the configuration says (RFC 6819 §4.2.1, RFC 9700 §4.11).
-            .redirect(Policy::none())
-            .connect_timeout(PATIENCE / 2)
-            .timeout(PATIENCE)
-            .user_agent(concat!("popgate/", env!("CARGO_PKG_VERSION")))
-            .build();
+        let client = http::client(tls);
         client.map(|client| Self { client, secret }).map_err(unsent)
     }
 
@@ -154,23 +142,11 @@ fn delay(text: &str) -> Option<Duration> {
 }
 
 fn unsent(error: reqwest::Error) -> Failure {
-    Failure::Unsent(with_cause(error))
+    Failure::Unsent(http::with_causes(error))
 }
 
 fn lost(error: reqwest::Error) -> Failure {
-    Failure::Lost(with_cause(error))
-}
-
-/// The error with its causes, which say more than the error itself.
-fn with_cause(error: reqwest::Error) -> String {
-    let error = error.without_url();
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
+    Failure::Lost(http::with_causes(error))
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use super::{AccessToken, Error, Issued, Refusal, Tokens, provider::Provider, tok
 use crate::{
     config::Grant,
     state::{Consent, now},
+    telemetry::metrics,
 };
 
 /// How long a provider that failed is not asked again. Sessions that wait for the same token get the same error.
@@ -102,6 +103,7 @@ impl Tokens {
         let outcome = match self.announced(consent, sealed, &kept).await {
             Ok((sealed, asking)) => {
                 let outcome = self.ask(consent, &asking).await;
+                metrics().token_refresh(&consent.upstream, word(&outcome));
                 if let Err(error) = &outcome {
                     self.note(consent, sealed.as_deref(), &asking, error).await;
                 }
@@ -260,6 +262,16 @@ impl Tokens {
             turn.unsaved = Some((followed, kept));
         }
         saved.map(drop)
+    }
+}
+
+/// How asking for a token ended: a label of a metric.
+fn word(outcome: &Result<Issued, Error>) -> &'static str {
+    match outcome {
+        Ok(_) => "ok",
+        Err(Error::SignIn(_)) => "sign-in",
+        Err(Error::Refused(_)) => "refused",
+        Err(Error::Unavailable { .. } | Error::State | Error::Elsewhere) => "unavailable",
     }
 }
 

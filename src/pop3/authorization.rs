@@ -18,7 +18,9 @@ use super::{
 use crate::{
     accounts::{Account, Attempt, Denied, Response, Signature},
     config::Secret,
-    maildrop::{Error, Maildrop, Refusal},
+    maildrop::{Error, Maildrop, Reason, Refusal},
+    notify::{Fault, Tried},
+    telemetry::trace::{self, Side},
 };
 
 /// How the state ended, with the session going on.
@@ -239,7 +241,10 @@ where
     output.extend_from_slice(b"\r\n");
     session
         .connection
-        .line(Line::Continuation, |line| sasl::decode(line.trim_ascii_end()))
+        .line(Line::Continuation, |line| {
+            trace::heard(Side::Device, || trace::hidden(line.trim_ascii_end().len()));
+            sasl::decode(line.trim_ascii_end())
+        })
         .await
 }
 
@@ -253,9 +258,14 @@ where
     session.note_trial(true);
     // An attempt that ends without a verdict counts as a failure: a device that takes silence for a refusal must not guess
     // faster than one that waits for the answer.
+    let mut upstream = None;
     let reply = match authenticate(session, login, evidence).await? {
-        Err(denied) => Reply::Denied(denied),
+        Err(denied) => {
+            note_failure(session, login, None, &Reply::Denied(denied));
+            Reply::Denied(denied)
+        }
         Ok((account, attempt, signature)) => {
+            upstream = Some(account.upstream.clone());
             if let Some(signature) = signature
                 // The device hears that the gateway knows the password too; its answer is empty (RFC 5802 §5).
                 && let Err(malformed) = challenge(session, sasl::encode(&scram::server_final(&signature)).as_bytes()).await?
@@ -266,14 +276,24 @@ where
             }
             match open(session, &account, attempt).await? {
                 Ok(maildrop) => {
+                    let name = String::from_utf8_lossy(login);
+                    let notices = session.service.maildrops.notices();
+                    notices.login_succeeded(tried(session, &name, Some(&account)));
                     session.fold_lines = account.policy.fold_lines;
+                    session.summary.note_login(&account, maildrop.listing().stat());
                     return Ok(Outcome::Login(Box::new(maildrop)));
                 }
-                Err(reply) => reply,
+                Err(reply) => {
+                    note_failure(session, login, Some(&account), &reply);
+                    reply
+                }
             }
         }
     };
     session.note_trial(false);
+    session
+        .summary
+        .count_refusal(upstream.as_ref().map_or("", |upstream| &upstream.name), &reply);
     if let Reply::Denied(denied) = reply {
         session.summary.note_refusal(denied);
     }
@@ -282,6 +302,48 @@ where
         let _ = challenge(session, sasl::INVALID_TOKEN).await?;
     }
     Ok(Outcome::Reply(reply))
+}
+
+/// Counts a login that was answered by `reply`: if it goes on failing, somebody is told.
+fn note_failure<S>(session: &Session<S>, login: &[u8], account: Option<&Account>, reply: &Reply) {
+    let is_proven = account.is_some_and(|account| !account.is_forwarded);
+    let name = String::from_utf8_lossy(login);
+    if let Some(fault) = fault(reply, is_proven) {
+        let notices = session.service.maildrops.notices();
+        notices.login_failed(tried(session, &name, account), fault);
+    }
+}
+
+fn tried<'a, S>(session: &Session<S>, login: &'a str, account: Option<&'a Account>) -> Tried<'a> {
+    Tried {
+        login,
+        upstream: account.map(|account| account.upstream.name.as_str()),
+        peer: session.summary.address(),
+    }
+}
+
+/// Why a login was answered by `reply`; `is_proven`: its secret was right. `None` if that is no fault.
+fn fault(reply: &Reply, is_proven: bool) -> Option<Fault> {
+    let own = |words: String| {
+        if is_proven {
+            Fault::Login(words)
+        } else {
+            Fault::Unproven(words)
+        }
+    };
+    match reply {
+        Reply::Denied(_) if is_proven => Some(Fault::Login(Refusal::Denied.to_string())),
+        Reply::Denied(denied) => Some(Fault::Unproven(denied.to_string())),
+        Reply::Maildrop(error) => match error.refusal() {
+            Refusal::InUse => None,
+            Refusal::Unavailable(Reason::State) => Some(Fault::State),
+            Refusal::Unavailable(reason) | Refusal::Misconfigured(reason) if reason.is_of_upstream() => {
+                Some(Fault::Upstream(reason.to_string()))
+            }
+            refusal => Some(own(refusal.to_string())),
+        },
+        _ => None,
+    }
 }
 
 /// Whose login it is; with the gateway's own proof if the mechanism has one.

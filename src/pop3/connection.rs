@@ -141,19 +141,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     /// The TLS handshake. Octets that came before it are forgotten: nobody vouches for them (RFC 2595 §4).
-    pub(super) async fn start_tls(&mut self, acceptor: &Acceptor) -> Result<Agreed, End> {
+    pub(super) async fn start_tls(&mut self, acceptor: &Acceptor) -> Result<io::Result<Agreed>, End> {
         self.flush().await?;
         self.input.clear();
         let Stream::Plain(stream) = std::mem::replace(&mut self.stream, Stream::Closed) else {
             return Err(End::Handshake);
         };
         let accepted = self.stop.run_until_cancelled(acceptor.accept(stream)).await;
-        let (stream, agreed) = accepted.ok_or(End::Shutdown)?.map_err(|error| {
-            tracing::debug!(%error, "TLS handshake failed");
-            End::Handshake
-        })?;
-        self.stream = Stream::Tls(Box::new(stream));
-        Ok(agreed)
+        Ok(accepted.ok_or(End::Shutdown)?.map(|(stream, agreed)| {
+            self.stream = Stream::Tls(Box::new(stream));
+            agreed
+        }))
     }
 
     /// Waits for a whole line and hands it, without its line end, to `parse`; afterwards it is wiped.

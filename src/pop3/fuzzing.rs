@@ -12,6 +12,7 @@ use super::{
     sasl,
     scram::ClientFirst,
     session::{self, Endpoint, Stop},
+    summary::Summary,
 };
 use crate::{
     accounts::{Response, Signature},
@@ -34,7 +35,16 @@ where
         .acquire(peer.ip())
         .expect("there is no other session");
     let newcomer = Newcomers::new(&service.limits).enter(peer.ip());
-    session::run(stream, peer, permit, newcomer, endpoint, service, Stop::default()).await;
+    session::run(
+        stream,
+        Summary::new(peer, "fuzz".into()),
+        permit,
+        newcomer,
+        endpoint,
+        service,
+        Stop::default(),
+    )
+    .await;
 }
 
 /// Reads the responses of an exchange; the login, if they are well-formed.

@@ -15,6 +15,7 @@ use tokio::{
     select, time,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::Instrument;
 
 use super::{
     newcomers::Newcomers,
@@ -22,9 +23,11 @@ use super::{
     proxy,
     reply::Reply,
     session::{self, Endpoint, Service, Stop},
+    summary::{Summary, note_refused},
 };
 use crate::{
     config::{self, ListenerTls},
+    telemetry::{trace, troubles},
     tls::Acceptor,
 };
 
@@ -44,6 +47,8 @@ const BACK_OFF: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(
 pub struct Listener {
     socket: TcpListener,
     address: SocketAddr,
+    /// The address, as logs and metrics name it.
+    name: Arc<str>,
     settings: ArcSwap<Settings>,
     closed: CancellationToken,
 }
@@ -128,8 +133,10 @@ impl Listener {
     pub fn inherit(socket: std::net::TcpListener, settings: Settings) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         let socket = TcpListener::from_std(socket)?;
+        let address = socket.local_addr()?;
         Ok(Self {
-            address: socket.local_addr()?,
+            address,
+            name: address.to_string().into(),
             socket,
             settings: ArcSwap::from_pointee(settings),
             closed: CancellationToken::new(),
@@ -139,6 +146,11 @@ impl Listener {
     /// The bound address, with the port that was taken for port 0.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Its name among what may fail.
+    fn part(&self) -> String {
+        format!("listener {}", self.address)
     }
 
     /// Its TLS mode.
@@ -172,11 +184,13 @@ impl Listener {
             match self.socket.accept().await {
                 Ok((stream, peer)) => {
                     if back_off.take().is_some() {
+                        troubles().end(&self.part());
                         tracing::info!(address = %self.address, "accepting again");
                     }
                     let arrival = Arrival {
                         settings: self.settings.load_full(),
                         address: self.address,
+                        name: self.name.clone(),
                         gate: gate.clone(),
                         sessions: sessions.clone(),
                     };
@@ -192,6 +206,7 @@ impl Listener {
                         Some(pause) => BACK_OFF[1].min(pause * 2),
                         None => {
                             tracing::error!(address = %self.address, %error, "can't accept connections, waiting");
+                            troubles().begin(&self.part(), format!("can't accept connections: {error}"));
                             BACK_OFF[0]
                         }
                     };
@@ -208,6 +223,8 @@ struct Arrival {
     settings: Arc<Settings>,
     /// The listener's.
     address: SocketAddr,
+    /// The same, as logs and metrics name it.
+    name: Arc<str>,
     gate: Gate,
     sessions: Sessions,
 }
@@ -247,7 +264,7 @@ impl Arrival {
 
     fn admit_allowed(self, stream: TcpStream, peer: SocketAddr) {
         if !contain(&self.settings.allow, peer.ip().to_canonical()) {
-            tracing::debug!(%peer, address = %self.address, "not in `allow`, refused");
+            note_refused(peer, &self.name, "not in `allow`");
             return self.refuse(&stream, &Reply::NotAllowed);
         }
         self.admit(stream, peer);
@@ -256,7 +273,7 @@ impl Arrival {
     fn admit(self, stream: TcpStream, peer: SocketAddr) {
         let address = peer.ip().to_canonical();
         let Some(permit) = self.gate.permits.acquire(address) else {
-            tracing::debug!(%peer, address = %self.address, "too many sessions, refused");
+            note_refused(peer, &self.name, "too many sessions");
             self.gate.newcomers.make_room(address);
             return self.refuse(&stream, &Reply::TooManySessions);
         };
@@ -273,11 +290,14 @@ impl Arrival {
             drain_over: self.sessions.drain_over.clone(),
         };
         let abort = self.sessions.abort.clone();
-        self.sessions.tasks.spawn(async move {
+        let summary = Summary::new(peer, self.name);
+        let (id, span) = (summary.id(), summary.span());
+        let session = async move {
             // In a box: a future that is passed on is stored once for each that it is passed to.
-            let session = Box::pin(session::run(stream, peer, permit, newcomer, endpoint, service, stop));
+            let session = Box::pin(session::run(stream, summary, permit, newcomer, endpoint, service, stop));
             abort.run_until_cancelled(session).await;
-        });
+        };
+        self.sessions.tasks.spawn(trace::session(id, session).instrument(span));
     }
 
     /// One line into the empty socket buffer, where plain text is spoken, and the connection is closed.

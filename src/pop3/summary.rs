@@ -1,11 +1,24 @@
-//! One log line a session, however it ends.
+//! What a session did and how it ended: one log line, and the metrics of sessions.
 
 use std::{
     net::{IpAddr, SocketAddr},
+    sync::{Arc, LazyLock},
     time::Instant,
 };
 
-use crate::{accounts::Denied, tls::Agreed};
+use tracing::{Level, Span, field};
+
+use super::reply::Reply;
+use crate::{
+    accounts::{Account, Denied},
+    maildrop::Refusal,
+    telemetry::{
+        Outcome, Presence, Quiet, metrics, polls,
+        trace::{self, Side},
+    },
+    tls::Agreed,
+    types::{Octets, canonical},
+};
 
 /// How a session ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,56 +69,123 @@ impl End {
             Self::Shutdown => "shutdown",
         }
     }
+
+    /// The outcome of a session that ended so, and the reason in words if the outcome is a warning. A session that left by
+    /// QUIT has none of its own.
+    fn outcome(self) -> Option<(Outcome, &'static str)> {
+        Some(match self {
+            Self::Quit => return None,
+            Self::Dropped => (Outcome::Dropped, ""),
+            Self::Idle => (Outcome::Idle, ""),
+            Self::Slow | Self::LoginTimeout | Self::SessionTimeout => (Outcome::Timeout, ""),
+            Self::GaveWay => (Outcome::Refused, "too many connections that have not logged in"),
+            Self::BadCommands => (Outcome::Refused, "too many bad commands"),
+            Self::LineTooLong => (Outcome::Refused, "a line that is too long"),
+            Self::Handshake => (Outcome::Refused, "the TLS handshake failed"),
+            Self::ProxyHeader => (
+                Outcome::Refused,
+                "a PROXY header from an address that is not in `proxy_protocol_from`",
+            ),
+            Self::Upstream => (Outcome::Temp, "the upstream failed in the middle of a message"),
+            Self::Shutdown => (Outcome::Shutdown, ""),
+        })
+    }
 }
 
 /// What a session did. Logs itself when dropped, so that a session that is aborted leaves its line too.
 #[derive(Debug)]
 pub(super) struct Summary {
+    presence: Presence,
+    /// The address of the listener, as the configuration writes it.
+    listener: Arc<str>,
     /// IPv4 as IPv4 also on a dual-stack listener.
     pub(super) peer: SocketAddr,
     started: Instant,
-    login: String,
+    /// The login that was tried last.
+    login: Option<String>,
+    /// Once the device has logged in.
+    mailbox: Option<Mailbox>,
     /// Once there is TLS.
     tls: Option<Agreed>,
     /// Messages retrieved whole.
-    pub(super) retrieved: u64,
+    retrieved: u64,
     /// Their octets.
-    pub(super) octets: u64,
+    retrieved_octets: u64,
     /// Octets that the upstream sent in vain, because they were read ahead.
     pub(super) wasted: u64,
     /// Delete marks set.
     pub(super) deleted: u64,
     /// Deletes confirmed.
-    pub(super) removed: u64,
+    removed: u64,
+    /// The last failure that the device was told of: since its login, if it has logged in.
+    failure: Option<(Outcome, String)>,
     pub(super) end: Option<End>,
+}
+
+/// What a login led to.
+#[derive(Debug)]
+struct Mailbox {
+    upstream: String,
+    user: String,
+    messages: u32,
+    octets: u64,
+    policy: &'static str,
 }
 
 /// Octets of a login that a log line shows; some devices send a whole page by mistake.
 const LOGIN_SHOWN: usize = 128;
 
 impl Summary {
-    pub(super) fn new(peer: SocketAddr) -> Self {
+    pub(super) fn new(peer: SocketAddr, listener: Arc<str>) -> Self {
+        metrics().session_began(&listener);
+        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         Self {
-            peer: SocketAddr::new(peer.ip().to_canonical(), peer.port()),
+            presence: Presence::new(listener.clone(), peer),
+            listener,
+            peer,
             started: Instant::now(),
-            login: String::new(),
+            login: None,
+            mailbox: None,
             tls: None,
             retrieved: 0,
-            octets: 0,
+            retrieved_octets: 0,
             wasted: 0,
             deleted: 0,
             removed: 0,
+            failure: None,
             end: None,
         }
+    }
+
+    /// The session's number.
+    pub(super) fn id(&self) -> u64 {
+        self.presence.id()
+    }
+
+    /// What every event of the session bears: two devices on one mailbox can be told apart.
+    pub(super) fn span(&self) -> Span {
+        tracing::info_span!(
+            "session",
+            id = self.presence.id(),
+            listener = &*self.listener,
+            peer = %self.peer,
+            tls = field::Empty,
+            login = field::Empty,
+        )
     }
 
     pub(super) fn address(&self) -> IpAddr {
         self.peer.ip()
     }
 
-    /// The login that was tried last.
+    /// The login that is tried.
     pub(super) fn set_login(&mut self, login: &[u8]) {
-        self.login = shown(login);
+        let login = shown(login);
+        trace::set_login(&canonical(&login, None));
+        trace::heard(Side::Device, || {
+            format!("a login as {login:?} from {} at {}", self.peer, self.listener)
+        });
+        self.login = Some(login);
     }
 
     /// Logs a refused login, for programs that block addresses: the peer comes before anything that the device has sent.
@@ -114,13 +194,107 @@ impl Summary {
             Denied::Wrong => "wrong",
             Denied::Throttled => "throttled",
         };
-        tracing::info!(peer = %self.peer, reason, login = self.login, "login refused");
+        tracing::warn!(parent: None, peer = %self.peer, reason, login = self.login, "login refused");
     }
 
     /// There is TLS.
     pub(super) fn set_tls(&mut self, agreed: Agreed) {
+        Span::current().record("tls", agreed.version.as_str());
+        self.presence.set_tls(&agreed.version);
         self.tls = Some(agreed);
     }
+
+    /// The TLS handshake has failed, for `reason`.
+    pub(super) fn note_handshake(&mut self, reason: String) {
+        self.failure = Some((Outcome::Refused, reason));
+    }
+
+    /// The device has logged in, and sees this much mail.
+    pub(super) fn note_login(&mut self, account: &Account, (messages, octets): (u32, Octets)) {
+        Span::current().record("login", self.login.as_deref());
+        self.presence.set_login(&account.login);
+        metrics().login(&account.upstream.name, Outcome::Ok);
+        polls().succeeded(&account.login, messages);
+        self.failure = None;
+        self.mailbox = Some(Mailbox {
+            upstream: account.upstream.name.clone(),
+            user: account.user.clone(),
+            messages,
+            octets: octets.0,
+            policy: account.policy.on_delete.kind(),
+        });
+    }
+
+    /// `reply` refuses a login that leads to `upstream`, or to none (empty).
+    pub(super) fn count_refusal(&self, upstream: &str, reply: &Reply) {
+        if let Some((outcome, reason)) = failure(reply) {
+            metrics().login(upstream, outcome);
+            polls().failed(&canonical(self.login.as_deref().unwrap_or_default(), None), &reason);
+        }
+    }
+
+    /// The device has retrieved a message.
+    pub(super) fn note_retrieved(&mut self, octets: Octets) {
+        metrics().retrieved(octets.0);
+        self.retrieved += 1;
+        self.retrieved_octets += octets.0;
+    }
+
+    /// QUIT has removed so many messages.
+    pub(super) fn note_removed(&mut self, messages: u64) {
+        self.removed = messages;
+        if let Some(mailbox) = &self.mailbox
+            && messages > 0
+        {
+            metrics().deleted(mailbox.policy, messages);
+        }
+    }
+
+    /// A reply is written: it may tell of a failure.
+    pub(super) fn note(&mut self, reply: &Reply) {
+        if let Some(failure) = failure(reply) {
+            self.failure = Some(failure);
+        }
+    }
+
+    /// How the session went, and why in words.
+    fn outcome(&self) -> (Outcome, Option<&str>) {
+        if let Some((outcome, reason)) = &self.failure {
+            return (*outcome, Some(reason));
+        }
+        match self.end.map_or(Some((Outcome::Shutdown, "")), End::outcome) {
+            Some((outcome, "")) => (outcome, None),
+            Some((outcome, reason)) => (outcome, Some(reason)),
+            None if self.retrieved + self.deleted > 0 => (Outcome::Ok, None),
+            None => (Outcome::Empty, None),
+        }
+    }
+
+    /// Nobody needs to see the line: a health check, or a connection that says nothing.
+    fn is_probe(&self, outcome: Outcome) -> bool {
+        self.login.is_none() && outcome.level() == Level::INFO
+    }
+}
+
+/// The failure that `reply` tells of, as an outcome and in words. That a device asks for a message that is gone is none.
+fn failure(reply: &Reply) -> Option<(Outcome, String)> {
+    let (outcome, words) = match reply {
+        Reply::Denied(denied @ Denied::Wrong) => (Outcome::Auth, denied.to_string()),
+        Reply::Denied(denied @ Denied::Throttled) => (Outcome::Throttled, denied.to_string()),
+        Reply::Maildrop(error) => {
+            let outcome = match error.refusal() {
+                Refusal::NoSuchMessage | Refusal::Deleted => return None,
+                Refusal::InUse => Outcome::InUse,
+                Refusal::Denied => Outcome::Auth,
+                Refusal::NotRemoved { failed, total, .. } if failed < total => Outcome::Partial,
+                Refusal::Unavailable(_) | Refusal::NotRemoved { forever: false, .. } => Outcome::Temp,
+                Refusal::Misconfigured(_) | Refusal::NotRemoved { forever: true, .. } => Outcome::Perm,
+            };
+            (outcome, error.cause().to_string())
+        }
+        _ => return None,
+    };
+    Some((outcome, words))
 }
 
 /// The start of `octets`. The log quotes it.
@@ -129,25 +303,70 @@ fn shown(octets: &[u8]) -> String {
     String::from_utf8_lossy(start).into_owned()
 }
 
+/// Whose refused connections have been logged lately.
+static REFUSED: LazyLock<Quiet> = LazyLock::new(Quiet::default);
+
+/// Logs that a connection of `peer` is not let in.
+pub(super) fn note_refused(peer: SocketAddr, listener: &Arc<str>, reason: &str) {
+    let outcome = Outcome::Refused;
+    metrics().refused(listener, outcome);
+    let (listener, outcome) = (&**listener, outcome.as_str());
+    match REFUSED.admit(peer.ip().to_canonical()) {
+        Some(suppressed) => {
+            tracing::warn!(parent: None, outcome, listener, %peer, reason, suppressed, "connection refused")
+        }
+        None => tracing::debug!(parent: None, outcome, listener, %peer, reason, "connection refused"),
+    }
+}
+
 impl Drop for Summary {
     fn drop(&mut self) {
-        let (version, certificate) = match &self.tls {
+        let (outcome, reason) = self.outcome();
+        let lasted = self.started.elapsed();
+        metrics().session_ended(&self.listener, outcome, lasted);
+        let (tls, certificate) = match &self.tls {
             Some(Agreed { version, client }) => (version.as_str(), client.as_ref().map(|name| shown(name.as_bytes()))),
             None => ("none", None),
         };
-        tracing::info!(
-            peer = %self.peer,
-            login = self.login,
-            tls = version,
-            certificate,
-            retrieved = self.retrieved,
-            octets = self.octets,
-            wasted = self.wasted,
-            deleted = self.deleted,
-            removed = self.removed,
-            end = self.end.map_or("aborted", End::as_str),
-            ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
-            "session"
-        );
+        let mailbox = self.mailbox.as_ref();
+        let suppressed = match outcome {
+            Outcome::Refused => REFUSED.admit(self.address()),
+            _ => Some(0),
+        };
+        // Outside the session's span, which says the same.
+        macro_rules! log {
+            ($level:ident) => {
+                tracing::$level!(
+                    parent: None,
+                    outcome = outcome.as_str(),
+                    listener = &*self.listener,
+                    peer = %self.peer,
+                    tls,
+                    certificate,
+                    login = self.login,
+                    upstream = mailbox.map(|mailbox| &*mailbox.upstream),
+                    user = mailbox.map(|mailbox| &*mailbox.user),
+                    messages = mailbox.map(|mailbox| mailbox.messages),
+                    octets = mailbox.map(|mailbox| mailbox.octets),
+                    retrieved = self.retrieved,
+                    retrieved_octets = self.retrieved_octets,
+                    deleted = self.deleted,
+                    removed = self.removed,
+                    wasted = self.wasted,
+                    end = self.end.map_or("aborted", End::as_str),
+                    reason,
+                    suppressed = suppressed.filter(|count| *count > 0),
+                    seconds = (lasted.as_secs_f64() * 1000.0).round() / 1000.0,
+                    "session ended"
+                )
+            };
+        }
+        if suppressed.is_none() || self.is_probe(outcome) {
+            log!(debug);
+        } else if outcome.level() == Level::WARN {
+            log!(warn);
+        } else {
+            log!(info);
+        }
     }
 }

@@ -16,10 +16,11 @@ use super::{
     newcomers::Newcomers,
     permits::{Permit, Permits},
     session::{self, Endpoint, Stop},
+    summary::Summary,
 };
 use crate::{
     accounts::Accounts,
-    config::{Certificate, ClientCertificates, Config, Limits, ListenerTls, Log, LogFormat, State},
+    config::{Certificate, ClientCertificates, Config, Limits, ListenerTls, Log, LogFormat, Notify, State},
     maildrop::Maildrops,
     tls::{Acceptor, Connector},
 };
@@ -62,6 +63,7 @@ pub(crate) fn config(limits: Limits) -> Config {
         },
         limits,
         web: None,
+        notify: Notify::default(),
         tls: Vec::new(),
         listeners: Vec::new(),
         upstreams: Vec::new(),
@@ -93,7 +95,7 @@ fn connect(endpoint: Endpoint, limits: Limits, buffer: usize) -> (DuplexStream, 
     let stop = Stop::default();
     tokio::spawn(session::run(
         ours,
-        SocketAddr::from(PEER),
+        Summary::new(SocketAddr::from(PEER), "test".into()),
         Permits::new(&limits).acquire(PEER.0.into()).unwrap(),
         Newcomers::new(&limits).enter(PEER.0.into()),
         Arc::new(endpoint),
@@ -479,7 +481,7 @@ async fn a_session_is_small() {
     let (_, ours) = duplex(64);
     let session = session::run(
         ours,
-        SocketAddr::from(PEER),
+        Summary::new(SocketAddr::from(PEER), "test".into()),
         Permits::new(&limits()).acquire(PEER.0.into()).unwrap(),
         Newcomers::new(&limits()).enter(PEER.0.into()),
         Arc::new(plain()),
@@ -525,7 +527,7 @@ async fn a_device_that_has_left_may_come_again_at_once() {
     let mut returning = Returning { permits, permit: None };
     session::run(
         join(&b"QUIT\r\n"[..], &mut returning),
-        SocketAddr::from(PEER),
+        Summary::new(SocketAddr::from(PEER), "test".into()),
         permit,
         Newcomers::new(&limits).enter(PEER.0.into()),
         Arc::new(plain()),

@@ -79,8 +79,7 @@ where
             return match message(session, pin!(maildrop.retrieve(number)), alteration).await? {
                 Some(octets) => {
                     session.last = session.last.max(number.0.get());
-                    session.summary.retrieved += 1;
-                    session.summary.octets += octets.0;
+                    session.summary.note_retrieved(octets);
                     Ok(true)
                 }
                 None => Ok(false),
@@ -192,7 +191,7 @@ where
             }))
             .await?;
         let header = header.map_err(|error| {
-            tracing::debug!(peer = %session.summary.peer, %error, "list of header fields broken off");
+            tracing::debug!(%error, "list of header fields broken off");
             End::Upstream
         })?;
         let output = session.connection.output();
@@ -275,7 +274,7 @@ where
             }
             Err(error) => {
                 error.log();
-                tracing::debug!(peer = %session.summary.peer, %error, "message broken off");
+                tracing::debug!(%error, "message broken off");
                 return Err(End::Upstream);
             }
         }
@@ -323,14 +322,14 @@ where
     };
     let reply = match committed {
         Ok(removed) => {
-            session.summary.removed = removed;
+            session.summary.note_removed(removed);
             Reply::Farewell
         }
         Err(error) => {
             if let Refusal::NotRemoved { failed, total, .. } = error.refusal() {
-                session.summary.removed = total.saturating_sub(*failed);
+                session.summary.note_removed(total.saturating_sub(*failed));
             }
-            tracing::debug!(peer = %session.summary.peer, marked, %error, "not all was removed");
+            tracing::debug!(marked, %error, "not all was removed");
             Reply::Maildrop(error)
         }
     };

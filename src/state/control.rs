@@ -1,5 +1,5 @@
 //! State for other processes while a gateway runs, which alone has the file: a socket beside it, one request and one answer a
-//! line of JSON.
+//! line of JSON. Only the parts of all records come in several lines.
 
 use std::{
     io,
@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Consent, Index, MailboxName, Marked, Marks, Past, PendingMove, Renewer, Renumbered, StateStore, Unavailable,
+    part::{Part, Parts},
 };
 use crate::local_socket::{self, line, receive};
 
@@ -36,6 +37,7 @@ enum Request {
     Marks(String, MailboxName),
     SetMarks(String, MailboxName, Marks, u64),
     AllMarks,
+    Parts,
     ClearMarks(String, Option<String>),
     Past(MailboxName),
     SetPast(MailboxName, Past),
@@ -74,8 +76,15 @@ async fn converse(
         };
         match request {
             Ok(Some(request)) => {
-                let answer = answer(request, &*store, &*renewer).await;
-                if stream.get_mut().write_all(&answer).await.is_err() {
+                let answered = match answer(request, &*store, &*renewer).await {
+                    Some(line) => stream.get_mut().write_all(&line).await,
+                    // These may be many, and can be asked for again.
+                    None => tokio::select! {
+                        sent = send_parts(&*store, stream.get_mut()) => sent,
+                        () = shutdown.cancelled() => return,
+                    },
+                };
+                if answered.is_err() {
                     return;
                 }
             }
@@ -88,8 +97,10 @@ async fn converse(
     }
 }
 
-async fn answer(request: Request, store: &dyn StateStore, renewer: &dyn Renewer) -> Vec<u8> {
-    match request {
+/// The answer in one line; `None` if parts are asked for, which [`send_parts`] sends.
+async fn answer(request: Request, store: &dyn StateStore, renewer: &dyn Renewer) -> Option<Vec<u8>> {
+    Some(match request {
+        Request::Parts => return None,
         Request::Index(mailbox) => line(&store.index(&mailbox).await.as_deref()),
         Request::SetIndex(mailbox, index) => {
             store.set_index(&mailbox, Arc::new(index)).await;
@@ -123,11 +134,28 @@ async fn answer(request: Request, store: &dyn StateStore, renewer: &dyn Renewer)
         }
         Request::TokensUnwritableSince => line(&store.tokens_unwritable_since().await),
         Request::Renew(consent, is_refused) => line(&renewer.renew(&consent, is_refused).await),
+    })
+}
+
+/// Sends the parts of all records, some a line, and an empty line of them at the end.
+async fn send_parts(store: &dyn StateStore, stream: &mut UnixStream) -> io::Result<()> {
+    let mut parts = match store.parts().await {
+        Ok(parts) => parts,
+        Err(unavailable) => return stream.write_all(&line(&Err::<Vec<Part>, _>(unavailable))).await,
+    };
+    loop {
+        let portion = parts.next().await;
+        let is_last = portion.as_ref().map_or(true, Vec::is_empty);
+        // Pages of the file stay as they are as long as somebody reads them.
+        tokio::time::timeout(ANSWER, stream.write_all(&line(&portion))).await??;
+        if is_last {
+            return Ok(());
+        }
     }
 }
 
 /// The state of a running gateway.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct RemoteStore {
     socket: PathBuf,
 }
@@ -152,16 +180,22 @@ impl RemoteStore {
             Request::Renew(..) => RENEWAL,
             _ => ANSWER,
         };
-        let answer = tokio::time::timeout(patience, asking).await.unwrap_or_else(|_| {
-            let late = format!("no answer for {} seconds", patience.as_secs());
-            Err(io::Error::new(io::ErrorKind::TimedOut, late))
-        });
-        answer.map_err(|error| {
-            let socket = self.socket.display();
-            tracing::error!(%socket, %error, "the gateway that uses the state does not answer: is it of this version?");
-            Unavailable::Failed
-        })
+        within(patience, asking).await.map_err(|error| self.failed(&error))
     }
+
+    fn failed(&self, error: &io::Error) -> Unavailable {
+        let socket = self.socket.display();
+        tracing::error!(%socket, %error, "the gateway that uses the state does not answer: is it of this version?");
+        Unavailable::Failed
+    }
+}
+
+/// What `asking` gives, unless that takes longer than `patience`.
+async fn within<T>(patience: Duration, asking: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    tokio::time::timeout(patience, asking).await.unwrap_or_else(|_| {
+        let late = format!("no answer for {} seconds", patience.as_secs());
+        Err(io::Error::new(io::ErrorKind::TimedOut, late))
+    })
 }
 
 #[async_trait]
@@ -203,6 +237,31 @@ impl StateStore for RemoteStore {
     async fn clear_marks(&self, login: &str, folder: Option<&str>) -> Result<usize, Unavailable> {
         let request = Request::ClearMarks(login.to_owned(), folder.map(str::to_owned));
         self.ask(request).await?
+    }
+
+    async fn parts(&self) -> Result<Parts, Unavailable> {
+        let mut stream = BufReader::new(
+            local_socket::connect(&self.socket)
+                .await
+                .map_err(|error| self.failed(&error))?,
+        );
+        let asked = stream.get_mut().write_all(&line(&Request::Parts)).await;
+        asked.map_err(|error| self.failed(&error))?;
+        let (sender, parts) = Parts::channel();
+        let store = self.clone();
+        tokio::spawn(async move {
+            let mut is_last = false;
+            while !is_last {
+                let received = within(ANSWER, receive(&mut stream, LONGEST)).await;
+                let received = received.and_then(|answer| answer.ok_or_else(|| io::ErrorKind::UnexpectedEof.into()));
+                let portion: Result<Vec<Part>, _> = received.unwrap_or_else(|error| Err(store.failed(&error)));
+                is_last = portion.as_ref().map_or(true, Vec::is_empty);
+                if sender.send(portion).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(parts)
     }
 
     async fn past(&self, mailbox: &MailboxName) -> Result<Past, Unavailable> {

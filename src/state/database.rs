@@ -65,7 +65,7 @@ enum Handle {
 
 /// Why redb did not do what was asked, told apart by what helps.
 #[derive(Debug)]
-enum Failure {
+pub(super) enum Failure {
     /// What the file holds is not what redb wrote.
     Damaged(String),
     /// Another process has the file.
@@ -124,6 +124,12 @@ impl Database {
             close(database);
         }
         None
+    }
+
+    /// Whether the last work failed, and none has been tried since.
+    pub(super) fn is_closed(&self) -> bool {
+        let handle = self.handle.read().unwrap_or_else(PoisonError::into_inner);
+        matches!(&*handle, Handle::Closed(_))
     }
 
     /// Opens the file again if it was closed by a failure and the pause is over.
@@ -236,7 +242,7 @@ fn build(backend: impl StorageBackend) -> Result<redb::Database, redb::Error> {
 }
 
 /// Runs `work`; redb's panics on a damaged file are failures like others.
-fn caught<T>(work: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, Failure> {
+pub(super) fn caught<T>(work: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, Failure> {
     match panic::catch_unwind(AssertUnwindSafe(work)) {
         Ok(result) => result.map_err(Failure::from),
         Err(_) => Err(Failure::Damaged("redb panicked on it".into())),
@@ -271,6 +277,46 @@ impl Failure {
     }
 }
 
+/// Takes `dir`, which is made if it is missing, from every other popgate until the returned file is closed. Waits two seconds at
+/// most.
+pub(super) fn claim(dir: &Path) -> Result<Option<File>, Error> {
+    patiently(thread::sleep, || {
+        create_private(dir).map_err(|source| Error::Create {
+            dir: dir.to_owned(),
+            source,
+        })?;
+        let lock = lock(dir, Owner::Us)?;
+        if let Some(file) = &lock {
+            hand_over(dir, LOCK, file).map_err(|error| Failure::Io(error).into_error(dir))?;
+        }
+        Ok(lock)
+    })
+}
+
+/// Makes a new file of that name in `dir`, which the caller has claimed, and lets `fill` write to it. The file is durable when
+/// this returns `Ok`; its name is not.
+pub(super) fn make(
+    dir: &Path,
+    name: &str,
+    fill: impl FnOnce(&redb::Database) -> Result<(), redb::Error>,
+) -> Result<(), Error> {
+    let path = dir.join(name);
+    let made = caught(|| {
+        let file = private()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(&path)?;
+        hand_over(dir, FILE, &file)?;
+        let database = build(FileBackend::new(file.try_clone()?)?)?;
+        fill(&database)?;
+        database.close()?;
+        Ok(file.sync_all()?)
+    });
+    made.map_err(|failure| failure.into_error(dir))
+}
+
 /// Keeps every other popgate out of `dir` until the returned file is closed, at the latest by the end of the process.
 /// If `dir` is another's and has no such file, none is made: redb's own lock is enough for a process that renames
 /// nothing.
@@ -303,6 +349,26 @@ pub(super) fn aside(path: &Path) -> PathBuf {
     let mut aside = path.to_owned().into_os_string();
     aside.push(format!(".damaged-{seconds}"));
     aside.into()
+}
+
+/// Gives `file`, which is `name` in `dir` or will be, to the owner of the one before, else to that of `dir`: a command may be run
+/// by root beside a gateway of another user, which must be able to read what the command has written.
+#[cfg(unix)]
+pub(super) fn hand_over(dir: &Path, name: &str, file: &File) -> io::Result<()> {
+    use std::os::unix::fs::{MetadataExt, fchown};
+    let before = fs::metadata(dir.join(name)).or_else(|_| fs::metadata(dir))?;
+    // A lock that root has just made is before itself.
+    let owner = if before.uid() == 0 { fs::metadata(dir)? } else { before };
+    let now = file.metadata()?;
+    if (now.uid(), now.gid()) == (owner.uid(), owner.gid()) || now.uid() != 0 {
+        return Ok(());
+    }
+    fchown(file, Some(owner.uid()), Some(owner.gid()))
+}
+
+#[cfg(not(unix))]
+pub(super) fn hand_over(_: &Path, _: &str, _: &File) -> io::Result<()> {
+    Ok(())
 }
 
 /// Makes the names of the files in `dir` outlive a power failure; not every system has such a call.

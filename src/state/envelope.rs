@@ -20,10 +20,10 @@ pub(super) fn seal<T: Serialize>(names: &[&str], record: &T) -> Vec<u8> {
 
 /// The record that was sealed under the same names; anything else is an error.
 pub(super) fn open<T: DeserializeOwned>(names: &[&str], octets: &[u8]) -> Result<T, Damage> {
-    let (content, stored) = octets.split_last_chunk::<CHECKSUM>().ok_or(Damage::Checksum)?;
-    if checksum(names, content) != u32::from_le_bytes(*stored) {
+    if !is_intact(names, octets) {
         return Err(Damage::Checksum);
     }
+    let content = &octets[..octets.len() - CHECKSUM];
     match content.split_first() {
         Some((&VERSION, record)) => match postcard::take_from_bytes(record) {
             Ok((record, [])) => Ok(record),
@@ -32,6 +32,13 @@ pub(super) fn open<T: DeserializeOwned>(names: &[&str], octets: &[u8]) -> Result
         Some((&version, _)) => Err(Damage::Version(version)),
         None => Err(Damage::Content),
     }
+}
+
+/// Whether `octets` are what was sealed under these names, whatever the record is.
+pub(super) fn is_intact(names: &[&str], octets: &[u8]) -> bool {
+    octets
+        .split_last_chunk::<CHECKSUM>()
+        .is_some_and(|(content, stored)| checksum(names, content) == u32::from_le_bytes(*stored))
 }
 
 /// The names are part of it, so that no damage to a key can pass one record off as another.

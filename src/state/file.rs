@@ -8,6 +8,7 @@ use std::{
     fmt, io, mem,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
 };
 
 use async_trait::async_trait;
@@ -19,11 +20,13 @@ use tokio::{
 
 use super::{
     Consent, Error, Index, MailboxName, Marked, Marks, Past, PendingMove, Renumbered, StateStore, Unavailable,
-    database::{Database, FILE, Owner},
+    database::{Database, FILE, Owner, caught},
+    part::{Kind, PORTION, Part, PartSender, Parts},
     records::{Renumbering, may_follow, refuse},
-    table::{self, Key, Kind, RECORDS, Reading, Writing, logins, octets, transact},
-    tokens::TokenFile,
+    table::{self, Key, RECORDS, Reading, Snapshot, Writing, logins, notices, octets, transact},
+    tokens::{Sealed, TokenFile},
 };
+use crate::telemetry::metrics;
 
 /// State in a redb file under `[state] dir`.
 ///
@@ -98,6 +101,7 @@ impl FileStore {
         work: impl FnOnce(&Reading) -> Result<Result<T, Unavailable>, redb::Error> + Send + 'static,
     ) -> Result<T, Unavailable> {
         let _reader = self.readers.acquire().await.map_err(|_| Unavailable::Failed)?;
+        let begun = Instant::now();
         let shared = self.shared.clone();
         let reading = move || {
             let read = shared
@@ -105,7 +109,9 @@ impl FileStore {
                 .run(|database| work(&Reading(database.begin_read()?.open_table(RECORDS)?)));
             read.unwrap_or(Err(Unavailable::Failed))
         };
-        task::spawn_blocking(reading).await.unwrap_or(Err(Unavailable::Failed))
+        let read = task::spawn_blocking(reading).await.unwrap_or(Err(Unavailable::Failed));
+        metrics().state("read", begun.elapsed());
+        read
     }
 
     /// Durable when this returns `Ok`. A caller that goes away while it waits for its turn changes nothing; what was begun is
@@ -134,11 +140,13 @@ impl FileStore {
     }
 
     async fn commit(&self) {
+        let begun = Instant::now();
         let shared = self.shared.clone();
         // Fails only where the runtime ends; then nobody is to wait for what nobody writes.
         if task::spawn_blocking(move || shared.commit()).await.is_err() {
             self.shared.changes().clear();
         }
+        metrics().state("write", begun.elapsed());
     }
 }
 
@@ -213,6 +221,24 @@ impl StateStore for FileStore {
             Ok(Ok(cleared))
         })
         .await
+    }
+
+    async fn parts(&self) -> Result<Parts, Unavailable> {
+        let shared = self.shared.clone();
+        let reading = move || {
+            let run = |database: &redb::Database| Ok(database.begin_read()?.open_table(RECORDS)?);
+            shared.database.run(run)
+        };
+        let table = task::spawn_blocking(reading)
+            .await
+            .ok()
+            .flatten()
+            .ok_or(Unavailable::Failed)?;
+        let tokens = self.tokens.all();
+        let (sender, parts) = Parts::channel();
+        // Neither a reader nor a lock is held while whoever asks takes their time.
+        drop(task::spawn_blocking(move || send(&table, &tokens, &sender)));
+        Ok(parts)
     }
 
     async fn past(&self, mailbox: &MailboxName) -> Result<Past, Unavailable> {
@@ -308,6 +334,26 @@ impl StateStore for FileStore {
     async fn tokens_unwritable_since(&self) -> Result<Option<u32>, Unavailable> {
         Ok(self.tokens.unwritable_since())
     }
+
+    async fn notices(&self) -> Result<Vec<(String, Vec<u8>)>, Unavailable> {
+        self.read(|table| notices(&table.0).map(Ok)).await
+    }
+
+    async fn set_notice(&self, name: &str, notice: Option<&[u8]>) -> Result<(), Unavailable> {
+        let (name, notice) = (name.to_owned(), notice.map(<[u8]>::to_vec));
+        self.write(move |table| {
+            let key = Key::notice(&name);
+            match &notice {
+                Some(notice) => table.set(key, notice).map(Ok),
+                None => table.remove(key).map(Ok),
+            }
+        })
+        .await
+    }
+
+    fn has_failed(&self) -> bool {
+        self.shared.database.is_closed()
+    }
 }
 
 /// Opens the file of tokens. Tokens that an earlier version kept among the records are moved there.
@@ -402,6 +448,31 @@ impl Shared {
 
     fn changes(&self) -> MutexGuard<'_, Vec<Change>> {
         self.changes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Sends the parts of all records and tokens, until nobody takes them any more.
+fn send(table: &Snapshot, tokens: &Sealed, sender: &PartSender) {
+    let sent = caught(|| {
+        let mut parts = table::parts(table)?.chain(
+            tokens
+                .iter()
+                .flat_map(|(consent, token)| Key::token(consent).parts(token).map(Ok)),
+        );
+        loop {
+            let portion: Result<Vec<Part>, _> = parts.by_ref().take(PORTION).collect();
+            let is_last = portion.as_ref().is_ok_and(Vec::is_empty);
+            let portion = portion.map_err(|error| {
+                tracing::error!(%error, "the state cannot be read for a backup");
+                Unavailable::Failed
+            });
+            if sender.blocking_send(portion).is_err() || is_last {
+                return Ok(());
+            }
+        }
+    });
+    if let Err(failure) = sent {
+        tracing::error!(?failure, "the state cannot be read for a backup");
     }
 }
 

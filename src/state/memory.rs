@@ -7,10 +7,13 @@ use std::{
 
 use async_trait::async_trait;
 use moka::sync::Cache;
+use serde::Serialize;
 
 use super::{
-    Consent, Index, MailboxName, Marked, Marks, Past, PendingMove, Renumbered, StateStore, Unavailable,
+    Consent, Index, MailboxName, Marked, Marks, Past, PendingMove, Renumbered, StateStore, Unavailable, envelope,
+    part::{Kind, PORTION, Part, Parts},
     records::{Renumbering, may_follow, refuse},
+    table::Key,
 };
 
 /// Bytes that all indexes together may take: eight million messages. What has not been used for longest goes first.
@@ -32,6 +35,7 @@ struct Records {
     past: BTreeMap<MailboxName, Past>,
     moves: BTreeMap<MailboxName, PendingMove>,
     tokens: BTreeMap<Consent, Vec<u8>>,
+    notices: BTreeMap<String, Vec<u8>>,
 }
 
 impl Default for MemoryStore {
@@ -55,6 +59,39 @@ impl MemoryStore {
     fn records(&self) -> MutexGuard<'_, Records> {
         self.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// The parts of all records.
+    fn all(&self) -> Vec<Part> {
+        let mut all = Vec::new();
+        for (mailbox, index) in &self.indexes {
+            let record = index.encode(&mailbox).unwrap_or_default();
+            all.extend(Key::of(Kind::Index, &mailbox).parts(&record));
+        }
+        let records = self.records();
+        for (mailbox, logins) in &records.marks {
+            for (login, marks) in logins {
+                all.extend(sealed(Key::marks(login, mailbox), marks));
+            }
+        }
+        for (mailbox, past) in &records.past {
+            all.extend(sealed(Key::of(Kind::Past, mailbox), past));
+        }
+        for (mailbox, pending) in &records.moves {
+            all.extend(sealed(Key::of(Kind::Move, mailbox), pending));
+        }
+        for (consent, token) in &records.tokens {
+            all.extend(Key::token(consent).parts(token));
+        }
+        for (name, notice) in &records.notices {
+            all.extend(sealed(Key::notice(name), notice));
+        }
+        all
+    }
+}
+
+/// The parts of `record`, as a file has them.
+fn sealed<T: Serialize>(key: Key<'_>, record: &T) -> Vec<Part> {
+    key.parts(&envelope::seal(&key.names(), record)).collect()
 }
 
 #[async_trait]
@@ -119,6 +156,19 @@ impl StateStore for MemoryStore {
             !logins.is_empty()
         });
         Ok(cleared)
+    }
+
+    async fn parts(&self) -> Result<Parts, Unavailable> {
+        let all = self.all();
+        let (sender, parts) = Parts::channel();
+        tokio::spawn(async move {
+            for portion in all.chunks(PORTION).chain([&[][..]]) {
+                if sender.send(Ok(portion.to_vec())).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(parts)
     }
 
     async fn past(&self, mailbox: &MailboxName) -> Result<Past, Unavailable> {
@@ -197,6 +247,19 @@ impl StateStore for MemoryStore {
 
     async fn tokens_unwritable_since(&self) -> Result<Option<u32>, Unavailable> {
         Ok(None)
+    }
+
+    async fn notices(&self) -> Result<Vec<(String, Vec<u8>)>, Unavailable> {
+        Ok(self.records().notices.clone().into_iter().collect())
+    }
+
+    async fn set_notice(&self, name: &str, notice: Option<&[u8]>) -> Result<(), Unavailable> {
+        let notices = &mut self.records().notices;
+        match notice {
+            Some(notice) => notices.insert(name.to_owned(), notice.to_vec()),
+            None => notices.remove(name),
+        };
+        Ok(())
     }
 }
 

@@ -1,5 +1,6 @@
 //! What outlives a session: the index of every mailbox, and what logins have done with its messages; in a file or in memory.
 
+mod backup;
 #[cfg(unix)]
 mod control;
 mod database;
@@ -9,7 +10,9 @@ mod file;
 pub mod fuzzing;
 mod index;
 mod memory;
+mod part;
 mod records;
+mod restore;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -25,13 +28,16 @@ use std::{
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+pub use backup::{Backup, BackupWriter, NoBackup, Tally};
 #[cfg(unix)]
 pub use control::{RemoteStore, serve};
 pub use database::create_private;
 pub use file::FileStore;
 pub use index::{Damage, Index};
 pub use memory::MemoryStore;
+pub use part::{Kind, Part, Parts};
 pub use records::{Former, Identity, Marks, Past, PendingMove, Renumbered};
+pub use restore::restore;
 
 use crate::types::MailboxName;
 
@@ -71,6 +77,9 @@ pub trait StateStore: Send + Sync + fmt::Debug {
     /// Forgets what `login` has done, in all mailboxes or in those of that folder. Returns in how many it had done anything.
     async fn clear_marks(&self, login: &str, folder: Option<&str>) -> Result<usize, Unavailable>;
 
+    /// All records of one moment: what has been kept before this returns, and no record in part.
+    async fn parts(&self) -> Result<Parts, Unavailable>;
+
     /// What the messages of `mailbox` are and were.
     async fn past(&self, mailbox: &MailboxName) -> Result<Past, Unavailable>;
 
@@ -109,6 +118,22 @@ pub trait StateStore: Send + Sync + fmt::Debug {
 
     /// Since when tokens cannot be written, in seconds since 1970; `None` if the last write succeeded.
     async fn tokens_unwritable_since(&self) -> Result<Option<u32>, Unavailable>;
+
+    /// What somebody has been told of and is not over yet, by name. What is damaged is left out (logged). Only the gateway
+    /// that has the store tells anybody: any other process gets an error.
+    async fn notices(&self) -> Result<Vec<(String, Vec<u8>)>, Unavailable> {
+        Err(Unavailable::Failed)
+    }
+
+    /// Keeps what somebody is told of under `name`; `None`: it is over.
+    async fn set_notice(&self, _name: &str, _notice: Option<&[u8]>) -> Result<(), Unavailable> {
+        Err(Unavailable::Failed)
+    }
+
+    /// Whether the store could not be read or written when that was tried last (logged).
+    fn has_failed(&self) -> bool {
+        false
+    }
 
     /// Asks the gateway that has a shared store to renew the token of `consent`; with `is_refused` even if the token
     /// has not expired, because an upstream refuses it. Returns the answer of the gateway's [`Renewer`].
@@ -207,7 +232,8 @@ pub fn share(dir: &Path) -> Result<Arc<dyn StateStore>, Error> {
     }
 }
 
-fn has_file(dir: &Path) -> Result<bool, Error> {
+/// Whether there is a store in `dir`.
+pub fn has_file(dir: &Path) -> Result<bool, Error> {
     let path = dir.join(database::FILE);
     path.try_exists().map_err(|source| Error::Access { path, source })
 }

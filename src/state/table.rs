@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use redb::{ReadableTable, Table, TableDefinition};
+use redb::{AccessGuard, ReadableTable, StorageError, Table, TableDefinition};
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Consent, MailboxName, Unavailable, envelope};
+use super::{
+    Consent, MailboxName, Unavailable, envelope,
+    part::{Kind, Part},
+};
 
 /// Kind, upstream, user, folder, login (empty where the record is the mailbox's) and the number of a piece → that piece of
 /// a record: of [`super::Index::encode`], or sealed.
@@ -15,17 +18,6 @@ pub(super) type Piece<'a> = (u8, &'a str, &'a str, &'a str, &'a str, u32);
 /// Octets of a piece: with its key it fills a page of redb's (4 KiB). Larger values take twice the pages of the
 /// next smaller power of two, and a message that has come changes the first and the last piece only.
 const PIECE: usize = 3_800;
-
-/// What a record is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub(super) enum Kind {
-    Index = 0,
-    Marks = 1,
-    Past = 2,
-    Move = 3,
-    Token = 4,
-}
 
 /// Which record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +58,29 @@ impl<'a> Key<'a> {
         }
     }
 
+    /// The parts of the record of these octets.
+    pub(super) fn parts(self, octets: &[u8]) -> impl Iterator<Item = Part> {
+        octets.chunks(PIECE).map(move |piece| Part {
+            kind: self.kind,
+            upstream: self.upstream.to_owned(),
+            user: self.user.to_owned(),
+            folder: self.folder.to_owned(),
+            login: self.login.to_owned(),
+            octets: piece.to_owned(),
+        })
+    }
+
+    /// The name stands where users of mailboxes do.
+    pub(super) fn notice(name: &'a str) -> Self {
+        Self {
+            kind: Kind::Notice,
+            upstream: "",
+            user: name,
+            folder: "",
+            login: "",
+        }
+    }
+
     pub(super) fn piece(self, number: u32) -> Piece<'a> {
         (
             self.kind as u8,
@@ -77,21 +92,28 @@ impl<'a> Key<'a> {
         )
     }
 
+    /// Of the record that `part` is of.
+    pub(super) fn of_part(part: &'a Part) -> Self {
+        Self {
+            kind: part.kind,
+            upstream: &part.upstream,
+            user: &part.user,
+            folder: &part.folder,
+            login: &part.login,
+        }
+    }
+
     /// What a record is sealed under, so that none is ever taken for another.
     pub(super) fn names(self) -> [&'a str; 5] {
-        let kind = match self.kind {
-            Kind::Index => "index",
-            Kind::Marks => "marks",
-            Kind::Past => "past",
-            Kind::Move => "move",
-            Kind::Token => "token",
-        };
-        [kind, self.upstream, self.user, self.folder, self.login]
+        [self.kind.name(), self.upstream, self.user, self.folder, self.login]
     }
 }
 
+/// The records of one moment.
+pub(super) type Snapshot = redb::ReadOnlyTable<Piece<'static>, &'static [u8]>;
+
 /// The records, to be read.
-pub(super) struct Reading(pub(super) redb::ReadOnlyTable<Piece<'static>, &'static [u8]>);
+pub(super) struct Reading(pub(super) Snapshot);
 
 impl Reading {
     pub(super) fn get<T: DeserializeOwned>(&self, key: Key<'_>) -> Result<Result<Option<T>, Unavailable>, redb::Error> {
@@ -251,6 +273,61 @@ pub(super) fn tokens(
         }
     }
     Ok(tokens)
+}
+
+/// The pieces of all records but tokens, in the order of their keys.
+pub(super) fn parts(
+    table: &impl ReadableTable<Piece<'static>, &'static [u8]>,
+) -> Result<impl Iterator<Item = Result<Part, Unreadable>>, redb::Error> {
+    let part = |piece: Result<(AccessGuard<Piece<'static>>, AccessGuard<&'static [u8]>), StorageError>| {
+        let (key, octets) = piece.map_err(redb::Error::from)?;
+        let (kind, upstream, user, folder, login, _) = key.value();
+        Ok(Part {
+            kind: Kind::numbered(kind).ok_or(Unreadable::Kind(kind))?,
+            upstream: upstream.to_owned(),
+            user: user.to_owned(),
+            folder: folder.to_owned(),
+            login: login.to_owned(),
+            octets: octets.value().to_vec(),
+        })
+    };
+    let is_token = |part: &Result<Part, _>| matches!(part, Ok(part) if part.kind == Kind::Token);
+    Ok(table.iter()?.map(part).filter(move |part| !is_token(part)))
+}
+
+/// Why the records cannot be listed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unreadable {
+    /// The file.
+    #[error(transparent)]
+    File(#[from] redb::Error),
+    /// A record of another version of popgate.
+    #[error("records of kind {0} are unknown to this version")]
+    Kind(u8),
+}
+
+/// What somebody has been told of, by name. What is damaged is left out (logged).
+pub(super) fn notices(
+    table: &impl ReadableTable<Piece<'static>, &'static [u8]>,
+) -> Result<Vec<(String, Vec<u8>)>, redb::Error> {
+    let mut names: Vec<String> = Vec::new();
+    for piece in table.range(Key::notice("").piece(0)..)? {
+        let piece = piece?;
+        let (kind, _, name, ..) = piece.0.value();
+        if kind != Kind::Notice as u8 {
+            break;
+        }
+        if names.last().is_none_or(|last| last != name) {
+            names.push(name.to_owned());
+        }
+    }
+    let mut notices = Vec::new();
+    for name in names {
+        if let Ok(Some(notice)) = get(table, Key::notice(&name))? {
+            notices.push((name, notice));
+        }
+    }
+    Ok(notices)
 }
 
 /// Creates what is missing of tables.

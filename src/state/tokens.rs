@@ -8,7 +8,7 @@ mod tests;
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
+    fs,
     io::{self, Write},
     path::{Path, PathBuf},
     sync::{
@@ -23,7 +23,7 @@ use tokio::task;
 
 use super::{
     Consent, Error, Unavailable,
-    database::{Owner, aside, private, sync_names},
+    database::{Owner, aside, hand_over, private, sync_names},
     envelope, now,
 };
 
@@ -121,6 +121,11 @@ impl TokenFile {
         self.tokens().get(consent).cloned()
     }
 
+    /// All that is kept.
+    pub(super) fn all(&self) -> Sealed {
+        self.tokens().clone()
+    }
+
     /// Since when the file cannot be written, in seconds since 1970.
     pub(super) fn unwritable_since(&self) -> Option<u32> {
         Some(self.failed.load(Ordering::Relaxed)).filter(|since| *since > 0)
@@ -204,7 +209,7 @@ pub(super) fn read(octets: &[u8]) -> (Sealed, Option<String>) {
 
 /// Replaces the file in `dir` by one that holds `tokens`. After a kill or a power failure it holds either these tokens
 /// or those before.
-fn replace(dir: &Path, tokens: &Sealed) -> io::Result<()> {
+pub(super) fn replace(dir: &Path, tokens: &Sealed) -> io::Result<()> {
     let (path, unfinished) = (dir.join(FILE), dir.join(UNFINISHED));
     let head = Head {
         version: VERSION,
@@ -224,26 +229,9 @@ fn replace(dir: &Path, tokens: &Sealed) -> io::Result<()> {
     text.push('\n');
     let mut file = private().write(true).create(true).truncate(true).open(&unfinished)?;
     file.write_all(text.as_bytes())?;
-    belongs_to_the_gateway(dir, &file)?;
+    hand_over(dir, FILE, &file)?;
     file.sync_all()?;
     fs::rename(&unfinished, &path)?;
     sync_names(dir);
-    Ok(())
-}
-
-/// `popgate sign-in` may be run by root beside a gateway of another user, which must be able to read the file.
-#[cfg(unix)]
-fn belongs_to_the_gateway(dir: &Path, file: &File) -> io::Result<()> {
-    use std::os::unix::fs::{MetadataExt, fchown};
-    let before = fs::metadata(dir.join(FILE)).or_else(|_| fs::metadata(dir))?;
-    let now = file.metadata()?;
-    if (now.uid(), now.gid()) == (before.uid(), before.gid()) || now.uid() != 0 {
-        return Ok(());
-    }
-    fchown(file, Some(before.uid()), Some(before.gid()))
-}
-
-#[cfg(not(unix))]
-fn belongs_to_the_gateway(_: &Path, _: &File) -> io::Result<()> {
     Ok(())
 }

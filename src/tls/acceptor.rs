@@ -17,6 +17,7 @@ use tokio_util::either::Either;
 
 use super::{
     ServerStream,
+    handshake::device_words,
     hosts::Hosts,
     legacy,
     pem::{self, Error},
@@ -51,8 +52,16 @@ impl Acceptor {
         }
     }
 
-    /// The TLS handshake, server side.
+    /// The TLS handshake, server side. If it fails the error says why in words.
     pub async fn accept<S>(&self, stream: S) -> io::Result<(ServerStream<S>, Agreed)>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let accepted = self.shake_hands(stream).await;
+        accepted.map_err(|error| io::Error::new(error.kind(), device_words(&error)))
+    }
+
+    async fn shake_hands<S>(&self, stream: S) -> io::Result<(ServerStream<S>, Agreed)>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {

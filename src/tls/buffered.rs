@@ -9,6 +9,8 @@ use std::{
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::types::Spoken;
+
 /// How much is read at once while mail flows.
 const WINDOW: usize = 64 * 1024;
 /// A read that brings this many octets brings mail, or a long listing: more will follow.
@@ -22,6 +24,8 @@ pub struct Buffered<S> {
     received: BytesMut,
     /// Octets that the last read brought.
     last: usize,
+    /// The first octets of all, and how many of them have come.
+    head: ([u8; Spoken::HEAD], usize),
 }
 
 impl<S> Buffered<S> {
@@ -30,6 +34,21 @@ impl<S> Buffered<S> {
             stream,
             received: BytesMut::new(),
             last: 0,
+            head: ([0; Spoken::HEAD], 0),
+        }
+    }
+
+    /// What the other side speaks, by its first octets.
+    pub(super) fn spoken(&self) -> Spoken {
+        let (head, count) = &self.head;
+        Spoken::of(&head[..*count])
+    }
+
+    fn note_head(&mut self, came: &[u8]) {
+        let (head, count) = &mut self.head;
+        for &octet in came.iter().take(head.len() - *count) {
+            head[*count] = octet;
+            *count += 1;
         }
     }
 
@@ -47,6 +66,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Buffered<S> {
                 let before = out.filled().len();
                 ready!(Pin::new(&mut this.stream).poll_read(cx, out))?;
                 this.last = out.filled().len() - before;
+                // What comes first always comes by here.
+                this.note_head(&out.filled()[before..]);
                 return Poll::Ready(Ok(()));
             }
             this.received.reserve(WINDOW);

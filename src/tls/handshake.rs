@@ -1,17 +1,18 @@
-//! How a handshake with a server fails, told apart by what helps against it.
+//! How a handshake fails, told apart by what helps against it: with a server, and with a device.
 
 use std::io;
 
-use tokio_rustls::rustls::{self, AlertDescription, CertificateError};
+use tokio_rustls::rustls::{self, AlertDescription, CertificateError, PeerIncompatible};
 
 use super::trust::Untrusted;
+use crate::types::Spoken;
 
 /// Why there is no TLS with a server.
 #[derive(Debug, thiserror::Error)]
 pub enum HandshakeError {
-    /// The server's certificate is not to be trusted; the text says why.
-    #[error("{0}")]
-    Certificate(String),
+    /// The server's certificate is not to be trusted.
+    #[error(transparent)]
+    Certificate(#[from] Distrust),
     /// The two sides can't agree: another try would end in the same way.
     #[error(transparent)]
     Disagreement(#[from] Disagreement),
@@ -20,19 +21,53 @@ pub enum HandshakeError {
     Broken(io::Error),
 }
 
+/// Why a server's certificate is not trusted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text}")]
+pub struct Distrust {
+    /// What is wrong with it.
+    pub flaw: Flaw,
+    text: String,
+}
+
+/// What is wrong with a certificate, told apart by what helps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flaw {
+    /// It is for other hosts.
+    OtherName,
+    /// It has expired.
+    Expired,
+    /// It is not valid yet.
+    NotYetValid,
+    /// Nobody who is trusted has issued it: it is signed by itself, or by an authority of one's own.
+    UnknownIssuer,
+    /// It is not the one that `fingerprint` names.
+    OtherFingerprint,
+    /// The server could not prove that it is its own.
+    Signature,
+    /// Something else, which the text says.
+    Other,
+}
+
+impl Distrust {
+    pub(super) fn new(flaw: Flaw, text: impl Into<String>) -> Self {
+        Self {
+            flaw,
+            text: text.into(),
+        }
+    }
+}
+
 /// What a server and the gateway can't agree on.
 #[derive(Debug, thiserror::Error)]
 pub enum Disagreement {
-    /// What the server sent is not TLS.
-    #[error(
-        "what the server sends is not TLS (usual are `port` 993 with tls = \"implicit\" and `port` 143 with tls = \"starttls\")"
-    )]
-    NotTls,
+    /// What the server sent is not TLS, but something else.
+    #[error("what the server sends is not TLS: {0} answers there")]
+    NotTls(Spoken),
     /// No version, cipher suite, key exchange or signature that both sides know. The text is that of rustls.
     #[error(
         "the server and the gateway know no common way to encrypt: {0} (the gateway speaks TLS 1.3, and TLS 1.2 with ECDHE and an \
-         AEAD cipher; the server must be updated, or reached at another `host` or `port`. On a network that nobody else can \
-         read, tls = \"off\" goes without encryption)"
+         AEAD cipher)"
     )]
     NothingInCommon(String),
     /// The same of an old server. The text is OpenSSL's.
@@ -42,29 +77,30 @@ pub enum Disagreement {
     #[error("the server wants a client certificate, and the gateway has none to show ({0})")]
     ClientCertificate(String),
     /// The server has no certificate for the name that it was asked for (RFC 6066 §3).
-    #[error("the server does not know the name that `host` gives it (unrecognized_name)")]
+    #[error("the server does not know the name that it was asked for (unrecognized_name)")]
     UnknownName,
     /// The server breaks a rule of TLS. The text is that of rustls.
     #[error("the server breaks the rules of TLS: {0}")]
     Rules(String),
 }
 
-impl From<io::Error> for HandshakeError {
-    fn from(error: io::Error) -> Self {
+impl HandshakeError {
+    /// `error` of a handshake with a server that speaks `spoken`.
+    pub(super) fn of(error: io::Error, spoken: Spoken) -> Self {
         match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-            Some(inner) => Self::of(inner).unwrap_or(Self::Broken(error)),
+            Some(inner) => Self::of_rustls(inner, spoken).unwrap_or(Self::Broken(error)),
             None => Self::Broken(error),
         }
     }
-}
 
-impl HandshakeError {
     /// `None` if another try may help.
-    fn of(error: &rustls::Error) -> Option<Self> {
+    fn of_rustls(error: &rustls::Error, spoken: Spoken) -> Option<Self> {
         let disagreement = match error {
-            rustls::Error::InvalidCertificate(why) => return Some(Self::Certificate(words(why))),
-            rustls::Error::NoCertificatesPresented => return Some(Self::Certificate(error.to_string())),
-            rustls::Error::InvalidMessage(_) => Disagreement::NotTls,
+            rustls::Error::InvalidCertificate(why) => return Some(distrust(why).into()),
+            rustls::Error::NoCertificatesPresented => {
+                return Some(Distrust::new(Flaw::Other, error.to_string()).into());
+            }
+            rustls::Error::InvalidMessage(_) => Disagreement::NotTls(spoken),
             rustls::Error::PeerIncompatible(_) => Disagreement::NothingInCommon(error.to_string()),
             rustls::Error::AlertReceived(alert) => Disagreement::of(*alert)?,
             rustls::Error::PeerMisbehaved(_)
@@ -104,16 +140,51 @@ impl Disagreement {
     }
 }
 
-fn words(error: &CertificateError) -> String {
+/// Why the handshake with a device failed, in words.
+pub(super) fn device_words(error: &io::Error) -> String {
+    let Some(inner) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) else {
+        return match error.kind() {
+            io::ErrorKind::UnexpectedEof => "the device closed the connection during the TLS handshake".to_owned(),
+            _ => format!("the TLS handshake failed: {error}"),
+        };
+    };
+    match inner {
+        rustls::Error::InvalidMessage(_) => "what the device sends is not TLS".to_owned(),
+        rustls::Error::PeerIncompatible(
+            PeerIncompatible::Tls12NotOffered
+            | PeerIncompatible::Tls12NotOfferedOrEnabled
+            | PeerIncompatible::SupportedVersionsExtensionRequired
+            | PeerIncompatible::ServerDoesNotSupportTls12Or13,
+        ) => "the device speaks TLS 1.1 or older, or SSL".to_owned(),
+        rustls::Error::PeerIncompatible(_) => {
+            format!("the device and the gateway know no common way to encrypt: {inner}")
+        }
+        rustls::Error::NoCertificatesPresented => "the device shows no certificate".to_owned(),
+        rustls::Error::InvalidCertificate(why) => format!("the device's certificate is not accepted: {why}"),
+        rustls::Error::AlertReceived(
+            alert @ (AlertDescription::BadCertificate
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::UnknownCA),
+        ) => format!("the device does not trust the gateway's certificate ({alert:?})"),
+        rustls::Error::AlertReceived(alert) => format!("the device refuses the TLS handshake ({alert:?})"),
+        _ => format!("the TLS handshake failed: {inner}"),
+    }
+}
+
+fn distrust(error: &CertificateError) -> Distrust {
     match error {
         // Only the holder of the key can make the signature, and anyone can copy the certificate.
-        CertificateError::BadSignature => {
-            "the server could not prove that the certificate is its own (a bad signature)".to_owned()
-        }
+        CertificateError::BadSignature => Distrust::new(
+            Flaw::Signature,
+            "the server could not prove that the certificate is its own (a bad signature)",
+        ),
         CertificateError::Other(other) => match other.0.downcast_ref::<Untrusted>() {
-            Some(untrusted) => untrusted.to_string(),
-            None => error.to_string(),
+            Some(untrusted) => Distrust::new(untrusted.flaw(), untrusted.to_string()),
+            None => Distrust::new(Flaw::Other, error.to_string()),
         },
-        _ => error.to_string(),
+        _ => Distrust::new(Flaw::Other, error.to_string()),
     }
 }

@@ -15,12 +15,12 @@ use rustls_pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
-    Agreed, Buffered, Disagreement, HandshakeError,
+    Agreed, Agreement, Buffered, Disagreement, HandshakeError,
     hosts::{Hosts, Shown},
     pem::{self, Error},
     trust::Trust,
 };
-use crate::config::Certificate;
+use crate::{config::Certificate, types::Spoken};
 
 /// The suites of TLS 1.2 and before, the best first. Security level 0 allows short keys, and SHA-1 signatures, which TLS 1.0
 /// and 1.1 need.
@@ -44,6 +44,27 @@ pub(super) fn transport<S>(stream: &Stream<S>) -> &S {
 /// The same, to be written to.
 pub(super) fn transport_mut<S>(stream: &mut Stream<S>) -> &mut S {
     stream.get_mut()
+}
+
+/// What the handshake of a connection to a server has come to.
+pub(super) fn agreement<S>(stream: &Stream<S>) -> Agreement {
+    let chain = stream.ssl().peer_cert_chain();
+    let leaf = chain
+        .and_then(|chain| chain.iter().next())
+        .and_then(|leaf| leaf.to_der().ok());
+    Agreement::new(
+        version(stream),
+        leaf.as_deref(),
+        chain.map_or(0, openssl::stack::StackRef::len),
+    )
+}
+
+/// As rustls writes them.
+fn version<S>(stream: &Stream<S>) -> String {
+    match stream.ssl().version_str() {
+        "TLSv1" => "TLSv1_0".to_owned(),
+        version => version.replace('.', "_"),
+    }
 }
 
 /// Accepts old devices, and newer ones too.
@@ -71,12 +92,10 @@ impl Acceptor {
         ssl.set_ex_data(self.shown, shown);
         let mut stream = Stream::new(ssl, stream)?;
         Pin::new(&mut stream).accept().await.map_err(plain)?;
-        // As rustls writes them.
-        let version = match stream.ssl().version_str() {
-            "TLSv1" => "TLSv1_0".to_owned(),
-            version => version.replace('.', "_"),
+        let agreed = Agreed {
+            version: version(&stream),
+            client: None,
         };
-        let agreed = Agreed { version, client: None };
         Ok((stream, agreed))
     }
 }
@@ -142,7 +161,8 @@ impl Connector {
             ssl.set_hostname(host).map_err(broken)?;
         }
         let mut stream = Stream::new(ssl, Buffered::new(stream)).map_err(broken)?;
-        Pin::new(&mut stream).connect().await.map_err(failure)?;
+        let connected = Pin::new(&mut stream).connect().await;
+        connected.map_err(|error| failure(error, stream.get_ref().spoken()))?;
         let ssl = stream.ssl();
         let chain = ssl.peer_cert_chain().into_iter().flatten();
         let chain: Vec<_> = chain
@@ -168,7 +188,7 @@ fn plain(error: ssl::Error) -> io::Error {
 }
 
 /// Why there is no TLS with a server.
-fn failure(error: ssl::Error) -> HandshakeError {
+fn failure(error: ssl::Error, spoken: Spoken) -> HandshakeError {
     let Some(stack) = error.ssl_error() else {
         return HandshakeError::Broken(plain(error));
     };
@@ -176,7 +196,7 @@ fn failure(error: ssl::Error) -> HandshakeError {
     let reason = reasons.join("; ");
     let is_any = |parts: &[&str]| parts.iter().any(|part| reason.contains(part));
     if is_any(&["wrong version number", "packet length too long", "http request"]) {
-        Disagreement::NotTls.into()
+        Disagreement::NotTls(spoken).into()
     } else if is_any(&[
         "unsupported protocol",
         "handshake failure",

@@ -11,7 +11,7 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{Agreed, Buffered, HandshakeError, pem::Error, trust::Trust};
+use super::{Agreed, Agreement, Buffered, HandshakeError, pem::Error, trust::Trust};
 use crate::config::Certificate;
 
 /// Either side of a connection, which cannot exist here.
@@ -23,6 +23,10 @@ pub(super) fn transport<S>(stream: &Stream<S>) -> &S {
 }
 
 pub(super) fn transport_mut<S>(stream: &mut Stream<S>) -> &mut S {
+    match stream.0 {}
+}
+
+pub(super) fn agreement<S>(stream: &Stream<S>) -> Agreement {
     match stream.0 {}
 }
 

@@ -20,6 +20,7 @@ use tokio_rustls::{
 };
 
 use super::{trust::public_key, *};
+use crate::types::Spoken;
 
 const VERSIONS: [&SupportedProtocolVersion; 2] = [&TLS12, &TLS13];
 const LOOPBACK: &str = "127.0.0.1";
@@ -96,7 +97,7 @@ impl Shown {
         let mut said = String::new();
         for version in VERSIONS {
             match self.tried(connector, host, version).await {
-                Err(HandshakeError::Certificate(text)) => said = text,
+                Err(HandshakeError::Certificate(distrust)) => said = distrust.to_string(),
                 other => panic!("{other:?}"),
             }
         }
@@ -370,14 +371,16 @@ async fn answered(octets: &[u8]) -> HandshakeError {
 
 #[tokio::test]
 async fn plain_text_where_tls_is_expected() {
-    for text in [
-        "* OK IMAP4rev1 ready\r\n",
-        "HTTP/1.1 400 Bad Request\r\n\r\n",
-        "SSH-2.0-x\r\n",
+    for (text, expected) in [
+        ("* OK IMAP4rev1 ready\r\n", Spoken::Imap),
+        ("+OK POP3 ready\r\n", Spoken::Pop3),
+        ("HTTP/1.1 400 Bad Request\r\n\r\n", Spoken::Http),
+        ("SSH-2.0-x\r\n", Spoken::Ssh),
+        ("whatever\r\n", Spoken::Unknown),
     ] {
         let error = answered(text.as_bytes()).await;
         assert!(
-            matches!(error, HandshakeError::Disagreement(Disagreement::NotTls)),
+            matches!(error, HandshakeError::Disagreement(Disagreement::NotTls(spoken)) if spoken == expected),
             "{text}: {error:?}"
         );
     }

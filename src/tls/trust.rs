@@ -15,7 +15,7 @@ use tokio_rustls::rustls::{
 };
 use webpki::RawPublicKeyEntity;
 
-use super::HandshakeError;
+use super::{Distrust, Flaw, HandshakeError, leaf::Leaf};
 use crate::config::Fingerprint;
 
 /// Verifies the servers of one upstream.
@@ -59,15 +59,18 @@ impl Trust {
         expect(dead_code, reason = "rustls asks by its own trait")
     )]
     pub(super) fn judge(&self, chain: &[CertificateDer<'_>], host: &str) -> Result<(), HandshakeError> {
-        let judged = match (chain.split_first(), ServerName::try_from(host)) {
-            (Some((leaf, intermediates)), Ok(name)) => {
-                let verified = self.verify_server_cert(leaf, intermediates, &name, &[], UnixTime::now());
-                verified.map_err(io::Error::other)
-            }
-            (None, _) => Err(io::Error::other(rustls::Error::NoCertificatesPresented)),
-            (_, Err(error)) => Err(io::Error::new(io::ErrorKind::InvalidInput, error)),
+        let Some((leaf, intermediates)) = chain.split_first() else {
+            return Err(Distrust::new(Flaw::Other, "the server shows no certificate").into());
         };
-        Ok(judged.map(drop)?)
+        let name = ServerName::try_from(host)
+            .map_err(|error| HandshakeError::Broken(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
+        match self.verify_certificate(leaf, intermediates, &name, &[], UnixTime::now()) {
+            Ok(()) => Ok(()),
+            Err(reason) => {
+                let untrusted = Untrusted::new(reason, leaf);
+                Err(Distrust::new(untrusted.flaw(), untrusted.to_string()).into())
+            }
+        }
     }
 
     fn is_named(&self, certificate: &CertificateDer<'_>) -> bool {
@@ -117,11 +120,7 @@ impl ServerCertVerifier for Trust {
         match self.verify_certificate(certificate, intermediates, name, ocsp_response, now) {
             Ok(()) => Ok(ServerCertVerified::assertion()),
             Err(reason) => {
-                let untrusted = Untrusted {
-                    reason,
-                    shown: fingerprint(certificate),
-                };
-                let other = OtherError(Arc::new(untrusted));
+                let other = OtherError(Arc::new(Untrusted::new(reason, certificate)));
                 Err(rustls::Error::InvalidCertificate(CertificateError::Other(other)))
             }
         }
@@ -171,6 +170,8 @@ impl ServerCertVerifier for Trust {
 #[derive(Debug)]
 pub(super) struct Untrusted {
     reason: Reason,
+    /// Its hosts, as far as it can be read.
+    names: Vec<String>,
     shown: Fingerprint,
 }
 
@@ -182,9 +183,44 @@ enum Reason {
     Other(rustls::Error),
 }
 
+impl Untrusted {
+    fn new(reason: Reason, certificate: &CertificateDer<'_>) -> Self {
+        Self {
+            reason,
+            names: Leaf::of(certificate).map(|leaf| leaf.names).unwrap_or_default(),
+            shown: fingerprint(certificate),
+        }
+    }
+
+    /// What is wrong.
+    pub(super) fn flaw(&self) -> Flaw {
+        let error = match &self.reason {
+            Reason::OtherFingerprint(_) => return Flaw::OtherFingerprint,
+            Reason::Other(_) => return Flaw::Other,
+            Reason::Certificate(error) => error,
+        };
+        match error {
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => Flaw::OtherName,
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => Flaw::Expired,
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => Flaw::NotYetValid,
+            CertificateError::UnknownIssuer => Flaw::UnknownIssuer,
+            CertificateError::BadSignature => Flaw::Signature,
+            error if is_authority(error) => Flaw::UnknownIssuer,
+            _ => Flaw::Other,
+        }
+    }
+}
+
 impl fmt::Display for Untrusted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.reason {
+            Reason::Certificate(_) if self.flaw() == Flaw::OtherName && !self.names.is_empty() => {
+                write!(
+                    f,
+                    "it is for {}, and not for the host that was asked for",
+                    self.names.join(", ")
+                )?;
+            }
             Reason::OtherFingerprint(expected) => write!(f, "it is not the one that `fingerprint` names, {expected}")?,
             Reason::Certificate(CertificateError::UnknownIssuer) => {
                 f.write_str("it is issued by nobody whom this machine or `ca_file` trusts")?;

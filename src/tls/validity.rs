@@ -1,32 +1,21 @@
 //! For which hosts and how long a certificate is valid.
 
-use std::{
-    net::IpAddr,
-    path::{Path, PathBuf},
+use std::path::{Path, PathBuf};
+
+use super::{
+    leaf::{Leaf, day},
+    pem::{self, Error},
 };
-
-use chrono::DateTime;
-use x509_parser::extensions::GeneralName;
-
-use super::pem::{self, Error};
 
 /// From this number of days before its end on, popgate warns of a certificate: public authorities' are renewed by then.
 const SOON: i64 = 30;
 const DAY: i64 = 24 * 3600;
-/// rsaEncryption (RFC 3279 §2.3.1).
-const RSA: &str = "1.2.840.113549.1.1.1";
 
 /// For which hosts and how long a certificate is valid.
 #[derive(Debug)]
 pub struct Validity {
     file: PathBuf,
-    /// Its hosts, or its subject.
-    names: Vec<String>,
-    /// Seconds since 1970.
-    from: i64,
-    /// Seconds since 1970.
-    until: i64,
-    has_rsa_key: bool,
+    leaf: Leaf,
 }
 
 /// Whether a certificate is valid at some time, with a sentence that says so.
@@ -44,58 +33,45 @@ impl Validity {
     /// Reads the first certificate in `file`.
     pub fn of(file: &Path) -> Result<Self, Error> {
         let chain = pem::certificates(file)?;
-        let wrong = || pem::unsuitable(file, "certificate");
-        let (_, certificate) =
-            x509_parser::parse_x509_certificate(chain.first().ok_or_else(wrong)?).map_err(|_| wrong())?;
-        let hosts = certificate.subject_alternative_name().ok().flatten().map(|names| {
-            let names = names.value.general_names.iter().filter_map(|name| match name {
-                GeneralName::DNSName(name) => Some((*name).to_owned()),
-                GeneralName::IPAddress(octets) => match *octets {
-                    [a, b, c, d] => Some(IpAddr::from([*a, *b, *c, *d]).to_string()),
-                    octets => <[u8; 16]>::try_from(octets)
-                        .ok()
-                        .map(|octets| IpAddr::from(octets).to_string()),
-                },
-                _ => None,
-            });
-            names.collect::<Vec<_>>()
-        });
+        let leaf = chain.first().and_then(|leaf| Leaf::of(leaf));
         Ok(Self {
             file: file.to_owned(),
-            names: hosts
-                .filter(|names| !names.is_empty())
-                .unwrap_or_else(|| vec![certificate.subject().to_string()]),
-            from: certificate.validity().not_before.timestamp(),
-            until: certificate.validity().not_after.timestamp(),
-            has_rsa_key: certificate.public_key().algorithm.algorithm.to_id_string() == RSA,
+            leaf: leaf.ok_or_else(|| pem::unsuitable(file, "certificate"))?,
         })
+    }
+
+    /// When it ends, in seconds since 1970.
+    pub fn until(&self) -> i64 {
+        self.leaf.until
     }
 
     /// The hosts that it is for, or its subject if it names none.
     pub fn names(&self) -> &[String] {
-        &self.names
+        &self.leaf.names
     }
 
     /// Whether its key is an RSA key, the only kind that old devices know.
     pub fn has_rsa_key(&self) -> bool {
-        self.has_rsa_key
+        self.leaf.has_rsa_key
     }
 
     /// Whether it is for the host `name`, or for all hosts of a name that begins with `*.`.
     pub fn covers(&self, name: &str) -> bool {
-        let has = |name: &str| self.names.iter().any(|other| other.eq_ignore_ascii_case(name));
+        let has = |name: &str| self.leaf.names.iter().any(|other| other.eq_ignore_ascii_case(name));
         has(name) || wildcard(name).is_some_and(|wildcard| has(&wildcard))
     }
 
     /// Whether it is valid at `now`, in seconds since 1970.
     pub fn at(&self, now: i64) -> Expiry {
-        let (file, names) = (self.file.display(), self.names.join(", "));
-        let until = day(self.until);
-        let days = (self.until - now) / DAY;
-        if self.until <= now {
+        let Leaf { names, from, until, .. } = &self.leaf;
+        let (file, names) = (self.file.display(), names.join(", "));
+        let (from, end) = (*from, *until);
+        let until = day(end);
+        let days = (end - now) / DAY;
+        if end <= now {
             Expiry::Invalid(format!("certificate {file} expired on {until}: devices refuse it"))
-        } else if self.from > now {
-            let from = day(self.from);
+        } else if from > now {
+            let from = day(from);
             Expiry::Invalid(format!(
                 "certificate {file} is valid from {from} only: devices refuse it"
             ))
@@ -115,13 +91,6 @@ pub(super) fn wildcard(name: &str) -> Option<String> {
     Some(format!("*.{domain}"))
 }
 
-fn day(time: i64) -> String {
-    DateTime::from_timestamp(time, 0)
-        .unwrap_or_default()
-        .date_naive()
-        .to_string()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,10 +99,13 @@ mod tests {
     fn how_long_a_certificate_lives() {
         let validity = Validity {
             file: "c.pem".into(),
-            names: vec!["mail.example.org".into()],
-            from: 1_000 * DAY,
-            until: 2_000 * DAY,
-            has_rsa_key: true,
+            leaf: Leaf {
+                names: vec!["mail.example.org".into()],
+                issuer: String::new(),
+                from: 1_000 * DAY,
+                until: 2_000 * DAY,
+                has_rsa_key: true,
+            },
         };
         let at = |days: i64, seconds: i64| validity.at(days * DAY + seconds);
         let invalid = |text: &str| Expiry::Invalid(format!("certificate c.pem {text}: devices refuse it"));

@@ -4,6 +4,7 @@ mod login;
 mod mail;
 mod peers;
 mod random;
+mod spoken;
 mod uid;
 mod uid_map;
 
@@ -11,5 +12,6 @@ pub use login::canonical;
 pub use mail::{MailboxName, MessageNumber, Octets};
 pub use peers::{Place, Places, network};
 pub use random::RandomUnavailable;
+pub use spoken::Spoken;
 pub use uid::{Uid, UidRanges, UidValidity};
 pub use uid_map::{UidMap, Uids};

@@ -1,10 +1,12 @@
-//! The sign-in page (`[web]`): how the accounts at providers stand, and how somebody signs in for them. Works without
-//! JavaScript, and loads nothing from elsewhere.
+//! The page (`[web]`): how the gateway and its accounts fare, and how somebody signs in for those at providers. It works
+//! without JavaScript, and loads nothing from elsewhere. Beside it are the probes, for programs.
 
 mod device;
 mod guard;
 mod guesses;
+mod overview;
 mod pages;
+mod probes;
 mod server;
 mod session;
 #[cfg(test)]
@@ -28,11 +30,13 @@ use subtle::ConstantTimeEq;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+pub use overview::{Account, Health, Overview};
+
 use self::{
     device::Waiting,
     guard::Guard,
     guesses::{Guesses, Peer},
-    pages::{Notice, Row},
+    pages::{Consent, Gateway, Notice, Row},
     session::{Entered, Sessions},
 };
 use crate::{
@@ -58,6 +62,7 @@ impl FromRef<Current> for Arc<Shared> {
 }
 
 struct Shared {
+    overview: Arc<dyn Overview>,
     sign_ins: SignIns,
     tokens: Arc<Tokens>,
     password: Secret,
@@ -76,8 +81,8 @@ struct Shared {
 type Shown = State<Arc<Shared>>;
 
 impl Site {
-    /// Binds the page of `web`.
-    pub fn bind(web: &Web, sign_ins: SignIns, tokens: Arc<Tokens>) -> io::Result<Self> {
+    /// Binds the page of `web`, which shows what `overview` says.
+    pub fn bind(web: &Web, sign_ins: SignIns, tokens: Arc<Tokens>, overview: Arc<dyn Overview>) -> io::Result<Self> {
         let listener = std::net::TcpListener::bind(web.address)?;
         listener.set_nonblocking(true)?;
         let url = match &web.public_url {
@@ -90,6 +95,7 @@ impl Site {
         Ok(Self {
             listener,
             current: Current(Arc::new(ArcSwap::from_pointee(Shared {
+                overview,
                 sign_ins,
                 tokens,
                 password: web.admin_password.clone(),
@@ -115,6 +121,7 @@ impl Site {
             Arc::new(Sessions::new(&before.prefix, before.secure))
         };
         self.current.0.store(Arc::new(Shared {
+            overview: before.overview.clone(),
             guard: before.guard.with(&sign_ins),
             sign_ins,
             tokens,
@@ -136,7 +143,7 @@ impl Site {
     /// Serves until `shutdown`.
     pub async fn run(&self, shutdown: CancellationToken) {
         let shared = self.current.0.load_full();
-        let mut router = Router::new();
+        let (mut router, mut probes) = (Router::new(), Router::new());
         // A proxy in front may take its own path away or leave it.
         let prefixes = [String::new(), shared.prefix.clone()];
         for prefix in &prefixes[..if shared.prefix.is_empty() { 1 } else { 2 }] {
@@ -145,12 +152,14 @@ impl Site {
                 .route(&at("/"), get(accounts))
                 .route(&at("/login"), get(login_form).post(login))
                 .route(&at("/logout"), post(logout))
+                .route(&at("/test"), post(test))
                 .route(&at("/sign-in"), post(begin))
                 .route(&at("/forget"), get(confirm).post(forget))
                 .route(&at("/code"), get(code))
                 .route(&at("/callback"), get(callback))
                 .route(&at("/callback/{upstream}"), get(callback))
                 .route(&at("/style.css"), get(style));
+            probes = probes::routes(probes, prefix);
             if !prefix.is_empty() {
                 // Browsers do not send the cookie here, because its path ends with a slash.
                 router = router.route(prefix, get(home));
@@ -158,6 +167,8 @@ impl Site {
         }
         let router = router
             .layer(middleware::from_fn_with_state(self.current.clone(), guard::guarded))
+            // Whoever asks these may call the gateway by any name.
+            .merge(probes)
             .with_state(self.current.clone());
         let listener = match self.listener.try_clone().and_then(TcpListener::from_std) {
             Ok(listener) => listener,
@@ -332,16 +343,34 @@ async fn logout(State(shared): Shown, headers: HeaderMap, Form(form): Form<Plain
 async fn accounts(State(shared): Shown, headers: HeaderMap) -> Result<Markup, Refused> {
     let entered = shared.entered(&headers)?;
     let mut rows = Vec::new();
-    for candidate in shared.sign_ins.candidates() {
-        let status = shared.tokens.status(&candidate.consent(&shared.tokens)).await;
-        rows.push(Row::new(candidate, status));
+    for account in shared.overview.accounts() {
+        let candidate = shared
+            .sign_ins
+            .candidates()
+            .find(|candidate| candidate.account.login == account.login);
+        let consent = match candidate {
+            Some(candidate) => {
+                let status = shared.tokens.status(&candidate.consent(&shared.tokens)).await;
+                Some(Consent::new(candidate, status))
+            }
+            None => None,
+        };
+        rows.push(Row::new(account, consent));
     }
-    Ok(pages::accounts(
-        &shared.prefix,
-        &entered.csrf,
-        entered.take_notice(),
-        &rows,
-    ))
+    rows.extend(pages::forwarded(&rows));
+    let gateway = Gateway {
+        health: shared.overview.health().await,
+        listeners: shared.overview.listeners().await,
+    };
+    let notice = entered.take_notice();
+    Ok(pages::accounts(&shared.prefix, &entered.csrf, notice, &gateway, &rows))
+}
+
+/// Tries a login step by step.
+async fn test(State(shared): Shown, headers: HeaderMap, Form(form): Form<Chosen>) -> Result<Markup, Refused> {
+    shared.asked(&headers, &form.csrf)?;
+    let steps = shared.overview.examine(&form.login).await.ok_or(Refused::Unknown)?;
+    Ok(pages::steps(&shared.prefix, &form.login, &steps))
 }
 
 #[derive(Deserialize)]

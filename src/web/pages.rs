@@ -1,11 +1,20 @@
-//! The pages of the sign-in, in HTML.
+//! The pages, in HTML.
+
+use std::{
+    cmp::Reverse,
+    collections::BTreeSet,
+    time::{Duration, SystemTime},
+};
 
 use maud::{DOCTYPE, Markup, html};
 
-use super::device::Waiting;
+use super::{Account, Health, device::Waiting};
 use crate::{
+    doctor::{Outcome, Step},
     oauth::{self, Part, Standing, Status},
     sign_in::Candidate,
+    telemetry::{Poll, polls, sessions},
+    types::canonical,
 };
 
 /// What has just happened.
@@ -25,10 +34,20 @@ impl Notice {
     }
 }
 
-/// An account and how it stands.
+/// An account, or a login that was forwarded, and how it fares.
 pub(super) struct Row {
     login: String,
     mailbox: String,
+    poll: Poll,
+    pause: Duration,
+    /// Whether the gateway can log in by itself.
+    is_stored: bool,
+    /// If its upstream takes tokens.
+    consent: Option<Consent>,
+}
+
+/// How the consent of an account stands.
+pub(super) struct Consent {
     status: Vec<Part>,
     is_good: bool,
     /// As whom somebody signs in; `None` if nobody has to.
@@ -37,23 +56,88 @@ pub(super) struct Row {
     is_kept: bool,
 }
 
+/// The gateway itself.
+pub(super) struct Gateway {
+    pub(super) health: Health,
+    /// Address and `tls` of each listener.
+    pub(super) listeners: Vec<(String, String)>,
+}
+
 impl Row {
+    pub(super) fn new(account: Account, consent: Option<Consent>) -> Self {
+        Self {
+            poll: polls().of(&canonical(&account.login, None)),
+            login: account.login,
+            mailbox: account.mailbox,
+            pause: account.pause,
+            is_stored: account.is_stored,
+            consent,
+        }
+    }
+}
+
+impl Consent {
     pub(super) fn new(candidate: Candidate<'_>, status: Result<Status, oauth::Error>) -> Self {
-        let account = candidate.account;
         let (status, is_good, is_kept) = match status {
             Ok(status) => (status.parts(), status.is_good(), status.standing != Standing::Missing),
             Err(error) => (vec![Part::Text(error.to_string())], false, false),
         };
         let needs_consent = candidate.oauth2.needs_consent();
         Self {
-            login: account.login.clone(),
-            mailbox: format!("{} at {}", account.user, account.upstream.host),
             is_good,
             status,
             person: needs_consent.then(|| candidate.person().to_owned()),
             is_kept: is_kept && needs_consent,
         }
     }
+}
+
+/// Logins shown that no account of the configuration is for.
+const MOST_FORWARDED: usize = 100;
+
+/// The logins besides those of `rows` that have logged in since the gateway started: those that fail first, then those that
+/// came last.
+pub(super) fn forwarded(rows: &[Row]) -> Vec<Row> {
+    let shown: BTreeSet<String> = rows.iter().map(|row| canonical(&row.login, None)).collect();
+    let mut others: Vec<_> = polls().all();
+    others.retain(|(login, _)| !shown.contains(login));
+    others.sort_by_key(|(_, poll)| (!poll.is_failing(), Reverse(poll.last())));
+    let row = |(login, poll)| Row {
+        login,
+        mailbox: "by its own password".to_owned(),
+        poll,
+        pause: Duration::ZERO,
+        is_stored: false,
+        consent: None,
+    };
+    others.into_iter().take(MOST_FORWARDED).map(row).collect()
+}
+
+/// How a login fared last, in words.
+fn fared(poll: &Poll) -> Vec<Part> {
+    let text = |text: &str| Part::Text(text.to_owned());
+    let time = |at: SystemTime| {
+        let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Part::Time(u32::try_from(since.as_secs()).unwrap_or(u32::MAX))
+    };
+    let mut parts = Vec::new();
+    if poll.is_failing()
+        && let Some((at, reason)) = &poll.failure
+    {
+        parts.extend([text("failed at "), time(*at), text(&format!(": {reason}; "))]);
+    }
+    match poll.success {
+        Some((at, 1)) => parts.extend([text("last polled at "), time(at), text(", 1 message")]),
+        Some((at, messages)) => {
+            parts.extend([
+                text("last polled at "),
+                time(at),
+                text(&format!(", {messages} messages")),
+            ]);
+        }
+        None => parts.push(text("not polled since the gateway started")),
+    }
+    parts
 }
 
 /// Times are not broken between lines.
@@ -92,7 +176,7 @@ fn page(prefix: &str, title: &str, refresh: Option<u32>, content: &Markup) -> Ma
 pub(super) fn login(prefix: &str, wrong: Option<&str>) -> Markup {
     let content = html! {
         h1 { "popgate" }
-        p { "Sign in here to mail providers that take no passwords." }
+        p { "How the accounts fare, and where to sign in to mail providers that take no passwords." }
         @if let Some(wrong) = wrong {
             p.notice.bad role="alert" { (wrong) }
         }
@@ -106,7 +190,10 @@ pub(super) fn login(prefix: &str, wrong: Option<&str>) -> Markup {
     page(prefix, "Log in", None, &content)
 }
 
-pub(super) fn accounts(prefix: &str, csrf: &str, notice: Option<Notice>, rows: &[Row]) -> Markup {
+/// How often the page of the accounts is loaded anew, in seconds.
+const REFRESH: u32 = 60;
+
+pub(super) fn accounts(prefix: &str, csrf: &str, notice: Option<Notice>, gateway: &Gateway, rows: &[Row]) -> Markup {
     let content = html! {
         header {
             h1 { "Accounts" }
@@ -118,43 +205,103 @@ pub(super) fn accounts(prefix: &str, csrf: &str, notice: Option<Notice>, rows: &
         @if let Some(notice) = notice {
             p.notice.good[notice.is_good].bad[!notice.is_good] role="status" { (notice.text) }
         }
+        (state(gateway))
         @if rows.is_empty() {
-            p {
-                "No account signs in by OAuth2. Give an upstream a " code { "preset" } " and an " code { "[upstream.NAME.oauth2]" }
-                ", and an " code { "[[account]]" } " there."
-            }
+            p { "There is no " code { "[[account]]" } ", and nobody has logged in since the gateway started." }
         }
         @for row in rows {
-            section {
-                div {
-                    h2 { (row.login) }
-                    p.mailbox {
-                        (row.mailbox)
-                        @if let Some(person) = &row.person {
-                            " · sign in as " (person)
+            (account(prefix, csrf, row))
+        }
+    };
+    page(prefix, "Accounts", Some(REFRESH), &content)
+}
+
+/// What does not work, the listeners, and how many sessions there are.
+fn state(gateway: &Gateway) -> Markup {
+    let sessions = sessions();
+    let Health { failing, degraded } = &gateway.health;
+    html! {
+        ul.state {
+            @for (part, reason) in failing.iter().chain(degraded) {
+                li.bad { (part) ": " (reason) }
+            }
+            @for (address, tls) in &gateway.listeners {
+                @let count = sessions.iter().filter(|session| session.listener == *address).count();
+                li { code { (address) } ", tls " (tls) ": " (count) @if count == 1 { " session" } @else { " sessions" } " now" }
+            }
+        }
+    }
+}
+
+fn account(prefix: &str, csrf: &str, row: &Row) -> Markup {
+    let person = row.consent.as_ref().and_then(|consent| consent.person.as_ref());
+    html! {
+        section {
+            div {
+                h2 { (row.login) }
+                p.mailbox {
+                    (row.mailbox)
+                    @if let Some(person) = person {
+                        " · sign in as " (person)
+                    }
+                }
+                @if let Some(consent) = &row.consent {
+                    p.status.good[consent.is_good].bad[!consent.is_good] { (words(&consent.status)) }
+                }
+                p.poll.bad[row.poll.is_failing()] { (words(&fared(&row.poll))) }
+                @if !row.pause.is_zero() {
+                    p.poll.bad { "the upstream wants to be left alone for " (row.pause.as_secs().max(1)) " seconds" }
+                }
+            }
+            div.actions {
+                @if let Some(consent) = row.consent.as_ref().filter(|consent| consent.person.is_some()) {
+                    form method="post" action={ (prefix) "/sign-in" } {
+                        (hidden(csrf, &row.login))
+                        @let text = if consent.is_kept { "Sign in again" } else { "Sign in" };
+                        button.plain[consent.is_good] aria-label={ (text) ": " (row.login) } { (text) }
+                    }
+                    @if consent.is_kept {
+                        form method="get" action={ (prefix) "/forget" } {
+                            input type="hidden" name="login" value=(row.login);
+                            button.plain aria-label={ "Forget: " (row.login) } { "Forget" }
                         }
                     }
-                    p.status.good[row.is_good].bad[!row.is_good] { (words(&row.status)) }
                 }
-                @if row.person.is_some() {
-                    div.actions {
-                        form method="post" action={ (prefix) "/sign-in" } {
-                            (hidden(csrf, &row.login))
-                            @let text = if row.is_kept { "Sign in again" } else { "Sign in" };
-                            button.plain[row.is_good] aria-label={ (text) ": " (row.login) } { (text) }
-                        }
-                        @if row.is_kept {
-                            form method="get" action={ (prefix) "/forget" } {
-                                input type="hidden" name="login" value=(row.login);
-                                button.plain aria-label={ "Forget: " (row.login) } { "Forget" }
-                            }
-                        }
+                @if row.is_stored {
+                    form method="post" action={ (prefix) "/test" } {
+                        (hidden(csrf, &row.login))
+                        button.plain aria-label={ "Test: " (row.login) } { "Test" }
                     }
                 }
             }
         }
+    }
+}
+
+/// What the steps of a trial have shown.
+pub(super) fn steps(prefix: &str, login: &str, steps: &[Step]) -> Markup {
+    let is_good = !steps.iter().any(|step| step.outcome.is_failure());
+    let content = html! {
+        h1 { "Test of " (login) }
+        p.notice.good[is_good].bad[!is_good] role="status" {
+            @if is_good { "Everything works." } @else { "Something does not work." }
+        }
+        ol.steps {
+            @for step in steps {
+                @let is_bad = !matches!(step.outcome, Outcome::Passed(_));
+                li {
+                    strong { (step.name) }
+                    " " span.hint { (step.took.as_millis()) " ms" }
+                    p.bad[is_bad] { (step.outcome.text()) }
+                    @if let Some(advice) = &step.advice {
+                        p.hint { (advice) }
+                    }
+                }
+            }
+        }
+        p { a href={ (prefix) "/" } { "Back to the accounts" } }
     };
-    page(prefix, "Accounts", None, &content)
+    page(prefix, "Test", None, &content)
 }
 
 fn hidden(csrf: &str, login: &str) -> Markup {

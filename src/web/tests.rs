@@ -18,7 +18,33 @@ fn site() -> Site {
         std::path::Path::new(""),
     );
     let config = Arc::new(config.unwrap());
-    Site::bind(config.web.as_ref().unwrap(), SignIns::new(&*config), Tokens::none()).unwrap()
+    let (web, sign_ins) = (config.web.as_ref().unwrap(), SignIns::new(&*config));
+    Site::bind(web, sign_ins, Tokens::none(), Arc::new(Nothing)).unwrap()
+}
+
+/// A gateway without accounts.
+#[derive(Debug)]
+struct Nothing;
+
+#[async_trait::async_trait]
+impl Overview for Nothing {
+    async fn health(&self) -> Health {
+        Health::default()
+    }
+
+    async fn measure(&self) {}
+
+    async fn listeners(&self) -> Vec<(String, String)> {
+        Vec::new()
+    }
+
+    fn accounts(&self) -> Vec<Account> {
+        Vec::new()
+    }
+
+    async fn examine(&self, _: &str) -> Option<Vec<crate::doctor::Step>> {
+        None
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -44,7 +44,7 @@ fn several_logins_of_one_mailbox() {
         )
     };
     let gateway = Setup::new(peer.address())
-        .table(&account("scanner", "password = \"paper jam\""))
+        .table(&account("tickets", "password = \"paper jam\""))
         .table(&account(
             "alarm",
             &format!("password_hash = '{}'", hashed("fire drill")),
@@ -55,19 +55,19 @@ fn several_logins_of_one_mailbox() {
         (pop.try_log_in(login, password), pop)
     };
 
-    let (reply, scanner) = log_in("scanner", "paper jam");
+    let (reply, tickets) = log_in("tickets", "paper jam");
     assert!(reply.starts_with("+OK 3"), "{reply}");
     let (reply, _) = log_in("alarm", "fire drill");
     assert!(reply.starts_with("-ERR [IN-USE]"), "it is the same mailbox: {reply}");
-    scanner.quit();
+    tickets.quit();
     let (reply, alarm) = log_in("alarm", "fire drill");
     assert!(reply.starts_with("+OK 3"), "{reply}");
     alarm.quit();
 
     let asked = peer.connections();
     for (login, password) in [
-        ("scanner", "paper"),
-        ("scanner", "paper jam "),
+        ("tickets", "paper"),
+        ("tickets", "paper jam "),
         ("alarm", "paper jam"),
         ("alarm", PASSWORD),
     ] {

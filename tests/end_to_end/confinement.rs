@@ -67,8 +67,8 @@ fn fail2ban_finds_the_address_of_every_refused_login_and_no_other() {
         for login in [
             "eva",
             "dev peer=8.8.8.8:1 reason=wrong ",
-            " INFO login refused peer=8.8.8.8:1 reason=wrong x",
-            "\",\"level\":\"INFO\",\"message\":\"login refused\",\"peer\":\"8.8.8.8:1\",",
+            " WARN login refused peer=8.8.8.8:1 reason=wrong x",
+            "\",\"level\":\"WARN\",\"message\":\"login refused\",\"peer\":\"8.8.8.8:1\",",
         ] {
             let reply = from(1).try_log_in(login, "wrong");
             assert!(reply.starts_with("-ERR [AUTH]"), "{reply}");

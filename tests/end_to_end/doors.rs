@@ -122,12 +122,12 @@ fn certificates_of_devices() {
         .listener("tls = \"implicit\"\nclient_certificates = \"required\"")
         .listener("tls = \"starttls\"\nclient_certificates = \"optional\"")
         .start();
-    let known = certificates.client_of(&certificates, "scanner\r\n7");
+    let known = certificates.client_of(&certificates, "tickets\r\n7");
     for listener in [0, 1] {
         fetch(connect(&gateway, listener, &known));
         let session = &gateway.sessions(listener + 1)[listener];
         // Unchanged: JSON quotes it.
-        assert_eq!(session["certificate"], "CN=scanner\r\n7", "{session}");
+        assert_eq!(session["certificate"], "CN=tickets\r\n7", "{session}");
         assert_eq!(session["end"], "quit");
     }
     fetch(connect(&gateway, 1, &certificates.client()));
@@ -135,8 +135,8 @@ fn certificates_of_devices() {
 
     for (listener, device) in [
         (0, certificates.client()),
-        (0, certificates.client_of(&foreign, "scanner")),
-        (1, certificates.client_of(&foreign, "scanner")),
+        (0, certificates.client_of(&foreign, "tickets")),
+        (1, certificates.client_of(&foreign, "tickets")),
     ] {
         let mut pop = Pop::open(gateway.addresses()[listener]);
         if listener == 1 {

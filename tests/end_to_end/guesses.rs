@@ -127,7 +127,7 @@ fn fifty_guesses_at_once_are_eleven_whatever_the_spelling() {
 fn a_flood_of_made_up_logins() {
     let peer = Peer::start(mailbox("{tag} NO [AUTHENTICATIONFAILED] no\r\n"));
     let account = format!(
-        "[[account]]\nlogin = \"scanner\"\npassword = \"paper jam\"\nupstream = \"lab\"\nuser = \"eva\"\n\
+        "[[account]]\nlogin = \"tickets\"\npassword = \"paper jam\"\nupstream = \"lab\"\nuser = \"eva\"\n\
          upstream_password = \"{PASSWORD}\""
     );
     let gateway = Setup::new(peer.address())
@@ -135,22 +135,22 @@ fn a_flood_of_made_up_logins() {
         .own_logins_only()
         .table(&account)
         .start();
-    assert!(guess(&gateway, "scanner", "paper jam").starts_with("+OK"));
+    assert!(guess(&gateway, "tickets", "paper jam").starts_with("+OK"));
     let mut pop = Pop::connect(gateway.address());
     let replies: Vec<_> = (0..2000)
         .map(|number| pop.try_log_in(&format!("made{number}"), "up"))
         .collect();
     let count = |code| refusals(&replies, code);
     assert_eq!((count("AUTH"), count("LOGIN-DELAY")), (101, 1899));
-    let reply = guess(&gateway, "scanner", "wrong");
+    let reply = guess(&gateway, "tickets", "wrong");
     assert!(
         reply.starts_with("-ERR [LOGIN-DELAY]"),
         "from the same address: {reply}"
     );
-    let right = guess(&gateway, "scanner", "paper jam");
+    let right = guess(&gateway, "tickets", "paper jam");
     assert!(right.starts_with("+OK"), "a secret that was right: {right}");
     let mut elsewhere = Pop::connect_from(Ipv4Addr::new(127, 1, 0, 1), gateway.address());
-    let reply = elsewhere.try_log_in("scanner", "wrong");
+    let reply = elsewhere.try_log_in("tickets", "wrong");
     assert!(reply.starts_with("-ERR [AUTH]"), "elsewhere: {reply}");
 }
 

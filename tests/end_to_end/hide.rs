@@ -16,7 +16,7 @@ use crate::support::{
     pop::Pop,
 };
 
-const DEVICES: [&str; 2] = ["scanner", "alarm"];
+const DEVICES: [&str; 2] = ["tickets", "alarm"];
 
 fn start(dovecot: &Dovecot, user: &str, state: &TempDir) -> Gateway {
     let accounts = DEVICES.map(|login| account(login, user));
@@ -171,19 +171,19 @@ fn both_devices_at_once() {
     dovecot.user_with("eva", &[mail::simple(1), mail::simple(2)]);
     let state = TempDir::new().unwrap();
     let gateway = start(&dovecot, "eva", &state);
-    let mut scanner = Pop::log_in(gateway.address(), "scanner");
+    let mut tickets = Pop::log_in(gateway.address(), "tickets");
     let mut alarm = Pop::log_in(gateway.address(), "alarm");
-    scanner.ok("DELE 1");
-    scanner.quit();
+    tickets.ok("DELE 1");
+    tickets.quit();
     assert_eq!(alarm.retr(1).1, mail::simple(1));
     alarm.ok("DELE 2");
     alarm.quit();
-    let mut scanner = Pop::log_in(gateway.address(), "scanner");
-    assert_eq!((scanner.stat().0, scanner.retr(1).1), (1, mail::simple(2)));
+    let mut tickets = Pop::log_in(gateway.address(), "tickets");
+    assert_eq!((tickets.stat().0, tickets.retr(1).1), (1, mail::simple(2)));
     let mut second = Pop::connect(gateway.address());
-    let reply = second.try_log_in("scanner", PASSWORD);
+    let reply = second.try_log_in("tickets", PASSWORD);
     assert!(reply.starts_with("-ERR [IN-USE]"), "{reply}");
-    scanner.quit();
+    tickets.quit();
 }
 
 /// The device only hears that something is not available.
@@ -193,13 +193,13 @@ fn a_reset_during_a_session_is_in_the_log() {
     dovecot.user_with("eva", &[mail::simple(1), mail::simple(2)]);
     let state = TempDir::new().unwrap();
     let gateway = start(&dovecot, "eva", &state);
-    let mut pop = Pop::log_in(gateway.address(), "scanner");
+    let mut pop = Pop::log_in(gateway.address(), "tickets");
     pop.ok("DELE 1");
     pop.quit();
-    let mut pop = Pop::log_in(gateway.address(), "scanner");
+    let mut pop = Pop::log_in(gateway.address(), "tickets");
     pop.ok("DELE 1");
     let reset = Command::new(env!("CARGO_BIN_EXE_popgate"))
-        .args(["state", "--reset", "scanner", "--config"])
+        .args(["state", "--reset", "tickets", "--config"])
         .arg(gateway.file())
         .output()
         .unwrap();
@@ -207,7 +207,7 @@ fn a_reset_during_a_session_is_in_the_log() {
     let events = gateway.events("reset: what was kept of this login is forgotten", 1);
     assert_eq!(
         (&events[0]["login"], &events[0]["mailboxes"]),
-        (&json!("scanner"), &json!(1))
+        (&json!("tickets"), &json!(1))
     );
     pop.err("QUIT", "-ERR [SYS/TEMP]");
     let refused =
@@ -215,9 +215,9 @@ fn a_reset_during_a_session_is_in_the_log() {
     let events = gateway.events(refused, 1);
     assert_eq!(
         (&events[0]["level"], &events[0]["login"], &events[0]["mailbox"]),
-        (&json!("WARN"), &json!("scanner"), &json!("lab/eva/INBOX"))
+        (&json!("WARN"), &json!("tickets"), &json!("lab/eva/INBOX"))
     );
-    let mut pop = Pop::log_in(gateway.address(), "scanner");
+    let mut pop = Pop::log_in(gateway.address(), "tickets");
     assert_eq!(pop.stat().0, 2);
     pop.quit();
 }
@@ -227,7 +227,7 @@ fn a_reset_during_a_session_is_in_the_log() {
 fn the_device_that_is_one_too_many_hears_why() {
     let Some(dovecot) = Dovecot::start() else { return };
     dovecot.user_with("eva", &[mail::simple(1)]);
-    let logins = ["scanner", "alarm", "fax"];
+    let logins = ["tickets", "alarm", "fax"];
     let setup = Setup::new(dovecot.address())
         .upstream("connections_per_user = 2")
         .maildrop("on_delete = \"hide\"");
@@ -236,7 +236,7 @@ fn the_device_that_is_one_too_many_hears_why() {
         .fold(setup, |setup, login| setup.table(&account(login, "eva")));
     let gateway = setup.start();
     let served = [
-        Pop::log_in(gateway.address(), "scanner"),
+        Pop::log_in(gateway.address(), "tickets"),
         Pop::log_in(gateway.address(), "alarm"),
     ];
     let reply = Pop::connect(gateway.address()).try_log_in("fax", PASSWORD);

@@ -224,7 +224,7 @@ fn a_login_that_leads_to_no_mailbox_is_for_somebody_to_mend() {
             "-ERR [SYS/PERM] upstream says that this user has no mailbox it may use, see the log"
         );
         let event = &gateway.events("the upstream failed", 1)[0];
-        assert!(event["error"].as_str().unwrap().contains(advice), "{event}");
+        assert!(event["advice"].as_str().unwrap().contains(advice), "{event}");
     }
 }
 

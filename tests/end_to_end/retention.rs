@@ -22,13 +22,13 @@ fn account(login: &str, maildrop: &str) -> String {
 fn setup(dovecot: &Dovecot, state: &TempDir, maildrop: &str) -> Setup {
     Setup::new(dovecot.address())
         .table(&format!("[state]\ndir = {:?}", state.path()))
-        .table(&account("scanner", maildrop))
+        .table(&account("tickets", maildrop))
 }
 
 /// A session that retrieves the second message and begins to retrieve the third, of five.
 fn retrieve(dovecot: &Dovecot, state: &TempDir, maildrop: &str) {
     let gateway = setup(dovecot, state, maildrop).start();
-    let mut pop = Pop::log_in(gateway.address(), "scanner");
+    let mut pop = Pop::log_in(gateway.address(), "tickets");
     assert!(pop.list("CAPA").contains(&"EXPIRE 14".to_owned()));
     assert_eq!(pop.retr(2).1, mail::simple(2));
     pop.top(3, 2);
@@ -102,10 +102,10 @@ fn with_hide_it_concerns_one_login_only() {
     };
     let gateway = ahead.start();
     gateway.events("retain_days are over", 1);
-    let mut scanner = Pop::log_in(gateway.address(), "scanner");
+    let mut tickets = Pop::log_in(gateway.address(), "tickets");
     let mut alarm = Pop::log_in(gateway.address(), "alarm");
-    assert_eq!((scanner.stat().0, alarm.stat().0), (4, 5));
-    scanner.quit();
+    assert_eq!((tickets.stat().0, alarm.stat().0), (4, 5));
+    tickets.quit();
     alarm.quit();
     assert_eq!(imap.uids(), [1, 2, 3, 4, 5]);
 }
@@ -131,10 +131,10 @@ fn a_dry_run_lists_what_would_go() {
         return;
     }
     let before = check(13);
-    assert!(before.contains("scanner: nothing would go now"), "{before}");
+    assert!(before.contains("tickets: nothing would go now"), "{before}");
     let after = check(15);
     assert!(
-        after.contains("scanner: 1 message of INBOX would go now (expunge)"),
+        after.contains("tickets: 1 message of INBOX would go now (expunge)"),
         "{after}"
     );
     assert!(after.contains("UID 2"), "{after}");
@@ -152,7 +152,7 @@ fn a_dry_run_tells_of_folders_that_devices_picked() {
     let picks = ", folder_separator = \"+\"";
     retrieve(&dovecot, &state, picks);
     let gateway = setup(&dovecot, &state, picks).start();
-    let mut pop = Pop::log_in(gateway.address(), "scanner+Lists");
+    let mut pop = Pop::log_in(gateway.address(), "tickets+Lists");
     assert_eq!(pop.retr(1).1, mail::simple(4));
     pop.quit();
     gateway.stop();
@@ -169,20 +169,24 @@ fn a_dry_run_tells_of_folders_that_devices_picked() {
         let printed = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
         assert!(output.status.success(), "{printed}");
         assert!(!printed.contains("a gateway is using it"), "{printed}");
-        assert!(printed.contains(": ok, 5 messages of "), "{printed}");
         printed
     };
     let before = check(0);
+    assert!(before.contains(": ok, 5 messages of "), "{before}");
     for folder in ["INBOX", "Lists"] {
-        let nothing = format!("scanner: nothing of {folder} would go now\n");
+        let nothing = format!("tickets: nothing of {folder} would go now\n");
         assert!(before.contains(&nothing), "{before}");
     }
     if Setup::new(dovecot.address()).days_ahead(1).is_none() {
         return;
     }
     let after = check(15);
+    assert!(
+        after.contains(": ok, 4 messages of "),
+        "what would go is not seen: {after}"
+    );
     for folder in ["INBOX", "Lists"] {
-        let one = format!("scanner: 1 message of {folder} would go now (expunge)\n");
+        let one = format!("tickets: 1 message of {folder} would go now (expunge)\n");
         assert!(after.contains(&one), "{after}");
     }
     assert_eq!(imap.uids(), [1, 2, 3, 4, 5]);
@@ -192,7 +196,7 @@ fn a_dry_run_tells_of_folders_that_devices_picked() {
 #[test]
 fn capa_tells_the_shortest_time_until_it_knows_the_login() {
     let peer = Peer::start(Answers::of([mail::simple(1)]));
-    let gateway = Setup::new(peer.address()).table(&account("scanner", "")).start();
+    let gateway = Setup::new(peer.address()).table(&account("tickets", "")).start();
     let mut pop = Pop::connect(gateway.address());
     assert!(pop.list("CAPA").contains(&"EXPIRE 14 USER".to_owned()));
     assert!(pop.try_log_in("eva", PASSWORD).starts_with("+OK"));

@@ -75,7 +75,7 @@ fn a_session_with_every_command() {
     let session = &gateway.sessions(1)[0];
     assert_eq!(session["login"], "eva");
     assert_eq!(session["retrieved"], 1);
-    assert_eq!(session["octets"], mails[2].len());
+    assert_eq!(session["retrieved_octets"], mails[2].len());
     assert_eq!(session["removed"], 2);
     assert_eq!(session["end"], "quit");
     gateway.stop();

@@ -72,11 +72,11 @@ fn one_session_at_a_time_whatever_leads_to_a_mailbox() {
     let Some(dovecot) = Dovecot::start() else { return };
     dovecot.user_with("eva@example.org", &[mail::simple(1)]);
     let gateway = Setup::new(dovecot.address())
-        .table(&account("scanner@Example.org", "eva@EXAMPLE.org"))
+        .table(&account("tickets@Example.org", "eva@EXAMPLE.org"))
         .start();
-    for first in ["scanner@example.org", "scanner@EXAMPLE.org", "eva@example.org"] {
+    for first in ["tickets@example.org", "tickets@EXAMPLE.org", "eva@example.org"] {
         let pop = Pop::log_in(gateway.address(), first);
-        for login in ["eva@example.org", "eva@Example.org", "scanner@example.ORG"] {
+        for login in ["eva@example.org", "eva@Example.org", "tickets@example.ORG"] {
             let reply = second(&gateway, login);
             assert!(reply.starts_with("-ERR [IN-USE]"), "{first}, {login}: {reply}");
         }

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{super::day, Failure, explain};
+use super::{super::day, Failure};
 use crate::{
     accounts::{Account, Accounts},
     config::{Config, OnDelete, Policy, Retention},
@@ -32,9 +32,10 @@ pub(super) async fn run(
             Ok(due) => tell(&account, &due, out)?,
             Err(error) => {
                 all_asked = false;
-                error.log();
-                let outcome = explain(error.refusal(), &account.upstream, Some(&account));
-                writeln!(out, "{}: {outcome}", account.login)?;
+                writeln!(out, "{}: failed: {}", account.login, error.cause())?;
+                if let Some(advice) = error.advice() {
+                    writeln!(out, "  help: {advice}")?;
+                }
             }
         }
     }

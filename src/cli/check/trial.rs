@@ -26,6 +26,13 @@ pub(super) enum Finding {
     Failure(String),
 }
 
+impl Finding {
+    /// Whether serving will fail.
+    pub(super) fn is_failure(&self) -> bool {
+        matches!(self, Self::Failure(_))
+    }
+}
+
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -37,12 +44,17 @@ impl fmt::Display for Finding {
 }
 
 /// Tries everything. Nothing stays behind.
-pub(super) async fn run(config: &Config) -> Result<Vec<Finding>, tls::Error> {
+pub(super) async fn run(config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
     let has_legacy = config.listeners.iter().any(|listener| listener.tls.is_legacy());
     for (index, files) in config.tls.iter().enumerate() {
         // Devices of old ask for no name, and get the first.
-        findings.extend(certificate(files, has_legacy && index == 0)?);
+        findings.extend(certificate(files, has_legacy && index == 0));
+    }
+    if let Some(file) = &config.notify.webhook_ca_file
+        && let Err(error) = tls::Connector::new(Some(file))
+    {
+        findings.push(Finding::Failure(format!("notify.webhook_ca_file: {error}")));
     }
     let mut is_running = false;
     if let Some(dir) = &config.state.dir {
@@ -83,7 +95,7 @@ pub(super) async fn run(config: &Config) -> Result<Vec<Finding>, tls::Error> {
         let is_ours = is_running && error.kind() == io::ErrorKind::AddrInUse;
         findings.push(unavailable("web.address", web.address, &error, is_ours));
     }
-    Ok(findings)
+    findings
 }
 
 fn unavailable(what: &str, address: SocketAddr, error: &io::Error, is_a_gateway: bool) -> Finding {
@@ -144,9 +156,11 @@ fn writable(dir: &Path) -> io::Result<()> {
 }
 
 /// How long the certificate of `files` is valid, which names it is to be shown for and does not have, and whether devices of
-/// old will know its key, if any are to see it.
-fn certificate(files: &Certificate, is_for_legacy: bool) -> Result<Vec<Finding>, tls::Error> {
-    let validity = Validity::of(&files.certificate)?;
+/// old will know its key, if any are to see it. Nothing of one that cannot be read.
+fn certificate(files: &Certificate, is_for_legacy: bool) -> Vec<Finding> {
+    let Ok(validity) = Validity::of(&files.certificate) else {
+        return Vec::new();
+    };
     let mut findings = vec![match validity.at(state::now().into()) {
         Expiry::Valid(text) => Finding::Note(text),
         Expiry::Ending(text) => Finding::Risk(text),
@@ -165,7 +179,7 @@ fn certificate(files: &Certificate, is_for_legacy: bool) -> Result<Vec<Finding>,
             "certificate {file} is not for {name}, which `names` gives it: devices refuse it there"
         ))
     }));
-    Ok(findings)
+    findings
 }
 
 #[cfg(test)]
@@ -189,7 +203,7 @@ mod tests {
             names: Some(["mail.example.org", "pop.example.org"].map(str::to_owned).into()),
             client_ca: None,
         };
-        let findings = certificate(&files, true).unwrap();
+        let findings = certificate(&files, true);
         let said: Vec<_> = findings.iter().map(ToString::to_string).collect();
         assert!(
             said[0].starts_with("warning: certificate ") && said[0].contains(", in 10 days"),
@@ -225,7 +239,7 @@ mod tests {
             free.port()
         );
         let config = Config::parse(&text, Path::new("")).unwrap();
-        let findings = run(&config).await.unwrap();
+        let findings = run(&config).await;
         // Where the system keeps the two apart both can be served.
         assert!(findings.len() <= 1, "{findings:?}");
         if let [finding] = &findings[..] {

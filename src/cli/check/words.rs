@@ -33,8 +33,8 @@ mod tests {
         let text =
             format!("[upstream.home]\nhost = \"imap.example.org\"\nlogins = [\"*\"]\n[upstream.home.maildrop]\n{keys}");
         let config = Config::parse(&text, directory.path()).unwrap();
-        let said = explain("scanner", "office", &config.upstreams[0].maildrop);
-        said.strip_prefix("scanner: ").unwrap().to_owned()
+        let said = explain("tickets", "office", &config.upstreams[0].maildrop);
+        said.strip_prefix("tickets: ").unwrap().to_owned()
     }
 
     #[test]

@@ -13,14 +13,14 @@ table! {
     /// `[[account]]`
     Account {
         /// The name that the device gives. `*` in it stands for anything: a rule for many mailboxes.
-        login: Option<String> [example("scanner"), help("the name that the device gives")];
+        login: Option<String> [example("tickets"), help("the name that the device gives")];
         /// The password that the device gives, kept as a hash; make one with `popgate hash-password`.
         password_hash: Option<Secret> [
-            example("$argon2id$v=19$m=19456,t=2,p=1$KdKzVSjkmu+x+3uVqCToXQ$492FOdnvLm9sbDj2LbVueNvYe41QLBpmcPIioX5vYwM"),
+            example("$argon2id$v=19$m=19456,t=2,p=1$w+eeRqlEA4D4m02X5h8coA$P1uMLrVCmQTAtKQa7N3V0cKNqwZ57/GT/zFnwrMNFig"),
             help("make one with popgate hash-password")
         ];
         /// The password that the device gives, in a file of its own.
-        password_file: Option<FileName> [example("/run/secrets/alarm")];
+        password_file: Option<FileName> [example("/run/secrets/pbx")];
         /// The password that the device gives.
         password: Option<Secret> [
             example("correct horse battery staple"),

@@ -19,7 +19,7 @@ use super::{
     ClientCertificates, ListenerTls, LogFormat, Secret,
     key::{OneOrMany, Shape, Table, table},
     log::LogFilter,
-    value::{AnyNetworks, FileName, HostNames, Networks, PageUrl, Size},
+    value::{AnyNetworks, Days, FileName, HostNames, Networks, PageUrl, Size, WebhookUrl},
 };
 
 /// Longest time that a key may name: a year of seconds. Longer is a slip of the keyboard, and could overflow a clock.
@@ -47,6 +47,8 @@ table! {
         limits: Limits [];
         /// The sign-in page.
         web: Web [];
+        /// Who is told when somebody must act.
+        notify: Notify [];
         /// The certificates of listeners with TLS.
         tls: OneOrMany<Tls> [];
         /// Where devices connect.
@@ -184,5 +186,28 @@ table! {
             example("another password"),
             help("what people enter the page with: `admin_password_file` or `admin_password`")
         ];
+    }
+
+    /// `[notify]`
+    Notify {
+        /// URL to which popgate posts a notice (JSON) when somebody must act. That is so if a consent or a certificate ends soon,
+        /// a login has been failing for an hour, a message cannot be delivered, or state cannot be written.
+        webhook: Option<WebhookUrl> [
+            example("https://alerts.example.org/popgate"),
+            help("write it like \"https://alerts.example.org/popgate\"")
+        ];
+        /// File with the secret that signs notices, for the receiver to check. The header X-Popgate-Signature is then
+        /// `t=SECONDS,v1=HEX`, where HEX is the HMAC-SHA-256 of SECONDS, a dot and the body. Default: none, and no signature.
+        webhook_secret_file: Option<FileName> [example("/run/secrets/webhook")];
+        /// The same as webhook_secret_file, without a file of its own.
+        webhook_secret: Option<Secret> [example("a secret of the receiver")];
+        /// PEM file of certificates to trust in addition to the system's.
+        webhook_ca_file: Option<FileName> [example("/run/secrets/ca.pem")];
+        /// Whether a mail among a device's own tells that the consent for its mailbox ends soon. The mail goes when somebody
+        /// has signed in, or when the device deletes it.
+        mail: bool [default("false")];
+        /// How many days before its end a consent is said to end soon. If it lasts less than twice as long, that is when half
+        /// of its time is over.
+        consent_days: Days [default("14"), within(1, 365)];
     }
 }

@@ -3,6 +3,7 @@
 mod account;
 mod listener;
 mod maildrop;
+mod notify;
 mod oauth2;
 mod signing_key;
 mod upstream;
@@ -86,6 +87,7 @@ impl Verifier<'_> {
     fn config(&mut self, document: Document) -> Checked<Config> {
         let state = self.state(document.state);
         let web = self.web(document.web);
+        let notify = self.notify(document.notify);
         let tls = document.tls.by_path("tls");
         let certificates = self.certificates(&tls);
         let listeners = self.listeners(document.listener, &tls);
@@ -111,6 +113,7 @@ impl Verifier<'_> {
             },
             limits: limits(document.limits),
             web: web?,
+            notify: notify?,
             tls: certificates?,
             listeners: listeners?,
             upstreams: upstreams?,
@@ -131,10 +134,12 @@ impl Verifier<'_> {
     }
 
     fn state(&mut self, state: keys::State) -> Checked<State> {
+        let key_file = state.key_file.as_ref().map(|file| self.directory.join(&file.0));
         let key = self.secret("state.key", state.key, state.key_file)?;
         Ok(State {
             dir: state.dir.map(|dir| self.directory.join(dir.0)),
             key: key.map(|key| self.sealing_key(&key)).transpose()?,
+            key_file,
         })
     }
 

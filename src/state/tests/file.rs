@@ -7,7 +7,8 @@ use crate::state::{
     Damage, FileStore, Former, Identity, Index, MailboxName, Marks, Past, PendingMove, StateStore, Unavailable,
     database::FILE,
     envelope,
-    table::{Key, Kind, RECORDS},
+    part::Kind,
+    table::{Key, RECORDS},
 };
 use crate::types::Uid;
 
@@ -219,20 +220,20 @@ async fn what_changes_nothing_writes_nothing() {
         hidden: [3, 9, 12].into(),
         ..marks(0)
     };
-    store.set_marks("scanner", &mailbox, &hidden, 0).await.unwrap();
+    store.set_marks("tickets", &mailbox, &hidden, 0).await.unwrap();
     let file = || fs::read(dir.path().join(FILE)).unwrap();
     let before = file();
     store.set_index(&mailbox, index(3)).await;
-    store.set_marks("scanner", &mailbox, &hidden, 7).await.unwrap();
+    store.set_marks("tickets", &mailbox, &hidden, 7).await.unwrap();
     store
-        .set_marks("scanner", &mailbox, &marks(1), 6)
+        .set_marks("tickets", &mailbox, &marks(1), 6)
         .await
         .expect_err("refused");
     store.set_pending_move(&mailbox, None).await.unwrap();
     assert_eq!(store.clear_marks("other", None).await, Ok(0));
     assert!(file() == before);
     store.set_index(&mailbox, index(1)).await;
-    let kept = store.marks("scanner", &mailbox).await;
+    let kept = store.marks("tickets", &mailbox).await;
     assert_eq!(kept, Ok(hidden), "what lies above the last may be new");
     let fewer = Index {
         listed: 12,
@@ -240,7 +241,7 @@ async fn what_changes_nothing_writes_nothing() {
         ..Index::clone(&index(0))
     };
     store.set_index(&mailbox, Arc::new(fewer)).await;
-    assert_eq!(store.marks("scanner", &mailbox).await.unwrap().hidden, [3, 12].into());
+    assert_eq!(store.marks("tickets", &mailbox).await.unwrap().hidden, [3, 12].into());
 }
 
 /// Takes pieces of the marks of login "hurt" out of the file.

@@ -42,7 +42,7 @@ async fn write_of(user: &str, store: &FileStore) {
     for round in 1.. {
         let followed = marks(round - 1).uid_validity;
         let kept = store
-            .set_marks("scanner", &mailbox(user), &marks(round), followed)
+            .set_marks("tickets", &mailbox(user), &marks(round), followed)
             .await;
         let line = format!("{user} {round} {kept:?}\n");
         io::stderr().write_all(line.as_bytes()).unwrap();
@@ -99,7 +99,7 @@ async fn what_was_told_to_be_kept_is_kept() {
         let store = FileStore::open(dir.path()).unwrap();
         for user in USERS {
             let told = told.get(user).copied().unwrap_or_default();
-            let kept = store.marks("scanner", &mailbox(user)).await.unwrap();
+            let kept = store.marks("tickets", &mailbox(user)).await.unwrap();
             // The next was being written.
             let is_exact = kept == marks(told) || kept == marks(told + 1);
             assert!(is_exact, "{context}: {user}");

@@ -1,5 +1,7 @@
 //! The stores as the gateway uses them.
 
+#[cfg(unix)]
+mod backup;
 mod damage;
 mod file;
 mod killed;

@@ -189,17 +189,17 @@ async fn certificates_of_devices() {
     let files = [ours.files(&["localhost"])];
     for version in VERSIONS {
         let none = || ours.client(version, None);
-        let good = || ours.client(version, Some(ours.device("scanner.example.org")));
-        let foreign = || ours.client(version, Some(other.device("scanner.example.org")));
+        let good = || ours.client(version, Some(ours.device("tickets.example.org")));
+        let foreign = || ours.client(version, Some(other.device("tickets.example.org")));
         for (clients, [of_none, of_good, of_foreign]) in [
             (ClientCertificates::Off, [Some(None), Some(None), Some(None)]),
             (
                 ClientCertificates::Optional,
-                [Some(None), Some(Some("CN=scanner.example.org")), None],
+                [Some(None), Some(Some("CN=tickets.example.org")), None],
             ),
             (
                 ClientCertificates::Required,
-                [None, Some(Some("CN=scanner.example.org")), None],
+                [None, Some(Some("CN=tickets.example.org")), None],
             ),
         ] {
             let acceptor = Acceptor::load(&files, clients).unwrap();

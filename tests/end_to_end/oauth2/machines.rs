@@ -65,15 +65,7 @@ fn popgate(arguments: &[&str], config: &Path) -> (Option<i32>, String) {
 
 /// The same beside the running gateway, whose port the configuration then names.
 fn beside(gateway: &Gateway, arguments: &[&str]) -> (Option<i32>, String) {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    let text = std::fs::read_to_string(gateway.file()).unwrap();
-    let listener = format!("[[listener]]\naddress = \"{}\"", gateway.address());
-    std::fs::write(
-        file.path(),
-        text.replace("[[listener]]\naddress = \"127.0.0.1:0\"", &listener),
-    )
-    .unwrap();
-    popgate(arguments, file.path())
+    popgate(arguments, &gateway.file_with_ports())
 }
 
 fn listed(printed: &str) -> serde_json::Value {

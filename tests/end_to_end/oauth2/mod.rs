@@ -1,9 +1,12 @@
 //! Upstreams that take tokens: a provider of the tests' own, a real Dovecot behind a server that looks at every octet of the
 //! login, and the real program.
 
+mod backup;
 mod browser;
 mod grants;
 mod machines;
+mod notices;
+mod own_mail;
 mod page;
 mod renewal;
 mod safety;
@@ -16,6 +19,7 @@ use std::{
 };
 
 use rcgen::KeyPair;
+use serde_json::json;
 use tempfile::TempDir;
 
 use crate::support::{
@@ -90,6 +94,16 @@ impl Lab {
     fn days_later(&self, days: u32) -> Option<Gateway> {
         let setup = self.by_device().limit("sessions = 200");
         setup.days_ahead(days).map(Setup::start)
+    }
+
+    /// Somebody signs in for `pbx`, with a consent that lasts for so many days.
+    fn consent_of(&self, days: u32) {
+        let gateway = self.by_device().start();
+        self.provider.book().oddities = json!({ "refresh_token_expires_in": days * 24 * 3600 });
+        self.sign_in(&gateway, "pbx", "eva");
+        // A renewal tells nothing of it.
+        self.provider.book().oddities = json!({});
+        gateway.stop();
     }
 
     /// Somebody signs in; the gateway that is returned starts a day later, when the access token has expired.

@@ -41,6 +41,14 @@ impl Certificates {
         Self::with(|params| params.not_after = end)
     }
 
+    /// The same, expired for years.
+    pub fn expired() -> Self {
+        Self::with(|params| {
+            params.not_before = date_time_ymd(2010, 1, 1);
+            params.not_after = date_time_ymd(2015, 1, 1);
+        })
+    }
+
     /// The same for this host only.
     pub fn of_host(name: &str) -> Self {
         Self::with(|params| params.subject_alt_names = vec![SanType::DnsName(name.try_into().unwrap())])

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     ffi::OsString,
     fmt::Write as _,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Write as _},
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
@@ -409,6 +409,39 @@ impl Gateway {
         said
     }
 
+    /// Its configuration with the ports that it listens at, for what runs beside it.
+    pub fn file_with_ports(&self) -> PathBuf {
+        let mut text = std::fs::read_to_string(self.file()).unwrap();
+        for address in &self.addresses {
+            let listener = format!("[[listener]]\naddress = \"{address}\"");
+            text = text.replacen("[[listener]]\naddress = \"127.0.0.1:0\"", &listener, 1);
+        }
+        let file = self.directory.path().join("beside.toml");
+        std::fs::write(&file, text).unwrap();
+        file
+    }
+
+    /// `popgate doctor LOGIN` beside the gateway, with this password on its standard input: whether everything works, and
+    /// what it prints.
+    pub fn doctor(&self, login: &str, password: &str) -> (bool, String) {
+        let mut doctor = Command::new(env!("CARGO_BIN_EXE_popgate"))
+            .args(["doctor", login, "--config"])
+            .arg(self.file_with_ports())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdin = doctor.stdin.take().unwrap();
+        // It does not read what it does not need.
+        let _ = writeln!(stdin, "{password}");
+        drop(stdin);
+        let output = doctor.wait_with_output().unwrap();
+        let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert!(!text.contains(PASSWORD), "{text}");
+        (output.status.success(), text)
+    }
+
     /// What `popgate check --connect` says of this configuration: what it prints, with its log.
     pub fn check(&self) -> String {
         let output = Command::new(env!("CARGO_BIN_EXE_popgate"))
@@ -437,7 +470,7 @@ impl Gateway {
 
     /// The line that the log has of each session that ended, once there are so many.
     pub fn sessions(&self, count: usize) -> Vec<Value> {
-        self.events("session", count)
+        self.events("session ended", count)
     }
 
     /// Puts the clocks of the program ahead: so much time has passed since it started.

@@ -15,6 +15,7 @@ pub mod pop;
 pub mod process;
 pub mod provider;
 pub mod proxy;
+pub mod receiver;
 pub mod record;
 pub mod recorder;
 pub mod script;

@@ -20,22 +20,22 @@ for_every_store! {
 }
 
 async fn marks_come_back(store: &dyn StateStore) {
-    assert_eq!(store.marks("scanner", &inbox()).await, Ok(Marks::default()));
-    store.set_marks("scanner", &inbox(), &full_marks(), 0).await.unwrap();
-    assert_eq!(store.marks("scanner", &inbox()).await, Ok(full_marks()));
-    store.set_marks("scanner", &inbox(), &marks(&[1]), 7).await.unwrap();
-    assert_eq!(store.marks("scanner", &inbox()).await, Ok(marks(&[1])));
+    assert_eq!(store.marks("tickets", &inbox()).await, Ok(Marks::default()));
+    store.set_marks("tickets", &inbox(), &full_marks(), 0).await.unwrap();
+    assert_eq!(store.marks("tickets", &inbox()).await, Ok(full_marks()));
+    store.set_marks("tickets", &inbox(), &marks(&[1]), 7).await.unwrap();
+    assert_eq!(store.marks("tickets", &inbox()).await, Ok(marks(&[1])));
     let changed = Marks {
         uid_validity: 8,
         ..marks(&[5])
     };
-    store.set_marks("scanner", &inbox(), &changed, 7).await.unwrap();
-    assert_eq!(store.marks("scanner", &inbox()).await, Ok(changed));
+    store.set_marks("tickets", &inbox(), &changed, 7).await.unwrap();
+    assert_eq!(store.marks("tickets", &inbox()).await, Ok(changed));
 }
 
 async fn marks_are_one_login_s_in_one_mailbox(store: &dyn StateStore) {
-    keep(store, "scanner", &inbox(), &marks(&[1])).await;
-    for login in ["", "s", "Scanner", "scanner ", "scanner2"] {
+    keep(store, "tickets", &inbox(), &marks(&[1])).await;
+    for login in ["", "t", "Tickets", "tickets ", "tickets2"] {
         assert_eq!(store.marks(login, &inbox()).await, Ok(Marks::default()), "{login}");
     }
     for other in [
@@ -43,7 +43,7 @@ async fn marks_are_one_login_s_in_one_mailbox(store: &dyn StateStore) {
         at("home", "ev", "aINBOX"),
         at("homee", "va", "INBOX"),
     ] {
-        assert_eq!(store.marks("scanner", &other).await, Ok(Marks::default()), "{other}");
+        assert_eq!(store.marks("tickets", &other).await, Ok(Marks::default()), "{other}");
     }
     assert_eq!(store.past(&inbox()).await, Ok(Past::default()));
     assert_eq!(store.pending_move(&inbox()).await, Ok(None));
@@ -51,34 +51,34 @@ async fn marks_are_one_login_s_in_one_mailbox(store: &dyn StateStore) {
 }
 
 async fn marks_that_were_reset_are_not_brought_back(store: &dyn StateStore) {
-    keep(store, "scanner", &inbox(), &marks(&[1])).await;
-    assert_eq!(store.clear_marks("scanner", None).await, Ok(1));
-    let late = store.set_marks("scanner", &inbox(), &marks(&[1, 2]), 7).await;
+    keep(store, "tickets", &inbox(), &marks(&[1])).await;
+    assert_eq!(store.clear_marks("tickets", None).await, Ok(1));
+    let late = store.set_marks("tickets", &inbox(), &marks(&[1, 2]), 7).await;
     assert_eq!(late, Err(Unavailable::Changed));
-    assert_eq!(store.marks("scanner", &inbox()).await, Ok(Marks::default()));
+    assert_eq!(store.marks("tickets", &inbox()).await, Ok(Marks::default()));
     assert_eq!(store.all_marks().await, Ok(vec![]));
-    store.set_marks("scanner", &inbox(), &marks(&[3]), 0).await.unwrap();
-    assert_eq!(hidden(store, "scanner", &inbox()).await, [3]);
+    store.set_marks("tickets", &inbox(), &marks(&[3]), 0).await.unwrap();
+    assert_eq!(hidden(store, "tickets", &inbox()).await, [3]);
 }
 
 async fn marks_that_were_renumbered_are_not_brought_back(store: &dyn StateStore) {
-    keep(store, "scanner", &inbox(), &marks(&[1])).await;
+    keep(store, "tickets", &inbox(), &marks(&[1])).await;
     store.set_past(&inbox(), &past(&[(1, 1)], &[])).await.unwrap();
     let now = Past {
         uid_validity: 8,
         ..past(&[(10, 1)], &[])
     };
     store.renumber(&inbox(), &now, 7, &[(1, Uid(10))].into()).await.unwrap();
-    let late = store.set_marks("scanner", &inbox(), &marks(&[1, 2]), 7).await;
+    let late = store.set_marks("tickets", &inbox(), &marks(&[1, 2]), 7).await;
     assert_eq!(late, Err(Unavailable::Changed));
-    assert_eq!(hidden(store, "scanner", &inbox()).await, [10]);
+    assert_eq!(hidden(store, "tickets", &inbox()).await, [10]);
 }
 
 async fn marks_that_another_began_are_not_written_over(store: &dyn StateStore) {
-    keep(store, "scanner", &inbox(), &marks(&[1])).await;
-    let late = store.set_marks("scanner", &inbox(), &marks(&[2]), 0).await;
+    keep(store, "tickets", &inbox(), &marks(&[1])).await;
+    let late = store.set_marks("tickets", &inbox(), &marks(&[2]), 0).await;
     assert_eq!(late, Err(Unavailable::Changed));
-    assert_eq!(hidden(store, "scanner", &inbox()).await, [1]);
+    assert_eq!(hidden(store, "tickets", &inbox()).await, [1]);
 }
 
 async fn all_marks_are_found_however_names_resemble_each_other(store: &dyn StateStore) {

@@ -29,8 +29,10 @@ macro_rules! for_every_store {
     };
 }
 
+mod backup;
 mod mailboxes;
 mod marks;
+mod notices;
 mod tokens;
 
 use crate::{

@@ -11,6 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use server::Tls;
+
 use super::{PATIENCE, certificates::Certificates};
 
 /// The application that is registered here, with its secret.

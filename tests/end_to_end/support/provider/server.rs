@@ -18,9 +18,10 @@ use super::{CLIENT, Code, Device, Fate, Hold, Shared, Trouble, grants};
 
 pub type Fields = std::collections::HashMap<String, String>;
 
-struct Tls {
-    tcp: TcpListener,
-    acceptor: TlsAcceptor,
+/// Accepts connections with TLS.
+pub struct Tls {
+    pub tcp: TcpListener,
+    pub acceptor: TlsAcceptor,
 }
 
 impl axum::serve::Listener for Tls {

@@ -31,7 +31,8 @@ pub enum Error {
 }
 
 /// Sends the events of this process to stderr, as `[log]` says. Text is coloured on a terminal only; JSON has one
-/// object a line, an event's fields beside `timestamp`, `level` and `target`.
+/// object a line: an event's fields beside `timestamp`, `level` and `target`, and in `spans` the session and the upstream
+/// connection that it belongs to.
 pub fn init(log: &Log) -> Result<(), Error> {
     let targets: Targets = log.level.parse()?;
     let (filter, handle) = reload::Layer::new(targets);
@@ -43,7 +44,14 @@ pub fn init(log: &Log) -> Result<(), Error> {
             let lines = lines.fmt_fields(Quoted).with_target(false).with_ansi(colours);
             filtered.with(lines).try_init()?;
         }
-        LogFormat::Json => filtered.with(lines.json().flatten_event(true)).try_init()?,
+        LogFormat::Json => {
+            let lines = lines
+                .json()
+                .flatten_event(true)
+                .with_current_span(false)
+                .with_span_list(true);
+            filtered.with(lines).try_init()?;
+        }
     }
     // Nothing was set up before, or this would not be reached.
     let _ = LEVEL.set(handle);

@@ -1,0 +1,267 @@
+//! `popgate backup` and `popgate restore`: a copy of all state in a file.
+
+use std::{
+    fmt::Display,
+    fs::{self, File},
+    io::{self, BufRead, BufReader, BufWriter, Write},
+    path::{Path, PathBuf},
+};
+
+use chrono::DateTime;
+use tempfile::NamedTempFile;
+
+use super::Failure;
+use crate::{
+    config::{Config, Log, LogFormat},
+    state::{self, Backup, BackupWriter, Kind, StateStore, Tally},
+    telemetry,
+};
+
+/// Stands for standard output or input.
+const STANDARD: &str = "-";
+
+/// Writes a backup to `file`, which bears that name only once it is whole. `force`: one that is there is replaced.
+pub(super) async fn save(config: &Config, file: &Path, force: bool) -> Result<(), Failure> {
+    let dir = directory(config)?;
+    may_be_written(file, force)?;
+    // Why the state can't be read stands in the log.
+    telemetry::init(&Log {
+        format: LogFormat::Text,
+        level: "warn".into(),
+    })?;
+    if !state::has_file(dir).map_err(Failure::failed)? {
+        let dir = dir.display();
+        return Err(Failure::failed(format!(
+            "{dir} holds no state: no gateway has run with this configuration yet, or the state is elsewhere"
+        )));
+    }
+    let store = state::reach(dir).map_err(Failure::failed)?;
+    let saving = async {
+        if file == Path::new(STANDARD) {
+            return write(&*store, io::stdout()).await.map(|(_, tally)| tally);
+        }
+        let unwritable = |error: &dyn Display| Failure::failed(format!("cannot write {}: {error}", file.display()));
+        let parent = parent(file);
+        let unfinished = tempfile::Builder::new().prefix(".popgate-backup-").tempfile_in(parent);
+        let unfinished = unfinished.map_err(|error| unwritable(&error))?;
+        let (out, tally) = write(&*store, BufWriter::new(unfinished)).await?;
+        let unfinished = out.into_inner().map_err(|error| unwritable(&error))?;
+        unfinished.as_file().sync_all().map_err(|error| unwritable(&error))?;
+        name(unfinished, file, force).map_err(|error| unwritable(&error))?;
+        // So that the name outlives a power failure; not every system has such a call.
+        let _ = File::open(parent).and_then(|parent| parent.sync_all());
+        Ok(tally)
+    };
+    let tally = tokio::select! {
+        biased;
+        _ = tokio::signal::ctrl_c() => return Err(Failure::failed("interrupted: no backup was made")),
+        saved = saving => saved?,
+    };
+    if file == Path::new(STANDARD) {
+        tell_saved(config, &tally, "standard output", &mut io::stderr())
+    } else {
+        tell_saved(config, &tally, &file.display().to_string(), &mut io::stdout())
+    }
+}
+
+/// Makes the records of the backup in `file` those of `[state] dir`.
+pub(super) fn restore(config: &Config, file: &Path) -> Result<(), Failure> {
+    let dir = directory(config)?;
+    let about = |what: &dyn Display| Failure::failed(format!("{} {what}; nothing was changed", file.display()));
+    let input: Box<dyn BufRead> = if file == Path::new(STANDARD) {
+        Box::new(io::stdin().lock())
+    } else {
+        let opened = File::open(file).map_err(|error| about(&format!("cannot be read: {error}")))?;
+        Box::new(BufReader::new(opened))
+    };
+    let backup = Backup::read(input).map_err(|error| match error {
+        state::NoBackup::Io(error) => about(&format!("cannot be read: {error}")),
+        error => about(&error),
+    })?;
+    let earlier = state::restore(dir, &backup).map_err(|error| match error {
+        state::Error::InUse { dir } => Failure::failed(format!(
+            "a gateway is running with the state in {}: stop it, restore, and start it again; nothing was changed",
+            dir.display()
+        )),
+        error => Failure::failed(error),
+    })?;
+    tell_restored(config, dir, &backup, &earlier, &mut io::stdout())
+}
+
+fn directory(config: &Config) -> Result<&Path, Failure> {
+    config.state.dir.as_deref().ok_or_else(|| {
+        Failure::wrong("[state] has no `dir`: state is in the running gateway's memory only, until the gateway ends")
+    })
+}
+
+/// Refuses a name that is taken, unless it is that of a file and `force` is given.
+fn may_be_written(file: &Path, force: bool) -> Result<(), Failure> {
+    let shown = file.display();
+    match fs::symlink_metadata(file) {
+        Ok(_) if file == Path::new(STANDARD) => Ok(()),
+        Ok(metadata) if !metadata.is_file() => Err(Failure::wrong(format!("{shown} is not a file: give another name"))),
+        Ok(_) if !force => Err(Failure::wrong(format!(
+            "{shown} is there already: give another name, or --force to replace it"
+        ))),
+        // What else is wrong with it shows when it is written.
+        _ => Ok(()),
+    }
+}
+
+fn parent(file: &Path) -> &Path {
+    match file.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// Writes all records of `store`, and lets go of what is written to.
+async fn write<W: Write>(store: &dyn StateStore, out: W) -> Result<(W, Tally), Failure> {
+    let unwritten = |error: io::Error| Failure::failed(format!("the backup cannot be written: {error}"));
+    let mut parts = store.parts().await.map_err(Failure::failed)?;
+    let mut writer = BackupWriter::begin(out, state::now()).map_err(unwritten)?;
+    loop {
+        let portion = parts.next().await.map_err(Failure::failed)?;
+        if portion.is_empty() {
+            return writer.end().map_err(unwritten);
+        }
+        for part in portion {
+            writer.add(part).map_err(unwritten)?;
+        }
+    }
+}
+
+/// Gives the whole file its name.
+fn name(unfinished: NamedTempFile, file: &Path, force: bool) -> io::Result<()> {
+    if force {
+        unfinished.persist(file)?;
+    } else {
+        unfinished.persist_noclobber(file)?;
+    }
+    Ok(())
+}
+
+fn tell_saved(config: &Config, tally: &Tally, name: &str, out: &mut impl Write) -> Result<(), Failure> {
+    writeln!(out, "{name}: {tally}")?;
+    if let Some(key) = key(config) {
+        writeln!(
+            out,
+            "The key that opens consents is not in the backup. Keep a copy of {key} in another place."
+        )?;
+    }
+    warn_of_damage(tally);
+    Ok(())
+}
+
+/// To standard error: whoever looks after a nightly job must see it.
+fn warn_of_damage(tally: &Tally) {
+    if tally.damaged() > 0 {
+        eprintln!(
+            "warning: {} of these records are damaged, and are copied as they are; popgate state shows whose marks are",
+            tally.damaged()
+        );
+    }
+}
+
+/// Where the key is that opens consents, if there is one.
+fn key(config: &Config) -> Option<String> {
+    config.state.key.as_ref()?;
+    Some(match &config.state.key_file {
+        Some(file) => format!("{} (state.key_file)", file.display()),
+        None => "`key` of [state]".to_owned(),
+    })
+}
+
+fn tell_restored(
+    config: &Config,
+    dir: &Path,
+    backup: &Backup,
+    earlier: &[PathBuf],
+    out: &mut impl Write,
+) -> Result<(), Failure> {
+    let tally = backup.tally();
+    let made = DateTime::from_timestamp(backup.made().into(), 0).unwrap_or_default();
+    writeln!(
+        out,
+        "{}: {tally}; as of {} UTC, saved by popgate {}",
+        dir.display(),
+        made.format("%Y-%m-%d %H:%M:%S"),
+        backup.made_by()
+    )?;
+    for file in earlier {
+        writeln!(out, "What was there before is {}.", file.display())?;
+    }
+    if tally.of(Kind::Token) > 0 {
+        let key = key(config).unwrap_or_else(|| "`key_file` of [state], which is not set now".to_owned());
+        writeln!(
+            out,
+            "The consents open only with the key of that time, in {key}. popgate sign-in --list shows whether they open."
+        )?;
+    }
+    warn_of_damage(&tally);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(state: &str, tell: impl FnOnce(&Config, &Backup, &mut Vec<u8>)) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("sealing-key"), "0123456789abcdef0123456789abcdef").unwrap();
+        let text = format!("[upstream.home]\nhost = \"imap.example.org\"\nlogins = [\"*\"]\n[state]\n{state}");
+        let config = Config::parse(&text, dir.path()).unwrap();
+        let mut writer = BackupWriter::begin(Vec::new(), 1_700_000_000).unwrap();
+        let consent = state::Part {
+            kind: Kind::Token,
+            upstream: "home".into(),
+            user: "eva".into(),
+            folder: String::new(),
+            login: String::new(),
+            octets: b"sealed".to_vec(),
+        };
+        writer.add(consent).unwrap();
+        let backup = Backup::read(&writer.end().unwrap().0[..]).unwrap();
+        let mut out = Vec::new();
+        tell(&config, &backup, &mut out);
+        String::from_utf8(out)
+            .unwrap()
+            .replace(&format!("{}/", dir.path().display()), "")
+    }
+
+    #[test]
+    fn says_where_the_key_is() {
+        let saved = |config: &Config, backup: &Backup, out: &mut Vec<u8>| {
+            tell_saved(config, &backup.tally(), "copy", out).unwrap();
+        };
+        assert_eq!(
+            said("dir = \"kept\"\nkey_file = \"sealing-key\"", saved),
+            "copy: 1 consent\nThe key that opens consents is not in the backup. Keep a copy of sealing-key (state.key_file) in \
+             another place.\n"
+        );
+        let text = said("dir = \"kept\"\nkey = \"0123456789abcdef0123456789abcdef\"", saved);
+        assert!(
+            text.contains("Keep a copy of `key` of [state] in another place.") && !text.contains("0123"),
+            "{text}"
+        );
+        assert_eq!(said("dir = \"kept\"", saved), "copy: 1 consent\n");
+    }
+
+    #[test]
+    fn says_what_was_restored_and_what_was_set_aside() {
+        let restored = |config: &Config, backup: &Backup, out: &mut Vec<u8>| {
+            let aside = [PathBuf::from("kept/state.redb.before-7")];
+            tell_restored(config, Path::new("kept"), backup, &aside, out).unwrap();
+        };
+        let by = env!("CARGO_PKG_VERSION");
+        assert_eq!(
+            said("dir = \"kept\"", restored),
+            format!(
+                "kept: 1 consent; as of 2023-11-14 22:13:20 UTC, saved by popgate {by}\n\
+                 What was there before is kept/state.redb.before-7.\n\
+                 The consents open only with the key of that time, in `key_file` of [state], which is not set now. popgate \
+                 sign-in --list shows whether they open.\n"
+            )
+        );
+    }
+}

@@ -1,0 +1,90 @@
+//! `popgate doctor`: one login end to end, a step a line.
+
+use std::{
+    io::{self, Write},
+    sync::Arc,
+    time::Duration,
+};
+
+use super::{Failure, password, tokens};
+use crate::{
+    accounts::{Account, Accounts, Lead},
+    config::{Config, Log, LogFormat},
+    doctor::{Doctor, Outcome, Step},
+    maildrop::Maildrops,
+    state::{self, MemoryStore, StateStore},
+    telemetry,
+};
+
+/// Tries `login`, and whether the listeners answer; fails if anything does not work.
+pub(super) async fn run(config: &Config, login: &str) -> Result<(), Failure> {
+    let account = account(config, login).await?;
+    // Steps tell what fails.
+    telemetry::init(&Log {
+        format: LogFormat::Text,
+        level: "error".into(),
+    })?;
+    // Beside a running gateway: what it keeps, and none of its own.
+    let kept: Arc<dyn StateStore> = match &config.state.dir {
+        Some(dir) => state::reach(dir).map_err(Failure::failed)?,
+        None => Arc::new(MemoryStore::default()),
+    };
+    let tokens = tokens::of(config, kept.clone())?;
+    let maildrops = Maildrops::new(config, kept, tokens.clone()).map_err(Failure::wrong)?;
+    let doctor = Doctor::new(&maildrops);
+    let mut written = Ok(());
+    let mut report = |step: Step| {
+        if written.is_ok() {
+            written = write(&step);
+        }
+    };
+    let works = doctor.examine(&account, &mut report).await;
+    let answers = doctor.examine_listeners(&config.listeners, &mut report).await;
+    written?;
+    maildrops.finish().await;
+    tokens.finish().await;
+    if works && answers {
+        Ok(())
+    } else {
+        Err(Failure::failed(format!("{login} does not work, see above")))
+    }
+}
+
+/// The account of `login`; asks for the password that its device would give, if the upstream needs it.
+async fn account(config: &Config, login: &str) -> Result<Account, Failure> {
+    let accounts = Accounts::new(config).map_err(Failure::failed)?;
+    let mut lead = accounts.leads_to(login, None).await;
+    if let Lead::NeedsPassword = lead {
+        let secret = password::ask(&format!("Password of {login}"))?;
+        lead = accounts.leads_to(login, Some(secret)).await;
+    }
+    match lead {
+        Lead::Account(account) => Ok(*account),
+        Lead::Nowhere | Lead::NeedsPassword => Err(Failure::wrong(format!(
+            "no [[account]] and no `logins` of an upstream lead {login} anywhere: popgate check lists the logins"
+        ))),
+    }
+}
+
+/// Writes one line, and below it what to do.
+fn write(step: &Step) -> io::Result<()> {
+    let mut out = io::stdout();
+    let mark = match step.outcome {
+        Outcome::Passed(_) => "ok",
+        Outcome::Warned(_) => "warning",
+        Outcome::Failed(_) => "FAILED",
+    };
+    let (name, took, text) = (&step.name, took(step.took), step.outcome.text());
+    writeln!(out, "{mark:<8}{name:<24} {took:>8}  {text}")?;
+    if let Some(advice) = &step.advice {
+        writeln!(out, "        help: {advice}")?;
+    }
+    out.flush()
+}
+
+fn took(took: Duration) -> String {
+    match took.as_millis() {
+        millis if millis < 1000 => format!("{millis} ms"),
+        _ => format!("{:.1} s", took.as_secs_f64()),
+    }
+}

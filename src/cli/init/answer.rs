@@ -1,0 +1,377 @@
+//! What answers mean, and which are suggested.
+
+use std::net::SocketAddr;
+
+use crate::config::{ListenerTls, Preset, UpstreamTls};
+
+/// Whose mail devices get.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// That of one mailbox, by a login of the gateway's own.
+    One(String),
+    /// That of all logins of this pattern, each with its own password.
+    Every(String),
+}
+
+impl Whose {
+    pub(super) fn read(answer: &str) -> Result<Self, String> {
+        let wrong = || {
+            Err(format!(
+                "{answer:?} is not an address: write office@example.org, or *@example.org"
+            ))
+        };
+        if answer.chars().any(|c| c.is_whitespace() || c.is_control()) {
+            return wrong();
+        }
+        match answer.split_once('@') {
+            Some((name, domain)) if name.is_empty() || domain.is_empty() || domain.contains(['*', '@']) => wrong(),
+            Some(("*", _)) => Ok(Self::Every(answer.into())),
+            _ if answer == "*" => Ok(Self::Every(answer.into())),
+            _ if answer.is_empty() || answer.contains('*') => wrong(),
+            _ => Ok(Self::One(answer.into())),
+        }
+    }
+
+    /// The domain of the mailboxes.
+    pub(super) fn domain(&self) -> Option<&str> {
+        let (Self::One(address) | Self::Every(address)) = self;
+        address.split_once('@').map(|(_, domain)| domain)
+    }
+}
+
+/// Where the mail is.
+#[derive(Debug, Clone)]
+pub(super) enum Provider {
+    Known(&'static Preset),
+    Other { host: String, port: u16, tls: UpstreamTls },
+}
+
+impl Provider {
+    /// What is likely for mailboxes of `whose`.
+    pub(super) fn suggested(whose: &Whose) -> Option<String> {
+        let domain = whose.domain()?;
+        Some(match Preset::of_domain(domain) {
+            Some(preset) => preset.name.clone(),
+            None => format!("imap.{domain}"),
+        })
+    }
+
+    /// The provider that `answer` names, if it has the mail of `whose`.
+    pub(super) fn read(answer: &str, whose: &Whose) -> Result<Self, String> {
+        let provider = Self::named(answer)?;
+        match (&provider, whose) {
+            (Self::Known(preset), Whose::Every(_)) if preset.passwords.is_none() => Err(format!(
+                "{} takes no passwords, so popgate cannot forward the logins of all: begin again with one address, or see \
+                 \"Microsoft 365\" in README",
+                preset.name
+            )),
+            _ => Ok(provider),
+        }
+    }
+
+    fn named(answer: &str) -> Result<Self, String> {
+        if let Some(preset) = Preset::called(answer) {
+            return Ok(Self::Known(preset));
+        }
+        if !answer.contains(['.', ':']) && answer != "localhost" {
+            return Err(format!(
+                "there is no provider {answer:?}: {}; another IMAP server is named as imap.example.org or \
+                 imap.example.org:993",
+                Preset::suggest(answer)
+            ));
+        }
+        let wrong = || format!("{answer:?} is not a host, such as imap.example.org or imap.example.org:993");
+        let (host, port) = split_port(answer).ok_or_else(wrong)?;
+        let is_host = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':');
+        if host.is_empty() || !host.chars().all(is_host) || port == Some(0) {
+            return Err(wrong());
+        }
+        if let (Some(preset), None | Some(993)) = (Preset::at(host), port) {
+            return Ok(Self::Known(preset));
+        }
+        let port = port.unwrap_or(993);
+        Ok(Self::Other {
+            host: host.to_owned(),
+            port,
+            tls: if port == 143 {
+                UpstreamTls::StartTls
+            } else {
+                UpstreamTls::Implicit
+            },
+        })
+    }
+
+    /// The usual tenant, if the provider has tenants.
+    pub(super) fn tenant(&self) -> Option<&str> {
+        match self {
+            Self::Known(preset) => preset.tenant(),
+            Self::Other { .. } => None,
+        }
+    }
+
+    /// What `[upstream.NAME]` is to be called.
+    pub(super) fn name(&self) -> &str {
+        match self {
+            Self::Known(preset) => &preset.name,
+            Self::Other { .. } => "home",
+        }
+    }
+}
+
+/// `host`, `host:port`, `[address]:port`, or an IPv6 address.
+fn split_port(answer: &str) -> Option<(&str, Option<u16>)> {
+    if let Some(rest) = answer.strip_prefix('[') {
+        let (host, rest) = rest.split_once(']')?;
+        return match rest.strip_prefix(':') {
+            Some(port) => Some((host, Some(port.parse().ok()?))),
+            None if rest.is_empty() => Some((host, None)),
+            None => None,
+        };
+    }
+    match answer.split_once(':') {
+        Some((host, port)) if !port.contains(':') => Some((host, Some(port.parse().ok()?))),
+        _ => Some((answer, None)),
+    }
+}
+
+/// What fetches the mail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Device {
+    word: &'static str,
+    what: &'static str,
+    /// Where it connects.
+    pub(super) address: &'static str,
+    /// What a delete is to do.
+    pub(super) policy: &'static str,
+}
+
+/// Machines delete what they have handled, and the trash has it still for a while; what people read stays for their other
+/// devices.
+pub(super) const DEVICES: [Device; 6] = [
+    device(
+        "ticket",
+        "a ticket system, or another program on this machine",
+        "127.0.0.1:1110",
+        "trash",
+    ),
+    device("print", "a print-by-mail server", "0.0.0.0:110", "trash"),
+    device("pbx", "a PBX (voicemail)", "0.0.0.0:110", "trash"),
+    device("fax", "an internet fax", "0.0.0.0:110", "trash"),
+    device(
+        "old",
+        "an old mail program, whose user reads the same mail elsewhere too",
+        "0.0.0.0:110",
+        "hide",
+    ),
+    device(
+        "other",
+        "something else, which may delete for good",
+        "0.0.0.0:110",
+        "expunge",
+    ),
+];
+
+const fn device(word: &'static str, what: &'static str, address: &'static str, policy: &'static str) -> Device {
+    Device {
+        word,
+        what,
+        address,
+        policy,
+    }
+}
+
+impl Device {
+    pub(super) fn read(answer: &str) -> Result<Self, String> {
+        let numbered = answer
+            .parse()
+            .ok()
+            .and_then(|number: usize| DEVICES.get(number.checked_sub(1)?));
+        let known = numbered.or_else(|| DEVICES.iter().find(|device| device.word.eq_ignore_ascii_case(answer)));
+        known.copied().ok_or_else(|| {
+            let words = DEVICES.map(|device| device.word).join(", ");
+            format!(
+                "{answer:?} is not in the list: write a number from 1 to {}, or {words}",
+                DEVICES.len()
+            )
+        })
+    }
+
+    /// The list to choose from.
+    pub(super) fn list() -> String {
+        let lines = (1..)
+            .zip(DEVICES)
+            .map(|(number, device)| format!("\n  {number} {:<7} {}", device.word, device.what));
+        lines.collect()
+    }
+}
+
+/// Where devices connect, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Door {
+    pub(super) address: SocketAddr,
+    pub(super) tls: ListenerTls,
+}
+
+impl Door {
+    /// A port, or address and port, and perhaps a word for TLS; a mere port is at the address of `suggested`.
+    pub(super) fn read(answer: &str, suggested: &str) -> Result<Self, String> {
+        let wrong = || {
+            format!("{answer:?} is not a port: write 110, 127.0.0.1:1110, or with TLS 995, 1110 starttls or 1995 tls")
+        };
+        let (place, word) = answer.split_once(char::is_whitespace).unwrap_or((answer, ""));
+        let address = match place.parse::<u16>() {
+            Ok(port) => {
+                let mut address: SocketAddr = suggested.parse().map_err(|_| wrong())?;
+                address.set_port(port);
+                address
+            }
+            Err(_) => place.parse().map_err(|_| wrong())?,
+        };
+        let tls = match word.trim().to_ascii_lowercase().as_str() {
+            "" if address.port() == 995 => ListenerTls::Implicit,
+            "" | "off" | "plain" => ListenerTls::Off,
+            "tls" | "ssl" | "implicit" => ListenerTls::Implicit,
+            "starttls" | "stls" => ListenerTls::StartTls,
+            _ => return Err(wrong()),
+        };
+        if address.port() == 0 {
+            return Err(wrong());
+        }
+        Ok(Self { address, tls })
+    }
+}
+
+/// What a delete does, as `on_delete` says it.
+pub(super) fn policy(answer: &str) -> Result<String, String> {
+    match answer {
+        "trash" | "expunge" | "hide" => Ok(answer.to_owned()),
+        _ => match answer.strip_prefix("move:").map(str::trim) {
+            Some(folder) if !folder.is_empty() && !folder.chars().any(char::is_control) => Ok(format!("move:{folder}")),
+            _ => Err(format!(
+                "{answer:?} is none of them: write trash, hide, expunge, or such as move:Archive"
+            )),
+        },
+    }
+}
+
+/// A word that goes into the configuration as it is.
+pub(super) fn word(answer: &str) -> Result<String, String> {
+    if answer.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        Err(format!("{answer:?} holds a space"))
+    } else {
+        Ok(answer.to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one() -> Whose {
+        Whose::One("office@example.org".into())
+    }
+
+    #[test]
+    fn whose_mail() {
+        for (answer, whose) in [
+            ("office@example.org", one()),
+            ("eva", Whose::One("eva".into())),
+            ("*@example.org", Whose::Every("*@example.org".into())),
+            ("*", Whose::Every("*".into())),
+        ] {
+            assert_eq!(Whose::read(answer), Ok(whose));
+        }
+        for wrong in ["@", "a@", "@b", "a@b@c", "a*@b", "a b@c", "a@*", "*a"] {
+            assert!(Whose::read(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_provider_of_an_address_is_suggested() {
+        for (address, provider) in [
+            ("anna@gmail.com", "gmail"),
+            ("anna@GoogleMail.com", "gmail"),
+            ("anna@hotmail.com", "outlook"),
+            ("*@web.de", "webde"),
+            ("anna@example.org", "imap.example.org"),
+        ] {
+            let suggested = Provider::suggested(&Whose::read(address).unwrap());
+            assert_eq!(suggested.as_deref(), Some(provider));
+        }
+        assert_eq!(Provider::suggested(&Whose::read("anna").unwrap()), None);
+    }
+
+    #[test]
+    fn providers_and_hosts() {
+        let known = |answer: &str| match Provider::read(answer, &one()) {
+            Ok(Provider::Known(preset)) => preset.name.clone(),
+            other => panic!("{answer}: {other:?}"),
+        };
+        assert_eq!(known("gmail"), "gmail");
+        assert_eq!(known("Google"), "gmail");
+        assert_eq!(known("imap.gmail.com"), "gmail");
+        assert_eq!(known("Office365"), "microsoft365");
+        let other = |answer: &str| match Provider::read(answer, &one()) {
+            Ok(Provider::Other { host, port, tls }) => format!("{host} {port} {tls}"),
+            other => panic!("{answer}: {other:?}"),
+        };
+        assert_eq!(other("imap.example.org"), "imap.example.org 993 implicit");
+        assert_eq!(other("imap.example.org:143"), "imap.example.org 143 starttls");
+        assert_eq!(other("localhost"), "localhost 993 implicit");
+        assert_eq!(other("[::1]:1143"), "::1 1143 implicit");
+        assert_eq!(other("fd00::7"), "fd00::7 993 implicit");
+        for wrong in [
+            "imap example.org",
+            "imap.example.org:x",
+            "imap.example.org:0",
+            ":993",
+            "imaps://imap.example.org",
+        ] {
+            assert!(Provider::read(wrong, &one()).is_err(), "{wrong}");
+        }
+        let told = Provider::read("gmial", &one()).unwrap_err();
+        assert!(told.contains("did you mean `gmail`?"), "{told}");
+        let every = Whose::Every("*@example.org".into());
+        let told = Provider::read("microsoft365", &every).unwrap_err();
+        assert!(told.contains("takes no passwords"), "{told}");
+        assert!(Provider::read("gmail", &every).is_ok());
+    }
+
+    #[test]
+    fn devices_by_number_or_word() {
+        assert_eq!(Device::read("1"), Ok(DEVICES[0]));
+        assert_eq!(Device::read("PBX"), Ok(DEVICES[2]));
+        for wrong in ["0", "7", "scanner", "-1"] {
+            assert!(Device::read(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn doors() {
+        let door = |answer| Door::read(answer, "127.0.0.1:1110").map(|door| format!("{} {}", door.address, door.tls));
+        for (answer, expected) in [
+            ("110", "127.0.0.1:110 off"),
+            ("995", "127.0.0.1:995 implicit"),
+            ("995 off", "127.0.0.1:995 off"),
+            ("0.0.0.0:1995  TLS", "0.0.0.0:1995 implicit"),
+            ("[::]:110 starttls", "[::]:110 starttls"),
+        ] {
+            assert_eq!(door(answer).as_deref(), Ok(expected));
+        }
+        for wrong in ["0", "70000", "pop3", "110 ssh", "127.0.0.1", "example.org:110"] {
+            assert!(door(wrong).is_err(), "{wrong}");
+        }
+        for device in DEVICES {
+            assert!(Door::read(device.address, device.address).is_ok());
+            assert!(policy(device.policy).is_ok());
+        }
+    }
+
+    #[test]
+    fn policies() {
+        assert_eq!(policy("move: Done/Old ").as_deref(), Ok("move:Done/Old"));
+        for wrong in ["move:", "delete", "Trash"] {
+            assert!(policy(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! The files that answers lead to.
+
+use std::path::PathBuf;
+
+use super::answer::{Door, Provider, Whose};
+use crate::config::{ListenerTls, Secret};
+
+/// What was answered.
+#[derive(Debug)]
+pub(super) struct Draft {
+    pub(super) whose: Whose,
+    pub(super) provider: Provider,
+    pub(super) door: Door,
+    pub(super) certificate: Option<Certificate>,
+    /// `on_delete`
+    pub(super) policy: String,
+    /// `[state] dir`
+    pub(super) state_dir: &'static str,
+    pub(super) access: Access,
+}
+
+/// `[tls]`
+#[derive(Debug)]
+pub(super) struct Certificate {
+    pub(super) chain: PathBuf,
+    pub(super) key: PathBuf,
+}
+
+/// How the gateway, or the device itself, logs in to the IMAP server.
+#[derive(Debug)]
+pub(super) enum Access {
+    /// Each device with its user's own password.
+    Forwarded,
+    /// The gateway, by this password.
+    Password { device: Hash, upstream: Secret },
+    /// The gateway, by tokens.
+    OAuth2 {
+        device: Hash,
+        client_id: String,
+        client_secret: Option<Secret>,
+        /// If it is not the preset's.
+        tenant: Option<String>,
+        /// What tokens are sealed with.
+        key: Secret,
+    },
+}
+
+/// `password_hash`
+#[derive(Debug)]
+pub(super) struct Hash(pub(super) String);
+
+const KEY_FILE: &str = "state-key";
+const UPSTREAM_PASSWORD_FILE: &str = "upstream-password";
+const CLIENT_SECRET_FILE: &str = "client-secret";
+/// Names of all files that [`Draft::secrets`] may have.
+pub(super) const SECRET_FILES: [&str; 3] = [KEY_FILE, UPSTREAM_PASSWORD_FILE, CLIENT_SECRET_FILE];
+
+impl Draft {
+    /// Files besides `gateway.toml`, with what is in them.
+    pub(super) fn secrets(&self) -> Vec<(&'static str, &Secret)> {
+        match &self.access {
+            Access::Forwarded => Vec::new(),
+            Access::Password { upstream, .. } => vec![(UPSTREAM_PASSWORD_FILE, upstream)],
+            Access::OAuth2 { client_secret, key, .. } => {
+                let secret = client_secret.iter().map(|secret| (CLIENT_SECRET_FILE, secret));
+                [(KEY_FILE, key)].into_iter().chain(secret).collect()
+            }
+        }
+    }
+
+    /// The text of `gateway.toml`.
+    pub(super) fn text(&self) -> String {
+        [
+            "# Written by popgate init. popgate check says in words what it does; popgate check --keys lists all keys.\n\n".into(),
+            self.state(),
+            self.listener(),
+            self.upstream(),
+            self.account(),
+        ]
+        .concat()
+    }
+
+    fn state(&self) -> String {
+        let mut text =
+            "# What popgate remembers: what devices have fetched, deleted and hidden. No mail.\n[state]\n".to_owned();
+        text += &key("dir", self.state_dir);
+        if matches!(self.access, Access::OAuth2 { .. }) {
+            text += &key("key_file", KEY_FILE);
+        }
+        text
+    }
+
+    fn listener(&self) -> String {
+        let mut text = String::new();
+        if let Some(Certificate { chain, key: file }) = &self.certificate {
+            text += "\n[tls]\n";
+            text += &key("certificate", &chain.to_string_lossy());
+            text += &key("key", &file.to_string_lossy());
+        }
+        text += "\n# Where devices connect.\n[[listener]]\n";
+        text += &key("address", &self.door.address.to_string());
+        text += &key("tls", &self.door.tls.to_string());
+        if self.door.tls == ListenerTls::StartTls {
+            text += "require_tls = true\n";
+        }
+        text
+    }
+
+    fn upstream(&self) -> String {
+        let name = self.provider.name();
+        let mut text = format!("\n# The IMAP server that holds the mail.\n[upstream.{name}]\n");
+        match &self.provider {
+            Provider::Known(preset) => text += &key("preset", &preset.name),
+            Provider::Other { host, port, tls } => {
+                text += &key("host", host);
+                text += &format!("port = {port}\n");
+                text += &key("tls", &tls.to_string());
+            }
+        }
+        if let Whose::Every(pattern) = &self.whose {
+            text += &format!("logins = [{}]\n", quoted(pattern));
+        }
+        if let Access::OAuth2 {
+            client_id,
+            client_secret,
+            tenant,
+            ..
+        } = &self.access
+        {
+            text += &format!("\n[upstream.{name}.oauth2]\n");
+            text += &key("client_id", client_id);
+            if client_secret.is_some() {
+                text += &key("client_secret_file", CLIENT_SECRET_FILE);
+            }
+            if let Some(tenant) = tenant {
+                text += &key("tenant", tenant);
+            }
+        }
+        text += &format!("\n[upstream.{name}.maildrop]\n");
+        text + &key("on_delete", &self.policy)
+    }
+
+    fn account(&self) -> String {
+        let (Whose::One(login), Access::Password { device, .. } | Access::OAuth2 { device, .. }) =
+            (&self.whose, &self.access)
+        else {
+            return String::new();
+        };
+        let mut text = "\n# What the device logs in with. Without `user`, the user at the IMAP server is the login.\n[[account]]\n".to_owned();
+        text += &key("login", login);
+        text += &key("password_hash", &device.0);
+        text += &key("upstream", self.provider.name());
+        if matches!(self.access, Access::Password { .. }) {
+            text += &key("upstream_password_file", UPSTREAM_PASSWORD_FILE);
+        }
+        text
+    }
+}
+
+/// A line of TOML.
+fn key(name: &str, value: &str) -> String {
+    format!("{name} = {}\n", quoted(value))
+}
+
+fn quoted(text: &str) -> String {
+    toml::Value::String(text.to_owned()).to_string()
+}

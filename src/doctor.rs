@@ -1,0 +1,188 @@
+//! One login tried end to end, a step at a time: what each step has shown, how long it took, and what to do if it failed.
+//! Nothing is changed in the mailbox, in state or in what devices see.
+//!
+//! The steps and their results are data: `popgate doctor` prints them, and a page may show them.
+
+mod chart;
+mod words;
+
+use std::{net::SocketAddr, time::Instant};
+
+use futures_util::future::join_all;
+
+pub use chart::{Outcome, Step};
+
+use self::chart::Chart;
+use crate::{
+    accounts::Account,
+    config::{self, Listener},
+    health,
+    imap::{self, Approach, Greeted, Line},
+    maildrop::{self, Look, Maildrops},
+};
+
+/// Where the steps go as they are done.
+pub type Report<'a> = &'a mut (dyn FnMut(Step) + Send);
+
+/// Tries logins with what a gateway would try them with.
+#[derive(Debug, Clone, Copy)]
+pub struct Doctor<'a> {
+    maildrops: &'a Maildrops,
+}
+
+impl<'a> Doctor<'a> {
+    /// In a gateway's process: with its own `maildrops`, so that its bounds on connections hold.
+    pub fn new(maildrops: &'a Maildrops) -> Self {
+        Self { maildrops }
+    }
+
+    /// Tries the login of `account` from DNS to a message that is fetched and thrown away. Returns whether every step worked.
+    pub async fn examine(self, account: &Account, report: Report<'_>) -> bool {
+        self.visit(account, true, report).await
+    }
+
+    /// The same without fetching a message.
+    pub async fn examine_folders(self, account: &Account, report: Report<'_>) -> bool {
+        self.visit(account, false, report).await
+    }
+
+    /// Tries `upstream` up to its greeting, and TLS. Returns whether every step worked.
+    pub async fn examine_upstream(self, upstream: &config::Upstream, report: Report<'_>) -> bool {
+        let mut chart = Chart::new(report);
+        let failed = |error| maildrop::Error::unauthenticated(upstream, error);
+        match self.maildrops.reaching(upstream) {
+            Ok(connector) => {
+                if let Some(greeted) = connect(connector.approach(), upstream, failed, &mut chart).await {
+                    greeted.leave().await;
+                }
+            }
+            Err(error) => chart.fail("upstream", Instant::now(), &error),
+        }
+        chart.is_good()
+    }
+
+    /// Asks each of `listeners` of a running gateway whether it answers. Returns whether all do.
+    pub async fn examine_listeners(self, listeners: &[Listener], report: Report<'_>) -> bool {
+        let mut chart = Chart::new(report);
+        for listener in listeners {
+            let begun = Instant::now();
+            let answer = health::ask(listener.into()).await;
+            chart.note(words::listener(listener, begun.elapsed(), answer));
+        }
+        chart.is_good()
+    }
+
+    async fn visit(self, account: &Account, fetches: bool, report: Report<'_>) -> bool {
+        let mut chart = Chart::new(report);
+        let begun = Instant::now();
+        match self.maildrops.look(account).await {
+            Ok(mut look) => {
+                // What the steps lack is in the chart.
+                let _ = steps(&mut look, account, fetches, &mut chart).await;
+                look.leave().await;
+            }
+            Err(error) => chart.fail("connection", begun, &error),
+        }
+        chart.is_good()
+    }
+}
+
+/// `None` once a step has failed without which there is no next one.
+async fn steps(look: &mut Look, account: &Account, fetches: bool, chart: &mut Chart<'_>) -> Option<()> {
+    let failed = |error| look.failed(error);
+    let greeted = connect(look.approach(), &account.upstream, failed, chart).await?;
+    let token = match account.credential {
+        config::Credential::OAuth2 { .. } => {
+            let token = look.approach().token(&account.credential);
+            let given = |_: &_| Outcome::passed("the provider gives a token");
+            chart
+                .imap_step("token", token, |error| look.failed(error), given)
+                .await?
+        }
+        config::Credential::Password(_) | config::Credential::Token(_) => None,
+    };
+    let logged_in = |_: &_| Outcome::passed(format!("as {}", account.user));
+    let connection = chart.step("login", look.log_in(greeted, token), logged_in).await?;
+    let mut connection = Some(connection);
+    while let Some(folder) = look.folders_left().first().cloned() {
+        let select = look.select(connection.take());
+        chart.step(&format!("SELECT {folder}"), select, words::held).await?;
+    }
+    chart
+        .step("listing", look.list(), |&(messages, octets)| {
+            words::listing(messages, octets)
+        })
+        .await?;
+    let begun = Instant::now();
+    match look.target().await {
+        Ok(target) => chart.note(words::target(&target, account, begun.elapsed())),
+        Err(error) => chart.fail("delete", begun, &error),
+    }
+    if fetches {
+        chart.step("RETR", look.retrieve(), words::fetched).await?;
+    }
+    Some(())
+}
+
+/// From DNS to a greeting, and TLS.
+async fn connect(
+    approach: Approach<'_>,
+    upstream: &config::Upstream,
+    failed: impl Fn(imap::Error) -> maildrop::Error,
+    chart: &mut Chart<'_>,
+) -> Option<Greeted> {
+    let name = match upstream.proxy {
+        None => "DNS",
+        Some(_) => "DNS of the proxy",
+    };
+    let resolved = |addresses: &Vec<SocketAddr>| words::addresses(upstream, addresses);
+    let addresses = chart.imap_step(name, approach.resolve(), &failed, resolved).await?;
+    let line = open(approach, addresses, &failed, chart).await?;
+    let line = if approach.begins_with_tls() {
+        let agreed = |(_, agreement): &(_, _)| words::agreement(agreement);
+        chart.imap_step("TLS", approach.secure(line), &failed, agreed).await?.0
+    } else {
+        line
+    };
+    let said = |_: &_| Outcome::passed("the server greets, and tells what it can do");
+    let greeted = chart.imap_step("greeting", approach.greet(line), &failed, said).await?;
+    if !approach.has_start_tls() {
+        return Some(greeted);
+    }
+    let agreed = |(_, agreement): &(_, _)| words::agreement(agreement);
+    let secured = chart
+        .imap_step("STARTTLS", approach.start_tls(greeted), &failed, agreed)
+        .await?;
+    Some(secured.0)
+}
+
+/// Tries all addresses at once; goes on with the first that answers, in their order. The others are no failure then.
+async fn open(
+    approach: Approach<'_>,
+    addresses: Vec<SocketAddr>,
+    failed: impl Fn(imap::Error) -> maildrop::Error,
+    chart: &mut Chart<'_>,
+) -> Option<Line> {
+    let attempts = addresses.into_iter().map(|address| async move {
+        let begun = Instant::now();
+        (address, approach.open(address).await, begun.elapsed())
+    });
+    let attempts = join_all(attempts).await;
+    let is_reached = attempts.iter().any(|(_, opened, _)| opened.is_ok());
+    let mut line = None;
+    for (address, opened, took) in attempts {
+        let step = match opened {
+            Ok(opened) => {
+                line.get_or_insert(opened);
+                Step::new(format!("TCP {address}"), took, Outcome::passed("connected"))
+            }
+            Err(error) => {
+                let error = failed(error);
+                let step = Step::failed(format!("TCP {address}"), took, &error);
+                if is_reached { step.mitigated() } else { step }
+            }
+        };
+        chart.note(step);
+    }
+    line
+}

@@ -1,0 +1,139 @@
+//! The steps of an examination as they are done.
+
+use std::time::{Duration, Instant};
+
+use super::Report;
+use crate::{imap, maildrop};
+
+/// One step, and what it has shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// What was tried: `DNS`, `TCP 192.0.2.1:993`, `login`, …
+    pub name: String,
+    /// How long it took.
+    pub took: Duration,
+    /// What it has shown.
+    pub outcome: Outcome,
+    /// What to do about it.
+    pub advice: Option<String>,
+}
+
+/// What a step has shown, in words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It worked.
+    Passed(String),
+    /// It works, but something is not as it should be.
+    Warned(String),
+    /// It does not work.
+    Failed(String),
+}
+
+impl Outcome {
+    pub(super) fn passed(text: impl Into<String>) -> Self {
+        Self::Passed(text.into())
+    }
+
+    /// What it has shown, in words.
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Passed(text) | Self::Warned(text) | Self::Failed(text) => text,
+        }
+    }
+
+    /// Whether it does not work.
+    pub fn is_failure(&self) -> bool {
+        matches!(self, Self::Failed(_))
+    }
+}
+
+impl Step {
+    pub(super) fn new(name: impl Into<String>, took: Duration, outcome: Outcome) -> Self {
+        Self {
+            name: name.into(),
+            took,
+            outcome,
+            advice: None,
+        }
+    }
+
+    pub(super) fn advised(mut self, advice: impl Into<String>) -> Self {
+        self.advice = Some(advice.into());
+        self
+    }
+
+    pub(super) fn failed(name: impl Into<String>, took: Duration, error: &maildrop::Error) -> Self {
+        Self {
+            name: name.into(),
+            took,
+            outcome: Outcome::Failed(error.cause().to_string()),
+            advice: error.advice().map(str::to_owned),
+        }
+    }
+
+    /// The same, if something else does instead.
+    pub(super) fn mitigated(mut self) -> Self {
+        if let Outcome::Failed(text) = self.outcome {
+            self.outcome = Outcome::Warned(text);
+        }
+        self
+    }
+}
+
+/// Takes the time of steps and hands them on.
+pub(super) struct Chart<'a> {
+    report: Report<'a>,
+    is_good: bool,
+}
+
+impl<'a> Chart<'a> {
+    pub(super) fn new(report: Report<'a>) -> Self {
+        Self { report, is_good: true }
+    }
+
+    /// Whether no step has failed.
+    pub(super) fn is_good(&self) -> bool {
+        self.is_good
+    }
+
+    pub(super) fn note(&mut self, step: Step) {
+        self.is_good &= !step.outcome.is_failure();
+        (self.report)(step);
+    }
+
+    pub(super) fn fail(&mut self, name: &str, begun: Instant, error: &maildrop::Error) {
+        self.note(Step::failed(name, begun.elapsed(), error));
+    }
+
+    /// Does `work`, of which `outcome` says what it has shown; `None` if it failed.
+    pub(super) async fn step<T>(
+        &mut self,
+        name: &str,
+        work: impl Future<Output = Result<T, maildrop::Error>>,
+        outcome: impl FnOnce(&T) -> Outcome,
+    ) -> Option<T> {
+        let begun = Instant::now();
+        match work.await {
+            Ok(done) => {
+                self.note(Step::new(name, begun.elapsed(), outcome(&done)));
+                Some(done)
+            }
+            Err(error) => {
+                self.fail(name, begun, &error);
+                None
+            }
+        }
+    }
+
+    /// The same for work that knows nothing of its account, which `failed` tells.
+    pub(super) async fn imap_step<T>(
+        &mut self,
+        name: &str,
+        work: impl Future<Output = Result<T, imap::Error>>,
+        failed: impl FnOnce(imap::Error) -> maildrop::Error,
+        outcome: impl FnOnce(&T) -> Outcome,
+    ) -> Option<T> {
+        let work = async { work.await.map_err(failed) };
+        self.step(name, work, outcome).await
+    }
+}

@@ -1,0 +1,151 @@
+//! A connection made a step at a time, for whoever wants to know which step fails, and how long each takes.
+
+use std::{net::SocketAddr, time::Duration};
+
+use tokio::time::timeout;
+
+use super::{
+    connect::{Connection, Connector, Greeted},
+    error::Error,
+    io::Io,
+    login::Proof,
+    reader::Expect,
+    share::Standing,
+};
+use crate::{
+    config::{Credential, UpstreamTls},
+    oauth::AccessToken,
+    tls::{self, Agreement},
+};
+
+/// How long a good-bye may take.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// The steps to a connection that is logged in, in the order in which they are to be taken: the same as those of
+/// [`Connector::login`], except that each address is tried by itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Approach<'a>(&'a Connector);
+
+/// A connection of which TCP stands, and TLS if it comes first.
+pub struct Line {
+    io: Box<dyn Io>,
+    /// The server's address, unless a proxy lies between.
+    peer: Option<SocketAddr>,
+}
+
+impl Connector {
+    /// A connection to be made a step at a time.
+    pub fn approach(&self) -> Approach<'_> {
+        Approach(self)
+    }
+}
+
+impl Approach<'_> {
+    /// Whether TLS comes before the greeting.
+    pub fn begins_with_tls(self) -> bool {
+        self.0.dialer.begins_with_tls()
+    }
+
+    /// Whether TLS follows the greeting.
+    pub fn has_start_tls(self) -> bool {
+        self.0.dialer.mode == UpstreamTls::StartTls
+    }
+
+    /// The addresses of the server, or of the proxy on the way to it.
+    pub async fn resolve(self) -> Result<Vec<SocketAddr>, Error> {
+        let dialer = &self.0.dialer;
+        dialer.resolve(dialer.deadline()).await
+    }
+
+    /// A TCP connection to the server or proxy at `address`.
+    pub async fn open(self, address: SocketAddr) -> Result<Line, Error> {
+        let dialer = &self.0.dialer;
+        let deadline = dialer.deadline();
+        let tcp = dialer.open(address, deadline).await?;
+        Ok(match dialer.proxy() {
+            None => Line {
+                io: Box::new(tcp),
+                peer: Some(address),
+            },
+            Some(proxy) => Line {
+                io: Box::new(dialer.tunnel(tcp, proxy, deadline).await?),
+                peer: None,
+            },
+        })
+    }
+
+    /// TLS from the first octet.
+    pub async fn secure(self, line: Line) -> Result<(Line, Agreement), Error> {
+        let stream = self.0.dialer.secure(line.io).await?;
+        let agreement = tls::agreement(&stream);
+        let line = Line {
+            io: Box::new(stream),
+            peer: line.peer,
+        };
+        Ok((line, agreement))
+    }
+
+    /// The greeting, and what the server can do.
+    pub async fn greet(self, line: Line) -> Result<Greeted, Error> {
+        self.0.read_greeting(line.io, line.peer).await
+    }
+
+    /// STARTTLS.
+    pub async fn start_tls(self, greeted: Greeted) -> Result<(Greeted, Agreement), Error> {
+        self.0.start_tls(greeted, tls::agreement).await
+    }
+
+    /// A token that the provider gives, if the server is to be shown one.
+    pub async fn token(self, credential: &Credential) -> Result<Option<AccessToken>, Error> {
+        match credential {
+            Credential::OAuth2 { consent } => self.0.token(consent).await.map(Some),
+            Credential::Token(token) => Ok(Some(token.clone().into())),
+            Credential::Password(_) => Ok(None),
+        }
+    }
+
+    /// Logs `user` in by `credential`, or by the `token` that it has led to. If the server refuses the token, another is tried
+    /// on another connection: it may have ended before its time.
+    pub async fn log_in(
+        self,
+        greeted: Greeted,
+        user: &str,
+        credential: &Credential,
+        token: Option<AccessToken>,
+        standing: Standing,
+    ) -> Result<Connection, Error> {
+        self.0.respect_pause(user, standing)?;
+        let proof = match (&token, credential) {
+            (Some(token), _) => Proof::Token(token),
+            (None, Credential::Password(secret)) => Proof::Password(secret),
+            (None, _) => return Err(Error::NoTokens),
+        };
+        let done = match (self.0.authenticate(greeted, user, proof).await, credential) {
+            (Err(Error::TokenRefused(_)), Credential::OAuth2 { .. }) => {
+                return self.0.login(user, credential, standing).await;
+            }
+            // The token is the device's own.
+            (Err(Error::TokenRefused(completion)), _) => Err(Error::Denied(completion)),
+            (done, _) => done,
+        };
+        done.inspect_err(|error| self.0.note_failure(user, standing, error))
+    }
+}
+
+impl Greeted {
+    /// Says good-bye. A server that does not answer is not waited for.
+    pub async fn leave(self) {
+        let mut link = self.front.into_link();
+        let expect = Expect {
+            after_bye: true,
+            ..Expect::default()
+        };
+        let _ = timeout(FAREWELL, link.flight(&["LOGOUT"], expect, |_| {})).await;
+    }
+}
+
+impl std::fmt::Debug for Line {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Line").field("peer", &self.peer).finish_non_exhaustive()
+    }
+}

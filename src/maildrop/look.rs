@@ -1,0 +1,278 @@
+//! A maildrop looked at from outside: what a login would see and could do, found out without its lock. Nothing is removed,
+//! flagged, filed or kept, and a session that is under way does not notice. (SELECT takes `\Recent` from messages, as each
+//! session does.)
+
+use std::sync::Arc;
+
+use super::{
+    Error, Listing, Maildrops, Reason, Refusal,
+    folder::candidates,
+    listing::{Row, Shows},
+    marks::LoginMarks,
+    open::secret_of,
+    parked::Parked,
+    retention, selection,
+    shared::Shared,
+    snapshot::Snapshot,
+    target::{self, Target},
+    upstream::{Upstream, failed, log_in, login_of},
+};
+use crate::{
+    accounts::Account,
+    config::OnDelete,
+    imap::{self, Approach, BodyStart, Connection, Connector, Greeted, Item, Slot, UidSet, UserKey, farewell},
+    oauth::AccessToken,
+    state::now,
+    types::{Octets, Uid},
+};
+
+/// A message larger than this is not fetched for a trial if there is a smaller one, in octets.
+const LARGE: u32 = 1 << 20;
+
+/// A look at the maildrop of one login. To be left by [`Look::leave`].
+#[derive(Debug)]
+pub struct Look {
+    account: Arc<Account>,
+    connector: Arc<Connector>,
+    shared: Arc<Shared>,
+    /// The right to the connection that is being made; then the first folder has it.
+    slot: Option<Slot<Parked>>,
+    folders: Vec<Seen>,
+    /// What the login would see.
+    listing: Option<Listing>,
+}
+
+/// A folder that is selected.
+#[derive(Debug)]
+struct Seen {
+    upstream: Upstream,
+    snapshot: Snapshot,
+}
+
+/// What a folder holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// Its messages.
+    pub messages: usize,
+    /// Their octets.
+    pub octets: Octets,
+    /// Nothing can be flagged or removed in it.
+    pub is_read_only: bool,
+}
+
+/// A message that was fetched and thrown away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fetched {
+    /// Its UID.
+    pub uid: Uid,
+    /// Octets that came.
+    pub octets: Octets,
+    /// Octets that the server lists it with.
+    pub listed: Octets,
+}
+
+impl Maildrops {
+    /// Begins a look at the maildrop of `account`: takes the right to one connection.
+    pub async fn look(&self, account: &Account) -> Result<Look, Error> {
+        let connector = self.connector(&account.upstream.name)?;
+        let user = UserKey::new(&account.upstream, &account.user);
+        let slot = self.reserve(account, &user, &secret_of(&account.credential)).await?;
+        Ok(Look {
+            account: Arc::new(account.clone()),
+            connector,
+            shared: self.shared.clone(),
+            slot: Some(slot),
+            folders: Vec::new(),
+            listing: None,
+        })
+    }
+}
+
+impl Look {
+    /// The connection to be made, a step at a time.
+    pub fn approach(&self) -> Approach<'_> {
+        self.connector.approach()
+    }
+
+    /// A failure of a step, with what to do about it.
+    pub fn failed(&self, error: imap::Error) -> Error {
+        Error::upstream(&self.account, error)
+    }
+
+    /// Logs in.
+    pub async fn log_in(&mut self, greeted: Greeted, token: Option<AccessToken>) -> Result<Connection, Error> {
+        let Some(slot) = &mut self.slot else {
+            return Err(too_many());
+        };
+        let Account { user, credential, .. } = &*self.account;
+        let approach = self.connector.approach();
+        let login = approach.log_in(greeted, user, credential, token, slot.standing());
+        match slot.unless_cut(login).await {
+            Some(Ok(connection)) => {
+                slot.prove();
+                Ok(connection)
+            }
+            Some(Err(error)) => {
+                let error = Error::upstream(&self.account, error);
+                if *error.refusal() == Refusal::Denied {
+                    slot.refuse();
+                }
+                Err(error)
+            }
+            None => Err(too_many()),
+        }
+    }
+
+    /// The folders that are yet to be selected.
+    pub fn folders_left(&self) -> &[String] {
+        self.account
+            .policy
+            .folders
+            .get(self.folders.len()..)
+            .unwrap_or_default()
+    }
+
+    /// Selects the first of [`Look::folders_left`] on `connection`, or on a new one, and lists it.
+    pub async fn select(&mut self, connection: Option<Connection>) -> Result<Held, Error> {
+        let account = self.account.clone();
+        let Some(folder) = self.folders_left().first().cloned() else {
+            return Err(Refusal::Misconfigured(Reason::Folder).into());
+        };
+        let slot = match self.slot.take() {
+            Some(slot) => slot,
+            None => self.another_slot().await.ok_or_else(too_many)?,
+        };
+        let connection = match connection {
+            Some(connection) => connection,
+            None => log_in(&self.connector, &account, slot.standing()).await?,
+        };
+        let name = account.mailbox(&folder);
+        let known = self.shared.state.index(&name).await;
+        let login = login_of(&self.connector, &account, slot.standing());
+        let opened = Snapshot::open(connection, login, &account.policy, &folder, known).await;
+        let (mailbox, snapshot) = opened.map_err(|error| failed(login, &account, error))?;
+        let held = Held {
+            messages: snapshot.index().entries.len(),
+            octets: Octets(
+                snapshot
+                    .index()
+                    .entries
+                    .iter()
+                    .map(|(_, &octets)| u64::from(octets))
+                    .sum(),
+            ),
+            is_read_only: mailbox.selected().read_only,
+        };
+        let upstream = Upstream::new(account.clone(), name, self.connector.clone(), slot, mailbox);
+        self.folders.push(Seen { upstream, snapshot });
+        Ok(held)
+    }
+
+    async fn another_slot(&self) -> Option<Slot<Parked>> {
+        let limit = self.account.upstream.connections_per_user;
+        self.folders.first()?.upstream.slot().another(limit).await
+    }
+
+    /// How many messages of how many octets the login would see in the selected folders.
+    pub async fn list(&mut self) -> Result<(u32, Octets), Error> {
+        let now = now();
+        let policy = self.account.policy.clone();
+        let mut all = Vec::with_capacity(self.folders.len());
+        for Seen { upstream, snapshot } in &mut self.folders {
+            let mut marks = LoginMarks::unread(self.shared.state.clone(), false);
+            marks.read(upstream, snapshot).await?;
+            let mut candidates = candidates(upstream, snapshot, marks.get(), now).await?;
+            // The next login removes these before it lists.
+            let due = retention::due(&policy, marks.get(), snapshot.index(), now);
+            candidates.hidden.extend(due.uids());
+            all.push(candidates);
+        }
+        let listing = match selection::rows(&all, &policy.view) {
+            Some(rows) => Listing::chosen(rows, all.len()),
+            None => Listing::whole(all.swap_remove(0).index),
+        };
+        let stat = listing.stat();
+        self.listing = Some(listing);
+        Ok(stat)
+    }
+
+    /// Where deleted messages of each selected folder go, and what is in the way of that.
+    pub async fn target(&mut self) -> Result<Target, Error> {
+        let policy = self.account.policy.clone();
+        if policy.on_delete == OnDelete::Hide {
+            return Ok(Target::hidden());
+        }
+        let mut all = Target::default();
+        for Seen { upstream, .. } in &mut self.folders {
+            let is_read_only = upstream.selected().read_only;
+            let examined = target::examine(upstream.mailbox(), &policy, is_read_only).await;
+            all.add(examined.map_err(|error| upstream.failed(error))?);
+        }
+        Ok(all)
+    }
+
+    /// Fetches a message that the login would see and throws it away: the first that is not large, else the smallest. It is
+    /// not marked as read. `None` if there is none.
+    pub async fn retrieve(&mut self) -> Result<Option<Fetched>, Error> {
+        let Some(row) = self.listing.as_ref().and_then(sample) else {
+            return Ok(None);
+        };
+        let Some(Seen { upstream, .. }) = self.folders.get_mut(usize::from(row.folder)) else {
+            return Ok(None);
+        };
+        let fetched = fetch(upstream.mailbox(), row.uid).await;
+        let octets = fetched.map_err(|error| upstream.failed(error))?;
+        Ok(Some(Fetched {
+            uid: row.uid,
+            octets: Octets(octets),
+            listed: Octets(row.octets.into()),
+        }))
+    }
+
+    /// Says good-bye on each connection, before the right to it is given back.
+    pub async fn leave(self) {
+        for Seen { upstream, .. } in self.folders {
+            let (mailbox, slot) = upstream.into_mailbox();
+            farewell(mailbox).await;
+            drop(slot);
+        }
+    }
+}
+
+fn too_many() -> Error {
+    Refusal::Unavailable(Reason::TooManyConnections).into()
+}
+
+/// The message to fetch for a trial.
+fn sample(listing: &Listing) -> Option<Row> {
+    let rows = || {
+        listing
+            .numbers()
+            .filter_map(|number| listing.get(number).ok())
+            .filter(|row| row.shows == Shows::Message)
+    };
+    rows()
+        .find(|row| (1..=LARGE).contains(&row.octets))
+        .or_else(|| rows().filter(|row| row.octets > 0).min_by_key(|row| row.octets))
+}
+
+/// Fetches a message; returns how many octets came.
+async fn fetch(mailbox: &mut imap::Mailbox, uid: Uid) -> Result<u64, imap::Error> {
+    mailbox.fetch(&UidSet::from(uid), Item::Whole).await?;
+    let mut came = None;
+    loop {
+        match mailbox.next().await? {
+            BodyStart::Content { section, .. } if Item::Whole.begins_with(section) => {
+                let mut octets = 0;
+                while mailbox.ready().await? {
+                    let count = mailbox.peek().len();
+                    octets += mailbox.take(count).len() as u64;
+                }
+                came = Some(octets);
+            }
+            BodyStart::Content { .. } | BodyStart::End(_) => {}
+            BodyStart::Refused(_, error) => return Err(error),
+            BodyStart::Done(_) | BodyStart::Idle => return came.ok_or(imap::Error::NoData("UID FETCH")),
+        }
+    }
+}

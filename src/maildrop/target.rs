@@ -1,0 +1,245 @@
+//! Where deleted messages go, and whether they can, as far as that can be known without trying: by LIST, STATUS and MYRIGHTS
+//! (RFC 4314 §3.5).
+
+use super::trash::{self, Choice};
+use crate::{
+    config::{OnDelete, Policy},
+    imap::{Error, Folder, Mailbox},
+};
+
+/// Where deleted messages go.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Target {
+    /// What becomes of them, once for each kind of it.
+    pub fates: Vec<Fate>,
+    /// What is in the way.
+    pub obstacles: Vec<Obstacle>,
+}
+
+/// What becomes of a deleted message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fate {
+    /// It is hidden from the login.
+    Hidden,
+    /// It is removed for good.
+    Expunged,
+    /// It stays: `on_delete` moves it to the folder in which it is.
+    Kept,
+    /// It goes to this folder, a name as the server has it.
+    Moved(String),
+    /// The same for a folder that the first delete makes.
+    MovedToNew(String),
+}
+
+/// Why a deleted message cannot go there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Obstacle {
+    /// The folder can only be read.
+    ReadOnly(String),
+    /// The user may not remove messages from this folder.
+    MayNotRemove(String),
+    /// The user may not file messages into this folder.
+    MayNotInsert(String),
+    /// This folder is missing, and cannot be made: below that one the user may make none, or there can be none.
+    CannotBeMade(String, String),
+}
+
+impl Target {
+    /// Nothing is needed of the upstream.
+    pub(super) fn hidden() -> Self {
+        Self {
+            fates: vec![Fate::Hidden],
+            obstacles: Vec::new(),
+        }
+    }
+
+    /// Adds what is so of another folder.
+    pub(super) fn add(&mut self, other: Self) {
+        for fate in other.fates {
+            if !self.fates.contains(&fate) {
+                self.fates.push(fate);
+            }
+        }
+        for obstacle in other.obstacles {
+            if !self.obstacles.contains(&obstacle) {
+                self.obstacles.push(obstacle);
+            }
+        }
+    }
+}
+
+/// Where messages of the selected `mailbox` go by `policy`, which does not hide them. Makes no folder.
+pub(super) async fn examine(mailbox: &mut Mailbox, policy: &Policy, is_read_only: bool) -> Result<Target, Error> {
+    let source = mailbox.folder().to_owned();
+    let mut obstacles = Vec::new();
+    if is_read_only {
+        obstacles.push(Obstacle::ReadOnly(source.clone()));
+    } else if mailbox
+        .rights(&source)
+        .await?
+        .is_some_and(|rights| !rights.may_remove())
+    {
+        obstacles.push(Obstacle::MayNotRemove(source.clone()));
+    }
+    let choice = match &policy.on_delete {
+        OnDelete::Expunge | OnDelete::Hide => None,
+        OnDelete::MoveTo(folder) => Some(Choice::Named(folder.clone())),
+        OnDelete::Trash => Some(trash::choose(mailbox, policy.trash_folder.as_deref()).await?),
+    };
+    let fate = match choice {
+        None => Fate::Expunged,
+        Some(choice) => {
+            let (name, exists) = match choice {
+                Choice::Existing(name) => (name, true),
+                Choice::Named(name) => {
+                    let name = mailbox.name_on_server(&name).await?;
+                    let exists = name == source || mailbox.status(&name).await?.is_some();
+                    (name, exists)
+                }
+            };
+            match policy.on_delete {
+                OnDelete::Trash if name == source => Fate::Expunged,
+                _ if name == source => Fate::Kept,
+                _ if exists => {
+                    if mailbox.rights(&name).await?.is_some_and(|rights| !rights.may_insert()) {
+                        obstacles.push(Obstacle::MayNotInsert(name.clone()));
+                    }
+                    Fate::Moved(name)
+                }
+                _ => {
+                    obstacles.extend(hindrance(mailbox, &name).await?);
+                    Fate::MovedToNew(name)
+                }
+            }
+        }
+    };
+    Ok(Target {
+        fates: vec![fate],
+        obstacles,
+    })
+}
+
+/// Why the folder `name` cannot be made, if that can be known: the folder above it tells.
+async fn hindrance(mailbox: &mut Mailbox, name: &str) -> Result<Option<Obstacle>, Error> {
+    let folders = mailbox.folders().await?;
+    let Some(above) = above(name, &folders) else {
+        return Ok(None);
+    };
+    let may_not = mailbox
+        .rights(&above.name)
+        .await?
+        .is_some_and(|rights| !rights.may_create_below());
+    let cannot = above.is_childless || may_not;
+    Ok(cannot.then(|| Obstacle::CannotBeMade(name.to_owned(), above.name.clone())))
+}
+
+/// The nearest of `folders` above `name`.
+fn above<'a>(name: &str, folders: &'a [Folder]) -> Option<&'a Folder> {
+    let is_above = |folder: &&Folder| {
+        let rest = name.strip_prefix(folder.name.as_str());
+        rest.is_some_and(|rest| folder.delimiter.is_some_and(|delimiter| rest.starts_with(delimiter)))
+    };
+    folders.iter().filter(is_above).max_by_key(|folder| folder.name.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::scene::play, *};
+
+    /// Where mail goes by these keys, at a server with these folders, in LIST's form, of these rights.
+    async fn examined(keys: &str, folders: &[&str], rights: &[(&str, &str)]) -> (Target, Vec<String>) {
+        let list: String = folders.iter().map(|folder| format!("* LIST {folder}\r\n")).collect();
+        let answer = |command: &str| {
+            let named = |name: &str| command.contains(&format!("\"{name}\"")) || command.ends_with(&format!(" {name}"));
+            if command.starts_with("LIST") {
+                format!("{list}{{tag}} OK\r\n")
+            } else if command.starts_with("NAMESPACE") {
+                "* NAMESPACE ((\"\" \"/\")) NIL NIL\r\n{tag} OK\r\n".to_owned()
+            } else if command.starts_with("STATUS") {
+                let name = command.split('"').nth(1).unwrap_or_default();
+                match folders.iter().any(|folder| folder.ends_with(&format!(" {name}"))) {
+                    true => format!("* STATUS \"{name}\" (UIDVALIDITY 1 UIDNEXT 5)\r\n{{tag}} OK\r\n"),
+                    false => "{tag} NO [NONEXISTENT] no\r\n".to_owned(),
+                }
+            } else if let Some((name, rights)) = rights.iter().find(|(name, _)| named(name)) {
+                format!("* MYRIGHTS {name} {rights}\r\n{{tag}} OK\r\n")
+            } else {
+                "{tag} NO [NOPERM] no\r\n".to_owned()
+            }
+        };
+        let (commands, target) = play(keys, "IMAP4rev1 NAMESPACE ACL", answer, async |upstream| {
+            let policy = upstream.policy().clone();
+            examine(upstream.mailbox(), &policy, false).await.unwrap()
+        })
+        .await;
+        (target, commands)
+    }
+
+    const ALL: &str = "lrswipkxte";
+
+    #[tokio::test]
+    async fn a_target_is_found_and_never_made() {
+        let (bin, old) = ("(\\Trash) \"/\" Bin", "() \"/\" Old");
+        let inbox = "() \"/\" INBOX";
+        for (keys, folders, rights, fate, obstacle) in [
+            ("", &[inbox][..], &[("INBOX", ALL)][..], Fate::Expunged, None),
+            (
+                "",
+                &[inbox],
+                &[("INBOX", "lrs")],
+                Fate::Expunged,
+                Some(Obstacle::MayNotRemove("INBOX".into())),
+            ),
+            (
+                "on_delete = \"trash\"",
+                &[inbox, bin],
+                &[("INBOX", ALL), ("Bin", ALL)],
+                Fate::Moved("Bin".into()),
+                None,
+            ),
+            (
+                "on_delete = \"trash\"",
+                &[inbox, bin],
+                &[("INBOX", ALL), ("Bin", "lrs")],
+                Fate::Moved("Bin".into()),
+                Some(Obstacle::MayNotInsert("Bin".into())),
+            ),
+            (
+                "on_delete = \"trash\"",
+                &[inbox],
+                &[],
+                Fate::MovedToNew("Trash".into()),
+                None,
+            ),
+            (
+                "on_delete = \"move:Old\"",
+                &[inbox, old],
+                &[],
+                Fate::Moved("Old".into()),
+                None,
+            ),
+            (
+                "on_delete = \"move:Old/Mail\"",
+                &[inbox, old],
+                &[("Old", "lrsi")],
+                Fate::MovedToNew("Old/Mail".into()),
+                Some(Obstacle::CannotBeMade("Old/Mail".into(), "Old".into())),
+            ),
+            (
+                "on_delete = \"move:Old/Mail\"",
+                &[inbox, "(\\Noinferiors) \"/\" Old"],
+                &[],
+                Fate::MovedToNew("Old/Mail".into()),
+                Some(Obstacle::CannotBeMade("Old/Mail".into(), "Old".into())),
+            ),
+        ] {
+            let (target, commands) = examined(keys, folders, rights).await;
+            assert_eq!(target.fates, [fate], "{keys}");
+            assert_eq!(target.obstacles, Vec::from_iter(obstacle), "{keys}");
+            assert!(
+                !commands.iter().any(|command| command.starts_with("CREATE")),
+                "{commands:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,405 @@
+//! The book of events: what stands, who was told, and what is still to be sent.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use serde::{Deserialize, Serialize};
+
+use super::event::{Event, EventKey, EventKind};
+use crate::types::canonical;
+
+/// Events of kinds whose number devices decide: more are refused if all of these wait to be sent, else the oldest goes.
+const MOST: usize = 1000;
+
+/// An event that stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Record {
+    pub(super) event: Event,
+    /// When popgate noticed it, in seconds since 1970.
+    pub(super) since: u32,
+    /// Whether the webhook was told, or will not be.
+    is_told: bool,
+    /// What devices have done with the mail about it, by login.
+    #[serde(default)]
+    devices: BTreeMap<String, Device>,
+}
+
+/// What a device has done with the mail about an event.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Device {
+    /// When it first retrieved the mail, in seconds since 1970.
+    #[serde(default)]
+    pub(super) retrieved: Option<u32>,
+    /// Whether it has deleted it.
+    #[serde(default)]
+    pub(super) is_deleted: bool,
+}
+
+impl Record {
+    /// Tells this event from all others, also from an earlier one of the same key.
+    pub(super) fn id(&self) -> String {
+        let name = format!("{}\0{}", self.event.key, self.since);
+        let hash = digest(&SHA256, name.as_bytes());
+        hash.as_ref()[..16].iter().map(|octet| format!("{octet:02x}")).collect()
+    }
+
+    /// What the device of `login` has done.
+    pub(super) fn device(&self, login: &str) -> Device {
+        self.devices.get(login).copied().unwrap_or_default()
+    }
+
+    /// The same, when the device of `login` has done this.
+    pub(super) fn with_device(mut self, login: &str, device: Device) -> Self {
+        self.devices.insert(login.to_owned(), device);
+        self
+    }
+
+    /// The octets that state keeps.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        // To memory, and with keys that are strings, nothing can fail.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+}
+
+/// All events that stand.
+#[derive(Debug)]
+pub(super) struct Book {
+    records: BTreeMap<EventKey, Record>,
+    /// The consents that end soon, by login: most sessions look here and find nothing.
+    consents: HashMap<String, EventKey>,
+    /// To be sent, in this order.
+    unsent: VecDeque<EventKey>,
+    /// What state does not hold as it is here.
+    unsaved: BTreeSet<EventKey>,
+    /// Whether events are sent anywhere.
+    has_webhook: bool,
+}
+
+impl Book {
+    /// With what state holds. What cannot be read is of a later version, and stays there.
+    pub(super) fn new(kept: Vec<(String, Vec<u8>)>, has_webhook: bool) -> Self {
+        let mut book = Self {
+            records: BTreeMap::new(),
+            consents: HashMap::new(),
+            unsent: VecDeque::new(),
+            unsaved: BTreeSet::new(),
+            has_webhook,
+        };
+        let records = kept.into_iter().filter_map(|(name, octets)| {
+            let record: Record = serde_json::from_slice(&octets).ok()?;
+            (record.event.key.to_string() == name).then_some(record)
+        });
+        let mut records: Vec<_> = records.collect();
+        records.sort_by_key(|record| record.since);
+        for record in records {
+            book.insert(record);
+        }
+        book
+    }
+
+    fn insert(&mut self, record: Record) {
+        let key = record.event.key.clone();
+        if !record.is_told && self.has_webhook {
+            self.unsent.push_back(key.clone());
+        }
+        self.records.insert(key.clone(), record);
+        self.note_consent(&key);
+    }
+
+    /// `event` has happened; `now` in seconds since 1970. Returns whether it is new.
+    pub(super) fn raise(&mut self, event: Event, now: u32) -> bool {
+        if let Some(record) = self.records.get(&event.key) {
+            if event.key.kind == EventKind::ConsentEnding && record.event.logins != event.logins {
+                self.set_logins(&event.key, event.logins);
+            }
+            return false;
+        }
+        if !self.has_room(event.key.kind) {
+            return false;
+        }
+        self.unsaved.insert(event.key.clone());
+        self.insert(Record {
+            event,
+            since: now,
+            is_told: !self.has_webhook,
+            devices: BTreeMap::new(),
+        });
+        true
+    }
+
+    /// The event concerns these logins by now.
+    fn set_logins(&mut self, key: &EventKey, logins: Vec<String>) {
+        if let Some(record) = self.records.get_mut(key) {
+            record.event.logins = logins;
+            self.consents.retain(|_, other| other != key);
+            self.note_consent(key);
+            self.unsaved.insert(key.clone());
+        }
+    }
+
+    /// Lets the logins of a consent that ends soon find it.
+    fn note_consent(&mut self, key: &EventKey) {
+        if key.kind == EventKind::ConsentEnding
+            && let Some(record) = self.records.get(key)
+        {
+            let logins = record.event.logins.iter();
+            self.consents
+                .extend(logins.map(|login| (canonical(login, None), key.clone())));
+        }
+    }
+
+    /// Whether another event of `kind` may be added; makes room if it can.
+    fn has_room(&mut self, kind: EventKind) -> bool {
+        let of_devices = || {
+            self.records
+                .values()
+                .filter(|record| record.event.key.kind.is_of_devices())
+        };
+        if !kind.is_of_devices() || of_devices().count() < MOST {
+            return true;
+        }
+        let told = of_devices().filter(|record| record.is_told);
+        let oldest = told
+            .min_by_key(|record| record.since)
+            .map(|record| record.event.key.clone());
+        oldest.is_some_and(|oldest| self.mend(&oldest))
+    }
+
+    /// The event is over. Returns whether it stood. What is still to be sent of it is not worth sending any more.
+    pub(super) fn mend(&mut self, key: &EventKey) -> bool {
+        if self.records.remove(key).is_none() {
+            return false;
+        }
+        self.unsent.retain(|unsent| unsent != key);
+        if key.kind == EventKind::ConsentEnding {
+            self.consents.retain(|_, other| other != key);
+        }
+        self.unsaved.insert(key.clone());
+        true
+    }
+
+    /// The events of `kind` that are not among `standing`.
+    pub(super) fn of_kind_besides(&self, kind: EventKind, standing: &BTreeSet<EventKey>) -> Vec<EventKey> {
+        let of_kind = self.records.keys().filter(|key| key.kind == kind);
+        of_kind.filter(|key| !standing.contains(key)).cloned().collect()
+    }
+
+    pub(super) fn get(&self, key: &EventKey) -> Option<&Record> {
+        self.records.get(key)
+    }
+
+    /// The consent of `login`, as [`canonical`] writes it, if that ends soon.
+    pub(super) fn consent_of(&self, login: &str) -> Option<&Record> {
+        self.records.get(self.consents.get(login)?)
+    }
+
+    /// Notes what a device has done with the mail about an event, if it is still the event with this id.
+    pub(super) fn set_device(&mut self, key: &EventKey, id: &str, login: &str, device: Device) {
+        if let Some(record) = self.records.get_mut(key).filter(|record| record.id() == id) {
+            record.devices.insert(login.to_owned(), device);
+        }
+    }
+
+    /// What is to be sent next.
+    pub(super) fn next_unsent(&self) -> Option<&Record> {
+        self.records.get(self.unsent.front()?)
+    }
+
+    /// What is to be sent, in its order.
+    pub(super) fn unsent(&self) -> impl Iterator<Item = &Record> {
+        self.unsent.iter().filter_map(|key| self.records.get(key))
+    }
+
+    /// The event with this id was sent, or will not be.
+    pub(super) fn note_told(&mut self, key: &EventKey, id: &str) {
+        if let Some(record) = self.records.get_mut(key).filter(|record| record.id() == id) {
+            record.is_told = true;
+            self.unsent.retain(|unsent| unsent != key);
+            self.unsaved.insert(key.clone());
+        }
+    }
+
+    /// The event could not be sent: others go first.
+    pub(super) fn postpone(&mut self, key: &EventKey) {
+        if self.unsent.front() == Some(key) {
+            self.unsent.rotate_left(1);
+        }
+    }
+
+    /// Something that state does not hold as it is here: its name, and its record, if it stands.
+    pub(super) fn next_unsaved(&self) -> Option<(EventKey, Option<Vec<u8>>)> {
+        let key = self.unsaved.first()?;
+        Some((key.clone(), self.records.get(key).map(Record::encode)))
+    }
+
+    /// State holds `record` of the event by now.
+    pub(super) fn note_saved(&mut self, key: &EventKey, record: Option<&[u8]>) {
+        if self.records.get(key).map(Record::encode).as_deref() == record {
+            self.unsaved.remove(key);
+        }
+    }
+
+    /// Whether state holds all that is here.
+    pub(super) fn is_saved(&self) -> bool {
+        self.unsaved.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        state::Consent,
+        types::{MailboxName, Uid},
+    };
+
+    fn failing(login: &str) -> Event {
+        Event::login_failing(login, Some("home"), 0, "wrong")
+    }
+
+    fn ending() -> Event {
+        let consent = Consent {
+            upstream: "home".into(),
+            name: "eva".into(),
+        };
+        Event::consent_ending(&consent, &["pbx".into(), "Fax@EXAMPLE.org".into()], 5000, None)
+    }
+
+    fn saved(book: &mut Book) -> Vec<(String, Option<Vec<u8>>)> {
+        let mut saved = Vec::new();
+        while let Some((key, record)) = book.next_unsaved() {
+            book.note_saved(&key, record.as_deref());
+            saved.push((key.to_string(), record));
+        }
+        saved
+    }
+
+    fn subjects(book: &Book) -> Vec<&str> {
+        book.unsent().map(|record| record.event.key.subject.as_str()).collect()
+    }
+
+    #[test]
+    fn an_event_is_told_once_until_it_is_over() {
+        let mut book = Book::new(Vec::new(), true);
+        assert!(book.raise(failing("pbx"), 100) && !book.raise(failing("pbx"), 200));
+        assert_eq!(subjects(&book), ["pbx"]);
+        let first = book.next_unsent().unwrap().clone();
+        book.note_told(&first.event.key, &first.id());
+        assert!(!book.raise(failing("pbx"), 300) && book.next_unsent().is_none());
+        assert!(book.mend(&EventKey::login("pbx")) && !book.mend(&EventKey::login("pbx")));
+        assert!(book.raise(failing("pbx"), 400));
+        let second = book.next_unsent().unwrap().clone();
+        assert_ne!(first.id(), second.id());
+        // Of the first there may be news still.
+        book.note_told(&first.event.key, &first.id());
+        assert_eq!(subjects(&book), ["pbx"]);
+        book.mend(&EventKey::login("pbx"));
+        assert!(book.next_unsent().is_none(), "what is over is not told");
+    }
+
+    #[test]
+    fn what_cannot_be_sent_lets_others_pass() {
+        let mut book = Book::new(Vec::new(), true);
+        for login in ["a", "b", "c"] {
+            book.raise(failing(login), 1);
+        }
+        book.postpone(&EventKey::login("a"));
+        assert_eq!(subjects(&book), ["b", "c", "a"]);
+        book.postpone(&EventKey::login("a"));
+        assert_eq!(subjects(&book), ["b", "c", "a"], "not the first any more");
+    }
+
+    #[test]
+    fn what_state_holds_is_gone_on_with() {
+        let mut book = Book::new(Vec::new(), true);
+        book.raise(failing("b"), 2);
+        book.raise(failing("a"), 1);
+        book.raise(ending(), 3);
+        let told = EventKey::login("b");
+        let id = book.get(&told).unwrap().id();
+        book.note_told(&told, &id);
+        let device = Device {
+            retrieved: Some(7),
+            is_deleted: true,
+        };
+        let ending = ending().key;
+        let id = book.get(&ending).unwrap().id();
+        book.set_device(&ending, "another", "fax", device);
+        book.set_device(&ending, &id, "pbx", device);
+        let mut kept: Vec<_> = saved(&mut book)
+            .into_iter()
+            .map(|(name, record)| (name, record.unwrap()))
+            .collect();
+        assert!(book.is_saved() && kept.len() == 3);
+        kept.push(("login-failing c".into(), kept[0].1.clone()));
+        kept.push(("login-failing d".into(), b"of another version".to_vec()));
+        let again = Book::new(kept.clone(), true);
+        assert_eq!(again.records, book.records);
+        assert_eq!(subjects(&again), ["a", "home/eva"], "the oldest first");
+        assert_eq!(again.consent_of("pbx").unwrap().device("pbx"), device);
+        assert_eq!(again.consent_of("pbx").unwrap().device("fax"), Device::default());
+        assert!(Book::new(kept, false).next_unsent().is_none(), "nobody to send to");
+        book.mend(&told);
+        assert_eq!(saved(&mut book), [("login-failing b".into(), None)]);
+    }
+
+    #[test]
+    fn what_changes_while_it_is_saved_is_saved_again() {
+        let mut book = Book::new(Vec::new(), true);
+        book.raise(failing("a"), 1);
+        let (key, record) = book.next_unsaved().unwrap();
+        let id = book.get(&key).unwrap().id();
+        book.note_told(&key, &id);
+        book.note_saved(&key, record.as_deref());
+        assert!(!book.is_saved());
+        let (key, record) = book.next_unsaved().unwrap();
+        book.note_saved(&key, record.as_deref());
+        assert!(book.is_saved());
+    }
+
+    #[test]
+    fn consents_are_found_by_login() {
+        let mut book = Book::new(Vec::new(), false);
+        book.raise(ending(), 3);
+        assert!(book.next_unsent().is_none());
+        for login in ["pbx", "Fax@example.org"] {
+            assert_eq!(book.consent_of(login).unwrap().event, ending());
+        }
+        assert!(book.consent_of("eva").is_none());
+        let mut changed = ending();
+        changed.logins = vec!["eva".into(), "pbx".into()];
+        assert!(!book.raise(changed.clone(), 9));
+        assert_eq!(book.consent_of("eva").unwrap().event, changed);
+        assert!(book.consent_of("pbx").is_some() && book.consent_of("Fax@example.org").is_none());
+        assert_eq!(book.consent_of("eva").unwrap().since, 3);
+        let none = BTreeSet::new();
+        assert_eq!(book.of_kind_besides(EventKind::LoginFailing, &none), []);
+        assert_eq!(
+            book.of_kind_besides(EventKind::ConsentEnding, &[ending().key].into()),
+            []
+        );
+        assert_eq!(book.of_kind_besides(EventKind::ConsentEnding, &none), [ending().key]);
+        book.mend(&ending().key);
+        assert!(book.consent_of("pbx").is_none() && book.consents.is_empty());
+    }
+
+    #[test]
+    fn the_book_is_bounded() {
+        let mailbox = MailboxName {
+            upstream: "home".into(),
+            user: "eva".into(),
+            folder: "INBOX".into(),
+        };
+        let mut book = Book::new(Vec::new(), true);
+        for uid in 0..MOST as u32 {
+            assert!(book.raise(Event::message_undelivered(&mailbox, (7, Uid(uid)), "pbx"), uid));
+        }
+        assert!(!book.raise(failing("pbx"), 5), "all wait to be sent");
+        assert!(book.raise(ending(), 5), "what the configuration bounds has room");
+        let first = book.next_unsent().unwrap();
+        let (key, id) = (first.event.key.clone(), first.id());
+        book.note_told(&key, &id);
+        assert!(book.raise(failing("pbx"), 5) && book.get(&key).is_none());
+        assert!(!book.raise(failing("fax"), 5));
+    }
+}

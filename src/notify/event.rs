@@ -1,0 +1,315 @@
+//! What somebody is told of: each kind of event, with a sentence that says what to do.
+
+use std::{fmt, path::Path};
+
+use chrono::DateTime;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    state::Consent,
+    types::{MailboxName, Uid, UidValidity},
+};
+
+/// What has happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum EventKind {
+    /// A consent ends soon.
+    ConsentEnding,
+    /// A consent has ended.
+    ConsentEnded,
+    /// A certificate of a listener ends soon, or has ended.
+    CertificateEnding,
+    /// A login has been failing for an hour.
+    LoginFailing,
+    /// No login at an upstream has succeeded for an hour.
+    UpstreamFailing,
+    /// The upstream does not deliver a message.
+    MessageUndelivered,
+    /// State cannot be read or written.
+    StateFailing,
+}
+
+impl EventKind {
+    /// Whether devices decide how many subjects there are; else the configuration does.
+    pub(super) fn is_of_devices(self) -> bool {
+        matches!(self, Self::LoginFailing | Self::MessageUndelivered)
+    }
+}
+
+impl fmt::Display for EventKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ConsentEnding => "consent-ending",
+            Self::ConsentEnded => "consent-ended",
+            Self::CertificateEnding => "certificate-ending",
+            Self::LoginFailing => "login-failing",
+            Self::UpstreamFailing => "upstream-failing",
+            Self::MessageUndelivered => "message-undelivered",
+            Self::StateFailing => "state-failing",
+        })
+    }
+}
+
+/// Names an event: it is told once, until it is over.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) struct EventKey {
+    pub(super) kind: EventKind,
+    /// What it happened to.
+    pub(super) subject: String,
+}
+
+impl EventKey {
+    pub(super) fn new(kind: EventKind, subject: impl Into<String>) -> Self {
+        Self {
+            kind,
+            subject: subject.into(),
+        }
+    }
+
+    /// A certificate, by its file.
+    pub(super) fn certificate(file: &Path) -> Self {
+        Self::new(EventKind::CertificateEnding, file.display().to_string())
+    }
+
+    /// A login that fails.
+    pub(super) fn login(login: &str) -> Self {
+        Self::new(EventKind::LoginFailing, login)
+    }
+
+    /// An upstream at which all logins fail.
+    pub(super) fn upstream(upstream: &str) -> Self {
+        Self::new(EventKind::UpstreamFailing, upstream)
+    }
+
+    /// A message, by its mailbox, UIDVALIDITY as state keeps it, and UID.
+    pub(super) fn message(mailbox: &MailboxName, (uid_validity, uid): (u64, Uid)) -> Self {
+        let uid_validity = UidValidity::of_state_or_zero(uid_validity);
+        Self::new(EventKind::MessageUndelivered, format!("{mailbox} {uid_validity}.{uid}"))
+    }
+
+    /// State.
+    pub(super) fn state() -> Self {
+        Self::new(EventKind::StateFailing, "")
+    }
+}
+
+impl fmt::Display for EventKey {
+    /// Its name in state.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind, self.subject)
+    }
+}
+
+/// An event. What it says stays the same until it is over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Event {
+    pub(super) key: EventKey,
+    /// `[upstream.NAME]`, if it concerns one.
+    #[serde(default)]
+    pub(super) upstream: Option<String>,
+    /// As whom somebody must sign in, if somebody must.
+    #[serde(default)]
+    pub(super) person: Option<String>,
+    /// The logins that it concerns, if these are known.
+    #[serde(default)]
+    pub(super) logins: Vec<String>,
+    /// When what ends soon ends, in seconds since 1970.
+    #[serde(default)]
+    pub(super) ends: Option<u32>,
+    /// What has happened, and what to do.
+    pub(super) text: String,
+}
+
+impl Event {
+    fn new(key: EventKey, text: String) -> Self {
+        Self {
+            key,
+            upstream: None,
+            person: None,
+            logins: Vec::new(),
+            ends: None,
+            text,
+        }
+    }
+
+    fn of_consent(kind: EventKind, consent: &Consent, logins: &[String], text: String) -> Self {
+        Self {
+            upstream: Some(consent.upstream.clone()),
+            person: Some(consent.name.clone()),
+            logins: logins.to_vec(),
+            ..Self::new(EventKey::new(kind, consent.to_string()), text)
+        }
+    }
+
+    /// `consent`, by which `logins` get their mail, ends at `ends` (seconds since 1970).
+    pub(super) fn consent_ending(consent: &Consent, logins: &[String], ends: u32, page: Option<&str>) -> Self {
+        let text = format!(
+            "The consent of {} at [upstream.{}] ends on {}: from then on its devices get no mail. Sign in again before: {}.",
+            shown(&consent.name),
+            consent.upstream,
+            time(ends),
+            how_to_sign_in(logins, page)
+        );
+        Self {
+            ends: Some(ends),
+            ..Self::of_consent(EventKind::ConsentEnding, consent, logins, text)
+        }
+    }
+
+    /// `consent` has ended, because `why`.
+    pub(super) fn consent_ended(consent: &Consent, logins: &[String], why: &str, page: Option<&str>) -> Self {
+        let text = format!(
+            "The consent of {} at [upstream.{}] has ended, and its devices get no mail: {why}. Sign in again: {}.",
+            shown(&consent.name),
+            consent.upstream,
+            how_to_sign_in(logins, page)
+        );
+        Self::of_consent(EventKind::ConsentEnded, consent, logins, text)
+    }
+
+    /// The certificate in `file` ends soon or has ended, as the sentence `what` says.
+    pub(super) fn certificate_ending(file: &Path, what: &str) -> Self {
+        Self::new(EventKey::certificate(file), format!("The {what}."))
+    }
+
+    /// `login` at `upstream` has not succeeded since `since` (seconds since 1970), the last time because `why`.
+    pub(super) fn login_failing(login: &str, upstream: Option<&str>, since: u32, why: &str) -> Self {
+        let login_shown = shown(login);
+        let text = format!(
+            "No login as {login_shown} has succeeded since {}; the last one failed: {why}. Run `popgate doctor \
+             {login_shown}` to see what is wrong.",
+            time(since)
+        );
+        Self {
+            upstream: upstream.map(str::to_owned),
+            logins: vec![login.to_owned()],
+            ..Self::new(EventKey::login(login), text)
+        }
+    }
+
+    /// No login at `upstream` has succeeded since `since` (seconds since 1970), the last time because `why`.
+    pub(super) fn upstream_failing(upstream: &str, since: u32, why: &str) -> Self {
+        let text = format!(
+            "No login at [upstream.{upstream}] has succeeded since {}; the last one failed: {why}. Run `popgate check \
+             --connect` to see what is wrong.",
+            time(since)
+        );
+        Self {
+            upstream: Some(upstream.to_owned()),
+            ..Self::new(EventKey::upstream(upstream), text)
+        }
+    }
+
+    /// The upstream does not deliver a message of `mailbox` to `login`.
+    pub(super) fn message_undelivered(mailbox: &MailboxName, message: (u64, Uid), login: &str) -> Self {
+        let text = format!(
+            "[upstream.{}] does not deliver a message of {}: UID {} in the folder {}. The device gets a notice in its \
+             place; the message stays there. Look at it by web mail or an IMAP program.",
+            mailbox.upstream,
+            shown(&mailbox.user),
+            message.1,
+            shown(&mailbox.folder)
+        );
+        Self {
+            upstream: Some(mailbox.upstream.clone()),
+            logins: vec![login.to_owned()],
+            ..Self::new(EventKey::message(mailbox, message), text)
+        }
+    }
+
+    /// State cannot be read or written.
+    pub(super) fn state_failing() -> Self {
+        let text = "State cannot be read or written: is the disk full, or may popgate no longer write to `dir` of [state]? \
+                    Meanwhile logins that hide or retain mail are refused, and consents may be lost at a restart. The log \
+                    says more.";
+        Self::new(EventKey::state(), text.to_owned())
+    }
+}
+
+/// The ways to sign in for the first of `logins`, or at `page`.
+fn how_to_sign_in(logins: &[String], page: Option<&str>) -> String {
+    let login = logins.first().map(|login| shown(login)).unwrap_or_default();
+    let command = format!("run `popgate sign-in {login}`");
+    match page {
+        Some(page) => format!("{command}, or open {page}"),
+        None => command,
+    }
+}
+
+/// Characters of a name that a text shows.
+const SHOWN: usize = 128;
+
+/// The start of a name.
+pub(super) fn shown(name: &str) -> String {
+    name.chars().filter(|c| !c.is_control()).take(SHOWN).collect()
+}
+
+/// A time for people, given in seconds since 1970.
+pub(super) fn time(seconds: u32) -> String {
+    let time = DateTime::from_timestamp(seconds.into(), 0).unwrap_or_default();
+    time.format("%-d %B %Y at %H:%M UTC").to_string()
+}
+
+/// The day of a time, likewise.
+pub(super) fn day(seconds: u32) -> String {
+    let time = DateTime::from_timestamp(seconds.into(), 0).unwrap_or_default();
+    time.format("%-d %B %Y").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn consent() -> Consent {
+        Consent {
+            upstream: "gmail".into(),
+            name: "office@example.org".into(),
+        }
+    }
+
+    #[test]
+    fn texts_say_what_to_do() {
+        let logins = ["pbx".to_owned(), "fax".to_owned()];
+        let mailbox = MailboxName {
+            upstream: "home".into(),
+            user: "eva".into(),
+            folder: "INBOX".into(),
+        };
+        let events = [
+            Event::consent_ending(&consent(), &logins, 1_796_292_000, None),
+            Event::consent_ended(
+                &consent(),
+                &logins,
+                "the provider says invalid_grant",
+                Some("https://x.example.org/p"),
+            ),
+            Event::certificate_ending(
+                Path::new("/c.pem"),
+                "certificate /c.pem expires on 2026-12-24, in 20 days: have it renewed",
+            ),
+            Event::login_failing("pbx", Some("home"), 1_796_292_000, "wrong login or password"),
+            Event::upstream_failing("home", 1_796_292_000, "upstream not available, try later"),
+            Event::message_undelivered(&mailbox, (7, Uid(3)), "pbx"),
+            Event::state_failing(),
+        ];
+        let told: Vec<_> = events
+            .iter()
+            .map(|event| format!("{}\n{}\n", event.key, event.text))
+            .collect();
+        insta::assert_snapshot!(told.join("\n"));
+    }
+
+    #[test]
+    fn what_is_kept_is_read_again() {
+        let event = Event::consent_ending(&consent(), &["pbx".to_owned()], 1_796_292_000, None);
+        let kept = serde_json::to_vec(&event).unwrap();
+        assert_eq!(serde_json::from_slice::<Event>(&kept).unwrap(), event);
+    }
+
+    #[test]
+    fn no_name_makes_a_text_long_or_breaks_a_line() {
+        let event = Event::login_failing(&"x\r\n".repeat(10_000), None, 0, "wrong");
+        assert!(event.text.len() < 1000 && !event.text.contains('\n'), "{}", event.text);
+    }
+}

@@ -1,0 +1,277 @@
+//! Tells people when they must act: once for each event, by a webhook, and by a mail among a device's own.
+
+mod book;
+mod delivery;
+mod event;
+mod failing;
+mod ledger;
+mod mail;
+mod review;
+mod webhook;
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::time::{Instant, interval, sleep};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use self::{
+    event::{Event, EventKey},
+    failing::{Failing, Long},
+    ledger::Ledger,
+    review::Review,
+    webhook::Sender,
+};
+use crate::{
+    config::NotifyOptions,
+    oauth::Tokens,
+    state::{StateStore, Unavailable, now},
+    types::{MailboxName, Uid},
+};
+
+pub use failing::{Fault, Tried};
+pub use mail::Mail;
+pub use review::Watched;
+pub use webhook::SetupError;
+
+/// How often consents and state are looked at.
+const REVIEW: Duration = Duration::from_secs(60);
+/// How often certificates are looked at.
+const CERTIFICATES: Duration = Duration::from_secs(3600);
+/// The pause between two reviews that failing logins ask for.
+const BETWEEN: Duration = Duration::from_secs(1);
+
+/// Whom to tell what, and what was told. [`Notices::default`] tells nobody anything.
+#[derive(Debug, Clone, Default)]
+pub struct Notices(Option<Arc<Desk>>);
+
+#[derive(Debug)]
+struct Desk {
+    ledger: Ledger,
+    review: Review,
+    sender: Option<Sender>,
+    /// Whether devices find mails.
+    has_mail: bool,
+    /// Whether state outlives the process.
+    is_kept: bool,
+    failing: Mutex<Failing>,
+    /// Somebody has found that state cannot be read or written.
+    has_state_failed: AtomicBool,
+    /// A review is due before its time.
+    is_due: tokio::sync::Notify,
+    closing: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Notices {
+    /// Goes on with what `store` holds, and begins to send. Consents are those of `tokens`. Errors name the key at fault.
+    pub async fn open(
+        options: impl Into<NotifyOptions>,
+        store: Arc<dyn StateStore>,
+        tokens: Arc<Tokens>,
+    ) -> Result<Self, SetupError> {
+        let NotifyOptions { notify, page, is_kept } = options.into();
+        let sender = Sender::new(&notify)?;
+        if sender.is_none() && !notify.mail {
+            return Ok(Self::default());
+        }
+        let desk = Arc::new(Desk {
+            ledger: Ledger::open(store.clone(), sender.is_some()).await,
+            review: Review::new(tokens, store, notify.consent, page),
+            sender,
+            has_mail: notify.mail,
+            is_kept,
+            failing: Mutex::default(),
+            has_state_failed: AtomicBool::new(false),
+            is_due: tokio::sync::Notify::new(),
+            closing: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        });
+        let sending = desk.clone();
+        desk.tasks.spawn(async move {
+            let Desk {
+                ledger,
+                sender,
+                closing,
+                ..
+            } = &*sending;
+            delivery::deliver(ledger, sender.as_ref(), closing).await;
+        });
+        Ok(Self(Some(desk)))
+    }
+
+    /// Consents are those of `tokens` from now on.
+    pub fn set_tokens(&self, tokens: Arc<Tokens>) {
+        if let Some(desk) = &self.0 {
+            desk.review.set_tokens(tokens);
+        }
+    }
+
+    /// Looks at all that is `watched`, now and then again and again, for ever. May be dropped at any time.
+    pub async fn watch(&self, watched: Watched) {
+        let Some(desk) = &self.0 else {
+            return std::future::pending().await;
+        };
+        let mut clock = interval(REVIEW);
+        let mut certificates = None;
+        loop {
+            tokio::select! {
+                _ = clock.tick() => {}
+                () = desk.is_due.notified() => {}
+            }
+            let has_failed = desk.has_state_failed.swap(false, Ordering::Relaxed);
+            desk.review.state(&desk.ledger, has_failed).await;
+            desk.review.consents(&desk.ledger, &watched.consents).await;
+            if certificates.is_none_or(|last: Instant| last.elapsed() >= CERTIFICATES) {
+                desk.review.certificates(&desk.ledger, &watched.certificates).await;
+                certificates = Some(Instant::now());
+            }
+            sleep(BETWEEN).await;
+        }
+    }
+
+    /// Ends what is under way. What was not sent is sent after the next start, if state outlives the process; else the log
+    /// has it.
+    pub async fn finish(&self) {
+        let Some(desk) = &self.0 else { return };
+        desk.closing.cancel();
+        desk.tasks.close();
+        desk.tasks.wait().await;
+        let is_saved = desk.ledger.save().await.is_ok() && desk.is_kept;
+        desk.ledger.look(|book| {
+            for record in book.unsent().filter(|_| !is_saved) {
+                let event = &record.event;
+                tracing::error!(event = %event.key.kind, text = event.text, "a notice was not sent");
+            }
+        });
+    }
+
+    /// A device has logged in.
+    pub fn login_succeeded(&self, tried: Tried<'_>) {
+        let Some(desk) = self.for_webhook() else { return };
+        desk.failing().note_success(tried);
+        desk.ledger.mend(&EventKey::login(tried.login));
+        if let Some(upstream) = tried.upstream {
+            desk.ledger.mend(&EventKey::upstream(upstream));
+        }
+    }
+
+    /// A device has failed to log in.
+    pub fn login_failed(&self, tried: Tried<'_>, fault: Fault) {
+        let Some(desk) = self.for_webhook() else { return };
+        if fault == Fault::State {
+            return self.state_failed();
+        }
+        // The secret was right: a consent may have ended.
+        if matches!(fault, Fault::Login(_)) {
+            desk.is_due.notify_one();
+        }
+        let long = desk.failing().note_failure(tried, fault, now());
+        match long {
+            Some(Long::Login(login, since, why)) => {
+                desk.ledger
+                    .raise(Event::login_failing(login, tried.upstream, since, &why));
+            }
+            Some(Long::Upstream(upstream, since, why)) => {
+                desk.ledger.raise(Event::upstream_failing(upstream, since, &why));
+            }
+            None => {}
+        }
+    }
+
+    /// The upstream does not deliver a message of `mailbox` to `login`: UIDVALIDITY, as state keeps it, and UID.
+    pub fn message_undelivered(&self, mailbox: &MailboxName, message: (u64, Uid), login: &str) {
+        if let Some(desk) = self.for_webhook() {
+            desk.ledger.raise(Event::message_undelivered(mailbox, message, login));
+        }
+    }
+
+    /// A message that was not delivered before has been.
+    pub fn message_delivered(&self, mailbox: &MailboxName, message: (u64, Uid)) {
+        if let Some(desk) = self.for_webhook() {
+            desk.ledger.mend(&EventKey::message(mailbox, message));
+        }
+    }
+
+    /// State could not be read or written.
+    pub fn state_failed(&self) {
+        if let Some(desk) = self.for_webhook() {
+            desk.has_state_failed.store(true, Ordering::Relaxed);
+            desk.is_due.notify_one();
+        }
+    }
+
+    /// The mail that stands in the maildrop of `login`, as [`crate::types::canonical`] writes it, if there is one now.
+    pub async fn mail_for(&self, login: &str) -> Option<Mail> {
+        let desk = self.0.as_ref().filter(|desk| desk.has_mail)?;
+        let record = desk.ledger.look(|book| book.consent_of(login).cloned())?;
+        if record.device(login).is_deleted {
+            return None;
+        }
+        // Somebody may have signed in a moment ago.
+        if desk.review.is_still_ending(&record).await {
+            Some(Mail::of_consent(&record, login, desk.review.page()))
+        } else {
+            desk.ledger.mend(&record.event.key);
+            None
+        }
+    }
+
+    /// The device has deleted `mail`: it does not come back once this has returned `Ok`.
+    pub async fn delete(&self, mail: &Mail) -> Result<(), Unavailable> {
+        let Some(desk) = &self.0 else { return Ok(()) };
+        let Mail { key, id, login, .. } = mail;
+        let deleting = desk
+            .ledger
+            .change_device(key, id, login, |device| device.is_deleted = true);
+        deleting.await.inspect_err(|_| self.state_failed())
+    }
+
+    /// The device has retrieved `mail`.
+    pub async fn note_retrieved(&self, mail: &Mail) -> Result<(), Unavailable> {
+        let Some(desk) = &self.0 else { return Ok(()) };
+        let Mail { key, id, login, .. } = mail;
+        let noting = desk.ledger.change_device(key, id, login, |device| {
+            device.retrieved.get_or_insert_with(now);
+        });
+        noting.await.inspect_err(|_| self.state_failed())
+    }
+
+    /// With a mail for `login`, whose consent nobody knows, and what `store` keeps of it: for tests.
+    #[cfg(test)]
+    pub(crate) async fn with_mail(login: &str, store: Arc<dyn StateStore>) -> (Self, Mail) {
+        let options = NotifyOptions {
+            notify: crate::config::Notify {
+                mail: true,
+                ..Default::default()
+            },
+            ..NotifyOptions::default()
+        };
+        let notices = Self::open(options, store, Tokens::none()).await.unwrap();
+        let desk = notices.0.clone().unwrap();
+        let consent = crate::state::Consent {
+            upstream: "home".into(),
+            name: "eva".into(),
+        };
+        let logins = [login.to_owned()];
+        desk.ledger
+            .raise(Event::consent_ending(&consent, &logins, now() + 1000, None));
+        let mail = notices.mail_for(login).await.unwrap();
+        (notices, mail)
+    }
+
+    fn for_webhook(&self) -> Option<&Desk> {
+        self.0.as_deref().filter(|desk| desk.sender.is_some())
+    }
+}
+
+impl Desk {
+    fn failing(&self) -> std::sync::MutexGuard<'_, Failing> {
+        self.failing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,297 @@
+//! Looks at what ends by itself: consents, certificates; and whether state can be written.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+
+use super::{
+    book::Record,
+    event::{Event, EventKey, EventKind},
+    ledger::Ledger,
+};
+use crate::{
+    oauth::{Standing, Status, Tokens},
+    state::{Consent, StateStore, now},
+    tls::{Expiry, Validity},
+};
+
+/// What there is to look at.
+#[derive(Debug, Clone, Default)]
+pub struct Watched {
+    /// The consents that somebody must give, each with the logins that get their mail by it, as they are configured.
+    pub consents: BTreeMap<Consent, Vec<String>>,
+    /// PEM files of certificates.
+    pub certificates: Vec<PathBuf>,
+}
+
+/// What is known of a consent.
+#[derive(Debug, PartialEq, Eq)]
+enum Outlook {
+    /// Nobody needs to act.
+    Fine,
+    /// It ends at this time, in seconds since 1970, which is soon.
+    Ending(u32),
+    /// It has ended; why.
+    Ended(String),
+}
+
+/// Looks, and tells the ledger.
+#[derive(Debug)]
+pub(super) struct Review {
+    tokens: ArcSwap<Tokens>,
+    store: Arc<dyn StateStore>,
+    /// How long before its end a consent is said to end soon, in seconds.
+    lead: u32,
+    /// Where people sign in.
+    page: Option<String>,
+}
+
+impl Review {
+    pub(super) fn new(tokens: Arc<Tokens>, store: Arc<dyn StateStore>, lead: Duration, page: Option<String>) -> Self {
+        Self {
+            tokens: tokens.into(),
+            store,
+            lead: u32::try_from(lead.as_secs()).unwrap_or(u32::MAX),
+            page,
+        }
+    }
+
+    /// Consents are those of `tokens` from now on.
+    pub(super) fn set_tokens(&self, tokens: Arc<Tokens>) {
+        self.tokens.store(tokens);
+    }
+
+    /// Where people sign in.
+    pub(super) fn page(&self) -> Option<&str> {
+        self.page.as_deref()
+    }
+
+    /// Looks at all consents that there are.
+    pub(super) async fn consents(&self, ledger: &Ledger, consents: &BTreeMap<Consent, Vec<String>>) {
+        let mut standing = BTreeSet::new();
+        for (consent, logins) in consents {
+            let (ending, ended) = keys(consent);
+            match self.find(consent).await {
+                Some(Outlook::Fine) => {}
+                Some(Outlook::Ending(ends)) => {
+                    ledger.raise(Event::consent_ending(consent, logins, ends, self.page()));
+                    standing.insert(ending);
+                }
+                Some(Outlook::Ended(why)) => {
+                    ledger.raise(Event::consent_ended(consent, logins, &why, self.page()));
+                    // A mail that said it would end stays: an access token may open the mailbox for some time yet.
+                    standing.extend([ending, ended]);
+                }
+                // State cannot be read: what stood stands.
+                None => standing.extend([ending, ended]),
+            }
+        }
+        ledger.retain(EventKind::ConsentEnding, &standing);
+        ledger.retain(EventKind::ConsentEnded, &standing);
+    }
+
+    /// Whether somebody must still sign in for the consent that `record` says ends soon.
+    pub(super) async fn is_still_ending(&self, record: &Record) -> bool {
+        let (Some(upstream), Some(name)) = (record.event.upstream.clone(), record.event.person.clone()) else {
+            return false;
+        };
+        self.find(&Consent { upstream, name }).await != Some(Outlook::Fine)
+    }
+
+    /// `None` if state cannot be read.
+    async fn find(&self, consent: &Consent) -> Option<Outlook> {
+        let status = self.tokens.load_full().status(consent).await.ok()?;
+        Some(judge(&status, self.lead, now()))
+    }
+
+    /// Looks at all certificates that there are. If one cannot be read (the log says so), what stood stands.
+    pub(super) async fn certificates(&self, ledger: &Ledger, files: &[PathBuf]) {
+        let files = files.to_vec();
+        let looking = move || -> Vec<_> {
+            let now = i64::from(now());
+            let look = |file: PathBuf| {
+                let expiry = Validity::of(&file).ok().map(|validity| validity.at(now));
+                (file, expiry)
+            };
+            files.into_iter().map(look).collect()
+        };
+        let Ok(looked) = tokio::task::spawn_blocking(looking).await else {
+            return;
+        };
+        let mut standing = BTreeSet::new();
+        for (file, expiry) in looked {
+            match expiry {
+                Some(Expiry::Valid(_)) => {}
+                Some(Expiry::Ending(what) | Expiry::Invalid(what)) => {
+                    standing.insert(EventKey::certificate(&file));
+                    ledger.raise(Event::certificate_ending(&file, &what));
+                }
+                None => drop(standing.insert(EventKey::certificate(&file))),
+            }
+        }
+        ledger.retain(EventKind::CertificateEnding, &standing);
+    }
+
+    /// Looks whether state can be written. `has_failed`: somebody has found lately that it cannot.
+    pub(super) async fn state(&self, ledger: &Ledger, has_failed: bool) {
+        let key = EventKey::state();
+        let is_known = ledger.look(|book| book.get(&key).is_some());
+        // A write is tried only if one has failed: a gateway that idles lets its disk sleep.
+        let has_failed = has_failed || self.store.has_failed() || !ledger.look(|book| book.is_saved());
+        let is_writable = !(has_failed || is_known) || (ledger.can_write().await && ledger.save().await.is_ok());
+        let tokens = self.store.tokens_unwritable_since().await;
+        if !is_writable || tokens != Ok(None) {
+            ledger.raise(Event::state_failing());
+        } else if is_known {
+            ledger.mend(&key);
+        }
+    }
+}
+
+/// The keys of what can happen to a consent: it ends soon, and it has ended.
+fn keys(consent: &Consent) -> (EventKey, EventKey) {
+    let key = |kind| EventKey::new(kind, consent.to_string());
+    (key(EventKind::ConsentEnding), key(EventKind::ConsentEnded))
+}
+
+/// What `status` means `now`, if somebody is told `lead` before the end; times in seconds since 1970. A consent that was short
+/// from the start is told of when half of it is over: else it would end soon as soon as somebody has signed in.
+fn judge(status: &Status, lead: u32, now: u32) -> Outlook {
+    match &status.standing {
+        Standing::Ended { why, .. } | Standing::Unreadable(why) => return Outlook::Ended(why.clone()),
+        Standing::Missing | Standing::NotNeeded => return Outlook::Fine,
+        Standing::Good => {}
+    }
+    let unrenewed = status.expires.filter(|_| !status.renews);
+    let Some(ends) = status.ends.into_iter().chain(unrenewed).min() else {
+        return Outlook::Fine;
+    };
+    let half = ends.saturating_sub(status.signed_in.unwrap_or(0)) / 2;
+    if ends.saturating_sub(now) <= lead.min(half) {
+        Outlook::Ending(ends)
+    } else {
+        Outlook::Fine
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::book::Book, *};
+    use crate::state::{MemoryStore, RemoteStore};
+
+    const DAY: u32 = 24 * 3600;
+
+    fn good(signed_in: u32, ends: Option<u32>) -> Status {
+        Status {
+            standing: Standing::Good,
+            signed_in: Some(signed_in),
+            expires: Some(signed_in + 3600),
+            renews: true,
+            ends,
+            ..Status::default()
+        }
+    }
+
+    #[test]
+    fn a_consent_ends_soon() {
+        let long = good(1000, Some(1000 + 90 * DAY));
+        let short = good(1000, Some(1000 + 8 * DAY));
+        let unrenewed = Status {
+            renews: false,
+            ..good(1000, None)
+        };
+        for (status, now, expected) in [
+            (&good(1000, None), 1000 + 900 * DAY, Outlook::Fine),
+            (&long, 1000, Outlook::Fine),
+            (&long, 1000 + 76 * DAY - 1, Outlook::Fine),
+            (&long, 1000 + 76 * DAY, Outlook::Ending(1000 + 90 * DAY)),
+            (&short, 1000, Outlook::Fine),
+            (&short, 1000 + 4 * DAY - 1, Outlook::Fine),
+            (&short, 1000 + 4 * DAY, Outlook::Ending(1000 + 8 * DAY)),
+            (&unrenewed, 1000 + 1799, Outlook::Fine),
+            (&unrenewed, 1000 + 1800, Outlook::Ending(4600)),
+            (&Status::default(), 0, Outlook::Fine),
+        ] {
+            assert_eq!(judge(status, 14 * DAY, now), expected, "{status:?} at {now}");
+        }
+        let ended = Status {
+            standing: Standing::Ended {
+                since: 5,
+                why: "revoked".into(),
+            },
+            ..long
+        };
+        assert_eq!(judge(&ended, 14 * DAY, 10), Outlook::Ended("revoked".into()));
+    }
+
+    /// Nobody listens there: all that is asked of it fails.
+    #[tokio::test]
+    async fn a_state_that_fails_is_told_of_nevertheless() {
+        let directory = tempfile::tempdir().unwrap();
+        let broken: Arc<dyn StateStore> = Arc::new(RemoteStore::new(&directory.path().join("missing")));
+        let ledger = Ledger::open(broken.clone(), true).await;
+        let review = Review::new(Tokens::none(), broken, Duration::ZERO, None);
+        for _ in 0..2 {
+            review.state(&ledger, true).await;
+            let kinds: Vec<_> = ledger.look(|book| book.unsent().map(|record| record.event.key.kind).collect());
+            assert_eq!(kinds, [EventKind::StateFailing]);
+        }
+        let key = EventKey::state();
+        let id = ledger.next_unsent().unwrap().id();
+        let kept = ledger
+            .change_device(&key, &id, "pbx", |device| device.is_deleted = true)
+            .await;
+        assert!(kept.is_err() && ledger.save().await.is_err());
+        let is_deleted = |book: &Book| book.get(&key).unwrap().device("pbx").is_deleted;
+        assert!(!ledger.look(is_deleted), "what is not kept has not happened");
+    }
+
+    #[tokio::test]
+    async fn a_state_that_works_again_needs_nobody() {
+        let store: Arc<dyn StateStore> = Arc::new(MemoryStore::default());
+        let ledger = Ledger::open(store.clone(), true).await;
+        let review = Review::new(Tokens::none(), store.clone(), Duration::ZERO, None);
+        review.state(&ledger, false).await;
+        assert!(ledger.next_unsent().is_none());
+        ledger.raise(Event::state_failing());
+        review.state(&ledger, false).await;
+        assert!(ledger.next_unsent().is_none());
+        ledger.save().await.unwrap();
+        assert_eq!(store.notices().await, Ok(Vec::new()), "nothing stays behind");
+    }
+
+    #[tokio::test]
+    async fn certificates_are_told_of_until_they_are_renewed() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("certificate.pem");
+        let key = rcgen::KeyPair::generate().unwrap();
+        let write = |year: i32| {
+            let mut parameters = rcgen::CertificateParams::new(["mail.example.org".to_owned()]).unwrap();
+            parameters.not_before = rcgen::date_time_ymd(2020, 1, 1);
+            parameters.not_after = rcgen::date_time_ymd(year, 1, 1);
+            std::fs::write(&file, parameters.self_signed(&key).unwrap().pem()).unwrap();
+        };
+        let store: Arc<dyn StateStore> = Arc::new(MemoryStore::default());
+        let ledger = Ledger::open(store.clone(), true).await;
+        let review = Review::new(Tokens::none(), store, Duration::ZERO, None);
+        let files = [file.clone(), directory.path().join("missing.pem")];
+        for (year, expected) in [(2021, 1), (2120, 0), (2021, 1), (0, 1)] {
+            match year {
+                0 => std::fs::remove_file(&file).unwrap(),
+                year => write(year),
+            }
+            review.certificates(&ledger, &files).await;
+            assert_eq!(ledger.look(|book| book.unsent().count()), expected, "{year}");
+        }
+        let text = ledger.next_unsent().unwrap().event.text;
+        assert!(
+            text.starts_with("The certificate ") && text.contains("expired on 2021-01-01"),
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,329 @@
+//! A backup: all records of one moment in a file, for any store to take them back from.
+//!
+//! One JSON object a line. The first says what the file is. Then comes a line for each part of a record, as [`Part`] has it.
+//! The last has the number of parts and the SHA-256 of all lines before it.
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    io::{self, BufRead, Read, Write},
+};
+
+use aws_lc_rs::digest::{Context, SHA256};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Index, MailboxName, envelope,
+    part::{Kind, Part},
+    table::Key,
+};
+
+/// What this version writes.
+const VERSION: u32 = 1;
+/// The longest line: a part of a record has 3,800 octets, and names of mailboxes are short.
+const LONGEST_LINE: u64 = 1024 * 1024;
+
+/// The first line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Head {
+    popgate_backup: u32,
+    /// When it was made, in seconds since 1970.
+    made: u32,
+    /// The version of popgate that made it.
+    by: String,
+}
+
+/// The last line.
+#[derive(Serialize)]
+struct Tail {
+    parts: u64,
+    sha256: String,
+}
+
+/// Writes a backup, part by part.
+pub struct BackupWriter<W> {
+    out: W,
+    digest: Context,
+    parts: u64,
+    last: Option<Part>,
+    /// The octets of the record under way.
+    record: Vec<u8>,
+    tally: Tally,
+}
+
+impl<W: Write> BackupWriter<W> {
+    /// Begins a backup of a moment, in seconds since 1970.
+    pub fn begin(out: W, made: u32) -> io::Result<Self> {
+        let mut writer = Self {
+            out,
+            digest: Context::new(&SHA256),
+            parts: 0,
+            last: None,
+            record: Vec::new(),
+            tally: Tally::default(),
+        };
+        writer.line(&Head {
+            popgate_backup: VERSION,
+            made,
+            by: env!("CARGO_PKG_VERSION").into(),
+        })?;
+        Ok(writer)
+    }
+
+    /// Adds a part; those of one record follow each other.
+    pub fn add(&mut self, part: Part) -> io::Result<()> {
+        self.line(&part)?;
+        self.parts += 1;
+        if self.last.as_ref().is_some_and(|last| !last.is_of_record_of(&part)) {
+            self.end_record();
+        }
+        self.record.extend_from_slice(&part.octets);
+        self.last = Some(part);
+        Ok(())
+    }
+
+    /// Ends the backup; returns what it was written to, flushed, and what is in it.
+    pub fn end(mut self) -> io::Result<(W, Tally)> {
+        self.end_record();
+        let tail = tail(self.parts, self.digest.clone());
+        self.out.write_all(tail.as_bytes())?;
+        self.out.flush()?;
+        Ok((self.out, self.tally))
+    }
+
+    fn end_record(&mut self) {
+        if let Some(part) = self.last.take() {
+            self.tally.count(&part, &self.record);
+            self.record.clear();
+        }
+    }
+
+    fn line<T: Serialize>(&mut self, value: &T) -> io::Result<()> {
+        let mut line = serde_json::to_vec(value)?;
+        line.push(b'\n');
+        self.digest.update(&line);
+        self.out.write_all(&line)
+    }
+}
+
+impl<W> fmt::Debug for BackupWriter<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BackupWriter")
+            .field("tally", &self.tally)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The last line of a backup of `parts` parts, whose lines before have that digest.
+fn tail(parts: u64, digest: Context) -> String {
+    let octets = digest.finish();
+    let tail = Tail {
+        parts,
+        sha256: octets.as_ref().iter().map(|octet| format!("{octet:02x}")).collect(),
+    };
+    // To memory, nothing can fail.
+    serde_json::to_string(&tail).unwrap_or_default() + "\n"
+}
+
+/// A backup that was read to its end and is what was written.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Backup {
+    head: Head,
+    parts: Vec<Part>,
+}
+
+/// Why a file is not a backup to restore from.
+#[derive(Debug, thiserror::Error)]
+pub enum NoBackup {
+    /// It cannot be read.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// Something else.
+    #[error("is not a backup that popgate has made")]
+    Foreign,
+    /// Made by another version of popgate.
+    #[error("has format {format}, which this popgate does not know: it was made by popgate {by}")]
+    Version {
+        /// The format.
+        format: u32,
+        /// The version that made it.
+        by: String,
+    },
+    /// Its end is missing.
+    #[error("is not whole: its end is missing")]
+    Cut,
+    /// Some octet is not what was written.
+    #[error("is damaged: line {0} does not fit what stands before it")]
+    Damaged(u64),
+}
+
+impl Backup {
+    /// Reads a backup to the end of `input`, and compares its checksum.
+    pub fn read(input: impl BufRead) -> Result<Self, NoBackup> {
+        let mut lines = Lines {
+            input,
+            digest: Context::new(&SHA256),
+            line: Vec::new(),
+            number: 0,
+        };
+        let head = lines.head()?;
+        let mut parts = Vec::new();
+        while let Some(part) = lines.part(parts.len() as u64)? {
+            parts.push(part);
+        }
+        Ok(Self { head, parts })
+    }
+
+    /// When it was made, in seconds since 1970.
+    pub fn made(&self) -> u32 {
+        self.head.made
+    }
+
+    /// The version of popgate that made it.
+    pub fn made_by(&self) -> &str {
+        &self.head.by
+    }
+
+    /// What is in it.
+    pub fn tally(&self) -> Tally {
+        let mut tally = Tally::default();
+        for (part, record) in self.records() {
+            tally.count(part, &record);
+        }
+        tally
+    }
+
+    /// The records: the first part of each, and its octets.
+    pub(super) fn records(&self) -> impl Iterator<Item = (&Part, Vec<u8>)> {
+        let records = self.parts.chunk_by(|part, next| part.is_of_record_of(next));
+        records.filter_map(|parts| {
+            let record = parts.iter().flat_map(|part| &part.octets).copied().collect();
+            Some((parts.first()?, record))
+        })
+    }
+}
+
+/// The lines of a backup as they are read.
+struct Lines<R> {
+    input: R,
+    /// Of the lines before this one.
+    digest: Context,
+    line: Vec<u8>,
+    number: u64,
+}
+
+impl<R: BufRead> Lines<R> {
+    fn head(&mut self) -> Result<Head, NoBackup> {
+        if !self.advance()? {
+            return Err(NoBackup::Foreign);
+        }
+        let head: Head = serde_json::from_slice(&self.line).map_err(|_| NoBackup::Foreign)?;
+        if head.popgate_backup == VERSION {
+            Ok(head)
+        } else {
+            Err(NoBackup::Version {
+                format: head.popgate_backup,
+                by: head.by,
+            })
+        }
+    }
+
+    /// The next part, the one behind `before` others; `None` at a right end.
+    fn part(&mut self, before: u64) -> Result<Option<Part>, NoBackup> {
+        self.digest.update(&self.line);
+        if !self.advance()? {
+            return Err(NoBackup::Cut);
+        }
+        if let Ok(part) = serde_json::from_slice(&self.line) {
+            return Ok(Some(part));
+        }
+        let is_tail = self.line == tail(before, self.digest.clone()).as_bytes();
+        if is_tail && !self.advance()? {
+            Ok(None)
+        } else if self.line.ends_with(b"\n") {
+            Err(NoBackup::Damaged(self.number))
+        } else {
+            Err(NoBackup::Cut)
+        }
+    }
+
+    /// Reads a line; `false` if there is none.
+    fn advance(&mut self) -> io::Result<bool> {
+        self.line.clear();
+        self.number += 1;
+        let octets = (&mut self.input).take(LONGEST_LINE).read_until(b'\n', &mut self.line)?;
+        Ok(octets > 0)
+    }
+}
+
+/// How many records of each kind there are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tally {
+    kinds: BTreeMap<Kind, usize>,
+    damaged: usize,
+}
+
+impl Tally {
+    /// How many records of that kind there are.
+    pub fn of(&self, kind: Kind) -> usize {
+        self.kinds.get(&kind).copied().unwrap_or_default()
+    }
+
+    /// How many of all records are damaged: not what popgate once kept.
+    pub fn damaged(&self) -> usize {
+        self.damaged
+    }
+
+    fn count(&mut self, part: &Part, record: &[u8]) {
+        *self.kinds.entry(part.kind).or_default() += 1;
+        if !is_intact(part, record) {
+            self.damaged += 1;
+        }
+    }
+}
+
+impl fmt::Display for Tally {
+    /// In words: `3 indexes, 1 consent`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = "";
+        for (kind, count) in &self.kinds {
+            let what = match kind {
+                Kind::Index => ["index", "indexes"],
+                Kind::Marks => ["record of what a login has done", "records of what logins have done"],
+                Kind::Past => ["history of a mailbox", "histories of mailboxes"],
+                Kind::Move => ["removal under way", "removals under way"],
+                Kind::Token => ["consent", "consents"],
+                Kind::Notice => ["notice to people", "notices to people"],
+            };
+            let what = if *count == 1 { what[0] } else { what[1] };
+            write!(f, "{separator}{count} {what}")?;
+            separator = ", ";
+        }
+        if separator.is_empty() {
+            f.write_str("no records")?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether `record`, of which `part` is a part, is what was kept.
+fn is_intact(part: &Part, record: &[u8]) -> bool {
+    match part.kind {
+        Kind::Index => {
+            let mailbox = MailboxName {
+                upstream: part.upstream.clone(),
+                user: part.user.clone(),
+                folder: part.folder.clone(),
+            };
+            Index::decode(&mailbox, record).is_ok()
+        }
+        // Sealed: only the key tells.
+        Kind::Token => true,
+        Kind::Marks | Kind::Past | Kind::Move | Kind::Notice => {
+            envelope::is_intact(&Key::of_part(part).names(), record)
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Putting the records of a backup in the place of those in a directory.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    Backup, Consent, Error, Kind, database, now,
+    table::{self, Key},
+    tokens::{self, Sealed},
+};
+
+/// The name of the new file until it is whole.
+const UNFINISHED: &str = "state.redb.new";
+
+/// Makes the records of `backup` those in `dir`, which is made if it is missing. Returns the copies of the files that were there
+/// before. Fails with [`Error::InUse`] if another process has the directory, and changes nothing if it fails before the new
+/// file is whole.
+pub fn restore(dir: &Path, backup: &Backup) -> Result<Vec<PathBuf>, Error> {
+    let _claim = database::claim(dir)?;
+    let mut earlier = Vec::new();
+    let restored = replace(dir, backup, &mut earlier);
+    if restored.is_err() {
+        let _ = fs::remove_file(dir.join(UNFINISHED));
+    }
+    restored.map(|()| earlier)
+}
+
+fn replace(dir: &Path, backup: &Backup, earlier: &mut Vec<PathBuf>) -> Result<(), Error> {
+    let mut tokens = Sealed::new();
+    database::make(dir, UNFINISHED, |database| {
+        table::create(database)?;
+        table::transact(database, |table| {
+            for (part, octets) in backup.records() {
+                if part.kind == Kind::Token {
+                    let (upstream, name) = (part.upstream.clone(), part.user.clone());
+                    tokens.insert(Consent { upstream, name }, octets);
+                } else {
+                    table.put(Key::of_part(part), &octets)?;
+                }
+            }
+            Ok(())
+        })
+    })?;
+    let path = dir.join(database::FILE);
+    for name in [database::FILE, tokens::FILE] {
+        earlier.extend(set_aside(dir, name)?);
+    }
+    let access = |source| Error::Access {
+        path: path.clone(),
+        source,
+    };
+    tokens::replace(dir, &tokens).map_err(access)?;
+    fs::rename(dir.join(UNFINISHED), &path).map_err(access)?;
+    database::sync_names(dir);
+    Ok(())
+}
+
+/// Copies the file of that name in `dir`, if there is one, to a name of its own beside it.
+fn set_aside(dir: &Path, name: &str) -> Result<Option<PathBuf>, Error> {
+    let path = dir.join(name);
+    let mut seconds = now();
+    let mut aside = dir.join(format!("{name}.before-{seconds}"));
+    while aside.exists() {
+        seconds += 1;
+        aside = dir.join(format!("{name}.before-{seconds}"));
+    }
+    let copied = fs::copy(&path, &aside).and_then(|_| {
+        let copy = fs::File::options().write(true).open(&aside)?;
+        database::hand_over(dir, name, &copy)?;
+        copy.sync_all()
+    });
+    match copied {
+        Ok(()) => Ok(Some(aside)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => {
+            let _ = fs::remove_file(&aside);
+            Err(Error::Access { path, source })
+        }
+    }
+}

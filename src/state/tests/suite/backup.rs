@@ -1,0 +1,87 @@
+use super::*;
+use crate::state::{
+    Backup, BackupWriter, Consent, FileStore, Kind,
+    tests::{directory, index as long_index},
+};
+
+for_every_store! {
+    a_backup_restores_every_kind_of_record,
+    a_store_of_nothing_has_a_backup,
+}
+
+/// The octets of a backup of `store`.
+async fn back_up(store: &dyn StateStore) -> Vec<u8> {
+    let mut writer = BackupWriter::begin(Vec::new(), 1_700_000_000).unwrap();
+    let mut parts = store.parts().await.unwrap();
+    loop {
+        let portion = parts.next().await.unwrap();
+        if portion.is_empty() {
+            return writer.end().unwrap().0;
+        }
+        for part in portion {
+            writer.add(part).unwrap();
+        }
+    }
+}
+
+async fn a_backup_restores_every_kind_of_record(store: &dyn StateStore) {
+    let archive = at("home", "eva", "Lists/\"Wörk\"\n");
+    let consent = Consent {
+        upstream: "home".into(),
+        name: "eva@example.org".into(),
+    };
+    let (past, pending) = (past(&[(1, 1), (9, 9)], &[(1, 90)]), pending());
+    // Many parts, and an index that has pruned nothing of the marks.
+    store.set_index(&archive, long_index(200_000)).await;
+    store
+        .set_index(&inbox(), index(&[1, 2, 3, 4, 9, u32::MAX]).into())
+        .await;
+    keep(store, "pbx", &inbox(), &full_marks()).await;
+    keep(store, "fax", &archive, &marks(&[3, 6])).await;
+    store.set_past(&inbox(), &past).await.unwrap();
+    store.set_pending_move(&inbox(), Some(&pending)).await.unwrap();
+    store.set_token(&consent, None, Some(b"sealed\0\xff")).await.unwrap();
+
+    let octets = back_up(store).await;
+    let backup = Backup::read(&octets[..]).unwrap();
+    let tally = backup.tally();
+    let counts = Kind::ALL.map(|kind| tally.of(kind));
+    assert_eq!((counts, tally.damaged()), ([2, 2, 1, 1, 1, 0], 0));
+    assert_eq!(
+        tally.to_string(),
+        "2 indexes, 2 records of what logins have done, 1 history of a mailbox, 1 removal under way, 1 consent"
+    );
+    let longest = octets.split(|&octet| octet == b'\n').map(<[u8]>::len).max();
+    assert!(longest < Some(6_000), "{longest:?}");
+
+    let dir = directory();
+    assert!(crate::state::restore(dir.path(), &backup).unwrap().is_empty());
+    let restored = FileStore::open(dir.path()).unwrap();
+    assert_eq!(restored.index(&archive).await, Some(long_index(200_000)));
+    assert_eq!(restored.index(&inbox()).await, store.index(&inbox()).await);
+    assert_eq!(restored.marks("pbx", &inbox()).await, Ok(full_marks()));
+    assert_eq!(restored.marks("fax", &archive).await, Ok(marks(&[3, 6])));
+    assert_eq!(restored.all_marks().await.unwrap().len(), 2);
+    assert_eq!(restored.past(&inbox()).await, Ok(past));
+    assert_eq!(restored.pending_move(&inbox()).await, Ok(Some(pending)));
+    assert_eq!(restored.token(&consent).await, Ok(Some(b"sealed\0\xff".to_vec())));
+    // Of the same records the same backup, whatever store they are in, but for their order.
+    assert_eq!(lines(&back_up(&restored).await), lines(&octets));
+}
+
+/// The lines of the parts, sorted.
+fn lines(backup: &[u8]) -> Vec<&str> {
+    let mut lines: Vec<&str> = std::str::from_utf8(backup).unwrap().lines().collect();
+    assert!(lines.pop().unwrap().starts_with("{\"parts\":"));
+    lines.sort_unstable();
+    lines
+}
+
+async fn a_store_of_nothing_has_a_backup(store: &dyn StateStore) {
+    let backup = Backup::read(&back_up(store).await[..]).unwrap();
+    assert_eq!(backup.tally().to_string(), "no records");
+    let dir = directory();
+    crate::state::restore(dir.path(), &backup).unwrap();
+    let restored = FileStore::open(dir.path()).unwrap();
+    assert_eq!(restored.all_marks().await.unwrap(), []);
+}

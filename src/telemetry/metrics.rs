@@ -1,0 +1,495 @@
+//! Metrics for Prometheus. Labels have bounded values: never a login or an address of a device.
+
+use std::{
+    fmt,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, prometheus_text::encode},
+    metrics::{
+        counter::Counter,
+        family::{Family, MetricConstructor},
+        gauge::Gauge,
+        histogram::Histogram,
+        info::Info,
+    },
+    registry::{Registry, Unit},
+};
+
+use super::Outcome;
+
+/// The content type of [`Metrics::encode`].
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// The metrics of this process.
+pub fn metrics() -> &'static Metrics {
+    static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
+    &METRICS
+}
+
+/// Seconds, from what one store of state takes to a session that lasts for hours.
+#[derive(Clone, Copy)]
+struct Seconds(&'static [f64]);
+
+/// A command of an upstream or an access to state.
+const SHORT: Seconds = Seconds(&[
+    0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0,
+]);
+/// A session.
+const LONG: Seconds = Seconds(&[0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0]);
+
+impl MetricConstructor<Histogram> for Seconds {
+    fn new_metric(&self) -> Histogram {
+        Histogram::new(self.0.iter().copied())
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ListenerLabel {
+    listener: Arc<str>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SessionLabels {
+    listener: Arc<str>,
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CommandLabels {
+    verb: &'static str,
+    ok: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PolicyLabel {
+    policy: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct UpstreamLabel {
+    upstream: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct UpstreamOutcome {
+    upstream: String,
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct UpstreamState {
+    upstream: String,
+    state: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct UpstreamCommand {
+    upstream: Arc<str>,
+    command: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct UpstreamKind {
+    upstream: String,
+    kind: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct NameLabel {
+    name: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OperationLabel {
+    operation: &'static str,
+}
+
+/// All metrics, with `popgate_` before each name.
+pub struct Metrics {
+    registry: Registry,
+    sessions: Family<ListenerLabel, Gauge>,
+    sessions_total: Family<SessionLabels, Counter>,
+    session_seconds: Histogram,
+    commands: Family<CommandLabels, Counter>,
+    messages_retrieved: Counter,
+    octets_retrieved: Counter,
+    messages_deleted: Family<PolicyLabel, Counter>,
+    logins: Family<UpstreamOutcome, Counter>,
+    upstream_connections: Family<UpstreamState, Gauge>,
+    upstream_command_seconds: Family<UpstreamCommand, Histogram, Seconds>,
+    upstream_errors: Family<UpstreamKind, Counter>,
+    backoff_seconds: Family<UpstreamLabel, Gauge>,
+    token_refreshes: Family<UpstreamOutcome, Counter>,
+    consents: Family<UpstreamState, Gauge>,
+    certificate_expiry_seconds: Family<NameLabel, Gauge>,
+    state_seconds: Family<OperationLabel, Histogram, Seconds>,
+}
+
+impl Metrics {
+    fn new() -> Self {
+        let mut metrics = Self {
+            registry: Registry::with_prefix("popgate"),
+            sessions: Family::default(),
+            sessions_total: Family::default(),
+            session_seconds: LONG.new_metric(),
+            commands: Family::default(),
+            messages_retrieved: Counter::default(),
+            octets_retrieved: Counter::default(),
+            messages_deleted: Family::default(),
+            logins: Family::default(),
+            upstream_connections: Family::default(),
+            upstream_command_seconds: Family::new_with_constructor(SHORT),
+            upstream_errors: Family::default(),
+            backoff_seconds: Family::default(),
+            token_refreshes: Family::default(),
+            consents: Family::default(),
+            certificate_expiry_seconds: Family::default(),
+            state_seconds: Family::new_with_constructor(SHORT),
+        };
+        metrics.register();
+        metrics
+    }
+
+    /// A counter's name gets `_total` when it is written, and a name with a unit that unit.
+    fn register(&mut self) {
+        let registry = &mut self.registry;
+        registry.register("sessions", "Sessions now", self.sessions.clone());
+        registry.register("sessions", "Sessions that have ended", self.sessions_total.clone());
+        registry.register_with_unit(
+            "session",
+            "How long sessions lasted",
+            Unit::Seconds,
+            self.session_seconds.clone(),
+        );
+        registry.register("commands", "POP3 commands by their replies", self.commands.clone());
+        registry.register(
+            "messages_retrieved",
+            "Messages that devices have retrieved",
+            self.messages_retrieved.clone(),
+        );
+        registry.register(
+            "octets_retrieved",
+            "Octets of the messages that devices have retrieved",
+            self.octets_retrieved.clone(),
+        );
+        registry.register(
+            "messages_deleted",
+            "Messages removed for devices, by on_delete",
+            self.messages_deleted.clone(),
+        );
+        registry.register("logins", "Logins by how they ended", self.logins.clone());
+        registry.register(
+            "upstream_connections",
+            "Connections to upstreams now",
+            self.upstream_connections.clone(),
+        );
+        registry.register_with_unit(
+            "upstream_command",
+            "How long upstreams took to answer",
+            Unit::Seconds,
+            self.upstream_command_seconds.clone(),
+        );
+        registry.register("upstream_errors", "Failures of upstreams", self.upstream_errors.clone());
+        registry.register_with_unit(
+            "backoff",
+            "How long an upstream wants to be left alone by some user",
+            Unit::Seconds,
+            self.backoff_seconds.clone(),
+        );
+        registry.register(
+            "token_refreshes",
+            "OAuth2 tokens asked for",
+            self.token_refreshes.clone(),
+        );
+        registry.register("consents", "OAuth2 consents by their state", self.consents.clone());
+        registry.register_with_unit(
+            "certificate_expiry",
+            "Seconds until a certificate expires",
+            Unit::Seconds,
+            self.certificate_expiry_seconds.clone(),
+        );
+        registry.register_with_unit(
+            "state",
+            "How long accesses to state took",
+            Unit::Seconds,
+            self.state_seconds.clone(),
+        );
+        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "The version that runs", build);
+    }
+
+    /// A session begins at `listener`.
+    pub fn session_began(&self, listener: &Arc<str>) {
+        self.sessions.get_or_create(&label(listener)).inc();
+    }
+
+    /// A session of `listener` has ended.
+    pub fn session_ended(&self, listener: &Arc<str>, outcome: Outcome, lasted: Duration) {
+        self.sessions.get_or_create(&label(listener)).dec();
+        self.session_seconds.observe(lasted.as_secs_f64());
+        self.refused(listener, outcome);
+    }
+
+    /// A connection of `listener` was not let in.
+    pub fn refused(&self, listener: &Arc<str>, outcome: Outcome) {
+        let labels = SessionLabels {
+            listener: listener.clone(),
+            outcome: outcome.as_str(),
+        };
+        self.sessions_total.get_or_create(&labels).inc();
+    }
+
+    /// A command of a device was answered.
+    pub fn command(&self, verb: &'static str, ok: bool) {
+        self.commands.get_or_create(&CommandLabels { verb, ok }).inc();
+    }
+
+    /// A device has retrieved a message.
+    pub fn retrieved(&self, octets: u64) {
+        self.messages_retrieved.inc();
+        self.octets_retrieved.inc_by(octets);
+    }
+
+    /// Messages were removed by `policy`.
+    pub fn deleted(&self, policy: &'static str, messages: u64) {
+        self.messages_deleted
+            .get_or_create(&PolicyLabel { policy })
+            .inc_by(messages);
+    }
+
+    /// A login has ended; `upstream` is empty if the login leads to none.
+    pub fn login(&self, upstream: &str, outcome: Outcome) {
+        let labels = UpstreamOutcome {
+            upstream: upstream.to_owned(),
+            outcome: outcome.as_str(),
+        };
+        self.logins.get_or_create(&labels).inc();
+    }
+
+    /// A connection to `upstream`, counted until it is dropped.
+    pub fn connection(&'static self, upstream: &str) -> Counted {
+        Counted::new(self, upstream)
+    }
+
+    /// An upstream has answered a command.
+    pub fn upstream_command(&self, upstream: &Arc<str>, command: &'static str, took: Duration) {
+        let labels = UpstreamCommand {
+            upstream: upstream.clone(),
+            command,
+        };
+        let histogram = self.upstream_command_seconds.get_or_create(&labels);
+        histogram.observe(took.as_secs_f64());
+    }
+
+    /// An upstream has failed.
+    pub fn upstream_error(&self, upstream: &str, kind: &'static str) {
+        let labels = UpstreamKind {
+            upstream: upstream.to_owned(),
+            kind,
+        };
+        self.upstream_errors.get_or_create(&labels).inc();
+    }
+
+    /// How long `upstream` is left alone now: the longest of its users' pauses.
+    pub fn set_backoff(&self, upstream: &str, left: Duration) {
+        let upstream = upstream.to_owned();
+        let seconds = left.as_secs().try_into().unwrap_or(i64::MAX);
+        self.backoff_seconds
+            .get_or_create(&UpstreamLabel { upstream })
+            .set(seconds);
+    }
+
+    /// A provider was asked for a token.
+    pub fn token_refresh(&self, upstream: &str, outcome: &'static str) {
+        let labels = UpstreamOutcome {
+            upstream: upstream.to_owned(),
+            outcome,
+        };
+        self.token_refreshes.get_or_create(&labels).inc();
+    }
+
+    /// All consents there are now: upstream and state, once for each consent.
+    pub fn set_consents<'a>(&self, consents: impl IntoIterator<Item = (&'a str, &'static str)>) {
+        self.consents.clear();
+        for (upstream, state) in consents {
+            let upstream = upstream.to_owned();
+            self.consents.get_or_create(&UpstreamState { upstream, state }).inc();
+        }
+    }
+
+    /// Seconds until the certificate `name` expires; negative if it has expired.
+    pub fn set_certificate(&self, name: &str, seconds: i64) {
+        let name = name.to_owned();
+        self.certificate_expiry_seconds
+            .get_or_create(&NameLabel { name })
+            .set(seconds);
+    }
+
+    /// State was read or written.
+    pub fn state(&self, operation: &'static str, took: Duration) {
+        let histogram = self.state_seconds.get_or_create(&OperationLabel { operation });
+        histogram.observe(took.as_secs_f64());
+    }
+
+    /// All of them, in Prometheus' text format.
+    pub fn encode(&self) -> String {
+        let mut text = String::new();
+        // Writing to a string does not fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}
+
+fn label(listener: &Arc<str>) -> ListenerLabel {
+    let listener = listener.clone();
+    ListenerLabel { listener }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Metrics")
+    }
+}
+
+/// A connection to an upstream, counted as busy or as parked until it is dropped.
+#[derive(Debug)]
+pub struct Counted {
+    busy: Gauge,
+    parked: Gauge,
+    is_parked: bool,
+}
+
+impl Counted {
+    fn new(metrics: &Metrics, upstream: &str) -> Self {
+        let gauge = |state| {
+            let upstream = upstream.to_owned();
+            metrics
+                .upstream_connections
+                .get_or_create_owned(&UpstreamState { upstream, state })
+        };
+        let (busy, parked) = (gauge("busy"), gauge("parked"));
+        busy.inc();
+        Self {
+            busy,
+            parked,
+            is_parked: false,
+        }
+    }
+
+    /// It waits for its login's next session, or does so no longer.
+    pub fn set_parked(&mut self, is_parked: bool) {
+        if self.is_parked != is_parked {
+            self.gauge().dec();
+            self.is_parked = is_parked;
+            self.gauge().inc();
+        }
+    }
+
+    fn gauge(&self) -> &Gauge {
+        if self.is_parked { &self.parked } else { &self.busy }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.gauge().dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(metrics: &Metrics, series: &str) -> Option<String> {
+        let text = metrics.encode();
+        let line = text.lines().find(|line| line.starts_with(&format!("{series} ")))?;
+        line.rsplit(' ').next().map(str::to_owned)
+    }
+
+    fn shown(metrics: &Metrics, series: &str, expected: &str) {
+        let text = metrics.encode();
+        assert_eq!(value(metrics, series).as_deref(), Some(expected), "{series} in\n{text}");
+    }
+
+    #[test]
+    fn every_metric_has_the_name_that_dashboards_ask_for() {
+        let metrics: &'static Metrics = Box::leak(Box::new(Metrics::new()));
+        let listener: Arc<str> = "0.0.0.0:110".into();
+        metrics.session_began(&listener);
+        metrics.session_began(&listener);
+        metrics.session_ended(&listener, Outcome::InUse, Duration::from_secs(2));
+        metrics.refused(&listener, Outcome::Refused);
+        metrics.command("RETR", true);
+        metrics.command("?", false);
+        metrics.retrieved(1000);
+        metrics.deleted("trash", 3);
+        metrics.login("home", Outcome::Ok);
+        metrics.upstream_command(&"home".into(), "NOOP", Duration::from_millis(2));
+        metrics.upstream_error("home", "lost");
+        metrics.set_backoff("home", Duration::from_secs(30));
+        metrics.token_refresh("home", "ok");
+        metrics.set_consents([("home", "good"), ("home", "good"), ("home", "ended")]);
+        metrics.set_certificate("mail.example.org", -5);
+        metrics.state("marks", Duration::from_millis(3));
+        let mut connection = metrics.connection("home");
+        let _other = metrics.connection("home");
+        connection.set_parked(true);
+        for (series, expected) in [
+            ("popgate_sessions{listener=\"0.0.0.0:110\"}", "1"),
+            (
+                "popgate_sessions_total{listener=\"0.0.0.0:110\",outcome=\"in-use\"}",
+                "1",
+            ),
+            (
+                "popgate_sessions_total{listener=\"0.0.0.0:110\",outcome=\"refused\"}",
+                "1",
+            ),
+            ("popgate_session_seconds_count", "1"),
+            ("popgate_commands_total{verb=\"RETR\",ok=\"true\"}", "1"),
+            ("popgate_commands_total{verb=\"?\",ok=\"false\"}", "1"),
+            ("popgate_messages_retrieved_total", "1"),
+            ("popgate_octets_retrieved_total", "1000"),
+            ("popgate_messages_deleted_total{policy=\"trash\"}", "3"),
+            ("popgate_logins_total{upstream=\"home\",outcome=\"ok\"}", "1"),
+            ("popgate_upstream_connections{upstream=\"home\",state=\"busy\"}", "1"),
+            ("popgate_upstream_connections{upstream=\"home\",state=\"parked\"}", "1"),
+            (
+                "popgate_upstream_command_seconds_count{upstream=\"home\",command=\"NOOP\"}",
+                "1",
+            ),
+            ("popgate_upstream_errors_total{upstream=\"home\",kind=\"lost\"}", "1"),
+            ("popgate_backoff_seconds{upstream=\"home\"}", "30"),
+            ("popgate_token_refreshes_total{upstream=\"home\",outcome=\"ok\"}", "1"),
+            ("popgate_consents{upstream=\"home\",state=\"good\"}", "2"),
+            ("popgate_consents{upstream=\"home\",state=\"ended\"}", "1"),
+            ("popgate_certificate_expiry_seconds{name=\"mail.example.org\"}", "-5"),
+            ("popgate_state_seconds_count{operation=\"marks\"}", "1"),
+            (
+                concat!("popgate_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"}"),
+                "1",
+            ),
+        ] {
+            shown(metrics, series, expected);
+        }
+        drop(connection);
+        shown(
+            metrics,
+            "popgate_upstream_connections{upstream=\"home\",state=\"parked\"}",
+            "0",
+        );
+    }
+
+    #[test]
+    fn a_consent_that_is_gone_is_not_shown() {
+        let metrics = Metrics::new();
+        metrics.set_consents([("home", "ended")]);
+        metrics.set_consents([("home", "good")]);
+        assert_eq!(
+            value(&metrics, "popgate_consents{upstream=\"home\",state=\"ended\"}"),
+            None
+        );
+    }
+}

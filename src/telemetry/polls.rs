@@ -1,0 +1,121 @@
+//! How each login fared last: for the status page.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
+};
+
+/// Logins remembered at once: more are forgotten, those that were not heard of for longest first.
+const LOGINS: usize = 10_000;
+
+/// How a login fared last.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Poll {
+    /// When it last logged in, and how many messages it saw.
+    pub success: Option<(SystemTime, u32)>,
+    /// When it last failed, and why in words. Older than `success` if it has logged in since.
+    pub failure: Option<(SystemTime, String)>,
+}
+
+impl Poll {
+    /// When it was heard of last.
+    pub fn last(&self) -> Option<SystemTime> {
+        let success = self.success.map(|(at, _)| at);
+        success.max(self.failure.as_ref().map(|(at, _)| *at))
+    }
+
+    /// Whether the last time was a failure.
+    pub fn is_failing(&self) -> bool {
+        self.success.map(|(at, _)| at) < self.failure.as_ref().map(|(at, _)| *at)
+    }
+}
+
+/// The polls of all logins that exist, as far as is known: a login that nobody has proven to exist is not remembered, since
+/// anybody can make up as many as he likes.
+#[derive(Debug, Default)]
+pub struct Polls(Mutex<BTreeMap<String, Poll>>);
+
+/// The polls of this process.
+pub fn polls() -> &'static Polls {
+    static POLLS: Polls = Polls(Mutex::new(BTreeMap::new()));
+    &POLLS
+}
+
+impl Polls {
+    /// These logins exist: their failures are remembered even if they never succeeded.
+    pub fn expect<'a>(&self, logins: impl IntoIterator<Item = &'a str>) {
+        let mut all = self.lock();
+        for login in logins {
+            all.entry(login.to_owned()).or_default();
+        }
+    }
+
+    /// `login` has logged in and seen so many messages.
+    pub fn succeeded(&self, login: &str, messages: u32) {
+        let mut all = self.lock();
+        if all.len() >= LOGINS && !all.contains_key(login) {
+            let oldest = all
+                .iter()
+                .min_by_key(|(_, poll)| poll.last())
+                .map(|(login, _)| login.clone());
+            oldest.and_then(|login| all.remove(&login));
+        }
+        all.entry(login.to_owned()).or_default().success = Some((SystemTime::now(), messages));
+    }
+
+    /// `login` has failed, for this reason; nothing if no such login is known.
+    pub fn failed(&self, login: &str, reason: &str) {
+        if let Some(poll) = self.lock().get_mut(login) {
+            poll.failure = Some((SystemTime::now(), reason.to_owned()));
+        }
+    }
+
+    /// How `login` fared.
+    pub fn of(&self, login: &str) -> Poll {
+        self.lock().get(login).cloned().unwrap_or_default()
+    }
+
+    /// All logins, by name.
+    pub fn all(&self) -> Vec<(String, Poll)> {
+        self.lock()
+            .iter()
+            .map(|(login, poll)| (login.clone(), poll.clone()))
+            .collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Poll>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_of_unknown_logins_are_not_kept() {
+        let polls = Polls::default();
+        polls.failed("guess", "wrong");
+        assert!(polls.all().is_empty());
+        polls.expect(["fax"]);
+        polls.failed("fax", "wrong");
+        assert!(polls.of("fax").is_failing());
+        polls.succeeded("fax", 3);
+        assert!(!polls.of("fax").is_failing());
+        assert_eq!(polls.of("fax").success.unwrap().1, 3);
+        polls.failed("fax", "later");
+        assert_eq!(polls.of("fax").failure.unwrap().1, "later");
+        assert!(polls.of("fax").is_failing());
+    }
+
+    #[test]
+    fn its_memory_is_bounded() {
+        let polls = Polls::default();
+        for n in 0..LOGINS + 10 {
+            polls.succeeded(&n.to_string(), 0);
+        }
+        assert_eq!(polls.all().len(), LOGINS);
+        assert_eq!(polls.of("0"), Poll::default());
+    }
+}

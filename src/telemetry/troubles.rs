@@ -1,0 +1,52 @@
+//! What keeps the gateway from serving as it should, by part: for /readyz and the status page.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+/// The parts that fail now, with the reason in words.
+#[derive(Debug, Default)]
+pub struct Troubles(Mutex<BTreeMap<String, String>>);
+
+/// The troubles of this process.
+pub fn troubles() -> &'static Troubles {
+    static TROUBLES: Troubles = Troubles(Mutex::new(BTreeMap::new()));
+    &TROUBLES
+}
+
+impl Troubles {
+    /// `part` fails.
+    pub fn begin(&self, part: &str, reason: String) {
+        self.lock().insert(part.to_owned(), reason);
+    }
+
+    /// `part` works.
+    pub fn end(&self, part: &str) {
+        self.lock().remove(part);
+    }
+
+    /// What fails now, by part.
+    pub fn all(&self) -> BTreeMap<String, String> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_fails_until_it_works() {
+        let troubles = Troubles::default();
+        troubles.begin("state", "disk full".into());
+        troubles.begin("state", "read-only".into());
+        assert_eq!(troubles.all(), BTreeMap::from([("state".into(), "read-only".into())]));
+        troubles.end("state");
+        assert!(troubles.all().is_empty());
+    }
+}

@@ -1,0 +1,85 @@
+//! For programs that watch the gateway: `/livez`, `/readyz` and `/metrics`. They need no password, and nothing in them is
+//! secret: no login, and no address of a device.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use axum::{
+    Router,
+    extract::{RawQuery, State},
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use serde::Serialize;
+
+use super::{Current, Health, Shared};
+use crate::telemetry::metrics;
+
+/// The routes below `prefix`.
+pub(super) fn routes(router: Router<Current>, prefix: &str) -> Router<Current> {
+    router
+        .route(&format!("{prefix}/livez"), get(livez))
+        .route(&format!("{prefix}/readyz"), get(readyz))
+        .route(&format!("{prefix}/metrics"), get(metrics_page))
+}
+
+/// The one object that a probe answers.
+#[derive(Debug, Serialize)]
+struct Answer {
+    status: &'static str,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    failing: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    degraded: BTreeMap<String, String>,
+}
+
+/// Whether the process answers at all: if not, it must be restarted.
+async fn livez() -> Response {
+    let Health { failing, degraded } = Health::default();
+    answer(
+        StatusCode::OK,
+        &Answer {
+            status: "ok",
+            failing,
+            degraded,
+        },
+    )
+}
+
+/// Whether devices can be served. With `?strict` also whether all of them can.
+async fn readyz(State(shared): State<Arc<Shared>>, RawQuery(query): RawQuery) -> Response {
+    let mut options = query.as_deref().unwrap_or_default().split('&');
+    let is_strict = options.any(|option| option == "strict" || option.starts_with("strict="));
+    let Health { failing, degraded } = shared.overview.health().await;
+    let (code, status) = if !failing.is_empty() {
+        (StatusCode::SERVICE_UNAVAILABLE, "not ready")
+    } else if degraded.is_empty() {
+        (StatusCode::OK, "ready")
+    } else if is_strict {
+        (StatusCode::SERVICE_UNAVAILABLE, "degraded")
+    } else {
+        (StatusCode::OK, "degraded")
+    };
+    answer(
+        code,
+        &Answer {
+            status,
+            failing,
+            degraded,
+        },
+    )
+}
+
+fn answer(code: StatusCode, answer: &Answer) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, "application/json"),
+        (header::CACHE_CONTROL, "no-store"),
+    ];
+    // To memory, and with keys that are strings, nothing can fail.
+    (code, headers, serde_json::to_string(answer).unwrap_or_default()).into_response()
+}
+
+async fn metrics_page(State(shared): State<Arc<Shared>>) -> Response {
+    shared.overview.measure().await;
+    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics().encode()).into_response()
+}
