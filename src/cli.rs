@@ -1,4 +1,4 @@
-//! What a person types: init | serve | reload | check | doctor | state | backup | restore | sign-in | demo | health |
+//! What a person types: init | serve | reload | sessions | trace | check | doctor | state | backup | restore | sign-in | demo | health |
 //! hash-password | completions | man.
 
 mod backup;
@@ -13,9 +13,13 @@ mod password;
 #[cfg(unix)]
 mod reload;
 mod serve;
+#[cfg(unix)]
+mod sessions;
 mod sign_in;
 mod state;
 mod tokens;
+#[cfg(unix)]
+mod trace;
 
 use std::{
     fmt, io,
@@ -66,6 +70,21 @@ enum Command {
     /// Let a running gateway read its configuration again, as SIGHUP does; fails if that is not possible, and says why
     #[cfg(unix)]
     Reload,
+    /// Show the sessions of a running gateway
+    #[cfg(unix)]
+    Sessions {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print what both sides of a login's sessions say, as it is said, until Ctrl-C
+    ///
+    /// Passwords, tokens and mail are replaced by their length. Nothing is written to any file.
+    #[cfg(unix)]
+    Trace {
+        /// The login, as the device gives it
+        login: String,
+    },
     /// Read the configuration and say what it does, and what is wrong or risky
     Check {
         /// Connect to every upstream too; log in and try folders where the configuration holds the password
@@ -98,6 +117,10 @@ enum Command {
         folder: Option<String>,
     },
     /// Save what `[state] dir` holds, all of one moment; beside a running gateway too
+    ///
+    /// Saved are what popgate knows of mailboxes, what logins have hidden and retrieved, removals under way, and consents; no
+    /// mail. The key that opens the consents is not saved: keep a copy of it in another place. FILE gets its name once it is
+    /// whole, and is readable for your user alone.
     Backup {
         /// Where to write it; `-` is standard output
         file: PathBuf,
@@ -106,6 +129,9 @@ enum Command {
         force: bool,
     },
     /// Put the records of a backup in the place of those in `[state] dir`; while no gateway runs
+    ///
+    /// The backup is read to its end and verified before anything is changed. The files that were in the directory stay there,
+    /// under names that are printed. What logins have hidden since the backup, they see again.
     Restore {
         /// What `popgate backup` wrote; `-` is standard input
         file: PathBuf,
@@ -146,6 +172,9 @@ enum Command {
     /// Ask for a password (at the terminal, or from standard input) and print its hash for `password_hash`
     HashPassword,
     /// Write a first configuration: asks whose mail, which provider, which device, which port and what a delete does
+    ///
+    /// Passwords go to files of their own beside the configuration, readable for your user alone. An empty answer takes what is
+    /// suggested. The answers may come from a pipe, one a line. Nothing that is there is replaced.
     Init,
     /// Print completions for a shell
     Completions {
@@ -174,7 +203,14 @@ impl Cli {
             } => serve::run(move || Config::forward(&url, listen)),
             Command::Serve { upstream: None, .. } => serve::run(move || load(self.config.clone())),
             #[cfg(unix)]
-            Command::Reload => block_on(async { reload::run(&load(self.config)?.config).await }),
+            Command::Reload => {
+                let loaded = load(self.config).map_err(reload::unread)?;
+                block_on(async { reload::run(&loaded.config).await })
+            }
+            #[cfg(unix)]
+            Command::Sessions { json } => block_on(async { sessions::run(&load(self.config)?.config, json).await }),
+            #[cfg(unix)]
+            Command::Trace { login } => block_on(async { trace::run(&load(self.config)?.config, login).await }),
             Command::Check { keys: true, json, .. } => check::keys(json),
             Command::Check { connect, retention, .. } => block_on(check::run(load(self.config)?, connect, retention)),
             Command::Doctor { login } => {

@@ -186,3 +186,40 @@ async fn open(
     }
     line
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::Config;
+
+    /// What a page needs: steps as data, from a task of its own.
+    #[tokio::test]
+    async fn steps_are_data() {
+        // Nobody listens at port 1.
+        let text = "[upstream.home]\nhost = \"127.0.0.1\"\nport = 1\n[[account]]\nlogin = \"pbx\"\npassword = \"p\"\n\
+                    upstream = \"home\"\nuser = \"eva\"\nupstream_password = \"q\"\n";
+        let config = Config::parse(text, Path::new("")).unwrap();
+        let task = tokio::spawn(async move {
+            let maildrops = Maildrops::in_memory(&config);
+            let mut steps = Vec::new();
+            let account = Account::from(&config.accounts[0]);
+            let works = Doctor::new(&maildrops)
+                .examine(&account, &mut |step| steps.push(step))
+                .await;
+            (works, steps)
+        });
+        let (works, steps) = task.await.unwrap();
+        let names: Vec<_> = steps.iter().map(|step| step.name.as_str()).collect();
+        assert_eq!((works, &names[..]), (false, &["DNS", "TCP 127.0.0.1:1"][..]));
+        assert!(!steps[0].outcome.is_failure() && steps[1].outcome.is_failure());
+        assert!(
+            steps[1]
+                .advice
+                .as_deref()
+                .unwrap()
+                .contains("check `port` and `host` of [upstream.home]")
+        );
+    }
+}

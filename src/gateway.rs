@@ -111,11 +111,6 @@ impl Gateway {
         &self.sessions.shutdown
     }
 
-    /// Sessions under way.
-    pub fn sessions(&self) -> usize {
-        self.sessions.tasks.len()
-    }
-
     /// Puts `config` into force. Sessions go on with what they began with; whoever comes from now on finds the new. Returns a
     /// sentence for each change that needs a restart. If this fails, nothing has changed.
     pub async fn reload(&self, config: Config) -> Result<Vec<String>, Error> {
@@ -168,7 +163,7 @@ impl Gateway {
         self.listeners.lock().await.close().await;
         self.drain().await;
         ended.cancel();
-        let _ = timeout(LAST_CALL, aside.wait()).await;
+        let _ = timeout(GRACE, aside.wait()).await;
     }
 
     /// The page, and the state for other processes.
@@ -197,7 +192,7 @@ impl Gateway {
         let deadline = Instant::now() + config.limits.drain;
         let Sessions {
             tasks,
-            last_call,
+            drain_over,
             abort,
             ..
         } = &self.sessions;
@@ -208,8 +203,8 @@ impl Gateway {
                 sessions = tasks.len(),
                 "drain_seconds are over, closing the sessions that are left"
             );
-            last_call.cancel();
-            if timeout(LAST_CALL, tasks.wait()).await.is_err() {
+            drain_over.cancel();
+            if timeout(GRACE, tasks.wait()).await.is_err() {
                 tracing::warn!(sessions = tasks.len(), "dropping sessions in the middle of a command");
                 abort.cancel();
                 tasks.wait().await;
@@ -228,7 +223,7 @@ impl Gateway {
 }
 
 /// How long commands under way may take after `drain_seconds`.
-const LAST_CALL: Duration = Duration::from_secs(2);
+const GRACE: Duration = Duration::from_secs(2);
 /// How long the gateway may take at least to finish what sessions have left behind, and to save tokens: each lost token costs a
 /// sign-in.
 const FLUSH: Duration = Duration::from_secs(5);

@@ -41,7 +41,7 @@ dir = "kept/state"
 const ALL: &str = "\
 laptop: INBOX of office at [upstream.home]: 3 hidden, 1 retrieved on 2023-11-14 (UIDVALIDITY 7)
 tickets: INBOX of office at [upstream.home]: 2 hidden (UIDVALIDITY 7)
-tickets: Faxes/Old of office at [upstream.home]: 1 hidden, 1 notices deleted, 1 not delivered by the upstream (UIDVALIDITY 9)
+tickets: Tickets/Old of office at [upstream.home]: 1 hidden, 1 notices deleted, 1 not delivered by the upstream (UIDVALIDITY 9)
 ";
 
 fn mailbox(folder: &str) -> MailboxName {
@@ -79,7 +79,7 @@ async fn directory() -> TempDir {
     for (login, folder, marks) in [
         ("tickets", "INBOX", marks(7, &[1, 2])),
         ("laptop", "INBOX", laptop),
-        ("tickets", "Faxes/Old", old),
+        ("tickets", "Tickets/Old", old),
     ] {
         store.set_marks(login, &mailbox(folder), &marks, 0).await.unwrap();
     }
@@ -143,7 +143,7 @@ impl Gateway {
     /// Returns once it can be asked.
     fn start(directory: &TempDir) -> Self {
         let mut process = command(directory.path(), &["serve"])
-            .env("POPGATE__LOG__LEVEL", "info,popgate::state=debug")
+            .env("POPGATE__LOG__LEVEL", "info,popgate::local_socket=debug")
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -151,7 +151,7 @@ impl Gateway {
         let mut gateway = Self { process, log };
         let mut before = Vec::new();
         for line in gateway.log.by_ref().map(Result::unwrap) {
-            if line.contains("popgate state can ask") {
+            if line.contains("other processes can ask") && line.contains("state.sock") {
                 return gateway;
             }
             before.push(line);
@@ -193,17 +193,17 @@ fn show_and_forget(directory: &TempDir) {
         refused(&unknown, 1),
         "popgate: nothing is kept of login lap (popgate state shows what is)\n"
     );
-    let elsewhere = state(directory, &["--reset", "tickets", "--folder", "Faxes"]);
+    let elsewhere = state(directory, &["--reset", "tickets", "--folder", "Tickets"]);
     assert_eq!(
         refused(&elsewhere, 1),
-        "popgate: nothing is kept of Faxes of login tickets (popgate state shows what is)\n"
+        "popgate: nothing is kept of Tickets of login tickets (popgate state shows what is)\n"
     );
     assert_eq!(said(&state(directory, &[])), ALL);
 
-    let folder = state(directory, &["--reset", "tickets", "--folder", "Faxes/Old"]);
+    let folder = state(directory, &["--reset", "tickets", "--folder", "Tickets/Old"]);
     assert_eq!(
         said(&folder),
-        "forgotten: what was kept of Faxes/Old of login tickets, one mailbox; it sees all messages again\n"
+        "forgotten: what was kept of Tickets/Old of login tickets, one mailbox; it sees all messages again\n"
     );
     let left = ALL.lines().take(2).map(|line| format!("{line}\n")).collect::<String>();
     assert_eq!(said(&state(directory, &[])), left);

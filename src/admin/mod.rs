@@ -17,6 +17,8 @@ mod tests;
 
 use serde::{Deserialize, Serialize};
 
+use crate::telemetry::trace::Line;
+
 #[cfg(unix)]
 pub use client::{Asked, Error, ask};
 #[cfg(unix)]
@@ -32,6 +34,13 @@ const SOCKET: &str = "admin.sock";
 pub enum Verb {
     /// Read the configuration again. One answer, a [`Reloaded`].
     Reload,
+    /// Who is here now. One answer, a list of [`Here`](crate::telemetry::Here).
+    Sessions,
+    /// What both sides of a login's sessions say from now on: [`Traced`]s without end.
+    Trace {
+        /// The login, as a device gives it.
+        login: String,
+    },
 }
 
 /// What a reload has come to.
@@ -41,6 +50,18 @@ pub struct Reloaded {
     pub summary: String,
     /// Each change in the configuration that needs a restart, a sentence each.
     pub warnings: Vec<String>,
+}
+
+/// A piece of a trace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Traced {
+    /// The trace has begun: what is said from now on is in it.
+    Begun,
+    /// Something was said.
+    Line(Line),
+    /// So many lines were lost, because whoever traces did not read fast enough.
+    Lost(u64),
 }
 
 /// A line from the gateway.

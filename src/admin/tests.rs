@@ -53,7 +53,7 @@ fn start(dir: &Path, failure: Option<&'static str>) -> (mpsc::Sender<&'static st
 }
 
 async fn asked(dir: &Path) -> Asked {
-    ask(dir, &Verb::Reload).await.unwrap()
+    ask(dir, &Verb::Reload).await.expect("the gateway answers")
 }
 
 #[tokio::test]

@@ -53,8 +53,9 @@ pub(super) async fn save(config: &Config, file: &Path, force: bool) -> Result<()
         Ok(tally)
     };
     let tally = tokio::select! {
-        saved = saving => saved?,
+        biased;
         _ = tokio::signal::ctrl_c() => return Err(Failure::failed("interrupted: no backup was made")),
+        saved = saving => saved?,
     };
     if file == Path::new(STANDARD) {
         tell_saved(config, &tally, "standard output", &mut io::stderr())
@@ -148,15 +149,18 @@ fn tell_saved(config: &Config, tally: &Tally, name: &str, out: &mut impl Write) 
             "The key that opens consents is not in the backup. Keep a copy of {key} in another place."
         )?;
     }
+    warn_of_damage(tally);
+    Ok(())
+}
+
+/// To standard error: whoever looks after a nightly job must see it.
+fn warn_of_damage(tally: &Tally) {
     if tally.damaged() > 0 {
-        // Whoever reads the output of a nightly job must see it.
         eprintln!(
-            "warning: {} of these records are damaged in {}, and so they are in the backup; popgate state shows whose marks are",
-            tally.damaged(),
-            config.state.dir.as_deref().unwrap_or(Path::new("")).display()
+            "warning: {} of these records are damaged, and are copied as they are; popgate state shows whose marks are",
+            tally.damaged()
         );
     }
-    Ok(())
 }
 
 /// Where the key is that opens consents, if there is one.
@@ -194,6 +198,7 @@ fn tell_restored(
             "The consents open only with the key of that time, in {key}. popgate sign-in --list shows whether they open."
         )?;
     }
+    warn_of_damage(&tally);
     Ok(())
 }
 

@@ -107,17 +107,17 @@ pub(super) async fn run(loaded: Loaded, connect: bool, retention: bool) -> Resul
 /// What the configuration's shape does not show: certificates, keys and roots that cannot be used, each once.
 fn mistakes(config: &Config) -> Vec<String> {
     let mut mistakes = Vec::new();
-    for listener in config.listeners.iter().filter(|_| !config.tls.is_empty()) {
-        if let Err(error) = Acceptor::for_listener(&config.tls, listener) {
-            mistakes.push(format!("[tls] {error}"));
-        }
-    }
+    // Each certificate and each upstream alone, for the first mistake would hide the others.
     for files in &config.tls {
+        for listener in &config.listeners {
+            if let Err(error) = Acceptor::for_listener(std::slice::from_ref(files), listener) {
+                mistakes.push(format!("[tls] {error}"));
+            }
+        }
         if let Err(error) = Validity::of(&files.certificate) {
             mistakes.push(format!("[tls] {error}"));
         }
     }
-    // Each upstream alone, for the first mistake would hide those of others.
     for upstream in &config.upstreams {
         let state = Arc::new(MemoryStore::default());
         let alone = OAuthOptions {
@@ -136,7 +136,7 @@ fn mistakes(config: &Config) -> Vec<String> {
             ..MaildropOptions::from(config)
         };
         if let Err(error) = Maildrops::new(alone, state, tokens) {
-            mistakes.push(error.to_string());
+            mistakes.push(format!("[upstream.{}] {error}", upstream.name));
         }
     }
     let mut seen = BTreeSet::new();

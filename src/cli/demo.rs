@@ -13,10 +13,14 @@ use crate::{
     telemetry,
 };
 
+/// Sessions at once: few enough for the open files that any system allows.
+const SESSIONS: usize = 50;
+
 /// Serves the sample mail at `listen` until SIGTERM or SIGINT.
 pub(super) async fn run(listen: SocketAddr) -> Result<(), Failure> {
     let upstream = Server::start().await?;
-    let config = Config::forward(&format!("imap://{}", upstream.address()), listen)?.config;
+    let mut config = Config::forward(&format!("imap://{}", upstream.address()), listen)?.config;
+    config.limits.sessions = SESSIONS;
     telemetry::init(&config.log)?;
     let shutdown = serve::shutdown_on_signal()?;
     let gateway = Gateway::bind(config, Vec::new()).await.map_err(|error| match error {

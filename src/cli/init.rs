@@ -27,15 +27,25 @@ use crate::{
     types::RandomUnavailable,
 };
 
+const WHOSE: &str = "\
+1. Whose mail? The address of a mailbox, such as office@example.org; or *@example.org
+   if each device logs in as a user of that domain, with the user's own password.";
+const WHERE: &str = "2. Where is it? At one of these providers, or at another IMAP server.";
+const PORT: &str = "\
+4. At which port does it connect? 127.0.0.1 before the port is for programs on this machine,
+   0.0.0.0 for the network (without TLS: for private networks). TLS needs a certificate:
+   write 995, or a port and the word tls or starttls.";
+const POLICY: &str = "\
+5. What does a delete of the device do?
+  trash       moves the message to the trash
+  move:FOLDER moves it to that folder
+  hide        hides it from this login only
+  expunge     removes it for good";
+
 /// Writes `file` and, beside it, the files of secrets that it names. None may be there before.
 pub(super) fn run(file: &Path) -> Result<(), Failure> {
     let at_terminal = io::stdin().is_terminal();
-    if file.try_exists()? {
-        return Err(Failure::wrong(format!(
-            "{} is there already, and popgate init replaces nothing: name another by --config",
-            file.display()
-        )));
-    }
+    may_be_written(file)?;
     let mut questions = Questions::new(io::stdin().lock(), io::stdout(), at_terminal);
     questions.tell(&format!(
         "This writes {}. An empty answer takes what stands in [brackets].",
@@ -46,6 +56,37 @@ pub(super) fn run(file: &Path) -> Result<(), Failure> {
     questions.tell(&answers.conclusion(file, &written))
 }
 
+/// Fails if a file that may have to be written is there, before anybody is asked in vain.
+fn may_be_written(file: &Path) -> Result<(), Failure> {
+    let directory = directory(file);
+    if !directory.is_dir() {
+        return Err(Failure::wrong(format!(
+            "there is no directory {}: make it first",
+            directory.display()
+        )));
+    }
+    let secrets = draft::SECRET_FILES.map(|name| directory.join(name));
+    match [file.to_owned()].iter().chain(&secrets).find(|file| file.exists()) {
+        Some(taken) => Err(is_taken(taken)),
+        None => Ok(()),
+    }
+}
+
+fn is_taken(file: &Path) -> Failure {
+    let file = file.display();
+    Failure::wrong(format!(
+        "{file} is there already, and popgate init replaces nothing: move it away, or write elsewhere by --config"
+    ))
+}
+
+/// Where `file` is.
+fn directory(file: &Path) -> &Path {
+    match file.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
 /// What to write, and what to tell.
 struct Answers {
     draft: Draft,
@@ -54,18 +95,10 @@ struct Answers {
 }
 
 fn ask<R: BufRead, W: Write>(questions: &mut Questions<R, W>, file: &Path) -> Result<Answers, Failure> {
-    let whose = questions.ask(
-        "1. Whose mail? The address of a mailbox; or *@example.org if each device logs in as a user of that domain, with \
-         that user's own password.",
-        None,
-        Whose::read,
-    )?;
+    let whose = questions.ask(WHOSE, None, Whose::read)?;
     let presets: Vec<_> = Preset::all().map(|preset| preset.name.as_str()).collect();
     let provider = questions.ask(
-        &format!(
-            "2. Where is it? A provider, or the name of another IMAP server.\n  {}",
-            presets.join(", ")
-        ),
+        &format!("{WHERE}{}", lines(&presets)),
         Provider::suggested(&whose).as_deref(),
         |answer| Provider::read(answer, &whose),
     )?;
@@ -74,22 +107,12 @@ fn ask<R: BufRead, W: Write>(questions: &mut Questions<R, W>, file: &Path) -> Re
         Some("1"),
         Device::read,
     )?;
-    let door = questions.ask(
-        "4. At which port does it connect? 127.0.0.1 before the port is for programs on this machine, 0.0.0.0 for the network \
-         (without TLS: for private networks). With TLS, which needs a certificate: 995, or a port and the word tls or starttls.",
-        Some(device.address),
-        |answer| Door::read(answer, device.address),
-    )?;
+    let door = questions.ask(PORT, Some(device.address), |answer| Door::read(answer, device.address))?;
     let certificate = match door.tls {
         ListenerTls::Off => None,
         _ => Some(certificate(questions)?),
     };
-    let policy = questions.ask(
-        "5. What does a delete of the device do?\n  trash: moves the message to the trash | expunge: removes it for good | \
-         hide: hides it from this login only | move:FOLDER",
-        Some(device.policy),
-        policy,
-    )?;
+    let policy = questions.ask(POLICY, Some(device.policy), policy)?;
     let (access, made) = access(questions, &whose, &provider)?;
     // The directory of services, where nothing but configuration belongs.
     let is_of_the_system = std::path::absolute(file)?.starts_with("/etc");
@@ -103,6 +126,12 @@ fn ask<R: BufRead, W: Write>(questions: &mut Questions<R, W>, file: &Path) -> Re
         access,
     };
     Ok(Answers { draft, made })
+}
+
+/// `words` in lines that a terminal has room for.
+fn lines(words: &[&str]) -> String {
+    let lines = words.chunks(8).map(|words| format!("\n  {}", words.join(" ")));
+    lines.collect()
 }
 
 fn certificate<R: BufRead, W: Write>(questions: &mut Questions<R, W>) -> Result<Certificate, Failure> {
@@ -184,7 +213,7 @@ fn by_tokens<R: BufRead, W: Write>(
 ) -> Result<(Access, Option<Zeroizing<String>>), Failure> {
     let client_id = questions.ask(
         &format!(
-            "{} asks which application reads the mail: register one of your own, as README describes. Its client id?",
+            "{} asks which application reads the mail: register one of your own there, as README describes.\nIts client id.",
             provider.name()
         ),
         None,
@@ -201,7 +230,7 @@ fn by_tokens<R: BufRead, W: Write>(
     let (device, made) = device_password(questions)?;
     let mut octets = Zeroizing::new([0; 32]);
     rand::fill(&mut *octets).map_err(|_| Failure::failed(RandomUnavailable))?;
-    let key = Secret::from(BASE64.encode(&*octets).into_bytes());
+    let key = Secret::from(BASE64.encode(*octets).into_bytes());
     let access = Access::OAuth2 {
         device,
         client_id,
@@ -247,9 +276,8 @@ fn random_password() -> Result<Zeroizing<String>, Failure> {
 
 /// Writes all files of `draft`, or none. Returns their names.
 fn write(file: &Path, draft: &Draft) -> Result<Vec<PathBuf>, Failure> {
-    let directory = file.parent().unwrap_or(Path::new(""));
     let mut written = Vec::new();
-    let done = write_each(file, directory, draft, &mut written);
+    let done = write_each(file, draft, &mut written);
     if done.is_err() {
         for file in &written {
             let _ = fs::remove_file(file);
@@ -259,13 +287,13 @@ fn write(file: &Path, draft: &Draft) -> Result<Vec<PathBuf>, Failure> {
 }
 
 /// The configuration last: where it is, all else is.
-fn write_each(file: &Path, directory: &Path, draft: &Draft, written: &mut Vec<PathBuf>) -> Result<(), Failure> {
+fn write_each(file: &Path, draft: &Draft, written: &mut Vec<PathBuf>) -> Result<(), Failure> {
     for (name, secret) in draft.secrets() {
         let line = Zeroizing::new([secret.expose(), b"\n"].concat());
-        create(directory.join(name), &line, written)?;
+        create(file.with_file_name(name), &line, written)?;
     }
     let text = draft.text();
-    Config::parse(&text, directory)?;
+    Config::parse(&text, directory(file))?;
     create(file.to_owned(), text.as_bytes(), written)
 }
 
@@ -275,14 +303,9 @@ fn create(file: PathBuf, content: &[u8], written: &mut Vec<PathBuf>) -> Result<(
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let created = options.write(true).create_new(true).open(&file);
-    let failed = |error: io::Error| {
-        let file = file.display();
-        match error.kind() {
-            io::ErrorKind::AlreadyExists => Failure::wrong(format!(
-                "{file} is there already, and popgate init replaces nothing: move it away"
-            )),
-            _ => Failure::failed(format!("cannot write {file}: {error}")),
-        }
+    let failed = |error: io::Error| match error.kind() {
+        io::ErrorKind::AlreadyExists => is_taken(&file),
+        _ => Failure::failed(format!("cannot write {}: {error}", file.display())),
     };
     let mut created = created.map_err(&failed)?;
     written.push(file.clone());
@@ -298,11 +321,11 @@ impl Answers {
         let Draft { whose, door, .. } = &self.draft;
         let written: Vec<_> = written.iter().map(|file| file.display().to_string()).collect();
         let mut text = format!(
-            "\nWritten, for your user alone: {}. If popgate runs as another user, give them to it.\n\n",
+            "\nWritten, for your user alone: {}.\n(If popgate runs as another user, that user must be able to read this.)\n\n",
             written.join(", ")
         );
         let server = match door.address.ip() {
-            ip if ip.is_loopback() => "this machine (127.0.0.1)".to_owned(),
+            ip if ip.is_loopback() => format!("this machine ({ip})"),
             ip if ip.is_unspecified() => "the name or address of this machine".to_owned(),
             ip => ip.to_string(),
         };
@@ -318,7 +341,7 @@ impl Answers {
         };
         let login = match whose {
             Whose::One(login) => login.clone(),
-            Whose::Every(pattern) => format!("such as {pattern}"),
+            Whose::Every(pattern) => format!("that of the user at the IMAP server ({pattern})"),
         };
         text += &format!(
             "The device's POP3 account:\n  server    {server}, port {}, {tls}\n  user      {login}\n  password  {password}\n\nNext:\n",

@@ -32,9 +32,10 @@ pub(super) fn agreement(agreement: &Agreement) -> Outcome {
         return Outcome::passed(version);
     };
     let text = format!(
-        "{version}, certificate of {} by {}, valid until {}",
+        "{version}, certificate of {} by {} (chain of {}), valid until {}",
         leaf.names.join(", "),
         leaf.issuer,
+        agreement.chain,
         leaf.end()
     );
     let left = leaf.until - i64::from(state::now());
@@ -67,9 +68,10 @@ pub(super) fn fetched(fetched: &Option<Fetched>) -> Outcome {
         None => Outcome::passed("there is no message to fetch"),
         Some(Fetched { uid, octets, listed }) => {
             let Octets(count) = octets;
-            let listed = match listed == octets {
-                true => String::new(),
-                false => format!(", listed with {}", listed.0),
+            let listed = if listed == octets {
+                String::new()
+            } else {
+                format!(", listed with {}", listed.0)
             };
             Outcome::passed(format!("UID {uid}: {count} octets{listed}, not marked as read"))
         }

@@ -2,7 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::MissedTickBehavior;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::configured::{Configured, InForce};
@@ -35,15 +34,14 @@ pub(super) fn begin(current: &InForce, tasks: &TaskTracker, shutdown: &Cancellat
 
 /// Logs now, once a day, and after each reload, which certificates have expired or soon will.
 async fn look_at_certificates(mut current: InForce) {
-    let mut daily = tokio::time::interval(DAY);
-    // A machine that has slept for a week tells once.
-    daily.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut clock = tokio::time::interval(DAY);
     loop {
-        tokio::select! {
-            _ = daily.tick() => {}
-            changed = current.changed() => if changed.is_err() {
-                return;
-            },
+        let is_current = tokio::select! {
+            _ = clock.tick() => true,
+            changed = current.changed() => changed.is_ok(),
+        };
+        if !is_current {
+            return;
         }
         let configured = current.borrow_and_update().clone();
         log_validity(&configured.config);
@@ -89,18 +87,20 @@ async fn watch(mut current: InForce) {
 
 /// Tells at the start and after each reload for which accounts somebody must sign in.
 async fn look_at_consents(mut current: InForce) {
+    let mut is_start = true;
     loop {
         let configured = current.borrow_and_update().clone();
-        log_standing(&configured.config, &configured.tokens).await;
+        log_standing(&configured.config, &configured.tokens, is_start).await;
         drop(configured);
+        is_start = false;
         if current.changed().await.is_err() {
             return;
         }
     }
 }
 
-/// Also asks for the tokens that were asked for when the process before this one was killed.
-async fn log_standing(config: &Config, tokens: &Arc<Tokens>) {
+/// At the start also asks for the tokens that were asked for when the process before this one was killed.
+async fn log_standing(config: &Config, tokens: &Arc<Tokens>, is_start: bool) {
     for candidate in candidates(&config.accounts).filter(|candidate| candidate.oauth2.needs_consent()) {
         let (login, consent) = (&candidate.account.login, candidate.consent(tokens));
         let Ok(status) = tokens.status(&consent).await else {
@@ -114,11 +114,12 @@ async fn log_standing(config: &Config, tokens: &Arc<Tokens>) {
             ),
             Standing::Ended { why, .. } => tracing::warn!(login, %consent, why, "a consent has ended"),
             Standing::Missing => tracing::warn!(login, %consent, "nobody has signed in yet"),
-            Standing::Good | Standing::NotNeeded => {
+            Standing::Good | Standing::NotNeeded if is_start => {
                 let tokens = tokens.clone();
                 // By the time of the next device it may be too late.
                 tokio::spawn(async move { tokens.resume(&consent).await });
             }
+            Standing::Good | Standing::NotNeeded => {}
         }
     }
 }

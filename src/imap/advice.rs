@@ -51,7 +51,7 @@ pub fn advice(error: &Error, party: Party<'_>) -> Option<String> {
             party.table()
         ),
         Error::Bye(_) => format!(
-            "the server hung up after the login: is IMAP switched on for {}, and do other programs use the same mailbox? \
+            "the server hung up: is IMAP switched on for {}, and do other programs use the same mailbox? \
              `connections_per_user` of {} bounds what popgate opens",
             party.user(),
             party.table()
@@ -96,7 +96,8 @@ pub fn advice(error: &Error, party: Party<'_>) -> Option<String> {
             party.table()
         ),
         Error::Sasl(_) => format!(
-            "set `auth` of {} to another way to log in, such as \"login-command\"",
+            "check `host` of {0}: the server may not be what it seems. If you know it, set `auth` of {0} to another way to log in, \
+             such as \"login-command\"",
             party.table()
         ),
         Error::Protocol(_) => format!("check `host` and `port` of {}: {USUAL}", party.table()),

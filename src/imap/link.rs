@@ -19,6 +19,7 @@ use super::{
     response::Completion,
     wire::Wire,
 };
+use crate::telemetry::trace::{self, Side};
 
 /// How long all answers to a flight of commands may take, as a multiple of the silence that a server may keep.
 const LONGEST_FLIGHT: u32 = 10;
@@ -156,6 +157,7 @@ impl Link {
 
     /// Sends octets as they are. They are wiped once they are sent.
     pub async fn send_raw(&mut self, octets: &[u8]) -> Result<(), Error> {
+        trace::said(Side::Upstream, || without_secrets(octets));
         let sent = self.wire.send(octets).await;
         self.check(sent)
     }
@@ -208,6 +210,7 @@ impl Link {
         let id = self.next_id();
         let tag = tag(id);
         let line = format!("{tag} {command}\r\n");
+        trace::said(Side::Upstream, || trace::shown(line.trim_end().as_bytes()));
         if self.one_at_a_time && self.is_busy() {
             self.waiting.push_back((id, line));
         } else {
@@ -419,6 +422,47 @@ impl Link {
     }
 }
 
+/// The verb of a command that may hold a secret, the mechanism of AUTHENTICATE, and how long the rest is.
+fn without_secrets(octets: &[u8]) -> String {
+    let line = octets.trim_ascii_end();
+    let words: Vec<_> = line.splitn(3, |&octet| octet == b' ').collect();
+    let shown = match words.as_slice() {
+        [verb, mechanism, ..] if verb.eq_ignore_ascii_case(b"AUTHENTICATE") => verb.len() + 1 + mechanism.len(),
+        [verb, ..] if verb.eq_ignore_ascii_case(b"AUTHENTICATE") || verb.eq_ignore_ascii_case(b"LOGIN") => verb.len(),
+        _ => 0,
+    };
+    let (shown, secret) = line.split_at(shown);
+    let (shown, secret) = (trace::shown(shown), secret.trim_ascii_start());
+    match (shown.is_empty(), secret.is_empty()) {
+        (_, true) => shown,
+        (true, false) => trace::hidden(secret.len()),
+        (false, false) => format!("{shown} {}", trace::hidden(secret.len())),
+    }
+}
+
 fn tag(CommandId(id): CommandId) -> String {
     format!("P{id}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trace_shows_no_secret() {
+        for (line, expected) in [
+            (
+                "AUTHENTICATE PLAIN AGV2YQBzZWNyZXQ=\r\n",
+                "AUTHENTICATE PLAIN <16 octets>",
+            ),
+            ("AUTHENTICATE XOAUTH2\r\n", "AUTHENTICATE XOAUTH2"),
+            ("LOGIN \"eva\" \"secret\"\r\n", "LOGIN <14 octets>"),
+            ("login {3}\r\n", "login <3 octets>"),
+            ("eva {6}\r\n", "<7 octets>"),
+            ("AGV2YQBzZWNyZXQ=\r\n", "<16 octets>"),
+            ("\r\n", ""),
+        ] {
+            assert_eq!(without_secrets(line.as_bytes()), expected);
+        }
+    }
 }

@@ -17,7 +17,7 @@ use super::{
     response::{Completion, Line, Status},
     token,
 };
-use crate::types::Uid;
+use crate::{telemetry::trace, types::Uid};
 
 /// Messages of one mailbox, at most; 8 bytes of memory each. A server that says that it has more is not believed.
 const MAX_MESSAGES: u64 = 1 << 20;
@@ -280,7 +280,7 @@ impl Reader {
             self.state = state;
             return Ok(Progress::Silent);
         }
-        let Some(span) = frame.line()? else {
+        let Some(span) = next_line(frame)? else {
             return Ok(Progress::Starved);
         };
         let line = &frame.octets()[..span.line];
@@ -360,7 +360,7 @@ impl Reader {
     }
 
     fn go_on_with_fetch(&mut self, frame: &mut Frame, fetch: Fetch, was_wanted: bool) -> Result<Progress, Error> {
-        let Some(span) = frame.line()? else {
+        let Some(span) = next_line(frame)? else {
             self.state = State::Fetch(fetch, was_wanted);
             return Ok(Progress::Starved);
         };
@@ -538,7 +538,7 @@ impl Reader {
             self.state = State::Data(data, line);
             return Ok(Progress::Silent);
         }
-        let Some(span) = frame.line()? else {
+        let Some(span) = next_line(frame)? else {
             self.state = State::Data(data, line);
             return Ok(Progress::Starved);
         };
@@ -630,6 +630,23 @@ fn piece(frame: &mut Frame, separates: &[u8]) -> Piece {
         Some(count) => Piece::Word(count),
         None if octets.len() >= LONGEST => Piece::Word(LONGEST),
         None => Piece::Starved,
+    }
+}
+
+/// The next line, if all of it is here.
+fn next_line(frame: &mut Frame) -> Result<Option<Span>, Error> {
+    let span = frame.line()?;
+    if let Some(span) = &span {
+        trace::heard(trace::Side::Upstream, || traced(&frame.octets()[..span.line]));
+    }
+    Ok(span)
+}
+
+/// What may be shown of a line: no challenge, and nothing of a message.
+fn traced(line: &[u8]) -> String {
+    match line.strip_prefix(b"+ ") {
+        Some(challenge) => format!("+ {}", trace::hidden(challenge.len())),
+        None => trace::without_strings(line),
     }
 }
 

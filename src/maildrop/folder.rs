@@ -9,7 +9,7 @@ use super::{
     listing::{Found, Row, Shows},
     lock::Lock,
     marks::LoginMarks,
-    notice::{self, Notices},
+    notice::{self, StandIns},
     parked::Parked,
     read_ahead::{Begun, ReadAhead},
     recognition,
@@ -216,13 +216,13 @@ impl HeldFolder {
     }
 
     /// The notices of those `rows` of this folder that are to have one: one round trip, if there are any.
-    pub(super) async fn oversize_notices(&mut self, rows: &[Row]) -> Result<Notices, Error> {
+    pub(super) async fn oversize_notices(&mut self, rows: &[Row]) -> Result<StandIns, Error> {
         let rows = rows
             .iter()
             .filter(|row| row.shows == Shows::Notice && row.folder == self.number);
         let octets: UidMap<u32> = rows.map(|row| (row.uid, row.octets)).collect();
         if octets.is_empty() {
-            return Ok(Notices::new());
+            return Ok(StandIns::new());
         }
         let uids: Vec<Uid> = octets.uids().collect();
         let headers = self.upstream.mailbox().headers(&uids, notice::FIELDS).await;

@@ -276,3 +276,42 @@ async fn fetch(mailbox: &mut imap::Mailbox, uid: Uid) -> Result<u64, imap::Error
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::{config::Config, state::Index};
+
+    #[tokio::test]
+    async fn a_look_counts_among_the_connections_of_its_user() {
+        let text = "[upstream.home]\nhost = \"127.0.0.1\"\nport = 1\ntls = \"off\"\nconnections_per_user = 1\n\
+                    [[account]]\nlogin = \"pbx\"\npassword = \"p\"\nupstream = \"home\"\nuser = \"eva\"\n\
+                    upstream_password = \"q\"\n";
+        let config = Config::parse(text, Path::new("")).unwrap();
+        let maildrops = Maildrops::in_memory(&config);
+        let account = Account::from(&config.accounts[0]);
+        let look = maildrops.look(&account).await.unwrap();
+        let error = maildrops.look(&account).await.unwrap_err();
+        assert_eq!(*error.refusal(), Refusal::Unavailable(Reason::TooManyConnections));
+        assert!(error.advice().unwrap().contains("`connections_per_user`"));
+        look.leave().await;
+        maildrops.look(&account).await.unwrap().leave().await;
+    }
+
+    #[test]
+    fn a_message_is_chosen_that_costs_little() {
+        let chosen = |octets: &[u32]| {
+            let mut index = Index::default();
+            for (uid, &octets) in (1..).zip(octets) {
+                index.push(Uid(uid), octets, None, None);
+            }
+            sample(&Listing::whole(Arc::new(index))).map(|row| row.uid.0)
+        };
+        assert_eq!(chosen(&[]), None);
+        assert_eq!(chosen(&[0, 500, 400]), Some(2), "the first");
+        assert_eq!(chosen(&[5 * LARGE, LARGE, 3]), Some(2), "the first that is not large");
+        assert_eq!(chosen(&[5 * LARGE, 2 * LARGE, 3 * LARGE]), Some(2), "the smallest");
+    }
+}

@@ -54,7 +54,7 @@ use crate::{
 use self::{
     folder::HeldFolder,
     listing::{Row, Shows},
-    notice::Notices,
+    notice::StandIns,
     own_mail::OwnMail,
     uidl::Names,
 };
@@ -66,7 +66,7 @@ pub struct Maildrop {
     folders: Vec<HeldFolder>,
     listing: Listing,
     names: Names,
-    notices: Notices,
+    notices: StandIns,
     /// What the gateway itself has to tell.
     own: Option<Box<OwnMail>>,
     /// Who is told when somebody must act.

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// By folder and UID.
-pub(super) type Notices = HashMap<(u16, Uid), Arc<[u8]>>;
+pub(super) type StandIns = HashMap<(u16, Uid), Arc<[u8]>>;
 
 /// The fields that a notice repeats.
 pub(super) const FIELDS: &str = "FROM TO SUBJECT DATE";

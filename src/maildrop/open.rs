@@ -11,7 +11,7 @@ use super::{
     folder::HeldFolder,
     listing::Shows,
     lock::{Lock, Locks},
-    notice::Notices,
+    notice::StandIns,
     own_mail::OwnMail,
     parked::Parked,
     read_ahead::ReadAhead,
@@ -400,7 +400,7 @@ async fn prepare(
     policy: &Policy,
     mail: Option<notify::Mail>,
     now: u32,
-) -> Result<(Listing, Notices, Option<Box<OwnMail>>), Error> {
+) -> Result<(Listing, StandIns, Option<Box<OwnMail>>), Error> {
     for folder in &mut *folders {
         // 5. What the login has done here.
         folder.read_marks().await?;
@@ -421,11 +421,11 @@ async fn prepare(
         (None, Some(_)) => selection::all(&candidates[0].index),
         (None, None) => {
             let listing = Listing::whole(candidates.swap_remove(0).index);
-            return Ok((listing, Notices::new(), None));
+            return Ok((listing, StandIns::new(), None));
         }
     };
     // 10. Notices in the place of what is too large.
-    let mut notices = Notices::new();
+    let mut notices = StandIns::new();
     for folder in &mut *folders {
         notices.extend(folder.oversize_notices(&rows).await?);
     }

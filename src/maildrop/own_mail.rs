@@ -105,7 +105,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::{
-        super::{Listing, Maildrop, MessageNumber, Reason, Refusal, notice::Notices, scene, uidl::Names},
+        super::{Listing, Maildrop, MessageNumber, Reason, Refusal, notice::StandIns, scene, uidl::Names},
         *,
     };
     use crate::{
@@ -127,7 +127,7 @@ mod tests {
             folders: Vec::new(),
             names: Names::new(&policy, [].into_iter()),
             listing: Listing::chosen(rows, 1),
-            notices: Notices::new(),
+            notices: StandIns::new(),
             own,
             telling,
             policy,

@@ -157,9 +157,10 @@ mod tests {
                 "* NAMESPACE ((\"\" \"/\")) NIL NIL\r\n{tag} OK\r\n".to_owned()
             } else if command.starts_with("STATUS") {
                 let name = command.split('"').nth(1).unwrap_or_default();
-                match folders.iter().any(|folder| folder.ends_with(&format!(" {name}"))) {
-                    true => format!("* STATUS \"{name}\" (UIDVALIDITY 1 UIDNEXT 5)\r\n{{tag}} OK\r\n"),
-                    false => "{tag} NO [NONEXISTENT] no\r\n".to_owned(),
+                if folders.iter().any(|folder| folder.ends_with(&format!(" {name}"))) {
+                    format!("* STATUS \"{name}\" (UIDVALIDITY 1 UIDNEXT 5)\r\n{{tag}} OK\r\n")
+                } else {
+                    "{tag} NO [NONEXISTENT] no\r\n".to_owned()
                 }
             } else if let Some((name, rights)) = rights.iter().find(|(name, _)| named(name)) {
                 format!("* MYRIGHTS {name} {rights}\r\n{{tag}} OK\r\n")

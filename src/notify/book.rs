@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
-use super::event::{Event, Key, Kind};
+use super::event::{Event, EventKey, EventKind};
 use crate::types::canonical;
 
 /// Events of kinds whose number devices decide: more are refused if all of these wait to be sent, else the oldest goes.
@@ -64,13 +64,13 @@ impl Record {
 /// All events that stand.
 #[derive(Debug)]
 pub(super) struct Book {
-    records: BTreeMap<Key, Record>,
+    records: BTreeMap<EventKey, Record>,
     /// The consents that end soon, by login: most sessions look here and find nothing.
-    consents: HashMap<String, Key>,
+    consents: HashMap<String, EventKey>,
     /// To be sent, in this order.
-    unsent: VecDeque<Key>,
+    unsent: VecDeque<EventKey>,
     /// What state does not hold as it is here.
-    unsaved: BTreeSet<Key>,
+    unsaved: BTreeSet<EventKey>,
     /// Whether events are sent anywhere.
     has_webhook: bool,
 }
@@ -102,17 +102,19 @@ impl Book {
         if !record.is_told && self.has_webhook {
             self.unsent.push_back(key.clone());
         }
-        if key.kind == Kind::ConsentEnding {
-            let logins = record.event.logins.iter();
-            let entries = logins.map(|login| (canonical(login, None), key.clone()));
-            self.consents.extend(entries);
-        }
-        self.records.insert(key, record);
+        self.records.insert(key.clone(), record);
+        self.note_consent(&key);
     }
 
     /// `event` has happened; `now` in seconds since 1970. Returns whether it is new.
     pub(super) fn raise(&mut self, event: Event, now: u32) -> bool {
-        if self.records.contains_key(&event.key) || !self.has_room(event.key.kind) {
+        if let Some(record) = self.records.get(&event.key) {
+            if event.key.kind == EventKind::ConsentEnding && record.event.logins != event.logins {
+                self.set_logins(&event.key, event.logins);
+            }
+            return false;
+        }
+        if !self.has_room(event.key.kind) {
             return false;
         }
         self.unsaved.insert(event.key.clone());
@@ -125,8 +127,29 @@ impl Book {
         true
     }
 
+    /// The event concerns these logins by now.
+    fn set_logins(&mut self, key: &EventKey, logins: Vec<String>) {
+        if let Some(record) = self.records.get_mut(key) {
+            record.event.logins = logins;
+            self.consents.retain(|_, other| other != key);
+            self.note_consent(key);
+            self.unsaved.insert(key.clone());
+        }
+    }
+
+    /// Lets the logins of a consent that ends soon find it.
+    fn note_consent(&mut self, key: &EventKey) {
+        if key.kind == EventKind::ConsentEnding
+            && let Some(record) = self.records.get(key)
+        {
+            let logins = record.event.logins.iter();
+            self.consents
+                .extend(logins.map(|login| (canonical(login, None), key.clone())));
+        }
+    }
+
     /// Whether another event of `kind` may be added; makes room if it can.
-    fn has_room(&mut self, kind: Kind) -> bool {
+    fn has_room(&mut self, kind: EventKind) -> bool {
         let of_devices = || {
             self.records
                 .values()
@@ -143,28 +166,25 @@ impl Book {
     }
 
     /// The event is over. Returns whether it stood. What is still to be sent of it is not worth sending any more.
-    pub(super) fn mend(&mut self, key: &Key) -> bool {
-        let Some(record) = self.records.remove(key) else {
+    pub(super) fn mend(&mut self, key: &EventKey) -> bool {
+        if self.records.remove(key).is_none() {
             return false;
-        };
+        }
         self.unsent.retain(|unsent| unsent != key);
-        for login in &record.event.logins {
-            let login = canonical(login, None);
-            if self.consents.get(&login) == Some(key) {
-                self.consents.remove(&login);
-            }
+        if key.kind == EventKind::ConsentEnding {
+            self.consents.retain(|_, other| other != key);
         }
         self.unsaved.insert(key.clone());
         true
     }
 
     /// The events of `kind` that are not among `standing`.
-    pub(super) fn of_kind_besides(&self, kind: Kind, standing: &BTreeSet<Key>) -> Vec<Key> {
+    pub(super) fn of_kind_besides(&self, kind: EventKind, standing: &BTreeSet<EventKey>) -> Vec<EventKey> {
         let of_kind = self.records.keys().filter(|key| key.kind == kind);
         of_kind.filter(|key| !standing.contains(key)).cloned().collect()
     }
 
-    pub(super) fn get(&self, key: &Key) -> Option<&Record> {
+    pub(super) fn get(&self, key: &EventKey) -> Option<&Record> {
         self.records.get(key)
     }
 
@@ -174,7 +194,7 @@ impl Book {
     }
 
     /// Notes what a device has done with the mail about an event, if it is still the event with this id.
-    pub(super) fn set_device(&mut self, key: &Key, id: &str, login: &str, device: Device) {
+    pub(super) fn set_device(&mut self, key: &EventKey, id: &str, login: &str, device: Device) {
         if let Some(record) = self.records.get_mut(key).filter(|record| record.id() == id) {
             record.devices.insert(login.to_owned(), device);
         }
@@ -191,7 +211,7 @@ impl Book {
     }
 
     /// The event with this id was sent, or will not be.
-    pub(super) fn note_told(&mut self, key: &Key, id: &str) {
+    pub(super) fn note_told(&mut self, key: &EventKey, id: &str) {
         if let Some(record) = self.records.get_mut(key).filter(|record| record.id() == id) {
             record.is_told = true;
             self.unsent.retain(|unsent| unsent != key);
@@ -200,20 +220,20 @@ impl Book {
     }
 
     /// The event could not be sent: others go first.
-    pub(super) fn postpone(&mut self, key: &Key) {
+    pub(super) fn postpone(&mut self, key: &EventKey) {
         if self.unsent.front() == Some(key) {
             self.unsent.rotate_left(1);
         }
     }
 
     /// Something that state does not hold as it is here: its name, and its record, if it stands.
-    pub(super) fn next_unsaved(&self) -> Option<(Key, Option<Vec<u8>>)> {
+    pub(super) fn next_unsaved(&self) -> Option<(EventKey, Option<Vec<u8>>)> {
         let key = self.unsaved.first()?;
         Some((key.clone(), self.records.get(key).map(Record::encode)))
     }
 
     /// State holds `record` of the event by now.
-    pub(super) fn note_saved(&mut self, key: &Key, record: Option<&[u8]>) {
+    pub(super) fn note_saved(&mut self, key: &EventKey, record: Option<&[u8]>) {
         if self.records.get(key).map(Record::encode).as_deref() == record {
             self.unsaved.remove(key);
         }
@@ -266,14 +286,14 @@ mod tests {
         let first = book.next_unsent().unwrap().clone();
         book.note_told(&first.event.key, &first.id());
         assert!(!book.raise(failing("pbx"), 300) && book.next_unsent().is_none());
-        assert!(book.mend(&Key::login("pbx")) && !book.mend(&Key::login("pbx")));
+        assert!(book.mend(&EventKey::login("pbx")) && !book.mend(&EventKey::login("pbx")));
         assert!(book.raise(failing("pbx"), 400));
         let second = book.next_unsent().unwrap().clone();
         assert_ne!(first.id(), second.id());
         // Of the first there may be news still.
         book.note_told(&first.event.key, &first.id());
         assert_eq!(subjects(&book), ["pbx"]);
-        book.mend(&Key::login("pbx"));
+        book.mend(&EventKey::login("pbx"));
         assert!(book.next_unsent().is_none(), "what is over is not told");
     }
 
@@ -283,9 +303,9 @@ mod tests {
         for login in ["a", "b", "c"] {
             book.raise(failing(login), 1);
         }
-        book.postpone(&Key::login("a"));
+        book.postpone(&EventKey::login("a"));
         assert_eq!(subjects(&book), ["b", "c", "a"]);
-        book.postpone(&Key::login("a"));
+        book.postpone(&EventKey::login("a"));
         assert_eq!(subjects(&book), ["b", "c", "a"], "not the first any more");
     }
 
@@ -295,7 +315,7 @@ mod tests {
         book.raise(failing("b"), 2);
         book.raise(failing("a"), 1);
         book.raise(ending(), 3);
-        let told = Key::login("b");
+        let told = EventKey::login("b");
         let id = book.get(&told).unwrap().id();
         book.note_told(&told, &id);
         let device = Device {
@@ -346,10 +366,19 @@ mod tests {
             assert_eq!(book.consent_of(login).unwrap().event, ending());
         }
         assert!(book.consent_of("eva").is_none());
+        let mut changed = ending();
+        changed.logins = vec!["eva".into(), "pbx".into()];
+        assert!(!book.raise(changed.clone(), 9));
+        assert_eq!(book.consent_of("eva").unwrap().event, changed);
+        assert!(book.consent_of("pbx").is_some() && book.consent_of("Fax@example.org").is_none());
+        assert_eq!(book.consent_of("eva").unwrap().since, 3);
         let none = BTreeSet::new();
-        assert_eq!(book.of_kind_besides(Kind::LoginFailing, &none), []);
-        assert_eq!(book.of_kind_besides(Kind::ConsentEnding, &[ending().key].into()), []);
-        assert_eq!(book.of_kind_besides(Kind::ConsentEnding, &none), [ending().key]);
+        assert_eq!(book.of_kind_besides(EventKind::LoginFailing, &none), []);
+        assert_eq!(
+            book.of_kind_besides(EventKind::ConsentEnding, &[ending().key].into()),
+            []
+        );
+        assert_eq!(book.of_kind_besides(EventKind::ConsentEnding, &none), [ending().key]);
         book.mend(&ending().key);
         assert!(book.consent_of("pbx").is_none() && book.consents.is_empty());
     }

@@ -13,7 +13,7 @@ use crate::{
 /// What has happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum Kind {
+pub(super) enum EventKind {
     /// A consent ends soon.
     ConsentEnding,
     /// A consent has ended.
@@ -30,14 +30,14 @@ pub(super) enum Kind {
     StateFailing,
 }
 
-impl Kind {
+impl EventKind {
     /// Whether devices decide how many subjects there are; else the configuration does.
     pub(super) fn is_of_devices(self) -> bool {
         matches!(self, Self::LoginFailing | Self::MessageUndelivered)
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for EventKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::ConsentEnding => "consent-ending",
@@ -53,14 +53,14 @@ impl fmt::Display for Kind {
 
 /// Names an event: it is told once, until it is over.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub(super) struct Key {
-    pub(super) kind: Kind,
+pub(super) struct EventKey {
+    pub(super) kind: EventKind,
     /// What it happened to.
     pub(super) subject: String,
 }
 
-impl Key {
-    pub(super) fn new(kind: Kind, subject: impl Into<String>) -> Self {
+impl EventKey {
+    pub(super) fn new(kind: EventKind, subject: impl Into<String>) -> Self {
         Self {
             kind,
             subject: subject.into(),
@@ -69,32 +69,32 @@ impl Key {
 
     /// A certificate, by its file.
     pub(super) fn certificate(file: &Path) -> Self {
-        Self::new(Kind::CertificateEnding, file.display().to_string())
+        Self::new(EventKind::CertificateEnding, file.display().to_string())
     }
 
     /// A login that fails.
     pub(super) fn login(login: &str) -> Self {
-        Self::new(Kind::LoginFailing, login)
+        Self::new(EventKind::LoginFailing, login)
     }
 
     /// An upstream at which all logins fail.
     pub(super) fn upstream(upstream: &str) -> Self {
-        Self::new(Kind::UpstreamFailing, upstream)
+        Self::new(EventKind::UpstreamFailing, upstream)
     }
 
     /// A message, by its mailbox, UIDVALIDITY as state keeps it, and UID.
     pub(super) fn message(mailbox: &MailboxName, (uid_validity, uid): (u64, Uid)) -> Self {
         let uid_validity = UidValidity::of_state_or_zero(uid_validity);
-        Self::new(Kind::MessageUndelivered, format!("{mailbox} {uid_validity}.{uid}"))
+        Self::new(EventKind::MessageUndelivered, format!("{mailbox} {uid_validity}.{uid}"))
     }
 
     /// State.
     pub(super) fn state() -> Self {
-        Self::new(Kind::StateFailing, "")
+        Self::new(EventKind::StateFailing, "")
     }
 }
 
-impl fmt::Display for Key {
+impl fmt::Display for EventKey {
     /// Its name in state.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.kind, self.subject)
@@ -104,7 +104,7 @@ impl fmt::Display for Key {
 /// An event. What it says stays the same until it is over.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Event {
-    pub(super) key: Key,
+    pub(super) key: EventKey,
     /// `[upstream.NAME]`, if it concerns one.
     #[serde(default)]
     pub(super) upstream: Option<String>,
@@ -122,7 +122,7 @@ pub(super) struct Event {
 }
 
 impl Event {
-    fn new(key: Key, text: String) -> Self {
+    fn new(key: EventKey, text: String) -> Self {
         Self {
             key,
             upstream: None,
@@ -133,12 +133,12 @@ impl Event {
         }
     }
 
-    fn of_consent(kind: Kind, consent: &Consent, logins: &[String], text: String) -> Self {
+    fn of_consent(kind: EventKind, consent: &Consent, logins: &[String], text: String) -> Self {
         Self {
             upstream: Some(consent.upstream.clone()),
             person: Some(consent.name.clone()),
             logins: logins.to_vec(),
-            ..Self::new(Key::new(kind, consent.to_string()), text)
+            ..Self::new(EventKey::new(kind, consent.to_string()), text)
         }
     }
 
@@ -153,7 +153,7 @@ impl Event {
         );
         Self {
             ends: Some(ends),
-            ..Self::of_consent(Kind::ConsentEnding, consent, logins, text)
+            ..Self::of_consent(EventKind::ConsentEnding, consent, logins, text)
         }
     }
 
@@ -165,12 +165,12 @@ impl Event {
             consent.upstream,
             how_to_sign_in(logins, page)
         );
-        Self::of_consent(Kind::ConsentEnded, consent, logins, text)
+        Self::of_consent(EventKind::ConsentEnded, consent, logins, text)
     }
 
     /// The certificate in `file` ends soon or has ended, as the sentence `what` says.
     pub(super) fn certificate_ending(file: &Path, what: &str) -> Self {
-        Self::new(Key::certificate(file), format!("The {what}."))
+        Self::new(EventKey::certificate(file), format!("The {what}."))
     }
 
     /// `login` at `upstream` has not succeeded since `since` (seconds since 1970), the last time because `why`.
@@ -184,7 +184,7 @@ impl Event {
         Self {
             upstream: upstream.map(str::to_owned),
             logins: vec![login.to_owned()],
-            ..Self::new(Key::login(login), text)
+            ..Self::new(EventKey::login(login), text)
         }
     }
 
@@ -197,7 +197,7 @@ impl Event {
         );
         Self {
             upstream: Some(upstream.to_owned()),
-            ..Self::new(Key::upstream(upstream), text)
+            ..Self::new(EventKey::upstream(upstream), text)
         }
     }
 
@@ -214,7 +214,7 @@ impl Event {
         Self {
             upstream: Some(mailbox.upstream.clone()),
             logins: vec![login.to_owned()],
-            ..Self::new(Key::message(mailbox, message), text)
+            ..Self::new(EventKey::message(mailbox, message), text)
         }
     }
 
@@ -223,7 +223,7 @@ impl Event {
         let text = "State cannot be read or written: is the disk full, or may popgate no longer write to `dir` of [state]? \
                     Meanwhile logins that hide or retain mail are refused, and consents may be lost at a restart. The log \
                     says more.";
-        Self::new(Key::state(), text.to_owned())
+        Self::new(EventKey::state(), text.to_owned())
     }
 }
 

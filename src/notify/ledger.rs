@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 use super::{
     book::{Book, Device, Record},
-    event::{Event, Key, Kind},
+    event::{Event, EventKey, EventKind},
 };
 use crate::state::{StateStore, Unavailable, now};
 
@@ -53,7 +53,7 @@ impl Ledger {
     }
 
     /// The event is over, if it stood.
-    pub(super) fn mend(&self, key: &Key) {
+    pub(super) fn mend(&self, key: &EventKey) {
         if self.book().mend(key) {
             tracing::info!(event = %key.kind, subject = key.subject, "nobody needs to act any more");
             self.changed.notify_one();
@@ -61,18 +61,18 @@ impl Ledger {
     }
 
     /// All events of `kind` are over that are not among `standing`.
-    pub(super) fn retain(&self, kind: Kind, standing: &BTreeSet<Key>) {
+    pub(super) fn retain(&self, kind: EventKind, standing: &BTreeSet<EventKey>) {
         let over = self.look(|book| book.of_kind_besides(kind, standing));
         over.iter().for_each(|key| self.mend(key));
     }
 
     /// The event with this id was sent, or will not be.
-    pub(super) fn note_told(&self, key: &Key, id: &str) {
+    pub(super) fn note_told(&self, key: &EventKey, id: &str) {
         self.book().note_told(key, id);
     }
 
     /// The event could not be sent: others go first.
-    pub(super) fn postpone(&self, key: &Key) {
+    pub(super) fn postpone(&self, key: &EventKey) {
         self.book().postpone(key);
     }
 
@@ -80,7 +80,7 @@ impl Ledger {
     /// is nothing to note.
     pub(super) async fn change_device(
         &self,
-        key: &Key,
+        key: &EventKey,
         id: &str,
         login: &str,
         change: impl FnOnce(&mut Device),

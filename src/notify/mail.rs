@@ -7,13 +7,13 @@ use chrono::DateTime;
 
 use super::{
     book::Record,
-    event::{Key, day, shown, time},
+    event::{EventKey, day, shown, time},
 };
 
 /// A mail of the gateway's own, for one login.
 #[derive(Debug, Clone)]
 pub struct Mail {
-    pub(super) key: Key,
+    pub(super) key: EventKey,
     pub(super) id: String,
     pub(super) login: String,
     /// When the event began, in seconds since 1970: then the mail arrived.

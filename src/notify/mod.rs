@@ -21,7 +21,7 @@ use tokio::time::{Instant, interval, sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
-    event::{Event, Key},
+    event::{Event, EventKey},
     failing::{Failing, Long},
     ledger::Ledger,
     review::Review,
@@ -155,9 +155,9 @@ impl Notices {
     pub fn login_succeeded(&self, tried: Tried<'_>) {
         let Some(desk) = self.for_webhook() else { return };
         desk.failing().note_success(tried);
-        desk.ledger.mend(&Key::login(tried.login));
+        desk.ledger.mend(&EventKey::login(tried.login));
         if let Some(upstream) = tried.upstream {
-            desk.ledger.mend(&Key::upstream(upstream));
+            desk.ledger.mend(&EventKey::upstream(upstream));
         }
     }
 
@@ -167,8 +167,10 @@ impl Notices {
         if fault == Fault::State {
             return self.state_failed();
         }
-        // A consent may have ended.
-        desk.is_due.notify_one();
+        // The secret was right: a consent may have ended.
+        if matches!(fault, Fault::Login(_)) {
+            desk.is_due.notify_one();
+        }
         let long = desk.failing().note_failure(tried, fault, now());
         match long {
             Some(Long::Login(login, since, why)) => {
@@ -192,7 +194,7 @@ impl Notices {
     /// A message that was not delivered before has been.
     pub fn message_delivered(&self, mailbox: &MailboxName, message: (u64, Uid)) {
         if let Some(desk) = self.for_webhook() {
-            desk.ledger.mend(&Key::message(mailbox, message));
+            desk.ledger.mend(&EventKey::message(mailbox, message));
         }
     }
 

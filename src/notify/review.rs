@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 
 use super::{
     book::Record,
-    event::{Event, Key, Kind},
+    event::{Event, EventKey, EventKind},
     ledger::Ledger,
 };
 use crate::{
@@ -31,7 +31,7 @@ pub struct Watched {
 
 /// What is known of a consent.
 #[derive(Debug, PartialEq, Eq)]
-enum Finding {
+enum Outlook {
     /// Nobody needs to act.
     Fine,
     /// It ends at this time, in seconds since 1970, which is soon.
@@ -77,12 +77,12 @@ impl Review {
         for (consent, logins) in consents {
             let (ending, ended) = keys(consent);
             match self.find(consent).await {
-                Some(Finding::Fine) => {}
-                Some(Finding::Ending(ends)) => {
+                Some(Outlook::Fine) => {}
+                Some(Outlook::Ending(ends)) => {
                     ledger.raise(Event::consent_ending(consent, logins, ends, self.page()));
                     standing.insert(ending);
                 }
-                Some(Finding::Ended(why)) => {
+                Some(Outlook::Ended(why)) => {
                     ledger.raise(Event::consent_ended(consent, logins, &why, self.page()));
                     // A mail that said it would end stays: an access token may open the mailbox for some time yet.
                     standing.extend([ending, ended]);
@@ -91,8 +91,8 @@ impl Review {
                 None => standing.extend([ending, ended]),
             }
         }
-        ledger.retain(Kind::ConsentEnding, &standing);
-        ledger.retain(Kind::ConsentEnded, &standing);
+        ledger.retain(EventKind::ConsentEnding, &standing);
+        ledger.retain(EventKind::ConsentEnded, &standing);
     }
 
     /// Whether somebody must still sign in for the consent that `record` says ends soon.
@@ -100,11 +100,11 @@ impl Review {
         let (Some(upstream), Some(name)) = (record.event.upstream.clone(), record.event.person.clone()) else {
             return false;
         };
-        self.find(&Consent { upstream, name }).await != Some(Finding::Fine)
+        self.find(&Consent { upstream, name }).await != Some(Outlook::Fine)
     }
 
     /// `None` if state cannot be read.
-    async fn find(&self, consent: &Consent) -> Option<Finding> {
+    async fn find(&self, consent: &Consent) -> Option<Outlook> {
         let status = self.tokens.load_full().status(consent).await.ok()?;
         Some(judge(&status, self.lead, now()))
     }
@@ -128,18 +128,18 @@ impl Review {
             match expiry {
                 Some(Expiry::Valid(_)) => {}
                 Some(Expiry::Ending(what) | Expiry::Invalid(what)) => {
-                    standing.insert(Key::certificate(&file));
+                    standing.insert(EventKey::certificate(&file));
                     ledger.raise(Event::certificate_ending(&file, &what));
                 }
-                None => drop(standing.insert(Key::certificate(&file))),
+                None => drop(standing.insert(EventKey::certificate(&file))),
             }
         }
-        ledger.retain(Kind::CertificateEnding, &standing);
+        ledger.retain(EventKind::CertificateEnding, &standing);
     }
 
     /// Looks whether state can be written. `has_failed`: somebody has found lately that it cannot.
     pub(super) async fn state(&self, ledger: &Ledger, has_failed: bool) {
-        let key = Key::state();
+        let key = EventKey::state();
         let is_known = ledger.look(|book| book.get(&key).is_some());
         // A write is tried only if one has failed: a gateway that idles lets its disk sleep.
         let has_failed = has_failed || self.store.has_failed() || !ledger.look(|book| book.is_saved());
@@ -154,28 +154,28 @@ impl Review {
 }
 
 /// The keys of what can happen to a consent: it ends soon, and it has ended.
-fn keys(consent: &Consent) -> (Key, Key) {
-    let key = |kind| Key::new(kind, consent.to_string());
-    (key(Kind::ConsentEnding), key(Kind::ConsentEnded))
+fn keys(consent: &Consent) -> (EventKey, EventKey) {
+    let key = |kind| EventKey::new(kind, consent.to_string());
+    (key(EventKind::ConsentEnding), key(EventKind::ConsentEnded))
 }
 
 /// What `status` means `now`, if somebody is told `lead` before the end; times in seconds since 1970. A consent that was short
 /// from the start is told of when half of it is over: else it would end soon as soon as somebody has signed in.
-fn judge(status: &Status, lead: u32, now: u32) -> Finding {
+fn judge(status: &Status, lead: u32, now: u32) -> Outlook {
     match &status.standing {
-        Standing::Ended { why, .. } | Standing::Unreadable(why) => return Finding::Ended(why.clone()),
-        Standing::Missing | Standing::NotNeeded => return Finding::Fine,
+        Standing::Ended { why, .. } | Standing::Unreadable(why) => return Outlook::Ended(why.clone()),
+        Standing::Missing | Standing::NotNeeded => return Outlook::Fine,
         Standing::Good => {}
     }
     let unrenewed = status.expires.filter(|_| !status.renews);
     let Some(ends) = status.ends.into_iter().chain(unrenewed).min() else {
-        return Finding::Fine;
+        return Outlook::Fine;
     };
     let half = ends.saturating_sub(status.signed_in.unwrap_or(0)) / 2;
     if ends.saturating_sub(now) <= lead.min(half) {
-        Finding::Ending(ends)
+        Outlook::Ending(ends)
     } else {
-        Finding::Fine
+        Outlook::Fine
     }
 }
 
@@ -206,16 +206,16 @@ mod tests {
             ..good(1000, None)
         };
         for (status, now, expected) in [
-            (&good(1000, None), 1000 + 900 * DAY, Finding::Fine),
-            (&long, 1000, Finding::Fine),
-            (&long, 1000 + 76 * DAY - 1, Finding::Fine),
-            (&long, 1000 + 76 * DAY, Finding::Ending(1000 + 90 * DAY)),
-            (&short, 1000, Finding::Fine),
-            (&short, 1000 + 4 * DAY - 1, Finding::Fine),
-            (&short, 1000 + 4 * DAY, Finding::Ending(1000 + 8 * DAY)),
-            (&unrenewed, 1000 + 1799, Finding::Fine),
-            (&unrenewed, 1000 + 1800, Finding::Ending(4600)),
-            (&Status::default(), 0, Finding::Fine),
+            (&good(1000, None), 1000 + 900 * DAY, Outlook::Fine),
+            (&long, 1000, Outlook::Fine),
+            (&long, 1000 + 76 * DAY - 1, Outlook::Fine),
+            (&long, 1000 + 76 * DAY, Outlook::Ending(1000 + 90 * DAY)),
+            (&short, 1000, Outlook::Fine),
+            (&short, 1000 + 4 * DAY - 1, Outlook::Fine),
+            (&short, 1000 + 4 * DAY, Outlook::Ending(1000 + 8 * DAY)),
+            (&unrenewed, 1000 + 1799, Outlook::Fine),
+            (&unrenewed, 1000 + 1800, Outlook::Ending(4600)),
+            (&Status::default(), 0, Outlook::Fine),
         ] {
             assert_eq!(judge(status, 14 * DAY, now), expected, "{status:?} at {now}");
         }
@@ -226,7 +226,7 @@ mod tests {
             },
             ..long
         };
-        assert_eq!(judge(&ended, 14 * DAY, 10), Finding::Ended("revoked".into()));
+        assert_eq!(judge(&ended, 14 * DAY, 10), Outlook::Ended("revoked".into()));
     }
 
     /// Nobody listens there: all that is asked of it fails.
@@ -239,9 +239,9 @@ mod tests {
         for _ in 0..2 {
             review.state(&ledger, true).await;
             let kinds: Vec<_> = ledger.look(|book| book.unsent().map(|record| record.event.key.kind).collect());
-            assert_eq!(kinds, [Kind::StateFailing]);
+            assert_eq!(kinds, [EventKind::StateFailing]);
         }
-        let key = Key::state();
+        let key = EventKey::state();
         let id = ledger.next_unsent().unwrap().id();
         let kept = ledger
             .change_device(&key, &id, "pbx", |device| device.is_deleted = true)

@@ -3,7 +3,7 @@
 use aws_lc_rs::hmac;
 use serde_json::json;
 
-use super::{book::Record, event::Kind};
+use super::{book::Record, event::EventKind};
 use crate::{
     config::{Notify, Secret, Webhook},
     http, tls,
@@ -103,7 +103,7 @@ fn body(record: &Record) -> Vec<u8> {
     if let Some(ends) = event.ends {
         object["ends"] = json!(rfc3339(ends));
     }
-    if event.key.kind == Kind::CertificateEnding {
+    if event.key.kind == EventKind::CertificateEnding {
         object["file"] = json!(event.key.subject);
     }
     object.to_string().into_bytes()

@@ -20,6 +20,7 @@ use crate::{
     config::Secret,
     maildrop::{Error, Maildrop, Reason, Refusal},
     notify::{Fault, Tried},
+    telemetry::trace::{self, Side},
 };
 
 /// How the state ended, with the session going on.
@@ -240,7 +241,10 @@ where
     output.extend_from_slice(b"\r\n");
     session
         .connection
-        .line(Line::Continuation, |line| sasl::decode(line.trim_ascii_end()))
+        .line(Line::Continuation, |line| {
+            trace::heard(Side::Device, || trace::hidden(line.trim_ascii_end().len()));
+            sasl::decode(line.trim_ascii_end())
+        })
         .await
 }
 

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     config::{self, ListenerTls},
-    telemetry::troubles,
+    telemetry::{trace, troubles},
     tls::Acceptor,
 };
 
@@ -69,7 +69,7 @@ pub struct Sessions {
     /// Cancelled: nobody new comes in, and whoever has not logged in leaves.
     pub shutdown: CancellationToken,
     /// Cancelled: replies and QUITs under way are finished, and nothing new is begun.
-    pub last_call: CancellationToken,
+    pub drain_over: CancellationToken,
     /// Cancelled: sessions are dropped where they stand.
     pub abort: CancellationToken,
     /// Every session's task.
@@ -287,17 +287,17 @@ impl Arrival {
         let (service, endpoint) = (self.settings.service.clone(), self.settings.endpoint.clone());
         let stop = Stop {
             shutdown: self.sessions.shutdown.clone(),
-            last_call: self.sessions.last_call.clone(),
+            drain_over: self.sessions.drain_over.clone(),
         };
         let abort = self.sessions.abort.clone();
         let summary = Summary::new(peer, self.name);
-        let span = summary.span();
+        let (id, span) = (summary.id(), summary.span());
         let session = async move {
             // In a box: a future that is passed on is stored once for each that it is passed to.
             let session = Box::pin(session::run(stream, summary, permit, newcomer, endpoint, service, stop));
             abort.run_until_cancelled(session).await;
         };
-        self.sessions.tasks.spawn(session.instrument(span));
+        self.sessions.tasks.spawn(trace::session(id, session).instrument(span));
     }
 
     /// One line into the empty socket buffer, where plain text is spoken, and the connection is closed.

@@ -27,9 +27,15 @@ use crate::{
     accounts::{Accounts, SecretsKnown},
     config::{Expire, Limits, ListenerTls},
     maildrop::{Maildrop, Maildrops},
-    telemetry::metrics,
+    telemetry::{
+        metrics,
+        trace::{self, Side},
+    },
     tls::{AcceptError, Acceptor},
 };
+
+/// The octets of a reply of one line at most (RFC 1939 §3).
+const ONE_LINE: u64 = 512;
 
 /// What all sessions share.
 #[derive(Debug)]
@@ -59,7 +65,7 @@ pub(super) struct Stop {
     /// Cancelled: a device that has not logged in leaves.
     pub(super) shutdown: CancellationToken,
     /// Cancelled: a device that has logged in leaves too, once its command is carried out.
-    pub(super) last_call: CancellationToken,
+    pub(super) drain_over: CancellationToken,
 }
 
 /// The state of one connection that outlives a change of RFC 1939's state.
@@ -147,7 +153,7 @@ pub(super) async fn run<S>(
     let end = match authorized.await {
         Ok(maildrop) => {
             session.newcomer = None;
-            session.connection.trust(stop.last_call);
+            session.connection.trust(stop.drain_over);
             transaction::run(&mut session, maildrop, longest).await
         }
         Err(end) => end,
@@ -222,7 +228,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
 
     /// The next command. Empty lines before it are no commands.
     pub(super) async fn command(&mut self) -> Result<Result<Command, Syntax>, End> {
-        let parse = |line: &[u8]| (!line.trim_ascii().is_empty()).then(|| Command::parse(line));
+        let parse = |line: &[u8]| {
+            trace::heard(Side::Device, || without_secrets(line));
+            (!line.trim_ascii().is_empty()).then(|| Command::parse(line))
+        };
         loop {
             if let Some(command) = self.connection.line(Line::Command, parse).await? {
                 return Ok(command);
@@ -243,6 +252,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             error.log();
         }
         self.summary.note(reply);
+        trace::said(Side::Device, || {
+            let mut line = Vec::new();
+            reply.write(&mut line);
+            trace::shown(line.trim_ascii_end())
+        });
         self.connection.reply(reply);
         Ok(reply.is_ok())
     }
@@ -280,10 +294,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     /// The one record of a command: its verb, never its arguments.
     pub(super) fn record(&self, verb: &'static str, ok: bool, begun: &Begun) {
         metrics().command(verb, ok);
+        let octets = self.connection.position() - begun.position;
+        if octets > ONE_LINE {
+            trace::said(Side::Device, || format!("<{octets} octets in answer to {verb}>"));
+        }
         tracing::debug!(
             verb,
             outcome = if ok { "+OK" } else { "-ERR" },
-            octets = self.connection.position() - begun.position,
+            octets,
             us = u64::try_from(begun.at.elapsed().as_micros()).unwrap_or(u64::MAX),
             "command"
         );
@@ -318,6 +336,58 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             | End::ProxyHeader
             | End::Upstream
             | End::Shutdown => {}
+        }
+    }
+}
+
+/// Commands whose arguments are no secret.
+const OPEN: [&str; 16] = [
+    "CAPA", "DELE", "LANG", "LAST", "LIST", "NOOP", "QUIT", "RETR", "RSET", "STAT", "STLS", "TOP", "UIDL", "USER",
+    "UTF8", "XTND",
+];
+
+/// What may be shown of a command: no password, no digest, no response. A line that is no command may be a password too.
+fn without_secrets(line: &[u8]) -> String {
+    let line = line.trim_ascii();
+    let mut words = line.split(|&octet| octet == b' ');
+    let verb = words.next().unwrap_or_default();
+    let is = |name: &str| verb.eq_ignore_ascii_case(name.as_bytes());
+    let shown = if OPEN.into_iter().any(is) {
+        line.len()
+    } else if is("APOP") || is("AUTH") {
+        verb.len() + words.next().map_or(0, |word| 1 + word.len())
+    } else if is("PASS") {
+        verb.len()
+    } else {
+        0
+    };
+    let (shown, secret) = line.split_at(shown);
+    match secret.trim_ascii_start().len() {
+        0 => trace::shown(shown),
+        octets if shown.is_empty() => trace::hidden(octets),
+        octets => format!("{} {}", trace::shown(shown), trace::hidden(octets)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trace_shows_no_secret() {
+        for (line, expected) in [
+            ("USER eva", "USER eva"),
+            ("pass se cret", "pass <7 octets>"),
+            ("PASS", "PASS"),
+            ("APOP eva c4c9334bac560ecc979e58001b3e22fb", "APOP eva <32 octets>"),
+            ("AUTH PLAIN AGV2YQBzZWNyZXQ=", "AUTH PLAIN <16 octets>"),
+            ("AUTH PLAIN", "AUTH PLAIN"),
+            ("c2VjcmV0", "<8 octets>"),
+            ("PASS:secret", "<11 octets>"),
+            ("RETR 1", "RETR 1"),
+            ("", ""),
+        ] {
+            assert_eq!(without_secrets(line.as_bytes()), expected);
         }
     }
 }

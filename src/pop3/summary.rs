@@ -12,7 +12,10 @@ use super::reply::Reply;
 use crate::{
     accounts::{Account, Denied},
     maildrop::Refusal,
-    telemetry::{Outcome, Presence, Quiet, metrics, polls},
+    telemetry::{
+        Outcome, Presence, Quiet, metrics, polls,
+        trace::{self, Side},
+    },
     tls::Agreed,
     types::{Octets, canonical},
 };
@@ -157,6 +160,11 @@ impl Summary {
         }
     }
 
+    /// The session's number.
+    pub(super) fn id(&self) -> u64 {
+        self.presence.id()
+    }
+
     /// What every event of the session bears: two devices on one mailbox can be told apart.
     pub(super) fn span(&self) -> Span {
         tracing::info_span!(
@@ -175,7 +183,12 @@ impl Summary {
 
     /// The login that is tried.
     pub(super) fn set_login(&mut self, login: &[u8]) {
-        self.login = Some(shown(login));
+        let login = shown(login);
+        trace::set_login(&canonical(&login, None));
+        trace::heard(Side::Device, || {
+            format!("a login as {login:?} from {} at {}", self.peer, self.listener)
+        });
+        self.login = Some(login);
         self.denial = None;
     }
 

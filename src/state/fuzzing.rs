@@ -1,8 +1,8 @@
-//! Doors for the fuzzer (`fuzz/`): records as they are kept, under right checksums.
+//! Doors for the fuzzer (`fuzz/`): records as they are kept, under right checksums, and backups.
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Index, MailboxName, Marks, Past, PendingMove, envelope, tokens};
+use super::{Backup, Index, MailboxName, Marks, Past, PendingMove, envelope, tokens};
 
 const NAMES: [&str; 3] = ["home", "eva", "INBOX"];
 
@@ -19,6 +19,7 @@ pub fn read(content: &[u8]) {
         assert_eq!(Index::decode(&mailbox, &record), Ok(index));
     }
     let _ = tokens::read(content);
+    let _ = Backup::read(content);
 }
 
 fn again<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(sealed: &[u8]) {

@@ -2,24 +2,33 @@
 
 use std::{
     fs,
-    os::unix::fs::PermissionsExt,
+    io::{BufRead, BufReader, Write},
+    os::unix::{
+        fs::PermissionsExt,
+        net::{UnixListener, UnixStream},
+    },
     path::Path,
     process::{Command, Output, Stdio},
     sync::{
         atomic::{AtomicUsize, Ordering},
         mpsc,
     },
+    time::{Duration, Instant},
 };
 
+use popgate::state::FileStore;
 use tempfile::TempDir;
 
 use crate::support::{
+    PATIENCE,
     answers::Answers,
     dovecot::Dovecot,
     gateway::{Gateway, Setup, account},
     mail,
     peer::Peer,
     pop::Pop,
+    process::Process,
+    signal,
 };
 
 /// Runs `popgate` with the configuration `config`.
@@ -302,4 +311,58 @@ fn where_no_state_is_there_is_no_backup() {
         assert!(said.contains("[state] has no `dir`"), "{said}");
     }
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+}
+
+/// `popgate backup` under way beside what seems to be a gateway; the connection on which it has asked that.
+fn under_way(kept: &Path, directory: &TempDir) -> (Process, UnixStream) {
+    let config = configuration(directory, kept);
+    let socket = UnixListener::bind(kept.join("state.sock")).unwrap();
+    let child = Command::new(env!("CARGO_BIN_EXE_popgate"))
+        .args(["backup", "saved", "--config"])
+        .arg(&config)
+        .current_dir(directory)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (stream, _) = socket.accept().unwrap();
+    let mut request = String::new();
+    BufReader::new(&stream).read_line(&mut request).unwrap();
+    assert_eq!(request, "\"Parts\"\n");
+    fs::remove_file(kept.join("state.sock")).unwrap();
+    (Process(child), stream)
+}
+
+#[test]
+fn a_backup_that_is_cut_short_leaves_nothing() {
+    let kept = TempDir::new().unwrap();
+    let _gateway = FileStore::open(kept.path()).unwrap();
+    let portion = "{\"Ok\":[{\"kind\":\"past\",\"upstream\":\"lab\",\"user\":\"eva\",\"octets\":\"\"}]}\n";
+    for (interrupt, why) in [
+        (true, "interrupted: no backup was made"),
+        (false, "the state cannot be read or written, see the log"),
+    ] {
+        let directory = TempDir::new().unwrap();
+        let (mut process, mut stream) = under_way(kept.path(), &directory);
+        stream.write_all(portion.as_bytes()).unwrap();
+        if interrupt {
+            // By now it has begun to write.
+            wait_for(|| fs::read_dir(&directory).unwrap().count() > 1);
+            assert!(signal(process.0.id(), "INT"));
+        } else {
+            drop(stream);
+        }
+        assert_eq!(process.0.wait().unwrap().code(), Some(1));
+        let said = std::io::read_to_string(process.0.stderr.take().unwrap()).unwrap();
+        assert!(said.contains(why), "{said}");
+        assert_eq!(fs::read_dir(&directory).unwrap().count(), 1, "only the configuration");
+    }
+}
+
+fn wait_for(is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline);
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }

@@ -1,15 +1,18 @@
 //! Under systemd: its units, what it is told, and the sockets that it opens.
 
 use std::{
-    net::TcpListener,
+    net::{SocketAddr, TcpListener, TcpStream},
     os::{fd::OwnedFd, unix::net::UnixDatagram},
     path::Path,
     process::{Command, Output, Stdio},
+    time::{Duration, Instant},
 };
 
 use tempfile::TempDir;
 
-use crate::support::{PATIENCE, answers::Answers, gateway::Setup, mail, peer::Peer, pop::Pop, require_program};
+use crate::support::{
+    PATIENCE, answers::Answers, gateway::Setup, mail, peer::Peer, pop::Pop, process::free_port, require_program,
+};
 
 /// The most that `systemd-analyze security` may say, in tenths: 20 of 100.
 const EXPOSURE: &str = "--threshold=20";
@@ -188,4 +191,33 @@ fn a_socket_of_systemd_that_no_listener_has_is_named() {
         1,
     );
     assert_eq!(unused[0]["address"], socket.local_addr().unwrap().to_string());
+}
+
+/// By the tool with which systemd's own developers try it: it starts the program upon the first connection.
+#[test]
+fn the_first_connection_starts_the_program_and_is_served() {
+    let Some(activate) = require_program("systemd-socket-activate") else {
+        return;
+    };
+    let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let peer = Peer::start(mailbox());
+    let device = std::thread::spawn(move || {
+        let deadline = Instant::now() + PATIENCE;
+        while TcpStream::connect(address).is_err() {
+            assert!(Instant::now() < deadline, "nobody listens");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let mut pop = Pop::log_in(address, "eva");
+        assert_eq!(pop.retr(1).1, mail::simple(1));
+        pop.quit();
+    });
+    let mut command = Command::new(activate);
+    command
+        .args(["--listen", &address.to_string(), env!("CARGO_BIN_EXE_popgate")])
+        .stdin(Stdio::null());
+    let gateway = Setup::new(peer.address())
+        .table(&format!("[[listener]]\naddress = \"{address}\"\ntls = \"off\""))
+        .start_by(command);
+    device.join().unwrap();
+    assert_eq!(gateway.events("listening", 2)[0]["address"], address.to_string());
 }

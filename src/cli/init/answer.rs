@@ -200,7 +200,7 @@ impl Device {
     pub(super) fn list() -> String {
         let lines = (1..)
             .zip(DEVICES)
-            .map(|(number, device)| format!("\n  {number} {:<6} {}", device.word, device.what));
+            .map(|(number, device)| format!("\n  {number} {:<7} {}", device.word, device.what));
         lines.collect()
     }
 }

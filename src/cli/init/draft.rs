@@ -52,6 +52,8 @@ pub(super) struct Hash(pub(super) String);
 const KEY_FILE: &str = "state-key";
 const UPSTREAM_PASSWORD_FILE: &str = "upstream-password";
 const CLIENT_SECRET_FILE: &str = "client-secret";
+/// Names of all files that [`Draft::secrets`] may have.
+pub(super) const SECRET_FILES: [&str; 3] = [KEY_FILE, UPSTREAM_PASSWORD_FILE, CLIENT_SECRET_FILE];
 
 impl Draft {
     /// Files besides `gateway.toml`, with what is in them.

@@ -37,22 +37,20 @@ impl<R: BufRead, W: Write> Questions<R, W> {
         self.tell(&format!("\n{question}"))?;
         loop {
             self.prompt(default)?;
-            let mut line = String::new();
-            if self.input.read_line(&mut line)? == 0 {
+            let mut line = Vec::new();
+            if self.input.read_until(b'\n', &mut line)? == 0 {
                 return Err(ended(question));
             }
-            let wrong = match (line.trim(), default) {
-                ("", None) => "an answer is needed".to_owned(),
-                ("", Some(default)) => match read(default) {
-                    Ok(answer) => return Ok(answer),
-                    Err(wrong) => wrong,
-                },
-                (answer, _) => match read(answer) {
-                    Ok(answer) => return Ok(answer),
-                    Err(wrong) => wrong,
-                },
-            };
-            self.tell(&format!("  {wrong}"))?;
+            let line = String::from_utf8(line).map_err(|_| "the answer is not UTF-8".to_owned());
+            let answer = line.and_then(|line| match (line.trim(), default) {
+                ("", None) => Err("an answer is needed".to_owned()),
+                ("", Some(default)) => read(default),
+                (answer, _) => read(answer),
+            });
+            match answer {
+                Ok(answer) => return Ok(answer),
+                Err(wrong) => self.tell(&format!("  {wrong}"))?,
+            }
         }
     }
 
@@ -102,4 +100,30 @@ fn ended(question: &str) -> Failure {
     Failure::wrong(format!(
         "the answers end before this question: {question} Nothing was written"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn asks_until_there_is_an_answer() {
+        let mut out = Vec::new();
+        let answers = &b"caf\xe9\n\n no \n yes\r\n\n shh \n\n"[..];
+        let mut questions = Questions::new(answers, &mut out, false);
+        let read = |answer: &str| match answer {
+            "yes" => Ok(answer.len()),
+            _ => Err(format!("not {answer}")),
+        };
+        assert_eq!(questions.ask("Well?", None, read).unwrap(), 3);
+        let secret = questions.secret("Which?").unwrap();
+        assert_eq!(secret.expose(), b" shh ");
+        assert!(questions.secret_or("Another?", "none").unwrap().is_none());
+        assert!(questions.secret_or("One more?", "none").is_err());
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "\nWell?\n  >   the answer is not UTF-8\n  >   an answer is needed\n  >   not no\n  > \nWhich?\n  >   an answer is \
+             needed\n  > \nAnother?\n  [none] > \nOne more?\n  [none] > "
+        );
+    }
 }

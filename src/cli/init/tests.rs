@@ -148,7 +148,10 @@ fn the_logins_of_a_domain_are_forwarded() {
         (143, 0, 1)
     );
     let told = answers.conclusion(Path::new("other.toml"), &written);
-    assert!(told.contains("such as *@example.org"), "{told}");
+    assert!(
+        told.contains("user      that of the user at the IMAP server (*@example.org)"),
+        "{told}"
+    );
     assert!(told.contains("password  that of the user at the IMAP server"), "{told}");
     assert!(told.contains("popgate serve --config other.toml"), "{told}");
 }
@@ -221,16 +224,21 @@ fn what_is_there_stays_and_nothing_else_is_left() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join(taken);
         fs::write(&file, "mine").unwrap();
-        let failure = write(&directory.path().join("gateway.toml"), &draft)
-            .unwrap_err()
-            .to_string();
-        assert!(
-            failure.contains(taken) && failure.contains("is there already"),
-            "{failure}"
-        );
+        let configuration = directory.path().join("gateway.toml");
+        for refused in [may_be_written(&configuration), write(&configuration, &draft).map(drop)] {
+            let failure = refused.unwrap_err().to_string();
+            assert!(
+                failure.contains(taken) && failure.contains("is there already"),
+                "{failure}"
+            );
+        }
         assert_eq!(fs::read_to_string(&file).unwrap(), "mine");
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "{taken}");
     }
+    let failure = may_be_written(Path::new("/nowhere/gateway.toml"))
+        .unwrap_err()
+        .to_string();
+    assert_eq!(failure, "there is no directory /nowhere: make it first");
     let failure = write(Path::new("/nowhere/gateway.toml"), &draft)
         .unwrap_err()
         .to_string();

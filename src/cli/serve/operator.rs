@@ -6,12 +6,14 @@ use tokio::sync::Mutex;
 
 use super::signals::Hangups;
 use crate::{
-    admin::{self, Reloaded},
+    admin::{self, Reloaded, Traced},
     cli::Failure,
     config::{self, Config, Loaded},
     gateway::{self, Gateway},
     sandbox::Boundary,
-    systemd, telemetry,
+    systemd,
+    telemetry::{self, trace::Tracer},
+    types::canonical,
 };
 
 /// Reads the configuration.
@@ -155,6 +157,15 @@ impl admin::Verbs for Operator {
     async fn carry_out(self: Arc<Self>, verb: admin::Verb, answers: &mut admin::Answers) -> Result<(), String> {
         match verb {
             admin::Verb::Reload => answers.send(&self.reload().await?).await,
+            admin::Verb::Sessions => answers.send(&telemetry::sessions()).await,
+            admin::Verb::Trace { login } => {
+                let mut tracer = Tracer::new(&canonical(&login, None));
+                answers.send(&Traced::Begun).await?;
+                loop {
+                    let traced = tracer.next().await.map_or_else(Traced::Lost, Traced::Line);
+                    answers.send(&traced).await?;
+                }
+            }
         }
     }
 }

@@ -191,7 +191,25 @@ async fn nothing_changes_while_somebody_has_the_directory() {
     is_kept(&store, 5).await;
 }
 
-#[cfg(unix)]
+/// As where root restores the state of a gateway that runs as another user.
+#[tokio::test]
+async fn restored_files_belong_to_the_owner_of_the_directory() {
+    use std::os::unix::fs::{MetadataExt, chown};
+    const NOBODY: u32 = 65_534;
+    let dir = directory();
+    if chown(dir.path(), Some(NOBODY), Some(NOBODY)).is_err() {
+        return; // Others than root give no files away.
+    }
+    for _ in 0..2 {
+        restore(dir.path(), &backup_of(3).await).unwrap();
+        let files: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap()).collect();
+        assert!(files.len() >= 3, "{files:?}");
+        for file in files {
+            assert_eq!(file.metadata().unwrap().uid(), NOBODY, "{:?}", file.file_name());
+        }
+    }
+}
+
 #[tokio::test]
 async fn restored_files_are_for_our_user_alone() {
     use std::os::unix::fs::PermissionsExt;

@@ -1,0 +1,40 @@
+//! `popgate sessions`
+
+use std::io::{self, Write};
+
+use super::{Failure, reload::directory};
+use crate::{
+    admin::{self, Verb},
+    config::Config,
+    state,
+    telemetry::Here,
+};
+
+/// Prints who is here now, the oldest session first.
+pub(super) async fn run(config: &Config, json: bool) -> Result<(), Failure> {
+    let mut asked = admin::ask(directory(config)?, &Verb::Sessions).await?;
+    let sessions: Vec<Here> = asked.next().await?.unwrap_or_default();
+    let mut out = io::stdout();
+    if json {
+        writeln!(out, "{:#}", serde_json::json!(sessions))?;
+        return Ok(());
+    }
+    for session in &sessions {
+        writeln!(out, "{}", line(session))?;
+    }
+    writeln!(out, "{} sessions", sessions.len())?;
+    Ok(())
+}
+
+fn line(session: &Here) -> String {
+    let seconds = u64::from(state::now()).saturating_sub(session.since);
+    format!(
+        "#{:<6} {:>6} s  {}  at {}  {}  {}",
+        session.id,
+        seconds,
+        session.peer,
+        session.listener,
+        session.tls.as_deref().unwrap_or("no TLS"),
+        session.login.as_deref().unwrap_or("(not logged in)"),
+    )
+}

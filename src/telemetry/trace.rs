@@ -1,0 +1,264 @@
+//! What both sides of a login's sessions say, for whoever runs `popgate trace`: secrets and mail are replaced by their length.
+//! While nobody does, this costs a look at a number.
+
+use std::{
+    sync::{
+        Arc, LazyLock, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::SystemTime,
+};
+
+use dashmap::DashMap;
+use serde::{Deserialize, Serialize};
+use tokio::sync::broadcast::{self, error::RecvError};
+
+/// Lines that whoever traces may be behind; older ones are lost.
+const BEHIND: usize = 4096;
+/// Octets of a line that are shown.
+const SHOWN: usize = 400;
+
+/// With whom the gateway speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Side {
+    /// POP3.
+    Device,
+    /// IMAP.
+    Upstream,
+}
+
+/// A line of a session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Line {
+    /// When, in milliseconds since 1970.
+    pub at: u64,
+    /// The session's number.
+    pub session: u64,
+    /// With whom.
+    pub side: Side,
+    /// Whether the gateway said it.
+    pub is_ours: bool,
+    /// What was said, without its line end.
+    pub text: String,
+}
+
+/// Logins that are traced.
+static TRACED: LazyLock<DashMap<String, broadcast::Sender<Line>>> = LazyLock::new(DashMap::new);
+/// How many tracers there are.
+static TRACERS: AtomicUsize = AtomicUsize::new(0);
+
+/// Whose session this is.
+#[derive(Debug)]
+struct Session {
+    id: u64,
+    /// The login that was tried last.
+    login: Mutex<Option<String>>,
+}
+
+tokio::task_local! {
+    static SESSION: Arc<Session>;
+}
+
+/// Does the work of the session `id`: what is said in it can be traced.
+pub async fn session<T>(id: u64, work: impl Future<Output = T>) -> T {
+    let session = Session {
+        id,
+        login: Mutex::default(),
+    };
+    SESSION.scope(Arc::new(session), work).await
+}
+
+/// The session that runs here is one of `login`, as [`crate::types::canonical`] writes it.
+pub fn set_login(login: &str) {
+    let _ = SESSION.try_with(|session| {
+        *session.login.lock().unwrap_or_else(PoisonError::into_inner) = Some(login.to_owned());
+    });
+}
+
+/// The gateway says `text`.
+pub fn said(side: Side, text: impl FnOnce() -> String) {
+    note(side, true, text);
+}
+
+/// The gateway hears `text`.
+pub fn heard(side: Side, text: impl FnOnce() -> String) {
+    note(side, false, text);
+}
+
+fn note(side: Side, is_ours: bool, text: impl FnOnce() -> String) {
+    if TRACERS.load(Ordering::Relaxed) == 0 {
+        return;
+    }
+    let _ = SESSION.try_with(|session| {
+        let login = session.login.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(sender) = login.as_ref().and_then(|login| TRACED.get(login)) else {
+            return;
+        };
+        let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        // Fails if nobody listens any more.
+        let _ = sender.send(Line {
+            at: at.unwrap_or_default().as_millis().try_into().unwrap_or(u64::MAX),
+            session: session.id,
+            side,
+            is_ours,
+            text: text(),
+        });
+    });
+}
+
+/// What a log or a terminal can show of `octets`: control characters escaped, and no more than a line.
+pub fn shown(octets: &[u8]) -> String {
+    let start = &octets[..octets.len().min(SHOWN)];
+    let mut text: String = String::from_utf8_lossy(start).escape_debug().to_string();
+    if octets.len() > SHOWN {
+        text += &format!("… ({} octets)", octets.len());
+    }
+    // Quotes are no danger.
+    text.replace("\\\"", "\"").replace("\\'", "'")
+}
+
+/// What stands for octets that are not shown.
+pub fn hidden(octets: usize) -> String {
+    format!("<{octets} octets>")
+}
+
+/// `line` with each quoted string replaced by its length.
+pub fn without_strings(line: &[u8]) -> String {
+    let mut rest = line;
+    let mut text = String::new();
+    while let Some(begin) = rest.iter().position(|&octet| octet == b'"') {
+        text += &shown(&rest[..begin]);
+        let string = &rest[begin + 1..];
+        let mut end = 0;
+        while end < string.len() && string[end] != b'"' {
+            end += if string[end] == b'\\' { 2 } else { 1 };
+        }
+        let end = end.min(string.len());
+        text += &hidden(end);
+        rest = string.get(end + 1..).unwrap_or_default();
+    }
+    text += &shown(rest);
+    text
+}
+
+/// Traces the sessions of one login, until it is dropped.
+#[derive(Debug)]
+pub struct Tracer {
+    login: String,
+    lines: broadcast::Receiver<Line>,
+}
+
+impl Tracer {
+    /// Of `login`, as [`crate::types::canonical`] writes it.
+    pub fn new(login: &str) -> Self {
+        let lines = match TRACED.entry(login.to_owned()) {
+            dashmap::Entry::Occupied(entry) => entry.get().subscribe(),
+            dashmap::Entry::Vacant(entry) => {
+                let (sender, lines) = broadcast::channel(BEHIND);
+                entry.insert(sender);
+                lines
+            }
+        };
+        TRACERS.fetch_add(1, Ordering::Relaxed);
+        Self {
+            login: login.to_owned(),
+            lines,
+        }
+    }
+
+    /// The next line, or how many were lost because this was not called often enough.
+    pub async fn next(&mut self) -> Result<Line, u64> {
+        match self.lines.recv().await {
+            Ok(line) => Ok(line),
+            Err(RecvError::Lagged(lost)) => Err(lost),
+            // It is not closed while there is a tracer.
+            Err(RecvError::Closed) => std::future::pending().await,
+        }
+    }
+}
+
+impl Drop for Tracer {
+    fn drop(&mut self) {
+        TRACERS.fetch_sub(1, Ordering::Relaxed);
+        // This one is still among the receivers.
+        TRACED.remove_if(&self.login, |_, sender| sender.receiver_count() <= 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn lines_of_the_login_are_traced_and_of_no_other() {
+        let mut tracer = Tracer::new("traced");
+        session(1, async {
+            said(Side::Device, || unreachable!("no login yet"));
+            set_login("other");
+            said(Side::Device, || unreachable!("another login"));
+            set_login("traced");
+            heard(Side::Upstream, || "* OK".to_owned());
+        })
+        .await;
+        said(Side::Device, || unreachable!("no session"));
+        let line = tracer.next().await.unwrap();
+        assert_eq!((line.session, line.side, line.is_ours), (1, Side::Upstream, false));
+        assert_eq!(line.text, "* OK");
+        drop(tracer);
+        assert!(!TRACED.contains_key("traced"));
+    }
+
+    #[tokio::test]
+    async fn two_tracers_hear_the_same() {
+        let (mut one, mut other) = (Tracer::new("both"), Tracer::new("both"));
+        let talk = |text: &'static str| {
+            session(2, async move {
+                set_login("both");
+                said(Side::Device, || text.to_owned());
+            })
+        };
+        talk("first").await;
+        assert_eq!(one.next().await, other.next().await);
+        drop(one);
+        talk("second").await;
+        assert_eq!(other.next().await.unwrap().text, "second");
+    }
+
+    #[tokio::test]
+    async fn whoever_is_too_slow_is_told_how_much_was_lost() {
+        let mut tracer = Tracer::new("slow");
+        session(3, async {
+            set_login("slow");
+            for n in 0..BEHIND + 7 {
+                said(Side::Device, || n.to_string());
+            }
+        })
+        .await;
+        assert_eq!(tracer.next().await, Err(7));
+        assert_eq!(tracer.next().await.unwrap().text, "7");
+    }
+
+    #[test]
+    fn strings_are_replaced_by_their_length() {
+        for (line, expected) in [
+            ("* 1 FETCH (UID 4)", "* 1 FETCH (UID 4)"),
+            (
+                "* 1 FETCH (BODY[] \"se\\\"cret\" UID 4)",
+                "* 1 FETCH (BODY[] <8 octets> UID 4)",
+            ),
+            ("a \"\" b \"open", "a <0 octets> b <4 octets>"),
+            ("\"end\\", "<4 octets>"),
+        ] {
+            assert_eq!(without_strings(line.as_bytes()), expected);
+        }
+    }
+
+    #[test]
+    fn a_line_is_one_line() {
+        assert_eq!(shown(b"a\r\nb\x1b[2J"), "a\\r\\nb\\u{1b}[2J");
+        assert_eq!(shown(b"say \"no\""), "say \"no\"");
+        let long = shown(&[b'x'; 1000]);
+        assert!(long.ends_with("… (1000 octets)") && long.len() < 500, "{long}");
+    }
+}
