@@ -295,7 +295,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     pub(super) fn record(&self, verb: &'static str, ok: bool, begun: &Begun) {
         metrics().command(verb, ok);
         let octets = self.connection.position() - begun.position;
-        if octets > ONE_LINE {
+        // A message may be as short as a line.
+        if octets > ONE_LINE || (ok && matches!(verb, "RETR" | "TOP")) {
             trace::said(Side::Device, || format!("<{octets} octets in answer to {verb}>"));
         }
         tracing::debug!(

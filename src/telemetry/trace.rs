@@ -110,12 +110,18 @@ fn note(side: Side, is_ours: bool, text: impl FnOnce() -> String) {
 /// What a log or a terminal can show of `octets`: control characters escaped, and no more than a line.
 pub fn shown(octets: &[u8]) -> String {
     let start = &octets[..octets.len().min(SHOWN)];
-    let mut text: String = String::from_utf8_lossy(start).escape_debug().to_string();
+    let mut text = String::new();
+    for character in String::from_utf8_lossy(start).chars() {
+        if character.is_control() {
+            text.extend(character.escape_default());
+        } else {
+            text.push(character);
+        }
+    }
     if octets.len() > SHOWN {
         text += &format!("… ({} octets)", octets.len());
     }
-    // Quotes are no danger.
-    text.replace("\\\"", "\"").replace("\\'", "'")
+    text
 }
 
 /// What stands for octets that are not shown.
