@@ -3,7 +3,10 @@
 mod operator;
 mod signals;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 pub(super) use self::signals::shutdown_on_signal;
 use self::{operator::Operator, signals::Hangups};
@@ -22,6 +25,15 @@ pub(super) fn run(
 ) -> Result<(), Failure> {
     let Loaded { config, files, .. } = load()?;
     telemetry::init(&config.log)?;
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        configuration = files.last().map(|file| tracing::field::display(file.display())),
+        listeners = config.listeners.len(),
+        upstreams = config.upstreams.len(),
+        accounts = config.accounts.len(),
+        state = %config.state.dir.as_deref().unwrap_or(Path::new("memory")).display(),
+        "popgate starts"
+    );
     let inherited = systemd::sockets();
     let boundary = sandbox::confine(&needs(&config, files));
     tracing::info!(landlock = %boundary.confinement(), "confined");

@@ -25,7 +25,7 @@ pub struct Loaded {
     pub config: Config,
     /// One sentence each, for people.
     pub warnings: Vec<String>,
-    /// The file itself and every file that it names, read or not.
+    /// Every file that it names, read or not; at last the file itself, or a word for what stands in its place.
     pub files: Vec<PathBuf>,
 }
 

@@ -53,7 +53,7 @@ async fn look_at_certificates(mut current: InForce) {
 fn log_validity(config: &Config) {
     for files in &config.tls {
         match Validity::of(&files.certificate).map(|validity| validity.at(state::now().into())) {
-            Ok(Expiry::Valid(_)) => {}
+            Ok(Expiry::Valid(what)) => tracing::info!(what, "a certificate is valid"),
             Ok(Expiry::Ending(what)) => tracing::warn!(what, "a certificate ends soon"),
             Ok(Expiry::Invalid(what)) => tracing::error!(what, "a certificate is not valid"),
             Err(error) => tracing::error!(%error, "a certificate cannot be read"),

@@ -10,7 +10,8 @@ use serde_json::Value;
 use crate::support::{
     PASSWORD,
     answers::Answers,
-    gateway::{Gateway, Setup},
+    certificates::Certificates,
+    gateway::{Gateway, Setup, account},
     mail,
     peer::Peer,
     pop::Pop,
@@ -39,6 +40,29 @@ fn sessions_shows_who_is_here() {
     gateway.sessions(2);
     let (code, said) = gateway.popgate(&["sessions"]);
     assert_eq!((code, said.as_str()), (Some(0), "0 sessions\n"));
+}
+
+#[test]
+fn the_first_line_says_what_runs() {
+    let (peer, certificates) = (Peer::start(Answers::of([mail::simple(1)])), Certificates::new());
+    let gateway = Setup::new(peer.address())
+        .certificates(&certificates)
+        .listener("tls = \"off\"")
+        .listener("tls = \"implicit\"")
+        .table(&account("pbx", "eva"))
+        .table("[state]\ndir = \"state\"")
+        .start();
+    let start = &gateway.events("popgate starts", 1)[0];
+    assert_eq!(start["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(start["configuration"], gateway.file().display().to_string());
+    assert_eq!(
+        (&start["listeners"], &start["accounts"]),
+        (&2.into(), &1.into()),
+        "{start}"
+    );
+    assert!(start["state"].as_str().unwrap().ends_with("state"), "{start}");
+    let certificate = &gateway.events("a certificate is valid", 1)[0]["what"];
+    assert!(certificate.as_str().unwrap().contains("valid until "), "{certificate}");
 }
 
 #[test]
