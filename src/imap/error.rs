@@ -16,7 +16,7 @@ use crate::{
 
 /// Why an upstream did not do what was asked. Display says what has happened, for the log and for people at a terminal: it may
 /// bear the server's own text, which never repeats a password (see [`Completion::without`]). What to do about it is told by
-/// [`advice`](super::advice).
+/// [`advice`](super::advice()).
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No TCP connection.
