@@ -12,7 +12,7 @@ use std::{
 };
 
 use popgate::{
-    state::{FileStore, Marks, StateStore},
+    state::{FileStore, Mailboxes, Marks, StateStore},
     types::MailboxName,
 };
 use tempfile::TempDir;

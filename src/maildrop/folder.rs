@@ -25,7 +25,7 @@ use super::{
 use crate::{
     config::{OnDelete, OnRetrieve, Policy, Retention},
     imap::{self, Item, Mailbox, Refused},
-    state::{Marks, now},
+    state::{MailboxState, Marks, now},
     types::{Uid, UidMap, Uids},
 };
 
@@ -36,6 +36,7 @@ pub(super) struct HeldFolder {
     number: u16,
     upstream: Upstream,
     snapshot: Snapshot,
+    state: MailboxState,
     ahead: ReadAhead,
     delivery: Delivery,
     marks: LoginMarks,
@@ -80,6 +81,7 @@ impl HeldFolder {
         number: u16,
         upstream: Upstream,
         parked: Parked,
+        state: MailboxState,
         ahead: ReadAhead,
         shared: Arc<Shared>,
         lock: Lock,
@@ -90,15 +92,15 @@ impl HeldFolder {
             target,
             policy: _,
         } = parked;
-        let state = &shared.state;
         Self {
             number,
             upstream,
             snapshot,
+            state,
             ahead,
             delivery: Delivery::default(),
-            marks: LoginMarks::unread(state.clone(), is_unmarked),
-            removal: Removal::new(state.clone(), target),
+            marks: LoginMarks::unread(is_unmarked),
+            removal: Removal::new(target),
             suspects: Uids::default(),
             shared,
             lock: Some(lock),
@@ -126,7 +128,7 @@ impl HeldFolder {
 
     /// Reads what the login has done here.
     pub(super) async fn read_marks(&mut self) -> Result<(), Error> {
-        self.marks.read(&self.upstream, &self.snapshot).await?;
+        self.marks.read(&mut self.state, &self.upstream, &self.snapshot).await?;
         let undelivered = &self.shared.undelivered;
         self.suspects = undelivered.suspects(self.upstream.name(), self.snapshot.uid_validity());
         self.suspects.extend(self.marks.get().undelivered.uids());
@@ -136,7 +138,14 @@ impl HeldFolder {
     /// Finishes what an earlier session has begun to remove. A failure is no reason to refuse the login: the messages are here
     /// still, and a QUIT that deletes them tries it again.
     pub(super) async fn finish_removal(&mut self) {
-        match self.removal.finish(&mut self.upstream, &mut self.snapshot).await {
+        let Self {
+            removal,
+            state,
+            upstream,
+            snapshot,
+            ..
+        } = self;
+        match removal.finish(state, upstream, snapshot).await {
             Ok(gone) => self.note_removed(&gone),
             Err(error) => {
                 let (mailbox, error) = (self.upstream.name(), error.cause());
@@ -203,11 +212,11 @@ impl HeldFolder {
         // They need not be retrieved here to be known again under another UIDVALIDITY.
         let named: Vec<Uid> = imported.uids().filter(|&uid| self.snapshot.contains(uid)).collect();
         self.identify(&named).await?;
-        let change = self.marks.change(&self.upstream, |marks| {
+        self.change_marks(|marks| {
             marks.import = import.hash;
-            marks.imported = imported;
-        });
-        change.await
+            marks.imported = imported.clone();
+        })
+        .await
     }
 
     /// What can be shown of the folder, `now` in seconds since 1970.
@@ -347,8 +356,7 @@ impl HeldFolder {
         let header = headers.ok().and_then(|headers| headers.into_iter().next());
         if !is_known {
             // Before the device has the notice, because it may DELE in a later session what it has never seen.
-            let change = self.marks.change(&self.upstream, |marks| marks.undelivered.add(uid));
-            if let Err(unavailable) = change.await {
+            if let Err(unavailable) = self.change_marks(|marks| marks.undelivered.add(uid)).await {
                 unavailable.log();
                 return Err(error);
             }
@@ -495,10 +503,7 @@ impl HeldFolder {
             return Err(Refusal::Misconfigured(Reason::NotSticky).into());
         }
         if !noticed.is_empty() {
-            let change = self
-                .marks
-                .change(&self.upstream, |marks| marks.noticed.extend(noticed.uids()));
-            change.await?;
+            self.change_marks(|marks| marks.noticed.extend(noticed.uids())).await?;
         }
         self.remove(&uids.to_vec()).await
     }
@@ -508,9 +513,8 @@ impl HeldFolder {
             return Ok(Refused::default());
         }
         if self.policy().on_delete == OnDelete::Hide {
-            let hidden = uids.iter().copied();
-            let change = self.marks.change(&self.upstream, |marks| marks.hidden.extend(hidden));
-            change.await?;
+            self.change_marks(|marks| marks.hidden.extend(uids.iter().copied()))
+                .await?;
             return Ok(Refused::default());
         }
         self.stop_ahead().await;
@@ -521,11 +525,12 @@ impl HeldFolder {
         };
         let Self {
             removal,
+            state,
             upstream,
             snapshot,
             ..
         } = self;
-        let refused = removal.remove(upstream, snapshot, uids, &seen).await?;
+        let refused = removal.remove(state, upstream, snapshot, uids, &seen).await?;
         self.note_removed(&refused.gone(uids));
         Ok(refused)
     }
@@ -596,18 +601,26 @@ impl HeldFolder {
         if fresh.is_empty() && !retrieved.uids().any(|uid| marks.undelivered.contains(uid)) {
             return Ok(());
         }
-        let change = self.marks.change(&self.upstream, |marks| {
-            marks.retrieved.extend(fresh);
+        self.change_marks(|marks| {
+            marks.retrieved.extend(fresh.iter().copied());
             marks.undelivered.retain(|uid, ()| !retrieved.contains(uid));
-        });
-        change.await
+        })
+        .await
+    }
+
+    /// Makes a change to the login's marks, which is durable when this returns.
+    async fn change_marks(&mut self, change: impl Fn(&mut Marks) + Send + Sync) -> Result<(), Error> {
+        let Self {
+            marks, state, snapshot, ..
+        } = self;
+        marks.change(state, snapshot.index(), change).await
     }
 
     /// Saves in state what the next session need not ask for, and drops from state what concerns messages that are gone.
     async fn save(&mut self) {
         if !self.snapshot.is_saved() && !self.upstream.selected().uid_not_sticky {
             let index = self.snapshot.take_for_saving();
-            self.shared.state.set_index(self.upstream.name(), index).await;
+            self.state.save(index).await;
         }
     }
 
@@ -641,8 +654,13 @@ impl HeldFolder {
         if uids.is_empty() || self.upstream.selected().uid_not_sticky {
             return Ok(());
         }
-        let state = &*self.shared.state;
-        recognition::identify(state, &mut self.upstream, self.snapshot.uid_validity(), uids).await
+        let Self {
+            state,
+            upstream,
+            snapshot,
+            ..
+        } = self;
+        recognition::identify(state, upstream, snapshot.index(), uids).await
     }
 }
 

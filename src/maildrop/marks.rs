@@ -1,14 +1,11 @@
 //! What the login has done with the messages of one mailbox, and its door to state.
 
-use std::sync::Arc;
-
 use super::{Error, snapshot::Snapshot, upstream::Upstream};
-use crate::state::{Marks, StateStore};
+use crate::state::{Index, MailboxState, Marks};
 
 /// The marks of the session's login, as state keeps them.
 #[derive(Debug)]
 pub(super) struct LoginMarks {
-    state: Arc<dyn StateStore>,
     marks: Marks,
     /// UIDVALIDITY of the marks that state held: what is kept must follow them. 0 if it held none.
     followed: u64,
@@ -18,27 +15,30 @@ pub(super) struct LoginMarks {
 
 impl LoginMarks {
     /// Before they are read. `is_unmarked`: state held none when the login was here last.
-    pub(super) fn unread(state: Arc<dyn StateStore>, is_unmarked: bool) -> Self {
+    pub(super) fn unread(is_unmarked: bool) -> Self {
         Self {
-            state,
             marks: Marks::default(),
             followed: 0,
             is_unmarked,
         }
     }
 
-    /// Reads them. Marks of another UIDVALIDITY count no more, except that UIDLs of another server have been imported: the
-    /// UIDs in their file mean nothing any more.
+    /// Reads them.
     ///
     /// A device that polls costs state nothing: if there were no marks and the policy keeps none, state is not asked, since
     /// only the login adds to them. If state fails, this fails only for a login that hides or retains: the marks of any other
     /// tell of nothing but notices.
-    pub(super) async fn read(&mut self, upstream: &Upstream, snapshot: &Snapshot) -> Result<(), Error> {
+    pub(super) async fn read(
+        &mut self,
+        state: &mut MailboxState,
+        upstream: &Upstream,
+        snapshot: &Snapshot,
+    ) -> Result<(), Error> {
         let keeps_marks = upstream.policy().keeps_marks();
         let marks = if self.is_unmarked && !keeps_marks {
             Ok(Marks::default())
         } else {
-            self.state.marks(&upstream.account().login, upstream.name()).await
+            state.marks().await
         };
         let marks = match marks {
             Err(unavailable) if !keeps_marks => {
@@ -48,15 +48,7 @@ impl LoginMarks {
             marks => marks?,
         };
         self.followed = marks.uid_validity;
-        self.marks = if self.followed == snapshot.uid_validity() {
-            marks
-        } else {
-            Marks {
-                uid_validity: snapshot.uid_validity(),
-                import: marks.import,
-                ..Marks::default()
-            }
-        };
+        self.marks = under(marks, snapshot.uid_validity());
         Ok(())
     }
 
@@ -70,17 +62,36 @@ impl LoginMarks {
         self.followed == 0
     }
 
-    /// Makes a change, which is durable when this returns.
-    pub(super) async fn change(&mut self, upstream: &Upstream, change: impl FnOnce(&mut Marks)) -> Result<(), Error> {
-        let mut marks = self.marks.clone();
-        change(&mut marks);
-        let login = &upstream.account().login;
-        self.state
-            .set_marks(login, upstream.name(), &marks, self.followed)
-            .await?;
-        self.followed = marks.uid_validity;
-        self.marks = marks;
+    /// Makes a change, which is durable when this returns, and forgets what concerns messages that `index` has lost.
+    pub(super) async fn change(
+        &mut self,
+        state: &mut MailboxState,
+        index: &Index,
+        change: impl Fn(&mut Marks) + Send + Sync,
+    ) -> Result<(), Error> {
+        let uid_validity = self.marks.uid_validity;
+        let changed = state.change_marks(self.followed, |kept| {
+            let mut marks = under(kept, uid_validity);
+            change(&mut marks);
+            marks.prune(index);
+            marks
+        });
+        self.marks = changed.await?;
+        self.followed = self.marks.uid_validity;
         Ok(())
+    }
+}
+
+/// What `marks` are worth under `uid_validity`: under another than their own they count no more, except that UIDLs of another
+/// server have been imported, because the UIDs in their file mean nothing any more.
+fn under(marks: Marks, uid_validity: u64) -> Marks {
+    if marks.uid_validity == uid_validity {
+        return marks;
+    }
+    Marks {
+        uid_validity,
+        import: marks.import,
+        ..Marks::default()
     }
 }
 
@@ -89,11 +100,16 @@ mod tests {
     use super::{
         super::{
             Reason, Refusal,
-            scene::{Broken, play},
+            scene::{Broken, play, state_of},
         },
         *,
     };
-    use crate::{state::MemoryStore, types::Uid};
+    use std::sync::Arc;
+
+    use crate::{
+        state::{Mailboxes, MemoryStore, StateStore},
+        types::Uid,
+    };
 
     /// Reads the marks of a login with these keys, and then hides a message.
     async fn hide(keys: &str, state: Arc<dyn StateStore>, is_unmarked: bool) -> Result<Marks, Error> {
@@ -102,9 +118,12 @@ mod tests {
             "IMAP4rev1",
             |_| String::new(),
             async |upstream| {
-                let mut marks = LoginMarks::unread(state, is_unmarked);
-                marks.read(upstream, &Snapshot::of([1, 2], [])).await?;
-                marks.change(upstream, |marks| marks.hidden.add(Uid(2))).await?;
+                let mut state = state_of(state, upstream);
+                let mut marks = LoginMarks::unread(is_unmarked);
+                let snapshot = Snapshot::of([1, 2], []);
+                marks.read(&mut state, upstream, &snapshot).await?;
+                let hide = |marks: &mut Marks| marks.hidden.add(Uid(2));
+                marks.change(&mut state, snapshot.index(), hide).await?;
                 Ok(marks.get().clone())
             },
         )
@@ -140,8 +159,9 @@ mod tests {
                 "IMAP4rev1",
                 |_| String::new(),
                 async |upstream| {
-                    let mut marks = LoginMarks::unread(Arc::new(Broken), false);
-                    marks.read(upstream, &Snapshot::of([1], [])).await
+                    let mut state = state_of(Arc::new(Broken), upstream);
+                    let mut marks = LoginMarks::unread(false);
+                    marks.read(&mut state, upstream, &Snapshot::of([1], [])).await
                 },
             )
             .await;

@@ -30,7 +30,7 @@ use crate::{
     notify,
     oauth::Tokens,
     proofs::RandomUnavailable,
-    state::{StateStore, now},
+    state::{MailboxState, StateStore, now},
     tls,
     types::MailboxName,
 };
@@ -211,6 +211,8 @@ impl Maildrops {
             secret: secret_of(&account.credential),
             user: UserKey::new(&account.upstream, &account.user),
         };
+        let login = account.login.clone();
+        let mut state = MailboxState::new(self.shared.state.clone(), opening.name.clone(), login);
         // 1. A connection that waits for this login and this secret: the pool has compared it.
         let (upstream, parked, lock) = match self.resume(&opening).await? {
             Some(resumed) => resumed,
@@ -222,7 +224,7 @@ impl Maildrops {
                 // Not before the lock: the session that was waited for may have parked its connection.
                 self.shared.pool.forget(&opening.user, &account.login, folder);
                 // 4. Selecting and listing, and what the messages were called before.
-                let (upstream, snapshot) = self.select(opening, slot, connection).await?;
+                let (upstream, snapshot) = self.select(opening, &mut state, slot, connection).await?;
                 let parked = Parked {
                     snapshot,
                     is_unmarked: false,
@@ -238,6 +240,7 @@ impl Maildrops {
             number,
             upstream,
             parked,
+            state,
             ahead,
             self.shared.clone(),
             lock,
@@ -326,6 +329,7 @@ impl Maildrops {
     async fn select(
         &self,
         opening: Opening,
+        state: &mut MailboxState,
         slot: Slot<Parked>,
         connection: Connection,
     ) -> Result<(Upstream, Snapshot), Error> {
@@ -335,8 +339,7 @@ impl Maildrops {
             name,
             ..
         } = opening;
-        let state = &*self.shared.state;
-        let known = state.index(&name).await;
+        let known = state.index().await;
         let login = login_of(&connector, &account, slot.standing());
         let opened = Snapshot::open(connection, login, &account.policy, &name.folder, known).await;
         let (mailbox, mut snapshot) = opened.map_err(|error| failed(login, &account, error))?;

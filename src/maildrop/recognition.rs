@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use super::{Error, snapshot::Snapshot, upstream::Upstream};
 use crate::{
-    state::{Former, Identity, Past, Renumbered, StateStore},
+    state::{Former, Identity, Index, MailboxState, Past, Renumbered},
     types::{Uid, UidMap},
 };
 
@@ -14,7 +14,7 @@ use crate::{
 ///
 /// If state fails, this fails only for a login that hides or retains. Any other goes on as if nothing had been kept.
 pub(super) async fn recognise(
-    state: &dyn StateStore,
+    state: &mut MailboxState,
     upstream: &mut Upstream,
     snapshot: &mut Snapshot,
 ) -> Result<(), Error> {
@@ -36,13 +36,13 @@ pub(super) async fn recognise(
     Ok(())
 }
 
-async fn past(state: &dyn StateStore, upstream: &mut Upstream, snapshot: &Snapshot) -> Result<Past, Error> {
-    let past = state.past(upstream.name()).await?;
+async fn past(state: &mut MailboxState, upstream: &mut Upstream, snapshot: &Snapshot) -> Result<Past, Error> {
+    let past = state.past().await?;
     if past.uid_validity == 0 {
         let first = Past::of(snapshot.uid_validity());
         // A UID alone names a message from now on, even one that goes before anything is known of it.
         if !upstream.policy().uidl.tells_validity() {
-            state.set_past(upstream.name(), &first).await?;
+            state.add_past(&first).await?;
         }
         return Ok(first);
     }
@@ -64,31 +64,32 @@ async fn past(state: &dyn StateStore, upstream: &mut Upstream, snapshot: &Snapsh
         "UIDVALIDITY changed: messages are known again by Message-ID, size and date"
     );
     let now = renumbered(&past, snapshot.uid_validity(), &pairs);
-    state.renumber(upstream.name(), &now, past.uid_validity, &pairs).await?;
+    state.renumber(&now, past.uid_validity, &pairs).await?;
     Ok(now)
 }
 
-/// Keeps what tells `uids` (ascending) from others, so that they are known again should UIDVALIDITY change.
+/// Keeps what tells `uids` (ascending), which are listed in `index`, from others, so that they are known again should
+/// UIDVALIDITY change. What is known of messages that `index` has lost is forgotten.
 pub(super) async fn identify(
-    state: &dyn StateStore,
+    state: &mut MailboxState,
     upstream: &mut Upstream,
-    uid_validity: u64,
+    index: &Index,
     uids: &[Uid],
 ) -> Result<(), Error> {
-    let mut past = state.past(upstream.name()).await?;
-    if past.uid_validity == 0 {
-        past = Past::of(uid_validity);
+    let mut known = state.past().await?;
+    if known.uid_validity == 0 {
+        known = Past::of(index.uid_validity);
     }
-    if past.uid_validity != uid_validity {
+    if known.uid_validity != index.uid_validity {
         return Ok(()); // another session has found that it changed
     }
-    let is_unknown = |uid: &Uid| !past.identities.contains(*uid);
+    let is_unknown = |uid: &Uid| !known.identities.contains(*uid);
     let unknown: Vec<Uid> = uids.iter().copied().filter(is_unknown).collect();
     if unknown.is_empty() {
         return Ok(());
     }
-    past.identities.extend(identities(upstream, &unknown).await?);
-    Ok(state.set_past(upstream.name(), &past).await?)
+    known.identities.extend(identities(upstream, &unknown).await?);
+    Ok(state.add_past(&known).await?)
 }
 
 async fn identities(upstream: &mut Upstream, uids: &[Uid]) -> Result<UidMap<Identity>, Error> {

@@ -10,22 +10,21 @@ use super::{Error, Reason, Refusal, snapshot::Snapshot, trash, upstream::Upstrea
 use crate::{
     config::OnDelete,
     imap::{self, Digest, FolderStatus, NotMoved, Refused, Selection, UidSet, Wanted},
-    state::{PendingMove, StateStore},
+    state::{MailboxState, PendingMove},
     types::{Uid, Uids},
 };
 
 /// Removes messages of one folder by `expunge`, `trash` or `move:`. (`hide` removes nothing upstream.)
 #[derive(Debug)]
 pub(super) struct Removal {
-    state: Arc<dyn StateStore>,
     /// The folder that messages go to, as the server calls it, once that has been found out.
     target: Option<Arc<str>>,
 }
 
 impl Removal {
     /// `target`: what an earlier session of the login has found out.
-    pub(super) fn new(state: Arc<dyn StateStore>, target: Option<Arc<str>>) -> Self {
-        Self { state, target }
+    pub(super) fn new(target: Option<Arc<str>>) -> Self {
+        Self { target }
     }
 
     /// The folder that messages go to, if it has been found out.
@@ -38,6 +37,7 @@ impl Removal {
     /// any more, so to remove the rest is to say it again.
     pub(super) async fn remove(
         &mut self,
+        state: &mut MailboxState,
         upstream: &mut Upstream,
         snapshot: &mut Snapshot,
         uids: &[Uid],
@@ -45,7 +45,7 @@ impl Removal {
     ) -> Result<Refused, Error> {
         loop {
             let is_new = upstream.connected(snapshot).await?;
-            match self.remove_once(upstream, snapshot, uids, seen).await {
+            match self.remove_once(state, upstream, snapshot, uids, seen).await {
                 Err(error) if error.is_lost() && !is_new => {}
                 result => return result,
             }
@@ -54,6 +54,7 @@ impl Removal {
 
     async fn remove_once(
         &mut self,
+        state: &mut MailboxState,
         upstream: &mut Upstream,
         snapshot: &mut Snapshot,
         uids: &[Uid],
@@ -69,12 +70,12 @@ impl Removal {
             .await
             .map_err(|error| final_or(upstream.failed(error)))?;
         let Some(target) = target else {
-            return self.expunge(upstream, snapshot, uids).await;
+            return self.expunge(state, upstream, snapshot, uids).await;
         };
         if *target == *upstream.mailbox().folder() {
             return match upstream.policy().on_delete {
                 // What lies in the trash is removed from there for good.
-                OnDelete::Trash => self.expunge(upstream, snapshot, uids).await,
+                OnDelete::Trash => self.expunge(state, upstream, snapshot, uids).await,
                 _ => Err(Refusal::Misconfigured(Reason::Kept).into()),
             };
         }
@@ -88,7 +89,7 @@ impl Removal {
             }
             tracing::debug!(%error, mailbox = %upstream.name(), "not flagged \\Seen");
         }
-        self.file(upstream, snapshot, uids, &target).await
+        self.file(state, upstream, snapshot, uids, &target).await
     }
 
     /// The folder that deleted messages go to, as the server calls it; `None` if they are removed for good.
@@ -108,17 +109,23 @@ impl Removal {
     }
 
     /// Flags and expunges `uids`.
-    async fn expunge(&self, upstream: &mut Upstream, snapshot: &Snapshot, uids: &[Uid]) -> Result<Refused, Error> {
+    async fn expunge(
+        &self,
+        state: &mut MailboxState,
+        upstream: &mut Upstream,
+        snapshot: &Snapshot,
+        uids: &[Uid],
+    ) -> Result<Refused, Error> {
         let pending = PendingMove::removal(snapshot.uid_validity(), uids.iter().copied().collect());
         // It stays when all are gone: no other message ever gets their UIDs.
-        let kept = self.keep(upstream, &pending).await;
+        let kept = keep(state, &pending).await;
         if let Err(error) = &kept {
             tracing::warn!(mailbox = %upstream.name(), error = %error.cause(), "a removal that a crash cuts short will not be finished");
         }
         let removed = upstream.mailbox().remove(uids).await;
         let refused = removed.map_err(|error| upstream.failed(error))?;
         if !refused.uids.is_empty() && kept.is_ok() {
-            self.forget(upstream).await?;
+            forget(state).await?;
         }
         Ok(refused)
     }
@@ -126,6 +133,7 @@ impl Removal {
     /// Moves `uids` to `target`, by MOVE or else by COPY.
     async fn file(
         &self,
+        state: &mut MailboxState,
         upstream: &mut Upstream,
         snapshot: &mut Snapshot,
         uids: &[Uid],
@@ -145,14 +153,19 @@ impl Removal {
             is_final: false,
         };
         if !ever.is_empty() {
-            refused.add(self.copy_and_remove(upstream, snapshot, &ever, target).await?);
+            refused.add(self.copy_and_remove(state, upstream, snapshot, &ever, target).await?);
             refused.uids.sort_unstable();
         }
         Ok(refused)
     }
 
     /// Finishes what an earlier session has begun to remove, if that was cut short; returns what is gone.
-    pub(super) async fn finish(&self, upstream: &mut Upstream, snapshot: &mut Snapshot) -> Result<Uids, Error> {
+    pub(super) async fn finish(
+        &self,
+        state: &mut MailboxState,
+        upstream: &mut Upstream,
+        snapshot: &mut Snapshot,
+    ) -> Result<Uids, Error> {
         let on_delete = &upstream.policy().on_delete;
         if *on_delete == OnDelete::Hide || upstream.selected().read_only {
             return Ok(Uids::default());
@@ -162,13 +175,13 @@ impl Removal {
         if snapshot.deleted().is_empty() && !copies {
             return Ok(Uids::default());
         }
-        let Some(pending) = self.state.pending_move(upstream.name()).await? else {
+        let Some(pending) = state.pending_move().await? else {
             return Ok(Uids::default());
         };
         if !pending.has_copy() {
-            self.finish_expunge(upstream, snapshot, &pending).await
+            self.finish_expunge(state, upstream, snapshot, &pending).await
         } else if copies {
-            self.finish_copy(upstream, snapshot, pending).await
+            self.finish_copy(state, upstream, snapshot, pending).await
         } else {
             Ok(Uids::default())
         }
@@ -177,6 +190,7 @@ impl Removal {
     /// Expunges what bears our `\Deleted` still. The rest was not flagged, and is shown again.
     async fn finish_expunge(
         &self,
+        state: &mut MailboxState,
         upstream: &mut Upstream,
         snapshot: &Snapshot,
         pending: &PendingMove,
@@ -194,23 +208,24 @@ impl Removal {
             let refused = removed.map_err(|error| upstream.failed(error))?;
             gone = refused.gone(&uids);
         }
-        self.forget(upstream).await?;
+        forget(state).await?;
         Ok(gone)
     }
 
     /// Removes what was copied.
     async fn finish_copy(
         &self,
+        state: &mut MailboxState,
         upstream: &mut Upstream,
         snapshot: &mut Snapshot,
         pending: PendingMove,
     ) -> Result<Uids, Error> {
-        let Some(copied) = self.copied(upstream, snapshot, pending).await? else {
+        let Some(copied) = self.copied(state, upstream, snapshot, pending).await? else {
             return Ok(Uids::default());
         };
         tracing::info!(mailbox = %upstream.name(), messages = copied.uids.len(), "a move that was interrupted is finished");
         let uids = copied.uids.to_vec();
-        let refused = self.remove_copied(upstream, copied, &uids).await?;
+        let refused = self.remove_copied(state, upstream, copied, &uids).await?;
         Ok(refused.gone(&uids))
     }
 
@@ -218,6 +233,7 @@ impl Removal {
     /// are refused are here still; if they were copied, they will not be copied again.
     async fn copy_and_remove(
         &self,
+        state: &mut MailboxState,
         upstream: &mut Upstream,
         snapshot: &mut Snapshot,
         uids: &[Uid],
@@ -225,16 +241,16 @@ impl Removal {
     ) -> Result<Refused, Error> {
         let mut refused = Refused::default();
         let mut fresh = uids.to_vec();
-        if let Some(pending) = self.pending_copy(upstream).await?
-            && let Some(kept) = self.copied(upstream, snapshot, pending).await?
+        if let Some(pending) = pending_copy(state).await?
+            && let Some(kept) = self.copied(state, upstream, snapshot, pending).await?
         {
             let (copied, others) = uids.iter().partition(|&&uid| kept.uids.contains(uid));
             fresh = others;
-            refused.add(self.remove_copied(upstream, kept, &copied).await?);
+            refused.add(self.remove_copied(state, upstream, kept, &copied).await?);
         }
         // A command's worth at a time: COPY copies all of a set or nothing (RFC 3501 §6.4.7).
         for (_, these) in UidSet::parts(&fresh) {
-            refused.add(self.copy_set(upstream, snapshot, these, target).await?);
+            refused.add(self.copy_set(state, upstream, snapshot, these, target).await?);
         }
         refused.uids.sort_unstable();
         Ok(refused)
@@ -243,6 +259,7 @@ impl Removal {
     /// Copies `these`, which one [`UidSet`] covers, and removes them here.
     async fn copy_set(
         &self,
+        state: &mut MailboxState,
         upstream: &mut Upstream,
         snapshot: &Snapshot,
         these: &[Uid],
@@ -268,14 +285,14 @@ impl Removal {
             target_uid_next: Uid(status.uid_next),
         };
         // What earlier ones could not remove stays kept.
-        let earlier = self.pending_copy(upstream).await?;
+        let earlier = pending_copy(state).await?;
         if let Some(earlier) = earlier.filter(|earlier| {
             (&earlier.target, earlier.target_uid_validity) == (&pending.target, pending.target_uid_validity)
         }) {
             pending = earlier;
         }
         pending.uids.extend(these.iter().copied());
-        self.keep(upstream, &pending).await?;
+        keep(state, &pending).await?;
         let mut here = these.to_vec();
         let mut copied = upstream.mailbox().copy_to(&here, target).await;
         while let Err(error) = copied {
@@ -287,7 +304,7 @@ impl Removal {
             here = existing.map_err(|error| upstream.failed(error))?;
             if here.len() == before {
                 pending.uids.retain(|uid, ()| these.binary_search(&uid).is_err());
-                self.keep(upstream, &pending).await?;
+                keep(state, &pending).await?;
                 return Ok(not_copied(&error, upstream, here));
             }
             // Some are gone, which spoils the set: once more for the others.
@@ -297,12 +314,13 @@ impl Removal {
         pending
             .uids
             .retain(|uid, ()| these.binary_search(&uid).is_err() || is_here(uid));
-        self.remove_copied(upstream, pending, &here).await
+        self.remove_copied(state, upstream, pending, &here).await
     }
 
     /// Removes `these`, which have been copied.
     async fn remove_copied(
         &self,
+        state: &mut MailboxState,
         upstream: &mut Upstream,
         mut pending: PendingMove,
         these: &[Uid],
@@ -315,13 +333,14 @@ impl Removal {
         }
         let gone = refused.gone(these);
         pending.uids.retain(|uid, ()| !gone.contains(uid));
-        self.keep(upstream, &pending).await?;
+        keep(state, &pending).await?;
         Ok(refused)
     }
 
     /// What of `pending` was copied indeed and is here still; `None` if that is nothing.
     async fn copied(
         &self,
+        state: &mut MailboxState,
         upstream: &mut Upstream,
         snapshot: &mut Snapshot,
         mut pending: PendingMove,
@@ -343,24 +362,24 @@ impl Removal {
                 }
             }
         }
-        self.keep(upstream, &pending).await?;
+        keep(state, &pending).await?;
         Ok(Some(pending).filter(|pending| !pending.uids.is_empty()))
     }
+}
 
-    /// The copies that were begun and not finished.
-    async fn pending_copy(&self, upstream: &Upstream) -> Result<Option<PendingMove>, Error> {
-        let pending = self.state.pending_move(upstream.name()).await?;
-        Ok(pending.filter(PendingMove::has_copy))
-    }
+/// The copies that were begun and not finished.
+async fn pending_copy(state: &mut MailboxState) -> Result<Option<PendingMove>, Error> {
+    let pending = state.pending_move().await?;
+    Ok(pending.filter(PendingMove::has_copy))
+}
 
-    async fn keep(&self, upstream: &Upstream, pending: &PendingMove) -> Result<(), Error> {
-        let pending = Some(pending).filter(|pending| !pending.uids.is_empty());
-        Ok(self.state.set_pending_move(upstream.name(), pending).await?)
-    }
+async fn keep(state: &mut MailboxState, pending: &PendingMove) -> Result<(), Error> {
+    let pending = Some(pending).filter(|pending| !pending.uids.is_empty());
+    Ok(state.set_pending_move(pending).await?)
+}
 
-    async fn forget(&self, upstream: &Upstream) -> Result<(), Error> {
-        Ok(self.state.set_pending_move(upstream.name(), None).await?)
-    }
+async fn forget(state: &mut MailboxState) -> Result<(), Error> {
+    Ok(state.set_pending_move(None).await?)
 }
 
 /// The status of the folder to copy to; it is made if it is missing.
@@ -406,10 +425,14 @@ fn final_or(error: Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::scene::{Broken, play},
+        super::scene::{Broken, play, state_of},
         *,
     };
-    use crate::{imap::scene::is, state::MemoryStore, types::MailboxName};
+    use crate::{
+        imap::scene::is,
+        state::{Mailboxes, MemoryStore, StateStore},
+        types::MailboxName,
+    };
 
     const FULL: &str = "IMAP4rev1 UIDPLUS MOVE NAMESPACE";
     const UIDS: [Uid; 2] = [Uid(1), Uid(2)];
@@ -434,9 +457,12 @@ mod tests {
         answer: impl FnMut(&str) -> String,
     ) -> (Vec<String>, Result<Refused, Error>) {
         play(keys, FULL, answer, async |upstream| {
-            let mut removal = Removal::new(state, None);
+            let mut state = state_of(state, upstream);
+            let mut removal = Removal::new(None);
             let mut snapshot = Snapshot::of([1, 2, 3], []);
-            removal.remove(upstream, &mut snapshot, &UIDS, &[1].into()).await
+            removal
+                .remove(&mut state, upstream, &mut snapshot, &UIDS, &[1].into())
+                .await
         })
         .await
     }
@@ -456,7 +482,8 @@ mod tests {
         // The next session finds one that bears our flag still, and one that somebody else has marked.
         let (commands, gone) = play("", FULL, good, async |upstream| {
             let mut snapshot = Snapshot::of([2, 3], [2, 3]);
-            Removal::new(state.clone(), None).finish(upstream, &mut snapshot).await
+            let mut state = state_of(state.clone(), upstream);
+            Removal::new(None).finish(&mut state, upstream, &mut snapshot).await
         })
         .await;
         assert_eq!(gone.unwrap(), [2].into());
@@ -475,7 +502,8 @@ mod tests {
             state.set_pending_move(&inbox(), Some(&pending)).await.unwrap();
             let (commands, gone) = play(keys, FULL, good, async |upstream| {
                 let mut snapshot = Snapshot::of([2], [2]);
-                Removal::new(state.clone(), None).finish(upstream, &mut snapshot).await
+                let mut state = state_of(state.clone(), upstream);
+                Removal::new(None).finish(&mut state, upstream, &mut snapshot).await
             })
             .await;
             assert_eq!(gone.unwrap(), Uids::default());

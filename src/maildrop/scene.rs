@@ -11,7 +11,7 @@ use crate::{
     imap::{Connector, Pool, UserKey, scene::play_with},
     oauth::Tokens,
     state::{
-        Consent, Index, Marked, Marks, MemoryStore, Parts, Past, PendingMove, Renumbered, StateStore, Unavailable,
+        Consent, Index, Kept, MailboxState, Marked, MemoryStore, Parts, Replacement, StateStore, Unavailable, Whose,
     },
     types::MailboxName,
 };
@@ -51,6 +51,11 @@ pub(super) async fn play<T>(
     .await
 }
 
+/// What a session of `upstream` knows of state.
+pub(super) fn state_of(state: Arc<dyn StateStore>, upstream: &Upstream) -> MailboxState {
+    MailboxState::new(state, upstream.name().clone(), upstream.account().login.clone())
+}
+
 /// State that can neither be read nor written.
 #[derive(Debug)]
 pub(super) struct Broken;
@@ -61,34 +66,16 @@ impl StateStore for Broken {
         None
     }
     async fn set_index(&self, _: &MailboxName, _: Arc<Index>) {}
-    async fn marks(&self, _: &str, _: &MailboxName) -> Result<Marks, Unavailable> {
+    async fn kept(&self, _: &MailboxName, _: Whose<'_>) -> Result<Kept, Unavailable> {
         Err(Unavailable::Failed)
     }
-    async fn set_marks(&self, _: &str, _: &MailboxName, _: &Marks, _: u64) -> Result<(), Unavailable> {
+    async fn replace(&self, _: &MailboxName, _: Replacement) -> Result<(), Unavailable> {
         Err(Unavailable::Failed)
     }
     async fn all_marks(&self) -> Result<Vec<Marked>, Unavailable> {
         Err(Unavailable::Failed)
     }
-    async fn clear_marks(&self, _: &str, _: Option<&str>) -> Result<usize, Unavailable> {
-        Err(Unavailable::Failed)
-    }
     async fn parts(&self) -> Result<Parts, Unavailable> {
-        Err(Unavailable::Failed)
-    }
-    async fn past(&self, _: &MailboxName) -> Result<Past, Unavailable> {
-        Err(Unavailable::Failed)
-    }
-    async fn set_past(&self, _: &MailboxName, _: &Past) -> Result<(), Unavailable> {
-        Err(Unavailable::Failed)
-    }
-    async fn pending_move(&self, _: &MailboxName) -> Result<Option<PendingMove>, Unavailable> {
-        Err(Unavailable::Failed)
-    }
-    async fn set_pending_move(&self, _: &MailboxName, _: Option<&PendingMove>) -> Result<(), Unavailable> {
-        Err(Unavailable::Failed)
-    }
-    async fn renumber(&self, _: &MailboxName, _: &Past, _: u64, _: &Renumbered) -> Result<(), Unavailable> {
         Err(Unavailable::Failed)
     }
     async fn token(&self, _: &Consent) -> Result<Option<Vec<u8>>, Unavailable> {

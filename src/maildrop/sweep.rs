@@ -4,7 +4,7 @@ use super::{Error, Maildrops, Refusal, open::leave_all, retention};
 use crate::{
     accounts::Account,
     config::Retention,
-    state::{Unavailable, now},
+    state::{Mailboxes, Unavailable, now},
     types::{MailboxName, UidMap},
 };
 

@@ -17,7 +17,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Consent, Index, MailboxName, Marked, Marks, Past, PendingMove, Renewer, Renumbered, StateStore, Unavailable,
+    Consent, Index, Kept, MailboxName, Marked, Renewer, Replacement, StateStore, Unavailable, Whose,
     part::{Part, Parts},
 };
 use crate::local_socket::{self, line, receive};
@@ -34,20 +34,42 @@ const RENEWAL: Duration = Duration::from_secs(60);
 enum Request {
     Index(MailboxName),
     SetIndex(MailboxName, Index),
-    Marks(String, MailboxName),
-    SetMarks(String, MailboxName, Marks, u64),
+    Kept(MailboxName, Asked),
+    Replace(MailboxName, Replacement),
     AllMarks,
     Parts,
-    ClearMarks(String, Option<String>),
-    Past(MailboxName),
-    SetPast(MailboxName, Past),
-    PendingMove(MailboxName),
-    SetPendingMove(MailboxName, Option<PendingMove>),
-    Renumber(MailboxName, Past, u64, Renumbered),
     Token(Consent),
     SetToken(Consent, Option<Vec<u8>>, Option<Vec<u8>>),
     TokensUnwritableSince,
     Renew(Consent, bool),
+}
+
+/// [`Whose`], of one's own.
+#[derive(Debug, Serialize, Deserialize)]
+enum Asked {
+    Nobody,
+    Login(String),
+    All,
+}
+
+impl Asked {
+    fn whose(&self) -> Whose<'_> {
+        match self {
+            Self::Nobody => Whose::Nobody,
+            Self::Login(login) => Whose::Login(login),
+            Self::All => Whose::All,
+        }
+    }
+}
+
+impl From<Whose<'_>> for Asked {
+    fn from(whose: Whose<'_>) -> Self {
+        match whose {
+            Whose::Nobody => Self::Nobody,
+            Whose::Login(login) => Self::Login(login.to_owned()),
+            Whose::All => Self::All,
+        }
+    }
 }
 
 /// Answers requests for `store` and `renewer` at the socket in `dir`, which the caller alone uses, until `shutdown`. Without a
@@ -106,28 +128,18 @@ async fn answer(request: Request, store: &dyn StateStore, renewer: &dyn Renewer)
             store.set_index(&mailbox, Arc::new(index)).await;
             line(&())
         }
-        Request::Marks(login, mailbox) => line(&store.marks(&login, &mailbox).await),
-        Request::SetMarks(login, mailbox, marks, followed) => {
-            line(&store.set_marks(&login, &mailbox, &marks, followed).await)
+        Request::Kept(mailbox, asked) => line(&store.kept(&mailbox, asked.whose()).await),
+        Request::Replace(mailbox, replacement) => {
+            let resets: Vec<String> = replacement.resets().cloned().collect();
+            let replaced = store.replace(&mailbox, replacement).await;
+            if replaced.is_ok() {
+                for login in resets {
+                    tracing::info!(login, %mailbox, "reset: what was kept of this login is forgotten");
+                }
+            }
+            line(&replaced)
         }
         Request::AllMarks => line(&store.all_marks().await),
-        Request::ClearMarks(login, folder) => {
-            let cleared = store.clear_marks(&login, folder.as_deref()).await;
-            if let Ok(mailboxes) = cleared {
-                tracing::info!(
-                    login,
-                    folder,
-                    mailboxes,
-                    "reset: what was kept of this login is forgotten"
-                );
-            }
-            line(&cleared)
-        }
-        Request::Past(mailbox) => line(&store.past(&mailbox).await),
-        Request::SetPast(mailbox, past) => line(&store.set_past(&mailbox, &past).await),
-        Request::PendingMove(mailbox) => line(&store.pending_move(&mailbox).await),
-        Request::SetPendingMove(mailbox, pending) => line(&store.set_pending_move(&mailbox, pending.as_ref()).await),
-        Request::Renumber(mailbox, past, from, uids) => line(&store.renumber(&mailbox, &past, from, &uids).await),
         Request::Token(consent) => line(&store.token(&consent).await),
         Request::SetToken(consent, followed, token) => {
             line(&store.set_token(&consent, followed.as_deref(), token.as_deref()).await)
@@ -215,28 +227,16 @@ impl StateStore for RemoteStore {
         let _: Result<(), _> = self.ask(request).await;
     }
 
-    async fn marks(&self, login: &str, mailbox: &MailboxName) -> Result<Marks, Unavailable> {
-        self.ask(Request::Marks(login.to_owned(), mailbox.clone())).await?
+    async fn kept(&self, mailbox: &MailboxName, whose: Whose<'_>) -> Result<Kept, Unavailable> {
+        self.ask(Request::Kept(mailbox.clone(), whose.into())).await?
     }
 
-    async fn set_marks(
-        &self,
-        login: &str,
-        mailbox: &MailboxName,
-        marks: &Marks,
-        followed: u64,
-    ) -> Result<(), Unavailable> {
-        let request = Request::SetMarks(login.to_owned(), mailbox.clone(), marks.clone(), followed);
-        self.ask(request).await?
+    async fn replace(&self, mailbox: &MailboxName, replacement: Replacement) -> Result<(), Unavailable> {
+        self.ask(Request::Replace(mailbox.clone(), replacement)).await?
     }
 
     async fn all_marks(&self) -> Result<Vec<Marked>, Unavailable> {
         self.ask(Request::AllMarks).await?
-    }
-
-    async fn clear_marks(&self, login: &str, folder: Option<&str>) -> Result<usize, Unavailable> {
-        let request = Request::ClearMarks(login.to_owned(), folder.map(str::to_owned));
-        self.ask(request).await?
     }
 
     async fn parts(&self) -> Result<Parts, Unavailable> {
@@ -262,34 +262,6 @@ impl StateStore for RemoteStore {
             }
         });
         Ok(parts)
-    }
-
-    async fn past(&self, mailbox: &MailboxName) -> Result<Past, Unavailable> {
-        self.ask(Request::Past(mailbox.clone())).await?
-    }
-
-    async fn set_past(&self, mailbox: &MailboxName, past: &Past) -> Result<(), Unavailable> {
-        self.ask(Request::SetPast(mailbox.clone(), past.clone())).await?
-    }
-
-    async fn pending_move(&self, mailbox: &MailboxName) -> Result<Option<PendingMove>, Unavailable> {
-        self.ask(Request::PendingMove(mailbox.clone())).await?
-    }
-
-    async fn set_pending_move(&self, mailbox: &MailboxName, pending: Option<&PendingMove>) -> Result<(), Unavailable> {
-        self.ask(Request::SetPendingMove(mailbox.clone(), pending.cloned()))
-            .await?
-    }
-
-    async fn renumber(
-        &self,
-        mailbox: &MailboxName,
-        past: &Past,
-        from: u64,
-        uids: &Renumbered,
-    ) -> Result<(), Unavailable> {
-        let request = Request::Renumber(mailbox.clone(), past.clone(), from, uids.clone());
-        self.ask(request).await?
     }
 
     async fn token(&self, consent: &Consent) -> Result<Option<Vec<u8>>, Unavailable> {

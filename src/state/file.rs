@@ -19,10 +19,9 @@ use tokio::{
 };
 
 use super::{
-    Consent, Error, Index, MailboxName, Marked, Marks, Past, PendingMove, Renumbered, StateStore, Unavailable,
+    Consent, Error, Index, Kept, MailboxName, Marked, Replaced, Replacement, StateStore, Unavailable, Whose,
     database::{Database, FILE, Owner, caught},
     part::{Kind, PORTION, Part, PartSender, Parts},
-    records::{Renumbering, may_follow, refuse},
     table::{self, Key, RECORDS, Reading, Snapshot, Writing, logins, notices, octets, transact},
     tokens::{Sealed, TokenFile},
 };
@@ -171,27 +170,77 @@ impl StateStore for FileStore {
         self.commit().await;
     }
 
-    async fn marks(&self, login: &str, mailbox: &MailboxName) -> Result<Marks, Unavailable> {
-        let (login, mailbox) = (login.to_owned(), mailbox.clone());
-        let marks = self.read(move |table| table.get(Key::marks(&login, &mailbox))).await?;
-        Ok(marks.unwrap_or_default())
+    async fn kept(&self, mailbox: &MailboxName, whose: Whose<'_>) -> Result<Kept, Unavailable> {
+        let mailbox = mailbox.clone();
+        let login = match whose {
+            Whose::Login(login) => Some(login.to_owned()),
+            Whose::Nobody | Whose::All => None,
+        };
+        let is_all = whose == Whose::All;
+        self.read(move |table| {
+            let logins = if is_all {
+                let all = logins(&table.0, Some(&mailbox))?;
+                all.into_iter().map(|(login, _)| login).collect()
+            } else {
+                Vec::from_iter(login)
+            };
+            let mut kept = Kept {
+                past: table
+                    .get(Key::of(Kind::Past, &mailbox))?
+                    .ok()
+                    .flatten()
+                    .unwrap_or_default(),
+                pending: table.get(Key::of(Kind::Move, &mailbox))?.ok().flatten(),
+                ..Kept::default()
+            };
+            for login in logins {
+                if let Some(marks) = table.get(Key::marks(&login, &mailbox))?.transpose() {
+                    kept.marks.insert(login, marks);
+                }
+            }
+            Ok(Ok(kept))
+        })
+        .await
     }
 
-    async fn set_marks(
-        &self,
-        login: &str,
-        mailbox: &MailboxName,
-        marks: &Marks,
-        followed: u64,
-    ) -> Result<(), Unavailable> {
-        let (login, mailbox, marks) = (login.to_owned(), mailbox.clone(), marks.clone());
+    async fn replace(&self, mailbox: &MailboxName, replacement: Replacement) -> Result<(), Unavailable> {
+        let mailbox = mailbox.clone();
         self.write(move |table| {
-            let key = Key::marks(&login, &mailbox);
-            match table.get::<Marks>(key)? {
-                Ok(kept) if may_follow(kept.as_ref(), followed) => table.set(key, &marks).map(Ok),
-                Ok(_) => Ok(Err(refuse(&login, &mailbox))),
-                Err(unavailable) => Ok(Err(unavailable)),
+            let Replacement { past, pending, marks } = &replacement;
+            let (past_key, move_key) = (Key::of(Kind::Past, &mailbox), Key::of(Kind::Move, &mailbox));
+            // What is damaged counts as not kept, as it does where it is read.
+            let mut follows = match past {
+                Some(past) => past.follows(&table.get(past_key)?.ok().flatten().unwrap_or_default()),
+                None => true,
+            };
+            if let Some(pending) = pending {
+                follows &= pending.follows(&table.get(move_key)?.ok().flatten());
             }
+            for (login, marks) in marks {
+                follows &= marks.follows(&table.get(Key::marks(login, &mailbox))?.transpose());
+            }
+            if !follows {
+                return Ok(Err(Unavailable::Changed));
+            }
+            if let Some(Replaced { is: past, .. }) = past {
+                table.set(past_key, past)?;
+            }
+            if let Some(Replaced { is: pending, .. }) = pending {
+                match pending {
+                    Some(pending) => table.set(move_key, pending)?,
+                    None => table.remove(move_key)?,
+                }
+            }
+            for (login, Replaced { is: marks, .. }) in marks {
+                let key = Key::marks(login, &mailbox);
+                match marks {
+                    Some(Ok(marks)) => table.set(key, marks)?,
+                    // What cannot be read cannot be written either.
+                    Some(Err(_)) => {}
+                    None => table.remove(key)?,
+                }
+            }
+            Ok(Ok(()))
         })
         .await
     }
@@ -204,21 +253,6 @@ impl StateStore for FileStore {
                 all.push((login, mailbox, marks));
             }
             Ok(Ok(all))
-        })
-        .await
-    }
-
-    async fn clear_marks(&self, login: &str, folder: Option<&str>) -> Result<usize, Unavailable> {
-        let (login, folder) = (login.to_owned(), folder.map(str::to_owned));
-        self.write(move |table| {
-            let mut cleared = 0;
-            for (other, mailbox) in logins(&table.table, None)? {
-                if other == login && folder.as_ref().is_none_or(|folder| *folder == mailbox.folder) {
-                    table.remove(Key::marks(&login, &mailbox))?;
-                    cleared += 1;
-                }
-            }
-            Ok(Ok(cleared))
         })
         .await
     }
@@ -239,83 +273,6 @@ impl StateStore for FileStore {
         // Neither a reader nor a lock is held while whoever asks takes their time.
         drop(task::spawn_blocking(move || send(&table, &tokens, &sender)));
         Ok(parts)
-    }
-
-    async fn past(&self, mailbox: &MailboxName) -> Result<Past, Unavailable> {
-        let mailbox = mailbox.clone();
-        let past = self.read(move |table| table.get(Key::of(Kind::Past, &mailbox))).await;
-        match past {
-            // What cannot be read would only have spared devices a download.
-            Err(Unavailable::Damaged) => Ok(Past::default()),
-            past => Ok(past?.unwrap_or_default()),
-        }
-    }
-
-    async fn set_past(&self, mailbox: &MailboxName, past: &Past) -> Result<(), Unavailable> {
-        let (mailbox, mut past) = (mailbox.clone(), past.clone());
-        self.write(move |table| {
-            let key = Key::of(Kind::Past, &mailbox);
-            if let Ok(Some(kept)) = table.get(key)?
-                && !past.merge(&kept)
-            {
-                return Ok(Err(Unavailable::Changed));
-            }
-            table.set(key, &past).map(Ok)
-        })
-        .await
-    }
-
-    async fn pending_move(&self, mailbox: &MailboxName) -> Result<Option<PendingMove>, Unavailable> {
-        let mailbox = mailbox.clone();
-        match self.read(move |table| table.get(Key::of(Kind::Move, &mailbox))).await {
-            // Then it is not known any more what was copied: twice is better than never again.
-            Err(Unavailable::Damaged) => Ok(None),
-            pending => pending,
-        }
-    }
-
-    async fn set_pending_move(&self, mailbox: &MailboxName, pending: Option<&PendingMove>) -> Result<(), Unavailable> {
-        let (mailbox, pending) = (mailbox.clone(), pending.cloned());
-        self.write(move |table| {
-            let key = Key::of(Kind::Move, &mailbox);
-            match &pending {
-                Some(pending) => table.set(key, pending).map(Ok),
-                None => table.remove(key).map(Ok),
-            }
-        })
-        .await
-    }
-
-    async fn renumber(
-        &self,
-        mailbox: &MailboxName,
-        past: &Past,
-        from: u64,
-        uids: &Renumbered,
-    ) -> Result<(), Unavailable> {
-        let (mailbox, past, uids) = (mailbox.clone(), past.clone(), uids.clone());
-        self.write(move |table| {
-            let key = Key::of(Kind::Past, &mailbox);
-            let kept = table.get(key)?.unwrap_or_default();
-            match Renumbering::of(kept.as_ref(), from, past.uid_validity) {
-                Renumbering::Due => {}
-                Renumbering::Done => return Ok(Ok(())),
-                Renumbering::Late => return Ok(Err(Unavailable::Changed)),
-            }
-            table.set(key, &past)?;
-            table.remove(Key::of(Kind::Move, &mailbox))?;
-            for (login, _) in logins(&table.table, Some(&mailbox))? {
-                let key = Key::marks(&login, &mailbox);
-                if let Ok(Some(mut marks)) = table.get::<Marks>(key)?
-                    && marks.uid_validity == from
-                {
-                    marks.renumber(past.uid_validity, &uids);
-                    table.set(key, &marks)?;
-                }
-            }
-            Ok(Ok(()))
-        })
-        .await
     }
 
     async fn token(&self, consent: &Consent) -> Result<Option<Vec<u8>>, Unavailable> {
@@ -415,7 +372,6 @@ impl Shared {
                         continue;
                     };
                     table.put(Key::of(Kind::Index, mailbox), &record)?;
-                    prune(table, mailbox, index)?;
                 }
                 for Change(change) in changes {
                     tells.push(change(table)?);
@@ -474,23 +430,4 @@ fn send(table: &Snapshot, tokens: &Sealed, sender: &PartSender) {
     if let Err(failure) = sent {
         tracing::error!(?failure, "the state cannot be read for a backup");
     }
-}
-
-/// Forgets marks and past of messages that `index` has lost. What can't be read stays as it is.
-fn prune(table: &mut Writing, mailbox: &MailboxName, index: &Index) -> Result<(), redb::Error> {
-    let key = Key::of(Kind::Past, mailbox);
-    if let Ok(Some(mut past)) = table.get::<Past>(key)?
-        && past.prune(index)
-    {
-        table.set(key, &past)?;
-    }
-    for (login, _) in logins(&table.table, Some(mailbox))? {
-        let key = Key::marks(&login, mailbox);
-        if let Ok(Some(mut marks)) = table.get::<Marks>(key)?
-            && marks.prune(index)
-        {
-            table.set(key, &marks)?;
-        }
-    }
-    Ok(())
 }

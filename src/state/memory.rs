@@ -10,9 +10,9 @@ use moka::sync::Cache;
 use serde::Serialize;
 
 use super::{
-    Consent, Index, MailboxName, Marked, Marks, Past, PendingMove, Renumbered, StateStore, Unavailable, envelope,
+    Consent, Index, Kept, MailboxName, Marked, Marks, Past, PendingMove, Replacement, StateStore, Unavailable, Whose,
+    envelope,
     part::{Kind, PORTION, Part, Parts},
-    records::{Renumbering, may_follow, refuse},
     table::Key,
 };
 
@@ -30,12 +30,18 @@ pub struct MemoryStore {
 
 #[derive(Debug, Default)]
 struct Records {
-    /// By mailbox, then login.
-    marks: BTreeMap<MailboxName, BTreeMap<String, Marks>>,
-    past: BTreeMap<MailboxName, Past>,
-    moves: BTreeMap<MailboxName, PendingMove>,
+    mailboxes: BTreeMap<MailboxName, OfMailbox>,
     tokens: BTreeMap<Consent, Vec<u8>>,
     notices: BTreeMap<String, Vec<u8>>,
+}
+
+/// What is kept of one mailbox.
+#[derive(Debug, Default)]
+struct OfMailbox {
+    past: Option<Past>,
+    pending: Option<PendingMove>,
+    /// By login.
+    marks: BTreeMap<String, Marks>,
 }
 
 impl Default for MemoryStore {
@@ -68,16 +74,20 @@ impl MemoryStore {
             all.extend(Key::of(Kind::Index, &mailbox).parts(&record));
         }
         let records = self.records();
-        for (mailbox, logins) in &records.marks {
-            for (login, marks) in logins {
+        for (mailbox, of_mailbox) in &records.mailboxes {
+            for (login, marks) in &of_mailbox.marks {
                 all.extend(sealed(Key::marks(login, mailbox), marks));
             }
         }
-        for (mailbox, past) in &records.past {
-            all.extend(sealed(Key::of(Kind::Past, mailbox), past));
+        for (mailbox, of_mailbox) in &records.mailboxes {
+            if let Some(past) = &of_mailbox.past {
+                all.extend(sealed(Key::of(Kind::Past, mailbox), past));
+            }
         }
-        for (mailbox, pending) in &records.moves {
-            all.extend(sealed(Key::of(Kind::Move, mailbox), pending));
+        for (mailbox, of_mailbox) in &records.mailboxes {
+            if let Some(pending) = &of_mailbox.pending {
+                all.extend(sealed(Key::of(Kind::Move, mailbox), pending));
+            }
         }
         for (consent, token) in &records.tokens {
             all.extend(Key::token(consent).parts(token));
@@ -101,61 +111,63 @@ impl StateStore for MemoryStore {
     }
 
     async fn set_index(&self, mailbox: &MailboxName, index: Arc<Index>) {
-        {
-            let mut records = self.records();
-            if let Some(past) = records.past.get_mut(mailbox) {
-                past.prune(&index);
-            }
-            let logins = records.marks.get_mut(mailbox);
-            for marks in logins.into_iter().flat_map(BTreeMap::values_mut) {
-                marks.prune(&index);
-            }
-        }
         self.indexes.insert(mailbox.clone(), index);
     }
 
-    async fn marks(&self, login: &str, mailbox: &MailboxName) -> Result<Marks, Unavailable> {
+    async fn kept(&self, mailbox: &MailboxName, whose: Whose<'_>) -> Result<Kept, Unavailable> {
         let records = self.records();
-        let marks = records.marks.get(mailbox).and_then(|logins| logins.get(login));
-        Ok(marks.cloned().unwrap_or_default())
+        let Some(of_mailbox) = records.mailboxes.get(mailbox) else {
+            return Ok(Kept::default());
+        };
+        let logins = of_mailbox.marks.iter().filter(|(login, _)| whose.includes(login));
+        Ok(Kept {
+            past: of_mailbox.past.clone().unwrap_or_default(),
+            pending: of_mailbox.pending.clone(),
+            marks: logins
+                .map(|(login, marks)| (login.clone(), Ok(marks.clone())))
+                .collect(),
+        })
     }
 
-    async fn set_marks(
-        &self,
-        login: &str,
-        mailbox: &MailboxName,
-        marks: &Marks,
-        followed: u64,
-    ) -> Result<(), Unavailable> {
+    async fn replace(&self, mailbox: &MailboxName, replacement: Replacement) -> Result<(), Unavailable> {
         let mut records = self.records();
-        let kept = records.marks.get(mailbox).and_then(|logins| logins.get(login));
-        if !may_follow(kept, followed) {
-            return Err(refuse(login, mailbox));
+        let of_mailbox = records.mailboxes.entry(mailbox.clone()).or_default();
+        let Replacement { past, pending, marks } = replacement;
+        let follows = past
+            .as_ref()
+            .is_none_or(|past| past.follows(of_mailbox.past.as_ref().unwrap_or(&Past::default())))
+            && pending
+                .as_ref()
+                .is_none_or(|pending| pending.follows(&of_mailbox.pending))
+            && marks
+                .iter()
+                .all(|(login, marks)| marks.follows(&of_mailbox.marks.get(login).cloned().map(Ok)));
+        if !follows {
+            return Err(Unavailable::Changed);
         }
-        let logins = records.marks.entry(mailbox.clone()).or_default();
-        logins.insert(login.to_owned(), marks.clone());
+        if let Some(past) = past {
+            of_mailbox.past = Some(past.is);
+        }
+        if let Some(pending) = pending {
+            of_mailbox.pending = pending.is;
+        }
+        for (login, marks) in marks {
+            match marks.is {
+                Some(Ok(marks)) => drop(of_mailbox.marks.insert(login, marks)),
+                Some(Err(_)) => {}
+                None => drop(of_mailbox.marks.remove(&login)),
+            }
+        }
         Ok(())
     }
 
     async fn all_marks(&self) -> Result<Vec<Marked>, Unavailable> {
         let records = self.records();
-        let all = records.marks.iter().flat_map(|(mailbox, logins)| {
+        let all = records.mailboxes.iter().flat_map(|(mailbox, of_mailbox)| {
             let one = move |(login, marks): (&String, &Marks)| (login.clone(), mailbox.clone(), Ok(marks.clone()));
-            logins.iter().map(one)
+            of_mailbox.marks.iter().map(one)
         });
         Ok(all.collect())
-    }
-
-    async fn clear_marks(&self, login: &str, folder: Option<&str>) -> Result<usize, Unavailable> {
-        let mut records = self.records();
-        let mut cleared = 0;
-        records.marks.retain(|mailbox, logins| {
-            if folder.is_none_or(|folder| mailbox.folder == folder) && logins.remove(login).is_some() {
-                cleared += 1;
-            }
-            !logins.is_empty()
-        });
-        Ok(cleared)
     }
 
     async fn parts(&self) -> Result<Parts, Unavailable> {
@@ -169,59 +181,6 @@ impl StateStore for MemoryStore {
             }
         });
         Ok(parts)
-    }
-
-    async fn past(&self, mailbox: &MailboxName) -> Result<Past, Unavailable> {
-        Ok(self.records().past.get(mailbox).cloned().unwrap_or_default())
-    }
-
-    async fn set_past(&self, mailbox: &MailboxName, past: &Past) -> Result<(), Unavailable> {
-        let mut past = past.clone();
-        let mut records = self.records();
-        if let Some(kept) = records.past.get(mailbox)
-            && !past.merge(kept)
-        {
-            return Err(Unavailable::Changed);
-        }
-        records.past.insert(mailbox.clone(), past);
-        Ok(())
-    }
-
-    async fn pending_move(&self, mailbox: &MailboxName) -> Result<Option<PendingMove>, Unavailable> {
-        Ok(self.records().moves.get(mailbox).cloned())
-    }
-
-    async fn set_pending_move(&self, mailbox: &MailboxName, pending: Option<&PendingMove>) -> Result<(), Unavailable> {
-        let moves = &mut self.records().moves;
-        match pending {
-            Some(pending) => moves.insert(mailbox.clone(), pending.clone()),
-            None => moves.remove(mailbox),
-        };
-        Ok(())
-    }
-
-    async fn renumber(
-        &self,
-        mailbox: &MailboxName,
-        past: &Past,
-        from: u64,
-        uids: &Renumbered,
-    ) -> Result<(), Unavailable> {
-        let mut records = self.records();
-        match Renumbering::of(records.past.get(mailbox), from, past.uid_validity) {
-            Renumbering::Due => {}
-            Renumbering::Done => return Ok(()),
-            Renumbering::Late => return Err(Unavailable::Changed),
-        }
-        records.past.insert(mailbox.clone(), past.clone());
-        records.moves.remove(mailbox);
-        let logins = records.marks.get_mut(mailbox);
-        for marks in logins.into_iter().flat_map(BTreeMap::values_mut) {
-            if marks.uid_validity == from {
-                marks.renumber(past.uid_validity, uids);
-            }
-        }
-        Ok(())
     }
 
     async fn token(&self, consent: &Consent) -> Result<Option<Vec<u8>>, Unavailable> {

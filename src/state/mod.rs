@@ -9,6 +9,9 @@ mod file;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod index;
+mod kept;
+mod mailbox_state;
+mod mailboxes;
 mod memory;
 mod part;
 mod records;
@@ -34,6 +37,9 @@ pub use control::{RemoteStore, serve};
 pub use database::create_private;
 pub use file::FileStore;
 pub use index::{Damage, Index};
+pub use kept::{Kept, MarksReplaced, Replaced, Replacement, Whose};
+pub use mailbox_state::MailboxState;
+pub use mailboxes::Mailboxes;
 pub use memory::MemoryStore;
 pub use part::{Kind, Part, Parts};
 pub use records::{Former, Identity, Marks, Past, PendingMove, Renumbered};
@@ -43,6 +49,8 @@ use crate::types::MailboxName;
 
 /// Remembers mailboxes between sessions. Indexes are a cache: what is lost is asked of the upstream again. All else is kept
 /// for good when a method has returned `Ok`, as far as the store outlives the gateway at all.
+///
+/// A store reads and replaces whole records; what is done with them is the same for all stores, and stands in [`Mailboxes`].
 #[async_trait]
 pub trait StateStore: Send + Sync + fmt::Debug {
     /// Whether a gateway in another process works on it too.
@@ -53,56 +61,22 @@ pub trait StateStore: Send + Sync + fmt::Debug {
     /// What is known of `mailbox`; `None` where nothing is, or where what was kept proved damaged (logged).
     async fn index(&self, mailbox: &MailboxName) -> Option<Arc<Index>>;
 
-    /// Remembers `index`, and forgets marks and past of messages that are gone: that it has listed once and does not have any
-    /// more. Returns once that is done as well as the store can. A failure is logged, never an error: the index is a cache,
-    /// and what concerns messages that are gone is never read.
+    /// Remembers `index`. Returns once that is done as well as the store can. A failure is logged, never an error: the index
+    /// is a cache.
     async fn set_index(&self, mailbox: &MailboxName, index: Arc<Index>);
 
-    /// What `login` has done with the messages of `mailbox`; empty marks where that is nothing.
-    async fn marks(&self, login: &str, mailbox: &MailboxName) -> Result<Marks, Unavailable>;
+    /// The records of `mailbox` at one moment, with the marks of `whose`.
+    async fn kept(&self, mailbox: &MailboxName, whose: Whose<'_>) -> Result<Kept, Unavailable>;
 
-    /// Keeps `marks`, which follow from some whose UIDVALIDITY was `followed` (0: from none). Refused where what is kept has
-    /// another by now: somebody has reset or renumbered it.
-    async fn set_marks(
-        &self,
-        login: &str,
-        mailbox: &MailboxName,
-        marks: &Marks,
-        followed: u64,
-    ) -> Result<(), Unavailable>;
+    /// Replaces records of `mailbox`, all at once. [`Unavailable::Changed`] where what is kept of one is neither what it was
+    /// nor what it is to be: somebody else has changed it.
+    async fn replace(&self, mailbox: &MailboxName, replacement: Replacement) -> Result<(), Unavailable>;
 
     /// All marks.
     async fn all_marks(&self) -> Result<Vec<Marked>, Unavailable>;
 
-    /// Forgets what `login` has done, in all mailboxes or in those of that folder. Returns in how many it had done anything.
-    async fn clear_marks(&self, login: &str, folder: Option<&str>) -> Result<usize, Unavailable>;
-
     /// All records of one moment: what has been kept before this returns, and no record in part.
     async fn parts(&self) -> Result<Parts, Unavailable>;
-
-    /// What the messages of `mailbox` are and were.
-    async fn past(&self, mailbox: &MailboxName) -> Result<Past, Unavailable>;
-
-    /// Keeps `past`, with what is kept already: several sessions may add to it. Refused where what is kept has another
-    /// UIDVALIDITY: then it has been renumbered meanwhile.
-    async fn set_past(&self, mailbox: &MailboxName, past: &Past) -> Result<(), Unavailable>;
-
-    /// The removal from `mailbox`, by a move or for good, that has not come to its end.
-    async fn pending_move(&self, mailbox: &MailboxName) -> Result<Option<PendingMove>, Unavailable>;
-
-    /// Keeps `pending`, or that there is none.
-    async fn set_pending_move(&self, mailbox: &MailboxName, pending: Option<&PendingMove>) -> Result<(), Unavailable>;
-
-    /// UIDVALIDITY has changed from `from` to that of `past`: at once `past` is kept, the marks of all logins are translated
-    /// by `uids` (what has no new UID goes), and a pending move is forgotten. Nothing
-    /// happens where another session has done so already; refused where what is kept has a third UIDVALIDITY.
-    async fn renumber(
-        &self,
-        mailbox: &MailboxName,
-        past: &Past,
-        from: u64,
-        uids: &Renumbered,
-    ) -> Result<(), Unavailable>;
 
     /// What is kept for `consent`, as it was sealed; `None` where nothing is.
     async fn token(&self, consent: &Consent) -> Result<Option<Vec<u8>>, Unavailable>;

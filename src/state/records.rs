@@ -102,8 +102,8 @@ impl Marks {
         self.uid_validity = uid_validity;
     }
 
-    /// Forgets messages that are gone; says whether there were any.
-    pub(super) fn prune(&mut self, index: &Index) -> bool {
+    /// Forgets messages that `index` has lost; says whether there were any.
+    pub fn prune(&mut self, index: &Index) -> bool {
         if self.uid_validity != index.uid_validity {
             return false;
         }
@@ -183,8 +183,8 @@ pub(super) enum Renumbering {
 
 impl Renumbering {
     /// Of a mailbox whose past is `kept`, from UIDVALIDITY `from` to `to`.
-    pub(super) fn of(kept: Option<&Past>, from: u64, to: u64) -> Self {
-        match kept.map_or(0, |kept| kept.uid_validity) {
+    pub(super) fn of(kept: &Past, from: u64, to: u64) -> Self {
+        match kept.uid_validity {
             kept if kept == from => Self::Due,
             kept if kept == to => Self::Done,
             _ => Self::Late,
@@ -192,14 +192,8 @@ impl Renumbering {
     }
 }
 
-/// Whether marks that follow from some of UIDVALIDITY `followed` (0: from none) may be kept over `kept`: not if those have
-/// been reset or renumbered meanwhile.
-pub(super) fn may_follow(kept: Option<&Marks>, followed: u64) -> bool {
-    kept.map_or(0, |kept| kept.uid_validity) == followed
-}
-
-/// Refuses marks that may not follow (see [`may_follow`]); the log says whose they are, because the device only hears that
-/// state is not available.
+/// Refuses marks that follow from some that are not kept any more; the log says whose they are, because the device only hears
+/// that state is not available.
 pub(super) fn refuse(login: &str, mailbox: &MailboxName) -> Unavailable {
     tracing::warn!(
         login,
@@ -308,17 +302,9 @@ mod tests {
             uid_validity,
             ..Past::default()
         };
-        assert_eq!(Renumbering::of(Some(&kept(7)), 7, 8), Renumbering::Due);
-        assert_eq!(Renumbering::of(Some(&kept(8)), 7, 8), Renumbering::Done);
-        assert_eq!(Renumbering::of(Some(&kept(9)), 7, 8), Renumbering::Late);
-        assert_eq!(Renumbering::of(None, 7, 8), Renumbering::Late);
-    }
-
-    #[test]
-    fn marks_follow_only_what_they_were_made_of() {
-        assert!(may_follow(None, 0) && may_follow(Some(&marks()), 7));
-        assert!(!may_follow(None, 7), "reset meanwhile");
-        assert!(!may_follow(Some(&marks()), 6), "renumbered meanwhile");
-        assert!(!may_follow(Some(&marks()), 0), "begun by another session meanwhile");
+        assert_eq!(Renumbering::of(&kept(7), 7, 8), Renumbering::Due);
+        assert_eq!(Renumbering::of(&kept(8), 7, 8), Renumbering::Done);
+        assert_eq!(Renumbering::of(&kept(9), 7, 8), Renumbering::Late);
+        assert_eq!(Renumbering::of(&kept(0), 7, 8), Renumbering::Late);
     }
 }

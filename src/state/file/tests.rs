@@ -3,6 +3,7 @@
 use tokio::task::{JoinHandle, yield_now};
 
 use super::*;
+use crate::state::{Mailboxes, Marks};
 
 const LOGINS: u32 = 20;
 
@@ -34,11 +35,16 @@ async fn queue(store: &Arc<FileStore>) -> Vec<JoinHandle<Result<(), Unavailable>
     for login in 0..LOGINS {
         let store = store.clone();
         waiting.push(tokio::spawn(async move {
-            // Every fifth follows from what is not there.
-            let followed = if login % 5 == 0 { 6 } else { 0 };
-            store
-                .set_marks(&login.to_string(), &mailbox(), &marks(login), followed)
-                .await
+            let marks = Replaced {
+                // Every fifth follows from what is not there.
+                was: (login % 5 == 0).then(|| Ok(marks(6))),
+                is: Some(Ok(marks(login))),
+            };
+            let replacement = Replacement {
+                marks: [(login.to_string(), marks)].into(),
+                ..Replacement::default()
+            };
+            store.replace(&mailbox(), replacement).await
         }));
     }
     while store.shared.changes().len() < LOGINS as usize {

@@ -6,7 +6,8 @@ use tokio::{io::AsyncWriteExt, net::UnixStream};
 
 use super::{Served, directory, index, mailbox};
 use crate::state::{
-    Backup, BackupWriter, Consent, Error, FileStore, Marks, StateStore, Unavailable, database, restore, tokens,
+    Backup, BackupWriter, Consent, Error, FileStore, Mailboxes, Marks, StateStore, Unavailable, database, restore,
+    tokens,
 };
 
 fn marks(hidden: u32) -> Marks {

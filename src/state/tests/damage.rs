@@ -6,7 +6,7 @@ use proptest::{collection, prelude::*, strategy::ValueTree, test_runner::TestRun
 
 use super::{directory, index, mailbox, set_aside};
 use crate::state::{
-    Error, FileStore, Former, Identity, Marks, Past, PendingMove, StateStore, Unavailable, database::FILE,
+    Error, FileStore, Former, Identity, Mailboxes, Marks, Past, PendingMove, StateStore, Unavailable, database::FILE,
 };
 use crate::types::Uid;
 

@@ -4,7 +4,8 @@ use std::{fs, path::Path, sync::Arc};
 
 use super::{directory, index, mailbox, set_aside};
 use crate::state::{
-    Damage, FileStore, Former, Identity, Index, MailboxName, Marks, Past, PendingMove, StateStore, Unavailable,
+    Damage, FileStore, Former, Identity, Index, MailboxName, Mailboxes, Marks, Past, PendingMove, StateStore,
+    Unavailable,
     database::FILE,
     envelope,
     part::Kind,
@@ -232,16 +233,6 @@ async fn what_changes_nothing_writes_nothing() {
     store.set_pending_move(&mailbox, None).await.unwrap();
     assert_eq!(store.clear_marks("other", None).await, Ok(0));
     assert!(file() == before);
-    store.set_index(&mailbox, index(1)).await;
-    let kept = store.marks("tickets", &mailbox).await;
-    assert_eq!(kept, Ok(hidden), "what lies above the last may be new");
-    let fewer = Index {
-        listed: 12,
-        entries: [(3, 1), (12, 1)].into(),
-        ..Index::clone(&index(0))
-    };
-    store.set_index(&mailbox, Arc::new(fewer)).await;
-    assert_eq!(store.marks("tickets", &mailbox).await.unwrap().hidden, [3, 12].into());
 }
 
 /// Takes pieces of the marks of login "hurt" out of the file.
@@ -276,15 +267,10 @@ async fn marks_that_lost_a_piece_are_refused_until_they_are_reset() {
             Err(damaged),
             "nor written over"
         );
-        store.set_index(&mailbox, index(1)).await;
         let all = store.all_marks().await.unwrap();
-        let pruned = Marks {
-            hidden: [3].into(),
-            ..marks(0)
-        };
         let expected = [
             ("hurt".to_owned(), mailbox.clone(), Err(damaged)),
-            ("sound".to_owned(), mailbox.clone(), Ok(pruned)),
+            ("sound".to_owned(), mailbox.clone(), Ok(marks(3))),
         ];
         assert_eq!(all, expected);
         assert_eq!(store.clear_marks("hurt", None).await, Ok(1));

@@ -12,7 +12,7 @@ use std::{
 use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
 
 use super::{directory, mailbox, set_aside};
-use crate::state::{FileStore, Marks, StateStore};
+use crate::state::{FileStore, Mailboxes, Marks};
 
 /// Names the directory to the process that writes.
 const DIRECTORY: &str = "POPGATE_TEST_WRITES_IN";

@@ -4,6 +4,7 @@
 mod backup;
 mod damage;
 mod file;
+mod gone;
 mod killed;
 #[cfg(unix)]
 mod socket;

@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::{Served, directory, index, mailbox};
-use crate::state::{Consent, FileStore, Marks, MemoryStore, RemoteStore, StateStore, Unavailable, reach};
+use crate::state::{Consent, FileStore, Mailboxes, Marks, MemoryStore, RemoteStore, StateStore, Unavailable, reach};
 
 fn socket(dir: &Path) -> PathBuf {
     dir.join("state.sock")
@@ -115,7 +115,7 @@ async fn what_is_no_request_ends_the_connection_and_nothing_else() {
     for octets in [
         &b"\n"[..],
         b"USER eva\r\n",
-        b"{\"Marks\":[\"a\"]}\n",
+        b"{\"Kept\":[\"a\"]}\n",
         b"\"Forget\"\n",
         b"\"AllMarks\" \xff\n",
     ] {

@@ -1,6 +1,6 @@
 use super::*;
 use crate::state::{
-    Backup, BackupWriter, Consent, FileStore, Kind,
+    Backup, BackupWriter, Consent, FileStore, Kind, Mailboxes,
     tests::{directory, index as long_index},
 };
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::{at, full_marks, hidden, inbox, index, keep, marks, past, pending};
 use crate::{
-    state::{Marks, Past, PendingMove, StateStore, Unavailable},
-    types::{Uid, UidMap, Uids},
+    state::{Kept, Mailboxes, Marks, Past, PendingMove, StateStore, Unavailable, Whose, mailboxes::amend},
+    types::{Uid, Uids},
 };
 
 for_every_store! {
@@ -16,9 +16,9 @@ for_every_store! {
     all_logins_of_a_mailbox_are_renumbered_and_no_other,
     two_sessions_renumber_once,
     renumbering_what_has_another_uid_validity_is_refused,
-    what_is_gone_is_forgotten,
-    what_came_after_the_index_stays,
-    what_has_another_uid_validity_stays,
+    a_replacement_follows_what_was_read,
+    a_replacement_said_twice_is_done_once,
+    two_writers_keep_the_changes_of_both,
 }
 
 async fn an_index_comes_back(store: &dyn StateStore) {
@@ -172,74 +172,64 @@ async fn renumbering_what_has_another_uid_validity_is_refused(store: &dyn StateS
     assert_eq!(hidden(store, "a", &inbox()).await, [1]);
 }
 
-async fn what_is_gone_is_forgotten(store: &dyn StateStore) {
+async fn a_replacement_follows_what_was_read(store: &dyn StateStore) {
+    let read = store.kept(&inbox(), Whose::Login("a")).await.unwrap();
+    assert_eq!(read, Kept::default());
+    let mut wanted = read.clone();
+    wanted.pending = Some(pending());
+    wanted.marks.insert("a".to_owned(), Ok(marks(&[2])));
+    keep(store, "a", &inbox(), &marks(&[1])).await;
+    let late = store.replace(&inbox(), read.replacement(&wanted)).await;
+    assert_eq!(late, Err(Unavailable::Changed));
+    let now = store.kept(&inbox(), Whose::All).await.unwrap();
+    let a_s = [("a".to_owned(), Ok(marks(&[1])))].into();
+    assert_eq!((&now.pending, &now.marks), (&None, &a_s), "all or nothing");
+    // What another login keeps is nothing to this one.
+    keep(store, "b", &inbox(), &marks(&[1])).await;
+    wanted.past = past(&[(1, 1)], &[]);
+    store.replace(&inbox(), now.replacement(&wanted)).await.unwrap();
+    wanted.marks.insert("b".to_owned(), Ok(marks(&[1])));
+    assert_eq!(store.kept(&inbox(), Whose::All).await, Ok(wanted));
+    // Nor what is kept of another mailbox.
     let other = at("home", "eva", "INBOX/a");
-    for mailbox in [inbox(), other.clone()] {
-        store
-            .set_past(&mailbox, &past(&[(1, 1), (2, 2)], &[(2, 90), (4, 91)]))
-            .await
-            .unwrap();
-        store.set_pending_move(&mailbox, Some(&pending())).await.unwrap();
-        keep(store, "a", &mailbox, &full_marks()).await;
-        keep(store, "ab", &mailbox, &marks(&[4, 5, 6])).await;
+    assert_eq!(store.kept(&other, Whose::All).await, Ok(Kept::default()));
+}
+
+/// An answer that is lost is no failure: the same may be said again.
+async fn a_replacement_said_twice_is_done_once(store: &dyn StateStore) {
+    keep(store, "a", &inbox(), &marks(&[1])).await;
+    let before = store.kept(&inbox(), Whose::All).await.unwrap();
+    let after = Kept {
+        past: past(&[(1, 1)], &[]),
+        pending: Some(pending()),
+        marks: [("b".to_owned(), Ok(marks(&[2])))].into(),
+    };
+    for _ in 0..2 {
+        store.replace(&inbox(), before.replacement(&after)).await.unwrap();
+        assert_eq!(store.kept(&inbox(), Whose::All).await.as_ref(), Ok(&after));
     }
-    store.set_index(&inbox(), Arc::new(index(&[2, 5, 9, u32::MAX]))).await;
-    let left = Marks {
-        hidden: [2, 9].into(),
-        noticed: [u32::MAX].into(),
-        undelivered: [u32::MAX].into(),
-        retrieved: UidMap::default(),
-        ..full_marks()
-    };
-    assert_eq!(store.marks("a", &inbox()).await, Ok(left));
-    assert_eq!(hidden(store, "ab", &inbox()).await, [5]);
-    assert_eq!(store.past(&inbox()).await, Ok(past(&[(2, 2)], &[(2, 90)])));
-    assert_eq!(
-        store.pending_move(&inbox()).await,
-        Ok(Some(pending())),
-        "whoever finishes it asks the upstream"
-    );
-    assert_eq!(store.marks("a", &other).await, Ok(full_marks()));
-    assert_eq!(hidden(store, "ab", &other).await, [4, 5, 6]);
-    assert_eq!(
-        store.past(&other).await,
-        Ok(past(&[(1, 1), (2, 2)], &[(2, 90), (4, 91)]))
-    );
 }
 
-/// A session that began before a message came must not forget what another has done with it since.
-async fn what_came_after_the_index_stays(store: &dyn StateStore) {
-    keep(store, "a", &inbox(), &full_marks()).await;
-    store
-        .set_past(&inbox(), &past(&[(1, 1), (9, 9)], &[(1, 90), (9, 91)]))
-        .await
-        .unwrap();
-    store.set_index(&inbox(), Arc::new(index(&[2, 4, 5]))).await;
-    let left = Marks {
-        hidden: [2, 9].into(),
-        noticed: [u32::MAX].into(),
-        undelivered: [u32::MAX].into(),
-        retrieved: [(4, 200)].into(),
-        ..full_marks()
+/// Two logins that hide work in one mailbox at the same time, and one login twice.
+async fn two_writers_keep_the_changes_of_both(store: &dyn StateStore) {
+    let write = async |login: &'static str, uids: [u32; 5]| {
+        for uid in uids {
+            let add = |kept: &mut Kept| {
+                let followed = kept.marks_of(login)?.uid_validity;
+                kept.change_marks(login, &inbox(), followed, |mut marks| {
+                    marks.uid_validity = 7;
+                    marks.hidden.add(Uid(uid));
+                    marks
+                })
+            };
+            amend(store, &inbox(), Whose::Login(login), None, add).await.unwrap();
+        }
     };
-    assert_eq!(store.marks("a", &inbox()).await, Ok(left.clone()));
-    assert_eq!(store.past(&inbox()).await, Ok(past(&[(9, 9)], &[(9, 91)])));
-    store.set_index(&inbox(), Arc::new(index(&[]))).await;
-    assert_eq!(store.marks("a", &inbox()).await, Ok(left));
-}
-
-async fn what_has_another_uid_validity_stays(store: &dyn StateStore) {
-    let other = Marks {
-        uid_validity: 6,
-        ..full_marks()
-    };
-    let earlier = Past {
-        uid_validity: 6,
-        ..past(&[(1, 1)], &[(1, 90)])
-    };
-    keep(store, "a", &inbox(), &other).await;
-    store.set_past(&inbox(), &earlier).await.unwrap();
-    store.set_index(&inbox(), Arc::new(index(&[u32::MAX]))).await;
-    assert_eq!(store.marks("a", &inbox()).await, Ok(other));
-    assert_eq!(store.past(&inbox()).await, Ok(earlier));
+    tokio::join!(
+        write("a", [1, 2, 3, 4, 5]),
+        write("a", [11, 12, 13, 14, 15]),
+        write("b", [21, 22, 23, 24, 25])
+    );
+    assert_eq!(hidden(store, "a", &inbox()).await, [1, 2, 3, 4, 5, 11, 12, 13, 14, 15]);
+    assert_eq!(hidden(store, "b", &inbox()).await, [21, 22, 23, 24, 25]);
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{at, full_marks, hidden, inbox, index, keep, marks, past, pending};
 use crate::{
-    state::{Marks, Past, StateStore, Unavailable},
+    state::{Mailboxes, Marks, Past, StateStore, Unavailable},
     types::Uid,
 };
 

@@ -36,11 +36,11 @@ mod notices;
 mod tokens;
 
 use crate::{
-    state::{Former, Identity, Index, Marks, Past, PendingMove, StateStore},
+    state::{Former, Identity, Index, Mailboxes, Marks, Past, PendingMove, StateStore},
     types::{MailboxName, Uid},
 };
 
-fn at(upstream: &str, user: &str, folder: &str) -> MailboxName {
+pub(super) fn at(upstream: &str, user: &str, folder: &str) -> MailboxName {
     MailboxName {
         upstream: upstream.into(),
         user: user.into(),
@@ -48,12 +48,12 @@ fn at(upstream: &str, user: &str, folder: &str) -> MailboxName {
     }
 }
 
-fn inbox() -> MailboxName {
+pub(super) fn inbox() -> MailboxName {
     at("home", "eva", "INBOX")
 }
 
 /// Of UIDVALIDITY 7.
-fn marks(hidden: &[u32]) -> Marks {
+pub(super) fn marks(hidden: &[u32]) -> Marks {
     Marks {
         uid_validity: 7,
         hidden: hidden.iter().copied().collect(),
@@ -61,7 +61,7 @@ fn marks(hidden: &[u32]) -> Marks {
     }
 }
 
-fn full_marks() -> Marks {
+pub(super) fn full_marks() -> Marks {
     Marks {
         uid_validity: 7,
         hidden: [1, 2, 9].into(),
@@ -74,7 +74,7 @@ fn full_marks() -> Marks {
 }
 
 /// Of UIDVALIDITY 7.
-fn past(identities: &[(u32, u8)], former: &[(u32, u32)]) -> Past {
+pub(super) fn past(identities: &[(u32, u8)], former: &[(u32, u32)]) -> Past {
     Past {
         uid_validity: 7,
         first_uid_validity: 6,
@@ -97,7 +97,7 @@ fn past(identities: &[(u32, u8)], former: &[(u32, u32)]) -> Past {
     }
 }
 
-fn pending() -> PendingMove {
+pub(super) fn pending() -> PendingMove {
     PendingMove {
         uid_validity: 7,
         uids: [1, 5, 6].into(),
@@ -108,7 +108,7 @@ fn pending() -> PendingMove {
 }
 
 /// Of UIDVALIDITY 7.
-fn index(uids: &[u32]) -> Index {
+pub(super) fn index(uids: &[u32]) -> Index {
     let mut index = Index {
         uid_validity: 7,
         ..Index::default()
@@ -119,12 +119,12 @@ fn index(uids: &[u32]) -> Index {
     index
 }
 
-async fn keep(store: &dyn StateStore, login: &str, mailbox: &MailboxName, marks: &Marks) {
+pub(super) async fn keep(store: &dyn StateStore, login: &str, mailbox: &MailboxName, marks: &Marks) {
     let kept = store.marks(login, mailbox).await.unwrap().uid_validity;
     store.set_marks(login, mailbox, marks, kept).await.unwrap();
 }
 
-async fn hidden(store: &dyn StateStore, login: &str, mailbox: &MailboxName) -> Vec<u32> {
+pub(super) async fn hidden(store: &dyn StateStore, login: &str, mailbox: &MailboxName) -> Vec<u32> {
     let marks = store.marks(login, mailbox).await.unwrap();
     marks.hidden.uids().map(|uid| uid.0).collect()
 }

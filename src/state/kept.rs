@@ -1,0 +1,157 @@
+//! All that is kept of one mailbox besides its index, and how it is replaced so that no writer undoes another's change.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Marks, Past, PendingMove, Unavailable};
+
+/// Whose marks are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose<'a> {
+    /// Nobody's.
+    Nobody,
+    /// Those of this login.
+    Login(&'a str),
+    /// Those of every login that has some.
+    All,
+}
+
+impl Whose<'_> {
+    /// Whether the marks of `login` are among those.
+    pub(super) fn includes(self, login: &str) -> bool {
+        match self {
+            Self::Nobody => false,
+            Self::Login(one) => one == login,
+            Self::All => true,
+        }
+    }
+}
+
+/// The records of a mailbox at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    /// What the messages are and were. Empty where that is damaged: it would only have spared devices a download.
+    pub past: Past,
+    /// A removal that has not come to its end. None where that is damaged: twice in the trash is better than nowhere.
+    pub pending: Option<PendingMove>,
+    /// The marks asked for, by login; a login that has none is not there. An error where they cannot be read.
+    pub marks: BTreeMap<String, Result<Marks, Unavailable>>,
+}
+
+/// A record that takes the place of another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replaced<T> {
+    /// What is kept, as it was read.
+    pub was: T,
+    /// What is to be kept.
+    pub is: T,
+}
+
+impl<T: PartialEq> Replaced<T> {
+    /// Whether this may be done where `now` is kept: also where it has been done already, so that it may be said twice.
+    pub(super) fn follows(&self, now: &T) -> bool {
+        *now == self.was || *now == self.is
+    }
+}
+
+/// What becomes of the marks of a login: see [`Kept::marks`].
+pub type MarksReplaced = Replaced<Option<Result<Marks, Unavailable>>>;
+
+/// Records of one mailbox that take the place of others, all at once.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replacement {
+    /// What the messages are and were.
+    pub past: Option<Replaced<Past>>,
+    /// The removal under way.
+    pub pending: Option<Replaced<Option<PendingMove>>>,
+    /// What logins have done.
+    pub marks: BTreeMap<String, MarksReplaced>,
+}
+
+impl Replacement {
+    /// Whether nothing is replaced.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The logins whose marks are forgotten.
+    pub(super) fn resets(&self) -> impl Iterator<Item = &String> {
+        let resets = self.marks.iter().filter(|(_, marks)| marks.is.is_none());
+        resets.map(|(login, _)| login)
+    }
+}
+
+impl Kept {
+    /// The marks of `login`; empty where it has none.
+    pub(super) fn marks_of(&self, login: &str) -> Result<Marks, Unavailable> {
+        self.marks.get(login).cloned().unwrap_or_else(|| Ok(Marks::default()))
+    }
+
+    /// What makes `self` into `next`.
+    pub(super) fn replacement(&self, next: &Self) -> Replacement {
+        fn replaced<T: Clone + PartialEq>(was: &T, is: &T) -> Option<Replaced<T>> {
+            let replaced = || Replaced {
+                was: was.clone(),
+                is: is.clone(),
+            };
+            (was != is).then(replaced)
+        }
+        let logins = self.marks.keys().chain(next.marks.keys());
+        let marks = logins.filter_map(|login| {
+            let replaced = replaced(&self.marks.get(login).cloned(), &next.marks.get(login).cloned());
+            Some((login.clone(), replaced?))
+        });
+        Replacement {
+            past: replaced(&self.past, &next.past),
+            pending: replaced(&self.pending, &next.pending),
+            marks: marks.collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_differs_is_replaced() {
+        let marks = |hidden: u32| Marks {
+            uid_validity: 7,
+            hidden: [hidden].into(),
+            ..Marks::default()
+        };
+        let before = Kept {
+            marks: BTreeMap::from([
+                ("same".to_owned(), Ok(marks(1))),
+                ("gone".to_owned(), Ok(marks(2))),
+                ("hurt".to_owned(), Err(Unavailable::Damaged)),
+            ]),
+            ..Kept::default()
+        };
+        assert!(before.replacement(&before).is_empty());
+        let mut after = before.clone();
+        after.marks.remove("gone");
+        after.marks.insert("new".to_owned(), Ok(marks(3)));
+        after.past = Past::of(7);
+        let replacement = before.replacement(&after);
+        let past = Replaced {
+            was: Past::default(),
+            is: Past::of(7),
+        };
+        let new = Replaced {
+            was: None,
+            is: Some(Ok(marks(3))),
+        };
+        let gone = Replaced {
+            was: Some(Ok(marks(2))),
+            is: None,
+        };
+        assert_eq!((replacement.past.as_ref(), &replacement.pending), (Some(&past), &None));
+        assert_eq!(
+            replacement.marks,
+            [("new".to_owned(), new), ("gone".to_owned(), gone)].into()
+        );
+        assert_eq!(replacement.resets().collect::<Vec<_>>(), ["gone"]);
+    }
+}

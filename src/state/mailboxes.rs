@@ -1,0 +1,168 @@
+//! What can be done with the records of a mailbox in every store: read, compared, merged, renumbered, and replaced as a whole.
+
+use super::{
+    Kept, MailboxName, Marks, Past, PendingMove, Renumbered, StateStore, Unavailable, Whose,
+    records::{Renumbering, refuse},
+};
+
+/// How often a change is made anew because somebody else has changed the same record meanwhile. Marks have one writer, the
+/// session of their login; others write them where UIDVALIDITY has changed or somebody resets them. To the past all sessions of
+/// a mailbox add that retrieve something.
+const ATTEMPTS: u32 = 50;
+
+/// The records of mailboxes, as the commands of other processes and sweeps work with them. (A session that has a maildrop open
+/// works with its [`MailboxState`](super::MailboxState).)
+#[async_trait::async_trait]
+pub trait Mailboxes: StateStore {
+    /// What `login` has done with the messages of `mailbox`; empty marks where that is nothing.
+    async fn marks(&self, login: &str, mailbox: &MailboxName) -> Result<Marks, Unavailable> {
+        self.kept(mailbox, Whose::Login(login)).await?.marks_of(login)
+    }
+
+    /// Keeps `marks`, which follow from some whose UIDVALIDITY was `followed` (0: from none). Refused where what is kept has
+    /// another by now: somebody has reset or renumbered it.
+    async fn set_marks(
+        &self,
+        login: &str,
+        mailbox: &MailboxName,
+        marks: &Marks,
+        followed: u64,
+    ) -> Result<(), Unavailable> {
+        let set = |kept: &mut Kept| kept.change_marks(login, mailbox, followed, |_| marks.clone());
+        amend(self, mailbox, Whose::Login(login), None, set).await.map(drop)
+    }
+
+    /// Forgets what `login` has done, in all mailboxes or in those of that folder. Returns in how many it had done anything.
+    async fn clear_marks(&self, login: &str, folder: Option<&str>) -> Result<usize, Unavailable> {
+        let mut cleared = 0;
+        for (other, mailbox, _) in self.all_marks().await? {
+            if other == login && folder.is_none_or(|folder| folder == mailbox.folder) {
+                let forget = |kept: &mut Kept| {
+                    kept.marks.remove(login);
+                    Ok(())
+                };
+                amend(self, &mailbox, Whose::Login(login), None, forget).await?;
+                cleared += 1;
+            }
+        }
+        Ok(cleared)
+    }
+
+    /// What the messages of `mailbox` are and were.
+    async fn past(&self, mailbox: &MailboxName) -> Result<Past, Unavailable> {
+        Ok(self.kept(mailbox, Whose::Nobody).await?.past)
+    }
+
+    /// Keeps `past`, with what is kept already: several sessions may add to it. Refused where what is kept has another
+    /// UIDVALIDITY: then it has been renumbered meanwhile.
+    async fn set_past(&self, mailbox: &MailboxName, past: &Past) -> Result<(), Unavailable> {
+        let add = |kept: &mut Kept| kept.add_past(past);
+        amend(self, mailbox, Whose::Nobody, None, add).await.map(drop)
+    }
+
+    /// The removal from `mailbox`, by a move or for good, that has not come to its end.
+    async fn pending_move(&self, mailbox: &MailboxName) -> Result<Option<PendingMove>, Unavailable> {
+        Ok(self.kept(mailbox, Whose::Nobody).await?.pending)
+    }
+
+    /// Keeps `pending`, or that there is none.
+    async fn set_pending_move(&self, mailbox: &MailboxName, pending: Option<&PendingMove>) -> Result<(), Unavailable> {
+        let set = |kept: &mut Kept| {
+            kept.pending = pending.cloned();
+            Ok(())
+        };
+        amend(self, mailbox, Whose::Nobody, None, set).await.map(drop)
+    }
+
+    /// UIDVALIDITY has changed from `from` to that of `past`: at once `past` is kept, the marks of all logins are translated
+    /// by `uids` (what has no new UID goes), and a pending move is forgotten. Nothing happens where another session has done
+    /// so already; refused where what is kept has a third UIDVALIDITY.
+    async fn renumber(
+        &self,
+        mailbox: &MailboxName,
+        past: &Past,
+        from: u64,
+        uids: &Renumbered,
+    ) -> Result<(), Unavailable> {
+        let renumber = |kept: &mut Kept| kept.renumber(past, from, uids);
+        amend(self, mailbox, Whose::All, None, renumber).await.map(drop)
+    }
+}
+
+impl<S: StateStore + ?Sized> Mailboxes for S {}
+
+/// Reads the records of `mailbox` (unless `known` has them), lets `edit` change them, and keeps what it changed; all that again
+/// where somebody else has changed them meanwhile. Returns the records as they are kept then.
+pub(super) async fn amend<S: StateStore + ?Sized>(
+    store: &S,
+    mailbox: &MailboxName,
+    whose: Whose<'_>,
+    known: Option<Kept>,
+    edit: impl Fn(&mut Kept) -> Result<(), Unavailable> + Send,
+) -> Result<Kept, Unavailable> {
+    let mut before = match known {
+        Some(known) => known,
+        None => store.kept(mailbox, whose).await?,
+    };
+    for _ in 0..ATTEMPTS {
+        let mut after = before.clone();
+        edit(&mut after)?;
+        let replacement = before.replacement(&after);
+        if replacement.is_empty() {
+            return Ok(before);
+        }
+        match store.replace(mailbox, replacement).await {
+            Ok(()) => return Ok(after),
+            Err(Unavailable::Changed) => before = store.kept(mailbox, whose).await?,
+            Err(error) => return Err(error),
+        }
+    }
+    tracing::warn!(%mailbox, "what is kept of a mailbox changes too often: a change is not kept");
+    Err(Unavailable::Changed)
+}
+
+impl Kept {
+    /// Makes the marks of `login` what `change` makes of them. Refused unless their UIDVALIDITY is `followed` (0: there were
+    /// none).
+    pub(super) fn change_marks(
+        &mut self,
+        login: &str,
+        mailbox: &MailboxName,
+        followed: u64,
+        change: impl FnOnce(Marks) -> Marks,
+    ) -> Result<(), Unavailable> {
+        let marks = self.marks_of(login)?;
+        if marks.uid_validity != followed {
+            return Err(refuse(login, mailbox));
+        }
+        self.marks.insert(login.to_owned(), Ok(change(marks)));
+        Ok(())
+    }
+
+    /// Adds `past` to what is known. Refused where that is of another UIDVALIDITY.
+    pub(super) fn add_past(&mut self, past: &Past) -> Result<(), Unavailable> {
+        let mut past = past.clone();
+        if self.past.uid_validity != 0 && !past.merge(&self.past) {
+            return Err(Unavailable::Changed);
+        }
+        self.past = past;
+        Ok(())
+    }
+
+    /// See [`Mailboxes::renumber`]. For the marks of all logins.
+    pub(super) fn renumber(&mut self, past: &Past, from: u64, uids: &Renumbered) -> Result<(), Unavailable> {
+        match Renumbering::of(&self.past, from, past.uid_validity) {
+            Renumbering::Due => {}
+            Renumbering::Done => return Ok(()),
+            Renumbering::Late => return Err(Unavailable::Changed),
+        }
+        self.past = past.clone();
+        self.pending = None;
+        for marks in self.marks.values_mut().flatten() {
+            if marks.uid_validity == from {
+                marks.renumber(past.uid_validity, uids);
+            }
+        }
+        Ok(())
+    }
+}
