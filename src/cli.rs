@@ -45,7 +45,7 @@ const CONFIG: &str = "gateway.toml";
 
 /// A POP3 server whose maildrops live on an upstream IMAP account.
 #[derive(Debug, Parser)]
-#[command(name = "popgate", version, arg_required_else_help = true)]
+#[command(name = "popgate", version = env!("POPGATE_VERSION"), arg_required_else_help = true)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,

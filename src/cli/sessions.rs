@@ -22,7 +22,10 @@ pub(super) async fn run(config: &Config, json: bool) -> Result<(), Failure> {
     for session in &sessions {
         writeln!(out, "{}", line(session))?;
     }
-    writeln!(out, "{} sessions", sessions.len())?;
+    match sessions.len() {
+        1 => writeln!(out, "one session")?,
+        count => writeln!(out, "{count} sessions")?,
+    }
     Ok(())
 }
 

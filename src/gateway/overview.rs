@@ -47,12 +47,9 @@ impl Watch {
         })
         .collect()
     }
-}
 
-#[async_trait]
-impl Overview for Watch {
-    async fn health(&self) -> Health {
-        let configured = self.configured();
+    /// What is wrong, where certificates and consents are as given.
+    fn judge(&self, validities: &[Named], statuses: &[(Candidate<'_>, Status)]) -> Health {
         let mut health = Health {
             failing: troubles().all(),
             ..Health::default()
@@ -65,9 +62,10 @@ impl Overview for Watch {
             let reason = "state cannot be read or written, see the log";
             health.failing.insert("state".to_owned(), reason.to_owned());
         }
-        for (name, validity) in validities(&configured.config.tls).await {
+        let now = i64::from(state::now());
+        for (name, validity) in validities {
             let part = format!("certificate {name}");
-            match validity.map(|validity| validity.at(state::now().into())) {
+            match validity.as_ref().map(|validity| validity.at(now)) {
                 Ok(Expiry::Valid(_)) => {}
                 Ok(Expiry::Ending(what)) => {
                     health.degraded.insert(part, what);
@@ -83,16 +81,29 @@ impl Overview for Watch {
         }
         // A login is not for everybody's eyes: how many, and the page says which.
         let mut ended = HashMap::<&str, usize>::new();
-        for (candidate, status) in statuses(&configured).await {
+        for (candidate, status) in statuses {
             if status.is_alarming() {
                 *ended.entry(&candidate.account.upstream.name).or_default() += 1;
             }
         }
         for (upstream, count) in ended {
-            let reason = format!("{count} consents have ended, or tokens cannot be kept: popgate sign-in --list");
+            let ended = match count {
+                1 => "a consent has ended".to_owned(),
+                count => format!("{count} consents have ended"),
+            };
+            let reason = format!("{ended}, or tokens cannot be kept: popgate sign-in --list");
             health.degraded.insert(format!("consents of {upstream}"), reason);
         }
         health
+    }
+}
+
+#[async_trait]
+impl Overview for Watch {
+    async fn health(&self) -> Health {
+        let configured = self.configured();
+        let statuses = statuses(&configured).await;
+        self.judge(&validities(&configured.config.tls).await, &statuses)
     }
 
     async fn measure(&self) {
@@ -105,13 +116,13 @@ impl Overview for Watch {
         });
         metrics().set_consents(consents);
         let validities = validities(&configured.config.tls).await;
+        let Health { failing, degraded } = self.judge(&validities, &statuses);
         let now = i64::from(state::now());
         let certificates = validities.into_iter().filter_map(|(name, validity)| {
             let validity = validity.ok()?;
             Some((name, validity.until() - now))
         });
         metrics().set_certificates(certificates);
-        let Health { failing, degraded } = self.health().await;
         let failing = failing.keys().map(|part| (part.as_str(), "failing"));
         let degraded = degraded.keys().map(|part| (part.as_str(), "degraded"));
         metrics().set_unhealthy(failing.chain(degraded));
@@ -173,8 +184,11 @@ async fn statuses(configured: &Configured) -> Vec<(Candidate<'_>, Status)> {
     all
 }
 
-/// The validity of each certificate, by its first name; or why it cannot be read.
-async fn validities(files: &[Certificate]) -> Vec<(String, Result<Validity, String>)> {
+/// A certificate's first name (or its file's), with its validity or why that cannot be read.
+type Named = (String, Result<Validity, String>);
+
+/// The validity of each certificate.
+async fn validities(files: &[Certificate]) -> Vec<Named> {
     let files: Vec<_> = files.iter().map(|files| files.certificate.clone()).collect();
     let reading = move || {
         let read = |file: std::path::PathBuf| match Validity::of(&file) {

@@ -85,7 +85,8 @@ impl MailboxState {
     /// See [`Mailboxes::renumber`](super::Mailboxes::renumber).
     pub async fn renumber(&mut self, past: &Past, from: u64, uids: &Renumbered) -> Result<(), Unavailable> {
         let renumber = |kept: &mut Kept| kept.renumber(past, from, uids);
-        let kept = amend(&*self.store, &self.mailbox, Whose::All, None, renumber).await?;
+        let mut kept = amend(&*self.store, &self.mailbox, Whose::All, None, renumber).await?;
+        kept.marks.retain(|login, _| *login == self.login);
         self.kept = Some(kept);
         Ok(())
     }
