@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use super::{Failure, day};
 use crate::{
     config::{Config, Log, LogFormat},
-    state::{self, Mailboxes, Marked, Marks},
+    state::{self, Marked, Marks},
     telemetry,
     types::{UidValidity, canonical},
 };

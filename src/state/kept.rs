@@ -74,12 +74,6 @@ impl Replacement {
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
-
-    /// The logins whose marks are forgotten.
-    pub(super) fn resets(&self) -> impl Iterator<Item = &String> {
-        let resets = self.marks.iter().filter(|(_, marks)| marks.is.is_none());
-        resets.map(|(login, _)| login)
-    }
 }
 
 impl Kept {
@@ -152,6 +146,5 @@ mod tests {
             replacement.marks,
             [("new".to_owned(), new), ("gone".to_owned(), gone)].into()
         );
-        assert_eq!(replacement.resets().collect::<Vec<_>>(), ["gone"]);
     }
 }

@@ -75,6 +75,11 @@ pub trait StateStore: Send + Sync + fmt::Debug {
     /// All marks.
     async fn all_marks(&self) -> Result<Vec<Marked>, Unavailable>;
 
+    /// Forgets what `login` has done, in all mailboxes or in those of that folder. Returns in how many it had done anything.
+    async fn clear_marks(&self, login: &str, folder: Option<&str>) -> Result<usize, Unavailable> {
+        mailboxes::clear_marks(self, login, folder).await
+    }
+
     /// All records of one moment: what has been kept before this returns, and no record in part.
     async fn parts(&self) -> Result<Parts, Unavailable>;
 
