@@ -1,8 +1,8 @@
 //! The documentation: its links lead somewhere, its configurations are valid, its commands exist.
 //!
-//! A block ```` ```toml ```` is a configuration, or a part of one: tables that it needs besides are added (see [`completed`]).
-//! ```` ```toml,legacy-tls ```` needs a popgate that is built with old TLS. A line of a ```` ```sh ```` block that calls popgate
-//! is a command of this popgate.
+//! A block marked `toml` is a configuration, or a part of one: tables that it needs besides are added (see [`completed`]). One
+//! marked `toml,legacy-tls` needs a popgate that is built with old TLS. A line of a block marked `sh` that calls popgate is a
+//! command of this popgate.
 
 #![allow(clippy::unwrap_used)] // a panic is how a test fails
 
@@ -24,7 +24,7 @@ struct Page {
     path: String,
     /// Its lines outside of blocks.
     prose: Vec<String>,
-    /// The word after the fence, and the text. Indented blocks have no word.
+    /// The word after the fence, and the text.
     blocks: Vec<(String, String)>,
 }
 
@@ -32,21 +32,22 @@ impl Page {
     fn read(root: &Path, path: &Path) -> Self {
         let text = fs::read_to_string(path).unwrap();
         let (mut prose, mut blocks) = (Vec::new(), Vec::<(String, String)>::new());
-        let mut fence: Option<String> = None;
+        // The marks that end the block, and how far it is indented.
+        let mut fence: Option<(String, usize)> = None;
         for line in text.lines() {
             let bare = line.trim_start();
-            if let Some(open) = &fence {
-                if bare.trim_end() == open {
+            if let Some((end, indent)) = &fence {
+                if bare.trim_end() == end {
                     fence = None;
                 } else if let Some((_, block)) = blocks.last_mut() {
-                    *block += line;
+                    *block += line.get(*indent..).unwrap_or_default();
                     block.push('\n');
                 }
                 continue;
             }
             let word = bare.trim_start_matches('`');
             if bare.len() - word.len() >= 3 {
-                fence = Some(bare[..bare.len() - word.len()].to_owned());
+                fence = Some((bare[..bare.len() - word.len()].to_owned(), line.len() - bare.len()));
                 blocks.push((word.to_owned(), String::new()));
             } else {
                 prose.push(line.to_owned());
@@ -84,7 +85,9 @@ impl Page {
         let mut links = Vec::new();
         for (at, _) in text.match_indices("](") {
             let target = &text[at + 2..];
-            let end = target.find(')').unwrap_or_else(|| panic!("{}: a link without an end", self.path));
+            let end = target
+                .find(')')
+                .unwrap_or_else(|| panic!("{}: a link without an end", self.path));
             links.push(target[..end].to_owned());
         }
         links
@@ -149,7 +152,7 @@ fn links_lead_somewhere() {
                 continue;
             }
             seen += 1;
-            let (file, anchor) = link.split_once('#').unwrap_or((&link, ""));
+            let (file, anchor) = link.split_once('#').unwrap_or((link.as_str(), ""));
             let target = if file.is_empty() {
                 Some(page.path.clone())
             } else {
@@ -178,8 +181,15 @@ fn links_lead_somewhere() {
 fn the_book_has_all_chapters() {
     let pages = pages();
     let summary = format!("{BOOK}SUMMARY.md");
-    let named: BTreeSet<_> = pages[&summary].links().into_iter().map(|link| format!("{BOOK}{link}")).collect();
-    let chapters: BTreeSet<_> = pages.into_keys().filter(|path| path.starts_with(BOOK) && *path != summary).collect();
+    let named: BTreeSet<_> = pages[&summary]
+        .links()
+        .into_iter()
+        .map(|link| format!("{BOOK}{link}"))
+        .collect();
+    let chapters: BTreeSet<_> = pages
+        .into_keys()
+        .filter(|path| path.starts_with(BOOK) && *path != summary)
+        .collect();
     assert_eq!(named, chapters);
 }
 
@@ -188,12 +198,19 @@ fn the_book_has_all_chapters() {
 fn all_decisions_are_listed() {
     let pages = pages();
     let list = "docs/decisions/README.md";
-    let named: BTreeSet<_> = pages[list].links().into_iter().filter(|link| link.starts_with(char::is_numeric)).collect();
+    let named: BTreeSet<_> = pages[list]
+        .links()
+        .into_iter()
+        .filter(|link| link.starts_with(char::is_numeric))
+        .collect();
     let written = pages.keys().filter_map(|path| path.strip_prefix("docs/decisions/"));
     let written: BTreeSet<_> = written.filter(|name| *name != "README.md").map(str::to_owned).collect();
     assert_eq!(named, written);
     for (number, name) in (1..).zip(&written) {
-        assert!(name.starts_with(&format!("{number:04}-")), "{name}: not number {number}");
+        assert!(
+            name.starts_with(&format!("{number:04}-")),
+            "{name}: not number {number}"
+        );
     }
 }
 
@@ -203,7 +220,9 @@ fn completed(block: &str) -> String {
     let mut text = block.to_owned();
     // The names in `[upstream.NAME…]` and in `upstream = "NAME"`.
     let names = block.lines().filter_map(|line| {
-        let table = line.strip_prefix("[upstream.").and_then(|rest| rest.split(['.', ']']).next());
+        let table = line
+            .strip_prefix("[upstream.")
+            .and_then(|rest| rest.split(['.', ']']).next());
         table.or_else(|| line.strip_prefix("upstream = \"")?.split('"').next())
     });
     let mut names: BTreeSet<_> = names.collect();
@@ -222,7 +241,10 @@ fn completed(block: &str) -> String {
     if block.contains(".oauth2]") && !has("[state]") {
         text += "\n[state]\ndir = \"/data\"\nkey_file = \"/run/secrets/key\"\n";
     }
-    if ["\"starttls\"", "\"implicit\""].iter().any(|tls| block.contains(tls)) && block.contains("[[listener]]") && !has("[tls]") {
+    if ["\"starttls\"", "\"implicit\""].iter().any(|tls| block.contains(tls))
+        && block.contains("[[listener]]")
+        && !has("[tls]")
+    {
         text += "\n[tls]\ncertificate = \"/run/secrets/fullchain.pem\"\nkey = \"/run/secrets/privkey.pem\"\n";
     }
     text
@@ -269,16 +291,20 @@ fn a_mistake_in_a_configuration_is_found() {
     assert!(mistakes(&completed(wrong)).unwrap().contains("trash"));
 }
 
-/// Calls of popgate in `block`: the words after its name, up to what the shell takes for itself.
-fn calls(block: &str) -> Vec<Vec<&str>> {
-    let words = block.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-    let call = |words: Vec<_>| {
-        let at = words.iter().position(|word| *word == "popgate")?;
-        let is_command = at == 0 || ["docker", "sudo"].contains(&words[0]) && words.contains(&"exec");
-        let rest = words.into_iter().skip(at).take_while(|word| !word.starts_with(['#', '|', '>', '<', '&']));
-        is_command.then(|| rest.collect())
-    };
-    words.filter_map(call).collect()
+/// A call of popgate in a line: the words from its name on, up to what the shell takes for itself.
+fn call(line: &str) -> Option<Vec<&str>> {
+    let words: Vec<_> = line.split_whitespace().collect();
+    let at = words.iter().position(|word| *word == "popgate")?;
+    // `systemctl reload popgate` is none.
+    let is_command = at == 0 || words[0] == "docker" && words.contains(&"exec");
+    let is_of_shell = |word: &str| word.starts_with(['#', '|', '>', '<', '&']);
+    is_command.then(|| {
+        words[at..]
+            .iter()
+            .copied()
+            .take_while(|word| !is_of_shell(word))
+            .collect()
+    })
 }
 
 #[test]
@@ -286,7 +312,7 @@ fn commands_exist() {
     let (mut seen, mut wrong) = (0, Vec::new());
     for page in pages().values() {
         for (_, block) in page.blocks.iter().filter(|(word, _)| word == "sh") {
-            for call in calls(block) {
+            for call in block.lines().filter_map(call) {
                 seen += 1;
                 if let Err(error) = Cli::try_parse_from(&call) {
                     wrong.push(format!("{}: {}: {error}", page.path, call.join(" ")));
