@@ -223,7 +223,7 @@ pub fn keys_as_json() -> Json {
     entries().iter().map(key).collect()
 }
 
-/// The tables of README.
+/// The tables of docs/src/configuration.md.
 pub fn keys_as_markdown() -> String {
     let line = |entry: &Entry| {
         let without = match (entry.key.otherwise, entry.key.without()) {
