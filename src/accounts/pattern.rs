@@ -17,8 +17,8 @@ impl Pattern {
         (Reverse(self.0.chars().count() - stars), stars)
     }
 
-    /// Whether `login` matches. The case of its domain, the part after its last `@`, does not matter: only ASCII case is
-    /// ignored (RFC 5321 §2.4: a local part is case-sensitive, a domain is not).
+    /// Whether `login` matches. In its domain, after its last `@`, ASCII case does not matter (RFC 5321 §2.4: a local part is
+    /// case-sensitive, a domain is not).
     pub(super) fn matches(&self, login: &str) -> bool {
         let (pattern, login) = (self.0.as_bytes(), login.as_bytes());
         let domain = login.iter().rposition(|octet| *octet == b'@').unwrap_or(login.len());
