@@ -15,7 +15,7 @@ use crate::{config::Secret, state::Consent, types::RandomUnavailable};
 const VERSION: u8 = 2;
 /// The first octet of a record that an earlier version sealed, which did not have [`Kept::asked`].
 const WITHOUT_ASKED: u8 = 1;
-/// Octets of a nonce. At this length, two random nonces are never equal.
+/// Octets of a nonce: so many that two random nonces are never equal in practice.
 const NONCE: usize = 24;
 /// Keeps this key apart from other keys that are derived from the same secret.
 const PURPOSE: &[u8] = b"popgate tokens";
