@@ -1,5 +1,5 @@
-//! Tries one login end to end, step by step: what each step has shown, how long it took, and what to do if it failed. This
-//! changes nothing in the mailbox, in state, or in what devices see.
+//! Tries one login end to end, step by step, and reports of each step what it has shown, how long it took, and what to do if it
+//! failed. This changes nothing in the mailbox, in state, or in what devices see.
 //!
 //! The steps and their results are data: `popgate doctor` prints them, and the web page shows them.
 
@@ -78,7 +78,7 @@ impl<'a> Doctor<'a> {
         let begun = Instant::now();
         match self.maildrops.look(account).await {
             Ok(mut look) => {
-                // If a step has failed, the chart knows it.
+                // The chart has recorded a step that failed.
                 let _ = steps(&mut look, account, fetches, &mut chart).await;
                 look.leave().await;
             }

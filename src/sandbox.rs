@@ -1,5 +1,5 @@
-//! Drops the rights that the process does not need, before it serves, in case an attacker takes it over: to leave its memory in
-//! a core dump, to gain privileges, to start programs, and to read or write files that it does not need.
+//! Gives up rights before the process serves, in case an attacker takes it over: the rights to leave its memory in a core dump,
+//! to gain privileges, to start programs, and to read or write files that it does not need.
 //!
 //! On a system that does not support this, popgate serves nevertheless; the log says which restrictions are in force.
 
@@ -73,7 +73,7 @@ pub fn hide_memory() {
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
 }
 
-/// The TCP ports of POP3, which a listener may take that is added later.
+/// The TCP ports of POP3. Listeners that are added later may use them.
 const POP3: [u16; 2] = [110, 995];
 
 /// What the process may still do.
@@ -85,7 +85,7 @@ pub struct Boundary {
 }
 
 impl Boundary {
-    /// How many of the restrictions are in force.
+    /// Whether all, some or none of the restrictions are in force.
     pub fn confinement(&self) -> Confinement {
         self.confinement
     }
@@ -107,7 +107,7 @@ impl Boundary {
     }
 }
 
-/// How many of the restrictions are in force.
+/// Whether all, some or none of the restrictions are in force.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Confinement {
     /// Everything that [`Needs`] does not list is forbidden.

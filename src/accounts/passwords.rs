@@ -14,7 +14,7 @@ pub(super) struct PasswordsFile {
     /// The domain that is added to logins that the file lists without one.
     default_domain: Option<String>,
     current: ArcSwap<Passwords>,
-    /// The stamp of the file when it was last read; `None` if the file was missing.
+    /// Modification time and size of the file when it was last read; `None` if the file was missing.
     seen: Mutex<Option<Stamp>>,
 }
 

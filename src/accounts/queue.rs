@@ -11,7 +11,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-/// Gives out a few places, and queues the sessions that wait for one.
+/// Gives out a fixed number of places, and queues the sessions that wait for one.
 #[derive(Debug)]
 pub(super) struct Queue {
     state: Mutex<State>,

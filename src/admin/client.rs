@@ -22,7 +22,7 @@ pub enum Error {
     Unreachable {
         /// The path of the socket.
         socket: PathBuf,
-        /// The error of the system.
+        /// The system's error.
         source: io::Error,
     },
     /// The connection broke, or what the gateway sent is not an answer.

@@ -36,7 +36,7 @@ pub enum Verb {
     Reload,
     /// List the sessions that have not ended. One answer, a list of [`Here`](crate::telemetry::Here).
     Sessions,
-    /// Report what both sides of a login's sessions say from now on: [`Traced`]s without end.
+    /// Report what both sides of a login's sessions, device and upstream, say from now on: [`Traced`]s without end.
     Trace {
         /// The login, as a device gives it.
         login: String,

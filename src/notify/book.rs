@@ -1,4 +1,4 @@
-//! The book of events: which are open, which were told, and which are still to be sent.
+//! The book of events: which are open, which the webhook was told of, and which are still to be sent.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::event::{Event, EventKey, EventKind};
 use crate::types::canonical;
 
-/// The most open events of those kinds whose number devices decide. A further event replaces the oldest one that was told; if
-/// all of these still wait to be sent, the further event is refused.
+/// The most open events of those kinds whose number devices decide. A further event replaces the oldest one that does not wait
+/// to be sent; if all of them wait, the further event is refused.
 const MOST: usize = 1000;
 
 /// An open event: one that has happened and is not over.
@@ -151,7 +151,7 @@ impl Book {
         }
     }
 
-    /// Whether another event of `kind` may be added. If there are too many, ends the oldest event that was told.
+    /// Whether another event of `kind` may be added. If there are too many, ends the oldest one that does not wait to be sent.
     fn has_room(&mut self, kind: EventKind) -> bool {
         let of_devices = || {
             self.records
@@ -208,7 +208,7 @@ impl Book {
         self.records.get(self.unsent.front()?)
     }
 
-    /// All events that are still to be sent, in this order.
+    /// All events that are still to be sent, in the order in which they will be.
     pub(super) fn unsent(&self) -> impl Iterator<Item = &Record> {
         self.unsent.iter().filter_map(|key| self.records.get(key))
     }

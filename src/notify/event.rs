@@ -18,7 +18,7 @@ pub(super) enum EventKind {
     ConsentEnding,
     /// A consent has ended.
     ConsentEnded,
-    /// A certificate of a listener ends soon, or has ended.
+    /// A certificate of a listener expires soon, or has expired.
     CertificateEnding,
     /// A login has been failing for an hour.
     LoginFailing,
@@ -168,7 +168,7 @@ impl Event {
         Self::of_consent(EventKind::ConsentEnded, consent, logins, text)
     }
 
-    /// The certificate in `file` ends soon or has ended, as the sentence `what` says.
+    /// The certificate in `file` expires soon or has expired, as `what` says.
     pub(super) fn certificate_ending(file: &Path, what: &str) -> Self {
         Self::new(EventKey::certificate(file), format!("The {what}."))
     }

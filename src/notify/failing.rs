@@ -31,7 +31,7 @@ pub enum Fault {
     Unproven(String),
     /// The secret was right, but the mailbox could not be opened.
     Login(String),
-    /// The upstream serves no login.
+    /// The upstream is not available, whatever the login.
     Upstream(String),
     /// State cannot be read or written.
     State,

@@ -24,8 +24,8 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    /// Loads the book from `store`. If `store` cannot be read, this is logged and the book starts empty: open events are then
-    /// told again.
+    /// Loads the book from `store`. If `store` cannot be read, this is logged and the book starts empty: people are then told
+    /// of the open events once more.
     pub(super) async fn open(store: Arc<dyn StateStore>, has_webhook: bool) -> Self {
         let kept = store.notices().await.unwrap_or_else(|error| {
             tracing::error!(%error, "it is not known who has been told of what: popgate tells again");
@@ -44,7 +44,7 @@ impl Ledger {
         look(&self.book())
     }
 
-    /// Records that `event` has happened or goes on. Only a new event is logged and told.
+    /// Records that `event` has happened or goes on. Only a new event is logged and sent.
     pub(super) fn raise(&self, event: Event) {
         let (kind, text) = (event.key.kind, event.text.clone());
         if self.book().raise(event, now()) {

@@ -36,7 +36,8 @@ impl Mail {
         }
     }
 
-    /// The message (RFC 5322), with CRLF line ends. Its octets do not change while the event is open.
+    /// The message (RFC 5322), with CRLF line ends. Its octets stay the same while the event is open, unless the page gets
+    /// another URL.
     pub fn text(&self) -> &Arc<[u8]> {
         &self.text
     }

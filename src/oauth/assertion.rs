@@ -33,8 +33,8 @@ struct Claims<'a> {
 #[error("the private key cannot sign: {0}")]
 pub(super) struct Unsigned(jsonwebtoken::errors::Error);
 
-/// Signs that `issuer` acts for `subject` at the provider whose token URL is `audience`. `scopes` are given if they belong into
-/// the assertion rather than into the request.
+/// Signs that `issuer` acts for `subject` at the provider whose token URL is `audience`. `scopes` are given if they are part of
+/// the assertion rather than of the request.
 pub(super) fn assertion(
     key: &ClientKey,
     issuer: &str,

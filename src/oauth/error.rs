@@ -35,7 +35,7 @@ pub enum Error {
     Elsewhere,
 }
 
-/// A provider's words when it refused (RFC 6749 §5.2), or the gateway's own in their place.
+/// A refusal: the provider's words (RFC 6749 §5.2), or the gateway's own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
     /// `error`; empty if the words are the gateway's own.
@@ -53,7 +53,7 @@ impl Error {
         }
     }
 
-    /// A browser came back with an answer that another provider gave (RFC 9207, RFC 9700 §4.4).
+    /// The error if a browser comes back with an answer from another provider (RFC 9207, RFC 9700 §4.4).
     pub fn another_provider() -> Self {
         Self::Refused(Refusal::ours(
             "the answer is not of the provider that was asked: begin again, and if this happens again, tell the provider",

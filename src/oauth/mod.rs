@@ -238,7 +238,7 @@ impl Tokens {
             && kept.asked > 0
         {
             tracing::info!(%consent, "a token was asked for when the gateway ended: asking again");
-            // A failure has been logged.
+            // The renewal logs its failure.
             let _ = self.renewed(consent, None).await;
         }
     }
@@ -250,7 +250,7 @@ impl Tokens {
             && kept.lapsed.is_none()
             && kept.obtained.saturating_add(LONG_UNUSED) < now()
         {
-            // A failure has been logged, and the next sweep tries again.
+            // The renewal logs its failure, and the next sweep tries again.
             let _ = self.renewed(consent, None).await;
         }
     }
@@ -321,7 +321,8 @@ impl Renewer for AtTheSocket {
     }
 }
 
-/// The error of a request that uses no consent: since no consent has ended, a new sign-in would not help.
+/// The error of a request that uses no earlier consent. [`Error::SignIn`] becomes [`Error::Refused`]: no consent has ended, and
+/// a new sign-in would not help.
 fn without_consent(error: Error) -> Error {
     match error {
         Error::SignIn(refusal) => Error::Refused(refusal),

@@ -285,7 +285,8 @@ fn authorize_url(grant: &Grant) -> Option<&str> {
     }
 }
 
-/// The request for the token of a device code as Yandex expects it: <https://yandex.com/dev/id/doc/en/codes/screen-code-oauth>
+/// Rewrites the request for the token of a device code as Yandex expects it:
+/// <https://yandex.com/dev/id/doc/en/codes/screen-code-oauth>
 fn with_short_device_grant(form: &[u8]) -> Vec<u8> {
     let fields = form_urlencoded::parse(form).map(|(name, value)| match (&*name, &*value) {
         ("grant_type", DEVICE_CODE) => (name, "device_code".into()),

@@ -36,7 +36,7 @@ const SAVE_AGAIN: Duration = Duration::from_secs(1);
 const SAVE_AGAIN_AT_MOST: Duration = Duration::from_secs(60);
 const SAVE_AGAIN_AT_THE_END: Duration = Duration::from_millis(200);
 
-/// The right to renew a consent's token, with what the earlier renewals have left.
+/// The right to renew a consent's token, and what earlier renewals have left behind.
 #[derive(Debug, Default)]
 pub(super) struct Turn {
     /// The error of the last try, and when the next try may be made.

@@ -95,7 +95,7 @@ impl Tokens {
     }
 
     /// Finishes a sign-in after the browser has come back with `query`. Fails if `query` belongs to another sign-in, is from
-    /// another provider (RFC 9207), or tells an error.
+    /// another provider (RFC 9207), or reports an error.
     pub async fn finish_code(&self, consent: &Consent, sign_in: &CodeSignIn, query: &str) -> Result<Issued, Error> {
         if !sign_in.is_answered_by(query) {
             return Err(Error::Refused(Refusal::ours(

@@ -122,7 +122,7 @@ pub(super) async fn guarded(State(shared): State<Arc<Shared>>, request: Request,
     } else {
         next.run(request).await
     };
-    // Browsers do not tell the origin of a form on a page with "no-referrer". For the login form it is needed.
+    // Browsers do not send the origin of a form on a page with "no-referrer", but the login form's origin is checked.
     let referrer = if is_login { "same-origin" } else { "no-referrer" };
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_SECURITY_POLICY, guard.policy.clone());

@@ -1,4 +1,4 @@
-//! Tries the passwords that are given at the page one at a time for each address, with a pause after a wrong one. Other
+//! Verifies the passwords that are given at the page: one at a time for each address, with a pause after a wrong one. Other
 //! addresses are not delayed.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};

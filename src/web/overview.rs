@@ -25,9 +25,9 @@ pub trait Overview: Send + Sync + fmt::Debug {
 /// The parts of the gateway that do not work now, each with the reason in words.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Health {
-    /// Parts without which no device is served as it should be.
+    /// Parts whose failure affects all devices.
     pub failing: BTreeMap<String, String>,
-    /// Parts without which some devices are not served as they should be.
+    /// Parts whose failure affects some devices.
     pub degraded: BTreeMap<String, String>,
 }
 
@@ -40,6 +40,6 @@ pub struct Account {
     pub mailbox: String,
     /// Whether the gateway can log in to the upstream without a device.
     pub is_stored: bool,
-    /// How long the upstream is not asked any more (its backoff); zero if it can be asked.
+    /// How long the gateway's backoff from the upstream still lasts; zero if the upstream can be asked.
     pub pause: Duration,
 }

@@ -16,9 +16,9 @@ use tokio_util::sync::CancellationToken;
 use super::guesses::Peer;
 use crate::types::Places;
 
-/// Connections at once; a further one waits until one of them ends.
+/// The most connections at once. A further one waits until one of them ends.
 const MOST: usize = 64;
-/// Connections at once from one address. Further ones are closed immediately, so that no other address waits for them.
+/// The most connections at once from one address. Further ones are closed immediately, so that no other address waits for them.
 /// A proxy is one address.
 const MOST_OF_ONE: usize = 32;
 /// How long a client may take to send the head of a request, the first one and each further one.

@@ -126,7 +126,7 @@ impl Entered {
         away.push((login, begun));
     }
 
-    /// The sign-in that the browser has come back from with `query`. It is returned only once.
+    /// The sign-in that `query`, with which the browser came back, is the answer to. It is returned only once.
     pub(super) fn came_back(&self, query: &str) -> Option<(String, CodeSignIn)> {
         let away = &mut self.progress().away;
         let at = away.iter().position(|(_, begun)| begun.is_answered_by(query))?;
