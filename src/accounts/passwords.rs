@@ -1,4 +1,4 @@
-//! `passwords_file`, which is read again when it changes.
+//! The `passwords_file` of an `[[account]]`, which is read again when it changes.
 
 use std::{fs, io, path::PathBuf, sync::Mutex, time::SystemTime};
 
@@ -11,10 +11,10 @@ use crate::config::Passwords;
 #[derive(Debug)]
 pub(super) struct PasswordsFile {
     path: PathBuf,
-    /// The domain of logins that the file lists without one.
+    /// The domain that is added to logins that the file lists without one.
     default_domain: Option<String>,
     current: ArcSwap<Passwords>,
-    /// The stamp of the file when it was read last.
+    /// Modification time and size of the file when it was last read; `None` if the file was missing.
     seen: Mutex<Option<Stamp>>,
 }
 
@@ -32,10 +32,10 @@ impl PasswordsFile {
         file
     }
 
-    /// The hash of `login`, as the file is now.
+    /// The hash of `login`. Reads the file again first if it has changed.
     pub(super) async fn hash(self: &std::sync::Arc<Self>, login: &str) -> Option<String> {
         let file = self.clone();
-        // Fails only when the runtime ends.
+        // This fails only when the runtime shuts down.
         let _ = task::spawn_blocking(move || file.read_if_changed()).await;
         self.current.load().hash(login).map(str::to_owned)
     }
@@ -45,7 +45,7 @@ impl PasswordsFile {
         self.current.load().logins().map(str::to_owned).collect()
     }
 
-    /// Any hash of the file.
+    /// The hash of some login of the file; which one does not matter.
     pub(super) fn any(&self) -> Option<String> {
         let current = self.current.load();
         let login = current.logins().next()?;
@@ -71,7 +71,7 @@ impl PasswordsFile {
                 }
                 self.current.store(passwords.into());
             }
-            // Logged once, and not again at each login.
+            // Logged once for each change of the file; at each login if the file is missing.
             Err(error) if *seen != stamp || seen.is_none() => {
                 tracing::error!(%file, %error, "passwords not reloaded, the old ones stay in use");
             }

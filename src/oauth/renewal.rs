@@ -20,30 +20,30 @@ use crate::{
     telemetry::metrics,
 };
 
-/// How long a provider that failed is not asked again. Sessions that wait for the same token get the same error.
+/// How long a provider is not asked again after a failure. Sessions that wait for the same token get the same error.
 const PAUSE: Duration = Duration::from_secs(5);
 /// The longest pause that a provider can ask for.
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
-/// If a token replaces a refused one and is refused too while it is this young, a new one would be refused too.
+/// If the token that replaces a refused one is refused too, while it is this young, a new one would be refused as well.
 const RECENT: Duration = Duration::from_secs(60);
-/// How long a device waits for a token. The renewal goes on after that.
+/// How long a session waits for a token. The renewal goes on after that.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Pauses before a lost answer is asked for again, in milliseconds. Providers accept a rotated refresh token for 10 to
-/// 60 seconds more.
+/// Pauses before a request whose answer was lost is repeated, in milliseconds. Providers accept a rotated refresh token for 10
+/// to 60 seconds more.
 const AGAIN: [u64; 8] = [100, 250, 500, 1_000, 2_000, 4_000, 8_000, 16_000];
 /// Pauses before another try to save a token: the first, the longest, and the one while the gateway shuts down.
 const SAVE_AGAIN: Duration = Duration::from_secs(1);
 const SAVE_AGAIN_AT_MOST: Duration = Duration::from_secs(60);
 const SAVE_AGAIN_AT_THE_END: Duration = Duration::from_millis(200);
 
-/// The right to renew a consent's token.
+/// The right to renew a consent's token, and what earlier renewals have left behind.
 #[derive(Debug, Default)]
 pub(super) struct Turn {
     /// The error of the last try, and when the next try may be made.
     failed: Option<(Instant, Error)>,
-    /// When a token was given in place of one that an upstream had refused.
+    /// When a new token last replaced one that an upstream had refused.
     replaced: Option<Instant>,
-    /// The record that could not be saved yet, after the sealed record that it replaces.
+    /// A record that could not be saved yet; before it, the sealed record that it replaces.
     unsaved: Option<(Option<Vec<u8>>, Kept)>,
 }
 
@@ -81,7 +81,7 @@ impl Tokens {
         self.save_unsaved(consent, &mut turn).await?;
         let (sealed, kept) = self.kept(consent).await?;
         let now = now();
-        // The renewal that had the turn before may have done it already.
+        // The renewal that held the turn before may already have renewed the token.
         let is_refused = refused.as_ref().is_some_and(|token| *token == kept.access());
         let is_recent = turn.replaced.is_some_and(|at| at.elapsed() < RECENT);
         if kept.is_fresh(now) && kept.asked == 0 && (!is_refused || is_recent) {
@@ -118,7 +118,7 @@ impl Tokens {
                 let renewed = kept.renewed(issued, now);
                 match self.save(consent, sealed.as_deref(), &renewed).await {
                     Ok(Some(_)) => Ok(renewed.access()),
-                    // Somebody has signed in meanwhile: the new consent counts.
+                    // Somebody has signed in meanwhile: the new consent is the one to use.
                     Ok(None) => match self.kept(consent).await? {
                         (_, kept) if kept.is_valid(now) => Ok(kept.access()),
                         _ => Err(Error::unavailable("the consent was changed meanwhile")),
@@ -149,8 +149,8 @@ impl Tokens {
         Ok(kept.access())
     }
 
-    /// Saves that the provider is going to be asked, if its answer may bear a new refresh token. If that cannot be
-    /// saved, the provider must not be asked. Returns what is kept now, sealed and opened.
+    /// Saves that the provider is going to be asked, if its answer may contain a new refresh token. If this cannot be saved,
+    /// the provider must not be asked. Returns the record as it is now, sealed and opened.
     async fn announced(
         &self,
         consent: &Consent,
@@ -190,7 +190,8 @@ impl Tokens {
         }
     }
 
-    /// Saves a failure for people to see. Only the first of its kind is logged loudly.
+    /// Saves a failure, so that people see it in the status of the consent. A failure that repeats the last one is not logged
+    /// again.
     async fn note(&self, consent: &Consent, sealed: Option<&[u8]>, kept: &Kept, error: &Error) {
         let mut noted = kept.clone();
         match error {
@@ -203,7 +204,7 @@ impl Tokens {
             }
             Error::State | Error::Elsewhere => return,
             Error::Refused(_) | Error::Unavailable { .. } => {
-                // If the answer is lost, the next start must ask again at once.
+                // If the answer is lost, `asked` stays set: the next start must ask again at once.
                 if !error.is_lost() {
                     noted.asked = 0;
                 }
@@ -215,12 +216,12 @@ impl Tokens {
             }
         }
         if noted != *kept {
-            // If this can't be saved (logged), the next try finds it out again.
+            // If this cannot be saved (which is logged), the next try finds the failure again.
             let _ = self.save(consent, sealed, &noted).await;
         }
     }
 
-    /// Tries to save `kept` again and again, until that succeeds or the process ends.
+    /// Tries to save `kept` in the background, again and again, until that succeeds or the process ends.
     pub(super) fn save_later(
         self: &Arc<Self>,
         consent: &Consent,
@@ -256,7 +257,7 @@ impl Tokens {
         let Some((followed, kept)) = turn.unsaved.take() else {
             return Ok(());
         };
-        // If something else is kept by now, somebody has signed in meanwhile, and that stays.
+        // If state no longer holds `followed`, somebody has signed in meanwhile, and the new consent stays.
         let saved = self.save(consent, followed.as_deref(), &kept).await;
         if saved.is_err() {
             turn.unsaved = Some((followed, kept));
@@ -265,7 +266,7 @@ impl Tokens {
     }
 }
 
-/// How asking for a token ended: a label of a metric.
+/// The label of a metric for how a request for a token ended.
 fn word(outcome: &Result<Issued, Error>) -> &'static str {
     match outcome {
         Ok(_) => "ok",
@@ -275,9 +276,8 @@ fn word(outcome: &Result<Issued, Error>) -> &'static str {
     }
 }
 
-/// Asks for a new token (RFC 6749 §6). Once an answer is lost, any further failure leads to another try at once: a
-/// later request with the same refresh token may come too late, and then the provider ends the consent (RFC 9700
-/// §4.14.2).
+/// Asks for a new access token (RFC 6749 §6). Once an answer is lost, any further failure leads to another try at once: a later
+/// request with the same refresh token may come too late, and then the provider ends the consent (RFC 9700 §4.14.2).
 async fn refreshed(provider: &Provider, refresh: &str) -> Result<Issued, Error> {
     let mut is_lost = false;
     let mut pauses = AGAIN.iter();
