@@ -17,6 +17,7 @@ use super::{
     source::{Sources, line_number},
     verify::verify,
 };
+use crate::types::read_file;
 
 /// A configuration, and what is risky about it.
 #[derive(Debug)]
@@ -57,7 +58,7 @@ impl Config {
 }
 
 pub(super) fn load(file: &Path, variables: Variables) -> Result<Loaded, Error> {
-    let octets = std::fs::read(file).map_err(|error| unreadable(file, &error))?;
+    let octets = read_file(file).map_err(|error| unreadable(file, &error))?;
     let text = String::from_utf8(octets).map_err(|error| {
         let valid = error.utf8_error().valid_up_to();
         let line = line_number(&error.as_bytes()[..valid]);

@@ -10,7 +10,7 @@ use tokio_rustls::rustls::{self, crypto::CryptoProvider, sign::CertifiedKey};
 use x509_parser::x509::X509Version;
 use zeroize::Zeroizing;
 
-use crate::config::Certificate;
+use crate::{config::Certificate, types::read_file};
 
 /// What is wrong with a certificate, a key or a set of roots.
 #[derive(Debug, thiserror::Error)]
@@ -65,12 +65,14 @@ pub enum Error {
 
 /// All certificates of a file, at least one.
 pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let certificates: Vec<_> = CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect)
-        .map_err(|source| Error::Pem {
-            path: path.into(),
-            source,
-        })?;
+    let pem = |source| Error::Pem {
+        path: path.into(),
+        source,
+    };
+    let octets = read_file(path).map_err(|error| pem(pem::Error::Io(error)))?;
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(&octets)
+        .collect::<Result<_, _>>()
+        .map_err(pem)?;
     if certificates.is_empty() {
         Err(unsuitable(path, "certificate"))
     } else {
@@ -79,19 +81,16 @@ pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
 }
 
 pub(super) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Error> {
-    match PrivateKeyDer::from_pem_file(path) {
-        Ok(key) => Ok(key),
-        Err(pem::Error::Io(source)) => Err(Error::Pem {
-            path: path.into(),
-            source: pem::Error::Io(source),
-        }),
-        Err(_) => Err(unsuitable(path, "private key")),
-    }
+    let octets = read_file(path).map(Zeroizing::new).map_err(|source| Error::Pem {
+        path: path.into(),
+        source: pem::Error::Io(source),
+    })?;
+    PrivateKeyDer::from_pem_slice(&octets).map_err(|_| unsuitable(path, "private key"))
 }
 
 /// What a file that holds no `wanted` in PEM holds instead, in plain words.
 pub(super) fn unsuitable(path: &Path, wanted: &'static str) -> Error {
-    let octets = Zeroizing::new(std::fs::read(path).unwrap_or_default());
+    let octets = Zeroizing::new(read_file(path).unwrap_or_default());
     let has = |part: &str| memchr::memmem::find(&octets, part.as_bytes()).is_some();
     let what = match wanted {
         _ if octets.is_empty() => "is empty",

@@ -7,7 +7,10 @@ use std::{
 };
 
 use super::Verifier;
-use crate::config::{Secret, keys::Document, value::FileName};
+use crate::{
+    config::{Secret, keys::Document, value::FileName},
+    types::read_file,
+};
 
 /// A value, unless something is wrong that has been noted.
 pub(super) type Checked<T> = Result<T, Noted>;
@@ -60,7 +63,7 @@ impl Verifier<'_> {
     /// The octets of a file.
     pub(super) fn read(&mut self, path: &str, name: &FileName) -> Checked<Vec<u8>> {
         let file = self.readable(path, name)?;
-        std::fs::read(&file).map_err(|error| self.unreadable(path, &file, &reason(&error)))
+        read_file(&file).map_err(|error| self.unreadable(path, &file, &reason(&error)))
     }
 
     fn unreadable(&mut self, path: &str, file: &Path, reason: &str) -> Noted {
