@@ -36,7 +36,8 @@ pub(super) fn keys(json: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Prints what the configuration means; fails if anything is wrong, and if `connect` finds an upstream that does not work.
+/// Prints what the configuration means. Fails if anything is wrong, if `connect` finds an upstream that does not work,
+/// or if `retention` cannot ask every account.
 pub(super) async fn run(loaded: Loaded, connect: bool, retention: bool) -> Result<(), Failure> {
     let Loaded { config, warnings, .. } = loaded;
     let mistakes = mistakes(&config);

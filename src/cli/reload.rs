@@ -1,4 +1,4 @@
-//! `popgate reload`
+//! `popgate reload`: makes a running gateway read its configuration again.
 
 use std::{
     io::{self, Write},

@@ -1,4 +1,4 @@
-//! `popgate serve`
+//! `popgate serve`: runs the gateway until SIGTERM or SIGINT.
 
 mod operator;
 mod signals;

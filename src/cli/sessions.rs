@@ -1,4 +1,4 @@
-//! `popgate sessions`
+//! `popgate sessions`: lists the sessions of a running gateway.
 
 use std::io::{self, Write};
 

@@ -1,4 +1,4 @@
-//! `popgate trace`
+//! `popgate trace`: prints what the sessions of a login send and receive.
 
 use std::io::{self, Write};
 

@@ -14,7 +14,7 @@ pub struct Error {
     denied: Vec<PathBuf>,
 }
 
-/// One thing that is wrong.
+/// One mistake in a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Mistake {
     pub(super) place: Place,

@@ -151,7 +151,7 @@ pub struct Listener {
     pub tls: ListenerTls,
     /// With `starttls`: no USER, PASS or AUTH before STLS.
     pub require_tls: bool,
-    /// Who may connect; default for `tls = "off"`: loopback and private networks, else everyone.
+    /// The networks that may connect. Default: loopback and private networks if `tls = "off"`, else all.
     pub allow: Vec<ipnet::IpNet>,
     /// Whether devices are asked for certificates.
     pub client_certificates: ClientCertificates,

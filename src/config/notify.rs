@@ -9,7 +9,7 @@ use super::Secret;
 /// `[notify]`
 #[derive(Debug, Clone)]
 pub struct Notify {
-    /// Where notices are sent.
+    /// The webhook that notices are sent to.
     pub webhook: Option<Webhook>,
     /// The key that signs notices.
     pub webhook_secret: Option<Secret>,

@@ -148,7 +148,8 @@ words! {
 pub enum OnDelete {
     /// Remove it for good.
     Expunge,
-    /// Move it to the folder that bears `\Trash`, else to [`Policy::trash_folder`], else to one of the usual names.
+    /// Move it to the folder that has `\Trash`, else to [`Policy::trash_folder`], else to a folder with one of the
+    /// usual names.
     Trash,
     /// Move it to this folder, which [`Policy::folders`] does not name in the configuration. (A device that picks its
     /// folder by `folder_separator` may pick this one.)

@@ -138,7 +138,7 @@ impl Preset {
         Self::all().find(|preset| preset.domains.iter().any(is_it))
     }
 
-    /// The preset of a host, for an upstream that names none.
+    /// The preset that has the server `host`, for an upstream that names no preset.
     pub fn at(host: &str) -> Option<&'static Self> {
         let host = host.strip_suffix('.').unwrap_or(host);
         let is_same = |name: &String| name.eq_ignore_ascii_case(host);

@@ -1,4 +1,4 @@
-//! The keys for people: lists of all of them, and `gateway.toml.example`.
+//! The documentation of all keys: lists for people and programs, and `gateway.toml.example`.
 
 use serde_json::{Value as Json, json};
 
@@ -131,7 +131,7 @@ impl Key {
         }
     }
 
-    /// `value`, in the form of an environment variable, as it is written in the file.
+    /// Writes `value`, which has the form of an environment variable, in TOML.
     fn toml(&self, value: &str) -> String {
         let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
         let list = |texts: &[&str]| {

@@ -67,7 +67,7 @@ impl Shared {
 }
 
 impl fmt::Display for Shared {
-    /// A sentence of `check`.
+    /// A sentence for `popgate check`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} at [upstream.{}]: ", self.user, self.upstream)?;
         match self.logins.len() {

@@ -132,7 +132,7 @@ impl Sources {
     }
 }
 
-/// The number of the line that begins or goes on after the octets `before`; the first is 1.
+/// The number, from 1, of the line in which the octets `before` end.
 pub(super) fn line_number(before: &[u8]) -> usize {
     before.iter().filter(|octet| **octet == b'\n').count() + 1
 }

@@ -12,7 +12,7 @@ pub(super) enum Unit {
     Octets,
 }
 
-/// Names of a unit in lower case, and how much it is.
+/// The names of a unit in lower case, and how many seconds or octets it has.
 type Names = (&'static [&'static str], u64);
 
 const TIMES: [Names; 5] = [
@@ -71,7 +71,7 @@ impl Unit {
         }
     }
 
-    /// How to write such a number.
+    /// How to write a number that counts this unit.
     pub(super) fn usage(self) -> &'static str {
         match self {
             Self::One => "a whole number",

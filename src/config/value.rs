@@ -244,7 +244,7 @@ impl Value for Scopes {
     }
 }
 
-/// Whether `octet` may stand in a host name.
+/// Whether `octet` may occur in a host name.
 fn is_of_name(octet: u8) -> bool {
     octet.is_ascii_alphanumeric() || b".-_".contains(&octet)
 }

@@ -88,7 +88,7 @@ impl Change {
     }
 }
 
-/// What STATUS counts.
+/// The data items of STATUS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StatusItem {
     Messages,

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use crate::config::{Config, LogFormat, Notify, Secret};
 
-/// The values of those keys at the start.
+/// The values that these keys had when the gateway started.
 #[derive(Debug)]
 pub(super) struct Fixed {
     state_dir: Option<PathBuf>,

@@ -28,7 +28,7 @@ pub(super) struct Listeners {
 
 #[derive(Debug)]
 struct Open {
-    /// As configured: the port may be 0.
+    /// The address as configured; its port may be 0.
     address: SocketAddr,
     listener: Arc<Listener>,
     accepting: Option<JoinHandle<()>>,
@@ -113,7 +113,7 @@ impl Listeners {
                     self.open.push(open);
                 }
                 Planned::Kept(index, settings) => {
-                    // Each index is planned once.
+                    // The plan has each index once, so the listener is still there.
                     if let Some(open) = before[index].take() {
                         open.listener.change(settings);
                         self.open.push(open);

@@ -35,7 +35,7 @@ pub enum Error {
         /// Why.
         source: pem::Error,
     },
-    /// A file is not what it should be.
+    /// A file does not contain what it should, such as a certificate in the place of a key.
     #[error("{}: {}", .path.display(), .what)]
     Unsuitable {
         /// The file.

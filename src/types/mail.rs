@@ -31,7 +31,7 @@ pub struct MailboxName {
     pub upstream: String,
     /// The user name at the upstream.
     pub user: String,
-    /// The folder.
+    /// The folder's name.
     pub folder: String,
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// A protocol that may be met where another was expected.
+/// A protocol that a server may speak although another one was expected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Spoken {
     /// IMAP (RFC 3501 §7.1)

@@ -1,4 +1,4 @@
-//! `[[account]]`
+//! Verifies `[[account]]`.
 
 use std::{path::PathBuf, sync::Arc};
 

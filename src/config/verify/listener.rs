@@ -1,4 +1,4 @@
-//! `[[listener]]`
+//! Verifies `[[listener]]`.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 

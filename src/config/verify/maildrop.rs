@@ -1,4 +1,4 @@
-//! `[upstream.NAME.maildrop]`, and `maildrop = { … }` of an account.
+//! Verifies `[upstream.NAME.maildrop]`, and `maildrop = { … }` of an account.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! `[notify]`
+//! Verifies `[notify]`.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! `[upstream.NAME.oauth2]`
+//! Verifies `[upstream.NAME.oauth2]`.
 
 use aws_lc_rs::digest::{Algorithm, SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};

@@ -1,4 +1,4 @@
-//! `[upstream.NAME]`
+//! Verifies `[upstream.NAME]`.
 
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -1,4 +1,4 @@
-//! `[web]`
+//! Verifies `[web]`.
 
 use super::{
     Verifier,

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{PATIENCE, gateway::Gateway};
 
-/// The password of the page.
+/// The password of the web page.
 pub const ADMIN: &str = "the page's own";
 
 /// `[web]` at a free port.

@@ -405,7 +405,7 @@ fn rustls_config(certificates: &Certificates) -> tokio_rustls::rustls::ClientCon
     Arc::unwrap_or_clone(certificates.client())
 }
 
-/// Unguessable enough for a test.
+/// Random enough for a test.
 fn rand_u64() -> u64 {
     use std::hash::{BuildHasher, Hasher};
     std::collections::hash_map::RandomState::new().build_hasher().finish()
