@@ -24,7 +24,7 @@ pub(super) async fn run(config: &Config, login: &str) -> Result<(), Failure> {
         format: LogFormat::Text,
         level: "error".into(),
     })?;
-    // If a gateway runs, this is its state; the doctor keeps nothing of its own.
+    // The state in `[state] dir`, by way of the gateway if one runs. The doctor keeps nothing of its own.
     let kept: Arc<dyn StateStore> = match &config.state.dir {
         Some(dir) => state::reach(dir).map_err(Failure::failed)?,
         None => Arc::new(MemoryStore::default()),

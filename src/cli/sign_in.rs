@@ -113,7 +113,7 @@ async fn sign_in(
             return tell(login, opened.map_err(failed)?, out);
         }
         grant => {
-            // Find out whether the consent can be kept before somebody consents.
+            // Opened first, to find out before somebody consents whether the consent can be kept.
             drop(kept(config, state::share)?);
             match grant {
                 Grant::Device { .. } if !browser => by_device(&asking, candidate, out).await?,

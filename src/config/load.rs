@@ -25,8 +25,8 @@ pub struct Loaded {
     pub config: Config,
     /// The risks, one sentence each.
     pub warnings: Vec<String>,
-    /// Every file that the configuration names, read or not. The last entry is the configuration file itself, or what
-    /// stands for it.
+    /// Every file that the configuration names, read or not. The last entry is the configuration file itself, or its
+    /// source if there is no file, such as `environment`.
     pub files: Vec<PathBuf>,
 }
 

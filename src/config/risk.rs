@@ -164,7 +164,7 @@ impl Config {
         }
     }
 
-    /// Whether somebody must sign in for an upstream.
+    /// Whether a person must sign in for an upstream.
     fn needs_sign_in(&self) -> bool {
         let mut oauth2 = self.upstreams.iter().filter_map(|upstream| upstream.oauth2.as_ref());
         oauth2.any(|oauth2| oauth2.needs_consent())
