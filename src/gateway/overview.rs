@@ -1,4 +1,4 @@
-//! The gateway as its page and its probes see it.
+//! The gateway as the web page and the probes see it.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -22,7 +22,7 @@ use crate::{
     web::{Account, Health, Overview},
 };
 
-/// Looks at the configuration in force.
+/// Looks at the gateway: the configuration in force, the listeners, and state.
 #[derive(Debug)]
 pub(super) struct Watch {
     pub(super) current: InForce,
@@ -36,7 +36,7 @@ impl Watch {
         self.current.borrow().clone()
     }
 
-    /// The listeners that are open, with the ports that they have.
+    /// The open listeners, with the ports that they really have.
     async fn open(&self) -> Vec<Listener> {
         let addresses = self.listeners.lock().await.addresses();
         let configured = self.configured();
@@ -48,7 +48,7 @@ impl Watch {
         .collect()
     }
 
-    /// What is wrong, where certificates and consents are as given.
+    /// What is wrong with the gateway, if its certificates and consents are as given.
     fn judge(&self, validities: &[Named], statuses: &[(Candidate<'_>, Status)]) -> Health {
         let mut health = Health {
             failing: troubles().all(),
@@ -79,7 +79,7 @@ impl Watch {
                 }
             }
         }
-        // A login is not for everybody's eyes: how many, and the page says which.
+        // Probes do not show logins, only how many are concerned; the page says which.
         let mut ended = HashMap::<&str, usize>::new();
         for (candidate, status) in statuses {
             if status.is_alarming() {
@@ -163,7 +163,7 @@ impl Overview for Watch {
     }
 }
 
-/// A metric's word for how a consent stands.
+/// The word of a metric for the state of a consent.
 fn standing(status: &Status) -> &'static str {
     match status.standing {
         Standing::Good | Standing::NotNeeded => "good",
@@ -173,7 +173,7 @@ fn standing(status: &Status) -> &'static str {
     }
 }
 
-/// How the consents of all accounts stand, as far as state can be read.
+/// The consents of all accounts, except those that cannot be read from state.
 async fn statuses(configured: &Configured) -> Vec<(Candidate<'_>, Status)> {
     let mut all = Vec::new();
     for candidate in candidates(&configured.config.accounts) {
@@ -184,7 +184,7 @@ async fn statuses(configured: &Configured) -> Vec<(Candidate<'_>, Status)> {
     all
 }
 
-/// A certificate's first name (or its file's), with its validity or why that cannot be read.
+/// The first name of a certificate (or its file), with its validity or why that cannot be read.
 type Named = (String, Result<Validity, String>);
 
 /// The validity of each certificate.

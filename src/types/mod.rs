@@ -1,4 +1,4 @@
-//! The ground floor: small types that every room may use.
+//! Small types that every module of the crate may use.
 
 mod files;
 mod login;
