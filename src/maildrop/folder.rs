@@ -525,7 +525,8 @@ impl HeldFolder {
             snapshot,
             ..
         } = self;
-        let refused = removal.remove(upstream, snapshot, uids, &seen).await?;
+        // On the heap: most sessions remove nothing.
+        let refused = Box::pin(removal.remove(upstream, snapshot, uids, &seen)).await?;
         self.note_removed(&refused.gone(uids));
         Ok(refused)
     }

@@ -165,10 +165,11 @@ impl Removal {
         let Some(pending) = self.state.pending_move(upstream.name()).await? else {
             return Ok(Uids::default());
         };
+        // On the heap: hardly any login finds something to finish.
         if !pending.has_copy() {
-            self.finish_expunge(upstream, snapshot, &pending).await
+            Box::pin(self.finish_expunge(upstream, snapshot, &pending)).await
         } else if copies {
-            self.finish_copy(upstream, snapshot, pending).await
+            Box::pin(self.finish_copy(upstream, snapshot, pending)).await
         } else {
             Ok(Uids::default())
         }
