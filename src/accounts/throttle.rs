@@ -54,8 +54,8 @@ const REFUSAL: Duration = Duration::from_millis(100);
 /// every limit.
 const CELLS: usize = 1 << 18;
 const ROWS: usize = 2;
-/// Cells in a page. Only pages with a counted failure take memory, 12 MB at most.
-const PAGE: usize = 256;
+/// Cells in a page. Only pages with a counted failure take memory, 12 MB at most, and four for each attempt under way.
+const PAGE: usize = 128;
 
 #[derive(Debug, Clone, Copy)]
 struct Limit {
@@ -376,13 +376,19 @@ impl Counters {
         }))
     }
 
-    /// Takes an attempt back from the windows in which it was counted, unless they have been replaced.
+    /// Takes an attempt back from the windows in which it was counted, unless they have been replaced. A page that counts
+    /// nothing any more is freed at once: each of a thousand devices that log in would leave four of them until the next
+    /// [`Self::tidy`].
     fn take_back(&mut self, count: Count) {
         for (cell, start) in count.0 {
-            if let Some(page) = &mut self.0[cell / PAGE] {
+            let slot = &mut self.0[cell / PAGE];
+            if let Some(page) = slot {
                 let window = &mut page[cell % PAGE];
                 if window.start() == start && window.0 & Window::COUNT > 0 {
                     window.0 -= 1;
+                }
+                if page.iter().all(|window| window.0 & Window::COUNT == 0) {
+                    *slot = None;
                 }
             }
         }
@@ -415,6 +421,16 @@ mod tests {
         begin(throttle, login, secret, peer).map(Attempt::failed).is_some()
     }
 
+    /// Pages of counters that take memory.
+    fn pages(throttle: &Arc<Throttle>) -> usize {
+        let state = throttle.lock();
+        let counters = [&state.pairs, &state.logins, &state.addresses];
+        counters
+            .iter()
+            .map(|counters| counters.0.iter().flatten().count())
+            .sum()
+    }
+
     fn is_throttled(throttle: &Arc<Throttle>, login: &str, peer: IpAddr) -> bool {
         begin(throttle, login, "a look", peer).map(Attempt::undecided).is_none()
     }
@@ -443,6 +459,20 @@ mod tests {
         assert!(!is_throttled(&throttle, "jane", PEER));
         fails(&throttle, "jane", "wrong", PEER);
         assert!(!is_throttled(&throttle, "jane", PEER), "a new window counts anew");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_login_that_succeeds_leaves_no_counters() {
+        let throttle = Throttle::new().unwrap();
+        fails(&throttle, "jane", "x", PEER);
+        let of_failures = pages(&throttle);
+        for n in 0..100 {
+            let attempt = begin(&throttle, &format!("device{n}"), "right", PEER).unwrap();
+            assert!(pages(&throttle) > of_failures);
+            attempt.succeeded();
+            assert_eq!(pages(&throttle), of_failures);
+        }
+        assert_eq!(begin(&throttle, "jane", "y", PEER).unwrap().delay, FIRST_DELAY);
     }
 
     #[tokio::test(start_paused = true)]
@@ -586,14 +616,7 @@ mod tests {
         assert!(honest > 990, "{honest}");
         assert!(begin(&throttle, "jane", "right", guesser).is_some());
         assert!(throttle.lock().under_way.is_empty());
-        let pages = || {
-            let state = throttle.lock();
-            let counters = [&state.pairs, &state.logins, &state.addresses];
-            counters
-                .map(|counters| counters.0.iter().flatten().count())
-                .iter()
-                .sum::<usize>()
-        };
+        let pages = || pages(&throttle);
         assert_eq!(pages(), 3 * ROWS * CELLS / PAGE, "12 MB and no more");
         advance(WINDOW).await;
         fails(&throttle, "jane", "x", PEER);

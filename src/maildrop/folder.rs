@@ -530,7 +530,8 @@ impl HeldFolder {
             snapshot,
             ..
         } = self;
-        let refused = removal.remove(state, upstream, snapshot, uids, &seen).await?;
+        // On the heap: most sessions remove nothing.
+        let refused = Box::pin(removal.remove(state, upstream, snapshot, uids, &seen)).await?;
         self.note_removed(&refused.gone(uids));
         Ok(refused)
     }

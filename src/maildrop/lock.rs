@@ -12,13 +12,13 @@ use crate::types::MailboxName;
 
 /// The maildrops that sessions hold or wait for.
 #[derive(Debug, Clone, Default)]
-pub struct Locks(Arc<DashMap<Key, Arc<Mutex<()>>>>);
+pub struct Locks(Arc<DashMap<Arc<Key>, Arc<Mutex<()>>>>);
 
 /// What is locked.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Key {
     /// The folder.
-    mailbox: MailboxName,
+    mailbox: Arc<MailboxName>,
     /// For this login only.
     login: Option<String>,
 }
@@ -41,7 +41,7 @@ struct HeldKey {
 #[derive(Debug)]
 struct Place {
     locks: Locks,
-    key: Key,
+    key: Arc<Key>,
     mutex: Arc<Mutex<()>>,
 }
 
@@ -51,7 +51,13 @@ impl Locks {
     ///
     /// Two logins that lead to the same folder of the same user exclude each other, unless one of them has a view of its own
     /// (`is_private`: `hide`). Two sessions of one login always do, even if a reload of the configuration has come between them.
-    pub async fn hold(&self, mailbox: &MailboxName, login: &str, is_private: bool, patience: Duration) -> Option<Lock> {
+    pub async fn hold(
+        &self,
+        mailbox: &Arc<MailboxName>,
+        login: &str,
+        is_private: bool,
+        patience: Duration,
+    ) -> Option<Lock> {
         let begun = Instant::now();
         let key = |login| Key {
             mailbox: mailbox.clone(),
@@ -71,6 +77,7 @@ impl Locks {
     }
 
     async fn acquire(&self, key: Key, patience: Duration) -> Option<HeldKey> {
+        let key = Arc::new(key);
         let place = Place {
             mutex: self.0.entry(key.clone()).or_default().clone(),
             locks: self.clone(),
@@ -107,11 +114,11 @@ mod tests {
 
     fn key(folder: &str) -> Key {
         Key {
-            mailbox: MailboxName {
+            mailbox: Arc::new(MailboxName {
                 upstream: "home".into(),
                 user: "eva".into(),
                 folder: folder.into(),
-            },
+            }),
             login: None,
         }
     }

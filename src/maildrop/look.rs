@@ -163,7 +163,7 @@ impl Look {
             ),
             is_read_only: mailbox.selected().read_only,
         };
-        let upstream = Upstream::new(account.clone(), name, self.connector.clone(), slot, mailbox);
+        let upstream = Upstream::new(account.clone(), name.into(), self.connector.clone(), slot, mailbox);
         self.folders.push(Seen { upstream, snapshot });
         Ok(held)
     }

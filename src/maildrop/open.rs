@@ -207,7 +207,7 @@ impl Maildrops {
         let opening = Opening {
             connector: self.connector(&account.upstream.name)?,
             account: account.clone(),
-            name: account.mailbox(folder),
+            name: account.mailbox(folder).into(),
             secret: secret_of(&account.credential),
             user: UserKey::new(&account.upstream, &account.user),
         };
@@ -217,14 +217,15 @@ impl Maildrops {
         let (upstream, parked, lock) = match self.resume(&opening).await? {
             Some(resumed) => resumed,
             None => {
-                // 2. The right to a connection more, and the login: the upstream verifies the secret.
-                let (slot, connection) = self.log_in(&opening).await?;
+                // 2. The right to a connection more, and the login: the upstream verifies the secret. On the heap, like 4: most
+                // logins find a connection that waits.
+                let (slot, connection) = Box::pin(self.log_in(&opening)).await?;
                 // 3. The lock.
                 let lock = self.lock(&opening).await?;
                 // Not before the lock: the session that was waited for may have parked its connection.
                 self.shared.pool.forget(&opening.user, &account.login, folder);
                 // 4. Selecting and listing, and what the messages were called before.
-                let (upstream, snapshot) = self.select(opening, &mut state, slot, connection).await?;
+                let (upstream, snapshot) = Box::pin(self.select(opening, &mut state, slot, connection)).await?;
                 let parked = Parked {
                     snapshot,
                     is_unmarked: false,
@@ -292,7 +293,8 @@ impl Maildrops {
             ..
         } = opening;
         let mut slot = self.reserve(account, user, secret).await?;
-        let login = log_in(connector, account, slot.standing());
+        // In a box: [`Slot::unless_cut`] would hold it twice.
+        let login = Box::pin(log_in(connector, account, slot.standing()));
         let connection = match slot.unless_cut(login).await {
             Some(Ok(connection)) => connection,
             Some(Err(error)) => {
@@ -383,7 +385,7 @@ fn connectors(
 struct Opening {
     account: Arc<Account>,
     connector: Arc<Connector>,
-    name: MailboxName,
+    name: Arc<MailboxName>,
     secret: Secret,
     user: UserKey,
 }

@@ -178,10 +178,11 @@ impl Removal {
         let Some(pending) = state.pending_move().await? else {
             return Ok(Uids::default());
         };
+        // On the heap: hardly any login finds something to finish.
         if !pending.has_copy() {
-            self.finish_expunge(state, upstream, snapshot, &pending).await
+            Box::pin(self.finish_expunge(state, upstream, snapshot, &pending)).await
         } else if copies {
-            self.finish_copy(state, upstream, snapshot, pending).await
+            Box::pin(self.finish_copy(state, upstream, snapshot, pending)).await
         } else {
             Ok(Uids::default())
         }

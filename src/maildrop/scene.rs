@@ -45,7 +45,7 @@ pub(super) async fn play<T>(
     let slot = slot.unwrap_or_else(|_| unreachable!());
     play_with(capabilities, 3, answer, async |mailbox| {
         let name = account.mailbox("INBOX");
-        let mut upstream = Upstream::new(Arc::new(account), name, Arc::new(connector), slot, mailbox);
+        let mut upstream = Upstream::new(Arc::new(account), name.into(), Arc::new(connector), slot, mailbox);
         work(&mut upstream).await
     })
     .await

@@ -14,7 +14,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Upstream {
     account: Arc<Account>,
-    name: MailboxName,
+    name: Arc<MailboxName>,
     connector: Arc<Connector>,
     slot: Slot<Parked>,
     mailbox: Mailbox,
@@ -24,7 +24,7 @@ impl Upstream {
     /// The folder `name` of `account`, which is selected as `mailbox` on a connection of `slot`.
     pub(super) fn new(
         account: Arc<Account>,
-        name: MailboxName,
+        name: Arc<MailboxName>,
         connector: Arc<Connector>,
         slot: Slot<Parked>,
         mailbox: Mailbox,
@@ -49,7 +49,7 @@ impl Upstream {
     }
 
     /// The mailbox, as state calls it.
-    pub(super) fn name(&self) -> &MailboxName {
+    pub(super) fn name(&self) -> &Arc<MailboxName> {
         &self.name
     }
 

@@ -11,15 +11,15 @@ use super::{
 #[derive(Debug)]
 pub struct MailboxState {
     store: Arc<dyn StateStore>,
-    mailbox: MailboxName,
+    mailbox: Arc<MailboxName>,
     login: String,
-    /// As they were read or written last.
-    kept: Option<Kept>,
+    /// As they were read or written last. In a box: most sessions read nothing.
+    kept: Option<Box<Kept>>,
 }
 
 impl MailboxState {
     /// Of `login` in `mailbox`; nothing is read yet.
-    pub fn new(store: Arc<dyn StateStore>, mailbox: MailboxName, login: String) -> Self {
+    pub fn new(store: Arc<dyn StateStore>, mailbox: Arc<MailboxName>, login: String) -> Self {
         Self {
             store,
             mailbox,
@@ -87,7 +87,7 @@ impl MailboxState {
         let renumber = |kept: &mut Kept| kept.renumber(past, from, uids);
         let mut kept = amend(&*self.store, &self.mailbox, Whose::All, None, renumber).await?;
         kept.marks.retain(|login, _| *login == self.login);
-        self.kept = Some(kept);
+        self.kept = Some(kept.into());
         Ok(())
     }
 
@@ -108,15 +108,16 @@ impl MailboxState {
     async fn kept(&mut self) -> Result<&Kept, Unavailable> {
         let kept = match self.kept.take() {
             Some(kept) => kept,
-            None => self.store.kept(&self.mailbox, Whose::Login(&self.login)).await?,
+            None => self.store.kept(&self.mailbox, Whose::Login(&self.login)).await?.into(),
         };
         Ok(self.kept.insert(kept))
     }
 
     /// What this has read is no more to be relied upon if the change fails.
     async fn change(&mut self, edit: impl Fn(&mut Kept) -> Result<(), Unavailable> + Send) -> Result<(), Unavailable> {
-        let (known, whose) = (self.kept.take(), Whose::Login(&self.login));
-        self.kept = Some(amend(&*self.store, &self.mailbox, whose, known, edit).await?);
+        let (known, whose) = (self.kept.take().map(|kept| *kept), Whose::Login(&self.login));
+        let kept = amend(&*self.store, &self.mailbox, whose, known, edit).await?;
+        self.kept = Some(kept.into());
         Ok(())
     }
 }
