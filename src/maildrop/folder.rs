@@ -138,14 +138,10 @@ impl HeldFolder {
     /// Finishes what an earlier session has begun to remove. A failure is no reason to refuse the login: the messages are here
     /// still, and a QUIT that deletes them tries it again.
     pub(super) async fn finish_removal(&mut self) {
-        let Self {
-            removal,
-            state,
-            upstream,
-            snapshot,
-            ..
-        } = self;
-        match removal.finish(state, upstream, snapshot).await {
+        let finished = self
+            .removal
+            .finish(&mut self.state, &mut self.upstream, &mut self.snapshot);
+        match finished.await {
             Ok(gone) => self.note_removed(&gone),
             Err(error) => {
                 let (mailbox, error) = (self.upstream.name(), error.cause());
@@ -523,15 +519,11 @@ impl HeldFolder {
         } else {
             Uids::default()
         };
-        let Self {
-            removal,
-            state,
-            upstream,
-            snapshot,
-            ..
-        } = self;
+        let removed = self
+            .removal
+            .remove(&mut self.state, &mut self.upstream, &mut self.snapshot, uids, &seen);
         // On the heap: most sessions remove nothing.
-        let refused = Box::pin(removal.remove(state, upstream, snapshot, uids, &seen)).await?;
+        let refused = Box::pin(removed).await?;
         self.note_removed(&refused.gone(uids));
         Ok(refused)
     }
@@ -611,10 +603,8 @@ impl HeldFolder {
 
     /// Makes a change to the login's marks, which is durable when this returns.
     async fn change_marks(&mut self, change: impl Fn(&mut Marks) + Send + Sync) -> Result<(), Error> {
-        let Self {
-            marks, state, snapshot, ..
-        } = self;
-        marks.change(state, snapshot.index(), change).await
+        let index = self.snapshot.index();
+        self.marks.change(&mut self.state, index, change).await
     }
 
     /// Saves in state what the next session need not ask for, and drops from state what concerns messages that are gone.
@@ -655,13 +645,7 @@ impl HeldFolder {
         if uids.is_empty() || self.upstream.selected().uid_not_sticky {
             return Ok(());
         }
-        let Self {
-            state,
-            upstream,
-            snapshot,
-            ..
-        } = self;
-        recognition::identify(state, upstream, snapshot.index(), uids).await
+        recognition::identify(&mut self.state, &mut self.upstream, self.snapshot.index(), uids).await
     }
 }
 

@@ -22,7 +22,7 @@ use crate::{
     config::OnDelete,
     imap::{self, Approach, BodyStart, Connection, Connector, Greeted, Item, Slot, UidSet, UserKey, farewell},
     oauth::AccessToken,
-    state::{MailboxState, now},
+    state::now,
     types::{Octets, Uid},
 };
 
@@ -179,8 +179,7 @@ impl Look {
         let policy = self.account.policy.clone();
         let mut all = Vec::with_capacity(self.folders.len());
         for Seen { upstream, snapshot } in &mut self.folders {
-            let (store, login) = (self.shared.state.clone(), upstream.account().login.clone());
-            let mut state = MailboxState::new(store, upstream.name().clone(), login);
+            let mut state = upstream.state(self.shared.state.clone());
             let mut marks = LoginMarks::unread(false);
             marks.read(&mut state, upstream, snapshot).await?;
             let mut candidates = candidates(upstream, snapshot, marks.get(), now).await?;

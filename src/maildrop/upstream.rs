@@ -7,6 +7,7 @@ use crate::{
     accounts::Account,
     config::Policy,
     imap::{self, Connection, Connector, Listed, Login, Mailbox, Pool, Selected, Selection, Slot, Standing},
+    state::{MailboxState, StateStore},
     types::MailboxName,
 };
 
@@ -51,6 +52,11 @@ impl Upstream {
     /// The mailbox, as state calls it.
     pub(super) fn name(&self) -> &Arc<MailboxName> {
         &self.name
+    }
+
+    /// What `store` keeps of it for the login; nothing is read yet.
+    pub(super) fn state(&self, store: Arc<dyn StateStore>) -> MailboxState {
+        MailboxState::new(store, self.name.clone(), self.account.login.clone())
     }
 
     /// The mailbox, which may be lost by now: see [`Upstream::connected`].
