@@ -7,7 +7,6 @@ use super::{
     delivery::Delivery,
     import,
     listing::{Found, Row, Shows},
-    lock::Lock,
     marks::LoginMarks,
     notice::{self, StandIns},
     parked::Parked,
@@ -25,7 +24,7 @@ use super::{
 use crate::{
     config::{OnDelete, OnRetrieve, Policy, Retention},
     imap::{self, Item, Mailbox, Refused},
-    state::{MailboxState, Marks, now},
+    state::{Index, MailboxState, Marks, now},
     types::{Uid, UidMap, Uids},
 };
 
@@ -36,6 +35,7 @@ pub(super) struct HeldFolder {
     number: u16,
     upstream: Upstream,
     snapshot: Snapshot,
+    /// With the maildrop's lock, which is given up when the session ends.
     state: MailboxState,
     ahead: ReadAhead,
     delivery: Delivery,
@@ -44,8 +44,6 @@ pub(super) struct HeldFolder {
     /// Messages that an earlier session has asked for in vain: they are asked for alone.
     suspects: Uids,
     shared: Arc<Shared>,
-    /// Given up when the session ends.
-    lock: Option<Lock>,
 }
 
 /// Why the content of a message does not begin.
@@ -84,11 +82,11 @@ impl HeldFolder {
         state: MailboxState,
         ahead: ReadAhead,
         shared: Arc<Shared>,
-        lock: Lock,
     ) -> Self {
         let Parked {
             snapshot,
             is_unmarked,
+            digest: _,
             target,
             policy: _,
         } = parked;
@@ -103,7 +101,6 @@ impl HeldFolder {
             removal: Removal::new(target),
             suspects: Uids::default(),
             shared,
-            lock: Some(lock),
         }
     }
 
@@ -561,31 +558,39 @@ impl HeldFolder {
         }
         self.mailbox().drain_at_once().await;
         if self.snapshot.is_saved() && self.delivery.is_empty() && !self.mailbox().is_fetching() {
-            return self.park();
+            // The next session finds the connection as soon as it can have the maildrop.
+            return self.park().leave(None).await;
         }
-        self.lock = None;
+        let index = self.index_to_save();
+        self.state.leave(index.as_ref()).await;
         let tasks = self.shared.tasks.clone();
         tasks.spawn(async move {
-            self.save().await;
+            // What the next session need not ask for. What concerns messages that are gone is dropped.
+            if let Some(index) = index {
+                self.state.save(index).await;
+            }
             self.stop_ahead().await;
             match self.flag_retrieved().await {
                 Ok(()) => {
                     self.remember().await;
-                    self.park();
+                    drop(self.park());
                 }
                 Err(error) => error.log(),
             }
         });
     }
 
-    fn park(self) {
+    /// Lets the connection wait for the login's next session. Returns the door to state, which may hold the maildrop still.
+    fn park(self) -> MailboxState {
         let parked = Parked {
             snapshot: self.snapshot,
             is_unmarked: self.marks.is_unmarked(),
+            digest: self.state.digest(),
             target: self.removal.into_target(),
             policy: self.upstream.policy().clone(),
         };
         self.upstream.park(&self.shared.pool, parked);
+        self.state
     }
 
     /// Notes when the messages of this session were delivered, the first time each; and that some were delivered after all.
@@ -616,12 +621,10 @@ impl HeldFolder {
         marks.change(state, snapshot.index(), change).await
     }
 
-    /// Saves in state what the next session need not ask for, and drops from state what concerns messages that are gone.
-    async fn save(&mut self) {
-        if !self.snapshot.is_saved() && !self.upstream.selected().uid_not_sticky {
-            let index = self.snapshot.take_for_saving();
-            self.state.save(index).await;
-        }
+    /// The index, unless state holds it as it is.
+    fn index_to_save(&mut self) -> Option<Arc<Index>> {
+        let is_due = !self.snapshot.is_saved() && !self.upstream.selected().uid_not_sticky;
+        is_due.then(|| self.snapshot.take_for_saving())
     }
 
     async fn flag_retrieved(&mut self) -> Result<(), Error> {

@@ -10,7 +10,6 @@ use super::{
     budget::Budget,
     folder::HeldFolder,
     listing::Shows,
-    lock::{Lock, Locks},
     notice::StandIns,
     own_mail::OwnMail,
     parked::Parked,
@@ -30,7 +29,7 @@ use crate::{
     notify,
     oauth::Tokens,
     proofs::RandomUnavailable,
-    state::{MailboxState, StateStore, now},
+    state::{KeptDigest, Leases, MailboxState, StateStore, now},
     tls,
     types::MailboxName,
 };
@@ -80,8 +79,8 @@ impl Maildrops {
             connectors: connectors(&options, &tokens, |_, connector| connector)?,
             shared: Arc::new(Shared {
                 pool: Pool::new(options.parked)?,
+                leases: Leases::new(state.clone()),
                 state,
-                locks: Locks::default(),
                 undelivered: Undelivered::default(),
                 notices,
                 tasks: TaskTracker::new(),
@@ -133,6 +132,7 @@ impl Maildrops {
     pub async fn finish(&self) {
         self.shared.tasks.close();
         self.shared.tasks.wait().await;
+        self.shared.leases.finish().await;
     }
 
     /// What reaches `upstream`, for a connection on which nobody logs in.
@@ -211,44 +211,42 @@ impl Maildrops {
             secret: secret_of(&account.credential),
             user: UserKey::new(&account.upstream, &account.user),
         };
-        let login = account.login.clone();
-        let mut state = MailboxState::new(self.shared.state.clone(), opening.name.clone(), login);
         // 1. A connection that waits for this login and this secret: the pool has compared it.
-        let (upstream, parked, lock) = match self.resume(&opening).await? {
+        let (upstream, parked, state) = match self.resume(&opening).await? {
             Some(resumed) => resumed,
             None => {
                 // 2. The right to a connection more, and the login: the upstream verifies the secret.
                 let (slot, connection) = self.log_in(&opening).await?;
                 // 3. The lock.
-                let lock = self.lock(&opening).await?;
+                let mut state = self.lock(&opening, None).await?;
                 // Not before the lock: the session that was waited for may have parked its connection.
                 self.shared.pool.forget(&opening.user, &account.login, folder);
                 // 4. Selecting and listing, and what the messages were called before.
-                let (upstream, snapshot) = self.select(opening, &mut state, slot, connection).await?;
+                let (upstream, snapshot) = match self.select(opening, &mut state, slot, connection).await {
+                    Ok(selected) => selected,
+                    Err(error) => {
+                        state.leave(None).await;
+                        return Err(error);
+                    }
+                };
                 let parked = Parked {
                     snapshot,
                     is_unmarked: false,
+                    digest: None,
                     target: None,
                     policy: account.policy.clone(),
                 };
-                (upstream, parked, lock)
+                (upstream, parked, state)
             }
         };
         let row = parked.snapshot.expected_row();
         let ahead = ReadAhead::new(self.read_ahead, row, self.budget.share());
-        Ok(HeldFolder::new(
-            number,
-            upstream,
-            parked,
-            state,
-            ahead,
-            self.shared.clone(),
-            lock,
-        ))
+        let shared = self.shared.clone();
+        Ok(HeldFolder::new(number, upstream, parked, state, ahead, shared))
     }
 
     /// Takes the lock, and the connection that the login's last session has left, if it is there and lives.
-    async fn resume(&self, opening: &Opening) -> Result<Option<(Upstream, Parked, Lock)>, Error> {
+    async fn resume(&self, opening: &Opening) -> Result<Option<(Upstream, Parked, MailboxState)>, Error> {
         let Opening {
             account,
             connector,
@@ -262,8 +260,8 @@ impl Maildrops {
         let Some((slot, mut mailbox, mut parked)) = waiting else {
             return Ok(None);
         };
-        let lock = match self.lock(opening).await {
-            Ok(lock) => lock,
+        let mut state = match self.lock(opening, parked.digest).await {
+            Ok(state) => state,
             Err(error) => {
                 self.shared.pool.park(slot, login, folder, mailbox, parked);
                 return Err(error);
@@ -271,13 +269,21 @@ impl Maildrops {
         };
         match parked.snapshot.refresh(&mut mailbox, &account.policy).await {
             Ok(()) => {
-                let upstream = Upstream::new(account.clone(), name.clone(), connector.clone(), slot, mailbox);
-                Ok(Some((upstream, parked, lock)))
+                let mut upstream = Upstream::new(account.clone(), name.clone(), connector.clone(), slot, mailbox);
+                if state.has_news() {
+                    parked.is_unmarked = false;
+                    if let Err(error) = recognise(&mut state, &mut upstream, &mut parked.snapshot).await {
+                        state.leave(None).await;
+                        return Err(error);
+                    }
+                }
+                Ok(Some((upstream, parked, state)))
             }
             // It died while it waited: nobody needs to know.
             Err(error) => {
                 connector.note_failure(&account.user, Standing::Proven, &error);
                 tracing::debug!(%error, "a parked connection is gone");
+                state.leave(None).await;
                 Ok(None)
             }
         }
@@ -350,11 +356,16 @@ impl Maildrops {
     }
 
     /// Fails if another session holds the maildrop, `wait_seconds` long. If a login's deletes only hide, its maildrop is its own.
-    async fn lock(&self, Opening { account, name, .. }: &Opening) -> Result<Lock, Error> {
-        let (policy, locks) = (&account.policy, &self.shared.locks);
+    /// `known`: the digest of the records that the login's last session has left here.
+    async fn lock(
+        &self,
+        Opening { account, name, .. }: &Opening,
+        known: Option<KeptDigest>,
+    ) -> Result<MailboxState, Error> {
+        let (policy, leases, login) = (&account.policy, &self.shared.leases, account.login.clone());
         let is_private = policy.on_delete == OnDelete::Hide;
-        let lock = locks.hold(name, &account.login, is_private, policy.wait).await;
-        lock.ok_or_else(|| Refusal::InUse.into())
+        let entered = MailboxState::enter(leases, name.clone(), login, is_private, policy.wait, known).await?;
+        entered.ok_or_else(|| Refusal::InUse.into())
     }
 
     /// What reaches the upstream of this name.

@@ -1,9 +1,10 @@
 //! What a session knows of the records of its mailbox, and changes in them.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{
-    Index, Kept, MailboxName, Marks, Past, PendingMove, Renumbered, StateStore, Unavailable, Whose, mailboxes::amend,
+    Index, Kept, KeptDigest, KnownIndex, Lease, Leases, MailboxName, Marks, Past, PendingMove, Renumbered, StateStore,
+    Unavailable, Whose, mailboxes::amend_held,
 };
 
 /// The records of one mailbox, for one login. They are read when they are first asked for; a change is made to what is kept at
@@ -15,28 +16,110 @@ pub struct MailboxState {
     login: String,
     /// As they were read or written last.
     kept: Option<Kept>,
+    /// The records have this digest, as far as is known.
+    digest: Option<KeptDigest>,
+    /// What the store has told of the index when the maildrop was taken; `None` if it has told nothing.
+    index: Option<KnownIndex>,
+    /// The maildrop, while the session holds it.
+    lease: Option<Lease>,
+    /// Whether the index was kept as the maildrop was given up.
+    is_index_kept: bool,
 }
 
 impl MailboxState {
-    /// Of `login` in `mailbox`; nothing is read yet.
+    /// Of `login` in `mailbox`, which it does not hold; nothing is read yet.
     pub fn new(store: Arc<dyn StateStore>, mailbox: MailboxName, login: String) -> Self {
         Self {
             store,
             mailbox,
             login,
             kept: None,
+            digest: None,
+            index: None,
+            lease: None,
+            is_index_kept: false,
+        }
+    }
+
+    /// Takes the maildrop that `login` has in `mailbox`; waits for it for `patience` at most. `None` if another session holds it.
+    /// `is_private`: other logins may hold the mailbox meanwhile. `known`: the digest of the records that the login's last session
+    /// has left here.
+    pub async fn enter(
+        leases: &Leases,
+        mailbox: MailboxName,
+        login: String,
+        is_private: bool,
+        patience: Duration,
+        known: Option<KeptDigest>,
+    ) -> Result<Option<Self>, Unavailable> {
+        let entering = leases.enter(&mailbox, &login, is_private, patience, known.as_ref());
+        let Some((lease, welcome)) = entering.await? else {
+            return Ok(None);
+        };
+        let mut state = Self::new(leases.store().clone(), mailbox, login);
+        state.lease = Some(lease);
+        match welcome {
+            Some(welcome) => {
+                state.kept = Some(welcome.kept);
+                state.index = Some(welcome.index);
+            }
+            None => state.digest = known,
+        }
+        Ok(Some(state))
+    }
+
+    /// Whether the records may be others than the login's last session has left here.
+    pub fn has_news(&self) -> bool {
+        self.index.is_some()
+    }
+
+    /// The digest of the records; `None` if the store compares none, or if nothing is known of them.
+    pub fn digest(&self) -> Option<KeptDigest> {
+        match &self.kept {
+            Some(kept) => self.store.digest(&self.mailbox, &self.login, kept),
+            None => self.digest,
+        }
+    }
+
+    /// Makes sure that the session holds the maildrop, and will for some seconds.
+    pub async fn check(&self) -> Result<(), Unavailable> {
+        match &self.lease {
+            Some(lease) => lease.check().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Returns when the session may not rely on the maildrop any more, while it holds it.
+    pub async fn lapsed(&self) {
+        match &self.lease {
+            Some(lease) => lease.lapsed().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Gives the maildrop up to its next session; returns once that can have it. `index`: what [`MailboxState::save`] is to save
+    /// afterwards, so that a shared store can remember it with the same message.
+    pub async fn leave(&mut self, index: Option<&Arc<Index>>) {
+        if let Some(lease) = self.lease.take() {
+            self.is_index_kept = lease.leave(index.cloned()).await;
         }
     }
 
     /// What is known of the messages; `None` where nothing is.
     pub async fn index(&self) -> Option<Arc<Index>> {
-        self.store.index(&self.mailbox).await
+        match &self.index {
+            Some(KnownIndex::Whole(index)) => Some(index.clone()),
+            Some(KnownIndex::None) => None,
+            Some(KnownIndex::Large) | None => self.store.index(&self.mailbox).await,
+        }
     }
 
     /// Remembers `index` for the next session, and forgets what is kept of messages that it has lost, as far as that has been
     /// read. A failure is logged.
     pub async fn save(&mut self, index: Arc<Index>) {
-        self.store.set_index(&self.mailbox, index.clone()).await;
+        if !self.is_index_kept {
+            self.store.set_index(&self.mailbox, index.clone()).await;
+        }
         if self.kept.is_none() {
             return;
         }
@@ -84,10 +167,8 @@ impl MailboxState {
 
     /// See [`Mailboxes::renumber`](super::Mailboxes::renumber).
     pub async fn renumber(&mut self, past: &Past, from: u64, uids: &Renumbered) -> Result<(), Unavailable> {
-        let renumber = |kept: &mut Kept| kept.renumber(past, from, uids);
-        let kept = amend(&*self.store, &self.mailbox, Whose::All, None, renumber).await?;
-        self.kept = Some(kept);
-        Ok(())
+        self.amend(Whose::All, None, |kept| kept.renumber(past, from, uids))
+            .await
     }
 
     /// The removal that has not come to its end.
@@ -112,10 +193,22 @@ impl MailboxState {
         Ok(self.kept.insert(kept))
     }
 
-    /// What this has read is no more to be relied upon if the change fails.
     async fn change(&mut self, edit: impl Fn(&mut Kept) -> Result<(), Unavailable> + Send) -> Result<(), Unavailable> {
-        let (known, whose) = (self.kept.take(), Whose::Login(&self.login));
-        self.kept = Some(amend(&*self.store, &self.mailbox, whose, known, edit).await?);
+        let (known, login) = (self.kept.take(), self.login.clone());
+        self.amend(Whose::Login(&login), known, edit).await
+    }
+
+    /// What this has read is no more to be relied upon if the change fails.
+    async fn amend(
+        &mut self,
+        whose: Whose<'_>,
+        known: Option<Kept>,
+        edit: impl Fn(&mut Kept) -> Result<(), Unavailable> + Send,
+    ) -> Result<(), Unavailable> {
+        (self.kept, self.digest) = (None, None);
+        let holding = self.lease.as_ref().and_then(Lease::holding);
+        let kept = amend_held(&*self.store, &self.mailbox, whose, holding, known, edit).await?;
+        self.kept = Some(kept);
         Ok(())
     }
 }

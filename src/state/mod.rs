@@ -8,8 +8,11 @@ mod envelope;
 mod file;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod holding;
 mod index;
 mod kept;
+mod lease;
+mod lock;
 mod mailbox_state;
 mod mailboxes;
 mod memory;
@@ -25,7 +28,7 @@ use std::{
     fmt, io,
     path::{Path, PathBuf},
     sync::Arc,
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use async_trait::async_trait;
@@ -36,8 +39,10 @@ pub use backup::{Backup, BackupWriter, NoBackup, Tally};
 pub use control::{RemoteStore, serve};
 pub use database::create_private;
 pub use file::FileStore;
+pub use holding::{Entered, Holding, KeptDigest, KnownIndex, Renewed, Welcome};
 pub use index::{Damage, Index};
 pub use kept::{Kept, MarksReplaced, Replaced, Replacement, Whose};
+pub use lease::{Lease, Leases};
 pub use mailbox_state::MailboxState;
 pub use mailboxes::Mailboxes;
 pub use memory::MemoryStore;
@@ -71,6 +76,40 @@ pub trait StateStore: Send + Sync + fmt::Debug {
     /// Replaces records of `mailbox`, all at once. [`Unavailable::Changed`] where what is kept of one is neither what it was
     /// nor what it is to be: somebody else has changed it.
     async fn replace(&self, mailbox: &MailboxName, replacement: Replacement) -> Result<(), Unavailable>;
+
+    /// How long a holding lasts that is not renewed. `None`: one process has the store alone, so that its own locks are enough,
+    /// and the store is not asked for maildrops.
+    fn lease(&self) -> Option<Duration> {
+        None
+    }
+
+    /// The digest that the store has of records like `kept`; `None` if it compares none.
+    fn digest(&self, _mailbox: &MailboxName, _login: &str, _kept: &Kept) -> Option<KeptDigest> {
+        None
+    }
+
+    /// Takes the maildrop of `holding`, or renews its lease if it is held under that name already; so this may be said twice.
+    /// If the records have not the digest `known`, they are told in the same answer.
+    async fn enter(&self, _holding: &Holding, _known: Option<&KeptDigest>) -> Result<Entered, Unavailable> {
+        Ok(Entered::Same)
+    }
+
+    /// Renews the leases of all `holdings`; in the same order, what has become of each.
+    async fn extend(&self, holdings: &[&Holding]) -> Result<Vec<Renewed>, Unavailable> {
+        Ok(vec![Renewed::Held; holdings.len()])
+    }
+
+    /// Gives the maildrop up if it is still held under that name, and remembers `index` for the next session. Returns once
+    /// that is done.
+    async fn leave(&self, _holding: &Holding, _index: Option<Arc<Index>>) -> Result<(), Unavailable> {
+        Ok(())
+    }
+
+    /// [`StateStore::replace`] by a session that holds the maildrop. [`Unavailable::Lost`] if another session holds it by now;
+    /// if nobody does, it is taken again, because a store that fails over may forget it.
+    async fn replace_held(&self, holding: &Holding, replacement: Replacement) -> Result<(), Unavailable> {
+        self.replace(&holding.mailbox, replacement).await
+    }
 
     /// All marks.
     async fn all_marks(&self) -> Result<Vec<Marked>, Unavailable>;
@@ -160,6 +199,9 @@ pub enum Unavailable {
     /// Marks were reset or renumbered meanwhile.
     #[error("it was changed meanwhile")]
     Changed,
+    /// The session does not hold its maildrop any more.
+    #[error("the lock of the maildrop was lost: another session may have it")]
+    Lost,
 }
 
 /// The store that the configuration asks for: a file under `dir`, or memory. Reads the whole file, to prove it sound, and
