@@ -63,7 +63,7 @@ impl Gateway {
         warn_of_legacy(&config);
         expect_logins(&config);
         let fixed = Fixed::from(&config);
-        let state = state::open(&config.state)?;
+        let state = state::open(&config.state).await?;
         let configured = Configured::new(config, state.clone()).await?;
         let mut listeners = Listeners::new(inherited);
         let plan = listeners.plan(&configured)?;

@@ -25,10 +25,9 @@ pub(super) async fn run(config: &Config, login: &str) -> Result<(), Failure> {
         level: "error".into(),
     })?;
     // Beside a running gateway: what it keeps, and none of its own.
-    let kept: Arc<dyn StateStore> = match &config.state.dir {
-        Some(dir) => state::reach(dir).map_err(Failure::failed)?,
-        None => Arc::new(MemoryStore::default()),
-    };
+    let kept: Arc<dyn StateStore> = state::reach_configured(&config.state)
+        .map_err(Failure::failed)?
+        .unwrap_or_else(|| Arc::new(MemoryStore::default()));
     let tokens = tokens::of(config, kept.clone())?;
     let maildrops = Maildrops::new(config, kept, tokens.clone()).map_err(Failure::wrong)?;
     let doctor = Doctor::new(&maildrops);

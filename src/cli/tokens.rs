@@ -9,11 +9,16 @@ use crate::{
     state::{self, MemoryStore, StateStore},
 };
 
-/// Those that the gateway keeps, whether it runs or not: in the store of `[state] dir`, as `store` comes by it.
+/// Those that the gateway keeps, whether it runs or not: in servers, or in the store of `[state] dir`, as `store` comes by it.
 pub(super) fn kept(
     config: &Config,
     store: impl Fn(&Path) -> Result<Arc<dyn StateStore>, state::Error>,
 ) -> Result<Arc<Tokens>, Failure> {
+    if config.state.shared.is_some()
+        && let Some(shared) = state::reach_configured(&config.state).map_err(Failure::failed)?
+    {
+        return of(config, shared);
+    }
     match &config.state.dir {
         Some(dir) => of(config, store(dir).map_err(|error| Failure::failed(error.to_string()))?),
         None => in_memory(config),

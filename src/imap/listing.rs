@@ -444,7 +444,7 @@ mod tests {
             "each once, none below 3"
         );
         assert_eq!(listed.arrived, [400, 0, 900]);
-        assert_eq!(listed.email_ids, ["4".into(), "7".into(), "".into()]);
+        assert_eq!(listed.email_ids, ["4", "7", ""].map(Box::<str>::from));
         assert_eq!(listed.deleted, [Uid(2), Uid(7)].into_iter().collect());
     }
 

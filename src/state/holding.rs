@@ -67,4 +67,6 @@ pub enum Renewed {
     Free,
     /// Another session holds it.
     Lost,
+    /// The store could not be asked (logged).
+    Unknown,
 }

@@ -6,8 +6,11 @@ mod tests;
 
 use std::{
     collections::HashMap,
+    future::{pending, poll_fn},
     mem,
+    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::Poll,
     time::Duration,
 };
 
@@ -137,8 +140,12 @@ impl Leases {
                     sleep(AGAIN.min(left)).await;
                     continue;
                 }
-                // If only the answer was lost, it is held now, and given up as the lease is dropped.
-                Err(error) => return Err(error),
+                // If only the answer was lost, it is held now, and given up as the lease is dropped. A session of this process that
+                // asks meanwhile hears that the store fails, not that the maildrop is in use.
+                Err(error) => {
+                    lease.lock = None;
+                    return Err(error);
+                }
             };
             entry.renewed(asked, length);
             table.add(entry);
@@ -163,6 +170,39 @@ fn random_name() -> Result<[u8; 16], Unavailable> {
     Ok(name)
 }
 
+/// Tells when a session may not rely on its maildrop any more.
+#[derive(Debug, Clone, Default)]
+pub struct Tenure(Option<Arc<Entry>>);
+
+impl Tenure {
+    /// Returns when another session has the maildrop, or the lease was not renewed in time; never if the store is not shared. It
+    /// looks at the clock whenever it is polled, because the process may have slept.
+    pub async fn lapsed(&self) {
+        let Some(entry) = &self.0 else {
+            return pending().await;
+        };
+        loop {
+            let until = entry.until();
+            let mut ended = pin!(sleep_until(until));
+            let over = poll_fn(|cx| {
+                if Instant::now() < until {
+                    ended.as_mut().poll(cx)
+                } else {
+                    Poll::Ready(())
+                }
+            });
+            tokio::select! {
+                biased;
+                () = entry.lost.cancelled() => return,
+                () = over => {}
+            }
+            if entry.until() <= until {
+                return;
+            }
+        }
+    }
+}
+
 impl Lease {
     /// What the store knows of it; `None` if the store is not shared.
     pub(super) fn holding(&self) -> Option<&Holding> {
@@ -181,29 +221,19 @@ impl Lease {
         if Instant::now() < entry.until() {
             return Ok(());
         }
-        self.table.renew(std::slice::from_ref(entry)).await?;
-        if !entry.is_lost() && Instant::now() < entry.until() {
+        self.table.renew(std::slice::from_ref(entry)).await;
+        if entry.is_lost() {
+            Err(Unavailable::Lost)
+        } else if Instant::now() < entry.until() {
             Ok(())
         } else {
-            Err(Unavailable::Lost)
+            Err(Unavailable::Failed)
         }
     }
 
-    /// Returns when the session may not rely on the maildrop any more: another has it, or the lease was not renewed in time.
-    pub async fn lapsed(&self) {
-        let Some(entry) = &self.entry else {
-            return std::future::pending().await;
-        };
-        loop {
-            let until = entry.until();
-            tokio::select! {
-                () = entry.lost.cancelled() => return,
-                () = sleep_until(until) => {}
-            }
-            if entry.until() <= until {
-                return;
-            }
-        }
+    /// What tells how long the session may rely on the maildrop.
+    pub fn tenure(&self) -> Tenure {
+        Tenure(self.entry.clone())
     }
 
     /// Gives the maildrop up, and returns when the store has been told. A shared store remembers `index` with the same message;
@@ -299,41 +329,41 @@ impl Table {
                 }
                 held.entries.values().cloned().collect()
             };
-            if let Err(error) = self.renew(&entries).await {
-                tracing::warn!(%error, maildrops = entries.len(), "leases of maildrops were not renewed");
-            }
+            self.renew(&entries).await;
         }
     }
 
-    async fn renew(&self, entries: &[Arc<Entry>]) -> Result<(), Unavailable> {
+    async fn renew(&self, entries: &[Arc<Entry>]) {
         let Some(length) = self.store.lease() else {
-            return Ok(());
+            return;
         };
         let asked = Instant::now();
         let holdings: Vec<&Holding> = entries.iter().map(|entry| &entry.holding).collect();
-        let renewed = self.store.extend(&holdings).await?;
+        let renewed = self.store.extend(&holdings).await;
         for (entry, renewed) in entries.iter().zip(renewed) {
             match renewed {
                 Renewed::Held => entry.renewed(asked, length),
-                Renewed::Free => self.take_again(entry, length).await?,
+                Renewed::Free => self.take_again(entry, length).await,
                 Renewed::Lost => entry.lose(),
+                // It lasts until then still, and may be renewed before.
+                Renewed::Unknown => {}
             }
         }
-        Ok(())
     }
 
     /// Takes a maildrop again that a store has forgotten, or whose lease has ended.
-    async fn take_again(&self, entry: &Entry, length: Duration) -> Result<(), Unavailable> {
+    async fn take_again(&self, entry: &Entry, length: Duration) {
         let has_left = entry.has_left.lock().await;
         if *has_left {
-            return Ok(());
+            return;
         }
         let asked = Instant::now();
-        match self.store.enter(&entry.holding, None).await? {
-            Entered::Busy => entry.lose(),
-            Entered::Same | Entered::New(_) => entry.renewed(asked, length),
+        match self.store.enter(&entry.holding, None).await {
+            Ok(Entered::Busy) => entry.lose(),
+            Ok(Entered::Same | Entered::New(_)) => entry.renewed(asked, length),
+            // As if it could not be renewed.
+            Err(_) => {}
         }
-        Ok(())
     }
 
     /// Returns whether the store has done it.

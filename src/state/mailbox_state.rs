@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     Index, Kept, KeptDigest, KnownIndex, Lease, Leases, MailboxName, Marks, Past, PendingMove, Renumbered, StateStore,
-    Unavailable, Whose, mailboxes::amend_held,
+    Tenure, Unavailable, Whose, mailboxes::amend_held,
 };
 
 /// The records of one mailbox, for one login. They are read when they are first asked for; a change is made to what is kept at
@@ -81,20 +81,18 @@ impl MailboxState {
         }
     }
 
-    /// Makes sure that the session holds the maildrop, and will for some seconds.
-    pub async fn check(&self) -> Result<(), Unavailable> {
+    /// Makes sure that the session holds the maildrop, and will for some seconds; returns what tells how long.
+    /// [`Unavailable::Lost`] if another session has it.
+    pub async fn secured(&self) -> Result<Tenure, Unavailable> {
         match &self.lease {
-            Some(lease) => lease.check().await,
-            None => Ok(()),
+            Some(lease) => lease.check().await.map(|()| lease.tenure()),
+            None => Ok(Tenure::default()),
         }
     }
 
-    /// Returns when the session may not rely on the maildrop any more, while it holds it.
-    pub async fn lapsed(&self) {
-        match &self.lease {
-            Some(lease) => lease.lapsed().await,
-            None => std::future::pending().await,
-        }
+    /// Whether the store is shared and the session holds the maildrop there: what it is about to do must be kept first.
+    pub fn is_leased(&self) -> bool {
+        self.lease.as_ref().is_some_and(|lease| lease.holding().is_some())
     }
 
     /// Gives the maildrop up to its next session; returns once that can have it. `index`: what [`MailboxState::save`] is to save
@@ -176,9 +174,18 @@ impl MailboxState {
         Ok(self.kept().await?.pending.clone())
     }
 
-    /// Keeps `pending`, or that there is none.
+    /// Keeps `pending`, or that there is none. [`Unavailable::Lost`] if a shared store keeps another by now than was read: only who
+    /// holds the maildrop writes that, so somebody else has held it meanwhile.
     pub async fn set_pending_move(&mut self, pending: Option<&PendingMove>) -> Result<(), Unavailable> {
+        let known = if self.is_leased() {
+            Some(self.kept().await?.pending.clone())
+        } else {
+            None
+        };
         self.change(|kept| {
+            if known.as_ref().is_some_and(|known| kept.pending != *known) && kept.pending.as_ref() != pending {
+                return Err(Unavailable::Lost);
+            }
             kept.pending = pending.cloned();
             Ok(())
         })

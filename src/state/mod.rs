@@ -23,6 +23,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod valkey;
 
 use std::{
     fmt, io,
@@ -42,13 +43,14 @@ pub use file::FileStore;
 pub use holding::{Entered, Holding, KeptDigest, KnownIndex, Renewed, Welcome};
 pub use index::{Damage, Index};
 pub use kept::{Kept, MarksReplaced, Replaced, Replacement, Whose};
-pub use lease::{Lease, Leases};
+pub use lease::{Lease, Leases, Tenure};
 pub use mailbox_state::MailboxState;
 pub use mailboxes::Mailboxes;
 pub use memory::MemoryStore;
 pub use part::{Kind, Part, Parts};
 pub use records::{Former, Identity, Marks, Past, PendingMove, Renumbered};
 pub use restore::restore;
+pub use valkey::ValkeyStore;
 
 use crate::types::MailboxName;
 
@@ -95,8 +97,8 @@ pub trait StateStore: Send + Sync + fmt::Debug {
     }
 
     /// Renews the leases of all `holdings`; in the same order, what has become of each.
-    async fn extend(&self, holdings: &[&Holding]) -> Result<Vec<Renewed>, Unavailable> {
-        Ok(vec![Renewed::Held; holdings.len()])
+    async fn extend(&self, holdings: &[&Holding]) -> Vec<Renewed> {
+        vec![Renewed::Held; holdings.len()]
     }
 
     /// Gives the maildrop up if it is still held under that name, and remembers `index` for the next session. Returns once
@@ -204,12 +206,14 @@ pub enum Unavailable {
     Lost,
 }
 
-/// The store that the configuration asks for: a file under `dir`, or memory. Reads the whole file, to prove it sound, and
-/// blocks for a moment where somebody else has it.
-pub fn open(config: &crate::config::State) -> Result<Arc<dyn StateStore>, Error> {
-    Ok(match &config.dir {
-        Some(dir) => Arc::new(FileStore::open(dir)?),
-        None => Arc::new(MemoryStore::default()),
+/// The store that the configuration asks for: servers that are shared, a file under `dir`, or memory. Reads the whole file, to
+/// prove it sound, and blocks for a moment where somebody else has it. Servers that cannot be reached are waited for, ten seconds
+/// at most.
+pub async fn open(config: &crate::config::State) -> Result<Arc<dyn StateStore>, Error> {
+    Ok(match (&config.shared, &config.dir) {
+        (Some(shared), _) => Arc::new(ValkeyStore::open(shared.clone(), config.key.clone()).await?),
+        (None, Some(dir)) => Arc::new(FileStore::open(dir)?),
+        (None, None) => Arc::new(MemoryStore::default()),
     })
 }
 
@@ -226,6 +230,24 @@ pub fn reach(dir: &Path) -> Result<Arc<dyn StateStore>, Error> {
         #[cfg(unix)]
         Err(Error::InUse { dir }) => Ok(Arc::new(RemoteStore::new(&dir))),
         Err(error) => Err(error),
+    }
+}
+
+/// The store that the configuration asks for, for a process other than the gateway: see [`reach`]. `None` if state is in the
+/// gateway's memory only.
+pub fn reach_configured(config: &crate::config::State) -> Result<Option<Arc<dyn StateStore>>, Error> {
+    match (&config.shared, &config.dir) {
+        (Some(shared), _) => Ok(Some(Arc::new(ValkeyStore::visit(shared.clone())?))),
+        (None, Some(dir)) => reach(dir).map(Some),
+        (None, None) => Ok(None),
+    }
+}
+
+/// Fails if the servers of state cannot be used.
+pub async fn inspect_shared(config: &crate::config::State) -> Result<(), Error> {
+    match &config.shared {
+        Some(shared) => ValkeyStore::visit(shared.clone())?.inspect(config.key.as_ref()).await,
+        None => Ok(()),
     }
 }
 
@@ -287,6 +309,14 @@ pub enum Error {
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
+    },
+    /// Servers that several gateways share cannot be used.
+    #[error("state.url: {url}: {what}")]
+    Shared {
+        /// `[state] url`
+        url: String,
+        /// What is wrong, and how it is mended.
+        what: String,
     },
     /// Another process has it.
     #[error("state.dir: another popgate is using {} (stop it, or give each a `dir` of its own)", .dir.display())]
