@@ -99,6 +99,12 @@ impl Link {
         self.broken = true;
     }
 
+    /// Ends the conversation at once: what has not been sent yet is not sent any more.
+    pub fn cut(&mut self) {
+        self.wire.cut();
+        self.broken = true;
+    }
+
     /// Ends the conversation with what is under way.
     pub fn give_up(&mut self) {
         self.wire.set_reset_on_close(true);

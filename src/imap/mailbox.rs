@@ -153,6 +153,11 @@ impl Mailbox {
         self.link.close();
     }
 
+    /// Closes the connection at once: commands that have not left yet never will.
+    pub fn cut(&mut self) {
+        self.link.cut();
+    }
+
     /// Makes the connection ready to wait without a task of its own; one that has been closed is broken.
     pub fn detach(&mut self) {
         self.link.detach();

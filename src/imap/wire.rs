@@ -71,6 +71,14 @@ impl Wire {
         self.io = Box::new(Deflate::new(io, self.frame.take()));
     }
 
+    /// Closes the connection at once: what has not left yet never will.
+    pub fn cut(&mut self) {
+        self.io.set_reset_on_close(true);
+        self.io = Box::new(tokio::io::empty());
+        self.outgoing.clear();
+        self.sent = 0;
+    }
+
     /// What has been received.
     pub fn frame(&mut self) -> &mut Frame {
         &mut self.frame

@@ -24,7 +24,7 @@ use super::{
 use crate::{
     config::{OnDelete, OnRetrieve, Policy, Retention},
     imap::{self, Item, Mailbox, Refused},
-    state::{Index, MailboxState, Marks, now},
+    state::{Index, MailboxState, Marks, Unavailable, now},
     types::{Uid, UidMap, Uids},
 };
 
@@ -135,6 +135,16 @@ impl HeldFolder {
     /// Finishes what an earlier session has begun to remove. A failure is no reason to refuse the login: the messages are here
     /// still, and a QUIT that deletes them tries it again.
     pub(super) async fn finish_removal(&mut self) {
+        match self.finish_what_was_begun().await {
+            Ok(gone) => self.note_removed(&gone),
+            Err(error) => {
+                let (mailbox, error) = (self.upstream.name(), error.cause());
+                tracing::warn!(%mailbox, %error, "a removal that was interrupted is not finished");
+            }
+        }
+    }
+
+    async fn finish_what_was_begun(&mut self) -> Result<Uids, Error> {
         let Self {
             removal,
             state,
@@ -142,13 +152,14 @@ impl HeldFolder {
             snapshot,
             ..
         } = self;
-        match removal.finish(state, upstream, snapshot).await {
-            Ok(gone) => self.note_removed(&gone),
-            Err(error) => {
-                let (mailbox, error) = (self.upstream.name(), error.cause());
-                tracing::warn!(%mailbox, %error, "a removal that was interrupted is not finished");
-            }
-        }
+        let tenure = state.secured().await?;
+        let finishing = removal.finish(state, upstream, snapshot);
+        let finished = tokio::select! {
+            biased;
+            () = tenure.lapsed() => None,
+            finished = finishing => Some(finished),
+        };
+        finished.unwrap_or_else(|| Err(cut(upstream)))
     }
 
     /// Removes what the login retrieved more than `retain_days` ago. A failure is no reason to refuse the login: it is tried
@@ -527,7 +538,15 @@ impl HeldFolder {
             snapshot,
             ..
         } = self;
-        let refused = removal.remove(state, upstream, snapshot, uids, &seen).await?;
+        let tenure = state.secured().await?;
+        let removing = removal.remove(state, upstream, snapshot, uids, &seen);
+        // No command leaves after the lease: another session may have the maildrop then.
+        let removed = tokio::select! {
+            biased;
+            () = tenure.lapsed() => None,
+            removed = removing => Some(removed),
+        };
+        let refused = removed.unwrap_or_else(|| Err(cut(upstream)))?;
         self.note_removed(&refused.gone(uids));
         Ok(refused)
     }
@@ -665,6 +684,13 @@ impl HeldFolder {
         } = self;
         recognition::identify(state, upstream, snapshot.index(), uids).await
     }
+}
+
+/// The lock of the maildrop was lost in the middle of a removal: what has not left yet never will.
+fn cut(upstream: &mut Upstream) -> Error {
+    upstream.mailbox().cut();
+    tracing::warn!(mailbox = %upstream.name(), "the lock of the maildrop was lost while messages were removed: the upstream connection is cut");
+    Unavailable::Lost.into()
 }
 
 /// What a login that has left `marks` can be shown of a folder, `now` in seconds since 1970.
