@@ -1,4 +1,4 @@
-//! Writes what is made of the declarations of keys: gateway.toml.example and the tables of README.md.
+//! Writes what is made of the declarations of keys: gateway.toml.example and the tables of docs/src/configuration.md.
 
 use std::{fs, io, path::Path};
 
@@ -8,12 +8,10 @@ const END: &str = "<!-- end of keys -->\n";
 fn main() -> io::Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     fs::write(root.join("gateway.toml.example"), popgate::config::example())?;
-    let readme = fs::read_to_string(root.join("README.md"))?;
-    let (before, rest) = readme.split_once(BEGIN).ok_or(io::ErrorKind::InvalidData)?;
+    let chapter = root.join("docs/src/configuration.md");
+    let text = fs::read_to_string(&chapter)?;
+    let (before, rest) = text.split_once(BEGIN).ok_or(io::ErrorKind::InvalidData)?;
     let (_, after) = rest.split_once(END).ok_or(io::ErrorKind::InvalidData)?;
     let table = popgate::config::keys_as_markdown();
-    fs::write(
-        root.join("README.md"),
-        format!("{before}{BEGIN}\n{table}\n{END}{after}"),
-    )
+    fs::write(chapter, format!("{before}{BEGIN}\n{table}\n{END}{after}"))
 }

@@ -1,5 +1,5 @@
-//! What a person types: init | serve | reload | sessions | trace | check | doctor | state | backup | restore | sign-in | demo | health |
-//! hash-password | completions | man.
+//! The command line: init | serve | reload | sessions | trace | check | doctor | state | backup | restore | sign-in |
+//! demo | health | hash-password | completions | man.
 
 mod backup;
 mod check;
@@ -38,14 +38,14 @@ use crate::{
     sandbox,
 };
 
-/// Where `serve --upstream` and `demo` listen: a port that needs no privilege.
+/// Where `serve --upstream` and `demo` listen by default: a port that needs no privilege.
 const LISTEN: &str = "127.0.0.1:1110";
-/// The configuration, where neither `--config` nor `POPGATE_CONFIG` names one.
+/// The configuration file if neither `--config` nor `POPGATE_CONFIG` names one.
 const CONFIG: &str = "gateway.toml";
 
 /// A POP3 server whose maildrops live on an upstream IMAP account.
 #[derive(Debug, Parser)]
-#[command(name = "popgate", version, arg_required_else_help = true)]
+#[command(name = "popgate", version = env!("POPGATE_VERSION"), arg_required_else_help = true)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -193,7 +193,8 @@ enum Command {
 }
 
 impl Cli {
-    /// Runs the command until it is done; `serve` and `demo` until SIGTERM or SIGINT. Call it before any thread is started.
+    /// Runs the command until it is done; `serve` and `demo` until SIGTERM or SIGINT. Call it before any thread starts:
+    /// `serve` gives up rights for this thread and for those that it starts later.
     pub fn run(self) -> Result<(), Failure> {
         sandbox::hide_memory();
         match self.command {
@@ -273,17 +274,17 @@ impl Cli {
     }
 }
 
-/// Runs `work` with threads of its own.
+/// Runs `work` on a runtime with several threads.
 fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(work);
-    // Whatever still runs holds no promise to a device: drained is drained.
+    // Tasks that still run are not waited for: after the drain, no device depends on them.
     runtime.shutdown_background();
     result
 }
 
-/// The configuration that the command line or the environment names; where nothing does and there is no
-/// `gateway.toml`, one that is made of `POPGATE__…` variables alone.
+/// Loads the configuration file that the command line or the environment names, or else `gateway.toml`. If neither
+/// names a file and there is no `gateway.toml`, `POPGATE__…` variables alone may make the configuration.
 fn load(option: Option<PathBuf>) -> Result<Loaded, config::Error> {
     let file = Path::new(CONFIG);
     match named(option) {
@@ -297,7 +298,7 @@ fn load(option: Option<PathBuf>) -> Result<Loaded, config::Error> {
     }
 }
 
-/// The configuration that the command line or the environment names.
+/// The configuration file from `--config`, or else from `POPGATE_CONFIG`.
 fn named(option: Option<PathBuf>) -> Option<PathBuf> {
     option.or_else(|| {
         std::env::var_os("POPGATE_CONFIG")
@@ -306,14 +307,14 @@ fn named(option: Option<PathBuf>) -> Option<PathBuf> {
     })
 }
 
-/// The day of a time that state keeps, in seconds since 1970, UTC.
+/// The day (UTC) of a time in state, in seconds since 1970.
 fn day(seconds: u32) -> NaiveDate {
     DateTime::from_timestamp(seconds.into(), 0)
         .unwrap_or_default()
         .date_naive()
 }
 
-/// Why a command failed, for people.
+/// Why a command failed: a message for the user, and the exit status.
 #[derive(Debug)]
 pub struct Failure {
     code: u8,
@@ -321,7 +322,7 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// Something failed that might succeed another time.
+    /// The command failed, but another try may succeed: exit status 1.
     fn failed(message: impl fmt::Display) -> Self {
         Self {
             code: 1,
@@ -329,7 +330,7 @@ impl Failure {
         }
     }
 
-    /// The command line or the configuration is wrong.
+    /// The command line or the configuration is wrong: exit status 2.
     fn wrong(message: impl fmt::Display) -> Self {
         Self {
             code: 2,
@@ -394,7 +395,7 @@ impl From<gateway::Error> for Failure {
     }
 }
 
-/// What to do about an address that can't be listened at.
+/// What to do if popgate cannot listen at `address`; empty if there is no advice.
 fn bind_advice(error: &io::Error, address: SocketAddr) -> &'static str {
     match error.kind() {
         io::ErrorKind::PermissionDenied if address.port() < 1024 => {

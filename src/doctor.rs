@@ -1,7 +1,7 @@
-//! One login tried end to end, a step at a time: what each step has shown, how long it took, and what to do if it failed.
-//! Nothing is changed in the mailbox, in state or in what devices see.
+//! Tries one login end to end, step by step, and reports of each step what it has shown, how long it took, and what to do if it
+//! failed. This changes nothing in the mailbox, in state, or in what devices see.
 //!
-//! The steps and their results are data: `popgate doctor` prints them, and a page may show them.
+//! The steps and their results are data: `popgate doctor` prints them, and the web page shows them.
 
 mod chart;
 mod words;
@@ -21,32 +21,33 @@ use crate::{
     maildrop::{self, Look, Maildrops},
 };
 
-/// Where the steps go as they are done.
+/// Called with each step when it is done.
 pub type Report<'a> = &'a mut (dyn FnMut(Step) + Send);
 
-/// Tries logins with what a gateway would try them with.
+/// Tries logins as a gateway would.
 #[derive(Debug, Clone, Copy)]
 pub struct Doctor<'a> {
     maildrops: &'a Maildrops,
 }
 
 impl<'a> Doctor<'a> {
-    /// In a gateway's process: with its own `maildrops`, so that its bounds on connections hold.
+    /// Takes the `maildrops` to try logins with. In a running gateway these are its own, so that its limits on connections
+    /// hold.
     pub fn new(maildrops: &'a Maildrops) -> Self {
         Self { maildrops }
     }
 
-    /// Tries the login of `account` from DNS to a message that is fetched and thrown away. Returns whether every step worked.
+    /// Tries the login of `account`, from DNS to a message that is fetched and discarded. Returns whether every step worked.
     pub async fn examine(self, account: &Account, report: Report<'_>) -> bool {
         self.visit(account, true, report).await
     }
 
-    /// The same without fetching a message.
+    /// Like [`Self::examine`], without fetching a message.
     pub async fn examine_folders(self, account: &Account, report: Report<'_>) -> bool {
         self.visit(account, false, report).await
     }
 
-    /// Tries `upstream` up to its greeting, and TLS. Returns whether every step worked.
+    /// Tries to connect to `upstream`, including TLS and the greeting. Returns whether every step worked.
     pub async fn examine_upstream(self, upstream: &config::Upstream, report: Report<'_>) -> bool {
         let mut chart = Chart::new(report);
         let failed = |error| maildrop::Error::unauthenticated(upstream, error);
@@ -77,7 +78,7 @@ impl<'a> Doctor<'a> {
         let begun = Instant::now();
         match self.maildrops.look(account).await {
             Ok(mut look) => {
-                // What the steps lack is in the chart.
+                // The chart has recorded a step that failed.
                 let _ = steps(&mut look, account, fetches, &mut chart).await;
                 look.leave().await;
             }
@@ -87,7 +88,7 @@ impl<'a> Doctor<'a> {
     }
 }
 
-/// `None` once a step has failed without which there is no next one.
+/// Does the steps in order. Returns `None` after the failure of a step that the next one needs.
 async fn steps(look: &mut Look, account: &Account, fetches: bool, chart: &mut Chart<'_>) -> Option<()> {
     let failed = |error| look.failed(error);
     let greeted = connect(look.approach(), &account.upstream, failed, chart).await?;
@@ -124,7 +125,7 @@ async fn steps(look: &mut Look, account: &Account, fetches: bool, chart: &mut Ch
     Some(())
 }
 
-/// From DNS to a greeting, and TLS.
+/// Connects to the upstream: DNS, TCP, TLS and the greeting.
 async fn connect(
     approach: Approach<'_>,
     upstream: &config::Upstream,
@@ -156,7 +157,8 @@ async fn connect(
     Some(secured.0)
 }
 
-/// Tries all addresses at once; goes on with the first that answers, in their order. The others are no failure then.
+/// Tries all addresses at once, and returns the connection to the first of them, in their order, that answers. If one answers,
+/// failures of the others are only warnings.
 async fn open(
     approach: Approach<'_>,
     addresses: Vec<SocketAddr>,
@@ -194,7 +196,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
 
-    /// What a page needs: steps as data, from a task of its own.
+    /// The web page needs the steps as data, from a task of its own.
     #[tokio::test]
     async fn steps_are_data() {
         // Nobody listens at port 1.

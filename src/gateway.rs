@@ -1,7 +1,7 @@
-//! Composition root: configuration → parts; serve; reload; drain.
+//! Builds the parts from the configuration; serves, reloads and drains.
 //!
-//! What outlives a reload of the configuration is the gateway's own: state, sockets, and what counts sessions. All else is
-//! [`Configured`], and a reload makes another of it.
+//! The gateway itself owns what outlives a reload of the configuration: state, sockets, and the counters of sessions.
+//! All else is [`Configured`], and a reload replaces it.
 
 mod chores;
 mod configured;
@@ -48,7 +48,7 @@ pub struct Gateway {
     state: Arc<dyn StateStore>,
     gate: Gate,
     sessions: Sessions,
-    /// Locked by whoever changes the listeners: a reload, or the end.
+    /// Locked by the task that changes the listeners: a reload, or the end.
     listeners: Arc<Mutex<Listeners>>,
     site: Option<Site>,
     fixed: Fixed,
@@ -56,8 +56,8 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Builds the parts and binds every listener, or takes the socket of `inherited` that has its address. Errors name the key
-    /// at fault.
+    /// Builds the parts and binds every listener. If `inherited` has a socket with a listener's address, that socket is
+    /// used. Errors name the key at fault.
     pub async fn bind(config: Config, inherited: Vec<TcpListener>) -> Result<Arc<Self>, Error> {
         raise_file_limit(config.limits.sessions);
         warn_of_legacy(&config);
@@ -106,13 +106,14 @@ impl Gateway {
         self.listeners.lock().await.addresses()
     }
 
-    /// Cancelled as soon as the gateway is told to end: it drains from then on.
+    /// Cancelled as soon as the gateway is told to end; from then on it drains.
     pub fn draining(&self) -> &CancellationToken {
         &self.sessions.shutdown
     }
 
-    /// Puts `config` into force. Sessions go on with what they began with; whoever comes from now on finds the new. Returns a
-    /// sentence for each change that needs a restart. If this fails, nothing has changed.
+    /// Puts `config` into force. Running sessions keep the configuration that they began with; sessions that begin
+    /// later get the new one. Returns a sentence for each change that needs a restart. If this fails, nothing has
+    /// changed.
     pub async fn reload(&self, config: Config) -> Result<Vec<String>, Error> {
         let mut listeners = self.listeners.lock().await;
         if self.sessions.shutdown.is_cancelled() {
@@ -145,13 +146,13 @@ impl Gateway {
         self.current.borrow().clone()
     }
 
-    /// Serves until `shutdown` is cancelled, then drains: no listener accepts any more, whoever has not logged in is dropped,
-    /// and all others are served until they say QUIT, or until `drain_seconds` are over. Whoever does not say QUIT deletes
-    /// nothing.
+    /// Serves until `shutdown` is cancelled, then drains: no listener accepts connections any more, devices that have
+    /// not logged in are disconnected, and all others are served until they send QUIT or `drain_seconds` are over. A
+    /// session that ends without QUIT deletes nothing.
     pub async fn run(self: Arc<Self>, shutdown: CancellationToken) {
         let chores = TaskTracker::new();
-        chores::begin(&self.current.subscribe(), &chores, &shutdown);
-        // They answer while sessions drain.
+        chores::begin(&self.current.subscribe(), &self.state, &chores, &shutdown);
+        // The page and the state's socket still answer while sessions drain.
         let (aside, ended) = (TaskTracker::new(), CancellationToken::new());
         self.serve_aside(&aside, &ended);
         self.listeners.lock().await.accept(&self.gate, &self.sessions);
@@ -166,7 +167,7 @@ impl Gateway {
         let _ = timeout(GRACE, aside.wait()).await;
     }
 
-    /// The page, and the state for other processes.
+    /// Serves the web page, and state for other processes, as tasks of `tasks`.
     fn serve_aside(self: &Arc<Self>, tasks: &TaskTracker, ended: &CancellationToken) {
         if self.site.is_some() {
             let (gateway, ended) = (self.clone(), ended.clone());
@@ -222,20 +223,19 @@ impl Gateway {
     }
 }
 
-/// How long commands under way may take after `drain_seconds`.
+/// How long commands may still run after `drain_seconds`.
 const GRACE: Duration = Duration::from_secs(2);
-/// How long the gateway may take at least to finish what sessions have left behind, and to save tokens: each lost token costs a
-/// sign-in.
+/// The least time to finish what sessions have left behind, and to save tokens: each lost token costs a sign-in.
 const FLUSH: Duration = Duration::from_secs(5);
 
-/// The page remembers how these logins fare.
+/// Makes the page remember the failures of these logins even if they never succeed.
 fn expect_logins(config: &Config) {
     let accounts = config.accounts.iter().filter(|account| !account.is_rule());
     let logins: Vec<_> = accounts.map(|account| canonical(&account.login, None)).collect();
     polls().expect(logins.iter().map(String::as_str));
 }
 
-/// Warns of old TLS.
+/// Warns of every listener and upstream with old TLS.
 fn warn_of_legacy(config: &Config) {
     for listener in config.listeners.iter().filter(|listener| listener.tls.is_legacy()) {
         tracing::warn!(
@@ -257,10 +257,11 @@ fn warn_of_legacy(config: &Config) {
     }
 }
 
-/// Files besides those of sessions: listeners, state, parked connections of sessions that have ended.
+/// How many files are open besides those of sessions: listeners, state, parked connections of sessions that have ended.
 const OTHER_FILES: u64 = 256;
 
-/// Each session has two sockets; where the system does not let us have so many, that is said before they are missed.
+/// Raises the limit of open files, because each session has two sockets. Warns at once if the system does not allow
+/// enough.
 fn raise_file_limit(sessions: usize) {
     let needed = 2 * sessions as u64 + OTHER_FILES;
     let allowed = rlimit::increase_nofile_limit(needed).unwrap_or(0);
@@ -281,7 +282,7 @@ pub enum Error {
     Bind {
         /// The address.
         address: SocketAddr,
-        /// Why.
+        /// Why binding failed.
         source: io::Error,
     },
     /// A listener's address is taken by a listener of this gateway that is to be closed.
@@ -300,34 +301,34 @@ pub enum Error {
     BindSite {
         /// The address.
         address: SocketAddr,
-        /// Why.
+        /// Why binding failed.
         source: io::Error,
     },
-    /// A listener speaks TLS and there is no certificate.
+    /// A listener has TLS, and there is no certificate.
     #[error("[[listener]] address {address}: needs [tls] certificate and key")]
     NoCertificate {
         /// The address.
         address: SocketAddr,
     },
-    /// A certificate or key.
+    /// A certificate or key cannot be used.
     #[error(transparent)]
     Tls(#[from] tls::Error),
-    /// A root file.
+    /// A `ca_file` cannot be used, or the system has no random numbers.
     #[error(transparent)]
     Maildrops(#[from] SetupError),
-    /// No random numbers.
+    /// The system has no random numbers.
     #[error(transparent)]
     Random(#[from] RandomUnavailable),
-    /// `[upstream.NAME.oauth2]`
+    /// `[upstream.NAME.oauth2]` cannot be used.
     #[error("[upstream.….oauth2] {0}")]
     OAuth2(#[from] oauth::SetupError),
-    /// `[notify]`
+    /// `[notify]` cannot be used.
     #[error(transparent)]
     Notify(#[from] notify::SetupError),
-    /// `[state] dir`
+    /// `[state] dir` cannot be used.
     #[error(transparent)]
     State(#[from] state::Error),
-    /// The gateway was told to end.
+    /// The gateway is draining, so it does not reload.
     #[error("the gateway is shutting down")]
     Draining,
 }

@@ -1,4 +1,4 @@
-//! Asks a running gateway, by its own listeners, whether it answers: a container's health check.
+//! Asks a running gateway at its own listeners whether it answers: the health check of a container.
 
 use std::{
     io,
@@ -18,20 +18,20 @@ use crate::{
     tls::{Connector, Disagreement, HandshakeError},
 };
 
-/// How long a listener may take to answer: the greeting asks nobody upstream.
+/// How long a listener may take to answer. The greeting does not wait for any upstream.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Longest reply line, RFC 2449 §4.
+/// The longest reply line in octets (RFC 2449 §4).
 const LINE: u64 = 512;
 
 /// A listener to ask.
 #[derive(Debug, Clone, Copy)]
 pub struct Door<'a> {
-    /// Where it listens.
+    /// The address that the listener is bound to.
     pub address: SocketAddr,
-    /// Whether TLS comes first.
+    /// Whether connections begin with TLS.
     pub implicit_tls: bool,
-    /// The networks from which it expects PROXY headers.
+    /// The networks from which the listener expects PROXY headers.
     pub balancers: &'a [IpNet],
 }
 
@@ -45,13 +45,13 @@ impl<'a> From<&'a Listener> for Door<'a> {
     }
 }
 
-/// A PROXY header of version 2 that says LOCAL: the connection is the sender's own.
+/// A PROXY header of version 2 with the command LOCAL: the connection is the sender's own, not a proxied one.
 const LOCAL: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
 
 /// Connects to a listener, expects the `+OK` greeting (RFC 1939 §4), and leaves.
 ///
-/// An address that listens everywhere (`0.0.0.0`, `[::]`) is asked by loopback. Whether the certificate of a listener suits
-/// this address is the devices' concern, not asked here.
+/// A listener on all addresses (`0.0.0.0`, `[::]`) is asked at the loopback address. A certificate that is not valid for this
+/// address counts as an answer: devices connect to the listener by another name.
 ///
 /// # Errors
 /// No connection, no answer within three seconds, or another answer than `+OK`.
@@ -73,7 +73,7 @@ async fn talk(door: Door<'_>) -> io::Result<()> {
     let connector = Connector::new(None).map_err(io::Error::other)?;
     match connector.connect("localhost", stream).await {
         Ok(stream) => greet(stream).await,
-        // It showed a certificate, or asked for one: the listener is alive.
+        // The listener showed a certificate, or asked for one: it is alive.
         Err(HandshakeError::Certificate(_) | HandshakeError::Disagreement(Disagreement::ClientCertificate(_))) => {
             Ok(())
         }
@@ -88,7 +88,7 @@ async fn greet<S: AsyncRead + AsyncWrite + Unpin>(stream: S) -> io::Result<()> {
     if !line.starts_with(b"+OK") {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "its greeting is not +OK"));
     }
-    // With QUIT the gateway does not log a broken session. The outcome makes no difference here.
+    // Because of the QUIT the gateway does not log a broken session. The outcome makes no difference here.
     if stream.write_all(b"QUIT\r\n").await.is_ok() {
         let _ = tokio::io::copy(&mut stream.take(LINE), &mut tokio::io::sink()).await;
     }
@@ -130,7 +130,7 @@ mod tests {
         }
     }
 
-    /// A listener that greets one device with `greeting`; what the device then says is the task's result.
+    /// A listener that greets one device with `greeting`. The task returns what the device then sends.
     async fn peer(greeting: &'static [u8]) -> (SocketAddr, tokio::task::JoinHandle<Vec<u8>>) {
         let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
         let address = listener.local_addr().unwrap();

@@ -1,4 +1,4 @@
-//! HTTP to servers that the configuration names: over TLS that it trusts, and to no other server.
+//! HTTP to the servers that the configuration names, and to no other: over TLS with the certificates that it trusts.
 
 use std::{error::Error as _, time::Duration};
 
@@ -9,8 +9,8 @@ use crate::tls;
 /// How long a whole answer may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A client that trusts what `tls` trusts and follows no redirect: what is sent is secret, and goes where the configuration
-/// says (RFC 6819 §4.2.1, RFC 9700 §4.11).
+/// A client that trusts the same certificates as `tls` and follows no redirect: requests hold secrets, which must go only where
+/// the configuration says (RFC 6819 §4.2.1, RFC 9700 §4.11).
 pub(crate) fn client(tls: &tls::Connector) -> reqwest::Result<reqwest::Client> {
     reqwest::Client::builder()
         .tls_backend_preconfigured(tls.client_config())
@@ -21,7 +21,7 @@ pub(crate) fn client(tls: &tls::Connector) -> reqwest::Result<reqwest::Client> {
         .build()
 }
 
-/// The error with its causes, which say more than the error itself; the URL is left out.
+/// The error with its causes, which say more than the error itself. The URL is left out, because it may hold a secret.
 pub(crate) fn with_causes(error: reqwest::Error) -> String {
     let error = error.without_url();
     let mut text = error.to_string();

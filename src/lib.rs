@@ -1,12 +1,14 @@
 //! popgate: a POP3 server whose maildrops live on an upstream IMAP account.
 //!
-//! The modules in the order mail flows: a device speaks to [`pop3`], which asks [`accounts`] who the device is and
-//! opens a [`maildrop`]; that translates to [`imap`], the upstream, for which [`oauth`] has tokens if it takes no
-//! password. [`proofs`] remembers which secrets were right; `challenge` computes what a secret answers. [`state`]
-//! outlives a session. [`notify`] tells people when they must act. [`sign_in`] ends a sign-in, which begins at a terminal or on the page of [`web`]. [`doctor`]
-//! tries a login step by step. [`gateway`] puts the parts together from a [`config`]; [`cli`] is what a person types,
-//! [`admin`] how that reaches a gateway that runs already, [`systemd`] who may have started it, and [`sandbox`] what the
-//! process may do from then on. [`types`] are small types that all of them use.
+//! The modules, in the order in which mail flows: a device talks to [`pop3`], which asks [`accounts`] whose login it is
+//! and opens a [`maildrop`]. The maildrop talks to the upstream by [`imap`]; [`oauth`] has access tokens for upstreams
+//! that take no passwords. [`proofs`] remembers which secrets were right; `challenge` computes the responses of
+//! challenge-response logins. [`state`] outlives sessions. [`notify`] tells people when they must act. [`sign_in`]
+//! completes a sign-in that began at a terminal or on the page of [`web`]. [`doctor`] tries a login step by step.
+//!
+//! [`gateway`] puts the parts together from a [`config`]. [`cli`] is the command line, and [`admin`] carries its
+//! commands to a running gateway. [`systemd`] talks to the service manager that may have started the process;
+//! [`sandbox`] takes away the rights that the process does not need. [`types`] are small types that all modules use.
 
 pub mod accounts;
 pub mod admin;

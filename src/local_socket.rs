@@ -1,4 +1,4 @@
-//! Sockets in a directory of ours, for other processes of the same user: one JSON value a line, in both directions.
+//! Unix sockets in the gateway's directory, for other processes of the same user: one JSON value a line, in both directions.
 
 use std::{
     fs::{self, Permissions},
@@ -16,15 +16,15 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// How often a missing socket is tried again, and the pause before each try: one second in all.
+/// How often to try again if the socket is missing, and the pause before each try: one second in all.
 const CONNECTS: u32 = 20;
 const BETWEEN_CONNECTS: Duration = Duration::from_millis(50);
-/// Connections that wait to be accepted.
+/// The most connections that wait to be accepted.
 const BACKLOG: i32 = 16;
-/// The pause before the next try to accept a connection, if the system has failed to.
+/// The pause after the system has failed to accept a connection.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Hands each connection at the socket `path` to `converse`, until `shutdown`; then the socket is removed. Fails if the socket
+/// Passes each connection at the socket `path` to `converse`, until `shutdown`; then removes the socket. Fails if the socket
 /// cannot be made.
 pub async fn serve<F>(path: &Path, shutdown: &CancellationToken, converse: impl Fn(UnixStream) -> F) -> io::Result<()>
 where
@@ -48,12 +48,12 @@ where
     Ok(())
 }
 
-/// For our user only, in a directory that others may enter too: nobody can connect before it listens, and by then its mode
-/// holds.
+/// Makes the socket for the gateway's user only, even in a directory that other users may enter: nobody can connect before the
+/// socket listens, and by then its mode is set.
 fn bind(path: &Path) -> io::Result<UnixListener> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        // Left behind by a gateway that was killed.
+        // A gateway that was killed has left its socket behind.
         _ => {}
     }
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
@@ -64,7 +64,8 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
     UnixListener::from_std(socket.into())
 }
 
-/// Connects to the socket `path`, which may be a moment late: a process that is just starting does other things first.
+/// Connects to the socket `path`. If it is missing, tries again for a second, because a process that is just starting may not
+/// have made it yet.
 pub async fn connect(path: &Path) -> io::Result<UnixStream> {
     let mut tries = 0;
     loop {
@@ -83,13 +84,13 @@ pub async fn connect(path: &Path) -> io::Result<UnixStream> {
 
 /// `value` as a line of JSON.
 pub fn line<T: Serialize>(value: &T) -> Vec<u8> {
-    // To memory, and with keys that are strings, nothing can fail.
+    // Writing to memory, with strings as keys, cannot fail.
     let mut line = serde_json::to_vec(value).unwrap_or_default();
     line.push(b'\n');
     line
 }
 
-/// The next line, of `longest` octets at most; `None` at the end.
+/// Reads a line of at most `longest` octets as JSON; `None` at the end of the stream.
 pub async fn receive<T: DeserializeOwned>(
     stream: &mut (impl AsyncBufRead + Unpin),
     longest: u64,

@@ -11,15 +11,15 @@ use tokio::time::Instant;
 
 pub use crate::types::RandomUnavailable;
 
-/// How long a secret that was right is not taken for a guess: a device that is off over the weekend comes back in time.
-/// If the secret is refused, this ends at once.
+/// For how long a secret that was right is not counted as a guess: a device that is off over the weekend comes back in time. If
+/// the secret is refused, this ends at once.
 pub(crate) const PROVEN_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// Hashes secrets under a random key that only this process has.
+/// Hashes secrets with a random key that only this process has.
 #[derive(Debug)]
 pub(crate) struct KeyedHash(hmac::Key);
 
-/// Stands for the secret of a login.
+/// A hash that stands for the secret of a login.
 pub(crate) type Tag = [u8; 16];
 
 impl KeyedHash {
@@ -41,7 +41,7 @@ impl KeyedHash {
     }
 }
 
-/// Tags in one generation. Two full generations take 10 MB.
+/// The most tags in one generation. Two full generations take 10 MB.
 const GENERATION: usize = 65_536;
 
 /// Tags that were inserted lately. If there are too many, the oldest are forgotten.
@@ -92,7 +92,7 @@ impl Recent {
     /// Forgets `tag`; returns whether it was known.
     pub(crate) fn remove(&self, tag: &Tag) -> bool {
         let mut generations = self.lock();
-        // It is in one of the two only, see `insert`.
+        // The tag is in only one of the two, see `insert`.
         let at = generations.current.remove(tag);
         let at = at.or_else(|| generations.previous.remove(tag));
         at.is_some_and(|at| at.elapsed() < self.lasts)

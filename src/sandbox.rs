@@ -1,7 +1,7 @@
-//! What the process gives up before it serves, in case an attacker takes it over: to leave its memory in a file, to gain
-//! privileges, to start programs, and to read or write files that it does not need.
+//! Gives up rights before the process serves, in case an attacker takes it over: the rights to leave its memory in a core dump,
+//! to gain privileges, to start programs, and to read or write files that it does not need.
 //!
-//! On a system without these means popgate serves nevertheless; the log says what is in force.
+//! On a system that does not support this, popgate serves nevertheless; the log says which restrictions are in force.
 
 use std::{
     collections::BTreeSet,
@@ -12,16 +12,16 @@ use std::{
 /// What a gateway needs of the system.
 #[derive(Debug, Default)]
 pub struct Needs {
-    /// Files that it reads, also when they have been replaced: so it may read all of their directories.
+    /// Files that the gateway reads. They may be replaced later, so the gateway may read all of their directories.
     pub files: Vec<PathBuf>,
-    /// Directories that it writes to.
+    /// Directories that the gateway writes to.
     pub writable: Vec<PathBuf>,
-    /// TCP ports that it listens at.
+    /// TCP ports that the gateway listens at.
     pub ports: Vec<u16>,
 }
 
-/// Directories of the system that hold no secrets of other programs which file permissions do not keep: names, roots of
-/// certificates, time zones, libraries that resolve names. And how many processors there are for us.
+/// Directories of the system that the gateway reads: for names and the libraries that resolve them, root certificates, time
+/// zones, and the number of processors that it may use. If they hold secrets of other programs, file permissions protect these.
 const SYSTEM: [&str; 8] = [
     "/etc",
     "/usr",
@@ -36,18 +36,18 @@ const SYSTEM: [&str; 8] = [
 /// Files of the system that may be symbolic links into /run or /var.
 const LINKED: [&str; 3] = ["/etc/resolv.conf", "/etc/ssl/certs", "/etc/localtime"];
 
-/// Variables that name files or directories with roots of certificates.
+/// Environment variables that name files or directories with root certificates.
 const ROOTS: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
 
 impl Needs {
-    /// All directories that are read, and that exist.
+    /// All directories that the gateway may read, and that exist.
     fn readable(&self) -> BTreeSet<PathBuf> {
         let mut readable: BTreeSet<_> = SYSTEM.iter().map(PathBuf::from).collect();
         let roots = ROOTS.iter().filter_map(std::env::var_os).map(PathBuf::from);
         let files = LINKED.iter().map(PathBuf::from).chain(roots);
         for file in files.chain(self.files.iter().cloned()) {
             readable.extend(directory_of(&file));
-            // The directory that the link leads to now: certbot's next certificate will be in the same directory.
+            // The directory of the link's present target: certbot puts the next certificate into the same directory.
             readable.extend(file.canonicalize().ok().as_deref().and_then(directory_of));
         }
         readable.retain(|directory| directory.is_dir());
@@ -55,7 +55,7 @@ impl Needs {
     }
 }
 
-/// A directory itself, or the directory in which a file lies.
+/// `path` itself if it is a directory, otherwise the directory that contains it.
 fn directory_of(path: &Path) -> Option<PathBuf> {
     if path.is_dir() {
         return Some(path.to_owned());
@@ -65,7 +65,7 @@ fn directory_of(path: &Path) -> Option<PathBuf> {
     Some(if is_here { PathBuf::from(".") } else { parent.to_owned() })
 }
 
-/// No core dumps, and no other process of the same user may read our memory.
+/// Forbids core dumps, and forbids other processes of the same user to read this process's memory.
 pub fn hide_memory() {
     #[cfg(unix)]
     let _ = rlimit::setrlimit(rlimit::Resource::CORE, 0, 0);
@@ -73,7 +73,7 @@ pub fn hide_memory() {
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
 }
 
-/// TCP ports that a listener which is added later may take: POP3's own.
+/// The TCP ports of POP3. Listeners that are added later may use them.
 const POP3: [u16; 2] = [110, 995];
 
 /// What the process may still do.
@@ -85,12 +85,12 @@ pub struct Boundary {
 }
 
 impl Boundary {
-    /// How much of it is in force.
+    /// Whether all, some or none of the restrictions are in force.
     pub fn confinement(&self) -> Confinement {
         self.confinement
     }
 
-    /// Whether `file` can't be read because it is in none of the directories that were needed at the start.
+    /// Whether `file` cannot be read, because it is in none of the directories that were needed at the start.
     pub fn forbids_file(&self, file: &Path) -> bool {
         let file = file.canonicalize().unwrap_or_else(|_| file.to_owned());
         let is_beneath = |directory: &PathBuf| {
@@ -101,16 +101,16 @@ impl Boundary {
         self.confinement != Confinement::None && !self.readable.iter().any(is_beneath)
     }
 
-    /// Whether no listener can be bound at `port` because none was needed there at the start.
+    /// Whether no listener can be bound to `port`, because none needed this port at the start.
     pub fn forbids_port(&self, port: u16) -> bool {
         self.confinement != Confinement::None && !self.ports.contains(&port)
     }
 }
 
-/// How much is in force, in words.
+/// Whether all, some or none of the restrictions are in force.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Confinement {
-    /// All that [`Needs`] leaves out is forbidden.
+    /// Everything that [`Needs`] does not list is forbidden.
     Full,
     /// The kernel supports a part of the restrictions.
     Partial,
@@ -128,8 +128,8 @@ impl fmt::Display for Confinement {
     }
 }
 
-/// Confines this thread, and every thread that it starts, to `needs`, and forbids them to gain privileges or to start programs.
-/// Call it before the first thread is started.
+/// Confines this thread and every thread that it starts to `needs`, and forbids them to gain privileges or to start programs.
+/// Call this before the first thread is started.
 pub fn confine(needs: &Needs) -> Boundary {
     let mut boundary = Boundary {
         confinement: Confinement::None,
@@ -154,7 +154,7 @@ fn restrict(boundary: &Boundary, writable: &[PathBuf]) -> Result<Confinement, la
     let all = AccessFs::from_all(ABI::V5);
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     let beneath = |directory: &PathBuf, access: BitFlags<AccessFs>| {
-        // One that is gone meanwhile needs no permission.
+        // A directory that does not exist any more needs no permission.
         PathFd::new(directory)
             .ok()
             .map(|opened| PathBeneath::new(opened, access))
@@ -184,7 +184,7 @@ fn restrict(boundary: &Boundary, writable: &[PathBuf]) -> Result<Confinement, la
     })
 }
 
-/// There is no Landlock here.
+/// Only Linux has Landlock.
 #[cfg(not(target_os = "linux"))]
 fn enforce(_: &Boundary, _: &[PathBuf]) -> Confinement {
     Confinement::None
@@ -202,7 +202,7 @@ mod tests {
 
     use super::*;
 
-    /// What happens in a thread of its own: the test's other threads stay free.
+    /// Runs `work` confined, in a thread of its own: the other threads of the test are not confined.
     fn confined<T: Send + 'static>(needs: Needs, work: impl FnOnce(Boundary) -> T + Send + 'static) -> T {
         let thread = std::thread::spawn(move || work(confine(&needs)));
         thread.join().expect("the thread does not panic")
@@ -216,7 +216,7 @@ mod tests {
     fn what_is_needed_stays_and_nothing_else() {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
-        // As certbot has it: a link to the current one of several in another directory.
+        // As certbot does it: a link to the newest of several certificates in another directory.
         for name in ["live", "archive", "state", "other"] {
             fs::create_dir(path(name)).unwrap();
         }

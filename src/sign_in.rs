@@ -1,5 +1,5 @@
-//! The end of a sign-in, on the page or at a terminal: what the provider issued is tried at the upstream, and then
-//! kept.
+//! Completes a sign-in from the web page or from a terminal: tries at the upstream what the provider has issued, and then keeps
+//! it.
 
 use std::sync::Arc;
 
@@ -12,26 +12,26 @@ use crate::{
     types::Octets,
 };
 
-/// Why a sign-in came to nothing.
+/// Why a sign-in failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The provider, or what the gateway keeps.
+    /// The provider gave no token, or state cannot be read or written.
     #[error(transparent)]
     Token(#[from] oauth::Error),
-    /// The upstream does not open the mailbox; what it said is in the log.
+    /// The upstream does not open the mailbox; its answer is in the log.
     #[error("the provider gave a token, but the mailbox does not open: {cause}{}", with_hints(.missing, *.fate))]
     Mailbox {
-        /// Why.
+        /// Why the mailbox does not open.
         cause: maildrop::Error,
         /// Scopes that the provider did not grant.
         missing: Vec<String>,
         /// What became of the token.
         fate: Fate,
     },
-    /// `[upstream.NAME.oauth2]`
+    /// `[upstream.NAME.oauth2]` cannot be used.
     #[error("[upstream.….oauth2] {0}")]
     OAuth2(#[from] oauth::SetupError),
-    /// `[upstream.NAME]`
+    /// `[upstream.NAME]` cannot be used.
     #[error(transparent)]
     Upstream(#[from] maildrop::SetupError),
 }
@@ -39,11 +39,11 @@ pub enum Error {
 /// What became of the token for a mailbox that does not open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
-    /// It is kept, because the trouble at the upstream is temporary.
+    /// The token is kept, because the problem at the upstream is temporary.
     Kept,
-    /// The provider has revoked it.
+    /// The provider has revoked the token.
     Revoked,
-    /// It is not kept, but stays valid at the provider.
+    /// The token is not kept, but stays valid at the provider.
     Left,
 }
 
@@ -63,21 +63,21 @@ fn with_hints(missing: &[String], fate: Fate) -> String {
     text
 }
 
-/// What a sign-in has come to.
+/// The result of a sign-in.
 #[derive(Debug)]
 pub struct SignedIn {
-    /// What the mailbox holds.
+    /// How much the maildrop holds.
     pub opened: Opened,
-    /// What is kept now.
+    /// Whether the new tokens are kept.
     pub outcome: Outcome,
     /// Scopes that the provider did not grant.
     pub missing: Vec<String>,
-    /// How the consent stands.
+    /// The status of the consent after the sign-in.
     pub status: Status,
 }
 
 impl SignedIn {
-    /// What else somebody should know, in sentences.
+    /// Sentences about what else the person should know.
     pub fn remarks(&self) -> Vec<String> {
         let mut remarks = Vec::new();
         if self.outcome == Outcome::Old {
@@ -97,44 +97,44 @@ impl SignedIn {
     }
 }
 
-/// An account whose upstream takes tokens.
+/// An account whose upstream uses OAuth2.
 #[derive(Debug, Clone, Copy)]
 pub struct Candidate<'a> {
     /// The account.
     pub account: &'a config::Account,
-    /// What its upstream asks for tokens.
+    /// The settings by which its upstream gets tokens.
     pub oauth2: &'a config::OAuth2,
     consent: &'a str,
 }
 
 impl<'a> Candidate<'a> {
-    /// As whom somebody is to sign in.
+    /// The user as whom somebody must sign in.
     pub fn person(&self) -> &'a str {
         self.consent
     }
 
-    /// Whose tokens it uses.
+    /// The consent whose tokens the account uses.
     pub fn consent(&self, tokens: &Tokens) -> Consent {
         tokens.consent(&self.account.upstream.name, self.consent)
     }
 }
 
-/// The sign-ins that a configuration has.
+/// The accounts of a configuration that somebody can sign in for.
 #[derive(Debug, Clone)]
 pub struct SignIns(SignInOptions);
 
 impl SignIns {
-    /// The sign-ins for the accounts of `options`.
+    /// Takes the accounts of `options`.
     pub fn new(options: impl Into<SignInOptions>) -> Self {
         Self(options.into())
     }
 
-    /// The accounts whose upstreams take tokens. Nobody signs in for a rule.
+    /// The accounts whose upstreams use OAuth2. Nobody signs in for a rule.
     pub fn candidates(&self) -> impl Iterator<Item = Candidate<'_>> {
         candidates(&self.0.accounts)
     }
 
-    /// As [`complete`].
+    /// Calls [`complete`] with the options of this configuration.
     pub async fn complete(
         &self,
         tokens: &Arc<Tokens>,
@@ -145,7 +145,7 @@ impl SignIns {
     }
 }
 
-/// Those of `accounts` whose upstreams take tokens. Nobody signs in for a rule.
+/// The accounts among `accounts` whose upstreams use OAuth2. Nobody signs in for a rule.
 pub fn candidates(accounts: &[config::Account]) -> impl Iterator<Item = Candidate<'_>> {
     let accounts = accounts.iter().filter(|account| !account.is_rule());
     accounts.filter_map(|account| match &account.credential {
@@ -158,11 +158,12 @@ pub fn candidates(accounts: &[config::Account]) -> impl Iterator<Item = Candidat
     })
 }
 
-/// Messages and octets of a maildrop that could be opened.
+/// How many messages and octets the maildrop holds.
 pub type Opened = (u32, Octets);
 
-/// Opens the mailbox of `candidate` with what was `issued`. If the mailbox opens, or fails to for a temporary reason,
-/// the token is kept in `tokens`, as renewed by then. The trial shares nothing with a running gateway but the network.
+/// Opens the mailbox of `candidate` with the token that was `issued`. If the mailbox opens, or does not open for a temporary
+/// reason, the token is kept in `tokens`; if the trial renewed it, the new one is kept. The trial shares nothing with a running
+/// gateway but the network.
 pub async fn complete(
     options: impl Into<MaildropOptions>,
     tokens: &Arc<Tokens>,
@@ -188,7 +189,7 @@ pub async fn complete(
                     tokens.keep(&consent, &trial).await?;
                     Fate::Kept
                 }
-                // Not while an earlier consent holds: some providers revoke all consents of the same person.
+                // A token is not revoked while an earlier consent holds: some providers revoke all consents of the same person.
                 false if is_new && tokens.revoke(&consent, &trial).await => Fate::Revoked,
                 false => Fate::Left,
             };

@@ -1,12 +1,12 @@
-//! What popgate tells systemd, and what it gets from it: that it is ready, reloads or ends (sd_notify(3)), signs of life for
-//! the watchdog, and sockets that systemd has opened (sd_listen_fds(3)). Elsewhere all of this does nothing.
+//! What popgate tells systemd: that it is ready, reloads or stops, and signals for the watchdog (sd_notify(3)). What it
+//! gets from systemd: sockets that are open already (sd_listen_fds(3)). Without systemd all of this does nothing.
 
 use std::net::TcpListener;
 
 #[cfg(target_os = "linux")]
 use sd_notify::NotifyState;
 
-/// Takes the TCP sockets that systemd has opened for this process. Call it once, before the first thread is started.
+/// Takes the TCP sockets that systemd has opened for this process. Call it once, before the first thread starts.
 #[cfg(target_os = "linux")]
 pub fn sockets() -> Vec<TcpListener> {
     let mut passed = listenfd::ListenFd::from_env();
@@ -20,7 +20,7 @@ pub fn sockets() -> Vec<TcpListener> {
     sockets.collect()
 }
 
-/// Devices are served; `status` is a sentence for `systemctl status`.
+/// Tells systemd that devices are served. `status` is a sentence for `systemctl status`.
 pub fn ready(status: &str) {
     #[cfg(target_os = "linux")]
     notify(&[NotifyState::Ready, NotifyState::Status(status)]);
@@ -28,9 +28,9 @@ pub fn ready(status: &str) {
     let _ = status;
 }
 
-/// The configuration is being read again. [`ready`] must follow.
+/// Tells systemd that the configuration is being read again. [`ready`] must follow.
 pub fn reloading() {
-    // Without the time systemd would take the reload for a failed one (Type=notify-reload).
+    // Without the time, systemd would consider the reload failed (Type=notify-reload).
     #[cfg(target_os = "linux")]
     if let Ok(now) = NotifyState::monotonic_usec_now() {
         notify(&[
@@ -41,7 +41,7 @@ pub fn reloading() {
     }
 }
 
-/// No device that comes now is served.
+/// Tells systemd that new devices are no longer served.
 pub fn stopping() {
     #[cfg(target_os = "linux")]
     notify(&[
@@ -50,15 +50,15 @@ pub fn stopping() {
     ]);
 }
 
-/// Gives signs of life for as long as it is polled, if systemd wants some (WatchdogSec=): it gets none if the runtime no longer
-/// runs its tasks, and restarts the process.
+/// Sends signals to the watchdog as long as this is polled, if systemd wants them (WatchdogSec=). If the runtime no
+/// longer runs its tasks, the signals stop and systemd restarts the process.
 pub async fn live() {
     #[cfg(target_os = "linux")]
     if let Some(patience) = sd_notify::watchdog_enabled() {
         let mut clock = tokio::time::interval(patience / 2);
         loop {
             clock.tick().await;
-            // By way of another worker, if there is one: that the clock ticks proves the life of one only.
+            // Spawned, so that another worker runs it if there is one: the tick alone proves that one worker is alive.
             if tokio::spawn(async {}).await.is_ok() {
                 notify(&[NotifyState::Watchdog]);
             }
@@ -73,7 +73,7 @@ fn notify(states: &[NotifyState<'_>]) {
     }
 }
 
-/// There is no systemd here.
+/// Other systems have no systemd.
 #[cfg(not(target_os = "linux"))]
 pub fn sockets() -> Vec<TcpListener> {
     Vec::new()

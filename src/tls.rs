@@ -41,7 +41,7 @@ pub type ServerStream<S> = Either<tokio_rustls::server::TlsStream<S>, legacy::St
 /// Our side of a connection to an upstream: by rustls, or by OpenSSL for old servers.
 pub type ClientStream<S> = Either<tokio_rustls::client::TlsStream<Buffered<S>>, legacy::Stream<Buffered<S>>>;
 
-/// The connection under that of a device.
+/// The transport under the TLS stream of a device.
 pub fn under_device<S>(stream: &mut ServerStream<S>) -> &mut S {
     match stream {
         Either::Left(stream) => stream.get_mut().0,
@@ -49,7 +49,7 @@ pub fn under_device<S>(stream: &mut ServerStream<S>) -> &mut S {
     }
 }
 
-/// The connection under that to an upstream.
+/// The transport under the TLS stream of an upstream.
 pub fn under_upstream<S>(stream: &ClientStream<S>) -> &S {
     match stream {
         Either::Left(stream) => stream.get_ref().0.get_ref(),
@@ -57,7 +57,7 @@ pub fn under_upstream<S>(stream: &ClientStream<S>) -> &S {
     }
 }
 
-/// What the handshake with an upstream has come to.
+/// The outcome of the handshake with an upstream: TLS version and certificate.
 pub fn agreement<S>(stream: &ClientStream<S>) -> Agreement {
     match stream {
         Either::Left(stream) => {
@@ -71,16 +71,17 @@ pub fn agreement<S>(stream: &ClientStream<S>) -> Agreement {
     }
 }
 
-/// Connects to servers: trusts the system's roots (Mozilla's where the system has none) and an extra file's.
+/// Connects to TLS servers. Trusts the system's roots (Mozilla's if the system has none) and those of an extra file.
 #[derive(Clone)]
 pub struct Connector {
     config: Arc<ClientConfig>,
-    /// Speaks with an old server in place of rustls.
+    /// Connects to an old server instead of rustls.
     legacy: Option<Arc<legacy::Connector>>,
 }
 
 impl Connector {
-    /// For any server whose certificate a root has issued for its name. `ca_file`: roots besides the system's.
+    /// A connector to any server whose certificate a root has issued for its name. `ca_file`: more roots besides the
+    /// system's.
     pub fn new(ca_file: Option<&Path>) -> Result<Self, Error> {
         let own = own_certificates(ca_file)?;
         let mut roots = system_roots();
@@ -91,13 +92,13 @@ impl Connector {
         Ok(Self::from(builder.with_root_certificates(roots).with_no_client_auth()))
     }
 
-    /// For one upstream. A certificate of `ca_file` is a root, and also trusted as it is if the server itself shows it. With
-    /// a `fingerprint` only that certificate is trusted.
+    /// A connector to one upstream. A certificate in `ca_file` is a root; it is also trusted as it is if the server
+    /// itself shows it. With a `fingerprint`, only the certificate with that fingerprint is trusted.
     pub fn to_upstream(ca_file: Option<&Path>, fingerprint: Option<Fingerprint>) -> Result<Self, Error> {
         Self::trusting(trust(ca_file, fingerprint)?)
     }
 
-    /// The same for an upstream of old TLS. Fails if popgate was built without the feature `legacy-tls`.
+    /// The same, for an upstream with old TLS. Fails if popgate was built without the feature `legacy-tls`.
     pub fn to_legacy_upstream(ca_file: Option<&Path>, fingerprint: Option<Fingerprint>) -> Result<Self, Error> {
         let trust = trust(ca_file, fingerprint)?;
         let legacy = legacy::Connector::new(trust.clone())?;
@@ -109,19 +110,19 @@ impl Connector {
 
     fn trusting(trust: Arc<Trust>) -> Result<Self, Error> {
         let config = client_builder(&provider())?
-            // Dangerous is a verifier that does not verify; see `Trust`.
+            // rustls calls every custom verifier dangerous, because it might not verify; see `Trust`.
             .dangerous()
             .with_custom_certificate_verifier(trust)
             .with_no_client_auth();
         Ok(Self::from(config))
     }
 
-    /// What an HTTP client takes.
+    /// The configuration in the form that an HTTP client takes.
     pub fn client_config(&self) -> ClientConfig {
         ClientConfig::clone(&self.config)
     }
 
-    /// The TLS handshake, client side; the certificate must be valid for `host` (RFC 8314 §3), or be one that the
+    /// Does the TLS handshake as the client. The certificate must be valid for `host` (RFC 8314 §3), or be one that the
     /// configuration names.
     pub async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
@@ -150,7 +151,7 @@ impl From<ClientConfig> for Connector {
     }
 }
 
-/// The servers that an upstream's connector trusts.
+/// Reads which servers an upstream's connector trusts.
 fn trust(ca_file: Option<&Path>, fingerprint: Option<Fingerprint>) -> Result<Arc<Trust>, Error> {
     let own = own_certificates(ca_file)?;
     let mut roots = system_roots();

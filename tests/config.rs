@@ -59,11 +59,11 @@ fn whole_example(directory: &Path) -> String {
 
 /// Mend a difference by `cargo run --example reference`.
 #[test]
-fn example_and_readme_are_made_of_the_declared_keys() {
+fn example_and_chapter_are_made_of_the_declared_keys() {
     assert_eq!(popgate::config::example(), EXAMPLE);
-    let readme = include_str!("../README.md");
+    let chapter = include_str!("../docs/src/configuration.md");
     let table = popgate::config::keys_as_markdown();
-    assert!(table.lines().count() > 80 && readme.contains(&format!("\n{table}\n<!-- end of keys -->\n")));
+    assert!(table.lines().count() > 80 && chapter.contains(&format!("\n{table}\n<!-- end of keys -->\n")));
 }
 
 #[test]

@@ -1,9 +1,9 @@
-//! Logins that name a folder too: `office+Invoices` and `office+Invoices@example.org`.
+//! Logins that also name a folder: `office+Invoices` and `office+Invoices@example.org`.
 
 use std::borrow::Cow;
 
-/// Parts `login` at the first `separator` that has something before it: the login without the folder, and the folder,
-/// which may be empty. A domain goes with the login, whether it stands before the separator or after the folder.
+/// Splits `login` at the first `separator` that is not at its start. Returns the login without the folder, and the folder,
+/// which may be empty. A domain belongs to the login, whether it stands before the separator or after the folder.
 pub(super) fn split<'a>(login: &'a str, separator: &str) -> Option<(Cow<'a, str>, &'a str)> {
     let (at, _) = login.match_indices(separator).find(|(at, _)| *at > 0)?;
     let (user, rest) = (&login[..at], &login[at + separator.len()..]);

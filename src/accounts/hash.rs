@@ -1,4 +1,5 @@
-//! Argon2: slow and hungry for memory by design. So only a few hashes are computed at once, and recent results are remembered.
+//! Verification of Argon2 hashes, which takes much time and memory by design. So only a few hashes are computed at once, and
+//! recent results are remembered.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -13,10 +14,10 @@ use crate::{
     proofs::{KeyedHash, RandomUnavailable, Recent, Tag},
 };
 
-/// Verifications at once. Each takes what the hash asks for, 19 MiB by default, so that a flood of logins waits
-/// rather than exhausts memory. The processor has no more to give anyway.
+/// How many verifications run at once. Each takes the memory that the hash asks for, 19 MiB by default: a flood of logins waits
+/// rather than exhausts memory. More at once would gain nothing, because the processor is the limit.
 const AT_ONCE: usize = 2;
-/// How long a wrong secret is not verified again.
+/// How long a secret that was wrong is not verified again.
 const WRONG_FOR: Duration = Duration::from_secs(30);
 
 /// Verifies passwords against hashes, a few at once.
@@ -29,7 +30,7 @@ pub(super) struct Hashing {
     wrong: Recent,
 }
 
-/// On whose behalf a secret is verified.
+/// The login and the address for which a secret is verified.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Asker<'a> {
     pub(super) login: &'a [u8],
@@ -55,15 +56,16 @@ impl Hashing {
         self.proof_lasts
     }
 
-    /// Whether `hash`, a PHC string, was made from `secret`. A result is remembered for this login and this hash only: a new
-    /// hash of the login is verified anew, and the answer to a login that does not exist does not depend on one that does.
+    /// Whether `hash`, a PHC string, was made from `secret`. The result is remembered for this login and this hash only. So a
+    /// new hash of the login is verified anew, and the time to refuse an unknown login, for which the hash of another login is
+    /// verified, does not depend on what is remembered of that other login.
     pub(super) async fn verify(&self, hash: Arc<str>, secret: Secret, asker: Asker<'_>) -> bool {
         let tag = self.key.tag([asker.login, hash.as_bytes(), secret.expose()]);
         let is_right = match self.known(&tag) {
             Some(is_right) => is_right,
             None => {
                 let turn = self.queue.turn(asker.address, asker.is_suspect).await;
-                // Another session of the same device may have asked the same.
+                // Another session of the same device may have verified the same secret while this one waited.
                 match self.known(&tag) {
                     Some(is_right) => is_right,
                     None => compute(hash, secret, turn).await,
@@ -82,7 +84,7 @@ impl Hashing {
 }
 
 async fn compute(hash: Arc<str>, secret: Secret, turn: Turn) -> bool {
-    // The turn goes along: a session that is dropped meanwhile does not stop the computation.
+    // The computation goes on if the session is dropped meanwhile, so it holds the turn.
     let verification = tokio::task::spawn_blocking(move || {
         let _turn = turn;
         let parsed = PasswordHash::new(&hash);
@@ -114,7 +116,8 @@ mod tests {
         }
     }
 
-    /// The result, and whether it was computed: then it took at least a tenth of the time of `hashing`.
+    /// Returns the result, and whether the hash was computed: then it took more than a tenth of `time`, the duration of one
+    /// computation.
     async fn verify(hashing: &Hashing, hash: &Arc<str>, login: &str, secret: &str, time: Duration) -> (bool, bool) {
         let begun = Instant::now();
         let is_right = hashing.verify(hash.clone(), secret.into(), asker(login)).await;

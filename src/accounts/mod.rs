@@ -1,12 +1,14 @@
-//! Who may log in: login and secret → [`Account`] or [`Denied`].
+//! Decides who may log in: resolves a login and its secret to an [`Account`], or refuses them with [`Denied`].
 //!
-//! Logins that differ only in the case of their domain are one (see [`canonical`]), and one that lacks a domain is of the
-//! upstream's `default_domain`. A login is first looked up among `[[account]]`; such a login is never forwarded. Otherwise the
-//! most specific of all patterns that match decides, those of `[[account]]` and of `logins`: the one with the most characters
-//! besides `*`, then the one with the fewest `*`, then that of an `[[account]]`, then the one whose upstream comes first by name.
+//! Logins that differ only in the case of their domain are the same login (see [`canonical`]); a login without a domain gets
+//! the upstream's `default_domain`. A login is first looked up among the `[[account]]`s; such a login is never forwarded.
+//! Otherwise the most specific matching pattern decides, among those of `[[account]]` and of `logins`: the pattern with the
+//! most characters besides `*`, then with the fewest `*`, then that of an `[[account]]`, then that of the upstream whose name
+//! comes first.
 //!
-//! Where a policy has a `folder_separator`, a login may name a folder too: what counts then is the login without it. A
-//! login of the gateway's own that is given whole comes first, then those with a folder, then the patterns.
+//! If a policy has a `folder_separator`, a login may also name a folder (`office+Invoices`); the rules above then apply to the
+//! login without the folder. The whole login is looked up among the `[[account]]`s first, then the login without its folder,
+//! and the patterns last.
 
 mod folder;
 mod hash;
@@ -44,20 +46,20 @@ pub use hash::hash_password;
 pub use response::{Response, SCRAM_ITERATIONS, SecretsKnown, Signature};
 pub use throttle::Attempt;
 
-/// An upstream mailbox and how to reach it, as one login sees it.
+/// An upstream mailbox, the credential that opens it, and the policy of the login that leads to it.
 #[derive(Debug, Clone)]
 pub struct Account {
-    /// The login a device gave, without the folder that it may have picked, as [`canonical`] writes it.
+    /// The login in [`canonical`] form, without the folder that the device may have named.
     pub login: String,
-    /// Where the mail lives.
+    /// The IMAP server that holds the mailbox.
     pub upstream: Arc<config::Upstream>,
-    /// The user there, as [`canonical`] writes it: all logins that lead to this user share one mailbox.
+    /// The user at the upstream, in [`canonical`] form. All logins that lead to the same user share one mailbox.
     pub user: String,
-    /// What proves it to the upstream.
+    /// The credential with which the gateway logs in to the upstream.
     pub credential: Credential,
-    /// The credential is what the device gave: the upstream decides whether it is right.
+    /// Whether the credential is the device's own, so that the upstream decides whether it is right.
     pub is_forwarded: bool,
-    /// What the maildrop shows and does; where a device picked a folder, that one is its only folder.
+    /// What the maildrop shows and does. If the login named a folder, that folder is the policy's only one.
     pub policy: Arc<Policy>,
 }
 
@@ -75,7 +77,7 @@ impl From<&config::Account> for Account {
 }
 
 impl Account {
-    /// The name of one of its folders in state.
+    /// The name of `folder` of this account in state.
     pub fn mailbox(&self, folder: &str) -> MailboxName {
         MailboxName {
             upstream: self.upstream.name.clone(),
@@ -84,7 +86,7 @@ impl Account {
         }
     }
 
-    /// Whether the login belongs to `rule`: an `[[account]]` whose login may be a pattern.
+    /// Whether this account's login belongs to `rule`, an `[[account]]` whose login may be a pattern.
     pub fn is_of(&self, rule: &config::Account) -> bool {
         self.upstream.name == rule.upstream.name && Pattern::new(&rule.login).matches(&self.login)
     }
@@ -96,32 +98,32 @@ pub enum Denied {
     /// The login does not exist, or the secret is wrong. The device does not learn which of the two.
     #[error("wrong login or password")]
     Wrong,
-    /// Too many failures from this address for this login.
+    /// Too many attempts failed, of this login or from this address or its network.
     #[error("too many failures, try later")]
     Throttled,
 }
 
-/// Where a login leads.
+/// What a login resolves to.
 #[derive(Debug)]
 pub enum Lead {
-    /// To no mailbox.
+    /// Nothing: no account or upstream takes this login.
     Nowhere,
-    /// To an upstream that asks for the device's own password.
+    /// An upstream that verifies the device's own password, which is not given.
     NeedsPassword,
-    /// To this account.
+    /// This account.
     Account(Box<Account>),
 }
 
 /// All logins of a configuration.
 #[derive(Debug)]
 pub struct Accounts {
-    /// By login, as [`canonical`] writes it.
+    /// The `[[account]]`s whose login is no pattern, by their [`canonical`] login.
     local: HashMap<String, Local>,
-    /// Each `default_domain` once.
+    /// The `default_domain`s of all upstreams, each once.
     default_domains: BTreeSet<String>,
-    /// Each `folder_separator` of `local` once, longer ones first.
+    /// The `folder_separator`s of `local`, each once, longer ones first.
     separators: Vec<String>,
-    /// The most specific first.
+    /// The patterns of `[[account]]` and of `logins`, the most specific first.
     patterns: Vec<(Pattern, Target)>,
     lasting: Lasting,
     /// The hash that is verified if a login has none, so that the time of a refusal does not reveal which logins exist.
@@ -130,7 +132,7 @@ pub struct Accounts {
     expire: (Expire, bool),
 }
 
-/// What outlives a reload of the configuration: what is known of secrets that were right or wrong.
+/// What survives a reload of the configuration: recent results of verifications, counts of failures, and the key of the salts.
 #[derive(Debug, Clone)]
 struct Lasting {
     hashing: Arc<Hashing>,
@@ -151,7 +153,7 @@ enum Known {
     File(Arc<PasswordsFile>),
 }
 
-/// Where logins that match a pattern lead.
+/// What a login that matches a pattern resolves to.
 #[derive(Debug)]
 enum Target {
     /// An upstream that verifies the password.
@@ -192,7 +194,7 @@ impl Local {
         }
     }
 
-    /// The account of `login`, for which this is the rule.
+    /// The account of `login` under this rule: what `*` matches in the login replaces the `*` of `user` and `consent`.
     fn of(&self, login: &str) -> Account {
         let Account {
             login: rule,
@@ -217,16 +219,16 @@ impl Local {
     }
 }
 
-/// The account, rule or upstream that a login leads to, and the folder that the device picked by it.
+/// The account, rule or upstream that a login resolves to, and the folder that the device named in it.
 struct Meant<'a> {
     /// The login without a folder.
     login: Cow<'a, str>,
-    /// The folder that it names.
+    /// The folder that the login names; its name may be empty.
     folder: Option<&'a str>,
     mailbox: Owner<'a>,
 }
 
-/// Whose mailbox it is.
+/// Who decides about a login: an `[[account]]`, an `[[account]]` whose login is a pattern, or an upstream.
 enum Owner<'a> {
     Local(&'a Local),
     Rule(&'a Local),
@@ -234,7 +236,7 @@ enum Owner<'a> {
 }
 
 impl Meant<'_> {
-    /// The account at an `upstream` that verifies `secret`, without the folder that was named.
+    /// The account of a login that is forwarded to `upstream` with `secret`. Its policy does not have the named folder yet.
     fn forwarded(&self, upstream: &Arc<config::Upstream>, secret: Secret) -> Account {
         Account {
             login: self.login.clone().into_owned(),
@@ -246,7 +248,7 @@ impl Meant<'_> {
         }
     }
 
-    /// The policy for the folder that was named; `None` if its name is empty.
+    /// `policy` with the named folder as its only one; unchanged if none is named, `None` if the folder's name is empty.
     fn policy(&self, policy: &Arc<Policy>) -> Option<Arc<Policy>> {
         match self.folder {
             None => Some(policy.clone()),
@@ -257,7 +259,7 @@ impl Meant<'_> {
 }
 
 impl Accounts {
-    /// The logins that `options` name. Fails if the system gives no random numbers.
+    /// Collects the logins that `options` name. Fails if the system gives no random numbers.
     pub fn new<'a>(options: impl Into<AccountsOptions<'a>>) -> Result<Self, RandomUnavailable> {
         let options = options.into();
         let lasting = Lasting {
@@ -268,8 +270,8 @@ impl Accounts {
         Ok(Self::of(&options, lasting))
     }
 
-    /// The logins that `options` name, for a configuration that takes the place of this one: failures of logins stay counted,
-    /// and secrets that were right stay known.
+    /// Collects the logins of a configuration that replaces this one. Failures stay counted, and recent results of
+    /// verifications stay known unless `options` change how long a right secret is remembered.
     pub fn reconfigured<'a>(&self, options: impl Into<AccountsOptions<'a>>) -> Result<Self, RandomUnavailable> {
         let options = options.into();
         let mut lasting = self.lasting.clone();
@@ -336,8 +338,8 @@ impl Accounts {
         self.expire
     }
 
-    /// The account of a login whose credential for the upstream is in the configuration, with the folder of `mailbox`; `None`
-    /// for any other login, and if the login does not lead to `mailbox`.
+    /// The account of `login` with the folder of `mailbox`, if its upstream credential is in the configuration. `None` for any
+    /// other login, and if `login` does not lead to `mailbox`.
     pub fn stored(&self, login: &str, mailbox: &MailboxName) -> Option<Account> {
         let account = match self.meant(login.as_bytes())?.mailbox {
             Owner::Local(local) if local.account.login == login => local.account.clone(),
@@ -355,8 +357,8 @@ impl Accounts {
         (account.mailbox(folder) == *mailbox).then_some(Account { policy, ..account })
     }
 
-    /// The accounts whose upstream credential is in the configuration. Of a rule: an account for each login of its
-    /// `passwords_file`.
+    /// The accounts whose upstream credential is in the configuration, sorted by login. A rule adds an account for each login
+    /// of its `passwords_file`; without such a file its logins are not known.
     pub fn known(&self) -> Vec<Account> {
         let mut known: Vec<_> = self.local.values().map(|local| local.account.clone()).collect();
         for (pattern, target) in &self.patterns {
@@ -375,8 +377,8 @@ impl Accounts {
         known
     }
 
-    /// Where `login` leads, for whoever runs the gateway: the secret of a login of its own is not asked for. `secret` is for an
-    /// upstream that is to decide about it.
+    /// Resolves `login` for the operator: the secret of an `[[account]]` is not needed. `secret` is the password for an
+    /// upstream that the login is forwarded to.
     pub async fn leads_to(&self, login: &str, secret: Option<Secret>) -> Lead {
         let Some(meant) = self.meant(login.as_bytes()) else {
             return Lead::Nowhere;
@@ -399,11 +401,12 @@ impl Accounts {
         with_folder.map_or(Lead::Nowhere, |account| Lead::Account(Box::new(account)))
     }
 
-    /// Resolves `login`. The gateway verifies the secret of its own logins; the upstream decides about a forwarded
-    /// login. The caller tells the [`Attempt`] how the login ended; an attempt that is refused here counts as failed.
+    /// Resolves `login`. The gateway verifies the secret of an `[[account]]`; the upstream decides about a forwarded login. The
+    /// caller reports to the [`Attempt`] how the login ended; an attempt that is refused here counts as failed.
     ///
-    /// If the login has failed before, this waits before it verifies the secret; after too many failures it does not
-    /// verify the secret. A login that is not valid UTF-8 or contains control characters is [`Denied::Wrong`].
+    /// If the login has failed before, this waits before it verifies the secret; after too many failures it returns
+    /// [`Denied::Throttled`] without verifying the secret. A login that is not valid UTF-8 or contains control characters is
+    /// [`Denied::Wrong`].
     pub async fn authenticate(&self, login: &[u8], secret: Secret, peer: IpAddr) -> Result<(Account, Attempt), Denied> {
         let meant = self.meant(login);
         let (attempt, asker) = self.begin(login, meant.as_ref(), &secret, peer).await?;
@@ -437,7 +440,7 @@ impl Accounts {
     }
 
     fn meant<'a>(&'a self, login: &'a [u8]) -> Option<Meant<'a>> {
-        // SASL PLAIN separates its parts by NUL (RFC 4616 §2): none may come from a device.
+        // SASL PLAIN separates its parts by NUL (RFC 4616 §2), so no device may send a NUL or another control character.
         let name = std::str::from_utf8(login)
             .ok()
             .filter(|name| !name.chars().any(char::is_control))?;
@@ -469,7 +472,7 @@ impl Accounts {
             let whole = canonical(&login, target.default_domain());
             (pattern.matches(&whole) || pattern.matches(&login)).then_some((whole, folder, target))
         })?;
-        // A login of the gateway's own is never forwarded, even if it names a folder or lacks its domain.
+        // A login of an `[[account]]` is never forwarded, even if it names a folder or lacks its domain.
         (!self.local.contains_key(&login)).then_some(Meant {
             login: login.into(),
             folder,
@@ -480,7 +483,7 @@ impl Accounts {
         })
     }
 
-    /// The `[[account]]` of `login`, which has no folder and may lack the domain.
+    /// The `[[account]]` of `login`, which names no folder and may lack its domain.
     fn own(&self, login: &str) -> Option<&Local> {
         self.local.get(&canonical(login, None)).or_else(|| {
             let mut domains = self.default_domains.iter().filter(|_| !login.contains('@'));
@@ -523,7 +526,7 @@ impl Accounts {
         }
     }
 
-    /// Takes as long as the verification of a hash.
+    /// Takes as long as the verification of a hash, so that an unknown login is not refused sooner than a known one.
     async fn spend_time(&self, secret: Secret, asker: Asker<'_>) {
         if let Some(hash) = &self.decoy {
             self.lasting.hashing.verify(hash.clone(), secret, asker).await;
@@ -531,8 +534,8 @@ impl Accounts {
     }
 }
 
-/// The name under which the throttle counts an attempt: the user of an upstream, or a login of the gateway's own. Another
-/// spelling or another folder of the same login has the same name, so a device gets no more tries by it.
+/// The name under which the throttle counts an attempt: upstream and user of a forwarded login, otherwise the login. All
+/// spellings and folders of a login have the same name, so varying them gives a device no more tries.
 fn counted<'a>(login: &'a [u8], meant: Option<&'a Meant<'_>>) -> Cow<'a, [u8]> {
     match meant {
         None => login.into(),

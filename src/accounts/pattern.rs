@@ -1,8 +1,8 @@
-//! Patterns of logins: `*` stands for any characters, also none.
+//! Patterns of logins: `*` stands for any number of characters, including none.
 
 use std::cmp::Reverse;
 
-/// One of an upstream's `logins`.
+/// The login of an `[[account]]`, or one of an upstream's `logins`.
 #[derive(Debug)]
 pub(super) struct Pattern(String);
 
@@ -11,21 +11,21 @@ impl Pattern {
         Self(pattern.to_owned())
     }
 
-    /// Orders patterns: the most specific has the least rank.
+    /// The sort key of patterns: the most specific pattern has the lowest rank.
     pub(super) fn rank(&self) -> (Reverse<usize>, usize) {
         let stars = self.0.matches('*').count();
         (Reverse(self.0.chars().count() - stars), stars)
     }
 
-    /// Whether `login` is meant. The domain of a login, after its last `@`, may differ in ASCII case
-    /// (RFC 5321 §2.4: a local part is case-sensitive, a domain is not).
+    /// Whether `login` matches. In its domain, after its last `@`, ASCII case does not matter (RFC 5321 §2.4: a local part is
+    /// case-sensitive, a domain is not).
     pub(super) fn matches(&self, login: &str) -> bool {
         let (pattern, login) = (self.0.as_bytes(), login.as_bytes());
         let domain = login.iter().rposition(|octet| *octet == b'@').unwrap_or(login.len());
         let same =
             |p: usize, l: usize| pattern[p] == login[l] || (l > domain && pattern[p].eq_ignore_ascii_case(&login[l]));
         let (mut p, mut l) = (0, 0);
-        // The last star seen, and where in the login its match ends for now.
+        // The index of the last `*` seen, and where in the login its match ends so far.
         let mut star: Option<(usize, usize)> = None;
         while l < login.len() {
             if pattern.get(p) == Some(&b'*') {
@@ -35,7 +35,7 @@ impl Pattern {
                 p += 1;
                 l += 1;
             } else if let Some((at, end)) = star {
-                // Let the star take one more.
+                // Let the `*` match one octet more.
                 star = Some((at, end + 1));
                 p = at + 1;
                 l = end + 1;

@@ -1,7 +1,7 @@
-//! The queue for the computation of hashes: a few at once, and each address in its turn.
+//! The queue for the computation of hashes: a few run at once, and the addresses that wait take turns.
 //!
-//! Addresses without recent failures come before those with failures. Whether a login exists makes no difference: otherwise
-//! the order of the answers would reveal it.
+//! Addresses without recent failures come before those with failures. Whether a login exists makes no difference: otherwise the
+//! order of the answers would reveal which logins exist.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -11,7 +11,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-/// A queue before a few places.
+/// Gives out a fixed number of places, and queues the sessions that wait for one.
 #[derive(Debug)]
 pub(super) struct Queue {
     state: Mutex<State>,
@@ -20,7 +20,7 @@ pub(super) struct Queue {
 #[derive(Debug)]
 struct State {
     free: usize,
-    /// Addresses without failures, then addresses with failures.
+    /// The queue of addresses without failures, then that of addresses with failures.
     lines: [Line; 2],
 }
 
@@ -31,11 +31,11 @@ struct Line {
     waiting: HashMap<IpAddr, VecDeque<oneshot::Sender<()>>>,
 }
 
-/// A place, free again when this is dropped.
+/// A place in use. Dropping it frees the place.
 #[derive(Debug)]
 pub(super) struct Turn(Arc<Queue>);
 
-/// Waits for a place. One that is dropped while it waits gives up its turn.
+/// A session that waits for a place. Dropping it gives up its turn.
 #[derive(Debug)]
 struct Waiting {
     queue: Arc<Queue>,
@@ -53,7 +53,8 @@ impl Queue {
         })
     }
 
-    /// A place for `address`, as soon as it is its turn; `is_suspect`: a login from there has failed lately.
+    /// Waits until it is the turn of `address`, and returns a place. If a login from this address has failed lately
+    /// (`is_suspect`), addresses without failures go first.
     pub(super) async fn turn(self: &Arc<Self>, address: IpAddr, is_suspect: bool) -> Turn {
         let mut waiting = {
             let mut state = self.lock();
@@ -67,13 +68,13 @@ impl Queue {
                 is_done: false,
             }
         };
-        // The sender is not dropped before it has called.
+        // The queue drops the sender only after it has sent the call.
         let _ = (&mut waiting.called).await;
         waiting.is_done = true;
         Turn(self.clone())
     }
 
-    /// A place is free: the next takes it.
+    /// Gives a place that is no longer used to the next session, or frees it if no session waits.
     fn release(&self) {
         let mut state = self.lock();
         if !state.lines.iter_mut().any(Line::call) {
@@ -131,7 +132,7 @@ impl Drop for Turn {
 impl Drop for Waiting {
     fn drop(&mut self) {
         self.called.close();
-        // The session was called, but dropped before it was polled again.
+        // The session was called, but was dropped before it was polled again: the next session gets its place.
         if !self.is_done && self.called.try_recv().is_ok() {
             self.queue.release();
         }
@@ -148,7 +149,7 @@ mod tests {
 
     type Wait = Pin<Box<dyn Future<Output = Turn>>>;
 
-    /// Enters the queue.
+    /// Enters the queue of `address`. All places must be in use.
     fn wait(queue: &Arc<Queue>, address: u8, is_suspect: bool) -> Wait {
         let queue = queue.clone();
         let mut wait: Wait = Box::pin(async move { queue.turn([10, 0, 0, address].into(), is_suspect).await });
@@ -156,7 +157,7 @@ mod tests {
         wait
     }
 
-    /// The addresses in the order in which they are called as places become free.
+    /// Frees `first` and then each place that was given out; returns the addresses in the order in which they got a place.
     fn order(first: Turn, mut waits: Vec<(u8, Wait)>) -> Vec<u8> {
         let (mut order, mut turn) = (Vec::new(), Some(first));
         while !waits.is_empty() {
@@ -206,7 +207,7 @@ mod tests {
         waits[3] = None;
         drop(turns);
         assert!(waits[1].take().unwrap().now_or_never().is_some());
-        // Called, but dropped before it was polled again.
+        // This session was called, but is dropped before it is polled again.
         waits[2] = None;
         assert_eq!(queue.lock().free, 2);
         assert!(queue.lock().lines.iter().all(|line| line.turns.is_empty()));

@@ -1,5 +1,6 @@
-//! Logins that prove their secret without showing it: APOP, CRAM-MD5 and SCRAM-SHA-256. The secret must be known for that
-//! (`password` or `password_file` of an `[[account]]`): no response of a hashed or forwarded login can be verified.
+//! Logins by a challenge, where the device proves that it knows the secret without sending it: APOP, CRAM-MD5 and
+//! SCRAM-SHA-256. The gateway must know the secret itself (`password` or `password_file` of an `[[account]]`): a response
+//! cannot be verified for a login whose secret is hashed or which is forwarded.
 
 use std::{net::IpAddr, num::NonZeroU32, sync::Arc};
 
@@ -17,24 +18,24 @@ use crate::{
 /// would protect stored keys only, but the gateway stores the secret itself.
 pub const SCRAM_ITERATIONS: NonZeroU32 = NonZeroU32::MIN.saturating_add(4095);
 
-/// SCRAM verifications at once: each takes a core for a millisecond.
+/// How many SCRAM verifications run at once. Each takes a core for about a millisecond.
 const AT_ONCE: usize = 2;
 
-/// What a device has answered to a challenge.
+/// A device's response to a challenge.
 #[derive(Debug, Clone)]
 pub enum Response {
     /// RFC 1939 §7
     Apop {
-        /// What the gateway asked.
+        /// The challenge that the gateway sent.
         challenge: String,
-        /// What the device answered.
+        /// The digest that the device sent.
         digest: [u8; 16],
     },
     /// RFC 2195
     CramMd5 {
-        /// What the gateway asked.
+        /// The challenge that the gateway sent.
         challenge: String,
-        /// What the device answered.
+        /// The digest that the device sent.
         digest: [u8; 16],
     },
     /// RFC 7677
@@ -74,13 +75,13 @@ impl SecretsKnown {
     }
 }
 
-/// A response that is right.
+/// The result of verifying a right response.
 struct Proved {
     /// Present for SCRAM only.
     signature: Option<Signature>,
 }
 
-/// What verifies responses.
+/// Verifies responses.
 #[derive(Debug)]
 pub(super) struct Responses {
     hash: KeyedHash,
@@ -99,7 +100,7 @@ impl Responses {
         self.hash.tag([b"salt", login])
     }
 
-    /// Whether `response` was made with `secret`. Takes as long if there is no secret.
+    /// Verifies that `response` was made with `secret`; `None` if it was not. Takes the same time if there is no secret.
     async fn verify(&self, login: &[u8], response: &Response, secret: Option<&Secret>) -> Option<Proved> {
         let candidate = secret.cloned().unwrap_or_else(|| "nobody's".into());
         let is_digest = |right: [u8; 16], digest: &[u8; 16]| right.ct_eq(digest).into();
@@ -116,7 +117,7 @@ impl Responses {
                 let (signed, proof, salt) = (signed.clone(), *proof, self.salt(login));
                 let permit = self.at_once.clone().acquire_owned().await.ok()?;
                 let verification = task::spawn_blocking(move || {
-                    // A session that is dropped meanwhile does not stop the computation.
+                    // The computation goes on if the session is dropped meanwhile, so it holds the permit.
                     let _permit = permit;
                     let keys = ScramKeys::new(candidate.expose(), &salt, SCRAM_ITERATIONS);
                     let signature = keys.signature(signed.as_bytes()).as_ref().to_vec();
@@ -128,7 +129,8 @@ impl Responses {
         (is_right && secret.is_some()).then_some(Proved { signature })
     }
 
-    /// What the throttle counts a wrong response as, in place of a secret. No device can send it as a password.
+    /// The octets by which the throttle counts a wrong response, in place of a secret. They are a keyed hash, so no device can
+    /// send them as a password.
     fn guess(&self, response: &Response) -> Secret {
         let octets = match response {
             Response::Apop { digest, .. } | Response::CramMd5 { digest, .. } => &digest[..],
@@ -139,7 +141,7 @@ impl Responses {
 }
 
 impl Meant<'_> {
-    /// The secret, if the gateway knows it.
+    /// The secret of the login, if the gateway knows it.
     fn secret(&self) -> Option<&Secret> {
         match self.mailbox {
             Owner::Local(local) | Owner::Rule(local) => match &local.secret {
@@ -157,14 +159,14 @@ impl Accounts {
         self.secrets_known
     }
 
-    /// The salt with which SCRAM hashes the password of `login`. A login that does not exist has a salt too. All salts change
-    /// when the gateway restarts.
+    /// The salt with which SCRAM hashes the password of `login`. A login that does not exist has a salt too, so that the salt
+    /// does not reveal it. All salts change when the gateway restarts.
     pub fn salt(&self, login: &[u8]) -> [u8; 16] {
         self.lasting.responses.salt(login)
     }
 
-    /// Like [`Accounts::authenticate`], by a response. It is refused alike, and in the same time, if the login does not
-    /// exist, if its secret is not known here, and if the response is wrong.
+    /// Like [`Accounts::authenticate`], with a response instead of the secret. Answer and time are the same if the login does
+    /// not exist, if the gateway does not know its secret, and if the response is wrong.
     pub async fn authenticate_response(
         &self,
         login: &[u8],
@@ -174,7 +176,7 @@ impl Accounts {
         let meant = self.meant(login);
         let known = meant.as_ref().and_then(Meant::secret);
         let proved = self.lasting.responses.verify(login, response, known).await;
-        // A right response counts as the secret that made it; a wrong one is a guess of its own.
+        // The throttle counts a right response as the secret that made it, and each wrong response as a guess of its own.
         let secret = match (known, &proved) {
             (Some(secret), Some(_)) => secret.clone(),
             _ => self.lasting.responses.guess(response),

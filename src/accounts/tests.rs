@@ -30,7 +30,7 @@ fn password(account: &Account) -> &[u8] {
     password.expose()
 }
 
-/// Login, user and upstream.
+/// The names of an account's login, user and upstream.
 fn names(account: &Account) -> (&str, &str, &str) {
     (&account.login, &account.user, &account.upstream.name)
 }
@@ -130,7 +130,7 @@ async fn guessing_is_throttled_before_the_secret_is_looked_at() {
 async fn after_failures_the_next_attempt_waits() {
     let accounts = accounts(&local("password = \"own\""));
     let begun = tokio::time::Instant::now();
-    // Each refusal takes 100 ms besides.
+    // Each refusal takes another 100 ms.
     for waited in [100, 300, 600, 1100, 2000, 3700, 7000, 12_100] {
         assert_eq!(fail(&accounts, b"tickets").await, Err(Denied::Wrong));
         assert_eq!(begun.elapsed().as_millis(), waited);
@@ -142,7 +142,7 @@ async fn after_failures_the_next_attempt_waits() {
     assert_eq!(begun.elapsed(), Duration::from_millis(5100));
 }
 
-/// Another spelling of the domain, the user or the folder, or blanks around them: it is one user of the upstream.
+/// Other spellings of domain and user, with or without blanks around them, count as one user of the upstream.
 #[tokio::test(start_paused = true)]
 async fn sixteen_spellings_are_one_user() {
     let accounts = accounts("");
@@ -163,7 +163,7 @@ async fn sixteen_spellings_are_one_user() {
     assert_eq!(tried, 11);
 }
 
-/// Wrong secret, unknown login, plain password or hash, or an upstream: no answer comes sooner than another.
+/// Every refusal takes the same time: for a wrong secret or an unknown login, with a password, a hash or an upstream.
 #[tokio::test]
 async fn every_refusal_takes_the_same_time() {
     let hash = hash_password(&Secret::from("own")).unwrap();
@@ -174,7 +174,7 @@ async fn every_refusal_takes_the_same_time() {
         );
         let accounts = Accounts::new(&Config::parse(&text, Path::new("")).unwrap()).unwrap();
         for login in ["tickets", "nobody", "jane@example.org"] {
-            // The second from memory.
+            // The result for the second address is remembered from the first.
             for peer in [[10, 0, 0, 1], [10, 0, 0, 2]] {
                 let begun = std::time::Instant::now();
                 match accounts.authenticate(login.as_bytes(), "x".into(), peer.into()).await {
@@ -215,7 +215,7 @@ async fn a_flood_of_hashes_is_worked_off() {
     }
 }
 
-/// Two upstreams: `a` takes every login and knows no folders, `b` those of example.org with folders after `+`.
+/// Two upstreams: `a` takes all logins and has no folders, `b` takes those of example.org and has folders after `+`.
 fn with_folders() -> Accounts {
     let local = |login: &str, upstream: &str, more: &str| {
         format!(
@@ -278,11 +278,11 @@ async fn a_login_may_name_a_folder() {
 async fn a_folder_opens_no_other_way_in() {
     let accounts = with_folders();
     for given in [
-        // No name of a folder.
+        // The name of the folder is empty.
         "office+",
         "jane+@example.org",
         "office--@example.org",
-        // Logins of the gateway's own, which are not forwarded by naming a folder.
+        // These logins are `[[account]]`s, which are not forwarded even if a device names a folder.
         "plain+Lists@example.org",
         "office+X@example.org",
     ] {
@@ -322,7 +322,8 @@ async fn other_folders_give_no_more_tries() {
     assert!(log_in(&accounts, b"jane@example.org", "own").await.is_ok());
 }
 
-/// Whatever a device or a configuration writes: the same login leads to the same view, the same user to the same mailbox.
+/// However a device or the configuration spells a domain, the same login leads to the same account, and the same user to the
+/// same mailbox.
 #[tokio::test]
 async fn the_case_of_a_domain_tells_nobody_apart() {
     let own = |login: &str, user: &str, more: &str| {
@@ -418,7 +419,8 @@ async fn a_login_without_a_domain_is_of_its_upstreams() {
         let account = log_in(&accounts, given.as_bytes(), "own").await.unwrap();
         assert_eq!(names(&account), (login, user, upstream), "{given}");
     }
-    // The gateway's own login is of an upstream that has no default domain, and is forwarded to none that has.
+    // The `[[account]]` `plain@example.org` belongs to an upstream without a default domain: `plain` does not lead to it, and
+    // is not forwarded as `plain@example.org` either.
     assert_eq!(log_in(&accounts, b"plain", "own").await.unwrap_err(), Denied::Wrong);
     let ruled = of(&format!("{text}{rule}"));
     for (given, login) in [
@@ -449,7 +451,7 @@ fn mixed() -> Accounts {
     Accounts::new(&Config::parse(&text, Path::new("")).unwrap()).unwrap()
 }
 
-/// What a device that knows `secret` answers, by each mechanism.
+/// The responses of a device that knows `secret`, one by each mechanism.
 fn responses(accounts: &Accounts, login: &str, secret: &str) -> [Response; 3] {
     let challenge = "<1@popgate>".to_owned();
     let signed = "n=user,r=x,r=xy,s=,i=4096,c=biws,r=xy".to_owned();

@@ -1,5 +1,5 @@
-//! Slows down guessing: after each failure the next attempt waits longer, and after too many failures an attempt is
-//! refused without a look at its secret.
+//! Slows down guessing: after each failure the next attempt waits longer, and after too many failures an attempt is refused
+//! without verifying its secret.
 //!
 //! Failures are counted per login and address, per login, per address, and in all. The counters have a fixed size: a
 //! flood of made-up logins or addresses does not make them forget a failure. An attempt with a secret that was right
@@ -22,7 +22,7 @@ use crate::{
     types::network,
 };
 
-/// How long a window lasts. A failure opens it.
+/// How long a window of counting lasts. The first failure opens it.
 const WINDOW: Duration = Duration::from_secs(60);
 /// Failures of one login from one address in a window. After more, the address is throttled for that login until the
 /// window ends.
@@ -42,7 +42,7 @@ const SITE_FAILURES: Limit = Limit {
 };
 /// If there are more failures than this in all, many addresses attack: the stricter limits apply until the window ends.
 const PRESSURE: u32 = 10_000;
-/// How long the first failure delays the next attempt. Each further failure doubles the delay.
+/// How long the attempt after the first failure is delayed. Each further failure doubles the delay.
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 const LONGEST_DELAY: Duration = Duration::from_secs(5);
 
@@ -54,8 +54,8 @@ const REFUSAL: Duration = Duration::from_millis(100);
 /// every limit.
 const CELLS: usize = 1 << 18;
 const ROWS: usize = 2;
-/// Cells in a page. Only pages with a counted failure take memory, 12 MB at most.
-const PAGE: usize = 256;
+/// Cells in a page. Only pages with a counted failure take memory, 12 MB at most, and four for each attempt under way.
+const PAGE: usize = 128;
 
 #[derive(Debug, Clone, Copy)]
 struct Limit {
@@ -63,11 +63,11 @@ struct Limit {
     pressed: u32,
 }
 
-/// Counts failures.
+/// Counts failed attempts and decides how long the next one waits.
 #[derive(Debug)]
 pub(super) struct Throttle {
     hash: KeyedHash,
-    /// Secrets that were right.
+    /// Logins with secrets that were right lately.
     proven: Recent,
     state: Mutex<State>,
 }
@@ -94,7 +94,7 @@ pub struct Attempt {
     tag: Tag,
     delay: Duration,
     is_suspect: bool,
-    /// When the trial of the secret began.
+    /// When the verification of the secret began.
     begun: Instant,
     counted: Option<[Count; 2]>,
     verdict: Option<Verdict>,
@@ -107,7 +107,8 @@ enum Verdict {
     Undecided,
 }
 
-/// What an attempt is counted by. The keys are hashes, so their size does not depend on what a device sends.
+/// The keys that an attempt is counted by: login with address, login, address, and IPv6 site (/48). They are hashes, so their
+/// size does not depend on what a device sends.
 #[derive(Debug, Clone, Copy)]
 struct Keys {
     pair: u64,
@@ -134,8 +135,7 @@ impl Throttle {
         }))
     }
 
-    /// Counts an attempt before it is made; `None` if there were too many failures. Upper and lower case of `login` are
-    /// the same.
+    /// Counts an attempt before it is made; `None` if there were too many failures. The case of `login` does not matter.
     pub(super) fn begin(self: &Arc<Self>, login: &[u8], secret: &Secret, peer: IpAddr) -> Option<Attempt> {
         let login = folded(login);
         let tag = self.hash.tag([&login, secret.expose()]);
@@ -169,7 +169,7 @@ impl Throttle {
 }
 
 impl Attempt {
-    /// Waits as long as earlier failures demand; now the secret may be tried.
+    /// Waits as long as earlier failures demand. After that the secret may be verified.
     pub(super) async fn wait(&mut self) {
         if !self.delay.is_zero() {
             sleep(self.delay).await;
@@ -177,7 +177,7 @@ impl Attempt {
         self.begun = Instant::now();
     }
 
-    /// Ends an attempt without an account as failed; one with an account goes on.
+    /// Returns `account` with the attempt, which stays open. If there is no account, ends the attempt as failed.
     pub(super) async fn admit(self, account: Option<Account>) -> Result<(Account, Self), Denied> {
         match account {
             Some(account) => Ok((account, self)),
@@ -193,19 +193,20 @@ impl Attempt {
         self.is_suspect
     }
 
-    /// The secret was right: the attempt does not count, and the secret is let in from now on. Failures of other
-    /// secrets still count.
+    /// Reports that the secret was right: the attempt does not count as a failure, and attempts with this secret are not
+    /// throttled for the next seven days. Failures of other secrets still count.
     pub fn succeeded(mut self) {
         self.verdict = Some(Verdict::Succeeded);
     }
 
-    /// Login or secret was wrong. The failure counts at once; the answer must wait for the future that is returned.
+    /// Reports that login or secret was wrong. The failure counts at once; the caller must await the returned future before it
+    /// answers the device.
     pub fn failed(mut self) -> Sleep {
         self.verdict = Some(Verdict::Failed);
         sleep_until(self.begun + REFUSAL)
     }
 
-    /// It is unknown whether the secret is right: the attempt does not count.
+    /// Reports that nobody could tell whether the secret is right: the attempt does not count.
     pub fn undecided(mut self) {
         self.verdict = Some(Verdict::Undecided);
     }
@@ -216,7 +217,7 @@ impl Drop for Attempt {
         match self.verdict {
             Some(Verdict::Succeeded) => self.throttle.proven.insert(self.tag),
             Some(Verdict::Failed) => {
-                // A secret that was right until now counts like any other from here on.
+                // The secret was right before and is refused now: from now on it counts like any other.
                 if self.throttle.proven.remove(&self.tag) && self.counted.is_none() {
                     self.counted = Some(self.throttle.lock().count(&self.keys));
                 }
@@ -242,7 +243,7 @@ impl Drop for Attempt {
 }
 
 impl State {
-    /// Milliseconds since the start.
+    /// Milliseconds since the throttle was created.
     fn now(&self) -> u64 {
         u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
@@ -261,7 +262,7 @@ impl State {
         }
     }
 
-    /// How long an attempt has to wait; `None` if it is not to be made.
+    /// How long an attempt has to wait; `None` if it is refused.
     fn delay(&self, keys: &Keys) -> Option<Duration> {
         let now = self.now();
         let is_pressed = self.all.count(now) > PRESSURE;
@@ -292,8 +293,8 @@ impl State {
         [self.pairs.add(keys.pair, now), self.logins.add(keys.login, now)]
     }
 
-    /// A counted attempt has failed. Only now does it count against its address, because many devices may log in at
-    /// once from one address.
+    /// Counts a failed attempt against its address as well. This waits for the failure, because many devices may log in at once
+    /// from one address.
     fn confirm(&mut self, keys: &Keys) {
         let now = self.now();
         self.addresses.add(keys.address, now);
@@ -323,7 +324,7 @@ type Page = [Window; PAGE];
 #[derive(Debug, Clone, Copy)]
 struct Count([(usize, u64); ROWS]);
 
-/// The start of a window in milliseconds, and in the lowest 24 bits its count.
+/// The start of a window in milliseconds and, in the lowest 24 bits, its count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Window(u64);
 
@@ -375,13 +376,19 @@ impl Counters {
         }))
     }
 
-    /// Takes an attempt back from the windows in which it was counted, unless they have been replaced.
+    /// Takes an attempt back from the windows in which it was counted, unless they have been replaced. A page that counts
+    /// nothing any more is freed at once: each of a thousand devices that log in would leave four of them until the next
+    /// [`Self::tidy`].
     fn take_back(&mut self, count: Count) {
         for (cell, start) in count.0 {
-            if let Some(page) = &mut self.0[cell / PAGE] {
+            let slot = &mut self.0[cell / PAGE];
+            if let Some(page) = slot {
                 let window = &mut page[cell % PAGE];
                 if window.start() == start && window.0 & Window::COUNT > 0 {
                     window.0 -= 1;
+                }
+                if page.iter().all(|window| window.0 & Window::COUNT == 0) {
+                    *slot = None;
                 }
             }
         }
@@ -412,6 +419,16 @@ mod tests {
     /// Tries `secret`, which is wrong; returns whether it was tried.
     fn fails(throttle: &Arc<Throttle>, login: &str, secret: &str, peer: IpAddr) -> bool {
         begin(throttle, login, secret, peer).map(Attempt::failed).is_some()
+    }
+
+    /// Pages of counters that take memory.
+    fn pages(throttle: &Arc<Throttle>) -> usize {
+        let state = throttle.lock();
+        let counters = [&state.pairs, &state.logins, &state.addresses];
+        counters
+            .iter()
+            .map(|counters| counters.0.iter().flatten().count())
+            .sum()
     }
 
     fn is_throttled(throttle: &Arc<Throttle>, login: &str, peer: IpAddr) -> bool {
@@ -445,13 +462,27 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_login_that_succeeds_leaves_no_counters() {
+        let throttle = Throttle::new().unwrap();
+        fails(&throttle, "jane", "x", PEER);
+        let of_failures = pages(&throttle);
+        for n in 0..100 {
+            let attempt = begin(&throttle, &format!("device{n}"), "right", PEER).unwrap();
+            assert!(pages(&throttle) > of_failures);
+            attempt.succeeded();
+            assert_eq!(pages(&throttle), of_failures);
+        }
+        assert_eq!(begin(&throttle, "jane", "y", PEER).unwrap().delay, FIRST_DELAY);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn success_lets_its_own_secret_in_and_forgives_no_other() {
         let throttle = Throttle::new().unwrap();
         begin(&throttle, "jane", "right", PEER).unwrap().succeeded();
         let mut tried = 0;
         for number in 0..60 {
             tried += u32::from(fails(&throttle, "jane", &number.to_string(), PEER));
-            // The honest device behind the same address.
+            // An honest device behind the same address.
             let honest = begin(&throttle, "jane", "right", PEER).unwrap();
             assert_eq!(honest.delay, Duration::ZERO);
             honest.succeeded();
@@ -548,7 +579,7 @@ mod tests {
         assert!(!is_throttled(&throttle, "new", PEER));
     }
 
-    /// An earlier table was full after 65,536 entries, and did not count further ones at all.
+    /// Regression: an earlier table was full after 65,536 entries and did not count further ones at all.
     #[tokio::test(start_paused = true)]
     async fn a_million_addresses_and_logins_neither_hide_a_guesser_nor_lock_anybody_out() {
         let throttle = Throttle::new().unwrap();
@@ -585,14 +616,7 @@ mod tests {
         assert!(honest > 990, "{honest}");
         assert!(begin(&throttle, "jane", "right", guesser).is_some());
         assert!(throttle.lock().under_way.is_empty());
-        let pages = || {
-            let state = throttle.lock();
-            let counters = [&state.pairs, &state.logins, &state.addresses];
-            counters
-                .map(|counters| counters.0.iter().flatten().count())
-                .iter()
-                .sum::<usize>()
-        };
+        let pages = || pages(&throttle);
         assert_eq!(pages(), 3 * ROWS * CELLS / PAGE, "12 MB and no more");
         advance(WINDOW).await;
         fails(&throttle, "jane", "x", PEER);

@@ -1,4 +1,4 @@
-//! Logins by a device's own OAuth2 token, which its upstream verifies.
+//! Logins by a device's own OAuth2 access token, which the upstream verifies.
 
 use std::net::IpAddr;
 
@@ -6,7 +6,7 @@ use super::{Account, Accounts, Attempt, Denied, Owner, Target};
 use crate::config::{Credential, Secret, Upstream};
 
 impl Accounts {
-    /// The upstreams that a device's token may be sent to.
+    /// The upstreams that a device's access token may be sent to.
     pub fn token_upstreams(&self) -> impl Iterator<Item = &Upstream> {
         self.patterns.iter().filter_map(|(_, target)| match target {
             Target::Forwarded(upstream) if upstream.is_private() => Some(&**upstream),
@@ -14,8 +14,8 @@ impl Accounts {
         })
     }
 
-    /// Like [`Accounts::authenticate`], by an access token for the upstream. Only forwarded logins may use a token: the gateway
-    /// itself cannot verify it. A token is not sent to an upstream in plain text.
+    /// Like [`Accounts::authenticate`], with an access token for the upstream instead of the secret. Only forwarded logins may
+    /// use a token: the gateway itself cannot verify it. A token is not sent over the network in plain text.
     pub async fn authenticate_token(
         &self,
         login: &[u8],

@@ -1,4 +1,4 @@
-//! The other end of the socket: a command.
+//! The command's end of the socket.
 
 use std::{
     io,
@@ -14,21 +14,21 @@ use tokio::{
 use super::{SOCKET, Said, Verb};
 use crate::local_socket::{self, line, receive};
 
-/// Why the gateway has not done what it was asked.
+/// Why the gateway has not carried out a request.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The socket can't be reached.
+    /// The socket cannot be reached.
     #[error("no gateway answers at {}: {source}{}", .socket.display(), advice(.source))]
     Unreachable {
-        /// The socket.
+        /// The path of the socket.
         socket: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// The connection broke, or what came is not an answer.
+    /// The connection broke, or what the gateway sent is not an answer.
     #[error("the gateway has not answered: {0}; its log says more")]
     Broken(io::Error),
-    /// The gateway's own words.
+    /// The gateway's own explanation.
     #[error("{0}")]
     Refused(String),
 }
@@ -43,11 +43,11 @@ fn advice(error: &io::Error) -> &'static str {
     }
 }
 
-/// A request that the gateway is answering. Dropped, it ends the answers.
+/// A request that the gateway is answering. Dropping it ends the answers.
 #[derive(Debug)]
 pub struct Asked(BufReader<UnixStream>);
 
-/// Asks the gateway that uses `dir`.
+/// Sends `verb` to the gateway whose `[state] dir` is `dir`.
 pub async fn ask(dir: &Path, verb: &Verb) -> Result<Asked, Error> {
     let socket = dir.join(SOCKET);
     let connected = local_socket::connect(&socket).await;
@@ -57,9 +57,9 @@ pub async fn ask(dir: &Path, verb: &Verb) -> Result<Asked, Error> {
 }
 
 impl Asked {
-    /// The next answer, when it comes; `None` after the last one.
+    /// Waits for the next answer; `None` after the last one.
     pub async fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, Error> {
-        // From our own gateway: as long as it likes.
+        // The gateway is trusted, so its answer may have any length.
         match receive(&mut self.0, u64::MAX).await.map_err(Error::Broken)? {
             Some(Said::Answer(answer)) => Ok(Some(answer)),
             Some(Said::Error(error)) => Err(Error::Refused(error)),

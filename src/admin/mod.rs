@@ -1,11 +1,11 @@
-//! Commands for a running gateway: the socket `admin.sock` in `[state] dir`, for our user and root. A connection bears one
-//! request, a line of JSON, and its answers, a line of JSON each.
+//! Commands for a running gateway, at the socket `admin.sock` in `[state] dir`, for the gateway's user and root. A connection
+//! carries one request and its answers, each a line of JSON.
 //!
 //! A verb is added in three places:
 //!
 //! 1. [`Verb`] gets a variant with what the verb needs to know.
 //! 2. `Operator::carry_out` in `src/cli/serve/operator.rs` gets an arm that calls [`Answers::send`], once or many times. The
-//!    arm's future is dropped as soon as whoever asked closes the connection, so a stream of answers needs no other end.
+//!    arm's future is dropped as soon as the command closes the connection, so a stream of answers needs no other end.
 //! 3. The subcommand in `src/cli/` calls [`ask`] and reads [`Asked::next`] until that returns `None`.
 
 #[cfg(unix)]
@@ -28,43 +28,43 @@ pub use server::{Answers, Verbs, serve};
 #[cfg(unix)]
 const SOCKET: &str = "admin.sock";
 
-/// What can be asked: `{"verb":"reload"}`.
+/// A request, such as `{"verb":"reload"}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "verb", rename_all = "kebab-case")]
 pub enum Verb {
     /// Read the configuration again. One answer, a [`Reloaded`].
     Reload,
-    /// Who is here now. One answer, a list of [`Here`](crate::telemetry::Here).
+    /// List the sessions that have not ended. One answer, a list of [`Here`](crate::telemetry::Here).
     Sessions,
-    /// What both sides of a login's sessions say from now on: [`Traced`]s without end.
+    /// Report what both sides of a login's sessions, device and upstream, say from now on: [`Traced`]s without end.
     Trace {
         /// The login, as a device gives it.
         login: String,
     },
 }
 
-/// What a reload has come to.
+/// The result of a reload.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reloaded {
     /// What is in force now, in words.
     pub summary: String,
-    /// Each change in the configuration that needs a restart, a sentence each.
+    /// One sentence for each change in the configuration that needs a restart.
     pub warnings: Vec<String>,
 }
 
-/// A piece of a trace.
+/// An answer to [`Verb::Trace`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Traced {
-    /// The trace has begun: what is said from now on is in it.
+    /// The trace has begun: it contains everything that is said from now on.
     Begun,
-    /// Something was said.
+    /// A line that was said in a session.
     Line(Line),
-    /// So many lines were lost, because whoever traces did not read fast enough.
+    /// This many lines were lost, because the command did not read fast enough.
     Lost(u64),
 }
 
-/// A line from the gateway.
+/// A line that the gateway sends.
 #[cfg(unix)]
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

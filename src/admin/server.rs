@@ -19,23 +19,23 @@ use crate::local_socket::{self, line, receive};
 
 /// The longest request, in octets.
 const LONGEST: u64 = 64 * 1024;
-/// How long a request may take to come.
+/// How long a request may take to arrive.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Carries out requests.
 #[async_trait]
 pub trait Verbs: Send + Sync + 'static {
-    /// Carries `verb` out and answers. The error is for whoever asked; it names what to do. The future is dropped if that one is gone: work
-    /// that must not be left half done runs in a task of its own.
+    /// Carries out `verb`, and sends the answers. The error is a text for the command's user that says what to do. The future
+    /// is dropped if the command closes the connection: work that must not be left half done runs in a task of its own.
     async fn carry_out(self: Arc<Self>, verb: Verb, answers: &mut Answers) -> Result<(), String>;
 }
 
-/// The way back to whoever asked.
+/// Sends answers to the command.
 #[derive(Debug)]
 pub struct Answers(OwnedWriteHalf);
 
 impl Answers {
-    /// Sends one answer. Waits while the other side does not read; fails if it is gone.
+    /// Sends one answer. Waits while the command does not read; fails if the command is gone.
     pub async fn send<T: Serialize + Sync>(&mut self, answer: &T) -> Result<(), String> {
         self.write(&Said::Answer(answer)).await
     }
@@ -46,7 +46,8 @@ impl Answers {
     }
 }
 
-/// Carries out requests at the socket in `dir` until `shutdown`. Without a socket only the commands are missing: that is logged.
+/// Carries out requests at the socket in `dir` until `shutdown`. If the socket cannot be made, this is logged, and only the
+/// commands are missing.
 pub async fn serve(verbs: Arc<impl Verbs>, dir: &Path, shutdown: CancellationToken) {
     let path = dir.join(SOCKET);
     let converse = |stream| converse(stream, verbs.clone(), shutdown.clone());
@@ -55,7 +56,7 @@ pub async fn serve(verbs: Arc<impl Verbs>, dir: &Path, shutdown: CancellationTok
     }
 }
 
-/// One request and its answers.
+/// Receives one request and answers it.
 async fn converse(stream: UnixStream, verbs: Arc<impl Verbs>, shutdown: CancellationToken) {
     let (input, output) = stream.into_split();
     let (mut input, mut answers) = (BufReader::new(input), Answers(output));
@@ -74,11 +75,11 @@ async fn converse(stream: UnixStream, verbs: Arc<impl Verbs>, shutdown: Cancella
         Ok(()) => Said::<()>::End,
         Err(error) => Said::Error(error),
     };
-    // If nobody waits for it any more, it makes no difference.
+    // If the command is gone, the last line makes no difference.
     let _ = answers.write(&last).await;
 }
 
-/// Ready when the other side has closed the connection, or its own half.
+/// Returns when the command has closed the connection, or its sending half.
 async fn closed(input: &mut BufReader<OwnedReadHalf>) {
     let mut further = [0; 256];
     while input.read(&mut further).await.is_ok_and(|octets| octets > 0) {}

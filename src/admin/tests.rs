@@ -10,11 +10,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 
-/// Sends an answer for each text that comes until one is empty, then fails or ends.
+/// Sends each text of `texts` as an answer until there are no more, and then fails with `failure`, if there is one.
 struct Script {
     texts: tokio::sync::Mutex<mpsc::Receiver<&'static str>>,
     failure: Option<&'static str>,
-    /// Told when an answer to somebody is done or dropped.
+    /// Gets a message when the answering of a request has ended or was dropped.
     ended: mpsc::UnboundedSender<()>,
 }
 
@@ -38,7 +38,7 @@ impl Verbs for Script {
     }
 }
 
-/// A gateway's end in `dir`; it has the texts of the sender to say.
+/// Starts a gateway's end of the socket in `dir`. It answers with the texts that are sent to the returned sender.
 fn start(dir: &Path, failure: Option<&'static str>) -> (mpsc::Sender<&'static str>, mpsc::UnboundedReceiver<()>) {
     let (say, texts) = mpsc::channel(10);
     let (ended, ends) = mpsc::unbounded_channel();

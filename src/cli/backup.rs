@@ -17,16 +17,16 @@ use crate::{
     telemetry,
 };
 
-/// Stands for standard output or input.
+/// The file name that means standard output or input.
 const STANDARD: &str = "-";
 
-/// Writes a backup to `file`, which bears that name only once it is whole. `force`: one that is there is replaced.
+/// Writes a backup to `file`, which gets this name only once it is complete. `force`: replaces a file that exists.
 pub(super) async fn save(config: &Config, file: &Path, force: bool) -> Result<(), Failure> {
     if config.state.shared.is_none() {
         directory(config)?;
     }
     may_be_written(file, force)?;
-    // Why the state can't be read stands in the log.
+    // If the state cannot be read, the log says why.
     telemetry::init(&Log {
         format: LogFormat::Text,
         level: "warn".into(),
@@ -54,7 +54,7 @@ pub(super) async fn save(config: &Config, file: &Path, force: bool) -> Result<()
         let unfinished = out.into_inner().map_err(|error| unwritable(&error))?;
         unfinished.as_file().sync_all().map_err(|error| unwritable(&error))?;
         name(unfinished, file, force).map_err(|error| unwritable(&error))?;
-        // So that the name outlives a power failure; not every system has such a call.
+        // The sync lets the name survive a power failure. Its error is ignored: not every system can sync a directory.
         let _ = File::open(parent).and_then(|parent| parent.sync_all());
         Ok(tally)
     };
@@ -70,7 +70,7 @@ pub(super) async fn save(config: &Config, file: &Path, force: bool) -> Result<()
     }
 }
 
-/// Makes the records of the backup in `file` those of `[state] dir`.
+/// Replaces the records of `[state] dir` with those of the backup in `file`.
 pub(super) fn restore(config: &Config, file: &Path) -> Result<(), Failure> {
     let dir = directory(config)?;
     let about = |what: &dyn Display| Failure::failed(format!("{} {what}; nothing was changed", file.display()));
@@ -105,7 +105,7 @@ fn directory(config: &Config) -> Result<&Path, Failure> {
     })
 }
 
-/// Refuses a name that is taken, unless it is that of a file and `force` is given.
+/// Fails if `file` exists, unless it is a regular file and `force` is given.
 fn may_be_written(file: &Path, force: bool) -> Result<(), Failure> {
     let shown = file.display();
     match fs::symlink_metadata(file) {
@@ -114,7 +114,7 @@ fn may_be_written(file: &Path, force: bool) -> Result<(), Failure> {
         Ok(_) if !force => Err(Failure::wrong(format!(
             "{shown} is there already: give another name, or --force to replace it"
         ))),
-        // What else is wrong with it shows when it is written.
+        // Any other error shows when the file is written.
         _ => Ok(()),
     }
 }
@@ -126,7 +126,7 @@ fn parent(file: &Path) -> &Path {
     }
 }
 
-/// Writes all records of `store`, and lets go of what is written to.
+/// Writes all records of `store` to `out`; returns `out` and the tally of records.
 async fn write<W: Write>(store: &dyn StateStore, out: W) -> Result<(W, Tally), Failure> {
     let unwritten = |error: io::Error| Failure::failed(format!("the backup cannot be written: {error}"));
     let mut parts = store.parts().await.map_err(Failure::failed)?;
@@ -142,7 +142,7 @@ async fn write<W: Write>(store: &dyn StateStore, out: W) -> Result<(W, Tally), F
     }
 }
 
-/// Gives the whole file its name.
+/// Renames the complete file to `file`. Fails if `file` exists, unless `force` is given.
 fn name(unfinished: NamedTempFile, file: &Path, force: bool) -> io::Result<()> {
     if force {
         unfinished.persist(file)?;
@@ -164,7 +164,7 @@ fn tell_saved(config: &Config, tally: &Tally, name: &str, out: &mut impl Write) 
     Ok(())
 }
 
-/// To standard error: whoever looks after a nightly job must see it.
+/// Warns on standard error, where the administrator of a nightly job sees it.
 fn warn_of_damage(tally: &Tally) {
     if tally.damaged() > 0 {
         eprintln!(
@@ -174,7 +174,7 @@ fn warn_of_damage(tally: &Tally) {
     }
 }
 
-/// Where the key is that opens consents, if there is one.
+/// Where the configuration keeps the key that opens consents, if there is one.
 fn key(config: &Config) -> Option<String> {
     config.state.key.as_ref()?;
     Some(match &config.state.key_file {

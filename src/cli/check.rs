@@ -1,5 +1,5 @@
-//! `popgate check`: the configuration in words, its risks, whether it can be served, with `--connect` whether the upstreams
-//! answer, and with `--retention` what would go.
+//! `popgate check`: prints the configuration in words, its risks, and whether it can be served. `--connect` also tries
+//! the upstreams; `--retention` lists what `retain_days` would remove.
 
 mod retention;
 mod trial;
@@ -25,7 +25,7 @@ use crate::{
     tls::{Acceptor, Validity},
 };
 
-/// Prints all keys.
+/// Prints all configuration keys.
 pub(super) fn keys(json: bool) -> Result<(), Failure> {
     let mut out = io::stdout();
     if json {
@@ -36,14 +36,15 @@ pub(super) fn keys(json: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Prints what the configuration means; fails if anything is wrong, and if `connect` finds an upstream that does not work.
+/// Prints what the configuration means. Fails if anything is wrong, if `connect` finds an upstream that does not work,
+/// or if `retention` cannot ask every account.
 pub(super) async fn run(loaded: Loaded, connect: bool, retention: bool) -> Result<(), Failure> {
     let Loaded { config, warnings, .. } = loaded;
     let mistakes = mistakes(&config);
     let findings = trial::run(&config).await;
     let mut out = io::stdout();
     if !mistakes.is_empty() {
-        // What is wrong is told and nothing else.
+        // If there are mistakes, only what is wrong is printed.
         for finding in findings.iter().filter(|finding| finding.is_failure()) {
             writeln!(out, "{finding}")?;
         }
@@ -76,7 +77,8 @@ pub(super) async fn run(loaded: Loaded, connect: bool, retention: bool) -> Resul
             "[state] has no `dir`: what was retrieved when is known to the running gateway only, until it ends",
         ));
     }
-    // Once for both, and not before the trial: as long as this process has it, no other can open it.
+    // Opened once for both options, and only after the trial: while this process has the state open, no other can open
+    // it.
     let kept: Arc<dyn StateStore> = state::reach_configured(&config.state)
         .map_err(Failure::failed)?
         .unwrap_or_else(|| Arc::new(MemoryStore::default()));
@@ -103,10 +105,10 @@ pub(super) async fn run(loaded: Loaded, connect: bool, retention: bool) -> Resul
     }
 }
 
-/// What the configuration's shape does not show: certificates, keys and roots that cannot be used, each once.
+/// Mistakes that parsing does not find: certificates, keys and roots that cannot be used. Each is listed once.
 fn mistakes(config: &Config) -> Vec<String> {
     let mut mistakes = Vec::new();
-    // Each certificate and each upstream alone, for the first mistake would hide the others.
+    // Each certificate and each upstream is tried alone: otherwise the first mistake would hide the others.
     for files in &config.tls {
         for listener in &config.listeners {
             if let Err(error) = Acceptor::for_listener(std::slice::from_ref(files), listener) {
@@ -143,7 +145,7 @@ fn mistakes(config: &Config) -> Vec<String> {
     mistakes
 }
 
-/// As a configuration's own mistakes are told.
+/// Joins mistakes in the same form as those that parsing finds.
 fn listed(mistakes: &[String]) -> String {
     match mistakes {
         [mistake] => mistake.clone(),
@@ -151,7 +153,7 @@ fn listed(mistakes: &[String]) -> String {
     }
 }
 
-/// The configuration in sentences.
+/// Describes the configuration in sentences.
 fn describe(config: &Config) -> Vec<String> {
     let mut lines: Vec<String> = config.listeners.iter().map(listener).collect();
     for account in config.accounts.iter() {
@@ -220,7 +222,7 @@ mod tests {
     use super::*;
     use crate::accounts::Accounts;
 
-    /// Its domain may be written in another case, as when a device logs in.
+    /// The login's domain may be written in another case, as when a device logs in.
     #[test]
     fn a_login_with_a_password_is_one_of_its_rule() {
         let directory = tempfile::tempdir().unwrap();

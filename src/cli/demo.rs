@@ -13,7 +13,7 @@ use crate::{
     telemetry,
 };
 
-/// Sessions at once: few enough for the open files that any system allows.
+/// How many sessions at once: few enough for any system's limit of open files.
 const SESSIONS: usize = 50;
 
 /// Serves the sample mail at `listen` until SIGTERM or SIGINT.
@@ -33,7 +33,7 @@ pub(super) async fn run(listen: SocketAddr) -> Result<(), Failure> {
         other => other.into(),
     })?;
     let address = gateway.addresses().await.first().copied().unwrap_or(listen);
-    // Whoever closed our output does not want to read it.
+    // An error means that the output is closed, so nobody wants to read the introduction.
     let _ = io::stdout().write_all(introduction(address).as_bytes());
     gateway.run(shutdown).await;
     Ok(())

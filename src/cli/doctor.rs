@@ -1,4 +1,4 @@
-//! `popgate doctor`: one login end to end, a step a line.
+//! `popgate doctor`: tries one login end to end and prints a line for each step.
 
 use std::{
     io::{self, Write},
@@ -16,15 +16,15 @@ use crate::{
     telemetry,
 };
 
-/// Tries `login`, and whether the listeners answer; fails if anything does not work.
+/// Tries `login` and all listeners; fails if anything does not work.
 pub(super) async fn run(config: &Config, login: &str) -> Result<(), Failure> {
     let account = account(config, login).await?;
-    // Steps tell what fails.
+    // The steps report what fails, so the log has only errors.
     telemetry::init(&Log {
         format: LogFormat::Text,
         level: "error".into(),
     })?;
-    // Beside a running gateway: what it keeps, and none of its own.
+    // The kept state, by way of the gateway if one runs. The doctor keeps nothing of its own.
     let kept: Arc<dyn StateStore> = state::reach_configured(&config.state)
         .map_err(Failure::failed)?
         .unwrap_or_else(|| Arc::new(MemoryStore::default()));
@@ -65,7 +65,7 @@ async fn account(config: &Config, login: &str) -> Result<Account, Failure> {
     }
 }
 
-/// Writes one line, and below it what to do.
+/// Prints a step in one line, and its advice below.
 fn write(step: &Step) -> io::Result<()> {
     let mut out = io::stdout();
     let mark = match step.outcome {

@@ -1,4 +1,4 @@
-//! `popgate hash-password`
+//! `popgate hash-password`: makes a value for `password_hash`.
 
 use std::io::{self, Write};
 

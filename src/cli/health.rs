@@ -1,4 +1,4 @@
-//! `popgate health`
+//! `popgate health`: asks a running gateway whether its listeners answer.
 
 use super::Failure;
 use crate::health::{self, Door};

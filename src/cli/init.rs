@@ -42,7 +42,7 @@ const POLICY: &str = "\
   hide        hides it from this login only
   expunge     removes it for good";
 
-/// Writes `file` and, beside it, the files of secrets that it names. None may be there before.
+/// Writes `file` and, in the same directory, the secret files that it names. Fails if any of them exists.
 pub(super) fn run(file: &Path) -> Result<(), Failure> {
     let at_terminal = io::stdin().is_terminal();
     may_be_written(file)?;
@@ -56,7 +56,7 @@ pub(super) fn run(file: &Path) -> Result<(), Failure> {
     questions.tell(&answers.conclusion(file, &written))
 }
 
-/// Fails if a file that may have to be written is there, before anybody is asked in vain.
+/// Fails before the first question if a file that may have to be written exists.
 fn may_be_written(file: &Path) -> Result<(), Failure> {
     let directory = directory(file);
     if !directory.is_dir() {
@@ -79,7 +79,7 @@ fn is_taken(file: &Path) -> Failure {
     ))
 }
 
-/// Where `file` is.
+/// The directory of `file`.
 fn directory(file: &Path) -> &Path {
     match file.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -87,10 +87,10 @@ fn directory(file: &Path) -> &Path {
     }
 }
 
-/// What to write, and what to tell.
+/// The files to write, and what to print at the end.
 struct Answers {
     draft: Draft,
-    /// A password that was made for the device: it is told once.
+    /// A password that was generated for the device; it is printed once.
     made: Option<Zeroizing<String>>,
 }
 
@@ -114,7 +114,7 @@ fn ask<R: BufRead, W: Write>(questions: &mut Questions<R, W>, file: &Path) -> Re
     };
     let policy = questions.ask(POLICY, Some(device.policy), policy)?;
     let (access, made) = access(questions, &whose, &provider)?;
-    // The directory of services, where nothing but configuration belongs.
+    // In /etc a service has configuration only; its state belongs in /var/lib.
     let is_of_the_system = std::path::absolute(file)?.starts_with("/etc");
     let draft = Draft {
         whose,
@@ -128,7 +128,7 @@ fn ask<R: BufRead, W: Write>(questions: &mut Questions<R, W>, file: &Path) -> Re
     Ok(Answers { draft, made })
 }
 
-/// `words` in lines that a terminal has room for.
+/// `words`, eight a line, for narrow terminals.
 fn lines(words: &[&str]) -> String {
     let lines = words.chunks(8).map(|words| format!("\n  {}", words.join(" ")));
     lines.collect()
@@ -170,7 +170,7 @@ fn fits(certificate: &Certificate) -> Result<(), String> {
         .map_err(|error| error.to_string())
 }
 
-/// How to log in upstream, and the password that was made for the device.
+/// How to log in upstream, and the password that was generated for the device, if any.
 fn access<R: BufRead, W: Write>(
     questions: &mut Questions<R, W>,
     whose: &Whose,
@@ -186,7 +186,7 @@ fn access<R: BufRead, W: Write>(
     Ok((Access::Password { device, upstream }, made))
 }
 
-/// The password of `user` at the IMAP server; `None` if tokens are to take its place.
+/// The password of `user` at the IMAP server; `None` if OAuth2 is to be used instead.
 fn upstream_password<R: BufRead, W: Write>(
     questions: &mut Questions<R, W>,
     user: &str,
@@ -259,10 +259,10 @@ fn device_password<R: BufRead, W: Write>(
     Ok((Hash(hash), made))
 }
 
-/// Letters and digits that look like no others: 80 random bits.
+/// Letters and digits that are hard to confuse. Sixteen of them hold 80 random bits.
 const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
 
-/// Four groups of four, to be typed into a device.
+/// Four groups of four characters, easy to type into a device.
 fn random_password() -> Result<Zeroizing<String>, Failure> {
     let mut octets = Zeroizing::new([0; 16]);
     rand::fill(&mut *octets).map_err(|_| Failure::failed(RandomUnavailable))?;
@@ -286,7 +286,7 @@ fn write(file: &Path, draft: &Draft) -> Result<Vec<PathBuf>, Failure> {
     done.map(|()| written)
 }
 
-/// The configuration last: where it is, all else is.
+/// Writes the configuration last: if it exists, all other files do.
 fn write_each(file: &Path, draft: &Draft, written: &mut Vec<PathBuf>) -> Result<(), Failure> {
     for (name, secret) in draft.secrets() {
         let line = Zeroizing::new([secret.expose(), b"\n"].concat());
@@ -297,7 +297,7 @@ fn write_each(file: &Path, draft: &Draft, written: &mut Vec<PathBuf>) -> Result<
     create(file.to_owned(), text.as_bytes(), written)
 }
 
-/// Creates a file for our user alone.
+/// Creates a file that only the current user can read and write (mode 0600).
 fn create(file: PathBuf, content: &[u8], written: &mut Vec<PathBuf>) -> Result<(), Failure> {
     let mut options = OpenOptions::new();
     #[cfg(unix)]
@@ -359,7 +359,7 @@ impl Answers {
     }
 }
 
-/// As a shell takes it for one word.
+/// `file` as one word of a shell command, quoted if necessary.
 fn shell_word(file: &Path) -> String {
     let text = file.to_string_lossy();
     if text.chars().all(|c| c.is_alphanumeric() || "/._-@+,:=".contains(c)) {

@@ -1,4 +1,5 @@
-//! `popgate man`: manual pages, made from what the command line knows of itself; `popgate completions`: the same for shells.
+//! `popgate man`: manual pages, made from the definition of the command line; `popgate completions`: the same for
+//! shells.
 
 use std::{
     fs,
@@ -22,13 +23,14 @@ const WITHOUT_CONFIGURATION: [&str; 5] = ["completions", "demo", "hash-password"
 
 /// Prints the completions of `shell`.
 pub(super) fn completions(shell: Shell) -> Result<(), Failure> {
-    // To memory: what cannot be printed, as behind `head`, is an error and no panic.
+    // Generated in memory first: `generate` would panic if the output is closed (as behind `head`). This is an error
+    // instead.
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "popgate", &mut script);
     Ok(io::stdout().write_all(&script)?)
 }
 
-/// Writes the page of every command to `dir`, which is made if it is missing.
+/// Writes the page of every command to `dir`, which is created if it is missing.
 pub(super) fn write_all(dir: &Path) -> Result<(), Failure> {
     let unwritable = |error| Failure::failed(format!("cannot write to {}: {error}", dir.display()));
     fs::create_dir_all(dir).map_err(unwritable)?;
@@ -39,7 +41,7 @@ pub(super) fn write_all(dir: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Prints a page: of the command of that name, or of all of popgate.
+/// Prints the page of the command `name`, or of popgate itself.
 pub(super) fn print(name: Option<&str>) -> Result<(), Failure> {
     let commands = commands();
     let found = match name {
@@ -57,7 +59,7 @@ pub(super) fn print(name: Option<&str>) -> Result<(), Failure> {
     Ok(io::stdout().write_all(&page(command)?)?)
 }
 
-/// popgate itself, and then each of its commands.
+/// popgate itself, then each of its commands.
 fn commands() -> Vec<Command> {
     let mut whole = Cli::command().disable_help_subcommand(true);
     whole.build();
@@ -65,7 +67,7 @@ fn commands() -> Vec<Command> {
     [vec![whole], commands].concat()
 }
 
-/// `popgate`, or `popgate-backup`.
+/// The title of a page: `popgate`, or `popgate-backup`.
 fn title(command: &Command) -> &str {
     command.get_display_name().unwrap_or_else(|| command.get_name())
 }
@@ -104,7 +106,7 @@ fn page(command: &Command) -> io::Result<Vec<u8>> {
     Ok(page)
 }
 
-/// `popgate-backup(1), popgate-check(1)`
+/// References to other pages: `popgate-backup(1), popgate-check(1)`.
 fn see<'a>(titles: impl Iterator<Item = &'a str>) -> Vec<Inline> {
     let mut line = Vec::new();
     for title in titles {
@@ -116,7 +118,7 @@ fn see<'a>(titles: impl Iterator<Item = &'a str>) -> Vec<Inline> {
     line
 }
 
-/// Adds a section of things and what they mean.
+/// Adds a section of terms and their meanings.
 fn section(roff: &mut Roff, name: &str, lines: &[(&str, &str)]) {
     roff.control("SH", [name]);
     for (thing, meaning) in lines {

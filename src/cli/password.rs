@@ -1,4 +1,4 @@
-//! A password that somebody types, or a program hands over.
+//! Reads a password from a person at the terminal, or from a program by standard input.
 
 use std::io::{self, BufRead, IsTerminal};
 
@@ -7,7 +7,8 @@ use zeroize::Zeroizing;
 use super::Failure;
 use crate::config::Secret;
 
-/// Asks for a password at the terminal, where it does not show; reads one line from standard input if that is none.
+/// Asks for a password at the terminal, where it does not show. If standard input is not a terminal, reads one line of
+/// it.
 pub(super) fn ask(prompt: &str) -> Result<Secret, Failure> {
     let at_terminal = io::stdin().is_terminal();
     if at_terminal {
@@ -20,8 +21,8 @@ pub(super) fn ask(prompt: &str) -> Result<Secret, Failure> {
     Ok(Secret::from(line.to_vec()))
 }
 
-/// Reads a line without its end; `None` where `input` has ended. `at_terminal`: from the terminal instead, which does not show
-/// what is typed.
+/// Reads a line without its line end; `None` at the end of `input`. `at_terminal`: reads from the terminal instead,
+/// which does not show what is typed.
 pub(super) fn read(input: &mut impl BufRead, at_terminal: bool) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
     if at_terminal {
         let typed = rpassword::read_password()?;

@@ -1,4 +1,4 @@
-//! `popgate reload`
+//! `popgate reload`: makes a running gateway read its configuration again.
 
 use std::{
     io::{self, Write},
@@ -13,20 +13,20 @@ use crate::{
 
 const NO_SOCKET: &str = "[state] has no `dir`, where the running gateway would have a socket for this command";
 
-/// Where the gateway that `config` is of has its socket.
+/// The directory of the running gateway's socket, which is `[state] dir`. Fails if `config` has none.
 pub(super) fn directory(config: &Config) -> Result<&Path, Failure> {
     let dir = config.state.dir.as_deref();
     dir.ok_or_else(|| Failure::wrong(format!("{NO_SOCKET}\nhelp: give it one, and start it again")))
 }
 
-/// The configuration is wrong, so the running gateway need not be asked.
+/// The failure if the new configuration is wrong; the running gateway is not asked.
 pub(super) fn unread(error: config::Error) -> Failure {
     Failure::wrong(format!(
         "{error}\nnothing is reloaded: the running gateway goes on with the configuration that it has"
     ))
 }
 
-/// Lets the gateway that uses the `[state] dir` of `config` read its configuration again, and says what became of that.
+/// Asks the gateway that uses the `[state] dir` of `config` to reload its configuration, and prints the outcome.
 pub(super) async fn run(config: &Config) -> Result<(), Failure> {
     let dir = directory(config).map_err(|_| {
         Failure::wrong(format!(

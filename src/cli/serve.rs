@@ -1,4 +1,4 @@
-//! `popgate serve`
+//! `popgate serve`: runs the gateway until SIGTERM or SIGINT.
 
 mod operator;
 mod signals;
@@ -15,8 +15,8 @@ use crate::{
     state, systemd, telemetry,
 };
 
-/// Serves what `load` reads until SIGTERM or SIGINT, then drains; `load` is called again for each reload. Before the first
-/// thread is started, the process gives up all rights that it does not need.
+/// Serves the configuration that `load` reads until SIGTERM or SIGINT, then drains. Each reload calls `load` again.
+/// Before the first thread starts, the process gives up all rights that it does not need.
 pub(super) fn run(
     load: impl Fn() -> Result<Loaded, config::Error> + Clone + Send + Sync + 'static,
 ) -> Result<(), Failure> {

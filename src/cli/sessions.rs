@@ -1,4 +1,4 @@
-//! `popgate sessions`
+//! `popgate sessions`: lists the sessions of a running gateway.
 
 use std::io::{self, Write};
 
@@ -10,7 +10,7 @@ use crate::{
     telemetry::Here,
 };
 
-/// Prints who is here now, the oldest session first.
+/// Prints the sessions of the running gateway, the oldest first.
 pub(super) async fn run(config: &Config, json: bool) -> Result<(), Failure> {
     let mut asked = admin::ask(directory(config)?, &Verb::Sessions).await?;
     let sessions: Vec<Here> = asked.next().await?.unwrap_or_default();
@@ -22,7 +22,10 @@ pub(super) async fn run(config: &Config, json: bool) -> Result<(), Failure> {
     for session in &sessions {
         writeln!(out, "{}", line(session))?;
     }
-    writeln!(out, "{} sessions", sessions.len())?;
+    match sessions.len() {
+        1 => writeln!(out, "one session")?,
+        count => writeln!(out, "{count} sessions")?,
+    }
     Ok(())
 }
 

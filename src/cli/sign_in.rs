@@ -1,4 +1,4 @@
-//! `popgate sign-in`: somebody lets the gateway read mail at a provider that takes no passwords.
+//! `popgate sign-in`: a person lets the gateway read mail at a provider that takes no passwords (OAuth2).
 
 pub(super) mod list;
 
@@ -28,21 +28,22 @@ use crate::{
     state, telemetry,
 };
 
-/// The longest request of a browser that comes back: a code and a state, and the browser's own headers.
+/// The longest request of a browser that comes back from the provider, in octets: a code, a state, and the browser's
+/// own headers.
 const LONGEST_REQUEST: u64 = 64 * 1024;
-/// How long that request may take: a silent connection must not keep another one waiting.
+/// How long that request may take. A silent connection must not keep the next one waiting.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long a consent that cannot be written is tried again.
+/// How long to retry if a consent cannot be written.
 const UNTIL_SAVED: Duration = Duration::from_secs(30);
 
-/// What is to be done.
+/// What to do.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum What<'a> {
-    /// Sign in for the account of this login; `browser`: with a browser, though a code would do.
+    /// Sign in for the account of this login. `browser`: with a browser, even if a code would do.
     SignIn { login: &'a str, browser: bool },
-    /// Have this account's consent forgotten.
+    /// Forget the consent of this account.
     Forget { login: &'a str },
-    /// Show how all accounts stand, for programs too.
+    /// List all accounts and their consents. `json`: for programs.
     List { json: bool },
 }
 
@@ -53,7 +54,7 @@ pub(super) async fn run(config: &Config, what: What<'_>) -> Result<(), Failure> 
              help: give [upstream.NAME] a `preset` and an [upstream.NAME.oauth2], see gateway.toml.example",
         ));
     }
-    // What an upstream says stands in the log.
+    // What an upstream replies is in the log.
     telemetry::init(&Log {
         format: LogFormat::Text,
         level: "warn".into(),
@@ -112,7 +113,7 @@ async fn sign_in(
             return tell(login, opened.map_err(failed)?, out);
         }
         grant => {
-            // Whether it can be kept is better known before somebody consents.
+            // Opened first, to find out before somebody consents whether the consent can be kept.
             drop(kept(config, state::share)?);
             match grant {
                 Grant::Device { .. } if !browser => by_device(&asking, candidate, out).await?,
@@ -121,7 +122,7 @@ async fn sign_in(
         }
     };
     writeln!(out, "The provider has consented. Opening the mailbox of {user} …")?;
-    // Not before: a gateway could not start meanwhile.
+    // Opened only now: while this process has the state open, no gateway can start.
     let tokens = kept(config, state::share)?;
     let signed_in = sign_in::complete(config, &tokens, candidate, issued).await;
     let is_saved = timeout(UNTIL_SAVED, tokens.finish()).await.is_ok();
@@ -164,7 +165,7 @@ async fn by_device(tokens: &Tokens, candidate: Candidate<'_>, out: &mut impl Wri
     tokens.finish_device(&consent, &begun).await.map_err(failed)
 }
 
-/// `as anna@example.org`, and for which mailbox if that is another's.
+/// `as anna@example.org`; also names the mailbox if it belongs to somebody else.
 fn as_whom(candidate: Candidate<'_>) -> String {
     let (person, user) = (candidate.person(), &candidate.account.user);
     if person == user {
@@ -174,23 +175,23 @@ fn as_whom(candidate: Candidate<'_>) -> String {
     }
 }
 
-/// How a browser that was sent to a provider comes back.
+/// How the answer of the provider comes back to popgate.
 enum Back {
-    /// The query of the address that it was sent back to.
+    /// The query of the address that the provider sent the browser back to.
     Query(String),
-    /// What somebody has copied from the provider's page.
+    /// The code that somebody has copied from the provider's page.
     Code(Zeroizing<String>),
 }
 
-/// By a browser that comes back to a port of this machine (RFC 8252 §7.3), or whose last address somebody pastes, or the code
-/// that the provider's page shows.
+/// Signs in with a browser. The browser comes back to a port of this machine (RFC 8252 §7.3); or somebody pastes the
+/// browser's last address, or the code that the provider's page shows.
 async fn by_browser(tokens: &Tokens, candidate: Candidate<'_>, out: &mut impl Write) -> Result<Issued, Failure> {
     let consent = candidate.consent(tokens);
     let (listener, redirect) = match &candidate.oauth2.redirect_url {
         Some(url) => (listener_at(url).await?, url.clone()),
         None => {
             let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
-            // Microsoft lets any port follow this name, Google that and the address.
+            // Microsoft accepts any port after this name; Google does so after this name and after the address.
             let redirect = format!("http://localhost:{}", listener.local_addr()?.port());
             (Some(listener), redirect)
         }
@@ -226,7 +227,7 @@ async fn by_browser(tokens: &Tokens, candidate: Candidate<'_>, out: &mut impl Wr
     issued.map_err(failed)
 }
 
-/// A port of this machine, if `redirect` leads to one.
+/// Listens at the port that `redirect` leads to; `None` if it does not lead to this machine.
 async fn listener_at(redirect: &str) -> Result<Option<TcpListener>, Failure> {
     let Ok(url) = Url::parse(redirect) else {
         return Ok(None);
@@ -242,7 +243,7 @@ async fn listener_at(redirect: &str) -> Result<Option<TcpListener>, Failure> {
     }
 }
 
-/// The query of the first request that answers the sign-in.
+/// Waits for the first request that answers the sign-in, and returns its query.
 async fn answered(listener: Option<TcpListener>, begun: &CodeSignIn) -> io::Result<String> {
     let Some(listener) = listener else {
         return std::future::pending().await;
@@ -266,12 +267,12 @@ async fn answered(listener: Option<TcpListener>, begun: &CodeSignIn) -> io::Resu
     }
 }
 
-/// What a GET asks for.
+/// Reads a GET request and returns its target (path and query).
 async fn target(stream: &mut TcpStream) -> io::Result<String> {
     let mut request = BufReader::new(stream.take(LONGEST_REQUEST));
     let mut first = String::new();
     request.read_line(&mut first).await?;
-    // Its headers must be read before the answer, or closing resets the connection.
+    // The headers must be read before the answer is written, or closing resets the connection.
     let mut line = String::new();
     while request.read_line(&mut line).await? > 0 && !line.trim_end().is_empty() {
         line.clear();
@@ -287,14 +288,14 @@ async fn respond(stream: &mut TcpStream, status: &str, text: &str) {
         "HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{text}",
         text.len()
     );
-    // Even if the browser has gone, its request has been read.
+    // An error means that the browser has gone. Its request has been read all the same.
     let _ = stream.write_all(answer.as_bytes()).await;
     let _ = stream.shutdown().await;
 }
 
 /// Waits until somebody has pasted an answer. `may_come`: a browser may still come back by itself.
 async fn pasted(begun: &CodeSignIn, may_come: bool) -> io::Result<Back> {
-    // A thread of its own, for one that waits in the runtime would keep the program from ending.
+    // A thread of its own: a read in the runtime would keep the program from ending.
     let (sender, mut lines) = mpsc::unbounded_channel();
     thread::spawn(move || {
         for line in io::stdin().lines() {
@@ -316,7 +317,8 @@ async fn pasted(begun: &CodeSignIn, may_come: bool) -> io::Result<Back> {
             None => eprintln!("That is not it: paste the whole address that the browser ends at, or the code alone."),
         }
     }
-    // At a terminal somebody has given up. Elsewhere nobody could paste, and the browser may still come.
+    // At a terminal the end of input means that the user has given up. Elsewhere nobody could paste, and the browser
+    // may still come.
     if io::stdin().is_terminal() || !may_come {
         Err(io::ErrorKind::UnexpectedEof.into())
     } else {

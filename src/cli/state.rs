@@ -5,12 +5,13 @@ use std::io::{self, Write};
 use super::{Failure, day};
 use crate::{
     config::{Config, Log, LogFormat},
-    state::{self, Mailboxes, Marked, Marks},
+    state::{self, Marked, Marks},
     telemetry,
     types::{UidValidity, canonical},
 };
 
-/// Shows the marks of all logins or of `login`; with `reset` forgets them, those of all folders or of `folder`.
+/// Shows the marks of all logins, or of `login`. With `reset`, forgets the marks of that login, in all folders or in
+/// `folder`.
 pub(super) async fn run(
     config: &Config,
     login: Option<&str>,
@@ -22,12 +23,12 @@ pub(super) async fn run(
             "[state] has no `dir`: what logins have done is in the running gateway's memory only, until it ends",
         ));
     }
-    // Why the state can't be read stands in the log.
+    // If the state cannot be read, the log says why.
     telemetry::init(&Log {
         format: LogFormat::Text,
         level: "warn".into(),
     })?;
-    // Given back before anything is written: a gateway that starts while somebody reads page by page needs it.
+    // Closed before anything is printed: a gateway that starts while somebody pages through the output needs the file.
     let Some(store) = state::reach_configured(&config.state).map_err(Failure::failed)? else {
         return Ok(());
     };
@@ -91,7 +92,7 @@ fn tell_cleared(mailboxes: usize, login: &str, folder: Option<&str>, out: &mut i
     Ok(())
 }
 
-/// In words, one line.
+/// The marks in words, in one line.
 fn describe(marks: &Marks) -> String {
     let mut parts = Vec::new();
     let mut count = |number: usize, what: &str| {

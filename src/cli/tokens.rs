@@ -1,4 +1,4 @@
-//! Tokens for commands that run beside a gateway, or in its place.
+//! Access tokens for commands that run beside a gateway, or without one.
 
 use std::{path::Path, sync::Arc};
 
@@ -9,7 +9,7 @@ use crate::{
     state::{self, MemoryStore, StateStore},
 };
 
-/// Those that the gateway keeps, whether it runs or not: in servers, or in the store of `[state] dir`, as `store` comes by it.
+/// The tokens that the gateway keeps in `[state] url` or `[state] dir`, whether it runs or not. `store` opens that directory.
 pub(super) fn kept(
     config: &Config,
     store: impl Fn(&Path) -> Result<Arc<dyn StateStore>, state::Error>,
@@ -25,12 +25,12 @@ pub(super) fn kept(
     }
 }
 
-/// Those of nobody else.
+/// Tokens in memory, for this process alone.
 pub(super) fn in_memory(config: &Config) -> Result<Arc<Tokens>, Failure> {
     of(config, Arc::new(MemoryStore::default()))
 }
 
-/// Those in `store`.
+/// The tokens in `store`.
 pub(super) fn of(config: &Config, store: Arc<dyn StateStore>) -> Result<Arc<Tokens>, Failure> {
     Tokens::new(config, store).map_err(|error| Failure::wrong(format!("[upstream.….oauth2] {error}")))
 }

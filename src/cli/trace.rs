@@ -1,4 +1,4 @@
-//! `popgate trace`
+//! `popgate trace`: prints what the sessions of a login send and receive.
 
 use std::io::{self, Write};
 
@@ -11,7 +11,7 @@ use crate::{
     telemetry::trace::{Line, Side},
 };
 
-/// Prints what both sides of the sessions of `login` say, until the gateway ends.
+/// Prints what both sides of the sessions of `login` send, until the gateway ends.
 pub(super) async fn run(config: &Config, login: String) -> Result<(), Failure> {
     let note = format!("tracing {login:?}: what its sessions say from now on, until Ctrl-C");
     let mut asked = admin::ask(directory(config)?, &Verb::Trace { login }).await?;
@@ -27,7 +27,7 @@ pub(super) async fn run(config: &Config, login: String) -> Result<(), Failure> {
     Ok(())
 }
 
-/// `12:00:00.123 #7 device   > +OK`: `>` is what the gateway says, `<` what it hears.
+/// `12:00:00.123 #7 device   > +OK`: the gateway sends lines with `>` and receives lines with `<`.
 fn shown(line: &Line) -> String {
     let time = i64::try_from(line.at).ok().and_then(DateTime::from_timestamp_millis);
     let side = match line.side {

@@ -1,8 +1,8 @@
 //! Keys from the environment: `POPGATE__LIMITS__SESSIONS=50` is `limits.sessions = 50`.
 //!
-//! Parts are separated by two underscores and may be written in any case. Entries of arrays are counted from 0
-//! (`POPGATE__ACCOUNT__0__LOGIN`): a number that the file has changes that entry, the next one appends. In the name
-//! of an upstream `_` stands for `-` too. Lists are separated by commas.
+//! Parts are separated by two underscores and may be in any case. Entries of arrays are counted from 0
+//! (`POPGATE__ACCOUNT__0__LOGIN`): the number of an entry in the file changes that entry, the next number appends one.
+//! In the name of an upstream `_` stands for `-` too. Lists are separated by commas.
 
 use std::ffi::OsString;
 
@@ -18,13 +18,13 @@ use super::{
     unit::Unit,
 };
 
-/// What all variables start with, in any case. (Kubernetes sets `POPGATE_PORT` and the like by itself.)
+/// The prefix of all variables, in any case. (Kubernetes itself sets variables such as `POPGATE_PORT`.)
 const PREFIX: &str = "POPGATE__";
 
-/// The environment, or what a test takes for it.
+/// The variables of the environment, or those of a test.
 pub(super) type Variables = Vec<(OsString, OsString)>;
 
-/// The variables of `environment` that are meant for us.
+/// The variables of `environment` that begin with [`PREFIX`].
 pub(super) fn ours(environment: impl IntoIterator<Item = (OsString, OsString)>) -> Variables {
     let mut ours: Variables = environment
         .into_iter()
@@ -33,13 +33,13 @@ pub(super) fn ours(environment: impl IntoIterator<Item = (OsString, OsString)>) 
             name.len() >= PREFIX.len() && name[..PREFIX.len()].eq_ignore_ascii_case(PREFIX.as_bytes())
         })
         .collect();
-    // So that …__2__… comes before …__10__…, and an append after the one before it.
+    // Sorted, so that …__2__… comes before …__10__…, and entries are appended in order.
     ours.sort_by_key(|(name, _)| (name.len(), name.to_ascii_uppercase()));
     ours
 }
 
 impl Sources {
-    /// Resolves variables to key paths and typed values, and notes which keys they give, and what is wrong.
+    /// Resolves variables to key paths and typed values. Notes which keys the variables give, and their mistakes.
     pub(super) fn read_environment(&mut self, variables: Variables) -> Vec<(String, Value)> {
         let mut values = Vec::new();
         for (name, value) in variables {
@@ -147,7 +147,7 @@ impl Sources {
         }
     }
 
-    /// The name that the file writes where a variable says `part` below `path`.
+    /// The name in the file, below `path`, that `part` of a variable stands for.
     fn existing_name(&self, path: &str, part: &str) -> Option<&str> {
         let same = |name: &str| {
             name.len() == part.len()
@@ -182,12 +182,12 @@ impl Sources {
     }
 }
 
-/// A variable's text as a value of `kind`; a string stays what it is ("007" is no number).
+/// Parses the text of a variable as a value of `kind`. A string stays a string ("007" does not become a number).
 pub(super) fn parse(kind: Kind, text: &str) -> Result<Value, &'static str> {
     match kind {
         Kind::Number(_) => match text.trim().parse::<i64>() {
             Ok(number) if number >= 0 => Ok(number.into()),
-            // It may have a unit: the key's own check decides.
+            // The text may have a unit; the key's own check decides.
             _ if kind != Kind::Number(Unit::One) => Ok(text.into()),
             _ => Err("expected a number, 0 or more, in digits"),
         },

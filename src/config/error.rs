@@ -1,19 +1,20 @@
-//! What is wrong with the configuration: what, where, how to mend it.
+//! Mistakes in the configuration: what is wrong, where, and how to mend it.
 
 use std::{fmt, path::PathBuf};
 
-/// Everything that is wrong with a configuration, in the order of its lines. Printed, each mistake names its place (file, line
-/// and key, or environment variable), shows the line with a caret if there is one, and says how to mend it. No secret is shown.
+/// All mistakes in a configuration, in the order of their lines. The printed error names the place of each mistake
+/// (file, line and key, or environment variable), shows the line with a caret if there is one, and says how to mend it.
+/// No secret is shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {
     mistakes: Vec<Mistake>,
-    /// What is risky, as far as that can be told.
+    /// The risks that were found in spite of the mistakes.
     warnings: Vec<String>,
-    /// Files that the system did not let us read.
+    /// Files that popgate is not permitted to read.
     denied: Vec<PathBuf>,
 }
 
-/// One thing that is wrong.
+/// One mistake in a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Mistake {
     pub(super) place: Place,
@@ -22,7 +23,7 @@ pub(super) struct Mistake {
     pub(super) help: Option<String>,
 }
 
-/// Where it is wrong.
+/// Where a mistake is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Place {
     /// A file as a whole.
@@ -46,7 +47,7 @@ pub(super) struct Line {
 }
 
 impl Error {
-    /// Of at least one mistake.
+    /// `mistakes` must have at least one entry.
     pub(super) fn new(mut mistakes: Vec<Mistake>, warnings: Vec<String>) -> Self {
         mistakes.sort_by_key(|mistake| match &mistake.place {
             Place::Argument(_) | Place::Variable(_) => (0, 0, 0),
@@ -60,7 +61,7 @@ impl Error {
         }
     }
 
-    /// Files that the system did not let us read.
+    /// Files that popgate is not permitted to read.
     pub fn denied(&self) -> &[PathBuf] {
         &self.denied
     }

@@ -4,7 +4,7 @@ use argon2::password_hash::phc::PasswordHash;
 
 use super::{Secret, key::Wrong};
 
-/// `hash`, if it is a whole PHC string of argon2.
+/// Returns `hash` as text, if it is a complete argon2 hash (a PHC string) that is cheap enough to verify.
 pub(super) fn argon2_hash(hash: &Secret) -> Result<String, Wrong> {
     let text = String::from_utf8_lossy(hash.expose());
     if let Some(kind) = other_kind(&text) {
@@ -37,12 +37,12 @@ pub(super) fn argon2_hash(hash: &Secret) -> Result<String, Wrong> {
     Ok(text.into_owned())
 }
 
-/// Memory that a verification may take, in KiB: several run at once, and anybody can have one run by a wrong password.
+/// The most memory for one verification, in KiB: several run at once, and anybody can start one with a wrong password.
 const MOST_MEMORY: u64 = 256 * 1024;
-/// Memory times passes, in KiB: a verification takes about two seconds then.
+/// The most memory times passes, in KiB. At this limit a verification takes about two seconds.
 const MOST_WORK: u64 = 2 * 1024 * 1024;
 
-/// What a hash of another kind is called.
+/// The name of the kind of hash that `text` is, if it is a kind that popgate does not take.
 fn other_kind(text: &str) -> Option<&'static str> {
     const KINDS: [(&[&str], &str); 8] = [
         (&["$2a$", "$2b$", "$2x$", "$2y$"], "a bcrypt hash"),

@@ -1,4 +1,4 @@
-//! `uidl_import`: what an old server's UIDL said of each message, so that no device takes known mail for new.
+//! `uidl_import`: the UIDLs that an old server gave, so that devices do not download known messages again.
 
 use std::{
     collections::{HashMap, HashSet, hash_map::Entry},
@@ -9,27 +9,27 @@ use aws_lc_rs::digest::{SHA256, digest};
 
 use super::uidl::is_uidl;
 
-/// UIDLs of an old server. They may be equal to what the [`UidlFormat`](super::UidlFormat) gives other messages.
+/// UIDLs of an old server. They may equal UIDLs that the [`UidlFormat`](super::UidlFormat) gives to other messages.
 #[derive(Clone, PartialEq, Eq)]
 pub struct UidlImport {
     /// Message-ID without its angle brackets → UIDL.
     pub by_message_id: HashMap<String, String>,
     /// UID → UIDL.
     pub by_uid: HashMap<u32, String>,
-    /// Of the file's text: another text, another number.
+    /// A hash of the file's text: it changes if the text changes.
     pub hash: u64,
 }
 
 impl UidlImport {
-    /// The UIDL that a message of this UID and Message-ID (with or without angle brackets) had. A Message-ID may stand on
-    /// several messages: whoever asks must not give one UIDL twice.
+    /// The UIDL that the old server gave to the message with this UID and Message-ID (with or without angle brackets).
+    /// Several messages may have the same Message-ID, so the caller must not give one UIDL twice.
     pub fn find(&self, uid: u32, message_id: Option<&str>) -> Option<&str> {
         let by_message_id = || self.by_message_id.get(bare(message_id?));
         self.by_uid.get(&uid).or_else(by_message_id).map(String::as_str)
     }
 
-    /// Reads lines `UIDL<TAB>Message-ID` or `UIDL<TAB>UID`; an error has the number of its line, from 1. Returned besides:
-    /// how many Message-IDs stand there more than once. Nobody could tell which message is meant, so they are left out.
+    /// Reads lines `UIDL<TAB>Message-ID` or `UIDL<TAB>UID`. An error has the number of its line, from 1. Also returns
+    /// how many Message-IDs occur more than once. These are left out, because nobody can tell which message is meant.
     pub(super) fn parse(text: &str) -> Result<(Self, usize), (usize, String)> {
         let mut import = Self {
             by_message_id: HashMap::new(),
@@ -83,7 +83,7 @@ impl UidlImport {
     }
 }
 
-/// A Message-ID less its angle brackets: exports have them or not.
+/// A Message-ID without its angle brackets, which some exports have and others do not.
 fn bare(message_id: &str) -> &str {
     let id = message_id.trim();
     id.strip_prefix('<').and_then(|id| id.strip_suffix('>')).unwrap_or(id)
@@ -99,7 +99,7 @@ fn hash(text: &str) -> u64 {
 }
 
 impl fmt::Debug for UidlImport {
-    /// Not whose mail it is.
+    /// Shows counts only, not whose mail it is.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,

@@ -1,4 +1,5 @@
-//! What a key is: each one is declared once, by `table!` in `keys/`, and everything that popgate knows of it comes from there.
+//! What a key is. Each key is declared once, by `table!` in `keys/`; the declaration has everything that popgate knows
+//! of it.
 
 use std::{collections::BTreeMap, marker::PhantomData};
 
@@ -10,43 +11,44 @@ use super::{Policy, Upstream, environment, nearest::quoted_list, unit::Unit};
 #[derive(Debug)]
 pub(crate) struct Key {
     pub(super) name: &'static str,
-    /// Lines for people; empty if another key of the same kind explains it.
+    /// The explanation for people, line by line; empty if another key of the same kind explains this one too.
     pub(super) doc: &'static [&'static str],
     pub(super) shape: Shape,
-    /// The value in force without the key, as an environment variable would give it.
+    /// The value without the key, written as in an environment variable.
     pub(super) default: Option<&'static str>,
-    /// What is in force without the key, in words, if that is not one value.
+    /// What applies without the key, in words, if that is not one value.
     pub(super) otherwise: &'static str,
-    /// A value to show if there is no default, as an environment variable would give it.
+    /// A value to show if there is no default, written as in an environment variable.
     pub(super) example: &'static str,
-    /// The numbers that are possible.
+    /// The least and the greatest number that are allowed.
     pub(super) range: Option<(u64, u64)>,
     /// How to write a value.
     pub(super) help: &'static str,
-    /// A key of the same table: if an account gives this key, its upstream's value of that one no longer applies.
+    /// Another key of the same table: if an account gives this key, the upstream's value of the other key no longer
+    /// applies.
     pub(super) replaces: Option<&'static str>,
-    /// What `check` says of it.
+    /// How `check` describes the value.
     pub(super) says: Says,
-    /// The first version that knows it.
+    /// The first version of popgate that knows the key.
     pub(super) since: &'static str,
 }
 
-/// The words of `check` for a key, made of the verified values; `None` if there is nothing to say.
+/// How `popgate check` describes a key, made of the verified values; `None` if there is nothing to say.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Says {
     Nothing,
     /// Which messages a login sees: "newest 5".
     Seen(fn(&Policy) -> Option<String>),
-    /// What becomes of messages: "a delete removes for good".
+    /// What happens to messages: "a delete removes for good".
     Clause(fn(&Policy) -> Option<String>),
-    /// How an upstream is reached: "tls: implicit".
+    /// How popgate reaches an upstream: "tls: implicit".
     Reached(fn(&Upstream) -> Option<String>),
 }
 
 /// What a key holds.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Shape {
-    /// A value of a kind, and what reads it.
+    /// A value of a kind, and the function that checks it.
     Value(Kind, fn(&Raw<'_>) -> Result<(), Wrong>),
     /// A table of these keys.
     Table(&'static [Key]),
@@ -81,7 +83,7 @@ pub(super) enum Kind {
     TextOrTexts,
 }
 
-/// A value as it was written.
+/// A value as it was written in the file or the environment.
 #[derive(Debug)]
 pub(super) enum Raw<'a> {
     Text(&'a str),
@@ -113,19 +115,20 @@ impl Wrong {
     }
 }
 
-/// A type of values.
+/// A type that values of keys have.
 pub(super) trait Value: Sized {
     const KIND: Kind;
 
-    /// Fails if `raw` is of another kind, or means nothing.
+    /// Fails if `raw` is of another kind, or not valid.
     fn read(raw: &Raw<'_>) -> Result<Self, Wrong>;
 }
 
-/// A type of fields: a [`Value`] that has a default, an `Option` of one, or tables.
+/// A type that fields of tables have: a [`Value`] with a default, an `Option` of one, or tables.
 pub(super) trait Field: Sized {
     const SHAPE: Shape;
 
-    /// Reads the merged value of file and environment. A wrong value has been reported already, and counts as absent.
+    /// Reads the value that was merged from file and environment. A wrong value has been reported already, and counts
+    /// as absent.
     fn take(value: Option<config::Value>, key: &Key) -> Self;
 }
 
@@ -190,7 +193,7 @@ pub(super) enum OneOrMany<T> {
 }
 
 impl<T> OneOrMany<T> {
-    /// Each table with the path of its keys, if the table or the array is called `name`.
+    /// Each table with the path of its keys. `name` is the name of the table or array.
     pub(super) fn by_path(self, name: &str) -> Vec<(String, T)> {
         match self {
             Self::One(table) => vec![(name.to_owned(), table)],
@@ -216,7 +219,7 @@ impl<T: Table> Field for OneOrMany<T> {
     }
 }
 
-/// A table whose keys lie over those of another one, as an account's maildrop over its upstream's.
+/// A table whose keys override those of another one, as an account's maildrop overrides its upstream's.
 #[derive(Debug)]
 pub(super) struct Layer<T> {
     values: Map<String, config::Value>,
@@ -235,7 +238,7 @@ impl<T: Table> Field for Layer<T> {
 }
 
 impl<T: Table> Layer<T> {
-    /// Of these values, as an environment variable would give them.
+    /// A layer of these values, written as in environment variables.
     pub(super) fn of<'a>(values: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         let values = values.into_iter().map(|(name, text)| (name.to_owned(), text.into()));
         Self {
@@ -244,11 +247,11 @@ impl<T: Table> Layer<T> {
         }
     }
 
-    /// Its keys over those of `below`.
+    /// The keys of this layer over those of `below`.
     pub(super) fn over(&self, below: &Self) -> Self {
         let mut values = below.values.clone();
         for key in T::KEYS {
-            // `false` only repeats a default: it replaces nothing.
+            // `false` only repeats the default, so it replaces nothing.
             if let Some(other) = key.replaces
                 && self
                     .values
@@ -269,13 +272,13 @@ impl<T: Table> Layer<T> {
         T::take(self.values.clone())
     }
 
-    /// Whether it gives this key itself.
+    /// Whether this layer itself gives the key `name`.
     pub(super) fn gives(&self, name: &str) -> bool {
         self.values.contains_key(name)
     }
 }
 
-/// Calls `read` with `value`, unless no key takes values of its kind.
+/// Calls `read` with `value`; `None` if no key takes values of this kind.
 pub(super) fn with_raw<T>(value: &config::Value, read: impl FnOnce(&Raw<'_>) -> Option<T>) -> Option<T> {
     let raw = match &value.kind {
         ValueKind::String(text) => Raw::Text(text),
@@ -345,7 +348,7 @@ impl Key {
         self
     }
 
-    /// What is wrong with `raw` as its value.
+    /// Checks `raw` as a value of this key.
     pub(super) fn check(&self, raw: &Raw<'_>) -> Result<(), Wrong> {
         let Shape::Value(kind, read) = self.shape else {
             return Ok(());
@@ -363,7 +366,7 @@ impl Key {
         })
     }
 
-    /// Its kind, unless it is a table.
+    /// The kind of value that the key has; `None` if it is a table.
     pub(super) fn kind(&self) -> Option<Kind> {
         match self.shape {
             Shape::Value(kind, _) => Some(kind),

@@ -1,4 +1,4 @@
-//! From file and environment to a verified [`Config`].
+//! Makes a verified [`Config`] from a file and the environment.
 
 use std::{
     io,
@@ -17,25 +17,27 @@ use super::{
     source::{Sources, line_number},
     verify::verify,
 };
+use crate::types::read_file;
 
-/// A configuration, and what is risky about it.
+/// A configuration, and its risks.
 #[derive(Debug)]
 pub struct Loaded {
     /// The configuration.
     pub config: Config,
-    /// One sentence each, for people.
+    /// The risks, one sentence each.
     pub warnings: Vec<String>,
-    /// Every file that it names, read or not; at last the file itself, or a word for what stands in its place.
+    /// Every file that the configuration names, read or not. The last entry is the configuration file itself, or its
+    /// source if there is no file, such as `environment`.
     pub files: Vec<PathBuf>,
 }
 
 impl Config {
-    /// Reads `file` and lays the process's `POPGATE__…` variables over it. Paths in it are relative to its directory.
+    /// Reads `file`; the process's `POPGATE__…` variables override it. Paths in the file are relative to its directory.
     pub fn load(file: &Path) -> Result<Loaded, Error> {
         load(file, environment::ours(std::env::vars_os()))
     }
 
-    /// A configuration from the environment alone; `None` where it has no `POPGATE__…` variable.
+    /// A configuration from the environment alone; `None` if the environment has no `POPGATE__…` variable.
     pub fn from_environment() -> Option<Result<Loaded, Error>> {
         let variables = environment::ours(std::env::vars_os());
         (!variables.is_empty()).then(|| layered(Path::new("environment"), String::new(), Path::new(""), variables))
@@ -46,9 +48,9 @@ impl Config {
         layered(Path::new("gateway.toml"), text.to_owned(), directory, Vec::new()).map(|loaded| loaded.config)
     }
 
-    /// Forwards every login to one upstream, without a file: `serve --upstream URL --listen ADDR`. URL is
-    /// `imaps://host[:port]`, `imap+starttls://host[:port]` or `imap://host[:port]` (plain text). The process's
-    /// `POPGATE__…` variables lie over it.
+    /// A configuration without a file that forwards every login to one upstream: `serve --upstream URL --listen ADDR`.
+    /// URL is `imaps://host[:port]`, `imap+starttls://host[:port]` or `imap://host[:port]` (plain text). The process's
+    /// `POPGATE__…` variables override it.
     pub fn forward(url: &str, listen: SocketAddr) -> Result<Loaded, Error> {
         let text = forwarding(url, listen)?;
         let variables = environment::ours(std::env::vars_os());
@@ -57,7 +59,7 @@ impl Config {
 }
 
 pub(super) fn load(file: &Path, variables: Variables) -> Result<Loaded, Error> {
-    let octets = std::fs::read(file).map_err(|error| unreadable(file, &error))?;
+    let octets = read_file(file).map_err(|error| unreadable(file, &error))?;
     let text = String::from_utf8(octets).map_err(|error| {
         let valid = error.utf8_error().valid_up_to();
         let line = line_number(&error.as_bytes()[..valid]);
@@ -71,9 +73,10 @@ pub(super) fn load(file: &Path, variables: Variables) -> Result<Loaded, Error> {
     layered(file, text, file.parent().unwrap_or(Path::new("")), variables)
 }
 
-/// The strict pass, then the `config` crate lays the environment over the file, then the verification.
+/// First comes the strict pass, then the `config` crate lays the environment over the file, then comes the
+/// verification.
 ///
-/// The crate knows neither line nor caret of a value, and takes any key: so the strict pass comes first, and reads each value
+/// The crate does not know the line of a value, and takes any key. So the strict pass comes first, and reads each value
 /// as its key's declaration says.
 pub(super) fn layered(file: &Path, text: String, directory: &Path, variables: Variables) -> Result<Loaded, Error> {
     let mut sources = Sources {
@@ -88,7 +91,7 @@ pub(super) fn layered(file: &Path, text: String, directory: &Path, variables: Va
     }
     let values = match layers(&sources.text, overrides) {
         Ok(values) => values,
-        // Such as a number that is too large: it was reported above.
+        // An example is a number that is too large: the strict pass has reported it.
         Err(_) if !sources.mistakes.is_empty() => return Err(Error::new(sources.mistakes, Vec::new())),
         Err(error) => {
             return Err(Error::from(Mistake {

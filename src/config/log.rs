@@ -28,7 +28,7 @@ words! {
     }
 }
 
-/// A level, or a filter of modules, without blanks.
+/// A level, or a filter by modules, without spaces.
 #[derive(Debug)]
 pub(super) struct LogFilter(pub(super) String);
 
@@ -38,10 +38,10 @@ impl Value for LogFilter {
     const KIND: Kind = Kind::Text;
 
     fn read(raw: &Raw<'_>) -> Result<Self, Wrong> {
-        // Targets would take the blank before a module for a part of its name.
+        // `Targets` would take a space before a module for a part of its name.
         let directives: Vec<_> = value::text(raw)?.split(',').map(str::trim).collect();
         for directive in &directives {
-            // Targets would take a mistyped level for the name of a module, and log everything of it.
+            // `Targets` would take a mistyped level for the name of a module, and log everything of that module.
             let bare = !directive.contains(['=', '[']);
             if bare && !LEVELS.iter().any(|known| known.eq_ignore_ascii_case(directive)) {
                 let help = match nearest(directive, LEVELS) {
@@ -55,7 +55,7 @@ impl Value for LogFilter {
         match level.parse::<Targets>() {
             Ok(_) => Ok(Self(level)),
             Err(_) => {
-                // Of MODULE=LEVEL the level, most likely.
+                // In MODULE=LEVEL, the mistake is most likely in the level.
                 let levels = directives.iter().filter_map(|directive| directive.rsplit_once('='));
                 let unknown = |level: &&str| !LEVELS.iter().any(|known| known.eq_ignore_ascii_case(level));
                 let what = match levels.map(|(_, level)| level).find(unknown) {

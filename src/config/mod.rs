@@ -55,7 +55,7 @@ pub use uidl::{UidlFormat, UidlNumber, UidlPiece, UidlSource, UidlTemplate, is_u
 
 use self::words::words;
 
-/// The whole configuration, verified: every name resolves and every file named by `…_file` was read.
+/// The whole configuration, verified: every name resolves, and every file named by `…_file` has been read.
 #[derive(Debug)]
 pub struct Config {
     /// `[state]`
@@ -64,11 +64,11 @@ pub struct Config {
     pub log: Log,
     /// `[limits]`
     pub limits: Limits,
-    /// `[web]`: the sign-in page, where there is one.
+    /// `[web]`: the sign-in page; `None` if there is none.
     pub web: Option<Web>,
     /// `[notify]`
     pub notify: Notify,
-    /// `[tls]` or `[[tls]]`: the first is for devices that ask for none of the names.
+    /// `[tls]` or `[[tls]]`. The first certificate is for devices that ask for no host name, or for an unknown one.
     pub tls: Vec<Certificate>,
     /// `[[listener]]`
     pub listeners: Vec<Listener>,
@@ -83,38 +83,39 @@ pub struct Config {
 pub struct Web {
     /// Where to listen; port 0 takes a free one.
     pub address: SocketAddr,
-    /// What browsers call it, without a slash at the end: `https://mail.example.org/popgate`. Default: `http://` and the address.
+    /// The URL of the page as browsers know it, without a slash at the end: `https://mail.example.org/popgate`.
+    /// Default: `http://` and the address.
     pub public_url: Option<String>,
-    /// Who may enter.
+    /// The password that opens the page.
     pub admin_password: Secret,
 }
 
 /// `[limits]`
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Sessions at once.
+    /// How many sessions may run at once.
     pub sessions: usize,
-    /// Sessions at once from one address.
+    /// How many sessions may run at once from one address.
     pub sessions_per_address: usize,
-    /// Connections at once that have not logged in and are silent.
+    /// How many connections at once may be silent without having logged in.
     pub unauthenticated: usize,
-    /// The same from one address.
+    /// The same for connections from one address.
     pub unauthenticated_per_address: usize,
-    /// Time until authenticated.
+    /// How long a device may take to log in.
     pub login: Duration,
-    /// Silence of a device after which the session ends without UPDATE (RFC 1939 §3: at least 600 s).
+    /// How long a device may be silent before its session ends without UPDATE (RFC 1939 §3: at least 600 s).
     pub idle: Duration,
-    /// The longest session; it ends without UPDATE.
+    /// How long a session may last before it ends without UPDATE.
     pub session: Duration,
-    /// Silence of the upstream inside a command.
+    /// How long the upstream may be silent during a command.
     pub upstream: Duration,
-    /// Bad commands after which a session is closed.
+    /// How many bad commands close a session.
     pub bad_commands: u32,
-    /// Octets read ahead per session.
+    /// How many octets are read ahead for a session.
     pub read_ahead: u64,
-    /// How long an upstream connection waits for the device's next session; zero = never.
+    /// How long an upstream connection stays parked for the login's next session; zero: not at all.
     pub parked: Duration,
-    /// Time for sessions to finish after SIGTERM.
+    /// How long sessions may take to finish after SIGTERM.
     pub drain: Duration,
 }
 
@@ -125,9 +126,10 @@ pub struct Certificate {
     pub certificate: PathBuf,
     /// Private key.
     pub key: PathBuf,
-    /// For which host names it is shown, in lower case; `*.` stands for one label. Default: those in the certificate.
+    /// The host names that the certificate is shown for, in lower case; `*.` stands for one label. Default: those in
+    /// the certificate.
     pub names: Option<Vec<String>>,
-    /// Roots of the certificates that devices show.
+    /// Roots for the certificates that devices show.
     pub client_ca: Option<PathBuf>,
 }
 
@@ -142,11 +144,11 @@ pub struct Listener {
     pub tls: ListenerTls,
     /// With `starttls`: no USER, PASS or AUTH before STLS.
     pub require_tls: bool,
-    /// Who may connect; default for `tls = "off"`: loopback and private networks, else everyone.
+    /// The networks that may connect. Default: loopback and private networks if `tls = "off"`, else all.
     pub allow: Vec<ipnet::IpNet>,
-    /// Whether devices show certificates.
+    /// Whether devices are asked for certificates.
     pub client_certificates: ClientCertificates,
-    /// Load balancers, whose connections begin with a PROXY header.
+    /// Load balancers, whose connections begin with a PROXY protocol header.
     pub proxy_protocol_from: Vec<ipnet::IpNet>,
     /// Whether APOP and CRAM-MD5 are offered.
     pub apop: bool,
@@ -194,7 +196,7 @@ words! {
 const HAS_LEGACY_TLS: bool = cfg!(feature = "legacy-tls");
 
 impl ListenerTls {
-    /// Whether TLS comes before everything else.
+    /// Whether TLS begins with the first octet.
     pub fn is_implicit(self) -> bool {
         matches!(self, Self::Implicit | Self::LegacyImplicit)
     }
@@ -204,7 +206,7 @@ impl ListenerTls {
         matches!(self, Self::StartTls | Self::LegacyStartTls)
     }
 
-    /// Whether OpenSSL serves it, for old devices.
+    /// Whether OpenSSL does the TLS, for old devices.
     pub fn is_legacy(self) -> bool {
         matches!(self, Self::LegacyStartTls | Self::LegacyImplicit)
     }
@@ -213,7 +215,7 @@ impl ListenerTls {
 /// `[upstream.NAME]`: one IMAP host.
 #[derive(Debug)]
 pub struct Upstream {
-    /// NAME.
+    /// The NAME.
     pub name: String,
     /// Host name or address.
     pub host: String,
@@ -221,44 +223,44 @@ pub struct Upstream {
     pub port: u16,
     /// TLS mode.
     pub tls: UpstreamTls,
-    /// PEM file of roots trusted besides the system's.
+    /// PEM file of roots that are trusted besides the system's.
     pub ca_file: Option<PathBuf>,
-    /// The certificate that is trusted, whatever its name; no other is then.
+    /// The only certificate that is trusted, whatever its name.
     pub fingerprint: Option<Fingerprint>,
-    /// How a password is given to it.
+    /// How popgate gives a password to the upstream.
     pub auth: Auth,
-    /// What the connection goes through.
+    /// The proxy that connections go through.
     pub proxy: Option<Proxy>,
     /// Whether several commands may be sent at once.
     pub pipelining: bool,
-    /// Patterns of POP3 logins forwarded here with their own password; `*` stands for anything.
+    /// Patterns of POP3 logins that are forwarded here with their own password; `*` stands for anything.
     pub logins: Vec<String>,
     /// The domain of logins that lack one, in lower case.
     pub default_domain: Option<String>,
-    /// Never more connections at once for one upstream user.
+    /// How many connections one upstream user may have at once.
     pub connections_per_user: usize,
-    /// What its provider is like, where that is known.
+    /// The preset of the upstream's provider, if it is known.
     pub preset: Option<&'static Preset>,
-    /// Whom it asks for tokens, where it takes those instead of passwords.
+    /// Where access tokens come from, if the upstream takes them instead of passwords.
     pub oauth2: Option<Arc<OAuth2>>,
-    /// Defaults of its accounts.
+    /// The policy of maildrops here, unless an account changes it.
     pub maildrop: Arc<Policy>,
 }
 
-/// `[[account]]`: a login of the gateway's own.
+/// `[[account]]`: a login that the gateway itself verifies.
 #[derive(Debug)]
 pub struct Account {
-    /// What the device gives to USER.
+    /// What the device sends with USER.
     pub login: String,
-    /// What the device must give to PASS.
+    /// The password that the device must give.
     pub secret: LocalSecret,
-    /// Where the mail lives.
+    /// The upstream that has the mail.
     pub upstream: Arc<Upstream>,
-    /// The user there.
+    /// The user name at the upstream.
     pub user: String,
-    /// What proves that there.
+    /// The credential of the user at the upstream.
     pub credential: Credential,
-    /// The upstream's defaults with the account's own keys over them.
+    /// The policy: the upstream's defaults, overridden by the account's own keys.
     pub maildrop: Arc<Policy>,
 }
 
@@ -267,16 +269,16 @@ pub struct Account {
 pub enum Credential {
     /// `upstream_password`
     Password(Secret),
-    /// A token of the upstream's provider.
+    /// An access token of the upstream's provider.
     OAuth2 {
-        /// Whose consent serves: `signed_in_as`, else the user. Accounts with the same share one.
+        /// Who has consented: `signed_in_as`, or else the user. Accounts with the same value share one consent.
         consent: String,
     },
-    /// A token that the device gave.
+    /// An access token that the device gave.
     Token(Secret),
 }
 
-/// How a local password is kept.
+/// A device's password, in one of the forms that the configuration knows.
 #[derive(Debug)]
 pub enum LocalSecret {
     /// `password` or `password_file`
@@ -288,7 +290,8 @@ pub enum LocalSecret {
 }
 
 impl Account {
-    /// Whether it is a rule for many logins: `*` in its login stands for anything, and `*` in its user for the same.
+    /// Whether the account is a rule for many logins: `*` in `login` stands for anything, and `*` in `user` for the
+    /// same text.
     pub fn is_rule(&self) -> bool {
         self.login.contains('*')
     }

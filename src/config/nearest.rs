@@ -1,6 +1,6 @@
 //! "Did you mean …": the known word nearest to a mistyped one.
 
-/// The candidate that is at most a third of its letters away from `word`, if any.
+/// The candidate nearest to `word`, if at most a third of its letters differ.
 pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     candidates
         .into_iter()
@@ -15,7 +15,7 @@ pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
         .map(|(_, candidate)| candidate)
 }
 
-/// "did you mean `x`?" or, where nothing is near, all that is known.
+/// "did you mean `x`?", or if no candidate is near, a list of all of them.
 pub(super) fn suggest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str> + Clone) -> String {
     match nearest(word, candidates.clone()) {
         Some(candidate) => format!("did you mean `{candidate}`?"),

@@ -1,4 +1,4 @@
-//! `[notify]`: who is told when somebody must act.
+//! `[notify]`: how people hear that they must act.
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
@@ -9,20 +9,20 @@ use super::Secret;
 /// `[notify]`
 #[derive(Debug, Clone)]
 pub struct Notify {
-    /// Where notices are sent.
+    /// The webhook that notices are sent to.
     pub webhook: Option<Webhook>,
-    /// What signs them.
+    /// The key that signs notices.
     pub webhook_secret: Option<Secret>,
     /// PEM file of roots trusted besides the system's.
     pub webhook_ca_file: Option<PathBuf>,
-    /// Whether devices find a mail among their own if the consent for their mailbox ends soon.
+    /// Whether devices get a notice among their mail if the consent for their mailbox ends soon.
     pub mail: bool,
-    /// How long before its end a consent is said to end soon.
+    /// How long before its end a consent counts as ending soon.
     pub consent: Duration,
 }
 
 impl Default for Notify {
-    /// Nobody is told.
+    /// Sends no notices.
     fn default() -> Self {
         Self {
             webhook: None,
@@ -34,7 +34,7 @@ impl Default for Notify {
     }
 }
 
-/// The URL of a webhook, an http or https one. Whoever knows it may be able to post there, so only its host is shown.
+/// The http or https URL of a webhook. Anybody who knows the URL may be able to post there, so only its host is shown.
 #[derive(Debug, Clone)]
 pub struct Webhook {
     url: Secret,
@@ -43,7 +43,7 @@ pub struct Webhook {
 }
 
 impl Notify {
-    /// Whether both tell the same people the same things.
+    /// Whether both have the same values.
     pub fn is_same(&self, other: &Self) -> bool {
         let exposed = |notify: &Self| {
             let webhook = notify.webhook.as_ref().map(|webhook| webhook.expose().to_vec());
@@ -58,7 +58,7 @@ impl Notify {
 }
 
 impl Webhook {
-    /// Of a URL that names a host.
+    /// `url` must name a host.
     pub(super) fn new(url: &Url) -> Self {
         let is_near = match url.host() {
             Some(Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
@@ -83,7 +83,7 @@ impl Webhook {
         &self.host
     }
 
-    /// Whether what is sent there is encrypted, or stays on this machine or in a private network.
+    /// Whether notices are encrypted on their way, or stay on this machine or in a private network.
     pub fn is_private(&self) -> bool {
         self.is_private
     }

@@ -1,4 +1,4 @@
-//! `[upstream.NAME.oauth2]`: how popgate proves to an upstream without passwords who asks.
+//! `[upstream.NAME.oauth2]`: how popgate logs in to an upstream that takes no passwords.
 
 use std::path::PathBuf;
 
@@ -7,30 +7,31 @@ use super::{Secret, words::words};
 /// How popgate gets access tokens (RFC 6749), for all accounts of an upstream.
 #[derive(Debug, Clone)]
 pub struct OAuth2 {
-    /// What the token is given for.
+    /// How the provider grants tokens.
     pub grant: Grant,
-    /// The application, as the provider has registered it; the issuer of a service account's assertions.
+    /// The id of the application at the provider; for a service account, the issuer of its assertions.
     pub client_id: String,
     /// What proves the application to the provider.
     pub proof: ClientProof,
-    /// Where tokens are given (RFC 6749 §3.2).
+    /// The token endpoint (RFC 6749 §3.2).
     pub token_url: String,
-    /// Where tokens are revoked (RFC 7009), if the provider has such a page.
+    /// The endpoint that revokes tokens (RFC 7009), if the provider has one.
     pub revoke_url: Option<String>,
-    /// Where browsers are sent back to, for a provider that matches it exactly; else a port of this machine, or the sign-in page.
+    /// Where the provider sends browsers back to, if it accepts this URL only. Otherwise: a port of this machine, or
+    /// the sign-in page.
     pub redirect_url: Option<String>,
-    /// A device code's token is asked for by `grant_type=device_code` and `code`, as Yandex has it.
+    /// Whether the request for a device code's token has `grant_type=device_code` and `code`, as Yandex wants it.
     pub short_device_grant: bool,
-    /// What the provider calls itself (RFC 9207); else it is known by the server of its URLs.
+    /// The provider's issuer identifier (RFC 9207). Without it, the provider is known by the server of its URLs.
     pub issuer: Option<String>,
-    /// What is asked for, in the order of the request.
+    /// The scopes to ask for, in the order of the request.
     pub scopes: Vec<String>,
-    /// PEM file of roots trusted besides the system's, for a provider of one's own.
+    /// PEM file of roots that are trusted besides the system's, for a private provider.
     pub ca_file: Option<PathBuf>,
 }
 
 impl OAuth2 {
-    /// Whether somebody must have consented (`popgate sign-in`); else the application's own proof is enough.
+    /// Whether a person must have consented (`popgate sign-in`). Otherwise the application's own proof is enough.
     pub fn needs_consent(&self) -> bool {
         matches!(self.grant, Grant::Device { .. } | Grant::Code { .. })
     }
@@ -39,21 +40,21 @@ impl OAuth2 {
 /// `grant`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Grant {
-    /// Somebody types a code at the provider's page, on any device (RFC 8628).
+    /// A person types a code at the provider's page, on any device (RFC 8628).
     Device {
-        /// Where the code comes from.
+        /// The endpoint that gives the code.
         device_url: String,
-        /// Where a browser may be sent instead, if the provider has that too.
+        /// The page that a browser may be sent to instead, if the provider has that too.
         authorize_url: Option<String>,
     },
-    /// Somebody's browser is sent to the provider and comes back with a code (RFC 6749 §4.1, RFC 7636).
+    /// A person's browser is sent to the provider and comes back with a code (RFC 6749 §4.1, RFC 7636).
     Code {
-        /// Where the browser is sent.
+        /// The page that the browser is sent to.
         authorize_url: String,
     },
-    /// The application itself is trusted with the mailboxes (RFC 6749 §4.4).
+    /// The provider trusts the application itself with the mailboxes (RFC 6749 §4.4).
     ClientCredentials,
-    /// The application signs whom it speaks for (RFC 7523 §2.1).
+    /// The application signs an assertion that names the user it speaks for (RFC 7523 §2.1).
     ServiceAccount,
 }
 
@@ -64,7 +65,7 @@ pub enum ClientProof {
     Public,
     /// `client_secret`, in the body of a request or in its header.
     Secret(Secret, ClientAuthentication),
-    /// `private_key_file`: assertions are signed with it (RFC 7523 §2.2).
+    /// `private_key_file`: the key that signs assertions (RFC 7523 §2.2).
     Key(ClientKey),
 }
 
@@ -86,7 +87,7 @@ words! {
     }
 }
 
-/// A private key, and how the provider tells which of its public keys belongs to it.
+/// A private key, and how assertions tell the provider which of its public keys belongs to it.
 #[derive(Debug, Clone)]
 pub struct ClientKey {
     /// RSA or EC, PEM.
@@ -95,8 +96,8 @@ pub struct ClientKey {
     pub key_id: Option<String>,
     /// SHA-256 of the certificate's DER: `x5t#S256` of the assertions.
     pub thumbprint: Option<[u8; 32]>,
-    /// SHA-1 of it: `x5t`.
+    /// SHA-1 of the certificate's DER: `x5t` of the assertions.
     pub old_thumbprint: Option<[u8; 20]>,
-    /// Which of the two.
+    /// Which of the two thumbprints the assertions have.
     pub form: CertificateForm,
 }

@@ -1,4 +1,4 @@
-//! The parts of the configuration that a room (a module of the crate) gets: no more than it needs.
+//! The parts of the configuration that each module of the crate gets: no more than it needs.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,9 +9,9 @@ use super::{Account, Config, Notify, Secret, Upstream};
 pub struct AccountsOptions<'a> {
     /// `[[account]]`
     pub accounts: &'a [Account],
-    /// Those whose `logins` are forwarded.
+    /// The upstreams, some of which have `logins` that are forwarded.
     pub upstreams: &'a [Arc<Upstream>],
-    /// How long a secret that was verified by a hash need not be verified again: `parked_seconds`
+    /// How long a secret that was verified by a hash is not verified again: `parked_seconds`.
     pub proof_lasts: Duration,
 }
 
@@ -28,7 +28,7 @@ impl<'a> From<&'a Config> for AccountsOptions<'a> {
 /// Which upstreams there are, and how maildrops use them.
 #[derive(Debug, Clone)]
 pub struct MaildropOptions {
-    /// Where mail lives.
+    /// The upstreams that have the mail.
     pub upstreams: Vec<Arc<Upstream>>,
     /// `upstream_seconds`
     pub silence: Duration,
@@ -54,7 +54,7 @@ impl From<&Config> for MaildropOptions {
 pub struct SignInOptions {
     /// `[[account]]`
     pub accounts: Arc<[Account]>,
-    /// For the mailbox that is opened.
+    /// What opening a mailbox needs.
     pub maildrops: MaildropOptions,
 }
 
@@ -67,12 +67,12 @@ impl From<&Config> for SignInOptions {
     }
 }
 
-/// Where tokens come from, and how they are kept.
+/// Where access tokens come from, and how they are stored.
 #[derive(Debug, Clone, Copy)]
 pub struct OAuthOptions<'a> {
-    /// Those that have `oauth2`.
+    /// The upstreams, some of which have `oauth2`.
     pub upstreams: &'a [Arc<Upstream>],
-    /// What tokens are sealed with.
+    /// The key that seals tokens.
     pub key: Option<&'a Secret>,
 }
 
@@ -85,12 +85,12 @@ impl<'a> From<&'a Config> for OAuthOptions<'a> {
     }
 }
 
-/// Who is told when somebody must act.
+/// How people hear that they must act.
 #[derive(Debug, Clone, Default)]
 pub struct NotifyOptions {
     /// `[notify]`
     pub notify: Notify,
-    /// What browsers call the sign-in page, if there is one.
+    /// The URL of the sign-in page, if there is one.
     pub page: Option<String>,
     /// Whether state outlives the process.
     pub is_kept: bool,

@@ -1,5 +1,5 @@
-//! `passwords_file`: a line `login:hash` for each login, as `popgate hash-password` makes the hash. Lines that are empty or begin
-//! with `#` say nothing.
+//! `passwords_file`: a line `login:hash` for each login; `popgate hash-password` makes the hash. Empty lines and lines
+//! that begin with `#` are ignored.
 
 use std::collections::BTreeMap;
 
@@ -11,8 +11,8 @@ use crate::types::canonical;
 pub struct Passwords(BTreeMap<String, String>);
 
 impl Passwords {
-    /// What `text` says; logins without a domain are of `default_domain`. Errors name the line, and nothing of what stands
-    /// in it.
+    /// Parses `text`. Logins without a domain get `default_domain`. Errors name the line, but do not show what is in
+    /// it.
     pub fn parse(text: &str, default_domain: Option<&str>) -> Result<Self, String> {
         let mut hashes = BTreeMap::new();
         for (number, line) in text.lines().enumerate() {
@@ -21,7 +21,7 @@ impl Passwords {
                 continue;
             }
             let wrong = |what: &str| format!("line {}: {what}", number + 1);
-            // A hash holds no colon, a login may.
+            // A hash has no colon, but a login may.
             let (login, hash) = line
                 .rsplit_once(':')
                 .ok_or_else(|| wrong("is not of the form login:hash"))?;
@@ -51,7 +51,7 @@ impl Passwords {
 mod tests {
     use super::*;
 
-    /// Of `x`.
+    /// The hash of the password `x`.
     const HASH: &str =
         "$argon2id$v=19$m=19456,t=2,p=1$C3UeayebQZmFumdLvz7AwQ$wTnF3BQ6nftUUTC/JzyhOC5mqKt4gniXHxugoR5Xb6k";
 

@@ -11,34 +11,35 @@ use super::{
     words::words,
 };
 
-/// A maildrop's policy. [`Policy::default`] is what stands without any key.
+/// A maildrop's policy. [`Policy::default`] applies if no key is given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
-    /// `folder`: mailbox names, UTF-8; at least one, none twice. INBOX is written like that, whatever the case given.
+    /// `folder`: mailbox names, UTF-8; at least one, none twice. INBOX is in capitals, even if it was given in another
+    /// case.
     pub folders: Vec<String>,
-    /// `folder_separator`: what stands between login and folder where a device picks one; never empty.
+    /// `folder_separator`: stands between login and folder if a device picks a folder; never empty.
     pub folder_separator: Option<String>,
     /// What RETR does to the message.
     pub on_retrieve: OnRetrieve,
     /// What DELE and QUIT do to the message.
     pub on_delete: OnDelete,
-    /// `trash_folder`: where [`OnDelete::Trash`] moves to if no folder bears `\Trash` (RFC 6154).
+    /// `trash_folder`: where [`OnDelete::Trash`] moves messages if no folder has `\Trash` (RFC 6154).
     pub trash_folder: Option<String>,
-    /// What becomes of a message that was retrieved and not deleted.
+    /// What happens to a message that was retrieved and not deleted.
     pub retention: Retention,
     /// Which messages are shown, and in which order.
     pub view: View,
-    /// What becomes of NUL octets.
+    /// What happens to NUL octets.
     pub nul: Nul,
     /// `pad_header`: a message without the empty line after its header gets one.
     pub pad_header: bool,
-    /// What UIDL says.
+    /// The format of UIDLs.
     pub uidl: UidlFormat,
-    /// `uidl_import`: what an old server's UIDL said.
+    /// `uidl_import`: the UIDLs of an old server.
     pub uidl_import: Option<Arc<UidlImport>>,
     /// `wait_seconds`: how long a login waits for a maildrop that another session holds.
     pub wait: Duration,
-    /// `fold_lines`: the longest line of a message that a device can take, in octets with its CRLF; none for any.
+    /// `fold_lines`: the longest line of a message that a device can take, in octets with its CRLF; `None`: any.
     pub fold_lines: Option<usize>,
 }
 
@@ -68,7 +69,7 @@ impl Policy {
         self.on_delete == OnDelete::Hide
     }
 
-    /// Whether state must keep by login what became of messages.
+    /// Whether state must keep marks for each login.
     pub fn keeps_marks(&self) -> bool {
         self.hides()
             || matches!(self.retention, Retention::Days(_))
@@ -76,8 +77,9 @@ impl Policy {
             || (self.view.max_octets.is_some() && self.view.oversize == Oversize::Notice)
     }
 
-    /// The same for the one folder that a device picked. Imported UIDLs stay behind: the old server gave them to messages
-    /// of the configured folders, and a UID of one folder means nothing in another.
+    /// The same policy for the one folder that a device picked. Imported UIDLs are dropped unless that is the
+    /// configured folder: the old server gave them to messages of the configured folders, and a UID of one folder means
+    /// nothing in another.
     pub fn with_folder(&self, folder: &str) -> Self {
         let folders = vec![folder_name(folder)];
         let uidl_import = self.uidl_import.clone().filter(|_| folders == self.folders);
@@ -92,7 +94,7 @@ impl Policy {
 /// The mailbox that every user has (RFC 3501 §5.1).
 const INBOX: &str = "INBOX";
 
-/// A mailbox name in the one spelling that names are compared in: INBOX may come in any case (RFC 3501 §5.1).
+/// The spelling in which mailbox names are compared: INBOX may come in any case (RFC 3501 §5.1).
 pub(super) fn folder_name(name: &str) -> String {
     if name.eq_ignore_ascii_case(INBOX) {
         INBOX.to_owned()
@@ -146,10 +148,11 @@ words! {
 pub enum OnDelete {
     /// Remove it for good.
     Expunge,
-    /// Move it to the folder that bears `\Trash`, else to [`Policy::trash_folder`], else to one of the usual names.
+    /// Move it to the folder that has `\Trash`, else to [`Policy::trash_folder`], else to a folder with one of the
+    /// usual names.
     Trash,
-    /// Move it to this folder, which is none of [`Policy::folders`] as configured. (A device that picks its folder by
-    /// `folder_separator` may pick this one.)
+    /// Move it to this folder, which [`Policy::folders`] does not name in the configuration. (A device that picks its
+    /// folder by `folder_separator` may pick this one.)
     MoveTo(String),
     /// Hide it from this login.
     Hide,
@@ -158,16 +161,16 @@ pub enum OnDelete {
 /// `delete_after_retrieve` and `retain_days`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Retention {
-    /// Stays until deleted.
+    /// Messages stay until a device deletes them.
     Keep,
-    /// Deleted at QUIT once retrieved whole.
+    /// Messages are deleted at QUIT once they have been retrieved whole.
     AfterRetrieve,
-    /// Deleted this number of days after it was retrieved whole: 1 to 36,500.
+    /// Messages are deleted this number of days after they were retrieved whole: 1 to 36,500.
     Days(u32),
 }
 
 impl Retention {
-    /// What CAPA tells of it.
+    /// The value of EXPIRE in CAPA.
     pub fn expire(self) -> Expire {
         match self {
             Self::Keep => Expire::Never,
@@ -177,12 +180,12 @@ impl Retention {
     }
 }
 
-/// The argument of the EXPIRE capability (RFC 2449 §6.7), printed as it stands there. The shortest is the least.
+/// The argument of the EXPIRE capability (RFC 2449 §6.7), printed as in CAPA. A shorter time is less than a longer one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Expire {
-    /// Kept for at least this number of days; 0: a device may leave nothing that it retrieved.
+    /// Messages stay for at least this number of days; 0: a device cannot leave a message that it has retrieved.
     Days(u32),
-    /// Kept until deleted.
+    /// Messages stay until a device deletes them.
     Never,
 }
 
@@ -195,7 +198,7 @@ impl fmt::Display for Expire {
     }
 }
 
-/// Which messages are shown. Without any limit all are.
+/// Which messages a login sees. Without any limit, all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct View {
     /// Only messages without `\Seen`.
@@ -204,19 +207,19 @@ pub struct View {
     pub within_days: Option<u32>,
     /// At most this number of messages, those that arrived last: 1 or more.
     pub newest: Option<u32>,
-    /// Messages of more octets are too large for a device: 1 or more.
+    /// Messages with more octets are too large for the device: 1 or more.
     pub max_octets: Option<u64>,
-    /// What becomes of those.
+    /// What happens to messages that are too large.
     pub oversize: Oversize,
-    /// In which order they are numbered.
+    /// The order in which messages are numbered.
     pub order: Order,
 }
 
-/// A line length; 0 for none.
+/// A line length in octets; 0: no limit.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LineLength(pub(super) usize);
 
-/// RFC 5322 §2.1.1: lines should be no longer than that, with their CRLF.
+/// RFC 5322 §2.1.1: lines should be no longer than this, with their CRLF.
 const SHORTEST_LINE: u64 = 80;
 
 impl Value for LineLength {
@@ -267,7 +270,7 @@ impl Value for Folders {
     }
 }
 
-/// What stands between login and folder.
+/// The text that separates login and folder.
 #[derive(Debug, Clone)]
 pub(super) struct Separator(pub(super) String);
 
@@ -276,7 +279,7 @@ impl Value for Separator {
 
     fn read(raw: &Raw<'_>) -> Result<Self, Wrong> {
         let separator = value::line(raw)?;
-        // `*` stands for anything in `logins`.
+        // `*` is refused because it stands for anything in `logins`.
         match separator.chars().find(|c| *c == '@' || *c == '*' || c.is_whitespace()) {
             None => Ok(Self(separator.to_owned())),
             Some(refused) => Err(Wrong::new(format!("{refused:?} can't separate login and folder"))
@@ -286,7 +289,7 @@ impl Value for Separator {
 }
 
 impl OnDelete {
-    /// Its kind, in one word.
+    /// The kind of deletion, in one word.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Expunge => "expunge",

@@ -1,4 +1,4 @@
-//! What providers are like, by name: the data of `presets.toml`, typed.
+//! Providers by name, with their addresses and how they behave: the data of `presets.toml`, typed.
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
@@ -12,22 +12,22 @@ use super::{
     value,
 };
 
-/// A provider: what its upstreams need not be told, and how they behave.
+/// A provider: values that its upstreams need not give, and how its servers behave.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Preset {
-    /// What `preset` calls it.
+    /// The name that `preset` gives.
     #[serde(skip)]
     pub name: String,
     /// `host`
     pub host: String,
-    /// Other names of the same host.
+    /// Other host names of the same server.
     #[serde(default)]
     pub(super) aliases: Vec<String>,
-    /// Other names of the provider.
+    /// Other names that people use for the provider.
     #[serde(default)]
     called: Vec<String>,
-    /// Of addresses whose mail it has.
+    /// The domains of mail addresses that the provider serves.
     #[serde(default)]
     domains: Vec<String>,
     #[serde(default = "implicit_port")]
@@ -36,10 +36,10 @@ pub struct Preset {
     pub(super) tls: PresetTls,
     pub(super) connections_per_user: Option<usize>,
     pub(super) on_delete: Option<String>,
-    /// QRESYNC is offered, and must not be used.
+    /// Whether the server offers QRESYNC, but must not be asked to use it.
     #[serde(default)]
     pub no_qresync: bool,
-    /// Which password works, for people; `None` where only OAuth2 does.
+    /// Which password works, in words for people; `None` if only OAuth2 does.
     pub passwords: Option<String>,
     pub(super) oauth2: Option<PresetOAuth2>,
 }
@@ -61,25 +61,25 @@ impl From<PresetTls> for UpstreamTls {
     }
 }
 
-/// Endpoints and scopes; `{tenant}` is to be replaced.
+/// Endpoints and scopes; `{tenant}` is a placeholder.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PresetOAuth2 {
-    /// The usual one.
+    /// The usual grant.
     pub(super) grant: GrantWord,
-    /// All that it has for mail.
+    /// All grants that the provider has for mail.
     pub(super) grants: Vec<GrantWord>,
     pub(super) tenant: Option<String>,
     pub(super) device_url: Option<String>,
-    /// A device code's token is asked for by `grant_type=device_code` and `code`.
+    /// Whether the request for a device code's token has `grant_type=device_code` and `code`.
     #[serde(default)]
     pub(super) short_device_grant: bool,
     pub(super) authorize_url: Option<String>,
     pub(super) token_url: String,
     pub(super) revoke_url: Option<String>,
-    /// Where somebody consents.
+    /// The scopes if a person consents.
     pub(super) scopes: Vec<String>,
-    /// Where the application itself is trusted.
+    /// The scopes if the application itself is trusted.
     #[serde(default)]
     pub(super) own_scopes: Vec<String>,
 }
@@ -105,7 +105,7 @@ static PRESETS: LazyLock<BTreeMap<String, Preset>> = LazyLock::new(|| {
 });
 
 impl Preset {
-    /// All, by name.
+    /// All presets, ordered by name.
     pub fn all() -> impl Iterator<Item = &'static Self> + Clone {
         PRESETS.values()
     }
@@ -115,35 +115,35 @@ impl Preset {
         self.oauth2.is_some()
     }
 
-    /// The tenant that stands for those of most people, if the provider has tenants.
+    /// The usual tenant, if the provider has tenants.
     pub fn tenant(&self) -> Option<&str> {
         self.oauth2.as_ref()?.tenant.as_deref()
     }
 
-    /// The one that people call `word`.
+    /// The preset with the name `word`, or with that as another name.
     pub fn called(word: &str) -> Option<&'static Self> {
         let mut all = Self::all();
         let is_called = |name: &String| name.eq_ignore_ascii_case(word);
         all.find(|preset| is_called(&preset.name) || preset.called.iter().any(is_called))
     }
 
-    /// What a name that no provider has may have meant.
+    /// Suggests a preset for a name that no preset has.
     pub fn suggest(word: &str) -> String {
         suggest(word, Self::all().map(|preset| preset.name.as_str()))
     }
 
-    /// The provider of addresses at `domain`, if the domain tells.
+    /// The provider of mail addresses at `domain`, if that is known.
     pub fn of_domain(domain: &str) -> Option<&'static Self> {
         let is_it = |other: &String| other.eq_ignore_ascii_case(domain);
         Self::all().find(|preset| preset.domains.iter().any(is_it))
     }
 
-    /// The preset of a host, for an upstream that names none.
+    /// The preset that has the server `host`, for an upstream that names no preset.
     pub fn at(host: &str) -> Option<&'static Self> {
         let host = host.strip_suffix('.').unwrap_or(host);
         let is_same = |name: &String| name.eq_ignore_ascii_case(host);
         Self::all()
-            // What listens at an address of this machine may be anything.
+            // A preset with an address of this machine is left out: any server may listen there.
             .filter(|preset| preset.host.parse::<std::net::IpAddr>().is_err())
             .find(|preset| is_same(&preset.host) || preset.aliases.iter().any(is_same))
     }

@@ -1,4 +1,4 @@
-//! How an upstream is reached: `auth`, `fingerprint`, `proxy`.
+//! How popgate reaches an upstream: `auth`, `fingerprint`, `proxy`.
 
 use std::fmt;
 
@@ -32,8 +32,8 @@ words! {
 pub struct Fingerprint(pub [u8; 32]);
 
 impl Fingerprint {
-    /// Of `sha256:` and 64 hexadecimal digits, with or without colons or spaces between them, as `openssl x509 -fingerprint
-    /// -sha256` prints them. `None` if `text` is something else.
+    /// Parses `sha256:` and 64 hexadecimal digits, with or without colons or spaces between them, as `openssl x509
+    /// -fingerprint -sha256` prints them. `None` if `text` is something else.
     fn parse(text: &str) -> Option<Self> {
         let (name, digits) = text.split_once([':', '='])?;
         if !["sha256", "sha256 fingerprint"].contains(&name.trim().to_ascii_lowercase().as_str()) {
@@ -62,16 +62,16 @@ impl fmt::Debug for Fingerprint {
     }
 }
 
-/// `proxy`: what the connection to an upstream goes through.
+/// `proxy`: the proxy that connections to an upstream go through.
 #[derive(Debug, Clone)]
 pub struct Proxy {
-    /// Its protocol.
+    /// The protocol of the proxy.
     pub kind: ProxyKind,
-    /// Its host name or address, without brackets.
+    /// The host name or address of the proxy, without brackets.
     pub host: String,
-    /// Its TCP port.
+    /// The TCP port of the proxy.
     pub port: u16,
-    /// User and password, if it asks for them.
+    /// User and password, if the proxy asks for them.
     pub login: Option<(String, Secret)>,
 }
 
@@ -85,7 +85,8 @@ pub enum ProxyKind {
 }
 
 impl Upstream {
-    /// The server, and how it is reached and recognised. Two upstreams with the same text lead to the same server.
+    /// The server, and how it is reached and recognised, as text. Two upstreams with the same text lead to the same
+    /// server.
     pub fn server(&self) -> String {
         let (host, port, proxy) = (&self.host, self.port, &self.proxy);
         let (tls, ca_file, fingerprint, pipelining) = (self.tls, &self.ca_file, self.fingerprint, self.pipelining);
@@ -94,8 +95,8 @@ impl Upstream {
 }
 
 impl Proxy {
-    /// Of `socks5://[user:password@]host[:port]`, `socks5h://` or `http://`. The error says what is wrong, and repeats
-    /// nothing of `url`, which may hold a password.
+    /// Parses `socks5://[user:password@]host[:port]`, `socks5h://` or `http://`. The error says what is wrong, but
+    /// repeats nothing of `url`, which may hold a password.
     pub fn parse(url: &str) -> Result<Self, &'static str> {
         let (scheme, rest) = url.split_once("://").ok_or("is not a URL")?;
         let (kind, default_port) = match scheme.to_ascii_lowercase().as_str() {
@@ -153,7 +154,7 @@ impl Value for Fingerprint {
 }
 
 impl Value for Proxy {
-    /// It may name a password.
+    /// The URL may hold a password.
     const KIND: Kind = Kind::Secret;
 
     fn read(raw: &Raw<'_>) -> Result<Self, Wrong> {

@@ -1,4 +1,4 @@
-//! The keys for people: lists of all of them, and `gateway.toml.example`.
+//! The documentation of all keys: lists for people and programs, and `gateway.toml.example`.
 
 use serde_json::{Value as Json, json};
 
@@ -9,12 +9,12 @@ use super::{
     nearest::quoted_list,
 };
 
-/// A key and where it stands.
+/// A key, and the table that has it.
 struct Entry {
     /// `upstream.NAME`
     table: String,
     key: &'static Key,
-    /// Whether an account has a table of the same keys, which win.
+    /// Whether accounts have a table with the same keys, which override these.
     by_account: bool,
 }
 
@@ -27,7 +27,7 @@ impl Entry {
         self.key.kind().unwrap_or(Kind::Text)
     }
 
-    /// The table as a header of the file.
+    /// The table's header, as in the file.
     fn header(&self) -> String {
         match self.table.as_str() {
             table @ ("listener" | "account") => format!("[[{table}]]"),
@@ -36,7 +36,7 @@ impl Entry {
     }
 }
 
-/// All keys, each table once.
+/// All keys; each table is listed once.
 fn entries() -> Vec<Entry> {
     let mut entries = Vec::new();
     collect("", Document::SHAPE, &mut entries);
@@ -68,7 +68,7 @@ fn collect(path: &str, shape: Shape, entries: &mut Vec<Entry>) {
     }
 }
 
-/// A key of this name, in whatever table.
+/// A key with this name, in any table.
 pub(super) fn named(name: &str) -> Option<&'static Key> {
     entries()
         .into_iter()
@@ -90,7 +90,7 @@ pub(super) fn tables_with(name: &str) -> Vec<String> {
 }
 
 impl Key {
-    /// The first sentence of its explanation.
+    /// The first sentence of the key's explanation.
     fn summary(&self) -> String {
         let text = self.text();
         match text.split_once(". ") {
@@ -131,7 +131,7 @@ impl Key {
         }
     }
 
-    /// `value`, in the form of an environment variable, as it is written in the file.
+    /// Writes `value`, which has the form of an environment variable, in TOML.
     fn toml(&self, value: &str) -> String {
         let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
         let list = |texts: &[&str]| {
@@ -155,7 +155,8 @@ impl Key {
     }
 }
 
-/// Each table in text: `head` of its header, and `line` of each of its keys. An empty line stands between two tables.
+/// Joins the texts of all tables: `head` makes the text of a table's header, `line` that of each key. An empty line
+/// separates tables.
 fn by_table(head: impl Fn(&str) -> String, line: impl Fn(&Entry) -> String) -> String {
     let entries = entries();
     let tables = entries.chunk_by(|one, other| one.table == other.table);
@@ -163,7 +164,7 @@ fn by_table(head: impl Fn(&str) -> String, line: impl Fn(&Entry) -> String) -> S
     texts.collect::<Vec<_>>().join("\n")
 }
 
-/// All keys in text: of each its values, default and meaning.
+/// All keys as text, each with its values, default and meaning.
 pub fn keys_as_text() -> String {
     let line = |entry: &Entry| {
         let without = match entry.key.without().as_str() {
@@ -185,7 +186,7 @@ pub fn keys_as_text() -> String {
     by_table(|header| format!("{header}\n"), line)
 }
 
-/// All keys for programs.
+/// All keys as JSON, for programs.
 pub fn keys_as_json() -> Json {
     let key = |entry: &Entry| {
         let kind = entry.kind();
@@ -223,7 +224,7 @@ pub fn keys_as_json() -> Json {
     entries().iter().map(key).collect()
 }
 
-/// The tables of README.
+/// All keys as Markdown, for docs/src/configuration.md.
 pub fn keys_as_markdown() -> String {
     let line = |entry: &Entry| {
         let without = match (entry.key.otherwise, entry.key.without()) {
@@ -247,9 +248,9 @@ pub fn keys_as_markdown() -> String {
 
 /// `gateway.toml.example`: an outline, with the keys in it.
 ///
-/// A line `@TABLE.KEY` of the outline becomes the key's explanation, and the key with its default or its example, commented
-/// out; with `!` after the `@` it is in force, and after ` = ` may stand another value. `@TABLE.*` becomes all keys of the table
-/// that no other line names, so that a new key comes into the example by itself.
+/// A line `@TABLE.KEY` of the outline is replaced by the key's explanation and the key with its default or example,
+/// commented out. With `!` after the `@`, the key is not commented out; ` = ` gives another value. `@TABLE.*` is
+/// replaced by all keys of the table that no other line names, so a new key gets into the example by itself.
 pub fn example() -> String {
     let outline = include_str!("gateway.toml.outline");
     let entries = entries();

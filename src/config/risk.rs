@@ -1,4 +1,4 @@
-//! What a configuration allows and a person should know: warnings of `popgate check`.
+//! The risks of a valid configuration that a person should know: the warnings of `popgate check`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,11 +18,11 @@ const LEAST_IDLE: Duration = Duration::from_secs(600);
 /// Why old TLS is a risk.
 const BROKEN: &str = "TLS 1.0 and 1.1 and ciphers of old are broken";
 
-/// A key that changes nothing, given what stands beside it.
+/// A key that has no effect because of the other keys.
 struct Idle {
     what: &'static str,
     is_idle: fn(&Policy) -> bool,
-    /// Whether two policies have the same value of it.
+    /// Whether two policies have the same value of the key.
     is_same: fn(&Policy, &Policy) -> bool,
 }
 
@@ -40,7 +40,7 @@ const IDLE: [Idle; 2] = [
 ];
 
 impl Config {
-    /// One sentence for each risk that the verified values show.
+    /// One sentence for each risk of the verified configuration.
     pub(super) fn risks(&self) -> Vec<String> {
         let mut risks = Vec::new();
         if self.limits.idle < LEAST_IDLE {
@@ -88,10 +88,11 @@ impl Config {
         risks
     }
 
-    /// Case tells the parts before `@` of logins and users apart, and not their domains; an upstream may see that otherwise.
+    /// popgate distinguishes logins and users by the case of the part before `@`, but not by the case of the domain. An
+    /// upstream may compare them in another way.
     fn risks_of_spelling(&self) -> Vec<String> {
         let mut logins: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
-        // Login and user as it is sent, by upstream and user in lower case.
+        // For each upstream and user in lower case: the logins, each with its user as it is sent.
         let mut users: BTreeMap<(&str, String), Vec<(&str, String)>> = BTreeMap::new();
         let mut risks = Vec::new();
         for Account {
@@ -172,27 +173,20 @@ impl Config {
         };
         if !shared.url.is_tls && !shared.url.servers.all().iter().all(is_here) {
             risks.push(
-                "state.url is without TLS: whoever is on the way reads which messages devices have had, and the password: write \
-                 rediss:// unless that network is yours alone"
-                    .into(),
-            );
-        }
-        if self.needs_sign_in() {
-            risks.push(
-                "state.url with [upstream.….oauth2]: if two popgates renew the same consent at the same moment, some providers end \
-                 it; let one popgate serve the logins of such an upstream"
+                "state.url is without TLS: anybody between here and the server can read which messages devices have had, and the \
+                 password: write rediss:// unless that network is yours alone"
                     .into(),
             );
         }
     }
 
-    /// Whether somebody must sign in for an upstream.
+    /// Whether a person must sign in for an upstream.
     fn needs_sign_in(&self) -> bool {
         let mut oauth2 = self.upstreams.iter().filter_map(|upstream| upstream.oauth2.as_ref());
         oauth2.any(|oauth2| oauth2.needs_consent())
     }
 
-    /// Each risk once, with all whom it concerns before it: accounts share what their upstream says.
+    /// Lists each risk once, with all upstreams and logins that have it: accounts share the keys of their upstream.
     fn risks_of_policies(&self) -> Vec<String> {
         let mut risks: Vec<(String, Vec<String>)> = Vec::new();
         let mut note = |who: String, what: String| match risks.iter_mut().find(|(known, _)| *known == what) {
@@ -223,7 +217,7 @@ impl Config {
                     );
                 }
             }
-            // What an upstream gives to several has a meaning if it has one for any of them.
+            // A key of an upstream has an effect if it has one for any of its accounts.
             let accounts = || self.accounts_of(upstream);
             for Idle { what, is_idle, is_same } in &IDLE {
                 if is_idle(policy) && accounts().all(|account| is_idle(&account.maildrop)) {
@@ -260,7 +254,7 @@ impl Config {
 }
 
 impl Upstream {
-    /// Whether nobody can read what is sent to it: by TLS, or because it is on this machine.
+    /// Whether nobody can read what is sent to the upstream: it uses TLS, or is on this machine.
     pub fn is_private(&self) -> bool {
         self.tls != UpstreamTls::Off || is_loopback(&self.host)
     }
@@ -292,7 +286,7 @@ impl Upstream {
 }
 
 impl Policy {
-    /// What does not go together, or needs what is not there.
+    /// Keys that do not go together, or that need something that is missing.
     fn risks(&self, upstream: &Upstream, config: &Config) -> Vec<String> {
         let is_state_kept = config.state.is_kept();
         let mut risks: Vec<&str> = Vec::new();

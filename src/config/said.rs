@@ -1,4 +1,4 @@
-//! What `check` says of policies and upstreams, key by key.
+//! How `check` describes policies and upstreams, key by key.
 
 use super::{
     Policy, Upstream,
@@ -7,7 +7,7 @@ use super::{
 };
 
 impl Policy {
-    /// Which messages are seen, besides the folders: "newest 5".
+    /// Which messages a login sees, besides the folders: "newest 5".
     pub fn seen(&self) -> Vec<String> {
         said(keys::Maildrop::KEYS, |says| match says {
             Says::Seen(words) => words(self),
@@ -15,7 +15,7 @@ impl Policy {
         })
     }
 
-    /// What becomes of messages: "a delete removes for good".
+    /// What happens to messages: "a delete removes for good".
     pub fn clauses(&self) -> Vec<String> {
         said(keys::Maildrop::KEYS, |says| match says {
             Says::Clause(words) => words(self),
@@ -25,7 +25,7 @@ impl Policy {
 }
 
 impl Upstream {
-    /// How it is reached: "tls: implicit".
+    /// How popgate reaches the upstream: "tls: implicit".
     pub fn reached(&self) -> Vec<String> {
         said(keys::Upstream::KEYS, |says| match says {
             Says::Reached(words) => words(self),
@@ -34,7 +34,7 @@ impl Upstream {
     }
 }
 
-/// The words for each of `keys` that has some, in their order.
+/// The descriptions of `keys`, in their order; keys with nothing to say are left out.
 fn said(keys: &[Key], words: impl Fn(Says) -> Option<String>) -> Vec<String> {
     keys.iter().filter_map(|key| words(key.says)).collect()
 }

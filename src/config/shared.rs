@@ -1,28 +1,28 @@
-//! Mailboxes that several devices share by `hide`, each with a view of its own: how many the upstream's connections serve.
+//! Mailboxes that several logins share by `hide`: how many of their devices the upstream's connections can serve.
 
 use std::{collections::BTreeMap, fmt};
 
 use super::{Account, Config};
 use crate::types::canonical;
 
-/// A mailbox that logins hide in.
+/// A mailbox in which logins hide messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shared {
     /// `[upstream.NAME]`
     upstream: String,
     user: String,
-    /// The logins that hide there.
+    /// The logins that hide messages there.
     pub(super) logins: Vec<String>,
-    /// One of them stands for any number of logins.
+    /// Whether one of the logins is a rule, which stands for any number of logins.
     is_open: bool,
     /// `connections_per_user`
     connections: usize,
-    /// Connections that a session takes: one for each folder, of the login with the most.
+    /// How many connections a session takes, one for each folder; the most of all these logins.
     per_session: usize,
 }
 
 impl Config {
-    /// The mailboxes that logins of `[[account]]` hide in.
+    /// The mailboxes in which logins of `[[account]]` hide messages.
     pub fn shared(&self) -> Vec<Shared> {
         let mut shared: BTreeMap<(&str, String), Shared> = BTreeMap::new();
         let hiding = |account: &&Account| account.maildrop.hides() && !account.user.contains('*');
@@ -51,7 +51,7 @@ impl Shared {
         self.connections / self.per_session
     }
 
-    /// If there are more logins than can be served at once: what that means.
+    /// A sentence on what happens if there are more logins than can be served at once.
     pub(super) fn risk(&self) -> Option<String> {
         let count = self.logins.len();
         (count > self.served()).then(|| {
@@ -67,7 +67,7 @@ impl Shared {
 }
 
 impl fmt::Display for Shared {
-    /// A sentence of `check`.
+    /// A sentence for `popgate check`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} at [upstream.{}]: ", self.user, self.upstream)?;
         match self.logins.len() {

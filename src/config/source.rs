@@ -1,4 +1,4 @@
-//! Where each key of the configuration was given: a place in the file, or an environment variable.
+//! Where each key of the configuration comes from: a place in the file, or an environment variable.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,9 +19,9 @@ pub(super) struct Sources {
     pub(super) variables: BTreeMap<String, String>,
     /// Parts of the text that no error may show.
     pub(super) hidden: Vec<Range<usize>>,
-    /// What is wrong so far.
+    /// The mistakes found so far.
     pub(super) mistakes: Vec<Mistake>,
-    /// Key paths that mistyped keys may have meant.
+    /// The paths of keys that mistyped keys were probably meant to be.
     pub(super) meant: BTreeSet<String>,
 }
 
@@ -50,7 +50,7 @@ impl Sources {
         });
     }
 
-    /// Notes a mistake, unless there is one about the same key already: it would follow from that.
+    /// Notes a mistake, unless the same key has one already: the second would follow from the first.
     pub(super) fn note(&mut self, mistake: Mistake) {
         match &mistake.key {
             Some(key) if self.is_wrong(key) => {}
@@ -70,7 +70,7 @@ impl Sources {
             if let Some(mark) = self.marks.get(table) {
                 return self.line(&mark.key);
             }
-            // A table that stands in the environment only.
+            // Only environment variables give this table.
             if let Some((_, variable)) = self
                 .variables
                 .iter()
@@ -82,7 +82,7 @@ impl Sources {
         Place::File(self.file.clone())
     }
 
-    /// The last start of a character that is not after `at`.
+    /// The start of the character at `at`, or of the last one before it.
     pub(super) fn boundary(&self, at: usize) -> usize {
         let mut known = (0..=at.min(self.text.len())).rev();
         known.find(|at| self.text.is_char_boundary(*at)).unwrap_or(0)
@@ -99,7 +99,7 @@ impl Sources {
         self.hidden.iter().filter(overlaps)
     }
 
-    /// A line of the file with `span` underlined. What is hidden is cut off.
+    /// A line of the file with `span` underlined. Hidden parts are cut off.
     pub(super) fn line(&self, span: &Range<usize>) -> Place {
         let start = self.boundary(span.start);
         let end = self.boundary(span.end);
@@ -132,7 +132,7 @@ impl Sources {
     }
 }
 
-/// The number of the line that begins or goes on after the octets `before`; the first is 1.
+/// The number, from 1, of the line in which the octets `before` end.
 pub(super) fn line_number(before: &[u8]) -> usize {
     before.iter().filter(|octet| **octet == b'\n').count() + 1
 }

@@ -1,4 +1,4 @@
-//! The strict pass over `gateway.toml`: syntax, unknown keys, wrong types and values, each with its line.
+//! The strict pass over `gateway.toml`: finds syntax errors, unknown keys, wrong types and values, each with its line.
 
 use std::{collections::BTreeSet, ops::Range};
 
@@ -18,8 +18,8 @@ use super::{
 };
 
 impl Sources {
-    /// Checks that the text has the shape of a [`Document`]; notes the place of each key, and each mistake. Returns `false` if
-    /// a line could not be read: a key that seems to be missing may be in that line.
+    /// Checks that the text has the shape of a [`Document`]. Notes the place of each key, and each mistake. Returns
+    /// `false` if a line could not be parsed: then a key that seems to be missing may be in that line.
     pub(super) fn read_strictly(&mut self) -> bool {
         let text = self.text.clone();
         let (table, errors) = DeTable::parse_recoverable(&text);
@@ -32,7 +32,8 @@ impl Sources {
             let mistake = self.syntax_error(error.message(), error.span().unwrap_or(0..0));
             self.mistakes.push(mistake);
         }
-        // The parser only guesses at a line that it cannot read, and keys below a broken header belong to another table.
+        // The parser only guesses at a line that it cannot parse, and keys below a broken header seem to be in another
+        // table.
         let mut lines = BTreeSet::new();
         self.mistakes.retain(|mistake| lines.insert(line_of(mistake)));
         let is_header = |number: &&usize| {
@@ -53,7 +54,8 @@ impl Sources {
         false
     }
 
-    /// Without a parsed tree the places of secrets are unknown: a line that may hold a secret is cut at its `=`.
+    /// Hides what may be a secret in a text that cannot be parsed. The places of secrets are unknown then, so each line
+    /// that may have one is cut at its `=`.
     fn hide_likely_secrets(&mut self) {
         let mut at = 0;
         for line in self.text.split_inclusive('\n') {
@@ -63,7 +65,7 @@ impl Sources {
                 .any(|part| name.contains(part))
                 && let Some(equals) = line.find('=')
             {
-                // The end of a string of several lines is not known either.
+                // The end of a string over several lines is not known either.
                 let open = line.contains("\"\"\"") || line.contains("'''");
                 let end = if open { self.text.len() } else { at + line.len() };
                 self.hidden.push(at + equals + 1..end);
@@ -149,7 +151,7 @@ impl Sources {
                         format!("write each as [{path}.NAME], such as [{path}.home]"),
                     ),
                     Shape::List(_) => ("an array of tables", format!("write it as [[{path}]]")),
-                    // A key of the table stands where its name should.
+                    // The table has no name, so one of its keys stands where the name should.
                     Shape::Table(keys) if keys.iter().any(|key| path.ends_with(&format!(".{}", key.name))) => {
                         ("a table", format!("give the {parent} a name: [{parent}.home]"))
                     }
@@ -180,7 +182,7 @@ impl Sources {
                 Shape::Named(shape) => match valid_name(name) {
                     Ok(()) => {
                         self.walk(shape, value, &child);
-                        // The other keys of a table without a name would have the same mistake.
+                        // If a table has no name, its other keys have the same mistake.
                         if !value.get_ref().is_table() && self.is_wrong(&child) {
                             return;
                         }
@@ -198,7 +200,7 @@ impl Sources {
     }
 
     fn unknown(&mut self, name: &str, span: &Range<usize>, value: &Spanned<DeValue<'_>>, keys: &[Key], path: &str) {
-        // A mistyped key may hold a secret all the same.
+        // A mistyped key may hold a secret, too.
         if value.span().start >= span.end {
             self.hidden.push(value.span());
         }
@@ -233,7 +235,8 @@ fn line_of(mistake: &Mistake) -> usize {
     }
 }
 
-/// Names stand in variables and logs: letters, digits, `-` and single `_` (two separate the parts of a variable).
+/// Checks a name. Names appear in variables and logs, so they are made of letters, digits, `-` and single `_` (two
+/// separate the parts of a variable).
 pub(super) fn valid_name(name: &str) -> Result<(), String> {
     let plain = name
         .bytes()

@@ -1,4 +1,4 @@
-//! Plain words for lines that are not TOML.
+//! Explains lines that are not TOML, in plain words.
 
 use std::ops::Range;
 
@@ -10,11 +10,11 @@ use super::{
     unit::Unit,
 };
 
-/// A line that could not be read.
+/// A line that could not be parsed.
 struct Line<'a> {
-    /// What stands before `=`.
+    /// The text before `=`.
     name: &'a str,
-    /// What stands after it.
+    /// The text after `=`.
     value: &'a str,
     /// Whether the value may be shown.
     is_shown: bool,
@@ -22,7 +22,7 @@ struct Line<'a> {
 }
 
 impl Sources {
-    /// What the parser says of `span`, in words for people.
+    /// Puts the parser's message about `span` into words for people.
     pub(super) fn syntax_error(&self, message: &str, span: Range<usize>) -> Mistake {
         let start = self.line_start(self.boundary(span.start));
         let text = self.text[start..].lines().next().unwrap_or_default();
@@ -98,7 +98,7 @@ impl Line<'_> {
             .then(|| self.bare())
     }
 
-    /// A value that is no string, number, flag or list.
+    /// Explains a value that is not a string, number, flag or list.
     fn bare(&self) -> (String, String) {
         let key = reference::named(self.name);
         let kind = key.and_then(Key::kind).unwrap_or(Kind::Text);

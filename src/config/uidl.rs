@@ -1,5 +1,5 @@
-//! `uidl`: popgate's own formats of unique-ids, and those of servers that devices come from. A device takes every new UIDL for a
-//! new message. `maildrop` writes the UIDL of a message.
+//! `uidl`: popgate's own formats of unique-ids, and those of servers that devices come from: a device downloads every
+//! message with a new UIDL. `maildrop` writes the UIDL of a message.
 
 use std::fmt;
 
@@ -17,28 +17,28 @@ pub(super) const LONGEST: usize = 70;
 pub enum UidlFormat {
     /// UIDVALIDITY, a dot, UID.
     ValidityUid,
-    /// The message's EMAILID (RFC 8474); as [`UidlFormat::ValidityUid`] where the upstream gives none that fits.
+    /// The message's EMAILID (RFC 8474); as [`UidlFormat::ValidityUid`] if the upstream gives none that fits.
     EmailId,
-    /// What Dovecot has unless configured otherwise: `%08Xu%08Xv`.
+    /// The default of Dovecot: `%08Xu%08Xv`.
     Dovecot,
-    /// What Cyrus has unless configured otherwise, since 2.1.4: UIDVALIDITY, a dot, UID.
+    /// The default of Cyrus since 2.1.4: UIDVALIDITY, a dot, UID.
     Cyrus,
-    /// What Courier has since its list of version 2: `UID`, UID, a dash, UIDVALIDITY.
+    /// The format of Courier since version 2 of its list: `UID`, UID, a dash, UIDVALIDITY.
     Courier,
-    /// The UID alone: what Cyrus before 2.1.4 had.
+    /// The UID alone, as Cyrus had it before 2.1.4.
     Uid,
-    /// Any other.
+    /// Any other format.
     Template(UidlTemplate),
 }
 
-/// A format in Dovecot's words: `%u` UID, `%v` UIDVALIDITY, `%Xu` and `%08Xu` in hexadecimal, `%%`.
+/// A format in Dovecot's syntax: `%u` UID, `%v` UIDVALIDITY, `%Xu` and `%08Xu` in hexadecimal, `%%`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UidlTemplate(Vec<UidlPiece>);
 
-/// What a template is made of.
+/// A part of a template.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UidlPiece {
-    /// As it is.
+    /// Text that is copied as it is.
     Text(String),
     /// UID or UIDVALIDITY.
     Number(UidlNumber),
@@ -47,11 +47,11 @@ pub enum UidlPiece {
 /// A number in a template.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UidlNumber {
-    /// Which.
+    /// Which number.
     pub source: UidlSource,
-    /// In hexadecimal.
+    /// Whether the number is written in hexadecimal.
     pub hex: bool,
-    /// Zeros are put before it until it has this number of digits.
+    /// The least number of digits; zeros fill up a shorter number.
     pub width: usize,
 }
 
@@ -65,7 +65,7 @@ pub enum UidlSource {
 }
 
 impl UidlFormat {
-    /// Whether a UID that comes again after UIDVALIDITY changed always gets another UIDL.
+    /// Whether a UID that is used again after UIDVALIDITY has changed always gets another UIDL.
     pub fn tells_validity(&self) -> bool {
         match self {
             Self::Uid => false,
@@ -87,7 +87,7 @@ impl fmt::Display for UidlFormat {
 }
 
 impl UidlFormat {
-    /// Those with a name.
+    /// The formats that have a name, each with its name and aliases.
     const NAMED: [(Self, &str, &[&str]); 6] = [
         (Self::ValidityUid, "validity.uid", &["default", "uidvalidity.uid"]),
         (Self::EmailId, "emailid", &["email-id", "email_id", "objectid"]),
@@ -117,7 +117,7 @@ impl Value for UidlFormat {
 }
 
 impl UidlTemplate {
-    /// A template that names `%u`, gives nothing but 0x21 to 0x7E, and 70 octets at most.
+    /// Parses a template. It must have `%u`, and give UIDLs of at most 70 octets, all of them 0x21 to 0x7E.
     pub(super) fn parse(text: &str) -> Result<Self, Wrong> {
         let mut pieces = Vec::new();
         let mut rest = text;
@@ -178,7 +178,8 @@ impl UidlTemplate {
         self.0.iter().map(longest).sum()
     }
 
-    /// UIDVALIDITY is named, and one can always tell where a number ends: `%v%u` is 111 for 1 and 11 as for 11 and 1.
+    /// Whether the template has UIDVALIDITY, and the end of each number can be told: `%v%u` is 111 for 1 and 11, and
+    /// also for 11 and 1.
     fn tells_validity(&self) -> bool {
         let mut open = false;
         for piece in &self.0 {
@@ -212,7 +213,7 @@ impl fmt::Display for UidlTemplate {
 }
 
 impl UidlNumber {
-    /// What follows a `%`, and what follows that.
+    /// Parses what follows a `%`; returns the number and the rest of the text.
     fn parse(text: &str) -> Result<(Self, &str), Wrong> {
         if let Some(long) = text.strip_prefix('{') {
             let (inner, rest) = long.split_once('}').ok_or_else(|| wrong("`%{` without `}`", KNOWN))?;
@@ -240,7 +241,7 @@ impl UidlNumber {
         if digits.starts_with('0') {
             number.set_width(width)?;
         } else if !digits.is_empty() && width < number.longest() {
-            // In Dovecot a width without a zero cuts off.
+            // In Dovecot, a width without a zero cuts the number off.
             let help =
                 format!("write %0{digits}…: a width without a zero before it cuts off, and UIDLs would be the same");
             return Err(wrong(format!("cuts a number to {width} digits"), help));
@@ -248,7 +249,7 @@ impl UidlNumber {
         Ok((number, characters.as_str()))
     }
 
-    /// The words of Dovecot 2.4: `%{uid | hex(8)}`.
+    /// Parses the syntax of Dovecot 2.4: `%{uid | hex(8)}`.
     fn long(text: &str) -> Result<Self, Wrong> {
         let mut words = text.split('|').map(str::trim);
         let source = match words.next() {
@@ -292,12 +293,12 @@ impl UidlNumber {
         Ok(())
     }
 
-    /// Digits of the largest number.
+    /// How many digits the largest number has.
     fn longest(&self) -> usize {
         self.width.max(if self.hex { 8 } else { 10 })
     }
 
-    /// Whether it has more digits the larger it is.
+    /// Whether larger numbers have more digits.
     fn is_open(&self) -> bool {
         self.width < self.longest()
     }
@@ -307,7 +308,7 @@ const KNOWN: &str =
     "known are %u (UID), %v (UIDVALIDITY), %Xu and %Xv (in hexadecimal), %08Xu (with zeros before it), %%";
 
 fn unknown(word: &str) -> Wrong {
-    // A file name, a hash, a GUID: what Dovecot takes from its own storage.
+    // Dovecot takes these (a file name, a hash, a GUID) from its own storage.
     let of_storage = ["%f", "%g", "%m", "%{filename", "%{guid", "%{md5"];
     let help = if of_storage.iter().any(|known| word.starts_with(known)) {
         format!("{KNOWN}; what Dovecot takes from its own files IMAP does not tell: see `uidl_import`")

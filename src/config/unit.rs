@@ -5,14 +5,14 @@ use super::key::{Raw, Wrong};
 /// What a number counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unit {
-    /// Things.
+    /// A plain count.
     One,
     Seconds,
     Days,
     Octets,
 }
 
-/// Names of a unit in lower case, and how much it is.
+/// The names of a unit in lower case, and how many seconds or octets it has.
 type Names = (&'static [&'static str], u64);
 
 const TIMES: [Names; 5] = [
@@ -34,7 +34,7 @@ const SIZES: [Names; 7] = [
 ];
 
 impl Unit {
-    /// The number that `raw` means, in this unit.
+    /// Reads the number in `raw`, in this unit.
     pub(super) fn read(self, raw: &Raw<'_>) -> Result<u64, Wrong> {
         let text = match raw {
             Raw::Number(number) => return Ok(*number),
@@ -51,7 +51,7 @@ impl Unit {
         let size = match self {
             Self::One => None,
             Self::Seconds => TIMES.iter().find_map(named),
-            // Only whole days can be counted.
+            // Units shorter than a day are not accepted.
             Self::Days => TIMES[3..].iter().find_map(named).map(|seconds| seconds / 86_400),
             Self::Octets => SIZES.iter().find_map(named),
         };
@@ -71,7 +71,7 @@ impl Unit {
         }
     }
 
-    /// How to write such a number.
+    /// How to write a number that counts this unit.
     pub(super) fn usage(self) -> &'static str {
         match self {
             Self::One => "a whole number",

@@ -1,4 +1,4 @@
-//! The types that values have.
+//! The types of values, and how each is read.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -56,7 +56,7 @@ impl Value for String {
     }
 }
 
-/// The domain of logins, in lower case.
+/// The domain for logins without one, in lower case.
 #[derive(Debug, Clone)]
 pub(super) struct Domain(pub(super) String);
 
@@ -72,7 +72,7 @@ impl Value for Domain {
     }
 }
 
-/// A file or directory, as it was written.
+/// The name of a file or directory, as it was written.
 #[derive(Debug, Clone)]
 pub(super) struct FileName(pub(super) String);
 
@@ -178,7 +178,7 @@ impl Value for SocketAddr {
     }
 }
 
-/// Networks, at least one; a single address is one too.
+/// Networks, at least one; a single address counts as a network.
 #[derive(Debug, Clone)]
 pub(super) struct Networks(pub(super) Vec<IpNet>);
 
@@ -225,7 +225,7 @@ impl Value for Logins {
     }
 }
 
-/// What is asked of a provider; may be nothing.
+/// The scopes to ask a provider for; may be none.
 #[derive(Debug, Clone)]
 pub(super) struct Scopes(pub(super) Vec<String>);
 
@@ -244,7 +244,7 @@ impl Value for Scopes {
     }
 }
 
-/// Whether `octet` may stand in a host name.
+/// Whether `octet` may occur in a host name.
 fn is_of_name(octet: u8) -> bool {
     octet.is_ascii_alphanumeric() || b".-_".contains(&octet)
 }
@@ -299,7 +299,7 @@ impl Value for HostNames {
     }
 }
 
-/// The URL of `raw`, as it was written and parsed.
+/// The URL of `raw`, both as it was written and parsed.
 fn parsed_url<'a>(raw: &Raw<'a>) -> Result<(&'a str, Url), Wrong> {
     let url = line(raw)?;
     match Url::parse(url) {
@@ -308,7 +308,7 @@ fn parsed_url<'a>(raw: &Raw<'a>) -> Result<(&'a str, Url), Wrong> {
     }
 }
 
-/// An HTTPS URL; plain HTTP for a provider on this machine, as tests have it.
+/// An HTTPS URL. Plain HTTP is allowed for a provider on this machine only, as in tests.
 #[derive(Debug, Clone)]
 pub(super) struct SecureUrl(pub(super) String);
 
@@ -331,7 +331,8 @@ impl Value for SecureUrl {
     }
 }
 
-/// Where notices are sent. It is kept secret, because its path or its user often is all that a receiver asks for.
+/// The URL that notices are sent to. It is secret, because its path or user is often the only thing that a receiver
+/// checks.
 #[derive(Debug, Clone)]
 pub(super) struct WebhookUrl(pub(super) Webhook);
 
@@ -349,7 +350,7 @@ impl Value for WebhookUrl {
     }
 }
 
-/// Where browsers are sent back to, octet for octet as it was registered; any scheme.
+/// The URL that browsers are sent back to, octet for octet as it was registered; any scheme.
 #[derive(Debug, Clone)]
 pub(super) struct RedirectUrl(pub(super) String);
 
@@ -361,7 +362,7 @@ impl Value for RedirectUrl {
     }
 }
 
-/// The address of a page, without a slash at its end.
+/// The URL of a page, without a slash at its end.
 #[derive(Debug, Clone)]
 pub(super) struct PageUrl(pub(super) String);
 
@@ -383,7 +384,7 @@ impl Value for PageUrl {
     }
 }
 
-/// A directory of Microsoft's: its id, or a domain of it.
+/// A Microsoft tenant: its id, or one of its domains.
 #[derive(Debug, Clone)]
 pub(super) struct Tenant(pub(super) String);
 

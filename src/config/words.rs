@@ -5,7 +5,8 @@ use super::{
     nearest::{nearest, quoted_list},
 };
 
-/// Declares an enum of words: `Variant = "word"`, and after `|` aliases, for which the message suggests the word.
+/// Declares an enum of words: `Variant = "word"`, then aliases after `|`. An alias is refused with a message that
+/// suggests the word.
 macro_rules! words {
     ($($(#[$about:meta])* $visible:vis enum $name:ident {
         $($(#[$doc:meta])* $variant:ident = $word:literal $(| $alias:literal)*,)*

@@ -1,4 +1,4 @@
-//! A client's command, parsed: no I/O, no state.
+//! Parses the commands of a client; no I/O, no state.
 
 use super::{
     fetch,
@@ -9,7 +9,7 @@ use super::{
     syntax::Words,
 };
 
-/// What a client may ask (RFC 3501 §6, and the extensions of the capability list).
+/// A command of a client (RFC 3501 §6, and the extensions in the capability list).
 #[derive(Debug, PartialEq, Eq)]
 pub enum Command {
     Capability,
@@ -70,7 +70,7 @@ pub enum Command {
     },
 }
 
-/// STORE's three ways.
+/// How STORE changes flags: `+FLAGS`, `-FLAGS` or `FLAGS`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
     Add(Flags),
@@ -88,7 +88,7 @@ impl Change {
     }
 }
 
-/// What STATUS counts.
+/// The data items of STATUS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StatusItem {
     Messages,
@@ -99,12 +99,12 @@ pub enum StatusItem {
 }
 
 impl Command {
-    /// Whether message numbers must hold still while it is answered (RFC 3501 §7.4.1).
+    /// Whether message numbers must not change while the command is answered (RFC 3501 §7.4.1).
     pub fn keeps_numbers(&self) -> bool {
         matches!(self, Self::Fetch { .. } | Self::Store { .. } | Self::Search { .. })
     }
 
-    /// `words` stand behind the tag.
+    /// Parses the `words` after the tag.
     pub fn parse(words: &mut Words<'_>) -> Result<Self, Refusal> {
         words.space()?;
         let verb = words.keyword()?;
@@ -148,7 +148,7 @@ impl Command {
     }
 }
 
-/// The commands that exist with and without UID before them.
+/// Parses the commands that exist with and without UID before them.
 fn on_messages(verb: &str, numbering: Numbering, words: &mut Words<'_>) -> Result<Command, Refusal> {
     match verb {
         "FETCH" => {
@@ -187,7 +187,7 @@ fn set(words: &mut Words<'_>) -> Result<SequenceSet, Refusal> {
     words.sequence_set()
 }
 
-/// RFC 2971 §3.1: NIL, or pairs of strings of which the second may be NIL.
+/// Parses the argument of ID (RFC 2971 §3.1): NIL, or pairs of strings, the second of which may be NIL.
 fn id(words: &mut Words<'_>) -> Result<Command, Refusal> {
     words.space()?;
     if !words.take(b'(') {
@@ -199,7 +199,7 @@ fn id(words: &mut Words<'_>) -> Result<Command, Refusal> {
     while !words.take(b')') {
         words.string()?;
         words.space()?;
-        // An unquoted value is nothing but NIL; who it is does not matter.
+        // An unquoted value can only be NIL. Other words are accepted too, because nobody uses the value.
         words.astring()?;
         if !words.take(b' ') {
             words.expect(b')')?;
@@ -209,7 +209,7 @@ fn id(words: &mut Words<'_>) -> Result<Command, Refusal> {
     Ok(Command::Id)
 }
 
-/// The initial response is SASL-IR's (RFC 4959), still in base64.
+/// Parses AUTHENTICATE. The initial response (SASL-IR, RFC 4959) stays in base64.
 fn authenticate(words: &mut Words<'_>) -> Result<Command, Refusal> {
     words.space()?;
     let mechanism = words.keyword()?;
@@ -276,7 +276,7 @@ fn store(words: &mut Words<'_>, numbering: Numbering) -> Result<Command, Refusal
     })
 }
 
-/// A list of flags, in parentheses or bare. Keywords are dropped, as PERMANENTFLAGS said (RFC 3501 §7.1).
+/// Parses a list of flags, in parentheses or bare. Keywords are dropped, as PERMANENTFLAGS announces (RFC 3501 §7.1).
 fn flags(words: &mut Words<'_>) -> Result<Flags, Refusal> {
     let listed = words.take(b'(');
     let mut flags = Flags::NONE;

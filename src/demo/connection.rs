@@ -1,4 +1,4 @@
-//! One connection: frames commands, hands them to the session, writes the replies.
+//! One connection: splits the input into commands, hands them to the session, writes the replies.
 
 use std::{
     io,
@@ -21,17 +21,17 @@ use super::{
     syntax::{Literal, Words},
 };
 
-/// A command's octets, literals included: a UID set of thousands of numbers fits, a message does not.
+/// The longest command in octets, literals included: a UID set of thousands of numbers fits, a message does not.
 const MAX_COMMAND: usize = 64 * 1024;
-/// RFC 3501 §5.4: an autologout comes after 30 minutes at the least.
+/// RFC 3501 §5.4: the autologout comes after at least 30 minutes.
 const AUTOLOGOUT: Duration = Duration::from_secs(30 * 60);
 
-/// How long a client has to hear our last words and close.
+/// How long a client has to read the last reply and close.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// Serves one connection to its end. What goes wrong with it concerns nobody else.
+/// Serves one connection to its end. An error ends this connection only.
 pub async fn serve(socket: TcpStream, store: Arc<Mutex<Store>>) {
-    // Replies are written whole: waiting for more only delays them.
+    // Replies are written whole, so waiting for more octets would only delay them.
     let _ = socket.set_nodelay(true);
     let connection = Connection {
         socket: BufWriter::new(socket),
@@ -47,13 +47,14 @@ struct Connection {
     input: BytesMut,
 }
 
-/// What came in.
+/// What was received.
 enum Input {
     /// A command, or a line of an authentication, with its end.
     Command(Bytes),
-    /// The start of a command whose literal would be too large. It has not been sent yet, and need not be.
+    /// The start of a command whose literal would be too large. The client waits with the literal, and need not send
+    /// it.
     LiteralTooLarge(Bytes),
-    /// More than we take is on its way; there is no telling where the next command begins.
+    /// More than the limit is on its way, so nobody knows where the next command begins.
     TooLarge,
     Silence,
     End,
@@ -85,7 +86,8 @@ impl Connection {
         self.linger().await
     }
 
-    /// Reads away what still comes, for a while: closed with octets unread, TCP would take our last words back.
+    /// Reads what still arrives, for up to [`LINGER`]. If the socket were closed with octets unread, TCP could discard
+    /// the last reply.
     async fn linger(&mut self) -> io::Result<()> {
         let mut nowhere = tokio::io::sink();
         let rest = tokio::io::copy(self.socket.get_mut(), &mut nowhere);
@@ -103,7 +105,7 @@ impl Connection {
         self.socket.write_all(line.as_bytes()).await
     }
 
-    /// The next command with its literals. Continuations are asked for here.
+    /// Receives the next command with its literals, and sends the continuation requests that they need.
     async fn receive(&mut self) -> io::Result<Input> {
         let mut line = 0; // where the current line begins
         let mut searched = 0; // up to here there is no line end
@@ -145,7 +147,7 @@ impl Connection {
         }
     }
 
-    /// Waits for octets; first, what has been said so far goes out. `None` when some came.
+    /// Sends the replies so far, then waits for octets. `None` if some came.
     async fn more(&mut self) -> io::Result<Option<Input>> {
         self.socket.flush().await?;
         self.input.reserve(4096);

@@ -9,7 +9,7 @@ use super::{
     syntax::Words,
 };
 
-/// One thing asked.
+/// One data item of FETCH.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Item {
     Uid,
@@ -19,13 +19,13 @@ pub enum Item {
     Body(Body),
 }
 
-/// Octets of a message.
+/// Which octets of a message are asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Body {
-    /// What the answer calls it.
+    /// The name of the item in the answer.
     label: &'static str,
     section: Section,
-    /// Leaves `\Seen` alone.
+    /// Whether `\Seen` is not set.
     peek: bool,
     partial: Option<Partial>,
 }
@@ -47,7 +47,7 @@ struct Partial {
 const FAST: [Item; 3] = [Item::Flags, Item::InternalDate, Item::Size];
 const NO_STRUCTURE: Refusal = Refusal::No("[CANNOT] this server does not look inside messages");
 
-/// The rest of a FETCH command. `UID FETCH` always answers with the UID.
+/// Parses the rest of a FETCH command. `UID FETCH` always answers with the UID.
 pub fn parse(words: &mut Words<'_>, numbering: Numbering) -> Result<Vec<Item>, Refusal> {
     let mut items = Vec::new();
     if words.take(b'(') {
@@ -96,7 +96,7 @@ fn item(name: &str, words: &mut Words<'_>) -> Result<Item, Refusal> {
     }
 }
 
-/// After `BODY[` or `BODY.PEEK[`.
+/// Parses what follows `BODY[` or `BODY.PEEK[`.
 fn body(words: &mut Words<'_>, peek: bool) -> Result<Item, Refusal> {
     let (label, section) = if words.take(b']') {
         ("BODY[]", Section::Full)
@@ -131,12 +131,12 @@ fn partial(words: &mut Words<'_>) -> Result<Partial, Refusal> {
     Ok(Partial { origin, length })
 }
 
-/// Whether an item counts as reading the message.
+/// Whether one of the items sets `\Seen`.
 pub fn reads(items: &[Item]) -> bool {
     items.iter().any(|item| matches!(item, Item::Body(body) if !body.peek))
 }
 
-/// The answer for one message.
+/// Writes the response for one message.
 pub fn write(reply: &mut Reply, number: u32, message: &Message, items: &[Item]) {
     reply.text(format_args!("* {number} FETCH ("));
     for (at, item) in items.iter().enumerate() {
@@ -160,7 +160,8 @@ pub fn write(reply: &mut Reply, number: u32, message: &Message, items: &[Item]) 
 }
 
 impl Body {
-    /// A partial that begins past the end is empty, one that ends there is cut (RFC 3501 §6.4.5).
+    /// The octets to send. A partial that begins past the end is empty; one that goes past the end is cut (RFC 3501
+    /// §6.4.5).
     fn octets(&self, message: &Message) -> Bytes {
         let octets = match self.section {
             Section::Full => message.octets.clone(),
@@ -176,7 +177,7 @@ impl Body {
     }
 }
 
-/// The items that tell of a change of flags.
+/// The items of the response that reports changed flags.
 pub fn flags_of(numbering: Numbering) -> &'static [Item] {
     match numbering {
         Numbering::Sequence => &[Item::Flags],
@@ -184,7 +185,7 @@ pub fn flags_of(numbering: Numbering) -> &'static [Item] {
     }
 }
 
-/// Tells of `\Seen` besides what was asked, where reading has just set it.
+/// Adds FLAGS to `items`, to report the `\Seen` that this FETCH has just set.
 pub fn with_flags(items: &[Item]) -> Vec<Item> {
     let mut items = items.to_vec();
     if !items.contains(&Item::Flags) {

@@ -1,8 +1,8 @@
-//! The flags that a message can bear for good.
+//! The flags of a message that the server stores.
 
 use std::fmt;
 
-/// A set of system flags (RFC 3501 §2.3.2). Keywords are not kept, and `\Recent` is never told.
+/// A set of system flags (RFC 3501 §2.3.2). The server stores no keywords, and no message is ever `\Recent`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Flags(u8);
 
@@ -38,7 +38,7 @@ impl Flags {
     }
 }
 
-/// As in a list's parentheses, which are the caller's.
+/// The names of the flags with spaces between them; the caller writes the parentheses.
 impl fmt::Display for Flags {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut space = "";

@@ -1,11 +1,11 @@
-//! LIST and LSUB (RFC 3501 §6.3.8), with the folders' uses (RFC 6154).
+//! LIST and LSUB (RFC 3501 §6.3.8), with the special uses of folders (RFC 6154).
 
 use super::{reply::Reply, store::FolderName};
 
-/// The lines of the answer that bears the name `answer`.
+/// Writes the responses, with the name `answer` (LIST or LSUB).
 pub fn write(reply: &mut Reply, answer: &str, reference: &[u8], pattern: &[u8]) {
     if pattern.is_empty() {
-        // Asks for the separator.
+        // An empty pattern asks for the separator.
         reply.line(format_args!(r#"* {answer} (\Noselect) "/" """#));
         return;
     }
@@ -21,8 +21,8 @@ pub fn write(reply: &mut Reply, answer: &str, reference: &[u8], pattern: &[u8]) 
     }
 }
 
-/// `*` and `%` stand for any run; there is no hierarchy to tell them apart by. Greedy with one step back, so that
-/// no pattern takes long.
+/// Whether `name` matches `pattern`. `*` and `%` both match any run of octets, because there is no hierarchy. Greedy
+/// with one step back, so that no pattern takes long.
 fn matches(pattern: &[u8], name: &[u8]) -> bool {
     let (mut at, mut to) = (0, 0);
     let mut wildcard = None;

@@ -1,8 +1,8 @@
 //! A tiny in-memory IMAP server with sample mail, for `popgate demo`.
 //!
-//! It speaks IMAP4rev1 (RFC 3501) as far as reading and tidying one's mail goes, and refuses the rest properly.
-//! `connection` does the I/O; a `session` turns one command into one reply without any; the `store` is what sessions
-//! share.
+//! It speaks IMAP4rev1 (RFC 3501) as far as reading and tidying one's mail needs it, and refuses the rest with proper
+//! errors. A `connection` does the I/O; a `session` turns one command into one reply without I/O; all sessions share
+//! the `store`.
 
 mod command;
 mod connection;
@@ -33,7 +33,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use store::Store;
 
-/// How long to wait after a failed accept: what fails (file descriptors, memory) needs time to come back.
+/// How long to wait after a failed accept, until the system has file descriptors and memory again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The running server; it stops when dropped.
@@ -46,7 +46,7 @@ pub struct Server {
 impl Server {
     /// Listens on a free loopback port and serves the sample mail to user `demo`, password `demo`.
     ///
-    /// Every start has fresh mail under a UIDVALIDITY of its own. Errors are those of binding the port.
+    /// Every start has fresh mail under a new UIDVALIDITY. Fails if the port cannot be bound.
     pub async fn start() -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
@@ -58,13 +58,13 @@ impl Server {
         })
     }
 
-    /// Where it listens.
+    /// The address at which the server listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 }
 
-/// Owns the connections' tasks: they end with it.
+/// Accepts connections. Owns their tasks, which end when this one ends.
 async fn accept(listener: TcpListener, store: Arc<Mutex<Store>>) {
     let mut connections = JoinSet::new();
     loop {

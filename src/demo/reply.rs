@@ -1,4 +1,4 @@
-//! What a session says to one command.
+//! What a session answers to one command.
 
 use std::fmt::{self, Write as _};
 
@@ -17,13 +17,13 @@ impl Reply {
         let _ = self.text.write_fmt(text);
     }
 
-    /// A line, its end added.
+    /// Adds a line and its CRLF.
     pub fn line(&mut self, line: fmt::Arguments<'_>) {
         self.text(line);
         self.text.extend_from_slice(b"\r\n");
     }
 
-    /// A literal (RFC 3501 §4.3).
+    /// Adds a literal (RFC 3501 §4.3).
     pub fn literal(&mut self, octets: Bytes) {
         self.line(format_args!("{{{}}}", octets.len()));
         self.pieces.push(self.text.split().freeze());
@@ -41,14 +41,14 @@ impl Reply {
 pub enum Refusal {
     /// The client's mistake: syntax, or the wrong state.
     Bad(&'static str),
-    /// A proper command that can't be done here.
+    /// A valid command that this server can't do.
     No(&'static str),
 }
 
-/// The text of a tagged OK, which may begin with a response code, or why there is none.
+/// The text of a tagged OK, which may begin with a response code; or why the command was not done.
 pub type Done = Result<String, Refusal>;
 
-/// It is done, and so says `text`.
+/// The command is done, and its tagged OK says `text`.
 pub fn done(text: impl Into<String>) -> Done {
     Ok(text.into())
 }

@@ -1,24 +1,24 @@
-//! The sample mail: each message holds something that a mail gateway can get wrong.
+//! The sample mail. Each message has something that a mail gateway can get wrong.
 //!
-//! `samples/*.eml` are written with LF; here they get the line ends that mail has. Texts that are long for the sake
-//! of length are made, not stored.
+//! `samples/*.eml` are written with LF; here they get the CRLF that mail has. Texts that are only there to be long are
+//! generated.
 
 use std::fmt::Write as _;
 
 use bytes::Bytes;
 
-/// A message and when it was received.
+/// A message, and when it was received.
 #[derive(Debug)]
 pub struct Sample {
-    /// INTERNALDATE, the same moment as the message's Date.
+    /// INTERNALDATE; the same moment as the message's Date field.
     pub received: &'static str,
     /// The message as the server keeps it.
     pub octets: Bytes,
 }
 
-/// Octets of the one long line, without its end.
+/// The length of the one long line, in octets without its end.
 const LONG_LINE: usize = 100_000;
-/// The large message has at least so many octets.
+/// The least size of the large message, in octets.
 const LARGE: usize = 5 * 1024 * 1024;
 
 /// All samples in the order in which they were received.
@@ -79,12 +79,12 @@ fn crlf(text: &[u8]) -> Vec<u8> {
     octets
 }
 
-/// Takes the final line end away, which an editor would put back into a file.
+/// Removes the final line end, which the message must lack; an editor would add one to the file.
 fn unfinished(text: &[u8]) -> Vec<u8> {
     crlf(text.strip_suffix(b"\n").unwrap_or(text))
 }
 
-/// Puts numbered beads in the place of `{line}`.
+/// Replaces `{line}` with one line of numbered beads.
 fn long_line(text: &str) -> Vec<u8> {
     let mut beads = String::with_capacity(LONG_LINE + 16);
     for bead in 1.. {
@@ -97,7 +97,7 @@ fn long_line(text: &str) -> Vec<u8> {
     crlf(text.replace("{line}", &beads).as_bytes())
 }
 
-/// Adds numbered lines.
+/// Appends numbered lines up to a size of [`LARGE`].
 fn large(text: &str) -> Vec<u8> {
     let mut octets = crlf(text.as_bytes());
     octets.reserve(LARGE);
@@ -121,7 +121,7 @@ mod tests {
 
     use super::*;
 
-    /// The sample of that Message-ID.
+    /// The sample with that Message-ID.
     fn octets(id: &str) -> Bytes {
         let header = format!("Message-ID: <{id}@popgate.example>\r\n");
         let bare = header.replace('\r', "");
@@ -150,7 +150,7 @@ mod tests {
         value
     }
 
-    /// Parts of a multipart in base64, decoded.
+    /// The base64 parts of a multipart, decoded.
     fn attachments(octets: &[u8]) -> Vec<Vec<u8>> {
         let text = std::str::from_utf8(octets).unwrap();
         let parts = text
@@ -185,7 +185,7 @@ mod tests {
             let date = field(&octets, "Date: ");
             let (weekday, date) = date.split_once(", ").unwrap();
             assert_eq!(date.replacen(' ', "-", 2), received);
-            // All are of September 2025, which began on a Monday.
+            // All dates are in September 2025, which began on a Monday.
             let day: usize = received.strip_suffix(&received[2..]).unwrap().parse().unwrap();
             assert_eq!(&received[2..12], "-Sep-2025 ");
             assert_eq!(

@@ -8,7 +8,7 @@ use super::{
     syntax::Words,
 };
 
-/// One condition; several side by side must all hold.
+/// One search key. A message must match all keys of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Key {
     All,
@@ -19,7 +19,7 @@ pub enum Key {
     Not(Box<Key>),
 }
 
-/// How deep NOT may nest: nobody means more, and the stack is finite.
+/// How deep NOT may nest: no real search is deeper, and the stack is finite.
 const MAX_NESTING: u8 = 16;
 
 const ELSEWHERE: [&str; 18] = [
@@ -43,7 +43,7 @@ const ELSEWHERE: [&str; 18] = [
     "RETURN",
 ];
 
-/// The rest of a SEARCH command.
+/// Parses the rest of a SEARCH command.
 pub fn parse(words: &mut Words<'_>) -> Result<Vec<Key>, Refusal> {
     let mut keys = Vec::new();
     let mut first = true;
@@ -69,7 +69,7 @@ pub fn parse(words: &mut Words<'_>) -> Result<Vec<Key>, Refusal> {
     }
 }
 
-/// No key compares text, so only the name is judged.
+/// Parses the name of a charset, and checks nothing else: no key compares text.
 fn charset(words: &mut Words<'_>) -> Result<(), Refusal> {
     let name = words.astring()?;
     if [&b"UTF-8"[..], b"US-ASCII"]
@@ -125,7 +125,7 @@ fn key(name: &str, words: &mut Words<'_>, nesting: u8) -> Result<Key, Refusal> {
 }
 
 impl Key {
-    /// The set of message numbers inside, which must name existing messages.
+    /// The set of message numbers in this key, if any. All of them must exist.
     pub fn sequence(&self) -> Option<&SequenceSet> {
         match self {
             Self::In(Numbering::Sequence, set) => Some(set),
@@ -134,7 +134,7 @@ impl Key {
         }
     }
 
-    /// `greatest`: the greatest message number and the greatest UID.
+    /// Whether the message matches. `greatest`: the greatest message number and the greatest UID.
     pub fn matches(&self, number: u32, message: &Message, greatest: (u32, u32)) -> bool {
         match self {
             Self::All => true,

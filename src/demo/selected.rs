@@ -10,7 +10,7 @@ use super::{
     view::View,
 };
 
-/// Does what a command asks of messages. What it changed in the folder is told when the view catches up.
+/// Carries out a command on messages. The client hears of changes in the folder when the view catches up.
 pub fn obey(command: Command, view: &mut View, store: &mut Store, reply: &mut Reply) -> Done {
     match command {
         Command::Expunge(set) => expunge(view, store, set.as_ref()),
@@ -33,7 +33,7 @@ pub fn obey(command: Command, view: &mut View, store: &mut Store, reply: &mut Re
         } => {
             view.writable()?;
             let copied = copy(view, store, numbering, &set, &mailbox)?;
-            // RFC 6851 §4.3: the code comes before the EXPUNGEs, thus untagged.
+            // RFC 6851 §4.3: COPYUID comes before the EXPUNGEs, thus in an untagged OK.
             reply.line(format_args!("* OK {}", copied.text()));
             let folder = store.folder_mut(view.folder);
             folder.remove(|message| copied.from.contains(&message.uid));
@@ -92,7 +92,7 @@ fn store_flags(
             gone = true;
             continue;
         };
-        // What another session changed is told even so (RFC 3501 §6.4.6).
+        // Changes by another session are reported even to a silent STORE (RFC 3501 §6.4.6).
         let news = kept.flags != message.flags;
         kept.flags = change.apply(kept.flags);
         message.flags = kept.flags;
@@ -106,7 +106,7 @@ fn store_flags(
     done("stored")
 }
 
-/// The EXPUNGE lines come with catching up.
+/// Removes messages. The EXPUNGE responses come when the view catches up.
 pub fn expunge(view: &mut View, store: &mut Store, set: Option<&SequenceSet>) -> Done {
     view.writable()?;
     let chosen: Option<Vec<u32>> = match set {
@@ -123,7 +123,7 @@ pub fn expunge(view: &mut View, store: &mut Store, set: Option<&SequenceSet>) ->
     done("expunged")
 }
 
-/// Who was copied, as COPYUID tells it (RFC 4315 §3).
+/// Which messages were copied, in the form of COPYUID (RFC 4315 §3).
 struct Copied {
     uid_validity: u32,
     from: Vec<u32>,
@@ -155,7 +155,7 @@ fn copy(
     };
     let source = view.folder;
     for (_, message) in view.chosen(numbering, set)? {
-        // What is gone is not copied back to life.
+        // A message that another session has removed is not copied.
         if let Some(kept) = store.folder(source).get(message.uid).cloned() {
             copied.from.push(kept.uid);
             copied.to.push(store.folder_mut(target).append(kept));

@@ -2,14 +2,14 @@
 
 use std::fmt;
 
-/// Whether a set counts messages by number or by UID.
+/// Whether a set contains message numbers or UIDs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Numbering {
     Sequence,
     Uid,
 }
 
-/// Ranges with both ends included, in either order; `None` is `*`, the greatest number in use.
+/// Ranges that include both ends, which may come in either order; `None` is `*`, the greatest number in use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SequenceSet(Vec<(Option<u32>, Option<u32>)>);
 
@@ -26,7 +26,7 @@ impl SequenceSet {
             .map(Self)
     }
 
-    /// `greatest` is the greatest number in use, 0 if there is none.
+    /// Whether `wanted` is in the set. `greatest` is the greatest number in use, 0 if there is none.
     pub fn contains(&self, wanted: u32, greatest: u32) -> bool {
         self.0.iter().any(|&(first, last)| {
             let (first, last) = (first.unwrap_or(greatest), last.unwrap_or(greatest));
@@ -34,7 +34,7 @@ impl SequenceSet {
         })
     }
 
-    /// Whether every number named is in use, where 1 to `exists` are. With no message not even `*` is.
+    /// Whether all numbers of the set are in use, if 1 to `exists` are. Without any message, not even `*` is in use.
     pub fn within(&self, exists: u32) -> bool {
         exists > 0
             && self
@@ -44,7 +44,7 @@ impl SequenceSet {
     }
 }
 
-/// `nz-number` or `*`
+/// Parses `nz-number` or `*`.
 fn number(text: &[u8]) -> Option<Option<u32>> {
     match text {
         b"*" => Some(None),
@@ -55,7 +55,7 @@ fn number(text: &[u8]) -> Option<Option<u32>> {
     }
 }
 
-/// UIDs in the order given, runs drawn together: what COPYUID needs (RFC 4315 §3).
+/// UIDs in the given order; runs of them are written as ranges, as COPYUID needs (RFC 4315 §3).
 pub struct UidSet<'a>(pub &'a [u32]);
 
 impl fmt::Display for UidSet<'_> {

@@ -1,4 +1,4 @@
-//! One connection's conversation: a command in, a reply out. No I/O.
+//! The protocol of one connection: turns a command into a reply. No I/O.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -19,18 +19,18 @@ const CAPABILITIES: &str = "IMAP4rev1 LITERAL+ SASL-IR AUTH=PLAIN ID NAMESPACE U
 /// Both the name and the password of the only user.
 const USER: &[u8] = b"demo";
 
-/// Where a conversation stands (RFC 3501 §3).
+/// The state of a connection (RFC 3501 §3).
 #[derive(Debug)]
 enum State {
     NotAuthenticated,
-    /// AUTHENTICATE has asked for the response; the tag waits.
+    /// AUTHENTICATE has asked for the client's response. Holds the tag of the command.
     Authenticating(String),
     Authenticated,
     Selected(View),
     Logout,
 }
 
-/// One conversation.
+/// The session of one connection.
 #[derive(Debug)]
 pub struct Session {
     store: Arc<Mutex<Store>>,
@@ -45,14 +45,14 @@ impl Session {
         }
     }
 
-    /// The first words, before any command.
+    /// The greeting, which comes before any command.
     pub fn greeting(&self) -> Reply {
         let mut reply = Reply::default();
         reply.line(format_args!("* OK [CAPABILITY {CAPABILITIES}] popgate demo is here"));
         reply
     }
 
-    /// Whether the connection is to be closed.
+    /// Whether the connection must be closed.
     pub fn over(&self) -> bool {
         matches!(self.state, State::Logout)
     }
@@ -177,7 +177,7 @@ impl Session {
         done(format!("[CAPABILITY {CAPABILITIES}] welcome"))
     }
 
-    /// The commands that need a login, but no mailbox.
+    /// Carries out the commands that need a login, but no mailbox.
     fn obey_user(&mut self, command: Command, reply: &mut Reply) -> Done {
         match command {
             Command::Namespace => {
@@ -199,7 +199,7 @@ impl Session {
     }
 
     fn select(&mut self, mailbox: &[u8], read_only: bool, reply: &mut Reply) -> Done {
-        // Even one that fails leaves the mailbox before it (RFC 3501 §6.3.1).
+        // Even a SELECT that fails leaves the mailbox that was selected before (RFC 3501 §6.3.1).
         self.state = State::Authenticated;
         let folder = FolderName::parse(mailbox).ok_or(NO_MAILBOX)?;
         let store = lock(&self.store);
@@ -239,7 +239,7 @@ impl Session {
         done("counted")
     }
 
-    /// The commands that need a mailbox.
+    /// Carries out the commands that need a mailbox.
     fn obey_selected(&mut self, command: Command, reply: &mut Reply) -> Done {
         let State::Selected(view) = &mut self.state else {
             return Err(Refusal::Bad("select a mailbox first"));
@@ -263,10 +263,10 @@ impl Session {
     }
 }
 
-/// SELECT and STATUS of anything else.
+/// The answer to SELECT and STATUS of any other mailbox.
 const NO_MAILBOX: Refusal = Refusal::No("[NONEXISTENT] the mailboxes are INBOX and Trash");
 
-/// Writes the tagged reply; nothing else does.
+/// Writes the tagged reply; only this function does.
 fn conclude(tag: &str, done: Done, reply: &mut Reply) {
     match done {
         Ok(text) => reply.line(format_args!("{tag} OK {text}")),
@@ -275,7 +275,7 @@ fn conclude(tag: &str, done: Done, reply: &mut Reply) {
     }
 }
 
-/// A session that panicked leaves the mail as whole as before: no change takes two steps.
+/// Locks the store, also after a session has panicked: no change takes two steps, so the mail is whole.
 fn lock(store: &Mutex<Store>) -> MutexGuard<'_, Store> {
     store.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! The mail that all sessions share. It is in memory only: the next start has the samples again.
+//! The mail that all sessions share. It is in memory only: each start begins with the samples.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -15,11 +15,11 @@ use super::{
 pub struct Message {
     pub uid: u32,
     pub flags: Flags,
-    /// INTERNALDATE, as between its quotes.
+    /// INTERNALDATE, without the quotes.
     pub received: &'static str,
-    /// The message as sent, whatever its line ends.
+    /// The message as it was sent, with whatever line ends it has.
     pub octets: Bytes,
-    /// How many of `octets` are header, with the empty line that ends it.
+    /// How many octets at the start of `octets` are header, including the empty line after it.
     header: usize,
 }
 
@@ -43,7 +43,7 @@ impl Message {
     }
 }
 
-/// Up to and with the first empty line; all of it where there is none.
+/// The length up to and including the first empty line; the whole length if there is no empty line.
 fn header_length(octets: &[u8]) -> usize {
     let mut line = 0;
     for end in memchr_iter(b'\n', octets) {
@@ -55,7 +55,7 @@ fn header_length(octets: &[u8]) -> usize {
     octets.len()
 }
 
-/// Which folder. There are two, and none can be made.
+/// The name of a folder. There are two, and clients can't create more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FolderName {
     Inbox,
@@ -65,7 +65,7 @@ pub enum FolderName {
 impl FolderName {
     pub const ALL: [Self; 2] = [Self::Inbox, Self::Trash];
 
-    /// INBOX goes by any case (RFC 3501 §5.1).
+    /// Parses a folder's name. INBOX may be in any case (RFC 3501 §5.1).
     pub fn parse(name: &[u8]) -> Option<Self> {
         if name.eq_ignore_ascii_case(b"INBOX") {
             return Some(Self::Inbox);
@@ -122,7 +122,7 @@ impl Folder {
         self.messages.binary_search_by_key(&uid, |message| message.uid).ok()
     }
 
-    /// Takes the message in under a UID of this folder, which it returns.
+    /// Adds the message under a new UID of this folder; returns the UID.
     pub fn append(&mut self, message: Message) -> u32 {
         let uid = self.uid_next;
         self.messages.push(Message { uid, ..message });
@@ -130,7 +130,7 @@ impl Folder {
         uid
     }
 
-    /// Removes for good what `doomed` says.
+    /// Removes the messages for which `doomed` is true.
     pub fn remove(&mut self, doomed: impl Fn(&Message) -> bool) {
         self.messages.retain(|message| !doomed(message));
     }
@@ -145,7 +145,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// The samples in INBOX, nothing in Trash. UIDVALIDITY is the time, in seconds: each start has a greater one.
+    /// The samples in INBOX, and an empty Trash. UIDVALIDITY is the time in seconds, so each start has a greater one.
     pub fn with_samples() -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {

@@ -1,8 +1,9 @@
-//! The words of which commands are made (RFC 3501 §9). A command comes here whole, its literals inside.
+//! The elements of commands (RFC 3501 §9). A command arrives here whole, with its literals.
 
 use super::{reply::Refusal, sequence::SequenceSet};
 
-/// A literal's announcement at the end of a line: `{5}`, or `{5+}` (RFC 7888) which asks for no continuation.
+/// The announcement of a literal at the end of a line: `{5}`, or `{5+}` (RFC 7888), which needs no continuation
+/// request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Literal {
     pub octets: usize,
@@ -10,7 +11,8 @@ pub struct Literal {
 }
 
 impl Literal {
-    /// What `line`, with its end, announces. A number too great for any memory counts as the greatest one.
+    /// Parses the announcement at the end of `line`, which includes its line end. A number beyond `usize` becomes
+    /// `usize::MAX`.
     pub fn announced(line: &[u8]) -> Option<Self> {
         let inside = without_end(line).strip_suffix(b"}")?;
         let open = memchr::memrchr(b'{', inside)?;
@@ -26,13 +28,13 @@ impl Literal {
     }
 }
 
-/// A line without CRLF; LF alone is tolerated, for those who type.
+/// Removes CRLF from the end of a line, or LF alone, which people who type commands send.
 pub fn without_end(line: &[u8]) -> &[u8] {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     line.strip_suffix(b"\r").unwrap_or(line)
 }
 
-/// Reads words off the front of a command.
+/// Parses words from the front of a command.
 #[derive(Debug)]
 pub struct Words<'a> {
     rest: &'a [u8],
@@ -41,7 +43,7 @@ pub struct Words<'a> {
 type Result<T> = std::result::Result<T, Refusal>;
 
 impl<'a> Words<'a> {
-    /// `command` without its final line end.
+    /// `command` must not include its final line end.
     pub fn new(command: &'a [u8]) -> Self {
         Self { rest: command }
     }
@@ -50,7 +52,7 @@ impl<'a> Words<'a> {
         self.rest.is_empty()
     }
 
-    /// Takes `octet` if it comes next.
+    /// Takes `octet` if it comes next; returns whether it did.
     pub fn take(&mut self, octet: u8) -> bool {
         match self.rest.split_first() {
             Some((&first, rest)) if first == octet => {
@@ -85,7 +87,7 @@ impl<'a> Words<'a> {
         }
     }
 
-    /// The octets up to the first that `belongs` refuses, possibly none.
+    /// Takes the octets up to the first one that `belongs` refuses, possibly none.
     fn run(&mut self, belongs: impl Fn(u8) -> bool) -> &'a [u8] {
         let length = self
             .rest
@@ -97,13 +99,14 @@ impl<'a> Words<'a> {
         run
     }
 
-    /// What comes before the first space: `1*<any ASTRING-CHAR except "+">`.
+    /// Takes the tag: `1*<any ASTRING-CHAR except "+">`.
     pub fn tag(&mut self) -> Option<&'a str> {
         let tag = self.run(|octet| is_astring(octet) && octet != b'+');
         std::str::from_utf8(tag).ok().filter(|tag| !tag.is_empty())
     }
 
-    /// An atom in capitals: verbs and keywords go by any case. `[` and `<` end it, which matters to FETCH alone.
+    /// Takes an atom and returns it in capitals, because verbs and keywords may be in any case. `[` and `<` end it too,
+    /// which matters to FETCH alone.
     pub fn keyword(&mut self) -> Result<String> {
         let word = self.run(|octet| is_atom(octet) && !matches!(octet, b'[' | b'<'));
         if word.is_empty() {
@@ -112,12 +115,12 @@ impl<'a> Words<'a> {
         Ok(String::from_utf8_lossy(word).to_ascii_uppercase())
     }
 
-    /// A word without spaces, parentheses or quotes: base64, or a list's pattern.
+    /// Takes a word without spaces, parentheses or quotes: base64, or the pattern of a list.
     pub fn bare(&mut self) -> &'a [u8] {
         self.run(|octet| is_astring(octet) || matches!(octet, b'%' | b'*'))
     }
 
-    /// A flag: an atom, with or without `\` before it.
+    /// Takes a flag: an atom, with or without `\` before it.
     pub fn flag(&mut self) -> Result<&'a [u8]> {
         let whole = self.rest;
         let backslash = usize::from(self.take(b'\\'));
@@ -146,7 +149,7 @@ impl<'a> Words<'a> {
         matches!(self.rest.first(), Some(b'0'..=b'9' | b'*'))
     }
 
-    /// `astring`: bare, quoted or literal.
+    /// Takes an `astring`: bare, quoted or literal.
     pub fn astring(&mut self) -> Result<Vec<u8>> {
         match self.rest.first() {
             Some(b'"' | b'{') => self.string(),
@@ -157,7 +160,7 @@ impl<'a> Words<'a> {
         }
     }
 
-    /// `string`: quoted or literal.
+    /// Takes a `string`: quoted or literal.
     pub fn string(&mut self) -> Result<Vec<u8>> {
         if self.take(b'"') { self.quoted() } else { self.literal() }
     }

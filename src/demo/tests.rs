@@ -1,4 +1,4 @@
-//! Dialogues over TCP with a client that knows no more of IMAP than lines, literals and tags.
+//! Dialogues over TCP, with a client that knows only lines, literals and tags of IMAP.
 
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
@@ -13,7 +13,7 @@ struct Client {
 }
 
 impl Client {
-    /// Connects and hears the greeting.
+    /// Connects and reads the greeting.
     async fn connect(server: &Server) -> Self {
         let socket = TcpStream::connect(server.address()).await.unwrap();
         let mut client = Self {
@@ -41,7 +41,7 @@ impl Client {
         self.socket.write_all(octets.as_ref()).await.unwrap();
     }
 
-    /// A line without its end; what is no text is replaced.
+    /// Reads a line without its end. Octets that are not UTF-8 are replaced.
     async fn line(&mut self) -> String {
         let mut line = Vec::new();
         self.socket.read_until(b'\n', &mut line).await.unwrap();
@@ -51,7 +51,7 @@ impl Client {
         String::from_utf8_lossy(line).into_owned()
     }
 
-    /// A response with the literals inside, which must be of the octets announced.
+    /// Reads a response with its literals, which must have the announced lengths.
     async fn response(&mut self) -> Vec<u8> {
         let mut response = Vec::new();
         loop {
@@ -67,7 +67,7 @@ impl Client {
         }
     }
 
-    /// Sends a command and returns all that is said to it, the tag of the last line as `=`.
+    /// Sends a command and returns all responses, the tag of the last line as `=`.
     async fn raw(&mut self, command: &str) -> Vec<Vec<u8>> {
         self.tags += 1;
         let tag = format!("t{} ", self.tags);
@@ -83,14 +83,14 @@ impl Client {
         }
     }
 
-    /// As text, without the final line ends.
+    /// The same as text, without the final line ends.
     async fn say(&mut self, command: &str) -> Vec<String> {
         let responses = self.raw(command).await;
         let text = |response: Vec<u8>| String::from_utf8_lossy(&response).trim_end_matches("\r\n").to_owned();
         responses.into_iter().map(text).collect()
     }
 
-    /// What is said to a command before its OK.
+    /// The responses to a command that succeeds, without its OK.
     async fn ok(&mut self, command: &str) -> Vec<String> {
         let mut lines = self.say(command).await;
         let end = lines.pop().unwrap();
@@ -98,7 +98,7 @@ impl Client {
         lines
     }
 
-    /// The tagged line of a command to which nothing else is said.
+    /// The tagged line of a command that has no other response.
     async fn end(&mut self, command: &str) -> String {
         let [end] = &self.say(command).await[..] else {
             panic!("{command}: more than an end");
@@ -113,7 +113,7 @@ impl Client {
     }
 }
 
-/// The only literal of a response.
+/// The literal of a response that has only one.
 fn literal(response: &[u8]) -> &[u8] {
     let start = memchr::memmem::find(response, b"}\r\n").unwrap() + 3;
     let octets = response[..start - 3].rsplit(|&octet| octet == b'{').next().unwrap();
@@ -370,7 +370,7 @@ async fn expunges_are_told_when_numbers_may_change() {
         ["* 2 FETCH (UID 3)", "* 3 FETCH (UID 4)"]
     );
 
-    // The other still has its numbers, can read what is gone, and hears of the flags.
+    // The other session still has its numbers, can read removed messages, and hears of the flags.
     assert_eq!(
         other.ok("FETCH 5 RFC822.SIZE").await[1..],
         [r"* 4 FETCH (UID 4 FLAGS (\Deleted))".to_owned()]

@@ -1,4 +1,4 @@
-//! A selected folder as one session knows it: its numbering, and what it has been told.
+//! A selected folder as one session sees it: the message numbers, and what its client has heard.
 
 use super::{
     fetch,
@@ -9,13 +9,13 @@ use super::{
     store::{FolderName, Message, Store},
 };
 
-/// Messages in order of their numbers. They stay readable until their EXPUNGE has been told (RFC 2180 §4.1.1).
+/// Messages in the order of their numbers. They stay readable until their EXPUNGE has been sent (RFC 2180 §4.1.1).
 #[derive(Debug)]
 pub struct View {
     pub folder: FolderName,
     pub read_only: bool,
     messages: Vec<Message>,
-    /// Messages from this UID on have not been told of.
+    /// The client has not heard of messages from this UID on.
     uid_next: u32,
 }
 
@@ -30,7 +30,7 @@ impl View {
         }
     }
 
-    /// What SELECT tells (RFC 3501 §6.3.1).
+    /// Writes the responses of SELECT (RFC 3501 §6.3.1).
     pub fn describe(&self, store: &Store, reply: &mut Reply) {
         let all = Flags::ALL;
         reply.line(format_args!("* FLAGS ({all})"));
@@ -66,7 +66,8 @@ impl View {
         (1..).zip(&mut self.messages)
     }
 
-    /// The messages of a set, with their numbers. UIDs that do not exist are passed over, numbers are an error.
+    /// The messages of a set, with their numbers. UIDs that do not exist are ignored; message numbers that do not exist
+    /// are an error.
     pub fn chosen(
         &mut self,
         numbering: Numbering,
@@ -98,8 +99,8 @@ impl View {
         Ok(found.collect())
     }
 
-    /// Tells what has changed in the store since the last time, through this session or another. Expunged messages
-    /// keep their numbers, and are not told of, while `keep_numbers`.
+    /// Reports what has changed in the store since the last time, by this session or another. With `keep_numbers`,
+    /// expunged messages keep their numbers and are not reported.
     pub fn catch_up(&mut self, store: &Store, keep_numbers: bool, reply: &mut Reply) {
         let folder = store.folder(self.folder);
         if !keep_numbers {

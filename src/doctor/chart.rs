@@ -1,31 +1,31 @@
-//! The steps of an examination as they are done.
+//! The steps of an examination, reported as they are done.
 
 use std::time::{Duration, Instant};
 
 use super::Report;
 use crate::{imap, maildrop};
 
-/// One step, and what it has shown.
+/// One step and its result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
     /// What was tried: `DNS`, `TCP 192.0.2.1:993`, `login`, …
     pub name: String,
     /// How long it took.
     pub took: Duration,
-    /// What it has shown.
+    /// The result.
     pub outcome: Outcome,
-    /// What to do about it.
+    /// What to do about the result, if anything.
     pub advice: Option<String>,
 }
 
-/// What a step has shown, in words.
+/// The result of a step, in words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// It worked.
+    /// The step worked.
     Passed(String),
-    /// It works, but something is not as it should be.
+    /// The step worked, but something is not as it should be.
     Warned(String),
-    /// It does not work.
+    /// The step failed.
     Failed(String),
 }
 
@@ -34,14 +34,14 @@ impl Outcome {
         Self::Passed(text.into())
     }
 
-    /// What it has shown, in words.
+    /// The result in words.
     pub fn text(&self) -> &str {
         match self {
             Self::Passed(text) | Self::Warned(text) | Self::Failed(text) => text,
         }
     }
 
-    /// Whether it does not work.
+    /// Whether the step failed.
     pub fn is_failure(&self) -> bool {
         matches!(self, Self::Failed(_))
     }
@@ -71,7 +71,7 @@ impl Step {
         }
     }
 
-    /// The same, if something else does instead.
+    /// This step, with a warning instead of a failure, because something else works in its place.
     pub(super) fn mitigated(mut self) -> Self {
         if let Outcome::Failed(text) = self.outcome {
             self.outcome = Outcome::Warned(text);
@@ -80,7 +80,7 @@ impl Step {
     }
 }
 
-/// Takes the time of steps and hands them on.
+/// Measures how long steps take, and reports them.
 pub(super) struct Chart<'a> {
     report: Report<'a>,
     is_good: bool,
@@ -105,7 +105,7 @@ impl<'a> Chart<'a> {
         self.note(Step::failed(name, begun.elapsed(), error));
     }
 
-    /// Does `work`, of which `outcome` says what it has shown; `None` if it failed.
+    /// Does `work` as a step whose result `outcome` describes. Returns `None` if the work failed.
     pub(super) async fn step<T>(
         &mut self,
         name: &str,
@@ -125,7 +125,7 @@ impl<'a> Chart<'a> {
         }
     }
 
-    /// The same for work that knows nothing of its account, which `failed` tells.
+    /// Like [`Self::step`], for work whose errors do not name an account or upstream; `failed` adds it.
     pub(super) async fn imap_step<T>(
         &mut self,
         name: &str,

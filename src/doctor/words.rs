@@ -1,4 +1,4 @@
-//! What the steps have shown, in words.
+//! The words that describe the results of steps.
 
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -12,7 +12,7 @@ use crate::{
     types::Octets,
 };
 
-/// Seconds before a certificate's end from which on somebody should know.
+/// A certificate that expires in less than this many seconds is a warning.
 const SOON: i64 = 14 * 24 * 3600;
 
 pub(super) fn addresses(upstream: &config::Upstream, addresses: &[SocketAddr]) -> Outcome {
@@ -138,7 +138,7 @@ fn help(obstacle: &Obstacle, account: &Account) -> String {
     }
 }
 
-/// Where the policy of `account` is configured.
+/// Where in the configuration the policy of `account` is.
 fn policy(account: &Account) -> String {
     format!("[upstream.{}.maildrop] (or of the account)", account.upstream.name)
 }

@@ -1,4 +1,4 @@
-//! What a gateway does besides serving devices: it looks at certificates and consents, and sweeps.
+//! What a gateway does besides serving devices: it watches certificates and consents, and sweeps.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,17 +12,20 @@ use crate::{
     oauth::{Standing, Tokens},
     pop3::Service,
     sign_in::candidates,
-    state,
+    state::{self, Duty, StateStore},
     tls::{Expiry, Validity},
 };
 
-/// How often the ends of certificates are looked at.
+/// How often to check when certificates expire.
 const DAY: Duration = Duration::from_secs(24 * 3600);
-/// How often logins that do not come back are looked after.
+/// How often to sweep maildrops whose devices may not come back.
 const SWEEP: Duration = Duration::from_secs(3600);
 
-/// Does all of it in tasks of `tasks`, until `shutdown`, with the configuration that is `current`.
-pub(super) fn begin(current: &InForce, tasks: &TaskTracker, shutdown: &CancellationToken) {
+/// How often a gateway that does not sweep asks whether it is to.
+const NEXT_SWEEPER: Duration = Duration::from_secs(60);
+
+/// Starts all chores as tasks of `tasks`. They run until `shutdown`, with the configuration that is `current`.
+pub(super) fn begin(current: &InForce, state: &Arc<dyn StateStore>, tasks: &TaskTracker, shutdown: &CancellationToken) {
     let until = |work: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| {
         let shutdown = shutdown.clone();
         tasks.spawn(async move { shutdown.run_until_cancelled(work).await });
@@ -30,13 +33,13 @@ pub(super) fn begin(current: &InForce, tasks: &TaskTracker, shutdown: &Cancellat
     until(Box::pin(look_at_certificates(current.clone())));
     until(Box::pin(look_at_consents(current.clone())));
     until(Box::pin(watch(current.clone())));
-    until(Box::pin(sweep(current.clone())));
+    until(Box::pin(keep_sweeping(current.clone(), state.clone())));
 }
 
-/// Logs now, once a day, and after each reload, which certificates have expired or soon will.
+/// Logs at the start, once a day, and after each reload which certificates have expired or soon will.
 async fn look_at_certificates(mut current: InForce) {
     let mut daily = tokio::time::interval(DAY);
-    // A machine that has slept for a week tells once.
+    // A machine that has slept for a week logs once.
     daily.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
         tokio::select! {
@@ -61,7 +64,7 @@ fn log_validity(config: &Config) {
     }
 }
 
-/// Looks at what ends by itself, so that somebody must be told before.
+/// Watches certificates and consents that end by themselves, so that people are told in time.
 async fn watch(mut current: InForce) {
     loop {
         let Configured {
@@ -87,7 +90,7 @@ async fn watch(mut current: InForce) {
     }
 }
 
-/// Tells at the start and after each reload for which accounts somebody must sign in.
+/// Logs at the start and after each reload for which accounts somebody must sign in.
 async fn look_at_consents(mut current: InForce) {
     let mut is_start = true;
     loop {
@@ -101,7 +104,7 @@ async fn look_at_consents(mut current: InForce) {
     }
 }
 
-/// At the start also asks for the tokens that were asked for when the process before this one was killed.
+/// At the start, also repeats the token requests that were under way when the process before this one was killed.
 async fn log_standing(config: &Config, tokens: &Arc<Tokens>, is_start: bool) {
     for candidate in candidates(&config.accounts).filter(|candidate| candidate.oauth2.needs_consent()) {
         let (login, consent) = (&candidate.account.login, candidate.consent(tokens));
@@ -118,7 +121,7 @@ async fn log_standing(config: &Config, tokens: &Arc<Tokens>, is_start: bool) {
             Standing::Missing => tracing::warn!(login, %consent, "nobody has signed in yet"),
             Standing::Good | Standing::NotNeeded if is_start => {
                 let tokens = tokens.clone();
-                // By the time of the next device it may be too late.
+                // When the next device comes, it may be too late.
                 tokio::spawn(async move { tokens.resume(&consent).await });
             }
             Standing::Good | Standing::NotNeeded => {}
@@ -126,8 +129,23 @@ async fn log_standing(config: &Config, tokens: &Arc<Tokens>, is_start: bool) {
     }
 }
 
-/// Removes what `retain_days` lets go of, as far as the gateway can log in by itself, and keeps consents alive; now, and then
-/// again and again. What it has begun when it is cut short, the next does.
+/// Sweeps, if no other gateway that shares the store does.
+async fn keep_sweeping(current: InForce, state: Arc<dyn StateStore>) {
+    loop {
+        // A failure is in the log.
+        if let Ok(Some(duty)) = Duty::Sweep.take(&state, Duration::ZERO).await {
+            tokio::select! {
+                () = sweep(current.clone()) => {}
+                () = duty.lapsed() => {}
+            }
+            duty.leave().await;
+        }
+        tokio::time::sleep(NEXT_SWEEPER).await;
+    }
+}
+
+/// Once an hour, deletes messages past `retain_days` for every account whose upstream credential is stored, and
+/// keeps consents alive. If this is cancelled, the next sweep continues.
 async fn sweep(current: InForce) {
     let mut clock = tokio::time::interval(SWEEP);
     loop {
@@ -142,7 +160,7 @@ async fn sweep(current: InForce) {
 }
 
 async fn sweep_once(service: &Service) {
-    // A failure of state was written to the log.
+    // If state has failed, the log has it.
     for (login, mailbox) in service.maildrops.marked().await.unwrap_or_default() {
         let Some(account) = service.accounts.stored(&login, &mailbox) else {
             continue;

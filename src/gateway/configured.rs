@@ -1,4 +1,5 @@
-//! What a configuration is made into. A reload makes another, and sessions go on with the one that they began with.
+//! The parts that are built from a configuration. A reload builds new ones; sessions go on with those that they began
+//! with.
 
 use std::sync::Arc;
 
@@ -29,7 +30,7 @@ pub(super) struct Configured {
 }
 
 impl Configured {
-    /// The first, with `state`.
+    /// Builds the first parts, with `state`.
     pub(super) async fn new(config: Config, state: Arc<dyn StateStore>) -> Result<Self, Error> {
         let tokens = Tokens::new(&config, state.clone())?;
         let notices = Notices::open(&config, state.clone(), tokens.clone()).await?;
@@ -46,7 +47,7 @@ impl Configured {
         })
     }
 
-    /// The next one: what its parts have in common with those of this one, they share. Reads files.
+    /// Builds the parts of the next configuration, which share with these parts what has not changed. Reads files.
     pub(super) fn succeeded_by(&self, config: Config) -> Result<Self, Error> {
         let tokens = self.tokens.reconfigured(&config)?;
         let service = Service {
@@ -63,7 +64,7 @@ impl Configured {
     }
 }
 
-/// Renews tokens for other processes, as the configuration in force has it.
+/// Renews tokens for other processes, with the configuration in force.
 #[derive(Debug)]
 pub(super) struct RenewsAsConfigured(pub(super) InForce);
 

@@ -1,10 +1,10 @@
-//! The keys that a reload does not change.
+//! The keys that need a restart: a reload does not change them.
 
 use std::{net::SocketAddr, path::PathBuf};
 
 use crate::config::{Config, LogFormat, Notify, Secret, SharedState};
 
-/// The values of those keys at the start.
+/// The values that these keys had when the gateway started.
 #[derive(Debug)]
 pub(super) struct Fixed {
     state_dir: Option<PathBuf>,
@@ -29,7 +29,7 @@ impl From<&Config> for Fixed {
 }
 
 impl Fixed {
-    /// A sentence for each of the keys that `config` has another value for.
+    /// A sentence for each of these keys that has another value in `config`.
     pub(super) fn changes(&self, config: &Config) -> Vec<String> {
         let Self {
             state_dir,

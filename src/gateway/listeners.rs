@@ -1,4 +1,4 @@
-//! The listeners of a gateway: bound, changed and closed as the configuration has them.
+//! The listeners of a gateway: binds, changes and closes them as the configuration says.
 
 use std::{
     io,
@@ -18,35 +18,35 @@ use crate::{
     tls::Acceptor,
 };
 
-/// Those that are open.
+/// The open listeners.
 #[derive(Debug)]
 pub(super) struct Listeners {
     open: Vec<Open>,
-    /// Sockets that another process has opened for us. Each stays open as long as this process lives.
+    /// Sockets that systemd has opened for this process. Each stays open as long as the process lives.
     inherited: Vec<TcpListener>,
 }
 
 #[derive(Debug)]
 struct Open {
-    /// As configured: the port may be 0.
+    /// The address as configured; its port may be 0.
     address: SocketAddr,
     listener: Arc<Listener>,
     accepting: Option<JoinHandle<()>>,
 }
 
-/// What is to become of the listeners.
+/// What to do with each listener.
 #[derive(Debug)]
 pub(super) struct Plan(Vec<Planned>);
 
 #[derive(Debug)]
 enum Planned {
-    /// The open listener of this index gets other settings.
+    /// The open listener at this index gets other settings.
     Kept(usize, Settings),
     New(Open),
 }
 
 impl Listeners {
-    /// None is open yet; `inherited`: sockets that listen already.
+    /// No listener is open yet. `inherited`: sockets that listen already.
     pub(super) fn new(inherited: Vec<TcpListener>) -> Self {
         Self {
             open: Vec::new(),
@@ -59,7 +59,8 @@ impl Listeners {
         self.open.iter().map(|open| open.listener.address()).collect()
     }
 
-    /// Binds what `configured` has and is not open yet. Whatever is open stays as it is until [`Self::carry_out`].
+    /// Binds the listeners of `configured` that are not open yet. Open listeners stay as they are until
+    /// [`Self::carry_out`].
     pub(super) fn plan(&self, configured: &Configured) -> Result<Plan, Error> {
         let Configured { config, service, .. } = configured;
         let mut acceptors = Vec::new();
@@ -102,7 +103,7 @@ impl Listeners {
         }
     }
 
-    /// Closes what is not in `plan`, and changes what is.
+    /// Closes the listeners that are not in `plan`, and changes those that are.
     pub(super) async fn carry_out(&mut self, Plan(plan): Plan) {
         let mut before: Vec<_> = self.open.drain(..).map(Some).collect();
         for planned in plan {
@@ -112,7 +113,7 @@ impl Listeners {
                     self.open.push(open);
                 }
                 Planned::Kept(index, settings) => {
-                    // Each index is planned once.
+                    // The plan has each index once, so the listener is still there.
                     if let Some(open) = before[index].take() {
                         open.listener.change(settings);
                         self.open.push(open);
@@ -127,7 +128,7 @@ impl Listeners {
         }
     }
 
-    /// Lets those that do not accept yet begin to.
+    /// Starts accepting at the listeners that do not accept yet.
     pub(super) fn accept(&mut self, gate: &Gate, sessions: &Sessions) {
         for open in self.open.iter_mut().filter(|open| open.accepting.is_none()) {
             let accepting = open.listener.clone().run(gate.clone(), sessions.clone());
@@ -135,7 +136,7 @@ impl Listeners {
         }
     }
 
-    /// Closes all.
+    /// Closes all listeners.
     pub(super) async fn close(&mut self) {
         for open in self.open.drain(..) {
             open.close().await;
@@ -158,11 +159,11 @@ impl Listeners {
 }
 
 impl Open {
-    /// When this returns, the address is free again.
+    /// Stops accepting. When this returns, the address is free again.
     async fn close(self) {
         self.listener.close();
         if let Some(accepting) = self.accepting {
-            // It can't fail but by a panic, which is in the log.
+            // The task fails only if it panics, and then the log has it.
             let _ = accepting.await;
         }
     }
@@ -196,7 +197,7 @@ fn acceptor(
     Ok(Some(acceptor))
 }
 
-/// What listeners that share an acceptor have in common.
+/// What two listeners must have in common to share an acceptor.
 #[derive(PartialEq)]
 struct Way {
     is_legacy: bool,

@@ -1,4 +1,4 @@
-//! The gateway as its page and its probes see it.
+//! The gateway as the web page and the probes see it.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -22,7 +22,7 @@ use crate::{
     web::{Account, Health, Overview},
 };
 
-/// Looks at the configuration in force.
+/// Looks at the gateway: the configuration in force, the listeners, and state.
 #[derive(Debug)]
 pub(super) struct Watch {
     pub(super) current: InForce,
@@ -36,7 +36,7 @@ impl Watch {
         self.current.borrow().clone()
     }
 
-    /// The listeners that are open, with the ports that they have.
+    /// The open listeners, with the ports that they really have.
     async fn open(&self) -> Vec<Listener> {
         let addresses = self.listeners.lock().await.addresses();
         let configured = self.configured();
@@ -47,12 +47,9 @@ impl Watch {
         })
         .collect()
     }
-}
 
-#[async_trait]
-impl Overview for Watch {
-    async fn health(&self) -> Health {
-        let configured = self.configured();
+    /// What is wrong with the gateway, if its certificates and consents are as given.
+    fn judge(&self, validities: &[Named], statuses: &[(Candidate<'_>, Status)]) -> Health {
         let mut health = Health {
             failing: troubles().all(),
             ..Health::default()
@@ -65,9 +62,10 @@ impl Overview for Watch {
             let reason = "state cannot be read or written, see the log";
             health.failing.insert("state".to_owned(), reason.to_owned());
         }
-        for (name, validity) in validities(&configured.config.tls).await {
+        let now = i64::from(state::now());
+        for (name, validity) in validities {
             let part = format!("certificate {name}");
-            match validity.map(|validity| validity.at(state::now().into())) {
+            match validity.as_ref().map(|validity| validity.at(now)) {
                 Ok(Expiry::Valid(_)) => {}
                 Ok(Expiry::Ending(what)) => {
                     health.degraded.insert(part, what);
@@ -81,18 +79,31 @@ impl Overview for Watch {
                 }
             }
         }
-        // A login is not for everybody's eyes: how many, and the page says which.
+        // Probes do not show logins, only how many are concerned; the page says which.
         let mut ended = HashMap::<&str, usize>::new();
-        for (candidate, status) in statuses(&configured).await {
+        for (candidate, status) in statuses {
             if status.is_alarming() {
                 *ended.entry(&candidate.account.upstream.name).or_default() += 1;
             }
         }
         for (upstream, count) in ended {
-            let reason = format!("{count} consents have ended, or tokens cannot be kept: popgate sign-in --list");
+            let ended = match count {
+                1 => "a consent has ended".to_owned(),
+                count => format!("{count} consents have ended"),
+            };
+            let reason = format!("{ended}, or tokens cannot be kept: popgate sign-in --list");
             health.degraded.insert(format!("consents of {upstream}"), reason);
         }
         health
+    }
+}
+
+#[async_trait]
+impl Overview for Watch {
+    async fn health(&self) -> Health {
+        let configured = self.configured();
+        let statuses = statuses(&configured).await;
+        self.judge(&validities(&configured.config.tls).await, &statuses)
     }
 
     async fn measure(&self) {
@@ -105,13 +116,13 @@ impl Overview for Watch {
         });
         metrics().set_consents(consents);
         let validities = validities(&configured.config.tls).await;
+        let Health { failing, degraded } = self.judge(&validities, &statuses);
         let now = i64::from(state::now());
         let certificates = validities.into_iter().filter_map(|(name, validity)| {
             let validity = validity.ok()?;
             Some((name, validity.until() - now))
         });
         metrics().set_certificates(certificates);
-        let Health { failing, degraded } = self.health().await;
         let failing = failing.keys().map(|part| (part.as_str(), "failing"));
         let degraded = degraded.keys().map(|part| (part.as_str(), "degraded"));
         metrics().set_unhealthy(failing.chain(degraded));
@@ -152,7 +163,7 @@ impl Overview for Watch {
     }
 }
 
-/// A metric's word for how a consent stands.
+/// The word of a metric for the state of a consent.
 fn standing(status: &Status) -> &'static str {
     match status.standing {
         Standing::Good | Standing::NotNeeded => "good",
@@ -162,7 +173,7 @@ fn standing(status: &Status) -> &'static str {
     }
 }
 
-/// How the consents of all accounts stand, as far as state can be read.
+/// The consents of all accounts, except those that cannot be read from state.
 async fn statuses(configured: &Configured) -> Vec<(Candidate<'_>, Status)> {
     let mut all = Vec::new();
     for candidate in candidates(&configured.config.accounts) {
@@ -173,8 +184,11 @@ async fn statuses(configured: &Configured) -> Vec<(Candidate<'_>, Status)> {
     all
 }
 
-/// The validity of each certificate, by its first name; or why it cannot be read.
-async fn validities(files: &[Certificate]) -> Vec<(String, Result<Validity, String>)> {
+/// The first name of a certificate (or its file), with its validity or why that cannot be read.
+type Named = (String, Result<Validity, String>);
+
+/// The validity of each certificate.
+async fn validities(files: &[Certificate]) -> Vec<Named> {
     let files: Vec<_> = files.iter().map(|files| files.certificate.clone()).collect();
     let reading = move || {
         let read = |file: std::path::PathBuf| match Validity::of(&file) {

@@ -41,7 +41,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Whose connections: upstream and user count together, whatever login leads there.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct UserKey {
+pub struct UserKey(Arc<UserNames>);
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct UserNames {
     upstream: String,
     /// See [`Upstream::server`]: a connection to another server of the same name is another's.
     server: String,
@@ -56,11 +59,11 @@ impl UserKey {
     }
 
     fn at(upstream: &str, server: String, user: &str) -> Self {
-        Self {
+        Self(Arc::new(UserNames {
             upstream: upstream.to_owned(),
             server,
             user: user.to_lowercase(),
-        }
+        }))
     }
 }
 
@@ -169,7 +172,8 @@ pub struct Slot<T: Send + Sync + 'static, M: Parkable = Mailbox> {
     standing: Standing,
     /// The upstream decides whether the secret is right.
     is_tried: bool,
-    cut: CancellationToken,
+    /// While it is a guess: cancelled if it is cut off.
+    cut: Option<CancellationToken>,
 }
 
 /// Why a login gets no connection.
@@ -208,7 +212,7 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
     }
 
     fn tag(&self, user: &UserKey, secret: &Secret) -> Tag {
-        let UserKey { upstream, server, user } = user;
+        let UserNames { upstream, server, user } = &*user.0;
         self.hash
             .tag([upstream.as_bytes(), server.as_bytes(), user.as_bytes(), secret.expose()])
     }
@@ -250,7 +254,7 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
             ticket,
             standing: Standing::Proven,
             is_tried: false,
-            cut: CancellationToken::new(),
+            cut: None,
         };
         Some((slot, mailbox, memo))
     }
@@ -389,7 +393,7 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
                 memo,
             }));
         }
-        tracing::debug!(upstream = slot.user.upstream, user = slot.user.user, "parked");
+        tracing::debug!(upstream = slot.user.0.upstream, user = slot.user.0.user, "parked");
         // The slot goes after its connection is in: the user's entry is never empty between.
         drop(slot);
         if !self.sweeping.swap(true, Ordering::AcqRel) {
@@ -479,8 +483,14 @@ impl<T: Send + Sync + 'static, M: Parkable> Slot<T, M> {
     /// Runs `login` to its end, or drops it and returns `None` if this is a guess and a proven login has waited for its
     /// connection long enough.
     pub async fn unless_cut<O>(&self, login: impl Future<Output = O>) -> Option<O> {
+        let cut = async {
+            match &self.cut {
+                Some(cut) => cut.cancelled().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
-            () = self.cut.cancelled() => None,
+            () = cut => None,
             output = login => Some(output),
         }
     }
@@ -493,6 +503,7 @@ impl<T: Send + Sync + 'static, M: Parkable> Slot<T, M> {
         }
         if self.standing == Standing::Guess {
             self.standing = Standing::Proven;
+            self.cut = None;
             let Self {
                 pool,
                 user,

@@ -75,7 +75,8 @@ impl Connection {
                 }
                 None => return Err(error),
             }
-            connection = login.connect().await?;
+            // On the heap: hardly any login comes here.
+            connection = Box::pin(login.connect()).await?;
         }
     }
 }

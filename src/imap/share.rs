@@ -72,6 +72,10 @@ impl Share {
     /// `ticket` waits no longer.
     pub(super) fn leave(&mut self, ticket: Ticket) {
         self.waiting.retain(|waiter| waiter.ticket != ticket);
+        if self.waiting.is_empty() {
+            // A user who is logged in for hours waits for nothing.
+            self.waiting = VecDeque::new();
+        }
     }
 
     /// What `ticket` is to do, if the user may have `limit` connections and has `parked`.
@@ -137,7 +141,12 @@ impl Share {
     pub(super) fn end(&mut self, ticket: Ticket, standing: Standing) {
         match standing {
             Standing::Proven => self.busy -= 1,
-            Standing::Guess => self.guesses.retain(|(guess, _)| *guess != ticket),
+            Standing::Guess => {
+                self.guesses.retain(|(guess, _)| *guess != ticket);
+                if self.guesses.is_empty() {
+                    self.guesses = VecDeque::new();
+                }
+            }
         }
     }
 
@@ -150,10 +159,10 @@ impl Share {
         }
     }
 
-    /// Is cancelled when the guess `ticket` is cut off; never for a proven login.
-    pub(super) fn cut(&self, ticket: Ticket) -> CancellationToken {
+    /// Is cancelled when the guess `ticket` is cut off; `None` for a proven login, which is never cut off.
+    pub(super) fn cut(&self, ticket: Ticket) -> Option<CancellationToken> {
         let guess = self.guesses.iter().find(|(guess, _)| *guess == ticket);
-        guess.map(|(_, cut)| cut.clone()).unwrap_or_default()
+        guess.map(|(_, cut)| cut.clone())
     }
 
     /// `ticket` has waited long enough: cuts off the oldest guess that is not cut off yet, if `ticket` is proven.
@@ -294,7 +303,7 @@ mod tests {
                 Turn::Take(Standing::Guess)
             );
         }
-        let cuts = [1, 2].map(|ticket| share.cut(ticket));
+        let cuts = [1, 2].map(|ticket| share.cut(ticket).unwrap());
         let are_cut = || cuts.each_ref().map(CancellationToken::is_cancelled);
         enter(&mut share, 3, Standing::Guess);
         share.cut_guess(3);
@@ -304,6 +313,6 @@ mod tests {
         assert_eq!(are_cut(), [true, false]);
         share.cut_guess(4);
         assert_eq!(are_cut(), [true, true]);
-        assert!(!share.cut(4).is_cancelled());
+        assert!(share.cut(4).is_none());
     }
 }

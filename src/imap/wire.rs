@@ -115,6 +115,9 @@ impl Wire {
         self.timer = None;
         self.armed = false;
         self.deadline = None;
+        if self.outgoing.is_empty() {
+            self.outgoing = Vec::new();
+        }
         if self.frame.shrink() {
             self.window = FIRST_WINDOW;
         }

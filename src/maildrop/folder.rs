@@ -135,7 +135,8 @@ impl HeldFolder {
     /// Finishes what an earlier session has begun to remove. A failure is no reason to refuse the login: the messages are here
     /// still, and a QUIT that deletes them tries it again.
     pub(super) async fn finish_removal(&mut self) {
-        match self.finish_what_was_begun().await {
+        // On the heap: most logins find nothing to finish.
+        match Box::pin(self.finish_what_was_begun()).await {
             Ok(gone) => self.note_removed(&gone),
             Err(error) => {
                 let (mailbox, error) = (self.upstream.name(), error.cause());
@@ -145,21 +146,16 @@ impl HeldFolder {
     }
 
     async fn finish_what_was_begun(&mut self) -> Result<Uids, Error> {
-        let Self {
-            removal,
-            state,
-            upstream,
-            snapshot,
-            ..
-        } = self;
-        let tenure = state.secured().await?;
-        let finishing = removal.finish(state, upstream, snapshot);
+        let tenure = self.state.secured().await?;
+        let finishing = self
+            .removal
+            .finish(&mut self.state, &mut self.upstream, &mut self.snapshot);
         let finished = tokio::select! {
             biased;
             () = tenure.lapsed() => None,
             finished = finishing => Some(finished),
         };
-        finished.unwrap_or_else(|| Err(cut(upstream)))
+        finished.unwrap_or_else(|| Err(cut(&mut self.upstream)))
     }
 
     /// Removes what the login retrieved more than `retain_days` ago. A failure is no reason to refuse the login: it is tried
@@ -531,22 +527,19 @@ impl HeldFolder {
         } else {
             Uids::default()
         };
-        let Self {
-            removal,
-            state,
-            upstream,
-            snapshot,
-            ..
-        } = self;
-        let tenure = state.secured().await?;
-        let removing = removal.remove(state, upstream, snapshot, uids, &seen);
+        let tenure = self.state.secured().await?;
+        let removing = self
+            .removal
+            .remove(&mut self.state, &mut self.upstream, &mut self.snapshot, uids, &seen);
+        // On the heap: most sessions remove nothing.
+        let removing = Box::pin(removing);
         // No command leaves after the lease: another session may have the maildrop then.
         let removed = tokio::select! {
             biased;
             () = tenure.lapsed() => None,
             removed = removing => Some(removed),
         };
-        let refused = removed.unwrap_or_else(|| Err(cut(upstream)))?;
+        let refused = removed.unwrap_or_else(|| Err(cut(&mut self.upstream)))?;
         self.note_removed(&refused.gone(uids));
         Ok(refused)
     }
@@ -634,10 +627,8 @@ impl HeldFolder {
 
     /// Makes a change to the login's marks, which is durable when this returns.
     async fn change_marks(&mut self, change: impl Fn(&mut Marks) + Send + Sync) -> Result<(), Error> {
-        let Self {
-            marks, state, snapshot, ..
-        } = self;
-        marks.change(state, snapshot.index(), change).await
+        let index = self.snapshot.index();
+        self.marks.change(&mut self.state, index, change).await
     }
 
     /// The index, unless state holds it as it is.
@@ -676,13 +667,7 @@ impl HeldFolder {
         if uids.is_empty() || self.upstream.selected().uid_not_sticky {
             return Ok(());
         }
-        let Self {
-            state,
-            upstream,
-            snapshot,
-            ..
-        } = self;
-        recognition::identify(state, upstream, snapshot.index(), uids).await
+        recognition::identify(&mut self.state, &mut self.upstream, self.snapshot.index(), uids).await
     }
 }
 

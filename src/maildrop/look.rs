@@ -22,7 +22,7 @@ use crate::{
     config::OnDelete,
     imap::{self, Approach, BodyStart, Connection, Connector, Greeted, Item, Slot, UidSet, UserKey, farewell},
     oauth::AccessToken,
-    state::{MailboxState, now},
+    state::now,
     types::{Octets, Uid},
 };
 
@@ -163,7 +163,7 @@ impl Look {
             ),
             is_read_only: mailbox.selected().read_only,
         };
-        let upstream = Upstream::new(account.clone(), name, self.connector.clone(), slot, mailbox);
+        let upstream = Upstream::new(account.clone(), name.into(), self.connector.clone(), slot, mailbox);
         self.folders.push(Seen { upstream, snapshot });
         Ok(held)
     }
@@ -179,8 +179,7 @@ impl Look {
         let policy = self.account.policy.clone();
         let mut all = Vec::with_capacity(self.folders.len());
         for Seen { upstream, snapshot } in &mut self.folders {
-            let (store, login) = (self.shared.state.clone(), upstream.account().login.clone());
-            let mut state = MailboxState::new(store, upstream.name().clone(), login);
+            let mut state = upstream.state(self.shared.state.clone());
             let mut marks = LoginMarks::unread(false);
             marks.read(&mut state, upstream, snapshot).await?;
             let mut candidates = candidates(upstream, snapshot, marks.get(), now).await?;

@@ -100,7 +100,7 @@ mod tests {
     use super::{
         super::{
             Reason, Refusal,
-            scene::{Broken, play, state_of},
+            scene::{Broken, play},
         },
         *,
     };
@@ -118,7 +118,7 @@ mod tests {
             "IMAP4rev1",
             |_| String::new(),
             async |upstream| {
-                let mut state = state_of(state, upstream);
+                let mut state = upstream.state(state);
                 let mut marks = LoginMarks::unread(is_unmarked);
                 let snapshot = Snapshot::of([1, 2], []);
                 marks.read(&mut state, upstream, &snapshot).await?;
@@ -159,7 +159,7 @@ mod tests {
                 "IMAP4rev1",
                 |_| String::new(),
                 async |upstream| {
-                    let mut state = state_of(Arc::new(Broken), upstream);
+                    let mut state = upstream.state(Arc::new(Broken));
                     let mut marks = LoginMarks::unread(false);
                     marks.read(&mut state, upstream, &Snapshot::of([1], [])).await
                 },

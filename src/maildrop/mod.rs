@@ -127,3 +127,26 @@ impl Maildrop {
             .or_else(|| (row.shows == Shows::Notice).then(Arc::default))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::accounts::Account;
+
+    /// A session that idles holds them.
+    #[test]
+    fn a_maildrop_is_small() {
+        let octets = size_of::<Maildrop>() + size_of::<HeldFolder>();
+        assert!(octets <= 1792, "{octets}");
+    }
+
+    /// Each login allocates and copies it. What only the first login of a user needs is in boxes.
+    #[test]
+    fn to_open_a_maildrop_takes_little() {
+        fn octets<'a, F>(_: impl FnOnce(&'a Maildrops, &'a Account) -> F) -> usize {
+            size_of::<F>()
+        }
+        let octets = octets(Maildrops::open);
+        assert!(octets <= 8 * 1024, "{octets}");
+    }
+}

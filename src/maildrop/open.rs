@@ -178,7 +178,7 @@ impl Maildrops {
                 span,
             }),
             Err(error) => {
-                leave_all(folders).await;
+                Box::pin(leave_all(folders)).await;
                 Err(error)
             }
         }
@@ -192,7 +192,7 @@ impl Maildrops {
             match self.hold_folder(&account, number, folder).await {
                 Ok(held) => folders.push(held),
                 Err(error) => {
-                    leave_all(folders).await;
+                    Box::pin(leave_all(folders)).await;
                     return Err(error);
                 }
             }
@@ -207,36 +207,24 @@ impl Maildrops {
         let opening = Opening {
             connector: self.connector(&account.upstream.name)?,
             account: account.clone(),
-            name: account.mailbox(folder),
+            name: account.mailbox(folder).into(),
             secret: secret_of(&account.credential),
             user: UserKey::new(&account.upstream, &account.user),
         };
         // 1. A connection that waits for this login and this secret: the pool has compared it.
         let (upstream, parked, state) = match self.resume(&opening).await? {
+            Some(resumed) if resumed.2.has_news() => Box::pin(caught_up(resumed)).await?,
             Some(resumed) => resumed,
             None => {
-                // 2. The right to a connection more, and the login: the upstream verifies the secret.
-                let (slot, connection) = self.log_in(&opening).await?;
+                // 2. The right to a connection more, and the login: the upstream verifies the secret. On the heap, like 4: most
+                // logins find a connection that waits.
+                let (slot, connection) = Box::pin(self.log_in(&opening)).await?;
                 // 3. The lock.
-                let mut state = self.lock(&opening, None).await?;
+                let state = self.lock(&opening, None).await?;
                 // Not before the lock: the session that was waited for may have parked its connection.
                 self.shared.pool.forget(&opening.user, &account.login, folder);
                 // 4. Selecting and listing, and what the messages were called before.
-                let (upstream, snapshot) = match self.select(opening, &mut state, slot, connection).await {
-                    Ok(selected) => selected,
-                    Err(error) => {
-                        state.leave(None).await;
-                        return Err(error);
-                    }
-                };
-                let parked = Parked {
-                    snapshot,
-                    is_unmarked: false,
-                    digest: None,
-                    target: None,
-                    policy: account.policy.clone(),
-                };
-                (upstream, parked, state)
+                Box::pin(selected(opening, state, slot, connection)).await?
             }
         };
         let row = parked.snapshot.expected_row();
@@ -246,7 +234,7 @@ impl Maildrops {
     }
 
     /// Takes the lock, and the connection that the login's last session has left, if it is there and lives.
-    async fn resume(&self, opening: &Opening) -> Result<Option<(Upstream, Parked, MailboxState)>, Error> {
+    async fn resume(&self, opening: &Opening) -> Result<Option<Selected>, Error> {
         let Opening {
             account,
             connector,
@@ -260,7 +248,7 @@ impl Maildrops {
         let Some((slot, mut mailbox, mut parked)) = waiting else {
             return Ok(None);
         };
-        let mut state = match self.lock(opening, parked.digest).await {
+        let mut state = match self.lock(opening, parked.digest.clone()).await {
             Ok(state) => state,
             Err(error) => {
                 self.shared.pool.park(slot, login, folder, mailbox, parked);
@@ -269,14 +257,7 @@ impl Maildrops {
         };
         match parked.snapshot.refresh(&mut mailbox, &account.policy).await {
             Ok(()) => {
-                let mut upstream = Upstream::new(account.clone(), name.clone(), connector.clone(), slot, mailbox);
-                if state.has_news() {
-                    parked.is_unmarked = false;
-                    if let Err(error) = recognise(&mut state, &mut upstream, &mut parked.snapshot).await {
-                        state.leave(None).await;
-                        return Err(error);
-                    }
-                }
+                let upstream = Upstream::new(account.clone(), name.clone(), connector.clone(), slot, mailbox);
                 Ok(Some((upstream, parked, state)))
             }
             // It died while it waited: nobody needs to know.
@@ -298,7 +279,8 @@ impl Maildrops {
             ..
         } = opening;
         let mut slot = self.reserve(account, user, secret).await?;
-        let login = log_in(connector, account, slot.standing());
+        // In a box: [`Slot::unless_cut`] would hold it twice.
+        let login = Box::pin(log_in(connector, account, slot.standing()));
         let connection = match slot.unless_cut(login).await {
             Some(Ok(connection)) => connection,
             Some(Err(error)) => {
@@ -332,29 +314,6 @@ impl Maildrops {
         })
     }
 
-    async fn select(
-        &self,
-        opening: Opening,
-        state: &mut MailboxState,
-        slot: Slot<Parked>,
-        connection: Connection,
-    ) -> Result<(Upstream, Snapshot), Error> {
-        let Opening {
-            account,
-            connector,
-            name,
-            ..
-        } = opening;
-        let known = state.index().await;
-        let login = login_of(&connector, &account, slot.standing());
-        let opened = Snapshot::open(connection, login, &account.policy, &name.folder, known).await;
-        let (mailbox, mut snapshot) = opened.map_err(|error| failed(login, &account, error))?;
-        connector.note_success(&account.user);
-        let mut upstream = Upstream::new(account, name, connector, slot, mailbox);
-        recognise(state, &mut upstream, &mut snapshot).await?;
-        Ok((upstream, snapshot))
-    }
-
     /// Fails if another session holds the maildrop, `wait_seconds` long. If a login's deletes only hide, its maildrop is its own.
     /// `known`: the digest of the records that the login's last session has left here.
     async fn lock(
@@ -364,8 +323,16 @@ impl Maildrops {
     ) -> Result<MailboxState, Error> {
         let (policy, leases, login) = (&account.policy, &self.shared.leases, account.login.clone());
         let is_private = policy.on_delete == OnDelete::Hide;
-        let entered = MailboxState::enter(leases, name.clone(), login, is_private, policy.wait, known).await?;
-        entered.ok_or_else(|| Refusal::InUse.into())
+        // On the heap: this future would be part of every open maildrop's.
+        let entering = Box::pin(MailboxState::enter(
+            leases,
+            name.clone(),
+            login,
+            is_private,
+            policy.wait,
+            known,
+        ));
+        entering.await?.ok_or_else(|| Refusal::InUse.into())
     }
 
     /// What reaches the upstream of this name.
@@ -390,11 +357,74 @@ fn connectors(
     options.upstreams.iter().map(connector).collect()
 }
 
+/// A selected mailbox, what is known of it, and what state keeps of it.
+type Selected = (Upstream, Parked, MailboxState);
+
+/// The folder of `opening`, selected and listed on a new connection.
+async fn selected(
+    opening: Opening,
+    mut state: MailboxState,
+    slot: Slot<Parked>,
+    connection: Connection,
+) -> Result<Selected, Error> {
+    let policy = opening.account.policy.clone();
+    match select(opening, &mut state, slot, connection).await {
+        Ok((upstream, snapshot)) => {
+            let parked = Parked {
+                snapshot,
+                is_unmarked: false,
+                digest: None,
+                target: None,
+                policy,
+            };
+            Ok((upstream, parked, state))
+        }
+        Err(error) => {
+            state.leave(None).await;
+            Err(error)
+        }
+    }
+}
+
+async fn select(
+    opening: Opening,
+    state: &mut MailboxState,
+    slot: Slot<Parked>,
+    connection: Connection,
+) -> Result<(Upstream, Snapshot), Error> {
+    let Opening {
+        account,
+        connector,
+        name,
+        ..
+    } = opening;
+    let known = state.index().await;
+    let login = login_of(&connector, &account, slot.standing());
+    let opened = Snapshot::open(connection, login, &account.policy, &name.folder, known).await;
+    let (mailbox, mut snapshot) = opened.map_err(|error| failed(login, &account, error))?;
+    connector.note_success(&account.user);
+    let mut upstream = Upstream::new(account, name, connector, slot, mailbox);
+    recognise(state, &mut upstream, &mut snapshot).await?;
+    Ok((upstream, snapshot))
+}
+
+/// `resumed`, after other gateways have changed what state keeps: what was left with the connection is out of date.
+async fn caught_up((mut upstream, mut parked, mut state): Selected) -> Result<Selected, Error> {
+    parked.is_unmarked = false;
+    match recognise(&mut state, &mut upstream, &mut parked.snapshot).await {
+        Ok(()) => Ok((upstream, parked, state)),
+        Err(error) => {
+            state.leave(None).await;
+            Err(error)
+        }
+    }
+}
+
 /// What it takes to open one folder.
 struct Opening {
     account: Arc<Account>,
     connector: Arc<Connector>,
-    name: MailboxName,
+    name: Arc<MailboxName>,
     secret: Secret,
     user: UserKey,
 }

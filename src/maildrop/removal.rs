@@ -183,10 +183,11 @@ impl Removal {
         let Some(pending) = state.pending_move().await? else {
             return Ok(Uids::default());
         };
+        // On the heap: hardly any login finds something to finish.
         if !pending.has_copy() {
-            self.finish_expunge(state, upstream, snapshot, &pending).await
+            Box::pin(self.finish_expunge(state, upstream, snapshot, &pending)).await
         } else if copies {
-            self.finish_copy(state, upstream, snapshot, pending).await
+            Box::pin(self.finish_copy(state, upstream, snapshot, pending)).await
         } else {
             Ok(Uids::default())
         }
@@ -430,7 +431,7 @@ fn final_or(error: Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::scene::{Broken, play, state_of},
+        super::scene::{Broken, play},
         *,
     };
     use crate::{
@@ -462,7 +463,7 @@ mod tests {
         answer: impl FnMut(&str) -> String,
     ) -> (Vec<String>, Result<Refused, Error>) {
         play(keys, FULL, answer, async |upstream| {
-            let mut state = state_of(state, upstream);
+            let mut state = upstream.state(state);
             let mut removal = Removal::new(None);
             let mut snapshot = Snapshot::of([1, 2, 3], []);
             removal
@@ -487,7 +488,7 @@ mod tests {
         // The next session finds one that bears our flag still, and one that somebody else has marked.
         let (commands, gone) = play("", FULL, good, async |upstream| {
             let mut snapshot = Snapshot::of([2, 3], [2, 3]);
-            let mut state = state_of(state.clone(), upstream);
+            let mut state = upstream.state(state.clone());
             Removal::new(None).finish(&mut state, upstream, &mut snapshot).await
         })
         .await;
@@ -507,7 +508,7 @@ mod tests {
             state.set_pending_move(&inbox(), Some(&pending)).await.unwrap();
             let (commands, gone) = play(keys, FULL, good, async |upstream| {
                 let mut snapshot = Snapshot::of([2], [2]);
-                let mut state = state_of(state.clone(), upstream);
+                let mut state = upstream.state(state.clone());
                 Removal::new(None).finish(&mut state, upstream, &mut snapshot).await
             })
             .await;

@@ -75,18 +75,21 @@ fn hexadecimal(value: u64, width: usize, out: &mut Vec<u8>) {
     digits(value, 16, width, out);
 }
 
+#[inline]
 fn digits(mut value: u64, base: u64, width: usize, out: &mut Vec<u8>) {
-    let start = out.len();
+    let mut digits = [b'0'; 20]; // u64::MAX has 20 in decimal
+    let mut start = digits.len();
     loop {
-        out.push(b"0123456789abcdef"[(value % base) as usize]);
+        start -= 1;
+        digits[start] = b"0123456789abcdef"[(value % base) as usize];
         value /= base;
         if value == 0 {
             break;
         }
     }
-    let missing = width.saturating_sub(out.len() - start);
+    let missing = width.saturating_sub(digits.len() - start);
     out.resize(out.len() + missing, b'0');
-    out[start..].reverse();
+    out.extend_from_slice(&digits[start..]);
 }
 
 #[cfg(test)]

@@ -10,9 +10,7 @@ use crate::{
     config::Config,
     imap::{Connector, Pool, UserKey, scene::play_with},
     oauth::Tokens,
-    state::{
-        Consent, Index, Kept, MailboxState, Marked, MemoryStore, Parts, Replacement, StateStore, Unavailable, Whose,
-    },
+    state::{Consent, Index, Kept, Marked, MemoryStore, Parts, Replacement, StateStore, Unavailable, Whose},
     types::MailboxName,
 };
 
@@ -45,15 +43,10 @@ pub(super) async fn play<T>(
     let slot = slot.unwrap_or_else(|_| unreachable!());
     play_with(capabilities, 3, answer, async |mailbox| {
         let name = account.mailbox("INBOX");
-        let mut upstream = Upstream::new(Arc::new(account), name, Arc::new(connector), slot, mailbox);
+        let mut upstream = Upstream::new(Arc::new(account), name.into(), Arc::new(connector), slot, mailbox);
         work(&mut upstream).await
     })
     .await
-}
-
-/// What a session of `upstream` knows of state.
-pub(super) fn state_of(state: Arc<dyn StateStore>, upstream: &Upstream) -> MailboxState {
-    MailboxState::new(state, upstream.name().clone(), upstream.account().login.clone())
 }
 
 /// State that can neither be read nor written.

@@ -92,7 +92,7 @@ impl Names {
             out.truncate(start);
             folder.write(&UidlFormat::ValidityUid, row, out);
         }
-        while std::str::from_utf8(&out[start..]).is_ok_and(|name| self.taken.contains(name)) {
+        while !self.taken.is_empty() && std::str::from_utf8(&out[start..]).is_ok_and(|name| self.taken.contains(name)) {
             out.push(b'~');
         }
     }
@@ -100,8 +100,8 @@ impl Names {
 
 impl FolderNames {
     fn write(&self, format: &UidlFormat, row: Row, out: &mut Vec<u8>) {
-        let at = self.index.entries.position(row.uid);
-        let email_id = at.and_then(|at| self.index.email_ids.get(at));
+        let email_ids = Some(&self.index.email_ids).filter(|ids| !ids.is_empty());
+        let email_id = email_ids.and_then(|ids| ids.get(self.index.entries.position(row.uid)?));
         let email_id = email_id.filter(|_| !self.copies.contains(row.uid)).map(|id| &**id);
         let Earlier {
             former,

@@ -7,6 +7,7 @@ use crate::{
     accounts::Account,
     config::Policy,
     imap::{self, Connection, Connector, Listed, Login, Mailbox, Pool, Selected, Selection, Slot, Standing},
+    state::{MailboxState, StateStore},
     types::MailboxName,
 };
 
@@ -14,7 +15,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Upstream {
     account: Arc<Account>,
-    name: MailboxName,
+    name: Arc<MailboxName>,
     connector: Arc<Connector>,
     slot: Slot<Parked>,
     mailbox: Mailbox,
@@ -24,7 +25,7 @@ impl Upstream {
     /// The folder `name` of `account`, which is selected as `mailbox` on a connection of `slot`.
     pub(super) fn new(
         account: Arc<Account>,
-        name: MailboxName,
+        name: Arc<MailboxName>,
         connector: Arc<Connector>,
         slot: Slot<Parked>,
         mailbox: Mailbox,
@@ -49,8 +50,13 @@ impl Upstream {
     }
 
     /// The mailbox, as state calls it.
-    pub(super) fn name(&self) -> &MailboxName {
+    pub(super) fn name(&self) -> &Arc<MailboxName> {
         &self.name
+    }
+
+    /// What `store` keeps of it for the login; nothing is read yet.
+    pub(super) fn state(&self, store: Arc<dyn StateStore>) -> MailboxState {
+        MailboxState::new(store, self.name.clone(), self.account.login.clone())
     }
 
     /// The mailbox, which may be lost by now: see [`Upstream::connected`].

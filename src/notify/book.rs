@@ -1,4 +1,4 @@
-//! The book of events: what stands, who was told, and what is still to be sent.
+//! The book of events: which are open, which the webhook was told of, and which are still to be sent.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
@@ -8,16 +8,17 @@ use serde::{Deserialize, Serialize};
 use super::event::{Event, EventKey, EventKind};
 use crate::types::canonical;
 
-/// Events of kinds whose number devices decide: more are refused if all of these wait to be sent, else the oldest goes.
+/// The most open events of those kinds whose number devices decide. A further event replaces the oldest one that does not wait
+/// to be sent; if all of them wait, the further event is refused.
 const MOST: usize = 1000;
 
-/// An event that stands.
+/// An open event: one that has happened and is not over.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Record {
     pub(super) event: Event,
-    /// When popgate noticed it, in seconds since 1970.
+    /// When popgate noticed the event, in seconds since 1970.
     pub(super) since: u32,
-    /// Whether the webhook was told, or will not be.
+    /// Whether the webhook was told of the event, or will not be told.
     is_told: bool,
     /// What devices have done with the mail about it, by login.
     #[serde(default)]
@@ -27,56 +28,58 @@ pub(super) struct Record {
 /// What a device has done with the mail about an event.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Device {
-    /// When it first retrieved the mail, in seconds since 1970.
+    /// When the device first retrieved the mail, in seconds since 1970.
     #[serde(default)]
     pub(super) retrieved: Option<u32>,
-    /// Whether it has deleted it.
+    /// Whether the device has deleted the mail.
     #[serde(default)]
     pub(super) is_deleted: bool,
 }
 
 impl Record {
-    /// Tells this event from all others, also from an earlier one of the same key.
+    /// An id that no other event has, not even an earlier one with the same key: 32 hexadecimal digits.
     pub(super) fn id(&self) -> String {
         let name = format!("{}\0{}", self.event.key, self.since);
         let hash = digest(&SHA256, name.as_bytes());
         hash.as_ref()[..16].iter().map(|octet| format!("{octet:02x}")).collect()
     }
 
-    /// What the device of `login` has done.
+    /// What the device of `login` has done with the mail.
     pub(super) fn device(&self, login: &str) -> Device {
         self.devices.get(login).copied().unwrap_or_default()
     }
 
-    /// The same, when the device of `login` has done this.
+    /// This record, with `device` as what the device of `login` has done.
     pub(super) fn with_device(mut self, login: &str, device: Device) -> Self {
         self.devices.insert(login.to_owned(), device);
         self
     }
 
-    /// The octets that state keeps.
+    /// The record as state stores it, in JSON.
     pub(super) fn encode(&self) -> Vec<u8> {
-        // To memory, and with keys that are strings, nothing can fail.
+        // Writing to memory, with strings as keys, cannot fail.
         serde_json::to_vec(self).unwrap_or_default()
     }
 }
 
-/// All events that stand.
+/// All open events.
 #[derive(Debug)]
 pub(super) struct Book {
     records: BTreeMap<EventKey, Record>,
-    /// The consents that end soon, by login: most sessions look here and find nothing.
+    /// The keys of consents that end soon, by login. They have a map of their own because each session looks for its login,
+    /// mostly in vain.
     consents: HashMap<String, EventKey>,
-    /// To be sent, in this order.
+    /// The events still to be sent, in this order.
     unsent: VecDeque<EventKey>,
-    /// What state does not hold as it is here.
+    /// The events whose records in state differ from those in `records`.
     unsaved: BTreeSet<EventKey>,
-    /// Whether events are sent anywhere.
+    /// Whether there is a webhook to send events to.
     has_webhook: bool,
 }
 
 impl Book {
-    /// With what state holds. What cannot be read is of a later version, and stays there.
+    /// Loads the records that state holds, each with its key. A record that cannot be parsed was written by a later version: it
+    /// is ignored here and stays in state.
     pub(super) fn new(kept: Vec<(String, Vec<u8>)>, has_webhook: bool) -> Self {
         let mut book = Self {
             records: BTreeMap::new(),
@@ -106,7 +109,7 @@ impl Book {
         self.note_consent(&key);
     }
 
-    /// `event` has happened; `now` in seconds since 1970. Returns whether it is new.
+    /// Adds `event`, unless an event with this key is open; `now` in seconds since 1970. Returns whether it was added.
     pub(super) fn raise(&mut self, event: Event, now: u32) -> bool {
         if let Some(record) = self.records.get(&event.key) {
             if event.key.kind == EventKind::ConsentEnding && record.event.logins != event.logins {
@@ -127,7 +130,7 @@ impl Book {
         true
     }
 
-    /// The event concerns these logins by now.
+    /// Replaces the logins that an event concerns.
     fn set_logins(&mut self, key: &EventKey, logins: Vec<String>) {
         if let Some(record) = self.records.get_mut(key) {
             record.event.logins = logins;
@@ -137,7 +140,7 @@ impl Book {
         }
     }
 
-    /// Lets the logins of a consent that ends soon find it.
+    /// Adds the logins of a consent that ends soon to `consents`.
     fn note_consent(&mut self, key: &EventKey) {
         if key.kind == EventKind::ConsentEnding
             && let Some(record) = self.records.get(key)
@@ -148,7 +151,7 @@ impl Book {
         }
     }
 
-    /// Whether another event of `kind` may be added; makes room if it can.
+    /// Whether another event of `kind` may be added. If there are too many, ends the oldest one that does not wait to be sent.
     fn has_room(&mut self, kind: EventKind) -> bool {
         let of_devices = || {
             self.records
@@ -165,7 +168,7 @@ impl Book {
         oldest.is_some_and(|oldest| self.mend(&oldest))
     }
 
-    /// The event is over. Returns whether it stood. What is still to be sent of it is not worth sending any more.
+    /// Ends an event; returns whether it was open. If the event still waits to be sent, it is not sent any more.
     pub(super) fn mend(&mut self, key: &EventKey) -> bool {
         if self.records.remove(key).is_none() {
             return false;
@@ -178,7 +181,7 @@ impl Book {
         true
     }
 
-    /// The events of `kind` that are not among `standing`.
+    /// The open events of `kind` that are not in `standing`.
     pub(super) fn of_kind_besides(&self, kind: EventKind, standing: &BTreeSet<EventKey>) -> Vec<EventKey> {
         let of_kind = self.records.keys().filter(|key| key.kind == kind);
         of_kind.filter(|key| !standing.contains(key)).cloned().collect()
@@ -188,29 +191,29 @@ impl Book {
         self.records.get(key)
     }
 
-    /// The consent of `login`, as [`canonical`] writes it, if that ends soon.
+    /// The event about the consent of `login` (as [`canonical`] writes it), if that consent ends soon.
     pub(super) fn consent_of(&self, login: &str) -> Option<&Record> {
         self.records.get(self.consents.get(login)?)
     }
 
-    /// Notes what a device has done with the mail about an event, if it is still the event with this id.
+    /// Notes what a device has done with the mail about an event. Does nothing if the open event has another id.
     pub(super) fn set_device(&mut self, key: &EventKey, id: &str, login: &str, device: Device) {
         if let Some(record) = self.records.get_mut(key).filter(|record| record.id() == id) {
             record.devices.insert(login.to_owned(), device);
         }
     }
 
-    /// What is to be sent next.
+    /// The event that is to be sent next.
     pub(super) fn next_unsent(&self) -> Option<&Record> {
         self.records.get(self.unsent.front()?)
     }
 
-    /// What is to be sent, in its order.
+    /// All events that are still to be sent, in the order in which they will be.
     pub(super) fn unsent(&self) -> impl Iterator<Item = &Record> {
         self.unsent.iter().filter_map(|key| self.records.get(key))
     }
 
-    /// The event with this id was sent, or will not be.
+    /// Notes that the event with this id was sent, or will not be sent.
     pub(super) fn note_told(&mut self, key: &EventKey, id: &str) {
         if let Some(record) = self.records.get_mut(key).filter(|record| record.id() == id) {
             record.is_told = true;
@@ -219,27 +222,27 @@ impl Book {
         }
     }
 
-    /// The event could not be sent: others go first.
+    /// Moves an event that could not be sent behind the others.
     pub(super) fn postpone(&mut self, key: &EventKey) {
         if self.unsent.front() == Some(key) {
             self.unsent.rotate_left(1);
         }
     }
 
-    /// Something that state does not hold as it is here: its name, and its record, if it stands.
+    /// A change that state does not hold yet: the key, and the record to store, or `None` if the record must be removed.
     pub(super) fn next_unsaved(&self) -> Option<(EventKey, Option<Vec<u8>>)> {
         let key = self.unsaved.first()?;
         Some((key.clone(), self.records.get(key).map(Record::encode)))
     }
 
-    /// State holds `record` of the event by now.
+    /// Notes that state now holds `record` for `key`. If the event has changed meanwhile, it stays unsaved.
     pub(super) fn note_saved(&mut self, key: &EventKey, record: Option<&[u8]>) {
         if self.records.get(key).map(Record::encode).as_deref() == record {
             self.unsaved.remove(key);
         }
     }
 
-    /// Whether state holds all that is here.
+    /// Whether state holds all changes.
     pub(super) fn is_saved(&self) -> bool {
         self.unsaved.is_empty()
     }
@@ -290,7 +293,7 @@ mod tests {
         assert!(book.raise(failing("pbx"), 400));
         let second = book.next_unsent().unwrap().clone();
         assert_ne!(first.id(), second.id());
-        // Of the first there may be news still.
+        // The first event may be reported as sent even now: that changes nothing.
         book.note_told(&first.event.key, &first.id());
         assert_eq!(subjects(&book), ["pbx"]);
         book.mend(&EventKey::login("pbx"));

@@ -1,4 +1,4 @@
-//! Sends events to the webhook, again and again until it takes them or a day has passed.
+//! Sends events to the webhook. Repeats each until the webhook accepts it or a day has passed.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -12,16 +12,16 @@ use crate::state::now;
 const PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(15 * 60);
-/// How long a request that is under way may take when the gateway ends.
+/// How long a request in flight may take when the gateway shuts down.
 const AT_THE_END: Duration = Duration::from_secs(5);
-/// How long an event is tried.
+/// For how long an event is tried.
 const PATIENCE: Duration = Duration::from_secs(24 * 3600);
 
-/// Keeps the book saved and sends what is in it, until `closing`. What is under way then is ended.
+/// Saves the book and sends its events until `closing` is cancelled. A request in flight then gets a moment to finish.
 pub(super) async fn deliver(ledger: &Ledger, sender: Option<&Sender>, closing: &CancellationToken) {
     let mut tries = Tries::default();
     while !closing.is_cancelled() {
-        // If this fails, the review of state finds out.
+        // If this fails, the next review finds the book unsaved.
         let _ = ledger.save().await;
         if let Some(sender) = sender
             && tries.is_time()
@@ -40,14 +40,14 @@ pub(super) async fn deliver(ledger: &Ledger, sender: Option<&Sender>, closing: &
     }
 }
 
-/// How often sending has failed.
+/// Counts failures to send, and says when to try again.
 #[derive(Debug, Default)]
 struct Tries {
     /// Failures since the last success.
     failures: u32,
-    /// Not before this instant.
+    /// Nothing is sent before this instant.
     resume: Option<Instant>,
-    /// When each event that has failed was tried first, by id.
+    /// When each event that has failed was first tried, by id.
     first: HashMap<String, Instant>,
 }
 
@@ -61,7 +61,7 @@ impl Tries {
         (self.failures, self.resume) = (0, None);
     }
 
-    /// Returns whether the event has been tried for long enough.
+    /// Returns whether to give up on the event, because it has been tried for long enough.
     fn note_failure(&mut self, id: &str) -> bool {
         let now = Instant::now();
         self.resume = Some(now + pause(self.failures));
@@ -75,12 +75,12 @@ impl Tries {
     }
 }
 
-/// The pause after a failure that comes after so many others.
+/// The pause after a failure that follows `failures` others.
 fn pause(failures: u32) -> Duration {
     PAUSE.saturating_mul(2_u32.saturating_pow(failures)).min(LONGEST_PAUSE)
 }
 
-/// Sends the next event; returns whether there was one.
+/// Tries to send the next event; returns whether there was one.
 async fn send_next(ledger: &Ledger, sender: &Sender, tries: &mut Tries, closing: &CancellationToken) -> bool {
     let Some(record) = ledger.next_unsent() else {
         tries.first.clear();
@@ -115,7 +115,7 @@ async fn send_next(ledger: &Ledger, sender: &Sender, tries: &mut Tries, closing:
     true
 }
 
-/// Waits until the gateway ends, and a moment more: what is under way may come to its end.
+/// Waits until the gateway shuts down, and then a moment more, so that a request in flight can finish.
 async fn ending(closing: &CancellationToken) {
     closing.cancelled().await;
     sleep(AT_THE_END).await;

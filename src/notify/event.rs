@@ -1,4 +1,4 @@
-//! What somebody is told of: each kind of event, with a sentence that says what to do.
+//! The events that people are told of, each with a sentence that says what to do.
 
 use std::{fmt, path::Path};
 
@@ -10,7 +10,7 @@ use crate::{
     types::{MailboxName, Uid, UidValidity},
 };
 
-/// What has happened.
+/// The kind of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum EventKind {
@@ -18,7 +18,7 @@ pub(super) enum EventKind {
     ConsentEnding,
     /// A consent has ended.
     ConsentEnded,
-    /// A certificate of a listener ends soon, or has ended.
+    /// A certificate of a listener expires soon, or has expired.
     CertificateEnding,
     /// A login has been failing for an hour.
     LoginFailing,
@@ -31,7 +31,7 @@ pub(super) enum EventKind {
 }
 
 impl EventKind {
-    /// Whether devices decide how many subjects there are; else the configuration does.
+    /// Whether the behaviour of devices bounds how many events of this kind there are. Otherwise the configuration does.
     pub(super) fn is_of_devices(self) -> bool {
         matches!(self, Self::LoginFailing | Self::MessageUndelivered)
     }
@@ -51,11 +51,11 @@ impl fmt::Display for EventKind {
     }
 }
 
-/// Names an event: it is told once, until it is over.
+/// Identifies an event. People are told of an event once, until it is over.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct EventKey {
     pub(super) kind: EventKind,
-    /// What it happened to.
+    /// What the event concerns: a consent, a file, a login, an upstream or a message; empty for state.
     pub(super) subject: String,
 }
 
@@ -67,54 +67,54 @@ impl EventKey {
         }
     }
 
-    /// A certificate, by its file.
+    /// The key for a certificate, which its file identifies.
     pub(super) fn certificate(file: &Path) -> Self {
         Self::new(EventKind::CertificateEnding, file.display().to_string())
     }
 
-    /// A login that fails.
+    /// The key for a login that fails.
     pub(super) fn login(login: &str) -> Self {
         Self::new(EventKind::LoginFailing, login)
     }
 
-    /// An upstream at which all logins fail.
+    /// The key for an upstream at which all logins fail.
     pub(super) fn upstream(upstream: &str) -> Self {
         Self::new(EventKind::UpstreamFailing, upstream)
     }
 
-    /// A message, by its mailbox, UIDVALIDITY as state keeps it, and UID.
+    /// The key for a message, which mailbox, UIDVALIDITY (as state keeps it) and UID identify.
     pub(super) fn message(mailbox: &MailboxName, (uid_validity, uid): (u64, Uid)) -> Self {
         let uid_validity = UidValidity::of_state_or_zero(uid_validity);
         Self::new(EventKind::MessageUndelivered, format!("{mailbox} {uid_validity}.{uid}"))
     }
 
-    /// State.
+    /// The key for state that fails.
     pub(super) fn state() -> Self {
         Self::new(EventKind::StateFailing, "")
     }
 }
 
 impl fmt::Display for EventKey {
-    /// Its name in state.
+    /// Writes the key as state stores it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.kind, self.subject)
     }
 }
 
-/// An event. What it says stays the same until it is over.
+/// An event. Its text stays the same until the event is over.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Event {
     pub(super) key: EventKey,
-    /// `[upstream.NAME]`, if it concerns one.
+    /// The name of the upstream (`[upstream.NAME]`), if the event concerns one.
     #[serde(default)]
     pub(super) upstream: Option<String>,
-    /// As whom somebody must sign in, if somebody must.
+    /// The user as whom somebody must sign in, if the event is about a consent.
     #[serde(default)]
     pub(super) person: Option<String>,
-    /// The logins that it concerns, if these are known.
+    /// The logins that the event concerns, if they are known.
     #[serde(default)]
     pub(super) logins: Vec<String>,
-    /// When what ends soon ends, in seconds since 1970.
+    /// When the consent ends, in seconds since 1970, if it ends soon.
     #[serde(default)]
     pub(super) ends: Option<u32>,
     /// What has happened, and what to do.
@@ -142,7 +142,7 @@ impl Event {
         }
     }
 
-    /// `consent`, by which `logins` get their mail, ends at `ends` (seconds since 1970).
+    /// `consent`, by which `logins` get their mail, ends at `ends` (seconds since 1970). `page` is where people sign in.
     pub(super) fn consent_ending(consent: &Consent, logins: &[String], ends: u32, page: Option<&str>) -> Self {
         let text = format!(
             "The consent of {} at [upstream.{}] ends on {}: from then on its devices get no mail. Sign in again before: {}.",
@@ -157,7 +157,7 @@ impl Event {
         }
     }
 
-    /// `consent` has ended, because `why`.
+    /// `consent` has ended; `why` is the reason.
     pub(super) fn consent_ended(consent: &Consent, logins: &[String], why: &str, page: Option<&str>) -> Self {
         let text = format!(
             "The consent of {} at [upstream.{}] has ended, and its devices get no mail: {why}. Sign in again: {}.",
@@ -168,12 +168,12 @@ impl Event {
         Self::of_consent(EventKind::ConsentEnded, consent, logins, text)
     }
 
-    /// The certificate in `file` ends soon or has ended, as the sentence `what` says.
+    /// The certificate in `file` expires soon or has expired, as `what` says.
     pub(super) fn certificate_ending(file: &Path, what: &str) -> Self {
         Self::new(EventKey::certificate(file), format!("The {what}."))
     }
 
-    /// `login` at `upstream` has not succeeded since `since` (seconds since 1970), the last time because `why`.
+    /// `login` at `upstream` has been failing since `since` (seconds since 1970); `why` is the reason of the last failure.
     pub(super) fn login_failing(login: &str, upstream: Option<&str>, since: u32, why: &str) -> Self {
         let login_shown = shown(login);
         let text = format!(
@@ -188,7 +188,7 @@ impl Event {
         }
     }
 
-    /// No login at `upstream` has succeeded since `since` (seconds since 1970), the last time because `why`.
+    /// No login at `upstream` has succeeded since `since` (seconds since 1970); `why` is the reason of the last failure.
     pub(super) fn upstream_failing(upstream: &str, since: u32, why: &str) -> Self {
         let text = format!(
             "No login at [upstream.{upstream}] has succeeded since {}; the last one failed: {why}. Run `popgate check \
@@ -227,7 +227,7 @@ impl Event {
     }
 }
 
-/// The ways to sign in for the first of `logins`, or at `page`.
+/// Says how to sign in: by a command for the first of `logins`, or at `page`.
 fn how_to_sign_in(logins: &[String], page: Option<&str>) -> String {
     let login = logins.first().map(|login| shown(login)).unwrap_or_default();
     let command = format!("run `popgate sign-in {login}`");
@@ -237,21 +237,21 @@ fn how_to_sign_in(logins: &[String], page: Option<&str>) -> String {
     }
 }
 
-/// Characters of a name that a text shows.
+/// How many characters of a name a text shows.
 const SHOWN: usize = 128;
 
-/// The start of a name.
+/// The start of a name, without control characters.
 pub(super) fn shown(name: &str) -> String {
     name.chars().filter(|c| !c.is_control()).take(SHOWN).collect()
 }
 
-/// A time for people, given in seconds since 1970.
+/// Formats a time (seconds since 1970) for people.
 pub(super) fn time(seconds: u32) -> String {
     let time = DateTime::from_timestamp(seconds.into(), 0).unwrap_or_default();
     time.format("%-d %B %Y at %H:%M UTC").to_string()
 }
 
-/// The day of a time, likewise.
+/// Formats the day of a time (seconds since 1970) for people.
 pub(super) fn day(seconds: u32) -> String {
     let time = DateTime::from_timestamp(seconds.into(), 0).unwrap_or_default();
     time.format("%-d %B %Y").to_string()

@@ -1,16 +1,16 @@
-//! Logins that fail, and since when.
+//! Which logins and upstreams fail, and since when.
 //!
-//! Anybody may try any login with any secret, and nobody is to be told of that. So a failure counts if the secret was right,
-//! or if it came from the address from which the login last succeeded: then a device has the wrong password by now. What
-//! the upstream fails to do for anybody counts for the upstream.
+//! Anybody may try any login with any secret, and no event is raised for such guesses. So a failure counts only if the secret
+//! was right, or if the attempt came from the network where the login last succeeded: then the device has a wrong password by
+//! now. A failure of the upstream for everybody counts for the upstream, not for the login.
 
 use std::{collections::HashMap, net::IpAddr};
 
 use crate::types::network;
 
-/// Seconds for which a login must have been failing.
+/// For how many seconds a login or upstream must have been failing before an event is raised.
 const LONG: u32 = 3600;
-/// Logins whose success is remembered, and logins that fail; more are not counted.
+/// The most logins whose success is remembered, and the most that are known to fail. More are not counted.
 const MOST: usize = 10_000;
 
 /// A login that a device tried.
@@ -18,26 +18,26 @@ const MOST: usize = 10_000;
 pub struct Tried<'a> {
     /// The login, as the device gave it.
     pub login: &'a str,
-    /// `[upstream.NAME]`, if it is known to which the login leads.
+    /// The name of the upstream (`[upstream.NAME]`) that the login leads to, if it is known.
     pub upstream: Option<&'a str>,
-    /// Where the device is.
+    /// The address of the device.
     pub peer: IpAddr,
 }
 
-/// Why a login failed, in words for people.
+/// Why a login failed, with a reason for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
-    /// The secret is not right, or nobody knows whether it is.
+    /// The secret is wrong, or nobody knows whether it is right.
     Unproven(String),
-    /// The secret was right, and the mailbox could not be opened nevertheless.
+    /// The secret was right, but the mailbox could not be opened.
     Login(String),
-    /// The upstream serves nobody.
+    /// The upstream is not available, whatever the login.
     Upstream(String),
     /// State cannot be read or written.
     State,
 }
 
-/// Something that has been failing for an hour: since when, in seconds since 1970, and why it failed the last time.
+/// A login or upstream that has been failing for an hour: since when, in seconds since 1970, and why it failed the last time.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Long<'a> {
     Login(&'a str, u32, String),
@@ -47,14 +47,14 @@ pub(super) enum Long<'a> {
 /// Since when logins and upstreams have been failing, in seconds since 1970.
 #[derive(Debug, Default)]
 pub(super) struct Failing {
-    /// From which network each login last succeeded.
+    /// The network from which each login last succeeded.
     succeeded: HashMap<String, IpAddr>,
     logins: HashMap<String, u32>,
     upstreams: HashMap<String, u32>,
 }
 
 impl Failing {
-    /// A login has succeeded.
+    /// Notes that a login has succeeded.
     pub(super) fn note_success(&mut self, Tried { login, upstream, peer }: Tried<'_>) {
         self.logins.remove(login);
         if let Some(upstream) = upstream {
@@ -68,7 +68,8 @@ impl Failing {
         }
     }
 
-    /// A login has failed; `now` in seconds since 1970. Returns what has been failing for an hour by now.
+    /// Notes that a login has failed; `now` in seconds since 1970. Returns the login or upstream if it has been failing for an
+    /// hour.
     pub(super) fn note_failure<'a>(
         &mut self,
         Tried { login, upstream, peer }: Tried<'a>,
@@ -91,7 +92,8 @@ impl Failing {
     }
 }
 
-/// Since when `name` has been failing, if that is long; begins to count if it has not been failing.
+/// Since when `name` has been failing, if that is an hour or longer; otherwise `None`. Starts to count if `name` has not been
+/// failing.
 fn since(failing: &mut HashMap<String, u32>, name: &str, now: u32) -> Option<u32> {
     if let Some(&since) = failing.get(name) {
         return (now.saturating_sub(since) >= LONG).then_some(since);

@@ -1,4 +1,4 @@
-//! The book of events and the state that keeps it.
+//! The book of events and the store that keeps it.
 
 use std::{
     collections::BTreeSet,
@@ -13,18 +13,19 @@ use super::{
 };
 use crate::state::{StateStore, Unavailable, now};
 
-/// The book, and what state holds of it.
+/// The book in memory, and the store that its changes are written to.
 #[derive(Debug)]
 pub(super) struct Ledger {
     book: Mutex<Book>,
     store: Arc<dyn StateStore>,
-    /// Held during a write, so that no older record follows a newer one.
+    /// Held during a write, so that an older record is never written after a newer one.
     saving: tokio::sync::Mutex<()>,
     changed: Notify,
 }
 
 impl Ledger {
-    /// With what `store` holds. If that cannot be read (logged), the book begins empty: what stands is told again.
+    /// Loads the book from `store`. If `store` cannot be read, this is logged and the book starts empty: people are then told
+    /// of the open events once more.
     pub(super) async fn open(store: Arc<dyn StateStore>, has_webhook: bool) -> Self {
         let kept = store.notices().await.unwrap_or_else(|error| {
             tracing::error!(%error, "it is not known who has been told of what: popgate tells again");
@@ -38,12 +39,12 @@ impl Ledger {
         }
     }
 
-    /// What the book says.
+    /// Reads the book.
     pub(super) fn look<T>(&self, look: impl FnOnce(&Book) -> T) -> T {
         look(&self.book())
     }
 
-    /// `event` has happened, or goes on.
+    /// Records that `event` has happened or goes on. Only a new event is logged and sent.
     pub(super) fn raise(&self, event: Event) {
         let (kind, text) = (event.key.kind, event.text.clone());
         if self.book().raise(event, now()) {
@@ -52,7 +53,7 @@ impl Ledger {
         }
     }
 
-    /// The event is over, if it stood.
+    /// Ends the event, if it is open.
     pub(super) fn mend(&self, key: &EventKey) {
         if self.book().mend(key) {
             tracing::info!(event = %key.kind, subject = key.subject, "nobody needs to act any more");
@@ -60,24 +61,24 @@ impl Ledger {
         }
     }
 
-    /// All events of `kind` are over that are not among `standing`.
+    /// Ends all events of `kind` that are not in `standing`.
     pub(super) fn retain(&self, kind: EventKind, standing: &BTreeSet<EventKey>) {
         let over = self.look(|book| book.of_kind_besides(kind, standing));
         over.iter().for_each(|key| self.mend(key));
     }
 
-    /// The event with this id was sent, or will not be.
+    /// Notes that the event with this id was sent, or will not be sent.
     pub(super) fn note_told(&self, key: &EventKey, id: &str) {
         self.book().note_told(key, id);
     }
 
-    /// The event could not be sent: others go first.
+    /// Moves an event that could not be sent behind the others.
     pub(super) fn postpone(&self, key: &EventKey) {
         self.book().postpone(key);
     }
 
-    /// Notes what a device has done with the mail about an event. This is durable when it returns. If the event is over, there
-    /// is nothing to note.
+    /// Notes what a device has done with the mail about an event. After `Ok`, state holds the change. Does nothing if the event
+    /// is over.
     pub(super) async fn change_device(
         &self,
         key: &EventKey,
@@ -96,7 +97,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Saves what state does not hold yet.
+    /// Writes all changes that state does not hold yet.
     pub(super) async fn save(&self) -> Result<(), Unavailable> {
         loop {
             let _turn = self.saving.lock().await;
@@ -108,19 +109,19 @@ impl Ledger {
         }
     }
 
-    /// Whether state can be written: tries it by something that is not kept.
+    /// Whether state can be written: writes a record and removes it again.
     pub(super) async fn can_write(&self) -> bool {
         let _turn = self.saving.lock().await;
         let written = self.store.set_notice(TRIAL, Some(&now().to_le_bytes())).await;
         written.is_ok() && self.store.set_notice(TRIAL, None).await.is_ok()
     }
 
-    /// What is to be sent next.
+    /// The event that is to be sent next.
     pub(super) fn next_unsent(&self) -> Option<Record> {
         self.look(|book| book.next_unsent().cloned())
     }
 
-    /// Waits until an event has come or gone since this was called last.
+    /// Waits until an event begins or ends. Returns at once if that has happened since the last call.
     pub(super) async fn changed(&self) {
         self.changed.notified().await;
     }
@@ -130,5 +131,5 @@ impl Ledger {
     }
 }
 
-/// No event has this name.
+/// The key of the record that [`Ledger::can_write`] writes. No event has this key.
 const TRIAL: &str = "trial";

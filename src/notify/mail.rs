@@ -1,4 +1,4 @@
-//! The mail that stands among a device's own while an event stands.
+//! The mail that a device finds in its maildrop while an event is open.
 
 use std::sync::Arc;
 
@@ -10,20 +10,20 @@ use super::{
     event::{EventKey, day, shown, time},
 };
 
-/// A mail of the gateway's own, for one login.
+/// A mail that the gateway writes for one login.
 #[derive(Debug, Clone)]
 pub struct Mail {
     pub(super) key: EventKey,
     pub(super) id: String,
     pub(super) login: String,
-    /// When the event began, in seconds since 1970: then the mail arrived.
+    /// When the event began, in seconds since 1970: the date of the mail.
     pub(super) since: u32,
     pub(super) retrieved: Option<u32>,
     text: Arc<[u8]>,
 }
 
 impl Mail {
-    /// About a consent that ends at `record.event.ends`, for the device of `login`; `page` is where people sign in.
+    /// A mail for the device of `login` about a consent that ends at `record.event.ends`; `page` is where people sign in.
     pub(super) fn of_consent(record: &Record, login: &str, page: Option<&str>) -> Self {
         let id = record.id();
         Self {
@@ -36,22 +36,23 @@ impl Mail {
         }
     }
 
-    /// The message (RFC 5322), with CRLF line ends. Its octets stay the same as long as the event stands.
+    /// The message (RFC 5322), with CRLF line ends. Its octets stay the same while the event is open, unless the page gets
+    /// another URL.
     pub fn text(&self) -> &Arc<[u8]> {
         &self.text
     }
 
-    /// What UIDL says of it: the name of no other message, because it is made of a hash.
+    /// The mail's unique-id in UIDL. It is made of a hash, so no other message has it.
     pub fn uidl(&self) -> String {
         format!("popgate.{}", self.id)
     }
 
-    /// When it arrived, in seconds since 1970.
+    /// When the mail arrived, in seconds since 1970.
     pub fn arrived(&self) -> u32 {
         self.since
     }
 
-    /// When the login first retrieved it, in seconds since 1970.
+    /// When the login first retrieved the mail, in seconds since 1970.
     pub fn retrieved(&self) -> Option<u32> {
         self.retrieved
     }
@@ -83,12 +84,13 @@ fn text(record: &Record, id: &str, login: &str, page: Option<&str>) -> Vec<u8> {
     .into_bytes()
 }
 
-/// Octets of a header line, without its CRLF (RFC 5322 §2.1.1).
+/// The most octets of a header line, without its CRLF (RFC 5322 §2.1.1).
 const LINE: usize = 78;
-/// Octets of text in an encoded word: the first one stands on one line with the field's name (RFC 2047 §2: 76 octets).
+/// The most octets of text in an encoded word. The first word stands on one line with the field's name, and that line may have
+/// 76 octets (RFC 2047 §2).
 const WORD: usize = 39;
 
-/// A field of a header. What is not ASCII, or too long for a line, is put into encoded words.
+/// Formats a header field. A value that is not ASCII, or is too long for a line, becomes encoded words.
 fn field(name: &str, value: &str) -> String {
     if value.is_ascii() && name.len() + 2 + value.len() <= LINE {
         return format!("{name}: {value}");

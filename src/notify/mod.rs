@@ -1,4 +1,4 @@
-//! Tells people when they must act: once for each event, by a webhook, and by a mail among a device's own.
+//! Tells people that they must act, once for each event: by a webhook, and by a mail in the device's maildrop.
 
 mod book;
 mod delivery;
@@ -39,14 +39,14 @@ pub use mail::Mail;
 pub use review::Watched;
 pub use webhook::SetupError;
 
-/// How often consents and state are looked at.
+/// How often consents and state are checked.
 const REVIEW: Duration = Duration::from_secs(60);
-/// How often certificates are looked at.
+/// How often certificates are checked.
 const CERTIFICATES: Duration = Duration::from_secs(3600);
-/// The pause between two reviews that failing logins ask for.
+/// The shortest pause between two reviews, however many logins fail.
 const BETWEEN: Duration = Duration::from_secs(1);
 
-/// Whom to tell what, and what was told. [`Notices::default`] tells nobody anything.
+/// The events that people are told of, and the webhook that tells them. [`Notices::default`] tells nobody anything.
 #[derive(Debug, Clone, Default)]
 pub struct Notices(Option<Arc<Desk>>);
 
@@ -55,21 +55,22 @@ struct Desk {
     ledger: Ledger,
     review: Review,
     sender: Option<Sender>,
-    /// Whether devices find mails.
+    /// Whether devices get mails about events.
     has_mail: bool,
     /// Whether state outlives the process.
     is_kept: bool,
     failing: Mutex<Failing>,
-    /// Somebody has found that state cannot be read or written.
+    /// Set when state could not be read or written; the next review resets it.
     has_state_failed: AtomicBool,
-    /// A review is due before its time.
+    /// Asks for a review before its time.
     is_due: tokio::sync::Notify,
     closing: CancellationToken,
     tasks: TaskTracker,
 }
 
 impl Notices {
-    /// Goes on with what `store` holds, and begins to send. Consents are those of `tokens`. Errors name the key at fault.
+    /// Loads the open events from `store` and starts to send them. `tokens` knows the status of consents. Errors name the
+    /// configuration key at fault.
     pub async fn open(
         options: impl Into<NotifyOptions>,
         store: Arc<dyn StateStore>,
@@ -105,14 +106,14 @@ impl Notices {
         Ok(Self(Some(desk)))
     }
 
-    /// Consents are those of `tokens` from now on.
+    /// Takes the status of consents from `tokens` from now on.
     pub fn set_tokens(&self, tokens: Arc<Tokens>) {
         if let Some(desk) = &self.0 {
             desk.review.set_tokens(tokens);
         }
     }
 
-    /// Looks at all that is `watched`, now and then again and again, for ever. May be dropped at any time.
+    /// Checks all that is `watched`, at once and then repeatedly, without end. The future may be dropped at any time.
     pub async fn watch(&self, watched: Watched) {
         let Some(desk) = &self.0 else {
             return std::future::pending().await;
@@ -135,8 +136,8 @@ impl Notices {
         }
     }
 
-    /// Ends what is under way. What was not sent is sent after the next start, if state outlives the process; else the log
-    /// has it.
+    /// Stops sending and saves the events. Unsent events are sent after the next start if state outlives the process; otherwise
+    /// they are logged.
     pub async fn finish(&self) {
         let Some(desk) = &self.0 else { return };
         desk.closing.cancel();
@@ -151,7 +152,7 @@ impl Notices {
         });
     }
 
-    /// A device has logged in.
+    /// Notes that a device has logged in: events about its login and its upstream are over.
     pub fn login_succeeded(&self, tried: Tried<'_>) {
         let Some(desk) = self.for_webhook() else { return };
         desk.failing().note_success(tried);
@@ -161,13 +162,13 @@ impl Notices {
         }
     }
 
-    /// A device has failed to log in.
+    /// Notes that a device has failed to log in.
     pub fn login_failed(&self, tried: Tried<'_>, fault: Fault) {
         let Some(desk) = self.for_webhook() else { return };
         if fault == Fault::State {
             return self.state_failed();
         }
-        // The secret was right: a consent may have ended.
+        // The secret was right, so a consent may have ended: check the consents now.
         if matches!(fault, Fault::Login(_)) {
             desk.is_due.notify_one();
         }
@@ -184,21 +185,22 @@ impl Notices {
         }
     }
 
-    /// The upstream does not deliver a message of `mailbox` to `login`: UIDVALIDITY, as state keeps it, and UID.
+    /// Notes that the upstream does not deliver a message of `mailbox` to `login`. `message` is UIDVALIDITY, as state keeps it,
+    /// and UID.
     pub fn message_undelivered(&self, mailbox: &MailboxName, message: (u64, Uid), login: &str) {
         if let Some(desk) = self.for_webhook() {
             desk.ledger.raise(Event::message_undelivered(mailbox, message, login));
         }
     }
 
-    /// A message that was not delivered before has been.
+    /// Notes that the upstream has delivered a message: an event about this message is over.
     pub fn message_delivered(&self, mailbox: &MailboxName, message: (u64, Uid)) {
         if let Some(desk) = self.for_webhook() {
             desk.ledger.mend(&EventKey::message(mailbox, message));
         }
     }
 
-    /// State could not be read or written.
+    /// Notes that state could not be read or written.
     pub fn state_failed(&self) {
         if let Some(desk) = self.for_webhook() {
             desk.has_state_failed.store(true, Ordering::Relaxed);
@@ -206,14 +208,14 @@ impl Notices {
         }
     }
 
-    /// The mail that stands in the maildrop of `login`, as [`crate::types::canonical`] writes it, if there is one now.
+    /// The mail about an event in the maildrop of `login` (as [`crate::types::canonical`] writes it), if there is one now.
     pub async fn mail_for(&self, login: &str) -> Option<Mail> {
         let desk = self.0.as_ref().filter(|desk| desk.has_mail)?;
         let record = desk.ledger.look(|book| book.consent_of(login).cloned())?;
         if record.device(login).is_deleted {
             return None;
         }
-        // Somebody may have signed in a moment ago.
+        // Somebody may have signed in since the last review.
         if desk.review.is_still_ending(&record).await {
             Some(Mail::of_consent(&record, login, desk.review.page()))
         } else {
@@ -222,7 +224,7 @@ impl Notices {
         }
     }
 
-    /// The device has deleted `mail`: it does not come back once this has returned `Ok`.
+    /// Notes that the device has deleted `mail`. After `Ok`, the mail does not come back.
     pub async fn delete(&self, mail: &Mail) -> Result<(), Unavailable> {
         let Some(desk) = &self.0 else { return Ok(()) };
         let Mail { key, id, login, .. } = mail;
@@ -232,7 +234,7 @@ impl Notices {
         deleting.await.inspect_err(|_| self.state_failed())
     }
 
-    /// The device has retrieved `mail`.
+    /// Notes that the device has retrieved `mail`.
     pub async fn note_retrieved(&self, mail: &Mail) -> Result<(), Unavailable> {
         let Some(desk) = &self.0 else { return Ok(()) };
         let Mail { key, id, login, .. } = mail;
@@ -242,7 +244,7 @@ impl Notices {
         noting.await.inspect_err(|_| self.state_failed())
     }
 
-    /// With a mail for `login`, whose consent nobody knows, and what `store` keeps of it: for tests.
+    /// For tests: notices with a mail for `login` about an invented consent, kept in `store`.
     #[cfg(test)]
     pub(crate) async fn with_mail(login: &str, store: Arc<dyn StateStore>) -> (Self, Mail) {
         let options = NotifyOptions {

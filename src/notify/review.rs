@@ -1,4 +1,4 @@
-//! Looks at what ends by itself: consents, certificates; and whether state can be written.
+//! Checks what expires by itself, consents and certificates, and whether state can be written.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,34 +20,34 @@ use crate::{
     tls::{Expiry, Validity},
 };
 
-/// What there is to look at.
+/// The consents and certificates to check.
 #[derive(Debug, Clone, Default)]
 pub struct Watched {
-    /// The consents that somebody must give, each with the logins that get their mail by it, as they are configured.
+    /// The consents that somebody must give, each with the logins that get their mail by it, as the configuration spells them.
     pub consents: BTreeMap<Consent, Vec<String>>,
     /// PEM files of certificates.
     pub certificates: Vec<PathBuf>,
 }
 
-/// What is known of a consent.
+/// Whether somebody must act for a consent.
 #[derive(Debug, PartialEq, Eq)]
 enum Outlook {
     /// Nobody needs to act.
     Fine,
-    /// It ends at this time, in seconds since 1970, which is soon.
+    /// The consent ends soon, at this time in seconds since 1970.
     Ending(u32),
-    /// It has ended; why.
+    /// The consent has ended, for this reason.
     Ended(String),
 }
 
-/// Looks, and tells the ledger.
+/// Checks, and records events in the ledger.
 #[derive(Debug)]
 pub(super) struct Review {
     tokens: ArcSwap<Tokens>,
     store: Arc<dyn StateStore>,
-    /// How long before its end a consent is said to end soon, in seconds.
+    /// How long before its end people are told of a consent, in seconds.
     lead: u32,
-    /// Where people sign in.
+    /// The URL of the page where people sign in.
     page: Option<String>,
 }
 
@@ -61,17 +61,17 @@ impl Review {
         }
     }
 
-    /// Consents are those of `tokens` from now on.
+    /// Takes the status of consents from `tokens` from now on.
     pub(super) fn set_tokens(&self, tokens: Arc<Tokens>) {
         self.tokens.store(tokens);
     }
 
-    /// Where people sign in.
+    /// The URL of the page where people sign in.
     pub(super) fn page(&self) -> Option<&str> {
         self.page.as_deref()
     }
 
-    /// Looks at all consents that there are.
+    /// Checks `consents`; begins and ends their events.
     pub(super) async fn consents(&self, ledger: &Ledger, consents: &BTreeMap<Consent, Vec<String>>) {
         let mut standing = BTreeSet::new();
         for (consent, logins) in consents {
@@ -84,10 +84,10 @@ impl Review {
                 }
                 Some(Outlook::Ended(why)) => {
                     ledger.raise(Event::consent_ended(consent, logins, &why, self.page()));
-                    // A mail that said it would end stays: an access token may open the mailbox for some time yet.
+                    // A mail that announced the end stays: the access token may open the mailbox for some time yet.
                     standing.extend([ending, ended]);
                 }
-                // State cannot be read: what stood stands.
+                // State cannot be read: open events stay open.
                 None => standing.extend([ending, ended]),
             }
         }
@@ -95,7 +95,7 @@ impl Review {
         ledger.retain(EventKind::ConsentEnded, &standing);
     }
 
-    /// Whether somebody must still sign in for the consent that `record` says ends soon.
+    /// Whether somebody must still sign in for the consent of `record`, which ends soon. True if state cannot be read.
     pub(super) async fn is_still_ending(&self, record: &Record) -> bool {
         let (Some(upstream), Some(name)) = (record.event.upstream.clone(), record.event.person.clone()) else {
             return false;
@@ -103,13 +103,13 @@ impl Review {
         self.find(&Consent { upstream, name }).await != Some(Outlook::Fine)
     }
 
-    /// `None` if state cannot be read.
+    /// Judges `consent`; `None` if state cannot be read.
     async fn find(&self, consent: &Consent) -> Option<Outlook> {
         let status = self.tokens.load_full().status(consent).await.ok()?;
         Some(judge(&status, self.lead, now()))
     }
 
-    /// Looks at all certificates that there are. If one cannot be read (the log says so), what stood stands.
+    /// Checks the certificates in `files`; begins and ends their events. An event about a file that cannot be read stays open.
     pub(super) async fn certificates(&self, ledger: &Ledger, files: &[PathBuf]) {
         let files = files.to_vec();
         let looking = move || -> Vec<_> {
@@ -137,11 +137,11 @@ impl Review {
         ledger.retain(EventKind::CertificateEnding, &standing);
     }
 
-    /// Looks whether state can be written. `has_failed`: somebody has found lately that it cannot.
+    /// Checks whether state can be written. `has_failed`: state could not be read or written since the last review.
     pub(super) async fn state(&self, ledger: &Ledger, has_failed: bool) {
         let key = EventKey::state();
         let is_known = ledger.look(|book| book.get(&key).is_some());
-        // A write is tried only if one has failed: a gateway that idles lets its disk sleep.
+        // A write is tried only after a failure, so that an idle gateway lets its disk sleep.
         let has_failed = has_failed || self.store.has_failed() || !ledger.look(|book| book.is_saved());
         let is_writable = !(has_failed || is_known) || (ledger.can_write().await && ledger.save().await.is_ok());
         let tokens = self.store.tokens_unwritable_since().await;
@@ -153,14 +153,15 @@ impl Review {
     }
 }
 
-/// The keys of what can happen to a consent: it ends soon, and it has ended.
+/// The keys of the two events about a consent: it ends soon, and it has ended.
 fn keys(consent: &Consent) -> (EventKey, EventKey) {
     let key = |kind| EventKey::new(kind, consent.to_string());
     (key(EventKind::ConsentEnding), key(EventKind::ConsentEnded))
 }
 
-/// What `status` means `now`, if somebody is told `lead` before the end; times in seconds since 1970. A consent that was short
-/// from the start is told of when half of it is over: else it would end soon as soon as somebody has signed in.
+/// Judges `status` at the time `now`, if people are told `lead` before the end; times in seconds since 1970. If half of the
+/// consent's life is less than `lead`, people are told when half of it is over: otherwise a short consent would end soon right
+/// after somebody has signed in.
 fn judge(status: &Status, lead: u32, now: u32) -> Outlook {
     match &status.standing {
         Standing::Ended { why, .. } | Standing::Unreadable(why) => return Outlook::Ended(why.clone()),
@@ -229,7 +230,7 @@ mod tests {
         assert_eq!(judge(&ended, 14 * DAY, 10), Outlook::Ended("revoked".into()));
     }
 
-    /// Nobody listens there: all that is asked of it fails.
+    /// Nobody listens at the socket of this store, so every request to it fails.
     #[tokio::test]
     async fn a_state_that_fails_is_told_of_nevertheless() {
         let directory = tempfile::tempdir().unwrap();

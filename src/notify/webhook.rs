@@ -1,4 +1,4 @@
-//! The webhook: an event as JSON, signed, by POST.
+//! The webhook: sends an event as signed JSON by POST.
 
 use aws_lc_rs::hmac;
 use serde_json::json;
@@ -9,7 +9,7 @@ use crate::{
     http, tls,
 };
 
-/// The header that bears the signature.
+/// The header that carries the signature.
 const SIGNATURE: &str = "X-Popgate-Signature";
 
 /// Sends events to one URL.
@@ -23,21 +23,21 @@ pub(super) struct Sender {
 /// Why an event was not sent.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
-    /// No answer.
+    /// The webhook did not answer.
     #[error("{0}")]
     NoAnswer(String),
-    /// An answer that does not say that the event was taken.
+    /// The status of the answer is not one of success (2xx).
     #[error("HTTP status {0}")]
     Status(u16),
 }
 
-/// Why nothing can be sent at all.
+/// Why the webhook cannot be used at all.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
-    /// `webhook_ca_file`
+    /// `webhook_ca_file` cannot be used.
     #[error("[notify] webhook_ca_file: {0}")]
     Tls(#[from] tls::Error),
-    /// No HTTP client.
+    /// The HTTP client cannot be made.
     #[error("[notify] webhook: {0}")]
     Http(String),
 }
@@ -57,12 +57,12 @@ impl Sender {
         }))
     }
 
-    /// Whom it sends to, for the log.
+    /// The host of the webhook, for the log: the rest of the URL is kept secret.
     pub(super) fn host(&self) -> &str {
         self.webhook.host()
     }
 
-    /// Sends an event; `now` in seconds since 1970. Only a status of success (2xx) says that it was taken.
+    /// Sends an event; `now` in seconds since 1970. Fails unless the status of the answer is one of success (2xx).
     pub(super) async fn send(&self, record: &Record, now: u32) -> Result<(), Failure> {
         let body = body(record);
         let url = String::from_utf8_lossy(self.webhook.expose());
@@ -82,7 +82,7 @@ impl Sender {
     }
 }
 
-/// What is sent of an event.
+/// The JSON that is sent for an event.
 fn body(record: &Record) -> Vec<u8> {
     let event = &record.event;
     let mut object = json!({
@@ -109,13 +109,14 @@ fn body(record: &Record) -> Vec<u8> {
     object.to_string().into_bytes()
 }
 
-/// A time, given in seconds since 1970.
+/// Formats a time (seconds since 1970) as in RFC 3339.
 fn rfc3339(seconds: u32) -> String {
     let time = chrono::DateTime::from_timestamp(seconds.into(), 0).unwrap_or_default();
     time.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
 }
 
-/// The value of [`SIGNATURE`]. The time is part of it, so that a receiver can refuse what somebody sends again later.
+/// The value of [`SIGNATURE`]. The signature covers the time, so that a receiver can refuse a request that somebody sends again
+/// later.
 fn signature(secret: &Secret, now: u32, body: &[u8]) -> String {
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret.expose());
     let mut context = hmac::Context::with_key(&key);

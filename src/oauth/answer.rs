@@ -1,5 +1,5 @@
-//! What a provider answers (RFC 6749 §5, RFC 8628 §3.2). Answers are read liberally: an answer may hold the only
-//! refresh token that is still good, so an error elsewhere in it must not lose that token.
+//! The answers of a provider (RFC 6749 §5, RFC 8628 §3.2). Answers are parsed liberally: an answer may hold the only refresh
+//! token that is still good, so an error elsewhere in the answer must not lose that token.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 use super::token::Issued;
 
-/// An answer as far as it matters.
+/// The fields of an answer that the gateway uses.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Answer {
     #[serde(deserialize_with = "there")]
@@ -23,10 +23,11 @@ pub(super) struct Answer {
     refresh_token: Option<RefreshToken>,
     #[serde(default, deserialize_with = "seconds")]
     expires_in: Option<u32>,
-    /// How long the consent lasts: Google's of an application in Testing, Microsoft's of personal accounts.
+    /// For how many seconds the consent lasts. Google tells this for an application in Testing, Microsoft for personal
+    /// accounts.
     #[serde(default, deserialize_with = "seconds")]
     refresh_token_expires_in: Option<u32>,
-    /// What was granted, if it tells.
+    /// The scopes that were granted, if the answer names them.
     #[serde(default, deserialize_with = "words")]
     scope: Option<Vec<String>>,
 }
@@ -39,7 +40,7 @@ impl TokenResponse for Answer {
     }
 
     fn token_type(&self) -> &BasicTokenType {
-        // Nothing else was asked for.
+        // The gateway asks for no other type.
         &BasicTokenType::Bearer
     }
 
@@ -82,7 +83,7 @@ fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D:
     Value::deserialize(deserializer).map(|value| number(&value))
 }
 
-/// Some providers send a list, which is in no RFC.
+/// Parses the scopes. Some providers send them as a list, which is in no RFC.
 fn words<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
     let own = |words: &str| {
         words
@@ -105,11 +106,12 @@ fn number(value: &Value) -> Option<u32> {
     seconds.filter(|seconds| *seconds >= 1.0).map(|seconds| seconds as u32)
 }
 
-/// How long a device code lives if the answer does not say so, as RFC 8628 §3.2 requires: what providers usually give.
+/// For how many seconds a device code is valid if the answer does not say so, though RFC 8628 §3.2 requires it. This is the
+/// usual value.
 const CODE_LIFETIME: u32 = 900;
 
-/// Puts a successful answer into the form of the RFCs: JSON that is declared as such, numbers as numbers, and the
-/// status of an error for an error. `None` if the answer cannot be read.
+/// Rewrites a successful answer in the form of the RFCs: JSON that is declared as such, numbers as numbers, and the status of
+/// an error for an error. `None` if the answer cannot be parsed.
 pub(super) fn regular(answer: &HttpResponse) -> Option<HttpResponse> {
     let mut object = object(answer.body())?;
     let is_error = object.contains_key("error")
@@ -123,7 +125,7 @@ pub(super) fn regular(answer: &HttpResponse) -> Option<HttpResponse> {
             Some(interval) => drop(object.insert("interval".into(), interval.into())),
             None => drop(object.remove("interval")),
         }
-        // Google's name of it.
+        // Google's name for this field.
         if let Some(url) = object.remove("verification_url") {
             object.entry("verification_uri").or_insert(url);
         }
@@ -140,7 +142,7 @@ pub(super) fn regular(answer: &HttpResponse) -> Option<HttpResponse> {
     Some(regular)
 }
 
-/// The fields of an answer: JSON, or a form, as providers sent before there was JSON.
+/// Parses the fields of an answer: JSON, or a form, which providers sent before there was JSON.
 fn object(body: &[u8]) -> Option<Map<String, Value>> {
     if let Ok(object) = serde_json::from_slice(body) {
         return Some(object);

@@ -1,4 +1,4 @@
-//! Assertions: what a client or a service account signs to prove itself (RFC 7523).
+//! Assertions, which a client or a service account signs to prove its identity (RFC 7523).
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -10,10 +10,11 @@ use zeroize::Zeroizing;
 
 use crate::config::{CertificateForm, ClientKey};
 
-/// Seconds that an assertion may be used; providers take up to an hour, and need some for clocks that differ.
+/// Seconds for which an assertion is valid. Providers accept up to an hour; a few seconds would not allow for clocks that
+/// differ.
 const LIFETIME: u64 = 300;
 
-/// What is claimed (RFC 7523 §3).
+/// The claims of an assertion (RFC 7523 §3).
 #[derive(Serialize)]
 struct Claims<'a> {
     iss: &'a str,
@@ -27,13 +28,13 @@ struct Claims<'a> {
     exp: u64,
 }
 
-/// The key does not sign, though the configuration was checked.
+/// The key cannot sign, although the configuration was checked.
 #[derive(Debug, thiserror::Error)]
 #[error("the private key cannot sign: {0}")]
 pub(super) struct Unsigned(jsonwebtoken::errors::Error);
 
-/// Signs that `issuer` speaks for `subject` to the provider whose token URL is `audience`. With `scopes` where these are part
-/// of it rather than of the request.
+/// Signs that `issuer` acts for `subject` at the provider whose token URL is `audience`. `scopes` are given if they are part of
+/// the assertion rather than of the request.
 pub(super) fn assertion(
     key: &ClientKey,
     issuer: &str,

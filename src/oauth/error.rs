@@ -1,4 +1,4 @@
-//! Why there is no token, told apart by what helps.
+//! Why there is no token. Each kind of error has its own remedy.
 
 use std::{fmt, time::Duration};
 
@@ -6,38 +6,39 @@ use serde::{Deserialize, Serialize};
 
 use super::explanation::explain;
 
-/// Why an upstream's provider gave no token. Display is for the log and for people at a terminal: it bears the provider's
+/// Why an upstream's provider gave no token. Display is for the log and for people at a terminal: it contains the provider's
 /// words, never a token.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum Error {
-    /// Somebody must sign in: nobody has yet, or the provider takes the consent no more.
+    /// Somebody must sign in: nobody has signed in yet, or the provider no longer accepts the consent.
     #[error("{0} (somebody must sign in: popgate sign-in)")]
     SignIn(Refusal),
-    /// The provider refuses the application, or what it asks for: somebody must mend the configuration, here or there.
+    /// The provider refuses the application or what it asks for: somebody must correct the configuration of popgate or of the
+    /// application at the provider.
     #[error("{0}")]
     Refused(Refusal),
-    /// The provider can't be reached, or has troubles of its own. Passes by itself.
+    /// The provider cannot be reached, or has a problem of its own. This passes without anybody's help.
     #[error("the provider is not available: {reason}")]
     Unavailable {
-        /// In what way.
+        /// What went wrong.
         reason: String,
-        /// How long it wants not to be asked; zero if it says nothing.
+        /// How long the provider wants not to be asked; zero if it does not say.
         retry_after: Duration,
-        /// Whether it may have given a token that did not arrive.
+        /// Whether the provider may have issued a token that did not arrive.
         is_lost: bool,
     },
-    /// What the gateway keeps can't be read or written (logged).
+    /// State cannot be read or written; the log says more.
     #[error("the state cannot be read or written, see the log")]
     State,
-    /// A gateway is running, and renews the token when it needs it: two must not.
+    /// The token has expired, and only the running gateway may renew it: two processes must not renew.
     #[error("the token has expired; the gateway that is running renews it at the next login")]
     Elsewhere,
 }
 
-/// What a provider said when it refused (RFC 6749 §5.2), or what stands in its place.
+/// A refusal: the provider's words (RFC 6749 §5.2), or the gateway's own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
-    /// `error`
+    /// `error`; empty if the words are the gateway's own.
     pub code: String,
     /// `error_description`, on one line.
     pub description: String,
@@ -52,14 +53,14 @@ impl Error {
         }
     }
 
-    /// A browser came back with an answer that another provider gave (RFC 9207, RFC 9700 §4.4).
+    /// The error if a browser comes back with an answer from another provider (RFC 9207, RFC 9700 §4.4).
     pub fn another_provider() -> Self {
         Self::Refused(Refusal::ours(
             "the answer is not of the provider that was asked: begin again, and if this happens again, tell the provider",
         ))
     }
 
-    /// The same error, marked: the provider may have given a token that did not arrive.
+    /// This error, marked: the provider may have issued a token that did not arrive.
     pub(super) fn lost(mut self) -> Self {
         if let Self::Unavailable { is_lost, .. } = &mut self {
             *is_lost = true;
@@ -80,18 +81,18 @@ impl Refusal {
         }
     }
 
-    /// In words of our own: no provider was asked, or it said nothing of the kind.
+    /// A refusal in the gateway's own words: no provider was asked, or it did not say this itself.
     pub(super) fn ours(description: &str) -> Self {
         Self::new("", Some(description))
     }
 
-    /// A sentence that says what it means and what to do, if that is known.
+    /// A sentence that says what the refusal means and what to do, if that is known.
     pub fn explanation(&self) -> Option<&'static str> {
         explain(&self.code, &self.description)
     }
 
-    /// Whether the consent is what is refused (RFC 6749 §5.2, and what providers have made of it), rather than the
-    /// application.
+    /// Whether the provider refuses the consent rather than the application (RFC 6749 §5.2, and the codes that providers have
+    /// added).
     pub(super) fn concerns_consent(&self) -> bool {
         matches!(
             self.code.as_str(),
@@ -99,7 +100,7 @@ impl Refusal {
         )
     }
 
-    /// Whether it may be gone the next time (RFC 6749 §4.1.2.1).
+    /// Whether the same request may succeed later (RFC 6749 §4.1.2.1).
     pub(super) fn will_pass(&self) -> bool {
         matches!(
             self.code.as_str(),
@@ -109,7 +110,7 @@ impl Refusal {
 }
 
 impl fmt::Display for Refusal {
-    /// Explanation first: it is what helps.
+    /// Writes the explanation first, because it helps most.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let said = match (self.code.as_str(), self.description.as_str()) {
             ("", description) => return f.write_str(description),
@@ -123,7 +124,7 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// On one line, and not too long.
+/// Puts `text` on one line and limits its length.
 fn printable(text: &str) -> String {
     const LONGEST: usize = 400;
     let mut line = String::new();

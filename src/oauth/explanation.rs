@@ -1,6 +1,6 @@
 //! What providers' refusals mean, and what to do about them.
 
-/// What stands in the code or the description, and the sentence for it; the first that fits counts.
+/// A text to find in the description or the code, and the sentence that explains it. The first text that is found counts.
 const EXPLANATIONS: &[(&str, &str)] = &[
     // Microsoft Entra: https://learn.microsoft.com/entra/identity-platform/reference-error-codes
     (
@@ -164,12 +164,12 @@ const EXPLANATIONS: &[(&str, &str)] = &[
     ),
 ];
 
-/// In a sentence what a refusal means and what to do about it.
+/// A sentence that says what a refusal means and what to do about it, if that is known.
 pub(super) fn explain(code: &str, description: &str) -> Option<&'static str> {
     let of = |text: &str| {
         let stands = |needle: &&(&str, &str)| {
             text.match_indices(needle.0).any(|(at, found)| {
-                // AADSTS70001 is no part of AADSTS700016.
+                // AADSTS70001 must not be found in AADSTS700016.
                 !text[at + found.len()..].starts_with(|c: char| c.is_ascii_digit())
             })
         };

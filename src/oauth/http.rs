@@ -1,4 +1,4 @@
-//! HTTP with a provider: over TLS that the configuration trusts, with answers of bounded size.
+//! HTTP with a provider: over TLS with the certificates that the configuration trusts, and with answers of bounded size.
 
 use std::time::{Duration, SystemTime};
 
@@ -9,10 +9,10 @@ use zeroize::Zeroizing;
 use super::{answer, assertion::Unsigned};
 use crate::{config::Secret, http, tls};
 
-/// Octets of an answer; tokens of large organisations have some tens of thousands.
+/// The most octets of an answer. Tokens of large organisations have some tens of thousands.
 const LONGEST: usize = 1024 * 1024;
 
-/// A client of one provider.
+/// The HTTP client for one provider.
 #[derive(Debug, Clone)]
 pub(super) struct Http {
     client: reqwest::Client,
@@ -20,36 +20,36 @@ pub(super) struct Http {
     secret: Option<Secret>,
 }
 
-/// No answer that says anything about the request.
+/// Why there is no answer that says anything about the request.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
-    /// No connection, or a certificate that is not trusted: the request was not sent.
+    /// There was no connection, or the certificate is not trusted: the request was not sent.
     #[error("{0}")]
     Unsent(String),
-    /// The request was sent, and no whole answer came.
+    /// The request was sent, but no whole answer came.
     #[error("{0}")]
     Lost(String),
-    /// The provider has troubles, or was asked too often.
+    /// The provider has a problem of its own (5xx), or was asked too often (429).
     #[error("HTTP status {status}")]
     Status {
         status: u16,
-        /// When it wants to be asked again.
+        /// How long the provider wants not to be asked, if it says so.
         retry_after: Option<Duration>,
     },
-    /// An answer without end.
+    /// The answer is too long.
     #[error("an answer of more than {LONGEST} octets")]
     TooLong,
     /// The provider granted the request, but its answer is neither JSON nor a form.
     #[error("its answer is none of OAuth2's")]
     Unreadable,
-    /// It was not sent.
+    /// The request was not sent, because it could not be signed.
     #[error(transparent)]
     Unsigned(#[from] Unsigned),
 }
 
 impl Failure {
-    /// Whether the provider may have granted the request, so that what it gave did not arrive. A status of 502 or 504
-    /// is from a proxy in front of the provider, and says nothing about the provider itself.
+    /// Whether the provider may have granted the request, although its answer did not arrive. A status of 502 or 504 is from a
+    /// proxy in front of the provider, and says nothing about the provider itself.
     pub(super) fn is_lost(&self) -> bool {
         match self {
             Self::Lost(_) | Self::TooLong | Self::Unreadable => true,
@@ -104,7 +104,7 @@ impl Http {
     }
 }
 
-/// The values of a form that are secret: all except those of fields that are known not to be.
+/// The secret values of a form: all values except those of fields that are known not to be secret.
 fn secrets(form: &[u8]) -> Vec<Zeroizing<String>> {
     const OPEN: [&str; 5] = [
         "client_assertion_type",
@@ -119,8 +119,8 @@ fn secrets(form: &[u8]) -> Vec<Zeroizing<String>> {
         .collect()
 }
 
-/// Removes `secrets` from the body of an error: it goes into the log, and some providers repeat in it what they were
-/// sent. JSON may escape slashes (RFC 8259 §7).
+/// Removes `secrets` from the body of an error, because the body goes into the log and some providers repeat in it what they
+/// were sent. JSON may escape slashes (RFC 8259 §7).
 fn without(body: &[u8], secrets: &[Zeroizing<String>]) -> Vec<u8> {
     let mut text = String::from_utf8_lossy(body).into_owned();
     for secret in secrets {
@@ -129,11 +129,11 @@ fn without(body: &[u8], secrets: &[Zeroizing<String>]) -> Vec<u8> {
     text.into_bytes()
 }
 
-/// Seconds, or a date (RFC 9110 §10.2.3).
+/// Parses `Retry-After`: seconds, or a date (RFC 9110 §10.2.3).
 fn delay(text: &str) -> Option<Duration> {
     match text.parse() {
         Ok(seconds) => Some(Duration::from_secs(seconds)),
-        // What is past already is no delay.
+        // A date in the past is no delay.
         Err(_) => httpdate::parse_http_date(text)
             .ok()?
             .duration_since(SystemTime::now())

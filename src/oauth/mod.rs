@@ -1,5 +1,5 @@
-//! Tokens for upstreams that take no password (RFC 6749): kept sealed in state, renewed ahead of their end, one renewal at a
-//! time for each consent.
+//! OAuth2 tokens (RFC 6749) for upstreams that take no password. State keeps the tokens sealed; they are renewed before they
+//! expire, one renewal at a time for each consent.
 
 mod answer;
 mod assertion;
@@ -32,46 +32,47 @@ pub use sign_in::{CodeSignIn, DeviceSignIn};
 pub use status::{Part, Standing, Status};
 pub use token::{AccessToken, Issued};
 
-/// Providers forget consents that are not used: Google's after six months, Microsoft's after 90 days.
+/// Seconds after which an unused consent is renewed. Providers end consents that are not used: Google after six months,
+/// Microsoft after 90 days.
 const LONG_UNUSED: u32 = 7 * 24 * 3600;
-/// Why a consent ends with its first token, and what to do about it.
+/// Why a consent ends with its first access token, and what to do about it.
 const NO_REFRESH_TOKEN: &str = "the provider gave no refresh token. Most providers give one if scopes has offline_access; Google \
      does if authorize_url ends with access_type=offline&prompt=consent. Then sign in once more";
 
-/// The tokens of all upstreams that want some.
+/// The tokens of all upstreams that use OAuth2.
 #[derive(Debug)]
 pub struct Tokens {
     providers: HashMap<String, Provider>,
     store: Arc<dyn StateStore>,
     vault: Arc<Vault>,
     turns: Arc<DashMap<Consent, Arc<Mutex<Turn>>>>,
-    /// Renewals under way. Each must be finished even if the session that needed it has gone, because a refresh token
-    /// may be good for one use only.
+    /// Renewals in flight. Each must be finished even if the session that needed it has ended, because a refresh token may be
+    /// good for one use only.
     renewals: TaskTracker,
-    /// The process is about to end.
+    /// Cancelled when the process shuts down.
     closing: CancellationToken,
 }
 
-/// What became of a sign-in.
+/// What became of the tokens of a sign-in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// It is kept, and takes the place of what was kept before.
+    /// The tokens are kept in place of the earlier ones.
     New,
-    /// It brought no refresh token; what was kept before has one, and stays.
+    /// There is no refresh token among them; the earlier consent has one, and stays.
     Old,
-    /// It cannot be written yet. The gateway tries again and again until the process ends.
+    /// The tokens cannot be written yet. The gateway tries again and again until the process ends.
     Unwritten,
 }
 
 impl Tokens {
-    /// The tokens for the upstreams of `options`, kept in `store`. Errors name what is wrong.
+    /// Manages the tokens for the upstreams of `options`, and keeps them in `store`. Errors name what is wrong.
     pub fn new<'a>(options: impl Into<OAuthOptions<'a>>, store: Arc<dyn StateStore>) -> Result<Arc<Self>, SetupError> {
         let options = options.into();
         Ok(Self::of(providers(&options)?, store, Vault::new(options.key)?))
     }
 
-    /// The tokens for the upstreams of `options`, for a configuration that takes the place of this one: what is kept, and the
-    /// key that it is sealed with, stay the same, and no two renewals of a consent are under way at once.
+    /// Manages the tokens for the upstreams of `options`, a configuration that replaces this one. Both share the store, its key
+    /// and the renewals in flight, so that no two renewals of a consent run at once.
     pub fn reconfigured<'a>(&self, options: impl Into<OAuthOptions<'a>>) -> Result<Arc<Self>, SetupError> {
         Ok(Arc::new(Self {
             providers: providers(&options.into())?,
@@ -94,7 +95,7 @@ impl Tokens {
         })
     }
 
-    /// The tokens of no upstream, for tests that need none.
+    /// For tests that need no tokens.
     #[cfg(test)]
     pub(crate) fn none() -> Arc<Self> {
         Self::of(
@@ -104,14 +105,14 @@ impl Tokens {
         )
     }
 
-    /// Waits until all renewals under way have ended and all tokens are saved: for ever, if the disk stays full.
+    /// Waits until all renewals in flight have ended and all tokens are saved. Never returns if the disk stays full.
     pub async fn finish(&self) {
         self.closing.cancel();
         self.renewals.close();
         self.renewals.wait().await;
     }
 
-    /// The consents whose tokens are in memory only, as they could not be saved.
+    /// The consents whose tokens are in memory only, because they could not be saved.
     pub fn unsaved(&self) -> Vec<Consent> {
         let has_unsaved = |turn: &Arc<Mutex<Turn>>| turn.try_lock().is_ok_and(|turn| turn.has_unsaved());
         let consents = self.turns.iter().filter(|entry| has_unsaved(entry.value()));
@@ -127,8 +128,8 @@ impl Tokens {
         self.providers.get(&consent.upstream).ok_or_else(missing)
     }
 
-    /// The consent under which tokens for `name` at `upstream` are kept. If the application itself is trusted, one
-    /// token serves all names.
+    /// The consent under which tokens for `name` at `upstream` are kept. With `grant = "client-credentials"` the provider
+    /// trusts the application itself, and one token serves all names.
     pub fn consent(&self, upstream: &str, name: &str) -> Consent {
         let is_shared = self
             .providers
@@ -140,7 +141,7 @@ impl Tokens {
         }
     }
 
-    /// A token that lasts for a session to come, renewed if need be.
+    /// An access token that is valid for long enough for a new session. Renews it if necessary.
     pub async fn access(self: &Arc<Self>, consent: &Consent) -> Result<AccessToken, Error> {
         match self.kept(consent).await? {
             (_, kept) if kept.is_fresh(now()) => Ok(kept.access()),
@@ -148,7 +149,7 @@ impl Tokens {
         }
     }
 
-    /// Another token than `refused`, which an upstream did not take though its time is not over.
+    /// An access token in place of `refused`, which the upstream refused although it has not expired.
     pub async fn access_after(
         self: &Arc<Self>,
         consent: &Consent,
@@ -157,8 +158,8 @@ impl Tokens {
         self.renewed(consent, Some(refused.clone())).await
     }
 
-    /// Tokens that hold only what was `issued` for `consent`, until it has opened the mailbox. If it is renewed during
-    /// the trial, the new token is here too.
+    /// Tokens that hold only what was `issued` for `consent`, in memory, for the time until it has opened the mailbox. If the
+    /// trial renews the access token, the new one is held here too.
     pub async fn trial(&self, consent: &Consent, issued: Issued) -> Result<Arc<Self>, Error> {
         let vault = Vault::new(None).map_err(|_| Error::State)?;
         let trial = Self::of(self.providers.clone(), Arc::new(MemoryStore::default()), vault);
@@ -170,8 +171,8 @@ impl Tokens {
         Ok(trial)
     }
 
-    /// Somebody has signed in: what `trial` holds by now replaces what was kept, unless only the latter has a refresh
-    /// token.
+    /// Keeps what `trial` holds, after somebody has signed in. The earlier tokens are replaced, unless the earlier consent
+    /// still holds and has a refresh token, and `trial` has none.
     pub async fn keep(self: &Arc<Self>, consent: &Consent, trial: &Self) -> Result<Outcome, Error> {
         let (_, fresh) = trial.kept(consent).await?;
         loop {
@@ -185,14 +186,14 @@ impl Tokens {
                 Ok(None) => {}
                 Err(_) => {
                     let turn = self.turn(consent).lock_owned().await;
-                    self.save_later(consent, turn, sealed, fresh);
+                    self.save_later(consent, turn, sealed, fresh, None);
                     return Ok(Outcome::Unwritten);
                 }
             }
         }
     }
 
-    /// Asks the provider to revoke what `trial` holds. Returns whether the provider did.
+    /// Asks the provider to revoke the token that `trial` holds. Returns whether the provider did.
     pub async fn revoke(&self, consent: &Consent, trial: &Self) -> bool {
         let (Ok(provider), Ok((_, kept))) = (self.provider(consent), trial.kept(consent).await) else {
             return false;
@@ -207,7 +208,7 @@ impl Tokens {
         }
     }
 
-    /// Forgets the consent; returns whether there was one.
+    /// Deletes the consent from state; returns whether there was one.
     pub async fn forget(&self, consent: &Consent) -> Result<bool, Error> {
         loop {
             let sealed = self.sealed(consent).await?;
@@ -218,7 +219,7 @@ impl Tokens {
         }
     }
 
-    /// How `consent` stands, as far as is known here.
+    /// The status of `consent`, without asking the provider.
     pub async fn status(&self, consent: &Consent) -> Result<Status, Error> {
         let needs_consent = self.provider(consent)?.config.needs_consent();
         let unwritable = self.store.tokens_unwritable_since().await;
@@ -230,40 +231,40 @@ impl Tokens {
         Ok(status.unwritable_since(unwritable.ok().flatten()))
     }
 
-    /// Repeats a request that was under way when the process before this one was killed: the provider may have rotated
-    /// the refresh token, and accepts the old one for some seconds only.
+    /// Repeats a request for a token that was in flight when the previous process was killed: the provider may have rotated the
+    /// refresh token, and accepts the old one for some seconds only.
     pub async fn resume(self: &Arc<Self>, consent: &Consent) {
         if let Ok((_, kept)) = self.kept(consent).await
             && kept.asked > 0
         {
             tracing::info!(%consent, "a token was asked for when the gateway ended: asking again");
-            // A failure is in the log.
+            // The renewal logs its failure.
             let _ = self.renewed(consent, None).await;
         }
     }
 
-    /// Renews a consent that has been unused for long, before its provider forgets it.
+    /// Renews a consent that has been unused for long, before the provider ends it.
     pub async fn keep_alive(self: &Arc<Self>, consent: &Consent) {
         if let Ok((_, kept)) = self.kept(consent).await
             && kept.refresh.is_some()
             && kept.lapsed.is_none()
             && kept.obtained.saturating_add(LONG_UNUSED) < now()
         {
-            // A failure is in the log, and the next sweep tries again.
+            // The renewal logs its failure, and the next sweep tries again.
             let _ = self.renewed(consent, None).await;
         }
     }
 
     async fn sealed(&self, consent: &Consent) -> Result<Option<Vec<u8>>, Error> {
         match self.store.token(consent).await {
-            // A damaged record counts as none, and is replaced.
+            // A damaged record counts as missing, and is replaced.
             Err(Unavailable::Damaged) => Ok(None),
             sealed => sealed.map_err(|_| Error::State),
         }
     }
 
-    /// What is kept for `consent`, sealed and opened. If it was sealed with another key and nobody has to sign in, it
-    /// counts as nothing; if somebody has to, this fails, and the record stays until the key is put right.
+    /// The record of `consent`, sealed and opened. If the record was sealed with another key, it counts as missing for a grant
+    /// that needs no consent. For other grants this fails, and the record stays until the key is corrected.
     async fn kept(&self, consent: &Consent) -> Result<(Option<Vec<u8>>, Kept), Error> {
         let sealed = self.sealed(consent).await?;
         let opened = sealed.as_ref().map(|octets| self.vault.open(consent, octets));
@@ -276,8 +277,8 @@ impl Tokens {
         }
     }
 
-    /// Saves `kept` in place of `followed`. Returns it sealed; `None` if something other than `followed` is kept by now, which
-    /// then stays.
+    /// Saves `kept` in place of the sealed record `followed`, and returns it sealed. If state no longer holds `followed`,
+    /// returns `None` and changes nothing.
     async fn save(&self, consent: &Consent, followed: Option<&[u8]>, kept: &Kept) -> Result<Option<Vec<u8>>, Error> {
         let sealed = self.vault.seal(consent, kept).map_err(|_| Error::State)?;
         match self.store.set_token(consent, followed, Some(&sealed)).await {
@@ -296,7 +297,7 @@ fn providers(options: &OAuthOptions<'_>) -> Result<HashMap<String, Provider>, Se
         .collect()
 }
 
-/// For other processes, which must not renew beside the gateway.
+/// Renews tokens for other processes, which ask for it at the gateway's socket: they must not renew tokens themselves.
 #[derive(Debug)]
 pub struct AtTheSocket(pub Arc<Tokens>);
 
@@ -320,7 +321,8 @@ impl Renewer for AtTheSocket {
     }
 }
 
-/// If nobody has consented, no consent has ended, and a sign-in would not help.
+/// The error of a request that uses no earlier consent. [`Error::SignIn`] becomes [`Error::Refused`]: no consent has ended, and
+/// a new sign-in would not help.
 fn without_consent(error: Error) -> Error {
     match error {
         Error::SignIn(refusal) => Error::Refused(refusal),

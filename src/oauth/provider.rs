@@ -1,4 +1,4 @@
-//! One upstream's provider: the requests that end in a token.
+//! The OAuth2 provider of an upstream: the requests that lead to a token.
 
 use std::{borrow::Cow, fmt::Display, pin::Pin, sync::Arc, time::Duration};
 
@@ -41,14 +41,14 @@ type Client = oauth2::Client<
 
 /// The shortest pause between two polls for the token of a device code.
 const LEAST_INTERVAL: Duration = Duration::from_secs(1);
-/// What a client signs instead of telling a secret (RFC 7523 §2.2).
+/// The type of the assertion that a client signs instead of sending a secret (RFC 7523 §2.2).
 const CLIENT_ASSERTION: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
-/// RFC 8628 §3.4
+/// The grant type of a device code (RFC 8628 §3.4).
 const DEVICE_CODE: &str = "urn:ietf:params:oauth:grant-type:device_code";
-/// What a service account signs instead of a consent (RFC 7523 §2.1).
+/// The grant type of the assertion that a service account signs instead of a person's consent (RFC 7523 §2.1).
 const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 
-/// A provider, as an upstream's configuration names it.
+/// A provider, as the configuration of an upstream names it.
 #[derive(Debug, Clone)]
 pub(super) struct Provider {
     pub(super) config: Arc<OAuth2>,
@@ -59,16 +59,16 @@ pub(super) struct Provider {
 /// Why a provider could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
-    /// Its `ca_file`.
+    /// The provider's `ca_file` cannot be used.
     #[error(transparent)]
     Tls(#[from] tls::Error),
-    /// One of its URLs.
+    /// One of the provider's URLs is not valid.
     #[error("{0}")]
     Url(String),
-    /// No HTTP client.
+    /// The HTTP client cannot be made.
     #[error("{0}")]
     Http(String),
-    /// No random numbers.
+    /// The system gives no random numbers.
     #[error(transparent)]
     Random(#[from] RandomUnavailable),
 }
@@ -113,20 +113,20 @@ impl Provider {
         self.config.scopes.iter().cloned().map(Scope::new)
     }
 
-    /// RFC 6749 §6
+    /// Exchanges the refresh token `token` for new tokens (RFC 6749 §6).
     pub(super) async fn refresh(&self, token: &str) -> Result<Issued, Error> {
         let token = RefreshToken::new(token.to_owned());
         let request = self.client.exchange_refresh_token(&token);
         request.request_async(self).await.map(Issued::from).map_err(failed)
     }
 
-    /// RFC 6749 §4.4
+    /// Asks for an access token for the application itself (RFC 6749 §4.4).
     pub(super) async fn client_credentials(&self) -> Result<Issued, Error> {
         let request = self.client.exchange_client_credentials().add_scopes(self.scopes());
         request.request_async(self).await.map(Issued::from).map_err(failed)
     }
 
-    /// RFC 7523 §2.1: a token for `user`'s mail.
+    /// Asks for an access token for `user`'s mail, by a signed assertion (RFC 7523 §2.1).
     pub(super) async fn service_account(&self, user: &str) -> Result<Issued, Error> {
         let OAuth2 {
             client_id,
@@ -185,14 +185,15 @@ impl Provider {
         post(url, form)
     }
 
-    /// RFC 8628 §3.1
+    /// Asks for a device code (RFC 8628 §3.1).
     pub(super) async fn device_code(&self) -> Result<StandardDeviceAuthorizationResponse, Error> {
         let request = self.client.exchange_device_code().map_err(|_| not_for("device"))?;
         let request = request.add_scopes(self.scopes());
         request.request_async(self).await.map_err(failed)
     }
 
-    /// RFC 8628 §3.4: asks until the code was entered, declined, or has expired.
+    /// Asks for the token of a device code until somebody has entered the code or declined, or the code has expired (RFC 8628
+    /// §3.4).
     pub(super) async fn device_token(&self, code: &StandardDeviceAuthorizationResponse) -> Result<Issued, Error> {
         let request = self.client.exchange_device_access_token(code);
         let pause = |interval: Duration| tokio::time::sleep(interval.max(LEAST_INTERVAL));
@@ -200,8 +201,8 @@ impl Provider {
         polled.map(Issued::from).map_err(failed)
     }
 
-    /// Where a browser is to be sent (RFC 6749 §4.1.1), the state that it brings back, and what proves that the code is for
-    /// us (RFC 7636).
+    /// Returns the URL that the browser is sent to (RFC 6749 §4.1.1), the `state` that the browser brings back, and the code
+    /// verifier, which proves that the code was issued to this gateway (RFC 7636).
     pub(super) fn authorize(&self, redirect: &str, person: &str) -> Result<(String, String, Zeroizing<String>), Error> {
         let (challenge, verifier) = PkceCodeChallenge::new_random_sha256();
         let request = self
@@ -213,15 +214,15 @@ impl Provider {
             .add_scopes(self.scopes())
             .set_pkce_challenge(challenge)
             .set_redirect_uri(Cow::Owned(redirect))
-            // OpenID Connect Core §3.1.2.1; a provider that does not know it ignores it.
+            // OpenID Connect Core §3.1.2.1. A provider that does not know this parameter ignores it.
             .add_extra_param("login_hint", person)
             .url();
         let verifier = Zeroizing::new(verifier.into_secret());
         Ok((url.into(), state.into_secret(), verifier))
     }
 
-    /// Whether `iss` of an answer names this provider (RFC 9207 §2.4): it is the configured issuer, or if none is
-    /// configured, a URL at one of the provider's own servers.
+    /// Whether `issuer`, the `iss` of an answer, names this provider (RFC 9207 §2.4): `issuer` must be the configured issuer
+    /// or, if none is configured, a URL at one of the provider's own servers.
     pub(super) fn is_issuer(&self, issuer: &str) -> bool {
         if let Some(known) = &self.config.issuer {
             return known == issuer;
@@ -236,7 +237,7 @@ impl Provider {
         urls.filter_map(origin).any(|origin| origin == issuer)
     }
 
-    /// RFC 6749 §4.1.3
+    /// Exchanges an authorization code for tokens (RFC 6749 §4.1.3).
     pub(super) async fn exchange(&self, code: &str, redirect: &str, verifier: &str) -> Result<Issued, Error> {
         let request = self
             .client
@@ -251,8 +252,8 @@ impl<'c> AsyncHttpClient<'c> for Provider {
     type Error = Failure;
     type Future = Pin<Box<dyn Future<Output = Result<HttpResponse, Failure>> + Send + 'c>>;
 
-    /// A client that has a key proves itself with each request anew: what it signs is good for one use and for some minutes,
-    /// and somebody who types a code takes longer.
+    /// A client that has a key signs a new assertion for each request: an assertion is good for one use and for some minutes,
+    /// and somebody who types in a code takes longer.
     fn call(&'c self, mut request: HttpRequest) -> Self::Future {
         if self.config.short_device_grant {
             *request.body_mut() = with_short_device_grant(request.body());
@@ -275,7 +276,7 @@ impl<'c> AsyncHttpClient<'c> for Provider {
     }
 }
 
-/// Where browsers are sent, if the grant has such a page.
+/// The URL of the provider's page that a browser is sent to, if the grant has such a page.
 fn authorize_url(grant: &Grant) -> Option<&str> {
     match grant {
         Grant::Device { authorize_url, .. } => authorize_url.as_deref(),
@@ -284,6 +285,7 @@ fn authorize_url(grant: &Grant) -> Option<&str> {
     }
 }
 
+/// Rewrites the request for the token of a device code as Yandex expects it:
 /// <https://yandex.com/dev/id/doc/en/codes/screen-code-oauth>
 fn with_short_device_grant(form: &[u8]) -> Vec<u8> {
     let fields = form_urlencoded::parse(form).map(|(name, value)| match (&*name, &*value) {
@@ -314,7 +316,7 @@ fn no_url(text: &str, error: &dyn Display) -> Error {
     Error::Refused(Refusal::ours(&format!("{text:?} is no URL: {error}")))
 }
 
-/// What became of a request.
+/// Turns the failure of a request into an [`Error`].
 fn failed<T>(error: RequestTokenError<Failure, StandardErrorResponse<T>>) -> Error
 where
     T: ErrorResponseType + Display + 'static,
@@ -322,15 +324,15 @@ where
     match error {
         RequestTokenError::ServerResponse(refusal) => refused(&refusal),
         RequestTokenError::Request(failure) => unavailable(&failure),
-        // The answer itself may hold a token.
+        // The answer may hold a token, so it is not shown.
         RequestTokenError::Parse(..) => no_answer(),
         RequestTokenError::Other(what) => Error::unavailable(what),
     }
 }
 
-/// An `error` with its description.
+/// Turns the `error` and `error_description` of an answer into an [`Error`].
 fn refused<T: ErrorResponseType>(answer: &StandardErrorResponse<T>) -> Error {
-    // The type prints itself with the description, its serialised form is the bare code.
+    // Display adds the description to the code; the serialised form is the code alone.
     let code = serde_json::to_value(answer.error()).ok();
     let code = code.as_ref().and_then(|code| code.as_str()).unwrap_or("error");
     match Refusal::new(code, answer.error_description().map(String::as_str)) {

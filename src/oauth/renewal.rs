@@ -5,6 +5,8 @@
 //! 2. It asks. If the answer is lost, it asks again at once: the provider may have rotated the refresh token, and
 //!    accepts the old one for some seconds more.
 //! 3. It saves the answer. Only then does it use the new token, because the first use may retire the old refresh token.
+//!
+//! Of several gateways that share a store, one renews a consent at a time ([`Duty::Renewal`]).
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,35 +18,46 @@ use tokio::{
 use super::{AccessToken, Error, Issued, Refusal, Tokens, provider::Provider, token::Kept, without_consent};
 use crate::{
     config::Grant,
-    state::{Consent, now},
+    state::{Consent, Duty, OnDuty, now},
     telemetry::metrics,
 };
 
-/// How long a provider that failed is not asked again. Sessions that wait for the same token get the same error.
+/// How long a provider is not asked again after a failure. Sessions that wait for the same token get the same error.
 const PAUSE: Duration = Duration::from_secs(5);
 /// The longest pause that a provider can ask for.
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
-/// If a token replaces a refused one and is refused too while it is this young, a new one would be refused too.
+/// If the token that replaces a refused one is refused too, while it is this young, a new one would be refused as well.
 const RECENT: Duration = Duration::from_secs(60);
-/// How long a device waits for a token. The renewal goes on after that.
+/// How long a session waits for a token. The renewal goes on after that.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Pauses before a lost answer is asked for again, in milliseconds. Providers accept a rotated refresh token for 10 to
-/// 60 seconds more.
+/// How long to wait for another gateway that renews the same token.
+const PATIENCE_WITH_OTHERS: Duration = Duration::from_secs(10);
+/// Pauses before a request whose answer was lost is repeated, in milliseconds. Providers accept a rotated refresh token for 10
+/// to 60 seconds more.
 const AGAIN: [u64; 8] = [100, 250, 500, 1_000, 2_000, 4_000, 8_000, 16_000];
 /// Pauses before another try to save a token: the first, the longest, and the one while the gateway shuts down.
 const SAVE_AGAIN: Duration = Duration::from_secs(1);
 const SAVE_AGAIN_AT_MOST: Duration = Duration::from_secs(60);
 const SAVE_AGAIN_AT_THE_END: Duration = Duration::from_millis(200);
 
-/// The right to renew a consent's token.
+/// The right to renew a consent's token, and what earlier renewals have left behind.
 #[derive(Debug, Default)]
 pub(super) struct Turn {
     /// The error of the last try, and when the next try may be made.
     failed: Option<(Instant, Error)>,
-    /// When a token was given in place of one that an upstream had refused.
+    /// When a new token last replaced one that an upstream had refused.
     replaced: Option<Instant>,
-    /// The record that could not be saved yet, after the sealed record that it replaces.
-    unsaved: Option<(Option<Vec<u8>>, Kept)>,
+    unsaved: Option<Unsaved>,
+}
+
+/// A record that could not be saved yet.
+#[derive(Debug)]
+struct Unsaved {
+    /// The sealed record that it replaces.
+    followed: Option<Vec<u8>>,
+    kept: Kept,
+    /// Until the record is saved, no other gateway asks the provider: it knows the old refresh token only.
+    _duty: Option<OnDuty>,
 }
 
 impl Turn {
@@ -79,53 +92,97 @@ impl Tokens {
         refused: Option<AccessToken>,
     ) -> Result<AccessToken, Error> {
         self.save_unsaved(consent, &mut turn).await?;
-        let (sealed, kept) = self.kept(consent).await?;
-        let now = now();
-        // The renewal that had the turn before may have done it already.
-        let is_refused = refused.as_ref().is_some_and(|token| *token == kept.access());
-        let is_recent = turn.replaced.is_some_and(|at| at.elapsed() < RECENT);
-        if kept.is_fresh(now) && kept.asked == 0 && (!is_refused || is_recent) {
-            return Ok(kept.access());
+        let mut duty = None;
+        loop {
+            let (sealed, kept) = self.kept(consent).await?;
+            let now = now();
+            // The renewal that held the turn before may already have renewed the token, or another gateway.
+            let is_refused = refused.as_ref().is_some_and(|token| *token == kept.access());
+            let is_recent = turn.replaced.is_some_and(|at| at.elapsed() < RECENT);
+            if kept.is_fresh(now) && kept.asked == 0 && (!is_refused || is_recent) {
+                leave(duty).await;
+                return Ok(kept.access());
+            }
+            let fallback = |error: Error| match error {
+                // The token has not expired yet: there is time to try again.
+                Error::Unavailable { .. } if kept.is_valid(now) && !is_refused => Ok(kept.access()),
+                error => Err(error),
+            };
+            match &turn.failed {
+                Some((until, error)) if *until > Instant::now() => {
+                    leave(duty).await;
+                    return fallback(error.clone());
+                }
+                _ => {}
+            }
+            // If two processes renew, one makes the other's refresh token invalid (RFC 9700 §4.14.2).
+            if self.store.is_shared() {
+                return self.renewed_by_the_gateway(consent, refused.is_some()).await;
+            }
+            let Some(duty) = duty.take() else {
+                let taken = Duty::Renewal(consent.clone())
+                    .take(&self.store, PATIENCE_WITH_OTHERS)
+                    .await;
+                match taken.map_err(|_| Error::State)? {
+                    // The token is read once more: it may be another now.
+                    Some(taken) => duty = Some(taken),
+                    None => return fallback(Error::unavailable("another gateway is asking it for the same token")),
+                }
+                continue;
+            };
+            let due = Due {
+                sealed,
+                kept: kept.clone(),
+                is_refused,
+            };
+            let renewed = self.renew_on_duty(consent, turn, due, duty).await;
+            return renewed.or_else(fallback);
         }
-        let fallback = |error: Error| match error {
-            // The token has not expired yet: there is time to try again.
-            Error::Unavailable { .. } if kept.is_valid(now) && !is_refused => Ok(kept.access()),
-            error => Err(error),
-        };
-        match &turn.failed {
-            Some((until, error)) if *until > Instant::now() => return fallback(error.clone()),
-            _ => {}
-        }
-        // If two processes renew, one makes the other's refresh token invalid (RFC 9700 §4.14.2).
-        if self.store.is_shared() {
-            return self.renewed_by_the_gateway(consent, refused.is_some()).await;
-        }
-        let outcome = match self.announced(consent, sealed, &kept).await {
+    }
+
+    /// Asks the provider, and saves the answer.
+    async fn renew_on_duty(
+        self: &Arc<Self>,
+        consent: &Consent,
+        mut turn: OwnedMutexGuard<Turn>,
+        Due {
+            sealed,
+            kept,
+            is_refused,
+        }: Due,
+        duty: OnDuty,
+    ) -> Result<AccessToken, Error> {
+        let asked = match self.announced(consent, sealed, &kept).await {
             Ok((sealed, asking)) => {
-                let outcome = self.ask(consent, &asking).await;
-                metrics().token_refresh(&consent.upstream, word(&outcome));
-                if let Err(error) = &outcome {
+                let asked = tokio::select! {
+                    biased;
+                    asked = self.ask(consent, &asking) => asked,
+                    () = duty.lapsed() => Err(Error::unavailable("another gateway may be asking it by now").lost()),
+                };
+                metrics().token_refresh(&consent.upstream, word(&asked));
+                if let Err(error) = &asked {
                     self.note(consent, sealed.as_deref(), &asking, error).await;
                 }
-                outcome.map(|issued| (sealed, issued))
+                asked.map(|issued| (sealed, issued))
             }
             Err(error) => Err(error),
         };
-        match outcome {
+        let result = match asked {
             Ok((sealed, issued)) => {
                 turn.failed = None;
                 turn.replaced = is_refused.then(Instant::now);
-                let renewed = kept.renewed(issued, now);
+                let renewed = kept.renewed(issued, now());
                 match self.save(consent, sealed.as_deref(), &renewed).await {
                     Ok(Some(_)) => Ok(renewed.access()),
-                    // Somebody has signed in meanwhile: the new consent counts.
-                    Ok(None) => match self.kept(consent).await? {
-                        (_, kept) if kept.is_valid(now) => Ok(kept.access()),
-                        _ => Err(Error::unavailable("the consent was changed meanwhile")),
+                    // Somebody has signed in meanwhile: the new consent is the one to use.
+                    Ok(None) => match self.kept(consent).await {
+                        Ok((_, kept)) if kept.is_valid(now()) => Ok(kept.access()),
+                        Ok(_) => Err(Error::unavailable("the consent was changed meanwhile")),
+                        Err(error) => Err(error),
                     },
                     Err(error) => {
-                        self.save_later(consent, turn, sealed, renewed);
-                        Err(error)
+                        self.save_later(consent, turn, sealed, renewed, Some(duty));
+                        return Err(error);
                     }
                 }
             }
@@ -136,9 +193,11 @@ impl Tokens {
                     Error::SignIn(_) | Error::State | Error::Elsewhere => None,
                 }
                 .map(|pause| (Instant::now() + pause, error.clone()));
-                fallback(error)
+                Err(error)
             }
-        }
+        };
+        duty.leave().await;
+        result
     }
 
     async fn renewed_by_the_gateway(&self, consent: &Consent, is_refused: bool) -> Result<AccessToken, Error> {
@@ -149,8 +208,8 @@ impl Tokens {
         Ok(kept.access())
     }
 
-    /// Saves that the provider is going to be asked, if its answer may bear a new refresh token. If that cannot be
-    /// saved, the provider must not be asked. Returns what is kept now, sealed and opened.
+    /// Saves that the provider is going to be asked, if its answer may contain a new refresh token. If this cannot be saved,
+    /// the provider must not be asked. Returns the record as it is now, sealed and opened.
     async fn announced(
         &self,
         consent: &Consent,
@@ -190,7 +249,8 @@ impl Tokens {
         }
     }
 
-    /// Saves a failure for people to see. Only the first of its kind is logged loudly.
+    /// Saves a failure, so that people see it in the status of the consent. A failure that repeats the last one is not logged
+    /// again.
     async fn note(&self, consent: &Consent, sealed: Option<&[u8]>, kept: &Kept, error: &Error) {
         let mut noted = kept.clone();
         match error {
@@ -203,7 +263,7 @@ impl Tokens {
             }
             Error::State | Error::Elsewhere => return,
             Error::Refused(_) | Error::Unavailable { .. } => {
-                // If the answer is lost, the next start must ask again at once.
+                // If the answer is lost, `asked` stays set: the next start must ask again at once.
                 if !error.is_lost() {
                     noted.asked = 0;
                 }
@@ -215,20 +275,25 @@ impl Tokens {
             }
         }
         if noted != *kept {
-            // If this can't be saved (logged), the next try finds it out again.
+            // If this cannot be saved (which is logged), the next try finds the failure again.
             let _ = self.save(consent, sealed, &noted).await;
         }
     }
 
-    /// Tries to save `kept` again and again, until that succeeds or the process ends.
+    /// Tries to save `kept` in the background, again and again, until that succeeds or the process ends.
     pub(super) fn save_later(
         self: &Arc<Self>,
         consent: &Consent,
         mut turn: OwnedMutexGuard<Turn>,
         followed: Option<Vec<u8>>,
         kept: Kept,
+        duty: Option<OnDuty>,
     ) {
-        turn.unsaved = Some((followed, kept));
+        turn.unsaved = Some(Unsaved {
+            followed,
+            kept,
+            _duty: duty,
+        });
         drop(turn);
         let (tokens, consent) = (self.clone(), consent.clone());
         self.renewals.spawn(async move {
@@ -253,19 +318,33 @@ impl Tokens {
     }
 
     async fn save_unsaved(&self, consent: &Consent, turn: &mut Turn) -> Result<(), Error> {
-        let Some((followed, kept)) = turn.unsaved.take() else {
+        let Some(unsaved) = turn.unsaved.take() else {
             return Ok(());
         };
-        // If something else is kept by now, somebody has signed in meanwhile, and that stays.
-        let saved = self.save(consent, followed.as_deref(), &kept).await;
+        // If state no longer holds `followed`, somebody has signed in meanwhile, and the new consent stays.
+        let saved = self.save(consent, unsaved.followed.as_deref(), &unsaved.kept).await;
         if saved.is_err() {
-            turn.unsaved = Some((followed, kept));
+            turn.unsaved = Some(unsaved);
         }
         saved.map(drop)
     }
 }
 
-/// How asking for a token ended: a label of a metric.
+/// A token that is due for renewal, as state keeps it.
+struct Due {
+    sealed: Option<Vec<u8>>,
+    kept: Kept,
+    /// The upstream refuses the access token.
+    is_refused: bool,
+}
+
+async fn leave(duty: Option<OnDuty>) {
+    if let Some(duty) = duty {
+        duty.leave().await;
+    }
+}
+
+/// The label of a metric for how a request for a token ended.
 fn word(outcome: &Result<Issued, Error>) -> &'static str {
     match outcome {
         Ok(_) => "ok",
@@ -275,9 +354,8 @@ fn word(outcome: &Result<Issued, Error>) -> &'static str {
     }
 }
 
-/// Asks for a new token (RFC 6749 §6). Once an answer is lost, any further failure leads to another try at once: a
-/// later request with the same refresh token may come too late, and then the provider ends the consent (RFC 9700
-/// §4.14.2).
+/// Asks for a new access token (RFC 6749 §6). Once an answer is lost, any further failure leads to another try at once: a later
+/// request with the same refresh token may come too late, and then the provider ends the consent (RFC 9700 §4.14.2).
 async fn refreshed(provider: &Provider, refresh: &str) -> Result<Issued, Error> {
     let mut is_lost = false;
     let mut pauses = AGAIN.iter();

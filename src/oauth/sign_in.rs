@@ -1,4 +1,5 @@
-//! Somebody consents: by a code typed at the provider's page (RFC 8628), or by a browser that is sent there and back.
+//! How somebody consents: by a code typed in at the provider's page (RFC 8628), or in a browser that is sent to the provider
+//! and back (RFC 6749 §4.1).
 
 use std::time::Duration;
 
@@ -12,36 +13,36 @@ use zeroize::Zeroizing;
 use super::{Error, Issued, Refusal, Tokens, without_consent};
 use crate::state::Consent;
 
-/// A code for somebody to type in.
+/// A sign-in by a device code, which somebody must type in.
 #[derive(Debug)]
 pub struct DeviceSignIn(StandardDeviceAuthorizationResponse);
 
 impl DeviceSignIn {
-    /// Where it is typed in.
+    /// The URL of the page where the code is typed in.
     pub fn url(&self) -> &str {
         self.0.verification_uri()
     }
 
-    /// Where it is typed in already.
+    /// The URL of a page where the code is already filled in, if the provider has one.
     pub fn url_with_code(&self) -> Option<&str> {
         let url = self.0.verification_uri_complete()?;
         Some(url.secret())
     }
 
-    /// What is typed in.
+    /// The code that is typed in.
     pub fn code(&self) -> &str {
         self.0.user_code().secret()
     }
 
-    /// How long it may be.
+    /// How long the code is valid.
     pub fn lifetime(&self) -> Duration {
         self.0.expires_in()
     }
 }
 
-/// A browser that was sent to the provider.
+/// A sign-in in a browser, which is sent to the provider.
 pub struct CodeSignIn {
-    /// Where it is sent.
+    /// The URL that the browser is sent to.
     pub url: String,
     state: String,
     verifier: Zeroizing<String>,
@@ -49,13 +50,14 @@ pub struct CodeSignIn {
 }
 
 impl CodeSignIn {
-    /// Whether the browser that came back, with this query of the redirect URL, is the one that was sent (RFC 6749 §10.12).
+    /// Whether `query`, with which a browser has come back to the redirect URL, is the answer to this sign-in: its `state` must
+    /// be the one that was sent (RFC 6749 §10.12).
     pub fn is_answered_by(&self, query: &str) -> bool {
         let state = parameter(query, "state").unwrap_or_default();
         state.as_bytes().ct_eq(self.state.as_bytes()).into()
     }
 
-    /// Whether the browser is to come back to this path, as far as a proxy has left it.
+    /// Whether `path` is the path of the redirect URL. A proxy may have removed the start of `path`.
     pub fn comes_back_to(&self, path: &str) -> bool {
         Url::parse(&self.redirect).is_ok_and(|url| url.path().ends_with(path))
     }
@@ -75,13 +77,13 @@ impl Tokens {
         self.provider(consent)?.device_code().await.map(DeviceSignIn)
     }
 
-    /// Waits until somebody has typed in the code, has declined, or has let it expire.
+    /// Waits until somebody has typed in the code or declined, or the code has expired.
     pub async fn finish_device(&self, consent: &Consent, sign_in: &DeviceSignIn) -> Result<Issued, Error> {
         let provider = self.provider(consent)?;
         provider.device_token(&sign_in.0).await.map_err(without_consent)
     }
 
-    /// Where to send somebody's browser, which is to come back to `redirect`.
+    /// Begins a sign-in in a browser; the provider sends the browser back to `redirect`.
     pub fn begin_code(&self, consent: &Consent, redirect: &str) -> Result<CodeSignIn, Error> {
         let (url, state, verifier) = self.provider(consent)?.authorize(redirect, &consent.name)?;
         Ok(CodeSignIn {
@@ -92,7 +94,8 @@ impl Tokens {
         })
     }
 
-    /// The browser has come back, with this query.
+    /// Finishes a sign-in after the browser has come back with `query`. Fails if `query` belongs to another sign-in, is from
+    /// another provider (RFC 9207), or reports an error.
     pub async fn finish_code(&self, consent: &Consent, sign_in: &CodeSignIn, query: &str) -> Result<Issued, Error> {
         if !sign_in.is_answered_by(query) {
             return Err(Error::Refused(Refusal::ours(
@@ -117,7 +120,7 @@ impl Tokens {
         self.finish_with(consent, sign_in, &code).await
     }
 
-    /// Somebody has copied `code` from the provider's page.
+    /// Finishes a sign-in with `code`, which is from the answer or was copied from the provider's page.
     pub async fn finish_with(&self, consent: &Consent, sign_in: &CodeSignIn, code: &str) -> Result<Issued, Error> {
         let provider = self.provider(consent)?;
         let issued = provider.exchange(code, &sign_in.redirect, &sign_in.verifier).await;

@@ -1,4 +1,4 @@
-//! How a consent stands, for people and for programs.
+//! The status of a consent, for people and for programs.
 
 use std::fmt;
 
@@ -6,45 +6,45 @@ use chrono::DateTime;
 
 use super::{NO_REFRESH_TOKEN, Refusal, token::Kept};
 
-/// How a consent stands. All times in seconds since 1970.
+/// The status of a consent. All times are in seconds since 1970.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Status {
     /// Whether the consent holds.
     pub standing: Standing,
     /// When somebody signed in; `None` if nobody has, or nobody needs to.
     pub signed_in: Option<u32>,
-    /// When a token was given last.
+    /// When the last access token was issued.
     pub obtained: Option<u32>,
-    /// When that token ends.
+    /// When that access token expires.
     pub expires: Option<u32>,
-    /// Whether it can be renewed without anybody's help.
+    /// Whether the access token can be renewed without a new sign-in.
     pub renews: bool,
     /// When the consent ends, if the provider tells.
     pub ends: Option<u32>,
-    /// When the last try failed, and why.
+    /// When the last request for a token failed, and why.
     pub trouble: Option<(u32, String)>,
-    /// Since when tokens cannot be written.
+    /// Since when tokens cannot be written to state, if they cannot.
     pub unwritable: Option<u32>,
 }
 
-/// Whether a device can get its mail, as far as the consent is concerned.
+/// Whether the consent lets a device get its mail.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Standing {
     /// Nobody has signed in yet.
     #[default]
     Missing,
-    /// It holds.
+    /// The consent holds.
     Good,
-    /// The application itself is trusted: there is no consent.
+    /// The provider trusts the application itself: no consent is needed.
     NotNeeded,
-    /// It has ended.
+    /// The consent has ended.
     Ended {
         /// Since when.
         since: u32,
         /// Why, and what to do.
         why: String,
     },
-    /// What is kept cannot be opened.
+    /// The record of the consent cannot be opened; why.
     Unreadable(String),
 }
 
@@ -101,7 +101,7 @@ impl Status {
         Self { unwritable, ..self }
     }
 
-    /// Whether a device can get its mail, as far as is known here.
+    /// Whether a device can get its mail, as far as the gateway knows.
     pub fn is_good(&self) -> bool {
         matches!(self.standing, Standing::Good | Standing::NotNeeded)
     }
@@ -111,7 +111,7 @@ impl Status {
         matches!(self.standing, Standing::Ended { .. } | Standing::Unreadable(_)) || self.unwritable.is_some()
     }
 
-    /// In words.
+    /// The status in words, with each time as a part of its own.
     pub fn parts(&self) -> Vec<Part> {
         let mut parts = Parts::default();
         match (&self.standing, self.signed_in) {
@@ -170,7 +170,7 @@ impl Parts {
 }
 
 impl fmt::Display for Part {
-    /// A time as people read it, UTC.
+    /// Writes a time for people, in UTC.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Text(text) => f.write_str(text),

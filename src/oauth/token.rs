@@ -1,4 +1,4 @@
-//! Tokens, and what is kept of a consent.
+//! Tokens, and the record that state keeps of a consent.
 
 use std::fmt;
 
@@ -8,13 +8,13 @@ use zeroize::Zeroizing;
 
 use crate::config::Secret;
 
-/// Seconds before its end from which on an access token is renewed: a session that begins with it must not outlive it, and
-/// clocks differ.
+/// How many seconds before its expiry an access token is renewed: a session that begins with an access token must not outlive
+/// it, and clocks differ.
 const MARGIN: u32 = 300;
-/// Lifetime of a token if the provider does not name one (RFC 6749 §5.1: it should).
+/// Lifetime of an access token in seconds if the provider names none (RFC 6749 §5.1: it should).
 const LIFETIME: u32 = 3600;
 
-/// What proves to an upstream who the user is (RFC 6750), for an hour or so.
+/// An access token: it proves the user's identity to an upstream (RFC 6750), usually for an hour.
 #[derive(Debug, Clone)]
 pub struct AccessToken(Secret);
 
@@ -31,21 +31,21 @@ impl From<Secret> for AccessToken {
 }
 
 impl AccessToken {
-    /// Its text; keep the borrow short.
+    /// The text of the token. Keep the borrow short.
     pub fn expose(&self) -> &[u8] {
         self.0.expose()
     }
 }
 
-/// What a provider gave (RFC 6749 §5.1).
+/// What a provider has issued (RFC 6749 §5.1).
 #[derive(Clone)]
 pub struct Issued {
     pub(super) access: Zeroizing<String>,
-    /// The refresh token. If a renewal brings none, the old one stays good (RFC 6749 §6).
+    /// The refresh token. If a renewal brings none, the old one stays valid (RFC 6749 §6).
     pub(super) refresh: Option<Zeroizing<String>>,
-    /// Seconds.
+    /// For how many seconds the access token is valid, if the provider tells.
     pub(super) lifetime: Option<u32>,
-    /// Seconds that the consent lasts, if the provider tells.
+    /// For how many seconds the consent lasts, if the provider tells.
     pub(super) consent_lifetime: Option<u32>,
     /// The scopes that were granted, if the provider tells.
     pub(super) granted: Option<Vec<String>>,
@@ -82,14 +82,14 @@ impl fmt::Debug for Issued {
     }
 }
 
-/// What is kept of a consent. All times are in seconds since 1970; 0 if there is none.
+/// The record of a consent. All times are in seconds since 1970; 0 means that there is none.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Kept {
     pub(super) access: Zeroizing<String>,
     pub(super) refresh: Option<Zeroizing<String>>,
-    /// When the access token was given.
+    /// When the access token was issued.
     pub(super) obtained: u32,
-    /// When it ends.
+    /// When the access token expires.
     pub(super) expires: u32,
     /// When somebody signed in.
     pub(super) signed_in: u32,
@@ -97,14 +97,14 @@ pub(super) struct Kept {
     pub(super) ends: u32,
     /// Since when the provider refuses the consent, with its code and description.
     pub(super) lapsed: Option<(u32, String, String)>,
-    /// When the last try failed, and why.
+    /// When the last request for a token failed, and why.
     pub(super) trouble: Option<(u32, String)>,
-    /// Since when the provider is asked for the next token, if no answer has come yet.
+    /// When the provider was asked for the next token, if no answer has come yet.
     pub(super) asked: u32,
 }
 
 impl Kept {
-    /// This consent after `issued` was given for it.
+    /// This record after the provider has `issued` tokens; `now` in seconds since 1970.
     pub(super) fn renewed(&self, issued: Issued, now: u32) -> Self {
         let lifetime = issued.lifetime.unwrap_or(LIFETIME);
         Self {
@@ -128,7 +128,7 @@ impl Kept {
         !self.access.is_empty() && now < self.expires && self.lapsed.is_none()
     }
 
-    /// Whether it lasts for a session to come too.
+    /// Whether the access token is valid for long enough for a new session.
     pub(super) fn is_fresh(&self, now: u32) -> bool {
         let margin = MARGIN.min(self.expires.saturating_sub(self.obtained) / 10);
         // A clock that was set back must not keep a token alive for ever.
@@ -190,7 +190,7 @@ mod tests {
         assert!(kept.is_fresh(1_000_000) && kept.is_fresh(1_003_299));
         assert!(!kept.is_fresh(1_003_300) && kept.is_valid(1_003_300));
         assert!(!kept.is_valid(1_003_600));
-        // One that is short is not renewed all the time.
+        // A token with a short lifetime is not renewed all the time.
         let short = Kept::default().renewed(issued(Some(60), None), 1_000_000);
         assert!(short.is_fresh(1_000_053) && !short.is_fresh(1_000_054));
         assert_eq!(Kept::default().renewed(issued(None, None), 7).expires, 3607);

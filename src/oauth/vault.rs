@@ -1,4 +1,5 @@
-//! Tokens are kept sealed: XChaCha20-Poly1305 under a key of the configuration's, bound to whose they are.
+//! Seals the records of consents that state keeps: encrypts them with XChaCha20-Poly1305 under a key from the configuration,
+//! and binds each to its consent.
 
 use aws_lc_rs::{hkdf, rand};
 use chacha20poly1305::{
@@ -10,24 +11,24 @@ use zeroize::Zeroizing;
 use super::token::Kept;
 use crate::{config::Secret, state::Consent, types::RandomUnavailable};
 
-/// The first octet of what this version seals.
+/// The first octet of a record that this version seals.
 const VERSION: u8 = 2;
-/// The first octet of what an earlier version sealed, which did not have [`Kept::asked`].
+/// The first octet of a record that an earlier version sealed, which did not have [`Kept::asked`].
 const WITHOUT_ASKED: u8 = 1;
-/// Octets of a nonce; random ones of this length never meet.
+/// Octets of a nonce: so many that two random nonces are never equal in practice.
 const NONCE: usize = 24;
 /// Keeps this key apart from other keys that are derived from the same secret.
 const PURPOSE: &[u8] = b"popgate tokens";
 
-/// Seals and opens.
+/// Seals and opens records.
 pub(super) struct Vault(XChaCha20Poly1305);
 
-/// What was kept can't be opened: it is damaged, or was sealed with another key.
+/// A record cannot be opened: it is damaged, or was sealed with another key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Locked;
 
 impl Vault {
-    /// Under `key`; without one, what is sealed can be opened by this process only.
+    /// Seals under `key`. Without a key, only this process can open the records that it seals.
     pub(super) fn new(key: Option<&Secret>) -> Result<Self, RandomUnavailable> {
         let mut derived = Zeroizing::new([0; 32]);
         match key {
@@ -49,7 +50,7 @@ impl Vault {
             msg: &plain,
             aad: &bound_to(VERSION, consent),
         };
-        // Fails only for messages of gigabytes.
+        // Encryption fails only for messages of gigabytes.
         let sealed = self
             .0
             .encrypt(&XNonce::from(nonce), payload)
@@ -79,7 +80,7 @@ impl std::fmt::Debug for Vault {
     }
 }
 
-/// What a sealed token is bound to: even if somebody swaps tokens in the file, none opens for another consent.
+/// The data that binds a sealed record to its consent: if somebody swaps records in the file, none opens for another consent.
 fn bound_to(version: u8, Consent { upstream, name }: &Consent) -> Vec<u8> {
     let version: &[u8] = if version == WITHOUT_ASKED { &[] } else { &[version] };
     [
@@ -141,7 +142,7 @@ mod tests {
         }
     }
 
-    /// As the version before this one sealed it.
+    /// Seals a record as an earlier version did.
     #[test]
     fn what_an_earlier_version_sealed_opens() {
         let (vault, eva) = (vault("key"), consent("home", "eva"));

@@ -1,4 +1,4 @@
-//! Doors for the fuzzer (`fuzz/`): a whole session, and what AUTH's responses are read by.
+//! Doors for the fuzzer (`fuzz/`): a whole session, what AUTH's responses are read by, and the PROXY header.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -9,6 +9,7 @@ use super::{
     command::Mechanism,
     newcomers::Newcomers,
     permits::Permits,
+    proxy::{self, Parsed},
     sasl,
     scram::ClientFirst,
     session::{self, Endpoint, Stop},
@@ -45,6 +46,28 @@ where
         Stop::default(),
     )
     .await;
+}
+
+/// Reads a PROXY header at the start of `octets`: its length and the device's address, if it is whole and well-formed.
+///
+/// # Panics
+/// If the result depends on how many octets come at once.
+pub fn proxy_header(octets: &[u8]) -> Option<(usize, Option<SocketAddr>)> {
+    let mut known = Parsed::Incomplete;
+    for end in 1..=octets.len() {
+        let parsed = proxy::parse(&octets[..end]);
+        match known {
+            Parsed::Incomplete => known = parsed,
+            Parsed::Header { .. } | Parsed::Malformed => assert_eq!(parsed, known, "at {end}"),
+        }
+        if let Parsed::Header { octets, .. } = known {
+            assert!(octets <= end, "{octets} of {end}");
+        }
+    }
+    match known {
+        Parsed::Header { octets, device } => Some((octets, device)),
+        Parsed::Incomplete | Parsed::Malformed => None,
+    }
 }
 
 /// Reads the responses of an exchange; the login, if they are well-formed.

@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use zeroize::{Zeroize, Zeroizing};
 
-/// Octets that an input without need holds: a session that waits is cheap.
-const SMALL: usize = 512;
+/// Octets that an input has room for at first; most commands are shorter.
+pub(super) const SMALL: usize = 512;
 
 /// A buffer that grows on demand, hands out lines, and wipes what was consumed, for it may be a password.
 #[derive(Debug, Default)]
@@ -25,6 +25,19 @@ impl Input {
     /// Octets held.
     pub(super) fn len(&self) -> usize {
         self.held.len()
+    }
+
+    /// Whether there is no buffer: [`Self::put`] makes one for what has come.
+    pub(super) fn is_released(&self) -> bool {
+        self.buffer.is_empty()
+    }
+
+    /// Appends what was read elsewhere, [`SMALL`] octets at most, while there is no buffer.
+    pub(super) fn put(&mut self, octets: &[u8]) {
+        if !octets.is_empty() {
+            self.space(SMALL)[..octets.len()].copy_from_slice(octets);
+            self.filled(octets.len());
+        }
     }
 
     /// Room to read into, never empty unless `limit` octets are held already.
@@ -82,9 +95,9 @@ impl Input {
         Ok(Some(parsed))
     }
 
-    /// Gives a large buffer back where nothing is held.
+    /// Gives the buffer back if nothing is held.
     pub(super) fn release(&mut self) {
-        if self.held.is_empty() && self.buffer.len() > SMALL {
+        if self.held.is_empty() {
             *self = Self::default();
         }
     }
@@ -166,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn large_buffers_are_given_back_once_empty() {
+    fn buffers_are_given_back_once_empty() {
         let mut input = Input::default();
         put(&mut input, &[b'x'; 2000]);
         input.release();
@@ -174,6 +187,11 @@ mod tests {
         put(&mut input, b"\n");
         take(&mut input, 2000).unwrap().unwrap();
         input.release();
+        assert!(input.is_released());
+        input.put(b"");
+        assert!(input.is_released());
+        input.put(b"NOOP\r\n");
+        assert_eq!(take(&mut input, 4), Ok(Some(b"NOOP".to_vec())));
         assert_eq!(input.space(1 << 16).len(), SMALL);
     }
 

@@ -132,6 +132,9 @@ impl Listener {
     /// Takes a socket that listens already. Must be called within a runtime.
     pub fn inherit(socket: std::net::TcpListener, settings: Settings) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
+        // On Linux an accepted socket has the options of the one that it came by: four system calls less for each session.
+        #[cfg(target_os = "linux")]
+        set_options(&SockRef::from(&socket));
         let socket = TcpListener::from_std(socket)?;
         let address = socket.local_addr()?;
         Ok(Self {
@@ -277,12 +280,8 @@ impl Arrival {
             self.gate.newcomers.make_room(address);
             return self.refuse(&stream, &Reply::TooManySessions);
         };
-        let socket = SockRef::from(&stream);
-        // None is vital: a socket that refuses them has most likely lost its peer, which the session will find out.
-        let _ = socket.set_tcp_nodelay(true);
-        let _ = socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEP_ALIVE));
-        #[cfg(target_os = "linux")]
-        let _ = socket.set_tcp_notsent_lowat(UNSENT);
+        #[cfg(not(target_os = "linux"))]
+        set_options(&SockRef::from(&stream));
         let newcomer = self.gate.newcomers.enter(address);
         let (service, endpoint) = (self.settings.service.clone(), self.settings.endpoint.clone());
         let stop = Stop {
@@ -292,11 +291,9 @@ impl Arrival {
         let abort = self.sessions.abort.clone();
         let summary = Summary::new(peer, self.name);
         let (id, span) = (summary.id(), summary.span());
-        let session = async move {
-            // In a box: a future that is passed on is stored once for each that it is passed to.
-            let session = Box::pin(session::run(stream, summary, permit, newcomer, endpoint, service, stop));
-            abort.run_until_cancelled(session).await;
-        };
+        // In a box: a future that is passed on is stored once for each that it is passed to.
+        let session = Box::pin(session::run(stream, summary, permit, newcomer, endpoint, service, stop));
+        let session = async move { abort.run_until_cancelled(session).await };
         self.sessions.tasks.spawn(trace::session(id, session).instrument(span));
     }
 
@@ -308,6 +305,15 @@ impl Arrival {
             let _ = SockRef::from(stream).send(&line);
         }
     }
+}
+
+/// What a device's socket needs. None of it is vital: a socket that refuses has most likely lost its peer, which the session
+/// will find out.
+fn set_options(socket: &SockRef<'_>) {
+    let _ = socket.set_tcp_nodelay(true);
+    let _ = socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEP_ALIVE));
+    #[cfg(target_os = "linux")]
+    let _ = socket.set_tcp_notsent_lowat(UNSENT);
 }
 
 fn contain(networks: &[IpNet], address: IpAddr) -> bool {
@@ -353,6 +359,19 @@ mod tests {
             assert_eq!(contain(&allow, address.to_canonical()), expected, "{address}");
         }
         assert!(!contain(&[], IpAddr::from([127, 0, 0, 1])));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn an_accepted_socket_has_the_options_of_the_one_that_listens() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        set_options(&SockRef::from(&listener));
+        let _device = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let socket = SockRef::from(&stream);
+        assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEP_ALIVE);
+        assert_eq!(socket.tcp_notsent_lowat().unwrap(), UNSENT);
     }
 
     #[test]

@@ -76,8 +76,9 @@ async fn read_patiently(stream: &mut TcpStream) -> Result<Option<SocketAddr>, Er
     }
 }
 
+/// What the octets received so far are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Parsed {
+pub(super) enum Parsed {
     /// A whole header; `octets` is its length.
     Header {
         octets: usize,
@@ -93,7 +94,7 @@ pub(super) fn is_header(line: &[u8]) -> bool {
     line == b"\0" || line.strip_prefix(TEXT).is_some_and(|rest| rest.starts_with(b" "))
 }
 
-fn parse(octets: &[u8]) -> Parsed {
+pub(super) fn parse(octets: &[u8]) -> Parsed {
     let begins_with = |start: &[u8]| {
         let length = octets.len().min(start.len());
         octets[..length] == start[..length]

@@ -71,8 +71,9 @@ pub(super) struct Stop {
 /// The state of one connection that outlives a change of RFC 1939's state.
 #[derive(Debug)]
 pub(super) struct Session<S> {
-    /// Stands first: it is given back before the connection is dropped, which a device may see and come again.
-    permit: Permit,
+    /// Stands first: it is given back before the connection is dropped, which a device may see and come again. Absent once
+    /// it was given back.
+    permit: Option<Permit>,
     pub(super) connection: Connection<S>,
     /// Until the login.
     newcomer: Option<Newcomer>,
@@ -112,7 +113,9 @@ fn tokens(service: &Service) -> Offer {
 }
 
 /// Serves one device until it leaves, or is made to; `summary` logs its line at the end.
-pub(super) async fn run<S>(
+///
+/// No async function: that would hold its arguments beside the session that they become a part of.
+pub(super) fn run<S>(
     stream: S,
     summary: Summary,
     permit: Permit,
@@ -120,7 +123,8 @@ pub(super) async fn run<S>(
     endpoint: Arc<Endpoint>,
     service: Arc<Service>,
     stop: Stop,
-) where
+) -> impl Future<Output = ()>
+where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let must_leave = newcomer.must_leave();
@@ -131,7 +135,7 @@ pub(super) async fn run<S>(
     let mut session = Session {
         tokens: tokens(&service),
         timestamp,
-        permit,
+        permit: Some(permit),
         connection: Connection::new(stream, limits.idle, stop.shutdown),
         newcomer: Some(newcomer),
         service,
@@ -142,23 +146,24 @@ pub(super) async fn run<S>(
         last: 0,
         bad_commands: 0,
     };
-    // On the heap and dropped after the login: a session that idles for hours does not hold what only a login needs.
-    let authorized = Box::pin(async {
-        select! {
+    async move {
+        // On the heap and dropped after the login: a session that idles for hours does not hold what only a login needs. In a
+        // box before it is passed on, since each call would copy it.
+        let authorized = select! {
             biased;
-            authorized = timeout(login, session.authorize()) => authorized.unwrap_or(Err(End::LoginTimeout)),
+            authorized = timeout(login, Box::pin(session.authorize())) => authorized.unwrap_or(Err(End::LoginTimeout)),
             () = must_leave => Err(End::GaveWay),
-        }
-    });
-    let end = match authorized.await {
-        Ok(maildrop) => {
-            session.newcomer = None;
-            session.connection.trust(stop.drain_over);
-            transaction::run(&mut session, maildrop, longest).await
-        }
-        Err(end) => end,
-    };
-    session.finish(end).await;
+        };
+        let end = match authorized {
+            Ok(maildrop) => {
+                session.newcomer = None;
+                session.connection.trust(stop.drain_over);
+                transaction::run(&mut session, maildrop, longest).await
+            }
+            Err(end) => end,
+        };
+        session.finish(end).await;
+    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
@@ -309,10 +314,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     }
 
     /// Says why, where a device can still be told, and closes.
-    async fn finish(mut self, end: End) {
+    async fn finish(&mut self, end: End) {
         self.summary.end = Some(end);
         match end {
-            End::Quit => self.connection.close(Some(self.permit)).await,
+            End::Quit => self.connection.close(self.permit.take()).await,
             End::BadCommands | End::LineTooLong => {
                 self.connection.reply(&if end == End::BadCommands {
                     Reply::TooManyBadCommands

@@ -55,7 +55,15 @@ where
         let begun = session.begin();
         let (verb, ok) = match command {
             Ok(Command::Quit) => return Ok(()),
-            Ok(command) => (command.verb(), execute(session, maildrop, command).await?),
+            Ok(command) => {
+                let verb = command.verb();
+                let ok = match execute(session, maildrop, command) {
+                    Ok(reply) => session.reply(&reply)?,
+                    // On the heap: a session that idles does not hold what only mail and listings need.
+                    Err(command) => Box::pin(send(session, maildrop, command)).await?,
+                };
+                (verb, ok)
+            }
             Err(syntax) => ("?", session.reply(&Reply::Syntax(syntax))?),
         };
         session.record(verb, ok, &begun);
@@ -63,33 +71,9 @@ where
     }
 }
 
-/// Carries out one command and writes its reply; tells whether that says `+OK`.
-async fn execute<S>(session: &mut Session<S>, maildrop: &mut Maildrop, command: Command) -> Result<bool, End>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
+/// Carries out a command whose reply is one line, whatever comes of it. Gives back any other: see [`send`].
+fn execute<S>(session: &mut Session<S>, maildrop: &mut Maildrop, command: Command) -> Result<Reply, Command> {
     let reply = match command {
-        Command::Capa => return session.list_capabilities(),
-        Command::List(None) => return sizes(session, maildrop.listing()).await,
-        Command::Uidl(None) => return unique_ids(session, maildrop).await,
-        Command::Lang(range) => return session.language(range.as_deref()),
-        Command::Xlst(field, number) => return header_fields(session, maildrop, &field, number).await,
-        Command::Retr(number) => {
-            let alteration = Alteration::of(maildrop.policy());
-            return match message(session, pin!(maildrop.retrieve(number)), alteration).await? {
-                Some(octets) => {
-                    session.last = session.last.max(number.0.get());
-                    session.summary.note_retrieved(octets);
-                    Ok(true)
-                }
-                None => Ok(false),
-            };
-        }
-        Command::Top(number, lines) => {
-            let alteration = Alteration::of(maildrop.policy());
-            let sent = message(session, pin!(maildrop.top(number, lines)), alteration).await?;
-            return Ok(sent.is_some());
-        }
         Command::Stat => {
             let (messages, octets) = maildrop.listing().stat();
             Ok(Reply::Stat(messages, octets))
@@ -126,8 +110,45 @@ where
         | Command::Stls
         | Command::Utf8
         | Command::Quit => Ok(Reply::NotNow),
+        command @ (Command::Capa
+        | Command::List(None)
+        | Command::Uidl(None)
+        | Command::Lang(_)
+        | Command::Xlst(..)
+        | Command::Retr(_)
+        | Command::Top(..)) => return Err(command),
     };
-    session.reply(&reply.unwrap_or_else(Reply::Maildrop))
+    Ok(reply.unwrap_or_else(Reply::Maildrop))
+}
+
+/// Carries out a command whose reply has several lines, and writes that; tells whether it says `+OK`.
+async fn send<S>(session: &mut Session<S>, maildrop: &mut Maildrop, command: Command) -> Result<bool, End>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    match command {
+        Command::Capa => session.list_capabilities(),
+        Command::List(None) => sizes(session, maildrop.listing()).await,
+        Command::Uidl(None) => unique_ids(session, maildrop).await,
+        Command::Lang(range) => session.language(range.as_deref()),
+        Command::Xlst(field, number) => header_fields(session, maildrop, &field, number).await,
+        Command::Retr(number) => {
+            let alteration = Alteration::of(maildrop.policy());
+            let sent = message(session, pin!(maildrop.retrieve(number)), alteration).await?;
+            if let Some(octets) = sent {
+                session.last = session.last.max(number.0.get());
+                session.summary.note_retrieved(octets);
+            }
+            Ok(sent.is_some())
+        }
+        Command::Top(number, lines) => {
+            let alteration = Alteration::of(maildrop.policy());
+            let sent = message(session, pin!(maildrop.top(number, lines)), alteration).await?;
+            Ok(sent.is_some())
+        }
+        // [`execute`] carries out all others.
+        _ => session.reply(&Reply::NotNow),
+    }
 }
 
 /// LIST, a block at a time.

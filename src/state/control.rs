@@ -37,6 +37,7 @@ enum Request {
     Kept(MailboxName, Asked),
     Replace(MailboxName, Replacement),
     AllMarks,
+    ClearMarks(String, Option<String>),
     Parts,
     Token(Consent),
     SetToken(Consent, Option<Vec<u8>>, Option<Vec<u8>>),
@@ -129,15 +130,18 @@ async fn answer(request: Request, store: &dyn StateStore, renewer: &dyn Renewer)
             line(&())
         }
         Request::Kept(mailbox, asked) => line(&store.kept(&mailbox, asked.whose()).await),
-        Request::Replace(mailbox, replacement) => {
-            let resets: Vec<String> = replacement.resets().cloned().collect();
-            let replaced = store.replace(&mailbox, replacement).await;
-            if replaced.is_ok() {
-                for login in resets {
-                    tracing::info!(login, %mailbox, "reset: what was kept of this login is forgotten");
-                }
+        Request::Replace(mailbox, replacement) => line(&store.replace(&mailbox, replacement).await),
+        Request::ClearMarks(login, folder) => {
+            let cleared = store.clear_marks(&login, folder.as_deref()).await;
+            if let Ok(mailboxes) = cleared {
+                tracing::info!(
+                    login,
+                    folder,
+                    mailboxes,
+                    "reset: what was kept of this login is forgotten"
+                );
             }
-            line(&replaced)
+            line(&cleared)
         }
         Request::AllMarks => line(&store.all_marks().await),
         Request::Token(consent) => line(&store.token(&consent).await),
@@ -237,6 +241,11 @@ impl StateStore for RemoteStore {
 
     async fn all_marks(&self) -> Result<Vec<Marked>, Unavailable> {
         self.ask(Request::AllMarks).await?
+    }
+
+    async fn clear_marks(&self, login: &str, folder: Option<&str>) -> Result<usize, Unavailable> {
+        let request = Request::ClearMarks(login.to_owned(), folder.map(str::to_owned));
+        self.ask(request).await?
     }
 
     async fn parts(&self) -> Result<Parts, Unavailable> {

@@ -8,7 +8,7 @@ use super::{Index, Kept, MailboxName};
 #[derive(Clone, PartialEq, Eq)]
 pub struct Holding {
     /// The folder.
-    pub mailbox: MailboxName,
+    pub mailbox: Arc<MailboxName>,
     /// Who has logged in. No other session of this login holds the mailbox at the same time.
     pub login: String,
     /// Whether other logins may hold the mailbox at the same time, because this one has a view of its own (`hide`).
@@ -24,8 +24,8 @@ impl fmt::Debug for Holding {
 }
 
 /// SHA-1, in hexadecimal digits, of the records of a mailbox that a session knows: enough where these are only compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct KeptDigest(pub [u8; 40]);
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptDigest(pub Box<[u8; 40]>);
 
 /// What a store answers to a session that asks for a maildrop.
 #[derive(Debug)]

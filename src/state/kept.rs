@@ -91,12 +91,6 @@ impl Replacement {
         };
         self.past.is_some() || self.pending.as_ref().is_some_and(moves) || self.marks.values().any(tells_more)
     }
-
-    /// The logins whose marks are forgotten.
-    pub(super) fn resets(&self) -> impl Iterator<Item = &String> {
-        let resets = self.marks.iter().filter(|(_, marks)| marks.is.is_none());
-        resets.map(|(login, _)| login)
-    }
 }
 
 impl Kept {
@@ -200,6 +194,5 @@ mod tests {
             replacement.marks,
             [("new".to_owned(), new), ("gone".to_owned(), gone)].into()
         );
-        assert_eq!(replacement.resets().collect::<Vec<_>>(), ["gone"]);
     }
 }

@@ -6,31 +6,27 @@ mod tests;
 
 use std::{
     collections::HashMap,
-    future::{pending, poll_fn},
+    future::pending,
     mem,
-    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::Poll,
     time::Duration,
 };
 
 use aws_lc_rs::rand;
 use tokio::{
     runtime::Handle,
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep},
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::task::TaskTracker;
 
 use super::{
     Entered, Holding, Index, KeptDigest, MailboxName, Renewed, StateStore, Unavailable, Welcome,
     lock::{Lock, Locks},
+    term::{PART, Term},
 };
 
 /// How often a shared store is asked again for a maildrop that a session of another process holds.
 const AGAIN: Duration = Duration::from_millis(200);
-/// A lease is renewed after this part of it, and nothing is done in reliance on its last part of that size: three renewals in a
-/// row may fail.
-const PART: u32 = 4;
 
 /// Gives maildrops to sessions, each to one at a time.
 #[derive(Debug, Clone)]
@@ -58,9 +54,8 @@ struct Held {
 #[derive(Debug)]
 struct Entry {
     holding: Holding,
-    /// The session holds the maildrop until then, unless it is renewed before; a margin has been taken off.
-    until: Mutex<Instant>,
-    lost: CancellationToken,
+    /// How long the session may rely on the maildrop.
+    term: Term,
     /// Whether the maildrop has been given up. Locked while it is taken again or given up, so that it is not taken again behind
     /// a session that has left.
     has_left: tokio::sync::Mutex<bool>,
@@ -100,7 +95,7 @@ impl Leases {
     /// (`is_private`: `hide`). Two sessions of one login always do.
     pub(super) async fn enter(
         &self,
-        mailbox: &MailboxName,
+        mailbox: &Arc<MailboxName>,
         login: &str,
         is_private: bool,
         patience: Duration,
@@ -147,7 +142,7 @@ impl Leases {
                     return Err(error);
                 }
             };
-            entry.renewed(asked, length);
+            entry.term.renewed(asked, length);
             table.add(entry);
             return Ok(Some((lease, welcome)));
         }
@@ -160,8 +155,8 @@ impl Leases {
     }
 }
 
-/// A name for a holding.
-fn random_name() -> Result<[u8; 16], Unavailable> {
+/// A name by which a store tells one holder from all others.
+pub(super) fn random_name() -> Result<[u8; 16], Unavailable> {
     let mut name = [0; 16];
     rand::fill(&mut name).map_err(|_| {
         tracing::error!("the system gives no random numbers: maildrops cannot be locked");
@@ -175,30 +170,11 @@ fn random_name() -> Result<[u8; 16], Unavailable> {
 pub struct Tenure(Option<Arc<Entry>>);
 
 impl Tenure {
-    /// Returns when another session has the maildrop, or the lease was not renewed in time; never if the store is not shared. It
-    /// looks at the clock whenever it is polled, because the process may have slept.
+    /// Returns when another session has the maildrop, or the lease was not renewed in time; never if the store is not shared.
     pub async fn lapsed(&self) {
-        let Some(entry) = &self.0 else {
-            return pending().await;
-        };
-        loop {
-            let until = entry.until();
-            let mut ended = pin!(sleep_until(until));
-            let over = poll_fn(|cx| {
-                if Instant::now() < until {
-                    ended.as_mut().poll(cx)
-                } else {
-                    Poll::Ready(())
-                }
-            });
-            tokio::select! {
-                biased;
-                () = entry.lost.cancelled() => return,
-                () = over => {}
-            }
-            if entry.until() <= until {
-                return;
-            }
+        match &self.0 {
+            Some(entry) => entry.term.ended().await,
+            None => pending().await,
         }
     }
 }
@@ -215,16 +191,12 @@ impl Lease {
         let Some(entry) = &self.entry else {
             return Ok(());
         };
-        if entry.is_lost() {
-            return Err(Unavailable::Lost);
+        if !entry.term.holds() && !entry.term.is_lost() {
+            Box::pin(self.table.renew(std::slice::from_ref(entry))).await;
         }
-        if Instant::now() < entry.until() {
-            return Ok(());
-        }
-        self.table.renew(std::slice::from_ref(entry)).await;
-        if entry.is_lost() {
+        if entry.term.is_lost() {
             Err(Unavailable::Lost)
-        } else if Instant::now() < entry.until() {
+        } else if entry.term.holds() {
             Ok(())
         } else {
             Err(Unavailable::Failed)
@@ -243,7 +215,8 @@ impl Lease {
             return false;
         };
         let has_index = index.is_some();
-        let left = self.table.leave(entry, index).await;
+        // On the heap: without a shared store there is nothing to wait for.
+        let left = Box::pin(self.table.leave(entry, index)).await;
         self.entry = None;
         left && has_index
     }
@@ -270,31 +243,15 @@ impl Entry {
     fn new(holding: Holding) -> Self {
         Self {
             holding,
-            until: Mutex::new(Instant::now()),
-            lost: CancellationToken::new(),
+            term: Term::new(),
             has_left: tokio::sync::Mutex::default(),
         }
     }
 
-    /// A lease of this length has been granted at `asked` or later.
-    fn renewed(&self, asked: Instant, length: Duration) {
-        let mut until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
-        *until = (asked + length - length / PART).max(*until);
-    }
-
-    fn until(&self) -> Instant {
-        *self.until.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn is_lost(&self) -> bool {
-        self.lost.is_cancelled()
-    }
-
     fn lose(&self) {
-        if !self.is_lost() {
+        if self.term.lose() {
             let Holding { mailbox, login, .. } = &self.holding;
             tracing::warn!(login, %mailbox, "the lock of the maildrop was lost to another session; this one removes nothing");
-            self.lost.cancel();
         }
     }
 }
@@ -342,7 +299,7 @@ impl Table {
         let renewed = self.store.extend(&holdings).await;
         for (entry, renewed) in entries.iter().zip(renewed) {
             match renewed {
-                Renewed::Held => entry.renewed(asked, length),
+                Renewed::Held => entry.term.renewed(asked, length),
                 Renewed::Free => self.take_again(entry, length).await,
                 Renewed::Lost => entry.lose(),
                 // It lasts until then still, and may be renewed before.
@@ -360,7 +317,7 @@ impl Table {
         let asked = Instant::now();
         match self.store.enter(&entry.holding, None).await {
             Ok(Entered::Busy) => entry.lose(),
-            Ok(Entered::Same | Entered::New(_)) => entry.renewed(asked, length),
+            Ok(Entered::Same | Entered::New(_)) => entry.term.renewed(asked, length),
             // As if it could not be renewed.
             Err(_) => {}
         }

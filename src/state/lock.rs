@@ -12,13 +12,13 @@ use crate::types::MailboxName;
 
 /// The maildrops that sessions hold or wait for.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Locks(Arc<DashMap<Key, Arc<Mutex<()>>>>);
+pub(super) struct Locks(Arc<DashMap<Arc<Key>, Arc<Mutex<()>>>>);
 
 /// What is locked.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Key {
     /// The folder.
-    mailbox: MailboxName,
+    mailbox: Arc<MailboxName>,
     /// For this login only.
     login: Option<String>,
 }
@@ -41,7 +41,7 @@ struct HeldKey {
 #[derive(Debug)]
 struct Place {
     locks: Locks,
-    key: Key,
+    key: Arc<Key>,
     mutex: Arc<Mutex<()>>,
 }
 
@@ -53,7 +53,7 @@ impl Locks {
     /// (`is_private`: `hide`). Two sessions of one login always do, even if a reload of the configuration has come between them.
     pub(super) async fn hold(
         &self,
-        mailbox: &MailboxName,
+        mailbox: &Arc<MailboxName>,
         login: &str,
         is_private: bool,
         patience: Duration,
@@ -77,6 +77,7 @@ impl Locks {
     }
 
     async fn acquire(&self, key: Key, patience: Duration) -> Option<HeldKey> {
+        let key = Arc::new(key);
         let place = Place {
             mutex: self.0.entry(key.clone()).or_default().clone(),
             locks: self.clone(),
@@ -113,11 +114,11 @@ mod tests {
 
     fn key(folder: &str) -> Key {
         Key {
-            mailbox: MailboxName {
+            mailbox: Arc::new(MailboxName {
                 upstream: "home".into(),
                 user: "eva".into(),
                 folder: folder.into(),
-            },
+            }),
             login: None,
         }
     }

@@ -12,23 +12,23 @@ use super::{
 #[derive(Debug)]
 pub struct MailboxState {
     store: Arc<dyn StateStore>,
-    mailbox: MailboxName,
+    mailbox: Arc<MailboxName>,
     login: String,
-    /// As they were read or written last.
-    kept: Option<Kept>,
+    /// As they were read or written last. In a box: most sessions read nothing.
+    kept: Option<Box<Kept>>,
     /// The records have this digest, as far as is known.
     digest: Option<KeptDigest>,
     /// What the store has told of the index when the maildrop was taken; `None` if it has told nothing.
     index: Option<KnownIndex>,
     /// The maildrop, while the session holds it.
-    lease: Option<Lease>,
+    lease: Option<Box<Lease>>,
     /// Whether the index was kept as the maildrop was given up.
     is_index_kept: bool,
 }
 
 impl MailboxState {
     /// Of `login` in `mailbox`, which it does not hold; nothing is read yet.
-    pub fn new(store: Arc<dyn StateStore>, mailbox: MailboxName, login: String) -> Self {
+    pub fn new(store: Arc<dyn StateStore>, mailbox: Arc<MailboxName>, login: String) -> Self {
         Self {
             store,
             mailbox,
@@ -46,7 +46,7 @@ impl MailboxState {
     /// has left here.
     pub async fn enter(
         leases: &Leases,
-        mailbox: MailboxName,
+        mailbox: Arc<MailboxName>,
         login: String,
         is_private: bool,
         patience: Duration,
@@ -57,10 +57,10 @@ impl MailboxState {
             return Ok(None);
         };
         let mut state = Self::new(leases.store().clone(), mailbox, login);
-        state.lease = Some(lease);
+        state.lease = Some(lease.into());
         match welcome {
             Some(welcome) => {
-                state.kept = Some(welcome.kept);
+                state.kept = Some(welcome.kept.into());
                 state.index = Some(welcome.index);
             }
             None => state.digest = known,
@@ -77,7 +77,7 @@ impl MailboxState {
     pub fn digest(&self) -> Option<KeptDigest> {
         match &self.kept {
             Some(kept) => self.store.digest(&self.mailbox, &self.login, kept),
-            None => self.digest,
+            None => self.digest.clone(),
         }
     }
 
@@ -165,8 +165,13 @@ impl MailboxState {
 
     /// See [`Mailboxes::renumber`](super::Mailboxes::renumber).
     pub async fn renumber(&mut self, past: &Past, from: u64, uids: &Renumbered) -> Result<(), Unavailable> {
-        self.amend(Whose::All, None, |kept| kept.renumber(past, from, uids))
-            .await
+        let renumber = |kept: &mut Kept| kept.renumber(past, from, uids);
+        self.amend(Whose::All, None, renumber).await?;
+        let login = &self.login;
+        if let Some(kept) = &mut self.kept {
+            kept.marks.retain(|whose, _| whose == login);
+        }
+        Ok(())
     }
 
     /// The removal that has not come to its end.
@@ -195,13 +200,13 @@ impl MailboxState {
     async fn kept(&mut self) -> Result<&Kept, Unavailable> {
         let kept = match self.kept.take() {
             Some(kept) => kept,
-            None => self.store.kept(&self.mailbox, Whose::Login(&self.login)).await?,
+            None => self.store.kept(&self.mailbox, Whose::Login(&self.login)).await?.into(),
         };
         Ok(self.kept.insert(kept))
     }
 
     async fn change(&mut self, edit: impl Fn(&mut Kept) -> Result<(), Unavailable> + Send) -> Result<(), Unavailable> {
-        let (known, login) = (self.kept.take(), self.login.clone());
+        let (known, login) = (self.kept.take().map(|kept| *kept), self.login.clone());
         self.amend(Whose::Login(&login), known, edit).await
     }
 
@@ -213,9 +218,11 @@ impl MailboxState {
         edit: impl Fn(&mut Kept) -> Result<(), Unavailable> + Send,
     ) -> Result<(), Unavailable> {
         (self.kept, self.digest) = (None, None);
-        let holding = self.lease.as_ref().and_then(Lease::holding);
-        let kept = amend_held(&*self.store, &self.mailbox, whose, holding, known, edit).await?;
-        self.kept = Some(kept);
+        let holding = self.lease.as_deref().and_then(Lease::holding);
+        // On the heap: most sessions change nothing.
+        let amending = Box::pin(amend_held(&*self.store, &self.mailbox, whose, holding, known, edit));
+        let kept = amending.await?;
+        self.kept = Some(kept.into());
         Ok(())
     }
 }

@@ -32,22 +32,6 @@ pub trait Mailboxes: StateStore {
         amend(self, mailbox, Whose::Login(login), None, set).await.map(drop)
     }
 
-    /// Forgets what `login` has done, in all mailboxes or in those of that folder. Returns in how many it had done anything.
-    async fn clear_marks(&self, login: &str, folder: Option<&str>) -> Result<usize, Unavailable> {
-        let mut cleared = 0;
-        for (other, mailbox, _) in self.all_marks().await? {
-            if other == login && folder.is_none_or(|folder| folder == mailbox.folder) {
-                let forget = |kept: &mut Kept| {
-                    kept.marks.remove(login);
-                    Ok(())
-                };
-                amend(self, &mailbox, Whose::Login(login), None, forget).await?;
-                cleared += 1;
-            }
-        }
-        Ok(cleared)
-    }
-
     /// What the messages of `mailbox` are and were.
     async fn past(&self, mailbox: &MailboxName) -> Result<Past, Unavailable> {
         Ok(self.kept(mailbox, Whose::Nobody).await?.past)
@@ -90,6 +74,26 @@ pub trait Mailboxes: StateStore {
 }
 
 impl<S: StateStore + ?Sized> Mailboxes for S {}
+
+/// See [`StateStore::clear_marks`].
+pub(super) async fn clear_marks<S: StateStore + ?Sized>(
+    store: &S,
+    login: &str,
+    folder: Option<&str>,
+) -> Result<usize, Unavailable> {
+    let mut cleared = 0;
+    for (other, mailbox, _) in store.all_marks().await? {
+        if other == login && folder.is_none_or(|folder| folder == mailbox.folder) {
+            let forget = |kept: &mut Kept| {
+                kept.marks.remove(login);
+                Ok(())
+            };
+            amend(store, &mailbox, Whose::Login(login), None, forget).await?;
+            cleared += 1;
+        }
+    }
+    Ok(cleared)
+}
 
 /// Reads the records of `mailbox` (unless `known` has them), lets `edit` change them, and keeps what it changed; all that again
 /// where somebody else has changed them meanwhile. Returns the records as they are kept then.

@@ -4,6 +4,7 @@ mod backup;
 #[cfg(unix)]
 mod control;
 mod database;
+mod duty;
 mod envelope;
 mod file;
 #[cfg(fuzzing)]
@@ -20,6 +21,7 @@ mod part;
 mod records;
 mod restore;
 mod table;
+mod term;
 #[cfg(test)]
 mod tests;
 mod tokens;
@@ -39,6 +41,7 @@ pub use backup::{Backup, BackupWriter, NoBackup, Tally};
 #[cfg(unix)]
 pub use control::{RemoteStore, serve};
 pub use database::create_private;
+pub use duty::{Duty, LASTS, OnDuty};
 pub use file::FileStore;
 pub use holding::{Entered, Holding, KeptDigest, KnownIndex, Renewed, Welcome};
 pub use index::{Damage, Index};
@@ -113,8 +116,24 @@ pub trait StateStore: Send + Sync + fmt::Debug {
         self.replace(&holding.mailbox, replacement).await
     }
 
+    /// Takes `duty` under `name`, or renews it if it is held under that name already, for [`LASTS`]. Returns whether that was
+    /// possible: no other gateway has it.
+    async fn take_duty(&self, _duty: &Duty, _name: &[u8; 16]) -> Result<bool, Unavailable> {
+        Ok(true)
+    }
+
+    /// Gives `duty` up if it is still held under `name`.
+    async fn leave_duty(&self, _duty: &Duty, _name: &[u8; 16]) -> Result<(), Unavailable> {
+        Ok(())
+    }
+
     /// All marks.
     async fn all_marks(&self) -> Result<Vec<Marked>, Unavailable>;
+
+    /// Forgets what `login` has done, in all mailboxes or in those of that folder. Returns in how many it had done anything.
+    async fn clear_marks(&self, login: &str, folder: Option<&str>) -> Result<usize, Unavailable> {
+        mailboxes::clear_marks(self, login, folder).await
+    }
 
     /// All records of one moment: what has been kept before this returns, and no record in part.
     async fn parts(&self) -> Result<Parts, Unavailable>;

@@ -33,11 +33,11 @@ use self::{
     failure::Failure,
     keys::{Found, Keys},
     records::{Fields, MARKS, NAMES, PAST, PENDING},
-    scripts::{ENTER, EXTEND, LEAVE, PIECES, REPLACE, Request, sha1_hex},
+    scripts::{DUTY, ENTER, EXTEND, LEAVE, PIECES, REPLACE, Request, sha1_hex},
 };
 use super::{
-    Consent, Entered, Error, Holding, Index, Kept, KeptDigest, KnownIndex, MailboxName, Marked, MarksReplaced, Renewed,
-    Replaced, Replacement, StateStore, Unavailable, Welcome, Whose, now,
+    Consent, Duty, Entered, Error, Holding, Index, Kept, KeptDigest, KnownIndex, LASTS, MailboxName, Marked,
+    MarksReplaced, Renewed, Replaced, Replacement, StateStore, Unavailable, Welcome, Whose, now,
     part::{Kind, PORTION, Part, PartSender, Parts},
     table::Key,
 };
@@ -558,6 +558,24 @@ impl StateStore for ValkeyStore {
 
     async fn replace_held(&self, holding: &Holding, replacement: Replacement) -> Result<(), Unavailable> {
         self.0.replace(&holding.mailbox, &replacement, Some(holding)).await
+    }
+
+    async fn take_duty(&self, duty: &Duty, name: &[u8; 16]) -> Result<bool, Unavailable> {
+        let key = self.0.keys.duty(duty);
+        let arguments = vec![name.to_vec(), LASTS.as_millis().to_string().into_bytes()];
+        let request = Request::Script(&DUTY, vec![key.clone()], arguments);
+        Ok(self.0.number(&key, request, Care::Light).await? == 1)
+    }
+
+    async fn leave_duty(&self, duty: &Duty, name: &[u8; 16]) -> Result<(), Unavailable> {
+        let key = self.0.keys.duty(duty);
+        // There is no index to be written.
+        let keys = vec![key.clone(), key.clone()];
+        let arguments = vec![name.to_vec(), Vec::new(), Vec::new()];
+        let left = self
+            .0
+            .number(&key, Request::Script(&LEAVE, keys, arguments), Care::Light);
+        left.await.map(drop)
     }
 
     async fn all_marks(&self) -> Result<Vec<Marked>, Unavailable> {

@@ -96,10 +96,8 @@ struct Line<'writer> {
 
 impl Line<'_> {
     fn write(&mut self, field: &Field, value: &str) -> fmt::Result {
-        if !std::mem::take(&mut self.is_first) {
-            self.writer.write_char(' ')?;
-        }
         if field.name() == "message" {
+            self.separate()?;
             return value.chars().try_for_each(|character| {
                 if character.is_control() {
                     write!(self.writer, "{}", character.escape_default())
@@ -108,15 +106,36 @@ impl Line<'_> {
                 }
             });
         }
-        if self.writer.has_ansi_escapes() {
-            write!(self.writer, "\x1b[3m{}\x1b[0m\x1b[2m=\x1b[0m", field.name())?;
-        } else {
-            write!(self.writer, "{}=", field.name())?;
-        }
+        self.begin(field)?;
         if is_plain(value) {
             self.writer.write_str(value)
         } else {
             write!(self.writer, "{value:?}")
+        }
+    }
+
+    /// A value that is one plain word for sure.
+    fn write_plain(&mut self, field: &Field, value: impl fmt::Display) {
+        if self.written.is_ok() {
+            self.written = self.begin(field).and_then(|()| write!(self.writer, "{value}"));
+        }
+    }
+
+    fn begin(&mut self, field: &Field) -> fmt::Result {
+        self.separate()?;
+        if self.writer.has_ansi_escapes() {
+            write!(self.writer, "\x1b[3m{}\x1b[0m\x1b[2m=\x1b[0m", field.name())
+        } else {
+            self.writer.write_str(field.name())?;
+            self.writer.write_char('=')
+        }
+    }
+
+    fn separate(&mut self) -> fmt::Result {
+        if std::mem::take(&mut self.is_first) {
+            Ok(())
+        } else {
+            self.writer.write_char(' ')
         }
     }
 }
@@ -126,6 +145,14 @@ impl Visit for Line<'_> {
         if self.written.is_ok() {
             self.written = self.write(field, value);
         }
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.write_plain(field, value);
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.write_plain(field, value);
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {

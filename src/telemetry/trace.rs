@@ -61,12 +61,12 @@ tokio::task_local! {
 }
 
 /// Does the work of the session `id`: what is said in it can be traced.
-pub async fn session<T>(id: u64, work: impl Future<Output = T>) -> T {
+pub fn session<T>(id: u64, work: impl Future<Output = T>) -> impl Future<Output = T> {
     let session = Session {
         id,
         login: Mutex::default(),
     };
-    SESSION.scope(Arc::new(session), work).await
+    SESSION.scope(Arc::new(session), work)
 }
 
 /// The session that runs here is one of `login`, as [`crate::types::canonical`] writes it.

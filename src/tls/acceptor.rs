@@ -25,25 +25,26 @@ use super::{
 };
 use crate::config::{Certificate, ClientCertificates, Listener};
 
-/// Accepts TLS from devices, with the certificate of the host that a device asks for; reads certificates again when their
-/// files change.
+/// Accepts TLS from devices, with the certificate of the host that a device asks for (SNI). Reads certificates again
+/// when their files change.
 pub struct Acceptor(Library);
 
 /// Which library speaks TLS.
 enum Library {
     Rustls(Hosts<Arc<ServerConfig>>),
-    /// For old devices.
+    /// OpenSSL, for old devices.
     OpenSsl(legacy::Acceptor),
 }
 
 impl Acceptor {
-    /// Reads certificates and keys, and with them the roots of `clients`. Errors name the file.
+    /// Reads certificates, their keys, and the roots that `clients` needs. Errors name the file.
     pub fn load(files: &[Certificate], clients: ClientCertificates) -> Result<Self, Error> {
         let hosts = Hosts::load(files, move |files| server_config(files, clients))?;
         Ok(Self(Library::Rustls(hosts)))
     }
 
-    /// The same for `listener`. Old devices are not asked for certificates; their listeners need the feature `legacy-tls`.
+    /// Reads what `listener` needs. Old devices are not asked for certificates; a listener for them needs the feature
+    /// `legacy-tls`.
     pub fn for_listener(files: &[Certificate], listener: &Listener) -> Result<Self, Error> {
         if listener.tls.is_legacy() {
             legacy::Acceptor::load(files).map(Library::OpenSsl).map(Self)
@@ -52,7 +53,7 @@ impl Acceptor {
         }
     }
 
-    /// The TLS handshake, server side.
+    /// Does the TLS handshake as the server.
     pub async fn accept<S>(&self, stream: S) -> Result<(ServerStream<S>, Agreed), AcceptError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
@@ -79,19 +80,20 @@ impl Acceptor {
     }
 }
 
-/// Why there is no TLS with a device.
+/// Why the handshake with a device failed.
 #[derive(Debug, thiserror::Error)]
 pub enum AcceptError {
-    /// The device has closed or lost the connection before it has said hello: it may only have looked whether somebody listens.
+    /// The device closed or lost the connection before its ClientHello. It may only have looked whether the port is
+    /// open.
     #[error("the device closed the connection before the TLS handshake")]
     Silent,
-    /// The handshake has failed, for this reason in words.
+    /// The handshake failed; the text says why.
     #[error("{0}")]
     Failed(String),
 }
 
 impl AcceptError {
-    /// Of a device that has not said hello, or not one that can be understood.
+    /// The error of a device that sent no ClientHello, or one that rustls does not understand.
     fn before_hello(error: io::Error) -> Self {
         match error.get_ref() {
             Some(inner) if inner.is::<rustls::Error>() => error.into(),
@@ -106,12 +108,12 @@ impl From<io::Error> for AcceptError {
     }
 }
 
-/// What both sides have agreed on in a handshake.
+/// What both sides agreed on in the handshake.
 #[derive(Debug)]
 pub struct Agreed {
     /// The version of TLS, for logs.
     pub version: String,
-    /// The subject of the device's certificate, if the device has shown one.
+    /// The subject of the device's certificate, if the device showed one.
     pub client: Option<String>,
 }
 
@@ -141,7 +143,8 @@ fn server_config(files: &Certificate, clients: ClientCertificates) -> Result<Arc
         (ClientCertificates::Optional | ClientCertificates::Required, None) => return Err(Error::NoClientCa),
     };
     let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(pair)));
-    // Each configuration has its own keys for tickets: a ticket of one listener is not good at another that asks for more.
+    // Each configuration has its own ticket keys, so a ticket of one listener is not valid at another that asks for
+    // more.
     config.ticketer = Ticketer::new().map_err(rejected)?;
     Ok(Arc::new(config))
 }

@@ -1,4 +1,4 @@
-//! A reader under rustls: rustls takes 4 KB from a socket at a time, and each of them would be a system call.
+//! A read buffer under rustls: rustls reads 4 KB at a time, and without the buffer each read would be a system call.
 
 use std::{
     io,
@@ -11,20 +11,20 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::types::Spoken;
 
-/// How much is read at once while mail flows.
+/// How many octets to read at once while mail flows.
 const WINDOW: usize = 64 * 1024;
-/// A read that brings this many octets brings mail, or a long listing: more will follow.
+/// If a read brings this many octets, it is mail or a long listing, and more will follow.
 const MUCH: usize = 4 * 1024;
 
-/// Reads by [`WINDOW`]s while much comes, and holds nothing while nothing does.
+/// Reads [`WINDOW`]s while much data comes, and holds no memory while none does.
 #[derive(Debug)]
 pub struct Buffered<S> {
     stream: S,
-    /// Received and not yet handed up.
+    /// Octets received, but not yet read by rustls.
     received: BytesMut,
-    /// Octets that the last read brought.
+    /// How many octets the last read brought.
     last: usize,
-    /// The first octets of all, and how many of them have come.
+    /// The first octets of the connection, and how many of them have come.
     head: ([u8; Spoken::HEAD], usize),
 }
 
@@ -38,7 +38,7 @@ impl<S> Buffered<S> {
         }
     }
 
-    /// What the other side speaks, by its first octets.
+    /// The protocol that the other side speaks, recognized by its first octets.
     pub(super) fn spoken(&self) -> Spoken {
         let (head, count) = &self.head;
         Spoken::of(&head[..*count])
@@ -52,7 +52,7 @@ impl<S> Buffered<S> {
         }
     }
 
-    /// What it reads from.
+    /// The stream that this one reads from.
     pub fn get_ref(&self) -> &S {
         &self.stream
     }
@@ -66,7 +66,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Buffered<S> {
                 let before = out.filled().len();
                 ready!(Pin::new(&mut this.stream).poll_read(cx, out))?;
                 this.last = out.filled().len() - before;
-                // What comes first always comes by here.
+                // The first octets of a connection always come this way.
                 this.note_head(&out.filled()[before..]);
                 return Poll::Ready(Ok(()));
             }
@@ -82,7 +82,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Buffered<S> {
         let count = this.received.len().min(out.remaining());
         out.put_slice(&this.received[..count]);
         this.received.advance(count);
-        // A full window has more behind it. Otherwise the next read may be far off, and the memory is given back.
+        // After a full window, more data is waiting. Otherwise the next read may be far off, so the memory is freed.
         if this.received.is_empty() && this.last < WINDOW {
             this.received = BytesMut::new();
         }
@@ -124,11 +124,11 @@ mod tests {
 
     use super::*;
 
-    /// Brings these octets, a piece a read at most; an empty piece has the reader wait.
+    /// Returns these octets, at most one piece for each read. At an empty piece the reader has to wait.
     #[derive(Default)]
     struct Script {
         pieces: VecDeque<Vec<u8>>,
-        /// How much each read asked for.
+        /// How many octets each read asked for.
         asked: Vec<usize>,
     }
 

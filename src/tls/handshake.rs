@@ -1,4 +1,4 @@
-//! How a handshake fails, told apart by what helps against it: with a server, and with a device.
+//! Why a handshake with a server or a device failed, in kinds that each have their own remedy.
 
 use std::io;
 
@@ -7,13 +7,13 @@ use tokio_rustls::rustls::{self, AlertDescription, CertificateError, PeerIncompa
 use super::trust::Untrusted;
 use crate::types::Spoken;
 
-/// Why there is no TLS with a server.
+/// Why the handshake with a server failed.
 #[derive(Debug, thiserror::Error)]
 pub enum HandshakeError {
-    /// The server's certificate is not to be trusted.
+    /// The server's certificate is not trusted.
     #[error(transparent)]
     Certificate(#[from] Distrust),
-    /// The two sides can't agree: another try would end in the same way.
+    /// The two sides can't agree, and another try would end in the same way.
     #[error(transparent)]
     Disagreement(#[from] Disagreement),
     /// The connection was lost or closed, or failed for a reason that may pass.
@@ -25,27 +25,27 @@ pub enum HandshakeError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]
 pub struct Distrust {
-    /// What is wrong with it.
+    /// The kind of mistake, which decides the remedy.
     pub flaw: Flaw,
     text: String,
 }
 
-/// What is wrong with a certificate, told apart by what helps.
+/// What is wrong with a certificate, in kinds that each have their own remedy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flaw {
-    /// It is for other hosts.
+    /// The certificate is for other hosts.
     OtherName,
-    /// It has expired.
+    /// The certificate has expired.
     Expired,
-    /// It is not valid yet.
+    /// The certificate is not valid yet.
     NotYetValid,
-    /// Nobody who is trusted has issued it: it is signed by itself, or by an authority of one's own.
+    /// No trusted authority has issued the certificate: it is self-signed, or comes from a private authority.
     UnknownIssuer,
-    /// It is not the one that `fingerprint` names.
+    /// The certificate is not the one that `fingerprint` names.
     OtherFingerprint,
-    /// The server could not prove that it is its own.
+    /// The server could not prove that it has the key of the certificate.
     Signature,
-    /// Something else, which the text says.
+    /// Something else; the text says what.
     Other,
 }
 
@@ -61,19 +61,20 @@ impl Distrust {
 /// What a server and the gateway can't agree on.
 #[derive(Debug, thiserror::Error)]
 pub enum Disagreement {
-    /// What the server sent is not TLS, but something else.
+    /// The server sent something that is not TLS.
     #[error("what the server sends is not TLS: {0} answers there")]
     NotTls(Spoken),
-    /// No version, cipher suite, key exchange or signature that both sides know. The text is that of rustls.
+    /// The two sides have no TLS version, cipher suite, key exchange or signature in common. The text is that of
+    /// rustls.
     #[error(
         "the server and the gateway know no common way to encrypt: {0} (the gateway speaks TLS 1.3, and TLS 1.2 with ECDHE and an \
          AEAD cipher)"
     )]
     NothingInCommon(String),
-    /// The same of an old server. The text is OpenSSL's.
+    /// The same for an old server. The text is that of OpenSSL.
     #[error("the server and the gateway know no common way to encrypt, not even one of TLS 1.0: {0}")]
     NothingOldInCommon(String),
-    /// The server wants to see a certificate of the gateway, which has none.
+    /// The server asks for a client certificate, and the gateway has none.
     #[error("the server wants a client certificate, and the gateway has none to show ({0})")]
     ClientCertificate(String),
     /// The server has no certificate for the name that it was asked for (RFC 6066 §3).
@@ -85,7 +86,7 @@ pub enum Disagreement {
 }
 
 impl HandshakeError {
-    /// `error` of a handshake with a server that speaks `spoken`.
+    /// Classifies the error of a handshake with a server that speaks `spoken`.
     pub(super) fn of(error: io::Error, spoken: Spoken) -> Self {
         match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
             Some(inner) => Self::of_rustls(inner, spoken).unwrap_or(Self::Broken(error)),
@@ -114,7 +115,7 @@ impl HandshakeError {
 }
 
 impl Disagreement {
-    /// `None` of an alert that does not say that something must be changed.
+    /// `None` if the alert does not say that something must be changed.
     fn of(alert: AlertDescription) -> Option<Self> {
         let text = rustls::Error::AlertReceived(alert).to_string();
         Some(match alert {
@@ -156,7 +157,8 @@ pub(super) fn device_words(error: &io::Error) -> String {
             | PeerIncompatible::SupportedVersionsExtensionRequired
             | PeerIncompatible::ServerDoesNotSupportTls12Or13,
         ) => "the device speaks TLS 1.1 or older, or SSL".to_owned(),
-        // TLS 1.1 has no such extension, and rustls looks for it before it looks at the version.
+        // A ClientHello of TLS 1.1 has no such extension, and rustls looks for the extension before it looks at the
+        // version.
         rustls::Error::PeerIncompatible(PeerIncompatible::SignatureAlgorithmsExtensionRequired) => {
             "the device speaks TLS 1.1 or older, or TLS 1.2 without `signature_algorithms`".to_owned()
         }
@@ -180,7 +182,7 @@ pub(super) fn device_words(error: &io::Error) -> String {
 
 fn distrust(error: &CertificateError) -> Distrust {
     match error {
-        // Only the holder of the key can make the signature, and anyone can copy the certificate.
+        // Anyone can copy a certificate, but only the holder of its key can make this signature.
         CertificateError::BadSignature => Distrust::new(
             Flaw::Signature,
             "the server could not prove that the certificate is its own (a bad signature)",

@@ -15,13 +15,13 @@ use super::{
 };
 use crate::config::Certificate;
 
-/// The shortest time between two looks whether the files have changed.
+/// The shortest time between two checks whether files have changed.
 const RELOAD_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How a `T` is made of the files of one `[[tls]]`.
+/// Makes a `T` from the files of one `[[tls]]`.
 type Make<T> = dyn Fn(&Certificate) -> Result<T, Error> + Send + Sync;
 
-/// A `T` for each `[[tls]]`, read again when its files change.
+/// A `T` for each `[[tls]]`, made again when its files change.
 pub(super) struct Hosts<T> {
     files: Vec<Certificate>,
     make: Box<Make<T>>,
@@ -29,7 +29,7 @@ pub(super) struct Hosts<T> {
     seen: Mutex<Seen<T>>,
 }
 
-/// What a device is shown.
+/// The `T`s in use, by host name.
 pub(super) struct Shown<T> {
     by_name: HashMap<String, T>,
     default: T,
@@ -69,7 +69,7 @@ impl<T: Clone> Hosts<T> {
         })
     }
 
-    /// What devices are shown now.
+    /// The `T`s in use now. Reads files again first if they have changed.
     pub(super) fn shown(&self) -> Arc<Shown<T>> {
         self.reload_if_changed();
         self.shown.load_full()
@@ -79,7 +79,7 @@ impl<T: Clone> Hosts<T> {
         let mut seen = match self.seen.try_lock() {
             Ok(seen) => seen,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            // Another handshake is looking.
+            // Another handshake is checking the files.
             Err(TryLockError::WouldBlock) => return,
         };
         if seen.checked.elapsed() < RELOAD_INTERVAL {
@@ -92,7 +92,7 @@ impl<T: Clone> Hosts<T> {
             if modified == made.modified {
                 continue;
             }
-            // A renewal may be caught half-written: the old pair then serves on, and the next change is tried again.
+            // A renewal may have written only half of its files. Then the old pair stays in use until the next change.
             made.modified = modified;
             match Made::new(files, &self.make) {
                 Ok(new) => {
@@ -111,7 +111,7 @@ impl<T: Clone> Hosts<T> {
 
 impl<T> Made<T> {
     fn new(files: &Certificate, make: impl Fn(&Certificate) -> Result<T, Error>) -> Result<Self, Error> {
-        // Before the files are read: a change in between is then seen the next time.
+        // Taken before the files are read: a change in between is then found at the next check.
         let modified = modified(files);
         let names = match &files.names {
             Some(names) => names.clone(),
@@ -126,7 +126,7 @@ impl<T> Made<T> {
 }
 
 impl<T: Clone> Shown<T> {
-    /// `None` if nothing was made. If two have the same name, the first has it.
+    /// `None` if `made` is empty. If two certificates have the same name, the first one gets it.
     fn of(made: &[Made<T>]) -> Option<Self> {
         let mut by_name = HashMap::new();
         for made in made {
@@ -140,7 +140,7 @@ impl<T: Clone> Shown<T> {
         })
     }
 
-    /// What a device is shown that asks for `name`, if it asks for any.
+    /// The `T` for a device that asks for `name`; the first `[[tls]]` if no name matches, or the device asks for none.
     pub(super) fn by_name(&self, name: Option<&str>) -> &T {
         name.and_then(|name| {
             let name = name.to_ascii_lowercase();
@@ -166,7 +166,7 @@ mod tests {
 
     use super::*;
 
-    /// Each `T` is what its file holds.
+    /// The `T` of each `[[tls]]` is the text of its key file.
     fn hosts(directory: &Path) -> Hosts<String> {
         let files = ["a", "b"].map(|name| {
             let file = directory.join(name);
@@ -188,7 +188,7 @@ mod tests {
         Hosts::load(&files, read).unwrap()
     }
 
-    /// Changes a file of `hosts`, whose time of change is then another.
+    /// Changes a file of `hosts`, with a later time of modification.
     fn change(hosts: &Hosts<String>, file: usize, text: &str) {
         let path: &PathBuf = &hosts.files[file].key;
         let later = fs::metadata(path).unwrap().modified().unwrap() + Duration::from_secs(5);
@@ -206,7 +206,7 @@ mod tests {
         [Some("a"), Some("b"), None].map(|name| shown.by_name(name).clone())
     }
 
-    /// Lets the next look at the files be due.
+    /// Makes the next check of the files due.
     fn wait(hosts: &Hosts<String>) {
         let mut seen = hosts.seen.lock().unwrap();
         seen.checked = Instant::now().checked_sub(RELOAD_INTERVAL).unwrap();

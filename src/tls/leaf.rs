@@ -1,4 +1,4 @@
-//! What a certificate says: for which hosts, by whom, and how long.
+//! What a certificate says: its hosts, its issuer and how long it is valid.
 
 use std::net::IpAddr;
 
@@ -8,23 +8,23 @@ use x509_parser::extensions::GeneralName;
 /// rsaEncryption (RFC 3279 §2.3.1).
 const RSA: &str = "1.2.840.113549.1.1.1";
 
-/// What a certificate says of itself.
+/// What a certificate says of itself, as far as popgate needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Leaf {
-    /// Its hosts, or its subject if it names none.
+    /// The hosts of the certificate, or its subject if it names no hosts.
     pub names: Vec<String>,
-    /// Who has issued it.
+    /// The name of the issuer.
     pub issuer: String,
-    /// From when on it is valid, in seconds since 1970.
+    /// From when on the certificate is valid, in seconds since 1970.
     pub from: i64,
-    /// When it expires, in seconds since 1970.
+    /// When the certificate expires, in seconds since 1970.
     pub until: i64,
-    /// Whether its key is an RSA key.
+    /// Whether the certificate has an RSA key.
     pub has_rsa_key: bool,
 }
 
 impl Leaf {
-    /// Of a certificate in DER; `None` if it cannot be read.
+    /// Parses a certificate in DER; `None` if that is not possible.
     pub(super) fn of(der: &[u8]) -> Option<Self> {
         let (_, certificate) = x509_parser::parse_x509_certificate(der).ok()?;
         let hosts = certificate.subject_alternative_name().ok().flatten();
@@ -45,7 +45,7 @@ impl Leaf {
         })
     }
 
-    /// The day on which it expires, UTC.
+    /// The day on which the certificate expires, UTC.
     pub fn end(&self) -> String {
         day(self.until)
     }
@@ -64,7 +64,7 @@ fn host(name: &GeneralName<'_>) -> Option<String> {
     }
 }
 
-/// The day of a time in seconds since 1970, UTC.
+/// The day (UTC) of `time`, in seconds since 1970.
 pub(super) fn day(time: i64) -> String {
     DateTime::from_timestamp(time, 0)
         .unwrap_or_default()
@@ -72,10 +72,10 @@ pub(super) fn day(time: i64) -> String {
         .to_string()
 }
 
-/// What a handshake with a server has come to.
+/// The outcome of a handshake with a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Agreement {
-    /// The version, such as `TLSv1_3`.
+    /// The TLS version, such as `TLSv1_3`.
     pub version: String,
     /// What the server's certificate says; `None` if it cannot be read.
     pub leaf: Option<Leaf>,

@@ -1,5 +1,6 @@
-//! TLS 1.0 and 1.1, RSA key exchange and CBC suites, which rustls lacks, for old devices and servers, by OpenSSL. Only this
-//! file names OpenSSL; `legacy_absent.rs` takes its place if popgate is built without the feature `legacy-tls`.
+//! Old TLS, by OpenSSL, for old devices and servers: TLS 1.0 and 1.1, RSA key exchange and CBC suites, which rustls
+//! lacks. Only this file names OpenSSL; `legacy_absent.rs` takes its place if popgate is built without the feature
+//! `legacy-tls`.
 
 use std::{io, net::IpAddr, pin::Pin, sync::Arc};
 
@@ -22,31 +23,31 @@ use super::{
 };
 use crate::{config::Certificate, types::Spoken};
 
-/// The suites of TLS 1.2 and before, the best first. Security level 0 allows short keys, and SHA-1 signatures, which TLS 1.0
-/// and 1.1 need.
+/// The cipher suites up to TLS 1.2, the best first. Security level 0 allows short keys, and the SHA-1 signatures that
+/// TLS 1.0 and 1.1 need.
 const SUITES: &str = "ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AES:RSA+AESGCM:RSA+AES:!aNULL:!eNULL:!AESCCM:@SECLEVEL=0";
-/// The groups that rustls has too. Others cost the gateway up to a quarter of a second for each handshake (ffdhe8192).
+/// The key exchange groups that rustls has too. Others cost the gateway up to 250 ms for each handshake (ffdhe8192).
 const GROUPS: &str = "X25519:P-256:P-384";
 /// Old servers do not know how to renegotiate safely (RFC 5746); popgate never renegotiates. (`SSL_OP_LEGACY_SERVER_CONNECT`,
 /// which the openssl crate does not name.)
 const LEGACY_SERVER_CONNECT: SslOptions = SslOptions::from_bits_retain(0x4);
-/// How many TLS sessions are kept, so that devices can resume them.
+/// How many TLS sessions are kept for devices to resume.
 const SESSIONS: i32 = 1024;
 
-/// Either side of a connection.
+/// A TLS connection, as server or client.
 pub type Stream<S> = tokio_openssl::SslStream<S>;
 
-/// The connection under `stream`.
+/// The transport under `stream`.
 pub(super) fn transport<S>(stream: &Stream<S>) -> &S {
     stream.get_ref()
 }
 
-/// The same, to be written to.
+/// The same, mutable.
 pub(super) fn transport_mut<S>(stream: &mut Stream<S>) -> &mut S {
     stream.get_mut()
 }
 
-/// What the handshake of a connection to a server has come to.
+/// The outcome of a handshake with a server.
 pub(super) fn agreement<S>(stream: &Stream<S>) -> Agreement {
     let chain = stream.ssl().peer_cert_chain();
     let leaf = chain
@@ -59,7 +60,7 @@ pub(super) fn agreement<S>(stream: &Stream<S>) -> Agreement {
     )
 }
 
-/// As rustls writes them.
+/// The TLS version, as rustls writes it.
 fn version<S>(stream: &Stream<S>) -> String {
     match stream.ssl().version_str() {
         "TLSv1" => "TLSv1_0".to_owned(),
@@ -70,7 +71,7 @@ fn version<S>(stream: &Stream<S>) -> String {
 /// Accepts old devices, and newer ones too.
 pub(super) struct Acceptor {
     hosts: Hosts<SslContext>,
-    /// The place in an [`Ssl`] where the callback for SNI finds the certificates.
+    /// The index in an [`Ssl`] under which the SNI callback finds the certificates.
     shown: Index<Ssl, Arc<Shown<SslContext>>>,
 }
 
@@ -101,7 +102,7 @@ impl Acceptor {
 }
 
 fn server_context(files: &Certificate, shown: Index<Ssl, Arc<Shown<SslContext>>>) -> Result<SslContext, Error> {
-    // Errors have the same words as for listeners of rustls.
+    // Read in the same way as for rustls, so that errors have the same words.
     let chain = pem::pair(files, &super::provider())?.cert;
     let key = pem::private_key(&files.key)?;
     let made = || {
@@ -115,7 +116,7 @@ fn server_context(files: &Certificate, shown: Index<Ssl, Arc<Shown<SslContext>>>
         }
         builder.set_private_key(&*openssl::pkey::PKey::private_key_from_der(key.secret_der())?)?;
         builder.check_private_key()?;
-        // Keys of OpenSSL's tickets never change; sessions are kept here instead, and not for long.
+        // OpenSSL never changes its ticket keys. Sessions are kept here instead, and not for long.
         builder.set_options(SslOptions::NO_TICKET | SslOptions::CIPHER_SERVER_PREFERENCE);
         builder.set_session_cache_size(SESSIONS);
         builder.set_session_id_context(b"popgate")?;
@@ -142,7 +143,7 @@ impl Connector {
     pub(super) fn new(trust: Arc<Trust>) -> Result<Self, Error> {
         let made = || {
             let mut builder = context(SslMethod::tls_client())?;
-            // `Trust` judges the certificate, after the handshake and before anything is said.
+            // `Trust` judges the certificate after the handshake, before any data is sent.
             builder.set_verify(SslVerifyMode::NONE);
             builder.set_options(LEGACY_SERVER_CONNECT);
             Ok(builder.build())
@@ -187,7 +188,7 @@ fn plain(error: ssl::Error) -> io::Error {
     error.into_io_error().unwrap_or_else(io::Error::other)
 }
 
-/// Why there is no TLS with a server.
+/// Classifies the error of a handshake with a server that speaks `spoken`.
 fn failure(error: ssl::Error, spoken: Spoken) -> HandshakeError {
     let Some(stack) = error.ssl_error() else {
         return HandshakeError::Broken(plain(error));

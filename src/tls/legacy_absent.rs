@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::{Agreed, Agreement, Buffered, HandshakeError, pem::Error, trust::Trust};
 use crate::config::Certificate;
 
-/// Either side of a connection, which cannot exist here.
+/// A TLS connection, as server or client, which cannot exist here.
 #[derive(Debug)]
 pub struct Stream<S>(Infallible, PhantomData<S>);
 

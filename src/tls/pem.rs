@@ -1,4 +1,4 @@
-//! Certificates and keys in PEM files, and in plain words what is wrong with a file.
+//! Certificates and keys in PEM files; errors say in plain words what is wrong with a file.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ use tokio_rustls::rustls::{self, crypto::CryptoProvider, sign::CertifiedKey};
 use x509_parser::x509::X509Version;
 use zeroize::Zeroizing;
 
-use crate::config::Certificate;
+use crate::{config::Certificate, types::read_file};
 
 /// What is wrong with a certificate, a key or a set of roots.
 #[derive(Debug, thiserror::Error)]
@@ -18,13 +18,13 @@ pub enum Error {
     /// There is no `[tls]`.
     #[error("there is no [tls] with `certificate` and `key`")]
     NoCertificate,
-    /// Old TLS is asked for.
+    /// Old TLS is configured, but popgate was built without it.
     #[error("popgate was built without old TLS (the cargo feature `legacy-tls`)")]
     NotBuilt,
-    /// OpenSSL has refused something. The text is OpenSSL's.
+    /// An error of OpenSSL, in its own words.
     #[error("{0}")]
     Library(String),
-    /// A listener asks for client certificates, and nothing says whose are good.
+    /// A listener asks for client certificates, but no `client_ca` says which are valid.
     #[error("client_certificates needs `client_ca` in [tls]")]
     NoClientCa,
     /// A PEM file could not be read.
@@ -35,15 +35,15 @@ pub enum Error {
         /// Why.
         source: pem::Error,
     },
-    /// A file is not what it should be.
+    /// A file does not contain what it should, such as a certificate in the place of a key.
     #[error("{}: {}", .path.display(), .what)]
     Unsuitable {
         /// The file.
         path: PathBuf,
-        /// What it is, and what to do.
+        /// What is wrong with the file, and what to do.
         what: &'static str,
     },
-    /// The key is of another certificate.
+    /// The key belongs to another certificate.
     #[error("{}: is not the key of the certificate in {}: {}", .key.display(), .certificate.display(), .remedy)]
     Mismatch {
         /// The key's file.
@@ -53,7 +53,7 @@ pub enum Error {
         /// What to do.
         remedy: &'static str,
     },
-    /// The key is of a kind that is not supported, or the certificate is not one.
+    /// The kind of key is not supported, or the certificate cannot be parsed.
     #[error("{}: {source}", .path.display())]
     Rejected {
         /// The file.
@@ -63,14 +63,16 @@ pub enum Error {
     },
 }
 
-/// All certificates of a file, at least one.
+/// Reads all certificates of a file. Fails if there is none.
 pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let certificates: Vec<_> = CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect)
-        .map_err(|source| Error::Pem {
-            path: path.into(),
-            source,
-        })?;
+    let pem = |source| Error::Pem {
+        path: path.into(),
+        source,
+    };
+    let octets = read_file(path).map_err(|error| pem(pem::Error::Io(error)))?;
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(&octets)
+        .collect::<Result<_, _>>()
+        .map_err(pem)?;
     if certificates.is_empty() {
         Err(unsuitable(path, "certificate"))
     } else {
@@ -79,23 +81,20 @@ pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
 }
 
 pub(super) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Error> {
-    match PrivateKeyDer::from_pem_file(path) {
-        Ok(key) => Ok(key),
-        Err(pem::Error::Io(source)) => Err(Error::Pem {
-            path: path.into(),
-            source: pem::Error::Io(source),
-        }),
-        Err(_) => Err(unsuitable(path, "private key")),
-    }
+    let octets = read_file(path).map(Zeroizing::new).map_err(|source| Error::Pem {
+        path: path.into(),
+        source: pem::Error::Io(source),
+    })?;
+    PrivateKeyDer::from_pem_slice(&octets).map_err(|_| unsuitable(path, "private key"))
 }
 
-/// What a file that holds no `wanted` in PEM holds instead, in plain words.
+/// The error for a file without a `wanted` in PEM; says in plain words what the file has instead.
 pub(super) fn unsuitable(path: &Path, wanted: &'static str) -> Error {
-    let octets = Zeroizing::new(std::fs::read(path).unwrap_or_default());
+    let octets = Zeroizing::new(read_file(path).unwrap_or_default());
     let has = |part: &str| memchr::memmem::find(&octets, part.as_bytes()).is_some();
     let what = match wanted {
         _ if octets.is_empty() => "is empty",
-        // ASN.1 begins with a SEQUENCE.
+        // DER begins with the tag of an ASN.1 SEQUENCE.
         _ if octets.starts_with(b"\x30") && !octets.is_ascii() => {
             "is in DER, and popgate reads PEM: openssl converts it (-inform der)"
         }
@@ -115,7 +114,7 @@ pub(super) fn unsuitable(path: &Path, wanted: &'static str) -> Error {
     }
 }
 
-/// The chain and the key of `files`, which belong together.
+/// Reads the chain and the key of `files`. Fails if they do not belong together.
 pub(super) fn pair(files: &Certificate, provider: &CryptoProvider) -> Result<CertifiedKey, Error> {
     let chain = certificates(&files.certificate)?;
     let key = private_key(&files.key)?;
@@ -148,7 +147,7 @@ pub(super) fn pair(files: &Certificate, provider: &CryptoProvider) -> Result<Cer
     })
 }
 
-/// Whether the first certificate of `chain` is of a version before 3.
+/// Whether the first certificate of `chain` is older than X.509 v3.
 fn is_old(chain: &[CertificateDer<'_>]) -> bool {
     let first = chain
         .first()

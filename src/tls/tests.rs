@@ -1,4 +1,4 @@
-//! Handshakes in memory: whom a connector trusts, and what it says of the others.
+//! Handshakes in memory: which servers a connector trusts, and what it says of the others.
 
 use std::{net::Ipv4Addr, path::PathBuf};
 
@@ -25,7 +25,7 @@ use crate::types::Spoken;
 const VERSIONS: [&SupportedProtocolVersion; 2] = [&TLS12, &TLS13];
 const LOOPBACK: &str = "127.0.0.1";
 
-/// A certificate and a key; only if the server is honest is it the certificate's.
+/// A certificate and a key. Only an honest server has the key of its certificate.
 struct Shown {
     chain: Vec<CertificateDer<'static>>,
     key: KeyPair,
@@ -48,7 +48,7 @@ impl Shown {
             .with_protocol_versions(&[version])
             .unwrap()
             .with_no_client_auth()
-            // This one does not ask whether the key is the certificate's.
+            // This resolver does not check whether the key belongs to the certificate.
             .with_cert_resolver(Arc::new(SingleCertAndKey::from(CertifiedKey::new(
                 self.chain.clone(),
                 key,
@@ -56,7 +56,7 @@ impl Shown {
         Arc::new(config)
     }
 
-    /// Whether `connector` talks to a server at `host` that shows this.
+    /// Whether `connector` accepts a server at `host` that shows this certificate.
     async fn tried(
         &self,
         connector: &Connector,
@@ -85,14 +85,14 @@ impl Shown {
         tokio::join!(serve, ask).1
     }
 
-    /// In both versions of TLS.
+    /// Asserts that `connector` accepts the server, in both versions of TLS.
     async fn is_trusted(&self, connector: &Connector, host: &str) {
         for version in VERSIONS {
             self.tried(connector, host, version).await.unwrap();
         }
     }
 
-    /// In both versions of TLS; returns what is said in one of them.
+    /// Asserts that `connector` refuses the server, in both versions of TLS. Returns the error text of one of them.
     async fn is_not_trusted(&self, connector: &Connector, host: &str) -> String {
         let mut said = String::new();
         for version in VERSIONS {
@@ -117,7 +117,7 @@ impl Shown {
     }
 }
 
-/// As Proton's bridge makes its own: an authority that is also the server.
+/// A certificate like the one that Proton's bridge makes for itself: an authority that is also the server.
 fn bridge() -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, LOOPBACK);
@@ -128,7 +128,7 @@ fn bridge() -> CertificateParams {
     params
 }
 
-/// Certificates that no root vouches for.
+/// Certificates that no root has issued.
 fn odd() -> Vec<(&'static str, Shown)> {
     let plain = CertificateParams::default();
     let mut expired = bridge();
@@ -158,7 +158,8 @@ fn odd() -> Vec<(&'static str, Shown)> {
     ]
 }
 
-/// The same without version and extensions (RFC 5280 §4.1). Its signature is then wrong; nobody asks for it.
+/// The same certificate without version and extensions (RFC 5280 §4.1). Its signature is then wrong, but nobody checks
+/// it.
 fn version_1(certificate: &[u8]) -> CertificateDer<'static> {
     fn parts(mut der: &[u8]) -> Vec<&[u8]> {
         let mut parts = Vec::new();
@@ -247,7 +248,7 @@ async fn beside_a_fingerprint_nothing_else_is_trusted() {
     }
 }
 
-/// Anyone can copy a certificate; only its key proves whose it is.
+/// Anyone can copy a certificate; only its key proves who owns it.
 #[tokio::test]
 async fn a_copied_certificate_without_its_key_is_worth_nothing() {
     for (kind, shown) in odd() {
@@ -272,7 +273,7 @@ async fn a_copied_certificate_without_its_key_is_worth_nothing() {
                 }
             }
         }
-        // With a key of the same kind it is told why.
+        // If the key is of the same kind, the error says why.
         let thief = Shown {
             chain: shown.chain.clone(),
             key: KeyPair::generate_for(algorithm).unwrap(),
@@ -311,7 +312,7 @@ async fn an_authority_of_ones_own_vouches_for_names() {
     assert!(said.contains("issued by nobody"), "{said}");
 }
 
-/// What asks a provider of tokens trusts by roots and names, as ever.
+/// The connector to a provider's token server trusts roots and names only.
 #[tokio::test]
 async fn an_ordinary_connector_names_no_certificate() {
     let shown = Shown::self_signed(&bridge());
@@ -354,14 +355,14 @@ proptest::proptest! {
     }
 }
 
-/// What a server says instead of a handshake, then closing; and how that is told.
+/// The error if a server sends these octets instead of a handshake, then closes.
 async fn answered(octets: &[u8]) -> HandshakeError {
     let (ours, mut theirs) = tokio::io::duplex(4096);
     let serve = async {
         theirs.read_exact(&mut [0; 5]).await.unwrap();
         theirs.write_all(octets).await.unwrap();
         theirs.shutdown().await.unwrap();
-        // Until our side is gone.
+        // Wait until the client side has closed.
         tokio::io::copy(&mut theirs, &mut tokio::io::sink()).await.unwrap();
     };
     let connector = Connector::to_upstream(None, None).unwrap();
@@ -409,7 +410,7 @@ async fn alerts_that_last_and_alerts_that_pass() {
     assert!(matches!(error, HandshakeError::Broken(_)), "{error:?}");
 }
 
-/// A ServerHello (RFC 5246 §7.4.1.3) with a version and a cipher suite of old.
+/// A ServerHello (RFC 5246 §7.4.1.3) with an old version and cipher suite.
 #[tokio::test]
 async fn servers_of_another_age() {
     for (minor, suite) in [(1, [0, 0x2f]), (2, [0, 0x2f]), (3, [0, 0x2f]), (3, [0xc0, 0x13])] {

@@ -1,4 +1,4 @@
-//! Which server is trusted: one whose certificate a root has issued for its name, or one that shows a certificate which the
+//! Which servers are trusted: those whose certificate a root has issued for their name, and those whose certificate the
 //! configuration itself names.
 
 use std::{fmt, io, sync::Arc};
@@ -18,24 +18,24 @@ use webpki::RawPublicKeyEntity;
 use super::{Distrust, Flaw, HandshakeError, leaf::Leaf};
 use crate::config::Fingerprint;
 
-/// Verifies the servers of one upstream.
+/// Verifies the certificates of one upstream's servers.
 #[derive(Debug)]
 pub(super) struct Trust {
-    /// Asks whether a root has issued the certificate for the server's name.
+    /// Checks whether a root has issued the certificate for the server's name.
     issued: Arc<WebPkiServerVerifier>,
     algorithms: WebPkiSupportedAlgorithms,
     named: Named,
 }
 
-/// Certificates that are trusted as they are: whatever their name, their version, their constraints, and also once they have
-/// expired. A configuration that names a certificate means its key, and a date does not change whose key that is (RFC 7671
-/// §5.1 says the same of certificates that DNS names). A bridge or an appliance that nobody renews must not fall silent one
-/// night.
+/// Certificates that are trusted as they are, whatever their name, version and constraints, and even after they have
+/// expired. A configuration that names a certificate means its key, and a date does not change whose key that is (RFC
+/// 7671 §5.1 says the same of certificates that DNS names). A bridge or an appliance whose certificate nobody renews
+/// must not fail suddenly.
 #[derive(Debug)]
 pub(super) enum Named {
-    /// These, besides what roots have issued.
+    /// These certificates, besides those that roots have issued.
     Besides(Vec<CertificateDer<'static>>),
-    /// This one, and nothing else.
+    /// Only the certificate with this fingerprint.
     Only(Fingerprint),
 }
 
@@ -53,7 +53,8 @@ impl Trust {
         })
     }
 
-    /// Whether the server at `host`, which has proved that it has the key of the first certificate of `chain`, is trusted.
+    /// Whether the server at `host` is trusted. It has proved before that it has the key of the first certificate of
+    /// `chain`.
     #[cfg_attr(
         not(feature = "legacy-tls"),
         expect(dead_code, reason = "rustls asks by its own trait")
@@ -138,7 +139,8 @@ impl ServerCertVerifier for Trust {
         let key = named_key(certificate)?;
         let key = RawPublicKeyEntity::try_from(&key).map_err(|_| CertificateError::BadEncoding)?;
         let schemes = self.algorithms.mapping.iter();
-        // In TLS 1.2 a scheme does not say which curve an elliptic key has (RFC 8446 §4.2.3).
+        // In TLS 1.2 a signature scheme does not fix the curve of an elliptic key (RFC 8446 §4.2.3), so each of its
+        // algorithms is tried.
         let mut candidates = schemes
             .filter(|(scheme, _)| *scheme == signed.scheme)
             .flat_map(|(_, algorithms)| algorithms.iter());
@@ -166,18 +168,19 @@ impl ServerCertVerifier for Trust {
     }
 }
 
-/// Why a certificate is not trusted, and its fingerprint: the reader of the log can write that into the configuration.
+/// Why a certificate is not trusted, and its fingerprint, which an administrator can copy from the log into the
+/// configuration.
 #[derive(Debug)]
 pub(super) struct Untrusted {
     reason: Reason,
-    /// Its hosts, as far as it can be read.
+    /// The hosts of the certificate; empty if it cannot be parsed.
     names: Vec<String>,
     shown: Fingerprint,
 }
 
 #[derive(Debug)]
 enum Reason {
-    /// It is not the one that `fingerprint` names.
+    /// The certificate is not the one that `fingerprint` names.
     OtherFingerprint(Fingerprint),
     Certificate(CertificateError),
     Other(rustls::Error),
@@ -192,7 +195,7 @@ impl Untrusted {
         }
     }
 
-    /// What is wrong.
+    /// The kind of mistake.
     pub(super) fn flaw(&self) -> Flaw {
         let error = match &self.reason {
             Reason::OtherFingerprint(_) => return Flaw::OtherFingerprint,
@@ -237,7 +240,7 @@ impl fmt::Display for Untrusted {
 
 impl std::error::Error for Untrusted {}
 
-/// Whether the server shows the certificate of an authority, which webpki takes from no server.
+/// Whether the server shows the certificate of an authority, which webpki never accepts from a server.
 fn is_authority(error: &CertificateError) -> bool {
     let CertificateError::Other(OtherError(inner)) = error else {
         return false;
@@ -255,8 +258,8 @@ fn named_key<'a>(certificate: &'a CertificateDer<'_>) -> Result<SubjectPublicKey
     public_key(certificate).ok_or_else(|| CertificateError::BadEncoding.into())
 }
 
-/// The public key (RFC 5280 §4.1.2.7) of a certificate in DER. It is read from a certificate of any version and with any
-/// extensions: webpki reads X.509 v3 only, and only the critical extensions that it knows.
+/// The public key (RFC 5280 §4.1.2.7) of a certificate in DER; `None` if it cannot be parsed. webpki reads X.509 v3
+/// only, and only the critical extensions that it knows; this function reads any version and any extensions.
 pub(super) fn public_key(certificate: &[u8]) -> Option<SubjectPublicKeyInfoDer<'_>> {
     const SEQUENCE: u8 = 0x30;
     const VERSION: u8 = 0xa0;
@@ -266,7 +269,7 @@ pub(super) fn public_key(certificate: &[u8]) -> Option<SubjectPublicKeyInfoDer<'
     if element(rest)?.0.tag == VERSION {
         rest = element(rest)?.1;
     }
-    // Serial number, signature's algorithm, issuer, validity, subject.
+    // Skip serial number, signature algorithm, issuer, validity and subject.
     for _ in 0..5 {
         rest = element(rest)?.1;
     }
@@ -282,7 +285,7 @@ struct Element<'a> {
     whole: &'a [u8],
 }
 
-/// The first element of `der`, and what follows it.
+/// The first element of `der`, and the octets after it.
 fn element(der: &[u8]) -> Option<(Element<'_>, &[u8])> {
     let (&tag, &first) = (der.first()?, der.get(1)?);
     let (head, length) = match first {

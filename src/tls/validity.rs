@@ -7,7 +7,8 @@ use super::{
     pem::{self, Error},
 };
 
-/// From this number of days before its end on, popgate warns of a certificate: public authorities' are renewed by then.
+/// popgate warns of a certificate from this many days before its end on. Public authorities' certificates are renewed
+/// by then.
 const SOON: i64 = 30;
 const DAY: i64 = 24 * 3600;
 
@@ -18,14 +19,14 @@ pub struct Validity {
     leaf: Leaf,
 }
 
-/// Whether a certificate is valid at some time, with a sentence that says so.
+/// Whether a certificate is valid at a given time, with a sentence that says so.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Expiry {
-    /// It is valid for 30 days or more.
+    /// The certificate is valid for 30 days or more.
     Valid(String),
-    /// It ends within 30 days.
+    /// The certificate expires within 30 days.
     Ending(String),
-    /// It has expired, or is not valid yet.
+    /// The certificate has expired, or is not valid yet.
     Invalid(String),
 }
 
@@ -40,28 +41,28 @@ impl Validity {
         })
     }
 
-    /// When it ends, in seconds since 1970.
+    /// When the certificate expires, in seconds since 1970.
     pub fn until(&self) -> i64 {
         self.leaf.until
     }
 
-    /// The hosts that it is for, or its subject if it names none.
+    /// The hosts of the certificate, or its subject if it names no hosts.
     pub fn names(&self) -> &[String] {
         &self.leaf.names
     }
 
-    /// Whether its key is an RSA key, the only kind that old devices know.
+    /// Whether the certificate has an RSA key, the only kind that old devices know.
     pub fn has_rsa_key(&self) -> bool {
         self.leaf.has_rsa_key
     }
 
-    /// Whether it is for the host `name`, or for all hosts of a name that begins with `*.`.
+    /// Whether the certificate is for the host `name`. A `name` that begins with `*.` stands for all hosts of a domain.
     pub fn covers(&self, name: &str) -> bool {
         let has = |name: &str| self.leaf.names.iter().any(|other| other.eq_ignore_ascii_case(name));
         has(name) || wildcard(name).is_some_and(|wildcard| has(&wildcard))
     }
 
-    /// Whether it is valid at `now`, in seconds since 1970.
+    /// Whether the certificate is valid at `now`, in seconds since 1970.
     pub fn at(&self, now: i64) -> Expiry {
         let Leaf { names, from, until, .. } = &self.leaf;
         let (file, names) = (self.file.display(), names.join(", "));
@@ -85,7 +86,8 @@ impl Validity {
     }
 }
 
-/// The name of a certificate for all hosts beside `name`: a star stands for one label (RFC 6125 §6.4.3).
+/// The wildcard name that covers the host `name`, such as `*.example.org`. A star stands for one label (RFC 6125
+/// §6.4.3).
 pub(super) fn wildcard(name: &str) -> Option<String> {
     let (_, domain) = name.split_once('.')?;
     Some(format!("*.{domain}"))

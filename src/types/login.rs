@@ -1,7 +1,8 @@
-//! Logins: those that differ in the case of their domain are one.
+//! Logins. Two logins that differ only in the case of their domain are the same.
 
-/// The spelling in which logins and users are compared and kept: the domain, after the last `@`, in lower case. (RFC 5321
-/// §2.4: a domain is the same in any case, a local part need not be.) A login without a domain gets `default_domain`.
+/// The spelling in which logins and users are compared and stored: the domain, after the last `@`, in lower case. (RFC
+/// 5321 §2.4: the case of a domain does not matter, that of a local part may.) A login without a domain gets
+/// `default_domain`.
 pub fn canonical(login: &str, default_domain: Option<&str>) -> String {
     match (login.rfind('@'), default_domain) {
         (Some(at), _) => {

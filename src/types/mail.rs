@@ -4,17 +4,17 @@ use std::{fmt, num::NonZeroU32};
 
 use serde::{Deserialize, Serialize};
 
-/// Message number as a device says it, from 1 (RFC 1939 §5).
+/// A message number as a device gives it, from 1 (RFC 1939 §5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct MessageNumber(pub NonZeroU32);
 
 impl MessageNumber {
-    /// Of a message's place in the listing, counted from 0; `None` if POP3 has no number for it.
+    /// The number of the message at `index` in the listing, counted from 0; `None` if POP3 has no number for it.
     pub fn of_index(index: usize) -> Option<Self> {
         u32::try_from(index + 1).ok().and_then(NonZeroU32::new).map(Self)
     }
 
-    /// The place in the listing, counted from 0.
+    /// The index in the listing, counted from 0.
     pub fn index(self) -> usize {
         self.0.get() as usize - 1
     }
@@ -24,14 +24,14 @@ impl MessageNumber {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Octets(pub u64);
 
-/// Names a mailbox; all three names are as configured.
+/// The name of a mailbox; all three parts are as configured.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct MailboxName {
     /// The upstream's name, as in `[upstream.NAME]`.
     pub upstream: String,
-    /// The user that the upstream knows.
+    /// The user name at the upstream.
     pub user: String,
-    /// The folder.
+    /// The folder's name.
     pub folder: String,
 }
 

@@ -1,5 +1,6 @@
-//! The ground floor: small types that every room may use.
+//! Small types that every module of the crate may use.
 
+mod files;
 mod login;
 mod mail;
 mod peers;
@@ -8,6 +9,7 @@ mod spoken;
 mod uid;
 mod uid_map;
 
+pub use files::read_file;
 pub use login::canonical;
 pub use mail::{MailboxName, MessageNumber, Octets};
 pub use peers::{Place, Places, network};

@@ -1,4 +1,4 @@
-//! Peers by their addresses: how many places each may take, and what one peer may call its own.
+//! Peers by address: how many places each may take, and which addresses belong to one peer.
 
 use std::{
     net::{IpAddr, Ipv6Addr},
@@ -25,7 +25,7 @@ pub struct Place {
 }
 
 impl Places {
-    /// Each address may take `per_address` places at once.
+    /// A counter by which each address may take `per_address` places at once.
     pub fn new(per_address: usize) -> Arc<Self> {
         Arc::new(Self {
             per_address: per_address.into(),
@@ -33,12 +33,12 @@ impl Places {
         })
     }
 
-    /// Each address may take `per_address` places from now on; those that are taken stay.
+    /// Changes how many places each address may take. Places that are taken stay taken.
     pub fn set_limit(&self, per_address: usize) {
         self.per_address.store(per_address, Ordering::Relaxed);
     }
 
-    /// Takes a place for `address`; `None` if it has taken too many.
+    /// Takes a place for `address`; `None` if that address has as many as it may.
     pub fn take(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
         let limit = self.per_address.load(Ordering::Relaxed);
         match self.taken.entry(address) {

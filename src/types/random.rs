@@ -1,4 +1,4 @@
-//! Random numbers that are missing.
+//! The error that the system has no random numbers.
 
 /// The system gives no random numbers.
 #[derive(Debug, thiserror::Error)]

@@ -1,8 +1,8 @@
-//! Which protocol a server speaks, told by the first octets that it sends.
+//! Recognizes the protocol of a server by the first octets that it sends.
 
 use std::fmt;
 
-/// A protocol that may be met where another was expected.
+/// A protocol that a server may speak although another one was expected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Spoken {
     /// IMAP (RFC 3501 §7.1)
@@ -22,10 +22,11 @@ pub enum Spoken {
 }
 
 impl Spoken {
-    /// How many octets tell.
+    /// How many octets are enough to recognize a protocol.
     pub const HEAD: usize = 8;
 
-    /// Of the first octets that a server sends, [`Spoken::HEAD`] of them if there are so many.
+    /// The protocol of a server that begins with these octets: the first [`Spoken::HEAD`], or fewer if no more have
+    /// come.
     pub fn of(octets: &[u8]) -> Self {
         let begins = |words: &[&[u8]]| words.iter().any(|word| octets.starts_with(word));
         if begins(&[b"* OK", b"* BYE", b"* PREAUTH"]) {

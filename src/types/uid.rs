@@ -15,36 +15,36 @@ impl fmt::Display for Uid {
     }
 }
 
-/// While it stays the same, a UID means the same message (RFC 3501 §2.3.1.1).
+/// As long as a mailbox has the same UIDVALIDITY, a UID means the same message (RFC 3501 §2.3.1.1).
 ///
-/// The RFC has 32 bits and no 0; servers were seen with 0 and with 64 bits, so any number of 64 bits is taken. State keeps
-/// numbers and means by 0 that there is none, hence the number that is kept differs from the server's for one value: 0 is
-/// kept as the largest number.
+/// The RFC allows 32 bits and no 0. Real servers send 0 and 64-bit numbers too, so any 64-bit number is accepted. In
+/// state, 0 means that there is no UIDVALIDITY; therefore a server's 0 is stored as the largest number. All other
+/// numbers are stored as they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct UidValidity(NonZeroU64);
 
 impl UidValidity {
-    /// Of the number that a server gave.
+    /// The UIDVALIDITY that a server gave.
     pub fn of_server(number: u64) -> Self {
         Self(NonZeroU64::new(number).unwrap_or(NonZeroU64::MAX))
     }
 
-    /// Of the number that state has kept; `None` for 0.
+    /// The UIDVALIDITY that state has stored; `None` for 0.
     pub fn of_state(number: u64) -> Option<Self> {
         NonZeroU64::new(number).map(Self)
     }
 
-    /// As [`UidValidity::of_state`], but 0, which means that there is none, gives one that is shown as 0.
+    /// The same as [`UidValidity::of_state`], but 0 (there is none) becomes a value that is shown as 0.
     pub fn of_state_or_zero(number: u64) -> Self {
         Self::of_state(number).unwrap_or(Self::of_server(0))
     }
 
-    /// The server's number.
+    /// The number that the server gave.
     pub fn number(self) -> u64 {
         if self.0 == NonZeroU64::MAX { 0 } else { self.0.get() }
     }
 
-    /// The number that state keeps; never 0.
+    /// The number that state stores; never 0.
     pub fn kept(self) -> u64 {
         self.0.get()
     }
@@ -65,7 +65,7 @@ impl UidRanges {
     pub fn push(&mut self, low: u32, high: u32) {
         let (low, high) = (low.min(high), low.max(high));
         match self.0.last_mut() {
-            // Servers name UIDs in ascending order: a row of them becomes one range at once.
+            // Servers list UIDs in ascending order, so a run of them becomes one range.
             Some((from, to)) if *from <= low && low <= to.saturating_add(1) => *to = (*to).max(high),
             _ => self.0.push((low, high)),
         }
@@ -95,7 +95,7 @@ impl UidRanges {
         self.0.is_empty()
     }
 
-    /// How many ranges the set is made of.
+    /// How many ranges the set has.
     pub fn len(&self) -> usize {
         self.0.len()
     }

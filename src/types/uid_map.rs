@@ -1,4 +1,4 @@
-//! Values by UID: the one sorted list of them, with the one binary search.
+//! Values by UID: the crate's one sorted list of UIDs, with its one binary search.
 
 use serde::{Deserialize, Serialize};
 
@@ -29,12 +29,12 @@ impl<T> UidMap<T> {
         self.0.capacity() * size_of::<(Uid, T)>()
     }
 
-    /// The place of `uid` in the order, counted from 0.
+    /// The position of `uid` in the order, counted from 0.
     pub fn position(&self, uid: Uid) -> Option<usize> {
         self.0.binary_search_by_key(&uid, |&(uid, _)| uid).ok()
     }
 
-    /// Whether `uid` is here.
+    /// Whether the map has `uid`.
     pub fn contains(&self, uid: Uid) -> bool {
         self.position(uid).is_some()
     }
@@ -44,12 +44,12 @@ impl<T> UidMap<T> {
         self.position(uid).map(|at| &self.0[at].1)
     }
 
-    /// The value of `uid`, to be changed.
+    /// The value of `uid`, mutable.
     pub fn get_mut(&mut self, uid: Uid) -> Option<&mut T> {
         self.position(uid).map(|at| &mut self.0[at].1)
     }
 
-    /// The entry at a place in the order, counted from 0.
+    /// The entry at a position in the order, counted from 0.
     pub fn entry(&self, at: usize) -> Option<(Uid, &T)> {
         self.0.get(at).map(|(uid, value)| (*uid, value))
     }
@@ -85,7 +85,7 @@ impl<T> UidMap<T> {
         self.position(uid).map(|at| self.0.remove(at).1)
     }
 
-    /// Keeps the entries for which `stays` says so.
+    /// Keeps the entries for which `stays` is true.
     pub fn retain(&mut self, mut stays: impl FnMut(Uid, &T) -> bool) {
         self.0.retain(|(uid, value)| stays(*uid, value));
     }
@@ -109,7 +109,7 @@ impl<T> Default for UidMap<T> {
     }
 }
 
-/// Of several values of one UID the first stays.
+/// If a UID has several values, the first one stays.
 impl<T> From<Vec<(Uid, T)>> for UidMap<T> {
     fn from(mut entries: Vec<(Uid, T)>) -> Self {
         if !entries.is_sorted_by(|a, b| a.0 < b.0) {
@@ -120,21 +120,21 @@ impl<T> From<Vec<(Uid, T)>> for UidMap<T> {
     }
 }
 
-/// Of several values of one UID the first stays.
+/// If a UID has several values, the first one stays.
 impl<T> FromIterator<(Uid, T)> for UidMap<T> {
     fn from_iter<I: IntoIterator<Item = (Uid, T)>>(entries: I) -> Self {
         Vec::from_iter(entries).into()
     }
 }
 
-/// UIDs as they are written in records.
+/// Takes plain numbers, as records store UIDs.
 impl<T> FromIterator<(u32, T)> for UidMap<T> {
     fn from_iter<I: IntoIterator<Item = (u32, T)>>(entries: I) -> Self {
         entries.into_iter().map(|(uid, value)| (Uid(uid), value)).collect()
     }
 }
 
-/// UIDs as they are written in records.
+/// Takes plain numbers, as records store UIDs.
 impl FromIterator<u32> for Uids {
     fn from_iter<I: IntoIterator<Item = u32>>(uids: I) -> Self {
         uids.into_iter().map(Uid).collect()
@@ -159,7 +159,7 @@ impl FromIterator<Uid> for Uids {
     }
 }
 
-/// The values that are here stay.
+/// If the map has a value of a UID already, that value stays.
 impl<T> Extend<(Uid, T)> for UidMap<T> {
     fn extend<I: IntoIterator<Item = (Uid, T)>>(&mut self, entries: I) {
         let mut all = std::mem::take(&mut self.0);
@@ -183,7 +183,7 @@ impl<T> IntoIterator for UidMap<T> {
     }
 }
 
-/// Restores the order, which a record may lack.
+/// Restores the order, because a stored record may be unsorted.
 fn sorted<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<(Uid, T)>, D::Error> {
     Ok(UidMap::from(Vec::deserialize(deserializer)?).0)
 }
@@ -197,7 +197,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// As the standard library's map, but for the first of several values, which stays.
+        /// Behaves like the standard library's map, but of several values the first one stays.
         #[test]
         fn is_a_map(first: Vec<(u8, u8)>, then: Vec<(u8, u8)>, set: Vec<(u8, u8)>, gone: Vec<u8>) {
             let typed = |entries: &[(u8, u8)]| -> Vec<(Uid, u8)> {

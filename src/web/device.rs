@@ -1,4 +1,4 @@
-//! A sign-in by a code that somebody types in elsewhere, while a page waits.
+//! A sign-in by a device code: somebody types in the code elsewhere while a page waits.
 
 use std::sync::{Arc, OnceLock};
 
@@ -9,7 +9,7 @@ use crate::{
     state::{Consent, now},
 };
 
-/// What the page shows while the code has not been typed in.
+/// A sign-in whose code has not been typed in yet, as the page shows it.
 #[derive(Debug, Clone)]
 pub(super) struct Waiting(Arc<Shown>);
 
@@ -18,7 +18,7 @@ struct Shown {
     login: String,
     person: String,
     user: String,
-    /// When the code ends, in seconds since 1970.
+    /// When the code expires, in seconds since 1970.
     until: u32,
     code: String,
     url: String,
@@ -45,17 +45,17 @@ impl Waiting {
         &self.0.login
     }
 
-    /// As whom somebody is to sign in.
+    /// The user as whom somebody must sign in.
     pub(super) fn person(&self) -> &str {
         &self.0.person
     }
 
-    /// Whose mailbox it is.
+    /// The user whose mailbox it is.
     pub(super) fn user(&self) -> &str {
         &self.0.user
     }
 
-    /// When the code ends, in seconds since 1970.
+    /// When the code expires, in seconds since 1970.
     pub(super) fn until(&self) -> u32 {
         self.0.until
     }
@@ -64,17 +64,17 @@ impl Waiting {
         &self.0.code
     }
 
-    /// Where the code is typed in, or is already.
+    /// The URL of the page where the code is typed in. The code is already filled in, if the provider has such a URL.
     pub(super) fn url(&self) -> &str {
         self.0.url_with_code.as_deref().unwrap_or(&self.0.url)
     }
 
-    /// Where it is typed in, to be read out.
+    /// The URL of the page where the code is typed in, for people to read.
     pub(super) fn plain_url(&self) -> &str {
         &self.0.url
     }
 
-    /// What became of it, once that is known.
+    /// The result of the sign-in, once it is known.
     pub(super) fn outcome(&self) -> Option<Notice> {
         self.0.outcome.get().cloned()
     }
@@ -93,6 +93,6 @@ pub(super) async fn finish(shared: Arc<Shared>, consent: Consent, begun: DeviceS
         outcome = finishing => outcome,
         () = shared.shutdown.cancelled() => return,
     };
-    // Nobody else sets it.
+    // Only this function sets the outcome, and only once.
     let _ = waiting.0.outcome.set(outcome);
 }

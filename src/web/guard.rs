@@ -15,9 +15,9 @@ use super::Shared;
 use crate::{config::Grant, sign_in::SignIns};
 
 pub(super) struct Guard {
-    /// Name and port of `public_url`, as `Host` has it.
+    /// Name and port of `public_url`, as in a `Host` header.
     public_host: Option<String>,
-    /// Scheme, name and port of it, as `Origin` has it.
+    /// Scheme, name and port of `public_url`, as in an `Origin` header.
     public_origin: Option<String>,
     policy: HeaderValue,
 }
@@ -36,7 +36,7 @@ impl Guard {
         }
     }
 
-    /// The same for other sign-ins.
+    /// This guard for other sign-ins.
     pub(super) fn with(&self, sign_ins: &SignIns) -> Self {
         Self {
             public_host: self.public_host.clone(),
@@ -45,8 +45,9 @@ impl Guard {
         }
     }
 
-    /// Whether `host` is a name of ours. Another site can point its own name at our address, and then its pages can
-    /// read ours (DNS rebinding). That cannot be done with a loopback address, nor with another address.
+    /// Whether the `Host` header `host` is a name of this page. Another site can point its own name at the gateway's address,
+    /// and then the other site's pages can read this one (DNS rebinding). An address in `Host` cannot be abused in this way;
+    /// with a `public_url`, only loopback addresses are accepted nevertheless.
     fn is_our_name(&self, host: &str) -> bool {
         if self
             .public_host
@@ -75,7 +76,7 @@ impl Guard {
         }
         match text("origin") {
             None => false,
-            // Browsers send this for pages with "no-referrer", which all our pages have except the login.
+            // Browsers send "null" for pages with "no-referrer", which all pages here have except the login page.
             Some("null") => is_login && site.is_none(),
             Some(origin) => {
                 let is_public = self.public_origin.as_deref() == Some(origin);
@@ -88,8 +89,8 @@ impl Guard {
     }
 }
 
-/// Allows only our own style sheet. Forms may lead to the providers, because Chromium checks the redirects of forms
-/// too.
+/// The content security policy: it allows only the page's own style sheet. Forms may lead to the providers as well, because
+/// Chromium also checks the redirects that answer a form.
 fn content_security_policy(sign_ins: &SignIns) -> HeaderValue {
     let mut origins: Vec<String> = sign_ins
         .candidates()
@@ -121,7 +122,7 @@ pub(super) async fn guarded(State(shared): State<Arc<Shared>>, request: Request,
     } else {
         next.run(request).await
     };
-    // Browsers send the forms of pages with "no-referrer" without an origin.
+    // Browsers do not send the origin of a form on a page with "no-referrer", but the login form's origin is checked.
     let referrer = if is_login { "same-origin" } else { "no-referrer" };
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_SECURITY_POLICY, guard.policy.clone());

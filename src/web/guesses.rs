@@ -1,4 +1,4 @@
-//! Passwords given at the page are tried one at a time for each address, with a pause after a wrong one. Other
+//! Verifies the passwords that are given at the page: one at a time for each address, with a pause after a wrong one. Other
 //! addresses are not delayed.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
@@ -12,9 +12,10 @@ use tokio::{
 
 use crate::types::network;
 
-/// How long after a wrong password no other from that address is tried, even if the client did not wait for the answer.
+/// For how long after a wrong password no other one from that address is tried, even if the client does not wait for the
+/// answer.
 pub(super) const PENALTY: Duration = Duration::from_secs(1);
-/// Addresses that have a turn of their own at once; if there are more, the others share one turn.
+/// The most addresses that have a turn of their own. All further addresses share one turn.
 const ADDRESSES: usize = 4096;
 
 /// The address at the other end of a connection.
@@ -28,7 +29,7 @@ pub(super) struct Guesses {
     turns: DashMap<IpAddr, Turn>,
     /// The turn of all addresses that have none of their own.
     shared: Turn,
-    /// A proxy on this machine names its client in `X-Forwarded-For`.
+    /// Whether a proxy on this machine names its client in `X-Forwarded-For`.
     behind_proxy: bool,
 }
 
@@ -41,7 +42,8 @@ impl Guesses {
         }
     }
 
-    /// Tries a password of `peer` by `look` when it is the turn of that address. Returns whether it was right.
+    /// Waits for the turn of the client's address, and then compares its password by `look`. Returns whether the password was
+    /// right.
     pub(super) async fn is_right(&self, peer: Peer, headers: &HeaderMap, look: impl FnOnce() -> bool) -> bool {
         let turn = self.turn(self.address(peer, headers));
         let mut next = turn.lock().await;
@@ -111,7 +113,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn memory_is_bounded() {
         let guesses = Guesses::new(false);
-        // The last one has no place any more.
+        // The last address gets no turn of its own any more.
         for number in 0..=ADDRESSES as u32 {
             let peer = Peer(IpAddr::V4((number + 1).into()));
             assert!(!guesses.is_right(peer, &HeaderMap::new(), || false).await);

@@ -1,5 +1,6 @@
-//! The page (`[web]`): how the gateway and its accounts fare, and how somebody signs in for those at providers. It works
-//! without JavaScript, and loads nothing from elsewhere. Beside it are the probes, for programs.
+//! The web page (`[web]`): shows the status of the gateway and its accounts, and lets somebody sign in for accounts at OAuth2
+//! providers. The page works without JavaScript, and loads nothing from other sites. Its server also answers the probes of
+//! monitoring programs.
 
 mod device;
 mod guard;
@@ -45,13 +46,13 @@ use crate::{
     sign_in::{Candidate, SignIns},
 };
 
-/// A bound sign-in page.
+/// The web page, bound to its address.
 pub struct Site {
     listener: std::net::TcpListener,
     current: Current,
 }
 
-/// What a request finds. A reload of the configuration puts another [`Shared`] in its place.
+/// What a request uses. A reload of the configuration puts another [`Shared`] in its place.
 #[derive(Clone)]
 struct Current(Arc<ArcSwap<Shared>>);
 
@@ -70,18 +71,18 @@ struct Shared {
     sessions: Arc<Sessions>,
     guesses: Arc<Guesses>,
     guard: Guard,
-    /// What browsers call the page, without a slash at the end.
+    /// The URL by which browsers reach the page, without a slash at the end.
     url: String,
-    /// The path of that.
+    /// The path of `url`.
     prefix: String,
-    /// Ends what waits.
+    /// Cancelled at shutdown: it ends the sign-ins that wait for somebody.
     shutdown: CancellationToken,
 }
 
 type Shown = State<Arc<Shared>>;
 
 impl Site {
-    /// Binds the page of `web`, which shows what `overview` says.
+    /// Binds the page of `web`, which shows what `overview` knows of the gateway.
     pub fn bind(web: &Web, sign_ins: SignIns, tokens: Arc<Tokens>, overview: Arc<dyn Overview>) -> io::Result<Self> {
         let listener = std::net::TcpListener::bind(web.address)?;
         listener.set_nonblocking(true)?;
@@ -110,7 +111,8 @@ impl Site {
         })
     }
 
-    /// Further requests find these. With another password nobody is logged in any more.
+    /// Applies a reloaded configuration to further requests; without a `password`, the old one stays. If the password changes,
+    /// all browsers are logged out.
     pub fn change(&self, password: Option<&Secret>, sign_ins: SignIns, tokens: Arc<Tokens>) {
         let before = self.current.0.load_full();
         let password = password.unwrap_or(&before.password).clone();
@@ -144,7 +146,7 @@ impl Site {
     pub async fn run(&self, shutdown: CancellationToken) {
         let shared = self.current.0.load_full();
         let (mut router, mut probes) = (Router::new(), Router::new());
-        // A proxy in front may take its own path away or leave it.
+        // A proxy in front may remove its own path from the request or leave it.
         let prefixes = [String::new(), shared.prefix.clone()];
         for prefix in &prefixes[..if shared.prefix.is_empty() { 1 } else { 2 }] {
             let at = |path: &str| format!("{prefix}{path}");
@@ -161,13 +163,13 @@ impl Site {
                 .route(&at("/style.css"), get(style));
             probes = probes::routes(probes, prefix);
             if !prefix.is_empty() {
-                // Browsers do not send the cookie here, because its path ends with a slash.
+                // The path of the cookie ends with a slash, so browsers do not send the cookie here: they are redirected.
                 router = router.route(prefix, get(home));
             }
         }
         let router = router
             .layer(middleware::from_fn_with_state(self.current.clone(), guard::guarded))
-            // Whoever asks these may call the gateway by any name.
+            // Monitoring programs may call the gateway by any name, so the probes are not guarded.
             .merge(probes)
             .with_state(self.current.clone());
         let listener = match self.listener.try_clone().and_then(TcpListener::from_std) {
@@ -218,13 +220,13 @@ impl Shared {
         }
     }
 
-    /// The session that the browser is logged in to; else a redirect to the login page.
+    /// The session that the browser is logged in to; if there is none, a redirect to the login page.
     fn entered(&self, headers: &HeaderMap) -> Result<Entered, Refused> {
         let outside = || Refused::Outside(format!("{}/login", self.prefix));
         self.sessions.entered(headers).ok_or_else(outside)
     }
 
-    /// As [`Self::entered`], for a form: it must also bear the CSRF token of the session.
+    /// Like [`Self::entered`], for a form, which must also contain the CSRF token of the session.
     fn asked(&self, headers: &HeaderMap, csrf: &str) -> Result<Entered, Refused> {
         let entered = self.entered(headers)?;
         if entered.csrf.as_bytes().ct_eq(csrf.as_bytes()).into() {
@@ -241,7 +243,7 @@ impl Shared {
             .ok_or(Refused::Unknown)
     }
 
-    /// Tries what the provider issued, and keeps it if it works. Returns the notice for the next page.
+    /// Tries the token that the provider issued, and keeps it if it opens the mailbox. Returns the notice for the next page.
     async fn complete(&self, candidate: Candidate<'_>, issued: Result<Issued, oauth::Error>) -> Notice {
         let login = &candidate.account.login;
         let opened = match issued {
@@ -267,13 +269,13 @@ impl Shared {
     }
 }
 
-/// Why a request is not answered by a page.
+/// Why the answer to a request is not a page.
 enum Refused {
-    /// Nobody is logged in in this browser. Holds the path of the login page.
+    /// The browser is not logged in. Holds the path of the login page.
     Outside(String),
-    /// A form that is not of this session.
+    /// The CSRF token of the form is not that of this session.
     Foreign,
-    /// No such account, or none that signs in.
+    /// There is no such account, or nobody signs in for it.
     Unknown,
 }
 
@@ -411,7 +413,7 @@ struct Asked {
     login: String,
 }
 
-/// Asks whether a consent is to be forgotten.
+/// Shows a page that asks whether to forget a consent.
 async fn confirm(
     State(shared): Shown,
     headers: HeaderMap,
@@ -434,7 +436,7 @@ async fn forget(State(shared): Shown, headers: HeaderMap, Form(form): Form<Chose
     Ok(shared.to("/"))
 }
 
-/// The code to type in, until somebody has.
+/// Shows the code that somebody must type in; once that is done, leads back to the accounts.
 async fn code(State(shared): Shown, headers: HeaderMap) -> Result<Response, Refused> {
     let entered = shared.entered(&headers)?;
     let Some(waiting) = entered.waiting() else {
@@ -450,7 +452,7 @@ async fn code(State(shared): Shown, headers: HeaderMap) -> Result<Response, Refu
     })
 }
 
-/// The browser comes back from the provider.
+/// Finishes a sign-in when the browser comes back from the provider.
 async fn callback(
     State(shared): Shown,
     uri: Uri,
@@ -463,7 +465,7 @@ async fn callback(
         Some((login, begun)) => {
             let candidate = shared.candidate(&login)?;
             let consent = candidate.consent(&shared.tokens);
-            // Each provider has an address of its own to send browsers back to (RFC 9700 §4.4.2).
+            // Each provider sends browsers back to an address of its own (RFC 9700 §4.4.2).
             let issued = if begun.comes_back_to(uri.path()) {
                 shared.tokens.finish_code(&consent, &begun, &query).await
             } else {

@@ -1,4 +1,4 @@
-//! What the page shows of its gateway, and asks of it.
+//! What the page shows of the gateway, and what it asks the gateway to do.
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
@@ -6,27 +6,28 @@ use async_trait::async_trait;
 
 use crate::doctor::Step;
 
-/// The gateway, as the page sees it.
+/// The part of the gateway that the page uses.
 #[async_trait]
 pub trait Overview: Send + Sync + fmt::Debug {
     /// What does not work now.
     async fn health(&self) -> Health;
-    /// Brings those metrics up to date that nobody counts.
+    /// Updates the metrics that are measured when they are read, rather than counted.
     async fn measure(&self);
-    /// The addresses of the listeners, and the `tls` of each.
+    /// The address and the `tls` of each listener.
     async fn listeners(&self) -> Vec<(String, String)>;
     /// The accounts of the configuration.
     fn accounts(&self) -> Vec<Account>;
-    /// Tries the login of an account step by step; `None` if there is no such account, or if it takes its device's password.
+    /// Tries the login of an account step by step; `None` if there is no such account, or if the login would need the device's
+    /// password.
     async fn examine(&self, login: &str) -> Option<Vec<Step>>;
 }
 
-/// What does not work now, by part, with the reason in words.
+/// The parts of the gateway that do not work now, each with the reason in words.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Health {
-    /// No device is served as it should be.
+    /// Parts whose failure affects all devices.
     pub failing: BTreeMap<String, String>,
-    /// Some devices are not.
+    /// Parts whose failure affects some devices.
     pub degraded: BTreeMap<String, String>,
 }
 
@@ -35,10 +36,10 @@ pub struct Health {
 pub struct Account {
     /// The login, or a pattern of logins.
     pub login: String,
-    /// Whose mailbox, and where.
+    /// The user of the mailbox, and the host of the upstream.
     pub mailbox: String,
-    /// Whether the gateway can log in by itself.
+    /// Whether the gateway can log in to the upstream without a device.
     pub is_stored: bool,
-    /// How long the upstream wants to be left alone; zero if it can be asked.
+    /// How long the gateway's backoff from the upstream still lasts; zero if the upstream can be asked.
     pub pause: Duration,
 }

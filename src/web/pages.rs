@@ -17,7 +17,7 @@ use crate::{
     types::canonical,
 };
 
-/// What has just happened.
+/// A message on a page about what has just happened.
 #[derive(Debug, Clone)]
 pub(super) struct Notice {
     text: String,
@@ -34,29 +34,29 @@ impl Notice {
     }
 }
 
-/// An account, or a login that was forwarded, and how it fares.
+/// The status of an account, or of a login that was forwarded.
 pub(super) struct Row {
     login: String,
     mailbox: String,
     poll: Poll,
     pause: Duration,
-    /// Whether the gateway can log in by itself.
+    /// Whether the gateway can log in to the upstream without a device.
     is_stored: bool,
-    /// If its upstream takes tokens.
+    /// Present if the account's upstream uses OAuth2.
     consent: Option<Consent>,
 }
 
-/// How the consent of an account stands.
+/// The status of an account's consent.
 pub(super) struct Consent {
     status: Vec<Part>,
     is_good: bool,
-    /// As whom somebody signs in; `None` if nobody has to.
+    /// The user as whom somebody signs in; `None` if no sign-in is needed.
     person: Option<String>,
-    /// Whether there is something to forget.
+    /// Whether there is a consent to forget.
     is_kept: bool,
 }
 
-/// The gateway itself.
+/// The status of the gateway itself.
 pub(super) struct Gateway {
     pub(super) health: Health,
     /// Address and `tls` of each listener.
@@ -92,11 +92,11 @@ impl Consent {
     }
 }
 
-/// Logins shown that no account of the configuration is for.
+/// The most logins without an account in the configuration that the page shows.
 const MOST_FORWARDED: usize = 100;
 
-/// The logins besides those of `rows` that have logged in since the gateway started: those that fail first, then those that
-/// came last.
+/// The logins that devices have tried since the gateway started, without those of `rows`: first those that fail, then the
+/// others, the most recent first.
 pub(super) fn forwarded(rows: &[Row]) -> Vec<Row> {
     let shown: BTreeSet<String> = rows.iter().map(|row| canonical(&row.login, None)).collect();
     let mut others: Vec<_> = polls().all();
@@ -113,7 +113,7 @@ pub(super) fn forwarded(rows: &[Row]) -> Vec<Row> {
     others.into_iter().take(MOST_FORWARDED).map(row).collect()
 }
 
-/// How a login fared last, in words.
+/// The result of a login's last polls, in words.
 fn fared(poll: &Poll) -> Vec<Part> {
     let text = |text: &str| Part::Text(text.to_owned());
     let time = |at: SystemTime| {
@@ -141,7 +141,7 @@ fn fared(poll: &Poll) -> Vec<Part> {
     parts
 }
 
-/// Times are not broken between lines.
+/// Renders `parts`. Times have an element of their own, so that no line breaks within one.
 fn words(parts: &[Part]) -> Markup {
     html! {
         @for part in parts {
@@ -191,7 +191,7 @@ pub(super) fn login(prefix: &str, wrong: Option<&str>) -> Markup {
     page(prefix, "Log in", None, &content)
 }
 
-/// How often the page of the accounts is loaded anew, in seconds.
+/// After how many seconds browsers reload the page of the accounts.
 const REFRESH: u32 = 60;
 
 pub(super) fn accounts(prefix: &str, csrf: &str, notice: Option<Notice>, gateway: &Gateway, rows: &[Row]) -> Markup {
@@ -217,7 +217,7 @@ pub(super) fn accounts(prefix: &str, csrf: &str, notice: Option<Notice>, gateway
     page(prefix, "Accounts", Some(REFRESH), &content)
 }
 
-/// What does not work, the listeners, and how many sessions there are.
+/// Shows what does not work, the listeners, and how many sessions each has.
 fn state(gateway: &Gateway) -> Markup {
     let sessions = sessions();
     let Health { failing, degraded } = &gateway.health;
@@ -279,7 +279,7 @@ fn account(prefix: &str, csrf: &str, row: &Row) -> Markup {
     }
 }
 
-/// What the steps of a trial have shown.
+/// The page with the results of a test, step by step.
 pub(super) fn steps(prefix: &str, login: &str, steps: &[Step]) -> Markup {
     let is_good = !steps.iter().any(|step| step.outcome.is_failure());
     let content = html! {
@@ -312,7 +312,7 @@ fn hidden(csrf: &str, login: &str) -> Markup {
     }
 }
 
-/// Asks whether a consent is to be forgotten.
+/// The page that asks whether to forget a consent.
 pub(super) fn forget(prefix: &str, csrf: &str, candidate: Candidate<'_>) -> Markup {
     let account = candidate.account;
     let content = html! {

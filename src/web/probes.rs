@@ -1,5 +1,5 @@
-//! For programs that watch the gateway: `/livez`, `/readyz` and `/metrics`. They need no password, and nothing in them is
-//! secret: no login, and no address of a device.
+//! Probes for programs that monitor the gateway: `/livez`, `/readyz` and `/metrics`. They need no password, and their answers
+//! contain nothing secret: no login, and no address of a device.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -15,7 +15,7 @@ use serde::Serialize;
 use super::{Current, Health, Shared};
 use crate::telemetry::metrics;
 
-/// The routes below `prefix`.
+/// Adds the routes of the probes below `prefix`.
 pub(super) fn routes(router: Router<Current>, prefix: &str) -> Router<Current> {
     router
         .route(&format!("{prefix}/livez"), get(livez))
@@ -23,7 +23,7 @@ pub(super) fn routes(router: Router<Current>, prefix: &str) -> Router<Current> {
         .route(&format!("{prefix}/metrics"), get(metrics_page))
 }
 
-/// The one object that a probe answers.
+/// The JSON object that a probe answers with.
 #[derive(Debug, Serialize)]
 struct Answer {
     status: &'static str,
@@ -33,7 +33,7 @@ struct Answer {
     degraded: BTreeMap<String, String>,
 }
 
-/// Whether the process answers at all: if not, it must be restarted.
+/// Answers as long as the process works at all: if there is no answer, the process must be restarted.
 async fn livez() -> Response {
     let Health { failing, degraded } = Health::default();
     answer(
@@ -46,7 +46,7 @@ async fn livez() -> Response {
     )
 }
 
-/// Whether devices can be served. With `?strict` also whether all of them can.
+/// Answers whether devices can be served; with `?strict`, whether all of them can.
 async fn readyz(State(shared): State<Arc<Shared>>, RawQuery(query): RawQuery) -> Response {
     let mut options = query.as_deref().unwrap_or_default().split('&');
     let is_strict = options.any(|option| option == "strict" || option.starts_with("strict="));
@@ -75,7 +75,7 @@ fn answer(code: StatusCode, answer: &Answer) -> Response {
         (header::CONTENT_TYPE, "application/json"),
         (header::CACHE_CONTROL, "no-store"),
     ];
-    // To memory, and with keys that are strings, nothing can fail.
+    // Writing to memory, with strings as keys, cannot fail.
     (code, headers, serde_json::to_string(answer).unwrap_or_default()).into_response()
 }
 

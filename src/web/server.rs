@@ -1,5 +1,5 @@
-//! Connections to the page, limited in number, in number from one address, and in time. Connections that browsers leave
-//! open must not take the file descriptors that POP3 sessions need.
+//! Accepts connections to the page. Their number, their number from one address and their duration are limited: connections
+//! that browsers leave open must not take the file descriptors that POP3 sessions need.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,16 +16,16 @@ use tokio_util::sync::CancellationToken;
 use super::guesses::Peer;
 use crate::types::Places;
 
-/// Connections at once; a further one waits until one of them ends.
+/// The most connections at once. A further one waits until one of them ends.
 const MOST: usize = 64;
-/// Connections at once from one address. Further ones are closed immediately, so that no other address waits for them.
+/// The most connections at once from one address. Further ones are closed immediately, so that no other address waits for them.
 /// A proxy is one address.
 const MOST_OF_ONE: usize = 32;
 /// How long a client may take to send the head of a request, the first one and each further one.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a connection may last in all: enough for some pages, and for a form that is sent very slowly.
 const LONGEST: Duration = Duration::from_secs(600);
-/// The pause before the next try to accept a connection, if the system has failed to.
+/// The pause after the system has failed to accept a connection.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Serves until `shutdown`; requests that came before it are still answered.
@@ -36,7 +36,7 @@ pub(super) async fn serve(listener: TcpListener, router: Router, shutdown: Cance
     let permits = Arc::new(Semaphore::new(MOST));
     let places = Places::new(MOST_OF_ONE);
     let accepting = async {
-        // It is never closed.
+        // The semaphore is never closed.
         while let Ok(permit) = permits.clone().acquire_owned().await {
             match listener.accept().await {
                 Ok((stream, peer)) => {
@@ -48,7 +48,7 @@ pub(super) async fn serve(listener: TcpListener, router: Router, shutdown: Cance
                     let service = TowerToHyperService::new(router);
                     let connection = connections.watch(http.serve_connection(TokioIo::new(stream), service));
                     tokio::spawn(async move {
-                        // Its errors concern only the browser.
+                        // Errors of the connection concern only the browser.
                         let _ = timeout(LONGEST, connection).await;
                         drop((permit, place));
                     });

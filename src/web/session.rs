@@ -1,4 +1,5 @@
-//! Sessions of the sign-in page: each was begun with its password, and knows the sign-ins that are under way.
+//! Sessions of browsers at the page. A session begins with the administrator's password, and remembers the sign-ins that the
+//! browser has begun.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -16,9 +17,9 @@ use crate::oauth::CodeSignIn;
 
 /// How long a session lasts.
 const LIFETIME: Duration = Duration::from_secs(3600);
-/// Sessions at once: each was begun with the password.
+/// The most sessions at once. Each began with the password.
 const MOST: usize = 1000;
-/// Sign-ins under way of one session.
+/// The most sign-ins in a browser that one session remembers.
 const MOST_AWAY: usize = 16;
 const COOKIE: &str = "popgate_session";
 
@@ -37,7 +38,7 @@ struct Session {
 #[derive(Default)]
 struct Progress {
     notice: Option<Notice>,
-    /// Browsers at their providers, by the login that they sign in for.
+    /// Sign-ins whose browser is at the provider, each with the login that it is for.
     away: Vec<(String, CodeSignIn)>,
     waiting: Option<Waiting>,
 }
@@ -45,18 +46,19 @@ struct Progress {
 /// The session of a browser that is logged in.
 pub(super) struct Entered {
     id: String,
-    /// The token that the session's forms must bear.
+    /// The token that the session's forms must contain.
     pub(super) csrf: String,
     session: Arc<Session>,
 }
 
 impl Sessions {
-    /// For a page under `path`; `secure`: over HTTPS only.
+    /// Sessions of a page under `path`. If `secure`, browsers send the cookie over HTTPS only.
     pub(super) fn new(path: &str, secure: bool) -> Self {
         let secure = if secure { "; Secure" } else { "" };
         Self {
             sessions: DashMap::new(),
-            // Lax, not Strict: the way back from a provider is a link of another site.
+            // Lax, not Strict: a browser that comes back from a provider follows a link of another site, and must send the
+            // cookie.
             attributes: format!("; Path={path}/; HttpOnly; SameSite=Lax{secure}"),
         }
     }
@@ -106,7 +108,7 @@ impl Entered {
         self.session.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the next page is to tell.
+    /// Sets the notice that the next page shows.
     pub(super) fn tell(&self, notice: Notice) {
         self.progress().notice = Some(notice);
     }
@@ -115,7 +117,7 @@ impl Entered {
         self.progress().notice.take()
     }
 
-    /// The browser goes to a provider.
+    /// Remembers a sign-in whose browser goes to the provider. If there are too many, forgets the oldest.
     pub(super) fn send_away(&self, login: String, begun: CodeSignIn) {
         let away = &mut self.progress().away;
         if away.len() == MOST_AWAY {
@@ -124,14 +126,14 @@ impl Entered {
         away.push((login, begun));
     }
 
-    /// The sign-in that `query`, with which the browser came back, answers. It is returned once.
+    /// The sign-in that `query`, with which the browser came back, is the answer to. It is returned only once.
     pub(super) fn came_back(&self, query: &str) -> Option<(String, CodeSignIn)> {
         let away = &mut self.progress().away;
         let at = away.iter().position(|(_, begun)| begun.is_answered_by(query))?;
         Some(away.remove(at))
     }
 
-    /// Somebody is to type in a code.
+    /// Remembers a sign-in whose code somebody must type in.
     pub(super) fn wait(&self, waiting: Waiting) {
         self.progress().waiting = Some(waiting);
     }

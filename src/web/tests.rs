@@ -1,4 +1,4 @@
-//! The page's server: what is left open, and who guesses.
+//! Tests of the page's server: connections that are left open, and guessed passwords.
 
 use std::time::Duration;
 
@@ -93,14 +93,14 @@ async fn who_does_not_wait_for_the_answer_guesses_no_faster() {
     for _ in 0..5 {
         let _ = timeout(Duration::from_millis(1), guess([10, 0, 0, 1], "wrong")).await;
     }
-    // Who guesses elsewhere delays nobody.
+    // Wrong passwords from one address do not delay another address.
     assert_eq!(guess([10, 0, 0, 2], "right").await.status(), StatusCode::SEE_OTHER);
     assert!(begun.elapsed() < PENALTY, "{:?}", begun.elapsed());
     assert_eq!(guess([10, 0, 0, 1], "right").await.status(), StatusCode::SEE_OTHER);
     assert!(begun.elapsed() >= PENALTY, "{:?}", begun.elapsed());
 }
 
-/// One address has as many connections open as it likes; another is answered at once.
+/// However many connections one address opens, another address is answered at once.
 #[tokio::test(start_paused = true)]
 async fn one_address_keeps_no_other_out() {
     let site = site();

@@ -14,7 +14,8 @@ use crate::{
     state::StateStore,
 };
 
-/// Lists by login what would go, by what `state` holds; removes nothing. Returns whether every account could be asked.
+/// Lists for each login what `retain_days` would remove now, according to `state`; removes nothing. Returns whether
+/// every account could be asked.
 pub(super) async fn run(
     config: &Config,
     state: Arc<dyn StateStore>,
@@ -53,7 +54,7 @@ pub(super) async fn run(
     Ok(all_asked)
 }
 
-/// The accounts that the gateway can log in to by itself, and for each folder that a device has picked by `folder_separator`
+/// The accounts that the gateway can log in to by itself. A folder that a device has picked by `folder_separator` adds
 /// the account with that folder.
 async fn all(accounts: &Accounts, maildrops: &Maildrops) -> Result<Vec<Account>, Failure> {
     let mut all = accounts.known();

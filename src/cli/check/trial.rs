@@ -1,4 +1,4 @@
-//! What serving will need, tried: ports, the directory of state, the certificate.
+//! Tries what serving will need: ports, the state directory, the certificates.
 
 use std::{
     fmt,
@@ -15,12 +15,12 @@ use crate::{
     tls::{self, Expiry, Validity},
 };
 
-/// What a trial has shown.
+/// What a trial has found.
 #[derive(Debug)]
 pub(super) enum Finding {
-    /// Good to know.
+    /// Something good to know; nothing is wrong.
     Note(String),
-    /// It will do, but not for long.
+    /// Serving will work, but there is something to mend.
     Risk(String),
     /// Serving will fail, or no device will be served.
     Failure(String),
@@ -43,12 +43,12 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Tries everything. Nothing stays behind.
+/// Tries everything. Leaves no file and no open port behind.
 pub(super) async fn run(config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
     let has_legacy = config.listeners.iter().any(|listener| listener.tls.is_legacy());
     for (index, files) in config.tls.iter().enumerate() {
-        // Devices of old ask for no name, and get the first.
+        // Old devices ask for no host name (SNI), so they get the first certificate.
         findings.extend(certificate(files, has_legacy && index == 0));
     }
     if let Some(file) = &config.notify.webhook_ca_file
@@ -65,7 +65,7 @@ pub(super) async fn run(config: &Config) -> Vec<Finding> {
     if let Err(error) = state::inspect_shared(&config.state).await {
         findings.push(Finding::Failure(error.to_string()));
     }
-    // All stay bound until the end: an address may include another.
+    // All sockets stay bound until the end, to find an address that includes another (0.0.0.0 and 127.0.0.1).
     let mut bound: Vec<TcpListener> = Vec::new();
     for listener in &config.listeners {
         let address = listener.address;
@@ -87,7 +87,7 @@ pub(super) async fn run(config: &Config) -> Vec<Finding> {
             )));
             continue;
         }
-        // A gateway that runs with this configuration has its own ports.
+        // A gateway that runs with this configuration already listens at its ports.
         let answers = error.kind() == io::ErrorKind::AddrInUse && health::ask(listener.into()).await.is_ok();
         is_running |= answers;
         findings.push(unavailable("listener", address, &error, answers));
@@ -106,7 +106,7 @@ fn unavailable(what: &str, address: SocketAddr, error: &io::Error, is_a_gateway:
         io::ErrorKind::AddrInUse if is_a_gateway => {
             Finding::Note(format!("{what} {address}: a gateway listens there already"))
         }
-        // The user who checks need not be the user who serves.
+        // Only a note: `serve` may run as another user than `check`.
         io::ErrorKind::PermissionDenied => Finding::Note(format!(
             "{what} {address}: this user may not listen there{}",
             bind_advice(error, address)
@@ -115,7 +115,7 @@ fn unavailable(what: &str, address: SocketAddr, error: &io::Error, is_a_gateway:
     }
 }
 
-/// Whether state can be kept in `dir`, and whether a gateway does so now.
+/// What is wrong with `dir` as the place of state, if anything, and whether a running gateway uses it now.
 fn directory(dir: &Path) -> (Option<Finding>, bool) {
     match state::inspect(dir) {
         Ok(()) => {}
@@ -158,8 +158,8 @@ fn writable(dir: &Path) -> io::Result<()> {
     fs::remove_file(&file)
 }
 
-/// How long the certificate of `files` is valid, which names it is to be shown for and does not have, and whether devices of
-/// old will know its key, if any are to see it. Nothing of one that cannot be read.
+/// Findings on the certificate of `files`: how long it is valid, which of the `names` it should cover but does not, and
+/// with `is_for_legacy`, whether old devices can use its key. Empty if the certificate cannot be read.
 fn certificate(files: &Certificate, is_for_legacy: bool) -> Vec<Finding> {
     let Ok(validity) = Validity::of(&files.certificate) else {
         return Vec::new();
@@ -243,7 +243,7 @@ mod tests {
         );
         let config = Config::parse(&text, Path::new("")).unwrap();
         let findings = run(&config).await;
-        // Where the system keeps the two apart both can be served.
+        // Some systems keep the two addresses apart; both can be served there.
         assert!(findings.len() <= 1, "{findings:?}");
         if let [finding] = &findings[..] {
             assert!(finding.to_string().contains("takes this address along"), "{finding}");

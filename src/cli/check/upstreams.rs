@@ -1,4 +1,4 @@
-//! `popgate check --connect`: whether each account and upstream works, as the doctor finds it.
+//! `popgate check --connect`: tries each account and upstream with the steps of `popgate doctor`.
 
 use std::io::Write;
 
@@ -10,14 +10,15 @@ use crate::{
     maildrop::Maildrops,
 };
 
-/// Tries the folders and delete targets of each account, and greets every other upstream; returns how many failed.
+/// Tries the folders and delete targets of each account, and connects to every other upstream. Returns how many failed.
 pub(super) async fn run(config: &Config, maildrops: &Maildrops, out: &mut impl Write) -> Result<usize, Failure> {
     let doctor = Doctor::new(maildrops);
     let mut failures = 0;
     let known = Accounts::new(config).map_err(Failure::failed)?.known();
     for configured in config.accounts.iter() {
         let account = if configured.is_rule() {
-            // One is enough: the application is trusted with all of them, or with none.
+            // One login of a rule is enough: the provider trusts the application with all their mailboxes, or with
+            // none.
             match known.iter().find(|account| account.is_of(configured)) {
                 Some(account) => account.clone(),
                 None => {
@@ -57,7 +58,7 @@ pub(super) async fn run(config: &Config, maildrops: &Maildrops, out: &mut impl W
     Ok(failures)
 }
 
-/// What an account's steps have come to.
+/// An account in one line, `ok` or `failed`; the steps that did not pass follow, a line each.
 fn summary(steps: &[Step], works: bool) -> String {
     if !works {
         return format!("failed{}", troubles(steps));
@@ -69,7 +70,7 @@ fn summary(steps: &[Step], works: bool) -> String {
     format!("ok, {}{}", texts.join("; "), troubles(steps))
 }
 
-/// What does not work or is not as it should be, a line each, with what to do.
+/// One line for each step that did not pass, and its advice below.
 fn troubles(steps: &[Step]) -> String {
     let mut text = String::new();
     for step in steps.iter().filter(|step| !matches!(step.outcome, Outcome::Passed(_))) {

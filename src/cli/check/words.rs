@@ -26,7 +26,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
 
-    /// What is said of a policy of these keys.
+    /// The sentence on a `[upstream.home.maildrop]` with these keys.
     fn said(keys: &str) -> String {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("uidls.txt"), "a\t<x@example.org>\nb\t7\n").unwrap();

@@ -1,15 +1,15 @@
-//! What answers mean, and which are suggested.
+//! Parses answers, and suggests some.
 
 use std::net::SocketAddr;
 
 use crate::config::{ListenerTls, Preset, UpstreamTls};
 
-/// Whose mail devices get.
+/// Whose mail the devices fetch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Whose {
-    /// That of one mailbox, by a login of the gateway's own.
+    /// The mail of one mailbox, which the gateway opens with a login of its own.
     One(String),
-    /// That of all logins of this pattern, each with its own password.
+    /// The mail of all logins that match this pattern, each with its own password.
     Every(String),
 }
 
@@ -39,7 +39,7 @@ impl Whose {
     }
 }
 
-/// Where the mail is.
+/// The provider or IMAP server that has the mail.
 #[derive(Debug, Clone)]
 pub(super) enum Provider {
     Known(&'static Preset),
@@ -47,7 +47,7 @@ pub(super) enum Provider {
 }
 
 impl Provider {
-    /// What is likely for mailboxes of `whose`.
+    /// The name of a preset, or the host, to suggest for mailboxes of `whose`.
     pub(super) fn suggested(whose: &Whose) -> Option<String> {
         let domain = whose.domain()?;
         Some(match Preset::of_domain(domain) {
@@ -56,7 +56,7 @@ impl Provider {
         })
     }
 
-    /// The provider that `answer` names, if it has the mail of `whose`.
+    /// The provider that `answer` names. Fails if logins are to be forwarded to a provider that takes no passwords.
     pub(super) fn read(answer: &str, whose: &Whose) -> Result<Self, String> {
         let provider = Self::named(answer)?;
         match (&provider, whose) {
@@ -109,7 +109,7 @@ impl Provider {
         }
     }
 
-    /// What `[upstream.NAME]` is to be called.
+    /// The NAME of `[upstream.NAME]`.
     pub(super) fn name(&self) -> &str {
         match self {
             Self::Known(preset) => &preset.name,
@@ -118,7 +118,7 @@ impl Provider {
     }
 }
 
-/// `host`, `host:port`, `[address]:port`, or an IPv6 address.
+/// Splits `host`, `host:port`, `[address]:port` or an IPv6 address into host and port.
 fn split_port(answer: &str) -> Option<(&str, Option<u16>)> {
     if let Some(rest) = answer.strip_prefix('[') {
         let (host, rest) = rest.split_once(']')?;
@@ -134,19 +134,19 @@ fn split_port(answer: &str) -> Option<(&str, Option<u16>)> {
     }
 }
 
-/// What fetches the mail.
+/// The kind of device that fetches the mail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Device {
     word: &'static str,
     what: &'static str,
-    /// Where it connects.
+    /// The address to suggest for the listener.
     pub(super) address: &'static str,
-    /// What a delete is to do.
+    /// The `on_delete` to suggest.
     pub(super) policy: &'static str,
 }
 
-/// Machines delete what they have handled, and the trash has it still for a while; what people read stays for their other
-/// devices.
+/// Machines delete what they have handled, so the suggestion is the trash, which keeps the mail for a while. What
+/// people read must stay for their other devices.
 pub(super) const DEVICES: [Device; 6] = [
     device(
         "ticket",
@@ -196,7 +196,7 @@ impl Device {
         })
     }
 
-    /// The list to choose from.
+    /// The numbered list of devices, for the question.
     pub(super) fn list() -> String {
         let lines = (1..)
             .zip(DEVICES)
@@ -205,7 +205,7 @@ impl Device {
     }
 }
 
-/// Where devices connect, and how.
+/// Where devices connect, and with which TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Door {
     pub(super) address: SocketAddr,
@@ -213,7 +213,8 @@ pub(super) struct Door {
 }
 
 impl Door {
-    /// A port, or address and port, and perhaps a word for TLS; a mere port is at the address of `suggested`.
+    /// Parses a port, or an address with a port, and perhaps a word for TLS. A port alone gets the address of
+    /// `suggested`.
     pub(super) fn read(answer: &str, suggested: &str) -> Result<Self, String> {
         let wrong = || {
             format!("{answer:?} is not a port: write 110, 127.0.0.1:1110, or with TLS 995, 1110 starttls or 1995 tls")
@@ -241,7 +242,7 @@ impl Door {
     }
 }
 
-/// What a delete does, as `on_delete` says it.
+/// Parses what a delete does into a value of `on_delete`.
 pub(super) fn policy(answer: &str) -> Result<String, String> {
     match answer {
         "trash" | "expunge" | "hide" => Ok(answer.to_owned()),
@@ -254,7 +255,7 @@ pub(super) fn policy(answer: &str) -> Result<String, String> {
     }
 }
 
-/// A word that goes into the configuration as it is.
+/// Accepts one word, which goes into the configuration as it is.
 pub(super) fn word(answer: &str) -> Result<String, String> {
     if answer.chars().any(|c| c.is_whitespace() || c.is_control()) {
         Err(format!("{answer:?} holds a space"))

@@ -1,11 +1,11 @@
-//! The files that answers lead to.
+//! The files that `popgate init` writes.
 
 use std::path::PathBuf;
 
 use super::answer::{Door, Provider, Whose};
 use crate::config::{ListenerTls, Secret};
 
-/// What was answered.
+/// The answers, in the form that the files need.
 #[derive(Debug)]
 pub(super) struct Draft {
     pub(super) whose: Whose,
@@ -26,21 +26,21 @@ pub(super) struct Certificate {
     pub(super) key: PathBuf,
 }
 
-/// How the gateway, or the device itself, logs in to the IMAP server.
+/// Who logs in to the IMAP server, and how.
 #[derive(Debug)]
 pub(super) enum Access {
-    /// Each device with its user's own password.
+    /// Each device, with its user's own password.
     Forwarded,
-    /// The gateway, by this password.
+    /// The gateway, with the password `upstream`.
     Password { device: Hash, upstream: Secret },
-    /// The gateway, by tokens.
+    /// The gateway, with access tokens.
     OAuth2 {
         device: Hash,
         client_id: String,
         client_secret: Option<Secret>,
-        /// If it is not the preset's.
+        /// The tenant, if it is not the preset's.
         tenant: Option<String>,
-        /// What tokens are sealed with.
+        /// The key that seals tokens in state.
         key: Secret,
     },
 }
@@ -56,7 +56,7 @@ const CLIENT_SECRET_FILE: &str = "client-secret";
 pub(super) const SECRET_FILES: [&str; 3] = [KEY_FILE, UPSTREAM_PASSWORD_FILE, CLIENT_SECRET_FILE];
 
 impl Draft {
-    /// Files besides `gateway.toml`, with what is in them.
+    /// The files besides `gateway.toml`, by name, with their content.
     pub(super) fn secrets(&self) -> Vec<(&'static str, &Secret)> {
         match &self.access {
             Access::Forwarded => Vec::new(),
@@ -157,7 +157,7 @@ impl Draft {
     }
 }
 
-/// A line of TOML.
+/// A line of TOML: `name = "value"`.
 fn key(name: &str, value: &str) -> String {
     format!("{name} = {}\n", quoted(value))
 }

@@ -1,15 +1,15 @@
-//! Questions, asked until their answers make sense.
+//! Asks each question until the answer makes sense.
 
 use std::io::{BufRead, Write};
 
 use super::super::{Failure, password};
 use crate::config::Secret;
 
-/// Asks somebody at a terminal, or a pipe that has one answer a line.
+/// Asks a person at a terminal, or reads the answers from a pipe, one a line.
 pub(super) struct Questions<R, W> {
     input: R,
     out: W,
-    /// Secrets are typed at the terminal, unseen.
+    /// Whether secrets are typed at the terminal, where they do not show.
     at_terminal: bool,
 }
 
@@ -22,12 +22,11 @@ impl<R: BufRead, W: Write> Questions<R, W> {
         }
     }
 
-    /// Says something.
     pub(super) fn tell(&mut self, text: &str) -> Result<(), Failure> {
         Ok(writeln!(self.out, "{text}")?)
     }
 
-    /// Asks until `read` makes something of the answer; of an empty one, it is given `default`.
+    /// Asks until `read` accepts the answer. An empty answer stands for `default`.
     pub(super) fn ask<T>(
         &mut self,
         question: &str,
@@ -54,7 +53,7 @@ impl<R: BufRead, W: Write> Questions<R, W> {
         }
     }
 
-    /// Asks for a secret until there is one.
+    /// Asks for a secret until the answer is not empty.
     pub(super) fn secret(&mut self, question: &str) -> Result<Secret, Failure> {
         self.announce(question)?;
         loop {
@@ -65,7 +64,7 @@ impl<R: BufRead, W: Write> Questions<R, W> {
         }
     }
 
-    /// Asks for a secret; an empty answer is `None`, which means `otherwise`.
+    /// Asks for a secret. An empty answer gives `None`; `otherwise` tells the user what that means.
     pub(super) fn secret_or(&mut self, question: &str, otherwise: &str) -> Result<Option<Secret>, Failure> {
         self.announce(question)?;
         self.take_secret(question, Some(otherwise))

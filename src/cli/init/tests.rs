@@ -3,7 +3,7 @@ use rcgen::{CertificateParams, KeyPair};
 use super::{answer::DEVICES, *};
 use crate::config::{Credential, Grant, LocalSecret, OnDelete};
 
-/// What becomes of these answers, and what was printed.
+/// Asks for a configuration with these answers; returns the result and what was printed.
 fn answered(answers: &str) -> (Result<Answers, Failure>, String) {
     let mut out = Vec::new();
     let mut questions = Questions::new(answers.as_bytes(), &mut out, false);
@@ -17,7 +17,7 @@ fn accepted(answers: &str) -> Answers {
     result.unwrap_or_else(|failure| panic!("{failure}\n{printed}"))
 }
 
-/// Writes the files to a directory of their own and reads them as `serve` does.
+/// Writes the files to a new directory and reads them as `serve` does.
 fn configuration(draft: &Draft) -> (Config, Vec<PathBuf>, tempfile::TempDir) {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("gateway.toml");
@@ -132,7 +132,7 @@ fn where_no_password_works_somebody_signs_in() {
         "{told}"
     );
     assert!(told.contains("password  the one that you gave"), "{told}");
-    // By choice.
+    // Gmail takes passwords too; here the user chooses tokens.
     let answers = accepted("anna@gmail.com\n\nold\n\n\n\nid-8\nshh\n\n");
     let (config, ..) = configuration(&answers.draft);
     assert!(matches!(config.accounts[0].credential, Credential::OAuth2 { .. }));

@@ -1,4 +1,4 @@
-//! What somebody who runs the gateway can ask of it while it serves.
+//! What an administrator can ask of the gateway while it serves.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -16,15 +16,15 @@ use crate::{
     types::canonical,
 };
 
-/// Reads the configuration.
+/// Reads the configuration, at each reload.
 type Load = dyn Fn() -> Result<Loaded, config::Error> + Send + Sync;
 
-/// Carries out what is asked.
+/// Carries out an administrator's requests.
 pub(super) struct Operator {
     gateway: Arc<Gateway>,
     load: Arc<Load>,
     boundary: Boundary,
-    /// Held during a reload: of two at once, the one that reads the file later is in force.
+    /// Held during a reload. Two reloads run one after the other, so that the later reading of the file is in force.
     turn: Mutex<()>,
 }
 
@@ -42,17 +42,17 @@ impl Operator {
         }
     }
 
-    /// Reads the configuration again upon each of `hangups`.
+    /// Reloads the configuration at each SIGHUP.
     pub(super) async fn reload_upon(self: Arc<Self>, mut hangups: Hangups) {
         loop {
             hangups.next().await;
-            // How it went is in the log.
+            // `reload` has logged the outcome.
             let _ = self.reload().await;
         }
     }
 
-    /// Reads the configuration again and puts it into force, to the end even if nobody waits for it. If that fails, nothing
-    /// has changed. The log tells how it went.
+    /// Reads the configuration again and applies it. The reload runs to its end even if the caller does not wait for
+    /// it. If the reload fails, nothing has changed. The outcome is logged.
     async fn reload(self: &Arc<Self>) -> Result<Reloaded, String> {
         let operator = self.clone();
         let reload = tokio::spawn(async move {
@@ -92,7 +92,7 @@ impl Operator {
         let (summary, level) = (summary(&config), config.log.level.clone());
         let reloaded = self.gateway.reload(config).await;
         let warnings = reloaded.map_err(|error| self.explain_not_applied(error))?;
-        // It was verified along with the rest.
+        // The level was verified along with the rest of the configuration.
         telemetry::set_level(&level).map_err(|error| error.to_string())?;
         Ok(Reloaded { summary, warnings })
     }
@@ -126,7 +126,7 @@ impl Operator {
         }
     }
 
-    /// Answers commands at the socket in `dir` while `serving`.
+    /// Answers commands at the socket in `dir` while `serving` runs.
     #[cfg(unix)]
     pub(super) async fn answer_while(self: Arc<Self>, dir: Option<PathBuf>, serving: impl Future<Output = ()>) {
         use tokio_util::sync::CancellationToken;
@@ -144,7 +144,7 @@ impl Operator {
         tokio::join!(answering, serving);
     }
 
-    /// There are no such sockets here.
+    /// Only Unix has the sockets that commands need.
     #[cfg(not(unix))]
     pub(super) async fn answer_while(self: Arc<Self>, _: Option<PathBuf>, serving: impl Future<Output = ()>) {
         serving.await;
@@ -170,7 +170,7 @@ impl admin::Verbs for Operator {
     }
 }
 
-/// How many of what a configuration has.
+/// Counts what a configuration has: `1 listener, 2 upstreams, 3 accounts`.
 pub(super) fn summary(config: &Config) -> String {
     let count = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
     [

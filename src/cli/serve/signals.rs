@@ -1,4 +1,4 @@
-//! Signals: SIGTERM and SIGINT end the gateway, SIGHUP lets it read its configuration again.
+//! Signals: SIGTERM and SIGINT end the gateway, SIGHUP makes it reload its configuration.
 
 use std::io;
 
@@ -6,8 +6,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::Failure;
 
-/// A token that the first SIGTERM or SIGINT cancels. A second one ends the process at once: nothing is deleted that
-/// no device was told of.
+/// Returns a token that the first SIGTERM or SIGINT cancels. A second one ends the process at once, with status 1. This
+/// loses no mail: messages lie upstream, and the next session finishes a removal that was cut short.
 pub(in crate::cli) fn shutdown_on_signal() -> Result<CancellationToken, Failure> {
     let token = CancellationToken::new();
     let cancelled = token.clone();
@@ -61,7 +61,7 @@ impl Ends {
     }
 }
 
-/// SIGHUPs. From the moment it is made, none ends the process.
+/// The SIGHUPs of this process. Once a value exists, SIGHUP no longer ends the process.
 #[cfg(unix)]
 pub(super) struct Hangups(tokio::signal::unix::Signal);
 
@@ -72,7 +72,7 @@ impl Hangups {
         signal(SignalKind::hangup()).map(Self)
     }
 
-    /// The next one; several that come at once are one.
+    /// Waits for the next SIGHUP. Several that arrive at once count as one.
     pub(super) async fn next(&mut self) {
         if self.0.recv().await.is_none() {
             std::future::pending().await

@@ -1,4 +1,4 @@
-//! `popgate sign-in --list`: how every account stands.
+//! `popgate sign-in --list`: the state of every account's consent.
 
 use std::io::Write;
 
@@ -16,7 +16,7 @@ use crate::{
     state,
 };
 
-/// An account, for programs. Times as in RFC 3339.
+/// An account, for programs. Times are in the format of RFC 3339.
 #[derive(Serialize)]
 struct Entry<'a> {
     login: &'a str,
@@ -25,12 +25,12 @@ struct Entry<'a> {
     host: &'a str,
     signed_in_as: &'a str,
     state: &'static str,
-    /// Whether the token is renewed without anybody's help.
+    /// Whether the gateway renews the token without anybody's help.
     renews: bool,
     signed_in: Option<String>,
     obtained: Option<String>,
     expires: Option<String>,
-    /// When the consent ends, if the provider tells.
+    /// When the consent ends, if the provider says so.
     ends: Option<String>,
     ended: Option<String>,
     why: Option<&'a str>,
@@ -92,7 +92,7 @@ pub(super) async fn in_words(config: &Config, out: &mut impl Write) -> Result<()
     Ok(())
 }
 
-/// A list in JSON; fails if somebody must act.
+/// Prints all accounts in JSON. Fails if a consent has ended or tokens cannot be written.
 pub(super) async fn for_programs(config: &Config, out: &mut impl Write) -> Result<(), Failure> {
     let standings = standings(config).await?;
     let entries: Vec<_> = standings

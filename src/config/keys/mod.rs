@@ -1,7 +1,7 @@
 //! Every key of `gateway.toml`, declared once: its type, default and range, and what it is for.
 //!
-//! The text above a key stands like that in `gateway.toml.example`; its first sentence stands in the tables of README and of
-//! `popgate check --keys`.
+//! The text above a key stands like that in `gateway.toml.example`; its first sentence stands in the tables of
+//! docs/src/configuration.md, and all of it in `popgate check --keys`.
 
 mod account;
 mod maildrop;

@@ -6,7 +6,7 @@ use crate::config::{
     load::layered,
 };
 
-/// A state and an account that suit an upstream with OAuth2, which `text` is about.
+/// `text`, which is an upstream with OAuth2, with a state and an account that suit it.
 fn around(text: &str) -> String {
     format!(
         "[state]\ndir = \"data\"\nkey = \"0123456789abcdef0123456789abcdef\"\n[[account]]\nlogin = \"pbx\"\npassword = \"p\"\n\

@@ -116,7 +116,7 @@ fn expunge_on_gmail() {
     );
 }
 
-/// Accounts share what their upstream says: one line for all of them. An upstream without `logins` is only their default.
+/// Accounts share the keys of their upstream, so one line is for all. An upstream without `logins` only gives defaults.
 #[test]
 fn a_risk_is_told_once() {
     let account = |login: &str, keys: &str| {
@@ -145,7 +145,7 @@ fn a_risk_is_told_once() {
     assert!(warnings[1].starts_with("login d: retain_days without"), "{warnings:?}");
 }
 
-/// What an upstream may see otherwise than popgate.
+/// Names that the upstream may compare in another way than popgate.
 #[test]
 fn names_that_differ_in_case() {
     let of = |accounts: &[(&str, &str)]| {
@@ -184,7 +184,7 @@ fn names_that_differ_in_case() {
 }
 
 #[test]
-fn shared_state_without_tls_and_with_consents() {
+fn shared_state_without_tls() {
     let key = "k".repeat(40);
     let state = |url: &str| format!("{UPSTREAM}[state]\nurl = \"{url}\"\nkey = \"{key}\"\n");
     for here in [

@@ -1,4 +1,4 @@
-//! `[[account]]`
+//! Verifies `[[account]]`.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -114,7 +114,8 @@ impl Verifier<'_> {
         }
     }
 
-    /// A rule for many mailboxes: each login has a password of its own, and the application is trusted with all mailboxes.
+    /// Verifies a rule for many mailboxes: each login must have a password of its own, and the provider must trust the
+    /// application with all mailboxes.
     fn rule(&mut self, path: &str, login: &str, secret: Option<&LocalSecret>, upstream: &Upstream) -> Checked<()> {
         let key = |name: &str| format!("{path}.{name}");
         if login.matches('*').count() > 1 {
@@ -211,7 +212,7 @@ impl Verifier<'_> {
     }
 }
 
-/// The domain of logins that have none, at `upstream`.
+/// The domain that `upstream` gives to logins without one.
 fn default_domain<'u>(upstream: Option<&str>, upstreams: &'u Upstreams) -> Option<&'u str> {
     let (upstream, _) = upstreams.get(upstream?)?;
     upstream.as_ref().ok()?.default_domain.as_deref()

@@ -1,4 +1,4 @@
-//! `[[listener]]`
+//! Verifies `[[listener]]`.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -7,11 +7,12 @@ use ipnet::IpNet;
 use super::{Verifier, value::Checked};
 use crate::config::{Account, ClientCertificates, Listener, ListenerTls, LocalSecret, keys};
 
-/// The POP3 port (RFC 1939 §3), where no listener is given.
+/// The address if no listener is given: the POP3 port (RFC 1939 §3).
 const DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 110);
 
 impl Listener {
-    /// Loopback, private (RFC 1918, RFC 4193) and link-local networks: who may speak plain text unless told otherwise.
+    /// Loopback, private (RFC 1918, RFC 4193) and link-local networks, which may use plain text unless `allow` says
+    /// otherwise.
     pub fn private_networks() -> Vec<IpNet> {
         networks(&[
             ([127, 0, 0, 0], 8),
@@ -28,7 +29,7 @@ impl Listener {
         .collect()
     }
 
-    /// Everyone.
+    /// All IPv4 and IPv6 addresses.
     pub fn everyone() -> Vec<IpNet> {
         networks(&[([0u8; 4], 0)]).chain(networks(&[([0u16; 8], 0)])).collect()
     }
@@ -77,7 +78,8 @@ impl Verifier<'_> {
         failed.map(|()| verified)
     }
 
-    /// APOP needs a password that is stored as it is. Called if nothing else is wrong.
+    /// Notes a mistake if APOP is offered, but no account can use it: it needs a password that is stored as it is.
+    /// Called if nothing else is wrong.
     pub(super) fn challenges_can_be_answered(&mut self, listeners: &[Listener], accounts: &[Account]) {
         if accounts
             .iter()
@@ -134,7 +136,8 @@ impl Verifier<'_> {
         })
     }
 
-    /// Whether `client_certificates` of `listener`, whose path is `path`, can be asked for, and asks everybody.
+    /// Notes a mistake if `listener`, whose path is `path`, can't ask devices for certificates, or doesn't ask all of
+    /// them although it must.
     fn client_certificates(&mut self, path: &str, listener: &keys::Listener, certificates: &[(String, keys::Tls)]) {
         let clients = listener.client_certificates;
         if clients == ClientCertificates::Off {

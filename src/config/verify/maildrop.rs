@@ -1,4 +1,4 @@
-//! `[upstream.NAME.maildrop]`, and `maildrop = { … }` of an account.
+//! Verifies `[upstream.NAME.maildrop]`, and `maildrop = { … }` of an account.
 
 use std::sync::Arc;
 
@@ -11,9 +11,9 @@ use crate::config::{
     value::FileName,
 };
 
-/// The keys of a maildrop, and where each stands.
+/// The keys of a maildrop, and the tables that they come from.
 pub(super) struct Place<'a> {
-    /// The table of the login or upstream that it is of.
+    /// The path of the account's or upstream's own table.
     path: String,
     own: &'a Layer<Maildrop>,
     /// The upstream's table, whose keys apply if `own` does not give them.
@@ -50,14 +50,14 @@ impl<'a> Place<'a> {
     }
 }
 
-/// The preset's keys, which apply if the upstream does not give them.
+/// The keys that the preset gives, which apply if the upstream does not give them.
 pub(super) fn of_preset(preset: Option<&Preset>) -> Layer<Maildrop> {
     let on_delete = preset.and_then(|preset| preset.on_delete.as_deref());
     Layer::of(on_delete.map(|word| ("on_delete", word)))
 }
 
 impl Verifier<'_> {
-    /// A maildrop's policy. Each folder takes one of `connections`.
+    /// Verifies the policy of a maildrop. Each folder takes one of `connections`.
     pub(super) fn maildrop(&mut self, place: &Place<'_>, maildrop: Maildrop, connections: usize) -> Checked<Policy> {
         let folders = maildrop.folder.0;
         let count = folders.len();
@@ -74,7 +74,8 @@ impl Verifier<'_> {
             OnDelete::Expunge | OnDelete::Hide => None,
         };
         if let Some(folder) = target.filter(|folder| folders.contains(folder)) {
-            // The key of this table that decides where a delete moves to; if none does, its folder is what is wrong.
+            // Blames the key of this table that decides where a delete moves to. If no such key is given, `folder` is
+            // wrong.
             let moves = matches!(maildrop.on_delete, OnDelete::MoveTo(_));
             let decides = ["on_delete", "trash_folder", "on_delete"][usize::from(!moves)..].iter();
             let key = decides.copied().find(|name| place.own.gives(name)).unwrap_or("folder");
@@ -125,7 +126,7 @@ impl Verifier<'_> {
         })
     }
 
-    /// Reads a file once, however many accounts share it.
+    /// Reads a file once, even if several accounts share it.
     fn uidl_import(&mut self, path: &str, file: &FileName) -> Checked<Arc<UidlImport>> {
         let shown = self.directory.join(&file.0);
         if let Some(read) = self.imports.get(&shown) {

@@ -1,4 +1,4 @@
-//! From the keys of the file to final types: names, files, and what must not stand together.
+//! Turns the keys of the file into final types: resolves names, reads files, and finds keys that contradict each other.
 
 mod account;
 mod listener;
@@ -65,18 +65,18 @@ pub(super) fn verify(document: Document, sources: Sources, directory: &Path) -> 
     }
 }
 
-/// The way of one document through verification.
+/// Verifies one document.
 struct Verifier<'a> {
     sources: Sources,
     directory: &'a Path,
     warnings: Vec<String>,
     /// Every file that the configuration names.
     files: Vec<PathBuf>,
-    /// Those of them that the system did not let us read.
+    /// Those of them that popgate is not permitted to read.
     denied: Vec<PathBuf>,
-    /// Keys of secrets that stand in the file itself.
+    /// Keys of secrets that are written in the file itself.
     literal: Vec<String>,
-    /// What was read for `uidl_import`, by file.
+    /// What was read for `uidl_import`, by file name.
     imports: HashMap<PathBuf, Checked<Arc<UidlImport>>>,
 }
 
@@ -130,7 +130,7 @@ impl Verifier<'_> {
         }
     }
 
-    /// Notes a mistake if `value`, which `path` has, asks for old TLS and popgate was built without it.
+    /// Notes a mistake if `value` at `path` asks for old TLS, but popgate was built without it.
     fn legacy_tls(&mut self, path: &str, value: impl Display) {
         if !HAS_LEGACY_TLS {
             let help = "take the container image, or build popgate by `cargo build --release --features legacy-tls` (it needs \
@@ -159,7 +159,7 @@ impl Verifier<'_> {
         verified.into_iter().collect()
     }
 
-    /// The files of the table in which `key` is the path of a key.
+    /// Verifies the files of one certificate. `key` gives the path of a key in its table.
     fn certificate(&mut self, key: impl Fn(&str) -> String, tls: &keys::Tls) -> Checked<Certificate> {
         let certificate = self.required(&key("certificate"), tls.certificate.as_ref());
         let private_key = self.required(&key("key"), tls.key.as_ref());

@@ -1,4 +1,4 @@
-//! `[notify]`
+//! Verifies `[notify]`.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::{
 };
 use crate::config::{Notify, keys};
 
-/// Seconds.
+/// One day in seconds.
 const DAY: u64 = 24 * 3600;
 
 impl Verifier<'_> {

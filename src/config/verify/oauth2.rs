@@ -1,4 +1,4 @@
-//! `[upstream.NAME.oauth2]`
+//! Verifies `[upstream.NAME.oauth2]`.
 
 use aws_lc_rs::digest::{Algorithm, SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
@@ -19,7 +19,7 @@ use crate::config::{
     value::{FileName, SecureUrl, Tenant},
 };
 
-/// The key file that Google gives for a service account, as far as it matters.
+/// Google's key file for a service account: the fields that popgate needs.
 #[derive(Deserialize)]
 struct GoogleKey {
     client_email: String,
@@ -28,7 +28,7 @@ struct GoogleKey {
     token_uri: Option<String>,
 }
 
-/// `private_key_file`, and what stands in it besides.
+/// `private_key_file`, and what else the file says.
 struct KeyFile {
     key: ClientKey,
     client_id: Option<String>,
@@ -124,7 +124,7 @@ impl Verifier<'_> {
         })
     }
 
-    /// Whether the provider of `preset` has the grant `word`; codes of devices have a message of their own.
+    /// Checks that the provider of `preset` has the grant `word`. The grant by device codes has a message of its own.
     fn has_grant(
         &mut self,
         path: &str,
@@ -142,7 +142,7 @@ impl Verifier<'_> {
         Err(self.wrong(path, format!("{} has no such grant for mail", preset.name), help))
     }
 
-    /// The grant with the addresses that it takes.
+    /// The grant, with the endpoints that it needs.
     fn endpoints(
         &mut self,
         path: &str,
@@ -221,7 +221,7 @@ impl Verifier<'_> {
             (None, Some(known)) => Ok(known.grant),
             (None, None) if oauth2.device_url.is_some() => Ok(GrantWord::Device),
             (None, None) if oauth2.authorize_url.is_some() => Ok(GrantWord::Code),
-            // One of the two is there, and wrong.
+            // One of the two is given, but wrong.
             (None, None)
                 if ["device_url", "authorize_url"]
                     .iter()
@@ -283,7 +283,7 @@ impl Verifier<'_> {
             Some(google) => (google.private_key_id, Some(google.client_email), google.token_uri),
             None => (None, None, None),
         };
-        // The file says where its own assertions are sent.
+        // The key file itself says where to send its assertions.
         if let Some(url) = &token_url
             && let Err(wrong) = SecureUrl::read(&Raw::Text(url))
         {

@@ -1,4 +1,4 @@
-//! Private keys that sign what an application or a service account claims (RFC 7523).
+//! Private keys that sign assertions of an application or a service account (RFC 7523).
 
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, RsaKeyPair};
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
@@ -9,14 +9,14 @@ use crate::config::Secret;
 
 /// A key for RS256 or ES256 (RFC 7518 §3.1).
 pub(super) struct SigningKey {
-    /// The key alone, in a form that jsonwebtoken takes: RFC 5915 is none.
+    /// The key alone, in a form that jsonwebtoken takes. (It does not take that of RFC 5915.)
     pub(super) pem: Secret,
-    /// Its public half, as a certificate holds it (RFC 3279 §2.3.1, RFC 5480 §2.2).
+    /// The public key, as a certificate contains it (RFC 3279 §2.3.1, RFC 5480 §2.2).
     public: Vec<u8>,
 }
 
 impl SigningKey {
-    /// `None` where it is neither RSA of at least 2048 bits nor EC P-256.
+    /// `None` if the key is neither RSA with at least 2048 bits nor EC P-256.
     pub(super) fn of(key: &PrivateKeyDer<'_>) -> Option<Self> {
         let der = key.secret_der();
         let (rsa, label) = match key {
@@ -36,13 +36,13 @@ impl SigningKey {
         })
     }
 
-    /// Whether `certificate` (DER) is of this key.
+    /// Whether `certificate` (DER) contains the public key of this key.
     pub(super) fn is_certified_by(&self, certificate: &[u8]) -> bool {
         memchr::memmem::find(certificate, &self.public).is_some()
     }
 }
 
-/// RFC 7468
+/// Encodes `der` as PEM (RFC 7468).
 fn pem(label: &str, der: &[u8]) -> Secret {
     let text = Zeroizing::new(BASE64.encode(der));
     let pem = format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", *text);

@@ -1,4 +1,4 @@
-//! `[upstream.NAME]`
+//! Verifies `[upstream.NAME]`.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -15,7 +15,7 @@ use crate::config::{
 };
 use crate::types::canonical;
 
-/// Every upstream by name: what came of it, and the maildrop keys of its accounts.
+/// Every upstream by name: the verified upstream, and the maildrop keys for its accounts.
 pub(super) struct Upstreams(BTreeMap<String, (Checked<Arc<Upstream>>, Layer<Maildrop>)>);
 
 impl Upstreams {
@@ -27,7 +27,7 @@ impl Upstreams {
         self.0.get(name)
     }
 
-    /// All of them, if nothing is wrong with any.
+    /// All upstreams; fails if any of them is wrong.
     pub(super) fn verified(self) -> Checked<Vec<Arc<Upstream>>> {
         self.0.into_values().map(|(upstream, _)| upstream).collect()
     }
@@ -43,7 +43,7 @@ impl Verifier<'_> {
         let mut forwarded: BTreeMap<String, String> = BTreeMap::new();
         for (name, upstream) in upstreams {
             let path = format!("upstream.{name}");
-            // Variables could not tell them apart.
+            // A variable could not tell these two names apart.
             let folded = |name: &str| name.to_ascii_lowercase().replace('-', "_");
             if let Some(twin) = verified.0.keys().find(|other| folded(other) == folded(&name)) {
                 let what = format!("differs from [upstream.{twin}] only in case or `-` and `_`");
@@ -75,7 +75,7 @@ impl Verifier<'_> {
         let host = match (upstream.host, named) {
             (Some(Host(host)), _) => Ok(host),
             (None, Some(preset)) => Ok(preset.host.clone()),
-            // What the preset would give is not known.
+            // The preset is wrong, so its host is not known.
             (None, None) if self.sources.is_wrong(&format!("{path}.preset")) => Err(Noted),
             (None, None) => self.required(&format!("{path}.host"), None),
         };

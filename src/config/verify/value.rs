@@ -1,4 +1,4 @@
-//! What several keys need: that they are there, files, secrets.
+//! What several keys need: required keys, files, secrets.
 
 use std::{
     fs::File,
@@ -7,24 +7,27 @@ use std::{
 };
 
 use super::Verifier;
-use crate::config::{Secret, keys::Document, value::FileName};
+use crate::{
+    config::{Secret, keys::Document, value::FileName},
+    types::read_file,
+};
 
-/// A value, unless something is wrong that has been noted.
+/// A value, or [`Noted`] if there is a mistake, which has been noted.
 pub(super) type Checked<T> = Result<T, Noted>;
 
-/// What is wrong was noted.
+/// The mistake has been noted already.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Noted;
 
 impl Verifier<'_> {
-    /// Notes what is wrong with the value of `path`.
+    /// Notes a mistake in the value of `path`.
     pub(super) fn wrong(&mut self, path: &str, what: impl Into<String>, help: impl Into<String>) -> Noted {
         let help = help.into();
         self.sources.wrong(path, what, (!help.is_empty()).then_some(help));
         Noted
     }
 
-    /// Notes that `path` is absent, unless a mistyped key may have meant it.
+    /// Notes that `path` is missing, unless a mistyped key was probably meant to be it.
     pub(super) fn missing(&mut self, path: &str, help: impl Into<String>) -> Noted {
         if self.sources.meant.iter().any(|meant| meant.starts_with(path)) {
             Noted
@@ -33,7 +36,7 @@ impl Verifier<'_> {
         }
     }
 
-    /// The value of `path`, which must be there.
+    /// The value of `path`, which must be given.
     pub(super) fn required<T>(&mut self, path: &str, value: Option<T>) -> Checked<T> {
         value.ok_or_else(|| {
             let help = Document::SHAPE.find(path).map_or("", |key| key.help);
@@ -41,7 +44,7 @@ impl Verifier<'_> {
         })
     }
 
-    /// A file that can be opened.
+    /// The path of a file, if the file can be opened.
     pub(super) fn readable(&mut self, path: &str, name: &FileName) -> Checked<PathBuf> {
         let file = self.directory.join(&name.0);
         self.files.push(file.clone());
@@ -57,10 +60,10 @@ impl Verifier<'_> {
         }
     }
 
-    /// The octets of a file.
+    /// Reads a file.
     pub(super) fn read(&mut self, path: &str, name: &FileName) -> Checked<Vec<u8>> {
         let file = self.readable(path, name)?;
-        std::fs::read(&file).map_err(|error| self.unreadable(path, &file, &reason(&error)))
+        read_file(&file).map_err(|error| self.unreadable(path, &file, &reason(&error)))
     }
 
     fn unreadable(&mut self, path: &str, file: &Path, reason: &str) -> Noted {
@@ -72,7 +75,8 @@ impl Verifier<'_> {
         self.wrong(path, format!("{}: {reason}", file.display()), help)
     }
 
-    /// A secret from `path` itself or from the file that `path`_file names; both is an error, none is `None`.
+    /// Reads a secret from `path` itself, or from the file that `path`_file names. Both is an error; `None` if neither
+    /// is given.
     pub(super) fn secret(
         &mut self,
         path: &str,
@@ -97,7 +101,8 @@ impl Verifier<'_> {
             }
             (None, Some(file)) => {
                 let mut octets = self.read(&file_path, &file)?;
-                // Editors and `echo` end the last line; nothing else is taken off: a space may be meant.
+                // Editors and `echo` add a line end, which is removed. Nothing else is removed: a space may belong to
+                // the secret.
                 if octets.ends_with(b"\n") {
                     octets.pop();
                     if octets.ends_with(b"\r") {
@@ -113,10 +118,10 @@ impl Verifier<'_> {
         }
     }
 
-    /// Warns if everybody may read a secret.
+    /// Warns if every user of this machine may read the file of a secret.
     pub(super) fn judge_file(&mut self, path: &str, name: &FileName) {
         let file = self.directory.join(&name.0);
-        // Container secrets are readable for all of the container's users by design.
+        // In containers, all users may read the files of secrets by design.
         if world_readable(&file) && !file.starts_with("/run/secrets") {
             let file = file.display();
             self.warnings.push(format!(
@@ -126,7 +131,7 @@ impl Verifier<'_> {
     }
 }
 
-/// "No such file or directory", without the "(os error 2)".
+/// The text of an error without its number: "No such file or directory", not "… (os error 2)".
 fn reason(error: &io::Error) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or_default().to_owned()

@@ -113,7 +113,7 @@ fn two() -> (Arc<Shared>, Leases, Leases) {
 }
 
 async fn enter(leases: &Leases, patience: Duration) -> Option<Lease> {
-    let entered = leases.enter(&inbox(), "pbx", true, patience, None).await;
+    let entered = leases.enter(&inbox().into(), "pbx", true, patience, None).await;
     entered.unwrap().map(|(lease, _)| lease)
 }
 

@@ -10,7 +10,7 @@ use crate::{
 
 /// A session of `login` that has read what is kept leaves `index`.
 async fn save(store: &Arc<dyn StateStore>, login: &str, index: &Index) {
-    let mut state = MailboxState::new(store.clone(), inbox(), login.to_owned());
+    let mut state = MailboxState::new(store.clone(), inbox().into(), login.to_owned());
     state.marks().await.unwrap();
     state.save(Arc::new(index.clone())).await;
     assert_eq!(store.index(&inbox()).await.as_deref(), Some(index));

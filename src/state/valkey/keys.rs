@@ -4,7 +4,7 @@
 use aws_lc_rs::digest::{Context, SHA256};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
 
-use super::super::{Consent, Holding, MailboxName};
+use super::super::{Consent, Duty, Holding, MailboxName};
 
 /// Slots of a cluster.
 const SLOTS: u16 = 16_384;
@@ -54,6 +54,18 @@ impl Keys {
     /// The hash of a consent's token: `t` (token), `n` (names).
     pub(super) fn token(&self, Consent { upstream, name }: &Consent) -> Vec<u8> {
         self.tagged("t:", &[upstream, name])
+    }
+
+    /// The name of the gateway that has a duty.
+    pub(super) fn duty(&self, duty: &Duty) -> Vec<u8> {
+        match duty {
+            Duty::Renewal(consent) => {
+                let mut key = self.token(consent);
+                key.extend_from_slice(b":l");
+                key
+            }
+            Duty::Sweep => self.key("sweep"),
+        }
     }
 
     /// The hash of what somebody has been told of, by name.
@@ -164,7 +176,7 @@ mod tests {
         let keys = Keys::new("pop*gate");
         let inbox = mailbox("eva", "INBOX");
         let holding = |is_private| Holding {
-            mailbox: inbox.clone(),
+            mailbox: inbox.clone().into(),
             login: "pbx".into(),
             is_private,
             name: [0; 16],
@@ -183,7 +195,9 @@ mod tests {
         assert_eq!(keys.kind(&records), Some(Found::Mailbox));
         assert_eq!(keys.kind(&keys.index(&inbox)), Some(Found::Index));
         assert_eq!(keys.kind(&keys.token(&consent)), Some(Found::Token));
-        for other in [own, all, keys.notices(), keys.replicas(), b"popgate:{t:x}".to_vec()] {
+        let duties = [Duty::Renewal(consent), Duty::Sweep].map(|duty| keys.duty(&duty));
+        let others = [own, all, keys.notices(), keys.replicas(), b"popgate:{t:x}".to_vec()];
+        for other in others.into_iter().chain(duties) {
             assert_eq!(keys.kind(&other), None, "{}", other.escape_ascii());
         }
         assert_eq!(keys.pattern(), b"pop\\*gate:{*");

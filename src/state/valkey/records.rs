@@ -177,7 +177,7 @@ mod tests {
         let empty = digest(&inbox(), "a", &kept).unwrap();
         assert_eq!(&empty.0[..], sha1_hex(b"0:0:0:").as_bytes());
         kept.marks.insert("b".to_owned(), Ok(Marks::default()));
-        assert_eq!(digest(&inbox(), "a", &kept), Some(empty));
+        assert_eq!(digest(&inbox(), "a", &kept), Some(empty.clone()));
         kept.past = Past::of(7);
         assert_ne!(digest(&inbox(), "a", &kept), Some(empty));
         kept.marks.insert("a".to_owned(), Err(Unavailable::Damaged));

@@ -28,6 +28,7 @@ macro_rules! scripts {
 }
 
 scripts! {
+    DUTY "duty.lua"
     ENTER "enter.lua"
     EXTEND "extend.lua"
     LEAVE "leave.lua"

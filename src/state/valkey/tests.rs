@@ -36,7 +36,7 @@ fn hides(uid: u32) -> Marks {
 
 fn holding(name: u8) -> Holding {
     Holding {
-        mailbox: mailbox("eva"),
+        mailbox: mailbox("eva").into(),
         login: "pbx".into(),
         is_private: false,
         name: [name; 16],
@@ -156,7 +156,7 @@ async fn a_cluster_of_three_nodes_has_all_records() {
             let mailbox = mailbox(&user.to_string());
             store.set_marks("pbx", &mailbox, &hides(user), 0).await.unwrap();
             let holding = Holding {
-                mailbox: mailbox.clone(),
+                mailbox: mailbox.clone().into(),
                 ..holding(1)
             };
             assert!(matches!(store.enter(&holding, None).await, Ok(Entered::New(_))));

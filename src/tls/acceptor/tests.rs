@@ -1,4 +1,4 @@
-//! Handshakes in memory: what devices are shown, and what they must show.
+//! Handshakes in memory: which certificates devices are shown, and which they must show.
 
 use std::path::PathBuf;
 
@@ -18,7 +18,7 @@ use super::*;
 
 const VERSIONS: [&SupportedProtocolVersion; 2] = [&TLS12, &TLS13];
 
-/// An authority for servers and devices.
+/// A certificate authority for servers and devices.
 struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate: CertificateDer<'static>,
@@ -56,7 +56,7 @@ impl Authority {
         (params.signed_by(&key, &self.issuer).unwrap(), key)
     }
 
-    /// A `[[tls]]` whose certificate is for `names`.
+    /// Writes a `[[tls]]` with a certificate for `names`.
     fn files(&self, names: &[&str]) -> Certificate {
         let (certificate, key) = self.issue(names);
         let files = Certificate {
@@ -78,7 +78,7 @@ impl Authority {
         )
     }
 
-    /// A device's side, with sessions of its own.
+    /// The TLS configuration of a device, with its own store of sessions.
     fn client(&self, version: &'static SupportedProtocolVersion, shows: Option<Identity>) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
         roots.add(self.certificate.clone()).unwrap();
@@ -93,14 +93,14 @@ impl Authority {
     }
 }
 
-/// What a device has seen.
+/// What the device saw of the handshake.
 #[derive(Debug)]
 struct Seen {
     certificate: CertificateDer<'static>,
     is_resumed: bool,
 }
 
-/// A device connects to `name`; what both sides have made of it.
+/// Connects a device to `name`; returns what each side saw.
 async fn visit(acceptor: &Acceptor, device: &Arc<ClientConfig>, name: &str) -> io::Result<(Seen, Agreed)> {
     let (ours, theirs) = tokio::io::duplex(1 << 16);
     let serve = async {
@@ -112,7 +112,7 @@ async fn visit(acceptor: &Acceptor, device: &Arc<ClientConfig>, name: &str) -> i
     let ask = async {
         let name = ServerName::try_from(name.to_owned()).unwrap();
         let mut stream = TlsConnector::from(device.clone()).connect(name, ours).await?;
-        // Tickets of TLS 1.3 come before what is said first.
+        // The tickets of TLS 1.3 come before the first octet of data.
         stream.read_u8().await?;
         let session = stream.get_ref().1;
         io::Result::Ok(Seen {
@@ -141,7 +141,7 @@ async fn each_host_has_its_certificate_and_others_get_the_first() {
         ("two.example.org", &files[1]),
         ("Two.EXAMPLE.net", &files[1]),
         ("named.example.net", &files[2]),
-        // `names` takes the place of what the certificate says.
+        // `names` replaces the names in the certificate.
         ("pop.example.com", &files[0]),
     ] {
         for version in VERSIONS {
@@ -204,7 +204,7 @@ async fn certificates_of_devices() {
         ] {
             let acceptor = Acceptor::load(&files, clients).unwrap();
             for (device, expected) in [(none(), of_none), (good(), of_good), (foreign(), of_foreign)] {
-                // The second time by a ticket.
+                // The second connection resumes the session by a ticket.
                 for _ in 0..2 {
                     let outcome = visit(&acceptor, &device, "localhost").await;
                     let client = outcome.as_ref().ok().map(|(_, agreed)| agreed.client.as_deref());

@@ -1,5 +1,5 @@
-//! What a scripted upstream says to which command: a mailbox of fixed messages by default, and a test's own words where it
-//! has some.
+//! What a scripted upstream answers to each command: by default it has a mailbox of fixed messages, and a test can give
+//! answers of its own.
 
 use std::sync::Arc;
 
@@ -11,14 +11,14 @@ use super::script::{Step, Steps, send};
 #[derive(Clone)]
 pub struct Message {
     pub uid: u32,
-    /// What RFC822.SIZE says.
+    /// What RFC822.SIZE gives.
     pub size: usize,
-    /// What FLAGS says, if they are asked for: `\\Seen \\Deleted`.
+    /// What FLAGS gives, if a command asks for it: `\\Seen \\Deleted`.
     pub flags: &'static str,
     pub octets: Arc<[u8]>,
-    /// What is sent instead of this message's row of a listing.
+    /// Sent instead of the response that lists this message.
     row: Option<Arc<str>>,
-    /// What is sent instead of the response that bears this message's content, or a part of it.
+    /// Sent instead of the response that has this message's content, or a part of it.
     content: Option<Arc<[u8]>>,
 }
 
@@ -35,26 +35,26 @@ impl Message {
         }
     }
 
-    /// Bears these flags.
+    /// Gives the message these flags.
     pub fn flags(mut self, flags: &'static str) -> Self {
         self.flags = flags;
         self
     }
 
-    /// Is listed by these octets.
+    /// Lists the message by these octets.
     pub fn row(mut self, row: &str) -> Self {
         self.row = Some(row.into());
         self
     }
 
-    /// Is delivered by these octets, whatever of it is asked for.
+    /// Delivers the message by these octets, whichever part of it is asked for.
     pub fn content(mut self, content: impl AsRef<[u8]>) -> Self {
         self.content = Some(content.as_ref().into());
         self
     }
 }
 
-/// Which command is answered how. Nothing that is said changes anything: what a test wants to be different later, it says.
+/// How each command is answered. Of all commands only removals change later answers; other changes are up to the test.
 #[derive(Clone)]
 pub struct Answers {
     messages: Arc<[Message]>,
@@ -63,7 +63,7 @@ pub struct Answers {
     greeting: Option<Vec<Step>>,
     tls: Option<Arc<ServerConfig>>,
     rules: Vec<Rule>,
-    /// Sets of UIDs that bear `\\Deleted`, and of those that were removed.
+    /// Sets of UIDs that have `\\Deleted` (`doomed`), and sets of UIDs that were removed.
     doomed: Vec<String>,
     removed: Vec<String>,
     pipelined: Option<Vec<Step>>,
@@ -78,14 +78,14 @@ struct Rule {
     answer: Arc<Answer>,
 }
 
-/// What is done about a command, if the rule is of it.
+/// The steps of a rule for a command; `None` if the rule is not for that command.
 type Answer = dyn Fn(&str) -> Option<Vec<Step>> + Send + Sync;
 
-/// What the upstream can do unless a test says otherwise.
+/// The capabilities of the upstream, unless a test gives others.
 pub const CAPABILITIES: &str = "IMAP4rev1 SASL-IR AUTH=PLAIN ID UIDPLUS";
 
 impl Answers {
-    /// A mailbox of these messages, ascending by UID.
+    /// A mailbox of these messages, in ascending order of their UIDs.
     pub fn new(messages: impl IntoIterator<Item = Message>) -> Self {
         Self {
             messages: messages.into_iter().collect(),
@@ -103,24 +103,24 @@ impl Answers {
         }
     }
 
-    /// A mailbox of `octets`, UIDs from 1.
+    /// A mailbox of messages with these octets; UIDs count from 1.
     pub fn of(octets: impl IntoIterator<Item = impl Into<Arc<[u8]>>>) -> Self {
         Self::new((1..).zip(octets).map(|(uid, octets)| Message::new(uid, octets)))
     }
 
-    /// Answers a command that starts with `prefix` like this. What is said later goes before what was said earlier.
+    /// Answers commands that start with `prefix` by these steps. Later rules take precedence over earlier ones.
     pub fn on(self, prefix: &str, steps: impl Steps) -> Self {
         let prefix = prefix.to_owned();
         self.when(move |command| command.starts_with(&prefix), steps)
     }
 
-    /// The same for commands of which `is_meant` is true.
+    /// The same for commands for which `is_meant` is true.
     pub fn when(self, is_meant: impl Fn(&str) -> bool + Send + Sync + 'static, steps: impl Steps) -> Self {
         let steps = steps.steps();
         self.answer(move |command| is_meant(command).then(|| steps.clone()))
     }
 
-    /// Answers whatever command `answer` has steps for.
+    /// Answers every command for which `answer` returns steps.
     pub fn answer(mut self, answer: impl Fn(&str) -> Option<Vec<Step>> + Send + Sync + 'static) -> Self {
         self.rules.push(Rule {
             once: false,
@@ -129,7 +129,7 @@ impl Answers {
         self
     }
 
-    /// The same for the first such command only.
+    /// The same as [`Self::on`], but for the first such command only.
     pub fn once(mut self, prefix: &str, steps: impl Steps) -> Self {
         self = self.on(prefix, steps);
         if let Some(rule) = self.rules.last_mut() {
@@ -138,19 +138,19 @@ impl Answers {
         self
     }
 
-    /// Greets like this.
+    /// Greets by these steps.
     pub fn greet(mut self, steps: impl Steps) -> Self {
         self.greeting = Some(steps.steps());
         self
     }
 
-    /// Speaks TLS from the start.
+    /// Uses TLS from the first octet.
     pub fn tls(mut self, config: Arc<ServerConfig>) -> Self {
         self.tls = Some(config);
         self
     }
 
-    /// Offers STARTTLS and no login, and the login only after the handshake.
+    /// Offers STARTTLS without any login; after the handshake, offers the login.
     pub fn starttls(self, config: Arc<ServerConfig>) -> Self {
         self.on(
             "CAPABILITY",
@@ -163,7 +163,7 @@ impl Answers {
         .on("STARTTLS", vec![send("{tag} OK begin\r\n"), Step::Tls(config)])
     }
 
-    /// Says that it can do this.
+    /// Offers these capabilities.
     pub fn capabilities(mut self, capabilities: &'static str) -> Self {
         self.capabilities = capabilities;
         self
@@ -173,31 +173,32 @@ impl Answers {
         self.validity(&format!("* OK [UIDVALIDITY {uid_validity}] it is\r\n"))
     }
 
-    /// Says this to SELECT instead of a UIDVALIDITY.
+    /// Sends this line after SELECT instead of a UIDVALIDITY.
     pub fn validity(mut self, line: &str) -> Self {
         self.uid_validity = line.into();
         self
     }
 
-    /// Does this about a command that came in one packet with the command before it, instead of what the command asks for.
+    /// Answers a command that came in one packet with the command before it by these steps, whatever the command asks
+    /// for.
     pub fn one_at_a_time(mut self, steps: impl Steps) -> Self {
         self.pipelined = Some(steps.steps());
         self
     }
 
-    /// Completes the commands of one packet in the order of this permutation, which there are as many of as the factorial
-    /// of how many commands came; what they ask for is told in their own order.
+    /// Completes the commands of one packet in another order: this permutation, of which n commands have n!. The data
+    /// that the commands ask for stay in the order of the commands.
     pub fn permuted(mut self, permutation: usize) -> Self {
         self.permutation = Some(permutation);
         self
     }
 
-    /// In which order the commands of one packet are completed, if not in that in which they came.
+    /// In which order the commands of one packet are completed; `None`: as they came.
     pub fn permutation(&self) -> Option<usize> {
         self.permutation
     }
 
-    /// Closes the connection after so many rows of one FETCH, within the next.
+    /// Closes the connection within the response that follows this number of responses to one FETCH.
     pub fn most_rows(mut self, most_rows: usize) -> Self {
         self.most_rows = most_rows;
         self
@@ -209,7 +210,7 @@ impl Answers {
         self
     }
 
-    /// What is sent before any command.
+    /// The steps before any command.
     pub fn greeting(&self) -> Vec<Step> {
         let mut steps: Vec<_> = self.tls.clone().map(Step::Tls).into_iter().collect();
         steps.extend(match &self.greeting {
@@ -219,7 +220,7 @@ impl Answers {
         self.paced(steps)
     }
 
-    /// What is done about `command`.
+    /// The steps for `command`.
     pub fn to(&mut self, command: &str) -> Vec<Step> {
         let mut rules = self.rules.iter().enumerate().rev();
         let steps = match rules.find_map(|(at, rule)| Some((at, (rule.answer)(command)?))) {
@@ -235,7 +236,8 @@ impl Answers {
         self.paced(steps)
     }
 
-    /// What was removed is not found any more: the one thing that a command changes here.
+    /// Remembers removed messages, which are then no longer found. Nothing else that a command does changes later
+    /// answers.
     fn note_removal(&mut self, command: &str, steps: &[Step]) {
         let is_ok = |step: &Step| matches!(step, Step::Send(octets) if octets.starts_with(b"{tag} OK"));
         if !steps.iter().any(is_ok) {
@@ -251,7 +253,7 @@ impl Answers {
         }
     }
 
-    /// What is done about a command that came together with the one before, if that is another matter.
+    /// The steps for a command that came together with the one before, if the test gave special ones.
     pub fn to_pipelined(&self) -> Option<Vec<Step>> {
         self.pipelined.clone()
     }
@@ -313,7 +315,7 @@ impl Answers {
         self.removed.iter().any(|set| contains(set, uid, u32::MAX))
     }
 
-    /// The responses to a FETCH, and whether these are all.
+    /// The responses to a FETCH, and whether they are complete.
     fn fetched(&self, set: &str, command: &str) -> (Vec<u8>, bool) {
         let mut out = Vec::new();
         let last = self.messages.last().map_or(0, |message| message.uid);
@@ -361,7 +363,7 @@ impl Answers {
     }
 }
 
-/// The whole answer to a fetch of bodies for one message: data as the test wants it, and OK.
+/// The complete answer to a fetch of one message's body: the octets that the test wants, and the tagged OK.
 pub fn body_of(uid: u32, octets: &[u8]) -> Vec<u8> {
     let mut out = format!("* 1 FETCH (UID {uid}").into_bytes();
     literal(&mut out, "BODY[]", octets);
@@ -374,19 +376,19 @@ fn literal(out: &mut Vec<u8>, item: &str, octets: &[u8]) {
     out.extend_from_slice(octets);
 }
 
-/// Header with its empty line, and text.
+/// Splits a message into the header with its empty line, and the text.
 fn split(message: &[u8]) -> (&[u8], &[u8]) {
     let end = message.windows(4).position(|window| window == b"\r\n\r\n");
     message.split_at(end.map_or(message.len(), |at| at + 4))
 }
 
-/// Whether a command asks for sizes and for nothing of messages themselves.
+/// Whether a command asks for sizes, but for no content of messages.
 pub fn is_listing(command: &str) -> bool {
     command.starts_with("UID FETCH") && command.contains("RFC822.SIZE") && !command.contains("BODY")
 }
 
-/// Whether a UID set such as `1,4:6,9:*` names `uid`, where `last` is the highest (RFC 3501 §9: in any order, and `*` is
-/// always somebody).
+/// Whether a UID set such as `1,4:6,9:*` contains `uid`. `last` is the highest UID (RFC 3501 §9: the ends of a range
+/// may be in any order, and `*` is always a message).
 pub fn contains(set: &str, uid: u32, last: u32) -> bool {
     set.split(',').any(|range| {
         let (first, until) = range.split_once(':').unwrap_or((range, range));

@@ -1,5 +1,5 @@
-//! An IMAP server that takes tokens only: it looks at every octet of the login, and then hands the connection on to a real
-//! server.
+//! An IMAP server that accepts access tokens only. It checks every octet of the login, and then passes the connection
+//! on to a real server.
 
 use std::{
     io::Write,
@@ -29,21 +29,22 @@ pub struct Bearer {
 struct Logins {
     seen: Mutex<Vec<String>>,
     changed: Condvar,
-    /// None is answered.
+    /// Whether logins get no answer.
     silent: AtomicBool,
 }
 
-/// What it offers.
+/// What the server offers.
 #[derive(Debug, Clone, Copy)]
 pub struct Offer {
-    /// The words of its capabilities that are about logins.
+    /// The capabilities that are about logins.
     pub words: &'static str,
-    /// Whom every token opens besides its own mailbox.
+    /// The user whose mailbox every token opens, besides the token's own.
     pub shared: Option<&'static str>,
 }
 
 impl Bearer {
-    /// Tokens of `registry` open the mailboxes of the server at `behind`, where every user has [`PASSWORD`].
+    /// Starts the server. Tokens of `registry` open the mailboxes of the server at `behind`, where every user has
+    /// [`PASSWORD`].
     pub fn start(registry: Registry, behind: SocketAddr, offer: Offer) -> Self {
         let logins = Arc::<Logins>::default();
         let noted = logins.clone();
@@ -60,17 +61,17 @@ impl Bearer {
         Self { listener, logins }
     }
 
-    /// Where it listens, in plain text.
+    /// The address at which the server listens, in plain text.
     pub fn address(&self) -> SocketAddr {
         self.listener.address()
     }
 
-    /// The mechanism and the user of each login, and whether it was let in.
+    /// For each login: the mechanism, the user, and whether the login succeeded.
     pub fn seen(&self) -> Vec<String> {
         self.logins.seen.lock().unwrap().clone()
     }
 
-    /// Waits until there were so many logins.
+    /// Waits until there were `count` logins.
     pub fn wait_seen(&self, count: usize) {
         let seen = self.logins.seen.lock().unwrap();
         let waited = self
@@ -80,7 +81,7 @@ impl Bearer {
         assert!(!waited.unwrap().1.timed_out(), "nobody logs in");
     }
 
-    /// Whether logins from now on are looked at, and not answered.
+    /// If `silent`, logins from now on are checked, but not answered.
     pub fn be_silent(&self, silent: bool) {
         self.logins.silent.store(silent, Ordering::SeqCst);
     }
@@ -135,7 +136,7 @@ impl Visit {
             if is_let_in {
                 return self.hand_on(device, &tag, &user);
             }
-            // The reason as a challenge, which the client answers before it is refused (RFC 7628 §3.2.3).
+            // The reason comes as a challenge, which the client answers before the login is refused (RFC 7628 §3.2.3).
             let reason =
                 BASE64.encode("{\"status\":\"400\",\"schemes\":\"Bearer\",\"scope\":\"https://mail.google.com/\"}");
             write(&mut device, &format!("+ {reason}\r\n"))?;
@@ -149,7 +150,7 @@ impl Visit {
         }
     }
 
-    /// User and token, if every octet is as it must be.
+    /// Returns user and token; panics unless every octet is right.
     fn parse(&self, mechanism: &str, initial: &str) -> (String, String) {
         let message = String::from_utf8(BASE64.decode(initial).expect("base64")).unwrap();
         let parts: Vec<&str> = message.split('\x01').collect();

@@ -1,4 +1,4 @@
-//! A certificate authority for one test, and a certificate of it for this machine's loopback.
+//! A certificate authority for one test, and a certificate that it has issued for this machine's loopback.
 
 use std::{
     net::Ipv4Addr,
@@ -19,7 +19,7 @@ use tokio_rustls::rustls::{
     pki_types::{CertificateDer, PrivateKeyDer},
 };
 
-/// PEM files and the configurations made of them. What a client has to trust is `ca.pem`.
+/// PEM files, and the TLS configurations made of them. Clients have to trust `ca.pem`.
 pub struct Certificates {
     directory: TempDir,
     authority: CertificateDer<'static>,
@@ -29,19 +29,19 @@ pub struct Certificates {
 }
 
 impl Certificates {
-    /// Valid for 127.0.0.1 and localhost.
+    /// A certificate for 127.0.0.1 and localhost.
     pub fn new() -> Self {
         Self::with(|_| {})
     }
 
-    /// The same, expiring this number of days and half a day from now.
+    /// The same; the certificate expires in this number of days and half a day.
     pub fn ending_in(days: u64) -> Self {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
         let end = date_time_ymd(1970, 1, 1) + now + Duration::from_secs(12 * 3600 + days * 24 * 3600);
         Self::with(|params| params.not_after = end)
     }
 
-    /// The same, expired for years.
+    /// The same; the certificate has expired years ago.
     pub fn expired() -> Self {
         Self::with(|params| {
             params.not_before = date_time_ymd(2010, 1, 1);
@@ -49,7 +49,7 @@ impl Certificates {
         })
     }
 
-    /// The same for this host only.
+    /// The same, for this host only.
     pub fn of_host(name: &str) -> Self {
         Self::with(|params| params.subject_alt_names = vec![SanType::DnsName(name.try_into().unwrap())])
     }
@@ -76,7 +76,7 @@ impl Certificates {
         Self::of(directory, &authority, &leaf, &key, issuer)
     }
 
-    /// As Proton's bridge makes its own: the server is its own authority.
+    /// A certificate like the one that Proton's bridge makes for itself: the server is its own authority.
     pub fn bridge() -> Self {
         let key = KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).unwrap();
         let mut params = CertificateParams::default();
@@ -120,34 +120,34 @@ impl Certificates {
         }
     }
 
-    /// What a client has to trust.
+    /// The file of the authority, which clients have to trust.
     pub fn authority_file(&self) -> PathBuf {
         self.directory.path().join("ca.pem")
     }
 
-    /// As `openssl x509 -fingerprint -sha256` prints it.
+    /// The fingerprint, as `openssl x509 -fingerprint -sha256` prints it.
     pub fn fingerprint(&self) -> String {
         let digest = ::aws_lc_rs::digest::digest(&::aws_lc_rs::digest::SHA256, &self.leaf);
         let digits: Vec<_> = digest.as_ref().iter().map(|octet| format!("{octet:02X}")).collect();
         format!("sha256:{}", digits.join(":"))
     }
 
-    /// What a server shows.
+    /// The file of the certificate that the server shows.
     pub fn leaf_file(&self) -> PathBuf {
         self.directory.path().join("leaf.pem")
     }
 
-    /// What it keeps to itself.
+    /// The file of the server's private key.
     pub fn key_file(&self) -> PathBuf {
         self.directory.path().join("key.pem")
     }
 
-    /// For a client that trusts this authority only.
+    /// The configuration of a client that trusts this authority only.
     pub fn client(&self) -> Arc<ClientConfig> {
         Arc::new(self.trusting_client().with_no_client_auth())
     }
 
-    /// The same for a client that shows a certificate for `name` that `authority` has issued.
+    /// The same for a client that shows a certificate for `name`, issued by `authority`.
     pub fn client_of(&self, authority: &Self, name: &str) -> Arc<ClientConfig> {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
@@ -171,7 +171,7 @@ impl Certificates {
             .with_root_certificates(roots)
     }
 
-    /// For a server that shows the leaf.
+    /// The configuration of a server that shows the certificate.
     pub fn server(&self) -> Arc<ServerConfig> {
         let key = PrivateKeyDer::try_from(self.key.clone()).unwrap();
         let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))

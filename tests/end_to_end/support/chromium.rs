@@ -1,4 +1,4 @@
-//! A real browser, without a screen: Chromium, driven by its own driver (WebDriver over HTTP).
+//! A real browser without a screen: Chromium, controlled by chromedriver (WebDriver over HTTP).
 
 use std::{
     io::{BufRead, BufReader},
@@ -13,21 +13,22 @@ use tokio::runtime::Runtime;
 
 use super::{PATIENCE, process::Process, require_program};
 
-/// What the driver calls an element.
+/// The key under which the driver returns the id of an element.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
-/// A window of it; closed when dropped.
+/// A browser window; closed when dropped.
 pub struct Chromium {
     _driver: Process,
     runtime: Runtime,
     client: reqwest::Client,
-    /// Of the session.
+    /// The URL of the WebDriver session.
     url: String,
     _profile: TempDir,
 }
 
 impl Chromium {
-    /// Driven by `client`. `None` where there is none. Every name below `evil.test` leads to this machine.
+    /// Starts the browser; `client` sends the requests to the driver. `None` if Chromium is not installed. Every name
+    /// below `evil.test` leads to this machine.
     pub fn start(client: reqwest::Client) -> Option<Self> {
         require_program("chromium")?;
         require_program("chromedriver")?;
@@ -78,7 +79,7 @@ impl Chromium {
         value
     }
 
-    /// What the driver answers.
+    /// The value in the driver's answer.
     #[track_caller]
     fn value(&self, request: reqwest::RequestBuilder) -> Value {
         let text = async { request.send().await.unwrap().text().await.unwrap() };
@@ -92,13 +93,13 @@ impl Chromium {
         self.command("/url", json!({ "url": url }));
     }
 
-    /// Runs the body of a function in the page, and returns what that returns.
+    /// Runs the body of a JavaScript function in the page, and returns its result.
     #[track_caller]
     pub fn run(&self, script: &str) -> Value {
         self.command("/execute/sync", json!({ "script": script, "args": [] }))
     }
 
-    /// The element of this CSS selector: waits for it.
+    /// Waits for the element with this CSS selector, and returns its id.
     #[track_caller]
     fn element(&self, selector: &str) -> String {
         let found = self.command("/element", json!({ "using": "css selector", "value": selector }));
@@ -117,7 +118,7 @@ impl Chromium {
         self.command(&format!("/element/{element}/value"), json!({ "text": text }));
     }
 
-    /// What is to be read in an element.
+    /// The text that a person reads in an element.
     #[track_caller]
     pub fn text(&self, selector: &str) -> String {
         self.element(selector);
@@ -125,7 +126,7 @@ impl Chromium {
         self.run(&script).as_str().unwrap().to_owned()
     }
 
-    /// So wide a window, in one of both colour schemes.
+    /// Sets the width of the window, and the colour scheme (`light` or `dark`).
     pub fn look(&self, width: u32, scheme: &str) {
         let metrics = json!({ "width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500 });
         self.cdp("Emulation.setDeviceMetricsOverride", metrics);
@@ -137,7 +138,7 @@ impl Chromium {
         self.command("/goog/cdp/execute", json!({ "cmd": command, "params": parameters }));
     }
 
-    /// A picture of the window.
+    /// Saves a picture of the window.
     pub fn screenshot(&self, file: &Path) {
         let value = self.value(self.client.get(format!("{}/screenshot", self.url)));
         let picture = BASE64.decode(value.as_str().unwrap()).unwrap();
@@ -145,7 +146,7 @@ impl Chromium {
         std::fs::write(file, picture).unwrap();
     }
 
-    /// What the browser has complained of since the last time.
+    /// What the browser has complained of since the last call.
     pub fn complaints(&self) -> Vec<String> {
         let log = self.command("/se/log", json!({ "type": "browser" }));
         let messages = log.as_array().unwrap().iter();

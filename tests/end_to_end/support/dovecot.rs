@@ -18,10 +18,10 @@ use super::{
     require_program, signal,
 };
 
-/// Owns the mail where the tests run as root: nobody.
+/// The owner of the mail if the tests run as root: the user nobody.
 const MAIL_ID: u32 = 65534;
 
-/// The running server. Any user name is taken, with [`PASSWORD`].
+/// The running server. It accepts any user name with [`PASSWORD`].
 pub struct Dovecot {
     server: Child,
     address: SocketAddr,
@@ -31,16 +31,16 @@ pub struct Dovecot {
 }
 
 impl Dovecot {
-    /// Starts it. `None` where it is not installed.
+    /// Starts the server. `None` if it is not installed.
     pub fn start() -> Option<Self> {
         Self::start_with("")
     }
 
-    /// Starts it with further settings.
+    /// The same, with further settings.
     pub fn start_with(settings: &str) -> Option<Self> {
         let program = require_program("dovecot")?;
         require_program("imap-login")?;
-        // Someone else may take a port between its choice and its use.
+        // Another program may take a port between its choice and its use.
         for _ in 0..5 {
             if let Some(dovecot) = Self::try_start(&program, settings) {
                 return Some(dovecot);
@@ -113,27 +113,27 @@ impl Dovecot {
         None
     }
 
-    /// Plain text and STARTTLS.
+    /// The address for plain text and STARTTLS.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// TLS from the start.
+    /// The address for TLS from the first octet.
     pub fn tls_address(&self) -> SocketAddr {
         self.tls_address
     }
 
-    /// Its certificate and who signed it.
+    /// The certificate of the server, and its authority.
     pub fn certificates(&self) -> &Certificates {
         &self.certificates
     }
 
-    /// A look behind the gateway's back, at INBOX.
+    /// An IMAP connection that looks at INBOX behind the gateway's back.
     pub fn imap(&self, user: &str) -> Imap {
         Imap::log_in(self.address, user)
     }
 
-    /// Puts a message into the user's INBOX past the server, which would not take every one.
+    /// Puts a message into the user's INBOX as a file, because the server would not accept every message.
     pub fn drop_file(&self, user: &str, message: &[u8]) {
         let file = self
             .directory
@@ -146,7 +146,7 @@ impl Dovecot {
         chown(&file, Some(owner.uid()), Some(owner.gid())).unwrap();
     }
 
-    /// A user with these messages.
+    /// Puts these messages into the INBOX of `user`.
     pub fn user_with(&self, user: &str, messages: &[impl AsRef<[u8]>]) -> Imap {
         let mut imap = self.imap(user);
         imap.append(messages, "");
@@ -156,7 +156,7 @@ impl Dovecot {
 
 impl Drop for Dovecot {
     fn drop(&mut self) {
-        // Its processes end with the master, if that is asked and not killed.
+        // The master ends its processes when it gets SIGTERM, but not when it is killed.
         if !signal(self.server.id(), "TERM") {
             let _ = self.server.kill();
         }
@@ -164,7 +164,7 @@ impl Drop for Dovecot {
     }
 }
 
-/// Without root there is nobody to change to and nothing to lock up.
+/// Settings for tests that do not run as root: then Dovecot can neither change its user nor use chroot.
 fn unprivileged() -> String {
     let id = |flag| {
         let output = Command::new("id").arg(flag).output().unwrap();

@@ -1,4 +1,4 @@
-//! The real program: `popgate serve` in a process of its own, with a configuration file of its own.
+//! The real program: `popgate serve` as a process, with its own configuration file.
 
 use std::{
     collections::BTreeMap,
@@ -24,7 +24,7 @@ use super::{
     require_program, signal,
 };
 
-/// What `gateway.toml` is to say.
+/// The content of `gateway.toml`, and how the program is started.
 pub struct Setup {
     upstream: SocketAddr,
     host: Option<&'static str>,
@@ -42,7 +42,7 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// Every login is forwarded to `upstream`, which speaks plain text; one plain listener. Connections are not parked.
+    /// Forwards every login to `upstream` in plain text; has one plain listener. Connections are not parked.
     pub fn new(upstream: SocketAddr) -> Self {
         Self {
             upstream,
@@ -64,7 +64,7 @@ impl Setup {
         .limit("unauthenticated_per_address = 1000")
     }
 
-    /// `implicit` or `starttls` towards the upstream, trusting `authority` besides the system's roots.
+    /// Uses TLS (`implicit` or `starttls`) to the upstream, and trusts `authority` besides the system's roots.
     pub fn upstream_tls(mut self, tls: &str, authority: Option<&Path>) -> Self {
         self.upstream_keys = format!("tls = \"{tls}\"\n");
         if let Some(path) = authority {
@@ -73,63 +73,64 @@ impl Setup {
         self
     }
 
-    /// What `preset` says is left as it is, but for host and port.
+    /// Uses the values of a preset for the upstream, except for host and port.
     pub fn upstream_of_preset(mut self, name: &str) -> Self {
         self.upstream_keys = format!("preset = {name:?}\n");
         self
     }
 
-    /// What the upstream is called instead of its address.
+    /// Names the upstream by a host name instead of its address.
     pub fn host(mut self, host: &'static str) -> Self {
         self.host = Some(host);
         self
     }
 
-    /// No login is forwarded: those of `[[account]]` are all.
+    /// Forwards no login: there are only those of `[[account]]`.
     pub fn own_logins_only(mut self) -> Self {
         self.logins = "";
         self
     }
 
-    /// A key of `[upstream.lab]`.
+    /// Adds a key of `[upstream.lab]`.
     pub fn upstream(mut self, key: &str) -> Self {
         writeln!(self.upstream_keys, "{key}").unwrap();
         self
     }
 
-    /// A key of `[upstream.lab.maildrop]`.
+    /// Adds a key of `[upstream.lab.maildrop]`.
     pub fn maildrop(mut self, key: &str) -> Self {
         writeln!(self.maildrop, "{key}").unwrap();
         self
     }
 
-    /// A key of `[limits]`; goes before an earlier one of the same name.
+    /// Adds a key of `[limits]`, in place of an earlier one with the same name.
     pub fn limit(mut self, key: &str) -> Self {
         let (name, value) = key.split_once(" = ").unwrap();
         self.limits.insert(name.into(), value.into());
         self
     }
 
-    /// One more listener, with these keys besides its address.
+    /// Adds a listener, with these keys besides its address.
     pub fn listener(mut self, keys: &str) -> Self {
         self.listeners.push(keys.into());
         self
     }
 
-    /// `[tls]`
+    /// Adds `[tls]` with these certificates.
     pub fn certificates(mut self, certificates: &Certificates) -> Self {
         let (leaf, key) = (certificates.leaf_file(), certificates.key_file());
         writeln!(self.tables, "[tls]\ncertificate = {leaf:?}\nkey = {key:?}").unwrap();
         self
     }
 
-    /// Any other tables.
+    /// Adds any other tables.
     pub fn table(mut self, text: &str) -> Self {
         writeln!(self.tables, "{text}").unwrap();
         self
     }
 
-    /// The log's format; `json` by default. With another format there are no [`Gateway::events`], only [`Gateway::lines`].
+    /// The log's format; `json` by default. With another format, only [`Gateway::lines`] works, not
+    /// [`Gateway::events`].
     pub fn log_format(mut self, format: &'static str) -> Self {
         self.format = format;
         self
@@ -141,27 +142,27 @@ impl Setup {
         self
     }
 
-    /// The wall clock of the program is so many days ahead. `None` where there is nothing to move it with.
+    /// Sets the program's wall clock ahead by this number of days. `None` if there is nothing to move the clock with.
     pub fn days_ahead(mut self, days: u32) -> Option<Self> {
         faketime()?;
         self.days_ahead = Some(days);
         Some(self)
     }
 
-    /// All clocks of the program go on by [`Gateway::pass`]. `None` where there is nothing to move them with.
+    /// Makes [`Gateway::pass`] move all clocks of the program. `None` if there is nothing to move them with.
     pub fn movable_clock(mut self) -> Option<Self> {
         faketime()?;
         self.has_movable_clock = true;
         Some(self)
     }
 
-    /// A variable in the environment of the program.
+    /// Adds a variable to the environment of the program.
     pub fn environment(mut self, name: &'static str, value: impl Into<OsString>) -> Self {
         self.environment.push((name, value.into()));
         self
     }
 
-    /// The configuration.
+    /// The text of the configuration.
     pub fn text(&self) -> String {
         let limits: String = self
             .limits
@@ -200,7 +201,7 @@ impl Setup {
         self.start_by(command)
     }
 
-    /// The same by `command`, which passes its further arguments on to the program.
+    /// The same by `command`, which must pass further arguments on to the program.
     pub fn start_by(self, mut command: Command) -> Gateway {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("gateway.toml");
@@ -248,7 +249,7 @@ impl Setup {
     }
 }
 
-/// An `[[account]]` whose password is [`PASSWORD`], as is `user`'s at the upstream.
+/// An `[[account]]`. [`PASSWORD`] is its password, and also that of `user` at the upstream.
 pub fn account(login: &str, user: &str) -> String {
     format!(
         "[[account]]\nlogin = \"{login}\"\npassword = \"{PASSWORD}\"\nupstream = \"lab\"\nuser = \"{user}\"\n\
@@ -256,7 +257,7 @@ pub fn account(login: &str, user: &str) -> String {
     )
 }
 
-/// Lets the wall clock of `command` be so many days ahead, if there is something to move it with.
+/// Sets the wall clock of `command` ahead by this number of days, if there is something to move it with.
 pub fn wind_on(command: &mut Command, days: u32) {
     if let Some(library) = faketime() {
         command
@@ -269,7 +270,7 @@ pub fn wind_on(command: &mut Command, days: u32) {
 /// The file that says how far a program's clocks are ahead.
 const CLOCK: &str = "clock";
 
-/// The library that moves a program's clock.
+/// The library that moves a program's clocks, if it is installed.
 fn faketime() -> Option<PathBuf> {
     require_program("faketime")?;
     let libraries = std::fs::read_dir("/usr/lib").ok()?.flatten();
@@ -277,7 +278,7 @@ fn faketime() -> Option<PathBuf> {
     paths.find(|path| path.is_file())
 }
 
-/// Lines of stderr as they come.
+/// The lines of stderr, as they arrive.
 #[derive(Default)]
 struct Log {
     state: Mutex<LogState>,
@@ -300,14 +301,14 @@ impl Log {
         self.changed.notify_all();
     }
 
-    /// Waits until the events of that message satisfy `enough`.
+    /// Waits until the log events with this message satisfy `enough`.
     fn wait(&self, message: &str, enough: impl Fn(&[Value]) -> bool) -> Vec<Value> {
         self.wait_until(message, |lines| {
             Some(events(lines, message)).filter(|events| enough(events))
         })
     }
 
-    /// All lines, once `count` of them contain `word`.
+    /// Waits until `count` lines contain `word`; returns all lines.
     fn wait_for_lines(&self, word: &str, count: usize) -> Vec<String> {
         self.wait_until(word, |lines| {
             let found = lines.iter().filter(|line| line.contains(word)).count();
@@ -315,7 +316,7 @@ impl Log {
         })
     }
 
-    /// Waits until `find` finds `what` among all lines.
+    /// Waits until `find` finds something in the lines. `what` names it if that fails.
     fn wait_until<T>(&self, what: &str, find: impl Fn(&[String]) -> Option<T>) -> T {
         let deadline = Instant::now() + PATIENCE;
         let mut state = self.state.lock().unwrap();
@@ -351,7 +352,7 @@ fn events(lines: &[String], message: &str) -> Vec<Value> {
         .collect()
 }
 
-/// The running program; killed when dropped, and then its log is searched for secrets.
+/// The running program. When dropped, it is killed, and its log is searched for secrets.
 pub struct Gateway {
     child: Child,
     log: Arc<Log>,
@@ -361,35 +362,35 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// The first listener.
+    /// The address of the first listener.
     pub fn address(&self) -> SocketAddr {
         self.addresses[0]
     }
 
-    /// All listeners, in the order of the configuration.
+    /// The addresses of all listeners, in the order of the configuration.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
 
-    /// Its configuration.
+    /// The configuration file.
     pub fn file(&self) -> PathBuf {
         self.directory.path().join("gateway.toml")
     }
 
-    /// Writes another configuration, which the program does not know of yet.
+    /// Writes another configuration, without telling the program.
     pub fn rewrite(&self, setup: &Setup) {
         self.write(&setup.text());
     }
 
     /// The same for any text.
     pub fn write(&self, text: &str) {
-        // In one piece: it may be read at any time.
+        // Renamed into place, because the program may read the file at any time.
         let next = self.directory.path().join("gateway.next");
         std::fs::write(&next, text).unwrap();
         std::fs::rename(next, self.file()).unwrap();
     }
 
-    /// `popgate` with these arguments and this configuration: the exit code, and what it prints.
+    /// Runs `popgate` with these arguments and this configuration; returns the exit code and what it prints.
     pub fn popgate(&self, arguments: &[&str]) -> (Option<i32>, String) {
         let output = Command::new(env!("CARGO_BIN_EXE_popgate"))
             .args(arguments)
@@ -401,7 +402,8 @@ impl Gateway {
         (output.status.code(), String::from_utf8(text).unwrap())
     }
 
-    /// `popgate reload` with another configuration, which must succeed; what it prints. The program needs a `[state] dir`.
+    /// Runs `popgate reload` with another configuration, which must succeed; returns what it prints. The program needs
+    /// a `[state] dir`.
     pub fn reload(&self, setup: &Setup) -> String {
         self.rewrite(setup);
         let (code, said) = self.popgate(&["reload"]);
@@ -409,7 +411,7 @@ impl Gateway {
         said
     }
 
-    /// Its configuration with the ports that it listens at, for what runs beside it.
+    /// A copy of the configuration with the ports that the program listens at, for commands that run beside it.
     pub fn file_with_ports(&self) -> PathBuf {
         let mut text = std::fs::read_to_string(self.file()).unwrap();
         for address in &self.addresses {
@@ -421,8 +423,8 @@ impl Gateway {
         file
     }
 
-    /// `popgate doctor LOGIN` beside the gateway, with this password on its standard input: whether everything works, and
-    /// what it prints.
+    /// Runs `popgate doctor LOGIN` beside the gateway, with this password on its standard input. Returns whether
+    /// everything works, and what it prints.
     pub fn doctor(&self, login: &str, password: &str) -> (bool, String) {
         let mut doctor = Command::new(env!("CARGO_BIN_EXE_popgate"))
             .args(["doctor", login, "--config"])
@@ -433,7 +435,7 @@ impl Gateway {
             .spawn()
             .unwrap();
         let mut stdin = doctor.stdin.take().unwrap();
-        // It does not read what it does not need.
+        // An error is ignored: the doctor does not read a password that it does not need.
         let _ = writeln!(stdin, "{password}");
         drop(stdin);
         let output = doctor.wait_with_output().unwrap();
@@ -442,7 +444,7 @@ impl Gateway {
         (output.status.success(), text)
     }
 
-    /// What `popgate check --connect` says of this configuration: what it prints, with its log.
+    /// Runs `popgate check --connect` with this configuration; returns what it prints, with its log.
     pub fn check(&self) -> String {
         let output = Command::new(env!("CARGO_BIN_EXE_popgate"))
             .args(["check", "--connect", "--config"])
@@ -453,12 +455,12 @@ impl Gateway {
         String::from_utf8(text).unwrap()
     }
 
-    /// Log events that bear `message`, at least so many: waits for them.
+    /// Waits for at least `count` log events with this message.
     pub fn events(&self, message: &str, count: usize) -> Vec<Value> {
         self.log.wait(message, |events| events.len() >= count)
     }
 
-    /// All lines of the log, once `count` of them contain `word`.
+    /// Waits until `count` lines of the log contain `word`; returns all lines.
     pub fn lines(&self, word: &str, count: usize) -> Vec<String> {
         self.log.wait_for_lines(word, count)
     }
@@ -468,19 +470,19 @@ impl Gateway {
         self.child.id()
     }
 
-    /// The line that the log has of each session that ended, once there are so many.
+    /// Waits until `count` sessions have ended; returns the log event of each.
     pub fn sessions(&self, count: usize) -> Vec<Value> {
         self.events("session ended", count)
     }
 
-    /// Puts the clocks of the program ahead: so much time has passed since it started.
+    /// Sets the clocks of the program ahead, as if this much time had passed since its start.
     pub fn pass(&self, since_start: Duration) {
         let text = format!("+{}\n", since_start.as_secs());
         let (clock, next) = (
             self.directory.path().join(CLOCK),
             self.directory.path().join("clock.next"),
         );
-        // In one piece: it is read at any time.
+        // Renamed into place, because the program reads the file at any time.
         std::fs::write(&next, text).unwrap();
         std::fs::rename(next, clock).unwrap();
     }
@@ -496,14 +498,14 @@ impl Gateway {
         self.child.wait().unwrap()
     }
 
-    /// SIGTERM, and the end of the process. Then nothing that sessions left behind is under way any more.
+    /// Sends SIGTERM, and waits for the end of the process. Then the work that sessions left behind is finished.
     pub fn stop(mut self) {
         self.signal("TERM");
         let status = self.wait();
         assert!(status.success(), "{status}");
     }
 
-    /// A memory figure of /proc/PID/status, in octets: `VmRSS` is what it uses, `VmHWM` the most that it has used.
+    /// A memory figure of /proc/PID/status, in octets: `VmRSS` is the memory in use, `VmHWM` its peak.
     pub fn memory(&self, key: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find(|line| line.starts_with(key)).unwrap();
@@ -511,14 +513,14 @@ impl Gateway {
         kilobytes * 1024
     }
 
-    /// Files and sockets that the process has open.
+    /// How many files and sockets the process has open.
     pub fn descriptors(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.child.id()))
             .unwrap()
             .count()
     }
 
-    /// Lets `VmHWM` begin anew.
+    /// Resets the peak `VmHWM`.
     pub fn forget_peak_memory(&self) {
         std::fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5").unwrap();
     }
@@ -536,7 +538,7 @@ impl Drop for Gateway {
             eprintln!("log of the gateway:\n{}", lines.join("\n"));
             return;
         }
-        // As it is, and within base64 at each of the three alignments.
+        // Each secret as it is, and in base64 at each of the three alignments.
         for secret in [
             BODY_MARK,
             PASSWORD,
@@ -545,7 +547,7 @@ impl Drop for Gateway {
             "rZXN0cmVsLTQyLUhvdmVyZm",
             CLIENT_SECRET,
             TOKEN_MARK,
-            // `token-kestrel-`, likewise.
+            // `token-kestrel-` in base64, likewise.
             "dG9rZW4ta2VzdHJlbC",
             "Rva2VuLWtlc3RyZWwt",
             "0b2tlbi1rZXN0cmVsL",

@@ -1,4 +1,5 @@
-//! The folders of a scripted upstream: their names have a prefix and a separator, and what does not exist is refused.
+//! The folders of a scripted upstream: their names have a prefix and a separator, and commands on missing folders are
+//! refused.
 
 use std::{
     collections::BTreeSet,
@@ -17,13 +18,13 @@ use super::{
 pub struct Hoster {
     prefix: &'static str,
     separator: &'static str,
-    /// What is said of a folder that does not exist.
+    /// The answer to commands on a folder that does not exist.
     refusal: &'static str,
     folders: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl Hoster {
-    /// The personal namespace (RFC 2342), and the folders that exist.
+    /// A personal namespace (RFC 2342) with this prefix and separator, and the folders that exist.
     pub fn new<'a>(prefix: &'static str, separator: &'static str, folders: impl IntoIterator<Item = &'a str>) -> Self {
         Self {
             prefix,
@@ -33,18 +34,18 @@ impl Hoster {
         }
     }
 
-    /// Says this of a folder that does not exist.
+    /// Sets the answer to commands on a folder that does not exist.
     pub fn refusal(mut self, refusal: &'static str) -> Self {
         self.refusal = refusal;
         self
     }
 
-    /// The folders that exist by now.
+    /// The folders that exist now.
     pub fn folders(&self) -> Vec<String> {
         self.folders.lock().unwrap().iter().cloned().collect()
     }
 
-    /// `answers`, with these folders.
+    /// Adds these folders to `answers`.
     pub fn over(&self, answers: Answers) -> Answers {
         let hoster = self.clone();
         answers.answer(move |command| hoster.to(command))
@@ -84,7 +85,7 @@ impl Hoster {
                 )),
                 send("{tag} OK done\r\n"),
             ],
-            // The answers' own.
+            // `answers` has an answer to these.
             ["SELECT" | "EXAMINE", ..] | ["UID", "COPY" | "MOVE", ..] if self.exists(command) => return None,
             ["STATUS" | "SELECT" | "EXAMINE", ..] | ["UID", "COPY" | "MOVE", ..] => {
                 vec![send(format!("{{tag}} {}\r\n", self.refusal))]
@@ -100,7 +101,7 @@ impl Hoster {
     }
 }
 
-/// The folder that a command names last: in quotes, or as an atom.
+/// The last folder name in a command: in quotes, or as an atom.
 fn last_string(command: &str) -> String {
     let head = command.rsplit_once(" (").map_or(command, |(head, _)| head);
     let name = match head.strip_suffix('"') {

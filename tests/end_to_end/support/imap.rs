@@ -1,4 +1,4 @@
-//! An IMAP client for looking behind the gateway's back: puts messages, reads octets, flags and UIDs.
+//! An IMAP client that looks behind the gateway's back: adds messages, reads octets, flags and UIDs.
 
 use std::{
     collections::BTreeMap,
@@ -16,11 +16,11 @@ use super::{
 pub struct Imap {
     reader: Reader,
     tags: usize,
-    /// Takes literals without being asked first (RFC 7888).
+    /// Whether the server accepts literals without a continuation request (RFC 7888).
     takes_literals: bool,
 }
 
-/// One untagged response: its text without the literals, and those.
+/// One untagged response: its text without the literals, and the literals.
 pub struct Response {
     pub text: String,
     pub literals: Vec<Vec<u8>>,
@@ -48,7 +48,7 @@ impl Imap {
         self.until(&tag)
     }
 
-    /// SELECT; `false` where there is no such folder.
+    /// Sends SELECT; `false` if there is no such folder.
     pub fn try_select(&mut self, folder: &str) -> bool {
         let tag = self.send(format!("SELECT \"{folder}\"").as_bytes());
         loop {
@@ -66,7 +66,7 @@ impl Imap {
         tag
     }
 
-    /// Sends a command that ends in a literal: at once if the server takes that, else once it has asked for the literal.
+    /// Sends a command that ends in a literal: at once if the server accepts that, else after its continuation request.
     fn send_with_literal(&mut self, command: &str, literal: &[u8]) -> String {
         if self.takes_literals {
             let head = format!("{command} {{{}+}}\r\n", literal.len());
@@ -111,7 +111,7 @@ impl Imap {
         }
     }
 
-    /// Puts messages into INBOX, in one flight, with flags such as `\Seen`.
+    /// Puts messages into INBOX, several at once if possible, with flags such as `\Seen`.
     pub fn append(&mut self, messages: &[impl AsRef<[u8]>], flags: &str) {
         for some in messages.chunks(if self.takes_literals { 50 } else { 1 }) {
             let tags: Vec<_> = some
@@ -124,7 +124,7 @@ impl Imap {
         }
     }
 
-    /// Puts a message into any folder, which is made if it is missing; `day` is of January 2024.
+    /// Puts a message into any folder, which is created if it is missing. INTERNALDATE is this day of January 2024.
     pub fn append_to(&mut self, folder: &str, message: &[u8], day: u32) {
         let create = self.send(format!("CREATE \"{folder}\"").as_bytes());
         while !self.response().text.starts_with(&create) {}
@@ -142,7 +142,7 @@ impl Imap {
 
     /// UID → flags.
     pub fn flags(&mut self) -> BTreeMap<u32, String> {
-        // A FETCH must not tell of messages that are gone (RFC 3501 §7.4.1).
+        // A FETCH must not report removed messages (RFC 3501 §7.4.1); NOOP does.
         self.command("NOOP");
         let responses = self.command("UID FETCH 1:* (UID FLAGS)");
         responses
@@ -154,12 +154,12 @@ impl Imap {
             .collect()
     }
 
-    /// UIDs that are there.
+    /// The UIDs of all messages.
     pub fn uids(&mut self) -> Vec<u32> {
         self.flags().into_keys().collect()
     }
 
-    /// Looks again and again until the flags satisfy `wanted`: what a session leaves to be done behind it needs a moment.
+    /// Reads the flags again and again until they satisfy `wanted`: the gateway may finish its work after the session.
     pub fn eventually(&mut self, what: &str, wanted: impl Fn(&BTreeMap<u32, String>) -> bool) {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -173,7 +173,7 @@ impl Imap {
     }
 }
 
-/// `{n}` at the end of a line that is data.
+/// The length of the literal that follows a line with `{n}` at its end.
 fn literal(text: &str) -> Option<usize> {
     let inner = text.strip_suffix('}')?;
     inner[inner.rfind('{')? + 1..].parse().ok()

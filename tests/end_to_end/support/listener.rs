@@ -19,8 +19,8 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Calls `serve` with the number of each connection, from 0, and the connection. The next connection is accepted when
-    /// `serve` has returned.
+    /// Calls `serve` with each connection and its number, from 0. The next connection is accepted when `serve` has
+    /// returned.
     pub fn start(mut serve: impl FnMut(usize, Stream) + Send + 'static) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();

@@ -1,4 +1,4 @@
-//! How the gateway's page looks in a browser, and the way into it.
+//! How the gateway's page looks in a browser, and how a browser logs in to it.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{chromium::Chromium, web::ADMIN};
 
-/// Opens the page at `url` by its password.
+/// Opens the page at `url` and enters the password.
 #[track_caller]
 pub fn log_in(chromium: &Chromium, url: &str) {
     chromium.open(&format!("{url}/"));
@@ -15,7 +15,8 @@ pub fn log_in(chromium: &Chromium, url: &str) {
     chromium.text("header h1");
 }
 
-/// Nothing sticks out or is cut off, times stand on one line, and every text can be read (WCAG 2.1 §1.4.3).
+/// Finds faults: something sticks out or is cut off, a time is broken over two lines, or a text cannot be read (WCAG
+/// 2.1 §1.4.3).
 const FAULTS: &str = r"
     const faults = [];
     const root = document.documentElement;
@@ -43,7 +44,7 @@ const FAULTS: &str = r"
     }
     return faults;";
 
-/// Looks at the page as it is in each way, and leaves pictures of it in the build's directory.
+/// Checks the open page in each width and colour scheme, and leaves pictures of it in the build's directory.
 #[track_caller]
 pub fn look_at(chromium: &Chromium, name: &str) {
     for (way, width, scheme) in [
@@ -60,7 +61,7 @@ pub fn look_at(chromium: &Chromium, name: &str) {
     chromium.look(1000, "light");
 }
 
-/// Its rules for browsers keep nobody from using it.
+/// Asserts that the page's Content Security Policy has blocked nothing.
 #[track_caller]
 pub fn complains_of_no_policy(chromium: &Chromium) {
     let complaints = chromium.complaints();

@@ -1,7 +1,7 @@
 //! Messages, and what POP3 should make of them: written from RFC 1939, not from the gateway's code.
 
-/// What a device reads of `message` once the dots are un-stuffed: a bare LF has become CRLF, and a missing final CRLF is
-/// supplied.
+/// What a device gets of `message` after the dots are un-stuffed: bare LFs have become CRLF, and a missing final CRLF
+/// is added.
 pub fn delivered(message: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(message.len() + 2);
     for line in message.split_inclusive(|&octet| octet == b'\n') {
@@ -19,7 +19,7 @@ pub fn delivered(message: &[u8]) -> Vec<u8> {
     out
 }
 
-/// What TOP shows of it: the header, the empty line and so many lines (RFC 1939 §7).
+/// What TOP gives of `message`: the header, the empty line and this number of lines (RFC 1939 §7).
 pub fn top(message: &[u8], lines: usize) -> Vec<u8> {
     let message = delivered(message);
     let mut rest = message.split_inclusive(|&octet| octet == b'\n');
@@ -34,10 +34,10 @@ pub fn top(message: &[u8], lines: usize) -> Vec<u8> {
     out
 }
 
-/// A line of [`simple`]: it must never show up in a log.
+/// A line of [`simple`]. It must never show up in a log.
 pub const BODY_MARK: &str = "It has three lines.";
 
-/// A small mail with a text of its own.
+/// A small mail with a unique text.
 pub fn simple(number: usize) -> Vec<u8> {
     format!(
         "From: a{number}@example.org\r\nTo: b@example.org\r\nSubject: number {number}\r\n\r\n\
@@ -46,7 +46,7 @@ pub fn simple(number: usize) -> Vec<u8> {
     .into_bytes()
 }
 
-/// The number of a mail that [`simple`] has made; every octet of the mail must be right.
+/// The number of a mail made by [`simple`]; asserts that every octet of the mail is right.
 pub fn number(octets: &[u8]) -> usize {
     let text = String::from_utf8_lossy(octets);
     let number = text.lines().find_map(|line| line.strip_prefix("Subject: number "));

@@ -1,4 +1,4 @@
-//! What the tests stand on: the gateway's own process, upstreams real and scripted, and clients that show every octet.
+//! What the tests use: the gateway as a process, real and scripted upstreams, and clients that show every octet.
 
 pub mod answers;
 pub mod bearer;
@@ -31,13 +31,13 @@ use std::{
     time::Duration,
 };
 
-/// No single wait of a test takes longer: a hang becomes a failure.
+/// The longest wait of a test, so that a hang becomes a failure.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The password of every user of every upstream here. It must never show up in a log line.
 pub const PASSWORD: &str = "kestrel-42-Hoverfly";
 
-/// Where a program is, on PATH or where Debian puts servers.
+/// Finds a program on PATH, or where Debian puts servers.
 pub fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let servers = ["/usr/sbin", "/usr/lib/dovecot"].map(PathBuf::from);
@@ -47,8 +47,8 @@ pub fn find_program(name: &str) -> Option<PathBuf> {
         .find(|file| file.is_file())
 }
 
-/// A program that a test needs. `None` skips the test, loudly; with `POPGATE_TESTS_REQUIRE_ALL=1`, as `tests/run` sets it,
-/// that is a failure.
+/// Finds a program that a test needs. `None`: the test must be skipped, and a message says so. With
+/// `POPGATE_TESTS_REQUIRE_ALL=1`, which `tests/run` sets, the test fails instead.
 pub fn require_program(name: &str) -> Option<PathBuf> {
     let found = find_program(name);
     if found.is_none() {
@@ -57,7 +57,7 @@ pub fn require_program(name: &str) -> Option<PathBuf> {
     found
 }
 
-/// Says that the test is skipped and why; with `POPGATE_TESTS_REQUIRE_ALL=1` that is a failure.
+/// Prints that the test is skipped, and why. With `POPGATE_TESTS_REQUIRE_ALL=1`, the test fails instead.
 pub fn missing(what: &str) {
     let test = test_name();
     assert!(
@@ -67,12 +67,12 @@ pub fn missing(what: &str) {
     eprintln!("\n!! SKIPPED {test}: {what}\n");
 }
 
-/// Which test this is.
+/// The name of the current test.
 pub fn test_name() -> String {
     std::thread::current().name().unwrap_or("a test").to_owned()
 }
 
-/// Sends a signal such as `TERM` to a process of the test's own.
+/// Sends a signal such as `TERM` to a process that the test has started.
 pub fn signal(pid: u32, name: &str) -> bool {
     let kill = Command::new("/bin/sh")
         .args(["-c", &format!("kill -{name} {pid}")])
@@ -80,7 +80,7 @@ pub fn signal(pid: u32, name: &str) -> bool {
     kill.is_ok_and(|status| status.success())
 }
 
-/// The real mails kept beside the repository, if they are there; `POPGATE_CORPORA` names another place.
+/// The directory of real mails beside the repository, if there is one; `POPGATE_CORPORA` names another place.
 pub fn corpora() -> Option<PathBuf> {
     if let Some(directory) = std::env::var_os("POPGATE_CORPORA") {
         return Some(directory.into());

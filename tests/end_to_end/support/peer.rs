@@ -1,5 +1,5 @@
-//! A scripted upstream that sends exactly the octets it is told to, and keeps a record of what it was sent. It knows no
-//! protocol but lines: what an answer is, [`super::answers`] or a script says.
+//! A scripted upstream that sends exactly the octets it is told to, and records what it receives. It knows no protocol
+//! except lines: [`super::answers`] or a script has the answers.
 
 use std::{
     collections::VecDeque,
@@ -21,19 +21,19 @@ use super::{
     stream::Reader,
 };
 
-/// The listening peer.
+/// The listening upstream.
 pub struct Peer {
     listener: Listener,
     record: Arc<Record>,
 }
 
 impl Peer {
-    /// Answers every connection alike.
+    /// Answers every connection in the same way.
     pub fn start(answers: Answers) -> Self {
         Self::start_each(vec![answers])
     }
 
-    /// Answers the first connection by the first of `answers`, and so on; all later ones by the last.
+    /// Answers the first connection by the first of `answers`, and so on; all later connections by the last.
     pub fn start_each(answers: Vec<Answers>) -> Self {
         Self::serve(move |index, conversation| {
             let mut answers = answers[index.min(answers.len() - 1)].clone();
@@ -55,7 +55,7 @@ impl Peer {
         })
     }
 
-    /// Plays one script on each connection, and closes it at the end.
+    /// Plays the same script on each connection, and then closes it.
     pub fn play(script: impl Steps) -> Self {
         let script = script.steps();
         Self::serve(move |_, conversation| conversation.perform(&script))
@@ -90,24 +90,24 @@ impl Peer {
         self.listener.address()
     }
 
-    /// Connections so far.
+    /// How many connections there have been.
     pub fn connections(&self) -> usize {
         self.record.state.lock().unwrap().connections
     }
 
-    /// Connections that have not ended.
+    /// How many connections have not ended.
     pub fn open_connections(&self) -> usize {
         let state = self.record.state.lock().unwrap();
         state.connections - state.ended
     }
 
-    /// The commands so far, without their tags, of all connections in order.
+    /// The commands of all connections so far, in order, without their tags.
     pub fn commands(&self) -> Vec<String> {
         let state = self.record.state.lock().unwrap();
         state.commands.iter().map(|command| command.text.clone()).collect()
     }
 
-    /// The commands of one connection, from 0.
+    /// The commands of one connection; connections count from 0.
     pub fn commands_of(&self, connection: usize) -> Vec<String> {
         let state = self.record.state.lock().unwrap();
         let commands = state.commands.iter();
@@ -115,7 +115,7 @@ impl Peer {
         those.map(|command| command.text.clone()).collect()
     }
 
-    /// How many commands of a connection, from 0, came in one packet with the command before them.
+    /// How many commands of a connection (from 0) came in one packet with the command before them.
     pub fn pipelined(&self, connection: usize) -> usize {
         let state = self.record.state.lock().unwrap();
         let commands = state.commands.iter();
@@ -124,7 +124,7 @@ impl Peer {
             .count()
     }
 
-    /// The responses to continuations so far.
+    /// The client's answers to continuation requests so far.
     pub fn lines(&self) -> Vec<String> {
         self.record.state.lock().unwrap().lines.clone()
     }
@@ -137,7 +137,7 @@ impl Peer {
             .count()
     }
 
-    /// No message was marked as deleted or expunged.
+    /// Asserts that no message was marked as deleted or expunged.
     #[track_caller]
     pub fn assert_nothing_removed(&self) {
         assert_eq!(
@@ -153,7 +153,7 @@ impl Peer {
         self.wait_for_count(prefix, 1);
     }
 
-    /// Waits for so many commands that start with `prefix`, of all connections.
+    /// Waits for `count` commands that start with `prefix`, on all connections together.
     pub fn wait_for_count(&self, prefix: &str, count: usize) {
         self.wait_until(prefix, |state| {
             let commands = state.commands.iter();
@@ -161,12 +161,12 @@ impl Peer {
         });
     }
 
-    /// Waits until there have been so many connections.
+    /// Waits until there have been `count` connections.
     pub fn wait_for_connections(&self, count: usize) {
         self.wait_until("a connection", |state| state.connections >= count);
     }
 
-    /// Waits until so many connections have ended.
+    /// Waits until `count` connections have ended.
     pub fn wait_for_end(&self, count: usize) {
         self.wait_until("the end of a connection", |state| state.ended >= count);
     }
@@ -198,21 +198,21 @@ impl Drop for Peer {
     }
 }
 
-/// Octets of an endless answer that are sent as fast as they are taken.
+/// How many octets of an endless answer are sent as fast as the client reads them.
 const FLOOD: usize = 32 << 20;
 
-/// Tags that are remembered: more than a flight has commands.
+/// How many tags are remembered: more than the gateway sends commands at once.
 const TAGS: usize = 12;
 
 /// One connection of a peer.
 struct Conversation {
     index: usize,
     reader: Option<Reader>,
-    /// Of the last commands, the newest first.
+    /// The tags of the last commands, the newest first.
     tags: VecDeque<String>,
-    /// Whether the last command came in one packet with the one before.
+    /// Whether the last command came in one packet with the command before it.
     is_pipelined: bool,
-    /// Whether more had come already when the last command was taken.
+    /// Whether more octets had arrived already when the last command was read.
     is_followed: bool,
     record: Arc<Record>,
 }
@@ -227,7 +227,7 @@ impl Conversation {
         self.record.note(|state| state.transcript.push(line));
     }
 
-    /// The next line without its line end, in the transcript too.
+    /// Reads the next line without its line end, and adds it to the transcript.
     fn line(&mut self) -> io::Result<String> {
         let line = self.reader()?.line()?;
         if !line.ends_with(b"\n") {
@@ -238,7 +238,8 @@ impl Conversation {
         Ok(line)
     }
 
-    /// The next command, without its tag. Its literals are asked for, unless they come unasked (RFC 7888).
+    /// Reads the next command, without its tag. Sends continuation requests for its literals, unless they come without
+    /// (RFC 7888).
     fn command(&mut self) -> io::Result<String> {
         let mut line = self.line()?;
         while let Some((octets, is_asked_for)) = literal_head(&line) {
@@ -266,14 +267,14 @@ impl Conversation {
         Ok(command.to_owned())
     }
 
-    /// Answers `command` and those that came with it: their data in order, their completions in that of a permutation.
+    /// Answers `command` and the commands that came with it: data in their order, completions in that of a permutation.
     fn answer_packet(&mut self, answers: &mut Answers, command: String, permutation: usize) -> io::Result<()> {
         let mut commands = vec![command];
         while self.is_followed {
             commands.push(self.command()?);
         }
         let mut completions = Vec::new();
-        // The tag of the last command is the newest.
+        // The tag of the last command is the newest, so it has age 0.
         for (command, age) in commands.iter().zip((0..commands.len()).rev()) {
             let mut steps = answers.to(command);
             if let Some(Step::Send(completion)) = steps.pop() {
@@ -326,7 +327,7 @@ impl Conversation {
             }
             Step::Line => {
                 let line = self.line()?;
-                // What came behind it was sent without waiting for an answer to the command it belongs to.
+                // Octets after this line were sent before the command that the line belongs to was answered.
                 self.is_followed = !self.reader()?.pending().is_empty();
                 self.record.note(|state| state.lines.push(line));
                 Ok(())
@@ -341,7 +342,7 @@ impl Conversation {
             Step::Wait(gate) => gate.wait(),
             Step::Reset => {
                 let reader = self.reader.take().ok_or(io::ErrorKind::NotConnected)?;
-                // Without lingering a close is a reset.
+                // With a linger time of zero, closing resets the connection.
                 SockRef::from(reader.stream.tcp()).set_linger(Some(Duration::ZERO))?;
                 Err(io::ErrorKind::ConnectionReset.into())
             }
@@ -362,7 +363,7 @@ impl Conversation {
                     stream.write_all(&octets)?;
                     stream.flush()?;
                     sent += octets.len();
-                    // A reader that takes all of a flood shall fail its test, and not the machine.
+                    // A reader that takes a whole flood must fail its test, but not exhaust the machine.
                     let pause = if sent > FLOOD { CHATTER } else { *pause };
                     std::thread::sleep(pause);
                 }
@@ -372,7 +373,7 @@ impl Conversation {
 
     fn tagged(&self, octets: &[u8]) -> Vec<u8> {
         let mut out = octets.to_vec();
-        // Most of what is long is a message.
+        // Most long octets are messages, which have no placeholder.
         if memchr::memmem::find(octets, b"{tag").is_none() {
             return out;
         }
@@ -388,7 +389,8 @@ impl Conversation {
     }
 }
 
-/// Of a line that ends in the head of a literal: how many octets follow, and whether the client waits to be asked for them.
+/// The head of a literal at the end of `line`: how many octets follow, and whether the client waits for a continuation
+/// request.
 fn literal_head(line: &str) -> Option<(usize, bool)> {
     let (_, digits) = line.strip_suffix('}')?.rsplit_once('{')?;
     let unasked = digits.strip_suffix('+');

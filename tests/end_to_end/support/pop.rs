@@ -1,4 +1,4 @@
-//! A POP3 client that hides nothing: lines and octets as they come.
+//! A POP3 client that shows lines and octets as they come.
 
 use std::{
     io::Write,
@@ -35,21 +35,21 @@ impl Pop {
         pop
     }
 
-    /// Connects from `source`, and no more.
+    /// Connects from `source`, without reading the greeting.
     pub fn open_from(source: Ipv4Addr, address: SocketAddr) -> Self {
         Self {
             reader: Reader::new(Stream::connect_from(source, address).expect("the gateway accepts")),
         }
     }
 
-    /// Connects, and no more.
+    /// Connects, without reading the greeting.
     pub fn open(address: SocketAddr) -> Self {
         Self {
             reader: Reader::new(Stream::connect(address).expect("the gateway accepts")),
         }
     }
 
-    /// Connects with TLS from the start and reads the greeting.
+    /// Connects with TLS from the first octet, and reads the greeting.
     pub fn connect_tls(address: SocketAddr, config: Arc<ClientConfig>) -> Self {
         let mut pop = Self::open(address).secure(config);
         pop.expect("+OK");
@@ -64,32 +64,32 @@ impl Pop {
         pop
     }
 
-    /// USER and PASS; returns the reply to PASS.
+    /// Sends USER and PASS; returns the reply to PASS.
     pub fn try_log_in(&mut self, user: &str, password: &str) -> String {
         let reply = self.command(&format!("USER {user}"));
         assert!(reply.starts_with("+OK"), "USER: {reply}");
         self.command(&format!("PASS {password}"))
     }
 
-    /// STLS and the handshake.
+    /// Sends STLS, and does the handshake.
     pub fn stls(mut self, config: Arc<ClientConfig>) -> Self {
         self.ok("STLS");
         self.secure(config)
     }
 
-    /// The handshake.
+    /// Does the TLS handshake.
     pub fn secure(self, config: Arc<ClientConfig>) -> Self {
         Self {
             reader: self.reader.secure(config).expect("TLS handshake"),
         }
     }
 
-    /// The connection; what was read and not taken is lost.
+    /// The connection. Octets that were read but not used are lost.
     pub fn into_stream(self) -> Stream {
         self.reader.stream
     }
 
-    /// Whether the TLS handshake went on from an earlier session's.
+    /// Whether the TLS handshake resumed an earlier session.
     pub fn is_resumed(&self) -> bool {
         self.reader.stream.is_resumed()
     }
@@ -100,7 +100,7 @@ impl Pop {
         self.reader.stream.flush().expect("the gateway reads");
     }
 
-    /// Waits until `octets` have come, and leaves them unread: to drop the connection then resets it.
+    /// Waits until `octets` have arrived, and leaves them unread, so that dropping the connection resets it.
     pub fn leave_unread(&self, octets: &[u8]) {
         let deadline = Instant::now() + PATIENCE;
         let mut here = [0; 4096];
@@ -113,7 +113,7 @@ impl Pop {
         }
     }
 
-    /// The next line, without its CRLF, which it must have.
+    /// Reads the next line; returns it without the CRLF that it must have.
     pub fn line(&mut self) -> Vec<u8> {
         let line = self.reader.line().expect("a line within patience");
         match line.strip_suffix(b"\r\n") {
@@ -122,7 +122,7 @@ impl Pop {
         }
     }
 
-    /// The next line, which is a reply (RFC 1939 §3: 512 octets at most, with CRLF).
+    /// Reads the next line as a reply (RFC 1939 §3: 512 octets at most, with CRLF).
     pub fn reply(&mut self) -> String {
         let line = self.line();
         assert!(line.len() <= 510, "a reply of {} octets", line.len());
@@ -154,14 +154,14 @@ impl Pop {
         reply
     }
 
-    /// Sends a command whose reply must start with `prefix`, `-ERR` and more.
+    /// Sends a command whose reply must start with `prefix`, such as `-ERR [IN-USE]`.
     pub fn err(&mut self, command: &str, prefix: &str) -> String {
         let reply = self.command(command);
         assert!(reply.starts_with(prefix), "{command}: {reply}, not {prefix}");
         reply
     }
 
-    /// The lines of a multi-line reply, un-stuffed, without the dot.
+    /// Reads the lines of a multi-line reply, un-stuffed, without the final dot.
     pub fn lines(&mut self) -> Vec<String> {
         let mut lines = Vec::new();
         loop {
@@ -174,13 +174,13 @@ impl Pop {
         }
     }
 
-    /// Sends a command that must be answered by a list.
+    /// Sends a command that must be answered by a multi-line reply; returns the lines.
     pub fn list(&mut self, command: &str) -> Vec<String> {
         self.ok(command);
         self.lines()
     }
 
-    /// The octets of a message up to the dot, un-stuffed. `Err` bears what came, where the connection ended before the dot.
+    /// Reads a message up to the final dot, un-stuffed. `Err` has what came, if the connection ended before the dot.
     pub fn body(&mut self) -> Result<Vec<u8>, Vec<u8>> {
         let mut body = Vec::new();
         loop {
@@ -197,8 +197,8 @@ impl Pop {
         }
     }
 
-    /// Everything up to the end of the connection, for a message that is broken off: there may be no more than a part of its
-    /// `+OK` and octets, and the dot must not come.
+    /// Reads a message that is broken off, up to the end of the connection: no more than a part of its `+OK` and octets
+    /// may come, and the final dot must not.
     pub fn broken_off(&mut self) -> Vec<u8> {
         self.drain();
         let came = self.reader.pending().to_vec();
@@ -211,7 +211,7 @@ impl Pop {
         came
     }
 
-    /// The reply to a RETR that can't succeed: `-ERR`, a message without its end, or a notice in its place.
+    /// Reads the reply to a RETR that can't succeed: `-ERR`, a message without its end, or a notice in its place.
     pub fn in_vain(&mut self) {
         let line = self.reader.line().unwrap_or_default();
         if line.starts_with(b"-ERR ") {
@@ -224,7 +224,7 @@ impl Pop {
         }
     }
 
-    /// RETR: the octets that `+OK` told, and the message.
+    /// Sends RETR; returns the octets that `+OK` gave, and the message.
     pub fn retr(&mut self, number: usize) -> (u64, Vec<u8>) {
         let reply = self.ok(&format!("RETR {number}"));
         let octets = reply
@@ -235,13 +235,13 @@ impl Pop {
         (octets, self.body().expect("a whole message"))
     }
 
-    /// TOP
+    /// Sends TOP; returns what it gave of the message.
     pub fn top(&mut self, number: usize, lines: u64) -> Vec<u8> {
         self.ok(&format!("TOP {number} {lines}"));
         self.body().expect("a whole message")
     }
 
-    /// STAT: messages and octets.
+    /// Sends STAT; returns the number of messages and their octets.
     pub fn stat(&mut self) -> (usize, u64) {
         let reply = self.ok("STAT");
         let mut words = reply.split(' ').skip(1);
@@ -249,13 +249,13 @@ impl Pop {
         (word().parse().unwrap(), word().parse().unwrap())
     }
 
-    /// QUIT, which must be answered `+OK`, and the end of the connection.
+    /// Sends QUIT, which must be answered `+OK`, and expects the end of the connection.
     pub fn quit(mut self) {
         self.ok("QUIT");
         self.closed();
     }
 
-    /// The gateway closes or resets the connection, without another octet.
+    /// Expects that the gateway closes or resets the connection without another octet.
     pub fn closed(&mut self) {
         assert_eq!(self.reader.pending(), b"");
         match self.reader.fill() {
@@ -267,40 +267,40 @@ impl Pop {
         }
     }
 
-    /// Sends octets that the gateway may not want to read to their end.
+    /// Sends octets that the gateway may not read to their end; an error is ignored.
     pub fn send_unwanted(&mut self, octets: &[u8]) {
         let _ = self.reader.stream.write_all(octets);
     }
 
-    /// Sends as many of these octets as the other side and the systems between have room for.
+    /// Sends as many of these octets as fit into the buffers between here and the gateway.
     pub fn send_as_much_as_fits(&mut self, octets: &[u8]) {
         self.reader.stream.tcp().set_nonblocking(true).expect("a socket");
         self.send_unwanted(octets);
         self.reader.stream.tcp().set_nonblocking(false).expect("a socket");
     }
 
-    /// Whatever still comes, to the end.
+    /// Reads everything up to the end of the connection, and returns it.
     pub fn rest(&mut self) -> Vec<u8> {
         self.drain();
         self.reader.pending().to_vec()
     }
 
-    /// Reads whatever still comes, to the end.
+    /// Reads everything up to the end of the connection.
     pub fn drain(&mut self) {
         while matches!(self.reader.fill(), Ok(1..)) {}
     }
 
-    /// The device is gone from one moment to the next: its connection is reset.
+    /// Resets the connection, as if the device had vanished.
     pub fn reset(self) {
-        // Without lingering a close is a reset.
+        // With a linger time of zero, closing resets the connection.
         SockRef::from(self.reader.stream.tcp())
             .set_linger(Some(Duration::ZERO))
             .expect("the option is set");
     }
 
-    /// The device says that it sends no more.
+    /// Tells the gateway that the device sends no more.
     pub fn shut_down(&self) {
-        // The other side may have closed before.
+        // An error means that the other side has closed already.
         let _ = self.reader.stream.tcp().shutdown(Shutdown::Write);
     }
 }

@@ -1,4 +1,4 @@
-//! Starting a server: a port for it, and the moment from which it answers.
+//! Starts servers: finds a port, and waits until the server answers.
 
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
@@ -21,13 +21,13 @@ impl Drop for Process {
     }
 }
 
-/// A port that nobody listens on now. Somebody may take it before the server does: start the server again then.
+/// A port that nobody listens at now. Another program may take it before the server does; then start the server again.
 pub fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     listener.local_addr().unwrap().port()
 }
 
-/// Waits until the server greets, in IMAP or POP3; `false` if its process has ended instead.
+/// Waits until the server sends its greeting, in IMAP or POP3; `false` if its process has ended instead.
 pub fn greets(address: SocketAddr, server: &mut Child) -> bool {
     let deadline = Instant::now() + PATIENCE;
     while Instant::now() < deadline && server.try_wait().unwrap().is_none() {

@@ -1,4 +1,4 @@
-//! A proxy on the way to an upstream: SOCKS 5 (RFC 1928, 1929) or HTTP CONNECT (RFC 9110 §9.3.6), obliging or not.
+//! A proxy on the way to an upstream: SOCKS 5 (RFC 1928, 1929) or HTTP CONNECT (RFC 9110 §9.3.6), cooperative or not.
 
 use std::{
     io::{self, Write},
@@ -11,21 +11,21 @@ use super::{
     stream::{Reader, Stream, splice},
 };
 
-/// What is spoken to it.
+/// The protocol of the proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Socks5,
     Http,
 }
 
-/// What it does when it is asked to connect.
+/// What the proxy does with a request to connect.
 #[derive(Debug, Clone)]
 pub enum Manner {
-    /// It connects to this address, whatever it is asked for: names are its own business.
+    /// Connects to this address, whatever host the request names.
     Connect(SocketAddr),
-    /// It refuses: by that reply (RFC 1928 §6), or by that status line.
+    /// Refuses, by this reply (RFC 1928 §6) or by this status line.
     Refuse(u8, &'static str),
-    /// It never answers.
+    /// Never answers.
     Hang,
 }
 
@@ -33,12 +33,12 @@ pub enum Manner {
 pub struct Proxy {
     listener: Listener,
     kind: Kind,
-    /// The hosts and ports that it was asked for.
+    /// The hosts and ports that clients have asked for.
     asked: Arc<Mutex<Vec<String>>>,
 }
 
 impl Proxy {
-    /// `login`: user and password that it insists on.
+    /// `login`: the user and password that the proxy requires.
     pub fn start(kind: Kind, login: Option<(&'static str, &'static str)>, manner: Manner) -> Self {
         let asked = Arc::new(Mutex::default());
         let noted = asked.clone();
@@ -50,7 +50,7 @@ impl Proxy {
                 asked: noted.clone(),
             };
             std::thread::spawn(move || {
-                // The other side may leave at any time.
+                // An error is ignored: the client may leave at any time.
                 let _ = match kind {
                     Kind::Socks5 => client.socks5(),
                     Kind::Http => client.http(),
@@ -60,7 +60,7 @@ impl Proxy {
         Self { listener, kind, asked }
     }
 
-    /// The key `proxy`, with this before the host: nothing, or `user:password@`.
+    /// The configuration's key `proxy`. `login` comes before the host: nothing, or `user:password@`.
     pub fn key(&self, login: &str) -> String {
         let scheme = match self.kind {
             Kind::Socks5 => "socks5",
@@ -73,7 +73,7 @@ impl Proxy {
         self.listener.address()
     }
 
-    /// The hosts and ports that it was asked for, so far.
+    /// The hosts and ports that clients have asked for so far.
     pub fn asked(&self) -> Vec<String> {
         self.asked.lock().unwrap().clone()
     }

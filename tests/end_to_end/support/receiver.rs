@@ -40,33 +40,33 @@ struct Shared {
 
 #[derive(Default)]
 struct Book {
-    /// The statuses of the next answers; 200 when there are no more.
+    /// The statuses of the next answers; later answers have 200.
     answers: VecDeque<u16>,
     came: Vec<Posted>,
 }
 
-/// A request that has come.
+/// A request that has arrived.
 #[derive(Debug, Clone)]
 pub struct Posted {
-    /// What it was answered.
+    /// The status of the answer.
     pub status: u16,
     pub headers: HeaderMap,
     pub body: Vec<u8>,
 }
 
 impl Posted {
-    /// Its body.
+    /// The body, which must be JSON.
     pub fn json(&self) -> Value {
         assert_eq!(self.headers["content-type"], "application/json");
         serde_json::from_slice(&self.body).unwrap()
     }
 
-    /// The event that it tells of.
+    /// The event in the notice.
     pub fn event(&self) -> String {
         self.json()["event"].as_str().unwrap().to_owned()
     }
 
-    /// When it was signed, in seconds since 1970, if it was signed with `secret`.
+    /// When the notice was signed, in seconds since 1970; `None` if it was not signed with `secret`.
     pub fn signed_at(&self, secret: &str) -> Option<u64> {
         let header = self.headers.get("x-popgate-signature")?.to_str().unwrap();
         let (time, signature) = header.strip_prefix("t=").unwrap().split_once(",v1=").unwrap();
@@ -81,12 +81,12 @@ impl Posted {
 }
 
 impl Receiver {
-    /// Starts it in plain text on a free port.
+    /// Starts the receiver in plain text on a free port.
     pub fn start() -> Self {
         Self::on(None)
     }
 
-    /// Starts it with TLS.
+    /// Starts the receiver with TLS.
     pub fn start_tls(certificates: &Certificates) -> Self {
         Self::on(Some(certificates))
     }
@@ -117,17 +117,17 @@ impl Receiver {
         }
     }
 
-    /// Where notices are to be sent. Nobody else is to know that: the log is searched for it.
+    /// The URL for notices. Nobody else may know it, so logs are searched for it.
     pub fn url(&self) -> String {
         format!("{}://{}{PATH}", self.scheme, self.address)
     }
 
-    /// The next requests are answered like this.
+    /// Sets the statuses of the next answers.
     pub fn answer(&self, statuses: &[u16]) {
         self.shared.book.lock().unwrap().answers = statuses.iter().copied().collect();
     }
 
-    /// The requests that have come, once there are so many.
+    /// Waits until `count` requests have arrived; returns all of them.
     #[track_caller]
     pub fn wait(&self, count: usize) -> Vec<Posted> {
         let book = self.shared.book.lock().unwrap();
@@ -140,13 +140,13 @@ impl Receiver {
         book.came.clone()
     }
 
-    /// How many have come.
+    /// How many requests have arrived.
     pub fn count(&self) -> usize {
         self.shared.book.lock().unwrap().came.len()
     }
 }
 
-/// It holds [`TOKEN_MARK`].
+/// Contains [`TOKEN_MARK`], which no log may have.
 const PATH: &str = "/hooks/token-kestrel-hook";
 
 async fn take(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> StatusCode {

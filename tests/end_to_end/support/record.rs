@@ -2,7 +2,7 @@
 
 use std::sync::{Condvar, Mutex};
 
-/// What happened on a peer's connections.
+/// The record of one peer.
 #[derive(Default)]
 pub(super) struct Record {
     pub(super) state: Mutex<State>,
@@ -12,25 +12,26 @@ pub(super) struct Record {
 #[derive(Default)]
 pub(super) struct State {
     pub(super) connections: usize,
-    /// Connections that are over.
+    /// Connections that have ended.
     pub(super) ended: usize,
-    /// In order.
+    /// The commands of all connections, in order.
     pub(super) commands: Vec<Command>,
-    /// Lines that are responses to continuations.
+    /// Lines that answer continuation requests.
     pub(super) lines: Vec<String>,
-    /// Both sides, for people.
+    /// What both sides have sent, for people.
     pub(super) transcript: Vec<String>,
-    /// Where a script was not followed.
+    /// How the client did not follow a script.
     pub(super) failures: Vec<String>,
 }
 
-/// A command as it came.
+/// A command as it arrived.
 pub(super) struct Command {
-    /// Of which connection, from 0.
+    /// The number of the connection, from 0.
     pub(super) connection: usize,
-    /// Without its tag; literals stand in it as they came, behind their head and a CRLF.
+    /// The command without its tag. Literals are in it as they came, after their head and a CRLF.
     pub(super) text: String,
-    /// It came in one packet with the command before it, so nobody had waited for an answer to that.
+    /// Whether the command came in one packet with the command before it, so that nobody had waited for an answer to
+    /// that.
     pub(super) is_pipelined: bool,
 }
 
@@ -41,7 +42,7 @@ impl Record {
     }
 }
 
-/// Octets for people: not too many.
+/// The first octets, escaped for people.
 pub(super) fn shown(octets: &[u8]) -> String {
     const SHOWN: usize = 200;
     let text = octets[..octets.len().min(SHOWN)].escape_ascii();

@@ -11,7 +11,7 @@ use super::{
     stream::{Reader, Stream},
 };
 
-/// What is shown of a line at most, in octets: enough for any response without a message in it.
+/// How many octets of a line are shown: enough for any response without a message in it.
 const SHOWN: usize = 400;
 
 /// The listening relay.
@@ -33,7 +33,7 @@ impl Recorder {
         Self { listener, lines }
     }
 
-    /// Where the gateway connects.
+    /// The address that the gateway connects to.
     pub fn address(&self) -> SocketAddr {
         self.listener.address()
     }
@@ -48,13 +48,13 @@ impl Drop for Recorder {
     }
 }
 
-/// A thread for each direction. They end when both ends have closed.
+/// Relays each direction in a thread. The threads end when both ends have closed.
 fn relay(number: usize, gateway: &Stream, server: &Stream, lines: &Arc<Mutex<Vec<String>>>) {
     for (from, to, who) in [(gateway, server, 'C'), (server, gateway, 'S')] {
         let (Ok(from), Ok(to)) = (from.tcp().try_clone(), to.tcp().try_clone()) else {
             return;
         };
-        // A parked connection is silent for as long as the test wants.
+        // A parked connection may be silent for as long as the test wants.
         if from.set_read_timeout(None).is_err() {
             return;
         }

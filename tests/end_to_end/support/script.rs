@@ -10,18 +10,18 @@ use tokio_rustls::rustls::ServerConfig;
 
 use super::PATIENCE;
 
-/// One thing that a peer does.
+/// One step of a peer.
 #[derive(Clone)]
 pub enum Step {
     /// Sends octets; `{tag}` stands for the tag of the last command, `{tag-1}`, `{tag-2}` and so on for those before it.
     Send(Vec<u8>),
     /// Sends octets, each by a write of its own.
     Trickle(Vec<u8>),
-    /// Waits for a command that starts with this, after its tag; anything else fails the test.
+    /// Waits for a command that starts with this text after its tag; anything else fails the test.
     Expect(String),
-    /// Waits for a line that is no command: the response to a continuation.
+    /// Waits for a line that is not a command: the answer to a continuation request.
     Line,
-    /// The TLS handshake, as server.
+    /// Does the TLS handshake as the server.
     Tls(Arc<ServerConfig>),
     /// Waits until the test opens the gate.
     Wait(Gate),
@@ -29,13 +29,13 @@ pub enum Step {
     Reset,
     /// Closes the connection.
     Close,
-    /// Says nothing more until the other side closes.
+    /// Sends nothing more, and waits until the other side closes.
     Silence,
-    /// Sends octets again and again until the other side closes, with such a pause after each time.
+    /// Sends octets again and again until the other side closes, with this pause after each time.
     Endless(Vec<u8>, Duration),
 }
 
-/// What a peer does: several steps, or the octets of one.
+/// What a peer does: several steps, a single one, or octets to send.
 pub trait Steps {
     fn steps(self) -> Vec<Step>;
 }
@@ -70,27 +70,27 @@ impl Steps for &str {
     }
 }
 
-/// Octets to send.
+/// A step that sends octets.
 pub fn send(octets: impl AsRef<[u8]>) -> Step {
     Step::Send(octets.as_ref().to_vec())
 }
 
-/// Pauses of a server that is never silent for long.
+/// The pauses of a server that is never silent for long.
 pub(super) const CHATTER: Duration = Duration::from_millis(100);
 
-/// Octets that are sent as fast as they are taken, until the other side closes.
+/// Sends octets as fast as the other side reads them, until it closes.
 pub fn flood(octets: &str) -> Step {
-    // Few large writes: a reader that can't be stopped must be seen to take them all.
+    // Few large writes, so that a reader that can't be stopped takes them all within the test.
     let times = (256 * 1024 / octets.len()).max(1);
     Step::Endless(octets.repeat(times).into_bytes(), Duration::ZERO)
 }
 
-/// Octets that come often enough for nobody to call it silence, until the other side closes.
+/// Sends octets so often that nobody can call it silence, until the other side closes.
 pub fn chatter(octets: &str) -> Step {
     Step::Endless(octets.as_bytes().to_vec(), CHATTER)
 }
 
-/// Opened by a test once something has happened.
+/// A gate that a test opens once something has happened.
 #[derive(Clone, Default)]
 pub struct Gate(Arc<(Mutex<bool>, Condvar)>);
 
@@ -100,7 +100,7 @@ impl Gate {
         self.0.1.notify_all();
     }
 
-    /// An error where it stays shut: a test that waits for what comes behind it must not go on.
+    /// Fails if the gate stays shut: the steps after it must not run then.
     pub(super) fn wait(&self) -> io::Result<()> {
         let (open, changed) = &*self.0;
         let waited = changed.wait_timeout_while(open.lock().unwrap(), PATIENCE, |open| !*open);

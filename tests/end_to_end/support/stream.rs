@@ -1,4 +1,4 @@
-//! A blocking connection, plain or TLS, whose reads give up after [`PATIENCE`].
+//! A blocking connection, plain or TLS, whose reads fail after [`PATIENCE`].
 
 use std::{
     io::{self, Read, Write},
@@ -16,9 +16,9 @@ use super::PATIENCE;
 pub enum Stream {
     /// TCP.
     Plain(TcpStream),
-    /// TLS, our side the client.
+    /// TLS, with our side as the client.
     Client(Box<StreamOwned<ClientConnection, TcpStream>>),
-    /// TLS, our side the server.
+    /// TLS, with our side as the server.
     Server(Box<StreamOwned<ServerConnection, TcpStream>>),
 }
 
@@ -36,7 +36,7 @@ impl Stream {
         Self::accept(socket.into())
     }
 
-    /// Takes a connection that was accepted.
+    /// Takes an accepted connection.
     pub fn accept(tcp: TcpStream) -> io::Result<Self> {
         tcp.set_read_timeout(Some(PATIENCE))?;
         tcp.set_write_timeout(Some(PATIENCE))?;
@@ -44,7 +44,7 @@ impl Stream {
         Ok(Self::Plain(tcp))
     }
 
-    /// The socket under it.
+    /// The TCP socket of the connection.
     pub fn tcp(&self) -> &TcpStream {
         match self {
             Self::Plain(tcp) => tcp,
@@ -53,7 +53,7 @@ impl Stream {
         }
     }
 
-    /// The handshake as client, to its end.
+    /// Does the whole TLS handshake as the client.
     pub fn secure_client(self, config: Arc<ClientConfig>) -> io::Result<Self> {
         let mut tcp = self.into_plain();
         let name = ServerName::try_from("localhost").unwrap();
@@ -64,7 +64,7 @@ impl Stream {
         Ok(Self::Client(Box::new(StreamOwned::new(tls, tcp))))
     }
 
-    /// The handshake as server, to its end.
+    /// Does the whole TLS handshake as the server.
     pub fn secure_server(self, config: Arc<ServerConfig>) -> io::Result<Self> {
         let mut tcp = self.into_plain();
         let mut tls = ServerConnection::new(config).map_err(io::Error::other)?;
@@ -74,7 +74,7 @@ impl Stream {
         Ok(Self::Server(Box::new(StreamOwned::new(tls, tcp))))
     }
 
-    /// Whether the handshake went on from an earlier session's.
+    /// Whether the TLS handshake resumed an earlier session.
     pub fn is_resumed(&self) -> bool {
         match self {
             Self::Client(tls) => tls.conn.handshake_kind() == Some(HandshakeKind::Resumed),
@@ -118,7 +118,7 @@ impl Write for Stream {
     }
 }
 
-/// Copies octets in both directions until both connections have ended, however long they are silent.
+/// Copies octets in both directions until both connections have ended. They may be silent for any time.
 pub fn splice(one: &TcpStream, other: &TcpStream) -> io::Result<()> {
     let copy = |from: &TcpStream, to: &TcpStream| {
         from.set_read_timeout(None)?;
@@ -134,9 +134,9 @@ pub fn splice(one: &TcpStream, other: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-/// Reads with a buffer of its own, so that a line can be taken without losing what follows it.
+/// Reads with a buffer, so that a line can be taken without losing the octets after it.
 pub struct Reader {
-    /// Written to directly.
+    /// The connection; write to it directly.
     pub stream: Stream,
     buffer: Vec<u8>,
     used: usize,
@@ -151,12 +151,12 @@ impl Reader {
         }
     }
 
-    /// What has been read and not taken.
+    /// Octets that have been read but not taken.
     pub fn pending(&self) -> &[u8] {
         &self.buffer[self.used..]
     }
 
-    /// Reads more; 0 at the end.
+    /// Reads more octets; returns 0 at the end.
     pub fn fill(&mut self) -> io::Result<usize> {
         if self.used > 0 {
             self.buffer.drain(..self.used);
@@ -169,7 +169,7 @@ impl Reader {
         read
     }
 
-    /// The next line with its LF; what there is of it at the end of the stream.
+    /// Reads the next line with its LF; at the end of the stream, whatever is left.
     pub fn line(&mut self) -> io::Result<Vec<u8>> {
         let mut scanned = 0;
         loop {
@@ -184,7 +184,7 @@ impl Reader {
         }
     }
 
-    /// Exactly so many octets.
+    /// Reads exactly `count` octets.
     pub fn take(&mut self, count: usize) -> io::Result<Vec<u8>> {
         while self.pending().len() < count {
             if self.fill()? == 0 {
@@ -196,7 +196,7 @@ impl Reader {
         Ok(taken)
     }
 
-    /// Does the handshake as client; what was read before is lost, as RFC 2595 asks for.
+    /// Does the TLS handshake as the client. Octets that were read before are lost, as RFC 2595 demands.
     pub fn secure(self, config: Arc<ClientConfig>) -> io::Result<Self> {
         Ok(Self::new(self.stream.secure_client(config)?))
     }

@@ -1,4 +1,4 @@
-//! A tap on the way to a real upstream: passes everything on until a certain command comes, and stops there.
+//! A relay on the way to a real upstream that passes everything on until a certain command comes, and stops there.
 
 use std::{
     io::Write,
@@ -12,12 +12,12 @@ use super::{
     stream::{Reader, Stream},
 };
 
-/// Where it stops.
+/// Where the relay stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {
     /// The command does not reach the upstream.
     Before(&'static str),
-    /// The upstream has carried it out; its answer does not come back.
+    /// The upstream has carried out the command, but its answer does not come back.
     After(&'static str),
 }
 
@@ -29,14 +29,14 @@ impl Stop {
     }
 }
 
-/// The listening tap.
+/// The listening relay.
 pub struct Tap {
     listener: Listener,
     stopped: Receiver<()>,
 }
 
 impl Tap {
-    /// Passes on to `upstream`, one connection after another.
+    /// Passes every connection on to `upstream`.
     pub fn start(upstream: SocketAddr, stop: Stop) -> Self {
         let (sender, stopped) = channel();
         let listener = Listener::start(move |_, gateway| {
@@ -52,14 +52,14 @@ impl Tap {
         self.listener.address()
     }
 
-    /// Waits until it has stopped.
+    /// Waits until the relay has stopped.
     pub fn wait(&self) {
         self.stopped.recv_timeout(PATIENCE).expect("the command does not come");
     }
 }
 
-/// A command at a time, with all that is answered up to its tag: as far as the gateway sends several at once, the next lies
-/// in the socket meanwhile.
+/// Passes on one command at a time, with all responses up to its tagged line. If the gateway sends several commands at
+/// once, the next ones wait in the socket.
 fn pass(mut gateway: Reader, mut upstream: Reader, stop: Stop, stopped: &Sender<()>) {
     let Ok(greeting) = upstream.line() else { return };
     if gateway.stream.write_all(&greeting).is_err() {
@@ -94,6 +94,6 @@ fn pass(mut gateway: Reader, mut upstream: Reader, stop: Stop, stopped: &Sender<
         }
     }
     let _ = stopped.send(());
-    // Until the gateway is gone.
+    // Wait until the gateway has closed.
     while matches!(gateway.fill(), Ok(1..)) {}
 }

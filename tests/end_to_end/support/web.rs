@@ -1,4 +1,4 @@
-//! What programs ask by HTTP: one request a connection, answered in plain text.
+//! An HTTP client as programs are: one request a connection, in plain text.
 
 use std::{
     io::{Read, Write},
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{PATIENCE, gateway::Gateway};
 
-/// The password of the page.
+/// The password of the web page.
 pub const ADMIN: &str = "the page's own";
 
 /// `[web]` at a free port.
@@ -17,12 +17,12 @@ pub fn table() -> String {
     format!("[web]\naddress = \"127.0.0.1:0\"\nadmin_password = \"{ADMIN}\"")
 }
 
-/// A server of HTTP.
+/// The HTTP server of a gateway.
 pub struct Web {
     address: SocketAddr,
 }
 
-/// What it answers.
+/// A response of the server.
 pub struct Answer {
     pub status: u16,
     head: String,
@@ -30,20 +30,20 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// A field of the head, in lower case.
+    /// The value of a header field; both are in lower case.
     pub fn field(&self, name: &str) -> Option<&str> {
         let mut lines = self.head.lines();
         lines.find_map(|line| Some(line.strip_prefix(name)?.strip_prefix(':')?.trim()))
     }
 
-    /// The body, which is JSON.
+    /// The body, which must be JSON.
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
     }
 }
 
 impl Web {
-    /// `[web]` of `gateway`.
+    /// The HTTP server of `gateway`, which must have a `[web]`.
     pub fn of(gateway: &Gateway) -> Self {
         let event = &gateway.events("sign-in page", 1)[0];
         Self::at(event["address"].as_str().unwrap().parse().unwrap())
@@ -57,28 +57,28 @@ impl Web {
         self.address
     }
 
-    /// The page, as browsers open it.
+    /// The URL of the page.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// GET by the server's address.
+    /// Sends GET, with the server's address as the host.
     #[track_caller]
     pub fn get(&self, path: &str) -> Answer {
         self.get_as(&self.address.to_string(), path)
     }
 
-    /// GET by another name.
+    /// Sends GET, with another name as the host.
     #[track_caller]
     pub fn get_as(&self, host: &str, path: &str) -> Answer {
         self.try_get(host, path).expect("an answer")
     }
 
-    /// The same of a server that may not listen yet.
+    /// The same for a server that may not listen yet; `None` if it does not answer.
     pub fn try_get(&self, host: &str, path: &str) -> Option<Answer> {
         let mut stream = TcpStream::connect(self.address).ok()?;
         stream.set_read_timeout(Some(PATIENCE)).ok()?;
-        // Of 1.0, so that the body comes in one piece.
+        // HTTP/1.0, so that the body comes in one piece.
         write!(stream, "GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n").ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::{full_marks, hidden, inbox, index, marks, past, pending};
 use crate::state::{
-    Entered, Holding, Kept, KnownIndex, Mailboxes, Renewed, StateStore, Unavailable, Whose, tests::index as long_index,
+    Consent, Duty, Entered, Holding, Kept, KnownIndex, Mailboxes, Renewed, StateStore, Unavailable, Whose,
+    tests::index as long_index,
 };
 
 for_every_shared_store! {
@@ -17,11 +18,12 @@ for_every_shared_store! {
     the_index_comes_with_the_maildrop,
     all_that_is_said_may_be_said_twice_and_late,
     an_index_grows_and_shrinks_over_pieces,
+    a_duty_has_one_gateway,
 }
 
 fn holding(name: u8, login: &str, is_private: bool) -> Holding {
     Holding {
-        mailbox: inbox(),
+        mailbox: inbox().into(),
         login: login.into(),
         is_private,
         name: [name; 16],
@@ -49,7 +51,7 @@ async fn a_maildrop_is_held_by_one_name(store: &dyn StateStore) {
     store.leave(&a, None).await.unwrap();
     assert!(enter(store, &b).await);
     let elsewhere = Holding {
-        mailbox: super::at("home", "eva", "Lists"),
+        mailbox: super::at("home", "eva", "Lists").into(),
         ..holding(5, "pbx", false)
     };
     assert!(enter(store, &elsewhere).await);
@@ -233,4 +235,24 @@ async fn an_index_grows_and_shrinks_over_pieces(store: &dyn StateStore) {
         store.set_index(&inbox(), long_index(count)).await;
         assert!(store.index(&inbox()).await == Some(long_index(count)), "{count}");
     }
+}
+
+async fn a_duty_has_one_gateway(store: &dyn StateStore) {
+    let renewal = |name: &str| {
+        Duty::Renewal(Consent {
+            upstream: "home".into(),
+            name: name.into(),
+        })
+    };
+    let (a, b) = ([1; 16], [2; 16]);
+    for duty in [renewal("eva"), renewal("ida"), Duty::Sweep] {
+        assert_eq!(store.take_duty(&duty, &a).await, Ok(true));
+        assert_eq!(store.take_duty(&duty, &a).await, Ok(true), "renewed");
+        assert_eq!(store.take_duty(&duty, &b).await, Ok(false));
+        store.leave_duty(&duty, &b).await.unwrap();
+        assert_eq!(store.take_duty(&duty, &b).await, Ok(false), "not given up by another");
+    }
+    store.leave_duty(&renewal("eva"), &a).await.unwrap();
+    assert_eq!(store.take_duty(&renewal("eva"), &b).await, Ok(true));
+    assert_eq!(store.take_duty(&renewal("ida"), &b).await, Ok(false), "each for itself");
 }

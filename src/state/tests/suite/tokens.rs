@@ -1,6 +1,6 @@
 //! Sealed tokens of consents.
 
-use crate::state::{Consent, Mailboxes, StateStore, Unavailable};
+use crate::state::{Consent, StateStore, Unavailable};
 
 for_every_store! {
     a_token_is_kept_as_it_was_given,

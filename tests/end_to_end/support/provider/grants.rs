@@ -1,4 +1,4 @@
-//! What a token is given for.
+//! The token endpoint: which requests get a token.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use super::{Book, CLIENT, CLIENT_SECRET, Entra, Fate, server::Fields};
 
 const JWT_CLIENT: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
-/// RFC 6749 §5.2
+/// An error response (RFC 6749 §5.2).
 pub fn refusal(error: &str, description: &str) -> Response {
     let body = Json(json!({ "error": error, "error_description": description }));
     (StatusCode::BAD_REQUEST, body).into_response()
@@ -62,7 +62,7 @@ pub fn token(book: &mut Book, headers: &HeaderMap, fields: &Fields) -> Response 
     }
 }
 
-/// JSON, as what the provider says that it is.
+/// A response with the content type that the test wants, else JSON.
 pub fn typed(book: &Book, answer: Value) -> Response {
     match book.content_type {
         Some(content_type) => ([(header::CONTENT_TYPE, content_type)], answer.to_string()).into_response(),
@@ -70,10 +70,10 @@ pub fn typed(book: &Book, answer: Value) -> Response {
     }
 }
 
-/// A family, and its refresh token where that is to be told.
+/// The number of a family, and its refresh token if the response is to have it; or an error with its description.
 type Given = Result<(usize, Option<String>), (&'static str, String)>;
 
-/// The application proves itself: by its secret, or by what it has signed (RFC 7523 §3).
+/// Checks the application's proof: its secret, or an assertion that it has signed (RFC 7523 §3).
 fn client<'a>(
     book: &mut Book,
     grant: &str,
@@ -107,14 +107,14 @@ fn client<'a>(
     }
 }
 
-/// What HTTP Basic says (RFC 6749 §2.3.1).
+/// The content of HTTP Basic (RFC 6749 §2.3.1).
 fn basic(headers: &HeaderMap) -> Option<String> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let octets = STANDARD.decode(value.strip_prefix("Basic ")?).ok()?;
     String::from_utf8(octets).ok()
 }
 
-/// Header and thumbprint as learn.microsoft.com/entra/identity-platform/certificate-credentials has them.
+/// Checks header and thumbprint as learn.microsoft.com/entra/identity-platform/certificate-credentials documents them.
 fn as_entra_has_it(entra: &Entra, header: &Header) -> Result<(), String> {
     let sha = |algorithm| BASE64URL.encode(aws_lc_rs::digest::digest(algorithm, &entra.certificate));
     let (algorithm, x5t, x5t_s256) = if entra.is_old_form {
@@ -131,8 +131,8 @@ fn as_entra_has_it(entra: &Entra, header: &Header) -> Result<(), String> {
     is_right.then_some(()).ok_or(format!("AADSTS700027: {header:?}"))
 }
 
-/// The claims of an assertion whose signature, audience and time are right, which names its certificate, and which was not
-/// shown before (RFC 7523 §3).
+/// The claims of an assertion (RFC 7523 §3). Its signature, audience and time must be right, it must name its key or
+/// certificate, and must not have been used before.
 fn verified(book: &mut Book, assertion: &str) -> Result<Value, String> {
     let key = book.public_key.clone().ok_or("no key is registered")?;
     let header = decode_header(assertion).map_err(|error| error.to_string())?;
@@ -168,7 +168,7 @@ fn verified(book: &mut Book, assertion: &str) -> Result<Value, String> {
     }
 }
 
-/// RFC 8628 §3.5
+/// The grant by device code (RFC 8628 §3.5).
 fn device(book: &mut Book, code: &str) -> Given {
     let device = book.devices.iter_mut().find(|device| device.code == code);
     let device = device.ok_or(("invalid_grant", "no such code".to_owned()))?;
@@ -181,7 +181,7 @@ fn device(book: &mut Book, code: &str) -> Given {
         Fate::Denied => Err(("access_denied", "the user declined".into())),
         Fate::Expired => Err(("expired_token", String::new())),
         Fate::Approved(user) => {
-            // Once.
+            // A code can be used once.
             device.code.clear();
             let (family, refresh) = book.family(&user);
             Ok((family, Some(refresh)))
@@ -189,7 +189,7 @@ fn device(book: &mut Book, code: &str) -> Given {
     }
 }
 
-/// RFC 6749 §4.1.3, RFC 7636 §4.6
+/// The grant by authorization code (RFC 6749 §4.1.3, RFC 7636 §4.6).
 fn code<'a>(book: &mut Book, field: &impl Fn(&str) -> &'a str) -> Given {
     let refused = |why: &str| ("invalid_grant", why.to_owned());
     let at = book.codes.iter().position(|code| code.code == field("code"));
@@ -205,7 +205,7 @@ fn code<'a>(book: &mut Book, field: &impl Fn(&str) -> &'a str) -> Given {
     Ok((family, Some(refresh)))
 }
 
-/// RFC 6749 §6, RFC 9700 §4.14.2
+/// The grant by refresh token (RFC 6749 §6, RFC 9700 §4.14.2).
 fn refresh(book: &mut Book, token: &str) -> Given {
     let refused = || ("invalid_grant", "Token has been expired or revoked.".to_owned());
     for number in 0..book.families.len() {
@@ -236,7 +236,7 @@ fn refresh(book: &mut Book, token: &str) -> Given {
             family.retired.extend(family.previous.take());
             family.previous = Some(std::mem::replace(&mut family.refresh, next.clone()));
         } else {
-            // What was given for it was not used, and so never arrived.
+            // The token that replaced this one was never used, so it never reached the client.
             let lost = std::mem::replace(&mut family.refresh, next.clone());
             family.retired.push(lost);
         }
@@ -245,7 +245,7 @@ fn refresh(book: &mut Book, token: &str) -> Given {
     Err(refused())
 }
 
-/// RFC 7523 §2.1
+/// The grant by assertion of a service account (RFC 7523 §2.1).
 fn account(book: &mut Book, assertion: &str) -> Given {
     let claims = verified(book, assertion).map_err(|why| ("invalid_grant", why))?;
     match (claims["sub"].as_str(), claims["scope"].as_str()) {

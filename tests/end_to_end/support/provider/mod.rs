@@ -1,4 +1,4 @@
-//! An OAuth2 provider of the tests' own: real HTTP over TLS, strict about what it is asked, and able to fail in every way.
+//! An OAuth2 provider for tests: real HTTP over TLS, strict about requests, and able to fail in every way.
 
 mod grants;
 mod server;
@@ -15,11 +15,11 @@ pub use server::Tls;
 
 use super::{PATIENCE, certificates::Certificates};
 
-/// The application that is registered here, with its secret.
+/// The id of the registered application.
 pub const CLIENT: &str = "popgate-in-tests";
-/// The secret of [`CLIENT`]; no log may bear it.
+/// The secret of [`CLIENT`]. It must never show up in a log.
 pub const CLIENT_SECRET: &str = "client-kestrel-7";
-/// How every token begins; no log may bear one.
+/// The start of every token. It must never show up in a log.
 pub const TOKEN_MARK: &str = "token-kestrel-";
 
 /// The running provider.
@@ -36,67 +36,67 @@ pub(super) struct Shared {
     released: tokio::sync::Notify,
 }
 
-/// All that the provider knows, and how it is to behave.
+/// All data of the provider, and how it must behave.
 pub struct Book {
-    /// Seconds that an access token lasts.
+    /// How long an access token is valid, in seconds.
     pub lifetime: u32,
-    /// Whether answers tell that.
+    /// Whether responses give this lifetime.
     pub tells_lifetime: bool,
-    /// Whether a refresh brings a new refresh token.
+    /// Whether a refresh gives a new refresh token.
     pub rotates: bool,
-    /// How long a rotated refresh token stays good, whatever is used meanwhile; after that it is reuse, which ends the consent.
-    /// `None`: until what replaced it is used.
+    /// How long a rotated refresh token stays valid, whatever is used meanwhile; later use is reuse, which ends the
+    /// consent. `None`: until its replacement is used.
     pub grace: Option<Duration>,
-    /// So many of the next access tokens are ended before anybody can use them.
+    /// How many of the next access tokens become invalid before anybody can use them.
     pub stillborn: usize,
-    /// What stands in answers with a token otherwise than it should; null is left out.
+    /// Fields of responses with a token that differ from what they should be; null removes a field.
     pub oddities: serde_json::Value,
-    /// The same of answers with a device code.
+    /// The same for responses with a device code.
     pub device_oddities: serde_json::Value,
-    /// What answers say that they are, if not JSON.
+    /// The content type of responses, if it is not that of JSON.
     pub content_type: Option<&'static str>,
-    /// How the application may prove itself by its secret: by HTTP Basic alone if set.
+    /// Whether the application must send its secret by HTTP Basic.
     pub basic_only: bool,
-    /// Where browsers may be sent back to, octet for octet; empty: anywhere.
+    /// The redirect URLs that are allowed, octet for octet; empty: any.
     pub redirects: Vec<String>,
-    /// `iss` of what browsers bring back (RFC 9207).
+    /// The parameter `iss` that browsers bring back (RFC 9207).
     pub issuer: Option<&'static str>,
-    /// Assertions must be as Entra documents them, with this certificate (DER).
+    /// If set, assertions must be as Entra documents them, with this certificate.
     pub entra: Option<Entra>,
     /// Tokens that were revoked (RFC 7009).
     pub revoked: Vec<String>,
-    /// What browsers were sent with, by parameter; the last one.
+    /// The parameters of the last authorization request.
     pub authorized: HashMap<String, String>,
-    /// Seconds between questions for a device code's token.
+    /// The interval between requests with a device code, in seconds.
     pub interval: u64,
-    /// What becomes of the next requests for a token, instead of an answer.
+    /// What happens to the next token requests, instead of a proper response.
     pub troubles: VecDeque<Trouble>,
-    /// Whether requests for a token wait before they are looked at (`Before`), or before they are answered (`After`).
+    /// Whether token requests wait before they are processed (`Before`), or before they are answered (`After`).
     pub hold: Hold,
     /// PEM of the public key that assertions are verified with.
     pub public_key: Option<String>,
-    /// Requests for a token, by grant type.
+    /// How many token requests there were, by grant type.
     pub asked: HashMap<String, usize>,
-    /// How many wait by `hold` just now.
+    /// How many requests wait now because of `hold`.
     held: usize,
     devices: Vec<Device>,
     codes: Vec<Code>,
     families: Vec<Family>,
-    /// `jti` of the assertions that were taken.
+    /// `jti` of the assertions that were accepted.
     assertions: HashSet<String>,
     counter: u32,
 }
 
-/// What Entra knows of an application's certificate, and which of its two forms of assertions it takes.
+/// An application's certificate at Entra, and which of the two forms of assertions Entra accepts.
 #[derive(Debug, Clone)]
 pub struct Entra {
-    /// DER
+    /// The certificate in DER.
     pub certificate: Vec<u8>,
-    /// RS256 and x5t, instead of PS256 and x5t#S256.
+    /// Whether assertions have RS256 and x5t, instead of PS256 and x5t#S256.
     pub is_old_form: bool,
 }
 
-/// Where a request for a token is held.
+/// Where a token request is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hold {
     Never,
@@ -104,22 +104,22 @@ pub enum Hold {
     After,
 }
 
-/// Instead of an answer.
+/// What happens instead of a proper response.
 #[derive(Debug, Clone)]
 pub enum Trouble {
     /// This HTTP status with a page for people.
     Status(u16),
     /// `error` and `error_description`.
     Refusal(&'static str, &'static str),
-    /// `error`, with what was sent in these fields as its description.
+    /// `error`; its description repeats what the request had in these fields.
     Echo(&'static str, &'static [&'static str]),
-    /// 200 with something that is no JSON.
+    /// 200 with a body that is not JSON.
     Garbage,
     /// An answer of many megabytes.
     Huge,
     /// The connection is closed.
     Closed,
-    /// The request is granted, and the answer gets lost: this comes in its place.
+    /// The request is granted, but the response is lost: the client gets this instead.
     Lost(Box<Trouble>),
     /// 200 with `error` and `error_description`.
     ErrorIn200(&'static str, &'static str),
@@ -147,12 +147,12 @@ struct Code {
     redirect: String,
 }
 
-/// The tokens that come of one consent.
+/// The tokens of one consent.
 struct Family {
     user: String,
     refresh: String,
     rotated: Option<Instant>,
-    /// Rotated, and good until what replaced it is used.
+    /// The refresh token before the current one, which is valid until the current one is used.
     previous: Option<String>,
     retired: Vec<String>,
     revoked: bool,
@@ -160,7 +160,7 @@ struct Family {
 }
 
 impl Provider {
-    /// Starts it with TLS on a free port.
+    /// Starts the provider with TLS on a free port.
     pub fn start() -> Self {
         let certificates = Certificates::new();
         let shared = Arc::new(Shared {
@@ -208,22 +208,22 @@ impl Provider {
         }
     }
 
-    /// The address of one of its pages: `/token`, `/device`, `/authorize`.
+    /// The URL of one of its pages: `/token`, `/device`, `/authorize`.
     pub fn url(&self, path: &str) -> String {
         format!("https://localhost:{}{path}", self.address.port())
     }
 
-    /// What its clients have to trust.
+    /// The file of the authority that clients have to trust.
     pub fn authority_file(&self) -> PathBuf {
         self.certificates.authority_file()
     }
 
-    /// For the IMAP server that asks about tokens.
+    /// The registry for the IMAP server that checks tokens.
     pub fn registry(&self) -> Registry {
         Registry(self.shared.clone())
     }
 
-    /// A client of its pages.
+    /// An HTTP client for its pages.
     pub fn client(&self) -> reqwest::Client {
         reqwest::Client::builder()
             .tls_backend_preconfigured(rustls_config(&self.certificates))
@@ -233,7 +233,7 @@ impl Provider {
             .unwrap()
     }
 
-    /// Sends a browser's request, and returns its status, where it is sent on to, and the page.
+    /// Sends a browser's request; returns the status, where the browser is sent on to, and the page.
     pub fn browse(&self, request: reqwest::RequestBuilder) -> (u16, Option<String>, String) {
         self.runtime.block_on(async {
             let answer = request.send().await.unwrap();
@@ -243,7 +243,8 @@ impl Provider {
         })
     }
 
-    /// A browser that was sent to the page at `url` consents there as `user`, or declines; where it is sent back to.
+    /// Acts as a browser that was sent to the page at `url`: consents as `user`, or declines. Returns the URL that the
+    /// browser is sent back to.
     pub fn consent(&self, url: &str, user: &str, allows: bool) -> String {
         let client = self.client();
         let (status, _, page) = self.browse(client.get(url));
@@ -264,59 +265,59 @@ impl Provider {
         location.expect("the way back")
     }
 
-    /// What it knows, to be looked at or changed.
+    /// The data of the provider, to be read or changed.
     pub fn book(&self) -> MutexGuard<'_, Book> {
         self.shared.book.lock().unwrap()
     }
 
-    /// How often tokens were asked for by this grant type.
+    /// How many token requests with this grant type there were.
     pub fn asked(&self, grant: &str) -> usize {
         self.book().asked.get(grant).copied().unwrap_or_default()
     }
 
-    /// Waits until tokens were asked for by this grant type so often.
+    /// Waits until there were `count` token requests with this grant type.
     pub fn wait_asked(&self, grant: &str, count: usize) {
         let has_come = |book: &Book| book.asked.get(grant).is_some_and(|asked| *asked >= count);
         self.wait_while(self.book(), |book| !has_come(book), "nobody asks for a token");
     }
 
-    /// Waits until so many requests for tokens are held.
+    /// Waits until `count` token requests are held.
     pub fn wait_held(&self, count: usize) {
         self.wait_while(self.book(), |book| book.held < count, "nobody asks for a token");
     }
 
-    /// Lets go what is held, and holds no more.
+    /// Releases all requests that are held, and holds no more.
     pub fn release(&self) {
         let mut book = self.book();
         book.hold = Hold::Never;
         self.shared.released.notify_waiters();
-        // Whoever is gone is noticed too.
+        // Requests whose client has gone end too.
         self.wait_while(book, |book| book.held > 0, "what is held does not end");
     }
 
-    /// `complaint`: of what does not change.
+    /// Waits as long as `is_so`; `complaint` is the failure if that lasts too long.
     fn wait_while(&self, book: MutexGuard<'_, Book>, is_so: impl Fn(&Book) -> bool, complaint: &str) {
         let changed = &self.shared.changed;
         let waited = changed.wait_timeout_while(book, PATIENCE, |book| is_so(book));
         assert!(!waited.unwrap().1.timed_out(), "{complaint}");
     }
 
-    /// Somebody has typed in this code and consents as `user`.
+    /// A person has typed in this code, and consents as `user`.
     pub fn approve(&self, user_code: &str, user: &str) {
         self.decide(user_code, Fate::Approved(user.into()));
     }
 
-    /// Somebody declines.
+    /// The person declines.
     pub fn deny(&self, user_code: &str) {
         self.decide(user_code, Fate::Denied);
     }
 
-    /// Nobody has typed it in.
+    /// The code expires, because nobody has typed it in.
     pub fn expire(&self, user_code: &str) {
         self.decide(user_code, Fate::Expired);
     }
 
-    /// The next question for this code's token came too soon.
+    /// The next request with this code counts as too early.
     pub fn slow_down(&self, user_code: &str) {
         self.decide(user_code, Fate::SlowDown);
     }
@@ -334,7 +335,7 @@ impl Provider {
         }
     }
 
-    /// Ends all access tokens of `user` before their time; their consents go on.
+    /// Ends all access tokens of `user` early; the consents stay valid.
     pub fn end_access(&self, user: &str) {
         for family in self.book().families.iter_mut().filter(|family| family.user == user) {
             family.access.clear();
@@ -348,7 +349,7 @@ impl Book {
         format!("{TOKEN_MARK}{what}-{}-{:016x}", self.counter, rand_u64())
     }
 
-    /// A new family: its number and refresh token.
+    /// Creates a family; returns its number and refresh token.
     fn family(&mut self, user: &str) -> (usize, String) {
         let refresh = self.unique("refresh");
         self.families.push(Family {
@@ -375,12 +376,12 @@ impl Book {
     }
 }
 
-/// What an IMAP server knows of the provider's tokens.
+/// The tokens of the provider, as an IMAP server knows them.
 #[derive(Clone)]
 pub struct Registry(Arc<Shared>);
 
 impl Registry {
-    /// Whose mail the token opens; to use it retires the refresh token before the one that came along with it.
+    /// The user whose mail the token opens. Its use retires the refresh token before the one that came with it.
     pub fn user_of(&self, token: &str) -> Option<String> {
         let mut book = self.0.book.lock().unwrap();
         let now = Instant::now();
@@ -404,7 +405,7 @@ fn rustls_config(certificates: &Certificates) -> tokio_rustls::rustls::ClientCon
     Arc::unwrap_or_clone(certificates.client())
 }
 
-/// Unguessable enough for a test.
+/// Random enough for a test.
 fn rand_u64() -> u64 {
     use std::hash::{BuildHasher, Hasher};
     std::collections::hash_map::RandomState::new().build_hasher().finish()

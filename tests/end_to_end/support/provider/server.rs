@@ -1,4 +1,4 @@
-//! The provider's pages.
+//! The pages of the provider.
 
 use std::{io, net::SocketAddr, sync::Arc};
 
@@ -58,7 +58,7 @@ pub async fn start(shared: Arc<Shared>, config: Arc<ServerConfig>) -> SocketAddr
     address
 }
 
-/// RFC 8628 §3.2
+/// The device authorization endpoint (RFC 8628 §3.2).
 async fn device(State(shared): State<Arc<Shared>>, Form(fields): Form<Fields>) -> Response {
     if fields.get("client_id").map(String::as_str) != Some(CLIENT) || !fields.contains_key("scope") {
         return grants::refusal("invalid_client", "no such application");
@@ -83,7 +83,7 @@ async fn device(State(shared): State<Arc<Shared>>, Form(fields): Form<Fields>) -
     grants::typed(&book, answer)
 }
 
-/// RFC 7009 §2.1
+/// The revocation endpoint (RFC 7009 §2.1).
 async fn revoke(State(shared): State<Arc<Shared>>, Form(fields): Form<Fields>) -> Response {
     shared.book.lock().unwrap().revoked.push(fields["token"].clone());
     StatusCode::OK.into_response()
@@ -113,7 +113,7 @@ async fn token(State(shared): State<Arc<Shared>>, headers: HeaderMap, Form(field
 async fn held(shared: &Shared, place: Hold) {
     let released = shared.released.notified();
     tokio::pin!(released);
-    // From here on a release is not missed.
+    // From here on, no release is missed.
     released.as_mut().enable();
     {
         let mut book = shared.book.lock().unwrap();
@@ -127,7 +127,7 @@ async fn held(shared: &Shared, place: Hold) {
     released.await;
 }
 
-/// One that is held until it is released, or whoever asked has gone.
+/// Counts a request as held until it is released, or its client has gone.
 struct Held<'a>(&'a Shared);
 
 impl Drop for Held<'_> {
@@ -160,7 +160,7 @@ fn troubled(trouble: Trouble, fields: &Fields) -> Response {
     }
 }
 
-/// RFC 6749 §4.1.1, with RFC 7636 §4.3: a page to consent at.
+/// The authorization endpoint (RFC 6749 §4.1.1, with RFC 7636 §4.3): a page to consent at.
 async fn authorize(State(shared): State<Arc<Shared>>, RawQuery(query): RawQuery) -> Response {
     let fields: Fields = form_urlencoded::parse(query.unwrap_or_default().as_bytes())
         .into_owned()
@@ -191,7 +191,7 @@ async fn authorize(State(shared): State<Arc<Shared>>, RawQuery(query): RawQuery)
     .into_response()
 }
 
-/// RFC 6749 §4.1.2
+/// Sends the browser back with the answer (RFC 6749 §4.1.2).
 async fn consent(State(shared): State<Arc<Shared>>, Form(fields): Form<Fields>) -> Response {
     let mut back = oauth2::url::Url::parse(&fields["redirect_uri"]).unwrap();
     back.query_pairs_mut().append_pair("state", &fields["state"]);

@@ -11,7 +11,7 @@ use super::{
     root::{Root, SERVER_ID, serve},
 };
 
-/// With this line of capabilities.
+/// Starts Courier with this line of capabilities.
 pub fn start(capabilities: &str) -> Option<Running> {
     serve("courier", |root, address| {
         configure(root);
@@ -29,7 +29,7 @@ pub fn start(capabilities: &str) -> Option<Running> {
             ])
             .arg(address.port().to_string())
             .args(["/usr/lib/courier/courier/imaplogin", "/usr/bin/imapd", "Maildir"])
-            // /etc/courier/imapd, as it comes.
+            // The defaults of /etc/courier/imapd.
             .envs([
                 ("IMAP_CAPABILITY", capabilities),
                 ("IMAP_KEYWORDS", "1"),
@@ -54,7 +54,7 @@ fn configure(root: &Root) {
     ] {
         root.directory(directory);
     }
-    // The file monitor, which locks are waited for with, asks who it works for and keeps its sockets in /tmp.
+    // Courier waits for locks with the file monitor, which looks up its user and keeps its sockets in /tmp.
     root.write(
         "/etc/passwd",
         &format!("{USER}:x:{SERVER_ID}:{SERVER_ID}::/mail:/bin/sh\n"),
@@ -72,7 +72,7 @@ fn configure(root: &Root) {
         ),
         ("userdbshadow", format!("systempw={CRYPTED}")),
     ] {
-        // What makeuserdb does, which is a Perl script.
+        // The same as makeuserdb does, which is a Perl script.
         root.write("/entries", &format!("{USER}\t{keys}\n.\n"));
         let made = root
             .command("/usr/lib/courier/courier-authlib/makedatprog")

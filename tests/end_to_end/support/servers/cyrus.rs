@@ -8,7 +8,7 @@ use super::{
 };
 use crate::support::PASSWORD;
 
-/// With folders below `INBOX.`, or with `slashes` beside INBOX.
+/// Starts Cyrus, with folders below `INBOX.`; with `slashes`, folders lie beside INBOX.
 pub fn start(slashes: bool) -> Option<Running> {
     serve("cyrus", |root, address| {
         configure(root, address, if slashes { "yes" } else { "no" });
@@ -45,7 +45,7 @@ fn configure(root: &Root, address: SocketAddr, slashes: &str) {
     for directory in ["/var/spool/mail", "/run/cyrus", "/run/cyrus/proc", "/run/cyrus/lock"] {
         root.directory(directory);
     }
-    // Reads the password from its input, and takes the file for the server's.
+    // saslpasswd2 reads the password from standard input, and writes it to the server's file.
     let mut saslpasswd = root
         .command("/usr/sbin/saslpasswd2")
         .args(["-p", "-c", "-f", "/var/lib/cyrus/sasldb2", "-u", "localhost", USER])

@@ -1,4 +1,4 @@
-//! Real upstreams of several makes. Each server serves one user, [`USER`], whose INBOX is empty at first.
+//! Real upstreams of several makes. Each serves one user, [`USER`], whose INBOX is empty at first.
 
 mod courier;
 mod cyrus;
@@ -10,49 +10,49 @@ use std::{any::Any, net::SocketAddr, path::PathBuf};
 
 use super::{dovecot::Dovecot, imap::Imap, missing, recorder::Recorder};
 
-/// Whose mailbox it is.
+/// The user of the mailbox.
 pub const USER: &str = "eva";
 
-/// [`PASSWORD`](super::PASSWORD) as crypt(3) keeps it.
+/// The hash of [`PASSWORD`](super::PASSWORD) for crypt(3).
 const CRYPTED: &str =
     "$6$popgate$NjzDx0hOfQpbdfTPVQYvDRapfeymAg417HW6.cAAd9uPQsJToJE92Ce4awyJyoVv/Y8DXTe3UXuWVjPQ3aWz61";
 
-/// Which server it is, and how it is set up.
+/// Which server, and how it is configured.
 #[derive(Debug, Clone, Copy)]
 pub enum Make {
-    /// With further settings.
+    /// Dovecot, with further settings.
     Dovecot(&'static str),
-    /// Offers no more than these capabilities.
+    /// Dovecot, offering only these capabilities.
     DovecotCut(&'static str),
-    /// Folders lie below `INBOX.`, separated by dots.
+    /// Dovecot; folders lie below `INBOX.`, separated by dots.
     DovecotPrefix,
-    /// As it comes: folders lie below `INBOX.`, separated by dots.
+    /// Cyrus with its defaults: folders lie below `INBOX.`, separated by dots.
     Cyrus,
-    /// `altnamespace` and `unixhierarchysep`: folders lie beside INBOX, separated by slashes.
+    /// Cyrus with `altnamespace` and `unixhierarchysep`: folders lie beside INBOX, separated by slashes.
     CyrusSlash,
-    /// Folders lie below `INBOX.`, separated by dots; offers these capabilities.
+    /// Courier, offering these capabilities; folders lie below `INBOX.`, separated by dots.
     Courier(&'static str),
     /// GNU Mailutils, with mail in directories: what its APPEND does to a file in mbox format is not worth a test.
     Mailutils,
-    /// In memory.
+    /// pymap, with mail in memory.
     Pymap,
 }
 
-/// Where a server listens, and what ends it when dropped.
+/// The address of a server, and what ends the server when dropped.
 type Running = (SocketAddr, Box<dyn Any>);
 
-/// A running server, and how the gateway comes to it.
+/// A running server, and the recorder by which the gateway reaches it.
 pub struct Server {
     address: SocketAddr,
     prefix: &'static str,
     separator: &'static str,
-    // Before the server: what was said is printed before what the server has logged.
+    // Dropped before the server, so that the conversation is printed before the server's log.
     recorder: Recorder,
     _process: Box<dyn Any>,
 }
 
 impl Server {
-    /// Starts it. `None` if it is not installed here.
+    /// Starts the server. `None` if it is not installed here.
     pub fn start(make: Make) -> Option<Self> {
         let (prefix, separator) = match make {
             Make::DovecotPrefix | Make::Cyrus | Make::Courier(_) => ("INBOX.", "."),
@@ -78,17 +78,17 @@ impl Server {
         })
     }
 
-    /// Where the gateway connects, in plain text.
+    /// The address that the gateway connects to, in plain text.
     pub fn address(&self) -> SocketAddr {
         self.recorder.address()
     }
 
-    /// Where the server itself listens.
+    /// The address of the server itself.
     pub fn upstream(&self) -> SocketAddr {
         self.address
     }
 
-    /// The server's own name of a folder that the configuration calls `folder`, in modified UTF-7 like that.
+    /// The server's name for the folder that the configuration calls `folder`; both are in modified UTF-7.
     pub fn name(&self, folder: &str) -> String {
         match folder {
             "INBOX" => folder.into(),
@@ -96,19 +96,19 @@ impl Server {
         }
     }
 
-    /// Somebody else's connection, with `folder` selected, for as long as `look` takes.
+    /// Opens another connection with `folder` selected, for as long as `look` takes.
     pub fn look<T>(&self, folder: &str, look: impl FnOnce(&mut Imap) -> T) -> T {
         let mut imap = Imap::log_in(self.address, USER);
         if folder != "INBOX" {
             imap.command(&format!("SELECT \"{}\"", self.name(folder)));
         }
         let seen = look(&mut imap);
-        // Some servers keep flags at the end of a session only.
+        // Some servers store flags only at the end of a session.
         imap.command("LOGOUT");
         seen
     }
 
-    /// What lies in `folder`; nothing if there is no such folder.
+    /// The messages in `folder`; none if there is no such folder.
     pub fn contents(&self, folder: &str) -> Vec<Vec<u8>> {
         self.look("INBOX", |imap| {
             if imap.try_select(&self.name(folder)) {
@@ -127,7 +127,8 @@ fn dovecot(separator: &str, prefix: &str, settings: &str) -> Option<Running> {
     Some((dovecot.address(), Box::new(dovecot)))
 }
 
-/// What tests/servers/install has installed under this name. `None` skips the test, loudly, as `require_program` does.
+/// The directory that tests/servers/install has installed under this name. `None`: the test must be skipped, as in
+/// `require_program`.
 fn installed(name: &str) -> Option<PathBuf> {
     let root = std::env::var_os("POPGATE_TESTS_SERVERS").unwrap_or("/var/cache/popgate-tests".into());
     let path = PathBuf::from(root).join(name);

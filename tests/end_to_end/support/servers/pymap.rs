@@ -11,7 +11,8 @@ use crate::support::{
     process::{Process, free_port, greets},
 };
 
-/// As the program is, but for UIDVALIDITY: that depends on the hour of the day, and is to be more than 31 bits hold.
+/// The program as it is, except for UIDVALIDITY: pymap's depends on the hour of the day, and tests want more than 31
+/// bits.
 const PROGRAM: &str = "
 import random, sys
 from pymap.mailbox import MailboxSnapshot

@@ -1,4 +1,4 @@
-//! A root directory for one server of the unpacked Debian packages (tests/servers/install), which it runs in by chroot.
+//! A root directory (chroot) for one server of the unpacked Debian packages (tests/servers/install).
 
 use std::{
     fs::{self, Permissions},
@@ -18,18 +18,18 @@ use crate::support::{
     test_name,
 };
 
-/// Who the servers run as.
+/// The user and group id of the servers.
 pub const SERVER_ID: u32 = 500;
 
-/// The directory, with all of the server's processes. They end, and it goes, when it is dropped.
+/// The directory, with all processes of the server. When dropped, the processes end and the directory is removed.
 pub struct Root {
     directory: TempDir,
     children: Vec<Child>,
 }
 
-/// Starts a server in a root of its own: `start` is given the root and the address at which the server is to listen.
+/// Starts a server in a root of its own. `start` gets the root, and the address at which the server must listen.
 pub fn serve(name: &str, start: impl Fn(&mut Root, SocketAddr)) -> Option<Running> {
-    // Someone else may take a port between its choice and its use.
+    // Another program may take a port between its choice and its use.
     for _ in 0..5 {
         let mut root = Root::new()?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
@@ -42,10 +42,10 @@ pub fn serve(name: &str, start: impl Fn(&mut Root, SocketAddr)) -> Option<Runnin
 }
 
 impl Root {
-    /// A copy of the unpacked packages by hard links. `None` if they can't be used here.
+    /// Copies the unpacked packages by hard links. `None` if they can't be used here.
     fn new() -> Option<Self> {
         let Some(packages) = is_root().then(|| installed("debian")) else {
-            // Not a failure even if all tools are required: nothing that could be installed helps.
+            // Not a failure even if all tools are required, because installing something would not help.
             eprintln!("\n!! SKIPPED {}: needs root\n", test_name());
             return None;
         };
@@ -53,7 +53,7 @@ impl Root {
         let copies = packages.with_file_name("running");
         fs::create_dir_all(&copies).unwrap();
         remove_orphans(&copies);
-        // Says who is responsible for it.
+        // The prefix says which process is responsible for the directory.
         let prefix = format!("{}-", std::process::id());
         let directory = TempDir::with_prefix_in(prefix, &copies).unwrap();
         let copied = Command::new("cp")
@@ -65,22 +65,22 @@ impl Root {
             directory,
             children: Vec::new(),
         };
-        // A file will do, and needs no privilege of containers. (Nobody reads from it.)
+        // A plain file is enough, and needs no privilege of containers. (Nobody reads from it.)
         root.write("/dev/null", "");
         fs::set_permissions(root.path("/dev/null"), Permissions::from_mode(0o666)).unwrap();
         Some(root)
     }
 
-    /// A file of the server's configuration.
+    /// Writes a file of the server's configuration.
     pub fn write(&self, path: &str, text: &str) {
         let path = self.path(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        // The one that the package has is a link to the original.
+        // The package's file is a link to the original, which must not change.
         let _ = fs::remove_file(&path);
         fs::write(path, text).unwrap();
     }
 
-    /// A directory that the server writes to.
+    /// Makes a directory that the server writes to.
     pub fn directory(&self, path: &str) {
         let path = self.path(path);
         fs::create_dir_all(&path).unwrap();
@@ -91,7 +91,7 @@ impl Root {
         self.directory.path().join(path.trim_start_matches('/'))
     }
 
-    /// A program of the packages.
+    /// Runs a program of the packages.
     pub fn command(&self, program: &str) -> Command {
         let log = fs::File::options()
             .append(true)
@@ -115,7 +115,7 @@ impl Root {
         self.children.push(command.spawn().unwrap());
     }
 
-    /// Waits until a process here has made this file.
+    /// Waits until a process in this root has made the file `path`.
     pub fn wait_for(&self, path: &str) {
         let deadline = Instant::now() + PATIENCE;
         while !self.path(path).exists() {
@@ -124,7 +124,7 @@ impl Root {
         }
     }
 
-    /// Waits until the server that was started last greets; `false` if it has ended instead.
+    /// Waits until the server that was started last sends its greeting; `false` if it has ended instead.
     fn greets(&mut self, address: SocketAddr) -> bool {
         let server = self.children.last_mut().unwrap();
         let greets = greets(address, server);
@@ -152,7 +152,7 @@ impl Drop for Root {
     }
 }
 
-/// Ends every process that runs in this root, whoever started it.
+/// Ends every process that runs in this root, whoever has started it.
 fn end_processes(root: &Path) {
     let is_inside = |process: &Path| fs::read_link(process.join("root")).is_ok_and(|directory| directory == root);
     loop {
@@ -165,7 +165,7 @@ fn end_processes(root: &Path) {
         if processes.is_empty() {
             return;
         }
-        // One that forks meanwhile is found by the next round.
+        // The next round finds a process that was forked meanwhile.
         let _ = Command::new("kill")
             .arg("-KILL")
             .args(processes)
@@ -174,7 +174,7 @@ fn end_processes(root: &Path) {
     }
 }
 
-/// What a test leaves behind that was killed itself goes with the next one.
+/// Removes what earlier tests have left behind because they were killed.
 fn remove_orphans(copies: &Path) {
     for entry in fs::read_dir(copies).unwrap().flatten() {
         let name = entry.file_name().into_string().unwrap();
