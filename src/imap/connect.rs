@@ -136,7 +136,7 @@ impl Login<'_> {
 
 impl Connector {
     /// A connector for `upstream`. `silence`: how long the server may say nothing while a command waits for it;
-    /// `tokens`: what gives access tokens, for all upstreams. Errors name the `ca_file` at fault.
+    /// `tokens`: the source of access tokens, shared by all upstreams. Errors name the `ca_file` at fault.
     pub fn new(upstream: &Upstream, silence: Duration, tokens: Arc<Tokens>) -> Result<Self, tls::Error> {
         Ok(Self {
             upstream: upstream.name.clone(),

@@ -29,7 +29,8 @@ const LONGEST_WAIT: u32 = 4;
 const LONGEST_DRAIN: Duration = Duration::from_secs(5);
 /// How many octets of unwanted content are read before the event that is waited for, at most.
 const MAX_DROPPED: u64 = 1 << 30;
-/// For each time this many octets of unwanted content, the time limit moves a second on: a slow server is waited for.
+/// Whenever this many octets of unwanted content have come, the time limit moves on by a second: a slow server is
+/// waited for.
 const OCTETS_PER_SECOND: u64 = 1024;
 
 /// A conversation with one server. If a command is cut short, the conversation is broken and refuses all further
@@ -131,8 +132,8 @@ impl Link {
         self.wire.set_silence(self.silence);
     }
 
-    /// Prepares the conversation to wait although no task uses it. If the server has closed the connection, the
-    /// conversation is broken.
+    /// Prepares the conversation for being parked, when no task reads from it. If the server has closed the connection,
+    /// the conversation is broken.
     pub fn detach(&mut self) {
         self.broken |= !self.wire.detach();
         if let Some(meter) = &mut self.meter {

@@ -153,8 +153,8 @@ impl Mailbox {
         self.link.close();
     }
 
-    /// Prepares the connection to wait although no task uses it. If the server has closed the connection, the mailbox
-    /// is broken.
+    /// Prepares the connection for being parked, when no task reads from it. If the server has closed the connection,
+    /// the mailbox is broken.
     pub fn detach(&mut self) {
         self.link.detach();
     }

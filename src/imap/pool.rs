@@ -27,7 +27,8 @@ use crate::{
     proofs::{KeyedHash, PROVEN_FOR, RandomUnavailable, Recent, Tag},
 };
 
-/// How long parked connections spare a login its proof to the upstream: the password may be changed there.
+/// How long a login may go on with parked connections without proving its secret to the upstream again: the password
+/// may be changed there.
 const PROOF_LASTS: Duration = Duration::from_secs(30 * 60);
 /// How long the upstream is not asked again about a secret that it has refused. This is short, because the secret may
 /// become right.
@@ -41,7 +42,7 @@ const PATIENCE_WITH_GUESSES: Duration = Duration::from_secs(3);
 /// How long a login waits for a connection, at most: longer than [`FAREWELL`] and [`PATIENCE_WITH_GUESSES`] together.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The user whose connections are counted together, whichever logins lead there: a user of an upstream.
+/// A user of an upstream. All connections of this user count together, whichever login they belong to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct UserKey(Arc<UserNames>);
 

@@ -64,7 +64,7 @@ impl Quirks {
         *known = (pipelining, Some(Instant::now()));
     }
 
-    /// Whether several commands may be sent at once, as far as is known.
+    /// Whether several commands may be sent at once: they may until the server is suspected to take one at a time.
     pub(super) fn takes_several(&self) -> bool {
         matches!(self.pipelining(), Pipelining::Works | Pipelining::Unknown)
     }

@@ -24,7 +24,8 @@ use crate::{telemetry::trace, types::Uid};
 const MAX_MESSAGES: u64 = 1 << 20;
 /// How many items the commands in flight may bring besides those that the size of the mailbox justifies.
 const SLACK: u64 = 10_000;
-/// How often the commands in flight may name each message: in a row of a listing, as a find, in news about flags.
+/// How often the commands in flight may name each message: in a row of a listing, in a search result, in news about
+/// flags.
 const PER_MESSAGE: u64 = 3;
 /// The most octets of a literal in a response that is collected: it is hardly more than the name of a folder.
 const MAX_COLLECTED_LITERAL: u64 = 64 * 1024;
@@ -125,8 +126,7 @@ struct Content {
     left: u64,
     /// The content, if it came as a quoted string; else it is in the frame.
     inline: Option<Bytes>,
-    /// How many octets were taken and are still borrowed by the caller. The caller has used them up when it calls
-    /// again.
+    /// How many octets were taken and are still borrowed by the caller. Its next call frees them.
     lent: usize,
     /// The last octets that were consumed.
     tail: Vec<u8>,

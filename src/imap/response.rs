@@ -340,7 +340,7 @@ impl fmt::Display for Completion {
     }
 }
 
-/// Response codes that decide what a device is told (RFC 3501 §7.1, RFC 5530, Gmail, Exchange).
+/// Response codes on which it depends how the gateway answers a device (RFC 3501 §7.1, RFC 5530, Gmail, Exchange).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Code {
     /// `[ALERT]`

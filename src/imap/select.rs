@@ -81,8 +81,7 @@ impl Connection {
     }
 }
 
-/// If a server has hung up once, this is put down to the length of the listing only if portions of so many messages
-/// work.
+/// A single hang-up is put down to the length of the listing only if portions of at least this many messages work then.
 const SURE_PORTION: u32 = 250;
 
 /// One selection, over as many connections as it takes.

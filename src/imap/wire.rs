@@ -56,8 +56,7 @@ impl Wire {
     }
 
     /// Returns the connection for the TLS handshake after STARTTLS. It is an error if octets have come unasked before
-    /// the handshake: an attacker may have injected them (a response injection, as described at
-    /// <https://nostarttls.secvuln.info>).
+    /// the handshake: an attacker may have injected them.
     pub fn into_plain(self) -> Result<Box<dyn Io>, Error> {
         if self.frame.octets().is_empty() {
             Ok(self.io)
