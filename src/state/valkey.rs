@@ -10,7 +10,8 @@ mod keys;
 mod pieces;
 mod records;
 mod scripts;
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests;
 mod waiting;
 

@@ -11,18 +11,20 @@ use crate::state::{Consent, Kept, Marked, MemoryStore, Parts, Replacement, Whose
 const LEASE: Duration = Duration::from_secs(20);
 const SECOND: Duration = Duration::from_secs(1);
 
+/// By login: the name of who holds its maildrop, and until when.
+type Holders = HashMap<String, ([u8; 16], Instant)>;
+
 /// A store in memory that knows who holds what, as all processes see it.
 #[derive(Debug, Default)]
 struct Shared {
     records: MemoryStore,
-    /// The name of who holds a login's maildrop, and until when.
-    held: Mutex<HashMap<String, ([u8; 16], Instant)>>,
+    held: Mutex<Holders>,
     is_away: AtomicBool,
     left: AtomicU32,
 }
 
 impl Shared {
-    fn reached(&self) -> Result<MutexGuard<'_, HashMap<String, ([u8; 16], Instant)>>, Unavailable> {
+    fn reached(&self) -> Result<MutexGuard<'_, Holders>, Unavailable> {
         if self.is_away.load(Ordering::Relaxed) {
             return Err(Unavailable::Failed);
         }

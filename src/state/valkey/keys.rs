@@ -182,7 +182,7 @@ mod tests {
             name: [0; 16],
         };
         let [own, all] = keys.locks(&holding(false)).try_into().unwrap();
-        assert_eq!(keys.locks(&holding(true)), [own.clone()]);
+        assert_eq!(keys.locks(&holding(true)), std::slice::from_ref(&own));
         let records = keys.mailbox(&inbox);
         for key in [&own, &all, &keys.index(&inbox)] {
             assert_eq!(slot(key), slot(&records));
