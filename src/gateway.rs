@@ -63,7 +63,7 @@ impl Gateway {
         warn_of_legacy(&config);
         expect_logins(&config);
         let fixed = Fixed::from(&config);
-        let state = state::open(&config.state)?;
+        let state = state::open(&config.state).await?;
         let configured = Configured::new(config, state.clone()).await?;
         let mut listeners = Listeners::new(inherited);
         let plan = listeners.plan(&configured)?;
@@ -151,7 +151,7 @@ impl Gateway {
     /// session that ends without QUIT deletes nothing.
     pub async fn run(self: Arc<Self>, shutdown: CancellationToken) {
         let chores = TaskTracker::new();
-        chores::begin(&self.current.subscribe(), &chores, &shutdown);
+        chores::begin(&self.current.subscribe(), &self.state, &chores, &shutdown);
         // The page and the state's socket still answer while sessions drain.
         let (aside, ended) = (TaskTracker::new(), CancellationToken::new());
         self.serve_aside(&aside, &ended);

@@ -39,7 +39,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("http", &["tls"]),
     ("proofs", &[]),
     ("challenge", &[]),
-    ("state", &["local_socket"]),
+    ("state", &["local_socket", "tls"]),
     ("admin", &["local_socket"]),
     ("local_socket", &[]),
     ("systemd", &[]),

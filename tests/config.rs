@@ -30,6 +30,8 @@ fn whole_example(directory: &Path) -> String {
             _ if line.starts_with('[') => by_file.clear(),
             Some(secret) => by_file.push(secret),
             None if by_file.contains(&key) => continue,
+            // Nor can state lie in a directory and in servers.
+            None if key == "dir" => continue,
             None => {}
         }
         text.push_str(line);

@@ -22,20 +22,26 @@ const STANDARD: &str = "-";
 
 /// Writes a backup to `file`, which gets this name only once it is complete. `force`: replaces a file that exists.
 pub(super) async fn save(config: &Config, file: &Path, force: bool) -> Result<(), Failure> {
-    let dir = directory(config)?;
+    if config.state.shared.is_none() {
+        directory(config)?;
+    }
     may_be_written(file, force)?;
     // If the state cannot be read, the log says why.
     telemetry::init(&Log {
         format: LogFormat::Text,
         level: "warn".into(),
     })?;
-    if !state::has_file(dir).map_err(Failure::failed)? {
+    if let Some(dir) = &config.state.dir
+        && !state::has_file(dir).map_err(Failure::failed)?
+    {
         let dir = dir.display();
         return Err(Failure::failed(format!(
             "{dir} holds no state: no gateway has run with this configuration yet, or the state is elsewhere"
         )));
     }
-    let store = state::reach(dir).map_err(Failure::failed)?;
+    let Some(store) = state::reach_configured(&config.state).map_err(Failure::failed)? else {
+        return Ok(());
+    };
     let saving = async {
         if file == Path::new(STANDARD) {
             return write(&*store, io::stdout()).await.map(|(_, tally)| tally);
@@ -89,8 +95,13 @@ pub(super) fn restore(config: &Config, file: &Path) -> Result<(), Failure> {
 }
 
 fn directory(config: &Config) -> Result<&Path, Failure> {
-    config.state.dir.as_deref().ok_or_else(|| {
-        Failure::wrong("[state] has no `dir`: state is in the running gateway's memory only, until the gateway ends")
+    config.state.dir.as_deref().ok_or_else(|| match config.state.shared {
+        Some(_) => Failure::wrong(
+            "a backup is restored into a directory, but [state] has `url`: give it `dir` instead for this command",
+        ),
+        None => Failure::wrong(
+            "[state] has no `dir`: state is in the running gateway's memory only, until the gateway ends",
+        ),
     })
 }
 

@@ -72,17 +72,16 @@ pub(super) async fn run(loaded: Loaded, connect: bool, retention: bool) -> Resul
         format: LogFormat::Text,
         level: "warn".into(),
     })?;
-    if retention && config.state.dir.is_none() {
+    if retention && !config.state.is_kept() {
         return Err(Failure::wrong(
             "[state] has no `dir`: what was retrieved when is known to the running gateway only, until it ends",
         ));
     }
     // Opened once for both options, and only after the trial: while this process has the state open, no other can open
     // it.
-    let kept: Arc<dyn StateStore> = match &config.state.dir {
-        Some(dir) => state::reach(dir).map_err(Failure::failed)?,
-        None => Arc::new(MemoryStore::default()),
-    };
+    let kept: Arc<dyn StateStore> = state::reach_configured(&config.state)
+        .map_err(Failure::failed)?
+        .unwrap_or_else(|| Arc::new(MemoryStore::default()));
     let tokens = tokens::of(&config, kept.clone())?;
     let all_asked = if retention {
         retention::run(&config, kept.clone(), tokens.clone(), &mut out).await?

@@ -24,11 +24,10 @@ pub(super) async fn run(config: &Config, login: &str) -> Result<(), Failure> {
         format: LogFormat::Text,
         level: "error".into(),
     })?;
-    // The state in `[state] dir`, by way of the gateway if one runs. The doctor keeps nothing of its own.
-    let kept: Arc<dyn StateStore> = match &config.state.dir {
-        Some(dir) => state::reach(dir).map_err(Failure::failed)?,
-        None => Arc::new(MemoryStore::default()),
-    };
+    // The kept state, by way of the gateway if one runs. The doctor keeps nothing of its own.
+    let kept: Arc<dyn StateStore> = state::reach_configured(&config.state)
+        .map_err(Failure::failed)?
+        .unwrap_or_else(|| Arc::new(MemoryStore::default()));
     let tokens = tokens::of(config, kept.clone())?;
     let maildrops = Maildrops::new(config, kept, tokens.clone()).map_err(Failure::wrong)?;
     let doctor = Doctor::new(&maildrops);

@@ -3,10 +3,7 @@
 mod operator;
 mod signals;
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{path::PathBuf, sync::Arc};
 
 pub(super) use self::signals::shutdown_on_signal;
 use self::{operator::Operator, signals::Hangups};
@@ -31,7 +28,7 @@ pub(super) fn run(
         listeners = config.listeners.len(),
         upstreams = config.upstreams.len(),
         accounts = config.accounts.len(),
-        state = %config.state.dir.as_deref().unwrap_or(Path::new("memory")).display(),
+        state = %whereabouts(&config.state),
         "popgate starts"
     );
     let inherited = systemd::sockets();
@@ -55,6 +52,15 @@ pub(super) fn run(
         operator.answer_while(dir, gateway.run(shutdown)).await;
         Ok(())
     })
+}
+
+/// Where state lies, for the log.
+fn whereabouts(state: &config::State) -> String {
+    match (&state.shared, &state.dir) {
+        (Some(shared), _) => shared.url.to_string(),
+        (None, Some(dir)) => dir.display().to_string(),
+        (None, None) => "memory".to_owned(),
+    }
 }
 
 fn needs(config: &Config, files: Vec<PathBuf>) -> Needs {

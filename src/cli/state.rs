@@ -18,18 +18,20 @@ pub(super) async fn run(
     reset: Option<&str>,
     folder: Option<&str>,
 ) -> Result<(), Failure> {
-    let Some(dir) = &config.state.dir else {
+    if !config.state.is_kept() {
         return Err(Failure::wrong(
             "[state] has no `dir`: what logins have done is in the running gateway's memory only, until it ends",
         ));
-    };
+    }
     // If the state cannot be read, the log says why.
     telemetry::init(&Log {
         format: LogFormat::Text,
         level: "warn".into(),
     })?;
     // Closed before anything is printed: a gateway that starts while somebody pages through the output needs the file.
-    let store = state::reach(dir).map_err(Failure::failed)?;
+    let Some(store) = state::reach_configured(&config.state).map_err(Failure::failed)? else {
+        return Ok(());
+    };
     let mut out = io::stdout();
     match reset {
         Some(login) => {

@@ -9,11 +9,16 @@ use crate::{
     state::{self, MemoryStore, StateStore},
 };
 
-/// The tokens that the gateway keeps in `[state] dir`, whether it runs or not. `store` opens that directory.
+/// The tokens that the gateway keeps in `[state] url` or `[state] dir`, whether it runs or not. `store` opens that directory.
 pub(super) fn kept(
     config: &Config,
     store: impl Fn(&Path) -> Result<Arc<dyn StateStore>, state::Error>,
 ) -> Result<Arc<Tokens>, Failure> {
+    if config.state.shared.is_some()
+        && let Some(shared) = state::reach_configured(&config.state).map_err(Failure::failed)?
+    {
+        return of(config, shared);
+    }
     match &config.state.dir {
         Some(dir) => of(config, store(dir).map_err(|error| Failure::failed(error.to_string()))?),
         None => in_memory(config),

@@ -23,6 +23,8 @@ mod said;
 mod secret;
 mod shared;
 mod source;
+mod state;
+mod state_url;
 mod strict;
 mod syntax;
 mod uidl;
@@ -47,6 +49,8 @@ pub use reach::{Auth, Fingerprint, Proxy, ProxyKind};
 pub use reference::{example, keys_as_json, keys_as_markdown, keys_as_text};
 pub use secret::Secret;
 pub use shared::Shared;
+pub use state::{SharedState, State};
+pub use state_url::{StateServer, StateServers, StateUrl};
 pub use uidl::{UidlFormat, UidlNumber, UidlPiece, UidlSource, UidlTemplate, is_uidl};
 
 use self::words::words;
@@ -72,17 +76,6 @@ pub struct Config {
     pub upstreams: Vec<Arc<Upstream>>,
     /// `[[account]]`
     pub accounts: Arc<[Account]>,
-}
-
-/// `[state]`: what outlives a session.
-#[derive(Debug, Clone, Default)]
-pub struct State {
-    /// Directory of the state file; without it state lives in memory only.
-    pub dir: Option<PathBuf>,
-    /// The key that seals tokens in state: at least 32 octets.
-    pub key: Option<Secret>,
-    /// The file that the key was read from.
-    pub key_file: Option<PathBuf>,
 }
 
 /// `[web]`: the sign-in page.

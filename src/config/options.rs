@@ -105,7 +105,7 @@ impl From<&Config> for NotifyOptions {
         Self {
             notify: config.notify.clone(),
             page,
-            is_kept: config.state.dir.is_some(),
+            is_kept: config.state.is_kept(),
         }
     }
 }

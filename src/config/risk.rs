@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     Account, ClientCertificates, Config, Listener, ListenerTls, Notify, OnDelete, OnRetrieve, Oversize, Policy,
-    Retention, Shared, Upstream, UpstreamTls,
+    Retention, Shared, StateServer, Upstream, UpstreamTls,
 };
 use crate::types::canonical;
 
@@ -51,6 +51,7 @@ impl Config {
         }
         self.risks_of_web(&mut risks);
         self.risks_of_notices(&mut risks);
+        self.risks_of_shared_state(&mut risks);
         if !self.tls.is_empty() && self.listeners.iter().all(|listener| listener.tls == ListenerTls::Off) {
             risks.push("[tls] names a certificate, but no [[listener]] uses it".into());
         }
@@ -153,7 +154,7 @@ impl Config {
                 webhook.host()
             ));
         }
-        if webhook.is_some() && self.state.dir.is_none() {
+        if webhook.is_some() && !self.state.is_kept() {
             risks.push(
                 "notify.webhook without `dir` in [state]: after a restart popgate tells again what it has told before"
                     .into(),
@@ -161,6 +162,21 @@ impl Config {
         }
         if *mail && !self.needs_sign_in() {
             risks.push("notify.mail tells of consents that end, but nobody needs to sign in for any upstream".into());
+        }
+    }
+
+    fn risks_of_shared_state(&self, risks: &mut Vec<String>) {
+        let Some(shared) = &self.state.shared else { return };
+        let is_here = |server: &StateServer| {
+            let address: Result<IpAddr, _> = server.host.parse();
+            server.host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+        };
+        if !shared.url.is_tls && !shared.url.servers.all().iter().all(is_here) {
+            risks.push(
+                "state.url is without TLS: anybody between here and the server can read which messages devices have had, and the \
+                 password: write rediss:// unless that network is yours alone"
+                    .into(),
+            );
         }
     }
 
@@ -272,7 +288,7 @@ impl Upstream {
 impl Policy {
     /// Keys that do not go together, or that need something that is missing.
     fn risks(&self, upstream: &Upstream, config: &Config) -> Vec<String> {
-        let is_state_kept = config.state.dir.is_some();
+        let is_state_kept = config.state.is_kept();
         let mut risks: Vec<&str> = Vec::new();
         let is_hidden = self.on_delete == OnDelete::Hide;
         if is_hidden && !is_state_kept {

@@ -12,7 +12,7 @@ use crate::{
     oauth::{Standing, Tokens},
     pop3::Service,
     sign_in::candidates,
-    state,
+    state::{self, Duty, StateStore},
     tls::{Expiry, Validity},
 };
 
@@ -21,8 +21,11 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 /// How often to sweep maildrops whose devices may not come back.
 const SWEEP: Duration = Duration::from_secs(3600);
 
+/// How often a gateway that does not sweep asks whether it is to.
+const NEXT_SWEEPER: Duration = Duration::from_secs(60);
+
 /// Starts all chores as tasks of `tasks`. They run until `shutdown`, with the configuration that is `current`.
-pub(super) fn begin(current: &InForce, tasks: &TaskTracker, shutdown: &CancellationToken) {
+pub(super) fn begin(current: &InForce, state: &Arc<dyn StateStore>, tasks: &TaskTracker, shutdown: &CancellationToken) {
     let until = |work: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| {
         let shutdown = shutdown.clone();
         tasks.spawn(async move { shutdown.run_until_cancelled(work).await });
@@ -30,7 +33,7 @@ pub(super) fn begin(current: &InForce, tasks: &TaskTracker, shutdown: &Cancellat
     until(Box::pin(look_at_certificates(current.clone())));
     until(Box::pin(look_at_consents(current.clone())));
     until(Box::pin(watch(current.clone())));
-    until(Box::pin(sweep(current.clone())));
+    until(Box::pin(keep_sweeping(current.clone(), state.clone())));
 }
 
 /// Logs at the start, once a day, and after each reload which certificates have expired or soon will.
@@ -123,6 +126,21 @@ async fn log_standing(config: &Config, tokens: &Arc<Tokens>, is_start: bool) {
             }
             Standing::Good | Standing::NotNeeded => {}
         }
+    }
+}
+
+/// Sweeps, if no other gateway that shares the store does.
+async fn keep_sweeping(current: InForce, state: Arc<dyn StateStore>) {
+    loop {
+        // A failure is in the log.
+        if let Ok(Some(duty)) = Duty::Sweep.take(&state, Duration::ZERO).await {
+            tokio::select! {
+                () = sweep(current.clone()) => {}
+                () = duty.lapsed() => {}
+            }
+            duty.leave().await;
+        }
+        tokio::time::sleep(NEXT_SWEEPER).await;
     }
 }
 

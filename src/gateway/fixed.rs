@@ -2,12 +2,13 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use crate::config::{Config, LogFormat, Notify, Secret};
+use crate::config::{Config, LogFormat, Notify, Secret, SharedState};
 
 /// The values that these keys had when the gateway started.
 #[derive(Debug)]
 pub(super) struct Fixed {
     state_dir: Option<PathBuf>,
+    state_shared: Option<SharedState>,
     state_key: Option<Secret>,
     web: Option<(SocketAddr, Option<String>)>,
     log_format: LogFormat,
@@ -18,6 +19,7 @@ impl From<&Config> for Fixed {
     fn from(config: &Config) -> Self {
         Self {
             state_dir: config.state.dir.clone(),
+            state_shared: config.state.shared.clone(),
             state_key: config.state.key.clone(),
             web: config.web.as_ref().map(|web| (web.address, web.public_url.clone())),
             log_format: config.log.format,
@@ -31,6 +33,7 @@ impl Fixed {
     pub(super) fn changes(&self, config: &Config) -> Vec<String> {
         let Self {
             state_dir,
+            state_shared,
             state_key,
             web,
             log_format,
@@ -41,6 +44,7 @@ impl Fixed {
         let (our_address, our_url) = self.web.clone().unzip();
         [
             ("[state] dir", state_dir != self.state_dir),
+            ("[state] url", !SharedState::is_same(&state_shared, &self.state_shared)),
             ("[state] key", exposed(&state_key) != exposed(&self.state_key)),
             ("[web] address", address != our_address),
             ("[web] public_url", url.flatten() != our_url.flatten()),

@@ -1,5 +1,5 @@
-//! What to do about an upstream's failure, and which key of the configuration to change. The one place for that: `doctor`,
-//! `check` and the log have their advice from here.
+//! Advice for the operator if an upstream fails: what to do, and which key of the configuration to change. `doctor`,
+//! `check` and the log all take their advice from here.
 
 use super::{
     error::Error,
@@ -13,14 +13,14 @@ use crate::{
     types::Spoken,
 };
 
-/// Whose connection failed.
+/// The connection that failed: to which upstream, and for whom.
 #[derive(Debug, Clone, Copy)]
 pub struct Party<'a> {
-    /// Where.
+    /// The upstream that the connection was to.
     pub upstream: &'a Upstream,
     /// The login of the device or account; `None` if nobody was to log in.
     pub login: Option<&'a str>,
-    /// The user at the upstream.
+    /// The user at the upstream; empty if there is none.
     pub user: &'a str,
     /// Whether the password comes from the device.
     pub is_forwarded: bool,
@@ -28,7 +28,7 @@ pub struct Party<'a> {
     pub folders: &'a [String],
 }
 
-/// What helps against `error`; `None` if nobody needs to do anything, or nobody knows what.
+/// What to do about `error`; `None` if nobody needs to do anything, or nothing is known to help.
 pub fn advice(error: &Error, party: Party<'_>) -> Option<String> {
     Some(match error {
         Error::Unreachable(why) => party.unreachable(why),
@@ -105,11 +105,11 @@ pub fn advice(error: &Error, party: Party<'_>) -> Option<String> {
     })
 }
 
-/// What goes with what.
+/// The usual pairs of `tls` and `port`.
 const USUAL: &str = "usual are tls = \"implicit\" at port 993, and \"starttls\" at 143";
 
 impl Party<'_> {
-    /// `[upstream.NAME]`
+    /// The upstream's table in the configuration: `[upstream.NAME]`.
     fn table(self) -> String {
         format!("[upstream.{}]", self.upstream.name)
     }
@@ -320,7 +320,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
 
-    /// What is advised about `error` of an upstream with these keys.
+    /// The advice about `error`, if the upstream is configured with `keys`.
     fn advised(keys: &str, error: &Error) -> String {
         let text = format!("[upstream.home]\nhost = \"imap.example.org\"\nlogins = [\"*\"]\n{keys}\n");
         let config = Config::parse(&text, Path::new("")).unwrap();

@@ -1,4 +1,5 @@
-//! A connection made a step at a time, for whoever wants to know which step fails, and how long each takes.
+//! A connection that is made one step at a time, so that the caller can tell which step fails and how long each takes.
+//! Sessions do not use this: they call [`Connector::login`].
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -18,23 +19,23 @@ use crate::{
     tls::{self, Agreement},
 };
 
-/// How long a good-bye may take.
+/// How long LOGOUT may take.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// The steps to a connection that is logged in, in the order in which they are to be taken: the same as those of
+/// The steps to a connection that is logged in. Take them in the order of the methods. They are the steps of
 /// [`Connector::login`], except that each address is tried by itself.
 #[derive(Debug, Clone, Copy)]
 pub struct Approach<'a>(&'a Connector);
 
-/// A connection of which TCP stands, and TLS if it comes first.
+/// An open TCP connection; after [`Approach::secure`], with TLS.
 pub struct Line {
     io: Box<dyn Io>,
-    /// The server's address, unless a proxy lies between.
+    /// The server's address; `None` if a proxy lies between.
     peer: Option<SocketAddr>,
 }
 
 impl Connector {
-    /// A connection to be made a step at a time.
+    /// Begins a connection that is made one step at a time.
     pub fn approach(&self) -> Approach<'_> {
         Approach(self)
     }
@@ -51,13 +52,13 @@ impl Approach<'_> {
         self.0.dialer.mode == UpstreamTls::StartTls
     }
 
-    /// The addresses of the server, or of the proxy on the way to it.
+    /// Resolves the name of the server, or of the proxy on the way to it.
     pub async fn resolve(self) -> Result<Vec<SocketAddr>, Error> {
         let dialer = &self.0.dialer;
         dialer.resolve(dialer.deadline()).await
     }
 
-    /// A TCP connection to the server or proxy at `address`.
+    /// Opens a TCP connection to the server at `address`, or through the proxy at `address` to the server.
     pub async fn open(self, address: SocketAddr) -> Result<Line, Error> {
         let dialer = &self.0.dialer;
         let deadline = dialer.deadline();
@@ -74,7 +75,7 @@ impl Approach<'_> {
         })
     }
 
-    /// TLS from the first octet.
+    /// Makes the TLS handshake that comes before the greeting.
     pub async fn secure(self, line: Line) -> Result<(Line, Agreement), Error> {
         let stream = self.0.dialer.secure(line.io).await?;
         let agreement = tls::agreement(&stream);
@@ -85,17 +86,17 @@ impl Approach<'_> {
         Ok((line, agreement))
     }
 
-    /// The greeting, and what the server can do.
+    /// Reads the greeting and the server's capabilities.
     pub async fn greet(self, line: Line) -> Result<Greeted, Error> {
         self.0.read_greeting(line.io, line.peer).await
     }
 
-    /// STARTTLS.
+    /// Starts TLS after the greeting (STARTTLS).
     pub async fn start_tls(self, greeted: Greeted) -> Result<(Greeted, Agreement), Error> {
         self.0.start_tls(greeted, tls::agreement).await
     }
 
-    /// A token that the provider gives, if the server is to be shown one.
+    /// The access token to log in with: from the provider, or the device's own. `None` if `credential` is a password.
     pub async fn token(self, credential: &Credential) -> Result<Option<AccessToken>, Error> {
         match credential {
             Credential::OAuth2 { consent } => self.0.token(consent).await.map(Some),
@@ -104,8 +105,9 @@ impl Approach<'_> {
         }
     }
 
-    /// Logs `user` in by `credential`, or by the `token` that it has led to. If the server refuses the token, another is tried
-    /// on another connection: it may have ended before its time.
+    /// Logs `user` in by `token` or, if there is none, by the password of `credential`. If the server refuses a token
+    /// of the provider, logs in again on a new connection, where a new token may be tried: the first may have expired
+    /// early.
     pub async fn log_in(
         self,
         greeted: Greeted,
@@ -124,7 +126,7 @@ impl Approach<'_> {
             (Err(Error::TokenRefused(_)), Credential::OAuth2 { .. }) => {
                 return self.0.login(user, credential, standing).await;
             }
-            // The token is the device's own.
+            // The device gave this token, so the device must hear that it is wrong.
             (Err(Error::TokenRefused(completion)), _) => Err(Error::Denied(completion)),
             (done, _) => done,
         };
@@ -133,7 +135,7 @@ impl Approach<'_> {
 }
 
 impl Greeted {
-    /// Says good-bye. A server that does not answer is not waited for.
+    /// Logs out. Waits for the server's answer for a second at most.
     pub async fn leave(self) {
         let mut link = self.front.into_link();
         let expect = Expect {

@@ -1,8 +1,8 @@
-//! The fence: all that names async-imap. It leads the conversation until the login is done (greeting, capabilities,
-//! STARTTLS, the lines of a login's exchange); then the connection is taken out of it.
+//! The only file that uses the crate async-imap. The crate leads the conversation until the login is done: greeting,
+//! capabilities, STARTTLS, and the lines of the login. Then the connection is taken out of it.
 //!
-//! async-imap stops for good at a line that its parser does not take, and copies what it sends into buffers that it does not
-//! wipe. So it is shown events in one plain form, and secrets are sent past it.
+//! async-imap stops for good at a line that its parser does not accept, and copies what it sends into buffers that it
+//! does not wipe. So it is shown each event as one plain line, and secrets are sent past it.
 
 use std::{
     io,
@@ -23,17 +23,17 @@ use super::{
 };
 use crate::types::Spoken;
 
-/// A connection whose user has not logged in.
+/// A connection on which nobody has logged in yet.
 #[derive(Debug)]
 pub(super) struct Front {
     client: Client<Adapter>,
     tags: u32,
 }
 
-/// What a server says to a login.
+/// The server's answer to a line of a login.
 #[derive(Debug)]
 pub(super) enum Answer {
-    /// It waits for more; what follows the plus.
+    /// The server waits for another line. Holds the text after the plus.
     Continue(Vec<u8>),
     /// The command is complete.
     Done(Completion),
@@ -54,7 +54,8 @@ impl Front {
         }
     }
 
-    /// What `error` in place of the greeting means: who speaks another protocol says so by its first octets.
+    /// The error to report if `error` came instead of the greeting. A server of another protocol is recognised by its
+    /// first octets.
     fn no_greeting(&mut self, error: Error) -> Error {
         let received = self.adapter().link.received();
         match (Spoken::of(received), error) {
@@ -87,7 +88,7 @@ impl Front {
         }
     }
 
-    /// What the server has said that it can do, or says now when asked.
+    /// The capabilities that the server has sent. Asks for them if it has sent none.
     pub(super) async fn capabilities(&mut self) -> Result<Capabilities, Error> {
         if let Some(told) = self.told_capabilities() {
             return Ok(told);
@@ -96,23 +97,24 @@ impl Front {
         Ok(self.told_capabilities().unwrap_or_default())
     }
 
-    /// What the server has said that it can do, since the last call.
+    /// The capabilities that the server has sent since the last call.
     pub(super) fn told_capabilities(&mut self) -> Option<Capabilities> {
         self.adapter().link.news().capabilities.take()
     }
 
-    /// STARTTLS: the connection for the handshake. After it there is no second greeting: see [`Front::secured`].
+    /// Sends STARTTLS and returns the connection for the TLS handshake. The server does not greet again after the
+    /// handshake: go on with [`Front::secured`].
     pub(super) async fn start_tls(mut self) -> Result<Box<dyn Io>, Error> {
         self.run("STARTTLS").await?;
         self.into_link().into_plain()
     }
 
-    /// Goes on after STARTTLS and the handshake.
+    /// Goes on after STARTTLS and the TLS handshake.
     pub(super) fn secured(link: Link) -> Self {
         Self::new(link)
     }
 
-    /// Sends the first line of a command that may hold a secret, given without its tag.
+    /// Sends the first line of a command that may hold a secret. `command` has no tag: it is added here.
     pub(super) async fn begin(&mut self, command: &[u8]) -> Result<(), Error> {
         self.tags += 1;
         let tag = format!("S{}", self.tags);
@@ -124,12 +126,12 @@ impl Front {
         adapter.link.send_raw(command).await
     }
 
-    /// Sends a further line.
+    /// Sends a further line of the command.
     pub(super) async fn send(&mut self, line: &[u8]) -> Result<(), Error> {
         self.adapter().link.send_raw(line).await
     }
 
-    /// The server's answer to the line that was sent last.
+    /// Waits for the server's answer to the line that was sent last.
     pub(super) async fn answer(&mut self) -> Result<Answer, Error> {
         loop {
             self.read().await?;
@@ -143,7 +145,7 @@ impl Front {
         }
     }
 
-    /// The conversation, for commands of our own.
+    /// Takes the connection out of async-imap, for our own commands.
     pub(super) fn into_link(self) -> Link {
         self.client.into_inner().link
     }
@@ -152,7 +154,7 @@ impl Front {
         self.client.get_mut()
     }
 
-    /// One response; what it was stands in the adapter.
+    /// Reads one response. The adapter keeps what it was.
     async fn read(&mut self) -> Result<(), Error> {
         self.adapter().link.begin_wait();
         match self.client.read_response().await {
@@ -162,7 +164,7 @@ impl Front {
         }
     }
 
-    /// A command without secrets.
+    /// Runs a command that holds no secret.
     async fn run(&mut self, command: &'static str) -> Result<(), Error> {
         self.adapter().link.begin_wait();
         let result = self.client.run_command_and_check_ok(command, None).await;
@@ -176,7 +178,7 @@ impl Front {
     }
 }
 
-/// An error of ours that has passed through async-imap.
+/// Takes our own error out of an I/O error that async-imap has passed on.
 fn own(error: io::Error) -> Error {
     match error.downcast::<Error>() {
         Ok(error) => error,
@@ -184,18 +186,18 @@ fn own(error: io::Error) -> Error {
     }
 }
 
-/// Shows a conversation to async-imap, an event at a time, as the plainest line that means the same.
+/// The stream that async-imap reads and writes. It shows each event as the plainest line that means the same.
 struct Adapter {
     link: Link,
     /// What async-imap reads next.
     shown: Vec<u8>,
     /// The line that async-imap is writing.
     line: Vec<u8>,
-    /// Of the command in flight.
+    /// The tag of the command in flight.
     tag: String,
-    /// The last untagged status.
+    /// The last untagged status that came before the first command: the greeting.
     status: Option<Completion>,
-    /// What followed the last plus.
+    /// The text after the last plus.
     challenge: Option<Vec<u8>>,
     /// How the last command ended.
     completion: Option<Completion>,
@@ -204,7 +206,7 @@ struct Adapter {
 impl Adapter {
     fn show(&mut self, event: Event) {
         match event {
-            // Untagged status between a command and its completion would only confuse.
+            // Later untagged status responses are not shown: they would only confuse async-imap.
             Event::Status(status) if self.tag.is_empty() => {
                 self.status = Some(status);
                 self.shown.extend_from_slice(b"* OK ready\r\n");

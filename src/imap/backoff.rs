@@ -1,4 +1,4 @@
-//! Upstream users that are left alone for a while, because their server has asked for it.
+//! Pauses: upstream users as whom nobody logs in for a while, because the server has asked for it.
 
 use std::time::Duration;
 
@@ -7,26 +7,27 @@ use tokio::time::Instant;
 
 use super::{pause::Pause, share::Standing};
 
-/// The first pause if the server does not say how long; each further one is twice as long.
+/// The first pause if the server does not say how long. Each further one is twice as long, up to [`LONGEST_UNSAID`].
 const FIRST: Duration = Duration::from_secs(30);
 const LONGEST_UNSAID: Duration = Duration::from_secs(4 * 60);
-/// No server is believed that asks for more: a device should hear within its next polls that it has got better.
+/// The longest pause, even if the server asks for more: a device should find out within its next polls that the
+/// upstream works again.
 const LONGEST: Duration = Duration::from_secs(10 * 60);
 
-/// Pauses remembered at once: more users are not asked to wait until others need not.
+/// The most pauses that are remembered at once. While there are so many, other users do not have to wait.
 const PAUSES: usize = 65_536;
 
-/// The users of one upstream that are not to be logged in now.
+/// The pauses of one upstream's users, by standing and user.
 ///
-/// A server may ask for a pause because of wrong passwords. So a pause that a guess brought about holds for guesses only; one
-/// that a proven login brought about holds for all.
+/// A server may ask for a pause because of wrong passwords. So a pause that a guess has caused holds for guesses only;
+/// a pause that a proven login has caused holds for all logins of the user.
 #[derive(Debug, Default)]
 pub(super) struct Backoff(DashMap<(Standing, String), Wait>);
 
 #[derive(Debug)]
 struct Wait {
     until: Instant,
-    /// How long it was where the server did not say.
+    /// How long the last pause was for which the server gave no length.
     unsaid: Option<Duration>,
 }
 
@@ -36,14 +37,14 @@ impl Wait {
         (!left.is_zero()).then_some(left)
     }
 
-    /// Whether it is so long ago that a further one is not its continuation.
+    /// Whether the pause ended so long ago that a further one is not its continuation.
     fn is_past(&self) -> bool {
         self.until.elapsed() >= LONGEST
     }
 }
 
 impl Backoff {
-    /// How long a login of `standing` must still leave `user` alone; `None` if it need not.
+    /// How long a login of `standing` as `user` must still wait; `None` if it need not.
     pub(super) fn left(&self, user: &str, standing: Standing) -> Option<Duration> {
         let left = |standing| self.0.get(&(standing, user.to_owned()))?.left();
         match standing {
@@ -52,14 +53,14 @@ impl Backoff {
         }
     }
 
-    /// The longest of all pauses that are not over; zero if there is none.
+    /// How long the longest of all pauses still lasts; zero if there is none.
     pub(super) fn longest(&self) -> Duration {
         self.0.iter().filter_map(|wait| wait.left()).max().unwrap_or_default()
     }
 
-    /// The server has asked a login of `standing` for a pause.
+    /// Begins or prolongs a pause: the server has asked a login of `standing` as `user` for it.
     pub(super) fn begin(&self, user: &str, standing: Standing, pause: Pause) {
-        // What nobody came back to is not kept for good.
+        // Pauses that ended long ago are forgotten.
         self.0.retain(|_, wait| !wait.is_past());
         let key = (standing, user.to_owned());
         if self.0.len() >= PAUSES && !self.0.contains_key(&key) {
@@ -71,7 +72,7 @@ impl Backoff {
         });
         let length = match pause {
             Pause::For(suggested) => suggested.min(LONGEST),
-            // Several logins may be answered at once: that is one time.
+            // The server may ask several logins at once for a pause: that counts as one time.
             Pause::Unsaid if wait.left().is_some() => return,
             Pause::Unsaid => {
                 let length = wait.unsaid.map_or(FIRST, |last| (2 * last).min(LONGEST_UNSAID));
@@ -81,7 +82,8 @@ impl Backoff {
         wait.until = wait.until.max(Instant::now() + length);
     }
 
-    /// The server serves `user` again. What guesses have brought about goes on for guesses.
+    /// Ends the pause of `user`: the server serves the user again. A pause that guesses have caused goes on for
+    /// guesses.
     pub(super) fn end(&self, user: &str) {
         self.0.remove(&(Standing::Proven, user.to_owned()));
     }

@@ -1,4 +1,4 @@
-//! Fetching messages and parts of them: their octets stream from the wire to whoever reads.
+//! Fetches messages and parts of them. Their octets are streamed: no message is ever held as a whole.
 
 use std::task::Poll;
 
@@ -11,48 +11,48 @@ use super::{
 };
 use crate::types::Uid;
 
-/// What of a message is fetched, never setting `\Seen`.
+/// What to fetch of a message. No item sets `\Seen`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Item {
     /// The whole message.
     Whole,
-    /// The header, with the empty line.
+    /// The header, with the empty line after it.
     Header,
-    /// The header, and so many octets of the text.
+    /// The header, and this many octets of the text.
     Top(u32),
-    /// Some octets of the text.
+    /// A range of the text.
     Text {
-        /// From this octet on.
+        /// The first octet, from 0.
         origin: u64,
-        /// At most so many.
+        /// How many octets, at most.
         octets: u32,
     },
 }
 
-/// The next thing that comes of a fetch.
+/// The next step of the fetches under way.
 #[derive(Debug)]
 pub enum BodyStart {
-    /// A content begins; its octets come from [`Mailbox::ready`] and [`Mailbox::take`].
+    /// The content of a section begins. Its octets come from [`Mailbox::ready`] and [`Mailbox::take`].
     Content {
-        /// Of which message, if the server has told it already (some send UID last).
+        /// The message, if the server has sent its UID already (some servers send UID last).
         uid: Option<Uid>,
-        /// What it is.
+        /// The section.
         section: Section,
-        /// How many octets are to come; `None` for NIL.
+        /// How many octets the content has; `None` for NIL.
         octets: Option<u64>,
     },
-    /// One message's response is complete.
+    /// The response of one message is complete. Holds the UID if the server has sent it.
     End(Option<Uid>),
-    /// A command is complete and was OK. Several may be so in another order than that of asking.
+    /// A command is complete, and the server said OK. Commands may complete in another order than they were sent.
     Done(CommandId),
-    /// A command was refused. The connection stays usable.
+    /// The server refused a command. The connection stays usable.
     Refused(CommandId, Error),
     /// No command is under way.
     Idle,
 }
 
 impl Item {
-    /// Whether a content of `section` may be what was asked for, or its first part.
+    /// Whether a content of `section` can be the answer to this item, or the first part of the answer.
     pub fn begins_with(self, section: Section) -> bool {
         match self {
             Self::Whole => section == Section::Whole,
@@ -64,8 +64,8 @@ impl Item {
 }
 
 impl Mailbox {
-    /// Starts to fetch `item` of all messages of `set`; read the answer by [`Mailbox::next`] and [`Mailbox::ready`]. Several
-    /// may be under way.
+    /// Starts to fetch `item` of all messages of `set`. Read the answer by [`Mailbox::next`] and [`Mailbox::ready`].
+    /// Several fetches may be under way at once.
     pub async fn fetch(&mut self, set: &UidSet, item: Item) -> Result<CommandId, Error> {
         let what = match item {
             Item::Whole => "BODY.PEEK[]".to_owned(),
@@ -76,7 +76,8 @@ impl Mailbox {
         self.start_fetch(set, &what).await
     }
 
-    /// Starts to fetch size, INTERNALDATE and some header fields (`FROM SUBJECT`) of all messages of `set`.
+    /// Starts to fetch size, INTERNALDATE and the header fields `fields` (such as `FROM SUBJECT`) of all messages of
+    /// `set`. Drops what earlier fetches still bring.
     pub(super) async fn fetch_fields(&mut self, set: &UidSet, fields: &str) -> Result<(), Error> {
         self.drain().await?;
         let what = format!("RFC822.SIZE INTERNALDATE BODY.PEEK[HEADER.FIELDS ({fields})]");
@@ -94,7 +95,7 @@ impl Mailbox {
         self.link.submit(&format!("UID FETCH {set} (UID {what})")).await
     }
 
-    /// Of the message whose response ended last.
+    /// The attributes of the message whose response ended last.
     pub(super) fn attributes(&self) -> Attributes {
         self.attributes
     }
@@ -104,13 +105,13 @@ impl Mailbox {
         self.link.is_busy()
     }
 
-    /// Octets of the current content that were not taken.
+    /// How many octets of the current content have not been taken yet.
     pub fn left(&self) -> u64 {
         self.link.left()
     }
 
-    /// Goes on to the next content, skipping what is left of this one. An error means that the connection is of no use any
-    /// more.
+    /// Goes on to the next step. What is left of the current content is skipped. After an error the connection can no
+    /// longer be used.
     pub async fn next(&mut self) -> Result<BodyStart, Error> {
         while self.link.is_busy() {
             match self.link.event().await? {
@@ -140,12 +141,12 @@ impl Mailbox {
         Ok(BodyStart::Idle)
     }
 
-    /// Waits for octets of the current content. Returns whether there are any: `false` is its end.
+    /// Waits for octets of the current content. Returns `false` at its end.
     pub async fn ready(&mut self) -> Result<bool, Error> {
         self.link.ready().await
     }
 
-    /// The octets of the current content that are here.
+    /// The octets of the current content that have been received and not taken.
     pub fn peek(&self) -> &[u8] {
         self.link.peek()
     }
@@ -155,26 +156,26 @@ impl Mailbox {
         self.link.take(count)
     }
 
-    /// Whether the server has told by now whose content this is.
+    /// Whether the server has already sent the UID of the message whose content this is.
     pub fn has_uid(&self) -> bool {
         self.link.has_uid()
     }
 
-    /// Leaves the connection to die with what is under way on it.
+    /// Gives the connection up, with everything that is under way on it.
     pub fn give_up(&mut self) {
         self.link.give_up();
     }
 
-    /// Ends the fetches under way, dropping what still comes of them.
+    /// Reads until no fetch is under way, and drops what comes.
     pub async fn drain(&mut self) -> Result<(), Error> {
         self.link.drain().await
     }
 
-    /// Ends the fetches under way as far as their answers are here already; waits for nothing.
+    /// Like [`Mailbox::drain`], but reads only what has been received already: it does not wait.
     pub async fn drain_at_once(&mut self) {
         let mut drain = std::pin::pin!(self.link.drain());
         std::future::poll_fn(|cx| {
-            // The next user of the mailbox meets an error again.
+            // An error needs no attention here: the next use of the mailbox meets it again.
             let _ = drain.as_mut().poll(cx);
             Poll::Ready(())
         })
@@ -191,7 +192,7 @@ mod tests {
         UidSet::from(Uid(uid))
     }
 
-    /// The whole of the content under way.
+    /// Reads the current content to its end.
     async fn content(mailbox: &mut Mailbox) -> Vec<u8> {
         let mut octets = Vec::new();
         while mailbox.ready().await.unwrap() {

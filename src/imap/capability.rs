@@ -1,6 +1,6 @@
-//! What a server can do, as far as it matters here.
+//! What a server can do: the capabilities of which the gateway makes use.
 
-/// Capabilities (RFC 3501 §7.2.1) that change what is sent.
+/// The capabilities (RFC 3501 §7.2.1) that change what is sent to a server.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Capabilities {
     /// `STARTTLS`
@@ -23,13 +23,13 @@ pub struct Capabilities {
     pub sasl_ir: bool,
     /// `ID` (RFC 2971)
     pub id: bool,
-    /// `QRESYNC`: what vanished is told by UID (RFC 7162 §3.2).
+    /// `QRESYNC`: the server reports by UID what has vanished (RFC 7162 §3.2).
     pub qresync: bool,
     /// `UIDPLUS`: UID EXPUNGE (RFC 4315).
     pub uid_plus: bool,
     /// `MOVE` (RFC 6851)
     pub moves: bool,
-    /// `SPECIAL-USE`: LIST tells what folders are for (RFC 6154).
+    /// `SPECIAL-USE`: LIST says what folders are for (RFC 6154).
     pub special_use: bool,
     /// `OBJECTID` (RFC 8474)
     pub object_id: bool,
@@ -37,24 +37,24 @@ pub struct Capabilities {
     pub utf8_only: bool,
     /// `COMPRESS=DEFLATE` (RFC 4978)
     pub compress_deflate: bool,
-    /// `ACL` (RFC 4314): MYRIGHTS tells what the user may do in a folder.
+    /// `ACL` (RFC 4314): MYRIGHTS says what the user may do in a folder.
     pub acl: bool,
     /// `NAMESPACE` (RFC 2342)
     pub namespace: bool,
-    /// `LITERAL+`: literals need not be waited with (RFC 7888).
+    /// `LITERAL+`: literals may be sent without waiting for the server (RFC 7888).
     pub literal_plus: bool,
-    /// `LITERAL-`: the same up to 4096 octets.
+    /// `LITERAL-`: the same for literals of up to 4096 octets.
     pub literal_minus: bool,
     /// `CONDSTORE` (RFC 7162 §3.1)
     pub condstore: bool,
-    /// UIDPLUS is not offered by name: it is part of IMAP4rev2.
+    /// Whether `uid_plus` holds only because UIDPLUS is part of IMAP4rev2: the server does not offer it by name.
     pub uid_plus_implied: bool,
-    /// `IMAP4rev2` without `IMAP4rev1` (RFC 9051): names are UTF-8.
+    /// `IMAP4rev2` without `IMAP4rev1` (RFC 9051): mailbox names are UTF-8.
     pub rev2_only: bool,
 }
 
 impl Capabilities {
-    /// What IMAP4rev2 has without saying so (RFC 9051, appendix E).
+    /// Sets what IMAP4rev2 includes without naming it (RFC 9051, appendix E).
     fn imply_rev2(&mut self) {
         self.sasl_ir = true;
         self.uid_plus_implied = !self.uid_plus;
@@ -65,7 +65,7 @@ impl Capabilities {
         self.literal_minus = true;
     }
 
-    /// Of the words that follow CAPABILITY; case does not matter, nor do double spaces.
+    /// Parses the words that follow CAPABILITY, in any case and with any number of spaces between them.
     pub fn parse(words: &[u8]) -> Self {
         let mut found = Self::default();
         let (mut rev1, mut rev2) = (false, false);

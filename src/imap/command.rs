@@ -6,8 +6,8 @@ use zeroize::Zeroizing;
 
 use crate::types::{Uid, UidRanges};
 
-/// A `sequence-set` of UIDs for one command, at most [`UidSet::MAX_OCTETS`] long. It names exactly the UIDs it was made of:
-/// a range never spans a gap, which might hold a message of somebody else.
+/// A `sequence-set` of UIDs for one command, at most [`UidSet::MAX_OCTETS`] long. It names exactly the UIDs that it was
+/// made of: a range never spans a gap, because there might be a message in it that nobody asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UidSet {
     text: String,

@@ -1,4 +1,4 @@
-//! From a host name to an authenticated connection.
+//! Connects to an upstream and logs in. Does not select a mailbox.
 
 use std::{
     net::SocketAddr,
@@ -34,7 +34,7 @@ use crate::{
     tls::{self, ClientStream},
 };
 
-/// Reaches one upstream host.
+/// Connects to one upstream, and keeps what is known of its server.
 #[derive(Debug)]
 pub struct Connector {
     /// `[upstream.NAME]`
@@ -43,7 +43,7 @@ pub struct Connector {
     server: String,
     tokens: Arc<Tokens>,
     auth: Auth,
-    /// The server offers a mechanism for OAuth2 tokens, as far as is known.
+    /// See [`Connector::takes_tokens`].
     takes_tokens: AtomicBool,
     pub(super) dialer: Dialer,
     silence: Duration,
@@ -58,7 +58,7 @@ pub struct Connector {
 /// Which upstreams are asked to compress, if they offer it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Compress {
-    /// Loopback is faster than any inflater.
+    /// All except those on loopback, which is faster than any inflater.
     UnlessLoopback,
     #[cfg(test)]
     Always,
@@ -79,19 +79,20 @@ impl Compress {
 pub struct Greeted {
     pub(super) front: Front,
     pub(super) capabilities: Capabilities,
-    /// The server's address, unless a proxy lies between.
+    /// The server's address; `None` if a proxy lies between.
     peer: Option<SocketAddr>,
 }
 
-/// An authenticated connection, no mailbox selected yet.
+/// An authenticated connection on which no mailbox is selected yet.
 #[derive(Debug)]
 pub struct Connection {
     pub(super) link: Link,
-    /// As told last.
+    /// The capabilities that the server sent last.
     pub(super) capabilities: Capabilities,
-    /// Whether that was after login: a server may tell them along with its OK (RFC 3501 §6.2.2), else it is to be asked.
+    /// Whether the server sent `capabilities` after the login. It may send them along with its OK (RFC 3501 §6.2.2); if
+    /// it does not, it must be asked.
     pub(super) told_after_login: bool,
-    /// COMPRESS is to be asked for, once nothing else waits to be sent.
+    /// Whether to send COMPRESS, once nothing else waits to be sent.
     pub(super) compress: bool,
     /// QRESYNC may be used if the server offers it.
     pub(super) resync: bool,
@@ -100,8 +101,8 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// `OBJECTID` (RFC 8474). Asks for CAPABILITY again after login unless the server sent it: what it told before may be less,
-    /// and messages must not be named by one rule today and by another tomorrow.
+    /// Whether the server offers `OBJECTID` (RFC 8474). Asks for CAPABILITY again after login unless the server sent
+    /// it: many servers offer more then, and messages must not be named by one rule today and by another tomorrow.
     pub async fn has_object_id(&mut self) -> Result<bool, Error> {
         if !self.capabilities.object_id && !self.told_after_login {
             let completions = self.link.flight(&["CAPABILITY"], Expect::default(), |_| {}).await?;
@@ -113,7 +114,7 @@ impl Connection {
     }
 }
 
-/// How to log in once more: a connection may be lost, or a server may take less of it than was asked.
+/// What is needed to log in once more, if a connection is lost or if the server hangs up on a long listing.
 #[derive(Debug, Clone, Copy)]
 pub struct Login<'a> {
     /// The upstream.
@@ -122,20 +123,20 @@ pub struct Login<'a> {
     pub user: &'a str,
     /// The user's password or consent.
     pub credential: &'a Credential,
-    /// Whether `credential` was right lately.
+    /// Whether `credential` was accepted lately.
     pub standing: Standing,
 }
 
 impl Login<'_> {
-    /// A new connection.
+    /// Logs in on a new connection.
     pub async fn connect(&self) -> Result<Connection, Error> {
         self.connector.login(self.user, self.credential, self.standing).await
     }
 }
 
 impl Connector {
-    /// `silence`: how long the upstream may keep us waiting inside a command; `tokens`: those of `upstream`, if it takes
-    /// some. Errors name the `ca_file` at fault.
+    /// A connector for `upstream`. `silence`: how long the server may say nothing while a command waits for it;
+    /// `tokens`: the source of access tokens, shared by all upstreams. Errors name the `ca_file` at fault.
     pub fn new(upstream: &Upstream, silence: Duration, tokens: Arc<Tokens>) -> Result<Self, tls::Error> {
         Ok(Self {
             upstream: upstream.name.clone(),
@@ -153,7 +154,7 @@ impl Connector {
         })
     }
 
-    /// Goes on with what `before` has learnt of the server, if it reaches the same one.
+    /// Takes over what `before` has learnt of the server, if both connect to the same one.
     pub fn succeeding(self, before: &Self) -> Self {
         if self.server != before.server {
             return self;
@@ -167,13 +168,14 @@ impl Connector {
         }
     }
 
-    /// Whether the server offers XOAUTH2 or OAUTHBEARER: what it said last, and until then what its provider is known for.
+    /// Whether the server offers XOAUTH2 or OAUTHBEARER: as it said at the last try to log in or, before the first, as
+    /// its preset says.
     pub fn takes_tokens(&self) -> bool {
         self.takes_tokens.load(Ordering::Relaxed)
     }
 
-    /// Connects and logs in. Fails without asking the server if it has asked logins of this `standing` for a pause that is not
-    /// over.
+    /// Connects and logs in. Fails without asking the server if the server has asked logins of this `standing` for a
+    /// pause that is not over.
     pub async fn login(&self, user: &str, credential: &Credential, standing: Standing) -> Result<Connection, Error> {
         self.respect_pause(user, standing)?;
         let connection = match credential {
@@ -191,7 +193,7 @@ impl Connector {
         connection.inspect_err(|error| self.note_failure(user, standing, error))
     }
 
-    /// How long the server wants to be left alone by the user whom it has asked for the longest pause; zero if by nobody.
+    /// How long the longest pause of any user still lasts; zero if there is none.
     pub fn pause(&self) -> Duration {
         self.backoff.longest()
     }
@@ -204,19 +206,20 @@ impl Connector {
         }
     }
 
-    /// If `error` says that the server is asked too much by `user`, that user's next logins wait; after a guess only guesses.
+    /// If `error` says that `user` asks the server too much, begins a pause in which the user's logins wait. If the
+    /// login was a guess, only guesses wait.
     pub fn note_failure(&self, user: &str, standing: Standing, error: &Error) {
         if let Some(pause) = error.pause() {
             self.backoff.begin(user, standing, pause);
         }
     }
 
-    /// The server serves `user`, beyond login.
+    /// Ends the pause of `user`: the server serves the user, beyond the login.
     pub fn note_success(&self, user: &str) {
         self.backoff.end(user);
     }
 
-    /// A token that the upstream's provider gives for `consent`.
+    /// An access token of the upstream's provider for `consent`.
     pub(super) async fn token(&self, consent: &str) -> Result<AccessToken, Error> {
         let consent = self.tokens.consent(&self.upstream, consent);
         Ok(self.tokens.access(&consent).await?)
@@ -226,7 +229,7 @@ impl Connector {
         let token = self.token(consent).await?;
         let consent = self.tokens.consent(&self.upstream, consent);
         match self.login_with(user, Proof::Token(&token)).await {
-            // A token may end before its time: its consent was renewed, or a clock is wrong.
+            // A token may expire early: its consent was renewed, or a clock is wrong.
             Err(Error::TokenRefused(completion)) => match self.tokens.access_after(&consent, &token).await? {
                 other if other == token => Err(Error::TokenRefused(completion)),
                 other => self.login_with(user, Proof::Token(&other)).await,
@@ -265,7 +268,8 @@ impl Connector {
         authenticate(&mut front, to, user, proof).await?;
         let told = front.told_capabilities();
         let told_after_login = told.is_some();
-        // If none came along with the login, those told before have to do: asking first would cost a round trip more.
+        // If the server sent no capabilities with the login, the earlier ones have to do: to ask here would cost a
+        // round trip more.
         let capabilities = told.unwrap_or(capabilities);
         let mut link = front.into_link();
         link.measure(Meter::new(self.upstream.as_str().into()));
@@ -273,7 +277,7 @@ impl Connector {
             link,
             capabilities,
             told_after_login,
-            // What a proxy reaches is far away.
+            // A server behind a proxy counts as far away.
             compress: capabilities.compress_deflate && peer.is_none_or(|peer| self.compress.includes(peer)),
             resync: self.resync,
             quirks: self.quirks.clone(),
@@ -291,7 +295,7 @@ impl Connector {
         }
     }
 
-    /// Reads the greeting, and what the server can do. `peer`: the server's address, unless a proxy lies between.
+    /// Reads the greeting and the server's capabilities. `peer`: the server's address; `None` if a proxy lies between.
     pub(super) async fn read_greeting(&self, io: Box<dyn Io>, peer: Option<SocketAddr>) -> Result<Greeted, Error> {
         let mut front = Front::greet(Link::new(io, self.silence)).await?;
         Ok(Greeted {
@@ -301,7 +305,8 @@ impl Connector {
         })
     }
 
-    /// STARTTLS; what the server said before it counts no more. `read` looks at the handshake.
+    /// Starts TLS (STARTTLS). What the server said before is forgotten. `read` is called with the stream after the
+    /// handshake, and its result is returned.
     pub(super) async fn start_tls<T>(
         &self,
         greeted: Greeted,
@@ -314,7 +319,7 @@ impl Connector {
         let seen = read(&stream);
         let mut front = Front::secured(Link::new(Box::new(stream), self.silence));
         let greeted = Greeted {
-            // RFC 3501 §6.2.1: what was told before TLS is to be forgotten.
+            // RFC 3501 §6.2.1: capabilities that were sent before TLS must be forgotten.
             capabilities: front.capabilities().await?,
             front,
             peer: greeted.peer,
@@ -347,12 +352,13 @@ mod tests {
     struct Server {
         listener: TcpListener,
         before_login: &'static str,
-        /// A response code of login's OK.
+        /// The response code in the OK to the login.
         with_login: &'static str,
-        /// The answer to COMPRESS, less its tag.
+        /// The answer to COMPRESS, without its tag.
         compress: &'static str,
         preset: Option<&'static Preset>,
-        /// What follows that answer's line end, compressed, in the same piece; the answers to come are then compressed too.
+        /// What the server sends compressed, in one piece with the line end of that answer. Its further answers are
+        /// compressed too.
         along: Option<&'static [u8]>,
     }
 
@@ -368,7 +374,8 @@ mod tests {
             }
         }
 
-        /// Serves one login, SELECT, listing and NOOP while `compress` makes them; returns the commands, less their tags.
+        /// Has a connector with this `compress` log in, select, list and send NOOP. Returns the commands without their
+        /// tags, and the mailbox.
         async fn visit(self, compress: Compress) -> (Vec<String>, Result<Mailbox, Error>) {
             let upstream = Upstream {
                 name: "test".into(),
@@ -471,7 +478,7 @@ mod tests {
         out
     }
 
-    /// One command that came as a stored block (RFC 1951 §3.2.4).
+    /// Reads one command, which must come as a stored block (RFC 1951 §3.2.4).
     async fn stored(stream: &mut BufReader<TcpStream>) -> String {
         assert_eq!(stream.read_u8().await.unwrap(), 0);
         let length = stream.read_u16_le().await.unwrap();
@@ -481,7 +488,7 @@ mod tests {
         String::from_utf8(data).unwrap()
     }
 
-    /// The commands' first words, less those that list.
+    /// The first word of each command, except of those that list.
     fn verbs(commands: &[String]) -> Vec<&str> {
         let words = commands.iter().filter_map(|command| command.split(' ').next());
         words.filter(|&word| word != "UID").collect()

@@ -2,7 +2,7 @@
 
 use chrono::DateTime;
 
-/// Of ` 7-Feb-1994 21:52:25 -0800`; times before 1970 count as 1970. `None` where it is no date.
+/// Parses a date such as ` 7-Feb-1994 21:52:25 -0800`. Times before 1970 count as 1970. `None` if it is not a date.
 pub fn seconds(date_time: &[u8]) -> Option<u32> {
     let text = std::str::from_utf8(date_time).ok()?.trim();
     let time = DateTime::parse_from_str(text, "%e-%b-%Y %H:%M:%S %z").ok()?;

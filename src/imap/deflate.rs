@@ -1,7 +1,7 @@
 //! The compression layer that COMPRESS DEFLATE starts (RFC 4978): raw DEFLATE (RFC 1951) both ways.
 //!
-//! What is received is inflated, for bodies and listings come that way. What is sent is a few commands, too short for a
-//! compressor's hundreds of kilobytes: they leave as stored blocks, which every inflater takes.
+//! What the server sends is inflated. What is sent to the server is a few short commands, which are not worth the
+//! hundreds of kilobytes that a compressor takes: they are sent as stored blocks, which every inflater accepts.
 
 use std::{
     io,
@@ -15,27 +15,28 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::io::Io;
 
-/// How much compressed data is read at once.
+/// How many compressed octets are read at once.
 const INPUT: usize = 8 * 1024;
-/// How much is inflated at once, at most: the room for it is wiped first, so it should not be far more than `INPUT` yields.
+/// How many octets are inflated at once, at most. The room for them is zeroed first, so it should not be much larger
+/// than what `INPUT` yields.
 const OUTPUT: usize = 32 * 1024;
-/// How much goes into one stored block, at most. RFC 1951 §3.2.4 allows 65535; this also bounds what is held.
+/// How many octets go into one stored block, at most. RFC 1951 §3.2.4 allows 65535; this also bounds what is held.
 const BLOCK: usize = 4 * 1024;
 
-/// A compressed connection. It holds some 50 KB: DEFLATE's window of 32 KB, tables, and the input.
+/// A compressed connection. It takes about 50 KB of memory: DEFLATE's window of 32 KB, tables, and the input.
 pub struct Deflate {
     io: Box<dyn Io>,
     inflater: Decompress,
     /// Received and not yet inflated.
     input: BytesMut,
-    /// The final block came: there is nothing after it.
+    /// The final block has come: nothing follows it.
     ended: bool,
     /// Blocks that were not yet sent.
     outgoing: BytesMut,
 }
 
 impl Deflate {
-    /// `input`: what has been received of the compressed stream already.
+    /// Compression on top of `io`. `input`: the octets of the compressed stream that have been received already.
     pub fn new(io: Box<dyn Io>, input: BytesMut) -> Self {
         Self {
             io,
@@ -46,7 +47,7 @@ impl Deflate {
         }
     }
 
-    /// Inflates into `out` what the input and the inflater hold; returns whether anything came of it.
+    /// Inflates into `out` what the input and the inflater hold; returns whether that yielded anything.
     fn inflate(&mut self, out: &mut ReadBuf<'_>) -> io::Result<bool> {
         while !self.ended {
             let room = out.initialize_unfilled_to(out.remaining().min(OUTPUT));
@@ -55,7 +56,7 @@ impl Deflate {
                 .inflater
                 .decompress(&self.input, room, FlushDecompress::None)
                 .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-            // Neither difference passes the length of its slice.
+            // Neither difference is larger than the length of its slice.
             let taken = (self.inflater.total_in() - taken) as usize;
             let given = (self.inflater.total_out() - given) as usize;
             self.input.advance(taken);
@@ -116,7 +117,8 @@ impl AsyncWrite for Deflate {
         ready!(self.poll_drain(cx))?;
         let count = octets.len().min(BLOCK);
         if count > 0 {
-            // RFC 1951 §3.2.4: not final, stored, and the padding, in one octet; LEN; its complement; the data.
+            // RFC 1951 §3.2.4: "not final", "stored" and the padding in one octet; then LEN, its complement, and the
+            // data.
             let length = count as u16;
             self.outgoing.extend_from_slice(&[0]);
             self.outgoing.extend_from_slice(&length.to_le_bytes());
@@ -152,7 +154,7 @@ mod tests {
         (Deflate::new(Box::new(near), BytesMut::new()), far)
     }
 
-    /// What a server sends, which flushes after each of `parts`.
+    /// What a server sends that flushes after each of `parts`.
     fn compressed(parts: &[&[u8]], flush: FlushCompress) -> Vec<u8> {
         let mut compressor = Compress::new(Compression::default(), false);
         let mut out = Vec::new();

@@ -1,4 +1,5 @@
-//! From a host and a port to a connection: names resolved, addresses raced, a proxy passed, TLS agreed on.
+//! Connects to a host and a port: resolves the name, tries the addresses, passes a proxy, and makes the TLS handshake.
+//! It does not speak IMAP.
 
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -19,13 +20,13 @@ use crate::{
     tls::{self, ClientStream, HandshakeError},
 };
 
-/// How long one address has for itself before the next is tried too: RFC 8305 §5 recommends this.
+/// How long one address is tried alone, before the next is tried too, as RFC 8305 §5 recommends.
 const HEAD_START: Duration = Duration::from_millis(250);
-/// After this much silence the kernel asks whether the other side is still there: NAT routers forget a connection sooner than
-/// IDLE and long pauses between polls end.
+/// After this much silence the kernel asks whether the other side is still there: a NAT router may forget a connection
+/// while it is parked.
 const KEEP_ALIVE: Duration = Duration::from_secs(120);
 
-/// Reaches one host.
+/// Connects to one host.
 #[derive(Debug)]
 pub(super) struct Dialer {
     pub(super) host: String,
@@ -33,12 +34,12 @@ pub(super) struct Dialer {
     proxy: Option<Proxy>,
     pub(super) mode: UpstreamTls,
     tls: tls::Connector,
-    /// Bounds everything until the connection stands.
+    /// How long everything may take until the connection is established.
     patience: Duration,
 }
 
 impl Dialer {
-    /// `patience`: how long it may take until the connection stands. Errors name the file at fault.
+    /// `patience`: how long it may take until a connection is established. Errors name the file at fault.
     pub(super) fn new(upstream: &Upstream, patience: Duration) -> Result<Self, tls::Error> {
         let ca_file = upstream.ca_file.as_deref();
         Ok(Self {
@@ -54,7 +55,8 @@ impl Dialer {
         })
     }
 
-    /// Connects, with TLS if it comes first. Also returns the server's address, unless a proxy lies between.
+    /// Connects, and makes the TLS handshake if TLS comes before the greeting. Also returns the server's address;
+    /// `None` if a proxy lies between.
     pub(super) async fn dial(&self) -> Result<(Box<dyn Io>, Option<SocketAddr>), Error> {
         let deadline = self.deadline();
         let addresses = self.resolve(deadline).await?;
@@ -72,7 +74,7 @@ impl Dialer {
         Ok((io, peer))
     }
 
-    /// When a connection that is begun now must stand.
+    /// By when a connection that is begun now must be established.
     pub(super) fn deadline(&self) -> Instant {
         Instant::now() + self.patience
     }
@@ -82,7 +84,7 @@ impl Dialer {
         matches!(self.mode, UpstreamTls::Implicit | UpstreamTls::Legacy)
     }
 
-    /// What the connection goes through.
+    /// The proxy on the way to the server, if there is one.
     pub(super) fn proxy(&self) -> Option<&Proxy> {
         self.proxy.as_ref()
     }
@@ -97,7 +99,7 @@ impl Dialer {
         resolved.map_err(|error| self.unreachable(error))
     }
 
-    /// A TCP connection to one address.
+    /// Opens a TCP connection to one address.
     pub(super) async fn open(&self, address: SocketAddr, deadline: Instant) -> Result<TcpStream, Error> {
         let opened = timeout_at(deadline, open(address)).await.unwrap_or(Err(silence()));
         opened.map_err(|error| self.unreachable(Unreachable::Addresses(vec![(address, error)])))
@@ -111,7 +113,7 @@ impl Dialer {
         unreachable.into()
     }
 
-    /// The TLS handshake on a connection that has been used already.
+    /// Makes the TLS handshake on an open connection. Its time begins anew.
     pub(super) async fn secure(&self, io: Box<dyn Io>) -> Result<ClientStream<Box<dyn Io>>, Error> {
         self.handshake(io, self.deadline()).await
     }
@@ -129,7 +131,7 @@ impl Dialer {
         }
     }
 
-    /// The TLS handshake.
+    /// Makes the TLS handshake, until `deadline` at most.
     pub(super) async fn handshake(
         &self,
         io: Box<dyn Io>,
@@ -176,7 +178,7 @@ async fn open(address: SocketAddr) -> io::Result<TcpStream> {
     Ok(tcp)
 }
 
-/// The addresses by turns of IPv6 and IPv4, the family that the resolver prefers first (RFC 8305 §4), each once.
+/// The addresses, each once, IPv6 and IPv4 by turns. The family that the resolver puts first comes first (RFC 8305 §4).
 fn interleaved(addresses: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
     let mut known = Vec::new();
     for address in addresses {
@@ -200,9 +202,9 @@ fn interleaved(addresses: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
     }
 }
 
-/// Tries one address after the other, the next as soon as one has failed or [`HEAD_START`] is over; what was begun goes on
-/// meanwhile. The first that `connect` succeeds with wins, and the others are dropped (RFC 8305 §5). The error tells what
-/// became of each address that was tried until `deadline`.
+/// Tries one address after the other, the next as soon as one has failed or [`HEAD_START`] is over; attempts that were
+/// begun go on meanwhile. The first that succeeds wins, and the others are dropped (RFC 8305 §5). The error says what
+/// became of each address that was tried before `deadline`.
 async fn race<T, F>(
     addresses: Vec<SocketAddr>,
     deadline: Instant,
@@ -293,7 +295,8 @@ mod tests {
         }
     }
 
-    /// The race, who won or what is said of the losers, and after how many milliseconds.
+    /// Runs a race. Returns the attempts, the winner or the words of the error, and how many milliseconds the race
+    /// took.
     async fn run(fates: &[(&str, Fate)], patience: Duration) -> (Arc<Attempts>, Result<SocketAddr, String>, u128) {
         let attempts = Arc::new(Attempts {
             fates: fates
@@ -404,7 +407,8 @@ mod tests {
         assert_eq!(mixed(&[]), []);
     }
 
-    /// A listener whose backlog is full: the kernel drops whoever knocks. It lasts as long as what is returned.
+    /// A listener whose backlog is full: the kernel drops every further SYN. It lasts as long as the second value is
+    /// held.
     fn black_hole() -> (SocketAddr, impl Sized) {
         let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
         listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
@@ -430,7 +434,7 @@ mod tests {
         let took = start.elapsed();
         assert_eq!((address, tcp.peer_addr().unwrap()), (there, there));
         assert!(took >= HEAD_START, "{took:?}: the first address is no black hole");
-        // The kernel itself would knock again after a second only.
+        // The kernel itself would send another SYN after a second only.
         assert!(took < MS * 900, "{took:?}");
         assert!(tcp.nodelay().unwrap());
         assert!(socket2::SockRef::from(&tcp).keepalive().unwrap());

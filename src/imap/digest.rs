@@ -1,25 +1,27 @@
-//! What tells messages apart where UIDs do not: digests of header fields, size and INTERNALDATE.
+//! Digests of header fields, size and INTERNALDATE. They identify a message if its UID cannot: under another
+//! UIDVALIDITY, or as a copy in another folder.
 
 use aws_lc_rs::digest::{Context, SHA256};
 
 use super::{bodies::BodyStart, command::UidSet, error::Error, mailbox::Mailbox};
 use crate::types::Uid;
 
-/// Of one message; equal ones are the same, or were made to look so.
+/// The digest of one message. Messages with equal digests are the same, or somebody made them look the same.
 pub type Digest = [u8; 16];
 
-/// What a copy keeps and hardly two messages share (RFC 3501 §6.4.7: COPY preserves INTERNALDATE).
+/// The fields of a fingerprint. A copy keeps them, and hardly two messages share them all. COPY preserves INTERNALDATE
+/// too (RFC 3501 §6.4.7).
 const FINGERPRINT: &str = "MESSAGE-ID DATE FROM TO SUBJECT RECEIVED CONTENT-TYPE";
 
-/// Octets of the fields of one message that are held while it is looked at: many times what mail has, and nothing to whoever
-/// sends it a longer one.
+/// How many octets of one message's fields are held while the message is read: many times what mail has. What is beyond
+/// is dropped, so nobody gains by sending more.
 const MAX_FIELDS: usize = 256 * 1024;
-/// Octets of the fields of one message that are kept, of many messages at once.
+/// How many octets of one message's fields are kept, if the fields of many messages are kept at once.
 const MAX_KEPT: usize = 4 * 1024;
 
 impl Mailbox {
-    /// Digests of Message-ID, size and INTERNALDATE, by which messages are known again under another UIDVALIDITY. Those
-    /// without a Message-ID are left out.
+    /// Digests of Message-ID, size and INTERNALDATE, to recognise messages under another UIDVALIDITY. Messages without
+    /// a Message-ID are left out.
     pub async fn identities(&mut self, uids: &[Uid]) -> Result<Vec<(Uid, Digest)>, Error> {
         self.described(uids, "MESSAGE-ID", MAX_FIELDS, |message| {
             let id = message.id()?;
@@ -28,7 +30,8 @@ impl Mailbox {
         .await
     }
 
-    /// Digests of several header fields (their first [`MAX_FIELDS`] octets), size and INTERNALDATE, by which a copy is known.
+    /// Digests of several header fields (their first [`MAX_FIELDS`] octets), size and INTERNALDATE, to recognise a
+    /// copy.
     pub async fn fingerprints(&mut self, uids: &[Uid]) -> Result<Vec<(Uid, Digest)>, Error> {
         self.described(uids, FINGERPRINT, MAX_FIELDS, |message| message.digest(&message.fields))
             .await
@@ -40,15 +43,15 @@ impl Mailbox {
             .await
     }
 
-    /// These header fields (`FROM SUBJECT`) of messages, as they come, with the empty line; cut where they are longer than
-    /// [`MAX_KEPT`].
+    /// The header fields `fields` (such as `FROM SUBJECT`) of messages, as the server sends them, with the empty line;
+    /// cut after [`MAX_KEPT`] octets.
     pub async fn headers(&mut self, uids: &[Uid], fields: &str) -> Result<Vec<(Uid, Vec<u8>)>, Error> {
         self.described(uids, fields, MAX_KEPT, |message| Some(message.fields.as_slice().into()))
             .await
     }
 
-    /// What `take` makes of each of `uids` (ascending) once its response is complete; one message is held at a time, up to
-    /// `limit` octets of its fields.
+    /// Calls `take` for each of `uids` (ascending) once the message's response is complete, and collects the results.
+    /// One message is held at a time, up to `limit` octets of its fields.
     async fn described<T>(
         &mut self,
         uids: &[Uid],
@@ -72,7 +75,7 @@ impl Mailbox {
                     BodyStart::End(uid) => {
                         let attributes = self.attributes();
                         (message.size, message.arrived) = (attributes.size, attributes.arrived);
-                        // News about flags may come in between, of any message.
+                        // The response may also be news about the flags of any message.
                         if let Some(uid) = uid.filter(|uid| message.has_fields && uids.binary_search(uid).is_ok())
                             && let Some(value) = take(&mut message)
                         {
@@ -92,15 +95,15 @@ impl Mailbox {
     }
 }
 
-/// What a server told of one message.
+/// What the server has sent of one message.
 #[derive(Default)]
 struct Described {
-    /// Fields have come.
+    /// Whether fields have come.
     has_fields: bool,
     size: Option<u32>,
     arrived: Option<u32>,
     fields: Vec<u8>,
-    /// There was more of them.
+    /// Whether there were more octets of fields than are held.
     is_cut: bool,
 }
 
@@ -111,12 +114,12 @@ impl Described {
         self.fields.extend_from_slice(&octets[..octets.len().min(room)]);
     }
 
-    /// The Message-ID, where nothing else was asked for; half of one is none.
+    /// The Message-ID, if no other field was asked for; `None` if it was cut.
     fn id(&self) -> Option<String> {
         message_id(&self.fields).filter(|_| !self.is_cut)
     }
 
-    /// `None` where size or INTERNALDATE were not told.
+    /// The digest of size, INTERNALDATE and `more`; `None` if the server did not send size or INTERNALDATE.
     fn digest(&self, more: &[u8]) -> Option<Digest> {
         let mut context = Context::new(&SHA256);
         context.update(&self.size?.to_be_bytes());
@@ -132,7 +135,7 @@ impl Described {
 fn message_id(header: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(header).ok()?;
     let (name, value) = text.split_once(':')?;
-    // Folded, it may begin in the next line (RFC 5322 §2.2.3).
+    // If the field is folded, its value may begin in the next line (RFC 5322 §2.2.3).
     let id: String = value.split_ascii_whitespace().take(1).collect();
     (name.trim().eq_ignore_ascii_case("message-id") && !id.is_empty()).then_some(id)
 }

@@ -1,4 +1,4 @@
-//! What can go wrong with an upstream, told apart by what helps against it.
+//! What can go wrong with an upstream. The variants are distinguished by what helps against them.
 
 use std::time::Duration;
 
@@ -14,21 +14,22 @@ use crate::{
     types::Spoken,
 };
 
-/// Why an upstream did not do what was asked. Display says what has happened, for the log and for people at a terminal: it may
-/// bear the server's own text, which never repeats a password (see [`Completion::without`]). What to do about it is told by
-/// [`advice`](super::advice()).
+/// Why an upstream did not do what it was asked. `Display` says what has happened, for the log and for people at a
+/// terminal. It may contain the server's own text, which never repeats a password (see [`Completion::without`]).
+/// [`advice`](super::advice()) says what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// No TCP connection.
+    /// No TCP connection could be made.
     #[error("cannot connect: {0}")]
     Unreachable(#[from] Unreachable),
-    /// The proxy will not connect us, until its configuration or ours is changed. The text says who and why.
+    /// The proxy refuses to connect us until its configuration or ours is changed. The text names the proxy and the
+    /// reason.
     #[error("cannot connect: {0}")]
     Proxy(String),
     /// The TLS handshake broke off.
     #[error("cannot connect: the TLS handshake broke off: {0}")]
     Connect(std::io::Error),
-    /// The server says nothing to the TLS handshake.
+    /// The server does not answer the TLS handshake.
     #[error("cannot connect: no answer to the TLS handshake for {} seconds", .0.as_secs())]
     SilentTls(Duration),
     /// The certificate is not trusted or not for this host; nothing secret was sent.
@@ -37,10 +38,10 @@ pub enum Error {
     /// TLS is not possible with this server; another try would fail in the same way.
     #[error("no TLS: {0}")]
     Tls(Disagreement),
-    /// What greets is no IMAP server.
+    /// What answers is not an IMAP server.
     #[error("{0} answers, not an IMAP server")]
     Stranger(Spoken),
-    /// Silence, or the end of the connection, in place of a greeting.
+    /// The server says nothing, or closes the connection, instead of greeting.
     #[error("the server does not greet: {0}")]
     NoGreeting(Box<Self>),
     /// The server greets with BYE.
@@ -49,28 +50,29 @@ pub enum Error {
     /// `tls = "starttls"`, but the server does not offer STARTTLS.
     #[error("the server offers no STARTTLS")]
     NoStartTls,
-    /// No way to log in by password may be used on this connection (LOGINDISABLED, RFC 3501 §6.2.3).
+    /// The server offers no way to log in by password that may be used on this connection (LOGINDISABLED, RFC 3501
+    /// §6.2.3).
     #[error("the server takes no password on this connection (LOGINDISABLED)")]
     LoginDisabled,
-    /// Neither AUTH=OAUTHBEARER nor AUTH=XOAUTH2 is offered.
+    /// The server offers neither AUTH=OAUTHBEARER nor AUTH=XOAUTH2.
     #[error("the server takes no token (it offers neither OAUTHBEARER nor XOAUTH2)")]
     NoTokens,
-    /// There is no token.
+    /// No access token could be had.
     #[error(transparent)]
     Token(#[from] oauth::Error),
-    /// The server refused the token, though its provider gave it.
+    /// The server refused a token that its provider had given.
     #[error("token refused: {0}")]
     TokenRefused(Completion),
-    /// The server says that it has authenticated somebody already; that is nobody we know.
+    /// The server greets with PREAUTH: somebody is authenticated already, and it is not known who.
     #[error("the server greets with PREAUTH, so it is not known whose mail this is")]
     PreAuthenticated,
     /// The server refused user or password.
     #[error("login refused: {0}")]
     Denied(Completion),
-    /// The login was right, but leads to no mailbox.
+    /// The login was right, but it leads to no mailbox.
     #[error("logged in, but there is no mailbox to use: {0}")]
     NoMailbox(Completion),
-    /// The server has asked for a pause that is not over: it was not asked.
+    /// The server has asked for a pause that is not over. Nothing was sent to it.
     #[error("the server wants to be left alone for another {} seconds", .0.as_secs().max(1))]
     Paused(Duration),
     /// The server said NO or BAD.
@@ -78,7 +80,7 @@ pub enum Error {
     Refused {
         /// The command's name, without arguments.
         command: &'static str,
-        /// What it said.
+        /// What the server said.
         completion: Completion,
     },
     /// The server said BYE.
@@ -89,31 +91,31 @@ pub enum Error {
     Closed {
         /// What the server said.
         completion: Completion,
-        /// Why, as far as it says.
+        /// The reason, from what the server said.
         closed: Closed,
     },
     /// The server did not keep to the login's mechanism, or could not prove itself.
     #[error("the login was broken off: {0}")]
     Sasl(&'static str),
-    /// Silence for `upstream_seconds`.
+    /// The server said nothing for this long.
     #[error("no answer for {} seconds", .0.as_secs())]
     Silent(Duration),
-    /// The server keeps talking, and does not come to an end.
+    /// The server keeps sending, but does not complete what was asked.
     #[error("the server goes on and on without completing what was asked")]
     Endless,
-    /// A message ended before all the octets came that the server had announced: it has completed the command instead.
+    /// The server completed the command before it had sent all the octets of a message that it had announced.
     #[error("the server sent fewer octets than it announced")]
     ShortLiteral,
     /// The connection was closed or reset.
     #[error("connection lost: {0}")]
     Lost(std::io::Error),
-    /// What came is not IMAP, or passes a limit.
+    /// What the server sent is not IMAP, or passes a limit.
     #[error("not IMAP: {0}")]
     Protocol(&'static str),
-    /// SELECT told no UIDVALIDITY.
+    /// The answer to SELECT has no UIDVALIDITY.
     #[error("the server gives no UIDVALIDITY, so that no message has a name that lasts (RFC 3501 §2.3.1.1)")]
     NoUidValidity,
-    /// OK, but what was asked for did not come.
+    /// The server said OK, but did not send what was asked for.
     #[error("{0} was answered OK without data")]
     NoData(&'static str),
 }
@@ -127,7 +129,7 @@ impl From<SaslError> for Error {
 impl Error {
     /// Whether another try on a new connection may help, because this connection is what failed.
     pub fn is_lost(&self) -> bool {
-        // Exchange also says so of a connection whose way to the mailbox has broken off.
+        // `NoMailbox`: Exchange also says this on a connection that has lost its way to the mailbox.
         match self {
             Self::Lost(_) | Self::Bye(_) | Self::Unwelcome(_) | Self::NoMailbox(_) => true,
             Self::NoGreeting(instead) => instead.is_lost(),
@@ -135,7 +137,7 @@ impl Error {
         }
     }
 
-    /// Its kind, in one word: a label of a metric.
+    /// The kind of the error, in one word: a label of a metric.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Unreachable(_) | Self::Connect(_) | Self::SilentTls(_) => "unreachable",
@@ -159,13 +161,13 @@ impl Error {
         }
     }
 
-    /// A tagged BAD.
+    /// Whether the server said BAD.
     pub(super) fn is_bad(&self) -> bool {
         matches!(self, Self::Refused { completion, .. } if completion.is_bad())
     }
 
-    /// Whether the server answered for a message, and did not deliver it: OK without data, or a NO or BAD that does not sound
-    /// as if it would pass. Says nothing about whether the message exists.
+    /// Whether the server answered a request for a message without delivering it: by OK without data, with too few
+    /// octets, or by a NO or BAD that does not look temporary. This does not say whether the message exists.
     pub fn is_undelivered(&self) -> bool {
         match self {
             Self::NoData(_) | Self::ShortLiteral => true,
@@ -174,7 +176,7 @@ impl Error {
         }
     }
 
-    /// For how long the server wants to be left alone, where it says that it is asked too much.
+    /// How long the server wants to be left alone, if it says that it is asked too much.
     pub(super) fn pause(&self) -> Option<Pause> {
         match self {
             Self::Refused { completion, .. } => completion.pause(),
@@ -188,7 +190,7 @@ impl Error {
         self.pause().is_some()
     }
 
-    /// A tagged NO or BAD.
+    /// The error for a tagged NO or BAD.
     pub(super) fn refused(command: &'static str, completion: Completion) -> Self {
         if completion.tells_no_mailbox() {
             Self::NoMailbox(completion)
@@ -197,7 +199,7 @@ impl Error {
         }
     }
 
-    /// Whether the server will never do what was asked, however often: the user may not, or a folder can't be made.
+    /// Whether a repetition can never help: the user may not do this, or a folder can't be made.
     pub fn is_final(&self) -> bool {
         let Self::Refused { command, completion } = self else {
             return false;
@@ -210,7 +212,7 @@ impl Error {
         is_final && !completion.will_pass()
     }
 
-    /// Whether SELECT was refused for good: the folder does not exist or is not ours.
+    /// Whether SELECT was refused for good: the folder does not exist, or the user may not select it.
     pub fn is_no_such_folder(&self) -> bool {
         let Self::Refused {
             command: "SELECT",
@@ -226,8 +228,8 @@ impl Error {
         }
     }
 
-    /// A tagged NO or BAD to a login, told apart by fault: wrong password, or anything that will pass or must be
-    /// mended elsewhere. A device must not ask its owner for a new password because a server is busy.
+    /// The error for a tagged NO or BAD to a login. It distinguishes a wrong password from a fault that will pass or
+    /// must be mended elsewhere: a device must not ask its owner for a new password because a server is busy.
     pub(super) fn from_login(command: &'static str, completion: Completion) -> Self {
         if completion.tells_no_mailbox() || completion.pause().is_some() {
             return Self::refused(command, completion);

@@ -1,19 +1,20 @@
-//! FETCH responses (RFC 3501 §7.4.2) parsed as a stream: a response is a row of segments with literals between them, and no
-//! more than one segment is ever held. Nothing is allocated but for an EMAILID and a body that comes as a quoted string.
+//! Parses FETCH responses (RFC 3501 §7.4.2) as a stream: a response is a sequence of segments with literals between
+//! them, and only one segment is held at a time.
 //!
-//! Whatever can mean one thing only is understood: attributes in any order, needless parentheses, an item named as it was
-//! asked for (`BODY.PEEK[]`), a literal that follows its name without a space. An attribute whose value makes no sense is
-//! left out, except for UID: a message without one is nobody's.
+//! Everything that can mean only one thing is accepted: attributes in any order, needless parentheses, an item named as
+//! it was asked for (`BODY.PEEK[]`), a literal that follows its name without a space. If the value of an attribute
+//! makes no sense, the attribute is left out. UID is the exception: without it nobody knows whose data this is, so the
+//! response is an error.
 
 use super::{date, token};
 use crate::types::Uid;
 
-/// What one FETCH response has told so far.
+/// What has been read of one FETCH response so far.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Fetch {
     /// `UID`
     pub uid: Option<Uid>,
-    /// `RFC822.SIZE`; the largest number if a server says more than 32 bits hold (RFC 3501 §9, `number`).
+    /// `RFC822.SIZE`; `u32::MAX` if the server sends a number that 32 bits do not hold (RFC 3501 §9, `number`).
     pub size: Option<u32>,
     /// `FLAGS`
     pub flags: Option<Flags>,
@@ -21,13 +22,13 @@ pub struct Fetch {
     pub arrived: Option<u32>,
     /// `EMAILID` (RFC 8474 §5.1)
     pub email_id: Option<Box<str>>,
-    /// The octets of all parts of `BODYSTRUCTURE`.
+    /// The sum of the octets of all parts in `BODYSTRUCTURE`.
     pub structure: Option<u32>,
     /// The list of attributes has begun.
     is_open: bool,
-    /// Needless parentheses around attributes that are still open.
+    /// How many needless parentheses around attributes are open.
     needless: u32,
-    /// Open parentheses of an attribute's value.
+    /// How many parentheses of an attribute's value are open.
     nested: u32,
 }
 
@@ -45,11 +46,11 @@ pub struct Flags {
 pub enum Step {
     /// The response is complete.
     End,
-    /// A section's content follows the segment as a literal of so many octets; then the next segment.
+    /// The content of a section follows the segment, as a literal of this many octets; then comes the next segment.
     Literal(Section, u64),
-    /// A section's content, given in the segment itself; call again with the octets from `rest` on.
+    /// The content of a section stands in the segment itself. Call again with the octets from `rest` on.
     Inline {
-        /// Whose content.
+        /// The section.
         section: Section,
         /// `None` for NIL.
         content: Option<Vec<u8>>,
@@ -58,7 +59,7 @@ pub enum Step {
     },
 }
 
-/// What a content belongs to.
+/// The part of a message that a content is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Section {
     /// `BODY[]`, `RFC822`
@@ -69,7 +70,7 @@ pub enum Section {
     Text,
     /// `BODY[HEADER.FIELDS (…)]`
     Fields,
-    /// Any other; not asked for.
+    /// Any other. The gateway asks for none of these.
     Other,
 }
 
@@ -77,7 +78,7 @@ pub enum Section {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Malformed;
 
-/// Takes the head of a FETCH response off: of `12 FETCH (UID 1)`, what follows FETCH. `None` for other data.
+/// What follows FETCH in an untagged response such as `12 FETCH (UID 1)`; `None` if the response is not FETCH.
 pub fn data(untagged: &[u8]) -> Option<&[u8]> {
     let (first, rest) = token::word(untagged);
     if !first.first().is_some_and(u8::is_ascii_digit) {
@@ -89,7 +90,7 @@ pub fn data(untagged: &[u8]) -> Option<&[u8]> {
 }
 
 impl Fetch {
-    /// Parses `segment` (a line without its line end, or what follows an inline content) as far as it goes.
+    /// Parses `segment`: a line without its line end, or what follows an inline content.
     pub fn parse(&mut self, segment: &[u8]) -> Result<Step, Malformed> {
         let mut at = 0;
         if !self.is_open {
@@ -105,7 +106,7 @@ impl Fetch {
         {
             return Ok(step);
         }
-        // An item whose content stands in needless parentheses.
+        // The item whose content stands in needless parentheses.
         let mut pending: Option<&[u8]> = None;
         loop {
             at += spaces(&segment[at..]);
@@ -140,7 +141,7 @@ impl Fetch {
             at += spaces(&segment[at..]);
             match segment.get(at) {
                 None => return Err(Malformed),
-                // Needless, around a content.
+                // A needless parenthesis around a content.
                 Some(b'(') if section.is_some() => {
                     self.needless += 1;
                     at += 1;
@@ -193,7 +194,7 @@ impl Fetch {
         }
     }
 
-    /// An attribute with an atom or a string.
+    /// Takes an attribute whose value is an atom or a string.
     fn take_value(&mut self, name: &[u8], value: &[u8]) -> Result<(), Malformed> {
         if name.eq_ignore_ascii_case(b"UID") {
             let uid = token::number(value).filter(|&uid| uid > 0).ok_or(Malformed)?;
@@ -208,7 +209,7 @@ impl Fetch {
         Ok(())
     }
 
-    /// An attribute with a list, given without its parentheses.
+    /// Takes an attribute whose value is a list. `inner` has no parentheses around it.
     fn take_list(&mut self, name: &[u8], inner: &[u8]) -> Result<(), Malformed> {
         let value = inner.trim_ascii();
         if name.eq_ignore_ascii_case(b"FLAGS") {
@@ -228,14 +229,15 @@ impl Fetch {
         Ok(())
     }
 
-    /// Goes to the end of the list that is open at `at`; stops at a literal inside it.
+    /// Goes to the end of the list that is open at `at`. If there is a literal inside it, stops and returns that
+    /// literal.
     fn skip_list(&mut self, segment: &[u8], at: &mut usize) -> Result<Option<Step>, Malformed> {
         while self.nested > 0 {
             match segment.get(*at) {
                 None => return Err(Malformed),
                 Some(b'(') => self.nested += 1,
                 Some(b')') => self.nested -= 1,
-                // A quote within an atom is part of it: odd keywords hold some.
+                // A quote inside an atom is part of the atom: some odd keywords contain one.
                 Some(b'"') if *at == 0 || b" (".contains(&segment[*at - 1]) => {
                     quoted(segment, at)?;
                     continue;
@@ -264,8 +266,8 @@ fn spaces(octets: &[u8]) -> usize {
     octets.iter().take_while(|&&b| b == b' ').count()
 }
 
-/// `UID`, `BODY[HEADER.FIELDS (DATE)]<0>`, `BODY []`: a name ends at a space, a parenthesis, a quote or a literal, but not
-/// between brackets.
+/// The length of a name such as `UID`, `BODY[HEADER.FIELDS (DATE)]<0>` or `BODY []`. A name ends at a space, a
+/// parenthesis, a quote or a literal, unless these stand between brackets.
 fn name_length(octets: &[u8]) -> usize {
     let mut bracket = false;
     let end = octets
@@ -295,7 +297,7 @@ fn is_body(name: &[u8]) -> bool {
     name.eq_ignore_ascii_case(b"BODY") || name.eq_ignore_ascii_case(b"BODY.PEEK")
 }
 
-/// The section that an item bears the content of; `None` for an item without content.
+/// The section whose content the item `name` carries; `None` if it carries no content.
 fn section(name: &[u8]) -> Option<Section> {
     if let Some(open) = memchr::memchr(b'[', name)
         && is_body(name[..open].trim_ascii_end())
@@ -332,13 +334,13 @@ fn has_flag(list: &[u8], flag: &[u8]) -> bool {
 /// The octets of all parts of a body (RFC 3501 §7.4.2, `body-fld-octets`): the seventh field of each list that begins with
 /// a string. `None` if there is no such field.
 fn structure_octets(inner: &[u8]) -> Option<u32> {
-    /// Of an open list: how many of its fields have come, and whether the first was a string.
+    /// For an open list: how many of its fields have come, and whether the first was a string.
     #[derive(Clone, Copy, Default)]
     struct List {
         fields: usize,
         is_part: bool,
     }
-    /// A message nests its parts hardly deeper.
+    /// Messages hardly nest their parts deeper.
     const DEEPEST: usize = 64;
     const OCTETS: usize = 7;
 
@@ -386,7 +388,7 @@ fn structure_octets(inner: &[u8]) -> Option<u32> {
     total
 }
 
-/// Takes the quoted string at `at`, which is moved behind it.
+/// Reads the quoted string at `at`, and moves `at` behind it.
 fn quoted(segment: &[u8], at: &mut usize) -> Result<Vec<u8>, Malformed> {
     let mut content = Vec::new();
     let mut octets = segment[*at + 1..].iter().enumerate();

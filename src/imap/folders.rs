@@ -1,4 +1,4 @@
-//! Folders other than the selected one: which there are, what they are called, what they hold, and making one.
+//! Folders besides the selected one: lists them, translates their names, asks what they hold, and makes them.
 
 use std::sync::Arc;
 
@@ -13,16 +13,16 @@ use super::{
 };
 use crate::types::UidValidity;
 
-/// A folder that LIST told of.
+/// A folder that LIST has returned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Folder {
-    /// As the server has it, in UTF-8.
+    /// The name as the server has it, in UTF-8.
     pub name: String,
-    /// What separates the levels of its name.
+    /// What separates the levels of its name; `None` if there are no levels.
     pub delimiter: Option<char>,
-    /// It is for messages that were deleted (`\Trash`, RFC 6154 §2).
+    /// Whether it is for deleted messages (`\Trash`, RFC 6154 §2).
     pub is_trash: bool,
-    /// No folder can be made below it (`\Noinferiors`, RFC 3501 §7.2.2).
+    /// Whether no folder can be made below it (`\Noinferiors`, RFC 3501 §7.2.2).
     pub is_childless: bool,
 }
 
@@ -35,12 +35,12 @@ impl Rights {
         self.0.contains(right)
     }
 
-    /// Whether messages may be flagged `\Deleted` and expunged; `d` was both in RFC 2086.
+    /// Whether messages may be flagged `\Deleted` and expunged. In RFC 2086, `d` allowed both.
     pub fn may_remove(&self) -> bool {
         (self.has('t') && self.has('e')) || self.has('d')
     }
 
-    /// Whether messages may be filed into it.
+    /// Whether messages may be moved or copied into the folder.
     pub fn may_insert(&self) -> bool {
         self.has('i')
     }
@@ -50,18 +50,18 @@ impl Rights {
         self.has('s')
     }
 
-    /// Whether folders may be made below it; `c` was that in RFC 2086.
+    /// Whether folders may be made below the folder. In RFC 2086, `c` allowed this.
     pub fn may_create_below(&self) -> bool {
         self.has('k') || self.has('c')
     }
 }
 
-/// What STATUS told.
+/// The answer to STATUS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FolderStatus {
     /// UIDVALIDITY.
     pub uid_validity: UidValidity,
-    /// The next message's UID, at least.
+    /// The UID of the next message will be at least this.
     pub uid_next: u32,
 }
 
@@ -75,7 +75,8 @@ impl Mailbox {
         };
         let mut listed = self.responses("LIST", command).await;
         if self.capabilities.special_use && matches!(listed, Err(Error::Refused { .. })) {
-            // RETURN is of LIST-EXTENDED (RFC 5258), which may be missing; then the attributes are told anyway, or not at all.
+            // RETURN belongs to LIST-EXTENDED (RFC 5258), which the server may lack. Such a server sends the attributes
+            // anyway, or not at all.
             listed = self.responses("LIST", "LIST \"\" \"*\"").await;
         }
         let names = self.names;
@@ -86,7 +87,7 @@ impl Mailbox {
         Ok(folders)
     }
 
-    /// Where the user's folders lie: asked once for each user of an upstream.
+    /// Where the user's folders lie. The server is asked once for each user of an upstream.
     pub async fn namespace(&mut self) -> Result<Arc<Namespace>, Error> {
         match self.namespaces.known() {
             Some(known) => Ok(known),
@@ -112,13 +113,13 @@ impl Mailbox {
         Ok(self.namespaces.remember(namespace_of(&folders)))
     }
 
-    /// Whether the name on the server of a folder that the configuration calls `name` is known without asking.
+    /// Whether [`Mailbox::names_on_server`] answers for `name` without asking the server.
     pub(super) fn knows_name_of(&self, name: &str) -> bool {
         name.eq_ignore_ascii_case("INBOX") || self.namespaces.known().is_some()
     }
 
-    /// What a folder that the configuration calls `name` may be called on the server, the likeliest first: translated, and as
-    /// it is.
+    /// The names that the server may have for the folder that the configuration calls `name`, the likeliest first: the
+    /// translated name, and `name` as it is.
     pub(super) async fn names_on_server(&mut self, name: &str) -> Result<Vec<String>, Error> {
         if name.eq_ignore_ascii_case("INBOX") {
             return Ok(vec![name.to_owned()]);
@@ -131,7 +132,8 @@ impl Mailbox {
         })
     }
 
-    /// The name on the server of a folder that the configuration calls `name`: the one that exists, else the one to make.
+    /// The server's name of the folder that the configuration calls `name`: the one that exists or, if there is none,
+    /// the one to make.
     pub async fn name_on_server(&mut self, name: &str) -> Result<String, Error> {
         let mut names = self.names_on_server(name).await?;
         if names.len() > 1 {
@@ -144,8 +146,8 @@ impl Mailbox {
         Ok(names.swap_remove(0))
     }
 
-    /// The same for a folder that messages are filed into. If the server does not tell where folders lie, this makes the folder
-    /// if it is missing: the server's answer shows which name it takes.
+    /// Like [`Mailbox::name_on_server`], for a folder that messages are filed into. If the server does not say where
+    /// folders lie, this makes the folder if it is missing: the server's answer shows which name it accepts.
     pub async fn name_to_file_into(&mut self, name: &str) -> Result<String, Error> {
         let on_server = self.name_on_server(name).await?;
         let Some(below) = self.namespace().await?.below_inbox() else {
@@ -171,7 +173,7 @@ impl Mailbox {
         }
     }
 
-    /// UIDVALIDITY and UIDNEXT of a folder, a name as the server has it; `None` if there is no such folder.
+    /// UIDVALIDITY and UIDNEXT of the folder that the server calls `name`; `None` if there is no such folder.
     pub async fn status(&mut self, name: &str) -> Result<Option<FolderStatus>, Error> {
         let command = format!("STATUS {} (UIDVALIDITY UIDNEXT)", self.names.quoted(name));
         match self.responses("STATUS", &command).await {
@@ -179,13 +181,14 @@ impl Mailbox {
                 Some(status) => Ok(Some(status)),
                 None => Err(Error::NoData("STATUS")),
             },
-            // Servers say so with NONEXISTENT (RFC 5530 §3) or without any code: only what passes is another matter.
+            // If there is no such folder, servers say NO with NONEXISTENT (RFC 5530 §3) or without any code. Only a
+            // temporary refusal means something else.
             Err(Error::Refused { completion, .. }) if completion.is_no() && !completion.will_pass() => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    /// What the user may do in a folder, a name as the server has it; `None` if the server does not tell.
+    /// What the user may do in the folder that the server calls `name`; `None` if the server does not say.
     pub async fn rights(&mut self, name: &str) -> Result<Option<Rights>, Error> {
         if !self.capabilities.acl {
             return Ok(None);
@@ -198,8 +201,8 @@ impl Mailbox {
         }
     }
 
-    /// Makes a folder, a name as the server has it; that it is there already is fine. It is subscribed, so that mail programs
-    /// show it.
+    /// Makes the folder that the server is to call `name`, and subscribes to it, so that mail programs show it. It is
+    /// no error if the folder exists already.
     pub async fn create(&mut self, name: &str) -> Result<(), Error> {
         let name = self.names.quoted(name);
         match self.run("CREATE", &format!("CREATE {name}")).await {
@@ -212,7 +215,7 @@ impl Mailbox {
         }
     }
 
-    /// Runs `command` and collects the untagged responses that begin with `name`, literals and all.
+    /// Runs `command` and collects the untagged responses that begin with `name`, with their literals.
     async fn responses(&mut self, name: &'static str, command: &str) -> Result<Vec<Vec<u8>>, Error> {
         let expect = Expect {
             data: Some(name),
@@ -232,13 +235,13 @@ impl Mailbox {
     }
 }
 
-/// The namespace of a server that does not tell it.
+/// The namespace of a server that does not send it, guessed from its folders.
 fn namespace_of(folders: &[Folder]) -> Namespace {
     let separator = folders.iter().find_map(|folder| folder.delimiter);
     Namespace::of_folders(separator, folders.iter().map(|folder| folder.name.as_str()))
 }
 
-/// Of `LIST (\HasNoChildren \Trash) "/" Bin`; `None` where that is no folder that can be selected.
+/// Parses `LIST (\HasNoChildren \Trash) "/" Bin`; `None` if it is not a folder that can be selected.
 fn folder(response: &[u8], names: Names) -> Option<Folder> {
     let (_, rest) = token::word(response);
     let rest = rest.strip_prefix(b"(")?;
@@ -263,7 +266,7 @@ fn folder(response: &[u8], names: Names) -> Option<Folder> {
     })
 }
 
-/// Of `MYRIGHTS Bin lrswipkxte`.
+/// Parses `MYRIGHTS Bin lrswipkxte`.
 fn rights(response: &[u8]) -> Option<Rights> {
     let (_, mut rest) = token::word(response);
     rest = rest.trim_ascii_start();
@@ -273,7 +276,7 @@ fn rights(response: &[u8]) -> Option<Rights> {
     Some(Rights(String::from_utf8_lossy(&rights).into_owned()))
 }
 
-/// Of `STATUS Bin (UIDNEXT 9 UIDVALIDITY 7)`.
+/// Parses `STATUS Bin (UIDNEXT 9 UIDVALIDITY 7)`.
 fn status(response: &[u8]) -> Option<FolderStatus> {
     let (_, mut rest) = token::word(response);
     token::string(&mut rest)?;

@@ -1,24 +1,26 @@
-//! Frames what a server sends: octets in, lines and the octets of literals out. No socket, no clock.
+//! Cuts what a server sends into lines and the octets of literals. It has no socket and no clock.
 
 use bytes::{Buf, BytesMut};
 
 use super::{error::Error, token};
 
-/// The longest line taken from a server. SEARCH, whose line grows with the mailbox, is read piecewise.
+/// The longest line that is accepted from a server. SEARCH responses, whose line grows with the mailbox, are read
+/// piecewise.
 pub const MAX_LINE: usize = 256 * 1024;
-/// Octets of a literal that nobody asked for. It is dropped as it comes, so this bounds time and not memory.
+/// The most octets of a literal that nobody asked for. Such a literal is dropped as it comes, so this bounds time and
+/// not memory.
 pub const MAX_UNWANTED: u64 = 64 * 1024 * 1024;
 
-/// Where a line lies in the buffer.
+/// How long the line at the start of the buffer is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
-    /// Octets of the line.
+    /// Its octets without the line end.
     pub line: usize,
-    /// The same with its line end.
+    /// Its octets with the line end.
     pub total: usize,
 }
 
-/// What has been received and not yet consumed, and how much of it is not wanted.
+/// The octets that have been received and not consumed, and how much of them is not wanted.
 #[derive(Debug, Default)]
 pub struct Frame {
     buffer: BytesMut,
@@ -30,7 +32,7 @@ pub struct Frame {
 /// The position in an unwanted response.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Skip {
-    /// In none.
+    /// Not in an unwanted response.
     #[default]
     No,
     /// This many octets of a literal are to come, then the rest of the response.
@@ -47,12 +49,12 @@ impl Frame {
         &self.buffer
     }
 
-    /// Where received octets are to be appended.
+    /// The buffer to which received octets are appended.
     pub fn space(&mut self) -> &mut BytesMut {
         &mut self.buffer
     }
 
-    /// Takes everything that has been received, for another layer to read it first.
+    /// Takes everything that has been received, so that another layer can read it first.
     pub fn take(&mut self) -> BytesMut {
         self.scanned = 0;
         std::mem::take(&mut self.buffer)
@@ -64,7 +66,7 @@ impl Frame {
         self.scanned = self.scanned.saturating_sub(count);
     }
 
-    /// Gives the memory of an empty buffer back; returns whether it was empty.
+    /// Frees the memory of an empty buffer; returns whether it was empty.
     pub fn shrink(&mut self) -> bool {
         let is_empty = self.buffer.is_empty();
         if is_empty {
@@ -74,8 +76,8 @@ impl Frame {
         is_empty
     }
 
-    /// The next line, if the buffer holds all of it; what is left of an unwanted response is dropped first. LF alone ends a
-    /// line too. A line beyond [`MAX_LINE`] is an error.
+    /// The next line, if the buffer holds all of it. What is left of an unwanted response is dropped first. A line may
+    /// end with LF alone. A line longer than [`MAX_LINE`] is an error.
     pub fn line(&mut self) -> Result<Option<Span>, Error> {
         if self.drop_unwanted()? {
             self.buffered_line()
@@ -84,8 +86,8 @@ impl Frame {
         }
     }
 
-    /// Drops what is left of an unwanted response as far as it is here; returns whether that was all, so that the buffer
-    /// begins with what follows.
+    /// Drops what has been received of an unwanted response. Returns whether that was all of it, so that the buffer
+    /// begins with what follows it.
     pub fn drop_unwanted(&mut self) -> Result<bool, Error> {
         loop {
             match self.skip {

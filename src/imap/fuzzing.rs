@@ -1,4 +1,4 @@
-//! Doors for the fuzzer (`fuzz/`): names of mailboxes, the exchanges of SASL, and the replies of proxies.
+//! Entry points for the fuzzers in `fuzz/`: names of mailboxes, SASL exchanges, and the replies of proxies.
 
 use super::{
     proxy::{end_of_head, may_be_http, status},
@@ -16,13 +16,14 @@ pub fn quoted(name: &str) -> String {
     Names::ModifiedUtf7.quoted(name)
 }
 
-/// A name as a server tells it in modified UTF-7.
+/// Decodes a name that a server has sent in modified UTF-7.
 pub fn decoded(name: &[u8]) -> String {
     Names::ModifiedUtf7.decoded(name)
 }
 
-/// Answers a server's challenges by the mechanism of this number, below [`MECHANISMS`]. Returns whether the server may then say
-/// OK. `{nonce}` in a challenge stands for the client's nonce, which no server could guess.
+/// Answers a server's challenges by the mechanism of this number, below [`MECHANISMS`]. Returns whether the server may
+/// then say OK; `None` if the exchange breaks off. `{nonce}` in a challenge stands for the client's nonce, which a
+/// fuzzer could not guess.
 pub fn exchange(mechanism: usize, user: &str, secret: &[u8], challenges: &[&[u8]]) -> Option<bool> {
     let mechanism = Mechanism::ALL[mechanism];
     let party = Party {
@@ -52,7 +53,7 @@ pub fn exchange(mechanism: usize, user: &str, secret: &[u8], challenges: &[&[u8]
     Some(exchange.finish().is_ok())
 }
 
-/// The status that the head of an HTTP proxy's reply tells, and where the head ends.
+/// The status in the head of an HTTP proxy's reply, and where the head ends.
 pub fn proxy_reply(head: &[u8]) -> (Option<u16>, Option<usize>) {
     let end = end_of_head(head);
     let status = status(&head[..end.unwrap_or(head.len())]);

@@ -1,4 +1,4 @@
-//! What lies under the wire: TCP, TLS, compression.
+//! The streams that a connection to an upstream runs on: TCP, TLS, compression.
 
 use std::time::Duration;
 
@@ -11,13 +11,13 @@ use crate::tls::{self, ClientStream};
 
 /// A connection to an upstream.
 pub trait Io: AsyncRead + AsyncWrite + Send + Sync + Unpin {
-    /// Makes the next close a reset, or not: a reset tells the peer at once that what it still sends is not read.
+    /// Sets whether closing resets the connection. A reset tells the server at once that nothing more is read.
     fn set_reset_on_close(&self, _: bool) {}
 }
 
 impl Io for TcpStream {
     fn set_reset_on_close(&self, reset: bool) {
-        // A socket that is gone already needs no reset.
+        // An error means that the socket is gone already: it needs no reset.
         let _ = socket2::SockRef::from(self).set_linger(reset.then_some(Duration::ZERO));
     }
 }
@@ -34,7 +34,7 @@ impl<S: Io> Io for ClientStream<S> {
     }
 }
 
-/// Takes the place of a connection that is handed on.
+/// Takes the place of a connection while that is wrapped in another layer.
 impl Io for tokio::io::Empty {}
 
 #[cfg(test)]

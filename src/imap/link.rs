@@ -1,5 +1,5 @@
-//! One conversation with an upstream: commands out, events in. It puts [`Wire`] and [`Reader`] together, numbers commands, and
-//! holds every answer to a time.
+//! One conversation with an upstream: commands out, events in. It joins [`Wire`] and [`Reader`], gives commands their
+//! tags, and limits the time of every answer. It does not know what the commands mean.
 
 use std::{
     collections::VecDeque,
@@ -21,18 +21,20 @@ use super::{
 };
 use crate::telemetry::trace::{self, Side};
 
-/// How long all answers to a flight of commands may take, as a multiple of the silence that a server may keep.
+/// How long all answers to a flight of commands may take, as a multiple of the silence that the server may keep.
 const LONGEST_FLIGHT: u32 = 10;
-/// The same for the next event that is waited for: a server that only chatters makes no progress.
+/// The same for one event: a server that only chatters makes no progress.
 const LONGEST_WAIT: u32 = 4;
 /// How long unwanted answers are read before the connection is given up.
 const LONGEST_DRAIN: Duration = Duration::from_secs(5);
-/// Octets of unwanted content that are read before an event that is waited for.
+/// How many octets of unwanted content are read before the event that is waited for, at most.
 const MAX_DROPPED: u64 = 1 << 30;
-/// Each time this many octets of unwanted content have come, the limit is a second later: a slow server is waited for.
+/// Whenever this many octets of unwanted content have come, the time limit moves on by a second: a slow server is
+/// waited for.
 const OCTETS_PER_SECOND: u64 = 1024;
 
-/// A conversation. A command that was cut short leaves it broken, and it refuses all others.
+/// A conversation with one server. If a command is cut short, the conversation is broken and refuses all further
+/// commands.
 #[derive(Debug)]
 pub struct Link {
     wire: Wire,
@@ -40,17 +42,17 @@ pub struct Link {
     /// How long the server may say nothing.
     silence: Duration,
     last_id: u32,
-    /// The server takes one command at a time.
+    /// Whether each command waits until the one before is complete.
     one_at_a_time: bool,
-    /// Commands that wait for the one in flight to be complete.
+    /// The commands that wait until those in flight are complete.
     waiting: VecDeque<(CommandId, String)>,
     broken: bool,
-    /// Once it is logged in.
+    /// Present once somebody has logged in.
     meter: Option<Meter>,
 }
 
 impl Link {
-    /// `silence`: how long the server may keep us waiting.
+    /// A conversation on `io`. `silence`: how long the server may say nothing while it is waited for.
     pub fn new(io: Box<dyn Io>, silence: Duration) -> Self {
         Self {
             wire: Wire::new(io, silence),
@@ -64,17 +66,17 @@ impl Link {
         }
     }
 
-    /// From now on metrics count this connection.
+    /// Counts this connection in the metrics from now on.
     pub fn measure(&mut self, meter: Meter) {
         self.meter = Some(meter);
     }
 
-    /// What the server has told by the way.
+    /// What the server has said besides the answers to commands.
     pub fn news(&mut self) -> &mut News {
         self.reader.news()
     }
 
-    /// What the server has told by the way, read-only.
+    /// What the server has said besides the answers to commands, read-only.
     pub fn news_so_far(&self) -> &News {
         self.reader.news_so_far()
     }
@@ -84,7 +86,7 @@ impl Link {
         self.wire.received().octets()
     }
 
-    /// Whether the conversation is over.
+    /// Whether the conversation is broken or over, so that it refuses commands.
     pub fn is_broken(&self) -> bool {
         self.broken
     }
@@ -94,12 +96,18 @@ impl Link {
         self.wire.set_reset_on_close(reset);
     }
 
-    /// Marks the conversation as over; nothing is under way on it.
+    /// Marks the conversation as over. Call this only if no command is under way.
     pub fn close(&mut self) {
         self.broken = true;
     }
 
-    /// Ends the conversation with what is under way.
+    /// Ends the conversation at once: what has not been sent yet is not sent any more.
+    pub fn cut(&mut self) {
+        self.wire.cut();
+        self.broken = true;
+    }
+
+    /// Marks the conversation as over, although commands may be under way: closing will reset the connection.
     pub fn give_up(&mut self) {
         self.wire.set_reset_on_close(true);
         self.broken = true;
@@ -110,12 +118,12 @@ impl Link {
         self.one_at_a_time = true;
     }
 
-    /// Both ways are compressed from here on; see [`Wire::compress`].
+    /// Compresses both directions from here on; see [`Wire::compress`].
     pub fn compress(&mut self) {
         self.wire.compress();
     }
 
-    /// The connection alone, for a TLS handshake; see [`Wire::into_plain`].
+    /// Returns the bare connection, for a TLS handshake; see [`Wire::into_plain`].
     pub fn into_plain(self) -> Result<Box<dyn Io>, Error> {
         self.wire.into_plain()
     }
@@ -125,12 +133,13 @@ impl Link {
         self.wire.set_silence(silence.min(self.silence));
     }
 
-    /// The server may again be silent for as long as [`Link::new`] was told.
+    /// Allows the server again the silence that [`Link::new`] was given.
     pub fn reset_patience(&mut self) {
         self.wire.set_silence(self.silence);
     }
 
-    /// Makes the conversation ready to wait without a task of its own; one that has been closed is broken.
+    /// Prepares the conversation for being parked, when no task reads from it. If the server has closed the connection,
+    /// the conversation is broken.
     pub fn detach(&mut self) {
         self.broken |= !self.wire.detach();
         if let Some(meter) = &mut self.meter {
@@ -138,24 +147,25 @@ impl Link {
         }
     }
 
-    /// What the commands to come bring besides their completions.
+    /// Sets what the next commands bring besides their completions.
     pub fn expect(&mut self, expect: Expect) {
         self.reader.expect(expect);
     }
 
-    /// Whether any command is not complete.
+    /// Whether any command is in flight or waits to be sent.
     pub fn is_busy(&self) -> bool {
         self.reader.is_waiting() || !self.waiting.is_empty()
     }
 
-    /// A command that somebody else sends by [`Link::send_raw`] under a tag of its own.
+    /// Expects the completion of a command that the caller sends under its own tag, by [`Link::send_raw`] or
+    /// [`Link::queue`].
     pub fn announce(&mut self, tag: &str) -> CommandId {
         let id = self.next_id();
         self.reader.expect_completion(id, tag.to_owned());
         id
     }
 
-    /// Sends octets as they are. They are wiped once they are sent.
+    /// Sends octets as they are, and wipes its copy of them afterwards.
     pub async fn send_raw(&mut self, octets: &[u8]) -> Result<(), Error> {
         trace::said(Side::Upstream, || without_secrets(octets));
         let sent = self.wire.send(octets).await;
@@ -172,13 +182,13 @@ impl Link {
         self.wire.poll_send(cx).map(|sent| self.check(sent))
     }
 
-    /// Begins the time that [`Link::poll_event`] may take.
+    /// Starts the time limit of [`Link::poll_event`].
     pub fn begin_wait(&mut self) {
         self.wire
             .set_deadline(Some(Instant::now() + self.silence * LONGEST_WAIT));
     }
 
-    /// The next event, within the time that [`Link::begin_wait`] began.
+    /// The next event, within the time limit that [`Link::begin_wait`] started.
     pub fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event, Error>> {
         loop {
             match self.reader.next(self.wire.frame()) {
@@ -194,7 +204,7 @@ impl Link {
         }
     }
 
-    /// Sends `command` with a tag; once the commands before it are complete, if the server takes no more at a time.
+    /// Gives `command` a tag and sends it: at once, or after the commands before it if the server takes one at a time.
     pub async fn submit(&mut self, command: &str) -> Result<CommandId, Error> {
         if self.broken {
             return Err(Error::Lost(io::ErrorKind::NotConnected.into()));
@@ -235,7 +245,7 @@ impl Link {
         CommandId(self.last_id)
     }
 
-    /// The next event.
+    /// Waits for the next event.
     pub async fn event(&mut self) -> Result<Event, Error> {
         let event = self.next_event().await;
         if let Ok(Event::Tagged(..)) = event
@@ -272,7 +282,7 @@ impl Link {
         filled.map_err(|error| self.explained(error))
     }
 
-    /// An error of the wire, with what is known of its cause.
+    /// Replaces an error of the wire by a better one, if the cause is known.
     fn explained(&self, error: Error) -> Error {
         match (error, &self.reader.news_so_far().bye) {
             (Error::Lost(_) | Error::Silent(_) | Error::Endless, _)
@@ -285,7 +295,7 @@ impl Link {
         }
     }
 
-    /// Waits for octets of the content under way. Returns whether there are any: `false` is its end.
+    /// Waits for octets of the current content. Returns `false` at its end.
     pub async fn ready(&mut self) -> Result<bool, Error> {
         while self.reader.needs_content(self.wire.frame()) {
             self.wire.set_deadline(None);
@@ -295,7 +305,7 @@ impl Link {
         Ok(!self.peek().is_empty())
     }
 
-    /// The octets of the content under way that are here.
+    /// The octets of the current content that have been received and not taken.
     pub fn peek(&self) -> &[u8] {
         self.reader.content(self.wire.received())
     }
@@ -305,18 +315,18 @@ impl Link {
         self.reader.take(self.wire.received(), count)
     }
 
-    /// Octets of the content under way that were not taken.
+    /// How many octets of the current content have not been taken yet.
     pub fn left(&self) -> u64 {
         self.reader.left()
     }
 
-    /// Whether the server has told by now whose content is under way.
+    /// Whether the server has already sent the UID of the message whose content this is.
     pub fn has_uid(&self) -> bool {
         self.reader.has_uid()
     }
 
-    /// Reads on until no command is in flight; what comes of them is dropped. If that takes too long the conversation is
-    /// given up.
+    /// Reads until no command is in flight, and drops the answers. If that takes too long, the conversation is given
+    /// up.
     pub async fn drain(&mut self) -> Result<(), Error> {
         if self.broken {
             return Err(Error::Lost(io::ErrorKind::NotConnected.into()));
@@ -344,8 +354,8 @@ impl Link {
         Ok(())
     }
 
-    /// Sends `commands` in one piece and reads until all of them are complete, in whatever order. Other events go to `take`
-    /// as they come. Returns the completions in the order of the commands.
+    /// Sends `commands` in one piece and reads until all of them are complete, in any order. Gives other events to
+    /// `take` as they come. Returns the completions in the order of the commands.
     pub async fn flight(
         &mut self,
         commands: &[impl AsRef<str>],
@@ -353,7 +363,8 @@ impl Link {
         mut take: impl FnMut(Event),
     ) -> Result<Vec<Completion>, Error> {
         self.drain().await?;
-        // If the caller drops this future, answers stay behind that no command expects.
+        // If the caller drops this future, answers will come that no command expects: then the conversation stays
+        // broken.
         self.broken = true;
         let begun = Instant::now();
         if let Some(meter) = &mut self.meter {
@@ -422,7 +433,8 @@ impl Link {
     }
 }
 
-/// The verb of a command that may hold a secret, the mechanism of AUTHENTICATE, and how long the rest is.
+/// What a trace shows of a line that may hold a secret: the verb of a command, the mechanism of AUTHENTICATE, and how
+/// long the rest is.
 fn without_secrets(octets: &[u8]) -> String {
     let line = octets.trim_ascii_end();
     let words: Vec<_> = line.splitn(3, |&octet| octet == b' ').collect();

@@ -1,4 +1,4 @@
-//! What a mailbox holds: UIDs, sizes, flags.
+//! Lists what a mailbox holds: UIDs, sizes, flags. It fetches no messages.
 
 use super::{
     command::UidSet,
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::types::{Uid, UidRanges};
 
-/// RFC 8474 §4.3: octets of an EMAILID, at most.
+/// The most octets of an EMAILID (RFC 8474 §4.3).
 const LONGEST_EMAIL_ID: usize = 255;
 
 /// What a listing asks of each message besides UID and size.
@@ -18,7 +18,7 @@ const LONGEST_EMAIL_ID: usize = 255;
 pub struct Wanted {
     /// INTERNALDATE
     pub arrived: bool,
-    /// EMAILID (RFC 8474): only of a server with OBJECTID.
+    /// EMAILID (RFC 8474). Only a server with OBJECTID can be asked for it.
     pub email_id: bool,
 }
 
@@ -31,19 +31,19 @@ impl Wanted {
     }
 }
 
-/// What a listing told.
+/// The result of a listing.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Listed {
     wanted: Wanted,
     /// UID and RFC822.SIZE, ascending by UID.
     pub sizes: Vec<(Uid, u32)>,
-    /// INTERNALDATE of each, in seconds since 1970; empty if it was not wanted.
+    /// INTERNALDATE of each message, in seconds since 1970 (0 if the server sent none); empty if it was not wanted.
     pub arrived: Vec<u32>,
-    /// EMAILID of each, empty for one without; none if they were not wanted.
+    /// EMAILID of each message (an empty string if it has none); empty if it was not wanted.
     pub email_ids: Vec<Box<str>>,
     /// UIDs that bear `\Deleted`; sorted.
     pub deleted: UidRanges,
-    /// UIDs of rows without a size: the server gave none, or the row tells of flags only.
+    /// Rows without a size: the server gave none, or the row is about flags only.
     sizeless: Vec<(Uid, Fetch)>,
 }
 
@@ -55,7 +55,7 @@ impl Listed {
         }
     }
 
-    /// What events of the listing's commands are expected.
+    /// What the commands of a listing bring besides their completions.
     pub(super) fn expect(has_search: bool) -> Expect {
         Expect {
             flags: !has_search,
@@ -94,8 +94,8 @@ impl Listed {
         }
     }
 
-    /// Brings the rows into order: ascending, each once, none below `from`: `9:*` names the last message even if its UID is 8
-    /// (RFC 3501 §6.4.8).
+    /// Sorts the rows by UID, removes duplicates, and removes rows below `from`: `9:*` names the last message even if
+    /// its UID is 8 (RFC 3501 §6.4.8).
     pub(super) fn finish(&mut self, from: Uid) {
         let ascends = self.sizes.is_sorted_by(|a, b| a.0 < b.0);
         if !ascends || self.sizes.first().is_some_and(|&(uid, _)| uid < from) {
@@ -112,7 +112,8 @@ impl Listed {
         self.sizeless.retain(|&(uid, _)| uid >= from && !is_listed(uid));
     }
 
-    /// The UID from which on nothing has been listed yet, if the rows that came are the first ones from `from` on.
+    /// The UID at which an interrupted listing from `from` on continues: after the last row if the rows ascend, else at
+    /// `from`.
     pub(super) fn resume_from(&self, from: Uid) -> Uid {
         let ascends = self.sizes.is_sorted_by(|a, b| a.0 < b.0);
         match self.sizes.last() {
@@ -126,13 +127,13 @@ impl Listed {
         u32::try_from(exists.saturating_sub(self.sizes.len())).unwrap_or(u32::MAX)
     }
 
-    /// Nothing has been listed.
+    /// Forgets all rows.
     pub(super) fn clear(&mut self) {
         *self = Self::new(self.wanted);
     }
 }
 
-/// What lists the messages from a UID on, and finds those that bear `\Deleted`.
+/// The two commands of a listing: one lists the messages from a UID on, the other finds those that bear `\Deleted`.
 pub(super) fn listing(from: Uid, wanted: Wanted, has_search: bool) -> [String; 2] {
     let rows = format!("UID FETCH {from}:* {}", wanted.items());
     [rows, deleted(has_search)]
@@ -149,7 +150,8 @@ fn deleted(has_search: bool) -> String {
 const ALL_FLAGS: &str = "UID FETCH 1:* (UID FLAGS)";
 
 impl Mailbox {
-    /// UID, size and what is `wanted` of everything from UID `from` on, and the UIDs that bear `\Deleted`: one round trip.
+    /// UID, size and what is `wanted` of every message from UID `from` on, and the UIDs of all messages that bear
+    /// `\Deleted`: one round trip.
     pub async fn list(&mut self, from: Uid, wanted: Wanted) -> Result<Listed, Error> {
         let mut listed = Listed::new(wanted);
         if self.exists() == 0 {
@@ -170,7 +172,7 @@ impl Mailbox {
         Ok(listed)
     }
 
-    /// Looks at how the two commands of a listing ended, and asks for what they left open.
+    /// Checks how the two commands of a listing ended, and asks for what is still missing.
     pub(super) async fn end_listing(
         &mut self,
         listed: &mut Listed,
@@ -187,7 +189,7 @@ impl Mailbox {
         self.complete(listed, from).await
     }
 
-    /// If SEARCH was refused, or brought nothing that is an answer, flags are asked for instead.
+    /// If SEARCH was refused, or its response was not a valid answer, asks for flags instead.
     async fn end_search(
         &mut self,
         listed: &mut Listed,
@@ -209,8 +211,8 @@ impl Mailbox {
         self.find_by_flags(|flags| flags.deleted, &mut listed.deleted).await
     }
 
-    /// Brings rows into order, and asks again for sizes that the server did not give: first for the size alone, then for what
-    /// the parts of the message measure. A message of which nothing is told is listed with no octets.
+    /// Sorts the rows, and asks again for sizes that the server did not give: first for the size alone, then for
+    /// BODYSTRUCTURE, whose parts are added up. If neither helps, the message is listed with 0 octets.
     async fn complete(&mut self, listed: &mut Listed, from: Uid) -> Result<(), Error> {
         listed.finish(from);
         if listed.sizeless.is_empty() {
@@ -245,7 +247,7 @@ impl Mailbox {
                         }
                     })
                     .await?;
-                // Refused, it is not told.
+                // If the server refuses, these sizes are still missing.
                 if completions.first().is_some_and(|completion| !completion.is_ok()) {
                     missing.extend(uids.iter().copied());
                 }
@@ -265,8 +267,8 @@ impl Mailbox {
         Ok(())
     }
 
-    /// Lists for a server that hangs up on a listing of many: ascending, about `portion` messages a command. What `listed`
-    /// holds already is not asked for again.
+    /// Lists for a server that hangs up on a long listing: in ascending order, about `portion` messages a command. What
+    /// `listed` holds already is not asked for again.
     pub(super) async fn list_in_portions(&mut self, listed: &mut Listed, from: Uid, portion: u32) -> Result<(), Error> {
         let mut low = listed.resume_from(from).0;
         let mut width = portion;
@@ -283,7 +285,7 @@ impl Mailbox {
                 .flight(&commands, Expect::default(), |event| listed.take(event))
                 .await?;
             match completions.first() {
-                // As with `9:*`: there may be nothing in between.
+                // As with `9:*`: there may be no message in this range.
                 Some(rows) if !rows.is_ok() && low > from.0 => tracing::debug!(completion = %rows, "no such messages"),
                 rows => require("UID FETCH", rows)?,
             }
@@ -291,7 +293,7 @@ impl Mailbox {
                 break;
             }
             low += width;
-            // UIDs may lie far apart.
+            // If UIDs lie far apart, the next range is wider.
             let rows = u32::try_from(listed.sizes.len() - before).unwrap_or(u32::MAX);
             width = if rows < portion / 2 {
                 width.saturating_mul(2)
@@ -340,7 +342,7 @@ impl Mailbox {
         self.find("DELETED", |flags| flags.deleted).await
     }
 
-    /// The UIDs that SEARCH finds by `key`; by their flags if it is refused.
+    /// The UIDs that SEARCH finds by `key`. If SEARCH is refused, the UIDs of the messages whose flags `has` accepts.
     async fn find(&mut self, key: &str, has: impl Fn(Flags) -> bool) -> Result<UidRanges, Error> {
         if self.quirks.has_search() {
             match self.search(key).await {
@@ -393,7 +395,7 @@ impl Mailbox {
         Ok(!self.existing(&[uid]).await?.is_empty())
     }
 
-    /// Those of `uids` (ascending) that exist.
+    /// The UIDs of `uids` (ascending) that exist.
     pub async fn existing(&mut self, uids: &[Uid]) -> Result<Vec<Uid>, Error> {
         let mut existing = Vec::new();
         for (set, these) in UidSet::parts(uids) {
@@ -444,7 +446,7 @@ mod tests {
             "each once, none below 3"
         );
         assert_eq!(listed.arrived, [400, 0, 900]);
-        assert_eq!(listed.email_ids, ["4".into(), "7".into(), "".into()]);
+        assert_eq!(listed.email_ids, ["4", "7", ""].map(Box::<str>::from));
         assert_eq!(listed.deleted, [Uid(2), Uid(7)].into_iter().collect());
     }
 

@@ -1,4 +1,4 @@
-//! Who we are, to a server that has greeted: AUTHENTICATE (RFC 3501 §6.2.2) or LOGIN (§6.2.3).
+//! Logs in on a connection that the server has greeted: AUTHENTICATE (RFC 3501 §6.2.2) or LOGIN (§6.2.3).
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use tokio::runtime::{Handle, RuntimeFlavor};
@@ -17,29 +17,29 @@ use crate::{
     oauth::AccessToken,
 };
 
-/// RFC 7888 §5: the longest literal that LITERAL- lets go without waiting.
+/// The longest literal that LITERAL- allows to be sent without waiting (RFC 7888 §5).
 const LITERAL_MINUS: usize = 4096;
 
-/// What proves who we are.
+/// What the user logs in with.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Proof<'a> {
     Password(&'a Secret),
     Token(&'a AccessToken),
 }
 
-/// The server that is logged in to.
+/// The server to log in to.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Server<'a> {
     pub(super) host: &'a str,
     pub(super) port: u16,
     pub(super) capabilities: Capabilities,
-    /// `auth`
+    /// The upstream's `auth`.
     pub(super) auth: Auth,
-    /// Nobody can listen: TLS, or the server is on this machine.
+    /// Nobody can eavesdrop: the connection has TLS, or the server is on this machine.
     pub(super) is_private: bool,
 }
 
-/// Logs `user` in. Errors bear nothing of what was sent.
+/// Logs `user` in. Errors contain nothing of what was sent.
 pub(super) async fn authenticate(
     front: &mut Front,
     server: Server<'_>,
@@ -60,7 +60,8 @@ struct Login<'a> {
 }
 
 impl Login<'_> {
-    /// By the ways that the server offers, the best first; on to the next only if it does not understand one.
+    /// Tries the ways that the server offers, the best first, and the next one only if the server does not understand
+    /// the one before.
     async fn by_password(mut self, secret: &Secret) -> Result<(), Error> {
         let Server {
             auth,
@@ -93,14 +94,15 @@ impl Login<'_> {
             return Ok(());
         }
         Err(match Error::from_login("AUTHENTICATE", completion) {
-            // The device's password was right.
+            // Not `Denied`: if the gateway got the token, the device has given no wrong password. If the token is the
+            // device's own, the caller changes the error back.
             Error::Denied(completion) => Error::TokenRefused(completion),
             other => other,
         })
     }
 
-    /// AUTHENTICATE: the client's first message goes along with the command if the server takes that (RFC 4959), else upon
-    /// its first challenge.
+    /// AUTHENTICATE. The client's first message is sent along with the command if the server supports that (RFC 4959),
+    /// else after the server's first challenge.
     async fn exchange(&mut self, mechanism: Mechanism, secret: &[u8]) -> Result<Completion, Error> {
         let party = Party {
             user: self.user,
@@ -116,7 +118,7 @@ impl Login<'_> {
         };
         let name = mechanism.name();
         let command = match &initial {
-            // RFC 4959 §3: a lone `=` is a message without octets.
+            // RFC 4959 §3: a lone `=` stands for an empty message.
             Some(initial) if initial.is_empty() => Zeroizing::new(format!("AUTHENTICATE {name} =\r\n")),
             Some(initial) => Zeroizing::new(format!("AUTHENTICATE {name} {}\r\n", sent.encoded(initial))),
             None => Zeroizing::new(format!("AUTHENTICATE {name}\r\n")),
@@ -130,7 +132,7 @@ impl Login<'_> {
                 }
                 Answer::Done(completion) => return Ok(sent.withheld(completion)),
                 Answer::Continue(challenge) => {
-                    // LOGIN was seen with plain text for a challenge; no mechanism here reads anything into it then.
+                    // Some servers send the challenges of LOGIN as plain text. LOGIN does not look at them.
                     let challenge = BASE64.decode(challenge.trim_ascii()).unwrap_or(challenge);
                     let response = aside(|| exchange.respond(&challenge))?;
                     let line = Zeroizing::new(format!("{}\r\n", sent.encoded(&response)));
@@ -186,7 +188,8 @@ impl Login<'_> {
     }
 }
 
-/// Runs what may compute for a second (SCRAM), so that no other session waits for it, if the runtime has other threads.
+/// Runs `work`, which may compute for a second (SCRAM). If the runtime has other threads, no other session waits for
+/// it.
 fn aside<T>(work: impl FnOnce() -> T) -> T {
     match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
         Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
@@ -194,7 +197,7 @@ fn aside<T>(work: impl FnOnce() -> T) -> T {
     }
 }
 
-/// What was sent and must not be repeated in an error.
+/// What was sent and must not appear in an error.
 struct Sent {
     secret: Zeroizing<String>,
     messages: Vec<Zeroizing<String>>,
@@ -227,7 +230,7 @@ mod tests {
 
     const PASSWORD: &str = "p\"w";
 
-    /// Logs in by what the server offers; returns what it was sent.
+    /// Logs in to a server that offers `offers`; returns the lines that the server received.
     async fn log_in(
         offers: &str,
         auth: Auth,

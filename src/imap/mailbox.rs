@@ -1,5 +1,5 @@
-//! A selected mailbox on one authenticated connection. Every command is checked to its tagged status; a connection whose
-//! command was cut short is broken and refuses all others.
+//! A selected mailbox on one authenticated connection. Every command is checked for its tagged status. If a command is
+//! cut short, the connection is broken and refuses all further commands.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,13 +16,13 @@ use super::{
 };
 use crate::types::{UidRanges, UidValidity};
 
-/// How long a server may keep us waiting that has not shown yet that it takes several commands at once.
+/// How long a server may say nothing while it is not known whether it takes several commands at once.
 const FIRST_PATIENCE: Duration = Duration::from_secs(10);
 
-/// What SELECT told.
+/// What the server said of the mailbox upon SELECT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Selected {
-    /// While it stays, UIDs mean the same messages.
+    /// As long as this stays the same, UIDs mean the same messages.
     pub uid_validity: UidValidity,
     /// `[READ-ONLY]`: nothing can be flagged or removed.
     pub read_only: bool,
@@ -32,12 +32,12 @@ pub struct Selected {
     pub modseq: Option<u64>,
 }
 
-/// What a server tells unasked.
+/// What has changed in the mailbox, as the server has reported unasked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Changes {
-    /// So many messages are gone.
+    /// How many messages are gone.
     pub expunged: u64,
-    /// Flags of some have changed.
+    /// Whether the flags of some messages have changed.
     pub flags: bool,
 }
 
@@ -50,13 +50,13 @@ pub struct Mailbox {
     pub(super) names: Names,
     pub(super) namespaces: Namespaces,
     pub(super) selected: Selected,
-    /// The name that SELECT was given, as the server has it.
+    /// The name that SELECT was given, which is the server's name of the folder.
     pub(super) folder: String,
-    /// What the FETCH response that ended last told besides its content.
+    /// The attributes in the FETCH response that ended last.
     pub(super) attributes: Attributes,
 }
 
-/// What a FETCH response told of a message besides its content.
+/// What a FETCH response says of a message besides its content.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Attributes {
     /// RFC822.SIZE
@@ -66,22 +66,22 @@ pub(super) struct Attributes {
 }
 
 impl Mailbox {
-    /// What SELECT told.
+    /// What the server said of the mailbox upon SELECT.
     pub fn selected(&self) -> Selected {
         self.selected
     }
 
-    /// The selected folder's name as the server has it.
+    /// The server's name of the selected folder.
     pub fn folder(&self) -> &str {
         &self.folder
     }
 
-    /// How many messages there are, as far as the server has told.
+    /// How many messages the mailbox has, by what the server has reported so far.
     pub fn exists(&self) -> usize {
         self.news().exists as usize
     }
 
-    /// What the server has told about other messages than new ones, since [`Mailbox::clear_changes`].
+    /// The changes, besides new messages, that the server has reported since [`Mailbox::clear_changes`].
     pub fn changes(&self) -> Changes {
         let news = self.news();
         Changes {
@@ -90,32 +90,32 @@ impl Mailbox {
         }
     }
 
-    /// The changes are known.
+    /// Forgets the changes that were reported so far.
     pub fn clear_changes(&mut self) {
         let news = self.link.news();
         (news.expunged, news.flags) = (0, false);
         news.vanished = UidRanges::default();
     }
 
-    /// UIDs that are gone, from a server that says so by UID; sorted.
+    /// Takes the UIDs that are gone, sorted. Only a server with QRESYNC reports them.
     pub fn take_vanished(&mut self) -> UidRanges {
         let mut vanished = std::mem::take(&mut self.link.news().vanished);
         vanished.sort();
         vanished
     }
 
-    /// `MOVE` (RFC 6851)
+    /// Whether the server offers `MOVE` (RFC 6851).
     pub fn has_move(&self) -> bool {
         self.capabilities.moves
     }
 
-    /// A server of the old kind, which may show what is new, and keep what was changed, only as mailboxes are selected (GNU
-    /// mailutils).
+    /// Whether this is a server of the old kind, with neither UIDPLUS nor CONDSTORE. Such a server (GNU mailutils) may
+    /// show what is new, and keep what was changed, only when a mailbox is selected.
     pub fn is_old(&self) -> bool {
         !self.capabilities.uid_plus && !self.capabilities.condstore
     }
 
-    /// `OBJECTID` (RFC 8474)
+    /// Whether the server offers `OBJECTID` (RFC 8474).
     pub fn has_object_id(&self) -> bool {
         self.capabilities.object_id
     }
@@ -124,7 +124,7 @@ impl Mailbox {
         self.link.news_so_far()
     }
 
-    /// Lets the server tell what is new.
+    /// Sends NOOP, so that the server can report what is new.
     pub async fn noop(&mut self) -> Result<(), Error> {
         self.run("NOOP", "NOOP").await
     }
@@ -134,18 +134,18 @@ impl Mailbox {
         self.link.is_broken()
     }
 
-    /// Says good-bye. The server's answer is awaited, so that it has taken note, but does not matter.
+    /// Logs out. Waits for the server's answer, so that the server has taken note, but ignores what it says.
     pub async fn logout(mut self) {
         self.hang_up().await;
     }
 
-    /// The same for a mailbox that is kept until a new connection takes its place.
+    /// Logs out, for a mailbox that is kept until a new connection takes its place.
     pub async fn hang_up(&mut self) {
         let expect = Expect {
             after_bye: true,
             ..Expect::default()
         };
-        // Cut off meanwhile, the connection ends at once.
+        // If this future is dropped meanwhile, closing resets the connection.
         self.link.set_reset_on_close(true);
         if self.link.flight(&["LOGOUT"], expect, |_| {}).await.is_ok() {
             self.link.set_reset_on_close(false);
@@ -153,7 +153,13 @@ impl Mailbox {
         self.link.close();
     }
 
-    /// Makes the connection ready to wait without a task of its own; one that has been closed is broken.
+    /// Closes the connection at once: commands that have not left yet never will.
+    pub fn cut(&mut self) {
+        self.link.cut();
+    }
+
+    /// Prepares the connection for being parked, when no task reads from it. If the server has closed the connection,
+    /// the mailbox is broken.
     pub fn detach(&mut self) {
         self.link.detach();
     }
@@ -165,7 +171,8 @@ impl Mailbox {
         require(name, completions.first())
     }
 
-    /// Exchange says so of a connection whose way to the mailbox has broken off: no command will succeed on it any more.
+    /// Marks the connection as over if a server (Exchange) says that it has lost its way to the mailbox: no command
+    /// will succeed on it any more.
     pub(super) fn note_completions(&mut self, completions: &[Completion]) {
         if completions
             .iter()
@@ -175,9 +182,10 @@ impl Mailbox {
         }
     }
 
-    /// Sends `commands` in one piece, reads until all are complete, and gives other events to `take`. What a server refuses
-    /// of several commands it is asked once more alone, until it is known whether the server takes several. Returns the
-    /// completions in the order of the commands. If the last command is COMPRESS and succeeds, compression begins.
+    /// Sends `commands` in one piece, reads until all are complete, and gives other events to `take`. Until it is known
+    /// whether the server takes several commands at once, each command that it refuses is sent once more, alone.
+    /// Returns the completions in the order of the commands. If the last command is COMPRESS and succeeds, compression
+    /// begins.
     pub(super) async fn flight(
         &mut self,
         commands: &[String],
@@ -195,7 +203,7 @@ impl Mailbox {
         self.link.reset_patience();
         let exists = self.news().exists;
         let mut completions = flown.inspect_err(|error| match (error, pipelining) {
-            // Before it has told anything of the mailbox: it may have taken offence at several commands.
+            // The server has said nothing of the mailbox yet: perhaps it does not take several commands at once.
             (Error::Silent(_) | Error::Bye(_) | Error::Lost(_), Pipelining::Unknown)
                 if is_trial && exists == 0 && !error.asks_for_a_pause() =>
             {
@@ -214,7 +222,7 @@ impl Mailbox {
             tracing::info!("the upstream takes one command at a time");
             self.quirks.set_pipelining(Pipelining::Fails);
         }
-        // Nothing depends on what is made of these.
+        // Nothing depends on whether the server accepts these.
         let is_optional = |command: &str| command.starts_with("ID ") || command.starts_with("COMPRESS");
         let is_refused = |at: &usize| !completions[*at].is_ok() && !is_optional(&commands[*at]);
         let Some(first) = (0..commands.len())
@@ -232,7 +240,7 @@ impl Mailbox {
         let mut is_mended = false;
         for at in first..commands.len() {
             let is_over = completions[at].is_ok() || is_optional(&commands[at]);
-            // An empty mailbox has no `1:*`, and some servers say so by BAD.
+            // In an empty mailbox `1:*` names nothing, and some servers answer that by BAD.
             if is_over || (commands[at].starts_with("UID FETCH") && self.news().exists == 0) {
                 continue;
             }
@@ -252,7 +260,7 @@ impl Mailbox {
     }
 }
 
-/// An error unless a command succeeded.
+/// Fails unless the command succeeded.
 pub(super) fn require(command: &'static str, completion: Option<&Completion>) -> Result<(), Error> {
     match completion {
         Some(completion) if completion.is_ok() => Ok(()),

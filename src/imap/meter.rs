@@ -1,4 +1,4 @@
-//! What metrics tell of a connection: that it exists, whether it waits, and how long its server takes to answer.
+//! Counts a connection in the metrics: that it exists, whether it is parked, and how long its server takes to answer.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,7 +11,7 @@ pub struct Meter {
     connection: Counted,
 }
 
-/// Commands that a metric tells apart.
+/// The commands that the metric distinguishes. All others are `other`.
 const COMMANDS: &[&str] = &[
     "CAPABILITY",
     "COMPRESS",
@@ -45,18 +45,18 @@ fn name(command: &str) -> &'static str {
 }
 
 impl Meter {
-    /// For a connection to `upstream`.
+    /// Counts a new connection to `upstream`.
     pub fn new(upstream: Arc<str>) -> Self {
         let connection = metrics::metrics().connection(&upstream);
         Self { upstream, connection }
     }
 
-    /// The connection waits for its login's next session, or does so no longer.
+    /// Notes whether the connection is parked.
     pub fn set_parked(&mut self, is_parked: bool) {
         self.connection.set_parked(is_parked);
     }
 
-    /// The server has answered `command`, and what was sent along with it.
+    /// Notes how long the server took to answer `command` and what was sent along with it.
     pub fn answered(&self, command: &str, took: Duration) {
         metrics::metrics().upstream_command(&self.upstream, name(command), took);
     }

@@ -1,9 +1,11 @@
-//! UPSTREAM: one authenticated, selected IMAP mailbox (RFC 3501).
+//! UPSTREAM: the IMAP client (RFC 3501), from a host name to a selected mailbox.
 //!
-//! From the octets up: [`frame`] cuts what a server sends into lines and literals, [`wire`] adds the socket and the clock,
-//! [`reader`] makes events of responses (it alone dispatches them; [`fetch`], [`response`] and [`news`] parse), and [`link`]
-//! puts these together into a conversation of commands and events. Over it, [`Connector`] reaches a host and logs in
-//! ([`async_imap`] is all that names the crate of that name), and [`Mailbox`] lists, fetches, files and removes.
+//! From the octets up: [`frame`] cuts what a server sends into lines and literals, [`wire`] adds the socket and the
+//! time limits, [`reader`] turns responses into events (it alone dispatches them; [`fetch`], [`response`] and [`news`]
+//! parse), and [`link`] sends commands and receives events. Above these, [`Connector`] connects to a host and logs in
+//! ([`async_imap`] alone uses the crate of that name), [`Mailbox`] lists, fetches, files and removes messages, and
+//! [`Pool`] keeps connections for a login's next session. What a device sees of a mailbox, and what is removed, is
+//! decided in `maildrop`.
 
 mod advice;
 mod approach;

@@ -1,7 +1,7 @@
 //! Where a user's folders lie on a server (RFC 2342), and what a configured name is there.
 //!
-//! A configuration writes folders with `/` between their levels and without any prefix: `Archive/2024`. A server may call
-//! that `INBOX.Archive.2024`. A name in the server's own form is taken too.
+//! A configuration writes folders with `/` between their levels and without any prefix: `Archive/2024`. A server may
+//! call that folder `INBOX.Archive.2024`. A name in the server's own form is accepted too.
 
 use std::sync::Arc;
 
@@ -9,10 +9,10 @@ use dashmap::DashMap;
 
 use super::token;
 
-/// Users whose namespaces are remembered, at most; beyond that all are asked for again.
+/// The most users whose namespaces are remembered. If there are more, all are forgotten and asked for again.
 const REMEMBERED: usize = 10_000;
 
-/// The namespaces of the users of one upstream, as far as they are known, for one of these users.
+/// The known namespaces of one upstream's users, and the user for whom they are looked up here.
 #[derive(Debug, Clone)]
 pub(super) struct Namespaces {
     all: Arc<DashMap<String, Arc<Namespace>>>,
@@ -27,12 +27,12 @@ impl Namespaces {
         }
     }
 
-    /// What is known of this user's.
+    /// This user's namespace, if it is known.
     pub(super) fn known(&self) -> Option<Arc<Namespace>> {
         self.all.get(&self.user).map(|known| known.clone())
     }
 
-    /// The server has told.
+    /// Remembers this user's namespace.
     pub(super) fn remember(&self, namespace: Namespace) -> Arc<Namespace> {
         if self.all.len() >= REMEMBERED {
             self.all.clear();
@@ -46,24 +46,24 @@ impl Namespaces {
 /// The namespaces of one user.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Namespace {
-    /// What the names of the user's own folders begin with, but for INBOX: `INBOX.` or nothing. UTF-8.
+    /// What the names of the user's own folders begin with, except INBOX: `INBOX.`, for example, or nothing. UTF-8.
     prefix: String,
     /// What stands between the levels of a name; `None` if there are no levels.
     separator: Option<char>,
     /// Prefixes of other users' and shared folders.
     others: Vec<String>,
-    /// The server has not told: the names of its folders were looked at.
+    /// Whether this was guessed from the names of the folders, since the server has not said it.
     is_guess: bool,
 }
 
 impl Namespace {
-    /// Of `NAMESPACE (("INBOX." ".")) NIL (("shared." "."))`, whose names `decode` makes UTF-8. `None` if it is something
-    /// else.
+    /// Parses `NAMESPACE (("INBOX." ".")) NIL (("shared." "."))`; `decode` makes the names UTF-8. `None` if it is
+    /// something else.
     pub(super) fn parse(response: &[u8], decode: impl Fn(&[u8]) -> String) -> Option<Self> {
         let (_, mut rest) = token::word(response);
         let mut kinds = Vec::new();
         for _ in 0..3 {
-            // Personal namespaces are a must, and the rest may be missing.
+            // Personal namespaces must be there; the others may be missing.
             match namespaces(&mut rest) {
                 Some(kind) => kinds.push(kind),
                 None if kinds.is_empty() => return None,
@@ -83,8 +83,8 @@ impl Namespace {
         })
     }
 
-    /// Of a server without NAMESPACE, from the separator and the names of all folders: if INBOX is one of them and all others
-    /// lie below it, then that is the prefix.
+    /// Guesses the namespace of a server without NAMESPACE from the separator and the names of all folders: if INBOX is
+    /// one of them and all others lie below it, INBOX with the separator is the prefix.
     pub(super) fn of_folders<'a>(separator: Option<char>, names: impl Iterator<Item = &'a str>) -> Self {
         let (inbox, others): (Vec<&str>, Vec<&str>) = names.partition(|name| name.eq_ignore_ascii_case("INBOX"));
         let below = separator.map(|separator| format!("INBOX{separator}"));
@@ -98,7 +98,8 @@ impl Namespace {
         }
     }
 
-    /// The same with INBOX for a prefix, if there is no better reason for having none.
+    /// The same namespace with INBOX as its prefix. `None` if the server itself has said that there is no prefix, if
+    /// there is one already, or if there is no separator.
     pub(super) fn below_inbox(&self) -> Option<Self> {
         let separator = self.separator.filter(|_| self.is_guess && self.prefix.is_empty())?;
         Some(Self {
@@ -112,7 +113,7 @@ impl Namespace {
         &self.prefix
     }
 
-    /// The name on the server of a folder that the configuration calls `name`.
+    /// The server's name of the folder that the configuration calls `name`.
     pub fn on_server(&self, name: &str) -> String {
         if name.eq_ignore_ascii_case("INBOX") {
             return name.to_owned();
@@ -129,7 +130,7 @@ impl Namespace {
         }
     }
 
-    /// The name of one of the user's own folders on the server, without its prefix.
+    /// The server's name of one of the user's own folders, without the prefix.
     pub fn without_prefix<'a>(&self, name: &'a str) -> &'a str {
         if starts_with(name, &self.prefix) {
             &name[self.prefix.len()..]
@@ -152,7 +153,7 @@ fn starts_with(name: &str, prefix: &str) -> bool {
     }
 }
 
-/// Takes `NIL` or a list of namespaces off.
+/// Takes `NIL` or a list of namespaces from the start of `rest`.
 fn namespaces(rest: &mut &[u8]) -> Option<Vec<(Vec<u8>, Option<char>)>> {
     *rest = rest.trim_ascii_start();
     if rest.get(..3).is_some_and(|nil| nil.eq_ignore_ascii_case(b"NIL")) {

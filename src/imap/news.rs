@@ -1,4 +1,4 @@
-//! What a server tells by the way: untagged data that no command waits for (RFC 3501 §7).
+//! What a server says besides the answers to commands: untagged data that no command waits for (RFC 3501 §7).
 
 use super::{
     capability::Capabilities,
@@ -8,7 +8,7 @@ use super::{
 };
 use crate::types::{UidRanges, UidValidity};
 
-/// Noted since the connection was made, or since it was taken.
+/// What was noted since the connection was made, or since the caller took or cleared it.
 #[derive(Debug, Default)]
 pub struct News {
     /// The newest CAPABILITY, as data or as response code.
@@ -19,13 +19,13 @@ pub struct News {
     pub exists: u32,
     /// EXPUNGEs so far.
     pub expunged: u64,
-    /// UIDs that are gone: VANISHED (RFC 7162 §3.2.10), said instead of EXPUNGE once QRESYNC is enabled.
+    /// UIDs that are gone: VANISHED (RFC 7162 §3.2.10), which replaces EXPUNGE once QRESYNC is enabled.
     pub vanished: UidRanges,
     /// `[HIGHESTMODSEQ n]`
     pub modseq: Option<u64>,
-    /// A FETCH that nobody waited for: flags have changed.
+    /// Whether a FETCH response came that nobody waited for: flags have changed.
     pub flags: bool,
-    /// A SEARCH or ESEARCH response has come.
+    /// Whether a SEARCH or ESEARCH response has come.
     pub searched: bool,
     /// `[UIDVALIDITY n]`
     pub uid_validity: Option<UidValidity>,
@@ -69,7 +69,7 @@ impl News {
             count += u64::from(high - low) + 1;
         }
         if !is_earlier {
-            // What vanished since the session before has been left out of EXISTS already.
+            // With EARLIER, EXISTS does not count these messages any more.
             self.exists = self.exists.saturating_sub(u32::try_from(count).unwrap_or(u32::MAX));
         }
         1 + self.vanished.len().saturating_sub(before)
@@ -92,7 +92,7 @@ impl News {
         }
     }
 
-    /// A mailbox is about to be selected: what was said of another means nothing for it.
+    /// Forgets what was said about a mailbox, since another is about to be selected.
     pub fn begin_mailbox(&mut self) {
         let Self { capabilities, bye, .. } = std::mem::take(self);
         *self = Self {
@@ -102,7 +102,7 @@ impl News {
         };
     }
 
-    /// An error once the server has said that it is about to close.
+    /// Fails if the server has said that it is about to close.
     pub fn check_bye(&self) -> Result<(), Error> {
         match &self.bye {
             Some(text) => Err(Error::Bye(text.clone())),
@@ -129,7 +129,7 @@ mod tests {
         let news = noted(&["5 EXISTS", "2 EXPUNGE", "1 expunge", "0 RECENT", "* nonsense"]);
         assert_eq!((news.exists, news.expunged), (3, 2));
         assert_eq!(noted(&["1 EXPUNGE"]).exists, 0);
-        // Two spaces, as Exchange has them.
+        // Two spaces, as Exchange sends them.
         assert_eq!(noted(&["522  EXISTS"]).exists, 522);
     }
 

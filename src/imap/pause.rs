@@ -1,4 +1,4 @@
-//! Servers that say that they are asked too much.
+//! Recognises that a server says that it is asked too much.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ pub(super) enum Pause {
 }
 
 impl Pause {
-    /// Of a server's words (Exchange, Gmail, Yahoo); `None` if they ask for no pause.
+    /// The pause that a server's text asks for, in the words of Exchange, Gmail or Yahoo; `None` if it asks for none.
     pub(super) fn of(text: &str) -> Option<Self> {
         let text = text.to_ascii_lowercase();
         // `Request is throttled. Suggested Backoff Time: 299961 milliseconds`

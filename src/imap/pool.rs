@@ -1,5 +1,6 @@
-//! Connections to upstreams: how many a user has, and those that wait, logged in and selected, for their login's next
-//! session. Only the login that opened one gets it again, and only with the secret that it gave then.
+//! The connections to upstreams: how many a user has, and those that are parked, logged in and selected, for their
+//! login's next session. Only the login that opened a connection gets it again, and only with the secret that it gave
+//! then. Which login gets the next connection is decided in `share`.
 
 use std::{
     sync::{
@@ -26,29 +27,31 @@ use crate::{
     proofs::{KeyedHash, PROVEN_FOR, RandomUnavailable, Recent, Tag},
 };
 
-/// How long a login need not prove itself to the upstream again, however often it comes: its password may be changed there.
+/// How long a login may go on with parked connections without proving its secret to the upstream again: the password
+/// may be changed there.
 const PROOF_LASTS: Duration = Duration::from_secs(30 * 60);
-/// How long the upstream is not asked again about a secret that it has refused: briefly, for the secret may become right.
+/// How long the upstream is not asked again about a secret that it has refused. This is short, because the secret may
+/// become right.
 const REFUSED_FOR: Duration = Duration::from_secs(30);
 /// How long LOGOUT may take; then the connection is cut.
 const FAREWELL: Duration = Duration::from_secs(3);
-/// A server notices a connection that was cut a moment later, and counts it until then.
+/// How long a server may take to notice that a connection was cut. Until then it counts the connection.
 const NOTICED: Duration = Duration::from_millis(250);
-/// How long a proven login waits for a guess to end; then it cuts the guess off.
+/// How long a proven login waits for a guess to end. Then it cuts the guess off.
 const PATIENCE_WITH_GUESSES: Duration = Duration::from_secs(3);
-/// How long a login waits for a connection at most: longer than [`FAREWELL`] and [`PATIENCE_WITH_GUESSES`] together.
+/// How long a login waits for a connection, at most: longer than [`FAREWELL`] and [`PATIENCE_WITH_GUESSES`] together.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Whose connections: upstream and user count together, whatever login leads there.
+/// A user of an upstream. All connections of this user count together, whichever login they belong to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct UserKey(Arc<UserNames>);
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct UserNames {
     upstream: String,
-    /// See [`Upstream::server`]: a connection to another server of the same name is another's.
+    /// See [`Upstream::server`]. If an upstream of the same name gets another server, its users are others.
     server: String,
-    /// In lower case: another spelling gives nobody more connections.
+    /// In lower case, so that another spelling gives nobody more connections.
     user: String,
 }
 
@@ -69,7 +72,7 @@ impl UserKey {
 
 /// What a pool holds: a connection that is logged in.
 pub trait Parkable: Send + Sync + 'static {
-    /// Says good-bye, and closes.
+    /// Logs out and closes the connection.
     fn logout(self) -> impl Future<Output = ()> + Send;
     /// See [`Mailbox::detach`].
     fn detach(&mut self);
@@ -91,28 +94,29 @@ impl Parkable for Mailbox {
     }
 }
 
-/// Says good-bye to a connection, and cuts it if that takes too long.
+/// Logs out, and cuts the connection if that takes too long.
 pub async fn farewell(mailbox: impl Parkable) {
-    // What is dropped is closed.
+    // The timeout has dropped the connection, which closes it.
     if timeout(FAREWELL, mailbox.logout()).await.is_err() {
         tokio::time::sleep(NOTICED).await;
     }
 }
 
-/// Says good-bye on the connection of a mailbox that is kept until a new connection takes its place.
+/// Logs out, for a mailbox that is kept until a new connection takes its place. Gives the connection up if that takes
+/// too long.
 pub async fn hang_up(mailbox: &mut Mailbox) {
     if timeout(FAREWELL, mailbox.hang_up()).await.is_err() {
         mailbox.give_up();
     }
 }
 
-/// All connections. `T` is what a session leaves for the next along with its mailbox.
+/// All connections to upstreams. `T` is what a session leaves for the next one along with its connection `M`.
 pub struct Pool<T, M = Mailbox> {
     users: DashMap<UserKey, User<T, M>>,
     hash: KeyedHash,
     proven: Recent,
     refused: Recent,
-    /// In milliseconds.
+    /// How long connections are parked, in milliseconds.
     parked_for: AtomicU64,
     sweeping: AtomicBool,
     tickets: AtomicU64,
@@ -121,7 +125,7 @@ pub struct Pool<T, M = Mailbox> {
 struct User<T, M> {
     share: Share,
     parked: Vec<Box<Parked<T, M>>>,
-    /// Told of every connection that ends, and every secret that is proven.
+    /// Notified if a connection ends, a login stops waiting, or a secret is proven.
     changed: Arc<Notify>,
 }
 
@@ -140,7 +144,7 @@ impl<T, M> User<T, M> {
         self.parked.is_empty() && self.share.is_idle()
     }
 
-    /// The parked connection that has waited longest.
+    /// Takes out the connection that has been parked longest.
     fn evict(&mut self) -> Option<M> {
         let oldest = self.parked.iter().enumerate().min_by_key(|(_, parked)| parked.since)?.0;
         Some(self.parked.swap_remove(oldest).mailbox)
@@ -170,23 +174,23 @@ pub struct Slot<T: Send + Sync + 'static, M: Parkable = Mailbox> {
     proof: Proof,
     ticket: Ticket,
     standing: Standing,
-    /// The upstream decides whether the secret is right.
+    /// Whether the secret comes from a device and the upstream decides whether it is right.
     is_tried: bool,
-    /// While it is a guess: cancelled if it is cut off.
+    /// Cancelled if this guess is cut off; `None` if it is not a guess.
     cut: Option<CancellationToken>,
 }
 
 /// Why a login gets no connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoSlot {
-    /// The user has as many as it may have.
+    /// The user has as many connections as it may have, and none became free in time.
     Full,
     /// The upstream has refused this secret a moment ago.
     Refused,
 }
 
 impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
-    /// `parked_for`: how long a connection waits; zero = not at all.
+    /// A pool without connections. `parked_for`: how long a connection is parked; zero = not at all.
     pub fn new(parked_for: Duration) -> Result<Arc<Self>, RandomUnavailable> {
         let pool = Self {
             users: DashMap::new(),
@@ -201,7 +205,7 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
         Ok(Arc::new(pool))
     }
 
-    /// Connections wait this long, those that wait already too.
+    /// Sets how long connections are parked, also those that are parked already.
     pub fn set_parked_for(&self, parked_for: Duration) {
         let milliseconds = u64::try_from(parked_for.as_millis()).unwrap_or(u64::MAX);
         self.parked_for.store(milliseconds, Ordering::Relaxed);
@@ -221,8 +225,8 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
         self.tickets.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// The connection that waits for `login`, if `secret` is the one it was opened with (compared in constant time), and what was
-    /// left along with it `suits`.
+    /// Takes the connection that is parked for `login`, if `secret` is the one it was opened with (compared in constant
+    /// time), and if `suits` accepts what was left along with it.
     pub fn take(
         self: &Arc<Self>,
         user: &UserKey,
@@ -259,11 +263,12 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
         Some((slot, mailbox, memo))
     }
 
-    /// The right to open a connection, unless `user` has `limit` of them; waits for one that is about to end. A parked
-    /// connection gives way: the right is given once that one is closed.
+    /// Waits for the right to open a connection. Fails if `user` has `limit` of them and none becomes free in time. A
+    /// parked connection gives way: the right is given once that connection is closed.
     ///
-    /// `is_tried`: the secret comes from a device, and the upstream decides whether it is right. Such a login is a guess
-    /// unless its secret was right lately: it gets one of few connections, and may be cut off (see [`Slot::unless_cut`]).
+    /// `is_tried`: the secret comes from a device, and the upstream decides whether it is right. Such a login is a
+    /// guess unless its secret was right lately: guesses get few connections, and may be cut off (see
+    /// [`Slot::unless_cut`]).
     pub async fn reserve(
         self: &Arc<Self>,
         user: &UserKey,
@@ -298,7 +303,7 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
         let begun = Instant::now();
         let mut patience = begun + PATIENCE_WITH_GUESSES;
         loop {
-            // Before the look: what happens after it is not missed.
+            // Before the share is looked at, so that no later change is missed.
             let changed = place.changed.notified();
             let (turn, evicted, cut) = {
                 let mut entry = self.users.entry(user.clone()).or_default();
@@ -338,7 +343,7 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
         }
     }
 
-    /// Says good-bye to a connection that is counted as closing, until it is closed.
+    /// Logs out on a connection that is counted as closing, in the background, and stops counting it once it is closed.
     fn close(self: &Arc<Self>, user: &UserKey, mailbox: M) {
         let (pool, user) = (self.clone(), user.clone());
         tokio::spawn(async move {
@@ -347,7 +352,8 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
         });
     }
 
-    /// Something of `user` has ended.
+    /// Changes the share of `user`, wakes the logins that wait, and forgets the user if there is nothing left to
+    /// remember.
     fn change(&self, user: &UserKey, change: impl FnOnce(&mut Share)) {
         if let Some(mut entry) = self.users.get_mut(user) {
             change(&mut entry.share);
@@ -356,7 +362,8 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
         self.users.remove_if(user, |_, user| user.is_idle());
     }
 
-    /// `login` has logged in anew: what waited for it in `folder` was opened with another secret, or is broken.
+    /// Closes what is parked for `login` and `folder`, because `login` has logged in anew: the parked connection did
+    /// not suit (another secret or policy, or too old).
     pub fn forget(self: &Arc<Self>, user: &UserKey, login: &str, folder: &str) {
         let is_old = |parked: &mut Box<Parked<T, M>>| parked.login == login && parked.folder == folder;
         self.close_parked(user, is_old);
@@ -374,7 +381,7 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
         }
     }
 
-    /// Lets `mailbox` wait for the next session of `login`.
+    /// Parks `mailbox` for the next session of `login`. Closes it if connections are not parked, or if it is broken.
     pub fn park(self: &Arc<Self>, slot: Slot<T, M>, login: &str, folder: &str, mut mailbox: M, memo: T) {
         mailbox.detach();
         if self.parked_for().is_zero() || mailbox.is_broken() {
@@ -394,14 +401,14 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
             }));
         }
         tracing::debug!(upstream = slot.user.0.upstream, user = slot.user.0.user, "parked");
-        // The slot goes after its connection is in: the user's entry is never empty between.
+        // The slot is dropped after its connection was put in: so the user's entry is never empty in between.
         drop(slot);
         if !self.sweeping.swap(true, Ordering::AcqRel) {
             tokio::spawn(sweep(Arc::downgrade(self)));
         }
     }
 
-    /// Closes what has waited long enough; returns whether anything still waits.
+    /// Closes the connections that have been parked long enough; returns whether any others are parked.
     fn close_expired(self: &Arc<Self>) -> bool {
         let is_over = |parked: &Parked<T, M>| parked.since.elapsed() >= self.parked_for();
         let mut waiting = false;
@@ -420,7 +427,7 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
     }
 }
 
-/// Runs while connections wait.
+/// Closes connections that have been parked long enough. Runs as long as any is parked.
 async fn sweep<T: Send + Sync + 'static, M: Parkable>(pool: Weak<Pool<T, M>>) {
     loop {
         let Some(parked_for) = pool.upgrade().map(|pool| pool.parked_for()) else {
@@ -430,7 +437,7 @@ async fn sweep<T: Send + Sync + 'static, M: Parkable>(pool: Weak<Pool<T, M>>) {
         let Some(pool) = pool.upgrade() else { return };
         if !pool.close_expired() {
             pool.sweeping.store(false, Ordering::Release);
-            // One may have been parked between the look and the store.
+            // A connection may have been parked between the look and the store.
             if !pool.close_expired() || pool.sweeping.swap(true, Ordering::AcqRel) {
                 return;
             }
@@ -474,13 +481,13 @@ impl<T: Send + Sync + 'static, M: Parkable> Slot<T, M> {
         self.standing
     }
 
-    /// The right to one more connection for the same session, unless its user has `limit` of them.
+    /// Waits for the right to one more connection for the same session; `None` if the user has `limit` of them.
     pub async fn another(&self, limit: usize) -> Option<Self> {
         let Self { pool, user, proof, .. } = self;
         pool.wait(user, limit, *proof, Standing::Proven, self.is_tried).await
     }
 
-    /// Runs `login` to its end, or drops it and returns `None` if this is a guess and a proven login has waited for its
+    /// Runs `login` to its end. Drops it and returns `None` if this is a guess, and a proven login has waited for its
     /// connection long enough.
     pub async fn unless_cut<O>(&self, login: impl Future<Output = O>) -> Option<O> {
         let cut = async {
@@ -495,7 +502,7 @@ impl<T: Send + Sync + 'static, M: Parkable> Slot<T, M> {
         }
     }
 
-    /// The upstream took the secret.
+    /// Notes that the upstream has accepted the secret.
     pub fn prove(&mut self) {
         if self.is_tried {
             self.pool.proven.insert(self.proof.tag);
@@ -515,8 +522,8 @@ impl<T: Send + Sync + 'static, M: Parkable> Slot<T, M> {
         }
     }
 
-    /// The upstream refused the secret. One that was right lately is a guess from now on; any other need not be tried again
-    /// soon.
+    /// Notes that the upstream has refused the secret. A secret that was right lately is a guess from now on; any other
+    /// is not tried again soon.
     pub fn refuse(&self) {
         if self.is_tried && !self.pool.proven.remove(&self.proof.tag) {
             self.pool.refused.insert(self.proof.tag);
@@ -559,7 +566,7 @@ mod tests {
 
     const PARKED: Duration = Duration::from_secs(900);
 
-    /// Counts what is open.
+    /// A server that counts its open connections.
     #[derive(Clone, Default)]
     struct Server {
         open: Arc<AtomicUsize>,
@@ -568,7 +575,7 @@ mod tests {
 
     struct Fake {
         server: Server,
-        /// The server does not come to an end with LOGOUT.
+        /// The server never completes LOGOUT.
         trickles: bool,
     }
 
@@ -618,7 +625,7 @@ mod tests {
         user_key("lab", "eva")
     }
 
-    /// A session that logs in with the right secret, and leaves its connection.
+    /// A session that logs in with the right secret, and parks its connection.
     async fn session(
         pool: &Arc<TestPool>,
         server: &Server,
@@ -639,7 +646,8 @@ mod tests {
         Ok(())
     }
 
-    /// One that tries a wrong secret, of which the server thinks for so long.
+    /// A login with a wrong secret, which the server takes this long to refuse. Returns whether it was tried to the
+    /// end.
     fn guess(pool: &Arc<TestPool>, server: &Server, limit: usize, secret: u32, takes: Duration) -> JoinHandle<bool> {
         let (pool, server) = (pool.clone(), server.clone());
         tokio::spawn(async move {

@@ -1,6 +1,6 @@
-//! Through a proxy to an upstream: SOCKS 5 (RFC 1928, 1929) and HTTP CONNECT (RFC 9110 §9.3.6).
+//! Connects to an upstream through a proxy: SOCKS 5 (RFC 1928, 1929) and HTTP CONNECT (RFC 9110 §9.3.6).
 //!
-//! No error here repeats what the proxy sent or what it was sent: the request holds the proxy's password.
+//! No error here repeats what the proxy sent or what was sent to it: the request holds the proxy's password.
 
 use std::{fmt, io};
 
@@ -20,11 +20,11 @@ const MAX_HEAD: usize = 16 * 1024;
 /// Why a proxy did not connect.
 #[derive(Debug)]
 pub(super) enum Error {
-    /// It will not, until the configuration is changed, here or there.
+    /// The proxy refuses until its configuration or ours is changed.
     Refused(&'static str),
-    /// It could not; that may pass.
+    /// The proxy could not connect; that may pass.
     Unavailable(String),
-    /// The connection to it was lost.
+    /// The connection to the proxy was lost.
     Broken(io::Error),
 }
 
@@ -118,7 +118,7 @@ async fn by_http(mut tcp: TcpStream, proxy: &Proxy, target: Authority<'_>) -> Re
     loop {
         let head = head(&mut tcp).await?;
         match status(&head) {
-            // Interim (RFC 9110 §15.2)
+            // An interim reply (RFC 9110 §15.2): the final one follows.
             Some(100..=199) => {}
             Some(200..=299) => return Ok(tcp),
             Some(status) => return Err(of_status(status, proxy.login.is_some())),
@@ -134,14 +134,14 @@ fn of_status(status: u16, has_login: bool) -> Error {
         403 => Error::Refused(NOT_ALLOWED),
         502 => Error::Unavailable("it cannot reach the host, or does not know its name (502)".into()),
         504 => Error::Unavailable("the host did not answer it (504)".into()),
-        // Timeout, too early, too many requests; not implemented.
+        // Timeout, too early, too many requests, and errors of the proxy except 501 (not implemented).
         408 | 425 | 429 | 500 | 503 | 505..=599 => Error::Unavailable(format!("it failed to connect ({status})")),
         _ => Error::Refused(UNABLE),
     }
 }
 
-/// Reads up to the empty line that ends the head of a reply (RFC 9112 §2.1), and not an octet more: what follows is the
-/// upstream's.
+/// Reads up to the empty line that ends the head of a reply (RFC 9112 §2.1), and not an octet more: what follows comes
+/// from the upstream.
 async fn head(tcp: &mut TcpStream) -> Result<Vec<u8>, Error> {
     let mut head = Vec::new();
     let mut peeked = [0; 1024];
@@ -155,7 +155,7 @@ async fn head(tcp: &mut TcpStream) -> Result<Vec<u8>, Error> {
         let end = end_of_head(&head);
         head.truncate(end.unwrap_or(head.len()));
         tcp.read_exact(&mut peeked[..head.len() - held]).await?;
-        // Another protocol may greet with a line and then wait.
+        // A server of another protocol may greet with a line and then wait.
         if end.is_some() || !may_be_http(&head) {
             return Ok(head);
         }
@@ -168,7 +168,7 @@ pub(super) fn may_be_http(head: &[u8]) -> bool {
     head[..count] == b"HTTP/1."[..count]
 }
 
-/// Where the empty line ends; a line may also end with LF alone (RFC 9112 §2.2).
+/// Where the empty line that ends the head ends. A line may also end with LF alone (RFC 9112 §2.2).
 pub(super) fn end_of_head(head: &[u8]) -> Option<usize> {
     memchr::memchr_iter(b'\n', head).find_map(|at| match &head[at + 1..] {
         [b'\n', ..] => Some(at + 2),
@@ -177,10 +177,10 @@ pub(super) fn end_of_head(head: &[u8]) -> Option<usize> {
     })
 }
 
-/// Of `HTTP/1.1 200 OK`.
+/// Parses the status in `HTTP/1.1 200 OK`.
 pub(super) fn status(head: &[u8]) -> Option<u16> {
     let line = head.split(|&octet| octet == b'\n').next()?;
-    // Nothing may stand before it: the end of such a head was not waited for.
+    // Nothing may stand before `HTTP/1.`: the end of such a head was not waited for.
     let mut words = line
         .strip_prefix(b"HTTP/1.")?
         .trim_ascii_end()
@@ -199,7 +199,8 @@ mod tests {
 
     use super::*;
 
-    /// What comes of it when the proxy answers CONNECT with these pieces, one write each; and the octets that follow.
+    /// Connects through a proxy that answers CONNECT with `pieces`, one write each. Returns the octets that follow the
+    /// head.
     async fn answered(pieces: &[&[u8]], login: bool) -> Result<Vec<u8>, Error> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

@@ -1,4 +1,4 @@
-//! What was found out about a server, so that it need not be found out at each login.
+//! What was found out about a server that does not do as the RFC says, so that it need not be found out at each login.
 
 use std::{
     sync::{
@@ -10,17 +10,18 @@ use std::{
 
 use tokio::time::Instant;
 
-/// Messages that are listed by one command if one for all of them was too much.
+/// How many messages one command lists at first, if one command for all of them was too much.
 const FIRST_PORTION: u32 = 1000;
-/// How long what was found out is remembered: the cause may have been a line that broke.
+/// How long it is remembered that a server takes one command at a time, or lists in portions only: the cause may have
+/// been a line that broke.
 const LASTS: Duration = Duration::from_secs(60 * 60);
 
-/// Of one upstream; kept as long as the gateway runs.
+/// The quirks of one upstream's server. They survive a reload if the server stays the same.
 #[derive(Debug, Default)]
 pub(super) struct Quirks {
-    /// And since when, if it was found out.
+    /// Whether the server takes several commands at once, and since when that is known; no time if it is configured.
     pipelining: Mutex<(Pipelining, Option<Instant>)>,
-    /// Messages to be listed by one command, and since when.
+    /// How many messages are listed by one command, and since when that is known.
     portion: Mutex<Option<(u32, Instant)>>,
     no_search: AtomicBool,
 }
@@ -28,19 +29,20 @@ pub(super) struct Quirks {
 /// Whether a server takes several commands at once.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Pipelining {
-    /// Nobody knows yet: it is tried, with little patience.
+    /// Not known yet. Several commands are tried, with little patience.
     #[default]
     Unknown,
-    /// It does.
+    /// It takes several commands at once.
     Works,
-    /// It fell silent or hung up upon several. Whether it takes one at a time is being tried.
+    /// It fell silent or hung up when several commands were sent at once. Whether it takes one at a time is being
+    /// tried.
     Suspect,
     /// It takes one at a time.
     Fails,
 }
 
 impl Quirks {
-    /// `pipelining`: what the configuration says.
+    /// Nothing is known yet except `pipelining`, as the configuration has it.
     pub(super) fn new(pipelining: bool) -> Self {
         let quirks = Self::default();
         if !pipelining {
@@ -62,12 +64,12 @@ impl Quirks {
         *known = (pipelining, Some(Instant::now()));
     }
 
-    /// Whether several commands may be sent at once, as far as is known.
+    /// Whether several commands may be sent at once: they may until the server is suspected to take one at a time.
     pub(super) fn takes_several(&self) -> bool {
         matches!(self.pipelining(), Pipelining::Works | Pipelining::Unknown)
     }
 
-    /// Messages to be listed by one command; `None`: all.
+    /// How many messages to list by one command; `None`: all of them.
     pub(super) fn portion(&self) -> Option<u32> {
         let portion = *self.portion.lock().unwrap_or_else(PoisonError::into_inner);
         portion
@@ -75,12 +77,12 @@ impl Quirks {
             .map(|(portion, _)| portion)
     }
 
-    /// The server hangs up on more than that.
+    /// Notes that the server hangs up if one command lists more messages than this.
     pub(super) fn set_portion(&self, portion: u32) {
         *self.portion.lock().unwrap_or_else(PoisonError::into_inner) = Some((portion, Instant::now()));
     }
 
-    /// SEARCH is refused: flags are asked for instead.
+    /// Whether the server answers SEARCH. If not, flags are asked for instead.
     pub(super) fn has_search(&self) -> bool {
         !self.no_search.load(Relaxed)
     }
@@ -90,8 +92,8 @@ impl Quirks {
     }
 }
 
-/// The next smaller portion to try on a server that hung up on `portion` (`None`: all at once), if `left` messages are to be
-/// listed; `None` if there is none.
+/// The next smaller portion to try on a server that hung up on `portion` (`None`: on all at once), if `left` messages
+/// are still to be listed; `None` if there is no smaller one.
 pub(super) fn smaller_portion(portion: Option<u32>, left: u32) -> Option<u32> {
     let mut smaller = portion.map_or(FIRST_PORTION, |portion| portion / 2);
     while smaller > 0 && smaller >= left {

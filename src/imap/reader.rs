@@ -1,9 +1,9 @@
-//! Reads what a server sends: octets of a [`Frame`] in, [`Event`]s out. The only place that dispatches responses. No socket,
-//! no clock.
+//! Reads what a server sends: octets of a [`Frame`] in, [`Event`]s out. This is the only place that dispatches
+//! responses. It has no socket and no clock.
 //!
-//! Completions are matched by their tags, in any order. What one item spoils is that item: a response that makes no sense is
-//! dropped and counted. Everything that a server could repeat without end counts against one bound, so that no server makes
-//! the gateway hold more, or work longer, than its mailbox gives reason for.
+//! Completions are matched by their tags, in any order. A response that makes no sense is dropped and counted, and
+//! spoils nothing else. Everything that a server could repeat without end counts against one bound, so that no server
+//! makes the gateway hold more, or work longer, than the size of its mailbox justifies.
 
 use std::collections::VecDeque;
 
@@ -19,29 +19,31 @@ use super::{
 };
 use crate::{telemetry::trace, types::Uid};
 
-/// Messages of one mailbox, at most; 8 bytes of memory each. A server that says that it has more is not believed.
+/// The most messages of one mailbox, which take 8 bytes of memory each. A server that says that it has more is not
+/// believed.
 const MAX_MESSAGES: u64 = 1 << 20;
-/// Responses that a command may bring besides those that the mailbox gives reason for.
+/// How many items the commands in flight may bring besides those that the size of the mailbox justifies.
 const SLACK: u64 = 10_000;
-/// How often a command may name each message: a row of a listing, a find, news about flags.
+/// How often the commands in flight may name each message: in a row of a listing, in a search result, in news about
+/// flags.
 const PER_MESSAGE: u64 = 3;
-/// Octets of a literal in a response that is collected: a folder's name, hardly more.
+/// The most octets of a literal in a response that is collected: it is hardly more than the name of a folder.
 const MAX_COLLECTED_LITERAL: u64 = 64 * 1024;
-/// Octets of all responses that are collected for one command: more than the folders of any user take.
+/// The most octets of all responses that are collected for one command: more than the folders of any user take.
 const MAX_COLLECTED: usize = 16 * 1024 * 1024;
-/// Responses that are collected for one command, at most.
+/// The most responses that are collected for one command.
 const MAX_RESPONSES: usize = 100_000;
-/// Octets at the end of a content that are kept, to tell whether it holds the answer's end.
+/// How many octets at the end of a content are kept, to tell whether it contains the answer's end.
 const TAIL: usize = 512;
 
-/// Which command a completion belongs to; numbers ascend.
+/// The number of a command, by which its completion is recognised. Numbers ascend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CommandId(pub u32);
 
-/// The next thing that a server says and somebody waits for.
+/// Something that a server says and somebody waits for.
 #[derive(Debug)]
 pub enum Event {
-    /// `+ …`: the server waits for more of a command; its text.
+    /// `+ …`: the server waits for more of a command. Holds the text after the plus.
     Continue(Vec<u8>),
     /// An untagged OK, NO, BAD, BYE or PREAUTH, if those are expected.
     Status(Completion),
@@ -49,18 +51,18 @@ pub enum Event {
     Tagged(CommandId, Completion),
     /// The content of a section begins; its octets come from [`Reader::content`].
     Content {
-        /// Of which message, if the server has told it already (some send UID last).
+        /// The message, if the server has sent its UID already (some servers send UID last).
         uid: Option<Uid>,
-        /// What it is.
+        /// The section.
         section: Section,
-        /// How many octets are to come; `None` for NIL.
+        /// How many octets the content has; `None` for NIL.
         octets: Option<u64>,
     },
     /// The FETCH response of one message is complete.
     Fetch(Fetch),
-    /// SEARCH or ESEARCH has found the UIDs from the first to the second.
+    /// SEARCH or ESEARCH has found the UIDs from the first to the second, both included.
     Found(Uid, Uid),
-    /// A whole response of the expected name, literals with their line ends and all.
+    /// A whole response of the expected name, with its literals and the line ends before them.
     Data(Vec<u8>),
 }
 
@@ -69,13 +71,13 @@ pub enum Event {
 pub struct Expect {
     /// Untagged responses that begin with this word are collected.
     pub data: Option<&'static str>,
-    /// Untagged status responses are handed out.
+    /// Untagged status responses are returned as events.
     pub status: bool,
-    /// More may follow a BYE: the completion of LOGIN or LOGOUT. Else BYE is an error at once.
+    /// A completion may follow BYE, as it does for LOGOUT. If this is not set, BYE is an error at once.
     pub after_bye: bool,
-    /// FLAGS are asked for, so they are no news.
+    /// FLAGS were asked for, so they are no news.
     pub flags: bool,
-    /// Contents of messages are asked for; else they are dropped.
+    /// Contents of messages were asked for. If this is not set, they are dropped.
     pub content: bool,
 }
 
@@ -87,15 +89,15 @@ pub struct Reader {
     expect: Expect,
     state: State,
     content: Content,
-    /// What counts against the bound since the last command was sent while none was in flight.
+    /// What has counted against the bound since a command was last sent while none was in flight.
     items: u64,
     /// The most messages that the mailbox has had since then.
     most: u32,
-    /// Octets of the responses that were collected.
+    /// Octets of the responses that were collected since then.
     collected: usize,
-    /// How many these were.
+    /// How many responses were collected since then.
     responses: usize,
-    /// Responses dropped because they made no sense.
+    /// How many responses were dropped because they made no sense.
     spoiled: u32,
 }
 
@@ -105,7 +107,7 @@ enum State {
     /// At the start of a response.
     #[default]
     Start,
-    /// In a FETCH response, behind a content. Whether the content was one that somebody waits for.
+    /// In a FETCH response, behind a content. Whether the caller was given a content of this response.
     Fetch(Fetch, bool),
     /// In the numbers of a SEARCH response.
     Search,
@@ -113,35 +115,35 @@ enum State {
     ExtendedSearch,
     /// In the set of an ESEARCH response.
     Set,
-    /// In a response that is collected; its last line begins at the second.
+    /// In a response that is collected: what has come of it, and where its last line begins.
     Data(Vec<u8>, usize),
 }
 
 /// The content under way.
 #[derive(Debug, Default)]
 struct Content {
-    /// Octets that were not taken yet.
+    /// How many octets were not taken yet.
     left: u64,
     /// The content, if it came as a quoted string; else it is in the frame.
     inline: Option<Bytes>,
-    /// Octets that were taken, and that the caller has used up when it calls again.
+    /// How many octets were taken and are still borrowed by the caller. Its next call frees them.
     lent: usize,
     /// The last octets that were consumed.
     tail: Vec<u8>,
 }
 
 impl Reader {
-    /// What the server has told by the way.
+    /// What the server has said besides the answers to commands.
     pub fn news(&mut self) -> &mut News {
         &mut self.news
     }
 
-    /// What the server has told by the way, read-only.
+    /// What the server has said besides the answers to commands, read-only.
     pub fn news_so_far(&self) -> &News {
         &self.news
     }
 
-    /// A command is about to be sent.
+    /// Expects the completion of a command that is about to be sent under `tag`.
     pub fn expect_completion(&mut self, id: CommandId, tag: String) {
         if self.in_flight.is_empty() {
             self.items = 0;
@@ -151,7 +153,7 @@ impl Reader {
         self.in_flight.push_back((id, tag));
     }
 
-    /// What the commands in flight bring, from now on.
+    /// Sets what the commands in flight bring besides their completions, from now on.
     pub fn expect(&mut self, expect: Expect) {
         self.expect = expect;
     }
@@ -166,17 +168,17 @@ impl Reader {
         std::mem::take(&mut self.spoiled)
     }
 
-    /// Octets of the content under way that were not taken.
+    /// How many octets of the current content have not been taken yet.
     pub fn left(&self) -> u64 {
         self.content.left
     }
 
-    /// Whether the server has told by now whose content this is.
+    /// Whether the server has already sent the UID of the message whose content this is.
     pub fn has_uid(&self) -> bool {
         matches!(&self.state, State::Fetch(fetch, _) if fetch.uid.is_some())
     }
 
-    /// The octets of the content under way that are here and were not taken.
+    /// The octets of the current content that have been received and not taken.
     pub fn content<'a>(&'a self, frame: &'a Frame) -> &'a [u8] {
         let here = match &self.content.inline {
             Some(inline) => &inline[self.content.lent..],
@@ -196,7 +198,7 @@ impl Reader {
         }
     }
 
-    /// Frees the room of what was taken. Returns whether octets of the content must be received before it can go on.
+    /// Frees what was taken. Returns whether more octets of the content must be received first.
     pub fn needs_content(&mut self, frame: &mut Frame) -> bool {
         self.give_back(frame);
         self.content.left > 0 && self.content.inline.is_none() && frame.octets().is_empty()
@@ -216,7 +218,7 @@ impl Reader {
         }
     }
 
-    /// Drops what is left of the content as far as it is here; returns whether that was all.
+    /// Drops what has been received of the current content; returns whether that was all of it.
     fn drop_content(&mut self, frame: &mut Frame) -> bool {
         self.give_back(frame);
         if self.content.inline.take().is_some() {
@@ -232,8 +234,8 @@ impl Reader {
         self.content.left == 0
     }
 
-    /// Whether the content under way has been shorter than the server announced: at the end of what has come of it stands the
-    /// completion of a command in flight. Ask this once nothing more comes.
+    /// Whether the content under way is shorter than the server announced: then its last octets contain the completion
+    /// of a command in flight. Ask this once nothing more comes.
     pub fn has_ended_early(&self, frame: &Frame) -> bool {
         if self.content.left == 0 || self.content.inline.is_some() {
             return false;
@@ -248,9 +250,9 @@ impl Reader {
         })
     }
 
-    /// Goes on to the next event; `None` if more octets must be received first. What is left of a content is dropped.
+    /// The next event; `None` if more octets must be received first. What is left of the current content is dropped.
     ///
-    /// An error ends the conversation: what comes behind it can't be understood.
+    /// An error ends the conversation: what comes after it can't be understood.
     pub fn next(&mut self, frame: &mut Frame) -> Result<Option<Event>, Error> {
         loop {
             if !self.drop_content(frame) {
@@ -327,11 +329,11 @@ impl Reader {
         }
     }
 
-    /// Takes note of the untagged response at `span`, whose data begin at `head`; no command waits for it.
+    /// Takes note of the untagged response at `span`, whose data begin at `head` and for which no command waits.
     fn note(&mut self, frame: &mut Frame, span: Span, head: usize) -> Result<Progress, Error> {
         let data = &frame.octets()[head..span.line];
         let status = Status::parse(data).map(Status::to_completion);
-        // Text of a status response may end like a literal, but announces none.
+        // The text of a status response may end like a literal, but announces none.
         let literal = token::literal(data).filter(|_| status.is_none());
         let items = self.news.note(data);
         frame.consume(span.total);
@@ -349,7 +351,7 @@ impl Reader {
         })
     }
 
-    /// Counts what a server could repeat without end.
+    /// Counts items that a server could repeat without end; fails if there are too many.
     fn count(&mut self, items: usize) -> Result<(), Error> {
         self.items += items as u64;
         let messages = u64::from(self.most).min(MAX_MESSAGES);
@@ -402,7 +404,7 @@ impl Reader {
                     .begin(octets.unwrap_or(0), Some(content.unwrap_or_default().into()));
                 (section, octets)
             }
-            // The caller has been given the content, and must not believe that it is whole.
+            // The caller was given a content of this response, and must not believe that it is whole.
             Err(fetch::Malformed) if was_wanted => return Err(Error::Protocol("FETCH data")),
             Err(fetch::Malformed) => {
                 let literal = token::literal(segment);
@@ -419,7 +421,7 @@ impl Reader {
             if octets.is_some_and(|octets| octets > MAX_UNWANTED) {
                 return Err(Error::Protocol("a literal that nobody asked for passes the limit"));
             }
-            // The content is dropped by the next step.
+            // The next step drops the content.
             self.state = State::Fetch(fetch, was_wanted);
             return self.count(1).map(|()| Progress::Silent);
         }
@@ -428,8 +430,8 @@ impl Reader {
         Ok(Progress::Event(Event::Content { uid, section, octets }))
     }
 
-    /// If a SEARCH or ESEARCH response begins here, takes its head off: it is read piecewise, for its line names every
-    /// message that is found.
+    /// If a SEARCH or ESEARCH response begins here, consumes its head and returns the state to go on in. Such a
+    /// response is read piecewise, because its line names every message that was found.
     fn search_head(&mut self, frame: &mut Frame) -> Result<Option<State>, Error> {
         let octets = frame.octets();
         let Some(rest) = octets.strip_prefix(b"* ") else {
@@ -458,7 +460,8 @@ impl Reader {
                     self.state = State::Search;
                     self.found(uid, uid)
                 }
-                // `SEARCH 2 5 (MODSEQ 9)` (RFC 7162 §3.1.5): what follows the numbers is not one. Other words are no answer.
+                // In `SEARCH 2 5 (MODSEQ 9)` (RFC 7162 §3.1.5), what follows the numbers is ignored. After any other
+                // word this is no valid answer.
                 None => {
                     self.news.searched &= frame.octets().starts_with(b"(");
                     frame.skip_line();
@@ -473,7 +476,7 @@ impl Reader {
         }
     }
 
-    /// `ESEARCH (TAG "A1") UID COUNT 2 ALL 4:18,21` (RFC 4731 §3.1): only the set matters.
+    /// Reads `ESEARCH (TAG "A1") UID COUNT 2 ALL 4:18,21` (RFC 4731 §3.1), of which only the set after ALL matters.
     fn extended_search(&mut self, frame: &mut Frame) -> Result<Progress, Error> {
         match piece(frame, b" ") {
             Piece::Word(count) => {
@@ -491,7 +494,7 @@ impl Reader {
     }
 
     fn set(&mut self, frame: &mut Frame) -> Result<Progress, Error> {
-        // The blank before the set, or the comma between its members.
+        // Separators: the blank before the set, and the comma between its members.
         match piece(frame, b" ,") {
             Piece::Word(count) => match token::range(&frame.octets()[..count]) {
                 Some((low, high)) => {
@@ -547,7 +550,7 @@ impl Reader {
         self.collected(data, line)
     }
 
-    /// A line of a response that is collected has come.
+    /// Handles a whole line of a response that is collected. The line begins at `line` in `data`.
     fn collected(&mut self, data: Vec<u8>, line: usize) -> Result<Progress, Error> {
         if self.collected + data.len() > MAX_COLLECTED {
             return Err(Error::Protocol("more folders than the limit"));
@@ -565,10 +568,10 @@ impl Reader {
     }
 }
 
-/// What a step of the reader came to.
+/// The result of a step of the reader.
 enum Progress {
     Event(Event),
-    /// Nothing that anybody waits for.
+    /// Nothing that anybody waits for was read.
     Silent,
     /// More octets must be received first.
     Starved,
@@ -593,16 +596,17 @@ impl Content {
 
 /// The next piece of a line that is read piecewise.
 enum Piece {
-    /// This many octets, whole.
+    /// A whole word of this many octets.
     Word(usize),
     /// The line has ended, and is consumed.
     End,
     Starved,
 }
 
-/// Drops what `separates`; then the next word up to a separator or the line's end.
+/// Drops the octets of `separates` that come first, then finds the next word, which ends at a separator or with the
+/// line.
 fn piece(frame: &mut Frame, separates: &[u8]) -> Piece {
-    /// Longer than any number, range or name; what is longer is cut, and is none of these.
+    /// Longer than any number, range or name. A longer word is cut, and is none of these.
     const LONGEST: usize = 64;
     let octets = frame.octets();
     let blank = octets.iter().take_while(|octet| separates.contains(octet)).count();
@@ -621,7 +625,7 @@ fn piece(frame: &mut Frame, separates: &[u8]) -> Piece {
                 Piece::End
             }
             None if octets.len() < 2 && octets[0] == b'\r' => Piece::Starved,
-            // A lone CR belongs into no line.
+            // A lone CR is not valid in a line.
             None => {
                 frame.skip_line();
                 Piece::End
@@ -642,7 +646,7 @@ fn next_line(frame: &mut Frame) -> Result<Option<Span>, Error> {
     Ok(span)
 }
 
-/// What may be shown of a line: no challenge, and nothing of a message.
+/// What a trace shows of a line: no challenge, and nothing of a message.
 fn traced(line: &[u8]) -> String {
     match line.strip_prefix(b"+ ") {
         Some(challenge) => format!("+ {}", trace::hidden(challenge.len())),

@@ -1,4 +1,5 @@
-//! Response lines (RFC 3501 §7) as far as a gateway needs them: pure, on octets, tolerant of odd spacing and case.
+//! Parses response lines (RFC 3501 §7), as much of them as the gateway needs. Works on octets, without I/O, and
+//! tolerates odd spacing and case.
 
 use std::fmt;
 
@@ -10,24 +11,24 @@ use super::{
 /// One line that a server sent, without its line end.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Line<'a> {
-    /// `+ …`: go on; with what follows the plus.
+    /// `+ …`: the server waits for more. Holds what follows the plus.
     Continue(&'a [u8]),
     /// `* …`, with what follows the star.
     Untagged(&'a [u8]),
     /// `tag OK …`
     Tagged(&'a [u8], Status<'a>),
-    /// Nothing of that kind.
+    /// None of these.
     Other,
 }
 
 /// `OK`, `NO`, `BAD`, `BYE` or `PREAUTH` with its text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Status<'a> {
-    /// Which.
+    /// The condition.
     pub kind: Kind,
-    /// What stands in brackets.
+    /// The response code: what stands in brackets.
     pub code: Option<&'a [u8]>,
-    /// The rest, for people.
+    /// The rest, which is for people.
     pub text: &'a [u8],
 }
 
@@ -47,7 +48,7 @@ pub enum Kind {
 }
 
 impl<'a> Line<'a> {
-    /// Of `line` without CRLF.
+    /// Parses `line`, which has no CRLF.
     pub fn parse(line: &'a [u8]) -> Self {
         let (first, rest) = word(line);
         match first {
@@ -63,7 +64,7 @@ impl<'a> Line<'a> {
 }
 
 impl<'a> Status<'a> {
-    /// Of what follows the tag or the star; `None` where that is no status response.
+    /// Parses what follows the tag or the star; `None` if that is not a status response.
     pub fn parse(line: &'a [u8]) -> Option<Self> {
         let (condition, rest) = word(line);
         let kind = match condition.to_ascii_uppercase().as_slice() {
@@ -92,7 +93,7 @@ impl<'a> Status<'a> {
         })
     }
 
-    /// The number of a code such as `[UIDVALIDITY 7]`, of 64 bits.
+    /// The number in a code such as `[UIDVALIDITY 7]`; it may have 64 bits.
     pub fn code_number(&self, name: &str) -> Option<u64> {
         long_number(self.code_rest(name)?.trim_ascii())
     }
@@ -131,7 +132,7 @@ pub enum Closed {
     WantsAdministrator,
 }
 
-/// How a command ended, kept for the error and the log.
+/// How a command ended, or an untagged status such as the greeting; kept for errors and the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Completion {
     kind: Kind,
@@ -141,12 +142,12 @@ pub struct Completion {
 }
 
 impl Completion {
-    /// Tagged OK.
+    /// Whether the server said OK.
     pub fn is_ok(&self) -> bool {
         self.kind == Kind::Ok
     }
 
-    /// Tagged NO.
+    /// Whether the server said NO.
     pub fn is_no(&self) -> bool {
         self.kind == Kind::No
     }
@@ -161,17 +162,17 @@ impl Completion {
         &self.text
     }
 
-    /// Whether code or text tell of something that will pass.
+    /// Whether the code or the text says that the failure will pass.
     pub fn is_temporary(&self) -> bool {
         self.code == Some(Code::Temporary) || self.sounds_temporary()
     }
 
-    /// The greeting of a connection that is authenticated already.
+    /// Whether this greets a connection that is authenticated already (PREAUTH).
     pub fn is_pre_auth(&self) -> bool {
         self.kind == Kind::PreAuth
     }
 
-    /// The server is about to close.
+    /// Whether the server is about to close the connection (BYE).
     pub fn is_bye(&self) -> bool {
         self.kind == Kind::Bye
     }
@@ -183,12 +184,12 @@ impl Completion {
             .is_some_and(|raw| word(raw.as_bytes()).0.eq_ignore_ascii_case(name.as_bytes()))
     }
 
-    /// Tagged BAD.
+    /// Whether the server said BAD.
     pub fn is_bad(&self) -> bool {
         self.kind == Kind::Bad
     }
 
-    /// Whether the refusal will hardly be repeated later: it is temporary, or the server wants to be left alone for a while.
+    /// Whether a later try may succeed: the refusal is temporary, or the server wants to be left alone for a while.
     pub fn will_pass(&self) -> bool {
         self.is_temporary() || self.pause().is_some()
     }
@@ -207,25 +208,26 @@ impl Completion {
         .any(|words| text.contains(words))
     }
 
-    /// Whether the server says that it is asked too much, and for how long it wants to be left alone.
+    /// How long the server wants to be left alone, if it says that it is asked too much.
     pub(super) fn pause(&self) -> Option<Pause> {
         let code = self.raw.as_deref().unwrap_or_default();
-        // Gmail's codes. RFC 5530 has OVERQUOTA for what would fill a mailbox, which a login does not.
+        // Gmail's codes. In RFC 5530, OVERQUOTA says that the mailbox is full, which will pass too.
         let is_told = ["THROTTLED", "OVERQUOTA"]
             .iter()
             .any(|told| code.eq_ignore_ascii_case(told));
         Pause::of(&self.text).or(is_told.then_some(Pause::Unsaid))
     }
 
-    /// Whether the text tells that the login was right, and that it leads to no mailbox. Exchange says so of a user without
-    /// licence, with IMAP switched off, or of a shared mailbox that is not shared with who signed in; Netease of a client
-    /// that it does not trust.
+    /// Whether the text says that the login was right, but leads to no mailbox. Exchange says so of a user without a
+    /// licence or with IMAP switched off, and of a shared mailbox to which the signed-in user has no access. Netease
+    /// says so of a client that it does not trust.
     pub fn tells_no_mailbox(&self) -> bool {
         let text = self.text.to_ascii_lowercase();
         text.contains("authenticated but not connected") || text.contains("unsafe login")
     }
 
-    /// Whether the provider keeps this user out whatever the password is, and why. Told by the code or by words.
+    /// Why the provider keeps this user out whatever the password is, by the code or the words of the answer; `None` if
+    /// the answer does not say so.
     pub fn closed(&self) -> Option<Closed> {
         if self.has_code("WEBALERT") {
             return Some(Closed::WantsWeb);
@@ -235,11 +237,11 @@ impl Completion {
         }
         let text = self.text.to_ascii_lowercase().replace("imap4", "imap");
         let says = |words: &[&str]| words.iter().any(|words| text.contains(words));
-        // "invalid credentials or IMAP is disabled": it may well be the password.
+        // "invalid credentials or IMAP is disabled": the password may well be wrong.
         if says(&["invalid credentials", "incorrect password", "invalid password"]) {
             return None;
         }
-        // These mention a password of another kind, which the device can be given.
+        // These texts ask for another kind of password, which the device can be given.
         if says(&[
             "app password",
             "app-specific",
@@ -287,7 +289,7 @@ impl Completion {
         .then_some(Closed::WantsAdministrator)
     }
 
-    /// Whether the text tells of something that will pass: servers that give no response code say it in words.
+    /// Whether the text says that the failure will pass: many servers say this in words, without a response code.
     pub fn sounds_temporary(&self) -> bool {
         let text = self.text.to_ascii_lowercase();
         [
@@ -309,7 +311,8 @@ impl Completion {
         .any(|words| text.contains(words))
     }
 
-    /// The same without any text that holds one of `secrets`: a server may repeat the command that it refuses.
+    /// The same without text and code if one of `secrets` occurs in them: a server may repeat the command that it
+    /// refuses.
     pub fn without(mut self, secrets: &[&str]) -> Self {
         let holds = |text: &str| secrets.iter().any(|secret| !secret.is_empty() && text.contains(secret));
         if holds(&self.text) || self.raw.as_deref().is_some_and(holds) {
@@ -337,7 +340,7 @@ impl fmt::Display for Completion {
     }
 }
 
-/// Response codes that decide what a device is told (RFC 3501 §7.1, RFC 5530, Gmail, Exchange).
+/// Response codes on which it depends how the gateway answers a device (RFC 3501 §7.1, RFC 5530, Gmail, Exchange).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Code {
     /// `[ALERT]`

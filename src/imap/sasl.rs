@@ -37,7 +37,7 @@ impl Mechanism {
         Self::XOAuth2,
     ];
 
-    /// As IANA has registered it.
+    /// The name that IANA has registered.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Plain => "PLAIN",
@@ -59,16 +59,17 @@ pub(super) enum Way {
     Sasl(Mechanism),
 }
 
-/// How often a password is given at most: a server that understands neither way will not understand a third.
+/// How many ways to give a password are tried at most: a server that does not understand two will not understand a
+/// third.
 const WAYS: usize = 2;
 
 impl Way {
-    /// The ways to log in by password, the best first; empty if the server offers none. The next may be tried after an
-    /// answer that [`Way::is_not_understood`] finds.
+    /// The ways to log in by password, the best first; empty if the server offers none. The next one may be tried after
+    /// an answer for which [`Way::is_not_understood`] holds.
     ///
-    /// If nobody can listen (`is_private`: TLS or loopback), the ways come first that servers are best at and that need no
-    /// special form of the stored password. Otherwise those come first that do not show the password. A mechanism that is
-    /// configured is used whether or not the server offers it.
+    /// If nobody can eavesdrop (`is_private`: TLS or loopback), those ways come first that most servers support and
+    /// that need no special form of the stored password. Otherwise those come first that do not reveal the password. A
+    /// mechanism that is configured is used whether or not the server offers it.
     pub(super) fn by_password(auth: Auth, offered: &Capabilities, is_private: bool) -> Vec<Self> {
         let login_command = (Self::LoginCommand, !offered.login_disabled);
         let configured = match auth {
@@ -97,8 +98,8 @@ impl Way {
         ways.take(WAYS).collect()
     }
 
-    /// Whether a tagged NO or BAD tells that the server does not know this way to log in. Anything else is its answer to the
-    /// password: another way would only count as another guess there.
+    /// Whether a tagged NO or BAD says that the server does not know this way to log in. Any other NO or BAD is the
+    /// server's answer to the password: it would count another way as one more guess.
     pub(super) fn is_not_understood(answer: &Completion) -> bool {
         if answer.will_pass() || answer.tells_no_mailbox() {
             return false;
@@ -154,17 +155,17 @@ pub(super) struct Exchange<'a> {
 }
 
 enum Step {
-    /// Nothing was said.
+    /// Nothing has been sent.
     Start,
-    /// LOGIN: the user was told.
+    /// LOGIN: the user was sent.
     User,
-    /// SCRAM: the first message was or will be sent.
+    /// SCRAM: the first message is ready; whether it was sent.
     First { first: First, is_sent: bool },
     /// SCRAM: the proof was sent.
     Last(Last),
-    /// The secret was given, and the server proved itself if the mechanism has that.
+    /// The secret was sent and, if the mechanism has that, the server has proven itself.
     Given,
-    /// The server has told why it will refuse, and was answered.
+    /// The server has said why it will refuse, and was answered.
     Refused,
 }
 
@@ -186,8 +187,9 @@ impl<'a> Exchange<'a> {
         })
     }
 
-    /// What the client says unasked, to be sent along with AUTHENTICATE if the server takes that (RFC 4959); `None` if the
-    /// server speaks first. Without this call [`Exchange::respond`] says it upon the first challenge.
+    /// The client's first message, to be sent along with AUTHENTICATE if the server supports that (RFC 4959); `None` if
+    /// the server speaks first. If this was not called, [`Exchange::respond`] returns the message at the first
+    /// challenge.
     pub(super) fn initial(&mut self) -> Option<Zeroizing<Vec<u8>>> {
         let Party { user, host, port } = self.party;
         let before;
@@ -213,10 +215,11 @@ impl<'a> Exchange<'a> {
         Some(joined(parts))
     }
 
-    /// The answer to `challenge`; both decoded. After an error the exchange is over: do not trust the server, and close the
-    /// connection. SCRAM computes here for up to a second: do not call this on a thread that other sessions need.
+    /// The answer to `challenge`; neither is in base64. After an error the exchange is over: do not trust the server,
+    /// and close the connection. SCRAM computes here for up to a second: do not call this on a thread that other
+    /// sessions need.
     pub(super) fn respond(&mut self, challenge: &[u8]) -> Result<Zeroizing<Vec<u8>>, SaslError> {
-        // What the client says first, upon a challenge that is empty, or should be.
+        // The client's first message is still due. The challenge for it is empty, or should be.
         if let Some(initial) = self.initial() {
             return Ok(initial);
         }
@@ -253,12 +256,12 @@ impl<'a> Exchange<'a> {
         Ok(answer)
     }
 
-    /// After the server's OK: whether it may say so. An OK before the secret was given is an error, and with SCRAM an OK
-    /// without the server's signature.
+    /// Call this at the server's OK: fails if the server may not say OK yet. That is so before the secret was sent and,
+    /// with SCRAM, before the server has sent its signature.
     pub(super) fn finish(self) -> Result<(), SaslError> {
         match self.step {
             Step::Given => Ok(()),
-            // A challenge too many does no harm; a server that says OK after an error takes the secret.
+            // One challenge too many does no harm; and a server that says OK after an error accepts the secret.
             Step::Refused if self.mechanism != Mechanism::ScramSha256 => Ok(()),
             _ if self.mechanism == Mechanism::ScramSha256 => Err(SaslError(
                 "SCRAM: the server says OK without proof that it knows the password",
@@ -268,7 +271,7 @@ impl<'a> Exchange<'a> {
     }
 }
 
-/// In one buffer that never grows: what grows leaves copies behind.
+/// Joins `parts` in one buffer that never grows: a buffer that grows leaves copies behind.
 fn joined(parts: [&[u8]; 4]) -> Zeroizing<Vec<u8>> {
     Zeroizing::new(parts.concat())
 }

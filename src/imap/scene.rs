@@ -1,4 +1,5 @@
-//! For unit tests: a mailbox, or a connection that has not logged in, before a server that answers as a test wants.
+//! For unit tests: a mailbox, or a connection on which nobody has logged in, with a server that answers as the test
+//! wants.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,11 +16,12 @@ use super::{
 };
 use crate::types::UidValidity;
 
-/// How long the server may keep us waiting.
+/// How long the server may say nothing.
 pub(super) const SILENCE: Duration = Duration::from_secs(30);
 
-/// Runs `work` on a mailbox of `exists` messages whose server can do `capabilities`. `answer` makes the whole answer to a
-/// command, given without its tag; `{tag}` in it is replaced, and nothing closes the connection. Returns the commands too.
+/// Runs `work` on a mailbox of `exists` messages, whose server has `capabilities`. `answer` is given a command without
+/// its tag and returns the whole answer, in which `{tag}` is replaced. The server never closes the connection. Returns
+/// the commands too.
 pub(crate) async fn play<T>(
     capabilities: &str,
     exists: u32,
@@ -30,7 +32,7 @@ pub(crate) async fn play<T>(
     play_with(capabilities, exists, answer, work).await
 }
 
-/// The same for work that needs the mailbox for itself.
+/// The same for work that takes the mailbox by value.
 pub(crate) async fn play_with<T>(
     capabilities: &str,
     exists: u32,
@@ -85,7 +87,7 @@ async fn serve(stream: DuplexStream, mut answer: impl FnMut(&str) -> String) -> 
             return commands;
         }
         let line = line.trim_end();
-        // The rest of a login's exchange bears no tag.
+        // The further lines of a login have no tag.
         let is_tagged = line.split_once(' ').filter(|(tag, _)| {
             tag.starts_with(['A', 'P', 'S']) && tag[1..].bytes().all(|octet| octet.is_ascii_digit())
         });

@@ -9,19 +9,19 @@ use zeroize::Zeroizing;
 
 use crate::challenge::ScramKeys;
 
-/// Iterations that a server may ask for. With fewer, an eavesdropper could try passwords fast (RFC 7677 §4). The upper bound
-/// leaves room above the 600,000 that are recommended for PBKDF2-HMAC-SHA-256 today, and costs a hostile server's victim
-/// about a third of a second of one core.
+/// How many iterations a server may ask for. With fewer, an eavesdropper could try passwords fast (RFC 7677 §4). The
+/// upper bound leaves room above the 600,000 that are recommended for PBKDF2-HMAC-SHA-256 today. A hostile server can
+/// make the gateway spend about a third of a second of one core.
 const ITERATIONS: std::ops::RangeInclusive<u32> = 4096..=1_000_000;
 /// GS2 header of a client that does no channel binding and acts for nobody else (RFC 5801 §4).
 const GS2_HEADER: &str = "n,,";
 
-/// Why an exchange can't go on; in words for the log, without anything that was received.
+/// Why an exchange can't go on, in words for the log. They contain nothing that was received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct SaslError(pub(super) &'static str);
 
-/// The client's first message: what was, or is about to be, sent.
+/// The client's first message, which was sent or is about to be sent.
 #[derive(Debug)]
 pub(super) struct First {
     /// `client-first-message-bare`
@@ -29,13 +29,13 @@ pub(super) struct First {
     nonce: String,
 }
 
-/// The client's last message: waits for the server's signature.
+/// The client's last message, and the signature that the server must send then.
 pub(super) struct Last {
     signature: hmac::Tag,
 }
 
 impl First {
-    /// With a nonce of 144 random bits.
+    /// The first message for `user`, with a nonce of 144 random bits.
     pub(super) fn new(user: &str) -> Result<Self, SaslError> {
         let mut nonce = [0; 18];
         rand::fill(&mut nonce).map_err(|_| SaslError("the system gives no random numbers"))?;
@@ -54,14 +54,15 @@ impl First {
         format!("{GS2_HEADER}{}", self.bare)
     }
 
-    /// The answer to `server-first-message`. Computes for up to a second: do not call this on a thread that others need.
+    /// The answer to `server-first-message`. Computes for up to a second: do not call this on a thread that others
+    /// need.
     ///
-    /// `secret` goes as the device wrote it, like in PLAIN: see [`ScramKeys::new`].
+    /// `secret` is used as the device has sent it, as in PLAIN: see [`ScramKeys::new`].
     pub(super) fn answer(&self, challenge: &[u8], secret: &[u8]) -> Result<(Zeroizing<Vec<u8>>, Last), SaslError> {
         let text = std::str::from_utf8(challenge).map_err(|_| SaslError("SCRAM: the challenge is not UTF-8"))?;
         let mut fields = text.split(',');
         let mut field = |name: &str| fields.next().and_then(|field| field.strip_prefix(name));
-        // A mandatory extension (`m=`) would stand in the nonce's place: refused, as RFC 5802 §5.1 has it.
+        // A mandatory extension (`m=`) would stand in the nonce's place. It is refused, as RFC 5802 §5.1 demands.
         let nonce = field("r=").ok_or(SaslError("SCRAM: no nonce in the challenge"))?;
         let salt = field("s=").ok_or(SaslError("SCRAM: no salt in the challenge"))?;
         let iterations = field("i=").ok_or(SaslError("SCRAM: no iteration count in the challenge"))?;
@@ -100,7 +101,7 @@ pub(super) fn saslname(user: &str) -> String {
 pub(super) enum Verdict {
     /// The server knows the secret.
     Proved,
-    /// The server does not take ours (`e=`).
+    /// The server refuses the client's proof (`e=`).
     Refused,
 }
 

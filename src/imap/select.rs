@@ -1,5 +1,5 @@
-//! From an authenticated connection to a selected mailbox and what it holds: one flight of commands, or as many as the server
-//! needs.
+//! Selects a mailbox on an authenticated connection, and lists what it holds: in one flight of commands, or in as many
+//! as the server needs.
 
 use super::{
     connect::{Connection, Login},
@@ -28,16 +28,16 @@ pub struct Selection<'a> {
     pub folder: &'a str,
     /// UID from which on messages are listed.
     pub from: Uid,
-    /// What is asked of each.
+    /// What to list of each message besides UID and size.
     pub wanted: Wanted,
-    /// Makes a server with QRESYNC tell what has vanished since: see [`Mailbox::take_vanished`].
+    /// What was known earlier: a server with QRESYNC reports what has vanished since. See [`Mailbox::take_vanished`].
     pub resync: Option<Resync>,
 }
 
 impl Connection {
-    /// Selects a folder, and asks for UID, size and more of its messages and for the UIDs that bear `\Deleted` in the same
-    /// flight: one round trip. If the server hangs up on that, `login` makes new connections, on which less is asked for
-    /// at once; what was listed is kept.
+    /// Selects a folder and, in the same flight, lists its messages (UID, size and what is wanted) and the UIDs that
+    /// bear `\Deleted`: one round trip. If the server hangs up on that, `login` makes new connections, on which less is
+    /// asked for at once; what was listed already is kept.
     pub async fn select(self, selection: Selection<'_>, login: Login<'_>) -> Result<(Mailbox, Listed), Error> {
         let mut connection = self;
         let quirks = connection.quirks.clone();
@@ -53,7 +53,7 @@ impl Connection {
             let pipelining = quirks.pipelining();
             let error = match attempt.make(connection).await {
                 Ok(mailbox) => {
-                    // One lost connection may be a line that broke.
+                    // A single lost connection may have been a line that broke.
                     if let Some(portion) = attempt.portion
                         && (hang_ups > 1 || (hang_ups == 1 && portion >= SURE_PORTION))
                     {
@@ -81,18 +81,18 @@ impl Connection {
     }
 }
 
-/// Messages beyond which a server that hangs up is believed to do so because of their number.
+/// A single hang-up is put down to the length of the listing only if portions of at least this many messages work then.
 const SURE_PORTION: u32 = 250;
 
 /// One selection, over as many connections as it takes.
 struct Attempt<'a> {
     selection: Selection<'a>,
     listed: Listed,
-    /// Under which `listed` was told.
+    /// The UIDVALIDITY that the rows in `listed` belong to.
     uid_validity: Option<UidValidity>,
-    /// Messages to be listed by one command; `None`: all.
+    /// How many messages to list by one command; `None`: all of them.
     portion: Option<u32>,
-    /// Messages that there are, as far as the server has told.
+    /// How many messages there are, by what the server has said so far.
     exists: usize,
 }
 
@@ -120,7 +120,7 @@ impl Attempt<'_> {
                 .resync
                 .filter(|_| options.resync && mailbox.capabilities.qresync);
             match self.select(&mut mailbox, step, resync).await {
-                // The name in the server's own form may be what is meant.
+                // The configuration may have the name in the server's own form.
                 Err(error) if error.is_no_such_folder() && names.peek().is_some() => {}
                 selected => return selected.map(|()| mailbox),
             }
@@ -136,7 +136,7 @@ impl Attempt<'_> {
         let with_resync = format!("{plain} (QRESYNC ({uid_validity} {modseq}))");
         let enable = ["ENABLE QRESYNC".to_owned()];
         match self.select_by(mailbox, &step, &enable, &with_resync).await {
-            // QRESYNC is not what it should be everywhere it is offered.
+            // Some servers offer QRESYNC and refuse it.
             Err(Error::Refused { .. }) => {
                 let again = Step {
                     before: Vec::new(),
@@ -149,7 +149,7 @@ impl Attempt<'_> {
         }
     }
 
-    /// Sends what comes before, SELECT, and what lists, in one flight.
+    /// Sends `step.before`, SELECT and the listing in one flight.
     async fn select_by(
         &mut self,
         mailbox: &mut Mailbox,
@@ -164,7 +164,7 @@ impl Attempt<'_> {
         if self.portion.is_none() {
             commands.extend(listing(self.selection.from, self.selection.wanted, has_search));
         }
-        // The last: nothing may follow before its answer has come (RFC 4978 §3).
+        // COMPRESS comes last: nothing may be sent after it until its answer has come (RFC 4978 §3).
         commands.extend(step.compress.then(|| "COMPRESS DEFLATE".to_owned()));
         mailbox.link.news().begin_mailbox();
         let listed = &mut self.listed;
@@ -174,7 +174,7 @@ impl Attempt<'_> {
         let completions = match flown {
             Ok(completions) => completions,
             Err(error) => {
-                // What the server has told of the mailbox before it hung up.
+                // What the server has said of the mailbox before it hung up.
                 self.exists = mailbox.exists();
                 self.uid_validity = self.uid_validity.or(mailbox.link.news().uid_validity);
                 return Err(error);
@@ -184,7 +184,7 @@ impl Attempt<'_> {
         if step.compress
             && let Some(completion) = completions.last().filter(|completion| !completion.is_ok())
         {
-            // A server that refuses goes on as before.
+            // If the server refuses, the connection stays as it is.
             tracing::debug!(%completion, "uncompressed");
         }
         let is_read_only = completions[at].has_code("READ-ONLY");
@@ -215,13 +215,13 @@ impl Attempt<'_> {
 struct Step<'a> {
     /// The folder's name on the server.
     name: &'a str,
-    /// Commands that go first.
+    /// The commands that go first.
     before: Vec<String>,
-    /// COMPRESS is asked for along with it.
+    /// Whether to send COMPRESS along with it.
     compress: bool,
 }
 
-/// What is left to do of a connection when it becomes a mailbox.
+/// What is still to be done when a connection becomes a mailbox.
 struct Options {
     before: Vec<String>,
     compress: bool,
@@ -229,7 +229,8 @@ struct Options {
 }
 
 impl Mailbox {
-    /// Selects the same folder again, so that the server counts its messages anew. What it tells upon NOOP is listened to first.
+    /// Selects the same folder again, so that the server counts its messages anew. NOOP goes first, so that the server
+    /// reports what it still has to report.
     pub async fn select_again(&mut self) -> Result<(), Error> {
         let select = format!("SELECT {}", self.names.quoted(&self.folder));
         self.link.news().begin_mailbox();
@@ -240,8 +241,8 @@ impl Mailbox {
         self.note_selected(&name, completions[1].has_code("READ-ONLY"))
     }
 
-    /// Selects the folder again if the server is of the old kind (see [`Mailbox::is_old`]). If it is another mailbox by now the
-    /// connection is given up: its UIDs mean other messages.
+    /// Selects the folder again if the server is of the old kind (see [`Mailbox::is_old`]). If UIDVALIDITY has changed,
+    /// the connection is given up: UIDs mean other messages now.
     pub async fn refresh_if_old(&mut self) -> Result<(), Error> {
         if !self.is_old() {
             return Ok(());
@@ -269,7 +270,7 @@ impl Mailbox {
             before.push("CAPABILITY".to_owned());
         }
         if capabilities.id {
-            // Some servers take no client that does not name itself before SELECT.
+            // Some servers refuse SELECT to a client that has not sent ID.
             before.push(format!(
                 "ID (\"name\" \"popgate\" \"version\" \"{}\")",
                 env!("CARGO_PKG_VERSION")
@@ -301,7 +302,7 @@ impl Mailbox {
         (mailbox, options)
     }
 
-    /// Commands that must come before anything else, whatever the server makes of them.
+    /// Runs commands that must come before anything else. It does not matter how the server answers them.
     async fn run_before(&mut self, commands: &[String]) -> Result<(), Error> {
         if !commands.is_empty() {
             self.flight(commands, Expect::default(), |_| {}).await?;

@@ -1,7 +1,8 @@
-//! How the connections that an upstream user may have are shared among those who want one: pure, without connections.
+//! How the connections that an upstream user may have are shared among the logins that want one. This only counts and
+//! decides: it holds no connections.
 //!
-//! A login whose secret was right lately is *proven*, any other is a *guess*. Guesses have a small budget of their own, take
-//! what is free only, and stand behind every proven login that waits.
+//! A login whose secret was right lately is *proven*, any other is a *guess*. Guesses have a small budget of their own,
+//! take only what is free (with one exception: [`GIVES_WAY`]), and stand behind every proven login that waits.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -10,11 +11,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::proofs::Tag;
 
-/// Connections that guesses may have at once: one at work, and one more that hides a slow answer.
+/// How many connections guesses may have at once: one, and a second so that one slow answer does not stop all guesses.
 const GUESSES: usize = 2;
-/// How often a guess may close a parked connection if those are all that the user may have. Without this, a user who has
-/// changed the password upstream would be locked out until a connection of the old password has waited long enough. With it,
-/// guesses cost the user one parked connection a minute at most, and then a device's next login takes as long as a first one.
+/// How often a guess may close a parked connection, if only parked ones are left. Without this, a user who has changed
+/// the password upstream would be locked out until a connection with the old password has been parked long enough. With
+/// it, guesses cost the user at most one parked connection a minute: then a device's next login takes as long as a
+/// first one.
 const GIVES_WAY: Duration = Duration::from_secs(60);
 
 /// How far a login is trusted.
@@ -26,10 +28,10 @@ pub enum Standing {
     Guess,
 }
 
-/// Names one that waits or guesses.
+/// The number of a login that waits for a connection or has one.
 pub(super) type Ticket = u64;
 
-/// The connections of one upstream user that are not parked, and those who wait for one.
+/// The connections of one upstream user that are not parked, and the logins that wait for one.
 #[derive(Debug, Default)]
 pub(super) struct Share {
     /// Connections of proven logins.
@@ -38,7 +40,7 @@ pub(super) struct Share {
     guesses: VecDeque<(Ticket, CancellationToken)>,
     /// Connections that are being closed: the server counts them still.
     closing: usize,
-    /// Who comes first stands first.
+    /// The logins that wait, in the order in which they came.
     waiting: VecDeque<Waiter>,
     gave_way: Option<Instant>,
 }
@@ -50,16 +52,16 @@ struct Waiter {
     tag: Tag,
 }
 
-/// What one that waits is to do.
+/// What a login that waits must do now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Turn {
-    /// The connection is its own: it is counted.
+    /// It has a connection, which is counted already.
     Take(Standing),
-    /// A parked connection is to be closed (it is counted as closing), then wait.
+    /// It must close a parked connection, which is counted as closing already, and then wait.
     Evict,
-    /// Something will change.
+    /// It must wait: something will change.
     Wait,
-    /// Nothing will be free soon.
+    /// It must give up: no connection will be free soon.
     Full,
 }
 
@@ -73,12 +75,13 @@ impl Share {
     pub(super) fn leave(&mut self, ticket: Ticket) {
         self.waiting.retain(|waiter| waiter.ticket != ticket);
         if self.waiting.is_empty() {
-            // A user who is logged in for hours waits for nothing.
+            // A user may be logged in for hours, while nobody waits: the memory is freed.
             self.waiting = VecDeque::new();
         }
     }
 
-    /// What `ticket` is to do, if the user may have `limit` connections and has `parked`.
+    /// Decides what `ticket` must do now, and counts the connection that it takes or closes. The user may have `limit`
+    /// connections; `parked` of them are parked.
     pub(super) fn turn(&mut self, ticket: Ticket, limit: usize, parked: usize) -> Turn {
         let Some(at) = self.waiting.iter().position(|waiter| waiter.ticket == ticket) else {
             return Turn::Full;
@@ -137,7 +140,7 @@ impl Share {
         }
     }
 
-    /// A connection is over, or parked.
+    /// Stops counting a connection, which is closed or parked.
     pub(super) fn end(&mut self, ticket: Ticket, standing: Standing) {
         match standing {
             Standing::Proven => self.busy -= 1,
@@ -150,7 +153,7 @@ impl Share {
         }
     }
 
-    /// The secret of the guess `ticket` is right: every login that waits with the same secret is proven too.
+    /// Notes that the secret of the guess `ticket` is right. Every login that waits with the same secret is proven too.
     pub(super) fn prove(&mut self, ticket: Ticket, tag: Tag) {
         self.end(ticket, Standing::Guess);
         self.begin(ticket, Standing::Proven);
@@ -159,13 +162,14 @@ impl Share {
         }
     }
 
-    /// Is cancelled when the guess `ticket` is cut off; `None` for a proven login, which is never cut off.
+    /// The token that is cancelled when the guess `ticket` is cut off; `None` for a proven login, which is never cut
+    /// off.
     pub(super) fn cut(&self, ticket: Ticket) -> Option<CancellationToken> {
         let guess = self.guesses.iter().find(|(guess, _)| *guess == ticket);
         guess.map(|(_, cut)| cut.clone())
     }
 
-    /// `ticket` has waited long enough: cuts off the oldest guess that is not cut off yet, if `ticket` is proven.
+    /// Cuts off the oldest guess that is not cut off yet, if `ticket`, which has waited long enough, is proven.
     pub(super) fn cut_guess(&self, ticket: Ticket) {
         let waiter = self.waiting.iter().find(|waiter| waiter.ticket == ticket);
         let oldest = self.guesses.iter().find(|(_, cut)| !cut.is_cancelled());
@@ -189,7 +193,7 @@ impl Share {
     }
 }
 
-/// How many of `limit` connections guesses may have: a proven login finds one besides, unless there is only one.
+/// How many of `limit` connections guesses may have: one is left for a proven login, unless there is only one.
 fn budget(limit: usize) -> usize {
     GUESSES.min(limit.saturating_sub(1)).max(1)
 }

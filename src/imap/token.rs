@@ -1,6 +1,6 @@
 //! The smallest pieces of a response line: words, numbers, literals (RFC 3501 §9). Tolerant of odd spacing and case.
 
-/// Takes the first word off: what stands before the first space, and what follows the spaces.
+/// Splits off the first word: what stands before the first space, and what follows the spaces.
 pub fn word(line: &[u8]) -> (&[u8], &[u8]) {
     let end = memchr::memchr(b' ', line).unwrap_or(line.len());
     (&line[..end], line[end..].trim_ascii_start())
@@ -11,7 +11,7 @@ pub fn number(digits: &[u8]) -> Option<u32> {
     long_number(digits).and_then(|number| u32::try_from(number).ok())
 }
 
-/// The same of 64 bits (RFC 7162, `mod-sequence-value`).
+/// The same for 64 bits (RFC 7162, `mod-sequence-value`).
 pub fn long_number(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() || digits.len() > 20 {
         return None;
@@ -35,12 +35,12 @@ pub fn literal(line: &[u8]) -> Option<u64> {
     long_number(digits)
 }
 
-/// The ranges of a set such as `1:3,7`; what is none is left out.
+/// The ranges of a set such as `1:3,7`. What is not a range is left out.
 pub fn ranges(set: &[u8]) -> impl Iterator<Item = (u32, u32)> + '_ {
     set.trim_ascii().split(|&b| b == b',').filter_map(range)
 }
 
-/// Of `7` or `1:3`, in any order; `None` if it is neither.
+/// Parses `7` or `1:3`, whose numbers may come in any order; `None` if it is neither.
 pub fn range(text: &[u8]) -> Option<(u32, u32)> {
     let Some(at) = memchr::memchr(b':', text) else {
         return number(text).map(|uid| (uid, uid));
@@ -49,7 +49,8 @@ pub fn range(text: &[u8]) -> Option<(u32, u32)> {
     Some((low.min(high), low.max(high)))
 }
 
-/// Takes an atom, a quoted string or a literal (with its octets after the line end) off, and the spaces after it.
+/// Takes an atom, a quoted string or a literal (whose octets follow the line end) from the start of `rest`, and the
+/// spaces after it.
 pub fn string(rest: &mut &[u8]) -> Option<Vec<u8>> {
     let (value, after) = match rest.first()? {
         b'"' => {

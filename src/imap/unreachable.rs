@@ -1,8 +1,8 @@
-//! Why there is no way to a host.
+//! Why a host cannot be reached.
 
 use std::{io, net::SocketAddr};
 
-/// Why there is no connection; it may pass.
+/// Why there is no connection. A later try may succeed.
 #[derive(Debug, thiserror::Error)]
 pub enum Unreachable {
     /// DNS does not know the name, or does not answer.
@@ -13,15 +13,15 @@ pub enum Unreachable {
         /// What the resolver says.
         source: io::Error,
     },
-    /// No address answered. Each that was tried, and why not.
+    /// No address answered. Holds each address that was tried, and what went wrong.
     #[error("{}", list(.0))]
     Addresses(Vec<(SocketAddr, io::Error)>),
-    /// The proxy answered, but did not connect. The text says who and why.
+    /// The proxy cannot be reached, or could not connect. The text names the proxy and the reason.
     #[error("{0}")]
     Proxy(String),
 }
 
-/// What is wrong with a connection that does not come about, told apart by what helps.
+/// Why a connection does not come about. The variants are distinguished by what helps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoWay {
     /// DNS says that there is no such name, or that it has no address.
@@ -30,18 +30,18 @@ pub enum NoWay {
     NoResolver,
     /// The host is there, and nobody listens at the port.
     ClosedPort,
-    /// This machine or a router has no way to the address.
+    /// This machine or a router has no route to the address.
     NoRoute,
     /// Nothing comes back.
     Silence,
     /// This machine, or a filter on it, does not allow the connection.
     Forbidden,
-    /// What a proxy says, or anything else.
+    /// Anything else, and whatever a proxy says.
     Other,
 }
 
 impl Unreachable {
-    /// What is wrong: of several addresses, what is wrong with the one that came farthest.
+    /// What is wrong. If several addresses were tried, the one that came farthest counts.
     pub fn kind(&self) -> NoWay {
         match self {
             Self::Name { source, .. } => unresolved(source),
@@ -59,7 +59,7 @@ impl Unreachable {
 }
 
 impl NoWay {
-    /// Of an address.
+    /// What is wrong with one address.
     fn of(error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => Self::ClosedPort,
@@ -69,14 +69,15 @@ impl NoWay {
             | io::ErrorKind::HostUnreachable
             | io::ErrorKind::NetworkDown
             | io::ErrorKind::AddrNotAvailable => Self::NoRoute,
-            // Linux without IPv6.
+            // Linux without IPv6 says this.
             _ if error.to_string().contains("Address family not supported") => Self::NoRoute,
             _ => Self::Other,
         }
     }
 }
 
-/// The standard library tells the codes of getaddrinfo by their text only: those of glibc, musl, macOS and Windows.
+/// What is wrong with a name. The standard library gives the codes of getaddrinfo only as text: these are the texts of
+/// glibc, musl, macOS and Windows.
 fn unresolved(error: &io::Error) -> NoWay {
     let text = error.to_string().to_lowercase();
     let says = |parts: &[&str]| parts.iter().any(|part| text.contains(part));

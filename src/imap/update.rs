@@ -1,4 +1,4 @@
-//! What changes a mailbox: flags, removal, MOVE and COPY. Whatever is said to be done was confirmed by a tagged OK.
+//! Changes a mailbox: flags, removal, MOVE and COPY. Whatever is reported as done was confirmed by a tagged OK.
 //!
 //! A message that is gone already is as good as removed: somebody else was faster.
 
@@ -11,16 +11,16 @@ use super::{
 };
 use crate::types::{Uid, UidRanges, Uids};
 
-/// Messages that MOVE was refused for, and that are here still; ascending.
+/// Messages that the server refused to move, and that are still in the mailbox; ascending.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct NotMoved {
-    /// The server may do it later.
+    /// The server may move them later.
     pub for_now: Vec<Uid>,
-    /// It will not; COPY may be another matter.
+    /// The server will not move them; COPY may work.
     pub ever: Vec<Uid>,
 }
 
-/// Messages that the server did not remove, and that are here still; ascending.
+/// Messages that the server did not remove, and that are still in the mailbox; ascending.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Refused {
     /// The messages.
@@ -36,7 +36,7 @@ impl Refused {
         uids.iter().copied().filter(|&uid| !refused.contains(uid)).collect()
     }
 
-    /// Adds `others`, which are ascending above these. A final refusal beside one that may pass is not final.
+    /// Adds `others`, whose UIDs are above these. The sum is final only if both refusals are.
     pub fn add(&mut self, others: Self) {
         self.is_final = match (self.uids.is_empty(), others.uids.is_empty()) {
             (_, true) => self.is_final,
@@ -58,19 +58,19 @@ impl Mailbox {
             let completions = self.flight(&commands, Expect::default(), |_| {}).await?;
             require("UID STORE", completions.first())?;
         }
-        // Some write flags only when the mailbox is left, and a parked connection does not leave it.
+        // Some servers write flags only when the mailbox is left, and a parked connection does not leave it.
         self.refresh_if_old().await
     }
 
-    /// Removes exactly `uids` (ascending), confirmed by the tagged OK of each command. Our `\Deleted` flag has been removed
-    /// again from the messages that are here still, if the server allowed it. An error means that the connection
-    /// is lost and that the caller does not know: the same call on a new connection, after UIDVALIDITY was compared, is
-    /// safe.
+    /// Removes exactly `uids` (ascending), confirmed by the tagged OK of each command. From the messages that are still
+    /// there, our `\Deleted` flag has been removed again, if the server allowed it. After an error the caller does not
+    /// know which messages are gone. Mostly the connection is lost: then the same call on a new connection is safe,
+    /// once UIDVALIDITY was compared.
     pub async fn remove(&mut self, uids: &[Uid]) -> Result<Refused, Error> {
         let mut refused = Refused::default();
         let mut rest = uids;
         while !rest.is_empty() {
-            // A command's worth at a time; plain EXPUNGE takes all at once.
+            // UID EXPUNGE is given as many UIDs as one command holds; plain EXPUNGE removes all at once.
             let first = UidSet::parts(rest).next().filter(|_| self.capabilities.uid_plus);
             let (these, after) = rest.split_at(first.map_or(rest.len(), |(_, these)| these.len()));
             refused.add(self.remove_all(these).await?);
@@ -96,7 +96,7 @@ impl Mailbox {
                 if self.changes().expunged.saturating_sub(before) >= left.len() as u64 {
                     return Ok(Refused::default());
                 }
-                // Somebody without the right to expunge is told OK, and nothing happens.
+                // To a user without the right to expunge, a server may say OK and remove nothing.
                 let here = self.existing(&left).await?;
                 if !here.is_empty() {
                     tracing::warn!(
@@ -130,7 +130,7 @@ impl Mailbox {
         }
     }
 
-    /// UID EXPUNGE (RFC 4315) of exactly these.
+    /// Removes exactly `uids` by UID EXPUNGE (RFC 4315).
     async fn expunge_by_uid(&mut self, uids: &[Uid]) -> Result<(), Error> {
         for set in UidSet::cover(uids) {
             self.store(&set, "+FLAGS.SILENT (\\Deleted)").await?;
@@ -139,8 +139,8 @@ impl Mailbox {
         Ok(())
     }
 
-    /// Without UIDPLUS only plain EXPUNGE removes, and it removes whatever bears `\Deleted`: what others have marked is
-    /// unmarked for that moment and marked again whatever happens.
+    /// Removes `uids` without UIDPLUS. Only plain EXPUNGE is left then, and it removes whatever bears `\Deleted`. So
+    /// messages that others have marked are unmarked before it, and marked again after it, whatever happens.
     async fn expunge_only(&mut self, uids: &[Uid]) -> Result<(), Error> {
         for set in UidSet::cover(uids) {
             self.store(&set, "+FLAGS.SILENT (\\Deleted)").await?;
@@ -166,7 +166,7 @@ impl Mailbox {
         self.refresh_if_old().await
     }
 
-    /// Takes our `\Deleted` flag back, so that the next session shows the messages.
+    /// Removes our `\Deleted` flag, so that the next session shows the messages.
     async fn unmark(&mut self, uids: &[Uid]) -> Result<(), Error> {
         for set in UidSet::cover(uids) {
             if let Err(error) = self.store(&set, "-FLAGS.SILENT (\\Deleted)").await {
@@ -179,9 +179,10 @@ impl Mailbox {
         Ok(())
     }
 
-    /// Moves `uids` (ascending) to `folder`, a name as the server has it, which is made if it is missing (RFC 6851). An error
-    /// means that the connection is lost and that the caller does not know: the same call on a new connection, after
-    /// UIDVALIDITY was compared, is safe, for what was moved is not there any more.
+    /// Moves `uids` (ascending) to the folder that the server calls `folder`, and makes that if it is missing (RFC
+    /// 6851). After an error the caller does not know which messages were moved. Mostly the connection is lost: then
+    /// the same call on a new connection is safe, once UIDVALIDITY was compared, because messages that were moved are
+    /// not there any more.
     pub async fn move_to(&mut self, uids: &[Uid], folder: &str) -> Result<NotMoved, Error> {
         let mut not_moved = NotMoved::default();
         for (_, these) in UidSet::parts(uids) {
@@ -216,14 +217,14 @@ impl Mailbox {
         Ok(not_moved)
     }
 
-    /// Copies `uids` (ascending) to `folder`, a name as the server has it, which is made if it is missing. If one [`UidSet`]
-    /// covers `uids`, the server copies all of them or none (RFC 3501 §6.4.7). An error on a connection that stands is a
-    /// refusal.
+    /// Copies `uids` (ascending) to the folder that the server calls `folder`, and makes that if it is missing. If one
+    /// [`UidSet`] covers `uids`, the server copies all of them or none (RFC 3501 §6.4.7). If the connection is still
+    /// usable after an error, the server has refused.
     pub async fn copy_to(&mut self, uids: &[Uid], folder: &str) -> Result<(), Error> {
         self.file_all("UID COPY", uids, folder).await
     }
 
-    /// Files `uids` by as many commands as they need, up to the first that fails.
+    /// Moves or copies `uids` (as `verb` says) by as many commands as they need, up to the first that fails.
     async fn file_all(&mut self, verb: &'static str, uids: &[Uid], folder: &str) -> Result<(), Error> {
         for set in UidSet::cover(uids) {
             self.file_into(verb, &set, folder).await?;
@@ -234,7 +235,7 @@ impl Mailbox {
     async fn file_into(&mut self, verb: &'static str, set: &UidSet, folder: &str) -> Result<(), Error> {
         let command = format!("{verb} {set} {}", self.names.quoted(folder));
         match self.run(verb, &command).await {
-            // `[TRYCREATE]` is what a server should say, and many say less.
+            // A server should say `[TRYCREATE]`, but many say less.
             Err(Error::Refused { completion, .. })
                 if completion.is_no() && !completion.will_pass() && self.make(folder, &completion).await? =>
             {
@@ -244,8 +245,8 @@ impl Mailbox {
         }
     }
 
-    /// Makes a folder unless it exists, which `refusal` may tell; returns whether it was made. An error on a connection that
-    /// stands says that it can't be made.
+    /// Makes `folder` unless it exists; `refusal` may say that it is missing. Returns whether it was made. If the
+    /// connection is still usable after an error, the folder can't be made.
     async fn make(&mut self, folder: &str, refusal: &Completion) -> Result<bool, Error> {
         if refusal.code() != Some(Code::NonExistent) {
             match self.status(folder).await {
@@ -277,7 +278,7 @@ mod tests {
     const UIDS: [Uid; 3] = [Uid(1), Uid(2), Uid(3)];
     const FULL: &str = "IMAP4rev1 UIDPLUS MOVE NAMESPACE CONDSTORE";
 
-    /// A server of a mailbox in which these are left when somebody looks.
+    /// A server in whose mailbox `uids` are left when somebody looks.
     fn left(uids: &str) -> impl Fn(&str) -> String {
         let uids = uids.to_owned();
         move |command| {
@@ -301,7 +302,7 @@ mod tests {
                 "UID SEARCH UID 1:3"
             ]
         );
-        // OK, and nothing has happened: our flag is taken back.
+        // The server says OK, and nothing has happened: our flag is taken back.
         let (commands, refused) = play(FULL, 3, left("2"), async |mailbox| mailbox.remove(&UIDS).await).await;
         assert_eq!(
             refused.unwrap(),
@@ -312,7 +313,7 @@ mod tests {
             "nothing happens to who may not expunge"
         );
         assert_eq!(commands.last().unwrap(), "UID STORE 2 -FLAGS.SILENT (\\Deleted)");
-        // EXPUNGE told of all: nobody need look.
+        // The server has reported each EXPUNGE: nobody needs to look.
         let told = |command: &str| {
             if is(command, &["UID EXPUNGE"]) {
                 "* 1 EXPUNGE\r\n* 1 EXPUNGE\r\n* 1 EXPUNGE\r\n{tag} OK\r\n".to_owned()
@@ -379,7 +380,7 @@ mod tests {
         .await;
         assert_eq!(refused.unwrap(), Refused::default());
         assert!(commands.contains(&"EXPUNGE".to_owned()), "{commands:?}");
-        // Where it is offered by name a refusal is a refusal.
+        // If UIDPLUS is offered by name, BAD is a refusal.
         let answer = |command: &str| match command {
             "UID EXPUNGE 1:3" => "{tag} BAD no\r\n".to_owned(),
             "UID SEARCH UID 1:3" => "* SEARCH 1 2 3\r\n{tag} OK\r\n".to_owned(),

@@ -1,16 +1,17 @@
-//! Mailbox names on the wire: modified UTF-7 (RFC 3501 §5.1.3) in a quoted string, or UTF-8 where a server takes nothing else.
+//! Mailbox names on the wire: modified UTF-7 (RFC 3501 §5.1.3) in a quoted string, or UTF-8 if a server accepts nothing
+//! else.
 
 use base64::{
     Engine, alphabet,
     engine::general_purpose::{GeneralPurpose, NO_PAD},
 };
 
-/// How names are written.
+/// How mailbox names are written on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Names {
     /// What every server understands.
     ModifiedUtf7,
-    /// After ENABLE UTF8=ACCEPT (RFC 6855 §3).
+    /// UTF-8: after ENABLE UTF8=ACCEPT (RFC 6855 §3), or if the server speaks only IMAP4rev2 (RFC 9051).
     Utf8,
 }
 
@@ -18,7 +19,7 @@ impl Names {
     /// `name` (UTF-8) as the argument of a command.
     pub fn quoted(self, name: &str) -> String {
         match self {
-            // A control character must not get into a command; no folder's name has one.
+            // A control character must not get into a command, so such a name is encoded; no real folder has one.
             Self::Utf8 if !name.contains(char::is_control) => {
                 format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\""))
             }
@@ -26,7 +27,7 @@ impl Names {
         }
     }
 
-    /// A name as a server tells it, in UTF-8.
+    /// Decodes a name that a server has sent.
     pub fn decoded(self, name: &[u8]) -> String {
         match self {
             Self::ModifiedUtf7 => decoded(name),
@@ -43,7 +44,7 @@ const MODIFIED: alphabet::Alphabet =
     };
 const BASE64: GeneralPurpose = GeneralPurpose::new(&MODIFIED, NO_PAD);
 
-/// Quoted, escaped, ASCII only.
+/// `name` in modified UTF-7: a quoted string of ASCII characters.
 fn quoted_mailbox(name: &str) -> String {
     let mut out = String::with_capacity(name.len() + 2);
     let mut shifted: Vec<u8> = Vec::new();
@@ -65,7 +66,7 @@ fn quoted_mailbox(name: &str) -> String {
     out
 }
 
-/// One that is no modified UTF-7 is taken as it is.
+/// Decodes modified UTF-7. A name that is not valid in it is returned as it is.
 fn decoded(name: &[u8]) -> String {
     let plain = String::from_utf8_lossy(name);
     let mut out = String::with_capacity(plain.len());

@@ -1,4 +1,5 @@
-//! The octets between us and an upstream: a socket, the frame over it, and the clock that both are held to.
+//! Sends and receives the octets of a connection to an upstream: the socket, the frame that received octets go into,
+//! and the time limits.
 
 use std::{
     fmt, io, mem,
@@ -15,31 +16,31 @@ use zeroize::Zeroize;
 
 use super::{deflate::Deflate, error::Error, frame::Frame, io::Io};
 
-/// How much is read at once, at first: answers to commands are short, and many connections wait for one.
+/// How many octets are read at once, at first: answers to commands are short, and many connections wait for one.
 const FIRST_WINDOW: usize = 2 * 1024;
-/// How much is read at once, at most, whatever a message's size.
+/// How many octets are read at once, at most, whatever a message's size.
 const WINDOW: usize = 64 * 1024;
 
 /// A framed connection.
 pub struct Wire {
     io: Box<dyn Io>,
     frame: Frame,
-    /// How much is read at once: grows while the server fills it.
+    /// How many octets are read at once: more as long as the server fills the room.
     window: usize,
-    /// Written and not yet sent: commands leave in one piece.
+    /// Queued and not yet sent: so commands are sent in one piece.
     outgoing: Vec<u8>,
     sent: usize,
     /// How long the server may say nothing.
     silence: Duration,
     /// When what is under way must be over, whatever the server says meanwhile.
     deadline: Option<Instant>,
-    /// While something is waited for; it would hold on to the task that waits.
+    /// Present only while something is waited for: a timer would keep the task that waited.
     timer: Option<Pin<Box<Sleep>>>,
     armed: bool,
 }
 
 impl Wire {
-    /// `silence`: how long the server may keep us waiting.
+    /// A connection on `io`. `silence`: how long the server may say nothing while it is waited for.
     pub fn new(io: Box<dyn Io>, silence: Duration) -> Self {
         Self {
             io,
@@ -54,8 +55,8 @@ impl Wire {
         }
     }
 
-    /// The connection for a TLS handshake after STARTTLS. Octets that came unasked before it are an attack (RFC 3207 §6's
-    /// command injection, the other way round) and an error.
+    /// Returns the connection for the TLS handshake after STARTTLS. It is an error if octets have come unasked before
+    /// the handshake: an attacker may have injected them.
     pub fn into_plain(self) -> Result<Box<dyn Io>, Error> {
         if self.frame.octets().is_empty() {
             Ok(self.io)
@@ -64,11 +65,19 @@ impl Wire {
         }
     }
 
-    /// Both ways are compressed from here on: called between COMPRESS's OK and the next command. What is in the buffer came
-    /// after the OK's line end (RFC 4978 §3), so it is the compressed stream's beginning.
+    /// Compresses both directions from here on. Call this between the OK to COMPRESS and the next command. What is in
+    /// the buffer came after the OK's line end (RFC 4978 §3), so it is the compressed stream's beginning.
     pub fn compress(&mut self) {
         let io = mem::replace(&mut self.io, Box::new(tokio::io::empty()));
         self.io = Box::new(Deflate::new(io, self.frame.take()));
+    }
+
+    /// Closes the connection at once: what has not left yet never will.
+    pub fn cut(&mut self) {
+        self.io.set_reset_on_close(true);
+        self.io = Box::new(tokio::io::empty());
+        self.outgoing.clear();
+        self.sent = 0;
     }
 
     /// What has been received.
@@ -76,25 +85,25 @@ impl Wire {
         &mut self.frame
     }
 
-    /// The same, to look at.
+    /// What has been received, read-only.
     pub fn received(&self) -> &Frame {
         &self.frame
     }
 
-    /// From now on the server may say nothing for so long.
+    /// Sets how long the server may say nothing, from now on.
     pub fn set_silence(&mut self, silence: Duration) {
         self.silence = silence;
         self.armed = false;
     }
 
-    /// From now on an error once `deadline` has passed, even if the server says something all the time.
+    /// Sets a deadline: once it has passed, waiting fails even if the server says something all the time.
     pub fn set_deadline(&mut self, deadline: Option<Instant>) {
         self.deadline = deadline;
         self.armed = false;
     }
 
-    /// Lets go of the task that used this connection: the socket would keep its waker, and that the whole task, until
-    /// something comes. Returns whether the connection stands.
+    /// Releases the task that used this connection: the socket would keep the task's waker, and with it the whole task,
+    /// until something comes. Returns whether the connection is still open.
     pub fn detach(&mut self) -> bool {
         let mut nobody = Context::from_waker(Waker::noop());
         let read = tokio_util::io::poll_read_buf(Pin::new(&mut self.io), &mut nobody, self.frame.space());
@@ -102,7 +111,7 @@ impl Wire {
         !matches!(read, Poll::Ready(Ok(0) | Err(_)))
     }
 
-    /// Gives back what an idle connection does not need.
+    /// Frees what an idle connection does not need.
     pub fn shrink(&mut self) {
         self.timer = None;
         self.armed = false;
@@ -125,7 +134,7 @@ impl Wire {
         std::future::poll_fn(|cx| self.poll_fill(cx)).await
     }
 
-    /// Sends octets: one or more whole commands. They are wiped once they are sent.
+    /// Sends octets, one or more whole commands, and wipes its copy of them afterwards.
     pub async fn send(&mut self, octets: &[u8]) -> Result<(), Error> {
         self.queue(octets);
         self.flush().await
@@ -180,7 +189,7 @@ impl Wire {
                 Poll::Pending => return self.poll_silence(cx),
             }
         }
-        // It may have held a password.
+        // The buffer may have held a password.
         self.outgoing.zeroize();
         self.sent = 0;
         match Pin::new(&mut self.io).poll_flush(cx) {

@@ -142,7 +142,10 @@ impl From<Refusal> for Error {
 impl From<Unavailable> for Error {
     fn from(unavailable: Unavailable) -> Self {
         Self {
-            refusal: Refusal::Unavailable(Reason::State),
+            refusal: Refusal::Unavailable(match unavailable {
+                Unavailable::Lost => Reason::LockLost,
+                _ => Reason::State,
+            }),
             cause: Some(Box::new(Cause::State(unavailable))),
         }
     }
@@ -209,6 +212,9 @@ pub enum Reason {
     /// State can't be read or written.
     #[error("what the gateway remembers is not available, see its log")]
     State,
+    /// Another session may have the maildrop by now.
+    #[error("the lock of the maildrop was lost, log in again")]
+    LockLost,
     /// The upstream's certificate is not trusted.
     #[error("upstream certificate not trusted, see the log")]
     Certificate,

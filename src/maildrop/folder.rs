@@ -7,7 +7,6 @@ use super::{
     delivery::Delivery,
     import,
     listing::{Found, Row, Shows},
-    lock::Lock,
     marks::LoginMarks,
     notice::{self, StandIns},
     parked::Parked,
@@ -25,7 +24,7 @@ use super::{
 use crate::{
     config::{OnDelete, OnRetrieve, Policy, Retention},
     imap::{self, Item, Mailbox, Refused},
-    state::{MailboxState, Marks, now},
+    state::{Index, MailboxState, Marks, Unavailable, now},
     types::{Uid, UidMap, Uids},
 };
 
@@ -36,6 +35,7 @@ pub(super) struct HeldFolder {
     number: u16,
     upstream: Upstream,
     snapshot: Snapshot,
+    /// With the maildrop's lock, which is given up when the session ends.
     state: MailboxState,
     ahead: ReadAhead,
     delivery: Delivery,
@@ -44,8 +44,6 @@ pub(super) struct HeldFolder {
     /// Messages that an earlier session has asked for in vain: they are asked for alone.
     suspects: Uids,
     shared: Arc<Shared>,
-    /// Given up when the session ends.
-    lock: Option<Lock>,
 }
 
 /// Why the content of a message does not begin.
@@ -84,11 +82,11 @@ impl HeldFolder {
         state: MailboxState,
         ahead: ReadAhead,
         shared: Arc<Shared>,
-        lock: Lock,
     ) -> Self {
         let Parked {
             snapshot,
             is_unmarked,
+            digest: _,
             target,
             policy: _,
         } = parked;
@@ -103,7 +101,6 @@ impl HeldFolder {
             removal: Removal::new(target),
             suspects: Uids::default(),
             shared,
-            lock: Some(lock),
         }
     }
 
@@ -138,16 +135,27 @@ impl HeldFolder {
     /// Finishes what an earlier session has begun to remove. A failure is no reason to refuse the login: the messages are here
     /// still, and a QUIT that deletes them tries it again.
     pub(super) async fn finish_removal(&mut self) {
-        let finished = self
-            .removal
-            .finish(&mut self.state, &mut self.upstream, &mut self.snapshot);
-        match finished.await {
+        // On the heap: most logins find nothing to finish.
+        match Box::pin(self.finish_what_was_begun()).await {
             Ok(gone) => self.note_removed(&gone),
             Err(error) => {
                 let (mailbox, error) = (self.upstream.name(), error.cause());
                 tracing::warn!(%mailbox, %error, "a removal that was interrupted is not finished");
             }
         }
+    }
+
+    async fn finish_what_was_begun(&mut self) -> Result<Uids, Error> {
+        let tenure = self.state.secured().await?;
+        let finishing = self
+            .removal
+            .finish(&mut self.state, &mut self.upstream, &mut self.snapshot);
+        let finished = tokio::select! {
+            biased;
+            () = tenure.lapsed() => None,
+            finished = finishing => Some(finished),
+        };
+        finished.unwrap_or_else(|| Err(cut(&mut self.upstream)))
     }
 
     /// Removes what the login retrieved more than `retain_days` ago. A failure is no reason to refuse the login: it is tried
@@ -519,11 +527,19 @@ impl HeldFolder {
         } else {
             Uids::default()
         };
-        let removed = self
+        let tenure = self.state.secured().await?;
+        let removing = self
             .removal
             .remove(&mut self.state, &mut self.upstream, &mut self.snapshot, uids, &seen);
         // On the heap: most sessions remove nothing.
-        let refused = Box::pin(removed).await?;
+        let removing = Box::pin(removing);
+        // No command leaves after the lease: another session may have the maildrop then.
+        let removed = tokio::select! {
+            biased;
+            () = tenure.lapsed() => None,
+            removed = removing => Some(removed),
+        };
+        let refused = removed.unwrap_or_else(|| Err(cut(&mut self.upstream)))?;
         self.note_removed(&refused.gone(uids));
         Ok(refused)
     }
@@ -554,31 +570,39 @@ impl HeldFolder {
         }
         self.mailbox().drain_at_once().await;
         if self.snapshot.is_saved() && self.delivery.is_empty() && !self.mailbox().is_fetching() {
-            return self.park();
+            // The next session finds the connection as soon as it can have the maildrop.
+            return self.park().leave(None).await;
         }
-        self.lock = None;
+        let index = self.index_to_save();
+        self.state.leave(index.as_ref()).await;
         let tasks = self.shared.tasks.clone();
         tasks.spawn(async move {
-            self.save().await;
+            // What the next session need not ask for. What concerns messages that are gone is dropped.
+            if let Some(index) = index {
+                self.state.save(index).await;
+            }
             self.stop_ahead().await;
             match self.flag_retrieved().await {
                 Ok(()) => {
                     self.remember().await;
-                    self.park();
+                    drop(self.park());
                 }
                 Err(error) => error.log(),
             }
         });
     }
 
-    fn park(self) {
+    /// Lets the connection wait for the login's next session. Returns the door to state, which may hold the maildrop still.
+    fn park(self) -> MailboxState {
         let parked = Parked {
             snapshot: self.snapshot,
             is_unmarked: self.marks.is_unmarked(),
+            digest: self.state.digest(),
             target: self.removal.into_target(),
             policy: self.upstream.policy().clone(),
         };
         self.upstream.park(&self.shared.pool, parked);
+        self.state
     }
 
     /// Notes when the messages of this session were delivered, the first time each; and that some were delivered after all.
@@ -607,12 +631,10 @@ impl HeldFolder {
         self.marks.change(&mut self.state, index, change).await
     }
 
-    /// Saves in state what the next session need not ask for, and drops from state what concerns messages that are gone.
-    async fn save(&mut self) {
-        if !self.snapshot.is_saved() && !self.upstream.selected().uid_not_sticky {
-            let index = self.snapshot.take_for_saving();
-            self.state.save(index).await;
-        }
+    /// The index, unless state holds it as it is.
+    fn index_to_save(&mut self) -> Option<Arc<Index>> {
+        let is_due = !self.snapshot.is_saved() && !self.upstream.selected().uid_not_sticky;
+        is_due.then(|| self.snapshot.take_for_saving())
     }
 
     async fn flag_retrieved(&mut self) -> Result<(), Error> {
@@ -647,6 +669,13 @@ impl HeldFolder {
         }
         recognition::identify(&mut self.state, &mut self.upstream, self.snapshot.index(), uids).await
     }
+}
+
+/// The lock of the maildrop was lost in the middle of a removal: what has not left yet never will.
+fn cut(upstream: &mut Upstream) -> Error {
+    upstream.mailbox().cut();
+    tracing::warn!(mailbox = %upstream.name(), "the lock of the maildrop was lost while messages were removed: the upstream connection is cut");
+    Unavailable::Lost.into()
 }
 
 /// What a login that has left `marks` can be shown of a folder, `now` in seconds since 1970.

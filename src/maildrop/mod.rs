@@ -8,7 +8,6 @@ mod error;
 mod folder;
 mod import;
 mod listing;
-mod lock;
 mod look;
 mod marks;
 mod notice;

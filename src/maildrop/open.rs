@@ -10,7 +10,6 @@ use super::{
     budget::Budget,
     folder::HeldFolder,
     listing::Shows,
-    lock::{Lock, Locks},
     notice::StandIns,
     own_mail::OwnMail,
     parked::Parked,
@@ -30,7 +29,7 @@ use crate::{
     notify,
     oauth::Tokens,
     proofs::RandomUnavailable,
-    state::{MailboxState, StateStore, now},
+    state::{KeptDigest, Leases, MailboxState, StateStore, now},
     tls,
     types::MailboxName,
 };
@@ -80,8 +79,8 @@ impl Maildrops {
             connectors: connectors(&options, &tokens, |_, connector| connector)?,
             shared: Arc::new(Shared {
                 pool: Pool::new(options.parked)?,
+                leases: Leases::new(state.clone()),
                 state,
-                locks: Locks::default(),
                 undelivered: Undelivered::default(),
                 notices,
                 tasks: TaskTracker::new(),
@@ -133,6 +132,7 @@ impl Maildrops {
     pub async fn finish(&self) {
         self.shared.tasks.close();
         self.shared.tasks.wait().await;
+        self.shared.leases.finish().await;
     }
 
     /// What reaches `upstream`, for a connection on which nobody logs in.
@@ -178,7 +178,7 @@ impl Maildrops {
                 span,
             }),
             Err(error) => {
-                leave_all(folders).await;
+                Box::pin(leave_all(folders)).await;
                 Err(error)
             }
         }
@@ -192,7 +192,7 @@ impl Maildrops {
             match self.hold_folder(&account, number, folder).await {
                 Ok(held) => folders.push(held),
                 Err(error) => {
-                    leave_all(folders).await;
+                    Box::pin(leave_all(folders)).await;
                     return Err(error);
                 }
             }
@@ -211,45 +211,30 @@ impl Maildrops {
             secret: secret_of(&account.credential),
             user: UserKey::new(&account.upstream, &account.user),
         };
-        let login = account.login.clone();
-        let mut state = MailboxState::new(self.shared.state.clone(), opening.name.clone(), login);
         // 1. A connection that waits for this login and this secret: the pool has compared it.
-        let (upstream, parked, lock) = match self.resume(&opening).await? {
+        let (upstream, parked, state) = match self.resume(&opening).await? {
+            Some(resumed) if resumed.2.has_news() => Box::pin(caught_up(resumed)).await?,
             Some(resumed) => resumed,
             None => {
                 // 2. The right to a connection more, and the login: the upstream verifies the secret. On the heap, like 4: most
                 // logins find a connection that waits.
                 let (slot, connection) = Box::pin(self.log_in(&opening)).await?;
                 // 3. The lock.
-                let lock = self.lock(&opening).await?;
+                let state = self.lock(&opening, None).await?;
                 // Not before the lock: the session that was waited for may have parked its connection.
                 self.shared.pool.forget(&opening.user, &account.login, folder);
                 // 4. Selecting and listing, and what the messages were called before.
-                let (upstream, snapshot) = Box::pin(self.select(opening, &mut state, slot, connection)).await?;
-                let parked = Parked {
-                    snapshot,
-                    is_unmarked: false,
-                    target: None,
-                    policy: account.policy.clone(),
-                };
-                (upstream, parked, lock)
+                Box::pin(selected(opening, state, slot, connection)).await?
             }
         };
         let row = parked.snapshot.expected_row();
         let ahead = ReadAhead::new(self.read_ahead, row, self.budget.share());
-        Ok(HeldFolder::new(
-            number,
-            upstream,
-            parked,
-            state,
-            ahead,
-            self.shared.clone(),
-            lock,
-        ))
+        let shared = self.shared.clone();
+        Ok(HeldFolder::new(number, upstream, parked, state, ahead, shared))
     }
 
     /// Takes the lock, and the connection that the login's last session has left, if it is there and lives.
-    async fn resume(&self, opening: &Opening) -> Result<Option<(Upstream, Parked, Lock)>, Error> {
+    async fn resume(&self, opening: &Opening) -> Result<Option<Selected>, Error> {
         let Opening {
             account,
             connector,
@@ -263,8 +248,8 @@ impl Maildrops {
         let Some((slot, mut mailbox, mut parked)) = waiting else {
             return Ok(None);
         };
-        let lock = match self.lock(opening).await {
-            Ok(lock) => lock,
+        let mut state = match self.lock(opening, parked.digest.clone()).await {
+            Ok(state) => state,
             Err(error) => {
                 self.shared.pool.park(slot, login, folder, mailbox, parked);
                 return Err(error);
@@ -273,12 +258,13 @@ impl Maildrops {
         match parked.snapshot.refresh(&mut mailbox, &account.policy).await {
             Ok(()) => {
                 let upstream = Upstream::new(account.clone(), name.clone(), connector.clone(), slot, mailbox);
-                Ok(Some((upstream, parked, lock)))
+                Ok(Some((upstream, parked, state)))
             }
             // It died while it waited: nobody needs to know.
             Err(error) => {
                 connector.note_failure(&account.user, Standing::Proven, &error);
                 tracing::debug!(%error, "a parked connection is gone");
+                state.leave(None).await;
                 Ok(None)
             }
         }
@@ -328,35 +314,25 @@ impl Maildrops {
         })
     }
 
-    async fn select(
-        &self,
-        opening: Opening,
-        state: &mut MailboxState,
-        slot: Slot<Parked>,
-        connection: Connection,
-    ) -> Result<(Upstream, Snapshot), Error> {
-        let Opening {
-            account,
-            connector,
-            name,
-            ..
-        } = opening;
-        let known = state.index().await;
-        let login = login_of(&connector, &account, slot.standing());
-        let opened = Snapshot::open(connection, login, &account.policy, &name.folder, known).await;
-        let (mailbox, mut snapshot) = opened.map_err(|error| failed(login, &account, error))?;
-        connector.note_success(&account.user);
-        let mut upstream = Upstream::new(account, name, connector, slot, mailbox);
-        recognise(state, &mut upstream, &mut snapshot).await?;
-        Ok((upstream, snapshot))
-    }
-
     /// Fails if another session holds the maildrop, `wait_seconds` long. If a login's deletes only hide, its maildrop is its own.
-    async fn lock(&self, Opening { account, name, .. }: &Opening) -> Result<Lock, Error> {
-        let (policy, locks) = (&account.policy, &self.shared.locks);
+    /// `known`: the digest of the records that the login's last session has left here.
+    async fn lock(
+        &self,
+        Opening { account, name, .. }: &Opening,
+        known: Option<KeptDigest>,
+    ) -> Result<MailboxState, Error> {
+        let (policy, leases, login) = (&account.policy, &self.shared.leases, account.login.clone());
         let is_private = policy.on_delete == OnDelete::Hide;
-        let lock = locks.hold(name, &account.login, is_private, policy.wait).await;
-        lock.ok_or_else(|| Refusal::InUse.into())
+        // On the heap: this future would be part of every open maildrop's.
+        let entering = Box::pin(MailboxState::enter(
+            leases,
+            name.clone(),
+            login,
+            is_private,
+            policy.wait,
+            known,
+        ));
+        entering.await?.ok_or_else(|| Refusal::InUse.into())
     }
 
     /// What reaches the upstream of this name.
@@ -379,6 +355,69 @@ fn connectors(
         Ok((name, connector))
     };
     options.upstreams.iter().map(connector).collect()
+}
+
+/// A selected mailbox, what is known of it, and what state keeps of it.
+type Selected = (Upstream, Parked, MailboxState);
+
+/// The folder of `opening`, selected and listed on a new connection.
+async fn selected(
+    opening: Opening,
+    mut state: MailboxState,
+    slot: Slot<Parked>,
+    connection: Connection,
+) -> Result<Selected, Error> {
+    let policy = opening.account.policy.clone();
+    match select(opening, &mut state, slot, connection).await {
+        Ok((upstream, snapshot)) => {
+            let parked = Parked {
+                snapshot,
+                is_unmarked: false,
+                digest: None,
+                target: None,
+                policy,
+            };
+            Ok((upstream, parked, state))
+        }
+        Err(error) => {
+            state.leave(None).await;
+            Err(error)
+        }
+    }
+}
+
+async fn select(
+    opening: Opening,
+    state: &mut MailboxState,
+    slot: Slot<Parked>,
+    connection: Connection,
+) -> Result<(Upstream, Snapshot), Error> {
+    let Opening {
+        account,
+        connector,
+        name,
+        ..
+    } = opening;
+    let known = state.index().await;
+    let login = login_of(&connector, &account, slot.standing());
+    let opened = Snapshot::open(connection, login, &account.policy, &name.folder, known).await;
+    let (mailbox, mut snapshot) = opened.map_err(|error| failed(login, &account, error))?;
+    connector.note_success(&account.user);
+    let mut upstream = Upstream::new(account, name, connector, slot, mailbox);
+    recognise(state, &mut upstream, &mut snapshot).await?;
+    Ok((upstream, snapshot))
+}
+
+/// `resumed`, after other gateways have changed what state keeps: what was left with the connection is out of date.
+async fn caught_up((mut upstream, mut parked, mut state): Selected) -> Result<Selected, Error> {
+    parked.is_unmarked = false;
+    match recognise(&mut state, &mut upstream, &mut parked.snapshot).await {
+        Ok(()) => Ok((upstream, parked, state)),
+        Err(error) => {
+            state.leave(None).await;
+            Err(error)
+        }
+    }
 }
 
 /// What it takes to open one folder.

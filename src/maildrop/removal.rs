@@ -119,12 +119,17 @@ impl Removal {
         let pending = PendingMove::removal(snapshot.uid_validity(), uids.iter().copied().collect());
         // It stays when all are gone: no other message ever gets their UIDs.
         let kept = keep(state, &pending).await;
-        if let Err(error) = &kept {
+        let is_kept = kept.is_ok();
+        if let Err(error) = kept {
+            // A session that is not sure to hold the maildrop removes nothing from it.
+            if state.is_leased() {
+                return Err(error);
+            }
             tracing::warn!(mailbox = %upstream.name(), error = %error.cause(), "a removal that a crash cuts short will not be finished");
         }
         let removed = upstream.mailbox().remove(uids).await;
         let refused = removed.map_err(|error| upstream.failed(error))?;
-        if !refused.uids.is_empty() && kept.is_ok() {
+        if !refused.uids.is_empty() && is_kept {
             forget(state).await?;
         }
         Ok(refused)

@@ -4,8 +4,12 @@ use std::sync::Arc;
 
 use tokio_util::task::TaskTracker;
 
-use super::{lock::Locks, parked::Parked, undelivered::Undelivered};
-use crate::{imap::Pool, notify::Notices, state::StateStore};
+use super::{parked::Parked, undelivered::Undelivered};
+use crate::{
+    imap::Pool,
+    notify::Notices,
+    state::{Leases, StateStore},
+};
 
 /// What a session needs beyond its own upstream. A reload of the configuration leaves it as it is.
 #[derive(Debug)]
@@ -13,7 +17,8 @@ pub(super) struct Shared {
     /// Upstream connections that wait for the next session of their login.
     pub(super) pool: Arc<Pool<Parked>>,
     pub(super) state: Arc<dyn StateStore>,
-    pub(super) locks: Locks,
+    /// Who holds which maildrop.
+    pub(super) leases: Leases,
     pub(super) undelivered: Undelivered,
     /// Who is told when somebody must act.
     pub(super) notices: Notices,

@@ -186,7 +186,7 @@ impl Tokens {
                 Ok(None) => {}
                 Err(_) => {
                     let turn = self.turn(consent).lock_owned().await;
-                    self.save_later(consent, turn, sealed, fresh);
+                    self.save_later(consent, turn, sealed, fresh, None);
                     return Ok(Outcome::Unwritten);
                 }
             }

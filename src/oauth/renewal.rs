@@ -5,6 +5,8 @@
 //! 2. It asks. If the answer is lost, it asks again at once: the provider may have rotated the refresh token, and
 //!    accepts the old one for some seconds more.
 //! 3. It saves the answer. Only then does it use the new token, because the first use may retire the old refresh token.
+//!
+//! Of several gateways that share a store, one renews a consent at a time ([`Duty::Renewal`]).
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,7 +18,7 @@ use tokio::{
 use super::{AccessToken, Error, Issued, Refusal, Tokens, provider::Provider, token::Kept, without_consent};
 use crate::{
     config::Grant,
-    state::{Consent, now},
+    state::{Consent, Duty, OnDuty, now},
     telemetry::metrics,
 };
 
@@ -28,6 +30,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 const RECENT: Duration = Duration::from_secs(60);
 /// How long a session waits for a token. The renewal goes on after that.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long to wait for another gateway that renews the same token.
+const PATIENCE_WITH_OTHERS: Duration = Duration::from_secs(10);
 /// Pauses before a request whose answer was lost is repeated, in milliseconds. Providers accept a rotated refresh token for 10
 /// to 60 seconds more.
 const AGAIN: [u64; 8] = [100, 250, 500, 1_000, 2_000, 4_000, 8_000, 16_000];
@@ -43,8 +47,17 @@ pub(super) struct Turn {
     failed: Option<(Instant, Error)>,
     /// When a new token last replaced one that an upstream had refused.
     replaced: Option<Instant>,
-    /// A record that could not be saved yet; before it, the sealed record that it replaces.
-    unsaved: Option<(Option<Vec<u8>>, Kept)>,
+    unsaved: Option<Unsaved>,
+}
+
+/// A record that could not be saved yet.
+#[derive(Debug)]
+struct Unsaved {
+    /// The sealed record that it replaces.
+    followed: Option<Vec<u8>>,
+    kept: Kept,
+    /// Until the record is saved, no other gateway asks the provider: it knows the old refresh token only.
+    _duty: Option<OnDuty>,
 }
 
 impl Turn {
@@ -79,53 +92,97 @@ impl Tokens {
         refused: Option<AccessToken>,
     ) -> Result<AccessToken, Error> {
         self.save_unsaved(consent, &mut turn).await?;
-        let (sealed, kept) = self.kept(consent).await?;
-        let now = now();
-        // The renewal that held the turn before may already have renewed the token.
-        let is_refused = refused.as_ref().is_some_and(|token| *token == kept.access());
-        let is_recent = turn.replaced.is_some_and(|at| at.elapsed() < RECENT);
-        if kept.is_fresh(now) && kept.asked == 0 && (!is_refused || is_recent) {
-            return Ok(kept.access());
+        let mut duty = None;
+        loop {
+            let (sealed, kept) = self.kept(consent).await?;
+            let now = now();
+            // The renewal that held the turn before may already have renewed the token, or another gateway.
+            let is_refused = refused.as_ref().is_some_and(|token| *token == kept.access());
+            let is_recent = turn.replaced.is_some_and(|at| at.elapsed() < RECENT);
+            if kept.is_fresh(now) && kept.asked == 0 && (!is_refused || is_recent) {
+                leave(duty).await;
+                return Ok(kept.access());
+            }
+            let fallback = |error: Error| match error {
+                // The token has not expired yet: there is time to try again.
+                Error::Unavailable { .. } if kept.is_valid(now) && !is_refused => Ok(kept.access()),
+                error => Err(error),
+            };
+            match &turn.failed {
+                Some((until, error)) if *until > Instant::now() => {
+                    leave(duty).await;
+                    return fallback(error.clone());
+                }
+                _ => {}
+            }
+            // If two processes renew, one makes the other's refresh token invalid (RFC 9700 §4.14.2).
+            if self.store.is_shared() {
+                return self.renewed_by_the_gateway(consent, refused.is_some()).await;
+            }
+            let Some(duty) = duty.take() else {
+                let taken = Duty::Renewal(consent.clone())
+                    .take(&self.store, PATIENCE_WITH_OTHERS)
+                    .await;
+                match taken.map_err(|_| Error::State)? {
+                    // The token is read once more: it may be another now.
+                    Some(taken) => duty = Some(taken),
+                    None => return fallback(Error::unavailable("another gateway is asking it for the same token")),
+                }
+                continue;
+            };
+            let due = Due {
+                sealed,
+                kept: kept.clone(),
+                is_refused,
+            };
+            let renewed = self.renew_on_duty(consent, turn, due, duty).await;
+            return renewed.or_else(fallback);
         }
-        let fallback = |error: Error| match error {
-            // The token has not expired yet: there is time to try again.
-            Error::Unavailable { .. } if kept.is_valid(now) && !is_refused => Ok(kept.access()),
-            error => Err(error),
-        };
-        match &turn.failed {
-            Some((until, error)) if *until > Instant::now() => return fallback(error.clone()),
-            _ => {}
-        }
-        // If two processes renew, one makes the other's refresh token invalid (RFC 9700 §4.14.2).
-        if self.store.is_shared() {
-            return self.renewed_by_the_gateway(consent, refused.is_some()).await;
-        }
-        let outcome = match self.announced(consent, sealed, &kept).await {
+    }
+
+    /// Asks the provider, and saves the answer.
+    async fn renew_on_duty(
+        self: &Arc<Self>,
+        consent: &Consent,
+        mut turn: OwnedMutexGuard<Turn>,
+        Due {
+            sealed,
+            kept,
+            is_refused,
+        }: Due,
+        duty: OnDuty,
+    ) -> Result<AccessToken, Error> {
+        let asked = match self.announced(consent, sealed, &kept).await {
             Ok((sealed, asking)) => {
-                let outcome = self.ask(consent, &asking).await;
-                metrics().token_refresh(&consent.upstream, word(&outcome));
-                if let Err(error) = &outcome {
+                let asked = tokio::select! {
+                    biased;
+                    asked = self.ask(consent, &asking) => asked,
+                    () = duty.lapsed() => Err(Error::unavailable("another gateway may be asking it by now").lost()),
+                };
+                metrics().token_refresh(&consent.upstream, word(&asked));
+                if let Err(error) = &asked {
                     self.note(consent, sealed.as_deref(), &asking, error).await;
                 }
-                outcome.map(|issued| (sealed, issued))
+                asked.map(|issued| (sealed, issued))
             }
             Err(error) => Err(error),
         };
-        match outcome {
+        let result = match asked {
             Ok((sealed, issued)) => {
                 turn.failed = None;
                 turn.replaced = is_refused.then(Instant::now);
-                let renewed = kept.renewed(issued, now);
+                let renewed = kept.renewed(issued, now());
                 match self.save(consent, sealed.as_deref(), &renewed).await {
                     Ok(Some(_)) => Ok(renewed.access()),
                     // Somebody has signed in meanwhile: the new consent is the one to use.
-                    Ok(None) => match self.kept(consent).await? {
-                        (_, kept) if kept.is_valid(now) => Ok(kept.access()),
-                        _ => Err(Error::unavailable("the consent was changed meanwhile")),
+                    Ok(None) => match self.kept(consent).await {
+                        Ok((_, kept)) if kept.is_valid(now()) => Ok(kept.access()),
+                        Ok(_) => Err(Error::unavailable("the consent was changed meanwhile")),
+                        Err(error) => Err(error),
                     },
                     Err(error) => {
-                        self.save_later(consent, turn, sealed, renewed);
-                        Err(error)
+                        self.save_later(consent, turn, sealed, renewed, Some(duty));
+                        return Err(error);
                     }
                 }
             }
@@ -136,9 +193,11 @@ impl Tokens {
                     Error::SignIn(_) | Error::State | Error::Elsewhere => None,
                 }
                 .map(|pause| (Instant::now() + pause, error.clone()));
-                fallback(error)
+                Err(error)
             }
-        }
+        };
+        duty.leave().await;
+        result
     }
 
     async fn renewed_by_the_gateway(&self, consent: &Consent, is_refused: bool) -> Result<AccessToken, Error> {
@@ -228,8 +287,13 @@ impl Tokens {
         mut turn: OwnedMutexGuard<Turn>,
         followed: Option<Vec<u8>>,
         kept: Kept,
+        duty: Option<OnDuty>,
     ) {
-        turn.unsaved = Some((followed, kept));
+        turn.unsaved = Some(Unsaved {
+            followed,
+            kept,
+            _duty: duty,
+        });
         drop(turn);
         let (tokens, consent) = (self.clone(), consent.clone());
         self.renewals.spawn(async move {
@@ -254,15 +318,29 @@ impl Tokens {
     }
 
     async fn save_unsaved(&self, consent: &Consent, turn: &mut Turn) -> Result<(), Error> {
-        let Some((followed, kept)) = turn.unsaved.take() else {
+        let Some(unsaved) = turn.unsaved.take() else {
             return Ok(());
         };
         // If state no longer holds `followed`, somebody has signed in meanwhile, and the new consent stays.
-        let saved = self.save(consent, followed.as_deref(), &kept).await;
+        let saved = self.save(consent, unsaved.followed.as_deref(), &unsaved.kept).await;
         if saved.is_err() {
-            turn.unsaved = Some((followed, kept));
+            turn.unsaved = Some(unsaved);
         }
         saved.map(drop)
+    }
+}
+
+/// A token that is due for renewal, as state keeps it.
+struct Due {
+    sealed: Option<Vec<u8>>,
+    kept: Kept,
+    /// The upstream refuses the access token.
+    is_refused: bool,
+}
+
+async fn leave(duty: Option<OnDuty>) {
+    if let Some(duty) = duty {
+        duty.leave().await;
     }
 }
 

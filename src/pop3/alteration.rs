@@ -12,12 +12,12 @@ pub(super) struct Alteration {
     altered: Vec<u8>,
 }
 
-/// How far into its last line a header has come.
+/// The last line of the header that has come so far.
 #[derive(Debug, Clone, Copy)]
 struct Header {
-    /// No octet of the line has passed.
+    /// Whether no octet of the line has come.
     at_start: bool,
-    /// No octet but CR has passed.
+    /// Whether no octet but CR has come.
     is_empty: bool,
 }
 
@@ -68,7 +68,7 @@ impl Alteration {
 }
 
 impl Header {
-    /// `None`: the header has ended.
+    /// The header after `chunk` has come; `None` if it has ended.
     fn after(self, chunk: &[u8]) -> Option<Self> {
         let is_empty = |line: &[u8]| line.iter().all(|&octet| octet == b'\r');
         let (mut before, mut start) = (self, 0);

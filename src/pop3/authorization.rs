@@ -1,4 +1,4 @@
-//! AUTHORIZATION: who is it? (RFC 1939 §4, §7; RFC 5034; RFC 2595)
+//! AUTHORIZATION: finds out who the device is (RFC 1939 §4, §7; RFC 5034; RFC 2595).
 
 use std::pin::pin;
 
@@ -23,11 +23,11 @@ use crate::{
     telemetry::trace::{self, Side},
 };
 
-/// How the state ended, with the session going on.
+/// How the state ended, if the session goes on.
 pub(super) enum Next {
-    /// Logged in; the reply is written.
+    /// The device has logged in; the reply is written.
     Transaction(Box<Maildrop>),
-    /// The handshake is next; the reply is written.
+    /// The TLS handshake comes next; the reply is written.
     StartTls,
 }
 
@@ -42,7 +42,7 @@ enum Outcome {
     Quit,
 }
 
-/// Reads commands until the device is known, wants TLS, or leaves. A USER is forgotten with the call.
+/// Reads commands until the device has logged in, wants TLS, or leaves. What USER said is forgotten when this returns.
 pub(super) async fn run<S>(session: &mut Session<S>) -> Result<Next, End>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -153,7 +153,7 @@ enum Evidence {
     Token(Secret),
 }
 
-/// The exchange of AUTH: login and evidence, or why there are none.
+/// Runs the exchange of AUTH. Returns login and evidence, or the reply that says why there are none.
 async fn exchange<S>(
     session: &mut Session<S>,
     mechanism: Mechanism,
@@ -230,7 +230,7 @@ where
         .map_err(Reply::Sasl))
 }
 
-/// One challenge and its response (RFC 5034 §4).
+/// Sends a challenge and reads the response (RFC 5034 §4).
 async fn challenge<S>(session: &mut Session<S>, text: &[u8]) -> Result<Result<Zeroizing<Vec<u8>>, Malformed>, End>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -248,7 +248,7 @@ where
         .await
 }
 
-/// Account, upstream, lock and listing: `+OK` only after all of them (RFC 1939 §4).
+/// Logs in: `+OK` is said only once account, upstream, lock and listing are there (RFC 1939 §4).
 async fn log_in<S>(session: &mut Session<S>, login: &[u8], evidence: Evidence) -> Result<Outcome, End>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -267,7 +267,7 @@ where
         Ok((account, attempt, signature)) => {
             upstream = Some(account.upstream.clone());
             if let Some(signature) = signature
-                // The device hears that the gateway knows the password too; its answer is empty (RFC 5802 §5).
+                // The gateway proves that it knows the password too; the device's answer is empty (RFC 5802 §5).
                 && let Err(malformed) = challenge(session, sasl::encode(&scram::server_final(&signature)).as_bytes()).await?
             {
                 attempt.undecided();
@@ -298,13 +298,14 @@ where
         session.summary.note_refusal(denied);
     }
     if is_token && reply.is_refusal() {
-        // RFC 7628 §3.2.2: the reason comes first, and the device acknowledges it, by whatever octets.
+        // RFC 7628 §3.2.2: the reason comes before the refusal, and the device acknowledges it. It does not matter by
+        // what octets.
         let _ = challenge(session, sasl::INVALID_TOKEN).await?;
     }
     Ok(Outcome::Reply(reply))
 }
 
-/// Counts a login that was answered by `reply`: if it goes on failing, somebody is told.
+/// Counts a login that failed with `reply`: if it goes on failing, somebody is notified.
 fn note_failure<S>(session: &Session<S>, login: &[u8], account: Option<&Account>, reply: &Reply) {
     let is_proven = account.is_some_and(|account| !account.is_forwarded);
     let name = String::from_utf8_lossy(login);
@@ -322,7 +323,8 @@ fn tried<'a, S>(session: &Session<S>, login: &'a str, account: Option<&'a Accoun
     }
 }
 
-/// Why a login was answered by `reply`; `is_proven`: its secret was right. `None` if that is no fault.
+/// The fault because of which a login failed with `reply`; `None` if that is no fault. `is_proven`: the login's secret
+/// was right.
 fn fault(reply: &Reply, is_proven: bool) -> Option<Fault> {
     let own = |words: String| {
         if is_proven {
@@ -346,7 +348,8 @@ fn fault(reply: &Reply, is_proven: bool) -> Option<Fault> {
     }
 }
 
-/// Whose login it is; with the gateway's own proof if the mechanism has one.
+/// Finds the account that `login` leads to, and checks the evidence unless that is left to an upstream. Also returns
+/// the gateway's own proof, if the mechanism has one.
 async fn authenticate<S>(
     session: &mut Session<S>,
     login: &[u8],

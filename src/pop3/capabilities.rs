@@ -1,4 +1,4 @@
-//! What CAPA says (RFC 2449 §5): nothing that would fail now.
+//! What CAPA announces (RFC 2449 §5): nothing that would fail now.
 
 use std::io::Write;
 
@@ -10,18 +10,19 @@ use crate::config::Expire;
 pub(super) enum Offer {
     /// It is refused.
     No,
-    /// It is taken, but not announced: it would fail for most, and programs choose the best that is announced.
+    /// It is accepted, but not announced: it would fail for most logins, and programs choose the best that is
+    /// announced.
     Unannounced,
-    /// It is taken and announced.
+    /// It is accepted and announced.
     Yes,
 }
 
 /// Which of the varying capabilities hold on a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Capabilities {
-    /// STLS would be taken (in AUTHORIZATION; announced in both states, RFC 2449 §5).
+    /// Whether STLS is announced. It would be accepted in AUTHORIZATION; it is announced in both states (RFC 2449 §5).
     pub(super) stls: bool,
-    /// USER and AUTH would be taken: not on plain text where TLS is required (RFC 2595 §2.3).
+    /// Whether USER and AUTH would be accepted: not without TLS if TLS is required (RFC 2595 §2.3).
     pub(super) login: bool,
     /// APOP and CRAM-MD5.
     pub(super) digests: Offer,
@@ -29,9 +30,10 @@ pub(super) struct Capabilities {
     pub(super) scram: Offer,
     /// XOAUTH2 and OAUTHBEARER.
     pub(super) tokens: Offer,
-    /// How long mail stays that a device leaves.
+    /// How long mail that a device leaves is kept. Before the login, the shortest retention of all logins; after it,
+    /// the login's own.
     pub(super) expire: Expire,
-    /// So it is for some, and longer for others: a login tells.
+    /// Whether some logins keep mail longer than `expire`; `false` after the login.
     pub(super) expire_varies: bool,
 }
 
@@ -45,7 +47,7 @@ impl Capabilities {
         }
     }
 
-    /// Appends the name of each mechanism that is announced, `before` and `after` it.
+    /// Appends the name of each mechanism that is announced, with `before` before it and `after` after it.
     fn write_mechanisms(self, before: &[u8], after: &[u8], out: &mut Vec<u8>) {
         for mechanism in Mechanism::ALL {
             if self.offer(mechanism) == Offer::Yes {
@@ -73,11 +75,13 @@ impl Capabilities {
         if self.stls {
             out.extend_from_slice(b"STLS\r\n");
         }
-        // RFC 2449 §6.7: before the login the least, and that it depends on the user. Writing to a Vec does not fail.
+        // RFC 2449 §6.7: before the login, the shortest retention, and `USER` if it depends on the login. Writing to a
+        // Vec does not fail.
         let user = if self.expire_varies { " USER" } else { "" };
         let _ = write!(out, "EXPIRE {}{user}\r\n", self.expire);
-        // RFC 6856 §2: an upstream that is not asked for UTF-8 (RFC 6855) writes its headers in ASCII, and what it sends
-        // passes as it is, in either mode. Without USER: logins and passwords are octets, no normal form is made of them.
+        // UTF8 (RFC 6856 §2) changes nothing: an upstream that was not asked for UTF-8 (RFC 6855) sends its headers in
+        // ASCII, and what it sends is passed on as it is, in either mode. The argument USER is not announced: logins
+        // and passwords are octets, and are not normalised.
         out.extend_from_slice(b"UTF8\r\nLANG\r\nIMPLEMENTATION popgate\r\n");
     }
 }

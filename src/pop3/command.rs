@@ -1,4 +1,4 @@
-//! One line of a device → [`Command`]: octets, not text (RFC 1939 §3, RFC 5034 §4).
+//! Parses one line of a device into a [`Command`]. A line is octets, not text (RFC 1939 §3, RFC 5034 §4).
 
 use std::num::NonZeroU32;
 
@@ -32,7 +32,7 @@ pub enum Command {
     Uidl(Option<MessageNumber>),
     /// RETR
     Retr(MessageNumber),
-    /// TOP: lines of the body; one too large for 64 bits means all.
+    /// TOP: how many lines of the body; a number that 64 bits do not hold means all.
     Top(MessageNumber, u64),
     /// DELE
     Dele(MessageNumber),
@@ -78,7 +78,7 @@ impl Mechanism {
         Self::OAuthBearer,
     ];
 
-    /// As IANA has registered it.
+    /// The name that IANA has registered.
     pub fn name(self) -> &'static str {
         match self {
             Self::Plain => "PLAIN",
@@ -91,28 +91,29 @@ impl Mechanism {
     }
 }
 
-/// Why a line is no command.
+/// Why a line is not a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Syntax {
     /// No such verb.
     #[error("unknown command")]
     Unknown,
-    /// An argument is missing, too many, or not of its form.
+    /// An argument is missing, superfluous, or not of its form.
     #[error("wrong arguments")]
     Arguments,
-    /// Zero, or more than 32 bits hold.
+    /// The message number is zero, or 32 bits do not hold it.
     #[error("no such message number")]
     Number,
     /// AUTH with a mechanism that is not offered.
     #[error("unknown mechanism")]
     Mechanism,
-    /// A PROXY header, which only a load balancer may send, and before all lines.
+    /// A PROXY header. Only a load balancer may send one, before all lines.
     #[error("unknown command")]
     ProxyHeader,
 }
 
 impl Command {
-    /// Parses a line without its line end. Verbs in any case; spaces and tabs at the end are tolerated, save in PASS.
+    /// Parses a line without its line end. Verbs may have any case. Spaces and tabs at the end are tolerated, except in
+    /// PASS.
     pub fn parse(line: &[u8]) -> Result<Self, Syntax> {
         let (verb, rest) = match memchr::memchr(b' ', line) {
             Some(space) => (&line[..space], Some(&line[space + 1..])),
@@ -124,7 +125,7 @@ impl Command {
         };
         upper.copy_from_slice(verb);
         upper.make_ascii_uppercase();
-        // RFC 1939 §7: blanks belong to the password, unlike anywhere else.
+        // In PASS, unlike anywhere else, blanks belong to the argument (RFC 1939 §7).
         if upper == b"PASS" {
             return match rest {
                 Some(secret) if !secret.is_empty() => Ok(Self::Pass(secret.to_vec().into())),
@@ -264,7 +265,7 @@ fn number(word: &[u8]) -> Result<MessageNumber, Syntax> {
         .ok_or(Syntax::Number)
 }
 
-/// Digits only; `None` for what 64 bits do not hold.
+/// Parses digits and nothing else; `None` if 64 bits do not hold the number.
 fn decimal(word: &[u8]) -> Result<Option<u64>, Syntax> {
     if word.is_empty() || !word.iter().all(u8::is_ascii_digit) {
         return Err(Syntax::Arguments);
@@ -280,7 +281,7 @@ mod tests {
 
     use super::*;
 
-    /// A command as text, secrets and all.
+    /// A command as text, with its secrets.
     fn shown(line: &[u8]) -> String {
         let octets = |octets: &[u8]| octets.escape_ascii().to_string();
         match Command::parse(line) {

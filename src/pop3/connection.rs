@@ -1,4 +1,5 @@
-//! The socket: lines in, few large writes out, every wait with its limit. The only file that reads and writes it.
+//! The socket: reads lines, gathers replies into few large writes, and limits each wait. Once a session has begun, only
+//! this file reads from the socket and writes to it.
 
 use std::{
     future::poll_fn,
@@ -25,36 +26,39 @@ use super::{
 };
 use crate::tls::{AcceptError, Acceptor, Agreed};
 
-/// Octets of a command line; RFC 2449 §4 says 255, devices differ.
+/// The most octets of a command line. RFC 2449 §4 says 255, but some devices send more.
 const COMMAND_CAP: usize = 2048;
-/// Octets of an AUTH line and of a continuation: OAuth tokens are long (RFC 5034 §4).
+/// The most octets of an AUTH line and of a continuation: OAuth tokens are long (RFC 5034 §4).
 const AUTH_CAP: usize = 12288;
-/// Octets read ahead of the commands under way, while a write waits for a device that pipelines.
+/// How many octets are read ahead, at most, while a device that pipelines waits for replies.
 const INPUT_LIMIT: usize = 64 * 1024;
-/// The same for a device that has not logged in: its longest line. While a write waits for it, nothing is read.
+/// The same for a device that has not logged in: its longest line. While a write waits for such a device, nothing is
+/// read.
 const INPUT_LIMIT_BEFORE_LOGIN: usize = 16 * 1024;
-/// Octets gathered before a write: as many as the upstream's window, so that one read of a large message makes one write. Half
-/// as many are no slower by the clock, but cost an eighth more of the processor if the upstream is far and its windows are full.
+/// How many octets are gathered before a write: as many as the upstream's window, so that one read of a large message
+/// makes one write. Half as many are no slower by the clock, but cost an eighth more of the processor if the upstream
+/// is far and its windows are full.
 pub(super) const BLOCK: usize = 64 * 1024;
 /// The same for a device that has not logged in: more than the replies that a login needs.
 const BLOCK_BEFORE_LOGIN: usize = 1024;
-/// The pause after each such block: a device that sends CAPA without end does not take the processor from others.
+/// The pause after each such block: a device that sends CAPA without end must not take the processor from others.
 const PAUSE_BEFORE_LOGIN: Duration = Duration::from_millis(100);
-/// Octets a second that a device must read while something waits for it, over [`PATIENCE`].
+/// How many octets a second a device must read while something waits for it, on average over [`PATIENCE`].
 const SLOWEST: u64 = 1024;
 /// How long a device may read nothing while something waits for it.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How long a silence may last before buffers are freed: a busy device needs no allocation, an idle one holds no
+/// How long a silence lasts before buffers are freed: a busy device causes no allocations, and an idle one holds no
 /// memory.
 const LINGER: Duration = Duration::from_millis(200);
-/// How often a connection is probed for a reset if nothing is read from it any more.
+/// How often a connection is probed for a reset while nothing is read from it.
 const PROBE: Duration = Duration::from_secs(1);
-/// Time for what a connection still has to do when a session has ended: a device that is shown the door may read why.
+/// How long the last reply and the closing of a connection may take: a device that is disconnected should be able to
+/// read why.
 const FAREWELL: Duration = Duration::from_secs(2);
-/// Octets of it that are read and thrown away meanwhile.
+/// How many octets of the device are read and thrown away meanwhile, at most.
 const FAREWELL_OCTETS: usize = 1 << 20;
 
-/// Which cap a line has.
+/// What kind of line is read: its cap depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Line {
     Command,
@@ -72,7 +76,7 @@ impl Line {
     }
 }
 
-/// One device's connection. Its errors tell how the session ended.
+/// One device's connection. Its errors say how the session ended.
 #[derive(Debug)]
 pub(super) struct Connection<S> {
     stream: Stream<S>,
@@ -80,22 +84,22 @@ pub(super) struct Connection<S> {
     /// The device has closed its side; what it sent before is still answered.
     eof: bool,
     output: Vec<u8>,
-    /// This much of `output` is written.
+    /// How many octets of `output` are written.
     sent: usize,
     /// Octets written in all.
     total: u64,
-    /// Something is written that the stream may still hold.
+    /// Whether something is written that the stream may still hold.
     unflushed: bool,
-    /// Octets written when the device last said something new.
+    /// How many octets were written when the device last sent something new.
     heard: u64,
     /// The device has logged in.
     is_trusted: bool,
     idle: Duration,
-    /// How long a write may still wait: used up by waiting, earned by octets that are read.
+    /// How long a write may still wait. Waiting uses this up; each octet that the device reads earns some of it back.
     patience: Duration,
     /// One timer for all waits; see [`Self::poll_time`].
     timer: Pin<Box<Sleep>>,
-    /// Cancelled: no further line is waited for.
+    /// Once this is cancelled, no further line is waited for.
     stop: CancellationToken,
     cancelled: Pin<Box<WaitForCancellationFutureOwned>>,
 }
@@ -121,8 +125,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    /// The device has logged in: it may write on before it reads, and is sent whole blocks. From now on `stop` ends the wait
-    /// for its next line.
+    /// Notes that the device has logged in: it may now send further commands before it reads, and is sent whole blocks.
+    /// From now on this `stop` ends the wait for its next line.
     pub(super) fn trust(&mut self, stop: CancellationToken) {
         self.is_trusted = true;
         self.cancelled = Box::pin(stop.clone().cancelled_owned());
@@ -141,7 +145,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         matches!(self.stream, Stream::Tls(_))
     }
 
-    /// The TLS handshake. Octets that came before it are forgotten: nobody vouches for them (RFC 2595 §4).
+    /// Makes the TLS handshake. Octets that came before it are forgotten: anybody may have injected them (RFC 2595 §4).
     pub(super) async fn start_tls(&mut self, acceptor: &Acceptor) -> Result<Result<Agreed, AcceptError>, End> {
         self.flush().await?;
         self.input.clear();
@@ -155,7 +159,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }))
     }
 
-    /// Waits for a whole line and hands it, without its line end, to `parse`; afterwards it is wiped.
+    /// Waits for a whole line, hands it without its line end to `parse`, and wipes it.
     pub(super) async fn line<T>(&mut self, line: Line, parse: impl FnOnce(&[u8]) -> T) -> Result<T, End> {
         let mut parse = Some(parse);
         let mut deadline = None;
@@ -174,7 +178,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Ok(_) => {}
             }
             if self.holds_output() {
-                // More input may be taken in meanwhile.
+                // Meanwhile more input may be taken in.
                 self.flush().await?;
                 continue;
             }
@@ -190,8 +194,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    /// Whether the device has spoken since all that is gathered so far was sent. That a socket took it proves nothing; but
-    /// a device that goes on has what it waited for, unless it pipelines.
+    /// Whether the device has sent something since everything that is gathered so far was sent. That a socket accepted
+    /// the octets proves nothing. But a device that goes on has received what it waited for, unless it pipelines.
     pub(super) fn is_heard(&self) -> bool {
         self.heard == self.position()
     }
@@ -201,7 +205,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         &mut self.output
     }
 
-    /// Octets written and gathered so far.
+    /// How many octets have been written and gathered so far.
     pub(super) fn position(&self) -> u64 {
         self.total + (self.output.len() - self.sent) as u64
     }
@@ -221,7 +225,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Ok(())
     }
 
-    /// Sends what has been gathered once it makes a block.
+    /// Sends what has been gathered if it makes a block.
     pub(super) async fn send_blocks(&mut self) -> Result<(), End> {
         if self.is_trusted && self.output.len() >= BLOCK {
             self.send().await?;
@@ -251,8 +255,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Ok(())
     }
 
-    /// One step of sending. A device that pipelines may write on before it reads, so while its end of the line is full
-    /// its commands are taken in: else both would wait for each other.
+    /// One step of sending. A device that pipelines may send further commands before it reads replies. So while it
+    /// accepts no output its commands are taken in: otherwise each side would wait for the other.
     async fn progress(&mut self) -> Result<(), End> {
         let (before, mut waiting) = (self.total, None);
         poll_fn(|cx| match self.poll_send(cx) {
@@ -296,7 +300,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Poll::Ready(Ok(()))
     }
 
-    /// Reads what is there, up to [`Self::input_limit`], and arranges to be woken by more.
+    /// Reads what has been received, up to [`Self::input_limit`], and arranges to be woken by more.
     fn poll_take_in(&mut self, cx: &mut Context<'_>) {
         while !self.eof && self.input.len() < self.input_limit() {
             match self.poll_read(cx) {
@@ -308,10 +312,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    /// Ready when octets came, or the end of them.
+    /// Ready when octets were read, or the end of the stream.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.input.is_released() {
-            // A session that waits for its device holds no buffer: what comes first is read into the stack.
+            // A session that waits for its device holds no buffer: the first octets are read onto the stack.
             let mut first = Zeroizing::new([0; SMALL]);
             let mut space = ReadBuf::new(&mut first[..]);
             ready!(Pin::new(&mut self.stream).poll_read(cx, &mut space))?;
@@ -340,7 +344,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Ok(())
     }
 
-    /// `false`: nothing came.
+    /// Reads until something comes; `false` if nothing has come by `deadline`.
     async fn read_until(&mut self, deadline: Instant) -> Result<bool, End> {
         poll_fn(|cx| match self.poll_read(cx) {
             Poll::Ready(read) => Poll::Ready(read.map(|()| true).map_err(|_| End::Dropped)),
@@ -350,9 +354,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         .await
     }
 
-    /// Ready at `deadline`. The timer is not wound back when a wait ends: mostly it goes off too early for the wait under
-    /// way, and is wound on. So a busy session does not touch the runtime's timers at every command, which would cost a
-    /// system call each.
+    /// Ready at `deadline`. The timer is not reset when a wait ends: mostly it goes off too early for the wait under
+    /// way, and is set anew then. So a busy session does not touch the runtime's timers at every command, which would
+    /// cost a system call each.
     fn poll_time(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
         if self.timer.deadline() > deadline {
             self.timer.as_mut().reset(deadline);
@@ -366,7 +370,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    /// Runs `future`; while it waits, the gathered output is sent. `Err`: the device is gone, see
+    /// Runs `future`, and sends the gathered output while that waits. `Err`: the device is gone, see
     /// [`Self::unless_gone`]; the caller may go on running `future`. It is taken by reference because an async function
     /// that took it by value and pinned it would hold it twice.
     pub(super) async fn meanwhile<F: Future>(&mut self, mut future: Pin<&mut F>) -> Result<F::Output, End> {
@@ -387,7 +391,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         .await
     }
 
-    /// Runs `future` until the device is gone: then nobody waits for the result, and the session ends. A device that
+    /// Runs `future` unless the device is gone: then nobody waits for the result, and the session ends. A device that
     /// has only closed its own side still reads, and is answered.
     pub(super) async fn unless_gone<F: Future>(&mut self, mut future: Pin<&mut F>) -> Result<F::Output, End> {
         let mut probe = Instant::now();
@@ -404,7 +408,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         while !self.eof && self.input.len() < self.input_limit() {
             match ready!(self.poll_read(cx)) {
                 Ok(()) => {}
-                // TLS without a proper end: the device has closed its side, and no more is known.
+                // TLS has ended without close_notify: the device has closed its side, and no more is known.
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => self.eof = true,
                 Err(_) => return Poll::Ready(End::Dropped),
             }
@@ -418,10 +422,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    /// Sends the rest and closes, within [`FAREWELL`]. A device that has said QUIT leaves: its permit is given back before it
-    /// can see that the connection is closed, for it may come again at once. Without a permit the device still speaks: what it
-    /// says is thrown away for a moment, for an unread octet would make the kernel reset the connection, and our last reply
-    /// be lost.
+    /// Sends the rest and closes, within [`FAREWELL`].
+    ///
+    /// `leaving`: the permit of a device that has said QUIT. It is given back before the device can see that the
+    /// connection is closed, because the device may come again at once. Without a permit, the device may still be
+    /// sending. What it sends is thrown away for a moment: an unread octet would make the kernel reset the connection,
+    /// and our last reply would be lost.
     pub(super) async fn close(&mut self, leaving: Option<Permit>) {
         let linger = leaving.is_none();
         let farewell = async {
@@ -464,7 +470,7 @@ mod tests {
     }
 
     fn reset(device: TcpStream) {
-        // Without lingering a close is a reset.
+        // With a linger time of zero, a close is a reset.
         SockRef::from(&device).set_linger(Some(Duration::ZERO)).unwrap();
     }
 
@@ -486,7 +492,8 @@ mod tests {
         device.read_exact(&mut [0; 200_000]).await.unwrap();
     }
 
-    /// Reads `octets` a second of what `connection` sends, and tells how the sending ended and how long it took.
+    /// Reads `octets` a second of what `connection` sends, and returns how the sending ended and how many seconds it
+    /// took.
     async fn read_slowly(buffer: usize, octets: usize) -> (Result<(), End>, u64) {
         let (mut device, ours) = duplex(buffer);
         let mut connection = Connection::new(ours, Duration::from_secs(600), CancellationToken::new());
@@ -565,7 +572,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_device_that_resets_its_connection_is_not_waited_for() {
-        // Behind nothing, behind commands that wait for their turn, and behind more of them than are taken in.
+        // The reset comes after nothing, after commands that wait for their turn, and after more of them than are taken
+        // in.
         for (octets, is_trusted) in [
             (0, false),
             (100, false),

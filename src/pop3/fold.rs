@@ -1,13 +1,14 @@
 //! Long lines, folded for devices that cannot take them (`fold_lines`).
 
-/// Folds the long lines of a message that is given in chunks. Where the chunks are cut does not matter.
+/// Folds the long lines of a message that is given in chunks. It does not matter where the chunks are cut.
 ///
 /// A line is parted before a space or tab, with which the next line then begins. In a header that changes no meaning
-/// (RFC 5322 §2.2.3): a reader that unfolds it has the header as it was. A line without any is parted at the greatest length: in
-/// a header the next line then begins with a space that was not there. Lines that are short enough stay as they are.
+/// (RFC 5322 §2.2.3): a reader that unfolds it has the header as it was. A line without a space or tab is parted at the
+/// greatest length: in a header the next line then begins with a space that was not there. Lines that are short enough
+/// stay as they are.
 #[derive(Debug)]
 pub(super) struct Fold {
-    /// Octets of a line as it is sent, with its CRLF and a doubled dot.
+    /// The most octets of a line as it is sent, with its CRLF and a doubled dot.
     longest: usize,
     is_header: bool,
     /// The line that has not ended yet, from its start or from where it was parted last.
@@ -16,7 +17,8 @@ pub(super) struct Fold {
 }
 
 impl Fold {
-    /// At the start of a message. Lines may have `longest` octets with their line end, which must be 80 or more.
+    /// Begins at the start of a message. Lines may have `longest` octets with their line end (80 or more in a
+    /// configuration).
     pub(super) fn new(longest: usize) -> Self {
         Self {
             longest,
@@ -74,8 +76,8 @@ impl Fold {
         self.longest - "\r\n".len() - usize::from(line.starts_with(b"."))
     }
 
-    /// Passes on the first part of the line, which is too long. The place depends only on as many octets as a line may have,
-    /// and one more, so it makes no difference how many have already been received.
+    /// Parts the line, which is too long, and passes its first part on. The place depends only on the first octets, as
+    /// many as a line may have and one more. So it does not matter how many octets have been received already.
     fn part(&mut self) {
         let limit = self.limit(&self.line);
         let head = &self.line[..=limit];
@@ -100,7 +102,8 @@ fn is_blank(octet: u8) -> bool {
     matches!(octet, b' ' | b'\t')
 }
 
-/// The place of the last space or tab that parts something: a line of blanks alone could pass for the end of a header.
+/// The place of the last space or tab with text on both sides: a line of blanks alone could pass for the end of a
+/// header.
 fn before_blank(head: &[u8]) -> Option<usize> {
     let last = head.iter().rposition(|&octet| !is_blank(octet))?;
     let at = head[..last].iter().rposition(|&octet| is_blank(octet))?;
@@ -161,18 +164,18 @@ mod tests {
             // Blanks at the end of a line are not folded off.
             ("a: bcdefg      \r\n", "a:\r\n bcdefg   \r\n    \r\n"),
             ("a: bcdefg   \r\n\r\n", "a:\r\n bcdefg   \r\n\r\n"),
-            // In the body no blank is made.
+            // In the body no blank is inserted.
             ("\r\nabcdefghijklm\r\n", "\r\nabcdefghij\r\nklm\r\n"),
             ("\nabcdefghijklm", "\nabcdefghij\r\nklm"),
             (
                 "a: b\r\n\r\nabcd fghijklm n\r\n",
                 "a: b\r\n\r\nabcd\r\n fghijklm\r\n n\r\n",
             ),
-            // A doubled dot counts, also where the new line begins with one.
+            // A doubled dot counts, also if the new line begins with one.
             ("\r\n.bcdefghij\r\n", "\r\n.bcdefghi\r\nj\r\n"),
             ("\r\nabcdefghij.klmnopqrs\r\n", "\r\nabcdefghij\r\n.klmnopqr\r\ns\r\n"),
             ("\r\n.bcdefghi\r\n", "\r\n.bcdefghi\r\n"),
-            // A CR is a line end with its LF only.
+            // A CR belongs to a line end only if LF follows.
             ("\r\nabcdefghij\r", "\r\nabcdefghij\r\n\r"),
             ("\r\nabcdefghij\rk\r\n", "\r\nabcdefghij\r\n\rk\r\n"),
             ("\r\nabcdefghij\r\r\n", "\r\nabcdefghij\r\n\r\r\n"),
@@ -229,7 +232,7 @@ mod tests {
             prop_assert_eq!(&out, &folded(longest, &[&message]));
             let sent = encoded(&out);
             prop_assert!(sent.split_inclusive(|&octet| octet == b'\n').all(|line| line.len() <= longest));
-            // Besides blanks and line ends, all is there in order.
+            // Except for blanks and line ends, everything is there, in order.
             let solid = |octets: &[u8]| -> Vec<u8> {
                 octets.iter().copied().filter(|octet| !b" \r\n".contains(octet)).collect()
             };

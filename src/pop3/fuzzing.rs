@@ -1,4 +1,4 @@
-//! Doors for the fuzzer (`fuzz/`): a whole session, what AUTH's responses are read by, and the PROXY header.
+//! Entry points for the fuzzers in `fuzz/`: a whole session, the parsers of AUTH's responses, and the PROXY header.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -20,7 +20,7 @@ use crate::{
     config::{Listener, ListenerTls},
 };
 
-/// One session of a device at 127.0.0.1. A handshake fails: there is no certificate.
+/// Runs one session of a device at 127.0.0.1. A TLS handshake fails, because there is no certificate.
 pub async fn session<S>(stream: S, listener: &Listener, service: Arc<Service>)
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -70,7 +70,7 @@ pub fn proxy_header(octets: &[u8]) -> Option<(usize, Option<SocketAddr>)> {
     }
 }
 
-/// Reads the responses of an exchange; the login, if they are well-formed.
+/// Reads the responses of an exchange; returns the login if they are well-formed.
 pub fn read_responses(mechanism: Mechanism, first: &[u8], second: &[u8], signature: &Signature) -> Option<Vec<u8>> {
     let first = sasl::decode(first).ok()?;
     match mechanism {

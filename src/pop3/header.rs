@@ -1,11 +1,11 @@
-//! XTND XLST: a field of messages' headers, one line for each message, as Netscape and Eudora know it.
+//! XTND XLST: a header field of each message, one line a message, as Netscape and Eudora know it.
 
-/// Octets of a header that are looked through: what follows is not worth the memory.
+/// How many octets of a header are looked through. What follows is not worth the memory.
 const HEADER: usize = 64 * 1024;
-/// Octets of a field that are shown (RFC 5322 §2.1.1).
+/// How many octets of a field are shown (RFC 5322 §2.1.1).
 const SHOWN: usize = 998;
 
-/// A header on its way.
+/// The part of a header that has come so far.
 #[derive(Debug, Default)]
 pub(super) struct HeaderField(Vec<u8>);
 

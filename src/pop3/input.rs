@@ -7,13 +7,13 @@ use zeroize::{Zeroize, Zeroizing};
 /// Octets that an input has room for at first; most commands are shorter.
 pub(super) const SMALL: usize = 512;
 
-/// A buffer that grows on demand, hands out lines, and wipes what was consumed, for it may be a password.
+/// A buffer that grows on demand, hands out lines, and wipes what was consumed, because it may be a password.
 #[derive(Debug, Default)]
 pub(super) struct Input {
     buffer: Zeroizing<Vec<u8>>,
-    /// What lies outside this range is free, and zero.
+    /// The octets of `buffer` that are held. All others are free, and zero.
     held: Range<usize>,
-    /// This far into `held` there is no LF.
+    /// How many octets at the start of `held` contain no LF.
     scanned: usize,
 }
 
@@ -22,7 +22,7 @@ pub(super) struct Input {
 pub(super) struct TooLong;
 
 impl Input {
-    /// Octets held.
+    /// How many octets are held.
     pub(super) fn len(&self) -> usize {
         self.held.len()
     }
@@ -49,7 +49,7 @@ impl Input {
                 self.buffer[len..self.held.end].zeroize();
                 self.held = 0..len;
             } else if self.buffer.len() < limit {
-                // A grown Vec would leave its old octets behind in freed memory; Zeroizing wipes them.
+                // A Vec that grows would leave its old octets in freed memory; Zeroizing wipes them.
                 let mut grown = Zeroizing::new(vec![0; (self.buffer.len() * 2).clamp(SMALL, limit.max(SMALL))]);
                 grown[self.held.clone()].copy_from_slice(&self.buffer[self.held.clone()]);
                 self.buffer = grown;
@@ -58,13 +58,13 @@ impl Input {
         &mut self.buffer[self.held.end..]
     }
 
-    /// `octets` of [`Self::space`] were read into.
+    /// Notes that this many octets of [`Self::space`] were filled.
     pub(super) fn filled(&mut self, octets: usize) {
         self.held.end += octets;
     }
 
     /// Takes the next whole line, hands it without its line end (CRLF or LF) to `parse`, and wipes it. `None`: there is
-    /// no whole line yet. `cap` tells how many octets the line that starts like this may have.
+    /// no whole line yet. `cap` is given the start of a line, and says how many octets that line may have.
     pub(super) fn line<T>(
         &mut self,
         cap: impl FnOnce(&[u8]) -> usize,
@@ -73,7 +73,7 @@ impl Input {
         let held = &mut self.buffer[self.held.clone()];
         let Some(end) = memchr::memchr(b'\n', &held[self.scanned..]).map(|lf| self.scanned + lf) else {
             self.scanned = held.len();
-            // One more: a CR that may turn out to be of the line end.
+            // One octet more: a CR that may belong to the line end.
             return if held.len() > cap(held) + 1 {
                 Err(TooLong)
             } else {
@@ -95,7 +95,7 @@ impl Input {
         Ok(Some(parsed))
     }
 
-    /// Gives the buffer back if nothing is held.
+    /// Frees the buffer if nothing is held.
     pub(super) fn release(&mut self) {
         if self.held.is_empty() {
             *self = Self::default();

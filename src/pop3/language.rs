@@ -1,4 +1,4 @@
-//! LANG (RFC 6856 §3): the language of the text in replies. There is one.
+//! LANG (RFC 6856 §3): the language of the text in replies. English is the only one.
 
 /// What LANG without an argument lists: a tag, and the language's own name for itself.
 pub(super) const LANGUAGES: &[u8] = b"en English\r\n";

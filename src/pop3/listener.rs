@@ -1,4 +1,4 @@
-//! Accepts connections: who may come in, and how many.
+//! Accepts connections, and decides who may come in, and how many.
 
 use std::{
     io,
@@ -33,16 +33,17 @@ use crate::{
 
 /// Connections that the kernel holds for us while we are busy.
 const BACKLOG: i32 = 1024;
-/// Silence after which the kernel asks whether a device is still there: well within any NAT's memory.
+/// After this much silence the kernel asks whether a device is still there: a NAT router remembers the connection for
+/// longer.
 const KEEP_ALIVE: Duration = Duration::from_secs(120);
-/// Octets that the kernel takes from us and can't send yet: without this bound it takes megabytes for a device that does not
-/// read, and a device that reads slowly takes minutes to make room for more.
+/// How many octets the kernel accepts from us that it can't send yet. Without this bound it accepts megabytes for a
+/// device that does not read, and a device that reads slowly takes minutes to make room for more.
 #[cfg(target_os = "linux")]
 const UNSENT: u32 = 64 * 1024;
-/// First and longest pause after an accept that failed for want of resources.
+/// The first and the longest pause after an accept that failed for lack of resources.
 const BACK_OFF: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(1)];
 
-/// One POP3 endpoint, bound. A reload of the configuration changes all but its socket.
+/// A bound POP3 listener. A reload of the configuration changes everything but its socket.
 #[derive(Debug)]
 pub struct Listener {
     socket: TcpListener,
@@ -53,7 +54,7 @@ pub struct Listener {
     closed: CancellationToken,
 }
 
-/// What a listener does with those who come: a session goes on with those that it began with.
+/// How a listener treats new connections. A session keeps the settings that it began with.
 #[derive(Debug)]
 pub struct Settings {
     allow: Vec<IpNet>,
@@ -66,17 +67,17 @@ pub struct Settings {
 /// How sessions are told to stop, and where they are counted.
 #[derive(Debug, Clone, Default)]
 pub struct Sessions {
-    /// Cancelled: nobody new comes in, and whoever has not logged in leaves.
+    /// Once this is cancelled, no connection is accepted, and devices that have not logged in are disconnected.
     pub shutdown: CancellationToken,
-    /// Cancelled: replies and QUITs under way are finished, and nothing new is begun.
+    /// Once this is cancelled, replies and QUITs under way are finished, and nothing new is begun.
     pub drain_over: CancellationToken,
-    /// Cancelled: sessions are dropped where they stand.
+    /// Once this is cancelled, sessions are dropped wherever they are.
     pub abort: CancellationToken,
     /// Every session's task.
     pub tasks: TaskTracker,
 }
 
-/// What all listeners count together.
+/// What all listeners count together: sessions, and connections that have not logged in.
 #[derive(Debug, Clone)]
 pub struct Gate {
     permits: Arc<Permits>,
@@ -84,7 +85,7 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// `sessions`, `unauthenticated` and the same per address of `limits`.
+    /// A gate that enforces `sessions`, `unauthenticated` and their limits per address, as `limits` has them.
     pub fn new(limits: &config::Limits) -> Self {
         Self {
             permits: Permits::new(limits),
@@ -92,7 +93,7 @@ impl Gate {
         }
     }
 
-    /// Those of `limits` hold for whoever comes from now on. Nobody is closed because there are too many of them now.
+    /// Sets the limits for connections that come from now on. No connection is closed because there are too many now.
     pub fn set_limits(&self, limits: &config::Limits) {
         self.permits.set_limits(limits);
         self.newcomers.set_limits(limits);
@@ -100,7 +101,7 @@ impl Gate {
 }
 
 impl Settings {
-    /// As `listener` has it; `acceptor` is needed unless its `tls` is off.
+    /// The settings of `listener`; `acceptor` is needed unless its `tls` is off.
     pub fn new(listener: &config::Listener, acceptor: Option<Arc<Acceptor>>, service: Arc<Service>) -> Self {
         Self {
             allow: listener.allow.clone(),
@@ -129,10 +130,11 @@ impl Listener {
         Self::inherit(socket.into(), settings)
     }
 
-    /// Takes a socket that listens already. Must be called within a runtime.
+    /// Takes over a socket that listens already. Must be called within a runtime.
     pub fn inherit(socket: std::net::TcpListener, settings: Settings) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
-        // On Linux an accepted socket has the options of the one that it came by: four system calls less for each session.
+        // On Linux an accepted socket inherits the options of the listening one. That saves four system calls for each
+        // session.
         #[cfg(target_os = "linux")]
         set_options(&SockRef::from(&socket));
         let socket = TcpListener::from_std(socket)?;
@@ -151,17 +153,17 @@ impl Listener {
         self.address
     }
 
-    /// Its name among what may fail.
+    /// The listener's name among the parts that may fail (`troubles`).
     fn part(&self) -> String {
         format!("listener {}", self.address)
     }
 
-    /// Its TLS mode.
+    /// The TLS mode.
     pub fn tls(&self) -> ListenerTls {
         self.settings.load().endpoint.tls
     }
 
-    /// `settings` hold for whoever comes from now on; sessions go on with what they began with.
+    /// Replaces the settings for connections that come from now on. Sessions keep those that they began with.
     pub fn change(&self, settings: Settings) {
         self.settings.store(Arc::new(settings));
     }
@@ -224,7 +226,7 @@ impl Listener {
 /// A connection that was accepted, on its way to a session.
 struct Arrival {
     settings: Arc<Settings>,
-    /// The listener's.
+    /// The listener's address.
     address: SocketAddr,
     /// The same, as logs and metrics name it.
     name: Arc<str>,
@@ -249,7 +251,7 @@ impl Arrival {
                     tracing::debug!(balancer = %peer, peer = %device, address = %self.address, "PROXY header");
                     self.admit_allowed(stream, device);
                 }
-                // The load balancer's own connection: it is known, and asks whether the listener answers.
+                // The load balancer's own connection, such as a health check. A load balancer need not be in `allow`.
                 Some(Ok(None)) => self.admit(stream, peer),
                 Some(Err(error @ (proxy::Error::Closed | proxy::Error::Broken(_)))) => {
                     tracing::debug!(balancer = %peer, address = %self.address, %error, "no PROXY header");
@@ -291,13 +293,14 @@ impl Arrival {
         let abort = self.sessions.abort.clone();
         let summary = Summary::new(peer, self.name);
         let (id, span) = (summary.id(), summary.span());
-        // In a box: a future that is passed on is stored once for each that it is passed to.
+        // In a box, because each future that it is passed to would store it once more.
         let session = Box::pin(session::run(stream, summary, permit, newcomer, endpoint, service, stop));
         let session = async move { abort.run_until_cancelled(session).await };
         self.sessions.tasks.spawn(trace::session(id, session).instrument(span));
     }
 
-    /// One line into the empty socket buffer, where plain text is spoken, and the connection is closed.
+    /// Sends one line into the empty socket buffer, if the connection begins in plain text. The connection is closed
+    /// afterwards.
     fn refuse(&self, stream: &TcpStream, reply: &Reply) {
         if !self.settings.endpoint.tls.is_implicit() {
             let mut line = Vec::new();
@@ -307,8 +310,8 @@ impl Arrival {
     }
 }
 
-/// What a device's socket needs. None of it is vital: a socket that refuses has most likely lost its peer, which the session
-/// will find out.
+/// Sets the options that a device's socket needs. None is vital: if the socket refuses one, it has most likely lost its
+/// peer, and the session will find that out.
 fn set_options(socket: &SockRef<'_>) {
     let _ = socket.set_tcp_nodelay(true);
     let _ = socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEP_ALIVE));

@@ -1,10 +1,11 @@
-//! FRONT END: POP3 (RFC 1939, 2449, 2595, 3206, 5034, 6856).
+//! FRONT END: POP3 (RFC 1939, 2449, 2595, 3206, 5034, 6856). Which mail there is, and what becomes of it, is decided in
+//! `maildrop`.
 //!
-//! In the order a connection meets them: [`listener`] accepts it, [`proxy`] hears whose it is, [`permits`] and [`newcomers`]
-//! count it, [`session`] leads it through [`authorization`] and [`transaction`]. These read a [`command`] and write a
-//! [`reply`], [`capabilities`], a [`scan`] listing or a [`multiline`] message, its long lines [`fold`]ed for some devices.
-//! After that only [`connection`] touches the socket: it sends and receives by [`stream`], and cuts lines out of an
-//! [`input`] buffer.
+//! In the order in which a connection meets them: [`listener`] accepts it, [`proxy`] reads whose connection it is,
+//! [`permits`] and [`newcomers`] count it, and [`session`] leads it through [`authorization`] and [`transaction`].
+//! These read a [`command`] and write a [`reply`], [`capabilities`], a [`scan`] listing or a [`multiline`] message, in
+//! which [`fold`] parts long lines for some devices. Once a session has begun, only [`connection`] touches the socket:
+//! it sends and receives by [`stream`], and takes lines from an [`input`] buffer.
 
 mod alteration;
 mod authorization;

@@ -5,7 +5,7 @@ use crate::types::Octets;
 /// Turns a message, given in chunks, into the octets that follow a `+OK` line.
 ///
 /// A bare LF becomes CRLF, a dot at the start of a line is doubled, a missing final CRLF is supplied. Everything else
-/// passes untouched: bare CR, NUL, 8-bit octets, lines of any length. Where the chunks are cut does not matter.
+/// passes untouched: bare CR, NUL, 8-bit octets, lines of any length. It does not matter where the chunks are cut.
 #[derive(Debug, Default)]
 pub struct Multiline {
     last: Last,
@@ -13,7 +13,7 @@ pub struct Multiline {
     octets: Octets,
 }
 
-/// What the octet before the next one means to it.
+/// What the last octet means for the next one.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum Last {
     /// LF, or nothing yet: the next octet starts a line.
@@ -24,12 +24,12 @@ enum Last {
     Other,
 }
 
-/// Octets that are looked at in one go: mail as it should be needs an insertion in few of such blocks.
+/// How many octets are looked at in one go: in ordinary mail, few of such blocks need an insertion.
 const BLOCK: usize = 256;
 
 /// Whether an octet of `octets` is a bare LF or a dot at the start of a line; `before` holds the octet before each.
-/// Without a branch, so that the compiler makes it vector instructions: a search for each line end takes longer than
-/// everything else that is done to a message.
+/// There is no branch, so that the compiler makes it vector instructions: a search for each line end would take longer
+/// than everything else that is done to a message.
 fn needs_insertion(before: &[u8], octets: &[u8]) -> bool {
     before.iter().zip(octets).fold(false, |found, (&before, &octet)| {
         found | ((octet == b'\n') & (before != b'\r')) | ((octet == b'.') & (before == b'\n'))
@@ -91,7 +91,7 @@ impl Multiline {
     pub fn finish(mut self, out: &mut Vec<u8>) -> Octets {
         out.extend_from_slice(match self.last {
             Last::LineEnd => b".\r\n",
-            // A lone CR is the message's own; the line end still has to be supplied whole.
+            // A lone CR belongs to the message; the line end still has to be supplied whole.
             Last::Cr | Last::Other => {
                 self.octets.0 += 2;
                 b"\r\n.\r\n"

@@ -21,11 +21,11 @@ use tokio::{
 
 use crate::{config::Limits, types::network};
 
-/// How long a connection may stay, however many come after it: a device that sends its login at once can log in, and an
-/// attacker that connects again and again cannot do so any faster.
+/// How long a connection may stay, however many come after it. A device that sends its login at once can log in, and an
+/// attacker that connects again and again cannot push it out sooner.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// `unauthenticated` and `unauthenticated_per_address`.
+/// Enforces `unauthenticated` and `unauthenticated_per_address`.
 #[derive(Debug)]
 pub(super) struct Newcomers {
     silent: Mutex<Silent>,
@@ -68,15 +68,15 @@ impl Newcomers {
         Arc::new(newcomers)
     }
 
-    /// Takes effect with the next one who comes.
+    /// Takes effect when the next connection comes.
     pub(super) fn set_limits(&self, limits: &Limits) {
         let mut silent = self.lock();
         silent.limit = limits.unauthenticated;
         silent.per_network = limits.unauthenticated_per_address;
     }
 
-    /// Takes a connection in; if there are too many, the oldest of its network gives way, or the oldest of the network that
-    /// has the most.
+    /// Counts a connection. If there are too many of its network, the oldest of that network gives way. If there are
+    /// too many in all, the oldest of the network that has the most gives way.
     pub(super) fn enter(self: &Arc<Self>, peer: IpAddr) -> Newcomer {
         let mut silent = self.lock();
         let newcomer = Newcomer {
@@ -91,7 +91,7 @@ impl Newcomers {
         newcomer
     }
 
-    /// There is no room for a connection of `peer`: the oldest of its network gives way, or if it has none, the oldest of the
+    /// Makes room for a connection of `peer`: the oldest of its network gives way or, if it has none, the oldest of the
     /// network that has the most.
     pub(super) fn make_room(&self, peer: IpAddr) {
         let mut silent = self.lock();
@@ -151,18 +151,19 @@ impl Silent {
 }
 
 impl Newcomer {
-    /// The device has sent a login and a secret: until [`Self::end_trial`] the connection gives way to nobody.
+    /// Notes that the device has sent a login and a secret: until [`Self::end_trial`] the connection gives way to
+    /// nobody.
     pub(super) fn begin_trial(&self) {
         self.newcomers.lock().remove(self.network, self.number);
         self.notice.is_given.store(false, Ordering::Relaxed);
     }
 
-    /// The login was refused: the connection is as old as it was before.
+    /// Notes that the login was refused: the connection is counted again, and is as old as it was before.
     pub(super) fn end_trial(&self) {
         self.newcomers.lock().add(self);
     }
 
-    /// Ready when the connection is to give way.
+    /// Ready when the connection must give way.
     pub(super) fn must_leave(&self) -> impl Future<Output = ()> + use<> {
         let (notice, until) = (self.notice.clone(), self.entered + GRACE);
         async move {
@@ -171,7 +172,7 @@ impl Newcomer {
                 if notice.is_given.load(Ordering::Relaxed) {
                     sleep_until(until).await;
                 }
-                // It may have sent a secret meanwhile.
+                // The device may have sent a secret meanwhile.
                 if notice.is_given.load(Ordering::Relaxed) {
                     return;
                 }

@@ -1,4 +1,4 @@
-//! How many sessions there may be: at all, and from one address.
+//! How many sessions there may be: in all, and from one address.
 
 use std::{
     net::IpAddr,
@@ -13,7 +13,7 @@ use crate::{
     types::{Place, Places, network},
 };
 
-/// `sessions` and `sessions_per_address`.
+/// Enforces `sessions` and `sessions_per_address`.
 #[derive(Debug)]
 pub(super) struct Permits {
     limit: AtomicUsize,
@@ -47,13 +47,13 @@ impl Permits {
         })
     }
 
-    /// For sessions that begin from now on.
+    /// Sets the limits for sessions that begin from now on.
     pub(super) fn set_limits(&self, limits: &Limits) {
         self.limit.store(limits.sessions, Ordering::Relaxed);
         self.addresses.set_limit(limits.sessions_per_address);
     }
 
-    /// `None`: there are too many sessions.
+    /// A permit for a session from `address`; `None` if there are too many sessions.
     pub(super) fn acquire(self: &Arc<Self>, address: IpAddr) -> Option<Permit> {
         let limit = self.limit.load(Ordering::Relaxed);
         let one_more = |sessions| (sessions < limit).then_some(sessions + 1);

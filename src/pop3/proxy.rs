@@ -12,11 +12,11 @@ use tokio::{io::AsyncReadExt, net::TcpStream, time::timeout};
 
 /// How long the header may take: a load balancer sends it at once, but a packet may be lost (§2: at least three seconds).
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Octets of the longest header that is read; in version 2 there may be much beside the addresses (§2.2).
+/// The most octets of a header. In version 2 there may be much besides the addresses (§2.2).
 const LONGEST: usize = 4096;
-/// Octets of the longest header of version 1, with its CRLF (§2.1).
+/// The most octets of a header of version 1, with its CRLF (§2.1).
 const LONGEST_TEXT: usize = 107;
-/// Octets of a header of version 2 before its addresses (§2.2).
+/// How many octets a header of version 2 has before its addresses (§2.2).
 const FIXED: usize = 16;
 
 const TEXT: &[u8] = v1::PROTOCOL_PREFIX.as_bytes();
@@ -25,7 +25,8 @@ const BINARY: &[u8] = v2::PROTOCOL_PREFIX;
 /// Why there is no header.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
-    /// The connection was closed before any octet was received: a load balancer checks in this way whether a port is open.
+    /// The connection was closed before any octet was received: load balancers check in this way whether a port is
+    /// open.
     #[error("the connection was closed")]
     Closed,
     /// What came is not a header, or not a whole one.
@@ -40,7 +41,7 @@ pub(super) enum Error {
 }
 
 /// Reads the header and no octet after it. Returns the device's address; `None` if the connection is the load
-/// balancer's own (LOCAL), or if the load balancer does not know whose it is (UNKNOWN, no address of IP).
+/// balancer's own (LOCAL), or if the load balancer does not know whose it is (UNKNOWN, or no IP address).
 pub(super) async fn read(stream: &mut TcpStream) -> Result<Option<SocketAddr>, Error> {
     timeout(PATIENCE, read_patiently(stream))
         .await
@@ -109,7 +110,7 @@ pub(super) fn parse(octets: &[u8]) -> Parsed {
     parsed.unwrap_or(Parsed::Malformed)
 }
 
-/// `None` if `octets` are malformed.
+/// Parses a header of version 1; `None` if `octets` are malformed.
 fn text(octets: &[u8]) -> Option<Parsed> {
     let start = &octets[..octets.len().min(LONGEST_TEXT)];
     let Some(line_feed) = memchr::memchr(b'\n', start) else {
@@ -128,7 +129,7 @@ fn text(octets: &[u8]) -> Option<Parsed> {
     })
 }
 
-/// `None` if `octets` are malformed.
+/// Parses a header of version 2; `None` if `octets` are malformed.
 fn binary(octets: &[u8]) -> Option<Parsed> {
     let Some(fixed) = octets.get(..FIXED) else {
         return Some(Parsed::Incomplete);

@@ -1,6 +1,6 @@
-//! Every single-line reply, and the one map from errors to response codes (RFC 2449 §8, RFC 3206).
+//! All replies of one line, and the one map from errors to response codes (RFC 2449 §8, RFC 3206).
 //!
-//! Nothing that a device or an upstream sent is repeated, but for the numbers and the unique-id of a listing.
+//! No reply repeats what a device or an upstream has sent, except for the numbers and the unique-id of a listing.
 
 use super::{command::Syntax, sasl::Malformed, scan::decimal};
 use crate::{
@@ -14,9 +14,9 @@ use crate::{
 pub(super) enum Reply {
     /// The greeting, with a timestamp if APOP is offered (RFC 1939 §7).
     Ready(Option<String>),
-    /// To USER: tells nothing about whether the login exists.
+    /// To USER: does not say whether the login exists.
     SecretPlease,
-    /// To PASS, RSET, LIST and STAT-like questions: how much mail there is.
+    /// To a login, RSET and LIST: how much mail there is.
     Messages(u32, Octets),
     /// STAT, whose form is fixed (RFC 1939 §5).
     Stat(u32, Octets),
@@ -40,7 +40,7 @@ pub(super) enum Reply {
     BeginTls,
     /// QUIT
     Farewell,
-    /// No command, by its form.
+    /// A line that is not a command.
     Syntax(Syntax),
     /// LANG: a language that is not spoken.
     NoLanguage,
@@ -48,15 +48,15 @@ pub(super) enum Reply {
     NotNow,
     /// PASS without USER.
     UserFirst,
-    /// USER, PASS, AUTH where TLS is required first.
+    /// USER, PASS, APOP, AUTH: TLS is required first.
     TlsFirst,
-    /// STLS where there is none, or once more.
+    /// STLS: there is no TLS here, or TLS has begun already.
     NoTls,
     /// AUTH: a response that can't be used.
     Sasl(Malformed),
     /// AUTH: no challenge, because the system gives no random numbers.
     NoChallenge,
-    /// A login refused before any upstream was asked.
+    /// A login was refused, by the gateway or by an upstream: the device does not learn by which.
     Denied(Denied),
     /// What the maildrop could not do.
     Maildrop(Error),
@@ -105,13 +105,13 @@ impl Reply {
         }
     }
 
-    /// Whether it says that what the device gave to prove itself is wrong.
+    /// Whether it says that login or secret are wrong.
     pub(super) fn is_refusal(&self) -> bool {
         matches!(self, Self::Denied(Denied::Wrong))
     }
 
-    /// Whether it answers a bad command, one that counts towards `bad_commands`: what is the device's own fault and
-    /// repeats by guessing or by not understanding. Asking for a message that is gone is neither.
+    /// Whether it answers a bad command, which counts towards `bad_commands`: a fault of the device's own, made by
+    /// guessing or by not understanding, that will be repeated. To ask for a message that is gone is not such a fault.
     pub(super) fn is_bad_command(&self) -> bool {
         match self {
             Self::Maildrop(error) => *error.refusal() == Refusal::Denied,

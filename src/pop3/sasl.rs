@@ -1,4 +1,5 @@
-//! SASL responses: base64 → a login and its secret, digest or token (RFC 5034 §4).
+//! Parses SASL responses: base64 → a login and its secret, digest or token (RFC 5034 §4). Whether these are right is
+//! decided elsewhere.
 
 use aws_lc_rs::rand;
 use base64::{
@@ -10,7 +11,7 @@ use zeroize::Zeroizing;
 
 use crate::{config::Secret, types::RandomUnavailable};
 
-/// Devices differ on padding; what is missing can't be misread.
+/// Devices differ in padding. If it is missing, nothing can be misread.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new()
@@ -35,7 +36,7 @@ pub(super) enum Malformed {
     NotBase64,
     #[error("not a response of this mechanism")]
     Form,
-    /// An authorization identity other than the login: there is no acting for others.
+    /// An authorization identity other than the login: nobody may act for others.
     #[error("authorization identity must equal the login")]
     Identity,
 }
@@ -52,7 +53,7 @@ pub(super) fn decode(response: &[u8]) -> Result<Zeroizing<Vec<u8>>, Malformed> {
     }
 }
 
-/// A challenge as it is sent.
+/// `challenge` in base64, as it is sent.
 pub(super) fn encode(challenge: &str) -> String {
     BASE64.encode(challenge)
 }
@@ -107,7 +108,7 @@ pub(super) fn oauth_bearer(response: &[u8]) -> Result<(Vec<u8>, Secret), Malform
     if !matches!(header.next(), Some("n" | "y")) {
         return Err(Malformed::Form);
     }
-    // The name is optional in the RFC; but an upstream wants to know whose mail is to be read.
+    // The RFC makes the name optional, but the gateway must know whose mail is to be read.
     let name = header.next().and_then(|identity| identity.strip_prefix("a="));
     if header.next() != Some("") || header.next().is_some() {
         return Err(Malformed::Form);
@@ -164,7 +165,7 @@ pub(super) fn nonce() -> Result<String, RandomUnavailable> {
     Ok(format!("{:032x}", u128::from_be_bytes(octets)))
 }
 
-/// What a device is to answer in APOP (RFC 1939 §7) and CRAM-MD5 (RFC 2195 §2): never the same twice.
+/// The challenge of APOP (RFC 1939 §7) and CRAM-MD5 (RFC 2195 §2): never the same twice.
 pub(super) fn timestamp() -> Result<String, RandomUnavailable> {
     Ok(format!("<{}@popgate>", nonce()?))
 }

@@ -50,7 +50,7 @@ pub(super) fn unique_ids<E>(
         out.push(b' ');
         match write_uidl(number, out) {
             Ok(()) => out.extend_from_slice(b"\r\n"),
-            // No id, no line: half a line would shift every number that follows.
+            // A message without a unique-id gets no line: half a line would spoil the lines that follow.
             Err(_) => out.truncate(line),
         }
     }

@@ -5,7 +5,7 @@ use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use super::sasl::{Malformed, saslname};
 use crate::accounts::{Response, SCRAM_ITERATIONS, Signature};
 
-/// Octets of a device's nonce: the question repeats it, in a line of 512 octets (RFC 1939 §3).
+/// The most octets of a device's nonce: the challenge repeats it, in a line of 512 octets (RFC 1939 §3).
 const NONCE: usize = 256;
 
 /// `client-first-message`
@@ -20,7 +20,7 @@ pub(super) struct ClientFirst {
     nonce: String,
 }
 
-/// What was asked.
+/// The gateway's challenge.
 #[derive(Debug)]
 pub(super) struct ServerFirst {
     header: String,
@@ -38,7 +38,7 @@ impl ClientFirst {
         let (Some(binding), Some(identity), Some(bare)) = (parts.next(), parts.next(), parts.next()) else {
             return Err(Malformed::Form);
         };
-        // `y`: the client could bind the channel, and knows that this was not offered.
+        // `y`: the client could bind the channel, and believes that the server does not offer this (RFC 5802 §6).
         if !matches!(binding, "n" | "y") {
             return Err(Malformed::Form);
         }
@@ -47,7 +47,7 @@ impl ClientFirst {
             let value = fields.next().and_then(|field| field.strip_prefix(name));
             value.filter(|value| !value.is_empty()).ok_or(Malformed::Form)
         };
-        // An extension that the server must know (`m=`) would stand in the name's place.
+        // A mandatory extension (`m=`) would stand in the name's place, and is refused so.
         let login = saslname(field("n=")?)?;
         let nonce = field("r=")?;
         if nonce.len() > NONCE || !nonce.bytes().all(|octet| octet.is_ascii_graphic()) {
@@ -67,7 +67,7 @@ impl ClientFirst {
         })
     }
 
-    /// The question that follows; `nonce` must be random.
+    /// The challenge that answers this message; `nonce` must be random.
     pub(super) fn challenge(self, nonce: &str, salt: &[u8]) -> ServerFirst {
         let nonce = self.nonce + nonce;
         let (salt, start) = (BASE64.encode(salt), self.bare.len() + 1);
@@ -107,7 +107,7 @@ impl ServerFirst {
     }
 }
 
-/// `server-final-message`: the gateway knows the password too.
+/// `server-final-message`, which proves that the gateway knows the password too.
 pub(super) fn server_final(signature: &Signature) -> String {
     format!("v={}", BASE64.encode(signature))
 }

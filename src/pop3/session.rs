@@ -1,4 +1,4 @@
-//! One connection from accept to end.
+//! One session, from an accepted connection to its end.
 
 use std::{sync::Arc, time::Instant};
 
@@ -34,7 +34,7 @@ use crate::{
     tls::{AcceptError, Acceptor},
 };
 
-/// The octets of a reply of one line at most (RFC 1939 §3).
+/// The most octets of a reply of one line (RFC 1939 §3).
 const ONE_LINE: u64 = 512;
 
 /// What all sessions share.
@@ -53,7 +53,7 @@ pub struct Service {
 pub(super) struct Endpoint {
     pub(super) tls: ListenerTls,
     pub(super) require_tls: bool,
-    /// APOP and CRAM-MD5 are offered.
+    /// Whether APOP and CRAM-MD5 are offered.
     pub(super) apop: bool,
     /// Present unless `tls` is off.
     pub(super) acceptor: Option<Arc<Acceptor>>,
@@ -62,33 +62,33 @@ pub(super) struct Endpoint {
 /// How a session is told to stop.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Stop {
-    /// Cancelled: a device that has not logged in leaves.
+    /// Once this is cancelled, a device that has not logged in is disconnected.
     pub(super) shutdown: CancellationToken,
-    /// Cancelled: a device that has logged in leaves too, once its command is carried out.
+    /// Once this is cancelled, a device that has logged in is disconnected too, after its current command.
     pub(super) drain_over: CancellationToken,
 }
 
-/// The state of one connection that outlives a change of RFC 1939's state.
+/// What a session keeps while it goes through the states of RFC 1939.
 #[derive(Debug)]
 pub(super) struct Session<S> {
-    /// Stands first: it is given back before the connection is dropped, which a device may see and come again. Absent once
-    /// it was given back.
+    /// The first field: it is dropped before the connection, because a device that sees the connection closed may come
+    /// again at once. `None` once it was given back.
     permit: Option<Permit>,
     pub(super) connection: Connection<S>,
-    /// Until the login.
+    /// Present until the login.
     newcomer: Option<Newcomer>,
     pub(super) service: Arc<Service>,
     endpoint: Arc<Endpoint>,
     pub(super) summary: Summary,
-    /// The retention of the login, once there is one.
+    /// The login's retention; `None` before the login.
     pub(super) expire: Option<Expire>,
     /// The login's `fold_lines`.
     pub(super) fold_lines: Option<usize>,
     /// The highest number of a message that was retrieved or deleted; 0 if there is none (RFC 1460, LAST).
     pub(super) last: u32,
-    /// What the greeting asks of APOP, on a listener that offers it.
+    /// The challenge of APOP in the greeting, if the listener offers APOP.
     pub(super) timestamp: Option<String>,
-    /// Whether an upstream takes tokens, as it was known when the session began: what is announced stays the same.
+    /// Whether devices may log in by token, as it was known when the session began: what is announced stays the same.
     tokens: Offer,
     bad_commands: u32,
 }
@@ -112,9 +112,9 @@ fn tokens(service: &Service) -> Offer {
     }
 }
 
-/// Serves one device until it leaves, or is made to; `summary` logs its line at the end.
+/// Serves one device until it leaves or is disconnected; `summary` logs its line at the end.
 ///
-/// No async function: that would hold its arguments beside the session that they become a part of.
+/// This is not an async function: that would hold its arguments beside the session that they become a part of.
 pub(super) fn run<S>(
     stream: S,
     summary: Summary,
@@ -147,8 +147,8 @@ where
         bad_commands: 0,
     };
     async move {
-        // On the heap and dropped after the login: a session that idles for hours does not hold what only a login needs. In a
-        // box before it is passed on, since each call would copy it.
+        // On the heap, and dropped after the login, so that a session that idles for hours does not hold what only a
+        // login needs. It is boxed before it is passed on, because each call would copy it.
         let authorized = select! {
             biased;
             authorized = timeout(login, Box::pin(session.authorize())) => authorized.unwrap_or(Err(End::LoginTimeout)),
@@ -167,7 +167,7 @@ where
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
-    /// From the first octet to the end of AUTHORIZATION.
+    /// Leads the session from its first octet to the end of AUTHORIZATION.
     async fn authorize(&mut self) -> Result<Box<Maildrop>, End> {
         if self.endpoint.tls.is_implicit() {
             self.start_tls().await?;
@@ -203,7 +203,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         }
     }
 
-    /// What holds on this connection now.
+    /// The capabilities that hold on this connection now.
     pub(super) fn capabilities(&self) -> Capabilities {
         let stls = self.endpoint.tls.is_starttls() && !self.connection.is_tls();
         let (least, varies) = self.service.accounts.expire();
@@ -220,7 +220,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 SecretsKnown::Some if !self.endpoint.apop => Offer::Unannounced,
                 SecretsKnown::Some | SecretsKnown::All => Offer::Yes,
             },
-            // A token is as good as a password for an hour: it is taken only over TLS, or from this machine.
+            // A token is as good as a password for an hour: it is accepted only over TLS, or from this machine.
             tokens: if self.connection.is_tls() || self.summary.address().is_loopback() {
                 self.tokens
             } else {
@@ -231,7 +231,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         }
     }
 
-    /// The next command. Empty lines before it are no commands.
+    /// Waits for the next command. Empty lines before it are ignored.
     pub(super) async fn command(&mut self) -> Result<Result<Command, Syntax>, End> {
         let parse = |line: &[u8]| {
             trace::heard(Side::Device, || without_secrets(line));
@@ -244,8 +244,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         }
     }
 
-    /// Writes the one line of `reply`, or the first of several, and tells whether it says `+OK`. A device that errs too
-    /// often is shown the door instead.
+    /// Writes the one line of `reply`, or the first of several, and returns whether it says `+OK`. If the device has
+    /// made too many faults, the session ends instead.
     pub(super) fn reply(&mut self, reply: &Reply) -> Result<bool, End> {
         if reply.is_bad_command() {
             self.bad_commands += 1;
@@ -266,7 +266,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         Ok(reply.is_ok())
     }
 
-    /// CAPA, in any state.
+    /// Answers CAPA, in any state.
     pub(super) fn list_capabilities(&mut self) -> Result<bool, End> {
         self.reply(&Reply::ListFollows)?;
         let capabilities = self.capabilities();
@@ -276,7 +276,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         Ok(true)
     }
 
-    /// LANG, in any state.
+    /// Answers LANG, in any state.
     pub(super) fn language(&mut self, range: Option<&[u8]>) -> Result<bool, End> {
         let Some(range) = range else {
             self.reply(&Reply::ListFollows)?;
@@ -288,7 +288,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         self.reply(&language(range).map_or(Reply::NoLanguage, Reply::Language))
     }
 
-    /// Before a command is carried out.
+    /// Notes when and where in the output a command begins. Call this before it is carried out.
     pub(super) fn begin(&self) -> Begun {
         Begun {
             at: Instant::now(),
@@ -296,11 +296,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         }
     }
 
-    /// The one record of a command: its verb, never its arguments.
+    /// Records a command in the metrics, in a trace and in the log: its verb, never its arguments.
     pub(super) fn record(&self, verb: &'static str, ok: bool, begun: &Begun) {
         metrics().command(verb, ok);
         let octets = self.connection.position() - begun.position;
-        // A message may be as short as a line.
+        // A message may be no longer than a line, and is noted all the same.
         if octets > ONE_LINE || (ok && matches!(verb, "RETR" | "TOP")) {
             trace::said(Side::Device, || format!("<{octets} octets in answer to {verb}>"));
         }
@@ -313,7 +313,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         );
     }
 
-    /// Says why, where a device can still be told, and closes.
+    /// Tells the device why the session ends, if it still can, and closes the connection.
     async fn finish(&mut self, end: End) {
         self.summary.end = Some(end);
         match end {
@@ -326,7 +326,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 });
                 self.connection.close(None).await;
             }
-            // Others wait for its place: the reply goes out at once or not at all.
+            // Others wait for this place: the reply goes out at once or not at all.
             End::GaveWay => {
                 self.connection.reply(&Reply::TooManySessions);
                 let _ = self.connection.flush().now_or_never();
@@ -346,13 +346,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     }
 }
 
-/// Commands whose arguments are no secret.
+/// The commands whose arguments are not secret.
 const OPEN: [&str; 16] = [
     "CAPA", "DELE", "LANG", "LAST", "LIST", "NOOP", "QUIT", "RETR", "RSET", "STAT", "STLS", "TOP", "UIDL", "USER",
     "UTF8", "XTND",
 ];
 
-/// What may be shown of a command: no password, no digest, no response. A line that is no command may be a password too.
+/// What a trace shows of a command: no password, no digest, no response. A line that is not a command may be a password
+/// too.
 fn without_secrets(line: &[u8]) -> String {
     let line = line.trim_ascii();
     let mut words = line.split(|&octet| octet == b' ');

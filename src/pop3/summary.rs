@@ -27,23 +27,23 @@ pub(super) enum End {
     Quit,
     /// The device closed or reset the connection.
     Dropped,
-    /// `idle_seconds` without a line.
+    /// The device sent no line for `idle_seconds`.
     Idle,
-    /// What was sent has not been read, or too slowly.
+    /// The device did not read what was sent, or read it too slowly.
     Slow,
-    /// `login_seconds` without a login.
+    /// The device did not log in within `login_seconds`.
     LoginTimeout,
-    /// Not logged in, and too many others came after it.
+    /// The device had not logged in, and too many others came after it.
     GaveWay,
-    /// `session_seconds` are over.
+    /// The session lasted for `session_seconds`.
     SessionTimeout,
-    /// `bad_commands` reached.
+    /// The device sent `bad_commands` bad commands.
     BadCommands,
-    /// A line longer than its cap.
+    /// The device sent a line longer than its cap.
     LineTooLong,
     /// The TLS handshake failed.
     Handshake,
-    /// A PROXY header from an address that is not in `proxy_protocol_from`.
+    /// A PROXY header came from an address that is not in `proxy_protocol_from`.
     ProxyHeader,
     /// The upstream failed in the middle of a message.
     Upstream,
@@ -70,8 +70,8 @@ impl End {
         }
     }
 
-    /// The outcome of a session that ended so, and the reason in words if the outcome is a warning. A session that left by
-    /// QUIT has none of its own.
+    /// The outcome of a session that ended so, and the reason in words if the outcome is a warning. `None` if the
+    /// device left by QUIT: then the outcome depends on what it did.
     fn outcome(self) -> Option<(Outcome, &'static str)> {
         Some(match self {
             Self::Quit => return None,
@@ -92,39 +92,39 @@ impl End {
     }
 }
 
-/// What a session did. Logs itself when dropped, so that a session that is aborted leaves its line too.
+/// What a session did. It logs itself when it is dropped, so that a session that is aborted leaves its line too.
 #[derive(Debug)]
 pub(super) struct Summary {
     presence: Presence,
     /// The address of the listener, as the configuration writes it.
     listener: Arc<str>,
-    /// IPv4 as IPv4 also on a dual-stack listener.
+    /// The device's address. An IPv4 address is one also on a dual-stack listener.
     pub(super) peer: SocketAddr,
     started: Instant,
     /// The login that was tried last.
     login: Option<String>,
-    /// Once the device has logged in.
+    /// Present once the device has logged in.
     mailbox: Option<Mailbox>,
-    /// Once there is TLS.
+    /// Present once there is TLS.
     tls: Option<Agreed>,
-    /// Messages retrieved whole.
+    /// How many messages were retrieved whole.
     retrieved: u64,
     /// Their octets.
     retrieved_octets: u64,
-    /// Octets that the upstream sent in vain, because they were read ahead.
+    /// How many octets the upstream sent in vain, because they were read ahead.
     pub(super) wasted: u64,
-    /// Delete marks set.
+    /// How many messages are marked for deletion.
     pub(super) deleted: u64,
-    /// Deletes confirmed.
+    /// How many messages QUIT has removed.
     removed: u64,
-    /// The upstream's words of refusing the login that was tried last; the device is told less.
+    /// What the upstream said when it refused the login that was tried last; the device is told less.
     denial: Option<String>,
-    /// The last failure that the device was told of: since its login, if it has logged in.
+    /// The last failure: of the TLS handshake, or one that the device was told of. A login that succeeds clears it.
     failure: Option<(Outcome, String)>,
     pub(super) end: Option<End>,
 }
 
-/// What a login led to.
+/// The mailbox that a login led to.
 #[derive(Debug)]
 struct Mailbox {
     upstream: String,
@@ -134,7 +134,7 @@ struct Mailbox {
     policy: &'static str,
 }
 
-/// Octets of a login that a log line shows; some devices send a whole page by mistake.
+/// How many octets of a login a log line shows; some devices send a whole page by mistake.
 const LOGIN_SHOWN: usize = 128;
 
 impl Summary {
@@ -165,7 +165,7 @@ impl Summary {
         self.presence.id()
     }
 
-    /// What every event of the session bears: two devices on one mailbox can be told apart.
+    /// The span of all events of the session. By it, two devices on one mailbox can be distinguished.
     pub(super) fn span(&self) -> Span {
         tracing::info_span!(
             "session",
@@ -181,7 +181,7 @@ impl Summary {
         self.peer.ip()
     }
 
-    /// The login that is tried.
+    /// Notes the login that is tried now.
     pub(super) fn set_login(&mut self, login: &[u8]) {
         let login = shown(login);
         trace::set_login(&canonical(&login, None));
@@ -192,7 +192,7 @@ impl Summary {
         self.denial = None;
     }
 
-    /// The upstream has refused the login, in these words.
+    /// Notes that the upstream has refused the login, in these words.
     pub(super) fn note_denial(&mut self, words: String) {
         self.denial = Some(words);
     }
@@ -206,19 +206,19 @@ impl Summary {
         tracing::warn!(parent: None, peer = %self.peer, reason, login = self.login, "login refused");
     }
 
-    /// There is TLS.
+    /// Notes that there is TLS.
     pub(super) fn set_tls(&mut self, agreed: Agreed) {
         Span::current().record("tls", agreed.version.as_str());
         self.presence.set_tls(&agreed.version);
         self.tls = Some(agreed);
     }
 
-    /// The TLS handshake has failed, for `reason`.
+    /// Notes that the TLS handshake has failed, for `reason`.
     pub(super) fn note_handshake(&mut self, reason: String) {
         self.failure = Some((Outcome::Refused, reason));
     }
 
-    /// The device has logged in, and sees this much mail.
+    /// Notes that the device has logged in, and sees this much mail.
     pub(super) fn note_login(&mut self, account: &Account, (messages, octets): (u32, Octets)) {
         Span::current().record("login", self.login.as_deref());
         self.presence.set_login(&account.login);
@@ -234,7 +234,7 @@ impl Summary {
         });
     }
 
-    /// `reply` refuses a login that leads to `upstream`, or to none (empty).
+    /// Counts a login that `reply` refuses; `upstream` is empty if the login leads to none.
     pub(super) fn count_refusal(&self, upstream: &str, reply: &Reply) {
         if let Some((outcome, reason)) = self.failure_of(reply) {
             metrics().login(upstream, outcome);
@@ -242,14 +242,14 @@ impl Summary {
         }
     }
 
-    /// The device has retrieved a message.
+    /// Notes that the device has retrieved a message.
     pub(super) fn note_retrieved(&mut self, octets: Octets) {
         metrics().retrieved(octets.0);
         self.retrieved += 1;
         self.retrieved_octets += octets.0;
     }
 
-    /// QUIT has removed so many messages.
+    /// Notes that QUIT has removed this many messages.
     pub(super) fn note_removed(&mut self, messages: u64) {
         self.removed = messages;
         if let Some(mailbox) = &self.mailbox
@@ -259,14 +259,14 @@ impl Summary {
         }
     }
 
-    /// A reply is written: it may tell of a failure.
+    /// Notes the failure that `reply` reports, if it reports one.
     pub(super) fn note(&mut self, reply: &Reply) {
         if let Some(failure) = self.failure_of(reply) {
             self.failure = Some(failure);
         }
     }
 
-    /// As [`failure`], in the upstream's words if it has refused a login.
+    /// Like [`failure`], but in the upstream's words if it has refused a login.
     fn failure_of(&self, reply: &Reply) -> Option<(Outcome, String)> {
         let (outcome, words) = failure(reply)?;
         match &self.denial {
@@ -275,7 +275,7 @@ impl Summary {
         }
     }
 
-    /// How the session went, and why in words.
+    /// How the session went, and the reason in words.
     fn outcome(&self) -> (Outcome, Option<&str>) {
         if let Some((outcome, reason)) = &self.failure {
             return (*outcome, Some(reason));
@@ -288,13 +288,14 @@ impl Summary {
         }
     }
 
-    /// Nobody needs to see the line: a health check, or a connection that says nothing.
+    /// Whether nobody needs to see the line: a health check, or a connection that says nothing.
     fn is_probe(&self, outcome: Outcome) -> bool {
         self.login.is_none() && outcome.level() == Level::INFO
     }
 }
 
-/// The failure that `reply` tells of, as an outcome and in words. That a device asks for a message that is gone is none.
+/// The failure that `reply` reports, as an outcome and in words. It is no failure if a device asks for a message that
+/// is gone.
 fn failure(reply: &Reply) -> Option<(Outcome, String)> {
     let (outcome, words) = match reply {
         Reply::Denied(denied @ Denied::Wrong) => (Outcome::Auth, denied.to_string()),
@@ -321,7 +322,7 @@ fn shown(octets: &[u8]) -> String {
     String::from_utf8_lossy(start).into_owned()
 }
 
-/// Whose refused connections have been logged lately.
+/// The networks whose refused connections were logged lately.
 static REFUSED: LazyLock<Quiet> = LazyLock::new(Quiet::default);
 
 /// Logs that a connection of `peer` is not let in.

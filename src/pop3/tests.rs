@@ -45,7 +45,7 @@ pub(crate) fn limits() -> Limits {
     }
 }
 
-/// `message` in pieces that end at `cuts`, in any order; those beyond its end are at its end.
+/// `message` in pieces that end at `cuts`. The cuts may come in any order; a cut beyond the end is one at the end.
 pub(super) fn cut(message: &[u8], cuts: Vec<usize>) -> Vec<&[u8]> {
     let mut cuts: Vec<_> = cuts.into_iter().map(|cut| cut.min(message.len())).collect();
     cuts.extend([0, message.len()]);
@@ -53,7 +53,7 @@ pub(super) fn cut(message: &[u8], cuts: Vec<usize>) -> Vec<&[u8]> {
     cuts.windows(2).map(|cut| &message[cut[0]..cut[1]]).collect()
 }
 
-/// Without upstreams or accounts: every login is wrong.
+/// A configuration without upstreams or accounts: every login is wrong.
 pub(crate) fn config(limits: Limits) -> Config {
     Config {
         state: State::default(),
@@ -105,7 +105,7 @@ fn connect(endpoint: Endpoint, limits: Limits, buffer: usize) -> (DuplexStream, 
     (device, stop)
 }
 
-/// Sends everything at once, then reads until the session ends. The greeting is verified and taken off.
+/// Sends everything at once, then reads until the session ends. The greeting is verified and removed.
 async fn talk_to(endpoint: Endpoint, limits: Limits, script: &[u8]) -> String {
     let (mut device, _) = connect(endpoint, limits, 1 << 20);
     device.write_all(script).await.unwrap();
@@ -358,7 +358,7 @@ async fn who_asks_without_end_is_answered_a_kilobyte_at_a_time() {
     assert!((blocks * 65..blocks * 110).contains(&waited), "{waited} ms");
 }
 
-/// Its last reply may wait for a device that does not read, but not for long.
+/// The last reply may wait for a device that does not read, but not for long.
 #[tokio::test(start_paused = true)]
 async fn a_farewell_that_nobody_reads_is_short() {
     let limits = Limits {

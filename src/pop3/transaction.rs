@@ -1,4 +1,4 @@
-//! TRANSACTION and UPDATE: the mail itself (RFC 1939 §5, §6).
+//! TRANSACTION and UPDATE: serves the mail itself (RFC 1939 §5, §6).
 
 use std::pin::{Pin, pin};
 
@@ -42,7 +42,7 @@ where
     end
 }
 
-/// Until QUIT.
+/// Answers commands until QUIT.
 async fn converse<S>(session: &mut Session<S>, maildrop: &mut Maildrop) -> Result<(), End>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -71,7 +71,7 @@ where
     }
 }
 
-/// Carries out a command whose reply is one line, whatever comes of it. Gives back any other: see [`send`].
+/// Carries out a command whose reply is always one line. Gives back any other command: see [`send`].
 fn execute<S>(session: &mut Session<S>, maildrop: &mut Maildrop, command: Command) -> Result<Reply, Command> {
     let reply = match command {
         Command::Stat => {
@@ -121,7 +121,7 @@ fn execute<S>(session: &mut Session<S>, maildrop: &mut Maildrop, command: Comman
     Ok(reply.unwrap_or_else(Reply::Maildrop))
 }
 
-/// Carries out a command whose reply has several lines, and writes that; tells whether it says `+OK`.
+/// Carries out a command whose reply may have several lines, and writes the reply; returns whether it says `+OK`.
 async fn send<S>(session: &mut Session<S>, maildrop: &mut Maildrop, command: Command) -> Result<bool, End>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -151,7 +151,7 @@ where
     }
 }
 
-/// LIST, a block at a time.
+/// Answers LIST, a block at a time.
 async fn sizes<S>(session: &mut Session<S>, listing: &Listing) -> Result<bool, End>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -166,7 +166,7 @@ where
     Ok(true)
 }
 
-/// UIDL, a block at a time.
+/// Answers UIDL, a block at a time.
 async fn unique_ids<S>(session: &mut Session<S>, maildrop: &Maildrop) -> Result<bool, End>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -181,7 +181,7 @@ where
     Ok(true)
 }
 
-/// XTND XLST. A message whose header the upstream does not deliver ends the session without the terminating dot.
+/// Answers XTND XLST. If the upstream does not deliver a header, the session ends without the terminating dot.
 async fn header_fields<S>(
     session: &mut Session<S>,
     maildrop: &mut Maildrop,
@@ -228,8 +228,9 @@ where
     Ok(true)
 }
 
-/// Passes a message on. `None`: there is none, and the device was told. An upstream that fails half way ends the
-/// session without the terminating dot: the device must not take half a message for a whole one.
+/// Passes a message on. Returns its octets; `None` if there is no message, and the device was told so. If the upstream
+/// fails half way, the session ends without the terminating dot: the device must not take half a message for a whole
+/// one.
 async fn message<'m, S>(
     session: &mut Session<S>,
     opening: Pin<&mut impl Future<Output = Result<Body<'m>, Error>>>,
@@ -248,16 +249,18 @@ where
     let announced = body.octets();
     let mut fold = session.fold_lines.map(Fold::new);
     let keeps_size = |alteration: &Option<Alteration>| alteration.as_ref().is_none_or(Alteration::keeps_size);
-    // What may get another size is held back until that is known, or until too much is held: better no size than a wrong one.
+    // A message whose size may change is held back until its size is known, or until too much is held: no size is
+    // better than a wrong one.
     let mut held = (announced.is_some() && fold.is_none() && !keeps_size(&alteration)).then(Vec::new);
     if held.is_none() {
-        // How many octets folding adds is known at the end only.
+        // Only at the end it is known how many octets folding adds.
         session.reply(&Reply::Message(announced.filter(|_| fold.is_none())))?;
     }
     let mut encoder = Multiline::new();
     let (mut received, mut octets) = (Octets(0), Octets(0));
     loop {
-        // When all octets are here only the upstream's word is missing that they are: not worth a write of its own.
+        // Once all octets are here, only the upstream's confirmation is missing. To wait for it is not worth a write of
+        // its own.
         let chunk = if announced == Some(received) {
             session.connection.unless_gone(pin!(body.chunk())).await?
         } else {
@@ -321,12 +324,13 @@ where
     Ok(Some(octets))
 }
 
-/// QUIT: the delete policy (RFC 1939 §6); `+OK` only if the upstream confirmed all of it.
+/// Carries out the delete policy upon QUIT (RFC 1939 §6); says `+OK` only if the upstream has confirmed all of it.
 async fn update<S>(session: &mut Session<S>, maildrop: Box<Maildrop>) -> Result<bool, End>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    // What counts as delivered must have been sent: a pipelined RETR, DELE, QUIT may all have come before a read.
+    // What counts as delivered must have been sent: a device may have sent RETR, DELE and QUIT in one go, before it
+    // read anything.
     if maildrop.is_touched()
         && let Err(end) = session.connection.flush().await
     {
@@ -355,7 +359,8 @@ where
         }
     };
     let ok = session.reply(&reply)?;
-    // Messages that were asked for in one go with QUIT may lie before the reply: a slow reader has the time that it needs.
+    // Messages that were asked for in one go with QUIT may come before the reply: a slow reader gets the time that it
+    // needs.
     let _ = session.connection.flush().await;
     Ok(ok)
 }

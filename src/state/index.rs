@@ -333,7 +333,7 @@ mod tests {
         }
         index.retain(|uid| uid.0 % 2 == 0);
         assert_eq!(index.arrived, [200, 400]);
-        assert_eq!(index.email_ids, ["2".into(), "4".into()]);
+        assert_eq!(index.email_ids, ["2", "4"].map(Box::<str>::from));
         assert!(index.has(true, true) && index.entries.contains(Uid(4)) && !index.entries.contains(Uid(3)));
         index.push(Uid(5), 10, Some(500), None);
         assert!(

@@ -74,6 +74,23 @@ impl Replacement {
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
+
+    /// Whether more than comfort would be lost with it: mail that comes back or is downloaded again, or two copies of a message.
+    /// (Mail that stays longer is comfort.)
+    pub(super) fn is_precious(&self) -> bool {
+        let has_copy = |pending: &Option<PendingMove>| pending.as_ref().is_some_and(PendingMove::has_copy);
+        let moves = |replaced: &Replaced<Option<PendingMove>>| has_copy(&replaced.was) || has_copy(&replaced.is);
+        let tells_more = |MarksReplaced { was, is }: &MarksReplaced| match (was, is) {
+            (Some(Ok(was)), Some(Ok(is))) => {
+                Marks {
+                    retrieved: was.retrieved.clone(),
+                    ..is.clone()
+                } != *was
+            }
+            _ => true,
+        };
+        self.past.is_some() || self.pending.as_ref().is_some_and(moves) || self.marks.values().any(tells_more)
+    }
 }
 
 impl Kept {
@@ -107,6 +124,37 @@ impl Kept {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn when_a_message_was_retrieved_is_not_precious() {
+        let before = Marks {
+            uid_validity: 7,
+            ..Marks::default()
+        };
+        let is_precious = |change: fn(&mut Marks, &mut Kept)| {
+            let kept = |marks: Marks| Kept {
+                marks: BTreeMap::from([("a".to_owned(), Ok(marks))]),
+                ..Kept::default()
+            };
+            let mut marks = before.clone();
+            let mut after = kept(Marks::default());
+            change(&mut marks, &mut after);
+            after.marks.insert("a".to_owned(), Ok(marks));
+            kept(before.clone()).replacement(&after).is_precious()
+        };
+        assert!(!is_precious(|_, _| ()));
+        assert!(!is_precious(|marks, _| marks.retrieved.insert(crate::types::Uid(1), 5)));
+        assert!(is_precious(|marks, _| marks.hidden.add(crate::types::Uid(1))));
+        assert!(is_precious(|_, kept| kept.past = Past::of(7)));
+        assert!(!is_precious(
+            |_, kept| kept.pending = Some(PendingMove::removal(7, [1].into()))
+        ));
+        assert!(is_precious(|_, kept| {
+            let mut pending = PendingMove::removal(7, [1].into());
+            pending.target = "Trash".to_owned();
+            kept.pending = Some(pending);
+        }));
+    }
 
     #[test]
     fn only_what_differs_is_replaced() {

@@ -1,7 +1,7 @@
 //! What can be done with the records of a mailbox in every store: read, compared, merged, renumbered, and replaced as a whole.
 
 use super::{
-    Kept, MailboxName, Marks, Past, PendingMove, Renumbered, StateStore, Unavailable, Whose,
+    Holding, Kept, MailboxName, Marks, Past, PendingMove, Renumbered, StateStore, Unavailable, Whose,
     records::{Renumbering, refuse},
 };
 
@@ -104,6 +104,18 @@ pub(super) async fn amend<S: StateStore + ?Sized>(
     known: Option<Kept>,
     edit: impl Fn(&mut Kept) -> Result<(), Unavailable> + Send,
 ) -> Result<Kept, Unavailable> {
+    amend_held(store, mailbox, whose, None, known, edit).await
+}
+
+/// [`amend`] by a session that holds the maildrop, if there is a `holding`.
+pub(super) async fn amend_held<S: StateStore + ?Sized>(
+    store: &S,
+    mailbox: &MailboxName,
+    whose: Whose<'_>,
+    holding: Option<&Holding>,
+    known: Option<Kept>,
+    edit: impl Fn(&mut Kept) -> Result<(), Unavailable> + Send,
+) -> Result<Kept, Unavailable> {
     let mut before = match known {
         Some(known) => known,
         None => store.kept(mailbox, whose).await?,
@@ -115,7 +127,11 @@ pub(super) async fn amend<S: StateStore + ?Sized>(
         if replacement.is_empty() {
             return Ok(before);
         }
-        match store.replace(mailbox, replacement).await {
+        let replaced = match holding {
+            Some(holding) => store.replace_held(holding, replacement).await,
+            None => store.replace(mailbox, replacement).await,
+        };
+        match replaced {
             Ok(()) => return Ok(after),
             Err(Unavailable::Changed) => before = store.kept(mailbox, whose).await?,
             Err(error) => return Err(error),

@@ -4,12 +4,16 @@ mod backup;
 #[cfg(unix)]
 mod control;
 mod database;
+mod duty;
 mod envelope;
 mod file;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod holding;
 mod index;
 mod kept;
+mod lease;
+mod lock;
 mod mailbox_state;
 mod mailboxes;
 mod memory;
@@ -17,15 +21,17 @@ mod part;
 mod records;
 mod restore;
 mod table;
+mod term;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod valkey;
 
 use std::{
     fmt, io,
     path::{Path, PathBuf},
     sync::Arc,
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use async_trait::async_trait;
@@ -35,15 +41,19 @@ pub use backup::{Backup, BackupWriter, NoBackup, Tally};
 #[cfg(unix)]
 pub use control::{RemoteStore, serve};
 pub use database::create_private;
+pub use duty::{Duty, LASTS, OnDuty};
 pub use file::FileStore;
+pub use holding::{Entered, Holding, KeptDigest, KnownIndex, Renewed, Welcome};
 pub use index::{Damage, Index};
 pub use kept::{Kept, MarksReplaced, Replaced, Replacement, Whose};
+pub use lease::{Lease, Leases, Tenure};
 pub use mailbox_state::MailboxState;
 pub use mailboxes::Mailboxes;
 pub use memory::MemoryStore;
 pub use part::{Kind, Part, Parts};
 pub use records::{Former, Identity, Marks, Past, PendingMove, Renumbered};
 pub use restore::restore;
+pub use valkey::ValkeyStore;
 
 use crate::types::MailboxName;
 
@@ -71,6 +81,51 @@ pub trait StateStore: Send + Sync + fmt::Debug {
     /// Replaces records of `mailbox`, all at once. [`Unavailable::Changed`] where what is kept of one is neither what it was
     /// nor what it is to be: somebody else has changed it.
     async fn replace(&self, mailbox: &MailboxName, replacement: Replacement) -> Result<(), Unavailable>;
+
+    /// How long a holding lasts that is not renewed. `None`: one process has the store alone, so that its own locks are enough,
+    /// and the store is not asked for maildrops.
+    fn lease(&self) -> Option<Duration> {
+        None
+    }
+
+    /// The digest that the store has of records like `kept`; `None` if it compares none.
+    fn digest(&self, _mailbox: &MailboxName, _login: &str, _kept: &Kept) -> Option<KeptDigest> {
+        None
+    }
+
+    /// Takes the maildrop of `holding`, or renews its lease if it is held under that name already; so this may be said twice.
+    /// If the records have not the digest `known`, they are told in the same answer.
+    async fn enter(&self, _holding: &Holding, _known: Option<&KeptDigest>) -> Result<Entered, Unavailable> {
+        Ok(Entered::Same)
+    }
+
+    /// Renews the leases of all `holdings`; in the same order, what has become of each.
+    async fn extend(&self, holdings: &[&Holding]) -> Vec<Renewed> {
+        vec![Renewed::Held; holdings.len()]
+    }
+
+    /// Gives the maildrop up if it is still held under that name, and remembers `index` for the next session. Returns once
+    /// that is done.
+    async fn leave(&self, _holding: &Holding, _index: Option<Arc<Index>>) -> Result<(), Unavailable> {
+        Ok(())
+    }
+
+    /// [`StateStore::replace`] by a session that holds the maildrop. [`Unavailable::Lost`] if another session holds it by now;
+    /// if nobody does, it is taken again, because a store that fails over may forget it.
+    async fn replace_held(&self, holding: &Holding, replacement: Replacement) -> Result<(), Unavailable> {
+        self.replace(&holding.mailbox, replacement).await
+    }
+
+    /// Takes `duty` under `name`, or renews it if it is held under that name already, for [`LASTS`]. Returns whether that was
+    /// possible: no other gateway has it.
+    async fn take_duty(&self, _duty: &Duty, _name: &[u8; 16]) -> Result<bool, Unavailable> {
+        Ok(true)
+    }
+
+    /// Gives `duty` up if it is still held under `name`.
+    async fn leave_duty(&self, _duty: &Duty, _name: &[u8; 16]) -> Result<(), Unavailable> {
+        Ok(())
+    }
 
     /// All marks.
     async fn all_marks(&self) -> Result<Vec<Marked>, Unavailable>;
@@ -165,14 +220,19 @@ pub enum Unavailable {
     /// Marks were reset or renumbered meanwhile.
     #[error("it was changed meanwhile")]
     Changed,
+    /// The session does not hold its maildrop any more.
+    #[error("the lock of the maildrop was lost: another session may have it")]
+    Lost,
 }
 
-/// The store that the configuration asks for: a file under `dir`, or memory. Reads the whole file, to prove it sound, and
-/// blocks for a moment where somebody else has it.
-pub fn open(config: &crate::config::State) -> Result<Arc<dyn StateStore>, Error> {
-    Ok(match &config.dir {
-        Some(dir) => Arc::new(FileStore::open(dir)?),
-        None => Arc::new(MemoryStore::default()),
+/// The store that the configuration asks for: servers that are shared, a file under `dir`, or memory. Reads the whole file, to
+/// prove it sound, and blocks for a moment where somebody else has it. Servers that cannot be reached are waited for, ten seconds
+/// at most.
+pub async fn open(config: &crate::config::State) -> Result<Arc<dyn StateStore>, Error> {
+    Ok(match (&config.shared, &config.dir) {
+        (Some(shared), _) => Arc::new(ValkeyStore::open(shared.clone(), config.key.clone()).await?),
+        (None, Some(dir)) => Arc::new(FileStore::open(dir)?),
+        (None, None) => Arc::new(MemoryStore::default()),
     })
 }
 
@@ -189,6 +249,24 @@ pub fn reach(dir: &Path) -> Result<Arc<dyn StateStore>, Error> {
         #[cfg(unix)]
         Err(Error::InUse { dir }) => Ok(Arc::new(RemoteStore::new(&dir))),
         Err(error) => Err(error),
+    }
+}
+
+/// The store that the configuration asks for, for a process other than the gateway: see [`reach`]. `None` if state is in the
+/// gateway's memory only.
+pub fn reach_configured(config: &crate::config::State) -> Result<Option<Arc<dyn StateStore>>, Error> {
+    match (&config.shared, &config.dir) {
+        (Some(shared), _) => Ok(Some(Arc::new(ValkeyStore::visit(shared.clone())?))),
+        (None, Some(dir)) => reach(dir).map(Some),
+        (None, None) => Ok(None),
+    }
+}
+
+/// Fails if the servers of state cannot be used.
+pub async fn inspect_shared(config: &crate::config::State) -> Result<(), Error> {
+    match &config.shared {
+        Some(shared) => ValkeyStore::visit(shared.clone())?.inspect(config.key.as_ref()).await,
+        None => Ok(()),
     }
 }
 
@@ -250,6 +328,14 @@ pub enum Error {
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
+    },
+    /// Servers that several gateways share cannot be used.
+    #[error("state.url: {url}: {what}")]
+    Shared {
+        /// `[state] url`
+        url: String,
+        /// What is wrong, and how it is mended.
+        what: String,
     },
     /// Another process has it.
     #[error("state.dir: another popgate is using {} (stop it, or give each a `dir` of its own)", .dir.display())]

@@ -19,7 +19,7 @@ use tracing_subscriber::{
 
 use crate::config::{Log, LogFormat};
 
-/// Why there are no logs.
+/// Why logs could not be set up or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The level is neither a level nor a filter directive.
@@ -30,9 +30,9 @@ pub enum Error {
     Twice(#[from] tracing_subscriber::util::TryInitError),
 }
 
-/// Sends the events of this process to stderr, as `[log]` says. Text is coloured on a terminal only; JSON has one
-/// object a line: an event's fields beside `timestamp`, `level` and `target`, and in `spans` the session and the upstream
-/// connection that it belongs to.
+/// Sends the events of this process to stderr, as `[log]` says. Text is coloured on a terminal only. JSON has one
+/// object a line: an event's fields beside `timestamp`, `level` and `target`, and in `spans` the session and the
+/// upstream connection that the event belongs to.
 pub fn init(log: &Log) -> Result<(), Error> {
     let targets: Targets = log.level.parse()?;
     let (filter, handle) = reload::Layer::new(targets);
@@ -53,15 +53,15 @@ pub fn init(log: &Log) -> Result<(), Error> {
             filtered.with(lines).try_init()?;
         }
     }
-    // Nothing was set up before, or this would not be reached.
+    // This can't fail: nothing was set up before, or `try_init` would have failed.
     let _ = LEVEL.set(handle);
     Ok(())
 }
 
-/// What changes the level.
+/// The handle by which the level is changed.
 static LEVEL: OnceLock<reload::Handle<Targets, Registry>> = OnceLock::new();
 
-/// Logs at `level` from now on, a level or a filter as in `[log]`.
+/// Logs at `level` from now on: a level or a filter, as in `[log]`.
 pub fn set_level(level: &str) -> Result<(), Error> {
     let targets: Targets = level.parse()?;
     if let Some(handle) = LEVEL.get() {
@@ -71,8 +71,8 @@ pub fn set_level(level: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Fields as `name=value`, with a value in quotes unless it is one plain word: nothing that a device or an upstream says can
-/// pass for a field, or for a line.
+/// Writes fields as `name=value`, with a value in quotes unless it is one plain word: nothing that a device or an
+/// upstream says can pass for a field, or for a line.
 #[derive(Debug)]
 struct Quoted;
 
@@ -114,7 +114,7 @@ impl Line<'_> {
         }
     }
 
-    /// A value that is one plain word for sure.
+    /// Writes a value that is certainly one plain word.
     fn write_plain(&mut self, field: &Field, value: impl fmt::Display) {
         if self.written.is_ok() {
             self.written = self.begin(field).and_then(|()| write!(self.writer, "{value}"));

@@ -1,4 +1,4 @@
-//! Metrics for Prometheus. Labels have bounded values: never a login or an address of a device.
+//! Metrics for Prometheus. The values of labels are bounded: never a login, never the address of a device.
 
 use std::{
     collections::BTreeMap,
@@ -30,15 +30,15 @@ pub fn metrics() -> &'static Metrics {
     &METRICS
 }
 
-/// Seconds, from what one store of state takes to a session that lasts for hours.
+/// The bounds of a histogram's buckets, in seconds.
 #[derive(Clone, Copy)]
 struct Seconds(&'static [f64]);
 
-/// A command of an upstream or an access to state.
+/// For a command to an upstream, or an access to state.
 const SHORT: Seconds = Seconds(&[
     0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0,
 ]);
-/// A session.
+/// For a session.
 const LONG: Seconds = Seconds(&[0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0]);
 
 impl MetricConstructor<Histogram> for Seconds {
@@ -165,7 +165,8 @@ impl Metrics {
         metrics
     }
 
-    /// A counter's name gets `_total` when it is written, and a name with a unit that unit.
+    /// Registers all metrics. When they are written, a counter's name gets `_total`, and a name with a unit gets that
+    /// unit.
     fn register(&mut self) {
         let registry = &mut self.registry;
         registry.register("sessions", "Sessions now", self.sessions.clone());
@@ -238,19 +239,19 @@ impl Metrics {
         registry.register("build", "The version that runs", build);
     }
 
-    /// A session begins at `listener`.
+    /// Counts a session that begins at `listener`.
     pub fn session_began(&self, listener: &Arc<str>) {
         self.sessions.get_or_create(&label(listener)).inc();
     }
 
-    /// A session of `listener` has ended.
+    /// Counts a session of `listener` that has ended.
     pub fn session_ended(&self, listener: &Arc<str>, outcome: Outcome, lasted: Duration) {
         self.sessions.get_or_create(&label(listener)).dec();
         self.session_seconds.observe(lasted.as_secs_f64());
         self.refused(listener, outcome);
     }
 
-    /// A connection of `listener` was not let in.
+    /// Counts a connection of `listener` by its outcome: a session that has ended, or a connection that was not let in.
     pub fn refused(&self, listener: &Arc<str>, outcome: Outcome) {
         let labels = SessionLabels {
             listener: listener.clone(),
@@ -259,25 +260,25 @@ impl Metrics {
         self.sessions_total.get_or_create(&labels).inc();
     }
 
-    /// A command of a device was answered.
+    /// Counts a command of a device that was answered.
     pub fn command(&self, verb: &'static str, ok: bool) {
         self.commands.get_or_create(&CommandLabels { verb, ok }).inc();
     }
 
-    /// A device has retrieved a message.
+    /// Counts a message that a device has retrieved.
     pub fn retrieved(&self, octets: u64) {
         self.messages_retrieved.inc();
         self.octets_retrieved.inc_by(octets);
     }
 
-    /// Messages were removed by `policy`.
+    /// Counts messages that were removed by `policy`.
     pub fn deleted(&self, policy: &'static str, messages: u64) {
         self.messages_deleted
             .get_or_create(&PolicyLabel { policy })
             .inc_by(messages);
     }
 
-    /// A login has ended; `upstream` is empty if the login leads to none.
+    /// Counts a login that has ended; `upstream` is empty if the login leads to none.
     pub fn login(&self, upstream: &str, outcome: Outcome) {
         let labels = UpstreamOutcome {
             upstream: upstream.to_owned(),
@@ -286,12 +287,12 @@ impl Metrics {
         self.logins.get_or_create(&labels).inc();
     }
 
-    /// A connection to `upstream`, counted until it is dropped.
+    /// Counts a connection to `upstream` until the result is dropped.
     pub fn connection(&'static self, upstream: &str) -> Counted {
         Counted::new(self, upstream)
     }
 
-    /// An upstream has answered a command.
+    /// Notes how long an upstream took to answer a command.
     pub fn upstream_command(&self, upstream: &Arc<str>, command: &'static str, took: Duration) {
         let labels = UpstreamCommand {
             upstream: upstream.clone(),
@@ -301,7 +302,7 @@ impl Metrics {
         histogram.observe(took.as_secs_f64());
     }
 
-    /// An upstream has failed.
+    /// Counts a failure of an upstream.
     pub fn upstream_error(&self, upstream: &str, kind: &'static str) {
         let labels = UpstreamKind {
             upstream: upstream.to_owned(),
@@ -310,7 +311,7 @@ impl Metrics {
         self.upstream_errors.get_or_create(&labels).inc();
     }
 
-    /// How long each upstream is left alone now: the longest of its users' pauses.
+    /// Sets how long each upstream is left alone now: the longest of its users' pauses.
     pub fn set_backoff<'a>(&self, pauses: impl IntoIterator<Item = (&'a str, Duration)>) {
         let label = |upstream: &str| UpstreamLabel {
             upstream: upstream.to_owned(),
@@ -323,7 +324,7 @@ impl Metrics {
         );
     }
 
-    /// A provider was asked for a token.
+    /// Counts that a provider was asked for a token.
     pub fn token_refresh(&self, upstream: &str, outcome: &'static str) {
         let labels = UpstreamOutcome {
             upstream: upstream.to_owned(),
@@ -332,7 +333,7 @@ impl Metrics {
         self.token_refreshes.get_or_create(&labels).inc();
     }
 
-    /// All consents there are now: upstream and state, once for each consent.
+    /// Sets all consents that there are now: upstream and state, once for each consent.
     pub fn set_consents<'a>(&self, consents: impl IntoIterator<Item = (&'a str, &'static str)>) {
         let mut counts = BTreeMap::new();
         for consent in consents {
@@ -349,7 +350,7 @@ impl Metrics {
         );
     }
 
-    /// Name of each certificate, and the seconds until it expires; negative if it has expired.
+    /// Sets the name of each certificate, and the seconds until it expires; negative if it has expired.
     pub fn set_certificates(&self, certificates: impl IntoIterator<Item = (String, i64)>) {
         let certificates = certificates.into_iter();
         self.replace(
@@ -358,7 +359,7 @@ impl Metrics {
         );
     }
 
-    /// Each part that does not work, and whether it is `failing` or `degraded`.
+    /// Sets the parts that do not work, and whether each is `failing` or `degraded`.
     pub fn set_unhealthy<'a>(&self, parts: impl IntoIterator<Item = (&'a str, &'static str)>) {
         let label = |part: &str, severity| PartLabels {
             part: part.to_owned(),
@@ -371,7 +372,7 @@ impl Metrics {
         );
     }
 
-    /// `values` are all that `gauges` has from now on: what is gone is not shown any more.
+    /// Replaces everything in `gauges` by `values`: what is gone is not shown any more.
     fn replace<L>(&self, gauges: &Family<L, Gauge>, values: impl Iterator<Item = (L, i64)>)
     where
         L: Clone + Eq + std::hash::Hash,
@@ -387,13 +388,13 @@ impl Metrics {
         self.replacing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// State was read or written.
+    /// Notes how long an access to state took.
     pub fn state(&self, operation: &'static str, took: Duration) {
         let histogram = self.state_seconds.get_or_create(&OperationLabel { operation });
         histogram.observe(took.as_secs_f64());
     }
 
-    /// All of them, in Prometheus' text format.
+    /// All metrics, in Prometheus' text format.
     pub fn encode(&self) -> String {
         let _replacing = self.replacing();
         let mut text = String::new();
@@ -439,7 +440,7 @@ impl Counted {
         }
     }
 
-    /// It waits for its login's next session, or does so no longer.
+    /// Notes whether the connection is parked.
     pub fn set_parked(&mut self, is_parked: bool) {
         if self.is_parked != is_parked {
             self.gauge().dec();
@@ -476,7 +477,7 @@ mod tests {
         assert_eq!(value(metrics, series).as_deref(), Some(expected), "{series} in\n{text}");
     }
 
-    /// Metrics of which each has been counted once or twice, and what is counted as long as it is held.
+    /// Metrics of which each has a value, and two connections that are counted as long as they are held.
     fn counted() -> (&'static Metrics, [Counted; 2]) {
         let metrics: &'static Metrics = Box::leak(Box::new(Metrics::new()));
         let listener: Arc<str> = "0.0.0.0:110".into();
@@ -551,7 +552,7 @@ mod tests {
         );
     }
 
-    /// The words of a text of PromQL.
+    /// The words of a PromQL text.
     fn words(text: &str) -> impl Iterator<Item = &str> {
         text.split(|character: char| !character.is_ascii_alphanumeric() && character != '_')
     }

@@ -1,6 +1,6 @@
-//! What an operator sees of a running gateway: log lines, [`mod@metrics`], how each session ended ([`Outcome`]), who is here
-//! ([`sessions()`]), how each login fared last ([`polls()`]), and what does not work ([`troubles()`]); and,
-//! for whoever asks, what both sides of a session say ([`mod@trace`]).
+//! What an operator sees of a running gateway: log lines, [`mod@metrics`], how each session ended ([`Outcome`]), which
+//! sessions there are ([`sessions()`]), how each login fared last ([`polls()`]), and what does not work
+//! ([`troubles()`]). On request, an operator also sees what both sides of a session say ([`mod@trace`]).
 //!
 //! One process is one gateway: the metrics and the list of sessions exist once in a process, as the log does.
 

@@ -15,19 +15,19 @@ pub enum Outcome {
     Throttled,
     /// The device did not log in: another session holds the maildrop.
     InUse,
-    /// The device was told `[SYS/TEMP]`.
+    /// The device was told `[SYS/TEMP]`, or the upstream failed in the middle of a message.
     Temp,
     /// The device was told `[SYS/PERM]`.
     Perm,
     /// QUIT removed some messages and not others.
     Partial,
-    /// The device was not let in, or was shown the door.
+    /// The device was not let in, or the gateway disconnected it.
     Refused,
     /// The device closed or lost the connection.
     Dropped,
     /// The device was silent for `idle_seconds`.
     Idle,
-    /// Another limit of time was over.
+    /// Another time limit was over, or the device did not read what was sent.
     Timeout,
     /// The gateway was being stopped.
     Shutdown,

@@ -6,7 +6,7 @@ use std::{
     time::SystemTime,
 };
 
-/// Logins remembered at once: more are forgotten, those that were not heard of for longest first.
+/// The most logins that are remembered. If there are more, the one that was not heard of for longest is forgotten.
 const LOGINS: usize = 10_000;
 
 /// How a login fared last.
@@ -14,7 +14,7 @@ const LOGINS: usize = 10_000;
 pub struct Poll {
     /// When it last logged in, and how many messages it saw.
     pub success: Option<(SystemTime, u32)>,
-    /// When it last failed, and why in words. Older than `success` if it has logged in since.
+    /// When it last failed, and why in words. This is older than `success` if it has logged in since.
     pub failure: Option<(SystemTime, String)>,
 }
 
@@ -31,8 +31,8 @@ impl Poll {
     }
 }
 
-/// The polls of all logins that exist, as far as is known: a login that nobody has proven to exist is not remembered, since
-/// anybody can make up as many as he likes.
+/// How each login fared last, for logins that exist. A login that nobody has proven to exist is not remembered: anybody
+/// can make up any number of them.
 #[derive(Debug, Default)]
 pub struct Polls(Mutex<BTreeMap<String, Poll>>);
 
@@ -43,7 +43,7 @@ pub fn polls() -> &'static Polls {
 }
 
 impl Polls {
-    /// These logins exist: their failures are remembered even if they never succeeded.
+    /// Notes that these logins exist: their failures are remembered even if they never succeeded.
     pub fn expect<'a>(&self, logins: impl IntoIterator<Item = &'a str>) {
         let mut all = self.lock();
         for login in logins {
@@ -51,7 +51,7 @@ impl Polls {
         }
     }
 
-    /// `login` has logged in and seen so many messages.
+    /// Notes that `login` has logged in and seen this many messages.
     pub fn succeeded(&self, login: &str, messages: u32) {
         let mut all = self.lock();
         if all.len() >= LOGINS && !all.contains_key(login) {
@@ -64,14 +64,14 @@ impl Polls {
         all.entry(login.to_owned()).or_default().success = Some((SystemTime::now(), messages));
     }
 
-    /// `login` has failed, for this reason; nothing if no such login is known.
+    /// Notes that `login` has failed, for this reason. Does nothing if no such login is known.
     pub fn failed(&self, login: &str, reason: &str) {
         if let Some(poll) = self.lock().get_mut(login) {
             poll.failure = Some((SystemTime::now(), reason.to_owned()));
         }
     }
 
-    /// How `login` fared.
+    /// How `login` fared last.
     pub fn of(&self, login: &str) -> Poll {
         self.lock().get(login).cloned().unwrap_or_default()
     }

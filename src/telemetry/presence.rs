@@ -1,4 +1,4 @@
-//! Who is here now: the sessions that have not ended.
+//! The sessions that have not ended.
 
 use std::{
     net::SocketAddr,
@@ -15,15 +15,15 @@ use serde::{Deserialize, Serialize};
 /// A session that has not ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Here {
-    /// Its number; the log has it as `id` of the session's span.
+    /// The session's number; the log has it as `id` of the session's span.
     pub id: u64,
     /// The address of the listener.
     pub listener: String,
-    /// The device.
+    /// The address of the device.
     pub peer: SocketAddr,
     /// The login, once the device has logged in.
     pub login: Option<String>,
-    /// The version of TLS, if it has TLS.
+    /// The version of TLS; `None` if there is no TLS.
     pub tls: Option<String>,
     /// When it began, in seconds since 1970.
     pub since: u64,
@@ -48,7 +48,7 @@ pub struct Presence {
 }
 
 impl Presence {
-    /// A session of the device `peer` at `listener` begins.
+    /// Lists a session of the device `peer` at `listener` that begins.
     pub fn new(listener: Arc<str>, peer: SocketAddr) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -63,17 +63,17 @@ impl Presence {
         Self { id, facts }
     }
 
-    /// Its number, which no other session of this process has.
+    /// The session's number, which no other session of this process has.
     pub fn id(&self) -> u64 {
         self.id
     }
 
-    /// The device has logged in.
+    /// Notes that the device has logged in.
     pub fn set_login(&self, login: &str) {
         let _ = self.facts.login.set(login.to_owned());
     }
 
-    /// There is TLS, of this version.
+    /// Notes that there is TLS, of this version.
     pub fn set_tls(&self, version: &str) {
         let _ = self.facts.tls.set(version.to_owned());
     }

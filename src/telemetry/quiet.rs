@@ -1,4 +1,4 @@
-//! Events that anybody can cause as often as he likes: at most one log line a minute for each network.
+//! Limits log lines about events that anybody can cause at will: at most one line a minute for each network.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -9,7 +9,7 @@ use crate::types::network;
 
 /// How long the further events of a network are not logged.
 const PAUSE: Duration = Duration::from_secs(60);
-/// Networks remembered at once. While there are more, events of the others are not logged.
+/// The most networks that are remembered. While there are more, events of the others are not logged.
 const NETWORKS: usize = 4096;
 
 /// Remembers which networks have caused an event in the last minute.
@@ -19,12 +19,13 @@ pub struct Quiet(DashMap<IpAddr, Said>);
 #[derive(Debug)]
 struct Said {
     at: Instant,
-    /// Events since then that were not logged.
+    /// How many events since then were not logged.
     suppressed: u64,
 }
 
 impl Quiet {
-    /// An event of `address`: if it is to be logged, returns how many before it were not.
+    /// Counts an event of `address`. If it is to be logged, returns how many events before it were not; otherwise
+    /// `None`.
     pub fn admit(&self, address: IpAddr) -> Option<u64> {
         let network = network(address);
         if self.0.len() >= NETWORKS && !self.0.contains_key(&network) {

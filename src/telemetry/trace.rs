@@ -1,5 +1,5 @@
-//! What both sides of a login's sessions say, for whoever runs `popgate trace`: secrets and mail are replaced by their length.
-//! While nobody does, this costs a look at a number.
+//! What both sides of a login's sessions say, for an operator who runs `popgate trace`. Secrets and mail are replaced
+//! by their length. While nobody runs it, tracing costs one look at a number.
 
 use std::{
     sync::{
@@ -13,12 +13,12 @@ use dashmap::DashMap;
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast::{self, error::RecvError};
 
-/// Lines that whoever traces may be behind; older ones are lost.
+/// How many lines a tracer may be behind; older ones are lost.
 const BEHIND: usize = 4096;
-/// Octets of a line that are shown.
+/// How many octets of a line are shown.
 const SHOWN: usize = 400;
 
-/// With whom the gateway speaks.
+/// The side that the gateway speaks with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Side {
@@ -35,7 +35,7 @@ pub struct Line {
     pub at: u64,
     /// The session's number.
     pub session: u64,
-    /// With whom.
+    /// The side that the gateway speaks with.
     pub side: Side,
     /// Whether the gateway said it.
     pub is_ours: bool,
@@ -43,7 +43,7 @@ pub struct Line {
     pub text: String,
 }
 
-/// Logins that are traced.
+/// The logins that are traced.
 static TRACED: LazyLock<DashMap<String, broadcast::Sender<Line>>> = LazyLock::new(DashMap::new);
 /// How many tracers there are.
 static TRACERS: AtomicUsize = AtomicUsize::new(0);
@@ -60,7 +60,7 @@ tokio::task_local! {
     static SESSION: Arc<Session>;
 }
 
-/// Does the work of the session `id`: what is said in it can be traced.
+/// Does the work of the session `id`, so that what is said in it can be traced.
 pub fn session<T>(id: u64, work: impl Future<Output = T>) -> impl Future<Output = T> {
     let session = Session {
         id,
@@ -69,19 +69,19 @@ pub fn session<T>(id: u64, work: impl Future<Output = T>) -> impl Future<Output 
     SESSION.scope(Arc::new(session), work)
 }
 
-/// The session that runs here is one of `login`, as [`crate::types::canonical`] writes it.
+/// Notes that the session that runs here is one of `login`, as [`crate::types::canonical`] writes it.
 pub fn set_login(login: &str) {
     let _ = SESSION.try_with(|session| {
         *session.login.lock().unwrap_or_else(PoisonError::into_inner) = Some(login.to_owned());
     });
 }
 
-/// The gateway says `text`.
+/// Traces that the gateway says `text`.
 pub fn said(side: Side, text: impl FnOnce() -> String) {
     note(side, true, text);
 }
 
-/// The gateway hears `text`.
+/// Traces that the gateway hears `text`.
 pub fn heard(side: Side, text: impl FnOnce() -> String) {
     note(side, false, text);
 }
@@ -156,7 +156,7 @@ pub struct Tracer {
 }
 
 impl Tracer {
-    /// Of `login`, as [`crate::types::canonical`] writes it.
+    /// Traces the sessions of `login`, as [`crate::types::canonical`] writes it.
     pub fn new(login: &str) -> Self {
         let lines = match TRACED.entry(login.to_owned()) {
             dashmap::Entry::Occupied(entry) => entry.get().subscribe(),
@@ -178,7 +178,7 @@ impl Tracer {
         match self.lines.recv().await {
             Ok(line) => Ok(line),
             Err(RecvError::Lagged(lost)) => Err(lost),
-            // It is not closed while there is a tracer.
+            // The channel is not closed while there is a tracer.
             Err(RecvError::Closed) => std::future::pending().await,
         }
     }
@@ -187,7 +187,7 @@ impl Tracer {
 impl Drop for Tracer {
     fn drop(&mut self) {
         TRACERS.fetch_sub(1, Ordering::Relaxed);
-        // This one is still among the receivers.
+        // This tracer is still among the receivers.
         TRACED.remove_if(&self.login, |_, sender| sender.receiver_count() <= 1);
     }
 }

@@ -1,4 +1,4 @@
-//! What keeps the gateway from serving as it should, by part: for /readyz and the status page.
+//! What keeps the gateway from serving as it should, by part: shown by /readyz and on the status page.
 
 use std::{
     collections::BTreeMap,
@@ -16,12 +16,12 @@ pub fn troubles() -> &'static Troubles {
 }
 
 impl Troubles {
-    /// `part` fails.
+    /// Notes that `part` fails, for `reason`.
     pub fn begin(&self, part: &str, reason: String) {
         self.lock().insert(part.to_owned(), reason);
     }
 
-    /// `part` works.
+    /// Notes that `part` works.
     pub fn end(&self, part: &str) {
         self.lock().remove(part);
     }

@@ -41,6 +41,7 @@ mod reload;
 mod retention;
 mod servers;
 mod sessions;
+mod several;
 mod shutdown;
 mod spelling;
 mod systemd;

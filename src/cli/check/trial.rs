@@ -62,6 +62,9 @@ pub(super) async fn run(config: &Config) -> Vec<Finding> {
         is_running = is_in_use;
         findings.extend(finding);
     }
+    if let Err(error) = state::inspect_shared(&config.state).await {
+        findings.push(Finding::Failure(error.to_string()));
+    }
     // All sockets stay bound until the end, to find an address that includes another (0.0.0.0 and 127.0.0.1).
     let mut bound: Vec<TcpListener> = Vec::new();
     for listener in &config.listeners {

@@ -19,6 +19,7 @@ use super::{
     ClientCertificates, ListenerTls, LogFormat, Secret,
     key::{OneOrMany, Shape, Table, table},
     log::LogFilter,
+    state_url::StateUrl,
     value::{AnyNetworks, Days, FileName, HostNames, Networks, PageUrl, Size, WebhookUrl},
 };
 
@@ -164,6 +165,31 @@ table! {
         key_file: Option<FileName> [example("/run/secrets/state-key")];
         /// The same as key_file, without a file of its own.
         key: Option<Secret> [example("32 characters at least, which nobody could guess")];
+        /// Valkey, or Redis 7 or later, instead of `dir`, for several popgates that serve the same mailboxes. rediss:// is
+        /// with TLS, redis:// without; several servers are redis+sentinel://one,two,three/service and
+        /// redis-cluster://one,two,three. (Needs `key_file`, the same for all popgates.)
+        url: Option<StateUrl> [
+            example("rediss://popgate@valkey:6379"),
+            help("where the state of several popgates lies, such as \"rediss://popgate@valkey:6379\"")
+        ];
+        /// File with the password of the user in `url`.
+        password_file: Option<FileName> [example("/run/secrets/valkey")];
+        /// The same as password_file, without a file of its own.
+        password: Option<Secret> [example("a password of the servers")];
+        /// PEM file of certificates to trust in addition to the system's, for rediss://.
+        ca_file: Option<FileName> [example("/run/secrets/ca.pem")];
+        /// How the names of all keys begin there.
+        prefix: String [default("popgate")];
+        /// How many replicas of the server must have confirmed what must not be lost: what logins have hidden, and consents.
+        /// 1 if the server has replicas, 0 if it has none.
+        replicas: usize [default("0"), within(0, 10)];
+        /// Refuses to start unless the server writes to its disk before it answers (appendfsync always). That costs the
+        /// server most of its speed.
+        fsync: bool [default("false")];
+        /// How long a maildrop stays locked if the popgate that has opened it dies.
+        lease_seconds: Duration [default("20"), within(6, 600)];
+        /// What this popgate is called among the others. Default: the name of the machine.
+        replica: Option<String> [example("a")];
     }
 
     /// `[web]`

@@ -182,3 +182,26 @@ fn names_that_differ_in_case() {
         );
     }
 }
+
+#[test]
+fn shared_state_without_tls() {
+    let key = "k".repeat(40);
+    let state = |url: &str| format!("{UPSTREAM}[state]\nurl = \"{url}\"\nkey = \"{key}\"\n");
+    for here in [
+        "redis://localhost",
+        "redis+sentinel://127.0.0.1,[::1]/s",
+        "rediss://valkey",
+    ] {
+        assert!(
+            !warnings(state(here)).iter().any(|risk| risk.contains("state.url")),
+            "{here}"
+        );
+    }
+    for there in ["redis://valkey", "redis-cluster://127.0.0.1,10.0.0.1"] {
+        let risks = warnings(state(there));
+        assert!(
+            risks.iter().any(|risk| risk.starts_with("state.url is without TLS")),
+            "{risks:?}"
+        );
+    }
+}

@@ -6,6 +6,7 @@ mod maildrop;
 mod notify;
 mod oauth2;
 mod signing_key;
+mod state;
 mod upstream;
 mod value;
 mod web;
@@ -19,12 +20,8 @@ use std::{
 
 use self::value::Checked;
 use super::{
-    Certificate, Config, Error, HAS_LEGACY_TLS, Limits, Loaded, Log, Secret, State, UidlImport, keys, keys::Document,
-    source::Sources,
+    Certificate, Config, Error, HAS_LEGACY_TLS, Limits, Loaded, Log, UidlImport, keys, keys::Document, source::Sources,
 };
-
-/// The least length of the key that seals tokens, in octets; a shorter one could be guessed.
-const LEAST_KEY: usize = 32;
 
 /// Verifies a document that came from `sources`; relative paths in it are relative to `directory`.
 pub(super) fn verify(document: Document, sources: Sources, directory: &Path) -> Result<Loaded, Error> {
@@ -130,26 +127,6 @@ impl Verifier<'_> {
         if accounts.is_empty() && upstreams.iter().all(|upstream| upstream.logins.is_empty()) {
             let help = "give an upstream the logins that it takes, logins = [\"*@example.org\"], or add an [[account]]";
             self.wrong(&format!("upstream.{}.logins", first.name), "nobody could log in", help);
-        }
-    }
-
-    fn state(&mut self, state: keys::State) -> Checked<State> {
-        let key_file = state.key_file.as_ref().map(|file| self.directory.join(&file.0));
-        let key = self.secret("state.key", state.key, state.key_file)?;
-        Ok(State {
-            dir: state.dir.map(|dir| self.directory.join(dir.0)),
-            key: key.map(|key| self.sealing_key(&key)).transpose()?,
-            key_file,
-        })
-    }
-
-    fn sealing_key(&mut self, key: &Secret) -> Checked<Secret> {
-        let key = key.expose().trim_ascii();
-        if key.len() < LEAST_KEY {
-            let help = "make one by: head -c 32 /dev/urandom | base64 > key";
-            Err(self.wrong("state.key", format!("has less than {LEAST_KEY} octets"), help))
-        } else {
-            Ok(Secret::from(key.to_vec()))
         }
     }
 

@@ -153,8 +153,8 @@ impl Verifier<'_> {
         let Some(state) = state.filter(|_| oauth2.needs_consent()) else {
             return;
         };
-        let dir = state.dir.is_some() || self.sources.is_wrong("state.dir");
-        if !dir {
+        let is_kept = state.is_kept() || self.sources.is_wrong("state.dir") || self.sources.is_wrong("state.url");
+        if !is_kept {
             let help =
                 "write [state] with dir = \"/data\": without it everybody would have to sign in again after a restart";
             let what = match state.key {

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::imap::response::Kind;
 
-/// A reader whose commands `tags` are in flight, in a mailbox of `exists` messages.
+/// A reader with commands in flight, and what it reads from.
 struct Scene {
     reader: Reader,
     frame: Frame,
@@ -25,7 +25,7 @@ impl Scene {
         }
     }
 
-    /// What comes of `octets`, in words; contents are taken whole.
+    /// The events that come of `octets`, in words. Contents are read to their end.
     fn hear(&mut self, octets: &[u8]) -> Result<Vec<String>, Error> {
         self.frame.space().extend_from_slice(octets);
         let mut heard = Vec::new();
@@ -74,7 +74,7 @@ fn data(name: &'static str) -> Expect {
     }
 }
 
-/// The same octets whole, one at a time, and in any two pieces give the same events.
+/// The events that come of `octets`. Asserts that the same events come if the octets are received one at a time.
 fn heard(tags: &[&str], exists: u32, expect: Expect, octets: &[u8]) -> Vec<String> {
     let whole = Scene::new(tags, exists, expect).hear(octets).unwrap();
     let mut single = Scene::new(tags, exists, expect);
@@ -82,7 +82,7 @@ fn heard(tags: &[&str], exists: u32, expect: Expect, octets: &[u8]) -> Vec<Strin
     for octet in octets {
         events.extend(single.hear(&[*octet]).unwrap());
     }
-    // A content comes in pieces then.
+    // Contents come in pieces then, so they are not compared.
     let without_contents = |events: &[String]| -> Vec<String> {
         let contents = [" of 1, ", " of ?, "];
         let events = events.iter();
@@ -201,7 +201,7 @@ fn a_literal_that_ends_early() {
         let mut scene = Scene::new(&["a"], 1, content());
         scene.hear(text.as_bytes()).unwrap();
         assert_eq!(scene.reader.has_ended_early(&scene.frame), is_early, "{text:?}");
-        // Also if nothing of it was taken yet.
+        // The same if nothing of the content was taken yet.
         let mut scene = Scene::new(&["a"], 1, content());
         scene.frame.space().extend_from_slice(text.as_bytes());
         scene.reader.next(&mut scene.frame).unwrap();
@@ -312,7 +312,7 @@ fn a_server_of_another_protocol_is_known_by_its_greeting() {
     );
 }
 
-/// Whatever a server repeats comes to an end, soon.
+/// Whatever a server repeats, the reader soon gives up.
 #[test]
 fn nothing_goes_on_without_end() {
     let endless = [
@@ -428,7 +428,8 @@ fn pieces() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(words, 0..40).prop_map(|words| words.concat().into_bytes())
 }
 
-/// Plays `octets` as a server that sends them cut at `cuts`; returns what was heard until the end or an error.
+/// Plays `octets` as a server that sends them cut at `cuts`. Returns what was heard until the end or an error, and
+/// whether there was no error.
 fn play(octets: &[u8], cuts: &[usize], expect: Expect) -> (Vec<String>, bool) {
     let mut scene = Scene::new(&["a", "b"], 3, expect);
     let mut events = Vec::new();
@@ -448,7 +449,8 @@ fn play(octets: &[u8], cuts: &[usize], expect: Expect) -> (Vec<String>, bool) {
 proptest! {
     #![proptest_config(ProptestConfig { cases: transcripts(), ..ProptestConfig::default() })]
 
-    /// No transcript makes the reader panic or hold more than it was sent, and where it is cut does not matter.
+    /// No transcript makes the reader panic or hold more than it was sent, and it does not matter where a transcript is
+    /// cut.
     #[test]
     fn any_transcript_is_survived(
         octets in pieces(),

@@ -7,6 +7,8 @@ mod file;
 mod gone;
 mod killed;
 #[cfg(unix)]
+pub(super) mod server;
+#[cfg(unix)]
 mod socket;
 mod suite;
 

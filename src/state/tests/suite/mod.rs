@@ -1,4 +1,4 @@
-//! What every store promises: in memory, in a file, and a running gateway's by its socket.
+//! What every store promises: in memory, in a file, a running gateway's by its socket, and in servers that several gateways share.
 
 macro_rules! for_every_store {
     ($($test:ident,)*) => {
@@ -26,10 +26,43 @@ macro_rules! for_every_store {
                 served.end().await;
             })*
         }
+        #[cfg(unix)]
+        for_every_shared_store! { $($test,)* }
+    };
+}
+
+/// Tests over each program that serves shared state.
+#[cfg(unix)]
+macro_rules! for_every_shared_store {
+    ($($test:ident,)*) => {
+        mod redis {
+            $(#[tokio::test]
+            async fn $test() {
+                if let Some(server) = crate::state::tests::server::Server::start(
+                    crate::state::tests::server::Program::Redis,
+                    &[],
+                ) {
+                    super::$test(&server.store().await).await;
+                }
+            })*
+        }
+        mod valkey {
+            $(#[tokio::test]
+            async fn $test() {
+                if let Some(server) = crate::state::tests::server::Server::start(
+                    crate::state::tests::server::Program::Valkey,
+                    &[],
+                ) {
+                    super::$test(&server.store().await).await;
+                }
+            })*
+        }
     };
 }
 
 mod backup;
+#[cfg(unix)]
+mod leases;
 mod mailboxes;
 mod marks;
 mod notices;

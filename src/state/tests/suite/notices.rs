@@ -21,6 +21,11 @@ async fn are_kept_by_name(store: &dyn StateStore) {
     assert!(!store.has_failed());
 }
 
+#[cfg(unix)]
+for_every_shared_store! {
+    are_kept_by_name,
+}
+
 #[tokio::test]
 async fn in_memory() {
     are_kept_by_name(&MemoryStore::default()).await;

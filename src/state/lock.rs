@@ -12,7 +12,7 @@ use crate::types::MailboxName;
 
 /// The maildrops that sessions hold or wait for.
 #[derive(Debug, Clone, Default)]
-pub struct Locks(Arc<DashMap<Arc<Key>, Arc<Mutex<()>>>>);
+pub(super) struct Locks(Arc<DashMap<Arc<Key>, Arc<Mutex<()>>>>);
 
 /// What is locked.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -25,7 +25,7 @@ struct Key {
 
 /// A maildrop, held while this lives.
 #[derive(Debug)]
-pub struct Lock {
+pub(super) struct Lock {
     _mailbox: Option<HeldKey>,
     _login: HeldKey,
 }
@@ -51,7 +51,7 @@ impl Locks {
     ///
     /// Two logins that lead to the same folder of the same user exclude each other, unless one of them has a view of its own
     /// (`is_private`: `hide`). Two sessions of one login always do, even if a reload of the configuration has come between them.
-    pub async fn hold(
+    pub(super) async fn hold(
         &self,
         mailbox: &Arc<MailboxName>,
         login: &str,

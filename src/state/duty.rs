@@ -1,0 +1,135 @@
+//! Work that one gateway does at a time, of all gateways that share a store.
+
+use std::{fmt, future::pending, sync::Arc, time::Duration};
+
+use tokio::{
+    runtime::Handle,
+    task::AbortHandle,
+    time::{Instant, sleep},
+};
+
+use super::{
+    Consent, StateStore, Unavailable,
+    lease::random_name,
+    term::{PART, Term},
+};
+
+/// How long a duty stays taken if the gateway that has it dies.
+pub const LASTS: Duration = Duration::from_secs(60);
+/// How often a duty is asked for again that another gateway has.
+const AGAIN: Duration = Duration::from_millis(200);
+
+/// Work that only one of the gateways that share a store does at a time.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Duty {
+    /// Renewing the token of a consent: a provider may accept each refresh token only once, and may end the consent if two
+    /// gateways use the same one (RFC 9700 §4.14.2).
+    Renewal(Consent),
+    /// Deleting messages past `retain_days`, and renewing consents that nobody uses.
+    Sweep,
+}
+
+/// A duty that this gateway has. If it is dropped, the duty is given up in the background: see [`OnDuty::leave`].
+pub struct OnDuty {
+    /// `None` if the store is not shared.
+    shared: Option<SharedDuty>,
+}
+
+struct SharedDuty {
+    store: Arc<dyn StateStore>,
+    duty: Duty,
+    name: [u8; 16],
+    term: Arc<Term>,
+    /// The task that renews it.
+    renewing: AbortHandle,
+}
+
+impl Duty {
+    /// Takes the duty if no other gateway has it; otherwise asks again until `patience` is over, and then returns `None`.
+    pub async fn take(self, store: &Arc<dyn StateStore>, patience: Duration) -> Result<Option<OnDuty>, Unavailable> {
+        if store.lease().is_none() {
+            return Ok(Some(OnDuty { shared: None }));
+        }
+        let (name, begun) = (random_name()?, Instant::now());
+        loop {
+            let asked = Instant::now();
+            if store.take_duty(&self, &name).await? {
+                let term = Arc::new(Term::new());
+                term.renewed(asked, LASTS);
+                let renewing = keep(store.clone(), self.clone(), name, term.clone());
+                let shared = SharedDuty {
+                    store: store.clone(),
+                    duty: self,
+                    name,
+                    term,
+                    renewing: tokio::spawn(renewing).abort_handle(),
+                };
+                return Ok(Some(OnDuty { shared: Some(shared) }));
+            }
+            let left = patience.saturating_sub(begun.elapsed());
+            if left.is_zero() {
+                return Ok(None);
+            }
+            sleep(AGAIN.min(left)).await;
+        }
+    }
+}
+
+/// Renews a duty until another gateway has it.
+async fn keep(store: Arc<dyn StateStore>, duty: Duty, name: [u8; 16], term: Arc<Term>) {
+    loop {
+        sleep(LASTS / PART).await;
+        let asked = Instant::now();
+        match store.take_duty(&duty, &name).await {
+            Ok(true) => term.renewed(asked, LASTS),
+            Ok(false) => {
+                term.lose();
+                return;
+            }
+            // The failure is in the log. The duty may still be renewed in time.
+            Err(_) => {}
+        }
+    }
+}
+
+impl OnDuty {
+    /// Returns when another gateway may have the duty; never if the store is not shared.
+    pub async fn lapsed(&self) {
+        match &self.shared {
+            Some(shared) => shared.term.ended().await,
+            None => pending().await,
+        }
+    }
+
+    /// Gives the duty up, and returns once the store has been told.
+    pub async fn leave(mut self) {
+        if let Some(shared) = self.shared.take() {
+            shared.leave().await;
+        }
+    }
+}
+
+impl SharedDuty {
+    async fn leave(self) {
+        self.renewing.abort();
+        // A failure is in the log; the duty ends by itself.
+        let _ = self.store.leave_duty(&self.duty, &self.name).await;
+    }
+}
+
+impl Drop for OnDuty {
+    fn drop(&mut self) {
+        if let Some(shared) = self.shared.take()
+            && let Ok(runtime) = Handle::try_current()
+        {
+            runtime.spawn(shared.leave());
+        }
+    }
+}
+
+impl fmt::Debug for OnDuty {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let duty = self.shared.as_ref().map(|shared| &shared.duty);
+        f.debug_tuple("OnDuty").field(&duty).finish()
+    }
+}

@@ -1,0 +1,338 @@
+//! The maildrops that the sessions of this process hold. In the process they wait for each other in a fair queue. Of a store that
+//! other processes use too each maildrop is held under a lease, which one task renews for all sessions.
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::HashMap,
+    future::pending,
+    mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use aws_lc_rs::rand;
+use tokio::{
+    runtime::Handle,
+    time::{Instant, sleep},
+};
+use tokio_util::task::TaskTracker;
+
+use super::{
+    Entered, Holding, Index, KeptDigest, MailboxName, Renewed, StateStore, Unavailable, Welcome,
+    lock::{Lock, Locks},
+    term::{PART, Term},
+};
+
+/// How often a shared store is asked again for a maildrop that a session of another process holds.
+const AGAIN: Duration = Duration::from_millis(200);
+
+/// Gives maildrops to sessions, each to one at a time.
+#[derive(Debug, Clone)]
+pub struct Leases(Arc<Table>);
+
+#[derive(Debug)]
+struct Table {
+    store: Arc<dyn StateStore>,
+    locks: Locks,
+    /// What is held of a shared store.
+    held: Mutex<Held>,
+    /// Maildrops given up by sessions that did not wait for it.
+    leaving: TaskTracker,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    /// By name.
+    entries: HashMap<[u8; 16], Arc<Entry>>,
+    /// Whether the task that renews them runs.
+    is_renewing: bool,
+}
+
+/// A maildrop of a shared store that a session holds.
+#[derive(Debug)]
+struct Entry {
+    holding: Holding,
+    /// How long the session may rely on the maildrop.
+    term: Term,
+    /// Whether the maildrop has been given up. Locked while it is taken again or given up, so that it is not taken again behind
+    /// a session that has left.
+    has_left: tokio::sync::Mutex<bool>,
+}
+
+/// A maildrop that a session holds while this lives. Dropping it gives the maildrop up in the background: see [`Lease::leave`].
+#[derive(Debug)]
+pub struct Lease {
+    /// None if the store is not shared.
+    entry: Option<Arc<Entry>>,
+    table: Arc<Table>,
+    /// Given up when the store has been told.
+    lock: Option<Lock>,
+}
+
+impl Leases {
+    /// Of maildrops whose records are in `store`.
+    pub fn new(store: Arc<dyn StateStore>) -> Self {
+        Self(Arc::new(Table {
+            store,
+            locks: Locks::default(),
+            held: Mutex::default(),
+            leaving: TaskTracker::new(),
+        }))
+    }
+
+    /// The store.
+    pub(super) fn store(&self) -> &Arc<dyn StateStore> {
+        &self.0.store
+    }
+
+    /// Takes the maildrop that `login` has in `mailbox`; waits for it for `patience` at most, behind those sessions of this process
+    /// that wait for it already. Returns `None` if another session still holds the maildrop then. If the records have not the
+    /// digest `known`, a shared store tells them.
+    ///
+    /// Two logins that lead to the same folder of the same user exclude each other, unless one of them has a view of its own
+    /// (`is_private`: `hide`). Two sessions of one login always do.
+    pub(super) async fn enter(
+        &self,
+        mailbox: &Arc<MailboxName>,
+        login: &str,
+        is_private: bool,
+        patience: Duration,
+        known: Option<&KeptDigest>,
+    ) -> Result<Option<(Lease, Option<Box<Welcome>>)>, Unavailable> {
+        let begun = Instant::now();
+        let table = &self.0;
+        let Some(lock) = table.locks.hold(mailbox, login, is_private, patience).await else {
+            return Ok(None);
+        };
+        let mut lease = Lease {
+            entry: None,
+            table: table.clone(),
+            lock: Some(lock),
+        };
+        let Some(length) = table.store.lease() else {
+            return Ok(Some((lease, None)));
+        };
+        let holding = Holding {
+            mailbox: mailbox.clone(),
+            login: login.to_owned(),
+            is_private,
+            name: random_name()?,
+        };
+        let entry = lease.entry.insert(Arc::new(Entry::new(holding)));
+        loop {
+            let asked = Instant::now();
+            let welcome = match table.store.enter(&entry.holding, known).await {
+                Ok(Entered::Same) => None,
+                Ok(Entered::New(welcome)) => Some(welcome),
+                Ok(Entered::Busy) => {
+                    let left = patience.saturating_sub(begun.elapsed());
+                    if left.is_zero() {
+                        lease.entry = None;
+                        return Ok(None);
+                    }
+                    sleep(AGAIN.min(left)).await;
+                    continue;
+                }
+                // If only the answer was lost, it is held now, and given up as the lease is dropped. A session of this process that
+                // asks meanwhile hears that the store fails, not that the maildrop is in use.
+                Err(error) => {
+                    lease.lock = None;
+                    return Err(error);
+                }
+            };
+            entry.term.renewed(asked, length);
+            table.add(entry);
+            return Ok(Some((lease, welcome)));
+        }
+    }
+
+    /// Waits until all maildrops that sessions have left are given up.
+    pub async fn finish(&self) {
+        self.0.leaving.close();
+        self.0.leaving.wait().await;
+    }
+}
+
+/// A name by which a store tells one holder from all others.
+pub(super) fn random_name() -> Result<[u8; 16], Unavailable> {
+    let mut name = [0; 16];
+    rand::fill(&mut name).map_err(|_| {
+        tracing::error!("the system gives no random numbers: maildrops cannot be locked");
+        Unavailable::Failed
+    })?;
+    Ok(name)
+}
+
+/// Tells when a session may not rely on its maildrop any more.
+#[derive(Debug, Clone, Default)]
+pub struct Tenure(Option<Arc<Entry>>);
+
+impl Tenure {
+    /// Returns when another session has the maildrop, or the lease was not renewed in time; never if the store is not shared.
+    pub async fn lapsed(&self) {
+        match &self.0 {
+            Some(entry) => entry.term.ended().await,
+            None => pending().await,
+        }
+    }
+}
+
+impl Lease {
+    /// What the store knows of it; `None` if the store is not shared.
+    pub(super) fn holding(&self) -> Option<&Holding> {
+        self.entry.as_ref().map(|entry| &entry.holding)
+    }
+
+    /// Makes sure that the session holds the maildrop, and will for some seconds. Asks the store only if the lease has not been
+    /// renewed for long. [`Unavailable::Lost`] if another session has it.
+    pub async fn check(&self) -> Result<(), Unavailable> {
+        let Some(entry) = &self.entry else {
+            return Ok(());
+        };
+        if !entry.term.holds() && !entry.term.is_lost() {
+            Box::pin(self.table.renew(std::slice::from_ref(entry))).await;
+        }
+        if entry.term.is_lost() {
+            Err(Unavailable::Lost)
+        } else if entry.term.holds() {
+            Ok(())
+        } else {
+            Err(Unavailable::Failed)
+        }
+    }
+
+    /// What tells how long the session may rely on the maildrop.
+    pub fn tenure(&self) -> Tenure {
+        Tenure(self.entry.clone())
+    }
+
+    /// Gives the maildrop up, and returns when the store has been told. A shared store remembers `index` with the same message;
+    /// returns whether it has.
+    pub(super) async fn leave(mut self, index: Option<Arc<Index>>) -> bool {
+        let Some(entry) = &self.entry else {
+            return false;
+        };
+        let has_index = index.is_some();
+        // On the heap: without a shared store there is nothing to wait for.
+        let left = Box::pin(self.table.leave(entry, index)).await;
+        self.entry = None;
+        left && has_index
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let Some(entry) = self.entry.take() else {
+            return;
+        };
+        let lock = self.lock.take();
+        let table = self.table.clone();
+        let leave = async move {
+            table.leave(&entry, None).await;
+            drop(lock);
+        };
+        if let Ok(runtime) = Handle::try_current() {
+            self.table.leaving.spawn_on(leave, &runtime);
+        }
+    }
+}
+
+impl Entry {
+    fn new(holding: Holding) -> Self {
+        Self {
+            holding,
+            term: Term::new(),
+            has_left: tokio::sync::Mutex::default(),
+        }
+    }
+
+    fn lose(&self) {
+        if self.term.lose() {
+            let Holding { mailbox, login, .. } = &self.holding;
+            tracing::warn!(login, %mailbox, "the lock of the maildrop was lost to another session; this one removes nothing");
+        }
+    }
+}
+
+impl Table {
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has `entry` renewed from now on.
+    fn add(self: &Arc<Self>, entry: &Arc<Entry>) {
+        let mut held = self.held();
+        held.entries.insert(entry.holding.name, entry.clone());
+        if !mem::replace(&mut held.is_renewing, true) {
+            drop(held);
+            tokio::spawn(self.clone().keep_renewing());
+        }
+    }
+
+    /// Renews everything that is held, until that is nothing.
+    async fn keep_renewing(self: Arc<Self>) {
+        let Some(length) = self.store.lease() else {
+            return;
+        };
+        loop {
+            sleep(length / PART).await;
+            let entries: Vec<Arc<Entry>> = {
+                let mut held = self.held();
+                held.is_renewing = !held.entries.is_empty();
+                if !held.is_renewing {
+                    return;
+                }
+                held.entries.values().cloned().collect()
+            };
+            self.renew(&entries).await;
+        }
+    }
+
+    async fn renew(&self, entries: &[Arc<Entry>]) {
+        let Some(length) = self.store.lease() else {
+            return;
+        };
+        let asked = Instant::now();
+        let holdings: Vec<&Holding> = entries.iter().map(|entry| &entry.holding).collect();
+        let renewed = self.store.extend(&holdings).await;
+        for (entry, renewed) in entries.iter().zip(renewed) {
+            match renewed {
+                Renewed::Held => entry.term.renewed(asked, length),
+                Renewed::Free => self.take_again(entry, length).await,
+                Renewed::Lost => entry.lose(),
+                // It lasts until then still, and may be renewed before.
+                Renewed::Unknown => {}
+            }
+        }
+    }
+
+    /// Takes a maildrop again that a store has forgotten, or whose lease has ended.
+    async fn take_again(&self, entry: &Entry, length: Duration) {
+        let has_left = entry.has_left.lock().await;
+        if *has_left {
+            return;
+        }
+        let asked = Instant::now();
+        match self.store.enter(&entry.holding, None).await {
+            Ok(Entered::Busy) => entry.lose(),
+            Ok(Entered::Same | Entered::New(_)) => entry.term.renewed(asked, length),
+            // As if it could not be renewed.
+            Err(_) => {}
+        }
+    }
+
+    /// Returns whether the store has done it.
+    async fn leave(&self, entry: &Entry, index: Option<Arc<Index>>) -> bool {
+        let mut has_left = entry.has_left.lock().await;
+        *has_left = true;
+        let left = self.store.leave(&entry.holding, index).await;
+        self.held().entries.remove(&entry.holding.name);
+        if let Err(error) = &left {
+            let Holding { mailbox, login, .. } = &entry.holding;
+            tracing::debug!(login, %mailbox, %error, "the lock of the maildrop is not given up before its lease ends");
+        }
+        left.is_ok()
+    }
+}

@@ -1,0 +1,85 @@
+//! How long something that a shared store has granted may be relied upon.
+
+use std::{
+    future::poll_fn,
+    pin::pin,
+    sync::{Mutex, PoisonError},
+    task::Poll,
+    time::Duration,
+};
+
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+/// A lease is renewed each time this part of it has passed, and nothing relies on its last part of that size: so two renewals in a
+/// row may fail.
+pub(super) const PART: u32 = 4;
+
+/// The time for which a lease is certain: it ends unless it is renewed, and at once if another holder turns up.
+#[derive(Debug)]
+pub(super) struct Term {
+    /// When it ends, with a margin taken off.
+    until: Mutex<Instant>,
+    lost: CancellationToken,
+}
+
+impl Term {
+    /// A term that has ended: nothing is granted yet.
+    pub(super) fn new() -> Self {
+        Self {
+            until: Mutex::new(Instant::now()),
+            lost: CancellationToken::new(),
+        }
+    }
+
+    /// The store has granted a lease of this `length` at `asked` or later.
+    pub(super) fn renewed(&self, asked: Instant, length: Duration) {
+        let mut until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
+        *until = (asked + length - length / PART).max(*until);
+    }
+
+    /// Another holder has turned up. Returns whether that is new.
+    pub(super) fn lose(&self) -> bool {
+        let is_new = !self.is_lost();
+        self.lost.cancel();
+        is_new
+    }
+
+    /// Whether another holder has turned up.
+    pub(super) fn is_lost(&self) -> bool {
+        self.lost.is_cancelled()
+    }
+
+    /// Whether the lease is certain now.
+    pub(super) fn holds(&self) -> bool {
+        !self.is_lost() && Instant::now() < self.until()
+    }
+
+    /// Returns when the lease is no longer certain. It looks at the clock whenever it is polled, because the process may have
+    /// slept.
+    pub(super) async fn ended(&self) {
+        loop {
+            let until = self.until();
+            let mut timer = pin!(sleep_until(until));
+            let is_over = poll_fn(|cx| {
+                if Instant::now() < until {
+                    timer.as_mut().poll(cx)
+                } else {
+                    Poll::Ready(())
+                }
+            });
+            tokio::select! {
+                biased;
+                () = self.lost.cancelled() => return,
+                () = is_over => {}
+            }
+            if self.until() <= until {
+                return;
+            }
+        }
+    }
+
+    fn until(&self) -> Instant {
+        *self.until.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

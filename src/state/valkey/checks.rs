@@ -1,0 +1,257 @@
+//! What is looked at before a gateway serves from a shared store: whether its servers keep what they are told, and whether the
+//! other gateways have the same key.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use aws_lc_rs::digest::{Context, SHA256};
+use redis::Value;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    super::now,
+    connect::{Care, Link},
+    failure::Failure,
+    keys::Keys,
+    scripts::hex,
+};
+use crate::config::{Secret, SharedState, StateServer};
+
+/// The oldest version, major and minor, of Redis; every Valkey says that it is newer.
+const OLDEST: (u32, u32) = (7, 0);
+/// How often a gateway says that it is there.
+pub(super) const PULSE: Duration = Duration::from_secs(60);
+/// Seconds after which a gateway that has said nothing is gone.
+const GONE: u32 = 600;
+
+/// What a gateway tells others of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Replica {
+    /// Of popgate.
+    version: String,
+    /// Of the key that tokens are sealed with.
+    key: Option<String>,
+    /// Seconds since 1970.
+    seen: u32,
+}
+
+/// Looks at all servers that have records.
+pub(super) async fn servers(link: &Link, options: &SharedState) -> Result<(), Failure> {
+    for server in link.primaries().await? {
+        let info = information(&link.ask_server(&server, redis::cmd("INFO")).await?)?;
+        judge(&server, &info, options).map_err(Failure::wrong)?;
+        if options.fsync {
+            let mut command = redis::cmd("CONFIG");
+            command.arg("GET").arg("append*");
+            let settings = pairs(&link.ask_server(&server, command).await?)?;
+            judge_fsync(&server, &settings).map_err(Failure::wrong)?;
+        }
+    }
+    Ok(())
+}
+
+/// The lines of INFO.
+fn information(answer: &Value) -> Result<BTreeMap<String, String>, Failure> {
+    let text = match answer {
+        Value::BulkString(octets) => String::from_utf8_lossy(octets),
+        Value::VerbatimString { text, .. } => text.as_str().into(),
+        other => return Err(Failure::strange(other)),
+    };
+    let pair = |line: &str| {
+        let (name, value) = line.trim_end().split_once(':')?;
+        Some((name.to_owned(), value.to_owned()))
+    };
+    Ok(text.lines().filter_map(pair).collect())
+}
+
+/// Names and values that follow each other.
+fn pairs(answer: &Value) -> Result<BTreeMap<String, String>, Failure> {
+    redis::from_redis_value_ref(answer).map_err(|_| Failure::strange(answer))
+}
+
+/// What is wrong with a server.
+fn judge(server: &StateServer, info: &BTreeMap<String, String>, options: &SharedState) -> Result<(), String> {
+    let value = |name: &str| info.get(name).map_or("", String::as_str);
+    let version = value("redis_version");
+    let mut numbers = version.split('.').map(|number| number.parse().unwrap_or(0));
+    if (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) < OLDEST {
+        return Err(format!(
+            "{server} is of version {version:?}: popgate needs Valkey, or Redis {}.{} or later",
+            OLDEST.0, OLDEST.1
+        ));
+    }
+    if value("role") != "master" {
+        return Err(format!(
+            "{server} is a replica and takes no writes: name the primary, or the Sentinels (redis+sentinel://…)"
+        ));
+    }
+    let policy = value("maxmemory_policy");
+    if !policy.is_empty() && policy != "noeviction" {
+        return Err(format!(
+            "{server} would drop locks and marks if its memory were full (maxmemory-policy {policy}): set maxmemory-policy \
+             noeviction there"
+        ));
+    }
+    let replicas: usize = value("connected_slaves").parse().unwrap_or(0);
+    if replicas < options.replicas {
+        tracing::warn!(
+            %server,
+            connected = replicas,
+            wanted = options.replicas,
+            "the server has fewer replicas than `replicas` in [state] wants to confirm each write: logins that hide, and consents, \
+             will fail until they are there"
+        );
+    }
+    Ok(())
+}
+
+fn judge_fsync(server: &StateServer, settings: &BTreeMap<String, String>) -> Result<(), String> {
+    let is = |name: &str, value: &str| settings.get(name).is_some_and(|set| set == value);
+    if is("appendonly", "yes") && is("appendfsync", "always") {
+        Ok(())
+    } else {
+        Err(format!(
+            "{server} does not write to its disk before it answers, but `fsync` in [state] wants that: set appendonly yes and \
+             appendfsync always there, or leave `fsync` out"
+        ))
+    }
+}
+
+impl Replica {
+    /// This gateway, which seals with `key`, now.
+    pub(super) fn new(key: Option<&Secret>) -> Self {
+        Self {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            key: key.map(fingerprint),
+            seen: now(),
+        }
+    }
+}
+
+/// Fails if another gateway than `name` has another key than `us`.
+pub(super) async fn others(link: &Link, keys: &Keys, name: &str, us: &Replica) -> Result<(), Failure> {
+    let registry = keys.replicas();
+    let mut command = redis::cmd("HGETALL");
+    command.arg(&registry);
+    let answer = link.ask(&registry, &command.into(), Care::Light).await?;
+    compare(name, us, &pairs(&answer)?).map_err(Failure::wrong)
+}
+
+/// Tells the others that the gateway `name` is there.
+pub(super) async fn announce(link: &Link, keys: &Keys, name: &str, us: &Replica) -> Result<(), Failure> {
+    let registry = keys.replicas();
+    let mut command = redis::cmd("HSET");
+    command
+        .arg(&registry)
+        .arg(name)
+        .arg(serde_json::to_string(us).unwrap_or_default());
+    link.ask(&registry, &command.into(), Care::Light).await.map(drop)
+}
+
+/// Fails if another gateway that is there has another key. What cannot be read is of another version.
+fn compare(name: &str, us: &Replica, others: &BTreeMap<String, String>) -> Result<(), String> {
+    for (other, text) in others {
+        let Ok(replica) = serde_json::from_str::<Replica>(text) else {
+            continue;
+        };
+        let is_gone = replica.seen.saturating_add(GONE) < us.seen;
+        if other == name || is_gone {
+            continue;
+        }
+        if replica.key != us.key {
+            return Err(format!(
+                "the gateway {other:?} has another key, so each could not read the tokens of the other: give all of them the same \
+                 `key_file` in [state]"
+            ));
+        }
+        if replica.version != us.version {
+            tracing::info!(
+                other,
+                version = replica.version,
+                "another gateway is of another version"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Tells keys apart without telling them.
+fn fingerprint(key: &Secret) -> String {
+    let mut context = Context::new(&SHA256);
+    context.update(b"popgate state key");
+    context.update(key.expose());
+    hex(&context.finish().as_ref()[..16])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server() -> StateServer {
+        StateServer {
+            host: "valkey".into(),
+            port: 6379,
+        }
+    }
+
+    fn info(lines: &str) -> BTreeMap<String, String> {
+        information(&Value::BulkString(lines.replace('\n', "\r\n").into_bytes())).unwrap()
+    }
+
+    #[test]
+    fn servers_that_would_lose_something_are_refused_in_words() {
+        let options = SharedState::of("redis://valkey");
+        let judged = |lines: &str| judge(&server(), &info(lines), &options).err().unwrap_or_default();
+        let good = "# Server\nredis_version:7.2.4\nrole:master\nmaxmemory_policy:noeviction\nconnected_slaves:0\n";
+        assert_eq!(judged(good), "");
+        assert_eq!(
+            judged("redis_version:7.0.15\nrole:master\n"),
+            "",
+            "INFO without the policy"
+        );
+        for (lines, what) in [
+            (
+                "redis_version:6.2.7\nrole:master\n",
+                "valkey:6379 is of version \"6.2.7\"",
+            ),
+            ("", "needs Valkey, or Redis 7.0 or later"),
+            ("redis_version:8.0.0\nrole:slave\n", "is a replica and takes no writes"),
+            (
+                "redis_version:8.0.0\nrole:master\nmaxmemory_policy:allkeys-lru\n",
+                "set maxmemory-policy noeviction there",
+            ),
+        ] {
+            assert!(judged(lines).contains(what), "{}", judged(lines));
+        }
+        let settings = |fsync: &str| {
+            BTreeMap::from([
+                ("appendonly".into(), "yes".into()),
+                ("appendfsync".into(), fsync.into()),
+            ])
+        };
+        assert_eq!(judge_fsync(&server(), &settings("always")), Ok(()));
+        assert!(judge_fsync(&server(), &settings("everysec")).is_err());
+        assert!(judge_fsync(&server(), &BTreeMap::new()).is_err());
+    }
+
+    #[test]
+    fn gateways_with_another_key_are_named_while_they_are_there() {
+        let replica = |key: &str, seen| Replica {
+            version: "1".into(),
+            key: Some(fingerprint(&key.into())),
+            seen,
+        };
+        let text = |replica: &Replica| serde_json::to_string(replica).unwrap();
+        let us = replica("one", 10_000);
+        let others =
+            |other: &Replica| BTreeMap::from([("a".to_owned(), text(other)), ("new".to_owned(), "x".to_owned())]);
+        assert_eq!(compare("b", &us, &others(&replica("one", 9_990))), Ok(()));
+        assert_eq!(compare("b", &us, &others(&replica("two", 9_000))), Ok(()), "gone");
+        assert_eq!(
+            compare("a", &us, &others(&replica("two", 9_990))),
+            Ok(()),
+            "ourselves, before a restart"
+        );
+        let error = compare("b", &us, &others(&replica("two", 9_990))).unwrap_err();
+        assert!(error.starts_with("the gateway \"a\" has another key"), "{error}");
+    }
+}

@@ -1,0 +1,154 @@
+//! Why a shared store did not do what it was asked.
+
+use std::{fmt, sync::Arc};
+
+use redis::{ErrorKind, RedisError, ServerErrorKind};
+
+use crate::config::StateServer;
+
+/// A failure, and what it calls for.
+#[derive(Debug, Clone)]
+pub(super) struct Failure {
+    /// In words: which server, and what is wrong with it.
+    what: Arc<str>,
+    pub(super) remedy: Remedy,
+}
+
+/// What may help.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Remedy {
+    /// A new connection, perhaps to another server.
+    Reconnect,
+    /// To wait: the server is busy with itself.
+    Wait,
+    /// To ask another node of the cluster; for good, or only this time.
+    Redirect { to: StateServer, is_for_good: bool },
+    /// To send the whole script.
+    Load,
+    /// Nothing but the operator.
+    Operator,
+}
+
+impl Failure {
+    /// That `server` cannot be reached.
+    pub(super) fn unreachable(server: &dyn fmt::Display, why: &dyn fmt::Display) -> Self {
+        Self {
+            what: format!("{server} cannot be reached: {why}").into(),
+            remedy: Remedy::Reconnect,
+        }
+    }
+
+    /// That the operator must do something.
+    pub(super) fn wrong(what: impl Into<Arc<str>>) -> Self {
+        Self {
+            what: what.into(),
+            remedy: Remedy::Operator,
+        }
+    }
+
+    /// That an answer is not of the form that was expected.
+    pub(super) fn strange(answer: &redis::Value) -> Self {
+        Self::wrong(format!(
+            "the answer {answer:?} was not expected: is this a Valkey or Redis server of version 7 or later?"
+        ))
+    }
+
+    /// What `server` said of a request.
+    pub(super) fn of(server: &StateServer, error: &RedisError) -> Self {
+        let remedy = match error.kind() {
+            ErrorKind::Io => Remedy::Reconnect,
+            ErrorKind::Server(kind) => match kind {
+                ServerErrorKind::NoScript => Remedy::Load,
+                ServerErrorKind::Moved | ServerErrorKind::Ask => {
+                    let to = error
+                        .redirect_node()
+                        .and_then(|(address, _)| redirected(address, server));
+                    match to {
+                        Some(to) => Remedy::Redirect {
+                            to,
+                            is_for_good: kind == ServerErrorKind::Moved,
+                        },
+                        None => Remedy::Reconnect,
+                    }
+                }
+                ServerErrorKind::TryAgain | ServerErrorKind::ClusterDown => Remedy::Wait,
+                ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown | ServerErrorKind::BusyLoading => {
+                    Remedy::Reconnect
+                }
+                _ => Remedy::Operator,
+            },
+            // A primary that has lost its replicas may be one no more.
+            _ if matches!(error.code(), Some("NOREPLICAS" | "UNBLOCKED" | "MISCONF")) => Remedy::Reconnect,
+            _ => Remedy::Operator,
+        };
+        let advice = match error.code() {
+            Some("WRONGPASS" | "NOAUTH") => " (check the user in `url` of [state], and `password_file`)",
+            Some("NOPERM") => {
+                " (let the ACL user of `url` in [state] use all keys under `prefix`, and the commands of @all)"
+            }
+            Some("OOM") => " (the server is full: give it more maxmemory)",
+            Some("NOREPLICAS") => " (too few of its replicas are there for min-replicas-to-write)",
+            Some("MISCONF") => " (the server cannot write to its disk)",
+            _ if error.kind() == ErrorKind::AuthenticationFailed => {
+                " (check the user in `url` of [state], and `password_file`)"
+            }
+            _ => "",
+        };
+        Self {
+            what: format!("{server}: {error}{advice}").into(),
+            remedy,
+        }
+    }
+
+    /// That nobody can do it at the moment.
+    pub(super) fn passing(what: impl Into<Arc<str>>, remedy: Remedy) -> Self {
+        Self {
+            what: what.into(),
+            remedy,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+/// The node of a redirection; without a host it is the host that said so.
+fn redirected(address: &str, server: &StateServer) -> Option<StateServer> {
+    match address.strip_prefix(':') {
+        Some(port) => Some(StateServer {
+            host: server.host.clone(),
+            port: port.parse().ok()?,
+        }),
+        None => {
+            // An IPv6 address comes without brackets.
+            let (host, port) = address.rsplit_once(':')?;
+            let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+            Some(StateServer {
+                host,
+                port: port.parse().ok()?,
+            })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn redirections_name_a_node() {
+        let here = StateServer {
+            host: "a".into(),
+            port: 1,
+        };
+        let to = |address| redirected(address, &here).map(|server| server.to_string());
+        assert_eq!(to("10.0.0.1:7001").as_deref(), Some("10.0.0.1:7001"));
+        assert_eq!(to("fe80::1:7001").as_deref(), Some("[fe80::1]:7001"));
+        assert_eq!(to("[fe80::1]:7001").as_deref(), Some("[fe80::1]:7001"));
+        assert_eq!(to(":7001").as_deref(), Some("a:7001"));
+        assert_eq!(to("nonsense"), None);
+    }
+}

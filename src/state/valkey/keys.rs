@@ -1,0 +1,206 @@
+//! What records are called in a shared store. All keys of a mailbox bear the same digest of its name in braces, so that a cluster
+//! has them on one node; the name itself stands beside the records.
+
+use aws_lc_rs::digest::{Context, SHA256};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
+
+use super::super::{Consent, Duty, Holding, MailboxName};
+
+/// Slots of a cluster.
+const SLOTS: u16 = 16_384;
+
+/// The keys under one prefix.
+#[derive(Debug, Clone)]
+pub(super) struct Keys {
+    prefix: String,
+}
+
+impl Keys {
+    pub(super) fn new(prefix: &str) -> Self {
+        Self {
+            prefix: prefix.to_owned(),
+        }
+    }
+
+    /// The hash of the records of a mailbox: `p` (past), `m` (removal under way), `k:LOGIN` (marks), `n` (names).
+    pub(super) fn mailbox(&self, mailbox: &MailboxName) -> Vec<u8> {
+        let MailboxName { upstream, user, folder } = mailbox;
+        self.tagged("", &[upstream, user, folder])
+    }
+
+    /// The index of a mailbox: a string of its names, a line feed and the record, or a hash of pieces.
+    pub(super) fn index(&self, mailbox: &MailboxName) -> Vec<u8> {
+        let mut key = self.mailbox(mailbox);
+        key.extend_from_slice(b":i");
+        key
+    }
+
+    /// The locks that `holding` needs.
+    pub(super) fn locks(&self, holding: &Holding) -> Vec<Vec<u8>> {
+        let lock = |end: &str| {
+            let mut key = self.mailbox(&holding.mailbox);
+            key.extend_from_slice(b":l");
+            key.extend_from_slice(end.as_bytes());
+            key
+        };
+        let own = lock(&format!(":{}", short(&[&holding.login])));
+        if holding.is_private {
+            vec![own]
+        } else {
+            vec![own, lock("")]
+        }
+    }
+
+    /// The hash of a consent's token: `t` (token), `n` (names).
+    pub(super) fn token(&self, Consent { upstream, name }: &Consent) -> Vec<u8> {
+        self.tagged("t:", &[upstream, name])
+    }
+
+    /// The name of the gateway that has a duty.
+    pub(super) fn duty(&self, duty: &Duty) -> Vec<u8> {
+        match duty {
+            Duty::Renewal(consent) => {
+                let mut key = self.token(consent);
+                key.extend_from_slice(b":l");
+                key
+            }
+            Duty::Sweep => self.key("sweep"),
+        }
+    }
+
+    /// The hash of what somebody has been told of, by name.
+    pub(super) fn notices(&self) -> Vec<u8> {
+        self.key("notices")
+    }
+
+    /// The hash of the gateways that use the store.
+    pub(super) fn replicas(&self) -> Vec<u8> {
+        self.key("replicas")
+    }
+
+    /// What matches the keys of all mailboxes and tokens.
+    pub(super) fn pattern(&self) -> Vec<u8> {
+        let mut pattern: Vec<u8> = Vec::new();
+        for octet in self.prefix.bytes() {
+            if matches!(octet, b'*' | b'?' | b'[' | b']' | b'\\') {
+                pattern.push(b'\\');
+            }
+            pattern.push(octet);
+        }
+        pattern.extend_from_slice(b":{*");
+        pattern
+    }
+
+    /// What a key found by [`Keys::pattern`] is.
+    pub(super) fn kind(&self, key: &[u8]) -> Option<Found> {
+        let rest = key.strip_prefix(self.prefix.as_bytes())?.strip_prefix(b":{")?;
+        let close = rest.iter().position(|&octet| octet == b'}')?;
+        match (rest.starts_with(b"t:"), &rest[close + 1..]) {
+            (true, b"") => Some(Found::Token),
+            (false, b"") => Some(Found::Mailbox),
+            (false, b":i") => Some(Found::Index),
+            _ => None,
+        }
+    }
+
+    fn key(&self, name: &str) -> Vec<u8> {
+        format!("{}:{name}", self.prefix).into_bytes()
+    }
+
+    fn tagged(&self, kind: &str, names: &[&str]) -> Vec<u8> {
+        format!("{}:{{{kind}{}}}", self.prefix, short(names)).into_bytes()
+    }
+}
+
+/// What lies under a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Found {
+    /// Records of a mailbox.
+    Mailbox,
+    /// An index.
+    Index,
+    /// The token of a consent.
+    Token,
+}
+
+/// 96 bits of a digest of `names`.
+fn short(names: &[&str]) -> String {
+    let mut context = Context::new(&SHA256);
+    for name in names {
+        context.update(&(name.len() as u64).to_le_bytes());
+        context.update(name.as_bytes());
+    }
+    BASE64.encode(&context.finish().as_ref()[..12])
+}
+
+/// The slot of a cluster that has `key`: CRC-16 (XMODEM) of what stands in its first braces, or of all of it.
+pub(super) fn slot(key: &[u8]) -> u16 {
+    let tag = || {
+        let open = key.iter().position(|&octet| octet == b'{')? + 1;
+        let length = key[open..].iter().position(|&octet| octet == b'}')?;
+        (length > 0).then(|| &key[open..open + length])
+    };
+    let mut crc: u16 = 0;
+    for &octet in tag().unwrap_or(key) {
+        crc ^= u16::from(octet) << 8;
+        for _ in 0..8 {
+            crc = if crc & 0x8000 == 0 { crc << 1 } else { crc << 1 ^ 0x1021 };
+        }
+    }
+    crc % SLOTS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mailbox(user: &str, folder: &str) -> MailboxName {
+        MailboxName {
+            upstream: "home".into(),
+            user: user.into(),
+            folder: folder.into(),
+        }
+    }
+
+    #[test]
+    fn slots_are_those_of_servers() {
+        assert_eq!(slot(b"123456789"), 0x31c3);
+        assert_eq!(slot(b"foo"), 12_182);
+        assert_eq!(slot(b"{foo}:l"), 12_182);
+        assert_eq!(slot(b"a{}b"), slot(b"a{}b"));
+        assert_ne!(slot(b"{}foo"), 12_182);
+    }
+
+    #[test]
+    fn keys_of_a_mailbox_lie_in_one_slot_and_are_known_again() {
+        let keys = Keys::new("pop*gate");
+        let inbox = mailbox("eva", "INBOX");
+        let holding = |is_private| Holding {
+            mailbox: inbox.clone().into(),
+            login: "pbx".into(),
+            is_private,
+            name: [0; 16],
+        };
+        let [own, all] = keys.locks(&holding(false)).try_into().unwrap();
+        assert_eq!(keys.locks(&holding(true)), std::slice::from_ref(&own));
+        let records = keys.mailbox(&inbox);
+        for key in [&own, &all, &keys.index(&inbox)] {
+            assert_eq!(slot(key), slot(&records));
+            assert!(key.starts_with(&records));
+        }
+        let consent = Consent {
+            upstream: "home".into(),
+            name: "eva".into(),
+        };
+        assert_eq!(keys.kind(&records), Some(Found::Mailbox));
+        assert_eq!(keys.kind(&keys.index(&inbox)), Some(Found::Index));
+        assert_eq!(keys.kind(&keys.token(&consent)), Some(Found::Token));
+        let duties = [Duty::Renewal(consent), Duty::Sweep].map(|duty| keys.duty(&duty));
+        let others = [own, all, keys.notices(), keys.replicas(), b"popgate:{t:x}".to_vec()];
+        for other in others.into_iter().chain(duties) {
+            assert_eq!(keys.kind(&other), None, "{}", other.escape_ascii());
+        }
+        assert_eq!(keys.pattern(), b"pop\\*gate:{*");
+        assert_ne!(keys.mailbox(&mailbox("ev", "aINBOX")), records);
+    }
+}

@@ -1,0 +1,186 @@
+//! The octets of records in a shared store: sealed as in a file, and what is read of them.
+
+use std::collections::HashMap;
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{
+    super::{
+        Consent, Kept, KeptDigest, MailboxName, Marks, Past, PendingMove, Unavailable, envelope, part::Kind, table::Key,
+    },
+    scripts::sha1_hex,
+};
+
+/// The fields of a mailbox.
+pub(super) const PAST: &str = "p";
+pub(super) const PENDING: &str = "m";
+pub(super) const NAMES: &str = "n";
+/// Before the login that marks are of.
+pub(super) const MARKS: &str = "k:";
+
+/// Sealed records by field; one that is not there is empty.
+pub(super) type Fields = HashMap<String, Vec<u8>>;
+
+/// The names of a mailbox, as they stand beside its records.
+pub(super) fn names(MailboxName { upstream, user, folder }: &MailboxName) -> Vec<u8> {
+    serde_json::to_vec(&[upstream, user, folder]).unwrap_or_default()
+}
+
+/// The mailbox of such names.
+pub(super) fn named(names: &[u8]) -> Option<MailboxName> {
+    let [upstream, user, folder] = serde_json::from_slice(names).ok()?;
+    Some(MailboxName { upstream, user, folder })
+}
+
+/// The names of a consent.
+pub(super) fn consent_names(Consent { upstream, name }: &Consent) -> Vec<u8> {
+    serde_json::to_vec(&[upstream, name]).unwrap_or_default()
+}
+
+/// The consent of such names.
+pub(super) fn consent_named(names: &[u8]) -> Option<Consent> {
+    let [upstream, name] = serde_json::from_slice(names).ok()?;
+    Some(Consent { upstream, name })
+}
+
+pub(super) fn seal_past(mailbox: &MailboxName, past: &Past) -> Vec<u8> {
+    if *past == Past::default() {
+        return Vec::new();
+    }
+    seal(Key::of(Kind::Past, mailbox), past)
+}
+
+pub(super) fn seal_pending(mailbox: &MailboxName, pending: Option<&PendingMove>) -> Vec<u8> {
+    pending.map_or_else(Vec::new, |pending| seal(Key::of(Kind::Move, mailbox), pending))
+}
+
+/// `None` if the marks could not be read, so that nobody knows their octets.
+pub(super) fn seal_marks(
+    login: &str,
+    mailbox: &MailboxName,
+    marks: Option<&Result<Marks, Unavailable>>,
+) -> Option<Vec<u8>> {
+    match marks {
+        None => Some(Vec::new()),
+        Some(Ok(marks)) => Some(seal(Key::marks(login, mailbox), marks)),
+        Some(Err(_)) => None,
+    }
+}
+
+/// What somebody has been told of.
+pub(super) fn seal_notice(name: &str, notice: &[u8]) -> Vec<u8> {
+    seal(Key::notice(name), &notice.to_vec())
+}
+
+fn seal<T: Serialize>(key: Key<'_>, record: &T) -> Vec<u8> {
+    envelope::seal(&key.names(), record)
+}
+
+/// What is read of the fields of a mailbox. What is damaged is told of in the log.
+pub(super) fn open(mailbox: &MailboxName, fields: &Fields) -> Kept {
+    let field = |name: &str| fields.get(name).map_or(&[][..], Vec::as_slice);
+    let marks = fields.iter().filter_map(|(name, octets)| {
+        let login = name.strip_prefix(MARKS)?;
+        Some((login.to_owned(), read(Key::marks(login, mailbox), octets).transpose()?))
+    });
+    Kept {
+        past: read(Key::of(Kind::Past, mailbox), field(PAST))
+            .ok()
+            .flatten()
+            .unwrap_or_default(),
+        pending: read(Key::of(Kind::Move, mailbox), field(PENDING)).ok().flatten(),
+        marks: marks.collect(),
+    }
+}
+
+/// The record of these octets; `None` if there are none.
+pub(super) fn read<T: DeserializeOwned>(key: Key<'_>, octets: &[u8]) -> Result<Option<T>, Unavailable> {
+    if octets.is_empty() {
+        return Ok(None);
+    }
+    envelope::open(&key.names(), octets).map(Some).map_err(|damage| {
+        tracing::error!(
+            ?key,
+            %damage,
+            "what was kept is damaged; popgate state --reset forgets marks, popgate sign-in replaces tokens"
+        );
+        Unavailable::Damaged
+    })
+}
+
+/// The digest of records as `lua/enter.lua` computes it; `None` if some could not be read.
+pub(super) fn digest(mailbox: &MailboxName, login: &str, kept: &Kept) -> Option<KeptDigest> {
+    let marks = seal_marks(login, mailbox, kept.marks.get(login))?;
+    let mut all = Vec::new();
+    for record in [
+        seal_past(mailbox, &kept.past),
+        seal_pending(mailbox, kept.pending.as_ref()),
+        marks,
+    ] {
+        all.extend_from_slice(format!("{}:", record.len()).as_bytes());
+        all.extend_from_slice(&record);
+    }
+    Some(KeptDigest(sha1_hex(&all).into_bytes().try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn inbox() -> MailboxName {
+        MailboxName {
+            upstream: "home".into(),
+            user: "eva\"ä".into(),
+            folder: "INBOX".into(),
+        }
+    }
+
+    #[test]
+    fn names_come_back() {
+        assert_eq!(named(&names(&inbox())), Some(inbox()));
+        assert_eq!(named(b"[\"a\"]"), None);
+        let consent = Consent {
+            upstream: "home".into(),
+            name: "eva".into(),
+        };
+        assert_eq!(consent_named(&consent_names(&consent)), Some(consent));
+    }
+
+    #[test]
+    fn records_come_back_and_what_is_damaged_is_told_apart() {
+        let kept = Kept {
+            past: Past::of(7),
+            pending: Some(PendingMove::removal(7, [1].into())),
+            marks: [("a".to_owned(), Ok(Marks::default()))].into(),
+        };
+        let mut fields = Fields::from([
+            (PAST.to_owned(), seal_past(&inbox(), &kept.past)),
+            (PENDING.to_owned(), seal_pending(&inbox(), kept.pending.as_ref())),
+            (
+                "k:a".to_owned(),
+                seal_marks("a", &inbox(), kept.marks.get("a")).unwrap(),
+            ),
+            (NAMES.to_owned(), names(&inbox())),
+        ]);
+        assert_eq!(open(&inbox(), &fields), kept);
+        for octets in fields.values_mut() {
+            octets.push(0);
+        }
+        let damaged = open(&inbox(), &fields);
+        assert_eq!((damaged.past, damaged.pending), (Past::default(), None));
+        assert_eq!(damaged.marks, [("a".to_owned(), Err(Unavailable::Damaged))].into());
+    }
+
+    #[test]
+    fn a_digest_is_of_one_login_and_of_all_its_records() {
+        let mut kept = Kept::default();
+        let empty = digest(&inbox(), "a", &kept).unwrap();
+        assert_eq!(&empty.0[..], sha1_hex(b"0:0:0:").as_bytes());
+        kept.marks.insert("b".to_owned(), Ok(Marks::default()));
+        assert_eq!(digest(&inbox(), "a", &kept), Some(empty.clone()));
+        kept.past = Past::of(7);
+        assert_ne!(digest(&inbox(), "a", &kept), Some(empty));
+        kept.marks.insert("a".to_owned(), Err(Unavailable::Damaged));
+        assert_eq!(digest(&inbox(), "a", &kept), None);
+    }
+}

@@ -1,0 +1,436 @@
+//! Shared state while servers fail, take each other's place, or are not as they should be.
+
+use std::{
+    io::{Read, Write},
+    net::{Shutdown, TcpStream as Socket},
+};
+
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+
+use super::*;
+use crate::state::{
+    Mailboxes, Marks, Past,
+    tests::{
+        directory,
+        server::{Program, Server, key, open},
+    },
+};
+
+const BOTH: [Program; 2] = [Program::Redis, Program::Valkey];
+
+fn mailbox(user: &str) -> MailboxName {
+    MailboxName {
+        upstream: "home".into(),
+        user: user.into(),
+        folder: "INBOX".into(),
+    }
+}
+
+fn hides(uid: u32) -> Marks {
+    Marks {
+        uid_validity: 7,
+        hidden: [uid].into(),
+        ..Marks::default()
+    }
+}
+
+fn holding(name: u8) -> Holding {
+    Holding {
+        mailbox: mailbox("eva").into(),
+        login: "pbx".into(),
+        is_private: false,
+        name: [name; 16],
+    }
+}
+
+/// What a server answers to a command in one line, as it stands on the wire; the connection is closed then.
+fn say(port: u16, command: &str) -> String {
+    let mut socket = Socket::connect(("127.0.0.1", port)).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    socket.write_all(format!("{command}\r\n").as_bytes()).unwrap();
+    socket.shutdown(Shutdown::Write).unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+/// Asks a server until its answer holds `expected`.
+fn wait_for(port: u16, command: &str, expected: &str) {
+    let begun = Instant::now();
+    loop {
+        let answer = say(port, command);
+        if answer.contains(expected) {
+            return;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(30), "{command}: {answer}");
+        // Another process has to come to it.
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn replica_of(primary: &Server) -> Server {
+    let address = format!("127.0.0.1 {}", primary.port);
+    let replica = primary.beside(|_| vec!["--replicaof".into(), address.clone()]);
+    wait_for(replica.port, "INFO replication", "master_link_status:up");
+    replica
+}
+
+fn options(url: &str) -> SharedState {
+    SharedState::of(url)
+}
+
+async fn error(options: SharedState) -> String {
+    match ValkeyStore::open(options, key()).await {
+        Ok(_) => "none".into(),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[tokio::test]
+async fn a_failover_of_sentinels_loses_nothing_that_was_confirmed() {
+    for program in BOTH {
+        let Some(primary) = Server::start(program, &[]) else {
+            continue;
+        };
+        let replica = replica_of(&primary);
+        let sentinels: Vec<Server> = (0..3).map(|_| primary.sentinel(2)).collect();
+        for sentinel in &sentinels {
+            wait_for(sentinel.port, "INFO sentinel", "slaves=1,sentinels=3");
+        }
+        let addresses: Vec<String> = sentinels.iter().map(Server::address).collect();
+        let url = format!("redis+sentinel://127.0.0.1:1,{}/popgate", addresses.join(","));
+        let store = SharedState {
+            replicas: 1,
+            ..options(&url)
+        };
+        let store = ValkeyStore::open(store, key()).await.unwrap();
+        assert!(matches!(store.enter(&holding(1), None).await, Ok(Entered::New(_))));
+        for user in 0..20 {
+            store
+                .set_marks("pbx", &mailbox(&user.to_string()), &hides(user), 0)
+                .await
+                .unwrap();
+        }
+        drop(primary);
+        // As every login does: it waits until the replica has taken over.
+        for user in 0..20 {
+            let marks = store.marks("pbx", &mailbox(&user.to_string())).await;
+            assert_eq!(marks, Ok(hides(user)), "{program:?}");
+        }
+        wait_for(replica.port, "INFO replication", "role:master");
+        let held = store.extend(&[&holding(1)]).await;
+        assert!(
+            matches!(held[..], [Renewed::Held | Renewed::Free]),
+            "the lock, or nobody's: {held:?}"
+        );
+        let unconfirmed = store.set_marks("pbx", &mailbox("0"), &hides(99), 7).await;
+        assert_eq!(unconfirmed, Err(Unavailable::Failed), "there is no replica any more");
+    }
+}
+
+/// Three nodes, each with a third of the slots.
+fn cluster(program: Program) -> Option<[Server; 3]> {
+    let first = Server::start(program, &["--cluster-enabled", "yes"])?;
+    let another = || first.beside(|_| vec!["--cluster-enabled".into(), "yes".into()]);
+    let (second, third) = (another(), another());
+    let nodes = [first, second, third];
+    for (node, range) in nodes.iter().zip(["0 5460", "5461 10922", "10923 16383"]) {
+        assert!(say(node.port, &format!("CLUSTER ADDSLOTSRANGE {range}")).starts_with("+OK"));
+        if node.port != nodes[0].port {
+            say(nodes[0].port, &format!("CLUSTER MEET 127.0.0.1 {}", node.port));
+        }
+    }
+    for node in &nodes {
+        wait_for(node.port, "CLUSTER INFO", "cluster_known_nodes:3");
+        wait_for(node.port, "CLUSTER INFO", "cluster_state:ok");
+    }
+    Some(nodes)
+}
+
+#[tokio::test]
+async fn a_cluster_of_three_nodes_has_all_records() {
+    for program in BOTH {
+        let Some(nodes) = cluster(program) else { continue };
+        let store = open(&format!("redis-cluster://127.0.0.1:1,{}", nodes[1].address())).await;
+        for user in 0..30 {
+            let mailbox = mailbox(&user.to_string());
+            store.set_marks("pbx", &mailbox, &hides(user), 0).await.unwrap();
+            let holding = Holding {
+                mailbox: mailbox.clone().into(),
+                ..holding(1)
+            };
+            assert!(matches!(store.enter(&holding, None).await, Ok(Entered::New(_))));
+            store.leave(&holding, Some(Index::default().into())).await.unwrap();
+            assert_eq!(store.index(&mailbox).await, Some(Index::default().into()));
+        }
+        let consent = Consent {
+            upstream: "home".into(),
+            name: "eva".into(),
+        };
+        store.set_token(&consent, None, Some(b"one")).await.unwrap();
+        assert_eq!(store.token(&consent).await, Ok(Some(b"one".to_vec())));
+        assert_eq!(store.all_marks().await.unwrap().len(), 30);
+        let mut count = 0;
+        let mut parts = store.parts().await.unwrap();
+        while let Some(some) = Some(parts.next().await.unwrap()).filter(|some| !some.is_empty()) {
+            count += some.len();
+        }
+        assert_eq!(count, 30 + 30 + 1);
+        for node in &nodes {
+            let size = say(node.port, "DBSIZE");
+            assert!(!size.starts_with(":0"), "{program:?}: each has some");
+        }
+    }
+}
+
+/// The store knows which node had a slot, and is told by that node which one has it now.
+#[tokio::test]
+async fn slots_that_move_are_followed() {
+    for program in BOTH {
+        let Some(nodes) = cluster(program) else { continue };
+        let store = open(&format!("redis-cluster://{}", nodes[0].address())).await;
+        let eva = mailbox("eva");
+        assert_eq!(store.marks("pbx", &eva).await, Ok(Marks::default()));
+        let slot = keys::slot(&store.0.keys.mailbox(&eva));
+        let had = usize::from(slot > 5460) + usize::from(slot > 10_922);
+        let has = (had + 1) % 3;
+        let id = |node: &Server| {
+            let answer = say(node.port, "CLUSTER MYID");
+            answer.lines().nth(1).unwrap().trim().to_owned()
+        };
+        let (from, to) = (id(&nodes[had]), id(&nodes[has]));
+        // First it is on its way: what is not there any more is asked for at the other node.
+        say(nodes[has].port, &format!("CLUSTER SETSLOT {slot} IMPORTING {from}"));
+        say(nodes[had].port, &format!("CLUSTER SETSLOT {slot} MIGRATING {to}"));
+        assert_eq!(store.marks("pbx", &eva).await, Ok(Marks::default()));
+        store.set_marks("pbx", &eva, &hides(1), 0).await.unwrap();
+        for node in [has, had, 3 - had - has] {
+            say(nodes[node].port, &format!("CLUSTER SETSLOT {slot} NODE {to}"));
+        }
+        assert_eq!(store.marks("pbx", &eva).await, Ok(hides(1)));
+        store.set_marks("pbx", &eva, &hides(2), 7).await.unwrap();
+        let key = String::from_utf8(store.0.keys.mailbox(&eva)).unwrap();
+        assert!(say(nodes[has].port, &format!("EXISTS {key}")).starts_with(":1"));
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_stops_for_a_moment_is_waited_for() {
+    let Some(server) = Server::start(Program::Redis, &[]) else {
+        return;
+    };
+    let store = server.store().await;
+    store.set_marks("pbx", &mailbox("eva"), &hides(1), 0).await.unwrap();
+    server.signal("STOP");
+    let asking = tokio::spawn({
+        let store = store.clone();
+        async move { store.marks("pbx", &mailbox("eva")).await }
+    });
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(!asking.is_finished());
+    server.signal("CONT");
+    assert_eq!(asking.await.unwrap(), Ok(hides(1)));
+    // Connections that the server closes are made anew.
+    say(server.port, "CLIENT KILL TYPE normal SKIPME yes");
+    assert_eq!(store.marks("pbx", &mailbox("eva")).await, Ok(hides(1)));
+    assert!(!store.has_failed());
+    // Nor need it know the scripts any more.
+    say(server.port, "SCRIPT FLUSH");
+    store.set_marks("pbx", &mailbox("eva"), &hides(2), 7).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_must_not_be_lost_waits_for_replicas() {
+    for program in BOTH {
+        let Some(primary) = Server::start(program, &[]) else {
+            continue;
+        };
+        let url = format!("redis://{}", primary.address());
+        let store = SharedState {
+            replicas: 1,
+            ..options(&url)
+        };
+        let store = ValkeyStore::open(store, key()).await.unwrap();
+        let eva = mailbox("eva");
+        assert_eq!(
+            store.set_marks("pbx", &eva, &hides(1), 0).await,
+            Err(Unavailable::Failed)
+        );
+        assert!(store.has_failed());
+        store.set_index(&eva, Index::default().into()).await;
+        assert!(!store.has_failed(), "an index waits for nobody");
+        let _replica = replica_of(&primary);
+        // It is written already, and may be said again.
+        store.set_marks("pbx", &eva, &hides(1), 7).await.unwrap();
+        let writing = (0..50).map(|user| {
+            let store = store.clone();
+            async move {
+                store
+                    .set_marks("pbx", &mailbox(&user.to_string()), &hides(user), 0)
+                    .await
+            }
+        });
+        for written in join_all(writing).await {
+            written.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_user_with_a_password_is_asked_for_it() {
+    for program in BOTH {
+        let settings = [
+            "--user",
+            "default",
+            "off",
+            "--user",
+            "popgate",
+            "on",
+            ">hunter2",
+            "~popgate:*",
+            "+@all",
+        ];
+        let Some(server) = Server::start(program, &settings) else {
+            continue;
+        };
+        let url = format!("redis://popgate@{}", server.address());
+        let with = |password: &str| SharedState {
+            password: Some(password.into()),
+            ..options(&format!("redis://{}", server.address()))
+        };
+        let of_user = |password: &str| {
+            let mut options = with(password);
+            options.url.user = Some("popgate".into());
+            options
+        };
+        ValkeyStore::open(of_user("hunter2"), key()).await.unwrap();
+        let wrong = error(of_user("hunter3")).await;
+        assert!(wrong.starts_with(&format!("state.url: {url}: ")), "{wrong}");
+        assert!(
+            wrong.contains("check the user in `url` of [state]") && !wrong.contains("hunter"),
+            "{wrong}"
+        );
+        let none = error(options(&format!("redis://{}", server.address()))).await;
+        assert!(none.contains("check the user in `url` of [state]"), "{none}");
+        let mut elsewhere = of_user("hunter2");
+        elsewhere.prefix = "other".into();
+        let refused = error(elsewhere).await;
+        assert!(
+            refused.contains("let the ACL user of `url` in [state] use all keys under `prefix`"),
+            "{refused}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn tls_is_spoken_with_a_server_whose_certificate_is_known() {
+    let dir = directory();
+    let file = |name: &str| dir.path().join(name);
+    let ca_key = KeyPair::generate().unwrap();
+    let mut ca = CertificateParams::new(Vec::new()).unwrap();
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca_certificate = ca.self_signed(&ca_key).unwrap();
+    let server_key = KeyPair::generate().unwrap();
+    let parameters = CertificateParams::new(["localhost".to_owned()]).unwrap();
+    let certificate = parameters.signed_by(&server_key, &Issuer::new(ca, ca_key)).unwrap();
+    std::fs::write(file("ca.pem"), ca_certificate.pem()).unwrap();
+    std::fs::write(file("server.pem"), certificate.pem()).unwrap();
+    std::fs::write(file("server.key"), server_key.serialize_pem()).unwrap();
+    let path = |name: &str| file(name).display().to_string();
+    let Some(plain) = Server::start(Program::Redis, &[]) else {
+        return;
+    };
+    let server = plain.beside(|port| {
+        let settings = [
+            ("--port", "0".to_owned()),
+            ("--tls-port", port.to_string()),
+            ("--tls-cert-file", path("server.pem")),
+            ("--tls-key-file", path("server.key")),
+            ("--tls-ca-cert-file", path("ca.pem")),
+            ("--tls-auth-clients", "no".to_owned()),
+        ];
+        settings
+            .into_iter()
+            .flat_map(|(name, value)| [name.to_owned(), value])
+            .collect()
+    });
+    let url = format!("rediss://localhost:{}", server.port);
+    let trusting = SharedState {
+        ca_file: Some(file("ca.pem")),
+        ..options(&url)
+    };
+    let store = ValkeyStore::open(trusting, key()).await.unwrap();
+    store.set_marks("pbx", &mailbox("eva"), &hides(1), 0).await.unwrap();
+    assert_eq!(store.marks("pbx", &mailbox("eva")).await, Ok(hides(1)));
+}
+
+#[tokio::test]
+async fn servers_and_gateways_that_do_not_suit_are_refused() {
+    for program in BOTH {
+        let Some(evicting) = Server::start(program, &["--maxmemory-policy", "allkeys-lru"]) else {
+            continue;
+        };
+        let url = |server: &Server| format!("redis://{}", server.address());
+        let evicts = error(options(&url(&evicting))).await;
+        assert!(evicts.ends_with("set maxmemory-policy noeviction there"), "{evicts}");
+        let server = evicting.beside(|_| Vec::new());
+        let lazy = SharedState {
+            fsync: true,
+            ..options(&url(&server))
+        };
+        let lazy = error(lazy).await;
+        assert!(
+            lazy.contains("set appendonly yes and appendfsync always there"),
+            "{lazy}"
+        );
+        let replica = replica_of(&server);
+        let replica = error(options(&url(&replica))).await;
+        assert!(replica.contains("is a replica and takes no writes"), "{replica}");
+        let named = |name: &str| SharedState {
+            replica: name.into(),
+            ..options(&url(&server))
+        };
+        ValkeyStore::open(named("a"), key()).await.unwrap();
+        ValkeyStore::open(named("b"), key()).await.unwrap();
+        let other = ValkeyStore::open(named("c"), Some("x".repeat(40).as_str().into())).await;
+        let other = other.unwrap_err().to_string();
+        assert!(other.contains("the gateway \"a\" has another key"), "{other}");
+    }
+}
+
+/// What cannot be read counts as not kept, as in a file; marks are not lost by that.
+#[tokio::test]
+async fn damaged_records_are_replaced_and_damaged_marks_are_not() {
+    let Some(server) = Server::start(Program::Redis, &[]) else {
+        return;
+    };
+    let store = server.store().await;
+    let eva = mailbox("eva");
+    store.set_past(&eva, &Past::of(7)).await.unwrap();
+    store.set_marks("pbx", &eva, &hides(1), 0).await.unwrap();
+    let hash = String::from_utf8(store.0.keys.mailbox(&eva)).unwrap();
+    assert!(say(server.port, &format!("HSET {hash} p damaged k:pbx damaged")).starts_with(":0"));
+    assert_eq!(store.past(&eva).await, Ok(Past::default()));
+    store.set_past(&eva, &Past::of(8)).await.unwrap();
+    assert_eq!(store.past(&eva).await, Ok(Past::of(8)));
+    assert_eq!(store.marks("pbx", &eva).await, Err(Unavailable::Damaged));
+    assert_eq!(
+        store.set_marks("pbx", &eva, &hides(2), 7).await,
+        Err(Unavailable::Damaged)
+    );
+    assert_eq!(store.clear_marks("pbx", None).await, Ok(1));
+    assert_eq!(store.marks("pbx", &eva).await, Ok(Marks::default()));
+    // Of a mailbox of which nothing is kept any more no key is left.
+    let mut none = store.kept(&eva, Whose::All).await.unwrap();
+    let before = none.clone();
+    none.past = Past::default();
+    store.replace(&eva, before.replacement(&none)).await.unwrap();
+    assert!(say(server.port, &format!("EXISTS {hash}")).starts_with(":0"));
+    let index = Index {
+        entries: [(1, 1)].into(),
+        ..Index::default()
+    };
+    store.set_index(&eva, index.into()).await;
+    assert!(say(server.port, &format!("APPEND {hash}:i x")).starts_with(':'));
+    assert_eq!(store.index(&eva).await, None);
+}

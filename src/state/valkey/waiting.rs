@@ -1,0 +1,119 @@
+//! Writes that replicas must confirm. WAIT stops its connection, so all that come while one waits go out together, and wait once.
+
+use std::{
+    mem,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use redis::{Cmd, RedisError, Value, aio::MultiplexedConnection};
+use tokio::sync::oneshot;
+
+use super::failure::{Failure, Remedy};
+use crate::config::StateServer;
+
+/// How long replicas may take, in milliseconds.
+const WAIT: u32 = 1_000;
+
+/// Writes to one server.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    /// Not sent yet.
+    jobs: Mutex<Vec<Job>>,
+    /// Held while some are under way.
+    turn: tokio::sync::Mutex<()>,
+}
+
+/// A write that somebody waits for.
+#[derive(Debug)]
+struct Job {
+    command: Cmd,
+    done: oneshot::Sender<Result<Value, Unconfirmed>>,
+}
+
+/// Why a write is not confirmed.
+#[derive(Debug, Clone)]
+pub(super) enum Unconfirmed {
+    /// The server has refused it, or cannot be reached.
+    Failed(RedisError),
+    /// So many replicas have it, which are too few.
+    Replicas { confirmed: usize, wanted: usize },
+    /// The task that had sent it has ended.
+    Dropped,
+}
+
+impl Unconfirmed {
+    pub(super) fn told_of(&self, server: &StateServer) -> Failure {
+        match self {
+            Self::Failed(error) => Failure::of(server, error),
+            Self::Replicas { confirmed, wanted } => Failure::wrong(format!(
+                "{server}: {confirmed} of {wanted} replicas have confirmed a write within a second (see `replicas` in [state])"
+            )),
+            Self::Dropped => Failure::passing(format!("{server}: the connection was closed"), Remedy::Reconnect),
+        }
+    }
+}
+
+impl Waiting {
+    /// Sends `command` on `connection`, and waits until `replicas` of them have confirmed what it has written.
+    pub(super) async fn send(
+        &self,
+        connection: MultiplexedConnection,
+        command: Cmd,
+        replicas: usize,
+    ) -> Result<Value, Unconfirmed> {
+        let (done, result) = oneshot::channel();
+        self.jobs().push(Job { command, done });
+        let turn = self.turn.lock().await;
+        // Else whoever had the turn before has sent this one too.
+        let jobs = mem::take(&mut *self.jobs());
+        if !jobs.is_empty() {
+            send(connection, jobs, replicas).await;
+        }
+        drop(turn);
+        result.await.unwrap_or(Err(Unconfirmed::Dropped))
+    }
+
+    fn jobs(&self) -> MutexGuard<'_, Vec<Job>> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Sends all of `jobs`, and one WAIT behind them.
+async fn send(mut connection: MultiplexedConnection, jobs: Vec<Job>, replicas: usize) {
+    let mut pipeline = redis::pipe();
+    let mut waiting = Vec::with_capacity(jobs.len());
+    for Job { command, done } in jobs {
+        pipeline.add_command(command);
+        waiting.push(done);
+    }
+    pipeline.cmd("WAIT").arg(replicas).arg(WAIT);
+    let answers = connection.send_packed_commands(&pipeline, 0, waiting.len() + 1).await;
+    let (answers, confirmed) = match answers {
+        Ok(mut answers) => {
+            let confirmed = answers.pop().unwrap_or_default();
+            (answers, confirmed.extract_error())
+        }
+        Err(error) => {
+            for done in waiting {
+                // Whoever has gone need not be told.
+                let _ = done.send(Err(Unconfirmed::Failed(error.clone())));
+            }
+            return;
+        }
+    };
+    for (done, answer) in waiting.into_iter().zip(answers) {
+        let result = match (answer.extract_error(), &confirmed) {
+            (Ok(answer), Ok(Value::Int(count))) if usize::try_from(*count).is_ok_and(|count| count >= replicas) => {
+                Ok(answer)
+            }
+            (Ok(_), Ok(Value::Int(count))) => Err(Unconfirmed::Replicas {
+                confirmed: usize::try_from(*count).unwrap_or_default(),
+                wanted: replicas,
+            }),
+            (Ok(_), Ok(_)) => Err(Unconfirmed::Dropped),
+            (Err(error), _) => Err(Unconfirmed::Failed(error)),
+            (Ok(_), Err(error)) => Err(Unconfirmed::Failed(error.clone())),
+        };
+        let _ = done.send(result);
+    }
+}
