@@ -228,7 +228,7 @@ impl Cli {
                 ))
             }
             Command::Backup { file, force } => block_on(backup::save(&load(self.config)?.config, &file, force)),
-            Command::Restore { file } => backup::restore(&load(self.config)?.config, &file),
+            Command::Restore { file } => block_on(backup::restore(&load(self.config)?.config, &file)),
             Command::SignIn {
                 account,
                 browser,

@@ -59,8 +59,15 @@ impl Watch {
             health.failing.insert("drain".to_owned(), reason.to_owned());
         }
         if self.state.has_failed() {
-            let reason = "state cannot be read or written, see the log";
-            health.failing.insert("state".to_owned(), reason.to_owned());
+            let reason = "state cannot be read or written, see the log".to_owned();
+            // Servers that several gateways share fail for all of them: it does not help to send devices elsewhere.
+            let is_shared = self.state.lease().is_some();
+            let unhealthy = if is_shared {
+                &mut health.degraded
+            } else {
+                &mut health.failing
+            };
+            unhealthy.insert("state".to_owned(), reason);
         }
         let now = i64::from(state::now());
         for (name, validity) in validities {

@@ -52,7 +52,7 @@ pub use mailboxes::Mailboxes;
 pub use memory::MemoryStore;
 pub use part::{Kind, Part, Parts};
 pub use records::{Former, Identity, Marks, Past, PendingMove, Renumbered};
-pub use restore::restore;
+pub use restore::{restore, restore_shared};
 pub use valkey::ValkeyStore;
 
 use crate::types::MailboxName;

@@ -1,4 +1,4 @@
-//! Putting the records of a backup in the place of those in a directory.
+//! Putting the records of a backup in the place of those in a directory, or into servers that have none.
 
 use std::{
     fs, io,
@@ -6,10 +6,19 @@ use std::{
 };
 
 use super::{
-    Backup, Consent, Error, Kind, database, now,
+    Backup, Consent, Error, Kind, ValkeyStore, database, now,
     table::{self, Key},
     tokens::{self, Sealed},
 };
+use crate::config::{Secret, SharedState};
+
+/// Writes the records of `backup` to the servers of `config`, which must have none of popgate's yet. Errors say what is wrong, in
+/// words for the operator.
+pub async fn restore_shared(config: &SharedState, key: Option<&Secret>, backup: &Backup) -> Result<(), Error> {
+    let store = ValkeyStore::visit(config.clone())?;
+    store.inspect(key).await?;
+    store.fill(backup).await
+}
 
 /// The name of the new file until it is whole.
 const UNFINISHED: &str = "state.redb.new";

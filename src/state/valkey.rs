@@ -37,7 +37,7 @@ use self::{
     scripts::{DUTY, ENTER, EXTEND, LEAVE, PIECES, REPLACE, Request, sha1_hex},
 };
 use super::{
-    Consent, Duty, Entered, Error, Holding, Index, Kept, KeptDigest, KnownIndex, LASTS, MailboxName, Marked,
+    Backup, Consent, Duty, Entered, Error, Holding, Index, Kept, KeptDigest, KnownIndex, LASTS, MailboxName, Marked,
     MarksReplaced, Renewed, Replaced, Replacement, StateStore, Unavailable, Welcome, Whose, now,
     part::{Kind, PORTION, Part, PartSender, Parts},
     table::Key,
@@ -80,6 +80,17 @@ struct Change {
     is: Vec<u8>,
 }
 
+impl Change {
+    /// Of a field that is not there yet.
+    fn first(field: impl Into<String>, octets: &[u8]) -> Self {
+        Self {
+            field: field.into(),
+            was: sha1_hex(b""),
+            is: octets.to_vec(),
+        }
+    }
+}
+
 impl ValkeyStore {
     /// Connects, and makes sure that the servers keep what they are told, and that other gateways have the same `key`. Errors are in
     /// words for the operator.
@@ -101,8 +112,8 @@ impl ValkeyStore {
                     link, keys, options, ..
                 } = &*shared;
                 let us = Replica::new(key.as_ref());
-                // Whoever fails is said to be gone, which is not far from the truth.
-                let _ = checks::announce(link, keys, &options.replica, &us).await;
+                // Without devices nothing else tells whether the servers can be used.
+                let _ = shared.noted(checks::announce(link, keys, &options.replica, &us).await);
             }
         });
         Ok(store)
@@ -141,10 +152,34 @@ impl ValkeyStore {
         inspecting.await.map_err(|failure| self.wrong(&failure))
     }
 
+    /// Writes the records of `backup` to the servers, which must hold none under the prefix yet.
+    pub(super) async fn fill(&self, backup: &Backup) -> Result<(), Error> {
+        let shared = &self.0;
+        let is_empty = shared.all_keys().await.map(|keys| keys.is_empty());
+        if !is_empty.map_err(|error| self.failed(error))? {
+            let prefix = &shared.options.prefix;
+            return Err(self.failed(format!(
+                "there is state under {prefix:?} already: give another `prefix`, or delete that state first; nothing was changed"
+            )));
+        }
+        let records: Vec<_> = backup.records().collect();
+        for records in records.chunks(AT_ONCE) {
+            let writing = records.iter().map(|(part, octets)| shared.put(part, octets));
+            for written in join_all(writing).await {
+                written.map_err(|error| self.failed(error))?;
+            }
+        }
+        Ok(())
+    }
+
     fn wrong(&self, failure: &Failure) -> Error {
+        self.failed(failure)
+    }
+
+    fn failed(&self, what: impl ToString) -> Error {
         Error::Shared {
             url: self.0.options.url.to_string(),
-            what: failure.to_string(),
+            what: what.to_string(),
         }
     }
 }
@@ -427,6 +462,45 @@ impl Shared {
                 parts.collect()
             }
         })
+    }
+
+    /// Writes a record of a backup, which is there as it was kept.
+    async fn put(&self, part: &Part, octets: &[u8]) -> Result<(), Unavailable> {
+        let mailbox = MailboxName {
+            upstream: part.upstream.clone(),
+            user: part.user.clone(),
+            folder: part.folder.clone(),
+        };
+        let field = match part.kind {
+            Kind::Index => {
+                return match decoded(&mailbox, octets) {
+                    Some(index) => self.save_index(&mailbox, &index).await,
+                    None => Ok(()),
+                };
+            }
+            Kind::Token => {
+                let consent = Consent {
+                    upstream: part.upstream.clone(),
+                    name: part.user.clone(),
+                };
+                let token = Change::first(TOKEN, octets);
+                let names = records::consent_names(&consent);
+                let key = self.keys.token(&consent);
+                return self.change(&key, &names, &[token], None, Care::Durable).await;
+            }
+            Kind::Notice => {
+                let mut command = redis::cmd("HSET");
+                command.arg(self.keys.notices()).arg(&part.user).arg(octets);
+                return self.ask(&self.keys.notices(), command, Care::Light).await.map(drop);
+            }
+            Kind::Past => PAST.to_owned(),
+            Kind::Move => PENDING.to_owned(),
+            Kind::Marks => format!("{MARKS}{}", part.login),
+        };
+        let names = records::names(&mailbox);
+        let change = Change::first(field, octets);
+        self.change(&self.keys.mailbox(&mailbox), &names, &[change], None, Care::Durable)
+            .await
     }
 
     /// Sends the parts of all records, until nobody takes them any more.

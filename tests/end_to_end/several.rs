@@ -18,6 +18,7 @@ use crate::support::{
     pop::Pop,
     process::free_port,
     require_program,
+    web::{self, Web},
 };
 
 /// A Redis server.
@@ -88,15 +89,15 @@ impl Redis {
 
     /// A gateway on it that is called `name`.
     fn gateway(&self, name: &str, peer: &Peer, maildrop: &str) -> Gateway {
-        Setup::new(peer.address())
-            .maildrop(maildrop)
-            .limit("parked_seconds = 60")
-            .table(&format!(
-                "[state]\nurl = \"redis://127.0.0.1:{}\"\nkey = \"{}\"\nlease_seconds = 6\nreplica = \"{name}\"",
-                self.port,
-                "k".repeat(40)
-            ))
-            .start()
+        self.setup(name, peer).maildrop(maildrop).start()
+    }
+
+    fn setup(&self, name: &str, peer: &Peer) -> Setup {
+        Setup::new(peer.address()).limit("parked_seconds = 60").table(&format!(
+            "[state]\nurl = \"redis://127.0.0.1:{}\"\nkey = \"{}\"\nlease_seconds = 6\nreplica = \"{name}\"",
+            self.port,
+            "k".repeat(40)
+        ))
     }
 }
 
@@ -216,4 +217,29 @@ fn the_maildrops_of_a_gateway_that_dies_are_free_after_the_lease() {
         "not before: {:?}",
         begun.elapsed()
     );
+}
+
+/// All gateways are concerned alike: no load balancer should send devices elsewhere.
+#[test]
+fn without_the_servers_logins_wait_and_fail_for_a_while_and_the_gateway_is_degraded() {
+    let Some(redis) = Redis::start() else { return };
+    let peer = Peer::start(mailbox());
+    let gateway = redis.setup("a", &peer).table(&web::table()).start();
+    let web = Web::of(&gateway);
+    assert_eq!(web.get("/readyz").json()["status"], "ready");
+    drop(redis);
+    let (_, reply) = try_log_in(&gateway);
+    assert!(reply.starts_with("-ERR [SYS/TEMP] "), "{reply}");
+    let answer = web.get("/readyz");
+    assert_eq!(
+        (answer.status, answer.json()["status"].as_str()),
+        (200, Some("degraded"))
+    );
+    assert_eq!(
+        answer.json()["degraded"]["state"],
+        "state cannot be read or written, see the log"
+    );
+    assert_eq!(web.get("/readyz?strict").status, 503);
+    gateway.lines("shared state failed", 1);
+    peer.assert_nothing_removed();
 }

@@ -85,3 +85,52 @@ async fn a_store_of_nothing_has_a_backup(store: &dyn StateStore) {
     let restored = FileStore::open(dir.path()).unwrap();
     assert_eq!(restored.all_marks().await.unwrap(), []);
 }
+
+/// From one machine to several.
+#[cfg(unix)]
+mod into_servers {
+    use super::*;
+    use crate::{
+        config::SharedState,
+        state::{
+            restore_shared,
+            tests::server::{Program, Server, key, open},
+        },
+    };
+
+    #[tokio::test]
+    async fn a_backup_fills_servers_that_have_nothing() {
+        for program in [Program::Redis, Program::Valkey] {
+            let Some(server) = Server::start(program, &[]) else {
+                continue;
+            };
+            let dir = directory();
+            let store = FileStore::open(dir.path()).unwrap();
+            let consent = Consent {
+                upstream: "home".into(),
+                name: "eva".into(),
+            };
+            store.set_index(&at("home", "ida", "INBOX"), long_index(200_000)).await;
+            store.set_index(&inbox(), index(&[1, 2, 9]).into()).await;
+            keep(&store, "pbx", &inbox(), &full_marks()).await;
+            keep(&store, "fax", &inbox(), &marks(&[3, 6])).await;
+            store.set_past(&inbox(), &past(&[(1, 1)], &[(1, 90)])).await.unwrap();
+            store.set_pending_move(&inbox(), Some(&pending())).await.unwrap();
+            store.set_token(&consent, None, Some(b"sealed")).await.unwrap();
+            store.set_notice("upstream home", Some(b"told")).await.unwrap();
+            let octets = back_up(&store).await;
+            let backup = Backup::read(&octets[..]).unwrap();
+
+            let url = format!("redis://{}", server.address());
+            let servers = SharedState::of(&url);
+            restore_shared(&servers, key().as_ref(), &backup).await.unwrap();
+            let filled = open(&url).await;
+            assert_eq!(lines(&back_up(&filled).await), lines(&octets), "{program:?}");
+
+            let again = restore_shared(&servers, key().as_ref(), &backup).await;
+            let error = again.unwrap_err().to_string();
+            assert!(error.contains("there is state under \"popgate\" already"), "{error}");
+            assert_eq!(lines(&back_up(&filled).await), lines(&octets), "nothing was changed");
+        }
+    }
+}
