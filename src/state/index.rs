@@ -6,15 +6,15 @@
 //! modseq       varint, varint: the upper and the lower 32 bits
 //! row          varint
 //! listed       varint
-//! columns      1 octet: 1 where messages bear an INTERNALDATE, 2 where an EMAILID, or their sum
+//! columns      1 octet: 1 if messages have an INTERNALDATE, 2 if an EMAILID, or the sum
 //! count        varint
-//! count times  varint UID less the one before (the first: less 0), varint octets; as columns says
+//! count times  varint UID less the one before (the first: less 0), varint octets; then, as columns says,
 //!              varint INTERNALDATE; varint octets of the EMAILID and these
 //! checksum     CRC-32 of the mailbox's names and all of the above, 4 octets, little-endian
 //! ```
 //!
-//! A varint has seven bits an octet, the lowest first; the high bit says that more follow (LEB128). A message
-//! takes four octets where UIDs follow closely: one for the UID, three for a size up to 2 MB.
+//! An octet of a varint has seven bits, the lowest first; its high bit says that more octets follow (LEB128). A message
+//! takes four octets if UIDs follow closely: one for the UID, three for a size up to 2 MB.
 
 use serde::{Deserialize, Serialize};
 
