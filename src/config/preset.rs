@@ -36,7 +36,7 @@ pub struct Preset {
     pub(super) tls: PresetTls,
     pub(super) connections_per_user: Option<usize>,
     pub(super) on_delete: Option<String>,
-    /// Whether the server offers QRESYNC, but does not work with it.
+    /// Whether the server offers QRESYNC, but must not be asked for it.
     #[serde(default)]
     pub no_qresync: bool,
     /// Which password to use, in words for people; `None` if only OAuth2 works.

@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use super::{Secret, StateUrl};
 
-/// Where state is kept that outlives a session.
+/// Where state that outlives a session is kept.
 #[derive(Debug, Clone, Default)]
 pub struct State {
     /// The directory of the state file. If there is neither a directory nor a server, state is kept in memory only.

@@ -22,8 +22,8 @@ const AGAIN: Duration = Duration::from_millis(200);
 /// Work that only one of the gateways that share a store does at a time.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Duty {
-    /// Renewing the token of a consent: a provider may accept each refresh token only once, and may end the consent if two
-    /// gateways use the same one (RFC 9700 §4.14.2).
+    /// Renewing the token of a consent: a provider may accept each refresh token only once, and may end the consent if
+    /// two gateways use the same one (RFC 9700 §4.14.2).
     Renewal(Consent),
     /// Deleting messages past `retain_days`, and renewing consents that nobody uses.
     Sweep,

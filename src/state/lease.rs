@@ -62,7 +62,8 @@ struct Entry {
     has_left: tokio::sync::Mutex<bool>,
 }
 
-/// A maildrop that a session holds while this lives. Dropping it gives the maildrop up in the background: see [`Lease::leave`].
+/// A maildrop that a session holds while this lives. Dropping it gives the maildrop up in the background: see
+/// [`Lease::leave`].
 #[derive(Debug)]
 pub struct Lease {
     /// `None` if the store is not shared.

@@ -19,7 +19,7 @@ pub struct MailboxState {
     /// The digest that the records had when the session took the maildrop; `None` if the session does not know it, or
     /// has read the records since.
     digest: Option<KeptDigest>,
-    /// What the store has told about the index when the session took the maildrop; `None` if it has told nothing.
+    /// What the store said about the index when the session took the maildrop; `None` if it said nothing.
     index: Option<KnownIndex>,
     /// The maildrop, while the session holds it.
     lease: Option<Box<Lease>>,

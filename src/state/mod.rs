@@ -114,8 +114,8 @@ pub trait StateStore: Send + Sync + fmt::Debug {
         Ok(())
     }
 
-    /// [`StateStore::replace`] by a session that holds the maildrop. [`Unavailable::Lost`] if another session holds it by now;
-    /// if nobody does, it is taken again, because a store that fails over may forget it.
+    /// [`StateStore::replace`] by a session that holds the maildrop. [`Unavailable::Lost`] if another session holds it
+    /// by now. If nobody does, this takes it again, because a store that fails over may lose it.
     async fn replace_held(&self, holding: &Holding, replacement: Replacement) -> Result<(), Unavailable> {
         self.replace(&holding.mailbox, replacement).await
     }
@@ -214,7 +214,7 @@ pub fn now() -> u32 {
 /// A login, a mailbox, and what the login has done there; an error if the marks can't be read.
 pub type Marked = (String, MailboxName, Result<Marks, Unavailable>);
 
-/// Why the state did not do what it was asked for.
+/// Why the state did not do what it was asked to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum Unavailable {
     /// The store can't be read or written (logged).
@@ -258,8 +258,8 @@ pub fn reach(dir: &Path) -> Result<Arc<dyn StateStore>, Error> {
     }
 }
 
-/// The store that the configuration asks for, for a process other than the gateway: see [`reach`]. `None` if state is in the
-/// gateway's memory only.
+/// The store that the configuration asks for, for a process other than the gateway: see [`reach`]. `None` if state is
+/// in the gateway's memory only.
 pub fn reach_configured(config: &crate::config::State) -> Result<Option<Arc<dyn StateStore>>, Error> {
     match (&config.shared, &config.dir) {
         (Some(shared), _) => Ok(Some(Arc::new(ValkeyStore::visit(shared.clone())?))),

@@ -676,7 +676,8 @@ impl StateStore for ValkeyStore {
     }
 }
 
-/// The fields that `replacement` changes. If marks could not be read, `was` is empty, which is not the digest of anything.
+/// The fields that `replacement` changes. If marks could not be read, `was` is empty, which is not the digest of
+/// anything.
 fn changes(mailbox: &MailboxName, replacement: &Replacement) -> Vec<Change> {
     let Replacement { past, pending, marks } = replacement;
     let mut changes = Vec::new();

@@ -1,4 +1,4 @@
-//! A process that is killed while it writes: everything that it was told is kept is in the file.
+//! A process that is killed while it writes: every write that the store has confirmed is in the file.
 
 use std::{
     collections::HashMap,
@@ -32,7 +32,7 @@ fn marks(round: u32) -> Marks {
 }
 
 /// Writes marks of both users at the same time until it is killed. Says on stderr, where the test harness says nothing,
-/// which marks it was told are kept.
+/// which writes the store has confirmed.
 async fn write_on(dir: &Path) {
     let store = FileStore::open(dir).unwrap();
     tokio::join!(write_of(USERS[0], &store), write_of(USERS[1], &store));
