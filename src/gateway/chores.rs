@@ -109,7 +109,7 @@ async fn log_standing(config: &Config, tokens: &Arc<Tokens>, is_start: bool) {
     for candidate in candidates(&config.accounts).filter(|candidate| candidate.oauth2.needs_consent()) {
         let (login, consent) = (&candidate.account.login, candidate.consent(tokens));
         let Ok(status) = tokens.status(&consent).await else {
-            continue; // It is in the log.
+            continue; // The failure has been logged.
         };
         match status.standing {
             Standing::Unreadable(_) => tracing::error!(

@@ -199,7 +199,7 @@ async fn restored_files_belong_to_the_owner_of_the_directory() {
     const NOBODY: u32 = 65_534;
     let dir = directory();
     if chown(dir.path(), Some(NOBODY), Some(NOBODY)).is_err() {
-        return; // Others than root give no files away.
+        return; // Only root can give files away.
     }
     for _ in 0..2 {
         restore(dir.path(), &backup_of(3).await).unwrap();
