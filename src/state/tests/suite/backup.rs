@@ -31,7 +31,7 @@ async fn a_backup_restores_every_kind_of_record(store: &dyn StateStore) {
         name: "eva@example.org".into(),
     };
     let (past, pending) = (past(&[(1, 1), (9, 9)], &[(1, 90)]), pending());
-    // Many parts, and an index that has pruned nothing of the marks.
+    // This has many parts, and an index that prunes none of the marks.
     store.set_index(&archive, long_index(200_000)).await;
     store
         .set_index(&inbox(), index(&[1, 2, 3, 4, 9, u32::MAX]).into())
@@ -65,7 +65,7 @@ async fn a_backup_restores_every_kind_of_record(store: &dyn StateStore) {
     assert_eq!(restored.past(&inbox()).await, Ok(past));
     assert_eq!(restored.pending_move(&inbox()).await, Ok(Some(pending)));
     assert_eq!(restored.token(&consent).await, Ok(Some(b"sealed\0\xff".to_vec())));
-    // Of the same records the same backup, whatever store they are in, but for their order.
+    // Stores of any kind make the same backup of the same records, except for their order.
     assert_eq!(lines(&back_up(&restored).await), lines(&octets));
 }
 
