@@ -287,16 +287,16 @@ fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failu
 /// Loads the configuration file that the command line or the environment names, or else `gateway.toml`. If neither
 /// names a file and there is no `gateway.toml`, `POPGATE__…` variables alone may make the configuration.
 fn load(option: Option<PathBuf>) -> Result<Loaded, config::Error> {
-    let file = Path::new(CONFIG);
-    match named(option) {
-        Some(file) => Config::load(&file),
-        None if !file.exists()
-            && let Some(loaded) = Config::from_environment() =>
-        {
-            loaded
-        }
-        None => Config::load(file),
+    if let Some(file) = named(option) {
+        return Config::load(&file);
     }
+    let file = Path::new(CONFIG);
+    let alone = if file.exists() {
+        None
+    } else {
+        Config::from_environment()
+    };
+    alone.unwrap_or_else(|| Config::load(file))
 }
 
 /// The configuration file from `--config`, or else from `POPGATE_CONFIG`.
