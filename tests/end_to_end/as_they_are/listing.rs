@@ -81,7 +81,7 @@ fn uidvalidity_is_compared_in_full() {
     );
 }
 
-/// Without a UIDVALIDITY, the device gets an error that says so: UIDLs would not hold in its next session.
+/// Without a valid UIDVALIDITY, either the login fails with a permanent error, or the next session shows other UIDLs.
 #[test]
 fn uidvalidity_that_is_missing() {
     each(

@@ -59,7 +59,7 @@ fn rubys_net_pop() {
     house.add_script(&mut command, NET_POP);
     run(&mut command);
     house.check_files();
-    // Each `pop` is a RETR.
+    // Each `pop` in the script sends a RETR.
     house.check_sessions(Way::Plain, 1, 2 * house.mails.len());
     assert_eq!(house.dovecot.imap("eva").uids(), [0; 0]);
 }
