@@ -54,7 +54,7 @@ enum Event {
     Marked(prop::sample::Index),
     Session {
         login: usize,
-        /// What is fetched, and by what.
+        /// The messages to fetch, and whether by TOP instead of RETR.
         retrieves: Vec<(prop::sample::Index, bool)>,
         deletes: Vec<prop::sample::Index>,
         end: End,

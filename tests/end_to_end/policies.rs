@@ -366,7 +366,8 @@ fn a_copy_is_not_made_twice() {
         .on("STATUS", STATUS)
         .on(&fetch_fields(2), fields_of(2))
         .on("UID EXPUNGE", "{tag} NO [NOPERM] not by you\r\n");
-    // Each login looks once at the target, on a connection of its own.
+    // The first two connections are those of the sessions. On later ones the gateway looks for the copy in the target
+    // folder.
     let peer = Peer::start_each(vec![unremovable.clone(), unremovable, copied()]);
     let state = tempfile::TempDir::new().unwrap();
     let gateway = Setup::new(peer.address())
@@ -486,7 +487,7 @@ fn a_move_whose_answer_is_lost_is_said_again() {
     assert_eq!(peer.count("UID MOVE 2 \"Old\""), 2, "{:?}", peer.commands());
 }
 
-/// Asserts that deleted mail moves to `folder` if the server lists its folders by `listed`.
+/// Deletes a message at a server that lists its folders by `listed`, and asserts that it moves to `folder`.
 fn moved_to(capabilities: &'static str, listed: &str, folder: &str) -> Peer {
     let peer = Peer::start(refusing(capabilities).on("LIST", format!("{listed}{{tag}} OK\r\n")));
     let gateway = Setup::new(peer.address()).maildrop("on_delete = \"trash\"").start();
