@@ -15,7 +15,7 @@ use crate::imap::{self, BodyStart, Item, Section, UidSet};
 
 /// The assumed length of a line of mail, in octets, for an estimate of how much text TOP needs.
 const LINE_OCTETS: u64 = 80;
-/// The least octets of a text to ask for: fewer would not make the answer faster.
+/// The smallest part of a text to ask for, in octets: a smaller one would not come faster.
 const LEAST_TEXT: u64 = 2048;
 
 /// A message on its way to the device. Its line ends are as the upstream sends them, and nothing is dot-stuffed.

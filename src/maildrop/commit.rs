@@ -74,7 +74,7 @@ impl Maildrop {
         }
     }
 
-    /// Notes that the device has sent another command, so it has received everything delivered before.
+    /// Notes that the device has received everything delivered so far: it has sent another command since.
     pub fn note_received(&mut self) {
         for folder in &mut self.folders {
             folder.acknowledge();

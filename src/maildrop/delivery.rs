@@ -23,7 +23,7 @@ impl Delivery {
         self.delivered.push((uid, octets));
     }
 
-    /// Notes that the device has sent another command, so it has received everything delivered before.
+    /// Notes that the device has received everything delivered so far: it has sent another command since.
     pub(super) fn acknowledge(&mut self) {
         self.acknowledged = self.delivered.len();
     }

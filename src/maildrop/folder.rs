@@ -1,5 +1,5 @@
-//! One folder of a maildrop, exclusively held by its session. Puts the session's parts for it together: snapshot,
-//! marks, read-ahead, delivery, removal.
+//! One folder of a maildrop, exclusively held by its session. Joins the session's parts: snapshot, marks, read-ahead,
+//! delivery and removal.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -436,8 +436,8 @@ impl HeldFolder {
         self.marks.get().undelivered.contains(uid)
     }
 
-    /// Whether a DELE of the message deletes the notice in its place: the device has seen the notice, and has not
-    /// retrieved the message in this session.
+    /// Whether a DELE of the message deletes the notice in its place: the login has been given the notice, and this
+    /// session has not retrieved the message itself.
     pub(super) fn stands_a_notice_for(&self, uid: Uid) -> bool {
         self.is_known_undelivered(uid) && !self.delivery.has(uid)
     }
@@ -479,7 +479,7 @@ impl HeldFolder {
         }
     }
 
-    /// Notes that the device has sent another command, so it has received everything delivered before.
+    /// Notes that the device has received everything delivered so far: it has sent another command since.
     pub(super) fn acknowledge(&mut self) {
         self.delivery.acknowledge();
     }

@@ -23,7 +23,7 @@ pub struct Listing {
 enum Rows {
     /// All messages of the only folder. The index is shared with the snapshot.
     Whole(Arc<Index>),
-    /// Selected messages of one folder or several, or an order of their own.
+    /// Selected messages, messages of several folders, or messages in another order than the folder's.
     Chosen {
         rows: Vec<Row>,
         /// For each folder, the indices in `rows` of its messages, ascending.

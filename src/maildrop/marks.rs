@@ -27,8 +27,9 @@ impl LoginMarks {
     /// Reads the marks from state.
     ///
     /// If there were no marks and the policy needs none, state is not asked, because only the login itself adds marks:
-    /// a device that polls costs state nothing. If state fails, this fails only for a login that needs its marks
-    /// (`hide`, `retain_days`). For any other login, marks contain only notices and imported UIDLs.
+    /// a device that polls costs state nothing. If state fails, this fails only if the policy needs marks (`hide`,
+    /// `retain_days`, `uidl_import`, or notices for large messages). Other marks are only about notices for undelivered
+    /// messages.
     pub(super) async fn read(
         &mut self,
         state: &mut MailboxState,

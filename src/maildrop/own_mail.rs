@@ -61,7 +61,7 @@ impl OwnMail {
         self.is_retrieved = true;
     }
 
-    /// Notes that the device has sent another command, so it has received what was delivered before.
+    /// Notes that the device has received what was delivered so far: it has sent another command since.
     pub(super) fn acknowledge(&mut self) {
         self.is_acknowledged = self.is_retrieved;
     }
@@ -86,8 +86,7 @@ fn octets(mail: &Mail) -> u32 {
     u32::try_from(mail.text().len()).unwrap_or(u32::MAX)
 }
 
-/// Whether `policy` would show a message with the mail's date and size that the device has retrieved when it retrieved
-/// the mail.
+/// Whether `policy` would show an ordinary message of the mail's age and size, retrieved when the mail was retrieved.
 fn is_shown(mail: &Mail, policy: &Policy, now: u32) -> bool {
     let view = &policy.view;
     let is_old = view

@@ -1,4 +1,5 @@
-//! Read-ahead: asks the upstream for bodies before the device does, so that not each message costs a round trip.
+//! Read-ahead: asks the upstream for bodies before the device does, so that a device does not wait for a round trip at
+//! each message.
 //!
 //! What has been asked for and is not wanted yet waits in the socket, not in our memory: TCP's window holds the server
 //! back. If the device wants another message, everything before that message must be read and thrown away. So the
@@ -13,7 +14,7 @@ use crate::{
     types::Uid,
 };
 
-/// Beyond the expected run, at most this fraction (one tenth) of the delivered octets may be in flight.
+/// Beyond the expected run, the octets in flight are at most the delivered octets divided by this number.
 const WASTE: u64 = 10;
 /// At most this many unwanted octets are read and thrown away. If more are in flight, a new connection costs less.
 const WORTH_READING: u64 = 1024 * 1024;

@@ -12,8 +12,8 @@ use crate::{
 /// Finds the earlier UIDs of the messages of a mailbox that was just selected. If UIDVALIDITY has changed since the
 /// last session, renumbers everything that state holds by UID.
 ///
-/// If state fails, this fails only for a login that needs its marks (`hide`, `retain_days`). Any other login goes on as
-/// if state held nothing.
+/// If state fails, this fails only if the policy needs marks: see
+/// [`Policy::keeps_marks`](crate::config::Policy::keeps_marks). Otherwise the login goes on as if state held nothing.
 pub(super) async fn recognise(
     state: &mut MailboxState,
     upstream: &mut Upstream,

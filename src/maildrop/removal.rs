@@ -424,8 +424,8 @@ async fn arrivals(upstream: &mut Upstream, pending: &PendingMove) -> Result<Vec<
     Ok(fingerprints.into_iter().map(|(_, fingerprint)| fingerprint).collect())
 }
 
-/// Makes `error` permanent if the server's refusal is: a target folder that the user may not see or create will be out
-/// of reach at the next QUIT too.
+/// Makes `error` permanent if the server's refusal is permanent: if the user may not see or create the target folder,
+/// the next QUIT would fail too.
 fn final_or(error: Error) -> Error {
     match error.imap() {
         Some(cause) if cause.is_final() => error.told_as(Refusal::Misconfigured(Reason::Target)),

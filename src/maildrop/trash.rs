@@ -18,7 +18,7 @@ const NEW_TRASH: &str = "Trash";
 pub(super) enum Choice {
     /// A folder that exists, by its name on the server.
     Existing(String),
-    /// A folder that may not exist, by its name in a configuration.
+    /// A folder that need not exist yet, by its name in a configuration.
     Named(String),
 }
 

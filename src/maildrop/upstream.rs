@@ -171,7 +171,7 @@ impl Other {
     }
 }
 
-/// The login of `account`. `standing`: whether the upstream has accepted its secret before.
+/// The login of `account`. `standing`: whether its secret is proven or a guess.
 pub(super) fn login_of<'a>(connector: &'a Connector, account: &'a Account, standing: Standing) -> Login<'a> {
     Login {
         connector,
