@@ -219,7 +219,7 @@ pub enum Reason {
     /// The upstream's certificate is not trusted.
     #[error("upstream certificate not trusted, see the log")]
     Certificate,
-    /// The upstream and the gateway have no TLS version or cipher in common, or the upstream does not speak TLS.
+    /// The upstream and the gateway cannot agree on TLS, or the upstream does not speak TLS.
     #[error("upstream and gateway know no common TLS, see the log")]
     Tls,
     /// The proxy on the way to the upstream refuses the connection.

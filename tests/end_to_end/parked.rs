@@ -92,7 +92,7 @@ fn it_is_used_again_and_a_dead_one_is_replaced_without_a_word() {
         Step::Reset.steps(),
         vec![send("* BYE idle for too long\r\n"), Step::Close],
         vec![send("{tag} NO what?\r\n"), Step::Close],
-        // With silence, the test ends long before `upstream_seconds` are over.
+        // The gateway notices the silence long before `upstream_seconds` are over.
         Step::Silence.steps(),
     ] {
         // The parked connection ends in this way when the second session sends NOOP.

@@ -23,7 +23,7 @@ impl Lab {
         Some(gateway)
     }
 
-    /// Like [`Self::soon`], after a restart: notices that were sent are not sent again.
+    /// A gateway on the same day after a restart: the earlier notice still stands.
     fn soon_again(&self, keys: &[&str]) -> Option<Gateway> {
         let setup = keys
             .iter()
