@@ -1,4 +1,4 @@
-//! Several gateways that share state: what one of them does, the others know, and no two have one maildrop.
+//! Several gateways that share state: each knows what the others have done, and a maildrop is open in one of them only.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -53,12 +53,12 @@ impl Redis {
                     _dir: dir,
                 });
             }
-            // Somebody else has taken the port meanwhile.
+            // Another program has taken the port meanwhile.
             process.wait().unwrap();
         }
     }
 
-    /// What it answers to a command in one line.
+    /// Sends a command, and returns the server's answer.
     fn say(&self, command: &str) -> String {
         let mut socket = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
         socket.write_all(format!("{command}\r\n").as_bytes()).unwrap();
@@ -87,7 +87,7 @@ impl Redis {
         }
     }
 
-    /// A gateway on it that is called `name`.
+    /// A gateway called `name`, with its state in this server.
     fn gateway(&self, name: &str, peer: &Peer, maildrop: &str) -> Gateway {
         self.setup(name, peer).maildrop(maildrop).start()
     }
@@ -125,7 +125,7 @@ fn a_maildrop_is_open_in_one_of_them() {
     let gateways = ["a", "b"].map(|name| redis.gateway(name, &peer, ""));
     for round in 0..10 {
         let (here, there) = (&gateways[round % 2], &gateways[(round + 1) % 2]);
-        // As soon as the device has heard +OK to QUIT, it may log in anywhere.
+        // When QUIT is answered by `+OK`, the device can log in at another gateway at once.
         let pop = Pop::log_in(here.address(), "eva");
         let (_, reply) = try_log_in(there);
         assert!(reply.starts_with("-ERR [IN-USE]"), "{reply}");
@@ -141,7 +141,7 @@ fn what_one_hides_is_hidden_in_the_others_too() {
     let peer = Peer::start(mailbox());
     let gateways = ["a", "b"].map(|name| redis.gateway(name, &peer, "on_delete = \"hide\""));
     for (round, left) in [5, 4, 3, 2, 1].into_iter().enumerate() {
-        // From the second round on each has a connection that waits, and what it knew then.
+        // From the second round on, each gateway has a parked connection, with the snapshot of that time.
         let mut pop = Pop::log_in(gateways[round % 2].address(), "eva");
         assert_eq!(pop.stat().0, left);
         pop.ok("DELE 1");
@@ -164,7 +164,7 @@ fn who_has_lost_the_lock_removes_nothing() {
         } else {
             redis.steal_locks();
         }
-        // The next renewal tells, or the write.
+        // The next renewal of the lease notices the loss, or the next write does.
         gateway.lines("lock of the maildrop was lost", 1);
         let reply = pop.command("QUIT");
         assert!(reply.starts_with("-ERR [SYS/TEMP] "), "{maildrop}: {reply}");
@@ -209,7 +209,7 @@ fn the_maildrops_of_a_gateway_that_dies_are_free_after_the_lease() {
         }
         assert!(reply.starts_with("-ERR [IN-USE]"), "{reply}");
         assert!(begun.elapsed() < Duration::from_secs(30));
-        // Time has to pass.
+        // The lease ends only with time.
         std::thread::sleep(Duration::from_millis(100));
     }
     assert!(
