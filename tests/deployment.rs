@@ -155,7 +155,7 @@ impl Gateway {
     fn parse(text: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut local = text.to_owned();
-        for place in ["/run/secrets/", "/run/tls/"] {
+        for place in ["/run/secrets/", "/run/tls/", "/tls/"] {
             for file in files_in(text, place) {
                 fs::write(
                     directory.path().join(&file),
@@ -213,7 +213,12 @@ fn files_in(text: &str, directory: &str) -> BTreeSet<String> {
 
 #[test]
 fn configurations_are_valid() {
-    for path in ["gateway.toml", "scale/gateway.toml", "k8s/gateway.toml"] {
+    for path in [
+        "gateway.demo.toml",
+        "etc/gateway.toml",
+        "scale/gateway.toml",
+        "k8s/gateway.toml",
+    ] {
         assert!(!Gateway::read(path).config.upstreams.is_empty(), "{path}");
     }
 }
@@ -226,9 +231,14 @@ fn assert_is_probe(path: &str) {
 
 // Docker Compose
 
-/// Each file and directory of this machine that a service names, each secret, each network, each volume.
-fn assert_names_what_is_there(compose: &Value) {
-    let is_there = |path: &str| assert!(docker(path).exists(), "{path} is not there");
+/// Each file and directory of this machine that a service names, each secret, each network, each volume. The comments at the begin
+/// of `text` name those that people make themselves.
+fn assert_names_what_is_there(compose: &Value, text: &str) {
+    let is_made = |path: &str| {
+        let mut comments = text.lines().take_while(|line| line.starts_with('#'));
+        comments.any(|line| line.contains(&format!(" {}/", path.trim_start_matches("./"))))
+    };
+    let is_there = |path: &str| assert!(docker(path).exists() || is_made(path), "{path} is not there");
     for (name, service) in compose["services"].as_object().unwrap() {
         for volume in members(&service["volumes"]) {
             let volume = string(&volume);
@@ -272,12 +282,15 @@ fn seconds(value: &Value) -> i64 {
 
 #[test]
 fn compose_names_what_is_there() {
-    for (path, gateway) in [("compose.yml", "gateway"), ("compose.scale.yml", "popgate-a")] {
+    for (path, gateway, file) in [
+        ("compose.yml", "gateway", "etc/gateway.toml"),
+        ("compose.demo.yml", "gateway", "gateway.demo.toml"),
+        ("compose.scale.yml", "popgate-a", "scale/gateway.toml"),
+    ] {
         let Some(compose) = document(path) else { return };
-        assert_names_what_is_there(&compose);
+        assert_names_what_is_there(&compose, &text(path));
         let grace = seconds(&compose["services"][gateway]["stop_grace_period"]);
-        let file = path.replace("compose.scale.yml", "scale/").replace("compose.yml", "") + "gateway.toml";
-        assert!(grace > Gateway::read(&file).drain() + TO_FINISH, "{path}: {grace}");
+        assert!(grace > Gateway::read(file).drain() + TO_FINISH, "{path}: {grace}");
     }
 }
 

@@ -108,7 +108,9 @@ impl Error {
     pub fn advice(&self) -> Option<&str> {
         match self.cause.as_deref() {
             Some(Cause::Upstream { advice, .. }) => advice.as_deref(),
-            Some(Cause::State(_)) => Some("check [state]: whether the disk of `dir` is full, or the servers of `url` run"),
+            Some(Cause::State(_)) => {
+                Some("check [state]: whether the disk of `dir` is full, or the servers of `url` run")
+            }
             None => match &self.refusal {
                 Refusal::Unavailable(Reason::TooManyConnections) => Some(
                     "raise `connections_per_user` of the upstream, if the server allows more, or let devices poll less often",
