@@ -194,15 +194,16 @@ enum Command {
 
 impl Cli {
     /// Runs the command until it is done; `serve` and `demo` until SIGTERM or SIGINT. Call it before any thread starts:
-    /// `serve` gives up rights for this thread and for those that it starts later.
-    pub fn run(self) -> Result<(), Failure> {
+    /// `serve` gives up rights for this thread and for those that it starts later. `give_back` returns free memory to the
+    /// system: `serve` calls it after bursts of sessions.
+    pub fn run(self, give_back: fn()) -> Result<(), Failure> {
         sandbox::hide_memory();
         match self.command {
             Command::Serve {
                 upstream: Some(url),
                 listen,
-            } => serve::run(move || Config::forward(&url, listen)),
-            Command::Serve { upstream: None, .. } => serve::run(move || load(self.config.clone())),
+            } => serve::run(move || Config::forward(&url, listen), give_back),
+            Command::Serve { upstream: None, .. } => serve::run(move || load(self.config.clone()), give_back),
             #[cfg(unix)]
             Command::Reload => {
                 let loaded = load(self.config).map_err(reload::unread)?;
@@ -228,7 +229,7 @@ impl Cli {
                 ))
             }
             Command::Backup { file, force } => block_on(backup::save(&load(self.config)?.config, &file, force)),
-            Command::Restore { file } => backup::restore(&load(self.config)?.config, &file),
+            Command::Restore { file } => block_on(backup::restore(&load(self.config)?.config, &file)),
             Command::SignIn {
                 account,
                 browser,

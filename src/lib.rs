@@ -8,7 +8,9 @@
 //!
 //! [`gateway`] puts the parts together from a [`config`]. [`cli`] is the command line, and [`admin`] carries its
 //! commands to a running gateway. [`systemd`] talks to the service manager that may have started the process;
-//! [`sandbox`] takes away the rights that the process does not need. [`types`] are small types that all modules use.
+//! [`sandbox`] takes away the rights that the process does not need, `memory` returns what bursts leave. [`types`] are small types that all modules use.
+
+#![forbid(unsafe_code)]
 
 pub mod accounts;
 pub mod admin;
@@ -24,6 +26,7 @@ pub mod imap;
 #[cfg(unix)]
 mod local_socket;
 pub mod maildrop;
+mod memory;
 pub mod notify;
 pub mod oauth;
 pub mod pop3;

@@ -5,19 +5,50 @@ use std::process::ExitCode;
 use clap::Parser;
 use popgate::cli::Cli;
 
-/// The global allocator. glibc's malloc keeps an arena for each thread, and in each the holes that a burst of logins
-/// leaves: 200 idle sessions took a quarter more memory with it, and five times as much with mimalloc. dlmalloc has one
-/// lock for all threads. This costs nothing measurable, because commands and messages allocate next to nothing.
-#[global_allocator]
-static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
-
 fn main() -> ExitCode {
+    allocator::set_up();
     let cli = Cli::parse();
-    match cli.run() {
+    match cli.run(allocator::give_back) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("popgate: {failure}");
             failure.exit_code()
         }
+    }
+}
+
+/// Settings of glibc's allocator. With its defaults each thread has a heap of its own, and in each stay the holes that a burst of
+/// logins leaves. The program has one heap for all threads, and returns the free pages in it to the system after a burst. (Another
+/// allocator of the system, such as musl's, is used as it is.)
+#[allow(unsafe_code)] // The only unsafe code: glibc's functions have no safe form.
+mod allocator {
+    /// Calls of `free` return nothing to the system until this much is free at the end of the heap: [`give_back`] does it later.
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    const TRIM: libc::c_int = 64 * 1024 * 1024;
+    /// Only allocations of this size or more get pages of their own, which the system has to fill with zeros each time.
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    const OWN_PAGES: libc::c_int = 4 * 1024 * 1024;
+
+    /// Sets the allocator up; called before any other thread runs.
+    pub fn set_up() {
+        #[cfg(all(target_os = "linux", target_env = "gnu"))]
+        for (parameter, value) in [
+            (libc::M_ARENA_MAX, 1),
+            (libc::M_TRIM_THRESHOLD, TRIM),
+            (libc::M_MMAP_THRESHOLD, OWN_PAGES),
+        ] {
+            // SAFETY: mallopt only changes a parameter of the allocator, and no other thread runs yet. An invalid value is
+            // refused, and changes nothing.
+            unsafe { libc::mallopt(parameter, value) };
+        }
+    }
+
+    /// Returns the pages that are free to the system.
+    pub fn give_back() {
+        #[cfg(all(target_os = "linux", target_env = "gnu"))]
+        // SAFETY: malloc_trim touches nothing but free memory, and may be called by any thread at any time.
+        unsafe {
+            libc::malloc_trim(0)
+        };
     }
 }

@@ -14,8 +14,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "accounts", "admin", "demo", "doctor", "gateway", "health", "maildrop", "oauth", "sandbox", "sign_in",
-            "state", "systemd", "tls",
+            "accounts", "admin", "demo", "doctor", "gateway", "health", "maildrop", "memory", "oauth", "sandbox",
+            "sign_in", "state", "systemd", "tls",
         ],
     ),
     (
@@ -43,6 +43,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("admin", &["local_socket"]),
     ("local_socket", &[]),
     ("systemd", &[]),
+    ("memory", &[]),
     ("tls", &[]),
     ("demo", &[]),
     ("sandbox", &[]),

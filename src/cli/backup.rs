@@ -70,20 +70,24 @@ pub(super) async fn save(config: &Config, file: &Path, force: bool) -> Result<()
     }
 }
 
-/// Replaces the records of `[state] dir` with those of the backup in `file`.
-pub(super) fn restore(config: &Config, file: &Path) -> Result<(), Failure> {
+/// Replaces the records of `[state] dir` with those of the backup in `file`, or writes them to the servers of `[state] url`, which
+/// must have none.
+pub(super) async fn restore(config: &Config, file: &Path) -> Result<(), Failure> {
+    if let Some(shared) = &config.state.shared {
+        // If the servers fail, the log says how.
+        telemetry::init(&Log {
+            format: LogFormat::Text,
+            level: "warn".into(),
+        })?;
+        let backup = read(file)?;
+        let key = config.state.key.as_ref();
+        state::restore_shared(shared, key, &backup)
+            .await
+            .map_err(Failure::failed)?;
+        return tell_restored(config, &shared.url, &backup, &[], &mut io::stdout());
+    }
     let dir = directory(config)?;
-    let about = |what: &dyn Display| Failure::failed(format!("{} {what}; nothing was changed", file.display()));
-    let input: Box<dyn BufRead> = if file == Path::new(STANDARD) {
-        Box::new(io::stdin().lock())
-    } else {
-        let opened = File::open(file).map_err(|error| about(&format!("cannot be read: {error}")))?;
-        Box::new(BufReader::new(opened))
-    };
-    let backup = Backup::read(input).map_err(|error| match error {
-        state::NoBackup::Io(error) => about(&format!("cannot be read: {error}")),
-        error => about(&error),
-    })?;
+    let backup = read(file)?;
     let earlier = state::restore(dir, &backup).map_err(|error| match error {
         state::Error::InUse { dir } => Failure::failed(format!(
             "a gateway is running with the state in {}: stop it, restore, and start it again; nothing was changed",
@@ -91,18 +95,26 @@ pub(super) fn restore(config: &Config, file: &Path) -> Result<(), Failure> {
         )),
         error => Failure::failed(error),
     })?;
-    tell_restored(config, dir, &backup, &earlier, &mut io::stdout())
+    tell_restored(config, &dir.display(), &backup, &earlier, &mut io::stdout())
+}
+
+fn read(file: &Path) -> Result<Backup, Failure> {
+    let about = |what: &dyn Display| Failure::failed(format!("{} {what}; nothing was changed", file.display()));
+    let input: Box<dyn BufRead> = if file == Path::new(STANDARD) {
+        Box::new(io::stdin().lock())
+    } else {
+        let opened = File::open(file).map_err(|error| about(&format!("cannot be read: {error}")))?;
+        Box::new(BufReader::new(opened))
+    };
+    Backup::read(input).map_err(|error| match error {
+        state::NoBackup::Io(error) => about(&format!("cannot be read: {error}")),
+        error => about(&error),
+    })
 }
 
 fn directory(config: &Config) -> Result<&Path, Failure> {
-    config.state.dir.as_deref().ok_or_else(|| match config.state.shared {
-        Some(_) => Failure::wrong(
-            "a backup is restored into a directory, but [state] has `url`: give it `dir` instead for this command",
-        ),
-        None => Failure::wrong(
-            "[state] has no `dir`: state is in the running gateway's memory only, until the gateway ends",
-        ),
-    })
+    let message = "[state] has no `dir`: state is in the running gateway's memory only, until the gateway ends";
+    config.state.dir.as_deref().ok_or_else(|| Failure::wrong(message))
 }
 
 /// Fails if `file` exists, unless it is a regular file and `force` is given.
@@ -185,7 +197,7 @@ fn key(config: &Config) -> Option<String> {
 
 fn tell_restored(
     config: &Config,
-    dir: &Path,
+    place: &dyn Display,
     backup: &Backup,
     earlier: &[PathBuf],
     out: &mut impl Write,
@@ -194,8 +206,7 @@ fn tell_restored(
     let made = DateTime::from_timestamp(backup.made().into(), 0).unwrap_or_default();
     writeln!(
         out,
-        "{}: {tally}; as of {} UTC, saved by popgate {}",
-        dir.display(),
+        "{place}: {tally}; as of {} UTC, saved by popgate {}",
         made.format("%Y-%m-%d %H:%M:%S"),
         backup.made_by()
     )?;
@@ -262,7 +273,7 @@ mod tests {
     fn says_what_was_restored_and_what_was_set_aside() {
         let restored = |config: &Config, backup: &Backup, out: &mut Vec<u8>| {
             let aside = [PathBuf::from("kept/state.redb.before-7")];
-            tell_restored(config, Path::new("kept"), backup, &aside, out).unwrap();
+            tell_restored(config, &"kept", backup, &aside, out).unwrap();
         };
         let by = env!("CARGO_PKG_VERSION");
         assert_eq!(

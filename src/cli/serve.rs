@@ -11,6 +11,7 @@ use super::{Failure, block_on};
 use crate::{
     config::{self, Config, Loaded},
     gateway::Gateway,
+    memory::give_back_after_bursts,
     sandbox::{self, Needs},
     state, systemd, telemetry,
 };
@@ -19,6 +20,7 @@ use crate::{
 /// Before the first thread starts, the process gives up all rights that it does not need.
 pub(super) fn run(
     load: impl Fn() -> Result<Loaded, config::Error> + Clone + Send + Sync + 'static,
+    give_back: fn(),
 ) -> Result<(), Failure> {
     let Loaded { config, files, .. } = load()?;
     telemetry::init(&config.log)?;
@@ -43,6 +45,7 @@ pub(super) fn run(
         let operator = Arc::new(Operator::new(gateway.clone(), load, boundary));
         tokio::spawn(operator.clone().reload_upon(hangups));
         tokio::spawn(systemd::live());
+        tokio::spawn(give_back_after_bursts(give_back));
         systemd::ready(&status);
         let draining = gateway.draining().clone();
         tokio::spawn(async move {

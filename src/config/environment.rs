@@ -187,7 +187,7 @@ pub(super) fn parse(kind: Kind, text: &str) -> Result<Value, &'static str> {
     match kind {
         Kind::Number(_) => match text.trim().parse::<i64>() {
             Ok(number) if number >= 0 => Ok(number.into()),
-            // The text may have a unit; the key's own check decides.
+            // The text may have a unit. If it has, it is checked later.
             _ if kind != Kind::Number(Unit::One) => Ok(text.into()),
             _ => Err("expected a number, 0 or more, in digits"),
         },

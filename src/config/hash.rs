@@ -42,7 +42,7 @@ const MOST_MEMORY: u64 = 256 * 1024;
 /// The most memory times passes, in KiB. At this limit a verification takes about two seconds.
 const MOST_WORK: u64 = 2 * 1024 * 1024;
 
-/// The name of the kind of hash that `text` is, if it is a kind that popgate does not take.
+/// The kind of hash that `text` is, if popgate does not take that kind.
 fn other_kind(text: &str) -> Option<&'static str> {
     const KINDS: [(&[&str], &str); 8] = [
         (&["$2a$", "$2b$", "$2x$", "$2y$"], "a bcrypt hash"),

@@ -1,4 +1,4 @@
-//! `uidl_import`: the UIDLs that an old server gave, so that devices do not download known messages again.
+//! `uidl_import`: the UIDLs of an old server, so that devices do not download known messages again.
 
 use std::{
     collections::{HashMap, HashSet, hash_map::Entry},
@@ -9,7 +9,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 
 use super::uidl::is_uidl;
 
-/// UIDLs of an old server. They may equal UIDLs that the [`UidlFormat`](super::UidlFormat) gives to other messages.
+/// UIDLs of an old server. Another message may have the same UIDL by the [`UidlFormat`](super::UidlFormat).
 #[derive(Clone, PartialEq, Eq)]
 pub struct UidlImport {
     /// Message-ID without its angle brackets → UIDL.
@@ -21,15 +21,16 @@ pub struct UidlImport {
 }
 
 impl UidlImport {
-    /// The UIDL that the old server gave to the message with this UID and Message-ID (with or without angle brackets).
-    /// Several messages may have the same Message-ID, so the caller must not give one UIDL twice.
+    /// The old UIDL of the message with this UID and Message-ID (with or without angle brackets). Several messages may
+    /// have the same Message-ID, so the caller must not use a UIDL twice.
     pub fn find(&self, uid: u32, message_id: Option<&str>) -> Option<&str> {
         let by_message_id = || self.by_message_id.get(bare(message_id?));
         self.by_uid.get(&uid).or_else(by_message_id).map(String::as_str)
     }
 
-    /// Reads lines `UIDL<TAB>Message-ID` or `UIDL<TAB>UID`. An error has the number of its line, from 1. Also returns
-    /// how many Message-IDs occur more than once. These are left out, because nobody can tell which message is meant.
+    /// Reads lines `UIDL<TAB>Message-ID` or `UIDL<TAB>UID`. An error comes with the number of its line, from 1. Also
+    /// returns how many Message-IDs occur more than once. These are left out, because nobody can tell which message is
+    /// meant.
     pub(super) fn parse(text: &str) -> Result<(Self, usize), (usize, String)> {
         let mut import = Self {
             by_message_id: HashMap::new(),
@@ -55,7 +56,7 @@ impl UidlImport {
             }
             let message = message.trim();
             if !message.is_empty() && message.bytes().all(|octet| octet.is_ascii_digit()) {
-                // RFC 3501 §2.3.1.1: a UID is a number of 32 bits, not 0.
+                // A UID is a number of 32 bits, and not 0 (RFC 3501 §2.3.1.1).
                 let uid = message.parse().ok().filter(|uid| *uid > 0);
                 let uid = uid.ok_or_else(|| wrong("no UID: those go from 1 to 4294967295".into()))?;
                 if let Some(before) = uids.insert(uid, number) {
@@ -83,7 +84,7 @@ impl UidlImport {
     }
 }
 
-/// A Message-ID without its angle brackets, which some exports have and others do not.
+/// A Message-ID without its angle brackets. Some exports have them and others do not.
 fn bare(message_id: &str) -> &str {
     let id = message_id.trim();
     id.strip_prefix('<').and_then(|id| id.strip_suffix('>')).unwrap_or(id)
@@ -99,7 +100,7 @@ fn hash(text: &str) -> u64 {
 }
 
 impl fmt::Debug for UidlImport {
-    /// Shows counts only, not whose mail it is.
+    /// Shows counts only, because the content tells whose mail it is.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,

@@ -1,5 +1,5 @@
-//! What a key is. Each key is declared once, by `table!` in `keys/`; the declaration has everything that popgate knows
-//! of it.
+//! What a key is. Each key is declared once, by `table!` in `keys/`. The declaration says everything that popgate knows
+//! about the key.
 
 use std::{collections::BTreeMap, marker::PhantomData};
 
@@ -14,13 +14,13 @@ pub(crate) struct Key {
     /// The explanation for people, line by line; empty if another key of the same kind explains this one too.
     pub(super) doc: &'static [&'static str],
     pub(super) shape: Shape,
-    /// The value without the key, written as in an environment variable.
+    /// The value that applies if the key is not given, written as in an environment variable.
     pub(super) default: Option<&'static str>,
-    /// What applies without the key, in words, if that is not one value.
+    /// What applies if the key is not given, in words, unless that is one value.
     pub(super) otherwise: &'static str,
     /// A value to show if there is no default, written as in an environment variable.
     pub(super) example: &'static str,
-    /// The least and the greatest number that are allowed.
+    /// The lowest and the highest allowed number.
     pub(super) range: Option<(u64, u64)>,
     /// How to write a value.
     pub(super) help: &'static str,
@@ -33,7 +33,8 @@ pub(crate) struct Key {
     pub(super) since: &'static str,
 }
 
-/// How `popgate check` describes a key, made of the verified values; `None` if there is nothing to say.
+/// How `popgate check` describes a key. The functions use the verified values, and return `None` if there is nothing to
+/// say.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Says {
     Nothing,
@@ -115,20 +116,20 @@ impl Wrong {
     }
 }
 
-/// A type that values of keys have.
+/// A type for the values of keys.
 pub(super) trait Value: Sized {
     const KIND: Kind;
 
-    /// Fails if `raw` is of another kind, or not valid.
+    /// Fails if `raw` has another kind or is not valid.
     fn read(raw: &Raw<'_>) -> Result<Self, Wrong>;
 }
 
-/// A type that fields of tables have: a [`Value`] with a default, an `Option` of one, or tables.
+/// A type for the fields of tables: a [`Value`] with a default, an `Option` of one, or tables.
 pub(super) trait Field: Sized {
     const SHAPE: Shape;
 
-    /// Reads the value that was merged from file and environment. A wrong value has been reported already, and counts
-    /// as absent.
+    /// Reads a value that was merged from the file and the environment. A wrong value has been reported already, and
+    /// counts as missing.
     fn take(value: Option<config::Value>, key: &Key) -> Self;
 }
 
@@ -278,7 +279,7 @@ impl<T: Table> Layer<T> {
     }
 }
 
-/// Calls `read` with `value`; `None` if no key takes values of this kind.
+/// Calls `read` with `value`; `None` if no key can have such a value.
 pub(super) fn with_raw<T>(value: &config::Value, read: impl FnOnce(&Raw<'_>) -> Option<T>) -> Option<T> {
     let raw = match &value.kind {
         ValueKind::String(text) => Raw::Text(text),
@@ -400,7 +401,7 @@ impl Shape {
 }
 
 impl Kind {
-    /// What the strict pass expects, and how to write it.
+    /// What the strict pass expects, and how to write that.
     pub(super) fn expected(self) -> (&'static str, String) {
         match self {
             Self::Text | Self::File | Self::Secret => ("a string", "put it in double quotes".into()),
@@ -418,8 +419,8 @@ impl Kind {
     }
 }
 
-/// Declares tables: for each a struct with a field for every key, and its [`Key`]s. A field's type is that of the values if
-/// there is a `default`, else an `Option` of it.
+/// Declares tables. Each becomes a struct with a field for every key, and a list of its [`Key`]s. With a `default`, the
+/// type of a field is the type of its value, else an `Option` of it.
 macro_rules! table {
     ($($(#[doc = $about:expr])* $name:ident {
         $($(#[doc = $doc:expr])* $key:ident: $kind:ty [$($option:ident($($argument:expr),*)),*];)*

@@ -19,15 +19,15 @@ use super::{
 };
 use crate::types::read_file;
 
-/// A configuration, and its risks.
+/// A configuration, with its risks and files.
 #[derive(Debug)]
 pub struct Loaded {
-    /// The configuration.
+    /// The verified configuration.
     pub config: Config,
     /// The risks, one sentence each.
     pub warnings: Vec<String>,
-    /// Every file that the configuration names, read or not. The last entry is the configuration file itself, or its
-    /// source if there is no file, such as `environment`.
+    /// Every file that the configuration names, whether it is read or not. The last entry is the configuration file
+    /// itself, or the name of its source if there is no file, such as `environment`.
     pub files: Vec<PathBuf>,
 }
 
@@ -73,8 +73,7 @@ pub(super) fn load(file: &Path, variables: Variables) -> Result<Loaded, Error> {
     layered(file, text, file.parent().unwrap_or(Path::new("")), variables)
 }
 
-/// First comes the strict pass, then the `config` crate lays the environment over the file, then comes the
-/// verification.
+/// Runs the strict pass, lays the environment over the file with the `config` crate, and verifies the result.
 ///
 /// The crate does not know the line of a value, and takes any key. So the strict pass comes first, and reads each value
 /// as its key's declaration says.
@@ -91,7 +90,7 @@ pub(super) fn layered(file: &Path, text: String, directory: &Path, variables: Va
     }
     let values = match layers(&sources.text, overrides) {
         Ok(values) => values,
-        // An example is a number that is too large: the strict pass has reported it.
+        // For example, the strict pass has reported a number that is too large.
         Err(_) if !sources.mistakes.is_empty() => return Err(Error::new(sources.mistakes, Vec::new())),
         Err(error) => {
             return Err(Error::from(Mistake {

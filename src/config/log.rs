@@ -1,4 +1,4 @@
-//! `[log]`
+//! The keys of `[log]`.
 
 use tracing_subscriber::filter::Targets;
 
@@ -12,7 +12,7 @@ use super::{
 /// `[log]`
 #[derive(Debug, Clone)]
 pub struct Log {
-    /// Text for people, JSON for collectors.
+    /// Text for people, or JSON for collectors.
     pub format: LogFormat,
     /// A level or a `tracing` filter directive.
     pub level: String,
@@ -21,9 +21,9 @@ pub struct Log {
 words! {
     /// How log lines look.
     pub enum LogFormat {
-        /// One readable line an event.
+        /// One readable line for each event.
         Text = "text" | "plain" | "human",
-        /// One JSON object a line.
+        /// One JSON object for each event.
         Json = "json",
     }
 }
@@ -38,7 +38,7 @@ impl Value for LogFilter {
     const KIND: Kind = Kind::Text;
 
     fn read(raw: &Raw<'_>) -> Result<Self, Wrong> {
-        // `Targets` would take a space before a module for a part of its name.
+        // `Targets` would take a space before the name of a module for a part of it.
         let directives: Vec<_> = value::text(raw)?.split(',').map(str::trim).collect();
         for directive in &directives {
             // `Targets` would take a mistyped level for the name of a module, and log everything of that module.

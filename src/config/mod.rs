@@ -64,7 +64,7 @@ pub struct Config {
     pub log: Log,
     /// `[limits]`
     pub limits: Limits,
-    /// `[web]`: the sign-in page; `None` if there is none.
+    /// `[web]`: the sign-in page; `None` if it is not served.
     pub web: Option<Web>,
     /// `[notify]`
     pub notify: Notify,
@@ -83,8 +83,8 @@ pub struct Config {
 pub struct Web {
     /// Where to listen; port 0 takes a free one.
     pub address: SocketAddr,
-    /// The URL of the page as browsers know it, without a slash at the end: `https://mail.example.org/popgate`.
-    /// Default: `http://` and the address.
+    /// The URL of the page as browsers know it, without a slash at the end: `https://mail.example.org/popgate`. If it
+    /// is not given, `http://` and the address.
     pub public_url: Option<String>,
     /// The password that opens the page.
     pub admin_password: Secret,
@@ -126,10 +126,10 @@ pub struct Certificate {
     pub certificate: PathBuf,
     /// Private key.
     pub key: PathBuf,
-    /// The host names that the certificate is shown for, in lower case; `*.` stands for one label. Default: those in
-    /// the certificate.
+    /// The host names that the certificate is shown for, in lower case; `*.` stands for one label. `None`: those in the
+    /// certificate.
     pub names: Option<Vec<String>>,
-    /// Roots for the certificates that devices show.
+    /// PEM file of the authorities that issue the certificates of devices.
     pub client_ca: Option<PathBuf>,
 }
 
@@ -144,7 +144,8 @@ pub struct Listener {
     pub tls: ListenerTls,
     /// With `starttls`: no USER, PASS or AUTH before STLS.
     pub require_tls: bool,
-    /// The networks that may connect. Default: loopback and private networks if `tls = "off"`, else all.
+    /// The networks that may connect. If the key is not given: loopback and private networks with `tls = "off"`, else
+    /// all.
     pub allow: Vec<ipnet::IpNet>,
     /// Whether devices are asked for certificates.
     pub client_certificates: ClientCertificates,
@@ -163,19 +164,19 @@ words! {
         StartTls = "starttls" | "start-tls" | "stls",
         /// TLS from the first octet (RFC 8314).
         Implicit = "implicit" | "ssl" | "tls" | "ssl/tls" | "pop3s" | "on" | "yes" | "true",
-        /// As `starttls`, for old devices: TLS 1.0 and newer, by OpenSSL.
+        /// Like `starttls`, for old devices: TLS 1.0 and newer, by OpenSSL.
         LegacyStartTls = "legacy-starttls",
-        /// As `implicit`, for old devices: TLS 1.0 and newer, by OpenSSL.
+        /// Like `implicit`, for old devices: TLS 1.0 and newer, by OpenSSL.
         LegacyImplicit = "legacy-implicit",
     }
 
     /// Whether the devices of a listener show certificates of their own.
     pub enum ClientCertificates {
-        /// The listener asks for none.
+        /// The listener does not ask for certificates.
         Off = "off" | "none" | "no" | "false",
-        /// A certificate that is shown must be good.
+        /// If a device shows a certificate, it must be valid.
         Optional = "optional" | "request",
-        /// A device without a good certificate is not served.
+        /// A device without a valid certificate is not served.
         Required = "required" | "require" | "yes" | "true" | "on",
     }
 
@@ -264,14 +265,15 @@ pub struct Account {
     pub maildrop: Arc<Policy>,
 }
 
-/// What proves to an upstream who the user is.
+/// The proof of the user's identity for an upstream.
 #[derive(Debug, Clone)]
 pub enum Credential {
     /// `upstream_password`
     Password(Secret),
-    /// An access token of the upstream's provider.
+    /// An access token from the upstream's provider.
     OAuth2 {
-        /// Who has consented: `signed_in_as`, or else the user. Accounts with the same value share one consent.
+        /// The person who has consented: `signed_in_as`, or else the user. Accounts with the same value share one
+        /// consent.
         consent: String,
     },
     /// An access token that the device gave.

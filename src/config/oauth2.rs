@@ -13,16 +13,16 @@ pub struct OAuth2 {
     pub client_id: String,
     /// What proves the application to the provider.
     pub proof: ClientProof,
-    /// The token endpoint (RFC 6749 §3.2).
+    /// The URL of the token endpoint (RFC 6749 §3.2).
     pub token_url: String,
-    /// The endpoint that revokes tokens (RFC 7009), if the provider has one.
+    /// The URL that revokes tokens (RFC 7009), if the provider has one.
     pub revoke_url: Option<String>,
-    /// Where the provider sends browsers back to, if it accepts this URL only. Otherwise: a port of this machine, or
-    /// the sign-in page.
+    /// The URL that the provider sends browsers back to, if it accepts only one. Otherwise it sends them to a port of
+    /// this machine or to the sign-in page.
     pub redirect_url: Option<String>,
     /// Whether the request for a device code's token has `grant_type=device_code` and `code`, as Yandex wants it.
     pub short_device_grant: bool,
-    /// The provider's issuer identifier (RFC 9207). Without it, the provider is known by the server of its URLs.
+    /// The provider's issuer identifier (RFC 9207). Without it, the provider is recognised by the server of its URLs.
     pub issuer: Option<String>,
     /// The scopes to ask for, in the order of the request.
     pub scopes: Vec<String>,
@@ -42,9 +42,9 @@ impl OAuth2 {
 pub enum Grant {
     /// A person types a code at the provider's page, on any device (RFC 8628).
     Device {
-        /// The endpoint that gives the code.
+        /// The URL that gives the code.
         device_url: String,
-        /// The page that a browser may be sent to instead, if the provider has that too.
+        /// The page that a browser may be sent to instead, if the provider has one.
         authorize_url: Option<String>,
     },
     /// A person's browser is sent to the provider and comes back with a code (RFC 6749 §4.1, RFC 7636).
@@ -70,11 +70,11 @@ pub enum ClientProof {
 }
 
 words! {
-    /// `client_authentication`: where the secret stands in a request (RFC 6749 §2.3.1).
+    /// `client_authentication`: where a request has the secret (RFC 6749 §2.3.1).
     pub enum ClientAuthentication {
-        /// In its body.
+        /// In the body.
         Post = "post" | "body" | "client_secret_post",
-        /// In its header: HTTP Basic.
+        /// In the header: HTTP Basic.
         Basic = "basic" | "header" | "client_secret_basic",
     }
 
@@ -82,7 +82,7 @@ words! {
     pub enum CertificateForm {
         /// PS256 and `x5t#S256`.
         Ps256 = "ps256" | "x5t#S256",
-        /// RS256 and `x5t`, of SHA-1: what Entra asked for before, and other directories do still.
+        /// RS256 and `x5t`, which uses SHA-1. Entra asked for this earlier, and other directories still do.
         Rs256 = "rs256" | "x5t",
     }
 }
@@ -90,7 +90,7 @@ words! {
 /// A private key, and how assertions tell the provider which of its public keys belongs to it.
 #[derive(Debug, Clone)]
 pub struct ClientKey {
-    /// RSA or EC, PEM.
+    /// The key in PEM, RSA or EC.
     pub pem: Secret,
     /// `kid` of the assertions.
     pub key_id: Option<String>,

@@ -1,4 +1,4 @@
-//! The parts of the configuration that each module of the crate gets: no more than it needs.
+//! Parts of the configuration: each module of the crate gets no more than it needs.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,7 +11,7 @@ pub struct AccountsOptions<'a> {
     pub accounts: &'a [Account],
     /// The upstreams, some of which have `logins` that are forwarded.
     pub upstreams: &'a [Arc<Upstream>],
-    /// How long a secret that was verified by a hash is not verified again: `parked_seconds`.
+    /// How long a secret that was verified by a hash need not be verified again: `parked_seconds`.
     pub proof_lasts: Duration,
 }
 
@@ -49,7 +49,7 @@ impl From<&Config> for MaildropOptions {
     }
 }
 
-/// Who may sign in, and what the trial of a sign-in needs.
+/// Who may sign in, and what trying out a sign-in needs.
 #[derive(Debug, Clone)]
 pub struct SignInOptions {
     /// `[[account]]`

@@ -6,13 +6,13 @@ use std::collections::BTreeMap;
 use super::{Secret, hash::argon2_hash};
 use crate::types::canonical;
 
-/// The hashes of a file, by login (see [`canonical`]).
+/// The hashes in a file, by login (see [`canonical`]).
 #[derive(Debug, Default)]
 pub struct Passwords(BTreeMap<String, String>);
 
 impl Passwords {
-    /// Parses `text`. Logins without a domain get `default_domain`. Errors name the line, but do not show what is in
-    /// it.
+    /// Parses `text`. Logins without a domain get `default_domain`. Errors have the number of the line, but nothing of
+    /// its content.
     pub fn parse(text: &str, default_domain: Option<&str>) -> Result<Self, String> {
         let mut hashes = BTreeMap::new();
         for (number, line) in text.lines().enumerate() {

@@ -17,7 +17,7 @@ pub struct Policy {
     /// `folder`: mailbox names, UTF-8; at least one, none twice. INBOX is in capitals, even if it was given in another
     /// case.
     pub folders: Vec<String>,
-    /// `folder_separator`: stands between login and folder if a device picks a folder; never empty.
+    /// `folder_separator`: the text between login and folder, if a device picks a folder; never empty.
     pub folder_separator: Option<String>,
     /// What RETR does to the message.
     pub on_retrieve: OnRetrieve,
@@ -39,7 +39,7 @@ pub struct Policy {
     pub uidl_import: Option<Arc<UidlImport>>,
     /// `wait_seconds`: how long a login waits for a maildrop that another session holds.
     pub wait: Duration,
-    /// `fold_lines`: the longest line of a message that a device can take, in octets with its CRLF; `None`: any.
+    /// `fold_lines`: the longest line of a message that a device can take, in octets with its CRLF; `None`: any length.
     pub fold_lines: Option<usize>,
 }
 
@@ -94,7 +94,7 @@ impl Policy {
 /// The mailbox that every user has (RFC 3501 §5.1).
 const INBOX: &str = "INBOX";
 
-/// The spelling in which mailbox names are compared: INBOX may come in any case (RFC 3501 §5.1).
+/// The name by which mailboxes are compared: INBOX may be written in any case (RFC 3501 §5.1).
 pub(super) fn folder_name(name: &str) -> String {
     if name.eq_ignore_ascii_case(INBOX) {
         INBOX.to_owned()
@@ -106,7 +106,7 @@ pub(super) fn folder_name(name: &str) -> String {
 words! {
     /// `on_retrieve`
     pub enum OnRetrieve {
-        /// Set `\Seen` once delivered whole.
+        /// Set `\Seen` once the message was delivered whole.
         MarkRead = "mark-read" | "mark_read" | "read" | "seen" | "mark-seen",
         /// Leave the flags alone.
         Keep = "keep" | "nothing" | "none" | "unread",
@@ -114,21 +114,21 @@ words! {
 
     /// `nul`
     pub enum Nul {
-        /// They are sent.
+        /// NUL octets are sent.
         Keep = "keep" | "as-is" | "nothing",
         /// 0x80 is sent instead, as Dovecot does.
         High = "0x80" | "80" | "replace",
-        /// They are left out.
+        /// NUL octets are left out.
         Drop = "drop" | "remove" | "strip" | "leave-out",
     }
 
     /// `oversize`
     #[derive(Default)]
     pub enum Oversize {
-        /// Not shown.
+        /// Such a message is not shown.
         #[default]
         LeaveOut = "leave-out" | "leave_out" | "hide" | "skip",
-        /// A short notice stands in its place.
+        /// A short notice takes its place.
         Notice = "notice" | "replace",
     }
 
@@ -146,15 +146,15 @@ words! {
 /// `on_delete`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OnDelete {
-    /// Remove it for good.
+    /// Remove the message for good.
     Expunge,
-    /// Move it to the folder that has `\Trash`, else to [`Policy::trash_folder`], else to a folder with one of the
-    /// usual names.
+    /// Move the message to the folder that has `\Trash`, else to [`Policy::trash_folder`], else to a folder with one of
+    /// the usual names.
     Trash,
-    /// Move it to this folder, which [`Policy::folders`] does not name in the configuration. (A device that picks its
-    /// folder by `folder_separator` may pick this one.)
+    /// Move the message to this folder. The configuration does not have it in [`Policy::folders`]. (A device that picks
+    /// its folder by `folder_separator` may pick this one.)
     MoveTo(String),
-    /// Hide it from this login.
+    /// Hide the message from this login.
     Hide,
 }
 
@@ -198,16 +198,16 @@ impl fmt::Display for Expire {
     }
 }
 
-/// Which messages a login sees. Without any limit, all.
+/// Which messages a login sees: all, unless a field limits them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct View {
     /// Only messages without `\Seen`.
     pub unseen_only: bool,
     /// Only messages that arrived within this number of days: 1 to 36,500.
     pub within_days: Option<u32>,
-    /// At most this number of messages, those that arrived last: 1 or more.
+    /// At most this number of messages: those that arrived last; 1 or more.
     pub newest: Option<u32>,
-    /// Messages with more octets are too large for the device: 1 or more.
+    /// If a message has more octets than this, it is too large for the device; 1 or more.
     pub max_octets: Option<u64>,
     /// What happens to messages that are too large.
     pub oversize: Oversize,
@@ -219,7 +219,7 @@ pub struct View {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LineLength(pub(super) usize);
 
-/// RFC 5322 §2.1.1: lines should be no longer than this, with their CRLF.
+/// With their CRLF, lines should not be longer than this (RFC 5322 §2.1.1).
 const SHORTEST_LINE: u64 = 80;
 
 impl Value for LineLength {

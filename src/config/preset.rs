@@ -1,4 +1,4 @@
-//! Providers by name, with their addresses and how they behave: the data of `presets.toml`, typed.
+//! Providers by name, with their addresses and peculiarities: the data of `presets.toml`, typed.
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
@@ -12,7 +12,7 @@ use super::{
     value,
 };
 
-/// A provider: values that its upstreams need not give, and how its servers behave.
+/// A provider: values that an upstream need not repeat, and how the provider's servers behave.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Preset {
@@ -36,10 +36,10 @@ pub struct Preset {
     pub(super) tls: PresetTls,
     pub(super) connections_per_user: Option<usize>,
     pub(super) on_delete: Option<String>,
-    /// Whether the server offers QRESYNC, but must not be asked to use it.
+    /// Whether the server offers QRESYNC, but must not be asked for it.
     #[serde(default)]
     pub no_qresync: bool,
-    /// Which password works, in words for people; `None` if only OAuth2 does.
+    /// Which password to use, in words for people; `None` if only OAuth2 works.
     pub passwords: Option<String>,
     pub(super) oauth2: Option<PresetOAuth2>,
 }
@@ -120,30 +120,30 @@ impl Preset {
         self.oauth2.as_ref()?.tenant.as_deref()
     }
 
-    /// The preset with the name `word`, or with that as another name.
+    /// The preset that has `word` as its name or as another name.
     pub fn called(word: &str) -> Option<&'static Self> {
         let mut all = Self::all();
         let is_called = |name: &String| name.eq_ignore_ascii_case(word);
         all.find(|preset| is_called(&preset.name) || preset.called.iter().any(is_called))
     }
 
-    /// Suggests a preset for a name that no preset has.
+    /// A suggestion for a word that is not the name of a preset.
     pub fn suggest(word: &str) -> String {
         suggest(word, Self::all().map(|preset| preset.name.as_str()))
     }
 
-    /// The provider of mail addresses at `domain`, if that is known.
+    /// The provider that serves mail addresses at `domain`, if it is known.
     pub fn of_domain(domain: &str) -> Option<&'static Self> {
         let is_it = |other: &String| other.eq_ignore_ascii_case(domain);
         Self::all().find(|preset| preset.domains.iter().any(is_it))
     }
 
-    /// The preset that has the server `host`, for an upstream that names no preset.
+    /// The preset whose server is `host`, for an upstream that names no preset.
     pub fn at(host: &str) -> Option<&'static Self> {
         let host = host.strip_suffix('.').unwrap_or(host);
         let is_same = |name: &String| name.eq_ignore_ascii_case(host);
         Self::all()
-            // A preset with an address of this machine is left out: any server may listen there.
+            // A preset with an IP address is left out, because any server may listen there.
             .filter(|preset| preset.host.parse::<std::net::IpAddr>().is_err())
             .find(|preset| is_same(&preset.host) || preset.aliases.iter().any(is_same))
     }

@@ -12,7 +12,7 @@ use super::{
 words! {
     /// `auth`: how a password is given to the upstream.
     pub enum Auth {
-        /// The best that the server offers.
+        /// The best method that the server offers.
         Auto = "auto" | "any",
         /// AUTHENTICATE PLAIN (RFC 4616)
         Plain = "plain",
@@ -32,8 +32,8 @@ words! {
 pub struct Fingerprint(pub [u8; 32]);
 
 impl Fingerprint {
-    /// Parses `sha256:` and 64 hexadecimal digits, with or without colons or spaces between them, as `openssl x509
-    /// -fingerprint -sha256` prints them. `None` if `text` is something else.
+    /// Parses `sha256:` and 64 hexadecimal digits, as `openssl x509 -fingerprint -sha256` prints them. There may be
+    /// colons or spaces between the digits. `None` if `text` is something else.
     fn parse(text: &str) -> Option<Self> {
         let (name, digits) = text.split_once([':', '='])?;
         if !["sha256", "sha256 fingerprint"].contains(&name.trim().to_ascii_lowercase().as_str()) {
@@ -67,7 +67,7 @@ impl fmt::Debug for Fingerprint {
 pub struct Proxy {
     /// The protocol of the proxy.
     pub kind: ProxyKind,
-    /// The host name or address of the proxy, without brackets.
+    /// The host name or address of the proxy; an IPv6 address has no brackets.
     pub host: String,
     /// The TCP port of the proxy.
     pub port: u16,
@@ -95,8 +95,8 @@ impl Upstream {
 }
 
 impl Proxy {
-    /// Parses `socks5://[user:password@]host[:port]`, `socks5h://` or `http://`. The error says what is wrong, but
-    /// repeats nothing of `url`, which may hold a password.
+    /// Parses `socks5://[user:password@]host[:port]`, `socks5h://…` or `http://…`. The error says what is wrong, but
+    /// repeats nothing of `url`, which may have a password in it.
     pub fn parse(url: &str) -> Result<Self, &'static str> {
         let (scheme, rest) = url.split_once("://").ok_or("is not a URL")?;
         let (kind, default_port) = match scheme.to_ascii_lowercase().as_str() {
@@ -154,7 +154,7 @@ impl Value for Fingerprint {
 }
 
 impl Value for Proxy {
-    /// The URL may hold a password.
+    /// The URL may have a password in it.
     const KIND: Kind = Kind::Secret;
 
     fn read(raw: &Raw<'_>) -> Result<Self, Wrong> {

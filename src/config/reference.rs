@@ -11,7 +11,7 @@ use super::{
 
 /// A key, and the table that has it.
 struct Entry {
-    /// `upstream.NAME`
+    /// The path of the table, such as `upstream.NAME`.
     table: String,
     key: &'static Key,
     /// Whether accounts have a table with the same keys, which override these.
@@ -123,7 +123,7 @@ impl Key {
         }
     }
 
-    /// The value in force without the key, in words; empty if there is none.
+    /// The value that applies if the key is not given, in words; empty if there is none.
     fn without(&self) -> String {
         match (self.otherwise, self.default) {
             ("", Some(value)) => self.toml(value),
@@ -246,11 +246,12 @@ pub fn keys_as_markdown() -> String {
     )
 }
 
-/// `gateway.toml.example`: an outline, with the keys in it.
+/// `gateway.toml.example`: an outline that is filled with the keys.
 ///
 /// A line `@TABLE.KEY` of the outline is replaced by the key's explanation and the key with its default or example,
-/// commented out. With `!` after the `@`, the key is not commented out; ` = ` gives another value. `@TABLE.*` is
-/// replaced by all keys of the table that no other line names, so a new key gets into the example by itself.
+/// commented out. With `!` after the `@`, the key is not commented out. With ` = VALUE` the key gets this value.
+/// `@TABLE.*` is replaced by all keys of the table that no other line names, so a new key gets into the example by
+/// itself.
 pub fn example() -> String {
     let outline = include_str!("gateway.toml.outline");
     let entries = entries();

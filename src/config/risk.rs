@@ -12,7 +12,7 @@ use super::{
 };
 use crate::types::canonical;
 
-/// RFC 1939 §3: an autologout timer must be of at least 10 minutes.
+/// An autologout timer must be of at least 10 minutes (RFC 1939 §3).
 const LEAST_IDLE: Duration = Duration::from_secs(600);
 
 /// Why old TLS is a risk.
@@ -89,10 +89,10 @@ impl Config {
     }
 
     /// popgate distinguishes logins and users by the case of the part before `@`, but not by the case of the domain. An
-    /// upstream may compare them in another way.
+    /// upstream may compare names in another way.
     fn risks_of_spelling(&self) -> Vec<String> {
         let mut logins: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
-        // For each upstream and user in lower case: the logins, each with its user as it is sent.
+        // For each upstream and user (in lower case): the logins, each with its user as it is sent to the server.
         let mut users: BTreeMap<(&str, String), Vec<(&str, String)>> = BTreeMap::new();
         let mut risks = Vec::new();
         for Account {
@@ -186,7 +186,8 @@ impl Config {
         oauth2.any(|oauth2| oauth2.needs_consent())
     }
 
-    /// Lists each risk once, with all upstreams and logins that have it: accounts share the keys of their upstream.
+    /// Lists each risk once, with all upstreams and logins that have it, because accounts share the keys of their
+    /// upstream.
     fn risks_of_policies(&self) -> Vec<String> {
         let mut risks: Vec<(String, Vec<String>)> = Vec::new();
         let mut note = |who: String, what: String| match risks.iter_mut().find(|(known, _)| *known == what) {
@@ -286,7 +287,7 @@ impl Upstream {
 }
 
 impl Policy {
-    /// Keys that do not go together, or that need something that is missing.
+    /// Keys that contradict each other, or that need another key.
     fn risks(&self, upstream: &Upstream, config: &Config) -> Vec<String> {
         let is_state_kept = config.state.is_kept();
         let mut risks: Vec<&str> = Vec::new();

@@ -34,7 +34,7 @@ impl Upstream {
     }
 }
 
-/// The descriptions of `keys`, in their order; keys with nothing to say are left out.
+/// The descriptions of `keys`, in the same order. A key with nothing to say is left out.
 fn said(keys: &[Key], words: impl Fn(Says) -> Option<String>) -> Vec<String> {
     keys.iter().filter_map(|key| words(key.says)).collect()
 }

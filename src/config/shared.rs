@@ -1,4 +1,4 @@
-//! Mailboxes that several logins share by `hide`: how many of their devices the upstream's connections can serve.
+//! Mailboxes that several logins share by `hide`, and how many of their devices the upstream's connections can serve.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -13,11 +13,12 @@ pub struct Shared {
     user: String,
     /// The logins that hide messages there.
     pub(super) logins: Vec<String>,
-    /// Whether one of the logins is a rule, which stands for any number of logins.
+    /// Whether one of the logins is a rule, so that the number of logins is not known.
     is_open: bool,
     /// `connections_per_user`
     connections: usize,
-    /// How many connections a session takes, one for each folder; the most of all these logins.
+    /// How many connections a session takes, which is one for each folder. If logins differ, this is the highest
+    /// number.
     per_session: usize,
 }
 
@@ -51,7 +52,7 @@ impl Shared {
         self.connections / self.per_session
     }
 
-    /// A sentence on what happens if there are more logins than can be served at once.
+    /// A sentence about what happens if there are more logins than can be served at once.
     pub(super) fn risk(&self) -> Option<String> {
         let count = self.logins.len();
         (count > self.served()).then(|| {

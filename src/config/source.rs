@@ -8,7 +8,7 @@ use std::{
 
 use super::error::{Line, Mistake, Place};
 
-/// The file's text with the places of its keys, and which keys came from the environment.
+/// The text of the file, the places of its keys, and the keys that the environment has given.
 #[derive(Debug, Default)]
 pub(super) struct Sources {
     pub(super) file: PathBuf,
@@ -21,7 +21,7 @@ pub(super) struct Sources {
     pub(super) hidden: Vec<Range<usize>>,
     /// The mistakes found so far.
     pub(super) mistakes: Vec<Mistake>,
-    /// The paths of keys that mistyped keys were probably meant to be.
+    /// The paths of keys that are probably missing only because another key was mistyped.
     pub(super) meant: BTreeSet<String>,
 }
 
@@ -70,7 +70,7 @@ impl Sources {
             if let Some(mark) = self.marks.get(table) {
                 return self.line(&mark.key);
             }
-            // Only environment variables give this table.
+            // Only environment variables have given this table.
             if let Some((_, variable)) = self
                 .variables
                 .iter()
@@ -132,7 +132,7 @@ impl Sources {
     }
 }
 
-/// The number, from 1, of the line in which the octets `before` end.
+/// The number of the line, from 1, in which the octets `before` end.
 pub(super) fn line_number(before: &[u8]) -> usize {
     before.iter().filter(|octet| **octet == b'\n').count() + 1
 }

@@ -1,24 +1,24 @@
-//! `[state]`
+//! The keys of `[state]`.
 
 use std::{path::PathBuf, time::Duration};
 
 use super::{Secret, StateUrl};
 
-/// What outlives a session.
+/// Where state that outlives a session is kept.
 #[derive(Debug, Clone, Default)]
 pub struct State {
-    /// Directory of the state file; without it, and without servers, state lives in memory only.
+    /// The directory of the state file. If there is neither a directory nor a server, state is kept in memory only.
     pub dir: Option<PathBuf>,
-    /// The servers of state that several gateways share, instead of a directory.
+    /// The servers of shared state, instead of a directory.
     pub shared: Option<SharedState>,
-    /// What tokens are sealed with there: at least 32 octets.
+    /// The key that seals tokens: at least 32 octets.
     pub key: Option<Secret>,
     /// The file that the key came from.
     pub key_file: Option<PathBuf>,
 }
 
 impl State {
-    /// Whether it outlives the process.
+    /// Whether state outlives the process.
     pub fn is_kept(&self) -> bool {
         self.dir.is_some() || self.shared.is_some()
     }
@@ -29,24 +29,24 @@ impl State {
 pub struct SharedState {
     /// The servers.
     pub url: StateUrl,
-    /// Of the user in `url`.
+    /// The password of the user in `url`.
     pub password: Option<Secret>,
-    /// Roots besides the system's.
+    /// PEM file of roots that are trusted besides the system's.
     pub ca_file: Option<PathBuf>,
-    /// How the names of all keys begin.
+    /// The beginning of all key names.
     pub prefix: String,
-    /// How many replicas of the server must confirm what must not be lost.
+    /// How many replicas must confirm a write that must not be lost.
     pub replicas: usize,
     /// Whether the server must write to its disk before it answers.
     pub fsync: bool,
-    /// How long a maildrop stays locked that is not renewed.
+    /// How long a maildrop stays locked if the lock is not renewed.
     pub lease: Duration,
-    /// What this gateway is called among the others.
+    /// The name of this gateway among the gateways that share the store.
     pub replica: String,
 }
 
 impl SharedState {
-    /// Whether both are the same, with all their keys.
+    /// Whether all keys have the same values.
     pub fn is_same(one: &Option<Self>, other: &Option<Self>) -> bool {
         let parts = |shared: &Self| {
             let password = shared.password.as_ref().map(|password| password.expose().to_vec());
@@ -65,7 +65,7 @@ impl SharedState {
         one.as_ref().map(parts) == other.as_ref().map(parts)
     }
 
-    /// With the defaults of all keys but `url`; for tests.
+    /// A configuration with this `url`, and the defaults of all other keys.
     #[cfg(test)]
     pub(crate) fn of(url: &str) -> Self {
         use std::path::Path;

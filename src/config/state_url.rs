@@ -4,12 +4,12 @@ use std::fmt;
 
 use super::key::{Kind, Raw, Value, Wrong};
 
-/// The port of Redis and Valkey.
+/// The standard port of Redis and Valkey.
 const PORT: u16 = 6379;
-/// The port of Sentinel.
+/// The standard port of Sentinel.
 const SENTINEL_PORT: u16 = 26_379;
 
-/// Where shared state lies.
+/// Where the servers of shared state are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StateUrl {
     /// The servers, and how they belong together.
@@ -27,14 +27,14 @@ pub struct StateUrl {
 pub enum StateServers {
     /// One server.
     One(StateServer),
-    /// Sentinels, which know the primary of the service of that name.
+    /// Sentinels, and the name of a service whose primary they know.
     Sentinels(Vec<StateServer>, String),
     /// Some nodes of a cluster, which know the others.
     Cluster(Vec<StateServer>),
 }
 
 impl StateServers {
-    /// All that are named.
+    /// All servers that the URL names.
     pub fn all(&self) -> &[StateServer] {
         match self {
             Self::One(server) => std::slice::from_ref(server),
@@ -46,9 +46,9 @@ impl StateServers {
 /// A server.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StateServer {
-    /// Its name or address, without brackets.
+    /// Host name or address; an IPv6 address has no brackets.
     pub host: String,
-    /// Its port.
+    /// TCP port.
     pub port: u16,
 }
 
@@ -87,7 +87,7 @@ impl fmt::Display for StateUrl {
 }
 
 impl Value for StateUrl {
-    // It may hold a password by mistake.
+    // The URL may have a password in it by mistake.
     const KIND: Kind = Kind::Secret;
 
     fn read(raw: &Raw<'_>) -> Result<Self, Wrong> {
@@ -95,7 +95,7 @@ impl Value for StateUrl {
     }
 }
 
-/// How a URL is written.
+/// The help for a wrong URL.
 const FORMS: &str = "write it like \"rediss://popgate@valkey:6379\", \"redis+sentinel://one,two,three/service\" or \
                      \"redis-cluster://one,two,three\"; redis:// is without TLS, rediss:// with TLS";
 
@@ -165,7 +165,7 @@ impl StateUrl {
 }
 
 impl StateServer {
-    /// The server of an address such as `host:6379`, `[::1]:6379`.
+    /// Parses an address such as `host:6379` or `[::1]:6379`.
     pub fn parse(text: &str) -> Option<Self> {
         server(text, PORT)
     }

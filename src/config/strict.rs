@@ -151,7 +151,7 @@ impl Sources {
                         format!("write each as [{path}.NAME], such as [{path}.home]"),
                     ),
                     Shape::List(_) => ("an array of tables", format!("write it as [[{path}]]")),
-                    // The table has no name, so one of its keys stands where the name should.
+                    // The name is missing, and one of the table's keys is in its place.
                     Shape::Table(keys) if keys.iter().any(|key| path.ends_with(&format!(".{}", key.name))) => {
                         ("a table", format!("give the {parent} a name: [{parent}.home]"))
                     }
@@ -182,7 +182,7 @@ impl Sources {
                 Shape::Named(shape) => match valid_name(name) {
                     Ok(()) => {
                         self.walk(shape, value, &child);
-                        // If a table has no name, its other keys have the same mistake.
+                        // If the name of a table is missing, its other keys have the same mistake.
                         if !value.get_ref().is_table() && self.is_wrong(&child) {
                             return;
                         }
@@ -200,7 +200,7 @@ impl Sources {
     }
 
     fn unknown(&mut self, name: &str, span: &Range<usize>, value: &Spanned<DeValue<'_>>, keys: &[Key], path: &str) {
-        // A mistyped key may hold a secret, too.
+        // A mistyped key may have a secret value, too.
         if value.span().start >= span.end {
             self.hidden.push(value.span());
         }
@@ -235,7 +235,7 @@ fn line_of(mistake: &Mistake) -> usize {
     }
 }
 
-/// Checks a name. Names appear in variables and logs, so they are made of letters, digits, `-` and single `_` (two
+/// Checks a name. Names occur in variables and logs, so they consist of letters, digits, `-` and single `_` (two
 /// separate the parts of a variable).
 pub(super) fn valid_name(name: &str) -> Result<(), String> {
     let plain = name

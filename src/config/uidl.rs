@@ -1,5 +1,6 @@
-//! `uidl`: popgate's own formats of unique-ids, and those of servers that devices come from: a device downloads every
-//! message with a new UIDL. `maildrop` writes the UIDL of a message.
+//! `uidl`: the formats of unique-ids, popgate's own and those of other servers. If a message gets a new UIDL, a device
+//! downloads it again, so a device that comes from another server should find that server's format here. `maildrop`
+//! writes the UIDL of a message.
 
 use std::fmt;
 
@@ -9,7 +10,7 @@ use super::{
     words::unknown as unknown_word,
 };
 
-/// RFC 1939 §7: a unique-id has 1 to 70 characters of 0x21 to 0x7E.
+/// A unique-id has 1 to 70 characters of 0x21 to 0x7E (RFC 1939 §7).
 pub(super) const LONGEST: usize = 70;
 
 /// `uidl`
@@ -17,13 +18,13 @@ pub(super) const LONGEST: usize = 70;
 pub enum UidlFormat {
     /// UIDVALIDITY, a dot, UID.
     ValidityUid,
-    /// The message's EMAILID (RFC 8474); as [`UidlFormat::ValidityUid`] if the upstream gives none that fits.
+    /// The message's EMAILID (RFC 8474). If the upstream gives none that fits, [`UidlFormat::ValidityUid`] is used.
     EmailId,
     /// The default of Dovecot: `%08Xu%08Xv`.
     Dovecot,
     /// The default of Cyrus since 2.1.4: UIDVALIDITY, a dot, UID.
     Cyrus,
-    /// The format of Courier since version 2 of its list: `UID`, UID, a dash, UIDVALIDITY.
+    /// The format of Courier since version 2 of its list: the text `UID`, the UID, a dash, UIDVALIDITY.
     Courier,
     /// The UID alone, as Cyrus had it before 2.1.4.
     Uid,
@@ -51,7 +52,7 @@ pub struct UidlNumber {
     pub source: UidlSource,
     /// Whether the number is written in hexadecimal.
     pub hex: bool,
-    /// The least number of digits; zeros fill up a shorter number.
+    /// The least number of digits. A shorter number gets leading zeros.
     pub width: usize,
 }
 
@@ -65,7 +66,7 @@ pub enum UidlSource {
 }
 
 impl UidlFormat {
-    /// Whether a UID that is used again after UIDVALIDITY has changed always gets another UIDL.
+    /// Whether a message always gets another UIDL if its UID was that of another message before UIDVALIDITY changed.
     pub fn tells_validity(&self) -> bool {
         match self {
             Self::Uid => false,
@@ -178,8 +179,8 @@ impl UidlTemplate {
         self.0.iter().map(longest).sum()
     }
 
-    /// Whether the template has UIDVALIDITY, and the end of each number can be told: `%v%u` is 111 for 1 and 11, and
-    /// also for 11 and 1.
+    /// Whether the template has UIDVALIDITY and shows where each number ends. `%v%u` does not: it is 111 for 1 and 11,
+    /// and also for 11 and 1.
     fn tells_validity(&self) -> bool {
         let mut open = false;
         for piece in &self.0 {
@@ -241,7 +242,7 @@ impl UidlNumber {
         if digits.starts_with('0') {
             number.set_width(width)?;
         } else if !digits.is_empty() && width < number.longest() {
-            // In Dovecot, a width without a zero cuts the number off.
+            // In Dovecot, a width without a leading zero cuts the number off.
             let help =
                 format!("write %0{digits}…: a width without a zero before it cuts off, and UIDLs would be the same");
             return Err(wrong(format!("cuts a number to {width} digits"), help));
@@ -293,7 +294,7 @@ impl UidlNumber {
         Ok(())
     }
 
-    /// How many digits the largest number has.
+    /// The number of digits of the largest number.
     fn longest(&self) -> usize {
         self.width.max(if self.hex { 8 } else { 10 })
     }
@@ -308,7 +309,7 @@ const KNOWN: &str =
     "known are %u (UID), %v (UIDVALIDITY), %Xu and %Xv (in hexadecimal), %08Xu (with zeros before it), %%";
 
 fn unknown(word: &str) -> Wrong {
-    // Dovecot takes these (a file name, a hash, a GUID) from its own storage.
+    // Dovecot takes these values (a file name, a hash, a GUID) from its own storage.
     let of_storage = ["%f", "%g", "%m", "%{filename", "%{guid", "%{md5"];
     let help = if of_storage.iter().any(|known| word.starts_with(known)) {
         format!("{KNOWN}; what Dovecot takes from its own files IMAP does not tell: see `uidl_import`")

@@ -34,7 +34,7 @@ const SIZES: [Names; 7] = [
 ];
 
 impl Unit {
-    /// Reads the number in `raw`, in this unit.
+    /// Reads the number in `raw` and converts it to this unit.
     pub(super) fn read(self, raw: &Raw<'_>) -> Result<u64, Wrong> {
         let text = match raw {
             Raw::Number(number) => return Ok(*number),
@@ -71,7 +71,7 @@ impl Unit {
         }
     }
 
-    /// How to write a number that counts this unit.
+    /// How to write a number in this unit.
     pub(super) fn usage(self) -> &'static str {
         match self {
             Self::One => "a whole number",

@@ -1,4 +1,4 @@
-//! The types of values, and how each is read.
+//! The types of values, and how to read each of them.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -38,7 +38,7 @@ pub(super) fn visible(text: &str) -> Result<&str, Wrong> {
     }
 }
 
-/// The strings of `raw`.
+/// The strings of `raw`; a single string counts as a list.
 pub(super) fn texts<'a>(raw: &Raw<'a>) -> Result<Vec<&'a str>, Wrong> {
     match raw {
         Raw::Text(text) => Ok(vec![text]),
@@ -72,7 +72,7 @@ impl Value for Domain {
     }
 }
 
-/// The name of a file or directory, as it was written.
+/// The name of a file or directory, as it is written in the configuration.
 #[derive(Debug, Clone)]
 pub(super) struct FileName(pub(super) String);
 
@@ -269,7 +269,7 @@ impl Value for Host {
     }
 }
 
-/// Host names in lower case, at least one; `*.` at the start of a name stands for one label.
+/// Host names in lower case, at least one. A leading `*.` stands for one label.
 #[derive(Debug, Clone)]
 pub(super) struct HostNames(pub(super) Vec<String>);
 
@@ -299,7 +299,7 @@ impl Value for HostNames {
     }
 }
 
-/// The URL of `raw`, both as it was written and parsed.
+/// The URL in `raw`, both as it is written and parsed.
 fn parsed_url<'a>(raw: &Raw<'a>) -> Result<(&'a str, Url), Wrong> {
     let url = line(raw)?;
     match Url::parse(url) {
@@ -331,8 +331,7 @@ impl Value for SecureUrl {
     }
 }
 
-/// The URL that notices are sent to. It is secret, because its path or user is often the only thing that a receiver
-/// checks.
+/// The URL that notices are sent to. It is secret, because a receiver often checks nothing but its path or user.
 #[derive(Debug, Clone)]
 pub(super) struct WebhookUrl(pub(super) Webhook);
 

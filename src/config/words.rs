@@ -41,7 +41,7 @@ macro_rules! words {
 
 pub(super) use words;
 
-/// The message for a word that is not in `known`, a list of words and their aliases.
+/// The message for a word that is not in `known`, which is a list of words with their aliases.
 pub(super) fn unknown(word: &str, known: &[(&str, &[&str])]) -> Wrong {
     let wrong = Wrong::new(format!("unknown value {word:?}"));
     let alias = known

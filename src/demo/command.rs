@@ -1,4 +1,4 @@
-//! Parses the commands of a client; no I/O, no state.
+//! Parses the commands of a client, without I/O and without state.
 
 use super::{
     fetch,

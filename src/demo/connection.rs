@@ -54,7 +54,7 @@ enum Input {
     /// The start of a command whose literal would be too large. The client waits with the literal, and need not send
     /// it.
     LiteralTooLarge(Bytes),
-    /// More than the limit is on its way, so nobody knows where the next command begins.
+    /// The command exceeds the limit, so it is unknown where the next one begins.
     TooLarge,
     Silence,
     End,

@@ -25,7 +25,7 @@ pub struct Body {
     /// The name of the item in the answer.
     label: &'static str,
     section: Section,
-    /// Whether `\Seen` is not set.
+    /// Whether FETCH leaves `\Seen` as it is (`BODY.PEEK`).
     peek: bool,
     partial: Option<Partial>,
 }

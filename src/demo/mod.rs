@@ -1,8 +1,8 @@
 //! A tiny in-memory IMAP server with sample mail, for `popgate demo`.
 //!
-//! It speaks IMAP4rev1 (RFC 3501) as far as reading and tidying one's mail needs it, and refuses the rest with proper
-//! errors. A `connection` does the I/O; a `session` turns one command into one reply without I/O; all sessions share
-//! the `store`.
+//! It implements the part of IMAP4rev1 (RFC 3501) that clients need to read and tidy mail, and refuses the rest with
+//! proper errors. A `connection` does the I/O; a `session` turns one command into one reply without I/O; all sessions
+//! share the `store`.
 
 mod command;
 mod connection;

@@ -10,7 +10,7 @@ use super::{
     view::View,
 };
 
-/// Carries out a command on messages. The client hears of changes in the folder when the view catches up.
+/// Carries out a command on messages. Changes in the folder are reported to the client when the view catches up.
 pub fn obey(command: Command, view: &mut View, store: &mut Store, reply: &mut Reply) -> Done {
     match command {
         Command::Expunge(set) => expunge(view, store, set.as_ref()),

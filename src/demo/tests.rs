@@ -1,4 +1,4 @@
-//! Dialogues over TCP, with a client that knows only lines, literals and tags of IMAP.
+//! Dialogues over TCP, by a client that knows only IMAP's lines, literals and tags.
 
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
@@ -83,7 +83,7 @@ impl Client {
         }
     }
 
-    /// The same as text, without the final line ends.
+    /// Like [`Self::raw`], but returns text, without the final line ends.
     async fn say(&mut self, command: &str) -> Vec<String> {
         let responses = self.raw(command).await;
         let text = |response: Vec<u8>| String::from_utf8_lossy(&response).trim_end_matches("\r\n").to_owned();
@@ -370,7 +370,7 @@ async fn expunges_are_told_when_numbers_may_change() {
         ["* 2 FETCH (UID 3)", "* 3 FETCH (UID 4)"]
     );
 
-    // The other session still has its numbers, can read removed messages, and hears of the flags.
+    // The other session keeps its numbers, can still read removed messages, and is told of the flags.
     assert_eq!(
         other.ok("FETCH 5 RFC822.SIZE").await[1..],
         [r"* 4 FETCH (UID 4 FLAGS (\Deleted))".to_owned()]

@@ -1,4 +1,4 @@
-//! A selected folder as one session sees it: the message numbers, and what its client has heard.
+//! A selected folder as one session sees it: the message numbers, and what the session has reported to its client.
 
 use super::{
     fetch,
@@ -15,7 +15,7 @@ pub struct View {
     pub folder: FolderName,
     pub read_only: bool,
     messages: Vec<Message>,
-    /// The client has not heard of messages from this UID on.
+    /// Messages from this UID on have not been reported to the client.
     uid_next: u32,
 }
 

@@ -21,7 +21,7 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 /// How often to sweep maildrops whose devices may not come back.
 const SWEEP: Duration = Duration::from_secs(3600);
 
-/// How often a gateway that does not sweep asks whether it is to.
+/// How often a gateway that does not sweep tries to take the sweep over.
 const NEXT_SWEEPER: Duration = Duration::from_secs(60);
 
 /// Starts all chores as tasks of `tasks`. They run until `shutdown`, with the configuration that is `current`.
@@ -39,7 +39,7 @@ pub(super) fn begin(current: &InForce, state: &Arc<dyn StateStore>, tasks: &Task
 /// Logs at the start, once a day, and after each reload which certificates have expired or soon will.
 async fn look_at_certificates(mut current: InForce) {
     let mut daily = tokio::time::interval(DAY);
-    // A machine that has slept for a week logs once.
+    // A machine that was suspended for a week logs this once.
     daily.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
         tokio::select! {
@@ -64,7 +64,7 @@ fn log_validity(config: &Config) {
     }
 }
 
-/// Watches certificates and consents that end by themselves, so that people are told in time.
+/// Watches certificates and consents that will end, so that people are told in time.
 async fn watch(mut current: InForce) {
     loop {
         let Configured {
@@ -109,7 +109,7 @@ async fn log_standing(config: &Config, tokens: &Arc<Tokens>, is_start: bool) {
     for candidate in candidates(&config.accounts).filter(|candidate| candidate.oauth2.needs_consent()) {
         let (login, consent) = (&candidate.account.login, candidate.consent(tokens));
         let Ok(status) = tokens.status(&consent).await else {
-            continue; // It is in the log.
+            continue; // The failure has been logged.
         };
         match status.standing {
             Standing::Unreadable(_) => tracing::error!(
@@ -121,7 +121,7 @@ async fn log_standing(config: &Config, tokens: &Arc<Tokens>, is_start: bool) {
             Standing::Missing => tracing::warn!(login, %consent, "nobody has signed in yet"),
             Standing::Good | Standing::NotNeeded if is_start => {
                 let tokens = tokens.clone();
-                // When the next device comes, it may be too late.
+                // The token request cannot wait for the next device: it may be too late then.
                 tokio::spawn(async move { tokens.resume(&consent).await });
             }
             Standing::Good | Standing::NotNeeded => {}
@@ -129,10 +129,10 @@ async fn log_standing(config: &Config, tokens: &Arc<Tokens>, is_start: bool) {
     }
 }
 
-/// Sweeps, if no other gateway that shares the store does.
+/// Sweeps, unless another gateway that shares the store does.
 async fn keep_sweeping(current: InForce, state: Arc<dyn StateStore>) {
     loop {
-        // A failure is in the log.
+        // A failure has been logged.
         if let Ok(Some(duty)) = Duty::Sweep.take(&state, Duration::ZERO).await {
             tokio::select! {
                 () = sweep(current.clone()) => {}
@@ -144,8 +144,8 @@ async fn keep_sweeping(current: InForce, state: Arc<dyn StateStore>) {
     }
 }
 
-/// Once an hour, deletes messages past `retain_days` for every account whose upstream credential is stored, and
-/// keeps consents alive. If this is cancelled, the next sweep continues.
+/// Once an hour, deletes messages past `retain_days` for every account whose upstream credential is stored, and renews
+/// consents that have been unused for long. If this is cancelled, the next sweep continues.
 async fn sweep(current: InForce) {
     let mut clock = tokio::time::interval(SWEEP);
     loop {
@@ -160,7 +160,7 @@ async fn sweep(current: InForce) {
 }
 
 async fn sweep_once(service: &Service) {
-    // If state has failed, the log has it.
+    // A failure of state has been logged.
     for (login, mailbox) in service.maildrops.marked().await.unwrap_or_default() {
         let Some(account) = service.accounts.stored(&login, &mailbox) else {
             continue;

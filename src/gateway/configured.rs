@@ -1,4 +1,4 @@
-//! The parts that are built from a configuration. A reload builds new ones; sessions go on with those that they began
+//! The parts that are built from a configuration. A reload builds new ones; a session keeps the parts that it began
 //! with.
 
 use std::sync::Arc;
@@ -47,7 +47,8 @@ impl Configured {
         })
     }
 
-    /// Builds the parts of the next configuration, which share with these parts what has not changed. Reads files.
+    /// Builds the parts of the next configuration, which share everything that has not changed with these parts. Reads
+    /// files.
     pub(super) fn succeeded_by(&self, config: Config) -> Result<Self, Error> {
         let tokens = self.tokens.reconfigured(&config)?;
         let service = Service {

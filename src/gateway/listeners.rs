@@ -1,4 +1,4 @@
-//! The listeners of a gateway: binds, changes and closes them as the configuration says.
+//! The listeners of a gateway: binds, changes and closes them according to the configuration.
 
 use std::{
     io,
@@ -46,7 +46,7 @@ enum Planned {
 }
 
 impl Listeners {
-    /// No listener is open yet. `inherited`: sockets that listen already.
+    /// Begins without open listeners. `inherited`: sockets that listen already.
     pub(super) fn new(inherited: Vec<TcpListener>) -> Self {
         Self {
             open: Vec::new(),
@@ -103,7 +103,7 @@ impl Listeners {
         }
     }
 
-    /// Closes the listeners that are not in `plan`, and changes those that are.
+    /// Closes the listeners that are not in `plan`, changes those that are, and adds the new ones.
     pub(super) async fn carry_out(&mut self, Plan(plan): Plan) {
         let mut before: Vec<_> = self.open.drain(..).map(Some).collect();
         for planned in plan {
@@ -143,7 +143,7 @@ impl Listeners {
         }
     }
 
-    /// Warns of inherited sockets that serve nobody.
+    /// Warns of inherited sockets that no listener uses.
     pub(super) fn warn_of_unused(&self) {
         for socket in &self.inherited {
             if let Ok(address) = socket.local_addr()
@@ -163,13 +163,13 @@ impl Open {
     async fn close(self) {
         self.listener.close();
         if let Some(accepting) = self.accepting {
-            // The task fails only if it panics, and then the log has it.
+            // The task fails only if it panics, which is logged.
             let _ = accepting.await;
         }
     }
 }
 
-/// The acceptor for `listener`, unless it has no TLS. Listeners that need the same acceptor share one of `made`.
+/// The acceptor for `listener`; `None` without TLS. Listeners that need the same acceptor share one of `made`.
 fn acceptor(
     config: &Config,
     listener: &config::Listener,
@@ -197,7 +197,7 @@ fn acceptor(
     Ok(Some(acceptor))
 }
 
-/// What two listeners must have in common to share an acceptor.
+/// Two listeners that have all of this in common share an acceptor.
 #[derive(PartialEq)]
 struct Way {
     is_legacy: bool,

@@ -22,7 +22,7 @@ use crate::{
     web::{Account, Health, Overview},
 };
 
-/// Looks at the gateway: the configuration in force, the listeners, and state.
+/// The gateway's parts that can be looked at: the configuration in force, the listeners, and state.
 #[derive(Debug)]
 pub(super) struct Watch {
     pub(super) current: InForce,
@@ -36,7 +36,7 @@ impl Watch {
         self.current.borrow().clone()
     }
 
-    /// The open listeners, with the ports that they really have.
+    /// The open listeners, with the ports that they are really bound to.
     async fn open(&self) -> Vec<Listener> {
         let addresses = self.listeners.lock().await.addresses();
         let configured = self.configured();
@@ -48,7 +48,7 @@ impl Watch {
         .collect()
     }
 
-    /// What is wrong with the gateway, if its certificates and consents are as given.
+    /// What is wrong with the gateway, given the state of its certificates and consents.
     fn judge(&self, validities: &[Named], statuses: &[(Candidate<'_>, Status)]) -> Health {
         let mut health = Health {
             failing: troubles().all(),
@@ -59,8 +59,15 @@ impl Watch {
             health.failing.insert("drain".to_owned(), reason.to_owned());
         }
         if self.state.has_failed() {
-            let reason = "state cannot be read or written, see the log";
-            health.failing.insert("state".to_owned(), reason.to_owned());
+            let reason = "state cannot be read or written, see the log".to_owned();
+            // Servers that several gateways share fail for all of them: it does not help to send devices elsewhere.
+            let is_shared = self.state.lease().is_some();
+            let unhealthy = if is_shared {
+                &mut health.degraded
+            } else {
+                &mut health.failing
+            };
+            unhealthy.insert("state".to_owned(), reason);
         }
         let now = i64::from(state::now());
         for (name, validity) in validities {
@@ -79,7 +86,7 @@ impl Watch {
                 }
             }
         }
-        // Probes do not show logins, only how many are concerned; the page says which.
+        // Probes show only how many logins are concerned. The page says which.
         let mut ended = HashMap::<&str, usize>::new();
         for (candidate, status) in statuses {
             if status.is_alarming() {
@@ -173,7 +180,7 @@ fn standing(status: &Status) -> &'static str {
     }
 }
 
-/// The consents of all accounts, except those that cannot be read from state.
+/// The consents of all accounts, except those whose record cannot be read.
 async fn statuses(configured: &Configured) -> Vec<(Candidate<'_>, Status)> {
     let mut all = Vec::new();
     for candidate in candidates(&configured.config.accounts) {
@@ -184,7 +191,7 @@ async fn statuses(configured: &Configured) -> Vec<(Candidate<'_>, Status)> {
     all
 }
 
-/// The first name of a certificate (or its file), with its validity or why that cannot be read.
+/// The first name of a certificate (or its file), with its validity, or why that cannot be read.
 type Named = (String, Result<Validity, String>);
 
 /// The validity of each certificate.

@@ -13,12 +13,12 @@ use super::{
 };
 use crate::imap::{self, BodyStart, Item, Section, UidSet};
 
-/// What a line of mail may measure, for a guess at how much of a text TOP needs.
+/// The assumed length of a line of mail, in octets, for an estimate of how much text TOP needs.
 const LINE_OCTETS: u64 = 80;
-/// The least of a text that is asked for: fewer octets would not make the answer faster.
+/// The smallest part of a text to ask for, in octets: a smaller one would not come faster.
 const LEAST_TEXT: u64 = 2048;
 
-/// A message on its way (line ends as they come, no dot-stuffing).
+/// A message on its way to the device. Its line ends are as the upstream sends them, and nothing is dot-stuffed.
 #[derive(Debug)]
 pub struct Body<'a>(Content<'a>);
 
@@ -28,15 +28,15 @@ enum Content<'a> {
     Notice(Notice<'a>),
 }
 
-/// What stands in a message's place, or is a mail of the gateway's own.
+/// A notice in a message's place, or the gateway's own mail.
 #[derive(Debug)]
 struct Notice<'a> {
-    /// Set if it is a mail of the gateway's own.
+    /// Set if it is the gateway's own mail.
     own: Option<&'a mut OwnMail>,
     text: Arc<[u8]>,
     /// How many octets of `text` the device gets.
     octets: usize,
-    /// Set for RETR.
+    /// Whether `+OK` tells the size: for RETR, not for TOP.
     is_announced: bool,
     is_given_out: bool,
 }
@@ -46,10 +46,10 @@ struct Notice<'a> {
 struct Passage<'a> {
     folder: &'a mut HeldFolder,
     row: Row,
-    /// The literal's octets; `None` for TOP.
+    /// The size of the literal; `None` for TOP.
     octets: Option<Octets>,
     stage: Stage,
-    /// All of the message has passed.
+    /// Whether all of the message has been passed on.
     is_whole: bool,
 }
 
@@ -59,20 +59,21 @@ enum Stage {
     Whole,
     /// A whole message, of which TOP shows a part.
     Cut(LineLimit),
-    /// The header; then so many lines of a text, of which so many octets were asked for.
+    /// The header. `lines` lines of the text follow, of which `asked` octets were asked for.
     Header { lines: u64, asked: u32 },
-    /// The text, from `origin`, of which up to `asked` octets were asked for.
+    /// The text from the octet `origin` on. Up to `asked` octets of it were asked for, and `sent` have been passed on.
     Text {
         limit: LineLimit,
         origin: u64,
         asked: u32,
         sent: u64,
     },
-    /// Nothing more.
+    /// Nothing follows.
     Done,
 }
 
-/// What is fetched for `lines` lines of a message of so many octets: only for many lines the whole of it.
+/// What to fetch so that TOP can show `lines` lines of a message of `octets`. The whole message only if the estimate
+/// reaches its size.
 fn item_for(lines: u64, octets: u64) -> Item {
     let text = lines.saturating_mul(LINE_OCTETS).max(LEAST_TEXT);
     match u32::try_from(text) {
@@ -83,7 +84,7 @@ fn item_for(lines: u64, octets: u64) -> Item {
 }
 
 impl Maildrop {
-    /// RETR: returns once the upstream's literal has begun; every error before that is a clean `-ERR`.
+    /// RETR: returns once the upstream's literal has begun. The device gets a `-ERR` for every error before that.
     pub async fn retrieve(&mut self, number: MessageNumber) -> Result<Body<'_>, Error> {
         let span = self.span.clone();
         self.begin_retrieval(number).instrument(span).await
@@ -110,7 +111,8 @@ impl Maildrop {
         Ok(self.body_of_notice(row, None))
     }
 
-    /// TOP: the header, the empty line and `lines` lines of the body. Never sets `\Seen`, unless that is the whole message.
+    /// TOP: the header, the empty line and `lines` lines of the body. Does not set `\Seen`, unless it shows the whole
+    /// message.
     pub async fn top(&mut self, number: MessageNumber, lines: u64) -> Result<Body<'_>, Error> {
         let span = self.span.clone();
         self.begin_part(number, lines).instrument(span).await
@@ -136,16 +138,17 @@ impl Maildrop {
         Ok(self.body_of_notice(row, Some(lines)))
     }
 
-    /// Puts a notice in the place of a message that did not come, if it is time for that.
+    /// Puts a notice in the place of a message that was not delivered if it has failed often enough. Otherwise returns
+    /// the failure's error.
     async fn stand_in(&mut self, row: Row, failure: NotBegun) -> Result<(), Error> {
         let folder = &mut self.folders[usize::from(row.folder)];
-        // On the heap: an idle session does not hold what hardly any needs.
+        // Boxed: hardly any session needs this future, and an idle session should not hold memory for it.
         let notice = Box::pin(folder.stand_in(row, failure)).await?;
         self.notices.insert((row.folder, row.uid), notice);
         Ok(())
     }
 
-    /// The notice in the place of `row`, for RETR or for TOP of so many lines.
+    /// The text of `row`, which the gateway wrote: whole for RETR, or with `lines` lines of its body for TOP.
     fn body_of_notice(&mut self, row: Row, lines: Option<u64>) -> Body<'_> {
         let text = self.notice(row).unwrap_or_default();
         let octets = lines.map_or(text.len(), |lines| LineLimit::message(lines).pass(&text));
@@ -160,7 +163,7 @@ impl Maildrop {
 
     async fn begin_top(&mut self, found: Found, lines: u64) -> Result<Stage, NotBegun> {
         let folder = &mut self.folders[usize::from(found.row.folder)];
-        // If header and text come the wrong way round, all of the message is fetched; a header alone has no wrong order.
+        // If this server sends the text before the header, the whole message is fetched instead of both.
         let in_parts = !folder.sends_text_first();
         let item_of = |octets| match item_for(lines, octets) {
             Item::Top(_) if !in_parts => Item::Whole,
@@ -170,7 +173,7 @@ impl Maildrop {
         let mut begun = folder.begin(&self.listing, found, item, item_of).await;
         let is_other_for_whole = match &begun {
             Ok(_) => false,
-            // The parts may be all that the server can't make.
+            // Perhaps the server only fails to take the message apart.
             Err(failure) if failure.is_undelivered() && item != Item::Whole => true,
             Err(_) => in_parts && folder.sends_text_first(),
         };
@@ -189,7 +192,7 @@ impl Maildrop {
 }
 
 impl Body<'_> {
-    /// The size that RETR's `+OK` tells: the literal's own. `None` for TOP.
+    /// The size for RETR's `+OK`: that of the literal. `None` for TOP.
     pub fn octets(&self) -> Option<Octets> {
         match &self.0 {
             Content::Upstream(passage) => passage.octets,
@@ -197,8 +200,8 @@ impl Body<'_> {
         }
     }
 
-    /// The next piece, never empty; `None` when the message is whole. An error means that it is not:
-    /// the connection must be closed without the terminating dot.
+    /// The next piece, never empty; `None` at the end. After an error the message is not whole: the device's connection
+    /// must be closed without the terminating dot.
     pub async fn chunk(&mut self) -> Result<Option<&[u8]>, Error> {
         match &mut self.0 {
             Content::Upstream(passage) => passage.chunk().await,
@@ -209,8 +212,8 @@ impl Body<'_> {
         }
     }
 
-    /// The device was sent all of it. If that is the whole message, it counts as retrieved, and `octets` is the size that the
-    /// next sessions list (RFC 1939 §11); `None` if folding has changed what was sent.
+    /// Notes that the body was sent to the device. If it was the whole message, the message counts as retrieved.
+    /// `octets`: the size that was sent, which the next sessions list (RFC 1939 §11); `None` if folding has changed it.
     pub fn delivered(self, octets: Option<Octets>) {
         match self.0 {
             Content::Upstream(passage) if passage.is_whole => {
@@ -236,7 +239,7 @@ impl Passage<'_> {
         }
     }
 
-    /// How many of the octets that are here go to the device next; 0 at the end.
+    /// Reads on. Returns how many of the received octets go to the device next; 0 at the end.
     async fn advance(&mut self) -> Result<usize, imap::Error> {
         loop {
             let mailbox = self.folder.mailbox();
@@ -278,7 +281,8 @@ impl Passage<'_> {
                         sent: 0,
                     };
                 }
-                // A server that ignores the partial sends more; one that sends less has no more.
+                // If the server sent fewer octets than asked for, the text is at its end. If it sent more, it ignores
+                // partial fetches and has sent the whole text.
                 Stage::Text { limit, asked, sent, .. } if *sent != u64::from(*asked) || limit.is_reached() => {
                     self.is_whole = *sent != u64::from(*asked);
                     self.end_early().await?;
@@ -296,7 +300,8 @@ impl Passage<'_> {
         }
     }
 
-    /// Enough has come. Only where the server has not told yet whose it is all of it is awaited.
+    /// Stops here, because enough has come. If the server has not sent the UID yet, first reads to the end of the
+    /// response and verifies the UID.
     async fn end_early(&mut self) -> Result<(), imap::Error> {
         if !self.folder.mailbox().has_uid() {
             self.confirm().await?;
@@ -305,7 +310,7 @@ impl Passage<'_> {
         Ok(())
     }
 
-    /// The message is whole, but is it the one that was asked for? Only where the server has not told before.
+    /// Reads to the end of the response and verifies the UID, which some servers send last.
     async fn confirm(&mut self) -> Result<(), imap::Error> {
         match self.folder.mailbox().next().await? {
             BodyStart::End(Some(uid)) if uid == self.row.uid => Ok(()),
@@ -322,7 +327,7 @@ impl Passage<'_> {
         }
     }
 
-    /// A further part of the text, by a command of its own.
+    /// Fetches a further part of the text by a command of its own.
     async fn more_text(&mut self, origin: u64, asked: u32) -> Result<(), imap::Error> {
         self.folder.stop_ahead().await;
         let mailbox = self.folder.mailbox();
@@ -331,7 +336,7 @@ impl Passage<'_> {
             .await?;
         loop {
             match mailbox.next().await? {
-                // More than was asked for would be the text from its start.
+                // A longer literal would be the text from its start, from a server that ignores partial fetches.
                 BodyStart::Content {
                     uid,
                     octets: Some(octets),

@@ -1,23 +1,23 @@
-//! What all sessions together may read ahead. It waits in sockets, which is memory of the kernel's, and is work for the
-//! upstream that a device may never ask for.
+//! Limits what all sessions together read ahead. These octets wait in sockets, so they take the kernel's memory, and
+//! they are work for the upstream that may be in vain.
 
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering},
 };
 
-/// Sessions that may read ahead as far as one may at all (`read_ahead_bytes`). Further ones ask for what their device
-/// wants, and for no more.
+/// How many sessions may use up their own limit (`read_ahead_bytes`) at once. Further sessions ask only for what their
+/// device wants.
 const SESSIONS: u64 = 64;
 
-/// Octets that are on their way to all sessions.
+/// The octets in flight to all sessions, and their limit.
 #[derive(Debug)]
 pub(super) struct Budget {
     limit: u64,
     due: AtomicU64,
 }
 
-/// A session's part of it, given back when it is dropped.
+/// A session's part of the budget. It is given back when this is dropped.
 #[derive(Debug)]
 pub(super) struct Share {
     budget: Arc<Budget>,
@@ -25,7 +25,7 @@ pub(super) struct Share {
 }
 
 impl Budget {
-    /// For sessions of which each may have `read_ahead` octets on their way.
+    /// A budget for sessions that may each have `read_ahead` octets in flight.
     pub(super) fn new(read_ahead: u64) -> Arc<Self> {
         Arc::new(Self {
             limit: read_ahead.saturating_mul(SESSIONS),
@@ -33,7 +33,7 @@ impl Budget {
         })
     }
 
-    /// A session's.
+    /// A new session's share, which is empty.
     pub(super) fn share(self: &Arc<Self>) -> Share {
         Share {
             budget: self.clone(),
@@ -43,24 +43,25 @@ impl Budget {
 }
 
 impl Share {
-    /// Octets on their way to this session.
+    /// How many octets are in flight to this session.
     pub(super) fn due(&self) -> u64 {
         self.due
     }
 
-    /// Octets that nobody has asked for yet. Sessions that ask at the same moment may each take the last of them.
+    /// How many octets of the budget are left. If sessions ask at the same moment, each may take the last octets, so
+    /// the limit may be exceeded.
     pub(super) fn left(&self) -> u64 {
         let Budget { limit, due } = &*self.budget;
         limit.saturating_sub(due.load(Ordering::Relaxed))
     }
 
-    /// So many octets were asked for.
+    /// Notes that `octets` were asked for.
     pub(super) fn add(&mut self, octets: u64) {
         self.due += octets;
         self.budget.due.fetch_add(octets, Ordering::Relaxed);
     }
 
-    /// So many have come, or will not.
+    /// Notes that `octets` have come, or will not come.
     pub(super) fn subtract(&mut self, octets: u64) {
         self.due -= octets;
         self.budget.due.fetch_sub(octets, Ordering::Relaxed);

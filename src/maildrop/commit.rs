@@ -1,4 +1,4 @@
-//! The UPDATE state (RFC 1939 §6): what QUIT does upstream.
+//! The UPDATE state (RFC 1939 §6): what QUIT does at the upstream.
 
 use tracing::Instrument;
 
@@ -12,7 +12,7 @@ use crate::{
 #[derive(Debug, Default)]
 struct Doomed {
     uids: Uids,
-    /// Messages whose notices it removes; they themselves stay.
+    /// Messages whose notices QUIT removes. The messages themselves stay.
     noticed: Uids,
 }
 
@@ -23,8 +23,8 @@ impl Doomed {
 }
 
 impl Maildrop {
-    /// QUIT: applies the delete policy; `Ok` only when the upstream (or, for `hide`, state) confirmed all of it. Returns how
-    /// many were removed.
+    /// QUIT: applies the delete policy. Returns how many messages and notices were removed; `Ok` only if the upstream
+    /// (or state, for `hide` and notices) has confirmed all of them.
     pub async fn commit(self) -> Result<u64, Error> {
         let span = self.span.clone();
         self.remove_marked().instrument(span).await
@@ -68,13 +68,13 @@ impl Maildrop {
         match failure {
             None if removed == total => Ok(removed),
             None => Err(refusal.into()),
-            // If nothing was done, the reason says more than the number.
+            // If nothing was removed, the reason says more than the number.
             Some(error) if removed == 0 => Err(error),
             Some(error) => Err(error.told_as(refusal)),
         }
     }
 
-    /// The device has gone on after what it was sent: it has that.
+    /// Notes that the device has received everything delivered so far: it has sent another command since.
     pub fn note_received(&mut self) {
         for folder in &mut self.folders {
             folder.acknowledge();
@@ -84,8 +84,8 @@ impl Maildrop {
         }
     }
 
-    /// A drop without QUIT: nothing is deleted, and of what was retrieved only that counts of which it is known that it
-    /// arrived.
+    /// Ends the session without QUIT: nothing is deleted, and a message counts as retrieved only if the device has
+    /// acknowledged it.
     pub async fn abandon(mut self) {
         for folder in &mut self.folders {
             folder.drop_unacknowledged();
@@ -93,7 +93,7 @@ impl Maildrop {
         if let Some(own) = &mut self.own {
             own.drop_unacknowledged();
         }
-        // If it is not kept that the mail was retrieved, that counts when it is retrieved again.
+        // If state fails, the mail counts as retrieved only when it is retrieved again.
         let _ = self.leave_own(false).await;
         leave_all(std::mem::take(&mut self.folders))
             .instrument(self.span.clone())
@@ -107,14 +107,14 @@ impl Maildrop {
             || self.own.as_ref().is_some_and(|own| own.is_retrieved())
     }
 
-    /// Whether QUIT removes the mail of the gateway's own.
+    /// Whether QUIT removes the gateway's own mail.
     fn is_own_doomed(&self) -> bool {
         let Some(own) = &self.own else { return false };
         let is_marked = || self.listing.marked().any(|row| row.shows == Shows::OwnMail);
         (own.is_retrieved() && self.policy.retention == Retention::AfterRetrieve) || is_marked()
     }
 
-    /// Keeps what has become of the mail of the gateway's own: whether it is deleted or was retrieved.
+    /// Deletes the gateway's own mail, or stores that it was retrieved.
     async fn leave_own(&self, is_doomed: bool) -> Result<(), Error> {
         match &self.own {
             Some(own) if is_doomed => Ok(self.telling.delete(own.mail()).await?),

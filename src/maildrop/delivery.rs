@@ -1,14 +1,14 @@
-//! What a session has delivered: the one place that decides what counts as retrieved.
+//! What a session has delivered. Only this decides what counts as retrieved.
 
 use std::num::NonZeroU32;
 
 use crate::types::{Octets, Uid, UidMap, Uids};
 
-/// What the device was sent.
+/// The messages that the device was sent.
 #[derive(Debug, Default)]
 pub(super) struct Delivery {
-    /// Messages that were delivered whole, in the order of delivery, with the octets that the device counts, if they are known
-    /// and state can keep them.
+    /// The messages that were delivered whole, in the order of delivery. With each its size as the device counts it, if
+    /// that is known and state can store it.
     delivered: Vec<(Uid, Option<NonZeroU32>)>,
     /// How many of `delivered` the device has acknowledged by its next command.
     acknowledged: usize,
@@ -17,23 +17,23 @@ pub(super) struct Delivery {
 }
 
 impl Delivery {
-    /// A message was delivered whole, by RETR or by a TOP that reached its end: it counts as retrieved.
+    /// Notes that a message was delivered whole, by RETR or by a TOP that reached its end, so it counts as retrieved.
     pub(super) fn note_delivered(&mut self, uid: Uid, octets: Option<Octets>) {
         let octets = octets.and_then(|Octets(octets)| NonZeroU32::new(octets.try_into().ok()?));
         self.delivered.push((uid, octets));
     }
 
-    /// The device has gone on after what it was sent: it has that.
+    /// Notes that the device has received everything delivered so far: it has sent another command since.
     pub(super) fn acknowledge(&mut self) {
         self.acknowledged = self.delivered.len();
     }
 
-    /// The device has gone without QUIT: only what it has acknowledged counts.
+    /// Notes that the device has gone without QUIT: only what it has acknowledged counts.
     pub(super) fn drop_unacknowledged(&mut self) {
         self.delivered.truncate(self.acknowledged);
     }
 
-    /// A message was not delivered. Returns whether that is new in this session.
+    /// Notes that a message was not delivered. Returns whether this is its first failure in this session.
     pub(super) fn note_failed(&mut self, uid: Uid) -> bool {
         let is_new = !self.failed.contains(uid);
         self.failed.add(uid);
@@ -50,12 +50,12 @@ impl Delivery {
         self.delivered.iter().any(|&(delivered, _)| delivered == uid)
     }
 
-    /// What was retrieved.
+    /// The messages that were retrieved.
     pub(super) fn retrieved(&self) -> Uids {
         self.delivered.iter().map(|&(uid, _)| uid).collect()
     }
 
-    /// The octets of what was retrieved, as far as they are known.
+    /// The octets of the retrieved messages, if they are known. The last delivery of a message counts.
     pub(super) fn octets(&self) -> UidMap<u32> {
         let sizes = self.delivered.iter().rev();
         sizes.filter_map(|&(uid, octets)| Some((uid, octets?.get()))).collect()

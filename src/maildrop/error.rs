@@ -1,4 +1,4 @@
-//! What can go wrong with a maildrop: what the device is told, by whose fault it is, and the cause for the log.
+//! Errors of a maildrop: the [`Refusal`] for the device, which also says whose fault it is, and the cause for the log.
 //! `pop3::reply` maps each [`Refusal`] to its response code.
 
 use std::fmt;
@@ -12,7 +12,7 @@ use crate::{
     telemetry::metrics,
 };
 
-/// Why a maildrop did not do what a device asked. Keeps its cause; nothing is logged before [`Error::log`].
+/// Why a maildrop did not do what a device asked for, with the cause. Logs nothing by itself: see [`Error::log`].
 #[derive(Debug, thiserror::Error)]
 #[error("{refusal}")]
 pub struct Error {
@@ -20,22 +20,22 @@ pub struct Error {
     cause: Option<Box<Cause>>,
 }
 
-/// What failed.
+/// What failed: the upstream or state.
 #[derive(Debug)]
 enum Cause {
     Upstream {
         upstream: String,
-        /// Empty if nobody was logged in.
+        /// Empty if nobody was to log in.
         user: String,
         error: imap::Error,
-        /// What to do about it.
+        /// What the operator can do about it.
         advice: Option<String>,
     },
     State(Unavailable),
 }
 
 impl Error {
-    /// `error` of the upstream of `account`.
+    /// The error for the failure `error` of the upstream of `account`.
     pub(super) fn upstream(account: &Account, error: imap::Error) -> Self {
         let party = Party {
             upstream: &account.upstream,
@@ -47,7 +47,7 @@ impl Error {
         Self::of(party, error)
     }
 
-    /// `error` of `upstream`, to which nobody was to log in.
+    /// The error for the failure `error` of `upstream` on a connection without a login.
     pub fn unauthenticated(upstream: &config::Upstream, error: imap::Error) -> Self {
         let party = Party {
             upstream,
@@ -72,17 +72,17 @@ impl Error {
         }
     }
 
-    /// What the device is told.
+    /// The refusal that the device gets.
     pub fn refusal(&self) -> &Refusal {
         &self.refusal
     }
 
-    /// The same cause behind another refusal.
+    /// The same cause with another refusal for the device.
     pub(super) fn told_as(self, refusal: Refusal) -> Self {
         Self { refusal, ..self }
     }
 
-    /// What the upstream has done, if it was the upstream's fault.
+    /// The failure of the upstream, if that is the cause.
     pub(super) fn imap(&self) -> Option<&imap::Error> {
         match self.cause.as_deref() {
             Some(Cause::Upstream { error, .. }) => Some(error),
@@ -95,7 +95,7 @@ impl Error {
         self.imap().is_some_and(imap::Error::is_lost)
     }
 
-    /// The cause, or if there is none, what the device is told: for a line of the log that says what has failed.
+    /// The cause, or the refusal if there is no cause: for a log line that says what has failed.
     pub fn cause(&self) -> &dyn fmt::Display {
         match self.cause.as_deref() {
             Some(Cause::Upstream { error, .. }) => error,
@@ -104,11 +104,13 @@ impl Error {
         }
     }
 
-    /// What to do about it, and which key of the configuration to change, if that is known.
+    /// What the operator can do about it, and which key of the configuration to change, if that is known.
     pub fn advice(&self) -> Option<&str> {
         match self.cause.as_deref() {
             Some(Cause::Upstream { advice, .. }) => advice.as_deref(),
-            Some(Cause::State(_)) => Some("check `dir` of [state], and whether its disk is full"),
+            Some(Cause::State(_)) => {
+                Some("check [state]: whether the disk of `dir` is full, or the servers of `url` run")
+            }
             None => match &self.refusal {
                 Refusal::Unavailable(Reason::TooManyConnections) => Some(
                     "raise `connections_per_user` of the upstream, if the server allows more, or let devices poll less often",
@@ -118,7 +120,7 @@ impl Error {
         }
     }
 
-    /// Writes the cause to the log, if there is one. The code at which the error ends calls this, once.
+    /// Logs the cause, if there is one. To be called once, by the code that does not pass the error on.
     pub fn log(&self) {
         match self.cause.as_deref() {
             Some(Cause::Upstream {
@@ -151,13 +153,13 @@ impl From<Unavailable> for Error {
     }
 }
 
-/// What a device is told when a maildrop does not do what it asked.
+/// What a device is told if a maildrop does not do what the device asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// The device's: no message bears that number. (`-ERR`)
+    /// The device's fault: no message has that number. (`-ERR`)
     #[error("no such message")]
     NoSuchMessage,
-    /// The device's: that message is marked deleted. (`-ERR`)
+    /// The device's fault: the message is marked as deleted. (`-ERR`)
     #[error("message is deleted")]
     Deleted,
     /// Another session holds the maildrop. (`-ERR [IN-USE]`)
@@ -166,107 +168,108 @@ pub enum Refusal {
     /// The upstream refused user or password. (`-ERR [AUTH]`)
     #[error("the upstream refused login or password")]
     Denied,
-    /// Passes by itself. (`-ERR [SYS/TEMP]`)
+    /// A failure that may pass by itself. (`-ERR [SYS/TEMP]`)
     #[error("{0}")]
     Unavailable(Reason),
-    /// Someone must mend the configuration. (`-ERR [SYS/PERM]`)
+    /// A failure that lasts until somebody acts, for example changes the configuration. (`-ERR [SYS/PERM]`)
     #[error("{0}")]
     Misconfigured(Reason),
-    /// QUIT: not all deletes were confirmed. (`-ERR [SYS/TEMP] 2 of 5 messages not removed`; `[SYS/PERM]` if another try
-    /// can't help)
+    /// QUIT: not all deletions were confirmed. (`-ERR [SYS/TEMP] 2 of 5 messages not removed`; `[SYS/PERM]` if another
+    /// try can't help)
     #[error("{failed} of {total} messages not removed")]
     NotRemoved {
-        /// Not confirmed by the upstream.
+        /// How many deletions were not confirmed.
         failed: u64,
-        /// Marked by the device.
+        /// How many messages and notices were to be removed.
         total: u64,
-        /// The upstream will not remove them, however often it is asked.
+        /// Whether another try cannot help.
         forever: bool,
     },
 }
 
-/// A reason in words of our own: nothing that an upstream sent is repeated to a device.
+/// The reason of a refusal, in the gateway's own words: what an upstream has sent is not repeated to a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Reason {
-    /// TCP or TLS connection failed, BYE, or a NO that will pass.
+    /// No connection could be made (TCP, or a TLS handshake that broke off), or the upstream said BYE.
     #[error("upstream not available, try later")]
     Refused,
-    /// `connections_per_user` are in use.
+    /// All `connections_per_user` are in use.
     #[error("too many connections of this user (see connections_per_user), try later")]
     TooManyConnections,
-    /// Silence for `upstream_seconds`.
+    /// The upstream was silent for `upstream_seconds`, or kept sending without an end.
     #[error("upstream does not answer, try later")]
     Silent,
     /// The upstream closed or reset the connection.
     #[error("upstream closed the connection, try later")]
     Lost,
-    /// The upstream said NO or BAD, or OK without data, to a command that should work.
+    /// The upstream answered a command that should work by NO, by BAD, by OK without data, or by a literal that is too
+    /// short.
     #[error("upstream did not deliver, try later")]
     Failed,
-    /// What came is not IMAP.
+    /// The upstream sent something that is not IMAP.
     #[error("upstream sent something that is not IMAP, try later")]
     Protocol,
-    /// UIDVALIDITY changed: the UIDs of this session mean other messages now.
+    /// UIDVALIDITY has changed: the UIDs of this session may mean other messages now.
     #[error("the mailbox was replaced upstream, log in again")]
     Replaced,
     /// State can't be read or written.
     #[error("what the gateway remembers is not available, see its log")]
     State,
-    /// Another session may have the maildrop by now.
+    /// The session's lock was lost: another session may hold the maildrop by now.
     #[error("the lock of the maildrop was lost, log in again")]
     LockLost,
     /// The upstream's certificate is not trusted.
     #[error("upstream certificate not trusted, see the log")]
     Certificate,
-    /// The upstream and the gateway can't agree on TLS, or the upstream speaks none.
+    /// The upstream and the gateway cannot agree on TLS, or the upstream does not speak TLS.
     #[error("upstream and gateway know no common TLS, see the log")]
     Tls,
-    /// The proxy on the way to the upstream refuses.
+    /// The proxy on the way to the upstream refuses the connection.
     #[error("the proxy to the upstream refuses, see the log")]
     Proxy,
-    /// The upstream offers no way to log in over this connection (LOGINDISABLED, no STARTTLS, no OAuth2).
+    /// The upstream offers no way to log in over this connection (LOGINDISABLED, no STARTTLS, no OAuth2, PREAUTH).
     #[error("upstream offers no way to log in here, see the log")]
     NoPassword,
-    /// Nobody has consented to the gateway's reading this mail, or the consent has ended.
+    /// There is no consent for this account, or it has ended.
     #[error("somebody must sign in at the gateway, see its log")]
     SignIn,
-    /// The provider of tokens can't be reached, or refuses the gateway.
+    /// The OAuth2 provider cannot be reached, or refuses the gateway.
     #[error("the provider of the upstream's tokens gives none, see the log")]
     Provider,
-    /// The upstream does not take the token that its provider gave.
+    /// The upstream refuses the token that the OAuth2 provider gave.
     #[error("the upstream refused the gateway's token, see the log")]
     Token,
     /// The upstream has asked for a pause.
     #[error("upstream wants to be asked less, try later")]
     Throttled,
-    /// The login is right, but leads to no mailbox.
+    /// User and password are right, but the user has no mailbox there.
     #[error("upstream says that this user has no mailbox it may use, see the log")]
     NoMailbox,
-    /// The provider keeps this user out, whatever the password is.
+    /// The provider bars this user, whatever the password is.
     #[error("upstream keeps this user out, see the log for what to do")]
     Closed,
-    /// The server gives no UIDVALIDITY, so messages have no lasting names.
+    /// The server sends no UIDVALIDITY, so messages have no lasting names.
     #[error("upstream names messages anew each time, see the log")]
     NoUidValidity,
     /// The configured folder can't be selected.
     #[error("no such folder upstream, see the log")]
     Folder,
-    /// The folder that `on_delete` moves messages to can't be found or made.
+    /// The folder that `on_delete` moves messages to cannot be found or created.
     #[error("the folder for deleted mail is out of reach upstream, see the log")]
     Target,
-    /// `on_delete` moves messages to the folder that they are in: they are kept.
+    /// `on_delete` would move messages to the folder that they are in, so they stay.
     #[error("messages of this folder are kept, nothing was removed")]
     Kept,
-    /// The folder can only be read and the device wants to delete.
+    /// The device wants to delete, but the folder is read-only.
     #[error("folder is read-only upstream, see the log")]
     ReadOnly,
-    /// UIDNOTSTICKY (RFC 4315 §3): what a login has hidden cannot be kept for its next session.
+    /// UIDNOTSTICKY (RFC 4315 §3): the login's next session could not know which messages this one has hidden.
     #[error("upstream numbers its messages anew each time, see the log")]
     NotSticky,
 }
 
 impl Reason {
-    /// Whether the upstream would fail any login like that.
+    /// Whether the upstream would fail every login for this reason.
     pub fn is_of_upstream(self) -> bool {
         matches!(
             self,
@@ -276,7 +279,7 @@ impl Reason {
 }
 
 impl From<&imap::Error> for Refusal {
-    /// The one map from an upstream's failure to what a device is told.
+    /// Decides what a device is told about an upstream's failure. Nothing else does.
     fn from(error: &imap::Error) -> Self {
         use imap::Error as Upstream;
         match error {

@@ -1,4 +1,5 @@
-//! One folder of a maildrop, exclusively held: what a session does with it, by its parts.
+//! One folder of a maildrop, exclusively held by its session. Joins the session's parts: snapshot, marks, read-ahead,
+//! delivery and removal.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -28,31 +29,31 @@ use crate::{
     types::{Uid, UidMap, Uids},
 };
 
-/// A folder that the session holds.
+/// A folder that the session holds exclusively.
 #[derive(Debug)]
 pub(super) struct HeldFolder {
-    /// Which of the maildrop's it is.
+    /// The index of this folder among the maildrop's folders.
     number: u16,
     upstream: Upstream,
     snapshot: Snapshot,
-    /// With the maildrop's lock, which is given up when the session ends.
+    /// Contains the maildrop's lock, which the session gives up when it ends.
     state: MailboxState,
     ahead: ReadAhead,
     delivery: Delivery,
     marks: LoginMarks,
     removal: Removal,
-    /// Messages that an earlier session has asked for in vain: they are asked for alone.
+    /// Messages that the upstream did not deliver when they were asked for. They are fetched alone, not in a set.
     suspects: Uids,
     shared: Arc<Shared>,
 }
 
-/// Why the content of a message does not begin.
+/// Why the content of a message could not begin.
 #[derive(Debug)]
 pub(super) struct NotBegun {
     error: Error,
-    /// Set if the message did not come.
+    /// Set if the upstream did not deliver the message.
     kind: Option<Kind>,
-    /// Whether it was asked for in this session at all.
+    /// Whether this session has asked the upstream for the message.
     was_asked: bool,
 }
 
@@ -67,14 +68,14 @@ impl From<Error> for NotBegun {
 }
 
 impl NotBegun {
-    /// Whether the message did not come.
+    /// Whether the upstream did not deliver the message.
     pub(super) fn is_undelivered(&self) -> bool {
         self.kind.is_some()
     }
 }
 
 impl HeldFolder {
-    /// Puts the parts together. `parked` is what the mailbox holds, and what the login's last session has left.
+    /// Puts the parts together. `parked` contains the snapshot, and what the login's last session has found out.
     pub(super) fn new(
         number: u16,
         upstream: Upstream,
@@ -104,7 +105,7 @@ impl HeldFolder {
         }
     }
 
-    /// Makes sure that there is a connection. Nothing is in flight on a new one.
+    /// Makes sure that there is a connection. If it is a new one, nothing is in flight any more.
     async fn connected(&mut self) -> Result<(), Error> {
         if self.upstream.connected(&mut self.snapshot).await? {
             self.ahead.clear();
@@ -123,7 +124,7 @@ impl HeldFolder {
 
     // Opening.
 
-    /// Reads what the login has done here.
+    /// Reads the login's marks.
     pub(super) async fn read_marks(&mut self) -> Result<(), Error> {
         self.marks.read(&mut self.state, &self.upstream, &self.snapshot).await?;
         let undelivered = &self.shared.undelivered;
@@ -132,10 +133,10 @@ impl HeldFolder {
         Ok(())
     }
 
-    /// Finishes what an earlier session has begun to remove. A failure is no reason to refuse the login: the messages are here
-    /// still, and a QUIT that deletes them tries it again.
+    /// Finishes a removal that an earlier session has begun. A failure does not refuse the login: the messages are
+    /// still here, and a QUIT that deletes them tries again.
     pub(super) async fn finish_removal(&mut self) {
-        // On the heap: most logins find nothing to finish.
+        // Boxed: most logins find nothing to finish.
         match Box::pin(self.finish_what_was_begun()).await {
             Ok(gone) => self.note_removed(&gone),
             Err(error) => {
@@ -158,8 +159,8 @@ impl HeldFolder {
         finished.unwrap_or_else(|| Err(cut(&mut self.upstream)))
     }
 
-    /// Removes what the login retrieved more than `retain_days` ago. A failure is no reason to refuse the login: it is tried
-    /// again at the next.
+    /// Removes the messages that the login retrieved at least `retain_days` ago. A failure does not refuse the login:
+    /// the next one tries again.
     pub(super) async fn retire(&mut self, now: u32) {
         let due: Vec<Uid> = self.due(now).uids().collect();
         if due.is_empty() {
@@ -182,13 +183,13 @@ impl HeldFolder {
         }
     }
 
-    /// What the login retrieved more than `retain_days` ago, and when (seconds since 1970).
+    /// The messages that the login retrieved at least `retain_days` ago, and when (seconds since 1970).
     pub(super) fn due(&self, now: u32) -> UidMap<u32> {
         retention::due(self.policy(), self.marks.get(), self.snapshot.index(), now)
     }
 
-    /// Gives the messages that the file `uidl_import` names the UIDLs that it has for them; once for each content of the file:
-    /// what comes later keeps the name that devices know it by.
+    /// Gives messages the UIDLs that the file `uidl_import` has for them. Does so once for each content of the file,
+    /// because a message that arrives later must keep the UIDL that devices have seen.
     pub(super) async fn import(&mut self) -> Result<(), Error> {
         self.connected().await?;
         let policy = self.upstream.policy().clone();
@@ -213,7 +214,7 @@ impl HeldFolder {
             imported = imported.len(),
             "UIDLs of another server"
         );
-        // They need not be retrieved here to be known again under another UIDVALIDITY.
+        // These messages are recognised under another UIDVALIDITY even if no device retrieves them here.
         let named: Vec<Uid> = imported.uids().filter(|&uid| self.snapshot.contains(uid)).collect();
         self.identify(&named).await?;
         self.change_marks(|marks| {
@@ -223,12 +224,13 @@ impl HeldFolder {
         .await
     }
 
-    /// What can be shown of the folder, `now` in seconds since 1970.
+    /// The messages of the folder that can be shown at `now` (seconds since 1970).
     pub(super) async fn candidates(&mut self, now: u32) -> Result<Candidates, Error> {
         candidates(&mut self.upstream, &self.snapshot, self.marks.get(), now).await
     }
 
-    /// The notices of those `rows` of this folder that are to have one: one round trip, if there are any.
+    /// The notices for those `rows` of this folder that show one. Takes one round trip, or none if there are no such
+    /// rows.
     pub(super) async fn oversize_notices(&mut self, rows: &[Row]) -> Result<StandIns, Error> {
         let rows = rows
             .iter()
@@ -256,7 +258,7 @@ impl HeldFolder {
         notice::Place::new(self.name(), self.snapshot.uid_validity(), uid)
     }
 
-    /// What the names of its messages are made of.
+    /// What the UIDLs of the folder's messages are made of.
     pub(super) fn named(&self) -> Named<'_> {
         Named {
             folder: self.name(),
@@ -268,9 +270,9 @@ impl HeldFolder {
 
     // Reading.
 
-    /// Asks for `item` of a message, if that is not in flight already, and waits until its content begins. A connection that was
-    /// lost while the device was silent is replaced once, without a word. `item_of` tells, for reading ahead, what the
-    /// device would fetch of a message of a given size.
+    /// Asks for `item` of a message, unless it is in flight already, and waits until its content begins. If the
+    /// connection was lost meanwhile, silently replaces it once. `item_of` is for reading ahead: it gives the item that
+    /// the device would fetch of a message with that many octets.
     pub(super) async fn begin(
         &mut self,
         listing: &Listing,
@@ -286,7 +288,7 @@ impl HeldFolder {
                 was_asked: false,
             });
         }
-        // A message that did not come before would only spoil a set.
+        // A message that was not delivered before could make the server refuse a whole set.
         let mut alone = self.suspects.contains(uid);
         let in_row = self.ahead.note_request(place, item);
         if !in_row || !self.ahead.is_due(uid) {
@@ -296,7 +298,7 @@ impl HeldFolder {
             self.connected().await?;
             let mailbox = self.upstream.mailbox();
             let begun = if alone {
-                // On the heap: an idle session does not hold what hardly any needs.
+                // Boxed: hardly any session needs this future, and an idle session should not hold memory for it.
                 Box::pin(self.ahead.begin_alone(mailbox, (uid, row.octets.into()), item)).await
             } else {
                 let (number, suspects) = (self.number, &self.suspects);
@@ -309,15 +311,15 @@ impl HeldFolder {
                 self.ahead.begin(mailbox, place, uid, item, candidates).await
             };
             let error = match begun {
-                // Nothing is no message, unless it was listed as empty.
+                // An empty content counts only if the message was listed as empty.
                 Ok(Begun::Content(content)) if row.octets == 0 => return Ok(Octets(content.unwrap_or(0))),
                 Ok(Begun::Content(Some(octets))) if octets > 0 || item != Item::Whole => return Ok(Octets(octets)),
                 Ok(Begun::Content(_)) => imap::Error::NoData("UID FETCH"),
                 Ok(Begun::Refused) => continue,
                 Err(error) => error,
             };
-            // The set or the moment may be at fault: the message is asked for once more, alone. A server that asks for patience
-            // is not asked again.
+            // The set or bad luck may be at fault, so the message is asked for once more, alone. If the server asked
+            // for a pause, it is not asked again.
             if !alone && (error.is_lost() || error.is_undelivered()) {
                 alone = true;
                 continue;
@@ -332,7 +334,8 @@ impl HeldFolder {
         }
     }
 
-    /// A message was not delivered. The notice for its place, if it is time for one; else the error.
+    /// Handles a message that was not delivered. Returns the notice that takes its place if it has failed often enough,
+    /// else the error.
     pub(super) async fn stand_in(
         &mut self,
         Row { uid, octets, .. }: Row,
@@ -349,17 +352,18 @@ impl HeldFolder {
         if !is_known && !self.shared.undelivered.is_hopeless(name, message) {
             return Err(error);
         }
-        // OK without data is also what is said of a message that somebody has removed meanwhile.
+        // If somebody has removed the message meanwhile, servers answer OK without data too.
         self.connected().await?;
         let holds = self.upstream.mailbox().holds(uid).await;
         if !holds.map_err(|error| self.upstream.failed(error))? {
             return Err(error);
         }
         let headers = self.upstream.mailbox().headers(&[uid], notice::FIELDS).await;
-        // The notice is as good without them.
+        // If the header does not come either, the notice does without it.
         let header = headers.ok().and_then(|headers| headers.into_iter().next());
         if !is_known {
-            // Before the device has the notice, because it may DELE in a later session what it has never seen.
+            // Stored before the device gets the notice: in a later session the device may DELE the notice, and this
+            // must not delete the message, which it has never seen.
             if let Err(unavailable) = self.change_marks(|marks| marks.undelivered.add(uid)).await {
                 unavailable.log();
                 return Err(error);
@@ -378,7 +382,8 @@ impl HeldFolder {
         }
         let header = header.map(|(_, header)| header).unwrap_or_default();
         let notice: Arc<[u8]> = notice::of_undelivered(&header, octets, &self.place(uid)).into();
-        // To ask again may cost the connection; if the upstream just says no, it costs nothing.
+        // Asking again may cost the connection, so the notice stays for a day. If the upstream just says NO, asking
+        // again costs nothing.
         if kind == Kind::Passing {
             let (name, message) = (self.upstream.name(), self.message(uid));
             self.shared.undelivered.set_notice(name, message, notice.clone(), now());
@@ -386,7 +391,7 @@ impl HeldFolder {
         Ok(notice)
     }
 
-    /// The notice in the place of a message that is not to be asked for again today.
+    /// The notice in the place of a message that was asked for within the last day.
     pub(super) fn standing_notice(&self, uid: Uid) -> Option<Arc<[u8]>> {
         if !self.is_known_undelivered(uid) {
             return None;
@@ -395,7 +400,7 @@ impl HeldFolder {
         undelivered.notice(self.upstream.name(), self.message(uid), now())
     }
 
-    /// Whether the message would begin to come and break off again.
+    /// Whether the message is likely to begin and break off again.
     fn breaks_off(&self, uid: Uid) -> bool {
         let undelivered = &self.shared.undelivered;
         undelivered.breaks_off(self.upstream.name(), self.message(uid), now())
@@ -406,7 +411,7 @@ impl HeldFolder {
         (self.snapshot.uid_validity(), uid)
     }
 
-    /// The content of a message has broken off.
+    /// Notes that the content of a message has broken off by `error`.
     pub(super) fn note_broken_off(&mut self, uid: Uid, error: imap::Error) -> Error {
         let error = self.upstream.failed(error);
         if let Some(kind) = Kind::of(&error) {
@@ -417,7 +422,7 @@ impl HeldFolder {
         error
     }
 
-    /// A message did not come, which counts once in a session.
+    /// Notes that a message was not delivered. Counts once in a session.
     fn note_failed(&mut self, uid: Uid, kind: Kind) {
         self.suspects.add(uid);
         if self.delivery.note_failed(uid) {
@@ -426,43 +431,44 @@ impl HeldFolder {
         }
     }
 
-    /// Whether the device has had a notice in the place of this message.
+    /// Whether the login has been given a notice in the place of this message.
     fn is_known_undelivered(&self, uid: Uid) -> bool {
         self.marks.get().undelivered.contains(uid)
     }
 
-    /// Whether a DELE of the message means the notice in its place, which is all that the device has had.
+    /// Whether a DELE of the message deletes the notice in its place: the login has been given the notice, and this
+    /// session has not retrieved the message itself.
     pub(super) fn stands_a_notice_for(&self, uid: Uid) -> bool {
         self.is_known_undelivered(uid) && !self.delivery.has(uid)
     }
 
-    /// The mailbox, while a content streams from it.
+    /// The mailbox, from which a content streams.
     pub(super) fn mailbox(&mut self) -> &mut Mailbox {
         self.upstream.mailbox()
     }
 
-    /// Takes octets of the content for the device.
+    /// Takes the next `count` octets of the content for the device.
     pub(super) fn take(&mut self, count: usize) -> &[u8] {
         self.ahead.note_delivered(count as u64);
         self.upstream.mailbox().take(count)
     }
 
-    /// Ends what is in flight, because nobody wants it.
+    /// Ends all fetches in flight, because nobody wants them any more.
     pub(super) async fn stop_ahead(&mut self) {
         self.ahead.stop(self.upstream.mailbox()).await;
     }
 
-    /// Whether the server has answered a request for header and text by the text first.
+    /// Whether the server, asked for header and text, has sent the text first.
     pub(super) fn sends_text_first(&self) -> bool {
         self.ahead.sends_text_first()
     }
 
-    /// Octets fetched in vain, and those in flight.
+    /// How many octets were fetched in vain, those in flight included.
     pub(super) fn wasted(&self) -> u64 {
         self.ahead.wasted()
     }
 
-    /// A message was delivered whole.
+    /// Notes that a message was delivered whole. `octets`: its size as the device counts it, if that is known.
     pub(super) fn note_delivered(&mut self, uid: Uid, octets: Option<Octets>) {
         self.delivery.note_delivered(uid, octets);
         if self.suspects.contains(uid) {
@@ -473,12 +479,12 @@ impl HeldFolder {
         }
     }
 
-    /// The device has gone on after what it was sent: it has that.
+    /// Notes that the device has received everything delivered so far: it has sent another command since.
     pub(super) fn acknowledge(&mut self) {
         self.delivery.acknowledge();
     }
 
-    /// The device has gone without QUIT: only what it has acknowledged counts as retrieved.
+    /// Notes that the device has gone without QUIT: only what it has acknowledged counts as retrieved.
     pub(super) fn drop_unacknowledged(&mut self) {
         self.delivery.drop_unacknowledged();
     }
@@ -488,7 +494,7 @@ impl HeldFolder {
         !self.delivery.is_empty()
     }
 
-    /// What QUIT removes without a DELE.
+    /// The messages that QUIT removes without a DELE (`delete_after_retrieve`).
     pub(super) fn removed_by_retrieval(&self) -> Uids {
         if self.policy().retention == Retention::AfterRetrieve {
             self.delivery.retrieved()
@@ -499,8 +505,8 @@ impl HeldFolder {
 
     // Leaving.
 
-    /// Applies the delete policy to `uids`, and hides the notices of `noticed`, whose messages stay. Everything that is not
-    /// among the returned is confirmed: by the tagged OK of each command, or kept by state.
+    /// Applies the delete policy to `uids`, and hides the notices of `noticed`, whose messages stay. Returns the UIDs
+    /// that the server refused to remove. All others are confirmed: by the tagged OK of each command, or by state.
     pub(super) async fn delete(&mut self, uids: &Uids, noticed: &Uids) -> Result<Refused, Error> {
         let hides = !noticed.is_empty() || (self.policy().hides() && !uids.is_empty());
         if hides && self.upstream.selected().uid_not_sticky {
@@ -531,9 +537,9 @@ impl HeldFolder {
         let removing = self
             .removal
             .remove(&mut self.state, &mut self.upstream, &mut self.snapshot, uids, &seen);
-        // On the heap: most sessions remove nothing.
+        // Boxed: most sessions remove nothing.
         let removing = Box::pin(removing);
-        // No command leaves after the lease: another session may have the maildrop then.
+        // No command is sent after the lease has ended: another session may hold the maildrop then.
         let removed = tokio::select! {
             biased;
             () = tenure.lapsed() => None,
@@ -544,7 +550,7 @@ impl HeldFolder {
         Ok(refused)
     }
 
-    /// Forgets messages that were removed.
+    /// Forgets messages that are gone.
     fn note_removed(&mut self, gone: &Uids) {
         if gone.is_empty() {
             return;
@@ -558,26 +564,26 @@ impl HeldFolder {
         }
     }
 
-    /// Leaves the folder to the next session: what was learned goes into state, and the connection waits. What takes time is
-    /// done in the background, since it concerns neither the device nor its next session.
+    /// Leaves the folder to the next session: stores in state what was learned, and parks the connection. What takes
+    /// time is done in the background, because neither the device nor its next session waits for it.
     pub(super) async fn leave(mut self) {
         self.snapshot
             .learn(self.ahead.first_run(), self.delivery.octets().into_iter());
-        // While the maildrop is held: what its next session keeps must not be overwritten. If this fails, a message counts as
-        // retrieved when it is retrieved again.
+        // Done while the session holds the maildrop: afterwards it could overwrite what the next session stores. If
+        // this fails, a message counts as retrieved only when it is retrieved again.
         if let Err(error) = self.keep_retrieved(now()).await {
             error.log();
         }
         self.mailbox().drain_at_once().await;
         if self.snapshot.is_saved() && self.delivery.is_empty() && !self.mailbox().is_fetching() {
-            // The next session finds the connection as soon as it can have the maildrop.
+            // The connection is parked before the maildrop is given up, so the next session finds it.
             return self.park().leave(None).await;
         }
         let index = self.index_to_save();
         self.state.leave(index.as_ref()).await;
         let tasks = self.shared.tasks.clone();
         tasks.spawn(async move {
-            // What the next session need not ask for. What concerns messages that are gone is dropped.
+            // Saves the index for the next session, and drops the records of messages that are gone.
             if let Some(index) = index {
                 self.state.save(index).await;
             }
@@ -592,7 +598,7 @@ impl HeldFolder {
         });
     }
 
-    /// Lets the connection wait for the login's next session. Returns the door to state, which may hold the maildrop still.
+    /// Parks the connection for the login's next session. Returns the state, which may still hold the lock.
     fn park(self) -> MailboxState {
         let parked = Parked {
             snapshot: self.snapshot,
@@ -605,7 +611,8 @@ impl HeldFolder {
         self.state
     }
 
-    /// Notes when the messages of this session were delivered, the first time each; and that some were delivered after all.
+    /// Stores in the marks when each message was first retrieved, if `retain_days` needs that. Also removes the marks
+    /// of messages that were undelivered before and have come now.
     async fn keep_retrieved(&mut self, now: u32) -> Result<(), Error> {
         let retrieved = self.delivery.retrieved();
         let marks = self.marks.get();
@@ -625,13 +632,14 @@ impl HeldFolder {
         .await
     }
 
-    /// Makes a change to the login's marks, which is durable when this returns.
+    /// Changes the login's marks. The change is durable when this returns.
     async fn change_marks(&mut self, change: impl Fn(&mut Marks) + Send + Sync) -> Result<(), Error> {
         let index = self.snapshot.index();
         self.marks.change(&mut self.state, index, change).await
     }
 
-    /// The index, unless state holds it as it is.
+    /// The index, if it must be saved: state does not hold it as it is, and the UIDs will still hold in the next
+    /// session.
     fn index_to_save(&mut self) -> Option<Arc<Index>> {
         let is_due = !self.snapshot.is_saved() && !self.upstream.selected().uid_not_sticky;
         is_due.then(|| self.snapshot.take_for_saving())
@@ -650,8 +658,8 @@ impl HeldFolder {
         flagged.map_err(|error| self.upstream.failed(error))
     }
 
-    /// Messages that a device has had and that stay are to be known again, should UIDVALIDITY change. If this fails, they are
-    /// remembered when they are retrieved the next time.
+    /// Stores the identities of the retrieved messages that stay, so that they are recognised if UIDVALIDITY changes.
+    /// If this fails, they are stored when the messages are retrieved the next time.
     async fn remember(&mut self) {
         if self.upstream.is_lost() {
             return;
@@ -662,7 +670,7 @@ impl HeldFolder {
         }
     }
 
-    /// Keeps what tells `uids` (ascending) from others.
+    /// Stores the identities of `uids` (ascending) in state.
     async fn identify(&mut self, uids: &[Uid]) -> Result<(), Error> {
         if uids.is_empty() || self.upstream.selected().uid_not_sticky {
             return Ok(());
@@ -671,14 +679,15 @@ impl HeldFolder {
     }
 }
 
-/// The lock of the maildrop was lost in the middle of a removal: what has not left yet never will.
+/// Cuts the connection, because the lock of the maildrop was lost in the middle of a removal: commands that have not
+/// been sent yet must not be sent.
 fn cut(upstream: &mut Upstream) -> Error {
     upstream.mailbox().cut();
     tracing::warn!(mailbox = %upstream.name(), "the lock of the maildrop was lost while messages were removed: the upstream connection is cut");
     Unavailable::Lost.into()
 }
 
-/// What a login that has left `marks` can be shown of a folder, `now` in seconds since 1970.
+/// The messages of a folder that can be shown at `now` (seconds since 1970) to the login whose marks are `marks`.
 pub(super) async fn candidates(
     upstream: &mut Upstream,
     snapshot: &Snapshot,

@@ -1,4 +1,5 @@
-//! UIDLs of another server (`uidl_import`), so that devices that were moved here need not download everything again.
+//! Imports the UIDLs of another server (`uidl_import`), so that devices that have moved here need not download
+//! everything again.
 
 use std::collections::HashSet;
 
@@ -7,9 +8,11 @@ use crate::{
     types::{Uid, UidMap},
 };
 
-/// The UIDLs of what the file names. If two messages bear the same Message-ID, neither is meant.
+/// The UIDLs that the file gives to messages of the mailbox. If two messages have the same Message-ID, that Message-ID
+/// counts for neither.
 ///
-/// `earlier` are the names of an earlier content of the file: a message keeps its name, and no other message gets it.
+/// `earlier`: the names that an earlier content of the file has given. A message keeps its name, and no other message
+/// gets it.
 pub(super) fn imported(
     import: &UidlImport,
     uids: &[Uid],

@@ -1,4 +1,4 @@
-//! The numbered view that a session sees; numbers never shift (RFC 1939 §5).
+//! The numbered messages of a session. The numbers stay the same until its end (RFC 1939 §5).
 
 use std::sync::Arc;
 
@@ -8,39 +8,39 @@ use crate::{
     types::{MessageNumber, Octets, Uid},
 };
 
-/// The messages of a session, with its delete marks.
+/// The messages of a session, with the delete marks.
 #[derive(Debug)]
 pub struct Listing {
     rows: Rows,
-    /// One bit a message; empty while nothing is marked.
+    /// One bit for each message: whether it is marked as deleted. Empty while none is.
     marks: Vec<u64>,
     left: u32,
     octets: u64,
 }
 
-/// Which messages, in which order.
+/// The messages of a listing, in their order.
 #[derive(Debug)]
 enum Rows {
-    /// All of the only folder, shared with what outlives the session.
+    /// All messages of the only folder. The index is shared with the snapshot.
     Whole(Arc<Index>),
-    /// Some, of one folder or several.
+    /// Selected messages, messages of several folders, or messages in another order than the folder's.
     Chosen {
         rows: Vec<Row>,
-        /// Of each folder: its messages' indices in `rows`, ascending.
+        /// For each folder, the indices in `rows` of its messages, ascending.
         places: Vec<Vec<u32>>,
     },
 }
 
-/// One message.
+/// One message of a listing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Row {
-    /// Which of the session's folders holds it.
+    /// The index of its folder among the session's folders.
     pub(super) folder: u16,
-    /// What the device gets of it.
+    /// What the device gets if it retrieves the message.
     pub(super) shows: Shows,
-    /// Its UID in that folder.
+    /// The message's UID in its folder.
     pub(super) uid: Uid,
-    /// What LIST says.
+    /// The size that LIST shows.
     pub(super) octets: u32,
 }
 
@@ -51,25 +51,25 @@ pub(super) enum Shows {
     Message,
     /// A notice in the message's place.
     Notice,
-    /// A mail of the gateway's own; folder and UID mean nothing.
+    /// The gateway's own mail. Folder and UID of the row mean nothing.
     OwnMail,
 }
 
-/// Where a message is found.
+/// A message, and its place among its folder's messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Found {
     pub(super) row: Row,
-    /// Counted from 0 among the folder's messages: read-ahead goes by it.
+    /// The place among the folder's messages in this listing, from 0. Read-ahead counts by it.
     pub(super) place: usize,
 }
 
 impl Listing {
-    /// Of all messages of the only folder.
+    /// A listing of all messages of the only folder.
     pub(super) fn whole(index: Arc<Index>) -> Self {
         Self::new(Rows::Whole(index))
     }
 
-    /// Of `rows`, in their order, from `folders` folders.
+    /// A listing of `rows` in their order, from `folders` folders.
     pub(super) fn chosen(rows: Vec<Row>, folders: usize) -> Self {
         let mut places = vec![Vec::new(); folders];
         for (index, row) in (0..).zip(&rows) {
@@ -105,17 +105,17 @@ impl Listing {
         }
     }
 
-    /// STAT: messages not marked deleted, and their octets.
+    /// STAT: how many messages are not marked as deleted, and their octets.
     pub fn stat(&self) -> (u32, Octets) {
         (self.left, Octets(self.octets))
     }
 
-    /// LIST n
+    /// LIST n: the size of a message.
     pub fn octets(&self, number: MessageNumber) -> Result<Octets, Refusal> {
         self.get(number).map(|row| Octets(row.octets.into()))
     }
 
-    /// A message that is not marked deleted.
+    /// A message that is not marked as deleted.
     pub(super) fn get(&self, number: MessageNumber) -> Result<Row, Refusal> {
         let row = self.row(number.index()).ok_or(Refusal::NoSuchMessage)?;
         if self.is_marked(number.index()) {
@@ -125,7 +125,7 @@ impl Listing {
         }
     }
 
-    /// The same, with its place.
+    /// Like [`Listing::get`], with the message's place.
     pub(super) fn find(&self, number: MessageNumber) -> Result<Found, Refusal> {
         let row = self.get(number)?;
         let index = number.index();
@@ -139,7 +139,8 @@ impl Listing {
         Ok(Found { row, place })
     }
 
-    /// Place, UID and octets of a folder's messages that are not marked deleted, from `place` on.
+    /// Place, UID and octets of a folder's messages from `place` on, without notices and without messages that are
+    /// marked as deleted.
     pub(super) fn following(&self, folder: u16, place: usize) -> impl Iterator<Item = (usize, Uid, u64)> + '_ {
         let places: Option<&[u32]> = match &self.rows {
             Rows::Whole(_) => None,
@@ -161,18 +162,18 @@ impl Listing {
         })
     }
 
-    /// LIST: numbers and octets of what is not marked deleted, ascending.
+    /// LIST: numbers and octets of the messages that are not marked as deleted, ascending.
     pub fn sizes(&self) -> impl Iterator<Item = (MessageNumber, Octets)> + '_ {
         self.unmarked()
             .filter_map(|(index, row)| Some((MessageNumber::of_index(index)?, Octets(row.octets.into()))))
     }
 
-    /// UIDL: the numbers of what is not marked deleted, ascending.
+    /// UIDL: the numbers of the messages that are not marked as deleted, ascending.
     pub fn numbers(&self) -> impl Iterator<Item = MessageNumber> + '_ {
         self.unmarked().filter_map(|(index, _)| MessageNumber::of_index(index))
     }
 
-    /// DELE: marks in the session only.
+    /// DELE: marks the message as deleted, in this session only.
     pub fn mark(&mut self, number: MessageNumber) -> Result<(), Refusal> {
         let row = self.get(number)?;
         self.marks.resize(self.len().div_ceil(64), 0);
@@ -182,7 +183,7 @@ impl Listing {
         Ok(())
     }
 
-    /// RSET: takes all marks back.
+    /// RSET: removes all delete marks.
     pub fn reset(&mut self) {
         self.marks = Vec::new();
         self.left = u32::try_from(self.len()).unwrap_or(u32::MAX);
@@ -192,9 +193,9 @@ impl Listing {
             .sum();
     }
 
-    /// What is marked, in the order of the listing.
+    /// The messages that are marked as deleted, in the order of the listing.
     pub(super) fn marked(&self) -> impl Iterator<Item = Row> + '_ {
-        // Where nothing is marked there are no bits to look at.
+        // If nothing is marked, there are no bits, and no row is looked at.
         (0..self.len().min(64 * self.marks.len()))
             .filter(|&index| self.is_marked(index))
             .filter_map(|index| self.row(index))
@@ -208,7 +209,7 @@ impl Listing {
 }
 
 impl Row {
-    /// A message of the only folder.
+    /// The row of a message of the only folder.
     pub(super) fn of(uid: Uid, octets: u32) -> Self {
         Self {
             folder: 0,

@@ -1,6 +1,6 @@
-//! A maildrop looked at from outside: what a login would see and could do, found out without its lock. Nothing is removed,
-//! flagged, filed or kept, and a session that is under way does not notice. (SELECT takes `\Recent` from messages, as each
-//! session does.)
+//! A look at a maildrop without a session: finds out what a login would see and could do, without taking the lock.
+//! Removes, flags, moves and stores nothing, and does not disturb a session of the maildrop. (But SELECT clears
+//! `\Recent`, as in each session.)
 
 use std::sync::Arc;
 
@@ -26,23 +26,23 @@ use crate::{
     types::{Octets, Uid},
 };
 
-/// A message larger than this is not fetched for a trial if there is a smaller one, in octets.
+/// A trial does not fetch a message of more octets than this, unless all are larger.
 const LARGE: u32 = 1 << 20;
 
-/// A look at the maildrop of one login. To be left by [`Look::leave`].
+/// A look at the maildrop of one login. To be ended by [`Look::leave`].
 #[derive(Debug)]
 pub struct Look {
     account: Arc<Account>,
     connector: Arc<Connector>,
     shared: Arc<Shared>,
-    /// The right to the connection that is being made; then the first folder has it.
+    /// The right to the first connection, until the first folder is selected and takes it.
     slot: Option<Slot<Parked>>,
     folders: Vec<Seen>,
-    /// What the login would see.
+    /// The messages that the login would see, after [`Look::list`].
     listing: Option<Listing>,
 }
 
-/// A folder that is selected.
+/// A selected folder.
 #[derive(Debug)]
 struct Seen {
     upstream: Upstream,
@@ -52,11 +52,11 @@ struct Seen {
 /// What a folder holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Held {
-    /// Its messages.
+    /// How many messages it holds.
     pub messages: usize,
     /// Their octets.
     pub octets: Octets,
-    /// Nothing can be flagged or removed in it.
+    /// Whether the folder is read-only: nothing can be flagged or removed in it.
     pub is_read_only: bool,
 }
 
@@ -65,14 +65,14 @@ pub struct Held {
 pub struct Fetched {
     /// Its UID.
     pub uid: Uid,
-    /// Octets that came.
+    /// How many octets came.
     pub octets: Octets,
-    /// Octets that the server lists it with.
+    /// The size by which the server lists it.
     pub listed: Octets,
 }
 
 impl Maildrops {
-    /// Begins a look at the maildrop of `account`: takes the right to one connection.
+    /// Begins a look at the maildrop of `account`: reserves one connection.
     pub async fn look(&self, account: &Account) -> Result<Look, Error> {
         let connector = self.connector(&account.upstream.name)?;
         let user = UserKey::new(&account.upstream, &account.user);
@@ -89,17 +89,17 @@ impl Maildrops {
 }
 
 impl Look {
-    /// The connection to be made, a step at a time.
+    /// Makes the connection, one step at a time.
     pub fn approach(&self) -> Approach<'_> {
         self.connector.approach()
     }
 
-    /// A failure of a step, with what to do about it.
+    /// The error for the failure of a step, with advice.
     pub fn failed(&self, error: imap::Error) -> Error {
         Error::upstream(&self.account, error)
     }
 
-    /// Logs in.
+    /// Logs in on the connection that has greeted. `token`: the access token, if the account uses OAuth2.
     pub async fn log_in(&mut self, greeted: Greeted, token: Option<AccessToken>) -> Result<Connection, Error> {
         let Some(slot) = &mut self.slot else {
             return Err(too_many());
@@ -173,7 +173,7 @@ impl Look {
         self.folders.first()?.upstream.slot().another(limit).await
     }
 
-    /// How many messages of how many octets the login would see in the selected folders.
+    /// How many messages the login would see in the selected folders, and how many octets they have.
     pub async fn list(&mut self) -> Result<(u32, Octets), Error> {
         let now = now();
         let policy = self.account.policy.clone();
@@ -197,7 +197,7 @@ impl Look {
         Ok(stat)
     }
 
-    /// Where deleted messages of each selected folder go, and what is in the way of that.
+    /// Where deleted messages of the selected folders go, and what would prevent it.
     pub async fn target(&mut self) -> Result<Target, Error> {
         let policy = self.account.policy.clone();
         if policy.on_delete == OnDelete::Hide {
@@ -212,8 +212,8 @@ impl Look {
         Ok(all)
     }
 
-    /// Fetches a message that the login would see and throws it away: the first that is not large, else the smallest. It is
-    /// not marked as read. `None` if there is none.
+    /// Fetches a message that the login would see, and throws it away: the first that is not large, else the smallest.
+    /// Does not mark it as read. `None` if there is no message.
     pub async fn retrieve(&mut self) -> Result<Option<Fetched>, Error> {
         let Some(row) = self.listing.as_ref().and_then(sample) else {
             return Ok(None);
@@ -230,7 +230,7 @@ impl Look {
         }))
     }
 
-    /// Says good-bye on each connection, before the right to it is given back.
+    /// Logs out on each connection before giving back the right to it.
     pub async fn leave(self) {
         for Seen { upstream, .. } in self.folders {
             let (mailbox, slot) = upstream.into_mailbox();
@@ -244,7 +244,7 @@ fn too_many() -> Error {
     Refusal::Unavailable(Reason::TooManyConnections).into()
 }
 
-/// The message to fetch for a trial.
+/// The message that a trial fetches; never an empty one.
 fn sample(listing: &Listing) -> Option<Row> {
     let rows = || {
         listing
@@ -257,7 +257,7 @@ fn sample(listing: &Listing) -> Option<Row> {
         .or_else(|| rows().filter(|row| row.octets > 0).min_by_key(|row| row.octets))
 }
 
-/// Fetches a message; returns how many octets came.
+/// Fetches a message. Returns how many octets came.
 async fn fetch(mailbox: &mut imap::Mailbox, uid: Uid) -> Result<u64, imap::Error> {
     mailbox.fetch(&UidSet::from(uid), Item::Whole).await?;
     let mut came = None;

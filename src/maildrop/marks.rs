@@ -1,20 +1,21 @@
-//! What the login has done with the messages of one mailbox, and its door to state.
+//! The marks of the session's login for one mailbox, and their way to state and back.
 
 use super::{Error, snapshot::Snapshot, upstream::Upstream};
 use crate::state::{Index, MailboxState, Marks};
 
-/// The marks of the session's login, as state keeps them.
+/// The login's marks, as state keeps them.
 #[derive(Debug)]
 pub(super) struct LoginMarks {
     marks: Marks,
-    /// UIDVALIDITY of the marks that state held: what is kept must follow them. 0 if it held none.
+    /// UIDVALIDITY of the marks that state holds; 0 if it holds none. State refuses a change if its marks have another
+    /// UIDVALIDITY by then, because somebody has reset or renumbered them.
     followed: u64,
-    /// State held none when the login was here last.
+    /// Whether state held no marks when the login's last session ended.
     is_unmarked: bool,
 }
 
 impl LoginMarks {
-    /// Before they are read. `is_unmarked`: state held none when the login was here last.
+    /// Marks that are yet to be read. `is_unmarked`: state held none when the login's last session ended.
     pub(super) fn unread(is_unmarked: bool) -> Self {
         Self {
             marks: Marks::default(),
@@ -23,11 +24,12 @@ impl LoginMarks {
         }
     }
 
-    /// Reads them.
+    /// Reads the marks from state.
     ///
-    /// A device that polls costs state nothing: if there were no marks and the policy keeps none, state is not asked, since
-    /// only the login adds to them. If state fails, this fails only for a login that hides or retains: the marks of any other
-    /// tell of nothing but notices.
+    /// If there were no marks and the policy needs none, state is not asked, because only the login itself adds marks:
+    /// a device that polls costs state nothing. If state fails, this fails only if the policy needs marks (`hide`,
+    /// `retain_days`, `uidl_import`, or notices for large messages). Other marks are only about notices for undelivered
+    /// messages.
     pub(super) async fn read(
         &mut self,
         state: &mut MailboxState,
@@ -57,12 +59,13 @@ impl LoginMarks {
         &self.marks
     }
 
-    /// Whether state holds none.
+    /// Whether state holds no marks.
     pub(super) fn is_unmarked(&self) -> bool {
         self.followed == 0
     }
 
-    /// Makes a change, which is durable when this returns, and forgets what concerns messages that `index` has lost.
+    /// Changes the marks, and drops those of messages that `index` does not contain any more. The change is durable
+    /// when this returns.
     pub(super) async fn change(
         &mut self,
         state: &mut MailboxState,
@@ -82,8 +85,8 @@ impl LoginMarks {
     }
 }
 
-/// What `marks` are worth under `uid_validity`: under another than their own they count no more, except that UIDLs of another
-/// server have been imported, because the UIDs in their file mean nothing any more.
+/// `marks` under `uid_validity`. If that is not their own, the marks are void, except for the note that UIDLs have been
+/// imported: they are not imported again, because the UIDs in the file mean nothing any more.
 fn under(marks: Marks, uid_validity: u64) -> Marks {
     if marks.uid_validity == uid_validity {
         return marks;
@@ -111,7 +114,7 @@ mod tests {
         types::Uid,
     };
 
-    /// Reads the marks of a login with these keys, and then hides a message.
+    /// Reads the marks of a login with the maildrop keys `keys`, and then hides a message.
     async fn hide(keys: &str, state: Arc<dyn StateStore>, is_unmarked: bool) -> Result<Marks, Error> {
         let (_, marks) = play(
             keys,
@@ -142,7 +145,7 @@ mod tests {
         state.set_marks(&kept.0, &kept.1, &marks, 7).await.unwrap();
         let second = hide("on_delete = \"hide\"", state.clone(), true).await.unwrap();
         assert_eq!(second.hidden, [1, 2].into(), "a login that hides always reads");
-        // Of another UIDVALIDITY they count no more, but for the import.
+        // Marks of another UIDVALIDITY are void, except for the import.
         (marks.uid_validity, marks.import) = (6, 5);
         kept.2 = Ok(marks.clone());
         let state = Arc::new(MemoryStore::default());

@@ -1,4 +1,4 @@
-//! TRANSLATION: one session's frozen, numbered view of its mailboxes, and what POP3's commands mean there.
+//! TRANSLATION: one session's frozen, numbered view of its mailboxes, and what POP3's commands do with it.
 
 mod body;
 mod budget;
@@ -61,32 +61,32 @@ use self::{
 /// One session's maildrop, exclusively locked while it lives. Dropping it deletes nothing.
 #[derive(Debug)]
 pub struct Maildrop {
-    /// Its folders, usually one.
+    /// The folders that it shows, usually one.
     folders: Vec<HeldFolder>,
     listing: Listing,
     names: Names,
     notices: StandIns,
-    /// What the gateway itself has to tell.
+    /// The gateway's own mail, if there is one.
     own: Option<Box<OwnMail>>,
-    /// Who is told when somebody must act.
+    /// Tells people when they must act (`[notify]`).
     telling: notify::Notices,
     policy: Arc<Policy>,
-    /// Events of its upstream bear this.
+    /// The span of log events about the upstream.
     span: Span,
 }
 
 impl Maildrop {
-    /// The frozen listing with this session's marks.
+    /// The frozen listing, with this session's delete marks.
     pub fn listing(&self) -> &Listing {
         &self.listing
     }
 
-    /// What it shows and does.
+    /// What the maildrop shows, and what fetching and deleting do.
     pub fn policy(&self) -> &Policy {
         &self.policy
     }
 
-    /// How long mail stays that the device leaves (RFC 2449 §6.7).
+    /// How long mail stays that the device does not delete: the value of EXPIRE (RFC 2449 §6.7).
     pub fn expire(&self) -> Expire {
         self.policy.retention.expire()
     }
@@ -100,22 +100,23 @@ impl Maildrop {
         Ok(())
     }
 
-    /// DELE: marks in the session only.
+    /// DELE: marks the message as deleted, in this session only.
     pub fn delete(&mut self, number: MessageNumber) -> Result<(), Error> {
         Ok(self.listing.mark(number)?)
     }
 
-    /// RSET: takes all marks back.
+    /// RSET: removes all delete marks.
     pub fn reset(&mut self) {
         self.listing.reset();
     }
 
-    /// Octets that the upstream sent, or is about to send, in vain.
+    /// How many octets were read ahead in vain, those in flight included.
     pub fn wasted(&self) -> Octets {
         Octets(self.folders.iter().map(HeldFolder::wasted).sum())
     }
 
-    /// What stands in the place of a message, or is a mail of the gateway's own.
+    /// The text of `row` if the gateway wrote it: a notice, or the gateway's own mail. `None` if the upstream is to be
+    /// asked for the message.
     fn notice(&self, row: Row) -> Option<Arc<[u8]>> {
         if row.shows == Shows::OwnMail {
             return self.own.as_ref().map(|own| own.mail().text().clone());
@@ -133,14 +134,14 @@ mod tests {
     use super::*;
     use crate::accounts::Account;
 
-    /// A session that idles holds them.
+    /// Every idle session holds both.
     #[test]
     fn a_maildrop_is_small() {
         let octets = size_of::<Maildrop>() + size_of::<HeldFolder>();
         assert!(octets <= 1792, "{octets}");
     }
 
-    /// Each login allocates and copies it. What only the first login of a user needs is in boxes.
+    /// Every login allocates and copies this future. So what only a user's first login needs is boxed.
     #[test]
     fn to_open_a_maildrop_takes_little() {
         fn octets<'a, F>(_: impl FnOnce(&'a Maildrops, &'a Account) -> F) -> usize {

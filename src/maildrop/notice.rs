@@ -1,5 +1,5 @@
-//! What stands in the place of a message that is larger than the device takes (`max_octets` with `oversize = "notice"`), or
-//! that the upstream does not deliver.
+//! Notices: the mails that take the place of a message that is too large for the device (`max_octets` with `oversize =
+//! "notice"`), or that the upstream does not deliver.
 
 use std::{collections::HashMap, fmt::Write, sync::Arc};
 
@@ -10,21 +10,21 @@ use crate::{
     types::{Uid, UidValidity},
 };
 
-/// By folder and UID.
+/// The texts of notices, by folder and UID.
 pub(super) type StandIns = HashMap<(u16, Uid), Arc<[u8]>>;
 
 /// The fields that a notice repeats.
 pub(super) const FIELDS: &str = "FROM TO SUBJECT DATE";
 
-/// Where the message is for which a notice stands.
+/// The message in whose place a notice stands.
 pub(super) struct Place<'a> {
     folder: &'a str,
-    /// What tells it from all others there.
+    /// The UIDVALIDITY and UID of the message, for the Message-ID.
     id: String,
 }
 
 impl<'a> Place<'a> {
-    /// The message `uid` of `folder`, whose UIDVALIDITY is as state keeps it.
+    /// The message `uid` of `folder`. `uid_validity` is in the form in which state keeps it.
     pub(super) fn new(folder: &'a str, uid_validity: u64, uid: Uid) -> Self {
         Self {
             folder,
@@ -33,7 +33,7 @@ impl<'a> Place<'a> {
     }
 }
 
-/// The notice for a message of `octets`, if at most `max` are delivered; `header` holds its [`FIELDS`] as the upstream sent
+/// The notice for a message of `octets`, which are more than `max`. `header` holds its [`FIELDS`] as the upstream sent
 /// them.
 pub(super) fn of_oversize(header: &[u8], octets: u32, max: u64, place: &Place<'_>) -> Vec<u8> {
     let folder = place.folder;
@@ -54,7 +54,7 @@ pub(super) fn of_undelivered(header: &[u8], octets: u32, place: &Place<'_>) -> V
     text(header, "not delivered", &told, place)
 }
 
-/// A message of its own, with CRLF line ends, that says `told`.
+/// A mail with CRLF line ends whose body says `told`. The message's subject follows `[what]`.
 fn text(header: &[u8], what: &str, told: &str, Place { id, .. }: &Place<'_>) -> Vec<u8> {
     let mut out = Vec::new();
     let mut subject = Vec::new();
@@ -69,7 +69,7 @@ fn text(header: &[u8], what: &str, told: &str, Place { id, .. }: &Place<'_>) -> 
         has_date |= name.eq_ignore_ascii_case(b"date");
         out.extend_from_slice(field);
     }
-    // RFC 5322 §3.6: no message is without these.
+    // Every message must have these fields (RFC 5322 §3.6).
     if !has_from {
         out.extend_from_slice(b"From: popgate <notice@popgate.invalid>\r\n");
     }

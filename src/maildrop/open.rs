@@ -34,31 +34,31 @@ use crate::{
     types::MailboxName,
 };
 
-/// Opens maildrops: holds what they share.
+/// Opens maildrops, and holds what they share.
 #[derive(Debug)]
 pub struct Maildrops {
     connectors: HashMap<String, Arc<Connector>>,
     pub(super) shared: Arc<Shared>,
-    /// Octets read ahead per session.
+    /// How many octets a session may read ahead (`read_ahead_bytes`).
     read_ahead: u64,
-    /// The octets that all sessions may read ahead.
+    /// What all sessions together may read ahead.
     budget: Arc<Budget>,
 }
 
 /// Why maildrops cannot be opened at all.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
-    /// A `ca_file`.
+    /// A `ca_file` cannot be used.
     #[error(transparent)]
     Tls(#[from] tls::Error),
-    /// No random numbers.
+    /// The system gives no random numbers.
     #[error(transparent)]
     Random(#[from] RandomUnavailable),
 }
 
 impl Maildrops {
-    /// For the upstreams of `options`, with what `state` remembers and the `tokens` that they take. Errors name the file at
-    /// fault.
+    /// Maildrops at the upstreams of `options`. `state` stores what outlives sessions; `tokens` is the source of access
+    /// tokens. Errors name the `ca_file` at fault.
     pub fn new(
         options: impl Into<MaildropOptions>,
         state: Arc<dyn StateStore>,
@@ -67,7 +67,7 @@ impl Maildrops {
         Self::telling(notify::Notices::default(), options, state, tokens)
     }
 
-    /// The same, with `notices` that tell people when they must act.
+    /// Like [`Maildrops::new`], with `notices` that tell people when they must act.
     pub fn telling(
         notices: notify::Notices,
         options: impl Into<MaildropOptions>,
@@ -90,8 +90,9 @@ impl Maildrops {
         })
     }
 
-    /// For the upstreams of `options`, for a configuration that takes the place of this one: sessions of both exclude each
-    /// other, and what waits or has been learnt of a server that is still the same serves on. Errors name the file at fault.
+    /// The maildrops of a new configuration that takes the place of this one's. Sessions of both exclude each other.
+    /// Parked connections stay, and so does what is known of each server that has not changed. Errors name the
+    /// `ca_file` at fault.
     pub fn reconfigured(&self, options: impl Into<MaildropOptions>, tokens: Arc<Tokens>) -> Result<Self, SetupError> {
         let options = options.into();
         let succeeding = |name: &str, connector: Connector| match self.connectors.get(name) {
@@ -110,12 +111,12 @@ impl Maildrops {
         })
     }
 
-    /// How long upstream connections wait for the next session of their login (`parked_seconds`).
+    /// Sets how long upstream connections stay parked (`parked_seconds`).
     pub fn set_parked_for(&self, parked_for: Duration) {
         self.shared.pool.set_parked_for(parked_for);
     }
 
-    /// With state in memory, for tests that need none.
+    /// Maildrops with state in memory, for tests.
     #[cfg(test)]
     pub(crate) fn in_memory(config: &crate::config::Config) -> Self {
         let state = Arc::new(crate::state::MemoryStore::default());
@@ -123,38 +124,40 @@ impl Maildrops {
         Self::new(config, state, tokens).unwrap()
     }
 
-    /// Who is told when somebody must act.
+    /// Tells people when they must act.
     pub fn notices(&self) -> &notify::Notices {
         &self.shared.notices
     }
 
-    /// Waits until everything that sessions left behind is finished; to be called when no session is left.
+    /// Waits until the work that sessions left to the background is finished. To be called when no session is left.
     pub async fn finish(&self) {
         self.shared.tasks.close();
         self.shared.tasks.wait().await;
         self.shared.leases.finish().await;
     }
 
-    /// What reaches `upstream`, for a connection on which nobody logs in.
+    /// The connector of `upstream`, for a connection without a login.
     pub fn reaching(&self, upstream: &config::Upstream) -> Result<Arc<Connector>, Error> {
         self.connector(&upstream.name)
     }
 
-    /// How long each upstream wants to be left alone by the user whom it has asked for the longest pause; zero if by nobody.
+    /// The name of each upstream, and the longest pause that it has asked any of its users for and that is not over;
+    /// zero if there is none.
     pub fn pauses(&self) -> impl Iterator<Item = (&str, Duration)> {
         self.connectors
             .iter()
             .map(|(name, connector)| (name.as_str(), connector.pause()))
     }
 
-    /// Whether the upstream of this name takes OAuth2 tokens, as far as is known.
+    /// Whether the upstream of this name is known to take OAuth2 tokens.
     pub fn takes_tokens(&self, upstream: &str) -> bool {
         self.connectors
             .get(upstream)
             .is_some_and(|connector| connector.takes_tokens())
     }
 
-    /// Logs in upstream, takes the lock, selects and lists. RFC 1939 §4: only after this may PASS say +OK.
+    /// Opens the maildrop of `account`: logs in upstream, takes the lock, selects and lists. PASS may say +OK only
+    /// after this (RFC 1939 §4).
     pub async fn open(&self, account: &Account) -> Result<Maildrop, Error> {
         let span = tracing::info_span!("upstream", upstream = account.upstream.name, user = account.user);
         let opened = self.open_in(account, span.clone()).instrument(span);
@@ -184,7 +187,7 @@ impl Maildrops {
         }
     }
 
-    /// Every folder of `account`, held; none is left behind if one fails.
+    /// Holds every folder of `account`. If one fails, gives up the others too.
     pub(super) async fn hold(&self, account: &Account) -> Result<Vec<HeldFolder>, Error> {
         let account = Arc::new(account.clone());
         let mut folders = Vec::with_capacity(account.policy.folders.len());
@@ -200,9 +203,9 @@ impl Maildrops {
         Ok(folders)
     }
 
-    /// Holds one folder. Security depends on the order of the steps: a device that does not know the password must not learn
-    /// that the maildrop is in use, so the login comes before the lock; and a listing that is made before the lock would show what
-    /// another session removes meanwhile.
+    /// Holds one folder. The order of the steps matters. The login comes before the lock, because a device that does
+    /// not know the password must not learn that the maildrop is in use. The listing comes after the lock, because
+    /// otherwise it could show messages that another session removes meanwhile.
     async fn hold_folder(&self, account: &Arc<Account>, number: u16, folder: &str) -> Result<HeldFolder, Error> {
         let opening = Opening {
             connector: self.connector(&account.upstream.name)?,
@@ -211,19 +214,20 @@ impl Maildrops {
             secret: secret_of(&account.credential),
             user: UserKey::new(&account.upstream, &account.user),
         };
-        // 1. A connection that waits for this login and this secret: the pool has compared it.
+        // 1. A connection parked for this login. The pool has compared the secret.
         let (upstream, parked, state) = match self.resume(&opening).await? {
             Some(resumed) if resumed.2.has_news() => Box::pin(caught_up(resumed)).await?,
             Some(resumed) => resumed,
             None => {
-                // 2. The right to a connection more, and the login: the upstream verifies the secret. On the heap, like 4: most
-                // logins find a connection that waits.
+                // 2. A slot for one more connection, and the login: the upstream verifies the secret. Boxed, like 4:
+                // most logins find a parked connection.
                 let (slot, connection) = Box::pin(self.log_in(&opening)).await?;
                 // 3. The lock.
                 let state = self.lock(&opening, None).await?;
-                // Not before the lock: the session that was waited for may have parked its connection.
+                // Only after the lock: the session that held it may just have parked its connection, which is not
+                // wanted any more.
                 self.shared.pool.forget(&opening.user, &account.login, folder);
-                // 4. Selecting and listing, and what the messages were called before.
+                // 4. Selecting and listing, and the messages' names under an earlier UIDVALIDITY.
                 Box::pin(selected(opening, state, slot, connection)).await?
             }
         };
@@ -233,7 +237,8 @@ impl Maildrops {
         Ok(HeldFolder::new(number, upstream, parked, state, ahead, shared))
     }
 
-    /// Takes the lock, and the connection that the login's last session has left, if it is there and lives.
+    /// Takes the lock and the connection that the login's last session has parked. `None` if there is no such
+    /// connection, or if it is dead.
     async fn resume(&self, opening: &Opening) -> Result<Option<Selected>, Error> {
         let Opening {
             account,
@@ -260,7 +265,7 @@ impl Maildrops {
                 let upstream = Upstream::new(account.clone(), name.clone(), connector.clone(), slot, mailbox);
                 Ok(Some((upstream, parked, state)))
             }
-            // It died while it waited: nobody needs to know.
+            // The connection died while it was parked. The device does not notice: the login goes on with a new one.
             Err(error) => {
                 connector.note_failure(&account.user, Standing::Proven, &error);
                 tracing::debug!(%error, "a parked connection is gone");
@@ -279,7 +284,7 @@ impl Maildrops {
             ..
         } = opening;
         let mut slot = self.reserve(account, user, secret).await?;
-        // In a box: [`Slot::unless_cut`] would hold it twice.
+        // Boxed, because [`Slot::unless_cut`] would hold the future twice.
         let login = Box::pin(log_in(connector, account, slot.standing()));
         let connection = match slot.unless_cut(login).await {
             Some(Ok(connection)) => connection,
@@ -295,7 +300,7 @@ impl Maildrops {
         Ok((slot, connection))
     }
 
-    /// The right to a connection more for `user`.
+    /// A slot for one more connection of `user`.
     pub(super) async fn reserve(
         &self,
         account: &Account,
@@ -314,8 +319,9 @@ impl Maildrops {
         })
     }
 
-    /// Fails if another session holds the maildrop, `wait_seconds` long. If a login's deletes only hide, its maildrop is its own.
-    /// `known`: the digest of the records that the login's last session has left here.
+    /// Takes the lock of the maildrop. If another session still holds it after `wait_seconds`, this fails. With `hide`,
+    /// each login has a lock of its own, because it changes nothing for others. `known`: the digest of the records in
+    /// state as the login's last session left them.
     async fn lock(
         &self,
         Opening { account, name, .. }: &Opening,
@@ -323,7 +329,7 @@ impl Maildrops {
     ) -> Result<MailboxState, Error> {
         let (policy, leases, login) = (&account.policy, &self.shared.leases, account.login.clone());
         let is_private = policy.on_delete == OnDelete::Hide;
-        // On the heap: this future would be part of every open maildrop's.
+        // Boxed: otherwise this future would be part of the one that opens a maildrop.
         let entering = Box::pin(MailboxState::enter(
             leases,
             name.clone(),
@@ -335,14 +341,15 @@ impl Maildrops {
         entering.await?.ok_or_else(|| Refusal::InUse.into())
     }
 
-    /// What reaches the upstream of this name.
+    /// The connector of the upstream of this name.
     pub(super) fn connector(&self, upstream: &str) -> Result<Arc<Connector>, Error> {
         let connector = self.connectors.get(upstream).cloned();
         connector.ok_or_else(|| Refusal::Unavailable(Reason::Refused).into())
     }
 }
 
-/// A connector for each upstream of `options`, as `finish` makes it of its name and a new one.
+/// A connector for each upstream of `options`. `finish` gets the name and a new connector, and returns the connector to
+/// use.
 fn connectors(
     options: &MaildropOptions,
     tokens: &Arc<Tokens>,
@@ -357,10 +364,10 @@ fn connectors(
     options.upstreams.iter().map(connector).collect()
 }
 
-/// A selected mailbox, what is known of it, and what state keeps of it.
+/// A selected mailbox, what is known of it, and its state.
 type Selected = (Upstream, Parked, MailboxState);
 
-/// The folder of `opening`, selected and listed on a new connection.
+/// Selects and lists the folder of `opening` on a new connection.
 async fn selected(
     opening: Opening,
     mut state: MailboxState,
@@ -408,7 +415,8 @@ async fn select(
     Ok((upstream, snapshot))
 }
 
-/// `resumed`, after other gateways have changed what state keeps: what was left with the connection is out of date.
+/// Brings `resumed` up to date after another gateway has changed the records in state: what was parked with the
+/// connection is out of date.
 async fn caught_up((mut upstream, mut parked, mut state): Selected) -> Result<Selected, Error> {
     parked.is_unmarked = false;
     match recognise(&mut state, &mut upstream, &mut parked.snapshot).await {
@@ -429,16 +437,16 @@ struct Opening {
     user: UserKey,
 }
 
-/// What a parked connection is known by besides its login.
+/// The secret that a parked connection was made with. A session gets the connection only if it has the same secret.
 pub(super) fn secret_of(credential: &Credential) -> Secret {
     match credential {
         Credential::Password(secret) | Credential::Token(secret) => secret.clone(),
-        // The device's own password was verified here already; a parked connection is of this consent.
+        // The gateway has verified the device's password already. A parked connection belongs to the consent.
         Credential::OAuth2 { consent } => consent.as_str().into(),
     }
 }
 
-/// From what the mailboxes hold to what the login is to see now (seconds since 1970).
+/// Turns what the mailboxes hold into what the login sees at `now` (seconds since 1970).
 async fn prepare(
     folders: &mut [HeldFolder],
     policy: &Policy,
@@ -446,13 +454,13 @@ async fn prepare(
     now: u32,
 ) -> Result<(Listing, StandIns, Option<Box<OwnMail>>), Error> {
     for folder in &mut *folders {
-        // 5. What the login has done here.
+        // 5. The login's marks.
         folder.read_marks().await?;
-        // 6. What an earlier session has left half done.
+        // 6. A removal that an earlier session has left half done.
         folder.finish_removal().await;
-        // 7. What has been here long enough.
+        // 7. Messages whose `retain_days` are over.
         folder.retire(now).await;
-        // 8. Names of another server.
+        // 8. UIDLs of another server (`uidl_import`).
         folder.import().await?;
     }
     // 9. What the login sees.
@@ -468,7 +476,7 @@ async fn prepare(
             return Ok((listing, StandIns::new(), None));
         }
     };
-    // 10. Notices in the place of what is too large.
+    // 10. Notices in the place of messages that are too large.
     let mut notices = StandIns::new();
     for folder in &mut *folders {
         notices.extend(folder.oversize_notices(&rows).await?);
@@ -477,12 +485,12 @@ async fn prepare(
         let text = notices.get(&(row.folder, row.uid));
         row.octets = text.map_or(0, |text| u32::try_from(text.len()).unwrap_or(u32::MAX));
     }
-    // 11. What the gateway itself has to tell.
+    // 11. The gateway's own mail.
     let own = mail.and_then(|mail| OwnMail::among(&mut rows, mail, policy, now));
     Ok((Listing::chosen(rows, folders.len()), notices, own))
 }
 
-/// Leaves folders to their next sessions.
+/// Leaves each folder to its next session.
 pub(super) async fn leave_all(folders: Vec<HeldFolder>) {
     for folder in folders {
         folder.leave().await;

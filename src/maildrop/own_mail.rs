@@ -1,5 +1,5 @@
-//! A mail of the gateway's own among the messages of a session: it tells the device's people that they must act. It is of no
-//! folder, and no upstream hears of it.
+//! The gateway's own mail among the messages of a session: it tells the device's people that they must act. It is in no
+//! folder, and no upstream knows of it.
 
 use super::{
     listing::{Row, Shows},
@@ -21,8 +21,9 @@ pub(super) struct OwnMail {
 }
 
 impl OwnMail {
-    /// Puts `mail` among `rows` where the newest message stands. `None` if `policy` shows no such message `now` (seconds since
-    /// 1970), or if there is no other: a device that finds a maildrop of notices alone may forget what it has had.
+    /// Adds `mail` to `rows` as the newest message. `None` if `policy` would not show such a message at `now` (seconds
+    /// since 1970), or if `rows` is empty: a device that finds nothing but this mail may forget which messages it has
+    /// retrieved.
     pub(super) fn among(rows: &mut Vec<Row>, mail: Mail, policy: &Policy, now: u32) -> Option<Box<Self>> {
         if rows.is_empty() || !is_shown(&mail, policy, now) {
             return None;
@@ -45,27 +46,27 @@ impl OwnMail {
         }))
     }
 
-    /// The mail itself.
+    /// The mail.
     pub(super) fn mail(&self) -> &Mail {
         &self.mail
     }
 
-    /// What UIDL says.
+    /// The mail's UIDL.
     pub(super) fn uidl(&self) -> &[u8] {
         self.uidl.as_bytes()
     }
 
-    /// It was delivered whole.
+    /// Notes that the mail was delivered whole.
     pub(super) fn note_delivered(&mut self) {
         self.is_retrieved = true;
     }
 
-    /// The device has gone on after what it was sent: it has that.
+    /// Notes that the device has received what was delivered so far: it has sent another command since.
     pub(super) fn acknowledge(&mut self) {
         self.is_acknowledged = self.is_retrieved;
     }
 
-    /// The device has gone without QUIT: what it has not acknowledged does not count.
+    /// Notes that the device has gone without QUIT: only an acknowledged delivery counts.
     pub(super) fn drop_unacknowledged(&mut self) {
         self.is_retrieved &= self.is_acknowledged;
     }
@@ -75,7 +76,7 @@ impl OwnMail {
         self.is_retrieved
     }
 
-    /// Whether it was retrieved for the first time.
+    /// Whether the session is the first to have retrieved it.
     pub(super) fn is_newly_retrieved(&self) -> bool {
         self.is_retrieved && self.mail.retrieved().is_none()
     }
@@ -85,7 +86,7 @@ fn octets(mail: &Mail) -> u32 {
     u32::try_from(mail.text().len()).unwrap_or(u32::MAX)
 }
 
-/// Whether `policy` shows a message that arrived when the mail did, of its size, and with which the device has done the same.
+/// Whether `policy` would show an ordinary message of the mail's age and size, retrieved when the mail was retrieved.
 fn is_shown(mail: &Mail, policy: &Policy, now: u32) -> bool {
     let view = &policy.view;
     let is_old = view
@@ -117,7 +118,7 @@ mod tests {
         scene::config(keys).accounts[0].maildrop.clone()
     }
 
-    /// A session of the login `pbx` that has a message and the gateway's own mail, and no folder.
+    /// A session of the login `pbx` with a message, the gateway's own mail, and no folder.
     async fn session(keys: &str, store: Arc<dyn StateStore>) -> Maildrop {
         let (telling, mail) = notify::Notices::with_mail("pbx", store).await;
         let policy = policy(keys);

@@ -1,22 +1,23 @@
-//! What waits beside a parked connection: what the login's next session need not find out again.
+//! What is parked with an upstream connection: what the login's next session need not find out again.
 
 use std::sync::Arc;
 
 use super::snapshot::Snapshot;
 use crate::{config::Policy, state::KeptDigest};
 
-/// What a session leaves to the next one of its login.
+/// What a session leaves to the next session of its login.
 #[derive(Debug, Clone)]
 pub(super) struct Parked {
-    /// What the mailbox held.
+    /// The snapshot of the mailbox at the session's end.
     pub(super) snapshot: Snapshot,
-    /// State keeps nothing of what the login has done here: it need not be asked, since only the login adds to that.
+    /// Whether state has no marks of the login for this mailbox. Then state need not be asked for them, because only
+    /// the login itself adds marks.
     pub(super) is_unmarked: bool,
-    /// What the records in a shared store were like: if they have changed, `is_unmarked` and what `snapshot` knows of the past do
-    /// not hold any more.
+    /// The digest of the records in a shared store. If the records have changed, `is_unmarked` and the snapshot's
+    /// earlier UIDs do not hold any more.
     pub(super) digest: Option<KeptDigest>,
-    /// The folder that deleted messages go to, as the server calls it; `None` if that has not been found out.
+    /// The folder that deleted messages go to, by its name on the server; `None` if it has not been looked up.
     pub(super) target: Option<Arc<str>>,
-    /// What all this was found out for.
+    /// The policy for which all this was found out.
     pub(super) policy: Arc<Policy>,
 }

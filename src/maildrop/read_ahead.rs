@@ -1,9 +1,10 @@
-//! Read-ahead: bodies asked of the upstream before the device asks for them, so that a round trip is not paid for each.
+//! Read-ahead: asks the upstream for bodies before the device does, so that a device does not wait for a round trip at
+//! each message.
 //!
-//! What was asked for and is not wanted yet waits in the socket, not in our memory: TCP's own window holds the server back.
-//! The price is that whatever comes before a message that is wanted must be read and thrown away, so no more is asked for
-//! than the device is sure to fetch: as many messages as its last session fetched in a row, and once it goes beyond that, a
-//! tenth of the octets that this session has fetched.
+//! What has been asked for and is not wanted yet waits in the socket, not in our memory: TCP's window holds the server
+//! back. If the device wants another message, everything before that message must be read and thrown away. So the
+//! gateway asks only for what the device is likely to fetch: as many messages as its last session fetched in a row, and
+//! beyond these, a tenth of the octets that this session has fetched.
 
 use std::collections::VecDeque;
 
@@ -13,60 +14,60 @@ use crate::{
     types::Uid,
 };
 
-/// How far beyond a sure run the octets asked for may go, as a fraction of what was delivered.
+/// Beyond the expected run, the octets in flight are at most the delivered octets divided by this number.
 const WASTE: u64 = 10;
-/// Octets on their way that are rather read and thrown away than left to die with a new connection's round trips.
+/// At most this many unwanted octets are read and thrown away. If more are in flight, a new connection costs less.
 const WORTH_READING: u64 = 1024 * 1024;
 
-/// Plans and sends the fetches of a session, and keeps account of what is in flight.
+/// Plans and sends the fetches of a session, and counts what is in flight.
 #[derive(Debug)]
 pub(super) struct ReadAhead {
     limit: u64,
-    /// What the device fetches in a row: the same thing of each message.
+    /// What the device fetches of each message of the current run.
     item: Option<Item>,
-    /// Commands under way, in the order of asking.
+    /// The commands in flight, in the order in which they were sent.
     due: VecDeque<Command>,
-    /// The octets of it.
+    /// The octets of `due`, as part of what all sessions may read ahead.
     share: Share,
-    /// Index of the first message that has not been asked for.
+    /// The index of the first message that has not been asked for.
     next: usize,
-    /// Messages fetched in a row so far.
+    /// How many messages the device has fetched in a row so far.
     run: usize,
-    /// The index that goes on with the row.
+    /// The index of the message that would continue the run.
     row: Option<usize>,
-    /// Messages in a row that this session is expected to fetch.
+    /// How many messages in a row this session is expected to fetch.
     expected: usize,
-    /// The first row of the session, for the next session's expectation.
+    /// The length of the session's first run, which the next session expects. `None` while that run goes on.
     first_run: Option<usize>,
-    /// The server refused a set: from then on one message is asked for at a time.
+    /// Whether the server has refused a set. From then on, messages are asked for one at a time.
     alone: bool,
     delivered: u64,
     wasted: u64,
-    /// The server answers a request for header and text by the text first, which TOP can't use.
+    /// Whether the server, asked for header and text, has sent the text first. TOP cannot use that order.
     sends_text_first: bool,
 }
 
 /// How a request for a message ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Begun {
-    /// Its content begins. How many octets it has; `None` for NIL.
+    /// The content begins. Its octets; `None` for NIL.
     Content(Option<u64>),
-    /// The server refused the set that names the message: it must be asked for again.
+    /// The server refused a set with this message in it. The message must be asked for again.
     Refused,
 }
 
-/// A fetch of several messages.
+/// A fetch of one message or several.
 #[derive(Debug)]
 struct Command {
     id: CommandId,
     asked: usize,
-    /// What has not begun, with its octets.
+    /// The messages whose content has not begun, with their octets.
     left: VecDeque<(Uid, u64)>,
 }
 
 impl ReadAhead {
-    /// `limit`: octets that may be on their way (`read_ahead_bytes`); `expected`: how many messages in a row the login
-    /// fetched last time; `share` counts what is on its way to all sessions.
+    /// `limit`: how many octets may be in flight (`read_ahead_bytes`). `expected`: how many messages in a row the
+    /// login's last session fetched. `share`: this session's part of what all sessions may read ahead.
     pub(super) fn new(limit: u64, expected: usize, share: Share) -> Self {
         Self {
             limit,
@@ -85,12 +86,12 @@ impl ReadAhead {
         }
     }
 
-    /// Whether the server has answered a request for header and text by the text first.
+    /// Whether the server, asked for header and text, has sent the text first.
     pub(super) fn sends_text_first(&self) -> bool {
         self.sends_text_first
     }
 
-    /// Asks for one message by a command of its own, whatever else was asked for, and reads on until its content begins.
+    /// Asks for one message alone, and reads on until its content begins. First ends everything that is in flight.
     pub(super) async fn begin_alone(
         &mut self,
         mailbox: &mut Mailbox,
@@ -103,9 +104,9 @@ impl ReadAhead {
         self.content(mailbox, uid, item).await
     }
 
-    /// Asks for the message at `index` and for those that the device is expected to want next, unless they are in flight
-    /// already, and reads on until its content begins. `candidates` gives index, UID and octets of the messages from an
-    /// index on, as far as the same item is fetched of them.
+    /// Asks for the message at `index` and for those that the device is expected to want next, unless they are in
+    /// flight already, and reads on until its content begins. `candidates` gives index, UID and octets of the messages
+    /// from an index on, up to the first of which another item would be fetched.
     pub(super) async fn begin<I>(
         &mut self,
         mailbox: &mut Mailbox,
@@ -120,7 +121,7 @@ impl ReadAhead {
         let asked = self.plan(index, uid, candidates);
         let mut rest = asked.as_slice();
         let uids: Vec<_> = asked.iter().map(|&(uid, _)| uid).collect();
-        // A set is answered in ascending order: if the device reads in another, there are more of them.
+        // Servers answer a set in ascending order. If the device reads in another order, several sets are needed.
         for set in uids.chunk_by(|a, b| a < b).flat_map(UidSet::cover) {
             let (command, after) = rest.split_at(set.count());
             let id = mailbox.fetch(&set, item).await?;
@@ -130,11 +131,11 @@ impl ReadAhead {
         self.content(mailbox, uid, item).await
     }
 
-    /// Reads on until the content of `uid`, which was asked for, begins.
+    /// Reads on until the content of `uid` begins, which has been asked for.
     async fn content(&mut self, mailbox: &mut Mailbox, uid: Uid, item: Item) -> Result<Begun, Error> {
         loop {
             match mailbox.next().await? {
-                // Unasked, beside what was asked for.
+                // A section that was not asked for.
                 BodyStart::Content { section, .. } if !item.begins_with(section) => {}
                 BodyStart::Content {
                     uid: of,
@@ -145,7 +146,7 @@ impl ReadAhead {
                         self.sends_text_first = true;
                         return Err(Error::Protocol("BODY[TEXT] before BODY[HEADER]"));
                     }
-                    // If the server tells the UID last, it is compared then.
+                    // If the server sends the UID after the content, the UID is verified then.
                     Some(begun) if begun == uid => return Ok(Begun::Content(octets)),
                     _ => self.wasted += octets.unwrap_or(0),
                 },
@@ -156,7 +157,7 @@ impl ReadAhead {
                         return Err(Error::NoData("UID FETCH"));
                     }
                 }
-                // One message that the server can't deliver must not cost those that were asked for with it.
+                // If the server cannot deliver one message of a set, the others of the set must not fail with it.
                 BodyStart::Refused(id, error) => {
                     let was_set = self.command_refused(id);
                     if was_set {
@@ -171,7 +172,8 @@ impl ReadAhead {
         }
     }
 
-    /// Ends what is in flight, since it is not wanted: little is read and thrown away, for much the connection is given up.
+    /// Ends all fetches in flight, because they are not wanted: reads and throws away what comes if it is little, else
+    /// gives up the connection.
     pub(super) async fn stop(&mut self, mailbox: &mut Mailbox) {
         if mailbox.is_fetching() {
             if self.due_octets() + mailbox.left() > WORTH_READING {
@@ -183,7 +185,7 @@ impl ReadAhead {
         self.clear();
     }
 
-    /// The device asks for `item` of the message at `index`. Returns whether that goes on with the row.
+    /// Notes that the device asks for `item` of the message at `index`. Returns whether this continues the run.
     pub(super) fn note_request(&mut self, index: usize, item: Item) -> bool {
         let in_row = self.item == Some(item) && self.row.is_some_and(|row| row == index);
         if !in_row {
@@ -199,7 +201,7 @@ impl ReadAhead {
         in_row
     }
 
-    /// Whether the message was asked for already.
+    /// Whether the message is in flight: it was asked for and has not begun.
     pub(super) fn is_due(&self, uid: Uid) -> bool {
         self.due_octets_of(uid).is_some()
     }
@@ -208,26 +210,26 @@ impl ReadAhead {
         self.left().find(|&(due, _)| due == uid).map(|(_, octets)| octets)
     }
 
-    /// What has been asked for and has not begun, in the order of asking.
+    /// The messages that were asked for and have not begun, in the order in which they were asked for.
     fn left(&self) -> impl Iterator<Item = (Uid, u64)> {
         self.due.iter().flat_map(|command| &command.left).copied()
     }
 
-    /// Octets on their way.
+    /// How many octets are in flight.
     fn due_octets(&self) -> u64 {
         self.share.due()
     }
 
-    /// What to ask for next, with its octets: from `index` on if that is not on its way, else from where the last command
-    /// ended; nothing while enough is on its way. `candidates` gives index, UID and octets of the messages from an index
-    /// on, as far as the same item is fetched of them.
+    /// The messages to ask for next, with their octets: from `index` on if that message is not in flight, else from
+    /// where the last command ended. Nothing if enough is in flight. `candidates` gives index, UID and octets of the
+    /// messages from an index on, up to the first of which another item would be fetched.
     fn plan<I>(&mut self, index: usize, uid: Uid, candidates: impl FnOnce(usize) -> I) -> Vec<(Uid, u64)>
     where
         I: Iterator<Item = (usize, Uid, u64)>,
     {
         let on_its_way = self.due_octets_of(uid);
         let wanted = on_its_way.is_none();
-        // What is wanted now streams through: it is not ahead.
+        // The message that is wanted now does not count as read ahead.
         let mut ahead = self.due_octets() - on_its_way.unwrap_or(0);
         let limit = self.limit.min(ahead.saturating_add(self.share.left()));
         let sure_until = index + self.expected.saturating_sub(self.run) + 1;
@@ -237,11 +239,11 @@ impl ReadAhead {
         } else {
             limit.min(spare)
         };
-        // Few large commands rather than one a message.
+        // Few large commands are better than one for each message.
         if !wanted && (self.alone || ahead > window / 2) {
             return Vec::new();
         }
-        // Once the device goes on beyond what was expected of it, the expectation says nothing more.
+        // Messages beyond the expected run are asked for only once the device itself has gone beyond it.
         let spare = if self.run > self.expected { spare } else { 0 };
         let mut asked = Vec::new();
         for (at, uid, octets) in candidates(if wanted { index } else { self.next }) {
@@ -257,7 +259,7 @@ impl ReadAhead {
         asked
     }
 
-    /// A command for these was sent.
+    /// Notes that a command for `asked` was sent.
     fn note_command(&mut self, id: CommandId, asked: &[(Uid, u64)]) {
         self.share.add(asked.iter().map(|&(_, octets)| octets).sum());
         self.due.push_back(Command {
@@ -267,8 +269,8 @@ impl ReadAhead {
         });
     }
 
-    /// A content of `uid` begins (or of the next that is due, where the server does not tell): it is on its way no longer.
-    /// Returns its UID, if it was asked for.
+    /// Notes that the content of `uid` begins, so the message is not in flight any more. If the server has not sent the
+    /// UID, takes the next message that is due. Returns the UID if it was asked for.
     fn begun(&mut self, uid: Option<Uid>) -> Option<Uid> {
         let uid = uid.or_else(|| self.left().next().map(|(uid, _)| uid))?;
         for Command { left, .. } in &mut self.due {
@@ -281,7 +283,8 @@ impl ReadAhead {
         None
     }
 
-    /// A command is complete: what it did not deliver will not come. Returns how many messages it asked for.
+    /// Notes that a command is complete: what it has not delivered will not come. Returns how many messages it asked
+    /// for.
     fn command_done(&mut self, id: CommandId) -> usize {
         let at = self.due.iter().position(|command| command.id == id);
         let Some(Command { asked, left, .. }) = at.and_then(|at| self.due.remove(at)) else {
@@ -291,32 +294,32 @@ impl ReadAhead {
         asked
     }
 
-    /// A command was refused. Returns whether it may help to ask for its messages one by one, which is then done
-    /// for the rest of the session.
+    /// Notes that a command was refused. Returns whether it asked for several messages: then it may help to ask for
+    /// them one by one, which is done for the rest of the session.
     fn command_refused(&mut self, id: CommandId) -> bool {
         let was_set = self.command_done(id) > 1;
         self.alone |= was_set;
         was_set
     }
 
-    /// Nothing is on its way any more; what was counts as wasted.
+    /// Notes that nothing is in flight any more. What was in flight counts as wasted.
     pub(super) fn clear(&mut self) {
         self.wasted += self.due_octets();
         self.due.clear();
         self.share.subtract(self.due_octets());
     }
 
-    /// Octets that reached the device.
+    /// Notes that `octets` go to the device.
     pub(super) fn note_delivered(&mut self, octets: u64) {
         self.delivered += octets;
     }
 
-    /// Octets fetched in vain, and those on their way.
+    /// How many octets were fetched in vain, those in flight included.
     pub(super) fn wasted(&self) -> u64 {
         self.wasted + self.due_octets()
     }
 
-    /// How many messages in a row this session fetched first; 0 if it fetched none.
+    /// The length of this session's first run; 0 if it fetched nothing.
     pub(super) fn first_run(&self) -> usize {
         self.first_run.unwrap_or(self.run)
     }
@@ -333,7 +336,7 @@ mod tests {
         ReadAhead::new(limit, expected, Budget::new(limit).share())
     }
 
-    /// Messages of 1000 octets, UID = index + 1.
+    /// Messages of 1000 octets. The UID of each is its index plus one.
     fn candidates(count: usize) -> impl Fn(usize) -> Vec<(usize, Uid, u64)> {
         move |from| (from..count).map(|at| (at, uid(at), OCTETS)).collect()
     }
@@ -342,7 +345,7 @@ mod tests {
         Uid(u32::try_from(index).unwrap() + 1)
     }
 
-    /// One RETR of a device, delivered whole; returns how many messages were asked for because of it.
+    /// A RETR that is delivered whole. Returns how many messages were asked for because of it.
     fn retrieve(ahead: &mut ReadAhead, index: usize, count: usize) -> usize {
         ahead.note_request(index, Item::Whole);
         let asked = ahead.plan(index, uid(index), |from| candidates(count)(from).into_iter());
@@ -458,7 +461,8 @@ mod tests {
         assert_eq!(asked, [(uid(0), OCTETS)], "for the rest of the session");
     }
 
-    /// Asks for three messages in a row before a server that answers like this; what came of the first, and the commands.
+    /// Asks a server that answers by `answer` for three messages in a row. Returns the commands, and how the first
+    /// message began.
     async fn begin(answer: impl FnMut(&str) -> String, alone: bool) -> (Vec<String>, Result<Begun, Error>) {
         play("IMAP4rev1", 3, answer, async |mailbox| {
             let mut ahead = ahead(1 << 20, 3);

@@ -1,5 +1,5 @@
-//! When UIDVALIDITY has changed, UIDs mean nothing any more. Messages are known again by Message-ID, size and INTERNALDATE,
-//! as far as that is beyond doubt, so that devices need not download everything once more.
+//! Recognises messages after UIDVALIDITY has changed, when the old UIDs mean nothing any more: by Message-ID, size and
+//! INTERNALDATE, if these are unique. So devices need not download everything once more.
 
 use std::collections::HashMap;
 
@@ -9,10 +9,11 @@ use crate::{
     types::{Uid, UidMap},
 };
 
-/// Finds out what the messages of a mailbox just selected were. If UIDVALIDITY has changed since the last session, everything
-/// that state holds by UID is renumbered.
+/// Finds the earlier UIDs of the messages of a mailbox that was just selected. If UIDVALIDITY has changed since the
+/// last session, renumbers everything that state holds by UID.
 ///
-/// If state fails, this fails only for a login that hides or retains. Any other goes on as if nothing had been kept.
+/// If state fails, this fails only if the policy needs marks: see
+/// [`Policy::keeps_marks`](crate::config::Policy::keeps_marks). Otherwise the login goes on as if state held nothing.
 pub(super) async fn recognise(
     state: &mut MailboxState,
     upstream: &mut Upstream,
@@ -40,7 +41,8 @@ async fn past(state: &mut MailboxState, upstream: &mut Upstream, snapshot: &Snap
     let past = state.past().await?;
     if past.uid_validity == 0 {
         let first = Past::of(snapshot.uid_validity());
-        // A UID alone names a message from now on, even one that goes before anything is known of it.
+        // From now on a UID alone names a message, even a message that is removed before state knows it. So state must
+        // remember UIDVALIDITY.
         if !upstream.policy().uidl.tells_validity() {
             state.add_past(&first).await?;
         }
@@ -49,7 +51,7 @@ async fn past(state: &mut MailboxState, upstream: &mut Upstream, snapshot: &Snap
     if past.uid_validity == snapshot.uid_validity() {
         return Ok(past);
     }
-    // If nothing is known there is nothing to compare; that UIDVALIDITY has changed is kept nevertheless.
+    // If no identities are known, there is nothing to compare. The change of UIDVALIDITY is stored nevertheless.
     let uids = if past.identities.is_empty() {
         Vec::new()
     } else {
@@ -68,8 +70,8 @@ async fn past(state: &mut MailboxState, upstream: &mut Upstream, snapshot: &Snap
     Ok(now)
 }
 
-/// Keeps what tells `uids` (ascending), which are listed in `index`, from others, so that they are known again should
-/// UIDVALIDITY change. What is known of messages that `index` has lost is forgotten.
+/// Stores the identities of `uids` (ascending), which are listed in `index`, so that these messages are recognised if
+/// UIDVALIDITY changes.
 pub(super) async fn identify(
     state: &mut MailboxState,
     upstream: &mut Upstream,
@@ -101,7 +103,7 @@ async fn identities(upstream: &mut Upstream, uids: &[Uid]) -> Result<UidMap<Iden
         .collect())
 }
 
-/// Old and new UID of each message whose identity is unique on both sides.
+/// The old and the new UID of each message whose identity is unique on both sides.
 fn pairs(old: &UidMap<Identity>, new: &UidMap<Identity>) -> Renumbered {
     let new = unique(new);
     unique(old)
@@ -122,7 +124,8 @@ fn unique(identities: &UidMap<Identity>) -> HashMap<Identity, Uid> {
         .collect()
 }
 
-/// What is to be kept of `past` under the new UIDs. A message keeps the name that devices know it by.
+/// `past` under the new UIDs, without the messages that were not recognised. Each message keeps the UIDVALIDITY and UID
+/// that its first name is made of.
 fn renumbered(past: &Past, uid_validity: u64, pairs: &Renumbered) -> Past {
     let former = |uid: Uid| {
         past.former.get(uid).copied().unwrap_or(Former {

@@ -1,8 +1,8 @@
-//! The delete policy: what becomes of messages that are deleted (semantics of `on_delete`).
+//! The delete policy (`on_delete`): what becomes of deleted messages.
 //!
-//! Between two commands of a removal a crash or a lost connection may leave it half done: a message flagged `\Deleted` that
-//! nobody expunges, or one that is in both folders because the server has no MOVE (RFC 6851). So what is about to be removed
-//! is kept by state first, and the next session of the mailbox finishes it.
+//! A crash or a lost connection between two commands can leave a removal half done: a message is flagged `\Deleted` and
+//! nobody expunges it, or a message is in both folders because the server has no MOVE (RFC 6851). So the gateway first
+//! stores in state what it is about to remove, and the mailbox's next session finishes that.
 
 use std::sync::Arc;
 
@@ -17,24 +17,24 @@ use crate::{
 /// Removes messages of one folder by `expunge`, `trash` or `move:`. (`hide` removes nothing upstream.)
 #[derive(Debug)]
 pub(super) struct Removal {
-    /// The folder that messages go to, as the server calls it, once that has been found out.
+    /// The folder that messages go to, by its name on the server; `None` until it has been looked up.
     target: Option<Arc<str>>,
 }
 
 impl Removal {
-    /// `target`: what an earlier session of the login has found out.
+    /// `target`: the folder that messages go to, if an earlier session of the login has looked it up.
     pub(super) fn new(target: Option<Arc<str>>) -> Self {
         Self { target }
     }
 
-    /// The folder that messages go to, if it has been found out.
+    /// The folder that messages go to, if it has been looked up.
     pub(super) fn into_target(self) -> Option<Arc<str>> {
         self.target
     }
 
-    /// Removes `uids` (ascending). What is not among the returned is confirmed by the tagged OK of each command. `seen` are
-    /// flagged `\Seen` if they go to another folder. A lost connection is replaced once: what was removed already is not there
-    /// any more, so to remove the rest is to say it again.
+    /// Removes `uids` (ascending). Returns those that the server refused to remove; it has confirmed the removal of all
+    /// others by a tagged OK. Flags those of `uids` that are in `seen` as `\Seen` if messages go to another folder. If
+    /// the connection is lost, replaces it once and repeats everything: messages that are gone already do no harm.
     pub(super) async fn remove(
         &mut self,
         state: &mut MailboxState,
@@ -74,7 +74,7 @@ impl Removal {
         };
         if *target == *upstream.mailbox().folder() {
             return match upstream.policy().on_delete {
-                // What lies in the trash is removed from there for good.
+                // Messages in the trash folder itself are expunged.
                 OnDelete::Trash => self.expunge(state, upstream, snapshot, uids).await,
                 _ => Err(Refusal::Misconfigured(Reason::Kept).into()),
             };
@@ -83,7 +83,7 @@ impl Removal {
         if !seen.is_empty()
             && let Err(error) = upstream.mailbox().mark_seen(&seen).await
         {
-            // Of no consequence for the removal, unless the connection is lost.
+            // The removal goes on without `\Seen`, unless the connection is lost.
             if upstream.is_lost() {
                 return Err(upstream.failed(error));
             }
@@ -92,7 +92,7 @@ impl Removal {
         self.file(state, upstream, snapshot, uids, &target).await
     }
 
-    /// The folder that deleted messages go to, as the server calls it; `None` if they are removed for good.
+    /// The folder that deleted messages go to, by its name on the server; `None` if they are expunged.
     async fn target(&mut self, upstream: &mut Upstream) -> Result<Option<Arc<str>>, imap::Error> {
         if let Some(target) = &self.target {
             return Ok(Some(target.clone()));
@@ -108,7 +108,7 @@ impl Removal {
         Ok(Some(target))
     }
 
-    /// Flags and expunges `uids`.
+    /// Flags `uids` as `\Deleted` and expunges them.
     async fn expunge(
         &self,
         state: &mut MailboxState,
@@ -117,11 +117,11 @@ impl Removal {
         uids: &[Uid],
     ) -> Result<Refused, Error> {
         let pending = PendingMove::removal(snapshot.uid_validity(), uids.iter().copied().collect());
-        // It stays when all are gone: no other message ever gets their UIDs.
+        // State keeps this record even after success, which does no harm: no other message ever gets these UIDs.
         let kept = keep(state, &pending).await;
         let is_kept = kept.is_ok();
         if let Err(error) = kept {
-            // A session that is not sure to hold the maildrop removes nothing from it.
+            // A shared store fails: the session may have lost the maildrop, so it removes nothing.
             if state.is_leased() {
                 return Err(error);
             }
@@ -164,7 +164,7 @@ impl Removal {
         Ok(refused)
     }
 
-    /// Finishes what an earlier session has begun to remove, if that was cut short; returns what is gone.
+    /// Finishes a removal that an earlier session began and could not finish. Returns the UIDs that are gone.
     pub(super) async fn finish(
         &self,
         state: &mut MailboxState,
@@ -176,14 +176,14 @@ impl Removal {
             return Ok(Uids::default());
         }
         let copies = *on_delete != OnDelete::Expunge && !upstream.mailbox().has_move();
-        // State is asked only if there may be something to finish.
+        // State is read only if there may be something to finish.
         if snapshot.deleted().is_empty() && !copies {
             return Ok(Uids::default());
         }
         let Some(pending) = state.pending_move().await? else {
             return Ok(Uids::default());
         };
-        // On the heap: hardly any login finds something to finish.
+        // Boxed: hardly any login finds something to finish.
         if !pending.has_copy() {
             Box::pin(self.finish_expunge(state, upstream, snapshot, &pending)).await
         } else if copies {
@@ -193,7 +193,7 @@ impl Removal {
         }
     }
 
-    /// Expunges what bears our `\Deleted` still. The rest was not flagged, and is shown again.
+    /// Expunges the messages that still bear our `\Deleted`. The others were never flagged: the session shows them.
     async fn finish_expunge(
         &self,
         state: &mut MailboxState,
@@ -218,7 +218,7 @@ impl Removal {
         Ok(gone)
     }
 
-    /// Removes what was copied.
+    /// Removes the messages that have been copied and are still here.
     async fn finish_copy(
         &self,
         state: &mut MailboxState,
@@ -235,8 +235,9 @@ impl Removal {
         Ok(refused.gone(&uids))
     }
 
-    /// Copies `uids` (ascending) to `target` and removes them here; what has been copied already is only removed. Those that
-    /// are refused are here still; if they were copied, they will not be copied again.
+    /// Copies `uids` (ascending) to `target` and removes them here. Messages that an earlier session has copied are
+    /// only removed. Returns the UIDs that the server refused: these messages are still here, and those of them that
+    /// were copied will not be copied again.
     async fn copy_and_remove(
         &self,
         state: &mut MailboxState,
@@ -254,7 +255,7 @@ impl Removal {
             fresh = others;
             refused.add(self.remove_copied(state, upstream, kept, &copied).await?);
         }
-        // A command's worth at a time: COPY copies all of a set or nothing (RFC 3501 §6.4.7).
+        // One command at a time: COPY copies all messages of a set or none (RFC 3501 §6.4.7).
         for (_, these) in UidSet::parts(&fresh) {
             refused.add(self.copy_set(state, upstream, snapshot, these, target).await?);
         }
@@ -290,7 +291,7 @@ impl Removal {
             target_uid_validity: status.uid_validity.kept(),
             target_uid_next: Uid(status.uid_next),
         };
-        // What earlier ones could not remove stays kept.
+        // Messages that were copied earlier and could not be removed stay in the record.
         let earlier = pending_copy(state).await?;
         if let Some(earlier) = earlier.filter(|earlier| {
             (&earlier.target, earlier.target_uid_validity) == (&pending.target, pending.target_uid_validity)
@@ -313,7 +314,8 @@ impl Removal {
                 keep(state, &pending).await?;
                 return Ok(not_copied(&error, upstream, here));
             }
-            // Some are gone, which spoils the set: once more for the others.
+            // Some messages are gone, and a server may refuse the whole set for that. So the others are copied without
+            // them.
             copied = upstream.mailbox().copy_to(&here, target).await;
         }
         let is_here = |uid| here.binary_search(&uid).is_ok();
@@ -343,7 +345,8 @@ impl Removal {
         Ok(refused)
     }
 
-    /// What of `pending` was copied indeed and is here still; `None` if that is nothing.
+    /// Those messages of `pending` that really were copied and are still here; `None` if there are none. Stores the
+    /// result in state.
     async fn copied(
         &self,
         state: &mut MailboxState,
@@ -358,7 +361,8 @@ impl Removal {
             upstream.connected(snapshot).await?;
             let mut there = there?;
             let uids = pending.uids.to_vec();
-            // A message of which too little is told counts as not copied: a second copy does less harm than none.
+            // A message for which the server sends no fingerprint counts as not copied: a second copy does less harm
+            // than none.
             pending.uids = Uids::default();
             let here = upstream.mailbox().fingerprints(&uids).await;
             for (uid, fingerprint) in here.map_err(|error| upstream.failed(error))? {
@@ -373,7 +377,7 @@ impl Removal {
     }
 }
 
-/// The copies that were begun and not finished.
+/// The copies that were begun and not finished, as state holds them.
 async fn pending_copy(state: &mut MailboxState) -> Result<Option<PendingMove>, Error> {
     let pending = state.pending_move().await?;
     Ok(pending.filter(PendingMove::has_copy))
@@ -388,7 +392,7 @@ async fn forget(state: &mut MailboxState) -> Result<(), Error> {
     Ok(state.set_pending_move(None).await?)
 }
 
-/// The status of the folder to copy to; it is made if it is missing.
+/// The status of the folder to copy to. Creates the folder if it is missing.
 async fn target_status(mailbox: &mut imap::Mailbox, target: &str) -> Result<FolderStatus, imap::Error> {
     if let Some(status) = mailbox.status(target).await? {
         return Ok(status);
@@ -398,7 +402,7 @@ async fn target_status(mailbox: &mut imap::Mailbox, target: &str) -> Result<Fold
     status.ok_or(imap::Error::NoData("STATUS"))
 }
 
-/// The fingerprints of what has come to the target since the COPY was about to be made.
+/// The fingerprints of the messages that have arrived in the target folder since just before the COPY.
 async fn arrivals(upstream: &mut Upstream, pending: &PendingMove) -> Result<Vec<Digest>, Error> {
     let selection = Selection {
         folder: &pending.target,
@@ -406,7 +410,7 @@ async fn arrivals(upstream: &mut Upstream, pending: &PendingMove) -> Result<Vec<
         wanted: Wanted::default(),
         resync: None,
     };
-    // Without a target there is no copy.
+    // If the target folder does not exist, nothing was copied.
     let Some(mut other) = upstream.select_other(selection).await? else {
         return Ok(Vec::new());
     };
@@ -420,7 +424,8 @@ async fn arrivals(upstream: &mut Upstream, pending: &PendingMove) -> Result<Vec<
     Ok(fingerprints.into_iter().map(|(_, fingerprint)| fingerprint).collect())
 }
 
-/// A folder that the user may not see or make will be out of reach at the next QUIT too.
+/// Makes `error` permanent if the server's refusal is permanent: if the user may not see or create the target folder,
+/// the next QUIT would fail too.
 fn final_or(error: Error) -> Error {
     match error.imap() {
         Some(cause) if cause.is_final() => error.told_as(Refusal::Misconfigured(Reason::Target)),
@@ -451,12 +456,12 @@ mod tests {
         }
     }
 
-    /// Everything succeeds, and what was looked for is gone.
+    /// Every command succeeds, and a search finds nothing.
     fn good(_: &str) -> String {
         "* SEARCH\r\n{tag} OK\r\n".to_owned()
     }
 
-    /// Removes 1 and 2 of three messages, of which 1 was retrieved.
+    /// Removes the messages 1 and 2 of three; 1 was retrieved.
     async fn remove(
         keys: &str,
         state: Arc<dyn StateStore>,
@@ -485,7 +490,7 @@ mod tests {
         assert_eq!(commands[0], "UID STORE 1:2 +FLAGS.SILENT (\\Deleted)");
         assert_eq!(state.pending_move(&inbox()).await.unwrap().unwrap().uids, [1, 2].into());
 
-        // The next session finds one that bears our flag still, and one that somebody else has marked.
+        // The next session finds a message that still bears our flag, and another that somebody else has flagged.
         let (commands, gone) = play("", FULL, good, async |upstream| {
             let mut snapshot = Snapshot::of([2, 3], [2, 3]);
             let mut state = upstream.state(state.clone());

@@ -1,4 +1,4 @@
-//! A message's name in the configured format, and in those of servers that devices come from.
+//! Renders the UIDL of a message in the configured format, which may be that of another server.
 
 use crate::{
     config::{UidlFormat, UidlNumber, UidlPiece, UidlSource, is_uidl},
@@ -7,8 +7,8 @@ use crate::{
 
 /// Appends the UIDL of a message: 1 to 70 octets of 0x21 to 0x7E.
 ///
-/// Two messages of one folder never get the same one, except by [`UidlFormat::EmailId`]: copies of a message may share it
-/// (RFC 8474 §3).
+/// Two messages of one folder get different UIDLs under one UIDVALIDITY, except by [`UidlFormat::EmailId`]: copies of a
+/// message may share an EMAILID (RFC 8474 §3).
 pub(super) fn write(
     format: &UidlFormat,
     uid_validity: UidValidity,
@@ -60,7 +60,8 @@ fn write_number(number: UidlNumber, uid_validity: UidValidity, uid: u32, out: &m
     }
 }
 
-/// UIDVALIDITY for formats that count on its 32 bits (RFC 3501 §2.3.1.1), whatever the server gave.
+/// UIDVALIDITY for formats that have room for 32 bits (RFC 3501 §2.3.1.1): folds a longer one from a server that breaks
+/// this rule.
 fn folded(uid_validity: UidValidity) -> u64 {
     let number = uid_validity.number();
     number >> 32 ^ number & u64::from(u32::MAX)
@@ -70,7 +71,7 @@ fn decimal(value: u64, width: usize, out: &mut Vec<u8>) {
     digits(value, 10, width, out);
 }
 
-/// In lower case, as Dovecot has it.
+/// In lower case, as Dovecot writes it.
 fn hexadecimal(value: u64, width: usize, out: &mut Vec<u8>) {
     digits(value, 16, width, out);
 }
@@ -148,7 +149,7 @@ mod tests {
         let id = |id: &str| written(&UidlFormat::EmailId, 7, 9, Some(id));
         assert_eq!(id("M6d99ac3275bb4e"), "M6d99ac3275bb4e");
         assert_eq!(id(&"x".repeat(70)), "x".repeat(70));
-        // RFC 8474 §4.3 allows 255.
+        // RFC 8474 §4.3 allows 255 octets.
         assert_eq!(id(&"x".repeat(71)), "7.9");
         assert_eq!((id(""), id("a b")), ("7.9".into(), "7.9".into()));
     }
@@ -172,7 +173,7 @@ mod tests {
         }
     }
 
-    /// Any template of a few pieces that is right.
+    /// Any valid template of a few pieces.
     fn templates() -> impl Strategy<Value = String> {
         let piece = prop_oneof![
             Just("%u".to_owned()),

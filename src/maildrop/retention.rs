@@ -1,4 +1,4 @@
-//! Retention: what a login retrieved more than `retain_days` ago is deleted by the delete policy.
+//! Retention by `retain_days`: which messages a login retrieved so long ago that the delete policy is applied to them.
 
 use crate::{
     config::{Policy, Retention},
@@ -6,17 +6,17 @@ use crate::{
     types::{Uid, UidMap},
 };
 
-/// Seconds.
+/// A day, in seconds.
 pub(super) const DAY: u32 = 24 * 3600;
 
-/// The messages of `index` that `marks` has had for longer than `policy` retains them, and when each was retrieved (seconds
-/// since 1970).
+/// The messages of `index` that were retrieved, according to `marks`, so long ago that `policy` retains them no more,
+/// and when each was retrieved (seconds since 1970).
 pub(super) fn due(policy: &Policy, marks: &Marks, index: &Index, now: u32) -> UidMap<u32> {
     let due = due_by_marks(policy, marks, now);
     due.filter(|&(uid, _)| index.entries.contains(uid)).collect()
 }
 
-/// Whether anything may be due: only the mailbox tells what exists still.
+/// Whether any message may be due according to `marks`. Only the mailbox shows which messages still exist.
 pub(super) fn may_be_due(policy: &Policy, marks: &Marks, now: u32) -> bool {
     due_by_marks(policy, marks, now).next().is_some()
 }
@@ -33,7 +33,7 @@ fn due_by_marks(policy: &Policy, marks: &Marks, now: u32) -> impl Iterator<Item 
     })
 }
 
-/// Whether `days` have passed since `at`.
+/// Whether `days` have passed from `at` to `now` (seconds since 1970).
 pub(super) fn is_over(at: u32, days: u32, now: u32) -> bool {
     u64::from(at) + u64::from(days) * u64::from(DAY) <= u64::from(now)
 }

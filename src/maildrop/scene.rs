@@ -1,4 +1,4 @@
-//! For unit tests: a folder at an upstream that answers as a test wants, and a state that fails.
+//! Help for unit tests: a folder at an upstream that answers as a test wants, and a state that fails.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::{
     types::MailboxName,
 };
 
-/// An account with these maildrop keys.
+/// A configuration of one account with the maildrop keys `keys`.
 pub(super) fn config(keys: &str) -> Config {
     let text = format!(
         "[upstream.home]\nhost = \"127.0.0.1\"\nport = 1\ntls = \"off\"\n[upstream.home.maildrop]\n{keys}\n\
@@ -23,8 +23,8 @@ pub(super) fn config(keys: &str) -> Config {
     Config::parse(&text, std::path::Path::new("")).unwrap()
 }
 
-/// Runs `work` on the INBOX of an account with these maildrop keys, which cannot be reached again once it is lost. `answer` is
-/// as in [`play_with`]. Returns the commands too.
+/// Runs `work` on the INBOX of an account with the maildrop keys `keys`. If the connection is lost, it cannot be made
+/// again. `answer` is as in [`play_with`]. Returns the commands that the server got, and what `work` returned.
 pub(super) async fn play<T>(
     keys: &str,
     capabilities: &str,

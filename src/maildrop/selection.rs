@@ -1,4 +1,4 @@
-//! Which messages of its folders a session shows, and in which order.
+//! Selects the messages of its folders that a session shows, and orders them.
 
 use std::sync::Arc;
 
@@ -9,30 +9,33 @@ use crate::{
     types::{UidRanges, Uids},
 };
 
-/// What can be shown of a folder.
+/// The messages of a folder that can be shown.
 #[derive(Debug)]
 pub(super) struct Candidates {
     pub(super) index: Arc<Index>,
-    /// Given up by somebody else: as if they were not there.
+    /// Messages that bear `\Deleted` upstream. They are treated as if they did not exist.
     pub(super) deleted: Uids,
-    /// Messages that the login no longer sees. They still count among the newest: what lies behind them stays behind.
+    /// Messages that the login no longer sees. They still count for `newest`, so that no older message takes their
+    /// place.
     pub(super) hidden: Uids,
-    /// Only these are shown; all if `None`.
+    /// If set, only these messages are shown.
     pub(super) among: Option<UidRanges>,
-    /// Only what arrived then or later (seconds since 1970), or whose arrival the server does not tell, is shown.
+    /// Only messages that arrived at this time or later (seconds since 1970) are shown, and messages whose arrival the
+    /// server does not tell.
     pub(super) since: u32,
     /// Messages whose notices have been deleted.
     pub(super) noticed: Uids,
 }
 
 impl Candidates {
-    /// Whether nothing is left out.
+    /// Whether all messages are shown.
     fn are_all(&self) -> bool {
         self.deleted.is_empty() && self.hidden.is_empty() && self.among.is_none() && self.since == 0
     }
 }
 
-/// The messages that a session shows, in its order; `None` if they are all of the only folder in its own order.
+/// The messages that a session shows, in the session's order; `None` if they are all messages of the only folder, in
+/// that folder's order.
 pub(super) fn rows(candidates: &[Candidates], view: &View) -> Option<Vec<Row>> {
     if let [only] = candidates
         && only.are_all()
@@ -82,7 +85,7 @@ pub(super) fn rows(candidates: &[Candidates], view: &View) -> Option<Vec<Row>> {
     Some(shown.map(|(_, _, row)| row).collect())
 }
 
-/// All messages of the only folder, in its order.
+/// All messages of the only folder, in the folder's order.
 pub(super) fn all(index: &Index) -> Vec<Row> {
     let entries = index.entries.iter();
     entries.map(|(uid, &octets)| Row::of(uid, octets)).collect()
@@ -104,7 +107,7 @@ mod tests {
         }
     }
 
-    /// UIDs 1, 2, 3… of these octets and arrivals.
+    /// Messages of UID 1, 2, 3… with these octets and arrivals.
     fn candidates(messages: &[(u32, u32)]) -> Candidates {
         let mut index = Index {
             uid_validity: 7,
@@ -166,7 +169,7 @@ mod tests {
         assert_eq!(shown(&[some], &view), [(0, 3, false), (0, 4, false)]);
     }
 
-    /// Else a device that takes the newest ten and hides them would be led back through the whole archive.
+    /// Otherwise a device that retrieves the newest ten and hides them would go back through the whole archive.
     #[test]
     fn what_is_hidden_counts_as_newest() {
         let mut some = candidates(&[(10, 1), (10, 2), (10, 3), (200, 4), (10, 5)]);

@@ -1,4 +1,4 @@
-//! What all maildrops share.
+//! What all maildrops have in common.
 
 use std::sync::Arc;
 
@@ -11,17 +11,17 @@ use crate::{
     state::{Leases, StateStore},
 };
 
-/// What a session needs beyond its own upstream. A reload of the configuration leaves it as it is.
+/// What sessions need besides their upstream. A reload of the configuration does not replace it.
 #[derive(Debug)]
 pub(super) struct Shared {
-    /// Upstream connections that wait for the next session of their login.
+    /// The parked upstream connections.
     pub(super) pool: Arc<Pool<Parked>>,
     pub(super) state: Arc<dyn StateStore>,
     /// Who holds which maildrop.
     pub(super) leases: Leases,
     pub(super) undelivered: Undelivered,
-    /// Who is told when somebody must act.
+    /// Tells people when they must act.
     pub(super) notices: Notices,
-    /// Work that sessions leave to be finished behind them.
+    /// The work that sessions leave to the background when they end.
     pub(super) tasks: TaskTracker,
 }

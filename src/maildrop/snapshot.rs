@@ -1,5 +1,6 @@
-//! What a session sees of a mailbox, and how it is brought up to date: only what is new is listed. What vanished is told by a
-//! server with QRESYNC, and found by counting at any other; and counted nevertheless, because not every QRESYNC tells all.
+//! The snapshot of a mailbox, and how it is brought up to date: only new messages are listed. A server with QRESYNC
+//! reports which messages vanished; at any other server, counting the messages shows whether some did. The messages are
+//! counted with QRESYNC too, because some servers do not report all.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,28 +13,28 @@ use crate::{
     types::{Uid, UidMap, UidRanges, UidValidity, Uids},
 };
 
-/// The messages of a mailbox: which exist, and of how many octets.
+/// The messages of a mailbox, with their octets.
 #[derive(Debug, Clone)]
 pub(super) struct Snapshot {
     index: Arc<Index>,
-    /// Messages that bear `\Deleted` upstream: somebody else has given them up.
+    /// Messages that bear `\Deleted` upstream, usually because another client has deleted them.
     deleted: Uids,
-    /// HIGHESTMODSEQ when the mailbox was selected: what came later is told again, which does no harm.
+    /// HIGHESTMODSEQ when the mailbox was selected. The next QRESYNC reports later changes again, which does no harm.
     modseq: u64,
-    /// What the messages were before UIDVALIDITY changed.
+    /// The messages' UIDs before UIDVALIDITY changed.
     earlier: Earlier,
-    /// State holds the index as it is.
+    /// Whether state holds the index as it is.
     is_saved: bool,
-    /// When the server was last asked in a way that can't hide new mail.
+    /// When the mailbox was last selected or listed: NOOP may hide new mail, these do not.
     checked: Instant,
 }
 
-/// What the messages of a mailbox were before UIDVALIDITY changed.
+/// The UIDs of a mailbox's messages before UIDVALIDITY changed.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Earlier {
-    /// What each message was when devices first saw it.
+    /// The UIDVALIDITY and UID of each message when devices first saw it, if UIDVALIDITY has changed since.
     pub(super) former: Arc<UidMap<Former>>,
-    /// UIDVALIDITY when devices first saw any; 0 if UIDs are of this session only.
+    /// UIDVALIDITY when devices first saw the mailbox; 0 if its UIDs hold for this session only.
     pub(super) first_uid_validity: u64,
 }
 
@@ -46,17 +47,17 @@ impl From<Past> for Earlier {
     }
 }
 
-/// How long a connection that waited may take for a sign of life: a new one is made sooner than a device gives up on one
-/// that some router has forgotten.
+/// How long a parked connection may take to answer. A router may have forgotten it; then a new connection is made
+/// before the device gives up.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
 
-/// How long NOOP is believed. Some servers tell nothing new upon it, so a parked mailbox is selected again after this
-/// time: if a device polls each minute, new mail is at most five minutes late.
+/// How long the answers to NOOP are trusted. Some servers do not report new mail upon NOOP, so a parked mailbox is
+/// selected again after this time. If a device polls each minute, new mail is at most five minutes late.
 const NOOP_IS_BELIEVED: Duration = Duration::from_secs(4 * 60);
 
 impl Snapshot {
-    /// Selects `folder` on a new connection, and lists what `known`, the index that state holds, lacks. `login` makes another
-    /// connection if the server hangs up on that.
+    /// Selects `folder` on a new connection, and lists the messages that `known`, the index that state holds, lacks.
+    /// `login` makes another connection if the server hangs up on the first.
     pub(super) async fn open(
         connection: Connection,
         login: Login<'_>,
@@ -76,8 +77,8 @@ impl Snapshot {
         Ok((mailbox, snapshot))
     }
 
-    /// The same on another connection, once the first was lost. `None` if UIDVALIDITY has changed: then the snapshot stays as
-    /// it was.
+    /// Brings the snapshot up to date on a new connection, after the last one was lost. `None` if UIDVALIDITY has
+    /// changed: then the snapshot stays as it was.
     pub(super) async fn reopen(
         &mut self,
         connection: Connection,
@@ -96,8 +97,8 @@ impl Snapshot {
         Ok(Some(mailbox))
     }
 
-    /// Makes the snapshot of a connection that waited exact by one NOOP; only if something has changed more is asked. If this
-    /// fails, the connection is of no use.
+    /// Brings the snapshot of a parked connection up to date, by one NOOP if nothing has changed. If this fails, the
+    /// connection is of no use.
     pub(super) async fn refresh(&mut self, mailbox: &mut Mailbox, policy: &Policy) -> Result<(), Error> {
         let is_sure = self.checked.elapsed() < NOOP_IS_BELIEVED && !mailbox.is_old();
         let alive = tokio::time::timeout(SIGN_OF_LIFE, async {
@@ -170,12 +171,12 @@ impl Snapshot {
         &self.deleted
     }
 
-    /// What the messages were before UIDVALIDITY changed.
+    /// The messages' UIDs before UIDVALIDITY changed.
     pub(super) fn earlier(&self) -> &Earlier {
         &self.earlier
     }
 
-    /// Takes what the messages were before UIDVALIDITY changed.
+    /// Sets the messages' UIDs before UIDVALIDITY changed.
     pub(super) fn set_earlier(&mut self, earlier: Earlier) {
         self.earlier = earlier;
     }
@@ -185,7 +186,7 @@ impl Snapshot {
         self.index.row as usize
     }
 
-    /// Forgets messages that were removed.
+    /// Forgets messages that are gone.
     pub(super) fn forget(&mut self, gone: &Uids) {
         if gone.is_empty() {
             return;
@@ -195,8 +196,8 @@ impl Snapshot {
         self.is_saved = false;
     }
 
-    /// Notes for the next session how many messages in a row this one fetched (0: none), and the octets that messages were
-    /// delivered with.
+    /// Notes for the next session the length of this session's first run (0: nothing was fetched), and the octets that
+    /// were counted when messages were delivered.
     pub(super) fn learn(&mut self, row: usize, octets: impl Iterator<Item = (Uid, u32)>) {
         let row = match row {
             0 => self.index.row,
@@ -223,7 +224,7 @@ impl Snapshot {
         self.is_saved
     }
 
-    /// The index for state to keep, which then holds it as it is.
+    /// The index, which the caller saves: [`Snapshot::is_saved`] from now on.
     pub(super) fn take_for_saving(&mut self) -> Arc<Index> {
         if self.index.modseq != self.modseq {
             Arc::make_mut(&mut self.index).modseq = self.modseq;
@@ -237,8 +238,8 @@ fn is_same(a: &Arc<Index>, b: &Arc<Index>) -> bool {
     Arc::ptr_eq(a, b) || a == b
 }
 
-/// What is asked of each message besides UID and size: what a maildrop of this policy must know, and what is known
-/// already, for another login that leads to the same mailbox may need it.
+/// What to ask of each message besides UID and size: what a maildrop of this policy needs, and what the index has
+/// already, because another login of the same mailbox may need that.
 fn wanted(policy: &Policy, known: Option<&Index>) -> Wanted {
     Wanted {
         arrived: policy.folders.len() > 1
@@ -248,7 +249,7 @@ fn wanted(policy: &Policy, known: Option<&Index>) -> Wanted {
     }
 }
 
-/// Selects the folder of a new connection, and brings what is known of it up to date. Returns its index, and the UIDs that
+/// Selects `folder` on a new connection, and brings the index `known` up to date. Returns the index, and the UIDs that
 /// bear `\Deleted`.
 async fn list(
     mut connection: Connection,
@@ -296,15 +297,16 @@ async fn list(
     Ok((mailbox, index, hidden))
 }
 
-/// The UID from which on `index` knows nothing.
+/// The lowest UID above all that are in `index`.
 fn unknown_from(index: &Index) -> Uid {
     Uid(index.entries.last().map_or(1, |Uid(uid)| uid.saturating_add(1)))
 }
 
-/// Brings `known` up to what `mailbox` holds. `listed` is what it told of the messages from [`unknown_from`] on.
+/// Brings `known` up to date with `mailbox`. `listed` is the server's listing of the messages from [`unknown_from`] on.
 ///
-/// UIDs ascend (RFC 3501 §2.3.1.1), so everything below the last known one is known: as many messages as the server has
-/// means the same messages, fewer means that some vanished. Returns all messages, and the UIDs that bear `\Deleted`.
+/// UIDs ascend (RFC 3501 §2.3.1.1), so no new message appears below the last known UID. If the index has as many
+/// messages as the server, they are the same; if it has more, some have vanished. Returns all messages, and the UIDs
+/// that bear `\Deleted`.
 async fn catch_up(
     mailbox: &mut Mailbox,
     known: Arc<Index>,
@@ -332,7 +334,7 @@ async fn catch_up(
             }
             relisted += 1;
         } else if index.entries.len() < exists {
-            // New mail came meanwhile; or the index lacks something, and is made anew.
+            // New mail has come meanwhile. If a listing does not help, the index lacks old messages, and is made anew.
             let from = if relisted == 0 { unknown_from(&index) } else { Uid(1) };
             let mut listed = mailbox.list(from, wanted).await?;
             if from.0 == 1 {
@@ -361,7 +363,7 @@ async fn catch_up(
     Ok((index, deleted))
 }
 
-/// Those messages of `index` that are in `deleted`.
+/// The messages of `index` that are in `deleted`.
 fn among(index: &Index, deleted: &UidRanges) -> Uids {
     if deleted.is_empty() {
         return Uids::default();
@@ -369,7 +371,8 @@ fn among(index: &Index, deleted: &UidRanges) -> Uids {
     index.entries.uids().filter(|&uid| deleted.contains(uid)).collect()
 }
 
-/// A mailbox in use changes while it is listed; one whose server contradicts itself would never be listed.
+/// A mailbox in use changes while it is listed, so it may be listed several times. The limit is for servers that
+/// contradict themselves.
 const MOST_LISTINGS: u32 = 3;
 
 fn append(index: &mut Arc<Index>, listed: Listed) {

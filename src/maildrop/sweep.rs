@@ -1,4 +1,4 @@
-//! Retention without a device: for logins that do not come back.
+//! The sweep: retention for logins whose device does not come back.
 
 use super::{Error, Maildrops, Refusal, open::leave_all, retention};
 use crate::{
@@ -8,23 +8,23 @@ use crate::{
     types::{MailboxName, UidMap},
 };
 
-/// What is due in one folder of a login.
+/// The messages of one folder whose `retain_days` are over for a login.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Due {
-    /// The folder.
+    /// The folder, as configured.
     pub folder: String,
     /// When each message was retrieved, in seconds since 1970.
     pub messages: UidMap<u32>,
 }
 
 impl Maildrops {
-    /// The logins that have marks, with the mailboxes they concern.
+    /// Each login that has marks, with the mailbox that they are for.
     pub async fn marked(&self) -> Result<Vec<(String, MailboxName)>, Unavailable> {
         let all = self.shared.state.all_marks().await?;
         Ok(all.into_iter().map(|(login, mailbox, _)| (login, mailbox)).collect())
     }
 
-    /// What a login of `account` would remove now because of `retain_days`; removes nothing.
+    /// The messages that a login of `account` would remove now because of `retain_days`. Removes nothing.
     pub async fn due(&self, account: &Account) -> Result<Vec<Due>, Error> {
         let mut folders = self.hold(account).await?;
         let mut all = Vec::new();
@@ -42,8 +42,9 @@ impl Maildrops {
         failed.map_or(Ok(all), Err)
     }
 
-    /// Removes what is due of `account`, as its next login would; asks the upstream only if state says that something may
-    /// be due. A session that has the maildrop open has done so itself.
+    /// Removes the messages of `account` whose `retain_days` are over, as the account's next login would. Asks the
+    /// upstream only if some may be due by their marks. If a session has the maildrop open, does nothing: that session
+    /// has done it at its login.
     pub async fn sweep(&self, account: &Account) -> Result<(), Error> {
         if !matches!(account.policy.retention, Retention::Days(_)) {
             return Ok(());

@@ -1,5 +1,5 @@
-//! Where deleted messages go, and whether they can, as far as that can be known without trying: by LIST, STATUS and MYRIGHTS
-//! (RFC 4314 §3.5).
+//! Finds out where deleted messages go, and what would prevent it, without trying: by LIST, STATUS and MYRIGHTS (RFC
+//! 4314 §3.5).
 
 use super::trash::{self, Choice};
 use crate::{
@@ -10,9 +10,9 @@ use crate::{
 /// Where deleted messages go.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Target {
-    /// What becomes of them, once for each kind of it.
+    /// What becomes of them, without repetitions; several if folders differ.
     pub fates: Vec<Fate>,
-    /// What is in the way.
+    /// What would prevent it.
     pub obstacles: Vec<Obstacle>,
 }
 
@@ -23,29 +23,30 @@ pub enum Fate {
     Hidden,
     /// It is removed for good.
     Expunged,
-    /// It stays: `on_delete` moves it to the folder in which it is.
+    /// It stays: `on_delete` would move it to the folder that it is in.
     Kept,
-    /// It goes to this folder, a name as the server has it.
+    /// It moves to this folder, which exists. The name is the server's.
     Moved(String),
-    /// The same for a folder that the first delete makes.
+    /// It moves to this folder, which the first deletion creates.
     MovedToNew(String),
 }
 
-/// Why a deleted message cannot go there.
+/// Why a message cannot be deleted in this way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Obstacle {
-    /// The folder can only be read.
+    /// The folder is read-only.
     ReadOnly(String),
     /// The user may not remove messages from this folder.
     MayNotRemove(String),
     /// The user may not file messages into this folder.
     MayNotInsert(String),
-    /// This folder is missing, and cannot be made: below that one the user may make none, or there can be none.
+    /// The first folder is missing and cannot be created below the second: the user may not, or the second can have no
+    /// folders.
     CannotBeMade(String, String),
 }
 
 impl Target {
-    /// Nothing is needed of the upstream.
+    /// The target of `hide`, which needs nothing of the upstream.
     pub(super) fn hidden() -> Self {
         Self {
             fates: vec![Fate::Hidden],
@@ -53,7 +54,7 @@ impl Target {
         }
     }
 
-    /// Adds what is so of another folder.
+    /// Adds the fates and obstacles of another folder.
     pub(super) fn add(&mut self, other: Self) {
         for fate in other.fates {
             if !self.fates.contains(&fate) {
@@ -68,7 +69,7 @@ impl Target {
     }
 }
 
-/// Where messages of the selected `mailbox` go by `policy`, which does not hide them. Makes no folder.
+/// Where deleted messages of the selected `mailbox` go by `policy`, which is not `hide`. Creates no folder.
 pub(super) async fn examine(mailbox: &mut Mailbox, policy: &Policy, is_read_only: bool) -> Result<Target, Error> {
     let source = mailbox.folder().to_owned();
     let mut obstacles = Vec::new();
@@ -119,7 +120,7 @@ pub(super) async fn examine(mailbox: &mut Mailbox, policy: &Policy, is_read_only
     })
 }
 
-/// Why the folder `name` cannot be made, if that can be known: the folder above it tells.
+/// Why the folder `name` cannot be created, if the folder above it shows that.
 async fn hindrance(mailbox: &mut Mailbox, name: &str) -> Result<Option<Obstacle>, Error> {
     let folders = mailbox.folders().await?;
     let Some(above) = above(name, &folders) else {
@@ -133,7 +134,7 @@ async fn hindrance(mailbox: &mut Mailbox, name: &str) -> Result<Option<Obstacle>
     Ok(cannot.then(|| Obstacle::CannotBeMade(name.to_owned(), above.name.clone())))
 }
 
-/// The nearest of `folders` above `name`.
+/// The nearest of `folders` above the folder `name`.
 fn above<'a>(name: &str, folders: &'a [Folder]) -> Option<&'a Folder> {
     let is_above = |folder: &&Folder| {
         let rest = name.strip_prefix(folder.name.as_str());
@@ -146,7 +147,8 @@ fn above<'a>(name: &str, folders: &'a [Folder]) -> Option<&'a Folder> {
 mod tests {
     use super::{super::scene::play, *};
 
-    /// Where mail goes by these keys, at a server with these folders, in LIST's form, of these rights.
+    /// The target by these keys, at a server with these folders, given as in LIST, and these rights. Returns the
+    /// commands too.
     async fn examined(keys: &str, folders: &[&str], rights: &[(&str, &str)]) -> (Target, Vec<String>) {
         let list: String = folders.iter().map(|folder| format!("* LIST {folder}\r\n")).collect();
         let answer = |command: &str| {

@@ -1,16 +1,16 @@
-//! How far TOP goes: the header, the empty line, and so many lines of the body (RFC 1939 §7).
+//! Where TOP ends: after the header, the empty line, and the number of lines that the device asks for (RFC 1939 §7).
 
-/// Counts the lines that pass.
+/// Counts the lines that pass, and stops after the last.
 #[derive(Debug)]
 pub struct LineLimit {
     in_header: bool,
-    /// Octets of the current line other than CR, as far as it matters whether there are any.
+    /// Whether the current line has no octets but CR so far.
     line_empty: bool,
     left: u64,
 }
 
 impl LineLimit {
-    /// For a whole message: the header passes, then `lines` lines.
+    /// The limit for a whole message: the header passes, then `lines` lines.
     pub fn message(lines: u64) -> Self {
         Self {
             in_header: true,
@@ -19,7 +19,7 @@ impl LineLimit {
         }
     }
 
-    /// For the text that follows a header: `lines` lines pass.
+    /// The limit for the text without the header: `lines` lines pass.
     pub fn text(lines: u64) -> Self {
         Self {
             in_header: false,
@@ -28,7 +28,7 @@ impl LineLimit {
         }
     }
 
-    /// How many octets of `chunk`, the next of the message, may pass.
+    /// How many octets of `chunk` pass, the next piece of the message.
     pub fn pass(&mut self, chunk: &[u8]) -> usize {
         if self.is_reached() {
             return 0;
@@ -51,7 +51,7 @@ impl LineLimit {
         chunk.len()
     }
 
-    /// Nothing more passes.
+    /// Whether nothing more passes.
     pub fn is_reached(&self) -> bool {
         !self.in_header && self.left == 0
     }

@@ -1,29 +1,29 @@
-//! Which folder `on_delete = "trash"` moves messages to.
+//! Finds the folder to which `on_delete = "trash"` moves messages.
 
 use std::sync::LazyLock;
 
 use crate::imap::{Error, Folder, Mailbox, Namespace};
 
-/// Folders that servers without SPECIAL-USE (RFC 6154) keep deleted messages in, the likeliest first.
+/// The usual names of the trash folder at servers without SPECIAL-USE (RFC 6154), the likeliest first.
 static USUAL_TRASH: LazyLock<Vec<String>> = LazyLock::new(|| {
     let lines = include_str!("trash_names.txt").lines();
     let names = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
     names.map(str::to_lowercase).collect()
 });
-/// The folder that is made if there is none.
+/// The folder that is created if there is none.
 const NEW_TRASH: &str = "Trash";
 
 /// A folder for deleted messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Choice {
-    /// One that exists, as the server calls it.
+    /// A folder that exists, by its name on the server.
     Existing(String),
-    /// One that need not exist, as a configuration would call it.
+    /// A folder that need not exist yet, by its name in a configuration.
     Named(String),
 }
 
-/// The folder for deleted messages: the one with `\Trash` (RFC 6154 §2), else the configured one, else one that bears a usual
-/// name; `Trash` if there is none.
+/// The folder for deleted messages: the one with `\Trash` (RFC 6154 §2), else the configured one, else one with a usual
+/// name, else `Trash`.
 pub(super) async fn choose(mailbox: &mut Mailbox, configured: Option<&str>) -> Result<Choice, Error> {
     let folders = mailbox.folders().await?;
     if let Some(folder) = folders.iter().find(|folder| folder.is_trash) {
@@ -39,7 +39,7 @@ pub(super) async fn choose(mailbox: &mut Mailbox, configured: Option<&str>) -> R
     })
 }
 
-/// The same, as the server calls it, to file messages into.
+/// Like [`choose`]. Returns the folder's name on the server, for moving messages there.
 pub(super) async fn find(mailbox: &mut Mailbox, configured: Option<&str>) -> Result<String, Error> {
     match choose(mailbox, configured).await? {
         Choice::Existing(name) => Ok(name),
@@ -59,10 +59,11 @@ fn usual<'a>(folders: &'a [Folder], namespace: &Namespace) -> Option<&'a Folder>
     Some(&folders[at])
 }
 
-/// Folders that are but a shelf for a user's own.
+/// Folders that servers put above the user's own folders.
 const SHELVES: [&str; 3] = ["INBOX", "[Gmail]", "[Google Mail]"];
 
-/// The name of a folder below the user's root, or below a shelf there: `Trash`, `INBOX.Trash`, `[Gmail]/Trash`.
+/// The name of a folder without the namespace's prefix and without a folder of [`SHELVES`] above it: `Trash` for
+/// `INBOX.Trash` and for `[Gmail]/Trash`.
 fn own_name<'a>(folder: &'a Folder, namespace: &Namespace) -> &'a str {
     let name = namespace.without_prefix(&folder.name);
     let below = folder.delimiter.and_then(|delimiter| {

@@ -1,4 +1,4 @@
-//! UIDL: the names of messages, which must stay the same in every session (RFC 1939 §7).
+//! UIDL: the messages' unique ids, which must be the same in every session (RFC 1939 §7).
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -13,26 +13,26 @@ use crate::{
     types::{UidMap, UidValidity, Uids},
 };
 
-/// RFC 1939 §7: 1 to 70 octets, 0x21–0x7E.
+/// The most octets of a unique id (RFC 1939 §7).
 const LONGEST: usize = 70;
 
-/// How the messages of a session are named.
+/// The names of a session's messages: their unique ids, apart from that of the gateway's own mail.
 #[derive(Debug)]
 pub(super) struct Names {
     format: UidlFormat,
     folders: Vec<FolderNames>,
-    /// All names of imported messages, also of those that are gone: no other message may get one.
+    /// The imported names, those of messages that are gone included: no other message may get one of them.
     taken: HashSet<String>,
 }
 
-/// What the names of a folder's messages are made of.
+/// What the names of one folder's messages are made of.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Named<'a> {
-    /// As configured.
+    /// The folder, as configured.
     pub(super) folder: &'a str,
     pub(super) index: &'a Arc<Index>,
     pub(super) earlier: &'a Earlier,
-    /// Names of another server.
+    /// The names that were imported from another server.
     pub(super) imported: &'a UidMap<String>,
 }
 
@@ -40,11 +40,12 @@ pub(super) struct Named<'a> {
 struct FolderNames {
     index: Arc<Index>,
     earlier: Earlier,
-    /// From another server.
+    /// The names that were imported from another server. Each name is in one folder only.
     imported: UidMap<String>,
-    /// Messages whose EMAILID an earlier message bears too: a copy within the folder.
+    /// Copies within the folder: messages whose EMAILID an earlier message has too.
     copies: Uids,
-    /// What tells the folder from the others; INBOX goes without, so that adding a folder to it changes no name.
+    /// Ends all names of the folder if there are several folders, so that they differ. Empty for INBOX: if a folder is
+    /// added to INBOX, no name in INBOX changes.
     suffix: String,
 }
 
@@ -56,7 +57,7 @@ impl Names {
         let mut named = Vec::with_capacity(folders.len());
         for folder in folders {
             let mut imported = folder.imported.clone();
-            // The same message may lie in two folders.
+            // The same message may be in two folders, and only one of both may get the name.
             imported.retain(|_, name| taken.insert(name.clone()));
             named.push(FolderNames {
                 index: folder.index.clone(),
@@ -77,7 +78,7 @@ impl Names {
         }
     }
 
-    /// Appends the name of `row`, which is of a folder, to `out`.
+    /// Appends the name of `row`, which belongs to a folder, to `out`.
     pub(super) fn write(&self, row: Row, out: &mut Vec<u8>) {
         let folder = &self.folders[usize::from(row.folder)];
         if row.shows == Shows::Message
@@ -111,7 +112,8 @@ impl FolderNames {
             uid_validity: self.index.uid_validity,
             uid: row.uid,
         });
-        // The UID alone may have been another message's under the first UIDVALIDITY.
+        // A UID that is not of the first UIDVALIDITY does not name the message alone: under the first, another message
+        // may have had it.
         let format = if format.tells_validity() || first_seen.uid_validity == *first_uid_validity {
             format
         } else {
@@ -126,7 +128,7 @@ impl FolderNames {
     }
 }
 
-/// Messages whose EMAILID an earlier message bears.
+/// The messages whose EMAILID an earlier message has too.
 fn copies(index: &Index) -> Uids {
     let mut seen = HashSet::new();
     let uids = index.entries.uids().zip(&index.email_ids);
@@ -225,7 +227,7 @@ mod tests {
         assert_eq!(name(&names, 4, false), "7.4", "what bore it is gone");
     }
 
-    /// EMAILID outlives UIDVALIDITY (RFC 8474 §5.1), and so does a name made of it.
+    /// EMAILID stays the same when UIDVALIDITY changes (RFC 8474 §5.1), and so must a name made of it.
     #[test]
     fn an_email_id_stays_when_uidvalidity_changes() {
         let mut ids = Index {
@@ -253,7 +255,7 @@ mod tests {
         assert_eq!(name(&names, 3, true), "3-notice");
     }
 
-    /// Else the name that a device knows one message by would mean another.
+    /// Otherwise a name by which a device knows one message would come to mean another.
     #[test]
     fn an_imported_name_of_a_message_that_is_gone_is_given_to_no_other() {
         let text = "[upstream.home]\nhost = \"imap.example.org\"\nlogins = [\"*\"]\n[upstream.home.maildrop]\nuidl = \"uid\"\n";

@@ -1,11 +1,12 @@
-//! Messages that exist upstream and that the upstream does not deliver, whatever the reason.
+//! Messages that exist upstream, but that the upstream does not deliver, for whatever reason.
 //!
-//! A device that hears `-ERR` for a message asks for it again at each poll, and some never get beyond it. So a notice takes the
-//! message's place, under its UIDL, once it will hardly pass: the message was asked for and did not come in two sessions if
-//! the upstream said that it has none to give, or in three sessions over an hour if it may pass (a cut, a BYE, a literal
-//! that ends early, words such as "try again later"). The message itself stays: it does not count as retrieved, and to delete
-//! the notice only hides it. It is asked for again: in each session if the upstream says no, and once a day if that may cost the
-//! connection.
+//! If a device gets `-ERR` for a message, it asks for the message again at each poll, and some devices never go on to
+//! the next message. So a notice takes the message's place, under the message's UIDL, once the failure looks permanent.
+//! That is so after two sessions in which the upstream said that it has nothing to deliver. If the failure may pass (a
+//! cut, a BYE, a literal that ends early, words such as "try again later"), it is so after three sessions over at least
+//! an hour. The message itself stays upstream. It does not count as retrieved, and deleting the notice only hides the
+//! message. The gateway goes on asking for it: in each session if the upstream just says NO, but only once a day if
+//! asking may cost the connection.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -17,39 +18,41 @@ use crate::{
     types::{MailboxName, Uid, Uids},
 };
 
-/// Messages of one mailbox that are remembered; more are that mailbox's trouble and not its messages'.
+/// How many messages of one mailbox are remembered. If more fail, the fault is the mailbox's and not that of single
+/// messages.
 const MOST: usize = 1000;
-/// Sessions in which a message that the upstream says it can't deliver must fail.
+/// A notice comes after this many sessions in which the upstream said that it has nothing to deliver.
 const LASTING_SESSIONS: u32 = 2;
-/// Sessions in which a message must fail for reasons that may pass.
+/// A notice comes after this many sessions with any failures, if they are spread over [`PASSING_SECONDS`].
 const PASSING_SESSIONS: u32 = 3;
-/// Seconds between the first and the last of these sessions.
+/// The least seconds between the first failure and the last.
 const PASSING_SECONDS: u32 = 3600;
-/// Seconds in which a message whose notice was shown is not asked for again.
+/// For how many seconds after a failure that may cost the connection a message is not asked for again.
 const NOT_AGAIN: u32 = 24 * 3600;
 
-/// What was not delivered to earlier sessions. It need not outlive the process: a notice comes some sessions later then.
+/// The messages that were not delivered to earlier sessions. This is not stored: after a restart, notices come some
+/// sessions later.
 #[derive(Debug, Default)]
 pub(super) struct Undelivered(DashMap<MailboxName, BTreeMap<Key, Failures>>);
 
 /// UIDVALIDITY and UID.
 type Key = (u64, Uid);
 
-/// How a message has failed to come; times are seconds since 1970.
+/// The failures of one message. Times are in seconds since 1970.
 #[derive(Debug, Clone, Default)]
 struct Failures {
     first: u32,
     last: u32,
     sessions: u32,
-    /// Sessions in which the upstream said that it has nothing to give.
+    /// How many sessions failed because the upstream said that it has nothing to deliver.
     lasting: u32,
-    /// Its content began and broke off, when the device had been told that it comes.
+    /// Whether the content has begun and broken off, after the device got its `+OK`.
     broke_off: bool,
-    /// The notice, and when the message was last asked for.
+    /// When the notice was made, and its text: the message is not asked for again for [`NOT_AGAIN`].
     notice: Option<(u32, Arc<[u8]>)>,
 }
 
-/// Whether a failure to deliver a message will last.
+/// Whether a failure to deliver a message is likely to last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// NO, BAD, NIL, or OK without data.
@@ -59,7 +62,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// The kind of `error`, which a FETCH of the message has ended with; `None` if it is no fault of the message.
+    /// The kind of `error`, with which a FETCH of the message has ended; `None` if the message is not to blame.
     pub(super) fn of(error: &Error) -> Option<Self> {
         let error = error.imap()?;
         if error.asks_for_a_pause() {
@@ -92,25 +95,25 @@ impl Failures {
 }
 
 impl Undelivered {
-    /// The messages of a UIDVALIDITY that earlier sessions asked for in vain: they are asked for alone, so that they spoil no
-    /// other's delivery.
+    /// The messages of `uid_validity` that were not delivered to earlier sessions. They are fetched alone, so that no
+    /// other message of a set fails with them.
     pub(super) fn suspects(&self, mailbox: &MailboxName, uid_validity: u64) -> Uids {
         let messages = self.0.get(mailbox);
         let keys = messages.iter().flat_map(|messages| messages.keys());
         keys.filter(|key| key.0 == uid_validity).map(|key| key.1).collect()
     }
 
-    /// Another session has failed to get the message.
+    /// Notes that the message was not delivered in one more session.
     pub(super) fn note(&self, mailbox: &MailboxName, message: Key, kind: Kind, now: u32) {
         self.change(mailbox, message, |failures| failures.note(kind, now));
     }
 
-    /// The content of the message has begun and broken off.
+    /// Notes that the content of the message has begun and broken off.
     pub(super) fn note_broken_off(&self, mailbox: &MailboxName, message: Key) {
         self.change(mailbox, message, |failures| failures.broke_off = true);
     }
 
-    /// Keeps the notice in the place of a message that was asked for just now.
+    /// Keeps the notice that takes the message's place from `now` on.
     pub(super) fn set_notice(&self, mailbox: &MailboxName, message: Key, notice: Arc<[u8]>, now: u32) {
         self.change(mailbox, message, |failures| failures.notice = Some((now, notice)));
     }
@@ -122,14 +125,14 @@ impl Undelivered {
         }
     }
 
-    /// Whether it is time for a notice.
+    /// Whether the message has failed often enough for a notice.
     pub(super) fn is_hopeless(&self, mailbox: &MailboxName, message: Key) -> bool {
         let messages = self.0.get(mailbox);
         messages.is_some_and(|messages| messages.get(&message).is_some_and(Failures::is_hopeless))
     }
 
-    /// Whether it is time for a notice and the message is not to be asked for: it would begin and break off again. After a day
-    /// it is asked for once more.
+    /// Whether a notice is to be shown without asking for the message, because it would begin and break off again. One
+    /// day after the last failure this ends, so that it is asked for once more.
     pub(super) fn breaks_off(&self, mailbox: &MailboxName, message: Key, now: u32) -> bool {
         self.0.get(mailbox).is_some_and(|messages| {
             messages.get(&message).is_some_and(|failures| {
@@ -138,14 +141,14 @@ impl Undelivered {
         })
     }
 
-    /// The notice in the place of a message that was asked for within the last day.
+    /// The notice in the message's place, for a day after it was made.
     pub(super) fn notice(&self, mailbox: &MailboxName, message: Key, now: u32) -> Option<Arc<[u8]>> {
         let messages = self.0.get(mailbox)?;
         let (asked, notice) = messages.get(&message)?.notice.as_ref()?;
         (now.saturating_sub(*asked) < NOT_AGAIN).then(|| notice.clone())
     }
 
-    /// The message was delivered after all.
+    /// Forgets the message's failures, because it was delivered after all.
     pub(super) fn remove(&self, mailbox: &MailboxName, message: Key) {
         if let Some(mut messages) = self.0.get_mut(mailbox) {
             messages.remove(&message);
@@ -172,7 +175,7 @@ mod tests {
     #[test]
     fn what_will_last_needs_two_sessions_and_what_may_pass_three_over_an_hour() {
         use Kind::{Lasting, Passing};
-        // Each failure: its kind and when it came; then whether it is time for a notice.
+        // Of each failure: its kind, its time, and whether a notice is due then.
         let cases: [&[(Kind, u32, bool)]; 6] = [
             &[(Lasting, 0, false), (Lasting, 1, true)],
             &[(Passing, 0, false), (Lasting, 1, false), (Lasting, 2, true)],

@@ -1,4 +1,4 @@
-//! One folder of an upstream, selected on a connection of its own, and how it is reached again if that is lost.
+//! One folder of an upstream, selected on a connection of its own. A lost connection is replaced.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::{
     types::MailboxName,
 };
 
-/// A selected mailbox, and all that it takes to reach it again.
+/// A selected mailbox, and everything needed to connect to it again.
 #[derive(Debug)]
 pub(super) struct Upstream {
     account: Arc<Account>,
@@ -22,7 +22,7 @@ pub(super) struct Upstream {
 }
 
 impl Upstream {
-    /// The folder `name` of `account`, which is selected as `mailbox` on a connection of `slot`.
+    /// The folder `name` of `account`, which is selected as `mailbox`. `slot` is the right to its connection.
     pub(super) fn new(
         account: Arc<Account>,
         name: Arc<MailboxName>,
@@ -44,27 +44,27 @@ impl Upstream {
         &self.account
     }
 
-    /// What its maildrop shows and does.
+    /// The account's policy.
     pub(super) fn policy(&self) -> &Arc<Policy> {
         &self.account.policy
     }
 
-    /// The mailbox, as state calls it.
+    /// The mailbox's name in state.
     pub(super) fn name(&self) -> &Arc<MailboxName> {
         &self.name
     }
 
-    /// What `store` keeps of it for the login; nothing is read yet.
+    /// The mailbox's state in `store` for this login. Reads nothing yet.
     pub(super) fn state(&self, store: Arc<dyn StateStore>) -> MailboxState {
         MailboxState::new(store, self.name.clone(), self.account.login.clone())
     }
 
-    /// The mailbox, which may be lost by now: see [`Upstream::connected`].
+    /// The mailbox. Its connection may be lost by now: see [`Upstream::connected`].
     pub(super) fn mailbox(&mut self) -> &mut Mailbox {
         &mut self.mailbox
     }
 
-    /// What SELECT said of it.
+    /// What SELECT said of the mailbox.
     pub(super) fn selected(&self) -> Selected {
         self.mailbox.selected()
     }
@@ -74,15 +74,16 @@ impl Upstream {
         self.mailbox.is_broken()
     }
 
-    /// Makes sure that there is a connection, a new one if the last was lost; returns whether it is new.
+    /// Makes sure that there is a connection, and replaces a lost one. Returns whether the connection is new.
     ///
-    /// What the session shows stays; `snapshot` is brought up to date for the next one, since it must suit the connection.
-    /// UIDs are worth nothing unless UIDVALIDITY is what it was (RFC 3501 §2.3.1.1): if it is not, this fails.
+    /// Brings `snapshot` up to date with a new connection, for the next session: what this session shows does not
+    /// change. If UIDVALIDITY has changed, this fails, because the session's UIDs mean nothing any more (RFC 3501
+    /// §2.3.1.1).
     pub(super) async fn connected(&mut self, snapshot: &mut Snapshot) -> Result<bool, Error> {
         if !self.mailbox.is_broken() {
             return Ok(false);
         }
-        // On the heap: a session that waits for its device does not hold what only a lost connection needs.
+        // Boxed: only a lost connection needs this future, and an idle session should not hold memory for it.
         Box::pin(self.reconnect(snapshot)).await?;
         Ok(true)
     }
@@ -101,8 +102,8 @@ impl Upstream {
         Ok(())
     }
 
-    /// Selects another folder of the same user on a connection of its own, for which this one makes room if the user may not
-    /// have another. `None` if there is no such folder.
+    /// Selects another folder of the same user on a connection of its own. If the user may not have one more
+    /// connection, hangs up this one first. `None` if there is no such folder.
     pub(super) async fn select_other(&mut self, selection: Selection<'_>) -> Result<Option<Other>, Error> {
         let slot = self.slot.another(self.account.upstream.connections_per_user).await;
         if slot.is_none() {
@@ -124,7 +125,7 @@ impl Upstream {
         login_of(&self.connector, &self.account, self.slot.standing())
     }
 
-    /// A failure of the upstream: see [`failed`].
+    /// The error for a failure of the upstream: see [`failed`].
     pub(super) fn failed(&self, error: imap::Error) -> Error {
         failed(self.login(), &self.account, error)
     }
@@ -139,7 +140,8 @@ impl Upstream {
         (self.mailbox, self.slot)
     }
 
-    /// Lets the connection wait for the next session of the login, with what that need not find out again.
+    /// Parks the connection for the login's next session, with `parked`, which that session then need not find out
+    /// again.
     pub(super) fn park(self, pool: &Arc<Pool<Parked>>, parked: Parked) {
         let Self {
             account,
@@ -152,13 +154,13 @@ impl Upstream {
     }
 }
 
-/// Another folder of the user, selected for a moment.
+/// Another folder of the user, selected for a short time.
 #[derive(Debug)]
 pub(super) struct Other {
     pub(super) mailbox: Mailbox,
-    /// Its messages, from the UID that was asked for on.
+    /// The folder's messages, from the UID of the selection on.
     pub(super) listed: Listed,
-    /// The right to its connection; `None` if the folder of the session has given up its own.
+    /// The right to the connection; `None` if the session's own folder has hung up to make room.
     _slot: Option<Slot<Parked>>,
 }
 
@@ -169,7 +171,7 @@ impl Other {
     }
 }
 
-/// How `account` logs in, with a secret of `standing`.
+/// The login of `account`. `standing`: whether its secret is proven or a guess.
 pub(super) fn login_of<'a>(connector: &'a Connector, account: &'a Account, standing: Standing) -> Login<'a> {
     Login {
         connector,
@@ -179,13 +181,14 @@ pub(super) fn login_of<'a>(connector: &'a Connector, account: &'a Account, stand
     }
 }
 
-/// A failure of the upstream after `login`, with the names for the log. If the upstream asks for a pause, it gets one.
+/// The error for a failure of the upstream after `login`, with the names for the log. If the upstream asks for a pause,
+/// notes that.
 pub(super) fn failed(login: Login<'_>, account: &Account, error: imap::Error) -> Error {
     login.connector.note_failure(login.user, login.standing, &error);
     Error::upstream(account, error)
 }
 
-/// Logs in, for a connection that is to be selected.
+/// Connects and logs in.
 pub(super) async fn log_in(connector: &Connector, account: &Account, standing: Standing) -> Result<Connection, Error> {
     let connected = login_of(connector, account, standing).connect().await;
     connected.map_err(|error| Error::upstream(account, error))
@@ -206,7 +209,7 @@ mod tests {
             let error = upstream.failed(lost);
             assert!(error.is_lost() && upstream.is_lost());
             assert_eq!(*error.refusal(), Refusal::Unavailable(Reason::Refused));
-            // Nobody listens at port 1.
+            // No server listens at port 1.
             let error = upstream.connected(&mut snapshot).await.unwrap_err();
             assert_eq!(*error.refusal(), Refusal::Unavailable(Reason::Refused));
             assert!(matches!(error.imap(), Some(imap::Error::Unreachable(_))), "{error:?}");

@@ -1,5 +1,5 @@
-//! The answers of a provider (RFC 6749 §5, RFC 8628 §3.2). Answers are parsed liberally: an answer may hold the only refresh
-//! token that is still good, so an error elsewhere in the answer must not lose that token.
+//! The answers of a provider (RFC 6749 §5, RFC 8628 §3.2). They are parsed liberally: an answer may have the only
+//! refresh token that is still valid, so an error elsewhere in the answer must not lose that token.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ pub(super) struct Answer {
     refresh_token: Option<RefreshToken>,
     #[serde(default, deserialize_with = "seconds")]
     expires_in: Option<u32>,
-    /// For how many seconds the consent lasts. Google tells this for an application in Testing, Microsoft for personal
+    /// For how many seconds the consent lasts. Google says this for an application in Testing, Microsoft for personal
     /// accounts.
     #[serde(default, deserialize_with = "seconds")]
     refresh_token_expires_in: Option<u32>,
@@ -106,12 +106,12 @@ fn number(value: &Value) -> Option<u32> {
     seconds.filter(|seconds| *seconds >= 1.0).map(|seconds| seconds as u32)
 }
 
-/// For how many seconds a device code is valid if the answer does not say so, though RFC 8628 §3.2 requires it. This is the
-/// usual value.
+/// For how many seconds a device code is valid if the answer does not say so, although RFC 8628 §3.2 requires it. This
+/// is the usual value.
 const CODE_LIFETIME: u32 = 900;
 
-/// Rewrites a successful answer in the form of the RFCs: JSON that is declared as such, numbers as numbers, and the status of
-/// an error for an error. `None` if the answer cannot be parsed.
+/// Rewrites a successful answer in the form of the RFCs: JSON with the right content type, numbers as numbers, and the
+/// status of an error if it is an error. `None` if the answer cannot be parsed.
 pub(super) fn regular(answer: &HttpResponse) -> Option<HttpResponse> {
     let mut object = object(answer.body())?;
     let is_error = object.contains_key("error")

@@ -10,8 +10,8 @@ use zeroize::Zeroizing;
 
 use crate::config::{CertificateForm, ClientKey};
 
-/// Seconds for which an assertion is valid. Providers accept up to an hour; a few seconds would not allow for clocks that
-/// differ.
+/// Seconds for which an assertion is valid. Providers accept up to an hour. With a few seconds only, assertions would
+/// fail if clocks differ.
 const LIFETIME: u64 = 300;
 
 /// The claims of an assertion (RFC 7523 §3).
@@ -33,8 +33,8 @@ struct Claims<'a> {
 #[error("the private key cannot sign: {0}")]
 pub(super) struct Unsigned(jsonwebtoken::errors::Error);
 
-/// Signs that `issuer` acts for `subject` at the provider whose token URL is `audience`. `scopes` are given if they are part of
-/// the assertion rather than of the request.
+/// Signs that `issuer` acts for `subject` at the provider whose token URL is `audience`. `scopes`: if they belong in
+/// the assertion and not in the request.
 pub(super) fn assertion(
     key: &ClientKey,
     issuer: &str,

@@ -6,15 +6,15 @@ use serde::{Deserialize, Serialize};
 
 use super::explanation::explain;
 
-/// Why an upstream's provider gave no token. Display is for the log and for people at a terminal: it contains the provider's
-/// words, never a token.
+/// Why an upstream's provider gave no token. `Display` is for the log and for people at a terminal: it has the
+/// provider's words, but never a token.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum Error {
-    /// Somebody must sign in: nobody has signed in yet, or the provider no longer accepts the consent.
+    /// Somebody must sign in: nobody has signed in yet, or the provider does not accept the consent any more.
     #[error("{0} (somebody must sign in: popgate sign-in)")]
     SignIn(Refusal),
-    /// The provider refuses the application or what it asks for: somebody must correct the configuration of popgate or of the
-    /// application at the provider.
+    /// The provider refuses the application or what it asks for: somebody must correct the configuration of popgate or
+    /// of the application at the provider.
     #[error("{0}")]
     Refused(Refusal),
     /// The provider cannot be reached, or has a problem of its own. This passes without anybody's help.
@@ -22,7 +22,7 @@ pub enum Error {
     Unavailable {
         /// What went wrong.
         reason: String,
-        /// How long the provider wants not to be asked; zero if it does not say.
+        /// How long the provider does not want to be asked; zero if it does not say.
         retry_after: Duration,
         /// Whether the provider may have issued a token that did not arrive.
         is_lost: bool,
@@ -30,12 +30,12 @@ pub enum Error {
     /// State cannot be read or written; the log says more.
     #[error("the state cannot be read or written, see the log")]
     State,
-    /// The token has expired, and only the running gateway may renew it: two processes must not renew.
+    /// The token has expired, and only the running gateway may renew it, because two processes must not both renew.
     #[error("the token has expired; the gateway that is running renews it at the next login")]
     Elsewhere,
 }
 
-/// A refusal: the provider's words (RFC 6749 §5.2), or the gateway's own.
+/// A refusal, in the provider's words (RFC 6749 §5.2) or the gateway's own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
     /// `error`; empty if the words are the gateway's own.
@@ -53,14 +53,14 @@ impl Error {
         }
     }
 
-    /// The error if a browser comes back with an answer from another provider (RFC 9207, RFC 9700 §4.4).
+    /// The error if a browser comes back with an answer that is from another provider (RFC 9207, RFC 9700 §4.4).
     pub fn another_provider() -> Self {
         Self::Refused(Refusal::ours(
             "the answer is not of the provider that was asked: begin again, and if this happens again, tell the provider",
         ))
     }
 
-    /// This error, marked: the provider may have issued a token that did not arrive.
+    /// The same error, but marked: the provider may have issued a token that did not arrive.
     pub(super) fn lost(mut self) -> Self {
         if let Self::Unavailable { is_lost, .. } = &mut self {
             *is_lost = true;
@@ -91,7 +91,7 @@ impl Refusal {
         explain(&self.code, &self.description)
     }
 
-    /// Whether the provider refuses the consent rather than the application (RFC 6749 §5.2, and the codes that providers have
+    /// Whether the provider refuses the consent and not the application (RFC 6749 §5.2, and codes that providers have
     /// added).
     pub(super) fn concerns_consent(&self) -> bool {
         matches!(

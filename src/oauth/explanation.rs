@@ -1,6 +1,7 @@
-//! What providers' refusals mean, and what to do about them.
+//! What refusals of providers mean, and what to do about them.
 
-/// A text to find in the description or the code, and the sentence that explains it. The first text that is found counts.
+/// A text to find in the description or the code, and the sentence that explains it. The first text that is found
+/// counts.
 const EXPLANATIONS: &[(&str, &str)] = &[
     // Microsoft Entra: https://learn.microsoft.com/entra/identity-platform/reference-error-codes
     (
@@ -169,7 +170,7 @@ pub(super) fn explain(code: &str, description: &str) -> Option<&'static str> {
     let of = |text: &str| {
         let stands = |needle: &&(&str, &str)| {
             text.match_indices(needle.0).any(|(at, found)| {
-                // AADSTS70001 must not be found in AADSTS700016.
+                // AADSTS70001 must not match AADSTS700016.
                 !text[at + found.len()..].starts_with(|c: char| c.is_ascii_digit())
             })
         };

@@ -1,4 +1,5 @@
-//! HTTP with a provider: over TLS with the certificates that the configuration trusts, and with answers of bounded size.
+//! HTTP with a provider: over TLS with the certificates that the configuration trusts, and with answers of limited
+//! size.
 
 use std::time::{Duration, SystemTime};
 
@@ -20,7 +21,7 @@ pub(super) struct Http {
     secret: Option<Secret>,
 }
 
-/// Why there is no answer that says anything about the request.
+/// Why there is no answer, or none that says anything about the request.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
     /// There was no connection, or the certificate is not trusted: the request was not sent.
@@ -33,7 +34,7 @@ pub(super) enum Failure {
     #[error("HTTP status {status}")]
     Status {
         status: u16,
-        /// How long the provider wants not to be asked, if it says so.
+        /// How long the provider does not want to be asked, if it says so.
         retry_after: Option<Duration>,
     },
     /// The answer is too long.
@@ -48,8 +49,8 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    /// Whether the provider may have granted the request, although its answer did not arrive. A status of 502 or 504 is from a
-    /// proxy in front of the provider, and says nothing about the provider itself.
+    /// Whether the provider may have granted the request, although its answer did not arrive. A status of 502 or 504
+    /// comes from a proxy in front of the provider, and says nothing about the provider itself.
     pub(super) fn is_lost(&self) -> bool {
         match self {
             Self::Lost(_) | Self::TooLong | Self::Unreadable => true,
@@ -119,8 +120,8 @@ fn secrets(form: &[u8]) -> Vec<Zeroizing<String>> {
         .collect()
 }
 
-/// Removes `secrets` from the body of an error, because the body goes into the log and some providers repeat in it what they
-/// were sent. JSON may escape slashes (RFC 8259 §7).
+/// Removes `secrets` from the body of an error, because the body is logged, and some providers repeat the request in
+/// it. JSON may escape slashes (RFC 8259 §7).
 fn without(body: &[u8], secrets: &[Zeroizing<String>]) -> Vec<u8> {
     let mut text = String::from_utf8_lossy(body).into_owned();
     for secret in secrets {
@@ -133,7 +134,7 @@ fn without(body: &[u8], secrets: &[Zeroizing<String>]) -> Vec<u8> {
 fn delay(text: &str) -> Option<Duration> {
     match text.parse() {
         Ok(seconds) => Some(Duration::from_secs(seconds)),
-        // A date in the past is no delay.
+        // A date in the past means no delay.
         Err(_) => httpdate::parse_http_date(text)
             .ok()?
             .duration_since(SystemTime::now())

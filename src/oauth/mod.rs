@@ -1,5 +1,5 @@
-//! OAuth2 tokens (RFC 6749) for upstreams that take no password. State keeps the tokens sealed; they are renewed before they
-//! expire, one renewal at a time for each consent.
+//! OAuth2 tokens (RFC 6749) for upstreams that take no password. State keeps the tokens sealed. They are renewed before
+//! they expire, one renewal at a time for each consent.
 
 mod answer;
 mod assertion;
@@ -46,33 +46,33 @@ pub struct Tokens {
     store: Arc<dyn StateStore>,
     vault: Arc<Vault>,
     turns: Arc<DashMap<Consent, Arc<Mutex<Turn>>>>,
-    /// Renewals in flight. Each must be finished even if the session that needed it has ended, because a refresh token may be
-    /// good for one use only.
+    /// Renewals in flight. Each must be completed even if the session that needed it has ended, because a refresh token
+    /// may be good for one use only.
     renewals: TaskTracker,
     /// Cancelled when the process shuts down.
     closing: CancellationToken,
 }
 
-/// What became of the tokens of a sign-in.
+/// What has happened to the tokens of a sign-in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// The tokens are kept in place of the earlier ones.
+    /// The tokens are kept, and replace the earlier ones.
     New,
-    /// There is no refresh token among them; the earlier consent has one, and stays.
+    /// The new tokens have no refresh token. The earlier consent has one, and stays.
     Old,
     /// The tokens cannot be written yet. The gateway tries again and again until the process ends.
     Unwritten,
 }
 
 impl Tokens {
-    /// Manages the tokens for the upstreams of `options`, and keeps them in `store`. Errors name what is wrong.
+    /// Manages the tokens for the upstreams of `options`, and keeps them in `store`.
     pub fn new<'a>(options: impl Into<OAuthOptions<'a>>, store: Arc<dyn StateStore>) -> Result<Arc<Self>, SetupError> {
         let options = options.into();
         Ok(Self::of(providers(&options)?, store, Vault::new(options.key)?))
     }
 
-    /// Manages the tokens for the upstreams of `options`, a configuration that replaces this one. Both share the store, its key
-    /// and the renewals in flight, so that no two renewals of a consent run at once.
+    /// Manages the tokens for the upstreams of `options`, which are a new configuration. The new `Tokens` shares the
+    /// store, its key and the renewals in flight with this one, so that no two renewals of a consent run at once.
     pub fn reconfigured<'a>(&self, options: impl Into<OAuthOptions<'a>>) -> Result<Arc<Self>, SetupError> {
         Ok(Arc::new(Self {
             providers: providers(&options.into())?,
@@ -95,7 +95,7 @@ impl Tokens {
         })
     }
 
-    /// For tests that need no tokens.
+    /// No tokens, for tests that need none.
     #[cfg(test)]
     pub(crate) fn none() -> Arc<Self> {
         Self::of(
@@ -128,7 +128,7 @@ impl Tokens {
         self.providers.get(&consent.upstream).ok_or_else(missing)
     }
 
-    /// The consent under which tokens for `name` at `upstream` are kept. With `grant = "client-credentials"` the provider
+    /// The consent that has the tokens for `name` at `upstream`. With `grant = "client-credentials"` the provider
     /// trusts the application itself, and one token serves all names.
     pub fn consent(&self, upstream: &str, name: &str) -> Consent {
         let is_shared = self
@@ -149,7 +149,7 @@ impl Tokens {
         }
     }
 
-    /// An access token in place of `refused`, which the upstream refused although it has not expired.
+    /// An access token to use instead of `refused`, which the upstream has refused although it has not expired.
     pub async fn access_after(
         self: &Arc<Self>,
         consent: &Consent,
@@ -158,8 +158,8 @@ impl Tokens {
         self.renewed(consent, Some(refused.clone())).await
     }
 
-    /// Tokens that hold only what was `issued` for `consent`, in memory, for the time until it has opened the mailbox. If the
-    /// trial renews the access token, the new one is held here too.
+    /// Makes a trial: `Tokens` that have only what was `issued` for `consent`, in memory, until the mailbox has been
+    /// opened with it. If the trial renews the access token, the new one is kept in the trial too.
     pub async fn trial(&self, consent: &Consent, issued: Issued) -> Result<Arc<Self>, Error> {
         let vault = Vault::new(None).map_err(|_| Error::State)?;
         let trial = Self::of(self.providers.clone(), Arc::new(MemoryStore::default()), vault);
@@ -171,8 +171,8 @@ impl Tokens {
         Ok(trial)
     }
 
-    /// Keeps what `trial` holds, after somebody has signed in. The earlier tokens are replaced, unless the earlier consent
-    /// still holds and has a refresh token, and `trial` has none.
+    /// Keeps the tokens of `trial`, after somebody has signed in. They replace the earlier ones, unless the earlier
+    /// consent still holds and has a refresh token, and `trial` has none.
     pub async fn keep(self: &Arc<Self>, consent: &Consent, trial: &Self) -> Result<Outcome, Error> {
         let (_, fresh) = trial.kept(consent).await?;
         loop {
@@ -193,7 +193,7 @@ impl Tokens {
         }
     }
 
-    /// Asks the provider to revoke the token that `trial` holds. Returns whether the provider did.
+    /// Asks the provider to revoke the token of `trial`. Returns whether the provider did.
     pub async fn revoke(&self, consent: &Consent, trial: &Self) -> bool {
         let (Ok(provider), Ok((_, kept))) = (self.provider(consent), trial.kept(consent).await) else {
             return false;
@@ -208,7 +208,7 @@ impl Tokens {
         }
     }
 
-    /// Deletes the consent from state; returns whether there was one.
+    /// Deletes the consent from state. Returns whether there was one.
     pub async fn forget(&self, consent: &Consent) -> Result<bool, Error> {
         loop {
             let sealed = self.sealed(consent).await?;
@@ -231,8 +231,8 @@ impl Tokens {
         Ok(status.unwritable_since(unwritable.ok().flatten()))
     }
 
-    /// Repeats a request for a token that was in flight when the previous process was killed: the provider may have rotated the
-    /// refresh token, and accepts the old one for some seconds only.
+    /// Repeats a token request that was in flight when the previous process was killed. The provider may have rotated
+    /// the refresh token, and accepts the old one for some seconds only.
     pub async fn resume(self: &Arc<Self>, consent: &Consent) {
         if let Ok((_, kept)) = self.kept(consent).await
             && kept.asked > 0
@@ -263,7 +263,7 @@ impl Tokens {
         }
     }
 
-    /// The record of `consent`, sealed and opened. If the record was sealed with another key, it counts as missing for a grant
+    /// The record of `consent`, sealed and opened. If it was sealed with another key, it counts as missing for a grant
     /// that needs no consent. For other grants this fails, and the record stays until the key is corrected.
     async fn kept(&self, consent: &Consent) -> Result<(Option<Vec<u8>>, Kept), Error> {
         let sealed = self.sealed(consent).await?;
@@ -277,7 +277,7 @@ impl Tokens {
         }
     }
 
-    /// Saves `kept` in place of the sealed record `followed`, and returns it sealed. If state no longer holds `followed`,
+    /// Saves `kept` in place of the sealed record `followed`, and returns it sealed. If state no longer has `followed`,
     /// returns `None` and changes nothing.
     async fn save(&self, consent: &Consent, followed: Option<&[u8]>, kept: &Kept) -> Result<Option<Vec<u8>>, Error> {
         let sealed = self.vault.seal(consent, kept).map_err(|_| Error::State)?;
@@ -297,7 +297,7 @@ fn providers(options: &OAuthOptions<'_>) -> Result<HashMap<String, Provider>, Se
         .collect()
 }
 
-/// Renews tokens for other processes, which ask for it at the gateway's socket: they must not renew tokens themselves.
+/// Renews tokens for other processes, which must not renew them themselves and ask at the gateway's socket.
 #[derive(Debug)]
 pub struct AtTheSocket(pub Arc<Tokens>);
 
@@ -321,8 +321,8 @@ impl Renewer for AtTheSocket {
     }
 }
 
-/// The error of a request that uses no earlier consent. [`Error::SignIn`] becomes [`Error::Refused`]: no consent has ended, and
-/// a new sign-in would not help.
+/// Turns [`Error::SignIn`] into [`Error::Refused`], for a request that uses no earlier consent: no consent has ended,
+/// and another sign-in would not help.
 fn without_consent(error: Error) -> Error {
     match error {
         Error::SignIn(refusal) => Error::Refused(refusal),

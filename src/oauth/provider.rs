@@ -85,7 +85,7 @@ impl Provider {
         let authorize = authorize.map(|text| AuthUrl::new(text.to_owned()).map_err(|error| url(error, text)));
         let token = TokenUrl::new(config.token_url.clone()).map_err(|error| url(error, &config.token_url))?;
         let client = oauth2::Client::new(ClientId::new(config.client_id.clone()))
-            // Most providers' own examples send the secret in the body.
+            // Most providers send the secret in the body in their own examples.
             .set_auth_type(AuthType::RequestBody)
             .set_auth_uri_option(authorize.transpose()?)
             .set_device_authorization_url_option(device.transpose()?)
@@ -164,7 +164,7 @@ impl Provider {
         let request = self.revocation(url, token)?;
         match self.http.send(request).await {
             Ok(answer) if answer.status().is_client_error() => Err(no_answer()),
-            // The body of the answer does not matter.
+            // Whatever the body of the answer is, the token has been revoked.
             Ok(_) | Err(Failure::Unreadable) => Ok(true),
             Err(error) => Err(unavailable(&error)),
         }
@@ -192,8 +192,8 @@ impl Provider {
         request.request_async(self).await.map_err(failed)
     }
 
-    /// Asks for the token of a device code until somebody has entered the code or declined, or the code has expired (RFC 8628
-    /// §3.4).
+    /// Asks for the token of a device code until somebody has entered the code or declined, or until the code has
+    /// expired (RFC 8628 §3.4).
     pub(super) async fn device_token(&self, code: &StandardDeviceAuthorizationResponse) -> Result<Issued, Error> {
         let request = self.client.exchange_device_access_token(code);
         let pause = |interval: Duration| tokio::time::sleep(interval.max(LEAST_INTERVAL));
@@ -201,8 +201,8 @@ impl Provider {
         polled.map(Issued::from).map_err(failed)
     }
 
-    /// Returns the URL that the browser is sent to (RFC 6749 §4.1.1), the `state` that the browser brings back, and the code
-    /// verifier, which proves that the code was issued to this gateway (RFC 7636).
+    /// Returns the URL that the browser is sent to (RFC 6749 §4.1.1), the `state` that the browser brings back, and the
+    /// code verifier, which proves that the code was issued to this gateway (RFC 7636).
     pub(super) fn authorize(&self, redirect: &str, person: &str) -> Result<(String, String, Zeroizing<String>), Error> {
         let (challenge, verifier) = PkceCodeChallenge::new_random_sha256();
         let request = self
@@ -221,7 +221,7 @@ impl Provider {
         Ok((url.into(), state.into_secret(), verifier))
     }
 
-    /// Whether `issuer`, the `iss` of an answer, names this provider (RFC 9207 §2.4): `issuer` must be the configured issuer
+    /// Whether `issuer`, the `iss` of an answer, names this provider (RFC 9207 §2.4). It must be the configured issuer
     /// or, if none is configured, a URL at one of the provider's own servers.
     pub(super) fn is_issuer(&self, issuer: &str) -> bool {
         if let Some(known) = &self.config.issuer {
@@ -252,8 +252,8 @@ impl<'c> AsyncHttpClient<'c> for Provider {
     type Error = Failure;
     type Future = Pin<Box<dyn Future<Output = Result<HttpResponse, Failure>> + Send + 'c>>;
 
-    /// A client that has a key signs a new assertion for each request: an assertion is good for one use and for some minutes,
-    /// and somebody who types in a code takes longer.
+    /// If the client has a key, it signs a new assertion for each request. An assertion is good for one use and for
+    /// some minutes, and a person may take longer to type in a code.
     fn call(&'c self, mut request: HttpRequest) -> Self::Future {
         if self.config.short_device_grant {
             *request.body_mut() = with_short_device_grant(request.body());
@@ -324,7 +324,7 @@ where
     match error {
         RequestTokenError::ServerResponse(refusal) => refused(&refusal),
         RequestTokenError::Request(failure) => unavailable(&failure),
-        // The answer may hold a token, so it is not shown.
+        // The answer may have a token in it, so it is not shown.
         RequestTokenError::Parse(..) => no_answer(),
         RequestTokenError::Other(what) => Error::unavailable(what),
     }

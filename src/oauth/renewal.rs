@@ -22,25 +22,25 @@ use crate::{
     telemetry::metrics,
 };
 
-/// How long a provider is not asked again after a failure. Sessions that wait for the same token get the same error.
+/// How long the provider is not asked again after a failure. Sessions that wait for the same token get the same error.
 const PAUSE: Duration = Duration::from_secs(5);
 /// The longest pause that a provider can ask for.
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
-/// If the token that replaces a refused one is refused too, while it is this young, a new one would be refused as well.
+/// If an upstream refuses a token this soon after it has replaced a refused one, a new token would be refused as well.
 const RECENT: Duration = Duration::from_secs(60);
-/// How long a session waits for a token. The renewal goes on after that.
+/// How long a session waits for a token. The renewal continues after that.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long to wait for another gateway that renews the same token.
 const PATIENCE_WITH_OTHERS: Duration = Duration::from_secs(10);
-/// Pauses before a request whose answer was lost is repeated, in milliseconds. Providers accept a rotated refresh token for 10
-/// to 60 seconds more.
+/// Pauses before a request whose answer was lost is repeated, in milliseconds. Providers accept a rotated refresh token
+/// for 10 to 60 seconds more.
 const AGAIN: [u64; 8] = [100, 250, 500, 1_000, 2_000, 4_000, 8_000, 16_000];
 /// Pauses before another try to save a token: the first, the longest, and the one while the gateway shuts down.
 const SAVE_AGAIN: Duration = Duration::from_secs(1);
 const SAVE_AGAIN_AT_MOST: Duration = Duration::from_secs(60);
 const SAVE_AGAIN_AT_THE_END: Duration = Duration::from_millis(200);
 
-/// The right to renew a consent's token, and what earlier renewals have left behind.
+/// The right to renew a consent's token, and what earlier renewals have left.
 #[derive(Debug, Default)]
 pub(super) struct Turn {
     /// The error of the last try, and when the next try may be made.
@@ -56,7 +56,7 @@ struct Unsaved {
     /// The sealed record that it replaces.
     followed: Option<Vec<u8>>,
     kept: Kept,
-    /// Until the record is saved, no other gateway asks the provider: it knows the old refresh token only.
+    /// Until the record is saved, no other gateway may ask the provider, because it knows only the old refresh token.
     _duty: Option<OnDuty>,
 }
 
@@ -96,7 +96,7 @@ impl Tokens {
         loop {
             let (sealed, kept) = self.kept(consent).await?;
             let now = now();
-            // The renewal that held the turn before may already have renewed the token, or another gateway.
+            // The renewal that had the turn before, or another gateway, may have renewed the token already.
             let is_refused = refused.as_ref().is_some_and(|token| *token == kept.access());
             let is_recent = turn.replaced.is_some_and(|at| at.elapsed() < RECENT);
             if kept.is_fresh(now) && kept.asked == 0 && (!is_refused || is_recent) {
@@ -115,7 +115,8 @@ impl Tokens {
                 }
                 _ => {}
             }
-            // If two processes renew, one makes the other's refresh token invalid (RFC 9700 §4.14.2).
+            // That gateway alone renews: if two processes do, one makes the other's refresh token invalid (RFC 9700
+            // §4.14.2).
             if self.store.is_shared() {
                 return self.renewed_by_the_gateway(consent, refused.is_some()).await;
             }
@@ -124,7 +125,7 @@ impl Tokens {
                     .take(&self.store, PATIENCE_WITH_OTHERS)
                     .await;
                 match taken.map_err(|_| Error::State)? {
-                    // The token is read once more: it may be another now.
+                    // The token is read again, because it may have been renewed meanwhile.
                     Some(taken) => duty = Some(taken),
                     None => return fallback(Error::unavailable("another gateway is asking it for the same token")),
                 }
@@ -140,7 +141,7 @@ impl Tokens {
         }
     }
 
-    /// Asks the provider, and saves the answer.
+    /// Asks the provider for a token, saves it, and returns it.
     async fn renew_on_duty(
         self: &Arc<Self>,
         consent: &Consent,
@@ -174,7 +175,7 @@ impl Tokens {
                 let renewed = kept.renewed(issued, now());
                 match self.save(consent, sealed.as_deref(), &renewed).await {
                     Ok(Some(_)) => Ok(renewed.access()),
-                    // Somebody has signed in meanwhile: the new consent is the one to use.
+                    // Somebody has signed in meanwhile: the new consent is used.
                     Ok(None) => match self.kept(consent).await {
                         Ok((_, kept)) if kept.is_valid(now()) => Ok(kept.access()),
                         Ok(_) => Err(Error::unavailable("the consent was changed meanwhile")),
@@ -208,8 +209,8 @@ impl Tokens {
         Ok(kept.access())
     }
 
-    /// Saves that the provider is going to be asked, if its answer may contain a new refresh token. If this cannot be saved,
-    /// the provider must not be asked. Returns the record as it is now, sealed and opened.
+    /// Saves that the provider will be asked, if its answer may have a new refresh token in it. If this cannot be
+    /// saved, the provider must not be asked. Returns the record as it is then, sealed and opened.
     async fn announced(
         &self,
         consent: &Consent,
@@ -249,8 +250,8 @@ impl Tokens {
         }
     }
 
-    /// Saves a failure, so that people see it in the status of the consent. A failure that repeats the last one is not logged
-    /// again.
+    /// Saves a failure, so that people see it in the status of the consent. If a failure repeats the last one, it is
+    /// not logged again.
     async fn note(&self, consent: &Consent, sealed: Option<&[u8]>, kept: &Kept, error: &Error) {
         let mut noted = kept.clone();
         match error {
@@ -280,7 +281,7 @@ impl Tokens {
         }
     }
 
-    /// Tries to save `kept` in the background, again and again, until that succeeds or the process ends.
+    /// Tries to save `kept` in the background, until that succeeds or the process ends.
     pub(super) fn save_later(
         self: &Arc<Self>,
         consent: &Consent,
@@ -321,7 +322,7 @@ impl Tokens {
         let Some(unsaved) = turn.unsaved.take() else {
             return Ok(());
         };
-        // If state no longer holds `followed`, somebody has signed in meanwhile, and the new consent stays.
+        // If state no longer has `followed`, somebody has signed in meanwhile, and the new consent stays.
         let saved = self.save(consent, unsaved.followed.as_deref(), &unsaved.kept).await;
         if saved.is_err() {
             turn.unsaved = Some(unsaved);
@@ -354,8 +355,9 @@ fn word(outcome: &Result<Issued, Error>) -> &'static str {
     }
 }
 
-/// Asks for a new access token (RFC 6749 §6). Once an answer is lost, any further failure leads to another try at once: a later
-/// request with the same refresh token may come too late, and then the provider ends the consent (RFC 9700 §4.14.2).
+/// Asks for a new access token (RFC 6749 §6). Once an answer is lost, any further failure leads to another try soon,
+/// because a later request with the same refresh token may come too late, and then the provider ends the consent (RFC
+/// 9700 §4.14.2).
 async fn refreshed(provider: &Provider, refresh: &str) -> Result<Issued, Error> {
     let mut is_lost = false;
     let mut pauses = AGAIN.iter();

@@ -1,5 +1,5 @@
-//! How somebody consents: by a code typed in at the provider's page (RFC 8628), or in a browser that is sent to the provider
-//! and back (RFC 6749 §4.1).
+//! Two ways to consent: a person types in a code at the provider's page (RFC 8628), or a browser is sent to the
+//! provider and back (RFC 6749 §4.1).
 
 use std::time::Duration;
 
@@ -50,8 +50,8 @@ pub struct CodeSignIn {
 }
 
 impl CodeSignIn {
-    /// Whether `query`, with which a browser has come back to the redirect URL, is the answer to this sign-in: its `state` must
-    /// be the one that was sent (RFC 6749 §10.12).
+    /// Whether `query`, which a browser has brought back to the redirect URL, is the answer to this sign-in: its
+    /// `state` must be the one that was sent (RFC 6749 §10.12).
     pub fn is_answered_by(&self, query: &str) -> bool {
         let state = parameter(query, "state").unwrap_or_default();
         state.as_bytes().ct_eq(self.state.as_bytes()).into()
@@ -77,7 +77,7 @@ impl Tokens {
         self.provider(consent)?.device_code().await.map(DeviceSignIn)
     }
 
-    /// Waits until somebody has typed in the code or declined, or the code has expired.
+    /// Waits until somebody has typed in the code or declined, or until the code has expired.
     pub async fn finish_device(&self, consent: &Consent, sign_in: &DeviceSignIn) -> Result<Issued, Error> {
         let provider = self.provider(consent)?;
         provider.device_token(&sign_in.0).await.map_err(without_consent)
@@ -94,8 +94,8 @@ impl Tokens {
         })
     }
 
-    /// Finishes a sign-in after the browser has come back with `query`. Fails if `query` belongs to another sign-in, is from
-    /// another provider (RFC 9207), or reports an error.
+    /// Finishes a sign-in after the browser has come back with `query`. Fails if `query` belongs to another sign-in, is
+    /// from another provider (RFC 9207), or reports an error.
     pub async fn finish_code(&self, consent: &Consent, sign_in: &CodeSignIn, query: &str) -> Result<Issued, Error> {
         if !sign_in.is_answered_by(query) {
             return Err(Error::Refused(Refusal::ours(
@@ -120,7 +120,7 @@ impl Tokens {
         self.finish_with(consent, sign_in, &code).await
     }
 
-    /// Finishes a sign-in with `code`, which is from the answer or was copied from the provider's page.
+    /// Finishes a sign-in with `code`, which is from the answer, or which a person has copied from the provider's page.
     pub async fn finish_with(&self, consent: &Consent, sign_in: &CodeSignIn, code: &str) -> Result<Issued, Error> {
         let provider = self.provider(consent)?;
         let issued = provider.exchange(code, &sign_in.redirect, &sign_in.verifier).await;

@@ -19,7 +19,7 @@ pub struct Status {
     pub expires: Option<u32>,
     /// Whether the access token can be renewed without a new sign-in.
     pub renews: bool,
-    /// When the consent ends, if the provider tells.
+    /// When the consent ends, if the provider says so.
     pub ends: Option<u32>,
     /// When the last request for a token failed, and why.
     pub trouble: Option<(u32, String)>,
@@ -44,7 +44,7 @@ pub enum Standing {
         /// Why, and what to do.
         why: String,
     },
-    /// The record of the consent cannot be opened; why.
+    /// The record of the consent cannot be opened. The text says why.
     Unreadable(String),
 }
 
@@ -101,12 +101,12 @@ impl Status {
         Self { unwritable, ..self }
     }
 
-    /// Whether a device can get its mail, as far as the gateway knows.
+    /// Whether a device can get its mail, for all that the gateway knows.
     pub fn is_good(&self) -> bool {
         matches!(self.standing, Standing::Good | Standing::NotNeeded)
     }
 
-    /// Whether somebody must act: a consent has ended, or tokens may be lost at a restart.
+    /// Whether somebody must act, because a consent has ended or tokens may be lost at a restart.
     pub fn is_alarming(&self) -> bool {
         matches!(self.standing, Standing::Ended { .. } | Standing::Unreadable(_)) || self.unwritable.is_some()
     }

@@ -8,10 +8,10 @@ use zeroize::Zeroizing;
 
 use crate::config::Secret;
 
-/// How many seconds before its expiry an access token is renewed: a session that begins with an access token must not outlive
+/// How many seconds before its expiry an access token is renewed. A session that begins with a token must not outlive
 /// it, and clocks differ.
 const MARGIN: u32 = 300;
-/// Lifetime of an access token in seconds if the provider names none (RFC 6749 §5.1: it should).
+/// The lifetime of an access token in seconds if the provider does not say it (RFC 6749 §5.1: it should).
 const LIFETIME: u32 = 3600;
 
 /// An access token: it proves the user's identity to an upstream (RFC 6750), usually for an hour.
@@ -43,17 +43,17 @@ pub struct Issued {
     pub(super) access: Zeroizing<String>,
     /// The refresh token. If a renewal brings none, the old one stays valid (RFC 6749 §6).
     pub(super) refresh: Option<Zeroizing<String>>,
-    /// For how many seconds the access token is valid, if the provider tells.
+    /// For how many seconds the access token is valid, if the provider says so.
     pub(super) lifetime: Option<u32>,
-    /// For how many seconds the consent lasts, if the provider tells.
+    /// For how many seconds the consent lasts, if the provider says so.
     pub(super) consent_lifetime: Option<u32>,
-    /// The scopes that were granted, if the provider tells.
+    /// The scopes that were granted, if the provider says so.
     pub(super) granted: Option<Vec<String>>,
 }
 
 impl Issued {
-    /// The scopes of `asked` that were not granted, as far as the provider tells. Scopes for a refresh token or an
-    /// identity are left out: not all providers list them, and they open no mailbox.
+    /// The scopes of `asked` that were not granted; none if the provider does not list what it has granted. Scopes for
+    /// a refresh token or an identity are left out, because not all providers list them, and they open no mailbox.
     pub fn missing<'a>(&self, asked: &'a [String]) -> Vec<&'a str> {
         const NOT_TOLD: [&str; 5] = ["offline_access", "openid", "profile", "email", "userinfo"];
         let Some(granted) = &self.granted else {
@@ -93,7 +93,7 @@ pub(super) struct Kept {
     pub(super) expires: u32,
     /// When somebody signed in.
     pub(super) signed_in: u32,
-    /// When the consent ends, if the provider tells.
+    /// When the consent ends, if the provider says so.
     pub(super) ends: u32,
     /// Since when the provider refuses the consent, with its code and description.
     pub(super) lapsed: Option<(u32, String, String)>,
@@ -131,7 +131,7 @@ impl Kept {
     /// Whether the access token is valid for long enough for a new session.
     pub(super) fn is_fresh(&self, now: u32) -> bool {
         let margin = MARGIN.min(self.expires.saturating_sub(self.obtained) / 10);
-        // A clock that was set back must not keep a token alive for ever.
+        // If a clock was set back, this must not keep a token alive for ever.
         self.is_valid(now.saturating_add(margin)) && now >= self.obtained.saturating_sub(MARGIN)
     }
 
@@ -190,7 +190,7 @@ mod tests {
         assert!(kept.is_fresh(1_000_000) && kept.is_fresh(1_003_299));
         assert!(!kept.is_fresh(1_003_300) && kept.is_valid(1_003_300));
         assert!(!kept.is_valid(1_003_600));
-        // A token with a short lifetime is not renewed all the time.
+        // A token with a short lifetime must not be renewed all the time.
         let short = Kept::default().renewed(issued(Some(60), None), 1_000_000);
         assert!(short.is_fresh(1_000_053) && !short.is_fresh(1_000_054));
         assert_eq!(Kept::default().renewed(issued(None, None), 7).expires, 3607);

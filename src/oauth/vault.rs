@@ -1,5 +1,5 @@
-//! Seals the records of consents that state keeps: encrypts them with XChaCha20-Poly1305 under a key from the configuration,
-//! and binds each to its consent.
+//! Seals the records of consents that state keeps. Each is encrypted with XChaCha20-Poly1305 under a key from the
+//! configuration, and is bound to its consent.
 
 use aws_lc_rs::{hkdf, rand};
 use chacha20poly1305::{
@@ -13,9 +13,9 @@ use crate::{config::Secret, state::Consent, types::RandomUnavailable};
 
 /// The first octet of a record that this version seals.
 const VERSION: u8 = 2;
-/// The first octet of a record that an earlier version sealed, which did not have [`Kept::asked`].
+/// The first octet of a record that an earlier version has sealed. It has no [`Kept::asked`].
 const WITHOUT_ASKED: u8 = 1;
-/// Octets of a nonce: so many that two random nonces are never equal in practice.
+/// Octets of a nonce: enough that two random nonces are never equal in practice.
 const NONCE: usize = 24;
 /// Keeps this key apart from other keys that are derived from the same secret.
 const PURPOSE: &[u8] = b"popgate tokens";
@@ -28,7 +28,7 @@ pub(super) struct Vault(XChaCha20Poly1305);
 pub(super) struct Locked;
 
 impl Vault {
-    /// Seals under `key`. Without a key, only this process can open the records that it seals.
+    /// Seals under `key`. Without a key, only this process can open what it has sealed.
     pub(super) fn new(key: Option<&Secret>) -> Result<Self, RandomUnavailable> {
         let mut derived = Zeroizing::new([0; 32]);
         match key {
@@ -50,7 +50,7 @@ impl Vault {
             msg: &plain,
             aad: &bound_to(VERSION, consent),
         };
-        // Encryption fails only for messages of gigabytes.
+        // Encryption fails only for gigabytes.
         let sealed = self
             .0
             .encrypt(&XNonce::from(nonce), payload)
@@ -80,7 +80,8 @@ impl std::fmt::Debug for Vault {
     }
 }
 
-/// The data that binds a sealed record to its consent: if somebody swaps records in the file, none opens for another consent.
+/// The data that binds a sealed record to its consent: if somebody swaps records in the file, a record does not open
+/// for another consent.
 fn bound_to(version: u8, Consent { upstream, name }: &Consent) -> Vec<u8> {
     let version: &[u8] = if version == WITHOUT_ASKED { &[] } else { &[version] };
     [

@@ -1,7 +1,7 @@
-//! A backup: all records of one moment in a file, for any store to take them back from.
+//! A backup: all records of a store in a file, from which any store can be restored.
 //!
-//! One JSON object a line. The first says what the file is. Then comes a line for each part of a record, as [`Part`] has it.
-//! The last has the number of parts and the SHA-256 of all lines before it.
+//! One JSON object in each line. The first says what the file is. Then comes a line for each part of a record, in the
+//! form of [`Part`]. The last has the number of parts and the SHA-256 of all lines before it.
 
 #[cfg(test)]
 mod tests;
@@ -21,18 +21,18 @@ use super::{
     table::Key,
 };
 
-/// What this version writes.
+/// The format that this version writes.
 const VERSION: u32 = 1;
-/// The longest line: a part of a record has 3,800 octets, and names of mailboxes are short.
+/// The longest line that is read: a part of a record has 3,800 octets, and names of mailboxes are short.
 const LONGEST_LINE: u64 = 1024 * 1024;
 
 /// The first line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Head {
     popgate_backup: u32,
-    /// When it was made, in seconds since 1970.
+    /// When the backup was made, in seconds since 1970.
     made: u32,
-    /// The version of popgate that made it.
+    /// The version of popgate that made the backup.
     by: String,
 }
 
@@ -49,13 +49,13 @@ pub struct BackupWriter<W> {
     digest: Context,
     parts: u64,
     last: Option<Part>,
-    /// The octets of the record under way.
+    /// The octets so far of the last record.
     record: Vec<u8>,
     tally: Tally,
 }
 
 impl<W: Write> BackupWriter<W> {
-    /// Begins a backup of a moment, in seconds since 1970.
+    /// Begins a backup that is made at `made`, in seconds since 1970.
     pub fn begin(out: W, made: u32) -> io::Result<Self> {
         let mut writer = Self {
             out,
@@ -73,7 +73,7 @@ impl<W: Write> BackupWriter<W> {
         Ok(writer)
     }
 
-    /// Adds a part; those of one record follow each other.
+    /// Adds a part. The parts of one record must follow each other.
     pub fn add(&mut self, part: Part) -> io::Result<()> {
         self.line(&part)?;
         self.parts += 1;
@@ -85,7 +85,7 @@ impl<W: Write> BackupWriter<W> {
         Ok(())
     }
 
-    /// Ends the backup; returns what it was written to, flushed, and what is in it.
+    /// Ends the backup. Returns `out`, flushed, and the count of its records.
     pub fn end(mut self) -> io::Result<(W, Tally)> {
         self.end_record();
         let tail = tail(self.parts, self.digest.clone());
@@ -117,18 +117,18 @@ impl<W> fmt::Debug for BackupWriter<W> {
     }
 }
 
-/// The last line of a backup of `parts` parts, whose lines before have that digest.
+/// The last line of a backup of `parts` parts; `digest` has taken in all lines before.
 fn tail(parts: u64, digest: Context) -> String {
     let octets = digest.finish();
     let tail = Tail {
         parts,
         sha256: octets.as_ref().iter().map(|octet| format!("{octet:02x}")).collect(),
     };
-    // To memory, nothing can fail.
+    // Writing to memory cannot fail.
     serde_json::to_string(&tail).unwrap_or_default() + "\n"
 }
 
-/// A backup that was read to its end and is what was written.
+/// A backup that was read to its end, with a right checksum.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Backup {
     head: Head,
@@ -141,27 +141,27 @@ pub enum NoBackup {
     /// It cannot be read.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// Something else.
+    /// The file is something else.
     #[error("is not a backup that popgate has made")]
     Foreign,
-    /// Made by another version of popgate.
+    /// Another version of popgate has made it.
     #[error("has format {format}, which this popgate does not know: it was made by popgate {by}")]
     Version {
         /// The format.
         format: u32,
-        /// The version that made it.
+        /// The version that made it, as the backup says.
         by: String,
     },
-    /// Its end is missing.
+    /// The end is missing.
     #[error("is not whole: its end is missing")]
     Cut,
-    /// Some octet is not what was written.
+    /// An octet has changed.
     #[error("is damaged: line {0} does not fit what stands before it")]
     Damaged(u64),
 }
 
 impl Backup {
-    /// Reads a backup to the end of `input`, and compares its checksum.
+    /// Reads a backup to the end of `input` and verifies its checksum.
     pub fn read(input: impl BufRead) -> Result<Self, NoBackup> {
         let mut lines = Lines {
             input,
@@ -177,17 +177,17 @@ impl Backup {
         Ok(Self { head, parts })
     }
 
-    /// When it was made, in seconds since 1970.
+    /// When the backup was made, in seconds since 1970.
     pub fn made(&self) -> u32 {
         self.head.made
     }
 
-    /// The version of popgate that made it.
+    /// The version of popgate that made the backup.
     pub fn made_by(&self) -> &str {
         &self.head.by
     }
 
-    /// What is in it.
+    /// How many records of each kind the backup has.
     pub fn tally(&self) -> Tally {
         let mut tally = Tally::default();
         for (part, record) in self.records() {
@@ -196,7 +196,7 @@ impl Backup {
         tally
     }
 
-    /// The records: the first part of each, and its octets.
+    /// The records: the first part of each, and the octets of the whole record.
     pub(super) fn records(&self) -> impl Iterator<Item = (&Part, Vec<u8>)> {
         let records = self.parts.chunk_by(|part, next| part.is_of_record_of(next));
         records.filter_map(|parts| {
@@ -209,7 +209,7 @@ impl Backup {
 /// The lines of a backup as they are read.
 struct Lines<R> {
     input: R,
-    /// Of the lines before this one.
+    /// The digest of the lines before this one.
     digest: Context,
     line: Vec<u8>,
     number: u64,
@@ -231,7 +231,7 @@ impl<R: BufRead> Lines<R> {
         }
     }
 
-    /// The next part, the one behind `before` others; `None` at a right end.
+    /// Reads the next part, which follows `before` others; `None` at the right end.
     fn part(&mut self, before: u64) -> Result<Option<Part>, NoBackup> {
         self.digest.update(&self.line);
         if !self.advance()? {
@@ -250,7 +250,7 @@ impl<R: BufRead> Lines<R> {
         }
     }
 
-    /// Reads a line; `false` if there is none.
+    /// Reads a line; `false` at the end of the input.
     fn advance(&mut self) -> io::Result<bool> {
         self.line.clear();
         self.number += 1;
@@ -259,7 +259,7 @@ impl<R: BufRead> Lines<R> {
     }
 }
 
-/// How many records of each kind there are.
+/// How many records of each kind there are, and how many are damaged.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tally {
     kinds: BTreeMap<Kind, usize>,
@@ -267,12 +267,12 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// How many records of that kind there are.
+    /// How many records of this kind there are.
     pub fn of(&self, kind: Kind) -> usize {
         self.kinds.get(&kind).copied().unwrap_or_default()
     }
 
-    /// How many of all records are damaged: not what popgate once kept.
+    /// How many of all records are damaged: their checksum is wrong.
     pub fn damaged(&self) -> usize {
         self.damaged
     }
@@ -309,7 +309,7 @@ impl fmt::Display for Tally {
     }
 }
 
-/// Whether `record`, of which `part` is a part, is what was kept.
+/// Whether `record` has a right checksum. `part`: one of its parts.
 fn is_intact(part: &Part, record: &[u8]) -> bool {
     match part.kind {
         Kind::Index => {
@@ -320,7 +320,7 @@ fn is_intact(part: &Part, record: &[u8]) -> bool {
             };
             Index::decode(&mailbox, record).is_ok()
         }
-        // Sealed: only the key tells.
+        // A sealed token can be checked only with the key.
         Kind::Token => true,
         Kind::Marks | Kind::Past | Kind::Move | Kind::Notice => {
             envelope::is_intact(&Key::of_part(part).names(), record)

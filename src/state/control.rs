@@ -1,5 +1,5 @@
-//! State for other processes while a gateway runs, which alone has the file: a socket beside it, one request and one answer a
-//! line of JSON. Only the parts of all records come in several lines.
+//! Access to the state for other processes while a gateway runs and has the file: by a socket beside it. A request is
+//! one line of JSON, and so is an answer. Only the parts of all records come in several lines.
 
 use std::{
     io,
@@ -24,9 +24,9 @@ use crate::local_socket::{self, line, receive};
 
 /// The socket's name under `[state] dir`.
 const SOCKET: &str = "state.sock";
-/// The longest request: the index of a large mailbox.
+/// The longest request, in octets: it has the index of a large mailbox.
 const LONGEST: u64 = 64 * 1024 * 1024;
-/// How long an answer may take: a gateway that hangs is told of soon.
+/// How long an answer may take. This is short, so that a gateway that hangs is soon reported.
 const ANSWER: Duration = Duration::from_secs(10);
 /// How long an answer may take if a provider has to be asked.
 const RENEWAL: Duration = Duration::from_secs(60);
@@ -45,7 +45,7 @@ enum Request {
     Renew(Consent, bool),
 }
 
-/// [`Whose`], of one's own.
+/// [`Whose`], but with an owned login.
 #[derive(Debug, Serialize, Deserialize)]
 enum Asked {
     Nobody,
@@ -73,8 +73,8 @@ impl From<Whose<'_>> for Asked {
     }
 }
 
-/// Answers requests for `store` and `renewer` at the socket in `dir`, which the caller alone uses, until `shutdown`. Without a
-/// socket only other processes lack something: that is logged.
+/// Answers requests for `store` and `renewer` at the socket in `dir` until `shutdown`. No other process listens there.
+/// If there can be no socket, only other processes miss it: that is logged.
 pub async fn serve(store: Arc<dyn StateStore>, renewer: Arc<dyn Renewer>, dir: PathBuf, shutdown: CancellationToken) {
     let path = dir.join(SOCKET);
     let converse = |stream| converse(stream, store.clone(), renewer.clone(), shutdown.clone());
@@ -83,7 +83,8 @@ pub async fn serve(store: Arc<dyn StateStore>, renewer: Arc<dyn Renewer>, dir: P
     }
 }
 
-/// One connection: request, answer, request, answer. A request that has come whole is answered.
+/// Serves one connection: request, answer, request, answer. A request that has come whole is answered even after
+/// `shutdown`.
 async fn converse(
     stream: UnixStream,
     store: Arc<dyn StateStore>,
@@ -101,7 +102,8 @@ async fn converse(
             Ok(Some(request)) => {
                 let answered = match answer(request, &*store, &*renewer).await {
                     Some(line) => stream.get_mut().write_all(&line).await,
-                    // These may be many, and can be asked for again.
+                    // Sending all parts may take long, and the other process can ask again: this does not delay the
+                    // shutdown.
                     None => tokio::select! {
                         sent = send_parts(&*store, stream.get_mut()) => sent,
                         () = shutdown.cancelled() => return,
@@ -120,7 +122,7 @@ async fn converse(
     }
 }
 
-/// The answer in one line; `None` if parts are asked for, which [`send_parts`] sends.
+/// The answer in one line; `None` if the request is for parts, which [`send_parts`] sends.
 async fn answer(request: Request, store: &dyn StateStore, renewer: &dyn Renewer) -> Option<Vec<u8>> {
     Some(match request {
         Request::Parts => return None,
@@ -153,7 +155,7 @@ async fn answer(request: Request, store: &dyn StateStore, renewer: &dyn Renewer)
     })
 }
 
-/// Sends the parts of all records, some a line, and an empty line of them at the end.
+/// Sends the parts of all records, several in each line, and an empty list at the end.
 async fn send_parts(store: &dyn StateStore, stream: &mut UnixStream) -> io::Result<()> {
     let mut parts = match store.parts().await {
         Ok(parts) => parts,
@@ -162,7 +164,7 @@ async fn send_parts(store: &dyn StateStore, stream: &mut UnixStream) -> io::Resu
     loop {
         let portion = parts.next().await;
         let is_last = portion.as_ref().map_or(true, Vec::is_empty);
-        // Pages of the file stay as they are as long as somebody reads them.
+        // The file cannot reuse its pages while they are being read, so a slow reader is cut off.
         tokio::time::timeout(ANSWER, stream.write_all(&line(&portion))).await??;
         if is_last {
             return Ok(());
@@ -170,14 +172,14 @@ async fn send_parts(store: &dyn StateStore, stream: &mut UnixStream) -> io::Resu
     }
 }
 
-/// The state of a running gateway.
+/// The state of a running gateway, asked by its socket.
 #[derive(Debug, Clone)]
 pub struct RemoteStore {
     socket: PathBuf,
 }
 
 impl RemoteStore {
-    /// Of the gateway that uses `dir`.
+    /// The state of the gateway that uses `dir`.
     pub fn new(dir: &Path) -> Self {
         Self {
             socket: dir.join(SOCKET),
@@ -188,7 +190,7 @@ impl RemoteStore {
         let asking = async {
             let mut stream = BufReader::new(local_socket::connect(&self.socket).await?);
             stream.get_mut().write_all(&line(&request)).await?;
-            // What all logins have done may be long, and comes from ourselves.
+            // The marks of all logins may be long; the answer comes from popgate itself.
             let answer = receive(&mut stream, u64::MAX).await?;
             answer.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
         };
@@ -206,7 +208,7 @@ impl RemoteStore {
     }
 }
 
-/// What `asking` gives, unless that takes longer than `patience`.
+/// The result of `asking`, or an error if that takes longer than `patience`.
 async fn within<T>(patience: Duration, asking: impl Future<Output = io::Result<T>>) -> io::Result<T> {
     tokio::time::timeout(patience, asking).await.unwrap_or_else(|_| {
         let late = format!("no answer for {} seconds", patience.as_secs());
@@ -227,7 +229,7 @@ impl StateStore for RemoteStore {
 
     async fn set_index(&self, mailbox: &MailboxName, index: Arc<Index>) {
         let request = Request::SetIndex(mailbox.clone(), Arc::unwrap_or_clone(index));
-        // A failure was logged, and an index is a cache.
+        // A failure has been logged, and an index is a cache.
         let _: Result<(), _> = self.ask(request).await;
     }
 

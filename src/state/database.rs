@@ -1,4 +1,4 @@
-//! The redb file: opened by one process at a time, proved sound, and begun anew where it is damaged.
+//! The redb file. One process at a time opens it, checks all of it, and begins a new one if it is damaged.
 
 #[cfg(test)]
 mod tests;
@@ -22,19 +22,19 @@ use super::Error;
 
 /// The file's name under `[state] dir`.
 pub(super) const FILE: &str = "state.redb";
-/// Locked by the process that uses the directory: redb's own lock is on the file, which gets renamed if damaged.
+/// Locked by the process that uses the directory. Redb's own lock is on the file, which is renamed if it is damaged.
 const LOCK: &str = "state.lock";
-/// Bytes of pages that redb holds: records are read once a session, so a large cache would gain nothing. What is in it stays
-/// there while sessions idle.
+/// Bytes of pages that redb caches. Records are read once a session, so a large cache would gain nothing, and it would
+/// keep its pages while sessions are idle.
 const CACHE: usize = 128 * 1024;
-/// How long the state stays unknown after a failure, before the file is opened again: opening reads all of it.
+/// How long the file stays closed after a failure. Opening it reads all of it, so this is not done often.
 const PAUSE: Duration = Duration::from_secs(30);
-/// How long a gateway that starts waits for another process that has the file: `popgate state` has it for a moment.
+/// How long a gateway that starts waits if another process has the file: `popgate state` has it for a moment.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How often it looks meanwhile.
+/// How often the gateway tries again meanwhile.
 const STEP: Duration = Duration::from_millis(20);
 
-/// A redb file in a directory that is ours as long as this lives.
+/// A redb file in a directory that no other popgate uses as long as this lives.
 #[derive(Debug)]
 pub(super) struct Database {
     dir: PathBuf,
@@ -44,39 +44,40 @@ pub(super) struct Database {
     _lock: Option<File>,
 }
 
-/// Whose the file is.
+/// Who owns the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Owner {
-    /// The gateway's, which we are: it is made if missing, and set aside if damaged.
+    /// This process, the gateway: the file is made if missing, and set aside if damaged.
     Us,
-    /// Of a gateway that does not run now; we may be another user. No file is made or renamed.
+    /// A gateway that does not run now, perhaps as another user. No file is made or renamed.
     Another,
 }
 
-/// Creates the tables that are missing, and fails where others bear their names.
+/// Creates the tables that are missing. Fails if there are other tables with their names.
 pub(super) type Prepare = fn(&redb::Database) -> Result<(), redb::Error>;
 
 #[derive(Debug)]
 enum Handle {
     Open(redb::Database),
-    /// It failed; not to be opened again before this instant.
+    /// The file has failed, and is not opened again before this instant.
     Closed(Instant),
 }
 
-/// Why redb did not do what was asked, told apart by what helps.
+/// Why redb failed, by what can be done about it.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// What the file holds is not what redb wrote.
+    /// The content of the file is not what redb wrote.
     Damaged(String),
     /// Another process has the file.
     InUse,
-    /// The file may be as good as ever: no space, no permission, a broken disk.
+    /// The file itself may be sound: no space, no permission, a broken disk.
     Io(io::Error),
 }
 
 impl Database {
-    /// Takes `dir` and opens the file in it. Ours is created if missing, like `dir`; it is set aside if damaged (logged), or
-    /// if `prepare` finds it to be somebody else's; and it is waited for, two seconds at most.
+    /// Takes `dir` and opens the file in it. If this process owns them (`Owner::Us`), both are created if missing, the
+    /// file is set aside if it is damaged or if `prepare` finds it to be foreign (logged), and another process that has
+    /// it is waited for, two seconds at most.
     pub(super) fn open(dir: &Path, prepare: Prepare, owner: Owner) -> Result<Self, Error> {
         match owner {
             Owner::Us => patiently(thread::sleep, || Self::take(dir, prepare, owner)),
@@ -101,10 +102,11 @@ impl Database {
         })
     }
 
-    /// Runs `work` on the database; `None` if that failed (logged). Blocks: not for the runtime's own threads.
+    /// Runs `work` on the database; `None` if that failed (logged). Blocks, so it must not run on the runtime's own
+    /// threads.
     ///
-    /// After a failure the file is closed, since redb refuses all work after one, and opened again in the first call
-    /// after a pause; what proves damaged then is set aside.
+    /// After a failure the file is closed, because redb refuses all work then. The first call after a pause opens it
+    /// again; if it is found damaged then, it is set aside.
     pub(super) fn run<T>(&self, work: impl FnOnce(&redb::Database) -> Result<T, redb::Error>) -> Option<T> {
         self.reopen();
         let handle = self.handle.read().unwrap_or_else(PoisonError::into_inner);
@@ -117,7 +119,7 @@ impl Database {
         };
         drop(handle);
         let mut handle = self.handle.write().unwrap_or_else(PoisonError::into_inner);
-        // Others may have failed at the same time: one says so.
+        // Several calls may fail at the same time: only one logs it.
         if let Handle::Open(database) = std::mem::replace(&mut *handle, Handle::Closed(Instant::now() + PAUSE)) {
             let error = failure.into_error(&self.dir);
             tracing::error!(%error, pause_seconds = PAUSE.as_secs(), "state failed: mailboxes are listed anew meanwhile, and logins that hide or retain are refused");
@@ -126,7 +128,7 @@ impl Database {
         None
     }
 
-    /// Whether the last work failed, and none has been tried since.
+    /// Whether a failure has closed the file, and it has not been opened again.
     pub(super) fn is_closed(&self) -> bool {
         let handle = self.handle.read().unwrap_or_else(PoisonError::into_inner);
         matches!(&*handle, Handle::Closed(_))
@@ -163,14 +165,15 @@ impl Drop for Database {
     }
 }
 
-/// Closing reads and writes, so it can fail as well. Nothing is lost then: opening copes with a file left open.
+/// Closes the file, which reads and writes and so can fail too. Nothing is lost then: opening copes with a file that
+/// was left open.
 fn close(database: redb::Database) {
     if let Err(failure) = caught(|| Ok(database.close()?)) {
         tracing::debug!(?failure, "closing the state file");
     }
 }
 
-/// Makes `attempt` until nobody else has the file, with a `pause` in between, or patience ends.
+/// Repeats `attempt` while another process has the file, with a `pause` in between, for [`PATIENCE`] at most.
 fn patiently<T>(mut pause: impl FnMut(Duration), mut attempt: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
     let mut waited = Duration::ZERO;
     loop {
@@ -182,7 +185,8 @@ fn patiently<T>(mut pause: impl FnMut(Duration), mut attempt: impl FnMut() -> Re
     }
 }
 
-/// Opens the file under `dir`; ours, if damaged, is renamed and a new one begun. The caller holds the lock of `dir`.
+/// Opens the file under `dir`. If this process owns it and it is damaged, it is renamed and a new one is begun. The
+/// caller holds the lock of `dir`.
 fn open_or_begin(dir: &Path, prepare: Prepare, owner: Owner) -> Result<redb::Database, Error> {
     let path = dir.join(FILE);
     let reason = match open_file(&path, prepare, owner) {
@@ -202,8 +206,8 @@ fn open_or_begin(dir: &Path, prepare: Prepare, owner: Owner) -> Result<redb::Dat
     open_file(&path, prepare, owner).map_err(|failure| failure.into_error(dir))
 }
 
-/// Opens the file, or creates it if it is ours, and checks every page of it, as redb trusts a file blindly (and may panic
-/// later) that seems to have been closed.
+/// Opens the file, or creates it if this process owns it. Checks every page of it, because redb trusts a file that
+/// seems to have been closed, and may panic later if it is damaged.
 fn open_file(path: &Path, prepare: Prepare, owner: Owner) -> Result<redb::Database, Failure> {
     let file = private()
         .read(true)
@@ -224,7 +228,8 @@ fn open_file(path: &Path, prepare: Prepare, owner: Owner) -> Result<redb::Databa
     })
 }
 
-/// Opens a copy in memory: redb may write to a file that was left open before it finds it damaged.
+/// Checks a copy of the file in memory, because redb may write to a file that was left open before it finds the file
+/// damaged.
 fn prove(path: &Path, prepare: Prepare) -> Result<(), Failure> {
     let octets = fs::read(path).map_err(Failure::Io)?;
     caught(|| {
@@ -241,7 +246,7 @@ fn build(backend: impl StorageBackend) -> Result<redb::Database, redb::Error> {
     Ok(builder.create_with_backend(backend)?)
 }
 
-/// Runs `work`; redb's panics on a damaged file are failures like others.
+/// Runs `work`. If redb panics on a damaged file, that is a failure like others.
 pub(super) fn caught<T>(work: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, Failure> {
     match panic::catch_unwind(AssertUnwindSafe(work)) {
         Ok(result) => result.map_err(Failure::from),
@@ -254,7 +259,7 @@ impl From<redb::Error> for Failure {
         use io::ErrorKind::{FileTooLarge, InvalidData, InvalidInput, UnexpectedEof};
         match error {
             redb::Error::DatabaseAlreadyOpen | redb::Error::LockProtocolMismatch => Self::InUse,
-            // What a lying length or offset in the file leads to; any other kind is not the file's fault.
+            // A wrong length or offset in the file leads to these kinds; other kinds are not the file's fault.
             redb::Error::Io(error)
                 if !matches!(error.kind(), FileTooLarge | InvalidData | InvalidInput | UnexpectedEof) =>
             {
@@ -277,8 +282,8 @@ impl Failure {
     }
 }
 
-/// Takes `dir`, which is made if it is missing, from every other popgate until the returned file is closed. Waits two seconds at
-/// most.
+/// Takes `dir`, which is made if missing, so that no other popgate can use it until the returned file is closed. Waits
+/// two seconds at most.
 pub(super) fn claim(dir: &Path) -> Result<Option<File>, Error> {
     patiently(thread::sleep, || {
         create_private(dir).map_err(|source| Error::Create {
@@ -293,8 +298,8 @@ pub(super) fn claim(dir: &Path) -> Result<Option<File>, Error> {
     })
 }
 
-/// Makes a new file of that name in `dir`, which the caller has claimed, and lets `fill` write to it. The file is durable when
-/// this returns `Ok`; its name is not.
+/// Makes a new file of this name in `dir`, which the caller has claimed, and lets `fill` write to it. Once this returns
+/// `Ok`, the file is durable, but its name is not.
 pub(super) fn make(
     dir: &Path,
     name: &str,
@@ -317,9 +322,9 @@ pub(super) fn make(
     made.map_err(|failure| failure.into_error(dir))
 }
 
-/// Keeps every other popgate out of `dir` until the returned file is closed, at the latest by the end of the process.
-/// If `dir` is another's and has no such file, none is made: redb's own lock is enough for a process that renames
-/// nothing.
+/// Keeps every other popgate out of `dir` until the returned file is closed, at the latest when the process ends. If
+/// another process owns `dir` and the lock file is missing, none is made: redb's own lock is enough for a process that
+/// renames nothing.
 fn lock(dir: &Path, owner: Owner) -> Result<Option<File>, Error> {
     let path = dir.join(LOCK);
     let file = match private().write(true).create(owner == Owner::Us).open(&path) {
@@ -334,7 +339,7 @@ fn lock(dir: &Path, owner: Owner) -> Result<Option<File>, Error> {
     }
 }
 
-/// Creates `dir` and what is missing above it, for our user only. One that is there stays as it is.
+/// Creates `dir` and its missing parents, for this process's user only. A directory that exists stays as it is.
 pub fn create_private(dir: &Path) -> io::Result<()> {
     let mut builder = DirBuilder::new();
     builder.recursive(true);
@@ -351,13 +356,14 @@ pub(super) fn aside(path: &Path) -> PathBuf {
     aside.into()
 }
 
-/// Gives `file`, which is `name` in `dir` or will be, to the owner of the one before, else to that of `dir`: a command may be run
-/// by root beside a gateway of another user, which must be able to read what the command has written.
+/// Gives `file`, which is or will be `name` in `dir`, to the owner of the file that had this name before, or else to
+/// the owner of `dir`. Root may run a command beside a gateway of another user, and the gateway must be able to read
+/// what the command has written.
 #[cfg(unix)]
 pub(super) fn hand_over(dir: &Path, name: &str, file: &File) -> io::Result<()> {
     use std::os::unix::fs::{MetadataExt, fchown};
     let before = fs::metadata(dir.join(name)).or_else(|_| fs::metadata(dir))?;
-    // A lock that root has just made is before itself.
+    // If root owns the file of this name, it may be the very file that root has just made.
     let owner = if before.uid() == 0 { fs::metadata(dir)? } else { before };
     let now = file.metadata()?;
     if (now.uid(), now.gid()) == (owner.uid(), owner.gid()) || now.uid() != 0 {
@@ -371,12 +377,12 @@ pub(super) fn hand_over(_: &Path, _: &str, _: &File) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes the names of the files in `dir` outlive a power failure; not every system has such a call.
+/// Makes the names of the files in `dir` outlive a power failure, on systems that can.
 pub(super) fn sync_names(dir: &Path) {
     let _ = File::open(dir).and_then(|dir| dir.sync_all());
 }
 
-/// Files that are created are for our user only.
+/// Options under which new files are created for this process's user only.
 pub(super) fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
     #[cfg(unix)]

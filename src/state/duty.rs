@@ -1,4 +1,4 @@
-//! Work that one gateway does at a time, of all gateways that share a store.
+//! Work that only one gateway does at a time, among all gateways that share a store.
 
 use std::{fmt, future::pending, sync::Arc, time::Duration};
 
@@ -14,16 +14,16 @@ use super::{
     term::{PART, Term},
 };
 
-/// How long a duty stays taken if the gateway that has it dies.
+/// How long a duty stays taken after the gateway that has it dies.
 pub const LASTS: Duration = Duration::from_secs(60);
-/// How often a duty is asked for again that another gateway has.
+/// The pause before a duty that another gateway has is asked for again.
 const AGAIN: Duration = Duration::from_millis(200);
 
 /// Work that only one of the gateways that share a store does at a time.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Duty {
-    /// Renewing the token of a consent: a provider may accept each refresh token only once, and may end the consent if two
-    /// gateways use the same one (RFC 9700 §4.14.2).
+    /// Renewing the token of a consent: a provider may accept each refresh token only once, and may end the consent if
+    /// two gateways use the same one (RFC 9700 §4.14.2).
     Renewal(Consent),
     /// Deleting messages past `retain_days`, and renewing consents that nobody uses.
     Sweep,
@@ -40,12 +40,12 @@ struct SharedDuty {
     duty: Duty,
     name: [u8; 16],
     term: Arc<Term>,
-    /// The task that renews it.
+    /// The task that renews the duty.
     renewing: AbortHandle,
 }
 
 impl Duty {
-    /// Takes the duty if no other gateway has it; otherwise asks again until `patience` is over, and then returns `None`.
+    /// Takes the duty if no other gateway has it. Otherwise asks again for `patience`, and returns `None` after that.
     pub async fn take(self, store: &Arc<dyn StateStore>, patience: Duration) -> Result<Option<OnDuty>, Unavailable> {
         if store.lease().is_none() {
             return Ok(Some(OnDuty { shared: None }));
@@ -75,7 +75,7 @@ impl Duty {
     }
 }
 
-/// Renews a duty until another gateway has it.
+/// Renews a duty until another gateway has taken it.
 async fn keep(store: Arc<dyn StateStore>, duty: Duty, name: [u8; 16], term: Arc<Term>) {
     loop {
         sleep(LASTS / PART).await;
@@ -86,7 +86,7 @@ async fn keep(store: Arc<dyn StateStore>, duty: Duty, name: [u8; 16], term: Arc<
                 term.lose();
                 return;
             }
-            // The failure is in the log. The duty may still be renewed in time.
+            // The failure has been logged. The next renewal may still come in time.
             Err(_) => {}
         }
     }
@@ -112,7 +112,7 @@ impl OnDuty {
 impl SharedDuty {
     async fn leave(self) {
         self.renewing.abort();
-        // A failure is in the log; the duty ends by itself.
+        // A failure has been logged; the duty ends by itself.
         let _ = self.store.leave_duty(&self.duty, &self.name).await;
     }
 }

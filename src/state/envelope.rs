@@ -1,4 +1,4 @@
-//! The octets that records are kept as: a version, the record (postcard), and a checksum that its key is part of.
+//! The octets of a record as it is kept: a version, the record (postcard), and a checksum that covers its key too.
 
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -9,16 +9,16 @@ const VERSION: u8 = 1;
 /// Octets of the checksum.
 const CHECKSUM: usize = 4;
 
-/// The octets to keep for `record` under a key of these names.
+/// The octets to keep for `record`, whose key consists of `names`.
 pub(super) fn seal<T: Serialize>(names: &[&str], record: &T) -> Vec<u8> {
-    // To memory, and with types whose lengths are known, nothing can fail.
+    // Writing to memory types of known lengths cannot fail.
     let mut octets = postcard::to_extend(record, vec![VERSION]).unwrap_or_default();
     let checksum = checksum(names, &octets);
     octets.extend_from_slice(&checksum.to_le_bytes());
     octets
 }
 
-/// The record that was sealed under the same names; anything else is an error.
+/// The record that was sealed under the same names; an error if there is anything else.
 pub(super) fn open<T: DeserializeOwned>(names: &[&str], octets: &[u8]) -> Result<T, Damage> {
     if !is_intact(names, octets) {
         return Err(Damage::Checksum);
@@ -34,14 +34,14 @@ pub(super) fn open<T: DeserializeOwned>(names: &[&str], octets: &[u8]) -> Result
     }
 }
 
-/// Whether `octets` are what was sealed under these names, whatever the record is.
+/// Whether `octets` were sealed under these names, whatever the record is.
 pub(super) fn is_intact(names: &[&str], octets: &[u8]) -> bool {
     octets
         .split_last_chunk::<CHECKSUM>()
         .is_some_and(|(content, stored)| checksum(names, content) == u32::from_le_bytes(*stored))
 }
 
-/// The names are part of it, so that no damage to a key can pass one record off as another.
+/// The checksum of `content`. It covers the names, so that a damaged key cannot pass one record off as another.
 pub(super) fn checksum(names: &[&str], content: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     for name in names {

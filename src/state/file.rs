@@ -1,4 +1,4 @@
-//! State in a file: kept when the gateway ends, however it ends.
+//! State in a file. It outlives the gateway, however the gateway ends.
 
 #[cfg(test)]
 mod tests;
@@ -29,37 +29,38 @@ use crate::telemetry::metrics;
 
 /// State in a redb file under `[state] dir`.
 ///
-/// What is to be written while something is being written gathers, and goes into the next transaction together: the disk is
-/// waited for once a transaction, however many devices poll or quit.
+/// Changes that come during a write gather, and go into the next transaction together. So the disk is waited for once
+/// for each transaction, however many devices poll or quit.
 #[derive(Debug)]
 pub struct FileStore {
     shared: Arc<Shared>,
     tokens: Arc<TokenFile>,
-    /// Held during a write.
+    /// Held by the call that writes.
     turn: tokio::sync::Mutex<()>,
     readers: Semaphore,
 }
 
-/// Reads at once. A read is short, but each takes a thread with a stack, and many devices may log in at the same moment.
+/// How many reads run at once. A read is short, but each takes a thread with a stack, and many devices may log in at
+/// the same moment.
 const READERS: usize = 2;
 
 #[derive(Debug)]
 struct Shared {
     database: Database,
-    /// Set, and not in the file yet.
+    /// Indexes that were set and are not in the file yet.
     pending: Mutex<HashMap<MailboxName, Arc<Index>>>,
-    /// Asked for, and not in a transaction yet; in this order.
+    /// Changes that are not in a transaction yet, in the order in which they were asked for.
     changes: Mutex<Vec<Change>>,
 }
 
-/// A change of records that somebody waits for. It shares its transaction with others: what it refuses it refuses before it
-/// has written anything.
+/// A change of records that a caller waits for. It shares its transaction with others: so if it refuses something, it
+/// does so before it has written anything.
 struct Change(Box<dyn FnOnce(&mut Writing) -> Changed + Send>);
 
-/// What to do once it is in the file; an error where the transaction is lost.
+/// What to do once the change is in the file; an error if the transaction is lost.
 type Changed = Result<Tell, redb::Error>;
 
-/// Tells the caller that waits how the change went.
+/// Tells the waiting caller how the change went.
 type Tell = Box<dyn FnOnce() + Send>;
 
 impl fmt::Debug for Change {
@@ -69,13 +70,13 @@ impl fmt::Debug for Change {
 }
 
 impl FileStore {
-    /// Opens the file in `dir`; both are created if missing. A damaged or foreign file is set aside (logged). Blocks, for two
-    /// seconds at most, where somebody else has it.
+    /// Opens the file in `dir`; both are created if missing. A damaged or foreign file is set aside (logged). Blocks
+    /// for two seconds at most if another process has the file.
     pub fn open(dir: &Path) -> Result<Self, Error> {
         Self::of(dir, Owner::Us)
     }
 
-    /// Opens the file in `dir`, which is another's: if it is missing or damaged, it stays so.
+    /// Opens the file in `dir`, which belongs to another process: if it is missing or damaged, it stays so.
     pub(super) fn visit(dir: &Path) -> Result<Self, Error> {
         Self::of(dir, Owner::Another)
     }
@@ -113,8 +114,8 @@ impl FileStore {
         read
     }
 
-    /// Durable when this returns `Ok`. A caller that goes away while it waits for its turn changes nothing; what was begun is
-    /// done nevertheless.
+    /// Makes a change, which is durable once this returns `Ok`. If the caller goes away before the change is in a
+    /// transaction, nothing changes; once its transaction has begun, the change is made nevertheless.
     async fn write<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Writing) -> Result<Result<T, Unavailable>, redb::Error> + Send + 'static,
@@ -129,19 +130,20 @@ impl FileStore {
         };
         self.shared.changes().push(Change(Box::new(change)));
         let turn = self.turn.lock().await;
-        // Else the call that had the turn before has written this change too.
+        // If there are none, the call that had the turn before has written this change too.
         if !self.shared.changes().is_empty() {
             self.commit().await;
         }
         drop(turn);
-        // Dropped untold where the transaction failed.
+        // The sender is dropped unused if the transaction failed.
         told.await.unwrap_or(Err(Unavailable::Failed))
     }
 
     async fn commit(&self) {
         let begun = Instant::now();
         let shared = self.shared.clone();
-        // Fails only where the runtime ends; then nobody is to wait for what nobody writes.
+        // This fails only if the runtime ends. The changes are dropped then, so that nobody waits for a write that will
+        // not come.
         if task::spawn_blocking(move || shared.commit()).await.is_err() {
             self.shared.changes().clear();
         }
@@ -160,7 +162,7 @@ impl StateStore for FileStore {
         task::spawn_blocking(move || shared.load(&mailbox)).await.ok()?
     }
 
-    /// A caller that goes away while it waits leaves its index to the next save.
+    /// If the caller goes away while it waits, the next write saves its index.
     async fn set_index(&self, mailbox: &MailboxName, index: Arc<Index>) {
         self.shared.pending().insert(mailbox.clone(), index);
         let _turn = self.turn.lock().await;
@@ -208,7 +210,7 @@ impl StateStore for FileStore {
         self.write(move |table| {
             let Replacement { past, pending, marks } = &replacement;
             let (past_key, move_key) = (Key::of(Kind::Past, &mailbox), Key::of(Kind::Move, &mailbox));
-            // What is damaged counts as not kept, as it does where it is read.
+            // A damaged record counts as missing, as it does when it is read.
             let mut follows = match past {
                 Some(past) => past.follows(&table.get(past_key)?.ok().flatten().unwrap_or_default()),
                 None => true,
@@ -235,7 +237,7 @@ impl StateStore for FileStore {
                 let key = Key::marks(login, &mailbox);
                 match marks {
                     Some(Ok(marks)) => table.set(key, marks)?,
-                    // What cannot be read cannot be written either.
+                    // Marks that could not be read stay as they are.
                     Some(Err(_)) => {}
                     None => table.remove(key)?,
                 }
@@ -270,7 +272,7 @@ impl StateStore for FileStore {
             .ok_or(Unavailable::Failed)?;
         let tokens = self.tokens.all();
         let (sender, parts) = Parts::channel();
-        // Neither a reader nor a lock is held while whoever asks takes their time.
+        // The receiver may take its time: neither a reader nor a lock is held meanwhile.
         drop(task::spawn_blocking(move || send(&table, &tokens, &sender)));
         Ok(parts)
     }
@@ -313,7 +315,7 @@ impl StateStore for FileStore {
     }
 }
 
-/// Opens the file of tokens. Tokens that an earlier version kept among the records are moved there.
+/// Opens the file of tokens. Tokens that an earlier version kept in the database are moved there.
 fn move_tokens(database: &Database, dir: &Path, owner: Owner) -> Result<Arc<TokenFile>, Error> {
     let earlier = || {
         let found = database.run(|database| table::tokens(&database.begin_read()?.open_table(RECORDS)?));
@@ -324,7 +326,7 @@ fn move_tokens(database: &Database, dir: &Path, owner: Owner) -> Result<Arc<Toke
     };
     let tokens = TokenFile::open(dir, owner, earlier)?;
     if owner == Owner::Us {
-        // If this fails (logged), the next start tries it again.
+        // If this fails (logged), it is tried again at the next start.
         database.run(|database| {
             transact(database, |table| {
                 for consent in table::tokens(&table.table)?.keys() {
@@ -353,13 +355,14 @@ impl Shared {
         }
     }
 
-    /// Writes what is pending, in one transaction; none where the file holds the same already.
+    /// Writes everything that is pending, in one transaction. Writes nothing if the file has the same already.
     fn commit(&self) {
         let mut batch = Vec::new();
         let mut tells = Vec::new();
         let committed = self.database.run(|database| {
             transact(database, |table| {
-                // Read only now that no other commit can be under way, so that an older index never follows a newer one.
+                // Read only here, where no other commit can be under way, so that an older index never replaces a newer
+                // one.
                 batch.extend(
                     self.pending()
                         .iter()
@@ -390,7 +393,7 @@ impl Shared {
                 drop(pending);
                 tells.into_iter().for_each(|tell| tell());
             }
-            // Nothing may pile up while the disk is full.
+            // Nothing may pile up while the disk is full, for example.
             None => {
                 self.pending().clear();
                 self.changes().clear();
@@ -407,7 +410,7 @@ impl Shared {
     }
 }
 
-/// Sends the parts of all records and tokens, until nobody takes them any more.
+/// Sends the parts of all records and tokens, until the receiver is gone.
 fn send(table: &Snapshot, tokens: &Sealed, sender: &PartSender) {
     let sent = caught(|| {
         let mut parts = table::parts(table)?.chain(

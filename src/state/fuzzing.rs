@@ -1,4 +1,4 @@
-//! Doors for the fuzzer (`fuzz/`): records as they are kept, under right checksums, and backups.
+//! Entry points for the fuzzer (`fuzz/`): records under right checksums, and backups.
 
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -6,7 +6,8 @@ use super::{Backup, Index, MailboxName, Marks, Past, PendingMove, envelope, toke
 
 const NAMES: [&str; 3] = ["home", "eva", "INBOX"];
 
-/// Reads `content` as a record of each kind. What is read must be written and read again as the same.
+/// Reads `content` as a record of each kind. If it is accepted, it must be the same after it was written and read
+/// again.
 pub fn read(content: &[u8]) {
     let sealed = [content, &envelope::checksum(&NAMES, content).to_le_bytes()].concat();
     again::<Marks>(&sealed);

@@ -1,4 +1,4 @@
-//! Which session holds a maildrop, as a store is told, and what a store answers.
+//! Which session holds a maildrop, as the store sees it, and how the store answers.
 
 use std::{fmt, sync::Arc};
 
@@ -7,13 +7,14 @@ use super::{Index, Kept, MailboxName};
 /// A session that holds a maildrop, or asks for it (RFC 1939 §4: the exclusive-access lock).
 #[derive(Clone, PartialEq, Eq)]
 pub struct Holding {
-    /// The folder.
+    /// The mailbox.
     pub mailbox: Arc<MailboxName>,
-    /// Who has logged in. No other session of this login holds the mailbox at the same time.
+    /// The login of the session. No other session of this login holds the mailbox at the same time.
     pub login: String,
-    /// Whether other logins may hold the mailbox at the same time, because this one has a view of its own (`hide`).
+    /// Whether other logins may hold the mailbox at the same time, because this login hides messages for itself only
+    /// (`hide`).
     pub is_private: bool,
-    /// Random: by it a store tells this session from all others, whatever process they are in.
+    /// Random: by this name the store tells the session from all others, in any process.
     pub name: [u8; 16],
 }
 
@@ -23,7 +24,7 @@ impl fmt::Debug for Holding {
     }
 }
 
-/// SHA-1, in hexadecimal digits, of the records of a mailbox that a session knows: enough where these are only compared.
+/// SHA-1, in hexadecimal digits, of the records of a mailbox that a session knows. It serves only to compare them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeptDigest(pub Box<[u8; 40]>);
 
@@ -32,38 +33,39 @@ pub struct KeptDigest(pub Box<[u8; 40]>);
 pub enum Entered {
     /// Another session holds it.
     Busy,
-    /// It is held now. The records are what the session knows, or the store tells them when it is asked.
+    /// The session holds the maildrop now. Its records are those that the session knows, or will read when it needs
+    /// them.
     Same,
-    /// It is held now, and these are the records.
+    /// The session holds the maildrop now, and these are the records.
     New(Box<Welcome>),
 }
 
-/// What a session finds that takes a maildrop.
+/// What a session gets with a maildrop that it takes.
 #[derive(Debug)]
 pub struct Welcome {
     /// The records, with the marks of the login.
     pub kept: Kept,
-    /// What is known of the messages.
+    /// The index of the mailbox.
     pub index: KnownIndex,
 }
 
-/// What a store tells of an index without being asked for it.
+/// What a store tells about an index without being asked for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KnownIndex {
-    /// Nothing is kept, or what is kept is damaged.
+    /// There is no index, or it is damaged.
     None,
     /// All of it.
     Whole(Arc<Index>),
-    /// There is one, which is large: it is to be asked for if it is needed.
+    /// There is an index, but it is large: ask for it if it is needed.
     Large,
 }
 
-/// What has become of a holding whose lease was to be renewed.
+/// The result of renewing the lease of a holding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Renewed {
     /// The lease has been renewed.
     Held,
-    /// Nobody holds the maildrop: the lease has ended, or the store has forgotten it. It may be taken again.
+    /// Nobody holds the maildrop: the lease has ended, or the store has lost it. The session may take it again.
     Free,
     /// Another session holds it.
     Lost,

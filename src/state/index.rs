@@ -6,15 +6,15 @@
 //! modseq       varint, varint: the upper and the lower 32 bits
 //! row          varint
 //! listed       varint
-//! columns      1 octet: 1 where messages bear an INTERNALDATE, 2 where an EMAILID, or their sum
+//! columns      1 octet: 1 if messages have an INTERNALDATE, 2 if an EMAILID, or the sum
 //! count        varint
-//! count times  varint UID less the one before (the first: less 0), varint octets; as columns says
+//! count times  varint UID less the one before (the first: less 0), varint octets; then, as columns says,
 //!              varint INTERNALDATE; varint octets of the EMAILID and these
 //! checksum     CRC-32 of the mailbox's names and all of the above, 4 octets, little-endian
 //! ```
 //!
-//! A varint has seven bits an octet, the lowest first; the high bit says that more follow (LEB128). A message
-//! takes four octets where UIDs follow closely: one for the UID, three for a size up to 2 MB.
+//! An octet of a varint has seven bits, the lowest first; its high bit says that more octets follow (LEB128). A message
+//! takes four octets if UIDs follow closely: one for the UID, three for a size up to 2 MB.
 
 use serde::{Deserialize, Serialize};
 
@@ -32,39 +32,39 @@ const EMAIL_IDS: u8 = 2;
 /// What is remembered of a mailbox between sessions.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Index {
-    /// RFC 3501 §2.3.1.1: UIDs mean what they meant as long as this is the same.
+    /// UIDs keep their meaning as long as this is the same (RFC 3501 §2.3.1.1).
     pub uid_validity: u64,
-    /// HIGHESTMODSEQ (RFC 7162 §3.1.2.1) as of these entries or before; 0 where the server has none.
+    /// HIGHESTMODSEQ (RFC 7162 §3.1.2.1) at the time of these entries or earlier; 0 if the server has none.
     pub modseq: u64,
-    /// Messages that the last session fetched in a row: what read-ahead may expect of the next.
+    /// How many messages the last session fetched in a row: read-ahead expects the same of the next session.
     pub row: u32,
-    /// The highest UID that was ever listed: of what lies above nobody knows whether it exists. 0 where the server listed
-    /// other messages than it said it has: then nobody knows of any.
+    /// The highest UID that was ever listed. Above it nobody knows which messages exist. 0 if the server's listing and
+    /// its count of messages disagreed: then nothing is known about any UID.
     pub listed: u32,
     /// The octets of each message; 8 bytes a message.
     pub entries: UidMap<u32>,
-    /// INTERNALDATE of each, in seconds since 1970; empty where it was not asked for.
+    /// INTERNALDATE of each message, in seconds since 1970; empty if it was not asked for.
     pub arrived: Vec<u32>,
-    /// EMAILID of each (RFC 8474); empty where they were not asked for.
+    /// EMAILID of each message (RFC 8474); empty if it was not asked for.
     pub email_ids: Vec<Box<str>>,
 }
 
 /// Why a record is not what was written for this mailbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Damage {
-    /// Some octet changed, or the record is another mailbox's.
+    /// An octet has changed, or the record belongs to another mailbox.
     #[error("wrong checksum")]
     Checksum,
     /// Written by another version of popgate.
     #[error("format {0} is unknown to this version")]
     Version(u8),
-    /// The checksum is right, what it covers makes no index.
+    /// The checksum is right, but the content is not an index.
     #[error("not an index")]
     Content,
 }
 
 impl Index {
-    /// Adds a message with a UID above all others. A column that is not given for every message goes.
+    /// Adds a message. Its UID must be higher than all others. A column is dropped if this message has no value for it.
     pub fn push(&mut self, uid: Uid, octets: u32, arrived: Option<u32>, email_id: Option<Box<str>>) {
         let count = self.entries.len();
         extend(&mut self.arrived, count, arrived);
@@ -73,17 +73,17 @@ impl Index {
         self.listed = self.listed.max(uid.0);
     }
 
-    /// Whether what it holds is all that there was.
+    /// Whether the index has all messages that the server has counted.
     pub fn is_whole(&self) -> bool {
         self.entries.is_empty() || self.listed > 0
     }
 
-    /// Whether a message of that UID existed once and does no more.
+    /// Whether a message with this UID is known to be gone.
     pub fn has_lost(&self, uid: Uid) -> bool {
         uid.0 <= self.listed && !self.entries.contains(uid)
     }
 
-    /// Whether it tells of every message what is asked for.
+    /// Whether every message has an INTERNALDATE (if `arrived`) and an EMAILID (if `email_id`).
     pub fn has(&self, arrived: bool, email_id: bool) -> bool {
         let count = self.entries.len();
         (!arrived || self.arrived.len() == count) && (!email_id || self.email_ids.len() == count)
@@ -94,14 +94,15 @@ impl Index {
         self.retain(|_| false);
     }
 
-    /// Forgets the messages of whose UIDs `stays` says no.
+    /// Forgets the messages for whose UIDs `stays` returns `false`.
     pub fn retain(&mut self, stays: impl Fn(Uid) -> bool) {
         retain_column(&mut self.arrived, &self.entries, &stays);
         retain_column(&mut self.email_ids, &self.entries, &stays);
         self.entries.retain(|uid, _| stays(uid));
     }
 
-    /// The record to keep for `mailbox`; `None` if there is a UID 0, which is no index.
+    /// The record to keep for `mailbox`; `None` if the index is not valid: it has a UID 0, or a column that is too
+    /// short.
     pub fn encode(&self, mailbox: &MailboxName) -> Option<Vec<u8>> {
         let mut record = Vec::with_capacity(32 + 5 * self.entries.len());
         record.push(VERSION);
@@ -192,13 +193,14 @@ impl Index {
     }
 }
 
-/// Forgets the entries of a column for whose UIDs `stays` says no.
+/// Forgets the entries of a column for whose UIDs `stays` returns `false`.
 fn retain_column<T>(column: &mut Vec<T>, entries: &UidMap<u32>, stays: impl Fn(Uid) -> bool) {
     let mut uids = entries.uids();
     column.retain(|_| uids.next().is_some_and(&stays));
 }
 
-/// Adds to a column of `count` entries; one that is not complete goes.
+/// Adds a value to a column of `count` entries. The column is cleared if it has other entries than that, or if there is
+/// no value.
 fn extend<T>(column: &mut Vec<T>, count: usize, value: Option<T>) {
     match value {
         Some(value) if column.len() == count => column.push(value),
@@ -222,12 +224,12 @@ fn put_long(record: &mut Vec<u8>, mut value: u64) {
     record.push(value as u8);
 }
 
-/// The next varint, in the one form that [`put`] gives it; `None` beyond 32 bits.
+/// Reads the next varint; `None` if it has more than 32 bits or is not in the form that [`put`] writes.
 fn take(rest: &mut &[u8]) -> Option<u32> {
     u32::try_from(take_long(rest)?).ok()
 }
 
-/// The next varint, in the one form that [`put_long`] gives it.
+/// Reads the next varint; `None` if it is not in the form that [`put_long`] writes.
 fn take_long(rest: &mut &[u8]) -> Option<u64> {
     let mut value = 0;
     for shift in (0..u64::BITS).step_by(7) {
@@ -259,7 +261,7 @@ mod tests {
         }
     }
 
-    /// Mail as it comes: few gaps, sizes from 1 KB to 2 MB.
+    /// Typical mail: few gaps, sizes from 1 KB to 2 MB.
     fn realistic(count: u32) -> Index {
         let octets = |n: u32| 1_000 + (n.wrapping_mul(2_654_435_761) >> 11);
         Index {
@@ -434,7 +436,7 @@ mod tests {
         #[test]
         fn any_octets_are_an_index_or_an_error(octets in collection::vec(any::<u8>(), 0..200)) {
             prop_assert!(Index::decode(&mailbox("a"), &octets).is_err());
-            // What is accepted under a right checksum is exactly what would be written for it.
+            // Content that is accepted under a right checksum is exactly what would be written for it.
             for content in [octets.clone(), [&[VERSION][..], &octets].concat()] {
                 if let Ok(index) = decoded(&content) {
                     prop_assert_eq!(index.encode(&mailbox("a")), Some(sealed(&content)));

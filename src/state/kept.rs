@@ -1,4 +1,4 @@
-//! All that is kept of one mailbox besides its index, and how it is replaced so that no writer undoes another's change.
+//! All that is kept of a mailbox besides its index. It is replaced in a way that no writer undoes another's change.
 
 use std::collections::BTreeMap;
 
@@ -13,12 +13,12 @@ pub enum Whose<'a> {
     Nobody,
     /// Those of this login.
     Login(&'a str),
-    /// Those of every login that has some.
+    /// Those of every login that has marks.
     All,
 }
 
 impl Whose<'_> {
-    /// Whether the marks of `login` are among those.
+    /// Whether the marks of `login` are among those asked for.
     pub(super) fn includes(self, login: &str) -> bool {
         match self {
             Self::Nobody => false,
@@ -31,41 +31,44 @@ impl Whose<'_> {
 /// The records of a mailbox at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kept {
-    /// What the messages are and were. Empty where that is damaged: it would only have spared devices a download.
+    /// Identities and earlier names of the messages. Empty if the record is damaged: then devices may download messages
+    /// again.
     pub past: Past,
-    /// A removal that has not come to its end. None where that is damaged: twice in the trash is better than nowhere.
+    /// A removal that has not been completed. `None` if the record is damaged: then a message may be in the trash
+    /// twice, but it is not lost.
     pub pending: Option<PendingMove>,
-    /// The marks asked for, by login; a login that has none is not there. An error where they cannot be read.
+    /// The marks that were asked for, by login. A login without marks is missing. An error if the marks cannot be read.
     pub marks: BTreeMap<String, Result<Marks, Unavailable>>,
 }
 
 /// A record that takes the place of another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Replaced<T> {
-    /// What is kept, as it was read.
+    /// The record as it was read.
     pub was: T,
-    /// What is to be kept.
+    /// The record that is to be kept.
     pub is: T,
 }
 
 impl<T: PartialEq> Replaced<T> {
-    /// Whether this may be done where `now` is kept: also where it has been done already, so that it may be said twice.
+    /// Whether the replacement may be made if `now` is kept. It may also if it has been made already, so that a request
+    /// can be repeated.
     pub(super) fn follows(&self, now: &T) -> bool {
         *now == self.was || *now == self.is
     }
 }
 
-/// What becomes of the marks of a login: see [`Kept::marks`].
+/// A replacement of the marks of a login: see [`Kept::marks`].
 pub type MarksReplaced = Replaced<Option<Result<Marks, Unavailable>>>;
 
-/// Records of one mailbox that take the place of others, all at once.
+/// Replacements of several records of one mailbox, made all at once.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Replacement {
-    /// What the messages are and were.
+    /// Identities and earlier names of the messages.
     pub past: Option<Replaced<Past>>,
     /// The removal under way.
     pub pending: Option<Replaced<Option<PendingMove>>>,
-    /// What logins have done.
+    /// The marks, by login.
     pub marks: BTreeMap<String, MarksReplaced>,
 }
 
@@ -75,8 +78,8 @@ impl Replacement {
         *self == Self::default()
     }
 
-    /// Whether more than comfort would be lost with it: mail that comes back or is downloaded again, or two copies of a message.
-    /// (Mail that stays longer is comfort.)
+    /// Whether its loss would do more than keep mail for longer: mail would come back or be downloaded again, or a
+    /// message would be copied twice.
     pub(super) fn is_precious(&self) -> bool {
         let has_copy = |pending: &Option<PendingMove>| pending.as_ref().is_some_and(PendingMove::has_copy);
         let moves = |replaced: &Replaced<Option<PendingMove>>| has_copy(&replaced.was) || has_copy(&replaced.is);
@@ -94,12 +97,12 @@ impl Replacement {
 }
 
 impl Kept {
-    /// The marks of `login`; empty where it has none.
+    /// The marks of `login`; empty if it has none.
     pub(super) fn marks_of(&self, login: &str) -> Result<Marks, Unavailable> {
         self.marks.get(login).cloned().unwrap_or_else(|| Ok(Marks::default()))
     }
 
-    /// What makes `self` into `next`.
+    /// The replacement that turns `self` into `next`.
     pub(super) fn replacement(&self, next: &Self) -> Replacement {
         fn replaced<T: Clone + PartialEq>(was: &T, is: &T) -> Option<Replaced<T>> {
             let replaced = || Replaced {

@@ -1,5 +1,6 @@
-//! The maildrops that the sessions of this process hold. In the process they wait for each other in a fair queue. Of a store that
-//! other processes use too each maildrop is held under a lease, which one task renews for all sessions.
+//! The maildrops that the sessions of this process hold. Within the process sessions wait for each other in a fair
+//! queue. In a store that other processes use too, each maildrop is held under a lease, which one task renews for all
+//! sessions.
 
 #[cfg(test)]
 mod tests;
@@ -25,10 +26,10 @@ use super::{
     term::{PART, Term},
 };
 
-/// How often a shared store is asked again for a maildrop that a session of another process holds.
+/// The pause before a shared store is asked again for a maildrop that a session of another process holds.
 const AGAIN: Duration = Duration::from_millis(200);
 
-/// Gives maildrops to sessions, each to one at a time.
+/// Gives each maildrop to one session at a time.
 #[derive(Debug, Clone)]
 pub struct Leases(Arc<Table>);
 
@@ -36,17 +37,17 @@ pub struct Leases(Arc<Table>);
 struct Table {
     store: Arc<dyn StateStore>,
     locks: Locks,
-    /// What is held of a shared store.
+    /// What is held in a shared store.
     held: Mutex<Held>,
-    /// Maildrops given up by sessions that did not wait for it.
+    /// Tasks that give up maildrops in the background, for sessions that did not wait.
     leaving: TaskTracker,
 }
 
 #[derive(Debug, Default)]
 struct Held {
-    /// By name.
+    /// By the random name of the holding.
     entries: HashMap<[u8; 16], Arc<Entry>>,
-    /// Whether the task that renews them runs.
+    /// Whether the task that renews the entries is running.
     is_renewing: bool,
 }
 
@@ -56,23 +57,24 @@ struct Entry {
     holding: Holding,
     /// How long the session may rely on the maildrop.
     term: Term,
-    /// Whether the maildrop has been given up. Locked while it is taken again or given up, so that it is not taken again behind
-    /// a session that has left.
+    /// Whether the maildrop has been given up. Locked while the maildrop is taken again or given up, so that it is not
+    /// taken again after its session has left.
     has_left: tokio::sync::Mutex<bool>,
 }
 
-/// A maildrop that a session holds while this lives. Dropping it gives the maildrop up in the background: see [`Lease::leave`].
+/// A maildrop that a session holds while this lives. Dropping it gives the maildrop up in the background: see
+/// [`Lease::leave`].
 #[derive(Debug)]
 pub struct Lease {
-    /// None if the store is not shared.
+    /// `None` if the store is not shared.
     entry: Option<Arc<Entry>>,
     table: Arc<Table>,
-    /// Given up when the store has been told.
+    /// Released after the store has been told.
     lock: Option<Lock>,
 }
 
 impl Leases {
-    /// Of maildrops whose records are in `store`.
+    /// Gives out maildrops whose records are in `store`.
     pub fn new(store: Arc<dyn StateStore>) -> Self {
         Self(Arc::new(Table {
             store,
@@ -87,12 +89,12 @@ impl Leases {
         &self.0.store
     }
 
-    /// Takes the maildrop that `login` has in `mailbox`; waits for it for `patience` at most, behind those sessions of this process
-    /// that wait for it already. Returns `None` if another session still holds the maildrop then. If the records have not the
-    /// digest `known`, a shared store tells them.
+    /// Takes the maildrop that `login` has in `mailbox`. Waits for `patience` at most, behind the sessions of this
+    /// process that wait for it already. Returns `None` if another session still holds the maildrop then. If the digest
+    /// of the records is not `known`, a shared store returns the records.
     ///
-    /// Two logins that lead to the same folder of the same user exclude each other, unless one of them has a view of its own
-    /// (`is_private`: `hide`). Two sessions of one login always do.
+    /// Two logins that lead to the same folder of the same user exclude each other, unless one of them hides messages
+    /// for itself only (`is_private`: `hide`). Two sessions of one login always exclude each other.
     pub(super) async fn enter(
         &self,
         mailbox: &Arc<MailboxName>,
@@ -135,8 +137,9 @@ impl Leases {
                     sleep(AGAIN.min(left)).await;
                     continue;
                 }
-                // If only the answer was lost, it is held now, and given up as the lease is dropped. A session of this process that
-                // asks meanwhile hears that the store fails, not that the maildrop is in use.
+                // If only the answer was lost, the store counts the maildrop as held; dropping the lease gives it up
+                // there. The lock is released first: so another session of this process hears from the store that it
+                // fails, and not that the maildrop is in use.
                 Err(error) => {
                     lease.lock = None;
                     return Err(error);
@@ -165,12 +168,13 @@ pub(super) fn random_name() -> Result<[u8; 16], Unavailable> {
     Ok(name)
 }
 
-/// Tells when a session may not rely on its maildrop any more.
+/// Tells when a session can no longer rely on its maildrop.
 #[derive(Debug, Clone, Default)]
 pub struct Tenure(Option<Arc<Entry>>);
 
 impl Tenure {
-    /// Returns when another session has the maildrop, or the lease was not renewed in time; never if the store is not shared.
+    /// Returns when another session has the maildrop, or if the lease was not renewed in time. Never returns if the
+    /// store is not shared.
     pub async fn lapsed(&self) {
         match &self.0 {
             Some(entry) => entry.term.ended().await,
@@ -180,13 +184,13 @@ impl Tenure {
 }
 
 impl Lease {
-    /// What the store knows of it; `None` if the store is not shared.
+    /// The holding as the store knows it; `None` if the store is not shared.
     pub(super) fn holding(&self) -> Option<&Holding> {
         self.entry.as_ref().map(|entry| &entry.holding)
     }
 
-    /// Makes sure that the session holds the maildrop, and will for some seconds. Asks the store only if the lease has not been
-    /// renewed for long. [`Unavailable::Lost`] if another session has it.
+    /// Makes sure that the session holds the maildrop, and will hold it for some seconds. Asks the store only if the
+    /// lease was not renewed in time. [`Unavailable::Lost`] if another session has the maildrop.
     pub async fn check(&self) -> Result<(), Unavailable> {
         let Some(entry) = &self.entry else {
             return Ok(());
@@ -203,19 +207,19 @@ impl Lease {
         }
     }
 
-    /// What tells how long the session may rely on the maildrop.
+    /// The [`Tenure`] of the session, which tells when the maildrop is lost.
     pub fn tenure(&self) -> Tenure {
         Tenure(self.entry.clone())
     }
 
-    /// Gives the maildrop up, and returns when the store has been told. A shared store remembers `index` with the same message;
-    /// returns whether it has.
+    /// Gives the maildrop up, and returns once the store has been told. A shared store remembers `index` with the same
+    /// request. Returns whether the store has remembered it.
     pub(super) async fn leave(mut self, index: Option<Arc<Index>>) -> bool {
         let Some(entry) = &self.entry else {
             return false;
         };
         let has_index = index.is_some();
-        // On the heap: without a shared store there is nothing to wait for.
+        // On the heap: without a shared store this future is not needed.
         let left = Box::pin(self.table.leave(entry, index)).await;
         self.entry = None;
         left && has_index
@@ -261,7 +265,7 @@ impl Table {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has `entry` renewed from now on.
+    /// Has the background task renew `entry` from now on, and starts that task if necessary.
     fn add(self: &Arc<Self>, entry: &Arc<Entry>) {
         let mut held = self.held();
         held.entries.insert(entry.holding.name, entry.clone());
@@ -271,7 +275,7 @@ impl Table {
         }
     }
 
-    /// Renews everything that is held, until that is nothing.
+    /// Renews all held maildrops until none is held.
     async fn keep_renewing(self: Arc<Self>) {
         let Some(length) = self.store.lease() else {
             return;
@@ -302,13 +306,13 @@ impl Table {
                 Renewed::Held => entry.term.renewed(asked, length),
                 Renewed::Free => self.take_again(entry, length).await,
                 Renewed::Lost => entry.lose(),
-                // It lasts until then still, and may be renewed before.
+                // The lease lasts until its end, and may be renewed before.
                 Renewed::Unknown => {}
             }
         }
     }
 
-    /// Takes a maildrop again that a store has forgotten, or whose lease has ended.
+    /// Takes a maildrop again that the store has lost, or whose lease has ended.
     async fn take_again(&self, entry: &Entry, length: Duration) {
         let has_left = entry.has_left.lock().await;
         if *has_left {
@@ -318,12 +322,12 @@ impl Table {
         match self.store.enter(&entry.holding, None).await {
             Ok(Entered::Busy) => entry.lose(),
             Ok(Entered::Same | Entered::New(_)) => entry.term.renewed(asked, length),
-            // As if it could not be renewed.
+            // As if the lease could not be renewed.
             Err(_) => {}
         }
     }
 
-    /// Returns whether the store has done it.
+    /// Gives the maildrop up in the store. Returns whether that succeeded.
     async fn leave(&self, entry: &Entry, index: Option<Arc<Index>>) -> bool {
         let mut has_left = entry.has_left.lock().await;
         *has_left = true;

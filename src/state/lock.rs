@@ -1,4 +1,4 @@
-//! One session a maildrop (RFC 1939 §4: the exclusive-access lock).
+//! One session for each maildrop (RFC 1939 §4: the exclusive-access lock).
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,12 +14,11 @@ use crate::types::MailboxName;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Locks(Arc<DashMap<Arc<Key>, Arc<Mutex<()>>>>);
 
-/// What is locked.
+/// What is locked: the mailbox for all logins, or for one login only.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Key {
-    /// The folder.
     mailbox: Arc<MailboxName>,
-    /// For this login only.
+    /// The login, if the lock is for this login only.
     login: Option<String>,
 }
 
@@ -37,7 +36,7 @@ struct HeldKey {
     _place: Place,
 }
 
-/// A session that holds a maildrop or waits for it. The last one removes the entry in [`Locks`].
+/// A session that holds a maildrop or waits for it. The last one to go removes the entry in [`Locks`].
 #[derive(Debug)]
 struct Place {
     locks: Locks,
@@ -46,11 +45,13 @@ struct Place {
 }
 
 impl Locks {
-    /// Takes the maildrop that `login` has in `mailbox`; waits for it for `patience` at most, first come, first served. Returns
-    /// `None` if another session still holds the maildrop then. If the wait is dropped, its place goes.
+    /// Takes the maildrop that `login` has in `mailbox`. Waits for `patience` at most, first come, first served.
+    /// Returns `None` if another session still holds the maildrop then. If the future is dropped, the session leaves
+    /// the queue.
     ///
-    /// Two logins that lead to the same folder of the same user exclude each other, unless one of them has a view of its own
-    /// (`is_private`: `hide`). Two sessions of one login always do, even if a reload of the configuration has come between them.
+    /// Two logins that lead to the same folder of the same user exclude each other, unless one of them hides messages
+    /// for itself only (`is_private`: `hide`). Two sessions of one login always exclude each other, even if the
+    /// configuration has been reloaded between them.
     pub(super) async fn hold(
         &self,
         mailbox: &Arc<MailboxName>,
@@ -99,7 +100,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mutex = std::mem::take(&mut self.mutex);
         self.locks.0.remove_if(&self.key, |_, kept| {
-            // Under the entry's lock, so that of two sessions that end at once one is the last.
+            // Under the entry's lock, so that of two sessions that end at once one finds itself to be the last.
             drop(mutex);
             Arc::strong_count(kept) == 1
         });
@@ -123,7 +124,7 @@ mod tests {
         }
     }
 
-    /// Waits for INBOX, and notes what came of it and when; holds it for `held`.
+    /// Waits for INBOX and holds it for `held`. Returns how long it waited; `None` if it gave up.
     async fn visit(locks: Locks, patience: Duration, held: Duration) -> Option<Duration> {
         let begun = Instant::now();
         let lock = locks.acquire(key("INBOX"), patience).await?;
@@ -173,7 +174,7 @@ mod tests {
         assert!(locks.0.is_empty());
     }
 
-    /// Both locks together are waited for no longer than one.
+    /// Waiting for both locks takes no longer than `patience`.
     #[tokio::test(start_paused = true)]
     async fn patience_is_for_both_locks() {
         let (locks, inbox) = (Locks::default(), key("INBOX").mailbox);
@@ -225,7 +226,7 @@ mod tests {
         assert_eq!(next.await.unwrap(), Some(Duration::ZERO));
         assert!(locks.0.is_empty());
 
-        // The one that waits is given the maildrop, and hangs up before it takes it.
+        // The waiting session is given the maildrop, and hangs up before it takes it.
         let lock = locks.acquire(key("INBOX"), Duration::ZERO).await.unwrap();
         let gone = tokio::spawn(visit(locks.clone(), 10 * SECOND, SECOND));
         yield_now().await;
@@ -236,7 +237,7 @@ mod tests {
         assert!(locks.acquire(key("INBOX"), Duration::ZERO).await.is_some());
     }
 
-    /// Many at once, some of which give up.
+    /// Many sessions at once, some of which give up.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn nothing_is_left_behind() {
         let locks = Locks::default();

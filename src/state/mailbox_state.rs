@@ -1,4 +1,4 @@
-//! What a session knows of the records of its mailbox, and changes in them.
+//! What a session knows of the records of its mailbox, and the changes that it makes to them.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,27 +7,28 @@ use super::{
     Tenure, Unavailable, Whose, mailboxes::amend_held,
 };
 
-/// The records of one mailbox, for one login. They are read when they are first asked for; a change is made to what is kept at
-/// that moment, so that what other logins have kept meanwhile stays.
+/// The records of one mailbox, for one login. They are read when they are first asked for. A change is made to the
+/// records as they are kept at that moment, so that it does not undo what other logins have kept meanwhile.
 #[derive(Debug)]
 pub struct MailboxState {
     store: Arc<dyn StateStore>,
     mailbox: Arc<MailboxName>,
     login: String,
-    /// As they were read or written last. In a box: most sessions read nothing.
+    /// The records as they were read or written last. In a box, because most sessions read nothing.
     kept: Option<Box<Kept>>,
-    /// The records have this digest, as far as is known.
+    /// The digest that the records had when the session took the maildrop; `None` if the session does not know it, or
+    /// has read the records since.
     digest: Option<KeptDigest>,
-    /// What the store has told of the index when the maildrop was taken; `None` if it has told nothing.
+    /// What the store said about the index when the session took the maildrop; `None` if it said nothing.
     index: Option<KnownIndex>,
     /// The maildrop, while the session holds it.
     lease: Option<Box<Lease>>,
-    /// Whether the index was kept as the maildrop was given up.
+    /// Whether the index was kept when the maildrop was given up.
     is_index_kept: bool,
 }
 
 impl MailboxState {
-    /// Of `login` in `mailbox`, which it does not hold; nothing is read yet.
+    /// State of `login` in `mailbox`, for a session that does not hold the maildrop. Nothing is read yet.
     pub fn new(store: Arc<dyn StateStore>, mailbox: Arc<MailboxName>, login: String) -> Self {
         Self {
             store,
@@ -41,9 +42,9 @@ impl MailboxState {
         }
     }
 
-    /// Takes the maildrop that `login` has in `mailbox`; waits for it for `patience` at most. `None` if another session holds it.
-    /// `is_private`: other logins may hold the mailbox meanwhile. `known`: the digest of the records that the login's last session
-    /// has left here.
+    /// Takes the maildrop that `login` has in `mailbox`, and waits for it for `patience` at most. `None` if another
+    /// session holds it. `is_private`: other logins may hold the mailbox at the same time. `known`: the digest of the
+    /// records that the login's last session left in this process.
     pub async fn enter(
         leases: &Leases,
         mailbox: Arc<MailboxName>,
@@ -68,7 +69,7 @@ impl MailboxState {
         Ok(Some(state))
     }
 
-    /// Whether the records may be others than the login's last session has left here.
+    /// Whether the records may differ from those that the login's last session left in this process.
     pub fn has_news(&self) -> bool {
         self.index.is_some()
     }
@@ -81,8 +82,8 @@ impl MailboxState {
         }
     }
 
-    /// Makes sure that the session holds the maildrop, and will for some seconds; returns what tells how long.
-    /// [`Unavailable::Lost`] if another session has it.
+    /// Makes sure that the session holds the maildrop, and will hold it for some seconds. Returns the [`Tenure`], which
+    /// tells when that ends. [`Unavailable::Lost`] if another session has the maildrop.
     pub async fn secured(&self) -> Result<Tenure, Unavailable> {
         match &self.lease {
             Some(lease) => lease.check().await.map(|()| lease.tenure()),
@@ -90,20 +91,21 @@ impl MailboxState {
         }
     }
 
-    /// Whether the store is shared and the session holds the maildrop there: what it is about to do must be kept first.
+    /// Whether the store is shared and the session holds the maildrop there. Then the session must keep its intentions
+    /// before it acts on them.
     pub fn is_leased(&self) -> bool {
         self.lease.as_ref().is_some_and(|lease| lease.holding().is_some())
     }
 
-    /// Gives the maildrop up to its next session; returns once that can have it. `index`: what [`MailboxState::save`] is to save
-    /// afterwards, so that a shared store can remember it with the same message.
+    /// Gives the maildrop up. Returns once the next session can have it. `index`: what [`MailboxState::save`] is to
+    /// save afterwards; a shared store remembers it with the same request.
     pub async fn leave(&mut self, index: Option<&Arc<Index>>) {
         if let Some(lease) = self.lease.take() {
             self.is_index_kept = lease.leave(index.cloned()).await;
         }
     }
 
-    /// What is known of the messages; `None` where nothing is.
+    /// The index of the mailbox; `None` if there is none.
     pub async fn index(&self) -> Option<Arc<Index>> {
         match &self.index {
             Some(KnownIndex::Whole(index)) => Some(index.clone()),
@@ -112,8 +114,8 @@ impl MailboxState {
         }
     }
 
-    /// Remembers `index` for the next session, and forgets what is kept of messages that it has lost, as far as that has been
-    /// read. A failure is logged.
+    /// Remembers `index` for the next session. If the records have been read, also forgets what is kept of messages
+    /// that are gone. A failure is logged.
     pub async fn save(&mut self, index: Arc<Index>) {
         if !self.is_index_kept {
             self.store.set_index(&self.mailbox, index.clone()).await;
@@ -134,14 +136,15 @@ impl MailboxState {
         }
     }
 
-    /// What the login has done; empty marks where that is nothing.
+    /// What the login has done; empty marks if it has done nothing.
     pub async fn marks(&mut self) -> Result<Marks, Unavailable> {
         let login = self.login.clone();
         self.kept().await?.marks_of(&login)
     }
 
-    /// Makes the marks what `change` makes of those that are kept, whose UIDVALIDITY is `followed` (0: there were none).
-    /// Refused where they have another by now: somebody has reset or renumbered them. Returns the new marks, which are durable.
+    /// Replaces the kept marks, whose UIDVALIDITY must be `followed` (0: there were none), by what `change` makes of
+    /// them. Refused if they have another UIDVALIDITY by now: somebody has reset or renumbered them. Returns the new
+    /// marks, which are durable.
     pub async fn change_marks(
         &mut self,
         followed: u64,
@@ -153,12 +156,13 @@ impl MailboxState {
         self.marks().await
     }
 
-    /// What the messages are and were.
+    /// Identities and earlier names of the messages.
     pub async fn past(&mut self) -> Result<Past, Unavailable> {
         Ok(self.kept().await?.past.clone())
     }
 
-    /// Adds `past` to what is kept. Refused where that is of another UIDVALIDITY: then it has been renumbered meanwhile.
+    /// Adds `past` to the kept one. Refused if that has another UIDVALIDITY: then the mailbox has been renumbered
+    /// meanwhile.
     pub async fn add_past(&mut self, past: &Past) -> Result<(), Unavailable> {
         self.change(|kept| kept.add_past(past)).await
     }
@@ -174,13 +178,13 @@ impl MailboxState {
         Ok(())
     }
 
-    /// The removal that has not come to its end.
+    /// The removal that has not been completed.
     pub async fn pending_move(&mut self) -> Result<Option<PendingMove>, Unavailable> {
         Ok(self.kept().await?.pending.clone())
     }
 
-    /// Keeps `pending`, or that there is none. [`Unavailable::Lost`] if a shared store keeps another by now than was read: only who
-    /// holds the maildrop writes that, so somebody else has held it meanwhile.
+    /// Keeps `pending`, or forgets it (`None`). [`Unavailable::Lost`] if a shared store has another one by now than the
+    /// session has read: only the holder of the maildrop writes it, so another session has held the maildrop meanwhile.
     pub async fn set_pending_move(&mut self, pending: Option<&PendingMove>) -> Result<(), Unavailable> {
         let known = if self.is_leased() {
             Some(self.kept().await?.pending.clone())
@@ -210,7 +214,7 @@ impl MailboxState {
         self.amend(Whose::Login(&login), known, edit).await
     }
 
-    /// What this has read is no more to be relied upon if the change fails.
+    /// If the change fails, the records are forgotten and read again when they are needed.
     async fn amend(
         &mut self,
         whose: Whose<'_>,

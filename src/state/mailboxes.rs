@@ -1,26 +1,26 @@
-//! What can be done with the records of a mailbox in every store: read, compared, merged, renumbered, and replaced as a whole.
+//! Reading, comparing, merging, renumbering and replacing the records of a mailbox. This is the same for every store.
 
 use super::{
     Holding, Kept, MailboxName, Marks, Past, PendingMove, Renumbered, StateStore, Unavailable, Whose,
     records::{Renumbering, refuse},
 };
 
-/// How often a change is made anew because somebody else has changed the same record meanwhile. Marks have one writer, the
-/// session of their login; others write them where UIDVALIDITY has changed or somebody resets them. To the past all sessions of
-/// a mailbox add that retrieve something.
+/// How often a change is tried again because somebody else has changed the same record meanwhile. Marks have one
+/// writer, the session of their login; others write them if UIDVALIDITY has changed or if somebody resets them. The
+/// past has many writers: every session of the mailbox that retrieves something.
 const ATTEMPTS: u32 = 50;
 
-/// The records of mailboxes, as the commands of other processes and sweeps work with them. (A session that has a maildrop open
+/// The records of mailboxes, for sweeps and for the commands of other processes. (A session that has a maildrop open
 /// works with its [`MailboxState`](super::MailboxState).)
 #[async_trait::async_trait]
 pub trait Mailboxes: StateStore {
-    /// What `login` has done with the messages of `mailbox`; empty marks where that is nothing.
+    /// What `login` has done with the messages of `mailbox`; empty marks if it has done nothing.
     async fn marks(&self, login: &str, mailbox: &MailboxName) -> Result<Marks, Unavailable> {
         self.kept(mailbox, Whose::Login(login)).await?.marks_of(login)
     }
 
-    /// Keeps `marks`, which follow from some whose UIDVALIDITY was `followed` (0: from none). Refused where what is kept has
-    /// another by now: somebody has reset or renumbered it.
+    /// Keeps `marks`, which were made from marks with the UIDVALIDITY `followed` (0: there were none). Refused if the
+    /// kept marks have another UIDVALIDITY by now: somebody has reset or renumbered them.
     async fn set_marks(
         &self,
         login: &str,
@@ -32,24 +32,24 @@ pub trait Mailboxes: StateStore {
         amend(self, mailbox, Whose::Login(login), None, set).await.map(drop)
     }
 
-    /// What the messages of `mailbox` are and were.
+    /// Identities and earlier names of the messages of `mailbox`.
     async fn past(&self, mailbox: &MailboxName) -> Result<Past, Unavailable> {
         Ok(self.kept(mailbox, Whose::Nobody).await?.past)
     }
 
-    /// Keeps `past`, with what is kept already: several sessions may add to it. Refused where what is kept has another
-    /// UIDVALIDITY: then it has been renumbered meanwhile.
+    /// Adds `past` to the kept one, because several sessions may add to it. Refused if the kept one has another
+    /// UIDVALIDITY: then the mailbox has been renumbered meanwhile.
     async fn set_past(&self, mailbox: &MailboxName, past: &Past) -> Result<(), Unavailable> {
         let add = |kept: &mut Kept| kept.add_past(past);
         amend(self, mailbox, Whose::Nobody, None, add).await.map(drop)
     }
 
-    /// The removal from `mailbox`, by a move or for good, that has not come to its end.
+    /// The removal from `mailbox`, by a move or for good, that has not been completed.
     async fn pending_move(&self, mailbox: &MailboxName) -> Result<Option<PendingMove>, Unavailable> {
         Ok(self.kept(mailbox, Whose::Nobody).await?.pending)
     }
 
-    /// Keeps `pending`, or that there is none.
+    /// Keeps `pending`, or forgets it (`None`).
     async fn set_pending_move(&self, mailbox: &MailboxName, pending: Option<&PendingMove>) -> Result<(), Unavailable> {
         let set = |kept: &mut Kept| {
             kept.pending = pending.cloned();
@@ -58,9 +58,9 @@ pub trait Mailboxes: StateStore {
         amend(self, mailbox, Whose::Nobody, None, set).await.map(drop)
     }
 
-    /// UIDVALIDITY has changed from `from` to that of `past`: at once `past` is kept, the marks of all logins are translated
-    /// by `uids` (what has no new UID goes), and a pending move is forgotten. Nothing happens where another session has done
-    /// so already; refused where what is kept has a third UIDVALIDITY.
+    /// Follows a change of UIDVALIDITY from `from` to that of `past`. At once `past` replaces the kept one, the marks
+    /// of all logins are translated by `uids` (marks without a new UID are dropped), and a pending move is forgotten.
+    /// Does nothing if another session has done so already. Refused if the kept past has a third UIDVALIDITY.
     async fn renumber(
         &self,
         mailbox: &MailboxName,
@@ -95,8 +95,8 @@ pub(super) async fn clear_marks<S: StateStore + ?Sized>(
     Ok(cleared)
 }
 
-/// Reads the records of `mailbox` (unless `known` has them), lets `edit` change them, and keeps what it changed; all that again
-/// where somebody else has changed them meanwhile. Returns the records as they are kept then.
+/// Reads the records of `mailbox` (unless `known` has them), lets `edit` change them, and keeps the changed ones.
+/// Starts again if somebody else has changed them meanwhile. Returns the records as they are kept then.
 pub(super) async fn amend<S: StateStore + ?Sized>(
     store: &S,
     mailbox: &MailboxName,
@@ -107,7 +107,7 @@ pub(super) async fn amend<S: StateStore + ?Sized>(
     amend_held(store, mailbox, whose, None, known, edit).await
 }
 
-/// [`amend`] by a session that holds the maildrop, if there is a `holding`.
+/// Like [`amend`], for a session that holds the maildrop if there is a `holding`.
 pub(super) async fn amend_held<S: StateStore + ?Sized>(
     store: &S,
     mailbox: &MailboxName,
@@ -142,8 +142,8 @@ pub(super) async fn amend_held<S: StateStore + ?Sized>(
 }
 
 impl Kept {
-    /// Makes the marks of `login` what `change` makes of them. Refused unless their UIDVALIDITY is `followed` (0: there were
-    /// none).
+    /// Replaces the marks of `login` by what `change` makes of them. Refused unless their UIDVALIDITY is `followed` (0:
+    /// there were none).
     pub(super) fn change_marks(
         &mut self,
         login: &str,
@@ -159,7 +159,7 @@ impl Kept {
         Ok(())
     }
 
-    /// Adds `past` to what is known. Refused where that is of another UIDVALIDITY.
+    /// Adds `past` to the known one. Refused if that has another UIDVALIDITY.
     pub(super) fn add_past(&mut self, past: &Past) -> Result<(), Unavailable> {
         let mut past = past.clone();
         if self.past.uid_validity != 0 && !past.merge(&self.past) {
@@ -169,7 +169,7 @@ impl Kept {
         Ok(())
     }
 
-    /// See [`Mailboxes::renumber`]. For the marks of all logins.
+    /// See [`Mailboxes::renumber`]. `self` must have the marks of all logins.
     pub(super) fn renumber(&mut self, past: &Past, from: u64, uids: &Renumbered) -> Result<(), Unavailable> {
         match Renumbering::of(&self.past, from, past.uid_validity) {
             Renumbering::Due => {}

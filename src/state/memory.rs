@@ -1,4 +1,4 @@
-//! State in memory: gone when the gateway ends.
+//! State in memory. It is lost when the gateway ends.
 
 use std::{
     collections::BTreeMap,
@@ -16,12 +16,12 @@ use super::{
     table::Key,
 };
 
-/// Bytes that all indexes together may take: eight million messages. What has not been used for longest goes first.
+/// Bytes that all indexes together may take: eight million messages. Indexes that are used rarely are dropped first.
 const CAPACITY: u64 = 64 * 1024 * 1024;
-/// What the cache itself spends on an entry, roughly.
+/// Roughly the bytes that the cache itself spends on an entry.
 const OVERHEAD: usize = 256;
 
-/// State in memory: indexes bounded in size, all else by what exists upstream.
+/// State in memory. The indexes are limited in size, all other records by the number of messages upstream.
 #[derive(Debug)]
 pub struct MemoryStore {
     indexes: Cache<MailboxName, Arc<Index>>,
@@ -35,7 +35,7 @@ struct Records {
     notices: BTreeMap<String, Vec<u8>>,
 }
 
-/// What is kept of one mailbox.
+/// The records of one mailbox.
 #[derive(Debug, Default)]
 struct OfMailbox {
     past: Option<Past>,
@@ -53,7 +53,7 @@ impl Default for MemoryStore {
     }
 }
 
-/// Bytes that an entry holds.
+/// Bytes that an entry takes.
 fn weight(mailbox: &MailboxName, index: &Arc<Index>) -> u32 {
     let names = mailbox.upstream.len() + mailbox.user.len() + mailbox.folder.len();
     let entries = index.entries.bytes() + index.arrived.capacity() * size_of::<u32>();
@@ -99,7 +99,7 @@ impl MemoryStore {
     }
 }
 
-/// The parts of `record`, as a file has them.
+/// The parts of `record`, in the form that a file has.
 fn sealed<T: Serialize>(key: Key<'_>, record: &T) -> Vec<Part> {
     key.parts(&envelope::seal(&key.names(), record)).collect()
 }

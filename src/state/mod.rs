@@ -1,4 +1,5 @@
-//! What outlives a session: the index of every mailbox, and what logins have done with its messages; in a file or in memory.
+//! What outlives a session: the index of every mailbox, what logins have done with its messages, tokens and notices. It
+//! is kept in memory, in a file, or by servers that several gateways share.
 
 mod backup;
 #[cfg(unix)]
@@ -52,72 +53,75 @@ pub use mailboxes::Mailboxes;
 pub use memory::MemoryStore;
 pub use part::{Kind, Part, Parts};
 pub use records::{Former, Identity, Marks, Past, PendingMove, Renumbered};
-pub use restore::restore;
+pub use restore::{restore, restore_shared};
 pub use valkey::ValkeyStore;
 
 use crate::types::MailboxName;
 
-/// Remembers mailboxes between sessions. Indexes are a cache: what is lost is asked of the upstream again. All else is kept
-/// for good when a method has returned `Ok`, as far as the store outlives the gateway at all.
+/// Remembers mailboxes between sessions. Indexes are a cache: if one is lost, the mailbox is listed again. All other
+/// records are durable once a method has returned `Ok`, unless the store is the gateway's memory, or a shared store
+/// loses its server and only comfort is lost (see `Replacement::is_precious`).
 ///
-/// A store reads and replaces whole records; what is done with them is the same for all stores, and stands in [`Mailboxes`].
+/// A store reads and replaces whole records. The changes that are made to records are the same for all stores: see
+/// [`Mailboxes`].
 #[async_trait]
 pub trait StateStore: Send + Sync + fmt::Debug {
-    /// Whether a gateway in another process works on it too.
+    /// Whether the store belongs to a gateway in another process, which is asked by its socket. That gateway renews the
+    /// tokens.
     fn is_shared(&self) -> bool {
         false
     }
 
-    /// What is known of `mailbox`; `None` where nothing is, or where what was kept proved damaged (logged).
+    /// The index of `mailbox`; `None` if there is none, or if it is damaged or cannot be read (logged).
     async fn index(&self, mailbox: &MailboxName) -> Option<Arc<Index>>;
 
-    /// Remembers `index`. Returns once that is done as well as the store can. A failure is logged, never an error: the index
-    /// is a cache.
+    /// Remembers `index`. Returns once the store has done what it can. A failure is logged and not returned, because
+    /// the index is a cache.
     async fn set_index(&self, mailbox: &MailboxName, index: Arc<Index>);
 
     /// The records of `mailbox` at one moment, with the marks of `whose`.
     async fn kept(&self, mailbox: &MailboxName, whose: Whose<'_>) -> Result<Kept, Unavailable>;
 
-    /// Replaces records of `mailbox`, all at once. [`Unavailable::Changed`] where what is kept of one is neither what it was
-    /// nor what it is to be: somebody else has changed it.
+    /// Replaces records of `mailbox`, all at once. [`Unavailable::Changed`] if one of the kept records is neither what
+    /// it was nor what it is to be: somebody else has changed it.
     async fn replace(&self, mailbox: &MailboxName, replacement: Replacement) -> Result<(), Unavailable>;
 
-    /// How long a holding lasts that is not renewed. `None`: one process has the store alone, so that its own locks are enough,
-    /// and the store is not asked for maildrops.
+    /// How long a maildrop stays held if its lease is not renewed. `None`: one process has the store alone, its own
+    /// locks are enough, and the store is not asked for maildrops.
     fn lease(&self) -> Option<Duration> {
         None
     }
 
-    /// The digest that the store has of records like `kept`; `None` if it compares none.
+    /// The digest of `kept` as the store computes it; `None` if the store does not compare digests.
     fn digest(&self, _mailbox: &MailboxName, _login: &str, _kept: &Kept) -> Option<KeptDigest> {
         None
     }
 
-    /// Takes the maildrop of `holding`, or renews its lease if it is held under that name already; so this may be said twice.
-    /// If the records have not the digest `known`, they are told in the same answer.
+    /// Takes the maildrop of `holding`, or renews its lease if it is held under that name already: calling it twice
+    /// does no harm. If the digest of the records is not `known`, the same answer has the records.
     async fn enter(&self, _holding: &Holding, _known: Option<&KeptDigest>) -> Result<Entered, Unavailable> {
         Ok(Entered::Same)
     }
 
-    /// Renews the leases of all `holdings`; in the same order, what has become of each.
+    /// Renews the leases of all `holdings`. Returns the result of each, in the same order.
     async fn extend(&self, holdings: &[&Holding]) -> Vec<Renewed> {
         vec![Renewed::Held; holdings.len()]
     }
 
-    /// Gives the maildrop up if it is still held under that name, and remembers `index` for the next session. Returns once
-    /// that is done.
+    /// Gives the maildrop up if it is still held under that name, and remembers `index` for the next session. Returns
+    /// once both are done.
     async fn leave(&self, _holding: &Holding, _index: Option<Arc<Index>>) -> Result<(), Unavailable> {
         Ok(())
     }
 
-    /// [`StateStore::replace`] by a session that holds the maildrop. [`Unavailable::Lost`] if another session holds it by now;
-    /// if nobody does, it is taken again, because a store that fails over may forget it.
+    /// [`StateStore::replace`] by a session that holds the maildrop. [`Unavailable::Lost`] if another session holds it
+    /// by now. If nobody does, this takes it again, because a store that fails over may lose it.
     async fn replace_held(&self, holding: &Holding, replacement: Replacement) -> Result<(), Unavailable> {
         self.replace(&holding.mailbox, replacement).await
     }
 
-    /// Takes `duty` under `name`, or renews it if it is held under that name already, for [`LASTS`]. Returns whether that was
-    /// possible: no other gateway has it.
+    /// Takes `duty` under `name` for [`LASTS`], or renews it if it is held under that name already. Returns `false` if
+    /// another gateway has it.
     async fn take_duty(&self, _duty: &Duty, _name: &[u8; 16]) -> Result<bool, Unavailable> {
         Ok(true)
     }
@@ -127,22 +131,24 @@ pub trait StateStore: Send + Sync + fmt::Debug {
         Ok(())
     }
 
-    /// All marks.
+    /// The marks of all logins.
     async fn all_marks(&self) -> Result<Vec<Marked>, Unavailable>;
 
-    /// Forgets what `login` has done, in all mailboxes or in those of that folder. Returns in how many it had done anything.
+    /// Forgets what `login` has done, in all mailboxes or only in those whose folder is `folder`. Returns the number of
+    /// mailboxes in which it had marks.
     async fn clear_marks(&self, login: &str, folder: Option<&str>) -> Result<usize, Unavailable> {
         mailboxes::clear_marks(self, login, folder).await
     }
 
-    /// All records of one moment: what has been kept before this returns, and no record in part.
+    /// All records that have been kept when this is called. No record comes in part. Not every store reads all records
+    /// at one moment: see the store.
     async fn parts(&self) -> Result<Parts, Unavailable>;
 
-    /// What is kept for `consent`, as it was sealed; `None` where nothing is.
+    /// The sealed token of `consent`; `None` if there is none.
     async fn token(&self, consent: &Consent) -> Result<Option<Vec<u8>>, Unavailable>;
 
-    /// Keeps `token` for `consent`, or that there is none; refused where what is kept is not `followed` any more: somebody
-    /// has signed in or refreshed meanwhile.
+    /// Keeps `token` for `consent`, or removes it (`None`). Refused unless the kept token is still `followed`:
+    /// otherwise somebody has signed in or renewed it meanwhile.
     async fn set_token(
         &self,
         consent: &Consent,
@@ -153,42 +159,42 @@ pub trait StateStore: Send + Sync + fmt::Debug {
     /// Since when tokens cannot be written, in seconds since 1970; `None` if the last write succeeded.
     async fn tokens_unwritable_since(&self) -> Result<Option<u32>, Unavailable>;
 
-    /// What somebody has been told of and is not over yet, by name. What is damaged is left out (logged). Only the gateway
-    /// that has the store tells anybody: any other process gets an error.
+    /// The notices that `[notify]` has sent and that are not over yet, by name. Damaged ones are left out (logged).
+    /// Fails if this process asks a gateway by its socket.
     async fn notices(&self) -> Result<Vec<(String, Vec<u8>)>, Unavailable> {
         Err(Unavailable::Failed)
     }
 
-    /// Keeps what somebody is told of under `name`; `None`: it is over.
+    /// Keeps a notice under `name`, or forgets it because it is over (`None`).
     async fn set_notice(&self, _name: &str, _notice: Option<&[u8]>) -> Result<(), Unavailable> {
         Err(Unavailable::Failed)
     }
 
-    /// Whether the store could not be read or written when that was tried last (logged).
+    /// Whether the last attempt to read or write the store failed (logged).
     fn has_failed(&self) -> bool {
         false
     }
 
-    /// Asks the gateway that has a shared store to renew the token of `consent`; with `is_refused` even if the token
-    /// has not expired, because an upstream refuses it. Returns the answer of the gateway's [`Renewer`].
+    /// Asks the gateway that has the store to renew the token of `consent`; with `is_refused` even if the token has not
+    /// expired, because an upstream refuses it. Returns the answer of that gateway's [`Renewer`].
     async fn renew(&self, _consent: &Consent, _is_refused: bool) -> Result<String, Unavailable> {
         Err(Unavailable::Failed)
     }
 }
 
-/// Renews tokens for other processes. The state passes the answer on without reading it.
+/// Renews tokens for other processes. The state passes the answer on without interpreting it.
 #[async_trait]
 pub trait Renewer: Send + Sync + fmt::Debug {
     /// Renews the token of `consent`; with `is_refused` even if it has not expired, because an upstream refuses it.
     async fn renew(&self, consent: &Consent, is_refused: bool) -> String;
 }
 
-/// Names a consent: the person who has let the gateway in at an upstream that takes tokens. Names are as configured.
+/// Names a consent: the upstream, and the person who has let the gateway in there. Names are as in the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Consent {
     /// The upstream's name, as in `[upstream.NAME]`.
     pub upstream: String,
-    /// Who has signed in there.
+    /// The person who has signed in there; empty if the consent is the application's own.
     pub name: String,
 }
 
@@ -205,19 +211,19 @@ pub fn now() -> u32 {
     elapsed.map_or(0, |elapsed| u32::try_from(elapsed.as_secs()).unwrap_or(u32::MAX))
 }
 
-/// A login, a mailbox, and what the login has done there; an error where that can't be read.
+/// A login, a mailbox, and what the login has done there; an error if the marks can't be read.
 pub type Marked = (String, MailboxName, Result<Marks, Unavailable>);
 
-/// Why state did not do what was asked.
+/// Why the state did not do what it was asked to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum Unavailable {
-    /// The file can't be read or written (logged).
+    /// The store can't be read or written (logged).
     #[error("the state cannot be read or written, see the log")]
     Failed,
     /// What was kept is damaged (logged).
     #[error("what was kept is damaged, see the log")]
     Damaged,
-    /// Marks were reset or renumbered meanwhile.
+    /// Somebody else has changed the record meanwhile: marks were reset or renumbered, or a token was replaced.
     #[error("it was changed meanwhile")]
     Changed,
     /// The session does not hold its maildrop any more.
@@ -225,9 +231,9 @@ pub enum Unavailable {
     Lost,
 }
 
-/// The store that the configuration asks for: servers that are shared, a file under `dir`, or memory. Reads the whole file, to
-/// prove it sound, and blocks for a moment where somebody else has it. Servers that cannot be reached are waited for, ten seconds
-/// at most.
+/// The store that the configuration asks for: shared servers, a file under `dir`, or memory. Reads the whole file to
+/// check it, and blocks for up to two seconds if another process has it. If servers cannot be reached, it keeps trying
+/// for about ten seconds.
 pub async fn open(config: &crate::config::State) -> Result<Arc<dyn StateStore>, Error> {
     Ok(match (&config.shared, &config.dir) {
         (Some(shared), _) => Arc::new(ValkeyStore::open(shared.clone(), config.key.clone()).await?),
@@ -236,10 +242,10 @@ pub async fn open(config: &crate::config::State) -> Result<Arc<dyn StateStore>, 
     })
 }
 
-/// The store in `dir`, for a process other than the gateway: the file, or if a gateway has that, the gateway's store by
-/// its socket. If there is no file, nothing is kept and no file is made, because it would belong to the user of this
-/// process. For the same reason a damaged file is left as it is. No other process can open the file as long as the
-/// store lives: drop it soon.
+/// The store in `dir`, for a process other than the gateway: the file, or if a gateway has the file, that gateway's
+/// store by its socket. If there is no file, the store is empty and no file is made, because it would belong to the
+/// user of this process. For the same reason a damaged file is left as it is. No other process can open the file as
+/// long as the store lives: drop it soon.
 pub fn reach(dir: &Path) -> Result<Arc<dyn StateStore>, Error> {
     if !has_file(dir)? {
         return Ok(Arc::new(MemoryStore::default()));
@@ -252,8 +258,8 @@ pub fn reach(dir: &Path) -> Result<Arc<dyn StateStore>, Error> {
     }
 }
 
-/// The store that the configuration asks for, for a process other than the gateway: see [`reach`]. `None` if state is in the
-/// gateway's memory only.
+/// The store that the configuration asks for, for a process other than the gateway: see [`reach`]. `None` if state is
+/// in the gateway's memory only.
 pub fn reach_configured(config: &crate::config::State) -> Result<Option<Arc<dyn StateStore>>, Error> {
     match (&config.shared, &config.dir) {
         (Some(shared), _) => Ok(Some(Arc::new(ValkeyStore::visit(shared.clone())?))),
@@ -262,7 +268,7 @@ pub fn reach_configured(config: &crate::config::State) -> Result<Option<Arc<dyn 
     }
 }
 
-/// Fails if the servers of state cannot be used.
+/// Fails if the servers of shared state cannot be used.
 pub async fn inspect_shared(config: &crate::config::State) -> Result<(), Error> {
     match &config.shared {
         Some(shared) => ValkeyStore::visit(shared.clone())?.inspect(config.key.as_ref()).await,
@@ -270,7 +276,7 @@ pub async fn inspect_shared(config: &crate::config::State) -> Result<(), Error> 
     }
 }
 
-/// Fails if the store in `dir` can't be used, or another process has it. While this looks, no other process can open
+/// Fails if the store in `dir` can't be used, or if another process has it. During this check no other process can open
 /// the store.
 pub fn inspect(dir: &Path) -> Result<(), Error> {
     if has_file(dir)? {
@@ -280,7 +286,7 @@ pub fn inspect(dir: &Path) -> Result<(), Error> {
     }
 }
 
-/// As [`reach`], for a process that has something to keep: if there is no file, it is made.
+/// Like [`reach`], for a process that has something to keep: if there is no file, it is made.
 pub fn share(dir: &Path) -> Result<Arc<dyn StateStore>, Error> {
     if has_file(dir)? {
         reach(dir)
@@ -295,7 +301,7 @@ pub fn has_file(dir: &Path) -> Result<bool, Error> {
     path.try_exists().map_err(|source| Error::Access { path, source })
 }
 
-/// Other processes ask by a socket such as Unix has; elsewhere they are refused.
+/// Does nothing: other processes ask the gateway by a Unix socket, which this system does not have.
 #[cfg(not(unix))]
 pub async fn serve(_: Arc<dyn StateStore>, _: Arc<dyn Renewer>, _: PathBuf, _: tokio_util::sync::CancellationToken) {}
 
@@ -307,7 +313,7 @@ pub enum Error {
     Create {
         /// `[state] dir`
         dir: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// A file in the directory can't be read and written.
@@ -315,10 +321,10 @@ pub enum Error {
     Access {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// The file is not what was written. A gateway that starts sets it aside.
+    /// The file is damaged or foreign. A gateway that starts sets it aside.
     #[error(
         "state.dir: {} is damaged or not popgate's: {reason} (left as it is; start the gateway, which sets it aside and begins anew)",
         .path.display()
@@ -334,10 +340,10 @@ pub enum Error {
     Shared {
         /// `[state] url`
         url: String,
-        /// What is wrong, and how it is mended.
+        /// What is wrong, and how to mend it.
         what: String,
     },
-    /// Another process has it.
+    /// Another process has the directory.
     #[error("state.dir: another popgate is using {} (stop it, or give each a `dir` of its own)", .dir.display())]
     InUse {
         /// `[state] dir`

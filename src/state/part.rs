@@ -1,4 +1,4 @@
-//! Records as they are kept, in parts: what copies of a whole store are made of.
+//! Records as they are kept, in parts. Copies of a whole store consist of parts.
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
@@ -6,30 +6,30 @@ use tokio::sync::mpsc;
 
 use super::Unavailable;
 
-/// Parts that travel together: about 300 KB of JSON.
+/// How many parts travel together: about 300 KB of JSON.
 pub(super) const PORTION: usize = 64;
 
-/// What a record is.
+/// The kind of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[repr(u8)]
 pub enum Kind {
-    /// What is known of a mailbox's messages.
+    /// The index of a mailbox.
     Index = 0,
     /// What a login has done with the messages of a mailbox.
     Marks = 1,
-    /// What the messages of a mailbox are and were.
+    /// Identities and earlier names of the messages of a mailbox.
     Past = 2,
-    /// A removal from a mailbox that has not come to its end.
+    /// A removal from a mailbox that has not been completed.
     Move = 3,
     /// Tokens of a consent, sealed.
     Token = 4,
-    /// What somebody has been told of.
+    /// What `[notify]` remembers of an event that people have been told of.
     Notice = 5,
 }
 
 impl Kind {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 6] = [
         Self::Index,
         Self::Marks,
@@ -44,7 +44,7 @@ impl Kind {
         Self::ALL.into_iter().find(|&kind| kind as u8 == number)
     }
 
-    /// Part of what records are sealed under.
+    /// The name of the kind, which is one of the names that records are sealed under.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Index => "index",
@@ -57,29 +57,30 @@ impl Kind {
     }
 }
 
-/// A part of a record. Parts of one record bear the same names and follow each other; their octets together are the record.
+/// A part of a record. The parts of one record have the same names and follow each other. Their octets together are the
+/// record.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Part {
-    /// What the record is.
+    /// The kind of the record.
     pub kind: Kind,
-    /// The upstream's name, as in `[upstream.NAME]`.
+    /// The upstream's name, as in `[upstream.NAME]`; empty if the record is a notice.
     pub upstream: String,
-    /// The user of the mailbox there; of a token, who has signed in.
+    /// The user of the mailbox there. Of a token: the person who has signed in. Of a notice: its name.
     pub user: String,
-    /// The folder; empty if the record is a token.
+    /// The folder; empty if the record is a token or a notice.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub folder: String,
     /// The login; empty unless the record is marks.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub login: String,
-    /// As they are kept: with a checksum, or sealed.
+    /// The octets as they are kept: with a checksum, or sealed.
     #[serde(serialize_with = "to_base64", deserialize_with = "from_base64")]
     pub octets: Vec<u8>,
 }
 
 impl Part {
-    /// Whether both are parts of one record.
+    /// Whether both are parts of the same record.
     pub(super) fn is_of_record_of(&self, other: &Self) -> bool {
         fn names(part: &Part) -> (Kind, [&str; 4]) {
             (part.kind, [&part.upstream, &part.user, &part.folder, &part.login])
@@ -98,23 +99,23 @@ fn from_base64<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D:
         .map_err(D::Error::custom)
 }
 
-/// Takes portions of parts; an empty one is the end.
+/// Takes portions of parts; an empty portion is the end.
 pub(super) type PartSender = mpsc::Sender<Result<Vec<Part>, Unavailable>>;
 
-/// All records of one moment, as they come from a store.
+/// All records of a store, in portions.
 #[derive(Debug)]
 pub struct Parts(mpsc::Receiver<Result<Vec<Part>, Unavailable>>);
 
 impl Parts {
-    /// What is sent to the returned sender. A portion at a time waits to be taken.
+    /// The sender, and the parts that will be sent to it. One portion at a time waits to be taken.
     pub(super) fn channel() -> (PartSender, Self) {
         let (sender, portions) = mpsc::channel(1);
         (sender, Self(portions))
     }
 
-    /// The next parts; none after the last.
+    /// The next parts; empty after the last.
     pub async fn next(&mut self) -> Result<Vec<Part>, Unavailable> {
-        // Whoever sends says when that is all.
+        // The sender sends an empty portion at the end. If it is gone without that, it has failed.
         self.0.recv().await.unwrap_or(Err(Unavailable::Failed))
     }
 }

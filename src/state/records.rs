@@ -1,5 +1,5 @@
-//! What is remembered besides indexes, and must not be forgotten: what logins have done with messages, what messages were
-//! before UIDVALIDITY changed, and moves under way.
+//! The records that must not be lost, unlike indexes: what logins have done with messages, what messages were called
+//! before UIDVALIDITY changed, and removals under way.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,60 +9,62 @@ use crate::types::{Uid, UidMap, Uids};
 /// What a login has done with the messages of a mailbox.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Marks {
-    /// UIDs mean what they meant as long as this is the same; 0 if nothing has been kept yet.
+    /// The UIDVALIDITY of all UIDs here; 0 if nothing has been kept yet.
     pub uid_validity: u64,
     /// Messages that the login no longer sees.
     #[serde(with = "ascending")]
     pub hidden: Uids,
-    /// Messages whose notices it has deleted.
+    /// Messages in whose place the login got a notice, which it has deleted.
     #[serde(with = "ascending")]
     pub noticed: Uids,
-    /// Messages that the upstream did not deliver: the login was given notices in their place.
+    /// Messages that the upstream did not deliver, so that the login got notices in their place.
     #[serde(with = "ascending")]
     pub undelivered: Uids,
     /// When each message was first delivered whole, in seconds since 1970.
     pub retrieved: UidMap<u32>,
-    /// UIDLs of another server. Those of messages that are gone stay: no other message may get their names.
+    /// UIDLs that devices know from another server. They stay when their messages are gone: no other message may get
+    /// the same UIDL.
     pub imported: UidMap<String>,
-    /// Hash of the file that `imported` came from; 0 if there was none.
+    /// Hash of the file that `imported` came from; 0 if there was no file.
     pub import: u64,
 }
 
-/// Hash of Message-ID, size and INTERNALDATE: by it a message is known again under another UIDVALIDITY.
+/// Hash of Message-ID, size and INTERNALDATE. By it a message is recognised under another UIDVALIDITY.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Identity(pub [u8; 16]);
 
-/// What the messages of a mailbox are and were.
+/// Identities of the messages of a mailbox, and what they were called upstream before UIDVALIDITY changed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Past {
     /// UIDVALIDITY of the UIDs here; 0 if nothing has been kept yet.
     pub uid_validity: u64,
-    /// UIDVALIDITY when something was kept for the first time: a UID alone tells a message only of then.
+    /// The UIDVALIDITY under which something was kept for the first time. Only under this one a UIDL may be made of the
+    /// UID alone.
     pub first_uid_validity: u64,
-    /// Identities of messages that devices have had.
+    /// Identities of messages that devices have seen.
     pub identities: UidMap<Identity>,
-    /// What messages were when devices first saw them, if that was under another UIDVALIDITY.
+    /// The names under which devices first saw messages, if that was under another UIDVALIDITY.
     pub former: UidMap<Former>,
 }
 
-/// What a message was called upstream.
+/// What a message was called upstream under an earlier UIDVALIDITY.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Former {
-    /// UIDVALIDITY then.
+    /// UIDVALIDITY at that time.
     pub uid_validity: u64,
-    /// UID then.
+    /// UID at that time.
     pub uid: Uid,
 }
 
-/// Messages about to be removed, or to be copied and then removed. This is kept before the first command, so that after a
-/// crash the next login can find out how far the removal came.
+/// Messages that are about to be removed, or to be copied and then removed. This is kept before the first command, so
+/// that after a crash the next login can find out how far the removal went.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PendingMove {
     /// UIDVALIDITY of `uids`.
     pub uid_validity: u64,
     /// The messages.
     pub uids: Uids,
-    /// The folder that they are copied to; empty if they are removed without a copy.
+    /// The folder that the messages are copied to; empty if they are removed without a copy.
     pub target: String,
     /// UIDVALIDITY of the target.
     pub target_uid_validity: u64,
@@ -88,11 +90,11 @@ impl PendingMove {
     }
 }
 
-/// Old UIDs with the new ones that the same messages have under another UIDVALIDITY.
+/// Old UIDs, with the new UIDs of the same messages under another UIDVALIDITY.
 pub type Renumbered = UidMap<Uid>;
 
 impl Marks {
-    /// Gives the messages their UIDs under a new UIDVALIDITY. Marks of messages that have no new UID are dropped.
+    /// Translates all UIDs to a new UIDVALIDITY. Marks of messages that have no new UID are dropped.
     pub(super) fn renumber(&mut self, uid_validity: u64, uids: &Renumbered) {
         for list in [&mut self.hidden, &mut self.noticed, &mut self.undelivered] {
             *list = renumbered(list, uids);
@@ -102,7 +104,7 @@ impl Marks {
         self.uid_validity = uid_validity;
     }
 
-    /// Forgets messages that `index` has lost; says whether there were any.
+    /// Forgets messages that are gone according to `index`. Returns whether there were any.
     pub fn prune(&mut self, index: &Index) -> bool {
         if self.uid_validity != index.uid_validity {
             return false;
@@ -127,7 +129,7 @@ impl Marks {
     }
 }
 
-/// `list` under new UIDs.
+/// `list` under its new UIDs.
 fn renumbered<T: Clone>(list: &UidMap<T>, uids: &Renumbered) -> UidMap<T> {
     list.iter()
         .filter_map(|(uid, value)| Some((*uids.get(uid)?, value.clone())))
@@ -135,7 +137,7 @@ fn renumbered<T: Clone>(list: &UidMap<T>, uids: &Renumbered) -> UidMap<T> {
 }
 
 impl Past {
-    /// Of a mailbox that is met for the first time.
+    /// The past of a mailbox that is used for the first time.
     pub fn of(uid_validity: u64) -> Self {
         Self {
             uid_validity,
@@ -144,7 +146,7 @@ impl Past {
         }
     }
 
-    /// Takes in what `kept` has besides; `false` if that is of another UIDVALIDITY, which another session has found
+    /// Adds the entries of `kept`. Returns `false` if they have another UIDVALIDITY, which another session has found
     /// meanwhile.
     pub(super) fn merge(&mut self, kept: &Self) -> bool {
         if self.uid_validity != kept.uid_validity {
@@ -158,7 +160,7 @@ impl Past {
         true
     }
 
-    /// Forgets messages that are gone; says whether there were any.
+    /// Forgets messages that are gone according to `index`. Returns whether there were any.
     pub(super) fn prune(&mut self, index: &Index) -> bool {
         if self.uid_validity != index.uid_validity {
             return false;
@@ -170,19 +172,19 @@ impl Past {
     }
 }
 
-/// What is to be done about a mailbox whose UIDVALIDITY a session has found changed.
+/// What to do about a mailbox whose UIDVALIDITY has changed, as a session has found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Renumbering {
-    /// It is to be renumbered.
+    /// The mailbox is to be renumbered.
     Due,
-    /// Another session was faster.
+    /// Another session has renumbered it already.
     Done,
-    /// It has a third UIDVALIDITY by now.
+    /// The mailbox has a third UIDVALIDITY by now.
     Late,
 }
 
 impl Renumbering {
-    /// Of a mailbox whose past is `kept`, from UIDVALIDITY `from` to `to`.
+    /// For a mailbox whose past is `kept`, if UIDVALIDITY changes from `from` to `to`.
     pub(super) fn of(kept: &Past, from: u64, to: u64) -> Self {
         match kept.uid_validity {
             kept if kept == from => Self::Due,
@@ -192,7 +194,7 @@ impl Renumbering {
     }
 }
 
-/// Refuses marks that follow from some that are not kept any more; the log says whose they are, because the device only hears
+/// Refuses marks that were made from marks which are not kept any more. Logs the login, because the device only hears
 /// that state is not available.
 pub(super) fn refuse(login: &str, mailbox: &MailboxName) -> Unavailable {
     tracing::warn!(
@@ -203,7 +205,7 @@ pub(super) fn refuse(login: &str, mailbox: &MailboxName) -> Unavailable {
     Unavailable::Changed
 }
 
-/// A set of UIDs is kept as its steps, which take an octet each as long as they are small.
+/// Keeps a set of UIDs as the steps between them. A small step takes one octet.
 mod ascending {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 

@@ -1,4 +1,4 @@
-//! Putting the records of a backup in the place of those in a directory.
+//! Replaces the records in a directory by those of a backup, or writes them to servers that have none.
 
 use std::{
     fs, io,
@@ -6,17 +6,26 @@ use std::{
 };
 
 use super::{
-    Backup, Consent, Error, Kind, database, now,
+    Backup, Consent, Error, Kind, ValkeyStore, database, now,
     table::{self, Key},
     tokens::{self, Sealed},
 };
+use crate::config::{Secret, SharedState};
 
-/// The name of the new file until it is whole.
+/// Writes the records of `backup` to the servers of `config`, which must have none of popgate's yet. Errors say what is wrong, in
+/// words for the operator.
+pub async fn restore_shared(config: &SharedState, key: Option<&Secret>, backup: &Backup) -> Result<(), Error> {
+    let store = ValkeyStore::visit(config.clone())?;
+    store.inspect(key).await?;
+    store.fill(backup).await
+}
+
+/// The name of the new file until it is complete.
 const UNFINISHED: &str = "state.redb.new";
 
-/// Makes the records of `backup` those in `dir`, which is made if it is missing. Returns the copies of the files that were there
-/// before. Fails with [`Error::InUse`] if another process has the directory, and changes nothing if it fails before the new
-/// file is whole.
+/// Replaces the records in `dir`, which is made if it is missing, by those of `backup`. Returns the names of copies of
+/// the files that were there before. Fails with [`Error::InUse`] if another process has the directory. If this fails
+/// before the new file is complete, nothing has changed.
 pub fn restore(dir: &Path, backup: &Backup) -> Result<Vec<PathBuf>, Error> {
     let _claim = database::claim(dir)?;
     let mut earlier = Vec::new();
@@ -57,7 +66,7 @@ fn replace(dir: &Path, backup: &Backup, earlier: &mut Vec<PathBuf>) -> Result<()
     Ok(())
 }
 
-/// Copies the file of that name in `dir`, if there is one, to a name of its own beside it.
+/// Copies the file of this name in `dir`, if there is one, to a new name beside it.
 fn set_aside(dir: &Path, name: &str) -> Result<Option<PathBuf>, Error> {
     let path = dir.join(name);
     let mut seconds = now();

@@ -1,4 +1,4 @@
-//! The records in the redb file: what they are called, in pieces, sealed.
+//! The records in the redb file: their keys, how they are cut into pieces, and how they are sealed.
 
 use std::collections::BTreeMap;
 
@@ -10,16 +10,16 @@ use super::{
     part::{Kind, Part},
 };
 
-/// Kind, upstream, user, folder, login (empty where the record is the mailbox's) and the number of a piece → that piece of
-/// a record: of [`super::Index::encode`], or sealed.
+/// Key: kind, upstream, user, folder, login (empty unless the record is marks) and the number of a piece. Value: this
+/// piece of the record, which is sealed or comes from [`super::Index::encode`].
 pub(super) const RECORDS: TableDefinition<Piece, &[u8]> = TableDefinition::new("records");
 pub(super) type Piece<'a> = (u8, &'a str, &'a str, &'a str, &'a str, u32);
 
-/// Octets of a piece: with its key it fills a page of redb's (4 KiB). Larger values take twice the pages of the
-/// next smaller power of two, and a message that has come changes the first and the last piece only.
+/// Octets of a piece. With its key a piece fills a page of redb (4 KiB). A larger value would take pages of the next
+/// power of two. With pieces a new message changes only the first and the last one.
 const PIECE: usize = 3_800;
 
-/// Which record.
+/// Names a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Key<'a> {
     kind: Kind,
@@ -47,7 +47,7 @@ impl<'a> Key<'a> {
         Self { login, ..of_mailbox }
     }
 
-    /// The consent's name stands where users of mailboxes do.
+    /// The key of a consent's token. The name of the consent takes the place of a mailbox's user.
     pub(super) fn token(Consent { upstream, name }: &'a Consent) -> Self {
         Self {
             kind: Kind::Token,
@@ -58,7 +58,7 @@ impl<'a> Key<'a> {
         }
     }
 
-    /// The parts of the record of these octets.
+    /// The parts of the record that consists of `octets`.
     pub(super) fn parts(self, octets: &[u8]) -> impl Iterator<Item = Part> {
         octets.chunks(PIECE).map(move |piece| Part {
             kind: self.kind,
@@ -70,7 +70,7 @@ impl<'a> Key<'a> {
         })
     }
 
-    /// The name stands where users of mailboxes do.
+    /// The key of a notice. The name of the notice takes the place of a mailbox's user.
     pub(super) fn notice(name: &'a str) -> Self {
         Self {
             kind: Kind::Notice,
@@ -92,7 +92,7 @@ impl<'a> Key<'a> {
         )
     }
 
-    /// Of the record that `part` is of.
+    /// The key of the record that `part` belongs to.
     pub(super) fn of_part(part: &'a Part) -> Self {
         Self {
             kind: part.kind,
@@ -103,16 +103,16 @@ impl<'a> Key<'a> {
         }
     }
 
-    /// What a record is sealed under, so that none is ever taken for another.
+    /// The names that a record is sealed under, so that it is never taken for another.
     pub(super) fn names(self) -> [&'a str; 5] {
         [self.kind.name(), self.upstream, self.user, self.folder, self.login]
     }
 }
 
-/// The records of one moment.
+/// The records at one moment.
 pub(super) type Snapshot = redb::ReadOnlyTable<Piece<'static>, &'static [u8]>;
 
-/// The records, to be read.
+/// The records, for reading.
 pub(super) struct Reading(pub(super) Snapshot);
 
 impl Reading {
@@ -121,15 +121,15 @@ impl Reading {
     }
 }
 
-/// The records, to be changed.
+/// The records, for changing them.
 pub(super) struct Writing<'t> {
     pub(super) table: Table<'t, Piece<'static>, &'static [u8]>,
-    /// Whether anything is not as it was.
+    /// Whether anything has been changed.
     changed: bool,
 }
 
-/// One transaction: durable when this returns `Ok`, and without effect where `work` fails. Where it changes nothing, nothing
-/// is written.
+/// Runs `work` in one transaction, which is durable once this returns `Ok`, and has no effect if `work` fails. If
+/// `work` changes nothing, nothing is written.
 pub(super) fn transact(
     database: &redb::Database,
     work: impl FnOnce(&mut Writing) -> Result<(), redb::Error>,
@@ -163,7 +163,7 @@ impl Writing<'_> {
         self.put(key, &[])
     }
 
-    /// Makes the pieces of `octets` those of `key`.
+    /// Makes `octets` the record at `key`, in pieces. No octets: the record is removed.
     pub(super) fn put(&mut self, key: Key<'_>, octets: &[u8]) -> Result<(), redb::Error> {
         let mut number = 0;
         for piece in octets.chunks(PIECE) {
@@ -183,7 +183,8 @@ impl Writing<'_> {
     }
 }
 
-/// The record at `key`; one that is damaged is told of in the log and never taken for none.
+/// The record at `key`; `None` if there is none. A damaged record is logged and is an error: it never counts as
+/// missing.
 fn get<T: DeserializeOwned>(
     table: &impl ReadableTable<Piece<'static>, &'static [u8]>,
     key: Key<'_>,
@@ -205,7 +206,7 @@ fn get<T: DeserializeOwned>(
     })
 }
 
-/// The pieces at `key`, put together; nothing where there are none.
+/// The pieces at `key`, put together; empty if there are none.
 pub(super) fn octets(
     table: &impl ReadableTable<Piece<'static>, &'static [u8]>,
     key: Key<'_>,
@@ -217,7 +218,7 @@ pub(super) fn octets(
     Ok(octets)
 }
 
-/// The logins that have marks, with their mailboxes: of `only`, or of all.
+/// The logins that have marks, each with its mailbox. `only`: those in this mailbox.
 pub(super) fn logins(
     table: &impl ReadableTable<Piece<'static>, &'static [u8]>,
     only: Option<&MailboxName>,
@@ -240,7 +241,8 @@ pub(super) fn logins(
         if kind != Kind::Marks as u8 || only.is_some_and(|only| *only != mailbox) {
             break;
         }
-        // By whichever of its pieces comes first: one that has lost others is there, and damaged.
+        // The first piece that is there counts: if a record has lost other pieces, it is listed nevertheless, and found
+        // damaged later.
         let one = (login.to_owned(), mailbox);
         if logins.last() != Some(&one) {
             logins.push(one);
@@ -249,7 +251,7 @@ pub(super) fn logins(
     Ok(logins)
 }
 
-/// The tokens that an earlier version kept here. What is damaged is left out (logged).
+/// The tokens that an earlier version kept here. Damaged ones are left out (logged).
 pub(super) fn tokens(
     table: &impl ReadableTable<Piece<'static>, &'static [u8]>,
 ) -> Result<BTreeMap<Consent, Vec<u8>>, redb::Error> {
@@ -298,15 +300,15 @@ pub(super) fn parts(
 /// Why the records cannot be listed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unreadable {
-    /// The file.
+    /// The file cannot be read.
     #[error(transparent)]
     File(#[from] redb::Error),
-    /// A record of another version of popgate.
+    /// Another version of popgate has written such a record.
     #[error("records of kind {0} are unknown to this version")]
     Kind(u8),
 }
 
-/// What somebody has been told of, by name. What is damaged is left out (logged).
+/// All notices, by name. Damaged ones are left out (logged).
 pub(super) fn notices(
     table: &impl ReadableTable<Piece<'static>, &'static [u8]>,
 ) -> Result<Vec<(String, Vec<u8>)>, redb::Error> {
@@ -330,7 +332,7 @@ pub(super) fn notices(
     Ok(notices)
 }
 
-/// Creates what is missing of tables.
+/// Creates the tables that are missing.
 pub(super) fn create(database: &redb::Database) -> Result<(), redb::Error> {
     let transaction = database.begin_write()?;
     transaction.open_table(RECORDS)?;

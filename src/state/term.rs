@@ -1,4 +1,4 @@
-//! How long something that a shared store has granted may be relied upon.
+//! How long a session may rely on what a shared store has granted.
 
 use std::{
     future::poll_fn,
@@ -11,14 +11,14 @@ use std::{
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-/// A lease is renewed each time this part of it has passed, and nothing relies on its last part of that size: so two renewals in a
-/// row may fail.
+/// A lease is renewed each time a quarter of it has passed, and nothing relies on its last quarter: so one renewal may
+/// fail.
 pub(super) const PART: u32 = 4;
 
-/// The time for which a lease is certain: it ends unless it is renewed, and at once if another holder turns up.
+/// How long a lease is certain. It ends unless it is renewed, and at once if another holder turns up.
 #[derive(Debug)]
 pub(super) struct Term {
-    /// When it ends, with a margin taken off.
+    /// When it ends: a quarter of the lease before the store ends it.
     until: Mutex<Instant>,
     lost: CancellationToken,
 }
@@ -32,13 +32,13 @@ impl Term {
         }
     }
 
-    /// The store has granted a lease of this `length` at `asked` or later.
+    /// Notes that the store has granted a lease of this `length`, at `asked` or later.
     pub(super) fn renewed(&self, asked: Instant, length: Duration) {
         let mut until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
         *until = (asked + length - length / PART).max(*until);
     }
 
-    /// Another holder has turned up. Returns whether that is new.
+    /// Notes that another holder has turned up. Returns whether that is new.
     pub(super) fn lose(&self) -> bool {
         let is_new = !self.is_lost();
         self.lost.cancel();
@@ -55,8 +55,8 @@ impl Term {
         !self.is_lost() && Instant::now() < self.until()
     }
 
-    /// Returns when the lease is no longer certain. It looks at the clock whenever it is polled, because the process may have
-    /// slept.
+    /// Returns when the lease is no longer certain. Looks at the clock whenever it is polled, because the machine may
+    /// have been suspended.
     pub(super) async fn ended(&self) {
         loop {
             let until = self.until();

@@ -1,7 +1,7 @@
-//! Sealed tokens in a file of their own beside the records: a damaged database costs no consent.
+//! Sealed tokens in a file of their own beside the database: if the database is damaged, no consent is lost.
 //!
-//! One JSON object a line: a head with the number of tokens, then a line a token. The file is small, is kept in memory, and is
-//! replaced as a whole: written under another name, synced, renamed.
+//! One JSON object in each line: a head with the number of tokens, then a line for each token. The file is small, is
+//! held in memory, and is replaced as a whole: written under another name, synced, renamed.
 
 #[cfg(test)]
 mod tests;
@@ -29,22 +29,22 @@ use super::{
 
 /// The file's name under `[state] dir`.
 pub(super) const FILE: &str = "tokens.jsonl";
-/// Its name until it is whole.
+/// The name of a new file until it is complete.
 const UNFINISHED: &str = "tokens.jsonl.new";
-/// What this version writes.
+/// The format that this version writes.
 const VERSION: u32 = 1;
 
 pub(super) type Sealed = BTreeMap<Consent, Vec<u8>>;
 
-/// The file of tokens in a directory that no other process uses as long as this lives.
+/// The file of tokens, in a directory that no other process uses as long as this lives.
 #[derive(Debug)]
 pub(super) struct TokenFile {
     dir: PathBuf,
     /// The content of the file.
     tokens: Mutex<Sealed>,
-    /// Held during a write.
+    /// Held by the call that writes.
     writing: Mutex<()>,
-    /// Since when it cannot be written, in seconds since 1970; 0 if the last write succeeded.
+    /// Since when the file cannot be written, in seconds since 1970; 0 if the last write succeeded.
     failed: AtomicU32,
 }
 
@@ -55,7 +55,7 @@ struct Head {
     tokens: usize,
 }
 
-/// A further line. The checksum covers the names too.
+/// Another line: a token. The checksum covers the names too.
 #[derive(Serialize, Deserialize)]
 struct Line {
     upstream: String,
@@ -65,8 +65,9 @@ struct Line {
 }
 
 impl TokenFile {
-    /// Reads the file in `dir`; if there is none, `earlier` gives its content. If the file is damaged and ours, its
-    /// intact lines are used, and a copy of it is left beside it (logged); if it is damaged and another's, this fails.
+    /// Reads the file in `dir`. If there is none, `earlier` gives the content. If the file is damaged and this process
+    /// owns it, the intact lines are used, and a copy of the file is left beside it (logged). If it is damaged and
+    /// another process owns it, this fails.
     pub(super) fn open(
         dir: &Path,
         owner: Owner,
@@ -116,22 +117,22 @@ impl TokenFile {
         Ok(opened(tokens))
     }
 
-    /// What is kept for `consent`.
+    /// The sealed token of `consent`.
     pub(super) fn get(&self, consent: &Consent) -> Option<Vec<u8>> {
         self.tokens().get(consent).cloned()
     }
 
-    /// All that is kept.
+    /// All sealed tokens.
     pub(super) fn all(&self) -> Sealed {
         self.tokens().clone()
     }
 
-    /// Since when the file cannot be written, in seconds since 1970.
+    /// Since when the file cannot be written, in seconds since 1970; `None` if the last write succeeded.
     pub(super) fn unwritable_since(&self) -> Option<u32> {
         Some(self.failed.load(Ordering::Relaxed)).filter(|since| *since > 0)
     }
 
-    /// As [`super::StateStore::set_token`]. A write that has begun is finished even if the caller goes away.
+    /// See [`super::StateStore::set_token`]. A write that has begun is completed even if the caller goes away.
     pub(super) async fn set(
         self: &Arc<Self>,
         consent: &Consent,
@@ -177,7 +178,7 @@ fn checksum(upstream: &str, name: &str, sealed: &[u8]) -> u32 {
     envelope::checksum(&["token", upstream, name], sealed)
 }
 
-/// The tokens of the intact lines, and what is wrong with the file.
+/// Reads the tokens of the intact lines. Also returns what is wrong with the file, if anything is.
 pub(super) fn read(octets: &[u8]) -> (Sealed, Option<String>) {
     let mut lines = octets.split(|octet| *octet == b'\n').filter(|line| !line.is_empty());
     let head = lines.next().and_then(|line| serde_json::from_slice::<Head>(line).ok());
@@ -207,8 +208,8 @@ pub(super) fn read(octets: &[u8]) -> (Sealed, Option<String>) {
     (tokens, wrong)
 }
 
-/// Replaces the file in `dir` by one that holds `tokens`. After a kill or a power failure it holds either these tokens
-/// or those before.
+/// Replaces the file in `dir` by one that holds `tokens`. After a kill or a power failure the file holds either these
+/// tokens or the earlier ones.
 pub(super) fn replace(dir: &Path, tokens: &Sealed) -> io::Result<()> {
     let (path, unfinished) = (dir.join(FILE), dir.join(UNFINISHED));
     let head = Head {

@@ -1,7 +1,7 @@
 //! State in Valkey or Redis, which several gateways share: `[state] url`.
 //!
-//! A server does what must happen in one go by a script ([`scripts`]); what a record says is compared by its octets. Everything that
-//! is sent may be sent twice, so it is sent again when an answer is lost.
+//! What must happen in one go is a script that the server runs ([`scripts`]). Records are compared by their octets.
+//! Every request may be sent twice without harm, so a request is sent again if its answer is lost.
 
 mod checks;
 mod connect;
@@ -37,7 +37,7 @@ use self::{
     scripts::{DUTY, ENTER, EXTEND, LEAVE, PIECES, REPLACE, Request, sha1_hex},
 };
 use super::{
-    Consent, Duty, Entered, Error, Holding, Index, Kept, KeptDigest, KnownIndex, LASTS, MailboxName, Marked,
+    Backup, Consent, Duty, Entered, Error, Holding, Index, Kept, KeptDigest, KnownIndex, LASTS, MailboxName, Marked,
     MarksReplaced, Renewed, Replaced, Replacement, StateStore, Unavailable, Welcome, Whose, now,
     part::{Kind, PORTION, Part, PartSender, Parts},
     table::Key,
@@ -47,13 +47,13 @@ use crate::{
     telemetry::metrics,
 };
 
-/// An index of more octets is kept in pieces.
+/// An index of more octets than this is kept in pieces.
 const LARGE: usize = 64 * 1024;
-/// Seconds that an index is kept after it was saved last: it is a cache.
+/// How many seconds an index is kept after it was last saved: it is a cache.
 const INDEX_LIFE: u32 = 30 * 24 * 3600;
-/// How often a replacement is made anew because a record is there in other octets of the same meaning.
+/// How often a replacement is tried if the kept octets differ from what was expected, but mean the same.
 const ATTEMPTS: usize = 3;
-/// Keys that are read at the same time where all are read.
+/// How many keys are read at the same time when all are read.
 const AT_ONCE: usize = 64;
 
 /// State that several gateways share.
@@ -71,18 +71,29 @@ struct Shared {
     unwritable: AtomicU32,
 }
 
-/// A field that is to be replaced. Octets are empty if it is not there.
+/// A field that is to be replaced. A missing field counts as empty, and an empty one is removed.
 #[derive(Debug)]
 struct Change {
     field: String,
-    /// SHA-1 of what it was, in hexadecimal digits.
+    /// SHA-1 of what it was, in hexadecimal digits; empty if that could not be read.
     was: String,
     is: Vec<u8>,
 }
 
+impl Change {
+    /// Of a field that is not there yet.
+    fn first(field: impl Into<String>, octets: &[u8]) -> Self {
+        Self {
+            field: field.into(),
+            was: sha1_hex(b""),
+            is: octets.to_vec(),
+        }
+    }
+}
+
 impl ValkeyStore {
-    /// Connects, and makes sure that the servers keep what they are told, and that other gateways have the same `key`. Errors are in
-    /// words for the operator.
+    /// Connects, and makes sure that the servers do not lose data and that other gateways have the same `key`. Errors
+    /// are written for the operator.
     pub async fn open(options: SharedState, key: Option<Secret>) -> Result<Self, Error> {
         let store = Self::visit(options)?;
         store.inspect(key.as_ref()).await?;
@@ -101,14 +112,14 @@ impl ValkeyStore {
                     link, keys, options, ..
                 } = &*shared;
                 let us = Replica::new(key.as_ref());
-                // Whoever fails is said to be gone, which is not far from the truth.
-                let _ = checks::announce(link, keys, &options.replica, &us).await;
+                // If no device comes, nothing else notices that the servers cannot be used. A failure is in the log.
+                let _ = shared.noted(checks::announce(link, keys, &options.replica, &us).await);
             }
         });
         Ok(store)
     }
 
-    /// For a process that is not one of the gateways. Nothing is connected before something is asked.
+    /// A store that is not announced to the other gateways. It connects only when it is asked for something.
     pub(super) fn visit(options: SharedState) -> Result<Self, Error> {
         let link = Link::new(
             options.url.clone(),
@@ -129,7 +140,7 @@ impl ValkeyStore {
         })))
     }
 
-    /// Fails if the servers would lose something, or if another gateway has another key.
+    /// Fails if the servers are not set up to keep data, or if another gateway has another key.
     pub(super) async fn inspect(&self, key: Option<&Secret>) -> Result<(), Error> {
         let Shared {
             link, keys, options, ..
@@ -141,10 +152,34 @@ impl ValkeyStore {
         inspecting.await.map_err(|failure| self.wrong(&failure))
     }
 
+    /// Writes the records of `backup` to the servers, which must hold none under the prefix yet.
+    pub(super) async fn fill(&self, backup: &Backup) -> Result<(), Error> {
+        let shared = &self.0;
+        let is_empty = shared.all_keys().await.map(|keys| keys.is_empty());
+        if !is_empty.map_err(|error| self.failed(error))? {
+            let prefix = &shared.options.prefix;
+            return Err(self.failed(format!(
+                "there is state under {prefix:?} already: give another `prefix`, or delete that state first; nothing was changed"
+            )));
+        }
+        let records: Vec<_> = backup.records().collect();
+        for records in records.chunks(AT_ONCE) {
+            let writing = records.iter().map(|(part, octets)| shared.put(part, octets));
+            for written in join_all(writing).await {
+                written.map_err(|error| self.failed(error))?;
+            }
+        }
+        Ok(())
+    }
+
     fn wrong(&self, failure: &Failure) -> Error {
+        self.failed(failure)
+    }
+
+    fn failed(&self, what: impl ToString) -> Error {
         Error::Shared {
             url: self.0.options.url.to_string(),
-            what: failure.to_string(),
+            what: what.to_string(),
         }
     }
 }
@@ -156,7 +191,7 @@ impl Shared {
         self.noted(answer)
     }
 
-    /// Notes whether the store works.
+    /// Notes and logs whether the store works.
     fn noted<T>(&self, answer: Result<T, Failure>) -> Result<T, Unavailable> {
         match answer {
             Ok(answer) => {
@@ -190,7 +225,7 @@ impl Shared {
         }
     }
 
-    /// These fields of a hash, or all.
+    /// These fields of a hash, or all fields.
     async fn fields(&self, key: &[u8], fields: Option<&[String]>) -> Result<Fields, Unavailable> {
         let Some(fields) = fields else {
             let mut command = redis::cmd("HGETALL");
@@ -208,7 +243,7 @@ impl Shared {
         Ok(fields.iter().cloned().zip(values).collect())
     }
 
-    /// Replaces fields of the hash at `key`, under the locks of `holding` if there is one.
+    /// Replaces fields of the hash at `key`. If there is a `holding`, takes or renews its locks in the same step.
     async fn change(
         &self,
         key: &[u8],
@@ -234,7 +269,7 @@ impl Shared {
         }
     }
 
-    /// The lease in milliseconds, as servers take it.
+    /// The lease in milliseconds, as scripts expect it.
     fn lease(&self) -> String {
         self.options.lease.as_millis().to_string()
     }
@@ -271,7 +306,8 @@ impl Shared {
                 Err(Unavailable::Changed) => {}
                 result => return result,
             }
-            // Octets differ. If they mean the same, or are damaged as they were when they were read, they are compared as they are.
+            // The octets differ. If they mean the same, or were damaged already when they were read, the next attempt
+            // expects these octets.
             let fields: Vec<String> = changes.iter().map(|change| change.field.clone()).collect();
             let now = self.fields(&key, Some(&fields)).await?;
             if !follows(replacement, &records::open(mailbox, &now)) {
@@ -296,7 +332,7 @@ impl Shared {
         Ok(found.and_then(|(_, record)| decoded(mailbox, &record)))
     }
 
-    /// Names and record of an index in one string.
+    /// The names and the record of an index that is one string.
     async fn whole(&self, key: &[u8]) -> Result<Option<(Vec<u8>, Vec<u8>)>, Unavailable> {
         let mut command = redis::cmd("GET");
         command.arg(key);
@@ -306,7 +342,7 @@ impl Shared {
         }
     }
 
-    /// Names and record of an index in pieces.
+    /// The names and the record of an index in pieces.
     async fn pieces(&self, key: &[u8]) -> Result<Option<(Vec<u8>, Vec<u8>)>, Unavailable> {
         let fields = self.fields(key, None).await?;
         let count = fields.get("d").map_or(0, |digests| pieces::count(digests));
@@ -354,7 +390,7 @@ impl Shared {
         Ok(())
     }
 
-    /// All keys of records.
+    /// The keys of all records, with their kinds.
     async fn all_keys(&self) -> Result<Vec<(Found, Vec<u8>)>, Unavailable> {
         let mut all = HashSet::new();
         for server in self.noted(self.link.primaries().await)? {
@@ -364,7 +400,7 @@ impl Shared {
         Ok(found.collect())
     }
 
-    /// A key may come several times.
+    /// The keys at one server. A key may occur several times.
     async fn keys_at(&self, server: &StateServer) -> Result<Vec<Vec<u8>>, Unavailable> {
         let mut all = Vec::new();
         let mut cursor = 0_u64;
@@ -386,7 +422,7 @@ impl Shared {
         }
     }
 
-    /// The parts of what lies under `key`.
+    /// The parts of the record or records under `key`.
     async fn parts_of(&self, found: Found, key: &[u8]) -> Result<Vec<Part>, Unavailable> {
         let part = |key: Key<'_>, octets: &[u8]| key.parts(octets).collect::<Vec<_>>();
         Ok(match found {
@@ -429,7 +465,46 @@ impl Shared {
         })
     }
 
-    /// Sends the parts of all records, until nobody takes them any more.
+    /// Writes a record of a backup, which is there as it was kept.
+    async fn put(&self, part: &Part, octets: &[u8]) -> Result<(), Unavailable> {
+        let mailbox = MailboxName {
+            upstream: part.upstream.clone(),
+            user: part.user.clone(),
+            folder: part.folder.clone(),
+        };
+        let field = match part.kind {
+            Kind::Index => {
+                return match decoded(&mailbox, octets) {
+                    Some(index) => self.save_index(&mailbox, &index).await,
+                    None => Ok(()),
+                };
+            }
+            Kind::Token => {
+                let consent = Consent {
+                    upstream: part.upstream.clone(),
+                    name: part.user.clone(),
+                };
+                let token = Change::first(TOKEN, octets);
+                let names = records::consent_names(&consent);
+                let key = self.keys.token(&consent);
+                return self.change(&key, &names, &[token], None, Care::Durable).await;
+            }
+            Kind::Notice => {
+                let mut command = redis::cmd("HSET");
+                command.arg(self.keys.notices()).arg(&part.user).arg(octets);
+                return self.ask(&self.keys.notices(), command, Care::Light).await.map(drop);
+            }
+            Kind::Past => PAST.to_owned(),
+            Kind::Move => PENDING.to_owned(),
+            Kind::Marks => format!("{MARKS}{}", part.login),
+        };
+        let names = records::names(&mailbox);
+        let change = Change::first(field, octets);
+        self.change(&self.keys.mailbox(&mailbox), &names, &[change], None, Care::Durable)
+            .await
+    }
+
+    /// Sends the parts of all records, until the receiver is gone.
     async fn send_parts(&self, sender: &PartSender) -> Result<(), Unavailable> {
         let mut keys = self.all_keys().await?;
         keys.sort_by_key(|(found, _)| *found == Found::Token);
@@ -452,19 +527,19 @@ impl Shared {
                 }
             }
         }
-        // The end; whoever has gone does not wait for it.
+        // An empty portion is the end. If the receiver is gone, it does not need it.
         let _ = sender.send(Ok(Vec::new())).await;
         Ok(())
     }
 }
 
-/// The field of a consent's token.
+/// The field that has the token of a consent.
 const TOKEN: &str = "t";
 
 #[async_trait]
 impl StateStore for ValkeyStore {
     async fn index(&self, mailbox: &MailboxName) -> Option<Arc<Index>> {
-        // A failure was logged, and an index is a cache.
+        // A failure has been logged, and an index is a cache.
         self.0.load_index(mailbox).await.ok()?
     }
 
@@ -570,7 +645,7 @@ impl StateStore for ValkeyStore {
 
     async fn leave_duty(&self, duty: &Duty, name: &[u8; 16]) -> Result<(), Unavailable> {
         let key = self.0.keys.duty(duty);
-        // There is no index to be written.
+        // The script's first key is an index, which is not written without a value.
         let keys = vec![key.clone(), key.clone()];
         let arguments = vec![name.to_vec(), Vec::new(), Vec::new()];
         let left = self
@@ -587,7 +662,7 @@ impl StateStore for ValkeyStore {
             let reading = keys.iter().map(|(_, key)| self.0.fields(key, None));
             for fields in join_all(reading).await {
                 let fields = fields?;
-                // Deleted meanwhile, or of another version.
+                // The record has been deleted meanwhile, or another version has written it.
                 let Some(mailbox) = fields.get(NAMES).and_then(|names| records::named(names)) else {
                     continue;
                 };
@@ -598,13 +673,13 @@ impl StateStore for ValkeyStore {
         Ok(all)
     }
 
-    /// The records of each mailbox are of one moment; those of several mailboxes need not be.
+    /// The records of one mailbox are read at one moment, but different mailboxes are read at different moments.
     async fn parts(&self) -> Result<Parts, Unavailable> {
         let (sender, parts) = Parts::channel();
         let shared = self.0.clone();
         tokio::spawn(async move {
             if let Err(error) = shared.send_parts(&sender).await {
-                // Whoever has gone need not know.
+                // If the receiver is gone, it does not need the error.
                 let _ = sender.send(Err(error)).await;
             }
         });
@@ -636,7 +711,7 @@ impl StateStore for ValkeyStore {
         match set {
             Err(Unavailable::Failed) => {
                 let unwritable = &self.0.unwritable;
-                // Only the first failure says since when.
+                // Only the first failure sets the time.
                 let _ = unwritable.compare_exchange(0, now().max(1), Ordering::Relaxed, Ordering::Relaxed);
             }
             Ok(()) => self.0.unwritable.store(0, Ordering::Relaxed),
@@ -675,7 +750,8 @@ impl StateStore for ValkeyStore {
     }
 }
 
-/// The fields that `replacement` changes. What was unreadable has no digest that any octets have.
+/// The fields that `replacement` changes. If marks could not be read, `was` is empty, which is not the digest of
+/// anything.
 fn changes(mailbox: &MailboxName, replacement: &Replacement) -> Vec<Change> {
     let Replacement { past, pending, marks } = replacement;
     let mut changes = Vec::new();
@@ -694,7 +770,7 @@ fn changes(mailbox: &MailboxName, replacement: &Replacement) -> Vec<Change> {
         });
     }
     for (login, MarksReplaced { was, is }) in marks {
-        // What cannot be read cannot be written either.
+        // Marks that could not be read stay as they are.
         let Some(is) = records::seal_marks(login, mailbox, is.as_ref()) else {
             continue;
         };
@@ -707,7 +783,7 @@ fn changes(mailbox: &MailboxName, replacement: &Replacement) -> Vec<Change> {
     changes
 }
 
-/// Whether `replacement` may be made where `now` is kept.
+/// Whether `replacement` may be made if `now` is kept.
 fn follows(replacement: &Replacement, now: &Kept) -> bool {
     let Replacement { past, pending, marks } = replacement;
     past.as_ref().is_none_or(|past| past.follows(&now.past))
@@ -717,7 +793,7 @@ fn follows(replacement: &Replacement, now: &Kept) -> bool {
             .all(|(login, marks)| marks.follows(&now.marks.get(login).cloned()))
 }
 
-/// What `lua/enter.lua` has answered.
+/// The meaning of an answer of `lua/enter.lua`; `None` if it has another form.
 fn entered(mailbox: &MailboxName, login: &str, answer: &Value) -> Option<Entered> {
     let Value::Array(answer) = answer else { return None };
     match &answer[..] {
@@ -754,7 +830,7 @@ fn joined(names: &[u8], record: &[u8]) -> Vec<u8> {
     [names, b"\n", record].concat()
 }
 
-/// Names and record of such a string. (JSON has no line feed.)
+/// The names and the record of such a string. (The names are JSON without a line feed.)
 fn split(value: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = memchr::memchr(b'\n', value)?;
     Some((&value[..end], &value[end + 1..]))

@@ -18,7 +18,7 @@ pub use self::{
     metrics::metrics,
     outcome::Outcome,
     polls::{Poll, Polls, polls},
-    presence::{Here, Presence, sessions},
+    presence::{Here, Presence, activity, sessions},
     quiet::Quiet,
     troubles::{Troubles, troubles},
 };

@@ -40,6 +40,9 @@ struct Facts {
     tls: OnceLock<String>,
 }
 
+/// The number of the next session.
+static NEXT: AtomicU64 = AtomicU64::new(1);
+
 /// A session's entry in the list; it is taken out when this is dropped.
 #[derive(Debug)]
 pub struct Presence {
@@ -50,7 +53,6 @@ pub struct Presence {
 impl Presence {
     /// Lists a session of the device `peer` at `listener` that begins.
     pub fn new(listener: Arc<str>, peer: SocketAddr) -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
         let facts = Arc::new(Facts {
             listener,
@@ -83,6 +85,11 @@ impl Drop for Presence {
     fn drop(&mut self) {
         SESSIONS.remove(&self.id);
     }
+}
+
+/// Two numbers of which one changes whenever a session begins or ends: how many have begun, and how many there are.
+pub fn activity() -> (u64, usize) {
+    (NEXT.load(Ordering::Relaxed), SESSIONS.len())
 }
 
 /// All sessions now, the oldest first.

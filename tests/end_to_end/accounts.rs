@@ -1,4 +1,4 @@
-//! Logins of the gateway's own, and the limits on who may be inside.
+//! Logins of the configuration's `[[account]]`s, and limits on sessions and connections.
 
 use std::{io::Write, process::Stdio};
 
@@ -16,7 +16,7 @@ fn peer() -> Peer {
     Peer::start(Answers::of((1..=3).map(mail::simple)))
 }
 
-/// What `popgate hash-password` makes of a password.
+/// The hash that `popgate hash-password` prints for a password.
 fn hashed(password: &str) -> String {
     let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_popgate"))
         .arg("hash-password")
@@ -149,7 +149,7 @@ fn so_many_and_no_more() {
     second.ok("NOOP");
 }
 
-/// A page sent by mistake, a port scan, TLS where there is none: nothing of it hurts.
+/// An HTTP request, a port scan, or TLS at a plain listener does no harm.
 #[test]
 fn nonsense_at_the_door() {
     let (peer, certificates) = (peer(), Certificates::new());
@@ -175,7 +175,7 @@ fn nonsense_at_the_door() {
     Pop::log_in(gateway.address(), "eva").quit();
 }
 
-/// A listing that is under way would show what the session before it removes in the meantime.
+/// A listing made before the lock could show messages that the session before it is just removing.
 #[test]
 fn the_maildrop_is_taken_before_it_is_listed() {
     let gate = Gate::default();

@@ -1,4 +1,4 @@
-//! `popgate backup` and `popgate restore`, as whoever runs a gateway uses them.
+//! `popgate backup` and `popgate restore`, as an operator uses them.
 
 use std::{
     fs,
@@ -42,7 +42,7 @@ pub fn popgate(config: &Path, arguments: &[&str], input: Stdio) -> Output {
         .unwrap()
 }
 
-/// What it printed where it did what was asked.
+/// Asserts success, and returns what was printed.
 #[track_caller]
 pub fn succeeds(output: Output) -> String {
     let stderr = String::from_utf8(output.stderr).unwrap();
@@ -67,7 +67,7 @@ fn back_up(gateway: &Gateway, file: &Path) -> String {
     ))
 }
 
-/// A configuration whose state is in `dir`, for commands alone.
+/// A configuration with its state in `dir`, for commands without a gateway.
 fn configuration(directory: &TempDir, dir: &Path) -> std::path::PathBuf {
     let file = directory.path().join("gateway.toml");
     let text = format!("[upstream.lab]\nhost = \"imap.example.org\"\nlogins = [\"*\"]\n[state]\ndir = {dir:?}\n");
@@ -183,7 +183,7 @@ fn restoring_needs_the_gateway_stopped_and_sets_its_state_aside() {
         "{said}"
     );
     assert_eq!(uidls(&gateway, "pbx").len(), 1);
-    // Its configuration stays as long as it lives.
+    // The gateway's configuration file exists only while the gateway lives.
     let mut gateway = gateway;
     gateway.signal("TERM");
     gateway.wait();
@@ -262,7 +262,7 @@ fn a_file_that_is_there_is_replaced_on_request_only() {
     assert_eq!(fs::read_dir(backups.path()).unwrap().count(), 1);
 }
 
-/// As where a container has no room for files: `docker exec GATEWAY popgate backup - > state`.
+/// For a container without a place for files: `docker exec GATEWAY popgate backup - > state`.
 #[test]
 fn a_backup_may_go_through_pipes_and_needs_no_gateway() {
     let (kept, other) = (TempDir::new().unwrap(), TempDir::new().unwrap());
@@ -313,7 +313,8 @@ fn where_no_state_is_there_is_no_backup() {
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
 }
 
-/// `popgate backup` under way beside what seems to be a gateway; the connection on which it has asked that.
+/// Starts `popgate backup` beside a fake gateway. Returns the process, and the connection on which it has asked that
+/// gateway.
 fn under_way(kept: &Path, directory: &TempDir) -> (Process, UnixStream) {
     let config = configuration(directory, kept);
     let socket = UnixListener::bind(kept.join("state.sock")).unwrap();
@@ -346,7 +347,7 @@ fn a_backup_that_is_cut_short_leaves_nothing() {
         let (mut process, mut stream) = under_way(kept.path(), &directory);
         stream.write_all(portion.as_bytes()).unwrap();
         if interrupt {
-            // By now it has begun to write.
+            // Now the backup has begun to write.
             wait_for(|| fs::read_dir(&directory).unwrap().count() > 1);
             assert!(signal(process.0.id(), "INT"));
         } else {

@@ -1,4 +1,4 @@
-//! Programs that people use fetch everything: plain, by STLS and by TLS from the start.
+//! Common programs fetch everything: in plain text, with STLS, and with TLS from the start.
 
 mod taking;
 
@@ -22,7 +22,7 @@ use crate::support::{
     mail, require_program, signal,
 };
 
-/// How a client gets at its mail.
+/// How a client connects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
     Plain,
@@ -38,7 +38,7 @@ struct House {
     gateway: Gateway,
     mails: Vec<Vec<u8>>,
     home: Home,
-    /// Sessions that were looked at already.
+    /// How many sessions have been checked already.
     checked: Cell<usize>,
 }
 
@@ -85,20 +85,22 @@ impl House {
         self.dovecot.certificates().authority_file()
     }
 
-    /// What has been delivered to `maildir`.
+    /// The mails that were delivered to `maildir`.
     fn delivered(&self, maildir: &Path) -> Vec<Vec<u8>> {
         let files = std::fs::read_dir(maildir.join("new")).unwrap();
         files.map(|file| std::fs::read(file.unwrap().path()).unwrap()).collect()
     }
 
-    /// `mails` are those of the mailbox, apart from header lines that a program has added.
+    /// Asserts that `mails` are the mails of the mailbox, apart from header lines that a program has added. `otherwise`
+    /// is the failure.
     fn check_bodies(&self, mails: &[Vec<u8>], otherwise: &str) {
         let bodies = |mails: &[Vec<u8>]| sorted(mails.iter().map(|mail| body(mail)).collect());
         let expected: Vec<_> = self.mails.iter().map(|mail| with_lf(mail)).collect();
         assert!(bodies(mails) == bodies(&expected), "{otherwise}");
     }
 
-    /// The next sessions ended by QUIT, over TLS where it was asked for, and retrieved so much in all.
+    /// Asserts that the next `count` sessions ended by QUIT, used TLS if `way` has it, and have retrieved `retrieved`
+    /// messages in all.
     fn check_sessions(&self, way: Way, count: usize, retrieved: usize) {
         let before = self.checked.get();
         let sessions = self.gateway.sessions(before + count);
@@ -162,7 +164,7 @@ impl Deref for House {
     }
 }
 
-/// Runs a program to its end, which must come in time and be a success; returns what it wrote to stdout.
+/// Runs a program, which must end in time and succeed. Returns its standard output.
 pub fn run(command: &mut Command) -> Vec<u8> {
     let child = command
         .stdin(Stdio::null())
@@ -188,7 +190,7 @@ pub fn run(command: &mut Command) -> Vec<u8> {
     output.stdout
 }
 
-/// Local mailboxes have LF line ends.
+/// The message with LF line ends, as local mailboxes have them.
 fn with_lf(message: &[u8]) -> Vec<u8> {
     mail::delivered(message)
         .into_iter()
@@ -218,7 +220,7 @@ fn curl() {
         };
         let listing = String::from_utf8(run(base().arg(&url))).unwrap();
         assert_eq!(listing.lines().count(), house.mails.len(), "{way:?}");
-        // One session for all of them.
+        // One session fetches all messages.
         let mut all = base();
         for number in 1..=house.mails.len() {
             all.arg(format!("{url}{number}"))
@@ -316,7 +318,7 @@ fn pythons_poplib() {
 pub fn fetchmail_command(home: &Home, program: &Path, control: &Path) -> Command {
     let mut command = home.command(program);
     command.args(["--nodetach", "--nosyslog", "--fetchmailrc"]).arg(control);
-    // Root's would be the one that all share.
+    // The default pidfile of root would be shared by all tests.
     command.arg("--pidfile").arg(home.file("fetchmail.pid"));
     command
 }
@@ -384,7 +386,7 @@ fn mpop() {
         let expected = house.mails.iter().map(|mail| with_lf(mail)).collect();
         assert!(sorted(mails) == sorted(expected), "{way:?}: other octets");
         house.check_sessions(way, 1, house.mails.len());
-        // It knows them again by their unique-ids.
+        // The program recognises the messages by their unique ids.
         fetch();
         house.check_sessions(way, 1, 0);
     }
@@ -401,7 +403,7 @@ fn split(octets: &[u8], separator: &[u8]) -> Vec<Vec<u8>> {
     parts
 }
 
-/// What follows the header.
+/// The body of a mail.
 fn body(mail: &[u8]) -> Vec<u8> {
     let at = mail
         .windows(2)

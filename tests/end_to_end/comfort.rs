@@ -9,14 +9,14 @@ use crate::support::{
 };
 
 const NUL: &[u8] = b"Subject: nul\r\n\r\na\0b\r\n.\0\r\n\0";
-/// A header, and no more.
+/// A message that is only a header.
 const HEADER: &[u8] = b"Subject: a header\r\nFrom: a@example.org\r\n";
 
 fn peer() -> Peer {
     Peer::start(Answers::of([NUL.to_vec(), HEADER.to_vec(), mail::simple(3)]).on("UID STORE", "{tag} OK\r\n"))
 }
 
-/// What RETR says, and the message.
+/// The reply to RETR, and the message.
 type Retrieved = (String, Vec<u8>);
 
 fn retr(pop: &mut Pop, number: usize) -> Retrieved {
@@ -27,7 +27,7 @@ fn without_nul(message: &[u8]) -> Vec<u8> {
     message.iter().copied().filter(|&octet| octet != 0).collect()
 }
 
-/// Each message of a maildrop with `key`: what is listed before and after it was fetched, and what was fetched.
+/// Fetches all messages of a maildrop with `key`. Returns the LIST before and after that, and what was fetched.
 fn fetch_all(key: &str) -> (Vec<String>, Vec<String>, Vec<Retrieved>) {
     let peer = peer();
     let gateway = Setup::new(peer.address()).maildrop(key).start();
@@ -43,7 +43,7 @@ fn fetch_all(key: &str) -> (Vec<String>, Vec<String>, Vec<Retrieved>) {
     (before, after, fetched)
 }
 
-/// What RETR says of a message whose size is known.
+/// The reply to RETR if the size is known.
 fn ok(message: &[u8]) -> String {
     format!("+OK {} octets", message.len())
 }
@@ -66,7 +66,7 @@ fn nul_octets_may_become_another_octet() {
     assert_eq!(after, sizes([&mail::delivered(NUL), HEADER, &simple]));
 }
 
-/// LIST learns what RETR knows.
+/// After RETR, LIST shows the size without the NULs.
 #[test]
 fn nul_octets_may_be_left_out() {
     let simple = mail::simple(3);
@@ -91,7 +91,8 @@ fn a_header_may_get_its_empty_line() {
     assert_eq!(after, sizes([&mail::delivered(NUL), &padded, &simple]));
 }
 
-/// Of a large message only the end tells how many octets were left out: RETR tells no size, LIST learns it.
+/// For a large message, the gateway knows only at the end how many octets were left out. So RETR's reply has no size,
+/// and the next LIST has the right one.
 #[test]
 fn of_a_large_message_no_wrong_size_is_told() {
     let header = b"Subject: large\r\n\r\n";
@@ -120,7 +121,7 @@ fn of_a_large_message_no_wrong_size_is_told() {
     }
 }
 
-/// An upstream that breaks off before the size is known is an error, not half a message.
+/// If the upstream breaks off before the size is known, the device gets an error, not half a message.
 #[test]
 fn what_is_held_back_can_still_fail() {
     let cut = vec![send("* 1 FETCH (UID 1 BODY[] {100}\r\nSubject: cut\r\n"), Step::Close];

@@ -1,4 +1,4 @@
-//! QUIT: `+OK` only for what the upstream confirmed, and nothing removed that was not asked for.
+//! QUIT: `+OK` only if the upstream has confirmed everything, and nothing is removed that the device has not deleted.
 
 use crate::support::{
     PASSWORD,
@@ -13,7 +13,7 @@ fn mailbox() -> Answers {
     Answers::of((1..=5).map(mail::simple))
 }
 
-/// A session that has marked some messages.
+/// A session that has marked the messages `marked` as deleted.
 fn session(peer: &Peer, marked: &[usize]) -> (Gateway, Pop) {
     let gateway = Setup::new(peer.address()).limit("upstream_seconds = 2").start();
     let mut pop = Pop::log_in(gateway.address(), "eva");
@@ -73,7 +73,7 @@ fn a_refusal_is_told_in_numbers() {
         pop.closed();
         assert_eq!(gateway.sessions(1)[0]["removed"], 0);
         if command == "UID EXPUNGE" {
-            // Else the next session would not show them.
+            // Otherwise the next session would not show them.
             assert_eq!(
                 peer.count("UID STORE 1,3,5 -FLAGS.SILENT (\\Deleted)"),
                 1,
@@ -150,7 +150,7 @@ fn a_read_only_folder_can_be_read_only() {
 #[test]
 fn without_uidplus_only_ours_is_expunged() {
     let bare = || mailbox().capabilities("IMAP4rev1 AUTH=PLAIN SASL-IR");
-    // Another client has marked 4 before, and 5 since.
+    // Another client has flagged 4 as `\Deleted` before, and 5 since.
     let answers = bare()
         .on("UID SEARCH DELETED", "* SEARCH 5 2 4\r\n{tag} OK\r\n")
         .once("UID SEARCH DELETED", "* SEARCH 4\r\n{tag} OK\r\n");
@@ -174,7 +174,7 @@ fn without_uidplus_only_ours_is_expunged() {
         ]
     );
 
-    // A foreign mark that cannot be taken off: no EXPUNGE.
+    // If another client's `\Deleted` cannot be removed, no EXPUNGE is sent.
     let answers = bare()
         .on("UID SEARCH DELETED", "* SEARCH 2 4\r\n{tag} OK\r\n")
         .once("UID SEARCH DELETED", "* SEARCH 4\r\n{tag} OK\r\n")
@@ -184,7 +184,7 @@ fn without_uidplus_only_ours_is_expunged() {
     assert_eq!(pop.command("QUIT"), "-ERR [SYS/TEMP] 1 of 1 messages not removed");
     assert_eq!(peer.count("EXPUNGE"), 0, "{:?}", peer.commands());
 
-    // EXPUNGE refused: the foreign mark comes back all the same.
+    // EXPUNGE is refused: the other client's `\Deleted` is restored all the same.
     let answers = bare()
         .on("UID SEARCH DELETED", "* SEARCH 2 4\r\n{tag} OK\r\n")
         .once("UID SEARCH DELETED", "* SEARCH 4\r\n{tag} OK\r\n")
@@ -229,7 +229,7 @@ fn a_device_that_leaves_without_quit_deletes_nothing() {
     }
 }
 
-/// RETR, DELE and QUIT in one write, and then the device is gone before it has read the message.
+/// The device sends RETR, DELE and QUIT in one write, and goes before it has read the message.
 #[test]
 fn a_message_that_the_device_cannot_have_read_is_not_removed() {
     let gate = Gate::default();
@@ -255,7 +255,7 @@ fn a_message_that_the_device_cannot_have_read_is_not_removed() {
     );
 }
 
-/// Outlook polls while its last session still ends.
+/// Outlook polls again while its last session is still ending.
 #[test]
 fn a_login_may_wait_for_the_end_of_the_last_session() {
     let gate = Gate::default();
@@ -269,7 +269,7 @@ fn a_login_may_wait_for_the_end_of_the_last_session() {
     let mut next = Pop::connect(gateway.address());
     next.ok("USER eva");
     next.send(format!("PASS {PASSWORD}\r\n").as_bytes());
-    // This one asks for another mailbox, and waits for nobody.
+    // This login has another mailbox, so it does not wait.
     Pop::log_in(gateway.address(), "adam").quit();
     peer.wait_for_count("AUTHENTICATE", 3);
     gate.open();

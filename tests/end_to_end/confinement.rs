@@ -1,4 +1,4 @@
-//! What the serving process may do, and what its log lines can be relied on for.
+//! What the serving process may do, and whether fail2ban can rely on its log.
 
 use std::{fs, net::Ipv4Addr, path::Path, process::Command};
 
@@ -19,7 +19,7 @@ fn peer() -> Peer {
     )
 }
 
-/// A line of a file of /proc/PID.
+/// The line of a file in /proc/PID that begins with `start`.
 fn of_process(gateway: &Gateway, file: &str, start: &str) -> String {
     let text = fs::read_to_string(format!("/proc/{}/{file}", gateway.id())).unwrap();
     let line = text.lines().find_map(|line| line.strip_prefix(start));
@@ -45,7 +45,7 @@ fn the_process_gives_up_what_it_does_not_need() {
         .map(str::to_owned)
         .collect();
     assert_eq!(core[..2], ["0", "0"]);
-    // It does its work nevertheless.
+    // The gateway works nevertheless.
     let mut pop = Pop::log_in(gateway.address(), "eva");
     assert_eq!(pop.retr(1).1, mail::simple(1));
     pop.ok("DELE 1");
@@ -53,7 +53,7 @@ fn the_process_gives_up_what_it_does_not_need() {
     assert!(state.path().join("made/by/popgate/state.sock").exists());
 }
 
-/// Real lines of the log, and what devices would like them to say.
+/// The filter reads real log lines, with logins by which a device tries to forge an address.
 #[test]
 fn fail2ban_finds_the_address_of_every_refused_login_and_no_other() {
     let Some(fail2ban) = require_program("fail2ban-regex") else {
@@ -73,7 +73,7 @@ fn fail2ban_finds_the_address_of_every_refused_login_and_no_other() {
             let reply = from(1).try_log_in(login, "wrong");
             assert!(reply.starts_with("-ERR [AUTH]"), "{reply}");
         }
-        // At once: one after the other they would wait for half a minute.
+        // At once, because one after the other they would take half a minute.
         let mut guessers: Vec<_> = (0..12)
             .map(|number| {
                 let mut pop = from(2);

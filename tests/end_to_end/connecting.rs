@@ -1,5 +1,4 @@
-//! From the configuration to a connection: proxies, certificates that the configuration names, and servers with which there
-//! is no TLS.
+//! Connections to the upstream: proxies, certificates that the configuration names, and servers with which TLS fails.
 
 use std::{
     io::{BufRead, BufReader},
@@ -37,7 +36,7 @@ fn fetch(setup: Setup) {
     pop.quit();
 }
 
-/// The reply to a login that fails, and what the log says of it.
+/// The reply to a login that fails, and the reason in the log.
 fn refusal(gateway: &Gateway) -> (String, String) {
     let reply = Pop::connect(gateway.address()).try_log_in("eva", PASSWORD);
     let events = gateway.events("the upstream failed", 1);
@@ -146,7 +145,7 @@ fn a_proxy_of_the_other_kind_says_so() {
         "does not speak SOCKS 5",
     );
 
-    // It hangs up, as one that is overloaded also does.
+    // A SOCKS proxy hangs up on HTTP. An overloaded HTTP proxy would hang up too, so the error counts as temporary.
     let socks = Proxy::start(Kind::Socks5, None, Manner::Hang);
     let key = socks.key("").replace("socks5://", "http://");
     let words = "closed the connection (is it a proxy, and of the kind that `proxy` says?)";
@@ -246,7 +245,7 @@ fn plain_text_at_a_port_for_tls_is_no_passing_trouble() {
 
 #[test]
 fn a_handshake_that_breaks_off_may_pass() {
-    // The gateway's hello is there before the end comes.
+    // The server ends the connection after the gateway's ClientHello.
     for end in [Step::Close, Step::Reset] {
         let peer = Peer::play(vec![Step::Line, end]);
         let setup = Setup::new(peer.address()).upstream_tls("implicit", None);
@@ -275,7 +274,7 @@ fn alerts_say_what_to_change() {
     }
 }
 
-/// OpenSSL's own server.
+/// The server of OpenSSL, `openssl s_server`.
 pub struct OpenSsl {
     pub address: SocketAddr,
     _process: Process,

@@ -1,5 +1,5 @@
-//! The gateway is killed in the middle of QUIT. Every message must then be where it was or where the policy sends it, once,
-//! at the latest when the login has come back; and what was confirmed stays done.
+//! The gateway is killed in the middle of QUIT. When the login has come back, at the latest, every message must be
+//! either where it was or where the policy sends it, and only once. What was confirmed must stay done.
 
 use std::{
     collections::BTreeMap,
@@ -38,7 +38,7 @@ fn begin_to_delete(gateway: &Gateway, user: &str) -> Pop {
     pop
 }
 
-/// Which message is in which folders; one that bears `\Deleted` has been given up and does not count.
+/// The folders in which each message is, without messages that bear `\Deleted`.
 fn places(imap: &mut Imap, folders: &[&str]) -> BTreeMap<Vec<u8>, Vec<String>> {
     let mut places: BTreeMap<_, Vec<String>> = BTreeMap::new();
     for folder in folders {
@@ -54,7 +54,7 @@ fn places(imap: &mut Imap, folders: &[&str]) -> BTreeMap<Vec<u8>, Vec<String>> {
     places
 }
 
-/// What the login sees in a session that deletes nothing; how many there are.
+/// The messages that the login sees in a session that deletes nothing.
 fn come_back(gateway: Gateway, user: &str) -> Vec<Vec<u8>> {
     let mut pop = Pop::log_in(gateway.address(), user);
     let shown = (1..=pop.stat().0).map(|number| pop.retr(number).1).collect();
@@ -67,7 +67,7 @@ fn mails() -> Vec<Vec<u8>> {
     (1..=MESSAGES).map(mail::simple).collect()
 }
 
-/// Kills the gateway where `stop` says, lets the login come back, and lets it delete once more.
+/// Kills the gateway at `stop`. Then the login comes back, and deletes once more.
 fn killed_at(settings: &str, policy: &str, stop: Stop) {
     let Some(dovecot) = Dovecot::start_with(settings) else {
         return;
@@ -87,7 +87,7 @@ fn killed_at(settings: &str, policy: &str, stop: Stop) {
     let context = format!("{policy}, {stop:?}, {settings}");
     check(&mut imap, policy, &mails, &shown, &context);
 
-    // And now it succeeds.
+    // This time the deletion succeeds.
     let gateway = start(dovecot.address(), policy, &state);
     let mut pop = begin_to_delete(&gateway, "eva");
     pop.expect("+OK");
@@ -104,7 +104,7 @@ fn killed_at(settings: &str, policy: &str, stop: Stop) {
     }
 }
 
-/// Each message is in one place, and the login sees those of INBOX.
+/// Asserts that each message is in one place, and that the login sees the messages of INBOX.
 fn check(imap: &mut Imap, policy: &str, mails: &[Vec<u8>], shown: &[Vec<u8>], context: &str) {
     let places = places(imap, &["INBOX", "Old"]);
     for mail in mails {
@@ -150,7 +150,8 @@ fn at_each_step_of_a_copy() {
 
 #[test]
 fn at_each_step_of_a_copy_without_uidplus() {
-    // Before EXPUNGE is after UID SEARCH DELETED, which the listing says too.
+    // The stop before EXPUNGE stands for one after UID SEARCH DELETED, which cannot be named because listing sends it
+    // too.
     for command in ["UID COPY", "UID STORE", "EXPUNGE"] {
         for stop in [Stop::Before(command), Stop::After(command)] {
             killed_at(BARE, "move:Old", stop);
@@ -167,7 +168,7 @@ fn at_each_step_of_an_expunge() {
     }
 }
 
-/// Numbers without a pattern, the same in each run.
+/// Pseudo-random numbers, the same in each run.
 struct Dice(u64);
 
 impl Dice {
@@ -180,14 +181,14 @@ impl Dice {
     }
 }
 
-/// So many kills at random points, each of a login of its own.
+/// Kills the gateway `count` times at random points, each time with a new login.
 fn killed_at_random(settings: &str, policy: &str, count: u64) {
     let Some(dovecot) = Dovecot::start_with(settings) else {
         return;
     };
     let mails = mails();
     let mut dice = Dice(count);
-    // How long a QUIT takes that nobody disturbs.
+    // How long an undisturbed QUIT takes.
     let quit = {
         let state = TempDir::new().unwrap();
         dovecot.user_with("first", &mails);

@@ -1,5 +1,5 @@
-//! `popgate doctor`: a login that works, step by step, and what is said of each fault of an upstream; the log and `check` say the
-//! same.
+//! `popgate doctor`: the steps of a login that works, and what it says about each fault of an upstream. The log and
+//! `check` say the same.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -23,7 +23,7 @@ fn mailbox() -> Answers {
     Answers::of([mail::simple(1), mail::simple(2)])
 }
 
-/// The names of the steps, each with how it went.
+/// The name of each step, and its result.
 fn steps(printed: &str) -> Vec<(String, String)> {
     let lines = printed.lines().filter(|line| !line.starts_with([' ', 'p']));
     lines
@@ -71,7 +71,7 @@ fn a_login_that_works_is_left_as_it_was() {
     let mut device = Pop::log_in(gateway.address(), "helpdesk");
     device.ok("DELE 2");
     device.quit();
-    // The session of a device is under way meanwhile, and holds the maildrop.
+    // Meanwhile a device's session holds the maildrop.
     let mut device = Pop::log_in(gateway.address(), "helpdesk");
     let kept = files(state.path());
     let (works, printed) = gateway.doctor("helpdesk", "");
@@ -141,7 +141,7 @@ fn delete_targets_are_looked_at_and_not_made() {
     assert!(!imap.try_select("Done"), "the folder was made");
 }
 
-/// What an upstream must be like for `on_delete` to be refused.
+/// The user has no right to delete, so `on_delete` cannot work: doctor says so before a device tries.
 #[test]
 fn a_user_who_may_not_delete_is_told_before_a_device_tries() {
     let answers = mailbox()
@@ -205,7 +205,7 @@ fn a_listener_that_does_not_answer_fails_the_examination() {
     );
 }
 
-/// An upstream with a fault: the step that fails, words of what is said, and words of the advice.
+/// An upstream with a fault, the step that fails, words of the error, and words of the advice.
 struct Fault<'a> {
     setup: Setup,
     step: &'a str,
@@ -214,7 +214,7 @@ struct Fault<'a> {
 }
 
 impl Fault<'_> {
-    /// Doctor, log and `check --connect` say it.
+    /// Asserts that doctor, the log and `check --connect` name the fault.
     #[track_caller]
     fn assert_told(self) {
         let Self {
@@ -292,9 +292,9 @@ fn another_service_at_the_port() {
 #[test]
 fn tls_where_none_is_expected() {
     let certificates = Certificates::new();
-    // It waits for TLS, as popgate does for its greeting.
+    // This server waits for a ClientHello, and popgate waits for a greeting.
     let waiting = Peer::start(mailbox().tls(certificates.server()));
-    // It says what it wants.
+    // This server answers by a TLS alert.
     let alert = Peer::play(vec![send([0x15, 3, 1, 0, 2, 2, 70]), Step::Close]);
     for (peer, words) in [(waiting, "does not greet"), (alert, "wants TLS")] {
         for tls in ["off", "starttls"] {

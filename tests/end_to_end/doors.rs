@@ -1,4 +1,4 @@
-//! How devices get in: certificates by host, certificates of devices, load balancers.
+//! How devices connect: certificates by host name, certificates of devices, load balancers.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -79,7 +79,7 @@ fn each_host_has_its_certificate() {
     }
 }
 
-/// Connects to a listener with TLS from the start (0), or with STLS (1).
+/// Connects to the listener with TLS from the first octet (0), or to the one with STLS (1).
 fn connect(gateway: &Gateway, listener: usize, device: &Arc<ClientConfig>) -> Pop {
     match gateway.addresses()[listener] {
         address if listener == 0 => Pop::connect_tls(address, device.clone()),
@@ -100,7 +100,7 @@ fn two_hundred_devices_resume_their_sessions() {
     for round in 0..2 {
         let resumed = devices.iter().enumerate().filter(|(index, device)| {
             let mut pop = connect(&gateway, index % 2, device);
-            // What is said after STLS brings the tickets.
+            // The session tickets come with the first reply after STLS.
             pop.ok("CAPA");
             pop.lines();
             let is_resumed = pop.is_resumed();
@@ -126,7 +126,7 @@ fn certificates_of_devices() {
     for listener in [0, 1] {
         fetch(connect(&gateway, listener, &known));
         let session = &gateway.sessions(listener + 1)[listener];
-        // Unchanged: JSON quotes it.
+        // The name is unchanged, because JSON quotes it.
         assert_eq!(session["certificate"], "CN=tickets\r\n7", "{session}");
         assert_eq!(session["end"], "quit");
     }
@@ -182,7 +182,7 @@ fn a_certificate_that_ends_is_told_at_the_start_and_daily() {
     let mut told = 0;
     for day in 1..=33_u32 {
         gateway.pass(DAY * day + Duration::from_secs(60));
-        // The gateway looks at the clock once something happens.
+        // The gateway notices that its clock was moved only when something happens.
         drop(Pop::open(gateway.address()));
         let (message, count) = match day {
             0..=1 => continue,
@@ -198,15 +198,15 @@ fn a_certificate_that_ends_is_told_at_the_start_and_daily() {
     assert!(what.as_str().unwrap().contains("devices refuse it"), "{what}");
 }
 
-/// The address of the load balancer; devices that go past it are at 127.0.0.1.
+/// The address of the load balancer. Devices that connect directly are at 127.0.0.1.
 const BALANCER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
-/// A header of version 1 for a device at `address`.
+/// A PROXY header of version 1 for a device at `address`.
 fn text(address: &str) -> Vec<u8> {
     format!("PROXY TCP4 {address} 10.0.0.1 4711 110\r\n").into_bytes()
 }
 
-/// The same of version 2.
+/// A PROXY header of version 2.
 fn binary(address: &str) -> Vec<u8> {
     let address: Ipv4Addr = address.parse().unwrap();
     let signature = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c";
@@ -238,7 +238,7 @@ fn a_load_balancer_tells_whose_connection_it_is() {
     let peer = mailbox();
     let gateway = behind_a_balancer(&peer).listener(DOOR).start();
     for (index, header) in [text("192.0.2.7"), binary("192.0.2.8")].iter().enumerate() {
-        // With what the device says in the same packet, or octet by octet.
+        // The header comes in one packet with the device's octets, or octet by octet.
         let mut pop = if index == 0 {
             through_balancer(gateway.address(), &[header, &b"CAPA\r\n"[..]].concat())
         } else {
@@ -249,7 +249,7 @@ fn a_load_balancer_tells_whose_connection_it_is() {
         pop.expect("+OK popgate ready");
         pop.expect("+OK");
         pop.lines();
-        // The limit per address is that of the device's address.
+        // The limit per address counts by the device's address.
         let mut second = through_balancer(gateway.address(), header);
         second.expect("-ERR [SYS/TEMP] too many sessions");
         fetch(pop);
@@ -261,7 +261,7 @@ fn a_load_balancer_tells_whose_connection_it_is() {
         pop.expect("-ERR [SYS/PERM] not allowed from this address");
         pop.closed();
     }
-    // A device that comes by another way needs no header.
+    // A device that does not come through the load balancer needs no header.
     fetch(Pop::connect(gateway.address()));
 }
 
@@ -364,7 +364,7 @@ fn the_header_comes_before_tls() {
         assert_eq!(session["peer"], "192.0.2.7:4711");
         assert_eq!(session["tls"], "TLSv1_3");
     }
-    // A header that comes from elsewhere is not a ClientHello.
+    // At a TLS listener, a header from another address fails, because it is not a ClientHello.
     let mut pop = Pop::open(gateway.address());
     pop.send(&text("192.0.2.7"));
     pop.drain();
@@ -419,7 +419,7 @@ fn behind_haproxy() {
         assert!(greets(address, &mut haproxy.0), "haproxy does not listen");
         let device = Ipv4Addr::new(127, 0, 0, 77);
         fetch(Pop::connect_from(device, address));
-        // The first of each two sessions asked whether haproxy listens.
+        // The first of every two sessions is the test's, which asked whether HAProxy listens.
         let session = gateway.sessions(2 + 2 * index);
         let is_of_device = |session: &Value| session["peer"].as_str().unwrap().starts_with("127.0.0.77:");
         assert_eq!(
@@ -430,7 +430,7 @@ fn behind_haproxy() {
     }
 }
 
-/// A key seals tickets for six hours, and opens them for six hours more.
+/// A ticket key is used for new tickets for six hours, and is accepted for six hours more.
 #[test]
 fn the_keys_of_tickets_change() {
     const HOUR: Duration = Duration::from_secs(3600);

@@ -1,4 +1,4 @@
-//! What goes wrong while mail is read. A device never takes half a message for a whole one, and nothing is lost.
+//! Failures while mail is read. A device never takes half a message for a whole one, and no mail is lost.
 
 use crate::support::{
     answers::{Answers, Message, body_of},
@@ -8,7 +8,7 @@ use crate::support::{
     pop::Pop,
 };
 
-/// Which commands would remove anything.
+/// How many commands would remove a message.
 fn removals(peer: &Peer) -> usize {
     peer.count("UID STORE") + peer.count("UID EXPUNGE") + peer.count("EXPUNGE") + peer.count("UID MOVE")
 }
@@ -17,7 +17,7 @@ fn mailbox() -> Answers {
     Answers::of((1..=3).map(mail::simple))
 }
 
-/// The first part of a body, well past any buffer.
+/// The beginning of a response with half a body, which is larger than any buffer; and that half.
 fn half_a_body() -> (Vec<u8>, Vec<u8>) {
     let body = [
         &b"Subject: half\r\n\r\n"[..],
@@ -46,10 +46,11 @@ fn an_upstream_that_is_lost_within_a_body() {
         let gateway = Setup::new(peer.address()).start();
         let mut pop = Pop::log_in(gateway.address(), "eva");
         pop.ok("DELE 2");
-        // Neither a dot nor a word; QUIT, which is on its way, is not obeyed.
+        // After half a message neither the final dot nor a reply may come, and the QUIT that was sent already must not
+        // take effect.
         pop.send(b"RETR 1\r\nQUIT\r\n");
         let came = pop.broken_off();
-        // Within a literal there is no BYE: these octets are the message's.
+        // Within a literal, the octets of a BYE belong to the message.
         let head = format!("+OK {} octets\r\n", body.len() * 2);
         let whole = [head.as_bytes(), &body, b"\r\n* BYE shutting down\r\n"].concat();
         assert!(whole.starts_with(&came), "other octets came");
@@ -81,7 +82,7 @@ fn silence_before_a_body_is_temporary() {
     let gateway = Setup::new(peer.address()).limit("upstream_seconds = 1").start();
     let mut pop = Pop::log_in(gateway.address(), "eva");
     pop.err("RETR 1", "-ERR [SYS/TEMP]");
-    // On a new connection the next message comes.
+    // The next message comes on a new connection.
     assert_eq!(pop.retr(2).1, mail::simple(2));
     pop.quit();
 }
@@ -119,7 +120,8 @@ fn uids_of_another_mailbox_are_not_used() {
     assert!(!peer.commands().iter().any(is_body), "{:?}", peer.commands());
 }
 
-/// A device must not take a slow upstream for a gateway that hangs.
+/// What has come of a body is passed on at once, so that a device does not take a slow upstream for a gateway that
+/// hangs.
 #[test]
 fn what_has_come_of_a_body_does_not_wait_for_the_rest() {
     let gate = Gate::default();
@@ -179,7 +181,7 @@ fn a_uid_that_comes_last() {
     pop.quit();
 }
 
-/// The one message that was asked for, or none: another's octets are not passed on as a whole message.
+/// If the server sends another message than the one that was asked for, the device must not get it as a whole message.
 #[test]
 fn the_body_of_another_message() {
     for (answer, told_at_once) in [
@@ -201,7 +203,8 @@ fn the_body_of_another_message() {
     }
 }
 
-/// The same for TOP, where the server tells the UID last: whether it comes in parts, or cut from the whole message.
+/// The same for TOP if the server sends the UID last. The gateway fetches the parts, or cuts them from the whole
+/// message.
 #[test]
 fn the_top_of_another_message() {
     let other = "Subject: other\r\n\r\none\r\ntwo\r\n";
@@ -306,7 +309,7 @@ fn what_is_not_delivered_is_an_error_and_the_session_lives_on() {
     }
 }
 
-/// All octets of the literal came, but the response that they belong to does not end.
+/// All octets of the literal have come, but the response with it does not end.
 #[test]
 fn a_body_whose_response_does_not_end() {
     for rest in ["garbage\r\n", "", " UID 1"] {
@@ -390,7 +393,7 @@ fn a_server_that_sends_the_text_before_the_header() {
     for number in [1, 2] {
         assert_eq!(pop.top(number, 1), mail::top(&long(number), 1));
     }
-    // The header alone is still all that is asked for where no more is wanted.
+    // For TOP with no lines, the gateway still asks for the header alone.
     assert_eq!(pop.top(1, 0), mail::top(&long(1), 0));
     pop.quit();
     assert_eq!(

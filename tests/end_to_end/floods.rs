@@ -1,4 +1,5 @@
-//! Connections that keep the gateway waiting, and devices that do not read: they hold little, and not for long.
+//! Connections that keep the gateway waiting, and devices that do not read: they take little memory, and are closed
+//! soon.
 
 use std::net::Ipv4Addr;
 
@@ -21,14 +22,14 @@ fn mailbox() -> Answers {
     Answers::of([mail::simple(1), mail::simple(2)])
 }
 
-/// Formerly they held 90 MB, and did not go when their time to log in was over.
+/// Such connections once took 90 MB, and were not closed when their time to log in was over.
 #[test]
 fn fifty_connections_that_pipeline_and_do_not_read() {
     let peer = Peer::start(mailbox());
     let gateway = Setup::new(peer.address())
         .limit("login_seconds = 3")
         .limit("unauthenticated_per_address = 100")
-        // Sessions without a login are no news; their commands are many.
+        // Logs sessions without a login too, but not their many commands.
         .level("info,popgate::pop3::summary=debug")
         .start();
     gateway.forget_peak_memory();
@@ -94,7 +95,7 @@ fn the_oldest_that_has_not_logged_in_gives_way() {
     }
 }
 
-/// A device that has sent a password waits for the gateway, not the gateway for the device.
+/// A device that has sent its password waits for the gateway, so its connection is not closed in favour of others.
 #[test]
 fn a_login_under_way_gives_way_to_nobody() {
     let gate = Gate::default();
@@ -116,7 +117,8 @@ fn a_login_under_way_gives_way_to_nobody() {
     honest.quit();
 }
 
-/// Silence that takes every session: each connection that is turned away makes room for the next.
+/// Silent connections take all sessions: when a further connection is refused, the oldest silent one is closed too, so
+/// that the next finds room.
 #[test]
 fn silence_does_not_hold_all_sessions() {
     let peer = Peer::start(mailbox());
@@ -149,7 +151,7 @@ fn a_session_has_a_longest_time_and_deletes_nothing_at_its_end() {
     assert_eq!(Pop::log_in(gateway.address(), "eva").stat().0, 2);
 }
 
-/// 30 MB are asked for, and not read.
+/// A device asks for 30 MB and does not read them.
 #[test]
 fn a_device_that_does_not_read_is_dropped_after_a_minute() {
     let large = b"Subject: large\r\n\r\n0123456789\r\n".repeat(1 << 20);
@@ -162,7 +164,7 @@ fn a_device_that_does_not_read_is_dropped_after_a_minute() {
     pop.send(b"RETR 1\r\n");
     pop.leave_unread(b"Subject: large");
     gateway.pass(std::time::Duration::from_secs(30));
-    // A clock that was moved is looked at when something happens.
+    // The gateway notices that its clock was moved only when something happens.
     let mut other = Pop::log_in(gateway.address(), "ida");
     assert_eq!(other.stat().0, 1);
     gateway.pass(std::time::Duration::from_secs(95));

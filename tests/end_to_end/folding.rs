@@ -1,4 +1,4 @@
-//! `fold_lines`: long lines for devices that can't take them.
+//! `fold_lines`: folds long lines for devices that cannot take them.
 
 use std::process::Command;
 
@@ -11,7 +11,7 @@ use crate::support::{
     require_program,
 };
 
-/// With its own limit: 2048 octets a line.
+/// Python's poplib, which refuses lines of more than 2048 octets.
 const POPLIB: &str = r#"
 import email, poplib, sys
 port, password = sys.argv[1:]
@@ -56,7 +56,8 @@ fn poplib_takes_long_lines() {
     assert_eq!(lines[2], format!("2 {subject}"));
     assert_eq!(lines[3], format!("2 {text}.{text}"));
 
-    // No size is better than a wrong one, and what was learned is true for devices that take the mail as it is.
+    // The reply has no size, because it could only be a wrong one. The size that LIST has learned is that of the mail
+    // as it is, for devices that do not fold.
     let mut folding = Pop::log_in(gateway.address(), "poplib");
     assert_eq!(folding.ok("RETR 2"), "+OK");
     let folded = folding.body().unwrap();

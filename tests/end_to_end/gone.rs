@@ -1,4 +1,4 @@
-//! Devices that are gone while their session waits for an upstream: it ends, and holds nothing.
+//! Devices that go while their session waits for an upstream: the session ends, and gives up its lock and connections.
 
 use std::time::{Duration, Instant};
 
@@ -12,17 +12,17 @@ use crate::support::{
     pop::Pop,
 };
 
-/// What an upstream says that is alive and has nothing to say.
+/// What an upstream sends to show that it is alive.
 const CHATTER: &str = "* OK still here\r\n";
 
 fn mailbox() -> Answers {
     Answers::of((1..=3).map(mail::simple))
 }
 
-/// So long may it take that a session is noticed to have lost its device. Far less than any time-out.
+/// How long the gateway may take to notice that a device has gone. Far less than any time-out.
 const SOON: Duration = Duration::from_secs(5);
 
-/// The session that lost its device has ended, and the next is let in.
+/// Asserts that the session without a device has ended, and that the next one gets in.
 fn assert_released(gateway: &Gateway, since: Instant) {
     assert_eq!(gateway.sessions(1)[0]["end"], "dropped");
     let mut next = Pop::log_in(gateway.address(), "eva");
@@ -31,7 +31,7 @@ fn assert_released(gateway: &Gateway, since: Instant) {
     next.quit();
 }
 
-/// Before its content begins, within it, and behind it.
+/// The upstream chatters before the content, within it, and after it.
 #[test]
 fn a_message_that_chatters_is_not_waited_for() {
     let long = format!(
@@ -94,7 +94,7 @@ fn a_login_that_chatters_is_not_waited_for() {
     }
 }
 
-/// As `printf 'USER …\r\nQUIT\r\n' | nc` does: it has sent all it wants, and reads.
+/// Like `printf 'USER …\r\nQUIT\r\n' | nc`: the device sends everything, closes its sending direction, and reads.
 #[test]
 fn a_device_that_has_sent_all_it_wants_is_answered() {
     let gate = Gate::default();
@@ -116,7 +116,7 @@ fn a_device_that_has_sent_all_it_wants_is_answered() {
     assert_eq!(peer.count("UID EXPUNGE 2"), 1);
 }
 
-/// RFC 1939 §6: with QUIT a device has said what is to go; nobody need be there to hear that it went.
+/// Once the device has sent QUIT, its messages are removed (RFC 1939 §6), even if it does not wait for the reply.
 #[test]
 fn what_a_quit_deletes_goes_though_nobody_waits_for_the_reply() {
     let gate = Gate::default();
@@ -133,7 +133,7 @@ fn what_a_quit_deletes_goes_though_nobody_waits_for_the_reply() {
     gateway.stop();
 }
 
-/// Many upstreams take their time to refuse: whoever takes silence for a refusal and leaves has guessed.
+/// Many upstreams delay a refusal. A client that leaves before the answer has made a guess nevertheless.
 #[test]
 fn who_does_not_wait_for_the_answer_guesses_no_faster() {
     let peer = Peer::start(mailbox().on("AUTHENTICATE", chatter(CHATTER)));

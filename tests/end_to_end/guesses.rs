@@ -1,4 +1,4 @@
-//! Wrong passwords hurt whoever guesses, not the owner; and connections that end are not held for ever.
+//! Wrong passwords slow down the client that guesses, not the owner. And connections that should end do end.
 
 use std::{net::Ipv4Addr, time::Instant};
 
@@ -14,14 +14,14 @@ use crate::support::{
 /// base64 of NUL eva NUL [`PASSWORD`]
 const RIGHT: &str = "AUTHENTICATE PLAIN AGV2YQBrZXN0cmVsLTQyLUhvdmVyZmx5";
 
-/// A mailbox that does this about every password of eva's but [`PASSWORD`].
+/// A mailbox that answers every password of eva's but [`PASSWORD`] by `about_wrong`.
 fn mailbox(about_wrong: impl Steps) -> Answers {
     Answers::of([mail::simple(1)])
         .on("AUTHENTICATE", about_wrong)
         .on(RIGHT, "{tag} OK logged in\r\n")
 }
 
-/// Asks for a login with a wrong password, from an address of its own, and does not wait for the answer.
+/// Sends a login with a wrong password, from an address of its own, and does not wait for the answer.
 fn begin_guess(gateway: &Gateway, number: u8) -> Pop {
     let mut pop = Pop::connect_from(Ipv4Addr::new(127, 1, 0, number), gateway.address());
     pop.send(format!("USER eva\r\nPASS wrong{number}\r\n").as_bytes());
@@ -39,12 +39,12 @@ fn refusals(replies: &[String], code: &str) -> usize {
     replies.iter().filter(|reply| reply.starts_with(&start)).count()
 }
 
-/// How many logins of a wrong password have reached the upstream.
+/// How many logins with a wrong password have reached the upstream.
 fn wrong(peer: &Peer) -> usize {
     peer.count("AUTHENTICATE") - peer.count(RIGHT)
 }
 
-/// Formerly the first 8 held all connections, and the owner was not let in as long as the upstream took to refuse them.
+/// Once the first 8 guessers held all connections, and the owner did not get in until the upstream had refused them.
 #[test]
 fn twenty_four_guessers_do_not_lock_the_owner_out() {
     for (limit, parked, logins) in [(8, 0, 6), (8, 60, 6), (2, 0, 6), (1, 0, 2), (1, 60, 6)] {
@@ -122,7 +122,7 @@ fn fifty_guesses_at_once_are_eleven_whatever_the_spelling() {
     Pop::log_in(gateway.address(), "eva").quit();
 }
 
-/// Made-up logins neither open the door to guesses nor close it to others.
+/// A flood of made-up logins neither allows more guesses nor locks out others.
 #[test]
 fn a_flood_of_made_up_logins() {
     let peer = Peer::start(mailbox("{tag} NO [AUTHENTICATIONFAILED] no\r\n"));
@@ -167,7 +167,7 @@ fn a_wrong_password_is_not_asked_about_twice() {
     assert_eq!(wrong(&peer), 2);
 }
 
-/// With one connection, that of the old password must not keep the new one out.
+/// If the user may have one connection, the one parked with the old password must not keep the new password out.
 #[test]
 fn a_new_password_gets_in_while_the_old_ones_connection_waits() {
     let peer = Peer::start(Answers::of([mail::simple(1)]));
@@ -188,7 +188,7 @@ fn a_new_password_gets_in_while_the_old_ones_connection_waits() {
     assert!(at("LOGOUT") < at("AUTHENTICATE"), "one after the other: {commands:?}");
 }
 
-/// Formerly each poll left a connection behind for as long as the server went on talking.
+/// Once each poll left a connection open for as long as the server went on sending.
 #[test]
 fn a_server_that_does_not_come_to_an_end_with_logout() {
     const LIMIT: usize = 8;
@@ -201,7 +201,7 @@ fn a_server_that_does_not_come_to_an_end_with_logout() {
     let before = gateway.descriptors();
     for _ in 0..POLLS {
         Pop::log_in(gateway.address(), "eva").quit();
-        // Besides the upstream's: the device's, which may not be closed yet.
+        // One more than the upstream connections: the device's, which may not be closed yet.
         let now = gateway.descriptors();
         assert!(now <= before + LIMIT + 1, "{now}, before {before}");
     }
@@ -209,7 +209,7 @@ fn a_server_that_does_not_come_to_an_end_with_logout() {
     assert_eq!(peer.connections(), POLLS);
 }
 
-/// Another login of the same mailbox waits until the connection that gave way is closed.
+/// Another login of the same mailbox waits until the parked connection that makes room for it is closed.
 #[test]
 fn what_gives_way_is_closed_before_another_is_opened() {
     let talking = chatter("* OK just a moment\r\n");

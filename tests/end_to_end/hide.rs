@@ -33,18 +33,18 @@ fn start(dovecot: &Dovecot, user: &str, state: &TempDir) -> Gateway {
 /// What happens to the mailbox.
 #[derive(Debug, Clone)]
 enum Event {
-    /// So many messages come.
+    /// This number of messages arrives.
     Mail(usize),
-    /// Somebody else removes a message for good, chosen by this.
+    /// Another client expunges the message that the index chooses.
     Expunged(prop::sample::Index),
-    /// A session.
+    /// A device has a session.
     Session {
         device: usize,
-        /// Each deletes one of those shown.
+        /// Each index chooses one of the shown messages, which the device deletes.
         deletes: Vec<prop::sample::Index>,
-        /// Or the device drops.
+        /// Whether the session ends with QUIT; if not, the device drops the connection.
         quits: bool,
-        /// The gateway is started anew before.
+        /// Whether the gateway is restarted first.
         restart: bool,
     },
 }
@@ -75,7 +75,7 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// What the mailbox holds and each device has hidden, by the messages' numbers.
+/// The messages in the mailbox, and those that each device has hidden, by their numbers.
 #[derive(Default)]
 struct Model {
     mails: Vec<usize>,
@@ -164,7 +164,7 @@ fn two_devices_over_fifty_sessions() {
         .unwrap();
 }
 
-/// Neither waits for the other: what one hides concerns nobody else.
+/// Neither device waits for the other, because hiding concerns nobody else.
 #[test]
 fn both_devices_at_once() {
     let Some(dovecot) = Dovecot::start() else { return };
@@ -186,7 +186,7 @@ fn both_devices_at_once() {
     tickets.quit();
 }
 
-/// The device only hears that something is not available.
+/// The device only gets a temporary error; the log has the reason.
 #[test]
 fn a_reset_during_a_session_is_in_the_log() {
     let Some(dovecot) = Dovecot::start() else { return };
@@ -222,7 +222,8 @@ fn a_reset_during_a_session_is_in_the_log() {
     pop.quit();
 }
 
-/// As the ninth of nine devices with eight connections; here the third of three with two.
+/// With more devices on a mailbox than connections, one gets an error with the reason: here the third of three with two
+/// connections.
 #[test]
 fn the_device_that_is_one_too_many_hears_why() {
     let Some(dovecot) = Dovecot::start() else { return };
@@ -259,8 +260,8 @@ fn the_device_that_is_one_too_many_hears_why() {
     Pop::log_in(gateway.address(), "fax").quit();
 }
 
-/// A server that for once lists fewer messages than it says it has: what was hidden stays hidden, and what was left out is
-/// shown again, even where by then as many are there as were listed.
+/// For once, a server lists fewer messages than it says it has. Hidden messages stay hidden, and the messages that were
+/// left out are shown again, even if the mailbox then has as many messages as were listed.
 #[test]
 fn what_is_left_out_of_a_listing_is_not_forgotten() {
     let exists = |count: u32| format!("* {count} EXISTS\r\n* OK [UIDVALIDITY 1000]\r\n{{tag}} OK\r\n");

@@ -1,5 +1,5 @@
-//! What is known of a mailbox from the session before, over a restart: only what is new is asked for, and what is shown is
-//! what is there.
+//! The index of a mailbox over a restart: only new messages are listed, and the session shows exactly the messages that
+//! exist.
 
 use tempfile::TempDir;
 
@@ -20,7 +20,7 @@ fn start(upstream: std::net::SocketAddr, state: &TempDir) -> Gateway {
         .start()
 }
 
-/// What a session sees, as `UID` words; then the gateway ends, and what it knows is on disk.
+/// The unique ids that a session shows. Then the gateway ends, so that its index is on disk.
 fn unique_ids(upstream: std::net::SocketAddr, state: &TempDir) -> Vec<String> {
     let gateway = start(upstream, state);
     let mut pop = Pop::log_in(gateway.address(), "eva");
@@ -35,7 +35,7 @@ fn unique_ids(upstream: std::net::SocketAddr, state: &TempDir) -> Vec<String> {
         .collect()
 }
 
-/// Two sessions before these mailboxes, one each; returns what the second shows.
+/// One session with the mailbox `first`, then one with `second`. Returns what the second session shows.
 fn second_session(first: Answers, second: Answers) -> (Vec<String>, Peer) {
     let state = TempDir::new().unwrap();
     let peer = Peer::start_each(vec![first, second]);
@@ -109,13 +109,13 @@ fn a_qresync_that_is_none_is_done_without() {
             .capabilities(QRESYNC)
             .on("SELECT", select(3, 7, 90, ""))
     };
-    // It refuses what it offers.
+    // The server refuses the QRESYNC that it offers.
     let refuses = mailbox(&[1, 5])
         .capabilities(QRESYNC)
         .on("SELECT", select(2, 7, 95, ""))
         .on("SELECT \"INBOX\" (QRESYNC", "{tag} BAD what?\r\n");
     assert_eq!(second_session(known(), refuses).0, ["7.1", "7.5"]);
-    // It does not tell all.
+    // The server does not report all messages that vanished.
     let conceals = mailbox(&[1, 5])
         .capabilities(QRESYNC)
         .on("SELECT", select(2, 7, 95, ""));

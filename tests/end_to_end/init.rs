@@ -1,4 +1,4 @@
-//! `popgate init`, from its questions to a device's mail.
+//! `popgate init`: from the questions to a device that gets its mail.
 
 use std::{
     fs,
@@ -20,7 +20,7 @@ use crate::support::{
 
 const DEVICE_PASSWORD: &str = "wren-7-Sundew";
 
-/// `popgate` in `directory`, which trusts `authority` as a system does.
+/// `popgate` in `directory`. It trusts `authority` like a root of the system.
 fn command(directory: &Path, authority: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_popgate"));
     command.args(arguments).current_dir(directory).env_clear();
@@ -35,7 +35,7 @@ fn command(directory: &Path, authority: &Path, arguments: &[&str]) -> Command {
 /// Runs `popgate init` with these answers.
 fn init(directory: &Path, answers: &str) -> Output {
     let mut child = command(directory, Path::new("/nowhere"), &["init"]).spawn().unwrap();
-    // It may have ended before it has read them.
+    // An error is ignored: the program may end before it has read all answers.
     let _ = child.stdin.take().unwrap().write_all(answers.as_bytes());
     child.wait_with_output().unwrap()
 }
@@ -50,7 +50,7 @@ fn five_answers_and_two_passwords_serve_a_device() {
     dovecot.user_with("eva@example.org", &[mail::simple(1), mail::simple(2)]);
     let directory = TempDir::new().unwrap();
     let authority = dovecot.certificates().authority_file();
-    // Someone else may take the port between its choice and its use.
+    // Another program may take the port between its choice and its use.
     for _ in 0..5 {
         let (upstream, port) = (dovecot.tls_address(), free_port());
         let _ = fs::remove_file(directory.path().join("gateway.toml"));
@@ -134,7 +134,7 @@ fn answers_that_end_too_soon_write_nothing() {
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
 }
 
-/// Types each answer once its question is shown; a password only once the terminal hides what is typed.
+/// Types each answer when its question is shown, and a password only when the terminal hides what is typed.
 const TERMINAL: &str = r#"
 import os, pty, sys, termios, time
 answers = [(b"Whose", b"eva@gmail.com"), (b"Where", b""), (b"fetches", b"pbx"), (b"port", b"1110"), (b"delete", b""),

@@ -1,4 +1,5 @@
-//! From the upstream's greeting to the listing: what a device hears, and what the upstream gets to see of the password.
+//! Logins at the upstream, from the greeting to the listing: the replies to the device, and where the password may
+//! appear.
 
 use crate::support::{
     PASSWORD,
@@ -27,7 +28,7 @@ fn log_in(setup: Setup) -> String {
         pop.retr(2);
         pop.quit();
     } else {
-        // The session lives on.
+        // The session goes on.
         assert!(pop.ok("CAPA").starts_with("+OK"));
     }
     reply
@@ -50,8 +51,8 @@ fn plain_with_an_initial_response() {
     assert_eq!(peer.count(&format!("AUTHENTICATE PLAIN {INITIAL}")), 1);
 }
 
-/// Two round trips after the greeting, which tells the capabilities: what one has in flight is answered only when all of it
-/// was heard.
+/// Two round trips after a greeting with capabilities: one for the login, one for everything else. The server answers a
+/// flight only when it has received all of it.
 #[test]
 fn listing_takes_one_round_trip() {
     let expect = |prefix: &str| Step::Expect(prefix.into());
@@ -83,7 +84,7 @@ fn listing_takes_one_round_trip() {
 
 #[test]
 fn plain_without_an_initial_response() {
-    // Only what `Step::Line` swallows may bear the password.
+    // Only the line that `Step::Line` takes may contain the password.
     let (reply, peer) = reply_of(mailbox().capabilities("IMAP4rev1 AUTH=PLAIN UIDPLUS"));
     assert!(reply.starts_with("+OK"), "{reply}");
     assert_eq!(peer.commands()[1], "AUTHENTICATE PLAIN");
@@ -335,7 +336,7 @@ fn one_octet_at_a_time() {
     assert!(reply.starts_with("+OK 2 messages"), "{reply}");
 }
 
-/// Odd forms of answers that servers are known for.
+/// Odd answers that some servers are known for.
 #[test]
 fn odd_but_understandable() {
     let answers = mailbox()

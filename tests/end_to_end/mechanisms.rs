@@ -1,4 +1,4 @@
-//! Logins that show no password, APOP, CRAM-MD5 and SCRAM-SHA-256, and logins by a token of the device's own.
+//! Logins that do not send the password (APOP, CRAM-MD5, SCRAM-SHA-256), and logins with the device's own token.
 
 use std::{path::Path, process::Command};
 
@@ -23,8 +23,8 @@ fn peer() -> Peer {
     Peer::start(Answers::of((1..=3).map(mail::simple)))
 }
 
-/// The login `pbx` with a password that is known, `hashed` with one that is not, and all others are forwarded. Two
-/// listeners, the first with APOP.
+/// A gateway that knows the password of the login `pbx`, and only a hash of that of `hashed`. It forwards all other
+/// logins. It has two listeners, the first with APOP.
 fn mixed(peer: &Peer) -> Gateway {
     let hash = "$argon2id$v=19$m=19456,t=2,p=1$KdKzVSjkmu+x+3uVqCToXQ$492FOdnvLm9sbDj2LbVueNvYe41QLBpmcPIioX5vYwM";
     let hashed = account("hashed", "eva").replace(
@@ -66,7 +66,7 @@ fn the_banner_has_a_timestamp_only_where_apop_is_offered() {
     without.err("AUTH CRAM-MD5", "-ERR unknown mechanism");
 }
 
-/// Nothing is announced that would fail for most: programs choose what looks best.
+/// A mechanism is announced only if it works for most logins, because programs choose the one that looks best.
 #[test]
 fn what_is_announced_is_what_works() {
     let peer = peer();
@@ -118,7 +118,7 @@ fn nmap_reads_what_is_announced() {
         let line = printed.lines().find(|line| line.contains("pop3-capabilities:"));
         let line = line.unwrap_or_else(|| panic!("{printed}"));
         assert!(line.contains(sasl), "{line}");
-        // It takes the greeting's timestamp for a capability.
+        // nmap lists APOP as a capability if the greeting has a timestamp.
         let words: Vec<_> = line.split(' ').collect();
         assert_eq!(words.contains(&"APOP"), has_apop, "{line}");
         for capability in [
@@ -136,7 +136,7 @@ fn nmap_reads_what_is_announced() {
     }
 }
 
-/// Of whatever login, and however it is asked: the same replies, and no upstream is asked.
+/// For every login and every mechanism the replies are the same, and no upstream is asked.
 #[test]
 fn a_wrong_response_tells_nothing_about_the_login() {
     let peer = peer();
@@ -192,13 +192,13 @@ fn responses_that_are_none() {
     pop.expect_challenge(&encoded("n,,n=pbx,r=x"));
     pop.err(&encoded("c=biws,r=x,p=AAAA"), form);
     pop.err(&format!("AUTH XOAUTH2 {}", encoded("user=eva")), form);
-    // What follows is read as a command again.
+    // The next line is read as a command again.
     pop.ok("USER pbx");
     pop.ok(&format!("PASS {PASSWORD}"));
     pop.quit();
 }
 
-/// How a program is told which mechanism to use; each of them fetches three messages.
+/// Runs mpop with the mechanism `auth`. It must fetch three messages.
 fn mpop(gateway: &Gateway, auth: &str, user: &str, password: &str) {
     let Some(mpop) = require_program("mpop") else { return };
     let home = Home::new();
@@ -252,7 +252,7 @@ fn programs_log_in_without_showing_the_password() {
     if let Some(fetchmail) = require_program("fetchmail") {
         fetchmail_by_apop(&gateway, &fetchmail);
     }
-    // The upstream hears the account's own password, as always.
+    // The upstream gets the account's own password, as always.
     let initial = BASE64.encode(format!("\0eva\0{PASSWORD}"));
     assert_eq!(
         peer.count(&format!("AUTHENTICATE PLAIN {initial}")),
@@ -273,7 +273,7 @@ fn fetchmail_by_apop(gateway: &Gateway, fetchmail: &Path) {
     assert!(home.file("box").is_file());
 }
 
-/// Taken by an upstream that has `words` among its capabilities.
+/// An upstream that accepts the token, with `words` among its capabilities.
 fn token_peer(words: &'static str) -> Peer {
     Peer::start(Answers::of((1..=3).map(mail::simple)).capabilities(words))
 }
@@ -298,7 +298,7 @@ fn a_token_is_passed_on() {
             let message = format!("n,a=eva,\x01host=127.0.0.1\x01port={port}\x01auth=Bearer {token}\x01\x01");
             format!("AUTHENTICATE OAUTHBEARER {}", encoded(&message))
         };
-        // The device's mechanism need not be the upstream's.
+        // The device may use another mechanism than the upstream.
         let mut pop = Pop::connect(gateway.address());
         assert!(
             !pop.list("CAPA").iter().any(|line| line.contains("XOAUTH2")),
@@ -328,7 +328,8 @@ fn a_token_is_passed_on() {
     }
 }
 
-/// RFC 7628 §3.2.2: the reason, the device's acknowledgement, and the text of every wrong login.
+/// A refused token (RFC 7628 §3.2.2): the reason comes as a challenge, the device acknowledges it, and the reply is
+/// that of any wrong login.
 #[test]
 fn a_token_that_is_refused_is_a_wrong_login() {
     let peer = Peer::start(
@@ -365,7 +366,8 @@ fn an_upstream_without_tokens_gets_none() {
     assert!(pop.list("CAPA").contains(&"SASL PLAIN LOGIN".into()));
 }
 
-/// Before STLS a listener that requires it takes none of them; after it, the greeting's timestamp still holds.
+/// A listener that requires STLS refuses all mechanisms before it. After STLS, the timestamp of the greeting still
+/// holds.
 #[test]
 fn apop_after_stls() {
     let peer = peer();

@@ -1,4 +1,4 @@
-//! What a session costs: a message is never held whole, and a large mailbox is a few octets a message.
+//! The memory of a session: a message is never held whole, and a large mailbox takes a few octets for each message.
 
 use std::time::Instant;
 
@@ -33,7 +33,7 @@ fn a_message_of_30_mb() {
     assert_eq!(octets, large.len() as u64);
     assert!(body == large, "the octets differ");
 
-    // TOP of everything is no other way.
+    // A TOP of the whole message takes no more memory.
     gateway.forget_peak_memory();
     assert!(pop.top(2, 100_000_000) == large, "the octets differ");
     let top = gateway.memory("VmHWM").saturating_sub(before);
@@ -42,7 +42,7 @@ fn a_message_of_30_mb() {
     pop.quit();
 }
 
-/// A device that writes everything before it reads anything: its commands wait, and no message piles up.
+/// A device sends all commands before it reads anything. The commands wait, and messages do not pile up in memory.
 #[test]
 fn a_device_that_does_not_read() {
     let large = large();
@@ -96,11 +96,11 @@ fn a_hundred_thousand_messages() {
     println!("100,000 messages: {} KB, {:?}", peak / 1024, begun.elapsed());
 }
 
-/// Each session that waits costs two sockets and little else.
+/// An idle session takes two sockets and little else.
 #[test]
 fn a_thousand_idle_sessions() {
     const SESSIONS: u64 = 1_000;
-    // Two sockets here for each: the device's and the upstream's.
+    // The test itself has two sockets for each session: as the device and as the upstream.
     let files = rlimit::increase_nofile_limit(2 * SESSIONS + 200).unwrap();
     assert!(files >= 2 * SESSIONS + 200, "the system allows {files} files only");
     let peer = Peer::start(Answers::of((1..=20).map(mail::simple)));

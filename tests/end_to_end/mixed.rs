@@ -1,5 +1,5 @@
-//! Four logins with mixed policies on one mailbox, before real servers of several kinds: nothing is lost, nothing is removed
-//! that no device has deleted, nothing is doubled, and each login sees what it should.
+//! Four logins with different policies on one mailbox, at real servers of several kinds. No message is lost or
+//! duplicated, no message is removed unless a device has deleted it, and each login sees what it should.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use crate::support::{
     pop::Pop,
 };
 
-/// Dovecot as it is; without MOVE; without MOVE and UIDPLUS; with a prefix.
+/// Settings of Dovecot: none; without MOVE; without MOVE and UIDPLUS; with a prefix.
 const SERVERS: [&str; 4] = [
     "",
     "imap_capability = IMAP4rev1 SASL-IR LITERAL+ UIDPLUS NAMESPACE\n",
@@ -22,17 +22,17 @@ const SERVERS: [&str; 4] = [
     "namespace inbox {\n  inbox = yes\n  prefix = INBOX.\n  separator = .\n}\n",
 ];
 
-/// What a login's deletions do.
+/// What happens to messages that a login deletes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Policy {
     Hide,
     Expunge,
     Move,
-    /// To the trash, also without a DELE.
+    /// They move to the trash, even without a DELE.
     AfterRetrieve,
 }
 
-/// Each login, its policy, and the keys for that.
+/// Each login, its policy, and the keys of that policy.
 const LOGINS: [(&str, Policy, &str); 4] = [
     ("tickets", Policy::Move, "on_delete = \"move:Done\""),
     ("pbx", Policy::Hide, "on_delete = \"hide\""),
@@ -48,17 +48,17 @@ const LOGINS: [(&str, Policy, &str); 4] = [
 enum Event {
     /// This number of messages arrives.
     Mail(usize),
-    /// Somebody else removes a message for good.
+    /// Another client expunges a message.
     Expunged(prop::sample::Index),
-    /// Somebody else marks a message `\Deleted`, which nobody expunges.
+    /// Another client flags a message as `\Deleted`, and nobody expunges it.
     Marked(prop::sample::Index),
     Session {
         login: usize,
-        /// What is fetched, and by what.
+        /// The messages to fetch, and whether by TOP instead of RETR.
         retrieves: Vec<(prop::sample::Index, bool)>,
         deletes: Vec<prop::sample::Index>,
         end: End,
-        /// The gateway is started anew before.
+        /// Whether the gateway is restarted first.
         restart: bool,
     },
 }
@@ -67,7 +67,7 @@ enum Event {
 enum End {
     Quit,
     Drop,
-    /// Takes all marks back before QUIT.
+    /// Sends RSET before QUIT.
     ResetAndQuit,
 }
 
@@ -99,9 +99,9 @@ fn event() -> impl Strategy<Value = Event> {
 #[derive(Default)]
 struct Model {
     next: usize,
-    /// The messages of INBOX without that mark, ascending.
+    /// The messages of INBOX without `\Deleted`, ascending.
     inbox: Vec<usize>,
-    /// The messages that somebody else has marked `\Deleted`.
+    /// The messages that another client has flagged as `\Deleted`.
     marked: Vec<usize>,
     done: Vec<usize>,
     trash: Vec<usize>,
@@ -178,7 +178,7 @@ fn play(dovecot: &Dovecot, user: &str, events: Vec<Event>) -> Result<usize, Test
                 of_gateway += 1;
                 sessions += 1;
                 session(&gateway, &mut model, login, &retrieves, &deletes, end)?;
-                // Only then the maildrop is free again.
+                // The maildrop is free only when the session has ended.
                 gateway.sessions(of_gateway);
             }
         }

@@ -1,4 +1,4 @@
-//! Notices by webhook: who must act is told once, whatever becomes of the receiver.
+//! Notices by webhook: each event is reported once, even if the receiver fails.
 
 use std::{
     fmt::Write,
@@ -28,7 +28,7 @@ use crate::support::{
 
 const SECRET: &str = "the receiver's own secret";
 
-/// Notices to `receiver`.
+/// `setup` with notices to `receiver`.
 fn notify(setup: Setup, receiver: &Receiver) -> Setup {
     setup.table(&format!(
         "[notify]\nwebhook = {:?}\nwebhook_secret = {SECRET:?}",
@@ -40,7 +40,7 @@ fn keep(setup: Setup, state: &TempDir) -> Setup {
     setup.table(&format!("[state]\ndir = {:?}", state.path()))
 }
 
-/// A gateway with these certificates, at an upstream that nobody asks.
+/// A gateway with these certificates, whose upstream is not used.
 fn with_certificates(certificates: &[&Certificates], receiver: &Receiver, state: Option<&TempDir>) -> Gateway {
     let upstream = Setup::new(([127, 0, 0, 1], free_port()).into());
     let mut tables = String::new();
@@ -93,12 +93,12 @@ fn a_receiver_that_fails_at_first_is_told_once() {
     assert!(told["at"].as_str().unwrap().ends_with('Z') && told["id"].as_str().unwrap().len() == 32);
     gateway.events("the webhook does not take a notice: popgate tries again", 2);
     gateway.stop();
-    // After a restart only what is new is told.
+    // After a restart only new events are reported.
     let gateway = with_certificates(&[&first, &second], &receiver, Some(&state));
     let came = receiver.wait(4);
     assert_eq!((file_of(&came[3]), receiver.count()), (shown(&second.leaf_file()), 4));
     gateway.stop();
-    // Once it has been mended it may come again.
+    // An event that has been mended is reported again if it comes back.
     let gateway = with_certificates(&[&second], &receiver, Some(&state));
     gateway.events("nobody needs to act any more", 1);
     gateway.stop();
@@ -161,7 +161,7 @@ fn tls_that_only_the_configuration_trusts() {
     let came = receiver.wait(1);
     assert!(came[0].event() == "certificate-ending" && came[0].signed_at(SECRET).is_none());
     gateway.stop();
-    // Nothing is sent to whom nobody trusts.
+    // Nothing is sent to a receiver whose certificate is not trusted.
     let receiver = Receiver::start_tls(&another);
     let gateway = start(&receiver);
     gateway.events("the webhook does not take a notice: popgate tries again", 1);
@@ -191,7 +191,7 @@ fn a_login_that_fails_for_an_hour() {
     };
     let gateway = setup.start();
     fails(&gateway, "pbx", "AUTH");
-    // Neither a guess nor a login that works is told of.
+    // Neither a guess nor a login that works is reported.
     let guess = Pop::connect(gateway.address()).try_log_in("pbx", "guess");
     assert!(guess.starts_with("-ERR [AUTH]"), "{guess}");
     Pop::log_in(gateway.address(), "eva").quit();

@@ -1,4 +1,4 @@
-//! The octets of messages: what RETR and TOP deliver against what the upstream holds.
+//! The octets of messages: RETR and TOP must deliver what the upstream has.
 
 use std::{collections::BTreeSet, path::Path};
 
@@ -12,7 +12,7 @@ use crate::support::{
     pop::Pop,
 };
 
-/// Every message by RETR, and its top, against what `upstream` gives for BODY[].
+/// Compares every message by RETR and by TOP with its `BODY[]` in `upstream`.
 fn compare(pop: &mut Pop, upstream: &[(String, Vec<u8>)]) {
     let sizes = pop.list("LIST");
     assert_eq!(sizes.len(), upstream.len());
@@ -46,8 +46,8 @@ fn first_difference(one: &[u8], other: &[u8]) -> String {
     format!(" at octet {at}: <{}> <{}>", around(one), around(other))
 }
 
-/// LIST counts octets as they are delivered, with two for each line end, the last one too. A device compares that with its own
-/// count.
+/// LIST counts octets as they are delivered, with two for each line end, the last one included. Devices compare this
+/// with their own count.
 #[test]
 fn the_next_session_lists_what_was_delivered() {
     let messages = [
@@ -91,7 +91,7 @@ fn nasty_messages_of_a_real_server() {
     pop.quit();
 }
 
-/// A scripted upstream sends bare LF, bare CR and NUL as they are, which a real one would have mended.
+/// A scripted upstream sends bare LF, bare CR and NUL as they are. A real server would have mended them.
 #[test]
 fn nasty_messages_untouched() {
     let mut nasty = mail::nasty();
@@ -158,7 +158,7 @@ fn an_empty_message_of_a_real_server() {
     assert_eq!(imap.uids(), [1]);
 }
 
-/// Each mail of the corpora: real bounces with every kind of line end.
+/// All mails of the corpora, which are real bounces with every kind of line end.
 #[test]
 fn real_mails_of_a_real_server() {
     let Some(directory) = corpora() else {
@@ -186,7 +186,7 @@ fn real_mails_of_a_real_server() {
     pop.quit();
 }
 
-/// The same mails, as they lie on disk, from an upstream that sends them as they are.
+/// The same mails from an upstream that sends them exactly as they are on disk.
 #[test]
 fn real_mails_untouched() {
     let Some(directory) = corpora() else {

@@ -1,4 +1,4 @@
-//! What somebody who runs the gateway asks of it while it serves: `popgate sessions` and `popgate trace`.
+//! The commands that an operator runs beside a gateway: `popgate sessions` and `popgate trace`.
 
 use std::{
     io::{BufRead, BufReader},

@@ -1,4 +1,4 @@
-//! Manual pages and completions, read by the programs that they are for.
+//! Manual pages and completions, tested with the programs that read them.
 
 use std::{
     fs,
@@ -41,7 +41,7 @@ fn commands() -> Vec<String> {
 }
 
 fn pages(directory: &TempDir) -> Vec<PathBuf> {
-    // It is made.
+    // The directory does not exist yet: the program creates it.
     let dir = directory.path().join("share/man");
     assert_eq!(printed(&["man", "--dir", dir.to_str().unwrap()]), "");
     let mut pages: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();

@@ -1,4 +1,4 @@
-//! What a login's next session sees, when the upstream connection has waited for it and the mailbox has changed meanwhile.
+//! What a login's next session sees on a parked connection if the mailbox has changed meanwhile.
 
 use crate::support::{
     PASSWORD,
@@ -27,7 +27,7 @@ fn the_mailbox_as_it_is_now() {
     first.ok("DELE 2");
     first.quit();
 
-    // Gone by ours: 2. By another client: 4 is removed, 1 is marked, 6 and 7 are new.
+    // The device has removed 2. Another client removes 4, flags 1 as `\Deleted`, and adds 6 and 7.
     imap.command("UID STORE 4 +FLAGS (\\Deleted)");
     imap.command("UID EXPUNGE 4");
     imap.command("UID STORE 1 +FLAGS (\\Deleted)");
@@ -44,7 +44,7 @@ fn the_mailbox_as_it_is_now() {
     second.ok("DELE 1");
     drop(second);
 
-    // The mark is taken off again, and mail comes while nobody looks.
+    // The flag is removed again, and mail comes while no session is open.
     imap.command("UID STORE 1 -FLAGS (\\Deleted)");
     imap.append(&mails[7..9], "\\Deleted");
     gateway.sessions(2);
@@ -92,10 +92,10 @@ fn it_is_used_again_and_a_dead_one_is_replaced_without_a_word() {
         Step::Reset.steps(),
         vec![send("* BYE idle for too long\r\n"), Step::Close],
         vec![send("{tag} NO what?\r\n"), Step::Close],
-        // Long before `upstream_seconds` are over.
+        // The gateway notices the silence long before `upstream_seconds` are over.
         Step::Silence.steps(),
     ] {
-        // Asked for a sign of life in the second session, it gives none.
+        // The parked connection ends in this way when the second session sends NOOP.
         let dying = answers().on("NOOP", end);
         let peer = Peer::start_each(vec![dying, answers()]);
         let gateway = Setup::new(peer.address()).limit("parked_seconds = 60").start();
@@ -143,7 +143,8 @@ fn what_waits_gives_way_and_what_works_does_not() {
     assert_eq!(peer.connections(), 2, "{:?}", peer.commands());
 }
 
-/// The same number of messages need not be the same messages.
+/// A connection that was replaced within a session sees new mail. The next session must not trust the old snapshot just
+/// because the number of messages is the same.
 #[test]
 fn a_connection_made_anew_within_a_session_is_not_taken_for_the_old_one() {
     let mailbox = |uids: &[u32]| Answers::new(uids.iter().map(|&uid| Message::new(uid, mail::simple(uid as usize))));
@@ -164,10 +165,11 @@ fn a_connection_made_anew_within_a_session_is_not_taken_for_the_old_one() {
     pop.quit();
 }
 
-/// What waits was opened with the old password: it serves nobody who brings another, and the new one makes it go.
+/// A parked connection was opened with the old password. It must not serve a login with another password, and the new
+/// password ends it.
 #[test]
 fn a_password_that_was_changed_upstream() {
-    // base64 of NUL eva NUL and the password
+    // base64 of NUL eva NUL and the password.
     let (old, new) = ("AUTHENTICATE PLAIN AGV2YQBvbGQ=", "AUTHENTICATE PLAIN AGV2YQBuZXc=");
     let mailbox = || Answers::of([mail::simple(1)]);
     let refusal = "{tag} NO [AUTHENTICATIONFAILED] no\r\n";
@@ -183,7 +185,7 @@ fn a_password_that_was_changed_upstream() {
     assert!(reply.starts_with("+OK"), "{reply}");
     pop.quit();
     gateway.events("parked", 1);
-    // Changed now, at the upstream only.
+    // Now the password is changed at the upstream.
     let (reply, pop) = log_in("new");
     assert!(reply.starts_with("+OK"), "{reply}");
     pop.quit();

@@ -1,4 +1,4 @@
-//! What becomes of a message that a device deletes, under each delete policy: at a server with MOVE and at one without.
+//! What becomes of a deleted message, under each delete policy, at servers with MOVE and without.
 
 use crate::support::{
     answers::{Answers, CAPABILITIES},
@@ -10,7 +10,7 @@ use crate::support::{
     pop::Pop,
 };
 
-/// Can do everything; lacks MOVE; lacks MOVE and UIDPLUS.
+/// Settings of Dovecot: none; without MOVE; without MOVE and UIDPLUS.
 const SERVERS: [&str; 3] = [
     "",
     "imap_capability = IMAP4rev1 SASL-IR LITERAL+ UIDPLUS SPECIAL-USE\n",
@@ -22,13 +22,13 @@ type Mails = Vec<Vec<u8>>;
 const TRASH: &str =
     "namespace inbox {\n  inbox = yes\n  mailbox Bin {\n    auto = create\n    special_use = \\Trash\n  }\n}\n";
 
-/// One user with five messages, of which a device deletes the second and the fourth. Returns what is left in INBOX and
-/// what is in `folder`.
+/// A device deletes the second and the fourth of five messages. Returns the messages that are left in INBOX, and those
+/// in `folder`.
 fn deleted(settings: &str, keys: &[&str], folder: &str) -> Option<(Mails, Mails)> {
     let dovecot = Dovecot::start_with(settings)?;
     let mails: Vec<_> = (1..=5).map(mail::simple).collect();
     let mut imap = dovecot.user_with("eva", &mails);
-    // Others' marks must survive whatever the policy does.
+    // Another client's `\Deleted` must survive every policy.
     imap.command("UID STORE 5 +FLAGS (\\Deleted)");
     let setup = keys
         .iter()
@@ -106,7 +106,7 @@ fn move_makes_the_folder_and_knows_its_letters() {
     for server in SERVERS {
         let keys = ["on_delete = \"move:Erledigt/Größe\""];
         let settings = format!("namespace inbox {{\n  inbox = yes\n  separator = /\n}}\n{server}");
-        // RFC 3501 §5.1.3: modified UTF-7.
+        // The folder's name in modified UTF-7 (RFC 3501 §5.1.3).
         let Some((left, moved)) = deleted(&settings, &keys, "Erledigt/Gr&APYA3w-e") else {
             return;
         };
@@ -142,7 +142,7 @@ fn what_is_deleted_from_the_trash_is_gone() {
     assert_eq!(contents(&mut imap, "Bin"), mails(&[2]));
 }
 
-/// A device that picks the folder in which deleted mail is kept must not be able to destroy that mail.
+/// A device may pick the folder to which deleted mail moves. It must not be able to destroy that mail.
 #[test]
 fn what_is_deleted_from_the_folder_that_mail_moves_to_is_kept() {
     for settings in SERVERS {
@@ -168,7 +168,7 @@ fn what_is_deleted_from_the_folder_that_mail_moves_to_is_kept() {
     }
 }
 
-/// Mail that goes to the trash or to a folder is read there, if it was retrieved.
+/// If mail was retrieved, it has `\Seen` in the folder to which it moves.
 #[test]
 fn what_was_retrieved_is_read_where_it_moves_to() {
     for settings in SERVERS {
@@ -233,7 +233,7 @@ fn what_will_never_be_removed_is_told_as_permanent() {
     let here = "* SEARCH 2\r\n{tag} OK\r\n";
     let none = "{tag} NO [NONEXISTENT] no such folder\r\n";
     let cases = [
-        // OK, and nothing happens: a user who may not expunge hears nothing else.
+        // Some servers answer OK and do nothing if the user may not expunge.
         (
             "expunge",
             Answers::of((1..=3).map(mail::simple)).on("UID EXPUNGE", "{tag} OK done\r\n"),
@@ -304,7 +304,7 @@ fn refusing(capabilities: &'static str) -> Answers {
 
 const MOVES: &str = "IMAP4rev1 SASL-IR AUTH=PLAIN UIDPLUS MOVE";
 
-/// A session that deletes 2 and 3 and is to be told that they were not removed.
+/// A session that deletes 2 and 3, and whose QUIT must fail because they were not removed.
 fn not_removed(answers: Answers) -> Peer {
     let peer = Peer::start(answers);
     let gateway = Setup::new(peer.address()).maildrop("on_delete = \"move:Old\"").start();
@@ -322,15 +322,15 @@ fn a_refused_move_is_told() {
     assert_eq!(peer.count("UID STORE"), 0, "{:?}", peer.commands());
 }
 
-/// Of the folder that mail goes to.
+/// The STATUS of the folder that mail moves to.
 const STATUS: &str = "* STATUS \"Old\" (UIDVALIDITY 9 UIDNEXT 4)\r\n{tag} OK\r\n";
 
-/// What asks for the fields by which a copy is known.
+/// The start of the command that asks for the fields by which a copy is recognised.
 fn fetch_fields(uid: u32) -> String {
     format!("UID FETCH {uid} (UID RFC822.SIZE INTERNALDATE BODY.PEEK[HEADER.FIELDS (")
 }
 
-/// The same fields for every UID: those of a message and of its copy.
+/// An answer with the same fields for every UID: a message and its copy have the same.
 fn fields_of(uid: u32) -> String {
     format!(
         "* 1 FETCH (UID {uid} RFC822.SIZE 122 INTERNALDATE \" 1-Jan-2024 00:00:00 +0000\" \
@@ -338,7 +338,7 @@ fn fields_of(uid: u32) -> String {
     )
 }
 
-/// The folder that mail goes to, when it is asked whether the copy is there.
+/// The connection on which the gateway looks for the copy in the target folder.
 fn copied() -> Answers {
     Answers::new([])
         .on("SELECT", "* 1 EXISTS\r\n* OK [UIDVALIDITY 9]\r\n{tag} OK\r\n")
@@ -359,14 +359,15 @@ fn a_refused_copy_removes_nothing() {
     assert_eq!(peer.count("UID EXPUNGE"), 0);
 }
 
-/// What was copied and cannot be removed is told as not removed, and is not copied a second time.
+/// If a message was copied and cannot be removed, QUIT fails, and the message is not copied a second time.
 #[test]
 fn a_copy_is_not_made_twice() {
     let unremovable = refusing(CAPABILITIES)
         .on("STATUS", STATUS)
         .on(&fetch_fields(2), fields_of(2))
         .on("UID EXPUNGE", "{tag} NO [NOPERM] not by you\r\n");
-    // Each login looks once at the target, on a connection of its own.
+    // The first two connections are those of the sessions. On later ones the gateway looks for the copy in the target
+    // folder.
     let peer = Peer::start_each(vec![unremovable.clone(), unremovable, copied()]);
     let state = tempfile::TempDir::new().unwrap();
     let gateway = Setup::new(peer.address())
@@ -383,7 +384,7 @@ fn a_copy_is_not_made_twice() {
     assert_eq!(peer.count("UID COPY"), 1, "{:?}", peer.commands());
 }
 
-/// The user may have one connection only: the session's own makes room for the one that looks at the target.
+/// If the user may have one connection only, the session hangs up its own, to look at the target folder on another.
 #[test]
 fn a_move_is_finished_by_the_only_connection() {
     let removable = refusing(CAPABILITIES)
@@ -411,7 +412,7 @@ fn a_move_is_finished_by_the_only_connection() {
     );
 }
 
-/// RFC 4315 §3: UIDs that mean nothing in the next session keep nothing hidden.
+/// With UIDNOTSTICKY (RFC 4315 §3), UIDs mean nothing in the next session, so nothing can stay hidden.
 #[test]
 fn what_cannot_stay_hidden_is_not_said_to_be() {
     let select = "* 3 EXISTS\r\n* OK [UIDVALIDITY 7]\r\n* NO [UIDNOTSTICKY] they change\r\n{tag} OK\r\n";
@@ -425,7 +426,8 @@ fn what_cannot_stay_hidden_is_not_said_to_be() {
     );
 }
 
-/// Where only plain EXPUNGE removes, what others have marked is touched no more often than something is to be removed.
+/// Without UIDPLUS, plain EXPUNGE is the only way to remove. It touches other clients' `\Deleted`, so it is sent only
+/// if there is something to remove.
 #[test]
 fn nothing_is_expunged_for_nothing() {
     const BARE: &str = "IMAP4rev1 SASL-IR AUTH=PLAIN";
@@ -454,7 +456,8 @@ fn nothing_is_expunged_for_nothing() {
     assert_eq!(expunges.len(), 3, "{:?}", peer.commands());
 }
 
-/// The COPY was never carried out, and the server tells too little of the message to find out whether it was.
+/// The COPY was never carried out, and the server's answers do not show whether it was. The message must not be
+/// removed.
 #[test]
 fn what_was_perhaps_not_copied_is_not_removed() {
     let lost = refusing(CAPABILITIES).on("STATUS", STATUS).on("UID COPY", Step::Close);
@@ -471,7 +474,8 @@ fn what_was_perhaps_not_copied_is_not_removed() {
     assert_eq!(peer.count("UID EXPUNGE"), 0, "{:?}", peer.commands());
 }
 
-/// MOVE may have been carried out though its answer never came: asked again, what is gone is gone.
+/// The server may have carried out a MOVE whose answer was lost. The MOVE is sent again, and messages that are gone
+/// count as moved.
 #[test]
 fn a_move_whose_answer_is_lost_is_said_again() {
     let lost = refusing(MOVES).on("UID MOVE", Step::Close);
@@ -483,7 +487,7 @@ fn a_move_whose_answer_is_lost_is_said_again() {
     assert_eq!(peer.count("UID MOVE 2 \"Old\""), 2, "{:?}", peer.commands());
 }
 
-/// Where the trash lies, after the server listed it like this.
+/// Deletes a message at a server that lists its folders by `listed`, and asserts that it moves to `folder`.
 fn moved_to(capabilities: &'static str, listed: &str, folder: &str) -> Peer {
     let peer = Peer::start(refusing(capabilities).on("LIST", format!("{listed}{{tag}} OK\r\n")));
     let gateway = Setup::new(peer.address()).maildrop("on_delete = \"trash\"").start();
@@ -495,7 +499,7 @@ fn moved_to(capabilities: &'static str, listed: &str, folder: &str) -> Peer {
     peer
 }
 
-/// A folder of the device's owner that only happens to be called so, deep down or beside others, is not where mail goes.
+/// A folder of the user's own may happen to have such a name, deep in the hierarchy. Mail must not move there.
 #[test]
 fn the_trash_lies_at_the_top_or_below_the_namespaces_prefix() {
     let other = "* LIST () \"/\" \"Work/Old/Trash\"\r\n* LIST () \"/\" \"Work/Trash\"\r\n";
@@ -512,7 +516,7 @@ fn the_trash_lies_at_the_top_or_below_the_namespaces_prefix() {
     moved_to(MOVES, "* LIST () \".\" INBOX.a.Trash\r\n", "Trash");
 }
 
-/// A server that lists without end is not listened to without end.
+/// If a server lists folders without end, the gateway gives up.
 #[test]
 fn more_folders_than_anybody_has_are_an_error() {
     for line in [
@@ -532,7 +536,7 @@ fn more_folders_than_anybody_has_are_an_error() {
     }
 }
 
-/// Names as literals, one of which ends like the head of another.
+/// Folder names as literals. One of them ends like the head of a literal.
 #[test]
 fn a_trash_that_is_listed_by_a_literal() {
     moved_to(
@@ -542,7 +546,7 @@ fn a_trash_that_is_listed_by_a_literal() {
     );
 }
 
-/// RFC 6855 §6: such a server refuses everything before ENABLE, and its names are no modified UTF-7.
+/// A server with UTF8=ONLY (RFC 6855 §6) refuses everything before ENABLE, and its names are not in modified UTF-7.
 #[test]
 fn a_server_that_takes_only_utf8() {
     let capabilities = "IMAP4rev1 SASL-IR AUTH=PLAIN UIDPLUS MOVE UTF8=ONLY";
@@ -552,7 +556,7 @@ fn a_server_that_takes_only_utf8() {
     assert!(at("ENABLE UTF8=ACCEPT").is_some_and(|enable| at("SELECT").is_some_and(|select| enable < select)));
 }
 
-/// RFC 3501 §6.4.7: the server says that the folder is to be made first.
+/// The server says TRYCREATE: the folder must be created first (RFC 3501 §6.4.7).
 #[test]
 fn a_folder_is_made_when_the_server_says_so() {
     let first = refusing(MOVES).once("UID MOVE", vec![send("{tag} NO [TRYCREATE] what folder?\r\n")]);

@@ -1,4 +1,4 @@
-//! Upstreams in the shapes of large providers: what they say that others do not, and what a device hears of it.
+//! Upstreams that behave like those of large providers, and what a device gets from them.
 
 use crate::support::{
     PASSWORD,
@@ -12,7 +12,8 @@ use crate::support::{
 const THROTTLED: &str = "BAD Request is throttled. Suggested Backoff Time: 299961 milliseconds";
 const NOT_CONNECTED: &str = "BAD User is authenticated but not connected.";
 
-/// Three messages on Exchange. It lists the size before the UID, and the size is that of what it keeps, not of what it sends.
+/// Three messages on Exchange. It lists the size before the UID, and that size is not the one of the message that it
+/// sends.
 fn exchange() -> Answers {
     let sizes = (1..=3).map(|number| {
         let size = mail::simple(number).len() + 1000 * number;
@@ -34,7 +35,7 @@ fn exchange() -> Answers {
         .on("UID FETCH 1:* (UID RFC822.SIZE)", format!("{listed}{{tag}} OK FETCH completed.\r\n"))
 }
 
-/// Two messages at Gmail, which tells what it can do once it knows who asks.
+/// Two messages at Gmail, which sends all its capabilities only after login.
 fn gmail() -> Answers {
     let before = "* CAPABILITY IMAP4rev1 UNSELECT IDLE NAMESPACE QUOTA ID XLIST CHILDREN X-GM-EXT-1 XYZZY SASL-IR \
                   AUTH=XOAUTH2 AUTH=PLAIN AUTH=PLAIN-CLIENTTOKEN AUTH=OAUTHBEARER\r\n{tag} OK Thats all she wrote! 7mb\r\n";
@@ -70,7 +71,7 @@ fn exchange_from_login_to_quit() {
     }
     pop.quit();
     peer.wait_for_end(1);
-    // It has been learned what comes.
+    // The gateway has learned the sizes of what was sent.
     let mut again = Pop::log_in(gateway.address(), "eva");
     assert_eq!(again.ok("LIST 1"), format!("+OK 1 {}", size(1)));
     again.ok("DELE 2");
@@ -144,7 +145,8 @@ fn a_connection_that_exchange_closes_is_replaced() {
     }
 }
 
-/// A user that the server wants to be left alone is not logged in for that time, and hears why at once.
+/// If the server has asked for a pause for a user, the gateway does not log in for that time, and the device gets the
+/// reason at once.
 #[test]
 fn a_throttled_upstream_is_not_asked_again() {
     for (answer, then) in [
@@ -228,7 +230,7 @@ fn a_login_that_leads_to_no_mailbox_is_for_somebody_to_mend() {
     }
 }
 
-/// Exchange says it too when the way to the mailbox has broken off behind a connection that stands.
+/// Exchange gives this answer too if it has lost the mailbox, although the connection still stands.
 #[test]
 fn a_connection_without_its_mailbox_is_replaced() {
     let tagged = format!("{{tag}} {NOT_CONNECTED}\r\n");
@@ -291,7 +293,8 @@ fn gmail_that_is_throttled_at_quit_has_removed_nothing() {
     }
 }
 
-/// Netease asks for it, and no server that offers it may be offended by it (Exchange refuses one without arguments).
+/// Netease requires ID. Any server that offers ID gets one, with arguments, because Exchange refuses an ID without
+/// them.
 #[test]
 fn who_we_are_is_told_before_select_where_it_may_be() {
     let id = format!(
@@ -317,7 +320,7 @@ fn who_we_are_is_told_before_select_where_it_may_be() {
     assert_eq!(peer.count("ID"), 0, "it is not offered");
 }
 
-/// iCloud: what it tells before login is no guide.
+/// iCloud's capabilities before login are not those after it.
 #[test]
 fn what_icloud_can_do_is_asked_after_login() {
     let after = "* CAPABILITY XAPPLEPUSHSERVICE IMAP4rev1 UIDPLUS MOVE ID ESEARCH\r\n{tag} OK done\r\n";

@@ -1,5 +1,5 @@
-//! Reading ahead of a device that fetches in a row: octets that are right whatever the device does next, little in vain, and
-//! no memory held for it.
+//! Read-ahead for devices that fetch messages in a row: the octets are right whatever the device does next, few are
+//! fetched in vain, and no memory is held for them.
 
 use std::net::SocketAddr;
 

@@ -1,4 +1,4 @@
-//! SIGHUP and `popgate reload`: another configuration comes into force, and no session notices.
+//! SIGHUP and `popgate reload`: a new configuration takes effect, and no session notices.
 
 use std::{
     net::{SocketAddr, TcpListener, TcpStream},
@@ -18,7 +18,7 @@ use crate::support::{
 
 const PLAIN: &str = "tls = \"off\"";
 
-/// With a socket for `popgate reload`.
+/// A gateway with a `[state] dir`, which has the socket for `popgate reload`.
 fn setup(peer: &Peer) -> Setup {
     Setup::new(peer.address())
         .table("[state]\ndir = \"state\"")
@@ -29,13 +29,13 @@ fn mailbox() -> Answers {
     Answers::of((1..=3).map(mail::simple))
 }
 
-/// Where the listener listens that was added last.
+/// The address of the listener that was added last.
 fn newest(gateway: &Gateway, count: usize) -> SocketAddr {
     let listening = gateway.events("listening", count);
     listening[count - 1]["address"].as_str().unwrap().parse().unwrap()
 }
 
-/// An own login with a password of its own.
+/// The account `pbx` with this password and these keys.
 fn pbx(password: &str, keys: &str) -> String {
     format!(
         "[[account]]\nlogin = \"pbx\"\npassword = \"{password}\"\nupstream = \"lab\"\nuser = \"eva\"\n\
@@ -103,7 +103,7 @@ fn two_hundred_reloads_under_load_lose_no_session() {
     let sessions = gateway.sessions(polls + 1);
     assert!(sessions.iter().all(|session| session["end"] == "quit"), "{sessions:?}");
     assert!(gateway.events("no longer listening", 100).len() == 100);
-    // What each session took it has given back.
+    // Each session has given back its place.
     gateway.reload(&setup(&peer).limit("sessions = 1"));
     let only = Pop::log_in(address, "eva");
     let mut refused = Pop::open(address);
@@ -141,7 +141,7 @@ fn what_cannot_be_put_into_force_changes_nothing_and_says_why() {
     );
     all_is_as_before(&mut session);
 
-    // A port that is taken, or that the process may not listen at any more.
+    // A port that is taken, or that the process has no right to listen at.
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
     gateway.rewrite(
@@ -158,7 +158,7 @@ fn what_cannot_be_put_into_force_changes_nothing_and_says_why() {
     );
     all_is_as_before(&mut session);
 
-    // A certificate that is none.
+    // A file that is not a certificate.
     let certificates = Certificates::new();
     std::fs::copy(certificates.key_file(), gateway.file().with_file_name("key.pem")).unwrap();
     std::fs::write(gateway.file().with_file_name("leaf.pem"), "none").unwrap();
@@ -234,7 +234,7 @@ fn listeners_come_change_and_go() {
     early.quit();
     assert!(TcpStream::connect(second).is_err(), "it still accepts");
 
-    // What has gone may come again, at once.
+    // A listener that was removed can be added again at once.
     for round in 0..5 {
         gateway.reload(&setup(&peer).listener(PLAIN).listener(PLAIN));
         let again = newest(&gateway, 3 + round);
@@ -249,7 +249,7 @@ fn a_listener_in_the_way_of_another_is_named() {
     let peer = Peer::start(mailbox());
     let gateway = setup(&peer).start();
     let ours = gateway.address();
-    // The same port, but not the address that the configuration had.
+    // The port of a listener whose address in the configuration was another (port 0).
     let text = setup(&peer).text().replace("127.0.0.1:0", &ours.to_string());
     gateway.write(&text);
     let (code, said) = gateway.popgate(&["reload"]);
@@ -346,7 +346,7 @@ fn failures_stay_counted() {
     let peer = Peer::start(mailbox());
     let gateway = setup(&peer).own_logins_only().table(&pbx("one", "")).start();
     let guess = |number: usize| Pop::connect(gateway.address()).try_log_in("pbx", &format!("wrong{number}"));
-    // At once: one after the other they would wait for half a minute.
+    // At once, because one after the other they would take half a minute.
     std::thread::scope(|scope| {
         for number in 0..11 {
             scope.spawn(move || guess(number));
@@ -402,7 +402,7 @@ fn other_certificates_are_shown() {
     Pop::connect_tls(gateway.address(), after.client()).ok("QUIT");
     assert_eq!(session.retr(1).1, mail::simple(1));
     session.quit();
-    // The same socket, without TLS.
+    // The same socket, now without TLS.
     gateway.reload(&setup(&peer));
     Pop::log_in(gateway.address(), "eva").quit();
 }

@@ -1,4 +1,5 @@
-//! `retain_days`: what a login retrieved goes after so many days, at its next login or by a sweep; on a moved clock.
+//! `retain_days`: messages that a login has retrieved are removed after this number of days, at its next login or by a
+//! sweep. The clock is moved.
 
 use std::process::Command;
 
@@ -25,7 +26,7 @@ fn setup(dovecot: &Dovecot, state: &TempDir, maildrop: &str) -> Setup {
         .table(&account("tickets", maildrop))
 }
 
-/// A session that retrieves the second message and begins to retrieve the third, of five.
+/// A session that retrieves the second message of five, and begins to retrieve the third.
 fn retrieve(dovecot: &Dovecot, state: &TempDir, maildrop: &str) {
     let gateway = setup(dovecot, state, maildrop).start();
     let mut pop = Pop::log_in(gateway.address(), "tickets");
@@ -69,7 +70,7 @@ fn a_forwarded_login_is_served_when_it_comes() {
     };
     let gateway = setup().start();
     let mut pop = Pop::log_in(gateway.address(), "eva");
-    // Without QUIT: what was delivered is delivered, if the device has gone on after it.
+    // Even without QUIT, a message counts as retrieved if the device has sent another command after it.
     pop.retr(2);
     pop.retr(3);
     drop(pop);
@@ -86,7 +87,8 @@ fn a_forwarded_login_is_served_when_it_comes() {
     }
 }
 
-/// Several devices retrieve the same mail: each by its own days, and what one hides the others keep.
+/// Several devices retrieve the same mail. Each has its own `retain_days`, and mail that one login hides stays for the
+/// others.
 #[test]
 fn with_hide_it_concerns_one_login_only() {
     let Some(dovecot) = Dovecot::start() else { return };
@@ -141,7 +143,7 @@ fn a_dry_run_lists_what_would_go() {
     assert_eq!(imap.uids(), [1, 2, 3, 4, 5]);
 }
 
-/// No gateway runs meanwhile, and the same call tries the upstreams.
+/// No gateway runs meanwhile, so the command itself asks the upstreams.
 #[test]
 fn a_dry_run_tells_of_folders_that_devices_picked() {
     let Some(dovecot) = Dovecot::start() else { return };
@@ -192,7 +194,7 @@ fn a_dry_run_tells_of_folders_that_devices_picked() {
     assert_eq!(imap.uids(), [1, 2, 3, 4, 5]);
 }
 
-/// RFC 2449 §6.7: before the login nobody knows whose policy it will be.
+/// Before the login the policy is unknown, so CAPA tells the shortest time of all (RFC 2449 §6.7).
 #[test]
 fn capa_tells_the_shortest_time_until_it_knows_the_login() {
     let peer = Peer::start(Answers::of([mail::simple(1)]));

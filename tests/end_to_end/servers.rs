@@ -1,4 +1,4 @@
-//! The same behaviour on every make of server, however it names folders and whatever it offers.
+//! The gateway behaves in the same way on every make of server, with all names of folders and all capabilities.
 
 use std::{
     collections::HashSet,
@@ -77,7 +77,7 @@ behaviours! {
     pymap: Make::Pymap;
 }
 
-/// What a test starts ends with it, however the test ends.
+/// A server ends when its test ends, even by a panic.
 #[test]
 fn a_server_ends_when_its_test_panics() {
     for make in [
@@ -103,7 +103,7 @@ fn a_server_ends_when_its_test_panics() {
 
 type Mails = Vec<Vec<u8>>;
 
-/// Which simple mails these are.
+/// The numbers of simple mails; anything else fails.
 fn numbers(mails: impl IntoIterator<Item = Vec<u8>>) -> Vec<usize> {
     let number = |mail: Vec<u8>| (0..10).find(|&number| mail == mail::simple(number));
     mails
@@ -112,7 +112,7 @@ fn numbers(mails: impl IntoIterator<Item = Vec<u8>>) -> Vec<usize> {
         .collect()
 }
 
-/// The simple mails that lie in a folder.
+/// The numbers of the simple mails in a folder.
 fn contents(server: &Server, folder: &str) -> Vec<usize> {
     numbers(server.contents(folder))
 }
@@ -130,14 +130,14 @@ fn state(directory: &TempDir) -> String {
     format!("[state]\ndir = {:?}", directory.path())
 }
 
-/// Puts messages into INBOX.
+/// Puts simple mails into INBOX.
 fn deliver(server: &Server, numbers: &[usize]) {
     server.look("INBOX", |imap| {
         imap.append(&numbers.iter().copied().map(mail::simple).collect::<Mails>(), "")
     });
 }
 
-/// Puts a message into a folder.
+/// Puts a simple mail into a folder.
 fn deliver_to(server: &Server, folder: &str, number: usize) {
     let (name, day) = (server.name(folder), u32::try_from(number).unwrap());
     server.look("INBOX", |imap| imap.append_to(&name, &mail::simple(number), day));
@@ -148,7 +148,7 @@ fn shown(pop: &mut Pop) -> Vec<usize> {
     numbers((1..=pop.stat().0).map(|number| pop.retr(number).1))
 }
 
-/// What one session shows.
+/// The messages that a session of `login` shows.
 fn seen(gateway: &Gateway, login: &str) -> Vec<usize> {
     let mut pop = Pop::log_in(gateway.address(), login);
     let shown = shown(&mut pop);
@@ -156,7 +156,7 @@ fn seen(gateway: &Gateway, login: &str) -> Vec<usize> {
     shown
 }
 
-/// Which simple mails of INBOX bear a flag.
+/// The numbers of the simple mails in INBOX that have a flag.
 fn flagged(server: &Server, flag: &str) -> Vec<usize> {
     server.look("INBOX", |imap| {
         let flags = imap.flags();
@@ -169,7 +169,7 @@ fn flagged(server: &Server, flag: &str) -> Vec<usize> {
     })
 }
 
-/// Looks again and again, each time anew: what a session leaves to be done behind it needs a moment.
+/// Looks again and again until the result is `expected`, because the gateway may finish its work after the session.
 fn eventually<T: PartialEq + std::fmt::Debug>(expected: &T, mut look: impl FnMut() -> T) {
     let deadline = Instant::now() + PATIENCE / 4;
     loop {
@@ -256,7 +256,7 @@ fn uidls_last(server: &Server) {
     assert_eq!(first.iter().collect::<HashSet<_>>().len(), 3, "{first:?}");
     assert_eq!(uidls(&gateway), first);
     gateway.stop();
-    // Nothing was kept.
+    // This gateway has no state of the first.
     let gateway = start(server, &[]);
     assert_eq!(uidls(&gateway), first);
     remove(server, 1);
@@ -277,7 +277,7 @@ fn new_mail_for_a_parked_connection(server: &Server) {
     });
 }
 
-/// Sessions one after another, with one more message each time.
+/// Four sessions one after another, each with one more message.
 fn polls(server: &Server, gateway: &Gateway, between: impl Fn(usize)) {
     for session in 1..=4 {
         deliver(server, &[session]);
@@ -289,7 +289,7 @@ fn polls(server: &Server, gateway: &Gateway, between: impl Fn(usize)) {
     }
 }
 
-/// Removes a message as somebody else.
+/// Removes a message as another client.
 fn remove(server: &Server, number: usize) {
     server.look("INBOX", |imap| {
         imap.command(&format!("STORE {number} +FLAGS.SILENT (\\Deleted)"));
@@ -297,8 +297,8 @@ fn remove(server: &Server, number: usize) {
     });
 }
 
-/// A device deletes the second and the fourth of five messages, while the fifth bears somebody else's `\Deleted`. `left` is
-/// what then lies in INBOX.
+/// A device deletes the second and the fourth of five messages, and the fifth has another client's `\Deleted`. `left`:
+/// the messages that must then be in INBOX.
 fn delete_two_of_five(server: &Server, on_delete: &str, left: &[usize]) {
     deliver(server, &[1, 2, 3, 4, 5]);
     server.look("INBOX", |imap| {
@@ -311,7 +311,7 @@ fn delete_two_of_five(server: &Server, on_delete: &str, left: &[usize]) {
     pop.ok("DELE 2");
     pop.ok("DELE 4");
     pop.quit();
-    // What QUIT has confirmed is so, whatever the gateway does later.
+    // QUIT has confirmed the deletion, so it holds at once.
     assert_eq!(contents(server, "INBOX"), left);
     assert_eq!(seen(&gateway, USER), [1, 3]);
     gateway.stop();
@@ -335,7 +335,7 @@ fn move_to_a_nested_folder(server: &Server) {
 
 fn move_to_a_folder_with_any_letters(server: &Server) {
     delete_two_of_five(server, "move:Erledigt/Größe", &[1, 3, 5]);
-    // RFC 3501 §5.1.3: modified UTF-7.
+    // The folder's name in modified UTF-7 (RFC 3501 §5.1.3).
     assert_eq!(contents(server, "Erledigt/Gr&APYA3w-e"), [2, 4]);
 }
 
@@ -343,7 +343,8 @@ fn hide(server: &Server) {
     delete_two_of_five(server, "hide", &[1, 2, 3, 4, 5]);
 }
 
-/// Of three messages that a device deletes, somebody else has removed one meanwhile: it is gone, as was asked.
+/// A device deletes three messages, of which another client has removed one meanwhile. QUIT succeeds, because the
+/// message is gone.
 fn delete_what_somebody_else_removed(server: &Server, keys: &[&str]) {
     deliver(server, &[1, 2, 3, 4]);
     let gateway = start(server, keys);
@@ -366,13 +367,13 @@ fn move_what_somebody_else_removed(server: &Server) {
     assert_eq!(contents(server, "Archive"), [1, 3]);
 }
 
-/// Of the two messages that lie in `Lists/Work` a device deletes the first.
+/// A device deletes the first of the two messages in `Lists/Work`.
 fn delete_the_first(server: &Server, gateway: Gateway) {
     let mut pop = Pop::log_in(gateway.address(), USER);
     assert_eq!(shown(&mut pop), [2, 3]);
     pop.ok("DELE 1");
     pop.quit();
-    // With all that it does behind the device's back.
+    // Waits until the gateway has finished its work in the background.
     gateway.stop();
     assert_eq!(contents(server, "Lists/Work"), [3]);
 }
@@ -389,7 +390,7 @@ fn folder(server: &Server) {
     assert!(reply.starts_with("-ERR [SYS/PERM]"), "{reply}");
 }
 
-/// As the server lists it: with its prefix and its separator.
+/// The configured folder is the server's own name, with its prefix and separator.
 fn folder_by_its_own_name(server: &Server) {
     deliver_to(server, "Lists/Work", 2);
     deliver_to(server, "Lists/Work", 3);
@@ -436,7 +437,7 @@ fn merged_folders(server: &Server) {
     assert_eq!(contents(server, "Lists/Work"), [4]);
 }
 
-/// Some know a message's date of arrival no longer than the session in which it came.
+/// Whether the server keeps INTERNALDATE: some servers forget it when the session in which the message came has ended.
 fn keeps_dates(server: &Server) -> bool {
     let dates = server.look("INBOX", |imap| imap.command("FETCH 1 (INTERNALDATE)"));
     dates.iter().any(|date| date.text.contains("Jan-2024"))
@@ -463,7 +464,7 @@ fn unseen_and_read(server: &Server) {
     assert_eq!(seen(&gateway, USER), [3]);
 }
 
-/// The upstream connection waits for the next session: what one has done is done nevertheless.
+/// What a session has flagged or deleted is visible to other clients, although the upstream connection is parked.
 fn marks_last_while_parked(server: &Server) {
     deliver(server, &[1, 2, 3]);
     let gateway = setup(server, &[]).limit("parked_seconds = 60").start();

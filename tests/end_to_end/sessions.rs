@@ -165,7 +165,8 @@ fn a_drop_after_retr_marks_as_read_too() {
     });
 }
 
-/// That the socket took a message does not say that it arrived, and a device that pipelines has not said so either.
+/// A message that was written to the socket may not have arrived, even if the device had sent its next command before.
+/// So it is not marked as read.
 #[test]
 fn what_a_device_perhaps_never_had_is_not_marked_as_read() {
     let peer = Peer::start(Answers::of([mail::simple(1), mail::simple(2)]));
@@ -184,7 +185,7 @@ fn what_a_device_perhaps_never_had_is_not_marked_as_read() {
     assert_eq!(marked, ["UID STORE 1 +FLAGS.SILENT (\\Seen)"]);
 }
 
-/// What others have marked `\Deleted` is neither shown nor removed; with UIDPLUS and without.
+/// Messages that another client has flagged as `\Deleted` are neither shown nor removed, with UIDPLUS and without.
 #[test]
 fn foreign_marks_stay() {
     for capability in ["", "imap_capability = IMAP4rev1 SASL-IR AUTH=PLAIN"] {

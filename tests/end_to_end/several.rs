@@ -1,4 +1,4 @@
-//! Several gateways that share state: what one of them does, the others know, and no two have one maildrop.
+//! Several gateways that share state: each knows what the others have done, and a maildrop is open in one of them only.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -18,6 +18,7 @@ use crate::support::{
     pop::Pop,
     process::free_port,
     require_program,
+    web::{self, Web},
 };
 
 /// A Redis server.
@@ -52,12 +53,12 @@ impl Redis {
                     _dir: dir,
                 });
             }
-            // Somebody else has taken the port meanwhile.
+            // Another program has taken the port meanwhile.
             process.wait().unwrap();
         }
     }
 
-    /// What it answers to a command in one line.
+    /// Sends a command, and returns the server's answer.
     fn say(&self, command: &str) -> String {
         let mut socket = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
         socket.write_all(format!("{command}\r\n").as_bytes()).unwrap();
@@ -86,17 +87,17 @@ impl Redis {
         }
     }
 
-    /// A gateway on it that is called `name`.
+    /// A gateway called `name`, with its state in this server.
     fn gateway(&self, name: &str, peer: &Peer, maildrop: &str) -> Gateway {
-        Setup::new(peer.address())
-            .maildrop(maildrop)
-            .limit("parked_seconds = 60")
-            .table(&format!(
-                "[state]\nurl = \"redis://127.0.0.1:{}\"\nkey = \"{}\"\nlease_seconds = 6\nreplica = \"{name}\"",
-                self.port,
-                "k".repeat(40)
-            ))
-            .start()
+        self.setup(name, peer).maildrop(maildrop).start()
+    }
+
+    fn setup(&self, name: &str, peer: &Peer) -> Setup {
+        Setup::new(peer.address()).limit("parked_seconds = 60").table(&format!(
+            "[state]\nurl = \"redis://127.0.0.1:{}\"\nkey = \"{}\"\nlease_seconds = 6\nreplica = \"{name}\"",
+            self.port,
+            "k".repeat(40)
+        ))
     }
 }
 
@@ -124,7 +125,7 @@ fn a_maildrop_is_open_in_one_of_them() {
     let gateways = ["a", "b"].map(|name| redis.gateway(name, &peer, ""));
     for round in 0..10 {
         let (here, there) = (&gateways[round % 2], &gateways[(round + 1) % 2]);
-        // As soon as the device has heard +OK to QUIT, it may log in anywhere.
+        // When QUIT is answered by `+OK`, the device can log in at another gateway at once.
         let pop = Pop::log_in(here.address(), "eva");
         let (_, reply) = try_log_in(there);
         assert!(reply.starts_with("-ERR [IN-USE]"), "{reply}");
@@ -140,7 +141,7 @@ fn what_one_hides_is_hidden_in_the_others_too() {
     let peer = Peer::start(mailbox());
     let gateways = ["a", "b"].map(|name| redis.gateway(name, &peer, "on_delete = \"hide\""));
     for (round, left) in [5, 4, 3, 2, 1].into_iter().enumerate() {
-        // From the second round on each has a connection that waits, and what it knew then.
+        // From the second round on, each gateway has a parked connection, with the snapshot of that time.
         let mut pop = Pop::log_in(gateways[round % 2].address(), "eva");
         assert_eq!(pop.stat().0, left);
         pop.ok("DELE 1");
@@ -163,7 +164,7 @@ fn who_has_lost_the_lock_removes_nothing() {
         } else {
             redis.steal_locks();
         }
-        // The next renewal tells, or the write.
+        // The next renewal of the lease notices the loss, or the next write does.
         gateway.lines("lock of the maildrop was lost", 1);
         let reply = pop.command("QUIT");
         assert!(reply.starts_with("-ERR [SYS/TEMP] "), "{maildrop}: {reply}");
@@ -208,7 +209,7 @@ fn the_maildrops_of_a_gateway_that_dies_are_free_after_the_lease() {
         }
         assert!(reply.starts_with("-ERR [IN-USE]"), "{reply}");
         assert!(begun.elapsed() < Duration::from_secs(30));
-        // Time has to pass.
+        // The lease ends only with time.
         std::thread::sleep(Duration::from_millis(100));
     }
     assert!(
@@ -216,4 +217,29 @@ fn the_maildrops_of_a_gateway_that_dies_are_free_after_the_lease() {
         "not before: {:?}",
         begun.elapsed()
     );
+}
+
+/// All gateways are concerned alike: no load balancer should send devices elsewhere.
+#[test]
+fn without_the_servers_logins_wait_and_fail_for_a_while_and_the_gateway_is_degraded() {
+    let Some(redis) = Redis::start() else { return };
+    let peer = Peer::start(mailbox());
+    let gateway = redis.setup("a", &peer).table(&web::table()).start();
+    let web = Web::of(&gateway);
+    assert_eq!(web.get("/readyz").json()["status"], "ready");
+    drop(redis);
+    let (_, reply) = try_log_in(&gateway);
+    assert!(reply.starts_with("-ERR [SYS/TEMP] "), "{reply}");
+    let answer = web.get("/readyz");
+    assert_eq!(
+        (answer.status, answer.json()["status"].as_str()),
+        (200, Some("degraded"))
+    );
+    assert_eq!(
+        answer.json()["degraded"]["state"],
+        "state cannot be read or written, see the log"
+    );
+    assert_eq!(web.get("/readyz?strict").status, 503);
+    gateway.lines("shared state failed", 1);
+    peer.assert_nothing_removed();
 }

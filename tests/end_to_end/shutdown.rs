@@ -1,5 +1,5 @@
-//! SIGTERM: nobody else comes in, and sessions go on until they say QUIT or `drain_seconds` are over. Then replies under way
-//! are finished, QUITs commit, everything else is dropped and deletes nothing.
+//! SIGTERM: the gateway accepts no more connections, and sessions go on until QUIT or until `drain_seconds` are over.
+//! Then replies that have begun are finished and QUITs commit. All other sessions are dropped, and delete nothing.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,5 @@
-//! Logins that differ only in the case of their domain, or lack it, are one login, and their users one mailbox.
+//! Logins that differ only in the case of their domain, or that lack the default domain, are one login, with one
+//! mailbox.
 
 use std::process::Command;
 
@@ -23,7 +24,7 @@ fn start(dovecot: &Dovecot, state: &TempDir, policy: &str) -> Gateway {
         .start()
 }
 
-/// What a login hears that comes while another session is open.
+/// The reply to a login that comes while another session is open.
 fn second(gateway: &Gateway, login: &str) -> String {
     Pop::connect(gateway.address()).try_log_in(login, PASSWORD)
 }
@@ -66,7 +67,7 @@ fn what_one_spelling_hides_the_others_do_not_see() {
     assert_eq!(Pop::log_in(gateway.address(), SPELLINGS[0]).stat().0, 4);
 }
 
-/// Also if one of them is given in the configuration.
+/// One session at a time, even if one of the logins is an `[[account]]`.
 #[test]
 fn one_session_at_a_time_whatever_leads_to_a_mailbox() {
     let Some(dovecot) = Dovecot::start() else { return };
@@ -84,7 +85,7 @@ fn one_session_at_a_time_whatever_leads_to_a_mailbox() {
     }
 }
 
-/// When a message was retrieved counts for the login, however it was written then.
+/// The time of retrieval counts for the login, however the device has written its name.
 #[test]
 fn marks_are_of_the_login() {
     let Some(dovecot) = Dovecot::start() else { return };

@@ -1,4 +1,4 @@
-//! Under systemd: its units, what it is told, and the sockets that it opens.
+//! Under systemd: the units, the messages to systemd, and the sockets that systemd opens.
 
 use std::{
     net::{SocketAddr, TcpListener, TcpStream},
@@ -14,10 +14,10 @@ use crate::support::{
     PATIENCE, answers::Answers, gateway::Setup, mail, peer::Peer, pop::Pop, process::free_port, require_program,
 };
 
-/// The most that `systemd-analyze security` may say, in tenths: 20 of 100.
+/// The highest exposure that `systemd-analyze security` may report, in tenths: 20 of 100.
 const EXPOSURE: &str = "--threshold=20";
 
-/// The units, for the program that was built.
+/// The units, with the path of the program that was built.
 fn units() -> TempDir {
     let directory = tempfile::tempdir().unwrap();
     let packaging = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging");
@@ -70,7 +70,7 @@ fn mailbox() -> Answers {
     Answers::of([mail::simple(1)])
 }
 
-/// Where systemd listens.
+/// The socket at which systemd gets the program's messages.
 struct Manager(UnixDatagram);
 
 impl Manager {
@@ -163,7 +163,7 @@ fn passing(socket: &TcpListener) -> Command {
 
 #[test]
 fn a_socket_of_systemd_is_used_by_the_listener_of_its_address() {
-    // As long as it lives, nobody else can bind its address.
+    // While this socket lives, no other program can bind its address.
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
     let peer = Peer::start(mailbox());
@@ -172,7 +172,7 @@ fn a_socket_of_systemd_is_used_by_the_listener_of_its_address() {
     let gateway = setup().table(&at_socket).start_by(passing(&socket));
     assert_eq!(gateway.events("listening", 2)[0]["address"], address.to_string());
     let mut early = Pop::log_in(address, "eva");
-    // Closed and used again, by reloads.
+    // One reload closes the socket, and another uses it again.
     gateway.reload(&setup());
     gateway.events("no longer listening", 1);
     early.ok("NOOP");
@@ -193,7 +193,7 @@ fn a_socket_of_systemd_that_no_listener_has_is_named() {
     assert_eq!(unused[0]["address"], socket.local_addr().unwrap().to_string());
 }
 
-/// By the tool with which systemd's own developers try it: it starts the program upon the first connection.
+/// systemd's own tool for trying socket activation starts the program upon the first connection.
 #[test]
 fn the_first_connection_starts_the_program_and_is_served() {
     let Some(activate) = require_program("systemd-socket-activate") else {

@@ -1,4 +1,4 @@
-//! UIDL: the names of messages in every format, over restarts, over a change of UIDVALIDITY, and from another server.
+//! UIDL: the unique ids in every format, over restarts, over a change of UIDVALIDITY, and imported from another server.
 
 use tempfile::TempDir;
 
@@ -12,7 +12,7 @@ use crate::support::{
     pop::Pop,
 };
 
-/// A mail that can be known again.
+/// A mail with a Message-ID, so that it can be recognised.
 fn with_id(number: usize) -> Vec<u8> {
     let mut mail = format!("Message-ID: <{number}@example.org>\r\n").into_bytes();
     mail.extend(mail::simple(number));
@@ -82,7 +82,7 @@ fn email_ids_where_the_server_has_them() {
     );
 }
 
-/// A server that tells only after login, and only when asked, what it can do.
+/// A server that sends its capabilities only after login, and only when asked.
 #[test]
 fn email_ids_that_are_offered_after_login() {
     let listing = "* 1 FETCH (UID 1 RFC822.SIZE 9 EMAILID (M1))\r\n{tag} OK listed\r\n";
@@ -96,14 +96,14 @@ fn email_ids_that_are_offered_after_login() {
     assert_eq!(peer.count("CAPABILITY"), 1);
 }
 
-/// The folder anew: another UIDVALIDITY, and UIDs in another order.
+/// Creates the folder anew, with another UIDVALIDITY, and with UIDs in another order.
 fn replace(imap: &mut Imap, mails: &[(usize, u32)]) {
     imap.command("SELECT INBOX");
     imap.command("DELETE Scans");
     fill(imap, mails);
 }
 
-/// Mail number and day of arrival of each.
+/// Fills the folder. `mails`: the number of each mail and its day of arrival.
 fn fill(imap: &mut Imap, mails: &[(usize, u32)]) {
     for &(number, day) in mails {
         imap.append_to("Scans", &with_id(number), day);
@@ -141,7 +141,7 @@ fn messages_are_known_again_when_uidvalidity_changes() {
         );
     }
 
-    // A message of another day or size is another message; and the names stay through a second change.
+    // A message with another day or size is another message. The names stay the same through a second change.
     let gateway = start(dovecot.address(), &[scans], &state);
     let mut pop = Pop::log_in(gateway.address(), "eva");
     pop.retr(1);
@@ -166,7 +166,8 @@ fn what_was_hidden_stays_hidden_when_uidvalidity_changes() {
     pop.retr(1);
     pop.retr(2);
     pop.ok("DELE 2");
-    // Deleted unseen: nothing tells it again, and showing it once more is better than hiding another.
+    // This message is deleted without having been retrieved, so it cannot be recognised later. Showing it once more is
+    // better than hiding another message.
     pop.ok("DELE 3");
     pop.quit();
     gateway.stop();
@@ -191,13 +192,13 @@ fn names_come_from_another_server() {
     let gateway = start(dovecot.address(), &keys, &state);
     assert_eq!(names(&gateway, "eva"), ["old-one", "old-two", "3", "old-four"]);
     gateway.stop();
-    // New mail is not looked for in the file, and what was found once stays.
+    // The file is not used for new mail, and names that were imported stay.
     imap.append_to("Scans", &with_id(1), 9);
     let gateway = start(dovecot.address(), &keys, &state);
     assert_eq!(names(&gateway, "eva"), ["old-one", "old-two", "3", "old-four", "5"]);
 }
 
-/// A server whose messages are told by a Message-ID: UID and ID of each, none where that is empty.
+/// A server with these messages: the UID and the Message-ID of each, or no Message-ID if the text is empty.
 fn identified(uid_validity: u32, messages: &[(u32, &str)]) -> Answers {
     let all = messages
         .iter()
@@ -215,7 +216,7 @@ fn identified(uid_validity: u32, messages: &[(u32, &str)]) -> Answers {
         )
     };
     let fields = "(UID RFC822.SIZE INTERNALDATE BODY.PEEK[HEADER.FIELDS (";
-    // Whichever set of them is asked for: what was not asked for is told unasked.
+    // The answer has all messages, whichever set of them is asked for.
     for (uid, _) in messages {
         let told: String = messages.iter().map(described).collect();
         for set in [format!("{uid}"), format!("{uid}:"), format!("{uid},")] {
@@ -231,7 +232,7 @@ fn identified(uid_validity: u32, messages: &[(u32, &str)]) -> Answers {
     answers
 }
 
-/// The unique-ids of a session with the mailbox as `answers` have it; all is retrieved where `retrieves`.
+/// The unique ids of a session with the mailbox `answers`. If `retrieves`, the session retrieves all messages.
 fn names_at(answers: Answers, keys: &[&str], state: &TempDir, retrieves: bool) -> Vec<String> {
     let peer = Peer::start(answers);
     let gateway = start(peer.address(), keys, state);
@@ -262,7 +263,8 @@ fn email_ids_stay_when_uidvalidity_changes() {
     assert_eq!(names_at(with_id(2000, 5), &keys, &state, false), ["M1"]);
 }
 
-/// A name that has no UIDVALIDITY in it is given once, however often UIDVALIDITY changes and whatever goes meanwhile.
+/// A name without UIDVALIDITY is never given to a second message, however often UIDVALIDITY changes and whichever
+/// messages are removed meanwhile.
 #[test]
 fn a_uid_alone_never_comes_to_name_another_message() {
     let state = TempDir::new().unwrap();
@@ -271,7 +273,7 @@ fn a_uid_alone_never_comes_to_name_another_message() {
     assert_eq!(at(identified(1000, &[(5, "a")]), true), ["5"]);
     assert_eq!(at(identified(2000, &[(5, "b"), (9, "a")]), true), ["2000.5", "5"]);
     assert_eq!(at(identified(3000, &[(1, "a"), (2, "b")]), true), ["5", "2000.5"]);
-    // What bore an earlier UID is gone.
+    // The messages with the earlier UIDs are gone.
     assert_eq!(at(identified(3000, &[(5, "c")]), true), ["3000.5"]);
     assert_eq!(at(identified(3000, &[(5, "c")]), false), ["3000.5"]);
 }
@@ -301,7 +303,8 @@ fn a_uid_alone_never_comes_to_name_another_message_after_all_were_deleted() {
     );
 }
 
-/// UIDs in the file are those of the mailbox as it was; what has been found by Message-ID is known again, retrieved or not.
+/// UIDs in the file hold only for the UIDVALIDITY at the import. Messages that were found by Message-ID are recognised
+/// under another UIDVALIDITY, even if they were not retrieved.
 #[test]
 fn names_from_another_server_stay_with_their_messages_when_uidvalidity_changes() {
     let state = TempDir::new().unwrap();

@@ -1,4 +1,5 @@
-//! Messages that the upstream has and does not deliver: a notice takes their place, and nothing happens to them.
+//! Messages that the upstream has but does not deliver: a notice takes their place, and the messages themselves stay as
+//! they are.
 
 use std::{
     sync::{
@@ -22,12 +23,13 @@ const WITHOUT_DATA: &str = "{tag} OK FETCH completed.\r\n";
 const BODY: &str = "UID FETCH 2 (UID BODY";
 const FIELDS: &str = "UID FETCH 2 (UID RFC822.SIZE INTERNALDATE BODY.PEEK[HEADER.FIELDS (FROM TO SUBJECT DATE)])";
 
-/// Three messages; a request for any part of the second's content is answered like this. It exists, and its header is known.
+/// Three messages. `answer` is the answer to any request for content of the second, which exists and whose header can
+/// be fetched.
 fn mailbox(answer: impl Steps) -> Answers {
     known().on(BODY, answer)
 }
 
-/// Three messages; the second exists, and its header is known.
+/// Three messages; the second exists, and its header can be fetched.
 fn known() -> Answers {
     let header = "From: a2@example.org\r\nTo: b@example.org\r\nSubject: number 2\r\nDate: Mon, 1 Jan 2024 00:00:00 +0000\r\n\r\n";
     let fields = format!(
@@ -47,14 +49,14 @@ fn setup(peer: &Peer, state: &TempDir) -> Setup {
     Setup::new(peer.address()).table(&format!("[state]\ndir = {:?}", state.path()))
 }
 
-/// A session that asks for the second message in vain, and ends.
+/// A session that asks for the second message in vain.
 fn in_vain(gateway: &Gateway) {
     let mut pop = Pop::log_in(gateway.address(), "eva");
     pop.err("RETR 2", "-ERR [SYS/TEMP]");
     pop.quit();
 }
 
-/// RETR 2, which must bring a notice.
+/// Sends RETR 2, which must bring a notice.
 fn notice(pop: &mut Pop) -> String {
     let (octets, notice) = pop.retr(2);
     assert_eq!(octets, notice.len() as u64);
@@ -63,7 +65,8 @@ fn notice(pop: &mut Pop) -> String {
     notice
 }
 
-/// After a session in vain, one that gets a notice in the second message's place, and the third message; then the end.
+/// After a session in vain, another session gets a notice in the second message's place, and the third message. Then
+/// the gateway is stopped.
 fn a_notice_and_a_message(gateway: Gateway) {
     in_vain(&gateway);
     let mut pop = Pop::log_in(gateway.address(), "eva");
@@ -158,7 +161,7 @@ fn top_of_what_is_not_delivered() {
     }
 }
 
-/// The parts may be all that the server can't make.
+/// Perhaps the server only fails to take the message apart, so TOP fetches the whole message.
 #[test]
 fn top_from_the_whole_message() {
     let long = [mail::simple(2), b"more\r\n".repeat(1000)].concat();
@@ -187,7 +190,7 @@ fn deleting_the_notice_deletes_no_message() {
         pop.quit();
         gateway.stop();
 
-        // A device that leaves mail for some days deletes it without a look.
+        // A device that leaves mail for some days deletes it without retrieving it again.
         let gateway = setup(&peer, &state).maildrop(policy).start();
         let mut pop = Pop::log_in(gateway.address(), "eva");
         pop.ok("DELE 2");
@@ -196,7 +199,7 @@ fn deleting_the_notice_deletes_no_message() {
         assert_eq!(pop.stat().0, 2);
         assert_eq!(pop.retr(2).1, mail::simple(3));
         pop.quit();
-        // It is hidden from the login that deleted it.
+        // The message is hidden from the login that deleted the notice.
         let mut pop = Pop::log_in(gateway.address(), "ida");
         assert_eq!(pop.stat().0, 3);
         pop.quit();
@@ -273,7 +276,8 @@ fn what_passes_gets_no_notice() {
     }
 }
 
-/// A gateway whose clock can be moved, and that waits for two seconds to learn that a literal has ended early.
+/// A gateway whose clock can be moved. With two seconds for the upstream, it soon notices that a literal has ended
+/// early.
 fn with_clock(peer: &Peer) -> Option<Gateway> {
     let setup = Setup::new(peer.address()).limit("upstream_seconds = 2");
     Some(setup.movable_clock()?.start())
@@ -364,7 +368,7 @@ fn a_content_that_breaks_off_each_time_gets_a_notice() {
 fn what_was_delivered_after_all_is_a_message_like_any() {
     let good = || Answers::of((1..=3).map(mail::simple));
     let bad = || mailbox(WITHOUT_DATA);
-    // In between: the next failure is a first one again.
+    // The message is delivered in between, so the next failure counts as the first again.
     let peer = Peer::start_each(vec![bad(), good(), bad(), bad()]);
     let gateway = Setup::new(peer.address()).start();
     in_vain(&gateway);
@@ -376,7 +380,7 @@ fn what_was_delivered_after_all_is_a_message_like_any() {
     notice(&mut pop);
     pop.quit();
 
-    // After a notice: it is delivered, and then it is deleted.
+    // The message is delivered after a notice, and then it is deleted.
     let peer = Peer::start_each(vec![bad(), bad(), good()]);
     let gateway = Setup::new(peer.address()).start();
     in_vain(&gateway);
@@ -392,7 +396,8 @@ fn what_was_delivered_after_all_is_a_message_like_any() {
     assert_eq!(peer.count("UID EXPUNGE 2"), 1);
 }
 
-/// One that is asked for in a set costs its neighbours nothing, and later on it is left out of sets.
+/// If the message was asked for in a set, the others of the set are delivered all the same. Later it is left out of
+/// sets.
 #[test]
 fn read_ahead_goes_around_it() {
     let two = [body_of(1, &mail::simple(1)), body_of(3, &mail::simple(3))].map(|answer| {
@@ -409,7 +414,7 @@ fn read_ahead_goes_around_it() {
     });
     let peer = Peer::start(answers);
     let gateway = Setup::new(peer.address()).start();
-    // How the device reads is known after its first session.
+    // After the first session the gateway knows that the device fetches in a row.
     let mut pop = Pop::log_in(gateway.address(), "eva");
     (1..=3).for_each(|number| assert_eq!(pop.retr(number).1, mail::simple(number)));
     pop.quit();

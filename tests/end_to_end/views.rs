@@ -1,4 +1,4 @@
-//! Which messages a device sees: of which folders, in which order, and what stands in the place of those too large for it.
+//! Which messages a device sees: their folders, their order, and notices in the place of those that are too large.
 
 use std::collections::HashSet;
 
@@ -13,7 +13,7 @@ fn shown(pop: &mut Pop) -> Vec<usize> {
         .collect()
 }
 
-/// What `login` sees with these keys.
+/// The messages that `login` sees with these keys.
 fn seen(dovecot: &Dovecot, keys: &[&str], login: &str) -> Vec<usize> {
     let setup = keys
         .iter()
@@ -25,7 +25,7 @@ fn seen(dovecot: &Dovecot, keys: &[&str], login: &str) -> Vec<usize> {
     shown
 }
 
-/// A mailbox whose simple mail N came on day N: INBOX has 1, 3, 5, 6, Lists 2, 4.
+/// A mailbox in which simple mail N arrived on day N: INBOX has 1, 3, 5 and 6, and Lists has 2 and 4.
 fn two_folders(dovecot: &Dovecot) -> Imap {
     let mut imap = dovecot.imap("eva");
     for (folder, number) in [
@@ -53,7 +53,7 @@ fn folders_merge_in_order_of_arrival() {
     );
     assert_eq!(seen(&dovecot, &[merged, "newest = 3"], "eva"), [4, 5, 6]);
 
-    // Deletes go to the folder that each message is in; what is known of both serves the next session.
+    // Each message is deleted in its own folder, and the next session uses what is known of both folders.
     let gateway = Setup::new(dovecot.address())
         .maildrop(merged)
         .limit("parked_seconds = 60")
@@ -176,7 +176,7 @@ fn a_notice_stands_in_the_place_of_what_is_too_large() {
     pop.quit();
 }
 
-/// Whoever sends large mail with a large header does not fill the memory of sessions.
+/// Large mails with a large header must not fill the memory of sessions.
 #[test]
 fn a_notice_repeats_no_endless_subject() {
     let header = format!("From: Eva\r\nSubject: {}\r\n\r\n", "x".repeat(100_000));
@@ -204,7 +204,7 @@ fn a_notice_repeats_no_endless_subject() {
     pop.quit();
 }
 
-/// To the second, wherever the server is: one west of Greenwich has another day than we for hours.
+/// Arrival counts to the second, in every time zone: at a server in the west, it is still yesterday for some hours.
 #[test]
 fn recent_mail_is_what_came_within_so_many_times_24_hours() {
     let hours_ago = |hours| {
@@ -217,7 +217,7 @@ fn recent_mail_is_what_came_within_so_many_times_24_hours() {
         let arrived = hours_ago(hours);
         listing += &format!("* {uid} FETCH (UID {uid} RFC822.SIZE 122 INTERNALDATE \"{arrived}\")\r\n");
     }
-    // Nobody knows when it came.
+    // The server does not know when this message arrived.
     listing += "* 4 FETCH (UID 4 RFC822.SIZE 122 INTERNALDATE NIL)\r\n";
     let answers = Answers::of((1..=4).map(mail::simple));
     let peer = Peer::start(answers.on("UID FETCH 1:* (UID RFC822.SIZE INTERNALDATE)", listing + "{tag} OK\r\n"));

@@ -9,7 +9,7 @@ pub(super) fn error(text: &str) -> String {
     Config::parse(text, Path::new("")).unwrap_err().to_string()
 }
 
-/// Appends `text` to a valid upstream (3 lines) and expects an error that begins with `start` and has `part` in it.
+/// Appends `text` to a valid upstream (3 lines). Expects an error that begins with `start` and contains `part`.
 #[track_caller]
 pub(super) fn expect(text: &str, start: &str, part: &str) {
     let error = error(&format!("{UPSTREAM}{text}"));

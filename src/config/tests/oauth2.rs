@@ -6,7 +6,7 @@ use crate::config::{
     load::layered,
 };
 
-/// `text`, which is an upstream with OAuth2, with a state and an account that suit it.
+/// Puts `text`, which is an upstream with OAuth2, behind a state and an account that suit it.
 fn around(text: &str) -> String {
     format!(
         "[state]\ndir = \"data\"\nkey = \"0123456789abcdef0123456789abcdef\"\n[[account]]\nlogin = \"pbx\"\npassword = \"p\"\n\
@@ -29,7 +29,7 @@ fn upstream(text: &str) -> (std::sync::Arc<Upstream>, std::sync::Arc<OAuth2>) {
     (upstream, oauth2)
 }
 
-/// Expects an error about `key` of `[upstream.home.oauth2]`, with `part` in it.
+/// Expects an error about `key` of `[upstream.home.oauth2]` that contains `part`.
 #[track_caller]
 fn expect(text: &str, key: &str, part: &str) {
     let error = error(&around(text));

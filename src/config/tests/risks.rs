@@ -116,7 +116,8 @@ fn expunge_on_gmail() {
     );
 }
 
-/// Accounts share the keys of their upstream, so one line is for all. An upstream without `logins` only gives defaults.
+/// Accounts share the keys of their upstream, so one warning is for all. An upstream without `logins` only gives
+/// defaults.
 #[test]
 fn a_risk_is_told_once() {
     let account = |login: &str, keys: &str| {

@@ -114,7 +114,7 @@ impl Verifier<'_> {
         }
     }
 
-    /// Verifies a rule for many mailboxes: each login must have a password of its own, and the provider must trust the
+    /// Verifies a rule for many mailboxes. Each login must have a password of its own, and the provider must trust the
     /// application with all mailboxes.
     fn rule(&mut self, path: &str, login: &str, secret: Option<&LocalSecret>, upstream: &Upstream) -> Checked<()> {
         let key = |name: &str| format!("{path}.{name}");

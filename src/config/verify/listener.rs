@@ -11,8 +11,8 @@ use crate::config::{Account, ClientCertificates, Listener, ListenerTls, LocalSec
 const DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 110);
 
 impl Listener {
-    /// Loopback, private (RFC 1918, RFC 4193) and link-local networks, which may use plain text unless `allow` says
-    /// otherwise.
+    /// Loopback, private (RFC 1918, RFC 4193) and link-local networks. Unless `allow` says otherwise, only they may use
+    /// plain text.
     pub fn private_networks() -> Vec<IpNet> {
         networks(&[
             ([127, 0, 0, 0], 8),
@@ -78,8 +78,8 @@ impl Verifier<'_> {
         failed.map(|()| verified)
     }
 
-    /// Notes a mistake if APOP is offered, but no account can use it: it needs a password that is stored as it is.
-    /// Called if nothing else is wrong.
+    /// Notes a mistake if APOP is offered, but no account can use it, because none has a password in plain text. Called
+    /// only if nothing else is wrong.
     pub(super) fn challenges_can_be_answered(&mut self, listeners: &[Listener], accounts: &[Account]) {
         if accounts
             .iter()
@@ -136,8 +136,8 @@ impl Verifier<'_> {
         })
     }
 
-    /// Notes a mistake if `listener`, whose path is `path`, can't ask devices for certificates, or doesn't ask all of
-    /// them although it must.
+    /// Notes a mistake if `listener` cannot ask devices for certificates, or must ask all of them and does not. `path`:
+    /// the path of its key.
     fn client_certificates(&mut self, path: &str, listener: &keys::Listener, certificates: &[(String, keys::Tls)]) {
         let clients = listener.client_certificates;
         if clients == ClientCertificates::Off {

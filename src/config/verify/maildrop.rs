@@ -50,7 +50,7 @@ impl<'a> Place<'a> {
     }
 }
 
-/// The keys that the preset gives, which apply if the upstream does not give them.
+/// The maildrop keys of the preset, which apply if the upstream does not give them.
 pub(super) fn of_preset(preset: Option<&Preset>) -> Layer<Maildrop> {
     let on_delete = preset.and_then(|preset| preset.on_delete.as_deref());
     Layer::of(on_delete.map(|word| ("on_delete", word)))
@@ -74,8 +74,8 @@ impl Verifier<'_> {
             OnDelete::Expunge | OnDelete::Hide => None,
         };
         if let Some(folder) = target.filter(|folder| folders.contains(folder)) {
-            // Blames the key of this table that decides where a delete moves to. If no such key is given, `folder` is
-            // wrong.
+            // Blames the key of this table that decides where deleted messages go. If the table has no such key,
+            // `folder` is wrong.
             let moves = matches!(maildrop.on_delete, OnDelete::MoveTo(_));
             let decides = ["on_delete", "trash_folder", "on_delete"][usize::from(!moves)..].iter();
             let key = decides.copied().find(|name| place.own.gives(name)).unwrap_or("folder");
@@ -126,7 +126,7 @@ impl Verifier<'_> {
         })
     }
 
-    /// Reads a file once, even if several accounts share it.
+    /// Reads the file only once, even if several accounts share it.
     fn uidl_import(&mut self, path: &str, file: &FileName) -> Checked<Arc<UidlImport>> {
         let shown = self.directory.join(&file.0);
         if let Some(read) = self.imports.get(&shown) {

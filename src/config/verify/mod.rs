@@ -72,7 +72,7 @@ struct Verifier<'a> {
     warnings: Vec<String>,
     /// Every file that the configuration names.
     files: Vec<PathBuf>,
-    /// Those of them that popgate is not permitted to read.
+    /// Those files that popgate is not permitted to read.
     denied: Vec<PathBuf>,
     /// Keys of secrets that are written in the file itself.
     literal: Vec<String>,
@@ -91,7 +91,7 @@ impl Verifier<'_> {
         let upstreams = self.upstreams(document.upstream, state.as_ref().ok());
         let accounts = self.accounts(document.account, &upstreams);
         let upstreams = upstreams.verified();
-        // Reported only if nothing else is wrong: another mistake may be the cause.
+        // Checked only if nothing else is wrong, because another mistake may be the cause.
         if self.sources.mistakes.is_empty() {
             self.somebody_can_log_in(
                 upstreams.as_deref().unwrap_or_default(),

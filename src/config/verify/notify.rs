@@ -8,7 +8,6 @@ use super::{
 };
 use crate::config::{Notify, keys};
 
-/// One day in seconds.
 const DAY: u64 = 24 * 3600;
 
 impl Verifier<'_> {

@@ -19,7 +19,7 @@ use crate::config::{
     value::{FileName, SecureUrl, Tenant},
 };
 
-/// Google's key file for a service account: the fields that popgate needs.
+/// Google's key file for a service account: the fields that popgate uses.
 #[derive(Deserialize)]
 struct GoogleKey {
     client_email: String,
@@ -124,7 +124,8 @@ impl Verifier<'_> {
         })
     }
 
-    /// Checks that the provider of `preset` has the grant `word`. The grant by device codes has a message of its own.
+    /// Checks that the provider of `preset` has the grant `word`. If that is the grant by device codes, `endpoints`
+    /// reports it.
     fn has_grant(
         &mut self,
         path: &str,
@@ -221,7 +222,7 @@ impl Verifier<'_> {
             (None, Some(known)) => Ok(known.grant),
             (None, None) if oauth2.device_url.is_some() => Ok(GrantWord::Device),
             (None, None) if oauth2.authorize_url.is_some() => Ok(GrantWord::Code),
-            // One of the two is given, but wrong.
+            // One of the two URLs is given, but wrong.
             (None, None)
                 if ["device_url", "authorize_url"]
                     .iter()
@@ -283,7 +284,7 @@ impl Verifier<'_> {
             Some(google) => (google.private_key_id, Some(google.client_email), google.token_uri),
             None => (None, None, None),
         };
-        // The key file itself says where to send its assertions.
+        // The key file says where to send assertions.
         if let Some(url) = &token_url
             && let Err(wrong) = SecureUrl::read(&Raw::Text(url))
         {
@@ -323,7 +324,7 @@ impl Verifier<'_> {
     }
 }
 
-/// `N` must be the length of the algorithm's digests.
+/// The digest of a certificate. `N` must be the length of the algorithm's digests.
 fn thumbprint<const N: usize>(algorithm: &'static Algorithm, der: &[u8]) -> [u8; N] {
     let mut thumbprint = [0; N];
     thumbprint.copy_from_slice(digest(algorithm, der).as_ref());

@@ -1,4 +1,4 @@
-//! `[state]`
+//! Verifies `[state]`.
 
 use super::{
     Verifier,
@@ -6,7 +6,7 @@ use super::{
 };
 use crate::config::{Secret, SharedState, State, keys, state::host_name};
 
-/// Octets of a key that seals; less could be guessed.
+/// The least octets of a key that seals tokens. A shorter key could be guessed.
 const LEAST_KEY: usize = 32;
 
 impl Verifier<'_> {

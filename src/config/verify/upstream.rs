@@ -43,7 +43,7 @@ impl Verifier<'_> {
         let mut forwarded: BTreeMap<String, String> = BTreeMap::new();
         for (name, upstream) in upstreams {
             let path = format!("upstream.{name}");
-            // A variable could not tell these two names apart.
+            // An environment variable could not tell these two names apart.
             let folded = |name: &str| name.to_ascii_lowercase().replace('-', "_");
             if let Some(twin) = verified.0.keys().find(|other| folded(other) == folded(&name)) {
                 let what = format!("differs from [upstream.{twin}] only in case or `-` and `_`");
@@ -83,7 +83,7 @@ impl Verifier<'_> {
         let tls = upstream
             .tls
             .unwrap_or_else(|| named.map_or(UpstreamTls::Implicit, |preset| preset.tls.into()));
-        // RFC 8314 §7.3: 993 is IMAP over TLS; RFC 9051 §2.1: 143 is IMAP.
+        // 993 is the port of IMAP over TLS (RFC 8314 §7.3), 143 that of IMAP (RFC 9051 §2.1).
         let standard_port = match named {
             Some(preset) if tls == preset.tls.into() => preset.port,
             _ if matches!(tls, UpstreamTls::Implicit | UpstreamTls::Legacy) => 993,

@@ -1,4 +1,4 @@
-//! What several keys need: required keys, files, secrets.
+//! Checks that several keys need: required keys, files, secrets.
 
 use std::{
     fs::File,
@@ -12,10 +12,10 @@ use crate::{
     types::read_file,
 };
 
-/// A value, or [`Noted`] if there is a mistake, which has been noted.
+/// A value, or [`Noted`] if it has a mistake.
 pub(super) type Checked<T> = Result<T, Noted>;
 
-/// The mistake has been noted already.
+/// There is a mistake, and it has been noted.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Noted;
 
@@ -75,8 +75,8 @@ impl Verifier<'_> {
         self.wrong(path, format!("{}: {reason}", file.display()), help)
     }
 
-    /// Reads a secret from `path` itself, or from the file that `path`_file names. Both is an error; `None` if neither
-    /// is given.
+    /// The secret that is given by `path` itself, or by the file that `path`_file names. Giving both is a mistake;
+    /// `None` if neither is given.
     pub(super) fn secret(
         &mut self,
         path: &str,
@@ -101,8 +101,8 @@ impl Verifier<'_> {
             }
             (None, Some(file)) => {
                 let mut octets = self.read(&file_path, &file)?;
-                // Editors and `echo` add a line end, which is removed. Nothing else is removed: a space may belong to
-                // the secret.
+                // Editors and `echo` add a line end, which is removed. Nothing else is removed, because a space may
+                // belong to the secret.
                 if octets.ends_with(b"\n") {
                     octets.pop();
                     if octets.ends_with(b"\r") {

@@ -7,7 +7,7 @@ use super::{
 use crate::config::{Web, keys};
 
 impl Verifier<'_> {
-    /// `None` if no key of `[web]` is given.
+    /// Verifies `[web]`; `None` if none of its keys is given.
     pub(super) fn web(&mut self, web: keys::Web) -> Checked<Option<Web>> {
         let password = self.secret("web.admin_password", web.admin_password, web.admin_password_file);
         if web.address.is_none() && web.public_url.is_none() && matches!(password, Ok(None)) {

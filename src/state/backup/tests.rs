@@ -83,7 +83,7 @@ fn every_cut_is_noticed() {
 fn every_changed_octet_is_noticed() {
     let octets = few();
     for at in 0..octets.len() {
-        // A flipped bit, another line end, and what may pass for white space.
+        // A flipped bit, another line end, and an octet that may pass for white space.
         for other in [octets[at] ^ 1, octets[at] ^ 0x20, b'\n', b' ', 0] {
             let mut changed = octets.clone();
             changed[at] = other;
@@ -122,7 +122,7 @@ fn what_else_a_file_may_be_is_told() {
     ] {
         assert!(matches!(Backup::read(foreign), Err(NoBackup::Foreign)));
     }
-    // Is not read to its end.
+    // An endless line is not read to its end.
     let endless = io::BufReader::new(io::repeat(b'x'));
     assert!(matches!(Backup::read(endless), Err(NoBackup::Foreign)));
     let newer = b"{\"popgate_backup\":2,\"made\":1,\"by\":\"7.0\",\"more\":[]}\nwhatever";

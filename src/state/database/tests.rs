@@ -1,4 +1,4 @@
-//! The file as it fails, is shared and is visited.
+//! The file: how it fails, how it is shared, and how another process opens it.
 
 use std::any::Any;
 

@@ -1,4 +1,4 @@
-//! What is to be written shares transactions.
+//! Changes share transactions.
 
 use tokio::task::{JoinHandle, yield_now};
 
@@ -29,14 +29,14 @@ fn open() -> (tempfile::TempDir, Arc<FileStore>) {
     (dir, store)
 }
 
-/// Marks of so many logins, asked to be kept and waiting for their turn.
+/// Marks of [`LOGINS`] logins, which are to be kept and wait for their turn.
 async fn queue(store: &Arc<FileStore>) -> Vec<JoinHandle<Result<(), Unavailable>>> {
     let mut waiting = Vec::new();
     for login in 0..LOGINS {
         let store = store.clone();
         waiting.push(tokio::spawn(async move {
             let marks = Replaced {
-                // Every fifth follows from what is not there.
+                // Every fifth replaces marks that are not there.
                 was: (login % 5 == 0).then(|| Ok(marks(6))),
                 is: Some(Ok(marks(login))),
             };
@@ -121,7 +121,7 @@ async fn a_damaged_database_costs_no_token() {
     assert_eq!(store.token(&consent()).await, Ok(Some(b"sealed".to_vec())));
 }
 
-/// Earlier versions kept tokens among the records.
+/// Earlier versions kept tokens in the database.
 #[tokio::test]
 async fn tokens_of_an_earlier_version_move_out_of_the_database() {
     let (dir, store) = open();

@@ -11,10 +11,10 @@ use crate::state::{Consent, Kept, Marked, MemoryStore, Parts, Replacement, Whose
 const LEASE: Duration = Duration::from_secs(20);
 const SECOND: Duration = Duration::from_secs(1);
 
-/// By login: the name of who holds its maildrop, and until when.
+/// By login: the name of the holder, and until when it holds the maildrop.
 type Holders = HashMap<String, ([u8; 16], Instant)>;
 
-/// A store in memory that knows who holds what, as all processes see it.
+/// A store in memory that knows who holds which maildrop, as all processes see it.
 #[derive(Debug, Default)]
 struct Shared {
     records: MemoryStore,
@@ -180,7 +180,7 @@ async fn a_session_that_hangs_up_while_it_asks_leaves_nothing() {
     held.check().await.unwrap();
 }
 
-/// The process sleeps for longer than the lease, or cannot reach the store.
+/// The process is suspended for longer than the lease, or cannot reach the store.
 #[tokio::test(start_paused = true)]
 async fn a_lease_that_is_not_renewed_lapses_before_another_can_have_it() {
     let (store, here, there) = two();
@@ -202,7 +202,7 @@ async fn a_lease_that_is_not_renewed_lapses_before_another_can_have_it() {
 async fn who_has_lost_the_maildrop_is_told() {
     let (store, here, there) = two();
     let lease = enter(&here, Duration::ZERO).await.unwrap();
-    // A failover forgets it, and another session is faster.
+    // A failover loses the lease, and another session is faster.
     store.held.lock().unwrap().clear();
     let other = enter(&there, Duration::ZERO).await.unwrap();
     let begun = Instant::now();
@@ -222,7 +222,7 @@ async fn what_a_store_has_forgotten_is_taken_again() {
     tokio::time::sleep(6 * SECOND).await;
     assert!(enter(&there, Duration::ZERO).await.is_none());
     lease.check().await.unwrap();
-    // But not behind a session that leaves.
+    // But the maildrop is not taken again after its session has left.
     let entry = lease.entry.clone().unwrap();
     lease.leave(None).await;
     here.0.renew(&[entry]).await;

@@ -1,4 +1,4 @@
-//! Backups of a store under way, and what restoring does to the files of a directory.
+//! Backups of a store that is in use, and how restoring changes the files of a directory.
 
 use std::{fs, sync::Arc};
 
@@ -25,7 +25,7 @@ fn consent() -> Consent {
     }
 }
 
-/// The octets of a backup of `store`; what `between` does comes after the first parts.
+/// The octets of a backup of `store`. `between` runs after the first parts.
 async fn back_up(store: &dyn StateStore, between: impl AsyncFnOnce()) -> Result<Vec<u8>, Unavailable> {
     let mut writer = BackupWriter::begin(Vec::new(), 1).unwrap();
     let mut parts = store.parts().await?;
@@ -128,7 +128,7 @@ async fn what_was_there_is_left_beside() {
     drop(store);
     let [records, tokens] = [database::FILE, tokens::FILE].map(|name| dir.path().join(name));
     let before = [fs::read(&records).unwrap(), fs::read(&tokens).unwrap()];
-    // What a command that was killed has left.
+    // A command that was killed has left this.
     fs::write(dir.path().join("state.redb.new"), b"half").unwrap();
     let backup = backup_of(300).await;
     let mut names = Vec::new();
@@ -192,14 +192,14 @@ async fn nothing_changes_while_somebody_has_the_directory() {
     is_kept(&store, 5).await;
 }
 
-/// As where root restores the state of a gateway that runs as another user.
+/// This happens if root restores the state of a gateway that runs as another user.
 #[tokio::test]
 async fn restored_files_belong_to_the_owner_of_the_directory() {
     use std::os::unix::fs::{MetadataExt, chown};
     const NOBODY: u32 = 65_534;
     let dir = directory();
     if chown(dir.path(), Some(NOBODY), Some(NOBODY)).is_err() {
-        return; // Others than root give no files away.
+        return; // Only root can give files away.
     }
     for _ in 0..2 {
         restore(dir.path(), &backup_of(3).await).unwrap();

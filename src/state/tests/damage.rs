@@ -1,4 +1,4 @@
-//! A file after a kill, and what becomes of damaged ones.
+//! A file after a kill, and how damaged files are treated.
 
 use std::{fs, path::Path};
 
@@ -10,10 +10,10 @@ use crate::state::{
 };
 use crate::types::Uid;
 
-/// Users and the messages of each, as `sound_file` keeps them.
+/// Users, and how many messages each has, as `sound_file` keeps them.
 const KEPT: [(&str, u32); 4] = [("small", 3), ("alike", 3), ("middling", 700), ("large", 9_000)];
 
-/// What the login of the same name as the user has done.
+/// The marks of the login with the same name as the user.
 fn marks(count: u32) -> Marks {
     Marks {
         uid_validity: 7,
@@ -64,13 +64,13 @@ async fn keep(store: &dyn StateStore) {
     }
 }
 
-/// The octets of a file with [`KEPT`] in it, closed well or left as by `kill -9`.
+/// The octets of a file with [`KEPT`] in it, closed properly or left as by `kill -9`.
 async fn sound_file(closed: bool) -> Vec<u8> {
     let dir = directory();
     let store = FileStore::open(dir.path()).unwrap();
     keep(&store).await;
-    // Where the header of a file left open is damaged, its last transaction can't be told from one that never came to its
-    // end, and is undone. So the last is none of what tests look at.
+    // If the header of a file that was left open is damaged, redb cannot tell whether the last transaction was
+    // completed, and undoes it. So the last transaction is one that no test looks at.
     store.set_index(&mailbox("last"), index(1)).await;
     if closed {
         drop(store);
@@ -79,8 +79,9 @@ async fn sound_file(closed: bool) -> Vec<u8> {
     fs::read(dir.path().join(FILE)).unwrap()
 }
 
-/// What is known is exactly what was kept, and of all but indexes it is said where it can't be read, unless the log has
-/// told that the file was set aside (or there never was one). How many indexes were known.
+/// Checks that every record is known exactly as it was kept. If one is not, an error must say so, unless it is an
+/// index, or the log has said that the file was set aside (or there never was one). Returns how many indexes were
+/// known.
 async fn exact_or_told(store: &dyn StateStore, is_new: bool, case: &str) -> usize {
     let mut known = 0;
     for (user, count) in KEPT {
@@ -115,7 +116,7 @@ fn is_new(dir: &Path, octets: &[u8]) -> bool {
     octets.is_empty() || !set_aside(dir).is_empty()
 }
 
-/// Whoever only visits finds what is kept, or says that it is damaged and leaves it.
+/// A process other than the gateway finds what is kept, or says that the file is damaged and leaves it as it is.
 async fn is_left(octets: &[u8], case: &str) {
     let dir = directory();
     fs::write(dir.path().join(FILE), octets).unwrap();
@@ -127,8 +128,8 @@ async fn is_left(octets: &[u8], case: &str) {
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "{case}");
 }
 
-/// Opens a directory with `octets` as its file: everything kept is known exactly or not at all, and the store works.
-/// How many indexes were known.
+/// Opens a directory with `octets` as its file: every record is known exactly or not at all, and the store works.
+/// Returns how many indexes were known.
 async fn survives(octets: &[u8], case: &str) -> usize {
     is_left(octets, case).await;
     let dir = directory();
@@ -158,7 +159,7 @@ async fn an_empty_file_is_a_new_one() {
 async fn a_truncated_file_is_known_exactly_or_not_at_all() {
     for closed in [true, false] {
         let file = sound_file(closed).await;
-        // Every tenth of its length, every tenth octet of the header, and lengths that no page ends at.
+        // Cuts at every tenth of the length, at every tenth octet of the header, and at lengths at which no page ends.
         let tenths = (0..10).map(|tenth| file.len() * tenth / 10);
         let header = (1..4_096).step_by(10);
         let lengths = tenths.chain(header).chain((4_096..file.len()).step_by(997));

@@ -1,4 +1,4 @@
-//! What a file keeps, and other software's files.
+//! What a file keeps, and files of other software.
 
 use std::{fs, path::Path, sync::Arc};
 
@@ -82,7 +82,7 @@ async fn the_same_index_again_writes_nothing() {
     assert!(fs::read(dir.path().join(FILE)).unwrap() != before);
 }
 
-/// Octets of the file a message, where `users` have `messages` each and get one more `rounds` times.
+/// Octets of the file for each message, if `users` have `messages` each and get one more in each of `rounds`.
 async fn octets_a_message(users: u32, messages: u32, rounds: u32) -> f64 {
     let dir = directory();
     let store = FileStore::open(dir.path()).unwrap();
@@ -235,7 +235,7 @@ async fn what_changes_nothing_writes_nothing() {
     assert!(file() == before);
 }
 
-/// Takes pieces of the marks of login "hurt" out of the file.
+/// Removes pieces of the marks of login "hurt" from the file.
 fn lose(dir: &Path, pieces: &[u32]) {
     let database = redb::Database::create(dir.join(FILE)).unwrap();
     let transaction = database.begin_write().unwrap();

@@ -1,4 +1,4 @@
-//! What a session forgets of messages that are gone when it saves what it has listed. This is the same over every store.
+//! What a session forgets about messages that are gone, when it saves its index. This is the same for every store.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::{
     types::UidMap,
 };
 
-/// A session of `login` that has read what is kept leaves `index`.
+/// A session of `login` reads the records, and saves `index`.
 async fn save(store: &Arc<dyn StateStore>, login: &str, index: &Index) {
     let mut state = MailboxState::new(store.clone(), inbox().into(), login.to_owned());
     state.marks().await.unwrap();
@@ -60,7 +60,7 @@ async fn what_is_gone_is_forgotten() {
     );
 }
 
-/// A session that began before a message came must not forget what another has done with it since.
+/// If a session began before a message came, it must not forget what another session has done with that message since.
 #[tokio::test]
 async fn what_came_after_the_index_stays() {
     let store: Arc<dyn StateStore> = Arc::new(MemoryStore::default());

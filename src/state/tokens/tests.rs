@@ -20,7 +20,7 @@ fn open(dir: &TempDir) -> Arc<TokenFile> {
     TokenFile::open(dir.path(), Owner::Us, none).unwrap()
 }
 
-/// A file with a token of each of these.
+/// A file with a token of each of these names.
 async fn with(names: &[&str]) -> TempDir {
     let dir = directory();
     let file = open(&dir);
@@ -63,7 +63,7 @@ async fn every_cut_and_flip_costs_the_lines_that_it_is_in() {
                     None => lost += 1,
                 }
             }
-            // A line end that is cut off at the very end costs nothing.
+            // If only the line end at the very end is cut off, nothing is lost.
             assert!(
                 lost <= if case == "cut" { 3 } else { 2 },
                 "{case} at {place}: {lost} lost"

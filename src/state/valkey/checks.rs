@@ -1,5 +1,5 @@
-//! What is looked at before a gateway serves from a shared store: whether its servers keep what they are told, and whether the
-//! other gateways have the same key.
+//! Checks before a gateway uses a shared store: whether the servers are set up to keep data, and whether the other
+//! gateways have the same key.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -16,25 +16,25 @@ use super::{
 };
 use crate::config::{Secret, SharedState, StateServer};
 
-/// The oldest version, major and minor, of Redis; every Valkey says that it is newer.
+/// The oldest version of Redis, major and minor, that is supported. Every Valkey reports a newer one.
 const OLDEST: (u32, u32) = (7, 0);
-/// How often a gateway says that it is there.
+/// How often a gateway announces itself.
 pub(super) const PULSE: Duration = Duration::from_secs(60);
-/// Seconds after which a gateway that has said nothing is gone.
+/// A gateway that has not announced itself for this many seconds is gone.
 const GONE: u32 = 600;
 
-/// What a gateway tells others of itself.
+/// What a gateway announces of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Replica {
-    /// Of popgate.
+    /// The version of popgate.
     version: String,
-    /// Of the key that tokens are sealed with.
+    /// A fingerprint of the key that tokens are sealed with; `None` if there is no key.
     key: Option<String>,
-    /// Seconds since 1970.
+    /// When it was announced, in seconds since 1970.
     seen: u32,
 }
 
-/// Looks at all servers that have records.
+/// Checks all servers that have records.
 pub(super) async fn servers(link: &Link, options: &SharedState) -> Result<(), Failure> {
     for server in link.primaries().await? {
         let info = information(&link.ask_server(&server, redis::cmd("INFO")).await?)?;
@@ -63,12 +63,12 @@ fn information(answer: &Value) -> Result<BTreeMap<String, String>, Failure> {
     Ok(text.lines().filter_map(pair).collect())
 }
 
-/// Names and values that follow each other.
+/// An answer in which names and values alternate.
 fn pairs(answer: &Value) -> Result<BTreeMap<String, String>, Failure> {
     redis::from_redis_value_ref(answer).map_err(|_| Failure::strange(answer))
 }
 
-/// What is wrong with a server.
+/// Fails with what is wrong with a server.
 fn judge(server: &StateServer, info: &BTreeMap<String, String>, options: &SharedState) -> Result<(), String> {
     let value = |name: &str| info.get(name).map_or("", String::as_str);
     let version = value("redis_version");
@@ -117,7 +117,7 @@ fn judge_fsync(server: &StateServer, settings: &BTreeMap<String, String>) -> Res
 }
 
 impl Replica {
-    /// This gateway, which seals with `key`, now.
+    /// This gateway, which seals with `key`, at this moment.
     pub(super) fn new(key: Option<&Secret>) -> Self {
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -127,7 +127,7 @@ impl Replica {
     }
 }
 
-/// Fails if another gateway than `name` has another key than `us`.
+/// Fails if a gateway other than `name` has another key than `us`.
 pub(super) async fn others(link: &Link, keys: &Keys, name: &str, us: &Replica) -> Result<(), Failure> {
     let registry = keys.replicas();
     let mut command = redis::cmd("HGETALL");
@@ -136,7 +136,7 @@ pub(super) async fn others(link: &Link, keys: &Keys, name: &str, us: &Replica) -
     compare(name, us, &pairs(&answer)?).map_err(Failure::wrong)
 }
 
-/// Tells the others that the gateway `name` is there.
+/// Announces the gateway `name` to the others.
 pub(super) async fn announce(link: &Link, keys: &Keys, name: &str, us: &Replica) -> Result<(), Failure> {
     let registry = keys.replicas();
     let mut command = redis::cmd("HSET");
@@ -147,7 +147,8 @@ pub(super) async fn announce(link: &Link, keys: &Keys, name: &str, us: &Replica)
     link.ask(&registry, &command.into(), Care::Light).await.map(drop)
 }
 
-/// Fails if another gateway that is there has another key. What cannot be read is of another version.
+/// Fails if another gateway that is not gone has another key. An entry that cannot be read is of another version, and
+/// is skipped.
 fn compare(name: &str, us: &Replica, others: &BTreeMap<String, String>) -> Result<(), String> {
     for (other, text) in others {
         let Ok(replica) = serde_json::from_str::<Replica>(text) else {
@@ -174,7 +175,7 @@ fn compare(name: &str, us: &Replica, others: &BTreeMap<String, String>) -> Resul
     Ok(())
 }
 
-/// Tells keys apart without telling them.
+/// Tells keys apart without revealing them.
 fn fingerprint(key: &Secret) -> String {
     let mut context = Context::new(&SHA256);
     context.update(b"popgate state key");

@@ -1,5 +1,6 @@
-//! Connections to the servers of a shared store: to one, to the primary that Sentinels name, or to the nodes of a cluster. One
-//! connection a server carries everything, and a second one what waits for replicas. A lost one is made anew.
+//! Connections to the servers of a shared store: to one server, to the primary that Sentinels name, or to the nodes of
+//! a cluster. Each server has one connection for everything, and a second one for writes that wait for replicas. A lost
+//! connection is replaced.
 
 use std::{
     collections::HashMap,
@@ -27,15 +28,15 @@ use crate::{
     tls,
 };
 
-/// How long it may take until a connection stands.
+/// How long connecting may take.
 const CONNECT: Duration = Duration::from_secs(3);
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(3);
-/// How long a request is tried again while servers are replaced: a failover takes 5 to 8 s.
+/// How long a request is repeated while servers are replaced: a failover takes 5 to 8 s.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The first and the longest pause between two attempts.
 const PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(1)];
-/// Redirections that one request follows.
+/// How often one attempt sends its request, because of redirections or a script that the server does not know yet.
 const REDIRECTIONS: usize = 5;
 
 /// The servers of a store.
@@ -44,15 +45,15 @@ pub(super) struct Link {
     password: Option<Secret>,
     tls: Option<tls::Connector>,
     nodes: Mutex<HashMap<StateServer, Arc<Node>>>,
-    /// The server that Sentinels have named.
+    /// The primary that the Sentinels have named.
     primary: tokio::sync::Mutex<Option<StateServer>>,
-    /// The ranges of slots that nodes of a cluster have, by their ends; empty until they are known.
+    /// Which nodes of a cluster have which slots; empty until this is known.
     slots: tokio::sync::Mutex<Arc<[Range]>>,
-    /// Replicas that confirm a write that must not be lost.
+    /// How many replicas must confirm a write that must not be lost.
     replicas: usize,
 }
 
-/// Slots of a cluster that one node has.
+/// A range of a cluster's slots, which one node has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Range {
     first: u16,
@@ -64,14 +65,14 @@ struct Range {
 #[derive(Debug)]
 struct Node {
     server: StateServer,
-    /// What carries everything.
+    /// The connection for everything else.
     common: tokio::sync::Mutex<Option<Line>>,
-    /// What waits for replicas.
+    /// The connection for writes that wait for replicas.
     durable: tokio::sync::Mutex<Option<Line>>,
     waiting: Waiting,
 }
 
-/// A connection, and since when it stands.
+/// A connection, and since when it exists.
 #[derive(Debug, Clone)]
 struct Line {
     connection: MultiplexedConnection,
@@ -81,13 +82,13 @@ struct Line {
 /// Whether a write must be confirmed by replicas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Care {
-    /// It may be lost with a server.
+    /// The write may be lost with its server.
     Light,
-    /// It must not.
+    /// The write must not be lost.
     Durable,
 }
 
-/// What redis reads and writes.
+/// A stream that redis can use.
 trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
 
@@ -98,7 +99,7 @@ impl fmt::Debug for Link {
 }
 
 impl Link {
-    /// To the servers of `url`; nothing is connected yet.
+    /// A link to the servers of `url`. Nothing is connected yet.
     pub(super) fn new(
         url: StateUrl,
         password: Option<Secret>,
@@ -120,19 +121,19 @@ impl Link {
         })
     }
 
-    /// As it is written.
+    /// The URL as it is configured.
     pub(super) fn url(&self) -> &StateUrl {
         &self.url
     }
 
-    /// The answer to `request`, which is about `key`. It is said again as long as servers are replaced, so it must be one that may be
-    /// said twice.
+    /// Sends `request`, which is about `key`, and returns the answer. Repeats the request while servers are replaced,
+    /// so it must be one that can be repeated without harm.
     pub(super) async fn ask(&self, key: &[u8], request: &Request, care: Care) -> Result<Value, Failure> {
         let place = Place::Slot(slot(key));
         self.ask_at(&place, request, care).await
     }
 
-    /// The same of one server.
+    /// Like [`Link::ask`], for a command to one server.
     pub(super) async fn ask_server(&self, server: &StateServer, command: Cmd) -> Result<Value, Failure> {
         self.ask_at(&Place::Server(server.clone()), &command.into(), Care::Light)
             .await
@@ -155,7 +156,7 @@ impl Link {
         }
     }
 
-    /// One attempt. What has proved wrong is forgotten: a connection, the primary, the slots.
+    /// Makes one attempt. If it fails, forgets what may be wrong: a connection, the primary, the slots.
     async fn attempt(&self, place: &Place, request: &Request, care: Care) -> Result<Value, Failure> {
         let begun = Instant::now();
         let mut server = self.server_of(place).await?;
@@ -218,7 +219,7 @@ impl Link {
         answered.map_err(|error| Failure::of(&node.server, &error))
     }
 
-    // Which server.
+    // Which server a request goes to.
 
     async fn server_of(&self, place: &Place) -> Result<StateServer, Failure> {
         match (place, &self.url.servers) {
@@ -236,7 +237,7 @@ impl Link {
         }
     }
 
-    /// The servers that together have all keys.
+    /// The servers that have all keys together.
     pub(super) async fn primaries(&self) -> Result<Vec<StateServer>, Failure> {
         let StateServers::Cluster(seeds) = &self.url.servers else {
             return Ok(vec![self.server_of(&Place::Slot(0)).await?]);
@@ -253,7 +254,7 @@ impl Link {
         Ok(nodes)
     }
 
-    /// The primary that the Sentinels name; it is asked itself whether it is one.
+    /// The primary that the Sentinels name. The server itself must confirm that it is a primary.
     async fn primary(&self, sentinels: &[StateServer], service: &str) -> Result<StateServer, Failure> {
         let mut primary = self.primary.lock().await;
         if let Some(primary) = &*primary {
@@ -294,7 +295,7 @@ impl Link {
         }
     }
 
-    /// The slots of the cluster, as the first node tells that answers.
+    /// The slots of the cluster, as the first node that answers reports them.
     async fn ranges(&self, seeds: &[StateServer]) -> Result<Arc<[Range]>, Failure> {
         let mut slots = self.slots.lock().await;
         if !slots.is_empty() {
@@ -334,14 +335,15 @@ impl Link {
         *self.slots.lock().await = Arc::new([]);
     }
 
-    /// Forgets the connection to `node`, unless it was made since `begun`, and that the node is the primary.
+    /// Forgets the connection to `node`, unless it was made after `begun`. Also forgets the slots, and the primary if
+    /// it is `node`.
     async fn forget(&self, node: &Node, care: Care, begun: Instant) {
         node.line(care).lock().await.take_if(|line| line.made <= begun);
         self.primary.lock().await.take_if(|primary| *primary == node.server);
         self.forget_slots().await;
     }
 
-    // Connections.
+    // The connections.
 
     fn nodes(&self) -> MutexGuard<'_, HashMap<StateServer, Arc<Node>>> {
         self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
@@ -359,7 +361,7 @@ impl Link {
         self.nodes().entry(server.clone()).or_insert_with(new).clone()
     }
 
-    /// The connection of `place`; one caller makes it, and the others wait for it.
+    /// The connection in `place`. If there is none, one caller makes it, and the others wait for it.
     async fn line(&self, node: &Node, place: &tokio::sync::Mutex<Option<Line>>) -> Result<Line, Failure> {
         let mut line = place.lock().await;
         if let Some(line) = &*line {
@@ -372,7 +374,7 @@ impl Link {
         let connecting = async {
             let stream = TcpStream::connect((server.host.as_str(), server.port)).await;
             let stream = stream.map_err(|error| Failure::unreachable(server, &error))?;
-            // Nothing that is asked is worth waiting for more.
+            // Requests are small, and must not wait for more data. If this fails, they are only slower.
             let _ = stream.set_nodelay(true);
             let stream: Box<dyn Io> = match &self.tls {
                 Some(tls) => {
@@ -395,7 +397,7 @@ impl Link {
     /// Logs in and selects the database.
     async fn greet(&self, server: &StateServer, stream: Box<dyn Io>, purpose: Purpose) -> Result<Line, Failure> {
         let mut info = RedisConnectionInfo::default().set_skip_set_lib_name();
-        // Sentinels that have no password of their own refuse ours.
+        // A Sentinel without a password would refuse ours, and the connection with it: Sentinels get it below.
         if let Some(password) = self.password.as_ref().filter(|_| purpose == Purpose::Records) {
             if let Some(user) = &self.url.user {
                 info = info.set_username(user);
@@ -416,7 +418,8 @@ impl Link {
         {
             let mut login = redis::cmd("AUTH");
             login.arg(&self.url.user).arg(password.expose());
-            // Refused by one that knows no password; what it does not tell us then it says itself.
+            // A Sentinel without a password refuses this, and works nevertheless. If a Sentinel has another password,
+            // its next answer is an error that says so.
             let _: Result<Value, RedisError> = login.query_async(&mut connection).await;
         }
         Ok(Line {
@@ -435,12 +438,12 @@ impl Node {
     }
 }
 
-/// Where a request goes.
+/// Which server a request goes to.
 #[derive(Debug, Clone)]
 enum Place {
-    /// To the server that has this slot.
+    /// The server that has this slot.
     Slot(u16),
-    /// To this one.
+    /// This server.
     Server(StateServer),
 }
 
@@ -451,7 +454,7 @@ enum Purpose {
     Sentinel,
 }
 
-/// The ranges of CLUSTER SLOTS as `server` has told them; it may leave out its own host.
+/// The ranges in an answer to CLUSTER SLOTS from `server`, which may leave out its own host.
 fn ranges_of(answer: &Value, server: &StateServer) -> Option<Vec<Range>> {
     let Value::Array(ranges) = answer else { return None };
     let range = |range: &Value| {

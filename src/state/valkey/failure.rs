@@ -1,4 +1,4 @@
-//! Why a shared store did not do what it was asked.
+//! Why a request to a shared store failed.
 
 use std::{fmt, sync::Arc};
 
@@ -6,31 +6,31 @@ use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 use crate::config::StateServer;
 
-/// A failure, and what it calls for.
+/// A failure, and what can be done about it.
 #[derive(Debug, Clone)]
 pub(super) struct Failure {
-    /// In words: which server, and what is wrong with it.
+    /// A sentence: which server, and what is wrong with it.
     what: Arc<str>,
     pub(super) remedy: Remedy,
 }
 
-/// What may help.
+/// What may help after a failure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Remedy {
     /// A new connection, perhaps to another server.
     Reconnect,
-    /// To wait: the server is busy with itself.
+    /// Waiting: the servers are reorganising themselves.
     Wait,
-    /// To ask another node of the cluster; for good, or only this time.
+    /// Asking another node of the cluster; from now on, or only for this request.
     Redirect { to: StateServer, is_for_good: bool },
-    /// To send the whole script.
+    /// Sending the whole script.
     Load,
-    /// Nothing but the operator.
+    /// Nothing but a change by the operator.
     Operator,
 }
 
 impl Failure {
-    /// That `server` cannot be reached.
+    /// `server` cannot be reached.
     pub(super) fn unreachable(server: &dyn fmt::Display, why: &dyn fmt::Display) -> Self {
         Self {
             what: format!("{server} cannot be reached: {why}").into(),
@@ -38,7 +38,7 @@ impl Failure {
         }
     }
 
-    /// That the operator must do something.
+    /// The operator must change something.
     pub(super) fn wrong(what: impl Into<Arc<str>>) -> Self {
         Self {
             what: what.into(),
@@ -46,14 +46,14 @@ impl Failure {
         }
     }
 
-    /// That an answer is not of the form that was expected.
+    /// The answer does not have the expected form.
     pub(super) fn strange(answer: &redis::Value) -> Self {
         Self::wrong(format!(
             "the answer {answer:?} was not expected: is this a Valkey or Redis server of version 7 or later?"
         ))
     }
 
-    /// What `server` said of a request.
+    /// The error that `server` has answered.
     pub(super) fn of(server: &StateServer, error: &RedisError) -> Self {
         let remedy = match error.kind() {
             ErrorKind::Io => Remedy::Reconnect,
@@ -77,7 +77,7 @@ impl Failure {
                 }
                 _ => Remedy::Operator,
             },
-            // A primary that has lost its replicas may be one no more.
+            // A primary that has lost its replicas may no longer be the primary.
             _ if matches!(error.code(), Some("NOREPLICAS" | "UNBLOCKED" | "MISCONF")) => Remedy::Reconnect,
             _ => Remedy::Operator,
         };
@@ -100,7 +100,7 @@ impl Failure {
         }
     }
 
-    /// That nobody can do it at the moment.
+    /// A failure that `remedy` may help against.
     pub(super) fn passing(what: impl Into<Arc<str>>, remedy: Remedy) -> Self {
         Self {
             what: what.into(),
@@ -115,7 +115,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// The node of a redirection; without a host it is the host that said so.
+/// The node that a redirection names. If it names no host, it is the host of `server`.
 fn redirected(address: &str, server: &StateServer) -> Option<StateServer> {
     match address.strip_prefix(':') {
         Some(port) => Some(StateServer {
@@ -123,7 +123,7 @@ fn redirected(address: &str, server: &StateServer) -> Option<StateServer> {
             port: port.parse().ok()?,
         }),
         None => {
-            // An IPv6 address comes without brackets.
+            // An IPv6 address has no brackets here.
             let (host, port) = address.rsplit_once(':')?;
             let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
             Some(StateServer {

@@ -1,15 +1,15 @@
-//! What records are called in a shared store. All keys of a mailbox bear the same digest of its name in braces, so that a cluster
-//! has them on one node; the name itself stands beside the records.
+//! The keys of a shared store. All keys of a mailbox have the same digest of its name in braces, so that a cluster has
+//! them on one node. The name itself is kept beside the records.
 
 use aws_lc_rs::digest::{Context, SHA256};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
 
 use super::super::{Consent, Duty, Holding, MailboxName};
 
-/// Slots of a cluster.
+/// How many slots a cluster has.
 const SLOTS: u16 = 16_384;
 
-/// The keys under one prefix.
+/// Makes keys with one prefix.
 #[derive(Debug, Clone)]
 pub(super) struct Keys {
     prefix: String,
@@ -22,20 +22,21 @@ impl Keys {
         }
     }
 
-    /// The hash of the records of a mailbox: `p` (past), `m` (removal under way), `k:LOGIN` (marks), `n` (names).
+    /// The key of a hash with the records of a mailbox: `p` (past), `m` (removal under way), `k:LOGIN` (marks), `n`
+    /// (names).
     pub(super) fn mailbox(&self, mailbox: &MailboxName) -> Vec<u8> {
         let MailboxName { upstream, user, folder } = mailbox;
         self.tagged("", &[upstream, user, folder])
     }
 
-    /// The index of a mailbox: a string of its names, a line feed and the record, or a hash of pieces.
+    /// The key of a mailbox's index: a string of its names, a line feed and the record, or a hash of pieces.
     pub(super) fn index(&self, mailbox: &MailboxName) -> Vec<u8> {
         let mut key = self.mailbox(mailbox);
         key.extend_from_slice(b":i");
         key
     }
 
-    /// The locks that `holding` needs.
+    /// The keys of the locks that `holding` needs.
     pub(super) fn locks(&self, holding: &Holding) -> Vec<Vec<u8>> {
         let lock = |end: &str| {
             let mut key = self.mailbox(&holding.mailbox);
@@ -51,12 +52,12 @@ impl Keys {
         }
     }
 
-    /// The hash of a consent's token: `t` (token), `n` (names).
+    /// The key of a hash with a consent's token: `t` (token), `n` (names).
     pub(super) fn token(&self, Consent { upstream, name }: &Consent) -> Vec<u8> {
         self.tagged("t:", &[upstream, name])
     }
 
-    /// The name of the gateway that has a duty.
+    /// The key of a duty. Its value is the random name of the gateway that has the duty.
     pub(super) fn duty(&self, duty: &Duty) -> Vec<u8> {
         match duty {
             Duty::Renewal(consent) => {
@@ -68,17 +69,17 @@ impl Keys {
         }
     }
 
-    /// The hash of what somebody has been told of, by name.
+    /// The key of a hash with all notices, by name.
     pub(super) fn notices(&self) -> Vec<u8> {
         self.key("notices")
     }
 
-    /// The hash of the gateways that use the store.
+    /// The key of a hash with the gateways that use the store.
     pub(super) fn replicas(&self) -> Vec<u8> {
         self.key("replicas")
     }
 
-    /// What matches the keys of all mailboxes and tokens.
+    /// A pattern that matches the keys of all mailboxes and tokens.
     pub(super) fn pattern(&self) -> Vec<u8> {
         let mut pattern: Vec<u8> = Vec::new();
         for octet in self.prefix.bytes() {
@@ -91,7 +92,7 @@ impl Keys {
         pattern
     }
 
-    /// What a key found by [`Keys::pattern`] is.
+    /// The kind of a key that [`Keys::pattern`] matches; `None` if it has no records.
     pub(super) fn kind(&self, key: &[u8]) -> Option<Found> {
         let rest = key.strip_prefix(self.prefix.as_bytes())?.strip_prefix(b":{")?;
         let close = rest.iter().position(|&octet| octet == b'}')?;
@@ -112,7 +113,7 @@ impl Keys {
     }
 }
 
-/// What lies under a key.
+/// What a key is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Found {
     /// Records of a mailbox.
@@ -123,7 +124,7 @@ pub(super) enum Found {
     Token,
 }
 
-/// 96 bits of a digest of `names`.
+/// The first 96 bits of the SHA-256 of `names`, in base64.
 fn short(names: &[&str]) -> String {
     let mut context = Context::new(&SHA256);
     for name in names {
@@ -133,7 +134,8 @@ fn short(names: &[&str]) -> String {
     BASE64.encode(&context.finish().as_ref()[..12])
 }
 
-/// The slot of a cluster that has `key`: CRC-16 (XMODEM) of what stands in its first braces, or of all of it.
+/// The slot of a cluster that has `key`: CRC-16 (XMODEM) of the text in its first braces, or of the whole key if there
+/// are none.
 pub(super) fn slot(key: &[u8]) -> u16 {
     let tag = || {
         let open = key.iter().position(|&octet| octet == b'{')? + 1;

@@ -1,4 +1,4 @@
-//! The octets of records in a shared store: sealed as in a file, and what is read of them.
+//! The octets of records in a shared store, which are sealed as in a file, and the names that are kept beside them.
 
 use std::collections::HashMap;
 
@@ -11,33 +11,33 @@ use super::{
     scripts::sha1_hex,
 };
 
-/// The fields of a mailbox.
+/// The fields of a mailbox: past, removal under way, names.
 pub(super) const PAST: &str = "p";
 pub(super) const PENDING: &str = "m";
 pub(super) const NAMES: &str = "n";
-/// Before the login that marks are of.
+/// This prefix and a login make the field of the login's marks.
 pub(super) const MARKS: &str = "k:";
 
-/// Sealed records by field; one that is not there is empty.
+/// Sealed records by field. A missing field counts as empty.
 pub(super) type Fields = HashMap<String, Vec<u8>>;
 
-/// The names of a mailbox, as they stand beside its records.
+/// The names of a mailbox, as they are kept beside its records.
 pub(super) fn names(MailboxName { upstream, user, folder }: &MailboxName) -> Vec<u8> {
     serde_json::to_vec(&[upstream, user, folder]).unwrap_or_default()
 }
 
-/// The mailbox of such names.
+/// The mailbox that has these names.
 pub(super) fn named(names: &[u8]) -> Option<MailboxName> {
     let [upstream, user, folder] = serde_json::from_slice(names).ok()?;
     Some(MailboxName { upstream, user, folder })
 }
 
-/// The names of a consent.
+/// The names of a consent, as they are kept beside its token.
 pub(super) fn consent_names(Consent { upstream, name }: &Consent) -> Vec<u8> {
     serde_json::to_vec(&[upstream, name]).unwrap_or_default()
 }
 
-/// The consent of such names.
+/// The consent that has these names.
 pub(super) fn consent_named(names: &[u8]) -> Option<Consent> {
     let [upstream, name] = serde_json::from_slice(names).ok()?;
     Some(Consent { upstream, name })
@@ -67,7 +67,7 @@ pub(super) fn seal_marks(
     }
 }
 
-/// What somebody has been told of.
+/// The octets of a notice.
 pub(super) fn seal_notice(name: &str, notice: &[u8]) -> Vec<u8> {
     seal(Key::notice(name), &notice.to_vec())
 }
@@ -76,7 +76,7 @@ fn seal<T: Serialize>(key: Key<'_>, record: &T) -> Vec<u8> {
     envelope::seal(&key.names(), record)
 }
 
-/// What is read of the fields of a mailbox. What is damaged is told of in the log.
+/// The records in the fields of a mailbox. Damaged ones are logged.
 pub(super) fn open(mailbox: &MailboxName, fields: &Fields) -> Kept {
     let field = |name: &str| fields.get(name).map_or(&[][..], Vec::as_slice);
     let marks = fields.iter().filter_map(|(name, octets)| {
@@ -93,7 +93,7 @@ pub(super) fn open(mailbox: &MailboxName, fields: &Fields) -> Kept {
     }
 }
 
-/// The record of these octets; `None` if there are none.
+/// The record that was sealed in `octets`; `None` if they are empty. Damage is logged.
 pub(super) fn read<T: DeserializeOwned>(key: Key<'_>, octets: &[u8]) -> Result<Option<T>, Unavailable> {
     if octets.is_empty() {
         return Ok(None);
@@ -108,7 +108,7 @@ pub(super) fn read<T: DeserializeOwned>(key: Key<'_>, octets: &[u8]) -> Result<O
     })
 }
 
-/// The digest of records as `lua/enter.lua` computes it; `None` if some could not be read.
+/// The digest of records as `lua/enter.lua` computes it; `None` if the marks could not be read.
 pub(super) fn digest(mailbox: &MailboxName, login: &str, kept: &Kept) -> Option<KeptDigest> {
     let marks = seal_marks(login, mailbox, kept.marks.get(login))?;
     let mut all = Vec::new();

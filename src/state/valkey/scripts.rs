@@ -1,11 +1,12 @@
-//! What a server does in one go, in Lua. Each may be said twice: an answer that is lost is no failure.
+//! Scripts in Lua: each does several things in one go at a server. Each can be repeated without harm if its answer is
+//! lost.
 
 use std::sync::LazyLock;
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use redis::Cmd;
 
-/// A script, and the name that servers know it by.
+/// A script, and the digest by which servers know it.
 #[derive(Debug)]
 pub(super) struct Script {
     text: &'static str,
@@ -36,17 +37,18 @@ scripts! {
     PIECES "pieces.lua"
 }
 
-/// What a server is asked: always about keys of one slot.
+/// A request to a server. All its keys are in one slot.
 #[derive(Debug)]
 pub(super) enum Request {
-    /// A command.
+    /// One command.
     Command(Cmd),
     /// A script, its keys and its arguments.
     Script(&'static Script, Vec<Vec<u8>>, Vec<Vec<u8>>),
 }
 
 impl Request {
-    /// As it is sent; with `whole` so that a server which does not know the script yet can run it.
+    /// The command to send. With `whole` it has the whole script, so that a server which does not know the script yet
+    /// can run it.
     pub(super) fn command(&self, whole: bool) -> Cmd {
         match self {
             Self::Command(command) => command.clone(),
@@ -74,7 +76,7 @@ impl From<Cmd> for Request {
     }
 }
 
-/// SHA-1 as servers write it. (No secret depends on it.)
+/// SHA-1 as servers write it. (No security depends on it.)
 pub(super) fn sha1_hex(octets: &[u8]) -> String {
     hex(digest(&SHA1_FOR_LEGACY_USE_ONLY, octets).as_ref())
 }

@@ -1,4 +1,4 @@
-//! Shared state while servers fail, take each other's place, or are not as they should be.
+//! Shared state if servers fail, are replaced, or are not set up as they should be.
 
 use std::{
     io::{Read, Write},
@@ -43,7 +43,7 @@ fn holding(name: u8) -> Holding {
     }
 }
 
-/// What a server answers to a command in one line, as it stands on the wire; the connection is closed then.
+/// Sends a command in one line. Returns the server's answer as it is on the wire, when the connection is closed.
 fn say(port: u16, command: &str) -> String {
     let mut socket = Socket::connect(("127.0.0.1", port)).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
@@ -54,7 +54,7 @@ fn say(port: u16, command: &str) -> String {
     answer
 }
 
-/// Asks a server until its answer holds `expected`.
+/// Repeats a command until its answer has `expected`.
 fn wait_for(port: u16, command: &str, expected: &str) {
     let begun = Instant::now();
     loop {
@@ -63,7 +63,7 @@ fn wait_for(port: u16, command: &str, expected: &str) {
             return;
         }
         assert!(begun.elapsed() < Duration::from_secs(30), "{command}: {answer}");
-        // Another process has to come to it.
+        // Another process has to get there.
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -112,7 +112,7 @@ async fn a_failover_of_sentinels_loses_nothing_that_was_confirmed() {
                 .unwrap();
         }
         drop(primary);
-        // As every login does: it waits until the replica has taken over.
+        // Like every login, this waits until the replica has taken over.
         for user in 0..20 {
             let marks = store.marks("pbx", &mailbox(&user.to_string())).await;
             assert_eq!(marks, Ok(hides(user)), "{program:?}");
@@ -183,7 +183,7 @@ async fn a_cluster_of_three_nodes_has_all_records() {
     }
 }
 
-/// The store knows which node had a slot, and is told by that node which one has it now.
+/// The store knows which node had a slot. That node tells it which node has the slot now.
 #[tokio::test]
 async fn slots_that_move_are_followed() {
     for program in BOTH {
@@ -199,7 +199,7 @@ async fn slots_that_move_are_followed() {
             answer.lines().nth(1).unwrap().trim().to_owned()
         };
         let (from, to) = (id(&nodes[had]), id(&nodes[has]));
-        // First it is on its way: what is not there any more is asked for at the other node.
+        // First the slot is being moved: a key that is gone already is asked for at the other node.
         say(nodes[has].port, &format!("CLUSTER SETSLOT {slot} IMPORTING {from}"));
         say(nodes[had].port, &format!("CLUSTER SETSLOT {slot} MIGRATING {to}"));
         assert_eq!(store.marks("pbx", &eva).await, Ok(Marks::default()));
@@ -230,11 +230,11 @@ async fn a_server_that_stops_for_a_moment_is_waited_for() {
     assert!(!asking.is_finished());
     server.signal("CONT");
     assert_eq!(asking.await.unwrap(), Ok(hides(1)));
-    // Connections that the server closes are made anew.
+    // If the server closes connections, new ones are made.
     say(server.port, "CLIENT KILL TYPE normal SKIPME yes");
     assert_eq!(store.marks("pbx", &mailbox("eva")).await, Ok(hides(1)));
     assert!(!store.has_failed());
-    // Nor need it know the scripts any more.
+    // The server may forget the scripts.
     say(server.port, "SCRIPT FLUSH");
     store.set_marks("pbx", &mailbox("eva"), &hides(2), 7).await.unwrap();
 }
@@ -260,7 +260,7 @@ async fn what_must_not_be_lost_waits_for_replicas() {
         store.set_index(&eva, Index::default().into()).await;
         assert!(!store.has_failed(), "an index waits for nobody");
         let _replica = replica_of(&primary);
-        // It is written already, and may be said again.
+        // The record has been written already, and the request may be repeated.
         store.set_marks("pbx", &eva, &hides(1), 7).await.unwrap();
         let writing = (0..50).map(|user| {
             let store = store.clone();
@@ -398,7 +398,7 @@ async fn servers_and_gateways_that_do_not_suit_are_refused() {
     }
 }
 
-/// What cannot be read counts as not kept, as in a file; marks are not lost by that.
+/// A damaged record counts as missing, as in a file. Damaged marks are not overwritten by that.
 #[tokio::test]
 async fn damaged_records_are_replaced_and_damaged_marks_are_not() {
     let Some(server) = Server::start(Program::Redis, &[]) else {
@@ -420,7 +420,7 @@ async fn damaged_records_are_replaced_and_damaged_marks_are_not() {
     );
     assert_eq!(store.clear_marks("pbx", None).await, Ok(1));
     assert_eq!(store.marks("pbx", &eva).await, Ok(Marks::default()));
-    // Of a mailbox of which nothing is kept any more no key is left.
+    // If nothing is kept of a mailbox any more, its key is gone too.
     let mut none = store.kept(&eva, Whose::All).await.unwrap();
     let before = none.clone();
     none.past = Past::default();

@@ -1,4 +1,5 @@
-//! Writes that replicas must confirm. WAIT stops its connection, so all that come while one waits go out together, and wait once.
+//! Writes that replicas must confirm. WAIT blocks its connection, so all writes that come during one WAIT are sent
+//! together, and share the next one.
 
 use std::{
     mem,
@@ -11,19 +12,19 @@ use tokio::sync::oneshot;
 use super::failure::{Failure, Remedy};
 use crate::config::StateServer;
 
-/// How long replicas may take, in milliseconds.
+/// How long replicas may take to confirm, in milliseconds.
 const WAIT: u32 = 1_000;
 
-/// Writes to one server.
+/// The writes to one server.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
-    /// Not sent yet.
+    /// Writes that were not sent yet.
     jobs: Mutex<Vec<Job>>,
-    /// Held while some are under way.
+    /// Held while writes are under way.
     turn: tokio::sync::Mutex<()>,
 }
 
-/// A write that somebody waits for.
+/// A write that a caller waits for.
 #[derive(Debug)]
 struct Job {
     command: Cmd,
@@ -33,11 +34,11 @@ struct Job {
 /// Why a write is not confirmed.
 #[derive(Debug, Clone)]
 pub(super) enum Unconfirmed {
-    /// The server has refused it, or cannot be reached.
+    /// The server has refused the write, or cannot be reached.
     Failed(RedisError),
-    /// So many replicas have it, which are too few.
+    /// Too few replicas have confirmed the write.
     Replicas { confirmed: usize, wanted: usize },
-    /// The task that had sent it has ended.
+    /// The task that sent the write has ended.
     Dropped,
 }
 
@@ -54,7 +55,7 @@ impl Unconfirmed {
 }
 
 impl Waiting {
-    /// Sends `command` on `connection`, and waits until `replicas` of them have confirmed what it has written.
+    /// Sends `command` on `connection`, and waits until this many `replicas` have confirmed the write.
     pub(super) async fn send(
         &self,
         connection: MultiplexedConnection,
@@ -64,7 +65,7 @@ impl Waiting {
         let (done, result) = oneshot::channel();
         self.jobs().push(Job { command, done });
         let turn = self.turn.lock().await;
-        // Else whoever had the turn before has sent this one too.
+        // If there are no jobs, the call that had the turn before has sent this one too.
         let jobs = mem::take(&mut *self.jobs());
         if !jobs.is_empty() {
             send(connection, jobs, replicas).await;
@@ -78,7 +79,7 @@ impl Waiting {
     }
 }
 
-/// Sends all of `jobs`, and one WAIT behind them.
+/// Sends all of `jobs`, followed by one WAIT.
 async fn send(mut connection: MultiplexedConnection, jobs: Vec<Job>, replicas: usize) {
     let mut pipeline = redis::pipe();
     let mut waiting = Vec::with_capacity(jobs.len());
@@ -95,7 +96,7 @@ async fn send(mut connection: MultiplexedConnection, jobs: Vec<Job>, replicas: u
         }
         Err(error) => {
             for done in waiting {
-                // Whoever has gone need not be told.
+                // If the caller is gone, it does not need the error.
                 let _ = done.send(Err(Unconfirmed::Failed(error.clone())));
             }
             return;

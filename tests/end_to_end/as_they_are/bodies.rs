@@ -1,4 +1,4 @@
-//! Bodies: the forms in which servers send one, and what becomes of one that does not come.
+//! Bodies: the forms in which servers send a body, and what happens if a body does not come.
 
 use super::{each, mailbox};
 use crate::support::{
@@ -9,10 +9,10 @@ use crate::support::{
     pop::Pop,
 };
 
-/// What the second message is, wherever it is sent by hand.
+/// The octets of the second message, if a test writes its response by hand.
 const TEXT: &str = "B: 2\r\n\r\n(a \"text\"\r\n{3}\r\n)\r\n";
 
-/// Three messages; the second is sent like this.
+/// Three messages; `content` is the response with the second.
 fn with_content(content: &str) -> Answers {
     Answers::new((1..=3).map(|uid| match uid {
         2 => Message::new(2, TEXT.as_bytes()).content(content),
@@ -25,17 +25,17 @@ fn bodies_in_odd_forms() {
     let literal = format!("{{{}}}\r\n{TEXT}", TEXT.len());
     each(
         [
-            // Lines too many behind the literal.
+            // A line end after the literal.
             format!("* 2 FETCH (UID 2 BODY[] {literal}\r\n)\r\n"),
             format!("* 2 FETCH (UID 2 BODY[] {literal}\r\n\r\n)\r\n"),
             format!("* 2 FETCH (UID 2 BODY[] {literal}\n)\r\n"),
             format!("* 2 FETCH (BODY[] {literal}\r\n UID 2)\r\n"),
             format!("* 2 FETCH (UID 2 BODY[] {literal})\r\n\r\n"),
-            // Blanks too few or too many.
+            // Too few blanks, or too many.
             format!("* 2 FETCH (UID 2 BODY[]{literal})\r\n"),
             format!("* 2 FETCH (UID 2 BODY[]  {literal} )\r\n"),
             format!("* 2 FETCH (BODY[] {literal}UID 2)\r\n"),
-            // Names.
+            // Other names of the item.
             format!("* 2 FETCH (UID 2 BODY.PEEK[] {literal})\r\n"),
             format!("* 2 FETCH (UID 2 RFC822 {literal})\r\n"),
             format!("* 2 FETCH (UID 2 RFC822.PEEK {literal})\r\n"),
@@ -44,18 +44,18 @@ fn bodies_in_odd_forms() {
             format!("* 2 FETCH (UID 2 BINARY[] ~{literal})\r\n"),
             format!("* 2 FETCH (UID 2 BODY[] {{{}+}}\r\n{TEXT})\r\n", TEXT.len()),
             format!("* 2 FETCH (UID 2 BODY[] {{0{}}}\r\n{TEXT})\r\n", TEXT.len()),
-            // Needless parentheses.
+            // Unneeded parentheses.
             format!("* 2 FETCH ((UID 2 BODY[] {literal}))\r\n"),
             format!("* 2 FETCH (UID 2 (BODY[] {literal}))\r\n"),
             format!("* 2 FETCH (UID (2) BODY[] ({literal}))\r\n"),
-            // Other attributes, in any order and of any form.
+            // Other items beside the body, in any order and form.
             format!("* 2 FETCH (FLAGS (\\Seen {{3}}\r\n)) {{) UID 2 BODY[] {literal})\r\n"),
             format!("* 2 FETCH (FLAGS (\\Seen [x] \\*) UID 2 RFC822.SIZE NIL BODY[] {literal})\r\n"),
             format!("* 2 FETCH (ENVELOPE (NIL {{7}}\r\nBODY[] \"UID 9\" NIL) BODY[] {literal} MODSEQ (7) UID 2)\r\n"),
             format!("* 2 FETCH (X-THING (a (b {{2}}\r\n)) \"c)\")) UID 2 BODY[] {literal})\r\n"),
             format!("* 2 FETCH (BODY[] {literal} FLAGS (\\Seen) UID 2 INTERNALDATE {{3}}\r\nnow)\r\n"),
             format!("* 2 FETCH (UID 2 BODY[HEADER] NIL BODY[] {literal})\r\n"),
-            // Something else before it and behind it.
+            // Other responses before and after it.
             format!(
                 "* 2 FETCH (FLAGS (\\Recent))\r\n* 2 FETCH (UID 2 BODY[] {literal})\r\n* 2 FETCH (UID 2 FLAGS (\\Seen))\r\n"
             ),
@@ -66,7 +66,7 @@ fn bodies_in_odd_forms() {
             let gateway = Setup::new(peer.address()).limit("upstream_seconds = 2").start();
             let mut pop = Pop::log_in(gateway.address(), "eva");
             assert_eq!(pop.retr(2), (TEXT.len() as u64, TEXT.into()), "{response}");
-            // The same connection serves what comes next.
+            // The connection can still be used.
             assert_eq!(pop.retr(3).1, mail::simple(3), "{response}");
             pop.quit();
             assert_eq!(peer.connections(), 1, "{response}");
@@ -124,8 +124,8 @@ fn short_literal() -> String {
     format!("* 2 FETCH (UID 2 BODY[] {{{announced}}}\r\n{text}")
 }
 
-/// RETR 2 in vain, in a session that has marked the third message: no dot, the session ends, nothing is deleted. Returns what
-/// the log has of the reason.
+/// Sends a RETR 2 that fails, in a session that has marked the third message: no dot comes, the session ends, and
+/// nothing is deleted. Returns the reason that the log gives.
 fn broken_off(gateway: &Gateway, peer: &Peer, sessions: usize) -> String {
     let mut pop = Pop::log_in(gateway.address(), "eva");
     pop.ok("DELE 3");
@@ -137,8 +137,8 @@ fn broken_off(gateway: &Gateway, peer: &Peer, sessions: usize) -> String {
     events[sessions - 1]["error"].to_string()
 }
 
-/// What the server said behind the octets that it kept back belongs to no message: the connection stands, and the message is
-/// what is wrong.
+/// What the server sends after a literal that is too short belongs to no message. The connection is still good; only
+/// the message is at fault.
 #[test]
 fn a_literal_that_ends_early_is_no_lost_connection() {
     let literal = short_literal();
@@ -153,7 +153,7 @@ fn a_literal_that_ends_early_is_no_lost_connection() {
         );
         let gateway = Setup::new(peer.address()).limit("upstream_seconds = 1").start();
         reasons.push(broken_off(&gateway, &peer, 1));
-        // Whatever became of it, the others are there.
+        // Whatever happened to the second message, the others can be retrieved.
         let mut pop = Pop::log_in(gateway.address(), "eva");
         for number in [1, 3] {
             assert_eq!(pop.retr(number).1, mail::simple(number));
@@ -169,7 +169,7 @@ fn a_literal_that_ends_early_is_no_lost_connection() {
     }
 }
 
-/// One message that never comes costs its place in the session, and no more: the others come in this session or the next.
+/// If one message is never delivered, the others are delivered nevertheless, in this session or the next.
 #[test]
 fn the_others_are_reachable_behind_a_message_that_never_comes() {
     let literal = short_literal();
@@ -189,7 +189,7 @@ fn the_others_are_reachable_behind_a_message_that_never_comes() {
         vec![send("* 2 FETCH (UID 2 BODY[] {999999}\r\n"), Step::Close],
         vec![send(&literal), send(")\r\n{tag} OK done\r\n"), Step::Silence],
     ] {
-        // A set that bears it meets the same fate at its place.
+        // A set that contains the message fails in the same way at the message's place.
         let first = body_of(1, &mail::simple(1));
         let first = first.strip_suffix(b"{tag} OK fetched\r\n").unwrap().to_vec();
         let of_set = [first.steps(), answer.clone()].concat();
@@ -201,7 +201,7 @@ fn the_others_are_reachable_behind_a_message_that_never_comes() {
                 .on("UID FETCH 1:3 (UID BODY", of_set),
         );
         let gateway = Setup::new(peer.address()).limit("upstream_seconds = 1").start();
-        // A device that goes from the first to the last, and comes again where it was stopped.
+        // A device that retrieves from the first message on, and starts again after a failure.
         for session in 1..=2 {
             let mut pop = Pop::log_in(gateway.address(), "eva");
             assert_eq!(pop.stat().0, 3, "session {session}");

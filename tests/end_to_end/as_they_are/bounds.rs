@@ -1,4 +1,4 @@
-//! Bounds: a server that sends without end costs its own sessions, and neither memory nor anybody else.
+//! Bounds: a server that sends without end harms only its own sessions. It costs no memory, and other sessions go on.
 
 use std::time::{Duration, Instant};
 
@@ -11,10 +11,10 @@ use crate::support::{
     pop::Pop,
 };
 
-/// What one session may take on top, whatever its server sends: many times what it needs.
+/// How much memory one session may add, whatever its server sends: many times what it needs.
 const MEMORY: u64 = 48 << 20;
 
-/// `peer`, and for the login `ida` an upstream that is as it should be.
+/// A gateway with `peer` as the upstream, and for the login `ida` with `good`, an upstream without faults.
 fn beside(peer: &Peer, good: &Peer) -> Setup {
     let port = good.address().port();
     Setup::new(peer.address())
@@ -25,7 +25,8 @@ fn beside(peer: &Peer, good: &Peer) -> Setup {
         ))
 }
 
-/// What an endless answer must come to while it is not even waited for: another session is served meanwhile.
+/// Asserts that a login fails at an endless answer to `command`, that another session is served meanwhile, and that
+/// memory is bounded.
 fn ends_in_an_error(setup: impl Fn(Setup) -> Setup, first: Answers, command: &str) {
     let (peer, good) = (Peer::start(first), Peer::start(mailbox()));
     let gateway = setup(beside(&peer, &good)).start();
@@ -66,7 +67,7 @@ fn a_search_without_end() {
     );
 }
 
-/// Few octets that stand for many messages.
+/// A set of a few octets that stands for billions of messages.
 #[test]
 fn a_set_of_everything() {
     for found in [
@@ -77,7 +78,7 @@ fn a_set_of_everything() {
         let gateway = Setup::new(peer.address()).limit("upstream_seconds = 1").start();
         let before = gateway.memory("VmRSS");
         let reply = Pop::connect(gateway.address()).try_log_in("eva", PASSWORD);
-        // All of the three are marked, or it is an error.
+        // Either all three messages are marked, or the login fails.
         assert!(
             reply.starts_with("+OK 0 ") || reply.starts_with("-ERR [SYS/"),
             "{reply}"
@@ -176,7 +177,7 @@ fn a_literal_that_nobody_asked_for() {
     );
 }
 
-/// Not fast, and never silent: what an answer takes in all has an end too.
+/// The server sends slowly, but is never silent. The total time of an answer is limited too.
 #[test]
 fn an_answer_that_trickles_without_end() {
     at_once(
@@ -188,7 +189,7 @@ fn an_answer_that_trickles_without_end() {
     );
 }
 
-/// A session that stands hears of it when its device asks for something.
+/// Asserts that an established session gets an error for `request`.
 fn refused(answers: Answers, request: &str) {
     let (peer, good) = (Peer::start(answers), Peer::start(mailbox()));
     let gateway = beside(&peer, &good).start();
@@ -215,7 +216,7 @@ fn a_retrieval_without_end() {
     );
 }
 
-/// A connection that was lost is replaced within RETR: what comes then has an end too.
+/// A lost connection is replaced during RETR. Endless answers are bounded on the new connection too.
 #[test]
 fn reconnecting_without_end() {
     let endless = [
@@ -272,8 +273,8 @@ fn a_quit_without_end() {
     });
 }
 
-/// A server need not be heard to its end to be left. Its connections end within seconds, whatever it says, and none is
-/// forgotten.
+/// If a server answers LOGOUT without end, its connections are closed within seconds all the same, and none is left
+/// open.
 #[test]
 fn a_good_bye_without_end() {
     const POLLS: usize = 60;
@@ -283,7 +284,7 @@ fn a_good_bye_without_end() {
         Step::Silence,
     ];
     at_once(cases, |endless| {
-        // A flood from so many at once would test the machine.
+        // A flood on 60 connections would test the machine, not the gateway.
         let polls = if matches!(endless, Step::Endless(_, pause) if pause.is_zero()) {
             4
         } else {
@@ -306,7 +307,7 @@ fn a_good_bye_without_end() {
     });
 }
 
-/// What is being left is a connection of its user like any other.
+/// A connection on which LOGOUT is under way still counts as one of its user's.
 #[test]
 fn a_good_bye_counts_as_the_users_connection() {
     let peer = Peer::start(mailbox().on("LOGOUT", chatter("* OK wait for it\r\n")));
@@ -325,7 +326,7 @@ fn a_good_bye_counts_as_the_users_connection() {
     assert!(most <= 3, "{most} connections at once");
 }
 
-/// The device is gone, and with it all reason to hear the server out.
+/// If the device has gone, the gateway does not wait for the end of the server's chatter.
 #[test]
 fn an_upstream_that_chatters_to_nobody_is_left() {
     for steps in [

@@ -1,4 +1,4 @@
-//! Deleting: a MOVE that is offered and does not work, and messages that somebody else has removed in the meantime.
+//! Deleting: a MOVE that is offered but does not work, and messages that another client has removed meanwhile.
 
 use std::{
     collections::BTreeSet,
@@ -18,14 +18,15 @@ const MOVES: &str = "IMAP4rev1 SASL-IR AUTH=PLAIN UIDPLUS MOVE";
 const BARE: &str = "IMAP4rev1 SASL-IR AUTH=PLAIN";
 const STATUS: &str = "* STATUS \"Old\" (MESSAGES 0 UIDVALIDITY 9 UIDNEXT 4)\r\n{tag} OK\r\n";
 
-/// A mailbox in which removing is real, and from which somebody has removed some messages after it was listed.
+/// A mailbox whose removals change later answers, and from which another client has removed some messages since it was
+/// listed.
 #[derive(Clone)]
 struct Shared {
-    /// UIDs that are there.
+    /// The UIDs of the messages that exist.
     there: Arc<Mutex<BTreeSet<u32>>>,
     flagged: Arc<Mutex<BTreeSet<u32>>>,
     moved: Arc<Mutex<BTreeSet<u32>>>,
-    /// What is said of a set that names a message that is gone; nothing: what is there is dealt with.
+    /// The answer to a set with a message that is gone; `None`: the command is carried out on the others.
     refusal: Option<&'static str>,
 }
 
@@ -39,7 +40,8 @@ impl Shared {
         }
     }
 
-    /// The mailbox before, in which all three are listed once, and then as it is, on any later connection.
+    /// The answers of the first connection, which lists all three messages once, and those of all later connections,
+    /// which show the mailbox as it is.
     fn answers(&self, capabilities: &'static str) -> Vec<Answers> {
         let rows: String = (1..=3)
             .map(|uid| format!("* {uid} FETCH (UID {uid} RFC822.SIZE {})\r\n", mail::simple(uid).len()))
@@ -142,7 +144,7 @@ fn delete(gateway: &Gateway, numbers: &[usize]) {
     pop.quit();
 }
 
-/// What servers say of a set of which not all is there.
+/// What servers answer to a set of which some messages are gone.
 const REFUSALS: [Option<&str>; 5] = [
     None,
     Some("NO [EXPUNGEISSUED] Some of the requested messages no longer exist"),
@@ -176,7 +178,7 @@ fn one_of_three_that_is_gone_lets_the_others_go() {
     });
 }
 
-/// Two devices delete the same mail: the second is told that it went, for it is gone.
+/// Two devices delete the same mail. The second gets `+OK` too, because the mail is gone.
 #[test]
 fn what_somebody_else_has_removed_is_removed() {
     each(REFUSALS, |&refusal| {
@@ -190,7 +192,7 @@ fn what_somebody_else_has_removed_is_removed() {
             let peer = Peer::start_each(shared.answers(capabilities));
             let gateway = start(&peer, policy);
             delete(&gateway, &[2]);
-            // And the next session finds what is left.
+            // The next session finds the messages that are left.
             let mut pop = Pop::log_in(gateway.address(), "eva");
             assert_eq!(pop.list("UIDL"), ["1 1000.1", "2 1000.3"], "{policy} {refusal:?}");
             pop.quit();
@@ -209,7 +211,7 @@ fn all_that_is_deleted_is_gone() {
     });
 }
 
-/// A refusal of what is there is no sign that it is gone.
+/// A refusal does not mean that the message is gone: it still exists, so the device gets an error.
 #[test]
 fn what_is_there_and_cannot_be_removed_is_told() {
     each(
@@ -268,7 +270,7 @@ fn move_that_is_offered_and_refused_is_copy_and_remove() {
     );
 }
 
-/// Where COPY does not work either, nothing is removed.
+/// If COPY does not work either, nothing is removed.
 #[test]
 fn neither_move_nor_copy() {
     let shared = Shared::new(&[], None);
@@ -285,8 +287,8 @@ fn neither_move_nor_copy() {
     assert_eq!(shared.left(), [1, 2, 3]);
 }
 
-/// GNU imap4d keeps flags to itself until a session ends; a connection that waits for its next session must not keep them
-/// from everybody for a quarter of an hour (RFC 3501 §6.4.1).
+/// GNU imap4d shows changed flags to other clients only after CHECK (RFC 3501 §6.4.1) or the end of the session. A
+/// parked connection must not keep them hidden for a quarter of an hour.
 #[test]
 fn flags_are_committed_when_a_connection_waits() {
     let peer = Peer::start(super::mailbox().capabilities(BARE));
@@ -297,7 +299,7 @@ fn flags_are_committed_when_a_connection_waits() {
     let at = |prefix: &str| commands.iter().rposition(|command| command.starts_with(prefix));
     let (flagged, checked) = (at("UID STORE"), at("CHECK"));
     assert!(flagged.is_some() && flagged < checked, "{commands:?}");
-    // A session that changes nothing has nothing to commit.
+    // A session that changes no flags sends no CHECK.
     Pop::log_in(gateway.address(), "eva").quit();
     gateway.events("parked", 2);
     assert_eq!(

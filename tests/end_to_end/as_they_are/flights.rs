@@ -12,7 +12,7 @@ use crate::support::{
     pop::Pop,
 };
 
-/// Every order in which five commands can be completed; of fewer each order comes several times.
+/// The number of orders in which five commands can be completed. Fewer commands go through each order several times.
 const ORDERS: usize = 2 * 3 * 4 * 5;
 
 #[test]
@@ -21,7 +21,7 @@ fn completions_in_any_order() {
     let peer = Peer::start_each(each);
     let gateway = Setup::new(peer.address()).limit("upstream_seconds = 2").start();
     for order in 0..ORDERS {
-        // A user of its own, of whom nothing is known.
+        // A new user each time, so that nothing is known of the mailbox.
         let mut pop = Pop::log_in(gateway.address(), &format!("user{order}"));
         assert_eq!(pop.list("UIDL"), ["1 1000.1", "2 1000.2", "3 1000.3"], "order {order}");
         assert_eq!(pop.retr(3).1, mail::simple(3));
@@ -30,7 +30,7 @@ fn completions_in_any_order() {
     assert_eq!(peer.connections(), ORDERS, "a connection was given up");
 }
 
-/// One command of the flight is refused, and that is told last or first.
+/// One command of the flight is refused, and its answer comes last or first.
 #[test]
 fn a_refusal_out_of_order() {
     let refusing = |permutation| {
@@ -50,7 +50,7 @@ fn a_refusal_out_of_order() {
     }
 }
 
-/// Messages that a fetch of bodies names.
+/// The messages that a FETCH of bodies asks for.
 fn asked(command: &str, last: u32) -> Vec<u32> {
     match command.split(' ').collect::<Vec<_>>()[..] {
         ["UID", "FETCH", set, ..] if command.contains("BODY.PEEK[]") => {
@@ -66,8 +66,8 @@ fn row(uid: u32) -> Vec<u8> {
     [head.as_bytes(), &octets, b")\r\n"].concat()
 }
 
-/// A server that works on two fetches at once: it keeps the last message of one back until the next has come, and completes
-/// the second first.
+/// A server that answers two FETCHes at once: it sends the last message of the first only when the second has come, and
+/// completes the second first.
 fn interleaving(count: u32, newest_first: bool) -> Answers {
     let kept = Arc::new(Mutex::new(None));
     Answers::of((1..=count).map(|number| mail::simple(number as usize))).answer(move |command| {
@@ -97,7 +97,7 @@ fn interleaving(count: u32, newest_first: bool) -> Answers {
 fn two_fetches_answered_at_once() {
     const COUNT: u32 = 24;
     for newest_first in [false, true] {
-        // By the first session it is known that the device fetches all.
+        // After the first session the gateway expects that the device fetches everything.
         let known = Answers::of((1..=COUNT).map(|number| mail::simple(number as usize)));
         let peer = Peer::start_each(vec![known, interleaving(COUNT, newest_first)]);
         let gateway = Setup::new(peer.address())
@@ -126,12 +126,12 @@ fn two_fetches_answered_at_once() {
     }
 }
 
-/// What such a server does about a command that comes along with another.
+/// What a server that takes one command at a time does with a command that comes together with another.
 fn about_the_rest() -> [Vec<Step>; 4] {
     [
         "{tag} BAD Command received in Invalid state.\r\n".steps(),
         "{tag} NO one command at a time\r\n".steps(),
-        // It is lost.
+        // The command is ignored.
         Vec::new(),
         vec![send("* BYE protocol error\r\n"), Step::Close],
     ]
@@ -143,7 +143,7 @@ fn one_command_at_a_time_and_remembered() {
         let peer = Peer::start(mailbox().one_at_a_time(steps));
         let gateway = Setup::new(peer.address()).limit("upstream_seconds = 1").start();
         assert_served(&gateway, "eva");
-        // It is known of the upstream: the next login pays nothing for it, whosever it is.
+        // The gateway remembers this for the upstream: the next login makes no extra connection, whichever user it is.
         for user in ["eva", "ida"] {
             let before = peer.connections();
             assert_served(&gateway, user);
@@ -161,7 +161,7 @@ fn one_command_at_a_time_to_the_end() {
             .limit("upstream_seconds = 1")
             .limit("parked_seconds = 60")
             .start();
-        // What is read ahead, what is marked as read and what is deleted too; on a connection that waits for its next session.
+        // Reading ahead, marking as read and deleting work the same way, on a parked connection.
         assert_served(&gateway, "eva");
         gateway.events("parked", 1);
         let connection = peer.connections() - 1;
@@ -191,7 +191,7 @@ fn pipelining_that_is_switched_off() {
     assert_eq!(peer.connections(), 1);
 }
 
-/// How often each message was listed, where a FETCH is answered by so many rows at most.
+/// How often each message was listed, if the server answers a FETCH with at most `most_rows` rows.
 fn listed(peer: &Peer, count: u32, most_rows: usize) -> Vec<usize> {
     let mut times = vec![0; count as usize];
     for command in peer.commands().iter().filter(|command| is_listing(command)) {
@@ -221,11 +221,12 @@ fn a_server_that_hangs_up_on_a_fetch_of_many() {
             );
             assert_eq!(pop.retr(count as usize).1, mail::simple(count as usize));
             pop.quit();
-            // What was listed is kept: nothing is asked for twice, save the row in which the connection ended.
+            // The gateway keeps the rows that have come. It asks again only for the row in which the connection ended.
             let times = listed(&peer, count, most_rows);
             assert!(times.iter().all(|&times| times == 1), "{times:?} {:?}", peer.commands());
             assert!(peer.connections() <= connections, "{} connections", peer.connections());
-            // It is known of the upstream, as far as it was seen what it bears.
+            // If smaller portions were seen to work, the gateway remembers that for the upstream: the next login needs
+            // one connection.
             let before = peer.connections();
             let mut pop = Pop::log_in(gateway.address(), "ida");
             assert_eq!(pop.stat().0, count as usize);
@@ -239,7 +240,7 @@ fn a_server_that_hangs_up_on_a_fetch_of_many() {
     );
 }
 
-/// A server that hangs up whatever it is asked for is asked a few times only.
+/// If a server hangs up on every portion, the gateway gives up after a few tries.
 #[test]
 fn a_server_that_always_hangs_up_is_an_error() {
     let messages = (1..=50).map(|uid| Message::new(uid, mail::simple(uid as usize)));

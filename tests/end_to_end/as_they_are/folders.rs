@@ -1,4 +1,5 @@
-//! Folders: configured names are written with `/`, and are the server's own with its prefix and separator (RFC 2342).
+//! Folders: names in the configuration are written with `/`; the server's names have its prefix and separator (RFC
+//! 2342).
 
 use super::{each, mailbox};
 use crate::support::{
@@ -11,13 +12,13 @@ use crate::support::{
     pop::Pop,
 };
 
-/// Without MOVE and with it.
+/// Capabilities without MOVE and with it.
 const SERVERS: [&str; 2] = [
     "IMAP4rev1 SASL-IR AUTH=PLAIN UIDPLUS NAMESPACE",
     "IMAP4rev1 SASL-IR AUTH=PLAIN UIDPLUS NAMESPACE MOVE",
 ];
 
-/// Two sessions that delete one message each, which must both be told that it went; then the folders that the two went to.
+/// Two sessions delete one message each, and both must get `+OK`. Returns the folders to which the messages went.
 fn moved(hoster: &Hoster, capabilities: &'static str, keys: &[&str]) -> Vec<String> {
     let peer = Peer::start(hoster.over(mailbox().capabilities(capabilities)));
     let gateway = keys
@@ -65,7 +66,7 @@ fn names_are_below_the_prefix() {
             ("Mail/", "/", "Erledigt/2024", "Mail/Erledigt/2024"),
         ],
         |&(prefix, separator, key, folder)| {
-            // Existing, and made at the first QUIT.
+            // The folder exists, or is created at the first QUIT.
             for hoster in [
                 Hoster::new(prefix, separator, [folder]),
                 Hoster::new(prefix, separator, []),
@@ -77,7 +78,7 @@ fn names_are_below_the_prefix() {
     );
 }
 
-/// A name that is the server's already stays.
+/// A configured name that is already the server's name stays as it is.
 #[test]
 fn names_in_the_servers_own_form() {
     each(
@@ -101,7 +102,7 @@ fn names_in_the_servers_own_form() {
     assert_moved(&hoster, &["on_delete = \"move:INBOX/Old\""], "INBOX.Old");
 }
 
-/// That a folder is missing is said in many ways; RFC 3501 §6.4.7 only asks for one.
+/// Servers say in many ways that a folder is missing. RFC 3501 §6.4.7 asks for TRYCREATE only.
 #[test]
 fn a_missing_folder_is_made_whatever_is_said_of_it() {
     each(
@@ -138,7 +139,7 @@ fn the_trash_is_below_the_prefix() {
     assert_moved(&Hoster::new("INBOX.", ".", []), &[trash, own], "INBOX.Alt.Weg");
 }
 
-/// As mail programs and providers name it for those who speak so.
+/// The names that mail programs and providers use in other languages.
 #[test]
 fn the_trash_in_other_languages() {
     each(
@@ -192,7 +193,7 @@ fn the_trash_in_other_languages() {
             }
         },
     );
-    // A provider's own folder of folders.
+    // Below a folder that the provider puts above others.
     let hoster = Hoster::new("", "/", ["[Gmail]/Papierkorb", "Work"]);
     assert_moved(&hoster, &["on_delete = \"trash\""], "[Gmail]/Papierkorb");
 }
@@ -219,7 +220,7 @@ fn the_maildrops_folder_is_below_the_prefix() {
                 .maildrop(&format!("folder = \"{key}\""))
                 .start();
             serves(&gateway, "eva");
-            // The login after it needs no second try.
+            // The next login needs no second try.
             serves(&gateway, "eva");
             let commands = peer.commands_of(peer.connections() - 1);
             let selects: Vec<_> = commands
@@ -254,7 +255,7 @@ fn a_folder_by_login_is_below_the_prefix() {
     assert!(reply.starts_with("-ERR [SYS/PERM]"), "{reply}");
 }
 
-/// A server that says nothing of namespaces, or refuses to: names are as they are configured.
+/// If a server does not support NAMESPACE, or refuses it, names are used as configured.
 #[test]
 fn a_server_without_namespaces() {
     let refuse = |answers: Answers| answers.on("NAMESPACE", "{tag} BAD Unknown command\r\n");
@@ -271,7 +272,7 @@ fn a_server_without_namespaces() {
     }
 }
 
-/// A folder that can't be made is told as what it is, and nothing is removed.
+/// If the folder cannot be created, the error says so, and nothing is removed.
 #[test]
 fn a_folder_that_cannot_be_made() {
     each(SERVERS, |&capabilities| {

@@ -1,5 +1,5 @@
-//! Listing: rows, UIDVALIDITYs and searches that are not as they should be. What is wrong with one message's row costs that
-//! message at most.
+//! Listing: rows, UIDVALIDITYs and search results that are not as they should be. A faulty row costs at most its own
+//! message.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::support::{
     pop::Pop,
 };
 
-/// Three messages, of which the second is listed like this.
+/// Three messages; `row` lists the second.
 fn with_row(row: &str) -> Answers {
     Answers::new((1..=3).map(|uid| {
         let message = Message::new(uid, mail::simple(uid as usize));
@@ -48,7 +48,7 @@ fn uidvalidity_of_any_size() {
             let state = tempfile::tempdir().unwrap();
             let peer = Peer::start(mailbox().validity(&format!("* OK [UIDVALIDITY {validity}] it is\r\n")));
             let expected = (1..=3).map(|uid| format!("{uid} {validity}.{uid}")).collect::<Vec<_>>();
-            // The same after a restart.
+            // Twice, because the result must be the same after a restart.
             for _ in 0..2 {
                 let gateway = Setup::new(peer.address())
                     .table(&format!("[state]\ndir = {:?}", state.path()))
@@ -61,7 +61,7 @@ fn uidvalidity_of_any_size() {
     );
 }
 
-/// Another UIDVALIDITY is another mailbox, whatever half of it changes.
+/// A change in either half of a 64-bit UIDVALIDITY means another mailbox.
 #[test]
 fn uidvalidity_is_compared_in_full() {
     each(
@@ -81,7 +81,7 @@ fn uidvalidity_is_compared_in_full() {
     );
 }
 
-/// Either the device is told, in words, or it gets UIDLs that are worth nothing in its next session.
+/// Without a valid UIDVALIDITY, either the login fails with a permanent error, or the next session shows other UIDLs.
 #[test]
 fn uidvalidity_that_is_missing() {
     each(
@@ -102,7 +102,7 @@ fn uidvalidity_that_is_missing() {
     );
 }
 
-/// Everything that can mean one thing only.
+/// Forms that break the grammar, but have one possible meaning only.
 #[test]
 fn rows_in_odd_forms() {
     let size = mail::simple(2).len();
@@ -152,7 +152,7 @@ fn a_uid_of_zero_costs_that_row() {
     }
 }
 
-/// Rows of which nothing can be made, or that do not come at all.
+/// Rows that cannot be understood, or that do not come at all.
 #[test]
 fn a_row_that_is_none_costs_that_row() {
     each(
@@ -189,8 +189,8 @@ fn a_row_that_is_none_costs_that_row() {
     );
 }
 
-/// Such a size is asked for again, of that message alone; if it is no better, the message is served all the same, and what
-/// it measures is learned.
+/// If a size is missing or invalid, the gateway asks again for this message alone. If that does not help, it serves the
+/// message nevertheless, and learns its size on delivery.
 #[test]
 fn a_size_that_is_none() {
     each(
@@ -238,7 +238,8 @@ fn a_size_that_is_told_when_it_is_asked_for_alone() {
     pop.quit();
 }
 
-/// RFC 3501 §6.4.8 has `n:*` name the last message whatever `n` is; some servers refuse a set that begins behind it.
+/// By RFC 3501 §6.4.8, `n:*` always contains the last message. Some servers refuse such a set if `n` is beyond the last
+/// message.
 #[test]
 fn a_refusal_where_there_is_nothing_new() {
     each(
@@ -265,7 +266,7 @@ fn a_refusal_where_there_is_nothing_new() {
     );
 }
 
-/// The same where a message came, and was listed, after the set was refused before.
+/// Like before, but then a new message comes, and the set is answered.
 #[test]
 fn what_comes_after_nothing_new_is_shown() {
     let is_new = |command: &str| is_listing(command) && command.starts_with("UID FETCH 4:");
@@ -280,12 +281,12 @@ fn what_comes_after_nothing_new_is_shown() {
     pop.quit();
 }
 
-/// A server that says nothing of new mail to NOOP: a device that polls has it within five minutes all the same.
+/// If a server does not report new mail upon NOOP, a device that polls gets the mail within five minutes all the same.
 #[test]
 fn new_mail_that_noop_does_not_tell() {
     const MINUTE: Duration = Duration::from_secs(60);
     let four = Answers::of((1..=4).map(mail::simple));
-    // To whom looks again it is told: by STATUS, by SELECT, or on another connection.
+    // The server shows the new mail by STATUS, by a new SELECT, and on another connection.
     let three = mailbox()
         .on("NOOP", "{tag} OK NOOP completed\r\n")
         .on("UID FETCH", four.clone().to("UID FETCH 1:* (UID RFC822.SIZE)"))
@@ -302,7 +303,7 @@ fn new_mail_that_noop_does_not_tell() {
     let gateway = setup.start();
     Pop::log_in(gateway.address(), "eva").quit();
     gateway.events("parked", 1);
-    // Each poll a minute after the last, for as long as a server may be left unheard.
+    // One poll a minute.
     let shown: Vec<usize> = (1..=6)
         .map(|minute| {
             gateway.pass(minute * MINUTE);

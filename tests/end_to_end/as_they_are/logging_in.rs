@@ -1,5 +1,5 @@
-//! Logging in: mechanisms that are offered and do not work, the only one that is offered, and refusals that no other
-//! password would mend.
+//! Logging in: mechanisms that are offered but do not work, servers with only one mechanism, and refusals that a new
+//! password would not mend.
 
 use super::{assert_served, each, mailbox};
 use crate::support::{
@@ -17,12 +17,12 @@ const PASSWORD_BASE64: &str = "a2VzdHJlbC00Mi1Ib3ZlcmZseQ==";
 const CHALLENGE: &str = "PDE4OTYuNjk3MTcwOTUyQHBvc3RvZmZpY2UuZXhhbXBsZS5vcmc+";
 const CRAM_RESPONSE: &str = "ZXZhIDg4ODAwNzdmZWZlZDI3NDkxMzFjMzc3NTM1NTA5NTM2";
 
-/// Says this of every way to prove who one is.
+/// Gives `answer` to every mechanism and to LOGIN.
 fn refusing_all(answer: &str) -> Answers {
     mailbox().on("AUTHENTICATE", answer).on("LOGIN", answer)
 }
 
-/// A server that speaks all of the older mechanisms.
+/// A server with all of the older mechanisms.
 fn mechanisms(capabilities: &'static str) -> Answers {
     let unknown = "{tag} BAD unknown mechanism\r\n";
     let login = vec![
@@ -63,7 +63,7 @@ fn plain_that_is_offered_and_answered_bad_is_followed_by_login() {
             }
         },
     );
-    // After the challenge.
+    // Here the server refuses PLAIN only after its continuation request.
     let late = vec![send("+ \r\n"), Step::Line, send("{tag} BAD what was that?\r\n")];
     let peer = Peer::start(
         mailbox()
@@ -91,7 +91,8 @@ fn login_after_plain_is_tried_once_and_its_refusal_counts() {
     );
 }
 
-/// Two wrong guesses for one would lock the owner out sooner.
+/// A refused password is not tried by another mechanism: the server would count two wrong guesses, and would lock the
+/// owner out sooner.
 #[test]
 fn a_refusal_of_the_password_is_final() {
     for answer in [
@@ -106,7 +107,7 @@ fn a_refusal_of_the_password_is_final() {
     }
 }
 
-/// Exchange says BAD to whoever asks too often: the password was not looked at, and need not be sent again.
+/// Exchange answers BAD if a client asks too often. It has not checked the password, so the gateway does not try LOGIN.
 #[test]
 fn a_pause_that_is_asked_for_by_bad_is_no_reason_for_login() {
     let throttled = "{tag} BAD Request is throttled. Suggested Backoff Time: 299961 milliseconds\r\n";
@@ -133,7 +134,7 @@ fn the_only_mechanism_is_cram_md5() {
     assert_eq!(peer.lines(), [CRAM_RESPONSE]);
 }
 
-/// RFC 5802 §7: `n,,n=eva,r=…`, and an answer of the server that is none ends it.
+/// SCRAM begins with `n,,n=eva,r=…` (RFC 5802 §7), and ends at an invalid answer of the server.
 #[test]
 fn the_only_mechanism_is_scram() {
     let answer = vec![
@@ -154,7 +155,7 @@ fn the_only_mechanism_is_scram() {
     assert!(peer.lines()[0].starts_with("biwsbj1ldmEscj"), "{:?}", peer.lines());
 }
 
-/// The key chooses among what is offered, against the usual order too.
+/// The key `auth` chooses the mechanism, even against the usual order.
 #[test]
 fn auth_chooses_the_mechanism() {
     const ALL: &str = "IMAP4rev1 AUTH=PLAIN AUTH=LOGIN AUTH=CRAM-MD5 AUTH=SCRAM-SHA-256 UIDPLUS";
@@ -186,7 +187,8 @@ fn auth_chooses_the_mechanism() {
     assert_eq!(peer.count("AUTHENTICATE SCRAM-SHA-256"), 1, "{:?}", peer.commands());
 }
 
-/// RFC 3501 §4.3, RFC 7888: octets beyond ASCII go as a literal, which the server asks for unless it takes it unasked.
+/// Octets beyond ASCII are sent as a literal (RFC 3501 §4.3). The gateway waits for a continuation request, unless the
+/// server has LITERAL+ (RFC 7888).
 #[test]
 fn a_password_beyond_ascii_where_there_is_login_only() {
     let password = format!("{PASSWORD}-größer \"\\");
@@ -230,7 +232,7 @@ fn a_password_beyond_ascii_where_there_is_login_only() {
     );
 }
 
-/// What a new password can't mend must not let a device ask for one.
+/// If a new password would not help, the reply must not make the device ask for one.
 #[test]
 fn refusals_that_no_password_mends() {
     each(
@@ -273,7 +275,7 @@ fn refusals_that_no_password_mends() {
     );
 }
 
-/// Such refusals are nobody's wrong guesses: whoever switches IMAP on gets in at once.
+/// Such refusals do not count as wrong guesses: once IMAP is enabled, the login works at once.
 #[test]
 fn a_refusal_that_no_password_mends_is_no_guess() {
     let refusal = refusing_all("{tag} NO [ALERT] IMAP access is disabled for your domain. (Failure)\r\n");
@@ -288,7 +290,7 @@ fn a_refusal_that_no_password_mends_is_no_guess() {
     assert_served(&gateway, "eva");
 }
 
-/// A server that asks for ever, or talks for ever, is not listened to for ever.
+/// If a server asks or talks without end during the login, the gateway gives up.
 #[test]
 fn a_login_without_end() {
     for answer in [

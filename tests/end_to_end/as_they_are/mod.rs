@@ -1,6 +1,6 @@
-//! Upstreams as they are: what servers do against the RFC, or beside it, and what a device gets all the same. What is
-//! malformed, missing or refused for one message costs that message at most; what works one command at a time is not refused
-//! for a flight. A test for each kind, with its variations.
+//! Upstreams as they are: servers that break the RFC or differ from others, and what a device gets nevertheless. If
+//! something is malformed, missing or refused for one message, only this message may fail. If a server takes only one
+//! command at a time, everything must still work. One test for each kind of fault, with its variations.
 
 mod bodies;
 mod bounds;
@@ -19,8 +19,7 @@ use std::{
 
 use crate::support::{answers::Answers, gateway::Gateway, mail, pop::Pop};
 
-/// Runs `test` on every case, and fails if it failed on some: with all of those, for what one server does says little of the
-/// next.
+/// Runs `test` on every case, and fails with all cases that failed: one of them says little about the others.
 #[track_caller]
 fn each<T: Debug>(cases: impl IntoIterator<Item = T>, test: impl Fn(&T)) {
     let is_failed = |case: &T| catch_unwind(AssertUnwindSafe(|| test(case))).is_err();
@@ -35,7 +34,7 @@ fn each<T: Debug>(cases: impl IntoIterator<Item = T>, test: impl Fn(&T)) {
     );
 }
 
-/// The same with all cases at once: mostly they wait.
+/// Like [`each`], but runs all cases at once, because they mostly wait.
 #[track_caller]
 fn at_once<T: Send>(cases: impl IntoIterator<Item = T>, test: impl Fn(T) + Sync) {
     let failed: Vec<usize> = thread::scope(|scope| {
@@ -50,12 +49,12 @@ fn at_once<T: Send>(cases: impl IntoIterator<Item = T>, test: impl Fn(T) + Sync)
     assert!(failed.is_empty(), "of the cases failed: {failed:?}");
 }
 
-/// Three messages.
+/// A mailbox of three messages.
 fn mailbox() -> Answers {
     Answers::of((1..=3).map(mail::simple))
 }
 
-/// A session that finds the three messages, and all of each.
+/// Asserts that a session of `user` finds the three messages, octet for octet.
 fn assert_served(gateway: &Gateway, user: &str) {
     let mut pop = Pop::log_in(gateway.address(), user);
     assert_eq!(pop.stat().0, 3);

@@ -1,4 +1,4 @@
-//! Searching: what somebody has marked is found whatever a server makes of SEARCH, and whatever revision of IMAP it speaks.
+//! Searching: messages with a flag are found however a server answers SEARCH, and whatever revision of IMAP it has.
 
 use super::each;
 use crate::support::{
@@ -9,7 +9,7 @@ use crate::support::{
     pop::Pop,
 };
 
-/// Five messages; somebody has marked some of them, and says so by FLAGS.
+/// Five messages, of which `uids` have the flags `flags`.
 fn marked(flags: &'static str, uids: &[u32]) -> Answers {
     Answers::new((1..=5).map(|uid| {
         let message = Message::new(uid, mail::simple(uid as usize));
@@ -21,7 +21,7 @@ fn marked(flags: &'static str, uids: &[u32]) -> Answers {
     }))
 }
 
-/// What two sessions see, of which the second knows the mailbox.
+/// Asserts that two sessions see the messages `uids`. The second session knows the mailbox.
 fn assert_shown(answers: Answers, key: &str, uids: &[u32], why: &str) {
     let peer = Peer::start(answers);
     let setup = Setup::new(peer.address()).limit("upstream_seconds = 2");
@@ -38,7 +38,7 @@ fn assert_shown(answers: Answers, key: &str, uids: &[u32], why: &str) {
     gateway.stop();
 }
 
-/// What says what a search found: refused, or not to be understood.
+/// Answers to SEARCH that are of no use: refusals, or a result that cannot be understood.
 const NO_SEARCHES: [&str; 4] = [
     "{tag} NO SEARCH is not supported\r\n",
     "{tag} BAD Unknown command\r\n",
@@ -56,7 +56,7 @@ fn a_search_that_is_refused_or_odd_is_replaced_by_flags() {
     });
 }
 
-/// RFC 4731: a set, in parts that come in any order, or nothing at all.
+/// ESEARCH (RFC 4731): a set in several parts in any order, or no set at all.
 #[test]
 fn esearch_instead_of_search() {
     each(
@@ -81,7 +81,7 @@ fn esearch_instead_of_search() {
     );
 }
 
-/// RFC 9051 appendix E: what IMAP4rev2 holds need not be named.
+/// IMAP4rev2. It contains several extensions, which the server need not name (RFC 9051 appendix E).
 fn rev2() -> Answers {
     marked("\\Deleted", &[2])
         .capabilities("IMAP4rev2 AUTH=PLAIN")

@@ -59,7 +59,7 @@ fn rubys_net_pop() {
     house.add_script(&mut command, NET_POP);
     run(&mut command);
     house.check_files();
-    // Each `pop` is a RETR.
+    // Each `pop` in the script sends a RETR.
     house.check_sessions(Way::Plain, 1, 2 * house.mails.len());
     assert_eq!(house.dovecot.imap("eva").uids(), [0; 0]);
 }
@@ -85,7 +85,7 @@ foreach (imap_errors() ?: [] as $error) {
 }
 "#;
 
-/// PHP uses c-client, as other programs do.
+/// PHP's `imap_open` uses c-client, as other programs do.
 #[test]
 fn phps_imap_open() {
     let Some(php) = require_program("php") else { return };
@@ -135,7 +135,7 @@ fn javamail() {
     }
     let Some(house) = House::new() else { return };
     let mut command = house.command(&java);
-    // It starts sooner so, and does not run for long.
+    // These options make a short run faster.
     command.args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", &jars.join(":")]);
     command.arg("bsh.Interpreter");
     house.add_script(&mut command, JAVAMAIL);
@@ -195,7 +195,7 @@ fn fetchmail() {
     house.check_emptied();
 }
 
-/// With `keep` fetchmail reads by `TOP n 99999999`, and recognises the mails when it is to delete them.
+/// With `keep`, fetchmail fetches by `TOP n 99999999`. It recognises the mails when it must delete them later.
 #[test]
 fn fetchmail_that_has_kept_before() {
     let Some(fetchmail) = require_program("fetchmail") else {
@@ -221,7 +221,7 @@ fn fetchmail_that_has_kept_before() {
     let verbs = house.gateway.events("command", 1);
     let count = |verb: &str| verbs.iter().filter(|event| event["verb"] == verb).count();
     assert_eq!((count("RETR"), count("TOP")), (0, house.mails.len()));
-    // The status 1 ("no mail") means that nothing was new.
+    // The status 1 ("no mail") means that there was no new mail.
     assert_eq!(run_with("keep"), Some(1));
     assert_eq!(house.dovecot.imap("eva").uids().len(), house.mails.len());
     assert_eq!(run_with("no keep flush"), Some(1));

@@ -29,7 +29,7 @@ fn a_consent_survives_with_its_key_and_only_with_it() {
     assert!(!text.contains(lab.key) && !text.contains(TOKEN_MARK), "{text}");
     gateway.stop();
 
-    // Another machine.
+    // As on another machine.
     lab.state = tempfile::tempdir().unwrap();
     let mut gateway = lab.by_device().start();
     refuses(&gateway, "pbx", "SYS/PERM");

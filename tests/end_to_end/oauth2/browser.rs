@@ -1,5 +1,5 @@
-//! The sign-in page in a real browser: that it can be used, in light and dark and on a narrow screen, and that its rules for
-//! browsers keep nobody from using it.
+//! The sign-in page in a real browser: it works in light and dark and on a narrow screen, and its rules for browsers
+//! block nothing that it needs.
 
 use super::{Lab, XOAUTH2, account, lets_in, refuses};
 use crate::support::{
@@ -22,7 +22,7 @@ fn from_the_password_to_the_provider_and_back() {
     let gateway = lab.by_code().table(&office).table(&web::table()).start();
     let url = Web::of(&gateway).url();
 
-    // Under a name of somebody else's it is not there.
+    // Under a foreign host name the page is not served.
     let (_, port) = url.rsplit_once(':').unwrap();
     chromium.open(&format!("http://rebound.evil.test:{port}/login"));
     assert!(chromium.text("body").contains("not served under this name"));
@@ -86,7 +86,7 @@ fn by_a_code_that_is_typed_in_elsewhere() {
     assert!(text.contains("Sign in there as eva. The code is good until "), "{text}");
     look_at(&chromium, "code");
     lab.provider.approve(&code, "eva");
-    // The page looks by itself.
+    // The page reloads by itself.
     assert!(chromium.text(".notice").contains("pbx is signed in: 3 messages"));
     complains_of_no_policy(&chromium);
     lets_in(&gateway, "pbx");

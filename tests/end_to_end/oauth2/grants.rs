@@ -1,4 +1,4 @@
-//! Where the application itself is trusted: client credentials by secret and by key, and service accounts.
+//! Grants to the application itself: client credentials by secret and by key, and service accounts.
 
 use aws_lc_rs::{
     encoding::{AsDer, EcPrivateKeyRfc5915Der},
@@ -77,7 +77,7 @@ fn pem(label: &str, der: &[u8]) -> String {
     )
 }
 
-/// As `openssl ecparam -genkey` writes it: the name of the curve, and a key as in RFC 5915.
+/// A key as `openssl ecparam -genkey` writes it: the name of the curve, and the key as in RFC 5915.
 fn sec1(key: &KeyPair) -> String {
     let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, key.serialized_der()).unwrap();
     let key = AsDer::<EcPrivateKeyRfc5915Der>::as_der(&key.private_key()).unwrap();
@@ -85,7 +85,7 @@ fn sec1(key: &KeyPair) -> String {
     pem("EC PARAMETERS", &curve) + &pem("EC PRIVATE KEY", key.as_ref())
 }
 
-/// RFC 8017 §A.1.2, which ends a PKCS #8 of RSA.
+/// An RSA key as in RFC 8017 §A.1.2, which is the end of its PKCS #8 form.
 fn pkcs1(key: &KeyPair) -> String {
     let der = key.serialized_der();
     let begin = der
@@ -110,11 +110,11 @@ fn client_credentials_by_key() {
         let key = KeyPair::generate_for(algorithm).unwrap();
         let certificate = CertificateParams::default().self_signed(&key).unwrap();
         let (key_file, certificate_file) = (lab.state.path().join("key.pem"), lab.state.path().join("crt.pem"));
-        // Often one file holds both.
+        // Often one file contains both.
         std::fs::write(&key_file, certificate.pem() + &write(&key)).unwrap();
         std::fs::write(&certificate_file, certificate.pem()).unwrap();
         let keys = format!("private_key_file = {key_file:?}\ncertificate_file = {certificate_file:?}");
-        // Of another key first.
+        // At first the provider knows another key.
         lab.provider.book().public_key = Some(KeyPair::generate_for(algorithm).unwrap().public_key_pem());
         refuses(&own(&lab, &keys).start(), "pbx", "SYS/PERM");
         lab.provider.book().public_key = Some(key.public_key_pem());
@@ -122,7 +122,8 @@ fn client_credentials_by_key() {
     }
 }
 
-/// Google says `invalid_grant` of a key or a user that it does not know: nobody's consent has ended, for there is none.
+/// Google answers `invalid_grant` for an unknown key or user too. A service account has no consent, so the gateway must
+/// not ask for a sign-in.
 #[test]
 fn a_service_account_that_is_refused_needs_no_sign_in() {
     let Some(lab) = Lab::new(XOAUTH2) else { return };
@@ -138,7 +139,7 @@ fn a_service_account_that_is_refused_needs_no_sign_in() {
     for _ in 0..3 {
         refuses(&gateway, "pbx", "SYS/PERM");
     }
-    // It is left alone for a moment.
+    // After the refusal the provider is not asked again for a moment.
     assert_eq!(lab.provider.asked("urn:ietf:params:oauth:grant-type:jwt-bearer"), 1);
     let told = gateway.events("no token", 1);
     let why = told[0]["error"].as_str().unwrap();
@@ -184,7 +185,7 @@ fn a_secret_in_the_header() {
     lets_in(&gateway, "pbx");
 }
 
-/// Both forms that Entra has documented, and nothing else.
+/// The two forms of assertions that Entra documents. Entra accepts only the form that it expects.
 #[test]
 fn a_certificate_as_entra_takes_it() {
     let Some(lab) = Lab::new(XOAUTH2) else { return };
@@ -209,7 +210,7 @@ fn a_certificate_as_entra_takes_it() {
     }
 }
 
-/// One rule for a whole domain; passwords of devices from a file that changes under the running gateway.
+/// One rule for a whole domain. The passwords of the devices come from a file, which changes while the gateway runs.
 #[test]
 fn one_rule_for_many_mailboxes() {
     let Some(lab) = Lab::new(XOAUTH2) else { return };
@@ -238,7 +239,7 @@ fn one_rule_for_many_mailboxes() {
         std::fs::write(&file, format!("{eva}{}", line("adam@example.org", LOCAL))).unwrap();
         lets_in(&gateway, "adam@example.org");
         assert_eq!(lab.bearer.seen().last().unwrap(), "XOAUTH2 adam in");
-        // What cannot be read changes nothing.
+        // A file that cannot be read changes nothing.
         std::fs::write(&file, "nonsense").unwrap();
         lets_in(&gateway, "eva@example.org");
         std::fs::write(&file, line("adam@example.org", LOCAL)).unwrap();

@@ -1,4 +1,4 @@
-//! What programs see of consents, and answers as providers write them.
+//! What programs are told of consents, and odd answers of providers.
 
 use std::{path::Path, process::Command, time::Duration};
 
@@ -10,7 +10,7 @@ use crate::support::{
     provider::Trouble,
 };
 
-/// Some say that their JSON is text, and some tell an error with a status of success.
+/// Some providers label their JSON as text, and some send an error with a status of success.
 #[test]
 fn answers_that_say_that_they_are_something_else_are_read() {
     let Some(lab) = Lab::new(XOAUTH2) else { return };
@@ -33,7 +33,7 @@ fn answers_that_say_that_they_are_something_else_are_read() {
     assert!(told[0]["error"].as_str().unwrap().contains("last 7 days"), "{told:?}");
 }
 
-/// What is tried beside a running gateway is renewed by the gateway.
+/// If `check` needs a token beside a running gateway, the gateway renews it.
 #[test]
 fn check_beside_a_gateway_asks_the_gateway() {
     let Some(lab) = Lab::new(XOAUTH2) else { return };
@@ -53,7 +53,7 @@ fn check_beside_a_gateway_asks_the_gateway() {
     assert!(!success && printed.contains("run popgate sign-in pbx"), "{printed}");
 }
 
-/// Runs `popgate` a day later: its exit status and what it prints.
+/// Runs `popgate` with its clock a day ahead. Returns its exit status and what it prints.
 fn popgate(arguments: &[&str], config: &Path) -> (Option<i32>, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_popgate"));
     command.args(arguments).arg("--config").arg(config);
@@ -63,7 +63,7 @@ fn popgate(arguments: &[&str], config: &Path) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8(printed).unwrap())
 }
 
-/// The same beside the running gateway, whose port the configuration then names.
+/// Like [`popgate`], beside the running gateway, with its ports in the configuration.
 fn beside(gateway: &Gateway, arguments: &[&str]) -> (Option<i32>, String) {
     popgate(arguments, &gateway.file_with_ports())
 }
@@ -96,7 +96,7 @@ fn programs_see_how_consents_stand() {
     assert!(entry["signed_in"].as_str().unwrap().ends_with('Z'), "{printed}");
     assert_eq!(beside(&gateway, &["health", "--strict"]), (Some(0), String::new()));
 
-    // A full disk is an alarm, and passes.
+    // A full disk is reported, until it has room again.
     lab.provider.end_access("eva");
     let full = Full::new(&lab);
     refuses(&gateway, "pbx", "SYS/TEMP");

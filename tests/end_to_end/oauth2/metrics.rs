@@ -1,4 +1,4 @@
-//! What probes and metrics tell of consents and tokens.
+//! What probes and metrics say about consents and tokens.
 
 use super::{Lab, XOAUTH2, account, lets_in, refuses};
 use crate::support::web::{self, Web};

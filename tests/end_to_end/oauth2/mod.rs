@@ -1,5 +1,5 @@
-//! Upstreams that take tokens: a provider of the tests' own, a real Dovecot behind a server that looks at every octet of the
-//! login, and the real program.
+//! Upstreams that take tokens: the real program, the tests' own provider, and a server that checks every octet of the
+//! login before a real Dovecot.
 
 mod backup;
 mod browser;
@@ -33,25 +33,25 @@ use crate::support::{
     provider::{CLIENT, CLIENT_SECRET, Provider},
 };
 
-/// What the device gives.
+/// The password of the device.
 const LOCAL: &str = "1234";
 const XOAUTH2: Offer = Offer {
     words: "SASL-IR AUTH=XOAUTH2",
     shared: None,
 };
 
-/// An upstream, its provider, and what a gateway keeps.
+/// An upstream, its provider, and the state directory of a gateway.
 struct Lab {
     provider: Provider,
     dovecot: Dovecot,
     bearer: Bearer,
     state: TempDir,
-    /// What tokens are sealed with there.
+    /// The key that seals the tokens in the state directory.
     key: &'static str,
 }
 
 impl Lab {
-    /// `eva` has three messages. `None` where there is no Dovecot.
+    /// The mailbox of `eva` has three messages. `None` if Dovecot is not installed.
     fn new(offer: Offer) -> Option<Self> {
         let dovecot = Dovecot::start()?;
         dovecot.user_with("eva", &[mail::simple(1), mail::simple(2), mail::simple(3)]);
@@ -66,7 +66,7 @@ impl Lab {
         })
     }
 
-    /// A gateway with the account `pbx` of eva's, and these keys of `[upstream.lab.oauth2]`.
+    /// A gateway with the account `pbx`, which leads to eva's mailbox, and these keys of `[upstream.lab.oauth2]`.
     fn setup(&self, keys: &str) -> Setup {
         let provider = &self.provider;
         let oauth2 = format!(
@@ -82,7 +82,7 @@ impl Lab {
             .table(&account("pbx", "eva", ""))
     }
 
-    /// By device code.
+    /// A gateway whose sign-in is by device code.
     fn by_device(&self) -> Setup {
         self.setup(&format!(
             "device_url = {:?}\nscopes = [\"mail\"]",
@@ -90,24 +90,24 @@ impl Lab {
         ))
     }
 
-    /// A gateway whose clock is ahead by this many days, with room for a hundred logins at once. `None` if there is nothing
-    /// to move its clock with.
+    /// A gateway whose clock is ahead by this number of days, with limits for a hundred logins at once. `None` if there
+    /// is nothing to move the clock with.
     fn days_later(&self, days: u32) -> Option<Gateway> {
         let setup = self.by_device().limit("sessions = 200");
         setup.days_ahead(days).map(Setup::start)
     }
 
-    /// Somebody signs in for `pbx`, with a consent that lasts for so many days.
+    /// Signs in for `pbx`, with a consent that lasts for this number of days.
     fn consent_of(&self, days: u32) {
         let gateway = self.by_device().start();
         self.provider.book().oddities = json!({ "refresh_token_expires_in": days * 24 * 3600 });
         self.sign_in(&gateway, "pbx", "eva");
-        // A renewal tells nothing of it.
+        // Renewals do not repeat when the consent ends.
         self.provider.book().oddities = json!({});
         gateway.stop();
     }
 
-    /// Somebody signs in; the gateway that is returned starts a day later, when the access token has expired.
+    /// Signs in, and starts a gateway a day later, when the access token has expired.
     fn after_a_day(&self) -> Option<Gateway> {
         let gateway = self.by_device().start();
         self.sign_in(&gateway, "pbx", "eva");
@@ -115,12 +115,12 @@ impl Lab {
         self.days_later(1)
     }
 
-    /// By a browser.
+    /// A gateway whose sign-in is by browser.
     fn by_code(&self) -> Setup {
         self.by_code_with("")
     }
 
-    /// The same, with these keys besides.
+    /// Like [`Self::by_code`], with further keys.
     fn by_code_with(&self, keys: &str) -> Setup {
         self.setup(&format!(
             "authorize_url = {:?}\nscopes = [\"mail\"]\nclient_secret = \"{CLIENT_SECRET}\"\n{keys}",
@@ -128,7 +128,7 @@ impl Lab {
         ))
     }
 
-    /// The file of a key that the application signs with, as the provider knows.
+    /// The file of a key with which the application signs. The provider knows its public half.
     fn key_file(&self) -> PathBuf {
         let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
         let file = self.state.path().join("key.pem");
@@ -137,7 +137,7 @@ impl Lab {
         file
     }
 
-    /// Somebody signs in at the terminal for `login`, and consents as `user`.
+    /// Signs in at the terminal for `login`, and consents as `user`.
     fn sign_in(&self, gateway: &Gateway, login: &str, user: &str) -> String {
         let mut command = SignIn::begin(&gateway.file(), &[login]);
         let code = command.code();
@@ -146,12 +146,12 @@ impl Lab {
     }
 }
 
-/// `[[account]]` at the lab's upstream.
+/// An `[[account]]` at the lab's upstream.
 fn account(login: &str, user: &str, keys: &str) -> String {
     format!("[[account]]\nlogin = \"{login}\"\npassword = \"{LOCAL}\"\nupstream = \"lab\"\nuser = \"{user}\"\n{keys}")
 }
 
-/// The reply to PASS.
+/// The reply to PASS, and the connection.
 fn pass(gateway: &Gateway, login: &str) -> (String, Pop) {
     let mut pop = Pop::connect(gateway.address());
     (pop.try_log_in(login, LOCAL), pop)
@@ -170,7 +170,7 @@ fn refuses(gateway: &Gateway, login: &str, with: &str) {
     assert!(reply.starts_with(&format!("-ERR [{with}] ")), "{reply}");
 }
 
-/// `popgate sign-in` under way.
+/// A running `popgate sign-in`.
 struct SignIn {
     process: Process,
     stdout: BufReader<ChildStdout>,
@@ -197,7 +197,7 @@ impl SignIn {
         }
     }
 
-    /// What follows `mark` on the line that has it.
+    /// Waits for a line with `mark`, and returns what follows it.
     #[track_caller]
     fn after(&mut self, mark: &str) -> String {
         loop {
@@ -213,13 +213,13 @@ impl SignIn {
         }
     }
 
-    /// The code to be typed in.
+    /// The code that the person must type in.
     #[track_caller]
     fn code(&mut self) -> String {
         self.after("enter the code")
     }
 
-    /// Somebody pastes a line.
+    /// Pastes a line into the terminal.
     fn paste(&mut self, line: &str) {
         let stdin = self.process.0.stdin.as_mut().unwrap();
         writeln!(stdin, "{line}").unwrap();
@@ -236,7 +236,7 @@ impl SignIn {
         (self.process.0.wait().unwrap().success(), self.printed)
     }
 
-    /// All that it has printed.
+    /// Asserts success, and returns everything that it has printed.
     #[track_caller]
     fn succeed(self) -> String {
         let (success, printed) = self.end();

@@ -1,4 +1,5 @@
-//! Consents that end, and tokens that cannot be written: a webhook is told once, until somebody has acted.
+//! Consents that end, and tokens that cannot be written: the webhook gets one notice, and no other until somebody has
+//! acted.
 
 use serde_json::{Value, json};
 
@@ -12,12 +13,12 @@ fn notify(setup: Setup, receiver: &Receiver) -> Setup {
     setup.table(&format!("[notify]\nwebhook = {:?}", receiver.url()))
 }
 
-/// A gateway whose clock is so many days ahead.
+/// A gateway whose clock is this number of days ahead.
 fn later(lab: &Lab, receiver: &Receiver, days: u32) -> Option<Gateway> {
     Some(notify(lab.by_device(), receiver).days_ahead(days)?.start())
 }
 
-/// What has come, less what differs each time.
+/// The notices that have come, without the fields that differ each time.
 fn told(receiver: &Receiver, count: usize) -> Vec<Value> {
     let came = receiver.wait(count);
     assert_eq!(came.len(), count, "{came:?}");
@@ -29,7 +30,7 @@ fn a_consent_that_ends_soon_is_told_once() {
     let Some(lab) = Lab::new(XOAUTH2) else { return };
     let receiver = Receiver::start();
     lab.consent_of(90);
-    // Long before, shortly before, and once more.
+    // Long before the end, shortly before it, and once more.
     for days in [60, 80, 81] {
         let Some(gateway) = later(&lab, &receiver, days) else {
             return;

@@ -1,4 +1,4 @@
-//! A mail of the gateway's own among those of a device: it says that the consent for them ends soon.
+//! The gateway's own mail among the messages of a device: it says that the consent for them ends soon.
 
 use super::{LOCAL, Lab, XOAUTH2, account, lets_in};
 use crate::support::{
@@ -8,11 +8,11 @@ use crate::support::{
     pop::Pop,
 };
 
-/// The day on which the consent of the tests ends within 14 days.
+/// A day on which the tests' consent ends within 14 days.
 const SOON: u32 = 80;
 
 impl Lab {
-    /// A gateway, some days before the consent ends, with these keys of the maildrop and these tables.
+    /// A gateway some days before the consent ends, with these maildrop keys and these tables.
     fn soon(&self, keys: &[&str], tables: &str) -> Option<Gateway> {
         let setup = keys
             .iter()
@@ -23,7 +23,7 @@ impl Lab {
         Some(gateway)
     }
 
-    /// The same after a restart: what was told stands.
+    /// A gateway on the same day after a restart: the earlier notice still stands.
     fn soon_again(&self, keys: &[&str]) -> Option<Gateway> {
         let setup = keys
             .iter()
@@ -32,7 +32,7 @@ impl Lab {
     }
 }
 
-/// A consent that ends in 90 days, and a gateway some days before.
+/// A lab with a consent of 90 days, and a gateway some days before its end.
 fn start(keys: &[&str]) -> Option<(Lab, Gateway)> {
     let lab = Lab::new(XOAUTH2)?;
     lab.consent_of(90);
@@ -118,7 +118,7 @@ fn it_is_a_message_like_any_other() {
     assert_eq!((pop.stat(), pop.list("UIDL")), ((4, octets), names.clone()));
     pop.err("RETR 5", "-ERR");
     pop.ok("QUIT");
-    // The same in each session, and after a restart.
+    // The mail is the same in each session, and after a restart.
     let mut pop = log_in(&gateway, "pbx");
     assert_eq!((pop.list("LIST"), pop.list("UIDL")), (sizes.clone(), names.clone()));
     pop.ok("DELE 4");
@@ -140,7 +140,7 @@ fn it_is_a_message_like_any_other() {
     );
 }
 
-/// What is left upstream after a session that deletes the gateway's own mail and the first message.
+/// The upstream's mailbox after a session that deletes the gateway's own mail and the first message.
 fn deleted(keys: &[&str]) -> Option<(Lab, Imap)> {
     let (lab, gateway) = start(keys)?;
     let mut pop = log_in(&gateway, "pbx");
@@ -209,7 +209,7 @@ fn it_never_stands_alone() {
     assert_eq!(pop.stat(), (0, 0));
     assert!(pop.list("UIDL").is_empty());
     pop.quit();
-    // Nobody can sign in any more: an error, and no list.
+    // If the consent has ended, the login fails: there is no listing with only the gateway's mail.
     lab.dovecot.imap("eva").append(&[mail::simple(7)], "");
     let mut pop = log_in(&gateway, "pbx");
     assert_eq!(pop.retr(1).1, mail::simple(7));
@@ -243,7 +243,8 @@ fn each_login_has_its_own() {
 
 #[test]
 fn views_hold_for_it() {
-    // Which key, the number of messages, and the number of the mail, before the device has retrieved it and after.
+    // The keys; then the number of messages and the message number of the mail, before the device has retrieved the
+    // mail and after.
     for (keys, before, after) in [
         (&["order = \"newest-first\""][..], (4, 1), (4, 1)),
         (&["newest = 2"], (3, 3), (3, 3)),
@@ -268,7 +269,7 @@ fn views_hold_for_it() {
             let expected = (number > 0).then(|| number.to_string());
             let found = own_name.map(|name| name.split(' ').next().unwrap().to_owned());
             assert_eq!(found, expected, "{keys:?} {session}");
-            // The first session only looks; TOP does not reach the end.
+            // The first session only uses TOP, which does not reach the mail's end.
             if number > 0 && session == 0 {
                 pop.top(number, 1);
             }

@@ -21,7 +21,7 @@ use crate::support::{
 
 const ADMIN: &str = "the page's own";
 
-/// With a page, and an account of a login that HTML must not be made of.
+/// A gateway with a page, and with an account whose login contains HTML.
 fn with_page(setup: Setup, keys: &str) -> Gateway {
     setup
         .table(&account("<b>&\\\"fax", "adam", ""))
@@ -39,7 +39,7 @@ struct Browser {
     cookie: Option<String>,
 }
 
-/// What it is answered.
+/// A response.
 struct Page {
     status: StatusCode,
     headers: HeaderMap,
@@ -47,7 +47,7 @@ struct Page {
 }
 
 impl Page {
-    /// Where it is sent.
+    /// Where the browser is redirected.
     #[track_caller]
     fn location(&self) -> &str {
         assert_eq!(self.status, StatusCode::SEE_OTHER, "{}", self.text);
@@ -103,7 +103,7 @@ impl Browser {
         set
     }
 
-    /// What the forms of this session bear.
+    /// The CSRF token in the forms of this session.
     fn csrf(&self) -> String {
         let page = self.text("/");
         let (_, rest) = page.split_once("name=\"csrf\" value=\"").unwrap();
@@ -178,7 +178,7 @@ fn by_a_browser_behind_a_proxy() {
     let Some(lab) = Lab::new(XOAUTH2) else { return };
     let gateway = with_page(lab.by_code(), "public_url = \"https://mail.example.org/pop/\"");
     refuses(&gateway, "pbx", "SYS/PERM");
-    // The proxy leaves its path on.
+    // Here the proxy does not remove its path from requests.
     let mut browser = Browser::new(&lab, &gateway, "/pop");
     let set = browser.enter();
     assert!(set.contains("; Path=/pop/; HttpOnly; SameSite=Lax; Secure"), "{set}");
@@ -192,7 +192,7 @@ fn by_a_browser_behind_a_proxy() {
     let back = back.strip_prefix("https://mail.example.org/pop").unwrap();
     assert!(back.starts_with("/callback/lab?"), "{back}");
 
-    // In another browser, and with another state, it is nothing.
+    // The redirect is of no use in another browser, or with another `state`.
     let mut other = Browser::new(&lab, &gateway, "/pop");
     other.enter();
     assert_eq!(other.get(back).location(), "/pop/");
@@ -208,7 +208,7 @@ fn by_a_browser_behind_a_proxy() {
         "{page}"
     );
     assert!(!page.contains(TOKEN_MARK));
-    // Once; and it works.
+    // The sign-in works, once.
     browser.get(back);
     assert!(browser.text("/").contains("begin again"));
     lets_in(&gateway, "pbx");
@@ -237,7 +237,7 @@ fn a_request_that_does_not_end_holds_no_shutdown_up() {
     browser
         .write_all(b"GET /style.css HTTP/1.1\r\nHost: x\r\n\r\nGET /style")
         .unwrap();
-    // Where the first was answered, the beginning of the second is there.
+    // Since the first request was answered, the beginning of the second has arrived.
     browser.read_exact(&mut [0; 64]).unwrap();
     gateway.stop();
 }
@@ -294,7 +294,7 @@ fn a_provider_that_is_down_is_told_of() {
     assert_eq!(style.headers[header::CONTENT_TYPE], "text/css; charset=utf-8");
 }
 
-/// Another site may have its name lead here, and its pages send our forms.
+/// Another site can point its name at this server, and its pages can send the page's forms. Both are refused.
 #[test]
 fn under_its_own_names_and_from_its_own_pages_only() {
     let Some(lab) = Lab::new(XOAUTH2) else { return };
@@ -324,7 +324,8 @@ fn under_its_own_names_and_from_its_own_pages_only() {
     );
 }
 
-/// RFC 9207, and an address for each provider to come back to (RFC 9700 §4.4).
+/// The parameter `iss` (RFC 9207), and a redirect URL for each provider (RFC 9700 §4.4), reveal an answer of another
+/// provider.
 #[test]
 fn the_answer_of_another_provider_is_not_taken() {
     let Some(lab) = Lab::new(XOAUTH2) else { return };

@@ -1,4 +1,4 @@
-//! Tokens are renewed ahead of their end, once for all who wait, and no failure loses a consent.
+//! Renewal of tokens: early, once for all logins that wait for it, and without losing a consent at any failure.
 
 use std::thread;
 
@@ -16,7 +16,8 @@ fn a_hundred_logins_cause_one_refresh() {
     let Some(gateway) = lab.after_a_day() else { return };
     let address = gateway.address();
     lab.provider.book().hold = Hold::Before;
-    // With on_delete = "expunge" the maildrop is locked: one gets in, and the others hear of it. All have needed a token.
+    // With `on_delete = "expunge"` the maildrop is locked: one login gets in, and the others get an error. All have
+    // needed a token.
     let devices: Vec<_> = (0..100)
         .map(|_| {
             thread::spawn(move || {
@@ -48,7 +49,7 @@ fn a_rotated_token_is_kept() {
             break;
         }
     }
-    // Each day it is renewed by the one that the last renewal brought: an older one would end the consent.
+    // Each day the access token is renewed by the latest refresh token. An older refresh token would end the consent.
     for days in 2..=5 {
         let Some(gateway) = lab.days_later(days) else { return };
         lets_in(&gateway, "pbx");
@@ -72,7 +73,7 @@ fn a_provider_without_rotation_or_lifetime() {
     assert_eq!(lab.provider.asked("refresh_token"), 2);
 }
 
-/// Where each answer brings the only refresh token that is good, none may be thrown away for how it is written.
+/// Each response brings the only valid refresh token, so no response may be thrown away because of its form.
 #[test]
 fn however_an_answer_is_written_its_tokens_are_kept() {
     let Some(lab) = Lab::new(XOAUTH2) else { return };
@@ -103,7 +104,7 @@ fn however_an_answer_is_written_its_tokens_are_kept() {
         }
         assert_eq!(lab.provider.asked("refresh_token"), asked + 1, "{oddities}");
         gateway.stop();
-        // Of a token that is good for ever the next day has no need.
+        // Ends the access token, because one without an end would not need a renewal the next day.
         lab.provider.end_access("eva");
     }
 }
@@ -154,7 +155,7 @@ fn no_trouble_of_the_provider_discards_a_consent() {
         lab.provider.book().troubles.push_back(trouble.clone());
         let asked = lab.provider.asked("refresh_token");
         refuses(&gateway, "pbx", "SYS/TEMP");
-        // It is left alone for a moment.
+        // The provider is not asked again for a moment.
         refuses(&gateway, "pbx", "SYS/TEMP");
         assert_eq!(lab.provider.asked("refresh_token"), asked + 1, "{trouble:?}");
         let list = SignIn::begin(&gateway.file(), &["--list"]).succeed();
@@ -203,7 +204,7 @@ fn a_consent_that_has_ended_is_told_of_once() {
         list.contains("needs a new sign-in since ") && list.contains("(popgate sign-in pbx)"),
         "{list}"
     );
-    // Beside the running gateway; its clock is a day ahead, so it renews at once what was given today.
+    // The sign-in runs beside the gateway. The gateway's clock is a day ahead, so it renews the new token at once.
     lab.sign_in(&gateway, "pbx", "eva");
     lets_in(&gateway, "pbx");
     assert_eq!(gateway.events(message, 1).len(), 1);
@@ -231,14 +232,14 @@ fn a_token_that_ends_before_its_time_is_replaced() {
     assert_eq!(lab.provider.asked("refresh_token"), 1);
     let seen = lab.bearer.seen();
     assert_eq!(seen[seen.len() - 2..], ["XOAUTH2 eva out", "XOAUTH2 eva in"]);
-    // One that was only just given and is refused is not asked for again and again.
+    // If a token is refused just after it was issued, the gateway does not ask for another again and again.
     lab.provider.end_access("eva");
     refuses(&gateway, "pbx", "SYS/PERM");
     assert_eq!(lab.provider.asked("refresh_token"), 1);
 }
 
-/// At each of these points the chain of refresh tokens goes on: before the provider has seen the request, after it has
-/// rotated the token and before we know, and whenever.
+/// The gateway is killed before the provider has processed the request, after it has rotated the token but before it
+/// answers, and at random points. The chain of refresh tokens must go on each time.
 #[test]
 fn killed_around_a_rotation() {
     let Some(lab) = Lab::new(XOAUTH2) else { return };
@@ -262,7 +263,7 @@ fn killed_around_a_rotation() {
         lets_in(&gateway, "pbx");
         gateway.stop();
     }
-    // Somewhere between the answer and its use.
+    // At some point between the answer and its use.
     for round in 0..30 {
         days += 1;
         let Some(mut gateway) = lab.days_later(days) else {
@@ -286,7 +287,7 @@ fn killed_around_a_rotation() {
     }
 }
 
-/// Once what came with it is used, a rotated token is all that is left of the consent: by then it is kept.
+/// When the new access token is used, the old refresh token ends, so the new refresh token must be stored before that.
 #[test]
 fn killed_at_the_first_use_of_what_a_rotation_brought() {
     let Some(lab) = Lab::new(XOAUTH2) else { return };
@@ -328,7 +329,7 @@ fn another_key_opens_no_token() {
         !stored.windows(mark.len()).any(|window| window == mark),
         "a token in the file"
     );
-    // A gateway with another key says so, and leaves it as it is.
+    // A gateway with another key says so, and leaves the stored token as it is.
     let sealed_with = std::mem::replace(&mut lab.key, "another key of at least 32 octets");
     let gateway = lab.by_device().start();
     refuses(&gateway, "pbx", "SYS/PERM");

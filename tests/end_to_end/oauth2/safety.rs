@@ -1,4 +1,4 @@
-//! No consent is lost of our doing: lost answers, kills, full disks, damaged files.
+//! The gateway loses no consent: lost answers, kills, full disks, damaged files.
 
 use std::time::Duration;
 
@@ -9,8 +9,8 @@ use crate::support::{
     provider::{Hold, Trouble},
 };
 
-/// The provider has rotated the refresh token, and the answer that bears the new one never arrives. It gives the old one some
-/// more seconds for just that.
+/// The provider has rotated the refresh token, but its answer with the new one never arrives. For this case, providers
+/// accept the old one for some more seconds.
 #[test]
 fn a_lost_answer_is_asked_for_again_at_once() {
     let Some(lab) = Lab::new(XOAUTH2) else { return };
@@ -27,7 +27,7 @@ fn a_lost_answer_is_asked_for_again_at_once() {
         let Some(gateway) = lab.days_later(days) else { return };
         let asked = lab.provider.asked("refresh_token");
         let lost = Trouble::Lost(Box::new(instead.clone()));
-        // Where the answer is lost the next may meet a provider in trouble.
+        // After a lost answer, the next request may meet a provider in trouble.
         lab.provider
             .book()
             .troubles
@@ -41,7 +41,8 @@ fn a_lost_answer_is_asked_for_again_at_once() {
     lets_in(&gateway, "pbx");
 }
 
-/// Killed with a question under way, it asks again as soon as it runs: by the time of the next device it would be too late.
+/// If the gateway is killed while a token request is in flight, it asks again as soon as it is started. When the next
+/// device comes, it would be too late.
 #[test]
 fn what_a_kill_interrupted_is_asked_again_at_the_start() {
     let Some(lab) = Lab::new(XOAUTH2) else { return };
@@ -57,13 +58,13 @@ fn what_a_kill_interrupted_is_asked_again_at_the_start() {
     lab.provider.wait_asked("refresh_token", 2);
     lets_in(&gateway, "pbx");
     gateway.stop();
-    // Once that is done there is nothing to ask at a start.
+    // After that, there is nothing to ask at the next start.
     let Some(gateway) = lab.days_later(1) else { return };
     lets_in(&gateway, "pbx");
     assert_eq!(lab.provider.asked("refresh_token"), 2);
 }
 
-/// Writes of tokens fail as long as this is there.
+/// Makes writes of tokens fail until [`Full::end`].
 pub(super) struct Full(std::path::PathBuf);
 
 impl Full {
@@ -78,7 +79,7 @@ impl Full {
     }
 }
 
-/// The provider has rotated, and then the disk is full.
+/// The disk becomes full when the provider has just rotated the token.
 fn rotated_and_not_written(lab: &Lab, gateway: &Gateway) -> Full {
     lab.provider.book().hold = Hold::After;
     let mut device = Pop::connect(gateway.address());
@@ -96,13 +97,13 @@ fn rotated_and_not_written(lab: &Lab, gateway: &Gateway) -> Full {
 #[test]
 fn a_rotated_token_that_could_not_be_written_is_written_later() {
     let Some(lab) = Lab::new(XOAUTH2) else { return };
-    // An old token is never good again.
+    // The provider accepts no rotated token any more.
     lab.provider.book().grace = Some(Duration::ZERO);
     let Some(gateway) = lab.after_a_day() else { return };
     let full = rotated_and_not_written(&lab, &gateway);
     refuses(&gateway, "pbx", "SYS/TEMP");
     full.end();
-    // No device is needed for that.
+    // The gateway writes the tokens without waiting for a device.
     gateway.events("tokens can be written again", 1);
     lets_in(&gateway, "pbx");
     gateway.stop();
@@ -127,7 +128,7 @@ fn a_rotated_token_that_could_not_be_written_is_written_at_the_end() {
     assert_eq!(lab.provider.asked("refresh_token"), 2);
 }
 
-/// What cannot be kept is not asked for: the old refresh token stays good.
+/// If the new token could not be stored, the gateway does not ask for it, so the old refresh token stays valid.
 #[test]
 fn on_a_full_disk_no_token_is_rotated() {
     let Some(lab) = Lab::new(XOAUTH2) else { return };

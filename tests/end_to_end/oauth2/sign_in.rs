@@ -1,4 +1,4 @@
-//! `popgate sign-in`: by a code, by a browser, by a pasted address; beside a running gateway.
+//! `popgate sign-in` beside a running gateway: by device code, by browser, and by a pasted URL.
 
 use std::time::{Duration, Instant};
 
@@ -73,7 +73,7 @@ fn a_code_that_comes_to_nothing() {
         assert!(printed.contains(says), "{printed}");
         refuses(&gateway, "pbx", "SYS/PERM");
     }
-    // Asked too often, it asks less often, and goes on.
+    // If the provider says `slow_down`, the command asks less often, and goes on.
     let mut command = SignIn::begin(&gateway.file(), &["pbx"]);
     let code = command.code();
     lab.provider.slow_down(&code);
@@ -110,7 +110,7 @@ fn a_key_signs_each_question_for_a_codes_token_anew() {
             lab.provider.url("/device")
         ))
         .start();
-    // The first is answered before the code was typed in.
+    // The first token request is processed before the person has typed in the code.
     lab.provider.book().hold = Hold::After;
     let mut command = SignIn::begin(&gateway.file(), &["pbx"]);
     let code = command.code();
@@ -136,7 +136,7 @@ fn a_provider_that_names_no_pause_is_asked_once_a_second() {
     command.succeed();
 }
 
-/// The browser goes where it is sent.
+/// Follows a redirect, as a browser does. Returns the status and the page.
 fn follow(provider: &Provider, location: &str) -> (u16, String) {
     let (status, _, page) = provider.browse(provider.client().get(location));
     (status, page)
@@ -149,7 +149,7 @@ fn by_a_browser_that_comes_back() {
     let mut command = SignIn::begin(&gateway.file(), &["pbx"]);
     let url = format!("https://{}", command.after("https://"));
     let back = lab.provider.consent(&url, "eva", true);
-    // Another page's request is not taken for the answer.
+    // A request with another `state` is not taken for the answer.
     let forged = back.replace("state=", "state=x");
     assert_eq!(follow(&lab.provider, &forged).0, 404);
     let (status, page) = follow(&lab.provider, &back);
@@ -220,7 +220,8 @@ fn one_persons_consent_for_shared_mailboxes() {
     assert_eq!(lab.bearer.seen().last().unwrap(), "XOAUTH2 office in");
 }
 
-/// While the mailbox opens the first token ends, and its refresh token is used up.
+/// During the trial of the mailbox, the first access token ends, and renewing it uses up the first refresh token. The
+/// renewed tokens must be stored.
 #[test]
 fn what_the_trial_was_given_is_what_is_kept() {
     let Some(lab) = Lab::new(XOAUTH2) else { return };
@@ -283,7 +284,7 @@ fn a_scope_that_was_not_granted_is_named() {
     lets_in(&gateway, "pbx");
 }
 
-/// What is no fault of the sign-in does not cost it.
+/// If the trial fails because the server is down, the sign-in is not lost.
 #[test]
 fn a_consent_for_a_server_that_is_down_is_kept() {
     let Some(lab) = Lab::new(XOAUTH2) else { return };
@@ -305,7 +306,7 @@ fn a_consent_for_a_server_that_is_down_is_kept() {
     lets_in(&gateway, "pbx");
 }
 
-/// Yandex, Mail.ru and Yahoo match the redirect URL octet for octet, and the first shows a code there.
+/// Yandex, Mail.ru and Yahoo compare the redirect URL octet for octet. Yandex shows a code on its own page.
 #[test]
 fn a_redirect_url_that_is_matched_exactly() {
     let Some(lab) = Lab::new(XOAUTH2) else { return };
@@ -354,7 +355,8 @@ fn a_consent_that_opens_nothing_is_revoked() {
     let printed = fail();
     assert!(printed.contains("the consent is revoked"), "{printed}");
     assert_eq!(lab.provider.book().revoked.len(), 1);
-    // One that holds may be of the same person, and end along with it.
+    // If there is a consent already, the new one is not revoked: both may be of the same person, and would end
+    // together.
     lab.sign_in(&gateway, "pbx", "eva");
     let printed = fail();
     assert!(printed.contains("may be withdrawn at the provider"), "{printed}");

@@ -1,4 +1,4 @@
-//! docker/alerts.yml and docker/grafana.json, as Prometheus and Grafana take them.
+//! docker/alerts.yml and docker/grafana.json: Prometheus and Grafana must understand them.
 
 use std::{path::PathBuf, process::Command};
 
@@ -29,7 +29,7 @@ fn promtool_accepts_the_rules_and_they_fire_when_they_should() {
     }
 }
 
-/// Every rule has a test that lets it fire.
+/// Every rule has a test in which it fires.
 #[test]
 fn every_rule_is_tested() {
     let (rules, tests) = (
@@ -65,7 +65,7 @@ fn expressions(dashboard: &Value) -> Vec<(String, String)> {
     targets.collect()
 }
 
-/// Each expression of the dashboard is one that Prometheus understands.
+/// Prometheus understands each expression of the dashboard.
 #[test]
 fn promtool_understands_the_dashboard() {
     let Some(promtool) = require_program("promtool") else {
@@ -75,7 +75,7 @@ fn promtool_understands_the_dashboard() {
     let dashboard: Value = serde_json::from_str(&dashboard).unwrap();
     let mut rules = "groups:\n- name: dashboard\n  rules:\n".to_owned();
     for (number, (title, expression)) in expressions(&dashboard).iter().enumerate() {
-        // Grafana puts these in.
+        // Grafana replaces these variables.
         let expression = expression
             .replace("$__rate_interval", "5m")
             .replace("$__range", "1h")

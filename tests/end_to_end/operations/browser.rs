@@ -1,4 +1,4 @@
-//! The status page in a real browser: how each account fares, and a test of one.
+//! The status page in a real browser: the status of each account, and the test of a login.
 
 use reqwest::Client;
 
@@ -67,7 +67,7 @@ fn who_runs_it_sees_how_each_account_fares_and_tests_one() {
     }
     look_at(&chromium, "status");
 
-    // It goes on by itself, and shows what has changed.
+    // The page reloads by itself, and shows what has changed.
     let seconds = "return document.querySelector('meta[http-equiv=refresh]').content";
     assert_eq!(chromium.run(seconds), "60");
     Pop::log_in(gateway.address(), "pbx").quit();

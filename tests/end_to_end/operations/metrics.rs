@@ -154,7 +154,8 @@ fn what_upstreams_do_is_counted_by_kind() {
         web.metric("popgate_logins_total{upstream=\"lab\",outcome=\"temp\"}"),
         Some(3.0)
     );
-    // What a server asks of guesses is not asked of those who know the password, and is told all the same.
+    // The server asked for a pause after guesses. Logins with a proven password do not wait for it, but the metric
+    // shows it.
     let left = web.metric("popgate_backoff_seconds{upstream=\"lab\"}").unwrap();
     assert!((250.0..=300.0).contains(&left), "{left}");
 }

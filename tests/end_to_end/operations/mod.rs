@@ -1,4 +1,4 @@
-//! What an operator sees of a running gateway: probes, metrics, the page, and the one line that the log has of each session.
+//! What an operator sees of a running gateway: probes, metrics, the page, and the log's one line for each session.
 
 mod alerts;
 mod browser;

@@ -1,4 +1,4 @@
-//! The one line of each session that has begun: outcome, level, reason, and what the session did.
+//! The log's one line for each session: outcome, level, reason, and what the session did.
 
 use std::{
     io::Write,
@@ -22,7 +22,7 @@ fn mailbox() -> Answers {
     Answers::of((1..=3).map(mail::simple))
 }
 
-/// The line of the last of `count` sessions; it bears the names that operators filter by.
+/// The line of the last of `count` sessions. Asserts its outcome and level, and the names by which operators filter.
 #[track_caller]
 fn line(gateway: &Gateway, count: usize, outcome: &str, level: &str) -> Value {
     let line = gateway.sessions(count)[count - 1].clone();
@@ -51,7 +51,7 @@ fn line(gateway: &Gateway, count: usize, outcome: &str, level: &str) -> Value {
     line
 }
 
-/// The same of a session that has logged in: what it saw.
+/// Like [`line`], for a session of eva: also asserts what the session saw.
 #[track_caller]
 fn line_of_eva(gateway: &Gateway, count: usize, outcome: &str, level: &str) -> Value {
     let line = line(gateway, count, outcome, level);
@@ -83,7 +83,7 @@ fn who_takes_mail_is_ok_and_who_takes_none_is_empty() {
     pop.retr(1);
     pop.retr(3);
     pop.ok("DELE 1");
-    // A message that is gone is the device's mistake.
+    // Asking for a message that does not exist is the device's mistake.
     pop.err("RETR 1", "-ERR");
     pop.quit();
     let told = line_of_eva(&gateway, 1, "ok", "INFO");
@@ -110,7 +110,7 @@ fn a_refused_login_is_auth_and_then_throttled() {
     assert_eq!(told["reason"], "login refused: NO [AUTHENTICATIONFAILED] no");
     drop(fails(&gateway, "AUTH"));
     line(&gateway, 2, "auth", "WARN");
-    // At once: one after the other they would wait for half a minute.
+    // At once, because one after the other they would take half a minute.
     let mut guessers: Vec<_> = (0..12)
         .map(|number| {
             let mut pop = Pop::connect(gateway.address());
@@ -144,7 +144,7 @@ fn a_second_session_is_in_use() {
     let told = line(&gateway, 1, "in-use", "WARN");
     assert_eq!(told["login"], "eva");
     first.quit();
-    // Who is let in after all has no failure.
+    // If a later login of the session succeeds, the session has no failure.
     let first = Pop::log_in(gateway.address(), "eva");
     let mut second = fails(&gateway, "IN-USE");
     first.quit();
@@ -178,7 +178,7 @@ fn an_upstream_that_fails_is_temp_or_perm_with_its_words() {
         assert!(told["reason"].as_str().unwrap().contains(words), "{told}");
         assert_eq!(told["login"], "eva");
     }
-    // In the middle of a session that goes on: a warning all the same.
+    // A failure within a session that goes on is a warning nevertheless.
     let peer = Peer::start(mailbox().on("UID FETCH 2 (UID BODY", "{tag} NO [UNAVAILABLE] disk asleep\r\n"));
     let gateway = Setup::new(peer.address()).start();
     let mut pop = Pop::log_in(gateway.address(), "eva");
@@ -214,7 +214,7 @@ fn a_quit_that_removes_some_is_partial() {
     let told = line_of_eva(&gateway, 1, "temp", "WARN");
     assert_eq!((&told["deleted"], &told["removed"]), (&1.into(), &0.into()));
 
-    // The server keeps one of two, and says OK.
+    // The server removes one message of two, and answers OK.
     let peer = Peer::start(mailbox().on("UID SEARCH UID", "* SEARCH 3\r\n{tag} OK\r\n").on(
         "UID FETCH 2:3 (UID FLAGS)",
         "* 2 FETCH (UID 3 FLAGS (\\Deleted))\r\n{tag} OK\r\n",
@@ -254,10 +254,10 @@ fn sessions_without_a_farewell_end_as_what_ended_them() {
     };
     let gateway = setup.start();
     let mut pop = Pop::log_in(gateway.address(), "eva");
-    // By then the first session waits for its next command.
+    // When this login is over, the first session waits for its next command.
     Pop::log_in(gateway.address(), "ida").quit();
     gateway.pass(Duration::from_secs(605));
-    // A clock that was moved is looked at when something happens.
+    // The gateway notices that its clock was moved only when something happens.
     drop(Pop::open(gateway.address()));
     pop.closed();
     let told = gateway.sessions(3);
@@ -269,7 +269,7 @@ fn sessions_without_a_farewell_end_as_what_ended_them() {
     );
 }
 
-/// A gateway that is killed in the middle of a command leaves the line of its sessions too.
+/// A session that is cut off by a shutdown in the middle of a command has its line too.
 #[test]
 fn a_session_that_is_cut_off_is_shutdown() {
     let gate = Gate::default();
@@ -287,7 +287,7 @@ fn a_session_that_is_cut_off_is_shutdown() {
     assert_eq!((&told["end"], &told["removed"]), (&"aborted".into(), &0.into()));
 }
 
-/// Health checks and port scans do not fill the log.
+/// Connections that send nothing, such as health checks and port scans, are logged at debug level only.
 #[test]
 fn who_says_nothing_is_for_debugging_only() {
     let peer = Peer::start(mailbox());
@@ -311,7 +311,7 @@ fn who_says_nothing_is_for_debugging_only() {
     assert_eq!(gateway.sessions(1).len(), 1, "of the login only");
 }
 
-/// As an operator asks: which sessions went how.
+/// An operator counts outcomes by jq.
 #[test]
 fn jq_tells_how_sessions_went() {
     let Some(jq) = require_program("jq") else { return };

@@ -1,4 +1,4 @@
-//! /livez and /readyz, as container runtimes and load balancers ask them.
+//! /livez and /readyz, as container runtimes and load balancers use them.
 
 use serde_json::json;
 
@@ -41,7 +41,7 @@ fn a_gateway_that_serves_is_alive_and_ready() {
     }
 }
 
-/// Who probes may not know the name, and has no password; the page is for those who do.
+/// A probe may use any host name, and has no password. The page needs both.
 #[test]
 fn probes_answer_by_any_name_and_without_a_password() {
     let peer = peer();
@@ -85,7 +85,7 @@ fn a_certificate_that_ends_soon_is_told_and_one_that_has_ended_is_not_ready() {
     }
     assert_eq!(web.get("/readyz?strictly").status, 200);
 
-    // It cannot be read any more; devices still get what was read before.
+    // The file cannot be read any more. Devices still get the certificate that was read before.
     let file = certificates.leaf_file();
     std::fs::remove_file(&file).unwrap();
     let told = web.get("/readyz").json();
@@ -109,7 +109,7 @@ fn a_certificate_that_ends_soon_is_told_and_one_that_has_ended_is_not_ready() {
     assert!(web.metric("popgate_certificate_expiry_seconds{name=\"localhost\"}") < Some(0.0));
 }
 
-/// A load balancer sends nobody any more, and sessions under way go on.
+/// During a drain the probe fails, so that a load balancer sends no more devices. Sessions go on.
 #[test]
 fn a_drain_is_not_ready_while_a_session_goes_on() {
     let peer = peer();

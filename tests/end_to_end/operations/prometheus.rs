@@ -1,4 +1,4 @@
-//! Prometheus itself: it finds nothing to complain of, and scrapes a running gateway.
+//! Prometheus itself accepts the metrics, and scrapes a running gateway.
 
 use std::{
     fs,
@@ -74,7 +74,7 @@ struct Prometheus {
 }
 
 impl Prometheus {
-    /// `None` if it is not installed.
+    /// Starts Prometheus for `target`. `None` if it is not installed.
     fn watching(target: SocketAddr) -> Option<Self> {
         let program = require_program("prometheus")?;
         let directory = tempfile::tempdir().unwrap();
@@ -103,7 +103,7 @@ impl Prometheus {
         })
     }
 
-    /// What it answers at `path`, once that is `enough`: it scrapes by itself, so it is asked again and again.
+    /// Asks for `path` again and again until the answer is `enough`, because Prometheus scrapes in its own time.
     #[track_caller]
     fn wait(&self, path: &str, enough: impl Fn(&Value) -> bool) -> Value {
         let deadline = Instant::now() + PATIENCE;
@@ -151,7 +151,7 @@ fn prometheus_scrapes_a_gateway() {
         let path = format!("/api/v1/query?query={query}");
         prometheus.wait(&path, |answer| answer["data"]["result"][0]["value"][1] == expected);
     }
-    // The rules are loaded, and one of them is at work: the certificate ends in ten days.
+    // The rules are loaded, and one of them fires: the certificate ends in ten days.
     prometheus.wait("/api/v1/alerts", |answer| {
         let alerts = answer["data"]["alerts"].as_array().into_iter().flatten();
         let mut names = alerts.map(|alert| &alert["labels"]["alertname"]);

@@ -1,4 +1,4 @@
-//! Who is not let in, or shown the door: told with the reason in words, at most once a minute for each address.
+//! Refused and dropped connections: the log has the reason in words, at most once a minute for each address.
 
 use std::{
     net::Ipv4Addr,
@@ -23,7 +23,7 @@ fn peer() -> Peer {
 
 const OLD_TLS: &str = "the device speaks TLS 1.1 or older, or TLS 1.2 without `signature_algorithms`";
 
-/// A device's address of its own.
+/// An address for each device.
 fn address(number: u8) -> Ipv4Addr {
     Ipv4Addr::new(127, 1, 0, number)
 }
@@ -98,7 +98,7 @@ fn who_sends_nonsense_is_shown_the_door() {
     let _newest = Pop::connect_from(address(4), gateway.address());
     oldest.expect("-ERR [SYS/TEMP]");
     let lines = gateway.sessions(3);
-    // A connection that says good-bye waits for the device to close it.
+    // These connections get a last reply, and then wait until the device closes them.
     for (number, reason) in (1..).zip([
         "too many bad commands",
         "a line that is too long",
@@ -163,7 +163,7 @@ fn a_handshake_that_fails_says_why() {
     );
 }
 
-/// OpenSSL as a device: an old one, and one that trusts nobody.
+/// OpenSSL as a device: one with old TLS, and one that trusts no certificate.
 #[test]
 fn what_openssl_can_not_do_is_told() {
     let Some(openssl) = require_program("openssl") else {
@@ -187,7 +187,7 @@ fn what_openssl_can_not_do_is_told() {
     let lines = gateway.sessions(2);
     for (line, (level, reason)) in lines.iter().zip([
         ("WARN", OLD_TLS),
-        // The second of one address within a minute.
+        // DEBUG, because this is the second refusal of one address within a minute.
         (
             "DEBUG",
             "the device does not trust the gateway's certificate (UnknownCA)",

@@ -1,5 +1,5 @@
-//! Every event inside a session bears the session, and what is done upstream bears the connection: two devices on one
-//! mailbox can be told apart.
+//! Every log event of a session names the session, and every event about the upstream names the connection, so that two
+//! devices on one mailbox can be distinguished.
 
 use serde_json::Value;
 
@@ -13,7 +13,7 @@ use crate::support::{
     pop::Pop,
 };
 
-/// The span of this name.
+/// The event's span of this name.
 #[track_caller]
 fn span<'a>(event: &'a Value, name: &str) -> &'a Value {
     let spans = event["spans"].as_array().unwrap_or_else(|| panic!("no spans: {event}"));
@@ -60,7 +60,7 @@ fn two_devices_on_one_mailbox_can_be_told_apart() {
         ids.push(session["id"].as_u64().expect("a number"));
     }
     assert_ne!(ids[0], ids[1]);
-    // What was sent upstream for each of them.
+    // The commands that were sent upstream for each session.
     for event in gateway
         .events("command", 2)
         .iter()

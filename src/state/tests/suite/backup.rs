@@ -31,7 +31,7 @@ async fn a_backup_restores_every_kind_of_record(store: &dyn StateStore) {
         name: "eva@example.org".into(),
     };
     let (past, pending) = (past(&[(1, 1), (9, 9)], &[(1, 90)]), pending());
-    // Many parts, and an index that has pruned nothing of the marks.
+    // This has many parts, and an index that prunes none of the marks.
     store.set_index(&archive, long_index(200_000)).await;
     store
         .set_index(&inbox(), index(&[1, 2, 3, 4, 9, u32::MAX]).into())
@@ -65,7 +65,7 @@ async fn a_backup_restores_every_kind_of_record(store: &dyn StateStore) {
     assert_eq!(restored.past(&inbox()).await, Ok(past));
     assert_eq!(restored.pending_move(&inbox()).await, Ok(Some(pending)));
     assert_eq!(restored.token(&consent).await, Ok(Some(b"sealed\0\xff".to_vec())));
-    // Of the same records the same backup, whatever store they are in, but for their order.
+    // Stores of any kind make the same backup of the same records, except for their order.
     assert_eq!(lines(&back_up(&restored).await), lines(&octets));
 }
 
@@ -84,4 +84,53 @@ async fn a_store_of_nothing_has_a_backup(store: &dyn StateStore) {
     crate::state::restore(dir.path(), &backup).unwrap();
     let restored = FileStore::open(dir.path()).unwrap();
     assert_eq!(restored.all_marks().await.unwrap(), []);
+}
+
+/// From one machine to several.
+#[cfg(unix)]
+mod into_servers {
+    use super::*;
+    use crate::{
+        config::SharedState,
+        state::{
+            restore_shared,
+            tests::server::{Program, Server, key, open},
+        },
+    };
+
+    #[tokio::test]
+    async fn a_backup_fills_servers_that_have_nothing() {
+        for program in [Program::Redis, Program::Valkey] {
+            let Some(server) = Server::start(program, &[]) else {
+                continue;
+            };
+            let dir = directory();
+            let store = FileStore::open(dir.path()).unwrap();
+            let consent = Consent {
+                upstream: "home".into(),
+                name: "eva".into(),
+            };
+            store.set_index(&at("home", "ida", "INBOX"), long_index(200_000)).await;
+            store.set_index(&inbox(), index(&[1, 2, 9]).into()).await;
+            keep(&store, "pbx", &inbox(), &full_marks()).await;
+            keep(&store, "fax", &inbox(), &marks(&[3, 6])).await;
+            store.set_past(&inbox(), &past(&[(1, 1)], &[(1, 90)])).await.unwrap();
+            store.set_pending_move(&inbox(), Some(&pending())).await.unwrap();
+            store.set_token(&consent, None, Some(b"sealed")).await.unwrap();
+            store.set_notice("upstream home", Some(b"told")).await.unwrap();
+            let octets = back_up(&store).await;
+            let backup = Backup::read(&octets[..]).unwrap();
+
+            let url = format!("redis://{}", server.address());
+            let servers = SharedState::of(&url);
+            restore_shared(&servers, key().as_ref(), &backup).await.unwrap();
+            let filled = open(&url).await;
+            assert_eq!(lines(&back_up(&filled).await), lines(&octets), "{program:?}");
+
+            let again = restore_shared(&servers, key().as_ref(), &backup).await;
+            let error = again.unwrap_err().to_string();
+            assert!(error.contains("there is state under \"popgate\" already"), "{error}");
+            assert_eq!(lines(&back_up(&filled).await), lines(&octets), "nothing was changed");
+        }
+    }
 }

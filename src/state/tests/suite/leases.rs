@@ -1,4 +1,4 @@
-//! Who holds a maildrop of a store that several gateways share.
+//! Which session holds a maildrop of a store that several gateways share.
 
 use std::sync::Arc;
 
@@ -106,15 +106,15 @@ async fn who_has_lost_the_maildrop_writes_nothing(store: &dyn StateStore) {
     let lost = store.replace_held(&b, first.replacement(&none)).await;
     assert_eq!(lost, Err(Unavailable::Lost));
     assert_eq!(store.pending_move(&inbox()).await, Ok(Some(pending())));
-    // Nobody holds it any more, as after a failover: it is taken again.
+    // Nobody holds the maildrop any more, as after a failover: it is taken again.
     store.leave(&a, None).await.unwrap();
     let mut second = first.clone();
     second.marks.insert("pbx".into(), Ok(marks(&[1])));
     store.replace_held(&a, first.replacement(&second)).await.unwrap();
     assert!(!enter(store, &b).await);
-    // A write without a lock is nobody's business but that of its record.
+    // A write without a lock needs only the right record.
     store.set_past(&inbox(), &past(&[(1, 1)], &[])).await.unwrap();
-    // What changed meanwhile takes nothing.
+    // A replacement that is refused takes no locks.
     store.leave(&a, None).await.unwrap();
     let changed = store.replace_held(&b, none.replacement(&first)).await;
     assert_eq!(changed, Ok(()), "it is so already");
@@ -149,7 +149,7 @@ async fn who_enters_is_told_what_has_changed(store: &dyn StateStore) {
         .unwrap();
     assert!(!same(&Kept::default()).await);
     assert!(same(&kept).await);
-    // What another login has done is nothing to this one.
+    // Marks of another login make no difference.
     super::keep(store, "fax", &inbox(), &marks(&[5])).await;
     assert!(same(&kept).await);
     assert_eq!(store.kept(&inbox(), Whose::Login("pbx")).await.as_ref(), Ok(&kept));
@@ -188,7 +188,7 @@ async fn the_index_comes_with_the_maildrop(store: &dyn StateStore) {
     }
 }
 
-/// As if answers were lost and requests came late.
+/// Answers are lost, and requests come late.
 async fn all_that_is_said_may_be_said_twice_and_late(store: &dyn StateStore) {
     let (a, b) = (holding(1, "pbx", false), holding(2, "pbx", false));
     let none = Kept::default();
@@ -205,7 +205,7 @@ async fn all_that_is_said_may_be_said_twice_and_late(store: &dyn StateStore) {
     }
     assert!(enter(store, &b).await);
     store.replace_held(&b, hides.replacement(&more)).await.unwrap();
-    // Everything that the first has ever said, again, in every order.
+    // Everything that the first session has ever sent comes again, in every order.
     for late in 0..6 {
         for said in [late % 3, (late + 1 + late / 3) % 3, (late + 2 - late / 3) % 3] {
             match said {

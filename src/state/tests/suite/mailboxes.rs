@@ -1,4 +1,4 @@
-//! What is kept of mailboxes, and what happens to it and to marks when their messages change.
+//! The records of mailboxes, and what happens to them and to marks if UIDs change.
 
 use std::sync::Arc;
 
@@ -35,7 +35,7 @@ async fn the_past_comes_back(store: &dyn StateStore) {
     store.set_past(&inbox(), &known).await.unwrap();
     assert_eq!(store.past(&inbox()).await, Ok(known.clone()));
     assert_eq!(store.past(&at("home", "eva", "inbox")).await, Ok(Past::default()));
-    // A session that began before UIDVALIDITY changed comes to its end after another has renumbered.
+    // A session that began before UIDVALIDITY changed ends after another session has renumbered.
     let late = Past {
         uid_validity: 6,
         ..Past::default()
@@ -136,7 +136,7 @@ async fn two_sessions_renumber_once(store: &dyn StateStore) {
         ..past(&[(30, 1)], &[])
     };
     store.renumber(&inbox(), &now, 7, &[(1, Uid(30))].into()).await.unwrap();
-    // The first goes on to work before the second, which found the same, comes to keep it.
+    // The first session goes on, before the second, which found the same, keeps its result.
     let known = Past {
         uid_validity: 8,
         ..past(&[(30, 1), (31, 2)], &[])
@@ -184,18 +184,18 @@ async fn a_replacement_follows_what_was_read(store: &dyn StateStore) {
     let now = store.kept(&inbox(), Whose::All).await.unwrap();
     let a_s = [("a".to_owned(), Ok(marks(&[1])))].into();
     assert_eq!((&now.pending, &now.marks), (&None, &a_s), "all or nothing");
-    // What another login keeps is nothing to this one.
+    // Marks of another login make no difference.
     keep(store, "b", &inbox(), &marks(&[1])).await;
     wanted.past = past(&[(1, 1)], &[]);
     store.replace(&inbox(), now.replacement(&wanted)).await.unwrap();
     wanted.marks.insert("b".to_owned(), Ok(marks(&[1])));
     assert_eq!(store.kept(&inbox(), Whose::All).await, Ok(wanted));
-    // Nor what is kept of another mailbox.
+    // Nor do the records of another mailbox.
     let other = at("home", "eva", "INBOX/a");
     assert_eq!(store.kept(&other, Whose::All).await, Ok(Kept::default()));
 }
 
-/// An answer that is lost is no failure: the same may be said again.
+/// If an answer is lost, the same request may be sent again.
 async fn a_replacement_said_twice_is_done_once(store: &dyn StateStore) {
     keep(store, "a", &inbox(), &marks(&[1])).await;
     let before = store.kept(&inbox(), Whose::All).await.unwrap();

@@ -86,7 +86,7 @@ async fn all_marks_are_found_however_names_resemble_each_other(store: &dyn State
     let names = ["", "a", "a/b", "ab", "b", "ä"];
     for (upstream, user) in [("a", "a"), ("a", "ab"), ("aa", "b"), ("ab", "a")] {
         for folder in names {
-            // Other records of the same mailbox, which are no marks.
+            // Other records of the same mailbox.
             let mailbox = at(upstream, user, folder);
             store.set_index(&mailbox, Arc::new(index(&[1]))).await;
             store.set_past(&mailbox, &past(&[(1, 1)], &[])).await.unwrap();

@@ -1,4 +1,5 @@
-//! What every store promises: in memory, in a file, a running gateway's by its socket, and in servers that several gateways share.
+//! What every store promises: memory, a file, a running gateway's store by its socket, and servers that several
+//! gateways share.
 
 macro_rules! for_every_store {
     ($($test:ident,)*) => {
@@ -31,7 +32,7 @@ macro_rules! for_every_store {
     };
 }
 
-/// Tests over each program that serves shared state.
+/// Runs tests over each program that serves shared state.
 #[cfg(unix)]
 macro_rules! for_every_shared_store {
     ($($test:ident,)*) => {
@@ -85,7 +86,7 @@ pub(super) fn inbox() -> MailboxName {
     at("home", "eva", "INBOX")
 }
 
-/// Of UIDVALIDITY 7.
+/// Marks under UIDVALIDITY 7.
 pub(super) fn marks(hidden: &[u32]) -> Marks {
     Marks {
         uid_validity: 7,
@@ -106,7 +107,7 @@ pub(super) fn full_marks() -> Marks {
     }
 }
 
-/// Of UIDVALIDITY 7.
+/// A past under UIDVALIDITY 7.
 pub(super) fn past(identities: &[(u32, u8)], former: &[(u32, u32)]) -> Past {
     Past {
         uid_validity: 7,
@@ -140,7 +141,7 @@ pub(super) fn pending() -> PendingMove {
     }
 }
 
-/// Of UIDVALIDITY 7.
+/// An index under UIDVALIDITY 7.
 pub(super) fn index(uids: &[u32]) -> Index {
     let mut index = Index {
         uid_validity: 7,

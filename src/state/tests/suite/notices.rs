@@ -1,8 +1,8 @@
-//! What somebody has been told of. Only the gateway that has the store tells anybody.
+//! Notices that `[notify]` remembers.
 
 use crate::state::{FileStore, MemoryStore, StateStore, tests::directory};
 
-/// What every store of a gateway promises.
+/// This holds for every store of a gateway.
 async fn are_kept_by_name(store: &dyn StateStore) {
     assert_eq!(store.notices().await, Ok(Vec::new()));
     // Larger than a piece of the file.
@@ -16,7 +16,7 @@ async fn are_kept_by_name(store: &dyn StateStore) {
     let kept = store.notices().await.unwrap();
     let expected = [("a", &b"one"[..]), ("a b\n\u{fc}", &long), ("b", b"new")];
     assert_eq!(kept, expected.map(|(name, notice)| (name.to_owned(), notice.to_vec())));
-    // Nor do they stand among what logins have done.
+    // Nor are they among the marks.
     assert_eq!(store.all_marks().await, Ok(Vec::new()));
     assert!(!store.has_failed());
 }

@@ -43,7 +43,7 @@ async fn consents_have_tokens_of_their_own(store: &dyn StateStore) {
     let (eva, other) = (consent("home", "eva"), consent("work", "eva"));
     store.set_token(&eva, None, Some(b"eva's")).await.unwrap();
     store.set_token(&other, None, Some(b"other")).await.unwrap();
-    // Nor do they stand among what logins have done.
+    // Nor are they among the marks.
     assert_eq!(store.all_marks().await, Ok(Vec::new()));
     assert_eq!(store.clear_marks("eva", None).await, Ok(0));
     assert_eq!(store.token(&eva).await, Ok(Some(b"eva's".to_vec())));

@@ -1,4 +1,9 @@
--- Takes a maildrop. KEYS: mailbox, index, locks…   ARGV: name, lease in ms, login, digest known, largest index told
+-- Takes a maildrop, or renews its lease.
+-- KEYS: mailbox, index, locks…
+-- ARGV: name of the holder, lease in ms, login, digest of the records that the session knows, size of the largest index
+-- to return
+-- Returns {0} (another session holds it), {1} (taken, the records have that digest), or {2, past, removal, marks,
+-- index} (taken). A missing record or index is ''. An index that is too large is 1.
 for n = 3, #KEYS do
   local holder = redis.call('GET', KEYS[n])
   if holder and holder ~= ARGV[1] then return {0} end

@@ -1,4 +1,7 @@
--- Renews a lease. KEYS: locks…   ARGV: name, lease in ms   Answers 1: renewed, 0: nobody holds one of them, -1: another does
+-- Renews a lease.
+-- KEYS: locks…
+-- ARGV: name of the holder, lease in ms
+-- Returns 1 (renewed), 0 (nobody holds one of the locks) or -1 (another session holds one of them).
 local answer = 1
 for n = 1, #KEYS do
   local holder = redis.call('GET', KEYS[n])

@@ -1,6 +1,8 @@
--- Replaces pieces of a large index. KEYS: index   ARGV: digests of its pieces as they were ('' if there were none), digests as
--- they are to be, names, count of pieces, life in seconds, then of each piece that changes: number, octets.
--- Answers 0 if the pieces are not what they were.
+-- Replaces pieces of a large index.
+-- KEYS: index
+-- ARGV: digests of its pieces as they were ('' if there were none), digests as they are to be, names, number of pieces,
+-- life in seconds, then for each changed piece: number, octets
+-- Returns 1, or 0 if the pieces are not what they were.
 local was = ''
 if redis.call('TYPE', KEYS[1]).ok == 'hash' then was = redis.call('HGET', KEYS[1], 'd') or '' end
 if was ~= ARGV[1] then return 0 end

@@ -1,7 +1,9 @@
--- Replaces fields of a hash, all or none. KEYS: hash, locks…
--- ARGV: name of who holds the locks, lease in ms, names, then of each field: name, SHA-1 of what it was, what it is to be
--- ('' removes it, and is what a missing field was). Answers 1: done, also if it had been done; -1: another holds a lock;
--- -2: a field is neither what it was nor what it is to be. Locks that nobody holds are taken.
+-- Replaces fields of a hash, all or none. Takes locks that nobody holds, and renews the holder's.
+-- KEYS: hash, locks…
+-- ARGV: name of the holder, lease in ms, names, then for each field: name, SHA-1 of what it was, what it is to be (''
+-- removes it; a missing field counts as '')
+-- Returns 1 (done now or before), -1 (another session holds a lock) or -2 (a field is neither what it was nor what it
+-- is to be).
 for n = 2, #KEYS do
   local holder = redis.call('GET', KEYS[n])
   if holder and holder ~= ARGV[1] then return -1 end
