@@ -39,9 +39,7 @@ pub(super) async fn save(config: &Config, file: &Path, force: bool) -> Result<()
             "{dir} holds no state: no gateway has run with this configuration yet, or the state is elsewhere"
         )));
     }
-    let Some(store) = state::reach_configured(&config.state).map_err(Failure::failed)? else {
-        return Ok(());
-    };
+    let store = state::reach_configured(&config.state).map_err(Failure::failed)?;
     let saving = async {
         if file == Path::new(STANDARD) {
             return write(&*store, io::stdout()).await.map(|(_, tally)| tally);

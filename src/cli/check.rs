@@ -20,7 +20,7 @@ use crate::{
     },
     maildrop::Maildrops,
     oauth::Tokens,
-    state::{self, MemoryStore, StateStore},
+    state::{self, MemoryStore},
     telemetry,
     tls::{Acceptor, Validity},
 };
@@ -79,9 +79,7 @@ pub(super) async fn run(loaded: Loaded, connect: bool, retention: bool) -> Resul
     }
     // Opened once for both options, and only after the trial: while this process has the state open, no other can open
     // it.
-    let kept: Arc<dyn StateStore> = state::reach_configured(&config.state)
-        .map_err(Failure::failed)?
-        .unwrap_or_else(|| Arc::new(MemoryStore::default()));
+    let kept = state::reach_configured(&config.state).map_err(Failure::failed)?;
     let tokens = tokens::of(&config, kept.clone())?;
     let all_asked = if retention {
         retention::run(&config, kept.clone(), tokens.clone(), &mut out).await?

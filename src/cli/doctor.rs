@@ -2,7 +2,6 @@
 
 use std::{
     io::{self, Write},
-    sync::Arc,
     time::Duration,
 };
 
@@ -12,8 +11,7 @@ use crate::{
     config::{Config, Log, LogFormat},
     doctor::{Doctor, Outcome, Step},
     maildrop::Maildrops,
-    state::{self, MemoryStore, StateStore},
-    telemetry,
+    state, telemetry,
 };
 
 /// Tries `login` and all listeners; fails if anything does not work.
@@ -25,9 +23,7 @@ pub(super) async fn run(config: &Config, login: &str) -> Result<(), Failure> {
         level: "error".into(),
     })?;
     // The kept state, by way of the gateway if one runs. The doctor keeps nothing of its own.
-    let kept: Arc<dyn StateStore> = state::reach_configured(&config.state)
-        .map_err(Failure::failed)?
-        .unwrap_or_else(|| Arc::new(MemoryStore::default()));
+    let kept = state::reach_configured(&config.state).map_err(Failure::failed)?;
     let tokens = tokens::of(config, kept.clone())?;
     let maildrops = Maildrops::new(config, kept, tokens.clone()).map_err(Failure::wrong)?;
     let doctor = Doctor::new(&maildrops);

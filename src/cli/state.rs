@@ -29,9 +29,7 @@ pub(super) async fn run(
         level: "warn".into(),
     })?;
     // Closed before anything is printed: a gateway that starts while somebody pages through the output needs the file.
-    let Some(store) = state::reach_configured(&config.state).map_err(Failure::failed)? else {
-        return Ok(());
-    };
+    let store = state::reach_configured(&config.state).map_err(Failure::failed)?;
     let mut out = io::stdout();
     match reset {
         Some(login) => {

@@ -14,10 +14,8 @@ pub(super) fn kept(
     config: &Config,
     store: impl Fn(&Path) -> Result<Arc<dyn StateStore>, state::Error>,
 ) -> Result<Arc<Tokens>, Failure> {
-    if config.state.shared.is_some()
-        && let Some(shared) = state::reach_configured(&config.state).map_err(Failure::failed)?
-    {
-        return of(config, shared);
+    if config.state.shared.is_some() {
+        return of(config, state::reach_configured(&config.state).map_err(Failure::failed)?);
     }
     match &config.state.dir {
         Some(dir) => of(config, store(dir).map_err(|error| Failure::failed(error.to_string()))?),

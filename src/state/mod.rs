@@ -258,13 +258,13 @@ pub fn reach(dir: &Path) -> Result<Arc<dyn StateStore>, Error> {
     }
 }
 
-/// The store that the configuration asks for, for a process other than the gateway: see [`reach`]. `None` if state is
-/// in the gateway's memory only.
-pub fn reach_configured(config: &crate::config::State) -> Result<Option<Arc<dyn StateStore>>, Error> {
+/// The store that the configuration asks for, for a process other than the gateway: see [`reach`]. An empty one
+/// if state is in the gateway's memory only.
+pub fn reach_configured(config: &crate::config::State) -> Result<Arc<dyn StateStore>, Error> {
     match (&config.shared, &config.dir) {
-        (Some(shared), _) => Ok(Some(Arc::new(ValkeyStore::visit(shared.clone())?))),
-        (None, Some(dir)) => reach(dir).map(Some),
-        (None, None) => Ok(None),
+        (Some(shared), _) => Ok(Arc::new(ValkeyStore::visit(shared.clone())?)),
+        (None, Some(dir)) => reach(dir),
+        (None, None) => Ok(Arc::new(MemoryStore::default())),
     }
 }
 

@@ -102,7 +102,7 @@ impl ValkeyStore {
         } = &*store.0;
         let us = Replica::new(key.as_ref());
         let announced = checks::announce(link, keys, &options.replica, &us).await;
-        announced.map_err(|failure| store.wrong(&failure))?;
+        announced.map_err(|failure| store.failed(failure))?;
         let shared = Arc::downgrade(&store.0);
         tokio::spawn(async move {
             loop {
@@ -149,7 +149,7 @@ impl ValkeyStore {
             checks::servers(link, options).await?;
             checks::others(link, keys, &options.replica, &Replica::new(key)).await
         };
-        inspecting.await.map_err(|failure| self.wrong(&failure))
+        inspecting.await.map_err(|failure| self.failed(failure))
     }
 
     /// Writes the records of `backup` to the servers, which must hold none under the prefix yet.
@@ -170,10 +170,6 @@ impl ValkeyStore {
             }
         }
         Ok(())
-    }
-
-    fn wrong(&self, failure: &Failure) -> Error {
-        self.failed(failure)
     }
 
     fn failed(&self, what: impl ToString) -> Error {
@@ -321,15 +317,19 @@ impl Shared {
     }
 
     async fn load_index(&self, mailbox: &MailboxName) -> Result<Option<Arc<Index>>, Unavailable> {
-        let key = self.keys.index(mailbox);
-        let mut command = redis::cmd("TYPE");
-        command.arg(&key);
-        let found = match self.ask(&key, command, Care::Light).await? {
-            Value::SimpleString(kind) if kind == "hash" => self.pieces(&key).await?,
-            Value::SimpleString(kind) if kind == "string" => self.whole(&key).await?,
-            _ => None,
-        };
+        let found = self.index_at(&self.keys.index(mailbox)).await?;
         Ok(found.and_then(|(_, record)| decoded(mailbox, &record)))
+    }
+
+    /// The names and the record of the index at `key`, which is one string or in pieces.
+    async fn index_at(&self, key: &[u8]) -> Result<Option<(Vec<u8>, Vec<u8>)>, Unavailable> {
+        let mut command = redis::cmd("TYPE");
+        command.arg(key);
+        match self.ask(key, command, Care::Light).await? {
+            Value::SimpleString(kind) if kind == "hash" => self.pieces(key).await,
+            Value::SimpleString(kind) if kind == "string" => self.whole(key).await,
+            _ => Ok(None),
+        }
     }
 
     /// The names and the record of an index that is one string.
@@ -427,12 +427,7 @@ impl Shared {
         let part = |key: Key<'_>, octets: &[u8]| key.parts(octets).collect::<Vec<_>>();
         Ok(match found {
             Found::Index => {
-                let mut command = redis::cmd("TYPE");
-                command.arg(key);
-                let index = match self.ask(key, command, Care::Light).await? {
-                    Value::SimpleString(kind) if kind == "hash" => self.pieces(key).await?,
-                    _ => self.whole(key).await?,
-                };
+                let index = self.index_at(key).await?;
                 let index = index.and_then(|(names, record)| Some((records::named(&names)?, record)));
                 index.map_or_else(Vec::new, |(mailbox, record)| {
                     part(Key::of(Kind::Index, &mailbox), &record)
