@@ -207,7 +207,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// How many octets have been written and gathered so far.
     pub(super) fn position(&self) -> u64 {
-        self.total + (self.output.len() - self.sent) as u64
+        self.total + self.gathered() as u64
+    }
+
+    /// How many octets are gathered and not yet written.
+    fn gathered(&self) -> usize {
+        self.output.len() - self.sent
     }
 
     /// Appends the line of `reply`.
@@ -216,21 +221,30 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     /// Appends a piece of a message.
-    pub(super) async fn message(&mut self, encoder: &mut Multiline, chunk: &[u8]) -> Result<(), End> {
-        // In pieces: the output stays bounded whatever the size of a chunk.
-        for piece in chunk.chunks(BLOCK) {
+    pub(super) async fn message(&mut self, encoder: &mut Multiline, mut chunk: &[u8]) -> Result<(), End> {
+        while !chunk.is_empty() {
+            // Up to a whole block: the output stays bounded whatever the size of a chunk, and little remains after a
+            // block is sent.
+            let room = BLOCK.saturating_sub(self.gathered()).max(1);
+            let (piece, rest) = chunk.split_at(room.min(chunk.len()));
             encoder.encode(piece, &mut self.output);
             self.send_blocks().await?;
+            chunk = rest;
         }
         Ok(())
     }
 
-    /// Sends what has been gathered if it makes a block.
+    /// Sends the whole blocks of what has been gathered. What does not make a block waits for more: TLS would make a
+    /// record and a system call of its own for it.
     pub(super) async fn send_blocks(&mut self) -> Result<(), End> {
-        if self.is_trusted && self.output.len() >= BLOCK {
-            self.send().await?;
-        } else if !self.is_trusted && self.output.len() >= BLOCK_BEFORE_LOGIN {
-            self.send().await?;
+        if self.is_trusted && self.gathered() >= BLOCK {
+            while self.gathered() >= BLOCK {
+                self.send(BLOCK).await?;
+            }
+            self.output.drain(..self.sent);
+            self.sent = 0;
+        } else if !self.is_trusted && self.gathered() >= BLOCK_BEFORE_LOGIN {
+            self.send(self.gathered()).await?;
             sleep(PAUSE_BEFORE_LOGIN).await;
         }
         Ok(())
@@ -248,8 +262,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         !self.output.is_empty() || self.unflushed
     }
 
-    async fn send(&mut self) -> Result<(), End> {
-        while !self.output.is_empty() {
+    /// Sends the next `octets` of what has been gathered, at least.
+    async fn send(&mut self, octets: usize) -> Result<(), End> {
+        let end = self.total + octets as u64;
+        while self.total < end {
             self.progress().await?;
         }
         Ok(())
@@ -279,10 +295,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Ok(())
     }
 
-    /// Ready when some octets were written, or all were flushed.
+    /// Ready when some octets were written, a block at most, or all were flushed.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.sent < self.output.len() {
-            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.output[self.sent..]))?;
+            let end = self.output.len().min(self.sent + BLOCK);
+            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.output[self.sent..end]))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -490,6 +507,51 @@ mod tests {
         assert_eq!((connection.input.len(), connection.output.capacity()), (0, 0));
         assert!(connection.input.is_released());
         device.read_exact(&mut [0; 200_000]).await.unwrap();
+    }
+
+    /// A device that takes everything at once. It notes how many octets each write has brought.
+    #[derive(Debug, Default)]
+    struct Writes(Vec<usize>);
+
+    impl AsyncRead for Writes {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    impl AsyncWrite for Writes {
+        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+            self.0.push(octets.len());
+            Poll::Ready(Ok(octets.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_message_is_sent_in_whole_blocks() {
+        for chunk in [1000, 43_000, BLOCK, 200_000] {
+            let mut connection = Connection::new(Writes::default(), Duration::from_secs(600), CancellationToken::new());
+            connection.trust(CancellationToken::new());
+            let body = b".a line that begins with a dot\r\n".repeat(20_000);
+            let mut encoder = Multiline::new();
+            for piece in body.chunks(chunk) {
+                connection.message(&mut encoder, piece).await.unwrap();
+            }
+            connection.flush().await.unwrap();
+            let Stream::Plain(Writes(writes)) = &connection.stream else {
+                unreachable!()
+            };
+            let (last, blocks) = writes.split_last().unwrap();
+            assert!(blocks.iter().all(|&octets| octets == BLOCK), "{chunk}: {writes:?}");
+            assert_eq!(blocks.len() * BLOCK + last, body.len() + 20_000, "{chunk}");
+        }
     }
 
     /// Reads `octets` a second of what `connection` sends, and returns how the sending ended and how many seconds it
