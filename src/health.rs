@@ -187,7 +187,7 @@ mod tests {
         };
         std::fs::write(&files.certificate, signed.cert.pem()).unwrap();
         std::fs::write(&files.key, signed.signing_key.serialize_pem()).unwrap();
-        let acceptor = Acceptor::load(&[files], ClientCertificates::Off).unwrap();
+        let acceptor = Acceptor::load(&[files], ClientCertificates::Off, None).unwrap();
 
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

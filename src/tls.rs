@@ -8,6 +8,7 @@ mod leaf;
 #[cfg_attr(not(feature = "legacy-tls"), path = "tls/legacy_absent.rs")]
 mod legacy;
 mod pem;
+mod tickets;
 mod trust;
 mod validity;
 

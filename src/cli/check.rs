@@ -109,7 +109,7 @@ fn mistakes(config: &Config) -> Vec<String> {
     // Each certificate and each upstream is tried alone: otherwise the first mistake would hide the others.
     for files in &config.tls {
         for listener in &config.listeners {
-            if let Err(error) = Acceptor::for_listener(std::slice::from_ref(files), listener) {
+            if let Err(error) = Acceptor::for_listener(std::slice::from_ref(files), listener, None) {
                 mistakes.push(format!("[tls] {error}"));
             }
         }

@@ -165,7 +165,7 @@ fn fits(certificate: &Certificate) -> Result<(), String> {
     );
     let config = Config::parse(&text, Path::new("")).map_err(|error| error.to_string())?;
     let listener = &config.listeners[0];
-    Acceptor::for_listener(&config.tls, listener)
+    Acceptor::for_listener(&config.tls, listener, None)
         .map(drop)
         .map_err(|error| error.to_string())
 }

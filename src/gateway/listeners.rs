@@ -189,7 +189,11 @@ fn acceptor(
     let acceptor = match made.iter().find(|(other, _)| *other == way) {
         Some((_, acceptor)) => acceptor.clone(),
         None => {
-            let acceptor = Arc::new(Acceptor::for_listener(&config.tls, listener)?);
+            let acceptor = Arc::new(Acceptor::for_listener(
+                &config.tls,
+                listener,
+                config.state.key.as_ref(),
+            )?);
             made.push((way, acceptor.clone()));
             acceptor
         }

@@ -395,7 +395,7 @@ fn certificate() -> (tempfile::TempDir, Arc<Acceptor>, Connector) {
     };
     std::fs::write(&files.certificate, made.cert.pem()).unwrap();
     std::fs::write(&files.key, made.signing_key.serialize_pem()).unwrap();
-    let acceptor = Acceptor::load(std::slice::from_ref(&files), ClientCertificates::Off).unwrap();
+    let acceptor = Acceptor::load(std::slice::from_ref(&files), ClientCertificates::Off, None).unwrap();
     let connector = Connector::new(Some(&files.certificate)).unwrap();
     (dir, Arc::new(acceptor), connector)
 }

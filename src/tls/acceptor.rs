@@ -2,6 +2,7 @@
 
 use std::{fmt, io, path::Path, sync::Arc};
 
+use rustls_pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{
     LazyConfigAcceptor,
@@ -22,8 +23,9 @@ use super::{
     legacy,
     pem::{self, Error},
     provider, rejected,
+    tickets::{Demands, SharedTickets},
 };
-use crate::config::{Certificate, ClientCertificates, Listener};
+use crate::config::{Certificate, ClientCertificates, Listener, Secret};
 
 /// Accepts TLS from devices, with the certificate of the host that a device asks for (SNI). Reads certificates again
 /// when their files change.
@@ -38,18 +40,22 @@ enum Library {
 
 impl Acceptor {
     /// Reads certificates, their keys, and the roots that `clients` needs. Errors name the file.
-    pub fn load(files: &[Certificate], clients: ClientCertificates) -> Result<Self, Error> {
-        let hosts = Hosts::load(files, move |files| server_config(files, clients))?;
+    ///
+    /// `shared`: the secret of all gateways that open each other's session tickets. Without it, nobody else opens the
+    /// tickets of this acceptor.
+    pub fn load(files: &[Certificate], clients: ClientCertificates, shared: Option<&Secret>) -> Result<Self, Error> {
+        let shared = shared.cloned();
+        let hosts = Hosts::load(files, move |files| server_config(files, clients, shared.as_ref()))?;
         Ok(Self(Library::Rustls(hosts)))
     }
 
-    /// Reads what `listener` needs. Old devices are not asked for certificates; a listener for them needs the feature
-    /// `legacy-tls`.
-    pub fn for_listener(files: &[Certificate], listener: &Listener) -> Result<Self, Error> {
+    /// Reads what `listener` needs. Old devices are not asked for certificates, and their tickets are valid at this
+    /// acceptor only; a listener for them needs the feature `legacy-tls`.
+    pub fn for_listener(files: &[Certificate], listener: &Listener, shared: Option<&Secret>) -> Result<Self, Error> {
         if listener.tls.is_legacy() {
             legacy::Acceptor::load(files).map(Library::OpenSsl).map(Self)
         } else {
-            Self::load(files, listener.client_certificates)
+            Self::load(files, listener.client_certificates, shared)
         }
     }
 
@@ -128,30 +134,43 @@ impl fmt::Debug for Acceptor {
     }
 }
 
-fn server_config(files: &Certificate, clients: ClientCertificates) -> Result<Arc<ServerConfig>, Error> {
+fn server_config(
+    files: &Certificate,
+    clients: ClientCertificates,
+    shared: Option<&Secret>,
+) -> Result<Arc<ServerConfig>, Error> {
     let provider = provider();
     let pair = pem::pair(files, &provider)?;
     let rejected = |source| rejected(Some(&files.certificate), source);
     let builder = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(rejected)?;
+    let mut demands = Demands::of(clients, &pair.cert);
     let builder = match (clients, &files.client_ca) {
         (ClientCertificates::Off, _) => builder.with_no_client_auth(),
-        (ClientCertificates::Optional | ClientCertificates::Required, Some(roots)) => {
-            builder.with_client_cert_verifier(client_verifier(roots, clients)?)
+        (ClientCertificates::Optional | ClientCertificates::Required, Some(path)) => {
+            let roots = pem::certificates(path)?;
+            demands.add(&roots);
+            builder.with_client_cert_verifier(client_verifier(path, roots, clients)?)
         }
         (ClientCertificates::Optional | ClientCertificates::Required, None) => return Err(Error::NoClientCa),
     };
     let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(pair)));
-    // Each configuration has its own ticket keys, so a ticket of one listener is not valid at another that asks for
-    // more.
-    config.ticketer = Ticketer::new().map_err(rejected)?;
+    // A ticket of one listener is not valid at another that demands more.
+    config.ticketer = match shared {
+        Some(secret) => Arc::new(SharedTickets::new(secret, demands)),
+        None => Ticketer::new().map_err(rejected)?,
+    };
     Ok(Arc::new(config))
 }
 
-fn client_verifier(path: &Path, clients: ClientCertificates) -> Result<Arc<dyn ClientCertVerifier>, Error> {
+fn client_verifier(
+    path: &Path,
+    certificates: Vec<CertificateDer<'static>>,
+    clients: ClientCertificates,
+) -> Result<Arc<dyn ClientCertVerifier>, Error> {
     let mut roots = RootCertStore::empty();
-    for certificate in pem::certificates(path)? {
+    for certificate in certificates {
         roots.add(certificate).map_err(|source| rejected(Some(path), source))?;
     }
     let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());

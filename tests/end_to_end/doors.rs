@@ -88,6 +88,28 @@ fn connect(gateway: &Gateway, listener: usize, device: &Arc<ClientConfig>) -> Po
 }
 
 #[test]
+fn a_session_is_resumed_at_any_gateway_with_the_same_key() {
+    let certificates = Certificates::new();
+    let peer = mailbox();
+    let start = |key: &str| {
+        Setup::new(peer.address())
+            .certificates(&certificates)
+            .listener("tls = \"implicit\"")
+            .table(&format!("[state]\nkey = \"{}\"", key.repeat(40)))
+            .start()
+    };
+    let gateways = ["k", "k", "x"].map(start);
+    let device = certificates.client();
+    for (gateway, expected) in [(0, false), (1, true), (0, true), (2, false)] {
+        let mut pop = connect(&gateways[gateway], 0, &device);
+        pop.ok("CAPA");
+        pop.lines();
+        assert_eq!(pop.is_resumed(), expected, "{gateway}");
+        pop.quit();
+    }
+}
+
+#[test]
 fn two_hundred_devices_resume_their_sessions() {
     let certificates = Certificates::new();
     let peer = mailbox();

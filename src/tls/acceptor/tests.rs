@@ -134,7 +134,7 @@ async fn each_host_has_its_certificate_and_others_get_the_first() {
     let mut named = authority.files(&["pop.example.com", "named.example.net"]);
     named.names = Some(vec!["named.example.net".into()]);
     let files = [authority.files(&first), authority.files(&second), named];
-    let acceptor = Acceptor::load(&files, ClientCertificates::Off).unwrap();
+    let acceptor = Acceptor::load(&files, ClientCertificates::Off, None).unwrap();
     let leaf = |files: &Certificate| pem::certificates(&files.certificate).unwrap().remove(0);
     for (name, files) in [
         ("one.example.org", &files[0]),
@@ -165,7 +165,7 @@ async fn each_host_has_its_certificate_and_others_get_the_first() {
 async fn two_hundred_devices_resume_their_sessions() {
     const DEVICES: usize = 200;
     let authority = Authority::new();
-    let acceptor = Acceptor::load(&[authority.files(&["localhost"])], ClientCertificates::Off).unwrap();
+    let acceptor = Acceptor::load(&[authority.files(&["localhost"])], ClientCertificates::Off, None).unwrap();
     for version in VERSIONS {
         let devices: Vec<_> = (0..DEVICES).map(|_| authority.client(version, None)).collect();
         for round in 0..3 {
@@ -179,6 +179,22 @@ async fn two_hundred_devices_resume_their_sessions() {
                 if round == 0 { 0 } else { DEVICES },
                 "{version:?}, round {round}"
             );
+        }
+    }
+}
+
+#[tokio::test]
+async fn gateways_with_the_same_secret_resume_each_others_sessions() {
+    let authority = Authority::new();
+    let files = [authority.files(&["localhost"])];
+    let load = |secret: &str| Acceptor::load(&files, ClientCertificates::Off, Some(&Secret::from(secret))).unwrap();
+    let (one, other, stranger) = (load("secret"), load("secret"), load("another secret"));
+    for version in VERSIONS {
+        for (next, expected) in [(&other, true), (&stranger, false)] {
+            let device = authority.client(version, None);
+            visit(&one, &device, "localhost").await.unwrap();
+            let (seen, _) = visit(next, &device, "localhost").await.unwrap();
+            assert_eq!(seen.is_resumed, expected, "{version:?}");
         }
     }
 }
@@ -202,7 +218,7 @@ async fn certificates_of_devices() {
                 [None, Some(Some("CN=tickets.example.org")), None],
             ),
         ] {
-            let acceptor = Acceptor::load(&files, clients).unwrap();
+            let acceptor = Acceptor::load(&files, clients, None).unwrap();
             for (device, expected) in [(none(), of_none), (good(), of_good), (foreign(), of_foreign)] {
                 // The second connection resumes the session by a ticket.
                 for _ in 0..2 {
@@ -219,13 +235,16 @@ async fn certificates_of_devices() {
 async fn a_ticket_opens_no_door_that_asks_for_more() {
     let authority = Authority::new();
     let files = [authority.files(&["localhost"])];
-    let open = Acceptor::load(&files, ClientCertificates::Optional).unwrap();
-    let guarded = Acceptor::load(&files, ClientCertificates::Required).unwrap();
-    for version in VERSIONS {
-        let device = authority.client(version, None);
-        visit(&open, &device, "localhost").await.unwrap();
-        assert!(visit(&open, &device, "localhost").await.unwrap().0.is_resumed);
-        assert!(visit(&guarded, &device, "localhost").await.is_err());
+    let secret = Secret::from("a secret");
+    for shared in [None, Some(&secret)] {
+        let open = Acceptor::load(&files, ClientCertificates::Optional, shared).unwrap();
+        let guarded = Acceptor::load(&files, ClientCertificates::Required, shared).unwrap();
+        for version in VERSIONS {
+            let device = authority.client(version, None);
+            visit(&open, &device, "localhost").await.unwrap();
+            assert!(visit(&open, &device, "localhost").await.unwrap().0.is_resumed);
+            assert!(visit(&guarded, &device, "localhost").await.is_err());
+        }
     }
 }
 
@@ -233,13 +252,13 @@ async fn a_ticket_opens_no_door_that_asks_for_more() {
 fn what_is_missing_is_told() {
     let authority = Authority::new();
     let mut files = authority.files(&["localhost"]);
-    let error = Acceptor::load(&[], ClientCertificates::Off).unwrap_err();
+    let error = Acceptor::load(&[], ClientCertificates::Off, None).unwrap_err();
     assert!(matches!(error, Error::NoCertificate));
     files.client_ca = None;
-    let error = Acceptor::load(&[files.clone()], ClientCertificates::Required).unwrap_err();
+    let error = Acceptor::load(&[files.clone()], ClientCertificates::Required, None).unwrap_err();
     assert!(matches!(error, Error::NoClientCa));
     files.client_ca = Some(files.key.clone());
-    let error = Acceptor::load(&[files], ClientCertificates::Optional).unwrap_err();
+    let error = Acceptor::load(&[files], ClientCertificates::Optional, None).unwrap_err();
     assert!(
         error
             .to_string()
@@ -253,7 +272,7 @@ fn a_key_of_another_certificate_of_the_chain() {
     let (files, other) = (authority.files(&["localhost"]), authority.files(&["other"]));
     let read = |files: &Certificate| std::fs::read_to_string(&files.certificate).unwrap();
     std::fs::write(&files.certificate, read(&other) + &read(&files)).unwrap();
-    let error = Acceptor::load(&[files], ClientCertificates::Off)
+    let error = Acceptor::load(&[files], ClientCertificates::Off, None)
         .unwrap_err()
         .to_string();
     assert!(

@@ -1,0 +1,181 @@
+//! Session tickets (RFC 5077, RFC 8446 §4.6.1): a device that shows one is spared most of the handshake.
+
+use std::time::SystemTime;
+
+use aws_lc_rs::{digest, hkdf, rand};
+use chacha20poly1305::{
+    Key, XChaCha20Poly1305, XNonce,
+    aead::{Aead, KeyInit},
+};
+use rustls_pki_types::CertificateDer;
+use tokio_rustls::rustls::server::ProducesTickets;
+use zeroize::Zeroizing;
+
+use crate::config::{ClientCertificates, Secret};
+
+/// How many seconds a key encrypts tickets. It decrypts them for as long again.
+const PERIOD: u64 = 6 * 60 * 60;
+/// Keeps these keys apart from other keys that are derived from the same secret.
+const PURPOSE: &[u8] = b"popgate session tickets";
+/// Octets of the number of the period, and of a nonce.
+const NUMBER: usize = 8;
+const NONCE: usize = 24;
+
+/// Tickets that every gateway with the same secret, the same certificate and the same demands opens, also after a
+/// restart.
+///
+/// The gateways need not talk to each other: the key of each period is derived from the secret, the period's number and
+/// the demands. A ticket is the period's number (8 octets, big-endian), a nonce (24 octets)
+/// and the session, sealed by XChaCha20-Poly1305. Clocks may differ by less than a period.
+pub(super) struct SharedTickets {
+    secret: hkdf::Prk,
+    demands: digest::Digest,
+    now: fn() -> u64,
+}
+
+impl SharedTickets {
+    /// Tickets that are valid where both `secret` and `demands` are equal.
+    pub(super) fn new(secret: &Secret, demands: Demands) -> Self {
+        Self {
+            secret: hkdf::Salt::new(hkdf::HKDF_SHA256, &[]).extract(secret.expose()),
+            demands: demands.0.finish(),
+            now: seconds,
+        }
+    }
+
+    fn period(&self) -> u64 {
+        (self.now)() / PERIOD
+    }
+
+    /// The cipher of a period; `None` if the key cannot be derived.
+    fn cipher(&self, period: u64) -> Option<XChaCha20Poly1305> {
+        let mut key = Zeroizing::new([0; 32]);
+        let context = [PURPOSE, &period.to_be_bytes(), self.demands.as_ref()];
+        self.secret
+            .expand(&context, hkdf::HKDF_SHA256)
+            .and_then(|derived| derived.fill(&mut *key))
+            .ok()?;
+        Some(XChaCha20Poly1305::new(&Key::from(*key)))
+    }
+}
+
+/// A digest of what a handshake proves to each side: the certificates that devices are shown, and what is demanded of
+/// theirs.
+pub(super) struct Demands(digest::Context);
+
+impl Demands {
+    /// The demands of a server that shows `chain`.
+    pub(super) fn of(clients: ClientCertificates, chain: &[CertificateDer<'_>]) -> Self {
+        let mut demands = Self(digest::Context::new(&digest::SHA256));
+        demands.0.update(clients.to_string().as_bytes());
+        demands.add(chain);
+        demands
+    }
+
+    /// Adds the roots that must have issued the certificates of devices.
+    pub(super) fn add(&mut self, certificates: &[CertificateDer<'_>]) {
+        self.0.update(&certificates.len().to_be_bytes());
+        for certificate in certificates {
+            self.0.update(&certificate.len().to_be_bytes());
+            self.0.update(certificate);
+        }
+    }
+}
+
+impl ProducesTickets for SharedTickets {
+    fn enabled(&self) -> bool {
+        true
+    }
+
+    fn lifetime(&self) -> u32 {
+        PERIOD as u32
+    }
+
+    fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
+        let period = self.period();
+        let mut nonce = [0; NONCE];
+        rand::fill(&mut nonce).ok()?;
+        let sealed = self.cipher(period)?.encrypt(&XNonce::from(nonce), plain).ok()?;
+        Some([&period.to_be_bytes()[..], &nonce, &sealed].concat())
+    }
+
+    fn decrypt(&self, ticket: &[u8]) -> Option<Vec<u8>> {
+        let (number, rest) = ticket.split_first_chunk::<NUMBER>()?;
+        let (nonce, sealed) = rest.split_first_chunk::<NONCE>()?;
+        let period = u64::from_be_bytes(*number);
+        if period.abs_diff(self.period()) > 1 {
+            return None;
+        }
+        self.cipher(period)?.decrypt(&XNonce::from(*nonce), sealed).ok()
+    }
+}
+
+impl std::fmt::Debug for SharedTickets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SharedTickets(…)")
+    }
+}
+
+/// Seconds since 1970.
+fn seconds() -> u64 {
+    let elapsed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    elapsed.unwrap_or_default().as_secs()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::config::ClientCertificates::{Off, Required};
+
+    const SESSION: &[u8] = b"what is agreed with a device";
+
+    fn tickets(secret: &str, clients: ClientCertificates, now: fn() -> u64) -> SharedTickets {
+        SharedTickets {
+            now,
+            ..SharedTickets::new(&Secret::from(secret), Demands::of(clients, &[]))
+        }
+    }
+
+    #[test]
+    fn a_ticket_is_valid_where_secret_and_demands_are_equal() {
+        let now = || 100 * PERIOD;
+        let ticket = tickets("secret", Off, now).encrypt(SESSION).unwrap();
+        for (secret, demands, is_valid) in [
+            ("secret", Off, true),
+            ("other", Off, false),
+            ("secret", Required, false),
+        ] {
+            let opened = tickets(secret, demands, now).decrypt(&ticket);
+            assert_eq!(opened.as_deref() == Some(SESSION), is_valid, "{secret}");
+            assert_eq!(opened.is_some(), is_valid, "{secret}");
+        }
+    }
+
+    #[test]
+    fn a_ticket_is_valid_for_its_lifetime_and_ends_soon_after() {
+        let ticket = tickets("secret", Off, || 100 * PERIOD + PERIOD - 1)
+            .encrypt(SESSION)
+            .unwrap();
+        let opens = |now| tickets("secret", Off, now).decrypt(&ticket).is_some();
+        // Another gateway's clock is behind.
+        assert!(opens(|| 99 * PERIOD));
+        assert!(opens(|| 100 * PERIOD + PERIOD - 1 + PERIOD));
+        assert!(!opens(|| 102 * PERIOD));
+        assert!(!opens(|| 98 * PERIOD));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_no_ticket_opens_nothing(octets in proptest::collection::vec(any::<u8>(), 0..200), at in 0_usize..80) {
+            let tickets = tickets("secret", Off, || 100 * PERIOD);
+            prop_assert_eq!(tickets.decrypt(&octets), None);
+            let mut ticket = tickets.encrypt(SESSION).unwrap();
+            prop_assert_eq!(tickets.decrypt(&ticket[..at.min(ticket.len() - 1)]), None);
+            let at = at % ticket.len();
+            ticket[at] ^= 1;
+            prop_assert_eq!(tickets.decrypt(&ticket), None);
+        }
+    }
+}
