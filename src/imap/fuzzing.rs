@@ -2,7 +2,7 @@
 
 use super::{
     proxy::{end_of_head, may_be_http, status},
-    sasl::{Exchange, Mechanism, Party},
+    sasl::{Exchange, LoginTarget, Mechanism},
     utf7::Names,
 };
 
@@ -26,12 +26,12 @@ pub fn decoded(name: &[u8]) -> String {
 /// fuzzer could not guess.
 pub fn exchange(mechanism: usize, user: &str, secret: &[u8], challenges: &[&[u8]]) -> Option<bool> {
     let mechanism = Mechanism::ALL[mechanism];
-    let party = Party {
+    let target = LoginTarget {
         user,
         host: "imap.example.org",
         port: 143,
     };
-    let mut exchange = Exchange::new(mechanism, party, secret).ok()?;
+    let mut exchange = Exchange::new(mechanism, target, secret).ok()?;
     let initial = exchange.initial();
     let text = initial.map(|initial| String::from_utf8_lossy(&initial).into_owned());
     let nonce = text

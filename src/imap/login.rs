@@ -10,7 +10,7 @@ use super::{
     command::quoted,
     error::Error,
     response::Completion,
-    sasl::{Exchange, Mechanism, Party, Way},
+    sasl::{Exchange, LoginTarget, Mechanism, Way},
 };
 use crate::{
     config::{Auth, Secret},
@@ -104,12 +104,12 @@ impl Login<'_> {
     /// AUTHENTICATE. The client's first message is sent along with the command if the server supports that (RFC 4959),
     /// else after the server's first challenge.
     async fn exchange(&mut self, mechanism: Mechanism, secret: &[u8]) -> Result<Completion, Error> {
-        let party = Party {
+        let target = LoginTarget {
             user: self.user,
             host: self.server.host,
             port: self.server.port,
         };
-        let mut exchange = Exchange::new(mechanism, party, secret)?;
+        let mut exchange = Exchange::new(mechanism, target, secret)?;
         let mut sent = Sent::new(secret);
         let initial = if self.server.capabilities.sasl_ir {
             exchange.initial()

@@ -51,7 +51,7 @@ mod update;
 mod utf7;
 mod wire;
 
-pub use advice::{Party, advice};
+pub use advice::{FailedConnection, advice};
 pub use approach::{Approach, Line};
 pub use bodies::{BodyStart, Item};
 pub use capability::Capabilities;

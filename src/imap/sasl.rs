@@ -139,7 +139,7 @@ impl Mechanism {
 
 /// Who logs in, and to which server.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Party<'a> {
+pub(super) struct LoginTarget<'a> {
     pub(super) user: &'a str,
     pub(super) host: &'a str,
     pub(super) port: u16,
@@ -148,7 +148,7 @@ pub(super) struct Party<'a> {
 /// One run of a mechanism.
 pub(super) struct Exchange<'a> {
     mechanism: Mechanism,
-    party: Party<'a>,
+    target: LoginTarget<'a>,
     /// A password, or a token.
     secret: &'a [u8],
     step: Step,
@@ -171,17 +171,17 @@ enum Step {
 
 impl<'a> Exchange<'a> {
     /// `secret`: the password, or the token for the mechanisms that take one. Fails if the system gives no random numbers.
-    pub(super) fn new(mechanism: Mechanism, party: Party<'a>, secret: &'a [u8]) -> Result<Self, SaslError> {
+    pub(super) fn new(mechanism: Mechanism, target: LoginTarget<'a>, secret: &'a [u8]) -> Result<Self, SaslError> {
         let step = match mechanism {
             Mechanism::ScramSha256 => Step::First {
-                first: First::new(party.user)?,
+                first: First::new(target.user)?,
                 is_sent: false,
             },
             _ => Step::Start,
         };
         Ok(Self {
             mechanism,
-            party,
+            target,
             secret,
             step,
         })
@@ -191,7 +191,7 @@ impl<'a> Exchange<'a> {
     /// the server speaks first. If this was not called, [`Exchange::respond`] returns the message at the first
     /// challenge.
     pub(super) fn initial(&mut self) -> Option<Zeroizing<Vec<u8>>> {
-        let Party { user, host, port } = self.party;
+        let LoginTarget { user, host, port } = self.target;
         let before;
         let parts: [&[u8]; 4] = match (self.mechanism, &mut self.step) {
             (Mechanism::ScramSha256, Step::First { first, is_sent }) if !*is_sent => {
@@ -224,7 +224,7 @@ impl<'a> Exchange<'a> {
             return Ok(initial);
         }
         let (answer, next) = match (&self.step, self.mechanism) {
-            (Step::Start, Mechanism::Login) => (joined([self.party.user.as_bytes(), b"", b"", b""]), Step::User),
+            (Step::Start, Mechanism::Login) => (joined([self.target.user.as_bytes(), b"", b"", b""]), Step::User),
             (Step::User, _) => (joined([self.secret, b"", b"", b""]), Step::Given),
             (Step::Start, Mechanism::CramMd5) if challenge.is_empty() => {
                 return Err(SaslError("CRAM-MD5: the challenge is empty"));
@@ -233,7 +233,7 @@ impl<'a> Exchange<'a> {
                 let digest = hmac_md5(self.secret, challenge);
                 let digest: String = digest.iter().map(|octet| format!("{octet:02x}")).collect();
                 (
-                    joined([self.party.user.as_bytes(), b" ", digest.as_bytes(), b""]),
+                    joined([self.target.user.as_bytes(), b" ", digest.as_bytes(), b""]),
                     Step::Given,
                 )
             }
@@ -285,12 +285,12 @@ mod tests {
     use crate::imap::response::Status;
 
     fn exchange<'a>(mechanism: Mechanism, user: &'a str, secret: &'a [u8]) -> Exchange<'a> {
-        let party = Party {
+        let target = LoginTarget {
             user,
             host: "server.example.com",
             port: 143,
         };
-        Exchange::new(mechanism, party, secret).unwrap()
+        Exchange::new(mechanism, target, secret).unwrap()
     }
 
     fn said(mut exchange: Exchange<'_>, challenges: &[&str]) -> Vec<String> {
