@@ -9,7 +9,7 @@ use super::{
     connect::{Connection, Connector, Greeted},
     error::Error,
     io::Io,
-    login::Proof,
+    login::LoginSecret,
     reader::Expect,
     share::Standing,
 };
@@ -117,12 +117,12 @@ impl Approach<'_> {
         standing: Standing,
     ) -> Result<Connection, Error> {
         self.0.respect_pause(user, standing)?;
-        let proof = match (&token, credential) {
-            (Some(token), _) => Proof::Token(token),
-            (None, Credential::Password(secret)) => Proof::Password(secret),
+        let secret = match (&token, credential) {
+            (Some(token), _) => LoginSecret::Token(token),
+            (None, Credential::Password(secret)) => LoginSecret::Password(secret),
             (None, _) => return Err(Error::NoTokens),
         };
-        let done = match (self.0.authenticate(greeted, user, proof).await, credential) {
+        let done = match (self.0.authenticate(greeted, user, secret).await, credential) {
             (Err(Error::TokenRefused(_)), Credential::OAuth2 { .. }) => {
                 return self.0.login(user, credential, standing).await;
             }

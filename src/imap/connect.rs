@@ -19,7 +19,7 @@ use super::{
     error::Error,
     io::Io,
     link::Link,
-    login::{Proof, Server, authenticate},
+    login::{LoginSecret, LoginServer, authenticate},
     mailbox::require,
     meter::Meter,
     namespace::{Namespace, Namespaces},
@@ -179,10 +179,10 @@ impl Connector {
     pub async fn login(&self, user: &str, credential: &Credential, standing: Standing) -> Result<Connection, Error> {
         self.respect_pause(user, standing)?;
         let connection = match credential {
-            Credential::Password(secret) => self.login_with(user, Proof::Password(secret)).await,
+            Credential::Password(secret) => self.login_with(user, LoginSecret::Password(secret)).await,
             Credential::OAuth2 { consent } => self.login_by_token(user, consent).await,
             Credential::Token(token) => {
-                let done = self.login_with(user, Proof::Token(&token.clone().into())).await;
+                let done = self.login_with(user, LoginSecret::Token(&token.clone().into())).await;
                 // The token is the device's own, so the device must hear that it is wrong.
                 done.map_err(|error| match error {
                     Error::TokenRefused(completion) => Error::Denied(completion),
@@ -228,19 +228,19 @@ impl Connector {
     async fn login_by_token(&self, user: &str, consent: &str) -> Result<Connection, Error> {
         let token = self.token(consent).await?;
         let consent = self.tokens.consent(&self.upstream, consent);
-        match self.login_with(user, Proof::Token(&token)).await {
+        match self.login_with(user, LoginSecret::Token(&token)).await {
             // A token may expire early: its consent was renewed, or a clock is wrong.
             Err(Error::TokenRefused(completion)) => match self.tokens.access_after(&consent, &token).await? {
                 other if other == token => Err(Error::TokenRefused(completion)),
-                other => self.login_with(user, Proof::Token(&other)).await,
+                other => self.login_with(user, LoginSecret::Token(&other)).await,
             },
             done => done,
         }
     }
 
-    async fn login_with(&self, user: &str, proof: Proof<'_>) -> Result<Connection, Error> {
+    async fn login_with(&self, user: &str, secret: LoginSecret<'_>) -> Result<Connection, Error> {
         let greeted = self.greet().await?;
-        self.authenticate(greeted, user, proof).await
+        self.authenticate(greeted, user, secret).await
     }
 
     /// Logs in on a connection that has been greeted.
@@ -248,7 +248,7 @@ impl Connector {
         &self,
         greeted: Greeted,
         user: &str,
-        proof: Proof<'_>,
+        secret: LoginSecret<'_>,
     ) -> Result<Connection, Error> {
         let Greeted {
             mut front,
@@ -257,7 +257,7 @@ impl Connector {
         } = greeted;
         let takes_tokens = Mechanism::for_token(&capabilities).is_some();
         self.takes_tokens.store(takes_tokens, Ordering::Relaxed);
-        let to = Server {
+        let to = LoginServer {
             host: &self.dialer.host,
             port: self.dialer.port,
             capabilities,
@@ -265,7 +265,7 @@ impl Connector {
             is_private: self.dialer.mode != UpstreamTls::Off
                 || peer.is_some_and(|peer| peer.ip().to_canonical().is_loopback()),
         };
-        authenticate(&mut front, to, user, proof).await?;
+        authenticate(&mut front, to, user, secret).await?;
         let told = front.told_capabilities();
         let told_after_login = told.is_some();
         // If the server sent no capabilities with the login, the earlier ones have to do: to ask here would cost a

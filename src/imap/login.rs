@@ -22,14 +22,14 @@ const LITERAL_MINUS: usize = 4096;
 
 /// What the user logs in with.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Proof<'a> {
+pub(super) enum LoginSecret<'a> {
     Password(&'a Secret),
     Token(&'a AccessToken),
 }
 
 /// The server to log in to.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Server<'a> {
+pub(super) struct LoginServer<'a> {
     pub(super) host: &'a str,
     pub(super) port: u16,
     pub(super) capabilities: Capabilities,
@@ -42,20 +42,20 @@ pub(super) struct Server<'a> {
 /// Logs `user` in. Errors contain nothing of what was sent.
 pub(super) async fn authenticate(
     front: &mut Front,
-    server: Server<'_>,
+    server: LoginServer<'_>,
     user: &str,
-    proof: Proof<'_>,
+    secret: LoginSecret<'_>,
 ) -> Result<(), Error> {
     let login = Login { front, server, user };
-    match proof {
-        Proof::Password(secret) => login.by_password(secret).await,
-        Proof::Token(token) => login.by_token(token).await,
+    match secret {
+        LoginSecret::Password(secret) => login.by_password(secret).await,
+        LoginSecret::Token(token) => login.by_token(token).await,
     }
 }
 
 struct Login<'a> {
     front: &'a mut Front,
-    server: Server<'a>,
+    server: LoginServer<'a>,
     user: &'a str,
 }
 
@@ -63,7 +63,7 @@ impl Login<'_> {
     /// Tries the ways that the server offers, the best first, and the next one only if the server does not understand
     /// the one before.
     async fn by_password(mut self, secret: &Secret) -> Result<(), Error> {
-        let Server {
+        let LoginServer {
             auth,
             capabilities,
             is_private,
@@ -237,7 +237,7 @@ mod tests {
         password: &str,
         answer: impl FnMut(&str) -> String,
     ) -> (Vec<String>, Result<(), Error>) {
-        let server = Server {
+        let server = LoginServer {
             host: "imap.example.org",
             port: 993,
             capabilities: Capabilities::parse(offers.as_bytes()),
@@ -246,7 +246,7 @@ mod tests {
         };
         let secret = Secret::from(password);
         before_login(answer, async |front| {
-            authenticate(front, server, "eva", Proof::Password(&secret)).await
+            authenticate(front, server, "eva", LoginSecret::Password(&secret)).await
         })
         .await
     }
