@@ -116,7 +116,7 @@ impl Connection {
 
 /// What is needed to log in once more, if a connection is lost or if the server hangs up on a long listing.
 #[derive(Debug, Clone, Copy)]
-pub struct Login<'a> {
+pub struct UpstreamLogin<'a> {
     /// The upstream.
     pub connector: &'a Connector,
     /// The user there.
@@ -127,7 +127,7 @@ pub struct Login<'a> {
     pub standing: Standing,
 }
 
-impl Login<'_> {
+impl UpstreamLogin<'_> {
     /// Logs in on a new connection.
     pub async fn connect(&self) -> Result<Connection, Error> {
         self.connector.login(self.user, self.credential, self.standing).await
@@ -409,7 +409,7 @@ mod tests {
                         modseq: 1,
                     }),
                 };
-                let login = Login {
+                let login = UpstreamLogin {
                     connector: &connector,
                     user: "user",
                     credential: &secret,

@@ -46,20 +46,20 @@ pub(super) async fn authenticate(
     user: &str,
     secret: LoginSecret<'_>,
 ) -> Result<(), Error> {
-    let login = Login { front, server, user };
+    let login = LoginExchange { front, server, user };
     match secret {
         LoginSecret::Password(secret) => login.by_password(secret).await,
         LoginSecret::Token(token) => login.by_token(token).await,
     }
 }
 
-struct Login<'a> {
+struct LoginExchange<'a> {
     front: &'a mut Front,
     server: LoginServer<'a>,
     user: &'a str,
 }
 
-impl Login<'_> {
+impl LoginExchange<'_> {
     /// Tries the ways that the server offers, the best first, and the next one only if the server does not understand
     /// the one before.
     async fn by_password(mut self, secret: &Secret) -> Result<(), Error> {

@@ -56,7 +56,7 @@ pub use approach::{Approach, Line};
 pub use bodies::{BodyStart, Item};
 pub use capability::Capabilities;
 pub use command::UidSet;
-pub use connect::{Connection, Connector, Greeted, Login};
+pub use connect::{Connection, Connector, Greeted, UpstreamLogin};
 pub use digest::Digest;
 pub use error::Error;
 pub use fetch::Section;

@@ -2,7 +2,7 @@
 //! as the server needs.
 
 use super::{
-    connect::{Connection, Login},
+    connect::{Connection, UpstreamLogin},
     error::Error,
     listing::{Listed, Wanted, listing},
     mailbox::{Attributes, Mailbox, Selected, require},
@@ -38,7 +38,7 @@ impl Connection {
     /// Selects a folder and, in the same flight, lists its messages (UID, size and what is wanted) and the UIDs that
     /// bear `\Deleted`: one round trip. If the server hangs up on that, `login` makes new connections, on which less is
     /// asked for at once; what was listed already is kept.
-    pub async fn select(self, selection: Selection<'_>, login: Login<'_>) -> Result<(Mailbox, Listed), Error> {
+    pub async fn select(self, selection: Selection<'_>, login: UpstreamLogin<'_>) -> Result<(Mailbox, Listed), Error> {
         let mut connection = self;
         let quirks = connection.quirks.clone();
         let mut attempt = Attempt {

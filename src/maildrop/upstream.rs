@@ -6,7 +6,7 @@ use super::{Error, Reason, Refusal, parked::Parked, snapshot::Snapshot};
 use crate::{
     accounts::Account,
     config::Policy,
-    imap::{self, Connection, Connector, Listed, Login, Mailbox, Pool, Selected, Selection, Slot, Standing},
+    imap::{self, Connection, Connector, Listed, Mailbox, Pool, Selected, Selection, Slot, Standing, UpstreamLogin},
     state::{MailboxState, StateStore},
     types::MailboxName,
 };
@@ -121,7 +121,7 @@ impl Upstream {
         }
     }
 
-    fn login(&self) -> Login<'_> {
+    fn login(&self) -> UpstreamLogin<'_> {
         login_of(&self.connector, &self.account, self.slot.standing())
     }
 
@@ -172,8 +172,8 @@ impl Other {
 }
 
 /// The login of `account`. `standing`: whether its secret is proven or a guess.
-pub(super) fn login_of<'a>(connector: &'a Connector, account: &'a Account, standing: Standing) -> Login<'a> {
-    Login {
+pub(super) fn login_of<'a>(connector: &'a Connector, account: &'a Account, standing: Standing) -> UpstreamLogin<'a> {
+    UpstreamLogin {
         connector,
         user: &account.user,
         credential: &account.credential,
@@ -183,7 +183,7 @@ pub(super) fn login_of<'a>(connector: &'a Connector, account: &'a Account, stand
 
 /// The error for a failure of the upstream after `login`, with the names for the log. If the upstream asks for a pause,
 /// notes that.
-pub(super) fn failed(login: Login<'_>, account: &Account, error: imap::Error) -> Error {
+pub(super) fn failed(login: UpstreamLogin<'_>, account: &Account, error: imap::Error) -> Error {
     login.connector.note_failure(login.user, login.standing, &error);
     Error::upstream(account, error)
 }
