@@ -11,7 +11,7 @@ use super::{
     io::Io,
     login::LoginSecret,
     reader::Expect,
-    share::Standing,
+    share::TrustLevel,
 };
 use crate::{
     config::{Credential, UpstreamTls},
@@ -114,9 +114,9 @@ impl Approach<'_> {
         user: &str,
         credential: &Credential,
         token: Option<AccessToken>,
-        standing: Standing,
+        trust: TrustLevel,
     ) -> Result<Connection, Error> {
-        self.0.respect_pause(user, standing)?;
+        self.0.respect_pause(user, trust)?;
         let secret = match (&token, credential) {
             (Some(token), _) => LoginSecret::Token(token),
             (None, Credential::Password(secret)) => LoginSecret::Password(secret),
@@ -124,13 +124,13 @@ impl Approach<'_> {
         };
         let done = match (self.0.authenticate(greeted, user, secret).await, credential) {
             (Err(Error::TokenRefused(_)), Credential::OAuth2 { .. }) => {
-                return self.0.login(user, credential, standing).await;
+                return self.0.login(user, credential, trust).await;
             }
             // The device gave this token, so the device must hear that it is wrong.
             (Err(Error::TokenRefused(completion)), _) => Err(Error::Denied(completion)),
             (done, _) => done,
         };
-        done.inspect_err(|error| self.0.note_failure(user, standing, error))
+        done.inspect_err(|error| self.0.note_failure(user, trust, error))
     }
 }
 

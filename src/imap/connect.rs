@@ -26,7 +26,7 @@ use super::{
     quirks::Quirks,
     reader::Expect,
     sasl::Mechanism,
-    share::Standing,
+    share::TrustLevel,
 };
 use crate::{
     config::{Auth, Credential, Preset, Upstream, UpstreamTls},
@@ -124,13 +124,13 @@ pub struct UpstreamLogin<'a> {
     /// The user's password or consent.
     pub credential: &'a Credential,
     /// Whether `credential` was accepted lately.
-    pub standing: Standing,
+    pub trust: TrustLevel,
 }
 
 impl UpstreamLogin<'_> {
     /// Logs in on a new connection.
     pub async fn connect(&self) -> Result<Connection, Error> {
-        self.connector.login(self.user, self.credential, self.standing).await
+        self.connector.login(self.user, self.credential, self.trust).await
     }
 }
 
@@ -174,10 +174,10 @@ impl Connector {
         self.takes_tokens.load(Ordering::Relaxed)
     }
 
-    /// Connects and logs in. Fails without asking the server if the server has asked logins of this `standing` for a
+    /// Connects and logs in. Fails without asking the server if the server has asked logins with this `trust` for a
     /// pause that is not over.
-    pub async fn login(&self, user: &str, credential: &Credential, standing: Standing) -> Result<Connection, Error> {
-        self.respect_pause(user, standing)?;
+    pub async fn login(&self, user: &str, credential: &Credential, trust: TrustLevel) -> Result<Connection, Error> {
+        self.respect_pause(user, trust)?;
         let connection = match credential {
             Credential::Password(secret) => self.login_with(user, LoginSecret::Password(secret)).await,
             Credential::OAuth2 { consent } => self.login_by_token(user, consent).await,
@@ -190,7 +190,7 @@ impl Connector {
                 })
             }
         };
-        connection.inspect_err(|error| self.note_failure(user, standing, error))
+        connection.inspect_err(|error| self.note_failure(user, trust, error))
     }
 
     /// How long the longest pause of any user still lasts; zero if there is none.
@@ -198,9 +198,9 @@ impl Connector {
         self.backoff.longest()
     }
 
-    /// Fails if the server has asked logins of this `standing` for a pause that is not over.
-    pub(super) fn respect_pause(&self, user: &str, standing: Standing) -> Result<(), Error> {
-        match self.backoff.left(user, standing) {
+    /// Fails if the server has asked logins with this `trust` for a pause that is not over.
+    pub(super) fn respect_pause(&self, user: &str, trust: TrustLevel) -> Result<(), Error> {
+        match self.backoff.left(user, trust) {
             Some(left) => Err(Error::Paused(left)),
             None => Ok(()),
         }
@@ -208,9 +208,9 @@ impl Connector {
 
     /// If `error` says that `user` asks the server too much, begins a pause in which the user's logins wait. If the
     /// login was a guess, only guesses wait.
-    pub fn note_failure(&self, user: &str, standing: Standing, error: &Error) {
+    pub fn note_failure(&self, user: &str, trust: TrustLevel, error: &Error) {
         if let Some(pause) = error.pause() {
-            self.backoff.begin(user, standing, pause);
+            self.backoff.begin(user, trust, pause);
         }
     }
 
@@ -399,7 +399,7 @@ mod tests {
             connector.compress = compress;
             let secret = Credential::Password("secret".into());
             let work = async {
-                let connection = connector.login("user", &secret, Standing::Proven).await?;
+                let connection = connector.login("user", &secret, TrustLevel::Proven).await?;
                 let selection = Selection {
                     folder: "INBOX",
                     from: Uid(1),
@@ -413,7 +413,7 @@ mod tests {
                     connector: &connector,
                     user: "user",
                     credential: &secret,
-                    standing: Standing::Proven,
+                    trust: TrustLevel::Proven,
                 };
                 let (mut mailbox, _) = connection.select(selection, login).await?;
                 mailbox.noop().await?;

@@ -67,6 +67,6 @@ pub use namespace::Namespace;
 pub use pool::{NoSlot, Parkable, Pool, Slot, UserKey, farewell, hang_up};
 pub use reader::CommandId;
 pub use select::{Resync, Selection};
-pub use share::Standing;
+pub use share::TrustLevel;
 pub use unreachable::{NoWay, Unreachable};
 pub use update::{NotMoved, Refused};

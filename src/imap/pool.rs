@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Mailbox,
-    share::{Share, Standing, Ticket, Turn},
+    share::{Share, Ticket, TrustLevel, Turn},
 };
 use crate::{
     config::{Secret, Upstream},
@@ -173,7 +173,7 @@ pub struct Slot<T: Send + Sync + 'static, M: Parkable = Mailbox> {
     user: UserKey,
     proof: Proof,
     ticket: Ticket,
-    standing: Standing,
+    trust: TrustLevel,
     /// Whether the secret comes from a device and the upstream decides whether it is right.
     is_tried: bool,
     /// Cancelled if this guess is cut off; `None` if it is not a guess.
@@ -249,14 +249,14 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
             proof, mailbox, memo, ..
         } = *entry.parked.swap_remove(at);
         let ticket = self.ticket();
-        entry.share.begin(ticket, Standing::Proven);
+        entry.share.begin(ticket, TrustLevel::Proven);
         drop(entry);
         let slot = Slot {
             pool: self.clone(),
             user: user.clone(),
             proof,
             ticket,
-            standing: Standing::Proven,
+            trust: TrustLevel::Proven,
             is_tried: false,
             cut: None,
         };
@@ -285,10 +285,12 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
             tag,
             since: Instant::now(),
         };
-        let standing = if is_guess { Standing::Guess } else { Standing::Proven };
-        self.wait(user, limit, proof, standing, is_tried)
-            .await
-            .ok_or(NoSlot::Full)
+        let trust = if is_guess {
+            TrustLevel::Guess
+        } else {
+            TrustLevel::Proven
+        };
+        self.wait(user, limit, proof, trust, is_tried).await.ok_or(NoSlot::Full)
     }
 
     async fn wait(
@@ -296,10 +298,10 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
         user: &UserKey,
         limit: usize,
         proof: Proof,
-        standing: Standing,
+        trust: TrustLevel,
         is_tried: bool,
     ) -> Option<Slot<T, M>> {
-        let place = Place::new(self, user, standing, proof.tag);
+        let place = Place::new(self, user, trust, proof.tag);
         let begun = Instant::now();
         let mut patience = begun + PATIENCE_WITH_GUESSES;
         loop {
@@ -316,13 +318,13 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
                 self.close(user, mailbox);
             }
             match turn {
-                Turn::Take(standing) => {
+                Turn::Take(trust) => {
                     return Some(Slot {
                         pool: self.clone(),
                         user: user.clone(),
                         proof,
                         ticket: place.ticket,
-                        standing,
+                        trust,
                         is_tried,
                         cut,
                     });
@@ -454,10 +456,10 @@ struct Place<T: Send + Sync + 'static, M: Parkable> {
 }
 
 impl<T: Send + Sync + 'static, M: Parkable> Place<T, M> {
-    fn new(pool: &Arc<Pool<T, M>>, user: &UserKey, standing: Standing, tag: Tag) -> Self {
+    fn new(pool: &Arc<Pool<T, M>>, user: &UserKey, trust: TrustLevel, tag: Tag) -> Self {
         let ticket = pool.ticket();
         let mut entry = pool.users.entry(user.clone()).or_default();
-        entry.share.enter(ticket, standing, tag);
+        entry.share.enter(ticket, trust, tag);
         let changed = entry.changed.clone();
         drop(entry);
         Self {
@@ -477,14 +479,14 @@ impl<T: Send + Sync + 'static, M: Parkable> Drop for Place<T, M> {
 
 impl<T: Send + Sync + 'static, M: Parkable> Slot<T, M> {
     /// How far the login is trusted.
-    pub fn standing(&self) -> Standing {
-        self.standing
+    pub fn trust_level(&self) -> TrustLevel {
+        self.trust
     }
 
     /// Waits for the right to one more connection for the same session; `None` if the user has `limit` of them.
     pub async fn another(&self, limit: usize) -> Option<Self> {
         let Self { pool, user, proof, .. } = self;
-        pool.wait(user, limit, *proof, Standing::Proven, self.is_tried).await
+        pool.wait(user, limit, *proof, TrustLevel::Proven, self.is_tried).await
     }
 
     /// Runs `login` to its end. Drops it and returns `None` if this is a guess, and a proven login has waited for its
@@ -508,8 +510,8 @@ impl<T: Send + Sync + 'static, M: Parkable> Slot<T, M> {
             self.pool.proven.insert(self.proof.tag);
             self.pool.refused.remove(&self.proof.tag);
         }
-        if self.standing == Standing::Guess {
-            self.standing = Standing::Proven;
+        if self.trust == TrustLevel::Guess {
+            self.trust = TrustLevel::Proven;
             self.cut = None;
             let Self {
                 pool,
@@ -533,8 +535,7 @@ impl<T: Send + Sync + 'static, M: Parkable> Slot<T, M> {
 
 impl<T: Send + Sync + 'static, M: Parkable> Drop for Slot<T, M> {
     fn drop(&mut self) {
-        self.pool
-            .change(&self.user, |share| share.end(self.ticket, self.standing));
+        self.pool.change(&self.user, |share| share.end(self.ticket, self.trust));
     }
 }
 
@@ -769,10 +770,10 @@ mod tests {
         session(&pool, &server, 1, "eva", false).await.unwrap();
         let begun = Instant::now();
         let mut slot = pool.reserve(&eva(), 1, &"new".into(), true).await.unwrap();
-        assert_eq!(slot.standing(), Standing::Guess);
+        assert_eq!(slot.trust_level(), TrustLevel::Guess);
         assert!(begun.elapsed() < Duration::from_secs(1));
         slot.prove();
-        assert_eq!(slot.standing(), Standing::Proven);
+        assert_eq!(slot.trust_level(), TrustLevel::Proven);
         let mailbox = server.connect(false);
         pool.park(slot, "eva", "INBOX", mailbox, 0);
         assert!(
@@ -816,12 +817,12 @@ mod tests {
         slot.prove();
         drop(slot);
         let slot = reserve("wrong").await.unwrap();
-        assert_eq!(slot.standing(), Standing::Proven);
+        assert_eq!(slot.trust_level(), TrustLevel::Proven);
         slot.refuse();
         let slot = reserve("wrong").await.unwrap();
         assert_eq!(
-            slot.standing(),
-            Standing::Guess,
+            slot.trust_level(),
+            TrustLevel::Guess,
             "a right secret that is refused is asked for once more"
         );
         slot.refuse();

@@ -21,7 +21,7 @@ const GIVES_WAY: Duration = Duration::from_secs(60);
 
 /// How far a login is trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Standing {
+pub enum TrustLevel {
     /// Its secret was right lately, or comes from the configuration.
     Proven,
     /// Nothing is known of its secret.
@@ -48,7 +48,7 @@ pub(super) struct Share {
 #[derive(Debug)]
 struct Waiter {
     ticket: Ticket,
-    standing: Standing,
+    trust: TrustLevel,
     tag: Tag,
 }
 
@@ -56,7 +56,7 @@ struct Waiter {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Turn {
     /// It has a connection, which is counted already.
-    Take(Standing),
+    Take(TrustLevel),
     /// It must close a parked connection, which is counted as closing already, and then wait.
     Evict,
     /// It must wait: something will change.
@@ -66,8 +66,8 @@ pub(super) enum Turn {
 }
 
 impl Share {
-    pub(super) fn enter(&mut self, ticket: Ticket, standing: Standing, tag: Tag) {
-        let waiter = Waiter { ticket, standing, tag };
+    pub(super) fn enter(&mut self, ticket: Ticket, trust: TrustLevel, tag: Tag) {
+        let waiter = Waiter { ticket, trust, tag };
         self.waiting.push_back(waiter);
     }
 
@@ -86,17 +86,16 @@ impl Share {
         let Some(at) = self.waiting.iter().position(|waiter| waiter.ticket == ticket) else {
             return Turn::Full;
         };
-        let count = |waiting: &mut dyn Iterator<Item = &Waiter>, standing| {
-            waiting.filter(|waiter| waiter.standing == standing).count()
-        };
-        let standing = self.waiting[at].standing;
-        let ahead = count(&mut self.waiting.range(..at), standing);
+        let count =
+            |waiting: &mut dyn Iterator<Item = &Waiter>, trust| waiting.filter(|waiter| waiter.trust == trust).count();
+        let trust = self.waiting[at].trust;
+        let ahead = count(&mut self.waiting.range(..at), trust);
         let free = limit.saturating_sub(self.busy + self.guesses.len() + self.closing + parked);
-        let turn = match standing {
-            Standing::Proven => {
+        let turn = match trust {
+            TrustLevel::Proven => {
                 let wanted = ahead + 1;
                 if free >= wanted {
-                    Turn::Take(standing)
+                    Turn::Take(trust)
                 } else if self.closing + free < wanted && parked > 0 {
                     Turn::Evict
                 } else if self.busy < limit {
@@ -105,12 +104,12 @@ impl Share {
                     Turn::Full
                 }
             }
-            Standing::Guess => {
-                let proven_wait = count(&mut self.waiting.iter(), Standing::Proven) > 0;
+            TrustLevel::Guess => {
+                let proven_wait = count(&mut self.waiting.iter(), TrustLevel::Proven) > 0;
                 let is_next = ahead == 0 && !proven_wait && self.guesses.len() < budget(limit);
                 let may_evict = self.gave_way.is_none_or(|at| at.elapsed() >= GIVES_WAY);
                 if is_next && free > 0 {
-                    Turn::Take(standing)
+                    Turn::Take(trust)
                 } else if is_next && self.closing == 0 && parked > 0 && may_evict {
                     self.gave_way = Some(Instant::now());
                     Turn::Evict
@@ -122,9 +121,9 @@ impl Share {
             }
         };
         match turn {
-            Turn::Take(standing) => {
+            Turn::Take(trust) => {
                 self.leave(ticket);
-                self.begin(ticket, standing);
+                self.begin(ticket, trust);
             }
             Turn::Evict => self.closing += 1,
             Turn::Wait | Turn::Full => {}
@@ -133,18 +132,18 @@ impl Share {
     }
 
     /// Counts a connection.
-    pub(super) fn begin(&mut self, ticket: Ticket, standing: Standing) {
-        match standing {
-            Standing::Proven => self.busy += 1,
-            Standing::Guess => self.guesses.push_back((ticket, CancellationToken::new())),
+    pub(super) fn begin(&mut self, ticket: Ticket, trust: TrustLevel) {
+        match trust {
+            TrustLevel::Proven => self.busy += 1,
+            TrustLevel::Guess => self.guesses.push_back((ticket, CancellationToken::new())),
         }
     }
 
     /// Stops counting a connection, which is closed or parked.
-    pub(super) fn end(&mut self, ticket: Ticket, standing: Standing) {
-        match standing {
-            Standing::Proven => self.busy -= 1,
-            Standing::Guess => {
+    pub(super) fn end(&mut self, ticket: Ticket, trust: TrustLevel) {
+        match trust {
+            TrustLevel::Proven => self.busy -= 1,
+            TrustLevel::Guess => {
                 self.guesses.retain(|(guess, _)| *guess != ticket);
                 if self.guesses.is_empty() {
                     self.guesses = VecDeque::new();
@@ -155,10 +154,10 @@ impl Share {
 
     /// Notes that the secret of the guess `ticket` is right. Every login that waits with the same secret is proven too.
     pub(super) fn prove(&mut self, ticket: Ticket, tag: Tag) {
-        self.end(ticket, Standing::Guess);
-        self.begin(ticket, Standing::Proven);
+        self.end(ticket, TrustLevel::Guess);
+        self.begin(ticket, TrustLevel::Proven);
         for waiter in self.waiting.iter_mut().filter(|waiter| waiter.tag == tag) {
-            waiter.standing = Standing::Proven;
+            waiter.trust = TrustLevel::Proven;
         }
     }
 
@@ -173,7 +172,7 @@ impl Share {
     pub(super) fn cut_guess(&self, ticket: Ticket) {
         let waiter = self.waiting.iter().find(|waiter| waiter.ticket == ticket);
         let oldest = self.guesses.iter().find(|(_, cut)| !cut.is_cancelled());
-        if let Some((_, cut)) = oldest.filter(|_| waiter.is_some_and(|waiter| waiter.standing == Standing::Proven)) {
+        if let Some((_, cut)) = oldest.filter(|_| waiter.is_some_and(|waiter| waiter.trust == TrustLevel::Proven)) {
             cut.cancel();
         }
     }
@@ -206,12 +205,12 @@ mod tests {
 
     const SECRET: Tag = [1; 16];
 
-    fn enter(share: &mut Share, ticket: Ticket, standing: Standing) {
-        share.enter(ticket, standing, SECRET);
+    fn enter(share: &mut Share, ticket: Ticket, trust: TrustLevel) {
+        share.enter(ticket, trust, SECRET);
     }
 
-    fn turn(share: &mut Share, ticket: Ticket, standing: Standing, limit: usize, parked: usize) -> Turn {
-        enter(share, ticket, standing);
+    fn turn(share: &mut Share, ticket: Ticket, trust: TrustLevel, limit: usize, parked: usize) -> Turn {
+        enter(share, ticket, trust);
         let turn = share.turn(ticket, limit, parked);
         if turn == Turn::Full {
             share.leave(ticket);
@@ -223,12 +222,13 @@ mod tests {
     async fn guesses_have_a_budget_that_leaves_something() {
         for (limit, expected) in [(1, 1), (2, 1), (3, 2), (8, 2), (100, 2)] {
             let mut share = Share::default();
-            let taken = (0..50)
-                .filter(|&ticket| turn(&mut share, ticket, Standing::Guess, limit, 0) == Turn::Take(Standing::Guess));
+            let taken = (0..50).filter(|&ticket| {
+                turn(&mut share, ticket, TrustLevel::Guess, limit, 0) == Turn::Take(TrustLevel::Guess)
+            });
             assert_eq!(taken.count(), expected, "{limit}");
             if limit > 1 {
-                let turn = turn(&mut share, 99, Standing::Proven, limit, 0);
-                assert_eq!(turn, Turn::Take(Standing::Proven), "{limit}");
+                let turn = turn(&mut share, 99, TrustLevel::Proven, limit, 0);
+                assert_eq!(turn, Turn::Take(TrustLevel::Proven), "{limit}");
             }
         }
     }
@@ -236,52 +236,55 @@ mod tests {
     #[tokio::test]
     async fn a_proven_login_goes_before_guesses() {
         let mut share = Share::default();
-        assert_eq!(turn(&mut share, 1, Standing::Guess, 1, 0), Turn::Take(Standing::Guess));
-        assert_eq!(turn(&mut share, 2, Standing::Guess, 1, 0), Turn::Wait);
         assert_eq!(
-            turn(&mut share, 3, Standing::Proven, 1, 0),
+            turn(&mut share, 1, TrustLevel::Guess, 1, 0),
+            Turn::Take(TrustLevel::Guess)
+        );
+        assert_eq!(turn(&mut share, 2, TrustLevel::Guess, 1, 0), Turn::Wait);
+        assert_eq!(
+            turn(&mut share, 3, TrustLevel::Proven, 1, 0),
             Turn::Wait,
             "for the guess to end"
         );
-        share.end(1, Standing::Guess);
+        share.end(1, TrustLevel::Guess);
         assert_eq!(share.turn(2, 1, 0), Turn::Wait, "the proven one is next");
-        assert_eq!(share.turn(3, 1, 0), Turn::Take(Standing::Proven));
-        assert_eq!(turn(&mut share, 4, Standing::Proven, 1, 0), Turn::Full);
-        share.end(3, Standing::Proven);
-        assert_eq!(share.turn(2, 1, 0), Turn::Take(Standing::Guess));
+        assert_eq!(share.turn(3, 1, 0), Turn::Take(TrustLevel::Proven));
+        assert_eq!(turn(&mut share, 4, TrustLevel::Proven, 1, 0), Turn::Full);
+        share.end(3, TrustLevel::Proven);
+        assert_eq!(share.turn(2, 1, 0), Turn::Take(TrustLevel::Guess));
     }
 
     #[tokio::test]
     async fn what_is_parked_gives_way_to_a_proven_login_once_it_is_closed() {
         let mut share = Share::default();
-        assert_eq!(turn(&mut share, 1, Standing::Proven, 2, 2), Turn::Evict);
+        assert_eq!(turn(&mut share, 1, TrustLevel::Proven, 2, 2), Turn::Evict);
         assert_eq!(share.turn(1, 2, 1), Turn::Wait, "one for each");
-        assert_eq!(turn(&mut share, 2, Standing::Proven, 2, 1), Turn::Evict);
+        assert_eq!(turn(&mut share, 2, TrustLevel::Proven, 2, 1), Turn::Evict);
         share.end_closing();
         assert_eq!(share.turn(2, 2, 0), Turn::Wait, "in the order in which they came");
-        assert_eq!(share.turn(1, 2, 0), Turn::Take(Standing::Proven));
+        assert_eq!(share.turn(1, 2, 0), Turn::Take(TrustLevel::Proven));
         share.end_closing();
-        assert_eq!(share.turn(2, 2, 0), Turn::Take(Standing::Proven));
+        assert_eq!(share.turn(2, 2, 0), Turn::Take(TrustLevel::Proven));
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_is_parked_gives_way_to_a_guess_once_a_minute_if_nothing_else_is_free() {
         for limit in [1, 8] {
             let mut share = Share::default();
-            assert_eq!(turn(&mut share, 1, Standing::Guess, limit, limit), Turn::Evict);
+            assert_eq!(turn(&mut share, 1, TrustLevel::Guess, limit, limit), Turn::Evict);
             share.end_closing();
-            assert_eq!(share.turn(1, limit, limit - 1), Turn::Take(Standing::Guess));
-            share.end(1, Standing::Guess);
+            assert_eq!(share.turn(1, limit, limit - 1), Turn::Take(TrustLevel::Guess));
+            share.end(1, TrustLevel::Guess);
             assert!(!share.is_idle(), "it is not forgotten when it gave way");
-            assert_eq!(turn(&mut share, 2, Standing::Guess, limit, limit), Turn::Full);
+            assert_eq!(turn(&mut share, 2, TrustLevel::Guess, limit, limit), Turn::Full);
             advance(GIVES_WAY).await;
             assert!(share.is_idle());
-            assert_eq!(turn(&mut share, 3, Standing::Guess, limit, limit), Turn::Evict);
+            assert_eq!(turn(&mut share, 3, TrustLevel::Guess, limit, limit), Turn::Evict);
         }
         let mut share = Share::default();
         assert_eq!(
-            turn(&mut share, 1, Standing::Guess, 8, 7),
-            Turn::Take(Standing::Guess),
+            turn(&mut share, 1, TrustLevel::Guess, 8, 7),
+            Turn::Take(TrustLevel::Guess),
             "something is free"
         );
     }
@@ -289,12 +292,18 @@ mod tests {
     #[tokio::test]
     async fn who_waits_with_a_secret_that_turns_out_right_is_proven() {
         let mut share = Share::default();
-        assert_eq!(turn(&mut share, 1, Standing::Guess, 3, 0), Turn::Take(Standing::Guess));
-        assert_eq!(turn(&mut share, 2, Standing::Guess, 3, 0), Turn::Take(Standing::Guess));
-        assert_eq!(turn(&mut share, 3, Standing::Guess, 3, 0), Turn::Wait);
-        share.enter(4, Standing::Guess, [2; 16]);
+        assert_eq!(
+            turn(&mut share, 1, TrustLevel::Guess, 3, 0),
+            Turn::Take(TrustLevel::Guess)
+        );
+        assert_eq!(
+            turn(&mut share, 2, TrustLevel::Guess, 3, 0),
+            Turn::Take(TrustLevel::Guess)
+        );
+        assert_eq!(turn(&mut share, 3, TrustLevel::Guess, 3, 0), Turn::Wait);
+        share.enter(4, TrustLevel::Guess, [2; 16]);
         share.prove(1, SECRET);
-        assert_eq!(share.turn(3, 3, 0), Turn::Take(Standing::Proven));
+        assert_eq!(share.turn(3, 3, 0), Turn::Take(TrustLevel::Proven));
         assert_eq!(share.turn(4, 3, 0), Turn::Wait, "another secret");
     }
 
@@ -303,16 +312,16 @@ mod tests {
         let mut share = Share::default();
         for ticket in [1, 2] {
             assert_eq!(
-                turn(&mut share, ticket, Standing::Guess, 3, 0),
-                Turn::Take(Standing::Guess)
+                turn(&mut share, ticket, TrustLevel::Guess, 3, 0),
+                Turn::Take(TrustLevel::Guess)
             );
         }
         let cuts = [1, 2].map(|ticket| share.cut(ticket).unwrap());
         let are_cut = || cuts.each_ref().map(CancellationToken::is_cancelled);
-        enter(&mut share, 3, Standing::Guess);
+        enter(&mut share, 3, TrustLevel::Guess);
         share.cut_guess(3);
         assert_eq!(are_cut(), [false, false], "a guess cuts nothing");
-        enter(&mut share, 4, Standing::Proven);
+        enter(&mut share, 4, TrustLevel::Proven);
         share.cut_guess(4);
         assert_eq!(are_cut(), [true, false]);
         share.cut_guess(4);
