@@ -11,7 +11,7 @@ use super::{
     io::Io,
     login::LoginSecret,
     reader::Expect,
-    share::TrustLevel,
+    slots::TrustLevel,
 };
 use crate::{
     config::{Credential, UpstreamTls},

@@ -5,7 +5,7 @@ use std::time::Duration;
 use dashmap::DashMap;
 use tokio::time::Instant;
 
-use super::{pause::Pause, share::TrustLevel};
+use super::{pause::Pause, slots::TrustLevel};
 
 /// The first pause if the server does not say how long. Each further one is twice as long, up to [`LONGEST_UNSAID`].
 const FIRST: Duration = Duration::from_secs(30);

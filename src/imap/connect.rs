@@ -26,7 +26,7 @@ use super::{
     quirks::Quirks,
     reader::Expect,
     sasl::Mechanism,
-    share::TrustLevel,
+    slots::TrustLevel,
 };
 use crate::{
     config::{Auth, Credential, Preset, Upstream, UpstreamTls},

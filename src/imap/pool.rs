@@ -1,6 +1,6 @@
 //! The connections to upstreams: how many a user has, and those that are parked, logged in and selected, for their
 //! login's next session. Only the login that opened a connection gets it again, and only with the secret that it gave
-//! then. Which login gets the next connection is decided in `share`.
+//! then. Which login gets the next connection is decided in `slots`.
 
 use std::{
     sync::{
@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Mailbox,
-    share::{Share, Ticket, TrustLevel, Turn},
+    slots::{Decision, SlotAllocator, SlotId, TrustLevel},
 };
 use crate::{
     config::{Secret, Upstream},
@@ -29,7 +29,7 @@ use crate::{
 
 /// How long a login may go on with parked connections without proving its secret to the upstream again: the password
 /// may be changed there.
-const PROOF_LASTS: Duration = Duration::from_secs(30 * 60);
+const REVERIFY_AFTER: Duration = Duration::from_secs(30 * 60);
 /// How long the upstream is not asked again about a secret that it has refused. This is short, because the secret may
 /// become right.
 const REFUSED_FOR: Duration = Duration::from_secs(30);
@@ -119,11 +119,11 @@ pub struct Pool<T, M = Mailbox> {
     /// How long connections are parked, in milliseconds.
     parked_for: AtomicU64,
     sweeping: AtomicBool,
-    tickets: AtomicU64,
+    next_id: AtomicU64,
 }
 
 struct User<T, M> {
-    share: Share,
+    slots: SlotAllocator,
     parked: Vec<Box<Parked<T, M>>>,
     /// Notified if a connection ends, a login stops waiting, or a secret is proven.
     changed: Arc<Notify>,
@@ -132,7 +132,7 @@ struct User<T, M> {
 impl<T, M> Default for User<T, M> {
     fn default() -> Self {
         Self {
-            share: Share::default(),
+            slots: SlotAllocator::default(),
             parked: Vec::new(),
             changed: Arc::default(),
         }
@@ -141,7 +141,7 @@ impl<T, M> Default for User<T, M> {
 
 impl<T, M> User<T, M> {
     fn is_idle(&self) -> bool {
-        self.parked.is_empty() && self.share.is_idle()
+        self.parked.is_empty() && self.slots.is_idle()
     }
 
     /// Takes out the connection that has been parked longest.
@@ -154,7 +154,7 @@ impl<T, M> User<T, M> {
 struct Parked<T, M> {
     login: String,
     folder: String,
-    proof: Proof,
+    opened: OpenedWith,
     since: Instant,
     mailbox: M,
     memo: T,
@@ -162,7 +162,7 @@ struct Parked<T, M> {
 
 /// Which secret a connection was opened with, and when.
 #[derive(Clone, Copy)]
-struct Proof {
+struct OpenedWith {
     tag: Tag,
     since: Instant,
 }
@@ -171,8 +171,8 @@ struct Proof {
 pub struct Slot<T: Send + Sync + 'static, M: Parkable = Mailbox> {
     pool: Arc<Pool<T, M>>,
     user: UserKey,
-    proof: Proof,
-    ticket: Ticket,
+    opened: OpenedWith,
+    id: SlotId,
     trust: TrustLevel,
     /// Whether the secret comes from a device and the upstream decides whether it is right.
     is_tried: bool,
@@ -199,7 +199,7 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
             refused: Recent::new(REFUSED_FOR),
             parked_for: AtomicU64::new(0),
             sweeping: AtomicBool::new(false),
-            tickets: AtomicU64::new(0),
+            next_id: AtomicU64::new(0),
         };
         pool.set_parked_for(parked_for);
         Ok(Arc::new(pool))
@@ -221,8 +221,8 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
             .tag([upstream.as_bytes(), server.as_bytes(), user.as_bytes(), secret.expose()])
     }
 
-    fn ticket(&self) -> Ticket {
-        self.tickets.fetch_add(1, Ordering::Relaxed)
+    fn new_id(&self) -> SlotId {
+        self.next_id.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Takes the connection that is parked for `login`, if `secret` is the one it was opened with (compared in constant
@@ -242,20 +242,20 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
                 && parked.folder == folder
                 && parked.since.elapsed() < self.parked_for()
                 && suits(&parked.memo)
-                && parked.proof.since.elapsed() < PROOF_LASTS
-                && bool::from(parked.proof.tag.ct_eq(&tag))
+                && parked.opened.since.elapsed() < REVERIFY_AFTER
+                && bool::from(parked.opened.tag.ct_eq(&tag))
         })?;
         let Parked {
-            proof, mailbox, memo, ..
+            opened, mailbox, memo, ..
         } = *entry.parked.swap_remove(at);
-        let ticket = self.ticket();
-        entry.share.begin(ticket, TrustLevel::Proven);
+        let id = self.new_id();
+        entry.slots.begin(id, TrustLevel::Proven);
         drop(entry);
         let slot = Slot {
             pool: self.clone(),
             user: user.clone(),
-            proof,
-            ticket,
+            opened,
+            id,
             trust: TrustLevel::Proven,
             is_tried: false,
             cut: None,
@@ -281,7 +281,7 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
         if is_guess && self.refused.contains(&tag) {
             return Err(NoSlot::Refused);
         }
-        let proof = Proof {
+        let opened = OpenedWith {
             tag,
             since: Instant::now(),
         };
@@ -290,55 +290,62 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
         } else {
             TrustLevel::Proven
         };
-        self.wait(user, limit, proof, trust, is_tried).await.ok_or(NoSlot::Full)
+        self.wait(user, limit, opened, trust, is_tried)
+            .await
+            .ok_or(NoSlot::Full)
     }
 
     async fn wait(
         self: &Arc<Self>,
         user: &UserKey,
         limit: usize,
-        proof: Proof,
+        opened: OpenedWith,
         trust: TrustLevel,
         is_tried: bool,
     ) -> Option<Slot<T, M>> {
-        let place = Place::new(self, user, trust, proof.tag);
+        let queued = QueuedLogin::new(self, user, trust, opened.tag);
         let begun = Instant::now();
         let mut patience = begun + PATIENCE_WITH_GUESSES;
         loop {
-            // Before the share is looked at, so that no later change is missed.
-            let changed = place.changed.notified();
-            let (turn, evicted, cut) = {
+            // Before the slots are looked at, so that no later change is missed.
+            let changed = queued.changed.notified();
+            let (decision, evicted, cut) = {
                 let mut entry = self.users.entry(user.clone()).or_default();
-                let User { share, parked, .. } = &mut *entry;
-                let turn = share.turn(place.ticket, limit, parked.len());
-                let cut = share.cut(place.ticket);
-                (turn, if turn == Turn::Evict { entry.evict() } else { None }, cut)
+                let User { slots, parked, .. } = &mut *entry;
+                let decision = slots.decide(queued.id, limit, parked.len());
+                let cut = slots.cut(queued.id);
+                let evicted = if decision == Decision::Evict {
+                    entry.evict()
+                } else {
+                    None
+                };
+                (decision, evicted, cut)
             };
             if let Some(mailbox) = evicted {
                 self.close(user, mailbox);
             }
-            match turn {
-                Turn::Take(trust) => {
+            match decision {
+                Decision::Take(trust) => {
                     return Some(Slot {
                         pool: self.clone(),
                         user: user.clone(),
-                        proof,
-                        ticket: place.ticket,
+                        opened,
+                        id: queued.id,
                         trust,
                         is_tried,
                         cut,
                     });
                 }
-                Turn::Full => return None,
-                Turn::Evict => continue,
-                Turn::Wait => {}
+                Decision::Full => return None,
+                Decision::Evict => continue,
+                Decision::Wait => {}
             }
             if timeout_at(patience, changed).await.is_err() {
                 if patience >= begun + PATIENCE {
                     return None;
                 }
                 if let Some(entry) = self.users.get(user) {
-                    entry.share.cut_guess(place.ticket);
+                    entry.slots.cut_guess(queued.id);
                 }
                 patience = begun + PATIENCE;
             }
@@ -350,15 +357,15 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
         let (pool, user) = (self.clone(), user.clone());
         tokio::spawn(async move {
             farewell(mailbox).await;
-            pool.change(&user, Share::end_closing);
+            pool.change(&user, SlotAllocator::end_closing);
         });
     }
 
-    /// Changes the share of `user`, wakes the logins that wait, and forgets the user if there is nothing left to
+    /// Changes the slots of `user`, wakes the logins that wait, and forgets the user if there is nothing left to
     /// remember.
-    fn change(&self, user: &UserKey, change: impl FnOnce(&mut Share)) {
+    fn change(&self, user: &UserKey, change: impl FnOnce(&mut SlotAllocator)) {
         if let Some(mut entry) = self.users.get_mut(user) {
-            change(&mut entry.share);
+            change(&mut entry.slots);
             entry.changed.notify_waiters();
         }
         self.users.remove_if(user, |_, user| user.is_idle());
@@ -376,7 +383,7 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
             return;
         };
         let closed: Vec<_> = entry.parked.extract_if(.., is_over).collect();
-        closed.iter().for_each(|_| entry.share.begin_closing());
+        closed.iter().for_each(|_| entry.slots.begin_closing());
         drop(entry);
         for parked in closed {
             self.close(user, parked.mailbox);
@@ -387,7 +394,7 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
     pub fn park(self: &Arc<Self>, slot: Slot<T, M>, login: &str, folder: &str, mut mailbox: M, memo: T) {
         mailbox.detach();
         if self.parked_for().is_zero() || mailbox.is_broken() {
-            self.change(&slot.user, Share::begin_closing);
+            self.change(&slot.user, SlotAllocator::begin_closing);
             self.close(&slot.user, mailbox);
             return;
         }
@@ -396,7 +403,7 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
             entry.parked.push(Box::new(Parked {
                 login,
                 folder,
-                proof: slot.proof,
+                opened: slot.opened,
                 since: Instant::now(),
                 mailbox,
                 memo,
@@ -447,33 +454,33 @@ async fn sweep<T: Send + Sync + 'static, M: Parkable>(pool: Weak<Pool<T, M>>) {
     }
 }
 
-/// A place in the queue; given up when dropped.
-struct Place<T: Send + Sync + 'static, M: Parkable> {
+/// A login that waits for a connection; it leaves the queue when dropped.
+struct QueuedLogin<T: Send + Sync + 'static, M: Parkable> {
     pool: Arc<Pool<T, M>>,
     user: UserKey,
-    ticket: Ticket,
+    id: SlotId,
     changed: Arc<Notify>,
 }
 
-impl<T: Send + Sync + 'static, M: Parkable> Place<T, M> {
+impl<T: Send + Sync + 'static, M: Parkable> QueuedLogin<T, M> {
     fn new(pool: &Arc<Pool<T, M>>, user: &UserKey, trust: TrustLevel, tag: Tag) -> Self {
-        let ticket = pool.ticket();
+        let id = pool.new_id();
         let mut entry = pool.users.entry(user.clone()).or_default();
-        entry.share.enter(ticket, trust, tag);
+        entry.slots.enqueue(id, trust, tag);
         let changed = entry.changed.clone();
         drop(entry);
         Self {
             pool: pool.clone(),
             user: user.clone(),
-            ticket,
+            id,
             changed,
         }
     }
 }
 
-impl<T: Send + Sync + 'static, M: Parkable> Drop for Place<T, M> {
+impl<T: Send + Sync + 'static, M: Parkable> Drop for QueuedLogin<T, M> {
     fn drop(&mut self) {
-        self.pool.change(&self.user, |share| share.leave(self.ticket));
+        self.pool.change(&self.user, |slots| slots.dequeue(self.id));
     }
 }
 
@@ -485,8 +492,8 @@ impl<T: Send + Sync + 'static, M: Parkable> Slot<T, M> {
 
     /// Waits for the right to one more connection for the same session; `None` if the user has `limit` of them.
     pub async fn another(&self, limit: usize) -> Option<Self> {
-        let Self { pool, user, proof, .. } = self;
-        pool.wait(user, limit, *proof, TrustLevel::Proven, self.is_tried).await
+        let Self { pool, user, opened, .. } = self;
+        pool.wait(user, limit, *opened, TrustLevel::Proven, self.is_tried).await
     }
 
     /// Runs `login` to its end. Drops it and returns `None` if this is a guess, and a proven login has waited for its
@@ -505,37 +512,33 @@ impl<T: Send + Sync + 'static, M: Parkable> Slot<T, M> {
     }
 
     /// Notes that the upstream has accepted the secret.
-    pub fn prove(&mut self) {
+    pub fn mark_proven(&mut self) {
         if self.is_tried {
-            self.pool.proven.insert(self.proof.tag);
-            self.pool.refused.remove(&self.proof.tag);
+            self.pool.proven.insert(self.opened.tag);
+            self.pool.refused.remove(&self.opened.tag);
         }
         if self.trust == TrustLevel::Guess {
             self.trust = TrustLevel::Proven;
             self.cut = None;
             let Self {
-                pool,
-                user,
-                ticket,
-                proof,
-                ..
+                pool, user, id, opened, ..
             } = self;
-            pool.change(user, |share| share.prove(*ticket, proof.tag));
+            pool.change(user, |slots| slots.mark_proven(*id, opened.tag));
         }
     }
 
     /// Notes that the upstream has refused the secret. A secret that was right lately is a guess from now on; any other
     /// is not tried again soon.
     pub fn refuse(&self) {
-        if self.is_tried && !self.pool.proven.remove(&self.proof.tag) {
-            self.pool.refused.insert(self.proof.tag);
+        if self.is_tried && !self.pool.proven.remove(&self.opened.tag) {
+            self.pool.refused.insert(self.opened.tag);
         }
     }
 }
 
 impl<T: Send + Sync + 'static, M: Parkable> Drop for Slot<T, M> {
     fn drop(&mut self) {
-        self.pool.change(&self.user, |share| share.end(self.ticket, self.trust));
+        self.pool.change(&self.user, |slots| slots.end(self.id, self.trust));
     }
 }
 
@@ -641,7 +644,7 @@ mod tests {
         }
         let mut slot = pool.reserve(&eva(), limit, &secret, true).await?;
         let mailbox = server.connect(trickles);
-        slot.prove();
+        slot.mark_proven();
         pool.forget(&eva(), login, "INBOX");
         pool.park(slot, login, "INBOX", mailbox, 0);
         Ok(())
@@ -772,7 +775,7 @@ mod tests {
         let mut slot = pool.reserve(&eva(), 1, &"new".into(), true).await.unwrap();
         assert_eq!(slot.trust_level(), TrustLevel::Guess);
         assert!(begun.elapsed() < Duration::from_secs(1));
-        slot.prove();
+        slot.mark_proven();
         assert_eq!(slot.trust_level(), TrustLevel::Proven);
         let mailbox = server.connect(false);
         pool.park(slot, "eva", "INBOX", mailbox, 0);
@@ -814,7 +817,7 @@ mod tests {
         );
         advance(REFUSED_FOR).await;
         let mut slot = reserve("wrong").await.unwrap();
-        slot.prove();
+        slot.mark_proven();
         drop(slot);
         let slot = reserve("wrong").await.unwrap();
         assert_eq!(slot.trust_level(), TrustLevel::Proven);

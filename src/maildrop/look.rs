@@ -109,7 +109,7 @@ impl Look {
         let login = approach.log_in(greeted, user, credential, token, slot.trust_level());
         match slot.unless_cut(login).await {
             Some(Ok(connection)) => {
-                slot.prove();
+                slot.mark_proven();
                 Ok(connection)
             }
             Some(Err(error)) => {

@@ -296,7 +296,7 @@ impl Maildrops {
             }
             None => return Err(Refusal::Unavailable(Reason::TooManyConnections).into()),
         };
-        slot.prove();
+        slot.mark_proven();
         Ok((slot, connection))
     }
 

@@ -28,16 +28,16 @@ pub enum TrustLevel {
     Guess,
 }
 
-/// The number of a login that waits for a connection or has one.
-pub(super) type Ticket = u64;
+/// The number of a login that waits for a slot or has one.
+pub(super) type SlotId = u64;
 
 /// The connections of one upstream user that are not parked, and the logins that wait for one.
 #[derive(Debug, Default)]
-pub(super) struct Share {
+pub(super) struct SlotAllocator {
     /// Connections of proven logins.
     busy: usize,
     /// Connections of guesses, the oldest first, each with what cuts it off.
-    guesses: VecDeque<(Ticket, CancellationToken)>,
+    guesses: VecDeque<(SlotId, CancellationToken)>,
     /// Connections that are being closed: the server counts them still.
     closing: usize,
     /// The logins that wait, in the order in which they came.
@@ -47,14 +47,14 @@ pub(super) struct Share {
 
 #[derive(Debug)]
 struct Waiter {
-    ticket: Ticket,
+    id: SlotId,
     trust: TrustLevel,
     tag: Tag,
 }
 
 /// What a login that waits must do now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Turn {
+pub(super) enum Decision {
     /// It has a connection, which is counted already.
     Take(TrustLevel),
     /// It must close a parked connection, which is counted as closing already, and then wait.
@@ -65,43 +65,43 @@ pub(super) enum Turn {
     Full,
 }
 
-impl Share {
-    pub(super) fn enter(&mut self, ticket: Ticket, trust: TrustLevel, tag: Tag) {
-        let waiter = Waiter { ticket, trust, tag };
+impl SlotAllocator {
+    pub(super) fn enqueue(&mut self, id: SlotId, trust: TrustLevel, tag: Tag) {
+        let waiter = Waiter { id, trust, tag };
         self.waiting.push_back(waiter);
     }
 
-    /// `ticket` waits no longer.
-    pub(super) fn leave(&mut self, ticket: Ticket) {
-        self.waiting.retain(|waiter| waiter.ticket != ticket);
+    /// The login `id` waits no longer.
+    pub(super) fn dequeue(&mut self, id: SlotId) {
+        self.waiting.retain(|waiter| waiter.id != id);
         if self.waiting.is_empty() {
             // A user may be logged in for hours, while nobody waits: the memory is freed.
             self.waiting = VecDeque::new();
         }
     }
 
-    /// Decides what `ticket` must do now, and counts the connection that it takes or closes. The user may have `limit`
-    /// connections; `parked` of them are parked.
-    pub(super) fn turn(&mut self, ticket: Ticket, limit: usize, parked: usize) -> Turn {
-        let Some(at) = self.waiting.iter().position(|waiter| waiter.ticket == ticket) else {
-            return Turn::Full;
+    /// Decides what the login `id` must do now, and counts the connection that it takes or closes. The user may have
+    /// `limit` connections; `parked` of them are parked.
+    pub(super) fn decide(&mut self, id: SlotId, limit: usize, parked: usize) -> Decision {
+        let Some(at) = self.waiting.iter().position(|waiter| waiter.id == id) else {
+            return Decision::Full;
         };
         let count =
             |waiting: &mut dyn Iterator<Item = &Waiter>, trust| waiting.filter(|waiter| waiter.trust == trust).count();
         let trust = self.waiting[at].trust;
         let ahead = count(&mut self.waiting.range(..at), trust);
         let free = limit.saturating_sub(self.busy + self.guesses.len() + self.closing + parked);
-        let turn = match trust {
+        let decision = match trust {
             TrustLevel::Proven => {
                 let wanted = ahead + 1;
                 if free >= wanted {
-                    Turn::Take(trust)
+                    Decision::Take(trust)
                 } else if self.closing + free < wanted && parked > 0 {
-                    Turn::Evict
+                    Decision::Evict
                 } else if self.busy < limit {
-                    Turn::Wait
+                    Decision::Wait
                 } else {
-                    Turn::Full
+                    Decision::Full
                 }
             }
             TrustLevel::Guess => {
@@ -109,42 +109,42 @@ impl Share {
                 let is_next = ahead == 0 && !proven_wait && self.guesses.len() < budget(limit);
                 let may_evict = self.gave_way.is_none_or(|at| at.elapsed() >= GIVES_WAY);
                 if is_next && free > 0 {
-                    Turn::Take(trust)
+                    Decision::Take(trust)
                 } else if is_next && self.closing == 0 && parked > 0 && may_evict {
                     self.gave_way = Some(Instant::now());
-                    Turn::Evict
+                    Decision::Evict
                 } else if proven_wait || ahead > 0 || self.closing > 0 || !self.guesses.is_empty() {
-                    Turn::Wait
+                    Decision::Wait
                 } else {
-                    Turn::Full
+                    Decision::Full
                 }
             }
         };
-        match turn {
-            Turn::Take(trust) => {
-                self.leave(ticket);
-                self.begin(ticket, trust);
+        match decision {
+            Decision::Take(trust) => {
+                self.dequeue(id);
+                self.begin(id, trust);
             }
-            Turn::Evict => self.closing += 1,
-            Turn::Wait | Turn::Full => {}
+            Decision::Evict => self.closing += 1,
+            Decision::Wait | Decision::Full => {}
         }
-        turn
+        decision
     }
 
     /// Counts a connection.
-    pub(super) fn begin(&mut self, ticket: Ticket, trust: TrustLevel) {
+    pub(super) fn begin(&mut self, id: SlotId, trust: TrustLevel) {
         match trust {
             TrustLevel::Proven => self.busy += 1,
-            TrustLevel::Guess => self.guesses.push_back((ticket, CancellationToken::new())),
+            TrustLevel::Guess => self.guesses.push_back((id, CancellationToken::new())),
         }
     }
 
     /// Stops counting a connection, which is closed or parked.
-    pub(super) fn end(&mut self, ticket: Ticket, trust: TrustLevel) {
+    pub(super) fn end(&mut self, id: SlotId, trust: TrustLevel) {
         match trust {
             TrustLevel::Proven => self.busy -= 1,
             TrustLevel::Guess => {
-                self.guesses.retain(|(guess, _)| *guess != ticket);
+                self.guesses.retain(|(guess, _)| *guess != id);
                 if self.guesses.is_empty() {
                     self.guesses = VecDeque::new();
                 }
@@ -152,25 +152,24 @@ impl Share {
         }
     }
 
-    /// Notes that the secret of the guess `ticket` is right. Every login that waits with the same secret is proven too.
-    pub(super) fn prove(&mut self, ticket: Ticket, tag: Tag) {
-        self.end(ticket, TrustLevel::Guess);
-        self.begin(ticket, TrustLevel::Proven);
+    /// Notes that the secret of the guess `id` is right. Every login that waits with the same secret is proven too.
+    pub(super) fn mark_proven(&mut self, id: SlotId, tag: Tag) {
+        self.end(id, TrustLevel::Guess);
+        self.begin(id, TrustLevel::Proven);
         for waiter in self.waiting.iter_mut().filter(|waiter| waiter.tag == tag) {
             waiter.trust = TrustLevel::Proven;
         }
     }
 
-    /// The token that is cancelled when the guess `ticket` is cut off; `None` for a proven login, which is never cut
-    /// off.
-    pub(super) fn cut(&self, ticket: Ticket) -> Option<CancellationToken> {
-        let guess = self.guesses.iter().find(|(guess, _)| *guess == ticket);
+    /// The token that is cancelled when the guess `id` is cut off; `None` for a proven login, which is never cut off.
+    pub(super) fn cut(&self, id: SlotId) -> Option<CancellationToken> {
+        let guess = self.guesses.iter().find(|(guess, _)| *guess == id);
         guess.map(|(_, cut)| cut.clone())
     }
 
-    /// Cuts off the oldest guess that is not cut off yet, if `ticket`, which has waited long enough, is proven.
-    pub(super) fn cut_guess(&self, ticket: Ticket) {
-        let waiter = self.waiting.iter().find(|waiter| waiter.ticket == ticket);
+    /// Cuts off the oldest guess that is not cut off yet, if the login `id`, which has waited long enough, is proven.
+    pub(super) fn cut_guess(&self, id: SlotId) {
+        let waiter = self.waiting.iter().find(|waiter| waiter.id == id);
         let oldest = self.guesses.iter().find(|(_, cut)| !cut.is_cancelled());
         if let Some((_, cut)) = oldest.filter(|_| waiter.is_some_and(|waiter| waiter.trust == TrustLevel::Proven)) {
             cut.cancel();
@@ -205,127 +204,126 @@ mod tests {
 
     const SECRET: Tag = [1; 16];
 
-    fn enter(share: &mut Share, ticket: Ticket, trust: TrustLevel) {
-        share.enter(ticket, trust, SECRET);
+    fn enqueue(slots: &mut SlotAllocator, id: SlotId, trust: TrustLevel) {
+        slots.enqueue(id, trust, SECRET);
     }
 
-    fn turn(share: &mut Share, ticket: Ticket, trust: TrustLevel, limit: usize, parked: usize) -> Turn {
-        enter(share, ticket, trust);
-        let turn = share.turn(ticket, limit, parked);
-        if turn == Turn::Full {
-            share.leave(ticket);
+    fn decide(slots: &mut SlotAllocator, id: SlotId, trust: TrustLevel, limit: usize, parked: usize) -> Decision {
+        enqueue(slots, id, trust);
+        let decision = slots.decide(id, limit, parked);
+        if decision == Decision::Full {
+            slots.dequeue(id);
         }
-        turn
+        decision
     }
 
     #[tokio::test]
     async fn guesses_have_a_budget_that_leaves_something() {
         for (limit, expected) in [(1, 1), (2, 1), (3, 2), (8, 2), (100, 2)] {
-            let mut share = Share::default();
-            let taken = (0..50).filter(|&ticket| {
-                turn(&mut share, ticket, TrustLevel::Guess, limit, 0) == Turn::Take(TrustLevel::Guess)
-            });
+            let mut slots = SlotAllocator::default();
+            let taken = (0..50)
+                .filter(|&id| decide(&mut slots, id, TrustLevel::Guess, limit, 0) == Decision::Take(TrustLevel::Guess));
             assert_eq!(taken.count(), expected, "{limit}");
             if limit > 1 {
-                let turn = turn(&mut share, 99, TrustLevel::Proven, limit, 0);
-                assert_eq!(turn, Turn::Take(TrustLevel::Proven), "{limit}");
+                let decision = decide(&mut slots, 99, TrustLevel::Proven, limit, 0);
+                assert_eq!(decision, Decision::Take(TrustLevel::Proven), "{limit}");
             }
         }
     }
 
     #[tokio::test]
     async fn a_proven_login_goes_before_guesses() {
-        let mut share = Share::default();
+        let mut slots = SlotAllocator::default();
         assert_eq!(
-            turn(&mut share, 1, TrustLevel::Guess, 1, 0),
-            Turn::Take(TrustLevel::Guess)
+            decide(&mut slots, 1, TrustLevel::Guess, 1, 0),
+            Decision::Take(TrustLevel::Guess)
         );
-        assert_eq!(turn(&mut share, 2, TrustLevel::Guess, 1, 0), Turn::Wait);
+        assert_eq!(decide(&mut slots, 2, TrustLevel::Guess, 1, 0), Decision::Wait);
         assert_eq!(
-            turn(&mut share, 3, TrustLevel::Proven, 1, 0),
-            Turn::Wait,
+            decide(&mut slots, 3, TrustLevel::Proven, 1, 0),
+            Decision::Wait,
             "for the guess to end"
         );
-        share.end(1, TrustLevel::Guess);
-        assert_eq!(share.turn(2, 1, 0), Turn::Wait, "the proven one is next");
-        assert_eq!(share.turn(3, 1, 0), Turn::Take(TrustLevel::Proven));
-        assert_eq!(turn(&mut share, 4, TrustLevel::Proven, 1, 0), Turn::Full);
-        share.end(3, TrustLevel::Proven);
-        assert_eq!(share.turn(2, 1, 0), Turn::Take(TrustLevel::Guess));
+        slots.end(1, TrustLevel::Guess);
+        assert_eq!(slots.decide(2, 1, 0), Decision::Wait, "the proven one is next");
+        assert_eq!(slots.decide(3, 1, 0), Decision::Take(TrustLevel::Proven));
+        assert_eq!(decide(&mut slots, 4, TrustLevel::Proven, 1, 0), Decision::Full);
+        slots.end(3, TrustLevel::Proven);
+        assert_eq!(slots.decide(2, 1, 0), Decision::Take(TrustLevel::Guess));
     }
 
     #[tokio::test]
     async fn what_is_parked_gives_way_to_a_proven_login_once_it_is_closed() {
-        let mut share = Share::default();
-        assert_eq!(turn(&mut share, 1, TrustLevel::Proven, 2, 2), Turn::Evict);
-        assert_eq!(share.turn(1, 2, 1), Turn::Wait, "one for each");
-        assert_eq!(turn(&mut share, 2, TrustLevel::Proven, 2, 1), Turn::Evict);
-        share.end_closing();
-        assert_eq!(share.turn(2, 2, 0), Turn::Wait, "in the order in which they came");
-        assert_eq!(share.turn(1, 2, 0), Turn::Take(TrustLevel::Proven));
-        share.end_closing();
-        assert_eq!(share.turn(2, 2, 0), Turn::Take(TrustLevel::Proven));
+        let mut slots = SlotAllocator::default();
+        assert_eq!(decide(&mut slots, 1, TrustLevel::Proven, 2, 2), Decision::Evict);
+        assert_eq!(slots.decide(1, 2, 1), Decision::Wait, "one for each");
+        assert_eq!(decide(&mut slots, 2, TrustLevel::Proven, 2, 1), Decision::Evict);
+        slots.end_closing();
+        assert_eq!(slots.decide(2, 2, 0), Decision::Wait, "in the order in which they came");
+        assert_eq!(slots.decide(1, 2, 0), Decision::Take(TrustLevel::Proven));
+        slots.end_closing();
+        assert_eq!(slots.decide(2, 2, 0), Decision::Take(TrustLevel::Proven));
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_is_parked_gives_way_to_a_guess_once_a_minute_if_nothing_else_is_free() {
         for limit in [1, 8] {
-            let mut share = Share::default();
-            assert_eq!(turn(&mut share, 1, TrustLevel::Guess, limit, limit), Turn::Evict);
-            share.end_closing();
-            assert_eq!(share.turn(1, limit, limit - 1), Turn::Take(TrustLevel::Guess));
-            share.end(1, TrustLevel::Guess);
-            assert!(!share.is_idle(), "it is not forgotten when it gave way");
-            assert_eq!(turn(&mut share, 2, TrustLevel::Guess, limit, limit), Turn::Full);
+            let mut slots = SlotAllocator::default();
+            assert_eq!(decide(&mut slots, 1, TrustLevel::Guess, limit, limit), Decision::Evict);
+            slots.end_closing();
+            assert_eq!(slots.decide(1, limit, limit - 1), Decision::Take(TrustLevel::Guess));
+            slots.end(1, TrustLevel::Guess);
+            assert!(!slots.is_idle(), "it is not forgotten when it gave way");
+            assert_eq!(decide(&mut slots, 2, TrustLevel::Guess, limit, limit), Decision::Full);
             advance(GIVES_WAY).await;
-            assert!(share.is_idle());
-            assert_eq!(turn(&mut share, 3, TrustLevel::Guess, limit, limit), Turn::Evict);
+            assert!(slots.is_idle());
+            assert_eq!(decide(&mut slots, 3, TrustLevel::Guess, limit, limit), Decision::Evict);
         }
-        let mut share = Share::default();
+        let mut slots = SlotAllocator::default();
         assert_eq!(
-            turn(&mut share, 1, TrustLevel::Guess, 8, 7),
-            Turn::Take(TrustLevel::Guess),
+            decide(&mut slots, 1, TrustLevel::Guess, 8, 7),
+            Decision::Take(TrustLevel::Guess),
             "something is free"
         );
     }
 
     #[tokio::test]
     async fn who_waits_with_a_secret_that_turns_out_right_is_proven() {
-        let mut share = Share::default();
+        let mut slots = SlotAllocator::default();
         assert_eq!(
-            turn(&mut share, 1, TrustLevel::Guess, 3, 0),
-            Turn::Take(TrustLevel::Guess)
+            decide(&mut slots, 1, TrustLevel::Guess, 3, 0),
+            Decision::Take(TrustLevel::Guess)
         );
         assert_eq!(
-            turn(&mut share, 2, TrustLevel::Guess, 3, 0),
-            Turn::Take(TrustLevel::Guess)
+            decide(&mut slots, 2, TrustLevel::Guess, 3, 0),
+            Decision::Take(TrustLevel::Guess)
         );
-        assert_eq!(turn(&mut share, 3, TrustLevel::Guess, 3, 0), Turn::Wait);
-        share.enter(4, TrustLevel::Guess, [2; 16]);
-        share.prove(1, SECRET);
-        assert_eq!(share.turn(3, 3, 0), Turn::Take(TrustLevel::Proven));
-        assert_eq!(share.turn(4, 3, 0), Turn::Wait, "another secret");
+        assert_eq!(decide(&mut slots, 3, TrustLevel::Guess, 3, 0), Decision::Wait);
+        slots.enqueue(4, TrustLevel::Guess, [2; 16]);
+        slots.mark_proven(1, SECRET);
+        assert_eq!(slots.decide(3, 3, 0), Decision::Take(TrustLevel::Proven));
+        assert_eq!(slots.decide(4, 3, 0), Decision::Wait, "another secret");
     }
 
     #[tokio::test]
     async fn a_proven_login_cuts_off_one_guess_after_the_other() {
-        let mut share = Share::default();
-        for ticket in [1, 2] {
+        let mut slots = SlotAllocator::default();
+        for id in [1, 2] {
             assert_eq!(
-                turn(&mut share, ticket, TrustLevel::Guess, 3, 0),
-                Turn::Take(TrustLevel::Guess)
+                decide(&mut slots, id, TrustLevel::Guess, 3, 0),
+                Decision::Take(TrustLevel::Guess)
             );
         }
-        let cuts = [1, 2].map(|ticket| share.cut(ticket).unwrap());
+        let cuts = [1, 2].map(|id| slots.cut(id).unwrap());
         let are_cut = || cuts.each_ref().map(CancellationToken::is_cancelled);
-        enter(&mut share, 3, TrustLevel::Guess);
-        share.cut_guess(3);
+        enqueue(&mut slots, 3, TrustLevel::Guess);
+        slots.cut_guess(3);
         assert_eq!(are_cut(), [false, false], "a guess cuts nothing");
-        enter(&mut share, 4, TrustLevel::Proven);
-        share.cut_guess(4);
+        enqueue(&mut slots, 4, TrustLevel::Proven);
+        slots.cut_guess(4);
         assert_eq!(are_cut(), [true, false]);
-        share.cut_guess(4);
+        slots.cut_guess(4);
         assert_eq!(are_cut(), [true, true]);
-        assert!(share.cut(4).is_none());
+        assert!(slots.cut(4).is_none());
     }
 }
