@@ -10,7 +10,7 @@ use super::{
     command::quoted,
     error::Error,
     response::Completion,
-    sasl::{Exchange, LoginTarget, Mechanism, Way},
+    sasl::{Exchange, LoginMethod, LoginTarget, Mechanism},
 };
 use crate::{
     config::{Auth, Secret},
@@ -69,16 +69,18 @@ impl LoginExchange<'_> {
             is_private,
             ..
         } = self.server;
-        let mut ways = Way::by_password(auth, &capabilities, is_private).into_iter().peekable();
+        let mut ways = LoginMethod::by_password(auth, &capabilities, is_private)
+            .into_iter()
+            .peekable();
         while let Some(way) = ways.next() {
             let (command, completion) = match way {
-                Way::LoginCommand => ("LOGIN", self.login_command(secret.expose()).await?),
-                Way::Sasl(mechanism) => ("AUTHENTICATE", self.exchange(mechanism, secret.expose()).await?),
+                LoginMethod::LoginCommand => ("LOGIN", self.login_command(secret.expose()).await?),
+                LoginMethod::Sasl(mechanism) => ("AUTHENTICATE", self.exchange(mechanism, secret.expose()).await?),
             };
             if completion.is_ok() {
                 return Ok(());
             }
-            if ways.peek().is_some() && Way::is_not_understood(&completion) {
+            if ways.peek().is_some() && LoginMethod::is_not_understood(&completion) {
                 tracing::debug!(?way, %completion, "the server does not understand what it offers");
                 continue;
             }
