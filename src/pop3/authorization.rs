@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use super::{
     capabilities::Offer,
-    command::{Command, Mechanism, Syntax},
+    command::{Command, DeviceMechanism, Syntax},
     connection::Line,
     reply::Reply,
     sasl::{self, Malformed},
@@ -156,13 +156,13 @@ enum Evidence {
 /// Runs the exchange of AUTH. Returns login and evidence, or the reply that says why there are none.
 async fn exchange<S>(
     session: &mut Session<S>,
-    mechanism: Mechanism,
+    mechanism: DeviceMechanism,
     initial: Option<Secret>,
 ) -> Result<Result<(Vec<u8>, Evidence), Reply>, End>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    if mechanism == Mechanism::CramMd5 {
+    if mechanism == DeviceMechanism::CramMd5 {
         // The server speaks first (RFC 4422 §5).
         return match initial {
             Some(_) => Ok(Err(Reply::Sasl(Malformed::Form))),
@@ -171,7 +171,7 @@ where
     }
     let first = match (initial, mechanism) {
         (Some(initial), _) => sasl::decode(initial.expose()),
-        (None, Mechanism::Login) => challenge(session, sasl::USERNAME).await?,
+        (None, DeviceMechanism::Login) => challenge(session, sasl::USERNAME).await?,
         (None, _) => challenge(session, b"").await?,
     };
     let first = match first {
@@ -181,14 +181,14 @@ where
     let by_secret = |(login, secret)| (login, Evidence::Secret(secret));
     let by_token = |(login, token)| (login, Evidence::Token(token));
     let given = match mechanism {
-        Mechanism::Plain => sasl::plain(&first).map(by_secret),
-        Mechanism::Login => {
+        DeviceMechanism::Plain => sasl::plain(&first).map(by_secret),
+        DeviceMechanism::Login => {
             let second = challenge(session, sasl::PASSWORD).await?;
             second.and_then(|second| sasl::login(&first, &second)).map(by_secret)
         }
-        Mechanism::XOAuth2 => sasl::xoauth2(&first).map(by_token),
-        Mechanism::OAuthBearer => sasl::oauth_bearer(&first).map(by_token),
-        Mechanism::ScramSha256 | Mechanism::CramMd5 => return scram(session, &first).await,
+        DeviceMechanism::XOAuth2 => sasl::xoauth2(&first).map(by_token),
+        DeviceMechanism::OAuthBearer => sasl::oauth_bearer(&first).map(by_token),
+        DeviceMechanism::ScramSha256 | DeviceMechanism::CramMd5 => return scram(session, &first).await,
     };
     Ok(given.map_err(Reply::Sasl))
 }
