@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use super::{
     capabilities::Offer,
     command::{Command, DeviceMechanism, Syntax},
-    connection::Line,
+    connection::LineKind,
     reply::Reply,
     sasl::{self, Malformed},
     scram::{self, ClientFirst},
@@ -241,7 +241,7 @@ where
     output.extend_from_slice(b"\r\n");
     session
         .connection
-        .line(Line::Continuation, |line| {
+        .line(LineKind::Continuation, |line| {
             trace::heard(Side::Device, || trace::hidden(line.trim_ascii_end().len()));
             sasl::decode(line.trim_ascii_end())
         })

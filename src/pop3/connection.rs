@@ -60,12 +60,12 @@ const FAREWELL_OCTETS: usize = 1 << 20;
 
 /// What kind of line is read: its cap depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Line {
+pub(super) enum LineKind {
     Command,
     Continuation,
 }
 
-impl Line {
+impl LineKind {
     fn cap(self, line: &[u8]) -> usize {
         let is_auth = || line.get(..5).is_some_and(|verb| verb.eq_ignore_ascii_case(b"AUTH "));
         if self == Self::Continuation || is_auth() {
@@ -160,7 +160,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     /// Waits for a whole line, hands it without its line end to `parse`, and wipes it.
-    pub(super) async fn line<T>(&mut self, line: Line, parse: impl FnOnce(&[u8]) -> T) -> Result<T, End> {
+    pub(super) async fn line<T>(&mut self, kind: LineKind, parse: impl FnOnce(&[u8]) -> T) -> Result<T, End> {
         let mut parse = Some(parse);
         let mut deadline = None;
         loop {
@@ -169,7 +169,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 return Err(End::Shutdown);
             }
             let parsed = self.input.line(
-                |start| line.cap(start),
+                |start| kind.cap(start),
                 |octets| parse.take().map(|parse| parse(octets)),
             );
             match parsed {
@@ -484,8 +484,8 @@ mod tests {
             .write_all(&[b"USER ", &body[..2000], b"\r\n"].concat())
             .await
             .unwrap();
-        connection.line(Line::Command, |_| ()).await.unwrap();
-        let waited = timeout(Duration::from_secs(1), connection.line(Line::Command, |_| ())).await;
+        connection.line(LineKind::Command, |_| ()).await.unwrap();
+        let waited = timeout(Duration::from_secs(1), connection.line(LineKind::Command, |_| ())).await;
         assert!(waited.is_err());
         assert_eq!((connection.input.len(), connection.output.capacity()), (0, 0));
         assert!(connection.input.is_released());
@@ -540,7 +540,7 @@ mod tests {
             device.read_exact(&mut [0; 65]).await.unwrap();
             device.write_all(b"NOOP\r\n").await.unwrap();
         };
-        let (heard, ()) = tokio::join!(connection.line(Line::Command, |_| ()), late);
+        let (heard, ()) = tokio::join!(connection.line(LineKind::Command, |_| ()), late);
         heard.unwrap();
         assert_eq!(connection.patience, PATIENCE);
     }
@@ -606,7 +606,7 @@ mod tests {
         assert_eq!(connection.meanwhile(pin!(upstream)).await, Ok(()));
         assert!(connection.eof);
         connection
-            .line(Line::Command, |line| assert_eq!(line, b"QUIT"))
+            .line(LineKind::Command, |line| assert_eq!(line, b"QUIT"))
             .await
             .unwrap();
         reset(device);

@@ -14,7 +14,7 @@ use super::{
     authorization::{self, Next},
     capabilities::{Capabilities, Offer},
     command::{Command, Syntax},
-    connection::{Connection, Line},
+    connection::{Connection, LineKind},
     language::{LANGUAGES, language},
     newcomers::Newcomer,
     permits::Permit,
@@ -238,7 +238,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             (!line.trim_ascii().is_empty()).then(|| Command::parse(line))
         };
         loop {
-            if let Some(command) = self.connection.line(Line::Command, parse).await? {
+            if let Some(command) = self.connection.line(LineKind::Command, parse).await? {
                 return Ok(command);
             }
         }
