@@ -104,7 +104,7 @@ pub(super) struct Summary {
     /// The login that was tried last.
     login: Option<String>,
     /// Present once the device has logged in.
-    mailbox: Option<Mailbox>,
+    mailbox: Option<MailboxSummary>,
     /// Present once there is TLS.
     tls: Option<Agreed>,
     /// How many messages were retrieved whole.
@@ -126,7 +126,7 @@ pub(super) struct Summary {
 
 /// The mailbox that a login led to.
 #[derive(Debug)]
-struct Mailbox {
+struct MailboxSummary {
     upstream: String,
     user: String,
     messages: u32,
@@ -225,7 +225,7 @@ impl Summary {
         metrics().login(&account.upstream.name, Outcome::Ok);
         polls().succeeded(&account.login, messages);
         self.failure = None;
-        self.mailbox = Some(Mailbox {
+        self.mailbox = Some(MailboxSummary {
             upstream: account.upstream.name.clone(),
             user: account.user.clone(),
             messages,
