@@ -34,7 +34,7 @@ const SOCKET: &str = "admin.sock";
 pub enum Verb {
     /// Read the configuration again. One answer, a [`Reloaded`].
     Reload,
-    /// List the sessions that have not ended. One answer, a list of [`Here`](crate::telemetry::Here).
+    /// List the sessions that have not ended. One answer, a list of [`ActiveSession`](crate::telemetry::ActiveSession).
     Sessions,
     /// Report what both sides of a login's sessions, device and upstream, say from now on: [`Traced`]s without end.
     Trace {

@@ -18,7 +18,7 @@ pub use self::{
     metrics::metrics,
     outcome::Outcome,
     polls::{Poll, Polls, polls},
-    presence::{Here, Presence, activity, sessions},
+    presence::{ActiveSession, Presence, activity, sessions},
     quiet::Quiet,
     troubles::{Troubles, troubles},
 };
