@@ -17,7 +17,7 @@ mod tests;
 
 use serde::{Deserialize, Serialize};
 
-use crate::telemetry::trace::Line;
+use crate::telemetry::trace::TraceLine;
 
 #[cfg(unix)]
 pub use client::{Asked, Error, ask};
@@ -59,7 +59,7 @@ pub enum Traced {
     /// The trace has begun: it contains everything that is said from now on.
     Begun,
     /// A line that was said in a session.
-    Line(Line),
+    Line(TraceLine),
     /// This many lines were lost, because the command did not read fast enough.
     Lost(u64),
 }

@@ -30,7 +30,7 @@ pub enum Side {
 
 /// A line of a session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Line {
+pub struct TraceLine {
     /// When, in milliseconds since 1970.
     pub at: u64,
     /// The session's number.
@@ -44,7 +44,7 @@ pub struct Line {
 }
 
 /// The logins that are traced.
-static TRACED: LazyLock<DashMap<String, broadcast::Sender<Line>>> = LazyLock::new(DashMap::new);
+static TRACED: LazyLock<DashMap<String, broadcast::Sender<TraceLine>>> = LazyLock::new(DashMap::new);
 /// How many tracers there are.
 static TRACERS: AtomicUsize = AtomicUsize::new(0);
 
@@ -97,7 +97,7 @@ fn note(side: Side, is_ours: bool, text: impl FnOnce() -> String) {
         };
         let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         // Fails if nobody listens any more.
-        let _ = sender.send(Line {
+        let _ = sender.send(TraceLine {
             at: at.unwrap_or_default().as_millis().try_into().unwrap_or(u64::MAX),
             session: session.id,
             side,
@@ -152,7 +152,7 @@ pub fn without_strings(line: &[u8]) -> String {
 #[derive(Debug)]
 pub struct Tracer {
     login: String,
-    lines: broadcast::Receiver<Line>,
+    lines: broadcast::Receiver<TraceLine>,
 }
 
 impl Tracer {
@@ -174,7 +174,7 @@ impl Tracer {
     }
 
     /// The next line, or how many were lost because this was not called often enough.
-    pub async fn next(&mut self) -> Result<Line, u64> {
+    pub async fn next(&mut self) -> Result<TraceLine, u64> {
         match self.lines.recv().await {
             Ok(line) => Ok(line),
             Err(RecvError::Lagged(lost)) => Err(lost),
