@@ -641,7 +641,7 @@ fn piece(frame: &mut Frame, separates: &[u8]) -> Piece {
 fn next_line(frame: &mut Frame) -> Result<Option<Span>, Error> {
     let span = frame.line()?;
     if let Some(span) = &span {
-        trace::heard(trace::Side::Upstream, || traced(&frame.octets()[..span.line]));
+        trace::received(trace::Side::Upstream, || traced(&frame.octets()[..span.line]));
     }
     Ok(span)
 }

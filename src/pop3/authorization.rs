@@ -246,7 +246,7 @@ where
     session
         .connection
         .line(LineKind::Continuation, |line| {
-            trace::heard(Side::Device, || trace::hidden(line.trim_ascii_end().len()));
+            trace::received(Side::Device, || trace::hidden(line.trim_ascii_end().len()));
             sasl::decode(line.trim_ascii_end())
         })
         .await

@@ -234,7 +234,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     /// Waits for the next command. Empty lines before it are ignored.
     pub(super) async fn command(&mut self) -> Result<Result<Command, Syntax>, End> {
         let parse = |line: &[u8]| {
-            trace::heard(Side::Device, || without_secrets(line));
+            trace::received(Side::Device, || without_secrets(line));
             (!line.trim_ascii().is_empty()).then(|| Command::parse(line))
         };
         loop {
@@ -257,7 +257,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             error.log();
         }
         self.summary.note(reply);
-        trace::said(Side::Device, || {
+        trace::sent(Side::Device, || {
             let mut line = Vec::new();
             reply.write(&mut line);
             trace::shown(line.trim_ascii_end())
@@ -302,7 +302,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         let octets = self.connection.position() - begun.position;
         // A message may be no longer than a line, and is noted all the same.
         if octets > ONE_LINE || (ok && matches!(verb, "RETR" | "TOP")) {
-            trace::said(Side::Device, || format!("<{octets} octets in answer to {verb}>"));
+            trace::sent(Side::Device, || format!("<{octets} octets in answer to {verb}>"));
         }
         tracing::debug!(
             verb,

@@ -185,7 +185,7 @@ impl Summary {
     pub(super) fn set_login(&mut self, login: &[u8]) {
         let login = shown(login);
         trace::set_login(&canonical(&login, None));
-        trace::heard(Side::Device, || {
+        trace::received(Side::Device, || {
             format!("a login as {login:?} from {} at {}", self.peer, self.listener)
         });
         self.login = Some(login);
