@@ -13,7 +13,7 @@ use crate::{
     accounts::{Account, Denied},
     maildrop::Refusal,
     telemetry::{
-        Outcome, Presence, Quiet, metrics, polls,
+        LogLimiter, Outcome, Presence, metrics, polls,
         trace::{self, Side},
     },
     tls::Agreed,
@@ -323,7 +323,7 @@ fn shown(octets: &[u8]) -> String {
 }
 
 /// The networks whose refused connections were logged lately.
-static REFUSED: LazyLock<Quiet> = LazyLock::new(Quiet::default);
+static REFUSED: LazyLock<LogLimiter> = LazyLock::new(LogLimiter::default);
 
 /// Logs that a connection of `peer` is not let in.
 pub(super) fn note_refused(peer: SocketAddr, listener: &Arc<str>, reason: &str) {
