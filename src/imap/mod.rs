@@ -52,7 +52,7 @@ mod utf7;
 mod wire;
 
 pub use advice::{FailedConnection, advice};
-pub use approach::{Approach, Line};
+pub use approach::{Approach, Transport};
 pub use bodies::{BodyStart, Item};
 pub use capability::Capabilities;
 pub use command::UidSet;
