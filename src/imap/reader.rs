@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::{
     error::Error,
-    fetch::{self, Fetch, Section, Step},
+    fetch::{self, Fetch, ParseStop, Section},
     frame::{Frame, MAX_UNWANTED, Span},
     news::News,
     response::{Completion, ResponseLine, Status},
@@ -388,18 +388,18 @@ impl Reader {
     ) -> Result<Progress, Error> {
         let segment = &frame.octets()[head..span.line];
         let (section, octets) = match fetch.parse(segment) {
-            Ok(Step::End) => {
+            Ok(ParseStop::End) => {
                 frame.consume(span.total);
                 self.count(1)?;
                 self.news.flags |= fetch.flags.is_some() && !self.expect.flags;
                 return Ok(Progress::Event(Event::Fetch(fetch)));
             }
-            Ok(Step::Literal(section, octets)) => {
+            Ok(ParseStop::Literal(section, octets)) => {
                 frame.consume(span.total);
                 self.content.begin(octets, None);
                 (section, Some(octets))
             }
-            Ok(Step::Inline { section, content, rest }) => {
+            Ok(ParseStop::Inline { section, content, rest }) => {
                 frame.consume(head + rest);
                 let octets = content.as_ref().map(|content| content.len() as u64);
                 self.content
