@@ -90,15 +90,15 @@ impl Front {
 
     /// The capabilities that the server has sent. Asks for them if it has sent none.
     pub(super) async fn capabilities(&mut self) -> Result<Capabilities, Error> {
-        if let Some(told) = self.told_capabilities() {
-            return Ok(told);
+        if let Some(sent) = self.take_capabilities() {
+            return Ok(sent);
         }
         self.run("CAPABILITY").await?;
-        Ok(self.told_capabilities().unwrap_or_default())
+        Ok(self.take_capabilities().unwrap_or_default())
     }
 
     /// The capabilities that the server has sent since the last call.
-    pub(super) fn told_capabilities(&mut self) -> Option<Capabilities> {
+    pub(super) fn take_capabilities(&mut self) -> Option<Capabilities> {
         self.adapter().link.news().capabilities.take()
     }
 

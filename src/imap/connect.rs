@@ -91,7 +91,7 @@ pub struct Connection {
     pub(super) capabilities: Capabilities,
     /// Whether the server sent `capabilities` after the login. It may send them along with its OK (RFC 3501 §6.2.2); if
     /// it does not, it must be asked.
-    pub(super) told_after_login: bool,
+    pub(super) sent_after_login: bool,
     /// Whether to send COMPRESS, once nothing else waits to be sent.
     pub(super) compress: bool,
     /// QRESYNC may be used if the server offers it.
@@ -104,11 +104,11 @@ impl Connection {
     /// Whether the server offers `OBJECTID` (RFC 8474). Asks for CAPABILITY again after login unless the server sent
     /// it: many servers offer more then, and messages must not be named by one rule today and by another tomorrow.
     pub async fn has_object_id(&mut self) -> Result<bool, Error> {
-        if !self.capabilities.object_id && !self.told_after_login {
+        if !self.capabilities.object_id && !self.sent_after_login {
             let completions = self.link.flight(&["CAPABILITY"], Expect::default(), |_| {}).await?;
             require("CAPABILITY", completions.first())?;
             self.capabilities = self.link.news().capabilities.take().unwrap_or_default();
-            self.told_after_login = true;
+            self.sent_after_login = true;
         }
         Ok(self.capabilities.object_id)
     }
@@ -266,17 +266,17 @@ impl Connector {
                 || peer.is_some_and(|peer| peer.ip().to_canonical().is_loopback()),
         };
         authenticate(&mut front, to, user, secret).await?;
-        let told = front.told_capabilities();
-        let told_after_login = told.is_some();
+        let sent = front.take_capabilities();
+        let sent_after_login = sent.is_some();
         // If the server sent no capabilities with the login, the earlier ones have to do: to ask here would cost a
         // round trip more.
-        let capabilities = told.unwrap_or(capabilities);
+        let capabilities = sent.unwrap_or(capabilities);
         let mut link = front.into_link();
         link.measure(Meter::new(self.upstream.as_str().into()));
         Ok(Connection {
             link,
             capabilities,
-            told_after_login,
+            sent_after_login,
             // A server behind a proxy counts as far away.
             compress: capabilities.compress_deflate && peer.is_none_or(|peer| self.compress.includes(peer)),
             resync: self.resync,
@@ -376,7 +376,7 @@ mod tests {
 
         /// Has a connector with this `compress` log in, select, list and send NOOP. Returns the commands without their
         /// tags, and the mailbox.
-        async fn visit(self, compress: Compress) -> (Vec<String>, Result<Mailbox, Error>) {
+        async fn run(self, compress: Compress) -> (Vec<String>, Result<Mailbox, Error>) {
             let upstream = Upstream {
                 name: "test".into(),
                 host: "127.0.0.1".into(),
@@ -500,7 +500,7 @@ mod tests {
             let mut server = Server::new().await;
             server.with_login = "[CAPABILITY IMAP4rev1 COMPRESS=DEFLATE]";
             server.along = Some(along);
-            let (commands, mailbox) = server.visit(Compress::Always).await;
+            let (commands, mailbox) = server.run(Compress::Always).await;
             assert_eq!(verbs(&commands), ["AUTHENTICATE", "SELECT", "COMPRESS", "NOOP"]);
             assert_eq!(
                 commands[4], "COMPRESS DEFLATE",
@@ -515,17 +515,17 @@ mod tests {
         let mut server = Server::new().await;
         server.before_login = OFFER;
         server.along = Some(b"");
-        let (commands, mailbox) = server.visit(Compress::Always).await;
+        let (commands, mailbox) = server.run(Compress::Always).await;
         assert!(verbs(&commands).ends_with(&["COMPRESS", "NOOP"]));
         mailbox.unwrap();
     }
 
     #[tokio::test]
-    async fn what_was_told_after_login_holds() {
+    async fn what_was_sent_after_login_holds() {
         let mut server = Server::new().await;
         server.before_login = OFFER;
         server.with_login = "[CAPABILITY IMAP4rev1]";
-        let (commands, mailbox) = server.visit(Compress::Always).await;
+        let (commands, mailbox) = server.run(Compress::Always).await;
         assert_eq!(verbs(&commands), ["AUTHENTICATE", "SELECT", "NOOP"]);
         mailbox.unwrap();
     }
@@ -536,7 +536,7 @@ mod tests {
             let mut server = Server::new().await;
             server.with_login = "[CAPABILITY IMAP4rev1 COMPRESS=DEFLATE]";
             server.compress = refusal;
-            let (commands, mailbox) = server.visit(Compress::Always).await;
+            let (commands, mailbox) = server.run(Compress::Always).await;
             assert_eq!(verbs(&commands), ["AUTHENTICATE", "SELECT", "COMPRESS", "NOOP"]);
             mailbox.unwrap();
         }
@@ -553,10 +553,10 @@ mod tests {
             let mut server = Server::new().await;
             server.with_login = "[CAPABILITY IMAP4rev1 QRESYNC]";
             server.preset = preset;
-            let (commands, mailbox) = server.visit(Compress::UnlessLoopback).await;
-            let is_meant = |command: &&String| command.starts_with("ENABLE") || command.starts_with("SELECT");
-            let meant: Vec<_> = commands.iter().filter(is_meant).map(String::as_str).collect();
-            assert_eq!(meant.join(", "), expected);
+            let (commands, mailbox) = server.run(Compress::UnlessLoopback).await;
+            let is_select = |command: &&String| command.starts_with("ENABLE") || command.starts_with("SELECT");
+            let selects: Vec<_> = commands.iter().filter(is_select).map(String::as_str).collect();
+            assert_eq!(selects.join(", "), expected);
             mailbox.unwrap();
         }
     }
@@ -565,7 +565,7 @@ mod tests {
     async fn never_on_loopback() {
         let mut server = Server::new().await;
         server.with_login = "[CAPABILITY IMAP4rev1 COMPRESS=DEFLATE]";
-        let (commands, mailbox) = server.visit(Compress::UnlessLoopback).await;
+        let (commands, mailbox) = server.run(Compress::UnlessLoopback).await;
         assert_eq!(verbs(&commands), ["AUTHENTICATE", "SELECT", "NOOP"]);
         mailbox.unwrap();
         for (peer, included) in [

@@ -102,10 +102,10 @@ impl Mailbox {
                 Err(Error::Refused { .. }) => Vec::new(),
                 responses => responses?,
             };
-            let told = responses
+            let sent = responses
                 .iter()
                 .find_map(|response| Namespace::parse(response, |name| names.decoded(name)));
-            if let Some(namespace) = told {
+            if let Some(namespace) = sent {
                 return Ok(self.namespaces.remember(namespace));
             }
         }

@@ -214,10 +214,10 @@ impl Completion {
     pub(super) fn pause(&self) -> Option<Pause> {
         let code = self.raw.as_deref().unwrap_or_default();
         // Gmail's codes. In RFC 5530, OVERQUOTA says that the mailbox is full, which will pass too.
-        let is_told = ["THROTTLED", "OVERQUOTA"]
+        let is_throttled = ["THROTTLED", "OVERQUOTA"]
             .iter()
-            .any(|told| code.eq_ignore_ascii_case(told));
-        Pause::of(&self.text).or(is_told.then_some(Pause::Unsaid))
+            .any(|known| code.eq_ignore_ascii_case(known));
+        Pause::of(&self.text).or(is_throttled.then_some(Pause::Unsaid))
     }
 
     /// Whether the text says that the login was right, but leads to no mailbox. Exchange says so of a user without a

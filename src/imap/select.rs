@@ -271,7 +271,7 @@ impl Mailbox {
             Names::ModifiedUtf7
         };
         let mut before = Vec::new();
-        if !connection.told_after_login {
+        if !connection.sent_after_login {
             before.push("CAPABILITY".to_owned());
         }
         if capabilities.id {
@@ -317,8 +317,8 @@ impl Mailbox {
     }
 
     fn note_capabilities(&mut self) {
-        if let Some(told) = self.link.news().capabilities.take() {
-            self.capabilities = told;
+        if let Some(sent) = self.link.news().capabilities.take() {
+            self.capabilities = sent;
         }
     }
 

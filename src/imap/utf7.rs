@@ -122,8 +122,8 @@ mod tests {
             ("😀", "\"&2D3eAA-\""),
         ] {
             assert_eq!(quoted_mailbox(name), wire);
-            let told = wire[1..wire.len() - 1].replace("\\\"", "\"").replace("\\\\", "\\");
-            assert_eq!(decoded(told.as_bytes()), name);
+            let unquoted = wire[1..wire.len() - 1].replace("\\\"", "\"").replace("\\\\", "\\");
+            assert_eq!(decoded(unquoted.as_bytes()), name);
         }
     }
 
