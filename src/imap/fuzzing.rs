@@ -3,7 +3,7 @@
 use super::{
     proxy::{end_of_head, may_be_http, status},
     sasl::{Exchange, LoginTarget, Mechanism},
-    utf7::Names,
+    utf7::NameEncoding,
 };
 
 /// How many mechanisms [`exchange`] knows.
@@ -13,12 +13,12 @@ pub const SCRAM: usize = 3;
 
 /// `name` as the argument of a command, in modified UTF-7.
 pub fn quoted(name: &str) -> String {
-    Names::ModifiedUtf7.quoted(name)
+    NameEncoding::ModifiedUtf7.quoted(name)
 }
 
 /// Decodes a name that a server has sent in modified UTF-7.
 pub fn decoded(name: &[u8]) -> String {
-    Names::ModifiedUtf7.decoded(name)
+    NameEncoding::ModifiedUtf7.decoded(name)
 }
 
 /// Answers a server's challenges by the mechanism of this number, below [`MECHANISMS`]. Returns whether the server may

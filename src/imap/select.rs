@@ -8,7 +8,7 @@ use super::{
     mailbox::{Attributes, Mailbox, Selected, require},
     quirks::{Pipelining, smaller_portion},
     reader::Expect,
-    utf7::Names,
+    utf7::NameEncoding,
 };
 use crate::types::{Uid, UidValidity};
 
@@ -134,7 +134,7 @@ impl SelectProgress<'_> {
         flight: SelectFlight<'_>,
         resync: Option<Resync>,
     ) -> Result<(), Error> {
-        let plain = format!("SELECT {}", mailbox.names.quoted(flight.name));
+        let plain = format!("SELECT {}", mailbox.encoding.quoted(flight.name));
         let Some(Resync { uid_validity, modseq }) = resync else {
             return self.select_by(mailbox, &flight, &[], &plain).await;
         };
@@ -237,7 +237,7 @@ impl Mailbox {
     /// Selects the same folder again, so that the server counts its messages anew. NOOP goes first, so that the server
     /// reports what it still has to report.
     pub async fn select_again(&mut self) -> Result<(), Error> {
-        let select = format!("SELECT {}", self.names.quoted(&self.folder));
+        let select = format!("SELECT {}", self.encoding.quoted(&self.folder));
         self.link.news().begin_mailbox();
         let commands = ["NOOP".to_owned(), select];
         let completions = self.flight(&commands, Expect::default(), |_| {}).await?;
@@ -265,10 +265,10 @@ impl Mailbox {
 
     fn unselected(connection: Connection) -> (Self, Options) {
         let capabilities = connection.capabilities;
-        let names = if capabilities.utf8_only || capabilities.rev2_only {
-            Names::Utf8
+        let encoding = if capabilities.utf8_only || capabilities.rev2_only {
+            NameEncoding::Utf8
         } else {
-            Names::ModifiedUtf7
+            NameEncoding::ModifiedUtf7
         };
         let mut before = Vec::new();
         if !connection.sent_after_login {
@@ -293,7 +293,7 @@ impl Mailbox {
             link: connection.link,
             capabilities,
             quirks: connection.quirks,
-            names,
+            encoding,
             namespaces: connection.namespaces,
             selected: Selected {
                 uid_validity: UidValidity::of_server(0),

@@ -233,7 +233,7 @@ impl Mailbox {
     }
 
     async fn file_into(&mut self, verb: &'static str, set: &UidSet, folder: &str) -> Result<(), Error> {
-        let command = format!("{verb} {set} {}", self.names.quoted(folder));
+        let command = format!("{verb} {set} {}", self.encoding.quoted(folder));
         match self.run(verb, &command).await {
             // A server should say `[TRYCREATE]`, but many say less.
             Err(Error::Refused { completion, .. })
