@@ -32,7 +32,7 @@ pub(super) struct Front {
 
 /// The server's answer to a line of a login.
 #[derive(Debug)]
-pub(super) enum Answer {
+pub(super) enum LoginAnswer {
     /// The server waits for another line. Holds the text after the plus.
     Continue(Vec<u8>),
     /// The command is complete.
@@ -132,15 +132,15 @@ impl Front {
     }
 
     /// Waits for the server's answer to the line that was sent last.
-    pub(super) async fn answer(&mut self) -> Result<Answer, Error> {
+    pub(super) async fn answer(&mut self) -> Result<LoginAnswer, Error> {
         loop {
             self.read().await?;
             let adapter = self.adapter();
             if let Some(completion) = adapter.completion.take() {
-                return Ok(Answer::Done(completion));
+                return Ok(LoginAnswer::Done(completion));
             }
             if let Some(challenge) = adapter.challenge.take() {
-                return Ok(Answer::Continue(challenge));
+                return Ok(LoginAnswer::Continue(challenge));
             }
         }
     }

@@ -5,7 +5,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use zeroize::Zeroizing;
 
 use super::{
-    async_imap::{Answer, Front},
+    async_imap::{Front, LoginAnswer},
     capability::Capabilities,
     command::quoted,
     error::Error,
@@ -128,12 +128,12 @@ impl LoginExchange<'_> {
         self.front.begin(command.as_bytes()).await?;
         loop {
             match self.front.answer().await? {
-                Answer::Done(completion) if completion.is_ok() => {
+                LoginAnswer::Done(completion) if completion.is_ok() => {
                     exchange.finish()?;
                     return Ok(completion);
                 }
-                Answer::Done(completion) => return Ok(sent.withheld(completion)),
-                Answer::Continue(challenge) => {
+                LoginAnswer::Done(completion) => return Ok(sent.withheld(completion)),
+                LoginAnswer::Continue(challenge) => {
                     // Some servers send the challenges of LOGIN as plain text. LOGIN does not look at them.
                     let challenge = BASE64.decode(challenge.trim_ascii()).unwrap_or(challenge);
                     let response = aside(|| exchange.respond(&challenge))?;
@@ -167,7 +167,7 @@ impl LoginExchange<'_> {
             if !at_once {
                 self.send(&line, &mut has_begun).await?;
                 line.clear();
-                if let Answer::Done(completion) = self.front.answer().await? {
+                if let LoginAnswer::Done(completion) = self.front.answer().await? {
                     return Ok(sent.withheld(completion));
                 }
             }
@@ -176,8 +176,8 @@ impl LoginExchange<'_> {
         line.extend_from_slice(b"\r\n");
         self.send(&line, &mut has_begun).await?;
         match self.front.answer().await? {
-            Answer::Done(completion) => Ok(sent.withheld(completion)),
-            Answer::Continue(_) => Err(Error::Protocol("LOGIN is answered by a plus")),
+            LoginAnswer::Done(completion) => Ok(sent.withheld(completion)),
+            LoginAnswer::Continue(_) => Err(Error::Protocol("LOGIN is answered by a plus")),
         }
     }
 

@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Error, Refusal,
-    answer::Answer,
+    answer::TokenAnswer,
     assertion::assertion,
     http::{Failure, Http},
     token::Issued,
@@ -28,7 +28,7 @@ use crate::{
 
 type Client = oauth2::Client<
     BasicErrorResponse,
-    Answer,
+    TokenAnswer,
     BasicTokenIntrospectionResponse,
     StandardRevocableToken,
     BasicRevocationErrorResponse,
@@ -149,7 +149,7 @@ impl Provider {
         let request = post(token_url, body)?;
         let answer = self.http.send(request).await.map_err(|error| unavailable(&error))?;
         if answer.status().is_success() {
-            let token: Answer = serde_json::from_slice(answer.body()).map_err(|_| no_answer())?;
+            let token: TokenAnswer = serde_json::from_slice(answer.body()).map_err(|_| no_answer())?;
             return Ok(token.into());
         }
         let refusal: BasicErrorResponse = serde_json::from_slice(answer.body()).map_err(|_| no_answer())?;
