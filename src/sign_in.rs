@@ -7,7 +7,7 @@ use crate::{
     accounts::Account,
     config::{self, Credential, MaildropOptions, SignInOptions},
     maildrop::{self, Maildrops, Refusal},
-    oauth::{self, Issued, Outcome, Status, Tokens},
+    oauth::{self, ConsentStatus, Issued, Outcome, Tokens},
     state::{Consent, MemoryStore},
     types::Octets,
 };
@@ -73,7 +73,7 @@ pub struct SignedIn {
     /// Scopes that the provider did not grant.
     pub missing: Vec<String>,
     /// The status of the consent after the sign-in.
-    pub status: Status,
+    pub status: ConsentStatus,
 }
 
 impl SignedIn {

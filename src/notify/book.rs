@@ -181,10 +181,10 @@ impl Book {
         true
     }
 
-    /// The open events of `kind` that are not in `standing`.
-    pub(super) fn of_kind_besides(&self, kind: EventKind, standing: &BTreeSet<EventKey>) -> Vec<EventKey> {
+    /// The open events of `kind` that are not in `still_open`.
+    pub(super) fn of_kind_besides(&self, kind: EventKind, still_open: &BTreeSet<EventKey>) -> Vec<EventKey> {
         let of_kind = self.records.keys().filter(|key| key.kind == kind);
-        of_kind.filter(|key| !standing.contains(key)).cloned().collect()
+        of_kind.filter(|key| !still_open.contains(key)).cloned().collect()
     }
 
     pub(super) fn get(&self, key: &EventKey) -> Option<&Record> {

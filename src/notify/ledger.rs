@@ -61,9 +61,9 @@ impl Ledger {
         }
     }
 
-    /// Ends all events of `kind` that are not in `standing`.
-    pub(super) fn retain(&self, kind: EventKind, standing: &BTreeSet<EventKey>) {
-        let over = self.look(|book| book.of_kind_besides(kind, standing));
+    /// Ends all events of `kind` that are not in `still_open`.
+    pub(super) fn retain(&self, kind: EventKind, still_open: &BTreeSet<EventKey>) {
+        let over = self.look(|book| book.of_kind_besides(kind, still_open));
         over.iter().for_each(|key| self.mend(key));
     }
 

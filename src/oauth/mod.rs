@@ -29,7 +29,7 @@ use crate::{
 pub use error::{Error, Refusal};
 pub use provider::SetupError;
 pub use sign_in::{CodeSignIn, DeviceSignIn};
-pub use status::{Part, Standing, Status};
+pub use status::{ConsentState, ConsentStatus, Part};
 pub use token::{AccessToken, Issued};
 
 /// Seconds after which an unused consent is renewed. Providers end consents that are not used: Google after six months,
@@ -220,12 +220,12 @@ impl Tokens {
     }
 
     /// The status of `consent`, without asking the provider.
-    pub async fn status(&self, consent: &Consent) -> Result<Status, Error> {
+    pub async fn status(&self, consent: &Consent) -> Result<ConsentStatus, Error> {
         let needs_consent = self.provider(consent)?.config.needs_consent();
         let unwritable = self.store.tokens_unwritable_since().await;
         let status = match self.kept(consent).await {
-            Ok((_, kept)) => Status::of(&kept, needs_consent, now()),
-            Err(Error::SignIn(refusal)) => Status::unreadable(&refusal),
+            Ok((_, kept)) => ConsentStatus::of(&kept, needs_consent, now()),
+            Err(Error::SignIn(refusal)) => ConsentStatus::unreadable(&refusal),
             Err(error) => return Err(error),
         };
         Ok(status.unwritable_since(unwritable.ok().flatten()))

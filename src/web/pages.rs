@@ -11,7 +11,7 @@ use maud::{DOCTYPE, Markup, html};
 use super::{Account, Health, device::Waiting};
 use crate::{
     doctor::{Outcome, Step},
-    oauth::{self, Part, Standing, Status},
+    oauth::{self, ConsentState, ConsentStatus, Part},
     sign_in::Candidate,
     telemetry::{Poll, polls, sessions},
     types::canonical,
@@ -77,9 +77,9 @@ impl Row {
 }
 
 impl Consent {
-    pub(super) fn new(candidate: Candidate<'_>, status: Result<Status, oauth::Error>) -> Self {
+    pub(super) fn new(candidate: Candidate<'_>, status: Result<ConsentStatus, oauth::Error>) -> Self {
         let (status, is_good, is_kept) = match status {
-            Ok(status) => (status.parts(), status.is_good(), status.standing != Standing::Missing),
+            Ok(status) => (status.parts(), status.is_good(), status.state != ConsentState::Missing),
             Err(error) => (vec![Part::Text(error.to_string())], false, false),
         };
         let needs_consent = candidate.oauth2.needs_consent();
