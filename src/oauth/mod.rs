@@ -29,7 +29,7 @@ use crate::{
 pub use error::{Error, Refusal};
 pub use provider::SetupError;
 pub use sign_in::{CodeSignIn, DeviceSignIn};
-pub use status::{ConsentState, ConsentStatus, Part};
+pub use status::{ConsentState, ConsentStatus, TextPart};
 pub use token::{AccessToken, Issued};
 
 /// Seconds after which an unused consent is renewed. Providers end consents that are not used: Google after six months,

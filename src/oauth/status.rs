@@ -48,9 +48,9 @@ pub enum ConsentState {
     Unreadable(String),
 }
 
-/// A piece of the text of a [`ConsentStatus`].
+/// A part of a text about a consent or a login; times are parts of their own.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Part {
+pub enum TextPart {
     /// Some words.
     Text(String),
     /// A time, in seconds since 1970.
@@ -112,8 +112,8 @@ impl ConsentStatus {
     }
 
     /// The status in words, with each time as a part of its own.
-    pub fn parts(&self) -> Vec<Part> {
-        let mut parts = Parts::default();
+    pub fn parts(&self) -> Vec<TextPart> {
+        let mut parts = TextParts::default();
         match (&self.state, self.signed_in) {
             (ConsentState::Unreadable(why), _) => parts.text(&format!("needs a new sign-in: {why}")),
             (ConsentState::Ended { since, why }, _) => parts
@@ -155,21 +155,21 @@ impl ConsentStatus {
 }
 
 #[derive(Default)]
-struct Parts(Vec<Part>);
+struct TextParts(Vec<TextPart>);
 
-impl Parts {
+impl TextParts {
     fn text(&mut self, text: &str) -> &mut Self {
-        self.0.push(Part::Text(text.to_owned()));
+        self.0.push(TextPart::Text(text.to_owned()));
         self
     }
 
     fn time(&mut self, time: u32) -> &mut Self {
-        self.0.push(Part::Time(time));
+        self.0.push(TextPart::Time(time));
         self
     }
 }
 
-impl fmt::Display for Part {
+impl fmt::Display for TextPart {
     /// Writes a time for people, in UTC.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
