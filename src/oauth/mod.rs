@@ -20,7 +20,7 @@ use dashmap::DashMap;
 use tokio::sync::Mutex;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{provider::Provider, renewal::Turn, token::Kept, vault::Vault};
+use self::{provider::Provider, renewal::Turn, token::ConsentRecord, vault::Vault};
 use crate::{
     config::{Grant, OAuthOptions},
     state::{Consent, MemoryStore, Renewer, StateStore, Unavailable, now},
@@ -143,8 +143,8 @@ impl Tokens {
 
     /// An access token that is valid for long enough for a new session. Renews it if necessary.
     pub async fn access(self: &Arc<Self>, consent: &Consent) -> Result<AccessToken, Error> {
-        match self.kept(consent).await? {
-            (_, kept) if kept.is_fresh(now()) => Ok(kept.access()),
+        match self.record(consent).await? {
+            (_, record) if record.is_fresh(now()) => Ok(record.access()),
             _ => self.renewed(consent, None).await,
         }
     }
@@ -163,9 +163,9 @@ impl Tokens {
     pub async fn trial(&self, consent: &Consent, issued: Issued) -> Result<Arc<Self>, Error> {
         let vault = Vault::new(None).map_err(|_| Error::State)?;
         let trial = Self::of(self.providers.clone(), Arc::new(MemoryStore::default()), vault);
-        let signed_in = Kept {
+        let signed_in = ConsentRecord {
             signed_in: now(),
-            ..Kept::default()
+            ..ConsentRecord::default()
         };
         trial.save(consent, None, &signed_in.renewed(issued, now())).await?;
         Ok(trial)
@@ -174,11 +174,13 @@ impl Tokens {
     /// Keeps the tokens of `trial`, after somebody has signed in. They replace the earlier ones, unless the earlier
     /// consent still holds and has a refresh token, and `trial` has none.
     pub async fn keep(self: &Arc<Self>, consent: &Consent, trial: &Self) -> Result<Outcome, Error> {
-        let (_, fresh) = trial.kept(consent).await?;
+        let (_, fresh) = trial.record(consent).await?;
         loop {
             let sealed = self.sealed(consent).await?;
             let before = sealed.as_ref().and_then(|sealed| self.vault.open(consent, sealed).ok());
-            if fresh.refresh.is_none() && before.is_some_and(|kept| kept.refresh.is_some() && kept.lapsed.is_none()) {
+            if fresh.refresh.is_none()
+                && before.is_some_and(|record| record.refresh.is_some() && record.lapsed.is_none())
+            {
                 return Ok(Outcome::Old);
             }
             match self.save(consent, sealed.as_deref(), &fresh).await {
@@ -195,10 +197,10 @@ impl Tokens {
 
     /// Asks the provider to revoke the token of `trial`. Returns whether the provider did.
     pub async fn revoke(&self, consent: &Consent, trial: &Self) -> bool {
-        let (Ok(provider), Ok((_, kept))) = (self.provider(consent), trial.kept(consent).await) else {
+        let (Ok(provider), Ok((_, record))) = (self.provider(consent), trial.record(consent).await) else {
             return false;
         };
-        let token = kept.refresh.as_ref().unwrap_or(&kept.access);
+        let token = record.refresh.as_ref().unwrap_or(&record.access);
         match provider.revoke(token).await {
             Ok(revoked) => revoked,
             Err(error) => {
@@ -223,8 +225,8 @@ impl Tokens {
     pub async fn status(&self, consent: &Consent) -> Result<ConsentStatus, Error> {
         let needs_consent = self.provider(consent)?.config.needs_consent();
         let unwritable = self.store.tokens_unwritable_since().await;
-        let status = match self.kept(consent).await {
-            Ok((_, kept)) => ConsentStatus::of(&kept, needs_consent, now()),
+        let status = match self.record(consent).await {
+            Ok((_, record)) => ConsentStatus::of(&record, needs_consent, now()),
             Err(Error::SignIn(refusal)) => ConsentStatus::unreadable(&refusal),
             Err(error) => return Err(error),
         };
@@ -234,8 +236,8 @@ impl Tokens {
     /// Repeats a token request that was in flight when the previous process was killed. The provider may have rotated
     /// the refresh token, and accepts the old one for some seconds only.
     pub async fn resume(self: &Arc<Self>, consent: &Consent) {
-        if let Ok((_, kept)) = self.kept(consent).await
-            && kept.asked > 0
+        if let Ok((_, record)) = self.record(consent).await
+            && record.asked > 0
         {
             tracing::info!(%consent, "a token was asked for when the gateway ended: asking again");
             // The renewal logs its failure.
@@ -245,10 +247,10 @@ impl Tokens {
 
     /// Renews a consent that has been unused for long, before the provider ends it.
     pub async fn keep_alive(self: &Arc<Self>, consent: &Consent) {
-        if let Ok((_, kept)) = self.kept(consent).await
-            && kept.refresh.is_some()
-            && kept.lapsed.is_none()
-            && kept.obtained.saturating_add(LONG_UNUSED) < now()
+        if let Ok((_, record)) = self.record(consent).await
+            && record.refresh.is_some()
+            && record.lapsed.is_none()
+            && record.obtained.saturating_add(LONG_UNUSED) < now()
         {
             // The renewal logs its failure, and the next sweep tries again.
             let _ = self.renewed(consent, None).await;
@@ -265,22 +267,27 @@ impl Tokens {
 
     /// The record of `consent`, sealed and opened. If it was sealed with another key, it counts as missing for a grant
     /// that needs no consent. For other grants this fails, and the record stays until the key is corrected.
-    async fn kept(&self, consent: &Consent) -> Result<(Option<Vec<u8>>, Kept), Error> {
+    async fn record(&self, consent: &Consent) -> Result<(Option<Vec<u8>>, ConsentRecord), Error> {
         let sealed = self.sealed(consent).await?;
         let opened = sealed.as_ref().map(|octets| self.vault.open(consent, octets));
         match opened {
             Some(Err(_)) if self.provider(consent)?.config.needs_consent() => Err(Error::SignIn(Refusal::ours(
                 "what is kept was sealed with another key: is it the one that [state] names?",
             ))),
-            Some(Ok(kept)) => Ok((sealed, kept)),
-            Some(Err(_)) | None => Ok((sealed, Kept::default())),
+            Some(Ok(record)) => Ok((sealed, record)),
+            Some(Err(_)) | None => Ok((sealed, ConsentRecord::default())),
         }
     }
 
-    /// Saves `kept` in place of the sealed record `followed`, and returns it sealed. If state no longer has `followed`,
+    /// Saves `record` in place of the sealed record `followed`, and returns it sealed. If state no longer has `followed`,
     /// returns `None` and changes nothing.
-    async fn save(&self, consent: &Consent, followed: Option<&[u8]>, kept: &Kept) -> Result<Option<Vec<u8>>, Error> {
-        let sealed = self.vault.seal(consent, kept).map_err(|_| Error::State)?;
+    async fn save(
+        &self,
+        consent: &Consent,
+        followed: Option<&[u8]>,
+        record: &ConsentRecord,
+    ) -> Result<Option<Vec<u8>>, Error> {
+        let sealed = self.vault.seal(consent, record).map_err(|_| Error::State)?;
         match self.store.set_token(consent, followed, Some(&sealed)).await {
             Ok(()) => Ok(Some(sealed)),
             Err(Unavailable::Changed) => Ok(None),
@@ -307,7 +314,7 @@ impl Renewer for AtTheSocket {
         let Self(tokens) = self;
         let renewed = async {
             let refused = if is_refused {
-                Some(tokens.kept(consent).await?.1.access())
+                Some(tokens.record(consent).await?.1.access())
             } else {
                 None
             };

@@ -4,7 +4,7 @@ use std::fmt;
 
 use chrono::DateTime;
 
-use super::{NO_REFRESH_TOKEN, Refusal, token::Kept};
+use super::{NO_REFRESH_TOKEN, Refusal, token::ConsentRecord};
 
 /// The status of a consent. All times are in seconds since 1970.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -58,34 +58,34 @@ pub enum TextPart {
 }
 
 impl ConsentStatus {
-    pub(super) fn of(kept: &Kept, needs_consent: bool, now: u32) -> Self {
+    pub(super) fn of(record: &ConsentRecord, needs_consent: bool, now: u32) -> Self {
         let time = |time: u32| (time > 0).then_some(time);
-        let renews = !needs_consent || kept.refresh.is_some();
-        let state = match &kept.lapsed {
+        let renews = !needs_consent || record.refresh.is_some();
+        let state = match &record.lapsed {
             _ if !needs_consent => ConsentState::NotNeeded,
             Some((since, code, description)) => ConsentState::Ended {
                 since: *since,
                 why: Refusal::new(code, Some(description)).to_string(),
             },
-            None if kept.access.is_empty() => ConsentState::Missing,
-            None if !renews && kept.expires <= now => ConsentState::Ended {
-                since: kept.expires,
+            None if record.access.is_empty() => ConsentState::Missing,
+            None if !renews && record.expires <= now => ConsentState::Ended {
+                since: record.expires,
                 why: NO_REFRESH_TOKEN.to_owned(),
             },
-            None if kept.ends > 0 && kept.ends <= now => ConsentState::Ended {
-                since: kept.ends,
+            None if record.ends > 0 && record.ends <= now => ConsentState::Ended {
+                since: record.ends,
                 why: "the provider had told that it would end then".to_owned(),
             },
             None => ConsentState::Good,
         };
         Self {
             state,
-            signed_in: time(kept.signed_in),
-            obtained: time(kept.obtained),
-            expires: time(kept.expires),
+            signed_in: time(record.signed_in),
+            obtained: time(record.obtained),
+            expires: time(record.expires),
             renews,
-            ends: time(kept.ends),
-            trouble: kept.trouble.clone(),
+            ends: time(record.ends),
+            trouble: record.trouble.clone(),
             unwritable: None,
         }
     }
@@ -234,17 +234,17 @@ mod tests {
 
     #[test]
     fn what_cannot_be_renewed_ends_with_its_token() {
-        let kept = Kept {
+        let record = ConsentRecord {
             access: zeroize::Zeroizing::new("a".into()),
             expires: 1_000,
-            ..Kept::default()
+            ..ConsentRecord::default()
         };
-        assert_eq!(ConsentStatus::of(&kept, true, 999).state, ConsentState::Good);
-        let ended = ConsentStatus::of(&kept, true, 1_000);
+        assert_eq!(ConsentStatus::of(&record, true, 999).state, ConsentState::Good);
+        let ended = ConsentStatus::of(&record, true, 1_000);
         assert!(
             matches!(ended.state, ConsentState::Ended { since: 1_000, .. }),
             "{ended:?}"
         );
-        assert_eq!(ConsentStatus::of(&kept, false, 1_000).state, ConsentState::NotNeeded);
+        assert_eq!(ConsentStatus::of(&record, false, 1_000).state, ConsentState::NotNeeded);
     }
 }
