@@ -20,7 +20,7 @@ use dashmap::DashMap;
 use tokio::sync::Mutex;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{provider::Provider, renewal::Turn, token::ConsentRecord, vault::Vault};
+use self::{provider::Provider, renewal::RenewalState, token::ConsentRecord, vault::Vault};
 use crate::{
     config::{Grant, OAuthOptions},
     state::{Consent, MemoryStore, Renewer, StateStore, Unavailable, now},
@@ -45,7 +45,7 @@ pub struct Tokens {
     providers: HashMap<String, Provider>,
     store: Arc<dyn StateStore>,
     vault: Arc<Vault>,
-    turns: Arc<DashMap<Consent, Arc<Mutex<Turn>>>>,
+    renewal_states: Arc<DashMap<Consent, Arc<Mutex<RenewalState>>>>,
     /// Renewals in flight. Each must be completed even if the session that needed it has ended, because a refresh token
     /// may be good for one use only.
     renewals: TaskTracker,
@@ -78,7 +78,7 @@ impl Tokens {
             providers: providers(&options.into())?,
             store: self.store.clone(),
             vault: self.vault.clone(),
-            turns: self.turns.clone(),
+            renewal_states: self.renewal_states.clone(),
             renewals: self.renewals.clone(),
             closing: self.closing.clone(),
         }))
@@ -89,7 +89,7 @@ impl Tokens {
             providers,
             store,
             vault: Arc::new(vault),
-            turns: Arc::default(),
+            renewal_states: Arc::default(),
             renewals: TaskTracker::new(),
             closing: CancellationToken::new(),
         })
@@ -114,13 +114,13 @@ impl Tokens {
 
     /// The consents whose tokens are in memory only, because they could not be saved.
     pub fn unsaved(&self) -> Vec<Consent> {
-        let has_unsaved = |turn: &Arc<Mutex<Turn>>| turn.try_lock().is_ok_and(|turn| turn.has_unsaved());
-        let consents = self.turns.iter().filter(|entry| has_unsaved(entry.value()));
+        let has_unsaved = |state: &Arc<Mutex<RenewalState>>| state.try_lock().is_ok_and(|state| state.has_unsaved());
+        let consents = self.renewal_states.iter().filter(|entry| has_unsaved(entry.value()));
         consents.map(|entry| entry.key().clone()).collect()
     }
 
-    fn turn(&self, consent: &Consent) -> Arc<Mutex<Turn>> {
-        self.turns.entry(consent.clone()).or_default().clone()
+    fn renewal_state(&self, consent: &Consent) -> Arc<Mutex<RenewalState>> {
+        self.renewal_states.entry(consent.clone()).or_default().clone()
     }
 
     fn provider(&self, consent: &Consent) -> Result<&Provider, Error> {
@@ -187,8 +187,8 @@ impl Tokens {
                 Ok(Some(_)) => return Ok(Outcome::New),
                 Ok(None) => {}
                 Err(_) => {
-                    let turn = self.turn(consent).lock_owned().await;
-                    self.save_later(consent, turn, sealed, fresh, None);
+                    let state = self.renewal_state(consent).lock_owned().await;
+                    self.save_later(consent, state, sealed, fresh, None);
                     return Ok(Outcome::Unwritten);
                 }
             }

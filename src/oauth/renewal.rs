@@ -40,9 +40,9 @@ const SAVE_AGAIN: Duration = Duration::from_secs(1);
 const SAVE_AGAIN_AT_MOST: Duration = Duration::from_secs(60);
 const SAVE_AGAIN_AT_THE_END: Duration = Duration::from_millis(200);
 
-/// The right to renew a consent's token, and what earlier renewals have left.
+/// What earlier renewals of a consent's token have left. Only the renewal that has locked it may ask the provider.
 #[derive(Debug, Default)]
-pub(super) struct Turn {
+pub(super) struct RenewalState {
     /// The error of the last try, and when the next try may be made.
     failed: Option<(Instant, Error)>,
     /// When a new token last replaced one that an upstream had refused.
@@ -60,7 +60,7 @@ struct Unsaved {
     _duty: Option<OnDuty>,
 }
 
-impl Turn {
+impl RenewalState {
     pub(super) fn has_unsaved(&self) -> bool {
         self.unsaved.is_some()
     }
@@ -72,11 +72,11 @@ impl Tokens {
         consent: &Consent,
         refused: Option<AccessToken>,
     ) -> Result<AccessToken, Error> {
-        let turn = self.turn(consent);
+        let state = self.renewal_state(consent);
         let (tokens, consent) = (self.clone(), consent.clone());
         let renewal = self.renewals.spawn(async move {
-            let turn = turn.lock_owned().await;
-            tokens.renew(&consent, turn, refused).await
+            let state = state.lock_owned().await;
+            tokens.renew(&consent, state, refused).await
         });
         match timeout(PATIENCE, renewal).await {
             Ok(Ok(renewed)) => renewed,
@@ -88,17 +88,17 @@ impl Tokens {
     async fn renew(
         self: Arc<Self>,
         consent: &Consent,
-        mut turn: OwnedMutexGuard<Turn>,
+        mut state: OwnedMutexGuard<RenewalState>,
         refused: Option<AccessToken>,
     ) -> Result<AccessToken, Error> {
-        self.save_unsaved(consent, &mut turn).await?;
+        self.save_unsaved(consent, &mut state).await?;
         let mut duty = None;
         loop {
             let (sealed, record) = self.record(consent).await?;
             let now = now();
-            // The renewal that had the turn before, or another gateway, may have renewed the token already.
+            // The renewal before this one, or another gateway, may have renewed the token already.
             let is_refused = refused.as_ref().is_some_and(|token| *token == record.access());
-            let is_recent = turn.replaced.is_some_and(|at| at.elapsed() < RECENT);
+            let is_recent = state.replaced.is_some_and(|at| at.elapsed() < RECENT);
             if record.is_fresh(now) && record.asked == 0 && (!is_refused || is_recent) {
                 leave(duty).await;
                 return Ok(record.access());
@@ -108,7 +108,7 @@ impl Tokens {
                 Error::Unavailable { .. } if record.is_valid(now) && !is_refused => Ok(record.access()),
                 error => Err(error),
             };
-            match &turn.failed {
+            match &state.failed {
                 Some((until, error)) if *until > Instant::now() => {
                     leave(duty).await;
                     return fallback(error.clone());
@@ -131,12 +131,12 @@ impl Tokens {
                 }
                 continue;
             };
-            let due = Due {
+            let due = DueRenewal {
                 sealed,
                 record: record.clone(),
                 is_refused,
             };
-            let renewed = self.renew_on_duty(consent, turn, due, duty).await;
+            let renewed = self.renew_on_duty(consent, state, due, duty).await;
             return renewed.or_else(fallback);
         }
     }
@@ -145,12 +145,12 @@ impl Tokens {
     async fn renew_on_duty(
         self: &Arc<Self>,
         consent: &Consent,
-        mut turn: OwnedMutexGuard<Turn>,
-        Due {
+        mut state: OwnedMutexGuard<RenewalState>,
+        DueRenewal {
             sealed,
             record,
             is_refused,
-        }: Due,
+        }: DueRenewal,
         duty: OnDuty,
     ) -> Result<AccessToken, Error> {
         let asked = match self.announced(consent, sealed, &record).await {
@@ -170,8 +170,8 @@ impl Tokens {
         };
         let result = match asked {
             Ok((sealed, issued)) => {
-                turn.failed = None;
-                turn.replaced = is_refused.then(Instant::now);
+                state.failed = None;
+                state.replaced = is_refused.then(Instant::now);
                 let renewed = record.renewed(issued, now());
                 match self.save(consent, sealed.as_deref(), &renewed).await {
                     Ok(Some(_)) => Ok(renewed.access()),
@@ -182,13 +182,13 @@ impl Tokens {
                         Err(error) => Err(error),
                     },
                     Err(error) => {
-                        self.save_later(consent, turn, sealed, renewed, Some(duty));
+                        self.save_later(consent, state, sealed, renewed, Some(duty));
                         return Err(error);
                     }
                 }
             }
             Err(error) => {
-                turn.failed = match &error {
+                state.failed = match &error {
                     Error::Unavailable { retry_after, .. } => Some((*retry_after).clamp(PAUSE, LONGEST_PAUSE)),
                     Error::Refused(_) => Some(PAUSE),
                     Error::SignIn(_) | Error::State | Error::Elsewhere => None,
@@ -269,7 +269,7 @@ impl Tokens {
                     noted.asked = 0;
                 }
                 let text = error.to_string();
-                if record.trouble.as_ref().is_none_or(|(_, told)| *told != text) {
+                if record.trouble.as_ref().is_none_or(|(_, known)| *known != text) {
                     tracing::warn!(%consent, %error, "no token");
                     noted.trouble = Some((now(), text));
                 }
@@ -285,20 +285,20 @@ impl Tokens {
     pub(super) fn save_later(
         self: &Arc<Self>,
         consent: &Consent,
-        mut turn: OwnedMutexGuard<Turn>,
+        mut state: OwnedMutexGuard<RenewalState>,
         followed: Option<Vec<u8>>,
         record: ConsentRecord,
         duty: Option<OnDuty>,
     ) {
-        turn.unsaved = Some(Unsaved {
+        state.unsaved = Some(Unsaved {
             followed,
             record,
             _duty: duty,
         });
-        drop(turn);
+        drop(state);
         let (tokens, consent) = (self.clone(), consent.clone());
         self.renewals.spawn(async move {
-            let turn = tokens.turn(&consent);
+            let state = tokens.renewal_state(&consent);
             let mut pause = SAVE_AGAIN;
             loop {
                 let pause_now = if tokens.closing.is_cancelled() {
@@ -311,28 +311,28 @@ impl Tokens {
                     () = tokens.closing.cancelled(), if !tokens.closing.is_cancelled() => {}
                 }
                 pause = (pause * 2).min(SAVE_AGAIN_AT_MOST);
-                if tokens.save_unsaved(&consent, &mut *turn.lock().await).await.is_ok() {
+                if tokens.save_unsaved(&consent, &mut *state.lock().await).await.is_ok() {
                     return;
                 }
             }
         });
     }
 
-    async fn save_unsaved(&self, consent: &Consent, turn: &mut Turn) -> Result<(), Error> {
-        let Some(unsaved) = turn.unsaved.take() else {
+    async fn save_unsaved(&self, consent: &Consent, state: &mut RenewalState) -> Result<(), Error> {
+        let Some(unsaved) = state.unsaved.take() else {
             return Ok(());
         };
         // If state no longer has `followed`, somebody has signed in meanwhile, and the new consent stays.
         let saved = self.save(consent, unsaved.followed.as_deref(), &unsaved.record).await;
         if saved.is_err() {
-            turn.unsaved = Some(unsaved);
+            state.unsaved = Some(unsaved);
         }
         saved.map(drop)
     }
 }
 
 /// A token that is due for renewal, as state keeps it.
-struct Due {
+struct DueRenewal {
     sealed: Option<Vec<u8>>,
     record: ConsentRecord,
     /// The upstream refuses the access token.
