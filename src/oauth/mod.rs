@@ -26,7 +26,7 @@ use crate::{
     state::{Consent, MemoryStore, Renewer, StateStore, Unavailable, now},
 };
 
-pub use error::{Error, Refusal};
+pub use error::{Error, TokenRefusal};
 pub use provider::SetupError;
 pub use sign_in::{CodeSignIn, DeviceSignIn};
 pub use status::{ConsentState, ConsentStatus, TextPart};
@@ -55,7 +55,7 @@ pub struct Tokens {
 
 /// What has happened to the tokens of a sign-in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum KeepOutcome {
     /// The tokens are kept, and replace the earlier ones.
     New,
     /// The new tokens have no refresh token. The earlier consent has one, and stays.
@@ -124,7 +124,7 @@ impl Tokens {
     }
 
     fn provider(&self, consent: &Consent) -> Result<&Provider, Error> {
-        let missing = || Error::Refused(Refusal::ours("the upstream has no oauth2 in the configuration"));
+        let missing = || Error::Refused(TokenRefusal::ours("the upstream has no oauth2 in the configuration"));
         self.providers.get(&consent.upstream).ok_or_else(missing)
     }
 
@@ -173,7 +173,7 @@ impl Tokens {
 
     /// Keeps the tokens of `trial`, after somebody has signed in. They replace the earlier ones, unless the earlier
     /// consent still holds and has a refresh token, and `trial` has none.
-    pub async fn keep(self: &Arc<Self>, consent: &Consent, trial: &Self) -> Result<Outcome, Error> {
+    pub async fn keep(self: &Arc<Self>, consent: &Consent, trial: &Self) -> Result<KeepOutcome, Error> {
         let (_, fresh) = trial.record(consent).await?;
         loop {
             let sealed = self.sealed(consent).await?;
@@ -181,15 +181,15 @@ impl Tokens {
             if fresh.refresh.is_none()
                 && before.is_some_and(|record| record.refresh.is_some() && record.lapsed.is_none())
             {
-                return Ok(Outcome::Old);
+                return Ok(KeepOutcome::Old);
             }
             match self.save(consent, sealed.as_deref(), &fresh).await {
-                Ok(Some(_)) => return Ok(Outcome::New),
+                Ok(Some(_)) => return Ok(KeepOutcome::New),
                 Ok(None) => {}
                 Err(_) => {
                     let state = self.renewal_state(consent).lock_owned().await;
                     self.save_later(consent, state, sealed, fresh, None);
-                    return Ok(Outcome::Unwritten);
+                    return Ok(KeepOutcome::Unwritten);
                 }
             }
         }
@@ -271,7 +271,7 @@ impl Tokens {
         let sealed = self.sealed(consent).await?;
         let opened = sealed.as_ref().map(|octets| self.vault.open(consent, octets));
         match opened {
-            Some(Err(_)) if self.provider(consent)?.config.needs_consent() => Err(Error::SignIn(Refusal::ours(
+            Some(Err(_)) if self.provider(consent)?.config.needs_consent() => Err(Error::SignIn(TokenRefusal::ours(
                 "what is kept was sealed with another key: is it the one that [state] names?",
             ))),
             Some(Ok(record)) => Ok((sealed, record)),

@@ -15,7 +15,9 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{AccessToken, Error, Issued, Refusal, Tokens, provider::Provider, token::ConsentRecord, without_consent};
+use super::{
+    AccessToken, Error, Issued, TokenRefusal, Tokens, provider::Provider, token::ConsentRecord, without_consent,
+};
 use crate::{
     config::Grant,
     state::{Consent, Duty, OnDuty, now},
@@ -235,10 +237,10 @@ impl Tokens {
         let provider = self.provider(consent)?;
         if provider.config.needs_consent() {
             if let Some((_, code, description)) = &record.lapsed {
-                return Err(Error::SignIn(Refusal::new(code, Some(description))));
+                return Err(Error::SignIn(TokenRefusal::new(code, Some(description))));
             }
             if record.access.is_empty() {
-                return Err(Error::SignIn(Refusal::ours("nobody has signed in yet")));
+                return Err(Error::SignIn(TokenRefusal::ours("nobody has signed in yet")));
             }
         }
         tracing::debug!(%consent, "asking for a token");
@@ -246,7 +248,7 @@ impl Tokens {
             (Grant::ClientCredentials, _) => provider.client_credentials().await.map_err(without_consent),
             (Grant::ServiceAccount, _) => provider.service_account(&consent.name).await.map_err(without_consent),
             (_, Some(refresh)) => refreshed(provider, refresh).await,
-            (_, None) => Err(Error::SignIn(Refusal::ours(super::NO_REFRESH_TOKEN))),
+            (_, None) => Err(Error::SignIn(TokenRefusal::ours(super::NO_REFRESH_TOKEN))),
         }
     }
 

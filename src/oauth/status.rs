@@ -4,7 +4,7 @@ use std::fmt;
 
 use chrono::DateTime;
 
-use super::{NO_REFRESH_TOKEN, Refusal, token::ConsentRecord};
+use super::{NO_REFRESH_TOKEN, TokenRefusal, token::ConsentRecord};
 
 /// The status of a consent. All times are in seconds since 1970.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -65,7 +65,7 @@ impl ConsentStatus {
             _ if !needs_consent => ConsentState::NotNeeded,
             Some((since, code, description)) => ConsentState::Ended {
                 since: *since,
-                why: Refusal::new(code, Some(description)).to_string(),
+                why: TokenRefusal::new(code, Some(description)).to_string(),
             },
             None if record.access.is_empty() => ConsentState::Missing,
             None if !renews && record.expires <= now => ConsentState::Ended {
@@ -90,7 +90,7 @@ impl ConsentStatus {
         }
     }
 
-    pub(super) fn unreadable(why: &Refusal) -> Self {
+    pub(super) fn unreadable(why: &TokenRefusal) -> Self {
         Self {
             state: ConsentState::Unreadable(why.to_string()),
             ..Self::default()
