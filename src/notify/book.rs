@@ -22,12 +22,12 @@ pub(super) struct Record {
     is_told: bool,
     /// What devices have done with the mail about it, by login.
     #[serde(default)]
-    devices: BTreeMap<String, Device>,
+    devices: BTreeMap<String, DeviceMarks>,
 }
 
 /// What a device has done with the mail about an event.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Device {
+pub(super) struct DeviceMarks {
     /// When the device first retrieved the mail, in seconds since 1970.
     #[serde(default)]
     pub(super) retrieved: Option<u32>,
@@ -45,13 +45,13 @@ impl Record {
     }
 
     /// What the device of `login` has done with the mail.
-    pub(super) fn device(&self, login: &str) -> Device {
+    pub(super) fn marks(&self, login: &str) -> DeviceMarks {
         self.devices.get(login).copied().unwrap_or_default()
     }
 
-    /// This record, with `device` as what the device of `login` has done.
-    pub(super) fn with_device(mut self, login: &str, device: Device) -> Self {
-        self.devices.insert(login.to_owned(), device);
+    /// This record, with `marks` as what the device of `login` has done.
+    pub(super) fn with_marks(mut self, login: &str, marks: DeviceMarks) -> Self {
+        self.devices.insert(login.to_owned(), marks);
         self
     }
 
@@ -197,9 +197,9 @@ impl Book {
     }
 
     /// Notes what a device has done with the mail about an event. Does nothing if the open event has another id.
-    pub(super) fn set_device(&mut self, key: &EventKey, id: &str, login: &str, device: Device) {
+    pub(super) fn set_marks(&mut self, key: &EventKey, id: &str, login: &str, marks: DeviceMarks) {
         if let Some(record) = self.records.get_mut(key).filter(|record| record.id() == id) {
-            record.devices.insert(login.to_owned(), device);
+            record.devices.insert(login.to_owned(), marks);
         }
     }
 
@@ -321,14 +321,14 @@ mod tests {
         let told = EventKey::login("b");
         let id = book.get(&told).unwrap().id();
         book.note_told(&told, &id);
-        let device = Device {
+        let marks = DeviceMarks {
             retrieved: Some(7),
             is_deleted: true,
         };
         let ending = ending().key;
         let id = book.get(&ending).unwrap().id();
-        book.set_device(&ending, "another", "fax", device);
-        book.set_device(&ending, &id, "pbx", device);
+        book.set_marks(&ending, "another", "fax", marks);
+        book.set_marks(&ending, &id, "pbx", marks);
         let mut kept: Vec<_> = saved(&mut book)
             .into_iter()
             .map(|(name, record)| (name, record.unwrap()))
@@ -339,8 +339,8 @@ mod tests {
         let again = Book::new(kept.clone(), true);
         assert_eq!(again.records, book.records);
         assert_eq!(subjects(&again), ["a", "home/eva"], "the oldest first");
-        assert_eq!(again.consent_of("pbx").unwrap().device("pbx"), device);
-        assert_eq!(again.consent_of("pbx").unwrap().device("fax"), Device::default());
+        assert_eq!(again.consent_of("pbx").unwrap().marks("pbx"), marks);
+        assert_eq!(again.consent_of("pbx").unwrap().marks("fax"), DeviceMarks::default());
         assert!(Book::new(kept, false).next_unsent().is_none(), "nobody to send to");
         book.mend(&told);
         assert_eq!(saved(&mut book), [("login-failing b".into(), None)]);

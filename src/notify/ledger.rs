@@ -8,7 +8,7 @@ use std::{
 use tokio::sync::Notify;
 
 use super::{
-    book::{Book, Device, Record},
+    book::{Book, DeviceMarks, Record},
     event::{Event, EventKey, EventKind},
 };
 use crate::state::{StateStore, Unavailable, now};
@@ -79,21 +79,21 @@ impl Ledger {
 
     /// Notes what a device has done with the mail about an event. After `Ok`, state holds the change. Does nothing if the event
     /// is over.
-    pub(super) async fn change_device(
+    pub(super) async fn change_marks(
         &self,
         key: &EventKey,
         id: &str,
         login: &str,
-        change: impl FnOnce(&mut Device),
+        change: impl FnOnce(&mut DeviceMarks),
     ) -> Result<(), Unavailable> {
         let _turn = self.saving.lock().await;
         let record = self.look(|book| book.get(key).filter(|record| record.id() == id).cloned());
         let Some(record) = record else { return Ok(()) };
-        let mut device = record.device(login);
-        change(&mut device);
-        let record = record.with_device(login, device);
+        let mut marks = record.marks(login);
+        change(&mut marks);
+        let record = record.with_marks(login, marks);
         self.store.set_notice(&key.to_string(), Some(&record.encode())).await?;
-        self.book().set_device(key, id, login, device);
+        self.book().set_marks(key, id, login, marks);
         Ok(())
     }
 

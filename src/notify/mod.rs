@@ -212,7 +212,7 @@ impl Notices {
     pub async fn mail_for(&self, login: &str) -> Option<Mail> {
         let desk = self.0.as_ref().filter(|desk| desk.has_mail)?;
         let record = desk.ledger.look(|book| book.consent_of(login).cloned())?;
-        if record.device(login).is_deleted {
+        if record.marks(login).is_deleted {
             return None;
         }
         // Somebody may have signed in since the last review.
@@ -230,7 +230,7 @@ impl Notices {
         let Mail { key, id, login, .. } = mail;
         let deleting = desk
             .ledger
-            .change_device(key, id, login, |device| device.is_deleted = true);
+            .change_marks(key, id, login, |marks| marks.is_deleted = true);
         deleting.await.inspect_err(|_| self.state_failed())
     }
 
@@ -238,8 +238,8 @@ impl Notices {
     pub async fn note_retrieved(&self, mail: &Mail) -> Result<(), Unavailable> {
         let Some(desk) = &self.0 else { return Ok(()) };
         let Mail { key, id, login, .. } = mail;
-        let noting = desk.ledger.change_device(key, id, login, |device| {
-            device.retrieved.get_or_insert_with(now);
+        let noting = desk.ledger.change_marks(key, id, login, |marks| {
+            marks.retrieved.get_or_insert_with(now);
         });
         noting.await.inspect_err(|_| self.state_failed())
     }

@@ -245,10 +245,10 @@ mod tests {
         let key = EventKey::state();
         let id = ledger.next_unsent().unwrap().id();
         let kept = ledger
-            .change_device(&key, &id, "pbx", |device| device.is_deleted = true)
+            .change_marks(&key, &id, "pbx", |marks| marks.is_deleted = true)
             .await;
         assert!(kept.is_err() && ledger.save().await.is_err());
-        let is_deleted = |book: &Book| book.get(&key).unwrap().device("pbx").is_deleted;
+        let is_deleted = |book: &Book| book.get(&key).unwrap().marks("pbx").is_deleted;
         assert!(!ledger.look(is_deleted), "what is not kept has not happened");
     }
 
