@@ -144,7 +144,7 @@ impl Notices {
         desk.tasks.close();
         desk.tasks.wait().await;
         let is_saved = desk.ledger.save().await.is_ok() && desk.is_kept;
-        desk.ledger.look(|book| {
+        desk.ledger.read(|book| {
             for record in book.unsent().filter(|_| !is_saved) {
                 let event = &record.event;
                 tracing::error!(event = %event.key.kind, text = event.text, "a notice was not sent");
@@ -156,9 +156,9 @@ impl Notices {
     pub fn login_succeeded(&self, tried: Tried<'_>) {
         let Some(desk) = self.for_webhook() else { return };
         desk.failing().note_success(tried);
-        desk.ledger.mend(&EventKey::login(tried.login));
+        desk.ledger.resolve(&EventKey::login(tried.login));
         if let Some(upstream) = tried.upstream {
-            desk.ledger.mend(&EventKey::upstream(upstream));
+            desk.ledger.resolve(&EventKey::upstream(upstream));
         }
     }
 
@@ -196,7 +196,7 @@ impl Notices {
     /// Notes that the upstream has delivered a message: an event about this message is over.
     pub fn message_delivered(&self, mailbox: &MailboxName, message: (u64, Uid)) {
         if let Some(desk) = self.for_webhook() {
-            desk.ledger.mend(&EventKey::message(mailbox, message));
+            desk.ledger.resolve(&EventKey::message(mailbox, message));
         }
     }
 
@@ -211,7 +211,7 @@ impl Notices {
     /// The mail about an event in the maildrop of `login` (as [`crate::types::canonical`] writes it), if there is one now.
     pub async fn mail_for(&self, login: &str) -> Option<Mail> {
         let desk = self.0.as_ref().filter(|desk| desk.has_mail)?;
-        let record = desk.ledger.look(|book| book.consent_of(login).cloned())?;
+        let record = desk.ledger.read(|book| book.consent_of(login).cloned())?;
         if record.marks(login).is_deleted {
             return None;
         }
@@ -219,7 +219,7 @@ impl Notices {
         if desk.review.is_still_ending(&record).await {
             Some(Mail::of_consent(&record, login, desk.review.page()))
         } else {
-            desk.ledger.mend(&record.event.key);
+            desk.ledger.resolve(&record.event.key);
             None
         }
     }

@@ -140,15 +140,15 @@ impl Review {
     /// Checks whether state can be written. `has_failed`: state could not be read or written since the last review.
     pub(super) async fn state(&self, ledger: &Ledger, has_failed: bool) {
         let key = EventKey::state();
-        let is_known = ledger.look(|book| book.get(&key).is_some());
+        let is_known = ledger.read(|book| book.get(&key).is_some());
         // A write is tried only after a failure, so that an idle gateway lets its disk sleep.
-        let has_failed = has_failed || self.store.has_failed() || !ledger.look(|book| book.is_saved());
+        let has_failed = has_failed || self.store.has_failed() || !ledger.read(|book| book.is_saved());
         let is_writable = !(has_failed || is_known) || (ledger.can_write().await && ledger.save().await.is_ok());
         let tokens = self.store.tokens_unwritable_since().await;
         if !is_writable || tokens != Ok(None) {
             ledger.raise(Event::state_failing());
         } else if is_known {
-            ledger.mend(&key);
+            ledger.resolve(&key);
         }
     }
 }
@@ -239,7 +239,7 @@ mod tests {
         let review = Review::new(Tokens::none(), broken, Duration::ZERO, None);
         for _ in 0..2 {
             review.state(&ledger, true).await;
-            let kinds: Vec<_> = ledger.look(|book| book.unsent().map(|record| record.event.key.kind).collect());
+            let kinds: Vec<_> = ledger.read(|book| book.unsent().map(|record| record.event.key.kind).collect());
             assert_eq!(kinds, [EventKind::StateFailing]);
         }
         let key = EventKey::state();
@@ -249,7 +249,7 @@ mod tests {
             .await;
         assert!(kept.is_err() && ledger.save().await.is_err());
         let is_deleted = |book: &Book| book.get(&key).unwrap().marks("pbx").is_deleted;
-        assert!(!ledger.look(is_deleted), "what is not kept has not happened");
+        assert!(!ledger.read(is_deleted), "what is not kept has not happened");
     }
 
     #[tokio::test]
@@ -287,7 +287,7 @@ mod tests {
                 year => write(year),
             }
             review.certificates(&ledger, &files).await;
-            assert_eq!(ledger.look(|book| book.unsent().count()), expected, "{year}");
+            assert_eq!(ledger.read(|book| book.unsent().count()), expected, "{year}");
         }
         let text = ledger.next_unsent().unwrap().event.text;
         assert!(
