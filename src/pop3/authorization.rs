@@ -19,7 +19,7 @@ use crate::{
     accounts::{Account, Attempt, Denied, Response, Signature},
     config::Secret,
     maildrop::{Error, Maildrop, Reason, Refusal},
-    notify::{Fault, Tried},
+    notify::{Fault, TriedLogin},
     telemetry::trace::{self, Side},
 };
 
@@ -319,8 +319,8 @@ fn note_failure<S>(session: &Session<S>, login: &[u8], account: Option<&Account>
     }
 }
 
-fn tried<'a, S>(session: &Session<S>, login: &'a str, account: Option<&'a Account>) -> Tried<'a> {
-    Tried {
+fn tried<'a, S>(session: &Session<S>, login: &'a str, account: Option<&'a Account>) -> TriedLogin<'a> {
+    TriedLogin {
         login,
         upstream: account.map(|account| account.upstream.name.as_str()),
         peer: session.summary.address(),
