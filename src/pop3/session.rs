@@ -95,7 +95,7 @@ pub(super) struct Session<S> {
 
 /// When and where in the output a command began.
 #[derive(Debug)]
-pub(super) struct Begun {
+pub(super) struct CommandStart {
     at: Instant,
     position: u64,
 }
@@ -289,15 +289,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     }
 
     /// Notes when and where in the output a command begins. Call this before it is carried out.
-    pub(super) fn begin(&self) -> Begun {
-        Begun {
+    pub(super) fn begin(&self) -> CommandStart {
+        CommandStart {
             at: Instant::now(),
             position: self.connection.position(),
         }
     }
 
     /// Records a command in the metrics, in a trace and in the log: its verb, never its arguments.
-    pub(super) fn record(&self, verb: &'static str, ok: bool, begun: &Begun) {
+    pub(super) fn record(&self, verb: &'static str, ok: bool, begun: &CommandStart) {
         metrics().command(verb, ok);
         let octets = self.connection.position() - begun.position;
         // A message may be no longer than a line, and is noted all the same.
