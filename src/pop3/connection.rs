@@ -91,7 +91,7 @@ pub(super) struct Connection<S> {
     /// Whether something is written that the stream may still hold.
     unflushed: bool,
     /// How many octets were written when the device last sent something new.
-    heard: u64,
+    acknowledged: u64,
     /// The device has logged in.
     is_trusted: bool,
     idle: Duration,
@@ -115,7 +115,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             sent: 0,
             total: 0,
             unflushed: false,
-            heard: 0,
+            acknowledged: 0,
             is_trusted: false,
             idle,
             patience: PATIENCE,
@@ -188,7 +188,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             let deadline = *deadline.get_or_insert_with(|| Instant::now() + self.idle);
             self.more(deadline).await?;
             if !self.eof {
-                self.heard = self.total;
+                self.acknowledged = self.total;
                 self.patience = PATIENCE;
             }
         }
@@ -196,8 +196,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Whether the device has sent something since everything that is gathered so far was sent. That a socket accepted
     /// the octets proves nothing. But a device that goes on has received what it waited for, unless it pipelines.
-    pub(super) fn is_heard(&self) -> bool {
-        self.heard == self.position()
+    pub(super) fn is_acknowledged(&self) -> bool {
+        self.acknowledged == self.position()
     }
 
     /// The buffer of what is to be sent. A caller that fills it calls [`Self::send_blocks`] now and then.
