@@ -7,9 +7,9 @@ use tokio::time::Instant;
 
 use super::{pause::Pause, slots::TrustLevel};
 
-/// The first pause if the server does not say how long. Each further one is twice as long, up to [`LONGEST_UNSAID`].
+/// The first pause if the server does not say how long. Each further one is twice as long, up to [`LONGEST_UNSPECIFIED`].
 const FIRST: Duration = Duration::from_secs(30);
-const LONGEST_UNSAID: Duration = Duration::from_secs(4 * 60);
+const LONGEST_UNSPECIFIED: Duration = Duration::from_secs(4 * 60);
 /// The longest pause, even if the server asks for more: a device should find out within its next polls that the
 /// upstream works again.
 const LONGEST: Duration = Duration::from_secs(10 * 60);
@@ -28,7 +28,7 @@ pub(super) struct Backoff(DashMap<(TrustLevel, String), Wait>);
 struct Wait {
     until: Instant,
     /// How long the last pause was for which the server gave no length.
-    unsaid: Option<Duration>,
+    unspecified: Option<Duration>,
 }
 
 impl Wait {
@@ -68,15 +68,17 @@ impl Backoff {
         }
         let mut wait = self.0.entry(key).or_insert_with(|| Wait {
             until: Instant::now(),
-            unsaid: None,
+            unspecified: None,
         });
         let length = match pause {
             Pause::For(suggested) => suggested.min(LONGEST),
             // The server may ask several logins at once for a pause: that counts as one time.
-            Pause::Unsaid if wait.left().is_some() => return,
-            Pause::Unsaid => {
-                let length = wait.unsaid.map_or(FIRST, |last| (2 * last).min(LONGEST_UNSAID));
-                *wait.unsaid.insert(length)
+            Pause::Unspecified if wait.left().is_some() => return,
+            Pause::Unspecified => {
+                let length = wait
+                    .unspecified
+                    .map_or(FIRST, |last| (2 * last).min(LONGEST_UNSPECIFIED));
+                *wait.unspecified.insert(length)
             }
         };
         wait.until = wait.until.max(Instant::now() + length);
@@ -107,7 +109,7 @@ mod tests {
         assert_eq!(seconds(&backoff), Some(299));
         assert_eq!(backoff.left("ida", TrustLevel::Proven), None, "each user for itself");
         backoff.begin("eva", TrustLevel::Proven, Pause::For(Duration::from_secs(1)));
-        backoff.begin("eva", TrustLevel::Proven, Pause::Unsaid);
+        backoff.begin("eva", TrustLevel::Proven, Pause::Unspecified);
         assert_eq!(seconds(&backoff), Some(299), "never shorter");
         advance(Duration::from_secs(300)).await;
         assert_eq!(seconds(&backoff), None);
@@ -121,17 +123,17 @@ mod tests {
     async fn longer_each_time_until_it_is_over() {
         let backoff = Backoff::default();
         for length in [30, 60, 120, 240, 240] {
-            backoff.begin("eva", TrustLevel::Proven, Pause::Unsaid);
-            backoff.begin("eva", TrustLevel::Proven, Pause::Unsaid);
+            backoff.begin("eva", TrustLevel::Proven, Pause::Unspecified);
+            backoff.begin("eva", TrustLevel::Proven, Pause::Unspecified);
             assert_eq!(seconds(&backoff), Some(length));
             advance(Duration::from_secs(length)).await;
             assert_eq!(seconds(&backoff), None);
         }
         backoff.end("eva");
-        backoff.begin("eva", TrustLevel::Proven, Pause::Unsaid);
+        backoff.begin("eva", TrustLevel::Proven, Pause::Unspecified);
         assert_eq!(seconds(&backoff), Some(30), "forgotten on success");
         advance(Duration::from_secs(30) + LONGEST).await;
-        backoff.begin("ida", TrustLevel::Proven, Pause::Unsaid);
+        backoff.begin("ida", TrustLevel::Proven, Pause::Unspecified);
         assert_eq!(backoff.0.len(), 1, "what is long past is forgotten too");
     }
 
@@ -139,7 +141,7 @@ mod tests {
     async fn a_pause_that_guesses_bring_about_is_theirs() {
         let backoff = Backoff::default();
         let left = |trust| backoff.left("eva", trust).map(|left| left.as_secs());
-        backoff.begin("eva", TrustLevel::Guess, Pause::Unsaid);
+        backoff.begin("eva", TrustLevel::Guess, Pause::Unspecified);
         assert_eq!((left(TrustLevel::Guess), left(TrustLevel::Proven)), (Some(30), None));
         backoff.end("eva");
         assert_eq!(left(TrustLevel::Guess), Some(30), "the owner's success does not end it");
@@ -158,11 +160,11 @@ mod tests {
         for number in 0..PAUSES {
             let wait = Wait {
                 until: Instant::now() + FIRST,
-                unsaid: None,
+                unspecified: None,
             };
             backoff.0.insert((TrustLevel::Guess, number.to_string()), wait);
         }
-        backoff.begin("one too many", TrustLevel::Guess, Pause::Unsaid);
+        backoff.begin("one too many", TrustLevel::Guess, Pause::Unspecified);
         assert_eq!(backoff.0.len(), PAUSES);
         backoff.begin("7", TrustLevel::Guess, Pause::For(LONGEST));
         assert_eq!(

@@ -217,7 +217,7 @@ impl Completion {
         let is_throttled = ["THROTTLED", "OVERQUOTA"]
             .iter()
             .any(|known| code.eq_ignore_ascii_case(known));
-        Pause::of(&self.text).or(is_throttled.then_some(Pause::Unsaid))
+        Pause::of(&self.text).or(is_throttled.then_some(Pause::Unspecified))
     }
 
     /// Whether the text says that the login was right, but leads to no mailbox. Exchange says so of a user without a
@@ -450,18 +450,18 @@ mod tests {
             ),
             (
                 "BAD Request is throttled. Suggested Backoff Time: long",
-                Some(Pause::Unsaid),
+                Some(Pause::Unspecified),
             ),
             (
                 "NO [ALERT] Too many simultaneous connections. (Failure)",
-                Some(Pause::Unsaid),
+                Some(Pause::Unspecified),
             ),
-            ("NO [THROTTLED]", Some(Pause::Unsaid)),
+            ("NO [THROTTLED]", Some(Pause::Unspecified)),
             (
                 "NO [OVERQUOTA] Account exceeded command or bandwidth limits.",
-                Some(Pause::Unsaid),
+                Some(Pause::Unspecified),
             ),
-            ("NO [LIMIT] LOGIN Rate limit hit", Some(Pause::Unsaid)),
+            ("NO [LIMIT] LOGIN Rate limit hit", Some(Pause::Unspecified)),
             ("NO [LIMIT] too many messages in one command", None),
             ("NO [AUTHENTICATIONFAILED] Invalid credentials", None),
             ("NO Server Unavailable. 15", None),
