@@ -7,7 +7,8 @@ use tokio::time::Instant;
 
 use super::{pause::Pause, slots::TrustLevel};
 
-/// The first pause if the server does not say how long. Each further one is twice as long, up to [`LONGEST_UNSPECIFIED`].
+/// The first pause if the server does not say how long. Each further one is twice as long, up to
+/// [`LONGEST_UNSPECIFIED`].
 const FIRST: Duration = Duration::from_secs(30);
 const LONGEST_UNSPECIFIED: Duration = Duration::from_secs(4 * 60);
 /// The longest pause, even if the server asks for more: a device should find out within its next polls that the

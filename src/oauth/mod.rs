@@ -279,8 +279,8 @@ impl Tokens {
         }
     }
 
-    /// Saves `record` in place of the sealed record `followed`, and returns it sealed. If state no longer has `followed`,
-    /// returns `None` and changes nothing.
+    /// Saves `record` in place of the sealed record `followed`, and returns it sealed. If state no longer has
+    /// `followed`, returns `None` and changes nothing.
     async fn save(
         &self,
         consent: &Consent,
