@@ -17,7 +17,7 @@ use crate::{
     accounts::Account,
     config::{self, Listener},
     health,
-    imap::{self, Approach, Greeted, Line},
+    imap::{self, Approach, Greeted, Transport},
     maildrop::{self, Look, Maildrops},
 };
 
@@ -138,15 +138,20 @@ async fn connect(
     };
     let resolved = |addresses: &Vec<SocketAddr>| words::addresses(upstream, addresses);
     let addresses = chart.imap_step(name, approach.resolve(), &failed, resolved).await?;
-    let line = open(approach, addresses, &failed, chart).await?;
-    let line = if approach.begins_with_tls() {
+    let transport = open(approach, addresses, &failed, chart).await?;
+    let transport = if approach.begins_with_tls() {
         let agreed = |(_, agreement): &(_, _)| words::agreement(agreement);
-        chart.imap_step("TLS", approach.secure(line), &failed, agreed).await?.0
+        chart
+            .imap_step("TLS", approach.secure(transport), &failed, agreed)
+            .await?
+            .0
     } else {
-        line
+        transport
     };
     let said = |_: &_| Outcome::passed("the server greets, and tells what it can do");
-    let greeted = chart.imap_step("greeting", approach.greet(line), &failed, said).await?;
+    let greeted = chart
+        .imap_step("greeting", approach.greet(transport), &failed, said)
+        .await?;
     if !approach.has_start_tls() {
         return Some(greeted);
     }
@@ -164,18 +169,18 @@ async fn open(
     addresses: Vec<SocketAddr>,
     failed: impl Fn(imap::Error) -> maildrop::Error,
     chart: &mut Chart<'_>,
-) -> Option<Line> {
+) -> Option<Transport> {
     let attempts = addresses.into_iter().map(|address| async move {
         let begun = Instant::now();
         (address, approach.open(address).await, begun.elapsed())
     });
     let attempts = join_all(attempts).await;
     let is_reached = attempts.iter().any(|(_, opened, _)| opened.is_ok());
-    let mut line = None;
+    let mut transport = None;
     for (address, opened, took) in attempts {
         let step = match opened {
             Ok(opened) => {
-                line.get_or_insert(opened);
+                transport.get_or_insert(opened);
                 Step::new(format!("TCP {address}"), took, Outcome::passed("connected"))
             }
             Err(error) => {
@@ -186,7 +191,7 @@ async fn open(
         };
         chart.note(step);
     }
-    line
+    transport
 }
 
 #[cfg(test)]

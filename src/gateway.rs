@@ -32,7 +32,7 @@ use crate::{
     config::{Config, UpstreamTls},
     maildrop::SetupError,
     notify, oauth,
-    pop3::listener::{Gate, Sessions},
+    pop3::listener::{Gate, SessionControl},
     proofs::RandomUnavailable,
     sign_in::SignIns,
     state::{self, StateStore},
@@ -47,7 +47,7 @@ use crate::{
 pub struct Gateway {
     state: Arc<dyn StateStore>,
     gate: Gate,
-    sessions: Sessions,
+    sessions: SessionControl,
     /// Locked by the task that changes the listeners: a reload, or the end.
     listeners: Arc<Mutex<Listeners>>,
     site: Option<Site>,
@@ -72,7 +72,7 @@ impl Gateway {
         let listeners = Arc::new(Mutex::new(listeners));
         let configured = Arc::new(configured);
         let current = watch::Sender::new(configured.clone());
-        let sessions = Sessions::default();
+        let sessions = SessionControl::default();
         let site = match &configured.config.web {
             Some(web) => {
                 let address = web.address;
@@ -191,7 +191,7 @@ impl Gateway {
             service,
         } = &*self.current();
         let deadline = Instant::now() + config.limits.drain;
-        let Sessions {
+        let SessionControl {
             tasks,
             drain_over,
             abort,

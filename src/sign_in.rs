@@ -7,7 +7,7 @@ use crate::{
     accounts::Account,
     config::{self, Credential, MaildropOptions, SignInOptions},
     maildrop::{self, Maildrops, Refusal},
-    oauth::{self, Issued, Outcome, Status, Tokens},
+    oauth::{self, ConsentStatus, Issued, KeepOutcome, Tokens},
     state::{Consent, MemoryStore},
     types::Octets,
 };
@@ -69,23 +69,23 @@ pub struct SignedIn {
     /// How much the maildrop holds.
     pub opened: Opened,
     /// Whether the new tokens are kept.
-    pub outcome: Outcome,
+    pub outcome: KeepOutcome,
     /// Scopes that the provider did not grant.
     pub missing: Vec<String>,
     /// The status of the consent after the sign-in.
-    pub status: Status,
+    pub status: ConsentStatus,
 }
 
 impl SignedIn {
     /// Sentences about what else the person should know.
     pub fn remarks(&self) -> Vec<String> {
         let mut remarks = Vec::new();
-        if self.outcome == Outcome::Old {
+        if self.outcome == KeepOutcome::Old {
             remarks.push(
                 "The provider gave no refresh token this time: the earlier consent, which has one, stays.".to_owned(),
             );
         }
-        if self.outcome == Outcome::Unwritten {
+        if self.outcome == KeepOutcome::Unwritten {
             remarks.push(
                 "The consent cannot be written (is the disk full?): it is tried again until popgate ends.".to_owned(),
             );

@@ -26,7 +26,7 @@ use tokio_rustls::{
 
 use tokio_util::either::Either;
 
-use self::trust::{Named, Trust};
+use self::trust::{Pinned, Trust};
 pub use self::{
     acceptor::{AcceptError, Acceptor, Agreed},
     buffered::Buffered,
@@ -163,11 +163,11 @@ fn trust(ca_file: Option<&Path>, fingerprint: Option<Fingerprint>) -> Result<Arc
             _ => {}
         }
     }
-    let named = match fingerprint {
-        Some(fingerprint) => Named::Only(fingerprint),
-        None => Named::Besides(own),
+    let pinned = match fingerprint {
+        Some(fingerprint) => Pinned::Only(fingerprint),
+        None => Pinned::Besides(own),
     };
-    let trust = Trust::new(roots, named, &provider());
+    let trust = Trust::new(roots, pinned, &provider());
     trust
         .map(Arc::new)
         .map_err(|error| rejected(ca_file, rustls::Error::General(error.to_string())))

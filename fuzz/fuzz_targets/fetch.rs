@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use popgate::imap::fetch::{Fetch, Step};
+use popgate::imap::fetch::{Fetch, ParseStop};
 
 fuzz_target!(|segments: Vec<&[u8]>| {
     let mut fetch = Fetch::default();
@@ -10,13 +10,13 @@ fuzz_target!(|segments: Vec<&[u8]>| {
         let mut rest = segment;
         loop {
             match fetch.parse(rest) {
-                Ok(Step::Inline { content, rest: at, .. }) => {
+                Ok(ParseStop::Inline { content, rest: at, .. }) => {
                     assert!(at <= rest.len());
                     assert!(content.is_none_or(|content| content.len() <= rest.len()));
                     rest = &rest[at..];
                 }
-                Ok(Step::Literal(..)) => break,
-                Ok(Step::End) => return assert!(fetch.uid.is_none_or(|uid| uid.0 > 0)),
+                Ok(ParseStop::Literal(..)) => break,
+                Ok(ParseStop::End) => return assert!(fetch.uid.is_none_or(|uid| uid.0 > 0)),
                 Err(_) => return,
             }
         }

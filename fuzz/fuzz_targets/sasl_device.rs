@@ -2,11 +2,11 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use popgate::pop3::{command::Mechanism, fuzzing::read_responses};
+use popgate::pop3::{command::DeviceMechanism, fuzzing::read_responses};
 
 fuzz_target!(|input: (u8, &[u8], &[u8])| {
     let (mechanism, first, second) = input;
-    let mechanism = Mechanism::ALL[usize::from(mechanism) % Mechanism::ALL.len()];
+    let mechanism = DeviceMechanism::ALL[usize::from(mechanism) % DeviceMechanism::ALL.len()];
     for (first, second) in [(first, second), (&encoded(first), &encoded(second))] {
         if let Some(login) = read_responses(mechanism, first, second, &vec![7; 32]) {
             assert!(!login.is_empty());

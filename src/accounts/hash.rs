@@ -8,7 +8,7 @@ use argon2::{
     password_hash::{Error, PasswordHasher, PasswordVerifier, phc::PasswordHash},
 };
 
-use super::queue::{Queue, Turn};
+use super::queue::{Queue, QueuePermit};
 use crate::{
     config::Secret,
     proofs::{KeyedHash, RandomUnavailable, Recent, Tag},
@@ -64,11 +64,11 @@ impl Hashing {
         let is_right = match self.known(&tag) {
             Some(is_right) => is_right,
             None => {
-                let turn = self.queue.turn(asker.address, asker.is_suspect).await;
+                let permit = self.queue.acquire(asker.address, asker.is_suspect).await;
                 // Another session of the same device may have verified the same secret while this one waited.
                 match self.known(&tag) {
                     Some(is_right) => is_right,
-                    None => compute(hash, secret, turn).await,
+                    None => compute(hash, secret, permit).await,
                 }
             }
         };
@@ -83,10 +83,10 @@ impl Hashing {
     }
 }
 
-async fn compute(hash: Arc<str>, secret: Secret, turn: Turn) -> bool {
-    // The computation goes on if the session is dropped meanwhile, so it holds the turn.
+async fn compute(hash: Arc<str>, secret: Secret, permit: QueuePermit) -> bool {
+    // The computation goes on if the session is dropped meanwhile, so it holds the permit.
     let verification = tokio::task::spawn_blocking(move || {
-        let _turn = turn;
+        let _permit = permit;
         let parsed = PasswordHash::new(&hash);
         parsed.is_ok_and(|parsed| Argon2::default().verify_password(secret.expose(), &parsed).is_ok())
     });
@@ -159,17 +159,17 @@ mod tests {
         let hash: Arc<str> = hash_password(&"own".into()).unwrap().into();
         let hashing = Hashing::new(LASTS).unwrap();
         let address = [10, 0, 0, 1].into();
-        let turns = [
-            hashing.queue.turn(address, false).await,
-            hashing.queue.turn(address, false).await,
+        let permits = [
+            hashing.queue.acquire(address, false).await,
+            hashing.queue.acquire(address, false).await,
         ];
         for number in 0..100 {
             let secret = number.to_string();
             let verification = hashing.verify(hash.clone(), secret.as_str().into(), asker("pbx"));
             assert!(verification.now_or_never().is_none());
         }
-        drop(turns);
-        let turn = hashing.queue.turn(address, false).now_or_never();
-        assert!(turn.is_some(), "nobody waits any more");
+        drop(permits);
+        let permit = hashing.queue.acquire(address, false).now_or_never();
+        assert!(permit.is_some(), "nobody waits any more");
     }
 }

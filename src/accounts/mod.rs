@@ -124,7 +124,7 @@ pub struct Accounts {
     /// The `folder_separator`s of `local`, each once, longer ones first.
     separators: Vec<String>,
     /// The patterns of `[[account]]` and of `logins`, the most specific first.
-    patterns: Vec<(Pattern, Target)>,
+    patterns: Vec<(Pattern, PatternTarget)>,
     lasting: Lasting,
     /// The hash that is verified if a login has none, so that the time of a refusal does not reveal which logins exist.
     decoy: Option<Arc<str>>,
@@ -142,12 +142,12 @@ struct Lasting {
 
 #[derive(Debug)]
 struct Local {
-    secret: Known,
+    secret: StoredSecret,
     account: Account,
 }
 
 #[derive(Debug)]
-enum Known {
+enum StoredSecret {
     Password(Secret),
     Hash(Arc<str>),
     File(Arc<PasswordsFile>),
@@ -155,14 +155,14 @@ enum Known {
 
 /// What a login that matches a pattern resolves to.
 #[derive(Debug)]
-enum Target {
+enum PatternTarget {
     /// An upstream that verifies the password.
     Forwarded(Arc<config::Upstream>),
     /// An `[[account]]` that is a rule for many mailboxes.
     Rule(Local),
 }
 
-impl Target {
+impl PatternTarget {
     fn policy(&self) -> &Arc<Policy> {
         match self {
             Self::Forwarded(upstream) => &upstream.maildrop,
@@ -183,11 +183,11 @@ impl Local {
     fn new(account: &config::Account) -> Self {
         Self {
             secret: match &account.secret {
-                LocalSecret::Password(password) => Known::Password(password.clone()),
-                LocalSecret::Hash(hash) => Known::Hash(hash.as_str().into()),
+                LocalSecret::Password(password) => StoredSecret::Password(password.clone()),
+                LocalSecret::Hash(hash) => StoredSecret::Hash(hash.as_str().into()),
                 LocalSecret::File(path) => {
                     let default_domain = account.upstream.default_domain.clone();
-                    Known::File(Arc::new(PasswordsFile::new(path.clone(), default_domain)))
+                    StoredSecret::File(Arc::new(PasswordsFile::new(path.clone(), default_domain)))
                 }
             },
             account: Account::from(account),
@@ -220,22 +220,22 @@ impl Local {
 }
 
 /// The account, rule or upstream that a login resolves to, and the folder that the device named in it.
-struct Meant<'a> {
+struct ResolvedLogin<'a> {
     /// The login without a folder.
     login: Cow<'a, str>,
     /// The folder that the login names; its name may be empty.
     folder: Option<&'a str>,
-    mailbox: Owner<'a>,
+    owner: LoginOwner<'a>,
 }
 
 /// Who decides about a login: an `[[account]]`, an `[[account]]` whose login is a pattern, or an upstream.
-enum Owner<'a> {
+enum LoginOwner<'a> {
     Local(&'a Local),
     Rule(&'a Local),
     Forwarded(&'a Arc<config::Upstream>),
 }
 
-impl Meant<'_> {
+impl ResolvedLogin<'_> {
     /// The account of a login that is forwarded to `upstream` with `secret`. Its policy does not have the named folder yet.
     fn forwarded(&self, upstream: &Arc<config::Upstream>, secret: Secret) -> Account {
         Account {
@@ -293,10 +293,10 @@ impl Accounts {
             .collect();
         let default_domains = options.upstreams.iter();
         let default_domains = default_domains.filter_map(|upstream| upstream.default_domain.clone());
-        let rules = own(true).map(|account| (Pattern::new(&account.login), Target::Rule(Local::new(account))));
+        let rules = own(true).map(|account| (Pattern::new(&account.login), PatternTarget::Rule(Local::new(account))));
         let forwarded = options.upstreams.iter().flat_map(|upstream| {
             let logins = upstream.logins.iter();
-            logins.map(|login| (Pattern::new(login), Target::Forwarded(upstream.clone())))
+            logins.map(|login| (Pattern::new(login), PatternTarget::Forwarded(upstream.clone())))
         });
         let mut patterns: Vec<_> = rules.chain(forwarded).collect();
         patterns.sort_by_key(|(pattern, _)| pattern.rank());
@@ -307,13 +307,13 @@ impl Accounts {
         separators.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
         separators.dedup();
         let rules = patterns.iter().filter_map(|(_, target)| match target {
-            Target::Rule(rule) => Some(rule),
-            Target::Forwarded(_) => None,
+            PatternTarget::Rule(rule) => Some(rule),
+            PatternTarget::Forwarded(_) => None,
         });
         let decoy = local.values().chain(rules).find_map(|local| match &local.secret {
-            Known::Hash(hash) => Some(hash.clone()),
-            Known::File(file) => file.any().map(Arc::from),
-            Known::Password(_) => None,
+            StoredSecret::Hash(hash) => Some(hash.clone()),
+            StoredSecret::File(file) => file.any().map(Arc::from),
+            StoredSecret::Password(_) => None,
         });
         let policies = local.values().map(|local| &local.account.policy);
         let expires: BTreeSet<Expire> = policies
@@ -341,10 +341,10 @@ impl Accounts {
     /// The account of `login` with the folder of `mailbox`, if its upstream credential is in the configuration. `None` for any
     /// other login, and if `login` does not lead to `mailbox`.
     pub fn stored(&self, login: &str, mailbox: &MailboxName) -> Option<Account> {
-        let account = match self.meant(login.as_bytes())?.mailbox {
-            Owner::Local(local) if local.account.login == login => local.account.clone(),
-            Owner::Rule(rule) => rule.of(login),
-            Owner::Local(_) | Owner::Forwarded(_) => return None,
+        let account = match self.resolve(login.as_bytes())?.owner {
+            LoginOwner::Local(local) if local.account.login == login => local.account.clone(),
+            LoginOwner::Rule(rule) => rule.of(login),
+            LoginOwner::Local(_) | LoginOwner::Forwarded(_) => return None,
         };
         let folder = mailbox.folder.as_str();
         let policy = if account.policy.folders.iter().any(|own| own == folder) {
@@ -362,8 +362,8 @@ impl Accounts {
     pub fn known(&self) -> Vec<Account> {
         let mut known: Vec<_> = self.local.values().map(|local| local.account.clone()).collect();
         for (pattern, target) in &self.patterns {
-            if let Target::Rule(rule) = target
-                && let Known::File(file) = &rule.secret
+            if let PatternTarget::Rule(rule) = target
+                && let StoredSecret::File(file) = &rule.secret
             {
                 let logins = file.logins();
                 let own = logins
@@ -380,22 +380,22 @@ impl Accounts {
     /// Resolves `login` for the operator: the secret of an `[[account]]` is not needed. `secret` is the password for an
     /// upstream that the login is forwarded to.
     pub async fn leads_to(&self, login: &str, secret: Option<Secret>) -> Lead {
-        let Some(meant) = self.meant(login.as_bytes()) else {
+        let Some(resolved) = self.resolve(login.as_bytes()) else {
             return Lead::Nowhere;
         };
-        let account = match meant.mailbox {
-            Owner::Local(local) => Some(local.account.clone()),
-            Owner::Rule(rule) => match &rule.secret {
-                Known::File(file) if file.hash(&meant.login).await.is_none() => None,
-                _ => Some(rule.of(&meant.login)),
+        let account = match resolved.owner {
+            LoginOwner::Local(local) => Some(local.account.clone()),
+            LoginOwner::Rule(rule) => match &rule.secret {
+                StoredSecret::File(file) if file.hash(&resolved.login).await.is_none() => None,
+                _ => Some(rule.of(&resolved.login)),
             },
-            Owner::Forwarded(upstream) => match secret {
-                Some(secret) => Some(meant.forwarded(upstream, secret)),
+            LoginOwner::Forwarded(upstream) => match secret {
+                Some(secret) => Some(resolved.forwarded(upstream, secret)),
                 None => return Lead::NeedsPassword,
             },
         };
         let with_folder = account.and_then(|account| {
-            let policy = meant.policy(&account.policy)?;
+            let policy = resolved.policy(&account.policy)?;
             Some(Account { policy, ..account })
         });
         with_folder.map_or(Lead::Nowhere, |account| Lead::Account(Box::new(account)))
@@ -408,10 +408,10 @@ impl Accounts {
     /// [`Denied::Throttled`] without verifying the secret. A login that is not valid UTF-8 or contains control characters is
     /// [`Denied::Wrong`].
     pub async fn authenticate(&self, login: &[u8], secret: Secret, peer: IpAddr) -> Result<(Account, Attempt), Denied> {
-        let meant = self.meant(login);
-        let (attempt, asker) = self.begin(login, meant.as_ref(), &secret, peer).await?;
-        let account = match &meant {
-            Some(meant) => self.verify(meant, secret, asker).await,
+        let resolved = self.resolve(login);
+        let (attempt, asker) = self.begin(login, resolved.as_ref(), &secret, peer).await?;
+        let account = match &resolved {
+            Some(resolved) => self.verify(resolved, secret, asker).await,
             None => {
                 self.spend_time(secret, asker).await;
                 None
@@ -424,31 +424,31 @@ impl Accounts {
     async fn begin<'a>(
         &self,
         login: &'a [u8],
-        meant: Option<&'a Meant<'_>>,
+        resolved: Option<&'a ResolvedLogin<'_>>,
         secret: &Secret,
         peer: IpAddr,
     ) -> Result<(Attempt, Asker<'a>), Denied> {
-        let attempt = self.lasting.throttle.begin(&counted(login, meant), secret, peer);
+        let attempt = self.lasting.throttle.begin(&counted(login, resolved), secret, peer);
         let mut attempt = attempt.ok_or(Denied::Throttled)?;
         attempt.wait().await;
         let asker = Asker {
-            login: meant.map_or(login, |meant| meant.login.as_bytes()),
+            login: resolved.map_or(login, |resolved| resolved.login.as_bytes()),
             address: network(peer),
             is_suspect: attempt.is_suspect(),
         };
         Ok((attempt, asker))
     }
 
-    fn meant<'a>(&'a self, login: &'a [u8]) -> Option<Meant<'a>> {
+    fn resolve<'a>(&'a self, login: &'a [u8]) -> Option<ResolvedLogin<'a>> {
         // SASL PLAIN separates its parts by NUL (RFC 4616 §2), so no device may send a NUL or another control character.
         let name = std::str::from_utf8(login)
             .ok()
             .filter(|name| !name.chars().any(char::is_control))?;
         if let Some(local) = self.own(name) {
-            return Some(Meant {
+            return Some(ResolvedLogin {
                 login: local.account.login.as_str().into(),
                 folder: None,
-                mailbox: Owner::Local(local),
+                owner: LoginOwner::Local(local),
             });
         }
         for separator in &self.separators {
@@ -456,10 +456,10 @@ impl Accounts {
                 && let Some(local) = self.own(&login)
                 && local.account.policy.folder_separator.as_ref() == Some(separator)
             {
-                return Some(Meant {
+                return Some(ResolvedLogin {
                     login: local.account.login.as_str().into(),
                     folder: Some(folder),
-                    mailbox: Owner::Local(local),
+                    owner: LoginOwner::Local(local),
                 });
             }
         }
@@ -473,12 +473,12 @@ impl Accounts {
             (pattern.matches(&whole) || pattern.matches(&login)).then_some((whole, folder, target))
         })?;
         // A login of an `[[account]]` is never forwarded, even if it names a folder or lacks its domain.
-        (!self.local.contains_key(&login)).then_some(Meant {
+        (!self.local.contains_key(&login)).then_some(ResolvedLogin {
             login: login.into(),
             folder,
-            mailbox: match target {
-                Target::Forwarded(upstream) => Owner::Forwarded(upstream),
-                Target::Rule(rule) => Owner::Rule(rule),
+            owner: match target {
+                PatternTarget::Forwarded(upstream) => LoginOwner::Forwarded(upstream),
+                PatternTarget::Rule(rule) => LoginOwner::Rule(rule),
             },
         })
     }
@@ -494,28 +494,28 @@ impl Accounts {
         })
     }
 
-    async fn verify(&self, meant: &Meant<'_>, secret: Secret, asker: Asker<'_>) -> Option<Account> {
-        let (known, account) = match meant.mailbox {
-            Owner::Local(local) => (&local.secret, local.account.clone()),
-            Owner::Rule(rule) => (&rule.secret, rule.of(&meant.login)),
-            Owner::Forwarded(upstream) => {
-                let account = meant.forwarded(upstream, secret);
-                let policy = meant.policy(&account.policy)?;
+    async fn verify(&self, resolved: &ResolvedLogin<'_>, secret: Secret, asker: Asker<'_>) -> Option<Account> {
+        let (known, account) = match resolved.owner {
+            LoginOwner::Local(local) => (&local.secret, local.account.clone()),
+            LoginOwner::Rule(rule) => (&rule.secret, rule.of(&resolved.login)),
+            LoginOwner::Forwarded(upstream) => {
+                let account = resolved.forwarded(upstream, secret);
+                let policy = resolved.policy(&account.policy)?;
                 return Some(Account { policy, ..account });
             }
         };
-        let right = self.is_right(known, &meant.login, secret, asker).await;
-        let policy = meant.policy(&account.policy).filter(|_| right)?;
+        let right = self.is_right(known, &resolved.login, secret, asker).await;
+        let policy = resolved.policy(&account.policy).filter(|_| right)?;
         Some(Account { policy, ..account })
     }
 
-    async fn is_right(&self, known: &Known, login: &str, secret: Secret, asker: Asker<'_>) -> bool {
+    async fn is_right(&self, known: &StoredSecret, login: &str, secret: Secret, asker: Asker<'_>) -> bool {
         let hash = match known {
-            Known::Hash(hash) => Some(hash.clone()),
-            Known::File(file) => file.hash(login).await.map(Arc::from),
+            StoredSecret::Hash(hash) => Some(hash.clone()),
+            StoredSecret::File(file) => file.hash(login).await.map(Arc::from),
             // The time of this comparison reveals the length of the password, but not its content.
-            Known::Password(known) if known.expose().ct_eq(secret.expose()).into() => return true,
-            Known::Password(_) => None,
+            StoredSecret::Password(known) if known.expose().ct_eq(secret.expose()).into() => return true,
+            StoredSecret::Password(_) => None,
         };
         match hash {
             Some(hash) => self.lasting.hashing.verify(hash, secret, asker).await,
@@ -536,15 +536,15 @@ impl Accounts {
 
 /// The name under which the throttle counts an attempt: upstream and user of a forwarded login, otherwise the login. All
 /// spellings and folders of a login have the same name, so varying them gives a device no more tries.
-fn counted<'a>(login: &'a [u8], meant: Option<&'a Meant<'_>>) -> Cow<'a, [u8]> {
-    match meant {
+fn counted<'a>(login: &'a [u8], resolved: Option<&'a ResolvedLogin<'_>>) -> Cow<'a, [u8]> {
+    match resolved {
         None => login.into(),
-        Some(Meant {
-            mailbox: Owner::Forwarded(upstream),
+        Some(ResolvedLogin {
+            owner: LoginOwner::Forwarded(upstream),
             login: user,
             ..
         }) => format!("{}\0{}", upstream.name, user.trim()).into_bytes().into(),
-        Some(meant) => meant.login.as_bytes().into(),
+        Some(resolved) => resolved.login.as_bytes().into(),
     }
 }
 

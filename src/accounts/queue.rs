@@ -21,23 +21,23 @@ pub(super) struct Queue {
 struct State {
     free: usize,
     /// The queue of addresses without failures, then that of addresses with failures.
-    lines: [Line; 2],
+    queues: [RoundRobin; 2],
 }
 
 /// The addresses that wait, in the order of their turns, and the sessions that wait at each address.
 #[derive(Debug, Default)]
-struct Line {
+struct RoundRobin {
     turns: VecDeque<IpAddr>,
     waiting: HashMap<IpAddr, VecDeque<oneshot::Sender<()>>>,
 }
 
 /// A place in use. Dropping it frees the place.
 #[derive(Debug)]
-pub(super) struct Turn(Arc<Queue>);
+pub(super) struct QueuePermit(Arc<Queue>);
 
 /// A session that waits for a place. Dropping it gives up its turn.
 #[derive(Debug)]
-struct Waiting {
+struct QueuedSession {
     queue: Arc<Queue>,
     called: oneshot::Receiver<()>,
     is_done: bool,
@@ -48,36 +48,36 @@ impl Queue {
         Arc::new(Self {
             state: Mutex::new(State {
                 free: places,
-                lines: Default::default(),
+                queues: Default::default(),
             }),
         })
     }
 
     /// Waits until it is the turn of `address`, and returns a place. If a login from this address has failed lately
     /// (`is_suspect`), addresses without failures go first.
-    pub(super) async fn turn(self: &Arc<Self>, address: IpAddr, is_suspect: bool) -> Turn {
+    pub(super) async fn acquire(self: &Arc<Self>, address: IpAddr, is_suspect: bool) -> QueuePermit {
         let mut waiting = {
             let mut state = self.lock();
             if state.free > 0 {
                 state.free -= 1;
-                return Turn(self.clone());
+                return QueuePermit(self.clone());
             }
-            Waiting {
+            QueuedSession {
                 queue: self.clone(),
-                called: state.lines[usize::from(is_suspect)].enter(address),
+                called: state.queues[usize::from(is_suspect)].enter(address),
                 is_done: false,
             }
         };
         // The queue drops the sender only after it has sent the call.
         let _ = (&mut waiting.called).await;
         waiting.is_done = true;
-        Turn(self.clone())
+        QueuePermit(self.clone())
     }
 
     /// Gives a place that is no longer used to the next session, or frees it if no session waits.
     fn release(&self) {
         let mut state = self.lock();
-        if !state.lines.iter_mut().any(Line::call) {
+        if !state.queues.iter_mut().any(RoundRobin::call) {
             state.free += 1;
         }
     }
@@ -87,7 +87,7 @@ impl Queue {
     }
 }
 
-impl Line {
+impl RoundRobin {
     fn enter(&mut self, address: IpAddr) -> oneshot::Receiver<()> {
         let (call, called) = oneshot::channel();
         let here = self.waiting.entry(address).or_default();
@@ -123,13 +123,13 @@ impl Line {
     }
 }
 
-impl Drop for Turn {
+impl Drop for QueuePermit {
     fn drop(&mut self) {
         self.0.release();
     }
 }
 
-impl Drop for Waiting {
+impl Drop for QueuedSession {
     fn drop(&mut self) {
         self.called.close();
         // The session was called, but was dropped before it was polled again: the next session gets its place.
@@ -147,26 +147,26 @@ mod tests {
 
     use super::*;
 
-    type Wait = Pin<Box<dyn Future<Output = Turn>>>;
+    type Wait = Pin<Box<dyn Future<Output = QueuePermit>>>;
 
     /// Enters the queue of `address`. All places must be in use.
     fn wait(queue: &Arc<Queue>, address: u8, is_suspect: bool) -> Wait {
         let queue = queue.clone();
-        let mut wait: Wait = Box::pin(async move { queue.turn([10, 0, 0, address].into(), is_suspect).await });
+        let mut wait: Wait = Box::pin(async move { queue.acquire([10, 0, 0, address].into(), is_suspect).await });
         assert!(wait.as_mut().now_or_never().is_none(), "there is no place");
         wait
     }
 
     /// Frees `first` and then each place that was given out; returns the addresses in the order in which they got a place.
-    fn order(first: Turn, mut waits: Vec<(u8, Wait)>) -> Vec<u8> {
-        let (mut order, mut turn) = (Vec::new(), Some(first));
+    fn order(first: QueuePermit, mut waits: Vec<(u8, Wait)>) -> Vec<u8> {
+        let (mut order, mut permit) = (Vec::new(), Some(first));
         while !waits.is_empty() {
-            drop(turn.take());
+            drop(permit.take());
             let at = waits
                 .iter_mut()
                 .position(|(_, wait)| match wait.as_mut().now_or_never() {
                     Some(next) => {
-                        turn = Some(next);
+                        permit = Some(next);
                         true
                     }
                     None => false,
@@ -179,37 +179,37 @@ mod tests {
     #[tokio::test]
     async fn each_address_in_its_turn() {
         let queue = Queue::new(1);
-        let turn = queue.turn([10, 0, 0, 9].into(), false).await;
+        let permit = queue.acquire([10, 0, 0, 9].into(), false).await;
         let waits = [1, 1, 1, 1, 2, 3, 3].map(|address| (address, wait(&queue, address, false)));
-        assert_eq!(order(turn, waits.into()), [1, 2, 3, 1, 3, 1, 1]);
+        assert_eq!(order(permit, waits.into()), [1, 2, 3, 1, 3, 1, 1]);
         assert_eq!(queue.lock().free, 1);
-        assert!(queue.lock().lines.iter().all(|line| line.waiting.is_empty()));
+        assert!(queue.lock().queues.iter().all(|queue| queue.waiting.is_empty()));
     }
 
     #[tokio::test]
     async fn addresses_with_failures_come_last() {
         let queue = Queue::new(1);
-        let turn = queue.turn([10, 0, 0, 9].into(), false).await;
+        let permit = queue.acquire([10, 0, 0, 9].into(), false).await;
         let waits = [(1, true), (1, true), (2, false), (1, true), (3, false)]
             .map(|(address, is_suspect)| (address, wait(&queue, address, is_suspect)));
-        assert_eq!(order(turn, waits.into()), [2, 3, 1, 1, 1]);
+        assert_eq!(order(permit, waits.into()), [2, 3, 1, 1, 1]);
     }
 
     #[tokio::test]
     async fn who_is_gone_has_no_turn() {
         let queue = Queue::new(2);
-        let turns = [
-            queue.turn([10, 0, 0, 9].into(), false).await,
-            queue.turn([10, 0, 0, 9].into(), false).await,
+        let permits = [
+            queue.acquire([10, 0, 0, 9].into(), false).await,
+            queue.acquire([10, 0, 0, 9].into(), false).await,
         ];
         let mut waits = [1, 1, 2, 3].map(|address| Some(wait(&queue, address, false)));
         waits[0] = None;
         waits[3] = None;
-        drop(turns);
+        drop(permits);
         assert!(waits[1].take().unwrap().now_or_never().is_some());
         // This session was called, but is dropped before it is polled again.
         waits[2] = None;
         assert_eq!(queue.lock().free, 2);
-        assert!(queue.lock().lines.iter().all(|line| line.turns.is_empty()));
+        assert!(queue.lock().queues.iter().all(|queue| queue.turns.is_empty()));
     }
 }

@@ -7,7 +7,7 @@ use std::{net::IpAddr, num::NonZeroU32, sync::Arc};
 use subtle::ConstantTimeEq;
 use tokio::{sync::Semaphore, task};
 
-use super::{Account, Accounts, Attempt, Denied, Known, Meant, Owner};
+use super::{Account, Accounts, Attempt, Denied, LoginOwner, ResolvedLogin, StoredSecret};
 use crate::{
     challenge::{SCRAM_OCTETS, ScramKeys, apop, hmac_md5},
     config::{self, AccountsOptions, LocalSecret, Secret},
@@ -140,15 +140,15 @@ impl Responses {
     }
 }
 
-impl Meant<'_> {
+impl ResolvedLogin<'_> {
     /// The secret of the login, if the gateway knows it.
     fn secret(&self) -> Option<&Secret> {
-        match self.mailbox {
-            Owner::Local(local) | Owner::Rule(local) => match &local.secret {
-                Known::Password(secret) => Some(secret),
-                Known::Hash(_) | Known::File(_) => None,
+        match self.owner {
+            LoginOwner::Local(local) | LoginOwner::Rule(local) => match &local.secret {
+                StoredSecret::Password(secret) => Some(secret),
+                StoredSecret::Hash(_) | StoredSecret::File(_) => None,
             },
-            Owner::Forwarded(_) => None,
+            LoginOwner::Forwarded(_) => None,
         }
     }
 }
@@ -173,17 +173,17 @@ impl Accounts {
         response: &Response,
         peer: IpAddr,
     ) -> Result<(Account, Attempt, Option<Signature>), Denied> {
-        let meant = self.meant(login);
-        let known = meant.as_ref().and_then(Meant::secret);
+        let resolved = self.resolve(login);
+        let known = resolved.as_ref().and_then(ResolvedLogin::secret);
         let proved = self.lasting.responses.verify(login, response, known).await;
         // The throttle counts a right response as the secret that made it, and each wrong response as a guess of its own.
         let secret = match (known, &proved) {
             (Some(secret), Some(_)) => secret.clone(),
             _ => self.lasting.responses.guess(response),
         };
-        let (attempt, asker) = self.begin(login, meant.as_ref(), &secret, peer).await?;
-        let (account, signature) = match (&meant, proved) {
-            (Some(meant), Some(Proved { signature })) => (self.verify(meant, secret, asker).await, signature),
+        let (attempt, asker) = self.begin(login, resolved.as_ref(), &secret, peer).await?;
+        let (account, signature) = match (&resolved, proved) {
+            (Some(resolved), Some(Proved { signature })) => (self.verify(resolved, secret, asker).await, signature),
             _ => {
                 self.spend_time(secret, asker).await;
                 (None, None)

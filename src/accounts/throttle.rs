@@ -90,7 +90,7 @@ struct State {
 #[derive(Debug)]
 pub struct Attempt {
     throttle: Arc<Throttle>,
-    keys: Keys,
+    keys: CounterKeys,
     tag: Tag,
     delay: Duration,
     is_suspect: bool,
@@ -110,7 +110,7 @@ enum Verdict {
 /// The keys that an attempt is counted by: login with address, login, address, and IPv6 site (/48). They are hashes, so their
 /// size does not depend on what a device sends.
 #[derive(Debug, Clone, Copy)]
-struct Keys {
+struct CounterKeys {
     pair: u64,
     login: u64,
     address: u64,
@@ -248,13 +248,13 @@ impl State {
         u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    fn keys(&self, login: &[u8], peer: IpAddr) -> Keys {
+    fn keys(&self, login: &[u8], peer: IpAddr) -> CounterKeys {
         let address = network(peer);
         let site = match address {
             IpAddr::V4(_) => None,
             IpAddr::V6(address) => Some(address.to_bits() >> 80),
         };
-        Keys {
+        CounterKeys {
             pair: self.hasher.hash_one((address, login)),
             login: self.hasher.hash_one(login),
             address: self.hasher.hash_one(address),
@@ -263,7 +263,7 @@ impl State {
     }
 
     /// How long an attempt has to wait; `None` if it is refused.
-    fn delay(&self, keys: &Keys) -> Option<Duration> {
+    fn delay(&self, keys: &CounterKeys) -> Option<Duration> {
         let now = self.now();
         let is_pressed = self.all.count(now) > PRESSURE;
         let is_over = |count: u32, limit: Limit| count > if is_pressed { limit.pressed } else { limit.usual };
@@ -282,7 +282,7 @@ impl State {
     }
 
     /// Counts an attempt that may fail.
-    fn count(&mut self, keys: &Keys) -> [Count; 2] {
+    fn count(&mut self, keys: &CounterKeys) -> [Count; 2] {
         let now = self.now();
         if u128::from(now - self.tidied) >= WINDOW.as_millis() {
             self.tidied = now;
@@ -295,7 +295,7 @@ impl State {
 
     /// Counts a failed attempt against its address as well. This waits for the failure, because many devices may log in at once
     /// from one address.
-    fn confirm(&mut self, keys: &Keys) {
+    fn confirm(&mut self, keys: &CounterKeys) {
         let now = self.now();
         self.addresses.add(keys.address, now);
         if let Some(site) = keys.site {

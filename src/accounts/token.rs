@@ -2,15 +2,15 @@
 
 use std::net::IpAddr;
 
-use super::{Account, Accounts, Attempt, Denied, Owner, Target};
+use super::{Account, Accounts, Attempt, Denied, LoginOwner, PatternTarget};
 use crate::config::{Credential, Secret, Upstream};
 
 impl Accounts {
     /// The upstreams that a device's access token may be sent to.
     pub fn token_upstreams(&self) -> impl Iterator<Item = &Upstream> {
         self.patterns.iter().filter_map(|(_, target)| match target {
-            Target::Forwarded(upstream) if upstream.is_private() => Some(&**upstream),
-            Target::Forwarded(_) | Target::Rule(_) => None,
+            PatternTarget::Forwarded(upstream) if upstream.is_private() => Some(&**upstream),
+            PatternTarget::Forwarded(_) | PatternTarget::Rule(_) => None,
         })
     }
 
@@ -22,17 +22,17 @@ impl Accounts {
         token: Secret,
         peer: IpAddr,
     ) -> Result<(Account, Attempt), Denied> {
-        let meant = self.meant(login);
-        let (attempt, asker) = self.begin(login, meant.as_ref(), &token, peer).await?;
-        let account = match meant.as_ref().map(|meant| (meant, &meant.mailbox)) {
-            Some((meant, Owner::Forwarded(upstream))) if upstream.is_private() => {
-                let account = self.verify(meant, token.clone(), asker).await;
+        let resolved = self.resolve(login);
+        let (attempt, asker) = self.begin(login, resolved.as_ref(), &token, peer).await?;
+        let account = match resolved.as_ref().map(|resolved| (resolved, &resolved.owner)) {
+            Some((resolved, LoginOwner::Forwarded(upstream))) if upstream.is_private() => {
+                let account = self.verify(resolved, token.clone(), asker).await;
                 account.map(|account| Account {
                     credential: Credential::Token(token),
                     ..account
                 })
             }
-            Some((_, Owner::Forwarded(upstream))) => {
+            Some((_, LoginOwner::Forwarded(upstream))) => {
                 tracing::warn!(
                     upstream = upstream.name,
                     "tokens are not sent to an upstream in plain text"

@@ -17,7 +17,7 @@ mod tests;
 
 use serde::{Deserialize, Serialize};
 
-use crate::telemetry::trace::Line;
+use crate::telemetry::trace::TraceLine;
 
 #[cfg(unix)]
 pub use client::{Asked, Error, ask};
@@ -34,7 +34,7 @@ const SOCKET: &str = "admin.sock";
 pub enum Verb {
     /// Read the configuration again. One answer, a [`Reloaded`].
     Reload,
-    /// List the sessions that have not ended. One answer, a list of [`Here`](crate::telemetry::Here).
+    /// List the sessions that have not ended. One answer, a list of [`ActiveSession`](crate::telemetry::ActiveSession).
     Sessions,
     /// Report what both sides of a login's sessions, device and upstream, say from now on: [`Traced`]s without end.
     Trace {
@@ -59,7 +59,7 @@ pub enum Traced {
     /// The trace has begun: it contains everything that is said from now on.
     Begun,
     /// A line that was said in a session.
-    Line(Line),
+    Line(TraceLine),
     /// This many lines were lost, because the command did not read fast enough.
     Lost(u64),
 }

@@ -7,13 +7,13 @@ use crate::{
     admin::{self, Verb},
     config::Config,
     state,
-    telemetry::Here,
+    telemetry::ActiveSession,
 };
 
 /// Prints the sessions of the running gateway, the oldest first.
 pub(super) async fn run(config: &Config, json: bool) -> Result<(), Failure> {
     let mut asked = admin::ask(directory(config)?, &Verb::Sessions).await?;
-    let sessions: Vec<Here> = asked.next().await?.unwrap_or_default();
+    let sessions: Vec<ActiveSession> = asked.next().await?.unwrap_or_default();
     let mut out = io::stdout();
     if json {
         writeln!(out, "{:#}", serde_json::json!(sessions))?;
@@ -29,7 +29,7 @@ pub(super) async fn run(config: &Config, json: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-fn line(session: &Here) -> String {
+fn line(session: &ActiveSession) -> String {
     let seconds = u64::from(state::now()).saturating_sub(session.since);
     format!(
         "#{:<6} {:>6} s  {}  at {}  {}  {}",

@@ -8,7 +8,7 @@ use super::{Failure, reload::directory};
 use crate::{
     admin::{self, Traced, Verb},
     config::Config,
-    telemetry::trace::{Line, Side},
+    telemetry::trace::{Side, TraceLine},
 };
 
 /// Prints what both sides of the sessions of `login` send, until the gateway ends.
@@ -28,7 +28,7 @@ pub(super) async fn run(config: &Config, login: String) -> Result<(), Failure> {
 }
 
 /// `12:00:00.123 #7 device   > +OK`: the gateway sends lines with `>` and receives lines with `<`.
-fn shown(line: &Line) -> String {
+fn shown(line: &TraceLine) -> String {
     let time = i64::try_from(line.at).ok().and_then(DateTime::from_timestamp_millis);
     let side = match line.side {
         Side::Device => "device",
@@ -49,7 +49,7 @@ mod tests {
 
     #[test]
     fn a_line_says_when_and_who() {
-        let line = Line {
+        let line = TraceLine {
             at: 1_800_000_000_123,
             session: 7,
             side: Side::Device,

@@ -9,7 +9,7 @@ use super::configured::{Configured, InForce};
 use crate::{
     config::Config,
     notify::Watched,
-    oauth::{Standing, Tokens},
+    oauth::{ConsentState, Tokens},
     pop3::Service,
     sign_in::candidates,
     state::{self, Duty, StateStore},
@@ -111,20 +111,20 @@ async fn log_standing(config: &Config, tokens: &Arc<Tokens>, is_start: bool) {
         let Ok(status) = tokens.status(&consent).await else {
             continue; // The failure has been logged.
         };
-        match status.standing {
-            Standing::Unreadable(_) => tracing::error!(
+        match status.state {
+            ConsentState::Unreadable(_) => tracing::error!(
                 login,
                 %consent,
                 "a consent cannot be opened with the key that [state] names"
             ),
-            Standing::Ended { why, .. } => tracing::warn!(login, %consent, why, "a consent has ended"),
-            Standing::Missing => tracing::warn!(login, %consent, "nobody has signed in yet"),
-            Standing::Good | Standing::NotNeeded if is_start => {
+            ConsentState::Ended { why, .. } => tracing::warn!(login, %consent, why, "a consent has ended"),
+            ConsentState::Missing => tracing::warn!(login, %consent, "nobody has signed in yet"),
+            ConsentState::Good | ConsentState::NotNeeded if is_start => {
                 let tokens = tokens.clone();
                 // The token request cannot wait for the next device: it may be too late then.
                 tokio::spawn(async move { tokens.resume(&consent).await });
             }
-            Standing::Good | Standing::NotNeeded => {}
+            ConsentState::Good | ConsentState::NotNeeded => {}
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     config::{self, ClientCertificates, Config, ListenerTls},
     pop3::{
         Listener, Settings,
-        listener::{Gate, Sessions},
+        listener::{Gate, SessionControl},
     },
     tls::Acceptor,
 };
@@ -129,7 +129,7 @@ impl Listeners {
     }
 
     /// Starts accepting at the listeners that do not accept yet.
-    pub(super) fn accept(&mut self, gate: &Gate, sessions: &Sessions) {
+    pub(super) fn accept(&mut self, gate: &Gate, sessions: &SessionControl) {
         for open in self.open.iter_mut().filter(|open| open.accepting.is_none()) {
             let accepting = open.listener.clone().run(gate.clone(), sessions.clone());
             open.accepting = Some(tokio::spawn(accepting));

@@ -14,7 +14,7 @@ use crate::{
     accounts,
     config::{Certificate, Listener},
     doctor::{Doctor, Step},
-    oauth::{Standing, Status},
+    oauth::{ConsentState, ConsentStatus},
     sign_in::{Candidate, candidates},
     state::{self, StateStore},
     telemetry::{metrics, troubles},
@@ -49,7 +49,7 @@ impl Watch {
     }
 
     /// What is wrong with the gateway, given the state of its certificates and consents.
-    fn judge(&self, validities: &[Named], statuses: &[(Candidate<'_>, Status)]) -> Health {
+    fn judge(&self, validities: &[Named], statuses: &[(Candidate<'_>, ConsentStatus)]) -> Health {
         let mut health = Health {
             failing: troubles().all(),
             ..Health::default()
@@ -119,7 +119,7 @@ impl Overview for Watch {
         let statuses = statuses(&configured).await;
         let consents = statuses.iter().map(|(candidate, status)| {
             let upstream = candidate.account.upstream.name.as_str();
-            (upstream, standing(status))
+            (upstream, consent_state(status))
         });
         metrics().set_consents(consents);
         let validities = validities(&configured.config.tls).await;
@@ -171,17 +171,17 @@ impl Overview for Watch {
 }
 
 /// The word of a metric for the state of a consent.
-fn standing(status: &Status) -> &'static str {
-    match status.standing {
-        Standing::Good | Standing::NotNeeded => "good",
-        Standing::Missing => "missing",
-        Standing::Ended { .. } => "ended",
-        Standing::Unreadable(_) => "unreadable",
+fn consent_state(status: &ConsentStatus) -> &'static str {
+    match status.state {
+        ConsentState::Good | ConsentState::NotNeeded => "good",
+        ConsentState::Missing => "missing",
+        ConsentState::Ended { .. } => "ended",
+        ConsentState::Unreadable(_) => "unreadable",
     }
 }
 
 /// The consents of all accounts, except those whose record cannot be read.
-async fn statuses(configured: &Configured) -> Vec<(Candidate<'_>, Status)> {
+async fn statuses(configured: &Configured) -> Vec<(Candidate<'_>, ConsentStatus)> {
     let mut all = Vec::new();
     for candidate in candidates(&configured.config.accounts) {
         if let Ok(status) = configured.tokens.status(&candidate.consent(&configured.tokens)).await {

@@ -15,7 +15,7 @@ use crate::{
 
 /// The connection that failed: to which upstream, and for whom.
 #[derive(Debug, Clone, Copy)]
-pub struct Party<'a> {
+pub struct FailedConnection<'a> {
     /// The upstream that the connection was to.
     pub upstream: &'a Upstream,
     /// The login of the device or account; `None` if nobody was to log in.
@@ -29,78 +29,78 @@ pub struct Party<'a> {
 }
 
 /// What to do about `error`; `None` if nobody needs to do anything, or nothing is known to help.
-pub fn advice(error: &Error, party: Party<'_>) -> Option<String> {
+pub fn advice(error: &Error, connection: FailedConnection<'_>) -> Option<String> {
     Some(match error {
-        Error::Unreachable(why) => party.unreachable(why),
+        Error::Unreachable(why) => connection.unreachable(why),
         Error::Proxy(_) => format!(
             "check `proxy`, `host` and `port` of {}, and what the proxy allows",
-            party.table()
+            connection.table()
         ),
         Error::Connect(_) | Error::SilentTls(_) => format!(
             "check `port` and `tls` of {}: {USUAL}; or does a firewall stand between?",
-            party.table()
+            connection.table()
         ),
-        Error::Certificate(distrust) => party.untrusted(distrust),
-        Error::Tls(why) => party.no_tls(why),
-        Error::Stranger(spoken) => party.stranger(*spoken),
-        Error::NoGreeting(_) => party.no_greeting(),
-        Error::Unwelcome(_) | Error::Bye(_) if error.asks_for_a_pause() => party.asks_too_much(),
+        Error::Certificate(distrust) => connection.untrusted(distrust),
+        Error::Tls(why) => connection.no_tls(why),
+        Error::Stranger(spoken) => connection.stranger(*spoken),
+        Error::NoGreeting(_) => connection.no_greeting(),
+        Error::Unwelcome(_) | Error::Bye(_) if error.asks_for_a_pause() => connection.asks_too_much(),
         Error::Unwelcome(_) => format!(
             "the server wants nobody from here, or not now: does it block this address, or do other programs use the same mailbox? \
              `connections_per_user` of {} bounds what popgate opens",
-            party.table()
+            connection.table()
         ),
         Error::Bye(_) => format!(
             "the server hung up: is IMAP switched on for {}, and do other programs use the same mailbox? \
              `connections_per_user` of {} bounds what popgate opens",
-            party.user(),
-            party.table()
+            connection.user(),
+            connection.table()
         ),
         Error::NoStartTls => format!(
             "set `tls` of {} to \"implicit\" with `port` 993; \"off\" sends passwords unencrypted",
-            party.table()
+            connection.table()
         ),
-        Error::LoginDisabled => party.login_disabled(),
+        Error::LoginDisabled => connection.login_disabled(),
         Error::NoTokens => format!(
             "is `host` of {} the provider's IMAP server? If it takes passwords, leave [upstream.{}.oauth2] out",
-            party.table(),
-            party.upstream.name
+            connection.table(),
+            connection.upstream.name
         ),
-        Error::Token(why) => return party.no_token(why),
+        Error::Token(why) => return connection.no_token(why),
         Error::TokenRefused(_) => format!(
             "the provider gave a token, but the server does not take it for {}: is IMAP switched on there, and is `user` the \
              mailbox of whoever has signed in, or shared with them?",
-            party.user()
+            connection.user()
         ),
         Error::PreAuthenticated => format!(
             "set `host` and `port` of {} to where users log in: at this port the server asks for no login",
-            party.table()
+            connection.table()
         ),
-        Error::Denied(_) => party.denied(),
-        Error::NoMailbox(completion) => party.no_mailbox(completion),
+        Error::Denied(_) => connection.denied(),
+        Error::NoMailbox(completion) => connection.no_mailbox(completion),
         Error::Closed { closed, .. } => closed_words(*closed).to_owned(),
-        Error::Paused(_) => party.asks_too_much(),
-        Error::Refused { .. } if error.asks_for_a_pause() => party.asks_too_much(),
-        Error::Refused { .. } if error.is_no_such_folder() => party.no_folder(),
+        Error::Paused(_) => connection.asks_too_much(),
+        Error::Refused { .. } if error.asks_for_a_pause() => connection.asks_too_much(),
+        Error::Refused { .. } if error.is_no_such_folder() => connection.no_folder(),
         Error::Refused { completion, .. } if completion.code() == Some(Code::NoPermission) => {
-            format!("give {} the right to do this, at the server", party.user())
+            format!("give {} the right to do this, at the server", connection.user())
         }
         Error::Silent(_) | Error::Endless | Error::Lost(_) => format!(
             "check whether a firewall stands between; if the server is slow, raise `upstream_seconds` of [limits]; if it can't \
              take several commands at once, set `pipelining` of {} to false",
-            party.table()
+            connection.table()
         ),
         Error::NoUidValidity => format!(
             "the server's mailbox is broken, or it is not made for what it is asked: tell who runs it, or choose another `host` \
              in {}",
-            party.table()
+            connection.table()
         ),
         Error::Sasl(_) => format!(
             "check `host` of {0}: the server may not be what it seems. If you know it, set `auth` of {0} to another way to log in, \
              such as \"login-command\"",
-            party.table()
+            connection.table()
         ),
-        Error::Protocol(_) => format!("check `host` and `port` of {}: {USUAL}", party.table()),
+        Error::Protocol(_) => format!("check `host` and `port` of {}: {USUAL}", connection.table()),
         Error::Refused { .. } | Error::ShortLiteral | Error::NoData(_) => return None,
     })
 }
@@ -108,7 +108,7 @@ pub fn advice(error: &Error, party: Party<'_>) -> Option<String> {
 /// The usual pairs of `tls` and `port`.
 const USUAL: &str = "usual are tls = \"implicit\" at port 993, and \"starttls\" at 143";
 
-impl Party<'_> {
+impl FailedConnection<'_> {
     /// The upstream's table in the configuration: `[upstream.NAME]`.
     fn table(self) -> String {
         format!("[upstream.{}]", self.upstream.name)
@@ -324,14 +324,14 @@ mod tests {
     fn advised(keys: &str, error: &Error) -> String {
         let text = format!("[upstream.home]\nhost = \"imap.example.org\"\nlogins = [\"*\"]\n{keys}\n");
         let config = Config::parse(&text, Path::new("")).unwrap();
-        let party = Party {
+        let connection = FailedConnection {
             upstream: &config.upstreams[0],
             login: Some("fax"),
             user: "office",
             is_forwarded: false,
             folders: &["Faxes".to_owned()],
         };
-        advice(error, party).unwrap_or_default()
+        advice(error, connection).unwrap_or_default()
     }
 
     #[test]

@@ -9,9 +9,9 @@ use super::{
     connect::{Connection, Connector, Greeted},
     error::Error,
     io::Io,
-    login::Proof,
+    login::LoginSecret,
     reader::Expect,
-    share::Standing,
+    slots::TrustLevel,
 };
 use crate::{
     config::{Credential, UpstreamTls},
@@ -28,7 +28,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 pub struct Approach<'a>(&'a Connector);
 
 /// An open TCP connection; after [`Approach::secure`], with TLS.
-pub struct Line {
+pub struct Transport {
     io: Box<dyn Io>,
     /// The server's address; `None` if a proxy lies between.
     peer: Option<SocketAddr>,
@@ -59,16 +59,16 @@ impl Approach<'_> {
     }
 
     /// Opens a TCP connection to the server at `address`, or through the proxy at `address` to the server.
-    pub async fn open(self, address: SocketAddr) -> Result<Line, Error> {
+    pub async fn open(self, address: SocketAddr) -> Result<Transport, Error> {
         let dialer = &self.0.dialer;
         let deadline = dialer.deadline();
         let tcp = dialer.open(address, deadline).await?;
         Ok(match dialer.proxy() {
-            None => Line {
+            None => Transport {
                 io: Box::new(tcp),
                 peer: Some(address),
             },
-            Some(proxy) => Line {
+            Some(proxy) => Transport {
                 io: Box::new(dialer.tunnel(tcp, proxy, deadline).await?),
                 peer: None,
             },
@@ -76,19 +76,19 @@ impl Approach<'_> {
     }
 
     /// Makes the TLS handshake that comes before the greeting.
-    pub async fn secure(self, line: Line) -> Result<(Line, Agreement), Error> {
-        let stream = self.0.dialer.secure(line.io).await?;
+    pub async fn secure(self, transport: Transport) -> Result<(Transport, Agreement), Error> {
+        let stream = self.0.dialer.secure(transport.io).await?;
         let agreement = tls::agreement(&stream);
-        let line = Line {
+        let transport = Transport {
             io: Box::new(stream),
-            peer: line.peer,
+            peer: transport.peer,
         };
-        Ok((line, agreement))
+        Ok((transport, agreement))
     }
 
     /// Reads the greeting and the server's capabilities.
-    pub async fn greet(self, line: Line) -> Result<Greeted, Error> {
-        self.0.read_greeting(line.io, line.peer).await
+    pub async fn greet(self, transport: Transport) -> Result<Greeted, Error> {
+        self.0.read_greeting(transport.io, transport.peer).await
     }
 
     /// Starts TLS after the greeting (STARTTLS).
@@ -114,23 +114,23 @@ impl Approach<'_> {
         user: &str,
         credential: &Credential,
         token: Option<AccessToken>,
-        standing: Standing,
+        trust: TrustLevel,
     ) -> Result<Connection, Error> {
-        self.0.respect_pause(user, standing)?;
-        let proof = match (&token, credential) {
-            (Some(token), _) => Proof::Token(token),
-            (None, Credential::Password(secret)) => Proof::Password(secret),
+        self.0.respect_pause(user, trust)?;
+        let secret = match (&token, credential) {
+            (Some(token), _) => LoginSecret::Token(token),
+            (None, Credential::Password(secret)) => LoginSecret::Password(secret),
             (None, _) => return Err(Error::NoTokens),
         };
-        let done = match (self.0.authenticate(greeted, user, proof).await, credential) {
+        let done = match (self.0.authenticate(greeted, user, secret).await, credential) {
             (Err(Error::TokenRefused(_)), Credential::OAuth2 { .. }) => {
-                return self.0.login(user, credential, standing).await;
+                return self.0.login(user, credential, trust).await;
             }
             // The device gave this token, so the device must hear that it is wrong.
             (Err(Error::TokenRefused(completion)), _) => Err(Error::Denied(completion)),
             (done, _) => done,
         };
-        done.inspect_err(|error| self.0.note_failure(user, standing, error))
+        done.inspect_err(|error| self.0.note_failure(user, trust, error))
     }
 }
 
@@ -146,8 +146,10 @@ impl Greeted {
     }
 }
 
-impl std::fmt::Debug for Line {
+impl std::fmt::Debug for Transport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Line").field("peer", &self.peer).finish_non_exhaustive()
+        f.debug_struct("Transport")
+            .field("peer", &self.peer)
+            .finish_non_exhaustive()
     }
 }

@@ -32,7 +32,7 @@ pub(super) struct Front {
 
 /// The server's answer to a line of a login.
 #[derive(Debug)]
-pub(super) enum Answer {
+pub(super) enum LoginAnswer {
     /// The server waits for another line. Holds the text after the plus.
     Continue(Vec<u8>),
     /// The command is complete.
@@ -90,15 +90,15 @@ impl Front {
 
     /// The capabilities that the server has sent. Asks for them if it has sent none.
     pub(super) async fn capabilities(&mut self) -> Result<Capabilities, Error> {
-        if let Some(told) = self.told_capabilities() {
-            return Ok(told);
+        if let Some(sent) = self.take_capabilities() {
+            return Ok(sent);
         }
         self.run("CAPABILITY").await?;
-        Ok(self.told_capabilities().unwrap_or_default())
+        Ok(self.take_capabilities().unwrap_or_default())
     }
 
     /// The capabilities that the server has sent since the last call.
-    pub(super) fn told_capabilities(&mut self) -> Option<Capabilities> {
+    pub(super) fn take_capabilities(&mut self) -> Option<Capabilities> {
         self.adapter().link.news().capabilities.take()
     }
 
@@ -132,15 +132,15 @@ impl Front {
     }
 
     /// Waits for the server's answer to the line that was sent last.
-    pub(super) async fn answer(&mut self) -> Result<Answer, Error> {
+    pub(super) async fn answer(&mut self) -> Result<LoginAnswer, Error> {
         loop {
             self.read().await?;
             let adapter = self.adapter();
             if let Some(completion) = adapter.completion.take() {
-                return Ok(Answer::Done(completion));
+                return Ok(LoginAnswer::Done(completion));
             }
             if let Some(challenge) = adapter.challenge.take() {
-                return Ok(Answer::Continue(challenge));
+                return Ok(LoginAnswer::Continue(challenge));
             }
         }
     }

@@ -19,14 +19,14 @@ use super::{
     error::Error,
     io::Io,
     link::Link,
-    login::{Proof, Server, authenticate},
+    login::{LoginSecret, LoginServer, authenticate},
     mailbox::require,
     meter::Meter,
     namespace::{Namespace, Namespaces},
     quirks::Quirks,
     reader::Expect,
     sasl::Mechanism,
-    share::Standing,
+    slots::TrustLevel,
 };
 use crate::{
     config::{Auth, Credential, Preset, Upstream, UpstreamTls},
@@ -91,7 +91,7 @@ pub struct Connection {
     pub(super) capabilities: Capabilities,
     /// Whether the server sent `capabilities` after the login. It may send them along with its OK (RFC 3501 §6.2.2); if
     /// it does not, it must be asked.
-    pub(super) told_after_login: bool,
+    pub(super) sent_after_login: bool,
     /// Whether to send COMPRESS, once nothing else waits to be sent.
     pub(super) compress: bool,
     /// QRESYNC may be used if the server offers it.
@@ -104,11 +104,11 @@ impl Connection {
     /// Whether the server offers `OBJECTID` (RFC 8474). Asks for CAPABILITY again after login unless the server sent
     /// it: many servers offer more then, and messages must not be named by one rule today and by another tomorrow.
     pub async fn has_object_id(&mut self) -> Result<bool, Error> {
-        if !self.capabilities.object_id && !self.told_after_login {
+        if !self.capabilities.object_id && !self.sent_after_login {
             let completions = self.link.flight(&["CAPABILITY"], Expect::default(), |_| {}).await?;
             require("CAPABILITY", completions.first())?;
             self.capabilities = self.link.news().capabilities.take().unwrap_or_default();
-            self.told_after_login = true;
+            self.sent_after_login = true;
         }
         Ok(self.capabilities.object_id)
     }
@@ -116,7 +116,7 @@ impl Connection {
 
 /// What is needed to log in once more, if a connection is lost or if the server hangs up on a long listing.
 #[derive(Debug, Clone, Copy)]
-pub struct Login<'a> {
+pub struct UpstreamLogin<'a> {
     /// The upstream.
     pub connector: &'a Connector,
     /// The user there.
@@ -124,13 +124,13 @@ pub struct Login<'a> {
     /// The user's password or consent.
     pub credential: &'a Credential,
     /// Whether `credential` was accepted lately.
-    pub standing: Standing,
+    pub trust: TrustLevel,
 }
 
-impl Login<'_> {
+impl UpstreamLogin<'_> {
     /// Logs in on a new connection.
     pub async fn connect(&self) -> Result<Connection, Error> {
-        self.connector.login(self.user, self.credential, self.standing).await
+        self.connector.login(self.user, self.credential, self.trust).await
     }
 }
 
@@ -174,15 +174,15 @@ impl Connector {
         self.takes_tokens.load(Ordering::Relaxed)
     }
 
-    /// Connects and logs in. Fails without asking the server if the server has asked logins of this `standing` for a
+    /// Connects and logs in. Fails without asking the server if the server has asked logins with this `trust` for a
     /// pause that is not over.
-    pub async fn login(&self, user: &str, credential: &Credential, standing: Standing) -> Result<Connection, Error> {
-        self.respect_pause(user, standing)?;
+    pub async fn login(&self, user: &str, credential: &Credential, trust: TrustLevel) -> Result<Connection, Error> {
+        self.respect_pause(user, trust)?;
         let connection = match credential {
-            Credential::Password(secret) => self.login_with(user, Proof::Password(secret)).await,
+            Credential::Password(secret) => self.login_with(user, LoginSecret::Password(secret)).await,
             Credential::OAuth2 { consent } => self.login_by_token(user, consent).await,
             Credential::Token(token) => {
-                let done = self.login_with(user, Proof::Token(&token.clone().into())).await;
+                let done = self.login_with(user, LoginSecret::Token(&token.clone().into())).await;
                 // The token is the device's own, so the device must hear that it is wrong.
                 done.map_err(|error| match error {
                     Error::TokenRefused(completion) => Error::Denied(completion),
@@ -190,7 +190,7 @@ impl Connector {
                 })
             }
         };
-        connection.inspect_err(|error| self.note_failure(user, standing, error))
+        connection.inspect_err(|error| self.note_failure(user, trust, error))
     }
 
     /// How long the longest pause of any user still lasts; zero if there is none.
@@ -198,9 +198,9 @@ impl Connector {
         self.backoff.longest()
     }
 
-    /// Fails if the server has asked logins of this `standing` for a pause that is not over.
-    pub(super) fn respect_pause(&self, user: &str, standing: Standing) -> Result<(), Error> {
-        match self.backoff.left(user, standing) {
+    /// Fails if the server has asked logins with this `trust` for a pause that is not over.
+    pub(super) fn respect_pause(&self, user: &str, trust: TrustLevel) -> Result<(), Error> {
+        match self.backoff.left(user, trust) {
             Some(left) => Err(Error::Paused(left)),
             None => Ok(()),
         }
@@ -208,9 +208,9 @@ impl Connector {
 
     /// If `error` says that `user` asks the server too much, begins a pause in which the user's logins wait. If the
     /// login was a guess, only guesses wait.
-    pub fn note_failure(&self, user: &str, standing: Standing, error: &Error) {
+    pub fn note_failure(&self, user: &str, trust: TrustLevel, error: &Error) {
         if let Some(pause) = error.pause() {
-            self.backoff.begin(user, standing, pause);
+            self.backoff.begin(user, trust, pause);
         }
     }
 
@@ -228,19 +228,19 @@ impl Connector {
     async fn login_by_token(&self, user: &str, consent: &str) -> Result<Connection, Error> {
         let token = self.token(consent).await?;
         let consent = self.tokens.consent(&self.upstream, consent);
-        match self.login_with(user, Proof::Token(&token)).await {
+        match self.login_with(user, LoginSecret::Token(&token)).await {
             // A token may expire early: its consent was renewed, or a clock is wrong.
             Err(Error::TokenRefused(completion)) => match self.tokens.access_after(&consent, &token).await? {
                 other if other == token => Err(Error::TokenRefused(completion)),
-                other => self.login_with(user, Proof::Token(&other)).await,
+                other => self.login_with(user, LoginSecret::Token(&other)).await,
             },
             done => done,
         }
     }
 
-    async fn login_with(&self, user: &str, proof: Proof<'_>) -> Result<Connection, Error> {
+    async fn login_with(&self, user: &str, secret: LoginSecret<'_>) -> Result<Connection, Error> {
         let greeted = self.greet().await?;
-        self.authenticate(greeted, user, proof).await
+        self.authenticate(greeted, user, secret).await
     }
 
     /// Logs in on a connection that has been greeted.
@@ -248,7 +248,7 @@ impl Connector {
         &self,
         greeted: Greeted,
         user: &str,
-        proof: Proof<'_>,
+        secret: LoginSecret<'_>,
     ) -> Result<Connection, Error> {
         let Greeted {
             mut front,
@@ -257,7 +257,7 @@ impl Connector {
         } = greeted;
         let takes_tokens = Mechanism::for_token(&capabilities).is_some();
         self.takes_tokens.store(takes_tokens, Ordering::Relaxed);
-        let to = Server {
+        let to = LoginServer {
             host: &self.dialer.host,
             port: self.dialer.port,
             capabilities,
@@ -265,18 +265,18 @@ impl Connector {
             is_private: self.dialer.mode != UpstreamTls::Off
                 || peer.is_some_and(|peer| peer.ip().to_canonical().is_loopback()),
         };
-        authenticate(&mut front, to, user, proof).await?;
-        let told = front.told_capabilities();
-        let told_after_login = told.is_some();
+        authenticate(&mut front, to, user, secret).await?;
+        let sent = front.take_capabilities();
+        let sent_after_login = sent.is_some();
         // If the server sent no capabilities with the login, the earlier ones have to do: to ask here would cost a
         // round trip more.
-        let capabilities = told.unwrap_or(capabilities);
+        let capabilities = sent.unwrap_or(capabilities);
         let mut link = front.into_link();
         link.measure(Meter::new(self.upstream.as_str().into()));
         Ok(Connection {
             link,
             capabilities,
-            told_after_login,
+            sent_after_login,
             // A server behind a proxy counts as far away.
             compress: capabilities.compress_deflate && peer.is_none_or(|peer| self.compress.includes(peer)),
             resync: self.resync,
@@ -376,7 +376,7 @@ mod tests {
 
         /// Has a connector with this `compress` log in, select, list and send NOOP. Returns the commands without their
         /// tags, and the mailbox.
-        async fn visit(self, compress: Compress) -> (Vec<String>, Result<Mailbox, Error>) {
+        async fn run(self, compress: Compress) -> (Vec<String>, Result<Mailbox, Error>) {
             let upstream = Upstream {
                 name: "test".into(),
                 host: "127.0.0.1".into(),
@@ -399,7 +399,7 @@ mod tests {
             connector.compress = compress;
             let secret = Credential::Password("secret".into());
             let work = async {
-                let connection = connector.login("user", &secret, Standing::Proven).await?;
+                let connection = connector.login("user", &secret, TrustLevel::Proven).await?;
                 let selection = Selection {
                     folder: "INBOX",
                     from: Uid(1),
@@ -409,11 +409,11 @@ mod tests {
                         modseq: 1,
                     }),
                 };
-                let login = Login {
+                let login = UpstreamLogin {
                     connector: &connector,
                     user: "user",
                     credential: &secret,
-                    standing: Standing::Proven,
+                    trust: TrustLevel::Proven,
                 };
                 let (mut mailbox, _) = connection.select(selection, login).await?;
                 mailbox.noop().await?;
@@ -500,7 +500,7 @@ mod tests {
             let mut server = Server::new().await;
             server.with_login = "[CAPABILITY IMAP4rev1 COMPRESS=DEFLATE]";
             server.along = Some(along);
-            let (commands, mailbox) = server.visit(Compress::Always).await;
+            let (commands, mailbox) = server.run(Compress::Always).await;
             assert_eq!(verbs(&commands), ["AUTHENTICATE", "SELECT", "COMPRESS", "NOOP"]);
             assert_eq!(
                 commands[4], "COMPRESS DEFLATE",
@@ -515,17 +515,17 @@ mod tests {
         let mut server = Server::new().await;
         server.before_login = OFFER;
         server.along = Some(b"");
-        let (commands, mailbox) = server.visit(Compress::Always).await;
+        let (commands, mailbox) = server.run(Compress::Always).await;
         assert!(verbs(&commands).ends_with(&["COMPRESS", "NOOP"]));
         mailbox.unwrap();
     }
 
     #[tokio::test]
-    async fn what_was_told_after_login_holds() {
+    async fn what_was_sent_after_login_holds() {
         let mut server = Server::new().await;
         server.before_login = OFFER;
         server.with_login = "[CAPABILITY IMAP4rev1]";
-        let (commands, mailbox) = server.visit(Compress::Always).await;
+        let (commands, mailbox) = server.run(Compress::Always).await;
         assert_eq!(verbs(&commands), ["AUTHENTICATE", "SELECT", "NOOP"]);
         mailbox.unwrap();
     }
@@ -536,7 +536,7 @@ mod tests {
             let mut server = Server::new().await;
             server.with_login = "[CAPABILITY IMAP4rev1 COMPRESS=DEFLATE]";
             server.compress = refusal;
-            let (commands, mailbox) = server.visit(Compress::Always).await;
+            let (commands, mailbox) = server.run(Compress::Always).await;
             assert_eq!(verbs(&commands), ["AUTHENTICATE", "SELECT", "COMPRESS", "NOOP"]);
             mailbox.unwrap();
         }
@@ -553,10 +553,10 @@ mod tests {
             let mut server = Server::new().await;
             server.with_login = "[CAPABILITY IMAP4rev1 QRESYNC]";
             server.preset = preset;
-            let (commands, mailbox) = server.visit(Compress::UnlessLoopback).await;
-            let is_meant = |command: &&String| command.starts_with("ENABLE") || command.starts_with("SELECT");
-            let meant: Vec<_> = commands.iter().filter(is_meant).map(String::as_str).collect();
-            assert_eq!(meant.join(", "), expected);
+            let (commands, mailbox) = server.run(Compress::UnlessLoopback).await;
+            let is_select = |command: &&String| command.starts_with("ENABLE") || command.starts_with("SELECT");
+            let selects: Vec<_> = commands.iter().filter(is_select).map(String::as_str).collect();
+            assert_eq!(selects.join(", "), expected);
             mailbox.unwrap();
         }
     }
@@ -565,7 +565,7 @@ mod tests {
     async fn never_on_loopback() {
         let mut server = Server::new().await;
         server.with_login = "[CAPABILITY IMAP4rev1 COMPRESS=DEFLATE]";
-        let (commands, mailbox) = server.visit(Compress::UnlessLoopback).await;
+        let (commands, mailbox) = server.run(Compress::UnlessLoopback).await;
         assert_eq!(verbs(&commands), ["AUTHENTICATE", "SELECT", "NOOP"]);
         mailbox.unwrap();
         for (peer, included) in [

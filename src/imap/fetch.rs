@@ -41,9 +41,9 @@ pub struct Flags {
     pub seen: bool,
 }
 
-/// Why parsing stopped.
+/// Why [`Fetch::parse`] stopped.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum ParseStop {
     /// The response is complete.
     End,
     /// The content of a section follows the segment, as a literal of this many octets; then comes the next segment.
@@ -91,7 +91,7 @@ pub fn data(untagged: &[u8]) -> Option<&[u8]> {
 
 impl Fetch {
     /// Parses `segment`: a line without its line end, or what follows an inline content.
-    pub fn parse(&mut self, segment: &[u8]) -> Result<Step, Malformed> {
+    pub fn parse(&mut self, segment: &[u8]) -> Result<ParseStop, Malformed> {
         let mut at = 0;
         if !self.is_open {
             if segment.first() != Some(&b'(') {
@@ -102,9 +102,9 @@ impl Fetch {
         }
         // A literal inside a nested list has been skipped: go on in that list.
         if self.nested > 0
-            && let Some(step) = self.skip_list(segment, &mut at)?
+            && let Some(stop) = self.skip_list(segment, &mut at)?
         {
-            return Ok(step);
+            return Ok(stop);
         }
         // The item whose content stands in needless parentheses.
         let mut pending: Option<&[u8]> = None;
@@ -113,7 +113,7 @@ impl Fetch {
             match segment.get(at) {
                 None => return Err(Malformed),
                 Some(_) if pending.is_some() => {}
-                Some(b')') if self.needless == 0 => return Ok(Step::End),
+                Some(b')') if self.needless == 0 => return Ok(ParseStop::End),
                 Some(b')') => {
                     self.needless -= 1;
                     at += 1;
@@ -151,15 +151,15 @@ impl Fetch {
                     let start = at;
                     at += 1;
                     self.nested = 1;
-                    if let Some(step) = self.skip_list(segment, &mut at)? {
-                        return Ok(step);
+                    if let Some(stop) = self.skip_list(segment, &mut at)? {
+                        return Ok(stop);
                     }
                     self.take_list(name, &segment[start + 1..at - 1])?;
                 }
                 Some(b'"') => {
                     let content = quoted(segment, &mut at)?;
                     if let Some(section) = section {
-                        return Ok(Step::Inline {
+                        return Ok(ParseStop::Inline {
                             section,
                             content: Some(content),
                             rest: at,
@@ -169,7 +169,7 @@ impl Fetch {
                 }
                 Some(b'{' | b'~') => {
                     let octets = literal_at(segment, at).ok_or(Malformed)?;
-                    return Ok(Step::Literal(section.unwrap_or(Section::Other), octets));
+                    return Ok(ParseStop::Literal(section.unwrap_or(Section::Other), octets));
                 }
                 Some(_) => {
                     let length = segment[at..]
@@ -180,7 +180,7 @@ impl Fetch {
                     at += length;
                     match section {
                         Some(section) if value.eq_ignore_ascii_case(b"NIL") => {
-                            return Ok(Step::Inline {
+                            return Ok(ParseStop::Inline {
                                 section,
                                 content: None,
                                 rest: at,
@@ -231,7 +231,7 @@ impl Fetch {
 
     /// Goes to the end of the list that is open at `at`. If there is a literal inside it, stops and returns that
     /// literal.
-    fn skip_list(&mut self, segment: &[u8], at: &mut usize) -> Result<Option<Step>, Malformed> {
+    fn skip_list(&mut self, segment: &[u8], at: &mut usize) -> Result<Option<ParseStop>, Malformed> {
         while self.nested > 0 {
             match segment.get(*at) {
                 None => return Err(Malformed),
@@ -244,7 +244,7 @@ impl Fetch {
                 }
                 Some(b'{') => {
                     if let Some(octets) = literal_at(segment, *at) {
-                        return Ok(Some(Step::Literal(Section::Other, octets)));
+                        return Ok(Some(ParseStop::Literal(Section::Other, octets)));
                     }
                 }
                 Some(_) => {}
@@ -410,10 +410,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn parse(line: &[u8]) -> Result<(Fetch, Step), Malformed> {
+    fn parse(line: &[u8]) -> Result<(Fetch, ParseStop), Malformed> {
         let mut fetch = Fetch::default();
-        let step = fetch.parse(data(line).ok_or(Malformed)?)?;
-        Ok((fetch, step))
+        let stop = fetch.parse(data(line).ok_or(Malformed)?)?;
+        Ok((fetch, stop))
     }
 
     #[test]
@@ -433,10 +433,10 @@ mod tests {
             b"1 FETCH (UID 7 FLAGS NIL INTERNALDATE NIL EMAILID NIL RFC822.SIZE 1234)",
             b"1 FETCH (UID 7 FLAGS () MODSEQ (1) X-GM-MSGID 5 RFC822.SIZE 1234 )",
         ] {
-            let (fetch, step) = parse(line).unwrap();
+            let (fetch, stop) = parse(line).unwrap();
             assert_eq!(
-                (fetch.uid, fetch.size, step),
-                (Some(Uid(7)), Some(1234), Step::End),
+                (fetch.uid, fetch.size, stop),
+                (Some(Uid(7)), Some(1234), ParseStop::End),
                 "{}",
                 line.escape_ascii()
             );
@@ -445,17 +445,21 @@ mod tests {
         assert_eq!(fetch.flags.map(|flags| (flags.deleted, flags.seen)), Some((true, true)));
         let (fetch, _) = parse(b"1 FETCH (UID 7 RFC822.SIZE 99999999999)").unwrap();
         assert_eq!(fetch.size, Some(u32::MAX));
-        assert_eq!(parse(b"1 FETCH ()").unwrap().1, Step::End);
+        assert_eq!(parse(b"1 FETCH ()").unwrap().1, ParseStop::End);
     }
 
     #[test]
     fn a_size_that_is_none_costs_nothing_else() {
         for size in ["NIL", "-1", "9.3e+06", "x", "\"\"", "()", "99999999999999999999999"] {
-            let (fetch, step) = parse(format!("1 FETCH (RFC822.SIZE {size} UID 7)").as_bytes()).unwrap();
-            assert_eq!((fetch.uid, fetch.size, step), (Some(Uid(7)), None, Step::End), "{size}");
+            let (fetch, stop) = parse(format!("1 FETCH (RFC822.SIZE {size} UID 7)").as_bytes()).unwrap();
+            assert_eq!(
+                (fetch.uid, fetch.size, stop),
+                (Some(Uid(7)), None, ParseStop::End),
+                "{size}"
+            );
         }
-        let (fetch, step) = parse(b"1 FETCH (UID 7 RFC822.SIZE)").unwrap();
-        assert_eq!((fetch.uid, fetch.size, step), (Some(Uid(7)), None, Step::End));
+        let (fetch, stop) = parse(b"1 FETCH (UID 7 RFC822.SIZE)").unwrap();
+        assert_eq!((fetch.uid, fetch.size, stop), (Some(Uid(7)), None, ParseStop::End));
     }
 
     #[test]
@@ -500,7 +504,11 @@ mod tests {
         ] {
             for blank in ["", " ", "  "] {
                 let line = format!("1 FETCH (UID 7 {item}{blank}{{12}}");
-                assert_eq!(parse(line.as_bytes()).unwrap().1, Step::Literal(section, 12), "{line}");
+                assert_eq!(
+                    parse(line.as_bytes()).unwrap().1,
+                    ParseStop::Literal(section, 12),
+                    "{line}"
+                );
             }
         }
     }
@@ -529,28 +537,28 @@ mod tests {
     fn bodies_as_literal_quoted_and_nil() {
         assert_eq!(
             parse(b"1 FETCH (UID 7 BODY[] {12}").unwrap().1,
-            Step::Literal(Section::Whole, 12)
+            ParseStop::Literal(Section::Whole, 12)
         );
         assert_eq!(
             parse(b"1 FETCH (UID 7 BODY[TEXT]<0> {3}").unwrap().1,
-            Step::Literal(Section::Text, 3)
+            ParseStop::Literal(Section::Text, 3)
         );
         assert_eq!(
             parse(b"1 FETCH (body[header] {0}").unwrap().1,
-            Step::Literal(Section::Header, 0)
+            ParseStop::Literal(Section::Header, 0)
         );
         assert_eq!(
             parse(b"1 FETCH (BODY[HEADER.FIELDS (DATE)] {9}").unwrap().1,
-            Step::Literal(Section::Fields, 9)
+            ParseStop::Literal(Section::Fields, 9)
         );
         assert_eq!(
             parse(b"1 FETCH (BODY[1.MIME] {9}").unwrap().1,
-            Step::Literal(Section::Other, 9)
+            ParseStop::Literal(Section::Other, 9)
         );
 
         let mut fetch = Fetch::default();
         let segment = b"(BODY[] \"a\\\"b\" UID 7)";
-        let Step::Inline {
+        let ParseStop::Inline {
             section: Section::Whole,
             content,
             rest,
@@ -559,27 +567,33 @@ mod tests {
             panic!()
         };
         assert_eq!(content.as_deref(), Some(&b"a\"b"[..]));
-        assert_eq!(fetch.parse(&segment[rest..]), Ok(Step::End));
+        assert_eq!(fetch.parse(&segment[rest..]), Ok(ParseStop::End));
         assert_eq!(fetch.uid, Some(Uid(7)));
 
-        let (_, step) = parse(b"1 FETCH (UID 7 BODY[] NIL)").unwrap();
-        assert!(matches!(step, Step::Inline { content: None, .. }));
+        let (_, stop) = parse(b"1 FETCH (UID 7 BODY[] NIL)").unwrap();
+        assert!(matches!(stop, ParseStop::Inline { content: None, .. }));
     }
 
     #[test]
     fn segments_after_literals() {
         let mut fetch = Fetch::default();
-        assert_eq!(fetch.parse(b"(BODY[HEADER] {5}"), Ok(Step::Literal(Section::Header, 5)));
-        assert_eq!(fetch.parse(b" BODY[TEXT]<0> {6}"), Ok(Step::Literal(Section::Text, 6)));
-        assert_eq!(fetch.parse(b" UID 7)"), Ok(Step::End));
+        assert_eq!(
+            fetch.parse(b"(BODY[HEADER] {5}"),
+            Ok(ParseStop::Literal(Section::Header, 5))
+        );
+        assert_eq!(
+            fetch.parse(b" BODY[TEXT]<0> {6}"),
+            Ok(ParseStop::Literal(Section::Text, 6))
+        );
+        assert_eq!(fetch.parse(b" UID 7)"), Ok(ParseStop::End));
         assert_eq!(fetch.uid, Some(Uid(7)));
 
         let mut fetch = Fetch::default();
         assert_eq!(
             fetch.parse(b"(ENVELOPE (NIL ({5}"),
-            Ok(Step::Literal(Section::Other, 5))
+            Ok(ParseStop::Literal(Section::Other, 5))
         );
-        assert_eq!(fetch.parse(b" \"x\")) UID 7)"), Ok(Step::End));
+        assert_eq!(fetch.parse(b" \"x\")) UID 7)"), Ok(ParseStop::End));
         assert_eq!(fetch.uid, Some(Uid(7)));
     }
 

@@ -9,7 +9,7 @@ use super::{
     reader::{Event, Expect},
     response::Code,
     token,
-    utf7::Names,
+    utf7::NameEncoding,
 };
 use crate::types::UidValidity;
 
@@ -79,8 +79,11 @@ impl Mailbox {
             // anyway, or not at all.
             listed = self.responses("LIST", "LIST \"\" \"*\"").await;
         }
-        let names = self.names;
-        let folders: Vec<Folder> = listed?.iter().filter_map(|response| folder(response, names)).collect();
+        let encoding = self.encoding;
+        let folders: Vec<Folder> = listed?
+            .iter()
+            .filter_map(|response| folder(response, encoding))
+            .collect();
         if !self.capabilities.namespace && self.namespaces.known().is_none() {
             self.namespaces.remember(namespace_of(&folders));
         }
@@ -96,16 +99,16 @@ impl Mailbox {
     }
 
     async fn ask_namespace(&mut self) -> Result<Arc<Namespace>, Error> {
-        let names = self.names;
+        let encoding = self.encoding;
         if self.capabilities.namespace {
             let responses = match self.responses("NAMESPACE", "NAMESPACE").await {
                 Err(Error::Refused { .. }) => Vec::new(),
                 responses => responses?,
             };
-            let told = responses
+            let sent = responses
                 .iter()
-                .find_map(|response| Namespace::parse(response, |name| names.decoded(name)));
-            if let Some(namespace) = told {
+                .find_map(|response| Namespace::parse(response, |name| encoding.decoded(name)));
+            if let Some(namespace) = sent {
                 return Ok(self.namespaces.remember(namespace));
             }
         }
@@ -175,7 +178,7 @@ impl Mailbox {
 
     /// UIDVALIDITY and UIDNEXT of the folder that the server calls `name`; `None` if there is no such folder.
     pub async fn status(&mut self, name: &str) -> Result<Option<FolderStatus>, Error> {
-        let command = format!("STATUS {} (UIDVALIDITY UIDNEXT)", self.names.quoted(name));
+        let command = format!("STATUS {} (UIDVALIDITY UIDNEXT)", self.encoding.quoted(name));
         match self.responses("STATUS", &command).await {
             Ok(responses) => match responses.iter().find_map(|response| status(response)) {
                 Some(status) => Ok(Some(status)),
@@ -193,7 +196,7 @@ impl Mailbox {
         if !self.capabilities.acl {
             return Ok(None);
         }
-        let command = format!("MYRIGHTS {}", self.names.quoted(name));
+        let command = format!("MYRIGHTS {}", self.encoding.quoted(name));
         match self.responses("MYRIGHTS", &command).await {
             Ok(responses) => Ok(responses.iter().find_map(|response| rights(response))),
             Err(Error::Refused { .. }) => Ok(None),
@@ -204,7 +207,7 @@ impl Mailbox {
     /// Makes the folder that the server is to call `name`, and subscribes to it, so that mail programs show it. It is
     /// no error if the folder exists already.
     pub async fn create(&mut self, name: &str) -> Result<(), Error> {
-        let name = self.names.quoted(name);
+        let name = self.encoding.quoted(name);
         match self.run("CREATE", &format!("CREATE {name}")).await {
             Err(Error::Refused { completion, .. }) if completion.code() == Some(Code::AlreadyExists) => return Ok(()),
             result => result?,
@@ -242,7 +245,7 @@ fn namespace_of(folders: &[Folder]) -> Namespace {
 }
 
 /// Parses `LIST (\HasNoChildren \Trash) "/" Bin`; `None` if it is not a folder that can be selected.
-fn folder(response: &[u8], names: Names) -> Option<Folder> {
+fn folder(response: &[u8], encoding: NameEncoding) -> Option<Folder> {
     let (_, rest) = token::word(response);
     let rest = rest.strip_prefix(b"(")?;
     let end = memchr::memchr(b')', rest)?;
@@ -256,7 +259,7 @@ fn folder(response: &[u8], names: Names) -> Option<Folder> {
     let delimiter = token::string(&mut rest)?;
     let name = token::string(&mut rest)?;
     (!has("\\Noselect") && !has("\\NonExistent")).then(|| Folder {
-        name: names.decoded(&name),
+        name: encoding.decoded(&name),
         delimiter: match delimiter.as_slice() {
             b"NIL" | b"nil" => None,
             octets => octets.first().map(|&octet| char::from(octet)),
@@ -319,10 +322,10 @@ mod tests {
             (b"LIST () \"/\" \"open", None),
             (b"LIST () \"/\" {9}\r\nshort", None),
         ] {
-            let found = folder(response, Names::ModifiedUtf7);
+            let found = folder(response, NameEncoding::ModifiedUtf7);
             assert_eq!(found, expected, "{}", response.escape_ascii());
         }
-        let named = |response: &[u8]| folder(response, Names::ModifiedUtf7).unwrap().name;
+        let named = |response: &[u8]| folder(response, NameEncoding::ModifiedUtf7).unwrap().name;
         assert_eq!(named(b"LIST () \"\\\\\" \"a \\\"b\\\"\""), "a \"b\"");
         assert_eq!(named(b"LIST () \"/\" \"Gel&APY-scht\""), "Gelöscht");
     }

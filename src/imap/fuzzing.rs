@@ -2,8 +2,8 @@
 
 use super::{
     proxy::{end_of_head, may_be_http, status},
-    sasl::{Exchange, Mechanism, Party},
-    utf7::Names,
+    sasl::{Exchange, LoginTarget, Mechanism},
+    utf7::NameEncoding,
 };
 
 /// How many mechanisms [`exchange`] knows.
@@ -13,12 +13,12 @@ pub const SCRAM: usize = 3;
 
 /// `name` as the argument of a command, in modified UTF-7.
 pub fn quoted(name: &str) -> String {
-    Names::ModifiedUtf7.quoted(name)
+    NameEncoding::ModifiedUtf7.quoted(name)
 }
 
 /// Decodes a name that a server has sent in modified UTF-7.
 pub fn decoded(name: &[u8]) -> String {
-    Names::ModifiedUtf7.decoded(name)
+    NameEncoding::ModifiedUtf7.decoded(name)
 }
 
 /// Answers a server's challenges by the mechanism of this number, below [`MECHANISMS`]. Returns whether the server may
@@ -26,12 +26,12 @@ pub fn decoded(name: &[u8]) -> String {
 /// fuzzer could not guess.
 pub fn exchange(mechanism: usize, user: &str, secret: &[u8], challenges: &[&[u8]]) -> Option<bool> {
     let mechanism = Mechanism::ALL[mechanism];
-    let party = Party {
+    let target = LoginTarget {
         user,
         host: "imap.example.org",
         port: 143,
     };
-    let mut exchange = Exchange::new(mechanism, party, secret).ok()?;
+    let mut exchange = Exchange::new(mechanism, target, secret).ok()?;
     let initial = exchange.initial();
     let text = initial.map(|initial| String::from_utf8_lossy(&initial).into_owned());
     let nonce = text

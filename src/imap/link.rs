@@ -167,7 +167,7 @@ impl Link {
 
     /// Sends octets as they are, and wipes its copy of them afterwards.
     pub async fn send_raw(&mut self, octets: &[u8]) -> Result<(), Error> {
-        trace::said(Side::Upstream, || without_secrets(octets));
+        trace::sent(Side::Upstream, || without_secrets(octets));
         let sent = self.wire.send(octets).await;
         self.check(sent)
     }
@@ -220,7 +220,7 @@ impl Link {
         let id = self.next_id();
         let tag = tag(id);
         let line = format!("{tag} {command}\r\n");
-        trace::said(Side::Upstream, || trace::shown(line.trim_end().as_bytes()));
+        trace::sent(Side::Upstream, || trace::shown(line.trim_end().as_bytes()));
         if self.one_at_a_time && self.is_busy() {
             self.waiting.push_back((id, line));
         } else {

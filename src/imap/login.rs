@@ -5,12 +5,12 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use zeroize::Zeroizing;
 
 use super::{
-    async_imap::{Answer, Front},
+    async_imap::{Front, LoginAnswer},
     capability::Capabilities,
     command::quoted,
     error::Error,
     response::Completion,
-    sasl::{Exchange, Mechanism, Party, Way},
+    sasl::{Exchange, LoginMethod, LoginTarget, Mechanism},
 };
 use crate::{
     config::{Auth, Secret},
@@ -22,14 +22,14 @@ const LITERAL_MINUS: usize = 4096;
 
 /// What the user logs in with.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Proof<'a> {
+pub(super) enum LoginSecret<'a> {
     Password(&'a Secret),
     Token(&'a AccessToken),
 }
 
 /// The server to log in to.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Server<'a> {
+pub(super) struct LoginServer<'a> {
     pub(super) host: &'a str,
     pub(super) port: u16,
     pub(super) capabilities: Capabilities,
@@ -42,43 +42,45 @@ pub(super) struct Server<'a> {
 /// Logs `user` in. Errors contain nothing of what was sent.
 pub(super) async fn authenticate(
     front: &mut Front,
-    server: Server<'_>,
+    server: LoginServer<'_>,
     user: &str,
-    proof: Proof<'_>,
+    secret: LoginSecret<'_>,
 ) -> Result<(), Error> {
-    let login = Login { front, server, user };
-    match proof {
-        Proof::Password(secret) => login.by_password(secret).await,
-        Proof::Token(token) => login.by_token(token).await,
+    let login = LoginExchange { front, server, user };
+    match secret {
+        LoginSecret::Password(secret) => login.by_password(secret).await,
+        LoginSecret::Token(token) => login.by_token(token).await,
     }
 }
 
-struct Login<'a> {
+struct LoginExchange<'a> {
     front: &'a mut Front,
-    server: Server<'a>,
+    server: LoginServer<'a>,
     user: &'a str,
 }
 
-impl Login<'_> {
+impl LoginExchange<'_> {
     /// Tries the ways that the server offers, the best first, and the next one only if the server does not understand
     /// the one before.
     async fn by_password(mut self, secret: &Secret) -> Result<(), Error> {
-        let Server {
+        let LoginServer {
             auth,
             capabilities,
             is_private,
             ..
         } = self.server;
-        let mut ways = Way::by_password(auth, &capabilities, is_private).into_iter().peekable();
+        let mut ways = LoginMethod::by_password(auth, &capabilities, is_private)
+            .into_iter()
+            .peekable();
         while let Some(way) = ways.next() {
             let (command, completion) = match way {
-                Way::LoginCommand => ("LOGIN", self.login_command(secret.expose()).await?),
-                Way::Sasl(mechanism) => ("AUTHENTICATE", self.exchange(mechanism, secret.expose()).await?),
+                LoginMethod::LoginCommand => ("LOGIN", self.login_command(secret.expose()).await?),
+                LoginMethod::Sasl(mechanism) => ("AUTHENTICATE", self.exchange(mechanism, secret.expose()).await?),
             };
             if completion.is_ok() {
                 return Ok(());
             }
-            if ways.peek().is_some() && Way::is_not_understood(&completion) {
+            if ways.peek().is_some() && LoginMethod::is_not_understood(&completion) {
                 tracing::debug!(?way, %completion, "the server does not understand what it offers");
                 continue;
             }
@@ -104,12 +106,12 @@ impl Login<'_> {
     /// AUTHENTICATE. The client's first message is sent along with the command if the server supports that (RFC 4959),
     /// else after the server's first challenge.
     async fn exchange(&mut self, mechanism: Mechanism, secret: &[u8]) -> Result<Completion, Error> {
-        let party = Party {
+        let target = LoginTarget {
             user: self.user,
             host: self.server.host,
             port: self.server.port,
         };
-        let mut exchange = Exchange::new(mechanism, party, secret)?;
+        let mut exchange = Exchange::new(mechanism, target, secret)?;
         let mut sent = Sent::new(secret);
         let initial = if self.server.capabilities.sasl_ir {
             exchange.initial()
@@ -126,12 +128,12 @@ impl Login<'_> {
         self.front.begin(command.as_bytes()).await?;
         loop {
             match self.front.answer().await? {
-                Answer::Done(completion) if completion.is_ok() => {
+                LoginAnswer::Done(completion) if completion.is_ok() => {
                     exchange.finish()?;
                     return Ok(completion);
                 }
-                Answer::Done(completion) => return Ok(sent.withheld(completion)),
-                Answer::Continue(challenge) => {
+                LoginAnswer::Done(completion) => return Ok(sent.withheld(completion)),
+                LoginAnswer::Continue(challenge) => {
                     // Some servers send the challenges of LOGIN as plain text. LOGIN does not look at them.
                     let challenge = BASE64.decode(challenge.trim_ascii()).unwrap_or(challenge);
                     let response = aside(|| exchange.respond(&challenge))?;
@@ -165,7 +167,7 @@ impl Login<'_> {
             if !at_once {
                 self.send(&line, &mut has_begun).await?;
                 line.clear();
-                if let Answer::Done(completion) = self.front.answer().await? {
+                if let LoginAnswer::Done(completion) = self.front.answer().await? {
                     return Ok(sent.withheld(completion));
                 }
             }
@@ -174,8 +176,8 @@ impl Login<'_> {
         line.extend_from_slice(b"\r\n");
         self.send(&line, &mut has_begun).await?;
         match self.front.answer().await? {
-            Answer::Done(completion) => Ok(sent.withheld(completion)),
-            Answer::Continue(_) => Err(Error::Protocol("LOGIN is answered by a plus")),
+            LoginAnswer::Done(completion) => Ok(sent.withheld(completion)),
+            LoginAnswer::Continue(_) => Err(Error::Protocol("LOGIN is answered by a plus")),
         }
     }
 
@@ -237,7 +239,7 @@ mod tests {
         password: &str,
         answer: impl FnMut(&str) -> String,
     ) -> (Vec<String>, Result<(), Error>) {
-        let server = Server {
+        let server = LoginServer {
             host: "imap.example.org",
             port: 993,
             capabilities: Capabilities::parse(offers.as_bytes()),
@@ -246,7 +248,7 @@ mod tests {
         };
         let secret = Secret::from(password);
         before_login(answer, async |front| {
-            authenticate(front, server, "eva", Proof::Password(&secret)).await
+            authenticate(front, server, "eva", LoginSecret::Password(&secret)).await
         })
         .await
     }

@@ -12,7 +12,7 @@ use super::{
     quirks::{Pipelining, Quirks},
     reader::{Event, Expect},
     response::Completion,
-    utf7::Names,
+    utf7::NameEncoding,
 };
 use crate::types::{UidRanges, UidValidity};
 
@@ -47,7 +47,7 @@ pub struct Mailbox {
     pub(super) link: Link,
     pub(super) capabilities: Capabilities,
     pub(super) quirks: Arc<Quirks>,
-    pub(super) names: Names,
+    pub(super) encoding: NameEncoding,
     pub(super) namespaces: Namespaces,
     pub(super) selected: Selected,
     /// The name that SELECT was given, which is the server's name of the folder.

@@ -2,13 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::telemetry::metrics::{self, Counted};
+use crate::telemetry::metrics::{self, CountedConnection};
 
 /// The meter of one connection that is logged in.
 #[derive(Debug)]
 pub struct Meter {
     upstream: Arc<str>,
-    connection: Counted,
+    connection: CountedConnection,
 }
 
 /// The commands that the metric distinguishes. All others are `other`.

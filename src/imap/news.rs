@@ -3,7 +3,7 @@
 use super::{
     capability::Capabilities,
     error::Error,
-    response::{Kind, Status},
+    response::{Status, StatusKind},
     token::{self, number, word},
 };
 use crate::types::{UidRanges, UidValidity};
@@ -87,7 +87,7 @@ impl News {
             self.modseq = Some(number);
         }
         self.uid_not_sticky |= status.has_code("UIDNOTSTICKY");
-        if status.kind == Kind::Bye {
+        if status.kind == StatusKind::Bye {
             self.bye = Some(status.to_completion().text().to_owned());
         }
     }

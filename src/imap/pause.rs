@@ -10,7 +10,7 @@ pub(super) enum Pause {
     /// For this long.
     For(Duration),
     /// It does not say.
-    Unsaid,
+    Unspecified,
 }
 
 impl Pause {
@@ -25,12 +25,12 @@ impl Pause {
                 (Some(milliseconds), Some(unit)) if unit.starts_with("millisecond") => {
                     Self::For(Duration::from_millis(milliseconds.into()))
                 }
-                _ => Self::Unsaid,
+                _ => Self::Unspecified,
             });
         }
         ["throttled", "rate limit", "too many simultaneous connections"]
             .iter()
             .any(|words| text.contains(words))
-            .then_some(Self::Unsaid)
+            .then_some(Self::Unspecified)
     }
 }

@@ -1,6 +1,6 @@
 //! The connections to upstreams: how many a user has, and those that are parked, logged in and selected, for their
 //! login's next session. Only the login that opened a connection gets it again, and only with the secret that it gave
-//! then. Which login gets the next connection is decided in `share`.
+//! then. Which login gets the next connection is decided in `slots`.
 
 use std::{
     sync::{
@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Mailbox,
-    share::{Share, Standing, Ticket, Turn},
+    slots::{Decision, SlotAllocator, SlotId, TrustLevel},
 };
 use crate::{
     config::{Secret, Upstream},
@@ -29,7 +29,7 @@ use crate::{
 
 /// How long a login may go on with parked connections without proving its secret to the upstream again: the password
 /// may be changed there.
-const PROOF_LASTS: Duration = Duration::from_secs(30 * 60);
+const REVERIFY_AFTER: Duration = Duration::from_secs(30 * 60);
 /// How long the upstream is not asked again about a secret that it has refused. This is short, because the secret may
 /// become right.
 const REFUSED_FOR: Duration = Duration::from_secs(30);
@@ -119,11 +119,11 @@ pub struct Pool<T, M = Mailbox> {
     /// How long connections are parked, in milliseconds.
     parked_for: AtomicU64,
     sweeping: AtomicBool,
-    tickets: AtomicU64,
+    next_id: AtomicU64,
 }
 
 struct User<T, M> {
-    share: Share,
+    slots: SlotAllocator,
     parked: Vec<Box<Parked<T, M>>>,
     /// Notified if a connection ends, a login stops waiting, or a secret is proven.
     changed: Arc<Notify>,
@@ -132,7 +132,7 @@ struct User<T, M> {
 impl<T, M> Default for User<T, M> {
     fn default() -> Self {
         Self {
-            share: Share::default(),
+            slots: SlotAllocator::default(),
             parked: Vec::new(),
             changed: Arc::default(),
         }
@@ -141,7 +141,7 @@ impl<T, M> Default for User<T, M> {
 
 impl<T, M> User<T, M> {
     fn is_idle(&self) -> bool {
-        self.parked.is_empty() && self.share.is_idle()
+        self.parked.is_empty() && self.slots.is_idle()
     }
 
     /// Takes out the connection that has been parked longest.
@@ -154,7 +154,7 @@ impl<T, M> User<T, M> {
 struct Parked<T, M> {
     login: String,
     folder: String,
-    proof: Proof,
+    opened: OpenedWith,
     since: Instant,
     mailbox: M,
     memo: T,
@@ -162,7 +162,7 @@ struct Parked<T, M> {
 
 /// Which secret a connection was opened with, and when.
 #[derive(Clone, Copy)]
-struct Proof {
+struct OpenedWith {
     tag: Tag,
     since: Instant,
 }
@@ -171,9 +171,9 @@ struct Proof {
 pub struct Slot<T: Send + Sync + 'static, M: Parkable = Mailbox> {
     pool: Arc<Pool<T, M>>,
     user: UserKey,
-    proof: Proof,
-    ticket: Ticket,
-    standing: Standing,
+    opened: OpenedWith,
+    id: SlotId,
+    trust: TrustLevel,
     /// Whether the secret comes from a device and the upstream decides whether it is right.
     is_tried: bool,
     /// Cancelled if this guess is cut off; `None` if it is not a guess.
@@ -199,7 +199,7 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
             refused: Recent::new(REFUSED_FOR),
             parked_for: AtomicU64::new(0),
             sweeping: AtomicBool::new(false),
-            tickets: AtomicU64::new(0),
+            next_id: AtomicU64::new(0),
         };
         pool.set_parked_for(parked_for);
         Ok(Arc::new(pool))
@@ -221,8 +221,8 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
             .tag([upstream.as_bytes(), server.as_bytes(), user.as_bytes(), secret.expose()])
     }
 
-    fn ticket(&self) -> Ticket {
-        self.tickets.fetch_add(1, Ordering::Relaxed)
+    fn new_id(&self) -> SlotId {
+        self.next_id.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Takes the connection that is parked for `login`, if `secret` is the one it was opened with (compared in constant
@@ -242,21 +242,21 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
                 && parked.folder == folder
                 && parked.since.elapsed() < self.parked_for()
                 && suits(&parked.memo)
-                && parked.proof.since.elapsed() < PROOF_LASTS
-                && bool::from(parked.proof.tag.ct_eq(&tag))
+                && parked.opened.since.elapsed() < REVERIFY_AFTER
+                && bool::from(parked.opened.tag.ct_eq(&tag))
         })?;
         let Parked {
-            proof, mailbox, memo, ..
+            opened, mailbox, memo, ..
         } = *entry.parked.swap_remove(at);
-        let ticket = self.ticket();
-        entry.share.begin(ticket, Standing::Proven);
+        let id = self.new_id();
+        entry.slots.begin(id, TrustLevel::Proven);
         drop(entry);
         let slot = Slot {
             pool: self.clone(),
             user: user.clone(),
-            proof,
-            ticket,
-            standing: Standing::Proven,
+            opened,
+            id,
+            trust: TrustLevel::Proven,
             is_tried: false,
             cut: None,
         };
@@ -281,12 +281,16 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
         if is_guess && self.refused.contains(&tag) {
             return Err(NoSlot::Refused);
         }
-        let proof = Proof {
+        let opened = OpenedWith {
             tag,
             since: Instant::now(),
         };
-        let standing = if is_guess { Standing::Guess } else { Standing::Proven };
-        self.wait(user, limit, proof, standing, is_tried)
+        let trust = if is_guess {
+            TrustLevel::Guess
+        } else {
+            TrustLevel::Proven
+        };
+        self.wait(user, limit, opened, trust, is_tried)
             .await
             .ok_or(NoSlot::Full)
     }
@@ -295,48 +299,53 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
         self: &Arc<Self>,
         user: &UserKey,
         limit: usize,
-        proof: Proof,
-        standing: Standing,
+        opened: OpenedWith,
+        trust: TrustLevel,
         is_tried: bool,
     ) -> Option<Slot<T, M>> {
-        let place = Place::new(self, user, standing, proof.tag);
+        let queued = QueuedLogin::new(self, user, trust, opened.tag);
         let begun = Instant::now();
         let mut patience = begun + PATIENCE_WITH_GUESSES;
         loop {
-            // Before the share is looked at, so that no later change is missed.
-            let changed = place.changed.notified();
-            let (turn, evicted, cut) = {
+            // Before the slots are looked at, so that no later change is missed.
+            let changed = queued.changed.notified();
+            let (decision, evicted, cut) = {
                 let mut entry = self.users.entry(user.clone()).or_default();
-                let User { share, parked, .. } = &mut *entry;
-                let turn = share.turn(place.ticket, limit, parked.len());
-                let cut = share.cut(place.ticket);
-                (turn, if turn == Turn::Evict { entry.evict() } else { None }, cut)
+                let User { slots, parked, .. } = &mut *entry;
+                let decision = slots.decide(queued.id, limit, parked.len());
+                let cut = slots.cut(queued.id);
+                let evicted = if decision == Decision::Evict {
+                    entry.evict()
+                } else {
+                    None
+                };
+                (decision, evicted, cut)
             };
             if let Some(mailbox) = evicted {
                 self.close(user, mailbox);
             }
-            match turn {
-                Turn::Take(standing) => {
+            match decision {
+                Decision::Take(trust) => {
                     return Some(Slot {
                         pool: self.clone(),
                         user: user.clone(),
-                        proof,
-                        ticket: place.ticket,
-                        standing,
+                        opened,
+                        id: queued.id,
+                        trust,
                         is_tried,
                         cut,
                     });
                 }
-                Turn::Full => return None,
-                Turn::Evict => continue,
-                Turn::Wait => {}
+                Decision::Full => return None,
+                Decision::Evict => continue,
+                Decision::Wait => {}
             }
             if timeout_at(patience, changed).await.is_err() {
                 if patience >= begun + PATIENCE {
                     return None;
                 }
                 if let Some(entry) = self.users.get(user) {
-                    entry.share.cut_guess(place.ticket);
+                    entry.slots.cut_guess(queued.id);
                 }
                 patience = begun + PATIENCE;
             }
@@ -348,15 +357,15 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
         let (pool, user) = (self.clone(), user.clone());
         tokio::spawn(async move {
             farewell(mailbox).await;
-            pool.change(&user, Share::end_closing);
+            pool.change(&user, SlotAllocator::end_closing);
         });
     }
 
-    /// Changes the share of `user`, wakes the logins that wait, and forgets the user if there is nothing left to
+    /// Changes the slots of `user`, wakes the logins that wait, and forgets the user if there is nothing left to
     /// remember.
-    fn change(&self, user: &UserKey, change: impl FnOnce(&mut Share)) {
+    fn change(&self, user: &UserKey, change: impl FnOnce(&mut SlotAllocator)) {
         if let Some(mut entry) = self.users.get_mut(user) {
-            change(&mut entry.share);
+            change(&mut entry.slots);
             entry.changed.notify_waiters();
         }
         self.users.remove_if(user, |_, user| user.is_idle());
@@ -374,7 +383,7 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
             return;
         };
         let closed: Vec<_> = entry.parked.extract_if(.., is_over).collect();
-        closed.iter().for_each(|_| entry.share.begin_closing());
+        closed.iter().for_each(|_| entry.slots.begin_closing());
         drop(entry);
         for parked in closed {
             self.close(user, parked.mailbox);
@@ -385,7 +394,7 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
     pub fn park(self: &Arc<Self>, slot: Slot<T, M>, login: &str, folder: &str, mut mailbox: M, memo: T) {
         mailbox.detach();
         if self.parked_for().is_zero() || mailbox.is_broken() {
-            self.change(&slot.user, Share::begin_closing);
+            self.change(&slot.user, SlotAllocator::begin_closing);
             self.close(&slot.user, mailbox);
             return;
         }
@@ -394,7 +403,7 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
             entry.parked.push(Box::new(Parked {
                 login,
                 folder,
-                proof: slot.proof,
+                opened: slot.opened,
                 since: Instant::now(),
                 mailbox,
                 memo,
@@ -445,46 +454,46 @@ async fn sweep<T: Send + Sync + 'static, M: Parkable>(pool: Weak<Pool<T, M>>) {
     }
 }
 
-/// A place in the queue; given up when dropped.
-struct Place<T: Send + Sync + 'static, M: Parkable> {
+/// A login that waits for a connection; it leaves the queue when dropped.
+struct QueuedLogin<T: Send + Sync + 'static, M: Parkable> {
     pool: Arc<Pool<T, M>>,
     user: UserKey,
-    ticket: Ticket,
+    id: SlotId,
     changed: Arc<Notify>,
 }
 
-impl<T: Send + Sync + 'static, M: Parkable> Place<T, M> {
-    fn new(pool: &Arc<Pool<T, M>>, user: &UserKey, standing: Standing, tag: Tag) -> Self {
-        let ticket = pool.ticket();
+impl<T: Send + Sync + 'static, M: Parkable> QueuedLogin<T, M> {
+    fn new(pool: &Arc<Pool<T, M>>, user: &UserKey, trust: TrustLevel, tag: Tag) -> Self {
+        let id = pool.new_id();
         let mut entry = pool.users.entry(user.clone()).or_default();
-        entry.share.enter(ticket, standing, tag);
+        entry.slots.enqueue(id, trust, tag);
         let changed = entry.changed.clone();
         drop(entry);
         Self {
             pool: pool.clone(),
             user: user.clone(),
-            ticket,
+            id,
             changed,
         }
     }
 }
 
-impl<T: Send + Sync + 'static, M: Parkable> Drop for Place<T, M> {
+impl<T: Send + Sync + 'static, M: Parkable> Drop for QueuedLogin<T, M> {
     fn drop(&mut self) {
-        self.pool.change(&self.user, |share| share.leave(self.ticket));
+        self.pool.change(&self.user, |slots| slots.dequeue(self.id));
     }
 }
 
 impl<T: Send + Sync + 'static, M: Parkable> Slot<T, M> {
     /// How far the login is trusted.
-    pub fn standing(&self) -> Standing {
-        self.standing
+    pub fn trust_level(&self) -> TrustLevel {
+        self.trust
     }
 
     /// Waits for the right to one more connection for the same session; `None` if the user has `limit` of them.
     pub async fn another(&self, limit: usize) -> Option<Self> {
-        let Self { pool, user, proof, .. } = self;
-        pool.wait(user, limit, *proof, Standing::Proven, self.is_tried).await
+        let Self { pool, user, opened, .. } = self;
+        pool.wait(user, limit, *opened, TrustLevel::Proven, self.is_tried).await
     }
 
     /// Runs `login` to its end. Drops it and returns `None` if this is a guess, and a proven login has waited for its
@@ -503,38 +512,33 @@ impl<T: Send + Sync + 'static, M: Parkable> Slot<T, M> {
     }
 
     /// Notes that the upstream has accepted the secret.
-    pub fn prove(&mut self) {
+    pub fn mark_proven(&mut self) {
         if self.is_tried {
-            self.pool.proven.insert(self.proof.tag);
-            self.pool.refused.remove(&self.proof.tag);
+            self.pool.proven.insert(self.opened.tag);
+            self.pool.refused.remove(&self.opened.tag);
         }
-        if self.standing == Standing::Guess {
-            self.standing = Standing::Proven;
+        if self.trust == TrustLevel::Guess {
+            self.trust = TrustLevel::Proven;
             self.cut = None;
             let Self {
-                pool,
-                user,
-                ticket,
-                proof,
-                ..
+                pool, user, id, opened, ..
             } = self;
-            pool.change(user, |share| share.prove(*ticket, proof.tag));
+            pool.change(user, |slots| slots.mark_proven(*id, opened.tag));
         }
     }
 
     /// Notes that the upstream has refused the secret. A secret that was right lately is a guess from now on; any other
     /// is not tried again soon.
     pub fn refuse(&self) {
-        if self.is_tried && !self.pool.proven.remove(&self.proof.tag) {
-            self.pool.refused.insert(self.proof.tag);
+        if self.is_tried && !self.pool.proven.remove(&self.opened.tag) {
+            self.pool.refused.insert(self.opened.tag);
         }
     }
 }
 
 impl<T: Send + Sync + 'static, M: Parkable> Drop for Slot<T, M> {
     fn drop(&mut self) {
-        self.pool
-            .change(&self.user, |share| share.end(self.ticket, self.standing));
+        self.pool.change(&self.user, |slots| slots.end(self.id, self.trust));
     }
 }
 
@@ -640,7 +644,7 @@ mod tests {
         }
         let mut slot = pool.reserve(&eva(), limit, &secret, true).await?;
         let mailbox = server.connect(trickles);
-        slot.prove();
+        slot.mark_proven();
         pool.forget(&eva(), login, "INBOX");
         pool.park(slot, login, "INBOX", mailbox, 0);
         Ok(())
@@ -769,10 +773,10 @@ mod tests {
         session(&pool, &server, 1, "eva", false).await.unwrap();
         let begun = Instant::now();
         let mut slot = pool.reserve(&eva(), 1, &"new".into(), true).await.unwrap();
-        assert_eq!(slot.standing(), Standing::Guess);
+        assert_eq!(slot.trust_level(), TrustLevel::Guess);
         assert!(begun.elapsed() < Duration::from_secs(1));
-        slot.prove();
-        assert_eq!(slot.standing(), Standing::Proven);
+        slot.mark_proven();
+        assert_eq!(slot.trust_level(), TrustLevel::Proven);
         let mailbox = server.connect(false);
         pool.park(slot, "eva", "INBOX", mailbox, 0);
         assert!(
@@ -813,15 +817,15 @@ mod tests {
         );
         advance(REFUSED_FOR).await;
         let mut slot = reserve("wrong").await.unwrap();
-        slot.prove();
+        slot.mark_proven();
         drop(slot);
         let slot = reserve("wrong").await.unwrap();
-        assert_eq!(slot.standing(), Standing::Proven);
+        assert_eq!(slot.trust_level(), TrustLevel::Proven);
         slot.refuse();
         let slot = reserve("wrong").await.unwrap();
         assert_eq!(
-            slot.standing(),
-            Standing::Guess,
+            slot.trust_level(),
+            TrustLevel::Guess,
             "a right secret that is refused is asked for once more"
         );
         slot.refuse();

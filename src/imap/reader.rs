@@ -11,10 +11,10 @@ use bytes::Bytes;
 
 use super::{
     error::Error,
-    fetch::{self, Fetch, Section, Step},
+    fetch::{self, Fetch, ParseStop, Section},
     frame::{Frame, MAX_UNWANTED, Span},
     news::News,
-    response::{Completion, Line, Status},
+    response::{Completion, ResponseLine, Status},
     token,
 };
 use crate::{telemetry::trace, types::Uid};
@@ -245,8 +245,8 @@ impl Reader {
             return false;
         };
         lines.split(|&octet| octet == b'\n').any(|line| {
-            let line = line.trim_ascii_end();
-            matches!(Line::parse(line), Line::Tagged(tag, _) if self.in_flight.iter().any(|(_, of)| of.as_bytes() == tag))
+            let is_in_flight = |tag: &[u8]| self.in_flight.iter().any(|(_, of)| of.as_bytes() == tag);
+            matches!(ResponseLine::parse(line.trim_ascii_end()), ResponseLine::Tagged(tag, _) if is_in_flight(tag))
         })
     }
 
@@ -286,14 +286,14 @@ impl Reader {
             return Ok(Progress::Starved);
         };
         let line = &frame.octets()[..span.line];
-        match Line::parse(line) {
-            Line::Continue(text) => {
+        match ResponseLine::parse(line) {
+            ResponseLine::Continue(text) => {
                 let text = text.to_vec();
                 frame.consume(span.total);
                 self.count(1)?;
                 Ok(Progress::Event(Event::Continue(text)))
             }
-            Line::Tagged(tag, status) => {
+            ResponseLine::Tagged(tag, status) => {
                 let at = self.in_flight.iter().position(|(_, of)| of.as_bytes() == tag);
                 let completion = status.to_completion();
                 if at.is_some() {
@@ -305,7 +305,7 @@ impl Reader {
                     None => self.count(1).map(|()| Progress::Silent),
                 }
             }
-            Line::Untagged(data) => {
+            ResponseLine::Untagged(data) => {
                 if let Some(segment) = fetch::data(data) {
                     let head = span.line - segment.len();
                     return self.fetch(frame, Fetch::default(), span, head, false);
@@ -321,8 +321,10 @@ impl Reader {
                 self.note(frame, span, head)
             }
             // A POP3, SMTP or HTTP server: nothing that follows would be IMAP.
-            Line::Other if self.expect.status && self.in_flight.is_empty() => Err(Error::Protocol("the greeting")),
-            Line::Other => {
+            ResponseLine::Other if self.expect.status && self.in_flight.is_empty() => {
+                Err(Error::Protocol("the greeting"))
+            }
+            ResponseLine::Other => {
                 frame.consume(span.total);
                 self.count(1).map(|()| Progress::Silent)
             }
@@ -386,18 +388,18 @@ impl Reader {
     ) -> Result<Progress, Error> {
         let segment = &frame.octets()[head..span.line];
         let (section, octets) = match fetch.parse(segment) {
-            Ok(Step::End) => {
+            Ok(ParseStop::End) => {
                 frame.consume(span.total);
                 self.count(1)?;
                 self.news.flags |= fetch.flags.is_some() && !self.expect.flags;
                 return Ok(Progress::Event(Event::Fetch(fetch)));
             }
-            Ok(Step::Literal(section, octets)) => {
+            Ok(ParseStop::Literal(section, octets)) => {
                 frame.consume(span.total);
                 self.content.begin(octets, None);
                 (section, Some(octets))
             }
-            Ok(Step::Inline { section, content, rest }) => {
+            Ok(ParseStop::Inline { section, content, rest }) => {
                 frame.consume(head + rest);
                 let octets = content.as_ref().map(|content| content.len() as u64);
                 self.content
@@ -641,7 +643,7 @@ fn piece(frame: &mut Frame, separates: &[u8]) -> Piece {
 fn next_line(frame: &mut Frame) -> Result<Option<Span>, Error> {
     let span = frame.line()?;
     if let Some(span) = &span {
-        trace::heard(trace::Side::Upstream, || traced(&frame.octets()[..span.line]));
+        trace::received(trace::Side::Upstream, || traced(&frame.octets()[..span.line]));
     }
     Ok(span)
 }

@@ -10,7 +10,7 @@ use super::{
 
 /// One line that a server sent, without its line end.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Line<'a> {
+pub enum ResponseLine<'a> {
     /// `+ …`: the server waits for more. Holds what follows the plus.
     Continue(&'a [u8]),
     /// `* …`, with what follows the star.
@@ -25,7 +25,7 @@ pub enum Line<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Status<'a> {
     /// The condition.
-    pub kind: Kind,
+    pub kind: StatusKind,
     /// The response code: what stands in brackets.
     pub code: Option<&'a [u8]>,
     /// The rest, which is for people.
@@ -34,7 +34,7 @@ pub struct Status<'a> {
 
 /// The condition of a status response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum StatusKind {
     /// Done.
     Ok,
     /// Not done.
@@ -47,7 +47,7 @@ pub enum Kind {
     PreAuth,
 }
 
-impl<'a> Line<'a> {
+impl<'a> ResponseLine<'a> {
     /// Parses `line`, which has no CRLF.
     pub fn parse(line: &'a [u8]) -> Self {
         let (first, rest) = word(line);
@@ -56,7 +56,9 @@ impl<'a> Line<'a> {
             b"*" => Self::Untagged(rest),
             b"" => Self::Other,
             tag => match Status::parse(rest) {
-                Some(status) if matches!(status.kind, Kind::Ok | Kind::No | Kind::Bad) => Self::Tagged(tag, status),
+                Some(status) if matches!(status.kind, StatusKind::Ok | StatusKind::No | StatusKind::Bad) => {
+                    Self::Tagged(tag, status)
+                }
                 _ => Self::Other,
             },
         }
@@ -68,11 +70,11 @@ impl<'a> Status<'a> {
     pub fn parse(line: &'a [u8]) -> Option<Self> {
         let (condition, rest) = word(line);
         let kind = match condition.to_ascii_uppercase().as_slice() {
-            b"OK" => Kind::Ok,
-            b"NO" => Kind::No,
-            b"BAD" => Kind::Bad,
-            b"BYE" => Kind::Bye,
-            b"PREAUTH" => Kind::PreAuth,
+            b"OK" => StatusKind::Ok,
+            b"NO" => StatusKind::No,
+            b"BAD" => StatusKind::Bad,
+            b"BYE" => StatusKind::Bye,
+            b"PREAUTH" => StatusKind::PreAuth,
             _ => return None,
         };
         let bracket = rest.strip_prefix(b"[").and_then(|rest| {
@@ -135,7 +137,7 @@ pub enum Closed {
 /// How a command ended, or an untagged status such as the greeting; kept for errors and the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Completion {
-    kind: Kind,
+    kind: StatusKind,
     code: Option<Code>,
     raw: Option<String>,
     text: String,
@@ -144,12 +146,12 @@ pub struct Completion {
 impl Completion {
     /// Whether the server said OK.
     pub fn is_ok(&self) -> bool {
-        self.kind == Kind::Ok
+        self.kind == StatusKind::Ok
     }
 
     /// Whether the server said NO.
     pub fn is_no(&self) -> bool {
-        self.kind == Kind::No
+        self.kind == StatusKind::No
     }
 
     /// The response code.
@@ -169,12 +171,12 @@ impl Completion {
 
     /// Whether this greets a connection that is authenticated already (PREAUTH).
     pub fn is_pre_auth(&self) -> bool {
-        self.kind == Kind::PreAuth
+        self.kind == StatusKind::PreAuth
     }
 
     /// Whether the server is about to close the connection (BYE).
     pub fn is_bye(&self) -> bool {
-        self.kind == Kind::Bye
+        self.kind == StatusKind::Bye
     }
 
     /// Whether the response code is `name`, whatever follows it.
@@ -186,7 +188,7 @@ impl Completion {
 
     /// Whether the server said BAD.
     pub fn is_bad(&self) -> bool {
-        self.kind == Kind::Bad
+        self.kind == StatusKind::Bad
     }
 
     /// Whether a later try may succeed: the refusal is temporary, or the server wants to be left alone for a while.
@@ -212,10 +214,10 @@ impl Completion {
     pub(super) fn pause(&self) -> Option<Pause> {
         let code = self.raw.as_deref().unwrap_or_default();
         // Gmail's codes. In RFC 5530, OVERQUOTA says that the mailbox is full, which will pass too.
-        let is_told = ["THROTTLED", "OVERQUOTA"]
+        let is_throttled = ["THROTTLED", "OVERQUOTA"]
             .iter()
-            .any(|told| code.eq_ignore_ascii_case(told));
-        Pause::of(&self.text).or(is_told.then_some(Pause::Unsaid))
+            .any(|known| code.eq_ignore_ascii_case(known));
+        Pause::of(&self.text).or(is_throttled.then_some(Pause::Unspecified))
     }
 
     /// Whether the text says that the login was right, but leads to no mailbox. Exchange says so of a user without a
@@ -326,11 +328,11 @@ impl Completion {
 impl fmt::Display for Completion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match self.kind {
-            Kind::Ok => "OK",
-            Kind::No => "NO",
-            Kind::Bad => "BAD",
-            Kind::Bye => "BYE",
-            Kind::PreAuth => "PREAUTH",
+            StatusKind::Ok => "OK",
+            StatusKind::No => "NO",
+            StatusKind::Bad => "BAD",
+            StatusKind::Bye => "BYE",
+            StatusKind::PreAuth => "PREAUTH",
         };
         f.write_str(kind)?;
         if let Some(raw) = &self.raw {
@@ -399,8 +401,8 @@ mod tests {
 
     #[test]
     fn status_lines_in_all_shapes() {
-        let tagged = |line| match Line::parse(line) {
-            Line::Tagged(tag, status) => (tag, status.to_completion()),
+        let tagged = |line| match ResponseLine::parse(line) {
+            ResponseLine::Tagged(tag, status) => (tag, status.to_completion()),
             other => panic!("{other:?}"),
         };
         let (tag, done) = tagged(b"A1 OK [READ-WRITE] Select completed");
@@ -415,11 +417,14 @@ mod tests {
             Some(Code::Temporary)
         );
         assert_eq!(tagged(b"a BAD [unclosed").1.code(), None);
-        assert_eq!(Line::parse(b"*  522 EXISTS"), Line::Untagged(b"522 EXISTS"));
-        assert_eq!(Line::parse(b"+"), Line::Continue(b""));
-        assert_eq!(Line::parse(b"+ idling"), Line::Continue(b"idling"));
-        assert_eq!(Line::parse(b""), Line::Other);
-        assert_eq!(Line::parse(b"a FETCH 1"), Line::Other);
+        assert_eq!(
+            ResponseLine::parse(b"*  522 EXISTS"),
+            ResponseLine::Untagged(b"522 EXISTS")
+        );
+        assert_eq!(ResponseLine::parse(b"+"), ResponseLine::Continue(b""));
+        assert_eq!(ResponseLine::parse(b"+ idling"), ResponseLine::Continue(b"idling"));
+        assert_eq!(ResponseLine::parse(b""), ResponseLine::Other);
+        assert_eq!(ResponseLine::parse(b"a FETCH 1"), ResponseLine::Other);
         assert_eq!(
             Status::parse(b"OK [UIDVALIDITY 4294967295] x").and_then(|s| s.code_number("uidvalidity")),
             Some(u32::MAX.into())
@@ -445,18 +450,18 @@ mod tests {
             ),
             (
                 "BAD Request is throttled. Suggested Backoff Time: long",
-                Some(Pause::Unsaid),
+                Some(Pause::Unspecified),
             ),
             (
                 "NO [ALERT] Too many simultaneous connections. (Failure)",
-                Some(Pause::Unsaid),
+                Some(Pause::Unspecified),
             ),
-            ("NO [THROTTLED]", Some(Pause::Unsaid)),
+            ("NO [THROTTLED]", Some(Pause::Unspecified)),
             (
                 "NO [OVERQUOTA] Account exceeded command or bandwidth limits.",
-                Some(Pause::Unsaid),
+                Some(Pause::Unspecified),
             ),
-            ("NO [LIMIT] LOGIN Rate limit hit", Some(Pause::Unsaid)),
+            ("NO [LIMIT] LOGIN Rate limit hit", Some(Pause::Unspecified)),
             ("NO [LIMIT] too many messages in one command", None),
             ("NO [AUTHENTICATIONFAILED] Invalid credentials", None),
             ("NO Server Unavailable. 15", None),

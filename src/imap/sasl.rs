@@ -5,7 +5,7 @@ use zeroize::Zeroizing;
 use super::{
     capability::Capabilities,
     response::{Code, Completion},
-    scram::{First, Last, SaslError, Verdict, saslname},
+    scram::{FinalMessage, FirstMessage, SaslError, ServerFinal, saslname},
 };
 use crate::{challenge::hmac_md5, config::Auth};
 
@@ -52,7 +52,7 @@ impl Mechanism {
 
 /// A way to give a password to a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
+pub(super) enum LoginMethod {
     /// The command LOGIN (RFC 3501 §6.2.3)
     LoginCommand,
     /// The command AUTHENTICATE
@@ -63,9 +63,9 @@ pub(super) enum Way {
 /// third.
 const WAYS: usize = 2;
 
-impl Way {
+impl LoginMethod {
     /// The ways to log in by password, the best first; empty if the server offers none. The next one may be tried after
-    /// an answer for which [`Way::is_not_understood`] holds.
+    /// an answer for which [`LoginMethod::is_not_understood`] holds.
     ///
     /// If nobody can eavesdrop (`is_private`: TLS or loopback), those ways come first that most servers support and
     /// that need no special form of the stored password. Otherwise those come first that do not reveal the password. A
@@ -139,7 +139,7 @@ impl Mechanism {
 
 /// Who logs in, and to which server.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Party<'a> {
+pub(super) struct LoginTarget<'a> {
     pub(super) user: &'a str,
     pub(super) host: &'a str,
     pub(super) port: u16,
@@ -148,21 +148,21 @@ pub(super) struct Party<'a> {
 /// One run of a mechanism.
 pub(super) struct Exchange<'a> {
     mechanism: Mechanism,
-    party: Party<'a>,
+    target: LoginTarget<'a>,
     /// A password, or a token.
     secret: &'a [u8],
-    step: Step,
+    state: ExchangeState,
 }
 
-enum Step {
+enum ExchangeState {
     /// Nothing has been sent.
     Start,
     /// LOGIN: the user was sent.
     User,
     /// SCRAM: the first message is ready; whether it was sent.
-    First { first: First, is_sent: bool },
+    First { first: FirstMessage, is_sent: bool },
     /// SCRAM: the proof was sent.
-    Last(Last),
+    Last(FinalMessage),
     /// The secret was sent and, if the mechanism has that, the server has proven itself.
     Given,
     /// The server has said why it will refuse, and was answered.
@@ -171,19 +171,19 @@ enum Step {
 
 impl<'a> Exchange<'a> {
     /// `secret`: the password, or the token for the mechanisms that take one. Fails if the system gives no random numbers.
-    pub(super) fn new(mechanism: Mechanism, party: Party<'a>, secret: &'a [u8]) -> Result<Self, SaslError> {
-        let step = match mechanism {
-            Mechanism::ScramSha256 => Step::First {
-                first: First::new(party.user)?,
+    pub(super) fn new(mechanism: Mechanism, target: LoginTarget<'a>, secret: &'a [u8]) -> Result<Self, SaslError> {
+        let state = match mechanism {
+            Mechanism::ScramSha256 => ExchangeState::First {
+                first: FirstMessage::new(target.user)?,
                 is_sent: false,
             },
-            _ => Step::Start,
+            _ => ExchangeState::Start,
         };
         Ok(Self {
             mechanism,
-            party,
+            target,
             secret,
-            step,
+            state,
         })
     }
 
@@ -191,27 +191,27 @@ impl<'a> Exchange<'a> {
     /// the server speaks first. If this was not called, [`Exchange::respond`] returns the message at the first
     /// challenge.
     pub(super) fn initial(&mut self) -> Option<Zeroizing<Vec<u8>>> {
-        let Party { user, host, port } = self.party;
+        let LoginTarget { user, host, port } = self.target;
         let before;
-        let parts: [&[u8]; 4] = match (self.mechanism, &mut self.step) {
-            (Mechanism::ScramSha256, Step::First { first, is_sent }) if !*is_sent => {
+        let parts: [&[u8]; 4] = match (self.mechanism, &mut self.state) {
+            (Mechanism::ScramSha256, ExchangeState::First { first, is_sent }) if !*is_sent => {
                 *is_sent = true;
                 return Some(Zeroizing::new(first.message().into_bytes()));
             }
             // RFC 4616 §2: authzid (empty) NUL authcid NUL passwd
-            (Mechanism::Plain, Step::Start) => [b"\0", user.as_bytes(), b"\0", self.secret],
-            (Mechanism::OAuthBearer, Step::Start) => {
+            (Mechanism::Plain, ExchangeState::Start) => [b"\0", user.as_bytes(), b"\0", self.secret],
+            (Mechanism::OAuthBearer, ExchangeState::Start) => {
                 let name = saslname(user);
                 before = format!("n,a={name},\x01host={host}\x01port={port}\x01auth=Bearer ");
                 [before.as_bytes(), self.secret, b"\x01\x01", b""]
             }
-            (Mechanism::XOAuth2, Step::Start) => {
+            (Mechanism::XOAuth2, ExchangeState::Start) => {
                 before = format!("user={user}\x01auth=Bearer ");
                 [before.as_bytes(), self.secret, b"\x01\x01", b""]
             }
             _ => return None,
         };
-        self.step = Step::Given;
+        self.state = ExchangeState::Given;
         Some(joined(parts))
     }
 
@@ -223,46 +223,53 @@ impl<'a> Exchange<'a> {
         if let Some(initial) = self.initial() {
             return Ok(initial);
         }
-        let (answer, next) = match (&self.step, self.mechanism) {
-            (Step::Start, Mechanism::Login) => (joined([self.party.user.as_bytes(), b"", b"", b""]), Step::User),
-            (Step::User, _) => (joined([self.secret, b"", b"", b""]), Step::Given),
-            (Step::Start, Mechanism::CramMd5) if challenge.is_empty() => {
+        let (answer, next) = match (&self.state, self.mechanism) {
+            (ExchangeState::Start, Mechanism::Login) => (
+                joined([self.target.user.as_bytes(), b"", b"", b""]),
+                ExchangeState::User,
+            ),
+            (ExchangeState::User, _) => (joined([self.secret, b"", b"", b""]), ExchangeState::Given),
+            (ExchangeState::Start, Mechanism::CramMd5) if challenge.is_empty() => {
                 return Err(SaslError("CRAM-MD5: the challenge is empty"));
             }
-            (Step::Start, _) => {
+            (ExchangeState::Start, _) => {
                 let digest = hmac_md5(self.secret, challenge);
                 let digest: String = digest.iter().map(|octet| format!("{octet:02x}")).collect();
                 (
-                    joined([self.party.user.as_bytes(), b" ", digest.as_bytes(), b""]),
-                    Step::Given,
+                    joined([self.target.user.as_bytes(), b" ", digest.as_bytes(), b""]),
+                    ExchangeState::Given,
                 )
             }
-            (Step::First { first, .. }, _) => {
+            (ExchangeState::First { first, .. }, _) => {
                 let (answer, last) = first.answer(challenge, self.secret)?;
-                (answer, Step::Last(last))
+                (answer, ExchangeState::Last(last))
             }
-            (Step::Last(last), _) => match last.verify(challenge)? {
-                Verdict::Proved => (Zeroizing::default(), Step::Given),
-                Verdict::Refused => (Zeroizing::default(), Step::Refused),
+            (ExchangeState::Last(last), _) => match last.verify(challenge)? {
+                ServerFinal::Proved => (Zeroizing::default(), ExchangeState::Given),
+                ServerFinal::Refused => (Zeroizing::default(), ExchangeState::Refused),
             },
             // RFC 7628 §3.2.3: the client acknowledges a failure by this octet.
-            (Step::Given, Mechanism::OAuthBearer) => (joined([b"\x01", b"", b"", b""]), Step::Refused),
-            (Step::Given, Mechanism::XOAuth2 | Mechanism::Plain) => (Zeroizing::default(), Step::Refused),
-            (Step::Given | Step::Refused, _) => {
+            (ExchangeState::Given, Mechanism::OAuthBearer) => {
+                (joined([b"\x01", b"", b"", b""]), ExchangeState::Refused)
+            }
+            (ExchangeState::Given, Mechanism::XOAuth2 | Mechanism::Plain) => {
+                (Zeroizing::default(), ExchangeState::Refused)
+            }
+            (ExchangeState::Given | ExchangeState::Refused, _) => {
                 return Err(SaslError("the server asks for more than its mechanism has"));
             }
         };
-        self.step = next;
+        self.state = next;
         Ok(answer)
     }
 
     /// Call this at the server's OK: fails if the server may not say OK yet. That is so before the secret was sent and,
     /// with SCRAM, before the server has sent its signature.
     pub(super) fn finish(self) -> Result<(), SaslError> {
-        match self.step {
-            Step::Given => Ok(()),
+        match self.state {
+            ExchangeState::Given => Ok(()),
             // One challenge too many does no harm; and a server that says OK after an error accepts the secret.
-            Step::Refused if self.mechanism != Mechanism::ScramSha256 => Ok(()),
+            ExchangeState::Refused if self.mechanism != Mechanism::ScramSha256 => Ok(()),
             _ if self.mechanism == Mechanism::ScramSha256 => Err(SaslError(
                 "SCRAM: the server says OK without proof that it knows the password",
             )),
@@ -285,12 +292,12 @@ mod tests {
     use crate::imap::response::Status;
 
     fn exchange<'a>(mechanism: Mechanism, user: &'a str, secret: &'a [u8]) -> Exchange<'a> {
-        let party = Party {
+        let target = LoginTarget {
             user,
             host: "server.example.com",
             port: 143,
         };
-        Exchange::new(mechanism, party, secret).unwrap()
+        Exchange::new(mechanism, target, secret).unwrap()
     }
 
     fn said(mut exchange: Exchange<'_>, challenges: &[&str]) -> Vec<String> {
@@ -407,11 +414,11 @@ mod tests {
 
     fn ways(auth: Auth, offered: &str, is_private: bool) -> Vec<&'static str> {
         let offered = Capabilities::parse(offered.as_bytes());
-        let ways = Way::by_password(auth, &offered, is_private);
+        let ways = LoginMethod::by_password(auth, &offered, is_private);
         ways.into_iter()
             .map(|way| match way {
-                Way::LoginCommand => "command",
-                Way::Sasl(mechanism) => mechanism.name(),
+                LoginMethod::LoginCommand => "command",
+                LoginMethod::Sasl(mechanism) => mechanism.name(),
             })
             .collect()
     }
@@ -486,7 +493,7 @@ mod tests {
             ("NO AUTHENTICATE failed.", false),
         ] {
             let completion = Status::parse(line.as_bytes()).unwrap().to_completion();
-            assert_eq!(Way::is_not_understood(&completion), expected, "{line}");
+            assert_eq!(LoginMethod::is_not_understood(&completion), expected, "{line}");
         }
     }
 

@@ -12,7 +12,7 @@ use super::{
     mailbox::{Attributes, Mailbox, Selected},
     namespace::Namespaces,
     quirks::Quirks,
-    utf7::Names,
+    utf7::NameEncoding,
 };
 use crate::types::UidValidity;
 
@@ -46,7 +46,7 @@ pub(crate) async fn play_with<T>(
         link,
         capabilities: Capabilities::parse(capabilities.as_bytes()),
         quirks: Arc::new(Quirks::new(true)),
-        names: Names::ModifiedUtf7,
+        encoding: NameEncoding::ModifiedUtf7,
         namespaces: Namespaces::new(Arc::default(), "eva"),
         selected: Selected {
             uid_validity: UidValidity::of_server(7),

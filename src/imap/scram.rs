@@ -23,18 +23,18 @@ pub(super) struct SaslError(pub(super) &'static str);
 
 /// The client's first message, which was sent or is about to be sent.
 #[derive(Debug)]
-pub(super) struct First {
+pub(super) struct FirstMessage {
     /// `client-first-message-bare`
     bare: String,
     nonce: String,
 }
 
 /// The client's last message, and the signature that the server must send then.
-pub(super) struct Last {
+pub(super) struct FinalMessage {
     signature: hmac::Tag,
 }
 
-impl First {
+impl FirstMessage {
     /// The first message for `user`, with a nonce of 144 random bits.
     pub(super) fn new(user: &str) -> Result<Self, SaslError> {
         let mut nonce = [0; 18];
@@ -58,7 +58,11 @@ impl First {
     /// need.
     ///
     /// `secret` is used as the device has sent it, as in PLAIN: see [`ScramKeys::new`].
-    pub(super) fn answer(&self, challenge: &[u8], secret: &[u8]) -> Result<(Zeroizing<Vec<u8>>, Last), SaslError> {
+    pub(super) fn answer(
+        &self,
+        challenge: &[u8],
+        secret: &[u8],
+    ) -> Result<(Zeroizing<Vec<u8>>, FinalMessage), SaslError> {
         let text = std::str::from_utf8(challenge).map_err(|_| SaslError("SCRAM: the challenge is not UTF-8"))?;
         let mut fields = text.split(',');
         let mut field = |name: &str| fields.next().and_then(|field| field.strip_prefix(name));
@@ -87,7 +91,7 @@ impl First {
         message.push_str(",p=");
         BASE64.encode_string(keys.proof(signed.as_bytes()).as_slice(), &mut message);
         let signature = keys.signature(signed.as_bytes());
-        Ok((Zeroizing::new(message.into_bytes()), Last { signature }))
+        Ok((Zeroizing::new(message.into_bytes()), FinalMessage { signature }))
     }
 }
 
@@ -98,24 +102,24 @@ pub(super) fn saslname(user: &str) -> String {
 
 /// What `server-final-message` says.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum ServerFinal {
     /// The server knows the secret.
     Proved,
     /// The server refuses the client's proof (`e=`).
     Refused,
 }
 
-impl Last {
+impl FinalMessage {
     /// Checks `server-final-message`.
-    pub(super) fn verify(&self, challenge: &[u8]) -> Result<Verdict, SaslError> {
+    pub(super) fn verify(&self, challenge: &[u8]) -> Result<ServerFinal, SaslError> {
         let first = challenge.split(|&octet| octet == b',').next().unwrap_or_default();
         if first.starts_with(b"e=") {
-            return Ok(Verdict::Refused);
+            return Ok(ServerFinal::Refused);
         }
         let signature = first.strip_prefix(b"v=").and_then(|text| BASE64.decode(text).ok());
         let is_right = signature.is_some_and(|signature| signature.ct_eq(self.signature.as_ref()).into());
         if is_right {
-            Ok(Verdict::Proved)
+            Ok(ServerFinal::Proved)
         } else {
             Err(SaslError(
                 "SCRAM: the server's signature is wrong: it does not know the password",
@@ -137,8 +141,8 @@ mod tests {
                           p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=";
     const SIGNATURE: &[u8] = b"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=";
 
-    fn first() -> First {
-        First::with_nonce("user", NONCE.into())
+    fn first() -> FirstMessage {
+        FirstMessage::with_nonce("user", NONCE.into())
     }
 
     fn fault(challenge: &str) -> Option<&'static str> {
@@ -153,9 +157,9 @@ mod tests {
         assert_eq!(first().message(), format!("n,,n=user,r={NONCE}"));
         let (answer, last) = first().answer(CHALLENGE.as_bytes(), b"pencil").unwrap();
         assert_eq!(std::str::from_utf8(&answer).unwrap(), ANSWER);
-        assert_eq!(last.verify(SIGNATURE), Ok(Verdict::Proved));
-        assert_eq!(last.verify(&[SIGNATURE, b",ext=1"].concat()), Ok(Verdict::Proved));
-        assert_eq!(last.verify(b"e=invalid-proof"), Ok(Verdict::Refused));
+        assert_eq!(last.verify(SIGNATURE), Ok(ServerFinal::Proved));
+        assert_eq!(last.verify(&[SIGNATURE, b",ext=1"].concat()), Ok(ServerFinal::Proved));
+        assert_eq!(last.verify(b"e=invalid-proof"), Ok(ServerFinal::Refused));
     }
 
     #[test]
@@ -204,8 +208,11 @@ mod tests {
 
     #[test]
     fn names_are_escaped_and_nonces_differ() {
-        assert_eq!(First::with_nonce("a=b,c", "x".into()).message(), "n,,n=a=3Db=2Cc,r=x");
-        let [a, b] = [(); 2].map(|()| First::new("user").unwrap().nonce);
+        assert_eq!(
+            FirstMessage::with_nonce("a=b,c", "x".into()).message(),
+            "n,,n=a=3Db=2Cc,r=x"
+        );
+        let [a, b] = [(); 2].map(|()| FirstMessage::new("user").unwrap().nonce);
         assert_ne!(a, b);
         assert_eq!(a.len(), 24);
     }
@@ -216,7 +223,7 @@ mod tests {
             let _ = first().answer(&challenge, &secret);
             let _ = first().answer(text.as_bytes(), &secret);
             let (_, last) = first().answer(CHALLENGE.as_bytes(), &secret).unwrap();
-            prop_assert!(last.verify(&challenge) != Ok(Verdict::Proved));
+            prop_assert!(last.verify(&challenge) != Ok(ServerFinal::Proved));
         }
     }
 }

@@ -2,13 +2,13 @@
 //! as the server needs.
 
 use super::{
-    connect::{Connection, Login},
+    connect::{Connection, UpstreamLogin},
     error::Error,
     listing::{Listed, Wanted, listing},
     mailbox::{Attributes, Mailbox, Selected, require},
     quirks::{Pipelining, smaller_portion},
     reader::Expect,
-    utf7::Names,
+    utf7::NameEncoding,
 };
 use crate::types::{Uid, UidValidity};
 
@@ -38,10 +38,10 @@ impl Connection {
     /// Selects a folder and, in the same flight, lists its messages (UID, size and what is wanted) and the UIDs that
     /// bear `\Deleted`: one round trip. If the server hangs up on that, `login` makes new connections, on which less is
     /// asked for at once; what was listed already is kept.
-    pub async fn select(self, selection: Selection<'_>, login: Login<'_>) -> Result<(Mailbox, Listed), Error> {
+    pub async fn select(self, selection: Selection<'_>, login: UpstreamLogin<'_>) -> Result<(Mailbox, Listed), Error> {
         let mut connection = self;
         let quirks = connection.quirks.clone();
-        let mut attempt = Attempt {
+        let mut progress = SelectProgress {
             selection,
             listed: Listed::new(selection.wanted),
             uid_validity: None,
@@ -51,27 +51,27 @@ impl Connection {
         let mut hang_ups = 0;
         loop {
             let pipelining = quirks.pipelining();
-            let error = match attempt.make(connection).await {
+            let error = match progress.try_on(connection).await {
                 Ok(mailbox) => {
                     // A single lost connection may have been a line that broke.
-                    if let Some(portion) = attempt.portion
+                    if let Some(portion) = progress.portion
                         && (hang_ups > 1 || (hang_ups == 1 && portion >= SURE_PORTION))
                     {
                         quirks.set_portion(portion);
                     }
-                    return Ok((mailbox, attempt.listed));
+                    return Ok((mailbox, progress.listed));
                 }
                 Err(error) => error,
             };
             let is_suspect = quirks.pipelining() == Pipelining::Suspect && pipelining != Pipelining::Suspect;
             let hung_up = (error.is_lost() || matches!(error, Error::Silent(_))) && !error.asks_for_a_pause();
-            let smaller = smaller_portion(attempt.portion, attempt.listed.left(attempt.exists));
+            let smaller = smaller_portion(progress.portion, progress.listed.left(progress.exists));
             match smaller.filter(|_| hung_up) {
                 _ if is_suspect => tracing::debug!(%error, "trying one command at a time"),
                 Some(portion) => {
                     tracing::info!(%error, portion, "the upstream hangs up on a long listing: asking for less at once");
                     hang_ups += 1;
-                    attempt.portion = Some(portion);
+                    progress.portion = Some(portion);
                 }
                 None => return Err(error),
             }
@@ -84,8 +84,8 @@ impl Connection {
 /// A single hang-up is put down to the length of the listing only if portions of at least this many messages work then.
 const SURE_PORTION: u32 = 250;
 
-/// One selection, over as many connections as it takes.
-struct Attempt<'a> {
+/// How far one selection has come, over as many connections as it takes.
+struct SelectProgress<'a> {
     selection: Selection<'a>,
     listed: Listed,
     /// The UIDVALIDITY that the rows in `listed` belong to.
@@ -96,8 +96,8 @@ struct Attempt<'a> {
     exists: usize,
 }
 
-impl Attempt<'_> {
-    async fn make(&mut self, connection: Connection) -> Result<Mailbox, Error> {
+impl SelectProgress<'_> {
+    async fn try_on(&mut self, connection: Connection) -> Result<Mailbox, Error> {
         let (mut mailbox, options) = Mailbox::unselected(connection);
         let mut before = options.before;
         if !mailbox.knows_name_of(self.selection.folder) {
@@ -110,7 +110,7 @@ impl Attempt<'_> {
             .into_iter()
             .peekable();
         while let Some(name) = names.next() {
-            let step = Step {
+            let flight = SelectFlight {
                 name: &name,
                 before: std::mem::take(&mut before),
                 compress: options.compress && names.peek().is_none(),
@@ -119,7 +119,7 @@ impl Attempt<'_> {
                 .selection
                 .resync
                 .filter(|_| options.resync && mailbox.capabilities.qresync);
-            match self.select(&mut mailbox, step, resync).await {
+            match self.select(&mut mailbox, flight, resync).await {
                 // The configuration may have the name in the server's own form.
                 Err(error) if error.is_no_such_folder() && names.peek().is_some() => {}
                 selected => return selected.map(|()| mailbox),
@@ -128,20 +128,25 @@ impl Attempt<'_> {
         Err(Error::Protocol("a folder without a name"))
     }
 
-    async fn select(&mut self, mailbox: &mut Mailbox, step: Step<'_>, resync: Option<Resync>) -> Result<(), Error> {
-        let plain = format!("SELECT {}", mailbox.names.quoted(step.name));
+    async fn select(
+        &mut self,
+        mailbox: &mut Mailbox,
+        flight: SelectFlight<'_>,
+        resync: Option<Resync>,
+    ) -> Result<(), Error> {
+        let plain = format!("SELECT {}", mailbox.encoding.quoted(flight.name));
         let Some(Resync { uid_validity, modseq }) = resync else {
-            return self.select_by(mailbox, &step, &[], &plain).await;
+            return self.select_by(mailbox, &flight, &[], &plain).await;
         };
         let with_resync = format!("{plain} (QRESYNC ({uid_validity} {modseq}))");
         let enable = ["ENABLE QRESYNC".to_owned()];
-        match self.select_by(mailbox, &step, &enable, &with_resync).await {
+        match self.select_by(mailbox, &flight, &enable, &with_resync).await {
             // Some servers offer QRESYNC and refuse it.
             Err(Error::Refused { .. }) => {
-                let again = Step {
+                let again = SelectFlight {
                     before: Vec::new(),
                     compress: false,
-                    ..step
+                    ..flight
                 };
                 self.select_by(mailbox, &again, &[], &plain).await
             }
@@ -149,23 +154,23 @@ impl Attempt<'_> {
         }
     }
 
-    /// Sends `step.before`, SELECT and the listing in one flight.
+    /// Sends `flight.before`, SELECT and the listing in one flight.
     async fn select_by(
         &mut self,
         mailbox: &mut Mailbox,
-        step: &Step<'_>,
+        flight: &SelectFlight<'_>,
         enable: &[String],
         select: &str,
     ) -> Result<(), Error> {
         let has_search = mailbox.quirks.has_search();
-        let mut commands = [&step.before, enable].concat();
+        let mut commands = [&flight.before, enable].concat();
         let at = commands.len();
         commands.push(select.to_owned());
         if self.portion.is_none() {
             commands.extend(listing(self.selection.from, self.selection.wanted, has_search));
         }
         // COMPRESS comes last: nothing may be sent after it until its answer has come (RFC 4978 §3).
-        commands.extend(step.compress.then(|| "COMPRESS DEFLATE".to_owned()));
+        commands.extend(flight.compress.then(|| "COMPRESS DEFLATE".to_owned()));
         mailbox.link.news().begin_mailbox();
         let listed = &mut self.listed;
         let flown = mailbox
@@ -181,14 +186,14 @@ impl Attempt<'_> {
             }
         };
         require("SELECT", completions.get(at))?;
-        if step.compress
+        if flight.compress
             && let Some(completion) = completions.last().filter(|completion| !completion.is_ok())
         {
             // If the server refuses, the connection stays as it is.
             tracing::debug!(%completion, "uncompressed");
         }
         let is_read_only = completions[at].has_code("READ-ONLY");
-        mailbox.note_selected(step.name, is_read_only)?;
+        mailbox.note_selected(flight.name, is_read_only)?;
         let uid_validity = mailbox.selected().uid_validity;
         if self.uid_validity.is_some_and(|before| before != uid_validity) {
             self.listed.clear();
@@ -211,8 +216,8 @@ impl Attempt<'_> {
     }
 }
 
-/// One SELECT.
-struct Step<'a> {
+/// One SELECT, and what is sent along with it.
+struct SelectFlight<'a> {
     /// The folder's name on the server.
     name: &'a str,
     /// The commands that go first.
@@ -232,7 +237,7 @@ impl Mailbox {
     /// Selects the same folder again, so that the server counts its messages anew. NOOP goes first, so that the server
     /// reports what it still has to report.
     pub async fn select_again(&mut self) -> Result<(), Error> {
-        let select = format!("SELECT {}", self.names.quoted(&self.folder));
+        let select = format!("SELECT {}", self.encoding.quoted(&self.folder));
         self.link.news().begin_mailbox();
         let commands = ["NOOP".to_owned(), select];
         let completions = self.flight(&commands, Expect::default(), |_| {}).await?;
@@ -260,13 +265,13 @@ impl Mailbox {
 
     fn unselected(connection: Connection) -> (Self, Options) {
         let capabilities = connection.capabilities;
-        let names = if capabilities.utf8_only || capabilities.rev2_only {
-            Names::Utf8
+        let encoding = if capabilities.utf8_only || capabilities.rev2_only {
+            NameEncoding::Utf8
         } else {
-            Names::ModifiedUtf7
+            NameEncoding::ModifiedUtf7
         };
         let mut before = Vec::new();
-        if !connection.told_after_login {
+        if !connection.sent_after_login {
             before.push("CAPABILITY".to_owned());
         }
         if capabilities.id {
@@ -288,7 +293,7 @@ impl Mailbox {
             link: connection.link,
             capabilities,
             quirks: connection.quirks,
-            names,
+            encoding,
             namespaces: connection.namespaces,
             selected: Selected {
                 uid_validity: UidValidity::of_server(0),
@@ -312,8 +317,8 @@ impl Mailbox {
     }
 
     fn note_capabilities(&mut self) {
-        if let Some(told) = self.link.news().capabilities.take() {
-            self.capabilities = told;
+        if let Some(sent) = self.link.news().capabilities.take() {
+            self.capabilities = sent;
         }
     }
 

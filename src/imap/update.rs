@@ -233,7 +233,7 @@ impl Mailbox {
     }
 
     async fn file_into(&mut self, verb: &'static str, set: &UidSet, folder: &str) -> Result<(), Error> {
-        let command = format!("{verb} {set} {}", self.names.quoted(folder));
+        let command = format!("{verb} {set} {}", self.encoding.quoted(folder));
         match self.run(verb, &command).await {
             // A server should say `[TRYCREATE]`, but many say less.
             Err(Error::Refused { completion, .. })
@@ -314,14 +314,14 @@ mod tests {
         );
         assert_eq!(commands.last().unwrap(), "UID STORE 2 -FLAGS.SILENT (\\Deleted)");
         // The server has reported each EXPUNGE: nobody needs to look.
-        let told = |command: &str| {
+        let answer = |command: &str| {
             if is(command, &["UID EXPUNGE"]) {
                 "* 1 EXPUNGE\r\n* 1 EXPUNGE\r\n* 1 EXPUNGE\r\n{tag} OK\r\n".to_owned()
             } else {
                 "{tag} OK\r\n".to_owned()
             }
         };
-        let (commands, refused) = play(FULL, 3, told, async |mailbox| mailbox.remove(&UIDS).await).await;
+        let (commands, refused) = play(FULL, 3, answer, async |mailbox| mailbox.remove(&UIDS).await).await;
         assert_eq!((refused.unwrap(), commands.len()), (Refused::default(), 2));
     }
 

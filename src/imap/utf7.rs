@@ -8,14 +8,14 @@ use base64::{
 
 /// How mailbox names are written on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Names {
+pub enum NameEncoding {
     /// What every server understands.
     ModifiedUtf7,
     /// UTF-8: after ENABLE UTF8=ACCEPT (RFC 6855 §3), or if the server speaks only IMAP4rev2 (RFC 9051).
     Utf8,
 }
 
-impl Names {
+impl NameEncoding {
     /// `name` (UTF-8) as the argument of a command.
     pub fn quoted(self, name: &str) -> String {
         match self {
@@ -109,7 +109,7 @@ fn unshift(shifted: &mut Vec<u8>, out: &mut String) {
 
 #[cfg(test)]
 mod tests {
-    use super::{Names, decoded, quoted_mailbox};
+    use super::{NameEncoding, decoded, quoted_mailbox};
 
     #[test]
     fn names_as_the_rfc_writes_them() {
@@ -122,8 +122,8 @@ mod tests {
             ("😀", "\"&2D3eAA-\""),
         ] {
             assert_eq!(quoted_mailbox(name), wire);
-            let told = wire[1..wire.len() - 1].replace("\\\"", "\"").replace("\\\\", "\\");
-            assert_eq!(decoded(told.as_bytes()), name);
+            let unquoted = wire[1..wire.len() - 1].replace("\\\"", "\"").replace("\\\\", "\\");
+            assert_eq!(decoded(unquoted.as_bytes()), name);
         }
     }
 
@@ -141,11 +141,14 @@ mod tests {
             ("Entwürfe & mehr", "\"Entwürfe & mehr\""),
             ("a\"b\\c", "\"a\\\"b\\\\c\""),
         ] {
-            assert_eq!(Names::Utf8.quoted(name), wire);
+            assert_eq!(NameEncoding::Utf8.quoted(name), wire);
         }
-        assert_eq!(Names::Utf8.decoded("Gelöscht &- weg".as_bytes()), "Gelöscht &- weg");
+        assert_eq!(
+            NameEncoding::Utf8.decoded("Gelöscht &- weg".as_bytes()),
+            "Gelöscht &- weg"
+        );
         for name in ["a\r\nb", "a\0b", "a\u{85}b"] {
-            let quoted = Names::Utf8.quoted(name);
+            let quoted = NameEncoding::Utf8.quoted(name);
             assert!(!quoted.contains(char::is_control), "{quoted:?}");
         }
     }

@@ -6,7 +6,7 @@ use std::fmt;
 use crate::{
     accounts::Account,
     config,
-    imap::{self, Party},
+    imap::{self, FailedConnection},
     oauth,
     state::Unavailable,
     telemetry::metrics,
@@ -37,36 +37,36 @@ enum Cause {
 impl Error {
     /// The error for the failure `error` of the upstream of `account`.
     pub(super) fn upstream(account: &Account, error: imap::Error) -> Self {
-        let party = Party {
+        let connection = FailedConnection {
             upstream: &account.upstream,
             login: Some(&account.login),
             user: &account.user,
             is_forwarded: account.is_forwarded,
             folders: &account.policy.folders,
         };
-        Self::of(party, error)
+        Self::of(connection, error)
     }
 
     /// The error for the failure `error` of `upstream` on a connection without a login.
     pub fn unauthenticated(upstream: &config::Upstream, error: imap::Error) -> Self {
-        let party = Party {
+        let connection = FailedConnection {
             upstream,
             login: None,
             user: "",
             is_forwarded: false,
             folders: &[],
         };
-        Self::of(party, error)
+        Self::of(connection, error)
     }
 
-    fn of(party: Party<'_>, error: imap::Error) -> Self {
-        metrics().upstream_error(&party.upstream.name, error.kind());
+    fn of(connection: FailedConnection<'_>, error: imap::Error) -> Self {
+        metrics().upstream_error(&connection.upstream.name, error.kind());
         Self {
             refusal: Refusal::from(&error),
             cause: Some(Box::new(Cause::Upstream {
-                upstream: party.upstream.name.clone(),
-                user: party.user.to_owned(),
-                advice: imap::advice(&error, party),
+                upstream: connection.upstream.name.clone(),
+                user: connection.user.to_owned(),
+                advice: imap::advice(&error, connection),
                 error,
             })),
         }

@@ -106,10 +106,10 @@ impl Look {
         };
         let Account { user, credential, .. } = &*self.account;
         let approach = self.connector.approach();
-        let login = approach.log_in(greeted, user, credential, token, slot.standing());
+        let login = approach.log_in(greeted, user, credential, token, slot.trust_level());
         match slot.unless_cut(login).await {
             Some(Ok(connection)) => {
-                slot.prove();
+                slot.mark_proven();
                 Ok(connection)
             }
             Some(Err(error)) => {
@@ -144,11 +144,11 @@ impl Look {
         };
         let connection = match connection {
             Some(connection) => connection,
-            None => log_in(&self.connector, &account, slot.standing()).await?,
+            None => log_in(&self.connector, &account, slot.trust_level()).await?,
         };
         let name = account.mailbox(&folder);
         let known = self.shared.state.index(&name).await;
-        let login = login_of(&self.connector, &account, slot.standing());
+        let login = login_of(&self.connector, &account, slot.trust_level());
         let opened = Snapshot::open(connection, login, &account.policy, &folder, known).await;
         let (mailbox, snapshot) = opened.map_err(|error| failed(login, &account, error))?;
         let held = Held {

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     accounts::Account,
     config::{self, Credential, MaildropOptions, OnDelete, Policy, Secret},
-    imap::{Connection, Connector, NoSlot, Pool, Slot, Standing, UserKey},
+    imap::{Connection, Connector, NoSlot, Pool, Slot, TrustLevel, UserKey},
     notify,
     oauth::Tokens,
     proofs::RandomUnavailable,
@@ -267,7 +267,7 @@ impl Maildrops {
             }
             // The connection died while it was parked. The device does not notice: the login goes on with a new one.
             Err(error) => {
-                connector.note_failure(&account.user, Standing::Proven, &error);
+                connector.note_failure(&account.user, TrustLevel::Proven, &error);
                 tracing::debug!(%error, "a parked connection is gone");
                 state.leave(None).await;
                 Ok(None)
@@ -285,7 +285,7 @@ impl Maildrops {
         } = opening;
         let mut slot = self.reserve(account, user, secret).await?;
         // Boxed, because [`Slot::unless_cut`] would hold the future twice.
-        let login = Box::pin(log_in(connector, account, slot.standing()));
+        let login = Box::pin(log_in(connector, account, slot.trust_level()));
         let connection = match slot.unless_cut(login).await {
             Some(Ok(connection)) => connection,
             Some(Err(error)) => {
@@ -296,7 +296,7 @@ impl Maildrops {
             }
             None => return Err(Refusal::Unavailable(Reason::TooManyConnections).into()),
         };
-        slot.prove();
+        slot.mark_proven();
         Ok((slot, connection))
     }
 
@@ -406,7 +406,7 @@ async fn select(
         ..
     } = opening;
     let known = state.index().await;
-    let login = login_of(&connector, &account, slot.standing());
+    let login = login_of(&connector, &account, slot.trust_level());
     let opened = Snapshot::open(connection, login, &account.policy, &name.folder, known).await;
     let (mailbox, mut snapshot) = opened.map_err(|error| failed(login, &account, error))?;
     connector.note_success(&account.user);

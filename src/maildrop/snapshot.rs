@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::{
     config::{Policy, UidlFormat},
-    imap::{Connection, Error, Listed, Login, Mailbox, Resync, Selection, Wanted},
+    imap::{Connection, Error, Listed, Mailbox, Resync, Selection, UpstreamLogin, Wanted},
     state::{Former, Index, Past},
     types::{Uid, UidMap, UidRanges, UidValidity, Uids},
 };
@@ -60,7 +60,7 @@ impl Snapshot {
     /// `login` makes another connection if the server hangs up on the first.
     pub(super) async fn open(
         connection: Connection,
-        login: Login<'_>,
+        login: UpstreamLogin<'_>,
         policy: &Policy,
         folder: &str,
         known: Option<Arc<Index>>,
@@ -82,7 +82,7 @@ impl Snapshot {
     pub(super) async fn reopen(
         &mut self,
         connection: Connection,
-        login: Login<'_>,
+        login: UpstreamLogin<'_>,
         policy: &Policy,
         folder: &str,
     ) -> Result<Option<Mailbox>, Error> {
@@ -253,7 +253,7 @@ fn wanted(policy: &Policy, known: Option<&Index>) -> Wanted {
 /// bear `\Deleted`.
 async fn list(
     mut connection: Connection,
-    login: Login<'_>,
+    login: UpstreamLogin<'_>,
     policy: &Policy,
     folder: &str,
     known: Option<Arc<Index>>,

@@ -6,7 +6,7 @@ use super::{Error, Reason, Refusal, parked::Parked, snapshot::Snapshot};
 use crate::{
     accounts::Account,
     config::Policy,
-    imap::{self, Connection, Connector, Listed, Login, Mailbox, Pool, Selected, Selection, Slot, Standing},
+    imap::{self, Connection, Connector, Listed, Mailbox, Pool, Selected, Selection, Slot, TrustLevel, UpstreamLogin},
     state::{MailboxState, StateStore},
     types::MailboxName,
 };
@@ -89,7 +89,7 @@ impl Upstream {
     }
 
     async fn reconnect(&mut self, snapshot: &mut Snapshot) -> Result<(), Error> {
-        let connection = log_in(&self.connector, &self.account, self.slot.standing()).await?;
+        let connection = log_in(&self.connector, &self.account, self.slot.trust_level()).await?;
         let policy = &self.account.policy;
         let reopening = snapshot.reopen(connection, self.login(), policy, &self.name.folder);
         let reopened = reopening.await.map_err(|error| self.failed(error))?;
@@ -109,7 +109,7 @@ impl Upstream {
         if slot.is_none() {
             imap::hang_up(&mut self.mailbox).await;
         }
-        let connection = log_in(&self.connector, &self.account, self.slot.standing()).await?;
+        let connection = log_in(&self.connector, &self.account, self.slot.trust_level()).await?;
         match connection.select(selection, self.login()).await {
             Ok((mailbox, listed)) => Ok(Some(Other {
                 mailbox,
@@ -121,8 +121,8 @@ impl Upstream {
         }
     }
 
-    fn login(&self) -> Login<'_> {
-        login_of(&self.connector, &self.account, self.slot.standing())
+    fn login(&self) -> UpstreamLogin<'_> {
+        login_of(&self.connector, &self.account, self.slot.trust_level())
     }
 
     /// The error for a failure of the upstream: see [`failed`].
@@ -171,26 +171,26 @@ impl Other {
     }
 }
 
-/// The login of `account`. `standing`: whether its secret is proven or a guess.
-pub(super) fn login_of<'a>(connector: &'a Connector, account: &'a Account, standing: Standing) -> Login<'a> {
-    Login {
+/// The login of `account`. `trust`: whether its secret is proven or a guess.
+pub(super) fn login_of<'a>(connector: &'a Connector, account: &'a Account, trust: TrustLevel) -> UpstreamLogin<'a> {
+    UpstreamLogin {
         connector,
         user: &account.user,
         credential: &account.credential,
-        standing,
+        trust,
     }
 }
 
 /// The error for a failure of the upstream after `login`, with the names for the log. If the upstream asks for a pause,
 /// notes that.
-pub(super) fn failed(login: Login<'_>, account: &Account, error: imap::Error) -> Error {
-    login.connector.note_failure(login.user, login.standing, &error);
+pub(super) fn failed(login: UpstreamLogin<'_>, account: &Account, error: imap::Error) -> Error {
+    login.connector.note_failure(login.user, login.trust, &error);
     Error::upstream(account, error)
 }
 
 /// Connects and logs in.
-pub(super) async fn log_in(connector: &Connector, account: &Account, standing: Standing) -> Result<Connection, Error> {
-    let connected = login_of(connector, account, standing).connect().await;
+pub(super) async fn log_in(connector: &Connector, account: &Account, trust: TrustLevel) -> Result<Connection, Error> {
+    let connected = login_of(connector, account, trust).connect().await;
     connected.map_err(|error| Error::upstream(account, error))
 }
 

@@ -18,16 +18,17 @@ pub(super) struct Record {
     pub(super) event: Event,
     /// When popgate noticed the event, in seconds since 1970.
     pub(super) since: u32,
-    /// Whether the webhook was told of the event, or will not be told.
-    is_told: bool,
+    /// Whether the webhook has taken the event, or the event will not be sent.
+    #[serde(rename = "is_told")]
+    is_sent: bool,
     /// What devices have done with the mail about it, by login.
     #[serde(default)]
-    devices: BTreeMap<String, Device>,
+    devices: BTreeMap<String, DeviceMarks>,
 }
 
 /// What a device has done with the mail about an event.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Device {
+pub(super) struct DeviceMarks {
     /// When the device first retrieved the mail, in seconds since 1970.
     #[serde(default)]
     pub(super) retrieved: Option<u32>,
@@ -45,13 +46,13 @@ impl Record {
     }
 
     /// What the device of `login` has done with the mail.
-    pub(super) fn device(&self, login: &str) -> Device {
+    pub(super) fn marks(&self, login: &str) -> DeviceMarks {
         self.devices.get(login).copied().unwrap_or_default()
     }
 
-    /// This record, with `device` as what the device of `login` has done.
-    pub(super) fn with_device(mut self, login: &str, device: Device) -> Self {
-        self.devices.insert(login.to_owned(), device);
+    /// This record, with `marks` as what the device of `login` has done.
+    pub(super) fn with_marks(mut self, login: &str, marks: DeviceMarks) -> Self {
+        self.devices.insert(login.to_owned(), marks);
         self
     }
 
@@ -102,7 +103,7 @@ impl Book {
 
     fn insert(&mut self, record: Record) {
         let key = record.event.key.clone();
-        if !record.is_told && self.has_webhook {
+        if !record.is_sent && self.has_webhook {
             self.unsent.push_back(key.clone());
         }
         self.records.insert(key.clone(), record);
@@ -124,7 +125,7 @@ impl Book {
         self.insert(Record {
             event,
             since: now,
-            is_told: !self.has_webhook,
+            is_sent: !self.has_webhook,
             devices: BTreeMap::new(),
         });
         true
@@ -161,15 +162,15 @@ impl Book {
         if !kind.is_of_devices() || of_devices().count() < MOST {
             return true;
         }
-        let told = of_devices().filter(|record| record.is_told);
-        let oldest = told
+        let sent = of_devices().filter(|record| record.is_sent);
+        let oldest = sent
             .min_by_key(|record| record.since)
             .map(|record| record.event.key.clone());
-        oldest.is_some_and(|oldest| self.mend(&oldest))
+        oldest.is_some_and(|oldest| self.resolve(&oldest))
     }
 
     /// Ends an event; returns whether it was open. If the event still waits to be sent, it is not sent any more.
-    pub(super) fn mend(&mut self, key: &EventKey) -> bool {
+    pub(super) fn resolve(&mut self, key: &EventKey) -> bool {
         if self.records.remove(key).is_none() {
             return false;
         }
@@ -181,10 +182,10 @@ impl Book {
         true
     }
 
-    /// The open events of `kind` that are not in `standing`.
-    pub(super) fn of_kind_besides(&self, kind: EventKind, standing: &BTreeSet<EventKey>) -> Vec<EventKey> {
+    /// The open events of `kind` that are not in `still_open`.
+    pub(super) fn of_kind_besides(&self, kind: EventKind, still_open: &BTreeSet<EventKey>) -> Vec<EventKey> {
         let of_kind = self.records.keys().filter(|key| key.kind == kind);
-        of_kind.filter(|key| !standing.contains(key)).cloned().collect()
+        of_kind.filter(|key| !still_open.contains(key)).cloned().collect()
     }
 
     pub(super) fn get(&self, key: &EventKey) -> Option<&Record> {
@@ -197,9 +198,9 @@ impl Book {
     }
 
     /// Notes what a device has done with the mail about an event. Does nothing if the open event has another id.
-    pub(super) fn set_device(&mut self, key: &EventKey, id: &str, login: &str, device: Device) {
+    pub(super) fn set_marks(&mut self, key: &EventKey, id: &str, login: &str, marks: DeviceMarks) {
         if let Some(record) = self.records.get_mut(key).filter(|record| record.id() == id) {
-            record.devices.insert(login.to_owned(), device);
+            record.devices.insert(login.to_owned(), marks);
         }
     }
 
@@ -214,9 +215,9 @@ impl Book {
     }
 
     /// Notes that the event with this id was sent, or will not be sent.
-    pub(super) fn note_told(&mut self, key: &EventKey, id: &str) {
+    pub(super) fn mark_sent(&mut self, key: &EventKey, id: &str) {
         if let Some(record) = self.records.get_mut(key).filter(|record| record.id() == id) {
-            record.is_told = true;
+            record.is_sent = true;
             self.unsent.retain(|unsent| unsent != key);
             self.unsaved.insert(key.clone());
         }
@@ -287,16 +288,16 @@ mod tests {
         assert!(book.raise(failing("pbx"), 100) && !book.raise(failing("pbx"), 200));
         assert_eq!(subjects(&book), ["pbx"]);
         let first = book.next_unsent().unwrap().clone();
-        book.note_told(&first.event.key, &first.id());
+        book.mark_sent(&first.event.key, &first.id());
         assert!(!book.raise(failing("pbx"), 300) && book.next_unsent().is_none());
-        assert!(book.mend(&EventKey::login("pbx")) && !book.mend(&EventKey::login("pbx")));
+        assert!(book.resolve(&EventKey::login("pbx")) && !book.resolve(&EventKey::login("pbx")));
         assert!(book.raise(failing("pbx"), 400));
         let second = book.next_unsent().unwrap().clone();
         assert_ne!(first.id(), second.id());
         // The first event may be reported as sent even now: that changes nothing.
-        book.note_told(&first.event.key, &first.id());
+        book.mark_sent(&first.event.key, &first.id());
         assert_eq!(subjects(&book), ["pbx"]);
-        book.mend(&EventKey::login("pbx"));
+        book.resolve(&EventKey::login("pbx"));
         assert!(book.next_unsent().is_none(), "what is over is not told");
     }
 
@@ -318,17 +319,17 @@ mod tests {
         book.raise(failing("b"), 2);
         book.raise(failing("a"), 1);
         book.raise(ending(), 3);
-        let told = EventKey::login("b");
-        let id = book.get(&told).unwrap().id();
-        book.note_told(&told, &id);
-        let device = Device {
+        let sent = EventKey::login("b");
+        let id = book.get(&sent).unwrap().id();
+        book.mark_sent(&sent, &id);
+        let marks = DeviceMarks {
             retrieved: Some(7),
             is_deleted: true,
         };
         let ending = ending().key;
         let id = book.get(&ending).unwrap().id();
-        book.set_device(&ending, "another", "fax", device);
-        book.set_device(&ending, &id, "pbx", device);
+        book.set_marks(&ending, "another", "fax", marks);
+        book.set_marks(&ending, &id, "pbx", marks);
         let mut kept: Vec<_> = saved(&mut book)
             .into_iter()
             .map(|(name, record)| (name, record.unwrap()))
@@ -339,10 +340,10 @@ mod tests {
         let again = Book::new(kept.clone(), true);
         assert_eq!(again.records, book.records);
         assert_eq!(subjects(&again), ["a", "home/eva"], "the oldest first");
-        assert_eq!(again.consent_of("pbx").unwrap().device("pbx"), device);
-        assert_eq!(again.consent_of("pbx").unwrap().device("fax"), Device::default());
+        assert_eq!(again.consent_of("pbx").unwrap().marks("pbx"), marks);
+        assert_eq!(again.consent_of("pbx").unwrap().marks("fax"), DeviceMarks::default());
         assert!(Book::new(kept, false).next_unsent().is_none(), "nobody to send to");
-        book.mend(&told);
+        book.resolve(&sent);
         assert_eq!(saved(&mut book), [("login-failing b".into(), None)]);
     }
 
@@ -352,7 +353,7 @@ mod tests {
         book.raise(failing("a"), 1);
         let (key, record) = book.next_unsaved().unwrap();
         let id = book.get(&key).unwrap().id();
-        book.note_told(&key, &id);
+        book.mark_sent(&key, &id);
         book.note_saved(&key, record.as_deref());
         assert!(!book.is_saved());
         let (key, record) = book.next_unsaved().unwrap();
@@ -382,7 +383,7 @@ mod tests {
             []
         );
         assert_eq!(book.of_kind_besides(EventKind::ConsentEnding, &none), [ending().key]);
-        book.mend(&ending().key);
+        book.resolve(&ending().key);
         assert!(book.consent_of("pbx").is_none() && book.consents.is_empty());
     }
 
@@ -401,7 +402,7 @@ mod tests {
         assert!(book.raise(ending(), 5), "what the configuration bounds has room");
         let first = book.next_unsent().unwrap();
         let (key, id) = (first.event.key.clone(), first.id());
-        book.note_told(&key, &id);
+        book.mark_sent(&key, &id);
         assert!(book.raise(failing("pbx"), 5) && book.get(&key).is_none());
         assert!(!book.raise(failing("fax"), 5));
     }

@@ -31,7 +31,7 @@ pub(super) async fn deliver(ledger: &Ledger, sender: Option<&Sender>, closing: &
         }
         let resume = tries
             .resume
-            .filter(|_| ledger.look(|book| book.next_unsent().is_some()));
+            .filter(|_| ledger.read(|book| book.next_unsent().is_some()));
         tokio::select! {
             () = closing.cancelled() => {}
             () = ledger.changed() => {}
@@ -95,7 +95,7 @@ async fn send_next(ledger: &Ledger, sender: &Sender, tries: &mut Tries, closing:
         Ok(()) => {
             tracing::debug!(event = %key.kind, host = sender.host(), "the webhook has taken a notice");
             tries.note_success(&id);
-            ledger.note_told(key, &id);
+            ledger.mark_sent(key, &id);
         }
         Err(error) if tries.note_failure(&id) => {
             tracing::error!(
@@ -105,7 +105,7 @@ async fn send_next(ledger: &Ledger, sender: &Sender, tries: &mut Tries, closing:
                 %error,
                 "the webhook has not taken a notice for a day: it is not sent any more"
             );
-            ledger.note_told(key, &id);
+            ledger.mark_sent(key, &id);
         }
         Err(error) => {
             tracing::warn!(event = %key.kind, host = sender.host(), %error, "the webhook does not take a notice: popgate tries again");

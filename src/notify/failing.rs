@@ -15,7 +15,7 @@ const MOST: usize = 10_000;
 
 /// A login that a device tried.
 #[derive(Debug, Clone, Copy)]
-pub struct Tried<'a> {
+pub struct TriedLogin<'a> {
     /// The login, as the device gave it.
     pub login: &'a str,
     /// The name of the upstream (`[upstream.NAME]`) that the login leads to, if it is known.
@@ -39,7 +39,7 @@ pub enum Fault {
 
 /// A login or upstream that has been failing for an hour: since when, in seconds since 1970, and why it failed the last time.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Long<'a> {
+pub(super) enum LongFailure<'a> {
     Login(&'a str, u32, String),
     Upstream(&'a str, u32, String),
 }
@@ -55,7 +55,7 @@ pub(super) struct Failing {
 
 impl Failing {
     /// Notes that a login has succeeded.
-    pub(super) fn note_success(&mut self, Tried { login, upstream, peer }: Tried<'_>) {
+    pub(super) fn note_success(&mut self, TriedLogin { login, upstream, peer }: TriedLogin<'_>) {
         self.logins.remove(login);
         if let Some(upstream) = upstream {
             self.upstreams.remove(upstream);
@@ -72,20 +72,20 @@ impl Failing {
     /// hour.
     pub(super) fn note_failure<'a>(
         &mut self,
-        Tried { login, upstream, peer }: Tried<'a>,
+        TriedLogin { login, upstream, peer }: TriedLogin<'a>,
         fault: Fault,
         now: u32,
-    ) -> Option<Long<'a>> {
+    ) -> Option<LongFailure<'a>> {
         let is_known = || self.succeeded.get(login) == Some(&network(peer));
         match (fault, upstream) {
             (Fault::Upstream(why), Some(upstream)) => {
                 let since = since(&mut self.upstreams, upstream, now)?;
-                Some(Long::Upstream(upstream, since, why))
+                Some(LongFailure::Upstream(upstream, since, why))
             }
             (Fault::Unproven(_), _) if !is_known() => None,
             (Fault::Unproven(why) | Fault::Login(why) | Fault::Upstream(why), _) => {
                 let since = since(&mut self.logins, login, now)?;
-                Some(Long::Login(login, since, why))
+                Some(LongFailure::Login(login, since, why))
             }
             (Fault::State, _) => None,
         }
@@ -111,8 +111,8 @@ mod tests {
     const HOME: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 168, 1, 7));
     const ELSEWHERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));
 
-    fn tried(login: &str, peer: IpAddr) -> Tried<'_> {
-        Tried {
+    fn tried(login: &str, peer: IpAddr) -> TriedLogin<'_> {
+        TriedLogin {
             login,
             upstream: Some("home"),
             peer,
@@ -132,8 +132,11 @@ mod tests {
         let mut failing = Failing::default();
         let mut fail = |now| failing.note_failure(tried("pbx", HOME), closed(), now);
         assert_eq!((fail(100), fail(100 + LONG - 1)), (None, None));
-        assert_eq!(fail(100 + LONG), Some(Long::Login("pbx", 100, "closed".into())));
-        assert_eq!(fail(100 + 9 * LONG), Some(Long::Login("pbx", 100, "closed".into())));
+        assert_eq!(fail(100 + LONG), Some(LongFailure::Login("pbx", 100, "closed".into())));
+        assert_eq!(
+            fail(100 + 9 * LONG),
+            Some(LongFailure::Login("pbx", 100, "closed".into()))
+        );
         failing.note_success(tried("pbx", ELSEWHERE));
         assert_eq!(
             failing.note_failure(tried("pbx", HOME), closed(), 100 + 10 * LONG),
@@ -158,7 +161,7 @@ mod tests {
         let long = failing.note_failure(tried("pbx", HOME), wrong(), 5 + LONG);
         assert_eq!(
             long,
-            Some(Long::Login("pbx", 5, "wrong".into())),
+            Some(LongFailure::Login("pbx", 5, "wrong".into())),
             "it had the right password before"
         );
     }
@@ -171,7 +174,7 @@ mod tests {
             assert_eq!(failing.note_failure(tried(login, HOME), down(), 7), None);
         }
         let long = failing.note_failure(tried("d", ELSEWHERE), down(), 7 + LONG);
-        assert_eq!(long, Some(Long::Upstream("home", 7, "down".into())));
+        assert_eq!(long, Some(LongFailure::Upstream("home", 7, "down".into())));
         failing.note_success(tried("e", HOME));
         assert_eq!(failing.note_failure(tried("d", HOME), down(), 8 + LONG), None);
         assert!(failing.logins.is_empty());

@@ -8,7 +8,7 @@ use std::{
 use tokio::sync::Notify;
 
 use super::{
-    book::{Book, Device, Record},
+    book::{Book, DeviceMarks, Record},
     event::{Event, EventKey, EventKind},
 };
 use crate::state::{StateStore, Unavailable, now};
@@ -40,8 +40,8 @@ impl Ledger {
     }
 
     /// Reads the book.
-    pub(super) fn look<T>(&self, look: impl FnOnce(&Book) -> T) -> T {
-        look(&self.book())
+    pub(super) fn read<T>(&self, read: impl FnOnce(&Book) -> T) -> T {
+        read(&self.book())
     }
 
     /// Records that `event` has happened or goes on. Only a new event is logged and sent.
@@ -54,22 +54,22 @@ impl Ledger {
     }
 
     /// Ends the event, if it is open.
-    pub(super) fn mend(&self, key: &EventKey) {
-        if self.book().mend(key) {
+    pub(super) fn resolve(&self, key: &EventKey) {
+        if self.book().resolve(key) {
             tracing::info!(event = %key.kind, subject = key.subject, "nobody needs to act any more");
             self.changed.notify_one();
         }
     }
 
-    /// Ends all events of `kind` that are not in `standing`.
-    pub(super) fn retain(&self, kind: EventKind, standing: &BTreeSet<EventKey>) {
-        let over = self.look(|book| book.of_kind_besides(kind, standing));
-        over.iter().for_each(|key| self.mend(key));
+    /// Ends all events of `kind` that are not in `still_open`.
+    pub(super) fn retain(&self, kind: EventKind, still_open: &BTreeSet<EventKey>) {
+        let over = self.read(|book| book.of_kind_besides(kind, still_open));
+        over.iter().for_each(|key| self.resolve(key));
     }
 
     /// Notes that the event with this id was sent, or will not be sent.
-    pub(super) fn note_told(&self, key: &EventKey, id: &str) {
-        self.book().note_told(key, id);
+    pub(super) fn mark_sent(&self, key: &EventKey, id: &str) {
+        self.book().mark_sent(key, id);
     }
 
     /// Moves an event that could not be sent behind the others.
@@ -79,21 +79,21 @@ impl Ledger {
 
     /// Notes what a device has done with the mail about an event. After `Ok`, state holds the change. Does nothing if the event
     /// is over.
-    pub(super) async fn change_device(
+    pub(super) async fn change_marks(
         &self,
         key: &EventKey,
         id: &str,
         login: &str,
-        change: impl FnOnce(&mut Device),
+        change: impl FnOnce(&mut DeviceMarks),
     ) -> Result<(), Unavailable> {
         let _turn = self.saving.lock().await;
-        let record = self.look(|book| book.get(key).filter(|record| record.id() == id).cloned());
+        let record = self.read(|book| book.get(key).filter(|record| record.id() == id).cloned());
         let Some(record) = record else { return Ok(()) };
-        let mut device = record.device(login);
-        change(&mut device);
-        let record = record.with_device(login, device);
+        let mut marks = record.marks(login);
+        change(&mut marks);
+        let record = record.with_marks(login, marks);
         self.store.set_notice(&key.to_string(), Some(&record.encode())).await?;
-        self.book().set_device(key, id, login, device);
+        self.book().set_marks(key, id, login, marks);
         Ok(())
     }
 
@@ -101,7 +101,7 @@ impl Ledger {
     pub(super) async fn save(&self) -> Result<(), Unavailable> {
         loop {
             let _turn = self.saving.lock().await;
-            let Some((key, record)) = self.look(Book::next_unsaved) else {
+            let Some((key, record)) = self.read(Book::next_unsaved) else {
                 return Ok(());
             };
             self.store.set_notice(&key.to_string(), record.as_deref()).await?;
@@ -118,7 +118,7 @@ impl Ledger {
 
     /// The event that is to be sent next.
     pub(super) fn next_unsent(&self) -> Option<Record> {
-        self.look(|book| book.next_unsent().cloned())
+        self.read(|book| book.next_unsent().cloned())
     }
 
     /// Waits until an event begins or ends. Returns at once if that has happened since the last call.

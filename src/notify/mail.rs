@@ -32,7 +32,7 @@ impl Mail {
             id,
             login: login.to_owned(),
             since: record.since,
-            retrieved: record.device(login).retrieved,
+            retrieved: record.marks(login).retrieved,
         }
     }
 

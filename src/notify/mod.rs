@@ -22,7 +22,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
     event::{Event, EventKey},
-    failing::{Failing, Long},
+    failing::{Failing, LongFailure},
     ledger::Ledger,
     review::Review,
     webhook::Sender,
@@ -34,7 +34,7 @@ use crate::{
     types::{MailboxName, Uid},
 };
 
-pub use failing::{Fault, Tried};
+pub use failing::{Fault, TriedLogin};
 pub use mail::Mail;
 pub use review::Watched;
 pub use webhook::SetupError;
@@ -48,10 +48,10 @@ const BETWEEN: Duration = Duration::from_secs(1);
 
 /// The events that people are told of, and the webhook that tells them. [`Notices::default`] tells nobody anything.
 #[derive(Debug, Clone, Default)]
-pub struct Notices(Option<Arc<Desk>>);
+pub struct Notices(Option<Arc<Notifier>>);
 
 #[derive(Debug)]
-struct Desk {
+struct Notifier {
     ledger: Ledger,
     review: Review,
     sender: Option<Sender>,
@@ -81,7 +81,7 @@ impl Notices {
         if sender.is_none() && !notify.mail {
             return Ok(Self::default());
         }
-        let desk = Arc::new(Desk {
+        let notifier = Arc::new(Notifier {
             ledger: Ledger::open(store.clone(), sender.is_some()).await,
             review: Review::new(tokens, store, notify.consent, page),
             sender,
@@ -93,9 +93,9 @@ impl Notices {
             closing: CancellationToken::new(),
             tasks: TaskTracker::new(),
         });
-        let sending = desk.clone();
-        desk.tasks.spawn(async move {
-            let Desk {
+        let sending = notifier.clone();
+        notifier.tasks.spawn(async move {
+            let Notifier {
                 ledger,
                 sender,
                 closing,
@@ -103,19 +103,19 @@ impl Notices {
             } = &*sending;
             delivery::deliver(ledger, sender.as_ref(), closing).await;
         });
-        Ok(Self(Some(desk)))
+        Ok(Self(Some(notifier)))
     }
 
     /// Takes the status of consents from `tokens` from now on.
     pub fn set_tokens(&self, tokens: Arc<Tokens>) {
-        if let Some(desk) = &self.0 {
-            desk.review.set_tokens(tokens);
+        if let Some(notifier) = &self.0 {
+            notifier.review.set_tokens(tokens);
         }
     }
 
     /// Checks all that is `watched`, at once and then repeatedly, without end. The future may be dropped at any time.
     pub async fn watch(&self, watched: Watched) {
-        let Some(desk) = &self.0 else {
+        let Some(notifier) = &self.0 else {
             return std::future::pending().await;
         };
         let mut clock = interval(REVIEW);
@@ -123,13 +123,16 @@ impl Notices {
         loop {
             tokio::select! {
                 _ = clock.tick() => {}
-                () = desk.is_due.notified() => {}
+                () = notifier.is_due.notified() => {}
             }
-            let has_failed = desk.has_state_failed.swap(false, Ordering::Relaxed);
-            desk.review.state(&desk.ledger, has_failed).await;
-            desk.review.consents(&desk.ledger, &watched.consents).await;
+            let has_failed = notifier.has_state_failed.swap(false, Ordering::Relaxed);
+            notifier.review.state(&notifier.ledger, has_failed).await;
+            notifier.review.consents(&notifier.ledger, &watched.consents).await;
             if certificates.is_none_or(|last: Instant| last.elapsed() >= CERTIFICATES) {
-                desk.review.certificates(&desk.ledger, &watched.certificates).await;
+                notifier
+                    .review
+                    .certificates(&notifier.ledger, &watched.certificates)
+                    .await;
                 certificates = Some(Instant::now());
             }
             sleep(BETWEEN).await;
@@ -139,12 +142,12 @@ impl Notices {
     /// Stops sending and saves the events. Unsent events are sent after the next start if state outlives the process; otherwise
     /// they are logged.
     pub async fn finish(&self) {
-        let Some(desk) = &self.0 else { return };
-        desk.closing.cancel();
-        desk.tasks.close();
-        desk.tasks.wait().await;
-        let is_saved = desk.ledger.save().await.is_ok() && desk.is_kept;
-        desk.ledger.look(|book| {
+        let Some(notifier) = &self.0 else { return };
+        notifier.closing.cancel();
+        notifier.tasks.close();
+        notifier.tasks.wait().await;
+        let is_saved = notifier.ledger.save().await.is_ok() && notifier.is_kept;
+        notifier.ledger.read(|book| {
             for record in book.unsent().filter(|_| !is_saved) {
                 let event = &record.event;
                 tracing::error!(event = %event.key.kind, text = event.text, "a notice was not sent");
@@ -153,33 +156,34 @@ impl Notices {
     }
 
     /// Notes that a device has logged in: events about its login and its upstream are over.
-    pub fn login_succeeded(&self, tried: Tried<'_>) {
-        let Some(desk) = self.for_webhook() else { return };
-        desk.failing().note_success(tried);
-        desk.ledger.mend(&EventKey::login(tried.login));
+    pub fn login_succeeded(&self, tried: TriedLogin<'_>) {
+        let Some(notifier) = self.for_webhook() else { return };
+        notifier.failing().note_success(tried);
+        notifier.ledger.resolve(&EventKey::login(tried.login));
         if let Some(upstream) = tried.upstream {
-            desk.ledger.mend(&EventKey::upstream(upstream));
+            notifier.ledger.resolve(&EventKey::upstream(upstream));
         }
     }
 
     /// Notes that a device has failed to log in.
-    pub fn login_failed(&self, tried: Tried<'_>, fault: Fault) {
-        let Some(desk) = self.for_webhook() else { return };
+    pub fn login_failed(&self, tried: TriedLogin<'_>, fault: Fault) {
+        let Some(notifier) = self.for_webhook() else { return };
         if fault == Fault::State {
             return self.state_failed();
         }
         // The secret was right, so a consent may have ended: check the consents now.
         if matches!(fault, Fault::Login(_)) {
-            desk.is_due.notify_one();
+            notifier.is_due.notify_one();
         }
-        let long = desk.failing().note_failure(tried, fault, now());
+        let long = notifier.failing().note_failure(tried, fault, now());
         match long {
-            Some(Long::Login(login, since, why)) => {
-                desk.ledger
+            Some(LongFailure::Login(login, since, why)) => {
+                notifier
+                    .ledger
                     .raise(Event::login_failing(login, tried.upstream, since, &why));
             }
-            Some(Long::Upstream(upstream, since, why)) => {
-                desk.ledger.raise(Event::upstream_failing(upstream, since, &why));
+            Some(LongFailure::Upstream(upstream, since, why)) => {
+                notifier.ledger.raise(Event::upstream_failing(upstream, since, &why));
             }
             None => {}
         }
@@ -188,58 +192,60 @@ impl Notices {
     /// Notes that the upstream does not deliver a message of `mailbox` to `login`. `message` is UIDVALIDITY, as state keeps it,
     /// and UID.
     pub fn message_undelivered(&self, mailbox: &MailboxName, message: (u64, Uid), login: &str) {
-        if let Some(desk) = self.for_webhook() {
-            desk.ledger.raise(Event::message_undelivered(mailbox, message, login));
+        if let Some(notifier) = self.for_webhook() {
+            notifier
+                .ledger
+                .raise(Event::message_undelivered(mailbox, message, login));
         }
     }
 
     /// Notes that the upstream has delivered a message: an event about this message is over.
     pub fn message_delivered(&self, mailbox: &MailboxName, message: (u64, Uid)) {
-        if let Some(desk) = self.for_webhook() {
-            desk.ledger.mend(&EventKey::message(mailbox, message));
+        if let Some(notifier) = self.for_webhook() {
+            notifier.ledger.resolve(&EventKey::message(mailbox, message));
         }
     }
 
     /// Notes that state could not be read or written.
     pub fn state_failed(&self) {
-        if let Some(desk) = self.for_webhook() {
-            desk.has_state_failed.store(true, Ordering::Relaxed);
-            desk.is_due.notify_one();
+        if let Some(notifier) = self.for_webhook() {
+            notifier.has_state_failed.store(true, Ordering::Relaxed);
+            notifier.is_due.notify_one();
         }
     }
 
     /// The mail about an event in the maildrop of `login` (as [`crate::types::canonical`] writes it), if there is one now.
     pub async fn mail_for(&self, login: &str) -> Option<Mail> {
-        let desk = self.0.as_ref().filter(|desk| desk.has_mail)?;
-        let record = desk.ledger.look(|book| book.consent_of(login).cloned())?;
-        if record.device(login).is_deleted {
+        let notifier = self.0.as_ref().filter(|notifier| notifier.has_mail)?;
+        let record = notifier.ledger.read(|book| book.consent_of(login).cloned())?;
+        if record.marks(login).is_deleted {
             return None;
         }
         // Somebody may have signed in since the last review.
-        if desk.review.is_still_ending(&record).await {
-            Some(Mail::of_consent(&record, login, desk.review.page()))
+        if notifier.review.is_still_ending(&record).await {
+            Some(Mail::of_consent(&record, login, notifier.review.page()))
         } else {
-            desk.ledger.mend(&record.event.key);
+            notifier.ledger.resolve(&record.event.key);
             None
         }
     }
 
     /// Notes that the device has deleted `mail`. After `Ok`, the mail does not come back.
     pub async fn delete(&self, mail: &Mail) -> Result<(), Unavailable> {
-        let Some(desk) = &self.0 else { return Ok(()) };
+        let Some(notifier) = &self.0 else { return Ok(()) };
         let Mail { key, id, login, .. } = mail;
-        let deleting = desk
+        let deleting = notifier
             .ledger
-            .change_device(key, id, login, |device| device.is_deleted = true);
+            .change_marks(key, id, login, |marks| marks.is_deleted = true);
         deleting.await.inspect_err(|_| self.state_failed())
     }
 
     /// Notes that the device has retrieved `mail`.
     pub async fn note_retrieved(&self, mail: &Mail) -> Result<(), Unavailable> {
-        let Some(desk) = &self.0 else { return Ok(()) };
+        let Some(notifier) = &self.0 else { return Ok(()) };
         let Mail { key, id, login, .. } = mail;
-        let noting = desk.ledger.change_device(key, id, login, |device| {
-            device.retrieved.get_or_insert_with(now);
+        let noting = notifier.ledger.change_marks(key, id, login, |marks| {
+            marks.retrieved.get_or_insert_with(now);
         });
         noting.await.inspect_err(|_| self.state_failed())
     }
@@ -255,24 +261,25 @@ impl Notices {
             ..NotifyOptions::default()
         };
         let notices = Self::open(options, store, Tokens::none()).await.unwrap();
-        let desk = notices.0.clone().unwrap();
+        let notifier = notices.0.clone().unwrap();
         let consent = crate::state::Consent {
             upstream: "home".into(),
             name: "eva".into(),
         };
         let logins = [login.to_owned()];
-        desk.ledger
+        notifier
+            .ledger
             .raise(Event::consent_ending(&consent, &logins, now() + 1000, None));
         let mail = notices.mail_for(login).await.unwrap();
         (notices, mail)
     }
 
-    fn for_webhook(&self) -> Option<&Desk> {
-        self.0.as_deref().filter(|desk| desk.sender.is_some())
+    fn for_webhook(&self) -> Option<&Notifier> {
+        self.0.as_deref().filter(|notifier| notifier.sender.is_some())
     }
 }
 
-impl Desk {
+impl Notifier {
     fn failing(&self) -> std::sync::MutexGuard<'_, Failing> {
         self.failing.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -15,7 +15,7 @@ use super::{
     ledger::Ledger,
 };
 use crate::{
-    oauth::{Standing, Status, Tokens},
+    oauth::{ConsentState, ConsentStatus, Tokens},
     state::{Consent, StateStore, now},
     tls::{Expiry, Validity},
 };
@@ -73,26 +73,26 @@ impl Review {
 
     /// Checks `consents`; begins and ends their events.
     pub(super) async fn consents(&self, ledger: &Ledger, consents: &BTreeMap<Consent, Vec<String>>) {
-        let mut standing = BTreeSet::new();
+        let mut still_open = BTreeSet::new();
         for (consent, logins) in consents {
             let (ending, ended) = keys(consent);
             match self.find(consent).await {
                 Some(Outlook::Fine) => {}
                 Some(Outlook::Ending(ends)) => {
                     ledger.raise(Event::consent_ending(consent, logins, ends, self.page()));
-                    standing.insert(ending);
+                    still_open.insert(ending);
                 }
                 Some(Outlook::Ended(why)) => {
                     ledger.raise(Event::consent_ended(consent, logins, &why, self.page()));
                     // A mail that announced the end stays: the access token may open the mailbox for some time yet.
-                    standing.extend([ending, ended]);
+                    still_open.extend([ending, ended]);
                 }
                 // State cannot be read: open events stay open.
-                None => standing.extend([ending, ended]),
+                None => still_open.extend([ending, ended]),
             }
         }
-        ledger.retain(EventKind::ConsentEnding, &standing);
-        ledger.retain(EventKind::ConsentEnded, &standing);
+        ledger.retain(EventKind::ConsentEnding, &still_open);
+        ledger.retain(EventKind::ConsentEnded, &still_open);
     }
 
     /// Whether somebody must still sign in for the consent of `record`, which ends soon. True if state cannot be read.
@@ -123,32 +123,32 @@ impl Review {
         let Ok(looked) = tokio::task::spawn_blocking(looking).await else {
             return;
         };
-        let mut standing = BTreeSet::new();
+        let mut still_open = BTreeSet::new();
         for (file, expiry) in looked {
             match expiry {
                 Some(Expiry::Valid(_)) => {}
                 Some(Expiry::Ending(what) | Expiry::Invalid(what)) => {
-                    standing.insert(EventKey::certificate(&file));
+                    still_open.insert(EventKey::certificate(&file));
                     ledger.raise(Event::certificate_ending(&file, &what));
                 }
-                None => drop(standing.insert(EventKey::certificate(&file))),
+                None => drop(still_open.insert(EventKey::certificate(&file))),
             }
         }
-        ledger.retain(EventKind::CertificateEnding, &standing);
+        ledger.retain(EventKind::CertificateEnding, &still_open);
     }
 
     /// Checks whether state can be written. `has_failed`: state could not be read or written since the last review.
     pub(super) async fn state(&self, ledger: &Ledger, has_failed: bool) {
         let key = EventKey::state();
-        let is_known = ledger.look(|book| book.get(&key).is_some());
+        let is_known = ledger.read(|book| book.get(&key).is_some());
         // A write is tried only after a failure, so that an idle gateway lets its disk sleep.
-        let has_failed = has_failed || self.store.has_failed() || !ledger.look(|book| book.is_saved());
+        let has_failed = has_failed || self.store.has_failed() || !ledger.read(|book| book.is_saved());
         let is_writable = !(has_failed || is_known) || (ledger.can_write().await && ledger.save().await.is_ok());
         let tokens = self.store.tokens_unwritable_since().await;
         if !is_writable || tokens != Ok(None) {
             ledger.raise(Event::state_failing());
         } else if is_known {
-            ledger.mend(&key);
+            ledger.resolve(&key);
         }
     }
 }
@@ -162,11 +162,11 @@ fn keys(consent: &Consent) -> (EventKey, EventKey) {
 /// Judges `status` at the time `now`, if people are told `lead` before the end; times in seconds since 1970. If half of the
 /// consent's life is less than `lead`, people are told when half of it is over: otherwise a short consent would end soon right
 /// after somebody has signed in.
-fn judge(status: &Status, lead: u32, now: u32) -> Outlook {
-    match &status.standing {
-        Standing::Ended { why, .. } | Standing::Unreadable(why) => return Outlook::Ended(why.clone()),
-        Standing::Missing | Standing::NotNeeded => return Outlook::Fine,
-        Standing::Good => {}
+fn judge(status: &ConsentStatus, lead: u32, now: u32) -> Outlook {
+    match &status.state {
+        ConsentState::Ended { why, .. } | ConsentState::Unreadable(why) => return Outlook::Ended(why.clone()),
+        ConsentState::Missing | ConsentState::NotNeeded => return Outlook::Fine,
+        ConsentState::Good => {}
     }
     let unrenewed = status.expires.filter(|_| !status.renews);
     let Some(ends) = status.ends.into_iter().chain(unrenewed).min() else {
@@ -187,14 +187,14 @@ mod tests {
 
     const DAY: u32 = 24 * 3600;
 
-    fn good(signed_in: u32, ends: Option<u32>) -> Status {
-        Status {
-            standing: Standing::Good,
+    fn good(signed_in: u32, ends: Option<u32>) -> ConsentStatus {
+        ConsentStatus {
+            state: ConsentState::Good,
             signed_in: Some(signed_in),
             expires: Some(signed_in + 3600),
             renews: true,
             ends,
-            ..Status::default()
+            ..ConsentStatus::default()
         }
     }
 
@@ -202,7 +202,7 @@ mod tests {
     fn a_consent_ends_soon() {
         let long = good(1000, Some(1000 + 90 * DAY));
         let short = good(1000, Some(1000 + 8 * DAY));
-        let unrenewed = Status {
+        let unrenewed = ConsentStatus {
             renews: false,
             ..good(1000, None)
         };
@@ -216,12 +216,12 @@ mod tests {
             (&short, 1000 + 4 * DAY, Outlook::Ending(1000 + 8 * DAY)),
             (&unrenewed, 1000 + 1799, Outlook::Fine),
             (&unrenewed, 1000 + 1800, Outlook::Ending(4600)),
-            (&Status::default(), 0, Outlook::Fine),
+            (&ConsentStatus::default(), 0, Outlook::Fine),
         ] {
             assert_eq!(judge(status, 14 * DAY, now), expected, "{status:?} at {now}");
         }
-        let ended = Status {
-            standing: Standing::Ended {
+        let ended = ConsentStatus {
+            state: ConsentState::Ended {
                 since: 5,
                 why: "revoked".into(),
             },
@@ -239,17 +239,17 @@ mod tests {
         let review = Review::new(Tokens::none(), broken, Duration::ZERO, None);
         for _ in 0..2 {
             review.state(&ledger, true).await;
-            let kinds: Vec<_> = ledger.look(|book| book.unsent().map(|record| record.event.key.kind).collect());
+            let kinds: Vec<_> = ledger.read(|book| book.unsent().map(|record| record.event.key.kind).collect());
             assert_eq!(kinds, [EventKind::StateFailing]);
         }
         let key = EventKey::state();
         let id = ledger.next_unsent().unwrap().id();
         let kept = ledger
-            .change_device(&key, &id, "pbx", |device| device.is_deleted = true)
+            .change_marks(&key, &id, "pbx", |marks| marks.is_deleted = true)
             .await;
         assert!(kept.is_err() && ledger.save().await.is_err());
-        let is_deleted = |book: &Book| book.get(&key).unwrap().device("pbx").is_deleted;
-        assert!(!ledger.look(is_deleted), "what is not kept has not happened");
+        let is_deleted = |book: &Book| book.get(&key).unwrap().marks("pbx").is_deleted;
+        assert!(!ledger.read(is_deleted), "what is not kept has not happened");
     }
 
     #[tokio::test]
@@ -287,7 +287,7 @@ mod tests {
                 year => write(year),
             }
             review.certificates(&ledger, &files).await;
-            assert_eq!(ledger.look(|book| book.unsent().count()), expected, "{year}");
+            assert_eq!(ledger.read(|book| book.unsent().count()), expected, "{year}");
         }
         let text = ledger.next_unsent().unwrap().event.text;
         assert!(

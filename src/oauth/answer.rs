@@ -17,7 +17,7 @@ use super::token::Issued;
 
 /// The fields of an answer that the gateway uses.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Answer {
+pub(super) struct TokenAnswer {
     #[serde(deserialize_with = "there")]
     access_token: AccessToken,
     refresh_token: Option<RefreshToken>,
@@ -32,7 +32,7 @@ pub(super) struct Answer {
     scope: Option<Vec<String>>,
 }
 
-impl TokenResponse for Answer {
+impl TokenResponse for TokenAnswer {
     type TokenType = BasicTokenType;
 
     fn access_token(&self) -> &AccessToken {
@@ -57,8 +57,8 @@ impl TokenResponse for Answer {
     }
 }
 
-impl From<Answer> for Issued {
-    fn from(answer: Answer) -> Self {
+impl From<TokenAnswer> for Issued {
+    fn from(answer: TokenAnswer) -> Self {
         let refresh = answer.refresh_token.map(|token| Zeroizing::new(token.into_secret()));
         Self {
             access: Zeroizing::new(answer.access_token.into_secret()),
@@ -173,7 +173,7 @@ mod tests {
             ("{}", None),
         ] {
             let text = format!("{{\"access_token\": \"a\", \"expires_in\": {text}}}");
-            let answer: Answer = serde_json::from_str(&text).unwrap();
+            let answer: TokenAnswer = serde_json::from_str(&text).unwrap();
             assert_eq!(Issued::from(answer).lifetime, expected, "{text}");
         }
     }
@@ -212,7 +212,7 @@ mod tests {
         assert_eq!((status, &answer["error"]), (400, &Value::from("invalid_grant")));
         assert_eq!(regular_of("error=invalid_grant&error_description=gone").unwrap().0, 400);
         let (status, answer) = regular_of("access_token=a&expires_in=3600&scope=one,two").unwrap();
-        let token: Answer = serde_json::from_value(answer).unwrap();
+        let token: TokenAnswer = serde_json::from_value(answer).unwrap();
         let issued = Issued::from(token);
         assert_eq!((status, issued.lifetime), (200, Some(3600)));
         assert_eq!(issued.granted.unwrap(), ["one", "two"]);
@@ -224,9 +224,9 @@ mod tests {
     #[test]
     fn without_an_access_token_it_is_none() {
         for text in ["{}", "{\"access_token\": \"\"}", "{\"access_token\": null}"] {
-            assert!(serde_json::from_str::<Answer>(text).is_err(), "{text}");
+            assert!(serde_json::from_str::<TokenAnswer>(text).is_err(), "{text}");
         }
-        let answer: Answer = serde_json::from_str("{\"access_token\": \"a\", \"refresh_token\": \"\"}").unwrap();
+        let answer: TokenAnswer = serde_json::from_str("{\"access_token\": \"a\", \"refresh_token\": \"\"}").unwrap();
         assert!(Issued::from(answer).refresh.is_none());
     }
 }

@@ -12,11 +12,11 @@ use super::explanation::explain;
 pub enum Error {
     /// Somebody must sign in: nobody has signed in yet, or the provider does not accept the consent any more.
     #[error("{0} (somebody must sign in: popgate sign-in)")]
-    SignIn(Refusal),
+    SignIn(TokenRefusal),
     /// The provider refuses the application or what it asks for: somebody must correct the configuration of popgate or
     /// of the application at the provider.
     #[error("{0}")]
-    Refused(Refusal),
+    Refused(TokenRefusal),
     /// The provider cannot be reached, or has a problem of its own. This passes without anybody's help.
     #[error("the provider is not available: {reason}")]
     Unavailable {
@@ -37,7 +37,7 @@ pub enum Error {
 
 /// A refusal, in the provider's words (RFC 6749 §5.2) or the gateway's own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Refusal {
+pub struct TokenRefusal {
     /// `error`; empty if the words are the gateway's own.
     pub code: String,
     /// `error_description`, on one line.
@@ -55,7 +55,7 @@ impl Error {
 
     /// The error if a browser comes back with an answer that is from another provider (RFC 9207, RFC 9700 §4.4).
     pub fn another_provider() -> Self {
-        Self::Refused(Refusal::ours(
+        Self::Refused(TokenRefusal::ours(
             "the answer is not of the provider that was asked: begin again, and if this happens again, tell the provider",
         ))
     }
@@ -73,7 +73,7 @@ impl Error {
     }
 }
 
-impl Refusal {
+impl TokenRefusal {
     pub(super) fn new(code: &str, description: Option<&str>) -> Self {
         Self {
             code: printable(code),
@@ -109,7 +109,7 @@ impl Refusal {
     }
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for TokenRefusal {
     /// Writes the explanation first, because it helps most.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let said = match (self.code.as_str(), self.description.as_str()) {
@@ -148,9 +148,9 @@ mod tests {
 
     #[test]
     fn what_a_provider_says_stands_on_one_line() {
-        let refusal = Refusal::new("invalid_grant", Some("gone\r\nTrace ID: 1\x1b[31m\n"));
+        let refusal = TokenRefusal::new("invalid_grant", Some("gone\r\nTrace ID: 1\x1b[31m\n"));
         assert_eq!(refusal.description, "gone Trace ID: 1 [31m");
-        let long = Refusal::new(&"x".repeat(10_000), Some(&"word ".repeat(10_000)));
+        let long = TokenRefusal::new(&"x".repeat(10_000), Some(&"word ".repeat(10_000)));
         assert!(long.code.len() <= 400 && long.description.len() < 420);
     }
 }

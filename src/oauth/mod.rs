@@ -20,16 +20,16 @@ use dashmap::DashMap;
 use tokio::sync::Mutex;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{provider::Provider, renewal::Turn, token::Kept, vault::Vault};
+use self::{provider::Provider, renewal::RenewalState, token::ConsentRecord, vault::Vault};
 use crate::{
     config::{Grant, OAuthOptions},
     state::{Consent, MemoryStore, Renewer, StateStore, Unavailable, now},
 };
 
-pub use error::{Error, Refusal};
+pub use error::{Error, TokenRefusal};
 pub use provider::SetupError;
 pub use sign_in::{CodeSignIn, DeviceSignIn};
-pub use status::{Part, Standing, Status};
+pub use status::{ConsentState, ConsentStatus, TextPart};
 pub use token::{AccessToken, Issued};
 
 /// Seconds after which an unused consent is renewed. Providers end consents that are not used: Google after six months,
@@ -45,7 +45,7 @@ pub struct Tokens {
     providers: HashMap<String, Provider>,
     store: Arc<dyn StateStore>,
     vault: Arc<Vault>,
-    turns: Arc<DashMap<Consent, Arc<Mutex<Turn>>>>,
+    renewal_states: Arc<DashMap<Consent, Arc<Mutex<RenewalState>>>>,
     /// Renewals in flight. Each must be completed even if the session that needed it has ended, because a refresh token
     /// may be good for one use only.
     renewals: TaskTracker,
@@ -55,7 +55,7 @@ pub struct Tokens {
 
 /// What has happened to the tokens of a sign-in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum KeepOutcome {
     /// The tokens are kept, and replace the earlier ones.
     New,
     /// The new tokens have no refresh token. The earlier consent has one, and stays.
@@ -78,7 +78,7 @@ impl Tokens {
             providers: providers(&options.into())?,
             store: self.store.clone(),
             vault: self.vault.clone(),
-            turns: self.turns.clone(),
+            renewal_states: self.renewal_states.clone(),
             renewals: self.renewals.clone(),
             closing: self.closing.clone(),
         }))
@@ -89,7 +89,7 @@ impl Tokens {
             providers,
             store,
             vault: Arc::new(vault),
-            turns: Arc::default(),
+            renewal_states: Arc::default(),
             renewals: TaskTracker::new(),
             closing: CancellationToken::new(),
         })
@@ -114,17 +114,17 @@ impl Tokens {
 
     /// The consents whose tokens are in memory only, because they could not be saved.
     pub fn unsaved(&self) -> Vec<Consent> {
-        let has_unsaved = |turn: &Arc<Mutex<Turn>>| turn.try_lock().is_ok_and(|turn| turn.has_unsaved());
-        let consents = self.turns.iter().filter(|entry| has_unsaved(entry.value()));
+        let has_unsaved = |state: &Arc<Mutex<RenewalState>>| state.try_lock().is_ok_and(|state| state.has_unsaved());
+        let consents = self.renewal_states.iter().filter(|entry| has_unsaved(entry.value()));
         consents.map(|entry| entry.key().clone()).collect()
     }
 
-    fn turn(&self, consent: &Consent) -> Arc<Mutex<Turn>> {
-        self.turns.entry(consent.clone()).or_default().clone()
+    fn renewal_state(&self, consent: &Consent) -> Arc<Mutex<RenewalState>> {
+        self.renewal_states.entry(consent.clone()).or_default().clone()
     }
 
     fn provider(&self, consent: &Consent) -> Result<&Provider, Error> {
-        let missing = || Error::Refused(Refusal::ours("the upstream has no oauth2 in the configuration"));
+        let missing = || Error::Refused(TokenRefusal::ours("the upstream has no oauth2 in the configuration"));
         self.providers.get(&consent.upstream).ok_or_else(missing)
     }
 
@@ -143,8 +143,8 @@ impl Tokens {
 
     /// An access token that is valid for long enough for a new session. Renews it if necessary.
     pub async fn access(self: &Arc<Self>, consent: &Consent) -> Result<AccessToken, Error> {
-        match self.kept(consent).await? {
-            (_, kept) if kept.is_fresh(now()) => Ok(kept.access()),
+        match self.record(consent).await? {
+            (_, record) if record.is_fresh(now()) => Ok(record.access()),
             _ => self.renewed(consent, None).await,
         }
     }
@@ -163,9 +163,9 @@ impl Tokens {
     pub async fn trial(&self, consent: &Consent, issued: Issued) -> Result<Arc<Self>, Error> {
         let vault = Vault::new(None).map_err(|_| Error::State)?;
         let trial = Self::of(self.providers.clone(), Arc::new(MemoryStore::default()), vault);
-        let signed_in = Kept {
+        let signed_in = ConsentRecord {
             signed_in: now(),
-            ..Kept::default()
+            ..ConsentRecord::default()
         };
         trial.save(consent, None, &signed_in.renewed(issued, now())).await?;
         Ok(trial)
@@ -173,21 +173,23 @@ impl Tokens {
 
     /// Keeps the tokens of `trial`, after somebody has signed in. They replace the earlier ones, unless the earlier
     /// consent still holds and has a refresh token, and `trial` has none.
-    pub async fn keep(self: &Arc<Self>, consent: &Consent, trial: &Self) -> Result<Outcome, Error> {
-        let (_, fresh) = trial.kept(consent).await?;
+    pub async fn keep(self: &Arc<Self>, consent: &Consent, trial: &Self) -> Result<KeepOutcome, Error> {
+        let (_, fresh) = trial.record(consent).await?;
         loop {
             let sealed = self.sealed(consent).await?;
             let before = sealed.as_ref().and_then(|sealed| self.vault.open(consent, sealed).ok());
-            if fresh.refresh.is_none() && before.is_some_and(|kept| kept.refresh.is_some() && kept.lapsed.is_none()) {
-                return Ok(Outcome::Old);
+            if fresh.refresh.is_none()
+                && before.is_some_and(|record| record.refresh.is_some() && record.lapsed.is_none())
+            {
+                return Ok(KeepOutcome::Old);
             }
             match self.save(consent, sealed.as_deref(), &fresh).await {
-                Ok(Some(_)) => return Ok(Outcome::New),
+                Ok(Some(_)) => return Ok(KeepOutcome::New),
                 Ok(None) => {}
                 Err(_) => {
-                    let turn = self.turn(consent).lock_owned().await;
-                    self.save_later(consent, turn, sealed, fresh, None);
-                    return Ok(Outcome::Unwritten);
+                    let state = self.renewal_state(consent).lock_owned().await;
+                    self.save_later(consent, state, sealed, fresh, None);
+                    return Ok(KeepOutcome::Unwritten);
                 }
             }
         }
@@ -195,10 +197,10 @@ impl Tokens {
 
     /// Asks the provider to revoke the token of `trial`. Returns whether the provider did.
     pub async fn revoke(&self, consent: &Consent, trial: &Self) -> bool {
-        let (Ok(provider), Ok((_, kept))) = (self.provider(consent), trial.kept(consent).await) else {
+        let (Ok(provider), Ok((_, record))) = (self.provider(consent), trial.record(consent).await) else {
             return false;
         };
-        let token = kept.refresh.as_ref().unwrap_or(&kept.access);
+        let token = record.refresh.as_ref().unwrap_or(&record.access);
         match provider.revoke(token).await {
             Ok(revoked) => revoked,
             Err(error) => {
@@ -220,12 +222,12 @@ impl Tokens {
     }
 
     /// The status of `consent`, without asking the provider.
-    pub async fn status(&self, consent: &Consent) -> Result<Status, Error> {
+    pub async fn status(&self, consent: &Consent) -> Result<ConsentStatus, Error> {
         let needs_consent = self.provider(consent)?.config.needs_consent();
         let unwritable = self.store.tokens_unwritable_since().await;
-        let status = match self.kept(consent).await {
-            Ok((_, kept)) => Status::of(&kept, needs_consent, now()),
-            Err(Error::SignIn(refusal)) => Status::unreadable(&refusal),
+        let status = match self.record(consent).await {
+            Ok((_, record)) => ConsentStatus::of(&record, needs_consent, now()),
+            Err(Error::SignIn(refusal)) => ConsentStatus::unreadable(&refusal),
             Err(error) => return Err(error),
         };
         Ok(status.unwritable_since(unwritable.ok().flatten()))
@@ -234,8 +236,8 @@ impl Tokens {
     /// Repeats a token request that was in flight when the previous process was killed. The provider may have rotated
     /// the refresh token, and accepts the old one for some seconds only.
     pub async fn resume(self: &Arc<Self>, consent: &Consent) {
-        if let Ok((_, kept)) = self.kept(consent).await
-            && kept.asked > 0
+        if let Ok((_, record)) = self.record(consent).await
+            && record.asked > 0
         {
             tracing::info!(%consent, "a token was asked for when the gateway ended: asking again");
             // The renewal logs its failure.
@@ -245,10 +247,10 @@ impl Tokens {
 
     /// Renews a consent that has been unused for long, before the provider ends it.
     pub async fn keep_alive(self: &Arc<Self>, consent: &Consent) {
-        if let Ok((_, kept)) = self.kept(consent).await
-            && kept.refresh.is_some()
-            && kept.lapsed.is_none()
-            && kept.obtained.saturating_add(LONG_UNUSED) < now()
+        if let Ok((_, record)) = self.record(consent).await
+            && record.refresh.is_some()
+            && record.lapsed.is_none()
+            && record.obtained.saturating_add(LONG_UNUSED) < now()
         {
             // The renewal logs its failure, and the next sweep tries again.
             let _ = self.renewed(consent, None).await;
@@ -265,22 +267,27 @@ impl Tokens {
 
     /// The record of `consent`, sealed and opened. If it was sealed with another key, it counts as missing for a grant
     /// that needs no consent. For other grants this fails, and the record stays until the key is corrected.
-    async fn kept(&self, consent: &Consent) -> Result<(Option<Vec<u8>>, Kept), Error> {
+    async fn record(&self, consent: &Consent) -> Result<(Option<Vec<u8>>, ConsentRecord), Error> {
         let sealed = self.sealed(consent).await?;
         let opened = sealed.as_ref().map(|octets| self.vault.open(consent, octets));
         match opened {
-            Some(Err(_)) if self.provider(consent)?.config.needs_consent() => Err(Error::SignIn(Refusal::ours(
+            Some(Err(_)) if self.provider(consent)?.config.needs_consent() => Err(Error::SignIn(TokenRefusal::ours(
                 "what is kept was sealed with another key: is it the one that [state] names?",
             ))),
-            Some(Ok(kept)) => Ok((sealed, kept)),
-            Some(Err(_)) | None => Ok((sealed, Kept::default())),
+            Some(Ok(record)) => Ok((sealed, record)),
+            Some(Err(_)) | None => Ok((sealed, ConsentRecord::default())),
         }
     }
 
-    /// Saves `kept` in place of the sealed record `followed`, and returns it sealed. If state no longer has `followed`,
-    /// returns `None` and changes nothing.
-    async fn save(&self, consent: &Consent, followed: Option<&[u8]>, kept: &Kept) -> Result<Option<Vec<u8>>, Error> {
-        let sealed = self.vault.seal(consent, kept).map_err(|_| Error::State)?;
+    /// Saves `record` in place of the sealed record `followed`, and returns it sealed. If state no longer has
+    /// `followed`, returns `None` and changes nothing.
+    async fn save(
+        &self,
+        consent: &Consent,
+        followed: Option<&[u8]>,
+        record: &ConsentRecord,
+    ) -> Result<Option<Vec<u8>>, Error> {
+        let sealed = self.vault.seal(consent, record).map_err(|_| Error::State)?;
         match self.store.set_token(consent, followed, Some(&sealed)).await {
             Ok(()) => Ok(Some(sealed)),
             Err(Unavailable::Changed) => Ok(None),
@@ -307,7 +314,7 @@ impl Renewer for AtTheSocket {
         let Self(tokens) = self;
         let renewed = async {
             let refused = if is_refused {
-                Some(tokens.kept(consent).await?.1.access())
+                Some(tokens.record(consent).await?.1.access())
             } else {
                 None
             };

@@ -14,8 +14,8 @@ use oauth2::{
 use zeroize::Zeroizing;
 
 use super::{
-    Error, Refusal,
-    answer::Answer,
+    Error, TokenRefusal,
+    answer::TokenAnswer,
     assertion::assertion,
     http::{Failure, Http},
     token::Issued,
@@ -28,7 +28,7 @@ use crate::{
 
 type Client = oauth2::Client<
     BasicErrorResponse,
-    Answer,
+    TokenAnswer,
     BasicTokenIntrospectionResponse,
     StandardRevocableToken,
     BasicRevocationErrorResponse,
@@ -136,7 +136,7 @@ impl Provider {
             ..
         } = &*self.config;
         let ClientProof::Key(key) = proof else {
-            return Err(Error::Refused(Refusal::ours(
+            return Err(Error::Refused(TokenRefusal::ours(
                 "a service account needs private_key_file",
             )));
         };
@@ -149,7 +149,7 @@ impl Provider {
         let request = post(token_url, body)?;
         let answer = self.http.send(request).await.map_err(|error| unavailable(&error))?;
         if answer.status().is_success() {
-            let token: Answer = serde_json::from_slice(answer.body()).map_err(|_| no_answer())?;
+            let token: TokenAnswer = serde_json::from_slice(answer.body()).map_err(|_| no_answer())?;
             return Ok(token.into());
         }
         let refusal: BasicErrorResponse = serde_json::from_slice(answer.body()).map_err(|_| no_answer())?;
@@ -313,7 +313,7 @@ fn redirect_url(text: &str) -> Result<RedirectUrl, Error> {
 }
 
 fn no_url(text: &str, error: &dyn Display) -> Error {
-    Error::Refused(Refusal::ours(&format!("{text:?} is no URL: {error}")))
+    Error::Refused(TokenRefusal::ours(&format!("{text:?} is no URL: {error}")))
 }
 
 /// Turns the failure of a request into an [`Error`].
@@ -335,7 +335,7 @@ fn refused<T: ErrorResponseType>(answer: &StandardErrorResponse<T>) -> Error {
     // Display adds the description to the code; the serialised form is the code alone.
     let code = serde_json::to_value(answer.error()).ok();
     let code = code.as_ref().and_then(|code| code.as_str()).unwrap_or("error");
-    match Refusal::new(code, answer.error_description().map(String::as_str)) {
+    match TokenRefusal::new(code, answer.error_description().map(String::as_str)) {
         refusal if refusal.will_pass() => Error::unavailable(refusal.to_string()),
         refusal if refusal.concerns_consent() => Error::SignIn(refusal),
         refusal => Error::Refused(refusal),
@@ -360,7 +360,7 @@ fn no_answer() -> Error {
 
 fn not_for(grant: &str) -> Error {
     let what = format!("the configuration names no endpoint for grant = {grant:?}");
-    Error::Refused(Refusal::ours(&what))
+    Error::Refused(TokenRefusal::ours(&what))
 }
 
 #[cfg(test)]

@@ -15,7 +15,9 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{AccessToken, Error, Issued, Refusal, Tokens, provider::Provider, token::Kept, without_consent};
+use super::{
+    AccessToken, Error, Issued, TokenRefusal, Tokens, provider::Provider, token::ConsentRecord, without_consent,
+};
 use crate::{
     config::Grant,
     state::{Consent, Duty, OnDuty, now},
@@ -40,9 +42,9 @@ const SAVE_AGAIN: Duration = Duration::from_secs(1);
 const SAVE_AGAIN_AT_MOST: Duration = Duration::from_secs(60);
 const SAVE_AGAIN_AT_THE_END: Duration = Duration::from_millis(200);
 
-/// The right to renew a consent's token, and what earlier renewals have left.
+/// What earlier renewals of a consent's token have left. Only the renewal that has locked it may ask the provider.
 #[derive(Debug, Default)]
-pub(super) struct Turn {
+pub(super) struct RenewalState {
     /// The error of the last try, and when the next try may be made.
     failed: Option<(Instant, Error)>,
     /// When a new token last replaced one that an upstream had refused.
@@ -55,12 +57,12 @@ pub(super) struct Turn {
 struct Unsaved {
     /// The sealed record that it replaces.
     followed: Option<Vec<u8>>,
-    kept: Kept,
+    record: ConsentRecord,
     /// Until the record is saved, no other gateway may ask the provider, because it knows only the old refresh token.
     _duty: Option<OnDuty>,
 }
 
-impl Turn {
+impl RenewalState {
     pub(super) fn has_unsaved(&self) -> bool {
         self.unsaved.is_some()
     }
@@ -72,11 +74,11 @@ impl Tokens {
         consent: &Consent,
         refused: Option<AccessToken>,
     ) -> Result<AccessToken, Error> {
-        let turn = self.turn(consent);
+        let state = self.renewal_state(consent);
         let (tokens, consent) = (self.clone(), consent.clone());
         let renewal = self.renewals.spawn(async move {
-            let turn = turn.lock_owned().await;
-            tokens.renew(&consent, turn, refused).await
+            let state = state.lock_owned().await;
+            tokens.renew(&consent, state, refused).await
         });
         match timeout(PATIENCE, renewal).await {
             Ok(Ok(renewed)) => renewed,
@@ -88,27 +90,27 @@ impl Tokens {
     async fn renew(
         self: Arc<Self>,
         consent: &Consent,
-        mut turn: OwnedMutexGuard<Turn>,
+        mut state: OwnedMutexGuard<RenewalState>,
         refused: Option<AccessToken>,
     ) -> Result<AccessToken, Error> {
-        self.save_unsaved(consent, &mut turn).await?;
+        self.save_unsaved(consent, &mut state).await?;
         let mut duty = None;
         loop {
-            let (sealed, kept) = self.kept(consent).await?;
+            let (sealed, record) = self.record(consent).await?;
             let now = now();
-            // The renewal that had the turn before, or another gateway, may have renewed the token already.
-            let is_refused = refused.as_ref().is_some_and(|token| *token == kept.access());
-            let is_recent = turn.replaced.is_some_and(|at| at.elapsed() < RECENT);
-            if kept.is_fresh(now) && kept.asked == 0 && (!is_refused || is_recent) {
+            // The renewal before this one, or another gateway, may have renewed the token already.
+            let is_refused = refused.as_ref().is_some_and(|token| *token == record.access());
+            let is_recent = state.replaced.is_some_and(|at| at.elapsed() < RECENT);
+            if record.is_fresh(now) && record.asked == 0 && (!is_refused || is_recent) {
                 leave(duty).await;
-                return Ok(kept.access());
+                return Ok(record.access());
             }
             let fallback = |error: Error| match error {
                 // The token has not expired yet: there is time to try again.
-                Error::Unavailable { .. } if kept.is_valid(now) && !is_refused => Ok(kept.access()),
+                Error::Unavailable { .. } if record.is_valid(now) && !is_refused => Ok(record.access()),
                 error => Err(error),
             };
-            match &turn.failed {
+            match &state.failed {
                 Some((until, error)) if *until > Instant::now() => {
                     leave(duty).await;
                     return fallback(error.clone());
@@ -131,12 +133,12 @@ impl Tokens {
                 }
                 continue;
             };
-            let due = Due {
+            let due = DueRenewal {
                 sealed,
-                kept: kept.clone(),
+                record: record.clone(),
                 is_refused,
             };
-            let renewed = self.renew_on_duty(consent, turn, due, duty).await;
+            let renewed = self.renew_on_duty(consent, state, due, duty).await;
             return renewed.or_else(fallback);
         }
     }
@@ -145,15 +147,15 @@ impl Tokens {
     async fn renew_on_duty(
         self: &Arc<Self>,
         consent: &Consent,
-        mut turn: OwnedMutexGuard<Turn>,
-        Due {
+        mut state: OwnedMutexGuard<RenewalState>,
+        DueRenewal {
             sealed,
-            kept,
+            record,
             is_refused,
-        }: Due,
+        }: DueRenewal,
         duty: OnDuty,
     ) -> Result<AccessToken, Error> {
-        let asked = match self.announced(consent, sealed, &kept).await {
+        let asked = match self.announced(consent, sealed, &record).await {
             Ok((sealed, asking)) => {
                 let asked = tokio::select! {
                     biased;
@@ -170,25 +172,25 @@ impl Tokens {
         };
         let result = match asked {
             Ok((sealed, issued)) => {
-                turn.failed = None;
-                turn.replaced = is_refused.then(Instant::now);
-                let renewed = kept.renewed(issued, now());
+                state.failed = None;
+                state.replaced = is_refused.then(Instant::now);
+                let renewed = record.renewed(issued, now());
                 match self.save(consent, sealed.as_deref(), &renewed).await {
                     Ok(Some(_)) => Ok(renewed.access()),
                     // Somebody has signed in meanwhile: the new consent is used.
-                    Ok(None) => match self.kept(consent).await {
-                        Ok((_, kept)) if kept.is_valid(now()) => Ok(kept.access()),
+                    Ok(None) => match self.record(consent).await {
+                        Ok((_, record)) if record.is_valid(now()) => Ok(record.access()),
                         Ok(_) => Err(Error::unavailable("the consent was changed meanwhile")),
                         Err(error) => Err(error),
                     },
                     Err(error) => {
-                        self.save_later(consent, turn, sealed, renewed, Some(duty));
+                        self.save_later(consent, state, sealed, renewed, Some(duty));
                         return Err(error);
                     }
                 }
             }
             Err(error) => {
-                turn.failed = match &error {
+                state.failed = match &error {
                     Error::Unavailable { retry_after, .. } => Some((*retry_after).clamp(PAUSE, LONGEST_PAUSE)),
                     Error::Refused(_) => Some(PAUSE),
                     Error::SignIn(_) | Error::State | Error::Elsewhere => None,
@@ -205,8 +207,8 @@ impl Tokens {
         let answer = self.store.renew(consent, is_refused).await;
         let answer = answer.map_err(|_| Error::Elsewhere)?;
         serde_json::from_str::<Result<(), Error>>(&answer).unwrap_or(Err(Error::Elsewhere))?;
-        let (_, kept) = self.kept(consent).await?;
-        Ok(kept.access())
+        let (_, record) = self.record(consent).await?;
+        Ok(record.access())
     }
 
     /// Saves that the provider will be asked, if its answer may have a new refresh token in it. If this cannot be
@@ -215,15 +217,15 @@ impl Tokens {
         &self,
         consent: &Consent,
         sealed: Option<Vec<u8>>,
-        kept: &Kept,
-    ) -> Result<(Option<Vec<u8>>, Kept), Error> {
-        let may_rotate = kept.refresh.is_some() && kept.lapsed.is_none();
-        if !may_rotate || kept.asked > 0 || !self.provider(consent)?.config.needs_consent() {
-            return Ok((sealed, kept.clone()));
+        record: &ConsentRecord,
+    ) -> Result<(Option<Vec<u8>>, ConsentRecord), Error> {
+        let may_rotate = record.refresh.is_some() && record.lapsed.is_none();
+        if !may_rotate || record.asked > 0 || !self.provider(consent)?.config.needs_consent() {
+            return Ok((sealed, record.clone()));
         }
-        let asking = Kept {
+        let asking = ConsentRecord {
             asked: now(),
-            ..kept.clone()
+            ..record.clone()
         };
         match self.save(consent, sealed.as_deref(), &asking).await? {
             Some(sealed) => Ok((Some(sealed), asking)),
@@ -231,33 +233,33 @@ impl Tokens {
         }
     }
 
-    async fn ask(&self, consent: &Consent, kept: &Kept) -> Result<Issued, Error> {
+    async fn ask(&self, consent: &Consent, record: &ConsentRecord) -> Result<Issued, Error> {
         let provider = self.provider(consent)?;
         if provider.config.needs_consent() {
-            if let Some((_, code, description)) = &kept.lapsed {
-                return Err(Error::SignIn(Refusal::new(code, Some(description))));
+            if let Some((_, code, description)) = &record.lapsed {
+                return Err(Error::SignIn(TokenRefusal::new(code, Some(description))));
             }
-            if kept.access.is_empty() {
-                return Err(Error::SignIn(Refusal::ours("nobody has signed in yet")));
+            if record.access.is_empty() {
+                return Err(Error::SignIn(TokenRefusal::ours("nobody has signed in yet")));
             }
         }
         tracing::debug!(%consent, "asking for a token");
-        match (&provider.config.grant, &kept.refresh) {
+        match (&provider.config.grant, &record.refresh) {
             (Grant::ClientCredentials, _) => provider.client_credentials().await.map_err(without_consent),
             (Grant::ServiceAccount, _) => provider.service_account(&consent.name).await.map_err(without_consent),
             (_, Some(refresh)) => refreshed(provider, refresh).await,
-            (_, None) => Err(Error::SignIn(Refusal::ours(super::NO_REFRESH_TOKEN))),
+            (_, None) => Err(Error::SignIn(TokenRefusal::ours(super::NO_REFRESH_TOKEN))),
         }
     }
 
     /// Saves a failure, so that people see it in the status of the consent. If a failure repeats the last one, it is
     /// not logged again.
-    async fn note(&self, consent: &Consent, sealed: Option<&[u8]>, kept: &Kept, error: &Error) {
-        let mut noted = kept.clone();
+    async fn note(&self, consent: &Consent, sealed: Option<&[u8]>, record: &ConsentRecord, error: &Error) {
+        let mut noted = record.clone();
         match error {
             Error::SignIn(refusal) => {
                 noted.asked = 0;
-                if kept.lapsed.is_none() && !kept.access.is_empty() {
+                if record.lapsed.is_none() && !record.access.is_empty() {
                     noted.lapsed = Some((now(), refusal.code.clone(), refusal.description.clone()));
                     tracing::error!(%consent, %error, "the consent has ended: somebody must sign in again (popgate sign-in)");
                 }
@@ -269,36 +271,36 @@ impl Tokens {
                     noted.asked = 0;
                 }
                 let text = error.to_string();
-                if kept.trouble.as_ref().is_none_or(|(_, told)| *told != text) {
+                if record.trouble.as_ref().is_none_or(|(_, known)| *known != text) {
                     tracing::warn!(%consent, %error, "no token");
                     noted.trouble = Some((now(), text));
                 }
             }
         }
-        if noted != *kept {
+        if noted != *record {
             // If this cannot be saved (which is logged), the next try finds the failure again.
             let _ = self.save(consent, sealed, &noted).await;
         }
     }
 
-    /// Tries to save `kept` in the background, until that succeeds or the process ends.
+    /// Tries to save `record` in the background, until that succeeds or the process ends.
     pub(super) fn save_later(
         self: &Arc<Self>,
         consent: &Consent,
-        mut turn: OwnedMutexGuard<Turn>,
+        mut state: OwnedMutexGuard<RenewalState>,
         followed: Option<Vec<u8>>,
-        kept: Kept,
+        record: ConsentRecord,
         duty: Option<OnDuty>,
     ) {
-        turn.unsaved = Some(Unsaved {
+        state.unsaved = Some(Unsaved {
             followed,
-            kept,
+            record,
             _duty: duty,
         });
-        drop(turn);
+        drop(state);
         let (tokens, consent) = (self.clone(), consent.clone());
         self.renewals.spawn(async move {
-            let turn = tokens.turn(&consent);
+            let state = tokens.renewal_state(&consent);
             let mut pause = SAVE_AGAIN;
             loop {
                 let pause_now = if tokens.closing.is_cancelled() {
@@ -311,30 +313,30 @@ impl Tokens {
                     () = tokens.closing.cancelled(), if !tokens.closing.is_cancelled() => {}
                 }
                 pause = (pause * 2).min(SAVE_AGAIN_AT_MOST);
-                if tokens.save_unsaved(&consent, &mut *turn.lock().await).await.is_ok() {
+                if tokens.save_unsaved(&consent, &mut *state.lock().await).await.is_ok() {
                     return;
                 }
             }
         });
     }
 
-    async fn save_unsaved(&self, consent: &Consent, turn: &mut Turn) -> Result<(), Error> {
-        let Some(unsaved) = turn.unsaved.take() else {
+    async fn save_unsaved(&self, consent: &Consent, state: &mut RenewalState) -> Result<(), Error> {
+        let Some(unsaved) = state.unsaved.take() else {
             return Ok(());
         };
         // If state no longer has `followed`, somebody has signed in meanwhile, and the new consent stays.
-        let saved = self.save(consent, unsaved.followed.as_deref(), &unsaved.kept).await;
+        let saved = self.save(consent, unsaved.followed.as_deref(), &unsaved.record).await;
         if saved.is_err() {
-            turn.unsaved = Some(unsaved);
+            state.unsaved = Some(unsaved);
         }
         saved.map(drop)
     }
 }
 
 /// A token that is due for renewal, as state keeps it.
-struct Due {
+struct DueRenewal {
     sealed: Option<Vec<u8>>,
-    kept: Kept,
+    record: ConsentRecord,
     /// The upstream refuses the access token.
     is_refused: bool,
 }

@@ -10,7 +10,7 @@ use oauth2::{
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use super::{Error, Issued, Refusal, Tokens, without_consent};
+use super::{Error, Issued, TokenRefusal, Tokens, without_consent};
 use crate::state::Consent;
 
 /// A sign-in by a device code, which somebody must type in.
@@ -98,7 +98,7 @@ impl Tokens {
     /// from another provider (RFC 9207), or reports an error.
     pub async fn finish_code(&self, consent: &Consent, sign_in: &CodeSignIn, query: &str) -> Result<Issued, Error> {
         if !sign_in.is_answered_by(query) {
-            return Err(Error::Refused(Refusal::ours(
+            return Err(Error::Refused(TokenRefusal::ours(
                 "this is not the answer to the sign-in that was begun: begin again",
             )));
         }
@@ -110,13 +110,13 @@ impl Tokens {
         }
         if let Some(code) = parameter(query, "error") {
             let description = parameter(query, "error_description");
-            return Err(Error::Refused(Refusal::new(
+            return Err(Error::Refused(TokenRefusal::new(
                 &code,
                 description.as_ref().map(|text| text.as_str()),
             )));
         }
         let code = parameter(query, "code");
-        let code = code.ok_or_else(|| Error::Refused(Refusal::ours("the provider sent no code along")))?;
+        let code = code.ok_or_else(|| Error::Refused(TokenRefusal::ours("the provider sent no code along")))?;
         self.finish_with(consent, sign_in, &code).await
     }
 

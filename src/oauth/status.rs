@@ -4,13 +4,13 @@ use std::fmt;
 
 use chrono::DateTime;
 
-use super::{NO_REFRESH_TOKEN, Refusal, token::Kept};
+use super::{NO_REFRESH_TOKEN, TokenRefusal, token::ConsentRecord};
 
 /// The status of a consent. All times are in seconds since 1970.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Status {
+pub struct ConsentStatus {
     /// Whether the consent holds.
-    pub standing: Standing,
+    pub state: ConsentState,
     /// When somebody signed in; `None` if nobody has, or nobody needs to.
     pub signed_in: Option<u32>,
     /// When the last access token was issued.
@@ -29,7 +29,7 @@ pub struct Status {
 
 /// Whether the consent lets a device get its mail.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Standing {
+pub enum ConsentState {
     /// Nobody has signed in yet.
     #[default]
     Missing,
@@ -48,51 +48,51 @@ pub enum Standing {
     Unreadable(String),
 }
 
-/// A piece of the text of a [`Status`].
+/// A part of a text about a consent or a login; times are parts of their own.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Part {
+pub enum TextPart {
     /// Some words.
     Text(String),
     /// A time, in seconds since 1970.
     Time(u32),
 }
 
-impl Status {
-    pub(super) fn of(kept: &Kept, needs_consent: bool, now: u32) -> Self {
+impl ConsentStatus {
+    pub(super) fn of(record: &ConsentRecord, needs_consent: bool, now: u32) -> Self {
         let time = |time: u32| (time > 0).then_some(time);
-        let renews = !needs_consent || kept.refresh.is_some();
-        let standing = match &kept.lapsed {
-            _ if !needs_consent => Standing::NotNeeded,
-            Some((since, code, description)) => Standing::Ended {
+        let renews = !needs_consent || record.refresh.is_some();
+        let state = match &record.lapsed {
+            _ if !needs_consent => ConsentState::NotNeeded,
+            Some((since, code, description)) => ConsentState::Ended {
                 since: *since,
-                why: Refusal::new(code, Some(description)).to_string(),
+                why: TokenRefusal::new(code, Some(description)).to_string(),
             },
-            None if kept.access.is_empty() => Standing::Missing,
-            None if !renews && kept.expires <= now => Standing::Ended {
-                since: kept.expires,
+            None if record.access.is_empty() => ConsentState::Missing,
+            None if !renews && record.expires <= now => ConsentState::Ended {
+                since: record.expires,
                 why: NO_REFRESH_TOKEN.to_owned(),
             },
-            None if kept.ends > 0 && kept.ends <= now => Standing::Ended {
-                since: kept.ends,
+            None if record.ends > 0 && record.ends <= now => ConsentState::Ended {
+                since: record.ends,
                 why: "the provider had told that it would end then".to_owned(),
             },
-            None => Standing::Good,
+            None => ConsentState::Good,
         };
         Self {
-            standing,
-            signed_in: time(kept.signed_in),
-            obtained: time(kept.obtained),
-            expires: time(kept.expires),
+            state,
+            signed_in: time(record.signed_in),
+            obtained: time(record.obtained),
+            expires: time(record.expires),
             renews,
-            ends: time(kept.ends),
-            trouble: kept.trouble.clone(),
+            ends: time(record.ends),
+            trouble: record.trouble.clone(),
             unwritable: None,
         }
     }
 
-    pub(super) fn unreadable(why: &Refusal) -> Self {
+    pub(super) fn unreadable(why: &TokenRefusal) -> Self {
         Self {
-            standing: Standing::Unreadable(why.to_string()),
+            state: ConsentState::Unreadable(why.to_string()),
             ..Self::default()
         }
     }
@@ -103,28 +103,28 @@ impl Status {
 
     /// Whether a device can get its mail, for all that the gateway knows.
     pub fn is_good(&self) -> bool {
-        matches!(self.standing, Standing::Good | Standing::NotNeeded)
+        matches!(self.state, ConsentState::Good | ConsentState::NotNeeded)
     }
 
     /// Whether somebody must act, because a consent has ended or tokens may be lost at a restart.
     pub fn is_alarming(&self) -> bool {
-        matches!(self.standing, Standing::Ended { .. } | Standing::Unreadable(_)) || self.unwritable.is_some()
+        matches!(self.state, ConsentState::Ended { .. } | ConsentState::Unreadable(_)) || self.unwritable.is_some()
     }
 
     /// The status in words, with each time as a part of its own.
-    pub fn parts(&self) -> Vec<Part> {
-        let mut parts = Parts::default();
-        match (&self.standing, self.signed_in) {
-            (Standing::Unreadable(why), _) => parts.text(&format!("needs a new sign-in: {why}")),
-            (Standing::Ended { since, why }, _) => parts
+    pub fn parts(&self) -> Vec<TextPart> {
+        let mut parts = TextParts::default();
+        match (&self.state, self.signed_in) {
+            (ConsentState::Unreadable(why), _) => parts.text(&format!("needs a new sign-in: {why}")),
+            (ConsentState::Ended { since, why }, _) => parts
                 .text("needs a new sign-in since ")
                 .time(*since)
                 .text(&format!(": {why}")),
-            (Standing::Missing, _) => parts.text("not signed in yet"),
-            (Standing::NotNeeded, _) if self.obtained.is_none() => parts.text("no token yet"),
-            (Standing::NotNeeded, _) => parts.text("needs no sign-in"),
-            (Standing::Good, Some(at)) => parts.text("signed in on ").time(at),
-            (Standing::Good, None) => parts.text("signed in"),
+            (ConsentState::Missing, _) => parts.text("not signed in yet"),
+            (ConsentState::NotNeeded, _) if self.obtained.is_none() => parts.text("no token yet"),
+            (ConsentState::NotNeeded, _) => parts.text("needs no sign-in"),
+            (ConsentState::Good, Some(at)) => parts.text("signed in on ").time(at),
+            (ConsentState::Good, None) => parts.text("signed in"),
         };
         if let (true, Some(obtained), Some(expires)) = (self.is_good(), self.obtained, self.expires) {
             parts
@@ -155,21 +155,21 @@ impl Status {
 }
 
 #[derive(Default)]
-struct Parts(Vec<Part>);
+struct TextParts(Vec<TextPart>);
 
-impl Parts {
+impl TextParts {
     fn text(&mut self, text: &str) -> &mut Self {
-        self.0.push(Part::Text(text.to_owned()));
+        self.0.push(TextPart::Text(text.to_owned()));
         self
     }
 
     fn time(&mut self, time: u32) -> &mut Self {
-        self.0.push(Part::Time(time));
+        self.0.push(TextPart::Time(time));
         self
     }
 }
 
-impl fmt::Display for Part {
+impl fmt::Display for TextPart {
     /// Writes a time for people, in UTC.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -182,7 +182,7 @@ impl fmt::Display for Part {
     }
 }
 
-impl fmt::Display for Status {
+impl fmt::Display for ConsentStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.parts().iter().try_for_each(|part| part.fmt(f))
     }
@@ -194,20 +194,20 @@ mod tests {
 
     #[test]
     fn in_words() {
-        let status = Status {
-            standing: Standing::Good,
+        let status = ConsentStatus {
+            state: ConsentState::Good,
             signed_in: Some(1_700_000_000),
             obtained: Some(1_700_003_600),
             expires: Some(1_700_007_200),
             renews: true,
-            ..Status::default()
+            ..ConsentStatus::default()
         };
         assert_eq!(
             status.to_string(),
             "signed in on 2023-11-14 22:13 UTC; token of 2023-11-14 23:13 UTC, good until 2023-11-15 00:13 UTC, renewed by \
              itself"
         );
-        let unrenewed = Status {
+        let unrenewed = ConsentStatus {
             renews: false,
             ..status.clone()
         };
@@ -216,8 +216,8 @@ mod tests {
             words.contains("cannot be renewed") && words.contains("offline_access"),
             "{words}"
         );
-        let ended = Status {
-            standing: Standing::Ended {
+        let ended = ConsentStatus {
+            state: ConsentState::Ended {
                 since: 1_700_000_000,
                 why: "The consent has ended.".into(),
             },
@@ -228,23 +228,23 @@ mod tests {
             "needs a new sign-in since 2023-11-14 22:13 UTC: The consent has ended."
         );
         assert!(!ended.is_good() && ended.is_alarming());
-        assert_eq!(Status::default().to_string(), "not signed in yet");
-        assert!(!Status::default().is_good() && !Status::default().is_alarming());
+        assert_eq!(ConsentStatus::default().to_string(), "not signed in yet");
+        assert!(!ConsentStatus::default().is_good() && !ConsentStatus::default().is_alarming());
     }
 
     #[test]
     fn what_cannot_be_renewed_ends_with_its_token() {
-        let kept = Kept {
+        let record = ConsentRecord {
             access: zeroize::Zeroizing::new("a".into()),
             expires: 1_000,
-            ..Kept::default()
+            ..ConsentRecord::default()
         };
-        assert_eq!(Status::of(&kept, true, 999).standing, Standing::Good);
-        let ended = Status::of(&kept, true, 1_000);
+        assert_eq!(ConsentStatus::of(&record, true, 999).state, ConsentState::Good);
+        let ended = ConsentStatus::of(&record, true, 1_000);
         assert!(
-            matches!(ended.standing, Standing::Ended { since: 1_000, .. }),
+            matches!(ended.state, ConsentState::Ended { since: 1_000, .. }),
             "{ended:?}"
         );
-        assert_eq!(Status::of(&kept, false, 1_000).standing, Standing::NotNeeded);
+        assert_eq!(ConsentStatus::of(&record, false, 1_000).state, ConsentState::NotNeeded);
     }
 }

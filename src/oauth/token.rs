@@ -84,7 +84,7 @@ impl fmt::Debug for Issued {
 
 /// The record of a consent. All times are in seconds since 1970; 0 means that there is none.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Kept {
+pub(super) struct ConsentRecord {
     pub(super) access: Zeroizing<String>,
     pub(super) refresh: Option<Zeroizing<String>>,
     /// When the access token was issued.
@@ -103,7 +103,7 @@ pub(super) struct Kept {
     pub(super) asked: u32,
 }
 
-impl Kept {
+impl ConsentRecord {
     /// This record after the provider has `issued` tokens; `now` in seconds since 1970.
     pub(super) fn renewed(&self, issued: Issued, now: u32) -> Self {
         let lifetime = issued.lifetime.unwrap_or(LIFETIME);
@@ -140,9 +140,9 @@ impl Kept {
     }
 }
 
-impl fmt::Debug for Kept {
+impl fmt::Debug for ConsentRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Kept")
+        f.debug_struct("ConsentRecord")
             .field("expires", &self.expires)
             .field("lapsed", &self.lapsed)
             .finish_non_exhaustive()
@@ -186,31 +186,31 @@ mod tests {
 
     #[test]
     fn renewed_ahead_of_its_end() {
-        let kept = Kept::default().renewed(issued(Some(3600), None), 1_000_000);
-        assert!(kept.is_fresh(1_000_000) && kept.is_fresh(1_003_299));
-        assert!(!kept.is_fresh(1_003_300) && kept.is_valid(1_003_300));
-        assert!(!kept.is_valid(1_003_600));
+        let record = ConsentRecord::default().renewed(issued(Some(3600), None), 1_000_000);
+        assert!(record.is_fresh(1_000_000) && record.is_fresh(1_003_299));
+        assert!(!record.is_fresh(1_003_300) && record.is_valid(1_003_300));
+        assert!(!record.is_valid(1_003_600));
         // A token with a short lifetime must not be renewed all the time.
-        let short = Kept::default().renewed(issued(Some(60), None), 1_000_000);
+        let short = ConsentRecord::default().renewed(issued(Some(60), None), 1_000_000);
         assert!(short.is_fresh(1_000_053) && !short.is_fresh(1_000_054));
-        assert_eq!(Kept::default().renewed(issued(None, None), 7).expires, 3607);
-        assert!(!Kept::default().is_valid(0));
-        assert!(!kept.is_fresh(900_000), "given in the future?");
+        assert_eq!(ConsentRecord::default().renewed(issued(None, None), 7).expires, 3607);
+        assert!(!ConsentRecord::default().is_valid(0));
+        assert!(!record.is_fresh(900_000), "given in the future?");
     }
 
     #[test]
     fn a_refresh_token_goes_on_where_none_comes() {
-        let kept = Kept::default().renewed(issued(None, Some("first")), 1);
-        let kept = kept.renewed(issued(None, None), 2);
-        assert_eq!(kept.refresh.as_ref().unwrap().as_str(), "first");
-        let kept = kept.renewed(issued(None, Some("second")), 3);
-        assert_eq!(kept.refresh.as_ref().unwrap().as_str(), "second");
+        let record = ConsentRecord::default().renewed(issued(None, Some("first")), 1);
+        let record = record.renewed(issued(None, None), 2);
+        assert_eq!(record.refresh.as_ref().unwrap().as_str(), "first");
+        let record = record.renewed(issued(None, Some("second")), 3);
+        assert_eq!(record.refresh.as_ref().unwrap().as_str(), "second");
     }
 
     #[test]
     fn tokens_are_not_printed() {
-        let kept = Kept::default().renewed(issued(None, Some("refresh")), 1);
-        let printed = format!("{kept:?} {:?} {:?}", kept.access(), issued(None, Some("refresh")));
+        let record = ConsentRecord::default().renewed(issued(None, Some("refresh")), 1);
+        let printed = format!("{record:?} {:?} {:?}", record.access(), issued(None, Some("refresh")));
         assert!(
             !printed.contains("\"access\"") && !printed.contains("\"refresh\""),
             "{printed}"

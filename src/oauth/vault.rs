@@ -8,12 +8,12 @@ use chacha20poly1305::{
 };
 use zeroize::Zeroizing;
 
-use super::token::Kept;
+use super::token::ConsentRecord;
 use crate::{config::Secret, state::Consent, types::RandomUnavailable};
 
 /// The first octet of a record that this version seals.
 const VERSION: u8 = 2;
-/// The first octet of a record that an earlier version has sealed. It has no [`Kept::asked`].
+/// The first octet of a record that an earlier version has sealed. It has no [`ConsentRecord::asked`].
 const WITHOUT_ASKED: u8 = 1;
 /// Octets of a nonce: enough that two random nonces are never equal in practice.
 const NONCE: usize = 24;
@@ -42,8 +42,8 @@ impl Vault {
         Ok(Self(XChaCha20Poly1305::new(&Key::from(*derived))))
     }
 
-    pub(super) fn seal(&self, consent: &Consent, kept: &Kept) -> Result<Vec<u8>, RandomUnavailable> {
-        let plain = Zeroizing::new(postcard::to_stdvec(kept).unwrap_or_default());
+    pub(super) fn seal(&self, consent: &Consent, record: &ConsentRecord) -> Result<Vec<u8>, RandomUnavailable> {
+        let plain = Zeroizing::new(postcard::to_stdvec(record).unwrap_or_default());
         let mut nonce = [0; NONCE];
         rand::fill(&mut nonce).map_err(|_| RandomUnavailable)?;
         let payload = Payload {
@@ -58,7 +58,7 @@ impl Vault {
         Ok([&[VERSION][..], &nonce, &sealed].concat())
     }
 
-    pub(super) fn open(&self, consent: &Consent, sealed: &[u8]) -> Result<Kept, Locked> {
+    pub(super) fn open(&self, consent: &Consent, sealed: &[u8]) -> Result<ConsentRecord, Locked> {
         let (&[version], rest) = sealed.split_first_chunk().ok_or(Locked)?;
         if version != VERSION && version != WITHOUT_ASKED {
             return Err(Locked);
@@ -108,25 +108,25 @@ mod tests {
         Vault::new(Some(&Secret::from(key))).unwrap()
     }
 
-    fn kept() -> Kept {
-        Kept {
+    fn record() -> ConsentRecord {
+        ConsentRecord {
             access: Zeroizing::new("the access token".into()),
             refresh: Some(Zeroizing::new("the refresh token".into())),
             expires: 7,
-            ..Kept::default()
+            ..ConsentRecord::default()
         }
     }
 
     #[test]
     fn opens_with_the_same_key_and_consent_only() {
         let (key, eva) = ("0123456789abcdef0123456789abcdef", consent("home", "eva"));
-        let sealed = vault(key).seal(&eva, &kept()).unwrap();
-        assert_eq!(vault(key).open(&eva, &sealed), Ok(kept()));
+        let sealed = vault(key).seal(&eva, &record()).unwrap();
+        assert_eq!(vault(key).open(&eva, &sealed), Ok(record()));
         assert_eq!(vault("another").open(&eva, &sealed), Err(Locked));
         for other in [consent("home", "adam"), consent("work", "eva"), consent("homee", "va")] {
             assert_eq!(vault(key).open(&other, &sealed), Err(Locked));
         }
-        assert_ne!(sealed, vault(key).seal(&eva, &kept()).unwrap(), "a nonce twice");
+        assert_ne!(sealed, vault(key).seal(&eva, &record()).unwrap(), "a nonce twice");
         let windows = |needle: &[u8]| sealed.windows(needle.len()).any(|window| window == needle);
         assert!(!windows(b"refresh") && !windows(b"access"));
     }
@@ -134,7 +134,7 @@ mod tests {
     #[test]
     fn every_cut_and_flip_is_noticed() {
         let (vault, eva) = (vault("key"), consent("home", "eva"));
-        let sealed = vault.seal(&eva, &kept()).unwrap();
+        let sealed = vault.seal(&eva, &record()).unwrap();
         for length in 0..sealed.len() {
             assert_eq!(vault.open(&eva, &sealed[..length]), Err(Locked));
             let mut flipped = sealed.clone();
@@ -147,7 +147,7 @@ mod tests {
     #[test]
     fn what_an_earlier_version_sealed_opens() {
         let (vault, eva) = (vault("key"), consent("home", "eva"));
-        let plain = postcard::to_stdvec(&kept()).unwrap();
+        let plain = postcard::to_stdvec(&record()).unwrap();
         let (asked, msg) = plain.split_last().unwrap();
         assert_eq!(*asked, 0);
         let aad = &bound_to(WITHOUT_ASKED, &eva);
@@ -156,13 +156,13 @@ mod tests {
             .encrypt(&XNonce::from([7; NONCE]), Payload { msg, aad })
             .unwrap();
         let sealed = [&[WITHOUT_ASKED][..], &[7; NONCE], &sealed].concat();
-        assert_eq!(vault.open(&eva, &sealed), Ok(kept()));
+        assert_eq!(vault.open(&eva, &sealed), Ok(record()));
     }
 
     #[test]
     fn without_a_key_each_process_has_its_own() {
         let eva = consent("home", "eva");
-        let sealed = Vault::new(None).unwrap().seal(&eva, &kept()).unwrap();
+        let sealed = Vault::new(None).unwrap().seal(&eva, &record()).unwrap();
         assert_eq!(Vault::new(None).unwrap().open(&eva, &sealed), Err(Locked));
     }
 }

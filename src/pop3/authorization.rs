@@ -7,8 +7,8 @@ use zeroize::Zeroizing;
 
 use super::{
     capabilities::Offer,
-    command::{Command, Mechanism, Syntax},
-    connection::Line,
+    command::{Command, DeviceMechanism, Syntax},
+    connection::LineKind,
     reply::Reply,
     sasl::{self, Malformed},
     scram::{self, ClientFirst},
@@ -19,7 +19,7 @@ use crate::{
     accounts::{Account, Attempt, Denied, Response, Signature},
     config::Secret,
     maildrop::{Error, Maildrop, Reason, Refusal},
-    notify::{Fault, Tried},
+    notify::{Fault, TriedLogin},
     telemetry::trace::{self, Side},
 };
 
@@ -32,7 +32,7 @@ pub(super) enum Next {
 }
 
 /// The outcome of a command.
-enum Outcome {
+enum CommandOutcome {
     Reply(Reply),
     Capabilities,
     Languages(Option<Vec<u8>>),
@@ -55,14 +55,14 @@ where
             Ok(command) => (command.verb(), execute(session, command, &mut name).await?),
             // A load balancer that is not in `proxy_protocol_from`: the address of the device is unknown.
             Err(Syntax::ProxyHeader) => return Err(End::ProxyHeader),
-            Err(syntax) => ("?", Outcome::Reply(Reply::Syntax(syntax))),
+            Err(syntax) => ("?", CommandOutcome::Reply(Reply::Syntax(syntax))),
         };
         let mut next = None;
         let ok = match outcome {
-            Outcome::Reply(reply) => session.reply(&reply)?,
-            Outcome::Capabilities => session.list_capabilities()?,
-            Outcome::Languages(range) => session.language(range.as_deref())?,
-            Outcome::Mechanisms => {
+            CommandOutcome::Reply(reply) => session.reply(&reply)?,
+            CommandOutcome::Capabilities => session.list_capabilities()?,
+            CommandOutcome::Languages(range) => session.language(range.as_deref())?,
+            CommandOutcome::Mechanisms => {
                 session.reply(&Reply::ListFollows)?;
                 let capabilities = session.capabilities();
                 let output = session.connection.output();
@@ -70,17 +70,17 @@ where
                 output.extend_from_slice(b".\r\n");
                 true
             }
-            Outcome::Login(maildrop) => {
+            CommandOutcome::Login(maildrop) => {
                 session.expire = Some(maildrop.expire());
                 let (messages, octets) = maildrop.listing().stat();
                 next = Some(Ok(Next::Transaction(maildrop)));
                 session.reply(&Reply::Messages(messages, octets))?
             }
-            Outcome::StartTls => {
+            CommandOutcome::StartTls => {
                 next = Some(Ok(Next::StartTls));
                 session.reply(&Reply::BeginTls)?
             }
-            Outcome::Quit => {
+            CommandOutcome::Quit => {
                 next = Some(Err(End::Quit));
                 session.reply(&Reply::Farewell)?
             }
@@ -93,17 +93,21 @@ where
     }
 }
 
-async fn execute<S>(session: &mut Session<S>, command: Command, name: &mut Option<Vec<u8>>) -> Result<Outcome, End>
+async fn execute<S>(
+    session: &mut Session<S>,
+    command: Command,
+    name: &mut Option<Vec<u8>>,
+) -> Result<CommandOutcome, End>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let capabilities = session.capabilities();
     let reply = match command {
-        Command::Quit => return Ok(Outcome::Quit),
-        Command::Capa => return Ok(Outcome::Capabilities),
-        Command::Lang(range) => return Ok(Outcome::Languages(range)),
+        Command::Quit => return Ok(CommandOutcome::Quit),
+        Command::Capa => return Ok(CommandOutcome::Capabilities),
+        Command::Lang(range) => return Ok(CommandOutcome::Languages(range)),
         Command::Utf8 => Reply::Done,
-        Command::Stls if capabilities.stls => return Ok(Outcome::StartTls),
+        Command::Stls if capabilities.stls => return Ok(CommandOutcome::StartTls),
         Command::Stls => Reply::NoTls,
         Command::User(_) | Command::Pass(_) | Command::Apop(..) | Command::Mechanisms | Command::Auth(..)
             if !capabilities.login =>
@@ -125,7 +129,7 @@ where
             }
             None => Reply::Syntax(Syntax::Unknown),
         },
-        Command::Mechanisms => return Ok(Outcome::Mechanisms),
+        Command::Mechanisms => return Ok(CommandOutcome::Mechanisms),
         Command::Auth(mechanism, _) if capabilities.offer(mechanism) == Offer::No => Reply::Syntax(Syntax::Mechanism),
         Command::Auth(mechanism, initial) => match exchange(session, mechanism, initial).await? {
             Ok((login, evidence)) => return log_in(session, &login, evidence).await,
@@ -142,7 +146,7 @@ where
         | Command::Xlst(..)
         | Command::Rset => Reply::NotNow,
     };
-    Ok(Outcome::Reply(reply))
+    Ok(CommandOutcome::Reply(reply))
 }
 
 /// What a device proves its login with.
@@ -156,13 +160,13 @@ enum Evidence {
 /// Runs the exchange of AUTH. Returns login and evidence, or the reply that says why there are none.
 async fn exchange<S>(
     session: &mut Session<S>,
-    mechanism: Mechanism,
+    mechanism: DeviceMechanism,
     initial: Option<Secret>,
 ) -> Result<Result<(Vec<u8>, Evidence), Reply>, End>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    if mechanism == Mechanism::CramMd5 {
+    if mechanism == DeviceMechanism::CramMd5 {
         // The server speaks first (RFC 4422 §5).
         return match initial {
             Some(_) => Ok(Err(Reply::Sasl(Malformed::Form))),
@@ -171,7 +175,7 @@ where
     }
     let first = match (initial, mechanism) {
         (Some(initial), _) => sasl::decode(initial.expose()),
-        (None, Mechanism::Login) => challenge(session, sasl::USERNAME).await?,
+        (None, DeviceMechanism::Login) => challenge(session, sasl::USERNAME).await?,
         (None, _) => challenge(session, b"").await?,
     };
     let first = match first {
@@ -181,14 +185,14 @@ where
     let by_secret = |(login, secret)| (login, Evidence::Secret(secret));
     let by_token = |(login, token)| (login, Evidence::Token(token));
     let given = match mechanism {
-        Mechanism::Plain => sasl::plain(&first).map(by_secret),
-        Mechanism::Login => {
+        DeviceMechanism::Plain => sasl::plain(&first).map(by_secret),
+        DeviceMechanism::Login => {
             let second = challenge(session, sasl::PASSWORD).await?;
             second.and_then(|second| sasl::login(&first, &second)).map(by_secret)
         }
-        Mechanism::XOAuth2 => sasl::xoauth2(&first).map(by_token),
-        Mechanism::OAuthBearer => sasl::oauth_bearer(&first).map(by_token),
-        Mechanism::ScramSha256 | Mechanism::CramMd5 => return scram(session, &first).await,
+        DeviceMechanism::XOAuth2 => sasl::xoauth2(&first).map(by_token),
+        DeviceMechanism::OAuthBearer => sasl::oauth_bearer(&first).map(by_token),
+        DeviceMechanism::ScramSha256 | DeviceMechanism::CramMd5 => return scram(session, &first).await,
     };
     Ok(given.map_err(Reply::Sasl))
 }
@@ -241,15 +245,15 @@ where
     output.extend_from_slice(b"\r\n");
     session
         .connection
-        .line(Line::Continuation, |line| {
-            trace::heard(Side::Device, || trace::hidden(line.trim_ascii_end().len()));
+        .line(LineKind::Continuation, |line| {
+            trace::received(Side::Device, || trace::hidden(line.trim_ascii_end().len()));
             sasl::decode(line.trim_ascii_end())
         })
         .await
 }
 
 /// Logs in: `+OK` is said only once account, upstream, lock and listing are there (RFC 1939 §4).
-async fn log_in<S>(session: &mut Session<S>, login: &[u8], evidence: Evidence) -> Result<Outcome, End>
+async fn log_in<S>(session: &mut Session<S>, login: &[u8], evidence: Evidence) -> Result<CommandOutcome, End>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -272,7 +276,7 @@ where
             {
                 attempt.undecided();
                 session.note_trial(false);
-                return Ok(Outcome::Reply(Reply::Sasl(malformed)));
+                return Ok(CommandOutcome::Reply(Reply::Sasl(malformed)));
             }
             match open(session, &account, attempt).await? {
                 Ok(maildrop) => {
@@ -281,7 +285,7 @@ where
                     notices.login_succeeded(tried(session, &name, Some(&account)));
                     session.fold_lines = account.policy.fold_lines;
                     session.summary.note_login(&account, maildrop.listing().stat());
-                    return Ok(Outcome::Login(Box::new(maildrop)));
+                    return Ok(CommandOutcome::Login(Box::new(maildrop)));
                 }
                 Err(reply) => {
                     note_failure(session, login, Some(&account), &reply);
@@ -302,7 +306,7 @@ where
         // what octets.
         let _ = challenge(session, sasl::INVALID_TOKEN).await?;
     }
-    Ok(Outcome::Reply(reply))
+    Ok(CommandOutcome::Reply(reply))
 }
 
 /// Counts a login that failed with `reply`: if it goes on failing, somebody is notified.
@@ -315,8 +319,8 @@ fn note_failure<S>(session: &Session<S>, login: &[u8], account: Option<&Account>
     }
 }
 
-fn tried<'a, S>(session: &Session<S>, login: &'a str, account: Option<&'a Account>) -> Tried<'a> {
-    Tried {
+fn tried<'a, S>(session: &Session<S>, login: &'a str, account: Option<&'a Account>) -> TriedLogin<'a> {
+    TriedLogin {
         login,
         upstream: account.map(|account| account.upstream.name.as_str()),
         peer: session.summary.address(),

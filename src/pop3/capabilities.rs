@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use super::command::Mechanism;
+use super::command::DeviceMechanism;
 use crate::config::Expire;
 
 /// Whether a mechanism can be used.
@@ -38,18 +38,18 @@ pub(super) struct Capabilities {
 }
 
 impl Capabilities {
-    pub(super) fn offer(self, mechanism: Mechanism) -> Offer {
+    pub(super) fn offer(self, mechanism: DeviceMechanism) -> Offer {
         match mechanism {
-            Mechanism::Plain | Mechanism::Login => Offer::Yes,
-            Mechanism::CramMd5 => self.digests,
-            Mechanism::ScramSha256 => self.scram,
-            Mechanism::XOAuth2 | Mechanism::OAuthBearer => self.tokens,
+            DeviceMechanism::Plain | DeviceMechanism::Login => Offer::Yes,
+            DeviceMechanism::CramMd5 => self.digests,
+            DeviceMechanism::ScramSha256 => self.scram,
+            DeviceMechanism::XOAuth2 | DeviceMechanism::OAuthBearer => self.tokens,
         }
     }
 
     /// Appends the name of each mechanism that is announced, with `before` before it and `after` after it.
     fn write_mechanisms(self, before: &[u8], after: &[u8], out: &mut Vec<u8>) {
-        for mechanism in Mechanism::ALL {
+        for mechanism in DeviceMechanism::ALL {
             if self.offer(mechanism) == Offer::Yes {
                 out.extend_from_slice(before);
                 out.extend_from_slice(mechanism.name().as_bytes());

@@ -17,7 +17,7 @@ pub enum Command {
     /// AUTH without a mechanism: lists them.
     Mechanisms,
     /// AUTH with the initial response as it came: base64, `=` for an empty one.
-    Auth(Mechanism, Option<Secret>),
+    Auth(DeviceMechanism, Option<Secret>),
     /// QUIT
     Quit,
     /// CAPA
@@ -50,9 +50,9 @@ pub enum Command {
     Lang(Option<Vec<u8>>),
 }
 
-/// A SASL mechanism.
+/// A SASL mechanism by which a device may log in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mechanism {
+pub enum DeviceMechanism {
     /// RFC 4616
     Plain,
     /// draft-murchison-sasl-login
@@ -67,7 +67,7 @@ pub enum Mechanism {
     OAuthBearer,
 }
 
-impl Mechanism {
+impl DeviceMechanism {
     /// All, in the order in which they are listed.
     pub const ALL: [Self; 6] = [
         Self::Plain,
@@ -220,7 +220,7 @@ fn auth(rest: &[u8]) -> Result<Command, Syntax> {
         return Ok(Command::Mechanisms);
     }
     let (mechanism, initial) = split(rest);
-    let mechanism = Mechanism::ALL
+    let mechanism = DeviceMechanism::ALL
         .into_iter()
         .find(|known| mechanism.eq_ignore_ascii_case(known.name().as_bytes()))
         .ok_or(Syntax::Mechanism)?;

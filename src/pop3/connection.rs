@@ -60,12 +60,12 @@ const FAREWELL_OCTETS: usize = 1 << 20;
 
 /// What kind of line is read: its cap depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Line {
+pub(super) enum LineKind {
     Command,
     Continuation,
 }
 
-impl Line {
+impl LineKind {
     fn cap(self, line: &[u8]) -> usize {
         let is_auth = || line.get(..5).is_some_and(|verb| verb.eq_ignore_ascii_case(b"AUTH "));
         if self == Self::Continuation || is_auth() {
@@ -91,7 +91,7 @@ pub(super) struct Connection<S> {
     /// Whether something is written that the stream may still hold.
     unflushed: bool,
     /// How many octets were written when the device last sent something new.
-    heard: u64,
+    acknowledged: u64,
     /// The device has logged in.
     is_trusted: bool,
     idle: Duration,
@@ -115,7 +115,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             sent: 0,
             total: 0,
             unflushed: false,
-            heard: 0,
+            acknowledged: 0,
             is_trusted: false,
             idle,
             patience: PATIENCE,
@@ -160,7 +160,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     /// Waits for a whole line, hands it without its line end to `parse`, and wipes it.
-    pub(super) async fn line<T>(&mut self, line: Line, parse: impl FnOnce(&[u8]) -> T) -> Result<T, End> {
+    pub(super) async fn line<T>(&mut self, kind: LineKind, parse: impl FnOnce(&[u8]) -> T) -> Result<T, End> {
         let mut parse = Some(parse);
         let mut deadline = None;
         loop {
@@ -169,7 +169,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 return Err(End::Shutdown);
             }
             let parsed = self.input.line(
-                |start| line.cap(start),
+                |start| kind.cap(start),
                 |octets| parse.take().map(|parse| parse(octets)),
             );
             match parsed {
@@ -188,7 +188,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             let deadline = *deadline.get_or_insert_with(|| Instant::now() + self.idle);
             self.more(deadline).await?;
             if !self.eof {
-                self.heard = self.total;
+                self.acknowledged = self.total;
                 self.patience = PATIENCE;
             }
         }
@@ -196,8 +196,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Whether the device has sent something since everything that is gathered so far was sent. That a socket accepted
     /// the octets proves nothing. But a device that goes on has received what it waited for, unless it pipelines.
-    pub(super) fn is_heard(&self) -> bool {
-        self.heard == self.position()
+    pub(super) fn is_acknowledged(&self) -> bool {
+        self.acknowledged == self.position()
     }
 
     /// The buffer of what is to be sent. A caller that fills it calls [`Self::send_blocks`] now and then.
@@ -501,8 +501,8 @@ mod tests {
             .write_all(&[b"USER ", &body[..2000], b"\r\n"].concat())
             .await
             .unwrap();
-        connection.line(Line::Command, |_| ()).await.unwrap();
-        let waited = timeout(Duration::from_secs(1), connection.line(Line::Command, |_| ())).await;
+        connection.line(LineKind::Command, |_| ()).await.unwrap();
+        let waited = timeout(Duration::from_secs(1), connection.line(LineKind::Command, |_| ())).await;
         assert!(waited.is_err());
         assert_eq!((connection.input.len(), connection.output.capacity()), (0, 0));
         assert!(connection.input.is_released());
@@ -602,7 +602,7 @@ mod tests {
             device.read_exact(&mut [0; 65]).await.unwrap();
             device.write_all(b"NOOP\r\n").await.unwrap();
         };
-        let (heard, ()) = tokio::join!(connection.line(Line::Command, |_| ()), late);
+        let (heard, ()) = tokio::join!(connection.line(LineKind::Command, |_| ()), late);
         heard.unwrap();
         assert_eq!(connection.patience, PATIENCE);
     }
@@ -668,7 +668,7 @@ mod tests {
         assert_eq!(connection.meanwhile(pin!(upstream)).await, Ok(()));
         assert!(connection.eof);
         connection
-            .line(Line::Command, |line| assert_eq!(line, b"QUIT"))
+            .line(LineKind::Command, |line| assert_eq!(line, b"QUIT"))
             .await
             .unwrap();
         reset(device);

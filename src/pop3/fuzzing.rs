@@ -6,7 +6,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
     Service,
-    command::Mechanism,
+    command::DeviceMechanism,
     newcomers::Newcomers,
     permits::Permits,
     proxy::{self, Parsed},
@@ -71,17 +71,22 @@ pub fn proxy_header(octets: &[u8]) -> Option<(usize, Option<SocketAddr>)> {
 }
 
 /// Reads the responses of an exchange; returns the login if they are well-formed.
-pub fn read_responses(mechanism: Mechanism, first: &[u8], second: &[u8], signature: &Signature) -> Option<Vec<u8>> {
+pub fn read_responses(
+    mechanism: DeviceMechanism,
+    first: &[u8],
+    second: &[u8],
+    signature: &Signature,
+) -> Option<Vec<u8>> {
     let first = sasl::decode(first).ok()?;
     match mechanism {
-        Mechanism::Plain => sasl::plain(&first).ok().map(|(login, _)| login),
-        Mechanism::Login => sasl::login(&first, &sasl::decode(second).ok()?)
+        DeviceMechanism::Plain => sasl::plain(&first).ok().map(|(login, _)| login),
+        DeviceMechanism::Login => sasl::login(&first, &sasl::decode(second).ok()?)
             .ok()
             .map(|(login, _)| login),
-        Mechanism::CramMd5 => sasl::cram_md5(&first).ok().map(|(login, _)| login),
-        Mechanism::XOAuth2 => sasl::xoauth2(&first).ok().map(|(login, _)| login),
-        Mechanism::OAuthBearer => sasl::oauth_bearer(&first).ok().map(|(login, _)| login),
-        Mechanism::ScramSha256 => {
+        DeviceMechanism::CramMd5 => sasl::cram_md5(&first).ok().map(|(login, _)| login),
+        DeviceMechanism::XOAuth2 => sasl::xoauth2(&first).ok().map(|(login, _)| login),
+        DeviceMechanism::OAuthBearer => sasl::oauth_bearer(&first).ok().map(|(login, _)| login),
+        DeviceMechanism::ScramSha256 => {
             let first = ClientFirst::parse(&first).ok()?;
             let login = first.login.clone();
             let asked = first.challenge("fuzzer", &[7; 16]);

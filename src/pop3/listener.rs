@@ -66,7 +66,7 @@ pub struct Settings {
 
 /// How sessions are told to stop, and where they are counted.
 #[derive(Debug, Clone, Default)]
-pub struct Sessions {
+pub struct SessionControl {
     /// Once this is cancelled, no connection is accepted, and devices that have not logged in are disconnected.
     pub shutdown: CancellationToken,
     /// Once this is cancelled, replies and QUITs under way are finished, and nothing new is begun.
@@ -174,7 +174,7 @@ impl Listener {
     }
 
     /// Accepts until it is closed, or until `sessions.shutdown`; each session runs in a task of its own, TLS handshake included.
-    pub async fn run(self: Arc<Self>, gate: Gate, sessions: Sessions) {
+    pub async fn run(self: Arc<Self>, gate: Gate, sessions: SessionControl) {
         select! {
             biased;
             () = sessions.shutdown.cancelled() => {}
@@ -183,7 +183,7 @@ impl Listener {
         }
     }
 
-    async fn accept(&self, gate: &Gate, sessions: &Sessions) {
+    async fn accept(&self, gate: &Gate, sessions: &SessionControl) {
         let mut back_off = None;
         loop {
             match self.socket.accept().await {
@@ -231,7 +231,7 @@ struct Arrival {
     /// The same, as logs and metrics name it.
     name: Arc<str>,
     gate: Gate,
-    sessions: Sessions,
+    sessions: SessionControl,
 }
 
 impl Arrival {

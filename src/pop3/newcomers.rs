@@ -39,13 +39,13 @@ struct Silent {
     next: u64,
     count: usize,
     /// By network (see [`network`]), and by the order in which they came.
-    networks: HashMap<IpAddr, BTreeMap<u64, Arc<Notice>>>,
+    networks: HashMap<IpAddr, BTreeMap<u64, Arc<EvictionSignal>>>,
 }
 
 /// Asks a connection to give way.
 #[derive(Debug, Default)]
-struct Notice {
-    is_given: AtomicBool,
+struct EvictionSignal {
+    is_set: AtomicBool,
     changed: Notify,
 }
 
@@ -56,7 +56,7 @@ pub(super) struct Newcomer {
     network: IpAddr,
     number: u64,
     entered: Instant,
-    notice: Arc<Notice>,
+    signal: Arc<EvictionSignal>,
 }
 
 impl Newcomers {
@@ -84,7 +84,7 @@ impl Newcomers {
             network: network(peer),
             number: silent.next,
             entered: Instant::now(),
-            notice: Arc::default(),
+            signal: Arc::default(),
         };
         silent.next += 1;
         silent.add(&newcomer);
@@ -95,8 +95,8 @@ impl Newcomers {
     /// network that has the most.
     pub(super) fn make_room(&self, peer: IpAddr) {
         let mut silent = self.lock();
-        if !silent.dismiss(network(peer)) {
-            silent.dismiss_anybody();
+        if !silent.evict(network(peer)) {
+            silent.evict_any();
         }
     }
 
@@ -108,45 +108,45 @@ impl Newcomers {
 impl Silent {
     fn add(&mut self, newcomer: &Newcomer) {
         let here = self.networks.entry(newcomer.network).or_default();
-        here.insert(newcomer.number, newcomer.notice.clone());
+        here.insert(newcomer.number, newcomer.signal.clone());
         let is_crowded = here.len() > self.per_network;
         self.count += 1;
         if is_crowded {
-            self.dismiss(newcomer.network);
+            self.evict(newcomer.network);
         }
         if self.count > self.limit {
-            self.dismiss_anybody();
+            self.evict_any();
         }
     }
 
-    /// Dismisses the oldest of `network`, if there is one.
-    fn dismiss(&mut self, network: IpAddr) -> bool {
+    /// Evicts the oldest of `network`, if there is one.
+    fn evict(&mut self, network: IpAddr) -> bool {
         let oldest = self.networks.get(&network).and_then(|here| here.keys().next().copied());
-        let notice = oldest.and_then(|number| self.remove(network, number));
-        if let Some(notice) = &notice {
-            notice.is_given.store(true, Ordering::Relaxed);
-            notice.changed.notify_one();
+        let signal = oldest.and_then(|number| self.remove(network, number));
+        if let Some(signal) = &signal {
+            signal.is_set.store(true, Ordering::Relaxed);
+            signal.changed.notify_one();
         }
-        notice.is_some()
+        signal.is_some()
     }
 
-    /// Dismisses the oldest of the network that has the most.
-    fn dismiss_anybody(&mut self) {
+    /// Evicts the oldest of the network that has the most.
+    fn evict_any(&mut self) {
         let size = |here: &BTreeMap<u64, _>| (here.len(), here.keys().next().copied().map(Reverse));
         let largest = self.networks.iter().max_by_key(|(_, here)| size(here));
         if let Some(network) = largest.map(|(network, _)| *network) {
-            self.dismiss(network);
+            self.evict(network);
         }
     }
 
-    fn remove(&mut self, network: IpAddr, number: u64) -> Option<Arc<Notice>> {
+    fn remove(&mut self, network: IpAddr, number: u64) -> Option<Arc<EvictionSignal>> {
         let here = self.networks.get_mut(&network)?;
-        let notice = here.remove(&number)?;
+        let signal = here.remove(&number)?;
         if here.is_empty() {
             self.networks.remove(&network);
         }
         self.count -= 1;
-        Some(notice)
+        Some(signal)
     }
 }
 
@@ -155,7 +155,7 @@ impl Newcomer {
     /// nobody.
     pub(super) fn begin_trial(&self) {
         self.newcomers.lock().remove(self.network, self.number);
-        self.notice.is_given.store(false, Ordering::Relaxed);
+        self.signal.is_set.store(false, Ordering::Relaxed);
     }
 
     /// Notes that the login was refused: the connection is counted again, and is as old as it was before.
@@ -165,15 +165,15 @@ impl Newcomer {
 
     /// Ready when the connection must give way.
     pub(super) fn must_leave(&self) -> impl Future<Output = ()> + use<> {
-        let (notice, until) = (self.notice.clone(), self.entered + GRACE);
+        let (signal, until) = (self.signal.clone(), self.entered + GRACE);
         async move {
             loop {
-                notice.changed.notified().await;
-                if notice.is_given.load(Ordering::Relaxed) {
+                signal.changed.notified().await;
+                if signal.is_set.load(Ordering::Relaxed) {
                     sleep_until(until).await;
                 }
                 // The device may have sent a secret meanwhile.
-                if notice.is_given.load(Ordering::Relaxed) {
+                if signal.is_set.load(Ordering::Relaxed) {
                     return;
                 }
             }
@@ -209,13 +209,13 @@ mod tests {
         Ipv4Addr::new(10, 0, 0, number).into()
     }
 
-    fn is_told(newcomer: &Newcomer) -> bool {
-        newcomer.notice.is_given.load(Ordering::Relaxed)
+    fn is_evicted(newcomer: &Newcomer) -> bool {
+        newcomer.signal.is_set.load(Ordering::Relaxed)
     }
 
-    fn told(newcomers: &[Newcomer]) -> Vec<usize> {
+    fn evicted(newcomers: &[Newcomer]) -> Vec<usize> {
         let all = newcomers.iter().enumerate();
-        all.filter_map(|(at, newcomer)| is_told(newcomer).then_some(at))
+        all.filter_map(|(at, newcomer)| is_evicted(newcomer).then_some(at))
             .collect()
     }
 
@@ -229,12 +229,12 @@ mod tests {
         let newcomers = newcomers(100, 2);
         let mut here: Vec<_> = (0..2).map(|_| newcomers.enter(address(1))).collect();
         let _elsewhere = newcomers.enter(address(2));
-        assert!(!here.iter().any(is_told));
+        assert!(!here.iter().any(is_evicted));
         here.extend((0..3).map(|_| newcomers.enter(address(1))));
-        assert_eq!(told(&here), [0, 1, 2]);
+        assert_eq!(evicted(&here), [0, 1, 2]);
         drop(here.pop());
         here.push(newcomers.enter(address(1)));
-        assert_eq!(told(&here), [0, 1, 2], "one has gone by itself");
+        assert_eq!(evicted(&here), [0, 1, 2], "one has gone by itself");
     }
 
     #[tokio::test(start_paused = true)]
@@ -243,12 +243,12 @@ mod tests {
         let peer = |net: u16, host: u16| IpAddr::from(Ipv6Addr::new(0x2001, 0xdb8, 1, net, 0, 0, 0, host));
         let here: Vec<_> = (0..4).map(|host| newcomers.enter(peer(1, host))).collect();
         let next = newcomers.enter(peer(2, 1));
-        assert_eq!((told(&here), is_told(&next)), (vec![0, 1], false));
+        assert_eq!((evicted(&here), is_evicted(&next)), (vec![0, 1], false));
         let mapped: Vec<_> = (0..2)
             .flat_map(|_| [Ipv4Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.to_ipv6_mapped().into()])
             .map(|peer| newcomers.enter(peer))
             .collect();
-        assert_eq!(told(&mapped), [0, 1]);
+        assert_eq!(evicted(&mapped), [0, 1]);
     }
 
     #[tokio::test(start_paused = true)]
@@ -257,9 +257,9 @@ mod tests {
         let from =
             |numbers: &[u8]| -> Vec<_> { numbers.iter().map(|number| newcomers.enter(address(*number))).collect() };
         let crowd = from(&[1, 2, 2, 2, 3]);
-        assert_eq!(told(&crowd), [1], "not the one that is alone");
+        assert_eq!(evicted(&crowd), [1], "not the one that is alone");
         let more = from(&[4, 5]);
-        assert_eq!(told(&crowd), [0, 1, 2], "all are alone: the oldest");
+        assert_eq!(evicted(&crowd), [0, 1, 2], "all are alone: the oldest");
         drop((crowd, more));
         assert!(is_empty(&newcomers));
     }
@@ -275,11 +275,11 @@ mod tests {
         first.begin_trial();
         advance(GRACE).await;
         assert!(leaving.as_mut().now_or_never().is_none(), "while its secret is tried");
-        assert!(!is_told(&second));
+        assert!(!is_evicted(&second));
         first.end_trial();
         assert!(leaving.as_mut().now_or_never().is_some(), "it is the oldest still");
         drop(first);
-        assert!(!is_told(&second));
+        assert!(!is_evicted(&second));
     }
 
     #[tokio::test(start_paused = true)]

@@ -14,7 +14,7 @@ use super::{
     authorization::{self, Next},
     capabilities::{Capabilities, Offer},
     command::{Command, Syntax},
-    connection::{Connection, Line},
+    connection::{Connection, LineKind},
     language::{LANGUAGES, language},
     newcomers::Newcomer,
     permits::Permit,
@@ -95,7 +95,7 @@ pub(super) struct Session<S> {
 
 /// When and where in the output a command began.
 #[derive(Debug)]
-pub(super) struct Begun {
+pub(super) struct CommandStart {
     at: Instant,
     position: u64,
 }
@@ -234,11 +234,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     /// Waits for the next command. Empty lines before it are ignored.
     pub(super) async fn command(&mut self) -> Result<Result<Command, Syntax>, End> {
         let parse = |line: &[u8]| {
-            trace::heard(Side::Device, || without_secrets(line));
+            trace::received(Side::Device, || without_secrets(line));
             (!line.trim_ascii().is_empty()).then(|| Command::parse(line))
         };
         loop {
-            if let Some(command) = self.connection.line(Line::Command, parse).await? {
+            if let Some(command) = self.connection.line(LineKind::Command, parse).await? {
                 return Ok(command);
             }
         }
@@ -257,7 +257,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             error.log();
         }
         self.summary.note(reply);
-        trace::said(Side::Device, || {
+        trace::sent(Side::Device, || {
             let mut line = Vec::new();
             reply.write(&mut line);
             trace::shown(line.trim_ascii_end())
@@ -289,20 +289,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     }
 
     /// Notes when and where in the output a command begins. Call this before it is carried out.
-    pub(super) fn begin(&self) -> Begun {
-        Begun {
+    pub(super) fn begin(&self) -> CommandStart {
+        CommandStart {
             at: Instant::now(),
             position: self.connection.position(),
         }
     }
 
     /// Records a command in the metrics, in a trace and in the log: its verb, never its arguments.
-    pub(super) fn record(&self, verb: &'static str, ok: bool, begun: &Begun) {
+    pub(super) fn record(&self, verb: &'static str, ok: bool, begun: &CommandStart) {
         metrics().command(verb, ok);
         let octets = self.connection.position() - begun.position;
         // A message may be no longer than a line, and is noted all the same.
         if octets > ONE_LINE || (ok && matches!(verb, "RETR" | "TOP")) {
-            trace::said(Side::Device, || format!("<{octets} octets in answer to {verb}>"));
+            trace::sent(Side::Device, || format!("<{octets} octets in answer to {verb}>"));
         }
         tracing::debug!(
             verb,

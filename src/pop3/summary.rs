@@ -13,7 +13,7 @@ use crate::{
     accounts::{Account, Denied},
     maildrop::Refusal,
     telemetry::{
-        Outcome, Presence, Quiet, metrics, polls,
+        LogLimiter, Outcome, Presence, metrics, polls,
         trace::{self, Side},
     },
     tls::Agreed,
@@ -104,7 +104,7 @@ pub(super) struct Summary {
     /// The login that was tried last.
     login: Option<String>,
     /// Present once the device has logged in.
-    mailbox: Option<Mailbox>,
+    mailbox: Option<MailboxSummary>,
     /// Present once there is TLS.
     tls: Option<Agreed>,
     /// How many messages were retrieved whole.
@@ -126,7 +126,7 @@ pub(super) struct Summary {
 
 /// The mailbox that a login led to.
 #[derive(Debug)]
-struct Mailbox {
+struct MailboxSummary {
     upstream: String,
     user: String,
     messages: u32,
@@ -185,7 +185,7 @@ impl Summary {
     pub(super) fn set_login(&mut self, login: &[u8]) {
         let login = shown(login);
         trace::set_login(&canonical(&login, None));
-        trace::heard(Side::Device, || {
+        trace::received(Side::Device, || {
             format!("a login as {login:?} from {} at {}", self.peer, self.listener)
         });
         self.login = Some(login);
@@ -225,7 +225,7 @@ impl Summary {
         metrics().login(&account.upstream.name, Outcome::Ok);
         polls().succeeded(&account.login, messages);
         self.failure = None;
-        self.mailbox = Some(Mailbox {
+        self.mailbox = Some(MailboxSummary {
             upstream: account.upstream.name.clone(),
             user: account.user.clone(),
             messages,
@@ -323,7 +323,7 @@ fn shown(octets: &[u8]) -> String {
 }
 
 /// The networks whose refused connections were logged lately.
-static REFUSED: LazyLock<Quiet> = LazyLock::new(Quiet::default);
+static REFUSED: LazyLock<LogLimiter> = LazyLock::new(LogLimiter::default);
 
 /// Logs that a connection of `peer` is not let in.
 pub(super) fn note_refused(peer: SocketAddr, listener: &Arc<str>, reason: &str) {

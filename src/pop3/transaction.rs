@@ -49,7 +49,7 @@ where
 {
     loop {
         let command = session.command().await?;
-        if session.connection.is_heard() {
+        if session.connection.is_acknowledged() {
             maildrop.note_received();
         }
         let begun = session.begin();

@@ -78,7 +78,7 @@ struct Quoted;
 
 impl<'writer> FormatFields<'writer> for Quoted {
     fn format_fields<R: RecordFields>(&self, writer: Writer<'writer>, fields: R) -> fmt::Result {
-        let mut line = Line {
+        let mut line = FieldWriter {
             writer,
             is_first: true,
             written: Ok(()),
@@ -88,13 +88,13 @@ impl<'writer> FormatFields<'writer> for Quoted {
     }
 }
 
-struct Line<'writer> {
+struct FieldWriter<'writer> {
     writer: Writer<'writer>,
     is_first: bool,
     written: fmt::Result,
 }
 
-impl Line<'_> {
+impl FieldWriter<'_> {
     fn write(&mut self, field: &Field, value: &str) -> fmt::Result {
         if field.name() == "message" {
             self.separate()?;
@@ -140,7 +140,7 @@ impl Line<'_> {
     }
 }
 
-impl Visit for Line<'_> {
+impl Visit for FieldWriter<'_> {
     fn record_str(&mut self, field: &Field, value: &str) {
         if self.written.is_ok() {
             self.written = self.write(field, value);

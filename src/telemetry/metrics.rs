@@ -288,8 +288,8 @@ impl Metrics {
     }
 
     /// Counts a connection to `upstream` until the result is dropped.
-    pub fn connection(&'static self, upstream: &str) -> Counted {
-        Counted::new(self, upstream)
+    pub fn connection(&'static self, upstream: &str) -> CountedConnection {
+        CountedConnection::new(self, upstream)
     }
 
     /// Notes how long an upstream took to answer a command.
@@ -417,13 +417,13 @@ impl fmt::Debug for Metrics {
 
 /// A connection to an upstream, counted as busy or as parked until it is dropped.
 #[derive(Debug)]
-pub struct Counted {
+pub struct CountedConnection {
     busy: Gauge,
     parked: Gauge,
     is_parked: bool,
 }
 
-impl Counted {
+impl CountedConnection {
     fn new(metrics: &Metrics, upstream: &str) -> Self {
         let gauge = |state| {
             let upstream = upstream.to_owned();
@@ -454,7 +454,7 @@ impl Counted {
     }
 }
 
-impl Drop for Counted {
+impl Drop for CountedConnection {
     fn drop(&mut self) {
         self.gauge().dec();
     }
@@ -478,7 +478,7 @@ mod tests {
     }
 
     /// Metrics of which each has a value, and two connections that are counted as long as they are held.
-    fn counted() -> (&'static Metrics, [Counted; 2]) {
+    fn counted() -> (&'static Metrics, [CountedConnection; 2]) {
         let metrics: &'static Metrics = Box::leak(Box::new(Metrics::new()));
         let listener: Arc<str> = "0.0.0.0:110".into();
         metrics.session_began(&listener);

@@ -5,20 +5,20 @@
 //! One process is one gateway: the metrics and the list of sessions exist once in a process, as the log does.
 
 mod log;
+mod log_limiter;
 pub mod metrics;
 mod outcome;
 mod polls;
 mod presence;
-mod quiet;
 pub mod trace;
 mod troubles;
 
 pub use self::{
     log::{Error, init, set_level},
+    log_limiter::LogLimiter,
     metrics::metrics,
     outcome::Outcome,
     polls::{Poll, Polls, polls},
-    presence::{Here, Presence, activity, sessions},
-    quiet::Quiet,
+    presence::{ActiveSession, Presence, activity, sessions},
     troubles::{Troubles, troubles},
 };

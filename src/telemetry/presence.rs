@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 /// A session that has not ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Here {
+pub struct ActiveSession {
     /// The session's number; the log has it as `id` of the session's span.
     pub id: u64,
     /// The address of the listener.
@@ -93,15 +93,18 @@ pub fn activity() -> (u64, usize) {
 }
 
 /// All sessions now, the oldest first.
-pub fn sessions() -> Vec<Here> {
-    let mut all: Vec<_> = SESSIONS.iter().map(|entry| here(*entry.key(), entry.value())).collect();
+pub fn sessions() -> Vec<ActiveSession> {
+    let mut all: Vec<_> = SESSIONS
+        .iter()
+        .map(|entry| active_session(*entry.key(), entry.value()))
+        .collect();
     all.sort_unstable_by_key(|session| session.id);
     all
 }
 
-fn here(id: u64, facts: &Facts) -> Here {
+fn active_session(id: u64, facts: &Facts) -> ActiveSession {
     let since = facts.since.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    Here {
+    ActiveSession {
         id,
         listener: facts.listener.to_string(),
         peer: facts.peer,

@@ -30,7 +30,7 @@ pub enum Side {
 
 /// A line of a session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Line {
+pub struct TraceLine {
     /// When, in milliseconds since 1970.
     pub at: u64,
     /// The session's number.
@@ -44,25 +44,25 @@ pub struct Line {
 }
 
 /// The logins that are traced.
-static TRACED: LazyLock<DashMap<String, broadcast::Sender<Line>>> = LazyLock::new(DashMap::new);
+static TRACED: LazyLock<DashMap<String, broadcast::Sender<TraceLine>>> = LazyLock::new(DashMap::new);
 /// How many tracers there are.
 static TRACERS: AtomicUsize = AtomicUsize::new(0);
 
 /// Whose session this is.
 #[derive(Debug)]
-struct Session {
+struct TracedSession {
     id: u64,
     /// The login that was tried last.
     login: Mutex<Option<String>>,
 }
 
 tokio::task_local! {
-    static SESSION: Arc<Session>;
+    static SESSION: Arc<TracedSession>;
 }
 
 /// Does the work of the session `id`, so that what is said in it can be traced.
 pub fn session<T>(id: u64, work: impl Future<Output = T>) -> impl Future<Output = T> {
-    let session = Session {
+    let session = TracedSession {
         id,
         login: Mutex::default(),
     };
@@ -76,13 +76,13 @@ pub fn set_login(login: &str) {
     });
 }
 
-/// Traces that the gateway says `text`.
-pub fn said(side: Side, text: impl FnOnce() -> String) {
+/// Traces that the gateway sends `text`.
+pub fn sent(side: Side, text: impl FnOnce() -> String) {
     note(side, true, text);
 }
 
-/// Traces that the gateway hears `text`.
-pub fn heard(side: Side, text: impl FnOnce() -> String) {
+/// Traces that the gateway receives `text`.
+pub fn received(side: Side, text: impl FnOnce() -> String) {
     note(side, false, text);
 }
 
@@ -97,7 +97,7 @@ fn note(side: Side, is_ours: bool, text: impl FnOnce() -> String) {
         };
         let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         // Fails if nobody listens any more.
-        let _ = sender.send(Line {
+        let _ = sender.send(TraceLine {
             at: at.unwrap_or_default().as_millis().try_into().unwrap_or(u64::MAX),
             session: session.id,
             side,
@@ -152,7 +152,7 @@ pub fn without_strings(line: &[u8]) -> String {
 #[derive(Debug)]
 pub struct Tracer {
     login: String,
-    lines: broadcast::Receiver<Line>,
+    lines: broadcast::Receiver<TraceLine>,
 }
 
 impl Tracer {
@@ -174,7 +174,7 @@ impl Tracer {
     }
 
     /// The next line, or how many were lost because this was not called often enough.
-    pub async fn next(&mut self) -> Result<Line, u64> {
+    pub async fn next(&mut self) -> Result<TraceLine, u64> {
         match self.lines.recv().await {
             Ok(line) => Ok(line),
             Err(RecvError::Lagged(lost)) => Err(lost),
@@ -200,14 +200,14 @@ mod tests {
     async fn lines_of_the_login_are_traced_and_of_no_other() {
         let mut tracer = Tracer::new("traced");
         session(1, async {
-            said(Side::Device, || unreachable!("no login yet"));
+            sent(Side::Device, || unreachable!("no login yet"));
             set_login("other");
-            said(Side::Device, || unreachable!("another login"));
+            sent(Side::Device, || unreachable!("another login"));
             set_login("traced");
-            heard(Side::Upstream, || "* OK".to_owned());
+            received(Side::Upstream, || "* OK".to_owned());
         })
         .await;
-        said(Side::Device, || unreachable!("no session"));
+        sent(Side::Device, || unreachable!("no session"));
         let line = tracer.next().await.unwrap();
         assert_eq!((line.session, line.side, line.is_ours), (1, Side::Upstream, false));
         assert_eq!(line.text, "* OK");
@@ -221,7 +221,7 @@ mod tests {
         let talk = |text: &'static str| {
             session(2, async move {
                 set_login("both");
-                said(Side::Device, || text.to_owned());
+                sent(Side::Device, || text.to_owned());
             })
         };
         talk("first").await;
@@ -237,7 +237,7 @@ mod tests {
         session(3, async {
             set_login("slow");
             for n in 0..BEHIND + 7 {
-                said(Side::Device, || n.to_string());
+                sent(Side::Device, || n.to_string());
             }
         })
         .await;

@@ -73,7 +73,7 @@ impl Acceptor {
         };
         let hello = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream);
         let hello = hello.await.map_err(AcceptError::before_hello)?;
-        let config = hosts.shown().by_name(hello.client_hello().server_name()).clone();
+        let config = hosts.current().by_name(hello.client_hello().server_name()).clone();
         let stream = hello.into_stream(config).await?;
         let session = stream.get_ref().1;
         let agreed = Agreed {

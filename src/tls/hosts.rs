@@ -25,17 +25,17 @@ type Make<T> = dyn Fn(&Certificate) -> Result<T, Error> + Send + Sync;
 pub(super) struct Hosts<T> {
     files: Vec<Certificate>,
     make: Box<Make<T>>,
-    shown: ArcSwap<Shown<T>>,
-    seen: Mutex<Seen<T>>,
+    current: ArcSwap<HostMap<T>>,
+    loaded: Mutex<LoadedHosts<T>>,
 }
 
 /// The `T`s in use, by host name.
-pub(super) struct Shown<T> {
+pub(super) struct HostMap<T> {
     by_name: HashMap<String, T>,
     default: T,
 }
 
-struct Seen<T> {
+struct LoadedHosts<T> {
     checked: Instant,
     /// In the order of the files.
     made: Vec<Made<T>>,
@@ -57,12 +57,12 @@ impl<T: Clone> Hosts<T> {
             .iter()
             .map(|files| Made::new(files, &make))
             .collect::<Result<_, _>>()?;
-        let shown = Shown::of(&made).ok_or(Error::NoCertificate)?;
+        let map = HostMap::of(&made).ok_or(Error::NoCertificate)?;
         Ok(Self {
             files: files.to_vec(),
             make: Box::new(make),
-            shown: ArcSwap::from_pointee(shown),
-            seen: Mutex::new(Seen {
+            current: ArcSwap::from_pointee(map),
+            loaded: Mutex::new(LoadedHosts {
                 checked: Instant::now(),
                 made,
             }),
@@ -70,24 +70,24 @@ impl<T: Clone> Hosts<T> {
     }
 
     /// The `T`s in use now. Reads files again first if they have changed.
-    pub(super) fn shown(&self) -> Arc<Shown<T>> {
+    pub(super) fn current(&self) -> Arc<HostMap<T>> {
         self.reload_if_changed();
-        self.shown.load_full()
+        self.current.load_full()
     }
 
     fn reload_if_changed(&self) {
-        let mut seen = match self.seen.try_lock() {
-            Ok(seen) => seen,
+        let mut loaded = match self.loaded.try_lock() {
+            Ok(loaded) => loaded,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             // Another handshake is checking the files.
             Err(TryLockError::WouldBlock) => return,
         };
-        if seen.checked.elapsed() < RELOAD_INTERVAL {
+        if loaded.checked.elapsed() < RELOAD_INTERVAL {
             return;
         }
-        seen.checked = Instant::now();
+        loaded.checked = Instant::now();
         let mut is_new = false;
-        for (files, made) in self.files.iter().zip(&mut seen.made) {
+        for (files, made) in self.files.iter().zip(&mut loaded.made) {
             let modified = modified(files);
             if modified == made.modified {
                 continue;
@@ -103,8 +103,8 @@ impl<T: Clone> Hosts<T> {
                 Err(error) => tracing::error!(%error, "certificate not reloaded, the old one stays in use"),
             }
         }
-        if let Some(shown) = is_new.then(|| Shown::of(&seen.made)).flatten() {
-            self.shown.store(Arc::new(shown));
+        if let Some(map) = is_new.then(|| HostMap::of(&loaded.made)).flatten() {
+            self.current.store(Arc::new(map));
         }
     }
 }
@@ -125,7 +125,7 @@ impl<T> Made<T> {
     }
 }
 
-impl<T: Clone> Shown<T> {
+impl<T: Clone> HostMap<T> {
     /// `None` if `made` is empty. If two certificates have the same name, the first one gets it.
     fn of(made: &[Made<T>]) -> Option<Self> {
         let mut by_name = HashMap::new();
@@ -202,14 +202,14 @@ mod tests {
     }
 
     fn shown(hosts: &Hosts<String>) -> [String; 3] {
-        let shown = hosts.shown();
-        [Some("a"), Some("b"), None].map(|name| shown.by_name(name).clone())
+        let current = hosts.current();
+        [Some("a"), Some("b"), None].map(|name| current.by_name(name).clone())
     }
 
     /// Makes the next check of the files due.
     fn wait(hosts: &Hosts<String>) {
-        let mut seen = hosts.seen.lock().unwrap();
-        seen.checked = Instant::now().checked_sub(RELOAD_INTERVAL).unwrap();
+        let mut loaded = hosts.loaded.lock().unwrap();
+        loaded.checked = Instant::now().checked_sub(RELOAD_INTERVAL).unwrap();
     }
 
     #[test]

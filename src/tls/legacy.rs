@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
     Agreed, Agreement, Buffered, Disagreement, HandshakeError,
-    hosts::{Hosts, Shown},
+    hosts::{HostMap, Hosts},
     pem::{self, Error},
     trust::Trust,
 };
@@ -72,15 +72,15 @@ fn version<S>(stream: &Stream<S>) -> String {
 pub(super) struct Acceptor {
     hosts: Hosts<SslContext>,
     /// The index in an [`Ssl`] under which the SNI callback finds the certificates.
-    shown: Index<Ssl, Arc<Shown<SslContext>>>,
+    index: Index<Ssl, Arc<HostMap<SslContext>>>,
 }
 
 impl Acceptor {
     pub(super) fn load(files: &[Certificate]) -> Result<Self, Error> {
-        let shown = Ssl::new_ex_index().map_err(|error| Error::Library(error.to_string()))?;
+        let index = Ssl::new_ex_index().map_err(|error| Error::Library(error.to_string()))?;
         Ok(Self {
-            hosts: Hosts::load(files, move |files| server_context(files, shown))?,
-            shown,
+            hosts: Hosts::load(files, move |files| server_context(files, index))?,
+            index,
         })
     }
 
@@ -88,9 +88,9 @@ impl Acceptor {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let shown = self.hosts.shown();
-        let mut ssl = Ssl::new(shown.by_name(None))?;
-        ssl.set_ex_data(self.shown, shown);
+        let hosts = self.hosts.current();
+        let mut ssl = Ssl::new(hosts.by_name(None))?;
+        ssl.set_ex_data(self.index, hosts);
         let mut stream = Stream::new(ssl, stream)?;
         Pin::new(&mut stream).accept().await.map_err(plain)?;
         let agreed = Agreed {
@@ -101,7 +101,7 @@ impl Acceptor {
     }
 }
 
-fn server_context(files: &Certificate, shown: Index<Ssl, Arc<Shown<SslContext>>>) -> Result<SslContext, Error> {
+fn server_context(files: &Certificate, index: Index<Ssl, Arc<HostMap<SslContext>>>) -> Result<SslContext, Error> {
     // Read in the same way as for rustls, so that errors have the same words.
     let chain = pem::pair(files, &super::provider())?.cert;
     let key = pem::private_key(&files.key)?;
@@ -122,7 +122,7 @@ fn server_context(files: &Certificate, shown: Index<Ssl, Arc<Shown<SslContext>>>
         builder.set_session_id_context(b"popgate")?;
         builder.set_servername_callback(move |ssl, _| {
             let name = ssl.servername(NameType::HOST_NAME).map(str::to_owned);
-            let context = ssl.ex_data(shown).map(|shown| shown.by_name(name.as_deref()).clone());
+            let context = ssl.ex_data(index).map(|hosts| hosts.by_name(name.as_deref()).clone());
             match context.map(|context| ssl.set_ssl_context(&context)) {
                 Some(Ok(())) => Ok(()),
                 _ => Err(SniError::NOACK),

@@ -24,7 +24,7 @@ pub(super) struct Trust {
     /// Checks whether a root has issued the certificate for the server's name.
     issued: Arc<WebPkiServerVerifier>,
     algorithms: WebPkiSupportedAlgorithms,
-    named: Named,
+    pinned: Pinned,
 }
 
 /// Certificates that are trusted as they are, whatever their name, version and constraints, and even after they have
@@ -32,7 +32,7 @@ pub(super) struct Trust {
 /// 7671 §5.1 says the same of certificates that DNS names). A bridge or an appliance whose certificate nobody renews
 /// must not fail suddenly.
 #[derive(Debug)]
-pub(super) enum Named {
+pub(super) enum Pinned {
     /// These certificates, besides those that roots have issued.
     Besides(Vec<CertificateDer<'static>>),
     /// Only the certificate with this fingerprint.
@@ -43,13 +43,13 @@ impl Trust {
     /// `roots` must not be empty.
     pub(super) fn new(
         roots: RootCertStore,
-        named: Named,
+        pinned: Pinned,
         provider: &Arc<CryptoProvider>,
     ) -> Result<Self, VerifierBuilderError> {
         Ok(Self {
             issued: WebPkiServerVerifier::builder_with_provider(roots.into(), provider.clone()).build()?,
             algorithms: provider.signature_verification_algorithms,
-            named,
+            pinned,
         })
     }
 
@@ -74,10 +74,10 @@ impl Trust {
         }
     }
 
-    fn is_named(&self, certificate: &CertificateDer<'_>) -> bool {
-        match &self.named {
-            Named::Besides(certificates) => certificates.contains(certificate),
-            Named::Only(expected) => fingerprint(certificate) == *expected,
+    fn is_pinned(&self, certificate: &CertificateDer<'_>) -> bool {
+        match &self.pinned {
+            Pinned::Besides(certificates) => certificates.contains(certificate),
+            Pinned::Only(expected) => fingerprint(certificate) == *expected,
         }
     }
 
@@ -88,23 +88,23 @@ impl Trust {
         name: &ServerName<'_>,
         ocsp_response: &[u8],
         now: UnixTime,
-    ) -> Result<(), Reason> {
-        if self.is_named(certificate) {
+    ) -> Result<(), UntrustedReason> {
+        if self.is_pinned(certificate) {
             return match public_key(certificate) {
                 Some(_) => Ok(()),
-                None => Err(Reason::Certificate(CertificateError::BadEncoding)),
+                None => Err(UntrustedReason::Certificate(CertificateError::BadEncoding)),
             };
         }
-        if let Named::Only(expected) = self.named {
-            return Err(Reason::OtherFingerprint(expected));
+        if let Pinned::Only(expected) = self.pinned {
+            return Err(UntrustedReason::OtherFingerprint(expected));
         }
         match self
             .issued
             .verify_server_cert(certificate, intermediates, name, ocsp_response, now)
         {
             Ok(_) => Ok(()),
-            Err(rustls::Error::InvalidCertificate(error)) => Err(Reason::Certificate(error)),
-            Err(error) => Err(Reason::Other(error)),
+            Err(rustls::Error::InvalidCertificate(error)) => Err(UntrustedReason::Certificate(error)),
+            Err(error) => Err(UntrustedReason::Other(error)),
         }
     }
 }
@@ -133,10 +133,10 @@ impl ServerCertVerifier for Trust {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        if !self.is_named(certificate) {
+        if !self.is_pinned(certificate) {
             return self.issued.verify_tls12_signature(message, certificate, signed);
         }
-        let key = named_key(certificate)?;
+        let key = pinned_key(certificate)?;
         let key = RawPublicKeyEntity::try_from(&key).map_err(|_| CertificateError::BadEncoding)?;
         let schemes = self.algorithms.mapping.iter();
         // In TLS 1.2 a signature scheme does not fix the curve of an elliptic key (RFC 8446 §4.2.3), so each of its
@@ -157,10 +157,10 @@ impl ServerCertVerifier for Trust {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        if !self.is_named(certificate) {
+        if !self.is_pinned(certificate) {
             return self.issued.verify_tls13_signature(message, certificate, signed);
         }
-        verify_tls13_signature_with_raw_key(message, &named_key(certificate)?, signed, &self.algorithms)
+        verify_tls13_signature_with_raw_key(message, &pinned_key(certificate)?, signed, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -172,14 +172,14 @@ impl ServerCertVerifier for Trust {
 /// configuration.
 #[derive(Debug)]
 pub(super) struct Untrusted {
-    reason: Reason,
+    reason: UntrustedReason,
     /// The hosts of the certificate; empty if it cannot be parsed.
     names: Vec<String>,
     shown: Fingerprint,
 }
 
 #[derive(Debug)]
-enum Reason {
+enum UntrustedReason {
     /// The certificate is not the one that `fingerprint` names.
     OtherFingerprint(Fingerprint),
     Certificate(CertificateError),
@@ -187,7 +187,7 @@ enum Reason {
 }
 
 impl Untrusted {
-    fn new(reason: Reason, certificate: &CertificateDer<'_>) -> Self {
+    fn new(reason: UntrustedReason, certificate: &CertificateDer<'_>) -> Self {
         Self {
             reason,
             names: Leaf::of(certificate).map(|leaf| leaf.names).unwrap_or_default(),
@@ -198,9 +198,9 @@ impl Untrusted {
     /// The kind of mistake.
     pub(super) fn flaw(&self) -> Flaw {
         let error = match &self.reason {
-            Reason::OtherFingerprint(_) => return Flaw::OtherFingerprint,
-            Reason::Other(_) => return Flaw::Other,
-            Reason::Certificate(error) => error,
+            UntrustedReason::OtherFingerprint(_) => return Flaw::OtherFingerprint,
+            UntrustedReason::Other(_) => return Flaw::Other,
+            UntrustedReason::Certificate(error) => error,
         };
         match error {
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => Flaw::OtherName,
@@ -217,22 +217,24 @@ impl Untrusted {
 impl fmt::Display for Untrusted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.reason {
-            Reason::Certificate(_) if self.flaw() == Flaw::OtherName && !self.names.is_empty() => {
+            UntrustedReason::Certificate(_) if self.flaw() == Flaw::OtherName && !self.names.is_empty() => {
                 write!(
                     f,
                     "it is for {}, and not for the host that was asked for",
                     self.names.join(", ")
                 )?;
             }
-            Reason::OtherFingerprint(expected) => write!(f, "it is not the one that `fingerprint` names, {expected}")?,
-            Reason::Certificate(CertificateError::UnknownIssuer) => {
+            UntrustedReason::OtherFingerprint(expected) => {
+                write!(f, "it is not the one that `fingerprint` names, {expected}")?;
+            }
+            UntrustedReason::Certificate(CertificateError::UnknownIssuer) => {
                 f.write_str("it is issued by nobody whom this machine or `ca_file` trusts")?;
             }
-            Reason::Certificate(error) if is_authority(error) => {
+            UntrustedReason::Certificate(error) if is_authority(error) => {
                 f.write_str("it is an authority's (CA:TRUE), and neither `ca_file` nor `fingerprint` names it")?;
             }
-            Reason::Certificate(error) => write!(f, "{error}")?,
-            Reason::Other(error) => write!(f, "{error}")?,
+            UntrustedReason::Certificate(error) => write!(f, "{error}")?,
+            UntrustedReason::Other(error) => write!(f, "{error}")?,
         }
         write!(f, "; the server's certificate is {}", self.shown)
     }
@@ -254,7 +256,7 @@ fn fingerprint(certificate: &CertificateDer<'_>) -> Fingerprint {
     Fingerprint(octets)
 }
 
-fn named_key<'a>(certificate: &'a CertificateDer<'_>) -> Result<SubjectPublicKeyInfoDer<'a>, rustls::Error> {
+fn pinned_key<'a>(certificate: &'a CertificateDer<'_>) -> Result<SubjectPublicKeyInfoDer<'a>, rustls::Error> {
     public_key(certificate).ok_or_else(|| CertificateError::BadEncoding.into())
 }
 

@@ -11,7 +11,7 @@ use maud::{DOCTYPE, Markup, html};
 use super::{Account, Health, device::Waiting};
 use crate::{
     doctor::{Outcome, Step},
-    oauth::{self, Part, Standing, Status},
+    oauth::{self, ConsentState, ConsentStatus, TextPart},
     sign_in::Candidate,
     telemetry::{Poll, polls, sessions},
     types::canonical,
@@ -48,7 +48,7 @@ pub(super) struct Row {
 
 /// The status of an account's consent.
 pub(super) struct Consent {
-    status: Vec<Part>,
+    status: Vec<TextPart>,
     is_good: bool,
     /// The user as whom somebody signs in; `None` if no sign-in is needed.
     person: Option<String>,
@@ -77,10 +77,10 @@ impl Row {
 }
 
 impl Consent {
-    pub(super) fn new(candidate: Candidate<'_>, status: Result<Status, oauth::Error>) -> Self {
+    pub(super) fn new(candidate: Candidate<'_>, status: Result<ConsentStatus, oauth::Error>) -> Self {
         let (status, is_good, is_kept) = match status {
-            Ok(status) => (status.parts(), status.is_good(), status.standing != Standing::Missing),
-            Err(error) => (vec![Part::Text(error.to_string())], false, false),
+            Ok(status) => (status.parts(), status.is_good(), status.state != ConsentState::Missing),
+            Err(error) => (vec![TextPart::Text(error.to_string())], false, false),
         };
         let needs_consent = candidate.oauth2.needs_consent();
         Self {
@@ -114,11 +114,11 @@ pub(super) fn forwarded(rows: &[Row]) -> Vec<Row> {
 }
 
 /// The result of a login's last polls, in words.
-fn fared(poll: &Poll) -> Vec<Part> {
-    let text = |text: &str| Part::Text(text.to_owned());
+fn fared(poll: &Poll) -> Vec<TextPart> {
+    let text = |text: &str| TextPart::Text(text.to_owned());
     let time = |at: SystemTime| {
         let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Part::Time(u32::try_from(since.as_secs()).unwrap_or(u32::MAX))
+        TextPart::Time(u32::try_from(since.as_secs()).unwrap_or(u32::MAX))
     };
     let mut parts = Vec::new();
     if poll.is_failing()
@@ -142,12 +142,12 @@ fn fared(poll: &Poll) -> Vec<Part> {
 }
 
 /// Renders `parts`. Times have an element of their own, so that no line breaks within one.
-fn words(parts: &[Part]) -> Markup {
+fn words(parts: &[TextPart]) -> Markup {
     html! {
         @for part in parts {
             @match part {
-                Part::Text(text) => (text),
-                Part::Time(_) => time { (part.to_string()) },
+                TextPart::Text(text) => (text),
+                TextPart::Time(_) => time { (part.to_string()) },
             }
         }
     }
@@ -340,7 +340,7 @@ pub(super) fn code(prefix: &str, waiting: &Waiting) -> Markup {
         p {
             "Sign in there as " strong { (waiting.person()) }
             @if waiting.person() != waiting.user() { ", who may read the mailbox of " (waiting.user()) }
-            ". The code is good until " time { (Part::Time(waiting.until()).to_string()) } "."
+            ". The code is good until " time { (TextPart::Time(waiting.until()).to_string()) } "."
         }
         p.hint { "This page looks every few seconds whether that has been done." }
         p { a href={ (prefix) "/" } { "Back to the accounts" } }

@@ -25,7 +25,7 @@ pub(super) fn routes(router: Router<Current>, prefix: &str) -> Router<Current> {
 
 /// The JSON object that a probe answers with.
 #[derive(Debug, Serialize)]
-struct Answer {
+struct ProbeAnswer {
     status: &'static str,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     failing: BTreeMap<String, String>,
@@ -38,7 +38,7 @@ async fn livez() -> Response {
     let Health { failing, degraded } = Health::default();
     answer(
         StatusCode::OK,
-        &Answer {
+        &ProbeAnswer {
             status: "ok",
             failing,
             degraded,
@@ -62,7 +62,7 @@ async fn readyz(State(shared): State<Arc<Shared>>, RawQuery(query): RawQuery) ->
     };
     answer(
         code,
-        &Answer {
+        &ProbeAnswer {
             status,
             failing,
             degraded,
@@ -70,7 +70,7 @@ async fn readyz(State(shared): State<Arc<Shared>>, RawQuery(query): RawQuery) ->
     )
 }
 
-fn answer(code: StatusCode, answer: &Answer) -> Response {
+fn answer(code: StatusCode, answer: &ProbeAnswer) -> Response {
     let headers = [
         (header::CONTENT_TYPE, "application/json"),
         (header::CACHE_CONTROL, "no-store"),

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     config::Config,
-    oauth::{Standing, Status},
+    oauth::{ConsentState, ConsentStatus},
     sign_in::{Candidate, candidates},
     state,
 };
@@ -40,14 +40,14 @@ struct Entry<'a> {
 }
 
 impl<'a> Entry<'a> {
-    fn of(candidate: Candidate<'a>, status: &'a Status) -> Self {
+    fn of(candidate: Candidate<'a>, status: &'a ConsentStatus) -> Self {
         let account = candidate.account;
-        let (state, ended, why) = match &status.standing {
-            Standing::Missing => ("missing", None, None),
-            Standing::Good => ("good", None, None),
-            Standing::NotNeeded => ("not-needed", None, None),
-            Standing::Ended { since, why } => ("ended", Some(*since), Some(why.as_str())),
-            Standing::Unreadable(why) => ("unreadable", None, Some(why.as_str())),
+        let (state, ended, why) = match &status.state {
+            ConsentState::Missing => ("missing", None, None),
+            ConsentState::Good => ("good", None, None),
+            ConsentState::NotNeeded => ("not-needed", None, None),
+            ConsentState::Ended { since, why } => ("ended", Some(*since), Some(why.as_str())),
+            ConsentState::Unreadable(why) => ("unreadable", None, Some(why.as_str())),
         };
         Self {
             login: &account.login,
@@ -109,7 +109,7 @@ pub(in crate::cli) async fn watch(config: &Config) -> Result<(), Failure> {
     alarm(&standings(config).await?)
 }
 
-async fn standings(config: &Config) -> Result<Vec<(Candidate<'_>, Status)>, Failure> {
+async fn standings(config: &Config) -> Result<Vec<(Candidate<'_>, ConsentStatus)>, Failure> {
     let tokens = kept(config, state::reach)?;
     let mut standings = Vec::new();
     for candidate in candidates(&config.accounts) {
@@ -119,7 +119,7 @@ async fn standings(config: &Config) -> Result<Vec<(Candidate<'_>, Status)>, Fail
     Ok(standings)
 }
 
-fn alarm(standings: &[(Candidate<'_>, Status)]) -> Result<(), Failure> {
+fn alarm(standings: &[(Candidate<'_>, ConsentStatus)]) -> Result<(), Failure> {
     let alarming: Vec<String> = standings
         .iter()
         .filter(|(_, status)| status.is_alarming())

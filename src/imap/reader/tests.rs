@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::imap::response::Kind;
+use crate::imap::response::StatusKind;
 
 /// A reader with commands in flight, and what it reads from.
 struct Scene {
@@ -308,7 +308,7 @@ fn a_server_of_another_protocol_is_known_by_its_greeting() {
     );
     assert_eq!(
         Status::parse(b"PREAUTH x").map(|status| status.kind),
-        Some(Kind::PreAuth)
+        Some(StatusKind::PreAuth)
     );
 }
 

@@ -153,7 +153,7 @@ async fn each_host_has_its_certificate_and_others_get_the_first() {
     }
     for unknown in ["127.0.0.1", "example.org", "a.b.example.org"] {
         let Library::Rustls(hosts) = &acceptor.0 else { panic!() };
-        let shown = hosts.shown();
+        let shown = hosts.current();
         assert!(
             Arc::ptr_eq(shown.by_name(Some(unknown)), shown.by_name(None)),
             "{unknown}"

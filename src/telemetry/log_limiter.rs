@@ -14,30 +14,30 @@ const NETWORKS: usize = 4096;
 
 /// Remembers which networks have caused an event in the last minute.
 #[derive(Debug, Default)]
-pub struct Quiet(DashMap<IpAddr, Said>);
+pub struct LogLimiter(DashMap<IpAddr, LastLogged>);
 
 #[derive(Debug)]
-struct Said {
+struct LastLogged {
     at: Instant,
     /// How many events since then were not logged.
     suppressed: u64,
 }
 
-impl Quiet {
+impl LogLimiter {
     /// Counts an event of `address`. If it is to be logged, returns how many events before it were not; otherwise
     /// `None`.
     pub fn admit(&self, address: IpAddr) -> Option<u64> {
         let network = network(address);
         if self.0.len() >= NETWORKS && !self.0.contains_key(&network) {
-            self.0.retain(|_, said| said.at.elapsed() < PAUSE);
+            self.0.retain(|_, last| last.at.elapsed() < PAUSE);
             if self.0.len() >= NETWORKS {
                 return None;
             }
         }
         let mut first = false;
-        let mut said = self.0.entry(network).or_insert_with(|| {
+        let mut last = self.0.entry(network).or_insert_with(|| {
             first = true;
-            Said {
+            LastLogged {
                 at: Instant::now(),
                 suppressed: 0,
             }
@@ -45,12 +45,12 @@ impl Quiet {
         if first {
             return Some(0);
         }
-        if said.at.elapsed() < PAUSE {
-            said.suppressed += 1;
+        if last.at.elapsed() < PAUSE {
+            last.suppressed += 1;
             return None;
         }
-        said.at = Instant::now();
-        Some(std::mem::take(&mut said.suppressed))
+        last.at = Instant::now();
+        Some(std::mem::take(&mut last.suppressed))
     }
 }
 
@@ -64,28 +64,28 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_network_is_heard_once_a_minute_with_what_it_did_meanwhile() {
-        let quiet = Quiet::default();
+        let limiter = LogLimiter::default();
         let (one, other) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
-        assert_eq!(quiet.admit(one), Some(0));
-        assert_eq!((quiet.admit(one), quiet.admit(one)), (None, None));
-        assert_eq!(quiet.admit(other), Some(0));
+        assert_eq!(limiter.admit(one), Some(0));
+        assert_eq!((limiter.admit(one), limiter.admit(one)), (None, None));
+        assert_eq!(limiter.admit(other), Some(0));
         advance(PAUSE).await;
-        assert_eq!(quiet.admit(one), Some(2));
-        assert_eq!(quiet.admit(one), None);
+        assert_eq!(limiter.admit(one), Some(2));
+        assert_eq!(limiter.admit(one), None);
         advance(PAUSE).await;
-        assert_eq!(quiet.admit(one), Some(1));
+        assert_eq!(limiter.admit(one), Some(1));
     }
 
     #[tokio::test(start_paused = true)]
     async fn its_memory_is_bounded() {
-        let quiet = Quiet::default();
+        let limiter = LogLimiter::default();
         for n in 0..2 * NETWORKS {
-            quiet.admit(Ipv4Addr::from(u32::try_from(n).unwrap()).into());
+            limiter.admit(Ipv4Addr::from(u32::try_from(n).unwrap()).into());
         }
-        assert_eq!(quiet.0.len(), NETWORKS);
-        assert_eq!(quiet.admit(IpAddr::from([10, 0, 0, 1])), None);
+        assert_eq!(limiter.0.len(), NETWORKS);
+        assert_eq!(limiter.admit(IpAddr::from([10, 0, 0, 1])), None);
         advance(PAUSE).await;
-        assert_eq!(quiet.admit(IpAddr::from([10, 0, 0, 1])), Some(0));
-        assert_eq!(quiet.0.len(), 1);
+        assert_eq!(limiter.admit(IpAddr::from([10, 0, 0, 1])), Some(0));
+        assert_eq!(limiter.0.len(), 1);
     }
 }
