@@ -248,12 +248,12 @@ fn the_device_that_is_one_too_many_hears_why() {
     let checked = gateway.check();
     assert!(
         checked.contains(
-            "eva at [upstream.lab]: 3 logins hide there, and connections_per_user = 2 serves 2 devices at once"
+            "eva at [upstream.lab]: 3 logins hide messages there, and connections_per_user = 2 is enough for 2 devices at once"
         ),
         "{checked}"
     );
     assert!(
-        checked.contains("warning: 3 logins hide in the mailbox of eva"),
+        checked.contains("warning: 3 logins hide messages in the mailbox of eva"),
         "{checked}"
     );
     served.into_iter().for_each(Pop::quit);
