@@ -133,10 +133,10 @@ fn a_dry_run_lists_what_would_go() {
         return;
     }
     let before = check(13);
-    assert!(before.contains("tickets: nothing would go now"), "{before}");
+    assert!(before.contains("tickets: nothing would be removed now"), "{before}");
     let after = check(15);
     assert!(
-        after.contains("tickets: 1 message of INBOX would go now (expunge)"),
+        after.contains("tickets: 1 message of INBOX would be removed now (expunge)"),
         "{after}"
     );
     assert!(after.contains("UID 2"), "{after}");
@@ -176,7 +176,7 @@ fn a_dry_run_tells_of_folders_that_devices_picked() {
     let before = check(0);
     assert!(before.contains(": ok, 5 messages of "), "{before}");
     for folder in ["INBOX", "Lists"] {
-        let nothing = format!("tickets: nothing of {folder} would go now\n");
+        let nothing = format!("tickets: nothing of {folder} would be removed now\n");
         assert!(before.contains(&nothing), "{before}");
     }
     if Setup::new(dovecot.address()).days_ahead(1).is_none() {
@@ -188,7 +188,7 @@ fn a_dry_run_tells_of_folders_that_devices_picked() {
         "what would go is not seen: {after}"
     );
     for folder in ["INBOX", "Lists"] {
-        let one = format!("tickets: 1 message of {folder} would go now (expunge)\n");
+        let one = format!("tickets: 1 message of {folder} would be removed now (expunge)\n");
         assert!(after.contains(&one), "{after}");
     }
     assert_eq!(imap.uids(), [1, 2, 3, 4, 5]);

@@ -29,7 +29,7 @@ fn client_credentials_by_secret() {
         .start();
     let printed = SignIn::begin(&gateway.file(), &["pbx"]).succeed();
     assert!(
-        printed.contains("nobody needs to sign in") && printed.contains("it opens, 3 messages"),
+        printed.contains("nobody needs to sign in") && printed.contains("the mailbox opens, 3 messages"),
         "{printed}"
     );
     let before = lab.provider.asked("client_credentials");
