@@ -237,7 +237,7 @@ impl Tokens {
         if let Ok((_, kept)) = self.kept(consent).await
             && kept.asked > 0
         {
-            tracing::info!(%consent, "a token was asked for when the gateway ended: asking again");
+            tracing::info!(%consent, "the gateway ended while it asked for a token: asking again");
             // The renewal logs its failure.
             let _ = self.renewed(consent, None).await;
         }

@@ -270,7 +270,7 @@ impl Tokens {
                 }
                 let text = error.to_string();
                 if kept.trouble.as_ref().is_none_or(|(_, told)| *told != text) {
-                    tracing::warn!(%consent, %error, "no token");
+                    tracing::warn!(%consent, %error, "popgate got no token");
                     noted.trouble = Some((now(), text));
                 }
             }

@@ -74,7 +74,7 @@ impl Status {
             },
             None if kept.ends > 0 && kept.ends <= now => Standing::Ended {
                 since: kept.ends,
-                why: "the provider had told that it would end then".to_owned(),
+                why: "the provider had said that it would end then".to_owned(),
             },
             None => Standing::Good,
         };

@@ -211,7 +211,7 @@ fn a_reset_during_a_session_is_in_the_log() {
     );
     pop.err("QUIT", "-ERR [SYS/TEMP]");
     let refused =
-        "what was kept of this login has been reset or renumbered during its session: what the session did is not kept";
+        "the marks of this login were reset or renumbered during its session: what the session did is not stored";
     let events = gateway.events(refused, 1);
     assert_eq!(
         (&events[0]["level"], &events[0]["login"], &events[0]["mailbox"]),

@@ -51,7 +51,7 @@ fn by_a_sweep_for_a_login_that_does_not_come_back() {
         return;
     };
     let gateway = ahead.start();
-    gateway.events("retain_days are over", 1);
+    gateway.events("messages whose retain_days are over were removed", 1);
     gateway.stop();
     assert_eq!(imap.uids(), [1, 3, 4, 5]);
     assert!(imap.try_select("Old"));
@@ -103,7 +103,7 @@ fn with_hide_it_concerns_one_login_only() {
         return;
     };
     let gateway = ahead.start();
-    gateway.events("retain_days are over", 1);
+    gateway.events("messages whose retain_days are over were removed", 1);
     let mut tickets = Pop::log_in(gateway.address(), "tickets");
     let mut alarm = Pop::log_in(gateway.address(), "alarm");
     assert_eq!((tickets.stat().0, alarm.stat().0), (4, 5));
