@@ -172,7 +172,8 @@ fn certificate(files: &Certificate, is_for_legacy: bool) -> Vec<Finding> {
     if is_for_legacy && !validity.has_rsa_key() {
         let file = files.certificate.display();
         findings.push(Finding::Risk(format!(
-            "certificate {file} has no RSA key, and devices with old TLS may know no other kind: have a certificate with an RSA key made for them"
+            "certificate {file} has no RSA key, and devices with old TLS may know no other kind: have a certificate with an \
+             RSA key made for them"
         )));
     }
     let missing = files.names.iter().flatten().filter(|name| !validity.covers(name));
