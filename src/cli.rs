@@ -60,14 +60,14 @@ enum Command {
     /// Serve POP3
     Serve {
         /// Forward every login to this IMAP server, without a configuration: imaps://HOST,
-        /// imap+starttls://HOST or imap://HOST (plain text), with :PORT where it is not the usual one
+        /// imap+starttls://HOST or imap://HOST (plain text), with :PORT if it is not the usual one
         #[arg(long, value_name = "URL", conflicts_with = "config")]
         upstream: Option<String>,
         /// With --upstream: where to listen
         #[arg(long, value_name = "ADDR:PORT", requires = "upstream", default_value = LISTEN)]
         listen: SocketAddr,
     },
-    /// Let a running gateway read its configuration again, as SIGHUP does; fails if that is not possible, and says why
+    /// Make a running gateway read its configuration again, as SIGHUP does; if that fails, say why
     #[cfg(unix)]
     Reload,
     /// Show the sessions of a running gateway
@@ -87,7 +87,7 @@ enum Command {
     },
     /// Read the configuration and say what it does, and what is wrong or risky
     Check {
-        /// Connect to every upstream too; log in and try folders where the configuration holds the password
+        /// Connect to every upstream too; log in for each `[[account]]` and try its folders
         #[arg(long)]
         connect: bool,
         /// List what `retain_days` would remove now, by account; removes nothing
@@ -105,7 +105,7 @@ enum Command {
         /// The login of a device; its password is asked for if the upstream needs it (at the terminal, or from standard input)
         login: String,
     },
-    /// Show what logins have hidden and retrieved, or have it forgotten; beside a running gateway too
+    /// Show what logins have hidden and retrieved, or forget it; beside a running gateway too
     State {
         /// Only of this login
         login: Option<String>,
@@ -116,22 +116,22 @@ enum Command {
         #[arg(long, requires = "reset")]
         folder: Option<String>,
     },
-    /// Save what `[state] dir` holds, all of one moment; beside a running gateway too
+    /// Save what `[state] dir` holds at this moment; beside a running gateway too
     ///
-    /// Saved are what popgate knows of mailboxes, what logins have hidden and retrieved, removals under way, and consents; no
-    /// mail. The key that opens the consents is not saved: keep a copy of it in another place. FILE gets its name once it is
-    /// whole, and is readable for your user alone.
+    /// The backup has what popgate knows of mailboxes, what logins have hidden and retrieved, removals under way, and consents;
+    /// it has no mail. It does not have the key that opens the consents: keep a copy of the key in another place. FILE gets its
+    /// name once it is complete, and only your user can read it.
     Backup {
         /// Where to write it; `-` is standard output
         file: PathBuf,
-        /// Replace FILE if it is there
+        /// Replace FILE if it exists
         #[arg(long)]
         force: bool,
     },
-    /// Put the records of a backup in the place of those in `[state] dir`; while no gateway runs
+    /// Replace the records in `[state] dir` with those of a backup; only while no gateway runs
     ///
     /// The backup is read to its end and verified before anything is changed. The files that were in the directory stay there,
-    /// under names that are printed. What logins have hidden since the backup, they see again.
+    /// under names that are printed. Logins see again what they have hidden since the backup.
     Restore {
         /// What `popgate backup` wrote; `-` is standard input
         file: PathBuf,
@@ -141,10 +141,10 @@ enum Command {
     SignIn {
         /// The login of an `[[account]]`
         account: Option<String>,
-        /// With a browser, where a code would do
+        /// Sign in with a browser, even if a code would do
         #[arg(long, requires = "account")]
         browser: bool,
-        /// Show how every account stands
+        /// Show the consent of every account
         #[arg(long)]
         list: bool,
         /// With --list: as JSON, with exit status 1 if a consent has ended or tokens cannot be written
@@ -154,7 +154,7 @@ enum Command {
         #[arg(long, value_name = "ACCOUNT")]
         forget: Option<String>,
     },
-    /// Serve sample mail, to look at and to try a mail program with
+    /// Serve sample mail, to try popgate and mail programs with
     Demo {
         /// Where to listen
         #[arg(long, value_name = "ADDR:PORT", default_value = LISTEN)]
@@ -173,8 +173,8 @@ enum Command {
     HashPassword,
     /// Write a first configuration: asks whose mail, which provider, which device, which port and what a delete does
     ///
-    /// Passwords go to files of their own beside the configuration, readable for your user alone. An empty answer takes what is
-    /// suggested. The answers may come from a pipe, one a line. Nothing that is there is replaced.
+    /// Passwords go to files of their own beside the configuration, which only your user can read. An empty answer takes what is
+    /// suggested. The answers may come from a pipe, one a line. No file that exists is replaced.
     Init,
     /// Print completions for a shell
     Completions {
@@ -183,7 +183,7 @@ enum Command {
     },
     /// Print a manual page, or write all of them
     Man {
-        /// Of this command, without `popgate` [default: of popgate itself]
+        /// The command, without `popgate` [default: popgate itself]
         #[arg(conflicts_with = "dir")]
         command: Option<String>,
         /// Write the pages of all commands to this directory
@@ -404,7 +404,9 @@ fn bind_advice(error: &io::Error, address: SocketAddr) -> &'static str {
              give popgate CAP_NET_BIND_SERVICE"
         }
         io::ErrorKind::AddrInUse => "\nhelp: another program listens there: stop it, or take another port",
-        io::ErrorKind::AddrNotAvailable => "\nhelp: this machine has no such address: 0.0.0.0 or [::] take all",
+        io::ErrorKind::AddrNotAvailable => {
+            "\nhelp: this machine has no such address: 0.0.0.0 or [::] stands for all that it has"
+        }
         _ => "",
     }
 }

@@ -85,7 +85,7 @@ impl Gateway {
                 let sign_ins = SignIns::new(&configured.config);
                 let site = Site::bind(web, sign_ins, configured.tokens.clone(), watch);
                 let site = site.map_err(|source| Error::BindSite { address, source })?;
-                tracing::info!(address = %site.address().unwrap_or(address), "sign-in page");
+                tracing::info!(address = %site.address().unwrap_or(address), "the sign-in page is served");
                 Some(site)
             }
             None => None,
@@ -241,7 +241,7 @@ fn warn_of_legacy(config: &Config) {
         tracing::warn!(
             address = %listener.address,
             tls = %listener.tls,
-            "a listener of old TLS: whoever can change what is sent on the way may read passwords"
+            "a listener with old TLS: whoever can change what is sent on the way may read passwords"
         );
     }
     for upstream in config
@@ -252,7 +252,7 @@ fn warn_of_legacy(config: &Config) {
         tracing::warn!(
             upstream = upstream.name,
             host = upstream.host,
-            "an upstream of old TLS: whoever can change what is sent on the way may read passwords and mail"
+            "an upstream with old TLS: whoever can change what is sent on the way may read passwords and mail"
         );
     }
 }

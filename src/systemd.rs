@@ -13,7 +13,7 @@ pub fn sockets() -> Vec<TcpListener> {
     let sockets = (0..passed.len()).filter_map(|index| match passed.take_tcp_listener(index) {
         Ok(socket) => socket,
         Err(error) => {
-            tracing::warn!(%error, "systemd passed a socket that is no use");
+            tracing::warn!(%error, "systemd passed a socket that popgate cannot use");
             None
         }
     });
@@ -69,7 +69,7 @@ pub async fn live() {
 #[cfg(target_os = "linux")]
 fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
-        tracing::warn!(%error, "systemd cannot be told anything");
+        tracing::warn!(%error, "popgate cannot report its state to systemd");
     }
 }
 

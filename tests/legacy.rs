@@ -88,7 +88,7 @@ fn devices_of_old() {
         assert!(!is_ok, "{version} {suites}");
     }
     let warnings = gateway.events(
-        "a listener of old TLS: whoever can change what is sent on the way may read passwords",
+        "a listener with old TLS: whoever can change what is sent on the way may read passwords",
         2,
     );
     assert_eq!(warnings.len(), 2);
@@ -186,7 +186,7 @@ fn upstreams_of_old() {
             assert_eq!(pop.retr(2).1, mail::simple(2));
             pop.quit();
             let warning =
-                "an upstream of old TLS: whoever can change what is sent on the way may read passwords and mail";
+                "an upstream with old TLS: whoever can change what is sent on the way may read passwords and mail";
             assert_eq!(gateway.events(warning, 1)[0]["upstream"], "lab");
         }
         // The usual way there fails, and says what to do.

@@ -203,11 +203,11 @@ fn show_and_forget(directory: &TempDir) {
     let folder = state(directory, &["--reset", "tickets", "--folder", "Tickets/Old"]);
     assert_eq!(
         said(&folder),
-        "forgotten: what was kept of Tickets/Old of login tickets, one mailbox; it sees all messages again\n"
+        "forgotten: what was kept of Tickets/Old of login tickets, in one mailbox; it sees all messages again\n"
     );
     let left = ALL.lines().take(2).map(|line| format!("{line}\n")).collect::<String>();
     assert_eq!(said(&state(directory, &[])), left);
-    assert!(said(&state(directory, &["--reset", "tickets"])).contains("login tickets, one mailbox;"));
+    assert!(said(&state(directory, &["--reset", "tickets"])).contains("login tickets, in one mailbox;"));
     assert_eq!(
         said(&state(directory, &["tickets"])),
         "nothing is kept of login tickets\n"
@@ -237,7 +237,7 @@ fn several_mailboxes_are_forgotten_at_once() {
     let all = state(&directory, &["--reset", "tickets"]);
     assert_eq!(
         said(&all),
-        "forgotten: what was kept of login tickets, 2 mailboxes; it sees all messages again\n"
+        "forgotten: what was kept of login tickets, in 2 mailboxes; it sees all messages again\n"
     );
     assert_eq!(in_the_file(&directory), ["laptop INBOX"]);
 }

@@ -35,7 +35,7 @@ impl Accounts {
             Some((_, LoginOwner::Forwarded(upstream))) => {
                 tracing::warn!(
                     upstream = upstream.name,
-                    "tokens are not sent to an upstream in plain text"
+                    "a device's token was refused: popgate sends no token to an upstream in plain text"
                 );
                 None
             }

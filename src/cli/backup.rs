@@ -178,7 +178,7 @@ fn tell_saved(config: &Config, tally: &Tally, name: &str, out: &mut impl Write) 
 fn warn_of_damage(tally: &Tally) {
     if tally.damaged() > 0 {
         eprintln!(
-            "warning: {} of these records are damaged, and are copied as they are; popgate state shows whose marks are",
+            "warning: {} of these records are damaged, and are copied as they are; popgate state shows whose marks they are",
             tally.damaged()
         );
     }
@@ -209,13 +209,13 @@ fn tell_restored(
         backup.made_by()
     )?;
     for file in earlier {
-        writeln!(out, "What was there before is {}.", file.display())?;
+        writeln!(out, "What was there before is now in {}.", file.display())?;
     }
     if tally.of(Kind::Token) > 0 {
         let key = key(config).unwrap_or_else(|| "`key_file` of [state], which is not set now".to_owned());
         writeln!(
             out,
-            "The consents open only with the key of that time, in {key}. popgate sign-in --list shows whether they open."
+            "The consents open only with the key of that time. It must be in {key}. popgate sign-in --list shows whether they open."
         )?;
     }
     warn_of_damage(&tally);
@@ -278,9 +278,9 @@ mod tests {
             said("dir = \"kept\"", restored),
             format!(
                 "kept: 1 consent; as of 2023-11-14 22:13:20 UTC, saved by popgate {by}\n\
-                 What was there before is kept/state.redb.before-7.\n\
-                 The consents open only with the key of that time, in `key_file` of [state], which is not set now. popgate \
-                 sign-in --list shows whether they open.\n"
+                 What was there before is now in kept/state.redb.before-7.\n\
+                 The consents open only with the key of that time. It must be in `key_file` of [state], which is not set now. \
+                 popgate sign-in --list shows whether they open.\n"
             )
         );
     }

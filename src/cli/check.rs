@@ -74,7 +74,7 @@ pub(super) async fn run(loaded: Loaded, connect: bool, retention: bool) -> Resul
     })?;
     if retention && !config.state.is_kept() {
         return Err(Failure::wrong(
-            "[state] has no `dir`: what was retrieved when is known to the running gateway only, until it ends",
+            "[state] has no `dir`: only the running gateway knows what was retrieved when, until it ends",
         ));
     }
     // Opened once for both options, and only after the trial: while this process has the state open, no other can open
@@ -169,7 +169,7 @@ fn describe(config: &Config) -> Vec<String> {
     for upstream in config.upstreams.iter().filter(|upstream| !upstream.logins.is_empty()) {
         let mut logins = format!("{}, each with its own password", upstream.logins.join(", "));
         if let Some(domain) = &upstream.default_domain {
-            logins += &format!(" (without a domain: of {domain})");
+            logins += &format!(" (a login without a domain is one of {domain})");
         }
         let mailbox = format!("the same user at {}", address(upstream));
         lines.push(words::explain(&logins, &mailbox, &upstream.maildrop));
@@ -196,7 +196,7 @@ fn listener(listener: &Listener) -> String {
     let balancers: Vec<_> = listener.proxy_protocol_from.iter().map(ToString::to_string).collect();
     let through = match balancers.join(", ") {
         balancers if balancers.is_empty() => balancers,
-        balancers => format!(", told by PROXY headers from {balancers}"),
+        balancers => format!(", also through load balancers at {balancers} (PROXY headers)"),
     };
     format!(
         "listens at {} (tls: {}{required}{certificates}{apop}) for {allow}{through}",

@@ -56,7 +56,7 @@ async fn account(config: &Config, login: &str) -> Result<Account, Failure> {
     match lead {
         Lead::Account(account) => Ok(*account),
         Lead::Nowhere | Lead::NeedsPassword => Err(Failure::wrong(format!(
-            "no [[account]] and no `logins` of an upstream lead {login} anywhere: popgate check lists the logins"
+            "no [[account]] and no `logins` of an upstream match {login}: popgate check lists the logins"
         ))),
     }
 }

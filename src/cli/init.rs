@@ -48,7 +48,7 @@ pub(super) fn run(file: &Path) -> Result<(), Failure> {
     may_be_written(file)?;
     let mut questions = Questions::new(io::stdin().lock(), io::stdout(), at_terminal);
     questions.tell(&format!(
-        "This writes {}. An empty answer takes what stands in [brackets].",
+        "This writes {}. An empty answer takes the value in [brackets].",
         file.display()
     ))?;
     let answers = ask(&mut questions, file)?;
@@ -143,7 +143,11 @@ fn certificate<R: BufRead, W: Write>(questions: &mut Questions<R, W>) -> Result<
         }
     };
     loop {
-        let chain = questions.ask("The certificate, with those above it: a PEM file.", None, readable)?;
+        let chain = questions.ask(
+            "The certificate, with those that lead to its root: a PEM file.",
+            None,
+            readable,
+        )?;
         let key = questions.ask("Its private key: a PEM file.", None, readable)?;
         let certificate = Certificate { chain, key };
         match fits(&certificate) {

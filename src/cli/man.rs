@@ -138,7 +138,7 @@ fn exit_status(command: &str) -> [(&'static str, &'static str); 3] {
             "Nobody has signed in; with --list --json also if a consent has ended or tokens cannot be written."
         }
         "restore" => "Nothing was restored: the file is not a whole backup, or a gateway is running.",
-        _ => "It failed. What standard error says may pass: try again then.",
+        _ => "It failed. Standard error says why; another try may succeed.",
     };
     [
         ("0", "It was done."),
@@ -171,7 +171,7 @@ const FILES: &[(&str, &str)] = &[
     ),
     (
         "state.sock, state.lock",
-        "In the same directory while a gateway runs: where other commands ask it, and what keeps a second gateway out.",
+        "In the same directory while a gateway runs: the socket for other commands, and the lock that keeps a second gateway out.",
     ),
 ];
 

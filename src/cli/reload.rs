@@ -16,7 +16,7 @@ const NO_SOCKET: &str = "[state] has no `dir`, where the running gateway would h
 /// The directory of the running gateway's socket, which is `[state] dir`. Fails if `config` has none.
 pub(super) fn directory(config: &Config) -> Result<&Path, Failure> {
     let dir = config.state.dir.as_deref();
-    dir.ok_or_else(|| Failure::wrong(format!("{NO_SOCKET}\nhelp: give it one, and start it again")))
+    dir.ok_or_else(|| Failure::wrong(format!("{NO_SOCKET}\nhelp: set `dir`, and restart the gateway")))
 }
 
 /// The failure if the new configuration is wrong; the running gateway is not asked.

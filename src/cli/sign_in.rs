@@ -67,9 +67,9 @@ pub(super) async fn run(config: &Config, what: What<'_>) -> Result<(), Failure> 
             let tokens = kept(config, state::reach)?;
             let consent = candidate(config, login)?.consent(&tokens);
             let outcome = if tokens.forget(&consent).await.map_err(failed)? {
-                "forgotten; it may be withdrawn at the provider too"
+                "forgotten; you can also withdraw the consent at the provider"
             } else {
-                "nothing was kept"
+                "no consent was kept"
             };
             Ok(writeln!(out, "{login}: {outcome}")?)
         }
@@ -142,7 +142,7 @@ async fn sign_in(
 fn tell(login: &str, (messages, octets): Opened, out: &mut impl Write) -> Result<(), Failure> {
     Ok(writeln!(
         out,
-        "{login}: it opens, {messages} messages of {} octets",
+        "{login}: the mailbox opens, {messages} messages of {} octets",
         octets.0
     )?)
 }

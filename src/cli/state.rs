@@ -85,7 +85,7 @@ fn tell_cleared(mailboxes: usize, login: &str, folder: Option<&str>, out: &mut i
     };
     writeln!(
         out,
-        "forgotten: what was kept of {what}, {mailboxes}; it sees all messages again"
+        "forgotten: what was kept of {what}, in {mailboxes}; it sees all messages again"
     )?;
     Ok(())
 }

@@ -58,7 +58,7 @@ impl UidlImport {
             if !message.is_empty() && message.bytes().all(|octet| octet.is_ascii_digit()) {
                 // A UID is a number of 32 bits, and not 0 (RFC 3501 §2.3.1.1).
                 let uid = message.parse().ok().filter(|uid| *uid > 0);
-                let uid = uid.ok_or_else(|| wrong("no UID: those go from 1 to 4294967295".into()))?;
+                let uid = uid.ok_or_else(|| wrong("not a valid UID: UIDs go from 1 to 4294967295".into()))?;
                 if let Some(before) = uids.insert(uid, number) {
                     return Err(wrong(format!("the same UID as in line {before}")));
                 }

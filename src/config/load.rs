@@ -154,7 +154,7 @@ fn forwarding(url: &str, listen: SocketAddr) -> Result<String, Mistake> {
         None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
     };
     if authority.contains('@') {
-        return Err(problem("devices give user and password, the URL has neither"));
+        return Err(problem("the URL must have no user and password: devices give them"));
     }
     if host.is_empty()
         || !host

@@ -30,7 +30,7 @@ impl Passwords {
             }
             let hash = argon2_hash(&Secret::from(hash)).map_err(|refused| wrong(&refused.what))?;
             if hashes.insert(canonical(login, default_domain), hash).is_some() {
-                return Err(wrong("the login stands in an earlier line too"));
+                return Err(wrong("an earlier line has the same login"));
             }
         }
         Ok(Self(hashes))
@@ -76,11 +76,11 @@ mod tests {
             ("eva:$2b$12$abc".to_owned(), "line 1: is a bcrypt hash"),
             (
                 format!("eva:{hash}\neva:{hash}"),
-                "line 2: the login stands in an earlier line",
+                "line 2: an earlier line has the same login",
             ),
             (
                 format!("eva@x:{hash}\neva@X:{hash}"),
-                "line 2: the login stands in an earlier line",
+                "line 2: an earlier line has the same login",
             ),
         ] {
             let error = Passwords::parse(&text, None).unwrap_err();

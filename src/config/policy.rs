@@ -258,7 +258,7 @@ impl Value for Folders {
         for name in value::texts(raw)? {
             let folder = folder_name(value::visible(name)?);
             if folders.contains(&folder) {
-                return Err(Wrong::new(format!("{folder:?} stands there twice")).help("name each folder once"));
+                return Err(Wrong::new(format!("{folder:?} is given twice")).help("name each folder once"));
             }
             folders.push(folder);
         }
@@ -283,7 +283,7 @@ impl Value for Separator {
         match separator.chars().find(|c| *c == '@' || *c == '*' || c.is_whitespace()) {
             None => Ok(Self(separator.to_owned())),
             Some(refused) => Err(Wrong::new(format!("{refused:?} can't separate login and folder"))
-                .help("choose a character that stands in no login, such as \"+\"")),
+                .help("choose a character that no login contains, such as \"+\"")),
         }
     }
 }

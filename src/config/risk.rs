@@ -16,7 +16,7 @@ use crate::types::canonical;
 const LEAST_IDLE: Duration = Duration::from_secs(600);
 
 /// Why old TLS is a risk.
-const BROKEN: &str = "TLS 1.0 and 1.1 and ciphers of old are broken";
+const BROKEN: &str = "TLS 1.0, TLS 1.1 and old ciphers are broken";
 
 /// A key that has no effect because of the other keys.
 struct Idle {
@@ -33,7 +33,7 @@ const IDLE: [Idle; 2] = [
         is_same: |one, other| one.trash_folder == other.trash_folder,
     },
     Idle {
-        what: "oversize is given, but no max_octets that a message could exceed",
+        what: "oversize is given, but without max_octets no message is too large",
         is_idle: |policy| policy.view.oversize != Oversize::LeaveOut && policy.view.max_octets.is_none(),
         is_same: |one, other| one.view.oversize == other.view.oversize,
     },
@@ -112,7 +112,7 @@ impl Config {
         for logins in logins.into_values().filter(|logins| logins.len() > 1) {
             let logins: Vec<_> = logins.into_iter().collect();
             risks.push(format!(
-                "login {}: they differ only in case, and are different logins: a device must write its own exactly",
+                "login {}: they differ only in case, but are different logins: a device must write its own exactly",
                 logins.join(", login ")
             ));
         }
@@ -121,8 +121,8 @@ impl Config {
             if spellings.len() > 1 {
                 let spellings: Vec<_> = spellings.into_iter().collect();
                 risks.push(format!(
-                    "login {}: `user` differs only in case ({}): these are different users to popgate, whose sessions do not \
-                     wait for each other, and if the server takes them for one user, write them alike",
+                    "login {}: `user` differs only in case ({}): popgate takes these for different users, whose sessions do not \
+                     wait for each other; if the server takes them for one user, write them alike",
                     logins.join(", login "),
                     spellings.join(", ")
                 ));
@@ -156,12 +156,12 @@ impl Config {
         }
         if webhook.is_some() && !self.state.is_kept() {
             risks.push(
-                "notify.webhook without `dir` in [state]: after a restart popgate tells again what it has told before"
+                "notify.webhook without `dir` in [state]: after a restart popgate sends notices again that it has already sent"
                     .into(),
             );
         }
         if *mail && !self.needs_sign_in() {
-            risks.push("notify.mail tells of consents that end, but nobody needs to sign in for any upstream".into());
+            risks.push("notify.mail warns of consents that end, but nobody needs to sign in for any upstream".into());
         }
     }
 
@@ -204,8 +204,8 @@ impl Config {
                 if policy.hides() || matches!(policy.retention, Retention::Days(_)) {
                     note(
                         who(),
-                        "a forwarded login is known by its spelling before the \"@\": if the server takes Eva@example.org and \
-                         eva@example.org for one user, they have views of their own all the same"
+                        "popgate takes forwarded logins that differ in case before the \"@\" for different ones: if the server takes \
+                         Eva@example.org and eva@example.org for one user, each still has a view of its own"
                             .into(),
                     );
                 }
@@ -299,8 +299,8 @@ impl Policy {
         }
         if matches!(self.retention, Retention::Days(_)) && !is_state_kept {
             risks.push(
-                "retain_days without `dir` in [state]: when messages were retrieved is forgotten when popgate is \
-                 restarted, and they stay",
+                "retain_days without `dir` in [state]: a restart of popgate forgets when messages were retrieved, and they \
+                 stay",
             );
         }
         let is_gmail = upstream.preset.is_some_and(|preset| preset.name == "gmail");
@@ -320,15 +320,15 @@ impl Policy {
                  and stays on the server",
             ),
             Retention::Keep if self.view.unseen_only && self.on_retrieve == OnRetrieve::Keep => risks.push(
-                "unseen_only with on_retrieve = \"keep\": mail that a device retrieves stays unread, and it sees it again",
+                "unseen_only with on_retrieve = \"keep\": mail that a device retrieves stays unread, and the device sees it again",
             ),
             _ => {}
         }
         let mut risks: Vec<String> = risks.into_iter().map(str::to_owned).collect();
         if let (OnDelete::MoveTo(folder), Some(_)) = (&self.on_delete, &self.folder_separator) {
             risks.push(format!(
-                "a device may pick {folder:?} by folder_separator, the folder that on_delete moves to: messages there are never \
-                 deleted, QUIT refuses with [SYS/PERM]"
+                "a device may pick {folder:?} by folder_separator, and on_delete moves messages to that folder: messages there are \
+                 never deleted, and QUIT answers [SYS/PERM]"
             ));
         }
         if self.wait >= config.limits.login {
@@ -357,15 +357,15 @@ impl Listener {
             .find(|network| network.prefix_len() == 0);
         let forged = balancers.map(|everyone| {
             format!(
-                "listener {}: proxy_protocol_from has {everyone}, so everybody may claim to be at any address: name the load \
-                 balancers alone",
+                "listener {}: proxy_protocol_from has {everyone}, so anybody can claim to have any address: name only the load \
+                 balancers",
                 self.address
             )
         });
         let broken = self.tls.is_legacy().then(|| {
             format!(
-                "listener {}: tls = \"{}\": {BROKEN}: whoever can change what is sent on the way may read passwords; give this \
-                 listener to the devices that need it alone, on a network of their own",
+                "listener {}: tls = \"{}\": {BROKEN}: whoever can change what is sent on the way may read passwords; use this \
+                 listener only for the devices that need it, on a network of their own",
                 self.address, self.tls
             )
         });

@@ -57,8 +57,8 @@ impl Shared {
         let count = self.logins.len();
         (count > self.served()).then(|| {
             format!(
-                "{count} logins hide in the mailbox of {}, and connections_per_user of [upstream.{}] serves {} of them at once: \
-                 others hear [SYS/TEMP] meanwhile; raise it if the server allows that",
+                "{count} logins hide messages in the mailbox of {}, and connections_per_user of [upstream.{}] is enough for {} of \
+                 them at once: the others get [SYS/TEMP] meanwhile; raise it if the server allows that",
                 self.user,
                 self.upstream,
                 self.served()
@@ -72,11 +72,15 @@ impl fmt::Display for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} at [upstream.{}]: ", self.user, self.upstream)?;
         match self.logins.len() {
-            _ if self.is_open => f.write_str("any number of logins hide")?,
-            1 => f.write_str("1 login hides")?,
-            count => write!(f, "{count} logins hide")?,
+            _ if self.is_open => f.write_str("any number of logins hide messages")?,
+            1 => f.write_str("1 login hides messages")?,
+            count => write!(f, "{count} logins hide messages")?,
         }
-        write!(f, " there, and connections_per_user = {} serves ", self.connections)?;
+        write!(
+            f,
+            " there, and connections_per_user = {} is enough for ",
+            self.connections
+        )?;
         match self.served() {
             1 => f.write_str("1 device at a time")?,
             count => write!(f, "{count} devices at once")?,
@@ -128,9 +132,9 @@ mod tests {
         assert_eq!(
             said,
             [
-                "eva at [upstream.home]: 1 login hides there, and connections_per_user = 8 serves 8 devices at once",
-                "office@example.org at [upstream.home]: 2 logins hide there, and connections_per_user = 8 serves 8 devices at \
-                 once",
+                "eva at [upstream.home]: 1 login hides messages there, and connections_per_user = 8 is enough for 8 devices at once",
+                "office@example.org at [upstream.home]: 2 logins hide messages there, and connections_per_user = 8 is enough for \
+                 8 devices at once",
             ]
         );
         assert!(risks.is_empty(), "{risks:?}");
@@ -139,11 +143,11 @@ mod tests {
             &[("a", "office", hide), ("b", "office", two)],
         );
         assert!(
-            said[0].ends_with("connections_per_user = 3 serves 1 device at a time, as each takes 2"),
+            said[0].ends_with("connections_per_user = 3 is enough for 1 device at a time, as each takes 2"),
             "{said:?}"
         );
         assert!(
-            risks[0].starts_with("2 logins hide in the mailbox of office, and"),
+            risks[0].starts_with("2 logins hide messages in the mailbox of office, and"),
             "{risks:?}"
         );
         assert_eq!(shared("", &[("a", "office", "")]), (Vec::new(), Vec::new()));

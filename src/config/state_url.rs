@@ -139,8 +139,8 @@ impl StateUrl {
             "+sentinel" => {
                 let service = first.ok_or_else(|| {
                     Wrong::new("names no service").help(
-                        "the Sentinels watch it under a name, as in `sentinel monitor NAME …`: write it after the servers, like \
-                         \"redis+sentinel://one,two,three/NAME\"",
+                        "the Sentinels know the service by a name, as in `sentinel monitor NAME …`: write the name after the servers, \
+                         like \"redis+sentinel://one,two,three/NAME\"",
                     )
                 })?;
                 let database = number(path.next().filter(|part| !part.is_empty()))?;
@@ -153,7 +153,7 @@ impl StateUrl {
             _ => return Err(wrong("has an unknown scheme")),
         };
         if path.next().is_some() {
-            return Err(wrong("has too much behind the servers"));
+            return Err(wrong("has too much after the servers"));
         }
         Ok(Self {
             servers,
@@ -231,7 +231,7 @@ mod tests {
             ("redis+sentinel://a,b", "names no service"),
             ("redis-cluster://a,b/1", "names a database"),
             ("redis://a/one", "is not the number of a database"),
-            ("redis://a/1/2", "has too much behind the servers"),
+            ("redis://a/1/2", "has too much after the servers"),
         ] {
             let wrong = parse(text).unwrap_err();
             assert!(wrong.contains(what), "{text}: {wrong}");

@@ -72,13 +72,13 @@ impl Line<'_> {
         if is("duplicate key") {
             let table = self.text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
             let help = match table.filter(|table| reference::is_repeatable(table)) {
-                Some(table) => format!("for several write [[{table}]] each time"),
+                Some(table) => format!("if there are several, write [[{table}]] each time"),
                 None => "it is given above already: put all into one place".into(),
             };
             return Some((message.to_owned(), help));
         }
         if is("unexpected leading zero") {
-            let help = "write it without, or in double quotes if it is text";
+            let help = "leave the zero out, or write the value in double quotes if it is text";
             return said("a number begins with a zero", help.into());
         }
         if is("key with no value") {
@@ -90,8 +90,8 @@ impl Line<'_> {
         }
         if is("unexpected key or value") && self.value.ends_with([',', ';']) {
             return said(
-                "something stands after the value",
-                "nothing ends a line: leave the comma or semicolon out".into(),
+                "there is something after the value",
+                "a line needs no mark at its end: leave the comma or semicolon out".into(),
             );
         }
         (is("string values must be quoted") || is("invalid float") || is("invalid integer") || is("invalid datetime"))
@@ -110,7 +110,7 @@ impl Line<'_> {
         let name = self.name;
         if value.contains(['“', '”', '„', '’', '‘']) {
             let straight = value.trim_matches(|c: char| "“”„’‘".contains(c));
-            let what = "curly quotation marks are none here";
+            let what = "curly quotation marks are not valid here";
             return (what.into(), format!("write {name} = \"{straight}\""));
         }
         match kind {
@@ -120,7 +120,7 @@ impl Line<'_> {
             ),
             Kind::Number(Unit::One) => ("expected a number".into(), kind.expected().1),
             Kind::Number(_) => (
-                "a number with a unit stands in double quotes".into(),
+                "a number with a unit must be in double quotes".into(),
                 format!("write {name} = \"{value}\""),
             ),
             Kind::Texts => {
@@ -129,10 +129,10 @@ impl Line<'_> {
                     .map(|item| format!("\"{}\"", item.trim().trim_matches('"')))
                     .collect();
                 let help = format!("write {name} = [{}]", items.join(", "));
-                ("text stands in double quotes".into(), help)
+                ("text must be in double quotes".into(), help)
             }
             _ => (
-                "text stands in double quotes".into(),
+                "text must be in double quotes".into(),
                 format!("write {name} = \"{value}\""),
             ),
         }

@@ -147,7 +147,7 @@ impl UidlTemplate {
             let what = format!("may give {longest} octets");
             return Err(wrong(
                 what,
-                "a UIDL has 70 at most (RFC 1939), with the largest numbers too",
+                "a UIDL may have 70 at most (RFC 1939), even with the largest numbers",
             ));
         }
         Ok(template)
@@ -244,7 +244,7 @@ impl UidlNumber {
         } else if !digits.is_empty() && width < number.longest() {
             // In Dovecot, a width without a leading zero cuts the number off.
             let help =
-                format!("write %0{digits}…: a width without a zero before it cuts off, and UIDLs would be the same");
+                format!("write %0{digits}…: without the zero, longer numbers are cut off, and UIDLs would be the same");
             return Err(wrong(format!("cuts a number to {width} digits"), help));
         }
         Ok((number, characters.as_str()))
@@ -275,7 +275,7 @@ impl UidlNumber {
             let width = width.ok_or_else(|| unknown(&format!("%{{{text}}}")))?;
             number.hex = true;
             if width > 0 && width < number.longest() {
-                let help = "write hex(8): fewer digits may cut off, and UIDLs would be the same";
+                let help = "write hex(8): with fewer digits longer numbers are cut off, and UIDLs would be the same";
                 return Err(wrong(format!("cuts a number to {width} digits"), help));
             }
             number.set_width(width)?;
@@ -325,10 +325,10 @@ fn wrong(what: impl Into<String>, help: impl Into<String>) -> Wrong {
 
 fn literal(text: &str, pieces: &mut Vec<UidlPiece>) -> Result<(), Wrong> {
     if let Some(character) = text.chars().find(|character| !character.is_ascii_graphic()) {
-        let what = format!("{character:?} may not stand in a UIDL");
+        let what = format!("a UIDL can't contain {character:?}");
         return Err(wrong(
             what,
-            "only visible ASCII characters may, and no space (RFC 1939)",
+            "write visible ASCII characters only, and no space (RFC 1939)",
         ));
     }
     match pieces.last_mut() {

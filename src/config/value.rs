@@ -67,7 +67,7 @@ impl Value for Domain {
         let domain = line(raw)?;
         match domain.chars().find(|c| matches!(c, '@' | '*') || c.is_whitespace()) {
             None => Ok(Self(domain.to_ascii_lowercase())),
-            Some(refused) => Err(Wrong::new(format!("{refused:?} can't stand in a domain"))),
+            Some(refused) => Err(Wrong::new(format!("a domain can't contain {refused:?}"))),
         }
     }
 }
@@ -326,7 +326,7 @@ impl Value for SecureUrl {
         match parsed.scheme() {
             "https" => Ok(Self(url.to_owned())),
             "http" if is_local => Ok(Self(url.to_owned())),
-            _ => Err(Wrong::new(format!("{url:?} is not encrypted"))),
+            _ => Err(Wrong::new(format!("{url:?} is not an https:// URL"))),
         }
     }
 }
@@ -378,7 +378,7 @@ impl Value for PageUrl {
         };
         match Url::parse(url).ok().filter(is_page) {
             Some(parsed) => Ok(Self(parsed.as_str().trim_end_matches('/').to_owned())),
-            None => Err(Wrong::new(format!("{url:?} is not a valid address of a page"))),
+            None => Err(Wrong::new(format!("{url:?} is not a valid URL of a page"))),
         }
     }
 }

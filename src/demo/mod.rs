@@ -74,7 +74,7 @@ async fn accept(listener: TcpListener, store: Arc<Mutex<Store>>) {
                     connections.spawn(connection::serve(socket, Arc::clone(&store)));
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "demo: accept");
+                    tracing::warn!(%error, "demo: cannot accept a connection");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },

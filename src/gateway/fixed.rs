@@ -53,7 +53,7 @@ impl Fixed {
         ]
         .into_iter()
         .filter(|(_, is_changed)| *is_changed)
-        .map(|(key, _)| format!("{key} is changed: that needs a restart, until then its old value holds"))
+        .map(|(key, _)| format!("{key} has changed: this needs a restart, and until then the old value stays in force"))
         .collect()
     }
 }

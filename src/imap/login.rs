@@ -81,7 +81,7 @@ impl LoginExchange<'_> {
                 return Ok(());
             }
             if ways.peek().is_some() && LoginMethod::is_not_understood(&completion) {
-                tracing::debug!(?way, %completion, "the server does not understand what it offers");
+                tracing::debug!(?way, %completion, "the server does not understand a way to log in that it offers");
                 continue;
             }
             return Err(Error::from_login(command, completion));

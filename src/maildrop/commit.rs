@@ -120,7 +120,7 @@ impl Maildrop {
             Some(own) if is_doomed => Ok(self.telling.delete(own.mail()).await?),
             Some(own) if own.is_newly_retrieved() => {
                 if let Err(error) = self.telling.note_retrieved(own.mail()).await {
-                    tracing::warn!(%error, "that a notice was retrieved is not kept");
+                    tracing::warn!(%error, "it could not be stored that a notice was retrieved");
                 }
                 Ok(())
             }

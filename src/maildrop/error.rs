@@ -129,7 +129,7 @@ impl Error {
                 error,
                 advice,
             }) => tracing::warn!(upstream, user, %error, advice, "the upstream failed"),
-            Some(Cause::State(unavailable)) => tracing::warn!(error = %unavailable, "the state failed"),
+            Some(Cause::State(unavailable)) => tracing::warn!(error = %unavailable, "a request to the state failed"),
             None => {}
         }
     }

@@ -141,7 +141,7 @@ impl HeldFolder {
             Ok(gone) => self.note_removed(&gone),
             Err(error) => {
                 let (mailbox, error) = (self.upstream.name(), error.cause());
-                tracing::warn!(%mailbox, %error, "a removal that was interrupted is not finished");
+                tracing::warn!(%mailbox, %error, "a removal that was interrupted could not be finished");
             }
         }
     }
@@ -174,7 +174,7 @@ impl HeldFolder {
                 %mailbox,
                 removed = due.len() - refused.uids.len(),
                 refused = refused.uids.len(),
-                "retain_days are over"
+                "messages whose retain_days are over were removed"
             ),
             Err(error) => {
                 let error = error.cause();
@@ -212,7 +212,7 @@ impl HeldFolder {
             mailbox = %self.upstream.name(),
             messages = uids.len(),
             imported = imported.len(),
-            "UIDLs of another server"
+            "messages get the UIDLs of another server"
         );
         // These messages are recognised under another UIDVALIDITY even if no device retrieves them here.
         let named: Vec<Uid> = imported.uids().filter(|&uid| self.snapshot.contains(uid)).collect();
@@ -666,7 +666,7 @@ impl HeldFolder {
         }
         let retrieved = self.delivery.retrieved().to_vec();
         if let Err(error) = self.identify(&retrieved).await {
-            tracing::debug!(error = %error.cause(), mailbox = %self.upstream.name(), "what was retrieved is not remembered");
+            tracing::debug!(error = %error.cause(), mailbox = %self.upstream.name(), "the identities of retrieved messages are not stored: if UIDVALIDITY changes, these messages are not recognised");
         }
     }
 

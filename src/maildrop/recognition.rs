@@ -27,7 +27,7 @@ pub(super) async fn recognise(
             tracing::warn!(
                 mailbox = %upstream.name(),
                 error = %error.cause(),
-                "the login goes on without state: messages that were known before UIDVALIDITY changed have new names meanwhile"
+                "the login goes on without state: meanwhile, messages that were known before UIDVALIDITY changed have new UIDLs"
             );
             Past::of(snapshot.uid_validity())
         }
@@ -63,7 +63,7 @@ async fn past(state: &mut MailboxState, upstream: &mut Upstream, snapshot: &Snap
         mailbox = %upstream.name(),
         known = past.identities.len(),
         recognised = pairs.len(),
-        "UIDVALIDITY changed: messages are known again by Message-ID, size and date"
+        "UIDVALIDITY changed: messages are recognised by Message-ID, size and date"
     );
     let now = renumbered(&past, snapshot.uid_validity(), &pairs);
     state.renumber(&now, past.uid_validity, &pairs).await?;

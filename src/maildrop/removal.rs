@@ -125,7 +125,7 @@ impl Removal {
             if state.is_leased() {
                 return Err(error);
             }
-            tracing::warn!(mailbox = %upstream.name(), error = %error.cause(), "a removal that a crash cuts short will not be finished");
+            tracing::warn!(mailbox = %upstream.name(), error = %error.cause(), "a removal could not be noted in state: if popgate crashes now, it will not be finished");
         }
         let removed = upstream.mailbox().remove(uids).await;
         let refused = removed.map_err(|error| upstream.failed(error))?;
@@ -273,7 +273,7 @@ impl Removal {
         target: &str,
     ) -> Result<Refused, Error> {
         let not_copied = |error: &imap::Error, upstream: &Upstream, uids: Vec<Uid>| {
-            tracing::warn!(%error, mailbox = %upstream.name(), target, messages = uids.len(), "not copied");
+            tracing::warn!(%error, mailbox = %upstream.name(), target, messages = uids.len(), "messages were not copied, so they are not removed");
             let is_final = error.is_final();
             Refused { uids, is_final }
         };
@@ -337,7 +337,7 @@ impl Removal {
         let refused = removed.map_err(|error| upstream.failed(error))?;
         if !refused.uids.is_empty() {
             let (target, messages) = (&pending.target, refused.uids.len());
-            tracing::warn!(mailbox = %upstream.name(), target, messages, "copied, but not removed");
+            tracing::warn!(mailbox = %upstream.name(), target, messages, "messages were copied, but not removed");
         }
         let gone = refused.gone(these);
         pending.uids.retain(|uid, ()| !gone.contains(uid));

@@ -28,7 +28,7 @@ impl Ledger {
     /// of the open events once more.
     pub(super) async fn open(store: Arc<dyn StateStore>, has_webhook: bool) -> Self {
         let kept = store.notices().await.unwrap_or_else(|error| {
-            tracing::error!(%error, "it is not known who has been told of what: popgate tells again");
+            tracing::error!(%error, "the record of sent notices cannot be read: popgate may send notices again");
             Vec::new()
         });
         Self {

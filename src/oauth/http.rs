@@ -41,7 +41,7 @@ pub(super) enum Failure {
     #[error("an answer of more than {LONGEST} octets")]
     TooLong,
     /// The provider granted the request, but its answer is neither JSON nor a form.
-    #[error("its answer is none of OAuth2's")]
+    #[error("its answer is not valid in OAuth2")]
     Unreadable,
     /// The request was not sent, because it could not be signed.
     #[error(transparent)]

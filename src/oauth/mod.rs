@@ -239,7 +239,7 @@ impl Tokens {
         if let Ok((_, record)) = self.record(consent).await
             && record.asked > 0
         {
-            tracing::info!(%consent, "a token was asked for when the gateway ended: asking again");
+            tracing::info!(%consent, "the gateway ended while it asked for a token: asking again");
             // The renewal logs its failure.
             let _ = self.renewed(consent, None).await;
         }

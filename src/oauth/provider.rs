@@ -355,7 +355,7 @@ fn unavailable(failure: &Failure) -> Error {
 }
 
 fn no_answer() -> Error {
-    Error::unavailable("its answer is none of OAuth2's")
+    Error::unavailable("its answer is not valid in OAuth2")
 }
 
 fn not_for(grant: &str) -> Error {

@@ -272,7 +272,7 @@ impl Tokens {
                 }
                 let text = error.to_string();
                 if record.trouble.as_ref().is_none_or(|(_, known)| *known != text) {
-                    tracing::warn!(%consent, %error, "no token");
+                    tracing::warn!(%consent, %error, "popgate got no token");
                     noted.trouble = Some((now(), text));
                 }
             }

@@ -74,7 +74,7 @@ impl ConsentStatus {
             },
             None if record.ends > 0 && record.ends <= now => ConsentState::Ended {
                 since: record.ends,
-                why: "the provider had told that it would end then".to_owned(),
+                why: "the provider had said that it would end then".to_owned(),
             },
             None => ConsentState::Good,
         };

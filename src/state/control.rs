@@ -115,7 +115,7 @@ async fn converse(
             }
             Ok(None) => return,
             Err(error) => {
-                tracing::warn!(%error, "not a request for state: of another version?");
+                tracing::warn!(%error, "a command has sent a request that this gateway does not know: is it of another version?");
                 return;
             }
         }

@@ -122,7 +122,7 @@ impl Database {
         // Several calls may fail at the same time: only one logs it.
         if let Handle::Open(database) = std::mem::replace(&mut *handle, Handle::Closed(Instant::now() + PAUSE)) {
             let error = failure.into_error(&self.dir);
-            tracing::error!(%error, pause_seconds = PAUSE.as_secs(), "state failed: mailboxes are listed anew meanwhile, and logins that hide or retain are refused");
+            tracing::error!(%error, pause_seconds = PAUSE.as_secs(), "state cannot be read or written: mailboxes are listed anew meanwhile, and logins that hide or retain messages are refused");
             close(database);
         }
         None
@@ -144,11 +144,11 @@ impl Database {
         if due(&handle) {
             *handle = match open_or_begin(&self.dir, self.prepare, self.owner) {
                 Ok(database) => {
-                    tracing::info!(dir = %self.dir.display(), "state is open again");
+                    tracing::info!(dir = %self.dir.display(), "state can be read and written again");
                     Handle::Open(database)
                 }
                 Err(error) => {
-                    tracing::error!(%error, "state is still closed");
+                    tracing::error!(%error, "state still cannot be read or written");
                     Handle::Closed(Instant::now() + PAUSE)
                 }
             };
@@ -200,8 +200,8 @@ fn open_or_begin(dir: &Path, prepare: Prepare, owner: Owner) -> Result<redb::Dat
         file = %path.display(),
         aside = %aside.display(),
         reason,
-        "the state file is damaged or not popgate's: set aside, a new one begun; mailboxes are listed anew, what logins have hidden \
-         they see again, and retain_days counts from now; consents are kept in a file of their own (tokens.jsonl)"
+        "the state file is damaged or not popgate's: it is set aside, and a new one begun. Mailboxes are listed anew, logins see again \
+         what they have hidden, and retain_days counts from now. Consents are kept in another file (tokens.jsonl)"
     );
     open_file(&path, prepare, owner).map_err(|failure| failure.into_error(dir))
 }

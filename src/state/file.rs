@@ -349,7 +349,7 @@ impl Shared {
         match Index::decode(mailbox, &record) {
             Ok(index) => Some(Arc::new(index)),
             Err(damage) => {
-                tracing::warn!(%mailbox, %damage, "what was kept of a mailbox is damaged: it is listed anew");
+                tracing::warn!(%mailbox, %damage, "the stored index of a mailbox is damaged: the mailbox is listed anew");
                 None
             }
         }
@@ -371,7 +371,7 @@ impl Shared {
                 let changes = mem::take(&mut *self.changes());
                 for (mailbox, index) in &batch {
                     let Some(record) = index.encode(mailbox) else {
-                        tracing::error!(%mailbox, "UIDs of an index do not ascend: not kept");
+                        tracing::error!(%mailbox, "the UIDs of an index do not ascend: the index is not stored");
                         continue;
                     };
                     table.put(Key::of(Kind::Index, mailbox), &record)?;

@@ -335,7 +335,7 @@ impl Table {
         self.held().entries.remove(&entry.holding.name);
         if let Err(error) = &left {
             let Holding { mailbox, login, .. } = &entry.holding;
-            tracing::debug!(login, %mailbox, %error, "the lock of the maildrop is not given up before its lease ends");
+            tracing::debug!(login, %mailbox, %error, "the lock of the maildrop cannot be given up: it ends with its lease");
         }
         left.is_ok()
     }

@@ -132,7 +132,7 @@ impl MailboxState {
             Ok(())
         };
         if let Err(error) = self.change(prune).await {
-            tracing::debug!(mailbox = %self.mailbox, %error, "what is kept of messages that are gone stays");
+            tracing::debug!(mailbox = %self.mailbox, %error, "records of messages that are gone are not removed from state");
         }
     }
 

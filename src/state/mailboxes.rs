@@ -137,7 +137,7 @@ pub(super) async fn amend_held<S: StateStore + ?Sized>(
             Err(error) => return Err(error),
         }
     }
-    tracing::warn!(%mailbox, "what is kept of a mailbox changes too often: a change is not kept");
+    tracing::warn!(%mailbox, "the state of a mailbox changes too often: a change is not stored");
     Err(Unavailable::Changed)
 }
 

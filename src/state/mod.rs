@@ -220,11 +220,11 @@ pub enum Unavailable {
     /// The store can't be read or written (logged).
     #[error("the state cannot be read or written, see the log")]
     Failed,
-    /// What was kept is damaged (logged).
-    #[error("what was kept is damaged, see the log")]
+    /// The record is damaged (logged).
+    #[error("the record in state is damaged, see the log")]
     Damaged,
     /// Somebody else has changed the record meanwhile: marks were reset or renumbered, or a token was replaced.
-    #[error("it was changed meanwhile")]
+    #[error("the record in state was changed meanwhile")]
     Changed,
     /// The session does not hold its maildrop any more.
     #[error("the lock of the maildrop was lost: another session may have it")]

@@ -200,7 +200,7 @@ pub(super) fn refuse(login: &str, mailbox: &MailboxName) -> Unavailable {
     tracing::warn!(
         login,
         %mailbox,
-        "what was kept of this login has been reset or renumbered during its session: what the session did is not kept"
+        "the marks of this login were reset or renumbered during its session: what the session did is not stored"
     );
     Unavailable::Changed
 }

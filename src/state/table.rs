@@ -199,7 +199,7 @@ fn get<T: DeserializeOwned>(
             tracing::error!(
                 ?key,
                 %damage,
-                "what was kept is damaged; popgate state --reset forgets marks, popgate sign-in replaces tokens"
+                "a record in state is damaged: popgate state --reset LOGIN forgets marks, popgate sign-in LOGIN replaces tokens"
             );
             Err(Unavailable::Damaged)
         }

@@ -192,15 +192,15 @@ impl Shared {
         match answer {
             Ok(answer) => {
                 if self.has_failed.swap(false, Ordering::Relaxed) {
-                    tracing::info!(url = %self.link.url(), "shared state can be used again");
+                    tracing::info!(url = %self.link.url(), "shared state can be read and written again");
                 }
                 Ok(answer)
             }
             Err(failure) => {
                 if self.has_failed.swap(true, Ordering::Relaxed) {
-                    tracing::debug!(%failure, "shared state still fails");
+                    tracing::debug!(%failure, "shared state still cannot be read or written");
                 } else {
-                    tracing::error!(%failure, url = %self.link.url(), "shared state failed: logins are refused until it can be used again");
+                    tracing::error!(%failure, url = %self.link.url(), "shared state cannot be read or written: logins are refused meanwhile");
                 }
                 Err(Unavailable::Failed)
             }
@@ -834,7 +834,7 @@ fn split(value: &[u8]) -> Option<(&[u8], &[u8])> {
 fn encoded(mailbox: &MailboxName, index: &Index) -> Option<Vec<u8>> {
     let record = index.encode(mailbox);
     if record.is_none() {
-        tracing::error!(%mailbox, "UIDs of an index do not ascend: not kept");
+        tracing::error!(%mailbox, "the UIDs of an index do not ascend: the index is not stored");
     }
     record
 }
@@ -843,7 +843,7 @@ fn decoded(mailbox: &MailboxName, record: &[u8]) -> Option<Arc<Index>> {
     match Index::decode(mailbox, record) {
         Ok(index) => Some(Arc::new(index)),
         Err(damage) => {
-            tracing::warn!(%mailbox, %damage, "what was kept of a mailbox is damaged: it is listed anew");
+            tracing::warn!(%mailbox, %damage, "the stored index of a mailbox is damaged: the mailbox is listed anew");
             None
         }
     }

@@ -252,7 +252,7 @@ impl Shared {
         };
         match opened {
             Ok(signed_in) => {
-                tracing::info!(login, "signed in by the page");
+                tracing::info!(login, "somebody has signed in at the sign-in page");
                 let (messages, octets) = signed_in.opened;
                 let mut text = format!("{login} is signed in: {messages} messages of {} octets.", octets.0);
                 for remark in signed_in.remarks() {
@@ -262,7 +262,7 @@ impl Shared {
                 Notice::good(text)
             }
             Err(error) => {
-                tracing::warn!(login, %error, "sign-in by the page");
+                tracing::warn!(login, %error, "a sign-in at the sign-in page failed");
                 Notice::failed(format!("{login}: {error}"))
             }
         }

@@ -54,7 +54,7 @@ pub(super) async fn serve(listener: TcpListener, router: Router, shutdown: Cance
                     });
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "the sign-in page");
+                    tracing::warn!(%error, "the sign-in page cannot accept a connection");
                     tokio::time::sleep(PAUSE).await;
                 }
             }

@@ -189,7 +189,7 @@ fn restoring_needs_the_gateway_stopped_and_sets_its_state_aside() {
     gateway.wait();
     let said = succeeds(restore(&gateway));
     let aside = said
-        .split("What was there before is ")
+        .split("What was there before is now in ")
         .nth(1)
         .unwrap()
         .split(".\n")

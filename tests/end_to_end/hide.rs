@@ -211,7 +211,7 @@ fn a_reset_during_a_session_is_in_the_log() {
     );
     pop.err("QUIT", "-ERR [SYS/TEMP]");
     let refused =
-        "what was kept of this login has been reset or renumbered during its session: what the session did is not kept";
+        "the marks of this login were reset or renumbered during its session: what the session did is not stored";
     let events = gateway.events(refused, 1);
     assert_eq!(
         (&events[0]["level"], &events[0]["login"], &events[0]["mailbox"]),
@@ -248,12 +248,12 @@ fn the_device_that_is_one_too_many_hears_why() {
     let checked = gateway.check();
     assert!(
         checked.contains(
-            "eva at [upstream.lab]: 3 logins hide there, and connections_per_user = 2 serves 2 devices at once"
+            "eva at [upstream.lab]: 3 logins hide messages there, and connections_per_user = 2 is enough for 2 devices at once"
         ),
         "{checked}"
     );
     assert!(
-        checked.contains("warning: 3 logins hide in the mailbox of eva"),
+        checked.contains("warning: 3 logins hide messages in the mailbox of eva"),
         "{checked}"
     );
     served.into_iter().for_each(Pop::quit);

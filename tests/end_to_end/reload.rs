@@ -372,7 +372,7 @@ fn the_level_of_the_log_changes() {
     pop.quit();
     let said = gateway.reload(&setup(&peer).level("info").log_format("text"));
     assert!(
-        said.contains("warning: [log] format is changed: that needs a restart"),
+        said.contains("warning: [log] format has changed: this needs a restart"),
         "{said}"
     );
     let silent = gateway.events("command", 3);

@@ -51,7 +51,7 @@ fn by_a_sweep_for_a_login_that_does_not_come_back() {
         return;
     };
     let gateway = ahead.start();
-    gateway.events("retain_days are over", 1);
+    gateway.events("messages whose retain_days are over were removed", 1);
     gateway.stop();
     assert_eq!(imap.uids(), [1, 3, 4, 5]);
     assert!(imap.try_select("Old"));
@@ -103,7 +103,7 @@ fn with_hide_it_concerns_one_login_only() {
         return;
     };
     let gateway = ahead.start();
-    gateway.events("retain_days are over", 1);
+    gateway.events("messages whose retain_days are over were removed", 1);
     let mut tickets = Pop::log_in(gateway.address(), "tickets");
     let mut alarm = Pop::log_in(gateway.address(), "alarm");
     assert_eq!((tickets.stat().0, alarm.stat().0), (4, 5));
@@ -133,10 +133,10 @@ fn a_dry_run_lists_what_would_go() {
         return;
     }
     let before = check(13);
-    assert!(before.contains("tickets: nothing would go now"), "{before}");
+    assert!(before.contains("tickets: nothing would be removed now"), "{before}");
     let after = check(15);
     assert!(
-        after.contains("tickets: 1 message of INBOX would go now (expunge)"),
+        after.contains("tickets: 1 message of INBOX would be removed now (expunge)"),
         "{after}"
     );
     assert!(after.contains("UID 2"), "{after}");
@@ -176,7 +176,7 @@ fn a_dry_run_tells_of_folders_that_devices_picked() {
     let before = check(0);
     assert!(before.contains(": ok, 5 messages of "), "{before}");
     for folder in ["INBOX", "Lists"] {
-        let nothing = format!("tickets: nothing of {folder} would go now\n");
+        let nothing = format!("tickets: nothing of {folder} would be removed now\n");
         assert!(before.contains(&nothing), "{before}");
     }
     if Setup::new(dovecot.address()).days_ahead(1).is_none() {
@@ -188,7 +188,7 @@ fn a_dry_run_tells_of_folders_that_devices_picked() {
         "what would go is not seen: {after}"
     );
     for folder in ["INBOX", "Lists"] {
-        let one = format!("tickets: 1 message of {folder} would go now (expunge)\n");
+        let one = format!("tickets: 1 message of {folder} would be removed now (expunge)\n");
         assert!(after.contains(&one), "{after}");
     }
     assert_eq!(imap.uids(), [1, 2, 3, 4, 5]);

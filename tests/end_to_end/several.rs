@@ -240,6 +240,6 @@ fn without_the_servers_logins_wait_and_fail_for_a_while_and_the_gateway_is_degra
         "state cannot be read or written, see the log"
     );
     assert_eq!(web.get("/readyz?strict").status, 503);
-    gateway.lines("shared state failed", 1);
+    gateway.lines("shared state cannot be read or written", 1);
     peer.assert_nothing_removed();
 }

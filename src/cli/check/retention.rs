@@ -46,7 +46,7 @@ pub(super) async fn run(
             let logins = upstream.logins.join(", ");
             writeln!(
                 out,
-                "{logins}: not known here, as each brings its own password; its next login tells"
+                "{logins}: not listed, as popgate does not keep their passwords; their next login removes what is due"
             )?;
         }
     }
@@ -74,7 +74,7 @@ fn tell(account: &Account, due: &[Due], out: &mut impl Write) -> io::Result<()> 
             Some(_) => format!(" of {}", account.policy.folders.join(" and ")),
             None => String::new(),
         };
-        return writeln!(out, "{login}: nothing{of} would go now");
+        return writeln!(out, "{login}: nothing{of} would be removed now");
     }
     let how = match &account.policy.on_delete {
         OnDelete::Expunge => "expunge".to_owned(),
@@ -87,7 +87,7 @@ fn tell(account: &Account, due: &[Due], out: &mut impl Write) -> io::Result<()> 
             1 => "1 message".to_owned(),
             count => format!("{count} messages"),
         };
-        writeln!(out, "{login}: {count} of {folder} would go now ({how})")?;
+        writeln!(out, "{login}: {count} of {folder} would be removed now ({how})")?;
         for (uid, &at) in messages.iter() {
             writeln!(out, "  UID {uid}, retrieved on {}", day(at))?;
         }

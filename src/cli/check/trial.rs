@@ -83,7 +83,7 @@ pub(super) async fn run(config: &Config) -> Vec<Finding> {
                 .find(|other| other.port() == address.port())
         {
             findings.push(Finding::Failure(format!(
-                "listener {address}: listener {other} takes this address along ([::] takes IPv4 too): leave one of them out"
+                "listener {address}: listener {other} takes this address too ([::] includes IPv4): leave one of them out"
             )));
             continue;
         }
@@ -120,7 +120,7 @@ fn directory(dir: &Path) -> (Option<Finding>, bool) {
     match state::inspect(dir) {
         Ok(()) => {}
         Err(state::Error::InUse { .. }) => {
-            let text = "a gateway is using it: this one, or another that no second may join";
+            let text = "a gateway is using it; a second gateway cannot use it at the same time";
             return (
                 Some(Finding::Note(format!("state.dir {}: {text}", dir.display()))),
                 true,
@@ -172,14 +172,15 @@ fn certificate(files: &Certificate, is_for_legacy: bool) -> Vec<Finding> {
     if is_for_legacy && !validity.has_rsa_key() {
         let file = files.certificate.display();
         findings.push(Finding::Risk(format!(
-            "certificate {file} has no RSA key, and devices of old TLS may know no other: have one made for them"
+            "certificate {file} has no RSA key, and devices with old TLS may know no other kind: have a certificate with an \
+             RSA key made for them"
         )));
     }
     let missing = files.names.iter().flatten().filter(|name| !validity.covers(name));
     findings.extend(missing.map(|name| {
         let file = files.certificate.display();
         Finding::Risk(format!(
-            "certificate {file} is not for {name}, which `names` gives it: devices refuse it there"
+            "certificate {file} is not for {name}, which is in `names`: devices refuse it there"
         ))
     }));
     findings
@@ -246,7 +247,7 @@ mod tests {
         // Some systems keep the two addresses apart; both can be served there.
         assert!(findings.len() <= 1, "{findings:?}");
         if let [finding] = &findings[..] {
-            assert!(finding.to_string().contains("takes this address along"), "{finding}");
+            assert!(finding.to_string().contains("takes this address too"), "{finding}");
         }
     }
 

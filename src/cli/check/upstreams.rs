@@ -48,7 +48,7 @@ pub(super) async fn run(config: &Config, maildrops: &Maildrops, out: &mut impl W
         let works = doctor.examine_upstream(upstream, &mut |step| steps.push(step)).await;
         failures += usize::from(!works);
         let outcome = if works {
-            let answers = "ok, it answers (logging in takes a password, which devices bring along)";
+            let answers = "ok, it answers (popgate did not log in: only devices have the passwords)";
             format!("{answers}{}", troubles(&steps))
         } else {
             summary(&steps, works)

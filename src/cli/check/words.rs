@@ -43,7 +43,7 @@ mod tests {
         assert_eq!(
             said(keys),
             "sees INBOX of office, newest 500; retrieving changes nothing; a delete moves to Trash; \
-             what it retrieved goes 14 days later"
+             what it retrieved is deleted 14 days later"
         );
     }
 
@@ -94,12 +94,15 @@ mod tests {
             ("on_delete = \"trash\"", "a delete moves to Trash"),
             (
                 "on_delete = \"trash\"\ntrash_folder = \"Bin\"",
-                "a delete moves to Trash (Bin, where the server marks no folder as such)",
+                "a delete moves to Trash (Bin, if the server marks no folder as trash)",
             ),
             ("on_delete = \"move:Old/Mail\"", "a delete moves to Old/Mail"),
             ("on_delete = \"hide\"", "a delete hides from this login only"),
-            ("delete_after_retrieve = true", "; what it retrieved goes when it quits"),
-            ("retain_days = 1", "; what it retrieved goes 1 day later"),
+            (
+                "delete_after_retrieve = true",
+                "; what it retrieved is deleted when it quits",
+            ),
+            ("retain_days = 1", "; what it retrieved is deleted 1 day later"),
             (
                 "on_delete = \"hide\"\nretain_days = 2",
                 "; what it retrieved is hidden 2 days later",

@@ -249,7 +249,7 @@ pub(super) fn policy(answer: &str) -> Result<String, String> {
         _ => match answer.strip_prefix("move:").map(str::trim) {
             Some(folder) if !folder.is_empty() && !folder.chars().any(char::is_control) => Ok(format!("move:{folder}")),
             _ => Err(format!(
-                "{answer:?} is none of them: write trash, hide, expunge, or such as move:Archive"
+                "{answer:?} is not one of these: write trash, hide or expunge, or for example move:Archive"
             )),
         },
     }

@@ -167,7 +167,7 @@ fn a_wrong_answer_is_asked_again_with_what_is_wrong() {
         "did you mean `gmail`?",
         "\"scanner\" is not in the list",
         "\"port\" is not a port",
-        "\"burn\" is none of them",
+        "\"burn\" is not one of these",
     ] {
         assert_eq!(
             printed.matches(wrong).count(),

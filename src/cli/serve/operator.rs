@@ -120,7 +120,7 @@ impl Operator {
         match forbidden {
             Some(port) => format!(
                 "{error}\nhelp: needs a restart: the running gateway has given up the right to listen at other ports than those \
-                 that it was started with, 110 and 995; {port} is none of these"
+                 that it was started with, 110 and 995; {port} is not one of these"
             ),
             None => Failure::from(error).to_string(),
         }

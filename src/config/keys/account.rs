@@ -26,7 +26,7 @@ table! {
             example("correct horse battery staple"),
             help("the password that the device gives: `password_file`, `password` or `password_hash` (see popgate hash-password)")
         ];
-        /// The passwords of all logins of a rule: a file with a line login:hash for each, read again when it changes.
+        /// File with the passwords of all logins of a rule, a line login:hash for each. It is read again when it changes.
         passwords_file: Option<FileName> [example("/run/secrets/devices")];
         /// Which [upstream.NAME] holds the mail.
         upstream: Option<String> [example("home"), help("name an [upstream.NAME]")];
@@ -36,7 +36,7 @@ table! {
             otherwise("the login"),
             help("leave it out if it equals login")
         ];
-        /// File with the password of `user` at the upstream; a line end after the password does not count.
+        /// File with the password of `user` at the upstream; a line end after the password is ignored.
         upstream_password_file: Option<FileName> [example("/run/secrets/office")];
         /// The password of `user` at the upstream.
         upstream_password: Option<Secret> [example("a password made for this gateway")];

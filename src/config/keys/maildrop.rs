@@ -35,7 +35,7 @@ table! {
         ///   move:FOLDER: moves it to FOLDER, which popgate creates if it is missing
         ///   hide: hides it from this login only, so that several devices can share one mailbox (needs `dir` in [state])
         on_delete: OnDelete [default("expunge"), says(Says::Clause(deletes))];
-        /// The trash folder, if the server marks none. Default: popgate looks for a folder of a usual name.
+        /// The trash folder, if the server marks none. Default: popgate looks for a folder with one of the usual names.
         trash_folder: Option<Folder> [example("Trash"), help("give the folder's name")];
         /// Delete at QUIT every message that the device has fetched, even if it sent no DELE.
         delete_after_retrieve: bool [default("false"), replaces("retain_days")];
@@ -94,7 +94,7 @@ fn deletes(policy: &Policy) -> Option<String> {
         (OnDelete::Expunge, _) => "a delete removes for good".into(),
         (OnDelete::Trash, None) => "a delete moves to Trash".into(),
         (OnDelete::Trash, Some(folder)) => {
-            format!("a delete moves to Trash ({folder}, where the server marks no folder as such)")
+            format!("a delete moves to Trash ({folder}, if the server marks no folder as trash)")
         }
         (OnDelete::MoveTo(folder), _) => format!("a delete moves to {folder}"),
         (OnDelete::Hide, _) => "a delete hides from this login only".into(),
@@ -104,7 +104,7 @@ fn deletes(policy: &Policy) -> Option<String> {
 fn retains(policy: &Policy) -> Option<String> {
     let goes = match policy.on_delete {
         OnDelete::Hide => "is hidden",
-        _ => "goes",
+        _ => "is deleted",
     };
     match policy.retention {
         Retention::Keep => None,
@@ -125,7 +125,7 @@ fn nuls(policy: &Policy) -> Option<String> {
 fn pads(policy: &Policy) -> Option<String> {
     policy
         .pad_header
-        .then(|| "an empty line ends a header that has none".into())
+        .then(|| "a header without an empty line after it gets one".into())
 }
 
 fn unread(policy: &Policy) -> Option<String> {

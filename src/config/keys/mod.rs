@@ -67,11 +67,11 @@ table! {
             example("0.0.0.0:110"),
             help("an address and a port, such as \"0.0.0.0:110\" or \"[::]:110\"")
         ];
-        /// How devices are encrypted. off: plain text | starttls: plain text until the device says STLS | implicit: TLS from
-        /// the start | legacy-starttls, legacy-implicit: the same for devices that know only TLS 1.0 or 1.1, or only old
+        /// How the connection is encrypted. off: plain text | starttls: plain text until the device says STLS | implicit: TLS
+        /// from the start | legacy-starttls, legacy-implicit: the same for devices that know only TLS 1.0 or 1.1, or only old
         /// ciphers; this is not safe, and needs `allow` and a popgate that is built with old TLS, as the container image is
         tls: ListenerTls [default("off")];
-        /// Whether to take no password before the device has said STLS. Default: false, for devices that know no TLS.
+        /// Whether a device must say STLS before it may send a password. Default: false, for devices that know no TLS.
         require_tls: bool [default("false")];
         /// Networks that may connect. Default for plain text: this machine and private networks, as shown, because passwords
         /// could be read on the way. Default with TLS: everyone.
@@ -80,11 +80,12 @@ table! {
             otherwise("private networks for plain text, everyone with TLS"),
             help("write networks such as \"192.168.1.0/24\" or \"fd00::/8\", or single addresses")
         ];
-        /// Whether devices show a certificate of their own, issued by an authority of `client_ca` in [tls]. off | optional:
-        /// a certificate that is shown must be good | required: a device without a good certificate is not served
+        /// Whether devices show a certificate of their own, issued by an authority of `client_ca` in [tls]. off: popgate does
+        /// not ask for one | optional: if a device shows one, it must be valid | required: a device without a valid certificate
+        /// is not served
         client_certificates: ClientCertificates [default("off")];
-        /// Load balancers that tell a device's address by a PROXY header (version 1 or 2): from these networks the header is
-        /// required, from others it closes the connection. Default: none.
+        /// Load balancers that pass on the device's address in a PROXY header (version 1 or 2). From these networks the header is
+        /// required; a connection from elsewhere that sends one is closed. Default: none.
         proxy_protocol_from: AnyNetworks [
             default(""),
             example("10.0.0.5"),
@@ -107,8 +108,8 @@ table! {
             example("/run/secrets/privkey.pem"),
             help("name the PEM file of the private key")
         ];
-        /// Host names for which devices get this certificate, if there are several [[tls]]; the first is for devices that ask for
-        /// no name or for another. Default: the names in the certificate.
+        /// Host names for which devices get this certificate, if there are several [[tls]]. A device that asks for no name, or for
+        /// an unknown one, gets the first certificate. Default: the names in the certificate.
         names: Option<HostNames> [
             example("mail.example.org,*.example.net"),
             otherwise("those in the certificate"),
@@ -120,12 +121,12 @@ table! {
 
     /// `[limits]`
     Limits {
-        /// Sessions at once, in all.
+        /// How many sessions may run at once, in all.
         sessions: usize [default("1000"), within(1, MANY)];
-        /// Sessions at once from one address (of IPv6: from one /64), which may be a whole office behind one router.
+        /// How many sessions may run at once from one address (of IPv6: one /64). A whole office behind a router has one address.
         sessions_per_address: usize [default("50"), within(1, MANY)];
-        /// Connections at once that have not logged in and keep the gateway waiting, in all; if there are more, the oldest gives
-        /// way.
+        /// How many connections that have not logged in may keep the gateway waiting at once, in all. If there are more, popgate
+        /// closes the oldest.
         unauthenticated: usize [default("250"), within(1, MANY)];
         /// The same from one address (of IPv6: from one /64).
         unauthenticated_per_address: usize [default("10"), within(1, MANY)];
@@ -139,8 +140,8 @@ table! {
         upstream_seconds: Duration [default("30"), within(1, YEAR)];
         /// How many bad commands a device may send before its session is closed.
         bad_commands: u32 [default("20"), within(1, MANY)];
-        /// Octets that a session may fetch ahead of its device, so that it need not wait for each message. All sessions
-        /// together have 64 times that.
+        /// How many octets a session may fetch before its device asks for them, so that the device need not wait for each message.
+        /// All sessions together may hold 64 times as many.
         read_ahead_bytes: Size [default("4194304"), within(0, 1 << 30)];
         /// How long a connection to the upstream is kept for a device's next session; 0 closes it at once.
         parked_seconds: Duration [default("900"), within(0, YEAR)];
@@ -165,12 +166,12 @@ table! {
         key_file: Option<FileName> [example("/run/secrets/state-key")];
         /// The same as key_file, without a file of its own.
         key: Option<Secret> [example("32 characters at least, which nobody could guess")];
-        /// Valkey, or Redis 7 or later, instead of `dir`, for several popgates that serve the same mailboxes. rediss:// is
-        /// with TLS, redis:// without; several servers are redis+sentinel://one,two,three/service and
+        /// Servers (Valkey, or Redis 7 or later) that hold the state instead of `dir`, for several popgates that serve the same
+        /// mailboxes. rediss:// is with TLS, redis:// without; several servers are redis+sentinel://one,two,three/service and
         /// redis-cluster://one,two,three. (Needs `key_file`, the same for all popgates.)
         url: Option<StateUrl> [
             example("rediss://popgate@valkey:6379"),
-            help("where the state of several popgates lies, such as \"rediss://popgate@valkey:6379\"")
+            help("the servers that hold the state, such as \"rediss://popgate@valkey:6379\"")
         ];
         /// File with the password of the user in `url`.
         password_file: Option<FileName> [example("/run/secrets/valkey")];
@@ -178,12 +179,12 @@ table! {
         password: Option<Secret> [example("a password of the servers")];
         /// PEM file of certificates to trust in addition to the system's, for rediss://.
         ca_file: Option<FileName> [example("/run/secrets/ca.pem")];
-        /// How the names of all keys begin there.
+        /// How the names of popgate's keys in the servers begin.
         prefix: String [default("popgate")];
-        /// How many replicas of the server must have confirmed what must not be lost: what logins have hidden, and consents.
-        /// 1 if the server has replicas, 0 if it has none.
+        /// How many replicas of the server must confirm each write that must not be lost: what logins have hidden, and consents.
+        /// Give 1 if the server has replicas, 0 if it has none.
         replicas: usize [default("0"), within(0, 10)];
-        /// Refuses to start unless the server writes to its disk before it answers (appendfsync always). That costs the
+        /// Whether popgate starts only if the server writes to its disk before it answers (appendfsync always). That costs the
         /// server most of its speed.
         fsync: bool [default("false")];
         /// How long a maildrop stays locked if the popgate that has opened it dies.
@@ -194,30 +195,30 @@ table! {
 
     /// `[web]`
     Web {
-        /// Where the sign-in page listens. To reach it from elsewhere, put a proxy with TLS before it.
+        /// Where the sign-in page listens. To reach it from elsewhere, put a proxy with TLS in front of it.
         address: Option<SocketAddr> [
             example("127.0.0.1:8080"),
             help("where the sign-in page listens, such as \"127.0.0.1:8080\" or \"[::1]:8080\"")
         ];
-        /// The page's URL for browsers. Register it at the provider of [upstream.NAME] with /callback/NAME behind it.
+        /// The page's URL for browsers. Register it with the provider of [upstream.NAME], with /callback/NAME appended.
         public_url: Option<PageUrl> [
             example("https://mail.example.org/popgate"),
             otherwise("http:// and the address"),
-            help("what browsers call the page, such as \"https://mail.example.org/popgate\"")
+            help("the page's URL for browsers, such as \"https://mail.example.org/popgate\"")
         ];
         /// File with the password of the page.
         admin_password_file: Option<FileName> [example("/run/secrets/admin")];
         /// The same as admin_password_file, without a file of its own.
         admin_password: Option<Secret> [
             example("another password"),
-            help("what people enter the page with: `admin_password_file` or `admin_password`")
+            help("the password of the page: `admin_password_file` or `admin_password`")
         ];
     }
 
     /// `[notify]`
     Notify {
-        /// URL to which popgate posts a notice (JSON) when somebody must act. That is so if a consent or a certificate ends soon,
-        /// a login has been failing for an hour, a message cannot be delivered, or state cannot be written.
+        /// URL to which popgate posts a notice (JSON) when somebody must act. Somebody must act if a consent or a certificate ends
+        /// soon, a login has been failing for an hour, a message cannot be delivered, or state cannot be written.
         webhook: Option<WebhookUrl> [
             example("https://alerts.example.org/popgate"),
             help("write it like \"https://alerts.example.org/popgate\"")
@@ -229,11 +230,11 @@ table! {
         webhook_secret: Option<Secret> [example("a secret of the receiver")];
         /// PEM file of certificates to trust in addition to the system's.
         webhook_ca_file: Option<FileName> [example("/run/secrets/ca.pem")];
-        /// Whether a mail among a device's own tells that the consent for its mailbox ends soon. The mail goes when somebody
-        /// has signed in, or when the device deletes it.
+        /// Whether popgate puts a warning among a device's own mail if the consent for its mailbox ends soon. The warning goes
+        /// away when somebody has signed in, or when the device deletes it.
         mail: bool [default("false")];
-        /// How many days before its end a consent is said to end soon. If it lasts less than twice as long, that is when half
-        /// of its time is over.
+        /// How many days before its end a consent counts as ending soon. If a consent lasts less than twice as long, it counts so
+        /// once half of its time is over.
         consent_days: Days [default("14"), within(1, 365)];
     }
 }

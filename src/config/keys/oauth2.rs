@@ -27,15 +27,15 @@ table! {
         /// How popgate gets tokens. Default: the usual way of the provider.
         ///   device: somebody types a short code at the provider's page, on any device (Microsoft's default)
         ///   code: somebody's browser is sent to the provider and comes back (Google's default)
-        ///   client-credentials: the application itself is trusted (Microsoft)
-        ///   service-account: the application signs which user it asks for (Google Workspace)
+        ///   client-credentials: the provider trusts the application itself (Microsoft)
+        ///   service-account: the application signs a request that names the user (Google Workspace)
         grant: Option<GrantWord> [example("client-credentials"), otherwise("the provider's usual way")];
         /// The tenant (directory), for Microsoft only. Default: "organizations"; with preset = "outlook" it is "consumers".
-        tenant: Option<Tenant> [example("example.onmicrosoft.com"), help("its id, or a domain of it")];
+        tenant: Option<Tenant> [example("example.onmicrosoft.com"), help("its id, or one of its domains")];
         /// The id that the provider gave the application when it was registered.
         client_id: Option<String> [
             example("1234567890-example.apps.googleusercontent.com"),
-            help("the application's id, from where it is registered at the provider")
+            help("the id that the provider gave the application when it was registered")
         ];
         /// File with the application's secret. Default: none, for an application that has no secret.
         client_secret_file: Option<FileName> [example("/run/secrets/gmail-client")];
@@ -43,7 +43,7 @@ table! {
         client_secret: Option<Secret> [example("a secret of this application")];
         /// Where client_secret stands in a request. post: in its body | basic: in its header (HTTP Basic)
         client_authentication: Option<ClientAuthentication> [default("post")];
-        /// A private key instead of a secret: PEM, or the JSON file of a Google service account, which says client_id, key_id
+        /// A private key instead of a secret: PEM, or the JSON file of a Google service account, which gives client_id, key_id
         /// and token_url as well.
         private_key_file: Option<FileName> [example("/run/secrets/office-key")];
         /// The certificate of that key, which the provider knows.
@@ -58,7 +58,7 @@ table! {
             example("https://login.example.net/device"),
             help("write it like \"https://login.example.org/token\"")
         ];
-        /// The provider's page to consent at (RFC 6749).
+        /// The provider's page where somebody consents (RFC 6749).
         authorize_url: Option<SecureUrl> [
             example("https://login.example.net/authorize"),
             help("write it like \"https://login.example.org/token\"")
@@ -74,23 +74,23 @@ table! {
             otherwise("the preset's"),
             help("write it like \"https://login.example.org/revoke\"")
         ];
-        /// Where the provider sends browsers back to, if it takes the registered address only. Default: a port of this
-        /// machine; for the sign-in page public_url of [web] with /callback/ and the upstream's name behind it.
+        /// The URL that the provider sends browsers back to, if it accepts only a registered one. Default: a port of this
+        /// machine; for the sign-in page it is public_url of [web] with /callback/NAME appended.
         redirect_url: Option<RedirectUrl> [
             example("https://login.example.net/verification_code"),
             otherwise("a port of this machine, or the sign-in page"),
             help("write it as it is registered at the provider, octet for octet")
         ];
-        /// What the provider calls itself in its answers (RFC 9207). Default: any name at the server of its addresses.
+        /// What the provider calls itself in its answers (RFC 9207). Default: any URL at one of the provider's servers.
         issuer: Option<String> [
             example("https://login.example.net"),
-            otherwise("any name at the server of its addresses"),
+            otherwise("any URL at one of the provider's servers"),
             help("leave it out if the provider's documentation names none")
         ];
         /// The scopes that popgate asks the provider for.
         scopes: Option<Scopes> [
             example("imap,offline_access"),
-            help("a list with a string for each: scopes = [\"one\", \"two\"]")
+            help("write a list with one string for each scope: scopes = [\"one\", \"two\"]")
         ];
         /// PEM file of certificates to trust in addition to the system's.
         ca_file: Option<FileName> [example("/run/secrets/ca.pem")];

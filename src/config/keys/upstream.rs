@@ -73,7 +73,7 @@ table! {
         /// The domain of logins that devices give without one: with "example.org" the login eva means eva@example.org. A login
         /// that an [[account]] has without a domain stays as it is. Default: none.
         default_domain: Option<Domain> [example("example.org"), help("write it without @, such as \"example.org\"")];
-        /// The largest number of connections at once for one user there: providers limit it (Gmail allows 15).
+        /// How many connections one user may have there at once; providers limit this (Gmail allows 15).
         connections_per_user: Option<usize> [default("8"), within(1, 10_000)];
         /// Tokens instead of passwords.
         oauth2: Option<OAuth2> [];

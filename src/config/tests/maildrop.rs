@@ -144,8 +144,8 @@ fn wrong_keys_name_line_and_what_to_do() {
         ("folder = []", "is empty", "leave it out for INBOX"),
         ("folder = \"\"", "is empty", ""),
         ("folder = [\"A\", \"\"]", "is empty", ""),
-        ("folder = [\"A\", \"B\", \"A\"]", "\"A\" stands there twice", ""),
-        ("folder = [\"INBOX\", \"Inbox\"]", "\"INBOX\" stands there twice", ""),
+        ("folder = [\"A\", \"B\", \"A\"]", "\"A\" is given twice", ""),
+        ("folder = [\"INBOX\", \"Inbox\"]", "\"INBOX\" is given twice", ""),
         (
             "folder = 5",
             "expected a string or a list of strings, found a number",
@@ -264,7 +264,7 @@ fn imported_uidls() {
         loaded
             .warnings
             .iter()
-            .any(|warning| warning.contains("1 Message-IDs stand there more than once")),
+            .any(|warning| warning.contains("1 Message-ID occurs more than once")),
         "{:?}",
         loaded.warnings
     );

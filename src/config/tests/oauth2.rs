@@ -54,7 +54,7 @@ fn gmail_needs_no_more_than_a_client() {
     expect(
         "[upstream.home]\npreset = \"gmail\"\n[upstream.home.oauth2]\ngrant = \"device\"\nclient_id = \"id\"",
         ".device_url",
-        "gmail gives no codes for mail: take grant = \"code\"",
+        "gmail gives no device codes for mail: take grant = \"code\"",
     );
 }
 
@@ -119,7 +119,7 @@ fn a_provider_of_ones_own() {
     expect(
         &format!("{own}device_url = \"http://x/d\"\ntoken_url = \"https://x/t\""),
         ".device_url",
-        "is not encrypted",
+        "is not an https:// URL",
     );
     expect(
         &format!("{own}authorize_url = \"/a\"\ntoken_url = \"https://x/t\""),
@@ -279,7 +279,7 @@ fn the_page_needs_an_address_and_a_password() {
     assert!(wrong("address = \"8080\"\nadmin_password = \"a\"").contains("is not a valid address with a port"));
     assert!(wrong("address = \"127.0.0.1:8080\"").contains("`web.admin_password`: is missing"));
     let right = "address = \"127.0.0.1:8080\"\nadmin_password = \"a\"\n";
-    assert!(wrong(&format!("{right}public_url = \"mail.example.org\"")).contains("is not a valid address of a page"));
+    assert!(wrong(&format!("{right}public_url = \"mail.example.org\"")).contains("is not a valid URL of a page"));
     let (config, warnings) = parsed(
         &format!("{text}{right}public_url = \"https://mail.example.org/popgate/\""),
         Path::new(""),

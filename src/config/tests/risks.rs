@@ -19,18 +19,18 @@ fn policies_that_need_or_contradict_something() {
         (
             "on_delete = \"hide\"",
             state,
-            &["a forwarded login is known by its spelling before the \"@\""],
+            &["popgate takes forwarded logins that differ in case before the \"@\""],
         ),
         (
             "on_delete = \"hide\"",
             "",
-            &["on_delete = \"hide\" without `dir` in [state]", "known by its spelling"],
+            &["on_delete = \"hide\" without `dir` in [state]", "differ in case before"],
         ),
         (
             "retain_days = 3",
             state,
             &[
-                "known by its spelling",
+                "differ in case before",
                 "retain_days is applied to forwarded logins when",
             ],
         ),
@@ -39,7 +39,7 @@ fn policies_that_need_or_contradict_something() {
             "",
             &[
                 "retain_days without `dir` in [state]",
-                "known by its spelling",
+                "differ in case before",
                 "retain_days is applied to forwarded",
             ],
         ),
@@ -57,7 +57,7 @@ fn policies_that_need_or_contradict_something() {
             state,
             &[
                 "delete_after_retrieve with on_delete = \"hide\" frees no space",
-                "known by its spelling",
+                "differ in case before",
             ],
         ),
         (
@@ -65,7 +65,7 @@ fn policies_that_need_or_contradict_something() {
             state,
             &[
                 "retain_days with on_delete = \"hide\" frees no space",
-                "known by its spelling",
+                "differ in case before",
                 "applied to forwarded",
             ],
         ),

@@ -23,8 +23,8 @@ fn wrong_templates_say_what_to_do() {
         ("%{uid | hex(4)}", "cuts a number to 4 digits", "hex(8)"),
         ("%071u", "more than 70 digits", ""),
         ("%099999999999999999999u", "more than 70 digits", ""),
-        ("%u %v", "' ' may not stand in a UIDL", "no space"),
-        ("%uü", "'ü' may not stand in a UIDL", ""),
+        ("%u %v", "a UIDL can't contain ' '", "no space"),
+        ("%uü", "a UIDL can't contain 'ü'", ""),
         ("%070u.", "may give 71 octets", "70 at most"),
     ] {
         let wrong = UidlTemplate::parse(text).unwrap_err();

@@ -88,8 +88,8 @@ impl Verifier<'_> {
             return;
         }
         if let Some(index) = listeners.iter().position(|listener| listener.apop) {
-            let help = "give an [[account]] its password by `password` or `password_file`, or leave apop out: a hash or a \
-                        password that is forwarded can't be proved so";
+            let help = "give an [[account]] its password by `password` or `password_file`, or leave apop out: popgate \
+                        needs the password itself for APOP, so neither a hash nor `logins` will do";
             self.wrong(&format!("listener[{index}].apop"), "nobody could log in by APOP", help);
         }
     }

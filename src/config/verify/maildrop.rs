@@ -99,7 +99,7 @@ impl Verifier<'_> {
             .map(|file| self.uidl_import(&import_key, &file))
             .transpose()?;
         if count > 1 && uidl_import.as_ref().is_some_and(|import| !import.by_uid.is_empty()) {
-            let what = "names messages by UID, and nobody could tell in which of the folders";
+            let what = "names messages by UID, and does not say in which of the folders";
             self.wrong(&import_key, what, "name them by Message-ID, or give one `folder`");
         }
         Ok(Policy {
@@ -148,9 +148,13 @@ impl Verifier<'_> {
             .map_err(|error| wrong(line_number(&octets[..error.valid_up_to()]), "not UTF-8"))?;
         let (import, ambiguous) = UidlImport::parse(text).map_err(|(line, what)| wrong(line, &what))?;
         if ambiguous > 0 {
+            let occur = match ambiguous {
+                1 => "1 Message-ID occurs".to_owned(),
+                count => format!("{count} Message-IDs occur"),
+            };
             self.warnings.push(format!(
-                "{} ({path}): {ambiguous} Message-IDs stand there more than once and are left out, \
-                 for nobody can tell which message is meant: devices will fetch those again",
+                "{} ({path}): {occur} more than once. Nobody can tell which message is meant, so these lines are left \
+                 out, and devices will fetch those messages again",
                 shown.display()
             ));
         }

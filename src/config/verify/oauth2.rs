@@ -50,14 +50,15 @@ impl Verifier<'_> {
         let key_file = match &oauth2.private_key_file {
             Some(file) => self.key_file(path, file, &oauth2).map(Some),
             None if oauth2.certificate_file.is_some() || oauth2.key_id.is_some() => {
-                let help = "it tells the provider which of its keys signs: name that by `private_key_file`";
+                let help = "certificate_file and key_id tell the provider which key signs: name that key by `private_key_file`";
                 Err(self.missing(&key("private_key_file"), help))
             }
             None => Ok(None),
         };
         let form = match oauth2.certificate_form {
             Some(_) if oauth2.certificate_file.is_none() => {
-                let help = "it says how a certificate is named: give that by `certificate_file`";
+                let help =
+                    "it says how the application names its certificate: give that certificate by `certificate_file`";
                 Err(self.wrong(&key("certificate_form"), "has no meaning here", help))
             }
             _ => Ok(()),
@@ -82,8 +83,7 @@ impl Verifier<'_> {
         let client_id = match (oauth2.client_id.or(google_client), word) {
             (Some(id), _) => Ok(id),
             (None, GrantWord::ServiceAccount) => {
-                let help =
-                    "the service account's address; it stands in the JSON file that Google gives as private_key_file";
+                let help = "the service account's address; the JSON file that Google gives has it: name that file by `private_key_file`";
                 Err(self.missing(&key("client_id"), help))
             }
             (None, _) => self.required(&key("client_id"), None),
@@ -105,8 +105,12 @@ impl Verifier<'_> {
             known.and_then(|known| known.authorize_url.as_ref()),
         );
         let revoke_url = endpoint(oauth2.revoke_url, known.and_then(|known| known.revoke_url.as_ref()));
-        let token_url =
-            token_url.ok_or_else(|| self.missing(&key("token_url"), "where the provider gives tokens (RFC 6749 §3.2)"));
+        let token_url = token_url.ok_or_else(|| {
+            self.missing(
+                &key("token_url"),
+                "the URL where the provider gives tokens (RFC 6749 §3.2)",
+            )
+        });
         let grant = self.endpoints(path, word, device, authorize, preset);
         is_known?;
         form?;
@@ -160,15 +164,15 @@ impl Verifier<'_> {
             (GrantWord::Device, None, _) => {
                 let help = match preset {
                     Some(preset) if preset.oauth2.is_some() => {
-                        format!("{} gives no codes for mail: take grant = \"code\"", preset.name)
+                        format!("{} gives no device codes for mail: take grant = \"code\"", preset.name)
                     }
-                    _ => "where the provider gives codes (RFC 8628 §3.1)".into(),
+                    _ => "the URL where the provider gives codes (RFC 8628 §3.1)".into(),
                 };
                 Err(self.missing(&format!("{path}.device_url"), help))
             }
             (GrantWord::Code, _, Some(authorize_url)) => Ok(Grant::Code { authorize_url }),
             (GrantWord::Code, _, None) => {
-                let help = "the provider's page to consent at (RFC 6749 §3.1)";
+                let help = "the URL of the provider's page where somebody consents (RFC 6749 §3.1)";
                 Err(self.missing(&format!("{path}.authorize_url"), help))
             }
             (GrantWord::ClientCredentials, ..) => Ok(Grant::ClientCredentials),
@@ -247,7 +251,7 @@ impl Verifier<'_> {
                 Err(self.wrong(path, "has no meaning here", help))
             }
             (None, Some(_)) if word == GrantWord::ClientCredentials => {
-                let help = "for client credentials Microsoft must know whose: the tenant's id or a domain of it";
+                let help = "client credentials need it: give the tenant's id, or one of its domains";
                 Err(self.missing(path, help))
             }
             (Some(tenant), Some(_)) => Ok(Some(tenant.0)),
@@ -317,8 +321,13 @@ impl Verifier<'_> {
             return Err(self.wrong(path, format!("{}: holds no certificate", file.0), help));
         };
         if !key.is_certified_by(&certificate) {
-            let help = "name the certificate that was made with this key; the first in the file counts";
-            return Err(self.wrong(path, format!("{}: is not of the key in private_key_file", file.0), help));
+            let help =
+                "name the certificate that was made with this key; only the first certificate in the file counts";
+            return Err(self.wrong(
+                path,
+                format!("{}: does not belong to the key in private_key_file", file.0),
+                help,
+            ));
         }
         Ok(certificate)
     }

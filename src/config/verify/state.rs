@@ -22,7 +22,7 @@ impl Verifier<'_> {
         let shared = self.shared_state(state);
         let (key, shared) = (key?, shared?);
         if shared.is_some() && key.is_none() && !self.sources.is_wrong("state.key") {
-            let help = "state that lies elsewhere is sealed: make a key by `head -c 32 /dev/urandom | base64 > key`, and give the same \
+            let help = "state in servers is encrypted: make a key by `head -c 32 /dev/urandom | base64 > key`, and give the same key \
                         to all popgates";
             return Err(self.missing("state.key_file", help));
         }
@@ -58,7 +58,7 @@ impl Verifier<'_> {
         }
         if let Some(brace) = state.prefix.chars().find(|c| matches!(c, '{' | '}')) {
             let help = "popgate sets braces itself, so that a cluster keeps together what belongs together";
-            return Err(self.wrong("state.prefix", format!("{brace:?} can't stand in a prefix"), help));
+            return Err(self.wrong("state.prefix", format!("a prefix can't contain {brace:?}"), help));
         }
         Ok(Some(SharedState {
             url,

@@ -119,7 +119,7 @@ impl Verifier<'_> {
             && let Some(login) = logins.iter().find(|login| login.contains(separator.as_str()))
         {
             let what = format!("{login:?} holds {separator:?}, the folder_separator");
-            let help = "such a login would be taken for one with a folder: choose another separator";
+            let help = "popgate would take such a login for one with a folder: choose another separator";
             self.wrong(&format!("{path}.logins"), what, help);
         }
         let verified = || {
@@ -147,7 +147,7 @@ impl Verifier<'_> {
     fn tokens_can_be_kept(&mut self, path: &str, oauth2: &OAuth2, logins: &[String], state: Option<&State>) {
         if !logins.is_empty() {
             let help =
-                "whose mail a token opens must be told by an [[account]]: a device's own password proves nothing there";
+                "give each login an [[account]]: the server takes tokens, so it cannot check a device's own password";
             self.wrong(path, "an upstream with OAuth2 takes no `logins`", help);
         }
         let Some(state) = state.filter(|_| oauth2.needs_consent()) else {
@@ -163,7 +163,7 @@ impl Verifier<'_> {
             };
             self.wrong(path, what, help);
         } else if state.key.is_none() {
-            let help = "what tokens are encrypted with there; make one by: head -c 32 /dev/urandom | base64 > key, and name it by \
+            let help = "popgate encrypts the tokens with this key; make one by: head -c 32 /dev/urandom | base64 > key, and name it by \
                         key_file = \"key\"";
             self.wrong(path, "needs `key_file` (or `key`) in [state]", help);
         }

@@ -97,8 +97,8 @@ fn judge(server: &StateServer, info: &BTreeMap<String, String>, options: &Shared
             %server,
             connected = replicas,
             wanted = options.replicas,
-            "the server has fewer replicas than `replicas` in [state] wants to confirm each write: logins that hide, and consents, \
-             will fail until they are there"
+            "the server has fewer replicas than must confirm each write (`replicas` in [state]): until it has them, logins that hide \
+             messages fail, and consents cannot be stored"
         );
     }
     Ok(())
@@ -165,11 +165,7 @@ fn compare(name: &str, us: &Replica, others: &BTreeMap<String, String>) -> Resul
             ));
         }
         if replica.version != us.version {
-            tracing::info!(
-                other,
-                version = replica.version,
-                "another gateway is of another version"
-            );
+            tracing::info!(other, version = replica.version, "another gateway has another version");
         }
     }
     Ok(())

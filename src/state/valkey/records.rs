@@ -102,7 +102,7 @@ pub(super) fn read<T: DeserializeOwned>(key: Key<'_>, octets: &[u8]) -> Result<O
         tracing::error!(
             ?key,
             %damage,
-            "what was kept is damaged; popgate state --reset forgets marks, popgate sign-in replaces tokens"
+            "a record in state is damaged: popgate state --reset LOGIN forgets marks, popgate sign-in LOGIN replaces tokens"
         );
         Unavailable::Damaged
     })

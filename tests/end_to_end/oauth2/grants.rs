@@ -29,7 +29,7 @@ fn client_credentials_by_secret() {
         .start();
     let printed = SignIn::begin(&gateway.file(), &["pbx"]).succeed();
     assert!(
-        printed.contains("nobody needs to sign in") && printed.contains("it opens, 3 messages"),
+        printed.contains("nobody needs to sign in") && printed.contains("the mailbox opens, 3 messages"),
         "{printed}"
     );
     let before = lab.provider.asked("client_credentials");
@@ -65,7 +65,7 @@ fn a_wrong_secret_is_for_people_to_mend() {
         printed.contains("somebody") || printed.contains("provider"),
         "{printed}"
     );
-    let warnings = gateway.events("no token", 1);
+    let warnings = gateway.events("popgate got no token", 1);
     let why = warnings[0]["error"].as_str().unwrap();
     assert!(why.contains("check client_id and client_secret_file"), "{why}");
 }
@@ -141,7 +141,7 @@ fn a_service_account_that_is_refused_needs_no_sign_in() {
     }
     // After the refusal the provider is not asked again for a moment.
     assert_eq!(lab.provider.asked("urn:ietf:params:oauth:grant-type:jwt-bearer"), 1);
-    let told = gateway.events("no token", 1);
+    let told = gateway.events("popgate got no token", 1);
     let why = told[0]["error"].as_str().unwrap();
     assert!(why.contains("no such user") && !why.contains("sign-in"), "{why}");
     let list = SignIn::begin(&gateway.file(), &["--list"]).succeed();

@@ -57,7 +57,7 @@ impl Page {
 
 impl Browser {
     fn new(lab: &Lab, gateway: &Gateway, path: &str) -> Self {
-        let event = &gateway.events("sign-in page", 1)[0];
+        let event = &gateway.events("the sign-in page is served", 1)[0];
         Self {
             runtime: Runtime::new().unwrap(),
             client: lab.provider.client(),
@@ -229,7 +229,7 @@ fn by_a_browser_behind_a_proxy() {
 fn a_request_that_does_not_end_holds_no_shutdown_up() {
     let Some(lab) = Lab::new(XOAUTH2) else { return };
     let gateway = with_page(lab.by_code().limit("drain_seconds = 1"), "");
-    let address = gateway.events("sign-in page", 1)[0]["address"]
+    let address = gateway.events("the sign-in page is served", 1)[0]["address"]
         .as_str()
         .unwrap()
         .to_owned();

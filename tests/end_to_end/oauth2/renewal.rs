@@ -178,7 +178,7 @@ fn a_client_that_is_refused_keeps_the_consent() {
         .troubles
         .push_back(Trouble::Refusal("invalid_client", expired));
     refuses(&gateway, "pbx", "SYS/PERM");
-    let told = gateway.events("no token", 1);
+    let told = gateway.events("popgate got no token", 1);
     let why = told[0]["error"].as_str().unwrap();
     assert!(why.starts_with("The application's client secret has expired"), "{why}");
     gateway.stop();

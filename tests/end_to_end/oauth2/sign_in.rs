@@ -28,7 +28,7 @@ fn by_a_code_beside_a_running_gateway() {
 
         let printed = lab.sign_in(&gateway, "pbx", "eva");
         assert!(printed.contains("https://provider.test/device\n"), "{printed}");
-        assert!(printed.contains("pbx: it opens, 3 messages of "), "{printed}");
+        assert!(printed.contains("pbx: the mailbox opens, 3 messages of "), "{printed}");
         assert!(printed.contains("pbx: signed in on "), "{printed}");
         assert!(!printed.contains(TOKEN_MARK), "{printed}");
         lets_in(&gateway, "pbx");
@@ -158,7 +158,7 @@ fn by_a_browser_that_comes_back() {
         (200, "popgate has its answer. You may close this page.")
     );
     let printed = command.succeed();
-    assert!(printed.contains("pbx: it opens, 3 messages"), "{printed}");
+    assert!(printed.contains("pbx: the mailbox opens, 3 messages"), "{printed}");
     lets_in(&gateway, "pbx");
 }
 
@@ -194,7 +194,7 @@ fn a_consent_that_is_forgotten() {
     assert!(printed.contains("pbx: forgotten"), "{printed}");
     refuses(&gateway, "pbx", "SYS/PERM");
     let printed = SignIn::begin(&gateway.file(), &["--forget", "pbx"]).succeed();
-    assert!(printed.contains("nothing was kept"), "{printed}");
+    assert!(printed.contains("no consent was kept"), "{printed}");
     let printed = SignIn::begin(&gateway.file(), &["nobody"]).fail();
     assert!(printed.contains("no [[account]] has the login nobody"), "{printed}");
 }
@@ -231,7 +231,7 @@ fn what_the_trial_was_given_is_what_is_kept() {
     }
     let gateway = lab.by_device().start();
     let printed = lab.sign_in(&gateway, "pbx", "eva");
-    assert!(printed.contains("pbx: it opens, 3 messages"), "{printed}");
+    assert!(printed.contains("pbx: the mailbox opens, 3 messages"), "{printed}");
     assert_eq!(lab.provider.asked("refresh_token"), 1);
     lets_in(&gateway, "pbx");
     gateway.stop();

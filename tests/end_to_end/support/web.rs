@@ -45,7 +45,7 @@ impl Answer {
 impl Web {
     /// The HTTP server of `gateway`, which must have a `[web]`.
     pub fn of(gateway: &Gateway) -> Self {
-        let event = &gateway.events("sign-in page", 1)[0];
+        let event = &gateway.events("the sign-in page is served", 1)[0];
         Self::at(event["address"].as_str().unwrap().parse().unwrap())
     }
 
