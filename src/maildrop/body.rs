@@ -106,7 +106,7 @@ impl Maildrop {
                         is_whole: false,
                     })));
                 }
-                Err(failure) => self.stand_in(row, failure).await?,
+                Err(failure) => self.replace_by_notice(row, failure).await?,
             }
         }
         Ok(self.body_of_notice(row, None))
@@ -133,7 +133,7 @@ impl Maildrop {
                         is_whole: false,
                     })));
                 }
-                Err(failure) => self.stand_in(row, failure).await?,
+                Err(failure) => self.replace_by_notice(row, failure).await?,
             }
         }
         Ok(self.body_of_notice(row, Some(lines)))
@@ -141,10 +141,10 @@ impl Maildrop {
 
     /// Puts a notice in the place of a message that was not delivered if it has failed often enough. Otherwise returns
     /// the failure's error.
-    async fn stand_in(&mut self, row: Row, failure: NotBegun) -> Result<(), Error> {
+    async fn replace_by_notice(&mut self, row: Row, failure: NotBegun) -> Result<(), Error> {
         let folder = &mut self.folders[usize::from(row.folder)];
         // Boxed: hardly any session needs this future, and an idle session should not hold memory for it.
-        let notice = Box::pin(folder.stand_in(row, failure)).await?;
+        let notice = Box::pin(folder.notice_after(row, failure)).await?;
         self.notices.insert((row.folder, row.uid), notice);
         Ok(())
     }

@@ -134,7 +134,7 @@ impl Maildrop {
         for row in self.listing.marked().filter(|row| row.shows != Shows::OwnMail) {
             let (uids, noticed) = &mut marked[usize::from(row.folder)];
             let is_notice =
-                row.shows == Shows::Notice || self.folders[usize::from(row.folder)].stands_a_notice_for(row.uid);
+                row.shows == Shows::Notice || self.folders[usize::from(row.folder)].is_replaced_by_notice(row.uid);
             if is_notice { noticed } else { uids }.push(row.uid);
         }
         let of_folder = |(folder, (uids, noticed)): (&HeldFolder, (Vec<Uid>, Vec<Uid>))| {

@@ -9,7 +9,7 @@ use super::{
     import,
     listing::{Found, Row, Shows},
     marks::LoginMarks,
-    notice::{self, StandIns},
+    notice::{self, NoticeTexts},
     parked::Parked,
     read_ahead::{Begun, ReadAhead},
     recognition,
@@ -231,13 +231,13 @@ impl HeldFolder {
 
     /// The notices for those `rows` of this folder that show one. Takes one round trip, or none if there are no such
     /// rows.
-    pub(super) async fn oversize_notices(&mut self, rows: &[Row]) -> Result<StandIns, Error> {
+    pub(super) async fn oversize_notices(&mut self, rows: &[Row]) -> Result<NoticeTexts, Error> {
         let rows = rows
             .iter()
             .filter(|row| row.shows == Shows::Notice && row.folder == self.number);
         let octets: UidMap<u32> = rows.map(|row| (row.uid, row.octets)).collect();
         if octets.is_empty() {
-            return Ok(StandIns::new());
+            return Ok(NoticeTexts::new());
         }
         let uids: Vec<Uid> = octets.uids().collect();
         let headers = self.upstream.mailbox().headers(&uids, notice::FIELDS).await;
@@ -248,14 +248,14 @@ impl HeldFolder {
         let max = self.policy().view.max_octets.unwrap_or(0);
         let notice = |(uid, octets)| {
             let header = headers.get(&uid).map_or(&[][..], Vec::as_slice);
-            let notice = notice::of_oversize(header, octets, max, &self.place(uid));
+            let notice = notice::of_oversize(header, octets, max, &self.original(uid));
             ((self.number, uid), notice.into())
         };
         Ok(octets.into_iter().map(notice).collect())
     }
 
-    fn place(&self, uid: Uid) -> notice::Place<'_> {
-        notice::Place::new(self.name(), self.snapshot.uid_validity(), uid)
+    fn original(&self, uid: Uid) -> notice::Original<'_> {
+        notice::Original::new(self.name(), self.snapshot.uid_validity(), uid)
     }
 
     /// What the UIDLs of the folder's messages are made of.
@@ -336,7 +336,7 @@ impl HeldFolder {
 
     /// Handles a message that was not delivered. Returns the notice that takes its place if it has failed often enough,
     /// else the error.
-    pub(super) async fn stand_in(
+    pub(super) async fn notice_after(
         &mut self,
         Row { uid, octets, .. }: Row,
         NotBegun { error, kind, was_asked }: NotBegun,
@@ -381,7 +381,7 @@ impl HeldFolder {
             notices.message_undelivered(self.upstream.name(), self.message(uid), login);
         }
         let header = header.map(|(_, header)| header).unwrap_or_default();
-        let notice: Arc<[u8]> = notice::of_undelivered(&header, octets, &self.place(uid)).into();
+        let notice: Arc<[u8]> = notice::of_undelivered(&header, octets, &self.original(uid)).into();
         // Asking again may cost the connection, so the notice stays for a day. If the upstream just says NO, asking
         // again costs nothing.
         if kind == Kind::Passing {
@@ -392,7 +392,7 @@ impl HeldFolder {
     }
 
     /// The notice in the place of a message that was asked for within the last day.
-    pub(super) fn standing_notice(&self, uid: Uid) -> Option<Arc<[u8]>> {
+    pub(super) fn recent_notice(&self, uid: Uid) -> Option<Arc<[u8]>> {
         if !self.is_known_undelivered(uid) {
             return None;
         }
@@ -438,7 +438,7 @@ impl HeldFolder {
 
     /// Whether a DELE of the message deletes the notice in its place: the login has been given the notice, and this
     /// session has not retrieved the message itself.
-    pub(super) fn stands_a_notice_for(&self, uid: Uid) -> bool {
+    pub(super) fn is_replaced_by_notice(&self, uid: Uid) -> bool {
         self.is_known_undelivered(uid) && !self.delivery.has(uid)
     }
 

@@ -53,7 +53,7 @@ use crate::{
 use self::{
     folder::HeldFolder,
     listing::{Row, Shows},
-    notice::StandIns,
+    notice::NoticeTexts,
     own_mail::OwnMail,
     uidl::Names,
 };
@@ -65,7 +65,7 @@ pub struct Maildrop {
     folders: Vec<HeldFolder>,
     listing: Listing,
     names: Names,
-    notices: StandIns,
+    notices: NoticeTexts,
     /// The gateway's own mail, if there is one.
     own: Option<Box<OwnMail>>,
     /// Tells people when they must act (`[notify]`).
@@ -122,9 +122,9 @@ impl Maildrop {
             return self.own.as_ref().map(|own| own.mail().text().clone());
         }
         let composed = self.notices.get(&(row.folder, row.uid)).cloned();
-        let standing = || self.folders[usize::from(row.folder)].standing_notice(row.uid);
+        let recent = || self.folders[usize::from(row.folder)].recent_notice(row.uid);
         composed
-            .or_else(standing)
+            .or_else(recent)
             .or_else(|| (row.shows == Shows::Notice).then(Arc::default))
     }
 }

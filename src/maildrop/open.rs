@@ -10,7 +10,7 @@ use super::{
     budget::Budget,
     folder::HeldFolder,
     listing::Shows,
-    notice::StandIns,
+    notice::NoticeTexts,
     own_mail::OwnMail,
     parked::Parked,
     read_ahead::ReadAhead,
@@ -452,7 +452,7 @@ async fn prepare(
     policy: &Policy,
     mail: Option<notify::Mail>,
     now: u32,
-) -> Result<(Listing, StandIns, Option<Box<OwnMail>>), Error> {
+) -> Result<(Listing, NoticeTexts, Option<Box<OwnMail>>), Error> {
     for folder in &mut *folders {
         // 5. The login's marks.
         folder.read_marks().await?;
@@ -473,11 +473,11 @@ async fn prepare(
         (None, Some(_)) => selection::all(&candidates[0].index),
         (None, None) => {
             let listing = Listing::whole(candidates.swap_remove(0).index);
-            return Ok((listing, StandIns::new(), None));
+            return Ok((listing, NoticeTexts::new(), None));
         }
     };
     // 10. Notices in the place of messages that are too large.
-    let mut notices = StandIns::new();
+    let mut notices = NoticeTexts::new();
     for folder in &mut *folders {
         notices.extend(folder.oversize_notices(&rows).await?);
     }

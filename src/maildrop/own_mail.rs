@@ -106,7 +106,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::{
-        super::{Listing, Maildrop, MessageNumber, Reason, Refusal, notice::StandIns, scene, uidl::Names},
+        super::{Listing, Maildrop, MessageNumber, Reason, Refusal, notice::NoticeTexts, scene, uidl::Names},
         *,
     };
     use crate::{
@@ -128,7 +128,7 @@ mod tests {
             folders: Vec::new(),
             names: Names::new(&policy, [].into_iter()),
             listing: Listing::chosen(rows, 1),
-            notices: StandIns::new(),
+            notices: NoticeTexts::new(),
             own,
             telling,
             policy,
