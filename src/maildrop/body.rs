@@ -7,7 +7,7 @@ use tracing::Instrument;
 use super::{
     Error, Maildrop, MessageNumber, Octets,
     folder::{HeldFolder, NotBegun},
-    listing::{Found, Row, Shows},
+    listing::{LocatedRow, Row, Shows},
     own_mail::OwnMail,
     top::LineLimit,
 };
@@ -92,10 +92,12 @@ impl Maildrop {
     }
 
     async fn begin_retrieval(&mut self, number: MessageNumber) -> Result<Body<'_>, Error> {
-        let Found { row, place } = self.listing.find(number)?;
+        let LocatedRow { row, position } = self.listing.find(number)?;
         if self.notice(row).is_none() {
             let folder = &mut self.folders[usize::from(row.folder)];
-            let begun = folder.begin(&self.listing, Found { row, place }, Item::Whole, |_| Item::Whole);
+            let begun = folder.begin(&self.listing, LocatedRow { row, position }, Item::Whole, |_| {
+                Item::Whole
+            });
             match begun.await {
                 Ok(octets) => {
                     return Ok(Body(BodySource::Upstream(UpstreamBody {
@@ -162,7 +164,7 @@ impl Maildrop {
         }))
     }
 
-    async fn begin_top(&mut self, found: Found, lines: u64) -> Result<Stage, NotBegun> {
+    async fn begin_top(&mut self, found: LocatedRow, lines: u64) -> Result<Stage, NotBegun> {
         let folder = &mut self.folders[usize::from(found.row.folder)];
         // If this server sends the text before the header, the whole message is fetched instead of both.
         let in_parts = !folder.sends_text_first();

@@ -7,7 +7,7 @@ use super::{
     Error, Listing, Octets, Reason, Refusal,
     delivery::Delivery,
     import,
-    listing::{Found, Row, Shows},
+    listing::{LocatedRow, Row, Shows},
     marks::LoginMarks,
     notice::{self, NoticeTexts},
     parked::Parked,
@@ -276,7 +276,7 @@ impl HeldFolder {
     pub(super) async fn begin(
         &mut self,
         listing: &Listing,
-        Found { row, place }: Found,
+        LocatedRow { row, position }: LocatedRow,
         item: Item,
         item_of: impl Fn(u64) -> Item,
     ) -> Result<Octets, NotBegun> {
@@ -290,7 +290,7 @@ impl HeldFolder {
         }
         // A message that was not delivered before could make the server refuse a whole set.
         let mut alone = self.suspects.contains(uid);
-        let in_row = self.ahead.note_request(place, item);
+        let in_row = self.ahead.note_request(position, item);
         if !in_row || !self.ahead.is_due(uid) {
             self.stop_ahead().await;
         }
@@ -308,7 +308,7 @@ impl HeldFolder {
                         .take_while(|&(_, _, octets)| item_of(octets) == item)
                         .filter(|&(_, uid, _)| !suspects.contains(uid))
                 };
-                self.ahead.begin(mailbox, place, uid, item, candidates).await
+                self.ahead.begin(mailbox, position, uid, item, candidates).await
             };
             let error = match begun {
                 // An empty content counts only if the message was listed as empty.
