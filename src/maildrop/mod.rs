@@ -3,6 +3,7 @@
 mod body;
 mod budget;
 mod commit;
+mod delete_preview;
 mod delivery;
 mod error;
 mod folder;
@@ -25,7 +26,6 @@ mod selection;
 mod shared;
 mod snapshot;
 mod sweep;
-mod target;
 mod top;
 mod trash;
 mod uidl;
@@ -33,12 +33,12 @@ mod undelivered;
 mod upstream;
 
 pub use body::Body;
+pub use delete_preview::{DeleteEffect, DeletePreview, Obstacle};
 pub use error::{Error, Reason, Refusal};
 pub use listing::Listing;
-pub use look::{Fetched, Held, Look};
+pub use look::{Fetched, FolderSummary, Look};
 pub use open::{Maildrops, SetupError};
 pub use sweep::Due;
-pub use target::{Fate, Obstacle, Target};
 
 use std::sync::Arc;
 
