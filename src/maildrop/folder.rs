@@ -13,7 +13,7 @@ use super::{
     parked::Parked,
     read_ahead::{Begun, ReadAhead},
     recognition,
-    removal::Removal,
+    removal::{self, Removal},
     retention,
     selection::Candidates,
     shared::Shared,
@@ -148,9 +148,7 @@ impl HeldFolder {
 
     async fn finish_what_was_begun(&mut self) -> Result<Uids, Error> {
         let tenure = self.state.secured().await?;
-        let finishing = self
-            .removal
-            .finish(&mut self.state, &mut self.upstream, &mut self.snapshot);
+        let finishing = removal::finish(&mut self.state, &mut self.upstream, &mut self.snapshot);
         let finished = tokio::select! {
             biased;
             () = tenure.lapsed() => None,
