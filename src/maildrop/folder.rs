@@ -20,7 +20,7 @@ use super::{
     snapshot::Snapshot,
     uidl::Named,
     undelivered::Kind,
-    upstream::Upstream,
+    upstream::UpstreamFolder,
 };
 use crate::{
     config::{OnDelete, OnRetrieve, Policy, Retention},
@@ -34,7 +34,7 @@ use crate::{
 pub(super) struct HeldFolder {
     /// The index of this folder among the maildrop's folders.
     number: u16,
-    upstream: Upstream,
+    upstream: UpstreamFolder,
     snapshot: Snapshot,
     /// Contains the maildrop's lock, which the session gives up when it ends.
     state: MailboxState,
@@ -78,7 +78,7 @@ impl HeldFolder {
     /// Puts the parts together. `parked` contains the snapshot, and what the login's last session has found out.
     pub(super) fn new(
         number: u16,
-        upstream: Upstream,
+        upstream: UpstreamFolder,
         parked: Parked,
         state: MailboxState,
         ahead: ReadAhead,
@@ -679,7 +679,7 @@ impl HeldFolder {
 
 /// Cuts the connection, because the lock of the maildrop was lost in the middle of a removal: commands that have not
 /// been sent yet must not be sent.
-fn cut(upstream: &mut Upstream) -> Error {
+fn cut(upstream: &mut UpstreamFolder) -> Error {
     upstream.mailbox().cut();
     tracing::warn!(mailbox = %upstream.name(), "the lock of the maildrop was lost while messages were removed: the upstream connection is cut");
     Unavailable::Lost.into()
@@ -687,7 +687,7 @@ fn cut(upstream: &mut Upstream) -> Error {
 
 /// The messages of a folder that can be shown at `now` (seconds since 1970) to the login whose marks are `marks`.
 pub(super) async fn candidates(
-    upstream: &mut Upstream,
+    upstream: &mut UpstreamFolder,
     snapshot: &Snapshot,
     marks: &Marks,
     now: u32,

@@ -15,7 +15,7 @@ use super::{
     retention, selection,
     shared::Shared,
     snapshot::Snapshot,
-    upstream::{Upstream, failed, log_in, login_of},
+    upstream::{UpstreamFolder, failed, log_in, login_of},
 };
 use crate::{
     accounts::Account,
@@ -45,7 +45,7 @@ pub struct Look {
 /// A selected folder.
 #[derive(Debug)]
 struct SelectedFolder {
-    upstream: Upstream,
+    upstream: UpstreamFolder,
     snapshot: Snapshot,
 }
 
@@ -163,7 +163,7 @@ impl Look {
             ),
             is_read_only: mailbox.selected().read_only,
         };
-        let upstream = Upstream::new(account.clone(), name.into(), self.connector.clone(), slot, mailbox);
+        let upstream = UpstreamFolder::new(account.clone(), name.into(), self.connector.clone(), slot, mailbox);
         self.folders.push(SelectedFolder { upstream, snapshot });
         Ok(summary)
     }

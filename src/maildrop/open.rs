@@ -20,7 +20,7 @@ use super::{
     snapshot::Snapshot,
     uidl::Names,
     undelivered::Undelivered,
-    upstream::{Upstream, failed, log_in, login_of},
+    upstream::{UpstreamFolder, failed, log_in, login_of},
 };
 use crate::{
     accounts::Account,
@@ -239,7 +239,7 @@ impl Maildrops {
 
     /// Takes the lock and the connection that the login's last session has parked. `None` if there is no such
     /// connection, or if it is dead.
-    async fn resume(&self, opening: &Opening) -> Result<Option<Selected>, Error> {
+    async fn resume(&self, opening: &Opening) -> Result<Option<OpenedFolder>, Error> {
         let Opening {
             account,
             connector,
@@ -262,7 +262,7 @@ impl Maildrops {
         };
         match parked.snapshot.refresh(&mut mailbox, &account.policy).await {
             Ok(()) => {
-                let upstream = Upstream::new(account.clone(), name.clone(), connector.clone(), slot, mailbox);
+                let upstream = UpstreamFolder::new(account.clone(), name.clone(), connector.clone(), slot, mailbox);
                 Ok(Some((upstream, parked, state)))
             }
             // The connection died while it was parked. The device does not notice: the login goes on with a new one.
@@ -365,7 +365,7 @@ fn connectors(
 }
 
 /// A selected mailbox, what is known of it, and its state.
-type Selected = (Upstream, Parked, MailboxState);
+type OpenedFolder = (UpstreamFolder, Parked, MailboxState);
 
 /// Selects and lists the folder of `opening` on a new connection.
 async fn selected(
@@ -373,7 +373,7 @@ async fn selected(
     mut state: MailboxState,
     slot: Slot<Parked>,
     connection: Connection,
-) -> Result<Selected, Error> {
+) -> Result<OpenedFolder, Error> {
     let policy = opening.account.policy.clone();
     match select(opening, &mut state, slot, connection).await {
         Ok((upstream, snapshot)) => {
@@ -398,7 +398,7 @@ async fn select(
     state: &mut MailboxState,
     slot: Slot<Parked>,
     connection: Connection,
-) -> Result<(Upstream, Snapshot), Error> {
+) -> Result<(UpstreamFolder, Snapshot), Error> {
     let Opening {
         account,
         connector,
@@ -410,14 +410,14 @@ async fn select(
     let opened = Snapshot::open(connection, login, &account.policy, &name.folder, known).await;
     let (mailbox, mut snapshot) = opened.map_err(|error| failed(login, &account, error))?;
     connector.note_success(&account.user);
-    let mut upstream = Upstream::new(account, name, connector, slot, mailbox);
+    let mut upstream = UpstreamFolder::new(account, name, connector, slot, mailbox);
     recognise(state, &mut upstream, &mut snapshot).await?;
     Ok((upstream, snapshot))
 }
 
 /// Brings `resumed` up to date after another gateway has changed the records in state: what was parked with the
 /// connection is out of date.
-async fn caught_up((mut upstream, mut parked, mut state): Selected) -> Result<Selected, Error> {
+async fn caught_up((mut upstream, mut parked, mut state): OpenedFolder) -> Result<OpenedFolder, Error> {
     parked.is_unmarked = false;
     match recognise(&mut state, &mut upstream, &mut parked.snapshot).await {
         Ok(()) => Ok((upstream, parked, state)),

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::{Error, Reason, Refusal, snapshot::Snapshot, trash, upstream::Upstream};
+use super::{Error, Reason, Refusal, snapshot::Snapshot, trash, upstream::UpstreamFolder};
 use crate::{
     config::OnDelete,
     imap::{self, Digest, FolderStatus, NotMoved, Refused, Selection, UidSet, Wanted},
@@ -38,7 +38,7 @@ impl Removal {
     pub(super) async fn remove(
         &mut self,
         state: &mut MailboxState,
-        upstream: &mut Upstream,
+        upstream: &mut UpstreamFolder,
         snapshot: &mut Snapshot,
         uids: &[Uid],
         seen: &Uids,
@@ -55,7 +55,7 @@ impl Removal {
     async fn remove_once(
         &mut self,
         state: &mut MailboxState,
-        upstream: &mut Upstream,
+        upstream: &mut UpstreamFolder,
         snapshot: &mut Snapshot,
         uids: &[Uid],
         seen: &Uids,
@@ -93,7 +93,7 @@ impl Removal {
     }
 
     /// The folder that deleted messages go to, by its name on the server; `None` if they are expunged.
-    async fn target(&mut self, upstream: &mut Upstream) -> Result<Option<Arc<str>>, imap::Error> {
+    async fn target(&mut self, upstream: &mut UpstreamFolder) -> Result<Option<Arc<str>>, imap::Error> {
         if let Some(target) = &self.target {
             return Ok(Some(target.clone()));
         }
@@ -112,7 +112,7 @@ impl Removal {
 /// Flags `uids` as `\Deleted` and expunges them.
 async fn expunge(
     state: &mut MailboxState,
-    upstream: &mut Upstream,
+    upstream: &mut UpstreamFolder,
     snapshot: &Snapshot,
     uids: &[Uid],
 ) -> Result<Refused, Error> {
@@ -138,7 +138,7 @@ async fn expunge(
 /// Moves `uids` to `target`, by MOVE or else by COPY.
 async fn move_to(
     state: &mut MailboxState,
-    upstream: &mut Upstream,
+    upstream: &mut UpstreamFolder,
     snapshot: &mut Snapshot,
     uids: &[Uid],
     target: &str,
@@ -166,7 +166,7 @@ async fn move_to(
 /// Finishes a removal that an earlier session began and could not finish. Returns the UIDs that are gone.
 pub(super) async fn finish(
     state: &mut MailboxState,
-    upstream: &mut Upstream,
+    upstream: &mut UpstreamFolder,
     snapshot: &mut Snapshot,
 ) -> Result<Uids, Error> {
     let on_delete = &upstream.policy().on_delete;
@@ -194,7 +194,7 @@ pub(super) async fn finish(
 /// Expunges the messages that still bear our `\Deleted`. The others were never flagged: the session shows them.
 async fn finish_expunge(
     state: &mut MailboxState,
-    upstream: &mut Upstream,
+    upstream: &mut UpstreamFolder,
     snapshot: &Snapshot,
     pending: &PendingMove,
 ) -> Result<Uids, Error> {
@@ -218,7 +218,7 @@ async fn finish_expunge(
 /// Removes the messages that have been copied and are still here.
 async fn finish_copy(
     state: &mut MailboxState,
-    upstream: &mut Upstream,
+    upstream: &mut UpstreamFolder,
     snapshot: &mut Snapshot,
     pending: PendingMove,
 ) -> Result<Uids, Error> {
@@ -236,7 +236,7 @@ async fn finish_copy(
 /// were copied will not be copied again.
 async fn copy_and_remove(
     state: &mut MailboxState,
-    upstream: &mut Upstream,
+    upstream: &mut UpstreamFolder,
     snapshot: &mut Snapshot,
     uids: &[Uid],
     target: &str,
@@ -261,12 +261,12 @@ async fn copy_and_remove(
 /// Copies `these`, which one [`UidSet`] covers, and removes them here.
 async fn copy_set(
     state: &mut MailboxState,
-    upstream: &mut Upstream,
+    upstream: &mut UpstreamFolder,
     snapshot: &Snapshot,
     these: &[Uid],
     target: &str,
 ) -> Result<Refused, Error> {
-    let not_copied = |error: &imap::Error, upstream: &Upstream, uids: Vec<Uid>| {
+    let not_copied = |error: &imap::Error, upstream: &UpstreamFolder, uids: Vec<Uid>| {
         tracing::warn!(%error, mailbox = %upstream.name(), target, messages = uids.len(), "not copied");
         let is_final = error.is_final();
         Refused { uids, is_final }
@@ -322,7 +322,7 @@ async fn copy_set(
 /// Removes `these`, which have been copied.
 async fn remove_copied(
     state: &mut MailboxState,
-    upstream: &mut Upstream,
+    upstream: &mut UpstreamFolder,
     mut pending: PendingMove,
     these: &[Uid],
 ) -> Result<Refused, Error> {
@@ -342,7 +342,7 @@ async fn remove_copied(
 /// result in state.
 async fn copied(
     state: &mut MailboxState,
-    upstream: &mut Upstream,
+    upstream: &mut UpstreamFolder,
     snapshot: &mut Snapshot,
     mut pending: PendingMove,
 ) -> Result<Option<PendingMove>, Error> {
@@ -394,7 +394,7 @@ async fn target_status(mailbox: &mut imap::Mailbox, target: &str) -> Result<Fold
 }
 
 /// The fingerprints of the messages that have arrived in the target folder since just before the COPY.
-async fn arrivals(upstream: &mut Upstream, pending: &PendingMove) -> Result<Vec<Digest>, Error> {
+async fn arrivals(upstream: &mut UpstreamFolder, pending: &PendingMove) -> Result<Vec<Digest>, Error> {
     let selection = Selection {
         folder: &pending.target,
         from: pending.target_uid_next,

@@ -13,7 +13,7 @@ use crate::{
 
 /// A selected mailbox, and everything needed to connect to it again.
 #[derive(Debug)]
-pub(super) struct Upstream {
+pub(super) struct UpstreamFolder {
     account: Arc<Account>,
     name: Arc<MailboxName>,
     connector: Arc<Connector>,
@@ -21,7 +21,7 @@ pub(super) struct Upstream {
     mailbox: Mailbox,
 }
 
-impl Upstream {
+impl UpstreamFolder {
     /// The folder `name` of `account`, which is selected as `mailbox`. `slot` is the right to its connection.
     pub(super) fn new(
         account: Arc<Account>,
@@ -59,7 +59,7 @@ impl Upstream {
         MailboxState::new(store, self.name.clone(), self.account.login.clone())
     }
 
-    /// The mailbox. Its connection may be lost by now: see [`Upstream::connected`].
+    /// The mailbox. Its connection may be lost by now: see [`UpstreamFolder::connected`].
     pub(super) fn mailbox(&mut self) -> &mut Mailbox {
         &mut self.mailbox
     }
@@ -104,14 +104,14 @@ impl Upstream {
 
     /// Selects another folder of the same user on a connection of its own. If the user may not have one more
     /// connection, hangs up this one first. `None` if there is no such folder.
-    pub(super) async fn select_other(&mut self, selection: Selection<'_>) -> Result<Option<Other>, Error> {
+    pub(super) async fn select_other(&mut self, selection: Selection<'_>) -> Result<Option<OtherFolder>, Error> {
         let slot = self.slot.another(self.account.upstream.connections_per_user).await;
         if slot.is_none() {
             imap::hang_up(&mut self.mailbox).await;
         }
         let connection = log_in(&self.connector, &self.account, self.slot.standing()).await?;
         match connection.select(selection, self.login()).await {
-            Ok((mailbox, listed)) => Ok(Some(Other {
+            Ok((mailbox, listed)) => Ok(Some(OtherFolder {
                 mailbox,
                 listed,
                 _slot: slot,
@@ -156,7 +156,7 @@ impl Upstream {
 
 /// Another folder of the user, selected for a short time.
 #[derive(Debug)]
-pub(super) struct Other {
+pub(super) struct OtherFolder {
     pub(super) mailbox: Mailbox,
     /// The folder's messages, from the UID of the selection on.
     pub(super) listed: Listed,
@@ -164,7 +164,7 @@ pub(super) struct Other {
     _slot: Option<Slot<Parked>>,
 }
 
-impl Other {
+impl OtherFolder {
     /// Closes the connection.
     pub(super) async fn close(self) {
         imap::farewell(self.mailbox).await;
