@@ -11,7 +11,7 @@ use super::{
     marks::LoginMarks,
     notice::{self, NoticeTexts},
     parked::Parked,
-    read_ahead::{Begun, ReadAhead},
+    read_ahead::{FetchStart, ReadAhead},
     recognition,
     removal::{self, Removal},
     retention,
@@ -288,8 +288,8 @@ impl HeldFolder {
         }
         // A message that was not delivered before could make the server refuse a whole set.
         let mut alone = self.suspects.contains(uid);
-        let in_row = self.ahead.note_request(position, item);
-        if !in_row || !self.ahead.is_due(uid) {
+        let continues_run = self.ahead.note_request(position, item);
+        if !continues_run || !self.ahead.is_in_flight(uid) {
             self.stop_ahead().await;
         }
         loop {
@@ -310,10 +310,12 @@ impl HeldFolder {
             };
             let error = match begun {
                 // An empty content counts only if the message was listed as empty.
-                Ok(Begun::Content(content)) if row.octets == 0 => return Ok(Octets(content.unwrap_or(0))),
-                Ok(Begun::Content(Some(octets))) if octets > 0 || item != Item::Whole => return Ok(Octets(octets)),
-                Ok(Begun::Content(_)) => imap::Error::NoData("UID FETCH"),
-                Ok(Begun::Refused) => continue,
+                Ok(FetchStart::Content(content)) if row.octets == 0 => return Ok(Octets(content.unwrap_or(0))),
+                Ok(FetchStart::Content(Some(octets))) if octets > 0 || item != Item::Whole => {
+                    return Ok(Octets(octets));
+                }
+                Ok(FetchStart::Content(_)) => imap::Error::NoData("UID FETCH"),
+                Ok(FetchStart::Refused) => continue,
                 Err(error) => error,
             };
             // The set or bad luck may be at fault, so the message is asked for once more, alone. If the server asked

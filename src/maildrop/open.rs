@@ -231,8 +231,8 @@ impl Maildrops {
                 Box::pin(selected(opening, state, slot, connection)).await?
             }
         };
-        let row = parked.snapshot.expected_row();
-        let ahead = ReadAhead::new(self.read_ahead, row, self.budget.share());
+        let expected = parked.snapshot.expected_run();
+        let ahead = ReadAhead::new(self.read_ahead, expected, self.budget.share());
         let shared = self.shared.clone();
         Ok(HeldFolder::new(number, upstream, parked, state, ahead, shared))
     }

@@ -182,7 +182,7 @@ impl Snapshot {
     }
 
     /// How many messages in a row the login's last session fetched.
-    pub(super) fn expected_row(&self) -> usize {
+    pub(super) fn expected_run(&self) -> usize {
         self.index.row as usize
     }
 
@@ -198,19 +198,19 @@ impl Snapshot {
 
     /// Notes for the next session the length of this session's first run (0: nothing was fetched), and the octets that
     /// were counted when messages were delivered.
-    pub(super) fn learn(&mut self, row: usize, octets: impl Iterator<Item = (Uid, u32)>) {
-        let row = match row {
+    pub(super) fn learn(&mut self, run: usize, octets: impl Iterator<Item = (Uid, u32)>) {
+        let run = match run {
             0 => self.index.row,
-            row => u32::try_from(row).unwrap_or(u32::MAX),
+            run => u32::try_from(run).unwrap_or(u32::MAX),
         };
         let news: Vec<_> = octets
             .filter(|&(uid, octets)| self.index.entries.get(uid).is_some_and(|&known| known != octets))
             .collect();
-        if row == self.index.row && news.is_empty() {
+        if run == self.index.row && news.is_empty() {
             return;
         }
         let index: &mut Index = Arc::make_mut(&mut self.index);
-        index.row = row;
+        index.row = run;
         for (uid, octets) in news {
             if let Some(known) = index.entries.get_mut(uid) {
                 *known = octets;
@@ -421,7 +421,7 @@ mod tests {
         assert_eq!(snapshot.take_for_saving().entries.get(Uid(1)), Some(&101));
         assert!(snapshot.is_saved());
         snapshot.learn(5, std::iter::empty());
-        assert!(!snapshot.is_saved() && snapshot.expected_row() == 5);
+        assert!(!snapshot.is_saved() && snapshot.expected_run() == 5);
         snapshot.take_for_saving();
         snapshot.forget(&Uids::default());
         assert!(snapshot.is_saved());
