@@ -19,7 +19,7 @@ use super::{
     shared::Shared,
     snapshot::Snapshot,
     uidl::Named,
-    undelivered::Kind,
+    undelivered::FailureKind,
     upstream::UpstreamFolder,
 };
 use crate::{
@@ -52,7 +52,7 @@ pub(super) struct HeldFolder {
 pub(super) struct NotBegun {
     error: Error,
     /// Set if the upstream did not deliver the message.
-    kind: Option<Kind>,
+    kind: Option<FailureKind>,
     /// Whether this session has asked the upstream for the message.
     was_asked: bool,
 }
@@ -159,7 +159,7 @@ impl HeldFolder {
 
     /// Removes the messages that the login retrieved at least `retain_days` ago. A failure does not refuse the login:
     /// the next one tries again.
-    pub(super) async fn retire(&mut self, now: u32) {
+    pub(super) async fn apply_retention(&mut self, now: u32) {
         let due: Vec<Uid> = self.due(now).uids().collect();
         if due.is_empty() {
             return;
@@ -282,7 +282,7 @@ impl HeldFolder {
         if item == Item::Whole && self.suspects.contains(uid) && self.breaks_off(uid) {
             return Err(NotBegun {
                 error: Refusal::Unavailable(Reason::Failed).into(),
-                kind: Some(Kind::Passing),
+                kind: Some(FailureKind::Passing),
                 was_asked: false,
             });
         }
@@ -325,7 +325,7 @@ impl HeldFolder {
                 continue;
             }
             let error = self.upstream.failed(error);
-            let kind = Kind::of(&error);
+            let kind = FailureKind::of(&error);
             return Err(NotBegun {
                 error,
                 kind,
@@ -384,7 +384,7 @@ impl HeldFolder {
         let notice: Arc<[u8]> = notice::of_undelivered(&header, octets, &self.original(uid)).into();
         // Asking again may cost the connection, so the notice stays for a day. If the upstream just says NO, asking
         // again costs nothing.
-        if kind == Kind::Passing {
+        if kind == FailureKind::Passing {
             let (name, message) = (self.upstream.name(), self.message(uid));
             self.shared.undelivered.set_notice(name, message, notice.clone(), now());
         }
@@ -414,7 +414,7 @@ impl HeldFolder {
     /// Notes that the content of a message has broken off by `error`.
     pub(super) fn note_broken_off(&mut self, uid: Uid, error: imap::Error) -> Error {
         let error = self.upstream.failed(error);
-        if let Some(kind) = Kind::of(&error) {
+        if let Some(kind) = FailureKind::of(&error) {
             self.note_failed(uid, kind);
             let undelivered = &self.shared.undelivered;
             undelivered.note_broken_off(self.upstream.name(), self.message(uid));
@@ -423,7 +423,7 @@ impl HeldFolder {
     }
 
     /// Notes that a message was not delivered. Counts once in a session.
-    fn note_failed(&mut self, uid: Uid, kind: Kind) {
+    fn note_failed(&mut self, uid: Uid, kind: FailureKind) {
         self.suspects.add(uid);
         if self.delivery.note_failed(uid) {
             let undelivered = &self.shared.undelivered;

@@ -38,7 +38,7 @@ pub use error::{Error, Reason, Refusal};
 pub use listing::Listing;
 pub use look::{Fetched, FolderSummary, Look};
 pub use open::{Maildrops, SetupError};
-pub use sweep::Due;
+pub use sweep::DueMessages;
 
 use std::sync::Arc;
 

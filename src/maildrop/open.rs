@@ -459,7 +459,7 @@ async fn prepare(
         // 6. A removal that an earlier session has left half done.
         folder.finish_removal().await;
         // 7. Messages whose `retain_days` are over.
-        folder.retire(now).await;
+        folder.apply_retention(now).await;
         // 8. UIDLs of another server (`uidl_import`).
         folder.import().await?;
     }
