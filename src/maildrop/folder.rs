@@ -18,7 +18,7 @@ use super::{
     selection::Candidates,
     shared::Shared,
     snapshot::Snapshot,
-    uidl::Named,
+    uidl::UidlParts,
     undelivered::FailureKind,
     upstream::UpstreamFolder,
 };
@@ -257,8 +257,8 @@ impl HeldFolder {
     }
 
     /// What the UIDLs of the folder's messages are made of.
-    pub(super) fn named(&self) -> Named<'_> {
-        Named {
+    pub(super) fn uidl_parts(&self) -> UidlParts<'_> {
+        UidlParts {
             folder: self.name(),
             index: self.snapshot.index(),
             earlier: self.snapshot.earlier(),

@@ -55,7 +55,7 @@ use self::{
     listing::{Row, Shows},
     notice::NoticeTexts,
     own_mail::OwnMail,
-    uidl::Names,
+    uidl::Uidls,
 };
 
 /// One session's maildrop, exclusively locked while it lives. Dropping it deletes nothing.
@@ -64,7 +64,7 @@ pub struct Maildrop {
     /// The folders that it shows, usually one.
     folders: Vec<HeldFolder>,
     listing: Listing,
-    names: Names,
+    uidls: Uidls,
     notices: NoticeTexts,
     /// The gateway's own mail, if there is one.
     own: Option<Box<OwnMail>>,
@@ -95,7 +95,7 @@ impl Maildrop {
     pub fn write_uidl(&self, number: MessageNumber, out: &mut Vec<u8>) -> Result<(), Error> {
         match (self.listing.get(number)?, &self.own) {
             (row, Some(own)) if row.shows == Shows::OwnMail => out.extend_from_slice(own.uidl()),
-            (row, _) => self.names.write(row, out),
+            (row, _) => self.uidls.write(row, out),
         }
         Ok(())
     }

@@ -18,7 +18,7 @@ use super::{
     selection,
     shared::Shared,
     snapshot::Snapshot,
-    uidl::Names,
+    uidl::Uidls,
     undelivered::Undelivered,
     upstream::{UpstreamFolder, failed, log_in, login_of},
 };
@@ -171,7 +171,7 @@ impl Maildrops {
         let mail = telling.mail_for(&account.login).await;
         match prepare(&mut folders, &account.policy, mail, now).await {
             Ok((listing, notices, own)) => Ok(Maildrop {
-                names: Names::new(&account.policy, folders.iter().map(HeldFolder::named)),
+                uidls: Uidls::new(&account.policy, folders.iter().map(HeldFolder::uidl_parts)),
                 folders,
                 listing,
                 notices,

@@ -106,7 +106,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::{
-        super::{Listing, Maildrop, MessageNumber, Reason, Refusal, notice::NoticeTexts, scene, uidl::Names},
+        super::{Listing, Maildrop, MessageNumber, Reason, Refusal, notice::NoticeTexts, scene, uidl::Uidls},
         *,
     };
     use crate::{
@@ -126,7 +126,7 @@ mod tests {
         let own = OwnMail::among(&mut rows, mail, &policy, now());
         Maildrop {
             folders: Vec::new(),
-            names: Names::new(&policy, [].into_iter()),
+            uidls: Uidls::new(&policy, [].into_iter()),
             listing: Listing::chosen(rows, 1),
             notices: NoticeTexts::new(),
             own,
