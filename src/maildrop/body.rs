@@ -147,7 +147,7 @@ impl Maildrop {
         let folder = &mut self.folders[usize::from(row.folder)];
         // Boxed: hardly any session needs this future, and an idle session should not hold memory for it.
         let notice = Box::pin(folder.notice_after(row, failure)).await?;
-        self.notices.insert((row.folder, row.uid), notice);
+        self.notice_texts.insert((row.folder, row.uid), notice);
         Ok(())
     }
 

@@ -65,11 +65,11 @@ pub struct Maildrop {
     folders: Vec<HeldFolder>,
     listing: Listing,
     uidls: Uidls,
-    notices: NoticeTexts,
+    notice_texts: NoticeTexts,
     /// The gateway's own mail, if there is one.
     own: Option<Box<OwnMail>>,
     /// Tells people when they must act (`[notify]`).
-    telling: notify::Notices,
+    notices: notify::Notices,
     policy: Arc<Policy>,
     /// The span of log events about the upstream.
     span: Span,
@@ -121,7 +121,7 @@ impl Maildrop {
         if row.shows == Shows::OwnMail {
             return self.own.as_ref().map(|own| own.mail().text().clone());
         }
-        let composed = self.notices.get(&(row.folder, row.uid)).cloned();
+        let composed = self.notice_texts.get(&(row.folder, row.uid)).cloned();
         let recent = || self.folders[usize::from(row.folder)].recent_notice(row.uid);
         composed
             .or_else(recent)

@@ -64,11 +64,11 @@ impl Maildrops {
         state: Arc<dyn StateStore>,
         tokens: Arc<Tokens>,
     ) -> Result<Self, SetupError> {
-        Self::telling(notify::Notices::default(), options, state, tokens)
+        Self::with_notices(notify::Notices::default(), options, state, tokens)
     }
 
     /// Like [`Maildrops::new`], with `notices` that tell people when they must act.
-    pub fn telling(
+    pub fn with_notices(
         notices: notify::Notices,
         options: impl Into<MaildropOptions>,
         state: Arc<dyn StateStore>,
@@ -167,16 +167,16 @@ impl Maildrops {
     async fn open_in(&self, account: &Account, span: Span) -> Result<Maildrop, Error> {
         let now = now();
         let mut folders = self.hold(account).await?;
-        let telling = self.shared.notices.clone();
-        let mail = telling.mail_for(&account.login).await;
+        let notices = self.shared.notices.clone();
+        let mail = notices.mail_for(&account.login).await;
         match prepare(&mut folders, &account.policy, mail, now).await {
-            Ok((listing, notices, own)) => Ok(Maildrop {
+            Ok((listing, notice_texts, own)) => Ok(Maildrop {
                 uidls: Uidls::new(&account.policy, folders.iter().map(HeldFolder::uidl_parts)),
                 folders,
                 listing,
-                notices,
+                notice_texts,
                 own,
-                telling,
+                notices,
                 policy: account.policy.clone(),
                 span,
             }),
@@ -477,17 +477,17 @@ async fn prepare(
         }
     };
     // 10. Notices in the place of messages that are too large.
-    let mut notices = NoticeTexts::new();
+    let mut notice_texts = NoticeTexts::new();
     for folder in &mut *folders {
-        notices.extend(folder.oversize_notices(&rows).await?);
+        notice_texts.extend(folder.oversize_notices(&rows).await?);
     }
     for row in rows.iter_mut().filter(|row| row.shows == Shows::Notice) {
-        let text = notices.get(&(row.folder, row.uid));
+        let text = notice_texts.get(&(row.folder, row.uid));
         row.octets = text.map_or(0, |text| u32::try_from(text.len()).unwrap_or(u32::MAX));
     }
     // 11. The gateway's own mail.
     let own = mail.and_then(|mail| OwnMail::among(&mut rows, mail, policy, now));
-    Ok((Listing::chosen(rows, folders.len()), notices, own))
+    Ok((Listing::chosen(rows, folders.len()), notice_texts, own))
 }
 
 /// Leaves each folder to its next session.

@@ -419,7 +419,7 @@ async fn arrivals(upstream: &mut UpstreamFolder, pending: &PendingMove) -> Resul
 /// the next QUIT would fail too.
 fn final_or(error: Error) -> Error {
     match error.imap() {
-        Some(cause) if cause.is_final() => error.told_as(Refusal::Misconfigured(Reason::Target)),
+        Some(cause) if cause.is_final() => error.with_refusal(Refusal::Misconfigured(Reason::Target)),
         _ => error,
     }
 }
