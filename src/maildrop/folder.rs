@@ -14,9 +14,9 @@ use super::{
     read_ahead::{FetchStart, ReadAhead},
     recognition,
     removal::{self, Removal},
+    resources::Resources,
     retention,
     selection::Candidates,
-    shared::Shared,
     snapshot::Snapshot,
     uidl::UidlParts,
     undelivered::FailureKind,
@@ -44,7 +44,7 @@ pub(super) struct HeldFolder {
     removal: Removal,
     /// Messages that the upstream did not deliver when they were asked for. They are fetched alone, not in a set.
     suspects: Uids,
-    shared: Arc<Shared>,
+    shared: Arc<Resources>,
 }
 
 /// Why the content of a message could not begin.
@@ -82,7 +82,7 @@ impl HeldFolder {
         parked: Parked,
         state: MailboxState,
         ahead: ReadAhead,
-        shared: Arc<Shared>,
+        shared: Arc<Resources>,
     ) -> Self {
         let Parked {
             snapshot,

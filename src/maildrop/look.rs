@@ -12,8 +12,8 @@ use super::{
     marks::LoginMarks,
     open::secret_of,
     parked::Parked,
+    resources::Resources,
     retention, selection,
-    shared::Shared,
     snapshot::Snapshot,
     upstream::{UpstreamFolder, failed, log_in, login_of},
 };
@@ -34,7 +34,7 @@ const LARGE: u32 = 1 << 20;
 pub struct Look {
     account: Arc<Account>,
     connector: Arc<Connector>,
-    shared: Arc<Shared>,
+    shared: Arc<Resources>,
     /// The right to the first connection, until the first folder is selected and takes it.
     slot: Option<Slot<Parked>>,
     folders: Vec<SelectedFolder>,

@@ -19,11 +19,11 @@ mod read_ahead;
 mod recognition;
 mod removal;
 mod rendering;
+mod resources;
 mod retention;
 #[cfg(test)]
 mod scene;
 mod selection;
-mod shared;
 mod snapshot;
 mod sweep;
 mod top;

@@ -15,8 +15,8 @@ use super::{
     parked::Parked,
     read_ahead::ReadAhead,
     recognition::recognise,
+    resources::Resources,
     selection,
-    shared::Shared,
     snapshot::Snapshot,
     uidl::Uidls,
     undelivered::Undelivered,
@@ -38,7 +38,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Maildrops {
     connectors: HashMap<String, Arc<Connector>>,
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<Resources>,
     /// How many octets a session may read ahead (`read_ahead_bytes`).
     read_ahead: u64,
     /// What all sessions together may read ahead.
@@ -77,7 +77,7 @@ impl Maildrops {
         let options = options.into();
         Ok(Self {
             connectors: connectors(&options, &tokens, |_, connector| connector)?,
-            shared: Arc::new(Shared {
+            shared: Arc::new(Resources {
                 pool: Pool::new(options.parked)?,
                 leases: Leases::new(state.clone()),
                 state,

@@ -1,4 +1,4 @@
-//! What all maildrops have in common.
+//! What all maildrops share.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::{
 
 /// What sessions need besides their upstream. A reload of the configuration does not replace it.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct Resources {
     /// The parked upstream connections.
     pub(super) pool: Arc<Pool<Parked>>,
     pub(super) state: Arc<dyn StateStore>,
