@@ -51,7 +51,7 @@ impl<'a> Doctor<'a> {
     pub async fn examine_upstream(self, upstream: &config::Upstream, report: Report<'_>) -> bool {
         let mut chart = Chart::new(report);
         let failed = |error| maildrop::Error::unauthenticated(upstream, error);
-        match self.maildrops.reaching(upstream) {
+        match self.maildrops.connector_of(upstream) {
             Ok(connector) => {
                 if let Some(greeted) = connect(connector.approach(), upstream, failed, &mut chart).await {
                     greeted.leave().await;

@@ -338,7 +338,7 @@ impl Policy {
                 config.limits.login.as_secs()
             ));
         }
-        if !self.uidl.tells_validity() {
+        if !self.uidl.distinguishes_validity() {
             risks.push(format!(
                 "uidl = \"{}\": when the server numbers a folder anew (UIDVALIDITY), UIDLs come to mean other messages, \
                  and devices miss mail",

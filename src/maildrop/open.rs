@@ -137,7 +137,7 @@ impl Maildrops {
     }
 
     /// The connector of `upstream`, for a connection without a login.
-    pub fn reaching(&self, upstream: &config::Upstream) -> Result<Arc<Connector>, Error> {
+    pub fn connector_of(&self, upstream: &config::Upstream) -> Result<Arc<Connector>, Error> {
         self.connector(&upstream.name)
     }
 

@@ -43,7 +43,7 @@ async fn past(state: &mut MailboxState, upstream: &mut UpstreamFolder, snapshot:
         let first = Past::of(snapshot.uid_validity());
         // From now on a UID alone names a message, even a message that is removed before state knows it. So state must
         // remember UIDVALIDITY.
-        if !upstream.policy().uidl.tells_validity() {
+        if !upstream.policy().uidl.distinguishes_validity() {
             state.add_past(&first).await?;
         }
         return Ok(first);

@@ -49,11 +49,11 @@ impl From<Past> for Earlier {
 
 /// How long a parked connection may take to answer. A router may have forgotten it; then a new connection is made
 /// before the device gives up.
-const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long the answers to NOOP are trusted. Some servers do not report new mail upon NOOP, so a parked mailbox is
 /// selected again after this time. If a device polls each minute, new mail is at most five minutes late.
-const NOOP_IS_BELIEVED: Duration = Duration::from_secs(4 * 60);
+const NOOP_TRUSTED_FOR: Duration = Duration::from_secs(4 * 60);
 
 impl Snapshot {
     /// Selects `folder` on a new connection, and lists the messages that `known`, the index that state holds, lacks.
@@ -100,15 +100,15 @@ impl Snapshot {
     /// Brings the snapshot of a parked connection up to date, by one NOOP if nothing has changed. If this fails, the
     /// connection is of no use.
     pub(super) async fn refresh(&mut self, mailbox: &mut Mailbox, policy: &Policy) -> Result<(), Error> {
-        let is_sure = self.checked.elapsed() < NOOP_IS_BELIEVED && !mailbox.is_old();
-        let alive = tokio::time::timeout(SIGN_OF_LIFE, async {
+        let is_sure = self.checked.elapsed() < NOOP_TRUSTED_FOR && !mailbox.is_old();
+        let alive = tokio::time::timeout(PROBE_TIMEOUT, async {
             if is_sure {
                 mailbox.noop().await
             } else {
                 mailbox.select_again().await
             }
         });
-        alive.await.unwrap_or(Err(Error::Silent(SIGN_OF_LIFE)))?;
+        alive.await.unwrap_or(Err(Error::Silent(PROBE_TIMEOUT)))?;
         if !is_sure && mailbox.selected().uid_validity.kept() != self.index.uid_validity {
             return Err(Error::NoData("SELECT (the same UIDVALIDITY)"));
         }

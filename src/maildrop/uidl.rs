@@ -114,7 +114,7 @@ impl FolderUidls {
         });
         // A UID that is not of the first UIDVALIDITY does not name the message alone: under the first, another message
         // may have had it.
-        let format = if format.tells_validity() || first_seen.uid_validity == *first_uid_validity {
+        let format = if format.distinguishes_validity() || first_seen.uid_validity == *first_uid_validity {
             format
         } else {
             &UidlFormat::ValidityUid

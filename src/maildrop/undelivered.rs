@@ -28,7 +28,7 @@ const PASSING_SESSIONS: u32 = 3;
 /// The least seconds between the first failure and the last.
 const PASSING_SECONDS: u32 = 3600;
 /// For how many seconds after a failure that may cost the connection a message is not asked for again.
-const NOT_AGAIN: u32 = 24 * 3600;
+const RETRY_AFTER: u32 = 24 * 3600;
 
 /// The messages that were not delivered to earlier sessions. This is not stored: after a restart, notices come some
 /// sessions later.
@@ -48,7 +48,7 @@ struct Failures {
     lasting: u32,
     /// Whether the content has begun and broken off, after the device got its `+OK`.
     broke_off: bool,
-    /// When the notice was made, and its text: the message is not asked for again for [`NOT_AGAIN`].
+    /// When the notice was made, and its text: the message is not asked for again for [`RETRY_AFTER`].
     notice: Option<(u32, Arc<[u8]>)>,
 }
 
@@ -136,7 +136,7 @@ impl Undelivered {
     pub(super) fn breaks_off(&self, mailbox: &MailboxName, message: MessageKey, now: u32) -> bool {
         self.0.get(mailbox).is_some_and(|messages| {
             messages.get(&message).is_some_and(|failures| {
-                failures.broke_off && failures.is_hopeless() && now.saturating_sub(failures.last) < NOT_AGAIN
+                failures.broke_off && failures.is_hopeless() && now.saturating_sub(failures.last) < RETRY_AFTER
             })
         })
     }
@@ -145,7 +145,7 @@ impl Undelivered {
     pub(super) fn notice(&self, mailbox: &MailboxName, message: MessageKey, now: u32) -> Option<Arc<[u8]>> {
         let messages = self.0.get(mailbox)?;
         let (asked, notice) = messages.get(&message)?.notice.as_ref()?;
-        (now.saturating_sub(*asked) < NOT_AGAIN).then(|| notice.clone())
+        (now.saturating_sub(*asked) < RETRY_AFTER).then(|| notice.clone())
     }
 
     /// Forgets the message's failures, because it was delivered after all.
@@ -206,9 +206,9 @@ mod tests {
             }
             let (_, now, _) = failures[failures.len() - 1];
             undelivered.note_broken_off(&mailbox(), MESSAGE);
-            assert!(undelivered.breaks_off(&mailbox(), MESSAGE, now + NOT_AGAIN - 1));
+            assert!(undelivered.breaks_off(&mailbox(), MESSAGE, now + RETRY_AFTER - 1));
             assert!(
-                !undelivered.breaks_off(&mailbox(), MESSAGE, now + NOT_AGAIN),
+                !undelivered.breaks_off(&mailbox(), MESSAGE, now + RETRY_AFTER),
                 "the next try"
             );
             undelivered.remove(&mailbox(), MESSAGE);
@@ -222,10 +222,12 @@ mod tests {
         assert_eq!(undelivered.notice(&mailbox(), MESSAGE, 50), None);
         undelivered.set_notice(&mailbox(), MESSAGE, b"notice"[..].into(), 100);
         assert_eq!(
-            undelivered.notice(&mailbox(), MESSAGE, 100 + NOT_AGAIN - 1).as_deref(),
+            undelivered
+                .notice(&mailbox(), MESSAGE, 100 + RETRY_AFTER - 1)
+                .as_deref(),
             Some(&b"notice"[..])
         );
-        assert_eq!(undelivered.notice(&mailbox(), MESSAGE, 100 + NOT_AGAIN), None);
+        assert_eq!(undelivered.notice(&mailbox(), MESSAGE, 100 + RETRY_AFTER), None);
         assert_eq!(
             undelivered.notice(&mailbox(), (8, Uid(3)), 101),
             None,
