@@ -9,7 +9,7 @@ use std::ffi::OsString;
 use config::Value;
 
 use super::{
-    error::{Mistake, Place},
+    error::{Location, Mistake},
     key::{Key, Kind, Shape, with_raw},
     keys::Document,
     nearest::suggest,
@@ -206,7 +206,7 @@ pub(super) fn parse(kind: Kind, text: &str) -> Result<Value, &'static str> {
 
 fn problem(variable: &str, what: impl Into<String>, help: impl Into<Option<String>>) -> Mistake {
     Mistake {
-        place: Place::Variable(variable.to_owned()),
+        location: Location::Variable(variable.to_owned()),
         key: None,
         what: what.into(),
         help: help.into(),

@@ -8,7 +8,7 @@ use toml::{
 };
 
 use super::{
-    error::{Mistake, Place},
+    error::{Location, Mistake},
     key::{Key, Kind, Raw, Shape},
     keys::Document,
     nearest::{nearest, suggest},
@@ -106,7 +106,7 @@ impl Sources {
                     )),
                     Some(item) => {
                         let mistake = Mistake {
-                            place: self.line(&item.span()),
+                            location: self.line(&item.span()),
                             key: Some(path.to_owned()),
                             what: format!("expected strings in the list, found {}", found(item.get_ref())),
                             help: None,
@@ -188,7 +188,7 @@ impl Sources {
                         }
                     }
                     Err(what) => self.note(Mistake {
-                        place: self.line(&span),
+                        location: self.line(&span),
                         key: Some(child),
                         what,
                         help: None,
@@ -216,7 +216,7 @@ impl Sources {
             None => format!("it is a key of {}", elsewhere.join(", ")),
         };
         self.note(Mistake {
-            place: self.line(span),
+            location: self.line(span),
             key: Some(path.to_owned()),
             what: "unknown key".into(),
             help: Some(help),
@@ -229,8 +229,8 @@ impl Sources {
 }
 
 fn line_of(mistake: &Mistake) -> usize {
-    match &mistake.place {
-        Place::Line(line) => line.number,
+    match &mistake.location {
+        Location::Line(line) => line.number,
         _ => 0,
     }
 }
