@@ -271,11 +271,11 @@ pub fn example() -> String {
             Some((path, value)) => (path, Some(value)),
             None => (rest, None),
         };
-        let is_meant = |entry: &&Entry| match path.strip_suffix(".*") {
+        let is_selected = |entry: &&Entry| match path.strip_suffix(".*") {
             Some(table) => entry.table == table && !named.contains(&entry.path().as_str()),
             None => entry.path() == path,
         };
-        for Entry { key, .. } in entries.iter().filter(is_meant) {
+        for Entry { key, .. } in entries.iter().filter(is_selected) {
             for line in key.doc {
                 text += &format!("#{line}\n");
             }

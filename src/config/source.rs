@@ -14,7 +14,7 @@ pub(super) struct Sources {
     pub(super) file: PathBuf,
     pub(super) text: String,
     /// Key path (`account[0].login`) → its place in the file.
-    pub(super) marks: BTreeMap<String, Mark>,
+    pub(super) spans: BTreeMap<String, KeySpans>,
     /// Key path → the variable that gave it.
     pub(super) variables: BTreeMap<String, String>,
     /// Parts of the text that no error may show.
@@ -22,12 +22,12 @@ pub(super) struct Sources {
     /// The mistakes found so far.
     pub(super) mistakes: Vec<Mistake>,
     /// The paths of keys that are probably missing only because another key was mistyped.
-    pub(super) meant: BTreeSet<String>,
+    pub(super) intended: BTreeSet<String>,
 }
 
 /// Octet ranges of a key and its value.
 #[derive(Debug, Clone)]
-pub(super) struct Mark {
+pub(super) struct KeySpans {
     pub(super) key: Range<usize>,
     pub(super) value: Range<usize>,
 }
@@ -37,8 +37,8 @@ impl Sources {
     pub(super) fn wrong(&mut self, path: &str, what: impl Into<String>, help: Option<String>) {
         let location = if let Some(variable) = self.variables.get(path) {
             Location::Variable(variable.clone())
-        } else if let Some(mark) = self.marks.get(path) {
-            self.line(&mark.value)
+        } else if let Some(spans) = self.spans.get(path) {
+            self.line(&spans.value)
         } else {
             self.nearest_table(path)
         };
@@ -67,8 +67,8 @@ impl Sources {
         let mut table = path;
         while let Some(end) = table.rfind(['.', '[']) {
             table = &table[..end];
-            if let Some(mark) = self.marks.get(table) {
-                return self.line(&mark.key);
+            if let Some(spans) = self.spans.get(table) {
+                return self.line(&spans.key);
             }
             // Only environment variables have given this table.
             if let Some((_, variable)) = self

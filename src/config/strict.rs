@@ -13,7 +13,7 @@ use super::{
     keys::Document,
     nearest::{nearest, suggest},
     reference,
-    source::{Mark, Sources},
+    source::{KeySpans, Sources},
     unit::Unit,
 };
 
@@ -46,11 +46,11 @@ impl Sources {
         let syntax = self.mistakes.len();
         self.table(&Document::SHAPE, table.get_ref(), "");
         let others = self.mistakes.split_off(syntax);
-        let told = others.into_iter().filter(|other| {
+        let reported = others.into_iter().filter(|other| {
             let line = line_of(other);
             line < last && !lines.contains(&line)
         });
-        self.mistakes.extend(told);
+        self.mistakes.extend(reported);
         false
     }
 
@@ -139,7 +139,7 @@ impl Sources {
             (Shape::List(shape), DeValue::Array(items)) => {
                 for (index, item) in items.iter().enumerate() {
                     let path = format!("{path}[{index}]");
-                    self.mark(&path, item.span(), item.span());
+                    self.note_spans(&path, item.span(), item.span());
                     self.walk(shape, item, &path);
                 }
             }
@@ -173,7 +173,7 @@ impl Sources {
             } else {
                 format!("{path}.{name}")
             };
-            self.mark(&child, span.clone(), value.span());
+            self.note_spans(&child, span.clone(), value.span());
             match shape {
                 Shape::Table(keys) => match keys.iter().find(|key| key.name == name) {
                     Some(key) => self.key(key, value, &child),
@@ -207,9 +207,9 @@ impl Sources {
         let names = keys.iter().map(|key| key.name);
         let elsewhere = reference::tables_with(name);
         let help = match nearest(name, names.clone()) {
-            Some(meant) => {
-                self.meant
-                    .insert(format!("{}{meant}", path.strip_suffix(name).unwrap_or_default()));
+            Some(intended) => {
+                self.intended
+                    .insert(format!("{}{intended}", path.strip_suffix(name).unwrap_or_default()));
                 suggest(name, names)
             }
             None if elsewhere.is_empty() => suggest(name, names),
@@ -223,8 +223,8 @@ impl Sources {
         });
     }
 
-    fn mark(&mut self, path: &str, key: Range<usize>, value: Range<usize>) {
-        self.marks.insert(path.to_owned(), Mark { key, value });
+    fn note_spans(&mut self, path: &str, key: Range<usize>, value: Range<usize>) {
+        self.spans.insert(path.to_owned(), KeySpans { key, value });
     }
 }
 

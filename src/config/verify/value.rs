@@ -29,7 +29,7 @@ impl Verifier<'_> {
 
     /// Notes that `path` is missing, unless a mistyped key was probably meant to be it.
     pub(super) fn missing(&mut self, path: &str, help: impl Into<String>) -> Noted {
-        if self.sources.meant.iter().any(|meant| meant.starts_with(path)) {
+        if self.sources.intended.iter().any(|intended| intended.starts_with(path)) {
             Noted
         } else {
             self.wrong(path, "is missing", help)
