@@ -212,7 +212,11 @@ fn address(upstream: &Upstream) -> String {
     } else {
         upstream.host.clone()
     };
-    format!("{host}:{} ({})", upstream.port, upstream.reached().join(", "))
+    format!(
+        "{host}:{} ({})",
+        upstream.port,
+        upstream.describe_connection().join(", ")
+    )
 }
 
 #[cfg(test)]
