@@ -261,7 +261,7 @@ impl Verifier<'_> {
     fn key_file(&mut self, path: &str, file: &FileName, oauth2: &keys::OAuth2) -> Checked<KeyFile> {
         let file_path = format!("{path}.private_key_file");
         let octets = Zeroizing::new(self.read(&file_path, file)?);
-        self.judge_file(&file_path, file);
+        self.warn_if_world_readable(&file_path, file);
         let google = serde_json::from_slice::<GoogleKey>(&octets).ok();
         let pem = google
             .as_ref()

@@ -112,14 +112,14 @@ impl Verifier<'_> {
                 if octets.is_empty() {
                     return Err(self.wrong(&file_path, format!("{} is empty", file.0), ""));
                 }
-                self.judge_file(&file_path, &file);
+                self.warn_if_world_readable(&file_path, &file);
                 Ok(Some(Secret::from(octets)))
             }
         }
     }
 
     /// Warns if every user of this machine may read the file of a secret.
-    pub(super) fn judge_file(&mut self, path: &str, name: &FileName) {
+    pub(super) fn warn_if_world_readable(&mut self, path: &str, name: &FileName) {
         let file = self.directory.join(&name.0);
         // In containers, all users may read the files of secrets by design.
         if world_readable(&file) && !file.starts_with("/run/secrets") {
