@@ -30,7 +30,7 @@ pub(super) async fn run(
             continue;
         }
         match maildrops.due(&account).await {
-            Ok(due) => tell(&account, &due, out)?,
+            Ok(due) => report(&account, &due, out)?,
             Err(error) => {
                 all_asked = false;
                 writeln!(out, "{}: failed: {}", account.login, error.cause())?;
@@ -67,7 +67,7 @@ async fn all(accounts: &Accounts, maildrops: &Maildrops) -> Result<Vec<Account>,
     Ok(all)
 }
 
-fn tell(account: &Account, due: &[DueMessages], out: &mut impl Write) -> io::Result<()> {
+fn report(account: &Account, due: &[DueMessages], out: &mut impl Write) -> io::Result<()> {
     let login = &account.login;
     if due.iter().all(|due| due.messages.is_empty()) {
         let of = match &account.policy.folder_separator {
