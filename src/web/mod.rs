@@ -37,7 +37,7 @@ use self::{
     device::PendingSignIn,
     guard::Guard,
     guesses::{Guesses, Peer},
-    pages::{AccountStatus, ConsentStatus, Flash, GatewayStatus},
+    pages::{AccountConsent, AccountStatus, Flash, GatewayStatus},
     session::{BrowserSession, BrowserSessions},
 };
 use crate::{
@@ -354,7 +354,7 @@ async fn accounts(State(app): App, headers: HeaderMap) -> Result<Markup, Rejecti
         let consent = match candidate {
             Some(candidate) => {
                 let status = app.tokens.status(&candidate.consent(&app.tokens)).await;
-                Some(ConsentStatus::new(candidate, status))
+                Some(AccountConsent::new(candidate, status))
             }
             None => None,
         };

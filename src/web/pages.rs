@@ -43,11 +43,11 @@ pub(super) struct AccountStatus {
     /// Whether the gateway can log in to the upstream without a device.
     is_stored: bool,
     /// Present if the account's upstream uses OAuth2.
-    consent: Option<ConsentStatus>,
+    consent: Option<AccountConsent>,
 }
 
 /// The status of an account's consent.
-pub(super) struct ConsentStatus {
+pub(super) struct AccountConsent {
     status: Vec<Part>,
     is_good: bool,
     /// The user as whom somebody signs in; `None` if no sign-in is needed.
@@ -64,7 +64,7 @@ pub(super) struct GatewayStatus {
 }
 
 impl AccountStatus {
-    pub(super) fn new(account: AccountSummary, consent: Option<ConsentStatus>) -> Self {
+    pub(super) fn new(account: AccountSummary, consent: Option<AccountConsent>) -> Self {
         Self {
             poll: polls().of(&canonical(&account.login, None)),
             login: account.login,
@@ -76,7 +76,7 @@ impl AccountStatus {
     }
 }
 
-impl ConsentStatus {
+impl AccountConsent {
     pub(super) fn new(candidate: Candidate<'_>, status: Result<Status, oauth::Error>) -> Self {
         let (status, is_good, is_kept) = match status {
             Ok(status) => (status.parts(), status.is_good(), status.standing != Standing::Missing),
