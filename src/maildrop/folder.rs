@@ -10,7 +10,7 @@ use super::{
     listing::{LocatedRow, Row, Shows},
     marks::LoginMarks,
     notice::{self, NoticeTexts},
-    parked::Parked,
+    parked::ParkedFolder,
     read_ahead::{FetchStart, ReadAhead},
     recognition,
     removal::{self, Removal},
@@ -79,12 +79,12 @@ impl HeldFolder {
     pub(super) fn new(
         number: u16,
         upstream: UpstreamFolder,
-        parked: Parked,
+        parked: ParkedFolder,
         state: MailboxState,
         ahead: ReadAhead,
         shared: Arc<Resources>,
     ) -> Self {
-        let Parked {
+        let ParkedFolder {
             snapshot,
             is_unmarked,
             digest: _,
@@ -600,7 +600,7 @@ impl HeldFolder {
 
     /// Parks the connection for the login's next session. Returns the state, which may still hold the lock.
     fn park(self) -> MailboxState {
-        let parked = Parked {
+        let parked = ParkedFolder {
             snapshot: self.snapshot,
             is_unmarked: self.marks.is_unmarked(),
             digest: self.state.digest(),

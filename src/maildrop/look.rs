@@ -11,7 +11,7 @@ use super::{
     listing::{Row, Shows},
     marks::LoginMarks,
     open::secret_of,
-    parked::Parked,
+    parked::ParkedFolder,
     resources::Resources,
     retention, selection,
     snapshot::Snapshot,
@@ -36,7 +36,7 @@ pub struct Look {
     connector: Arc<Connector>,
     shared: Arc<Resources>,
     /// The right to the first connection, until the first folder is selected and takes it.
-    slot: Option<Slot<Parked>>,
+    slot: Option<Slot<ParkedFolder>>,
     folders: Vec<SelectedFolder>,
     /// The messages that the login would see, after [`Look::list`].
     listing: Option<Listing>,
@@ -168,7 +168,7 @@ impl Look {
         Ok(summary)
     }
 
-    async fn another_slot(&self) -> Option<Slot<Parked>> {
+    async fn another_slot(&self) -> Option<Slot<ParkedFolder>> {
         let limit = self.account.upstream.connections_per_user;
         self.folders.first()?.upstream.slot().another(limit).await
     }

@@ -12,7 +12,7 @@ use super::{
     listing::Shows,
     notice::NoticeTexts,
     own_mail::OwnMail,
-    parked::Parked,
+    parked::ParkedFolder,
     read_ahead::ReadAhead,
     recognition::recognise,
     resources::Resources,
@@ -248,7 +248,7 @@ impl Maildrops {
             user,
         } = opening;
         let (login, folder) = (&account.login, &name.folder);
-        let suits = |parked: &Parked| parked.policy == account.policy;
+        let suits = |parked: &ParkedFolder| parked.policy == account.policy;
         let waiting = self.shared.pool.take(user, login, folder, secret, suits);
         let Some((slot, mut mailbox, mut parked)) = waiting else {
             return Ok(None);
@@ -275,7 +275,7 @@ impl Maildrops {
         }
     }
 
-    async fn log_in(&self, opening: &Opening) -> Result<(Slot<Parked>, Connection), Error> {
+    async fn log_in(&self, opening: &Opening) -> Result<(Slot<ParkedFolder>, Connection), Error> {
         let Opening {
             account,
             connector,
@@ -306,7 +306,7 @@ impl Maildrops {
         account: &Account,
         user: &UserKey,
         secret: &Secret,
-    ) -> Result<Slot<Parked>, Error> {
+    ) -> Result<Slot<ParkedFolder>, Error> {
         let limit = account.upstream.connections_per_user;
         let slot = self
             .shared
@@ -365,19 +365,19 @@ fn connectors(
 }
 
 /// A selected mailbox, what is known of it, and its state.
-type OpenedFolder = (UpstreamFolder, Parked, MailboxState);
+type OpenedFolder = (UpstreamFolder, ParkedFolder, MailboxState);
 
 /// Selects and lists the folder of `opening` on a new connection.
 async fn selected(
     opening: Opening,
     mut state: MailboxState,
-    slot: Slot<Parked>,
+    slot: Slot<ParkedFolder>,
     connection: Connection,
 ) -> Result<OpenedFolder, Error> {
     let policy = opening.account.policy.clone();
     match select(opening, &mut state, slot, connection).await {
         Ok((upstream, snapshot)) => {
-            let parked = Parked {
+            let parked = ParkedFolder {
                 snapshot,
                 is_unmarked: false,
                 digest: None,
@@ -396,7 +396,7 @@ async fn selected(
 async fn select(
     opening: Opening,
     state: &mut MailboxState,
-    slot: Slot<Parked>,
+    slot: Slot<ParkedFolder>,
     connection: Connection,
 ) -> Result<(UpstreamFolder, Snapshot), Error> {
     let Opening {

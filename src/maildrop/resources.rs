@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio_util::task::TaskTracker;
 
-use super::{parked::Parked, undelivered::Undelivered};
+use super::{parked::ParkedFolder, undelivered::Undelivered};
 use crate::{
     imap::Pool,
     notify::Notices,
@@ -15,7 +15,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Resources {
     /// The parked upstream connections.
-    pub(super) pool: Arc<Pool<Parked>>,
+    pub(super) pool: Arc<Pool<ParkedFolder>>,
     pub(super) state: Arc<dyn StateStore>,
     /// Who holds which maildrop.
     pub(super) leases: Leases,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Error, Reason, Refusal, parked::Parked, snapshot::Snapshot};
+use super::{Error, Reason, Refusal, parked::ParkedFolder, snapshot::Snapshot};
 use crate::{
     accounts::Account,
     config::Policy,
@@ -17,7 +17,7 @@ pub(super) struct UpstreamFolder {
     account: Arc<Account>,
     name: Arc<MailboxName>,
     connector: Arc<Connector>,
-    slot: Slot<Parked>,
+    slot: Slot<ParkedFolder>,
     mailbox: Mailbox,
 }
 
@@ -27,7 +27,7 @@ impl UpstreamFolder {
         account: Arc<Account>,
         name: Arc<MailboxName>,
         connector: Arc<Connector>,
-        slot: Slot<Parked>,
+        slot: Slot<ParkedFolder>,
         mailbox: Mailbox,
     ) -> Self {
         Self {
@@ -131,18 +131,18 @@ impl UpstreamFolder {
     }
 
     /// The right to its connection.
-    pub(super) fn slot(&self) -> &Slot<Parked> {
+    pub(super) fn slot(&self) -> &Slot<ParkedFolder> {
         &self.slot
     }
 
     /// The mailbox, and the right to its connection.
-    pub(super) fn into_mailbox(self) -> (Mailbox, Slot<Parked>) {
+    pub(super) fn into_mailbox(self) -> (Mailbox, Slot<ParkedFolder>) {
         (self.mailbox, self.slot)
     }
 
     /// Parks the connection for the login's next session, with `parked`, which that session then need not find out
     /// again.
-    pub(super) fn park(self, pool: &Arc<Pool<Parked>>, parked: Parked) {
+    pub(super) fn park(self, pool: &Arc<Pool<ParkedFolder>>, parked: ParkedFolder) {
         let Self {
             account,
             name,
@@ -161,7 +161,7 @@ pub(super) struct OtherFolder {
     /// The folder's messages, from the UID of the selection on.
     pub(super) listed: Listed,
     /// The right to the connection; `None` if the session's own folder has hung up to make room.
-    _slot: Option<Slot<Parked>>,
+    _slot: Option<Slot<ParkedFolder>>,
 }
 
 impl OtherFolder {
