@@ -237,12 +237,12 @@ impl Cli {
                 json,
                 forget,
             } => {
-                let what = match (&account, &forget) {
-                    (Some(login), _) => sign_in::What::SignIn { login, browser },
-                    (None, Some(login)) => sign_in::What::Forget { login },
-                    (None, None) => sign_in::What::List { json },
+                let action = match (&account, &forget) {
+                    (Some(login), _) => sign_in::Action::SignIn { login, browser },
+                    (None, Some(login)) => sign_in::Action::Forget { login },
+                    (None, None) => sign_in::Action::List { json },
                 };
-                block_on(sign_in::run(&load(self.config)?.config, what))
+                block_on(sign_in::run(&load(self.config)?.config, action))
             }
             Command::Demo { listen } => block_on(demo::run(listen)),
             Command::Health {

@@ -51,7 +51,7 @@ impl<'a> Doctor<'a> {
     pub async fn examine_upstream(self, upstream: &config::Upstream, report: Report<'_>) -> bool {
         let mut chart = Chart::new(report);
         let failed = |error| maildrop::Error::unauthenticated(upstream, error);
-        match self.maildrops.reaching(upstream) {
+        match self.maildrops.connector_of(upstream) {
             Ok(connector) => {
                 if let Some(greeted) = connect(connector.approach(), upstream, failed, &mut chart).await {
                     greeted.leave().await;
@@ -107,7 +107,7 @@ async fn steps(look: &mut Look, account: &Account, fetches: bool, chart: &mut Ch
     let mut connection = Some(connection);
     while let Some(folder) = look.folders_left().first().cloned() {
         let select = look.select(connection.take());
-        chart.step(&format!("SELECT {folder}"), select, words::held).await?;
+        chart.step(&format!("SELECT {folder}"), select, words::folder).await?;
     }
     chart
         .step("listing", look.list(), |&(messages, octets)| {
@@ -115,8 +115,8 @@ async fn steps(look: &mut Look, account: &Account, fetches: bool, chart: &mut Ch
         })
         .await?;
     let begun = Instant::now();
-    match look.target().await {
-        Ok(target) => chart.note(words::target(&target, account, begun.elapsed())),
+    match look.preview_delete().await {
+        Ok(preview) => chart.note(words::delete(&preview, account, begun.elapsed())),
         Err(error) => chart.fail("delete", begun, &error),
     }
     if fetches {

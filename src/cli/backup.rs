@@ -62,9 +62,9 @@ pub(super) async fn save(config: &Config, file: &Path, force: bool) -> Result<()
         saved = saving => saved?,
     };
     if file == Path::new(STANDARD) {
-        tell_saved(config, &tally, "standard output", &mut io::stderr())
+        report_saved(config, &tally, "standard output", &mut io::stderr())
     } else {
-        tell_saved(config, &tally, &file.display().to_string(), &mut io::stdout())
+        report_saved(config, &tally, &file.display().to_string(), &mut io::stdout())
     }
 }
 
@@ -82,7 +82,7 @@ pub(super) async fn restore(config: &Config, file: &Path) -> Result<(), Failure>
         state::restore_shared(shared, key, &backup)
             .await
             .map_err(Failure::failed)?;
-        return tell_restored(config, &shared.url, &backup, &[], &mut io::stdout());
+        return report_restored(config, &shared.url, &backup, &[], &mut io::stdout());
     }
     let dir = directory(config)?;
     let backup = read(file)?;
@@ -93,7 +93,7 @@ pub(super) async fn restore(config: &Config, file: &Path) -> Result<(), Failure>
         )),
         error => Failure::failed(error),
     })?;
-    tell_restored(config, &dir.display(), &backup, &earlier, &mut io::stdout())
+    report_restored(config, &dir.display(), &backup, &earlier, &mut io::stdout())
 }
 
 fn read(file: &Path) -> Result<Backup, Failure> {
@@ -162,7 +162,7 @@ fn name(unfinished: NamedTempFile, file: &Path, force: bool) -> io::Result<()> {
     Ok(())
 }
 
-fn tell_saved(config: &Config, tally: &Tally, name: &str, out: &mut impl Write) -> Result<(), Failure> {
+fn report_saved(config: &Config, tally: &Tally, name: &str, out: &mut impl Write) -> Result<(), Failure> {
     writeln!(out, "{name}: {tally}")?;
     if let Some(key) = key(config) {
         writeln!(
@@ -193,7 +193,7 @@ fn key(config: &Config) -> Option<String> {
     })
 }
 
-fn tell_restored(
+fn report_restored(
     config: &Config,
     place: &dyn Display,
     backup: &Backup,
@@ -226,7 +226,7 @@ fn tell_restored(
 mod tests {
     use super::*;
 
-    fn said(state: &str, tell: impl FnOnce(&Config, &Backup, &mut Vec<u8>)) -> String {
+    fn said(state: &str, report: impl FnOnce(&Config, &Backup, &mut Vec<u8>)) -> String {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("sealing-key"), "0123456789abcdef0123456789abcdef").unwrap();
         let text = format!("[upstream.home]\nhost = \"imap.example.org\"\nlogins = [\"*\"]\n[state]\n{state}");
@@ -243,7 +243,7 @@ mod tests {
         writer.add(consent).unwrap();
         let backup = Backup::read(&writer.end().unwrap().0[..]).unwrap();
         let mut out = Vec::new();
-        tell(&config, &backup, &mut out);
+        report(&config, &backup, &mut out);
         String::from_utf8(out)
             .unwrap()
             .replace(&format!("{}/", dir.path().display()), "")
@@ -252,7 +252,7 @@ mod tests {
     #[test]
     fn says_where_the_key_is() {
         let saved = |config: &Config, backup: &Backup, out: &mut Vec<u8>| {
-            tell_saved(config, &backup.tally(), "copy", out).unwrap();
+            report_saved(config, &backup.tally(), "copy", out).unwrap();
         };
         assert_eq!(
             said("dir = \"kept\"\nkey_file = \"sealing-key\"", saved),
@@ -271,7 +271,7 @@ mod tests {
     fn says_what_was_restored_and_what_was_set_aside() {
         let restored = |config: &Config, backup: &Backup, out: &mut Vec<u8>| {
             let aside = [PathBuf::from("kept/state.redb.before-7")];
-            tell_restored(config, &"kept", backup, &aside, out).unwrap();
+            report_restored(config, &"kept", backup, &aside, out).unwrap();
         };
         let by = env!("CARGO_PKG_VERSION");
         assert_eq!(

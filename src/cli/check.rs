@@ -16,7 +16,7 @@ use super::{Failure, tokens};
 use crate::{
     config::{
         self, ClientCertificates, Config, Credential, Listener, Loaded, Log, LogFormat, MaildropOptions, OAuthOptions,
-        Shared, Upstream,
+        SharedMailbox, Upstream,
     },
     maildrop::Maildrops,
     oauth::Tokens,
@@ -165,7 +165,7 @@ fn describe(config: &Config) -> Vec<String> {
         let mailbox = format!("{} at {}{by}", account.user, address(&account.upstream));
         lines.push(words::explain(&account.login, &mailbox, &account.maildrop));
     }
-    lines.extend(config.shared().iter().map(Shared::to_string));
+    lines.extend(config.shared_mailboxes().iter().map(SharedMailbox::to_string));
     for upstream in config.upstreams.iter().filter(|upstream| !upstream.logins.is_empty()) {
         let mut logins = format!("{}, each with its own password", upstream.logins.join(", "));
         if let Some(domain) = &upstream.default_domain {
@@ -210,7 +210,11 @@ fn address(upstream: &Upstream) -> String {
     } else {
         upstream.host.clone()
     };
-    format!("{host}:{} ({})", upstream.port, upstream.reached().join(", "))
+    format!(
+        "{host}:{} ({})",
+        upstream.port,
+        upstream.describe_connection().join(", ")
+    )
 }
 
 #[cfg(test)]

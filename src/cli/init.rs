@@ -15,8 +15,8 @@ use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use zeroize::Zeroizing;
 
 use self::{
-    answer::{Device, Door, Provider, Whose, policy, word},
-    draft::{Access, Certificate, Draft, Hash},
+    answer::{DeviceKind, ListenerChoice, MailProvider, Users, policy, word},
+    draft::{Access, CertificateFiles, Draft, Hash},
     questions::Questions,
 };
 use super::{CONFIG, Failure};
@@ -47,13 +47,13 @@ pub(super) fn run(file: &Path) -> Result<(), Failure> {
     let at_terminal = io::stdin().is_terminal();
     may_be_written(file)?;
     let mut questions = Questions::new(io::stdin().lock(), io::stdout(), at_terminal);
-    questions.tell(&format!(
+    questions.print(&format!(
         "This writes {}. An empty answer takes the value in [brackets].",
         file.display()
     ))?;
     let answers = ask(&mut questions, file)?;
     let written = write(file, &answers.draft)?;
-    questions.tell(&answers.conclusion(file, &written))
+    questions.print(&answers.conclusion(file, &written))
 }
 
 /// Fails before the first question if a file that may have to be written exists.
@@ -95,31 +95,33 @@ struct Answers {
 }
 
 fn ask<R: BufRead, W: Write>(questions: &mut Questions<R, W>, file: &Path) -> Result<Answers, Failure> {
-    let whose = questions.ask(WHOSE, None, Whose::read)?;
+    let users = questions.ask(WHOSE, None, Users::read)?;
     let presets: Vec<_> = Preset::all().map(|preset| preset.name.as_str()).collect();
     let provider = questions.ask(
         &format!("{WHERE}{}", lines(&presets)),
-        Provider::suggested(&whose).as_deref(),
-        |answer| Provider::read(answer, &whose),
+        MailProvider::suggested(&users).as_deref(),
+        |answer| MailProvider::read(answer, &users),
     )?;
     let device = questions.ask(
-        &format!("3. What fetches it?{}", Device::list()),
+        &format!("3. What fetches it?{}", DeviceKind::list()),
         Some("1"),
-        Device::read,
+        DeviceKind::read,
     )?;
-    let door = questions.ask(PORT, Some(device.address), |answer| Door::read(answer, device.address))?;
-    let certificate = match door.tls {
+    let listener = questions.ask(PORT, Some(device.address), |answer| {
+        ListenerChoice::read(answer, device.address)
+    })?;
+    let certificate = match listener.tls {
         ListenerTls::Off => None,
         _ => Some(certificate(questions)?),
     };
     let policy = questions.ask(POLICY, Some(device.policy), policy)?;
-    let (access, made) = access(questions, &whose, &provider)?;
+    let (access, made) = access(questions, &users, &provider)?;
     // In /etc a service has configuration only; its state belongs in /var/lib.
     let is_of_the_system = std::path::absolute(file)?.starts_with("/etc");
     let draft = Draft {
-        whose,
+        users,
         provider,
-        door,
+        listener,
         certificate,
         policy,
         state_dir: if is_of_the_system { "/var/lib/popgate" } else { "state" },
@@ -134,7 +136,7 @@ fn lines(words: &[&str]) -> String {
     lines.collect()
 }
 
-fn certificate<R: BufRead, W: Write>(questions: &mut Questions<R, W>) -> Result<Certificate, Failure> {
+fn certificate<R: BufRead, W: Write>(questions: &mut Questions<R, W>) -> Result<CertificateFiles, Failure> {
     let readable = |answer: &str| {
         let file = std::path::absolute(answer).map_err(|error| error.to_string())?;
         match fs::File::open(&file) {
@@ -149,16 +151,16 @@ fn certificate<R: BufRead, W: Write>(questions: &mut Questions<R, W>) -> Result<
             readable,
         )?;
         let key = questions.ask("Its private key: a PEM file.", None, readable)?;
-        let certificate = Certificate { chain, key };
+        let certificate = CertificateFiles { chain, key };
         match fits(&certificate) {
             Ok(()) => return Ok(certificate),
-            Err(wrong) => questions.tell(&format!("  {wrong}"))?,
+            Err(wrong) => questions.print(&format!("  {wrong}"))?,
         }
     }
 }
 
 /// Fails if a listener cannot serve with `certificate`.
-fn fits(certificate: &Certificate) -> Result<(), String> {
+fn fits(certificate: &CertificateFiles) -> Result<(), String> {
     let (chain, key) = (certificate.chain.to_string_lossy(), certificate.key.to_string_lossy());
     let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
     let text = format!(
@@ -177,10 +179,10 @@ fn fits(certificate: &Certificate) -> Result<(), String> {
 /// How to log in upstream, and the password that was generated for the device, if any.
 fn access<R: BufRead, W: Write>(
     questions: &mut Questions<R, W>,
-    whose: &Whose,
-    provider: &Provider,
+    users: &Users,
+    provider: &MailProvider,
 ) -> Result<(Access, Option<Zeroizing<String>>), Failure> {
-    let Whose::One(user) = whose else {
+    let Users::One(user) = users else {
         return Ok((Access::Forwarded, None));
     };
     let Some(upstream) = upstream_password(questions, user, provider)? else {
@@ -194,17 +196,17 @@ fn access<R: BufRead, W: Write>(
 fn upstream_password<R: BufRead, W: Write>(
     questions: &mut Questions<R, W>,
     user: &str,
-    provider: &Provider,
+    provider: &MailProvider,
 ) -> Result<Option<Secret>, Failure> {
     let question = match provider {
-        Provider::Other { host, .. } => format!("The password of {user} at {host}."),
-        Provider::Known(preset) => match &preset.passwords {
+        MailProvider::Other { host, .. } => format!("The password of {user} at {host}."),
+        MailProvider::Known(preset) => match &preset.passwords {
             Some(which) => format!("The password of {user} there. {which}."),
             None => return Ok(None),
         },
     };
     match provider {
-        Provider::Known(preset) if preset.takes_tokens() => {
+        MailProvider::Known(preset) if preset.takes_tokens() => {
             questions.secret_or(&question, "none: somebody signs in with a browser (OAuth2)")
         }
         _ => questions.secret(&question).map(Some),
@@ -213,7 +215,7 @@ fn upstream_password<R: BufRead, W: Write>(
 
 fn by_tokens<R: BufRead, W: Write>(
     questions: &mut Questions<R, W>,
-    provider: &Provider,
+    provider: &MailProvider,
 ) -> Result<(Access, Option<Zeroizing<String>>), Failure> {
     let client_id = questions.ask(
         &format!(
@@ -322,18 +324,18 @@ fn create(file: PathBuf, content: &[u8], written: &mut Vec<PathBuf>) -> Result<(
 impl Answers {
     /// What was written, what the device needs, and which commands come next.
     fn conclusion(&self, file: &Path, written: &[PathBuf]) -> String {
-        let Draft { whose, door, .. } = &self.draft;
+        let Draft { users, listener, .. } = &self.draft;
         let written: Vec<_> = written.iter().map(|file| file.display().to_string()).collect();
         let mut text = format!(
             "\nWritten, for your user alone: {}.\n(If popgate runs as another user, that user must be able to read this.)\n\n",
             written.join(", ")
         );
-        let server = match door.address.ip() {
+        let server = match listener.address.ip() {
             ip if ip.is_loopback() => format!("this machine ({ip})"),
             ip if ip.is_unspecified() => "the name or address of this machine".to_owned(),
             ip => ip.to_string(),
         };
-        let tls = match door.tls {
+        let tls = match listener.tls {
             ListenerTls::Off => "without TLS",
             ListenerTls::StartTls => "with STARTTLS",
             _ => "with TLS (SSL)",
@@ -343,20 +345,20 @@ impl Answers {
             (None, Access::Forwarded) => "that of the user at the IMAP server".into(),
             (None, _) => "the one that you gave".into(),
         };
-        let login = match whose {
-            Whose::One(login) => login.clone(),
-            Whose::Every(pattern) => format!("that of the user at the IMAP server ({pattern})"),
+        let login = match users {
+            Users::One(login) => login.clone(),
+            Users::Every(pattern) => format!("that of the user at the IMAP server ({pattern})"),
         };
         text += &format!(
             "The device's POP3 account:\n  server    {server}, port {}, {tls}\n  user      {login}\n  password  {password}\n\nNext:\n",
-            door.address.port()
+            listener.address.port()
         );
         let config = if file == Path::new(CONFIG) {
             String::new()
         } else {
             format!(" --config {}", shell_word(file))
         };
-        if let (Access::OAuth2 { .. }, Whose::One(login)) = (&self.draft.access, whose) {
+        if let (Access::OAuth2 { .. }, Users::One(login)) = (&self.draft.access, users) {
             text += &format!("  popgate sign-in {}{config}\n", shell_word(Path::new(login)));
         }
         text + &format!("  popgate check --connect{config}\n  popgate serve{config}")

@@ -30,7 +30,7 @@ pub(super) fn run(
         listeners = config.listeners.len(),
         upstreams = config.upstreams.len(),
         accounts = config.accounts.len(),
-        state = %whereabouts(&config.state),
+        state = %state_location(&config.state),
         "popgate starts"
     );
     let inherited = systemd::sockets();
@@ -58,7 +58,7 @@ pub(super) fn run(
 }
 
 /// Where state lies, for the log.
-fn whereabouts(state: &config::State) -> String {
+fn state_location(state: &config::State) -> String {
     match (&state.shared, &state.dir) {
         (Some(shared), _) => shared.url.to_string(),
         (None, Some(dir)) => dir.display().to_string(),

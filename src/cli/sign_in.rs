@@ -38,7 +38,7 @@ const UNTIL_SAVED: Duration = Duration::from_secs(30);
 
 /// What to do.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum What<'a> {
+pub(super) enum Action<'a> {
     /// Sign in for the account of this login. `browser`: with a browser, even if a code would do.
     SignIn { login: &'a str, browser: bool },
     /// Forget the consent of this account.
@@ -47,7 +47,7 @@ pub(super) enum What<'a> {
     List { json: bool },
 }
 
-pub(super) async fn run(config: &Config, what: What<'_>) -> Result<(), Failure> {
+pub(super) async fn run(config: &Config, action: Action<'_>) -> Result<(), Failure> {
     if candidates(&config.accounts).next().is_none() {
         return Err(Failure::wrong(
             "no [[account]] is at an upstream with OAuth2: passwords need no sign-in\n\
@@ -60,10 +60,10 @@ pub(super) async fn run(config: &Config, what: What<'_>) -> Result<(), Failure> 
         level: "warn".into(),
     })?;
     let mut out = io::stdout();
-    match what {
-        What::List { json: false } => list::in_words(config, &mut out).await,
-        What::List { json: true } => list::for_programs(config, &mut out).await,
-        What::Forget { login } => {
+    match action {
+        Action::List { json: false } => list::in_words(config, &mut out).await,
+        Action::List { json: true } => list::for_programs(config, &mut out).await,
+        Action::Forget { login } => {
             let tokens = kept(config, state::reach)?;
             let consent = candidate(config, login)?.consent(&tokens);
             let outcome = if tokens.forget(&consent).await.map_err(failed)? {
@@ -73,7 +73,7 @@ pub(super) async fn run(config: &Config, what: What<'_>) -> Result<(), Failure> 
             };
             Ok(writeln!(out, "{login}: {outcome}")?)
         }
-        What::SignIn { login, browser } => sign_in(config, candidate(config, login)?, browser, &mut out).await,
+        Action::SignIn { login, browser } => sign_in(config, candidate(config, login)?, browser, &mut out).await,
     }
 }
 
@@ -110,7 +110,7 @@ async fn sign_in(
                 "{login}: The application itself is trusted, nobody needs to sign in. Opening the mailbox of {user} …"
             )?;
             let opened = sign_in::open(config, asking, candidate).await;
-            return tell(login, opened.map_err(failed)?, out);
+            return report_opened(login, opened.map_err(failed)?, out);
         }
         grant => {
             // Opened first, to find out before somebody consents whether the consent can be kept.
@@ -127,7 +127,7 @@ async fn sign_in(
     let signed_in = sign_in::complete(config, &tokens, candidate, issued).await;
     let is_saved = timeout(UNTIL_SAVED, tokens.finish()).await.is_ok();
     let signed_in = signed_in.map_err(|error| failed(format!("{login}: {error}")))?;
-    tell(login, signed_in.opened, out)?;
+    report_opened(login, signed_in.opened, out)?;
     if !is_saved {
         return Err(failed(format!(
             "{login}: the consent cannot be written, see the log: make room under [state] dir, and sign in again"
@@ -139,7 +139,7 @@ async fn sign_in(
     Ok(writeln!(out, "{login}: {}", signed_in.status)?)
 }
 
-fn tell(login: &str, (messages, octets): Opened, out: &mut impl Write) -> Result<(), Failure> {
+fn report_opened(login: &str, (messages, octets): Opened, out: &mut impl Write) -> Result<(), Failure> {
     Ok(writeln!(
         out,
         "{login}: the mailbox opens, {messages} messages of {} octets",
@@ -175,8 +175,8 @@ fn as_whom(candidate: Candidate<'_>) -> String {
     }
 }
 
-/// How the answer of the provider comes back to popgate.
-enum Back {
+/// The answer of the provider (RFC 6749 §4.1.2), as it comes back to popgate.
+enum AuthorizationResponse {
     /// The query of the address that the provider sent the browser back to.
     Query(String),
     /// The code that somebody has copied from the provider's page.
@@ -216,13 +216,13 @@ async fn by_browser(tokens: &Tokens, candidate: Candidate<'_>, out: &mut impl Wr
     }
     out.flush()?;
     let may_come = listener.is_some();
-    let back = tokio::select! {
-        query = answered(listener, &begun) => Back::Query(query?),
-        back = pasted(&begun, may_come) => back?,
+    let response = tokio::select! {
+        query = answered(listener, &begun) => AuthorizationResponse::Query(query?),
+        response = pasted(&begun, may_come) => response?,
     };
-    let issued = match back {
-        Back::Query(query) => tokens.finish_code(&consent, &begun, &query).await,
-        Back::Code(code) => tokens.finish_with(&consent, &begun, &code).await,
+    let issued = match response {
+        AuthorizationResponse::Query(query) => tokens.finish_code(&consent, &begun, &query).await,
+        AuthorizationResponse::Code(code) => tokens.finish_with(&consent, &begun, &code).await,
     };
     issued.map_err(failed)
 }
@@ -294,7 +294,7 @@ async fn respond(stream: &mut TcpStream, status: &str, text: &str) {
 }
 
 /// Waits until somebody has pasted an answer. `may_come`: a browser may still come back by itself.
-async fn pasted(begun: &CodeSignIn, may_come: bool) -> io::Result<Back> {
+async fn pasted(begun: &CodeSignIn, may_come: bool) -> io::Result<AuthorizationResponse> {
     // A thread of its own: a read in the runtime would keep the program from ending.
     let (sender, mut lines) = mpsc::unbounded_channel();
     thread::spawn(move || {
@@ -311,9 +311,9 @@ async fn pasted(begun: &CodeSignIn, may_come: bool) -> io::Result<Back> {
         let query = query.map(|query| query.split('#').next().unwrap_or(query));
         let is_code = !text.contains("://") && !text.contains(['?', '=', '&']) && !text.contains(char::is_whitespace);
         match query.filter(|query| begun.is_answered_by(query)) {
-            Some(query) => return Ok(Back::Query(query.to_owned())),
+            Some(query) => return Ok(AuthorizationResponse::Query(query.to_owned())),
             None if text.is_empty() => {}
-            None if is_code => return Ok(Back::Code(Zeroizing::new(text.to_owned()))),
+            None if is_code => return Ok(AuthorizationResponse::Code(Zeroizing::new(text.to_owned()))),
             None => eprintln!("That is not it: paste the whole address that the browser ends at, or the code alone."),
         }
     }

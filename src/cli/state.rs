@@ -35,7 +35,7 @@ pub(super) async fn run(
         Some(login) => {
             let cleared = store.clear_marks(&canonical(login, None), folder).await;
             drop(store);
-            tell_cleared(cleared.map_err(Failure::failed)?, login, folder, &mut out)
+            report_cleared(cleared.map_err(Failure::failed)?, login, folder, &mut out)
         }
         None => {
             let all = store.all_marks().await;
@@ -69,7 +69,7 @@ fn show(mut all: Vec<Marked>, login: Option<&str>, out: &mut impl Write) -> Resu
     Ok(())
 }
 
-fn tell_cleared(mailboxes: usize, login: &str, folder: Option<&str>, out: &mut impl Write) -> Result<(), Failure> {
+fn report_cleared(mailboxes: usize, login: &str, folder: Option<&str>, out: &mut impl Write) -> Result<(), Failure> {
     let what = match folder {
         Some(folder) => format!("{folder} of login {login}"),
         None => format!("login {login}"),

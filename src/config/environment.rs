@@ -9,7 +9,7 @@ use std::ffi::OsString;
 use config::Value;
 
 use super::{
-    error::{Mistake, Place},
+    error::{Location, Mistake},
     key::{Key, Kind, Shape, with_raw},
     keys::Document,
     nearest::suggest,
@@ -162,15 +162,15 @@ impl Sources {
                     fold(a) == fold(b)
                 })
         };
-        self.marks
+        self.spans
             .keys()
-            .filter_map(|mark| mark.strip_prefix(path)?.strip_prefix('.'))
+            .filter_map(|key| key.strip_prefix(path)?.strip_prefix('.'))
             .find(|name| same(name))
     }
 
     /// Whether the file or a variable has a key whose path begins with `start`.
     fn has_keys(&self, start: &str) -> bool {
-        self.marks
+        self.spans
             .keys()
             .chain(self.variables.keys())
             .any(|key| key.starts_with(start))
@@ -178,7 +178,7 @@ impl Sources {
 
     fn has_entry(&self, path: &str) -> bool {
         let below = |key: &String| key.strip_prefix(path).is_some_and(|rest| rest.starts_with('.'));
-        self.marks.contains_key(path) || self.variables.keys().any(below)
+        self.spans.contains_key(path) || self.variables.keys().any(below)
     }
 }
 
@@ -206,7 +206,7 @@ pub(super) fn parse(kind: Kind, text: &str) -> Result<Value, &'static str> {
 
 fn problem(variable: &str, what: impl Into<String>, help: impl Into<Option<String>>) -> Mistake {
     Mistake {
-        place: Place::Variable(variable.to_owned()),
+        location: Location::Variable(variable.to_owned()),
         key: None,
         what: what.into(),
         help: help.into(),

@@ -2,7 +2,7 @@
 
 use std::{fmt, path::PathBuf};
 
-/// All mistakes in a configuration, in the order of their lines. The printed error names the place of each mistake
+/// All mistakes in a configuration, in the order of their lines. The printed error names the location of each mistake
 /// (file, line and key, or environment variable), shows the line with a caret if there is one, and says how to mend it.
 /// No secret is shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub struct Error {
 /// One mistake in a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Mistake {
-    pub(super) place: Place,
+    pub(super) location: Location,
     pub(super) key: Option<String>,
     pub(super) what: String,
     pub(super) help: Option<String>,
@@ -25,11 +25,11 @@ pub(super) struct Mistake {
 
 /// Where a mistake is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum Location {
     /// A file as a whole.
     File(PathBuf),
     /// A line of a file.
-    Line(Box<Line>),
+    Line(Box<SourceLine>),
     /// An environment variable.
     Variable(String),
     /// An option of the command line.
@@ -38,7 +38,7 @@ pub(super) enum Place {
 
 /// A line with a part of it underlined; columns count characters from 0.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Line {
+pub(super) struct SourceLine {
     pub(super) file: PathBuf,
     pub(super) number: usize,
     pub(super) text: String,
@@ -49,10 +49,10 @@ pub(super) struct Line {
 impl Error {
     /// `mistakes` must have at least one entry.
     pub(super) fn new(mut mistakes: Vec<Mistake>, warnings: Vec<String>) -> Self {
-        mistakes.sort_by_key(|mistake| match &mistake.place {
-            Place::Argument(_) | Place::Variable(_) => (0, 0, 0),
-            Place::Line(line) => (1, line.number, line.column),
-            Place::File(_) => (2, 0, 0),
+        mistakes.sort_by_key(|mistake| match &mistake.location {
+            Location::Argument(_) | Location::Variable(_) => (0, 0, 0),
+            Location::Line(line) => (1, line.number, line.column),
+            Location::File(_) => (2, 0, 0),
         });
         Self {
             mistakes,
@@ -99,17 +99,17 @@ impl fmt::Display for Error {
 
 impl fmt::Display for Mistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.place {
-            Place::File(file) => write!(f, "{}: ", file.display())?,
-            Place::Line(line) => write!(f, "{}:{}: ", line.file.display(), line.number)?,
-            Place::Variable(name) => write!(f, "environment variable {name}: ")?,
-            Place::Argument(name) => write!(f, "{name}: ")?,
+        match &self.location {
+            Location::File(file) => write!(f, "{}: ", file.display())?,
+            Location::Line(line) => write!(f, "{}:{}: ", line.file.display(), line.number)?,
+            Location::Variable(name) => write!(f, "environment variable {name}: ")?,
+            Location::Argument(name) => write!(f, "{name}: ")?,
         }
         if let Some(key) = &self.key {
             write!(f, "`{key}`: ")?;
         }
         f.write_str(&self.what)?;
-        if let Place::Line(line) = &self.place {
+        if let Location::Line(line) = &self.location {
             let number = line.number.to_string();
             let margin = " ".repeat(number.len());
             let indent = " ".repeat(line.column);

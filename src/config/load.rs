@@ -11,7 +11,7 @@ use config::{Config as Layers, ConfigError, File, FileFormat, Map, Value};
 use super::{
     Config, Error,
     environment::{self, Variables},
-    error::{Mistake, Place},
+    error::{Location, Mistake},
     key::Table,
     keys::Document,
     source::{Sources, line_number},
@@ -64,7 +64,7 @@ pub(super) fn load(file: &Path, variables: Variables) -> Result<Loaded, Error> {
         let valid = error.utf8_error().valid_up_to();
         let line = line_number(&error.as_bytes()[..valid]);
         Mistake {
-            place: Place::File(file.into()),
+            location: Location::File(file.into()),
             key: None,
             what: format!("line {line} is not UTF-8"),
             help: None,
@@ -94,7 +94,7 @@ pub(super) fn layered(file: &Path, text: String, directory: &Path, variables: Va
         Err(_) if !sources.mistakes.is_empty() => return Err(Error::new(sources.mistakes, Vec::new())),
         Err(error) => {
             return Err(Error::from(Mistake {
-                place: Place::File(file.into()),
+                location: Location::File(file.into()),
                 key: None,
                 what: error.to_string(),
                 help: None,
@@ -123,7 +123,7 @@ fn unreadable(file: &Path, error: &io::Error) -> Error {
         _ => None,
     };
     Error::from(Mistake {
-        place: Place::File(file.into()),
+        location: Location::File(file.into()),
         key: None,
         what: format!("the configuration can't be read: {error}"),
         help,
@@ -133,7 +133,7 @@ fn unreadable(file: &Path, error: &io::Error) -> Error {
 /// The text of a `gateway.toml` that forwards every login to `url`.
 fn forwarding(url: &str, listen: SocketAddr) -> Result<String, Mistake> {
     let problem = |what: &str| Mistake {
-        place: Place::Argument("--upstream"),
+        location: Location::Argument("--upstream"),
         key: None,
         what: what.into(),
         help: Some(

@@ -1,5 +1,6 @@
 //! The configuration: `gateway.toml`, environment and secret files → [`Config`], made of final types.
 
+mod description;
 mod environment;
 mod error;
 mod hash;
@@ -16,17 +17,16 @@ mod options;
 mod passwords;
 mod policy;
 mod preset;
-mod reach;
 mod reference;
 mod risk;
-mod said;
 mod secret;
-mod shared;
+mod shared_mailbox;
 mod source;
 mod state;
 mod state_url;
 mod strict;
 mod syntax;
+mod transport;
 mod uidl;
 mod unit;
 mod value;
@@ -45,12 +45,12 @@ pub use options::{AccountsOptions, MaildropOptions, NotifyOptions, OAuthOptions,
 pub use passwords::Passwords;
 pub use policy::{Expire, Nul, OnDelete, OnRetrieve, Order, Oversize, Policy, Retention, View};
 pub use preset::Preset;
-pub use reach::{Auth, Fingerprint, Proxy, ProxyKind};
 pub use reference::{example, keys_as_json, keys_as_markdown, keys_as_text};
 pub use secret::Secret;
-pub use shared::Shared;
+pub use shared_mailbox::SharedMailbox;
 pub use state::{SharedState, State};
 pub use state_url::{StateServer, StateServers, StateUrl};
+pub use transport::{Auth, Fingerprint, Proxy, ProxyKind};
 pub use uidl::{UidlFormat, UidlNumber, UidlPiece, UidlSource, UidlTemplate, is_uidl};
 
 use self::words::words;

@@ -151,9 +151,9 @@ impl Preset {
 
 /// A preset by its name.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Named(pub(super) &'static Preset);
+pub(super) struct PresetName(pub(super) &'static Preset);
 
-impl Value for Named {
+impl Value for PresetName {
     const KIND: Kind = Kind::Text;
 
     fn read(raw: &Raw<'_>) -> Result<Self, Wrong> {

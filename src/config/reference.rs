@@ -10,7 +10,7 @@ use super::{
 };
 
 /// A key, and the table that has it.
-struct Entry {
+struct KeyEntry {
     /// The path of the table, such as `upstream.NAME`.
     table: String,
     key: &'static Key,
@@ -18,7 +18,7 @@ struct Entry {
     by_account: bool,
 }
 
-impl Entry {
+impl KeyEntry {
     fn path(&self) -> String {
         format!("{}.{}", self.table, self.key.name)
     }
@@ -37,24 +37,24 @@ impl Entry {
 }
 
 /// All keys; each table is listed once.
-fn entries() -> Vec<Entry> {
+fn entries() -> Vec<KeyEntry> {
     let mut entries = Vec::new();
     collect("", Document::SHAPE, &mut entries);
     entries
 }
 
-fn collect(path: &str, shape: Shape, entries: &mut Vec<Entry>) {
+fn collect(path: &str, shape: Shape, entries: &mut Vec<KeyEntry>) {
     match shape {
         Shape::Named(inner) => collect(&format!("{path}.NAME"), *inner, entries),
         Shape::List(inner) | Shape::OneOrMany(inner) => collect(path, *inner, entries),
         Shape::Table(keys) => {
-            let of_table = |entry: &&mut Entry| keys.iter().any(|key| std::ptr::eq(key, entry.key));
+            let of_table = |entry: &&mut KeyEntry| keys.iter().any(|key| std::ptr::eq(key, entry.key));
             let mut known = entries.iter_mut().filter(of_table).peekable();
             if known.peek().is_some() {
                 return known.for_each(|entry| entry.by_account = true);
             }
             let (tables, values): (Vec<_>, Vec<_>) = keys.iter().partition(|key| key.kind().is_none());
-            entries.extend(values.into_iter().map(|key| Entry {
+            entries.extend(values.into_iter().map(|key| KeyEntry {
                 table: path.to_owned(),
                 key,
                 by_account: false,
@@ -86,7 +86,7 @@ pub(super) fn is_repeatable(table: &str) -> bool {
 pub(super) fn tables_with(name: &str) -> Vec<String> {
     let entries = entries();
     let tables = entries.iter().filter(|entry| entry.key.name == name);
-    tables.map(Entry::header).collect()
+    tables.map(KeyEntry::header).collect()
 }
 
 impl Key {
@@ -157,7 +157,7 @@ impl Key {
 
 /// Joins the texts of all tables: `head` makes the text of a table's header, `line` that of each key. An empty line
 /// separates tables.
-fn by_table(head: impl Fn(&str) -> String, line: impl Fn(&Entry) -> String) -> String {
+fn by_table(head: impl Fn(&str) -> String, line: impl Fn(&KeyEntry) -> String) -> String {
     let entries = entries();
     let tables = entries.chunk_by(|one, other| one.table == other.table);
     let texts = tables.map(|table| head(&table[0].header()) + &table.iter().map(&line).collect::<String>());
@@ -166,7 +166,7 @@ fn by_table(head: impl Fn(&str) -> String, line: impl Fn(&Entry) -> String) -> S
 
 /// All keys as text, each with its values, default and meaning.
 pub fn keys_as_text() -> String {
-    let line = |entry: &Entry| {
+    let line = |entry: &KeyEntry| {
         let without = match entry.key.without().as_str() {
             "" => "no default".to_owned(),
             without => format!("default: {without}"),
@@ -188,7 +188,7 @@ pub fn keys_as_text() -> String {
 
 /// All keys as JSON, for programs.
 pub fn keys_as_json() -> Json {
-    let key = |entry: &Entry| {
+    let key = |entry: &KeyEntry| {
         let kind = entry.kind();
         let key = entry.key;
         let words = match kind {
@@ -226,7 +226,7 @@ pub fn keys_as_json() -> Json {
 
 /// All keys as Markdown, for docs/src/configuration.md.
 pub fn keys_as_markdown() -> String {
-    let line = |entry: &Entry| {
+    let line = |entry: &KeyEntry| {
         let without = match (entry.key.otherwise, entry.key.without()) {
             (_, without) if without.is_empty() => String::new(),
             ("", value) => format!("`{value}`"),
@@ -271,11 +271,11 @@ pub fn example() -> String {
             Some((path, value)) => (path, Some(value)),
             None => (rest, None),
         };
-        let is_meant = |entry: &&Entry| match path.strip_suffix(".*") {
+        let is_selected = |entry: &&KeyEntry| match path.strip_suffix(".*") {
             Some(table) => entry.table == table && !named.contains(&entry.path().as_str()),
             None => entry.path() == path,
         };
-        for Entry { key, .. } in entries.iter().filter(is_meant) {
+        for KeyEntry { key, .. } in entries.iter().filter(is_selected) {
             for line in key.doc {
                 text += &format!("#{line}\n");
             }

@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     Account, ClientCertificates, Config, Listener, ListenerTls, Notify, OnDelete, OnRetrieve, Oversize, Policy,
-    Retention, Shared, StateServer, Upstream, UpstreamTls,
+    Retention, SharedMailbox, StateServer, Upstream, UpstreamTls,
 };
 use crate::types::canonical;
 
@@ -19,22 +19,22 @@ const LEAST_IDLE: Duration = Duration::from_secs(600);
 const BROKEN: &str = "TLS 1.0, TLS 1.1 and old ciphers are broken";
 
 /// A key that has no effect because of the other keys.
-struct Idle {
+struct UnusedKey {
     what: &'static str,
-    is_idle: fn(&Policy) -> bool,
+    is_unused: fn(&Policy) -> bool,
     /// Whether two policies have the same value of the key.
     is_same: fn(&Policy, &Policy) -> bool,
 }
 
-const IDLE: [Idle; 2] = [
-    Idle {
+const UNUSED_KEYS: [UnusedKey; 2] = [
+    UnusedKey {
         what: "trash_folder is given, but nothing has on_delete = \"trash\"",
-        is_idle: |policy| policy.trash_folder.is_some() && policy.on_delete != OnDelete::Trash,
+        is_unused: |policy| policy.trash_folder.is_some() && policy.on_delete != OnDelete::Trash,
         is_same: |one, other| one.trash_folder == other.trash_folder,
     },
-    Idle {
+    UnusedKey {
         what: "oversize is given, but without max_octets no message is too large",
-        is_idle: |policy| policy.view.oversize != Oversize::LeaveOut && policy.view.max_octets.is_none(),
+        is_unused: |policy| policy.view.oversize != Oversize::LeaveOut && policy.view.max_octets.is_none(),
         is_same: |one, other| one.view.oversize == other.view.oversize,
     },
 ];
@@ -83,7 +83,7 @@ impl Config {
             }
         }
         risks.extend(self.risks_of_spelling());
-        risks.extend(self.shared().iter().filter_map(Shared::risk));
+        risks.extend(self.shared_mailboxes().iter().filter_map(SharedMailbox::risk));
         risks.extend(self.risks_of_policies());
         risks
     }
@@ -220,12 +220,17 @@ impl Config {
             }
             // A key of an upstream has an effect if it has one for any of its accounts.
             let accounts = || self.accounts_of(upstream);
-            for Idle { what, is_idle, is_same } in &IDLE {
-                if is_idle(policy) && accounts().all(|account| is_idle(&account.maildrop)) {
+            for UnusedKey {
+                what,
+                is_unused,
+                is_same,
+            } in &UNUSED_KEYS
+            {
+                if is_unused(policy) && accounts().all(|account| is_unused(&account.maildrop)) {
                     note(who(), (*what).into());
                 }
                 for account in accounts() {
-                    if is_idle(&account.maildrop) && !is_same(&account.maildrop, policy) {
+                    if is_unused(&account.maildrop) && !is_same(&account.maildrop, policy) {
                         note(format!("login {}", account.login), (*what).into());
                     }
                 }
@@ -338,7 +343,7 @@ impl Policy {
                 config.limits.login.as_secs()
             ));
         }
-        if !self.uidl.tells_validity() {
+        if !self.uidl.distinguishes_validity() {
             risks.push(format!(
                 "uidl = \"{}\": when the server numbers a folder anew (UIDVALIDITY), UIDLs come to mean other messages, \
                  and devices miss mail",

@@ -6,7 +6,7 @@ use std::{
     path::PathBuf,
 };
 
-use super::error::{Line, Mistake, Place};
+use super::error::{Location, Mistake, SourceLine};
 
 /// The text of the file, the places of its keys, and the keys that the environment has given.
 #[derive(Debug, Default)]
@@ -14,7 +14,7 @@ pub(super) struct Sources {
     pub(super) file: PathBuf,
     pub(super) text: String,
     /// Key path (`account[0].login`) → its place in the file.
-    pub(super) marks: BTreeMap<String, Mark>,
+    pub(super) spans: BTreeMap<String, KeySpans>,
     /// Key path → the variable that gave it.
     pub(super) variables: BTreeMap<String, String>,
     /// Parts of the text that no error may show.
@@ -22,12 +22,12 @@ pub(super) struct Sources {
     /// The mistakes found so far.
     pub(super) mistakes: Vec<Mistake>,
     /// The paths of keys that are probably missing only because another key was mistyped.
-    pub(super) meant: BTreeSet<String>,
+    pub(super) intended: BTreeSet<String>,
 }
 
 /// Octet ranges of a key and its value.
 #[derive(Debug, Clone)]
-pub(super) struct Mark {
+pub(super) struct KeySpans {
     pub(super) key: Range<usize>,
     pub(super) value: Range<usize>,
 }
@@ -35,15 +35,15 @@ pub(super) struct Mark {
 impl Sources {
     /// Notes a mistake about the value of `path`; if the key is absent, about the table that lacks it.
     pub(super) fn wrong(&mut self, path: &str, what: impl Into<String>, help: Option<String>) {
-        let place = if let Some(variable) = self.variables.get(path) {
-            Place::Variable(variable.clone())
-        } else if let Some(mark) = self.marks.get(path) {
-            self.line(&mark.value)
+        let location = if let Some(variable) = self.variables.get(path) {
+            Location::Variable(variable.clone())
+        } else if let Some(spans) = self.spans.get(path) {
+            self.line(&spans.value)
         } else {
             self.nearest_table(path)
         };
         self.note(Mistake {
-            place,
+            location,
             key: Some(path.to_owned()),
             what: what.into(),
             help,
@@ -63,12 +63,12 @@ impl Sources {
         self.mistakes.iter().any(|mistake| mistake.key.as_deref() == Some(path))
     }
 
-    fn nearest_table(&self, path: &str) -> Place {
+    fn nearest_table(&self, path: &str) -> Location {
         let mut table = path;
         while let Some(end) = table.rfind(['.', '[']) {
             table = &table[..end];
-            if let Some(mark) = self.marks.get(table) {
-                return self.line(&mark.key);
+            if let Some(spans) = self.spans.get(table) {
+                return self.line(&spans.key);
             }
             // Only environment variables have given this table.
             if let Some((_, variable)) = self
@@ -76,10 +76,10 @@ impl Sources {
                 .iter()
                 .find(|(key, _)| key.strip_prefix(table).is_some_and(|rest| rest.starts_with(['.', '['])))
             {
-                return Place::Variable(variable.clone());
+                return Location::Variable(variable.clone());
             }
         }
-        Place::File(self.file.clone())
+        Location::File(self.file.clone())
     }
 
     /// The start of the character at `at`, or of the last one before it.
@@ -100,7 +100,7 @@ impl Sources {
     }
 
     /// A line of the file with `span` underlined. Hidden parts are cut off.
-    pub(super) fn line(&self, span: &Range<usize>) -> Place {
+    pub(super) fn line(&self, span: &Range<usize>) -> Location {
         let start = self.boundary(span.start);
         let end = self.boundary(span.end);
         let line_start = self.line_start(start);
@@ -122,7 +122,7 @@ impl Sources {
             .count()
             .min(length.saturating_sub(1));
         let width = self.text[start..end.clamp(start, line_end)].trim_end().chars().count();
-        Place::Line(Box::new(Line {
+        Location::Line(Box::new(SourceLine {
             file: self.file.clone(),
             number,
             width: width.min(length - column),

@@ -8,12 +8,12 @@ use toml::{
 };
 
 use super::{
-    error::{Mistake, Place},
+    error::{Location, Mistake},
     key::{Key, Kind, Raw, Shape},
     keys::Document,
     nearest::{nearest, suggest},
     reference,
-    source::{Mark, Sources},
+    source::{KeySpans, Sources},
     unit::Unit,
 };
 
@@ -46,11 +46,11 @@ impl Sources {
         let syntax = self.mistakes.len();
         self.table(&Document::SHAPE, table.get_ref(), "");
         let others = self.mistakes.split_off(syntax);
-        let told = others.into_iter().filter(|other| {
+        let reported = others.into_iter().filter(|other| {
             let line = line_of(other);
             line < last && !lines.contains(&line)
         });
-        self.mistakes.extend(told);
+        self.mistakes.extend(reported);
         false
     }
 
@@ -106,7 +106,7 @@ impl Sources {
                     )),
                     Some(item) => {
                         let mistake = Mistake {
-                            place: self.line(&item.span()),
+                            location: self.line(&item.span()),
                             key: Some(path.to_owned()),
                             what: format!("expected strings in the list, found {}", found(item.get_ref())),
                             help: None,
@@ -139,7 +139,7 @@ impl Sources {
             (Shape::List(shape), DeValue::Array(items)) => {
                 for (index, item) in items.iter().enumerate() {
                     let path = format!("{path}[{index}]");
-                    self.mark(&path, item.span(), item.span());
+                    self.note_spans(&path, item.span(), item.span());
                     self.walk(shape, item, &path);
                 }
             }
@@ -173,7 +173,7 @@ impl Sources {
             } else {
                 format!("{path}.{name}")
             };
-            self.mark(&child, span.clone(), value.span());
+            self.note_spans(&child, span.clone(), value.span());
             match shape {
                 Shape::Table(keys) => match keys.iter().find(|key| key.name == name) {
                     Some(key) => self.key(key, value, &child),
@@ -188,7 +188,7 @@ impl Sources {
                         }
                     }
                     Err(what) => self.note(Mistake {
-                        place: self.line(&span),
+                        location: self.line(&span),
                         key: Some(child),
                         what,
                         help: None,
@@ -207,30 +207,30 @@ impl Sources {
         let names = keys.iter().map(|key| key.name);
         let elsewhere = reference::tables_with(name);
         let help = match nearest(name, names.clone()) {
-            Some(meant) => {
-                self.meant
-                    .insert(format!("{}{meant}", path.strip_suffix(name).unwrap_or_default()));
+            Some(intended) => {
+                self.intended
+                    .insert(format!("{}{intended}", path.strip_suffix(name).unwrap_or_default()));
                 suggest(name, names)
             }
             None if elsewhere.is_empty() => suggest(name, names),
             None => format!("it is a key of {}", elsewhere.join(", ")),
         };
         self.note(Mistake {
-            place: self.line(span),
+            location: self.line(span),
             key: Some(path.to_owned()),
             what: "unknown key".into(),
             help: Some(help),
         });
     }
 
-    fn mark(&mut self, path: &str, key: Range<usize>, value: Range<usize>) {
-        self.marks.insert(path.to_owned(), Mark { key, value });
+    fn note_spans(&mut self, path: &str, key: Range<usize>, value: Range<usize>) {
+        self.spans.insert(path.to_owned(), KeySpans { key, value });
     }
 }
 
 fn line_of(mistake: &Mistake) -> usize {
-    match &mistake.place {
-        Place::Line(line) => line.number,
+    match &mistake.location {
+        Location::Line(line) => line.number,
         _ => 0,
     }
 }

@@ -11,7 +11,7 @@ use super::{
 };
 
 /// A line that could not be parsed.
-struct Line<'a> {
+struct UnparsedLine<'a> {
     /// The text before `=`.
     name: &'a str,
     /// The text after `=`.
@@ -28,7 +28,7 @@ impl Sources {
         let text = self.text[start..].lines().next().unwrap_or_default();
         let (name, value) = text.split_once('=').unwrap_or((text, ""));
         let end = start + text.len();
-        let line = Line {
+        let line = UnparsedLine {
             name: name.trim(),
             value: value.trim(),
             is_shown: self.hidden_in(start..end).next().is_none(),
@@ -36,7 +36,7 @@ impl Sources {
         };
         let (what, help) = line.explain(message).unwrap_or((message.to_owned(), String::new()));
         Mistake {
-            place: self.line(&span),
+            location: self.line(&span),
             key: None,
             what,
             help: (!help.is_empty()).then_some(help),
@@ -44,7 +44,7 @@ impl Sources {
     }
 }
 
-impl Line<'_> {
+impl UnparsedLine<'_> {
     /// What is wrong and how to mend it; `None` if the parser's own words are the best.
     fn explain(&self, message: &str) -> Option<(String, String)> {
         let said = |what: &str, help: String| Some((what.to_owned(), help));

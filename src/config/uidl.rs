@@ -67,10 +67,10 @@ pub enum UidlSource {
 
 impl UidlFormat {
     /// Whether a message always gets another UIDL if its UID was that of another message before UIDVALIDITY changed.
-    pub fn tells_validity(&self) -> bool {
+    pub fn distinguishes_validity(&self) -> bool {
         match self {
             Self::Uid => false,
-            Self::Template(template) => template.tells_validity(),
+            Self::Template(template) => template.distinguishes_validity(),
             _ => true,
         }
     }
@@ -181,7 +181,7 @@ impl UidlTemplate {
 
     /// Whether the template has UIDVALIDITY and shows where each number ends. `%v%u` does not: it is 111 for 1 and 11,
     /// and also for 11 and 1.
-    fn tells_validity(&self) -> bool {
+    fn distinguishes_validity(&self) -> bool {
         let mut open = false;
         for piece in &self.0 {
             match piece {

@@ -13,9 +13,9 @@ pub(super) enum Unit {
 }
 
 /// The names of a unit in lower case, and how many seconds or octets it has.
-type Names = (&'static [&'static str], u64);
+type UnitNames = (&'static [&'static str], u64);
 
-const TIMES: [Names; 5] = [
+const TIMES: [UnitNames; 5] = [
     (&["s", "sec", "second", "seconds"], 1),
     (&["m", "min", "minute", "minutes"], 60),
     (&["h", "hour", "hours"], 3600),
@@ -23,7 +23,7 @@ const TIMES: [Names; 5] = [
     (&["w", "week", "weeks"], 7 * 86_400),
 ];
 
-const SIZES: [Names; 7] = [
+const SIZES: [UnitNames; 7] = [
     (&["b", "byte", "bytes", "octet", "octets"], 1),
     (&["kb"], 1000),
     (&["mb"], 1_000_000),
@@ -47,7 +47,7 @@ impl Unit {
         if name.is_empty() && !number.is_empty() {
             return Err(Wrong::new("is a number in quotes, without a unit").help(format!("write {}", self.usage())));
         }
-        let named = |(names, size): &Names| names.contains(&name.as_str()).then_some(*size);
+        let named = |(names, size): &UnitNames| names.contains(&name.as_str()).then_some(*size);
         let size = match self {
             Self::One => None,
             Self::Seconds => TIMES.iter().find_map(named),

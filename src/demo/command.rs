@@ -3,7 +3,7 @@
 use super::{
     fetch,
     flags::Flags,
-    reply::Refusal,
+    reply::CommandError,
     search,
     sequence::{Numbering, SequenceSet},
     syntax::Words,
@@ -51,7 +51,7 @@ pub enum Command {
     Store {
         numbering: Numbering,
         set: SequenceSet,
-        change: Change,
+        change: FlagChange,
         silent: bool,
     },
     Copy {
@@ -66,19 +66,19 @@ pub enum Command {
     },
     Search {
         numbering: Numbering,
-        keys: Vec<search::Key>,
+        keys: Vec<search::SearchKey>,
     },
 }
 
 /// How STORE changes flags: `+FLAGS`, `-FLAGS` or `FLAGS`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
+pub enum FlagChange {
     Add(Flags),
     Remove(Flags),
     Replace(Flags),
 }
 
-impl Change {
+impl FlagChange {
     pub fn apply(self, flags: Flags) -> Flags {
         match self {
             Self::Add(more) => flags.with(more),
@@ -105,7 +105,7 @@ impl Command {
     }
 
     /// Parses the `words` after the tag.
-    pub fn parse(words: &mut Words<'_>) -> Result<Self, Refusal> {
+    pub fn parse(words: &mut Words<'_>) -> Result<Self, CommandError> {
         words.space()?;
         let verb = words.keyword()?;
         let command = match verb.as_str() {
@@ -139,7 +139,9 @@ impl Command {
                 }
             }
             "APPEND" | "CREATE" | "DELETE" | "RENAME" | "SUBSCRIBE" | "UNSUBSCRIBE" => {
-                return Err(Refusal::No("[CANNOT] this server has its sample mail and nothing else"));
+                return Err(CommandError::No(
+                    "[CANNOT] this server has its sample mail and nothing else",
+                ));
             }
             verb => on_messages(verb, Numbering::Sequence, words)?,
         };
@@ -149,7 +151,7 @@ impl Command {
 }
 
 /// Parses the commands that exist with and without UID before them.
-fn on_messages(verb: &str, numbering: Numbering, words: &mut Words<'_>) -> Result<Command, Refusal> {
+fn on_messages(verb: &str, numbering: Numbering, words: &mut Words<'_>) -> Result<Command, CommandError> {
     match verb {
         "FETCH" => {
             let set = set(words)?;
@@ -173,27 +175,27 @@ fn on_messages(verb: &str, numbering: Numbering, words: &mut Words<'_>) -> Resul
             let keys = search::parse(words)?;
             Ok(Command::Search { numbering, keys })
         }
-        _ => Err(Refusal::Bad("unknown command")),
+        _ => Err(CommandError::Bad("unknown command")),
     }
 }
 
-fn argument(words: &mut Words<'_>) -> Result<Vec<u8>, Refusal> {
+fn argument(words: &mut Words<'_>) -> Result<Vec<u8>, CommandError> {
     words.space()?;
     words.astring()
 }
 
-fn set(words: &mut Words<'_>) -> Result<SequenceSet, Refusal> {
+fn set(words: &mut Words<'_>) -> Result<SequenceSet, CommandError> {
     words.space()?;
     words.sequence_set()
 }
 
 /// Parses the argument of ID (RFC 2971 §3.1): NIL, or pairs of strings, the second of which may be NIL.
-fn id(words: &mut Words<'_>) -> Result<Command, Refusal> {
+fn id(words: &mut Words<'_>) -> Result<Command, CommandError> {
     words.space()?;
     if !words.take(b'(') {
         return match words.keyword()?.as_str() {
             "NIL" => Ok(Command::Id),
-            _ => Err(Refusal::Bad("ID takes a list or NIL")),
+            _ => Err(CommandError::Bad("ID takes a list or NIL")),
         };
     }
     while !words.take(b')') {
@@ -210,14 +212,14 @@ fn id(words: &mut Words<'_>) -> Result<Command, Refusal> {
 }
 
 /// Parses AUTHENTICATE. The initial response (SASL-IR, RFC 4959) stays in base64.
-fn authenticate(words: &mut Words<'_>) -> Result<Command, Refusal> {
+fn authenticate(words: &mut Words<'_>) -> Result<Command, CommandError> {
     words.space()?;
     let mechanism = words.keyword()?;
     let initial = words.take(b' ').then(|| words.bare().to_vec());
     Ok(Command::Authenticate { mechanism, initial })
 }
 
-fn list(answer: &'static str, words: &mut Words<'_>) -> Result<Command, Refusal> {
+fn list(answer: &'static str, words: &mut Words<'_>) -> Result<Command, CommandError> {
     let reference = argument(words)?;
     words.space()?;
     let pattern = match words.bare() {
@@ -231,7 +233,7 @@ fn list(answer: &'static str, words: &mut Words<'_>) -> Result<Command, Refusal>
     })
 }
 
-fn status(words: &mut Words<'_>) -> Result<Command, Refusal> {
+fn status(words: &mut Words<'_>) -> Result<Command, CommandError> {
     let mailbox = argument(words)?;
     words.space()?;
     words.expect(b'(')?;
@@ -243,7 +245,7 @@ fn status(words: &mut Words<'_>) -> Result<Command, Refusal> {
             "UIDNEXT" => StatusItem::UidNext,
             "UIDVALIDITY" => StatusItem::UidValidity,
             "UNSEEN" => StatusItem::Unseen,
-            _ => return Err(Refusal::Bad("STATUS knows no such item")),
+            _ => return Err(CommandError::Bad("STATUS knows no such item")),
         });
         if words.take(b')') {
             return Ok(Command::Status { mailbox, items });
@@ -252,20 +254,20 @@ fn status(words: &mut Words<'_>) -> Result<Command, Refusal> {
     }
 }
 
-fn store(words: &mut Words<'_>, numbering: Numbering) -> Result<Command, Refusal> {
+fn store(words: &mut Words<'_>, numbering: Numbering) -> Result<Command, CommandError> {
     let set = set(words)?;
     words.space()?;
     let change = if words.take(b'+') {
-        Change::Add
+        FlagChange::Add
     } else if words.take(b'-') {
-        Change::Remove
+        FlagChange::Remove
     } else {
-        Change::Replace
+        FlagChange::Replace
     };
     let silent = match words.keyword()?.as_str() {
         "FLAGS" => false,
         "FLAGS.SILENT" => true,
-        _ => return Err(Refusal::Bad("STORE changes FLAGS and nothing else")),
+        _ => return Err(CommandError::Bad("STORE changes FLAGS and nothing else")),
     };
     words.space()?;
     Ok(Command::Store {
@@ -277,7 +279,7 @@ fn store(words: &mut Words<'_>, numbering: Numbering) -> Result<Command, Refusal
 }
 
 /// Parses a list of flags, in parentheses or bare. Keywords are dropped, as PERMANENTFLAGS announces (RFC 3501 §7.1).
-fn flags(words: &mut Words<'_>) -> Result<Flags, Refusal> {
+fn flags(words: &mut Words<'_>) -> Result<Flags, CommandError> {
     let listed = words.take(b'(');
     let mut flags = Flags::NONE;
     if listed && words.take(b')') {
@@ -287,7 +289,7 @@ fn flags(words: &mut Words<'_>) -> Result<Flags, Refusal> {
         let name = words.flag()?;
         match Flags::parse(name) {
             Some(flag) => flags = flags.with(flag),
-            None if name.starts_with(b"\\") => return Err(Refusal::Bad("no client may set that flag")),
+            None if name.starts_with(b"\\") => return Err(CommandError::Bad("no client may set that flag")),
             None => {}
         }
         if listed && words.take(b')') || !listed && words.is_empty() {
@@ -301,7 +303,7 @@ fn flags(words: &mut Words<'_>) -> Result<Flags, Refusal> {
 mod tests {
     use super::*;
 
-    fn parsed(text: &[u8]) -> Result<Command, Refusal> {
+    fn parsed(text: &[u8]) -> Result<Command, CommandError> {
         Command::parse(&mut Words::new(&[b" ", text].concat()))
     }
 
@@ -324,16 +326,16 @@ mod tests {
         let both = Flags::SEEN.with(Flags::DELETED);
         assert_eq!(
             change(r"STORE 1 +FLAGS.SILENT (\Seen \Deleted)"),
-            (Change::Add(both), true)
+            (FlagChange::Add(both), true)
         );
         assert_eq!(
             change(r"UID STORE 1 -flags \seen \deleted"),
-            (Change::Remove(both), false)
+            (FlagChange::Remove(both), false)
         );
-        assert_eq!(change(r"STORE 1 FLAGS ()"), (Change::Replace(Flags::NONE), false));
+        assert_eq!(change(r"STORE 1 FLAGS ()"), (FlagChange::Replace(Flags::NONE), false));
         assert_eq!(
             change(r"STORE 1 FLAGS ($Junk \Seen)"),
-            (Change::Replace(Flags::SEEN), false)
+            (FlagChange::Replace(Flags::SEEN), false)
         );
     }
 
@@ -381,14 +383,14 @@ mod tests {
             "SEARCH",
             " NOOP",
         ] {
-            assert!(matches!(parsed(text.as_bytes()), Err(Refusal::Bad(_))), "{text:?}");
+            assert!(matches!(parsed(text.as_bytes()), Err(CommandError::Bad(_))), "{text:?}");
         }
     }
 
     #[test]
     fn proper_commands_that_are_not_served() {
         for text in ["CREATE Mine", "APPEND INBOX {3}\r\nabc", "SUBSCRIBE INBOX"] {
-            assert!(matches!(parsed(text.as_bytes()), Err(Refusal::No(_))), "{text:?}");
+            assert!(matches!(parsed(text.as_bytes()), Err(CommandError::No(_))), "{text:?}");
         }
     }
 }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::{
-    reply::{Refusal, Reply},
+    reply::{CommandError, Reply},
     sequence::Numbering,
     store::Message,
     syntax::Words,
@@ -16,12 +16,12 @@ pub enum Item {
     Flags,
     InternalDate,
     Size,
-    Body(Body),
+    Body(BodyItem),
 }
 
 /// Which octets of a message are asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Body {
+pub struct BodyItem {
     /// The name of the item in the answer.
     label: &'static str,
     section: Section,
@@ -45,10 +45,10 @@ struct Partial {
 }
 
 const FAST: [Item; 3] = [Item::Flags, Item::InternalDate, Item::Size];
-const NO_STRUCTURE: Refusal = Refusal::No("[CANNOT] this server does not look inside messages");
+const NO_STRUCTURE: CommandError = CommandError::No("[CANNOT] this server does not look inside messages");
 
 /// Parses the rest of a FETCH command. `UID FETCH` always answers with the UID.
-pub fn parse(words: &mut Words<'_>, numbering: Numbering) -> Result<Vec<Item>, Refusal> {
+pub fn parse(words: &mut Words<'_>, numbering: Numbering) -> Result<Vec<Item>, CommandError> {
     let mut items = Vec::new();
     if words.take(b'(') {
         loop {
@@ -72,9 +72,9 @@ pub fn parse(words: &mut Words<'_>, numbering: Numbering) -> Result<Vec<Item>, R
     Ok(items)
 }
 
-fn item(name: &str, words: &mut Words<'_>) -> Result<Item, Refusal> {
+fn item(name: &str, words: &mut Words<'_>) -> Result<Item, CommandError> {
     let whole = |label, section, peek| {
-        Ok(Item::Body(Body {
+        Ok(Item::Body(BodyItem {
             label,
             section,
             peek,
@@ -92,12 +92,12 @@ fn item(name: &str, words: &mut Words<'_>) -> Result<Item, Refusal> {
         "BODY" if words.take(b'[') => body(words, false),
         "BODY.PEEK" if words.take(b'[') => body(words, true),
         "BODY" | "BODYSTRUCTURE" | "ENVELOPE" => Err(NO_STRUCTURE),
-        _ => Err(Refusal::Bad("FETCH knows no such item")),
+        _ => Err(CommandError::Bad("FETCH knows no such item")),
     }
 }
 
 /// Parses what follows `BODY[` or `BODY.PEEK[`.
-fn body(words: &mut Words<'_>, peek: bool) -> Result<Item, Refusal> {
+fn body(words: &mut Words<'_>, peek: bool) -> Result<Item, CommandError> {
     let (label, section) = if words.take(b']') {
         ("BODY[]", Section::Full)
     } else {
@@ -106,13 +106,13 @@ fn body(words: &mut Words<'_>, peek: bool) -> Result<Item, Refusal> {
             "TEXT" => ("BODY[TEXT]", Section::Text),
             "HEADER.FIELDS" | "HEADER.FIELDS.NOT" => return Err(NO_STRUCTURE),
             part if part.starts_with(|first: char| matches!(first, '1'..='9')) => return Err(NO_STRUCTURE),
-            _ => return Err(Refusal::Bad("FETCH knows no such section")),
+            _ => return Err(CommandError::Bad("FETCH knows no such section")),
         };
         words.expect(b']')?;
         known
     };
     let partial = if words.take(b'<') { Some(partial(words)?) } else { None };
-    Ok(Item::Body(Body {
+    Ok(Item::Body(BodyItem {
         label,
         section,
         peek,
@@ -120,13 +120,13 @@ fn body(words: &mut Words<'_>, peek: bool) -> Result<Item, Refusal> {
     }))
 }
 
-fn partial(words: &mut Words<'_>) -> Result<Partial, Refusal> {
+fn partial(words: &mut Words<'_>) -> Result<Partial, CommandError> {
     let origin = words.number()?;
     words.expect(b'.')?;
     let length = words.number()?;
     words.expect(b'>')?;
     if length == 0 {
-        return Err(Refusal::Bad("a part of no octets"));
+        return Err(CommandError::Bad("a part of no octets"));
     }
     Ok(Partial { origin, length })
 }
@@ -159,7 +159,7 @@ pub fn write(reply: &mut Reply, number: u32, message: &Message, items: &[Item]) 
     reply.line(format_args!(")"));
 }
 
-impl Body {
+impl BodyItem {
     /// The octets to send. A partial that begins past the end is empty; one that goes past the end is cut (RFC 3501
     /// §6.4.5).
     fn octets(&self, message: &Message) -> Bytes {
@@ -198,7 +198,7 @@ pub fn with_flags(items: &[Item]) -> Vec<Item> {
 mod tests {
     use super::*;
 
-    fn parsed(text: &str) -> Result<Vec<Item>, Refusal> {
+    fn parsed(text: &str) -> Result<Vec<Item>, CommandError> {
         let mut words = Words::new(text.as_bytes());
         let items = parse(&mut words, Numbering::Sequence)?;
         words.end()?;
@@ -209,7 +209,7 @@ mod tests {
     fn items_and_macros() {
         assert_eq!(parsed("fast").unwrap(), FAST);
         assert_eq!(parsed("(UID RFC822.SIZE)").unwrap(), [Item::Uid, Item::Size]);
-        let header = Item::Body(Body {
+        let header = Item::Body(BodyItem {
             label: "BODY[HEADER]",
             section: Section::Header,
             peek: true,
@@ -247,7 +247,7 @@ mod tests {
             "X",
             "BODY[X]",
         ] {
-            assert!(matches!(parsed(text), Err(Refusal::Bad(_))), "{text}");
+            assert!(matches!(parsed(text), Err(CommandError::Bad(_))), "{text}");
         }
     }
 }

@@ -38,7 +38,7 @@ impl Reply {
 
 /// Why a command was not done; the text may begin with a response code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
+pub enum CommandError {
     /// The client's mistake: syntax, or the wrong state.
     Bad(&'static str),
     /// A valid command that this server can't do.
@@ -46,7 +46,7 @@ pub enum Refusal {
 }
 
 /// The text of a tagged OK, which may begin with a response code; or why the command was not done.
-pub type Done = Result<String, Refusal>;
+pub type Done = Result<String, CommandError>;
 
 /// The command is done, and its tagged OK says `text`.
 pub fn done(text: impl Into<String>) -> Done {

@@ -2,7 +2,7 @@
 
 use super::{
     flags::Flags,
-    reply::Refusal,
+    reply::CommandError,
     sequence::{Numbering, SequenceSet},
     store::Message,
     syntax::Words,
@@ -10,13 +10,13 @@ use super::{
 
 /// One search key. A message must match all keys of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Key {
+pub enum SearchKey {
     All,
     Has(Flags),
     Larger(u32),
     Smaller(u32),
     In(Numbering, SequenceSet),
-    Not(Box<Key>),
+    Not(Box<SearchKey>),
 }
 
 /// How deep NOT may nest: no real search is deeper, and the stack is finite.
@@ -44,14 +44,14 @@ const ELSEWHERE: [&str; 18] = [
 ];
 
 /// Parses the rest of a SEARCH command.
-pub fn parse(words: &mut Words<'_>) -> Result<Vec<Key>, Refusal> {
+pub fn parse(words: &mut Words<'_>) -> Result<Vec<SearchKey>, CommandError> {
     let mut keys = Vec::new();
     let mut first = true;
     loop {
         if words.at_sequence_set() {
-            keys.push(Key::In(Numbering::Sequence, words.sequence_set()?));
+            keys.push(SearchKey::In(Numbering::Sequence, words.sequence_set()?));
         } else if words.take(b'(') {
-            return Err(Refusal::No("[CANNOT] this server searches without parentheses"));
+            return Err(CommandError::No("[CANNOT] this server searches without parentheses"));
         } else {
             let name = words.keyword()?;
             if first && name == "CHARSET" {
@@ -70,7 +70,7 @@ pub fn parse(words: &mut Words<'_>) -> Result<Vec<Key>, Refusal> {
 }
 
 /// Parses the name of a charset, and checks nothing else: no key compares text.
-fn charset(words: &mut Words<'_>) -> Result<(), Refusal> {
+fn charset(words: &mut Words<'_>) -> Result<(), CommandError> {
     let name = words.astring()?;
     if [&b"UTF-8"[..], b"US-ASCII"]
         .iter()
@@ -78,20 +78,20 @@ fn charset(words: &mut Words<'_>) -> Result<(), Refusal> {
     {
         return Ok(());
     }
-    Err(Refusal::No("[BADCHARSET (US-ASCII UTF-8)] unknown charset"))
+    Err(CommandError::No("[BADCHARSET (US-ASCII UTF-8)] unknown charset"))
 }
 
-fn key(name: &str, words: &mut Words<'_>, nesting: u8) -> Result<Key, Refusal> {
-    let lacks = |flag| Ok(Key::Not(Box::new(Key::Has(flag))));
+fn key(name: &str, words: &mut Words<'_>, nesting: u8) -> Result<SearchKey, CommandError> {
+    let lacks = |flag| Ok(SearchKey::Not(Box::new(SearchKey::Has(flag))));
     match name {
         // No message is ever \Recent here.
-        "ALL" | "OLD" => Ok(Key::All),
-        "NEW" | "RECENT" => Ok(Key::Not(Box::new(Key::All))),
-        "ANSWERED" => Ok(Key::Has(Flags::ANSWERED)),
-        "DELETED" => Ok(Key::Has(Flags::DELETED)),
-        "DRAFT" => Ok(Key::Has(Flags::DRAFT)),
-        "FLAGGED" => Ok(Key::Has(Flags::FLAGGED)),
-        "SEEN" => Ok(Key::Has(Flags::SEEN)),
+        "ALL" | "OLD" => Ok(SearchKey::All),
+        "NEW" | "RECENT" => Ok(SearchKey::Not(Box::new(SearchKey::All))),
+        "ANSWERED" => Ok(SearchKey::Has(Flags::ANSWERED)),
+        "DELETED" => Ok(SearchKey::Has(Flags::DELETED)),
+        "DRAFT" => Ok(SearchKey::Has(Flags::DRAFT)),
+        "FLAGGED" => Ok(SearchKey::Has(Flags::FLAGGED)),
+        "SEEN" => Ok(SearchKey::Has(Flags::SEEN)),
         "UNANSWERED" => lacks(Flags::ANSWERED),
         "UNDELETED" => lacks(Flags::DELETED),
         "UNDRAFT" => lacks(Flags::DRAFT),
@@ -99,32 +99,32 @@ fn key(name: &str, words: &mut Words<'_>, nesting: u8) -> Result<Key, Refusal> {
         "UNSEEN" => lacks(Flags::SEEN),
         "LARGER" => {
             words.space()?;
-            words.number().map(Key::Larger)
+            words.number().map(SearchKey::Larger)
         }
         "SMALLER" => {
             words.space()?;
-            words.number().map(Key::Smaller)
+            words.number().map(SearchKey::Smaller)
         }
         "UID" => {
             words.space()?;
-            Ok(Key::In(Numbering::Uid, words.sequence_set()?))
+            Ok(SearchKey::In(Numbering::Uid, words.sequence_set()?))
         }
         "NOT" => {
             words.space()?;
             if words.at_sequence_set() {
                 let set = words.sequence_set()?;
-                return Ok(Key::Not(Box::new(Key::In(Numbering::Sequence, set))));
+                return Ok(SearchKey::Not(Box::new(SearchKey::In(Numbering::Sequence, set))));
             }
-            let nesting = nesting.checked_sub(1).ok_or(Refusal::Bad("NOT nests too deep"))?;
+            let nesting = nesting.checked_sub(1).ok_or(CommandError::Bad("NOT nests too deep"))?;
             let name = words.keyword()?;
-            Ok(Key::Not(Box::new(key(&name, words, nesting)?)))
+            Ok(SearchKey::Not(Box::new(key(&name, words, nesting)?)))
         }
-        _ if ELSEWHERE.contains(&name) => Err(Refusal::No("[CANNOT] this server does not search for that")),
-        _ => Err(Refusal::Bad("SEARCH knows no such key")),
+        _ if ELSEWHERE.contains(&name) => Err(CommandError::No("[CANNOT] this server does not search for that")),
+        _ => Err(CommandError::Bad("SEARCH knows no such key")),
     }
 }
 
-impl Key {
+impl SearchKey {
     /// The set of message numbers in this key, if any. All of them must exist.
     pub fn sequence(&self) -> Option<&SequenceSet> {
         match self {
@@ -152,7 +152,7 @@ impl Key {
 mod tests {
     use super::*;
 
-    fn parsed(text: &str) -> Result<Vec<Key>, Refusal> {
+    fn parsed(text: &str) -> Result<Vec<SearchKey>, CommandError> {
         parse(&mut Words::new(text.as_bytes()))
     }
 
@@ -160,7 +160,10 @@ mod tests {
     fn keys_stand_side_by_side() {
         assert_eq!(
             parsed("CHARSET utf-8 DELETED NOT larger 7").unwrap(),
-            [Key::Has(Flags::DELETED), Key::Not(Box::new(Key::Larger(7)))]
+            [
+                SearchKey::Has(Flags::DELETED),
+                SearchKey::Not(Box::new(SearchKey::Larger(7)))
+            ]
         );
         assert_eq!(parsed("undeleted").unwrap(), parsed("NOT DELETED").unwrap());
     }
@@ -174,7 +177,7 @@ mod tests {
             "CHARSET KOI8-R ALL",
             "RETURN (COUNT) ALL",
         ] {
-            assert!(matches!(parsed(text), Err(Refusal::No(_))), "{text}");
+            assert!(matches!(parsed(text), Err(CommandError::No(_))), "{text}");
         }
         let deep = "NOT ".repeat(1000) + "SEEN";
         for text in [
@@ -190,7 +193,7 @@ mod tests {
             "ALLSEEN",
             &deep,
         ] {
-            assert!(matches!(parsed(text), Err(Refusal::Bad(_))), "{text}");
+            assert!(matches!(parsed(text), Err(CommandError::Bad(_))), "{text}");
         }
     }
 }

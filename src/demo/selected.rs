@@ -1,17 +1,17 @@
 //! The commands on the messages of a selected mailbox (RFC 3501 §6.4).
 
 use super::{
-    command::{Change, Command},
+    command::{Command, FlagChange},
     fetch,
     flags::Flags,
-    reply::{Done, Refusal, Reply, done},
+    reply::{CommandError, Done, Reply, done},
     sequence::{Numbering, SequenceSet, UidSet},
     store::{FolderName, Store},
-    view::View,
+    view::MailboxView,
 };
 
 /// Carries out a command on messages. Changes in the folder are reported to the client when the view catches up.
-pub fn obey(command: Command, view: &mut View, store: &mut Store, reply: &mut Reply) -> Done {
+pub fn execute(command: Command, view: &mut MailboxView, store: &mut Store, reply: &mut Reply) -> Done {
     match command {
         Command::Expunge(set) => expunge(view, store, set.as_ref()),
         Command::Fetch { numbering, set, items } => fetch(view, store, numbering, &set, &items, reply),
@@ -46,12 +46,12 @@ pub fn obey(command: Command, view: &mut View, store: &mut Store, reply: &mut Re
             reply.line(format_args!(""));
             done("searched")
         }
-        _ => Err(Refusal::Bad("not now")),
+        _ => Err(CommandError::Bad("not now")),
     }
 }
 
 fn fetch(
-    view: &mut View,
+    view: &mut MailboxView,
     store: &mut Store,
     numbering: Numbering,
     set: &SequenceSet,
@@ -76,11 +76,11 @@ fn fetch(
 }
 
 fn store_flags(
-    view: &mut View,
+    view: &mut MailboxView,
     store: &mut Store,
     numbering: Numbering,
     set: &SequenceSet,
-    change: Change,
+    change: FlagChange,
     silent: bool,
     reply: &mut Reply,
 ) -> Done {
@@ -101,13 +101,15 @@ fn store_flags(
         }
     }
     if gone {
-        return Err(Refusal::No("[EXPUNGEISSUED] another session has removed some of these"));
+        return Err(CommandError::No(
+            "[EXPUNGEISSUED] another session has removed some of these",
+        ));
     }
     done("stored")
 }
 
 /// Removes messages. The EXPUNGE responses come when the view catches up.
-pub fn expunge(view: &mut View, store: &mut Store, set: Option<&SequenceSet>) -> Done {
+pub fn expunge(view: &mut MailboxView, store: &mut Store, set: Option<&SequenceSet>) -> Done {
     view.writable()?;
     let chosen: Option<Vec<u32>> = match set {
         Some(set) => Some(
@@ -141,13 +143,13 @@ impl Copied {
 }
 
 fn copy(
-    view: &mut View,
+    view: &mut MailboxView,
     store: &mut Store,
     numbering: Numbering,
     set: &SequenceSet,
     mailbox: &[u8],
-) -> Result<Copied, Refusal> {
-    let target = FolderName::parse(mailbox).ok_or(Refusal::No("[TRYCREATE] the mailboxes are INBOX and Trash"))?;
+) -> Result<Copied, CommandError> {
+    let target = FolderName::parse(mailbox).ok_or(CommandError::No("[TRYCREATE] the mailboxes are INBOX and Trash"))?;
     let mut copied = Copied {
         uid_validity: store.uid_validity(),
         from: Vec::new(),

@@ -8,11 +8,11 @@ use super::{
     command::{Command, StatusItem},
     flags::Flags,
     list,
-    reply::{Done, Refusal, Reply, done},
+    reply::{CommandError, Done, Reply, done},
     selected,
     store::{FolderName, Store},
     syntax::{Words, without_end},
-    view::View,
+    view::MailboxView,
 };
 
 const CAPABILITIES: &str = "IMAP4rev1 LITERAL+ SASL-IR AUTH=PLAIN ID NAMESPACE UIDPLUS MOVE UNSELECT SPECIAL-USE";
@@ -21,12 +21,12 @@ const USER: &[u8] = b"demo";
 
 /// The state of a connection (RFC 3501 §3).
 #[derive(Debug)]
-enum State {
+enum SessionState {
     NotAuthenticated,
     /// AUTHENTICATE has asked for the client's response. Holds the tag of the command.
     Authenticating(String),
     Authenticated,
-    Selected(View),
+    Selected(MailboxView),
     Logout,
 }
 
@@ -34,14 +34,14 @@ enum State {
 #[derive(Debug)]
 pub struct Session {
     store: Arc<Mutex<Store>>,
-    state: State,
+    state: SessionState,
 }
 
 impl Session {
     pub fn new(store: Arc<Mutex<Store>>) -> Self {
         Self {
             store,
-            state: State::NotAuthenticated,
+            state: SessionState::NotAuthenticated,
         }
     }
 
@@ -54,16 +54,16 @@ impl Session {
 
     /// Whether the connection must be closed.
     pub fn over(&self) -> bool {
-        matches!(self.state, State::Logout)
+        matches!(self.state, SessionState::Logout)
     }
 
     /// Answers `input`: a command with its literals and its line end, or the response that AUTHENTICATE waits for.
     pub fn answer(&mut self, input: &[u8]) -> Reply {
         let mut reply = Reply::default();
         let input = without_end(input);
-        if let State::Authenticating(tag) = &mut self.state {
+        if let SessionState::Authenticating(tag) = &mut self.state {
             let tag = std::mem::take(tag);
-            self.state = State::NotAuthenticated;
+            self.state = SessionState::NotAuthenticated;
             let done = self.plain(input);
             conclude(&tag, done, &mut reply);
             return reply;
@@ -78,12 +78,12 @@ impl Session {
                 mechanism,
                 initial: None,
             }) if self.may_authenticate(&mechanism).is_ok() => {
-                self.state = State::Authenticating(tag.to_owned());
+                self.state = SessionState::Authenticating(tag.to_owned());
                 reply.line(format_args!("+ "));
             }
             Ok(command) => {
                 let keep_numbers = command.keeps_numbers();
-                let done = self.obey(command, &mut reply);
+                let done = self.execute(command, &mut reply);
                 self.catch_up(keep_numbers, &mut reply);
                 conclude(tag, done, &mut reply);
             }
@@ -94,12 +94,12 @@ impl Session {
 
     fn catch_up(&mut self, keep_numbers: bool, reply: &mut Reply) {
         let store = lock(&self.store);
-        if let State::Selected(view) = &mut self.state {
+        if let SessionState::Selected(view) = &mut self.state {
             view.catch_up(&store, keep_numbers, reply);
         }
     }
 
-    fn obey(&mut self, command: Command, reply: &mut Reply) -> Done {
+    fn execute(&mut self, command: Command, reply: &mut Reply) -> Done {
         match command {
             Command::Capability => {
                 reply.line(format_args!("* CAPABILITY {CAPABILITIES}"));
@@ -108,7 +108,7 @@ impl Session {
             Command::Noop => done("here"),
             Command::Logout => {
                 reply.line(format_args!("* BYE come back soon"));
-                self.state = State::Logout;
+                self.state = SessionState::Logout;
                 done("goodbye")
             }
             Command::Id => {
@@ -129,56 +129,56 @@ impl Session {
                 }
             }
             command => {
-                if matches!(self.state, State::NotAuthenticated) {
-                    return Err(Refusal::Bad("log in first"));
+                if matches!(self.state, SessionState::NotAuthenticated) {
+                    return Err(CommandError::Bad("log in first"));
                 }
-                self.obey_user(command, reply)
+                self.execute_authenticated(command, reply)
             }
         }
     }
 
-    fn not_authenticated(&self) -> Result<(), Refusal> {
+    fn not_authenticated(&self) -> Result<(), CommandError> {
         match self.state {
-            State::NotAuthenticated => Ok(()),
-            _ => Err(Refusal::Bad("you are logged in")),
+            SessionState::NotAuthenticated => Ok(()),
+            _ => Err(CommandError::Bad("you are logged in")),
         }
     }
 
-    fn may_authenticate(&self, mechanism: &str) -> Result<(), Refusal> {
+    fn may_authenticate(&self, mechanism: &str) -> Result<(), CommandError> {
         self.not_authenticated()?;
         match mechanism {
             "PLAIN" => Ok(()),
-            _ => Err(Refusal::No("[CANNOT] the only mechanism here is PLAIN")),
+            _ => Err(CommandError::No("[CANNOT] the only mechanism here is PLAIN")),
         }
     }
 
     /// SASL PLAIN (RFC 4616): authorization identity, name, password, with NULs between.
     fn plain(&mut self, response: &[u8]) -> Done {
         if response == b"*" {
-            return Err(Refusal::Bad("cancelled"));
+            return Err(CommandError::Bad("cancelled"));
         }
         let message = BASE64_STANDARD
             .decode(response)
-            .map_err(|_| Refusal::Bad("not base64"))?;
+            .map_err(|_| CommandError::Bad("not base64"))?;
         match message.split(|&octet| octet == 0).collect::<Vec<_>>()[..] {
             [identity, user, password] if identity.is_empty() || identity == user => self.admit(user, password),
-            [_, _, _] => Err(Refusal::No("[AUTHORIZATIONFAILED] you are only yourself here")),
-            _ => Err(Refusal::Bad("not a message of PLAIN")),
+            [_, _, _] => Err(CommandError::No("[AUTHORIZATIONFAILED] you are only yourself here")),
+            _ => Err(CommandError::Bad("not a message of PLAIN")),
         }
     }
 
     fn admit(&mut self, user: &[u8], password: &[u8]) -> Done {
         if (user, password) != (USER, USER) {
-            return Err(Refusal::No(
+            return Err(CommandError::No(
                 "[AUTHENTICATIONFAILED] user and password are both \"demo\"",
             ));
         }
-        self.state = State::Authenticated;
+        self.state = SessionState::Authenticated;
         done(format!("[CAPABILITY {CAPABILITIES}] welcome"))
     }
 
     /// Carries out the commands that need a login, but no mailbox.
-    fn obey_user(&mut self, command: Command, reply: &mut Reply) -> Done {
+    fn execute_authenticated(&mut self, command: Command, reply: &mut Reply) -> Done {
         match command {
             Command::Namespace => {
                 reply.line(format_args!(r#"* NAMESPACE (("" "/")) NIL NIL"#));
@@ -194,18 +194,18 @@ impl Session {
             }
             Command::Select { mailbox, read_only } => self.select(&mailbox, read_only, reply),
             Command::Status { mailbox, items } => self.status(&mailbox, &items, reply),
-            command => self.obey_selected(command, reply),
+            command => self.execute_selected(command, reply),
         }
     }
 
     fn select(&mut self, mailbox: &[u8], read_only: bool, reply: &mut Reply) -> Done {
         // Even a SELECT that fails leaves the mailbox that was selected before (RFC 3501 §6.3.1).
-        self.state = State::Authenticated;
+        self.state = SessionState::Authenticated;
         let folder = FolderName::parse(mailbox).ok_or(NO_MAILBOX)?;
         let store = lock(&self.store);
-        let view = View::new(&store, folder, read_only);
+        let view = MailboxView::new(&store, folder, read_only);
         view.describe(&store, reply);
-        self.state = State::Selected(view);
+        self.state = SessionState::Selected(view);
         done(if read_only {
             "[READ-ONLY] open"
         } else {
@@ -240,38 +240,38 @@ impl Session {
     }
 
     /// Carries out the commands that need a mailbox.
-    fn obey_selected(&mut self, command: Command, reply: &mut Reply) -> Done {
-        let State::Selected(view) = &mut self.state else {
-            return Err(Refusal::Bad("select a mailbox first"));
+    fn execute_selected(&mut self, command: Command, reply: &mut Reply) -> Done {
+        let SessionState::Selected(view) = &mut self.state else {
+            return Err(CommandError::Bad("select a mailbox first"));
         };
         let mut store = lock(&self.store);
         match command {
             Command::Check => done("checked"),
             Command::Unselect => {
-                self.state = State::Authenticated;
+                self.state = SessionState::Authenticated;
                 done("left")
             }
             Command::Close => {
                 if !view.read_only {
                     selected::expunge(view, &mut store, None)?;
                 }
-                self.state = State::Authenticated;
+                self.state = SessionState::Authenticated;
                 done("closed")
             }
-            command => selected::obey(command, view, &mut store, reply),
+            command => selected::execute(command, view, &mut store, reply),
         }
     }
 }
 
 /// The answer to SELECT and STATUS of any other mailbox.
-const NO_MAILBOX: Refusal = Refusal::No("[NONEXISTENT] the mailboxes are INBOX and Trash");
+const NO_MAILBOX: CommandError = CommandError::No("[NONEXISTENT] the mailboxes are INBOX and Trash");
 
 /// Writes the tagged reply; only this function does.
 fn conclude(tag: &str, done: Done, reply: &mut Reply) {
     match done {
         Ok(text) => reply.line(format_args!("{tag} OK {text}")),
-        Err(Refusal::No(text)) => reply.line(format_args!("{tag} NO {text}")),
-        Err(Refusal::Bad(text)) => reply.line(format_args!("{tag} BAD {text}")),
+        Err(CommandError::No(text)) => reply.line(format_args!("{tag} NO {text}")),
+        Err(CommandError::Bad(text)) => reply.line(format_args!("{tag} BAD {text}")),
     }
 }
 

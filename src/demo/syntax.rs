@@ -1,6 +1,6 @@
 //! The elements of commands (RFC 3501 §9). A command arrives here whole, with its literals.
 
-use super::{reply::Refusal, sequence::SequenceSet};
+use super::{reply::CommandError, sequence::SequenceSet};
 
 /// The announcement of a literal at the end of a line: `{5}`, or `{5+}` (RFC 7888), which needs no continuation
 /// request.
@@ -40,7 +40,7 @@ pub struct Words<'a> {
     rest: &'a [u8],
 }
 
-type Result<T> = std::result::Result<T, Refusal>;
+type Result<T> = std::result::Result<T, CommandError>;
 
 impl<'a> Words<'a> {
     /// `command` must not include its final line end.
@@ -67,7 +67,7 @@ impl<'a> Words<'a> {
         if self.take(octet) {
             return Ok(());
         }
-        Err(Refusal::Bad(match octet {
+        Err(CommandError::Bad(match octet {
             b' ' => "an argument is missing",
             b'(' | b')' => "a parenthesis is missing",
             b'>' | b']' => "a bracket is missing",
@@ -83,7 +83,7 @@ impl<'a> Words<'a> {
         if self.is_empty() {
             Ok(())
         } else {
-            Err(Refusal::Bad("too many arguments"))
+            Err(CommandError::Bad("too many arguments"))
         }
     }
 
@@ -110,7 +110,7 @@ impl<'a> Words<'a> {
     pub fn keyword(&mut self) -> Result<String> {
         let word = self.run(|octet| is_atom(octet) && !matches!(octet, b'[' | b'<'));
         if word.is_empty() {
-            return Err(Refusal::Bad("a word is missing"));
+            return Err(CommandError::Bad("a word is missing"));
         }
         Ok(String::from_utf8_lossy(word).to_ascii_uppercase())
     }
@@ -126,7 +126,7 @@ impl<'a> Words<'a> {
         let backslash = usize::from(self.take(b'\\'));
         let name = self.run(is_atom);
         if name.is_empty() {
-            return Err(Refusal::Bad("a flag is missing"));
+            return Err(CommandError::Bad("a flag is missing"));
         }
         Ok(&whole[..backslash + name.len()])
     }
@@ -136,12 +136,12 @@ impl<'a> Words<'a> {
         std::str::from_utf8(digits)
             .ok()
             .and_then(|digits| digits.parse().ok())
-            .ok_or(Refusal::Bad("a number is missing, or too great"))
+            .ok_or(CommandError::Bad("a number is missing, or too great"))
     }
 
     pub fn sequence_set(&mut self) -> Result<SequenceSet> {
         let text = self.run(|octet| octet.is_ascii_digit() || matches!(octet, b':' | b',' | b'*'));
-        SequenceSet::parse(text).ok_or(Refusal::Bad("not a set of messages"))
+        SequenceSet::parse(text).ok_or(CommandError::Bad("not a set of messages"))
     }
 
     /// Whether a sequence set may begin here.
@@ -154,7 +154,7 @@ impl<'a> Words<'a> {
         match self.rest.first() {
             Some(b'"' | b'{') => self.string(),
             _ => match self.run(is_astring) {
-                b"" => Err(Refusal::Bad("an argument is missing")),
+                b"" => Err(CommandError::Bad("an argument is missing")),
                 word => Ok(word.to_vec()),
             },
         }
@@ -178,13 +178,13 @@ impl<'a> Words<'a> {
                     text.push(octet);
                     self.rest = rest;
                 }
-                _ => return Err(Refusal::Bad("a quoted string is broken")),
+                _ => return Err(CommandError::Bad("a quoted string is broken")),
             }
         }
     }
 
     fn literal(&mut self) -> Result<Vec<u8>> {
-        const BROKEN: Refusal = Refusal::Bad("a string is missing");
+        const BROKEN: CommandError = CommandError::Bad("a string is missing");
         let line = memchr::memchr(b'\n', self.rest).ok_or(BROKEN)?;
         let (announcement, rest) = self.rest.split_at(line + 1);
         let literal = Literal::announced(announcement)

@@ -3,15 +3,15 @@
 use super::{
     fetch,
     flags::Flags,
-    reply::{Refusal, Reply},
-    search::Key,
+    reply::{CommandError, Reply},
+    search::SearchKey,
     sequence::{Numbering, SequenceSet},
     store::{FolderName, Message, Store},
 };
 
 /// Messages in the order of their numbers. They stay readable until their EXPUNGE has been sent (RFC 2180 §4.1.1).
 #[derive(Debug)]
-pub struct View {
+pub struct MailboxView {
     pub folder: FolderName,
     pub read_only: bool,
     messages: Vec<Message>,
@@ -19,7 +19,7 @@ pub struct View {
     uid_next: u32,
 }
 
-impl View {
+impl MailboxView {
     pub fn new(store: &Store, folder: FolderName, read_only: bool) -> Self {
         let contents = store.folder(folder);
         Self {
@@ -49,9 +49,9 @@ impl View {
         reply.line(format_args!("* OK [UIDNEXT {}] or more", self.uid_next));
     }
 
-    pub fn writable(&self) -> Result<(), Refusal> {
+    pub fn writable(&self) -> Result<(), CommandError> {
         if self.read_only {
-            return Err(Refusal::No("the mailbox is open for reading only"));
+            return Err(CommandError::No("the mailbox is open for reading only"));
         }
         Ok(())
     }
@@ -72,10 +72,10 @@ impl View {
         &mut self,
         numbering: Numbering,
         set: &SequenceSet,
-    ) -> Result<impl Iterator<Item = (u32, &mut Message)>, Refusal> {
+    ) -> Result<impl Iterator<Item = (u32, &mut Message)>, CommandError> {
         let greatest = self.greatest();
         if numbering == Numbering::Sequence && !set.within(greatest.0) {
-            return Err(Refusal::Bad("no message bears that number"));
+            return Err(CommandError::Bad("no message bears that number"));
         }
         Ok(self.numbered().filter(move |(number, message)| match numbering {
             Numbering::Sequence => set.contains(*number, greatest.0),
@@ -84,10 +84,14 @@ impl View {
     }
 
     /// SEARCH: the numbers or UIDs of the messages for which all keys hold.
-    pub fn search(&mut self, numbering: Numbering, keys: &[Key]) -> Result<Vec<u32>, Refusal> {
+    pub fn search(&mut self, numbering: Numbering, keys: &[SearchKey]) -> Result<Vec<u32>, CommandError> {
         let greatest = self.greatest();
-        if keys.iter().filter_map(Key::sequence).any(|set| !set.within(greatest.0)) {
-            return Err(Refusal::Bad("no message bears that number"));
+        if keys
+            .iter()
+            .filter_map(SearchKey::sequence)
+            .any(|set| !set.within(greatest.0))
+        {
+            return Err(CommandError::Bad("no message bears that number"));
         }
         let found = self
             .numbered()

@@ -6,7 +6,7 @@ use super::{Outcome, Step};
 use crate::{
     accounts::Account,
     config::{self, Listener},
-    maildrop::{Fate, Fetched, Held, Obstacle, Target},
+    maildrop::{DeleteEffect, DeletePreview, Fetched, FolderSummary, Obstacle},
     state,
     tls::Agreement,
     types::Octets,
@@ -50,12 +50,12 @@ pub(super) fn agreement(agreement: &Agreement) -> Outcome {
     }
 }
 
-pub(super) fn held(held: &Held) -> Outcome {
-    let Octets(octets) = held.octets;
-    let read_only = if held.is_read_only { ", read-only" } else { "" };
+pub(super) fn folder(folder: &FolderSummary) -> Outcome {
+    let Octets(octets) = folder.octets;
+    let read_only = if folder.is_read_only { ", read-only" } else { "" };
     Outcome::passed(format!(
         "{} of {octets} octets{read_only}",
-        messages(held.messages as u64)
+        messages(folder.messages as u64)
     ))
 }
 
@@ -85,16 +85,16 @@ fn messages(count: u64) -> String {
     }
 }
 
-pub(super) fn target(target: &Target, account: &Account, took: Duration) -> Step {
-    let fates: Vec<_> = target.fates.iter().map(fate).collect();
-    let text = fates.join("; ");
+pub(super) fn delete(preview: &DeletePreview, account: &Account, took: Duration) -> Step {
+    let effects: Vec<_> = preview.effects.iter().map(effect).collect();
+    let text = effects.join("; ");
     let name = "delete";
-    if let Some(obstacle) = target.obstacles.first() {
-        let all: Vec<_> = target.obstacles.iter().map(hindrance).collect();
+    if let Some(obstacle) = preview.obstacles.first() {
+        let all: Vec<_> = preview.obstacles.iter().map(hindrance).collect();
         let outcome = Outcome::Failed(format!("{text}, but {}", all.join(", and ")));
         return Step::new(name, took, outcome).advised(help(obstacle, account));
     }
-    if target.fates.contains(&Fate::Kept) {
+    if preview.effects.contains(&DeleteEffect::Kept) {
         let advice = format!(
             "set `on_delete` of {} to another folder, or to \"hide\"",
             policy(account)
@@ -104,13 +104,15 @@ pub(super) fn target(target: &Target, account: &Account, took: Duration) -> Step
     Step::new(name, took, Outcome::Passed(text))
 }
 
-fn fate(fate: &Fate) -> String {
-    match fate {
-        Fate::Hidden => "a delete hides the message from this login only".to_owned(),
-        Fate::Expunged => "a delete removes the message for good".to_owned(),
-        Fate::Kept => "a delete leaves the message in the folder in which it is".to_owned(),
-        Fate::Moved(folder) => format!("a delete moves the message to {folder}"),
-        Fate::MovedToNew(folder) => format!("a delete moves the message to {folder}, which the first delete makes"),
+fn effect(effect: &DeleteEffect) -> String {
+    match effect {
+        DeleteEffect::Hidden => "a delete hides the message from this login only".to_owned(),
+        DeleteEffect::Expunged => "a delete removes the message for good".to_owned(),
+        DeleteEffect::Kept => "a delete leaves the message in the folder in which it is".to_owned(),
+        DeleteEffect::Moved(folder) => format!("a delete moves the message to {folder}"),
+        DeleteEffect::MovedToNew(folder) => {
+            format!("a delete moves the message to {folder}, which the first delete makes")
+        }
     }
 }
 

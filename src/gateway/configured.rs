@@ -36,7 +36,7 @@ impl Configured {
         let notices = Notices::open(&config, state.clone(), tokens.clone()).await?;
         let service = Service {
             accounts: Accounts::new(&config)?,
-            maildrops: Maildrops::telling(notices.clone(), &config, state, tokens.clone())?,
+            maildrops: Maildrops::with_notices(notices.clone(), &config, state, tokens.clone())?,
             limits: config.limits.clone(),
         };
         Ok(Self {

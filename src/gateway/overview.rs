@@ -19,7 +19,7 @@ use crate::{
     state::{self, StateStore},
     telemetry::{metrics, troubles},
     tls::{Expiry, Validity},
-    web::{Account, Health, Overview},
+    web::{AccountSummary, Health, Overview},
 };
 
 /// The gateway's parts that can be looked at: the configuration in force, the listeners, and state.
@@ -143,12 +143,12 @@ impl Overview for Watch {
             .collect()
     }
 
-    fn accounts(&self) -> Vec<Account> {
+    fn accounts(&self) -> Vec<AccountSummary> {
         let configured = self.configured();
         let pauses: HashMap<&str, Duration> = configured.service.maildrops.pauses().collect();
         let accounts = configured.config.accounts.iter();
         accounts
-            .map(|account| Account {
+            .map(|account| AccountSummary {
                 login: account.login.clone(),
                 mailbox: format!("{} at {}", account.user, account.upstream.host),
                 is_stored: !account.is_rule(),

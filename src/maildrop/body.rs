@@ -7,7 +7,7 @@ use tracing::Instrument;
 use super::{
     Error, Maildrop, MessageNumber, Octets,
     folder::{HeldFolder, NotBegun},
-    listing::{Found, Row, Shows},
+    listing::{LocatedRow, Row, Shows},
     own_mail::OwnMail,
     top::LineLimit,
 };
@@ -20,17 +20,18 @@ const LEAST_TEXT: u64 = 2048;
 
 /// A message on its way to the device. Its line ends are as the upstream sends them, and nothing is dot-stuffed.
 #[derive(Debug)]
-pub struct Body<'a>(Content<'a>);
+pub struct Body<'a>(BodySource<'a>);
 
+/// Where the text of a body comes from.
 #[derive(Debug)]
-enum Content<'a> {
-    Upstream(Passage<'a>),
-    Notice(Notice<'a>),
+enum BodySource<'a> {
+    Upstream(UpstreamBody<'a>),
+    Notice(NoticeBody<'a>),
 }
 
 /// A notice in a message's place, or the gateway's own mail.
 #[derive(Debug)]
-struct Notice<'a> {
+struct NoticeBody<'a> {
     /// Set if it is the gateway's own mail.
     own: Option<&'a mut OwnMail>,
     text: Arc<[u8]>,
@@ -43,7 +44,7 @@ struct Notice<'a> {
 
 /// A message as the upstream sends it.
 #[derive(Debug)]
-struct Passage<'a> {
+struct UpstreamBody<'a> {
     folder: &'a mut HeldFolder,
     row: Row,
     /// The size of the literal; `None` for TOP.
@@ -91,13 +92,15 @@ impl Maildrop {
     }
 
     async fn begin_retrieval(&mut self, number: MessageNumber) -> Result<Body<'_>, Error> {
-        let Found { row, place } = self.listing.find(number)?;
+        let LocatedRow { row, position } = self.listing.find(number)?;
         if self.notice(row).is_none() {
             let folder = &mut self.folders[usize::from(row.folder)];
-            let begun = folder.begin(&self.listing, Found { row, place }, Item::Whole, |_| Item::Whole);
+            let begun = folder.begin(&self.listing, LocatedRow { row, position }, Item::Whole, |_| {
+                Item::Whole
+            });
             match begun.await {
                 Ok(octets) => {
-                    return Ok(Body(Content::Upstream(Passage {
+                    return Ok(Body(BodySource::Upstream(UpstreamBody {
                         folder: &mut self.folders[usize::from(row.folder)],
                         row,
                         octets: Some(octets),
@@ -105,7 +108,7 @@ impl Maildrop {
                         is_whole: false,
                     })));
                 }
-                Err(failure) => self.stand_in(row, failure).await?,
+                Err(failure) => self.replace_by_notice(row, failure).await?,
             }
         }
         Ok(self.body_of_notice(row, None))
@@ -124,7 +127,7 @@ impl Maildrop {
         if self.notice(row).is_none() {
             match self.begin_top(found, lines).await {
                 Ok(stage) => {
-                    return Ok(Body(Content::Upstream(Passage {
+                    return Ok(Body(BodySource::Upstream(UpstreamBody {
                         folder: &mut self.folders[usize::from(row.folder)],
                         row,
                         octets: None,
@@ -132,7 +135,7 @@ impl Maildrop {
                         is_whole: false,
                     })));
                 }
-                Err(failure) => self.stand_in(row, failure).await?,
+                Err(failure) => self.replace_by_notice(row, failure).await?,
             }
         }
         Ok(self.body_of_notice(row, Some(lines)))
@@ -140,11 +143,11 @@ impl Maildrop {
 
     /// Puts a notice in the place of a message that was not delivered if it has failed often enough. Otherwise returns
     /// the failure's error.
-    async fn stand_in(&mut self, row: Row, failure: NotBegun) -> Result<(), Error> {
+    async fn replace_by_notice(&mut self, row: Row, failure: NotBegun) -> Result<(), Error> {
         let folder = &mut self.folders[usize::from(row.folder)];
         // Boxed: hardly any session needs this future, and an idle session should not hold memory for it.
-        let notice = Box::pin(folder.stand_in(row, failure)).await?;
-        self.notices.insert((row.folder, row.uid), notice);
+        let notice = Box::pin(folder.notice_after(row, failure)).await?;
+        self.notice_texts.insert((row.folder, row.uid), notice);
         Ok(())
     }
 
@@ -152,7 +155,7 @@ impl Maildrop {
     fn body_of_notice(&mut self, row: Row, lines: Option<u64>) -> Body<'_> {
         let text = self.notice(row).unwrap_or_default();
         let octets = lines.map_or(text.len(), |lines| LineLimit::message(lines).pass(&text));
-        Body(Content::Notice(Notice {
+        Body(BodySource::Notice(NoticeBody {
             own: self.own.as_deref_mut().filter(|_| row.shows == Shows::OwnMail),
             text,
             octets,
@@ -161,7 +164,7 @@ impl Maildrop {
         }))
     }
 
-    async fn begin_top(&mut self, found: Found, lines: u64) -> Result<Stage, NotBegun> {
+    async fn begin_top(&mut self, found: LocatedRow, lines: u64) -> Result<Stage, NotBegun> {
         let folder = &mut self.folders[usize::from(found.row.folder)];
         // If this server sends the text before the header, the whole message is fetched instead of both.
         let in_parts = !folder.sends_text_first();
@@ -195,8 +198,8 @@ impl Body<'_> {
     /// The size for RETR's `+OK`: that of the literal. `None` for TOP.
     pub fn octets(&self) -> Option<Octets> {
         match &self.0 {
-            Content::Upstream(passage) => passage.octets,
-            Content::Notice(notice) => notice.is_announced.then_some(Octets(notice.octets as u64)),
+            BodySource::Upstream(body) => body.octets,
+            BodySource::Notice(notice) => notice.is_announced.then_some(Octets(notice.octets as u64)),
         }
     }
 
@@ -204,8 +207,8 @@ impl Body<'_> {
     /// must be closed without the terminating dot.
     pub async fn chunk(&mut self) -> Result<Option<&[u8]>, Error> {
         match &mut self.0 {
-            Content::Upstream(passage) => passage.chunk().await,
-            Content::Notice(notice) => {
+            BodySource::Upstream(body) => body.chunk().await,
+            BodySource::Notice(notice) => {
                 let is_new = !std::mem::replace(&mut notice.is_given_out, true);
                 Ok((is_new && notice.octets > 0).then_some(&notice.text[..notice.octets]))
             }
@@ -216,21 +219,21 @@ impl Body<'_> {
     /// `octets`: the size that was sent, which the next sessions list (RFC 1939 §11); `None` if folding has changed it.
     pub fn delivered(self, octets: Option<Octets>) {
         match self.0 {
-            Content::Upstream(passage) if passage.is_whole => {
-                passage.folder.note_delivered(passage.row.uid, octets);
+            BodySource::Upstream(body) if body.is_whole => {
+                body.folder.note_delivered(body.row.uid, octets);
             }
-            Content::Notice(Notice {
+            BodySource::Notice(NoticeBody {
                 own: Some(own),
                 text,
                 octets,
                 ..
             }) if octets == text.len() => own.note_delivered(),
-            Content::Upstream(_) | Content::Notice(_) => {}
+            BodySource::Upstream(_) | BodySource::Notice(_) => {}
         }
     }
 }
 
-impl Passage<'_> {
+impl UpstreamBody<'_> {
     async fn chunk(&mut self) -> Result<Option<&[u8]>, Error> {
         match self.advance().await {
             Ok(0) => Ok(None),

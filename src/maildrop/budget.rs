@@ -14,14 +14,14 @@ const SESSIONS: u64 = 64;
 #[derive(Debug)]
 pub(super) struct Budget {
     limit: u64,
-    due: AtomicU64,
+    in_flight: AtomicU64,
 }
 
 /// A session's part of the budget. It is given back when this is dropped.
 #[derive(Debug)]
-pub(super) struct Share {
+pub(super) struct BudgetShare {
     budget: Arc<Budget>,
-    due: u64,
+    in_flight: u64,
 }
 
 impl Budget {
@@ -29,47 +29,47 @@ impl Budget {
     pub(super) fn new(read_ahead: u64) -> Arc<Self> {
         Arc::new(Self {
             limit: read_ahead.saturating_mul(SESSIONS),
-            due: AtomicU64::new(0),
+            in_flight: AtomicU64::new(0),
         })
     }
 
     /// A new session's share, which is empty.
-    pub(super) fn share(self: &Arc<Self>) -> Share {
-        Share {
+    pub(super) fn share(self: &Arc<Self>) -> BudgetShare {
+        BudgetShare {
             budget: self.clone(),
-            due: 0,
+            in_flight: 0,
         }
     }
 }
 
-impl Share {
+impl BudgetShare {
     /// How many octets are in flight to this session.
-    pub(super) fn due(&self) -> u64 {
-        self.due
+    pub(super) fn in_flight(&self) -> u64 {
+        self.in_flight
     }
 
     /// How many octets of the budget are left. If sessions ask at the same moment, each may take the last octets, so
     /// the limit may be exceeded.
     pub(super) fn left(&self) -> u64 {
-        let Budget { limit, due } = &*self.budget;
-        limit.saturating_sub(due.load(Ordering::Relaxed))
+        let Budget { limit, in_flight } = &*self.budget;
+        limit.saturating_sub(in_flight.load(Ordering::Relaxed))
     }
 
     /// Notes that `octets` were asked for.
     pub(super) fn add(&mut self, octets: u64) {
-        self.due += octets;
-        self.budget.due.fetch_add(octets, Ordering::Relaxed);
+        self.in_flight += octets;
+        self.budget.in_flight.fetch_add(octets, Ordering::Relaxed);
     }
 
     /// Notes that `octets` have come, or will not come.
     pub(super) fn subtract(&mut self, octets: u64) {
-        self.due -= octets;
-        self.budget.due.fetch_sub(octets, Ordering::Relaxed);
+        self.in_flight -= octets;
+        self.budget.in_flight.fetch_sub(octets, Ordering::Relaxed);
     }
 }
 
-impl Drop for Share {
+impl Drop for BudgetShare {
     fn drop(&mut self) {
-        self.subtract(self.due);
+        self.subtract(self.in_flight);
     }
 }

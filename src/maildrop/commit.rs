@@ -57,7 +57,7 @@ impl Maildrop {
             .as_ref()
             .is_some_and(|error| *error.refusal() == Refusal::Unavailable(Reason::State))
         {
-            self.telling.state_failed();
+            self.notices.state_failed();
         }
         leave_all(std::mem::take(&mut self.folders)).await;
         let refusal = Refusal::NotRemoved {
@@ -70,7 +70,7 @@ impl Maildrop {
             None => Err(refusal.into()),
             // If nothing was removed, the reason says more than the number.
             Some(error) if removed == 0 => Err(error),
-            Some(error) => Err(error.told_as(refusal)),
+            Some(error) => Err(error.with_refusal(refusal)),
         }
     }
 
@@ -117,9 +117,9 @@ impl Maildrop {
     /// Deletes the gateway's own mail, or stores that it was retrieved.
     async fn leave_own(&self, is_doomed: bool) -> Result<(), Error> {
         match &self.own {
-            Some(own) if is_doomed => Ok(self.telling.delete(own.mail()).await?),
+            Some(own) if is_doomed => Ok(self.notices.delete(own.mail()).await?),
             Some(own) if own.is_newly_retrieved() => {
-                if let Err(error) = self.telling.note_retrieved(own.mail()).await {
+                if let Err(error) = self.notices.note_retrieved(own.mail()).await {
                     tracing::warn!(%error, "it could not be stored that a notice was retrieved");
                 }
                 Ok(())
@@ -134,7 +134,7 @@ impl Maildrop {
         for row in self.listing.marked().filter(|row| row.shows != Shows::OwnMail) {
             let (uids, noticed) = &mut marked[usize::from(row.folder)];
             let is_notice =
-                row.shows == Shows::Notice || self.folders[usize::from(row.folder)].stands_a_notice_for(row.uid);
+                row.shows == Shows::Notice || self.folders[usize::from(row.folder)].is_replaced_by_notice(row.uid);
             if is_notice { noticed } else { uids }.push(row.uid);
         }
         let of_folder = |(folder, (uids, noticed)): (&HeldFolder, (Vec<Uid>, Vec<Uid>))| {

@@ -78,7 +78,7 @@ impl Error {
     }
 
     /// The same cause with another refusal for the device.
-    pub(super) fn told_as(self, refusal: Refusal) -> Self {
+    pub(super) fn with_refusal(self, refusal: Refusal) -> Self {
         Self { refusal, ..self }
     }
 

@@ -7,20 +7,20 @@ use super::{
     Error, Listing, Octets, Reason, Refusal,
     delivery::Delivery,
     import,
-    listing::{Found, Row, Shows},
+    listing::{LocatedRow, Row, Shows},
     marks::LoginMarks,
-    notice::{self, StandIns},
-    parked::Parked,
-    read_ahead::{Begun, ReadAhead},
+    notice::{self, NoticeTexts},
+    parked::ParkedFolder,
+    read_ahead::{FetchStart, ReadAhead},
     recognition,
-    removal::Removal,
+    removal::{self, Removal},
+    resources::Resources,
     retention,
     selection::Candidates,
-    shared::Shared,
     snapshot::Snapshot,
-    uidl::Named,
-    undelivered::Kind,
-    upstream::Upstream,
+    uidl::UidlParts,
+    undelivered::FailureKind,
+    upstream::UpstreamFolder,
 };
 use crate::{
     config::{OnDelete, OnRetrieve, Policy, Retention},
@@ -34,7 +34,7 @@ use crate::{
 pub(super) struct HeldFolder {
     /// The index of this folder among the maildrop's folders.
     number: u16,
-    upstream: Upstream,
+    upstream: UpstreamFolder,
     snapshot: Snapshot,
     /// Contains the maildrop's lock, which the session gives up when it ends.
     state: MailboxState,
@@ -44,7 +44,7 @@ pub(super) struct HeldFolder {
     removal: Removal,
     /// Messages that the upstream did not deliver when they were asked for. They are fetched alone, not in a set.
     suspects: Uids,
-    shared: Arc<Shared>,
+    shared: Arc<Resources>,
 }
 
 /// Why the content of a message could not begin.
@@ -52,7 +52,7 @@ pub(super) struct HeldFolder {
 pub(super) struct NotBegun {
     error: Error,
     /// Set if the upstream did not deliver the message.
-    kind: Option<Kind>,
+    kind: Option<FailureKind>,
     /// Whether this session has asked the upstream for the message.
     was_asked: bool,
 }
@@ -78,13 +78,13 @@ impl HeldFolder {
     /// Puts the parts together. `parked` contains the snapshot, and what the login's last session has found out.
     pub(super) fn new(
         number: u16,
-        upstream: Upstream,
-        parked: Parked,
+        upstream: UpstreamFolder,
+        parked: ParkedFolder,
         state: MailboxState,
         ahead: ReadAhead,
-        shared: Arc<Shared>,
+        shared: Arc<Resources>,
     ) -> Self {
-        let Parked {
+        let ParkedFolder {
             snapshot,
             is_unmarked,
             digest: _,
@@ -148,9 +148,7 @@ impl HeldFolder {
 
     async fn finish_what_was_begun(&mut self) -> Result<Uids, Error> {
         let tenure = self.state.secured().await?;
-        let finishing = self
-            .removal
-            .finish(&mut self.state, &mut self.upstream, &mut self.snapshot);
+        let finishing = removal::finish(&mut self.state, &mut self.upstream, &mut self.snapshot);
         let finished = tokio::select! {
             biased;
             () = tenure.lapsed() => None,
@@ -161,7 +159,7 @@ impl HeldFolder {
 
     /// Removes the messages that the login retrieved at least `retain_days` ago. A failure does not refuse the login:
     /// the next one tries again.
-    pub(super) async fn retire(&mut self, now: u32) {
+    pub(super) async fn apply_retention(&mut self, now: u32) {
         let due: Vec<Uid> = self.due(now).uids().collect();
         if due.is_empty() {
             return;
@@ -231,13 +229,13 @@ impl HeldFolder {
 
     /// The notices for those `rows` of this folder that show one. Takes one round trip, or none if there are no such
     /// rows.
-    pub(super) async fn oversize_notices(&mut self, rows: &[Row]) -> Result<StandIns, Error> {
+    pub(super) async fn oversize_notices(&mut self, rows: &[Row]) -> Result<NoticeTexts, Error> {
         let rows = rows
             .iter()
             .filter(|row| row.shows == Shows::Notice && row.folder == self.number);
         let octets: UidMap<u32> = rows.map(|row| (row.uid, row.octets)).collect();
         if octets.is_empty() {
-            return Ok(StandIns::new());
+            return Ok(NoticeTexts::new());
         }
         let uids: Vec<Uid> = octets.uids().collect();
         let headers = self.upstream.mailbox().headers(&uids, notice::FIELDS).await;
@@ -248,19 +246,19 @@ impl HeldFolder {
         let max = self.policy().view.max_octets.unwrap_or(0);
         let notice = |(uid, octets)| {
             let header = headers.get(&uid).map_or(&[][..], Vec::as_slice);
-            let notice = notice::of_oversize(header, octets, max, &self.place(uid));
+            let notice = notice::of_oversize(header, octets, max, &self.original(uid));
             ((self.number, uid), notice.into())
         };
         Ok(octets.into_iter().map(notice).collect())
     }
 
-    fn place(&self, uid: Uid) -> notice::Place<'_> {
-        notice::Place::new(self.name(), self.snapshot.uid_validity(), uid)
+    fn original(&self, uid: Uid) -> notice::Original<'_> {
+        notice::Original::new(self.name(), self.snapshot.uid_validity(), uid)
     }
 
     /// What the UIDLs of the folder's messages are made of.
-    pub(super) fn named(&self) -> Named<'_> {
-        Named {
+    pub(super) fn uidl_parts(&self) -> UidlParts<'_> {
+        UidlParts {
             folder: self.name(),
             index: self.snapshot.index(),
             earlier: self.snapshot.earlier(),
@@ -276,7 +274,7 @@ impl HeldFolder {
     pub(super) async fn begin(
         &mut self,
         listing: &Listing,
-        Found { row, place }: Found,
+        LocatedRow { row, position }: LocatedRow,
         item: Item,
         item_of: impl Fn(u64) -> Item,
     ) -> Result<Octets, NotBegun> {
@@ -284,14 +282,14 @@ impl HeldFolder {
         if item == Item::Whole && self.suspects.contains(uid) && self.breaks_off(uid) {
             return Err(NotBegun {
                 error: Refusal::Unavailable(Reason::Failed).into(),
-                kind: Some(Kind::Passing),
+                kind: Some(FailureKind::Passing),
                 was_asked: false,
             });
         }
         // A message that was not delivered before could make the server refuse a whole set.
         let mut alone = self.suspects.contains(uid);
-        let in_row = self.ahead.note_request(place, item);
-        if !in_row || !self.ahead.is_due(uid) {
+        let continues_run = self.ahead.note_request(position, item);
+        if !continues_run || !self.ahead.is_in_flight(uid) {
             self.stop_ahead().await;
         }
         loop {
@@ -308,14 +306,16 @@ impl HeldFolder {
                         .take_while(|&(_, _, octets)| item_of(octets) == item)
                         .filter(|&(_, uid, _)| !suspects.contains(uid))
                 };
-                self.ahead.begin(mailbox, place, uid, item, candidates).await
+                self.ahead.begin(mailbox, position, uid, item, candidates).await
             };
             let error = match begun {
                 // An empty content counts only if the message was listed as empty.
-                Ok(Begun::Content(content)) if row.octets == 0 => return Ok(Octets(content.unwrap_or(0))),
-                Ok(Begun::Content(Some(octets))) if octets > 0 || item != Item::Whole => return Ok(Octets(octets)),
-                Ok(Begun::Content(_)) => imap::Error::NoData("UID FETCH"),
-                Ok(Begun::Refused) => continue,
+                Ok(FetchStart::Content(content)) if row.octets == 0 => return Ok(Octets(content.unwrap_or(0))),
+                Ok(FetchStart::Content(Some(octets))) if octets > 0 || item != Item::Whole => {
+                    return Ok(Octets(octets));
+                }
+                Ok(FetchStart::Content(_)) => imap::Error::NoData("UID FETCH"),
+                Ok(FetchStart::Refused) => continue,
                 Err(error) => error,
             };
             // The set or bad luck may be at fault, so the message is asked for once more, alone. If the server asked
@@ -325,7 +325,7 @@ impl HeldFolder {
                 continue;
             }
             let error = self.upstream.failed(error);
-            let kind = Kind::of(&error);
+            let kind = FailureKind::of(&error);
             return Err(NotBegun {
                 error,
                 kind,
@@ -336,7 +336,7 @@ impl HeldFolder {
 
     /// Handles a message that was not delivered. Returns the notice that takes its place if it has failed often enough,
     /// else the error.
-    pub(super) async fn stand_in(
+    pub(super) async fn notice_after(
         &mut self,
         Row { uid, octets, .. }: Row,
         NotBegun { error, kind, was_asked }: NotBegun,
@@ -381,10 +381,10 @@ impl HeldFolder {
             notices.message_undelivered(self.upstream.name(), self.message(uid), login);
         }
         let header = header.map(|(_, header)| header).unwrap_or_default();
-        let notice: Arc<[u8]> = notice::of_undelivered(&header, octets, &self.place(uid)).into();
+        let notice: Arc<[u8]> = notice::of_undelivered(&header, octets, &self.original(uid)).into();
         // Asking again may cost the connection, so the notice stays for a day. If the upstream just says NO, asking
         // again costs nothing.
-        if kind == Kind::Passing {
+        if kind == FailureKind::Passing {
             let (name, message) = (self.upstream.name(), self.message(uid));
             self.shared.undelivered.set_notice(name, message, notice.clone(), now());
         }
@@ -392,7 +392,7 @@ impl HeldFolder {
     }
 
     /// The notice in the place of a message that was asked for within the last day.
-    pub(super) fn standing_notice(&self, uid: Uid) -> Option<Arc<[u8]>> {
+    pub(super) fn recent_notice(&self, uid: Uid) -> Option<Arc<[u8]>> {
         if !self.is_known_undelivered(uid) {
             return None;
         }
@@ -414,7 +414,7 @@ impl HeldFolder {
     /// Notes that the content of a message has broken off by `error`.
     pub(super) fn note_broken_off(&mut self, uid: Uid, error: imap::Error) -> Error {
         let error = self.upstream.failed(error);
-        if let Some(kind) = Kind::of(&error) {
+        if let Some(kind) = FailureKind::of(&error) {
             self.note_failed(uid, kind);
             let undelivered = &self.shared.undelivered;
             undelivered.note_broken_off(self.upstream.name(), self.message(uid));
@@ -423,7 +423,7 @@ impl HeldFolder {
     }
 
     /// Notes that a message was not delivered. Counts once in a session.
-    fn note_failed(&mut self, uid: Uid, kind: Kind) {
+    fn note_failed(&mut self, uid: Uid, kind: FailureKind) {
         self.suspects.add(uid);
         if self.delivery.note_failed(uid) {
             let undelivered = &self.shared.undelivered;
@@ -438,7 +438,7 @@ impl HeldFolder {
 
     /// Whether a DELE of the message deletes the notice in its place: the login has been given the notice, and this
     /// session has not retrieved the message itself.
-    pub(super) fn stands_a_notice_for(&self, uid: Uid) -> bool {
+    pub(super) fn is_replaced_by_notice(&self, uid: Uid) -> bool {
         self.is_known_undelivered(uid) && !self.delivery.has(uid)
     }
 
@@ -600,7 +600,7 @@ impl HeldFolder {
 
     /// Parks the connection for the login's next session. Returns the state, which may still hold the lock.
     fn park(self) -> MailboxState {
-        let parked = Parked {
+        let parked = ParkedFolder {
             snapshot: self.snapshot,
             is_unmarked: self.marks.is_unmarked(),
             digest: self.state.digest(),
@@ -681,7 +681,7 @@ impl HeldFolder {
 
 /// Cuts the connection, because the lock of the maildrop was lost in the middle of a removal: commands that have not
 /// been sent yet must not be sent.
-fn cut(upstream: &mut Upstream) -> Error {
+fn cut(upstream: &mut UpstreamFolder) -> Error {
     upstream.mailbox().cut();
     tracing::warn!(mailbox = %upstream.name(), "the lock of the maildrop was lost while messages were removed: the upstream connection is cut");
     Unavailable::Lost.into()
@@ -689,7 +689,7 @@ fn cut(upstream: &mut Upstream) -> Error {
 
 /// The messages of a folder that can be shown at `now` (seconds since 1970) to the login whose marks are `marks`.
 pub(super) async fn candidates(
-    upstream: &mut Upstream,
+    upstream: &mut UpstreamFolder,
     snapshot: &Snapshot,
     marks: &Marks,
     now: u32,

@@ -27,7 +27,7 @@ enum Rows {
     Chosen {
         rows: Vec<Row>,
         /// For each folder, the indices in `rows` of its messages, ascending.
-        places: Vec<Vec<u32>>,
+        positions: Vec<Vec<u32>>,
     },
 }
 
@@ -55,12 +55,12 @@ pub(super) enum Shows {
     OwnMail,
 }
 
-/// A message, and its place among its folder's messages.
+/// A message, and its position among its folder's messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Found {
+pub(super) struct LocatedRow {
     pub(super) row: Row,
-    /// The place among the folder's messages in this listing, from 0. Read-ahead counts by it.
-    pub(super) place: usize,
+    /// The position among the folder's messages in this listing, from 0. Read-ahead counts by it.
+    pub(super) position: usize,
 }
 
 impl Listing {
@@ -71,13 +71,13 @@ impl Listing {
 
     /// A listing of `rows` in their order, from `folders` folders.
     pub(super) fn chosen(rows: Vec<Row>, folders: usize) -> Self {
-        let mut places = vec![Vec::new(); folders];
+        let mut positions = vec![Vec::new(); folders];
         for (index, row) in (0..).zip(&rows) {
             if row.shows != Shows::OwnMail {
-                places[usize::from(row.folder)].push(index);
+                positions[usize::from(row.folder)].push(index);
             }
         }
-        Self::new(Rows::Chosen { rows, places })
+        Self::new(Rows::Chosen { rows, positions })
     }
 
     fn new(rows: Rows) -> Self {
@@ -125,33 +125,33 @@ impl Listing {
         }
     }
 
-    /// Like [`Listing::get`], with the message's place.
-    pub(super) fn find(&self, number: MessageNumber) -> Result<Found, Refusal> {
+    /// Like [`Listing::get`], with the message's position.
+    pub(super) fn find(&self, number: MessageNumber) -> Result<LocatedRow, Refusal> {
         let row = self.get(number)?;
         let index = number.index();
-        let place = match &self.rows {
+        let position = match &self.rows {
             Rows::Whole(_) => index,
-            Rows::Chosen { places, .. } => {
-                let places = &places[usize::from(row.folder)];
-                places.partition_point(|&at| (at as usize) < index)
+            Rows::Chosen { positions, .. } => {
+                let positions = &positions[usize::from(row.folder)];
+                positions.partition_point(|&at| (at as usize) < index)
             }
         };
-        Ok(Found { row, place })
+        Ok(LocatedRow { row, position })
     }
 
-    /// Place, UID and octets of a folder's messages from `place` on, without notices and without messages that are
-    /// marked as deleted.
-    pub(super) fn following(&self, folder: u16, place: usize) -> impl Iterator<Item = (usize, Uid, u64)> + '_ {
-        let places: Option<&[u32]> = match &self.rows {
+    /// Position, UID and octets of a folder's messages from `position` on, without notices and without messages that
+    /// are marked as deleted.
+    pub(super) fn following(&self, folder: u16, position: usize) -> impl Iterator<Item = (usize, Uid, u64)> + '_ {
+        let positions: Option<&[u32]> = match &self.rows {
             Rows::Whole(_) => None,
-            Rows::Chosen { places, .. } => places.get(usize::from(folder)).map(Vec::as_slice),
+            Rows::Chosen { positions, .. } => positions.get(usize::from(folder)).map(Vec::as_slice),
         };
-        let count = places.map_or(self.len(), <[u32]>::len);
-        (place..count).filter_map(move |place| {
-            let index = places.map_or(place, |places| places[place] as usize);
+        let count = positions.map_or(self.len(), <[u32]>::len);
+        (position..count).filter_map(move |position| {
+            let index = positions.map_or(position, |positions| positions[position] as usize);
             let row = self.row(index)?;
             let row = Some(row).filter(|row| row.shows == Shows::Message && !self.is_marked(index))?;
-            Some((place, row.uid, u64::from(row.octets)))
+            Some((position, row.uid, u64::from(row.octets)))
         })
     }
 
@@ -250,12 +250,12 @@ mod tests {
     }
 
     #[test]
-    fn rows_of_several_folders_keep_their_places() {
+    fn rows_of_several_folders_keep_their_positions() {
         let rows = vec![row(0, 3, 10), row(1, 3, 20), row(0, 9, 30), row(1, 4, 40)];
         let mut listing = Listing::chosen(rows.clone(), 2);
         assert_eq!(listing.stat(), (4, Octets(100)));
-        let places: Vec<_> = (1..=4).map(|n| listing.find(number(n)).unwrap().place).collect();
-        assert_eq!(places, [0, 0, 1, 1]);
+        let positions: Vec<_> = (1..=4).map(|n| listing.find(number(n)).unwrap().position).collect();
+        assert_eq!(positions, [0, 0, 1, 1]);
         assert_eq!(
             listing.following(1, 0).collect::<Vec<_>>(),
             [(0, Uid(3), 20), (1, Uid(4), 40)]
@@ -293,8 +293,8 @@ mod tests {
             assert_eq!(listing.following(0, 0).collect::<Vec<_>>(), [(0, Uid(9), 30)]);
             assert_eq!(listing.following(1, 0).collect::<Vec<_>>(), [(0, Uid(3), 10)]);
             let others = (1..=3).filter(|&n| n != number_of_own);
-            let places = others.map(|n| listing.find(number(n)).unwrap().place);
-            assert_eq!(places.collect::<Vec<_>>(), [0, 0]);
+            let positions = others.map(|n| listing.find(number(n)).unwrap().position);
+            assert_eq!(positions.collect::<Vec<_>>(), [0, 0]);
             listing.mark(number(number_of_own)).unwrap();
             assert_eq!(
                 (listing.stat().1, listing.marked().collect::<Vec<_>>()),

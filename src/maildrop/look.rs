@@ -6,16 +6,16 @@ use std::sync::Arc;
 
 use super::{
     Error, Listing, Maildrops, Reason, Refusal,
+    delete_preview::{self, DeletePreview},
     folder::candidates,
     listing::{Row, Shows},
     marks::LoginMarks,
     open::secret_of,
-    parked::Parked,
+    parked::ParkedFolder,
+    resources::Resources,
     retention, selection,
-    shared::Shared,
     snapshot::Snapshot,
-    target::{self, Target},
-    upstream::{Upstream, failed, log_in, login_of},
+    upstream::{UpstreamFolder, failed, log_in, login_of},
 };
 use crate::{
     accounts::Account,
@@ -34,24 +34,24 @@ const LARGE: u32 = 1 << 20;
 pub struct Look {
     account: Arc<Account>,
     connector: Arc<Connector>,
-    shared: Arc<Shared>,
+    shared: Arc<Resources>,
     /// The right to the first connection, until the first folder is selected and takes it.
-    slot: Option<Slot<Parked>>,
-    folders: Vec<Seen>,
+    slot: Option<Slot<ParkedFolder>>,
+    folders: Vec<SelectedFolder>,
     /// The messages that the login would see, after [`Look::list`].
     listing: Option<Listing>,
 }
 
 /// A selected folder.
 #[derive(Debug)]
-struct Seen {
-    upstream: Upstream,
+struct SelectedFolder {
+    upstream: UpstreamFolder,
     snapshot: Snapshot,
 }
 
 /// What a folder holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Held {
+pub struct FolderSummary {
     /// How many messages it holds.
     pub messages: usize,
     /// Their octets.
@@ -133,7 +133,7 @@ impl Look {
     }
 
     /// Selects the first of [`Look::folders_left`] on `connection`, or on a new one, and lists it.
-    pub async fn select(&mut self, connection: Option<Connection>) -> Result<Held, Error> {
+    pub async fn select(&mut self, connection: Option<Connection>) -> Result<FolderSummary, Error> {
         let account = self.account.clone();
         let Some(folder) = self.folders_left().first().cloned() else {
             return Err(Refusal::Misconfigured(Reason::Folder).into());
@@ -151,7 +151,7 @@ impl Look {
         let login = login_of(&self.connector, &account, slot.trust_level());
         let opened = Snapshot::open(connection, login, &account.policy, &folder, known).await;
         let (mailbox, snapshot) = opened.map_err(|error| failed(login, &account, error))?;
-        let held = Held {
+        let summary = FolderSummary {
             messages: snapshot.index().entries.len(),
             octets: Octets(
                 snapshot
@@ -163,12 +163,12 @@ impl Look {
             ),
             is_read_only: mailbox.selected().read_only,
         };
-        let upstream = Upstream::new(account.clone(), name.into(), self.connector.clone(), slot, mailbox);
-        self.folders.push(Seen { upstream, snapshot });
-        Ok(held)
+        let upstream = UpstreamFolder::new(account.clone(), name.into(), self.connector.clone(), slot, mailbox);
+        self.folders.push(SelectedFolder { upstream, snapshot });
+        Ok(summary)
     }
 
-    async fn another_slot(&self) -> Option<Slot<Parked>> {
+    async fn another_slot(&self) -> Option<Slot<ParkedFolder>> {
         let limit = self.account.upstream.connections_per_user;
         self.folders.first()?.upstream.slot().another(limit).await
     }
@@ -178,7 +178,7 @@ impl Look {
         let now = now();
         let policy = self.account.policy.clone();
         let mut all = Vec::with_capacity(self.folders.len());
-        for Seen { upstream, snapshot } in &mut self.folders {
+        for SelectedFolder { upstream, snapshot } in &mut self.folders {
             let mut state = upstream.state(self.shared.state.clone());
             let mut marks = LoginMarks::unread(false);
             marks.read(&mut state, upstream, snapshot).await?;
@@ -197,17 +197,17 @@ impl Look {
         Ok(stat)
     }
 
-    /// Where deleted messages of the selected folders go, and what would prevent it.
-    pub async fn target(&mut self) -> Result<Target, Error> {
+    /// What a delete in the selected folders would do, and what would prevent it.
+    pub async fn preview_delete(&mut self) -> Result<DeletePreview, Error> {
         let policy = self.account.policy.clone();
         if policy.on_delete == OnDelete::Hide {
-            return Ok(Target::hidden());
+            return Ok(DeletePreview::hidden());
         }
-        let mut all = Target::default();
-        for Seen { upstream, .. } in &mut self.folders {
+        let mut all = DeletePreview::default();
+        for SelectedFolder { upstream, .. } in &mut self.folders {
             let is_read_only = upstream.selected().read_only;
-            let examined = target::examine(upstream.mailbox(), &policy, is_read_only).await;
-            all.add(examined.map_err(|error| upstream.failed(error))?);
+            let preview = delete_preview::preview(upstream.mailbox(), &policy, is_read_only).await;
+            all.add(preview.map_err(|error| upstream.failed(error))?);
         }
         Ok(all)
     }
@@ -218,7 +218,7 @@ impl Look {
         let Some(row) = self.listing.as_ref().and_then(sample) else {
             return Ok(None);
         };
-        let Some(Seen { upstream, .. }) = self.folders.get_mut(usize::from(row.folder)) else {
+        let Some(SelectedFolder { upstream, .. }) = self.folders.get_mut(usize::from(row.folder)) else {
             return Ok(None);
         };
         let fetched = fetch(upstream.mailbox(), row.uid).await;
@@ -232,7 +232,7 @@ impl Look {
 
     /// Logs out on each connection before giving back the right to it.
     pub async fn leave(self) {
-        for Seen { upstream, .. } in self.folders {
+        for SelectedFolder { upstream, .. } in self.folders {
             let (mailbox, slot) = upstream.into_mailbox();
             farewell(mailbox).await;
             drop(slot);

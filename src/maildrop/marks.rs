@@ -1,6 +1,6 @@
 //! The marks of the session's login for one mailbox, and their way to state and back.
 
-use super::{Error, snapshot::Snapshot, upstream::Upstream};
+use super::{Error, snapshot::Snapshot, upstream::UpstreamFolder};
 use crate::state::{Index, MailboxState, Marks};
 
 /// The login's marks, as state keeps them.
@@ -33,7 +33,7 @@ impl LoginMarks {
     pub(super) async fn read(
         &mut self,
         state: &mut MailboxState,
-        upstream: &Upstream,
+        upstream: &UpstreamFolder,
         snapshot: &Snapshot,
     ) -> Result<(), Error> {
         let keeps_marks = upstream.policy().keeps_marks();

@@ -3,6 +3,7 @@
 mod body;
 mod budget;
 mod commit;
+mod delete_preview;
 mod delivery;
 mod error;
 mod folder;
@@ -18,14 +19,13 @@ mod read_ahead;
 mod recognition;
 mod removal;
 mod rendering;
+mod resources;
 mod retention;
 #[cfg(test)]
 mod scene;
 mod selection;
-mod shared;
 mod snapshot;
 mod sweep;
-mod target;
 mod top;
 mod trash;
 mod uidl;
@@ -33,12 +33,12 @@ mod undelivered;
 mod upstream;
 
 pub use body::Body;
+pub use delete_preview::{DeleteEffect, DeletePreview, Obstacle};
 pub use error::{Error, Reason, Refusal};
 pub use listing::Listing;
-pub use look::{Fetched, Held, Look};
+pub use look::{Fetched, FolderSummary, Look};
 pub use open::{Maildrops, SetupError};
-pub use sweep::Due;
-pub use target::{Fate, Obstacle, Target};
+pub use sweep::DueMessages;
 
 use std::sync::Arc;
 
@@ -53,9 +53,9 @@ use crate::{
 use self::{
     folder::HeldFolder,
     listing::{Row, Shows},
-    notice::StandIns,
+    notice::NoticeTexts,
     own_mail::OwnMail,
-    uidl::Names,
+    uidl::Uidls,
 };
 
 /// One session's maildrop, exclusively locked while it lives. Dropping it deletes nothing.
@@ -64,12 +64,12 @@ pub struct Maildrop {
     /// The folders that it shows, usually one.
     folders: Vec<HeldFolder>,
     listing: Listing,
-    names: Names,
-    notices: StandIns,
+    uidls: Uidls,
+    notice_texts: NoticeTexts,
     /// The gateway's own mail, if there is one.
     own: Option<Box<OwnMail>>,
     /// Tells people when they must act (`[notify]`).
-    telling: notify::Notices,
+    notices: notify::Notices,
     policy: Arc<Policy>,
     /// The span of log events about the upstream.
     span: Span,
@@ -95,7 +95,7 @@ impl Maildrop {
     pub fn write_uidl(&self, number: MessageNumber, out: &mut Vec<u8>) -> Result<(), Error> {
         match (self.listing.get(number)?, &self.own) {
             (row, Some(own)) if row.shows == Shows::OwnMail => out.extend_from_slice(own.uidl()),
-            (row, _) => self.names.write(row, out),
+            (row, _) => self.uidls.write(row, out),
         }
         Ok(())
     }
@@ -121,10 +121,10 @@ impl Maildrop {
         if row.shows == Shows::OwnMail {
             return self.own.as_ref().map(|own| own.mail().text().clone());
         }
-        let composed = self.notices.get(&(row.folder, row.uid)).cloned();
-        let standing = || self.folders[usize::from(row.folder)].standing_notice(row.uid);
+        let composed = self.notice_texts.get(&(row.folder, row.uid)).cloned();
+        let recent = || self.folders[usize::from(row.folder)].recent_notice(row.uid);
         composed
-            .or_else(standing)
+            .or_else(recent)
             .or_else(|| (row.shows == Shows::Notice).then(Arc::default))
     }
 }

@@ -11,19 +11,19 @@ use crate::{
 };
 
 /// The texts of notices, by folder and UID.
-pub(super) type StandIns = HashMap<(u16, Uid), Arc<[u8]>>;
+pub(super) type NoticeTexts = HashMap<(u16, Uid), Arc<[u8]>>;
 
 /// The fields that a notice repeats.
 pub(super) const FIELDS: &str = "FROM TO SUBJECT DATE";
 
-/// The message in whose place a notice stands.
-pub(super) struct Place<'a> {
+/// The message that a notice replaces.
+pub(super) struct Original<'a> {
     folder: &'a str,
     /// The UIDVALIDITY and UID of the message, for the Message-ID.
     id: String,
 }
 
-impl<'a> Place<'a> {
+impl<'a> Original<'a> {
     /// The message `uid` of `folder`. `uid_validity` is in the form in which state keeps it.
     pub(super) fn new(folder: &'a str, uid_validity: u64, uid: Uid) -> Self {
         Self {
@@ -35,27 +35,27 @@ impl<'a> Place<'a> {
 
 /// The notice for a message of `octets`, which are more than `max`. `header` holds its [`FIELDS`] as the upstream sent
 /// them.
-pub(super) fn of_oversize(header: &[u8], octets: u32, max: u64, place: &Place<'_>) -> Vec<u8> {
-    let folder = place.folder;
-    let told = format!(
+pub(super) fn of_oversize(header: &[u8], octets: u32, max: u64, original: &Original<'_>) -> Vec<u8> {
+    let folder = original.folder;
+    let body = format!(
         "A message of {octets} octets came, and more than {max} are not delivered here.\r\n\
          It stays on the mail server, in the folder \"{folder}\"; there it can be read.\r\n"
     );
-    text(header, "too large", &told, place)
+    text(header, "too large", &body, original)
 }
 
 /// The notice for a message of about `octets` that the upstream does not deliver.
-pub(super) fn of_undelivered(header: &[u8], octets: u32, place: &Place<'_>) -> Vec<u8> {
-    let folder = place.folder;
-    let told = format!(
+pub(super) fn of_undelivered(header: &[u8], octets: u32, original: &Original<'_>) -> Vec<u8> {
+    let folder = original.folder;
+    let body = format!(
         "A message of about {octets} octets came, but the mail server does not hand it out.\r\n\
          It stays there, in the folder \"{folder}\": a web mail or IMAP program may show it.\r\n"
     );
-    text(header, "not delivered", &told, place)
+    text(header, "not delivered", &body, original)
 }
 
-/// A mail with CRLF line ends whose body says `told`. The message's subject follows `[what]`.
-fn text(header: &[u8], what: &str, told: &str, Place { id, .. }: &Place<'_>) -> Vec<u8> {
+/// A mail with CRLF line ends and the text `body`. The message's subject follows `[what]`.
+fn text(header: &[u8], what: &str, body: &str, Original { id, .. }: &Original<'_>) -> Vec<u8> {
     let mut out = Vec::new();
     let mut subject = Vec::new();
     let (mut has_from, mut has_date) = (false, false);
@@ -89,7 +89,7 @@ fn text(header: &[u8], what: &str, told: &str, Place { id, .. }: &Place<'_>) -> 
         rest,
         "\r\nMessage-ID: <{id}.notice@popgate.invalid>\r\nMIME-Version: 1.0\r\n\
          Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n\
-         {told}To delete this notice does not delete it.\r\n"
+         {body}To delete this notice does not delete it.\r\n"
     );
     out.extend_from_slice(rest.as_bytes());
     out
@@ -123,8 +123,8 @@ fn fields(header: &[u8]) -> Vec<&[u8]> {
 mod tests {
     use super::*;
 
-    fn place(folder: &str) -> Place<'_> {
-        Place {
+    fn original(folder: &str) -> Original<'_> {
+        Original {
             folder,
             id: "7.3".into(),
         }
@@ -133,7 +133,7 @@ mod tests {
     #[test]
     fn says_what_is_missing_and_where_it_is() {
         let header = b"From: Eva\r\n <eva@example.org>\r\nDate: Mon, 1 Jan 2024 00:00:00 +0000\r\nSUBJECT: long\r\n story\r\n\r\n";
-        let notice = String::from_utf8(of_oversize(header, 5000, 100, &place("Faxes"))).unwrap();
+        let notice = String::from_utf8(of_oversize(header, 5000, 100, &original("Faxes"))).unwrap();
         assert!(
             notice.starts_with(
                 "From: Eva\r\n <eva@example.org>\r\nDate: Mon, 1 Jan 2024 00:00:00 +0000\r\nSubject: [too large] long\r\n story\r\n"
@@ -154,7 +154,7 @@ mod tests {
     #[test]
     fn odd_headers_make_a_notice_all_the_same() {
         for header in [&b""[..], b"\r\n", b"no line end", b" folded\r\n", b"Subject:\r\n\r\n"] {
-            let notice = String::from_utf8(of_undelivered(header, 5000, &place("INBOX"))).unwrap();
+            let notice = String::from_utf8(of_undelivered(header, 5000, &original("INBOX"))).unwrap();
             assert!(
                 notice.starts_with("From: popgate <notice@popgate.invalid>\r\nDate: "),
                 "{notice:?}"

@@ -10,17 +10,17 @@ use super::{
     budget::Budget,
     folder::HeldFolder,
     listing::Shows,
-    notice::StandIns,
+    notice::NoticeTexts,
     own_mail::OwnMail,
-    parked::Parked,
+    parked::ParkedFolder,
     read_ahead::ReadAhead,
     recognition::recognise,
+    resources::Resources,
     selection,
-    shared::Shared,
     snapshot::Snapshot,
-    uidl::Names,
+    uidl::Uidls,
     undelivered::Undelivered,
-    upstream::{Upstream, failed, log_in, login_of},
+    upstream::{UpstreamFolder, failed, log_in, login_of},
 };
 use crate::{
     accounts::Account,
@@ -38,7 +38,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Maildrops {
     connectors: HashMap<String, Arc<Connector>>,
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<Resources>,
     /// How many octets a session may read ahead (`read_ahead_bytes`).
     read_ahead: u64,
     /// What all sessions together may read ahead.
@@ -64,11 +64,11 @@ impl Maildrops {
         state: Arc<dyn StateStore>,
         tokens: Arc<Tokens>,
     ) -> Result<Self, SetupError> {
-        Self::telling(notify::Notices::default(), options, state, tokens)
+        Self::with_notices(notify::Notices::default(), options, state, tokens)
     }
 
     /// Like [`Maildrops::new`], with `notices` that tell people when they must act.
-    pub fn telling(
+    pub fn with_notices(
         notices: notify::Notices,
         options: impl Into<MaildropOptions>,
         state: Arc<dyn StateStore>,
@@ -77,7 +77,7 @@ impl Maildrops {
         let options = options.into();
         Ok(Self {
             connectors: connectors(&options, &tokens, |_, connector| connector)?,
-            shared: Arc::new(Shared {
+            shared: Arc::new(Resources {
                 pool: Pool::new(options.parked)?,
                 leases: Leases::new(state.clone()),
                 state,
@@ -137,7 +137,7 @@ impl Maildrops {
     }
 
     /// The connector of `upstream`, for a connection without a login.
-    pub fn reaching(&self, upstream: &config::Upstream) -> Result<Arc<Connector>, Error> {
+    pub fn connector_of(&self, upstream: &config::Upstream) -> Result<Arc<Connector>, Error> {
         self.connector(&upstream.name)
     }
 
@@ -167,16 +167,16 @@ impl Maildrops {
     async fn open_in(&self, account: &Account, span: Span) -> Result<Maildrop, Error> {
         let now = now();
         let mut folders = self.hold(account).await?;
-        let telling = self.shared.notices.clone();
-        let mail = telling.mail_for(&account.login).await;
+        let notices = self.shared.notices.clone();
+        let mail = notices.mail_for(&account.login).await;
         match prepare(&mut folders, &account.policy, mail, now).await {
-            Ok((listing, notices, own)) => Ok(Maildrop {
-                names: Names::new(&account.policy, folders.iter().map(HeldFolder::named)),
+            Ok((listing, notice_texts, own)) => Ok(Maildrop {
+                uidls: Uidls::new(&account.policy, folders.iter().map(HeldFolder::uidl_parts)),
                 folders,
                 listing,
-                notices,
+                notice_texts,
                 own,
-                telling,
+                notices,
                 policy: account.policy.clone(),
                 span,
             }),
@@ -231,15 +231,15 @@ impl Maildrops {
                 Box::pin(selected(opening, state, slot, connection)).await?
             }
         };
-        let row = parked.snapshot.expected_row();
-        let ahead = ReadAhead::new(self.read_ahead, row, self.budget.share());
+        let expected = parked.snapshot.expected_run();
+        let ahead = ReadAhead::new(self.read_ahead, expected, self.budget.share());
         let shared = self.shared.clone();
         Ok(HeldFolder::new(number, upstream, parked, state, ahead, shared))
     }
 
     /// Takes the lock and the connection that the login's last session has parked. `None` if there is no such
     /// connection, or if it is dead.
-    async fn resume(&self, opening: &Opening) -> Result<Option<Selected>, Error> {
+    async fn resume(&self, opening: &Opening) -> Result<Option<OpenedFolder>, Error> {
         let Opening {
             account,
             connector,
@@ -248,7 +248,7 @@ impl Maildrops {
             user,
         } = opening;
         let (login, folder) = (&account.login, &name.folder);
-        let suits = |parked: &Parked| parked.policy == account.policy;
+        let suits = |parked: &ParkedFolder| parked.policy == account.policy;
         let waiting = self.shared.pool.take(user, login, folder, secret, suits);
         let Some((slot, mut mailbox, mut parked)) = waiting else {
             return Ok(None);
@@ -262,7 +262,7 @@ impl Maildrops {
         };
         match parked.snapshot.refresh(&mut mailbox, &account.policy).await {
             Ok(()) => {
-                let upstream = Upstream::new(account.clone(), name.clone(), connector.clone(), slot, mailbox);
+                let upstream = UpstreamFolder::new(account.clone(), name.clone(), connector.clone(), slot, mailbox);
                 Ok(Some((upstream, parked, state)))
             }
             // The connection died while it was parked. The device does not notice: the login goes on with a new one.
@@ -275,7 +275,7 @@ impl Maildrops {
         }
     }
 
-    async fn log_in(&self, opening: &Opening) -> Result<(Slot<Parked>, Connection), Error> {
+    async fn log_in(&self, opening: &Opening) -> Result<(Slot<ParkedFolder>, Connection), Error> {
         let Opening {
             account,
             connector,
@@ -306,7 +306,7 @@ impl Maildrops {
         account: &Account,
         user: &UserKey,
         secret: &Secret,
-    ) -> Result<Slot<Parked>, Error> {
+    ) -> Result<Slot<ParkedFolder>, Error> {
         let limit = account.upstream.connections_per_user;
         let slot = self
             .shared
@@ -365,19 +365,19 @@ fn connectors(
 }
 
 /// A selected mailbox, what is known of it, and its state.
-type Selected = (Upstream, Parked, MailboxState);
+type OpenedFolder = (UpstreamFolder, ParkedFolder, MailboxState);
 
 /// Selects and lists the folder of `opening` on a new connection.
 async fn selected(
     opening: Opening,
     mut state: MailboxState,
-    slot: Slot<Parked>,
+    slot: Slot<ParkedFolder>,
     connection: Connection,
-) -> Result<Selected, Error> {
+) -> Result<OpenedFolder, Error> {
     let policy = opening.account.policy.clone();
     match select(opening, &mut state, slot, connection).await {
         Ok((upstream, snapshot)) => {
-            let parked = Parked {
+            let parked = ParkedFolder {
                 snapshot,
                 is_unmarked: false,
                 digest: None,
@@ -396,9 +396,9 @@ async fn selected(
 async fn select(
     opening: Opening,
     state: &mut MailboxState,
-    slot: Slot<Parked>,
+    slot: Slot<ParkedFolder>,
     connection: Connection,
-) -> Result<(Upstream, Snapshot), Error> {
+) -> Result<(UpstreamFolder, Snapshot), Error> {
     let Opening {
         account,
         connector,
@@ -410,14 +410,14 @@ async fn select(
     let opened = Snapshot::open(connection, login, &account.policy, &name.folder, known).await;
     let (mailbox, mut snapshot) = opened.map_err(|error| failed(login, &account, error))?;
     connector.note_success(&account.user);
-    let mut upstream = Upstream::new(account, name, connector, slot, mailbox);
+    let mut upstream = UpstreamFolder::new(account, name, connector, slot, mailbox);
     recognise(state, &mut upstream, &mut snapshot).await?;
     Ok((upstream, snapshot))
 }
 
 /// Brings `resumed` up to date after another gateway has changed the records in state: what was parked with the
 /// connection is out of date.
-async fn caught_up((mut upstream, mut parked, mut state): Selected) -> Result<Selected, Error> {
+async fn caught_up((mut upstream, mut parked, mut state): OpenedFolder) -> Result<OpenedFolder, Error> {
     parked.is_unmarked = false;
     match recognise(&mut state, &mut upstream, &mut parked.snapshot).await {
         Ok(()) => Ok((upstream, parked, state)),
@@ -452,14 +452,14 @@ async fn prepare(
     policy: &Policy,
     mail: Option<notify::Mail>,
     now: u32,
-) -> Result<(Listing, StandIns, Option<Box<OwnMail>>), Error> {
+) -> Result<(Listing, NoticeTexts, Option<Box<OwnMail>>), Error> {
     for folder in &mut *folders {
         // 5. The login's marks.
         folder.read_marks().await?;
         // 6. A removal that an earlier session has left half done.
         folder.finish_removal().await;
         // 7. Messages whose `retain_days` are over.
-        folder.retire(now).await;
+        folder.apply_retention(now).await;
         // 8. UIDLs of another server (`uidl_import`).
         folder.import().await?;
     }
@@ -473,21 +473,21 @@ async fn prepare(
         (None, Some(_)) => selection::all(&candidates[0].index),
         (None, None) => {
             let listing = Listing::whole(candidates.swap_remove(0).index);
-            return Ok((listing, StandIns::new(), None));
+            return Ok((listing, NoticeTexts::new(), None));
         }
     };
     // 10. Notices in the place of messages that are too large.
-    let mut notices = StandIns::new();
+    let mut notice_texts = NoticeTexts::new();
     for folder in &mut *folders {
-        notices.extend(folder.oversize_notices(&rows).await?);
+        notice_texts.extend(folder.oversize_notices(&rows).await?);
     }
     for row in rows.iter_mut().filter(|row| row.shows == Shows::Notice) {
-        let text = notices.get(&(row.folder, row.uid));
+        let text = notice_texts.get(&(row.folder, row.uid));
         row.octets = text.map_or(0, |text| u32::try_from(text.len()).unwrap_or(u32::MAX));
     }
     // 11. The gateway's own mail.
     let own = mail.and_then(|mail| OwnMail::among(&mut rows, mail, policy, now));
-    Ok((Listing::chosen(rows, folders.len()), notices, own))
+    Ok((Listing::chosen(rows, folders.len()), notice_texts, own))
 }
 
 /// Leaves each folder to its next session.

@@ -106,7 +106,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::{
-        super::{Listing, Maildrop, MessageNumber, Reason, Refusal, notice::StandIns, scene, uidl::Names},
+        super::{Listing, Maildrop, MessageNumber, Reason, Refusal, notice::NoticeTexts, scene, uidl::Uidls},
         *,
     };
     use crate::{
@@ -120,17 +120,17 @@ mod tests {
 
     /// A session of the login `pbx` with a message, the gateway's own mail, and no folder.
     async fn session(keys: &str, store: Arc<dyn StateStore>) -> Maildrop {
-        let (telling, mail) = notify::Notices::with_mail("pbx", store).await;
+        let (notices, mail) = notify::Notices::with_mail("pbx", store).await;
         let policy = policy(keys);
         let mut rows = vec![Row::of(Uid(7), 100)];
         let own = OwnMail::among(&mut rows, mail, &policy, now());
         Maildrop {
             folders: Vec::new(),
-            names: Names::new(&policy, [].into_iter()),
+            uidls: Uidls::new(&policy, [].into_iter()),
             listing: Listing::chosen(rows, 1),
-            notices: StandIns::new(),
+            notice_texts: NoticeTexts::new(),
             own,
-            telling,
+            notices,
             policy,
             span: tracing::Span::none(),
         }
@@ -154,7 +154,7 @@ mod tests {
         ] {
             let mut maildrop = session("", store).await;
             maildrop.delete(SECOND).unwrap();
-            let telling = maildrop.telling.clone();
+            let notices = maildrop.notices.clone();
             let committed = maildrop.commit().await;
             let expected = if is_kept {
                 Ok(1)
@@ -162,7 +162,7 @@ mod tests {
                 Err(Refusal::Unavailable(Reason::State))
             };
             assert_eq!(committed.map_err(|error| error.refusal().clone()), expected);
-            assert_eq!(telling.mail_for("pbx").await.is_none(), is_kept);
+            assert_eq!(notices.mail_for("pbx").await.is_none(), is_kept);
         }
     }
 
@@ -178,9 +178,9 @@ mod tests {
                 retrieve(&mut maildrop).await;
             }
             assert_eq!(maildrop.is_touched(), retrieves);
-            let telling = maildrop.telling.clone();
+            let notices = maildrop.notices.clone();
             assert_eq!(maildrop.commit().await.unwrap(), u64::from(!stays), "{keys}");
-            assert_eq!(telling.mail_for("pbx").await.is_some(), stays, "{keys}");
+            assert_eq!(notices.mail_for("pbx").await.is_some(), stays, "{keys}");
         }
     }
 
@@ -192,9 +192,9 @@ mod tests {
             if is_acknowledged {
                 maildrop.note_received();
             }
-            let telling = maildrop.telling.clone();
+            let notices = maildrop.notices.clone();
             maildrop.abandon().await;
-            let mail = telling.mail_for("pbx").await.expect("nothing is deleted");
+            let mail = notices.mail_for("pbx").await.expect("nothing is deleted");
             assert_eq!(mail.retrieved().is_some(), is_acknowledged);
         }
     }

@@ -7,7 +7,7 @@ use crate::{config::Policy, state::KeptDigest};
 
 /// What a session leaves to the next session of its login.
 #[derive(Debug, Clone)]
-pub(super) struct Parked {
+pub(super) struct ParkedFolder {
     /// The snapshot of the mailbox at the session's end.
     pub(super) snapshot: Snapshot,
     /// Whether state has no marks of the login for this mailbox. Then state need not be asked for them, because only

@@ -8,7 +8,7 @@
 
 use std::collections::VecDeque;
 
-use super::budget::Share;
+use super::budget::BudgetShare;
 use crate::{
     imap::{BodyStart, CommandId, Error, Item, Mailbox, Section, UidSet},
     types::Uid,
@@ -26,15 +26,15 @@ pub(super) struct ReadAhead {
     /// What the device fetches of each message of the current run.
     item: Option<Item>,
     /// The commands in flight, in the order in which they were sent.
-    due: VecDeque<Command>,
-    /// The octets of `due`, as part of what all sessions may read ahead.
-    share: Share,
+    in_flight: VecDeque<PendingFetch>,
+    /// The octets of `in_flight`, as part of what all sessions may read ahead.
+    share: BudgetShare,
     /// The index of the first message that has not been asked for.
     next: usize,
     /// How many messages the device has fetched in a row so far.
     run: usize,
     /// The index of the message that would continue the run.
-    row: Option<usize>,
+    next_in_run: Option<usize>,
     /// How many messages in a row this session is expected to fetch.
     expected: usize,
     /// The length of the session's first run, which the next session expects. `None` while that run goes on.
@@ -49,7 +49,7 @@ pub(super) struct ReadAhead {
 
 /// How a request for a message ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Begun {
+pub(super) enum FetchStart {
     /// The content begins. Its octets; `None` for NIL.
     Content(Option<u64>),
     /// The server refused a set with this message in it. The message must be asked for again.
@@ -58,7 +58,7 @@ pub(super) enum Begun {
 
 /// A fetch of one message or several.
 #[derive(Debug)]
-struct Command {
+struct PendingFetch {
     id: CommandId,
     asked: usize,
     /// The messages whose content has not begun, with their octets.
@@ -68,15 +68,15 @@ struct Command {
 impl ReadAhead {
     /// `limit`: how many octets may be in flight (`read_ahead_bytes`). `expected`: how many messages in a row the
     /// login's last session fetched. `share`: this session's part of what all sessions may read ahead.
-    pub(super) fn new(limit: u64, expected: usize, share: Share) -> Self {
+    pub(super) fn new(limit: u64, expected: usize, share: BudgetShare) -> Self {
         Self {
             limit,
             item: None,
-            due: VecDeque::new(),
+            in_flight: VecDeque::new(),
             share,
             next: 0,
             run: 0,
-            row: None,
+            next_in_run: None,
             expected,
             first_run: None,
             alone: false,
@@ -97,7 +97,7 @@ impl ReadAhead {
         mailbox: &mut Mailbox,
         (uid, octets): (Uid, u64),
         item: Item,
-    ) -> Result<Begun, Error> {
+    ) -> Result<FetchStart, Error> {
         self.stop(mailbox).await;
         let id = mailbox.fetch(&UidSet::from(uid), item).await?;
         self.note_command(id, &[(uid, octets)]);
@@ -114,7 +114,7 @@ impl ReadAhead {
         uid: Uid,
         item: Item,
         candidates: impl FnOnce(usize) -> I,
-    ) -> Result<Begun, Error>
+    ) -> Result<FetchStart, Error>
     where
         I: Iterator<Item = (usize, Uid, u64)>,
     {
@@ -132,7 +132,7 @@ impl ReadAhead {
     }
 
     /// Reads on until the content of `uid` begins, which has been asked for.
-    async fn content(&mut self, mailbox: &mut Mailbox, uid: Uid, item: Item) -> Result<Begun, Error> {
+    async fn content(&mut self, mailbox: &mut Mailbox, uid: Uid, item: Item) -> Result<FetchStart, Error> {
         loop {
             match mailbox.next().await? {
                 // A section that was not asked for.
@@ -147,13 +147,13 @@ impl ReadAhead {
                         return Err(Error::Protocol("BODY[TEXT] before BODY[HEADER]"));
                     }
                     // If the server sends the UID after the content, the UID is verified then.
-                    Some(begun) if begun == uid => return Ok(Begun::Content(octets)),
+                    Some(begun) if begun == uid => return Ok(FetchStart::Content(octets)),
                     _ => self.wasted += octets.unwrap_or(0),
                 },
                 BodyStart::End(_) => {}
                 BodyStart::Done(id) => {
                     self.command_done(id);
-                    if !self.is_due(uid) {
+                    if !self.is_in_flight(uid) {
                         return Err(Error::NoData("UID FETCH"));
                     }
                 }
@@ -161,9 +161,9 @@ impl ReadAhead {
                 BodyStart::Refused(id, error) => {
                     let was_set = self.command_refused(id);
                     if was_set {
-                        return Ok(Begun::Refused);
+                        return Ok(FetchStart::Refused);
                     }
-                    if !self.is_due(uid) {
+                    if !self.is_in_flight(uid) {
                         return Err(error);
                     }
                 }
@@ -176,7 +176,7 @@ impl ReadAhead {
     /// gives up the connection.
     pub(super) async fn stop(&mut self, mailbox: &mut Mailbox) {
         if mailbox.is_fetching() {
-            if self.due_octets() + mailbox.left() > WORTH_READING {
+            if self.octets_in_flight() + mailbox.left() > WORTH_READING {
                 mailbox.give_up();
             } else if let Err(error) = mailbox.drain().await {
                 tracing::debug!(%error, "read-ahead ended");
@@ -187,8 +187,8 @@ impl ReadAhead {
 
     /// Notes that the device asks for `item` of the message at `index`. Returns whether this continues the run.
     pub(super) fn note_request(&mut self, index: usize, item: Item) -> bool {
-        let in_row = self.item == Some(item) && self.row.is_some_and(|row| row == index);
-        if !in_row {
+        let continues_run = self.item == Some(item) && self.next_in_run.is_some_and(|next| next == index);
+        if !continues_run {
             if self.run > 0 {
                 self.first_run.get_or_insert(self.run);
                 self.expected = 0;
@@ -197,27 +197,27 @@ impl ReadAhead {
             self.item = Some(item);
         }
         self.run += 1;
-        self.row = Some(index + 1);
-        in_row
+        self.next_in_run = Some(index + 1);
+        continues_run
     }
 
     /// Whether the message is in flight: it was asked for and has not begun.
-    pub(super) fn is_due(&self, uid: Uid) -> bool {
-        self.due_octets_of(uid).is_some()
+    pub(super) fn is_in_flight(&self, uid: Uid) -> bool {
+        self.octets_in_flight_of(uid).is_some()
     }
 
-    fn due_octets_of(&self, uid: Uid) -> Option<u64> {
-        self.left().find(|&(due, _)| due == uid).map(|(_, octets)| octets)
+    fn octets_in_flight_of(&self, uid: Uid) -> Option<u64> {
+        self.left().find(|&(other, _)| other == uid).map(|(_, octets)| octets)
     }
 
     /// The messages that were asked for and have not begun, in the order in which they were asked for.
     fn left(&self) -> impl Iterator<Item = (Uid, u64)> {
-        self.due.iter().flat_map(|command| &command.left).copied()
+        self.in_flight.iter().flat_map(|command| &command.left).copied()
     }
 
     /// How many octets are in flight.
-    fn due_octets(&self) -> u64 {
-        self.share.due()
+    fn octets_in_flight(&self) -> u64 {
+        self.share.in_flight()
     }
 
     /// The messages to ask for next, with their octets: from `index` on if that message is not in flight, else from
@@ -227,10 +227,10 @@ impl ReadAhead {
     where
         I: Iterator<Item = (usize, Uid, u64)>,
     {
-        let on_its_way = self.due_octets_of(uid);
+        let on_its_way = self.octets_in_flight_of(uid);
         let wanted = on_its_way.is_none();
         // The message that is wanted now does not count as read ahead.
-        let mut ahead = self.due_octets() - on_its_way.unwrap_or(0);
+        let mut ahead = self.octets_in_flight() - on_its_way.unwrap_or(0);
         let limit = self.limit.min(ahead.saturating_add(self.share.left()));
         let sure_until = index + self.expected.saturating_sub(self.run) + 1;
         let spare = self.delivered / WASTE;
@@ -262,7 +262,7 @@ impl ReadAhead {
     /// Notes that a command for `asked` was sent.
     fn note_command(&mut self, id: CommandId, asked: &[(Uid, u64)]) {
         self.share.add(asked.iter().map(|&(_, octets)| octets).sum());
-        self.due.push_back(Command {
+        self.in_flight.push_back(PendingFetch {
             id,
             asked: asked.len(),
             left: asked.iter().copied().collect(),
@@ -270,11 +270,11 @@ impl ReadAhead {
     }
 
     /// Notes that the content of `uid` begins, so the message is not in flight any more. If the server has not sent the
-    /// UID, takes the next message that is due. Returns the UID if it was asked for.
+    /// UID, takes the next message in flight. Returns the UID if it was asked for.
     fn begun(&mut self, uid: Option<Uid>) -> Option<Uid> {
         let uid = uid.or_else(|| self.left().next().map(|(uid, _)| uid))?;
-        for Command { left, .. } in &mut self.due {
-            if let Some(at) = left.iter().position(|&(due, _)| due == uid) {
+        for PendingFetch { left, .. } in &mut self.in_flight {
+            if let Some(at) = left.iter().position(|&(other, _)| other == uid) {
                 let (uid, octets) = left.remove(at)?;
                 self.share.subtract(octets);
                 return Some(uid);
@@ -286,8 +286,8 @@ impl ReadAhead {
     /// Notes that a command is complete: what it has not delivered will not come. Returns how many messages it asked
     /// for.
     fn command_done(&mut self, id: CommandId) -> usize {
-        let at = self.due.iter().position(|command| command.id == id);
-        let Some(Command { asked, left, .. }) = at.and_then(|at| self.due.remove(at)) else {
+        let at = self.in_flight.iter().position(|command| command.id == id);
+        let Some(PendingFetch { asked, left, .. }) = at.and_then(|at| self.in_flight.remove(at)) else {
             return 0;
         };
         self.share.subtract(left.iter().map(|&(_, octets)| octets).sum());
@@ -304,9 +304,9 @@ impl ReadAhead {
 
     /// Notes that nothing is in flight any more. What was in flight counts as wasted.
     pub(super) fn clear(&mut self) {
-        self.wasted += self.due_octets();
-        self.due.clear();
-        self.share.subtract(self.due_octets());
+        self.wasted += self.octets_in_flight();
+        self.in_flight.clear();
+        self.share.subtract(self.octets_in_flight());
     }
 
     /// Notes that `octets` go to the device.
@@ -316,7 +316,7 @@ impl ReadAhead {
 
     /// How many octets were fetched in vain, those in flight included.
     pub(super) fn wasted(&self) -> u64 {
-        self.wasted + self.due_octets()
+        self.wasted + self.octets_in_flight()
     }
 
     /// The length of this session's first run; 0 if it fetched nothing.
@@ -372,16 +372,16 @@ mod tests {
         for index in 0..500 {
             retrieve(&mut ahead, index, 1000);
             delivered += OCTETS;
-            assert!(ahead.due_octets() <= delivered / WASTE, "{index}");
+            assert!(ahead.octets_in_flight() <= delivered / WASTE, "{index}");
         }
-        assert!(ahead.due_octets() > 0, "it reads ahead");
+        assert!(ahead.octets_in_flight() > 0, "it reads ahead");
         ahead.clear();
         assert!(ahead.wasted() * WASTE <= delivered);
         assert_eq!(ahead.first_run(), 500);
     }
 
     #[test]
-    fn an_expected_row_is_asked_for_at_once() {
+    fn an_expected_run_is_asked_for_at_once() {
         let mut ahead = ahead(1 << 20, 300);
         assert_eq!(retrieve(&mut ahead, 0, 1000), 300);
         for index in 1..300 {
@@ -395,7 +395,7 @@ mod tests {
         let mut ahead = ahead(10 * OCTETS, 300);
         for index in 0..300 {
             retrieve(&mut ahead, index, 1000);
-            assert!(ahead.due_octets() <= 10 * OCTETS);
+            assert!(ahead.octets_in_flight() <= 10 * OCTETS);
         }
     }
 
@@ -403,7 +403,7 @@ mod tests {
     fn of_messages_beyond_the_limit_one_is_on_its_way() {
         let mut ahead = ahead(OCTETS / 2, 4);
         assert_eq!(retrieve(&mut ahead, 0, 4), 2);
-        assert_eq!(ahead.due_octets(), OCTETS);
+        assert_eq!(ahead.octets_in_flight(), OCTETS);
         assert_eq!(retrieve(&mut ahead, 1, 4), 1);
         assert_eq!(retrieve(&mut ahead, 2, 4), 1);
         assert_eq!(retrieve(&mut ahead, 3, 4), 0);
@@ -428,12 +428,12 @@ mod tests {
     }
 
     #[test]
-    fn a_jump_ends_the_row_and_its_expectation() {
+    fn a_jump_ends_the_run_and_its_expectation() {
         let mut ahead = ahead(1 << 20, 20);
         for index in 0..5 {
             retrieve(&mut ahead, index, 1000);
         }
-        assert!(!ahead.is_due(uid(700)));
+        assert!(!ahead.is_in_flight(uid(700)));
         ahead.clear();
         assert_eq!(ahead.wasted(), 15 * OCTETS);
         assert_eq!(retrieve(&mut ahead, 700, 1000), 1, "nothing is sure any more");
@@ -441,7 +441,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_command_did_not_deliver_is_not_due() {
+    fn what_a_command_did_not_deliver_is_not_in_flight() {
         let mut ahead = ahead(1 << 20, 3);
         ahead.note_request(0, Item::Whole);
         let asked = ahead.plan(0, uid(0), |from| candidates(10)(from).into_iter());
@@ -451,8 +451,8 @@ mod tests {
         assert_eq!(ahead.begun(Some(uid(7))), None, "unasked");
         assert_eq!(ahead.command_done(CommandId(8)), 0, "another command");
         assert!(ahead.command_refused(CommandId(7)));
-        assert_eq!(ahead.due_octets(), 0);
-        assert!(!ahead.is_due(uid(0)));
+        assert_eq!(ahead.octets_in_flight(), 0);
+        assert!(!ahead.is_in_flight(uid(0)));
         let asked = ahead.plan(0, uid(0), |from| candidates(10)(from).into_iter());
         assert_eq!(asked, [(uid(0), OCTETS)], "a set was refused");
         ahead.note_command(CommandId(8), &asked);
@@ -463,7 +463,7 @@ mod tests {
 
     /// Asks a server that answers by `answer` for three messages in a row. Returns the commands, and how the first
     /// message began.
-    async fn begin(answer: impl FnMut(&str) -> String, alone: bool) -> (Vec<String>, Result<Begun, Error>) {
+    async fn begin(answer: impl FnMut(&str) -> String, alone: bool) -> (Vec<String>, Result<FetchStart, Error>) {
         play("IMAP4rev1", 3, answer, async |mailbox| {
             let mut ahead = ahead(1 << 20, 3);
             ahead.note_request(0, Item::Whole);
@@ -478,13 +478,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_row_is_asked_for_at_once_and_a_suspect_alone() {
+    async fn a_run_is_asked_for_at_once_and_a_suspect_alone() {
         let answer = |_: &str| "* 1 FETCH (UID 1 BODY[] {5}\r\nfirst)\r\n{tag} OK\r\n".to_owned();
         let (commands, begun) = begin(answer, false).await;
-        assert_eq!(begun.unwrap(), Begun::Content(Some(5)));
+        assert_eq!(begun.unwrap(), FetchStart::Content(Some(5)));
         assert_eq!(commands, ["UID FETCH 1:3 (UID BODY.PEEK[])"]);
         let (commands, begun) = begin(answer, true).await;
-        assert_eq!(begun.unwrap(), Begun::Content(Some(5)));
+        assert_eq!(begun.unwrap(), FetchStart::Content(Some(5)));
         assert_eq!(commands, ["UID FETCH 1 (UID BODY.PEEK[])"]);
     }
 
@@ -492,7 +492,7 @@ mod tests {
     async fn a_refused_set_is_told_apart_from_a_refused_message() {
         let no = |_: &str| "{tag} NO not that\r\n".to_owned();
         let (_, begun) = begin(no, false).await;
-        assert_eq!(begun.unwrap(), Begun::Refused);
+        assert_eq!(begun.unwrap(), FetchStart::Refused);
         let (_, begun) = begin(no, true).await;
         assert!(matches!(begun, Err(Error::Refused { .. })), "{begun:?}");
         let without = |_: &str| "{tag} OK\r\n".to_owned();

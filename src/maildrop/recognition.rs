@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::{Error, snapshot::Snapshot, upstream::Upstream};
+use super::{Error, snapshot::Snapshot, upstream::UpstreamFolder};
 use crate::{
     state::{Former, Identity, Index, MailboxState, Past, Renumbered},
     types::{Uid, UidMap},
@@ -16,7 +16,7 @@ use crate::{
 /// [`Policy::keeps_marks`](crate::config::Policy::keeps_marks). Otherwise the login goes on as if state held nothing.
 pub(super) async fn recognise(
     state: &mut MailboxState,
-    upstream: &mut Upstream,
+    upstream: &mut UpstreamFolder,
     snapshot: &mut Snapshot,
 ) -> Result<(), Error> {
     if upstream.selected().uid_not_sticky {
@@ -37,13 +37,13 @@ pub(super) async fn recognise(
     Ok(())
 }
 
-async fn past(state: &mut MailboxState, upstream: &mut Upstream, snapshot: &Snapshot) -> Result<Past, Error> {
+async fn past(state: &mut MailboxState, upstream: &mut UpstreamFolder, snapshot: &Snapshot) -> Result<Past, Error> {
     let past = state.past().await?;
     if past.uid_validity == 0 {
         let first = Past::of(snapshot.uid_validity());
         // From now on a UID alone names a message, even a message that is removed before state knows it. So state must
         // remember UIDVALIDITY.
-        if !upstream.policy().uidl.tells_validity() {
+        if !upstream.policy().uidl.distinguishes_validity() {
             state.add_past(&first).await?;
         }
         return Ok(first);
@@ -74,7 +74,7 @@ async fn past(state: &mut MailboxState, upstream: &mut Upstream, snapshot: &Snap
 /// UIDVALIDITY changes.
 pub(super) async fn identify(
     state: &mut MailboxState,
-    upstream: &mut Upstream,
+    upstream: &mut UpstreamFolder,
     index: &Index,
     uids: &[Uid],
 ) -> Result<(), Error> {
@@ -94,7 +94,7 @@ pub(super) async fn identify(
     Ok(state.add_past(&known).await?)
 }
 
-async fn identities(upstream: &mut Upstream, uids: &[Uid]) -> Result<UidMap<Identity>, Error> {
+async fn identities(upstream: &mut UpstreamFolder, uids: &[Uid]) -> Result<UidMap<Identity>, Error> {
     let identities = upstream.mailbox().identities(uids).await;
     let identities = identities.map_err(|error| upstream.failed(error))?;
     Ok(identities

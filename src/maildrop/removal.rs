@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::{Error, Reason, Refusal, snapshot::Snapshot, trash, upstream::Upstream};
+use super::{Error, Reason, Refusal, snapshot::Snapshot, trash, upstream::UpstreamFolder};
 use crate::{
     config::OnDelete,
     imap::{self, Digest, FolderStatus, NotMoved, Refused, Selection, UidSet, Wanted},
@@ -38,7 +38,7 @@ impl Removal {
     pub(super) async fn remove(
         &mut self,
         state: &mut MailboxState,
-        upstream: &mut Upstream,
+        upstream: &mut UpstreamFolder,
         snapshot: &mut Snapshot,
         uids: &[Uid],
         seen: &Uids,
@@ -55,7 +55,7 @@ impl Removal {
     async fn remove_once(
         &mut self,
         state: &mut MailboxState,
-        upstream: &mut Upstream,
+        upstream: &mut UpstreamFolder,
         snapshot: &mut Snapshot,
         uids: &[Uid],
         seen: &Uids,
@@ -70,12 +70,12 @@ impl Removal {
             .await
             .map_err(|error| final_or(upstream.failed(error)))?;
         let Some(target) = target else {
-            return self.expunge(state, upstream, snapshot, uids).await;
+            return expunge(state, upstream, snapshot, uids).await;
         };
         if *target == *upstream.mailbox().folder() {
             return match upstream.policy().on_delete {
                 // Messages in the trash folder itself are expunged.
-                OnDelete::Trash => self.expunge(state, upstream, snapshot, uids).await,
+                OnDelete::Trash => expunge(state, upstream, snapshot, uids).await,
                 _ => Err(Refusal::Misconfigured(Reason::Kept).into()),
             };
         }
@@ -89,11 +89,11 @@ impl Removal {
             }
             tracing::debug!(%error, mailbox = %upstream.name(), "not flagged \\Seen");
         }
-        self.file(state, upstream, snapshot, uids, &target).await
+        move_to(state, upstream, snapshot, uids, &target).await
     }
 
     /// The folder that deleted messages go to, by its name on the server; `None` if they are expunged.
-    async fn target(&mut self, upstream: &mut Upstream) -> Result<Option<Arc<str>>, imap::Error> {
+    async fn target(&mut self, upstream: &mut UpstreamFolder) -> Result<Option<Arc<str>>, imap::Error> {
         if let Some(target) = &self.target {
             return Ok(Some(target.clone()));
         }
@@ -107,274 +107,265 @@ impl Removal {
         self.target = Some(target.clone());
         Ok(Some(target))
     }
+}
 
-    /// Flags `uids` as `\Deleted` and expunges them.
-    async fn expunge(
-        &self,
-        state: &mut MailboxState,
-        upstream: &mut Upstream,
-        snapshot: &Snapshot,
-        uids: &[Uid],
-    ) -> Result<Refused, Error> {
-        let pending = PendingMove::removal(snapshot.uid_validity(), uids.iter().copied().collect());
-        // State keeps this record even after success, which does no harm: no other message ever gets these UIDs.
-        let kept = keep(state, &pending).await;
-        let is_kept = kept.is_ok();
-        if let Err(error) = kept {
-            // A shared store fails: the session may have lost the maildrop, so it removes nothing.
-            if state.is_leased() {
-                return Err(error);
-            }
-            tracing::warn!(mailbox = %upstream.name(), error = %error.cause(), "a removal could not be noted in state: if popgate crashes now, it will not be finished");
+/// Flags `uids` as `\Deleted` and expunges them.
+async fn expunge(
+    state: &mut MailboxState,
+    upstream: &mut UpstreamFolder,
+    snapshot: &Snapshot,
+    uids: &[Uid],
+) -> Result<Refused, Error> {
+    let pending = PendingMove::removal(snapshot.uid_validity(), uids.iter().copied().collect());
+    // State keeps this record even after success, which does no harm: no other message ever gets these UIDs.
+    let kept = keep(state, &pending).await;
+    let is_kept = kept.is_ok();
+    if let Err(error) = kept {
+        // A shared store fails: the session may have lost the maildrop, so it removes nothing.
+        if state.is_leased() {
+            return Err(error);
         }
-        let removed = upstream.mailbox().remove(uids).await;
-        let refused = removed.map_err(|error| upstream.failed(error))?;
-        if !refused.uids.is_empty() && is_kept {
-            forget(state).await?;
-        }
-        Ok(refused)
+        tracing::warn!(mailbox = %upstream.name(), error = %error.cause(), "a removal could not be noted in state: if popgate crashes now, it will not be finished");
     }
-
-    /// Moves `uids` to `target`, by MOVE or else by COPY.
-    async fn file(
-        &self,
-        state: &mut MailboxState,
-        upstream: &mut Upstream,
-        snapshot: &mut Snapshot,
-        uids: &[Uid],
-        target: &str,
-    ) -> Result<Refused, Error> {
-        let NotMoved { for_now, ever } = if upstream.mailbox().has_move() {
-            let moved = upstream.mailbox().move_to(uids, target).await;
-            moved.map_err(|error| upstream.failed(error))?
-        } else {
-            NotMoved {
-                for_now: Vec::new(),
-                ever: uids.to_vec(),
-            }
-        };
-        let mut refused = Refused {
-            uids: for_now,
-            is_final: false,
-        };
-        if !ever.is_empty() {
-            refused.add(self.copy_and_remove(state, upstream, snapshot, &ever, target).await?);
-            refused.uids.sort_unstable();
-        }
-        Ok(refused)
-    }
-
-    /// Finishes a removal that an earlier session began and could not finish. Returns the UIDs that are gone.
-    pub(super) async fn finish(
-        &self,
-        state: &mut MailboxState,
-        upstream: &mut Upstream,
-        snapshot: &mut Snapshot,
-    ) -> Result<Uids, Error> {
-        let on_delete = &upstream.policy().on_delete;
-        if *on_delete == OnDelete::Hide || upstream.selected().read_only {
-            return Ok(Uids::default());
-        }
-        let copies = *on_delete != OnDelete::Expunge && !upstream.mailbox().has_move();
-        // State is read only if there may be something to finish.
-        if snapshot.deleted().is_empty() && !copies {
-            return Ok(Uids::default());
-        }
-        let Some(pending) = state.pending_move().await? else {
-            return Ok(Uids::default());
-        };
-        // Boxed: hardly any login finds something to finish.
-        if !pending.has_copy() {
-            Box::pin(self.finish_expunge(state, upstream, snapshot, &pending)).await
-        } else if copies {
-            Box::pin(self.finish_copy(state, upstream, snapshot, pending)).await
-        } else {
-            Ok(Uids::default())
-        }
-    }
-
-    /// Expunges the messages that still bear our `\Deleted`. The others were never flagged: the session shows them.
-    async fn finish_expunge(
-        &self,
-        state: &mut MailboxState,
-        upstream: &mut Upstream,
-        snapshot: &Snapshot,
-        pending: &PendingMove,
-    ) -> Result<Uids, Error> {
-        let is_same = pending.uid_validity == snapshot.uid_validity();
-        let flagged = pending
-            .uids
-            .uids()
-            .filter(|&uid| is_same && snapshot.deleted().contains(uid));
-        let uids: Vec<Uid> = flagged.collect();
-        let mut gone = Uids::default();
-        if !uids.is_empty() {
-            tracing::info!(mailbox = %upstream.name(), messages = uids.len(), "a removal that was interrupted is finished");
-            let removed = upstream.mailbox().remove(&uids).await;
-            let refused = removed.map_err(|error| upstream.failed(error))?;
-            gone = refused.gone(&uids);
-        }
+    let removed = upstream.mailbox().remove(uids).await;
+    let refused = removed.map_err(|error| upstream.failed(error))?;
+    if !refused.uids.is_empty() && is_kept {
         forget(state).await?;
-        Ok(gone)
     }
+    Ok(refused)
+}
 
-    /// Removes the messages that have been copied and are still here.
-    async fn finish_copy(
-        &self,
-        state: &mut MailboxState,
-        upstream: &mut Upstream,
-        snapshot: &mut Snapshot,
-        pending: PendingMove,
-    ) -> Result<Uids, Error> {
-        let Some(copied) = self.copied(state, upstream, snapshot, pending).await? else {
-            return Ok(Uids::default());
-        };
-        tracing::info!(mailbox = %upstream.name(), messages = copied.uids.len(), "a move that was interrupted is finished");
-        let uids = copied.uids.to_vec();
-        let refused = self.remove_copied(state, upstream, copied, &uids).await?;
-        Ok(refused.gone(&uids))
-    }
-
-    /// Copies `uids` (ascending) to `target` and removes them here. Messages that an earlier session has copied are
-    /// only removed. Returns the UIDs that the server refused: these messages are still here, and those of them that
-    /// were copied will not be copied again.
-    async fn copy_and_remove(
-        &self,
-        state: &mut MailboxState,
-        upstream: &mut Upstream,
-        snapshot: &mut Snapshot,
-        uids: &[Uid],
-        target: &str,
-    ) -> Result<Refused, Error> {
-        let mut refused = Refused::default();
-        let mut fresh = uids.to_vec();
-        if let Some(pending) = pending_copy(state).await?
-            && let Some(kept) = self.copied(state, upstream, snapshot, pending).await?
-        {
-            let (copied, others) = uids.iter().partition(|&&uid| kept.uids.contains(uid));
-            fresh = others;
-            refused.add(self.remove_copied(state, upstream, kept, &copied).await?);
+/// Moves `uids` to `target`, by MOVE or else by COPY.
+async fn move_to(
+    state: &mut MailboxState,
+    upstream: &mut UpstreamFolder,
+    snapshot: &mut Snapshot,
+    uids: &[Uid],
+    target: &str,
+) -> Result<Refused, Error> {
+    let NotMoved { for_now, ever } = if upstream.mailbox().has_move() {
+        let moved = upstream.mailbox().move_to(uids, target).await;
+        moved.map_err(|error| upstream.failed(error))?
+    } else {
+        NotMoved {
+            for_now: Vec::new(),
+            ever: uids.to_vec(),
         }
-        // One command at a time: COPY copies all messages of a set or none (RFC 3501 §6.4.7).
-        for (_, these) in UidSet::parts(&fresh) {
-            refused.add(self.copy_set(state, upstream, snapshot, these, target).await?);
-        }
+    };
+    let mut refused = Refused {
+        uids: for_now,
+        is_final: false,
+    };
+    if !ever.is_empty() {
+        refused.add(copy_and_remove(state, upstream, snapshot, &ever, target).await?);
         refused.uids.sort_unstable();
-        Ok(refused)
     }
+    Ok(refused)
+}
 
-    /// Copies `these`, which one [`UidSet`] covers, and removes them here.
-    async fn copy_set(
-        &self,
-        state: &mut MailboxState,
-        upstream: &mut Upstream,
-        snapshot: &Snapshot,
-        these: &[Uid],
-        target: &str,
-    ) -> Result<Refused, Error> {
-        let not_copied = |error: &imap::Error, upstream: &Upstream, uids: Vec<Uid>| {
-            tracing::warn!(%error, mailbox = %upstream.name(), target, messages = uids.len(), "messages were not copied, so they are not removed");
-            let is_final = error.is_final();
-            Refused { uids, is_final }
-        };
-        let status = match target_status(upstream.mailbox(), target).await {
-            Ok(status) => status,
-            Err(error @ (imap::Error::Refused { .. } | imap::Error::NoData(_))) if !upstream.is_lost() => {
-                return Ok(not_copied(&error, upstream, these.to_vec()));
-            }
-            Err(error) => return Err(upstream.failed(error)),
-        };
-        let mut pending = PendingMove {
-            uid_validity: snapshot.uid_validity(),
-            uids: Uids::default(),
-            target: target.to_owned(),
-            target_uid_validity: status.uid_validity.kept(),
-            target_uid_next: Uid(status.uid_next),
-        };
-        // Messages that were copied earlier and could not be removed stay in the record.
-        let earlier = pending_copy(state).await?;
-        if let Some(earlier) = earlier.filter(|earlier| {
-            (&earlier.target, earlier.target_uid_validity) == (&pending.target, pending.target_uid_validity)
-        }) {
-            pending = earlier;
-        }
-        pending.uids.extend(these.iter().copied());
-        keep(state, &pending).await?;
-        let mut here = these.to_vec();
-        let mut copied = upstream.mailbox().copy_to(&here, target).await;
-        while let Err(error) = copied {
-            if upstream.is_lost() {
-                return Err(upstream.failed(error));
-            }
-            let before = here.len();
-            let existing = upstream.mailbox().existing(&here).await;
-            here = existing.map_err(|error| upstream.failed(error))?;
-            if here.len() == before {
-                pending.uids.retain(|uid, ()| these.binary_search(&uid).is_err());
-                keep(state, &pending).await?;
-                return Ok(not_copied(&error, upstream, here));
-            }
-            // Some messages are gone, and a server may refuse the whole set for that. So the others are copied without
-            // them.
-            copied = upstream.mailbox().copy_to(&here, target).await;
-        }
-        let is_here = |uid| here.binary_search(&uid).is_ok();
-        pending
-            .uids
-            .retain(|uid, ()| these.binary_search(&uid).is_err() || is_here(uid));
-        self.remove_copied(state, upstream, pending, &here).await
+/// Finishes a removal that an earlier session began and could not finish. Returns the UIDs that are gone.
+pub(super) async fn finish(
+    state: &mut MailboxState,
+    upstream: &mut UpstreamFolder,
+    snapshot: &mut Snapshot,
+) -> Result<Uids, Error> {
+    let on_delete = &upstream.policy().on_delete;
+    if *on_delete == OnDelete::Hide || upstream.selected().read_only {
+        return Ok(Uids::default());
     }
+    let copies = *on_delete != OnDelete::Expunge && !upstream.mailbox().has_move();
+    // State is read only if there may be something to finish.
+    if snapshot.deleted().is_empty() && !copies {
+        return Ok(Uids::default());
+    }
+    let Some(pending) = state.pending_move().await? else {
+        return Ok(Uids::default());
+    };
+    // Boxed: hardly any login finds something to finish.
+    if !pending.has_copy() {
+        Box::pin(finish_expunge(state, upstream, snapshot, &pending)).await
+    } else if copies {
+        Box::pin(finish_copy(state, upstream, snapshot, pending)).await
+    } else {
+        Ok(Uids::default())
+    }
+}
 
-    /// Removes `these`, which have been copied.
-    async fn remove_copied(
-        &self,
-        state: &mut MailboxState,
-        upstream: &mut Upstream,
-        mut pending: PendingMove,
-        these: &[Uid],
-    ) -> Result<Refused, Error> {
-        let removed = upstream.mailbox().remove(these).await;
+/// Expunges the messages that still bear our `\Deleted`. The others were never flagged: the session shows them.
+async fn finish_expunge(
+    state: &mut MailboxState,
+    upstream: &mut UpstreamFolder,
+    snapshot: &Snapshot,
+    pending: &PendingMove,
+) -> Result<Uids, Error> {
+    let is_same = pending.uid_validity == snapshot.uid_validity();
+    let flagged = pending
+        .uids
+        .uids()
+        .filter(|&uid| is_same && snapshot.deleted().contains(uid));
+    let uids: Vec<Uid> = flagged.collect();
+    let mut gone = Uids::default();
+    if !uids.is_empty() {
+        tracing::info!(mailbox = %upstream.name(), messages = uids.len(), "a removal that was interrupted is finished");
+        let removed = upstream.mailbox().remove(&uids).await;
         let refused = removed.map_err(|error| upstream.failed(error))?;
-        if !refused.uids.is_empty() {
-            let (target, messages) = (&pending.target, refused.uids.len());
-            tracing::warn!(mailbox = %upstream.name(), target, messages, "messages were copied, but not removed");
-        }
-        let gone = refused.gone(these);
-        pending.uids.retain(|uid, ()| !gone.contains(uid));
-        keep(state, &pending).await?;
-        Ok(refused)
+        gone = refused.gone(&uids);
     }
+    forget(state).await?;
+    Ok(gone)
+}
 
-    /// Those messages of `pending` that really were copied and are still here; `None` if there are none. Stores the
-    /// result in state.
-    async fn copied(
-        &self,
-        state: &mut MailboxState,
-        upstream: &mut Upstream,
-        snapshot: &mut Snapshot,
-        mut pending: PendingMove,
-    ) -> Result<Option<PendingMove>, Error> {
-        let is_same = pending.uid_validity == snapshot.uid_validity();
-        pending.uids.retain(|uid, ()| is_same && snapshot.contains(uid));
-        if !pending.uids.is_empty() {
-            let there = arrivals(upstream, &pending).await;
-            upstream.connected(snapshot).await?;
-            let mut there = there?;
-            let uids = pending.uids.to_vec();
-            // A message for which the server sends no fingerprint counts as not copied: a second copy does less harm
-            // than none.
-            pending.uids = Uids::default();
-            let here = upstream.mailbox().fingerprints(&uids).await;
-            for (uid, fingerprint) in here.map_err(|error| upstream.failed(error))? {
-                if let Some(at) = there.iter().position(|other| *other == fingerprint) {
-                    there.swap_remove(at);
-                    pending.uids.add(uid);
-                }
+/// Removes the messages that have been copied and are still here.
+async fn finish_copy(
+    state: &mut MailboxState,
+    upstream: &mut UpstreamFolder,
+    snapshot: &mut Snapshot,
+    pending: PendingMove,
+) -> Result<Uids, Error> {
+    let Some(copied) = copied(state, upstream, snapshot, pending).await? else {
+        return Ok(Uids::default());
+    };
+    tracing::info!(mailbox = %upstream.name(), messages = copied.uids.len(), "a move that was interrupted is finished");
+    let uids = copied.uids.to_vec();
+    let refused = remove_copied(state, upstream, copied, &uids).await?;
+    Ok(refused.gone(&uids))
+}
+
+/// Copies `uids` (ascending) to `target` and removes them here. Messages that an earlier session has copied are
+/// only removed. Returns the UIDs that the server refused: these messages are still here, and those of them that
+/// were copied will not be copied again.
+async fn copy_and_remove(
+    state: &mut MailboxState,
+    upstream: &mut UpstreamFolder,
+    snapshot: &mut Snapshot,
+    uids: &[Uid],
+    target: &str,
+) -> Result<Refused, Error> {
+    let mut refused = Refused::default();
+    let mut fresh = uids.to_vec();
+    if let Some(pending) = pending_copy(state).await?
+        && let Some(kept) = copied(state, upstream, snapshot, pending).await?
+    {
+        let (copied, others) = uids.iter().partition(|&&uid| kept.uids.contains(uid));
+        fresh = others;
+        refused.add(remove_copied(state, upstream, kept, &copied).await?);
+    }
+    // One command at a time: COPY copies all messages of a set or none (RFC 3501 §6.4.7).
+    for (_, these) in UidSet::parts(&fresh) {
+        refused.add(copy_set(state, upstream, snapshot, these, target).await?);
+    }
+    refused.uids.sort_unstable();
+    Ok(refused)
+}
+
+/// Copies `these`, which one [`UidSet`] covers, and removes them here.
+async fn copy_set(
+    state: &mut MailboxState,
+    upstream: &mut UpstreamFolder,
+    snapshot: &Snapshot,
+    these: &[Uid],
+    target: &str,
+) -> Result<Refused, Error> {
+    let not_copied = |error: &imap::Error, upstream: &UpstreamFolder, uids: Vec<Uid>| {
+        tracing::warn!(%error, mailbox = %upstream.name(), target, messages = uids.len(), "messages were not copied, so they are not removed");
+        let is_final = error.is_final();
+        Refused { uids, is_final }
+    };
+    let status = match target_status(upstream.mailbox(), target).await {
+        Ok(status) => status,
+        Err(error @ (imap::Error::Refused { .. } | imap::Error::NoData(_))) if !upstream.is_lost() => {
+            return Ok(not_copied(&error, upstream, these.to_vec()));
+        }
+        Err(error) => return Err(upstream.failed(error)),
+    };
+    let mut pending = PendingMove {
+        uid_validity: snapshot.uid_validity(),
+        uids: Uids::default(),
+        target: target.to_owned(),
+        target_uid_validity: status.uid_validity.kept(),
+        target_uid_next: Uid(status.uid_next),
+    };
+    // Messages that were copied earlier and could not be removed stay in the record.
+    let earlier = pending_copy(state).await?;
+    if let Some(earlier) = earlier.filter(|earlier| {
+        (&earlier.target, earlier.target_uid_validity) == (&pending.target, pending.target_uid_validity)
+    }) {
+        pending = earlier;
+    }
+    pending.uids.extend(these.iter().copied());
+    keep(state, &pending).await?;
+    let mut here = these.to_vec();
+    let mut copied = upstream.mailbox().copy_to(&here, target).await;
+    while let Err(error) = copied {
+        if upstream.is_lost() {
+            return Err(upstream.failed(error));
+        }
+        let before = here.len();
+        let existing = upstream.mailbox().existing(&here).await;
+        here = existing.map_err(|error| upstream.failed(error))?;
+        if here.len() == before {
+            pending.uids.retain(|uid, ()| these.binary_search(&uid).is_err());
+            keep(state, &pending).await?;
+            return Ok(not_copied(&error, upstream, here));
+        }
+        // Some messages are gone, and a server may refuse the whole set for that. So the others are copied without
+        // them.
+        copied = upstream.mailbox().copy_to(&here, target).await;
+    }
+    let is_here = |uid| here.binary_search(&uid).is_ok();
+    pending
+        .uids
+        .retain(|uid, ()| these.binary_search(&uid).is_err() || is_here(uid));
+    remove_copied(state, upstream, pending, &here).await
+}
+
+/// Removes `these`, which have been copied.
+async fn remove_copied(
+    state: &mut MailboxState,
+    upstream: &mut UpstreamFolder,
+    mut pending: PendingMove,
+    these: &[Uid],
+) -> Result<Refused, Error> {
+    let removed = upstream.mailbox().remove(these).await;
+    let refused = removed.map_err(|error| upstream.failed(error))?;
+    if !refused.uids.is_empty() {
+        let (target, messages) = (&pending.target, refused.uids.len());
+        tracing::warn!(mailbox = %upstream.name(), target, messages, "messages were copied, but not removed");
+    }
+    let gone = refused.gone(these);
+    pending.uids.retain(|uid, ()| !gone.contains(uid));
+    keep(state, &pending).await?;
+    Ok(refused)
+}
+
+/// Those messages of `pending` that really were copied and are still here; `None` if there are none. Stores the
+/// result in state.
+async fn copied(
+    state: &mut MailboxState,
+    upstream: &mut UpstreamFolder,
+    snapshot: &mut Snapshot,
+    mut pending: PendingMove,
+) -> Result<Option<PendingMove>, Error> {
+    let is_same = pending.uid_validity == snapshot.uid_validity();
+    pending.uids.retain(|uid, ()| is_same && snapshot.contains(uid));
+    if !pending.uids.is_empty() {
+        let there = arrivals(upstream, &pending).await;
+        upstream.connected(snapshot).await?;
+        let mut there = there?;
+        let uids = pending.uids.to_vec();
+        // A message for which the server sends no fingerprint counts as not copied: a second copy does less harm
+        // than none.
+        pending.uids = Uids::default();
+        let here = upstream.mailbox().fingerprints(&uids).await;
+        for (uid, fingerprint) in here.map_err(|error| upstream.failed(error))? {
+            if let Some(at) = there.iter().position(|other| *other == fingerprint) {
+                there.swap_remove(at);
+                pending.uids.add(uid);
             }
         }
-        keep(state, &pending).await?;
-        Ok(Some(pending).filter(|pending| !pending.uids.is_empty()))
     }
+    keep(state, &pending).await?;
+    Ok(Some(pending).filter(|pending| !pending.uids.is_empty()))
 }
 
 /// The copies that were begun and not finished, as state holds them.
@@ -403,7 +394,7 @@ async fn target_status(mailbox: &mut imap::Mailbox, target: &str) -> Result<Fold
 }
 
 /// The fingerprints of the messages that have arrived in the target folder since just before the COPY.
-async fn arrivals(upstream: &mut Upstream, pending: &PendingMove) -> Result<Vec<Digest>, Error> {
+async fn arrivals(upstream: &mut UpstreamFolder, pending: &PendingMove) -> Result<Vec<Digest>, Error> {
     let selection = Selection {
         folder: &pending.target,
         from: pending.target_uid_next,
@@ -428,7 +419,7 @@ async fn arrivals(upstream: &mut Upstream, pending: &PendingMove) -> Result<Vec<
 /// the next QUIT would fail too.
 fn final_or(error: Error) -> Error {
     match error.imap() {
-        Some(cause) if cause.is_final() => error.told_as(Refusal::Misconfigured(Reason::Target)),
+        Some(cause) if cause.is_final() => error.with_refusal(Refusal::Misconfigured(Reason::Target)),
         _ => error,
     }
 }
@@ -494,7 +485,7 @@ mod tests {
         let (commands, gone) = play("", FULL, good, async |upstream| {
             let mut snapshot = Snapshot::of([2, 3], [2, 3]);
             let mut state = upstream.state(state.clone());
-            Removal::new(None).finish(&mut state, upstream, &mut snapshot).await
+            finish(&mut state, upstream, &mut snapshot).await
         })
         .await;
         assert_eq!(gone.unwrap(), [2].into());
@@ -514,7 +505,7 @@ mod tests {
             let (commands, gone) = play(keys, FULL, good, async |upstream| {
                 let mut snapshot = Snapshot::of([2], [2]);
                 let mut state = upstream.state(state.clone());
-                Removal::new(None).finish(&mut state, upstream, &mut snapshot).await
+                finish(&mut state, upstream, &mut snapshot).await
             })
             .await;
             assert_eq!(gone.unwrap(), Uids::default());

@@ -200,7 +200,7 @@ mod tests {
         }
 
         #[test]
-        fn what_tells_validity_is_never_given_twice(
+        fn what_distinguishes_validity_is_never_given_twice(
             text in templates(),
             numbers in proptest::collection::hash_set((0u64..40, 0u32..40), 50),
         ) {
@@ -209,7 +209,7 @@ mod tests {
             for (uid_validity, uid) in numbers {
                 let uidl = written(&format, uid_validity, uid, None);
                 if let Some((validity_before, uid_before)) = given.insert(uidl, (uid_validity, uid)) {
-                    prop_assert!(!format.tells_validity(), "{}", text);
+                    prop_assert!(!format.distinguishes_validity(), "{}", text);
                     prop_assert!(uid_before != uid || validity_before != uid_validity);
                 }
             }

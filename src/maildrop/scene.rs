@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
-use super::{parked::Parked, upstream::Upstream};
+use super::{parked::ParkedFolder, upstream::UpstreamFolder};
 use crate::{
     accounts::Account,
     config::Config,
@@ -29,13 +29,13 @@ pub(super) async fn play<T>(
     keys: &str,
     capabilities: &str,
     answer: impl FnMut(&str) -> String,
-    work: impl AsyncFnOnce(&mut Upstream) -> T,
+    work: impl AsyncFnOnce(&mut UpstreamFolder) -> T,
 ) -> (Vec<String>, T) {
     let config = config(keys);
     let tokens = Tokens::new(&config, Arc::new(MemoryStore::default())).unwrap();
     let connector = Connector::new(&config.upstreams[0], Duration::from_secs(5), tokens).unwrap();
     let account = Account::from(&config.accounts[0]);
-    let pool: Arc<Pool<Parked>> = Pool::new(Duration::ZERO).unwrap();
+    let pool: Arc<Pool<ParkedFolder>> = Pool::new(Duration::ZERO).unwrap();
     let secret = "q".into();
     let slot = pool
         .reserve(&UserKey::new(&config.upstreams[0], "eva"), 8, &secret, false)
@@ -43,7 +43,7 @@ pub(super) async fn play<T>(
     let slot = slot.unwrap_or_else(|_| unreachable!());
     play_with(capabilities, 3, answer, async |mailbox| {
         let name = account.mailbox("INBOX");
-        let mut upstream = Upstream::new(Arc::new(account), name.into(), Arc::new(connector), slot, mailbox);
+        let mut upstream = UpstreamFolder::new(Arc::new(account), name.into(), Arc::new(connector), slot, mailbox);
         work(&mut upstream).await
     })
     .await

@@ -49,11 +49,11 @@ impl From<Past> for Earlier {
 
 /// How long a parked connection may take to answer. A router may have forgotten it; then a new connection is made
 /// before the device gives up.
-const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long the answers to NOOP are trusted. Some servers do not report new mail upon NOOP, so a parked mailbox is
 /// selected again after this time. If a device polls each minute, new mail is at most five minutes late.
-const NOOP_IS_BELIEVED: Duration = Duration::from_secs(4 * 60);
+const NOOP_TRUSTED_FOR: Duration = Duration::from_secs(4 * 60);
 
 impl Snapshot {
     /// Selects `folder` on a new connection, and lists the messages that `known`, the index that state holds, lacks.
@@ -100,15 +100,15 @@ impl Snapshot {
     /// Brings the snapshot of a parked connection up to date, by one NOOP if nothing has changed. If this fails, the
     /// connection is of no use.
     pub(super) async fn refresh(&mut self, mailbox: &mut Mailbox, policy: &Policy) -> Result<(), Error> {
-        let is_sure = self.checked.elapsed() < NOOP_IS_BELIEVED && !mailbox.is_old();
-        let alive = tokio::time::timeout(SIGN_OF_LIFE, async {
+        let is_sure = self.checked.elapsed() < NOOP_TRUSTED_FOR && !mailbox.is_old();
+        let alive = tokio::time::timeout(PROBE_TIMEOUT, async {
             if is_sure {
                 mailbox.noop().await
             } else {
                 mailbox.select_again().await
             }
         });
-        alive.await.unwrap_or(Err(Error::Silent(SIGN_OF_LIFE)))?;
+        alive.await.unwrap_or(Err(Error::Silent(PROBE_TIMEOUT)))?;
         if !is_sure && mailbox.selected().uid_validity.kept() != self.index.uid_validity {
             return Err(Error::NoData("SELECT (the same UIDVALIDITY)"));
         }
@@ -182,7 +182,7 @@ impl Snapshot {
     }
 
     /// How many messages in a row the login's last session fetched.
-    pub(super) fn expected_row(&self) -> usize {
+    pub(super) fn expected_run(&self) -> usize {
         self.index.row as usize
     }
 
@@ -198,19 +198,19 @@ impl Snapshot {
 
     /// Notes for the next session the length of this session's first run (0: nothing was fetched), and the octets that
     /// were counted when messages were delivered.
-    pub(super) fn learn(&mut self, row: usize, octets: impl Iterator<Item = (Uid, u32)>) {
-        let row = match row {
+    pub(super) fn learn(&mut self, run: usize, octets: impl Iterator<Item = (Uid, u32)>) {
+        let run = match run {
             0 => self.index.row,
-            row => u32::try_from(row).unwrap_or(u32::MAX),
+            run => u32::try_from(run).unwrap_or(u32::MAX),
         };
         let news: Vec<_> = octets
             .filter(|&(uid, octets)| self.index.entries.get(uid).is_some_and(|&known| known != octets))
             .collect();
-        if row == self.index.row && news.is_empty() {
+        if run == self.index.row && news.is_empty() {
             return;
         }
         let index: &mut Index = Arc::make_mut(&mut self.index);
-        index.row = row;
+        index.row = run;
         for (uid, octets) in news {
             if let Some(known) = index.entries.get_mut(uid) {
                 *known = octets;
@@ -421,7 +421,7 @@ mod tests {
         assert_eq!(snapshot.take_for_saving().entries.get(Uid(1)), Some(&101));
         assert!(snapshot.is_saved());
         snapshot.learn(5, std::iter::empty());
-        assert!(!snapshot.is_saved() && snapshot.expected_row() == 5);
+        assert!(!snapshot.is_saved() && snapshot.expected_run() == 5);
         snapshot.take_for_saving();
         snapshot.forget(&Uids::default());
         assert!(snapshot.is_saved());

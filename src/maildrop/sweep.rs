@@ -10,7 +10,7 @@ use crate::{
 
 /// The messages of one folder whose `retain_days` are over for a login.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Due {
+pub struct DueMessages {
     /// The folder, as configured.
     pub folder: String,
     /// When each message was retrieved, in seconds since 1970.
@@ -25,13 +25,13 @@ impl Maildrops {
     }
 
     /// The messages that a login of `account` would remove now because of `retain_days`. Removes nothing.
-    pub async fn due(&self, account: &Account) -> Result<Vec<Due>, Error> {
+    pub async fn due(&self, account: &Account) -> Result<Vec<DueMessages>, Error> {
         let mut folders = self.hold(account).await?;
         let mut all = Vec::new();
         let mut failed = None;
         for folder in &mut folders {
             match folder.read_marks().await {
-                Ok(()) => all.push(Due {
+                Ok(()) => all.push(DueMessages {
                     folder: folder.name().to_owned(),
                     messages: folder.due(now()),
                 }),

@@ -16,50 +16,50 @@ use crate::{
 /// The most octets of a unique id (RFC 1939 §7).
 const LONGEST: usize = 70;
 
-/// The names of a session's messages: their unique ids, apart from that of the gateway's own mail.
+/// The UIDLs of a session's messages, apart from that of the gateway's own mail.
 #[derive(Debug)]
-pub(super) struct Names {
+pub(super) struct Uidls {
     format: UidlFormat,
-    folders: Vec<FolderNames>,
-    /// The imported names, those of messages that are gone included: no other message may get one of them.
+    folders: Vec<FolderUidls>,
+    /// The imported UIDLs, those of messages that are gone included: no other message may get one of them.
     taken: HashSet<String>,
 }
 
-/// What the names of one folder's messages are made of.
+/// What the UIDLs of one folder's messages are made of.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Named<'a> {
+pub(super) struct UidlParts<'a> {
     /// The folder, as configured.
     pub(super) folder: &'a str,
     pub(super) index: &'a Arc<Index>,
     pub(super) earlier: &'a Earlier,
-    /// The names that were imported from another server.
+    /// The UIDLs that were imported from another server.
     pub(super) imported: &'a UidMap<String>,
 }
 
 #[derive(Debug)]
-struct FolderNames {
+struct FolderUidls {
     index: Arc<Index>,
     earlier: Earlier,
-    /// The names that were imported from another server. Each name is in one folder only.
+    /// The UIDLs that were imported from another server. Each is in one folder only.
     imported: UidMap<String>,
     /// Copies within the folder: messages whose EMAILID an earlier message has too.
     copies: Uids,
-    /// Ends all names of the folder if there are several folders, so that they differ. Empty for INBOX: if a folder is
-    /// added to INBOX, no name in INBOX changes.
+    /// Ends all UIDLs of the folder if there are several folders, so that they differ. Empty for INBOX: if a folder is
+    /// added to INBOX, no UIDL in INBOX changes.
     suffix: String,
 }
 
-impl Names {
-    /// The names of the messages of all folders.
-    pub(super) fn new<'a>(policy: &Policy, folders: impl ExactSizeIterator<Item = Named<'a>>) -> Self {
+impl Uidls {
+    /// The UIDLs of the messages of all folders.
+    pub(super) fn new<'a>(policy: &Policy, folders: impl ExactSizeIterator<Item = UidlParts<'a>>) -> Self {
         let is_merged = folders.len() > 1;
         let mut taken = HashSet::new();
-        let mut named = Vec::with_capacity(folders.len());
+        let mut uidls = Vec::with_capacity(folders.len());
         for folder in folders {
             let mut imported = folder.imported.clone();
             // The same message may be in two folders, and only one of both may get the name.
             imported.retain(|_, name| taken.insert(name.clone()));
-            named.push(FolderNames {
+            uidls.push(FolderUidls {
                 index: folder.index.clone(),
                 earlier: folder.earlier.clone(),
                 imported,
@@ -73,12 +73,12 @@ impl Names {
         }
         Self {
             format: policy.uidl.clone(),
-            folders: named,
+            folders: uidls,
             taken,
         }
     }
 
-    /// Appends the name of `row`, which belongs to a folder, to `out`.
+    /// Appends the UIDL of `row`, which belongs to a folder, to `out`.
     pub(super) fn write(&self, row: Row, out: &mut Vec<u8>) {
         let folder = &self.folders[usize::from(row.folder)];
         if row.shows == Shows::Message
@@ -99,7 +99,7 @@ impl Names {
     }
 }
 
-impl FolderNames {
+impl FolderUidls {
     fn write(&self, format: &UidlFormat, row: Row, out: &mut Vec<u8>) {
         let email_ids = Some(&self.index.email_ids).filter(|ids| !ids.is_empty());
         let email_id = email_ids.and_then(|ids| ids.get(self.index.entries.position(row.uid)?));
@@ -114,7 +114,7 @@ impl FolderNames {
         });
         // A UID that is not of the first UIDVALIDITY does not name the message alone: under the first, another message
         // may have had it.
-        let format = if format.tells_validity() || first_seen.uid_validity == *first_uid_validity {
+        let format = if format.distinguishes_validity() || first_seen.uid_validity == *first_uid_validity {
             format
         } else {
             &UidlFormat::ValidityUid
@@ -153,10 +153,10 @@ mod tests {
         Arc::new(index)
     }
 
-    fn names(format: UidlFormat, index: Arc<Index>) -> Names {
-        Names {
+    fn uidls(format: UidlFormat, index: Arc<Index>) -> Uidls {
+        Uidls {
             format,
-            folders: vec![FolderNames {
+            folders: vec![FolderUidls {
                 copies: copies(&index),
                 index,
                 earlier: Earlier {
@@ -170,7 +170,7 @@ mod tests {
         }
     }
 
-    fn name(names: &Names, uid: u32, is_notice: bool) -> String {
+    fn name(uidls: &Uidls, uid: u32, is_notice: bool) -> String {
         let row = Row {
             folder: 0,
             shows: if is_notice { Shows::Notice } else { Shows::Message },
@@ -178,7 +178,7 @@ mod tests {
             octets: 10,
         };
         let mut out = b"before".to_vec();
-        names.write(row, &mut out);
+        uidls.write(row, &mut out);
         String::from_utf8(out)
             .unwrap()
             .strip_prefix("before")
@@ -202,29 +202,29 @@ mod tests {
 
     #[test]
     fn by_validity_and_uid() {
-        let mut names = names(UidlFormat::ValidityUid, index(&[3, 4]));
-        assert_eq!(name(&names, 3, false), "7.3");
-        assert_eq!(name(&names, 3, true), "7.3-notice");
-        names.folders[0].suffix = "-0123abcd".into();
-        assert_eq!(name(&names, 3, false), "7.3-0123abcd");
-        names.folders[0].earlier = earlier(6, &[(4, former(6, 90))]);
-        assert_eq!(name(&names, 4, false), "6.90-0123abcd");
+        let mut uidls = uidls(UidlFormat::ValidityUid, index(&[3, 4]));
+        assert_eq!(name(&uidls, 3, false), "7.3");
+        assert_eq!(name(&uidls, 3, true), "7.3-notice");
+        uidls.folders[0].suffix = "-0123abcd".into();
+        assert_eq!(name(&uidls, 3, false), "7.3-0123abcd");
+        uidls.folders[0].earlier = earlier(6, &[(4, former(6, 90))]);
+        assert_eq!(name(&uidls, 4, false), "6.90-0123abcd");
     }
 
     #[test]
     fn a_former_uid_is_no_other_messages_name() {
-        let mut names = names(UidlFormat::Uid, index(&[3, 4]));
-        assert_eq!(name(&names, 4, false), "4");
+        let mut uidls = uidls(UidlFormat::Uid, index(&[3, 4]));
+        assert_eq!(name(&uidls, 4, false), "4");
         for first_uid_validity in [6, 5] {
-            names.folders[0].earlier = earlier(first_uid_validity, &[(3, former(6, 4))]);
+            uidls.folders[0].earlier = earlier(first_uid_validity, &[(3, former(6, 4))]);
             let expected = if first_uid_validity == 6 { "4" } else { "6.4" };
             assert_eq!(
-                (name(&names, 3, false), name(&names, 4, false)),
+                (name(&uidls, 3, false), name(&uidls, 4, false)),
                 (expected.into(), "7.4".into())
             );
         }
-        names.folders[0].earlier = earlier(6, &[]);
-        assert_eq!(name(&names, 4, false), "7.4", "what bore it is gone");
+        uidls.folders[0].earlier = earlier(6, &[]);
+        assert_eq!(name(&uidls, 4, false), "7.4", "what bore it is gone");
     }
 
     /// EMAILID stays the same when UIDVALIDITY changes (RFC 8474 §5.1), and so must a name made of it.
@@ -237,22 +237,22 @@ mod tests {
         for (uid, id) in [(1, "M1"), (2, "M2"), (3, "M1")] {
             ids.push(Uid(uid), 10, None, Some(id.into()));
         }
-        let mut names = names(UidlFormat::EmailId, Arc::new(ids));
-        names.folders[0].earlier = earlier(6, &[(2, former(6, 90)), (3, former(6, 91))]);
-        let shown: Vec<_> = (1..=3).map(|uid| name(&names, uid, false)).collect();
+        let mut uidls = uidls(UidlFormat::EmailId, Arc::new(ids));
+        uidls.folders[0].earlier = earlier(6, &[(2, former(6, 90)), (3, former(6, 91))]);
+        let shown: Vec<_> = (1..=3).map(|uid| name(&uidls, uid, false)).collect();
         assert_eq!(shown, ["M1", "M2", "6.91"]);
     }
 
     #[test]
     fn an_imported_name_is_no_other_messages_name() {
-        let mut names = names(UidlFormat::Uid, index(&[3, 4]));
-        names.folders[0].imported = [(3, "4".to_owned())].into();
-        names.taken = HashSet::from(["4".to_owned()]);
+        let mut uidls = uidls(UidlFormat::Uid, index(&[3, 4]));
+        uidls.folders[0].imported = [(3, "4".to_owned())].into();
+        uidls.taken = HashSet::from(["4".to_owned()]);
         assert_eq!(
-            (name(&names, 3, false), name(&names, 4, false)),
+            (name(&uidls, 3, false), name(&uidls, 4, false)),
             ("4".into(), "4~".into())
         );
-        assert_eq!(name(&names, 3, true), "3-notice");
+        assert_eq!(name(&uidls, 3, true), "3-notice");
     }
 
     /// Otherwise a name by which a device knows one message would come to mean another.
@@ -265,14 +265,14 @@ mod tests {
             ..Earlier::default()
         };
         let shown = |uids: &[u32]| {
-            let named = Named {
+            let parts = UidlParts {
                 folder: "INBOX",
                 index: &index(uids),
                 earlier: &earlier,
                 imported: &[(3, "4".to_owned())].into(),
             };
-            let names = Names::new(&config.upstreams[0].maildrop, [named].into_iter());
-            uids.iter().map(|&uid| name(&names, uid, false)).collect::<Vec<_>>()
+            let uidls = Uidls::new(&config.upstreams[0].maildrop, [parts].into_iter());
+            uids.iter().map(|&uid| name(&uidls, uid, false)).collect::<Vec<_>>()
         };
         assert_eq!(shown(&[3, 4]), ["4", "4~"]);
         assert_eq!(shown(&[4]), ["4~"]);
@@ -288,10 +288,10 @@ mod tests {
             ids.push(Uid(uid), 10, None, Some(id.into()));
         }
         ids.push(Uid(4), 10, None, Some("x".repeat(70).into()));
-        let names = names(UidlFormat::EmailId, Arc::new(ids));
-        let shown: Vec<_> = (1..=4).map(|uid| name(&names, uid, false)).collect();
+        let uidls = uidls(UidlFormat::EmailId, Arc::new(ids));
+        let shown: Vec<_> = (1..=4).map(|uid| name(&uidls, uid, false)).collect();
         assert_eq!(shown[..3], ["M1", "M2", "7.3"]);
         assert_eq!(shown[3].len(), 70);
-        assert_eq!(name(&names, 4, true), "7.4-notice");
+        assert_eq!(name(&uidls, 4, true), "7.4-notice");
     }
 }

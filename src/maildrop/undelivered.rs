@@ -28,15 +28,15 @@ const PASSING_SESSIONS: u32 = 3;
 /// The least seconds between the first failure and the last.
 const PASSING_SECONDS: u32 = 3600;
 /// For how many seconds after a failure that may cost the connection a message is not asked for again.
-const NOT_AGAIN: u32 = 24 * 3600;
+const RETRY_AFTER: u32 = 24 * 3600;
 
 /// The messages that were not delivered to earlier sessions. This is not stored: after a restart, notices come some
 /// sessions later.
 #[derive(Debug, Default)]
-pub(super) struct Undelivered(DashMap<MailboxName, BTreeMap<Key, Failures>>);
+pub(super) struct Undelivered(DashMap<MailboxName, BTreeMap<MessageKey, Failures>>);
 
 /// UIDVALIDITY and UID.
-type Key = (u64, Uid);
+type MessageKey = (u64, Uid);
 
 /// The failures of one message. Times are in seconds since 1970.
 #[derive(Debug, Clone, Default)]
@@ -48,20 +48,20 @@ struct Failures {
     lasting: u32,
     /// Whether the content has begun and broken off, after the device got its `+OK`.
     broke_off: bool,
-    /// When the notice was made, and its text: the message is not asked for again for [`NOT_AGAIN`].
+    /// When the notice was made, and its text: the message is not asked for again for [`RETRY_AFTER`].
     notice: Option<(u32, Arc<[u8]>)>,
 }
 
 /// Whether a failure to deliver a message is likely to last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum FailureKind {
     /// NO, BAD, NIL, or OK without data.
     Lasting,
     /// A cut, a BYE, a literal that ends early, or words that sound temporary.
     Passing,
 }
 
-impl Kind {
+impl FailureKind {
     /// The kind of `error`, with which a FETCH of the message has ended; `None` if the message is not to blame.
     pub(super) fn of(error: &Error) -> Option<Self> {
         let error = error.imap()?;
@@ -77,13 +77,13 @@ impl Kind {
 }
 
 impl Failures {
-    fn note(&mut self, kind: Kind, now: u32) {
+    fn note(&mut self, kind: FailureKind, now: u32) {
         if self.sessions == 0 {
             self.first = now;
         }
         self.last = now;
         self.sessions += 1;
-        if kind == Kind::Lasting {
+        if kind == FailureKind::Lasting {
             self.lasting += 1;
         }
     }
@@ -104,21 +104,21 @@ impl Undelivered {
     }
 
     /// Notes that the message was not delivered in one more session.
-    pub(super) fn note(&self, mailbox: &MailboxName, message: Key, kind: Kind, now: u32) {
+    pub(super) fn note(&self, mailbox: &MailboxName, message: MessageKey, kind: FailureKind, now: u32) {
         self.change(mailbox, message, |failures| failures.note(kind, now));
     }
 
     /// Notes that the content of the message has begun and broken off.
-    pub(super) fn note_broken_off(&self, mailbox: &MailboxName, message: Key) {
+    pub(super) fn note_broken_off(&self, mailbox: &MailboxName, message: MessageKey) {
         self.change(mailbox, message, |failures| failures.broke_off = true);
     }
 
     /// Keeps the notice that takes the message's place from `now` on.
-    pub(super) fn set_notice(&self, mailbox: &MailboxName, message: Key, notice: Arc<[u8]>, now: u32) {
+    pub(super) fn set_notice(&self, mailbox: &MailboxName, message: MessageKey, notice: Arc<[u8]>, now: u32) {
         self.change(mailbox, message, |failures| failures.notice = Some((now, notice)));
     }
 
-    fn change(&self, mailbox: &MailboxName, message: Key, change: impl FnOnce(&mut Failures)) {
+    fn change(&self, mailbox: &MailboxName, message: MessageKey, change: impl FnOnce(&mut Failures)) {
         let mut messages = self.0.entry(mailbox.clone()).or_default();
         if messages.len() < MOST || messages.contains_key(&message) {
             change(messages.entry(message).or_default());
@@ -126,30 +126,30 @@ impl Undelivered {
     }
 
     /// Whether the message has failed often enough for a notice.
-    pub(super) fn is_hopeless(&self, mailbox: &MailboxName, message: Key) -> bool {
+    pub(super) fn is_hopeless(&self, mailbox: &MailboxName, message: MessageKey) -> bool {
         let messages = self.0.get(mailbox);
         messages.is_some_and(|messages| messages.get(&message).is_some_and(Failures::is_hopeless))
     }
 
     /// Whether a notice is to be shown without asking for the message, because it would begin and break off again. One
     /// day after the last failure this ends, so that it is asked for once more.
-    pub(super) fn breaks_off(&self, mailbox: &MailboxName, message: Key, now: u32) -> bool {
+    pub(super) fn breaks_off(&self, mailbox: &MailboxName, message: MessageKey, now: u32) -> bool {
         self.0.get(mailbox).is_some_and(|messages| {
             messages.get(&message).is_some_and(|failures| {
-                failures.broke_off && failures.is_hopeless() && now.saturating_sub(failures.last) < NOT_AGAIN
+                failures.broke_off && failures.is_hopeless() && now.saturating_sub(failures.last) < RETRY_AFTER
             })
         })
     }
 
     /// The notice in the message's place, for a day after it was made.
-    pub(super) fn notice(&self, mailbox: &MailboxName, message: Key, now: u32) -> Option<Arc<[u8]>> {
+    pub(super) fn notice(&self, mailbox: &MailboxName, message: MessageKey, now: u32) -> Option<Arc<[u8]>> {
         let messages = self.0.get(mailbox)?;
         let (asked, notice) = messages.get(&message)?.notice.as_ref()?;
-        (now.saturating_sub(*asked) < NOT_AGAIN).then(|| notice.clone())
+        (now.saturating_sub(*asked) < RETRY_AFTER).then(|| notice.clone())
     }
 
     /// Forgets the message's failures, because it was delivered after all.
-    pub(super) fn remove(&self, mailbox: &MailboxName, message: Key) {
+    pub(super) fn remove(&self, mailbox: &MailboxName, message: MessageKey) {
         if let Some(mut messages) = self.0.get_mut(mailbox) {
             messages.remove(&message);
         }
@@ -170,13 +170,13 @@ mod tests {
         }
     }
 
-    const MESSAGE: Key = (7, Uid(3));
+    const MESSAGE: MessageKey = (7, Uid(3));
 
     #[test]
     fn what_will_last_needs_two_sessions_and_what_may_pass_three_over_an_hour() {
-        use Kind::{Lasting, Passing};
+        use FailureKind::{Lasting, Passing};
         // Of each failure: its kind, its time, and whether a notice is due then.
-        let cases: [&[(Kind, u32, bool)]; 6] = [
+        let cases: [&[(FailureKind, u32, bool)]; 6] = [
             &[(Lasting, 0, false), (Lasting, 1, true)],
             &[(Passing, 0, false), (Lasting, 1, false), (Lasting, 2, true)],
             &[(Passing, 0, false), (Passing, 3000, false), (Passing, 3600, true)],
@@ -206,9 +206,9 @@ mod tests {
             }
             let (_, now, _) = failures[failures.len() - 1];
             undelivered.note_broken_off(&mailbox(), MESSAGE);
-            assert!(undelivered.breaks_off(&mailbox(), MESSAGE, now + NOT_AGAIN - 1));
+            assert!(undelivered.breaks_off(&mailbox(), MESSAGE, now + RETRY_AFTER - 1));
             assert!(
-                !undelivered.breaks_off(&mailbox(), MESSAGE, now + NOT_AGAIN),
+                !undelivered.breaks_off(&mailbox(), MESSAGE, now + RETRY_AFTER),
                 "the next try"
             );
             undelivered.remove(&mailbox(), MESSAGE);
@@ -222,10 +222,12 @@ mod tests {
         assert_eq!(undelivered.notice(&mailbox(), MESSAGE, 50), None);
         undelivered.set_notice(&mailbox(), MESSAGE, b"notice"[..].into(), 100);
         assert_eq!(
-            undelivered.notice(&mailbox(), MESSAGE, 100 + NOT_AGAIN - 1).as_deref(),
+            undelivered
+                .notice(&mailbox(), MESSAGE, 100 + RETRY_AFTER - 1)
+                .as_deref(),
             Some(&b"notice"[..])
         );
-        assert_eq!(undelivered.notice(&mailbox(), MESSAGE, 100 + NOT_AGAIN), None);
+        assert_eq!(undelivered.notice(&mailbox(), MESSAGE, 100 + RETRY_AFTER), None);
         assert_eq!(
             undelivered.notice(&mailbox(), (8, Uid(3)), 101),
             None,
@@ -237,7 +239,7 @@ mod tests {
     fn a_mailbox_of_nothing_but_trouble_is_bounded() {
         let undelivered = Undelivered::default();
         for uid in 0..2 * MOST as u32 {
-            undelivered.note(&mailbox(), (7, Uid(uid)), Kind::Lasting, 0);
+            undelivered.note(&mailbox(), (7, Uid(uid)), FailureKind::Lasting, 0);
         }
         assert_eq!(undelivered.0.get(&mailbox()).unwrap().len(), MOST);
     }
@@ -245,11 +247,11 @@ mod tests {
     #[test]
     fn kinds() {
         let account = Account::from(&config("").accounts[0]);
-        let of = |error| Kind::of(&Error::upstream(&account, error));
-        assert_eq!(of(imap::Error::NoData("UID FETCH")), Some(Kind::Lasting));
-        assert_eq!(of(imap::Error::ShortLiteral), Some(Kind::Passing));
-        assert_eq!(of(imap::Error::Bye("going down".into())), Some(Kind::Passing));
+        let of = |error| FailureKind::of(&Error::upstream(&account, error));
+        assert_eq!(of(imap::Error::NoData("UID FETCH")), Some(FailureKind::Lasting));
+        assert_eq!(of(imap::Error::ShortLiteral), Some(FailureKind::Passing));
+        assert_eq!(of(imap::Error::Bye("going down".into())), Some(FailureKind::Passing));
         assert_eq!(of(imap::Error::Bye("too many simultaneous connections".into())), None);
-        assert_eq!(Kind::of(&super::super::Refusal::Deleted.into()), None);
+        assert_eq!(FailureKind::of(&super::super::Refusal::Deleted.into()), None);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Error, Reason, Refusal, parked::Parked, snapshot::Snapshot};
+use super::{Error, Reason, Refusal, parked::ParkedFolder, snapshot::Snapshot};
 use crate::{
     accounts::Account,
     config::Policy,
@@ -13,21 +13,21 @@ use crate::{
 
 /// A selected mailbox, and everything needed to connect to it again.
 #[derive(Debug)]
-pub(super) struct Upstream {
+pub(super) struct UpstreamFolder {
     account: Arc<Account>,
     name: Arc<MailboxName>,
     connector: Arc<Connector>,
-    slot: Slot<Parked>,
+    slot: Slot<ParkedFolder>,
     mailbox: Mailbox,
 }
 
-impl Upstream {
+impl UpstreamFolder {
     /// The folder `name` of `account`, which is selected as `mailbox`. `slot` is the right to its connection.
     pub(super) fn new(
         account: Arc<Account>,
         name: Arc<MailboxName>,
         connector: Arc<Connector>,
-        slot: Slot<Parked>,
+        slot: Slot<ParkedFolder>,
         mailbox: Mailbox,
     ) -> Self {
         Self {
@@ -59,7 +59,7 @@ impl Upstream {
         MailboxState::new(store, self.name.clone(), self.account.login.clone())
     }
 
-    /// The mailbox. Its connection may be lost by now: see [`Upstream::connected`].
+    /// The mailbox. Its connection may be lost by now: see [`UpstreamFolder::connected`].
     pub(super) fn mailbox(&mut self) -> &mut Mailbox {
         &mut self.mailbox
     }
@@ -104,14 +104,14 @@ impl Upstream {
 
     /// Selects another folder of the same user on a connection of its own. If the user may not have one more
     /// connection, hangs up this one first. `None` if there is no such folder.
-    pub(super) async fn select_other(&mut self, selection: Selection<'_>) -> Result<Option<Other>, Error> {
+    pub(super) async fn select_other(&mut self, selection: Selection<'_>) -> Result<Option<OtherFolder>, Error> {
         let slot = self.slot.another(self.account.upstream.connections_per_user).await;
         if slot.is_none() {
             imap::hang_up(&mut self.mailbox).await;
         }
         let connection = log_in(&self.connector, &self.account, self.slot.trust_level()).await?;
         match connection.select(selection, self.login()).await {
-            Ok((mailbox, listed)) => Ok(Some(Other {
+            Ok((mailbox, listed)) => Ok(Some(OtherFolder {
                 mailbox,
                 listed,
                 _slot: slot,
@@ -131,18 +131,18 @@ impl Upstream {
     }
 
     /// The right to its connection.
-    pub(super) fn slot(&self) -> &Slot<Parked> {
+    pub(super) fn slot(&self) -> &Slot<ParkedFolder> {
         &self.slot
     }
 
     /// The mailbox, and the right to its connection.
-    pub(super) fn into_mailbox(self) -> (Mailbox, Slot<Parked>) {
+    pub(super) fn into_mailbox(self) -> (Mailbox, Slot<ParkedFolder>) {
         (self.mailbox, self.slot)
     }
 
     /// Parks the connection for the login's next session, with `parked`, which that session then need not find out
     /// again.
-    pub(super) fn park(self, pool: &Arc<Pool<Parked>>, parked: Parked) {
+    pub(super) fn park(self, pool: &Arc<Pool<ParkedFolder>>, parked: ParkedFolder) {
         let Self {
             account,
             name,
@@ -156,15 +156,15 @@ impl Upstream {
 
 /// Another folder of the user, selected for a short time.
 #[derive(Debug)]
-pub(super) struct Other {
+pub(super) struct OtherFolder {
     pub(super) mailbox: Mailbox,
     /// The folder's messages, from the UID of the selection on.
     pub(super) listed: Listed,
     /// The right to the connection; `None` if the session's own folder has hung up to make room.
-    _slot: Option<Slot<Parked>>,
+    _slot: Option<Slot<ParkedFolder>>,
 }
 
-impl Other {
+impl OtherFolder {
     /// Closes the connection.
     pub(super) async fn close(self) {
         imap::farewell(self.mailbox).await;

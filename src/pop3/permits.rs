@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     config::Limits,
-    types::{Place, Places, network},
+    types::{AddressLimiter, AddressPermit, network},
 };
 
 /// Enforces `sessions` and `sessions_per_address`.
@@ -18,13 +18,13 @@ use crate::{
 pub(super) struct Permits {
     limit: AtomicUsize,
     sessions: AtomicUsize,
-    addresses: Arc<Places>,
+    addresses: Arc<AddressLimiter>,
 }
 
 /// Held by a session while it lives.
 #[derive(Debug)]
 pub(super) struct Permit {
-    _place: Place,
+    _address: AddressPermit,
     _session: Counted,
 }
 
@@ -43,7 +43,7 @@ impl Permits {
         Arc::new(Self {
             limit: limits.sessions.into(),
             sessions: AtomicUsize::new(0),
-            addresses: Places::new(limits.sessions_per_address),
+            addresses: AddressLimiter::new(limits.sessions_per_address),
         })
     }
 
@@ -62,7 +62,7 @@ impl Permits {
             .ok()?;
         let session = Counted(self.clone());
         Some(Permit {
-            _place: self.addresses.take(network(address))?,
+            _address: self.addresses.acquire(network(address))?,
             _session: session,
         })
     }

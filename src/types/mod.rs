@@ -12,7 +12,7 @@ mod uid_map;
 pub use files::read_file;
 pub use login::canonical;
 pub use mail::{MailboxName, MessageNumber, Octets};
-pub use peers::{Place, Places, network};
+pub use peers::{AddressLimiter, AddressPermit, network};
 pub use random::RandomUnavailable;
 pub use spoken::Spoken;
 pub use uid::{Uid, UidRanges, UidValidity};

@@ -1,4 +1,4 @@
-//! Peers by address: how many places each may take, and which addresses belong to one peer.
+//! Peers by address: how many permits each may hold, and which addresses belong to one peer.
 
 use std::{
     net::{IpAddr, Ipv6Addr},
@@ -10,58 +10,58 @@ use std::{
 
 use dashmap::{DashMap, Entry};
 
-/// Counts the places that each address has taken, up to a limit.
+/// Gives each address permits, up to a limit.
 #[derive(Debug)]
-pub struct Places {
+pub struct AddressLimiter {
     per_address: AtomicUsize,
-    taken: DashMap<IpAddr, usize>,
+    held: DashMap<IpAddr, usize>,
 }
 
-/// A place that an address has taken; it is free again when this is dropped.
+/// A permit that an address holds; it is given back when this is dropped.
 #[derive(Debug)]
-pub struct Place {
-    places: Arc<Places>,
+pub struct AddressPermit {
+    limiter: Arc<AddressLimiter>,
     address: IpAddr,
 }
 
-impl Places {
-    /// A counter by which each address may take `per_address` places at once.
+impl AddressLimiter {
+    /// A limiter by which each address may hold `per_address` permits at once.
     pub fn new(per_address: usize) -> Arc<Self> {
         Arc::new(Self {
             per_address: per_address.into(),
-            taken: DashMap::new(),
+            held: DashMap::new(),
         })
     }
 
-    /// Changes how many places each address may take. Places that are taken stay taken.
+    /// Changes how many permits each address may hold. Permits that are held stay valid.
     pub fn set_limit(&self, per_address: usize) {
         self.per_address.store(per_address, Ordering::Relaxed);
     }
 
-    /// Takes a place for `address`; `None` if that address has as many as it may.
-    pub fn take(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
+    /// A permit for `address`; `None` if that address has as many as it may.
+    pub fn acquire(self: &Arc<Self>, address: IpAddr) -> Option<AddressPermit> {
         let limit = self.per_address.load(Ordering::Relaxed);
-        match self.taken.entry(address) {
+        match self.held.entry(address) {
             Entry::Occupied(entry) if *entry.get() >= limit => return None,
             Entry::Occupied(mut entry) => *entry.get_mut() += 1,
             Entry::Vacant(_) if limit == 0 => return None,
             Entry::Vacant(entry) => drop(entry.insert(1)),
         }
-        Some(Place {
-            places: self.clone(),
+        Some(AddressPermit {
+            limiter: self.clone(),
             address,
         })
     }
 
-    /// Whether no place is taken.
+    /// Whether no permit is held.
     pub fn is_empty(&self) -> bool {
-        self.taken.is_empty()
+        self.held.is_empty()
     }
 }
 
-impl Drop for Place {
+impl Drop for AddressPermit {
     fn drop(&mut self) {
-        if let Entry::Occupied(mut entry) = self.places.taken.entry(self.address) {
+        if let Entry::Occupied(mut entry) = self.limiter.held.entry(self.address) {
             if *entry.get() > 1 {
                 *entry.get_mut() -= 1;
             } else {

@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_join_as_they_come() {
+    fn runs_join_as_they_come() {
         let mut ranges = UidRanges::default();
         for uid in [3, 4, 5, 9, 10, u32::MAX] {
             ranges.push(uid, uid);

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use super::{Shared, pages::Notice};
+use super::{AppState, pages::Flash};
 use crate::{
     oauth::DeviceSignIn,
     sign_in::Candidate,
@@ -11,10 +11,10 @@ use crate::{
 
 /// A sign-in whose code has not been typed in yet, as the page shows it.
 #[derive(Debug, Clone)]
-pub(super) struct Waiting(Arc<Shown>);
+pub(super) struct PendingSignIn(Arc<Inner>);
 
 #[derive(Debug)]
-struct Shown {
+struct Inner {
     login: String,
     person: String,
     user: String,
@@ -23,13 +23,13 @@ struct Shown {
     code: String,
     url: String,
     url_with_code: Option<String>,
-    outcome: OnceLock<Notice>,
+    outcome: OnceLock<Flash>,
 }
 
-impl Waiting {
+impl PendingSignIn {
     pub(super) fn new(candidate: Candidate<'_>, begun: &DeviceSignIn) -> Self {
         let lifetime = u32::try_from(begun.lifetime().as_secs()).unwrap_or(u32::MAX);
-        Self(Arc::new(Shown {
+        Self(Arc::new(Inner {
             login: candidate.account.login.clone(),
             person: candidate.person().to_owned(),
             user: candidate.account.user.clone(),
@@ -75,24 +75,24 @@ impl Waiting {
     }
 
     /// The result of the sign-in, once it is known.
-    pub(super) fn outcome(&self) -> Option<Notice> {
+    pub(super) fn outcome(&self) -> Option<Flash> {
         self.0.outcome.get().cloned()
     }
 }
 
 /// Waits until somebody has typed in the code, and completes the sign-in, even if the page is closed meanwhile.
-pub(super) async fn finish(shared: Arc<Shared>, consent: Consent, begun: DeviceSignIn, waiting: Waiting) {
+pub(super) async fn finish(app: Arc<AppState>, consent: Consent, begun: DeviceSignIn, pending: PendingSignIn) {
     let finishing = async {
-        let issued = shared.tokens.finish_device(&consent, &begun).await;
-        match shared.candidate(waiting.login()) {
-            Ok(candidate) => shared.complete(candidate, issued).await,
-            Err(_) => Notice::failed(format!("{}: there is no such account.", waiting.login())),
+        let issued = app.tokens.finish_device(&consent, &begun).await;
+        match app.candidate(pending.login()) {
+            Ok(candidate) => app.complete(candidate, issued).await,
+            Err(_) => Flash::failed(format!("{}: there is no such account.", pending.login())),
         }
     };
     let outcome = tokio::select! {
         outcome = finishing => outcome,
-        () = shared.shutdown.cancelled() => return,
+        () = app.shutdown.cancelled() => return,
     };
     // Only this function sets the outcome, and only once.
-    let _ = waiting.0.outcome.set(outcome);
+    let _ = pending.0.outcome.set(outcome);
 }

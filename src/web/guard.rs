@@ -11,7 +11,7 @@ use axum::{
 };
 use oauth2::url::Url;
 
-use super::Shared;
+use super::AppState;
 use crate::{config::Grant, sign_in::SignIns};
 
 pub(super) struct Guard {
@@ -109,8 +109,8 @@ fn content_security_policy(sign_ins: &SignIns) -> HeaderValue {
     HeaderValue::from_str(&policy).unwrap_or(HeaderValue::from_static("default-src 'none'"))
 }
 
-pub(super) async fn guarded(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
-    let guard = &shared.guard;
+pub(super) async fn guarded(State(app): State<Arc<AppState>>, request: Request, next: Next) -> Response {
+    let guard = &app.guard;
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
     let host = host.unwrap_or_default().to_owned();
     let is_login = request.uri().path().ends_with("/login");

@@ -42,15 +42,15 @@ impl Guesses {
         }
     }
 
-    /// Waits for the turn of the client's address, and then compares its password by `look`. Returns whether the password was
-    /// right.
-    pub(super) async fn is_right(&self, peer: Peer, headers: &HeaderMap, look: impl FnOnce() -> bool) -> bool {
+    /// Waits for the turn of the client's address, and then compares its password by `compare`. Returns whether the password
+    /// was right.
+    pub(super) async fn is_right(&self, peer: Peer, headers: &HeaderMap, compare: impl FnOnce() -> bool) -> bool {
         let turn = self.turn(self.address(peer, headers));
         let mut next = turn.lock().await;
         if *next > Instant::now() {
             sleep_until(*next).await;
         }
-        let right = look();
+        let right = compare();
         if !right {
             *next = Instant::now() + PENALTY;
         }
@@ -78,12 +78,12 @@ impl Guesses {
             last.rsplit(',').next()?.trim().parse::<IpAddr>().ok()
         };
         let peer = peer.to_canonical();
-        let told = if self.behind_proxy && peer.is_loopback() {
+        let client = if self.behind_proxy && peer.is_loopback() {
             forwarded()
         } else {
             None
         };
-        network(told.unwrap_or(peer))
+        network(client.unwrap_or(peer))
     }
 }
 

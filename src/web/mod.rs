@@ -31,14 +31,14 @@ use subtle::ConstantTimeEq;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-pub use overview::{Account, Health, Overview};
+pub use overview::{AccountSummary, Health, Overview};
 
 use self::{
-    device::Waiting,
+    device::PendingSignIn,
     guard::Guard,
     guesses::{Guesses, Peer},
-    pages::{Consent, Gateway, Notice, Row},
-    session::{Entered, Sessions},
+    pages::{AccountConsent, AccountStatus, Flash, GatewayStatus},
+    session::{BrowserSession, BrowserSessions},
 };
 use crate::{
     config::{Grant, Secret, Web},
@@ -52,23 +52,23 @@ pub struct Site {
     current: Current,
 }
 
-/// What a request uses. A reload of the configuration puts another [`Shared`] in its place.
+/// What a request uses. A reload of the configuration puts another [`AppState`] in its place.
 #[derive(Clone)]
-struct Current(Arc<ArcSwap<Shared>>);
+struct Current(Arc<ArcSwap<AppState>>);
 
-impl FromRef<Current> for Arc<Shared> {
+impl FromRef<Current> for Arc<AppState> {
     fn from_ref(current: &Current) -> Self {
         current.0.load_full()
     }
 }
 
-struct Shared {
+struct AppState {
     overview: Arc<dyn Overview>,
     sign_ins: SignIns,
     tokens: Arc<Tokens>,
     password: Secret,
     secure: bool,
-    sessions: Arc<Sessions>,
+    sessions: Arc<BrowserSessions>,
     guesses: Arc<Guesses>,
     guard: Guard,
     /// The URL by which browsers reach the page, without a slash at the end.
@@ -79,7 +79,7 @@ struct Shared {
     shutdown: CancellationToken,
 }
 
-type Shown = State<Arc<Shared>>;
+type App = State<Arc<AppState>>;
 
 impl Site {
     /// Binds the page of `web`, which shows what `overview` knows of the gateway.
@@ -95,13 +95,13 @@ impl Site {
         let secure = url.starts_with("https:");
         Ok(Self {
             listener,
-            current: Current(Arc::new(ArcSwap::from_pointee(Shared {
+            current: Current(Arc::new(ArcSwap::from_pointee(AppState {
                 overview,
                 sign_ins,
                 tokens,
                 password: web.admin_password.clone(),
                 secure,
-                sessions: Arc::new(Sessions::new(&prefix, secure)),
+                sessions: Arc::new(BrowserSessions::new(&prefix, secure)),
                 guesses: Arc::new(Guesses::new(web.public_url.is_some())),
                 guard,
                 url,
@@ -120,9 +120,9 @@ impl Site {
         let sessions = if is_same {
             before.sessions.clone()
         } else {
-            Arc::new(Sessions::new(&before.prefix, before.secure))
+            Arc::new(BrowserSessions::new(&before.prefix, before.secure))
         };
-        self.current.0.store(Arc::new(Shared {
+        self.current.0.store(Arc::new(AppState {
             overview: before.overview.clone(),
             guard: before.guard.with(&sign_ins),
             sign_ins,
@@ -144,11 +144,11 @@ impl Site {
 
     /// Serves until `shutdown`.
     pub async fn run(&self, shutdown: CancellationToken) {
-        let shared = self.current.0.load_full();
+        let app = self.current.0.load_full();
         let (mut router, mut probes) = (Router::new(), Router::new());
         // A proxy in front may remove its own path from the request or leave it.
-        let prefixes = [String::new(), shared.prefix.clone()];
-        for prefix in &prefixes[..if shared.prefix.is_empty() { 1 } else { 2 }] {
+        let prefixes = [String::new(), app.prefix.clone()];
+        for prefix in &prefixes[..if app.prefix.is_empty() { 1 } else { 2 }] {
             let at = |path: &str| format!("{prefix}{path}");
             router = router
                 .route(&at("/"), get(accounts))
@@ -181,7 +181,7 @@ impl Site {
         };
         let ended = async {
             shutdown.cancelled().await;
-            shared.shutdown.cancel();
+            app.shutdown.cancel();
         };
         tokio::join!(server::serve(listener, router, shutdown.clone()), ended);
     }
@@ -195,7 +195,7 @@ impl std::fmt::Debug for Site {
     }
 }
 
-impl Shared {
+impl AppState {
     fn to(&self, path: &str) -> Response {
         Redirect::to(&format!("{}{path}", self.prefix)).into_response()
     }
@@ -221,30 +221,31 @@ impl Shared {
     }
 
     /// The session that the browser is logged in to; if there is none, a redirect to the login page.
-    fn entered(&self, headers: &HeaderMap) -> Result<Entered, Refused> {
-        let outside = || Refused::Outside(format!("{}/login", self.prefix));
-        self.sessions.entered(headers).ok_or_else(outside)
+    fn session(&self, headers: &HeaderMap) -> Result<BrowserSession, Rejection> {
+        let not_logged_in = || Rejection::NotLoggedIn(format!("{}/login", self.prefix));
+        self.sessions.find(headers).ok_or_else(not_logged_in)
     }
 
-    /// Like [`Self::entered`], for a form, which must also contain the CSRF token of the session.
-    fn asked(&self, headers: &HeaderMap, csrf: &str) -> Result<Entered, Refused> {
-        let entered = self.entered(headers)?;
-        if entered.csrf.as_bytes().ct_eq(csrf.as_bytes()).into() {
-            Ok(entered)
+    /// Like [`Self::session`], for a form, which must also contain the CSRF token of the session.
+    fn session_of_form(&self, headers: &HeaderMap, csrf: &str) -> Result<BrowserSession, Rejection> {
+        let session = self.session(headers)?;
+        if session.csrf.as_bytes().ct_eq(csrf.as_bytes()).into() {
+            Ok(session)
         } else {
-            Err(Refused::Foreign)
+            Err(Rejection::WrongCsrf)
         }
     }
 
-    fn candidate(&self, login: &str) -> Result<Candidate<'_>, Refused> {
+    fn candidate(&self, login: &str) -> Result<Candidate<'_>, Rejection> {
         self.sign_ins
             .candidates()
             .find(|candidate| candidate.account.login == login)
-            .ok_or(Refused::Unknown)
+            .ok_or(Rejection::UnknownAccount)
     }
 
-    /// Tries the token that the provider issued, and keeps it if it opens the mailbox. Returns the notice for the next page.
-    async fn complete(&self, candidate: Candidate<'_>, issued: Result<Issued, oauth::Error>) -> Notice {
+    /// Tries the token that the provider issued, and keeps it if it opens the mailbox. Returns the flash message of the next
+    /// page.
+    async fn complete(&self, candidate: Candidate<'_>, issued: Result<Issued, oauth::Error>) -> Flash {
         let login = &candidate.account.login;
         let opened = match issued {
             Ok(issued) => self.sign_ins.complete(&self.tokens, candidate, issued).await,
@@ -259,41 +260,41 @@ impl Shared {
                     text.push(' ');
                     text.push_str(&remark);
                 }
-                Notice::good(text)
+                Flash::good(text)
             }
             Err(error) => {
                 tracing::warn!(login, %error, "a sign-in at the sign-in page failed");
-                Notice::failed(format!("{login}: {error}"))
+                Flash::failed(format!("{login}: {error}"))
             }
         }
     }
 }
 
 /// Why the answer to a request is not a page.
-enum Refused {
+enum Rejection {
     /// The browser is not logged in. Holds the path of the login page.
-    Outside(String),
+    NotLoggedIn(String),
     /// The CSRF token of the form is not that of this session.
-    Foreign,
+    WrongCsrf,
     /// There is no such account, or nobody signs in for it.
-    Unknown,
+    UnknownAccount,
 }
 
-impl IntoResponse for Refused {
+impl IntoResponse for Rejection {
     fn into_response(self) -> Response {
         match self {
-            Self::Outside(door) => Redirect::to(&door).into_response(),
-            Self::Foreign => {
+            Self::NotLoggedIn(login_page) => Redirect::to(&login_page).into_response(),
+            Self::WrongCsrf => {
                 let text = "This form is not of this session: go back, and load the page anew.";
                 (StatusCode::FORBIDDEN, text).into_response()
             }
-            Self::Unknown => (StatusCode::NOT_FOUND, "There is no such account to sign in for.").into_response(),
+            Self::UnknownAccount => (StatusCode::NOT_FOUND, "There is no such account to sign in for.").into_response(),
         }
     }
 }
 
-async fn home(State(shared): Shown) -> Response {
-    shared.to("/")
+async fn home(State(app): App) -> Response {
+    app.to("/")
 }
 
 async fn style() -> Response {
@@ -304,176 +305,180 @@ async fn style() -> Response {
         .into_response()
 }
 
-async fn login_form(State(shared): Shown) -> Markup {
-    pages::login(&shared.prefix, None)
+async fn login_form(State(app): App) -> Markup {
+    pages::login(&app.prefix, None)
 }
 
 #[derive(Deserialize)]
-struct Login {
+struct LoginForm {
     password: String,
 }
 
 async fn login(
-    State(shared): Shown,
+    State(app): App,
     Extension(peer): Extension<Peer>,
     headers: HeaderMap,
-    Form(form): Form<Login>,
+    Form(form): Form<LoginForm>,
 ) -> Response {
-    let right = || shared.password.expose().ct_eq(form.password.as_bytes()).into();
-    if !shared.guesses.is_right(peer, &headers, right).await {
+    let right = || app.password.expose().ct_eq(form.password.as_bytes()).into();
+    if !app.guesses.is_right(peer, &headers, right).await {
         tracing::warn!("wrong password at the sign-in page");
-        let page = pages::login(&shared.prefix, Some("Wrong password."));
+        let page = pages::login(&app.prefix, Some("Wrong password."));
         return (StatusCode::FORBIDDEN, page).into_response();
     }
-    match shared.sessions.enter() {
-        Some(cookie) => ([(header::SET_COOKIE, cookie)], shared.to("/")).into_response(),
+    match app.sessions.begin() {
+        Some(cookie) => ([(header::SET_COOKIE, cookie)], app.to("/")).into_response(),
         None => StatusCode::SERVICE_UNAVAILABLE.into_response(),
     }
 }
 
 #[derive(Deserialize)]
-struct Plain {
+struct CsrfForm {
     csrf: String,
 }
 
-async fn logout(State(shared): Shown, headers: HeaderMap, Form(form): Form<Plain>) -> Result<Response, Refused> {
-    let entered = shared.asked(&headers, &form.csrf)?;
-    let cookie = shared.sessions.leave(&entered);
-    Ok(([(header::SET_COOKIE, cookie)], shared.to("/login")).into_response())
+async fn logout(State(app): App, headers: HeaderMap, Form(form): Form<CsrfForm>) -> Result<Response, Rejection> {
+    let session = app.session_of_form(&headers, &form.csrf)?;
+    let cookie = app.sessions.end(&session);
+    Ok(([(header::SET_COOKIE, cookie)], app.to("/login")).into_response())
 }
 
-async fn accounts(State(shared): Shown, headers: HeaderMap) -> Result<Markup, Refused> {
-    let entered = shared.entered(&headers)?;
-    let mut rows = Vec::new();
-    for account in shared.overview.accounts() {
-        let candidate = shared
+async fn accounts(State(app): App, headers: HeaderMap) -> Result<Markup, Rejection> {
+    let session = app.session(&headers)?;
+    let mut statuses = Vec::new();
+    for account in app.overview.accounts() {
+        let candidate = app
             .sign_ins
             .candidates()
             .find(|candidate| candidate.account.login == account.login);
         let consent = match candidate {
             Some(candidate) => {
-                let status = shared.tokens.status(&candidate.consent(&shared.tokens)).await;
-                Some(Consent::new(candidate, status))
+                let status = app.tokens.status(&candidate.consent(&app.tokens)).await;
+                Some(AccountConsent::new(candidate, status))
             }
             None => None,
         };
-        rows.push(Row::new(account, consent));
+        statuses.push(AccountStatus::new(account, consent));
     }
-    rows.extend(pages::forwarded(&rows));
-    let gateway = Gateway {
-        health: shared.overview.health().await,
-        listeners: shared.overview.listeners().await,
+    statuses.extend(pages::forwarded(&statuses));
+    let gateway = GatewayStatus {
+        health: app.overview.health().await,
+        listeners: app.overview.listeners().await,
     };
-    let notice = entered.take_notice();
-    Ok(pages::accounts(&shared.prefix, &entered.csrf, notice, &gateway, &rows))
+    let flash = session.take_flash();
+    Ok(pages::accounts(&app.prefix, &session.csrf, flash, &gateway, &statuses))
 }
 
 /// Tries a login step by step.
-async fn test(State(shared): Shown, headers: HeaderMap, Form(form): Form<Chosen>) -> Result<Markup, Refused> {
-    shared.asked(&headers, &form.csrf)?;
-    let steps = shared.overview.examine(&form.login).await.ok_or(Refused::Unknown)?;
-    Ok(pages::steps(&shared.prefix, &form.login, &steps))
+async fn test(State(app): App, headers: HeaderMap, Form(form): Form<AccountForm>) -> Result<Markup, Rejection> {
+    app.session_of_form(&headers, &form.csrf)?;
+    let steps = app
+        .overview
+        .examine(&form.login)
+        .await
+        .ok_or(Rejection::UnknownAccount)?;
+    Ok(pages::steps(&app.prefix, &form.login, &steps))
 }
 
 #[derive(Deserialize)]
-struct Chosen {
+struct AccountForm {
     csrf: String,
     login: String,
 }
 
-async fn begin(State(shared): Shown, headers: HeaderMap, Form(form): Form<Chosen>) -> Result<Response, Refused> {
-    let entered = shared.asked(&headers, &form.csrf)?;
-    let candidate = shared.candidate(&form.login)?;
-    let consent = candidate.consent(&shared.tokens);
+async fn begin(State(app): App, headers: HeaderMap, Form(form): Form<AccountForm>) -> Result<Response, Rejection> {
+    let session = app.session_of_form(&headers, &form.csrf)?;
+    let candidate = app.candidate(&form.login)?;
+    let consent = candidate.consent(&app.tokens);
     let to = match &candidate.oauth2.grant {
         Grant::Code { .. } => {
-            let redirect = shared.callback(candidate);
-            shared.tokens.begin_code(&consent, &redirect).map(|begun| {
+            let redirect = app.callback(candidate);
+            app.tokens.begin_code(&consent, &redirect).map(|begun| {
                 let to = Redirect::to(&begun.url).into_response();
-                entered.send_away(form.login.clone(), begun);
+                session.add_code_sign_in(form.login.clone(), begun);
                 to
             })
         }
-        Grant::Device { .. } => shared.tokens.begin_device(&consent).await.map(|begun| {
-            let waiting = Waiting::new(candidate, &begun);
-            entered.wait(waiting.clone());
-            tokio::spawn(device::finish(shared.clone(), consent, begun, waiting));
-            shared.to("/code")
+        Grant::Device { .. } => app.tokens.begin_device(&consent).await.map(|begun| {
+            let pending = PendingSignIn::new(candidate, &begun);
+            session.set_pending(pending.clone());
+            tokio::spawn(device::finish(app.clone(), consent, begun, pending));
+            app.to("/code")
         }),
-        Grant::ClientCredentials | Grant::ServiceAccount => return Err(Refused::Unknown),
+        Grant::ClientCredentials | Grant::ServiceAccount => return Err(Rejection::UnknownAccount),
     };
     Ok(to.unwrap_or_else(|error| {
-        entered.tell(Notice::failed(format!("{}: {error}", form.login)));
-        shared.to("/")
+        session.flash(Flash::failed(format!("{}: {error}", form.login)));
+        app.to("/")
     }))
 }
 
 #[derive(Deserialize)]
-struct Asked {
+struct AccountQuery {
     login: String,
 }
 
 /// Shows a page that asks whether to forget a consent.
 async fn confirm(
-    State(shared): Shown,
+    State(app): App,
     headers: HeaderMap,
-    Query(Asked { login }): Query<Asked>,
-) -> Result<Markup, Refused> {
-    let entered = shared.entered(&headers)?;
-    let candidate = shared.candidate(&login)?;
-    Ok(pages::forget(&shared.prefix, &entered.csrf, candidate))
+    Query(AccountQuery { login }): Query<AccountQuery>,
+) -> Result<Markup, Rejection> {
+    let session = app.session(&headers)?;
+    let candidate = app.candidate(&login)?;
+    Ok(pages::forget(&app.prefix, &session.csrf, candidate))
 }
 
-async fn forget(State(shared): Shown, headers: HeaderMap, Form(form): Form<Chosen>) -> Result<Response, Refused> {
-    let entered = shared.asked(&headers, &form.csrf)?;
-    let (login, candidate) = (&form.login, shared.candidate(&form.login)?);
-    entered.tell(match shared.tokens.forget(&candidate.consent(&shared.tokens)).await {
-        Ok(_) => Notice::good(format!(
+async fn forget(State(app): App, headers: HeaderMap, Form(form): Form<AccountForm>) -> Result<Response, Rejection> {
+    let session = app.session_of_form(&headers, &form.csrf)?;
+    let (login, candidate) = (&form.login, app.candidate(&form.login)?);
+    session.flash(match app.tokens.forget(&candidate.consent(&app.tokens)).await {
+        Ok(_) => Flash::good(format!(
             "{login} is forgotten; the consent may be withdrawn at the provider too."
         )),
-        Err(error) => Notice::failed(format!("{login}: {error}")),
+        Err(error) => Flash::failed(format!("{login}: {error}")),
     });
-    Ok(shared.to("/"))
+    Ok(app.to("/"))
 }
 
 /// Shows the code that somebody must type in; once that is done, leads back to the accounts.
-async fn code(State(shared): Shown, headers: HeaderMap) -> Result<Response, Refused> {
-    let entered = shared.entered(&headers)?;
-    let Some(waiting) = entered.waiting() else {
-        return Ok(shared.to("/"));
+async fn code(State(app): App, headers: HeaderMap) -> Result<Response, Rejection> {
+    let session = app.session(&headers)?;
+    let Some(pending) = session.pending() else {
+        return Ok(app.to("/"));
     };
-    Ok(match waiting.outcome() {
-        Some(notice) => {
-            entered.tell(notice);
-            entered.wait_no_more();
-            shared.to("/")
+    Ok(match pending.outcome() {
+        Some(flash) => {
+            session.flash(flash);
+            session.clear_pending();
+            app.to("/")
         }
-        None => pages::code(&shared.prefix, &waiting).into_response(),
+        None => pages::code(&app.prefix, &pending).into_response(),
     })
 }
 
 /// Finishes a sign-in when the browser comes back from the provider.
 async fn callback(
-    State(shared): Shown,
+    State(app): App,
     uri: Uri,
     headers: HeaderMap,
     RawQuery(query): RawQuery,
-) -> Result<Response, Refused> {
-    let entered = shared.entered(&headers)?;
+) -> Result<Response, Rejection> {
+    let session = app.session(&headers)?;
     let query = query.unwrap_or_default();
-    entered.tell(match entered.came_back(&query) {
+    session.flash(match session.take_code_sign_in(&query) {
         Some((login, begun)) => {
-            let candidate = shared.candidate(&login)?;
-            let consent = candidate.consent(&shared.tokens);
+            let candidate = app.candidate(&login)?;
+            let consent = candidate.consent(&app.tokens);
             // Each provider sends browsers back to an address of its own (RFC 9700 §4.4.2).
             let issued = if begun.comes_back_to(uri.path()) {
-                shared.tokens.finish_code(&consent, &begun, &query).await
+                app.tokens.finish_code(&consent, &begun, &query).await
             } else {
                 Err(oauth::Error::another_provider())
             };
-            shared.complete(candidate, issued).await
+            app.complete(candidate, issued).await
         }
-        None => Notice::failed("This is not the answer to a sign-in that was begun here: begin again.".to_owned()),
+        None => Flash::failed("This is not the answer to a sign-in that was begun here: begin again.".to_owned()),
     });
-    Ok(shared.to("/"))
+    Ok(app.to("/"))
 }

@@ -16,7 +16,7 @@ pub trait Overview: Send + Sync + fmt::Debug {
     /// The address and the `tls` of each listener.
     async fn listeners(&self) -> Vec<(String, String)>;
     /// The accounts of the configuration.
-    fn accounts(&self) -> Vec<Account>;
+    fn accounts(&self) -> Vec<AccountSummary>;
     /// Tries the login of an account step by step; `None` if there is no such account, or if the login would need the device's
     /// password.
     async fn examine(&self, login: &str) -> Option<Vec<Step>>;
@@ -31,9 +31,9 @@ pub struct Health {
     pub degraded: BTreeMap<String, String>,
 }
 
-/// An account of the configuration.
+/// An account of the configuration, as the page needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Account {
+pub struct AccountSummary {
     /// The login, or a pattern of logins.
     pub login: String,
     /// The user of the mailbox, and the host of the upstream.

@@ -8,7 +8,7 @@ use std::{
 
 use maud::{DOCTYPE, Markup, html};
 
-use super::{Account, Health, device::Waiting};
+use super::{AccountSummary, Health, device::PendingSignIn};
 use crate::{
     doctor::{Outcome, Step},
     oauth::{self, ConsentState, ConsentStatus, TextPart},
@@ -17,14 +17,14 @@ use crate::{
     types::canonical,
 };
 
-/// A message on a page about what has just happened.
+/// A flash message: what has just happened, shown once on the next page.
 #[derive(Debug, Clone)]
-pub(super) struct Notice {
+pub(super) struct Flash {
     text: String,
     is_good: bool,
 }
 
-impl Notice {
+impl Flash {
     pub(super) fn good(text: String) -> Self {
         Self { text, is_good: true }
     }
@@ -35,7 +35,7 @@ impl Notice {
 }
 
 /// The status of an account, or of a login that was forwarded.
-pub(super) struct Row {
+pub(super) struct AccountStatus {
     login: String,
     mailbox: String,
     poll: Poll,
@@ -43,11 +43,11 @@ pub(super) struct Row {
     /// Whether the gateway can log in to the upstream without a device.
     is_stored: bool,
     /// Present if the account's upstream uses OAuth2.
-    consent: Option<Consent>,
+    consent: Option<AccountConsent>,
 }
 
 /// The status of an account's consent.
-pub(super) struct Consent {
+pub(super) struct AccountConsent {
     status: Vec<TextPart>,
     is_good: bool,
     /// The user as whom somebody signs in; `None` if no sign-in is needed.
@@ -57,14 +57,14 @@ pub(super) struct Consent {
 }
 
 /// The status of the gateway itself.
-pub(super) struct Gateway {
+pub(super) struct GatewayStatus {
     pub(super) health: Health,
     /// Address and `tls` of each listener.
     pub(super) listeners: Vec<(String, String)>,
 }
 
-impl Row {
-    pub(super) fn new(account: Account, consent: Option<Consent>) -> Self {
+impl AccountStatus {
+    pub(super) fn new(account: AccountSummary, consent: Option<AccountConsent>) -> Self {
         Self {
             poll: polls().of(&canonical(&account.login, None)),
             login: account.login,
@@ -76,7 +76,7 @@ impl Row {
     }
 }
 
-impl Consent {
+impl AccountConsent {
     pub(super) fn new(candidate: Candidate<'_>, status: Result<ConsentStatus, oauth::Error>) -> Self {
         let (status, is_good, is_kept) = match status {
             Ok(status) => (status.parts(), status.is_good(), status.state != ConsentState::Missing),
@@ -95,14 +95,14 @@ impl Consent {
 /// The most logins without an account in the configuration that the page shows.
 const MOST_FORWARDED: usize = 100;
 
-/// The logins that devices have tried since the gateway started, without those of `rows`: first those that fail, then the
-/// others, the most recent first.
-pub(super) fn forwarded(rows: &[Row]) -> Vec<Row> {
-    let shown: BTreeSet<String> = rows.iter().map(|row| canonical(&row.login, None)).collect();
+/// The logins that devices have tried since the gateway started, without those of `statuses`: first those that fail, then
+/// the others, the most recent first.
+pub(super) fn forwarded(statuses: &[AccountStatus]) -> Vec<AccountStatus> {
+    let shown: BTreeSet<String> = statuses.iter().map(|status| canonical(&status.login, None)).collect();
     let mut others: Vec<_> = polls().all();
     others.retain(|(login, _)| !shown.contains(login));
     others.sort_by_key(|(_, poll)| (!poll.is_failing(), Reverse(poll.last())));
-    let row = |(login, poll)| Row {
+    let status = |(login, poll)| AccountStatus {
         login,
         mailbox: "by its own password".to_owned(),
         poll,
@@ -110,11 +110,11 @@ pub(super) fn forwarded(rows: &[Row]) -> Vec<Row> {
         is_stored: false,
         consent: None,
     };
-    others.into_iter().take(MOST_FORWARDED).map(row).collect()
+    others.into_iter().take(MOST_FORWARDED).map(status).collect()
 }
 
 /// The result of a login's last polls, in words.
-fn fared(poll: &Poll) -> Vec<TextPart> {
+fn poll_result(poll: &Poll) -> Vec<TextPart> {
     let text = |text: &str| TextPart::Text(text.to_owned());
     let time = |at: SystemTime| {
         let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -194,7 +194,13 @@ pub(super) fn login(prefix: &str, wrong: Option<&str>) -> Markup {
 /// After how many seconds browsers reload the page of the accounts.
 const REFRESH: u32 = 60;
 
-pub(super) fn accounts(prefix: &str, csrf: &str, notice: Option<Notice>, gateway: &Gateway, rows: &[Row]) -> Markup {
+pub(super) fn accounts(
+    prefix: &str,
+    csrf: &str,
+    flash: Option<Flash>,
+    gateway: &GatewayStatus,
+    statuses: &[AccountStatus],
+) -> Markup {
     let content = html! {
         header {
             h1 { "Accounts" }
@@ -203,22 +209,22 @@ pub(super) fn accounts(prefix: &str, csrf: &str, notice: Option<Notice>, gateway
                 button.plain { "Log out" }
             }
         }
-        @if let Some(notice) = notice {
-            p.notice.good[notice.is_good].bad[!notice.is_good] role="status" { (notice.text) }
+        @if let Some(flash) = flash {
+            p.notice.good[flash.is_good].bad[!flash.is_good] role="status" { (flash.text) }
         }
         (state(gateway))
-        @if rows.is_empty() {
+        @if statuses.is_empty() {
             p { "There is no " code { "[[account]]" } ", and nobody has logged in since the gateway started." }
         }
-        @for row in rows {
-            (account(prefix, csrf, row))
+        @for status in statuses {
+            (account(prefix, csrf, status))
         }
     };
     page(prefix, "Accounts", Some(REFRESH), &content)
 }
 
 /// Shows what does not work, the listeners, and how many sessions each has.
-fn state(gateway: &Gateway) -> Markup {
+fn state(gateway: &GatewayStatus) -> Markup {
     let sessions = sessions();
     let Health { failing, degraded } = &gateway.health;
     html! {
@@ -234,44 +240,44 @@ fn state(gateway: &Gateway) -> Markup {
     }
 }
 
-fn account(prefix: &str, csrf: &str, row: &Row) -> Markup {
-    let person = row.consent.as_ref().and_then(|consent| consent.person.as_ref());
+fn account(prefix: &str, csrf: &str, status: &AccountStatus) -> Markup {
+    let person = status.consent.as_ref().and_then(|consent| consent.person.as_ref());
     html! {
         section {
             div {
-                h2 { (row.login) }
+                h2 { (status.login) }
                 p.mailbox {
-                    (row.mailbox)
+                    (status.mailbox)
                     @if let Some(person) = person {
                         " · sign in as " (person)
                     }
                 }
-                @if let Some(consent) = &row.consent {
+                @if let Some(consent) = &status.consent {
                     p.status.good[consent.is_good].bad[!consent.is_good] { (words(&consent.status)) }
                 }
-                p.poll.bad[row.poll.is_failing()] { (words(&fared(&row.poll))) }
-                @if !row.pause.is_zero() {
-                    p.poll.bad { "the upstream wants to be left alone for " (row.pause.as_secs().max(1)) " seconds" }
+                p.poll.bad[status.poll.is_failing()] { (words(&poll_result(&status.poll))) }
+                @if !status.pause.is_zero() {
+                    p.poll.bad { "the upstream wants to be left alone for " (status.pause.as_secs().max(1)) " seconds" }
                 }
             }
             div.actions {
-                @if let Some(consent) = row.consent.as_ref().filter(|consent| consent.person.is_some()) {
+                @if let Some(consent) = status.consent.as_ref().filter(|consent| consent.person.is_some()) {
                     form method="post" action={ (prefix) "/sign-in" } {
-                        (hidden(csrf, &row.login))
+                        (hidden(csrf, &status.login))
                         @let text = if consent.is_kept { "Sign in again" } else { "Sign in" };
-                        button.plain[consent.is_good] aria-label={ (text) ": " (row.login) } { (text) }
+                        button.plain[consent.is_good] aria-label={ (text) ": " (status.login) } { (text) }
                     }
                     @if consent.is_kept {
                         form method="get" action={ (prefix) "/forget" } {
-                            input type="hidden" name="login" value=(row.login);
-                            button.plain aria-label={ "Forget: " (row.login) } { "Forget" }
+                            input type="hidden" name="login" value=(status.login);
+                            button.plain aria-label={ "Forget: " (status.login) } { "Forget" }
                         }
                     }
                 }
-                @if row.is_stored {
+                @if status.is_stored {
                     form method="post" action={ (prefix) "/test" } {
-                        (hidden(csrf, &row.login))
-                        button.plain aria-label={ "Test: " (row.login) } { "Test" }
+                        (hidden(csrf, &status.login))
+                        button.plain aria-label={ "Test: " (status.login) } { "Test" }
                     }
                 }
             }
@@ -332,15 +338,15 @@ pub(super) fn forget(prefix: &str, csrf: &str, candidate: Candidate<'_>) -> Mark
     page(prefix, "Forget", None, &content)
 }
 
-pub(super) fn code(prefix: &str, waiting: &Waiting) -> Markup {
+pub(super) fn code(prefix: &str, pending: &PendingSignIn) -> Markup {
     let content = html! {
-        h1 { "Sign in for " (waiting.login()) }
-        p { "On any device, open " a href=(waiting.url()) target="_blank" rel="noreferrer noopener" { (waiting.plain_url()) } " and enter this code:" }
-        p.code { (waiting.code()) }
+        h1 { "Sign in for " (pending.login()) }
+        p { "On any device, open " a href=(pending.url()) target="_blank" rel="noreferrer noopener" { (pending.plain_url()) } " and enter this code:" }
+        p.code { (pending.code()) }
         p {
-            "Sign in there as " strong { (waiting.person()) }
-            @if waiting.person() != waiting.user() { ", who may read the mailbox of " (waiting.user()) }
-            ". The code is good until " time { (TextPart::Time(waiting.until()).to_string()) } "."
+            "Sign in there as " strong { (pending.person()) }
+            @if pending.person() != pending.user() { ", who may read the mailbox of " (pending.user()) }
+            ". The code is good until " time { (TextPart::Time(pending.until()).to_string()) } "."
         }
         p.hint { "This page looks every few seconds whether that has been done." }
         p { a href={ (prefix) "/" } { "Back to the accounts" } }

@@ -12,7 +12,7 @@ use axum::{
 };
 use serde::Serialize;
 
-use super::{Current, Health, Shared};
+use super::{AppState, Current, Health};
 use crate::telemetry::metrics;
 
 /// Adds the routes of the probes below `prefix`.
@@ -47,10 +47,10 @@ async fn livez() -> Response {
 }
 
 /// Answers whether devices can be served; with `?strict`, whether all of them can.
-async fn readyz(State(shared): State<Arc<Shared>>, RawQuery(query): RawQuery) -> Response {
+async fn readyz(State(app): State<Arc<AppState>>, RawQuery(query): RawQuery) -> Response {
     let mut options = query.as_deref().unwrap_or_default().split('&');
     let is_strict = options.any(|option| option == "strict" || option.starts_with("strict="));
-    let Health { failing, degraded } = shared.overview.health().await;
+    let Health { failing, degraded } = app.overview.health().await;
     let (code, status) = if !failing.is_empty() {
         (StatusCode::SERVICE_UNAVAILABLE, "not ready")
     } else if degraded.is_empty() {
@@ -79,7 +79,7 @@ fn answer(code: StatusCode, answer: &ProbeAnswer) -> Response {
     (code, headers, serde_json::to_string(answer).unwrap_or_default()).into_response()
 }
 
-async fn metrics_page(State(shared): State<Arc<Shared>>) -> Response {
-    shared.overview.measure().await;
+async fn metrics_page(State(app): State<Arc<AppState>>) -> Response {
+    app.overview.measure().await;
     ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics().encode()).into_response()
 }

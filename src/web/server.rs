@@ -14,7 +14,7 @@ use tokio::{net::TcpListener, sync::Semaphore, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::guesses::Peer;
-use crate::types::Places;
+use crate::types::AddressLimiter;
 
 /// The most connections at once. A further one waits until one of them ends.
 const MOST: usize = 64;
@@ -34,14 +34,14 @@ pub(super) async fn serve(listener: TcpListener, router: Router, shutdown: Cance
     http.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
     let connections = GracefulShutdown::new();
     let permits = Arc::new(Semaphore::new(MOST));
-    let places = Places::new(MOST_OF_ONE);
+    let limiter = AddressLimiter::new(MOST_OF_ONE);
     let accepting = async {
         // The semaphore is never closed.
         while let Ok(permit) = permits.clone().acquire_owned().await {
             match listener.accept().await {
                 Ok((stream, peer)) => {
                     let address = peer.ip().to_canonical();
-                    let Some(place) = places.take(address) else {
+                    let Some(address_permit) = limiter.acquire(address) else {
                         continue;
                     };
                     let router = router.clone().layer(Extension(Peer(address)));
@@ -50,7 +50,7 @@ pub(super) async fn serve(listener: TcpListener, router: Router, shutdown: Cance
                     tokio::spawn(async move {
                         // Errors of the connection concern only the browser.
                         let _ = timeout(LONGEST, connection).await;
-                        drop((permit, place));
+                        drop((permit, address_permit));
                     });
                 }
                 Err(error) => {

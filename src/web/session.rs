@@ -12,7 +12,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL};
 use dashmap::DashMap;
 use tokio::time::Instant;
 
-use super::{device::Waiting, pages::Notice};
+use super::{device::PendingSignIn, pages::Flash};
 use crate::oauth::CodeSignIn;
 
 /// How long a session lasts.
@@ -20,16 +20,16 @@ const LIFETIME: Duration = Duration::from_secs(3600);
 /// The most sessions at once. Each began with the password.
 const MOST: usize = 1000;
 /// The most sign-ins in a browser that one session remembers.
-const MOST_AWAY: usize = 16;
+const MOST_CODE_SIGN_INS: usize = 16;
 const COOKIE: &str = "popgate_session";
 
 /// All sessions of the page.
-pub(super) struct Sessions {
-    sessions: DashMap<String, Arc<Session>>,
+pub(super) struct BrowserSessions {
+    sessions: DashMap<String, Arc<SessionData>>,
     attributes: String,
 }
 
-struct Session {
+struct SessionData {
     csrf: String,
     until: Instant,
     progress: Mutex<Progress>,
@@ -37,21 +37,21 @@ struct Session {
 
 #[derive(Default)]
 struct Progress {
-    notice: Option<Notice>,
+    flash: Option<Flash>,
     /// Sign-ins whose browser is at the provider, each with the login that it is for.
-    away: Vec<(String, CodeSignIn)>,
-    waiting: Option<Waiting>,
+    code_sign_ins: Vec<(String, CodeSignIn)>,
+    pending: Option<PendingSignIn>,
 }
 
 /// The session of a browser that is logged in.
-pub(super) struct Entered {
+pub(super) struct BrowserSession {
     id: String,
     /// The token that the session's forms must contain.
     pub(super) csrf: String,
-    session: Arc<Session>,
+    data: Arc<SessionData>,
 }
 
-impl Sessions {
+impl BrowserSessions {
     /// Sessions of a page under `path`. If `secure`, browsers send the cookie over HTTPS only.
     pub(super) fn new(path: &str, secure: bool) -> Self {
         let secure = if secure { "; Secure" } else { "" };
@@ -65,14 +65,14 @@ impl Sessions {
 
     /// Begins a session after the password was given. Returns the cookie to set; `None` if there are too many sessions,
     /// or no random numbers.
-    pub(super) fn enter(&self) -> Option<String> {
+    pub(super) fn begin(&self) -> Option<String> {
         let now = Instant::now();
         self.sessions.retain(|_, session| session.until > now);
         if self.sessions.len() >= MOST {
             return None;
         }
         let id = unguessable()?;
-        let session = Session {
+        let session = SessionData {
             csrf: unguessable()?,
             until: now + LIFETIME,
             progress: Mutex::default(),
@@ -81,69 +81,71 @@ impl Sessions {
         Some(format!("{COOKIE}={id}{}", self.attributes))
     }
 
-    pub(super) fn entered(&self, headers: &HeaderMap) -> Option<Entered> {
+    pub(super) fn find(&self, headers: &HeaderMap) -> Option<BrowserSession> {
         let id = headers
             .get_all(header::COOKIE)
             .iter()
             .filter_map(|value| value.to_str().ok())
             .flat_map(|cookies| cookies.split(';'))
             .find_map(|cookie| cookie.trim().strip_prefix(COOKIE)?.strip_prefix('='))?;
-        let session = self.sessions.get(id)?.clone();
-        (session.until > Instant::now()).then(|| Entered {
+        let data = self.sessions.get(id)?.clone();
+        (data.until > Instant::now()).then(|| BrowserSession {
             id: id.to_owned(),
-            csrf: session.csrf.clone(),
-            session,
+            csrf: data.csrf.clone(),
+            data,
         })
     }
 
     /// Ends the session. Returns the cookie to set.
-    pub(super) fn leave(&self, entered: &Entered) -> String {
-        self.sessions.remove(&entered.id);
+    pub(super) fn end(&self, session: &BrowserSession) -> String {
+        self.sessions.remove(&session.id);
         format!("{COOKIE}=; Max-Age=0{}", self.attributes)
     }
 }
 
-impl Entered {
+impl BrowserSession {
     fn progress(&self) -> MutexGuard<'_, Progress> {
-        self.session.progress.lock().unwrap_or_else(PoisonError::into_inner)
+        self.data.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sets the notice that the next page shows.
-    pub(super) fn tell(&self, notice: Notice) {
-        self.progress().notice = Some(notice);
+    /// Sets the flash message that the next page shows.
+    pub(super) fn flash(&self, flash: Flash) {
+        self.progress().flash = Some(flash);
     }
 
-    pub(super) fn take_notice(&self) -> Option<Notice> {
-        self.progress().notice.take()
+    pub(super) fn take_flash(&self) -> Option<Flash> {
+        self.progress().flash.take()
     }
 
     /// Remembers a sign-in whose browser goes to the provider. If there are too many, forgets the oldest.
-    pub(super) fn send_away(&self, login: String, begun: CodeSignIn) {
-        let away = &mut self.progress().away;
-        if away.len() == MOST_AWAY {
-            away.remove(0);
+    pub(super) fn add_code_sign_in(&self, login: String, begun: CodeSignIn) {
+        let code_sign_ins = &mut self.progress().code_sign_ins;
+        if code_sign_ins.len() == MOST_CODE_SIGN_INS {
+            code_sign_ins.remove(0);
         }
-        away.push((login, begun));
+        code_sign_ins.push((login, begun));
     }
 
     /// The sign-in that `query`, with which the browser came back, is the answer to. It is returned only once.
-    pub(super) fn came_back(&self, query: &str) -> Option<(String, CodeSignIn)> {
-        let away = &mut self.progress().away;
-        let at = away.iter().position(|(_, begun)| begun.is_answered_by(query))?;
-        Some(away.remove(at))
+    pub(super) fn take_code_sign_in(&self, query: &str) -> Option<(String, CodeSignIn)> {
+        let code_sign_ins = &mut self.progress().code_sign_ins;
+        let at = code_sign_ins
+            .iter()
+            .position(|(_, begun)| begun.is_answered_by(query))?;
+        Some(code_sign_ins.remove(at))
     }
 
     /// Remembers a sign-in whose code somebody must type in.
-    pub(super) fn wait(&self, waiting: Waiting) {
-        self.progress().waiting = Some(waiting);
+    pub(super) fn set_pending(&self, pending: PendingSignIn) {
+        self.progress().pending = Some(pending);
     }
 
-    pub(super) fn waiting(&self) -> Option<Waiting> {
-        self.progress().waiting.clone()
+    pub(super) fn pending(&self) -> Option<PendingSignIn> {
+        self.progress().pending.clone()
     }
 
-    pub(super) fn wait_no_more(&self) {
-        self.progress().waiting = None;
+    pub(super) fn clear_pending(&self) {
+        self.progress().pending = None;
     }
 }
 
@@ -163,28 +165,28 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_session_is_known_by_its_cookie_for_an_hour() {
-        let sessions = Sessions::new("/mail", true);
-        let set = sessions.enter().unwrap();
+        let sessions = BrowserSessions::new("/mail", true);
+        let set = sessions.begin().unwrap();
         assert!(set.ends_with("; Path=/mail/; HttpOnly; SameSite=Lax; Secure"), "{set}");
         let cookie = set.split(';').next().unwrap();
-        assert!(sessions.entered(&cookies(&format!("other=1; {cookie}"))).is_some());
-        assert!(sessions.entered(&cookies("popgate_session=guess")).is_none());
-        assert!(sessions.entered(&HeaderMap::new()).is_none());
+        assert!(sessions.find(&cookies(&format!("other=1; {cookie}"))).is_some());
+        assert!(sessions.find(&cookies("popgate_session=guess")).is_none());
+        assert!(sessions.find(&HeaderMap::new()).is_none());
         tokio::time::advance(LIFETIME).await;
-        assert!(sessions.entered(&cookies(cookie)).is_none());
+        assert!(sessions.find(&cookies(cookie)).is_none());
     }
 
     #[tokio::test]
     async fn who_has_left_is_not_known_any_more() {
-        let sessions = Sessions::new("", false);
-        let set = sessions.enter().unwrap();
+        let sessions = BrowserSessions::new("", false);
+        let set = sessions.begin().unwrap();
         let headers = cookies(set.split(';').next().unwrap());
-        let entered = sessions.entered(&headers).unwrap();
+        let session = sessions.find(&headers).unwrap();
         assert!(
             sessions
-                .leave(&entered)
+                .end(&session)
                 .starts_with("popgate_session=; Max-Age=0; Path=/; ")
         );
-        assert!(sessions.entered(&headers).is_none());
+        assert!(sessions.find(&headers).is_none());
     }
 }

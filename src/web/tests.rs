@@ -38,7 +38,7 @@ impl Overview for Nothing {
         Vec::new()
     }
 
-    fn accounts(&self) -> Vec<Account> {
+    fn accounts(&self) -> Vec<AccountSummary> {
         Vec::new()
     }
 
@@ -86,7 +86,7 @@ async fn who_does_not_wait_for_the_answer_guesses_no_faster() {
             State(site.current.0.load_full()),
             peer,
             HeaderMap::new(),
-            Form(Login { password }),
+            Form(LoginForm { password }),
         )
     };
     let begun = Instant::now();

@@ -9,7 +9,7 @@ use super::{super::day, Failure};
 use crate::{
     accounts::{Account, Accounts},
     config::{Config, OnDelete, Policy, Retention},
-    maildrop::{Due, Maildrops},
+    maildrop::{DueMessages, Maildrops},
     oauth::Tokens,
     state::StateStore,
 };
@@ -30,7 +30,7 @@ pub(super) async fn run(
             continue;
         }
         match maildrops.due(&account).await {
-            Ok(due) => tell(&account, &due, out)?,
+            Ok(due) => report(&account, &due, out)?,
             Err(error) => {
                 all_asked = false;
                 writeln!(out, "{}: failed: {}", account.login, error.cause())?;
@@ -67,7 +67,7 @@ async fn all(accounts: &Accounts, maildrops: &Maildrops) -> Result<Vec<Account>,
     Ok(all)
 }
 
-fn tell(account: &Account, due: &[Due], out: &mut impl Write) -> io::Result<()> {
+fn report(account: &Account, due: &[DueMessages], out: &mut impl Write) -> io::Result<()> {
     let login = &account.login;
     if due.iter().all(|due| due.messages.is_empty()) {
         let of = match &account.policy.folder_separator {
@@ -82,7 +82,7 @@ fn tell(account: &Account, due: &[Due], out: &mut impl Write) -> io::Result<()> 
         OnDelete::MoveTo(folder) => format!("to {folder}"),
         OnDelete::Hide => "hidden from this login".to_owned(),
     };
-    for Due { folder, messages } in due.iter().filter(|due| !due.messages.is_empty()) {
+    for DueMessages { folder, messages } in due.iter().filter(|due| !due.messages.is_empty()) {
         let count = match messages.len() {
             1 => "1 message".to_owned(),
             count => format!("{count} messages"),

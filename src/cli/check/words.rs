@@ -5,9 +5,9 @@ use crate::config::Policy;
 /// What `login` sees of `mailbox` and does to it, as one sentence that begins with `login`.
 pub(super) fn explain(login: &str, mailbox: &str, policy: &Policy) -> String {
     let mut sees = vec![format!("sees {} of {mailbox}", folders(&policy.folders))];
-    sees.extend(policy.seen());
+    sees.extend(policy.describe_view());
     let mut clauses = vec![sees.join(", ")];
-    clauses.extend(policy.clauses());
+    clauses.extend(policy.describe_effects());
     format!("{login}: {}", clauses.join("; "))
 }
 

@@ -6,14 +6,14 @@ use crate::config::{ListenerTls, Preset, UpstreamTls};
 
 /// Whose mail the devices fetch.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Whose {
+pub(super) enum Users {
     /// The mail of one mailbox, which the gateway opens with a login of its own.
     One(String),
     /// The mail of all logins that match this pattern, each with its own password.
     Every(String),
 }
 
-impl Whose {
+impl Users {
     pub(super) fn read(answer: &str) -> Result<Self, String> {
         let wrong = || {
             Err(format!(
@@ -41,15 +41,15 @@ impl Whose {
 
 /// The provider or IMAP server that has the mail.
 #[derive(Debug, Clone)]
-pub(super) enum Provider {
+pub(super) enum MailProvider {
     Known(&'static Preset),
     Other { host: String, port: u16, tls: UpstreamTls },
 }
 
-impl Provider {
-    /// The name of a preset, or the host, to suggest for mailboxes of `whose`.
-    pub(super) fn suggested(whose: &Whose) -> Option<String> {
-        let domain = whose.domain()?;
+impl MailProvider {
+    /// The name of a preset, or the host, to suggest for mailboxes of `users`.
+    pub(super) fn suggested(users: &Users) -> Option<String> {
+        let domain = users.domain()?;
         Some(match Preset::of_domain(domain) {
             Some(preset) => preset.name.clone(),
             None => format!("imap.{domain}"),
@@ -57,10 +57,10 @@ impl Provider {
     }
 
     /// The provider that `answer` names. Fails if logins are to be forwarded to a provider that takes no passwords.
-    pub(super) fn read(answer: &str, whose: &Whose) -> Result<Self, String> {
+    pub(super) fn read(answer: &str, users: &Users) -> Result<Self, String> {
         let provider = Self::named(answer)?;
-        match (&provider, whose) {
-            (Self::Known(preset), Whose::Every(_)) if preset.passwords.is_none() => Err(format!(
+        match (&provider, users) {
+            (Self::Known(preset), Users::Every(_)) if preset.passwords.is_none() => Err(format!(
                 "{} takes no passwords, so popgate cannot forward the logins of all: begin again with one address, or see \
                  \"Microsoft 365\" in README",
                 preset.name
@@ -136,7 +136,7 @@ fn split_port(answer: &str) -> Option<(&str, Option<u16>)> {
 
 /// The kind of device that fetches the mail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Device {
+pub(super) struct DeviceKind {
     word: &'static str,
     what: &'static str,
     /// The address to suggest for the listener.
@@ -147,7 +147,7 @@ pub(super) struct Device {
 
 /// Machines delete what they have handled, so the suggestion is the trash, which keeps the mail for a while. What
 /// people read must stay for their other devices.
-pub(super) const DEVICES: [Device; 6] = [
+pub(super) const DEVICES: [DeviceKind; 6] = [
     device(
         "ticket",
         "a ticket system, or another program on this machine",
@@ -171,8 +171,8 @@ pub(super) const DEVICES: [Device; 6] = [
     ),
 ];
 
-const fn device(word: &'static str, what: &'static str, address: &'static str, policy: &'static str) -> Device {
-    Device {
+const fn device(word: &'static str, what: &'static str, address: &'static str, policy: &'static str) -> DeviceKind {
+    DeviceKind {
         word,
         what,
         address,
@@ -180,7 +180,7 @@ const fn device(word: &'static str, what: &'static str, address: &'static str, p
     }
 }
 
-impl Device {
+impl DeviceKind {
     pub(super) fn read(answer: &str) -> Result<Self, String> {
         let numbered = answer
             .parse()
@@ -207,12 +207,12 @@ impl Device {
 
 /// Where devices connect, and with which TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Door {
+pub(super) struct ListenerChoice {
     pub(super) address: SocketAddr,
     pub(super) tls: ListenerTls,
 }
 
-impl Door {
+impl ListenerChoice {
     /// Parses a port, or an address with a port, and perhaps a word for TLS. A port alone gets the address of
     /// `suggested`.
     pub(super) fn read(answer: &str, suggested: &str) -> Result<Self, String> {
@@ -268,22 +268,22 @@ pub(super) fn word(answer: &str) -> Result<String, String> {
 mod tests {
     use super::*;
 
-    fn one() -> Whose {
-        Whose::One("office@example.org".into())
+    fn one() -> Users {
+        Users::One("office@example.org".into())
     }
 
     #[test]
     fn whose_mail() {
-        for (answer, whose) in [
+        for (answer, users) in [
             ("office@example.org", one()),
-            ("eva", Whose::One("eva".into())),
-            ("*@example.org", Whose::Every("*@example.org".into())),
-            ("*", Whose::Every("*".into())),
+            ("eva", Users::One("eva".into())),
+            ("*@example.org", Users::Every("*@example.org".into())),
+            ("*", Users::Every("*".into())),
         ] {
-            assert_eq!(Whose::read(answer), Ok(whose));
+            assert_eq!(Users::read(answer), Ok(users));
         }
         for wrong in ["@", "a@", "@b", "a@b@c", "a*@b", "a b@c", "a@*", "*a"] {
-            assert!(Whose::read(wrong).is_err(), "{wrong}");
+            assert!(Users::read(wrong).is_err(), "{wrong}");
         }
     }
 
@@ -296,24 +296,24 @@ mod tests {
             ("*@web.de", "webde"),
             ("anna@example.org", "imap.example.org"),
         ] {
-            let suggested = Provider::suggested(&Whose::read(address).unwrap());
+            let suggested = MailProvider::suggested(&Users::read(address).unwrap());
             assert_eq!(suggested.as_deref(), Some(provider));
         }
-        assert_eq!(Provider::suggested(&Whose::read("anna").unwrap()), None);
+        assert_eq!(MailProvider::suggested(&Users::read("anna").unwrap()), None);
     }
 
     #[test]
     fn providers_and_hosts() {
-        let known = |answer: &str| match Provider::read(answer, &one()) {
-            Ok(Provider::Known(preset)) => preset.name.clone(),
+        let known = |answer: &str| match MailProvider::read(answer, &one()) {
+            Ok(MailProvider::Known(preset)) => preset.name.clone(),
             other => panic!("{answer}: {other:?}"),
         };
         assert_eq!(known("gmail"), "gmail");
         assert_eq!(known("Google"), "gmail");
         assert_eq!(known("imap.gmail.com"), "gmail");
         assert_eq!(known("Office365"), "microsoft365");
-        let other = |answer: &str| match Provider::read(answer, &one()) {
-            Ok(Provider::Other { host, port, tls }) => format!("{host} {port} {tls}"),
+        let other = |answer: &str| match MailProvider::read(answer, &one()) {
+            Ok(MailProvider::Other { host, port, tls }) => format!("{host} {port} {tls}"),
             other => panic!("{answer}: {other:?}"),
         };
         assert_eq!(other("imap.example.org"), "imap.example.org 993 implicit");
@@ -328,28 +328,31 @@ mod tests {
             ":993",
             "imaps://imap.example.org",
         ] {
-            assert!(Provider::read(wrong, &one()).is_err(), "{wrong}");
+            assert!(MailProvider::read(wrong, &one()).is_err(), "{wrong}");
         }
-        let told = Provider::read("gmial", &one()).unwrap_err();
+        let told = MailProvider::read("gmial", &one()).unwrap_err();
         assert!(told.contains("did you mean `gmail`?"), "{told}");
-        let every = Whose::Every("*@example.org".into());
-        let told = Provider::read("microsoft365", &every).unwrap_err();
+        let every = Users::Every("*@example.org".into());
+        let told = MailProvider::read("microsoft365", &every).unwrap_err();
         assert!(told.contains("takes no passwords"), "{told}");
-        assert!(Provider::read("gmail", &every).is_ok());
+        assert!(MailProvider::read("gmail", &every).is_ok());
     }
 
     #[test]
     fn devices_by_number_or_word() {
-        assert_eq!(Device::read("1"), Ok(DEVICES[0]));
-        assert_eq!(Device::read("PBX"), Ok(DEVICES[2]));
+        assert_eq!(DeviceKind::read("1"), Ok(DEVICES[0]));
+        assert_eq!(DeviceKind::read("PBX"), Ok(DEVICES[2]));
         for wrong in ["0", "7", "scanner", "-1"] {
-            assert!(Device::read(wrong).is_err(), "{wrong}");
+            assert!(DeviceKind::read(wrong).is_err(), "{wrong}");
         }
     }
 
     #[test]
-    fn doors() {
-        let door = |answer| Door::read(answer, "127.0.0.1:1110").map(|door| format!("{} {}", door.address, door.tls));
+    fn listeners() {
+        let listener = |answer| {
+            ListenerChoice::read(answer, "127.0.0.1:1110")
+                .map(|listener| format!("{} {}", listener.address, listener.tls))
+        };
         for (answer, expected) in [
             ("110", "127.0.0.1:110 off"),
             ("995", "127.0.0.1:995 implicit"),
@@ -357,13 +360,13 @@ mod tests {
             ("0.0.0.0:1995  TLS", "0.0.0.0:1995 implicit"),
             ("[::]:110 starttls", "[::]:110 starttls"),
         ] {
-            assert_eq!(door(answer).as_deref(), Ok(expected));
+            assert_eq!(listener(answer).as_deref(), Ok(expected));
         }
         for wrong in ["0", "70000", "pop3", "110 ssh", "127.0.0.1", "example.org:110"] {
-            assert!(door(wrong).is_err(), "{wrong}");
+            assert!(listener(wrong).is_err(), "{wrong}");
         }
         for device in DEVICES {
-            assert!(Door::read(device.address, device.address).is_ok());
+            assert!(ListenerChoice::read(device.address, device.address).is_ok());
             assert!(policy(device.policy).is_ok());
         }
     }

@@ -2,16 +2,16 @@
 
 use std::path::PathBuf;
 
-use super::answer::{Door, Provider, Whose};
+use super::answer::{ListenerChoice, MailProvider, Users};
 use crate::config::{ListenerTls, Secret};
 
 /// The answers, in the form that the files need.
 #[derive(Debug)]
 pub(super) struct Draft {
-    pub(super) whose: Whose,
-    pub(super) provider: Provider,
-    pub(super) door: Door,
-    pub(super) certificate: Option<Certificate>,
+    pub(super) users: Users,
+    pub(super) provider: MailProvider,
+    pub(super) listener: ListenerChoice,
+    pub(super) certificate: Option<CertificateFiles>,
     /// `on_delete`
     pub(super) policy: String,
     /// `[state] dir`
@@ -21,7 +21,7 @@ pub(super) struct Draft {
 
 /// `[tls]`
 #[derive(Debug)]
-pub(super) struct Certificate {
+pub(super) struct CertificateFiles {
     pub(super) chain: PathBuf,
     pub(super) key: PathBuf,
 }
@@ -92,15 +92,15 @@ impl Draft {
 
     fn listener(&self) -> String {
         let mut text = String::new();
-        if let Some(Certificate { chain, key: file }) = &self.certificate {
+        if let Some(CertificateFiles { chain, key: file }) = &self.certificate {
             text += "\n[tls]\n";
             text += &key("certificate", &chain.to_string_lossy());
             text += &key("key", &file.to_string_lossy());
         }
         text += "\n# Where devices connect.\n[[listener]]\n";
-        text += &key("address", &self.door.address.to_string());
-        text += &key("tls", &self.door.tls.to_string());
-        if self.door.tls == ListenerTls::StartTls {
+        text += &key("address", &self.listener.address.to_string());
+        text += &key("tls", &self.listener.tls.to_string());
+        if self.listener.tls == ListenerTls::StartTls {
             text += "require_tls = true\n";
         }
         text
@@ -110,14 +110,14 @@ impl Draft {
         let name = self.provider.name();
         let mut text = format!("\n# The IMAP server that holds the mail.\n[upstream.{name}]\n");
         match &self.provider {
-            Provider::Known(preset) => text += &key("preset", &preset.name),
-            Provider::Other { host, port, tls } => {
+            MailProvider::Known(preset) => text += &key("preset", &preset.name),
+            MailProvider::Other { host, port, tls } => {
                 text += &key("host", host);
                 text += &format!("port = {port}\n");
                 text += &key("tls", &tls.to_string());
             }
         }
-        if let Whose::Every(pattern) = &self.whose {
+        if let Users::Every(pattern) = &self.users {
             text += &format!("logins = [{}]\n", quoted(pattern));
         }
         if let Access::OAuth2 {
@@ -141,8 +141,8 @@ impl Draft {
     }
 
     fn account(&self) -> String {
-        let (Whose::One(login), Access::Password { device, .. } | Access::OAuth2 { device, .. }) =
-            (&self.whose, &self.access)
+        let (Users::One(login), Access::Password { device, .. } | Access::OAuth2 { device, .. }) =
+            (&self.users, &self.access)
         else {
             return String::new();
         };

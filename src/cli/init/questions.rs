@@ -22,7 +22,7 @@ impl<R: BufRead, W: Write> Questions<R, W> {
         }
     }
 
-    pub(super) fn tell(&mut self, text: &str) -> Result<(), Failure> {
+    pub(super) fn print(&mut self, text: &str) -> Result<(), Failure> {
         Ok(writeln!(self.out, "{text}")?)
     }
 
@@ -33,7 +33,7 @@ impl<R: BufRead, W: Write> Questions<R, W> {
         default: Option<&str>,
         read: impl Fn(&str) -> Result<T, String>,
     ) -> Result<T, Failure> {
-        self.tell(&format!("\n{question}"))?;
+        self.print(&format!("\n{question}"))?;
         loop {
             self.prompt(default)?;
             let mut line = Vec::new();
@@ -48,7 +48,7 @@ impl<R: BufRead, W: Write> Questions<R, W> {
             });
             match answer {
                 Ok(answer) => return Ok(answer),
-                Err(wrong) => self.tell(&format!("  {wrong}"))?,
+                Err(wrong) => self.print(&format!("  {wrong}"))?,
             }
         }
     }
@@ -60,7 +60,7 @@ impl<R: BufRead, W: Write> Questions<R, W> {
             if let Some(secret) = self.take_secret(question, None)? {
                 return Ok(secret);
             }
-            self.tell("  an answer is needed")?;
+            self.print("  an answer is needed")?;
         }
     }
 
@@ -76,7 +76,7 @@ impl<R: BufRead, W: Write> Questions<R, W> {
         } else {
             ""
         };
-        self.tell(&format!("\n{question}{unseen}"))
+        self.print(&format!("\n{question}{unseen}"))
     }
 
     fn take_secret(&mut self, question: &str, otherwise: Option<&str>) -> Result<Option<Secret>, Failure> {

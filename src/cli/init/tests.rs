@@ -175,7 +175,7 @@ fn a_wrong_answer_is_asked_again_with_what_is_wrong() {
             "{wrong}:\n{printed}"
         );
     }
-    assert_eq!(draft.door.address.to_string(), "0.0.0.0:110");
+    assert_eq!(draft.listener.address.to_string(), "0.0.0.0:110");
     assert_eq!(draft.policy, "hide");
 }
 

@@ -18,7 +18,7 @@ use crate::{
 
 /// An account, for programs. Times are in the format of RFC 3339.
 #[derive(Serialize)]
-struct Entry<'a> {
+struct ConsentReport<'a> {
     login: &'a str,
     upstream: &'a str,
     user: &'a str,
@@ -39,7 +39,7 @@ struct Entry<'a> {
     unwritable_since: Option<String>,
 }
 
-impl<'a> Entry<'a> {
+impl<'a> ConsentReport<'a> {
     fn of(candidate: Candidate<'a>, status: &'a ConsentStatus) -> Self {
         let account = candidate.account;
         let (state, ended, why) = match &status.state {
@@ -97,7 +97,7 @@ pub(super) async fn for_programs(config: &Config, out: &mut impl Write) -> Resul
     let standings = standings(config).await?;
     let entries: Vec<_> = standings
         .iter()
-        .map(|(candidate, status)| Entry::of(*candidate, status))
+        .map(|(candidate, status)| ConsentReport::of(*candidate, status))
         .collect();
     let json = serde_json::to_string_pretty(&entries).map_err(failed)?;
     writeln!(out, "{json}")?;

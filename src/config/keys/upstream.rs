@@ -4,7 +4,7 @@ use super::{
     super::{
         Auth, Fingerprint, Proxy, UpstreamTls,
         key::{Layer, Says, table},
-        preset::Named,
+        preset::PresetName,
         value::{Domain, FileName, Host, Logins},
     },
     Maildrop, OAuth2,
@@ -14,7 +14,7 @@ table! {
     /// `[upstream.NAME]`
     Upstream {
         /// The name of a provider that popgate knows; it sets host, port, tls and more, unless you give them.
-        preset: Option<Named> [example("gmail")];
+        preset: Option<PresetName> [example("gmail")];
         /// The server's name, as its certificate has it.
         host: Option<Host> [
             example("imap.example.org"),

@@ -35,14 +35,14 @@ fn wrong_templates_say_what_to_do() {
 }
 
 #[test]
-fn which_formats_tell_uid_validity() {
+fn which_formats_distinguish_uid_validity() {
     for text in ["%v.%u", "%08Xu%08Xv", "%08Xu%v", "%u%08Xv", "%v%010u", "%u-%v-x"] {
-        assert!(template(text).tells_validity(), "{text}");
+        assert!(template(text).distinguishes_validity(), "{text}");
     }
     for text in ["%u", "%v%u", "%v0%u", "%Xu%v", "%v%08Xv%u", "x%u-"] {
-        assert!(!template(text).tells_validity(), "{text}");
+        assert!(!template(text).distinguishes_validity(), "{text}");
     }
-    assert!(UidlFormat::Courier.tells_validity() && !UidlFormat::Uid.tells_validity());
+    assert!(UidlFormat::Courier.distinguishes_validity() && !UidlFormat::Uid.distinguishes_validity());
 }
 
 proptest! {

@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use super::{
     Verifier,
-    maildrop::Place,
+    maildrop::KeyPaths,
     upstream::Upstreams,
     value::{Checked, Noted},
 };
@@ -67,9 +67,9 @@ impl Verifier<'_> {
                 account.signed_in_as,
             )
         });
-        let place = Place::of_account(path, &account.maildrop, &upstream.name);
+        let paths = KeyPaths::of_account(path, &account.maildrop, &upstream.name);
         let maildrop = account.maildrop.over(defaults).read();
-        let maildrop = self.maildrop(&place, maildrop, upstream.connections_per_user);
+        let maildrop = self.maildrop(&paths, maildrop, upstream.connections_per_user);
         rule?;
         Ok(Account {
             login: login?,

@@ -12,7 +12,7 @@ use crate::config::{
 };
 
 /// The keys of a maildrop, and the tables that they come from.
-pub(super) struct Place<'a> {
+pub(super) struct KeyPaths<'a> {
     /// The path of the account's or upstream's own table.
     path: String,
     own: &'a Layer<Maildrop>,
@@ -20,7 +20,7 @@ pub(super) struct Place<'a> {
     below: Option<String>,
 }
 
-impl<'a> Place<'a> {
+impl<'a> KeyPaths<'a> {
     pub(super) fn of_upstream(upstream: &str, own: &'a Layer<Maildrop>) -> Self {
         Self {
             path: format!("{upstream}.maildrop"),
@@ -58,14 +58,14 @@ pub(super) fn of_preset(preset: Option<&Preset>) -> Layer<Maildrop> {
 
 impl Verifier<'_> {
     /// Verifies the policy of a maildrop. Each folder takes one of `connections`.
-    pub(super) fn maildrop(&mut self, place: &Place<'_>, maildrop: Maildrop, connections: usize) -> Checked<Policy> {
+    pub(super) fn maildrop(&mut self, paths: &KeyPaths<'_>, maildrop: Maildrop, connections: usize) -> Checked<Policy> {
         let folders = maildrop.folder.0;
         let count = folders.len();
         if count > connections {
             let what =
                 format!("{count} folders take {count} connections at once, and connections_per_user is {connections}");
             let help = "name fewer folders, or raise connections_per_user of the upstream";
-            self.wrong(&place.key("folder"), what, help);
+            self.wrong(&paths.key("folder"), what, help);
         }
         let trash_folder = maildrop.trash_folder.map(|folder| folder.0);
         let target = match &maildrop.on_delete {
@@ -78,22 +78,22 @@ impl Verifier<'_> {
             // `folder` is wrong.
             let moves = matches!(maildrop.on_delete, OnDelete::MoveTo(_));
             let decides = ["on_delete", "trash_folder", "on_delete"][usize::from(!moves)..].iter();
-            let key = decides.copied().find(|name| place.own.gives(name)).unwrap_or("folder");
+            let key = decides.copied().find(|name| paths.own.gives(name)).unwrap_or("folder");
             let what = format!("deleted messages would move to {folder:?}, which is shown, and come back");
             let help = "move them to a folder that `folder` does not name, or set on_delete = \"expunge\"";
-            self.wrong(&place.own_key(key), what, help);
+            self.wrong(&paths.own_key(key), what, help);
         }
         let retention = match (maildrop.delete_after_retrieve, maildrop.retain_days) {
             (true, Some(_)) => {
                 let what = "delete_after_retrieve = true is given too, and keeps nothing";
-                self.wrong(&place.key("retain_days"), what, "give one of the two");
+                self.wrong(&paths.key("retain_days"), what, "give one of the two");
                 Retention::Keep
             }
             (false, Some(days)) => Retention::Days(days.0),
             (true, None) => Retention::AfterRetrieve,
             (false, None) => Retention::Keep,
         };
-        let import_key = place.key("uidl_import");
+        let import_key = paths.key("uidl_import");
         let uidl_import = maildrop
             .uidl_import
             .map(|file| self.uidl_import(&import_key, &file))

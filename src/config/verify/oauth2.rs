@@ -186,13 +186,13 @@ impl Verifier<'_> {
         word: GrantWord,
         key_file: Option<KeyFile>,
         secret: Checked<Option<Secret>>,
-        place: Option<ClientAuthentication>,
+        authentication: Option<ClientAuthentication>,
     ) -> Checked<ClientProof> {
         let key_path = format!("{path}.private_key_file");
         let secret_path = format!("{path}.client_secret");
         let secret = secret?;
         let needs_no_secret = key_file.is_some() || matches!(word, GrantWord::Device | GrantWord::Code);
-        if place.is_some() && secret.is_none() && needs_no_secret {
+        if authentication.is_some() && secret.is_none() && needs_no_secret {
             let help = "it says where a client_secret stands in a request, and there is none";
             self.wrong(&format!("{path}.client_authentication"), "has no meaning here", help);
         }
@@ -206,7 +206,10 @@ impl Verifier<'_> {
                 let help = "a service account has a key: name its file by `private_key_file`";
                 Err(self.wrong(&secret_path, "has no meaning here", help))
             }
-            (None, Some(secret), _) => Ok(ClientProof::Secret(secret, place.unwrap_or(ClientAuthentication::Post))),
+            (None, Some(secret), _) => Ok(ClientProof::Secret(
+                secret,
+                authentication.unwrap_or(ClientAuthentication::Post),
+            )),
             (None, None, GrantWord::Device | GrantWord::Code) => Ok(ClientProof::Public),
             (None, None, GrantWord::ClientCredentials) => {
                 let help = "the application must prove itself: `client_secret_file`, or `private_key_file`";
@@ -262,7 +265,7 @@ impl Verifier<'_> {
     fn key_file(&mut self, path: &str, file: &FileName, oauth2: &keys::OAuth2) -> Checked<KeyFile> {
         let file_path = format!("{path}.private_key_file");
         let octets = Zeroizing::new(self.read(&file_path, file)?);
-        self.judge_file(&file_path, file);
+        self.warn_if_world_readable(&file_path, file);
         let google = serde_json::from_slice::<GoogleKey>(&octets).ok();
         let pem = google
             .as_ref()

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     Verifier,
-    maildrop::{Place, of_preset},
+    maildrop::{KeyPaths, of_preset},
     value::{Checked, Noted},
 };
 use crate::config::{
@@ -112,8 +112,8 @@ impl Verifier<'_> {
             .or_else(|| preset?.connections_per_user)
             .unwrap_or(8);
         let layer = upstream.maildrop.over(&of_preset(preset));
-        let place = Place::of_upstream(path, &upstream.maildrop);
-        let maildrop = self.maildrop(&place, layer.read(), connections_per_user);
+        let paths = KeyPaths::of_upstream(path, &upstream.maildrop);
+        let maildrop = self.maildrop(&paths, layer.read(), connections_per_user);
         if let Ok(maildrop) = &maildrop
             && let Some(separator) = &maildrop.folder_separator
             && let Some(login) = logins.iter().find(|login| login.contains(separator.as_str()))

@@ -29,7 +29,7 @@ impl Verifier<'_> {
 
     /// Notes that `path` is missing, unless a mistyped key was probably meant to be it.
     pub(super) fn missing(&mut self, path: &str, help: impl Into<String>) -> Noted {
-        if self.sources.meant.iter().any(|meant| meant.starts_with(path)) {
+        if self.sources.intended.iter().any(|intended| intended.starts_with(path)) {
             Noted
         } else {
             self.wrong(path, "is missing", help)
@@ -112,14 +112,14 @@ impl Verifier<'_> {
                 if octets.is_empty() {
                     return Err(self.wrong(&file_path, format!("{} is empty", file.0), ""));
                 }
-                self.judge_file(&file_path, &file);
+                self.warn_if_world_readable(&file_path, &file);
                 Ok(Some(Secret::from(octets)))
             }
         }
     }
 
     /// Warns if every user of this machine may read the file of a secret.
-    pub(super) fn judge_file(&mut self, path: &str, name: &FileName) {
+    pub(super) fn warn_if_world_readable(&mut self, path: &str, name: &FileName) {
         let file = self.directory.join(&name.0);
         // In containers, all users may read the files of secrets by design.
         if world_readable(&file) && !file.starts_with("/run/secrets") {

@@ -7,18 +7,18 @@ use crate::{
     imap::{Error, Folder, Mailbox},
 };
 
-/// Where deleted messages go.
+/// What a delete would do.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Target {
-    /// What becomes of them, without repetitions; several if folders differ.
-    pub fates: Vec<Fate>,
+pub struct DeletePreview {
+    /// What becomes of deleted messages, without repetitions; several if folders differ.
+    pub effects: Vec<DeleteEffect>,
     /// What would prevent it.
     pub obstacles: Vec<Obstacle>,
 }
 
 /// What becomes of a deleted message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fate {
+pub enum DeleteEffect {
     /// It is hidden from the login.
     Hidden,
     /// It is removed for good.
@@ -45,20 +45,20 @@ pub enum Obstacle {
     CannotBeMade(String, String),
 }
 
-impl Target {
-    /// The target of `hide`, which needs nothing of the upstream.
+impl DeletePreview {
+    /// The preview for `hide`, which needs nothing of the upstream.
     pub(super) fn hidden() -> Self {
         Self {
-            fates: vec![Fate::Hidden],
+            effects: vec![DeleteEffect::Hidden],
             obstacles: Vec::new(),
         }
     }
 
-    /// Adds the fates and obstacles of another folder.
+    /// Adds the effects and obstacles of another folder.
     pub(super) fn add(&mut self, other: Self) {
-        for fate in other.fates {
-            if !self.fates.contains(&fate) {
-                self.fates.push(fate);
+        for effect in other.effects {
+            if !self.effects.contains(&effect) {
+                self.effects.push(effect);
             }
         }
         for obstacle in other.obstacles {
@@ -70,7 +70,11 @@ impl Target {
 }
 
 /// Where deleted messages of the selected `mailbox` go by `policy`, which is not `hide`. Creates no folder.
-pub(super) async fn examine(mailbox: &mut Mailbox, policy: &Policy, is_read_only: bool) -> Result<Target, Error> {
+pub(super) async fn preview(
+    mailbox: &mut Mailbox,
+    policy: &Policy,
+    is_read_only: bool,
+) -> Result<DeletePreview, Error> {
     let source = mailbox.folder().to_owned();
     let mut obstacles = Vec::new();
     if is_read_only {
@@ -87,8 +91,8 @@ pub(super) async fn examine(mailbox: &mut Mailbox, policy: &Policy, is_read_only
         OnDelete::MoveTo(folder) => Some(Choice::Named(folder.clone())),
         OnDelete::Trash => Some(trash::choose(mailbox, policy.trash_folder.as_deref()).await?),
     };
-    let fate = match choice {
-        None => Fate::Expunged,
+    let effect = match choice {
+        None => DeleteEffect::Expunged,
         Some(choice) => {
             let (name, exists) = match choice {
                 Choice::Existing(name) => (name, true),
@@ -99,29 +103,29 @@ pub(super) async fn examine(mailbox: &mut Mailbox, policy: &Policy, is_read_only
                 }
             };
             match policy.on_delete {
-                OnDelete::Trash if name == source => Fate::Expunged,
-                _ if name == source => Fate::Kept,
+                OnDelete::Trash if name == source => DeleteEffect::Expunged,
+                _ if name == source => DeleteEffect::Kept,
                 _ if exists => {
                     if mailbox.rights(&name).await?.is_some_and(|rights| !rights.may_insert()) {
                         obstacles.push(Obstacle::MayNotInsert(name.clone()));
                     }
-                    Fate::Moved(name)
+                    DeleteEffect::Moved(name)
                 }
                 _ => {
-                    obstacles.extend(hindrance(mailbox, &name).await?);
-                    Fate::MovedToNew(name)
+                    obstacles.extend(creation_obstacle(mailbox, &name).await?);
+                    DeleteEffect::MovedToNew(name)
                 }
             }
         }
     };
-    Ok(Target {
-        fates: vec![fate],
+    Ok(DeletePreview {
+        effects: vec![effect],
         obstacles,
     })
 }
 
 /// Why the folder `name` cannot be created, if the folder above it shows that.
-async fn hindrance(mailbox: &mut Mailbox, name: &str) -> Result<Option<Obstacle>, Error> {
+async fn creation_obstacle(mailbox: &mut Mailbox, name: &str) -> Result<Option<Obstacle>, Error> {
     let folders = mailbox.folders().await?;
     let Some(above) = above(name, &folders) else {
         return Ok(None);
@@ -147,9 +151,9 @@ fn above<'a>(name: &str, folders: &'a [Folder]) -> Option<&'a Folder> {
 mod tests {
     use super::{super::scene::play, *};
 
-    /// The target by these keys, at a server with these folders, given as in LIST, and these rights. Returns the
+    /// The preview with these keys, at a server with these folders, given as in LIST, and these rights. Returns the
     /// commands too.
-    async fn examined(keys: &str, folders: &[&str], rights: &[(&str, &str)]) -> (Target, Vec<String>) {
+    async fn previewed(keys: &str, folders: &[&str], rights: &[(&str, &str)]) -> (DeletePreview, Vec<String>) {
         let list: String = folders.iter().map(|folder| format!("* LIST {folder}\r\n")).collect();
         let answer = |command: &str| {
             let named = |name: &str| command.contains(&format!("\"{name}\"")) || command.ends_with(&format!(" {name}"));
@@ -170,75 +174,75 @@ mod tests {
                 "{tag} NO [NOPERM] no\r\n".to_owned()
             }
         };
-        let (commands, target) = play(keys, "IMAP4rev1 NAMESPACE ACL", answer, async |upstream| {
+        let (commands, preview) = play(keys, "IMAP4rev1 NAMESPACE ACL", answer, async |upstream| {
             let policy = upstream.policy().clone();
-            examine(upstream.mailbox(), &policy, false).await.unwrap()
+            preview(upstream.mailbox(), &policy, false).await.unwrap()
         })
         .await;
-        (target, commands)
+        (preview, commands)
     }
 
     const ALL: &str = "lrswipkxte";
 
     #[tokio::test]
-    async fn a_target_is_found_and_never_made() {
+    async fn a_preview_creates_no_folder() {
         let (bin, old) = ("(\\Trash) \"/\" Bin", "() \"/\" Old");
         let inbox = "() \"/\" INBOX";
-        for (keys, folders, rights, fate, obstacle) in [
-            ("", &[inbox][..], &[("INBOX", ALL)][..], Fate::Expunged, None),
+        for (keys, folders, rights, effect, obstacle) in [
+            ("", &[inbox][..], &[("INBOX", ALL)][..], DeleteEffect::Expunged, None),
             (
                 "",
                 &[inbox],
                 &[("INBOX", "lrs")],
-                Fate::Expunged,
+                DeleteEffect::Expunged,
                 Some(Obstacle::MayNotRemove("INBOX".into())),
             ),
             (
                 "on_delete = \"trash\"",
                 &[inbox, bin],
                 &[("INBOX", ALL), ("Bin", ALL)],
-                Fate::Moved("Bin".into()),
+                DeleteEffect::Moved("Bin".into()),
                 None,
             ),
             (
                 "on_delete = \"trash\"",
                 &[inbox, bin],
                 &[("INBOX", ALL), ("Bin", "lrs")],
-                Fate::Moved("Bin".into()),
+                DeleteEffect::Moved("Bin".into()),
                 Some(Obstacle::MayNotInsert("Bin".into())),
             ),
             (
                 "on_delete = \"trash\"",
                 &[inbox],
                 &[],
-                Fate::MovedToNew("Trash".into()),
+                DeleteEffect::MovedToNew("Trash".into()),
                 None,
             ),
             (
                 "on_delete = \"move:Old\"",
                 &[inbox, old],
                 &[],
-                Fate::Moved("Old".into()),
+                DeleteEffect::Moved("Old".into()),
                 None,
             ),
             (
                 "on_delete = \"move:Old/Mail\"",
                 &[inbox, old],
                 &[("Old", "lrsi")],
-                Fate::MovedToNew("Old/Mail".into()),
+                DeleteEffect::MovedToNew("Old/Mail".into()),
                 Some(Obstacle::CannotBeMade("Old/Mail".into(), "Old".into())),
             ),
             (
                 "on_delete = \"move:Old/Mail\"",
                 &[inbox, "(\\Noinferiors) \"/\" Old"],
                 &[],
-                Fate::MovedToNew("Old/Mail".into()),
+                DeleteEffect::MovedToNew("Old/Mail".into()),
                 Some(Obstacle::CannotBeMade("Old/Mail".into(), "Old".into())),
             ),
         ] {
-            let (target, commands) = examined(keys, folders, rights).await;
-            assert_eq!(target.fates, [fate], "{keys}");
-            assert_eq!(target.obstacles, Vec::from_iter(obstacle), "{keys}");
+            let (preview, commands) = previewed(keys, folders, rights).await;
+            assert_eq!(preview.effects, [effect], "{keys}");
+            assert_eq!(preview.obstacles, Vec::from_iter(obstacle), "{keys}");
             assert!(
                 !commands.iter().any(|command| command.starts_with("CREATE")),
                 "{commands:?}"

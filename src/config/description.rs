@@ -8,16 +8,16 @@ use super::{
 
 impl Policy {
     /// Which messages a login sees, besides the folders: "newest 5".
-    pub fn seen(&self) -> Vec<String> {
-        said(keys::Maildrop::KEYS, |says| match says {
+    pub fn describe_view(&self) -> Vec<String> {
+        descriptions(keys::Maildrop::KEYS, |says| match says {
             Says::Seen(words) => words(self),
             _ => None,
         })
     }
 
     /// What happens to messages: "a delete removes for good".
-    pub fn clauses(&self) -> Vec<String> {
-        said(keys::Maildrop::KEYS, |says| match says {
+    pub fn describe_effects(&self) -> Vec<String> {
+        descriptions(keys::Maildrop::KEYS, |says| match says {
             Says::Clause(words) => words(self),
             _ => None,
         })
@@ -26,8 +26,8 @@ impl Policy {
 
 impl Upstream {
     /// How popgate reaches the upstream: "tls: implicit".
-    pub fn reached(&self) -> Vec<String> {
-        said(keys::Upstream::KEYS, |says| match says {
+    pub fn describe_connection(&self) -> Vec<String> {
+        descriptions(keys::Upstream::KEYS, |says| match says {
             Says::Reached(words) => words(self),
             _ => None,
         })
@@ -35,6 +35,6 @@ impl Upstream {
 }
 
 /// The descriptions of `keys`, in the same order. A key with nothing to say is left out.
-fn said(keys: &[Key], words: impl Fn(Says) -> Option<String>) -> Vec<String> {
+fn descriptions(keys: &[Key], words: impl Fn(Says) -> Option<String>) -> Vec<String> {
     keys.iter().filter_map(|key| words(key.says)).collect()
 }

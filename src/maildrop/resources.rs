@@ -1,10 +1,10 @@
-//! What all maildrops have in common.
+//! What all maildrops share.
 
 use std::sync::Arc;
 
 use tokio_util::task::TaskTracker;
 
-use super::{parked::Parked, undelivered::Undelivered};
+use super::{parked::ParkedFolder, undelivered::Undelivered};
 use crate::{
     imap::Pool,
     notify::Notices,
@@ -13,9 +13,9 @@ use crate::{
 
 /// What sessions need besides their upstream. A reload of the configuration does not replace it.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct Resources {
     /// The parked upstream connections.
-    pub(super) pool: Arc<Pool<Parked>>,
+    pub(super) pool: Arc<Pool<ParkedFolder>>,
     pub(super) state: Arc<dyn StateStore>,
     /// Who holds which maildrop.
     pub(super) leases: Leases,

@@ -7,7 +7,7 @@ use crate::types::canonical;
 
 /// A mailbox in which logins hide messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Shared {
+pub struct SharedMailbox {
     /// `[upstream.NAME]`
     upstream: String,
     user: String,
@@ -24,20 +24,22 @@ pub struct Shared {
 
 impl Config {
     /// The mailboxes in which logins of `[[account]]` hide messages.
-    pub fn shared(&self) -> Vec<Shared> {
-        let mut shared: BTreeMap<(&str, String), Shared> = BTreeMap::new();
+    pub fn shared_mailboxes(&self) -> Vec<SharedMailbox> {
+        let mut shared: BTreeMap<(&str, String), SharedMailbox> = BTreeMap::new();
         let hiding = |account: &&Account| account.maildrop.hides() && !account.user.contains('*');
         for account in self.accounts.iter().filter(hiding) {
             let user = canonical(&account.user, None);
             let upstream = &account.upstream;
-            let mailbox = shared.entry((&upstream.name, user.clone())).or_insert_with(|| Shared {
-                upstream: upstream.name.clone(),
-                user,
-                logins: Vec::new(),
-                is_open: false,
-                connections: upstream.connections_per_user,
-                per_session: 1,
-            });
+            let mailbox = shared
+                .entry((&upstream.name, user.clone()))
+                .or_insert_with(|| SharedMailbox {
+                    upstream: upstream.name.clone(),
+                    user,
+                    logins: Vec::new(),
+                    is_open: false,
+                    connections: upstream.connections_per_user,
+                    per_session: 1,
+                });
             mailbox.logins.push(account.login.clone());
             mailbox.is_open |= account.is_rule();
             mailbox.per_session = mailbox.per_session.max(account.maildrop.folders.len());
@@ -46,7 +48,7 @@ impl Config {
     }
 }
 
-impl Shared {
+impl SharedMailbox {
     /// How many devices can be served at once.
     fn served(&self) -> usize {
         self.connections / self.per_session
@@ -67,7 +69,7 @@ impl Shared {
     }
 }
 
-impl fmt::Display for Shared {
+impl fmt::Display for SharedMailbox {
     /// A sentence for `popgate check`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} at [upstream.{}]: ", self.user, self.upstream)?;
@@ -109,10 +111,10 @@ mod tests {
             })
             .collect();
         let text = format!("[upstream.home]\nhost = \"a\"\n{keys}{accounts}");
-        let shared = Config::parse(&text, Path::new("")).unwrap().shared();
+        let shared = Config::parse(&text, Path::new("")).unwrap().shared_mailboxes();
         (
-            shared.iter().map(Shared::to_string).collect(),
-            shared.iter().filter_map(Shared::risk).collect(),
+            shared.iter().map(SharedMailbox::to_string).collect(),
+            shared.iter().filter_map(SharedMailbox::risk).collect(),
         )
     }
 
