@@ -157,8 +157,8 @@ mod tests {
             ("a\t1\nb\t1", 2, "the same UID as in line 1"),
             ("a\t", 1, "no Message-ID"),
             ("a\t<>", 1, "no Message-ID"),
-            ("a\t0", 1, "no UID"),
-            ("a\t4294967296", 1, "no UID"),
+            ("a\t0", 1, "not a valid UID"),
+            ("a\t4294967296", 1, "not a valid UID"),
         ] {
             let (number, what) = UidlImport::parse(text).unwrap_err();
             assert!(number == line && what.contains(part), "{text:?}: {number}: {what}");

@@ -222,7 +222,7 @@ fn keys_and_certificates_come_from_files() {
     );
     let foreign = failure("private_key_file = \"key.pem\"\ncertificate_file = \"other.pem\"");
     assert!(
-        foreign.contains("`upstream.home.oauth2.certificate_file`: other.pem: is not of the key"),
+        foreign.contains("`upstream.home.oauth2.certificate_file`: other.pem: does not belong to the key"),
         "{foreign}"
     );
     assert!(
