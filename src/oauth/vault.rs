@@ -1,27 +1,25 @@
-//! Seals the records of consents that state keeps. Each is encrypted with XChaCha20-Poly1305 under a key from the
-//! configuration, and is bound to its consent.
+//! Seals the records of consents that state keeps. Each is encrypted under a key from the configuration, and is bound to
+//! its consent.
 
-use aws_lc_rs::{hkdf, rand};
-use chacha20poly1305::{
-    Key, XChaCha20Poly1305, XNonce,
-    aead::{Aead, KeyInit, Payload},
-};
 use zeroize::Zeroizing;
 
 use super::token::ConsentRecord;
-use crate::{config::Secret, state::Consent, types::RandomUnavailable};
+use crate::{
+    config::Secret,
+    state::Consent,
+    types::{RandomUnavailable, Sealer},
+};
 
 /// The first octet of a record that this version seals.
 const VERSION: u8 = 2;
 /// The first octet of a record that an earlier version has sealed. It has no [`ConsentRecord::asked`].
 const WITHOUT_ASKED: u8 = 1;
-/// Octets of a nonce: enough that two random nonces are never equal in practice.
-const NONCE: usize = 24;
 /// Keeps this key apart from other keys that are derived from the same secret.
 const PURPOSE: &[u8] = b"popgate tokens";
 
 /// Seals and opens records.
-pub(super) struct Vault(XChaCha20Poly1305);
+#[derive(Debug)]
+pub(super) struct Vault(Sealer);
 
 /// A record cannot be opened: it is damaged, or was sealed with another key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,32 +28,13 @@ pub(super) struct Locked;
 impl Vault {
     /// Seals under `key`. Without a key, only this process can open what it has sealed.
     pub(super) fn new(key: Option<&Secret>) -> Result<Self, RandomUnavailable> {
-        let mut derived = Zeroizing::new([0; 32]);
-        match key {
-            Some(key) => hkdf::Salt::new(hkdf::HKDF_SHA256, &[])
-                .extract(key.expose())
-                .expand(&[PURPOSE], hkdf::HKDF_SHA256)
-                .and_then(|okm| okm.fill(&mut *derived)),
-            None => rand::fill(&mut *derived),
-        }
-        .map_err(|_| RandomUnavailable)?;
-        Ok(Self(XChaCha20Poly1305::new(&Key::from(*derived))))
+        Sealer::new(key.map(Secret::expose), &[PURPOSE]).map(Self)
     }
 
     pub(super) fn seal(&self, consent: &Consent, record: &ConsentRecord) -> Result<Vec<u8>, RandomUnavailable> {
         let plain = Zeroizing::new(postcard::to_stdvec(record).unwrap_or_default());
-        let mut nonce = [0; NONCE];
-        rand::fill(&mut nonce).map_err(|_| RandomUnavailable)?;
-        let payload = Payload {
-            msg: &plain,
-            aad: &bound_to(VERSION, consent),
-        };
-        // Encryption fails only for gigabytes.
-        let sealed = self
-            .0
-            .encrypt(&XNonce::from(nonce), payload)
-            .map_err(|_| RandomUnavailable)?;
-        Ok([&[VERSION][..], &nonce, &sealed].concat())
+        let sealed = self.0.seal(&plain, &bound_to(VERSION, consent))?;
+        Ok([&[VERSION][..], &sealed].concat())
     }
 
     pub(super) fn open(&self, consent: &Consent, sealed: &[u8]) -> Result<ConsentRecord, Locked> {
@@ -63,20 +42,11 @@ impl Vault {
         if version != VERSION && version != WITHOUT_ASKED {
             return Err(Locked);
         }
-        let (nonce, msg) = rest.split_first_chunk::<NONCE>().ok_or(Locked)?;
-        let aad = &bound_to(version, consent);
-        let plain = self.0.decrypt(&XNonce::from(*nonce), Payload { msg, aad });
-        let mut plain = Zeroizing::new(plain.map_err(|_| Locked)?);
+        let mut plain = self.0.open(rest, &bound_to(version, consent)).ok_or(Locked)?;
         if version == WITHOUT_ASKED {
             plain.push(0);
         }
         postcard::from_bytes(&plain).map_err(|_| Locked)
-    }
-}
-
-impl std::fmt::Debug for Vault {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Vault(…)")
     }
 }
 
@@ -148,14 +118,10 @@ mod tests {
     fn what_an_earlier_version_sealed_opens() {
         let (vault, eva) = (vault("key"), consent("home", "eva"));
         let plain = postcard::to_stdvec(&record()).unwrap();
-        let (asked, msg) = plain.split_last().unwrap();
+        let (asked, plain) = plain.split_last().unwrap();
         assert_eq!(*asked, 0);
-        let aad = &bound_to(WITHOUT_ASKED, &eva);
-        let sealed = vault
-            .0
-            .encrypt(&XNonce::from([7; NONCE]), Payload { msg, aad })
-            .unwrap();
-        let sealed = [&[WITHOUT_ASKED][..], &[7; NONCE], &sealed].concat();
+        let sealed = vault.0.seal(plain, &bound_to(WITHOUT_ASKED, &eva)).unwrap();
+        let sealed = [&[WITHOUT_ASKED][..], &sealed].concat();
         assert_eq!(vault.open(&eva, &sealed), Ok(record()));
     }
 

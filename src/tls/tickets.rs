@@ -2,33 +2,30 @@
 
 use std::time::SystemTime;
 
-use aws_lc_rs::{digest, hkdf, rand};
-use chacha20poly1305::{
-    Key, XChaCha20Poly1305, XNonce,
-    aead::{Aead, KeyInit},
-};
+use aws_lc_rs::digest;
 use rustls_pki_types::CertificateDer;
 use tokio_rustls::rustls::server::ProducesTickets;
-use zeroize::Zeroizing;
 
-use crate::config::{ClientCertificates, Secret};
+use crate::{
+    config::{ClientCertificates, Secret},
+    types::Sealer,
+};
 
 /// How many seconds a key encrypts tickets. It decrypts them for as long again.
 const PERIOD: u64 = 6 * 60 * 60;
 /// Keeps these keys apart from other keys that are derived from the same secret.
 const PURPOSE: &[u8] = b"popgate session tickets";
-/// Octets of the number of the period, and of a nonce.
+/// Octets of the number of a period.
 const NUMBER: usize = 8;
-const NONCE: usize = 24;
 
 /// Tickets that every gateway with the same secret, the same certificate and the same demands opens, also after a
 /// restart.
 ///
 /// The gateways need not talk to each other: the key of each period is derived from the secret, the period's number and
-/// the demands. A ticket is the period's number (8 octets, big-endian), a nonce (24 octets)
-/// and the session, sealed by XChaCha20-Poly1305. Clocks may differ by less than a period.
+/// the demands. A ticket is the period's number (8 octets, big-endian) and the session, sealed. Clocks may differ by
+/// less than a period.
 pub(super) struct SharedTickets {
-    secret: hkdf::Prk,
+    secret: Secret,
     demands: digest::Digest,
     now: fn() -> u64,
 }
@@ -37,7 +34,7 @@ impl SharedTickets {
     /// Tickets that are valid where both `secret` and `demands` are equal.
     pub(super) fn new(secret: &Secret, demands: Demands) -> Self {
         Self {
-            secret: hkdf::Salt::new(hkdf::HKDF_SHA256, &[]).extract(secret.expose()),
+            secret: secret.clone(),
             demands: demands.0.finish(),
             now: seconds,
         }
@@ -47,15 +44,10 @@ impl SharedTickets {
         (self.now)() / PERIOD
     }
 
-    /// The cipher of a period; `None` if the key cannot be derived.
-    fn cipher(&self, period: u64) -> Option<XChaCha20Poly1305> {
-        let mut key = Zeroizing::new([0; 32]);
-        let context = [PURPOSE, &period.to_be_bytes(), self.demands.as_ref()];
-        self.secret
-            .expand(&context, hkdf::HKDF_SHA256)
-            .and_then(|derived| derived.fill(&mut *key))
-            .ok()?;
-        Some(XChaCha20Poly1305::new(&Key::from(*key)))
+    /// Seals and opens the tickets of a period.
+    fn sealer(&self, period: u64) -> Option<Sealer> {
+        let purpose = [PURPOSE, &period.to_be_bytes(), self.demands.as_ref()];
+        Sealer::new(Some(self.secret.expose()), &purpose).ok()
     }
 }
 
@@ -93,20 +85,18 @@ impl ProducesTickets for SharedTickets {
 
     fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
         let period = self.period();
-        let mut nonce = [0; NONCE];
-        rand::fill(&mut nonce).ok()?;
-        let sealed = self.cipher(period)?.encrypt(&XNonce::from(nonce), plain).ok()?;
-        Some([&period.to_be_bytes()[..], &nonce, &sealed].concat())
+        let sealed = self.sealer(period)?.seal(plain, &[]).ok()?;
+        Some([&period.to_be_bytes()[..], &sealed].concat())
     }
 
     fn decrypt(&self, ticket: &[u8]) -> Option<Vec<u8>> {
-        let (number, rest) = ticket.split_first_chunk::<NUMBER>()?;
-        let (nonce, sealed) = rest.split_first_chunk::<NONCE>()?;
+        let (number, sealed) = ticket.split_first_chunk::<NUMBER>()?;
         let period = u64::from_be_bytes(*number);
         if period.abs_diff(self.period()) > 1 {
             return None;
         }
-        self.cipher(period)?.decrypt(&XNonce::from(*nonce), sealed).ok()
+        let plain = self.sealer(period)?.open(sealed, &[])?;
+        Some(plain.to_vec())
     }
 }
 
