@@ -12,7 +12,7 @@ mod overview;
 use std::{
     io,
     net::{SocketAddr, TcpListener},
-    sync::Arc,
+    sync::{Arc, PoisonError},
     time::Duration,
 };
 
@@ -29,11 +29,12 @@ use self::{
     overview::Watch,
 };
 use crate::{
-    config::{Config, UpstreamTls},
+    config::{Config, Limits, UpstreamTls},
     maildrop::SetupError,
     notify, oauth,
     pop3::listener::{Gate, SessionControl},
     proofs::RandomUnavailable,
+    quotas::{Outbox, Quotas, Word},
     sign_in::SignIns,
     state::{self, StateStore},
     telemetry::polls,
@@ -53,18 +54,25 @@ pub struct Gateway {
     site: Option<Site>,
     fixed: Fixed,
     current: watch::Sender<Arc<Configured>>,
+    /// What is counted together with other gateways, and what they are to be told.
+    quotas: Option<(Quotas, std::sync::Mutex<Option<Outbox>>)>,
 }
 
 impl Gateway {
     /// Builds the parts and binds every listener. If `inherited` has a socket with a listener's address, that socket is
     /// used. Errors name the key at fault.
     pub async fn bind(config: Config, inherited: Vec<TcpListener>) -> Result<Arc<Self>, Error> {
-        raise_file_limit(config.limits.sessions);
         warn_of_legacy(&config);
         expect_logins(&config);
         let fixed = Fixed::from(&config);
         let state = state::open(&config.state).await?;
-        let configured = Configured::new(config, state.clone()).await?;
+        let joined = Quotas::join(&state, config.state.key.as_ref())?;
+        let quotas = joined.as_ref().map(|(quotas, _)| quotas.clone());
+        let configured = Configured::new(config, state.clone(), quotas).await?;
+        configured
+            .service
+            .maildrops
+            .set_parked_limit(parked_limit(&configured.config.limits));
         let mut listeners = Listeners::new(inherited);
         let plan = listeners.plan(&configured)?;
         listeners.carry_out(plan).await;
@@ -98,6 +106,7 @@ impl Gateway {
             site,
             fixed,
             current,
+            quotas: joined.map(|(quotas, outbox)| (quotas, std::sync::Mutex::new(Some(outbox)))),
         }))
     }
 
@@ -128,10 +137,10 @@ impl Gateway {
         expect_logins(&next.config);
         next.notices.set_tokens(next.tokens.clone());
         let limits = &next.config.limits;
-        raise_file_limit(limits.sessions);
         warn_of_legacy(&next.config);
         self.gate.set_limits(limits);
-        next.service.maildrops.set_parked_for(limits.parked);
+        next.service.maildrops.set_parked_for(limits.parked_for);
+        next.service.maildrops.set_parked_limit(parked_limit(limits));
         if let Some(site) = &self.site {
             let password = next.config.web.as_ref().map(|web| &web.admin_password);
             site.change(password, SignIns::new(&next.config), next.tokens.clone());
@@ -167,7 +176,7 @@ impl Gateway {
         let _ = timeout(GRACE, aside.wait()).await;
     }
 
-    /// Serves the web page, and state for other processes, as tasks of `tasks`.
+    /// Serves the web page, and state for other processes, and talks with other gateways, as tasks of `tasks`.
     fn serve_aside(self: &Arc<Self>, tasks: &TaskTracker, ended: &CancellationToken) {
         if self.site.is_some() {
             let (gateway, ended) = (self.clone(), ended.clone());
@@ -175,6 +184,20 @@ impl Gateway {
                 if let Some(site) = &gateway.site {
                     site.run(ended).await;
                 }
+            });
+        }
+        if let Some((quotas, outbox)) = &self.quotas
+            && let Some(outbox) = outbox.lock().unwrap_or_else(PoisonError::into_inner).take()
+        {
+            let (quotas, current, ended) = (quotas.clone(), self.current.subscribe(), ended.clone());
+            tasks.spawn(async move {
+                let hear = |word: Word| {
+                    let service = current.borrow().service.clone();
+                    service.accounts.hear(&word);
+                    service.maildrops.hear(&word);
+                };
+                ended.run_until_cancelled(quotas.confer(outbox, hear)).await;
+                quotas.leave().await;
             });
         }
         if let Some(dir) = self.current().config.state.dir.clone() {
@@ -257,21 +280,23 @@ fn warn_of_legacy(config: &Config) {
     }
 }
 
-/// How many files are open besides those of sessions: listeners, state, parked connections of sessions that have ended.
-const OTHER_FILES: u64 = 256;
+/// How many files are open besides those of sessions and parked connections: listeners, state.
+const OTHER_FILES: usize = 256;
 
-/// Raises the limit of open files, because each session has two sockets. Warns at once if the system does not allow
-/// enough.
-fn raise_file_limit(sessions: usize) {
-    let needed = 2 * sessions as u64 + OTHER_FILES;
-    let allowed = rlimit::increase_nofile_limit(needed).unwrap_or(0);
-    if allowed < needed {
+/// Raises the limit of open files, because each session has two sockets and each parked connection has one. Warns at
+/// once if the system does not allow enough for the sessions. Returns how many connections may be parked.
+fn parked_limit(limits: &Limits) -> usize {
+    let of_sessions = 2 * limits.sessions + OTHER_FILES;
+    let allowed = rlimit::increase_nofile_limit((of_sessions + limits.parked) as u64).unwrap_or(0);
+    let allowed = usize::try_from(allowed).unwrap_or(usize::MAX);
+    if allowed < of_sessions {
         tracing::warn!(
             allowed,
-            needed,
+            needed = of_sessions,
             "the system allows fewer open files than limits.sessions needs: lower it, or raise the limit (ulimit -n, LimitNOFILE=)"
         );
     }
+    limits.parked.min(allowed.saturating_sub(of_sessions))
 }
 
 /// Why a gateway could not start, or not reload its configuration.

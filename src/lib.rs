@@ -3,7 +3,7 @@
 //! The modules, in the order in which mail flows: a device talks to [`pop3`], which asks [`accounts`] whose login it is
 //! and opens a [`maildrop`]. The maildrop talks to the upstream by [`imap`]; [`oauth`] has access tokens for upstreams
 //! that take no passwords. [`proofs`] remembers which secrets were right; `challenge` computes the responses of
-//! challenge-response logins. [`state`] outlives sessions. [`notify`] tells people when they must act. [`sign_in`]
+//! challenge-response logins. [`state`] outlives sessions; `quotas` is what gateways that share it count together. [`notify`] tells people when they must act. [`sign_in`]
 //! completes a sign-in that began at a terminal or on the page of [`web`]. [`doctor`] tries a login step by step.
 //!
 //! [`gateway`] puts the parts together from a [`config`]. [`cli`] is the command line, and [`admin`] carries its
@@ -31,6 +31,7 @@ pub mod notify;
 pub mod oauth;
 pub mod pop3;
 pub mod proofs;
+mod quotas;
 pub mod sandbox;
 pub mod sign_in;
 pub mod state;

@@ -39,6 +39,7 @@ use self::{
 use crate::{
     config::{self, AccountsOptions, Credential, Expire, LocalSecret, Policy, Secret},
     proofs::RandomUnavailable,
+    quotas::{Quotas, Word},
     types::{MailboxName, canonical, network},
 };
 
@@ -261,10 +262,18 @@ impl ResolvedLogin<'_> {
 impl Accounts {
     /// Collects the logins that `options` name. Fails if the system gives no random numbers.
     pub fn new<'a>(options: impl Into<AccountsOptions<'a>>) -> Result<Self, RandomUnavailable> {
+        Self::of_gateway(options, None)
+    }
+
+    /// Like [`Accounts::new`], for a gateway: failed logins are told to others by `quotas`.
+    pub fn of_gateway<'a>(
+        options: impl Into<AccountsOptions<'a>>,
+        quotas: Option<Quotas>,
+    ) -> Result<Self, RandomUnavailable> {
         let options = options.into();
         let lasting = Lasting {
             hashing: Arc::new(Hashing::new(options.proof_lasts)?),
-            throttle: Throttle::new()?,
+            throttle: Throttle::new(quotas)?,
             responses: Arc::new(Responses::new()?),
         };
         Ok(Self::of(&options, lasting))
@@ -330,6 +339,13 @@ impl Accounts {
             decoy,
             secrets_known: SecretsKnown::of(options),
             expire,
+        }
+    }
+
+    /// Counts a failed login that another gateway tells of.
+    pub fn hear(&self, word: &Word) {
+        if let Word::Failure { login, address } = word {
+            self.lasting.throttle.count_failure_elsewhere(login, *address);
         }
     }
 

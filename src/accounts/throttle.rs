@@ -3,7 +3,8 @@
 //!
 //! Failures are counted per login and address, per login, per address, and in all. The counters have a fixed size: a
 //! flood of made-up logins or addresses does not make them forget a failure. An attempt with a secret that was right
-//! lately is not counted: the guesses of others do not lock out the owner.
+//! lately is not counted: the guesses of others do not lock out the owner. Gateways that share state tell each other of
+//! failures, and count those of all.
 
 use std::{
     collections::{HashMap, hash_map::RandomState},
@@ -19,6 +20,7 @@ use super::{Account, Denied};
 use crate::{
     config::Secret,
     proofs::{KeyedHash, PROVEN_FOR, RandomUnavailable, Recent, Tag},
+    quotas::{Quotas, Word},
     types::network,
 };
 
@@ -57,6 +59,9 @@ const ROWS: usize = 2;
 /// Cells in a page. Only pages with a counted failure take memory, 12 MB at most, and four for each attempt under way.
 const PAGE: usize = 128;
 
+/// How many octets of a login are counted. Logins that are equal up to there are counted as one.
+const LONGEST_LOGIN: usize = 320;
+
 #[derive(Debug, Clone, Copy)]
 struct Limit {
     usual: u32,
@@ -69,6 +74,8 @@ pub(super) struct Throttle {
     hash: KeyedHash,
     /// Logins with secrets that were right lately.
     proven: Recent,
+    /// Tells other gateways of failures; `None` if this one is alone.
+    quotas: Option<Quotas>,
     state: Mutex<State>,
 }
 
@@ -90,6 +97,9 @@ struct State {
 #[derive(Debug)]
 pub struct Attempt {
     throttle: Arc<Throttle>,
+    /// The login as it is counted, and where it comes from.
+    login: Vec<u8>,
+    peer: IpAddr,
     keys: CounterKeys,
     tag: Tag,
     delay: Duration,
@@ -118,10 +128,12 @@ struct CounterKeys {
 }
 
 impl Throttle {
-    pub(super) fn new() -> Result<Arc<Self>, RandomUnavailable> {
+    /// A throttle without failures. `quotas`: tells other gateways of failures.
+    pub(super) fn new(quotas: Option<Quotas>) -> Result<Arc<Self>, RandomUnavailable> {
         Ok(Arc::new(Self {
             hash: KeyedHash::new()?,
             proven: Recent::new(PROVEN_FOR),
+            quotas,
             state: Mutex::new(State {
                 begun: Instant::now(),
                 hasher: RandomState::new(),
@@ -138,7 +150,7 @@ impl Throttle {
     /// Counts an attempt before it is made; `None` if there were too many failures. The case of `login` does not matter.
     pub(super) fn begin(self: &Arc<Self>, login: &[u8], secret: &Secret, peer: IpAddr) -> Option<Attempt> {
         let login = folded(login);
-        let tag = self.hash.tag([&login, secret.expose()]);
+        let tag = self.hash.tag([&login[..], secret.expose()]);
         let is_proven = self.proven.contains(&tag);
         let mut state = self.lock();
         let keys = state.keys(&login, peer);
@@ -151,8 +163,11 @@ impl Throttle {
             (delay, Some(state.count(&keys)))
         };
         *state.under_way.entry(tag).or_default() += 1;
+        drop(state);
         Some(Attempt {
             throttle: self.clone(),
+            login,
+            peer,
             keys,
             tag,
             delay,
@@ -161,6 +176,14 @@ impl Throttle {
             counted,
             verdict: None,
         })
+    }
+
+    /// Counts a failure at another gateway, of a `login` as it is counted there.
+    pub(super) fn count_failure_elsewhere(&self, login: &[u8], peer: IpAddr) {
+        let mut state = self.lock();
+        let keys = state.keys(login, peer);
+        state.count(&keys);
+        state.confirm(&keys);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -232,7 +255,15 @@ impl Drop for Attempt {
             }
         }
         match (self.verdict, self.counted) {
-            (Some(Verdict::Failed) | None, Some(_)) => state.confirm(&self.keys),
+            (Some(Verdict::Failed) | None, Some(_)) => {
+                state.confirm(&self.keys);
+                if let Some(quotas) = &self.throttle.quotas {
+                    quotas.tell(Word::Failure {
+                        login: std::mem::take(&mut self.login),
+                        address: self.peer,
+                    });
+                }
+            }
             (Some(Verdict::Succeeded | Verdict::Undecided), Some([pair, login])) => {
                 state.pairs.take_back(pair);
                 state.logins.take_back(login);
@@ -305,12 +336,14 @@ impl State {
     }
 }
 
-/// The login in lower case, as it is counted: many upstreams ignore case.
+/// The login in lower case, as it is counted: many upstreams ignore case. A longer login than any server knows is cut.
 fn folded(login: &[u8]) -> Vec<u8> {
-    match std::str::from_utf8(login) {
+    let mut folded = match std::str::from_utf8(login) {
         Ok(login) => login.to_lowercase().into_bytes(),
         Err(_) => login.to_ascii_lowercase(),
-    }
+    };
+    folded.truncate(LONGEST_LOGIN);
+    folded
 }
 
 /// Counts keys by their hashes. Each key has one cell in every row, and its count is the lowest count of its cells.
@@ -441,7 +474,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn more_than_ten_failures_throttle_until_the_window_ends() {
-        let throttle = Throttle::new().unwrap();
+        let throttle = Throttle::new(None).unwrap();
         for _ in 0..FAILURES {
             assert!(fails(&throttle, "jane", "wrong", PEER));
         }
@@ -462,8 +495,25 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn failures_at_other_gateways_count() {
+        let throttle = Throttle::new(None).unwrap();
+        for _ in 0..=FAILURES {
+            assert!(!is_throttled(&throttle, "jane", PEER));
+            throttle.count_failure_elsewhere(b"jane", PEER);
+        }
+        assert!(is_throttled(&throttle, "Jane", PEER));
+        assert!(!is_throttled(&throttle, "jane", v4(9)), "another address");
+        for number in 0..ADDRESS_FAILURES.usual {
+            throttle.count_failure_elsewhere(&number.to_be_bytes(), v4(7));
+        }
+        assert!(!is_throttled(&throttle, "john", v4(7)));
+        throttle.count_failure_elsewhere(b"", v4(7));
+        assert!(is_throttled(&throttle, "john", v4(7)));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_login_that_succeeds_leaves_no_counters() {
-        let throttle = Throttle::new().unwrap();
+        let throttle = Throttle::new(None).unwrap();
         fails(&throttle, "jane", "x", PEER);
         let of_failures = pages(&throttle);
         for n in 0..100 {
@@ -477,7 +527,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn success_lets_its_own_secret_in_and_forgives_no_other() {
-        let throttle = Throttle::new().unwrap();
+        let throttle = Throttle::new(None).unwrap();
         begin(&throttle, "jane", "right", PEER).unwrap().succeeded();
         let mut tried = 0;
         for number in 0..60 {
@@ -497,7 +547,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_secret_that_was_right_and_is_refused_is_a_guess_again() {
-        let throttle = Throttle::new().unwrap();
+        let throttle = Throttle::new(None).unwrap();
         begin(&throttle, "jane", "old", PEER).unwrap().succeeded();
         for _ in 0..=FAILURES {
             assert!(fails(&throttle, "jane", "old", PEER));
@@ -508,7 +558,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn attempts_at_once_are_counted_before_they_are_made() {
-        let throttle = Throttle::new().unwrap();
+        let throttle = Throttle::new(None).unwrap();
         let under_way = |same: bool| {
             let secrets = (0..50).map(move |number| if same { "same".to_owned() } else { number.to_string() });
             secrets
@@ -531,7 +581,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn each_failure_doubles_the_wait() {
-        let throttle = Throttle::new().unwrap();
+        let throttle = Throttle::new(None).unwrap();
         let delays: Vec<_> = (0..=FAILURES)
             .map(|number| {
                 let attempt = begin(&throttle, "jane", &number.to_string(), PEER).unwrap();
@@ -543,7 +593,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn many_addresses_try_one_login_and_the_owner_gets_in() {
-        let throttle = Throttle::new().unwrap();
+        let throttle = Throttle::new(None).unwrap();
         begin(&throttle, "jane", "right", v4(1)).unwrap().succeeded();
         let tried = (0..100_000)
             .filter(|&n| fails(&throttle, "jane", &n.to_string(), v4(1000 + n % 1000)))
@@ -559,7 +609,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_address_tries_many_logins() {
-        let throttle = Throttle::new().unwrap();
+        let throttle = Throttle::new(None).unwrap();
         begin(&throttle, "jane", "right", PEER).unwrap().succeeded();
         let tried = (0..68_000)
             .filter(|n| fails(&throttle, &format!("user{n}"), "x", PEER))
@@ -571,7 +621,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn many_honest_devices_log_in_at_once_behind_one_address() {
-        let throttle = Throttle::new().unwrap();
+        let throttle = Throttle::new(None).unwrap();
         let devices: Vec<_> = (0..1000)
             .map(|n| begin(&throttle, &format!("user{n}"), "x", PEER).unwrap())
             .collect();
@@ -582,7 +632,7 @@ mod tests {
     /// Regression: an earlier table was full after 65,536 entries and did not count further ones at all.
     #[tokio::test(start_paused = true)]
     async fn a_million_addresses_and_logins_neither_hide_a_guesser_nor_lock_anybody_out() {
-        let throttle = Throttle::new().unwrap();
+        let throttle = Throttle::new(None).unwrap();
         begin(&throttle, "jane", "right", v4(1)).unwrap().succeeded();
         let refused = {
             let mut state = throttle.lock();
@@ -625,7 +675,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_address_of_ipv6_is_its_64_and_a_site_its_48() {
-        let throttle = Throttle::new().unwrap();
+        let throttle = Throttle::new(None).unwrap();
         let peer = |net: u16, host: u16| IpAddr::from(Ipv6Addr::new(0x2001, 0xdb8, 1, net, 0, 0, 0, host));
         let tried = (0..100)
             .filter(|&n| fails(&throttle, "jane", &n.to_string(), peer(1, n)))
@@ -645,7 +695,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_mapped_address_is_the_same_address_and_another_spelling_the_same_login() {
-        let throttle = Throttle::new().unwrap();
+        let throttle = Throttle::new(None).unwrap();
         let mapped = Ipv4Addr::LOCALHOST.to_ipv6_mapped();
         for login in ["Jane@example.org", "jane@EXAMPLE.org"]
             .iter()

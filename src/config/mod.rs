@@ -114,7 +114,9 @@ pub struct Limits {
     /// How many octets are read ahead for a session.
     pub read_ahead: u64,
     /// How long an upstream connection stays parked for the login's next session; zero: not at all.
-    pub parked: Duration,
+    pub parked_for: Duration,
+    /// How many upstream connections stay parked at most.
+    pub parked: usize,
     /// How long sessions may take to finish after SIGTERM.
     pub drain: Duration,
 }

@@ -20,7 +20,7 @@ impl<'a> From<&'a Config> for AccountsOptions<'a> {
         Self {
             accounts: &config.accounts,
             upstreams: &config.upstreams,
-            proof_lasts: config.limits.parked,
+            proof_lasts: config.limits.parked_for,
         }
     }
 }
@@ -43,7 +43,7 @@ impl From<&Config> for MaildropOptions {
         Self {
             upstreams: config.upstreams.clone(),
             silence: config.limits.upstream,
-            parked: config.limits.parked,
+            parked: config.limits.parked_for,
             read_ahead: config.limits.read_ahead,
         }
     }

@@ -14,6 +14,7 @@ use crate::{
     notify::Notices,
     oauth::{AtTheSocket, Tokens},
     pop3::Service,
+    quotas::Quotas,
     state::{Consent, Renewer, StateStore},
 };
 
@@ -30,13 +31,13 @@ pub(super) struct Configured {
 }
 
 impl Configured {
-    /// Builds the first parts, with `state`.
-    pub(super) async fn new(config: Config, state: Arc<dyn StateStore>) -> Result<Self, Error> {
+    /// Builds the first parts, with `state` and with what several gateways count together.
+    pub(super) async fn new(config: Config, state: Arc<dyn StateStore>, quotas: Option<Quotas>) -> Result<Self, Error> {
         let tokens = Tokens::new(&config, state.clone())?;
         let notices = Notices::open(&config, state.clone(), tokens.clone()).await?;
         let service = Service {
-            accounts: Accounts::new(&config)?,
-            maildrops: Maildrops::with_notices(notices.clone(), &config, state, tokens.clone())?,
+            accounts: Accounts::of_gateway(&config, quotas.clone())?,
+            maildrops: Maildrops::of_gateway(notices.clone(), quotas, &config, state, tokens.clone())?,
             limits: config.limits.clone(),
         };
         Ok(Self {

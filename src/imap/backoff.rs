@@ -60,12 +60,13 @@ impl Backoff {
     }
 
     /// Begins or prolongs a pause: the server has asked a login as `user` with `trust` for it.
-    pub(super) fn begin(&self, user: &str, trust: TrustLevel, pause: Pause) {
+    /// Returns how long it lasts from now on; `None` if it was not changed.
+    pub(super) fn begin(&self, user: &str, trust: TrustLevel, pause: Pause) -> Option<Duration> {
         // Pauses that ended long ago are forgotten.
         self.0.retain(|_, wait| !wait.is_past());
         let key = (trust, user.to_owned());
         if self.0.len() >= PAUSES && !self.0.contains_key(&key) {
-            return;
+            return None;
         }
         let mut wait = self.0.entry(key).or_insert_with(|| Wait {
             until: Instant::now(),
@@ -74,7 +75,7 @@ impl Backoff {
         let length = match pause {
             Pause::For(suggested) => suggested.min(LONGEST),
             // The server may ask several logins at once for a pause: that counts as one time.
-            Pause::Unspecified if wait.left().is_some() => return,
+            Pause::Unspecified if wait.left().is_some() => return None,
             Pause::Unspecified => {
                 let length = wait
                     .unspecified
@@ -82,7 +83,10 @@ impl Backoff {
                 *wait.unspecified.insert(length)
             }
         };
-        wait.until = wait.until.max(Instant::now() + length);
+        let until = Instant::now() + length;
+        let is_longer = until > wait.until;
+        wait.until = wait.until.max(until);
+        is_longer.then_some(length)
     }
 
     /// Ends the pause of `user`: the server serves the user again. A pause that guesses have caused goes on for

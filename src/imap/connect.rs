@@ -23,6 +23,7 @@ use super::{
     mailbox::require,
     meter::Meter,
     namespace::{Namespace, Namespaces},
+    pause::Pause,
     quirks::Quirks,
     reader::Expect,
     sasl::Mechanism,
@@ -31,6 +32,7 @@ use super::{
 use crate::{
     config::{Auth, Credential, Preset, Upstream, UpstreamTls},
     oauth::{AccessToken, Tokens},
+    quotas::{Quotas, Word},
     tls::{self, ClientStream},
 };
 
@@ -51,6 +53,8 @@ pub struct Connector {
     /// QRESYNC may be used if the server offers it.
     resync: bool,
     backoff: Arc<Backoff>,
+    /// Tells other gateways of pauses; `None` if this one is alone.
+    quotas: Option<Quotas>,
     quirks: Arc<Quirks>,
     namespaces: Arc<DashMap<String, Arc<Namespace>>>,
 }
@@ -149,9 +153,15 @@ impl Connector {
             compress: Compress::UnlessLoopback,
             resync: !upstream.preset.is_some_and(|preset| preset.no_qresync),
             backoff: Arc::default(),
+            quotas: None,
             quirks: Arc::new(Quirks::new(upstream.pipelining)),
             namespaces: Arc::default(),
         })
+    }
+
+    /// Tells other gateways of the pauses that the server asks for.
+    pub fn sharing(self, quotas: Option<Quotas>) -> Self {
+        Self { quotas, ..self }
     }
 
     /// Takes over what `before` has learnt of the server, if both connect to the same one.
@@ -210,8 +220,26 @@ impl Connector {
     /// login was a guess, only guesses wait.
     pub fn note_failure(&self, user: &str, trust: TrustLevel, error: &Error) {
         if let Some(pause) = error.pause() {
-            self.backoff.begin(user, trust, pause);
+            let length = self.backoff.begin(user, trust, pause);
+            if let Some((quotas, length)) = self.quotas.as_ref().zip(length) {
+                quotas.tell(Word::Pause {
+                    upstream: self.upstream.clone(),
+                    user: user.to_owned(),
+                    is_guess: trust == TrustLevel::Guess,
+                    length,
+                });
+            }
         }
+    }
+
+    /// Begins a pause of `user` that the server has asked another gateway for.
+    pub fn note_pause(&self, user: &str, is_guess: bool, length: Duration) {
+        let trust = if is_guess {
+            TrustLevel::Guess
+        } else {
+            TrustLevel::Proven
+        };
+        self.backoff.begin(user, trust, Pause::For(length));
     }
 
     /// Ends the pause of `user`: the server serves the user, beyond the login.

@@ -1,11 +1,12 @@
 //! The connections to upstreams: how many a user has, and those that are parked, logged in and selected, for their
 //! login's next session. Only the login that opened a connection gets it again, and only with the secret that it gave
-//! then. Which login gets the next connection is decided in `slots`.
+//! then. Which login gets the next connection is decided in `slots`. Gateways that share state count the connections of
+//! a user together.
 
 use std::{
     sync::{
         Arc, Weak,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -25,6 +26,7 @@ use super::{
 use crate::{
     config::{Secret, Upstream},
     proofs::{KeyedHash, PROVEN_FOR, RandomUnavailable, Recent, Tag},
+    quotas::{GatewayName, Quotas, Seat, UpstreamUser},
 };
 
 /// How long a login may go on with parked connections without proving its secret to the upstream again: the password
@@ -41,6 +43,12 @@ const NOTICED: Duration = Duration::from_millis(250);
 const PATIENCE_WITH_GUESSES: Duration = Duration::from_secs(3);
 /// How long a login waits for a connection, at most: longer than [`FAREWELL`] and [`PATIENCE_WITH_GUESSES`] together.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// The pause before it is looked again whether another gateway has closed a connection of the user.
+const SEAT_AGAIN: Duration = Duration::from_millis(200);
+/// The pause before a further gateway is asked to close one: longer than it takes to hear that and to log out.
+const YIELD_AGAIN: Duration = Duration::from_secs(2);
+/// The pause before the shared store is told again how many connections there are, if it could not be told.
+const TELL_AGAIN: Duration = Duration::from_secs(5);
 
 /// A user of an upstream. All connections of this user count together, whichever login they belong to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -61,7 +69,14 @@ impl UserKey {
         Self::at(&upstream.name, upstream.server(), user)
     }
 
-    fn at(upstream: &str, server: String, user: &str) -> Self {
+    /// The names by which other gateways know this user.
+    fn names(&self) -> UpstreamUser<'_> {
+        let UserNames { upstream, server, user } = &*self.0;
+        UpstreamUser { upstream, server, user }
+    }
+
+    /// The user `user` of `server`, which is configured as `upstream`.
+    pub fn at(upstream: &str, server: String, user: &str) -> Self {
         Self(Arc::new(UserNames {
             upstream: upstream.to_owned(),
             server,
@@ -118,6 +133,11 @@ pub struct Pool<T, M = Mailbox> {
     refused: Recent,
     /// How long connections are parked, in milliseconds.
     parked_for: AtomicU64,
+    /// How many connections are parked, and how many may be.
+    parked: AtomicUsize,
+    parked_limit: AtomicUsize,
+    /// What several gateways count together; `None` if this one is alone.
+    quotas: Option<Quotas>,
     sweeping: AtomicBool,
     next_id: AtomicU64,
 }
@@ -127,6 +147,10 @@ struct User<T, M> {
     parked: Vec<Box<Parked<T, M>>>,
     /// Notified if a connection ends, a login stops waiting, or a secret is proven.
     changed: Arc<Notify>,
+    /// How many connections this gateway has by the common count of all gateways.
+    granted: usize,
+    /// Locked while the shared store is asked about this user, so that it hears the counts in their order.
+    asking: Option<Arc<tokio::sync::Mutex<()>>>,
 }
 
 impl<T, M> Default for User<T, M> {
@@ -135,13 +159,20 @@ impl<T, M> Default for User<T, M> {
             slots: SlotAllocator::default(),
             parked: Vec::new(),
             changed: Arc::default(),
+            granted: 0,
+            asking: None,
         }
     }
 }
 
 impl<T, M> User<T, M> {
     fn is_idle(&self) -> bool {
-        self.parked.is_empty() && self.slots.is_idle()
+        self.parked.is_empty() && self.slots.is_idle() && self.granted == 0
+    }
+
+    /// How many connections there are.
+    fn count(&self) -> usize {
+        self.parked.len() + self.slots.count()
     }
 
     /// Takes out the connection that has been parked longest.
@@ -190,14 +221,18 @@ pub enum NoSlot {
 }
 
 impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
-    /// A pool without connections. `parked_for`: how long a connection is parked; zero = not at all.
-    pub fn new(parked_for: Duration) -> Result<Arc<Self>, RandomUnavailable> {
+    /// A pool without connections. `parked_for`: how long a connection is parked; zero = not at all. `quotas`: what
+    /// counts the connections of each user together with those of other gateways.
+    pub fn new(parked_for: Duration, quotas: Option<Quotas>) -> Result<Arc<Self>, RandomUnavailable> {
         let pool = Self {
             users: DashMap::new(),
             hash: KeyedHash::new()?,
             proven: Recent::new(PROVEN_FOR),
             refused: Recent::new(REFUSED_FOR),
             parked_for: AtomicU64::new(0),
+            parked: AtomicUsize::new(0),
+            parked_limit: AtomicUsize::new(usize::MAX),
+            quotas,
             sweeping: AtomicBool::new(false),
             next_id: AtomicU64::new(0),
         };
@@ -209,6 +244,11 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
     pub fn set_parked_for(&self, parked_for: Duration) {
         let milliseconds = u64::try_from(parked_for.as_millis()).unwrap_or(u64::MAX);
         self.parked_for.store(milliseconds, Ordering::Relaxed);
+    }
+
+    /// Sets how many connections are parked at most. The next one that is parked closes those that are too many.
+    pub fn set_parked_limit(&self, limit: usize) {
+        self.parked_limit.store(limit, Ordering::Relaxed);
     }
 
     fn parked_for(&self) -> Duration {
@@ -248,6 +288,7 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
         let Parked {
             opened, mailbox, memo, ..
         } = *entry.parked.swap_remove(at);
+        self.parked.fetch_sub(1, Ordering::Relaxed);
         let id = self.new_id();
         entry.slots.begin(id, TrustLevel::Proven);
         drop(entry);
@@ -322,11 +363,12 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
                 (decision, evicted, cut)
             };
             if let Some(mailbox) = evicted {
+                self.parked.fetch_sub(1, Ordering::Relaxed);
                 self.close(user, mailbox);
             }
             match decision {
                 Decision::Take(trust) => {
-                    return Some(Slot {
+                    let slot = Slot {
                         pool: self.clone(),
                         user: user.clone(),
                         opened,
@@ -334,7 +376,9 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
                         trust,
                         is_tried,
                         cut,
-                    });
+                    };
+                    let is_free = self.claim(user, limit, trust, begun + PATIENCE).await;
+                    return is_free.then_some(slot);
                 }
                 Decision::Full => return None,
                 Decision::Evict => continue,
@@ -352,6 +396,99 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
         }
     }
 
+    /// Waits until all gateways together may have one more connection of `user`, which is counted here already. `false` if
+    /// they may not by `patience`. A connection that is parked gives way, here or at another gateway.
+    async fn claim(self: &Arc<Self>, user: &UserKey, limit: usize, trust: TrustLevel, patience: Instant) -> bool {
+        let Some(quotas) = &self.quotas else {
+            return true;
+        };
+        let mut asked: Option<Instant> = None;
+        let mut others_asked = 0;
+        loop {
+            let (asking, changed) = {
+                let mut entry = self.users.entry(user.clone()).or_default();
+                (entry.asking.get_or_insert_default().clone(), entry.changed.clone())
+            };
+            // Before the store is asked, so that no later change is missed.
+            let changed = changed.notified();
+            let turn = asking.lock().await;
+            let full = self.claim_one(quotas, user, limit).await;
+            drop(turn);
+            let Err(others) = full else { return true };
+            if asked.is_none_or(|at| at.elapsed() >= YIELD_AGAIN) && self.may_evict(user, trust) {
+                asked = Some(Instant::now());
+                if !self.give_way(user) && !others.is_empty() {
+                    quotas.ask_to_yield(others[others_asked % others.len()], user.names());
+                    others_asked += 1;
+                }
+            }
+            if Instant::now() >= patience {
+                return false;
+            }
+            let _ = timeout_at(patience.min(Instant::now() + SEAT_AGAIN), changed).await;
+        }
+    }
+
+    /// Has one more of the connections of `user` counted by all gateways, if any is not. Fails with the gateways that
+    /// have the others.
+    async fn claim_one(&self, quotas: &Quotas, user: &UserKey, limit: usize) -> Result<(), Vec<GatewayName>> {
+        let wanted = match self.users.get(user) {
+            Some(entry) if entry.granted < entry.count() => entry.granted + 1,
+            _ => return Ok(()),
+        };
+        match quotas.seat(user.names(), wanted, limit).await {
+            Seat::Full(others) => return Err(others),
+            // No session can begin while the store cannot be asked.
+            Seat::Granted | Seat::Unknown => {}
+        }
+        self.users.entry(user.clone()).or_default().granted = wanted;
+        Ok(())
+    }
+
+    /// Whether a login with `trust` that waits may close a connection that is parked.
+    fn may_evict(&self, user: &UserKey, trust: TrustLevel) -> bool {
+        let may_give_way =
+            |mut entry: dashmap::mapref::one::RefMut<'_, UserKey, User<T, M>>| entry.slots.may_give_way();
+        trust == TrustLevel::Proven || self.users.get_mut(user).is_some_and(may_give_way)
+    }
+
+    /// Closes the connection of `user` that has been parked longest; returns whether there was one.
+    pub fn give_way(self: &Arc<Self>, user: &UserKey) -> bool {
+        let Some(mut entry) = self.users.get_mut(user) else {
+            return false;
+        };
+        let Some(mailbox) = entry.evict() else { return false };
+        entry.slots.begin_closing();
+        drop(entry);
+        self.parked.fetch_sub(1, Ordering::Relaxed);
+        self.close(user, mailbox);
+        true
+    }
+
+    /// Tells the shared store that `user` has fewer connections here. If it cannot be told, tries again.
+    async fn settle(self: Arc<Self>, user: UserKey) {
+        let Some(quotas) = &self.quotas else { return };
+        loop {
+            let Some(asking) = self.users.get(&user).and_then(|entry| entry.asking.clone()) else {
+                return;
+            };
+            let turn = asking.lock().await;
+            let fewer = self.users.get(&user).map(|entry| (entry.granted, entry.count()));
+            let Some((_, count)) = fewer.filter(|(granted, count)| count < granted) else {
+                return;
+            };
+            if quotas.seat(user.names(), count, usize::MAX).await == Seat::Granted {
+                if let Some(mut entry) = self.users.get_mut(&user) {
+                    entry.granted = count;
+                }
+                self.users.remove_if(&user, |_, user| user.is_idle());
+                return;
+            }
+            drop(turn);
+            tokio::time::sleep(TELL_AGAIN).await;
+        }
+    }
+
     /// Logs out on a connection that is counted as closing, in the background, and stops counting it once it is closed.
     fn close(self: &Arc<Self>, user: &UserKey, mailbox: M) {
         let (pool, user) = (self.clone(), user.clone());
@@ -363,10 +500,15 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
 
     /// Changes the slots of `user`, wakes the logins that wait, and forgets the user if there is nothing left to
     /// remember.
-    fn change(&self, user: &UserKey, change: impl FnOnce(&mut SlotAllocator)) {
+    fn change(self: &Arc<Self>, user: &UserKey, change: impl FnOnce(&mut SlotAllocator)) {
+        let mut has_fewer = false;
         if let Some(mut entry) = self.users.get_mut(user) {
             change(&mut entry.slots);
             entry.changed.notify_waiters();
+            has_fewer = entry.count() < entry.granted;
+        }
+        if has_fewer && let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(self.clone().settle(user.clone()));
         }
         self.users.remove_if(user, |_, user| user.is_idle());
     }
@@ -385,6 +527,7 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
         let closed: Vec<_> = entry.parked.extract_if(.., is_over).collect();
         closed.iter().for_each(|_| entry.slots.begin_closing());
         drop(entry);
+        self.parked.fetch_sub(closed.len(), Ordering::Relaxed);
         for parked in closed {
             self.close(user, parked.mailbox);
         }
@@ -410,6 +553,12 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
             }));
         }
         tracing::debug!(upstream = slot.user.0.upstream, user = slot.user.0.user, "parked");
+        let parked = self.parked.fetch_add(1, Ordering::Relaxed) + 1;
+        let limit = self.parked_limit.load(Ordering::Relaxed);
+        if parked > limit {
+            // A few more than are too many: so this happens seldom, because all that are parked are looked at.
+            self.close_longest(parked - limit + limit / 16);
+        }
         // The slot is dropped after its connection was put in: so the user's entry is never empty in between.
         drop(slot);
         if !self.sweeping.swap(true, Ordering::AcqRel) {
@@ -417,19 +566,36 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
         }
     }
 
+    /// Closes the `number` connections that have been parked longest, of all users.
+    fn close_longest(self: &Arc<Self>, number: usize) {
+        let mut since: Vec<_> = (self.users.iter())
+            .flat_map(|user| user.parked.iter().map(|parked| parked.since).collect::<Vec<_>>())
+            .collect();
+        let Some(last) = number.min(since.len()).checked_sub(1) else {
+            return;
+        };
+        let (_, last, _) = since.select_nth_unstable(last);
+        let last = *last;
+        self.close_where(|parked| parked.since <= last);
+    }
+
     /// Closes the connections that have been parked long enough; returns whether any others are parked.
     fn close_expired(self: &Arc<Self>) -> bool {
-        let is_over = |parked: &Parked<T, M>| parked.since.elapsed() >= self.parked_for();
+        self.close_where(|parked| parked.since.elapsed() >= self.parked_for())
+    }
+
+    /// Closes the connections that are over; returns whether any others are parked.
+    fn close_where(self: &Arc<Self>, is_over: impl Fn(&Parked<T, M>) -> bool) -> bool {
         let mut waiting = false;
-        let mut expired = Vec::new();
+        let mut over = Vec::new();
         self.users.retain(|key, user| {
             if user.parked.iter().any(|parked| is_over(parked)) {
-                expired.push(key.clone());
+                over.push(key.clone());
             }
             waiting |= user.parked.iter().any(|parked| !is_over(parked));
             !user.is_idle()
         });
-        for user in expired {
+        for user in over {
             self.close_parked(&user, |parked| is_over(parked));
         }
         waiting
@@ -671,7 +837,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_parked_serves_its_login_with_its_secret_only() {
-        let (pool, server) = (TestPool::new(PARKED).unwrap(), Server::default());
+        let (pool, server) = (TestPool::new(PARKED, None).unwrap(), Server::default());
         session(&pool, &server, 8, "eva", false).await.unwrap();
         let take = |user: UserKey, login, folder, secret: &str| {
             pool.take(&user, login, folder, &secret.into(), |_| true).is_some()
@@ -689,9 +855,34 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn what_has_been_parked_longest_gives_way_to_what_is_too_many() {
+        const DEVICES: usize = 1000;
+        for (limit, rest) in [(0, 0), (7, 7), (320, 300)] {
+            let (pool, server) = (TestPool::new(PARKED, None).unwrap(), Server::default());
+            pool.set_parked_limit(limit);
+            for device in 0..DEVICES {
+                session(&pool, &server, DEVICES, &device.to_string(), false)
+                    .await
+                    .unwrap();
+                assert!(pool.parked.load(Ordering::Relaxed) <= limit);
+                advance(Duration::from_millis(1)).await;
+            }
+            let is_parked = |device: &usize| {
+                let taken = pool.take(&eva(), &device.to_string(), "INBOX", &"right".into(), |_| true);
+                taken.is_some()
+            };
+            let parked: Vec<_> = (0..DEVICES).filter(is_parked).collect();
+            assert!((rest..=limit).contains(&parked.len()), "{limit}: {}", parked.len());
+            let latest: Vec<_> = (DEVICES - parked.len()..DEVICES).collect();
+            assert_eq!(parked, latest);
+            assert_eq!(pool.parked.load(Ordering::Relaxed), 0);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_connection_counts_until_its_logout_is_over() {
         for parked_for in [Duration::ZERO, PARKED] {
-            let (pool, server) = (TestPool::new(parked_for).unwrap(), Server::default());
+            let (pool, server) = (TestPool::new(parked_for, None).unwrap(), Server::default());
             for poll in 0..60 {
                 // Each login has a connection of its own.
                 session(&pool, &server, 2, &poll.to_string(), true).await.unwrap();
@@ -704,7 +895,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_parked_gives_way_and_is_closed_before_another_is_opened() {
-        let (pool, server) = (TestPool::new(PARKED).unwrap(), Server::default());
+        let (pool, server) = (TestPool::new(PARKED, None).unwrap(), Server::default());
         for login in ["fax", "pbx", "fax", "pbx"] {
             session(&pool, &server, 1, login, false).await.unwrap();
         }
@@ -724,7 +915,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn guessers_do_not_lock_the_owner_out() {
         for limit in [1, 2, 8] {
-            let (pool, server) = (TestPool::new(PARKED).unwrap(), Server::default());
+            let (pool, server) = (TestPool::new(PARKED, None).unwrap(), Server::default());
             session(&pool, &server, limit, "eva", false).await.unwrap();
             // A server that thinks for longer than anybody waits.
             let guesses: Vec<_> = (0..24)
@@ -751,7 +942,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_guess_takes_what_is_free_and_leaves_what_is_parked() {
-        let (pool, server) = (TestPool::new(PARKED).unwrap(), Server::default());
+        let (pool, server) = (TestPool::new(PARKED, None).unwrap(), Server::default());
         for login in ["eva", "fax"] {
             session(&pool, &server, 3, login, false).await.unwrap();
         }
@@ -769,7 +960,7 @@ mod tests {
     /// Nobody may be locked out by a connection that the old password has left.
     #[tokio::test(start_paused = true)]
     async fn with_one_connection_a_new_password_gets_in() {
-        let (pool, server) = (TestPool::new(PARKED).unwrap(), Server::default());
+        let (pool, server) = (TestPool::new(PARKED, None).unwrap(), Server::default());
         session(&pool, &server, 1, "eva", false).await.unwrap();
         let begun = Instant::now();
         let mut slot = pool.reserve(&eva(), 1, &"new".into(), true).await.unwrap();
@@ -788,7 +979,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn devices_that_come_at_once_with_one_secret_all_get_in() {
-        let (pool, server) = (TestPool::new(Duration::ZERO).unwrap(), Server::default());
+        let (pool, server) = (TestPool::new(Duration::ZERO, None).unwrap(), Server::default());
         let sessions: Vec<_> = (0..24)
             .map(|device| {
                 let (pool, server) = (pool.clone(), server.clone());
@@ -803,7 +994,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_secret_that_was_refused_is_not_tried_again_soon() {
-        let pool = TestPool::new(PARKED).unwrap();
+        let pool = TestPool::new(PARKED, None).unwrap();
         let reserve = |secret: &'static str| {
             let pool = pool.clone();
             async move { pool.reserve(&user_key("lab", "EVA"), 8, &secret.into(), true).await }

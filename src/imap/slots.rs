@@ -90,7 +90,7 @@ impl SlotAllocator {
             |waiting: &mut dyn Iterator<Item = &Waiter>, trust| waiting.filter(|waiter| waiter.trust == trust).count();
         let trust = self.waiting[at].trust;
         let ahead = count(&mut self.waiting.range(..at), trust);
-        let free = limit.saturating_sub(self.busy + self.guesses.len() + self.closing + parked);
+        let free = limit.saturating_sub(self.count() + parked);
         let decision = match trust {
             TrustLevel::Proven => {
                 let wanted = ahead + 1;
@@ -184,10 +184,23 @@ impl SlotAllocator {
         self.closing -= 1;
     }
 
+    /// How many connections there are.
+    pub(super) fn count(&self) -> usize {
+        self.busy + self.guesses.len() + self.closing
+    }
+
+    /// Whether a guess may close a parked connection now, at another gateway; if so, not again soon.
+    pub(super) fn may_give_way(&mut self) -> bool {
+        let may = self.gave_way.is_none_or(|at| at.elapsed() >= GIVES_WAY);
+        if may {
+            self.gave_way = Some(Instant::now());
+        }
+        may
+    }
+
     /// Whether there is nothing to remember.
     pub(super) fn is_idle(&self) -> bool {
-        self.busy + self.guesses.len() + self.closing + self.waiting.len() == 0
-            && self.gave_way.is_none_or(|at| at.elapsed() >= GIVES_WAY)
+        self.count() + self.waiting.len() == 0 && self.gave_way.is_none_or(|at| at.elapsed() >= GIVES_WAY)
     }
 }
 

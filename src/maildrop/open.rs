@@ -29,6 +29,7 @@ use crate::{
     notify,
     oauth::Tokens,
     proofs::RandomUnavailable,
+    quotas::{Quotas, Word},
     state::{KeptDigest, Leases, MailboxState, StateStore, now},
     tls,
     types::MailboxName,
@@ -64,21 +65,24 @@ impl Maildrops {
         state: Arc<dyn StateStore>,
         tokens: Arc<Tokens>,
     ) -> Result<Self, SetupError> {
-        Self::with_notices(notify::Notices::default(), options, state, tokens)
+        Self::of_gateway(notify::Notices::default(), None, options, state, tokens)
     }
 
-    /// Like [`Maildrops::new`], with `notices` that tell people when they must act.
-    pub fn with_notices(
+    /// Like [`Maildrops::new`], for a gateway: `notices` tell people when they must act, and `quotas` is what several
+    /// gateways count together.
+    pub fn of_gateway(
         notices: notify::Notices,
+        quotas: Option<Quotas>,
         options: impl Into<MaildropOptions>,
         state: Arc<dyn StateStore>,
         tokens: Arc<Tokens>,
     ) -> Result<Self, SetupError> {
         let options = options.into();
         Ok(Self {
-            connectors: connectors(&options, &tokens, |_, connector| connector)?,
+            connectors: connectors(&options, &tokens, |_, connector| connector.sharing(quotas.clone()))?,
             shared: Arc::new(Resources {
-                pool: Pool::new(options.parked)?,
+                pool: Pool::new(options.parked, quotas.clone())?,
+                quotas,
                 leases: Leases::new(state.clone()),
                 state,
                 undelivered: Undelivered::default(),
@@ -95,9 +99,12 @@ impl Maildrops {
     /// `ca_file` at fault.
     pub fn reconfigured(&self, options: impl Into<MaildropOptions>, tokens: Arc<Tokens>) -> Result<Self, SetupError> {
         let options = options.into();
-        let succeeding = |name: &str, connector: Connector| match self.connectors.get(name) {
-            Some(before) => connector.succeeding(before),
-            None => connector,
+        let succeeding = |name: &str, connector: Connector| {
+            let connector = connector.sharing(self.shared.quotas.clone());
+            match self.connectors.get(name) {
+                Some(before) => connector.succeeding(before),
+                None => connector,
+            }
         };
         Ok(Self {
             connectors: connectors(&options, &tokens, succeeding)?,
@@ -114,6 +121,33 @@ impl Maildrops {
     /// Sets how long upstream connections stay parked (`parked_seconds`).
     pub fn set_parked_for(&self, parked_for: Duration) {
         self.shared.pool.set_parked_for(parked_for);
+    }
+
+    /// Sets how many upstream connections stay parked at most.
+    pub fn set_parked_limit(&self, limit: usize) {
+        self.shared.pool.set_parked_limit(limit);
+    }
+
+    /// Does what another gateway asks for: begins a pause, or closes a parked connection.
+    pub fn hear(&self, word: &Word) {
+        match word {
+            Word::Pause {
+                upstream,
+                user,
+                is_guess,
+                length,
+            } => {
+                if let Some(connector) = self.connectors.get(upstream) {
+                    connector.note_pause(user, *is_guess, *length);
+                }
+            }
+            Word::Yield {
+                upstream, server, user, ..
+            } => {
+                self.shared.pool.give_way(&UserKey::at(upstream, server.clone(), user));
+            }
+            Word::Failure { .. } => {}
+        }
     }
 
     /// Maildrops with state in memory, for tests.

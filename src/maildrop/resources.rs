@@ -8,6 +8,7 @@ use super::{parked::ParkedFolder, undelivered::Undelivered};
 use crate::{
     imap::Pool,
     notify::Notices,
+    quotas::Quotas,
     state::{Leases, StateStore},
 };
 
@@ -20,6 +21,8 @@ pub(super) struct Resources {
     /// Who holds which maildrop.
     pub(super) leases: Leases,
     pub(super) undelivered: Undelivered,
+    /// What several gateways count together; `None` if this one is alone.
+    pub(super) quotas: Option<Quotas>,
     /// Tells people when they must act.
     pub(super) notices: Notices,
     /// The work that sessions leave to the background when they end.

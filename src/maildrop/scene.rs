@@ -35,7 +35,7 @@ pub(super) async fn play<T>(
     let tokens = Tokens::new(&config, Arc::new(MemoryStore::default())).unwrap();
     let connector = Connector::new(&config.upstreams[0], Duration::from_secs(5), tokens).unwrap();
     let account = Account::from(&config.accounts[0]);
-    let pool: Arc<Pool<ParkedFolder>> = Pool::new(Duration::ZERO).unwrap();
+    let pool: Arc<Pool<ParkedFolder>> = Pool::new(Duration::ZERO, None).unwrap();
     let secret = "q".into();
     let slot = pool
         .reserve(&UserKey::new(&config.upstreams[0], "eva"), 8, &secret, false)

@@ -40,7 +40,8 @@ pub(crate) fn limits() -> Limits {
         upstream: Duration::from_secs(30),
         bad_commands: 20,
         read_ahead: 0,
-        parked: Duration::ZERO,
+        parked_for: Duration::ZERO,
+        parked: 10_000,
         drain: Duration::from_secs(20),
     }
 }

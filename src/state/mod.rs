@@ -10,6 +10,7 @@ mod envelope;
 mod file;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod gateways;
 mod holding;
 mod index;
 mod kept;
@@ -24,7 +25,7 @@ mod restore;
 mod table;
 mod term;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod tokens;
 mod valkey;
 
@@ -44,6 +45,7 @@ pub use control::{RemoteStore, serve};
 pub use database::create_private;
 pub use duty::{Duty, LASTS, OnDuty};
 pub use file::FileStore;
+pub use gateways::{ALIVE, GatewayName, Heard, Seated, Seats, UpstreamUser};
 pub use holding::{Entered, Holding, KeptDigest, KnownIndex, Renewed, Welcome};
 pub use index::{Damage, Index};
 pub use kept::{Kept, MarksReplaced, Replaced, Replacement, Whose};
@@ -129,6 +131,29 @@ pub trait StateStore: Send + Sync + fmt::Debug {
     /// Gives `duty` up if it is still held under `name`.
     async fn leave_duty(&self, _duty: &Duty, _name: &[u8; 16]) -> Result<(), Unavailable> {
         Ok(())
+    }
+
+    /// Says `words` to the other gateways that share the store, and returns what they have said since `position`; without
+    /// a position, nothing is returned but the present one. Words may be lost, or be heard twice: only what can bear that
+    /// may be said. Whoever calls this counts as alive for [`ALIVE`].
+    async fn confer(
+        &self,
+        _gateway: &GatewayName,
+        _position: Option<&str>,
+        _words: Option<&[u8]>,
+    ) -> Result<Heard, Unavailable> {
+        Ok(Heard::default())
+    }
+
+    /// Says that the gateway is not alive any more.
+    async fn retire(&self, _gateway: &GatewayName) -> Result<(), Unavailable> {
+        Ok(())
+    }
+
+    /// Notes how many connections a gateway has as an upstream user, if all gateways together may have so many. Fewer
+    /// than before are always noted.
+    async fn seat(&self, _seats: Seats<'_>) -> Result<Seated, Unavailable> {
+        Ok(Seated::Yes)
     }
 
     /// The marks of all logins.

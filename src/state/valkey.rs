@@ -34,11 +34,12 @@ use self::{
     failure::Failure,
     keys::{Found, Keys},
     records::{Fields, MARKS, NAMES, PAST, PENDING},
-    scripts::{DUTY, ENTER, EXTEND, LEAVE, PIECES, REPLACE, Request, sha1_hex},
+    scripts::{CONFER, DUTY, ENTER, EXTEND, LEAVE, PIECES, REPLACE, Request, SEATS, sha1_hex},
 };
 use super::{
-    Backup, Consent, Duty, Entered, Error, Holding, Index, Kept, KeptDigest, KnownIndex, LASTS, MailboxName, Marked,
-    MarksReplaced, Renewed, Replaced, Replacement, StateStore, Unavailable, Welcome, Whose, now,
+    ALIVE, Backup, Consent, Duty, Entered, Error, GatewayName, Heard, Holding, Index, Kept, KeptDigest, KnownIndex,
+    LASTS, MailboxName, Marked, MarksReplaced, Renewed, Replaced, Replacement, Seated, Seats, StateStore, Unavailable,
+    Welcome, Whose, now,
     part::{Kind, PORTION, Part, PartSender, Parts},
     table::Key,
 };
@@ -55,6 +56,11 @@ const INDEX_LIFE: u32 = 30 * 24 * 3600;
 const ATTEMPTS: usize = 3;
 /// How many keys are read at the same time when all are read.
 const AT_ONCE: usize = 64;
+/// How many entries are kept of what gateways say to each other, about.
+const ENTRIES: usize = 500;
+/// How many milliseconds the connections of an upstream user are remembered if they do not change: longer than sessions
+/// last.
+const SEATS_LIFE: u32 = 7 * 24 * 3600 * 1000;
 
 /// State that several gateways share.
 #[derive(Debug, Clone)]
@@ -649,6 +655,70 @@ impl StateStore for ValkeyStore {
         left.await.map(drop)
     }
 
+    async fn confer(
+        &self,
+        gateway: &GatewayName,
+        position: Option<&str>,
+        words: Option<&[u8]>,
+    ) -> Result<Heard, Unavailable> {
+        let keys = self.0.keys.gateways();
+        let arguments = vec![
+            gateway.to_vec(),
+            ALIVE.as_millis().to_string().into_bytes(),
+            position.unwrap_or_default().as_bytes().to_vec(),
+            words.unwrap_or_default().to_vec(),
+            ENTRIES.to_string().into_bytes(),
+        ];
+        let key = keys[0].clone();
+        let answer = self
+            .0
+            .ask(&key, Request::Script(&CONFER, keys.into(), arguments), Care::Light)
+            .await?;
+        let (position, words, alive): (String, Vec<Vec<u8>>, Vec<Vec<u8>>) =
+            from_redis_value_ref(&answer).map_err(|_| self.0.strange(&answer))?;
+        Ok(Heard {
+            position,
+            words,
+            alive: names(alive),
+        })
+    }
+
+    async fn retire(&self, gateway: &GatewayName) -> Result<(), Unavailable> {
+        let [_, alive] = self.0.keys.gateways();
+        let mut command = redis::cmd("ZREM");
+        command.arg(&alive).arg(gateway);
+        self.0.ask(&alive, command, Care::Light).await.map(drop)
+    }
+
+    async fn seat(&self, seats: Seats<'_>) -> Result<Seated, Unavailable> {
+        let key = self.0.keys.seats(seats.user);
+        let mut arguments = vec![seats.gateway.to_vec()];
+        let numbers = [
+            seats.count,
+            seats.limit,
+            SEATS_LIFE as usize,
+            usize::from(seats.is_complete),
+        ];
+        arguments.extend(numbers.map(|number| number.to_string().into_bytes()));
+        arguments.extend(seats.alive.iter().map(|name| name.to_vec()));
+        let answer = self
+            .0
+            .ask(&key, Request::Script(&SEATS, vec![key.clone()], arguments), Care::Light)
+            .await?;
+        let Value::Array(parts) = &answer else {
+            return Err(self.0.strange(&answer));
+        };
+        match parts.split_first() {
+            Some((Value::Int(1), _)) => Ok(Seated::Yes),
+            Some((Value::Int(0), others)) => {
+                let others = others.iter().filter_map(|other| from_redis_value_ref(other).ok());
+                Ok(Seated::Full(names(others.collect())))
+            }
+            Some((Value::Int(-1), _)) => Ok(Seated::Unknown),
+            _ => Err(self.0.strange(&answer)),
+        }
+    }
+
     async fn all_marks(&self) -> Result<Vec<Marked>, Unavailable> {
         let mut keys = self.0.all_keys().await?;
         keys.retain(|(found, _)| *found == Found::Mailbox);
@@ -743,6 +813,11 @@ impl StateStore for ValkeyStore {
     fn has_failed(&self) -> bool {
         self.0.has_failed.load(Ordering::Relaxed)
     }
+}
+
+/// Those of `names` that have the form of a gateway's name.
+fn names(names: Vec<Vec<u8>>) -> Vec<GatewayName> {
+    names.into_iter().filter_map(|name| name.try_into().ok()).collect()
 }
 
 /// The fields that `replacement` changes. If marks could not be read, `was` is empty, which is not the digest of

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use crate::support::{
     PASSWORD,
     answers::Answers,
-    gateway::{Gateway, Setup},
+    gateway::{Gateway, Setup, account},
     mail,
     peer::{Gate, Peer, Step, send},
     pop::Pop,
@@ -242,4 +242,113 @@ fn without_the_servers_logins_wait_and_fail_for_a_while_and_the_gateway_is_degra
     assert_eq!(web.get("/readyz?strict").status, 503);
     gateway.lines("shared state cannot be read or written", 1);
     peer.assert_nothing_removed();
+}
+
+/// Twelve failures from one address are one too many, wherever they come.
+#[test]
+fn failed_logins_count_in_all_gateways() {
+    let Some(redis) = Redis::start() else { return };
+    let peer = Peer::start(mailbox());
+    let setup = |name| redis.setup(name, &peer).own_logins_only().table(&account("pbx", "eva"));
+    let gateways = ["a", "b"].map(|name| setup(name).start());
+    let guess =
+        |gateway: &Gateway, number: usize| Pop::connect(gateway.address()).try_log_in("pbx", &format!("wrong{number}"));
+    std::thread::scope(|scope| {
+        for number in 0..11 {
+            let first = &gateways[0];
+            scope.spawn(move || assert!(guess(first, number).starts_with("-ERR [AUTH]")));
+        }
+    });
+    // The other gateway hears of it within a second. Alone it would refuse the twelfth guess.
+    let tried = (0..11).take_while(|&number| !guess(&gateways[1], number).starts_with("-ERR [LOGIN-DELAY]"));
+    assert!(tried.count() < 6);
+}
+
+#[test]
+fn an_upstream_that_wants_to_be_left_alone_is_left_alone_by_all() {
+    let Some(redis) = Redis::start() else { return };
+    let throttled = "{tag} BAD Request is throttled. Suggested Backoff Time: 299961 milliseconds\r\n";
+    let peer = Peer::start(mailbox().once("AUTHENTICATE", send(throttled)));
+    let gateways = ["a", "b"].map(|name| redis.setup(name, &peer).table(&web::table()).start());
+    let web = Web::of(&gateways[1]);
+    let wanted = "-ERR [SYS/TEMP] upstream wants to be asked less, try later";
+    // The owner, who has logged in before, and not a guess.
+    assert_eq!(try_log_in(&gateways[0]).1, wanted);
+    let begun = Instant::now();
+    while web.metric("popgate_backoff_seconds{upstream=\"lab\"}") == Some(0.0) {
+        assert!(begun.elapsed() < Duration::from_secs(10));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(try_log_in(&gateways[1]).1, wanted);
+    assert_eq!(peer.connections(), 1);
+}
+
+/// How many connections were logged in at most, as the commands tell in their order.
+fn most_at_once(peer: &Peer) -> usize {
+    let (mut now, mut most) = (0, 0);
+    for command in peer.commands() {
+        match command.split(' ').next() {
+            Some("AUTHENTICATE") => now += 1,
+            Some("LOGOUT") => now -= 1,
+            _ => {}
+        }
+        most = most.max(now);
+    }
+    most
+}
+
+#[test]
+fn an_upstream_user_has_no_more_connections_than_one_gateway_may_have() {
+    const DEVICES: usize = 5;
+    let Some(redis) = Redis::start() else { return };
+    let peer = Peer::start(mailbox());
+    let setup = |name| {
+        let setup = redis
+            .setup(name, &peer)
+            .upstream("connections_per_user = 2")
+            .maildrop("on_delete = \"hide\"");
+        (0..DEVICES).fold(setup, |setup, number| {
+            setup.table(&account(&format!("device{number}"), "eva"))
+        })
+    };
+    let gateways = ["a", "b", "c"].map(|name| setup(name).start());
+    std::thread::scope(|scope| {
+        for number in 0..DEVICES {
+            let gateways = &gateways;
+            scope.spawn(move || {
+                for round in 0..2 {
+                    let begun = Instant::now();
+                    loop {
+                        let mut pop = Pop::connect(gateways[(number + round) % 3].address());
+                        let reply = pop.try_log_in(&format!("device{number}"), PASSWORD);
+                        if reply.starts_with("+OK") {
+                            assert_eq!(pop.stat().0, 5);
+                            pop.quit();
+                            break;
+                        }
+                        assert!(reply.contains("connections_per_user"), "{reply}");
+                        assert!(begun.elapsed() < Duration::from_secs(60), "it starves");
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(most_at_once(&peer), 2);
+}
+
+/// A gateway that has died has no connections any more, once the others miss it.
+#[test]
+fn connections_of_a_gateway_that_ends_do_not_count() {
+    let Some(redis) = Redis::start() else { return };
+    let peer = Peer::start(mailbox());
+    let setup = |name| {
+        let setup = redis.setup(name, &peer).upstream("connections_per_user = 1");
+        setup.start()
+    };
+    let [first, second] = ["a", "b"].map(setup);
+    Pop::log_in(first.address(), "eva").quit();
+    first.stop();
+    let begun = Instant::now();
+    Pop::log_in(second.address(), "eva").quit();
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
 }

@@ -73,7 +73,7 @@ fn variables_may_have_units() {
     ];
     let config = with_environment(UPSTREAM, &environment).unwrap();
     assert_eq!(
-        (config.limits.idle.as_secs(), config.limits.parked.as_secs()),
+        (config.limits.idle.as_secs(), config.limits.parked_for.as_secs()),
         (900, 60)
     );
     assert_eq!(config.upstreams[0].maildrop.view.max_octets, Some(10_000_000));

@@ -30,7 +30,14 @@ fn defaults() {
         (limits.sessions, limits.sessions_per_address, limits.bad_commands),
         (1000, 50, 20)
     );
-    let seconds = [limits.login, limits.idle, limits.upstream, limits.parked, limits.drain].map(|d| d.as_secs());
+    let seconds = [
+        limits.login,
+        limits.idle,
+        limits.upstream,
+        limits.parked_for,
+        limits.drain,
+    ]
+    .map(|d| d.as_secs());
     assert_eq!(seconds, [60, 600, 30, 900, 20]);
     assert_eq!(limits.read_ahead, 4_194_304);
     assert_eq!(
@@ -78,7 +85,7 @@ fn times_and_sizes_may_have_units() {
     );
     let config = Config::parse(&text, Path::new("")).unwrap();
     assert_eq!(
-        (config.limits.idle.as_secs(), config.limits.parked.as_secs()),
+        (config.limits.idle.as_secs(), config.limits.parked_for.as_secs()),
         (900, 3600)
     );
     assert_eq!(config.limits.read_ahead, 1 << 20);

@@ -188,7 +188,8 @@ fn limits(limits: keys::Limits) -> Limits {
         upstream: limits.upstream_seconds,
         bad_commands: limits.bad_commands,
         read_ahead: limits.read_ahead_bytes.0,
-        parked: limits.parked_seconds,
+        parked_for: limits.parked_seconds,
+        parked: limits.parked,
         drain: limits.drain_seconds,
     }
 }

