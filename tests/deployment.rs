@@ -555,7 +555,7 @@ fn assert_deployment_agrees(objects: &[Value], gateway: &Gateway) {
     let kept = service["sessionAffinityConfig"]["clientIP"]["timeoutSeconds"]
         .as_u64()
         .unwrap();
-    assert!(kept >= gateway.config.limits.parked.as_secs());
+    assert!(kept >= gateway.config.limits.parked_for.as_secs());
     let disruption = &object(objects, "PodDisruptionBudget")["spec"];
     assert!(selects(&disruption["selector"]["matchLabels"], labels));
 
