@@ -178,7 +178,7 @@ fn a_password_of_a_device_is_asked_for() {
         .table(&account("fax", "eva"))
         .start();
     let (works, printed) = gateway.doctor("fix", "");
-    assert!(!works && printed.contains("lead fix anywhere"), "{printed}");
+    assert!(!works && printed.contains("match fix: popgate check"), "{printed}");
 }
 
 #[test]
