@@ -156,8 +156,8 @@ impl Gateway {
     }
 
     /// Serves until `shutdown` is cancelled, then drains: no listener accepts connections any more, devices that have
-    /// not logged in are disconnected, and all others are served until they send QUIT or `drain_seconds` are over. A
-    /// session that ends without QUIT deletes nothing.
+    /// connected may still log in within [`NEWCOMERS`], and those that have logged in are served until they send QUIT or
+    /// `drain_seconds` are over. A session that ends without QUIT deletes nothing.
     pub async fn run(self: Arc<Self>, shutdown: CancellationToken) {
         let chores = TaskTracker::new();
         chores::begin(&self.current.subscribe(), &self.state, &chores, &shutdown);
@@ -167,10 +167,10 @@ impl Gateway {
         self.listeners.lock().await.accept(&self.gate, &self.sessions);
         shutdown.cancelled().await;
         self.sessions.shutdown.cancel();
+        self.listeners.lock().await.close().await;
         chores.close();
         aside.close();
         chores.wait().await;
-        self.listeners.lock().await.close().await;
         self.drain().await;
         ended.cancel();
         let _ = timeout(GRACE, aside.wait()).await;
@@ -216,17 +216,25 @@ impl Gateway {
         let deadline = Instant::now() + config.limits.drain;
         let SessionControl {
             tasks,
+            newcomers_over,
             drain_over,
             abort,
             ..
         } = &self.sessions;
         tasks.close();
         tracing::info!(sessions = tasks.len(), "draining");
-        if timeout_at(deadline, tasks.wait()).await.is_err() {
+        let finished = async {
+            if timeout(NEWCOMERS, tasks.wait()).await.is_err() {
+                newcomers_over.cancel();
+                tasks.wait().await;
+            }
+        };
+        if timeout_at(deadline, finished).await.is_err() {
             tracing::info!(
                 sessions = tasks.len(),
                 "drain_seconds are over, closing the sessions that are left"
             );
+            newcomers_over.cancel();
             drain_over.cancel();
             if timeout(GRACE, tasks.wait()).await.is_err() {
                 tracing::warn!(sessions = tasks.len(), "dropping sessions in the middle of a command");
@@ -246,6 +254,9 @@ impl Gateway {
     }
 }
 
+/// How long devices that have connected before the end may take to log in. A load balancer has sent them here, and they
+/// would take a lost connection for a failure.
+const NEWCOMERS: Duration = Duration::from_secs(3);
 /// How long commands may still run after `drain_seconds`.
 const GRACE: Duration = Duration::from_secs(2);
 /// The least time to finish what sessions have left behind, and to save tokens: each lost token costs a sign-in.
@@ -422,7 +433,8 @@ mod tests {
         first.write_all(b"NOOP\r\n").await.unwrap();
         first.read_exact(&mut [0; 24]).await.unwrap();
         shutdown.cancel();
-        assert_eq!(first.read(&mut [0]).await.unwrap(), 0);
+        // It gives way to the second, or is disconnected because it does not log in.
+        first.read_to_end(&mut Vec::new()).await.unwrap();
         running.await.unwrap();
         assert!(TcpStream::connect(addresses[0]).await.is_err());
     }

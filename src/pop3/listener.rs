@@ -8,6 +8,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use futures_util::FutureExt;
 use ipnet::IpNet;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::{
@@ -67,8 +68,10 @@ pub struct Settings {
 /// How sessions are told to stop, and where they are counted.
 #[derive(Debug, Clone, Default)]
 pub struct SessionControl {
-    /// Once this is cancelled, no connection is accepted, and devices that have not logged in are disconnected.
+    /// Cancelled as soon as the gateway is told to end.
     pub shutdown: CancellationToken,
+    /// Once this is cancelled, devices that have not logged in are disconnected.
+    pub newcomers_over: CancellationToken,
     /// Once this is cancelled, replies and QUITs under way are finished, and nothing new is begun.
     pub drain_over: CancellationToken,
     /// Once this is cancelled, sessions are dropped wherever they are.
@@ -168,19 +171,33 @@ impl Listener {
         self.settings.store(Arc::new(settings));
     }
 
-    /// Lets [`Self::run`] return. Sessions go on.
+    /// Lets [`Self::run`] return once it has accepted whoever has connected already. Sessions go on.
     pub fn close(&self) {
         self.closed.cancel();
     }
 
-    /// Accepts until it is closed, or until `sessions.shutdown`; each session runs in a task of its own, TLS handshake included.
+    /// Accepts until it is closed; each session runs in a task of its own, TLS handshake included.
     pub async fn run(self: Arc<Self>, gate: Gate, sessions: SessionControl) {
         select! {
             biased;
-            () = sessions.shutdown.cancelled() => {}
             () = self.closed.cancelled() => {}
             () = self.accept(&gate, &sessions) => {}
         }
+        // When the socket is closed, the kernel resets the connections that wait in its backlog.
+        while let Some(Ok((stream, peer))) = self.socket.accept().now_or_never() {
+            self.arrive(stream, peer, &gate, &sessions);
+        }
+    }
+
+    fn arrive(&self, stream: TcpStream, peer: SocketAddr, gate: &Gate, sessions: &SessionControl) {
+        let arrival = Arrival {
+            settings: self.settings.load_full(),
+            address: self.address,
+            name: self.name.clone(),
+            gate: gate.clone(),
+            sessions: sessions.clone(),
+        };
+        arrival.receive(stream, peer);
     }
 
     async fn accept(&self, gate: &Gate, sessions: &SessionControl) {
@@ -192,14 +209,7 @@ impl Listener {
                         troubles().end(&self.part());
                         tracing::info!(address = %self.address, "accepting again");
                     }
-                    let arrival = Arrival {
-                        settings: self.settings.load_full(),
-                        address: self.address,
-                        name: self.name.clone(),
-                        gate: gate.clone(),
-                        sessions: sessions.clone(),
-                    };
-                    arrival.receive(stream, peer);
+                    self.arrive(stream, peer, gate, sessions);
                 }
                 Err(error) if is_the_peers(&error) => {
                     tracing::debug!(address = %self.address, %error, "connection lost before it was accepted");
@@ -243,7 +253,7 @@ impl Arrival {
         self.sessions.tasks.clone().spawn(async move {
             let header = self
                 .sessions
-                .shutdown
+                .newcomers_over
                 .run_until_cancelled(proxy::read(&mut stream))
                 .await;
             match header {
@@ -287,7 +297,7 @@ impl Arrival {
         let newcomer = self.gate.newcomers.enter(address);
         let (service, endpoint) = (self.settings.service.clone(), self.settings.endpoint.clone());
         let stop = Stop {
-            shutdown: self.sessions.shutdown.clone(),
+            newcomers_over: self.sessions.newcomers_over.clone(),
             drain_over: self.sessions.drain_over.clone(),
         };
         let abort = self.sessions.abort.clone();

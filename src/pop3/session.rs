@@ -63,7 +63,7 @@ pub(super) struct Endpoint {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Stop {
     /// Once this is cancelled, a device that has not logged in is disconnected.
-    pub(super) shutdown: CancellationToken,
+    pub(super) newcomers_over: CancellationToken,
     /// Once this is cancelled, a device that has logged in is disconnected too, after its current command.
     pub(super) drain_over: CancellationToken,
 }
@@ -136,7 +136,7 @@ where
         tokens: tokens(&service),
         timestamp,
         permit: Some(permit),
-        connection: Connection::new(stream, limits.idle, stop.shutdown),
+        connection: Connection::new(stream, limits.idle, stop.newcomers_over),
         newcomer: Some(newcomer),
         service,
         summary,

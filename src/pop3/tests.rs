@@ -381,7 +381,7 @@ async fn a_farewell_that_nobody_reads_is_short() {
 async fn shutdown_ends_the_wait_for_a_command() {
     let (mut device, stop) = connect(plain(), limits(), 1024);
     read_exactly(&mut device, GREETING).await;
-    stop.shutdown.cancel();
+    stop.newcomers_over.cancel();
     assert_eq!(rest(&mut device).await, "");
 }
 

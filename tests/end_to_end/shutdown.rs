@@ -1,9 +1,10 @@
-//! SIGTERM: the gateway accepts no more connections, and sessions go on until QUIT or until `drain_seconds` are over.
-//! Then replies that have begun are finished and QUITs commit. All other sessions are dropped, and delete nothing.
+//! SIGTERM: the gateway accepts no more connections. Devices that have connected may log in for a few seconds, and
+//! sessions go on until QUIT or until `drain_seconds` are over. Then replies that have begun are finished and QUITs commit. All other sessions are dropped, and delete nothing.
 
 use std::time::{Duration, Instant};
 
 use crate::support::{
+    PASSWORD,
     answers::Answers,
     dovecot::Dovecot,
     gateway::Setup,
@@ -47,6 +48,35 @@ fn sessions_go_on_and_nobody_else_comes_in() {
         .collect();
     assert_eq!(ends, [(&"shutdown".into(), &0.into()), (&"quit".into(), &1.into())]);
     assert_eq!(imap.uids(), [2]);
+}
+
+/// A load balancer sends devices until it finds the port closed. None of them may notice the end.
+#[test]
+fn who_has_connected_before_the_end_is_served() {
+    const DEVICES: usize = 20;
+    let peer = Peer::start(mailbox());
+    let mut gateway = Setup::new(peer.address()).start();
+    let address = gateway.address();
+    let mut greeted: Vec<_> = (0..DEVICES).map(|_| Pop::connect(address)).collect();
+    greeted[0].ok("USER device0");
+    gateway.signal("STOP");
+    // These wait in the backlog of the kernel.
+    let waiting: Vec<_> = (0..DEVICES).map(|_| Pop::open(address)).collect();
+    gateway.signal("TERM");
+    gateway.signal("CONT");
+    let waiting = waiting.into_iter().map(|mut pop| {
+        pop.expect("+OK popgate ready");
+        pop
+    });
+    greeted.extend(waiting.collect::<Vec<_>>());
+    for (number, mut pop) in greeted.into_iter().enumerate() {
+        let reply = pop.try_log_in(&format!("device{number}"), PASSWORD);
+        assert!(reply.starts_with("+OK"), "{number}: {reply}");
+        assert_eq!(pop.stat().0, 3);
+        pop.quit();
+    }
+    assert_eq!(gateway.wait().code(), Some(0));
+    assert!(std::net::TcpStream::connect(address).is_err(), "it still accepts");
 }
 
 #[test]
