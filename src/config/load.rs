@@ -44,6 +44,24 @@ impl Config {
     }
 
     /// A configuration from the text of a `gateway.toml`, without the environment. Paths are relative to `directory`.
+    ///
+    /// ```
+    /// use std::path::Path;
+    ///
+    /// use popgate::config::Config;
+    ///
+    /// let text = r#"
+    /// [upstream.home]
+    /// host = "imap.example.org"
+    /// logins = ["*@example.org"]
+    /// "#;
+    /// let config = Config::parse(text, Path::new("/etc/popgate")).unwrap();
+    /// assert_eq!(config.upstreams[0].port, 993);
+    ///
+    /// // An error says where the mistake is, and how to mend it.
+    /// let error = Config::parse("[limits]\nsesions = 5\n", Path::new("")).unwrap_err().to_string();
+    /// assert!(error.starts_with("gateway.toml:2: `limits.sesions`") && error.contains("sessions"), "{error}");
+    /// ```
     pub fn parse(text: &str, directory: &Path) -> Result<Config, Error> {
         layered(Path::new("gateway.toml"), text.to_owned(), directory, Vec::new()).map(|loaded| loaded.config)
     }

@@ -1,6 +1,6 @@
 //! The keys of `[state]`.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use super::{Secret, StateUrl};
 
@@ -43,10 +43,12 @@ pub struct SharedState {
     pub lease: Duration,
     /// The name of this gateway among the gateways that share the store.
     pub replica: String,
+    /// The host and port of each upstream, by its name: all gateways must have the same.
+    pub upstreams: BTreeMap<String, String>,
 }
 
 impl SharedState {
-    /// Whether all keys have the same values.
+    /// Whether all keys of `[state]` have the same values.
     pub fn is_same(one: &Option<Self>, other: &Option<Self>) -> bool {
         let parts = |shared: &Self| {
             let password = shared.password.as_ref().map(|password| password.expose().to_vec());
@@ -59,6 +61,7 @@ impl SharedState {
                 fsync,
                 lease,
                 replica,
+                upstreams: _,
             } = shared.clone();
             (url, password, ca_file, prefix, replicas, fsync, lease, replica)
         };

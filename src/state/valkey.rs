@@ -106,7 +106,7 @@ impl ValkeyStore {
         let Shared {
             link, keys, options, ..
         } = &*store.0;
-        let us = Replica::new(key.as_ref());
+        let us = Replica::new(options, key.as_ref());
         let announced = checks::announce(link, keys, &options.replica, &us).await;
         announced.map_err(|failure| store.failed(failure))?;
         let shared = Arc::downgrade(&store.0);
@@ -117,7 +117,7 @@ impl ValkeyStore {
                 let Shared {
                     link, keys, options, ..
                 } = &*shared;
-                let us = Replica::new(key.as_ref());
+                let us = Replica::new(options, key.as_ref());
                 // If no device comes, nothing else notices that the servers cannot be used. A failure is in the log.
                 let _ = shared.noted(checks::announce(link, keys, &options.replica, &us).await);
             }
@@ -153,7 +153,7 @@ impl ValkeyStore {
         } = &*self.0;
         let inspecting = async {
             checks::servers(link, options).await?;
-            checks::others(link, keys, &options.replica, &Replica::new(key)).await
+            checks::others(link, keys, &options.replica, &Replica::new(options, key)).await
         };
         inspecting.await.map_err(|failure| self.failed(failure))
     }

@@ -1,13 +1,6 @@
 //! Several gateways that share state: each knows what the others have done, and a maildrop is open in one of them only.
 
-use std::{
-    io::{BufRead, BufReader, Read, Write},
-    net::{Shutdown, TcpStream},
-    process::{Child, Command, Stdio},
-    time::{Duration, Instant},
-};
-
-use tempfile::TempDir;
+use std::time::{Duration, Instant};
 
 use crate::support::{
     PASSWORD,
@@ -16,96 +9,38 @@ use crate::support::{
     mail,
     peer::{Gate, Peer, Step, send},
     pop::Pop,
-    process::free_port,
-    require_program,
+    redis::Redis,
     web::{self, Web},
 };
 
-/// A Redis server.
-struct Redis {
-    process: Child,
-    port: u16,
-    _dir: TempDir,
+/// The locks that are held.
+fn locks(redis: &Redis) -> Vec<String> {
+    let answer = redis.say("KEYS *:l*");
+    answer
+        .lines()
+        .filter(|line| line.contains(':') && !line.starts_with('*'))
+        .map(str::to_owned)
+        .collect()
 }
 
-impl Redis {
-    fn start() -> Option<Self> {
-        let program = require_program("redis-server")?;
-        loop {
-            let (port, dir) = (free_port(), tempfile::tempdir().unwrap());
-            let mut process = Command::new(&program)
-                .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
-                .args(["--port", &port.to_string()])
-                .arg("--dir")
-                .arg(dir.path())
-                .stdin(Stdio::null())
-                .stdout(Stdio::piped())
-                .spawn()
-                .unwrap();
-            let mut lines = BufReader::new(process.stdout.take().unwrap())
-                .lines()
-                .map_while(Result::ok);
-            if lines.any(|line| line.contains("Ready to accept connections")) {
-                std::thread::spawn(move || lines.for_each(drop));
-                return Some(Self {
-                    process,
-                    port,
-                    _dir: dir,
-                });
-            }
-            // Another program has taken the port meanwhile.
-            process.wait().unwrap();
-        }
-    }
-
-    /// Sends a command, and returns the server's answer.
-    fn say(&self, command: &str) -> String {
-        let mut socket = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
-        socket.write_all(format!("{command}\r\n").as_bytes()).unwrap();
-        socket.shutdown(Shutdown::Write).unwrap();
-        let mut answer = String::new();
-        socket.read_to_string(&mut answer).unwrap();
-        answer
-    }
-
-    /// The locks that are held.
-    fn locks(&self) -> Vec<String> {
-        let answer = self.say("KEYS *:l*");
-        answer
-            .lines()
-            .filter(|line| line.contains(':') && !line.starts_with('*'))
-            .map(str::to_owned)
-            .collect()
-    }
-
-    /// Gives all locks to a session of another gateway.
-    fn steal_locks(&self) {
-        let locks = self.locks();
-        assert_eq!(locks.len(), 2, "of the login and of the mailbox: {locks:?}");
-        for lock in locks {
-            assert!(self.say(&format!("SET {lock} thief")).starts_with("+OK"));
-        }
-    }
-
-    /// A gateway called `name`, with its state in this server.
-    fn gateway(&self, name: &str, peer: &Peer, maildrop: &str) -> Gateway {
-        self.setup(name, peer).maildrop(maildrop).start()
-    }
-
-    fn setup(&self, name: &str, peer: &Peer) -> Setup {
-        Setup::new(peer.address()).limit("parked_seconds = 60").table(&format!(
-            "[state]\nurl = \"redis://127.0.0.1:{}\"\nkey = \"{}\"\nlease_seconds = 6\nreplica = \"{name}\"",
-            self.port,
-            "k".repeat(40)
-        ))
+/// Gives all locks to a session of another gateway.
+fn steal_locks(redis: &Redis) {
+    let locks = locks(redis);
+    assert_eq!(locks.len(), 2, "of the login and of the mailbox: {locks:?}");
+    for lock in locks {
+        assert!(redis.say(&format!("SET {lock} thief")).starts_with("+OK"));
     }
 }
 
-impl Drop for Redis {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
+/// A gateway called `name`, with its state in `redis`.
+fn start(redis: &Redis, name: &str, peer: &Peer, maildrop: &str) -> Gateway {
+    setup(redis, name, peer).maildrop(maildrop).start()
+}
+
+fn setup(redis: &Redis, name: &str, peer: &Peer) -> Setup {
+    Setup::new(peer.address())
+        .limit("parked_seconds = 60")
+        .table(&redis.table(name))
 }
 
 fn mailbox() -> Answers {
@@ -122,7 +57,7 @@ fn try_log_in(gateway: &Gateway) -> (Pop, String) {
 fn a_maildrop_is_open_in_one_of_them() {
     let Some(redis) = Redis::start() else { return };
     let peer = Peer::start(mailbox());
-    let gateways = ["a", "b"].map(|name| redis.gateway(name, &peer, ""));
+    let gateways = ["a", "b"].map(|name| start(&redis, name, &peer, ""));
     for round in 0..10 {
         let (here, there) = (&gateways[round % 2], &gateways[(round + 1) % 2]);
         // When QUIT is answered by `+OK`, the device can log in at another gateway at once.
@@ -131,7 +66,7 @@ fn a_maildrop_is_open_in_one_of_them() {
         assert!(reply.starts_with("-ERR [IN-USE]"), "{reply}");
         pop.quit();
     }
-    assert_eq!(redis.locks(), [""; 0]);
+    assert_eq!(locks(&redis), [""; 0]);
     peer.assert_nothing_removed();
 }
 
@@ -139,7 +74,7 @@ fn a_maildrop_is_open_in_one_of_them() {
 fn what_one_hides_is_hidden_in_the_others_too() {
     let Some(redis) = Redis::start() else { return };
     let peer = Peer::start(mailbox());
-    let gateways = ["a", "b"].map(|name| redis.gateway(name, &peer, "on_delete = \"hide\""));
+    let gateways = ["a", "b"].map(|name| start(&redis, name, &peer, "on_delete = \"hide\""));
     for (round, left) in [5, 4, 3, 2, 1].into_iter().enumerate() {
         // From the second round on, each gateway has a parked connection, with the snapshot of that time.
         let mut pop = Pop::log_in(gateways[round % 2].address(), "eva");
@@ -155,14 +90,14 @@ fn who_has_lost_the_lock_removes_nothing() {
     for maildrop in ["", "on_delete = \"hide\"", "on_delete = \"move:Old\""] {
         let Some(redis) = Redis::start() else { return };
         let peer = Peer::start(mailbox());
-        let gateway = redis.gateway("a", &peer, maildrop);
+        let gateway = start(&redis, "a", &peer, maildrop);
         let mut pop = Pop::log_in(gateway.address(), "eva");
         pop.ok("DELE 2");
         if maildrop.contains("hide") {
-            let [lock] = redis.locks().try_into().unwrap();
+            let [lock] = locks(&redis).try_into().unwrap();
             redis.say(&format!("SET {lock} thief"));
         } else {
-            redis.steal_locks();
+            steal_locks(&redis);
         }
         // The next renewal of the lease notices the loss, or the next write does.
         gateway.lines("lock of the maildrop was lost", 1);
@@ -179,12 +114,12 @@ fn who_loses_the_lock_while_removing_says_nothing_more_upstream() {
     let gate = Gate::default();
     let stored = vec![Step::Wait(gate.clone()), send("{tag} OK stored\r\n")];
     let peer = Peer::start(mailbox().once("UID STORE", stored));
-    let gateway = redis.gateway("a", &peer, "");
+    let gateway = start(&redis, "a", &peer, "");
     let mut pop = Pop::log_in(gateway.address(), "eva");
     pop.ok("DELE 2");
     pop.send(b"QUIT\r\n");
     peer.wait_for("UID STORE");
-    redis.steal_locks();
+    steal_locks(&redis);
     let reply = pop.reply();
     assert!(reply.starts_with("-ERR [SYS/TEMP] "), "{reply}");
     gate.open();
@@ -196,8 +131,8 @@ fn who_loses_the_lock_while_removing_says_nothing_more_upstream() {
 fn the_maildrops_of_a_gateway_that_dies_are_free_after_the_lease() {
     let Some(redis) = Redis::start() else { return };
     let peer = Peer::start(mailbox());
-    let dying = redis.gateway("a", &peer, "");
-    let other = redis.gateway("b", &peer, "");
+    let dying = start(&redis, "a", &peer, "");
+    let other = start(&redis, "b", &peer, "");
     let _pop = Pop::log_in(dying.address(), "eva");
     dying.signal("KILL");
     let begun = Instant::now();
@@ -224,7 +159,7 @@ fn the_maildrops_of_a_gateway_that_dies_are_free_after_the_lease() {
 fn without_the_servers_logins_wait_and_fail_for_a_while_and_the_gateway_is_degraded() {
     let Some(redis) = Redis::start() else { return };
     let peer = Peer::start(mailbox());
-    let gateway = redis.setup("a", &peer).table(&web::table()).start();
+    let gateway = setup(&redis, "a", &peer).table(&web::table()).start();
     let web = Web::of(&gateway);
     assert_eq!(web.get("/readyz").json()["status"], "ready");
     drop(redis);
@@ -249,7 +184,11 @@ fn without_the_servers_logins_wait_and_fail_for_a_while_and_the_gateway_is_degra
 fn failed_logins_count_in_all_gateways() {
     let Some(redis) = Redis::start() else { return };
     let peer = Peer::start(mailbox());
-    let setup = |name| redis.setup(name, &peer).own_logins_only().table(&account("pbx", "eva"));
+    let setup = |name| {
+        setup(&redis, name, &peer)
+            .own_logins_only()
+            .table(&account("pbx", "eva"))
+    };
     let gateways = ["a", "b"].map(|name| setup(name).start());
     let guess =
         |gateway: &Gateway, number: usize| Pop::connect(gateway.address()).try_log_in("pbx", &format!("wrong{number}"));
@@ -269,7 +208,7 @@ fn an_upstream_that_wants_to_be_left_alone_is_left_alone_by_all() {
     let Some(redis) = Redis::start() else { return };
     let throttled = "{tag} BAD Request is throttled. Suggested Backoff Time: 299961 milliseconds\r\n";
     let peer = Peer::start(mailbox().once("AUTHENTICATE", send(throttled)));
-    let gateways = ["a", "b"].map(|name| redis.setup(name, &peer).table(&web::table()).start());
+    let gateways = ["a", "b"].map(|name| setup(&redis, name, &peer).table(&web::table()).start());
     let web = Web::of(&gateways[1]);
     let wanted = "-ERR [SYS/TEMP] upstream wants to be asked less, try later";
     // The owner, who has logged in before, and not a guess.
@@ -303,8 +242,7 @@ fn an_upstream_user_has_no_more_connections_than_one_gateway_may_have() {
     let Some(redis) = Redis::start() else { return };
     let peer = Peer::start(mailbox());
     let setup = |name| {
-        let setup = redis
-            .setup(name, &peer)
+        let setup = setup(&redis, name, &peer)
             .upstream("connections_per_user = 2")
             .maildrop("on_delete = \"hide\"");
         (0..DEVICES).fold(setup, |setup, number| {
@@ -342,7 +280,7 @@ fn connections_of_a_gateway_that_ends_do_not_count() {
     let Some(redis) = Redis::start() else { return };
     let peer = Peer::start(mailbox());
     let setup = |name| {
-        let setup = redis.setup(name, &peer).upstream("connections_per_user = 1");
+        let setup = setup(&redis, name, &peer).upstream("connections_per_user = 1");
         setup.start()
     };
     let [first, second] = ["a", "b"].map(setup);

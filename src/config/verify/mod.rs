@@ -102,8 +102,16 @@ impl Verifier<'_> {
                 accounts.as_deref().unwrap_or_default(),
             );
         }
+        let (mut state, upstreams) = (state?, upstreams?);
+        if let Some(shared) = &mut state.shared {
+            let server = |upstream: &Arc<super::Upstream>| format!("{}:{}", upstream.host, upstream.port);
+            shared.upstreams = upstreams
+                .iter()
+                .map(|upstream| (upstream.name.clone(), server(upstream)))
+                .collect();
+        }
         Ok(Config {
-            state: state?,
+            state,
             log: Log {
                 format: document.log.format,
                 level: document.log.level.0,
@@ -113,7 +121,7 @@ impl Verifier<'_> {
             notify: notify?,
             tls: certificates?,
             listeners: listeners?,
-            upstreams: upstreams?,
+            upstreams,
             accounts: accounts?.into(),
         })
     }

@@ -1,5 +1,7 @@
 //! Verifies `[state]`.
 
+use std::collections::BTreeMap;
+
 use super::{
     Verifier,
     value::{Checked, Noted},
@@ -69,6 +71,8 @@ impl Verifier<'_> {
             fsync: state.fsync,
             lease: state.lease_seconds,
             replica: state.replica.unwrap_or_else(host_name),
+            // Known once the upstreams are verified.
+            upstreams: BTreeMap::new(),
         }))
     }
 

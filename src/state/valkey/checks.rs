@@ -30,6 +30,9 @@ pub(super) struct Replica {
     version: String,
     /// A fingerprint of the key that tokens are sealed with; `None` if there is no key.
     key: Option<String>,
+    /// The host and port of each upstream, by its name.
+    #[serde(default)]
+    upstreams: BTreeMap<String, String>,
     /// When it was announced, in seconds since 1970.
     seen: u32,
 }
@@ -117,17 +120,18 @@ fn judge_fsync(server: &StateServer, settings: &BTreeMap<String, String>) -> Res
 }
 
 impl Replica {
-    /// This gateway, which seals with `key`, at this moment.
-    pub(super) fn new(key: Option<&Secret>) -> Self {
+    /// This gateway with these options, which seals with `key`, at this moment.
+    pub(super) fn new(options: &SharedState, key: Option<&Secret>) -> Self {
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             key: key.map(fingerprint),
+            upstreams: options.upstreams.clone(),
             seen: now(),
         }
     }
 }
 
-/// Fails if a gateway other than `name` has another key than `us`.
+/// Fails if a gateway other than `name` has another key than `us`, or another server as an upstream.
 pub(super) async fn others(link: &Link, keys: &Keys, name: &str, us: &Replica) -> Result<(), Failure> {
     let registry = keys.replicas();
     let mut command = redis::cmd("HGETALL");
@@ -147,7 +151,7 @@ pub(super) async fn announce(link: &Link, keys: &Keys, name: &str, us: &Replica)
     link.ask(&registry, &command.into(), Care::Light).await.map(drop)
 }
 
-/// Fails if another gateway that is not gone has another key. An entry that cannot be read is of another version, and
+/// Fails if another gateway that is not gone has another key, or another server as an upstream. An entry that cannot be read is of another version, and
 /// is skipped.
 fn compare(name: &str, us: &Replica, others: &BTreeMap<String, String>) -> Result<(), String> {
     for (other, text) in others {
@@ -163,6 +167,14 @@ fn compare(name: &str, us: &Replica, others: &BTreeMap<String, String>) -> Resul
                 "the gateway {other:?} has another key, so each could not read the tokens of the other: give all of them the same \
                  `key_file` in [state]"
             ));
+        }
+        for (upstream, server) in &replica.upstreams {
+            if let Some(ours) = us.upstreams.get(upstream).filter(|ours| *ours != server) {
+                return Err(format!(
+                    "the gateway {other:?} has {server} as upstream {upstream:?}, and this one has {ours}: what one knows of a mailbox \
+                     would be wrong for the other. Give them different names, or stop that gateway first"
+                ));
+            }
         }
         if replica.version != us.version {
             tracing::info!(other, version = replica.version, "another gateway has another version");
@@ -235,6 +247,7 @@ mod tests {
         let replica = |key: &str, seen| Replica {
             version: "1".into(),
             key: Some(fingerprint(&key.into())),
+            upstreams: BTreeMap::from([("home".into(), "imap.example.org:993".into())]),
             seen,
         };
         let text = |replica: &Replica| serde_json::to_string(replica).unwrap();
@@ -250,5 +263,20 @@ mod tests {
         );
         let error = compare("b", &us, &others(&replica("two", 9_990))).unwrap_err();
         assert!(error.starts_with("the gateway \"a\" has another key"), "{error}");
+        let with = |upstream: &str, server: &str| Replica {
+            upstreams: BTreeMap::from([(upstream.into(), server.into())]),
+            ..us.clone()
+        };
+        assert_eq!(
+            compare("b", &us, &others(&with("work", "imap.example.net:993"))),
+            Ok(())
+        );
+        let error = compare("b", &us, &others(&with("home", "imap.example.net:993"))).unwrap_err();
+        assert!(
+            error.starts_with(
+                "the gateway \"a\" has imap.example.net:993 as upstream \"home\", and this one has imap.example.org:993"
+            ),
+            "{error}"
+        );
     }
 }

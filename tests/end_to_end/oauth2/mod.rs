@@ -11,6 +11,7 @@ mod own_mail;
 mod page;
 mod renewal;
 mod safety;
+mod several;
 mod sign_in;
 
 use std::{
@@ -68,26 +69,32 @@ impl Lab {
 
     /// A gateway with the account `pbx`, which leads to eva's mailbox, and these keys of `[upstream.lab.oauth2]`.
     fn setup(&self, keys: &str) -> Setup {
+        let state = format!("[state]\ndir = {:?}\nkey = {:?}", self.state.path(), self.key);
+        self.setup_with(keys, &state)
+    }
+
+    /// The same with this table `[state]`.
+    fn setup_with(&self, keys: &str, state: &str) -> Setup {
         let provider = &self.provider;
         let oauth2 = format!(
             "[upstream.lab.oauth2]\nclient_id = \"{CLIENT}\"\ntoken_url = {:?}\nca_file = {:?}\n{keys}",
             provider.url("/token"),
             provider.authority_file()
         );
-        let state = format!("[state]\ndir = {:?}\nkey = {:?}", self.state.path(), self.key);
         Setup::new(self.bearer.address())
             .own_logins_only()
             .table(&oauth2)
-            .table(&state)
+            .table(state)
             .table(&account("pbx", "eva", ""))
     }
 
     /// A gateway whose sign-in is by device code.
     fn by_device(&self) -> Setup {
-        self.setup(&format!(
-            "device_url = {:?}\nscopes = [\"mail\"]",
-            self.provider.url("/device")
-        ))
+        self.setup(&self.device_keys())
+    }
+
+    fn device_keys(&self) -> String {
+        format!("device_url = {:?}\nscopes = [\"mail\"]", self.provider.url("/device"))
     }
 
     /// A gateway whose clock is ahead by this number of days, with limits for a hundred logins at once. `None` if there

@@ -19,6 +19,7 @@ pub mod proxy;
 pub mod receiver;
 pub mod record;
 pub mod recorder;
+pub mod redis;
 pub mod script;
 pub mod servers;
 pub mod stream;
