@@ -2,41 +2,41 @@
 //!
 //! The modules, in the order in which mail flows: a device talks to [`pop3`], which asks [`accounts`] whose login it is
 //! and opens a [`maildrop`]. The maildrop talks to the upstream by [`imap`]; [`oauth`] has access tokens for upstreams
-//! that take no passwords. [`proofs`] remembers which secrets were right; `challenge` computes the responses of
-//! challenge-response logins. [`state`] outlives sessions; `quotas` is what gateways that share it count together. [`notify`] tells people when they must act. [`sign_in`]
-//! completes a sign-in that began at a terminal or on the page of [`web`]. [`doctor`] tries a login step by step.
+//! that take no passwords. `proofs` remembers which secrets were right; `challenge` computes the responses of
+//! challenge-response logins. [`state`] outlives sessions; `quotas` is what gateways that share it count together. `notify` tells people when they must act. `sign_in`
+//! completes a sign-in that began at a terminal or on the page of `web`. `doctor` tries a login step by step.
 //!
-//! [`gateway`] puts the parts together from a [`config`]. [`cli`] is the command line, and [`admin`] carries its
-//! commands to a running gateway. [`systemd`] talks to the service manager that may have started the process;
-//! [`sandbox`] takes away the rights that the process does not need, `memory` returns what bursts leave. [`types`] are small types that all modules use.
+//! `gateway` puts the parts together from a [`config`]. [`cli`] is the command line, and `admin` carries its
+//! commands to a running gateway. `systemd` talks to the service manager that may have started the process;
+//! `sandbox` takes away the rights that the process does not need, `memory` returns what bursts leave. [`types`] are small types that all modules use.
 
 #![forbid(unsafe_code)]
 
 pub mod accounts;
-pub mod admin;
+mod admin;
 mod challenge;
 pub mod cli;
 pub mod config;
 pub mod demo;
-pub mod doctor;
-pub mod gateway;
-pub mod health;
+mod doctor;
+mod gateway;
+mod health;
 mod http;
 pub mod imap;
 #[cfg(unix)]
 mod local_socket;
 pub mod maildrop;
 mod memory;
-pub mod notify;
+mod notify;
 pub mod oauth;
 pub mod pop3;
-pub mod proofs;
+mod proofs;
 mod quotas;
-pub mod sandbox;
-pub mod sign_in;
+mod sandbox;
+mod sign_in;
 pub mod state;
-pub mod systemd;
-pub mod telemetry;
-pub mod tls;
+mod systemd;
+mod telemetry;
+mod tls;
 pub mod types;
-pub mod web;
+mod web;

@@ -94,6 +94,11 @@ async fn compute(hash: Arc<str>, secret: Secret, permit: QueuePermit) -> bool {
 }
 
 /// The argon2id hash of `password` as a PHC string, for `password_hash`. Takes tens of milliseconds.
+///
+/// ```
+/// let hash = popgate::accounts::hash_password(&"a password".into()).unwrap();
+/// assert!(hash.starts_with("$argon2id$v=19$"));
+/// ```
 pub fn hash_password(password: &Secret) -> Result<String, Error> {
     Ok(Argon2::default().hash_password(password.expose())?.to_string())
 }

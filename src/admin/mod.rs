@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::telemetry::trace::TraceLine;
 
 #[cfg(unix)]
-pub use client::{Asked, Error, ask};
+pub use client::{Error, ask};
 #[cfg(unix)]
 pub use server::{Answers, Verbs, serve};
 

@@ -52,7 +52,7 @@ fn start(dir: &Path, failure: Option<&'static str>) -> (mpsc::Sender<&'static st
     (say, ends)
 }
 
-async fn asked(dir: &Path) -> Asked {
+async fn asked(dir: &Path) -> client::Asked {
     ask(dir, &Verb::Reload).await.expect("the gateway answers")
 }
 

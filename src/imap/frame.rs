@@ -21,6 +21,17 @@ pub struct Span {
 }
 
 /// The octets that have been received and not consumed, and how much of them is not wanted.
+///
+/// ```
+/// use popgate::imap::frame::Frame;
+///
+/// let mut frame = Frame::default();
+/// frame.space().extend_from_slice(b"* 3 EXISTS\r\n* 1 REC");
+/// let span = frame.line().unwrap().unwrap();
+/// assert_eq!(&frame.octets()[..span.line], b"* 3 EXISTS");
+/// frame.consume(span.total);
+/// assert!(frame.line().unwrap().is_none(), "the rest has not come yet");
+/// ```
 #[derive(Debug, Default)]
 pub struct Frame {
     buffer: BytesMut,

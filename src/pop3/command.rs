@@ -114,6 +114,13 @@ pub enum Syntax {
 impl Command {
     /// Parses a line without its line end. Verbs may have any case. Spaces and tabs at the end are tolerated, except in
     /// PASS.
+    ///
+    /// ```
+    /// use popgate::pop3::command::Command;
+    ///
+    /// assert!(matches!(Command::parse(b"quit "), Ok(Command::Quit)));
+    /// assert!(Command::parse(b"DELE none").is_err());
+    /// ```
     pub fn parse(line: &[u8]) -> Result<Self, Syntax> {
         let (verb, rest) = match memchr::memchr(b' ', line) {
             Some(space) => (&line[..space], Some(&line[space + 1..])),

@@ -6,6 +6,15 @@ use crate::types::Octets;
 ///
 /// A bare LF becomes CRLF, a dot at the start of a line is doubled, a missing final CRLF is supplied. Everything else
 /// passes untouched: bare CR, NUL, 8-bit octets, lines of any length. It does not matter where the chunks are cut.
+///
+/// ```
+/// use popgate::pop3::multiline::Multiline;
+///
+/// let (mut encoder, mut out) = (Multiline::new(), Vec::new());
+/// encoder.encode(b"Subject: hello\n\n.a dot", &mut out);
+/// encoder.finish(&mut out);
+/// assert_eq!(out, b"Subject: hello\r\n\r\n..a dot\r\n.\r\n");
+/// ```
 #[derive(Debug, Default)]
 pub struct Multiline {
     last: Last,

@@ -18,7 +18,7 @@ pub use self::{
     log_limiter::LogLimiter,
     metrics::metrics,
     outcome::Outcome,
-    polls::{Poll, Polls, polls},
+    polls::{Poll, polls},
     presence::{ActiveSession, Presence, activity, sessions},
-    troubles::{Troubles, troubles},
+    troubles::troubles,
 };
