@@ -219,6 +219,22 @@ fn the_maildrops_of_a_gateway_that_dies_are_free_after_the_lease() {
     );
 }
 
+/// The first seconds of `bench/crash`, which says what it counts.
+#[test]
+fn nothing_is_lost_if_gateways_are_killed_and_stopped() {
+    let (Some(python), Some(_)) = (require_program("python3"), require_program("redis-server")) else {
+        return;
+    };
+    let output = Command::new(python)
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/bench/crash"))
+        .args(["--together", "--rounds", "40", "--popgate"])
+        .arg(env!("CARGO_BIN_EXE_popgate"))
+        .output()
+        .unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&said));
+}
+
 /// All gateways are concerned alike: no load balancer should send devices elsewhere.
 #[test]
 fn without_the_servers_logins_wait_and_fail_for_a_while_and_the_gateway_is_degraded() {
