@@ -1,6 +1,9 @@
 //! Several gateways that share state: each knows what the others have done, and a maildrop is open in one of them only.
 
-use std::time::{Duration, Instant};
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use crate::support::{
     PASSWORD,
@@ -10,6 +13,7 @@ use crate::support::{
     peer::{Gate, Peer, Step, send},
     pop::Pop,
     redis::Redis,
+    require_program,
     web::{self, Web},
 };
 
@@ -152,6 +156,22 @@ fn the_maildrops_of_a_gateway_that_dies_are_free_after_the_lease() {
         "not before: {:?}",
         begun.elapsed()
     );
+}
+
+/// The first seconds of `bench/crash`, which says what it counts.
+#[test]
+fn nothing_is_lost_if_gateways_are_killed_and_stopped() {
+    let (Some(python), Some(_)) = (require_program("python3"), require_program("redis-server")) else {
+        return;
+    };
+    let output = Command::new(python)
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/bench/crash"))
+        .args(["--together", "--rounds", "40", "--popgate"])
+        .arg(env!("CARGO_BIN_EXE_popgate"))
+        .output()
+        .unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&said));
 }
 
 /// All gateways are concerned alike: no load balancer should send devices elsewhere.
