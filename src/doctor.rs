@@ -10,7 +10,7 @@ use std::{net::SocketAddr, time::Instant};
 
 use futures_util::future::join_all;
 
-pub use chart::{Outcome, Step};
+pub(crate) use chart::{Outcome, Step};
 
 use self::chart::Chart;
 use crate::{
@@ -22,33 +22,33 @@ use crate::{
 };
 
 /// Called with each step when it is done.
-pub type Report<'a> = &'a mut (dyn FnMut(Step) + Send);
+pub(crate) type Report<'a> = &'a mut (dyn FnMut(Step) + Send);
 
 /// Tries logins as a gateway would.
 #[derive(Debug, Clone, Copy)]
-pub struct Doctor<'a> {
+pub(crate) struct Doctor<'a> {
     maildrops: &'a Maildrops,
 }
 
 impl<'a> Doctor<'a> {
     /// Takes the `maildrops` to try logins with. In a running gateway these are its own, so that its limits on connections
     /// hold.
-    pub fn new(maildrops: &'a Maildrops) -> Self {
+    pub(crate) fn new(maildrops: &'a Maildrops) -> Self {
         Self { maildrops }
     }
 
     /// Tries the login of `account`, from DNS to a message that is fetched and discarded. Returns whether every step worked.
-    pub async fn examine(self, account: &Account, report: Report<'_>) -> bool {
+    pub(crate) async fn examine(self, account: &Account, report: Report<'_>) -> bool {
         self.visit(account, true, report).await
     }
 
     /// Like [`Self::examine`], without fetching a message.
-    pub async fn examine_folders(self, account: &Account, report: Report<'_>) -> bool {
+    pub(crate) async fn examine_folders(self, account: &Account, report: Report<'_>) -> bool {
         self.visit(account, false, report).await
     }
 
     /// Tries to connect to `upstream`, including TLS and the greeting. Returns whether every step worked.
-    pub async fn examine_upstream(self, upstream: &config::Upstream, report: Report<'_>) -> bool {
+    pub(crate) async fn examine_upstream(self, upstream: &config::Upstream, report: Report<'_>) -> bool {
         let mut chart = Chart::new(report);
         let failed = |error| maildrop::Error::unauthenticated(upstream, error);
         match self.maildrops.connector_of(upstream) {
@@ -63,7 +63,7 @@ impl<'a> Doctor<'a> {
     }
 
     /// Asks each of `listeners` of a running gateway whether it answers. Returns whether all do.
-    pub async fn examine_listeners(self, listeners: &[Listener], report: Report<'_>) -> bool {
+    pub(crate) async fn examine_listeners(self, listeners: &[Listener], report: Report<'_>) -> bool {
         let mut chart = Chart::new(report);
         for listener in listeners {
             let begun = Instant::now();

@@ -45,7 +45,7 @@ use crate::{
 
 /// A configured gateway with its listeners bound.
 #[derive(Debug)]
-pub struct Gateway {
+pub(crate) struct Gateway {
     state: Arc<dyn StateStore>,
     gate: Gate,
     sessions: SessionControl,
@@ -61,7 +61,7 @@ pub struct Gateway {
 impl Gateway {
     /// Builds the parts and binds every listener. If `inherited` has a socket with a listener's address, that socket is
     /// used. Errors name the key at fault.
-    pub async fn bind(config: Config, inherited: Vec<TcpListener>) -> Result<Arc<Self>, Error> {
+    pub(crate) async fn bind(config: Config, inherited: Vec<TcpListener>) -> Result<Arc<Self>, Error> {
         warn_of_legacy(&config);
         expect_logins(&config);
         let fixed = Fixed::from(&config);
@@ -111,19 +111,19 @@ impl Gateway {
     }
 
     /// The bound addresses, in the order of `[[listener]]`.
-    pub async fn addresses(&self) -> Vec<SocketAddr> {
+    pub(crate) async fn addresses(&self) -> Vec<SocketAddr> {
         self.listeners.lock().await.addresses()
     }
 
     /// Cancelled as soon as the gateway is told to end; from then on it drains.
-    pub fn draining(&self) -> &CancellationToken {
+    pub(crate) fn draining(&self) -> &CancellationToken {
         &self.sessions.shutdown
     }
 
     /// Puts `config` into force. Running sessions keep the configuration that they began with; sessions that begin
     /// later get the new one. Returns a sentence for each change that needs a restart. If this fails, nothing has
     /// changed.
-    pub async fn reload(&self, config: Config) -> Result<Vec<String>, Error> {
+    pub(crate) async fn reload(&self, config: Config) -> Result<Vec<String>, Error> {
         let mut listeners = self.listeners.lock().await;
         if self.sessions.shutdown.is_cancelled() {
             return Err(Error::Draining);
@@ -158,7 +158,7 @@ impl Gateway {
     /// Serves until `shutdown` is cancelled, then drains: no listener accepts connections any more, devices that have
     /// connected may still log in within [`NEWCOMERS`], and those that have logged in are served until they send QUIT or
     /// `drain_seconds` are over. A session that ends without QUIT deletes nothing.
-    pub async fn run(self: Arc<Self>, shutdown: CancellationToken) {
+    pub(crate) async fn run(self: Arc<Self>, shutdown: CancellationToken) {
         let chores = TaskTracker::new();
         chores::begin(&self.current.subscribe(), &self.state, &chores, &shutdown);
         // The page and the state's socket still answer while sessions drain.

@@ -26,7 +26,7 @@ const LINE: u64 = 512;
 
 /// A listener to ask.
 #[derive(Debug, Clone, Copy)]
-pub struct Door<'a> {
+pub(crate) struct Door<'a> {
     /// The address that the listener is bound to.
     pub address: SocketAddr,
     /// Whether connections begin with TLS.
@@ -55,7 +55,7 @@ const LOCAL: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
 ///
 /// # Errors
 /// No connection, no answer within three seconds, or another answer than `+OK`.
-pub async fn ask(door: Door<'_>) -> io::Result<()> {
+pub(crate) async fn ask(door: Door<'_>) -> io::Result<()> {
     timeout(PATIENCE, talk(door))
         .await
         .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no answer"))?

@@ -11,6 +11,7 @@
 //! `sandbox` takes away the rights that the process does not need, `memory` returns what bursts leave. [`types`] are small types that all modules use.
 
 #![forbid(unsafe_code)]
+#![warn(unreachable_pub)]
 
 pub mod accounts;
 mod admin;

@@ -26,7 +26,11 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// Passes each connection at the socket `path` to `converse`, until `shutdown`; then removes the socket. Fails if the socket
 /// cannot be made.
-pub async fn serve<F>(path: &Path, shutdown: &CancellationToken, converse: impl Fn(UnixStream) -> F) -> io::Result<()>
+pub(crate) async fn serve<F>(
+    path: &Path,
+    shutdown: &CancellationToken,
+    converse: impl Fn(UnixStream) -> F,
+) -> io::Result<()>
 where
     F: Future<Output = ()> + Send + 'static,
 {
@@ -66,7 +70,7 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
 
 /// Connects to the socket `path`. If it is missing, tries again for a second, because a process that is just starting may not
 /// have made it yet.
-pub async fn connect(path: &Path) -> io::Result<UnixStream> {
+pub(crate) async fn connect(path: &Path) -> io::Result<UnixStream> {
     let mut tries = 0;
     loop {
         match UnixStream::connect(path).await {
@@ -83,7 +87,7 @@ pub async fn connect(path: &Path) -> io::Result<UnixStream> {
 }
 
 /// `value` as a line of JSON.
-pub fn line<T: Serialize>(value: &T) -> Vec<u8> {
+pub(crate) fn line<T: Serialize>(value: &T) -> Vec<u8> {
     // Writing to memory, with strings as keys, cannot fail.
     let mut line = serde_json::to_vec(value).unwrap_or_default();
     line.push(b'\n');
@@ -91,7 +95,7 @@ pub fn line<T: Serialize>(value: &T) -> Vec<u8> {
 }
 
 /// Reads a line of at most `longest` octets as JSON; `None` at the end of the stream.
-pub async fn receive<T: DeserializeOwned>(
+pub(crate) async fn receive<T: DeserializeOwned>(
     stream: &mut (impl AsyncBufRead + Unpin),
     longest: u64,
 ) -> io::Result<Option<T>> {

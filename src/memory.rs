@@ -9,7 +9,7 @@ use crate::telemetry::activity;
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Calls `give_back` a moment after sessions have begun or ended. Never returns.
-pub async fn give_back_after_bursts(give_back: fn()) {
+pub(crate) async fn give_back_after_bursts(give_back: fn()) {
     let mut before = activity();
     loop {
         tokio::time::sleep(PAUSE).await;

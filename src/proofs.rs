@@ -9,7 +9,7 @@ use std::{
 use aws_lc_rs::{hmac, rand::SystemRandom};
 use tokio::time::Instant;
 
-pub use crate::types::RandomUnavailable;
+pub(crate) use crate::types::RandomUnavailable;
 
 /// For how long a secret that was right is not counted as a guess: a device that is off over the weekend comes back in time. If
 /// the secret is refused, this ends at once.

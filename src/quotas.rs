@@ -21,7 +21,7 @@ use crate::{
     types::{RandomUnavailable, Sealer},
 };
 
-pub use crate::state::{GatewayName, UpstreamUser};
+pub(crate) use crate::state::{GatewayName, UpstreamUser};
 
 /// How often a gateway tells and hears.
 const BEAT: Duration = Duration::from_millis(500);

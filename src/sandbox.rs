@@ -11,7 +11,7 @@ use std::{
 
 /// What a gateway needs of the system.
 #[derive(Debug, Default)]
-pub struct Needs {
+pub(crate) struct Needs {
     /// Files that the gateway reads. They may be replaced later, so the gateway may read all of their directories.
     pub files: Vec<PathBuf>,
     /// Directories that the gateway writes to.
@@ -66,7 +66,7 @@ fn directory_of(path: &Path) -> Option<PathBuf> {
 }
 
 /// Forbids core dumps, and forbids other processes of the same user to read this process's memory.
-pub fn hide_memory() {
+pub(crate) fn hide_memory() {
     #[cfg(unix)]
     let _ = rlimit::setrlimit(rlimit::Resource::CORE, 0, 0);
     #[cfg(target_os = "linux")]
@@ -78,7 +78,7 @@ const POP3: [u16; 2] = [110, 995];
 
 /// What the process may still do.
 #[derive(Debug)]
-pub struct Boundary {
+pub(crate) struct Boundary {
     confinement: Confinement,
     readable: BTreeSet<PathBuf>,
     ports: BTreeSet<u16>,
@@ -86,12 +86,12 @@ pub struct Boundary {
 
 impl Boundary {
     /// Whether all, some or none of the restrictions are in force.
-    pub fn confinement(&self) -> Confinement {
+    pub(crate) fn confinement(&self) -> Confinement {
         self.confinement
     }
 
     /// Whether `file` cannot be read, because it is in none of the directories that were needed at the start.
-    pub fn forbids_file(&self, file: &Path) -> bool {
+    pub(crate) fn forbids_file(&self, file: &Path) -> bool {
         let file = file.canonicalize().unwrap_or_else(|_| file.to_owned());
         let is_beneath = |directory: &PathBuf| {
             directory
@@ -102,14 +102,14 @@ impl Boundary {
     }
 
     /// Whether no listener can be bound to `port`, because none needed this port at the start.
-    pub fn forbids_port(&self, port: u16) -> bool {
+    pub(crate) fn forbids_port(&self, port: u16) -> bool {
         self.confinement != Confinement::None && !self.ports.contains(&port)
     }
 }
 
 /// Whether all, some or none of the restrictions are in force.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Confinement {
+pub(crate) enum Confinement {
     /// Everything that [`Needs`] does not list is forbidden.
     Full,
     /// The kernel supports a part of the restrictions.
@@ -130,7 +130,7 @@ impl fmt::Display for Confinement {
 
 /// Confines this thread and every thread that it starts to `needs`, and forbids them to gain privileges or to start programs.
 /// Call this before the first thread is started.
-pub fn confine(needs: &Needs) -> Boundary {
+pub(crate) fn confine(needs: &Needs) -> Boundary {
     let mut boundary = Boundary {
         confinement: Confinement::None,
         readable: needs.readable(),

@@ -14,7 +14,7 @@ use crate::{
 
 /// Why a sign-in failed.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// The provider gave no token, or state cannot be read or written.
     #[error(transparent)]
     Token(#[from] oauth::Error),
@@ -38,7 +38,7 @@ pub enum Error {
 
 /// What became of the token for a mailbox that does not open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
+pub(crate) enum Fate {
     /// The token is kept, because the problem at the upstream is temporary.
     Kept,
     /// The provider has revoked the token.
@@ -65,7 +65,7 @@ fn with_hints(missing: &[String], fate: Fate) -> String {
 
 /// The result of a sign-in.
 #[derive(Debug)]
-pub struct SignedIn {
+pub(crate) struct SignedIn {
     /// How much the maildrop holds.
     pub opened: Opened,
     /// Whether the new tokens are kept.
@@ -78,7 +78,7 @@ pub struct SignedIn {
 
 impl SignedIn {
     /// Sentences about what else the person should know.
-    pub fn remarks(&self) -> Vec<String> {
+    pub(crate) fn remarks(&self) -> Vec<String> {
         let mut remarks = Vec::new();
         if self.outcome == KeepOutcome::Old {
             remarks.push(
@@ -99,7 +99,7 @@ impl SignedIn {
 
 /// An account whose upstream uses OAuth2.
 #[derive(Debug, Clone, Copy)]
-pub struct Candidate<'a> {
+pub(crate) struct Candidate<'a> {
     /// The account.
     pub account: &'a config::Account,
     /// The settings by which its upstream gets tokens.
@@ -109,33 +109,33 @@ pub struct Candidate<'a> {
 
 impl<'a> Candidate<'a> {
     /// The user as whom somebody must sign in.
-    pub fn person(&self) -> &'a str {
+    pub(crate) fn person(&self) -> &'a str {
         self.consent
     }
 
     /// The consent whose tokens the account uses.
-    pub fn consent(&self, tokens: &Tokens) -> Consent {
+    pub(crate) fn consent(&self, tokens: &Tokens) -> Consent {
         tokens.consent(&self.account.upstream.name, self.consent)
     }
 }
 
 /// The accounts of a configuration that somebody can sign in for.
 #[derive(Debug, Clone)]
-pub struct SignIns(SignInOptions);
+pub(crate) struct SignIns(SignInOptions);
 
 impl SignIns {
     /// Takes the accounts of `options`.
-    pub fn new(options: impl Into<SignInOptions>) -> Self {
+    pub(crate) fn new(options: impl Into<SignInOptions>) -> Self {
         Self(options.into())
     }
 
     /// The accounts whose upstreams use OAuth2. Nobody signs in for a rule.
-    pub fn candidates(&self) -> impl Iterator<Item = Candidate<'_>> {
+    pub(crate) fn candidates(&self) -> impl Iterator<Item = Candidate<'_>> {
         candidates(&self.0.accounts)
     }
 
     /// Calls [`complete`] with the options of this configuration.
-    pub async fn complete(
+    pub(crate) async fn complete(
         &self,
         tokens: &Arc<Tokens>,
         candidate: Candidate<'_>,
@@ -146,7 +146,7 @@ impl SignIns {
 }
 
 /// The accounts among `accounts` whose upstreams use OAuth2. Nobody signs in for a rule.
-pub fn candidates(accounts: &[config::Account]) -> impl Iterator<Item = Candidate<'_>> {
+pub(crate) fn candidates(accounts: &[config::Account]) -> impl Iterator<Item = Candidate<'_>> {
     let accounts = accounts.iter().filter(|account| !account.is_rule());
     accounts.filter_map(|account| match &account.credential {
         Credential::OAuth2 { consent } => Some(Candidate {
@@ -159,12 +159,12 @@ pub fn candidates(accounts: &[config::Account]) -> impl Iterator<Item = Candidat
 }
 
 /// How many messages and octets the maildrop holds.
-pub type Opened = (u32, Octets);
+pub(crate) type Opened = (u32, Octets);
 
 /// Opens the mailbox of `candidate` with the token that was `issued`. If the mailbox opens, or does not open for a temporary
 /// reason, the token is kept in `tokens`; if the trial renewed it, the new one is kept. The trial shares nothing with a running
 /// gateway but the network.
-pub async fn complete(
+pub(crate) async fn complete(
     options: impl Into<MaildropOptions>,
     tokens: &Arc<Tokens>,
     candidate: Candidate<'_>,
@@ -200,7 +200,7 @@ pub async fn complete(
 }
 
 /// Opens the mailbox of `candidate` with tokens of `tokens`, and closes it again.
-pub async fn open(
+pub(crate) async fn open(
     options: impl Into<MaildropOptions>,
     tokens: Arc<Tokens>,
     candidate: Candidate<'_>,

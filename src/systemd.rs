@@ -8,7 +8,7 @@ use sd_notify::NotifyState;
 
 /// Takes the TCP sockets that systemd has opened for this process. Call it once, before the first thread starts.
 #[cfg(target_os = "linux")]
-pub fn sockets() -> Vec<TcpListener> {
+pub(crate) fn sockets() -> Vec<TcpListener> {
     let mut passed = listenfd::ListenFd::from_env();
     let sockets = (0..passed.len()).filter_map(|index| match passed.take_tcp_listener(index) {
         Ok(socket) => socket,
@@ -21,7 +21,7 @@ pub fn sockets() -> Vec<TcpListener> {
 }
 
 /// Tells systemd that devices are served. `status` is a sentence for `systemctl status`.
-pub fn ready(status: &str) {
+pub(crate) fn ready(status: &str) {
     #[cfg(target_os = "linux")]
     notify(&[NotifyState::Ready, NotifyState::Status(status)]);
     #[cfg(not(target_os = "linux"))]
@@ -29,7 +29,7 @@ pub fn ready(status: &str) {
 }
 
 /// Tells systemd that the configuration is being read again. [`ready`] must follow.
-pub fn reloading() {
+pub(crate) fn reloading() {
     // Without the time, systemd would consider the reload failed (Type=notify-reload).
     #[cfg(target_os = "linux")]
     if let Ok(now) = NotifyState::monotonic_usec_now() {
@@ -42,7 +42,7 @@ pub fn reloading() {
 }
 
 /// Tells systemd that new devices are no longer served.
-pub fn stopping() {
+pub(crate) fn stopping() {
     #[cfg(target_os = "linux")]
     notify(&[
         NotifyState::Stopping,
@@ -52,7 +52,7 @@ pub fn stopping() {
 
 /// Sends signals to the watchdog as long as this is polled, if systemd wants them (WatchdogSec=). If the runtime no
 /// longer runs its tasks, the signals stop and systemd restarts the process.
-pub async fn live() {
+pub(crate) async fn live() {
     #[cfg(target_os = "linux")]
     if let Some(patience) = sd_notify::watchdog_enabled() {
         let mut clock = tokio::time::interval(patience / 2);

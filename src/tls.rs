@@ -27,7 +27,7 @@ use tokio_rustls::{
 use tokio_util::either::Either;
 
 use self::trust::{Pinned, Trust};
-pub use self::{
+pub(crate) use self::{
     acceptor::{AcceptError, Acceptor, Agreed},
     buffered::Buffered,
     handshake::{Disagreement, Distrust, Flaw, HandshakeError},
@@ -38,12 +38,12 @@ pub use self::{
 use crate::config::Fingerprint;
 
 /// Our side of a device's connection: by rustls, or by OpenSSL for old devices.
-pub type ServerStream<S> = Either<tokio_rustls::server::TlsStream<S>, legacy::Stream<S>>;
+pub(crate) type ServerStream<S> = Either<tokio_rustls::server::TlsStream<S>, legacy::Stream<S>>;
 /// Our side of a connection to an upstream: by rustls, or by OpenSSL for old servers.
-pub type ClientStream<S> = Either<tokio_rustls::client::TlsStream<Buffered<S>>, legacy::Stream<Buffered<S>>>;
+pub(crate) type ClientStream<S> = Either<tokio_rustls::client::TlsStream<Buffered<S>>, legacy::Stream<Buffered<S>>>;
 
 /// The transport under the TLS stream of a device.
-pub fn under_device<S>(stream: &mut ServerStream<S>) -> &mut S {
+pub(crate) fn under_device<S>(stream: &mut ServerStream<S>) -> &mut S {
     match stream {
         Either::Left(stream) => stream.get_mut().0,
         Either::Right(stream) => legacy::transport_mut(stream),
@@ -51,7 +51,7 @@ pub fn under_device<S>(stream: &mut ServerStream<S>) -> &mut S {
 }
 
 /// The transport under the TLS stream of an upstream.
-pub fn under_upstream<S>(stream: &ClientStream<S>) -> &S {
+pub(crate) fn under_upstream<S>(stream: &ClientStream<S>) -> &S {
     match stream {
         Either::Left(stream) => stream.get_ref().0.get_ref(),
         Either::Right(stream) => legacy::transport(stream).get_ref(),
@@ -59,7 +59,7 @@ pub fn under_upstream<S>(stream: &ClientStream<S>) -> &S {
 }
 
 /// The outcome of the handshake with an upstream: TLS version and certificate.
-pub fn agreement<S>(stream: &ClientStream<S>) -> Agreement {
+pub(crate) fn agreement<S>(stream: &ClientStream<S>) -> Agreement {
     match stream {
         Either::Left(stream) => {
             let connection = stream.get_ref().1;
@@ -74,7 +74,7 @@ pub fn agreement<S>(stream: &ClientStream<S>) -> Agreement {
 
 /// Connects to TLS servers. Trusts the system's roots (Mozilla's if the system has none) and those of an extra file.
 #[derive(Clone)]
-pub struct Connector {
+pub(crate) struct Connector {
     config: Arc<ClientConfig>,
     /// Connects to an old server instead of rustls.
     legacy: Option<Arc<legacy::Connector>>,
@@ -83,7 +83,7 @@ pub struct Connector {
 impl Connector {
     /// A connector to any server whose certificate a root has issued for its name. `ca_file`: more roots besides the
     /// system's.
-    pub fn new(ca_file: Option<&Path>) -> Result<Self, Error> {
+    pub(crate) fn new(ca_file: Option<&Path>) -> Result<Self, Error> {
         let own = own_certificates(ca_file)?;
         let mut roots = system_roots();
         for certificate in own {
@@ -95,12 +95,12 @@ impl Connector {
 
     /// A connector to one upstream. A certificate in `ca_file` is a root; it is also trusted as it is if the server
     /// itself shows it. With a `fingerprint`, only the certificate with that fingerprint is trusted.
-    pub fn to_upstream(ca_file: Option<&Path>, fingerprint: Option<Fingerprint>) -> Result<Self, Error> {
+    pub(crate) fn to_upstream(ca_file: Option<&Path>, fingerprint: Option<Fingerprint>) -> Result<Self, Error> {
         Self::trusting(trust(ca_file, fingerprint)?)
     }
 
     /// The same, for an upstream with old TLS. Fails if popgate was built without the feature `legacy-tls`.
-    pub fn to_legacy_upstream(ca_file: Option<&Path>, fingerprint: Option<Fingerprint>) -> Result<Self, Error> {
+    pub(crate) fn to_legacy_upstream(ca_file: Option<&Path>, fingerprint: Option<Fingerprint>) -> Result<Self, Error> {
         let trust = trust(ca_file, fingerprint)?;
         let legacy = legacy::Connector::new(trust.clone())?;
         Ok(Self {
@@ -119,13 +119,13 @@ impl Connector {
     }
 
     /// The configuration in the form that an HTTP client takes.
-    pub fn client_config(&self) -> ClientConfig {
+    pub(crate) fn client_config(&self) -> ClientConfig {
         ClientConfig::clone(&self.config)
     }
 
     /// Does the TLS handshake as the client. The certificate must be valid for `host` (RFC 8314 §3), or be one that the
     /// configuration names.
-    pub async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
+    pub(crate) async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         host: &str,
         stream: S,

@@ -45,10 +45,10 @@ fn advice(error: &io::Error) -> &'static str {
 
 /// A request that the gateway is answering. Dropping it ends the answers.
 #[derive(Debug)]
-pub struct Asked(BufReader<UnixStream>);
+pub(crate) struct Asked(BufReader<UnixStream>);
 
 /// Sends `verb` to the gateway whose `[state] dir` is `dir`.
-pub async fn ask(dir: &Path, verb: &Verb) -> Result<Asked, Error> {
+pub(crate) async fn ask(dir: &Path, verb: &Verb) -> Result<Asked, Error> {
     let socket = dir.join(SOCKET);
     let connected = local_socket::connect(&socket).await;
     let mut stream = connected.map_err(|source| Error::Unreachable { socket, source })?;
@@ -58,7 +58,7 @@ pub async fn ask(dir: &Path, verb: &Verb) -> Result<Asked, Error> {
 
 impl Asked {
     /// Waits for the next answer; `None` after the last one.
-    pub async fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, Error> {
+    pub(crate) async fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, Error> {
         // The gateway is trusted, so its answer may have any length.
         match receive(&mut self.0, u64::MAX).await.map_err(Error::Broken)? {
             Some(Said::Answer(answer)) => Ok(Some(answer)),

@@ -20,9 +20,9 @@ use serde::{Deserialize, Serialize};
 use crate::telemetry::trace::TraceLine;
 
 #[cfg(unix)]
-pub use client::{Error, ask};
+pub(crate) use client::{Error, ask};
 #[cfg(unix)]
-pub use server::{Answers, Verbs, serve};
+pub(crate) use server::{Answers, Verbs, serve};
 
 /// The socket's name under `[state] dir`.
 #[cfg(unix)]
@@ -31,7 +31,7 @@ const SOCKET: &str = "admin.sock";
 /// A request, such as `{"verb":"reload"}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "verb", rename_all = "kebab-case")]
-pub enum Verb {
+pub(crate) enum Verb {
     /// Read the configuration again. One answer, a [`Reloaded`].
     Reload,
     /// List the sessions that have not ended. One answer, a list of [`ActiveSession`](crate::telemetry::ActiveSession).
@@ -45,7 +45,7 @@ pub enum Verb {
 
 /// The result of a reload.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Reloaded {
+pub(crate) struct Reloaded {
     /// What is in force now, in words.
     pub summary: String,
     /// One sentence for each change in the configuration that needs a restart.
@@ -55,7 +55,7 @@ pub struct Reloaded {
 /// An answer to [`Verb::Trace`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Traced {
+pub(crate) enum Traced {
     /// The trace has begun: it contains everything that is said from now on.
     Begun,
     /// A line that was said in a session.

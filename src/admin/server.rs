@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Carries out requests.
 #[async_trait]
-pub trait Verbs: Send + Sync + 'static {
+pub(crate) trait Verbs: Send + Sync + 'static {
     /// Carries out `verb`, and sends the answers. The error is a text for the command's user that says what to do. The future
     /// is dropped if the command closes the connection: work that must not be left half done runs in a task of its own.
     async fn carry_out(self: Arc<Self>, verb: Verb, answers: &mut Answers) -> Result<(), String>;
@@ -32,11 +32,11 @@ pub trait Verbs: Send + Sync + 'static {
 
 /// Sends answers to the command.
 #[derive(Debug)]
-pub struct Answers(OwnedWriteHalf);
+pub(crate) struct Answers(OwnedWriteHalf);
 
 impl Answers {
     /// Sends one answer. Waits while the command does not read; fails if the command is gone.
-    pub async fn send<T: Serialize + Sync>(&mut self, answer: &T) -> Result<(), String> {
+    pub(crate) async fn send<T: Serialize + Sync>(&mut self, answer: &T) -> Result<(), String> {
         self.write(&Said::Answer(answer)).await
     }
 
@@ -48,7 +48,7 @@ impl Answers {
 
 /// Carries out requests at the socket in `dir` until `shutdown`. If the socket cannot be made, this is logged, and only the
 /// commands are missing.
-pub async fn serve(verbs: Arc<impl Verbs>, dir: &Path, shutdown: CancellationToken) {
+pub(crate) async fn serve(verbs: Arc<impl Verbs>, dir: &Path, shutdown: CancellationToken) {
     let path = dir.join(SOCKET);
     let converse = |stream| converse(stream, verbs.clone(), shutdown.clone());
     if let Err(error) = local_socket::serve(&path, &shutdown, converse).await {

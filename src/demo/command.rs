@@ -11,7 +11,7 @@ use super::{
 
 /// A command of a client (RFC 3501 §6, and the extensions in the capability list).
 #[derive(Debug, PartialEq, Eq)]
-pub enum Command {
+pub(super) enum Command {
     Capability,
     Noop,
     Logout,
@@ -72,14 +72,14 @@ pub enum Command {
 
 /// How STORE changes flags: `+FLAGS`, `-FLAGS` or `FLAGS`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FlagChange {
+pub(super) enum FlagChange {
     Add(Flags),
     Remove(Flags),
     Replace(Flags),
 }
 
 impl FlagChange {
-    pub fn apply(self, flags: Flags) -> Flags {
+    pub(super) fn apply(self, flags: Flags) -> Flags {
         match self {
             Self::Add(more) => flags.with(more),
             Self::Remove(less) => flags.without(less),
@@ -90,7 +90,7 @@ impl FlagChange {
 
 /// The data items of STATUS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StatusItem {
+pub(super) enum StatusItem {
     Messages,
     Recent,
     UidNext,
@@ -100,12 +100,12 @@ pub enum StatusItem {
 
 impl Command {
     /// Whether message numbers must not change while the command is answered (RFC 3501 §7.4.1).
-    pub fn keeps_numbers(&self) -> bool {
+    pub(super) fn keeps_numbers(&self) -> bool {
         matches!(self, Self::Fetch { .. } | Self::Store { .. } | Self::Search { .. })
     }
 
     /// Parses the `words` after the tag.
-    pub fn parse(words: &mut Words<'_>) -> Result<Self, CommandError> {
+    pub(super) fn parse(words: &mut Words<'_>) -> Result<Self, CommandError> {
         words.space()?;
         let verb = words.keyword()?;
         let command = match verb.as_str() {

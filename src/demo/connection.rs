@@ -30,7 +30,7 @@ const AUTOLOGOUT: Duration = Duration::from_secs(30 * 60);
 const LINGER: Duration = Duration::from_secs(2);
 
 /// Serves one connection to its end. An error ends this connection only.
-pub async fn serve(socket: TcpStream, store: Arc<Mutex<Store>>) {
+pub(super) async fn serve(socket: TcpStream, store: Arc<Mutex<Store>>) {
     // Replies are written whole, so waiting for more octets would only delay them.
     let _ = socket.set_nodelay(true);
     let connection = Connection {

@@ -11,7 +11,7 @@ use super::{
 
 /// One data item of FETCH.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Item {
+pub(super) enum Item {
     Uid,
     Flags,
     InternalDate,
@@ -21,7 +21,7 @@ pub enum Item {
 
 /// Which octets of a message are asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BodyItem {
+pub(super) struct BodyItem {
     /// The name of the item in the answer.
     label: &'static str,
     section: Section,
@@ -48,7 +48,7 @@ const FAST: [Item; 3] = [Item::Flags, Item::InternalDate, Item::Size];
 const NO_STRUCTURE: CommandError = CommandError::No("[CANNOT] this server does not look inside messages");
 
 /// Parses the rest of a FETCH command. `UID FETCH` always answers with the UID.
-pub fn parse(words: &mut Words<'_>, numbering: Numbering) -> Result<Vec<Item>, CommandError> {
+pub(super) fn parse(words: &mut Words<'_>, numbering: Numbering) -> Result<Vec<Item>, CommandError> {
     let mut items = Vec::new();
     if words.take(b'(') {
         loop {
@@ -132,12 +132,12 @@ fn partial(words: &mut Words<'_>) -> Result<Partial, CommandError> {
 }
 
 /// Whether one of the items sets `\Seen`.
-pub fn reads(items: &[Item]) -> bool {
+pub(super) fn reads(items: &[Item]) -> bool {
     items.iter().any(|item| matches!(item, Item::Body(body) if !body.peek))
 }
 
 /// Writes the response for one message.
-pub fn write(reply: &mut Reply, number: u32, message: &Message, items: &[Item]) {
+pub(super) fn write(reply: &mut Reply, number: u32, message: &Message, items: &[Item]) {
     reply.text(format_args!("* {number} FETCH ("));
     for (at, item) in items.iter().enumerate() {
         let space = if at == 0 { "" } else { " " };
@@ -178,7 +178,7 @@ impl BodyItem {
 }
 
 /// The items of the response that reports changed flags.
-pub fn flags_of(numbering: Numbering) -> &'static [Item] {
+pub(super) fn flags_of(numbering: Numbering) -> &'static [Item] {
     match numbering {
         Numbering::Sequence => &[Item::Flags],
         Numbering::Uid => &[Item::Uid, Item::Flags],
@@ -186,7 +186,7 @@ pub fn flags_of(numbering: Numbering) -> &'static [Item] {
 }
 
 /// Adds FLAGS to `items`, to report the `\Seen` that this FETCH has just set.
-pub fn with_flags(items: &[Item]) -> Vec<Item> {
+pub(super) fn with_flags(items: &[Item]) -> Vec<Item> {
     let mut items = items.to_vec();
     if !items.contains(&Item::Flags) {
         items.push(Item::Flags);

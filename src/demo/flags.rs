@@ -4,36 +4,36 @@ use std::fmt;
 
 /// A set of system flags (RFC 3501 §2.3.2). The server stores no keywords, and no message is ever `\Recent`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Flags(u8);
+pub(super) struct Flags(u8);
 
 const NAMES: [&str; 5] = [r"\Answered", r"\Flagged", r"\Deleted", r"\Seen", r"\Draft"];
 
 impl Flags {
-    pub const NONE: Self = Self(0);
-    pub const ANSWERED: Self = Self(1);
-    pub const FLAGGED: Self = Self(1 << 1);
-    pub const DELETED: Self = Self(1 << 2);
-    pub const SEEN: Self = Self(1 << 3);
-    pub const DRAFT: Self = Self(1 << 4);
-    pub const ALL: Self = Self(0b1_1111);
+    pub(super) const NONE: Self = Self(0);
+    pub(super) const ANSWERED: Self = Self(1);
+    pub(super) const FLAGGED: Self = Self(1 << 1);
+    pub(super) const DELETED: Self = Self(1 << 2);
+    pub(super) const SEEN: Self = Self(1 << 3);
+    pub(super) const DRAFT: Self = Self(1 << 4);
+    pub(super) const ALL: Self = Self(0b1_1111);
 
     /// The flag of that name, in any case.
-    pub fn parse(name: &[u8]) -> Option<Self> {
+    pub(super) fn parse(name: &[u8]) -> Option<Self> {
         let at = NAMES
             .iter()
             .position(|known| known.as_bytes().eq_ignore_ascii_case(name))?;
         Some(Self(1 << at))
     }
 
-    pub fn with(self, other: Self) -> Self {
+    pub(super) fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    pub fn without(self, other: Self) -> Self {
+    pub(super) fn without(self, other: Self) -> Self {
         Self(self.0 & !other.0)
     }
 
-    pub fn contains(self, other: Self) -> bool {
+    pub(super) fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
     }
 }

@@ -3,7 +3,7 @@
 use super::{reply::Reply, store::FolderName};
 
 /// Writes the responses, with the name `answer` (LIST or LSUB).
-pub fn write(reply: &mut Reply, answer: &str, reference: &[u8], pattern: &[u8]) {
+pub(super) fn write(reply: &mut Reply, answer: &str, reference: &[u8], pattern: &[u8]) {
     if pattern.is_empty() {
         // An empty pattern asks for the separator.
         reply.line(format_args!(r#"* {answer} (\Noselect) "/" """#));

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 /// A message, and when it was received.
 #[derive(Debug)]
-pub struct Sample {
+pub(super) struct Sample {
     /// INTERNALDATE; the same moment as the message's Date field.
     pub received: &'static str,
     /// The message as the server keeps it.
@@ -22,7 +22,7 @@ const LONG_LINE: usize = 100_000;
 const LARGE: usize = 5 * 1024 * 1024;
 
 /// All samples in the order in which they were received.
-pub fn all() -> Vec<Sample> {
+pub(super) fn all() -> Vec<Sample> {
     let sample = |received, octets: Vec<u8>| Sample {
         received,
         octets: octets.into(),

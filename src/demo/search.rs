@@ -10,7 +10,7 @@ use super::{
 
 /// One search key. A message must match all keys of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SearchKey {
+pub(super) enum SearchKey {
     All,
     Has(Flags),
     Larger(u32),
@@ -44,7 +44,7 @@ const ELSEWHERE: [&str; 18] = [
 ];
 
 /// Parses the rest of a SEARCH command.
-pub fn parse(words: &mut Words<'_>) -> Result<Vec<SearchKey>, CommandError> {
+pub(super) fn parse(words: &mut Words<'_>) -> Result<Vec<SearchKey>, CommandError> {
     let mut keys = Vec::new();
     let mut first = true;
     loop {
@@ -126,7 +126,7 @@ fn key(name: &str, words: &mut Words<'_>, nesting: u8) -> Result<SearchKey, Comm
 
 impl SearchKey {
     /// The set of message numbers in this key, if any. All of them must exist.
-    pub fn sequence(&self) -> Option<&SequenceSet> {
+    pub(super) fn sequence(&self) -> Option<&SequenceSet> {
         match self {
             Self::In(Numbering::Sequence, set) => Some(set),
             Self::Not(key) => key.sequence(),
@@ -135,7 +135,7 @@ impl SearchKey {
     }
 
     /// Whether the message matches. `greatest`: the greatest message number and the greatest UID.
-    pub fn matches(&self, number: u32, message: &Message, greatest: (u32, u32)) -> bool {
+    pub(super) fn matches(&self, number: u32, message: &Message, greatest: (u32, u32)) -> bool {
         match self {
             Self::All => true,
             Self::Has(flag) => message.flags.contains(*flag),

@@ -11,7 +11,7 @@ use super::{
 };
 
 /// Carries out a command on messages. Changes in the folder are reported to the client when the view catches up.
-pub fn execute(command: Command, view: &mut MailboxView, store: &mut Store, reply: &mut Reply) -> Done {
+pub(super) fn execute(command: Command, view: &mut MailboxView, store: &mut Store, reply: &mut Reply) -> Done {
     match command {
         Command::Expunge(set) => expunge(view, store, set.as_ref()),
         Command::Fetch { numbering, set, items } => fetch(view, store, numbering, &set, &items, reply),
@@ -109,7 +109,7 @@ fn store_flags(
 }
 
 /// Removes messages. The EXPUNGE responses come when the view catches up.
-pub fn expunge(view: &mut MailboxView, store: &mut Store, set: Option<&SequenceSet>) -> Done {
+pub(super) fn expunge(view: &mut MailboxView, store: &mut Store, set: Option<&SequenceSet>) -> Done {
     view.writable()?;
     let chosen: Option<Vec<u32>> = match set {
         Some(set) => Some(

@@ -4,17 +4,17 @@ use std::fmt;
 
 /// Whether a set contains message numbers or UIDs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Numbering {
+pub(super) enum Numbering {
     Sequence,
     Uid,
 }
 
 /// Ranges that include both ends, which may come in either order; `None` is `*`, the greatest number in use.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SequenceSet(Vec<(Option<u32>, Option<u32>)>);
+pub(super) struct SequenceSet(Vec<(Option<u32>, Option<u32>)>);
 
 impl SequenceSet {
-    pub fn parse(text: &[u8]) -> Option<Self> {
+    pub(super) fn parse(text: &[u8]) -> Option<Self> {
         text.split(|&octet| octet == b',')
             .map(|range| {
                 let mut ends = range.splitn(2, |&octet| octet == b':');
@@ -27,7 +27,7 @@ impl SequenceSet {
     }
 
     /// Whether `wanted` is in the set. `greatest` is the greatest number in use, 0 if there is none.
-    pub fn contains(&self, wanted: u32, greatest: u32) -> bool {
+    pub(super) fn contains(&self, wanted: u32, greatest: u32) -> bool {
         self.0.iter().any(|&(first, last)| {
             let (first, last) = (first.unwrap_or(greatest), last.unwrap_or(greatest));
             (first.min(last)..=first.max(last)).contains(&wanted)
@@ -35,7 +35,7 @@ impl SequenceSet {
     }
 
     /// Whether all numbers of the set are in use, if 1 to `exists` are. Without any message, not even `*` is in use.
-    pub fn within(&self, exists: u32) -> bool {
+    pub(super) fn within(&self, exists: u32) -> bool {
         exists > 0
             && self
                 .0
@@ -56,7 +56,7 @@ fn number(text: &[u8]) -> Option<Option<u32>> {
 }
 
 /// UIDs in the given order; runs of them are written as ranges, as COPYUID needs (RFC 4315 §3).
-pub struct UidSet<'a>(pub &'a [u32]);
+pub(super) struct UidSet<'a>(pub &'a [u32]);
 
 impl fmt::Display for UidSet<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -32,13 +32,13 @@ enum SessionState {
 
 /// The session of one connection.
 #[derive(Debug)]
-pub struct Session {
+pub(super) struct Session {
     store: Arc<Mutex<Store>>,
     state: SessionState,
 }
 
 impl Session {
-    pub fn new(store: Arc<Mutex<Store>>) -> Self {
+    pub(super) fn new(store: Arc<Mutex<Store>>) -> Self {
         Self {
             store,
             state: SessionState::NotAuthenticated,
@@ -46,19 +46,19 @@ impl Session {
     }
 
     /// The greeting, which comes before any command.
-    pub fn greeting(&self) -> Reply {
+    pub(super) fn greeting(&self) -> Reply {
         let mut reply = Reply::default();
         reply.line(format_args!("* OK [CAPABILITY {CAPABILITIES}] popgate demo is here"));
         reply
     }
 
     /// Whether the connection must be closed.
-    pub fn over(&self) -> bool {
+    pub(super) fn over(&self) -> bool {
         matches!(self.state, SessionState::Logout)
     }
 
     /// Answers `input`: a command with its literals and its line end, or the response that AUTHENTICATE waits for.
-    pub fn answer(&mut self, input: &[u8]) -> Reply {
+    pub(super) fn answer(&mut self, input: &[u8]) -> Reply {
         let mut reply = Reply::default();
         let input = without_end(input);
         if let SessionState::Authenticating(tag) = &mut self.state {

@@ -12,7 +12,7 @@ use super::{
 
 /// One message. A clone shares the octets.
 #[derive(Debug, Clone)]
-pub struct Message {
+pub(super) struct Message {
     pub uid: u32,
     pub flags: Flags,
     /// INTERNALDATE, without the quotes.
@@ -34,11 +34,11 @@ impl Message {
         }
     }
 
-    pub fn header(&self) -> Bytes {
+    pub(super) fn header(&self) -> Bytes {
         self.octets.slice(..self.header)
     }
 
-    pub fn text(&self) -> Bytes {
+    pub(super) fn text(&self) -> Bytes {
         self.octets.slice(self.header..)
     }
 }
@@ -57,23 +57,23 @@ fn header_length(octets: &[u8]) -> usize {
 
 /// The name of a folder. There are two, and clients can't create more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FolderName {
+pub(super) enum FolderName {
     Inbox,
     Trash,
 }
 
 impl FolderName {
-    pub const ALL: [Self; 2] = [Self::Inbox, Self::Trash];
+    pub(super) const ALL: [Self; 2] = [Self::Inbox, Self::Trash];
 
     /// Parses a folder's name. INBOX may be in any case (RFC 3501 §5.1).
-    pub fn parse(name: &[u8]) -> Option<Self> {
+    pub(super) fn parse(name: &[u8]) -> Option<Self> {
         if name.eq_ignore_ascii_case(b"INBOX") {
             return Some(Self::Inbox);
         }
         (name == b"Trash").then_some(Self::Trash)
     }
 
-    pub fn as_str(self) -> &'static str {
+    pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Inbox => "INBOX",
             Self::Trash => "Trash",
@@ -83,7 +83,7 @@ impl FolderName {
 
 /// A folder's messages, in ascending order of UID.
 #[derive(Debug)]
-pub struct Folder {
+pub(super) struct Folder {
     messages: Vec<Message>,
     uid_next: u32,
 }
@@ -100,20 +100,20 @@ impl Folder {
         }
     }
 
-    pub fn messages(&self) -> &[Message] {
+    pub(super) fn messages(&self) -> &[Message] {
         &self.messages
     }
 
-    pub fn uid_next(&self) -> u32 {
+    pub(super) fn uid_next(&self) -> u32 {
         self.uid_next
     }
 
-    pub fn get(&self, uid: u32) -> Option<&Message> {
+    pub(super) fn get(&self, uid: u32) -> Option<&Message> {
         let at = self.position(uid)?;
         self.messages.get(at)
     }
 
-    pub fn get_mut(&mut self, uid: u32) -> Option<&mut Message> {
+    pub(super) fn get_mut(&mut self, uid: u32) -> Option<&mut Message> {
         let at = self.position(uid)?;
         self.messages.get_mut(at)
     }
@@ -123,7 +123,7 @@ impl Folder {
     }
 
     /// Adds the message under a new UID of this folder; returns the UID.
-    pub fn append(&mut self, message: Message) -> u32 {
+    pub(super) fn append(&mut self, message: Message) -> u32 {
         let uid = self.uid_next;
         self.messages.push(Message { uid, ..message });
         self.uid_next += 1;
@@ -131,14 +131,14 @@ impl Folder {
     }
 
     /// Removes the messages for which `doomed` is true.
-    pub fn remove(&mut self, doomed: impl Fn(&Message) -> bool) {
+    pub(super) fn remove(&mut self, doomed: impl Fn(&Message) -> bool) {
         self.messages.retain(|message| !doomed(message));
     }
 }
 
 /// All folders of the one user.
 #[derive(Debug)]
-pub struct Store {
+pub(super) struct Store {
     uid_validity: u32,
     inbox: Folder,
     trash: Folder,
@@ -146,7 +146,7 @@ pub struct Store {
 
 impl Store {
     /// The samples in INBOX, and an empty Trash. UIDVALIDITY is the time in seconds, so each start has a greater one.
-    pub fn with_samples() -> Self {
+    pub(super) fn with_samples() -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
             uid_validity: u32::try_from(now.as_secs()).unwrap_or(u32::MAX).max(1),
@@ -155,18 +155,18 @@ impl Store {
         }
     }
 
-    pub fn uid_validity(&self) -> u32 {
+    pub(super) fn uid_validity(&self) -> u32 {
         self.uid_validity
     }
 
-    pub fn folder(&self, name: FolderName) -> &Folder {
+    pub(super) fn folder(&self, name: FolderName) -> &Folder {
         match name {
             FolderName::Inbox => &self.inbox,
             FolderName::Trash => &self.trash,
         }
     }
 
-    pub fn folder_mut(&mut self, name: FolderName) -> &mut Folder {
+    pub(super) fn folder_mut(&mut self, name: FolderName) -> &mut Folder {
         match name {
             FolderName::Inbox => &mut self.inbox,
             FolderName::Trash => &mut self.trash,

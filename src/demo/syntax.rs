@@ -5,7 +5,7 @@ use super::{reply::CommandError, sequence::SequenceSet};
 /// The announcement of a literal at the end of a line: `{5}`, or `{5+}` (RFC 7888), which needs no continuation
 /// request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Literal {
+pub(super) struct Literal {
     pub octets: usize,
     pub synchronizing: bool,
 }
@@ -13,7 +13,7 @@ pub struct Literal {
 impl Literal {
     /// Parses the announcement at the end of `line`, which includes its line end. A number beyond `usize` becomes
     /// `usize::MAX`.
-    pub fn announced(line: &[u8]) -> Option<Self> {
+    pub(super) fn announced(line: &[u8]) -> Option<Self> {
         let inside = without_end(line).strip_suffix(b"}")?;
         let open = memchr::memrchr(b'{', inside)?;
         let (digits, synchronizing) = match inside[open + 1..].strip_suffix(b"+") {
@@ -29,14 +29,14 @@ impl Literal {
 }
 
 /// Removes CRLF from the end of a line, or LF alone, which people who type commands send.
-pub fn without_end(line: &[u8]) -> &[u8] {
+pub(super) fn without_end(line: &[u8]) -> &[u8] {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     line.strip_suffix(b"\r").unwrap_or(line)
 }
 
 /// Parses words from the front of a command.
 #[derive(Debug)]
-pub struct Words<'a> {
+pub(super) struct Words<'a> {
     rest: &'a [u8],
 }
 
@@ -44,16 +44,16 @@ type Result<T> = std::result::Result<T, CommandError>;
 
 impl<'a> Words<'a> {
     /// `command` must not include its final line end.
-    pub fn new(command: &'a [u8]) -> Self {
+    pub(super) fn new(command: &'a [u8]) -> Self {
         Self { rest: command }
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.rest.is_empty()
     }
 
     /// Takes `octet` if it comes next; returns whether it did.
-    pub fn take(&mut self, octet: u8) -> bool {
+    pub(super) fn take(&mut self, octet: u8) -> bool {
         match self.rest.split_first() {
             Some((&first, rest)) if first == octet => {
                 self.rest = rest;
@@ -63,7 +63,7 @@ impl<'a> Words<'a> {
         }
     }
 
-    pub fn expect(&mut self, octet: u8) -> Result<()> {
+    pub(super) fn expect(&mut self, octet: u8) -> Result<()> {
         if self.take(octet) {
             return Ok(());
         }
@@ -75,11 +75,11 @@ impl<'a> Words<'a> {
         }))
     }
 
-    pub fn space(&mut self) -> Result<()> {
+    pub(super) fn space(&mut self) -> Result<()> {
         self.expect(b' ')
     }
 
-    pub fn end(&self) -> Result<()> {
+    pub(super) fn end(&self) -> Result<()> {
         if self.is_empty() {
             Ok(())
         } else {
@@ -100,14 +100,14 @@ impl<'a> Words<'a> {
     }
 
     /// Takes the tag: `1*<any ASTRING-CHAR except "+">`.
-    pub fn tag(&mut self) -> Option<&'a str> {
+    pub(super) fn tag(&mut self) -> Option<&'a str> {
         let tag = self.run(|octet| is_astring(octet) && octet != b'+');
         std::str::from_utf8(tag).ok().filter(|tag| !tag.is_empty())
     }
 
     /// Takes an atom and returns it in capitals, because verbs and keywords may be in any case. `[` and `<` end it too,
     /// which matters to FETCH alone.
-    pub fn keyword(&mut self) -> Result<String> {
+    pub(super) fn keyword(&mut self) -> Result<String> {
         let word = self.run(|octet| is_atom(octet) && !matches!(octet, b'[' | b'<'));
         if word.is_empty() {
             return Err(CommandError::Bad("a word is missing"));
@@ -116,12 +116,12 @@ impl<'a> Words<'a> {
     }
 
     /// Takes a word without spaces, parentheses or quotes: base64, or the pattern of a list.
-    pub fn bare(&mut self) -> &'a [u8] {
+    pub(super) fn bare(&mut self) -> &'a [u8] {
         self.run(|octet| is_astring(octet) || matches!(octet, b'%' | b'*'))
     }
 
     /// Takes a flag: an atom, with or without `\` before it.
-    pub fn flag(&mut self) -> Result<&'a [u8]> {
+    pub(super) fn flag(&mut self) -> Result<&'a [u8]> {
         let whole = self.rest;
         let backslash = usize::from(self.take(b'\\'));
         let name = self.run(is_atom);
@@ -131,7 +131,7 @@ impl<'a> Words<'a> {
         Ok(&whole[..backslash + name.len()])
     }
 
-    pub fn number(&mut self) -> Result<u32> {
+    pub(super) fn number(&mut self) -> Result<u32> {
         let digits = self.run(|octet| octet.is_ascii_digit());
         std::str::from_utf8(digits)
             .ok()
@@ -139,18 +139,18 @@ impl<'a> Words<'a> {
             .ok_or(CommandError::Bad("a number is missing, or too great"))
     }
 
-    pub fn sequence_set(&mut self) -> Result<SequenceSet> {
+    pub(super) fn sequence_set(&mut self) -> Result<SequenceSet> {
         let text = self.run(|octet| octet.is_ascii_digit() || matches!(octet, b':' | b',' | b'*'));
         SequenceSet::parse(text).ok_or(CommandError::Bad("not a set of messages"))
     }
 
     /// Whether a sequence set may begin here.
-    pub fn at_sequence_set(&self) -> bool {
+    pub(super) fn at_sequence_set(&self) -> bool {
         matches!(self.rest.first(), Some(b'0'..=b'9' | b'*'))
     }
 
     /// Takes an `astring`: bare, quoted or literal.
-    pub fn astring(&mut self) -> Result<Vec<u8>> {
+    pub(super) fn astring(&mut self) -> Result<Vec<u8>> {
         match self.rest.first() {
             Some(b'"' | b'{') => self.string(),
             _ => match self.run(is_astring) {
@@ -161,7 +161,7 @@ impl<'a> Words<'a> {
     }
 
     /// Takes a `string`: quoted or literal.
-    pub fn string(&mut self) -> Result<Vec<u8>> {
+    pub(super) fn string(&mut self) -> Result<Vec<u8>> {
         if self.take(b'"') { self.quoted() } else { self.literal() }
     }
 

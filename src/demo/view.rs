@@ -11,7 +11,7 @@ use super::{
 
 /// Messages in the order of their numbers. They stay readable until their EXPUNGE has been sent (RFC 2180 §4.1.1).
 #[derive(Debug)]
-pub struct MailboxView {
+pub(super) struct MailboxView {
     pub folder: FolderName,
     pub read_only: bool,
     messages: Vec<Message>,
@@ -20,7 +20,7 @@ pub struct MailboxView {
 }
 
 impl MailboxView {
-    pub fn new(store: &Store, folder: FolderName, read_only: bool) -> Self {
+    pub(super) fn new(store: &Store, folder: FolderName, read_only: bool) -> Self {
         let contents = store.folder(folder);
         Self {
             folder,
@@ -31,7 +31,7 @@ impl MailboxView {
     }
 
     /// Writes the responses of SELECT (RFC 3501 §6.3.1).
-    pub fn describe(&self, store: &Store, reply: &mut Reply) {
+    pub(super) fn describe(&self, store: &Store, reply: &mut Reply) {
         let all = Flags::ALL;
         reply.line(format_args!("* FLAGS ({all})"));
         reply.line(format_args!("* {} EXISTS", self.messages.len()));
@@ -49,7 +49,7 @@ impl MailboxView {
         reply.line(format_args!("* OK [UIDNEXT {}] or more", self.uid_next));
     }
 
-    pub fn writable(&self) -> Result<(), CommandError> {
+    pub(super) fn writable(&self) -> Result<(), CommandError> {
         if self.read_only {
             return Err(CommandError::No("the mailbox is open for reading only"));
         }
@@ -68,7 +68,7 @@ impl MailboxView {
 
     /// The messages of a set, with their numbers. UIDs that do not exist are ignored; message numbers that do not exist
     /// are an error.
-    pub fn chosen(
+    pub(super) fn chosen(
         &mut self,
         numbering: Numbering,
         set: &SequenceSet,
@@ -84,7 +84,7 @@ impl MailboxView {
     }
 
     /// SEARCH: the numbers or UIDs of the messages for which all keys hold.
-    pub fn search(&mut self, numbering: Numbering, keys: &[SearchKey]) -> Result<Vec<u32>, CommandError> {
+    pub(super) fn search(&mut self, numbering: Numbering, keys: &[SearchKey]) -> Result<Vec<u32>, CommandError> {
         let greatest = self.greatest();
         if keys
             .iter()
@@ -105,7 +105,7 @@ impl MailboxView {
 
     /// Reports what has changed in the store since the last time, by this session or another. With `keep_numbers`,
     /// expunged messages keep their numbers and are not reported.
-    pub fn catch_up(&mut self, store: &Store, keep_numbers: bool, reply: &mut Reply) {
+    pub(super) fn catch_up(&mut self, store: &Store, keep_numbers: bool, reply: &mut Reply) {
         let folder = store.folder(self.folder);
         if !keep_numbers {
             let mut number = 1;

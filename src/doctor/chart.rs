@@ -7,7 +7,7 @@ use crate::{imap, maildrop};
 
 /// One step and its result.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Step {
+pub(crate) struct Step {
     /// What was tried: `DNS`, `TCP 192.0.2.1:993`, `login`, …
     pub name: String,
     /// How long it took.
@@ -20,7 +20,7 @@ pub struct Step {
 
 /// The result of a step, in words.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// The step worked.
     Passed(String),
     /// The step worked, but something is not as it should be.
@@ -35,14 +35,14 @@ impl Outcome {
     }
 
     /// The result in words.
-    pub fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         match self {
             Self::Passed(text) | Self::Warned(text) | Self::Failed(text) => text,
         }
     }
 
     /// Whether the step failed.
-    pub fn is_failure(&self) -> bool {
+    pub(crate) fn is_failure(&self) -> bool {
         matches!(self, Self::Failed(_))
     }
 }

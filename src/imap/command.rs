@@ -82,7 +82,7 @@ impl fmt::Display for UidSet {
 }
 
 /// A quoted string (RFC 3501 §4.3); `None` if the octets need a literal.
-pub fn quoted(octets: &[u8]) -> Option<Zeroizing<String>> {
+pub(super) fn quoted(octets: &[u8]) -> Option<Zeroizing<String>> {
     let text = std::str::from_utf8(octets)
         .ok()
         .filter(|text| text.is_ascii() && !text.contains(['\0', '\r', '\n']))?;

@@ -3,7 +3,7 @@
 use chrono::DateTime;
 
 /// Parses a date such as ` 7-Feb-1994 21:52:25 -0800`. Times before 1970 count as 1970. `None` if it is not a date.
-pub fn seconds(date_time: &[u8]) -> Option<u32> {
+pub(super) fn seconds(date_time: &[u8]) -> Option<u32> {
     let text = std::str::from_utf8(date_time).ok()?.trim();
     let time = DateTime::parse_from_str(text, "%e-%b-%Y %H:%M:%S %z").ok()?;
     Some(u32::try_from(time.timestamp().max(0)).unwrap_or(u32::MAX))

@@ -36,7 +36,7 @@ const OCTETS_PER_SECOND: u64 = 1024;
 /// A conversation with one server. If a command is cut short, the conversation is broken and refuses all further
 /// commands.
 #[derive(Debug)]
-pub struct Link {
+pub(super) struct Link {
     wire: Wire,
     reader: Reader,
     /// How long the server may say nothing.
@@ -53,7 +53,7 @@ pub struct Link {
 
 impl Link {
     /// A conversation on `io`. `silence`: how long the server may say nothing while it is waited for.
-    pub fn new(io: Box<dyn Io>, silence: Duration) -> Self {
+    pub(super) fn new(io: Box<dyn Io>, silence: Duration) -> Self {
         Self {
             wire: Wire::new(io, silence),
             reader: Reader::default(),
@@ -67,80 +67,80 @@ impl Link {
     }
 
     /// Counts this connection in the metrics from now on.
-    pub fn measure(&mut self, meter: Meter) {
+    pub(super) fn measure(&mut self, meter: Meter) {
         self.meter = Some(meter);
     }
 
     /// What the server has said besides the answers to commands.
-    pub fn news(&mut self) -> &mut News {
+    pub(super) fn news(&mut self) -> &mut News {
         self.reader.news()
     }
 
     /// What the server has said besides the answers to commands, read-only.
-    pub fn news_so_far(&self) -> &News {
+    pub(super) fn news_so_far(&self) -> &News {
         self.reader.news_so_far()
     }
 
     /// What has been received and not yet read.
-    pub fn received(&self) -> &[u8] {
+    pub(super) fn received(&self) -> &[u8] {
         self.wire.received().octets()
     }
 
     /// Whether the conversation is broken or over, so that it refuses commands.
-    pub fn is_broken(&self) -> bool {
+    pub(super) fn is_broken(&self) -> bool {
         self.broken
     }
 
     /// See [`Io::set_reset_on_close`].
-    pub fn set_reset_on_close(&self, reset: bool) {
+    pub(super) fn set_reset_on_close(&self, reset: bool) {
         self.wire.set_reset_on_close(reset);
     }
 
     /// Marks the conversation as over. Call this only if no command is under way.
-    pub fn close(&mut self) {
+    pub(super) fn close(&mut self) {
         self.broken = true;
     }
 
     /// Ends the conversation at once: what has not been sent yet is not sent any more.
-    pub fn cut(&mut self) {
+    pub(super) fn cut(&mut self) {
         self.wire.cut();
         self.broken = true;
     }
 
     /// Marks the conversation as over, although commands may be under way: closing will reset the connection.
-    pub fn give_up(&mut self) {
+    pub(super) fn give_up(&mut self) {
         self.wire.set_reset_on_close(true);
         self.broken = true;
     }
 
     /// From now on each command waits until the one before is complete.
-    pub fn set_one_at_a_time(&mut self) {
+    pub(super) fn set_one_at_a_time(&mut self) {
         self.one_at_a_time = true;
     }
 
     /// Compresses both directions from here on; see [`Wire::compress`].
-    pub fn compress(&mut self) {
+    pub(super) fn compress(&mut self) {
         self.wire.compress();
     }
 
     /// Returns the bare connection, for a TLS handshake; see [`Wire::into_plain`].
-    pub fn into_plain(self) -> Result<Box<dyn Io>, Error> {
+    pub(super) fn into_plain(self) -> Result<Box<dyn Io>, Error> {
         self.wire.into_plain()
     }
 
     /// Shortens the silence that the server may keep, until [`Link::reset_patience`].
-    pub fn set_patience(&mut self, silence: Duration) {
+    pub(super) fn set_patience(&mut self, silence: Duration) {
         self.wire.set_silence(silence.min(self.silence));
     }
 
     /// Allows the server again the silence that [`Link::new`] was given.
-    pub fn reset_patience(&mut self) {
+    pub(super) fn reset_patience(&mut self) {
         self.wire.set_silence(self.silence);
     }
 
     /// Prepares the conversation for being parked, when no task reads from it. If the server has closed the connection,
     /// the conversation is broken.
-    pub fn detach(&mut self) {
+    pub(super) fn detach(&mut self) {
         self.broken |= !self.wire.detach();
         if let Some(meter) = &mut self.meter {
             meter.set_parked(true);
@@ -148,48 +148,48 @@ impl Link {
     }
 
     /// Sets what the next commands bring besides their completions.
-    pub fn expect(&mut self, expect: Expect) {
+    pub(super) fn expect(&mut self, expect: Expect) {
         self.reader.expect(expect);
     }
 
     /// Whether any command is in flight or waits to be sent.
-    pub fn is_busy(&self) -> bool {
+    pub(super) fn is_busy(&self) -> bool {
         self.reader.is_waiting() || !self.waiting.is_empty()
     }
 
     /// Expects the completion of a command that the caller sends under its own tag, by [`Link::send_raw`] or
     /// [`Link::queue`].
-    pub fn announce(&mut self, tag: &str) -> CommandId {
+    pub(super) fn announce(&mut self, tag: &str) -> CommandId {
         let id = self.next_id();
         self.reader.expect_completion(id, tag.to_owned());
         id
     }
 
     /// Sends octets as they are, and wipes its copy of them afterwards.
-    pub async fn send_raw(&mut self, octets: &[u8]) -> Result<(), Error> {
+    pub(super) async fn send_raw(&mut self, octets: &[u8]) -> Result<(), Error> {
         trace::sent(Side::Upstream, || without_secrets(octets));
         let sent = self.wire.send(octets).await;
         self.check(sent)
     }
 
     /// Queues octets for [`Link::poll_send`].
-    pub fn queue(&mut self, octets: &[u8]) {
+    pub(super) fn queue(&mut self, octets: &[u8]) {
         self.wire.queue(octets);
     }
 
     /// Sends what was queued.
-    pub fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+    pub(super) fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         self.wire.poll_send(cx).map(|sent| self.check(sent))
     }
 
     /// Starts the time limit of [`Link::poll_event`].
-    pub fn begin_wait(&mut self) {
+    pub(super) fn begin_wait(&mut self) {
         self.wire
             .set_deadline(Some(Instant::now() + self.silence * LONGEST_WAIT));
     }
 
     /// The next event, within the time limit that [`Link::begin_wait`] started.
-    pub fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event, Error>> {
+    pub(super) fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event, Error>> {
         loop {
             match self.reader.next(self.wire.frame()) {
                 Ok(Some(event)) => return Poll::Ready(Ok(event)),
@@ -205,7 +205,7 @@ impl Link {
     }
 
     /// Gives `command` a tag and sends it: at once, or after the commands before it if the server takes one at a time.
-    pub async fn submit(&mut self, command: &str) -> Result<CommandId, Error> {
+    pub(super) async fn submit(&mut self, command: &str) -> Result<CommandId, Error> {
         if self.broken {
             return Err(Error::Lost(io::ErrorKind::NotConnected.into()));
         }
@@ -246,7 +246,7 @@ impl Link {
     }
 
     /// Waits for the next event.
-    pub async fn event(&mut self) -> Result<Event, Error> {
+    pub(super) async fn event(&mut self) -> Result<Event, Error> {
         let event = self.next_event().await;
         if let Ok(Event::Tagged(..)) = event
             && !self.reader.is_waiting()
@@ -296,7 +296,7 @@ impl Link {
     }
 
     /// Waits for octets of the current content. Returns `false` at its end.
-    pub async fn ready(&mut self) -> Result<bool, Error> {
+    pub(super) async fn ready(&mut self) -> Result<bool, Error> {
         while self.reader.needs_content(self.wire.frame()) {
             self.wire.set_deadline(None);
             let filled = self.fill().await;
@@ -306,28 +306,28 @@ impl Link {
     }
 
     /// The octets of the current content that have been received and not taken.
-    pub fn peek(&self) -> &[u8] {
+    pub(super) fn peek(&self) -> &[u8] {
         self.reader.content(self.wire.received())
     }
 
     /// Takes the first `count` octets that [`Link::peek`] shows.
-    pub fn take(&mut self, count: usize) -> &[u8] {
+    pub(super) fn take(&mut self, count: usize) -> &[u8] {
         self.reader.take(self.wire.received(), count)
     }
 
     /// How many octets of the current content have not been taken yet.
-    pub fn left(&self) -> u64 {
+    pub(super) fn left(&self) -> u64 {
         self.reader.left()
     }
 
     /// Whether the server has already sent the UID of the message whose content this is.
-    pub fn has_uid(&self) -> bool {
+    pub(super) fn has_uid(&self) -> bool {
         self.reader.has_uid()
     }
 
     /// Reads until no command is in flight, and drops the answers. If that takes too long, the conversation is given
     /// up.
-    pub async fn drain(&mut self) -> Result<(), Error> {
+    pub(super) async fn drain(&mut self) -> Result<(), Error> {
         if self.broken {
             return Err(Error::Lost(io::ErrorKind::NotConnected.into()));
         }
@@ -356,7 +356,7 @@ impl Link {
 
     /// Sends `commands` in one piece and reads until all of them are complete, in any order. Gives other events to
     /// `take` as they come. Returns the completions in the order of the commands.
-    pub async fn flight(
+    pub(super) async fn flight(
         &mut self,
         commands: &[impl AsRef<str>],
         expect: Expect,

@@ -6,7 +6,7 @@ use crate::telemetry::metrics::{self, CountedConnection};
 
 /// The meter of one connection that is logged in.
 #[derive(Debug)]
-pub struct Meter {
+pub(super) struct Meter {
     upstream: Arc<str>,
     connection: CountedConnection,
 }
@@ -46,18 +46,18 @@ fn name(command: &str) -> &'static str {
 
 impl Meter {
     /// Counts a new connection to `upstream`.
-    pub fn new(upstream: Arc<str>) -> Self {
+    pub(super) fn new(upstream: Arc<str>) -> Self {
         let connection = metrics::metrics().connection(&upstream);
         Self { upstream, connection }
     }
 
     /// Notes whether the connection is parked.
-    pub fn set_parked(&mut self, is_parked: bool) {
+    pub(super) fn set_parked(&mut self, is_parked: bool) {
         self.connection.set_parked(is_parked);
     }
 
     /// Notes how long the server took to answer `command` and what was sent along with it.
-    pub fn answered(&self, command: &str, took: Duration) {
+    pub(super) fn answered(&self, command: &str, took: Duration) {
         metrics::metrics().upstream_command(&self.upstream, name(command), took);
     }
 }

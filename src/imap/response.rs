@@ -10,7 +10,7 @@ use super::{
 
 /// One line that a server sent, without its line end.
 #[derive(Debug, PartialEq, Eq)]
-pub enum ResponseLine<'a> {
+pub(super) enum ResponseLine<'a> {
     /// `+ …`: the server waits for more. Holds what follows the plus.
     Continue(&'a [u8]),
     /// `* …`, with what follows the star.
@@ -49,7 +49,7 @@ pub enum StatusKind {
 
 impl<'a> ResponseLine<'a> {
     /// Parses `line`, which has no CRLF.
-    pub fn parse(line: &'a [u8]) -> Self {
+    pub(super) fn parse(line: &'a [u8]) -> Self {
         let (first, rest) = word(line);
         match first {
             b"+" => Self::Continue(rest),
@@ -385,7 +385,7 @@ impl Code {
 }
 
 /// Text for a log line: printable, at most 200 characters.
-pub fn printable(text: &[u8]) -> String {
+pub(super) fn printable(text: &[u8]) -> String {
     String::from_utf8_lossy(text)
         .chars()
         .take(200)

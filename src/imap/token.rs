@@ -1,18 +1,18 @@
 //! The smallest pieces of a response line: words, numbers, literals (RFC 3501 §9). Tolerant of odd spacing and case.
 
 /// Splits off the first word: what stands before the first space, and what follows the spaces.
-pub fn word(line: &[u8]) -> (&[u8], &[u8]) {
+pub(super) fn word(line: &[u8]) -> (&[u8], &[u8]) {
     let end = memchr::memchr(b' ', line).unwrap_or(line.len());
     (&line[..end], line[end..].trim_ascii_start())
 }
 
 /// A decimal number that fits 32 bits (RFC 3501 §9, `number`) and nothing else.
-pub fn number(digits: &[u8]) -> Option<u32> {
+pub(super) fn number(digits: &[u8]) -> Option<u32> {
     long_number(digits).and_then(|number| u32::try_from(number).ok())
 }
 
 /// The same for 64 bits (RFC 7162, `mod-sequence-value`).
-pub fn long_number(digits: &[u8]) -> Option<u64> {
+pub(super) fn long_number(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() || digits.len() > 20 {
         return None;
     }
@@ -24,7 +24,7 @@ pub fn long_number(digits: &[u8]) -> Option<u64> {
 
 /// The octets of the literal that `line` (without CRLF) announces at its end (RFC 3501 §4.3; `~{n}` of RFC 3516, `{n+}` as
 /// some servers write it). Up to 18 digits.
-pub fn literal(line: &[u8]) -> Option<u64> {
+pub(super) fn literal(line: &[u8]) -> Option<u64> {
     let inner = line.strip_suffix(b"}")?;
     let open = memchr::memrchr(b'{', inner)?;
     let digits = &inner[open + 1..];
@@ -36,12 +36,12 @@ pub fn literal(line: &[u8]) -> Option<u64> {
 }
 
 /// The ranges of a set such as `1:3,7`. What is not a range is left out.
-pub fn ranges(set: &[u8]) -> impl Iterator<Item = (u32, u32)> + '_ {
+pub(super) fn ranges(set: &[u8]) -> impl Iterator<Item = (u32, u32)> + '_ {
     set.trim_ascii().split(|&b| b == b',').filter_map(range)
 }
 
 /// Parses `7` or `1:3`, whose numbers may come in any order; `None` if it is neither.
-pub fn range(text: &[u8]) -> Option<(u32, u32)> {
+pub(super) fn range(text: &[u8]) -> Option<(u32, u32)> {
     let Some(at) = memchr::memchr(b':', text) else {
         return number(text).map(|uid| (uid, uid));
     };
@@ -51,7 +51,7 @@ pub fn range(text: &[u8]) -> Option<(u32, u32)> {
 
 /// Takes an atom, a quoted string or a literal (whose octets follow the line end) from the start of `rest`, and the
 /// spaces after it.
-pub fn string(rest: &mut &[u8]) -> Option<Vec<u8>> {
+pub(super) fn string(rest: &mut &[u8]) -> Option<Vec<u8>> {
     let (value, after) = match rest.first()? {
         b'"' => {
             let mut value = Vec::new();

@@ -8,7 +8,7 @@ use base64::{
 
 /// How mailbox names are written on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NameEncoding {
+pub(super) enum NameEncoding {
     /// What every server understands.
     ModifiedUtf7,
     /// UTF-8: after ENABLE UTF8=ACCEPT (RFC 6855 §3), or if the server speaks only IMAP4rev2 (RFC 9051).
@@ -17,7 +17,7 @@ pub enum NameEncoding {
 
 impl NameEncoding {
     /// `name` (UTF-8) as the argument of a command.
-    pub fn quoted(self, name: &str) -> String {
+    pub(super) fn quoted(self, name: &str) -> String {
         match self {
             // A control character must not get into a command, so such a name is encoded; no real folder has one.
             Self::Utf8 if !name.contains(char::is_control) => {
@@ -28,7 +28,7 @@ impl NameEncoding {
     }
 
     /// Decodes a name that a server has sent.
-    pub fn decoded(self, name: &[u8]) -> String {
+    pub(super) fn decoded(self, name: &[u8]) -> String {
         match self {
             Self::ModifiedUtf7 => decoded(name),
             Self::Utf8 => String::from_utf8_lossy(name).into_owned(),

@@ -22,7 +22,7 @@ const FIRST_WINDOW: usize = 2 * 1024;
 const WINDOW: usize = 64 * 1024;
 
 /// A framed connection.
-pub struct Wire {
+pub(super) struct Wire {
     io: Box<dyn Io>,
     frame: Frame,
     /// How many octets are read at once: more as long as the server fills the room.
@@ -41,7 +41,7 @@ pub struct Wire {
 
 impl Wire {
     /// A connection on `io`. `silence`: how long the server may say nothing while it is waited for.
-    pub fn new(io: Box<dyn Io>, silence: Duration) -> Self {
+    pub(super) fn new(io: Box<dyn Io>, silence: Duration) -> Self {
         Self {
             io,
             frame: Frame::default(),
@@ -57,7 +57,7 @@ impl Wire {
 
     /// Returns the connection for the TLS handshake after STARTTLS. It is an error if octets have come unasked before
     /// the handshake: an attacker may have injected them.
-    pub fn into_plain(self) -> Result<Box<dyn Io>, Error> {
+    pub(super) fn into_plain(self) -> Result<Box<dyn Io>, Error> {
         if self.frame.octets().is_empty() {
             Ok(self.io)
         } else {
@@ -67,13 +67,13 @@ impl Wire {
 
     /// Compresses both directions from here on. Call this between the OK to COMPRESS and the next command. What is in
     /// the buffer came after the OK's line end (RFC 4978 §3), so it is the compressed stream's beginning.
-    pub fn compress(&mut self) {
+    pub(super) fn compress(&mut self) {
         let io = mem::replace(&mut self.io, Box::new(tokio::io::empty()));
         self.io = Box::new(Deflate::new(io, self.frame.take()));
     }
 
     /// Closes the connection at once: what has not left yet never will.
-    pub fn cut(&mut self) {
+    pub(super) fn cut(&mut self) {
         self.io.set_reset_on_close(true);
         self.io = Box::new(tokio::io::empty());
         self.outgoing.clear();
@@ -81,30 +81,30 @@ impl Wire {
     }
 
     /// What has been received.
-    pub fn frame(&mut self) -> &mut Frame {
+    pub(super) fn frame(&mut self) -> &mut Frame {
         &mut self.frame
     }
 
     /// What has been received, read-only.
-    pub fn received(&self) -> &Frame {
+    pub(super) fn received(&self) -> &Frame {
         &self.frame
     }
 
     /// Sets how long the server may say nothing, from now on.
-    pub fn set_silence(&mut self, silence: Duration) {
+    pub(super) fn set_silence(&mut self, silence: Duration) {
         self.silence = silence;
         self.armed = false;
     }
 
     /// Sets a deadline: once it has passed, waiting fails even if the server says something all the time.
-    pub fn set_deadline(&mut self, deadline: Option<Instant>) {
+    pub(super) fn set_deadline(&mut self, deadline: Option<Instant>) {
         self.deadline = deadline;
         self.armed = false;
     }
 
     /// Releases the task that used this connection: the socket would keep the task's waker, and with it the whole task,
     /// until something comes. Returns whether the connection is still open.
-    pub fn detach(&mut self) -> bool {
+    pub(super) fn detach(&mut self) -> bool {
         let mut nobody = Context::from_waker(Waker::noop());
         let read = tokio_util::io::poll_read_buf(Pin::new(&mut self.io), &mut nobody, self.frame.space());
         self.shrink();
@@ -112,7 +112,7 @@ impl Wire {
     }
 
     /// Frees what an idle connection does not need.
-    pub fn shrink(&mut self) {
+    pub(super) fn shrink(&mut self) {
         self.timer = None;
         self.armed = false;
         self.deadline = None;
@@ -125,33 +125,33 @@ impl Wire {
     }
 
     /// See [`Io::set_reset_on_close`].
-    pub fn set_reset_on_close(&self, reset: bool) {
+    pub(super) fn set_reset_on_close(&self, reset: bool) {
         self.io.set_reset_on_close(reset);
     }
 
     /// Reads what is there, at least one octet.
-    pub async fn fill(&mut self) -> Result<(), Error> {
+    pub(super) async fn fill(&mut self) -> Result<(), Error> {
         std::future::poll_fn(|cx| self.poll_fill(cx)).await
     }
 
     /// Sends octets, one or more whole commands, and wipes its copy of them afterwards.
-    pub async fn send(&mut self, octets: &[u8]) -> Result<(), Error> {
+    pub(super) async fn send(&mut self, octets: &[u8]) -> Result<(), Error> {
         self.queue(octets);
         self.flush().await
     }
 
     /// Sends what was queued.
-    pub async fn flush(&mut self) -> Result<(), Error> {
+    pub(super) async fn flush(&mut self) -> Result<(), Error> {
         std::future::poll_fn(|cx| self.poll_send(cx)).await
     }
 
     /// Adds to what [`Wire::flush`] sends.
-    pub fn queue(&mut self, octets: &[u8]) {
+    pub(super) fn queue(&mut self, octets: &[u8]) {
         self.outgoing.extend_from_slice(octets);
     }
 
     /// See [`Wire::fill`].
-    pub fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+    pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             return Poll::Ready(Err(Error::Endless));
         }
@@ -177,7 +177,7 @@ impl Wire {
     }
 
     /// See [`Wire::flush`].
-    pub fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+    pub(super) fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         while self.sent < self.outgoing.len() {
             match Pin::new(&mut self.io).poll_write(cx, &self.outgoing[self.sent..]) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(Error::Lost(io::ErrorKind::WriteZero.into()))),

@@ -2,7 +2,7 @@
 
 /// Counts the lines that pass, and stops after the last.
 #[derive(Debug)]
-pub struct LineLimit {
+pub(super) struct LineLimit {
     in_header: bool,
     /// Whether the current line has no octets but CR so far.
     line_empty: bool,
@@ -11,7 +11,7 @@ pub struct LineLimit {
 
 impl LineLimit {
     /// The limit for a whole message: the header passes, then `lines` lines.
-    pub fn message(lines: u64) -> Self {
+    pub(super) fn message(lines: u64) -> Self {
         Self {
             in_header: true,
             line_empty: true,
@@ -20,7 +20,7 @@ impl LineLimit {
     }
 
     /// The limit for the text without the header: `lines` lines pass.
-    pub fn text(lines: u64) -> Self {
+    pub(super) fn text(lines: u64) -> Self {
         Self {
             in_header: false,
             line_empty: true,
@@ -29,7 +29,7 @@ impl LineLimit {
     }
 
     /// How many octets of `chunk` pass, the next piece of the message.
-    pub fn pass(&mut self, chunk: &[u8]) -> usize {
+    pub(super) fn pass(&mut self, chunk: &[u8]) -> usize {
         if self.is_reached() {
             return 0;
         }
@@ -52,7 +52,7 @@ impl LineLimit {
     }
 
     /// Whether nothing more passes.
-    pub fn is_reached(&self) -> bool {
+    pub(super) fn is_reached(&self) -> bool {
         !self.in_header && self.left == 0
     }
 }

@@ -34,10 +34,10 @@ use crate::{
     types::{MailboxName, Uid},
 };
 
-pub use failing::{Fault, TriedLogin};
-pub use mail::Mail;
-pub use review::Watched;
-pub use webhook::SetupError;
+pub(crate) use failing::{Fault, TriedLogin};
+pub(crate) use mail::Mail;
+pub(crate) use review::Watched;
+pub(crate) use webhook::SetupError;
 
 /// How often consents and state are checked.
 const REVIEW: Duration = Duration::from_secs(60);

@@ -33,7 +33,7 @@ pub enum Error {
 /// Sends the events of this process to stderr, as `[log]` says. Text is coloured on a terminal only. JSON has one
 /// object a line: an event's fields beside `timestamp`, `level` and `target`, and in `spans` the session and the
 /// upstream connection that the event belongs to.
-pub fn init(log: &Log) -> Result<(), Error> {
+pub(crate) fn init(log: &Log) -> Result<(), Error> {
     let targets: Targets = log.level.parse()?;
     let (filter, handle) = reload::Layer::new(targets);
     let filtered = tracing_subscriber::registry().with(filter);
@@ -62,7 +62,7 @@ pub fn init(log: &Log) -> Result<(), Error> {
 static LEVEL: OnceLock<reload::Handle<Targets, Registry>> = OnceLock::new();
 
 /// Logs at `level` from now on: a level or a filter, as in `[log]`.
-pub fn set_level(level: &str) -> Result<(), Error> {
+pub(crate) fn set_level(level: &str) -> Result<(), Error> {
     let targets: Targets = level.parse()?;
     if let Some(handle) = LEVEL.get() {
         // Fails only if logs have ended, which they never do.

@@ -14,7 +14,7 @@ const NETWORKS: usize = 4096;
 
 /// Remembers which networks have caused an event in the last minute.
 #[derive(Debug, Default)]
-pub struct LogLimiter(DashMap<IpAddr, LastLogged>);
+pub(crate) struct LogLimiter(DashMap<IpAddr, LastLogged>);
 
 #[derive(Debug)]
 struct LastLogged {
@@ -26,7 +26,7 @@ struct LastLogged {
 impl LogLimiter {
     /// Counts an event of `address`. If it is to be logged, returns how many events before it were not; otherwise
     /// `None`.
-    pub fn admit(&self, address: IpAddr) -> Option<u64> {
+    pub(crate) fn admit(&self, address: IpAddr) -> Option<u64> {
         let network = network(address);
         if self.0.len() >= NETWORKS && !self.0.contains_key(&network) {
             self.0.retain(|_, last| last.at.elapsed() < PAUSE);

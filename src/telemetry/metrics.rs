@@ -22,10 +22,10 @@ use prometheus_client::{
 use super::Outcome;
 
 /// The content type of [`Metrics::encode`].
-pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// The metrics of this process.
-pub fn metrics() -> &'static Metrics {
+pub(crate) fn metrics() -> &'static Metrics {
     static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
     &METRICS
 }
@@ -115,7 +115,7 @@ struct OperationLabel {
 }
 
 /// All metrics, with `popgate_` before each name.
-pub struct Metrics {
+pub(crate) struct Metrics {
     registry: Registry,
     /// Locked while gauges are replaced, and while all are written: nobody sees a part of them.
     replacing: Mutex<()>,
@@ -240,19 +240,19 @@ impl Metrics {
     }
 
     /// Counts a session that begins at `listener`.
-    pub fn session_began(&self, listener: &Arc<str>) {
+    pub(crate) fn session_began(&self, listener: &Arc<str>) {
         self.sessions.get_or_create(&label(listener)).inc();
     }
 
     /// Counts a session of `listener` that has ended.
-    pub fn session_ended(&self, listener: &Arc<str>, outcome: Outcome, lasted: Duration) {
+    pub(crate) fn session_ended(&self, listener: &Arc<str>, outcome: Outcome, lasted: Duration) {
         self.sessions.get_or_create(&label(listener)).dec();
         self.session_seconds.observe(lasted.as_secs_f64());
         self.refused(listener, outcome);
     }
 
     /// Counts a connection of `listener` by its outcome: a session that has ended, or a connection that was not let in.
-    pub fn refused(&self, listener: &Arc<str>, outcome: Outcome) {
+    pub(crate) fn refused(&self, listener: &Arc<str>, outcome: Outcome) {
         let labels = SessionLabels {
             listener: listener.clone(),
             outcome: outcome.as_str(),
@@ -261,25 +261,25 @@ impl Metrics {
     }
 
     /// Counts a command of a device that was answered.
-    pub fn command(&self, verb: &'static str, ok: bool) {
+    pub(crate) fn command(&self, verb: &'static str, ok: bool) {
         self.commands.get_or_create(&CommandLabels { verb, ok }).inc();
     }
 
     /// Counts a message that a device has retrieved.
-    pub fn retrieved(&self, octets: u64) {
+    pub(crate) fn retrieved(&self, octets: u64) {
         self.messages_retrieved.inc();
         self.octets_retrieved.inc_by(octets);
     }
 
     /// Counts messages that were removed by `policy`.
-    pub fn deleted(&self, policy: &'static str, messages: u64) {
+    pub(crate) fn deleted(&self, policy: &'static str, messages: u64) {
         self.messages_deleted
             .get_or_create(&PolicyLabel { policy })
             .inc_by(messages);
     }
 
     /// Counts a login that has ended; `upstream` is empty if the login leads to none.
-    pub fn login(&self, upstream: &str, outcome: Outcome) {
+    pub(crate) fn login(&self, upstream: &str, outcome: Outcome) {
         let labels = UpstreamOutcome {
             upstream: upstream.to_owned(),
             outcome: outcome.as_str(),
@@ -288,12 +288,12 @@ impl Metrics {
     }
 
     /// Counts a connection to `upstream` until the result is dropped.
-    pub fn connection(&'static self, upstream: &str) -> CountedConnection {
+    pub(crate) fn connection(&'static self, upstream: &str) -> CountedConnection {
         CountedConnection::new(self, upstream)
     }
 
     /// Notes how long an upstream took to answer a command.
-    pub fn upstream_command(&self, upstream: &Arc<str>, command: &'static str, took: Duration) {
+    pub(crate) fn upstream_command(&self, upstream: &Arc<str>, command: &'static str, took: Duration) {
         let labels = UpstreamCommand {
             upstream: upstream.clone(),
             command,
@@ -303,7 +303,7 @@ impl Metrics {
     }
 
     /// Counts a failure of an upstream.
-    pub fn upstream_error(&self, upstream: &str, kind: &'static str) {
+    pub(crate) fn upstream_error(&self, upstream: &str, kind: &'static str) {
         let labels = UpstreamKind {
             upstream: upstream.to_owned(),
             kind,
@@ -312,7 +312,7 @@ impl Metrics {
     }
 
     /// Sets how long each upstream is left alone now: the longest of its users' pauses.
-    pub fn set_backoff<'a>(&self, pauses: impl IntoIterator<Item = (&'a str, Duration)>) {
+    pub(crate) fn set_backoff<'a>(&self, pauses: impl IntoIterator<Item = (&'a str, Duration)>) {
         let label = |upstream: &str| UpstreamLabel {
             upstream: upstream.to_owned(),
         };
@@ -325,7 +325,7 @@ impl Metrics {
     }
 
     /// Counts that a provider was asked for a token.
-    pub fn token_refresh(&self, upstream: &str, outcome: &'static str) {
+    pub(crate) fn token_refresh(&self, upstream: &str, outcome: &'static str) {
         let labels = UpstreamOutcome {
             upstream: upstream.to_owned(),
             outcome,
@@ -334,7 +334,7 @@ impl Metrics {
     }
 
     /// Sets all consents that there are now: upstream and state, once for each consent.
-    pub fn set_consents<'a>(&self, consents: impl IntoIterator<Item = (&'a str, &'static str)>) {
+    pub(crate) fn set_consents<'a>(&self, consents: impl IntoIterator<Item = (&'a str, &'static str)>) {
         let mut counts = BTreeMap::new();
         for consent in consents {
             *counts.entry(consent).or_default() += 1;
@@ -351,7 +351,7 @@ impl Metrics {
     }
 
     /// Sets the name of each certificate, and the seconds until it expires; negative if it has expired.
-    pub fn set_certificates(&self, certificates: impl IntoIterator<Item = (String, i64)>) {
+    pub(crate) fn set_certificates(&self, certificates: impl IntoIterator<Item = (String, i64)>) {
         let certificates = certificates.into_iter();
         self.replace(
             &self.certificate_expiry_seconds,
@@ -360,7 +360,7 @@ impl Metrics {
     }
 
     /// Sets the parts that do not work, and whether each is `failing` or `degraded`.
-    pub fn set_unhealthy<'a>(&self, parts: impl IntoIterator<Item = (&'a str, &'static str)>) {
+    pub(crate) fn set_unhealthy<'a>(&self, parts: impl IntoIterator<Item = (&'a str, &'static str)>) {
         let label = |part: &str, severity| PartLabels {
             part: part.to_owned(),
             severity,
@@ -389,13 +389,13 @@ impl Metrics {
     }
 
     /// Notes how long an access to state took.
-    pub fn state(&self, operation: &'static str, took: Duration) {
+    pub(crate) fn state(&self, operation: &'static str, took: Duration) {
         let histogram = self.state_seconds.get_or_create(&OperationLabel { operation });
         histogram.observe(took.as_secs_f64());
     }
 
     /// All metrics, in Prometheus' text format.
-    pub fn encode(&self) -> String {
+    pub(crate) fn encode(&self) -> String {
         let _replacing = self.replacing();
         let mut text = String::new();
         // Writing to a string does not fail.
@@ -417,7 +417,7 @@ impl fmt::Debug for Metrics {
 
 /// A connection to an upstream, counted as busy or as parked until it is dropped.
 #[derive(Debug)]
-pub struct CountedConnection {
+pub(crate) struct CountedConnection {
     busy: Gauge,
     parked: Gauge,
     is_parked: bool,
@@ -441,7 +441,7 @@ impl CountedConnection {
     }
 
     /// Notes whether the connection is parked.
-    pub fn set_parked(&mut self, is_parked: bool) {
+    pub(crate) fn set_parked(&mut self, is_parked: bool) {
         if self.is_parked != is_parked {
             self.gauge().dec();
             self.is_parked = is_parked;

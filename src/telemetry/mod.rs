@@ -6,14 +6,14 @@
 
 mod log;
 mod log_limiter;
-pub mod metrics;
+pub(crate) mod metrics;
 mod outcome;
 mod polls;
 mod presence;
-pub mod trace;
+pub(crate) mod trace;
 mod troubles;
 
-pub use self::{
+pub(crate) use self::{
     log::{Error, init, set_level},
     log_limiter::LogLimiter,
     metrics::metrics,

@@ -4,7 +4,7 @@ use tracing::Level;
 
 /// How a session went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// The device fetched or deleted mail, or both, and left by QUIT.
     Ok,
     /// The device left by QUIT, and fetched and deleted nothing.
@@ -35,7 +35,7 @@ pub enum Outcome {
 
 impl Outcome {
     /// The word.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "ok",
             Self::Empty => "empty",
@@ -54,7 +54,7 @@ impl Outcome {
     }
 
     /// The level of the session's log line: a warning if somebody may have to act.
-    pub fn level(self) -> Level {
+    pub(crate) fn level(self) -> Level {
         match self {
             Self::Ok | Self::Empty | Self::Dropped | Self::Idle | Self::Timeout | Self::Shutdown => Level::INFO,
             Self::Auth | Self::Throttled | Self::InUse | Self::Temp | Self::Perm | Self::Partial | Self::Refused => {

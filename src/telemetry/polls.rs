@@ -11,7 +11,7 @@ const LOGINS: usize = 10_000;
 
 /// How a login fared last.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Poll {
+pub(crate) struct Poll {
     /// When it last logged in, and how many messages it saw.
     pub success: Option<(SystemTime, u32)>,
     /// When it last failed, and why in words. This is older than `success` if it has logged in since.
@@ -20,13 +20,13 @@ pub struct Poll {
 
 impl Poll {
     /// When it was heard of last.
-    pub fn last(&self) -> Option<SystemTime> {
+    pub(crate) fn last(&self) -> Option<SystemTime> {
         let success = self.success.map(|(at, _)| at);
         success.max(self.failure.as_ref().map(|(at, _)| *at))
     }
 
     /// Whether the last time was a failure.
-    pub fn is_failing(&self) -> bool {
+    pub(crate) fn is_failing(&self) -> bool {
         self.success.map(|(at, _)| at) < self.failure.as_ref().map(|(at, _)| *at)
     }
 }
@@ -34,17 +34,17 @@ impl Poll {
 /// How each login fared last, for logins that exist. A login that nobody has proven to exist is not remembered: anybody
 /// can make up any number of them.
 #[derive(Debug, Default)]
-pub struct Polls(Mutex<BTreeMap<String, Poll>>);
+pub(crate) struct Polls(Mutex<BTreeMap<String, Poll>>);
 
 /// The polls of this process.
-pub fn polls() -> &'static Polls {
+pub(crate) fn polls() -> &'static Polls {
     static POLLS: Polls = Polls(Mutex::new(BTreeMap::new()));
     &POLLS
 }
 
 impl Polls {
     /// Notes that these logins exist: their failures are remembered even if they never succeeded.
-    pub fn expect<'a>(&self, logins: impl IntoIterator<Item = &'a str>) {
+    pub(crate) fn expect<'a>(&self, logins: impl IntoIterator<Item = &'a str>) {
         let mut all = self.lock();
         for login in logins {
             all.entry(login.to_owned()).or_default();
@@ -52,7 +52,7 @@ impl Polls {
     }
 
     /// Notes that `login` has logged in and seen this many messages.
-    pub fn succeeded(&self, login: &str, messages: u32) {
+    pub(crate) fn succeeded(&self, login: &str, messages: u32) {
         let mut all = self.lock();
         if all.len() >= LOGINS && !all.contains_key(login) {
             let oldest = all
@@ -65,19 +65,19 @@ impl Polls {
     }
 
     /// Notes that `login` has failed, for this reason. Does nothing if no such login is known.
-    pub fn failed(&self, login: &str, reason: &str) {
+    pub(crate) fn failed(&self, login: &str, reason: &str) {
         if let Some(poll) = self.lock().get_mut(login) {
             poll.failure = Some((SystemTime::now(), reason.to_owned()));
         }
     }
 
     /// How `login` fared last.
-    pub fn of(&self, login: &str) -> Poll {
+    pub(crate) fn of(&self, login: &str) -> Poll {
         self.lock().get(login).cloned().unwrap_or_default()
     }
 
     /// All logins, by name.
-    pub fn all(&self) -> Vec<(String, Poll)> {
+    pub(crate) fn all(&self) -> Vec<(String, Poll)> {
         self.lock()
             .iter()
             .map(|(login, poll)| (login.clone(), poll.clone()))

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 /// A session that has not ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ActiveSession {
+pub(crate) struct ActiveSession {
     /// The session's number; the log has it as `id` of the session's span.
     pub id: u64,
     /// The address of the listener.
@@ -45,14 +45,14 @@ static NEXT: AtomicU64 = AtomicU64::new(1);
 
 /// A session's entry in the list; it is taken out when this is dropped.
 #[derive(Debug)]
-pub struct Presence {
+pub(crate) struct Presence {
     id: u64,
     facts: Arc<Facts>,
 }
 
 impl Presence {
     /// Lists a session of the device `peer` at `listener` that begins.
-    pub fn new(listener: Arc<str>, peer: SocketAddr) -> Self {
+    pub(crate) fn new(listener: Arc<str>, peer: SocketAddr) -> Self {
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
         let facts = Arc::new(Facts {
             listener,
@@ -66,17 +66,17 @@ impl Presence {
     }
 
     /// The session's number, which no other session of this process has.
-    pub fn id(&self) -> u64 {
+    pub(crate) fn id(&self) -> u64 {
         self.id
     }
 
     /// Notes that the device has logged in.
-    pub fn set_login(&self, login: &str) {
+    pub(crate) fn set_login(&self, login: &str) {
         let _ = self.facts.login.set(login.to_owned());
     }
 
     /// Notes that there is TLS, of this version.
-    pub fn set_tls(&self, version: &str) {
+    pub(crate) fn set_tls(&self, version: &str) {
         let _ = self.facts.tls.set(version.to_owned());
     }
 }
@@ -88,12 +88,12 @@ impl Drop for Presence {
 }
 
 /// Two numbers of which one changes whenever a session begins or ends: how many have begun, and how many there are.
-pub fn activity() -> (u64, usize) {
+pub(crate) fn activity() -> (u64, usize) {
     (NEXT.load(Ordering::Relaxed), SESSIONS.len())
 }
 
 /// All sessions now, the oldest first.
-pub fn sessions() -> Vec<ActiveSession> {
+pub(crate) fn sessions() -> Vec<ActiveSession> {
     let mut all: Vec<_> = SESSIONS
         .iter()
         .map(|entry| active_session(*entry.key(), entry.value()))

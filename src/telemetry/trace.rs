@@ -21,7 +21,7 @@ const SHOWN: usize = 400;
 /// The side that the gateway speaks with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Side {
+pub(crate) enum Side {
     /// POP3.
     Device,
     /// IMAP.
@@ -30,7 +30,7 @@ pub enum Side {
 
 /// A line of a session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TraceLine {
+pub(crate) struct TraceLine {
     /// When, in milliseconds since 1970.
     pub at: u64,
     /// The session's number.
@@ -61,7 +61,7 @@ tokio::task_local! {
 }
 
 /// Does the work of the session `id`, so that what is said in it can be traced.
-pub fn session<T>(id: u64, work: impl Future<Output = T>) -> impl Future<Output = T> {
+pub(crate) fn session<T>(id: u64, work: impl Future<Output = T>) -> impl Future<Output = T> {
     let session = TracedSession {
         id,
         login: Mutex::default(),
@@ -70,19 +70,19 @@ pub fn session<T>(id: u64, work: impl Future<Output = T>) -> impl Future<Output 
 }
 
 /// Notes that the session that runs here is one of `login`, as [`crate::types::canonical`] writes it.
-pub fn set_login(login: &str) {
+pub(crate) fn set_login(login: &str) {
     let _ = SESSION.try_with(|session| {
         *session.login.lock().unwrap_or_else(PoisonError::into_inner) = Some(login.to_owned());
     });
 }
 
 /// Traces that the gateway sends `text`.
-pub fn sent(side: Side, text: impl FnOnce() -> String) {
+pub(crate) fn sent(side: Side, text: impl FnOnce() -> String) {
     note(side, true, text);
 }
 
 /// Traces that the gateway receives `text`.
-pub fn received(side: Side, text: impl FnOnce() -> String) {
+pub(crate) fn received(side: Side, text: impl FnOnce() -> String) {
     note(side, false, text);
 }
 
@@ -108,7 +108,7 @@ fn note(side: Side, is_ours: bool, text: impl FnOnce() -> String) {
 }
 
 /// What a log or a terminal can show of `octets`: control characters escaped, and no more than a line.
-pub fn shown(octets: &[u8]) -> String {
+pub(crate) fn shown(octets: &[u8]) -> String {
     let start = &octets[..octets.len().min(SHOWN)];
     let mut text = String::new();
     for character in String::from_utf8_lossy(start).chars() {
@@ -125,12 +125,12 @@ pub fn shown(octets: &[u8]) -> String {
 }
 
 /// What stands for octets that are not shown.
-pub fn hidden(octets: usize) -> String {
+pub(crate) fn hidden(octets: usize) -> String {
     format!("<{octets} octets>")
 }
 
 /// `line` with each quoted string replaced by its length.
-pub fn without_strings(line: &[u8]) -> String {
+pub(crate) fn without_strings(line: &[u8]) -> String {
     let mut rest = line;
     let mut text = String::new();
     while let Some(begin) = rest.iter().position(|&octet| octet == b'"') {
@@ -150,14 +150,14 @@ pub fn without_strings(line: &[u8]) -> String {
 
 /// Traces the sessions of one login, until it is dropped.
 #[derive(Debug)]
-pub struct Tracer {
+pub(crate) struct Tracer {
     login: String,
     lines: broadcast::Receiver<TraceLine>,
 }
 
 impl Tracer {
     /// Traces the sessions of `login`, as [`crate::types::canonical`] writes it.
-    pub fn new(login: &str) -> Self {
+    pub(crate) fn new(login: &str) -> Self {
         let lines = match TRACED.entry(login.to_owned()) {
             dashmap::Entry::Occupied(entry) => entry.get().subscribe(),
             dashmap::Entry::Vacant(entry) => {
@@ -174,7 +174,7 @@ impl Tracer {
     }
 
     /// The next line, or how many were lost because this was not called often enough.
-    pub async fn next(&mut self) -> Result<TraceLine, u64> {
+    pub(crate) async fn next(&mut self) -> Result<TraceLine, u64> {
         match self.lines.recv().await {
             Ok(line) => Ok(line),
             Err(RecvError::Lagged(lost)) => Err(lost),

@@ -7,27 +7,27 @@ use std::{
 
 /// The parts that fail now, with the reason in words.
 #[derive(Debug, Default)]
-pub struct Troubles(Mutex<BTreeMap<String, String>>);
+pub(crate) struct Troubles(Mutex<BTreeMap<String, String>>);
 
 /// The troubles of this process.
-pub fn troubles() -> &'static Troubles {
+pub(crate) fn troubles() -> &'static Troubles {
     static TROUBLES: Troubles = Troubles(Mutex::new(BTreeMap::new()));
     &TROUBLES
 }
 
 impl Troubles {
     /// Notes that `part` fails, for `reason`.
-    pub fn begin(&self, part: &str, reason: String) {
+    pub(crate) fn begin(&self, part: &str, reason: String) {
         self.lock().insert(part.to_owned(), reason);
     }
 
     /// Notes that `part` works.
-    pub fn end(&self, part: &str) {
+    pub(crate) fn end(&self, part: &str) {
         self.lock().remove(part);
     }
 
     /// What fails now, by part.
-    pub fn all(&self) -> BTreeMap<String, String> {
+    pub(crate) fn all(&self) -> BTreeMap<String, String> {
         self.lock().clone()
     }
 

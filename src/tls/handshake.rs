@@ -9,7 +9,7 @@ use crate::types::Spoken;
 
 /// Why the handshake with a server failed.
 #[derive(Debug, thiserror::Error)]
-pub enum HandshakeError {
+pub(crate) enum HandshakeError {
     /// The server's certificate is not trusted.
     #[error(transparent)]
     Certificate(#[from] Distrust),

@@ -35,7 +35,7 @@ const LEGACY_SERVER_CONNECT: SslOptions = SslOptions::from_bits_retain(0x4);
 const SESSIONS: i32 = 1024;
 
 /// A TLS connection, as server or client.
-pub type Stream<S> = tokio_openssl::SslStream<S>;
+pub(crate) type Stream<S> = tokio_openssl::SslStream<S>;
 
 /// The transport under `stream`.
 pub(super) fn transport<S>(stream: &Stream<S>) -> &S {

@@ -14,14 +14,14 @@ const DAY: i64 = 24 * 3600;
 
 /// For which hosts and how long a certificate is valid.
 #[derive(Debug)]
-pub struct Validity {
+pub(crate) struct Validity {
     file: PathBuf,
     leaf: Leaf,
 }
 
 /// Whether a certificate is valid at a given time, with a sentence that says so.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Expiry {
+pub(crate) enum Expiry {
     /// The certificate is valid for 30 days or more.
     Valid(String),
     /// The certificate expires within 30 days.
@@ -32,7 +32,7 @@ pub enum Expiry {
 
 impl Validity {
     /// Reads the first certificate in `file`.
-    pub fn of(file: &Path) -> Result<Self, Error> {
+    pub(crate) fn of(file: &Path) -> Result<Self, Error> {
         let chain = pem::certificates(file)?;
         let leaf = chain.first().and_then(|leaf| Leaf::of(leaf));
         Ok(Self {
@@ -42,28 +42,28 @@ impl Validity {
     }
 
     /// When the certificate expires, in seconds since 1970.
-    pub fn until(&self) -> i64 {
+    pub(crate) fn until(&self) -> i64 {
         self.leaf.until
     }
 
     /// The hosts of the certificate, or its subject if it names no hosts.
-    pub fn names(&self) -> &[String] {
+    pub(crate) fn names(&self) -> &[String] {
         &self.leaf.names
     }
 
     /// Whether the certificate has an RSA key, the only kind that old devices know.
-    pub fn has_rsa_key(&self) -> bool {
+    pub(crate) fn has_rsa_key(&self) -> bool {
         self.leaf.has_rsa_key
     }
 
     /// Whether the certificate is for the host `name`. A `name` that begins with `*.` stands for all hosts of a domain.
-    pub fn covers(&self, name: &str) -> bool {
+    pub(crate) fn covers(&self, name: &str) -> bool {
         let has = |name: &str| self.leaf.names.iter().any(|other| other.eq_ignore_ascii_case(name));
         has(name) || wildcard(name).is_some_and(|wildcard| has(&wildcard))
     }
 
     /// Whether the certificate is valid at `now`, in seconds since 1970.
-    pub fn at(&self, now: i64) -> Expiry {
+    pub(crate) fn at(&self, now: i64) -> Expiry {
         let Leaf { names, from, until, .. } = &self.leaf;
         let (file, names) = (self.file.display(), names.join(", "));
         let (from, end) = (*from, *until);

@@ -31,7 +31,7 @@ use subtle::ConstantTimeEq;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-pub use overview::{AccountSummary, Health, Overview};
+pub(crate) use overview::{AccountSummary, Health, Overview};
 
 use self::{
     device::PendingSignIn,
@@ -47,7 +47,7 @@ use crate::{
 };
 
 /// The web page, bound to its address.
-pub struct Site {
+pub(crate) struct Site {
     listener: std::net::TcpListener,
     current: Current,
 }
@@ -83,7 +83,12 @@ type App = State<Arc<AppState>>;
 
 impl Site {
     /// Binds the page of `web`, which shows what `overview` knows of the gateway.
-    pub fn bind(web: &Web, sign_ins: SignIns, tokens: Arc<Tokens>, overview: Arc<dyn Overview>) -> io::Result<Self> {
+    pub(crate) fn bind(
+        web: &Web,
+        sign_ins: SignIns,
+        tokens: Arc<Tokens>,
+        overview: Arc<dyn Overview>,
+    ) -> io::Result<Self> {
         let listener = std::net::TcpListener::bind(web.address)?;
         listener.set_nonblocking(true)?;
         let url = match &web.public_url {
@@ -113,7 +118,7 @@ impl Site {
 
     /// Applies a reloaded configuration to further requests; without a `password`, the old one stays. If the password changes,
     /// all browsers are logged out.
-    pub fn change(&self, password: Option<&Secret>, sign_ins: SignIns, tokens: Arc<Tokens>) {
+    pub(crate) fn change(&self, password: Option<&Secret>, sign_ins: SignIns, tokens: Arc<Tokens>) {
         let before = self.current.0.load_full();
         let password = password.unwrap_or(&before.password).clone();
         let is_same = password.expose().ct_eq(before.password.expose()).into();
@@ -138,12 +143,12 @@ impl Site {
     }
 
     /// The bound address.
-    pub fn address(&self) -> io::Result<SocketAddr> {
+    pub(crate) fn address(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
     /// Serves until `shutdown`.
-    pub async fn run(&self, shutdown: CancellationToken) {
+    pub(crate) async fn run(&self, shutdown: CancellationToken) {
         let app = self.current.0.load_full();
         let (mut router, mut probes) = (Router::new(), Router::new());
         // A proxy in front may remove its own path from the request or leave it.

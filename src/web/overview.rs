@@ -8,7 +8,7 @@ use crate::doctor::Step;
 
 /// The part of the gateway that the page uses.
 #[async_trait]
-pub trait Overview: Send + Sync + fmt::Debug {
+pub(crate) trait Overview: Send + Sync + fmt::Debug {
     /// What does not work now.
     async fn health(&self) -> Health;
     /// Updates the metrics that are measured when they are read, rather than counted.
@@ -24,7 +24,7 @@ pub trait Overview: Send + Sync + fmt::Debug {
 
 /// The parts of the gateway that do not work now, each with the reason in words.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Health {
+pub(crate) struct Health {
     /// Parts whose failure affects all devices.
     pub failing: BTreeMap<String, String>,
     /// Parts whose failure affects some devices.
@@ -33,7 +33,7 @@ pub struct Health {
 
 /// An account of the configuration, as the page needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AccountSummary {
+pub(crate) struct AccountSummary {
     /// The login, or a pattern of logins.
     pub login: String,
     /// The user of the mailbox, and the host of the upstream.
