@@ -43,7 +43,7 @@ pub struct SharedState {
     pub lease: Duration,
     /// The name of this gateway among the gateways that share the store.
     pub replica: String,
-    /// The host and port of each upstream, by its name: all gateways must have the same.
+    /// The host of each upstream, by its name: all gateways must have the same.
     pub upstreams: BTreeMap<String, String>,
 }
 

@@ -104,11 +104,10 @@ impl Verifier<'_> {
         }
         let (mut state, upstreams) = (state?, upstreams?);
         if let Some(shared) = &mut state.shared {
-            let server = |upstream: &Arc<super::Upstream>| format!("{}:{}", upstream.host, upstream.port);
-            shared.upstreams = upstreams
+            let hosts = upstreams
                 .iter()
-                .map(|upstream| (upstream.name.clone(), server(upstream)))
-                .collect();
+                .map(|upstream| (upstream.name.clone(), upstream.host.clone()));
+            shared.upstreams = hosts.collect();
         }
         Ok(Config {
             state,

@@ -30,7 +30,7 @@ pub(super) struct Replica {
     version: String,
     /// A fingerprint of the key that tokens are sealed with; `None` if there is no key.
     key: Option<String>,
-    /// The host and port of each upstream, by its name.
+    /// The host of each upstream, by its name.
     #[serde(default)]
     upstreams: BTreeMap<String, String>,
     /// When it was announced, in seconds since 1970.
@@ -131,7 +131,7 @@ impl Replica {
     }
 }
 
-/// Fails if a gateway other than `name` has another key than `us`, or another server as an upstream.
+/// Fails if a gateway other than `name` has another key than `us`, or another host as an upstream.
 pub(super) async fn others(link: &Link, keys: &Keys, name: &str, us: &Replica) -> Result<(), Failure> {
     let registry = keys.replicas();
     let mut command = redis::cmd("HGETALL");
@@ -151,7 +151,7 @@ pub(super) async fn announce(link: &Link, keys: &Keys, name: &str, us: &Replica)
     link.ask(&registry, &command.into(), Care::Light).await.map(drop)
 }
 
-/// Fails if another gateway that is not gone has another key, or another server as an upstream. An entry that cannot be read is of another version, and
+/// Fails if another gateway that is not gone has another key, or another host as an upstream. An entry that cannot be read is of another version, and
 /// is skipped.
 fn compare(name: &str, us: &Replica, others: &BTreeMap<String, String>) -> Result<(), String> {
     for (other, text) in others {
@@ -168,10 +168,10 @@ fn compare(name: &str, us: &Replica, others: &BTreeMap<String, String>) -> Resul
                  `key_file` in [state]"
             ));
         }
-        for (upstream, server) in &replica.upstreams {
-            if let Some(ours) = us.upstreams.get(upstream).filter(|ours| *ours != server) {
+        for (upstream, host) in &replica.upstreams {
+            if let Some(ours) = us.upstreams.get(upstream).filter(|ours| *ours != host) {
                 return Err(format!(
-                    "the gateway {other:?} has {server} as upstream {upstream:?}, and this one has {ours}: what one knows of a mailbox \
+                    "the gateway {other:?} has {host} as upstream {upstream:?}, and this one has {ours}: what one knows of a mailbox \
                      would be wrong for the other. Give them different names, or stop that gateway first"
                 ));
             }
@@ -247,7 +247,7 @@ mod tests {
         let replica = |key: &str, seen| Replica {
             version: "1".into(),
             key: Some(fingerprint(&key.into())),
-            upstreams: BTreeMap::from([("home".into(), "imap.example.org:993".into())]),
+            upstreams: BTreeMap::from([("home".into(), "imap.example.org".into())]),
             seen,
         };
         let text = |replica: &Replica| serde_json::to_string(replica).unwrap();
@@ -263,18 +263,15 @@ mod tests {
         );
         let error = compare("b", &us, &others(&replica("two", 9_990))).unwrap_err();
         assert!(error.starts_with("the gateway \"a\" has another key"), "{error}");
-        let with = |upstream: &str, server: &str| Replica {
-            upstreams: BTreeMap::from([(upstream.into(), server.into())]),
+        let with = |upstream: &str, host: &str| Replica {
+            upstreams: BTreeMap::from([(upstream.into(), host.into())]),
             ..us.clone()
         };
-        assert_eq!(
-            compare("b", &us, &others(&with("work", "imap.example.net:993"))),
-            Ok(())
-        );
-        let error = compare("b", &us, &others(&with("home", "imap.example.net:993"))).unwrap_err();
+        assert_eq!(compare("b", &us, &others(&with("work", "imap.example.net"))), Ok(()));
+        let error = compare("b", &us, &others(&with("home", "imap.example.net"))).unwrap_err();
         assert!(
             error.starts_with(
-                "the gateway \"a\" has imap.example.net:993 as upstream \"home\", and this one has imap.example.org:993"
+                "the gateway \"a\" has imap.example.net as upstream \"home\", and this one has imap.example.org"
             ),
             "{error}"
         );
