@@ -297,9 +297,16 @@ const OTHER_FILES: usize = 256;
 /// Raises the limit of open files, because each session has two sockets and each parked connection has one. Warns at
 /// once if the system does not allow enough for the sessions. Returns how many connections may be parked.
 fn parked_limit(limits: &Limits) -> usize {
-    let of_sessions = 2 * limits.sessions + OTHER_FILES;
-    let allowed = rlimit::increase_nofile_limit((of_sessions + limits.parked) as u64).unwrap_or(0);
+    let wanted = 2 * limits.sessions + OTHER_FILES + limits.parked;
+    let allowed = rlimit::increase_nofile_limit(wanted as u64).unwrap_or(0);
     let allowed = usize::try_from(allowed).unwrap_or(usize::MAX);
+    parked_of(limits, allowed)
+}
+
+/// How many connections may be parked if this many open files are `allowed`: all that sessions leave, but a quarter at
+/// least, because `limits.sessions` may be far more than there ever are.
+fn parked_of(limits: &Limits, allowed: usize) -> usize {
+    let of_sessions = 2 * limits.sessions + OTHER_FILES;
     if allowed < of_sessions {
         tracing::warn!(
             allowed,
@@ -307,7 +314,7 @@ fn parked_limit(limits: &Limits) -> usize {
             "the system allows fewer open files than limits.sessions needs: lower it, or raise the limit (ulimit -n, LimitNOFILE=)"
         );
     }
-    limits.parked.min(allowed.saturating_sub(of_sessions))
+    limits.parked.min(allowed.saturating_sub(of_sessions).max(allowed / 4))
 }
 
 /// Why a gateway could not start, or not reload its configuration.
@@ -437,6 +444,14 @@ mod tests {
         first.read_to_end(&mut Vec::new()).await.unwrap();
         running.await.unwrap();
         assert!(TcpStream::connect(addresses[0]).await.is_err());
+    }
+
+    #[test]
+    fn connections_are_parked_even_if_files_are_scarce() {
+        let parked = |sessions, allowed| parked_of(&config::Limits { sessions, ..limits() }, allowed);
+        assert_eq!(parked(1000, 1 << 20), 10_000);
+        assert_eq!(parked(1000, 4096), 4096 - 2256);
+        assert_eq!(parked(10_000, 20_000), 5000);
     }
 
     #[tokio::test]

@@ -26,7 +26,7 @@ use super::{
 use crate::{
     config::{Secret, Upstream},
     proofs::{KeyedHash, PROVEN_FOR, RandomUnavailable, Recent, Tag},
-    quotas::{GatewayName, Quotas, Seat, UpstreamUser},
+    quotas::{Quotas, Seat, UpstreamUser},
 };
 
 /// How long a login may go on with parked connections without proving its secret to the upstream again: the password
@@ -218,6 +218,8 @@ pub enum NoSlot {
     Full,
     /// The upstream has refused this secret a moment ago.
     Refused,
+    /// The store in which gateways count connections together could not be asked (logged).
+    Uncounted,
 }
 
 impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
@@ -331,9 +333,7 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
         } else {
             TrustLevel::Proven
         };
-        self.wait(user, limit, opened, trust, is_tried)
-            .await
-            .ok_or(NoSlot::Full)
+        self.wait(user, limit, opened, trust, is_tried).await
     }
 
     async fn wait(
@@ -343,7 +343,7 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
         opened: OpenedWith,
         trust: TrustLevel,
         is_tried: bool,
-    ) -> Option<Slot<T, M>> {
+    ) -> Result<Slot<T, M>, NoSlot> {
         let queued = QueuedLogin::new(self, user, trust, opened.tag);
         let begun = Instant::now();
         let mut patience = begun + PATIENCE_WITH_GUESSES;
@@ -377,16 +377,15 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
                         is_tried,
                         cut,
                     };
-                    let is_free = self.claim(user, limit, trust, begun + PATIENCE).await;
-                    return is_free.then_some(slot);
+                    return self.claim(user, limit, trust, begun).await.map(|()| slot);
                 }
-                Decision::Full => return None,
+                Decision::Full => return Err(NoSlot::Full),
                 Decision::Evict => continue,
                 Decision::Wait => {}
             }
             if timeout_at(patience, changed).await.is_err() {
                 if patience >= begun + PATIENCE {
-                    return None;
+                    return Err(NoSlot::Full);
                 }
                 if let Some(entry) = self.users.get(user) {
                     entry.slots.cut_guess(queued.id);
@@ -396,11 +395,22 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
         }
     }
 
-    /// Waits until all gateways together may have one more connection of `user`, which is counted here already. `false` if
-    /// they may not by `patience`. A connection that is parked gives way, here or at another gateway.
-    async fn claim(self: &Arc<Self>, user: &UserKey, limit: usize, trust: TrustLevel, patience: Instant) -> bool {
+    /// Waits until all gateways together may have one more connection of `user`, which is counted here already. A login
+    /// that has waited since `begun` gives up after a while, a guess sooner. A connection that is parked gives way, here or at
+    /// another gateway.
+    async fn claim(
+        self: &Arc<Self>,
+        user: &UserKey,
+        limit: usize,
+        trust: TrustLevel,
+        begun: Instant,
+    ) -> Result<(), NoSlot> {
         let Some(quotas) = &self.quotas else {
-            return true;
+            return Ok(());
+        };
+        let patience = match trust {
+            TrustLevel::Proven => begun + PATIENCE,
+            TrustLevel::Guess => begun + PATIENCE_WITH_GUESSES,
         };
         let mut asked: Option<Instant> = None;
         let mut others_asked = 0;
@@ -412,9 +422,13 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
             // Before the store is asked, so that no later change is missed.
             let changed = changed.notified();
             let turn = asking.lock().await;
-            let full = self.claim_one(quotas, user, limit).await;
+            let seat = self.claim_one(quotas, user, limit).await;
             drop(turn);
-            let Err(others) = full else { return true };
+            let others = match seat {
+                Seat::Granted => return Ok(()),
+                Seat::Unknown => return Err(NoSlot::Uncounted),
+                Seat::Full(others) => others,
+            };
             if asked.is_none_or(|at| at.elapsed() >= YIELD_AGAIN) && self.may_evict(user, trust) {
                 asked = Some(Instant::now());
                 if !self.give_way(user) && !others.is_empty() {
@@ -423,26 +437,23 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
                 }
             }
             if Instant::now() >= patience {
-                return false;
+                return Err(NoSlot::Full);
             }
             let _ = timeout_at(patience.min(Instant::now() + SEAT_AGAIN), changed).await;
         }
     }
 
-    /// Has one more of the connections of `user` counted by all gateways, if any is not. Fails with the gateways that
-    /// have the others.
-    async fn claim_one(&self, quotas: &Quotas, user: &UserKey, limit: usize) -> Result<(), Vec<GatewayName>> {
+    /// Has one more of the connections of `user` counted by all gateways, unless all of them are.
+    async fn claim_one(&self, quotas: &Quotas, user: &UserKey, limit: usize) -> Seat {
         let wanted = match self.users.get(user) {
             Some(entry) if entry.granted < entry.count() => entry.granted + 1,
-            _ => return Ok(()),
+            _ => return Seat::Granted,
         };
-        match quotas.seat(user.names(), wanted, limit).await {
-            Seat::Full(others) => return Err(others),
-            // No session can begin while the store cannot be asked.
-            Seat::Granted | Seat::Unknown => {}
+        let seat = quotas.seat(user.names(), wanted, limit).await;
+        if seat == Seat::Granted {
+            self.users.entry(user.clone()).or_default().granted = wanted;
         }
-        self.users.entry(user.clone()).or_default().granted = wanted;
-        Ok(())
+        seat
     }
 
     /// Whether a login with `trust` that waits may close a connection that is parked.
@@ -659,7 +670,8 @@ impl<T: Send + Sync + 'static, M: Parkable> Slot<T, M> {
     /// Waits for the right to one more connection for the same session; `None` if the user has `limit` of them.
     pub async fn another(&self, limit: usize) -> Option<Self> {
         let Self { pool, user, opened, .. } = self;
-        pool.wait(user, limit, *opened, TrustLevel::Proven, self.is_tried).await
+        let slot = pool.wait(user, limit, *opened, TrustLevel::Proven, self.is_tried);
+        slot.await.ok()
     }
 
     /// Runs `login` to its end. Drops it and returns `None` if this is a guess, and a proven login has waited for its

@@ -350,6 +350,7 @@ impl Maildrops {
         slot.map_err(|refusal| match refusal {
             NoSlot::Full => Refusal::Unavailable(Reason::TooManyConnections).into(),
             NoSlot::Refused => Refusal::Denied.into(),
+            NoSlot::Uncounted => Refusal::Unavailable(Reason::State).into(),
         })
     }
 

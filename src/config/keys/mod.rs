@@ -145,8 +145,8 @@ table! {
         read_ahead_bytes: Size [default("4194304"), within(0, 1 << 30)];
         /// How long a connection to the upstream is kept for a device's next session; 0 closes it at once.
         parked_seconds: Duration [default("900"), within(0, YEAR)];
-        /// How many of these connections are kept at most, of all devices. If there are more, popgate closes those that have
-        /// waited longest.
+        /// How many of these connections are kept at most, of all devices; fewer if the system allows fewer open files. If there
+        /// are more, popgate closes those that have waited longest.
         parked: usize [default("10000"), within(0, MANY)];
         /// How long sessions may take to finish when the gateway is stopped.
         drain_seconds: Duration [default("20"), within(0, YEAR)];
