@@ -552,8 +552,11 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
             self.close(&slot.user, mailbox);
             return;
         }
+        let mut parked = 0;
         if let Some(mut entry) = self.users.get_mut(&slot.user) {
             let (login, folder) = (login.to_owned(), folder.to_owned());
+            // While the entry is locked: whoever takes the connection out counts it off.
+            parked = self.parked.fetch_add(1, Ordering::Relaxed) + 1;
             entry.parked.push(Box::new(Parked {
                 login,
                 folder,
@@ -564,7 +567,6 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
             }));
         }
         tracing::debug!(upstream = slot.user.0.upstream, user = slot.user.0.user, "parked");
-        let parked = self.parked.fetch_add(1, Ordering::Relaxed) + 1;
         let limit = self.parked_limit.load(Ordering::Relaxed);
         if parked > limit {
             // A few more than are too many: so this happens seldom, because all that are parked are looked at.
