@@ -6,7 +6,7 @@
 //! 1. [`Verb`] gets a variant with what the verb needs to know.
 //! 2. `Operator::carry_out` in `src/cli/serve/operator.rs` gets an arm that calls [`Answers::send`], once or many times. The
 //!    arm's future is dropped as soon as the command closes the connection, so a stream of answers needs no other end.
-//! 3. The subcommand in `src/cli/` calls [`ask`] and reads [`Asked::next`] until that returns `None`.
+//! 3. The subcommand in `src/cli/` calls [`ask`] and reads [`client::Asked::next`] until that returns `None`.
 
 #[cfg(unix)]
 mod client;
