@@ -236,6 +236,7 @@ fn an_upstream_that_wants_to_be_left_alone_is_left_alone_by_all() {
     let begun = Instant::now();
     while web.metric("popgate_backoff_seconds{upstream=\"lab\"}") == Some(0.0) {
         assert!(begun.elapsed() < Duration::from_secs(10));
+        // The other gateway hears of it twice a second.
         std::thread::sleep(Duration::from_millis(20));
     }
     assert_eq!(try_log_in(&gateways[1]).1, wanted);
