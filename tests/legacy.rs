@@ -114,7 +114,10 @@ fn newer_devices_at_the_same_door() {
     assert_eq!(gateway.sessions(1)[0]["tls"], "TLSv1_3");
     let said = gateway.check();
     assert!(said.contains("has no RSA key"), "{said}");
-    assert!(said.contains("tls = \"legacy-implicit\": TLS 1.0, TLS 1.1 and old ciphers are broken"), "{said}");
+    assert!(
+        said.contains("tls = \"legacy-implicit\": TLS 1.0, TLS 1.1 and old ciphers are broken"),
+        "{said}"
+    );
 }
 
 /// Speaks old TLS in front of an upstream that speaks plain text.
