@@ -12,7 +12,7 @@ mod overview;
 use std::{
     io,
     net::{SocketAddr, TcpListener},
-    sync::{Arc, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
@@ -34,7 +34,7 @@ use crate::{
     notify, oauth,
     pop3::listener::{Gate, SessionControl},
     proofs::RandomUnavailable,
-    quotas::{Outbox, Quotas, Word},
+    quotas::{Quotas, Word},
     sign_in::SignIns,
     state::{self, StateStore},
     telemetry::polls,
@@ -54,8 +54,8 @@ pub(crate) struct Gateway {
     site: Option<Site>,
     fixed: Fixed,
     current: watch::Sender<Arc<Configured>>,
-    /// What is counted together with other gateways, and what they are to be told.
-    quotas: Option<(Quotas, std::sync::Mutex<Option<Outbox>>)>,
+    /// Counts together with other gateways; `None` if this gateway is alone.
+    quotas: Option<Quotas>,
 }
 
 impl Gateway {
@@ -66,9 +66,8 @@ impl Gateway {
         expect_logins(&config);
         let fixed = Fixed::from(&config);
         let state = state::open(&config.state).await?;
-        let joined = Quotas::join(&state, config.state.key.as_ref())?;
-        let quotas = joined.as_ref().map(|(quotas, _)| quotas.clone());
-        let configured = Configured::new(config, state.clone(), quotas).await?;
+        let quotas = Quotas::join(&state, config.state.key.as_ref())?;
+        let configured = Configured::new(config, state.clone(), quotas.clone()).await?;
         configured
             .service
             .maildrops
@@ -106,7 +105,7 @@ impl Gateway {
             site,
             fixed,
             current,
-            quotas: joined.map(|(quotas, outbox)| (quotas, std::sync::Mutex::new(Some(outbox)))),
+            quotas,
         }))
     }
 
@@ -186,9 +185,7 @@ impl Gateway {
                 }
             });
         }
-        if let Some((quotas, outbox)) = &self.quotas
-            && let Some(outbox) = outbox.lock().unwrap_or_else(PoisonError::into_inner).take()
-        {
+        if let Some(quotas) = &self.quotas {
             let (quotas, current, ended) = (quotas.clone(), self.current.subscribe(), ended.clone());
             tasks.spawn(async move {
                 let hear = |word: Word| {
@@ -196,7 +193,7 @@ impl Gateway {
                     service.accounts.hear(&word);
                     service.maildrops.hear(&word);
                 };
-                ended.run_until_cancelled(quotas.confer(outbox, hear)).await;
+                ended.run_until_cancelled(quotas.confer(hear)).await;
                 quotas.leave().await;
             });
         }

@@ -8,17 +8,16 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
-use aws_lc_rs::rand;
 use serde::{Deserialize, Serialize};
 use tokio::{
-    sync::mpsc,
+    sync::{Mutex, mpsc},
     time::{MissedTickBehavior, interval},
 };
 
 use crate::{
     config::Secret,
     state::{Seated, Seats, StateStore},
-    types::{RandomUnavailable, Sealer},
+    types::{RandomUnavailable, Sealer, random_name},
 };
 
 pub(crate) use crate::state::{GatewayName, UpstreamUser};
@@ -74,7 +73,7 @@ pub enum Seat {
     /// It may not: these gateways have the others.
     Full(Vec<GatewayName>),
     /// The store could not be asked (logged).
-    Unknown,
+    Uncounted,
 }
 
 /// This gateway's part in what gateways count together.
@@ -86,35 +85,30 @@ struct Ours {
     store: Arc<dyn StateStore>,
     name: GatewayName,
     sealer: Sealer,
+    /// The words that wait to be told: where they are put, and where the one task that tells them takes them out.
     words: mpsc::Sender<Word>,
+    outbox: Mutex<mpsc::Receiver<Word>>,
     alive: ArcSwap<Vec<GatewayName>>,
 }
-
-/// The words that wait to be told.
-#[derive(Debug)]
-pub struct Outbox(mpsc::Receiver<Word>);
 
 impl Quotas {
     /// Takes part in what the gateways that share `store` count together; `None` if `store` is not shared. What they tell
     /// each other is sealed under `key`.
-    pub fn join(
-        store: &Arc<dyn StateStore>,
-        key: Option<&Secret>,
-    ) -> Result<Option<(Self, Outbox)>, RandomUnavailable> {
+    pub fn join(store: &Arc<dyn StateStore>, key: Option<&Secret>) -> Result<Option<Self>, RandomUnavailable> {
         if store.lease().is_none() {
             return Ok(None);
         }
-        let mut name = GatewayName::default();
-        rand::fill(&mut name).map_err(|_| RandomUnavailable)?;
+        let name = random_name()?;
         let (words, outbox) = mpsc::channel(WAITING);
         let ours = Ours {
             store: store.clone(),
             name,
             sealer: Sealer::new(key.map(Secret::expose), &[PURPOSE])?,
             words,
+            outbox: Mutex::new(outbox),
             alive: ArcSwap::from_pointee(vec![name]),
         };
-        Ok(Some((Self(Arc::new(ours)), Outbox(outbox))))
+        Ok(Some(Self(Arc::new(ours))))
     }
 
     /// Tells the other gateways `word`, soon.
@@ -160,7 +154,7 @@ impl Quotas {
             alive = Arc::new(heard.alive);
             self.0.alive.store(alive.clone());
         }
-        Seat::Unknown
+        Seat::Uncounted
     }
 
     /// Makes the others forget the connections of this gateway, which ends.
@@ -169,23 +163,23 @@ impl Quotas {
         let _ = self.0.store.retire(&self.0.name).await;
     }
 
-    /// Tells the words of `outbox` and passes on what other gateways tell, for ever.
-    pub async fn confer(&self, mut outbox: Outbox, hear: impl Fn(Word)) {
+    /// Tells the words that wait and passes on what other gateways tell, for ever.
+    pub async fn confer(&self, hear: impl Fn(Word)) {
         let mut position = None;
         let mut clock = interval(BEAT);
         clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             clock.tick().await;
-            position = self.beat(&mut outbox, position, &hear).await;
+            position = self.beat(position, &hear).await;
         }
     }
 
     /// Tells and hears once. Returns up to where the others have been heard.
-    async fn beat(&self, outbox: &mut Outbox, position: Option<String>, hear: &impl Fn(Word)) -> Option<String> {
+    async fn beat(&self, position: Option<String>, hear: &impl Fn(Word)) -> Option<String> {
         let Ours {
             store, name, sealer, ..
         } = &*self.0;
-        let words = outbox.take();
+        let words = waiting(&mut *self.0.outbox.lock().await);
         let told = (!words.is_empty()).then(|| sealer.seal(&words, &[]).ok()).flatten();
         // A failure has been logged. The words are lost.
         let Ok(heard) = store.confer(name, position.as_deref(), told.as_deref()).await else {
@@ -211,18 +205,16 @@ impl Quotas {
     }
 }
 
-impl Outbox {
-    /// The words that wait, as many as are told at once.
-    fn take(&mut self) -> Vec<u8> {
-        let mut words = Vec::new();
-        while words.len() < TOLD
-            && let Ok(word) = self.0.try_recv()
-        {
-            // Fails for nothing that a word has in it.
-            words.extend(postcard::to_stdvec(&word).unwrap_or_default());
-        }
-        words
+/// Takes the words that wait out of `outbox`, as many as are told at once.
+fn waiting(outbox: &mut mpsc::Receiver<Word>) -> Vec<u8> {
+    let mut words = Vec::new();
+    while words.len() < TOLD
+        && let Ok(word) = outbox.try_recv()
+    {
+        // Fails for nothing that a word has in it.
+        words.extend(postcard::to_stdvec(&word).unwrap_or_default());
     }
+    words
 }
 
 #[cfg(test)]

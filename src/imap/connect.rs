@@ -234,12 +234,7 @@ impl Connector {
 
     /// Begins a pause of `user` that the server has asked another gateway for.
     pub fn note_pause(&self, user: &str, is_guess: bool, length: Duration) {
-        let trust = if is_guess {
-            TrustLevel::Guess
-        } else {
-            TrustLevel::Proven
-        };
-        self.backoff.begin(user, trust, Pause::For(length));
+        self.backoff.begin(user, TrustLevel::of(is_guess), Pause::For(length));
     }
 
     /// Ends the pause of `user`: the server serves the user, beyond the login.

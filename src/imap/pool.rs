@@ -47,7 +47,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const SEAT_AGAIN: Duration = Duration::from_millis(200);
 /// The pause before a further gateway is asked to close one: longer than it takes to hear that and to log out.
 const YIELD_AGAIN: Duration = Duration::from_secs(2);
-/// The pause before the shared store is told again how many connections there are, if it could not be told.
+/// If the shared store could not be told how many connections there are, it is told again after this pause.
 const TELL_AGAIN: Duration = Duration::from_secs(5);
 
 /// A user of an upstream. All connections of this user count together, whichever login they belong to.
@@ -133,10 +133,11 @@ pub struct Pool<T, M = Mailbox> {
     refused: Recent,
     /// How long connections are parked, in milliseconds.
     parked_for: AtomicU64,
-    /// How many connections are parked, and how many may be.
-    parked: AtomicUsize,
+    /// Each parked connection holds a clone, so that its number is counted however the connection goes.
+    parked: Arc<()>,
+    /// How many connections may be parked.
     parked_limit: AtomicUsize,
-    /// What several gateways count together; `None` if this one is alone.
+    /// Counts together with other gateways; `None` if this gateway is alone.
     quotas: Option<Quotas>,
     sweeping: AtomicBool,
     next_id: AtomicU64,
@@ -189,6 +190,8 @@ struct Parked<T, M> {
     since: Instant,
     mailbox: M,
     memo: T,
+    /// See [`Pool::parked`].
+    _counted: Arc<()>,
 }
 
 /// Which secret a connection was opened with, and when.
@@ -232,7 +235,7 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
             proven: Recent::new(PROVEN_FOR),
             refused: Recent::new(REFUSED_FOR),
             parked_for: AtomicU64::new(0),
-            parked: AtomicUsize::new(0),
+            parked: Arc::default(),
             parked_limit: AtomicUsize::new(usize::MAX),
             quotas,
             sweeping: AtomicBool::new(false),
@@ -290,7 +293,6 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
         let Parked {
             opened, mailbox, memo, ..
         } = *entry.parked.swap_remove(at);
-        self.parked.fetch_sub(1, Ordering::Relaxed);
         let id = self.new_id();
         entry.slots.begin(id, TrustLevel::Proven);
         drop(entry);
@@ -328,12 +330,7 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
             tag,
             since: Instant::now(),
         };
-        let trust = if is_guess {
-            TrustLevel::Guess
-        } else {
-            TrustLevel::Proven
-        };
-        self.wait(user, limit, opened, trust, is_tried).await
+        self.wait(user, limit, opened, TrustLevel::of(is_guess), is_tried).await
     }
 
     async fn wait(
@@ -363,7 +360,6 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
                 (decision, evicted, cut)
             };
             if let Some(mailbox) = evicted {
-                self.parked.fetch_sub(1, Ordering::Relaxed);
                 self.close(user, mailbox);
             }
             match decision {
@@ -426,7 +422,7 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
             drop(turn);
             let others = match seat {
                 Seat::Granted => return Ok(()),
-                Seat::Unknown => return Err(NoSlot::Uncounted),
+                Seat::Uncounted => return Err(NoSlot::Uncounted),
                 Seat::Full(others) => others,
             };
             if asked.is_none_or(|at| at.elapsed() >= YIELD_AGAIN) && self.may_evict(user, trust) {
@@ -458,9 +454,10 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
 
     /// Whether a login with `trust` that waits may close a connection that is parked.
     fn may_evict(&self, user: &UserKey, trust: TrustLevel) -> bool {
-        let may_give_way =
-            |mut entry: dashmap::mapref::one::RefMut<'_, UserKey, User<T, M>>| entry.slots.may_give_way();
-        trust == TrustLevel::Proven || self.users.get_mut(user).is_some_and(may_give_way)
+        match trust {
+            TrustLevel::Proven => true,
+            TrustLevel::Guess => (self.users.get_mut(user)).is_some_and(|mut entry| entry.slots.may_give_way()),
+        }
     }
 
     /// Closes the connection of `user` that has been parked longest; returns whether there was one.
@@ -471,7 +468,6 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
         let Some(mailbox) = entry.evict() else { return false };
         entry.slots.begin_closing();
         drop(entry);
-        self.parked.fetch_sub(1, Ordering::Relaxed);
         self.close(user, mailbox);
         true
     }
@@ -538,7 +534,6 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
         let closed: Vec<_> = entry.parked.extract_if(.., is_over).collect();
         closed.iter().for_each(|_| entry.slots.begin_closing());
         drop(entry);
-        self.parked.fetch_sub(closed.len(), Ordering::Relaxed);
         for parked in closed {
             self.close(user, parked.mailbox);
         }
@@ -552,11 +547,8 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
             self.close(&slot.user, mailbox);
             return;
         }
-        let mut parked = 0;
         if let Some(mut entry) = self.users.get_mut(&slot.user) {
             let (login, folder) = (login.to_owned(), folder.to_owned());
-            // While the entry is locked: whoever takes the connection out counts it off.
-            parked = self.parked.fetch_add(1, Ordering::Relaxed) + 1;
             entry.parked.push(Box::new(Parked {
                 login,
                 folder,
@@ -564,10 +556,11 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
                 since: Instant::now(),
                 mailbox,
                 memo,
+                _counted: self.parked.clone(),
             }));
         }
         tracing::debug!(upstream = slot.user.0.upstream, user = slot.user.0.user, "parked");
-        let limit = self.parked_limit.load(Ordering::Relaxed);
+        let (parked, limit) = (self.parked(), self.parked_limit.load(Ordering::Relaxed));
         if parked > limit {
             // A few more than are too many: so this happens seldom, because all that are parked are looked at.
             self.close_longest(parked - limit + limit / 16);
@@ -577,6 +570,12 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
         if !self.sweeping.swap(true, Ordering::AcqRel) {
             tokio::spawn(sweep(Arc::downgrade(self)));
         }
+    }
+
+    /// How many connections are parked, of all users.
+    fn parked(&self) -> usize {
+        // One is the pool's own.
+        Arc::strong_count(&self.parked) - 1
     }
 
     /// Closes the `number` connections that have been parked longest, of all users.
@@ -878,7 +877,7 @@ mod tests {
                 session(&pool, &server, DEVICES, &device.to_string(), false)
                     .await
                     .unwrap();
-                assert!(pool.parked.load(Ordering::Relaxed) <= limit);
+                assert!(pool.parked() <= limit);
                 advance(Duration::from_millis(1)).await;
             }
             let is_parked = |device: &usize| {
@@ -889,7 +888,7 @@ mod tests {
             assert!((rest..=limit).contains(&parked.len()), "{limit}: {}", parked.len());
             let latest: Vec<_> = (DEVICES - parked.len()..DEVICES).collect();
             assert_eq!(parked, latest);
-            assert_eq!(pool.parked.load(Ordering::Relaxed), 0);
+            assert_eq!(pool.parked(), 0);
         }
     }
 

@@ -28,6 +28,13 @@ pub enum TrustLevel {
     Guess,
 }
 
+impl TrustLevel {
+    /// The level of a guess, or of a login that is none.
+    pub(super) fn of(is_guess: bool) -> Self {
+        if is_guess { Self::Guess } else { Self::Proven }
+    }
+}
+
 /// The number of a login that waits for a slot or has one.
 pub(super) type SlotId = u64;
 
@@ -52,7 +59,7 @@ struct Waiter {
     tag: Tag,
 }
 
-/// What a login that waits must do now.
+/// The next step of a login that waits for a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Decision {
     /// It has a connection, which is counted already.
@@ -107,7 +114,7 @@ impl SlotAllocator {
             TrustLevel::Guess => {
                 let proven_wait = count(&mut self.waiting.iter(), TrustLevel::Proven) > 0;
                 let is_next = ahead == 0 && !proven_wait && self.guesses.len() < budget(limit);
-                let may_evict = self.gave_way.is_none_or(|at| at.elapsed() >= GIVES_WAY);
+                let may_evict = !self.gave_way_lately();
                 if is_next && free > 0 {
                     Decision::Take(trust)
                 } else if is_next && self.closing == 0 && parked > 0 && may_evict {
@@ -191,16 +198,21 @@ impl SlotAllocator {
 
     /// Whether a guess may close a parked connection now, at another gateway; if so, not again soon.
     pub(super) fn may_give_way(&mut self) -> bool {
-        let may = self.gave_way.is_none_or(|at| at.elapsed() >= GIVES_WAY);
+        let may = !self.gave_way_lately();
         if may {
             self.gave_way = Some(Instant::now());
         }
         may
     }
 
+    /// Whether a parked connection was closed for a guess so lately that the next guess may not have another closed.
+    fn gave_way_lately(&self) -> bool {
+        self.gave_way.is_some_and(|at| at.elapsed() < GIVES_WAY)
+    }
+
     /// Whether there is nothing to remember.
     pub(super) fn is_idle(&self) -> bool {
-        self.count() + self.waiting.len() == 0 && self.gave_way.is_none_or(|at| at.elapsed() >= GIVES_WAY)
+        self.count() + self.waiting.len() == 0 && !self.gave_way_lately()
     }
 }
 

@@ -79,7 +79,7 @@ impl Maildrops {
     ) -> Result<Self, SetupError> {
         let options = options.into();
         Ok(Self {
-            connectors: connectors(&options, &tokens, |_, connector| connector.sharing(quotas.clone()))?,
+            connectors: connectors(&options, &tokens, quotas.as_ref(), |_, connector| connector)?,
             shared: Arc::new(Resources {
                 pool: Pool::new(options.parked, quotas.clone())?,
                 quotas,
@@ -99,15 +99,12 @@ impl Maildrops {
     /// `ca_file` at fault.
     pub fn reconfigured(&self, options: impl Into<MaildropOptions>, tokens: Arc<Tokens>) -> Result<Self, SetupError> {
         let options = options.into();
-        let succeeding = |name: &str, connector: Connector| {
-            let connector = connector.sharing(self.shared.quotas.clone());
-            match self.connectors.get(name) {
-                Some(before) => connector.succeeding(before),
-                None => connector,
-            }
+        let succeeding = |name: &str, connector: Connector| match self.connectors.get(name) {
+            Some(before) => connector.succeeding(before),
+            None => connector,
         };
         Ok(Self {
-            connectors: connectors(&options, &tokens, succeeding)?,
+            connectors: connectors(&options, &tokens, self.shared.quotas.as_ref(), succeeding)?,
             shared: self.shared.clone(),
             read_ahead: options.read_ahead,
             budget: if options.read_ahead == self.read_ahead {
@@ -388,10 +385,11 @@ impl Maildrops {
 fn connectors(
     options: &MaildropOptions,
     tokens: &Arc<Tokens>,
+    quotas: Option<&Quotas>,
     finish: impl Fn(&str, Connector) -> Connector,
 ) -> Result<HashMap<String, Arc<Connector>>, tls::Error> {
     let connector = |upstream: &Arc<config::Upstream>| {
-        let connector = Connector::new(upstream, options.silence, tokens.clone())?;
+        let connector = Connector::new(upstream, options.silence, tokens.clone())?.sharing(quotas.cloned());
         let name = upstream.name.clone();
         let connector = Arc::new(finish(&name, connector));
         Ok((name, connector))

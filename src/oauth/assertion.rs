@@ -1,14 +1,15 @@
 //! Assertions, which a client or a service account signs to prove its identity (RFC 7523).
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use aws_lc_rs::rand;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-use crate::config::{CertificateForm, ClientKey};
+use crate::{
+    config::{CertificateForm, ClientKey},
+    types::now,
+};
 
 /// Seconds for which an assertion is valid. Providers accept up to an hour. With a few seconds only, assertions would
 /// fail if clocks differ.
@@ -62,10 +63,7 @@ pub(super) fn assertion(
             .map(|digest| BASE64URL.encode(digest)),
         ..Header::new(algorithm)
     };
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_secs();
+    let now = u64::from(now());
     let mut unique = [0; 16];
     rand::fill(&mut unique)
         .map_err(|_| Unsigned(jsonwebtoken::errors::ErrorKind::Signing("no random numbers".into()).into()))?;

@@ -1,7 +1,5 @@
 //! Gateways that count together, over a real server.
 
-use std::sync::Mutex;
-
 use super::*;
 use crate::state::tests::server::{Program, Server, key};
 
@@ -14,33 +12,37 @@ const EVA: UpstreamUser<'static> = UpstreamUser {
 /// A gateway, and the words that it has heard.
 struct Member {
     quotas: Quotas,
-    outbox: Outbox,
     position: Option<String>,
-    heard: Mutex<Vec<Word>>,
 }
 
 impl Member {
     async fn new(store: &Arc<dyn StateStore>, key: Option<&Secret>) -> Self {
-        let (quotas, outbox) = Quotas::join(store, key).unwrap().unwrap();
         let mut member = Self {
-            quotas,
-            outbox,
+            quotas: Quotas::join(store, key).unwrap().unwrap(),
             position: None,
-            heard: Mutex::default(),
         };
         member.beat().await;
         member
     }
 
     async fn beat(&mut self) -> Vec<Word> {
-        let hear = |word| self.heard.lock().unwrap().push(word);
-        self.position = self.quotas.beat(&mut self.outbox, self.position.take(), &hear).await;
-        std::mem::take(&mut self.heard.lock().unwrap())
+        let heard = std::sync::Mutex::new(Vec::new());
+        let hear = |word| heard.lock().unwrap().push(word);
+        self.position = self.quotas.beat(self.position.take(), &hear).await;
+        heard.into_inner().unwrap()
     }
 }
 
-async fn shared(server: &Server) -> Arc<dyn StateStore> {
-    Arc::new(server.store().await)
+/// `N` gateways with the same key, which have joined one after the other, the server that they share, and its store.
+/// `None` if there is no server.
+async fn members<const N: usize>() -> Option<([Member; N], Server, Arc<dyn StateStore>)> {
+    let server = Server::start(Program::Redis, &[])?;
+    let store: Arc<dyn StateStore> = Arc::new(server.store().await);
+    let mut members = Vec::new();
+    for _ in 0..N {
+        members.push(Member::new(&store, key().as_ref()).await);
+    }
+    Some((members.try_into().ok()?, server, store))
 }
 
 fn failure(number: u32) -> Word {
@@ -58,14 +60,9 @@ async fn a_gateway_alone_counts_alone() {
 
 #[tokio::test]
 async fn words_reach_the_others_who_have_the_same_key() {
-    let Some(server) = Server::start(Program::Redis, &[]) else {
+    let Some(([mut a, mut b], _server, store)) = members().await else {
         return;
     };
-    let (store, key) = (shared(&server).await, key());
-    let (mut a, mut b) = (
-        Member::new(&store, key.as_ref()).await,
-        Member::new(&store, key.as_ref()).await,
-    );
     let mut stranger = Member::new(&store, Some(&Secret::from("another key"))).await;
     let pause = Word::Pause {
         upstream: "home".into(),
@@ -83,15 +80,9 @@ async fn words_reach_the_others_who_have_the_same_key() {
 
 #[tokio::test]
 async fn who_is_asked_to_yield_is_the_only_one_to_hear_it() {
-    let Some(server) = Server::start(Program::Redis, &[]) else {
+    let Some(([mut a, mut b, mut c], _server, _)) = members().await else {
         return;
     };
-    let (store, key) = (shared(&server).await, key());
-    let [mut a, mut b, mut c] = [
-        Member::new(&store, key.as_ref()).await,
-        Member::new(&store, key.as_ref()).await,
-        Member::new(&store, key.as_ref()).await,
-    ];
     // `a` has not heard of the others yet.
     assert_eq!(b.quotas.seat(EVA, 2, 3).await, Seat::Granted);
     assert_eq!(a.quotas.seat(EVA, 1, 3).await, Seat::Granted);
@@ -106,14 +97,9 @@ async fn who_is_asked_to_yield_is_the_only_one_to_hear_it() {
 
 #[tokio::test]
 async fn a_flood_is_told_in_part_and_a_failing_store_stops_nobody() {
-    let Some(server) = Server::start(Program::Redis, &[]) else {
+    let Some(([mut a, mut b], server, _)) = members().await else {
         return;
     };
-    let (store, key) = (shared(&server).await, key());
-    let (mut a, mut b) = (
-        Member::new(&store, key.as_ref()).await,
-        Member::new(&store, key.as_ref()).await,
-    );
     for number in 0..100_000 {
         a.quotas.tell(failure(number));
     }
@@ -125,19 +111,15 @@ async fn a_flood_is_told_in_part_and_a_failing_store_stops_nobody() {
     let alone = a.quotas.clone();
     a.quotas.tell(failure(1));
     let (_, heard, seat) = tokio::join!(a.beat(), b.beat(), alone.seat(EVA, 1, 3));
-    assert_eq!((heard, seat), (vec![], Seat::Unknown));
+    assert_eq!((heard, seat), (vec![], Seat::Uncounted));
     assert_eq!(b.position, position, "it goes on where it was");
 }
 
 #[test]
 fn words_of_a_later_version_end_what_is_understood() {
     let (words, mut outbox) = mpsc::channel(WAITING);
-    let mut outbox = {
-        words.try_send(failure(1)).unwrap();
-        outbox.close();
-        Outbox(outbox)
-    };
-    let mut told = outbox.take();
+    words.try_send(failure(1)).unwrap();
+    let mut told = waiting(&mut outbox);
     told.push(200);
     let (word, rest) = postcard::take_from_bytes::<Word>(&told).unwrap();
     assert_eq!((word, rest), (failure(1), &[200][..]));

@@ -13,7 +13,6 @@ use std::{
     time::Duration,
 };
 
-use aws_lc_rs::rand;
 use tokio::{
     runtime::Handle,
     time::{Instant, sleep},
@@ -25,6 +24,7 @@ use super::{
     lock::{Lock, Locks},
     term::{PART, Term},
 };
+use crate::types;
 
 /// The pause before a shared store is asked again for a maildrop that a session of another process holds.
 const AGAIN: Duration = Duration::from_millis(200);
@@ -160,12 +160,10 @@ impl Leases {
 
 /// A name by which a store tells one holder from all others.
 pub(super) fn random_name() -> Result<[u8; 16], Unavailable> {
-    let mut name = [0; 16];
-    rand::fill(&mut name).map_err(|_| {
-        tracing::error!("the system gives no random numbers: maildrops cannot be locked");
+    types::random_name().map_err(|error| {
+        tracing::error!("{error}: maildrops cannot be locked");
         Unavailable::Failed
-    })?;
-    Ok(name)
+    })
 }
 
 /// Tells when a session can no longer rely on its maildrop.

@@ -33,7 +33,7 @@ use std::{
     fmt, io,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -57,6 +57,8 @@ pub use part::{Kind, Part, Parts};
 pub use records::{Former, Identity, Marks, Past, PendingMove, Renumbered};
 pub use restore::{restore, restore_shared};
 pub use valkey::ValkeyStore;
+
+pub use crate::types::now;
 
 use crate::types::MailboxName;
 
@@ -228,12 +230,6 @@ impl fmt::Display for Consent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.upstream, self.name)
     }
-}
-
-/// Seconds since 1970, as records keep times.
-pub fn now() -> u32 {
-    let elapsed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    elapsed.map_or(0, |elapsed| u32::try_from(elapsed.as_secs()).unwrap_or(u32::MAX))
 }
 
 /// A login, a mailbox, and what the login has done there; an error if the marks can't be read.

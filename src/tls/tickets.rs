@@ -1,14 +1,12 @@
 //! Session tickets (RFC 5077, RFC 8446 §4.6.1): a device that shows one is spared most of the handshake.
 
-use std::time::SystemTime;
-
 use aws_lc_rs::digest;
 use rustls_pki_types::CertificateDer;
 use tokio_rustls::rustls::server::ProducesTickets;
 
 use crate::{
     config::{ClientCertificates, Secret},
-    types::Sealer,
+    types::{Sealer, now},
 };
 
 /// How many seconds a key encrypts tickets. It decrypts them for as long again.
@@ -36,7 +34,7 @@ impl SharedTickets {
         Self {
             secret: secret.clone(),
             demands: demands.0.finish(),
-            now: seconds,
+            now: || u64::from(now()),
         }
     }
 
@@ -104,12 +102,6 @@ impl std::fmt::Debug for SharedTickets {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("SharedTickets(…)")
     }
-}
-
-/// Seconds since 1970.
-fn seconds() -> u64 {
-    let elapsed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    elapsed.unwrap_or_default().as_secs()
 }
 
 #[cfg(test)]

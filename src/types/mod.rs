@@ -1,5 +1,6 @@
 //! Small types that every module of the crate may use.
 
+mod clock;
 mod files;
 mod login;
 mod mail;
@@ -10,11 +11,12 @@ mod spoken;
 mod uid;
 mod uid_map;
 
+pub use clock::now;
 pub use files::read_file;
 pub use login::canonical;
 pub use mail::{MailboxName, MessageNumber, Octets};
 pub use peers::{AddressLimiter, AddressPermit, network};
-pub use random::RandomUnavailable;
+pub use random::{RandomUnavailable, random_name};
 pub use seal::Sealer;
 pub use spoken::Spoken;
 pub use uid::{Uid, UidRanges, UidValidity};
