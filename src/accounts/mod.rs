@@ -265,7 +265,7 @@ impl Accounts {
         Self::of_gateway(options, None)
     }
 
-    /// Like [`Accounts::new`], for a gateway: failed logins are told to others by `quotas`.
+    /// Like [`Accounts::new`], for a gateway: `quotas` tells other gateways of failed logins.
     pub fn of_gateway<'a>(
         options: impl Into<AccountsOptions<'a>>,
         quotas: Option<Quotas>,

@@ -22,7 +22,7 @@ const LEAST_TEXT: u64 = 2048;
 #[derive(Debug)]
 pub struct Body<'a>(BodySource<'a>);
 
-/// Where the text of a body comes from.
+/// The source of a body's text.
 #[derive(Debug)]
 enum BodySource<'a> {
     Upstream(UpstreamBody<'a>),

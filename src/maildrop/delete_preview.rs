@@ -7,12 +7,12 @@ use crate::{
     imap::{Error, Folder, Mailbox},
 };
 
-/// What a delete would do.
+/// The effects that a delete would have, and the obstacles that it would meet.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DeletePreview {
-    /// What becomes of deleted messages, without repetitions; several if folders differ.
+    /// The effects on deleted messages, each once. There are several if the folders of a maildrop differ.
     pub effects: Vec<DeleteEffect>,
-    /// What would prevent it.
+    /// The obstacles that would prevent the delete.
     pub obstacles: Vec<Obstacle>,
 }
 

@@ -21,7 +21,7 @@ pub(super) struct Resources {
     /// Who holds which maildrop.
     pub(super) leases: Leases,
     pub(super) undelivered: Undelivered,
-    /// What several gateways count together; `None` if this one is alone.
+    /// Counts together with other gateways; `None` if this gateway is alone.
     pub(super) quotas: Option<Quotas>,
     /// Tells people when they must act.
     pub(super) notices: Notices,

@@ -48,7 +48,7 @@ table! {
         limits: Limits [];
         /// The sign-in page.
         web: Web [];
-        /// Who is told when somebody must act.
+        /// Whom popgate tells that somebody must act.
         notify: Notify [];
         /// The certificates of listeners with TLS.
         tls: OneOrMany<Tls> [];
@@ -198,7 +198,7 @@ table! {
 
     /// `[web]`
     Web {
-        /// Where the sign-in page listens. To reach it from elsewhere, put a proxy with TLS in front of it.
+        /// The address at which the sign-in page listens. Browsers on other machines need a proxy with TLS in front of the page.
         address: Option<SocketAddr> [
             example("127.0.0.1:8080"),
             help("where the sign-in page listens, such as \"127.0.0.1:8080\" or \"[::1]:8080\"")

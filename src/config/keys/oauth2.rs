@@ -81,7 +81,7 @@ table! {
             otherwise("a port of this machine, or the sign-in page"),
             help("write it as it is registered at the provider, octet for octet")
         ];
-        /// What the provider calls itself in its answers (RFC 9207). Default: any URL at one of the provider's servers.
+        /// The name that the provider gives itself in its answers (RFC 9207). Default: any URL at one of the provider's servers.
         issuer: Option<String> [
             example("https://login.example.net"),
             otherwise("any URL at one of the provider's servers"),

@@ -16,8 +16,10 @@ mod sign_in;
 
 use std::{
     io::{BufRead, BufReader, Write},
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::{ChildStdout, Command, Stdio},
+    thread,
 };
 
 use rcgen::KeyPair;
@@ -31,7 +33,7 @@ use crate::support::{
     mail,
     pop::Pop,
     process::Process,
-    provider::{CLIENT, CLIENT_SECRET, Provider},
+    provider::{CLIENT, CLIENT_SECRET, Hold, Provider},
 };
 
 /// The password of the device.
@@ -162,6 +164,23 @@ fn account(login: &str, user: &str, keys: &str) -> String {
 fn pass(gateway: &Gateway, login: &str) -> (String, Pop) {
     let mut pop = Pop::connect(gateway.address());
     (pop.try_log_in(login, LOCAL), pop)
+}
+
+/// Logs in as `pbx` once at each of `addresses`, all at once, while the provider holds the first request for a token. With
+/// `on_delete = "expunge"` the maildrop is locked: one login gets in, and the others get an error. All have needed a token.
+fn log_in_at_once(lab: &Lab, addresses: impl Iterator<Item = SocketAddr>) {
+    lab.provider.book().hold = Hold::Before;
+    let devices: Vec<_> = addresses
+        .map(|address| thread::spawn(move || Pop::connect(address).try_log_in("pbx", LOCAL)))
+        .collect();
+    lab.provider.wait_held(1);
+    lab.provider.release();
+    let replies: Vec<String> = devices.into_iter().map(|device| device.join().unwrap()).collect();
+    assert!(replies.iter().any(|reply| reply.starts_with("+OK 3 ")), "{replies:?}");
+    let is_expected = |reply: &String| {
+        reply.starts_with("+OK 3 ") || reply.starts_with("-ERR [IN-USE] ") || reply.contains("too many connections")
+    };
+    assert!(replies.iter().all(is_expected), "{replies:?}");
 }
 
 #[track_caller]

@@ -4,7 +4,7 @@ use std::thread;
 
 use serde_json::json;
 
-use super::{LOCAL, Lab, SignIn, XOAUTH2, lets_in, pass, refuses};
+use super::{LOCAL, Lab, SignIn, XOAUTH2, lets_in, log_in_at_once, pass, refuses};
 use crate::support::{
     pop::Pop,
     provider::{Hold, TOKEN_MARK, Trouble},
@@ -14,26 +14,7 @@ use crate::support::{
 fn a_hundred_logins_cause_one_refresh() {
     let Some(lab) = Lab::new(XOAUTH2) else { return };
     let Some(gateway) = lab.after_a_day() else { return };
-    let address = gateway.address();
-    lab.provider.book().hold = Hold::Before;
-    // With `on_delete = "expunge"` the maildrop is locked: one login gets in, and the others get an error. All have
-    // needed a token.
-    let devices: Vec<_> = (0..100)
-        .map(|_| {
-            thread::spawn(move || {
-                let mut pop = Pop::connect(address);
-                pop.try_log_in("pbx", LOCAL)
-            })
-        })
-        .collect();
-    lab.provider.wait_held(1);
-    lab.provider.release();
-    let replies: Vec<String> = devices.into_iter().map(|device| device.join().unwrap()).collect();
-    assert!(replies.iter().any(|reply| reply.starts_with("+OK 3 ")), "{replies:?}");
-    let is_expected = |reply: &String| {
-        reply.starts_with("+OK 3 ") || reply.starts_with("-ERR [IN-USE] ") || reply.contains("too many connections")
-    };
-    assert!(replies.iter().all(is_expected), "{replies:?}");
+    log_in_at_once(&lab, [gateway.address()].into_iter().cycle().take(100));
     assert_eq!(lab.provider.asked("refresh_token"), 1);
 }
 
