@@ -113,9 +113,10 @@ impl Removal {
 async fn expunge(
     state: &mut MailboxState,
     upstream: &mut UpstreamFolder,
-    snapshot: &Snapshot,
+    snapshot: &mut Snapshot,
     uids: &[Uid],
 ) -> Result<Refused, Error> {
+    finish_before_next(state, upstream, snapshot).await?;
     let pending = PendingMove::removal(snapshot.uid_validity(), uids.iter().copied().collect());
     // State keeps this record even after success, which does no harm: no other message ever gets these UIDs.
     let kept = keep(state, &pending).await;
@@ -163,6 +164,31 @@ async fn move_to(
     Ok(refused)
 }
 
+/// Finishes a removal that is half done, before another removal takes its place in state: then nobody would finish it any
+/// more. Fails if a later try may finish it.
+async fn finish_before_next(
+    state: &mut MailboxState,
+    upstream: &mut UpstreamFolder,
+    snapshot: &mut Snapshot,
+) -> Result<(), Error> {
+    let error = match finish(state, upstream, snapshot).await {
+        Ok(gone) => {
+            snapshot.forget(&gone);
+            return Ok(());
+        }
+        Err(error) => error,
+    };
+    // What can never be finished must not prevent all further removals: copies in a folder that the user may no longer see,
+    // or a state that cannot be read.
+    let is_final = error.imap().map_or(!state.is_leased(), imap::Error::is_final);
+    if !is_final {
+        return Err(error);
+    }
+    let (mailbox, error) = (upstream.name(), error.cause());
+    tracing::warn!(%mailbox, %error, "a removal that was interrupted could not be finished");
+    Ok(())
+}
+
 /// Finishes a removal that an earlier session began and could not finish. Returns the UIDs that are gone.
 pub(super) async fn finish(
     state: &mut MailboxState,
@@ -184,10 +210,8 @@ pub(super) async fn finish(
     // Boxed: hardly any login finds something to finish.
     if !pending.has_copy() {
         Box::pin(finish_expunge(state, upstream, snapshot, &pending)).await
-    } else if copies {
-        Box::pin(finish_copy(state, upstream, snapshot, pending)).await
     } else {
-        Ok(Uids::default())
+        Box::pin(finish_copy(state, upstream, snapshot, pending)).await
     }
 }
 
@@ -243,7 +267,10 @@ async fn copy_and_remove(
 ) -> Result<Refused, Error> {
     let mut refused = Refused::default();
     let mut fresh = uids.to_vec();
-    if let Some(pending) = pending_copy(state).await?
+    let pending = state.pending_move().await?;
+    if pending.as_ref().is_some_and(|pending| pending.target != target) {
+        finish_before_next(state, upstream, snapshot).await?;
+    } else if let Some(pending) = pending
         && let Some(kept) = copied(state, upstream, snapshot, pending).await?
     {
         let (copied, others) = uids.iter().partition(|&&uid| kept.uids.contains(uid));
@@ -494,6 +521,45 @@ mod tests {
             ["UID STORE 2 +FLAGS.SILENT (\\Deleted)", "UID EXPUNGE 2"]
         );
         assert_eq!(state.pending_move(&inbox()).await, Ok(None));
+    }
+
+    #[tokio::test]
+    async fn what_is_half_done_is_finished_before_the_next_removal_is_kept() {
+        for keys in ["", "on_delete = \"move:Old\""] {
+            for is_cut in [true, false] {
+                let state = Arc::new(MemoryStore::default());
+                let half_done = PendingMove::removal(7, [1].into());
+                state.set_pending_move(&inbox(), Some(&half_done)).await.unwrap();
+                let answer = |command: &str| match command {
+                    "UID EXPUNGE 1" if is_cut => "* BYE\r\n".to_owned(),
+                    command if is(command, &["STATUS"]) => {
+                        "* STATUS Old (UIDVALIDITY 1 UIDNEXT 2)\r\n{tag} OK\r\n".into()
+                    }
+                    command => good(command),
+                };
+                let (commands, refused) = play(keys, "IMAP4rev1 UIDPLUS NAMESPACE", answer, async |upstream| {
+                    let mut kept = upstream.state(state.clone());
+                    let mut snapshot = Snapshot::of([1, 2], [1]);
+                    let mut removal = Removal::new(None);
+                    removal
+                        .remove(&mut kept, upstream, &mut snapshot, &[Uid(2)], &Uids::default())
+                        .await
+                })
+                .await;
+                let removed: Vec<_> = commands
+                    .iter()
+                    .filter(|command| is(command, &["UID EXPUNGE"]))
+                    .collect();
+                if is_cut {
+                    assert!(refused.is_err(), "it cannot be reached again");
+                    assert_eq!(removed, ["UID EXPUNGE 1"], "{keys}");
+                    assert_eq!(state.pending_move(&inbox()).await, Ok(Some(half_done)), "{keys}");
+                } else {
+                    assert_eq!(refused.unwrap(), Refused::default());
+                    assert_eq!(removed, ["UID EXPUNGE 1", "UID EXPUNGE 2"], "{keys}");
+                }
+            }
+        }
     }
 
     #[tokio::test]

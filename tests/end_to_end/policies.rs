@@ -1,7 +1,7 @@
 //! What becomes of a deleted message, under each delete policy, at servers with MOVE and without.
 
 use crate::support::{
-    answers::{Answers, CAPABILITIES},
+    answers::{Answers, CAPABILITIES, Message},
     dovecot::Dovecot,
     gateway::Setup,
     imap::Imap,
@@ -382,6 +382,73 @@ fn a_copy_is_not_made_twice() {
     pop.err("QUIT", "-ERR [SYS/PERM] 1 of 1 messages not removed");
     gateway.stop();
     assert_eq!(peer.count("UID COPY"), 1, "{:?}", peer.commands());
+}
+
+/// The mailbox after a removal that was cut between `\\Deleted` and EXPUNGE: 2 bears the mark.
+fn half_done() -> Answers {
+    let message = |uid| Message::new(uid, mail::simple(uid as usize));
+    Answers::new([message(1), message(2).flags("\\Deleted"), message(3)])
+        .capabilities(CAPABILITIES)
+        .on("STATUS", STATUS)
+        .on(&fetch_fields(2), fields_of(2))
+}
+
+/// A removal that is cut at QUIT, and again where the next login finishes it, is finished before another message is removed.
+#[test]
+fn a_removal_that_was_cut_twice_is_finished_by_the_next() {
+    let cut = || vec![send("* BYE\r\n"), Step::Close];
+    let peer = Peer::start_each(vec![
+        refusing(CAPABILITIES).on("UID EXPUNGE", cut()),
+        // The same QUIT once more, on a new connection.
+        half_done().on("UID EXPUNGE", cut()),
+        // The next login.
+        half_done().on("UID EXPUNGE", cut()),
+        half_done(),
+    ]);
+    let gateway = Setup::new(peer.address()).start();
+    let mut pop = Pop::log_in(gateway.address(), "eva");
+    pop.ok("DELE 2");
+    pop.err("QUIT", "-ERR [SYS/TEMP]");
+    gateway.sessions(1);
+    let mut pop = Pop::log_in(gateway.address(), "eva");
+    assert_eq!(pop.stat().0, 2);
+    pop.ok("DELE 2");
+    pop.quit();
+    gateway.stop();
+    let removed: Vec<_> = (peer.commands_of(3).into_iter())
+        .filter(|command| command.starts_with("UID EXPUNGE"))
+        .collect();
+    assert_eq!(removed, ["UID EXPUNGE 2", "UID EXPUNGE 3"], "{:?}", peer.commands());
+}
+
+/// A copy whose message was not removed is finished, even if meanwhile the policy is to expunge.
+#[test]
+fn a_move_is_finished_under_another_policy() {
+    let unremovable = refusing(CAPABILITIES)
+        .on("STATUS", STATUS)
+        .on("UID EXPUNGE", "{tag} NO not now\r\n");
+    let peer = Peer::start_each(vec![unremovable, half_done(), copied()]);
+    let state = tempfile::TempDir::new().unwrap();
+    let start = |policy: &str| {
+        Setup::new(peer.address())
+            .maildrop(policy)
+            .table(&format!("[state]\ndir = {:?}", state.path()))
+            .start()
+    };
+    let gateway = start("on_delete = \"move:Old\"");
+    let mut pop = Pop::log_in(gateway.address(), "eva");
+    pop.ok("DELE 2");
+    pop.err("QUIT", "-ERR [SYS/TEMP] 1 of 1 messages not removed");
+    gateway.stop();
+    let gateway = start("on_delete = \"expunge\"");
+    let mut pop = Pop::log_in(gateway.address(), "eva");
+    assert_eq!(pop.stat().0, 2);
+    pop.quit();
+    gateway.stop();
+    let removed: Vec<_> = (peer.commands_of(1).into_iter())
+        .filter(|command| command.starts_with("UID EXPUNGE"))
+        .collect();
+    assert_eq!(removed, ["UID EXPUNGE 2"], "{:?}", peer.commands());
 }
 
 /// If the user may have one connection only, the session hangs up its own, to look at the target folder on another.
