@@ -1,5 +1,7 @@
 //! Shared state if servers fail, are replaced, or are not set up as they should be.
 
+mod model;
+
 use std::{
     io::{Read, Write},
     net::{Shutdown, TcpStream as Socket},
