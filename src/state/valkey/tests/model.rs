@@ -267,6 +267,7 @@ fn a_maildrop_is_as_the_model_has_it() {
         let case = AtomicU32::new(0);
         let mut runner = TestRunner::new(ProptestConfig {
             cases: total() / (STEPS as u32 / 2),
+            failure_persistence: None,
             ..ProptestConfig::default()
         });
         let played = runner.run(&prop::collection::vec(step(), 1..STEPS), |steps| {
