@@ -194,8 +194,8 @@ enum Command {
 
 impl Cli {
     /// Runs the command until it is done; `serve` and `demo` until SIGTERM or SIGINT. Call it before any thread starts:
-    /// `serve` gives up rights for this thread and for those that it starts later. `give_back` returns free memory to the
-    /// system: `serve` calls it after bursts of sessions.
+    /// `serve` gives up rights for this thread and for those that it starts later. `give_back` returns free memory to
+    /// the system: `serve` calls it after bursts of sessions.
     pub fn run(self, give_back: fn()) -> Result<(), Failure> {
         sandbox::hide_memory();
         match self.command {

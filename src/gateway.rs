@@ -49,7 +49,7 @@ pub(crate) struct Gateway {
     state: Arc<dyn StateStore>,
     gate: Gate,
     sessions: SessionControl,
-    /// Locked by the task that changes the listeners: a reload, or the end.
+    /// Locked by the task that changes the listeners: the start of accepting, a reload, or the end of the gateway.
     listeners: Arc<Mutex<Listeners>>,
     site: Option<Site>,
     fixed: Fixed,
@@ -114,7 +114,7 @@ impl Gateway {
         self.listeners.lock().await.addresses()
     }
 
-    /// Cancelled as soon as the gateway is told to end; from then on it drains.
+    /// A token that is cancelled as soon as the gateway is told to end; from then on it drains.
     pub(crate) fn draining(&self) -> &CancellationToken {
         &self.sessions.shutdown
     }
@@ -155,8 +155,8 @@ impl Gateway {
     }
 
     /// Serves until `shutdown` is cancelled, then drains: no listener accepts connections any more, devices that have
-    /// connected may still log in within [`NEWCOMERS`], and those that have logged in are served until they send QUIT or
-    /// `drain_seconds` are over. A session that ends without QUIT deletes nothing.
+    /// connected may still log in within [`NEWCOMERS`], and those that have logged in are served until they send QUIT
+    /// or `drain_seconds` are over. A session that ends without QUIT deletes nothing.
     pub(crate) async fn run(self: Arc<Self>, shutdown: CancellationToken) {
         let chores = TaskTracker::new();
         chores::begin(&self.current.subscribe(), &self.state, &chores, &shutdown);
@@ -175,7 +175,8 @@ impl Gateway {
         let _ = timeout(GRACE, aside.wait()).await;
     }
 
-    /// Serves the web page, and state for other processes, and talks with other gateways, as tasks of `tasks`.
+    /// Starts tasks in `tasks` that serve the web page, serve state to other processes, and talk with other gateways.
+    /// They run until `ended`.
     fn serve_aside(self: &Arc<Self>, tasks: &TaskTracker, ended: &CancellationToken) {
         if self.site.is_some() {
             let (gateway, ended) = (self.clone(), ended.clone());
@@ -251,7 +252,7 @@ impl Gateway {
     }
 }
 
-/// How long devices that have connected before the end may take to log in. A load balancer has sent them here, and they
+/// How long devices that connected before the end may take to log in. A load balancer may have sent them here, and they
 /// would take a lost connection for a failure.
 const NEWCOMERS: Duration = Duration::from_secs(3);
 /// How long commands may still run after `drain_seconds`.
@@ -259,7 +260,7 @@ const GRACE: Duration = Duration::from_secs(2);
 /// The least time to finish what sessions have left behind, and to save tokens: each lost token costs a sign-in.
 const FLUSH: Duration = Duration::from_secs(5);
 
-/// Makes the page remember the failures of these logins even if they never succeed.
+/// Makes the sign-in page show the failures of each `[[account]]` that is not a rule, even if it has never logged in.
 fn expect_logins(config: &Config) {
     let accounts = config.accounts.iter().filter(|account| !account.is_rule());
     let logins: Vec<_> = accounts.map(|account| canonical(&account.login, None)).collect();
@@ -300,8 +301,8 @@ fn parked_limit(limits: &Limits) -> usize {
     parked_of(limits, allowed)
 }
 
-/// How many connections may be parked if this many open files are `allowed`: all that sessions leave, but a quarter at
-/// least, because `limits.sessions` may be far more than there ever are.
+/// How many connections may be parked if this many open files are `allowed`: as many as sessions leave, but at least a
+/// quarter of `allowed`, because there may never be as many sessions as `limits.sessions` allows.
 fn parked_of(limits: &Limits, allowed: usize) -> usize {
     let of_sessions = 2 * limits.sessions + OTHER_FILES;
     if allowed < of_sessions {
@@ -317,12 +318,10 @@ fn parked_of(limits: &Limits, allowed: usize) -> usize {
 /// Why a gateway could not start, or not reload its configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A listener's address could not be bound.
     #[error("[[listener]] address {address}: {source}")]
     Bind {
-        /// The address.
+        /// The address as configured; its port may be 0.
         address: SocketAddr,
-        /// Why binding failed.
         source: io::Error,
     },
     /// A listener's address is taken by a listener of this gateway that is to be closed.
@@ -331,23 +330,19 @@ pub enum Error {
          this one; or restart)"
     )]
     BindBesideOurs {
-        /// The address.
         address: SocketAddr,
         /// The listener that is to be closed.
         ours: SocketAddr,
     },
-    /// The sign-in page's address could not be bound.
     #[error("[web] address {address}: {source}")]
     BindSite {
-        /// The address.
+        /// The address as configured; its port may be 0.
         address: SocketAddr,
-        /// Why binding failed.
         source: io::Error,
     },
-    /// A listener has TLS, and there is no certificate.
     #[error("[[listener]] address {address}: needs [tls] certificate and key")]
     NoCertificate {
-        /// The address.
+        /// The address as configured; its port may be 0.
         address: SocketAddr,
     },
     /// A certificate or key cannot be used.
@@ -356,19 +351,16 @@ pub enum Error {
     /// A `ca_file` cannot be used, or the system has no random numbers.
     #[error(transparent)]
     Maildrops(#[from] SetupError),
-    /// The system has no random numbers.
     #[error(transparent)]
     Random(#[from] RandomUnavailable),
-    /// `[upstream.NAME.oauth2]` cannot be used.
     #[error("[upstream.….oauth2] {0}")]
     OAuth2(#[from] oauth::SetupError),
-    /// `[notify]` cannot be used.
     #[error(transparent)]
     Notify(#[from] notify::SetupError),
-    /// `[state] dir` cannot be used.
+    /// State cannot be opened in `[state] dir` or at `[state] url`.
     #[error(transparent)]
     State(#[from] state::Error),
-    /// The gateway is draining, so it does not reload.
+    /// The gateway is draining, so it does not reload any more.
     #[error("the gateway is shutting down")]
     Draining,
 }

@@ -20,7 +20,8 @@ use crate::{
 /// The file name that means standard output or input.
 const STANDARD: &str = "-";
 
-/// Writes a backup to `file`, which gets this name only once it is complete. `force`: replaces a file that exists.
+/// Writes a backup to `file`, which gets this name only once it is complete. With `force` it replaces a file that
+/// exists.
 pub(super) async fn save(config: &Config, file: &Path, force: bool) -> Result<(), Failure> {
     if config.state.shared.is_none() {
         directory(config)?;
@@ -68,8 +69,8 @@ pub(super) async fn save(config: &Config, file: &Path, force: bool) -> Result<()
     }
 }
 
-/// Replaces the records of `[state] dir` with those of the backup in `file`, or writes them to the servers of `[state] url`, which
-/// must have none.
+/// Replaces the records of `[state] dir` with those of the backup in `file`. If `[state]` has a `url` instead, writes
+/// them to its servers, which must have no records.
 pub(super) async fn restore(config: &Config, file: &Path) -> Result<(), Failure> {
     if let Some(shared) = &config.state.shared {
         // If the servers fail, the log says how.

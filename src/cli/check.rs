@@ -25,7 +25,7 @@ use crate::{
     tls::{Acceptor, Validity},
 };
 
-/// Prints all configuration keys.
+/// Prints all configuration keys with their values, defaults and meanings.
 pub(super) fn keys(json: bool) -> Result<(), Failure> {
     let mut out = io::stdout();
     if json {

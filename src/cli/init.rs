@@ -79,7 +79,7 @@ fn is_taken(file: &Path) -> Failure {
     ))
 }
 
-/// The directory of `file`.
+/// The directory of `file`; `.` if the name has none.
 fn directory(file: &Path) -> &Path {
     match file.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,

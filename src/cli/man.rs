@@ -21,7 +21,7 @@ const SECTION: &str = "1";
 /// Commands that read no configuration.
 const WITHOUT_CONFIGURATION: [&str; 5] = ["completions", "demo", "hash-password", "init", "man"];
 
-/// Prints the completions of `shell`.
+/// Prints a script that lets `shell` complete popgate's commands and options.
 pub(super) fn completions(shell: Shell) -> Result<(), Failure> {
     // Generated in memory first: `generate` would panic if the output is closed (as behind `head`). This is an error
     // instead.

@@ -21,8 +21,8 @@ pub(super) fn ask(prompt: &str) -> Result<Secret, Failure> {
     Ok(Secret::from(line.to_vec()))
 }
 
-/// Reads a line without its line end; `None` at the end of `input`. `at_terminal`: reads from the terminal instead,
-/// which does not show what is typed.
+/// Reads a line without its line end; `None` at the end of `input`. With `at_terminal` it reads from the terminal
+/// instead, which does not show what is typed.
 pub(super) fn read(input: &mut impl BufRead, at_terminal: bool) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
     if at_terminal {
         let typed = rpassword::read_password()?;

@@ -57,7 +57,7 @@ pub(super) fn run(
     })
 }
 
-/// Where state lies, for the log.
+/// Where state is kept, for the log.
 fn state_location(state: &config::State) -> String {
     match (&state.shared, &state.dir) {
         (Some(shared), _) => shared.url.to_string(),

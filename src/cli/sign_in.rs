@@ -36,14 +36,13 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How long to retry if a consent cannot be written.
 const UNTIL_SAVED: Duration = Duration::from_secs(30);
 
-/// What to do.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Action<'a> {
-    /// Sign in for the account of this login. `browser`: with a browser, even if a code would do.
+    /// Sign in for the account of this login. With `browser`, a browser is used even if a code would do.
     SignIn { login: &'a str, browser: bool },
     /// Forget the consent of this account.
     Forget { login: &'a str },
-    /// List all accounts and their consents. `json`: for programs.
+    /// List all accounts and their consents; as JSON for programs.
     List { json: bool },
 }
 
@@ -54,7 +53,7 @@ pub(super) async fn run(config: &Config, action: Action<'_>) -> Result<(), Failu
              help: give [upstream.NAME] a `preset` and an [upstream.NAME.oauth2], see gateway.toml.example",
         ));
     }
-    // What an upstream replies is in the log.
+    // The log shows what an upstream replies.
     telemetry::init(&Log {
         format: LogFormat::Text,
         level: "warn".into(),
@@ -293,7 +292,7 @@ async fn respond(stream: &mut TcpStream, status: &str, text: &str) {
     let _ = stream.shutdown().await;
 }
 
-/// Waits until somebody has pasted an answer. `may_come`: a browser may still come back by itself.
+/// Waits until somebody has pasted an answer. `may_come` is whether a browser may still come back by itself.
 async fn pasted(begun: &CodeSignIn, may_come: bool) -> io::Result<AuthorizationResponse> {
     // A thread of its own: a read in the runtime would keep the program from ending.
     let (sender, mut lines) = mpsc::unbounded_channel();

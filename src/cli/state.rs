@@ -1,4 +1,4 @@
-//! `popgate state`: what logins have done with messages, and how to have that forgotten.
+//! `popgate state`: shows what logins have done with messages, and forgets it on request.
 
 use std::io::{self, Write};
 

@@ -9,7 +9,8 @@ use crate::{
     state::{self, MemoryStore, StateStore},
 };
 
-/// The tokens that the gateway keeps in `[state] url` or `[state] dir`, whether it runs or not. `store` opens that directory.
+/// The tokens that the gateway keeps at `[state] url` or in `[state] dir`, whether the gateway runs or not; tokens in
+/// memory if neither is given. `store` opens the directory.
 pub(super) fn kept(
     config: &Config,
     store: impl Fn(&Path) -> Result<Arc<dyn StateStore>, state::Error>,
@@ -28,7 +29,7 @@ pub(super) fn in_memory(config: &Config) -> Result<Arc<Tokens>, Failure> {
     of(config, Arc::new(MemoryStore::default()))
 }
 
-/// The tokens in `store`.
+/// The tokens in `store`. Fails if an `oauth2` of the configuration cannot be used.
 pub(super) fn of(config: &Config, store: Arc<dyn StateStore>) -> Result<Arc<Tokens>, Failure> {
     Tokens::new(config, store).map_err(|error| Failure::wrong(format!("[upstream.….oauth2] {error}")))
 }

@@ -21,7 +21,7 @@ use super::{
 /// The prefix of all variables, in any case. (Kubernetes itself sets variables such as `POPGATE_PORT`.)
 const PREFIX: &str = "POPGATE__";
 
-/// The variables of the environment, or those of a test.
+/// Names and values of variables: those of the process, or those of a test.
 pub(super) type Variables = Vec<(OsString, OsString)>;
 
 /// The variables of `environment` that begin with [`PREFIX`].
@@ -33,13 +33,15 @@ pub(super) fn ours(environment: impl IntoIterator<Item = (OsString, OsString)>) 
             name.len() >= PREFIX.len() && name[..PREFIX.len()].eq_ignore_ascii_case(PREFIX.as_bytes())
         })
         .collect();
-    // Sorted, so that …__2__… comes before …__10__…, and entries are appended in order.
+    // Shorter names come first, so that …__2__KEY comes before …__10__KEY: an entry can be appended only after those
+    // before it.
     ours.sort_by_key(|(name, _)| (name.len(), name.to_ascii_uppercase()));
     ours
 }
 
 impl Sources {
-    /// Resolves variables to key paths and typed values. Notes which keys the variables give, and their mistakes.
+    /// Resolves each variable to a key path and a typed value. Notes the keys that variables give, and the mistakes in
+    /// them.
     pub(super) fn read_environment(&mut self, variables: Variables) -> Vec<(String, Value)> {
         let mut values = Vec::new();
         for (name, value) in variables {

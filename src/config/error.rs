@@ -14,7 +14,6 @@ pub struct Error {
     denied: Vec<PathBuf>,
 }
 
-/// One mistake in a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Mistake {
     pub(super) location: Location,
@@ -23,12 +22,10 @@ pub(super) struct Mistake {
     pub(super) help: Option<String>,
 }
 
-/// Where a mistake is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Location {
     /// A file as a whole.
     File(PathBuf),
-    /// A line of a file.
     Line(Box<SourceLine>),
     /// An environment variable.
     Variable(String),

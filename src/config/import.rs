@@ -9,7 +9,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 
 use super::uidl::is_uidl;
 
-/// UIDLs of an old server. Another message may have the same UIDL by the [`UidlFormat`](super::UidlFormat).
+/// UIDLs of an old server. The [`UidlFormat`](super::UidlFormat) may give the same UIDL to another message.
 #[derive(Clone, PartialEq, Eq)]
 pub struct UidlImport {
     /// Message-ID without its angle brackets → UIDL.

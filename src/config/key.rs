@@ -11,18 +11,18 @@ use super::{Policy, Upstream, environment, nearest::quoted_list, unit::Unit};
 #[derive(Debug)]
 pub(crate) struct Key {
     pub(super) name: &'static str,
-    /// The explanation for people, line by line; empty if another key of the same kind explains this one too.
+    /// The explanation for people, line by line. A test checks that no key lacks it.
     pub(super) doc: &'static [&'static str],
     pub(super) shape: Shape,
     /// The value that applies if the key is not given, written as in an environment variable.
     pub(super) default: Option<&'static str>,
-    /// What applies if the key is not given, in words, unless that is one value.
+    /// What applies if the key is not given, in words; empty if `default` says it.
     pub(super) otherwise: &'static str,
     /// A value to show if there is no default, written as in an environment variable.
     pub(super) example: &'static str,
     /// The lowest and the highest allowed number.
     pub(super) range: Option<(u64, u64)>,
-    /// How to write a value.
+    /// How to write a value, for an error about the key.
     pub(super) help: &'static str,
     /// Another key of the same table: if an account gives this key, the upstream's value of the other key no longer
     /// applies.
@@ -51,7 +51,6 @@ pub(super) enum Says {
 pub(super) enum Shape {
     /// A value of a kind, and the function that checks it.
     Value(Kind, fn(&Raw<'_>) -> Result<(), Wrong>),
-    /// A table of these keys.
     Table(&'static [Key]),
     /// Tables by name: `[upstream.NAME]`.
     Named(&'static Shape),
@@ -64,7 +63,6 @@ pub(super) enum Shape {
 /// What a value looks like in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// A string.
     Text,
     /// The name of a file or directory.
     File,
@@ -155,7 +153,7 @@ impl<T: Value> Field for T {
     }
 }
 
-/// A table of keys.
+/// A table of keys. `table!` implements this.
 pub(super) trait Table: Sized {
     const KEYS: &'static [Key];
 
@@ -239,7 +237,7 @@ impl<T: Table> Field for Layer<T> {
 }
 
 impl<T: Table> Layer<T> {
-    /// A layer of these values, written as in environment variables.
+    /// A layer of keys with these values, which must be strings.
     pub(super) fn of<'a>(values: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         let values = values.into_iter().map(|(name, text)| (name.to_owned(), text.into()));
         Self {
@@ -248,7 +246,8 @@ impl<T: Table> Layer<T> {
         }
     }
 
-    /// The keys of this layer over those of `below`.
+    /// The keys of both layers. A key of this layer takes the place of the same key of `below`, and of the key that it
+    /// `replaces`.
     pub(super) fn over(&self, below: &Self) -> Self {
         let mut values = below.values.clone();
         for key in T::KEYS {
@@ -279,7 +278,7 @@ impl<T: Table> Layer<T> {
     }
 }
 
-/// Calls `read` with `value`; `None` if no key can have such a value.
+/// Returns what `read` makes of `value`; `None` if no key can have such a value, such as a negative number.
 pub(super) fn with_raw<T>(value: &config::Value, read: impl FnOnce(&Raw<'_>) -> Option<T>) -> Option<T> {
     let raw = match &value.kind {
         ValueKind::String(text) => Raw::Text(text),
@@ -349,7 +348,7 @@ impl Key {
         self
     }
 
-    /// Checks `raw` as a value of this key.
+    /// Checks the range, and what the type of the value demands. An error without `help` gets that of the key.
     pub(super) fn check(&self, raw: &Raw<'_>) -> Result<(), Wrong> {
         let Shape::Value(kind, read) = self.shape else {
             return Ok(());

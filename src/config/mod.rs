@@ -99,7 +99,7 @@ pub struct Limits {
     pub sessions_per_address: usize,
     /// How many connections at once may be silent without having logged in.
     pub unauthenticated: usize,
-    /// The same for connections from one address.
+    /// How many such connections may come from one address at once.
     pub unauthenticated_per_address: usize,
     /// How long a device may take to log in.
     pub login: Duration,
@@ -126,7 +126,7 @@ pub struct Limits {
 pub struct Certificate {
     /// Certificate chain, leaf first.
     pub certificate: PathBuf,
-    /// Private key.
+    /// The private key of the first certificate in the chain.
     pub key: PathBuf,
     /// The host names that the certificate is shown for, in lower case; `*.` stands for one label. `None`: those in the
     /// certificate.
@@ -137,12 +137,12 @@ pub struct Certificate {
 
 /// `[[listener]]`: one POP3 endpoint.
 ///
-/// Without any, there is one at `0.0.0.0:110` with `tls = "off"`.
+/// If the configuration has no listener, there is one at `0.0.0.0:110` with `tls = "off"`.
 #[derive(Debug, Clone)]
 pub struct Listener {
     /// Where to listen; port 0 takes a free one.
     pub address: SocketAddr,
-    /// TLS mode.
+    /// How the connection is encrypted.
     pub tls: ListenerTls,
     /// With `starttls`: no USER, PASS or AUTH before STLS.
     pub require_tls: bool,
@@ -218,13 +218,13 @@ impl ListenerTls {
 /// `[upstream.NAME]`: one IMAP host.
 #[derive(Debug)]
 pub struct Upstream {
-    /// The NAME.
+    /// The NAME of `[upstream.NAME]`.
     pub name: String,
     /// Host name or address.
     pub host: String,
     /// TCP port.
     pub port: u16,
-    /// TLS mode.
+    /// How the connection is encrypted.
     pub tls: UpstreamTls,
     /// PEM file of roots that are trusted besides the system's.
     pub ca_file: Option<PathBuf>,

@@ -43,7 +43,7 @@ pub struct Webhook {
 }
 
 impl Notify {
-    /// Whether both have the same values.
+    /// Whether both have the same values, secrets included.
     pub fn is_same(&self, other: &Self) -> bool {
         let exposed = |notify: &Self| {
             let webhook = notify.webhook.as_ref().map(|webhook| webhook.expose().to_vec());

@@ -42,14 +42,14 @@ impl OAuth2 {
 pub enum Grant {
     /// A person types a code at the provider's page, on any device (RFC 8628).
     Device {
-        /// The URL that gives the code.
+        /// The URL that gives the code (RFC 8628 §3.1).
         device_url: String,
         /// The page that a browser may be sent to instead, if the provider has one.
         authorize_url: Option<String>,
     },
     /// A person's browser is sent to the provider and comes back with a code (RFC 6749 §4.1, RFC 7636).
     Code {
-        /// The page that the browser is sent to.
+        /// The page that the browser is sent to (RFC 6749 §3.1).
         authorize_url: String,
     },
     /// The provider trusts the application itself with the mailboxes (RFC 6749 §4.4).
@@ -61,7 +61,7 @@ pub enum Grant {
 /// What proves the application to the provider.
 #[derive(Debug, Clone)]
 pub enum ClientProof {
-    /// Nothing: a public client.
+    /// Nothing: a public client (RFC 6749 §2.1).
     Public,
     /// `client_secret`, in the body of a request or in its header.
     Secret(Secret, ClientAuthentication),

@@ -36,12 +36,12 @@ impl Passwords {
         Ok(Self(hashes))
     }
 
-    /// The hash of `login`.
+    /// The hash of `login`, which must be [`canonical`]; `None` if no line has this login.
     pub fn hash(&self, login: &str) -> Option<&str> {
         self.0.get(login).map(String::as_str)
     }
 
-    /// All logins.
+    /// All logins, sorted, each as [`canonical`] spells it.
     pub fn logins(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)
     }

@@ -219,7 +219,7 @@ pub struct View {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LineLength(pub(super) usize);
 
-/// With their CRLF, lines should not be longer than this (RFC 5322 §2.1.1).
+/// The longest line that a mail program should send, with its CRLF (RFC 5322 §2.1.1): such lines are never folded.
 const SHORTEST_LINE: u64 = 80;
 
 impl Value for LineLength {
@@ -234,7 +234,7 @@ impl Value for LineLength {
     }
 }
 
-/// A mailbox name.
+/// A mailbox name; INBOX is in capitals.
 #[derive(Debug, Clone)]
 pub(super) struct Folder(pub(super) String);
 
@@ -289,7 +289,7 @@ impl Value for Separator {
 }
 
 impl OnDelete {
-    /// The kind of deletion, in one word.
+    /// The kind of deletion in one word, without the folder, for the log.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Expunge => "expunge",

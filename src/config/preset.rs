@@ -149,7 +149,6 @@ impl Preset {
     }
 }
 
-/// A preset by its name.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PresetName(pub(super) &'static Preset);
 

@@ -9,7 +9,6 @@ use super::{
     nearest::quoted_list,
 };
 
-/// A key, and the table that has it.
 struct KeyEntry {
     /// The path of the table, such as `upstream.NAME`.
     table: String,
@@ -27,7 +26,7 @@ impl KeyEntry {
         self.key.kind().unwrap_or(Kind::Text)
     }
 
-    /// The table's header, as in the file.
+    /// The table's header as in the file: `[[listener]]`, `[limits]`.
     fn header(&self) -> String {
         match self.table.as_str() {
             table @ ("listener" | "account") => format!("[[{table}]]"),
@@ -68,7 +67,7 @@ fn collect(path: &str, shape: Shape, entries: &mut Vec<KeyEntry>) {
     }
 }
 
-/// A key with this name, in any table.
+/// The first key with this name, in whatever table.
 pub(super) fn named(name: &str) -> Option<&'static Key> {
     entries()
         .into_iter()

@@ -15,7 +15,6 @@ use crate::types::canonical;
 /// An autologout timer must be of at least 10 minutes (RFC 1939 §3).
 const LEAST_IDLE: Duration = Duration::from_secs(600);
 
-/// Why old TLS is a risk.
 const BROKEN: &str = "TLS 1.0, TLS 1.1 and old ciphers are broken";
 
 /// A key that has no effect because of the other keys.
@@ -180,7 +179,7 @@ impl Config {
         }
     }
 
-    /// Whether a person must sign in for an upstream.
+    /// Whether a person must sign in for any of the upstreams.
     fn needs_sign_in(&self) -> bool {
         let mut oauth2 = self.upstreams.iter().filter_map(|upstream| upstream.oauth2.as_ref());
         oauth2.any(|oauth2| oauth2.needs_consent())
@@ -292,7 +291,7 @@ impl Upstream {
 }
 
 impl Policy {
-    /// Keys that contradict each other, or that need another key.
+    /// A sentence for each key that contradicts another key, or needs one.
     fn risks(&self, upstream: &Upstream, config: &Config) -> Vec<String> {
         let is_state_kept = config.state.is_kept();
         let mut risks: Vec<&str> = Vec::new();

@@ -8,7 +8,7 @@ use crate::types::canonical;
 /// A mailbox in which logins hide messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SharedMailbox {
-    /// `[upstream.NAME]`
+    /// The NAME of `[upstream.NAME]`.
     upstream: String,
     user: String,
     /// The logins that hide messages there.
@@ -49,12 +49,12 @@ impl Config {
 }
 
 impl SharedMailbox {
-    /// How many devices can be served at once.
+    /// How many devices can be served at once, if each takes `per_session` connections.
     fn served(&self) -> usize {
         self.connections / self.per_session
     }
 
-    /// A sentence about what happens if there are more logins than can be served at once.
+    /// A sentence about what happens if there are more logins than can be served at once; `None` if there are not.
     pub(super) fn risk(&self) -> Option<String> {
         let count = self.logins.len();
         (count > self.served()).then(|| {

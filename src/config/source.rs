@@ -19,7 +19,6 @@ pub(super) struct Sources {
     pub(super) variables: BTreeMap<String, String>,
     /// Parts of the text that no error may show.
     pub(super) hidden: Vec<Range<usize>>,
-    /// The mistakes found so far.
     pub(super) mistakes: Vec<Mistake>,
     /// The paths of keys that are probably missing only because another key was mistyped.
     pub(super) intended: BTreeSet<String>,
@@ -82,7 +81,7 @@ impl Sources {
         Location::File(self.file.clone())
     }
 
-    /// The start of the character at `at`, or of the last one before it.
+    /// The nearest start of a character at or before `at`, and not beyond the end of the text.
     pub(super) fn boundary(&self, at: usize) -> usize {
         let mut known = (0..=at.min(self.text.len())).rev();
         known.find(|at| self.text.is_char_boundary(*at)).unwrap_or(0)

@@ -27,7 +27,7 @@ impl State {
 /// State in Valkey or Redis.
 #[derive(Debug, Clone)]
 pub struct SharedState {
-    /// The servers.
+    /// The servers, and how they are reached.
     pub url: StateUrl,
     /// The password of the user in `url`.
     pub password: Option<Secret>,
@@ -48,7 +48,8 @@ pub struct SharedState {
 }
 
 impl SharedState {
-    /// Whether all keys of `[state]` have the same values.
+    /// Whether all these keys of `[state]` have the same values. `upstreams` does not count: it comes from other
+    /// tables.
     pub fn is_same(one: &Option<Self>, other: &Option<Self>) -> bool {
         let parts = |shared: &Self| {
             let password = shared.password.as_ref().map(|password| password.expose().to_vec());
@@ -82,7 +83,7 @@ impl SharedState {
     }
 }
 
-/// The name of this machine.
+/// The name of this machine; `popgate` if the system gives none.
 pub(super) fn host_name() -> String {
     #[cfg(target_os = "linux")]
     let name = rustix::system::uname()

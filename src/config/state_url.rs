@@ -25,7 +25,7 @@ pub struct StateUrl {
 /// Servers, and how they belong together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StateServers {
-    /// One server.
+    /// One server, which holds all records.
     One(StateServer),
     /// Sentinels, and the name of a service whose primary they know.
     Sentinels(Vec<StateServer>, String),
@@ -43,7 +43,7 @@ impl StateServers {
     }
 }
 
-/// A server.
+/// The address of a server.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StateServer {
     /// Host name or address; an IPv6 address has no brackets.

@@ -16,7 +16,7 @@ struct UnparsedLine<'a> {
     name: &'a str,
     /// The text after `=`.
     value: &'a str,
-    /// Whether the value may be shown.
+    /// Whether the value may be shown: nothing in the line is suspected to be a secret.
     is_shown: bool,
     text: &'a str,
 }

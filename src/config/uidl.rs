@@ -48,7 +48,7 @@ pub enum UidlPiece {
 /// A number in a template.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UidlNumber {
-    /// Which number.
+    /// Which number of the message is written.
     pub source: UidlSource,
     /// Whether the number is written in hexadecimal.
     pub hex: bool,
@@ -66,7 +66,7 @@ pub enum UidlSource {
 }
 
 impl UidlFormat {
-    /// Whether a message always gets another UIDL if its UID was that of another message before UIDVALIDITY changed.
+    /// Whether no message gets a UIDL that another message had before UIDVALIDITY changed.
     pub fn distinguishes_validity(&self) -> bool {
         match self {
             Self::Uid => false,
@@ -153,12 +153,11 @@ impl UidlTemplate {
         Ok(template)
     }
 
-    /// The pieces, in their order.
+    /// The pieces, in the order in which they make a UIDL.
     pub fn pieces(&self) -> &[UidlPiece] {
         &self.0
     }
 
-    /// The template that `text` describes, if it is valid.
     #[cfg(test)]
     pub(crate) fn of(text: &str) -> Option<Self> {
         Self::parse(text).ok()

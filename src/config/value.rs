@@ -14,7 +14,6 @@ use super::{
     unit::Unit,
 };
 
-/// The text of `raw`.
 pub(super) fn text<'a>(raw: &Raw<'a>) -> Result<&'a str, Wrong> {
     match raw {
         Raw::Text(text) => Ok(text),
@@ -72,7 +71,7 @@ impl Value for Domain {
     }
 }
 
-/// The name of a file or directory, as it is written in the configuration.
+/// The name of a file or directory as the configuration has it; it may be relative.
 #[derive(Debug, Clone)]
 pub(super) struct FileName(pub(super) String);
 
@@ -109,7 +108,6 @@ impl Value for bool {
     }
 }
 
-/// `number` as a `T`, if it fits.
 pub(super) fn fitting<T: TryFrom<u64>>(number: u64) -> Result<T, Wrong> {
     T::try_from(number).map_err(|_| Wrong::new(format!("{number} is out of range")))
 }
@@ -136,7 +134,6 @@ impl Value for Duration {
     }
 }
 
-/// Whole days.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Days(pub(super) u32);
 
@@ -148,7 +145,7 @@ impl Value for Days {
     }
 }
 
-/// A size.
+/// A size in octets.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Size(pub(super) u64);
 
@@ -178,7 +175,7 @@ impl Value for SocketAddr {
     }
 }
 
-/// Networks, at least one; a single address counts as a network.
+/// Networks, at least one. A single address counts as a network.
 #[derive(Debug, Clone)]
 pub(super) struct Networks(pub(super) Vec<IpNet>);
 
@@ -195,7 +192,7 @@ impl Value for Networks {
     }
 }
 
-/// Networks, perhaps none.
+/// Networks; the list may be empty.
 #[derive(Debug, Clone)]
 pub(super) struct AnyNetworks(pub(super) Vec<IpNet>);
 
@@ -211,7 +208,7 @@ impl Value for AnyNetworks {
     }
 }
 
-/// Patterns of logins; may be none.
+/// Patterns of logins; the list may be empty.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Logins(pub(super) Vec<String>);
 
@@ -225,7 +222,7 @@ impl Value for Logins {
     }
 }
 
-/// The scopes to ask a provider for; may be none.
+/// The scopes to ask a provider for; the list may be empty.
 #[derive(Debug, Clone)]
 pub(super) struct Scopes(pub(super) Vec<String>);
 

@@ -104,7 +104,8 @@ async fn look_at_consents(mut current: InForce) {
     }
 }
 
-/// At the start, also repeats the token requests that were under way when the process before this one was killed.
+/// Logs each consent that needs a person. At the start, also repeats the token requests that were under way when the
+/// process before this one was killed.
 async fn log_standing(config: &Config, tokens: &Arc<Tokens>, is_start: bool) {
     for candidate in candidates(&config.accounts).filter(|candidate| candidate.oauth2.needs_consent()) {
         let (login, consent) = (&candidate.account.login, candidate.consent(tokens));

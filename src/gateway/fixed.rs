@@ -29,7 +29,7 @@ impl From<&Config> for Fixed {
 }
 
 impl Fixed {
-    /// A sentence for each of these keys whose value is another in `config`.
+    /// A sentence for each of these keys that has another value in `config`.
     pub(super) fn changes(&self, config: &Config) -> Vec<String> {
         let Self {
             state_dir,

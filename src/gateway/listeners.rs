@@ -18,7 +18,6 @@ use crate::{
     tls::Acceptor,
 };
 
-/// The open listeners.
 #[derive(Debug)]
 pub(super) struct Listeners {
     open: Vec<Open>,
@@ -34,7 +33,7 @@ struct Open {
     accepting: Option<JoinHandle<()>>,
 }
 
-/// What to do with each listener.
+/// What to do with each configured listener, in the order of `[[listener]]`.
 #[derive(Debug)]
 pub(super) struct Plan(Vec<Planned>);
 
@@ -46,7 +45,7 @@ enum Planned {
 }
 
 impl Listeners {
-    /// Begins without open listeners. `inherited`: sockets that listen already.
+    /// Begins without open listeners. `inherited` are sockets that listen already.
     pub(super) fn new(inherited: Vec<TcpListener>) -> Self {
         Self {
             open: Vec::new(),
@@ -136,7 +135,7 @@ impl Listeners {
         }
     }
 
-    /// Closes all listeners.
+    /// Closes all listeners. When this returns, their addresses are free again, except those of inherited sockets.
     pub(super) async fn close(&mut self) {
         for open in self.open.drain(..) {
             open.close().await;
@@ -159,7 +158,7 @@ impl Listeners {
 }
 
 impl Open {
-    /// Stops accepting. When this returns, the address is free again.
+    /// Stops accepting. When this returns, the address is free again, unless the socket was inherited.
     async fn close(self) {
         self.listener.close();
         if let Some(accepting) = self.accepting {
@@ -169,7 +168,8 @@ impl Open {
     }
 }
 
-/// The acceptor for `listener`; `None` without TLS. Listeners that need the same acceptor share one of `made`.
+/// The acceptor for `listener`; `None` without TLS. `made` has the acceptors of earlier listeners: if one of them fits,
+/// it is shared.
 fn acceptor(
     config: &Config,
     listener: &config::Listener,
@@ -201,7 +201,7 @@ fn acceptor(
     Ok(Some(acceptor))
 }
 
-/// Two listeners that have all of this in common share an acceptor.
+/// What an acceptor depends on. Two listeners with equal values share an acceptor.
 #[derive(PartialEq)]
 struct Way {
     is_legacy: bool,

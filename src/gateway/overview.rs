@@ -191,10 +191,10 @@ async fn statuses(configured: &Configured) -> Vec<(Candidate<'_>, ConsentStatus)
     all
 }
 
-/// The first name of a certificate (or its file), with its validity, or why that cannot be read.
+/// The first name of a certificate, or else its file; and its validity, or why the certificate cannot be read.
 type Named = (String, Result<Validity, String>);
 
-/// The validity of each certificate.
+/// Reads the validity of each certificate from its file, so that a renewed file counts at once.
 async fn validities(files: &[Certificate]) -> Vec<Named> {
     let files: Vec<_> = files.iter().map(|files| files.certificate.clone()).collect();
     let reading = move || {

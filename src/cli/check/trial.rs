@@ -15,7 +15,6 @@ use crate::{
     tls::{self, Expiry, Validity},
 };
 
-/// What a trial has found.
 #[derive(Debug)]
 pub(super) enum Finding {
     /// Something good to know; nothing is wrong.
@@ -27,7 +26,6 @@ pub(super) enum Finding {
 }
 
 impl Finding {
-    /// Whether serving will fail.
     pub(super) fn is_failure(&self) -> bool {
         matches!(self, Self::Failure(_))
     }
@@ -43,7 +41,7 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Tries everything. Leaves no file and no open port behind.
+/// Tries the certificates, the place of state and the ports of `config`. Leaves no file and no open port behind.
 pub(super) async fn run(config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
     let has_legacy = config.listeners.iter().any(|listener| listener.tls.is_legacy());

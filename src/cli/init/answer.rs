@@ -32,7 +32,7 @@ impl Users {
         }
     }
 
-    /// The domain of the mailboxes.
+    /// The domain of the mailboxes; `None` if the logins have no domain.
     pub(super) fn domain(&self) -> Option<&str> {
         let (Self::One(address) | Self::Every(address)) = self;
         address.split_once('@').map(|(_, domain)| domain)

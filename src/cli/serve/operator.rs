@@ -16,7 +16,7 @@ use crate::{
     types::canonical,
 };
 
-/// Reads the configuration, at each reload.
+/// Reads the configuration; called at each reload.
 type Load = dyn Fn() -> Result<Loaded, config::Error> + Send + Sync;
 
 /// Carries out an administrator's requests.

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use super::Failure;
 
 /// Returns a token that the first SIGTERM or SIGINT cancels. A second one ends the process at once, with status 1. This
-/// loses no mail: messages lie upstream, and the next session finishes a removal that was cut short.
+/// loses no mail: messages stay upstream, and the next session finishes a removal that was cut short.
 pub(in crate::cli) fn shutdown_on_signal() -> Result<CancellationToken, Failure> {
     let token = CancellationToken::new();
     let cancelled = token.clone();

@@ -16,7 +16,7 @@ use crate::{
     state,
 };
 
-/// An account, for programs. Times are in the format of RFC 3339.
+/// What `--list --json` says of an account. Times are in the format of RFC 3339.
 #[derive(Serialize)]
 struct ConsentReport<'a> {
     login: &'a str,

@@ -3,7 +3,6 @@ use std::path::Path;
 use super::UPSTREAM;
 use crate::config::load::layered;
 
-/// The warnings of a configuration.
 #[track_caller]
 fn warnings(text: String) -> Vec<String> {
     layered(Path::new("gateway.toml"), text, Path::new(""), Vec::new())

@@ -212,7 +212,7 @@ impl Verifier<'_> {
     }
 }
 
-/// The domain that `upstream` gives to logins without one.
+/// The domain that `upstream` gives to logins without one; `None` too if the upstream is unknown or wrong.
 fn default_domain<'u>(upstream: Option<&str>, upstreams: &'u Upstreams) -> Option<&'u str> {
     let (upstream, _) = upstreams.get(upstream?)?;
     upstream.as_ref().ok()?.default_domain.as_deref()

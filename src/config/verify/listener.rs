@@ -136,8 +136,8 @@ impl Verifier<'_> {
         })
     }
 
-    /// Notes a mistake if `listener` cannot ask devices for certificates, or must ask all of them and does not. `path`:
-    /// the path of its key.
+    /// Notes a mistake if `listener` cannot ask devices for certificates, or if a device can log in without one
+    /// although one is required. `path` is that of the key `client_certificates`.
     fn client_certificates(&mut self, path: &str, listener: &keys::Listener, certificates: &[(String, keys::Tls)]) {
         let clients = listener.client_certificates;
         if clients == ClientCertificates::Off {

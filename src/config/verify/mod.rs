@@ -65,14 +65,14 @@ pub(super) fn verify(document: Document, sources: Sources, directory: &Path) -> 
     }
 }
 
-/// Verifies one document.
+/// What has been found while one document is verified.
 struct Verifier<'a> {
     sources: Sources,
     directory: &'a Path,
     warnings: Vec<String>,
     /// Every file that the configuration names.
     files: Vec<PathBuf>,
-    /// Those files that popgate is not permitted to read.
+    /// Those of `files` that popgate is not permitted to read.
     denied: Vec<PathBuf>,
     /// Keys of secrets that are written in the file itself.
     literal: Vec<String>,

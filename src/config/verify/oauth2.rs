@@ -28,7 +28,7 @@ struct GoogleKey {
     token_uri: Option<String>,
 }
 
-/// `private_key_file`, and what else the file says.
+/// The key in `private_key_file`, and what else Google's JSON says in that file.
 struct KeyFile {
     key: ClientKey,
     client_id: Option<String>,
@@ -128,7 +128,7 @@ impl Verifier<'_> {
         })
     }
 
-    /// Checks that the provider of `preset` has the grant `word`. If that is the grant by device codes, `endpoints`
+    /// Checks that the provider of `preset` has the grant `word`. If the grant by device codes is missing, `endpoints`
     /// reports it.
     fn has_grant(
         &mut self,

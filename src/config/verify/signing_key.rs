@@ -9,14 +9,14 @@ use crate::config::Secret;
 
 /// A key for RS256 or ES256 (RFC 7518 §3.1).
 pub(super) struct SigningKey {
-    /// The private key in a form that jsonwebtoken takes. (It does not take the form of RFC 5915.)
+    /// The private key in a form that the crate jsonwebtoken takes. (It does not take EC keys in the form of RFC 5915.)
     pub(super) pem: Secret,
     /// The public key, as a certificate contains it (RFC 3279 §2.3.1, RFC 5480 §2.2).
     public: Vec<u8>,
 }
 
 impl SigningKey {
-    /// Makes the key usable; `None` if it is neither RSA with at least 2048 bits nor EC P-256.
+    /// Prepares `key` for signing; `None` if it is neither RSA with at least 2048 bits nor EC P-256.
     pub(super) fn of(key: &PrivateKeyDer<'_>) -> Option<Self> {
         let der = key.secret_der();
         let (rsa, label) = match key {

@@ -15,12 +15,12 @@ use crate::{
 /// A value, or [`Noted`] if it has a mistake.
 pub(super) type Checked<T> = Result<T, Noted>;
 
-/// There is a mistake, and it has been noted.
+/// A mistake has been found, and noted in `Sources::mistakes`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Noted;
 
 impl Verifier<'_> {
-    /// Notes a mistake in the value of `path`.
+    /// Notes a mistake in the value of `path`. An empty `help` counts as none.
     pub(super) fn wrong(&mut self, path: &str, what: impl Into<String>, help: impl Into<String>) -> Noted {
         let help = help.into();
         self.sources.wrong(path, what, (!help.is_empty()).then_some(help));
@@ -44,7 +44,7 @@ impl Verifier<'_> {
         })
     }
 
-    /// The path of a file, if the file can be opened.
+    /// The path of a file, which popgate must be able to open. A relative name starts at the configuration's directory.
     pub(super) fn readable(&mut self, path: &str, name: &FileName) -> Checked<PathBuf> {
         let file = self.directory.join(&name.0);
         self.files.push(file.clone());
@@ -60,7 +60,6 @@ impl Verifier<'_> {
         }
     }
 
-    /// Reads a file.
     pub(super) fn read(&mut self, path: &str, name: &FileName) -> Checked<Vec<u8>> {
         let file = self.readable(path, name)?;
         read_file(&file).map_err(|error| self.unreadable(path, &file, &reason(&error)))
