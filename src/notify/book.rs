@@ -21,7 +21,7 @@ pub(super) struct Record {
     /// Whether the webhook has taken the event, or the event will not be sent.
     #[serde(rename = "is_told")]
     is_sent: bool,
-    /// What devices have done with the mail about it, by login.
+    /// What devices have done with the mail about the event, by login.
     #[serde(default)]
     devices: BTreeMap<String, DeviceMarks>,
 }

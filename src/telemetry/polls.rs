@@ -45,7 +45,7 @@ pub(crate) fn polls() -> &'static Polls {
 }
 
 impl Polls {
-    /// Notes that these logins exist: their failures are remembered even if they never succeeded.
+    /// Notes that these logins exist: their failures are remembered even before the first success.
     pub(crate) fn expect<'a>(&self, logins: impl IntoIterator<Item = &'a str>) {
         let mut all = self.lock();
         for login in logins {

@@ -24,7 +24,7 @@ pub(crate) struct ActiveSession {
     pub login: Option<String>,
     /// The version of TLS; `None` if there is no TLS.
     pub tls: Option<String>,
-    /// When it began, in seconds since 1970.
+    /// When the session began, in seconds since 1970.
     pub since: u64,
 }
 

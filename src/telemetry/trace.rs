@@ -31,7 +31,7 @@ pub(crate) enum Side {
 /// A line that the gateway has sent or received in a session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct TraceLine {
-    /// When, in milliseconds since 1970.
+    /// When the line was sent or received, in milliseconds since 1970.
     pub at: u64,
     /// The session's number.
     pub session: u64,

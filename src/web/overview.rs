@@ -25,9 +25,9 @@ pub(crate) trait Overview: Send + Sync + fmt::Debug {
 /// The parts of the gateway that do not work now, each with the reason in words.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Health {
-    /// Parts whose failure affects all devices.
+    /// Parts whose failure makes `/readyz` answer 503.
     pub failing: BTreeMap<String, String>,
-    /// Parts whose failure affects some devices.
+    /// Parts whose failure makes only `/readyz?strict` answer 503.
     pub degraded: BTreeMap<String, String>,
 }
 

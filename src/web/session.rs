@@ -17,7 +17,7 @@ use crate::oauth::CodeSignIn;
 
 /// How long a session lasts.
 const LIFETIME: Duration = Duration::from_secs(3600);
-/// The most sessions at once. Each began with the password.
+/// The most sessions at once. Each has begun with the right password.
 const MOST: usize = 1000;
 /// The most sign-ins in a browser that one session remembers.
 const MOST_CODE_SIGN_INS: usize = 16;
