@@ -1,11 +1,12 @@
-//! The pure hot paths of POP3: command lines in, multi-line replies out.
+//! Measures the hot paths of POP3 without I/O: parsing command lines and encoding multi-line replies.
 
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use popgate::pop3::{command::Command, multiline::Multiline};
 
-/// About 1 MiB of lines of `width` octets with `end`, every `dots`-th of which starts with a dot.
+/// About 1 MiB of lines. Each line has `width` octets and then `end`. Every `dots`-th line starts with a dot; none does
+/// if `dots` is 0.
 fn mail(width: usize, end: &str, dots: usize) -> Vec<u8> {
     let count = (1 << 20) / (width + end.len());
     let line =

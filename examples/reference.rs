@@ -1,4 +1,5 @@
-//! Writes what is made of the declarations of keys: gateway.toml.example and the tables of docs/src/configuration.md.
+//! Writes what is generated from the declarations of the configuration keys: gateway.toml.example, and the tables in
+//! docs/src/configuration.md.
 
 use std::{fs, io, path::Path};
 

@@ -1,5 +1,5 @@
-//! Tries one login end to end, step by step, and reports of each step what it has shown, how long it took, and what to do if it
-//! failed. This changes nothing in the mailbox, in state, or in what devices see.
+//! Tries one login end to end, step by step. Reports the result of each step, how long it took, and what to do if it
+//! failed. Changes nothing in the mailbox, in state, or in what devices see.
 //!
 //! The steps and their results are data: `popgate doctor` prints them, and the web page shows them.
 
@@ -31,13 +31,13 @@ pub(crate) struct Doctor<'a> {
 }
 
 impl<'a> Doctor<'a> {
-    /// Takes the `maildrops` to try logins with. In a running gateway these are its own, so that its limits on connections
-    /// hold.
+    /// In a running gateway `maildrops` must be the gateway's own, so that its limits on connections hold.
     pub(crate) fn new(maildrops: &'a Maildrops) -> Self {
         Self { maildrops }
     }
 
-    /// Tries the login of `account`, from DNS to a message that is fetched and discarded. Returns whether every step worked.
+    /// Tries the login of `account`, from DNS to a message that is fetched and discarded. Returns whether every step
+    /// worked.
     pub(crate) async fn examine(self, account: &Account, report: Report<'_>) -> bool {
         self.visit(account, true, report).await
     }
@@ -88,7 +88,7 @@ impl<'a> Doctor<'a> {
     }
 }
 
-/// Does the steps in order. Returns `None` after the failure of a step that the next one needs.
+/// Does the steps in order. Returns `None` as soon as a step fails that a later one needs.
 async fn steps(look: &mut Look, account: &Account, fetches: bool, chart: &mut Chart<'_>) -> Option<()> {
     let failed = |error| look.failed(error);
     let greeted = connect(look.approach(), &account.upstream, failed, chart).await?;
@@ -162,7 +162,7 @@ async fn connect(
     Some(secured.0)
 }
 
-/// Tries all addresses at once, and returns the connection to the first of them, in their order, that answers. If one answers,
+/// Tries all addresses at once. Returns a connection to the first address in the list that answers. If one answers,
 /// failures of the others are only warnings.
 async fn open(
     approach: Approach<'_>,

@@ -1,14 +1,17 @@
 //! popgate: a POP3 server whose maildrops live on an upstream IMAP account.
 //!
 //! The modules, in the order in which mail flows: a device talks to [`pop3`], which asks [`accounts`] whose login it is
-//! and opens a [`maildrop`]. The maildrop talks to the upstream by [`imap`]; [`oauth`] has access tokens for upstreams
-//! that take no passwords. `proofs` remembers which secrets were right; `challenge` computes the responses of
-//! challenge-response logins. [`state`] outlives sessions; `quotas` is what gateways that share it count together. `notify` tells people when they must act. `sign_in`
-//! completes a sign-in that began at a terminal or on the page of `web`. `doctor` tries a login step by step.
+//! and opens a [`maildrop`]. The maildrop talks to the upstream over [`imap`]. [`oauth`] manages access tokens for
+//! upstreams that take no passwords. `proofs` remembers which secrets were right, and `challenge` computes the
+//! responses of challenge-response logins. [`state`] stores what must outlive a session. `quotas` holds the counts that
+//! gateways with the same state have in common. `notify` tells people when they must act. `sign_in` completes a sign-in
+//! that began at a terminal or on the page of `web`. `doctor` tries a login step by step.
 //!
-//! `gateway` puts the parts together from a [`config`]. [`cli`] is the command line, and `admin` carries its
-//! commands to a running gateway. `systemd` talks to the service manager that may have started the process;
-//! `sandbox` takes away the rights that the process does not need, `memory` returns what bursts leave. [`types`] are small types that all modules use.
+//! `gateway` builds these parts from a [`config`]. [`cli`] is the command line, and `admin` carries its commands to a
+//! running gateway. `systemd` talks to the service manager that may have started the process. `sandbox` gives up the
+//! rights that the process does not need. `memory` returns free memory to the system after a burst of sessions.
+//! `telemetry` has the log and the metrics. [`demo`] is a small IMAP server with sample mail. [`types`] are small types
+//! that all modules use.
 
 #![forbid(unsafe_code)]
 #![warn(unreachable_pub)]

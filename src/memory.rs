@@ -1,14 +1,14 @@
-//! Returns memory to the system that a burst of sessions has left free.
+//! After a burst of sessions, returns the memory that it has left free to the system.
 
 use std::time::Duration;
 
 use crate::telemetry::activity;
 
-/// How long after a session has begun or ended its memory is returned. So a steady flow of sessions costs one look at the heap
-/// in this time.
+/// How often to check whether sessions have begun or ended. So a steady flow of sessions costs one scan of the heap in
+/// this time.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Calls `give_back` a moment after sessions have begun or ended. Never returns.
+/// Calls `give_back` within [`PAUSE`] after sessions have begun or ended. Never returns.
 pub(crate) async fn give_back_after_bursts(give_back: fn()) {
     let mut before = activity();
     loop {

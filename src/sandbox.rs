@@ -1,5 +1,5 @@
-//! Gives up rights before the process serves, in case an attacker takes it over: the rights to leave its memory in a core dump,
-//! to gain privileges, to start programs, and to read or write files that it does not need.
+//! Gives up rights before the process serves, in case an attacker takes it over: the rights to leave its memory in a
+//! core dump, to gain privileges, to start programs, and to read or write files that it does not need.
 //!
 //! On a system that does not support this, popgate serves nevertheless; the log says which restrictions are in force.
 
@@ -20,8 +20,9 @@ pub(crate) struct Needs {
     pub ports: Vec<u16>,
 }
 
-/// Directories of the system that the gateway reads: for names and the libraries that resolve them, root certificates, time
-/// zones, and the number of processors that it may use. If they hold secrets of other programs, file permissions protect these.
+/// Directories of the system that the gateway reads: for names and the libraries that resolve them, root certificates,
+/// time zones, and the number of processors that it may use. If they hold secrets of other programs, file permissions
+/// protect these.
 const SYSTEM: [&str; 8] = [
     "/etc",
     "/usr",
@@ -47,7 +48,7 @@ impl Needs {
         let files = LINKED.iter().map(PathBuf::from).chain(roots);
         for file in files.chain(self.files.iter().cloned()) {
             readable.extend(directory_of(&file));
-            // The directory of the link's present target: certbot puts the next certificate into the same directory.
+            // If the file is a link, the directory of its target too: certbot puts the next certificate there.
             readable.extend(file.canonicalize().ok().as_deref().and_then(directory_of));
         }
         readable.retain(|directory| directory.is_dir());
@@ -65,7 +66,7 @@ fn directory_of(path: &Path) -> Option<PathBuf> {
     Some(if is_here { PathBuf::from(".") } else { parent.to_owned() })
 }
 
-/// Forbids core dumps, and forbids other processes of the same user to read this process's memory.
+/// Forbids core dumps, and keeps other processes of the same user from reading this process's memory.
 pub(crate) fn hide_memory() {
     #[cfg(unix)]
     let _ = rlimit::setrlimit(rlimit::Resource::CORE, 0, 0);
@@ -85,12 +86,11 @@ pub(crate) struct Boundary {
 }
 
 impl Boundary {
-    /// Whether all, some or none of the restrictions are in force.
     pub(crate) fn confinement(&self) -> Confinement {
         self.confinement
     }
 
-    /// Whether `file` cannot be read, because it is in none of the directories that were needed at the start.
+    /// Whether the process may not read `file`, because it is in none of the directories that were needed at the start.
     pub(crate) fn forbids_file(&self, file: &Path) -> bool {
         let file = file.canonicalize().unwrap_or_else(|_| file.to_owned());
         let is_beneath = |directory: &PathBuf| {
@@ -101,7 +101,9 @@ impl Boundary {
         self.confinement != Confinement::None && !self.readable.iter().any(is_beneath)
     }
 
-    /// Whether no listener can be bound to `port`, because none needed this port at the start.
+    /// Whether the process may not bind a listener to `port`, because no listener needed this port at the start. A
+    /// kernel that supports only a part of the restrictions may allow it nevertheless, so ask this only after the bind
+    /// has failed.
     pub(crate) fn forbids_port(&self, port: u16) -> bool {
         self.confinement != Confinement::None && !self.ports.contains(&port)
     }
@@ -128,8 +130,8 @@ impl fmt::Display for Confinement {
     }
 }
 
-/// Confines this thread and every thread that it starts to `needs`, and forbids them to gain privileges or to start programs.
-/// Call this before the first thread is started.
+/// Confines this thread and every thread that it starts to `needs`, and forbids them to gain privileges or to start
+/// programs. Call this before the first thread is started.
 pub(crate) fn confine(needs: &Needs) -> Boundary {
     let mut boundary = Boundary {
         confinement: Confinement::None,

@@ -1,5 +1,5 @@
-//! Completes a sign-in from the web page or from a terminal: tries at the upstream what the provider has issued, and then keeps
-//! it.
+//! Completes a sign-in from the web page or from a terminal: tries the provider's new token at the upstream, and then
+//! keeps it.
 
 use std::sync::Arc;
 
@@ -21,11 +21,9 @@ pub(crate) enum Error {
     /// The upstream does not open the mailbox; its answer is in the log.
     #[error("the provider gave a token, but the mailbox does not open: {cause}{}", with_hints(.missing, *.fate))]
     Mailbox {
-        /// Why the mailbox does not open.
         cause: maildrop::Error,
         /// Scopes that the provider did not grant.
         missing: Vec<String>,
-        /// What became of the token.
         fate: Fate,
     },
     /// `[upstream.NAME.oauth2]` cannot be used.
@@ -63,10 +61,9 @@ fn with_hints(missing: &[String], fate: Fate) -> String {
     text
 }
 
-/// The result of a sign-in.
+/// The result of a sign-in after which the mailbox has opened.
 #[derive(Debug)]
 pub(crate) struct SignedIn {
-    /// How much the maildrop holds.
     pub opened: Opened,
     /// Whether the new tokens are kept.
     pub outcome: KeepOutcome,
@@ -77,7 +74,7 @@ pub(crate) struct SignedIn {
 }
 
 impl SignedIn {
-    /// Sentences about what else the person should know.
+    /// What else the person should know, a sentence each.
     pub(crate) fn remarks(&self) -> Vec<String> {
         let mut remarks = Vec::new();
         if self.outcome == KeepOutcome::Old {
@@ -100,9 +97,8 @@ impl SignedIn {
 /// An account whose upstream uses OAuth2.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Candidate<'a> {
-    /// The account.
     pub account: &'a config::Account,
-    /// The settings by which its upstream gets tokens.
+    /// How the account's upstream gets tokens.
     pub oauth2: &'a config::OAuth2,
     consent: &'a str,
 }
@@ -124,12 +120,10 @@ impl<'a> Candidate<'a> {
 pub(crate) struct SignIns(SignInOptions);
 
 impl SignIns {
-    /// Takes the accounts of `options`.
     pub(crate) fn new(options: impl Into<SignInOptions>) -> Self {
         Self(options.into())
     }
 
-    /// The accounts whose upstreams use OAuth2. Nobody signs in for a rule.
     pub(crate) fn candidates(&self) -> impl Iterator<Item = Candidate<'_>> {
         candidates(&self.0.accounts)
     }
@@ -161,9 +155,9 @@ pub(crate) fn candidates(accounts: &[config::Account]) -> impl Iterator<Item = C
 /// How many messages and octets the maildrop holds.
 pub(crate) type Opened = (u32, Octets);
 
-/// Opens the mailbox of `candidate` with the token that was `issued`. If the mailbox opens, or does not open for a temporary
-/// reason, the token is kept in `tokens`; if the trial renewed it, the new one is kept. The trial shares nothing with a running
-/// gateway but the network.
+/// Opens the mailbox of `candidate` with the token that the provider has `issued`. Keeps the token in `tokens` if the
+/// mailbox opens, or if the reason why it does not open is temporary. If the token was renewed during this trial, the
+/// renewed one is kept. The trial shares nothing with a running gateway but the network.
 pub(crate) async fn complete(
     options: impl Into<MaildropOptions>,
     tokens: &Arc<Tokens>,
@@ -189,7 +183,8 @@ pub(crate) async fn complete(
                     tokens.keep(&consent, &trial).await?;
                     Fate::Kept
                 }
-                // A token is not revoked while an earlier consent holds: some providers revoke all consents of the same person.
+                // A token is not revoked while an earlier consent holds: some providers revoke all consents of the same
+                // person.
                 false if is_new && tokens.revoke(&consent, &trial).await => Fate::Revoked,
                 false => Fate::Left,
             };
@@ -199,7 +194,7 @@ pub(crate) async fn complete(
     }
 }
 
-/// Opens the mailbox of `candidate` with tokens of `tokens`, and closes it again.
+/// Opens the mailbox of `candidate` with the tokens in `tokens`, and closes it again.
 pub(crate) async fn open(
     options: impl Into<MaildropOptions>,
     tokens: Arc<Tokens>,

@@ -1,5 +1,5 @@
-//! What popgate tells systemd: that it is ready, reloads or stops, and signals for the watchdog (sd_notify(3)). What it
-//! gets from systemd: sockets that are open already (sd_listen_fds(3)). Without systemd all of this does nothing.
+//! Tells systemd that popgate is ready, reloads, stops, or is alive (sd_notify(3)). Takes sockets that systemd has
+//! already opened (sd_listen_fds(3)). Without systemd all of this does nothing.
 
 use std::net::TcpListener;
 
@@ -50,15 +50,15 @@ pub(crate) fn stopping() {
     ]);
 }
 
-/// Sends signals to the watchdog as long as this is polled, if systemd wants them (WatchdogSec=). If the runtime no
-/// longer runs its tasks, the signals stop and systemd restarts the process.
+/// Sends signals to systemd's watchdog for as long as this future is polled, if systemd wants them (WatchdogSec=). If
+/// the runtime no longer runs its tasks, the signals stop and systemd restarts the process.
 pub(crate) async fn live() {
     #[cfg(target_os = "linux")]
     if let Some(patience) = sd_notify::watchdog_enabled() {
         let mut clock = tokio::time::interval(patience / 2);
         loop {
             clock.tick().await;
-            // Spawned, so that another worker runs it if there is one: the tick alone proves that one worker is alive.
+            // The tick proves that one worker of the runtime is alive. A spawned task may run on another worker.
             if tokio::spawn(async {}).await.is_ok() {
                 notify(&[NotifyState::Watchdog]);
             }

@@ -20,9 +20,7 @@ pub enum Error {
     /// The socket cannot be reached.
     #[error("no gateway answers at {}: {source}{}", .socket.display(), advice(.source))]
     Unreachable {
-        /// The path of the socket.
         socket: PathBuf,
-        /// The system's error.
         source: io::Error,
     },
     /// The connection broke, or what the gateway sent is not an answer.

@@ -1,11 +1,12 @@
-//! Commands for a running gateway, at the socket `admin.sock` in `[state] dir`, for the gateway's user and root. A connection
-//! carries one request and its answers, each a line of JSON.
+//! Commands for a running gateway, at the socket `admin.sock` in `[state] dir`, for the gateway's user and root. A
+//! connection carries one request and its answers, each a line of JSON.
 //!
 //! A verb is added in three places:
 //!
 //! 1. [`Verb`] gets a variant with what the verb needs to know.
-//! 2. `Operator::carry_out` in `src/cli/serve/operator.rs` gets an arm that calls [`Answers::send`], once or many times. The
-//!    arm's future is dropped as soon as the command closes the connection, so a stream of answers needs no other end.
+//! 2. `Operator::carry_out` in `src/cli/serve/operator.rs` gets an arm that calls [`Answers::send`], once or many
+//!    times. The arm's future is dropped as soon as the command closes the connection, so a stream of answers needs no
+//!    other end.
 //! 3. The subcommand in `src/cli/` calls [`ask`] and reads [`client::Asked::next`] until that returns `None`.
 
 #[cfg(unix)]
@@ -36,7 +37,8 @@ pub(crate) enum Verb {
     Reload,
     /// List the sessions that have not ended. One answer, a list of [`ActiveSession`](crate::telemetry::ActiveSession).
     Sessions,
-    /// Report what both sides of a login's sessions, device and upstream, say from now on: [`Traced`]s without end.
+    /// Report what the device and the upstream send and receive from now on in the sessions of a login: [`Traced`]s
+    /// without end.
     Trace {
         /// The login, as a device gives it.
         login: String,
@@ -56,9 +58,9 @@ pub(crate) struct Reloaded {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Traced {
-    /// The trace has begun: it contains everything that is said from now on.
+    /// The trace has begun: it contains every line from now on.
     Begun,
-    /// A line that was said in a session.
+    /// A line that the gateway has sent or received in a session.
     Line(TraceLine),
     /// This many lines were lost, because the command did not read fast enough.
     Lost(u64),

@@ -25,8 +25,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Carries out requests.
 #[async_trait]
 pub(crate) trait Verbs: Send + Sync + 'static {
-    /// Carries out `verb`, and sends the answers. The error is a text for the command's user that says what to do. The future
-    /// is dropped if the command closes the connection: work that must not be left half done runs in a task of its own.
+    /// Carries out `verb`, and sends the answers. The error is a text for the command's user that says what to do. The
+    /// future is dropped if the command closes the connection: work that must not be left half done runs in a task of
+    /// its own.
     async fn carry_out(self: Arc<Self>, verb: Verb, answers: &mut Answers) -> Result<(), String>;
 }
 
@@ -46,8 +47,8 @@ impl Answers {
     }
 }
 
-/// Carries out requests at the socket in `dir` until `shutdown`. If the socket cannot be made, this is logged, and only the
-/// commands are missing.
+/// Carries out requests at the socket in `dir` until `shutdown`. If the socket cannot be made, this is logged, and only
+/// the commands are missing.
 pub(crate) async fn serve(verbs: Arc<impl Verbs>, dir: &Path, shutdown: CancellationToken) {
     let path = dir.join(SOCKET);
     let converse = |stream| converse(stream, verbs.clone(), shutdown.clone());

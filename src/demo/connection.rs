@@ -1,4 +1,4 @@
-//! One connection: splits the input into commands, hands them to the session, writes the replies.
+//! One connection: splits the input into commands, passes them to the session, and writes the replies.
 
 use std::{
     io,
@@ -23,10 +23,10 @@ use super::{
 
 /// The longest command in octets, literals included: a UID set of thousands of numbers fits, a message does not.
 const MAX_COMMAND: usize = 64 * 1024;
-/// RFC 3501 §5.4: the autologout comes after at least 30 minutes.
+/// The connection is closed after this long without input. RFC 3501 §5.4 wants at least 30 minutes.
 const AUTOLOGOUT: Duration = Duration::from_secs(30 * 60);
 
-/// How long a client has to read the last reply and close.
+/// How long a client has to read the last reply and to close the connection.
 const LINGER: Duration = Duration::from_secs(2);
 
 /// Serves one connection to its end. An error ends this connection only.
@@ -51,8 +51,8 @@ struct Connection {
 enum Input {
     /// A command, or a line of an authentication, with its end.
     Command(Bytes),
-    /// The start of a command whose literal would be too large. The client waits with the literal, and need not send
-    /// it.
+    /// The start of a command whose literal would be too large. The client has not sent the literal yet: it waits for a
+    /// continuation request.
     LiteralTooLarge(Bytes),
     /// The command exceeds the limit, so it is unknown where the next one begins.
     TooLarge,
@@ -86,7 +86,7 @@ impl Connection {
         self.linger().await
     }
 
-    /// Reads what still arrives, for up to [`LINGER`]. If the socket were closed with octets unread, TCP could discard
+    /// Reads and discards input for up to [`LINGER`]. If the socket were closed with octets unread, TCP could discard
     /// the last reply.
     async fn linger(&mut self) -> io::Result<()> {
         let mut nowhere = tokio::io::sink();
@@ -147,7 +147,7 @@ impl Connection {
         }
     }
 
-    /// Sends the replies so far, then waits for octets. `None` if some came.
+    /// Sends the replies so far, then waits for input. Returns `None` if octets have come.
     async fn more(&mut self) -> io::Result<Option<Input>> {
         self.socket.flush().await?;
         self.input.reserve(4096);

@@ -1,4 +1,4 @@
-//! What FETCH asks of a message, and the answer (RFC 3501 §6.4.5, §7.4.2).
+//! The data items that FETCH asks for, and the response with them (RFC 3501 §6.4.5, §7.4.2).
 
 use bytes::Bytes;
 

@@ -1,8 +1,8 @@
 //! A tiny in-memory IMAP server with sample mail, for `popgate demo`.
 //!
-//! It implements the part of IMAP4rev1 (RFC 3501) that clients need to read and tidy mail, and refuses the rest with
-//! proper errors. A `connection` does the I/O; a `session` turns one command into one reply without I/O; all sessions
-//! share the `store`.
+//! It implements the part of IMAP4rev1 (RFC 3501) that clients need to read, move and delete mail, and refuses the rest
+//! with proper errors. A `connection` does the I/O. A `session` turns one command into one reply, without I/O. All
+//! sessions share one `store`.
 
 mod command;
 mod connection;
@@ -64,7 +64,7 @@ impl Server {
     }
 }
 
-/// Accepts connections. Owns their tasks, which end when this one ends.
+/// Accepts connections. Their tasks end when this future is dropped.
 async fn accept(listener: TcpListener, store: Arc<Mutex<Store>>) {
     let mut connections = JoinSet::new();
     loop {

@@ -1,7 +1,6 @@
-//! The sample mail. Each message has something that a mail gateway can get wrong.
+//! The sample mail. Each message has a feature that a mail gateway can get wrong.
 //!
-//! `samples/*.eml` are written with LF; here they get the CRLF that mail has. Texts that are only there to be long are
-//! generated.
+//! The lines of `samples/*.eml` end with LF. Here all files except one get CRLF, as in mail. Long texts are generated.
 
 use std::fmt::Write as _;
 
@@ -10,15 +9,15 @@ use bytes::Bytes;
 /// A message, and when it was received.
 #[derive(Debug)]
 pub(super) struct Sample {
-    /// INTERNALDATE; the same moment as the message's Date field.
+    /// INTERNALDATE: the time in the message's Date field.
     pub received: &'static str,
     /// The message as the server keeps it.
     pub octets: Bytes,
 }
 
-/// The length of the one long line, in octets without its end.
+/// The length of the only long line, in octets without CRLF.
 const LONG_LINE: usize = 100_000;
-/// The least size of the large message, in octets.
+/// The large message has at least this many octets.
 const LARGE: usize = 5 * 1024 * 1024;
 
 /// All samples in the order in which they were received.
@@ -79,12 +78,12 @@ fn crlf(text: &[u8]) -> Vec<u8> {
     octets
 }
 
-/// Removes the final line end, which the message must lack; an editor would add one to the file.
+/// Removes the last line end: this message must not have one, but editors add one to the file.
 fn unfinished(text: &[u8]) -> Vec<u8> {
     crlf(text.strip_suffix(b"\n").unwrap_or(text))
 }
 
-/// Replaces `{line}` with one line of numbered beads.
+/// Replaces `{line}` with one line of [`LONG_LINE`] octets.
 fn long_line(text: &str) -> Vec<u8> {
     let mut beads = String::with_capacity(LONG_LINE + 16);
     for bead in 1.. {
@@ -97,7 +96,7 @@ fn long_line(text: &str) -> Vec<u8> {
     crlf(text.replace("{line}", &beads).as_bytes())
 }
 
-/// Appends numbered lines up to a size of [`LARGE`].
+/// Appends numbered lines until the message has [`LARGE`] octets or more.
 fn large(text: &str) -> Vec<u8> {
     let mut octets = crlf(text.as_bytes());
     octets.reserve(LARGE);

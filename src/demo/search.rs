@@ -69,7 +69,8 @@ pub(super) fn parse(words: &mut Words<'_>) -> Result<Vec<SearchKey>, CommandErro
     }
 }
 
-/// Parses the name of a charset, and checks nothing else: no key compares text.
+/// Parses the name of a charset, which must be UTF-8 or US-ASCII. The charset has no effect, because no key compares
+/// text.
 fn charset(words: &mut Words<'_>) -> Result<(), CommandError> {
     let name = words.astring()?;
     if [&b"UTF-8"[..], b"US-ASCII"]
@@ -125,7 +126,7 @@ fn key(name: &str, words: &mut Words<'_>, nesting: u8) -> Result<SearchKey, Comm
 }
 
 impl SearchKey {
-    /// The set of message numbers in this key, if any. All of them must exist.
+    /// The set of message numbers in this key, if any. The caller checks that all of them exist.
     pub(super) fn sequence(&self) -> Option<&SequenceSet> {
         match self {
             Self::In(Numbering::Sequence, set) => Some(set),

@@ -45,7 +45,6 @@ impl Session {
         }
     }
 
-    /// The greeting, which comes before any command.
     pub(super) fn greeting(&self) -> Reply {
         let mut reply = Reply::default();
         reply.line(format_args!("* OK [CAPABILITY {CAPABILITIES}] popgate demo is here"));
@@ -177,7 +176,7 @@ impl Session {
         done(format!("[CAPABILITY {CAPABILITIES}] welcome"))
     }
 
-    /// Carries out the commands that need a login, but no mailbox.
+    /// Carries out the commands that need a login, but no selected mailbox.
     fn execute_authenticated(&mut self, command: Command, reply: &mut Reply) -> Done {
         match command {
             Command::Namespace => {
@@ -239,7 +238,7 @@ impl Session {
         done("counted")
     }
 
-    /// Carries out the commands that need a mailbox.
+    /// Carries out the commands that need a selected mailbox.
     fn execute_selected(&mut self, command: Command, reply: &mut Reply) -> Done {
         let SessionState::Selected(view) = &mut self.state else {
             return Err(CommandError::Bad("select a mailbox first"));
@@ -266,7 +265,7 @@ impl Session {
 /// The answer to SELECT and STATUS of any other mailbox.
 const NO_MAILBOX: CommandError = CommandError::No("[NONEXISTENT] the mailboxes are INBOX and Trash");
 
-/// Writes the tagged reply; only this function does.
+/// Writes the tagged reply. No other function does.
 fn conclude(tag: &str, done: Done, reply: &mut Reply) {
     match done {
         Ok(text) => reply.line(format_args!("{tag} OK {text}")),
@@ -275,7 +274,7 @@ fn conclude(tag: &str, done: Done, reply: &mut Reply) {
     }
 }
 
-/// Locks the store, also after a session has panicked: no change takes two steps, so the mail is whole.
+/// Locks the store, even after a session has panicked: a change that was cut short leaves no message damaged.
 fn lock(store: &Mutex<Store>) -> MutexGuard<'_, Store> {
     store.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -17,9 +17,9 @@ pub(super) struct Message {
     pub flags: Flags,
     /// INTERNALDATE, without the quotes.
     pub received: &'static str,
-    /// The message as it was sent, with whatever line ends it has.
+    /// The message as it was sent, with its own line ends.
     pub octets: Bytes,
-    /// How many octets at the start of `octets` are header, including the empty line after it.
+    /// The length of the header in `octets`, including the empty line after it.
     header: usize,
 }
 
@@ -130,7 +130,6 @@ impl Folder {
         uid
     }
 
-    /// Removes the messages for which `doomed` is true.
     pub(super) fn remove(&mut self, doomed: impl Fn(&Message) -> bool) {
         self.messages.retain(|message| !doomed(message));
     }

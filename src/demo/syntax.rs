@@ -1,4 +1,4 @@
-//! The elements of commands (RFC 3501 §9). A command arrives here whole, with its literals.
+//! Parses the elements of commands (RFC 3501 §9). A command is complete here, with its literals.
 
 use super::{reply::CommandError, sequence::SequenceSet};
 
@@ -105,8 +105,8 @@ impl<'a> Words<'a> {
         std::str::from_utf8(tag).ok().filter(|tag| !tag.is_empty())
     }
 
-    /// Takes an atom and returns it in capitals, because verbs and keywords may be in any case. `[` and `<` end it too,
-    /// which matters to FETCH alone.
+    /// Takes an atom and returns it in capitals, because verbs and keywords may be in any case. `[` and `<` also end
+    /// it, for the items of FETCH.
     pub(super) fn keyword(&mut self) -> Result<String> {
         let word = self.run(|octet| is_atom(octet) && !matches!(octet, b'[' | b'<'));
         if word.is_empty() {

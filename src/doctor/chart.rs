@@ -10,9 +10,7 @@ use crate::{imap, maildrop};
 pub(crate) struct Step {
     /// What was tried: `DNS`, `TCP 192.0.2.1:993`, `login`, …
     pub name: String,
-    /// How long it took.
     pub took: Duration,
-    /// The result.
     pub outcome: Outcome,
     /// What to do about the result, if anything.
     pub advice: Option<String>,
@@ -21,11 +19,9 @@ pub(crate) struct Step {
 /// The result of a step, in words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// The step worked.
     Passed(String),
     /// The step worked, but something is not as it should be.
     Warned(String),
-    /// The step failed.
     Failed(String),
 }
 
@@ -34,14 +30,12 @@ impl Outcome {
         Self::Passed(text.into())
     }
 
-    /// The result in words.
     pub(crate) fn text(&self) -> &str {
         match self {
             Self::Passed(text) | Self::Warned(text) | Self::Failed(text) => text,
         }
     }
 
-    /// Whether the step failed.
     pub(crate) fn is_failure(&self) -> bool {
         matches!(self, Self::Failed(_))
     }
@@ -71,7 +65,7 @@ impl Step {
         }
     }
 
-    /// This step, with a warning instead of a failure, because something else works in its place.
+    /// Turns a failure into a warning, because something else works in place of this step.
     pub(super) fn mitigated(mut self) -> Self {
         if let Outcome::Failed(text) = self.outcome {
             self.outcome = Outcome::Warned(text);
@@ -80,7 +74,7 @@ impl Step {
     }
 }
 
-/// Measures how long steps take, and reports them.
+/// Measures how long steps take, reports them, and remembers whether one has failed.
 pub(super) struct Chart<'a> {
     report: Report<'a>,
     is_good: bool,
@@ -125,7 +119,7 @@ impl<'a> Chart<'a> {
         }
     }
 
-    /// Like [`Self::step`], for work whose errors do not name an account or upstream; `failed` adds it.
+    /// Like [`Self::step`], for work whose errors do not name an account or upstream; `failed` adds the name.
     pub(super) async fn imap_step<T>(
         &mut self,
         name: &str,

@@ -1,4 +1,4 @@
-//! The words that describe the results of steps.
+//! Describes the results of steps in words.
 
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -12,7 +12,7 @@ use crate::{
     types::Octets,
 };
 
-/// A certificate that expires in less than this many seconds is a warning.
+/// If a certificate expires in less than this many seconds, its step ends with a warning.
 const SOON: i64 = 14 * 24 * 3600;
 
 pub(super) fn addresses(upstream: &config::Upstream, addresses: &[SocketAddr]) -> Outcome {

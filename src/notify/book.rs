@@ -1,4 +1,4 @@
-//! The book of events: which are open, which the webhook was told of, and which are still to be sent.
+//! The book of events: which are open, and which of them must still be sent to the webhook.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::event::{Event, EventKey, EventKind};
 use crate::types::canonical;
 
-/// The most open events of those kinds whose number devices decide. A further event replaces the oldest one that does not wait
-/// to be sent; if all of them wait, the further event is refused.
+/// The most open events of those kinds whose number depends on what devices do. A further event replaces the oldest one
+/// that does not wait to be sent; if all of them wait, the further event is refused.
 const MOST: usize = 1000;
 
 /// An open event: one that has happened and is not over.
@@ -21,7 +21,7 @@ pub(super) struct Record {
     /// Whether the webhook has taken the event, or the event will not be sent.
     #[serde(rename = "is_told")]
     is_sent: bool,
-    /// What devices have done with the mail about it, by login.
+    /// What devices have done with the mail about the event, by login.
     #[serde(default)]
     devices: BTreeMap<String, DeviceMarks>,
 }
@@ -38,19 +38,18 @@ pub(super) struct DeviceMarks {
 }
 
 impl Record {
-    /// An id that no other event has, not even an earlier one with the same key: 32 hexadecimal digits.
+    /// 32 hexadecimal digits that identify the event. An earlier event with the same key has another id, unless both
+    /// began in the same second.
     pub(super) fn id(&self) -> String {
         let name = format!("{}\0{}", self.event.key, self.since);
         let hash = digest(&SHA256, name.as_bytes());
         hash.as_ref()[..16].iter().map(|octet| format!("{octet:02x}")).collect()
     }
 
-    /// What the device of `login` has done with the mail.
     pub(super) fn marks(&self, login: &str) -> DeviceMarks {
         self.devices.get(login).copied().unwrap_or_default()
     }
 
-    /// This record, with `marks` as what the device of `login` has done.
     pub(super) fn with_marks(mut self, login: &str, marks: DeviceMarks) -> Self {
         self.devices.insert(login.to_owned(), marks);
         self
@@ -67,8 +66,8 @@ impl Record {
 #[derive(Debug)]
 pub(super) struct Book {
     records: BTreeMap<EventKey, Record>,
-    /// The keys of consents that end soon, by login. They have a map of their own because each session looks for its login,
-    /// mostly in vain.
+    /// The keys of consents that end soon, by login. They have a map of their own because each session looks for its
+    /// login, mostly in vain.
     consents: HashMap<String, EventKey>,
     /// The events still to be sent, in this order.
     unsent: VecDeque<EventKey>,
@@ -79,8 +78,8 @@ pub(super) struct Book {
 }
 
 impl Book {
-    /// Loads the records that state holds, each with its key. A record that cannot be parsed was written by a later version: it
-    /// is ignored here and stays in state.
+    /// Loads the records that state holds, each with its key. A record that cannot be parsed was written by a later
+    /// version: it is ignored here and stays in state.
     pub(super) fn new(kept: Vec<(String, Vec<u8>)>, has_webhook: bool) -> Self {
         let mut book = Self {
             records: BTreeMap::new(),
@@ -110,7 +109,8 @@ impl Book {
         self.note_consent(&key);
     }
 
-    /// Adds `event`, unless an event with this key is open; `now` in seconds since 1970. Returns whether it was added.
+    /// Adds `event`, unless an event with this key is open or there are too many; `now` in seconds since 1970. Returns
+    /// whether it was added. If a consent that ends soon has other logins than before, its open event gets them.
     pub(super) fn raise(&mut self, event: Event, now: u32) -> bool {
         if let Some(record) = self.records.get(&event.key) {
             if event.key.kind == EventKind::ConsentEnding && record.event.logins != event.logins {
@@ -131,7 +131,6 @@ impl Book {
         true
     }
 
-    /// Replaces the logins that an event concerns.
     fn set_logins(&mut self, key: &EventKey, logins: Vec<String>) {
         if let Some(record) = self.records.get_mut(key) {
             record.event.logins = logins;
@@ -152,7 +151,8 @@ impl Book {
         }
     }
 
-    /// Whether another event of `kind` may be added. If there are too many, ends the oldest one that does not wait to be sent.
+    /// Whether another event of `kind` may be added. If there are too many, ends the oldest one that does not wait to
+    /// be sent.
     fn has_room(&mut self, kind: EventKind) -> bool {
         let of_devices = || {
             self.records
@@ -197,14 +197,14 @@ impl Book {
         self.records.get(self.consents.get(login)?)
     }
 
-    /// Notes what a device has done with the mail about an event. Does nothing if the open event has another id.
+    /// Notes what a device has done with the mail about an event. The caller has stored it already. Does nothing if the
+    /// open event has another id.
     pub(super) fn set_marks(&mut self, key: &EventKey, id: &str, login: &str, marks: DeviceMarks) {
         if let Some(record) = self.records.get_mut(key).filter(|record| record.id() == id) {
             record.devices.insert(login.to_owned(), marks);
         }
     }
 
-    /// The event that is to be sent next.
     pub(super) fn next_unsent(&self) -> Option<&Record> {
         self.records.get(self.unsent.front()?)
     }

@@ -14,7 +14,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15 * 60);
 /// How long a request in flight may take when the gateway shuts down.
 const AT_THE_END: Duration = Duration::from_secs(5);
-/// For how long an event is tried.
+/// For how long popgate tries to send an event.
 const PATIENCE: Duration = Duration::from_secs(24 * 3600);
 
 /// Saves the book and sends its events until `closing` is cancelled. A request in flight then gets a moment to finish.

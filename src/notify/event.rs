@@ -10,7 +10,6 @@ use crate::{
     types::{MailboxName, Uid, UidValidity},
 };
 
-/// The kind of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum EventKind {
@@ -31,7 +30,7 @@ pub(super) enum EventKind {
 }
 
 impl EventKind {
-    /// Whether the behaviour of devices bounds how many events of this kind there are. Otherwise the configuration does.
+    /// Whether the number of events of this kind depends on what devices do. Otherwise the configuration limits it.
     pub(super) fn is_of_devices(self) -> bool {
         matches!(self, Self::LoginFailing | Self::MessageUndelivered)
     }
@@ -72,12 +71,10 @@ impl EventKey {
         Self::new(EventKind::CertificateEnding, file.display().to_string())
     }
 
-    /// The key for a login that fails.
     pub(super) fn login(login: &str) -> Self {
         Self::new(EventKind::LoginFailing, login)
     }
 
-    /// The key for an upstream at which all logins fail.
     pub(super) fn upstream(upstream: &str) -> Self {
         Self::new(EventKind::UpstreamFailing, upstream)
     }
@@ -88,7 +85,6 @@ impl EventKey {
         Self::new(EventKind::MessageUndelivered, format!("{mailbox} {uid_validity}.{uid}"))
     }
 
-    /// The key for state that fails.
     pub(super) fn state() -> Self {
         Self::new(EventKind::StateFailing, "")
     }
@@ -142,7 +138,8 @@ impl Event {
         }
     }
 
-    /// `consent`, by which `logins` get their mail, ends at `ends` (seconds since 1970). `page` is where people sign in.
+    /// `consent`, which `logins` need to get their mail, ends at `ends` (seconds since 1970). `page` is where people
+    /// sign in.
     pub(super) fn consent_ending(consent: &Consent, logins: &[String], ends: u32, page: Option<&str>) -> Self {
         let text = format!(
             "The consent of {} at [upstream.{}] ends on {}: from then on its devices get no mail. Sign in again before: {}.",
@@ -157,7 +154,7 @@ impl Event {
         }
     }
 
-    /// `consent` has ended; `why` is the reason.
+    /// `consent`, which `logins` need to get their mail, has ended; `why` is the reason.
     pub(super) fn consent_ended(consent: &Consent, logins: &[String], why: &str, page: Option<&str>) -> Self {
         let text = format!(
             "The consent of {} at [upstream.{}] has ended, and its devices get no mail: {why}. Sign in again: {}.",
@@ -173,7 +170,8 @@ impl Event {
         Self::new(EventKey::certificate(file), format!("The {what}."))
     }
 
-    /// `login` at `upstream` has been failing since `since` (seconds since 1970); `why` is the reason of the last failure.
+    /// `login` at `upstream` has been failing since `since` (seconds since 1970); `why` is the reason of the last
+    /// failure.
     pub(super) fn login_failing(login: &str, upstream: Option<&str>, since: u32, why: &str) -> Self {
         let login_shown = shown(login);
         let text = format!(
@@ -201,7 +199,8 @@ impl Event {
         }
     }
 
-    /// The upstream does not deliver a message of `mailbox` to `login`.
+    /// The upstream does not deliver a message of `mailbox` to `login`. `message` is UIDVALIDITY, as state stores it,
+    /// and UID.
     pub(super) fn message_undelivered(mailbox: &MailboxName, message: (u64, Uid), login: &str) -> Self {
         let text = format!(
             "[upstream.{}] does not deliver a message of {}: UID {} in the folder {}. The device gets a notice in its \
@@ -218,7 +217,6 @@ impl Event {
         }
     }
 
-    /// State cannot be read or written.
     pub(super) fn state_failing() -> Self {
         let text = "State cannot be read or written: is the disk full, or may popgate no longer write to `dir` of [state]? \
                     Meanwhile logins that hide or retain mail are refused, and consents may be lost at a restart. The log \

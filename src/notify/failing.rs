@@ -1,8 +1,8 @@
 //! Which logins and upstreams fail, and since when.
 //!
-//! Anybody may try any login with any secret, and no event is raised for such guesses. So a failure counts only if the secret
-//! was right, or if the attempt came from the network where the login last succeeded: then the device has a wrong password by
-//! now. A failure of the upstream for everybody counts for the upstream, not for the login.
+//! Anybody may try any login with any secret, and no event is raised for such guesses. So a failure counts only if the
+//! secret was right, or if the attempt came from the network where the login last succeeded: then the device's password
+//! is not right any more. A failure of the upstream for everybody counts for the upstream, not for the login.
 
 use std::{collections::HashMap, net::IpAddr};
 
@@ -37,7 +37,8 @@ pub enum Fault {
     State,
 }
 
-/// A login or upstream that has been failing for an hour: since when, in seconds since 1970, and why it failed the last time.
+/// A login or upstream that has been failing for an hour: since when, in seconds since 1970, and why it failed the last
+/// time.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum LongFailure<'a> {
     Login(&'a str, u32, String),
@@ -54,7 +55,6 @@ pub(super) struct Failing {
 }
 
 impl Failing {
-    /// Notes that a login has succeeded.
     pub(super) fn note_success(&mut self, TriedLogin { login, upstream, peer }: TriedLogin<'_>) {
         self.logins.remove(login);
         if let Some(upstream) = upstream {
@@ -68,8 +68,8 @@ impl Failing {
         }
     }
 
-    /// Notes that a login has failed; `now` in seconds since 1970. Returns the login or upstream if it has been failing for an
-    /// hour.
+    /// Notes that a login has failed; `now` in seconds since 1970. Returns the login or upstream if it has been failing
+    /// for an hour.
     pub(super) fn note_failure<'a>(
         &mut self,
         TriedLogin { login, upstream, peer }: TriedLogin<'a>,
@@ -92,8 +92,8 @@ impl Failing {
     }
 }
 
-/// Since when `name` has been failing, if that is an hour or longer; otherwise `None`. Starts to count if `name` has not been
-/// failing.
+/// Since when `name` has been failing, if that is an hour or longer; otherwise `None`. Starts to count if `name` has
+/// not been failing.
 fn since(failing: &mut HashMap<String, u32>, name: &str, now: u32) -> Option<u32> {
     if let Some(&since) = failing.get(name) {
         return (now.saturating_sub(since) >= LONG).then_some(since);

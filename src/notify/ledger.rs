@@ -24,8 +24,8 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    /// Loads the book from `store`. If `store` cannot be read, this is logged and the book starts empty: people are then told
-    /// of the open events once more.
+    /// Loads the book from `store`. If `store` cannot be read, this is logged and the book starts empty: people are
+    /// then told of the open events once more.
     pub(super) async fn open(store: Arc<dyn StateStore>, has_webhook: bool) -> Self {
         let kept = store.notices().await.unwrap_or_else(|error| {
             tracing::error!(%error, "the record of sent notices cannot be read: popgate may send notices again");
@@ -39,12 +39,11 @@ impl Ledger {
         }
     }
 
-    /// Reads the book.
     pub(super) fn read<T>(&self, read: impl FnOnce(&Book) -> T) -> T {
         read(&self.book())
     }
 
-    /// Records that `event` has happened or goes on. Only a new event is logged and sent.
+    /// Adds `event` to the book, if it is not open yet. Only a new event is logged and sent.
     pub(super) fn raise(&self, event: Event) {
         let (kind, text) = (event.key.kind, event.text.clone());
         if self.book().raise(event, now()) {
@@ -77,8 +76,8 @@ impl Ledger {
         self.book().postpone(key);
     }
 
-    /// Notes what a device has done with the mail about an event. After `Ok`, state holds the change. Does nothing if the event
-    /// is over.
+    /// Changes what is known of a device and the mail about an event. After `Ok`, state holds the change. Does nothing
+    /// if the event is over.
     pub(super) async fn change_marks(
         &self,
         key: &EventKey,
@@ -116,7 +115,6 @@ impl Ledger {
         written.is_ok() && self.store.set_notice(TRIAL, None).await.is_ok()
     }
 
-    /// The event that is to be sent next.
     pub(super) fn next_unsent(&self) -> Option<Record> {
         self.read(|book| book.next_unsent().cloned())
     }

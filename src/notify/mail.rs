@@ -23,7 +23,8 @@ pub struct Mail {
 }
 
 impl Mail {
-    /// A mail for the device of `login` about a consent that ends at `record.event.ends`; `page` is where people sign in.
+    /// A mail for the device of `login` about a consent that ends at `record.event.ends`; `page` is where people sign
+    /// in.
     pub(super) fn of_consent(record: &Record, login: &str, page: Option<&str>) -> Self {
         let id = record.id();
         Self {
@@ -36,13 +37,13 @@ impl Mail {
         }
     }
 
-    /// The message (RFC 5322), with CRLF line ends. Its octets stay the same while the event is open, unless the page gets
-    /// another URL.
+    /// The message (RFC 5322), with CRLF line ends. Its octets stay the same while the event is open, unless the page
+    /// gets another URL.
     pub fn text(&self) -> &Arc<[u8]> {
         &self.text
     }
 
-    /// The mail's unique-id in UIDL. It is made of a hash, so no other message has it.
+    /// The mail's unique-id for UIDL. It contains a hash, so no other message has the same one.
     pub fn uidl(&self) -> String {
         format!("popgate.{}", self.id)
     }
@@ -86,8 +87,8 @@ fn text(record: &Record, id: &str, login: &str, page: Option<&str>) -> Vec<u8> {
 
 /// The most octets of a header line, without its CRLF (RFC 5322 §2.1.1).
 const LINE: usize = 78;
-/// The most octets of text in an encoded word. The first word stands on one line with the field's name, and that line may have
-/// 76 octets (RFC 2047 §2).
+/// The most octets of text in an encoded word. The first word stands on one line with the field's name, and that line
+/// may have 76 octets (RFC 2047 §2).
 const WORD: usize = 39;
 
 /// Formats a header field. A value that is not ASCII, or is too long for a line, becomes encoded words.

@@ -62,15 +62,15 @@ struct Notifier {
     failing: Mutex<Failing>,
     /// Set when state could not be read or written; the next review resets it.
     has_state_failed: AtomicBool,
-    /// Asks for a review before its time.
+    /// Notified if a review is needed before its time.
     is_due: tokio::sync::Notify,
     closing: CancellationToken,
     tasks: TaskTracker,
 }
 
 impl Notices {
-    /// Loads the open events from `store` and starts to send them. `tokens` knows the status of consents. Errors name the
-    /// configuration key at fault.
+    /// Loads the open events from `store` and starts to send them. `tokens` knows the status of consents. Errors name
+    /// the configuration key at fault.
     pub async fn open(
         options: impl Into<NotifyOptions>,
         store: Arc<dyn StateStore>,
@@ -139,8 +139,8 @@ impl Notices {
         }
     }
 
-    /// Stops sending and saves the events. Unsent events are sent after the next start if state outlives the process; otherwise
-    /// they are logged.
+    /// Stops sending and saves the events. Unsent events are sent after the next start if state outlives the process;
+    /// otherwise they are logged.
     pub async fn finish(&self) {
         let Some(notifier) = &self.0 else { return };
         notifier.closing.cancel();
@@ -155,7 +155,7 @@ impl Notices {
         });
     }
 
-    /// Notes that a device has logged in: events about its login and its upstream are over.
+    /// Ends the events about the login and about its upstream, because a device has logged in.
     pub fn login_succeeded(&self, tried: TriedLogin<'_>) {
         let Some(notifier) = self.for_webhook() else { return };
         notifier.failing().note_success(tried);
@@ -165,7 +165,7 @@ impl Notices {
         }
     }
 
-    /// Notes that a device has failed to log in.
+    /// Counts a login that has failed. Raises an event if the login, or its upstream, has been failing for an hour.
     pub fn login_failed(&self, tried: TriedLogin<'_>, fault: Fault) {
         let Some(notifier) = self.for_webhook() else { return };
         if fault == Fault::State {
@@ -189,8 +189,8 @@ impl Notices {
         }
     }
 
-    /// Notes that the upstream does not deliver a message of `mailbox` to `login`. `message` is UIDVALIDITY, as state keeps it,
-    /// and UID.
+    /// Raises an event: the upstream does not deliver a message of `mailbox` to `login`. `message` is UIDVALIDITY, as
+    /// state stores it, and UID.
     pub fn message_undelivered(&self, mailbox: &MailboxName, message: (u64, Uid), login: &str) {
         if let Some(notifier) = self.for_webhook() {
             notifier
@@ -199,14 +199,14 @@ impl Notices {
         }
     }
 
-    /// Notes that the upstream has delivered a message: an event about this message is over.
+    /// Ends the event about a message, because the upstream has delivered it.
     pub fn message_delivered(&self, mailbox: &MailboxName, message: (u64, Uid)) {
         if let Some(notifier) = self.for_webhook() {
             notifier.ledger.resolve(&EventKey::message(mailbox, message));
         }
     }
 
-    /// Notes that state could not be read or written.
+    /// Asks for a review now, because state could not be read or written. The review tests whether it works again.
     pub fn state_failed(&self) {
         if let Some(notifier) = self.for_webhook() {
             notifier.has_state_failed.store(true, Ordering::Relaxed);
@@ -214,7 +214,8 @@ impl Notices {
         }
     }
 
-    /// The mail about an event in the maildrop of `login` (as [`crate::types::canonical`] writes it), if there is one now.
+    /// The mail about an event in the maildrop of `login` (as [`crate::types::canonical`] writes it), if there is one
+    /// now.
     pub async fn mail_for(&self, login: &str) -> Option<Mail> {
         let notifier = self.0.as_ref().filter(|notifier| notifier.has_mail)?;
         let record = notifier.ledger.read(|book| book.consent_of(login).cloned())?;
@@ -240,7 +241,7 @@ impl Notices {
         deleting.await.inspect_err(|_| self.state_failed())
     }
 
-    /// Notes that the device has retrieved `mail`.
+    /// Stores when the device first retrieved `mail`.
     pub async fn note_retrieved(&self, mail: &Mail) -> Result<(), Unavailable> {
         let Some(notifier) = &self.0 else { return Ok(()) };
         let Mail { key, id, login, .. } = mail;
@@ -250,7 +251,7 @@ impl Notices {
         noting.await.inspect_err(|_| self.state_failed())
     }
 
-    /// For tests: notices with a mail for `login` about an invented consent, kept in `store`.
+    /// For tests: notices with a mail for `login` about an invented consent, stored in `store`.
     #[cfg(test)]
     pub(crate) async fn with_mail(login: &str, store: Arc<dyn StateStore>) -> (Self, Mail) {
         let options = NotifyOptions {

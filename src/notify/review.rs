@@ -23,7 +23,8 @@ use crate::{
 /// The consents and certificates to check.
 #[derive(Debug, Clone, Default)]
 pub struct Watched {
-    /// The consents that somebody must give, each with the logins that get their mail by it, as the configuration spells them.
+    /// The consents that somebody must give, each with the logins that need it to get their mail, as the configuration
+    /// spells them.
     pub consents: BTreeMap<Consent, Vec<String>>,
     /// PEM files of certificates.
     pub certificates: Vec<PathBuf>,
@@ -40,12 +41,12 @@ enum Outlook {
     Ended(String),
 }
 
-/// Checks, and records events in the ledger.
+/// Checks consents, certificates and state, and begins and ends their events in the ledger.
 #[derive(Debug)]
 pub(super) struct Review {
     tokens: ArcSwap<Tokens>,
     store: Arc<dyn StateStore>,
-    /// How long before its end people are told of a consent, in seconds.
+    /// How many seconds before the end of a consent people are told.
     lead: u32,
     /// The URL of the page where people sign in.
     page: Option<String>,
@@ -66,7 +67,6 @@ impl Review {
         self.tokens.store(tokens);
     }
 
-    /// The URL of the page where people sign in.
     pub(super) fn page(&self) -> Option<&str> {
         self.page.as_deref()
     }
@@ -109,7 +109,8 @@ impl Review {
         Some(judge(&status, self.lead, now()))
     }
 
-    /// Checks the certificates in `files`; begins and ends their events. An event about a file that cannot be read stays open.
+    /// Checks the certificates in `files`; begins and ends their events. An event about a file that cannot be read
+    /// stays open.
     pub(super) async fn certificates(&self, ledger: &Ledger, files: &[PathBuf]) {
         let files = files.to_vec();
         let looking = move || -> Vec<_> {
@@ -159,9 +160,9 @@ fn keys(consent: &Consent) -> (EventKey, EventKey) {
     (key(EventKind::ConsentEnding), key(EventKind::ConsentEnded))
 }
 
-/// Judges `status` at the time `now`, if people are told `lead` before the end; times in seconds since 1970. If half of the
-/// consent's life is less than `lead`, people are told when half of it is over: otherwise a short consent would end soon right
-/// after somebody has signed in.
+/// Judges `status` at the time `now`, if people are told `lead` before the end; times in seconds since 1970. If half of
+/// the consent's life is less than `lead`, people are told when half of it is over: otherwise a short consent would end
+/// soon right after somebody has signed in.
 fn judge(status: &ConsentStatus, lead: u32, now: u32) -> Outlook {
     match &status.state {
         ConsentState::Ended { why, .. } | ConsentState::Unreadable(why) => return Outlook::Ended(why.clone()),

@@ -1,4 +1,4 @@
-//! The webhook: sends an event as signed JSON by POST.
+//! Sends events to the webhook: by POST, as JSON, and signed if the configuration has a secret.
 
 use aws_lc_rs::hmac;
 use serde_json::json;
@@ -115,8 +115,8 @@ fn rfc3339(seconds: u32) -> String {
     time.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
 }
 
-/// The value of [`SIGNATURE`]. The signature covers the time, so that a receiver can refuse a request that somebody sends again
-/// later.
+/// The value of [`SIGNATURE`]. The signature covers the time, so that a receiver can refuse a request that somebody
+/// sends again later.
 fn signature(secret: &Secret, now: u32, body: &[u8]) -> String {
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret.expose());
     let mut context = hmac::Context::with_key(&key);

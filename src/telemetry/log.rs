@@ -30,9 +30,9 @@ pub enum Error {
     Twice(#[from] tracing_subscriber::util::TryInitError),
 }
 
-/// Sends the events of this process to stderr, as `[log]` says. Text is coloured on a terminal only. JSON has one
-/// object a line: an event's fields beside `timestamp`, `level` and `target`, and in `spans` the session and the
-/// upstream connection that the event belongs to.
+/// Sends the events of this process to stderr, as `[log]` says. Text is coloured on a terminal only. JSON is one object
+/// a line: `timestamp`, `level`, `target` and the event's fields. `spans` has the session and the upstream connection
+/// that the event belongs to.
 pub(crate) fn init(log: &Log) -> Result<(), Error> {
     let targets: Targets = log.level.parse()?;
     let (filter, handle) = reload::Layer::new(targets);
@@ -71,8 +71,8 @@ pub(crate) fn set_level(level: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Writes fields as `name=value`, with a value in quotes unless it is one plain word: nothing that a device or an
-/// upstream says can pass for a field, or for a line.
+/// Writes fields as `name=value`. A value is in quotes unless it is one plain word, so nothing that a device or an
+/// upstream sends can look like another field or another line.
 #[derive(Debug)]
 struct Quoted;
 
@@ -114,7 +114,7 @@ impl FieldWriter<'_> {
         }
     }
 
-    /// Writes a value that is certainly one plain word.
+    /// Writes a value that needs no quotes, such as a number.
     fn write_plain(&mut self, field: &Field, value: impl fmt::Display) {
         if self.written.is_ok() {
             self.written = self.begin(field).and_then(|()| write!(self.writer, "{value}"));
@@ -160,7 +160,7 @@ impl Visit for FieldWriter<'_> {
     }
 }
 
-/// Whether `value` is one word that cannot be taken for anything else.
+/// Whether `value` needs no quotes: it is one word of printable ASCII without quotes, backslash and `=`.
 fn is_plain(value: &str) -> bool {
     let is_plain = |octet: u8| octet.is_ascii_graphic() && !matches!(octet, b'"' | b'\'' | b'\\' | b'=');
     !value.is_empty() && value.bytes().all(is_plain)
@@ -186,7 +186,7 @@ mod tests {
         }
     }
 
-    /// What a text log says of an event.
+    /// What a text log shows of an event.
     fn logged(event: impl FnOnce()) -> String {
         let lines = Lines::default();
         let writer = lines.clone();

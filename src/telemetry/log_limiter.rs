@@ -7,12 +7,12 @@ use tokio::time::Instant;
 
 use crate::types::network;
 
-/// How long the further events of a network are not logged.
+/// For how long further events of a network are not logged.
 const PAUSE: Duration = Duration::from_secs(60);
 /// The most networks that are remembered. While there are more, events of the others are not logged.
 const NETWORKS: usize = 4096;
 
-/// Remembers which networks have caused an event in the last minute.
+/// Remembers when an event of each network was last logged.
 #[derive(Debug, Default)]
 pub(crate) struct LogLimiter(DashMap<IpAddr, LastLogged>);
 
@@ -24,8 +24,8 @@ struct LastLogged {
 }
 
 impl LogLimiter {
-    /// Counts an event of `address`. If it is to be logged, returns how many events before it were not; otherwise
-    /// `None`.
+    /// Counts an event of `address`. Returns `None` if the event must not be logged; otherwise how many events of the
+    /// same network were not logged since the last one that was.
     pub(crate) fn admit(&self, address: IpAddr) -> Option<u64> {
         let network = network(address);
         if self.0.len() >= NETWORKS && !self.0.contains_key(&network) {

@@ -117,7 +117,8 @@ struct OperationLabel {
 /// All metrics, with `popgate_` before each name.
 pub(crate) struct Metrics {
     registry: Registry,
-    /// Locked while gauges are replaced, and while all are written: nobody sees a part of them.
+    /// Locked while gauges are replaced and while all metrics are written, so that nobody sees only a part of the new
+    /// values.
     replacing: Mutex<()>,
     sessions: Family<ListenerLabel, Gauge>,
     sessions_total: Family<SessionLabels, Counter>,
@@ -239,12 +240,10 @@ impl Metrics {
         registry.register("build", "The version that runs", build);
     }
 
-    /// Counts a session that begins at `listener`.
     pub(crate) fn session_began(&self, listener: &Arc<str>) {
         self.sessions.get_or_create(&label(listener)).inc();
     }
 
-    /// Counts a session of `listener` that has ended.
     pub(crate) fn session_ended(&self, listener: &Arc<str>, outcome: Outcome, lasted: Duration) {
         self.sessions.get_or_create(&label(listener)).dec();
         self.session_seconds.observe(lasted.as_secs_f64());
@@ -260,18 +259,18 @@ impl Metrics {
         self.sessions_total.get_or_create(&labels).inc();
     }
 
-    /// Counts a command of a device that was answered.
+    /// Counts a command of a device; `ok` if the reply was `+OK`.
     pub(crate) fn command(&self, verb: &'static str, ok: bool) {
         self.commands.get_or_create(&CommandLabels { verb, ok }).inc();
     }
 
-    /// Counts a message that a device has retrieved.
+    /// Counts one message that a device has retrieved.
     pub(crate) fn retrieved(&self, octets: u64) {
         self.messages_retrieved.inc();
         self.octets_retrieved.inc_by(octets);
     }
 
-    /// Counts messages that were removed by `policy`.
+    /// Counts messages that QUIT has removed; `policy` is the kind of `on_delete`.
     pub(crate) fn deleted(&self, policy: &'static str, messages: u64) {
         self.messages_deleted
             .get_or_create(&PolicyLabel { policy })
@@ -292,7 +291,6 @@ impl Metrics {
         CountedConnection::new(self, upstream)
     }
 
-    /// Notes how long an upstream took to answer a command.
     pub(crate) fn upstream_command(&self, upstream: &Arc<str>, command: &'static str, took: Duration) {
         let labels = UpstreamCommand {
             upstream: upstream.clone(),
@@ -302,7 +300,6 @@ impl Metrics {
         histogram.observe(took.as_secs_f64());
     }
 
-    /// Counts a failure of an upstream.
     pub(crate) fn upstream_error(&self, upstream: &str, kind: &'static str) {
         let labels = UpstreamKind {
             upstream: upstream.to_owned(),
@@ -311,7 +308,7 @@ impl Metrics {
         self.upstream_errors.get_or_create(&labels).inc();
     }
 
-    /// Sets how long each upstream is left alone now: the longest of its users' pauses.
+    /// Takes the name of each upstream, and the longest pause that it has asked any of its users for.
     pub(crate) fn set_backoff<'a>(&self, pauses: impl IntoIterator<Item = (&'a str, Duration)>) {
         let label = |upstream: &str| UpstreamLabel {
             upstream: upstream.to_owned(),
@@ -333,7 +330,7 @@ impl Metrics {
         self.token_refreshes.get_or_create(&labels).inc();
     }
 
-    /// Sets all consents that there are now: upstream and state, once for each consent.
+    /// Takes the upstream and the state of every consent.
     pub(crate) fn set_consents<'a>(&self, consents: impl IntoIterator<Item = (&'a str, &'static str)>) {
         let mut counts = BTreeMap::new();
         for consent in consents {
@@ -350,7 +347,7 @@ impl Metrics {
         );
     }
 
-    /// Sets the name of each certificate, and the seconds until it expires; negative if it has expired.
+    /// Takes the name of each certificate and the seconds until it expires, negative if it has expired.
     pub(crate) fn set_certificates(&self, certificates: impl IntoIterator<Item = (String, i64)>) {
         let certificates = certificates.into_iter();
         self.replace(
@@ -359,7 +356,7 @@ impl Metrics {
         );
     }
 
-    /// Sets the parts that do not work, and whether each is `failing` or `degraded`.
+    /// Takes all parts that do not work, each with `failing` or `degraded`.
     pub(crate) fn set_unhealthy<'a>(&self, parts: impl IntoIterator<Item = (&'a str, &'static str)>) {
         let label = |part: &str, severity| PartLabels {
             part: part.to_owned(),
@@ -372,7 +369,7 @@ impl Metrics {
         );
     }
 
-    /// Replaces everything in `gauges` by `values`: what is gone is not shown any more.
+    /// Replaces everything in `gauges` by `values`, so that no old series is shown any more.
     fn replace<L>(&self, gauges: &Family<L, Gauge>, values: impl Iterator<Item = (L, i64)>)
     where
         L: Clone + Eq + std::hash::Hash,
@@ -388,7 +385,6 @@ impl Metrics {
         self.replacing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes how long an access to state took.
     pub(crate) fn state(&self, operation: &'static str, took: Duration) {
         let histogram = self.state_seconds.get_or_create(&OperationLabel { operation });
         histogram.observe(took.as_secs_f64());
@@ -440,7 +436,6 @@ impl CountedConnection {
         }
     }
 
-    /// Notes whether the connection is parked.
     pub(crate) fn set_parked(&mut self, is_parked: bool) {
         if self.is_parked != is_parked {
             self.gauge().dec();
@@ -477,7 +472,7 @@ mod tests {
         assert_eq!(value(metrics, series).as_deref(), Some(expected), "{series} in\n{text}");
     }
 
-    /// Metrics of which each has a value, and two connections that are counted as long as they are held.
+    /// Metrics that all have a value, and two connections that are counted until they are dropped.
     fn counted() -> (&'static Metrics, [CountedConnection; 2]) {
         let metrics: &'static Metrics = Box::leak(Box::new(Metrics::new()));
         let listener: Arc<str> = "0.0.0.0:110".into();

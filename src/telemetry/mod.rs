@@ -1,8 +1,8 @@
-//! What an operator sees of a running gateway: log lines, [`mod@metrics`], how each session ended ([`Outcome`]), which
-//! sessions there are ([`sessions()`]), how each login fared last ([`polls()`]), and what does not work
-//! ([`troubles()`]). On request, an operator also sees what both sides of a session say ([`mod@trace`]).
+//! What an operator sees of a running gateway: log lines, [`mod@metrics`], how each session ended ([`Outcome`]), the
+//! sessions that run now ([`sessions()`]), the last success and failure of each login ([`polls()`]), and the parts that
+//! do not work ([`troubles()`]). On request, an operator also sees what both sides of a session send ([`mod@trace`]).
 //!
-//! One process is one gateway: the metrics and the list of sessions exist once in a process, as the log does.
+//! A process runs one gateway, so the log, the metrics and the list of sessions exist once in a process.
 
 mod log;
 mod log_limiter;

@@ -2,7 +2,6 @@
 
 use tracing::Level;
 
-/// How a session went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Outcome {
     /// The device fetched or deleted mail, or both, and left by QUIT.
@@ -34,7 +33,6 @@ pub(crate) enum Outcome {
 }
 
 impl Outcome {
-    /// The word.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "ok",

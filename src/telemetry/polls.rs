@@ -1,4 +1,4 @@
-//! How each login fared last: for the status page.
+//! The last success and the last failure of each login, for the status page.
 
 use std::{
     collections::BTreeMap,
@@ -6,33 +6,35 @@ use std::{
     time::SystemTime,
 };
 
-/// The most logins that are remembered. If there are more, the one that was not heard of for longest is forgotten.
+/// The most logins that are remembered. A further login that succeeds replaces the one whose last success or failure is
+/// the oldest. The logins of the configuration are added without a limit.
 const LOGINS: usize = 10_000;
 
-/// How a login fared last.
+/// The last success and the last failure of a login.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Poll {
-    /// When it last logged in, and how many messages it saw.
+    /// When the login last succeeded, and how many messages the device saw.
     pub success: Option<(SystemTime, u32)>,
-    /// When it last failed, and why in words. This is older than `success` if it has logged in since.
+    /// When the login last failed, and the reason in words. A later success leaves this as it is.
     pub failure: Option<(SystemTime, String)>,
 }
 
 impl Poll {
-    /// When it was heard of last.
+    /// The time of the last success or failure, whichever came later.
     pub(crate) fn last(&self) -> Option<SystemTime> {
         let success = self.success.map(|(at, _)| at);
         success.max(self.failure.as_ref().map(|(at, _)| *at))
     }
 
-    /// Whether the last time was a failure.
+    /// Whether the login has failed since its last success.
     pub(crate) fn is_failing(&self) -> bool {
         self.success.map(|(at, _)| at) < self.failure.as_ref().map(|(at, _)| *at)
     }
 }
 
-/// How each login fared last, for logins that exist. A login that nobody has proven to exist is not remembered: anybody
-/// can make up any number of them.
+/// The polls of logins that exist, by login as [`crate::types::canonical`] writes it. A login is known to exist if the
+/// configuration names it, or if it has succeeded. Others are not remembered, because anybody can invent any number of
+/// them.
 #[derive(Debug, Default)]
 pub(crate) struct Polls(Mutex<BTreeMap<String, Poll>>);
 
@@ -43,7 +45,7 @@ pub(crate) fn polls() -> &'static Polls {
 }
 
 impl Polls {
-    /// Notes that these logins exist: their failures are remembered even if they never succeeded.
+    /// Notes that these logins exist: their failures are remembered even before the first success.
     pub(crate) fn expect<'a>(&self, logins: impl IntoIterator<Item = &'a str>) {
         let mut all = self.lock();
         for login in logins {
@@ -51,7 +53,7 @@ impl Polls {
         }
     }
 
-    /// Notes that `login` has logged in and seen this many messages.
+    /// Notes that `login` has succeeded, and that the device saw this many messages.
     pub(crate) fn succeeded(&self, login: &str, messages: u32) {
         let mut all = self.lock();
         if all.len() >= LOGINS && !all.contains_key(login) {
@@ -64,19 +66,19 @@ impl Polls {
         all.entry(login.to_owned()).or_default().success = Some((SystemTime::now(), messages));
     }
 
-    /// Notes that `login` has failed, for this reason. Does nothing if no such login is known.
+    /// Notes that `login` has failed. Does nothing if the login is not known to exist.
     pub(crate) fn failed(&self, login: &str, reason: &str) {
         if let Some(poll) = self.lock().get_mut(login) {
             poll.failure = Some((SystemTime::now(), reason.to_owned()));
         }
     }
 
-    /// How `login` fared last.
+    /// The last success and failure of `login`, both `None` if the login is not known.
     pub(crate) fn of(&self, login: &str) -> Poll {
         self.lock().get(login).cloned().unwrap_or_default()
     }
 
-    /// All logins, by name.
+    /// All logins, in the order of their names.
     pub(crate) fn all(&self) -> Vec<(String, Poll)> {
         self.lock()
             .iter()

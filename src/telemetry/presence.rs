@@ -19,13 +19,12 @@ pub(crate) struct ActiveSession {
     pub id: u64,
     /// The address of the listener.
     pub listener: String,
-    /// The address of the device.
     pub peer: SocketAddr,
     /// The login, once the device has logged in.
     pub login: Option<String>,
     /// The version of TLS; `None` if there is no TLS.
     pub tls: Option<String>,
-    /// When it began, in seconds since 1970.
+    /// When the session began, in seconds since 1970.
     pub since: u64,
 }
 
@@ -43,7 +42,7 @@ struct Facts {
 /// The number of the next session.
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
-/// A session's entry in the list; it is taken out when this is dropped.
+/// A session's entry in the list of sessions. Dropping it removes the entry.
 #[derive(Debug)]
 pub(crate) struct Presence {
     id: u64,
@@ -51,7 +50,7 @@ pub(crate) struct Presence {
 }
 
 impl Presence {
-    /// Lists a session of the device `peer` at `listener` that begins.
+    /// Adds a session that begins now: of the device `peer` at `listener`.
     pub(crate) fn new(listener: Arc<str>, peer: SocketAddr) -> Self {
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
         let facts = Arc::new(Facts {
@@ -70,12 +69,11 @@ impl Presence {
         self.id
     }
 
-    /// Notes that the device has logged in.
+    /// Notes the device's login. Only the first call has an effect, because a device logs in once in a session.
     pub(crate) fn set_login(&self, login: &str) {
         let _ = self.facts.login.set(login.to_owned());
     }
 
-    /// Notes that there is TLS, of this version.
     pub(crate) fn set_tls(&self, version: &str) {
         let _ = self.facts.tls.set(version.to_owned());
     }
@@ -87,12 +85,13 @@ impl Drop for Presence {
     }
 }
 
-/// Two numbers of which one changes whenever a session begins or ends: how many have begun, and how many there are.
+/// A pair of numbers that changes whenever a session begins or ends: the number of the next session, and how many
+/// sessions there are.
 pub(crate) fn activity() -> (u64, usize) {
     (NEXT.load(Ordering::Relaxed), SESSIONS.len())
 }
 
-/// All sessions now, the oldest first.
+/// All sessions that have not ended, the oldest first.
 pub(crate) fn sessions() -> Vec<ActiveSession> {
     let mut all: Vec<_> = SESSIONS
         .iter()

@@ -1,5 +1,5 @@
-//! What both sides of a login's sessions say, for an operator who runs `popgate trace`. Secrets and mail are replaced
-//! by their length. While nobody runs it, tracing costs one look at a number.
+//! What both sides of a login's sessions send, for an operator who runs `popgate trace`. Secrets and mail are replaced
+//! by their length. While nobody runs it, tracing costs one read of a counter for each line.
 
 use std::{
     sync::{
@@ -15,10 +15,10 @@ use tokio::sync::broadcast::{self, error::RecvError};
 
 /// How many lines a tracer may be behind; older ones are lost.
 const BEHIND: usize = 4096;
-/// How many octets of a line are shown.
+/// How many octets [`shown`] shows.
 const SHOWN: usize = 400;
 
-/// The side that the gateway speaks with.
+/// The side that the gateway talks to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Side {
@@ -28,27 +28,26 @@ pub(crate) enum Side {
     Upstream,
 }
 
-/// A line of a session.
+/// A line that the gateway has sent or received in a session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct TraceLine {
-    /// When, in milliseconds since 1970.
+    /// When the line was sent or received, in milliseconds since 1970.
     pub at: u64,
     /// The session's number.
     pub session: u64,
-    /// The side that the gateway speaks with.
     pub side: Side,
-    /// Whether the gateway said it.
+    /// Whether the gateway has sent the line.
     pub is_ours: bool,
-    /// What was said, without its line end.
+    /// The line without its end.
     pub text: String,
 }
 
-/// The logins that are traced.
+/// The logins that are traced, as [`crate::types::canonical`] writes them, each with the channel to its tracers.
 static TRACED: LazyLock<DashMap<String, broadcast::Sender<TraceLine>>> = LazyLock::new(DashMap::new);
 /// How many tracers there are.
 static TRACERS: AtomicUsize = AtomicUsize::new(0);
 
-/// Whose session this is.
+/// The session whose work a task does.
 #[derive(Debug)]
 struct TracedSession {
     id: u64,
@@ -60,7 +59,7 @@ tokio::task_local! {
     static SESSION: Arc<TracedSession>;
 }
 
-/// Does the work of the session `id`, so that what is said in it can be traced.
+/// Does the work of the session `id`, so that the lines that it sends and receives can be traced.
 pub(crate) fn session<T>(id: u64, work: impl Future<Output = T>) -> impl Future<Output = T> {
     let session = TracedSession {
         id,
@@ -69,7 +68,7 @@ pub(crate) fn session<T>(id: u64, work: impl Future<Output = T>) -> impl Future<
     SESSION.scope(Arc::new(session), work)
 }
 
-/// Notes that the session that runs here is one of `login`, as [`crate::types::canonical`] writes it.
+/// Notes that the session whose work this task does is one of `login`, as [`crate::types::canonical`] writes it.
 pub(crate) fn set_login(login: &str) {
     let _ = SESSION.try_with(|session| {
         *session.login.lock().unwrap_or_else(PoisonError::into_inner) = Some(login.to_owned());
@@ -107,7 +106,8 @@ fn note(side: Side, is_ours: bool, text: impl FnOnce() -> String) {
     });
 }
 
-/// What a log or a terminal can show of `octets`: control characters escaped, and no more than a line.
+/// The start of `octets` as one line for a log or a terminal, with control characters escaped. If something is left
+/// out, the line says how many octets there are.
 pub(crate) fn shown(octets: &[u8]) -> String {
     let start = &octets[..octets.len().min(SHOWN)];
     let mut text = String::new();
@@ -124,12 +124,12 @@ pub(crate) fn shown(octets: &[u8]) -> String {
     text
 }
 
-/// What stands for octets that are not shown.
+/// The text that stands for this many octets that are not shown.
 pub(crate) fn hidden(octets: usize) -> String {
     format!("<{octets} octets>")
 }
 
-/// `line` with each quoted string replaced by its length.
+/// `line` as [`shown`] shows it, with each quoted string replaced by its length.
 pub(crate) fn without_strings(line: &[u8]) -> String {
     let mut rest = line;
     let mut text = String::new();
@@ -173,7 +173,7 @@ impl Tracer {
         }
     }
 
-    /// The next line, or how many were lost because this was not called often enough.
+    /// Waits for the next line. The error says how many lines were lost because this was not called often enough.
     pub(crate) async fn next(&mut self) -> Result<TraceLine, u64> {
         match self.lines.recv().await {
             Ok(line) => Ok(line),
@@ -187,7 +187,7 @@ impl Tracer {
 impl Drop for Tracer {
     fn drop(&mut self) {
         TRACERS.fetch_sub(1, Ordering::Relaxed);
-        // This tracer is still among the receivers.
+        // The field `lines` is dropped later, so this tracer still counts as a receiver.
         TRACED.remove_if(&self.login, |_, sender| sender.receiver_count() <= 1);
     }
 }

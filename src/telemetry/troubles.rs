@@ -1,4 +1,4 @@
-//! What keeps the gateway from serving as it should, by part: shown by /readyz and on the status page.
+//! The parts of the gateway that do not work, each with the reason: shown by /readyz and on the status page.
 
 use std::{
     collections::BTreeMap,
@@ -16,17 +16,17 @@ pub(crate) fn troubles() -> &'static Troubles {
 }
 
 impl Troubles {
-    /// Notes that `part` fails, for `reason`.
+    /// Notes that `part` fails. The new reason replaces an earlier one.
     pub(crate) fn begin(&self, part: &str, reason: String) {
         self.lock().insert(part.to_owned(), reason);
     }
 
-    /// Notes that `part` works.
+    /// Notes that `part` works again, if it has failed.
     pub(crate) fn end(&self, part: &str) {
         self.lock().remove(part);
     }
 
-    /// What fails now, by part.
+    /// The reasons of all failures that last, by part.
     pub(crate) fn all(&self) -> BTreeMap<String, String> {
         self.lock().clone()
     }

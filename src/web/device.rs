@@ -55,7 +55,6 @@ impl PendingSignIn {
         &self.0.user
     }
 
-    /// When the code expires, in seconds since 1970.
     pub(super) fn until(&self) -> u32 {
         self.0.until
     }

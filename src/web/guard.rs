@@ -36,7 +36,7 @@ impl Guard {
         }
     }
 
-    /// This guard for other sign-ins.
+    /// The same guard, with the content security policy for other sign-ins.
     pub(super) fn with(&self, sign_ins: &SignIns) -> Self {
         Self {
             public_host: self.public_host.clone(),
@@ -45,9 +45,9 @@ impl Guard {
         }
     }
 
-    /// Whether the `Host` header `host` is a name of this page. Another site can point its own name at the gateway's address,
-    /// and then the other site's pages can read this one (DNS rebinding). An address in `Host` cannot be abused in this way;
-    /// with a `public_url`, only loopback addresses are accepted nevertheless.
+    /// Whether the `Host` header `host` is a name of this page. Another site can point its own name at the gateway's
+    /// address, and then the other site's pages can read this one (DNS rebinding). An address in `Host` cannot be
+    /// abused in this way; with a `public_url`, only loopback addresses are accepted nevertheless.
     fn is_our_name(&self, host: &str) -> bool {
         if self
             .public_host
@@ -89,8 +89,8 @@ impl Guard {
     }
 }
 
-/// The content security policy: it allows only the page's own style sheet. Forms may lead to the providers as well, because
-/// Chromium also checks the redirects that answer a form.
+/// The content security policy: it allows only the page's own style sheet. Forms may lead to the providers as well,
+/// because Chromium also checks the redirects that answer a form.
 fn content_security_policy(sign_ins: &SignIns) -> HeaderValue {
     let mut origins: Vec<String> = sign_ins
         .candidates()
@@ -122,7 +122,8 @@ pub(super) async fn guarded(State(app): State<Arc<AppState>>, request: Request, 
     } else {
         next.run(request).await
     };
-    // Browsers do not send the origin of a form on a page with "no-referrer", but the login form's origin is checked.
+    // On a page with "no-referrer", browsers do not send the origin of a form. The login form must send it, because it
+    // is checked.
     let referrer = if is_login { "same-origin" } else { "no-referrer" };
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_SECURITY_POLICY, guard.policy.clone());

@@ -1,4 +1,4 @@
-//! Verifies the passwords that are given at the page: one at a time for each address, with a pause after a wrong one. Other
+//! Verifies the passwords that browsers send: one at a time for each address, with a pause after a wrong one. Other
 //! addresses are not delayed.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
@@ -12,8 +12,8 @@ use tokio::{
 
 use crate::types::network;
 
-/// For how long after a wrong password no other one from that address is tried, even if the client does not wait for the
-/// answer.
+/// For how long after a wrong password no other password from the same address is tried, even if the client disconnects
+/// without waiting for the answer.
 pub(super) const PENALTY: Duration = Duration::from_secs(1);
 /// The most addresses that have a turn of their own. All further addresses share one turn.
 const ADDRESSES: usize = 4096;
@@ -42,8 +42,8 @@ impl Guesses {
         }
     }
 
-    /// Waits for the turn of the client's address, and then compares its password by `compare`. Returns whether the password
-    /// was right.
+    /// Waits for the turn of the client's address, and then compares its password by `compare`. Returns whether the
+    /// password was right.
     pub(super) async fn is_right(&self, peer: Peer, headers: &HeaderMap, compare: impl FnOnce() -> bool) -> bool {
         let turn = self.turn(self.address(peer, headers));
         let mut next = turn.lock().await;

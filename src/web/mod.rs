@@ -1,6 +1,6 @@
-//! The web page (`[web]`): shows the status of the gateway and its accounts, and lets somebody sign in for accounts at OAuth2
-//! providers. The page works without JavaScript, and loads nothing from other sites. Its server also answers the probes of
-//! monitoring programs.
+//! The web page (`[web]`): shows the status of the gateway and its accounts, and lets somebody sign in for accounts at
+//! OAuth2 providers. The page works without JavaScript, and loads nothing from other sites. Its server also answers the
+//! probes of monitoring programs.
 
 mod device;
 mod guard;
@@ -52,7 +52,7 @@ pub(crate) struct Site {
     current: Current,
 }
 
-/// What a request uses. A reload of the configuration puts another [`AppState`] in its place.
+/// The [`AppState`] that requests use. A reload of the configuration replaces it.
 #[derive(Clone)]
 struct Current(Arc<ArcSwap<AppState>>);
 
@@ -75,7 +75,7 @@ struct AppState {
     url: String,
     /// The path of `url`.
     prefix: String,
-    /// Cancelled at shutdown: it ends the sign-ins that wait for somebody.
+    /// Cancelled at shutdown, so that sign-ins by a device code stop waiting.
     shutdown: CancellationToken,
 }
 
@@ -116,8 +116,8 @@ impl Site {
         })
     }
 
-    /// Applies a reloaded configuration to further requests; without a `password`, the old one stays. If the password changes,
-    /// all browsers are logged out.
+    /// Applies a reloaded configuration to further requests; without a `password`, the old one stays. If the password
+    /// changes, all browsers are logged out.
     pub(crate) fn change(&self, password: Option<&Secret>, sign_ins: SignIns, tokens: Arc<Tokens>) {
         let before = self.current.0.load_full();
         let password = password.unwrap_or(&before.password).clone();
@@ -168,7 +168,8 @@ impl Site {
                 .route(&at("/style.css"), get(style));
             probes = probes::routes(probes, prefix);
             if !prefix.is_empty() {
-                // The path of the cookie ends with a slash, so browsers do not send the cookie here: they are redirected.
+                // The path of the cookie ends with a slash, so browsers do not send the cookie to `prefix`. They are
+                // redirected.
                 router = router.route(prefix, get(home));
             }
         }
@@ -248,7 +249,7 @@ impl AppState {
             .ok_or(Rejection::UnknownAccount)
     }
 
-    /// Tries the token that the provider issued, and keeps it if it opens the mailbox. Returns the flash message of the next
+    /// Completes a sign-in with what the provider issued, and logs the result. Returns the flash message of the next
     /// page.
     async fn complete(&self, candidate: Candidate<'_>, issued: Result<Issued, oauth::Error>) -> Flash {
         let login = &candidate.account.login;

@@ -17,17 +17,17 @@ pub(crate) trait Overview: Send + Sync + fmt::Debug {
     async fn listeners(&self) -> Vec<(String, String)>;
     /// The accounts of the configuration.
     fn accounts(&self) -> Vec<AccountSummary>;
-    /// Tries the login of an account step by step; `None` if there is no such account, or if the login would need the device's
-    /// password.
+    /// Tries the login of an account step by step; `None` if there is no such account, or if the login would need the
+    /// device's password.
     async fn examine(&self, login: &str) -> Option<Vec<Step>>;
 }
 
 /// The parts of the gateway that do not work now, each with the reason in words.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Health {
-    /// Parts whose failure affects all devices.
+    /// Parts whose failure makes `/readyz` answer 503.
     pub failing: BTreeMap<String, String>,
-    /// Parts whose failure affects some devices.
+    /// Parts whose failure makes only `/readyz?strict` answer 503.
     pub degraded: BTreeMap<String, String>,
 }
 
@@ -40,6 +40,6 @@ pub(crate) struct AccountSummary {
     pub mailbox: String,
     /// Whether the gateway can log in to the upstream without a device.
     pub is_stored: bool,
-    /// How long the gateway's backoff from the upstream still lasts; zero if the upstream can be asked.
+    /// How long the longest pause still lasts that the upstream has asked any of its users for; zero if there is none.
     pub pause: Duration,
 }

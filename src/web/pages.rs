@@ -95,8 +95,7 @@ impl AccountConsent {
 /// The most logins without an account in the configuration that the page shows.
 const MOST_FORWARDED: usize = 100;
 
-/// The logins that devices have tried since the gateway started, without those of `statuses`: first those that fail, then
-/// the others, the most recent first.
+/// The logins of [`polls`] that are not in `statuses`: first those that fail, then the others, the most recent first.
 pub(super) fn forwarded(statuses: &[AccountStatus]) -> Vec<AccountStatus> {
     let shown: BTreeSet<String> = statuses.iter().map(|status| canonical(&status.login, None)).collect();
     let mut others: Vec<_> = polls().all();
@@ -141,7 +140,7 @@ fn poll_result(poll: &Poll) -> Vec<TextPart> {
     parts
 }
 
-/// Renders `parts`. Times have an element of their own, so that no line breaks within one.
+/// Renders `parts`. Each time has an element of its own, so that no line break falls inside it.
 fn words(parts: &[TextPart]) -> Markup {
     html! {
         @for part in parts {

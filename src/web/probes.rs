@@ -1,5 +1,5 @@
-//! Probes for programs that monitor the gateway: `/livez`, `/readyz` and `/metrics`. They need no password, and their answers
-//! contain nothing secret: no login, and no address of a device.
+//! Probes for programs that monitor the gateway: `/livez`, `/readyz` and `/metrics`. They need no password, and their
+//! answers contain nothing secret: no login, and no address of a device.
 
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -1,5 +1,5 @@
-//! Accepts connections to the page. Their number, their number from one address and their duration are limited: connections
-//! that browsers leave open must not take the file descriptors that POP3 sessions need.
+//! Accepts connections to the page. Their number, their number from one address and their duration are limited:
+//! connections that browsers leave open must not take the file descriptors that POP3 sessions need.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,8 +18,8 @@ use crate::types::AddressLimiter;
 
 /// The most connections at once. A further one waits until one of them ends.
 const MOST: usize = 64;
-/// The most connections at once from one address. Further ones are closed immediately, so that no other address waits for them.
-/// A proxy is one address.
+/// The most connections at once from one address. Further ones are closed immediately, so that no other address waits
+/// for them. A proxy is one address.
 const MOST_OF_ONE: usize = 32;
 /// How long a client may take to send the head of a request, the first one and each further one.
 const PATIENCE: Duration = Duration::from_secs(30);

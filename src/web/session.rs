@@ -1,5 +1,5 @@
-//! Sessions of browsers at the page. A session begins with the administrator's password, and remembers the sign-ins that the
-//! browser has begun.
+//! Sessions of browsers at the page. A session begins with the administrator's password, and remembers the sign-ins
+//! that the browser has begun.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -17,7 +17,7 @@ use crate::oauth::CodeSignIn;
 
 /// How long a session lasts.
 const LIFETIME: Duration = Duration::from_secs(3600);
-/// The most sessions at once. Each began with the password.
+/// The most sessions at once. Each has begun with the right password.
 const MOST: usize = 1000;
 /// The most sign-ins in a browser that one session remembers.
 const MOST_CODE_SIGN_INS: usize = 16;
@@ -57,8 +57,8 @@ impl BrowserSessions {
         let secure = if secure { "; Secure" } else { "" };
         Self {
             sessions: DashMap::new(),
-            // Lax, not Strict: a browser that comes back from a provider follows a link of another site, and must send the
-            // cookie.
+            // Lax, not Strict: a browser that comes back from a provider follows a link of another site, and must send
+            // the cookie.
             attributes: format!("; Path={path}/; HttpOnly; SameSite=Lax{secure}"),
         }
     }
@@ -126,7 +126,7 @@ impl BrowserSession {
         code_sign_ins.push((login, begun));
     }
 
-    /// The sign-in that `query`, with which the browser came back, is the answer to. It is returned only once.
+    /// Returns the sign-in that `query`, with which the browser came back, is the answer to. Returns it only once.
     pub(super) fn take_code_sign_in(&self, query: &str) -> Option<(String, CodeSignIn)> {
         let code_sign_ins = &mut self.progress().code_sign_ins;
         let at = code_sign_ins
