@@ -35,12 +35,12 @@ pub(super) struct Front {
 pub(super) enum LoginAnswer {
     /// The server waits for another line. Holds the text after the plus.
     Continue(Vec<u8>),
-    /// The command is complete.
+    /// The command is complete: OK, NO or BAD.
     Done(Completion),
 }
 
 impl Front {
-    /// Reads the greeting.
+    /// Reads the greeting. Any greeting but OK is an error.
     pub(super) async fn greet(link: Link) -> Result<Self, Error> {
         let mut front = Self::new(link);
         if let Err(error) = front.read().await {
@@ -126,7 +126,7 @@ impl Front {
         adapter.link.send_raw(command).await
     }
 
-    /// Sends a further line of the command.
+    /// Sends a further line of the command that [`Front::begin`] began. The line may hold a secret.
     pub(super) async fn send(&mut self, line: &[u8]) -> Result<(), Error> {
         self.adapter().link.send_raw(line).await
     }
@@ -164,7 +164,7 @@ impl Front {
         }
     }
 
-    /// Runs a command that holds no secret.
+    /// Runs a command that holds no secret, because async-imap does not wipe its copy.
     async fn run(&mut self, command: &'static str) -> Result<(), Error> {
         self.adapter().link.begin_wait();
         let result = self.client.run_command_and_check_ok(command, None).await;

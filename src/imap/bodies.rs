@@ -36,7 +36,7 @@ pub enum BodyStart {
     Content {
         /// The message, if the server has sent its UID already (some servers send UID last).
         uid: Option<Uid>,
-        /// The section.
+        /// Which part of the message the content is.
         section: Section,
         /// How many octets the content has; `None` for NIL.
         octets: Option<u64>,

@@ -121,9 +121,9 @@ impl Connection {
 /// What is needed to log in once more, if a connection is lost or if the server hangs up on a long listing.
 #[derive(Debug, Clone, Copy)]
 pub struct UpstreamLogin<'a> {
-    /// The upstream.
+    /// Connects to the upstream.
     pub connector: &'a Connector,
-    /// The user there.
+    /// The user at the upstream. The login of the device may have another name.
     pub user: &'a str,
     /// The user's password or consent.
     pub credential: &'a Credential,
@@ -266,7 +266,7 @@ impl Connector {
         self.authenticate(greeted, user, secret).await
     }
 
-    /// Logs in on a connection that has been greeted.
+    /// Logs in. Notes whether the server takes tokens, for [`Connector::takes_tokens`].
     pub(super) async fn authenticate(
         &self,
         greeted: Greeted,

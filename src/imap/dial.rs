@@ -84,7 +84,6 @@ impl Dialer {
         matches!(self.mode, UpstreamTls::Implicit | UpstreamTls::Legacy)
     }
 
-    /// The proxy on the way to the server, if there is one.
     pub(super) fn proxy(&self) -> Option<&Proxy> {
         self.proxy.as_ref()
     }
@@ -99,7 +98,7 @@ impl Dialer {
         resolved.map_err(|error| self.unreachable(error))
     }
 
-    /// Opens a TCP connection to one address.
+    /// Opens a TCP connection to `address`, which is the proxy's if there is a proxy.
     pub(super) async fn open(&self, address: SocketAddr, deadline: Instant) -> Result<TcpStream, Error> {
         let opened = timeout_at(deadline, open(address)).await.unwrap_or(Err(silence()));
         opened.map_err(|error| self.unreachable(Unreachable::Addresses(vec![(address, error)])))
@@ -113,7 +112,7 @@ impl Dialer {
         unreachable.into()
     }
 
-    /// Makes the TLS handshake on an open connection. Its time begins anew.
+    /// Makes the TLS handshake on an open connection. The time that it may take begins now.
     pub(super) async fn secure(&self, io: Box<dyn Io>) -> Result<ClientStream<Box<dyn Io>>, Error> {
         self.handshake(io, self.deadline()).await
     }

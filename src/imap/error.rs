@@ -80,7 +80,7 @@ pub enum Error {
     Refused {
         /// The command's name, without arguments.
         command: &'static str,
-        /// What the server said.
+        /// The tagged NO or BAD.
         completion: Completion,
     },
     /// The server said BYE.
@@ -89,9 +89,9 @@ pub enum Error {
     /// The provider keeps this user out, whatever the password is.
     #[error("login refused: {completion}")]
     Closed {
-        /// What the server said.
+        /// The tagged NO or BAD.
         completion: Completion,
-        /// The reason, from what the server said.
+        /// What keeps the user out, as the code or the text of `completion` says.
         closed: Closed,
     },
     /// The server did not keep to the login's mechanism, or could not prove itself.
@@ -161,7 +161,7 @@ impl Error {
         }
     }
 
-    /// Whether the server said BAD.
+    /// Whether the server answered a command by a tagged BAD.
     pub(super) fn is_bad(&self) -> bool {
         matches!(self, Self::Refused { completion, .. } if completion.is_bad())
     }
@@ -190,7 +190,8 @@ impl Error {
         self.pause().is_some()
     }
 
-    /// The error for a tagged NO or BAD.
+    /// The error for a tagged NO or BAD: [`Error::NoMailbox`] if its text says that there is no mailbox, else
+    /// [`Error::Refused`].
     pub(super) fn refused(command: &'static str, completion: Completion) -> Self {
         if completion.tells_no_mailbox() {
             Self::NoMailbox(completion)

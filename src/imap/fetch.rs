@@ -50,7 +50,7 @@ pub enum ParseStop {
     Literal(Section, u64),
     /// The content of a section stands in the segment itself. Call again with the octets from `rest` on.
     Inline {
-        /// The section.
+        /// Which part of the message the content is.
         section: Section,
         /// `None` for NIL.
         content: Option<Vec<u8>>,

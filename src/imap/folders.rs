@@ -59,7 +59,7 @@ impl Rights {
 /// The answer to STATUS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FolderStatus {
-    /// UIDVALIDITY.
+    /// UIDVALIDITY: if it changes, UIDs mean other messages.
     pub uid_validity: UidValidity,
     /// The UID of the next message will be at least this.
     pub uid_next: u32,

@@ -14,9 +14,9 @@ pub const MAX_UNWANTED: u64 = 64 * 1024 * 1024;
 /// How long the line at the start of the buffer is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
-    /// Its octets without the line end.
+    /// How many octets it has without the line end.
     pub line: usize,
-    /// Its octets with the line end.
+    /// How many octets it has with the line end.
     pub total: usize,
 }
 

@@ -76,7 +76,6 @@ impl Link {
         self.reader.news()
     }
 
-    /// What the server has said besides the answers to commands, read-only.
     pub(super) fn news_so_far(&self) -> &News {
         self.reader.news_so_far()
     }
@@ -118,7 +117,7 @@ impl Link {
         self.one_at_a_time = true;
     }
 
-    /// Compresses both directions from here on; see [`Wire::compress`].
+    /// See [`Wire::compress`].
     pub(super) fn compress(&mut self) {
         self.wire.compress();
     }
@@ -177,7 +176,6 @@ impl Link {
         self.wire.queue(octets);
     }
 
-    /// Sends what was queued.
     pub(super) fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         self.wire.poll_send(cx).map(|sent| self.check(sent))
     }
@@ -245,7 +243,7 @@ impl Link {
         CommandId(self.last_id)
     }
 
-    /// Waits for the next event.
+    /// Waits for the next event. If that completes the last command in flight, sends the next command that waits.
     pub(super) async fn event(&mut self) -> Result<Event, Error> {
         let event = self.next_event().await;
         if let Ok(Event::Tagged(..)) = event

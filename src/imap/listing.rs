@@ -23,7 +23,6 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    /// The items of a FETCH.
     fn items(self) -> String {
         let arrived = if self.arrived { " INTERNALDATE" } else { "" };
         let email_id = if self.email_id { " EMAILID" } else { "" };
@@ -55,7 +54,7 @@ impl Listed {
         }
     }
 
-    /// What the commands of a listing bring besides their completions.
+    /// What the commands of [`listing`] bring: they ask for FLAGS only if the server does not answer SEARCH.
     pub(super) fn expect(has_search: bool) -> Expect {
         Expect {
             flags: !has_search,
@@ -127,7 +126,7 @@ impl Listed {
         u32::try_from(exists.saturating_sub(self.sizes.len())).unwrap_or(u32::MAX)
     }
 
-    /// Forgets all rows.
+    /// Forgets all rows, because they belong to another UIDVALIDITY.
     pub(super) fn clear(&mut self) {
         *self = Self::new(self.wanted);
     }

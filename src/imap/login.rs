@@ -20,20 +20,18 @@ use crate::{
 /// The longest literal that LITERAL- allows to be sent without waiting (RFC 7888 §5).
 const LITERAL_MINUS: usize = 4096;
 
-/// What the user logs in with.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum LoginSecret<'a> {
     Password(&'a Secret),
     Token(&'a AccessToken),
 }
 
-/// The server to log in to.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LoginServer<'a> {
     pub(super) host: &'a str,
     pub(super) port: u16,
     pub(super) capabilities: Capabilities,
-    /// The upstream's `auth`.
+    /// The configured mechanism.
     pub(super) auth: Auth,
     /// Nobody can eavesdrop: the connection has TLS, or the server is on this machine.
     pub(super) is_private: bool,

@@ -27,12 +27,11 @@ impl Namespaces {
         }
     }
 
-    /// This user's namespace, if it is known.
     pub(super) fn known(&self) -> Option<Arc<Namespace>> {
         self.all.get(&self.user).map(|known| known.clone())
     }
 
-    /// Remembers this user's namespace.
+    /// Remembers this user's namespace. If [`REMEMBERED`] users are known, forgets them first.
     pub(super) fn remember(&self, namespace: Namespace) -> Arc<Namespace> {
         if self.all.len() >= REMEMBERED {
             self.all.clear();

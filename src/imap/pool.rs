@@ -171,7 +171,7 @@ impl<T, M> User<T, M> {
         self.parked.is_empty() && self.slots.is_idle() && self.granted == 0
     }
 
-    /// How many connections there are.
+    /// How many connections there are, parked ones included.
     fn count(&self) -> usize {
         self.parked.len() + self.slots.count()
     }

@@ -9,7 +9,6 @@ use super::{
 };
 use crate::{challenge::hmac_md5, config::Auth};
 
-/// A SASL mechanism.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mechanism {
     /// RFC 4616

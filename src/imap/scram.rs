@@ -110,7 +110,7 @@ pub(super) enum ServerFinal {
 }
 
 impl FinalMessage {
-    /// Checks `server-final-message`.
+    /// Checks `server-final-message`. A wrong signature is an error.
     pub(super) fn verify(&self, challenge: &[u8]) -> Result<ServerFinal, SaslError> {
         let first = challenge.split(|&octet| octet == b',').next().unwrap_or_default();
         if first.starts_with(b"e=") {

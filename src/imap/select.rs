@@ -15,9 +15,9 @@ use crate::types::{Uid, UidValidity};
 /// What is known of a mailbox from an earlier connection, for QRESYNC (RFC 7162 §3.2.5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Resync {
-    /// UIDVALIDITY then.
+    /// UIDVALIDITY at that time.
     pub uid_validity: UidValidity,
-    /// HIGHESTMODSEQ then.
+    /// HIGHESTMODSEQ at that time.
     pub modseq: u64,
 }
 

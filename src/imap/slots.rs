@@ -29,7 +29,6 @@ pub enum TrustLevel {
 }
 
 impl TrustLevel {
-    /// The level of a guess, or of a login that is none.
     pub(super) fn of(is_guess: bool) -> Self {
         if is_guess { Self::Guess } else { Self::Proven }
     }
@@ -191,7 +190,7 @@ impl SlotAllocator {
         self.closing -= 1;
     }
 
-    /// How many connections there are.
+    /// How many connections are not parked.
     pub(super) fn count(&self) -> usize {
         self.busy + self.guesses.len() + self.closing
     }

@@ -8,7 +8,7 @@ pub enum Unreachable {
     /// DNS does not know the name, or does not answer.
     #[error("the name {host} cannot be resolved: {source}")]
     Name {
-        /// The name.
+        /// The name that was looked up.
         host: String,
         /// What the resolver says.
         source: io::Error,
@@ -59,7 +59,6 @@ impl Unreachable {
 }
 
 impl NoWay {
-    /// What is wrong with one address.
     fn of(error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => Self::ClosedPort,

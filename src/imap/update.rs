@@ -23,7 +23,7 @@ pub struct NotMoved {
 /// Messages that the server did not remove, and that are still in the mailbox; ascending.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Refused {
-    /// The messages.
+    /// The messages that are still there.
     pub uids: Vec<Uid>,
     /// Whether another try can't help; `false` if there are none.
     pub is_final: bool,
@@ -48,7 +48,7 @@ impl Refused {
 }
 
 impl Mailbox {
-    /// Sets `\Seen`.
+    /// Sets `\Seen`. Selects the mailbox again if the server is of the old kind (see [`Mailbox::is_old`]).
     pub async fn mark_seen(&mut self, uids: &[Uid]) -> Result<(), Error> {
         for set in UidSet::cover(uids) {
             let mut commands = vec![format!("UID STORE {set} +FLAGS.SILENT (\\Seen)")];

@@ -27,7 +27,8 @@ impl NameEncoding {
         }
     }
 
-    /// Decodes a name that a server has sent.
+    /// Decodes a name that a server has sent. A name that is not valid is returned as it is, with U+FFFD for octets
+    /// that are not UTF-8.
     pub(super) fn decoded(self, name: &[u8]) -> String {
         match self {
             Self::ModifiedUtf7 => decoded(name),

@@ -21,7 +21,6 @@ const FIRST_WINDOW: usize = 2 * 1024;
 /// How many octets are read at once, at most, whatever a message's size.
 const WINDOW: usize = 64 * 1024;
 
-/// A framed connection.
 pub(super) struct Wire {
     io: Box<dyn Io>,
     frame: Frame,
@@ -80,12 +79,10 @@ impl Wire {
         self.sent = 0;
     }
 
-    /// What has been received.
     pub(super) fn frame(&mut self) -> &mut Frame {
         &mut self.frame
     }
 
-    /// What has been received, read-only.
     pub(super) fn received(&self) -> &Frame {
         &self.frame
     }
@@ -140,7 +137,6 @@ impl Wire {
         self.flush().await
     }
 
-    /// Sends what was queued.
     pub(super) async fn flush(&mut self) -> Result<(), Error> {
         std::future::poll_fn(|cx| self.poll_send(cx)).await
     }
