@@ -1,8 +1,9 @@
-//! The only file that uses the crate async-imap. The crate leads the conversation until the login is done: greeting,
-//! capabilities, STARTTLS, and the lines of the login. Then the connection is taken out of it.
+//! The only file that uses the crate async-imap. The crate is used until the login is done: for the greeting,
+//! CAPABILITY, STARTTLS, and the lines of the login. Then [`Front::into_link`] takes the connection out of it.
 //!
 //! async-imap stops for good at a line that its parser does not accept, and copies what it sends into buffers that it
-//! does not wipe. So it is shown each event as one plain line, and secrets are sent past it.
+//! does not wipe. So [`Adapter`] gives async-imap each event as one plain line, and secrets are written to the [`Link`]
+//! directly.
 
 use std::{
     io,
@@ -109,7 +110,7 @@ impl Front {
         self.into_link().into_plain()
     }
 
-    /// Goes on after STARTTLS and the TLS handshake.
+    /// The same connection after STARTTLS and the TLS handshake.
     pub(super) fn secured(link: Link) -> Self {
         Self::new(link)
     }
@@ -154,7 +155,7 @@ impl Front {
         self.client.get_mut()
     }
 
-    /// Reads one response. The adapter keeps what it was.
+    /// Reads one response. The adapter keeps its content.
     async fn read(&mut self) -> Result<(), Error> {
         self.adapter().link.begin_wait();
         match self.client.read_response().await {
@@ -186,7 +187,7 @@ fn own(error: io::Error) -> Error {
     }
 }
 
-/// The stream that async-imap reads and writes. It shows each event as the plainest line that means the same.
+/// The stream that async-imap reads and writes. It turns each event into the simplest line that means the same.
 struct Adapter {
     link: Link,
     /// What async-imap reads next.

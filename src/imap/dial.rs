@@ -1,5 +1,5 @@
-//! Connects to a host and a port: resolves the name, tries the addresses, passes a proxy, and makes the TLS handshake.
-//! It does not speak IMAP.
+//! Connects to a host and a port: resolves the name, tries the addresses, goes through a proxy, and makes the TLS
+//! handshake. It does not speak IMAP.
 
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -39,7 +39,8 @@ pub(super) struct Dialer {
 }
 
 impl Dialer {
-    /// `patience`: how long it may take until a connection is established. Errors name the file at fault.
+    /// `patience`: how long it may take until a connection is established. Errors name the `ca_file` that cannot be
+    /// used.
     pub(super) fn new(upstream: &Upstream, patience: Duration) -> Result<Self, tls::Error> {
         let ca_file = upstream.ca_file.as_deref();
         Ok(Self {
@@ -56,7 +57,7 @@ impl Dialer {
     }
 
     /// Connects, and makes the TLS handshake if TLS comes before the greeting. Also returns the server's address;
-    /// `None` if a proxy lies between.
+    /// `None` if the connection goes through a proxy.
     pub(super) async fn dial(&self) -> Result<(Box<dyn Io>, Option<SocketAddr>), Error> {
         let deadline = self.deadline();
         let addresses = self.resolve(deadline).await?;
@@ -74,7 +75,7 @@ impl Dialer {
         Ok((io, peer))
     }
 
-    /// By when a connection that is begun now must be established.
+    /// The time by which a connection that is begun now must be established.
     pub(super) fn deadline(&self) -> Instant {
         Instant::now() + self.patience
     }
@@ -201,9 +202,9 @@ fn interleaved(addresses: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
     }
 }
 
-/// Tries one address after the other, the next as soon as one has failed or [`HEAD_START`] is over; attempts that were
-/// begun go on meanwhile. The first that succeeds wins, and the others are dropped (RFC 8305 §5). The error says what
-/// became of each address that was tried before `deadline`.
+/// Tries one address after the other: the next one as soon as an attempt has failed, or [`HEAD_START`] after the last
+/// attempt began. Attempts that were begun go on meanwhile. The first that succeeds wins, and the others are dropped
+/// (RFC 8305 §5). The error says what became of each address that was tried before `deadline`.
 async fn race<T, F>(
     addresses: Vec<SocketAddr>,
     deadline: Instant,

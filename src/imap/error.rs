@@ -1,4 +1,4 @@
-//! What can go wrong with an upstream. The variants are distinguished by what helps against them.
+//! What can go wrong with an upstream. The variants differ in what the operator can do about them.
 
 use std::time::Duration;
 
@@ -15,8 +15,8 @@ use crate::{
 };
 
 /// Why an upstream did not do what it was asked. `Display` says what has happened, for the log and for people at a
-/// terminal. It may contain the server's own text, which never repeats a password (see [`Completion::without`]).
-/// [`advice`](super::advice()) says what to do about it.
+/// terminal. It may contain the server's own text. If a NO or BAD to a login repeats the password,
+/// [`Completion::without`] has removed its text. [`advice`](super::advice()) says what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No TCP connection could be made.
@@ -129,7 +129,7 @@ impl From<SaslError> for Error {
 impl Error {
     /// Whether another try on a new connection may help, because this connection is what failed.
     pub fn is_lost(&self) -> bool {
-        // `NoMailbox`: Exchange also says this on a connection that has lost its way to the mailbox.
+        // `NoMailbox`: Exchange also says this on a connection that can no longer reach the mailbox.
         match self {
             Self::Lost(_) | Self::Bye(_) | Self::Unwelcome(_) | Self::NoMailbox(_) => true,
             Self::NoGreeting(instead) => instead.is_lost(),
@@ -176,7 +176,7 @@ impl Error {
         }
     }
 
-    /// How long the server wants to be left alone, if it says that it is asked too much.
+    /// How long the server wants to be left alone, if it says that it gets too many requests.
     pub(super) fn pause(&self) -> Option<Pause> {
         match self {
             Self::Refused { completion, .. } => completion.pause(),
@@ -185,7 +185,7 @@ impl Error {
         }
     }
 
-    /// Whether the server says that it is asked too much.
+    /// Whether the server says that it gets too many requests.
     pub fn asks_for_a_pause(&self) -> bool {
         self.pause().is_some()
     }
@@ -200,7 +200,7 @@ impl Error {
         }
     }
 
-    /// Whether a repetition can never help: the user may not do this, or a folder can't be made.
+    /// Whether trying again can never help: the user may not do this, or a folder can't be made.
     pub fn is_final(&self) -> bool {
         let Self::Refused { command, completion } = self else {
             return false;

@@ -34,7 +34,7 @@ impl<S: Io> Io for ClientStream<S> {
     }
 }
 
-/// Takes the place of a connection while that is wrapped in another layer.
+/// Takes the place of a connection that is being wrapped in another layer, or that was cut.
 impl Io for tokio::io::Empty {}
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Where a user's folders lie on a server (RFC 2342), and what a configured name is there.
+//! What the names of a user's folders begin with on a server (RFC 2342), and how a configured name is translated.
 //!
 //! A configuration writes folders with `/` between their levels and without any prefix: `Archive/2024`. A server may
 //! call that folder `INBOX.Archive.2024`. A name in the server's own form is accepted too.
