@@ -210,7 +210,7 @@ mod tests {
                 first = "* 1 FETCH (UID 1 BODY[] {3}\r\none)\r\nP1 OK\r\n".into();
                 String::new()
             } else {
-                // The second is answered first.
+                // The second command is answered first.
                 format!("* 2 FETCH (UID 2 BODY[] {{3}}\r\ntwo)\r\n{{tag}} NO [LIMIT] enough\r\n{first}")
             }
         };

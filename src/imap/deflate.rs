@@ -248,7 +248,7 @@ mod tests {
     #[tokio::test]
     async fn empty_flushes_are_no_end() {
         let mut all = compressed(&[b"a"], FlushCompress::Sync);
-        // Empty stored blocks: what a flush leaves.
+        // Empty stored blocks, which a flush leaves.
         all.extend([0, 0, 0, 0xff, 0xff].repeat(10_000));
         all.extend([0, 1, 0, 0xfe, 0xff, b'b']);
         let (mut deflate, mut server) = pair(100_000);

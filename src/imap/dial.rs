@@ -272,7 +272,7 @@ mod tests {
         list.iter().map(|text| text.parse().unwrap()).collect()
     }
 
-    /// What becomes of an attempt, and after how many milliseconds.
+    /// How an attempt ends, and after how many milliseconds.
     #[derive(Clone, Copy)]
     enum Fate {
         Answers(u32),
@@ -434,7 +434,7 @@ mod tests {
         let took = start.elapsed();
         assert_eq!((address, tcp.peer_addr().unwrap()), (there, there));
         assert!(took >= HEAD_START, "{took:?}: the first address is no black hole");
-        // The kernel itself would send another SYN after a second only.
+        // The kernel itself would send another SYN only after a second.
         assert!(took < MS * 900, "{took:?}");
         assert!(tcp.nodelay().unwrap());
         assert!(socket2::SockRef::from(&tcp).keepalive().unwrap());

@@ -935,7 +935,7 @@ mod tests {
         for limit in [1, 2, 8] {
             let (pool, server) = (TestPool::new(PARKED, None).unwrap(), Server::default());
             session(&pool, &server, limit, "eva", false).await.unwrap();
-            // A server that thinks for longer than anybody waits.
+            // A server that takes longer to answer than anybody waits.
             let guesses: Vec<_> = (0..24)
                 .map(|n| guess(&pool, &server, limit, n, Duration::from_secs(30)))
                 .collect();
@@ -975,7 +975,7 @@ mod tests {
         }
     }
 
-    /// Nobody may be locked out by a connection that the old password has left.
+    /// A connection that was opened with the old password must not lock anybody out.
     #[tokio::test(start_paused = true)]
     async fn with_one_connection_a_new_password_gets_in() {
         let (pool, server) = (TestPool::new(PARKED, None).unwrap(), Server::default());

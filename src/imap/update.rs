@@ -279,7 +279,7 @@ mod tests {
     const UIDS: [Uid; 3] = [Uid(1), Uid(2), Uid(3)];
     const FULL: &str = "IMAP4rev1 UIDPLUS MOVE NAMESPACE CONDSTORE";
 
-    /// A server in whose mailbox `uids` are left when somebody looks.
+    /// A server that answers OK to every command. Its UID SEARCH finds `uids`.
     fn left(uids: &str) -> impl Fn(&str) -> String {
         let uids = uids.to_owned();
         move |command| {
@@ -303,7 +303,7 @@ mod tests {
                 "UID SEARCH UID 1:3"
             ]
         );
-        // The server says OK, and nothing has happened: our flag is taken back.
+        // The server says OK, and nothing has happened: our flag is removed again.
         let (commands, refused) = play(FULL, 3, left("2"), async |mailbox| mailbox.remove(&UIDS).await).await;
         assert_eq!(
             refused.unwrap(),
@@ -314,7 +314,7 @@ mod tests {
             "nothing happens to who may not expunge"
         );
         assert_eq!(commands.last().unwrap(), "UID STORE 2 -FLAGS.SILENT (\\Deleted)");
-        // The server has reported each EXPUNGE: nobody needs to look.
+        // The server has reported each EXPUNGE: no SEARCH is needed.
         let answer = |command: &str| {
             if is(command, &["UID EXPUNGE"]) {
                 "* 1 EXPUNGE\r\n* 1 EXPUNGE\r\n* 1 EXPUNGE\r\n{tag} OK\r\n".to_owned()
