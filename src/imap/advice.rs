@@ -16,7 +16,7 @@ use crate::{
 /// The connection that failed: to which upstream, and for whom.
 #[derive(Debug, Clone, Copy)]
 pub struct FailedConnection<'a> {
-    /// The upstream that the connection was to.
+    /// The upstream. Its table of the configuration is named in the advice.
     pub upstream: &'a Upstream,
     /// The login of the device or account; `None` if nobody was to log in.
     pub login: Option<&'a str>,
@@ -24,7 +24,7 @@ pub struct FailedConnection<'a> {
     pub user: &'a str,
     /// Whether the password comes from the device.
     pub is_forwarded: bool,
-    /// The configured folders.
+    /// The folders that the account is configured to read.
     pub folders: &'a [String],
 }
 

@@ -1,4 +1,4 @@
-//! A connection that is made one step at a time, so that the caller can tell which step fails and how long each takes.
+//! A connection that is made one step at a time, so that the caller sees which step fails and how long each step takes.
 //! Sessions do not use this: they call [`Connector::login`].
 
 use std::{net::SocketAddr, time::Duration};
@@ -30,7 +30,7 @@ pub struct Approach<'a>(&'a Connector);
 /// An open TCP connection; after [`Approach::secure`], with TLS.
 pub struct Transport {
     io: Box<dyn Io>,
-    /// The server's address; `None` if a proxy lies between.
+    /// The server's address; `None` if the connection goes through a proxy.
     peer: Option<SocketAddr>,
 }
 

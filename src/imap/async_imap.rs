@@ -1,8 +1,9 @@
-//! The only file that uses the crate async-imap. The crate leads the conversation until the login is done: greeting,
-//! capabilities, STARTTLS, and the lines of the login. Then the connection is taken out of it.
+//! The only file that uses the crate async-imap. The crate is used until the login is done: for the greeting,
+//! CAPABILITY, STARTTLS, and the lines of the login. Then [`Front::into_link`] takes the connection out of it.
 //!
 //! async-imap stops for good at a line that its parser does not accept, and copies what it sends into buffers that it
-//! does not wipe. So it is shown each event as one plain line, and secrets are sent past it.
+//! does not wipe. So [`Adapter`] gives async-imap each event as one plain line, and secrets are written to the [`Link`]
+//! directly.
 
 use std::{
     io,
@@ -35,12 +36,12 @@ pub(super) struct Front {
 pub(super) enum LoginAnswer {
     /// The server waits for another line. Holds the text after the plus.
     Continue(Vec<u8>),
-    /// The command is complete.
+    /// The command is complete: OK, NO or BAD.
     Done(Completion),
 }
 
 impl Front {
-    /// Reads the greeting.
+    /// Reads the greeting. Any greeting but OK is an error.
     pub(super) async fn greet(link: Link) -> Result<Self, Error> {
         let mut front = Self::new(link);
         if let Err(error) = front.read().await {
@@ -109,7 +110,7 @@ impl Front {
         self.into_link().into_plain()
     }
 
-    /// Goes on after STARTTLS and the TLS handshake.
+    /// The same connection after STARTTLS and the TLS handshake.
     pub(super) fn secured(link: Link) -> Self {
         Self::new(link)
     }
@@ -126,7 +127,7 @@ impl Front {
         adapter.link.send_raw(command).await
     }
 
-    /// Sends a further line of the command.
+    /// Sends a further line of the command that [`Front::begin`] began. The line may hold a secret.
     pub(super) async fn send(&mut self, line: &[u8]) -> Result<(), Error> {
         self.adapter().link.send_raw(line).await
     }
@@ -154,7 +155,7 @@ impl Front {
         self.client.get_mut()
     }
 
-    /// Reads one response. The adapter keeps what it was.
+    /// Reads one response. The adapter keeps its content.
     async fn read(&mut self) -> Result<(), Error> {
         self.adapter().link.begin_wait();
         match self.client.read_response().await {
@@ -164,7 +165,7 @@ impl Front {
         }
     }
 
-    /// Runs a command that holds no secret.
+    /// Runs a command that holds no secret, because async-imap does not wipe its copy.
     async fn run(&mut self, command: &'static str) -> Result<(), Error> {
         self.adapter().link.begin_wait();
         let result = self.client.run_command_and_check_ok(command, None).await;
@@ -186,7 +187,7 @@ fn own(error: io::Error) -> Error {
     }
 }
 
-/// The stream that async-imap reads and writes. It shows each event as the plainest line that means the same.
+/// The stream that async-imap reads and writes. It turns each event into the simplest line that means the same.
 struct Adapter {
     link: Link,
     /// What async-imap reads next.

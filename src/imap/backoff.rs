@@ -1,4 +1,4 @@
-//! Pauses: upstream users as whom nobody logs in for a while, because the server has asked for it.
+//! Pauses: for a while popgate does not log in as an upstream user, because the server has asked for that.
 
 use std::time::Duration;
 
@@ -15,13 +15,13 @@ const LONGEST_UNSPECIFIED: Duration = Duration::from_secs(4 * 60);
 /// upstream works again.
 const LONGEST: Duration = Duration::from_secs(10 * 60);
 
-/// The most pauses that are remembered at once. While there are so many, other users do not have to wait.
+/// The most pauses that are remembered at once. While there are so many, no pause begins for another user.
 const PAUSES: usize = 65_536;
 
 /// The pauses of one upstream's users, by trust level and user.
 ///
-/// A server may ask for a pause because of wrong passwords. So a pause that a guess has caused holds for guesses only;
-/// a pause that a proven login has caused holds for all logins of the user.
+/// A server may ask for a pause because of wrong passwords. So a pause that a guess has caused holds only for guesses.
+/// A pause that a proven login has caused holds for all logins of the user.
 #[derive(Debug, Default)]
 pub(super) struct Backoff(DashMap<(TrustLevel, String), Wait>);
 
@@ -59,8 +59,8 @@ impl Backoff {
         self.0.iter().filter_map(|wait| wait.left()).max().unwrap_or_default()
     }
 
-    /// Begins or prolongs a pause: the server has asked a login as `user` with `trust` for it.
-    /// Returns how long it lasts from now on; `None` if it was not changed.
+    /// Begins or prolongs a pause, because the server has asked a login as `user` with `trust` for it. Returns how long
+    /// the pause lasts from now on; `None` if it does not end later than before.
     pub(super) fn begin(&self, user: &str, trust: TrustLevel, pause: Pause) -> Option<Duration> {
         // Pauses that ended long ago are forgotten.
         self.0.retain(|_, wait| !wait.is_past());
@@ -89,7 +89,7 @@ impl Backoff {
         is_longer.then_some(length)
     }
 
-    /// Ends the pause of `user`: the server serves the user again. A pause that guesses have caused goes on for
+    /// Ends the pause of `user`, because the server serves the user again. A pause that guesses have caused goes on for
     /// guesses.
     pub(super) fn end(&self, user: &str) {
         self.0.remove(&(TrustLevel::Proven, user.to_owned()));

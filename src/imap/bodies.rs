@@ -36,7 +36,7 @@ pub enum BodyStart {
     Content {
         /// The message, if the server has sent its UID already (some servers send UID last).
         uid: Option<Uid>,
-        /// The section.
+        /// Which part of the message the content is.
         section: Section,
         /// How many octets the content has; `None` for NIL.
         octets: Option<u64>,
@@ -77,7 +77,7 @@ impl Mailbox {
     }
 
     /// Starts to fetch size, INTERNALDATE and the header fields `fields` (such as `FROM SUBJECT`) of all messages of
-    /// `set`. Drops what earlier fetches still bring.
+    /// `set`. First reads the answers to earlier fetches and drops them.
     pub(super) async fn fetch_fields(&mut self, set: &UidSet, fields: &str) -> Result<(), Error> {
         self.drain().await?;
         let what = format!("RFC822.SIZE INTERNALDATE BODY.PEEK[HEADER.FIELDS ({fields})]");
@@ -110,8 +110,8 @@ impl Mailbox {
         self.link.left()
     }
 
-    /// Goes on to the next step. What is left of the current content is skipped. After an error the connection can no
-    /// longer be used.
+    /// Waits for the next step of the fetches under way, and skips what is left of the current content. After an error
+    /// the connection can no longer be used.
     pub async fn next(&mut self) -> Result<BodyStart, Error> {
         while self.link.is_busy() {
             match self.link.event().await? {
@@ -161,12 +161,12 @@ impl Mailbox {
         self.link.has_uid()
     }
 
-    /// Gives the connection up, with everything that is under way on it.
+    /// Gives the connection up, with all commands under way. It refuses further commands, and closing resets it.
     pub fn give_up(&mut self) {
         self.link.give_up();
     }
 
-    /// Reads until no fetch is under way, and drops what comes.
+    /// Reads until no fetch is under way, and drops what the server sends.
     pub async fn drain(&mut self) -> Result<(), Error> {
         self.link.drain().await
     }
@@ -175,7 +175,7 @@ impl Mailbox {
     pub async fn drain_at_once(&mut self) {
         let mut drain = std::pin::pin!(self.link.drain());
         std::future::poll_fn(|cx| {
-            // An error needs no attention here: the next use of the mailbox meets it again.
+            // An error needs no attention here: it marks the connection as broken, so the next command fails.
             let _ = drain.as_mut().poll(cx);
             Poll::Ready(())
         })
@@ -210,7 +210,7 @@ mod tests {
                 first = "* 1 FETCH (UID 1 BODY[] {3}\r\none)\r\nP1 OK\r\n".into();
                 String::new()
             } else {
-                // The second is answered first.
+                // The second command is answered first.
                 format!("* 2 FETCH (UID 2 BODY[] {{3}}\r\ntwo)\r\n{{tag}} NO [LIMIT] enough\r\n{first}")
             }
         };

@@ -1,4 +1,4 @@
-//! What a server can do: the capabilities of which the gateway makes use.
+//! What a server can do: the capabilities that the gateway uses.
 
 /// The capabilities (RFC 3501 §7.2.1) that change what is sent to a server.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

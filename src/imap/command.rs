@@ -24,7 +24,8 @@ impl UidSet {
         Self::of_ranges(runs.map(|run| (run[0], run[run.len() - 1])))
     }
 
-    /// The sets that cover `ranges`, which must be sorted; unlike [`UidSet::cover`] they may span UIDs that do not exist.
+    /// The sets that cover `ranges`, which must be sorted. Unlike those of [`UidSet::cover`], they may name UIDs that
+    /// do not exist.
     pub fn cover_ranges(ranges: &UidRanges) -> Vec<Self> {
         Self::of_ranges(ranges.iter())
     }

@@ -36,10 +36,10 @@ use crate::{
     tls::{self, ClientStream},
 };
 
-/// Connects to one upstream, and keeps what is known of its server.
+/// Connects to one upstream, and remembers what was found out about its server.
 #[derive(Debug)]
 pub struct Connector {
-    /// `[upstream.NAME]`
+    /// The NAME of `[upstream.NAME]`.
     upstream: String,
     /// See [`Upstream::server`].
     server: String,
@@ -59,7 +59,7 @@ pub struct Connector {
     namespaces: Arc<DashMap<String, Arc<Namespace>>>,
 }
 
-/// Which upstreams are asked to compress, if they offer it.
+/// Which upstreams popgate asks to compress, if they offer it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Compress {
     /// All except those on loopback, which is faster than any inflater.
@@ -83,7 +83,7 @@ impl Compress {
 pub struct Greeted {
     pub(super) front: Front,
     pub(super) capabilities: Capabilities,
-    /// The server's address; `None` if a proxy lies between.
+    /// The server's address; `None` if the connection goes through a proxy.
     peer: Option<SocketAddr>,
 }
 
@@ -93,8 +93,8 @@ pub struct Connection {
     pub(super) link: Link,
     /// The capabilities that the server sent last.
     pub(super) capabilities: Capabilities,
-    /// Whether the server sent `capabilities` after the login. It may send them along with its OK (RFC 3501 §6.2.2); if
-    /// it does not, it must be asked.
+    /// Whether the server sent `capabilities` after the login. It may send them along with its OK (RFC 3501 §6.2.2). If
+    /// it does not, popgate must ask for them.
     pub(super) sent_after_login: bool,
     /// Whether to send COMPRESS, once nothing else waits to be sent.
     pub(super) compress: bool,
@@ -105,8 +105,9 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Whether the server offers `OBJECTID` (RFC 8474). Asks for CAPABILITY again after login unless the server sent
-    /// it: many servers offer more then, and messages must not be named by one rule today and by another tomorrow.
+    /// Whether the server offers `OBJECTID` (RFC 8474). If not, and if the server sent no capabilities after the login,
+    /// asks for CAPABILITY: many servers offer more after the login, and the rule that names messages must not change
+    /// from day to day.
     pub async fn has_object_id(&mut self) -> Result<bool, Error> {
         if !self.capabilities.object_id && !self.sent_after_login {
             let completions = self.link.flight(&["CAPABILITY"], Expect::default(), |_| {}).await?;
@@ -118,12 +119,12 @@ impl Connection {
     }
 }
 
-/// What is needed to log in once more, if a connection is lost or if the server hangs up on a long listing.
+/// What is needed to log in once more if a connection is lost, or if the server closes it during a long listing.
 #[derive(Debug, Clone, Copy)]
 pub struct UpstreamLogin<'a> {
-    /// The upstream.
+    /// Connects to the upstream.
     pub connector: &'a Connector,
-    /// The user there.
+    /// The user at the upstream. The login of the device may have another name.
     pub user: &'a str,
     /// The user's password or consent.
     pub credential: &'a Credential,
@@ -139,8 +140,8 @@ impl UpstreamLogin<'_> {
 }
 
 impl Connector {
-    /// A connector for `upstream`. `silence`: how long the server may say nothing while a command waits for it;
-    /// `tokens`: the source of access tokens, shared by all upstreams. Errors name the `ca_file` at fault.
+    /// A connector for `upstream`. `silence`: how long the server may say nothing while a command waits for it.
+    /// `tokens`: the source of access tokens, shared by all upstreams. Errors name the `ca_file` that cannot be used.
     pub fn new(upstream: &Upstream, silence: Duration, tokens: Arc<Tokens>) -> Result<Self, tls::Error> {
         Ok(Self {
             upstream: upstream.name.clone(),
@@ -164,7 +165,7 @@ impl Connector {
         Self { quotas, ..self }
     }
 
-    /// Takes over what `before` has learnt of the server, if both connect to the same one.
+    /// Takes over what `before` has found out about the server, if both connect to the same server in the same way.
     pub fn succeeding(self, before: &Self) -> Self {
         if self.server != before.server {
             return self;
@@ -216,8 +217,8 @@ impl Connector {
         }
     }
 
-    /// If `error` says that `user` asks the server too much, begins a pause in which the user's logins wait. If the
-    /// login was a guess, only guesses wait.
+    /// If `error` says that `user` sends the server too many requests, begins a pause, in which logins as this user
+    /// fail. If the login was a guess, only guesses fail.
     pub fn note_failure(&self, user: &str, trust: TrustLevel, error: &Error) {
         if let Some(pause) = error.pause() {
             let length = self.backoff.begin(user, trust, pause);
@@ -237,7 +238,8 @@ impl Connector {
         self.backoff.begin(user, TrustLevel::of(is_guess), Pause::For(length));
     }
 
-    /// Ends the pause of `user`: the server serves the user, beyond the login.
+    /// Ends the pause of `user`. Called once a folder was opened: a login alone does not show that the server serves
+    /// the user again.
     pub fn note_success(&self, user: &str) {
         self.backoff.end(user);
     }
@@ -266,7 +268,7 @@ impl Connector {
         self.authenticate(greeted, user, secret).await
     }
 
-    /// Logs in on a connection that has been greeted.
+    /// Logs in. Notes whether the server takes tokens, for [`Connector::takes_tokens`].
     pub(super) async fn authenticate(
         &self,
         greeted: Greeted,
@@ -291,8 +293,8 @@ impl Connector {
         authenticate(&mut front, to, user, secret).await?;
         let sent = front.take_capabilities();
         let sent_after_login = sent.is_some();
-        // If the server sent no capabilities with the login, the earlier ones have to do: to ask here would cost a
-        // round trip more.
+        // If the server sent no capabilities with the login, the earlier ones are used: to ask here would cost one more
+        // round trip.
         let capabilities = sent.unwrap_or(capabilities);
         let mut link = front.into_link();
         link.measure(Meter::new(self.upstream.as_str().into()));
@@ -318,7 +320,8 @@ impl Connector {
         }
     }
 
-    /// Reads the greeting and the server's capabilities. `peer`: the server's address; `None` if a proxy lies between.
+    /// Reads the greeting and the server's capabilities. `peer`: the server's address; `None` if the connection goes
+    /// through a proxy.
     pub(super) async fn read_greeting(&self, io: Box<dyn Io>, peer: Option<SocketAddr>) -> Result<Greeted, Error> {
         let mut front = Front::greet(Link::new(io, self.silence)).await?;
         Ok(Greeted {
@@ -328,8 +331,8 @@ impl Connector {
         })
     }
 
-    /// Starts TLS (STARTTLS). What the server said before is forgotten. `read` is called with the stream after the
-    /// handshake, and its result is returned.
+    /// Starts TLS (STARTTLS), and forgets the capabilities that were sent before it. Calls `read` with the stream after
+    /// the handshake, and returns its result.
     pub(super) async fn start_tls<T>(
         &self,
         greeted: Greeted,

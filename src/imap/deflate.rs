@@ -29,7 +29,7 @@ pub struct Deflate {
     inflater: Decompress,
     /// Received and not yet inflated.
     input: BytesMut,
-    /// The final block has come: nothing follows it.
+    /// The server has sent the final block: nothing follows it.
     ended: bool,
     /// Blocks that were not yet sent.
     outgoing: BytesMut,
@@ -47,7 +47,7 @@ impl Deflate {
         }
     }
 
-    /// Inflates into `out` what the input and the inflater hold; returns whether that yielded anything.
+    /// Inflates what the input and the inflater hold into `out`. Returns whether any octets came out.
     fn inflate(&mut self, out: &mut ReadBuf<'_>) -> io::Result<bool> {
         while !self.ended {
             let room = out.initialize_unfilled_to(out.remaining().min(OUTPUT));
@@ -65,7 +65,7 @@ impl Deflate {
             if given > 0 {
                 return Ok(true);
             }
-            // A block's header or a flush yields nothing; what follows it may.
+            // A block's header or a flush yields no octets, but what follows it may.
             if taken == 0 {
                 break;
             }
@@ -96,7 +96,7 @@ impl AsyncRead for Deflate {
         if out.remaining() == 0 {
             return Poll::Ready(Ok(()));
         }
-        // The inflater first: it may hold more than the last caller had room for.
+        // The inflater comes first: it may hold more than the last caller had room for.
         while !this.inflate(out)? && !this.ended {
             this.input.reserve(INPUT);
             if ready!(tokio_util::io::poll_read_buf(
@@ -248,7 +248,7 @@ mod tests {
     #[tokio::test]
     async fn empty_flushes_are_no_end() {
         let mut all = compressed(&[b"a"], FlushCompress::Sync);
-        // Empty stored blocks: what a flush leaves.
+        // Empty stored blocks, which a flush leaves.
         all.extend([0, 0, 0, 0xff, 0xff].repeat(10_000));
         all.extend([0, 1, 0, 0xfe, 0xff, b'b']);
         let (mut deflate, mut server) = pair(100_000);

@@ -1,5 +1,5 @@
-//! Connects to a host and a port: resolves the name, tries the addresses, passes a proxy, and makes the TLS handshake.
-//! It does not speak IMAP.
+//! Connects to a host and a port: resolves the name, tries the addresses, goes through a proxy, and makes the TLS
+//! handshake. It does not speak IMAP.
 
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -39,7 +39,8 @@ pub(super) struct Dialer {
 }
 
 impl Dialer {
-    /// `patience`: how long it may take until a connection is established. Errors name the file at fault.
+    /// `patience`: how long it may take until a connection is established. Errors name the `ca_file` that cannot be
+    /// used.
     pub(super) fn new(upstream: &Upstream, patience: Duration) -> Result<Self, tls::Error> {
         let ca_file = upstream.ca_file.as_deref();
         Ok(Self {
@@ -56,7 +57,7 @@ impl Dialer {
     }
 
     /// Connects, and makes the TLS handshake if TLS comes before the greeting. Also returns the server's address;
-    /// `None` if a proxy lies between.
+    /// `None` if the connection goes through a proxy.
     pub(super) async fn dial(&self) -> Result<(Box<dyn Io>, Option<SocketAddr>), Error> {
         let deadline = self.deadline();
         let addresses = self.resolve(deadline).await?;
@@ -74,7 +75,7 @@ impl Dialer {
         Ok((io, peer))
     }
 
-    /// By when a connection that is begun now must be established.
+    /// The time by which a connection that is begun now must be established.
     pub(super) fn deadline(&self) -> Instant {
         Instant::now() + self.patience
     }
@@ -84,7 +85,6 @@ impl Dialer {
         matches!(self.mode, UpstreamTls::Implicit | UpstreamTls::Legacy)
     }
 
-    /// The proxy on the way to the server, if there is one.
     pub(super) fn proxy(&self) -> Option<&Proxy> {
         self.proxy.as_ref()
     }
@@ -99,7 +99,7 @@ impl Dialer {
         resolved.map_err(|error| self.unreachable(error))
     }
 
-    /// Opens a TCP connection to one address.
+    /// Opens a TCP connection to `address`, which is the proxy's if there is a proxy.
     pub(super) async fn open(&self, address: SocketAddr, deadline: Instant) -> Result<TcpStream, Error> {
         let opened = timeout_at(deadline, open(address)).await.unwrap_or(Err(silence()));
         opened.map_err(|error| self.unreachable(Unreachable::Addresses(vec![(address, error)])))
@@ -113,7 +113,7 @@ impl Dialer {
         unreachable.into()
     }
 
-    /// Makes the TLS handshake on an open connection. Its time begins anew.
+    /// Makes the TLS handshake on an open connection. The time that it may take begins now.
     pub(super) async fn secure(&self, io: Box<dyn Io>) -> Result<ClientStream<Box<dyn Io>>, Error> {
         self.handshake(io, self.deadline()).await
     }
@@ -202,9 +202,9 @@ fn interleaved(addresses: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
     }
 }
 
-/// Tries one address after the other, the next as soon as one has failed or [`HEAD_START`] is over; attempts that were
-/// begun go on meanwhile. The first that succeeds wins, and the others are dropped (RFC 8305 §5). The error says what
-/// became of each address that was tried before `deadline`.
+/// Tries one address after the other: the next one as soon as an attempt has failed, or [`HEAD_START`] after the last
+/// attempt began. Attempts that were begun go on meanwhile. The first that succeeds wins, and the others are dropped
+/// (RFC 8305 §5). The error says what became of each address that was tried before `deadline`.
 async fn race<T, F>(
     addresses: Vec<SocketAddr>,
     deadline: Instant,
@@ -272,7 +272,7 @@ mod tests {
         list.iter().map(|text| text.parse().unwrap()).collect()
     }
 
-    /// What becomes of an attempt, and after how many milliseconds.
+    /// How an attempt ends, and after how many milliseconds.
     #[derive(Clone, Copy)]
     enum Fate {
         Answers(u32),
@@ -434,7 +434,7 @@ mod tests {
         let took = start.elapsed();
         assert_eq!((address, tcp.peer_addr().unwrap()), (there, there));
         assert!(took >= HEAD_START, "{took:?}: the first address is no black hole");
-        // The kernel itself would send another SYN after a second only.
+        // The kernel itself would send another SYN only after a second.
         assert!(took < MS * 900, "{took:?}");
         assert!(tcp.nodelay().unwrap());
         assert!(socket2::SockRef::from(&tcp).keepalive().unwrap());

@@ -6,15 +6,15 @@ use aws_lc_rs::digest::{Context, SHA256};
 use super::{bodies::BodyStart, command::UidSet, error::Error, mailbox::Mailbox};
 use crate::types::Uid;
 
-/// The digest of one message. Messages with equal digests are the same, or somebody made them look the same.
+/// The digest of one message. Messages with equal digests are the same message, unless somebody has forged one of them.
 pub type Digest = [u8; 16];
 
-/// The fields of a fingerprint. A copy keeps them, and hardly two messages share them all. COPY preserves INTERNALDATE
-/// too (RFC 3501 §6.4.7).
+/// The fields of a fingerprint. A copy keeps them, and it is rare that two messages agree in all of them. COPY
+/// preserves INTERNALDATE too (RFC 3501 §6.4.7).
 const FINGERPRINT: &str = "MESSAGE-ID DATE FROM TO SUBJECT RECEIVED CONTENT-TYPE";
 
-/// How many octets of one message's fields are held while the message is read: many times what mail has. What is beyond
-/// is dropped, so nobody gains by sending more.
+/// How many octets of one message's fields are held while the message is read: many times what mail has. The rest is
+/// dropped, so a message with huge fields cannot fill the memory.
 const MAX_FIELDS: usize = 256 * 1024;
 /// How many octets of one message's fields are kept, if the fields of many messages are kept at once.
 const MAX_KEPT: usize = 4 * 1024;

@@ -1,4 +1,4 @@
-//! What can go wrong with an upstream. The variants are distinguished by what helps against them.
+//! What can go wrong with an upstream. The variants differ in what the operator can do about them.
 
 use std::time::Duration;
 
@@ -15,8 +15,8 @@ use crate::{
 };
 
 /// Why an upstream did not do what it was asked. `Display` says what has happened, for the log and for people at a
-/// terminal. It may contain the server's own text, which never repeats a password (see [`Completion::without`]).
-/// [`advice`](super::advice()) says what to do about it.
+/// terminal. It may contain the server's own text. If a NO or BAD to a login repeats the password,
+/// [`Completion::without`] has removed its text. [`advice`](super::advice()) says what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No TCP connection could be made.
@@ -80,7 +80,7 @@ pub enum Error {
     Refused {
         /// The command's name, without arguments.
         command: &'static str,
-        /// What the server said.
+        /// The tagged NO or BAD.
         completion: Completion,
     },
     /// The server said BYE.
@@ -89,9 +89,9 @@ pub enum Error {
     /// The provider keeps this user out, whatever the password is.
     #[error("login refused: {completion}")]
     Closed {
-        /// What the server said.
+        /// The tagged NO or BAD.
         completion: Completion,
-        /// The reason, from what the server said.
+        /// What keeps the user out, as the code or the text of `completion` says.
         closed: Closed,
     },
     /// The server did not keep to the login's mechanism, or could not prove itself.
@@ -129,7 +129,7 @@ impl From<SaslError> for Error {
 impl Error {
     /// Whether another try on a new connection may help, because this connection is what failed.
     pub fn is_lost(&self) -> bool {
-        // `NoMailbox`: Exchange also says this on a connection that has lost its way to the mailbox.
+        // `NoMailbox`: Exchange also says this on a connection that can no longer reach the mailbox.
         match self {
             Self::Lost(_) | Self::Bye(_) | Self::Unwelcome(_) | Self::NoMailbox(_) => true,
             Self::NoGreeting(instead) => instead.is_lost(),
@@ -161,7 +161,7 @@ impl Error {
         }
     }
 
-    /// Whether the server said BAD.
+    /// Whether the server answered a command by a tagged BAD.
     pub(super) fn is_bad(&self) -> bool {
         matches!(self, Self::Refused { completion, .. } if completion.is_bad())
     }
@@ -176,7 +176,7 @@ impl Error {
         }
     }
 
-    /// How long the server wants to be left alone, if it says that it is asked too much.
+    /// How long the server wants to be left alone, if it says that it gets too many requests.
     pub(super) fn pause(&self) -> Option<Pause> {
         match self {
             Self::Refused { completion, .. } => completion.pause(),
@@ -185,12 +185,13 @@ impl Error {
         }
     }
 
-    /// Whether the server says that it is asked too much.
+    /// Whether the server says that it gets too many requests.
     pub fn asks_for_a_pause(&self) -> bool {
         self.pause().is_some()
     }
 
-    /// The error for a tagged NO or BAD.
+    /// The error for a tagged NO or BAD: [`Error::NoMailbox`] if its text says that there is no mailbox, else
+    /// [`Error::Refused`].
     pub(super) fn refused(command: &'static str, completion: Completion) -> Self {
         if completion.tells_no_mailbox() {
             Self::NoMailbox(completion)
@@ -199,7 +200,7 @@ impl Error {
         }
     }
 
-    /// Whether a repetition can never help: the user may not do this, or a folder can't be made.
+    /// Whether trying again can never help: the user may not do this, or a folder can't be made.
     pub fn is_final(&self) -> bool {
         let Self::Refused { command, completion } = self else {
             return false;

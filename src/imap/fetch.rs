@@ -1,10 +1,10 @@
 //! Parses FETCH responses (RFC 3501 §7.4.2) as a stream: a response is a sequence of segments with literals between
 //! them, and only one segment is held at a time.
 //!
-//! Everything that can mean only one thing is accepted: attributes in any order, needless parentheses, an item named as
-//! it was asked for (`BODY.PEEK[]`), a literal that follows its name without a space. If the value of an attribute
-//! makes no sense, the attribute is left out. UID is the exception: without it nobody knows whose data this is, so the
-//! response is an error.
+//! Everything that has only one possible meaning is accepted: attributes in any order, superfluous parentheses, an item
+//! named as it was asked for (`BODY.PEEK[]`), a literal that follows its name without a space. If the value of an
+//! attribute is not valid, the attribute is left out. UID is the exception: without it nobody knows which message the
+//! data belong to, so the response is an error.
 
 use super::{date, token};
 use crate::types::Uid;
@@ -26,7 +26,7 @@ pub struct Fetch {
     pub structure: Option<u32>,
     /// The list of attributes has begun.
     is_open: bool,
-    /// How many needless parentheses around attributes are open.
+    /// How many superfluous parentheses around attributes are open.
     needless: u32,
     /// How many parentheses of an attribute's value are open.
     nested: u32,
@@ -50,7 +50,7 @@ pub enum ParseStop {
     Literal(Section, u64),
     /// The content of a section stands in the segment itself. Call again with the octets from `rest` on.
     Inline {
-        /// The section.
+        /// Which part of the message the content is.
         section: Section,
         /// `None` for NIL.
         content: Option<Vec<u8>>,
@@ -100,13 +100,13 @@ impl Fetch {
             self.is_open = true;
             at = 1;
         }
-        // A literal inside a nested list has been skipped: go on in that list.
+        // A literal inside a nested list was skipped before this segment: go on in that list.
         if self.nested > 0
             && let Some(stop) = self.skip_list(segment, &mut at)?
         {
             return Ok(stop);
         }
-        // The item whose content stands in needless parentheses.
+        // The item whose content stands in superfluous parentheses.
         let mut pending: Option<&[u8]> = None;
         loop {
             at += spaces(&segment[at..]);
@@ -141,7 +141,7 @@ impl Fetch {
             at += spaces(&segment[at..]);
             match segment.get(at) {
                 None => return Err(Malformed),
-                // A needless parenthesis around a content.
+                // A superfluous parenthesis around a content.
                 Some(b'(') if section.is_some() => {
                     self.needless += 1;
                     at += 1;
@@ -255,7 +255,7 @@ impl Fetch {
     }
 }
 
-/// The octets of the literal that begins at `at` and ends the segment.
+/// How many octets the literal has that begins at `at` and ends the segment.
 fn literal_at(segment: &[u8], at: usize) -> Option<u64> {
     let rest = &segment[at..];
     let braces = memchr::memchr_iter(b'{', rest).count();
@@ -331,8 +331,8 @@ fn has_flag(list: &[u8], flag: &[u8]) -> bool {
         .any(|word| word.eq_ignore_ascii_case(flag))
 }
 
-/// The octets of all parts of a body (RFC 3501 §7.4.2, `body-fld-octets`): the seventh field of each list that begins with
-/// a string. `None` if there is no such field.
+/// How many octets all parts of a body have together (RFC 3501 §7.4.2, `body-fld-octets`). This adds up the seventh
+/// field of each list that begins with a string. `None` if there is no such field.
 fn structure_octets(inner: &[u8]) -> Option<u32> {
     /// For an open list: how many of its fields have come, and whether the first was a string.
     #[derive(Clone, Copy, Default)]
@@ -340,7 +340,7 @@ fn structure_octets(inner: &[u8]) -> Option<u32> {
         fields: usize,
         is_part: bool,
     }
-    /// Messages hardly nest their parts deeper.
+    /// Messages seldom nest their parts deeper.
     const DEEPEST: usize = 64;
     const OCTETS: usize = 7;
 

@@ -59,14 +59,15 @@ impl Rights {
 /// The answer to STATUS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FolderStatus {
-    /// UIDVALIDITY.
+    /// UIDVALIDITY: if it changes, UIDs mean other messages.
     pub uid_validity: UidValidity,
     /// The UID of the next message will be at least this.
     pub uid_next: u32,
 }
 
 impl Mailbox {
-    /// The folders that can be selected.
+    /// The folders that can be selected. If the server has no NAMESPACE and nothing is known yet, remembers a guess of
+    /// the namespace.
     pub async fn folders(&mut self) -> Result<Vec<Folder>, Error> {
         let command = if self.capabilities.special_use {
             "LIST \"\" \"*\" RETURN (SPECIAL-USE)"
@@ -90,7 +91,8 @@ impl Mailbox {
         Ok(folders)
     }
 
-    /// Where the user's folders lie. The server is asked once for each user of an upstream.
+    /// The user's namespace. If it is not known yet, asks the server, or guesses it from the folders. It is then
+    /// remembered for all connections of this user.
     pub async fn namespace(&mut self) -> Result<Arc<Namespace>, Error> {
         match self.namespaces.known() {
             Some(known) => Ok(known),
@@ -121,8 +123,8 @@ impl Mailbox {
         name.eq_ignore_ascii_case("INBOX") || self.namespaces.known().is_some()
     }
 
-    /// The names that the server may have for the folder that the configuration calls `name`, the likeliest first: the
-    /// translated name, and `name` as it is.
+    /// The names that the server may have for the folder that the configuration calls `name`: the translated name,
+    /// which is more likely, and then `name` as it is.
     pub(super) async fn names_on_server(&mut self, name: &str) -> Result<Vec<String>, Error> {
         if name.eq_ignore_ascii_case("INBOX") {
             return Ok(vec![name.to_owned()]);
@@ -149,8 +151,8 @@ impl Mailbox {
         Ok(names.swap_remove(0))
     }
 
-    /// Like [`Mailbox::name_on_server`], for a folder that messages are filed into. If the server does not say where
-    /// folders lie, this makes the folder if it is missing: the server's answer shows which name it accepts.
+    /// Like [`Mailbox::name_on_server`], for a folder that messages are filed into. If the namespace is only a guess,
+    /// this makes the folder if it is missing: the server's answer to CREATE shows which name it accepts.
     pub async fn name_to_file_into(&mut self, name: &str) -> Result<String, Error> {
         let on_server = self.name_on_server(name).await?;
         let Some(below) = self.namespace().await?.below_inbox() else {

@@ -14,13 +14,13 @@ pub const MAX_UNWANTED: u64 = 64 * 1024 * 1024;
 /// How long the line at the start of the buffer is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
-    /// Its octets without the line end.
+    /// How many octets it has without the line end.
     pub line: usize,
-    /// Its octets with the line end.
+    /// How many octets it has with the line end.
     pub total: usize,
 }
 
-/// The octets that have been received and not consumed, and how much of them is not wanted.
+/// The octets that have been received and not consumed, and how many of them are unwanted.
 ///
 /// ```
 /// use popgate::imap::frame::Frame;
@@ -97,8 +97,8 @@ impl Frame {
         }
     }
 
-    /// Drops what has been received of an unwanted response. Returns whether that was all of it, so that the buffer
-    /// begins with what follows it.
+    /// Drops what has been received of an unwanted response. Returns whether that was all of it: then the buffer begins
+    /// with the next response.
     pub fn drop_unwanted(&mut self) -> Result<bool, Error> {
         loop {
             match self.skip {
@@ -136,8 +136,8 @@ impl Frame {
         }
     }
 
-    /// Drops the rest of this response, which begins with a literal of `octets` octets. A literal beyond [`MAX_UNWANTED`] is an
-    /// error.
+    /// Drops the rest of this response, which begins with a literal of `octets` octets. A literal beyond
+    /// [`MAX_UNWANTED`] is an error.
     pub fn skip_literal(&mut self, octets: u64) -> Result<(), Error> {
         if octets > MAX_UNWANTED {
             return Err(Error::Protocol("a literal that nobody asked for passes the limit"));

@@ -9,7 +9,7 @@ use tokio::{
 
 use crate::tls::{self, ClientStream};
 
-/// A connection to an upstream.
+/// A stream of octets to an upstream and from it.
 pub trait Io: AsyncRead + AsyncWrite + Send + Sync + Unpin {
     /// Sets whether closing resets the connection. A reset tells the server at once that nothing more is read.
     fn set_reset_on_close(&self, _: bool) {}
@@ -34,7 +34,7 @@ impl<S: Io> Io for ClientStream<S> {
     }
 }
 
-/// Takes the place of a connection while that is wrapped in another layer.
+/// Takes the place of a connection that is being wrapped in another layer, or that was cut.
 impl Io for tokio::io::Empty {}
 
 #[cfg(test)]

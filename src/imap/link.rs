@@ -23,14 +23,14 @@ use crate::telemetry::trace::{self, Side};
 
 /// How long all answers to a flight of commands may take, as a multiple of the silence that the server may keep.
 const LONGEST_FLIGHT: u32 = 10;
-/// The same for one event: a server that only chatters makes no progress.
+/// The same for one event, because a server may send other responses without end.
 const LONGEST_WAIT: u32 = 4;
 /// How long unwanted answers are read before the connection is given up.
 const LONGEST_DRAIN: Duration = Duration::from_secs(5);
-/// How many octets of unwanted content are read before the event that is waited for, at most.
+/// The most octets of unwanted content that are read before the event that is waited for.
 const MAX_DROPPED: u64 = 1 << 30;
-/// Whenever this many octets of unwanted content have come, the time limit moves on by a second: a slow server is
-/// waited for.
+/// Each time that this many octets of unwanted content have come, the time limit is extended by a second, because a
+/// server may be slow.
 const OCTETS_PER_SECOND: u64 = 1024;
 
 /// A conversation with one server. If a command is cut short, the conversation is broken and refuses all further
@@ -47,7 +47,7 @@ pub(super) struct Link {
     /// The commands that wait until those in flight are complete.
     waiting: VecDeque<(CommandId, String)>,
     broken: bool,
-    /// Present once somebody has logged in.
+    /// Present after the login.
     meter: Option<Meter>,
 }
 
@@ -76,7 +76,6 @@ impl Link {
         self.reader.news()
     }
 
-    /// What the server has said besides the answers to commands, read-only.
     pub(super) fn news_so_far(&self) -> &News {
         self.reader.news_so_far()
     }
@@ -101,7 +100,7 @@ impl Link {
         self.broken = true;
     }
 
-    /// Ends the conversation at once: what has not been sent yet is not sent any more.
+    /// Ends the conversation at once. What was queued and not sent is dropped.
     pub(super) fn cut(&mut self) {
         self.wire.cut();
         self.broken = true;
@@ -118,7 +117,7 @@ impl Link {
         self.one_at_a_time = true;
     }
 
-    /// Compresses both directions from here on; see [`Wire::compress`].
+    /// See [`Wire::compress`].
     pub(super) fn compress(&mut self) {
         self.wire.compress();
     }
@@ -138,8 +137,8 @@ impl Link {
         self.wire.set_silence(self.silence);
     }
 
-    /// Prepares the conversation for being parked, when no task reads from it. If the server has closed the connection,
-    /// the conversation is broken.
+    /// Prepares the conversation for being parked. While it is parked, no task reads from it. If the server has closed
+    /// the connection, the conversation is broken.
     pub(super) fn detach(&mut self) {
         self.broken |= !self.wire.detach();
         if let Some(meter) = &mut self.meter {
@@ -177,7 +176,6 @@ impl Link {
         self.wire.queue(octets);
     }
 
-    /// Sends what was queued.
     pub(super) fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         self.wire.poll_send(cx).map(|sent| self.check(sent))
     }
@@ -245,7 +243,7 @@ impl Link {
         CommandId(self.last_id)
     }
 
-    /// Waits for the next event.
+    /// Waits for the next event. If that completes the last command in flight, sends the next command that waits.
     pub(super) async fn event(&mut self) -> Result<Event, Error> {
         let event = self.next_event().await;
         if let Ok(Event::Tagged(..)) = event
@@ -426,7 +424,7 @@ impl Link {
         Ok(completions.into_iter().flatten().collect())
     }
 
-    /// Marks the conversation as broken after an error: what comes next is unknown then.
+    /// Marks the conversation as broken after an error, because it is then unknown what the next octets belong to.
     fn check<T>(&mut self, result: Result<T, Error>) -> Result<T, Error> {
         self.broken |= result.is_err();
         result

@@ -23,7 +23,6 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    /// The items of a FETCH.
     fn items(self) -> String {
         let arrived = if self.arrived { " INTERNALDATE" } else { "" };
         let email_id = if self.email_id { " EMAILID" } else { "" };
@@ -55,7 +54,7 @@ impl Listed {
         }
     }
 
-    /// What the commands of a listing bring besides their completions.
+    /// What the commands of [`listing`] bring: they ask for FLAGS only if the server does not answer SEARCH.
     pub(super) fn expect(has_search: bool) -> Expect {
         Expect {
             flags: !has_search,
@@ -112,8 +111,8 @@ impl Listed {
         self.sizeless.retain(|&(uid, _)| uid >= from && !is_listed(uid));
     }
 
-    /// The UID at which an interrupted listing from `from` on continues: after the last row if the rows ascend, else at
-    /// `from`.
+    /// The UID at which an interrupted listing, which began at `from`, continues: after the last row if the rows
+    /// ascend, else at `from`.
     pub(super) fn resume_from(&self, from: Uid) -> Uid {
         let ascends = self.sizes.is_sorted_by(|a, b| a.0 < b.0);
         match self.sizes.last() {
@@ -122,12 +121,12 @@ impl Listed {
         }
     }
 
-    /// How many of `exists` messages are still to be listed.
+    /// How many of `exists` messages have not been listed yet.
     pub(super) fn left(&self, exists: usize) -> u32 {
         u32::try_from(exists.saturating_sub(self.sizes.len())).unwrap_or(u32::MAX)
     }
 
-    /// Forgets all rows.
+    /// Forgets all rows, because they belong to another UIDVALIDITY.
     pub(super) fn clear(&mut self) {
         *self = Self::new(self.wanted);
     }
@@ -150,8 +149,8 @@ fn deleted(has_search: bool) -> String {
 const ALL_FLAGS: &str = "UID FETCH 1:* (UID FLAGS)";
 
 impl Mailbox {
-    /// UID, size and what is `wanted` of every message from UID `from` on, and the UIDs of all messages that bear
-    /// `\Deleted`: one round trip.
+    /// Lists UID, size and what is `wanted` of every message from UID `from` on, and the UIDs of all messages that bear
+    /// `\Deleted`. This takes one round trip, unless the server needs portions or leaves something out.
     pub async fn list(&mut self, from: Uid, wanted: Wanted) -> Result<Listed, Error> {
         let mut listed = Listed::new(wanted);
         if self.exists() == 0 {
@@ -267,8 +266,8 @@ impl Mailbox {
         Ok(())
     }
 
-    /// Lists for a server that hangs up on a long listing: in ascending order, about `portion` messages a command. What
-    /// `listed` holds already is not asked for again.
+    /// Lists in portions, for a server that hangs up on a long listing: in ascending order, about `portion` messages
+    /// per command. Does not ask again for the rows that `listed` already has.
     pub(super) async fn list_in_portions(&mut self, listed: &mut Listed, from: Uid, portion: u32) -> Result<(), Error> {
         let mut low = listed.resume_from(from).0;
         let mut width = portion;
@@ -311,7 +310,7 @@ impl Mailbox {
         self.complete(listed, from).await
     }
 
-    /// The UIDs that exist up to `last`, ascending.
+    /// The UIDs up to `last` that exist, ascending.
     pub async fn uids(&mut self, last: Uid) -> Result<Vec<Uid>, Error> {
         self.uids_of(&format!("1:{last}")).await
     }

@@ -20,26 +20,24 @@ use crate::{
 /// The longest literal that LITERAL- allows to be sent without waiting (RFC 7888 §5).
 const LITERAL_MINUS: usize = 4096;
 
-/// What the user logs in with.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum LoginSecret<'a> {
     Password(&'a Secret),
     Token(&'a AccessToken),
 }
 
-/// The server to log in to.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LoginServer<'a> {
     pub(super) host: &'a str,
     pub(super) port: u16,
     pub(super) capabilities: Capabilities,
-    /// The upstream's `auth`.
+    /// The configured mechanism.
     pub(super) auth: Auth,
-    /// Nobody can eavesdrop: the connection has TLS, or the server is on this machine.
+    /// Whether nobody can eavesdrop: the connection has TLS, or the server is on this machine.
     pub(super) is_private: bool,
 }
 
-/// Logs `user` in. Errors contain nothing of what was sent.
+/// Logs `user` in. If the server repeats a secret in its NO or BAD, the error is without its text (see [`Sent`]).
 pub(super) async fn authenticate(
     front: &mut Front,
     server: LoginServer<'_>,
@@ -60,7 +58,7 @@ struct LoginExchange<'a> {
 }
 
 impl LoginExchange<'_> {
-    /// Tries the ways that the server offers, the best first, and the next one only if the server does not understand
+    /// Tries the ways that the server offers, the best first. Tries the next way only if the server does not understand
     /// the one before.
     async fn by_password(mut self, secret: &Secret) -> Result<(), Error> {
         let LoginServer {
@@ -96,8 +94,8 @@ impl LoginExchange<'_> {
             return Ok(());
         }
         Err(match Error::from_login("AUTHENTICATE", completion) {
-            // Not `Denied`: if the gateway got the token, the device has given no wrong password. If the token is the
-            // device's own, the caller changes the error back.
+            // Not `Denied`: if the gateway got the token from the provider, the device has not given a wrong password.
+            // If the token came from the device, the caller changes the error back.
             Error::Denied(completion) => Error::TokenRefused(completion),
             other => other,
         })
@@ -190,7 +188,7 @@ impl LoginExchange<'_> {
     }
 }
 
-/// Runs `work`, which may compute for a second (SCRAM). If the runtime has other threads, no other session waits for
+/// Runs `work`, which may compute for a second (SCRAM). If the runtime has several threads, no other session waits for
 /// it.
 fn aside<T>(work: impl FnOnce() -> T) -> T {
     match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
@@ -199,7 +197,7 @@ fn aside<T>(work: impl FnOnce() -> T) -> T {
     }
 }
 
-/// What was sent and must not appear in an error.
+/// The secrets that were sent, which must not appear in an error.
 struct Sent {
     secret: Zeroizing<String>,
     messages: Vec<Zeroizing<String>>,

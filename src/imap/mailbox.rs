@@ -32,7 +32,7 @@ pub struct Selected {
     pub modseq: Option<u64>,
 }
 
-/// What has changed in the mailbox, as the server has reported unasked.
+/// What has changed in the mailbox, as the server has reported without being asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Changes {
     /// How many messages are gone.
@@ -76,7 +76,7 @@ impl Mailbox {
         &self.folder
     }
 
-    /// How many messages the mailbox has, by what the server has reported so far.
+    /// How many messages the mailbox has, as far as the server has reported.
     pub fn exists(&self) -> usize {
         self.news().exists as usize
     }
@@ -134,12 +134,14 @@ impl Mailbox {
         self.link.is_broken()
     }
 
-    /// Logs out. Waits for the server's answer, so that the server has taken note, but ignores what it says.
+    /// Logs out. Waits for the server's answer, which shows that the server no longer counts the connection, but
+    /// ignores what it says.
     pub async fn logout(mut self) {
         self.hang_up().await;
     }
 
-    /// Logs out, for a mailbox that is kept until a new connection takes its place.
+    /// Logs out, for a mailbox that is kept until a new connection takes its place. The connection is broken
+    /// afterwards.
     pub async fn hang_up(&mut self) {
         let expect = Expect {
             after_bye: true,
@@ -153,13 +155,13 @@ impl Mailbox {
         self.link.close();
     }
 
-    /// Closes the connection at once: commands that have not left yet never will.
+    /// Closes the connection at once. Commands that were not sent yet are dropped.
     pub fn cut(&mut self) {
         self.link.cut();
     }
 
-    /// Prepares the connection for being parked, when no task reads from it. If the server has closed the connection,
-    /// the mailbox is broken.
+    /// Prepares the connection for being parked. While it is parked, no task reads from it. If the server has closed
+    /// the connection, the mailbox is broken.
     pub fn detach(&mut self) {
         self.link.detach();
     }
@@ -171,8 +173,8 @@ impl Mailbox {
         require(name, completions.first())
     }
 
-    /// Marks the connection as over if a server (Exchange) says that it has lost its way to the mailbox: no command
-    /// will succeed on it any more.
+    /// Marks the connection as over if the server (Exchange) says that it can no longer reach the mailbox: no command
+    /// will succeed on this connection any more.
     pub(super) fn note_completions(&mut self, completions: &[Completion]) {
         if completions
             .iter()

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use crate::telemetry::metrics::{self, CountedConnection};
 
-/// The meter of one connection that is logged in.
+/// Counts one connection that is logged in, until dropped.
 #[derive(Debug)]
 pub(super) struct Meter {
     upstream: Arc<str>,
@@ -45,13 +45,11 @@ fn name(command: &str) -> &'static str {
 }
 
 impl Meter {
-    /// Counts a new connection to `upstream`.
     pub(super) fn new(upstream: Arc<str>) -> Self {
         let connection = metrics::metrics().connection(&upstream);
         Self { upstream, connection }
     }
 
-    /// Notes whether the connection is parked.
     pub(super) fn set_parked(&mut self, is_parked: bool) {
         self.connection.set_parked(is_parked);
     }

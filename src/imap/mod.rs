@@ -1,11 +1,11 @@
-//! UPSTREAM: the IMAP client (RFC 3501), from a host name to a selected mailbox.
+//! The IMAP client (RFC 3501): everything from a host name to a selected mailbox.
 //!
 //! From the octets up: [`frame`] cuts what a server sends into lines and literals, [`wire`] adds the socket and the
 //! time limits, [`reader`] turns responses into events (it alone dispatches them; [`fetch`], [`response`] and [`news`]
 //! parse), and [`link`] sends commands and receives events. Above these, [`Connector`] connects to a host and logs in
 //! ([`async_imap`] alone uses the crate of that name), [`Mailbox`] lists, fetches, files and removes messages, and
-//! [`Pool`] keeps connections for a login's next session. What a device sees of a mailbox, and what is removed, is
-//! decided in `maildrop`.
+//! [`Pool`] keeps connections for a login's next session. The module `maildrop` decides what a device sees of a
+//! mailbox, and what is removed.
 
 mod advice;
 mod approach;

@@ -1,4 +1,4 @@
-//! Where a user's folders lie on a server (RFC 2342), and what a configured name is there.
+//! What the names of a user's folders begin with on a server (RFC 2342), and how a configured name is translated.
 //!
 //! A configuration writes folders with `/` between their levels and without any prefix: `Archive/2024`. A server may
 //! call that folder `INBOX.Archive.2024`. A name in the server's own form is accepted too.
@@ -27,12 +27,11 @@ impl Namespaces {
         }
     }
 
-    /// This user's namespace, if it is known.
     pub(super) fn known(&self) -> Option<Arc<Namespace>> {
         self.all.get(&self.user).map(|known| known.clone())
     }
 
-    /// Remembers this user's namespace.
+    /// Remembers this user's namespace. If [`REMEMBERED`] users are known, forgets them first.
     pub(super) fn remember(&self, namespace: Namespace) -> Arc<Namespace> {
         if self.all.len() >= REMEMBERED {
             self.all.clear();

@@ -8,16 +8,16 @@ use super::{
 };
 use crate::types::{UidRanges, UidValidity};
 
-/// What was noted since the connection was made, or since the caller took or cleared it.
+/// What the server has said since the connection was made, or since the caller last took or cleared a field.
 #[derive(Debug, Default)]
 pub struct News {
     /// The newest CAPABILITY, as data or as response code.
     pub capabilities: Option<Capabilities>,
     /// BYE and its text: the server is about to close.
     pub bye: Option<String>,
-    /// Messages in the selected mailbox: EXISTS, less EXPUNGEs.
+    /// Messages in the selected mailbox: the last EXISTS, less the messages that were expunged or vanished since.
     pub exists: u32,
-    /// EXPUNGEs so far.
+    /// How many EXPUNGE responses have come.
     pub expunged: u64,
     /// UIDs that are gone: VANISHED (RFC 7162 §3.2.10), which replaces EXPUNGE once QRESYNC is enabled.
     pub vanished: UidRanges,
@@ -34,7 +34,8 @@ pub struct News {
 }
 
 impl News {
-    /// Takes note of one untagged response, given without its star. Returns how many items it named.
+    /// Takes note of one untagged response, given without its star. Returns how many items it named, so that the reader
+    /// can limit them.
     pub fn note(&mut self, data: &[u8]) -> usize {
         let (first, rest) = word(data);
         if let Some(number) = number(first) {
@@ -69,7 +70,7 @@ impl News {
             count += u64::from(high - low) + 1;
         }
         if !is_earlier {
-            // With EARLIER, EXISTS does not count these messages any more.
+            // If EARLIER is there, EXISTS did not count these messages.
             self.exists = self.exists.saturating_sub(u32::try_from(count).unwrap_or(u32::MAX));
         }
         1 + self.vanished.len().saturating_sub(before)

@@ -1,10 +1,10 @@
-//! Recognises that a server says that it is asked too much.
+//! Recognises the texts in which a server says that it gets too many requests.
 
 use std::time::Duration;
 
 use super::token::number;
 
-/// How long a server that is asked too much wants to be left alone.
+/// How long a server that gets too many requests wants to be left alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pause {
     /// For this long.

@@ -1,7 +1,7 @@
-//! The connections to upstreams: how many a user has, and those that are parked, logged in and selected, for their
-//! login's next session. Only the login that opened a connection gets it again, and only with the secret that it gave
-//! then. Which login gets the next connection is decided in `slots`. Gateways that share state count the connections of
-//! a user together.
+//! The connections to upstreams: how many a user has, and those that are parked (logged in, with a mailbox selected)
+//! for their login's next session. Only the login that opened a connection gets it again, and only with the same
+//! secret. The module `slots` decides which login gets the next connection. Gateways that share state count the
+//! connections of a user together.
 
 use std::{
     sync::{
@@ -32,22 +32,25 @@ use crate::{
 /// How long a login may go on with parked connections without proving its secret to the upstream again: the password
 /// may be changed there.
 const REVERIFY_AFTER: Duration = Duration::from_secs(30 * 60);
-/// How long the upstream is not asked again about a secret that it has refused. This is short, because the secret may
-/// become right.
+/// How long a secret that the upstream has refused is not tried again. This is short, because the secret may become
+/// right.
 const REFUSED_FOR: Duration = Duration::from_secs(30);
 /// How long LOGOUT may take; then the connection is cut.
 const FAREWELL: Duration = Duration::from_secs(3);
-/// How long a server may take to notice that a connection was cut. Until then it counts the connection.
+/// How long a server may take to notice that a connection was cut. Until then the server counts the connection.
 const NOTICED: Duration = Duration::from_millis(250);
 /// How long a proven login waits for a guess to end. Then it cuts the guess off.
 const PATIENCE_WITH_GUESSES: Duration = Duration::from_secs(3);
 /// How long a login waits for a connection, at most: longer than [`FAREWELL`] and [`PATIENCE_WITH_GUESSES`] together.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// The pause before it is looked again whether another gateway has closed a connection of the user.
+/// How long a login waits before it asks the shared store again whether another gateway has closed a connection of the
+/// user.
 const SEAT_AGAIN: Duration = Duration::from_millis(200);
-/// The pause before a further gateway is asked to close one: longer than it takes to hear that and to log out.
+/// How long a login waits before it asks one more gateway to close a connection: longer than a gateway usually takes to
+/// hear the request and to log out.
 const YIELD_AGAIN: Duration = Duration::from_secs(2);
-/// If the shared store could not be told how many connections there are, it is told again after this pause.
+/// How long the pool waits before it tells the shared store again how many connections there are, if the store could
+/// not be told.
 const TELL_AGAIN: Duration = Duration::from_secs(5);
 
 /// A user of an upstream. All connections of this user count together, whichever login they belong to.
@@ -57,7 +60,7 @@ pub struct UserKey(Arc<UserNames>);
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct UserNames {
     upstream: String,
-    /// See [`Upstream::server`]. If an upstream of the same name gets another server, its users are others.
+    /// See [`Upstream::server`]. If an upstream of the same name gets another server, its users count as other users.
     server: String,
     /// In lower case, so that another spelling gives nobody more connections.
     user: String,
@@ -117,8 +120,8 @@ pub async fn farewell(mailbox: impl Parkable) {
     }
 }
 
-/// Logs out, for a mailbox that is kept until a new connection takes its place. Gives the connection up if that takes
-/// too long.
+/// Logs out, for a mailbox that is kept until a new connection takes its place. Gives the connection up if the logout
+/// takes too long.
 pub async fn hang_up(mailbox: &mut Mailbox) {
     if timeout(FAREWELL, mailbox.hang_up()).await.is_err() {
         mailbox.give_up();
@@ -133,7 +136,8 @@ pub struct Pool<T, M = Mailbox> {
     refused: Recent,
     /// How long connections are parked, in milliseconds.
     parked_for: AtomicU64,
-    /// Each parked connection holds a clone, so that its number is counted however the connection goes.
+    /// Each parked connection holds a clone. So the number of clones stays right, in whatever way a connection leaves
+    /// the pool.
     parked: Arc<()>,
     /// How many connections may be parked.
     parked_limit: AtomicUsize,
@@ -171,7 +175,7 @@ impl<T, M> User<T, M> {
         self.parked.is_empty() && self.slots.is_idle() && self.granted == 0
     }
 
-    /// How many connections there are.
+    /// How many connections there are, parked ones included.
     fn count(&self) -> usize {
         self.parked.len() + self.slots.count()
     }
@@ -219,7 +223,7 @@ pub struct Slot<T: Send + Sync + 'static, M: Parkable = Mailbox> {
 pub enum NoSlot {
     /// The user has as many connections as it may have, and none became free in time.
     Full,
-    /// The upstream has refused this secret a moment ago.
+    /// The upstream has refused this secret a short time ago.
     Refused,
     /// The store in which gateways count connections together could not be asked (logged).
     Uncounted,
@@ -251,7 +255,8 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
         self.parked_for.store(milliseconds, Ordering::Relaxed);
     }
 
-    /// Sets how many connections are parked at most. The next one that is parked closes those that are too many.
+    /// Sets how many connections may be parked. If there are more, the next call of [`Pool::park`] closes those that
+    /// have been parked longest.
     pub fn set_parked_limit(&self, limit: usize) {
         self.parked_limit.store(limit, Ordering::Relaxed);
     }
@@ -308,8 +313,8 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
         Some((slot, mailbox, memo))
     }
 
-    /// Waits for the right to open a connection. Fails if `user` has `limit` of them and none becomes free in time. A
-    /// parked connection gives way: the right is given once that connection is closed.
+    /// Waits for the right to open a connection. Fails if `user` has `limit` of them and none becomes free in time. If
+    /// a parked connection must be closed for it, the right is given once that connection is closed.
     ///
     /// `is_tried`: the secret comes from a device, and the upstream decides whether it is right. Such a login is a
     /// guess unless its secret was right lately: guesses get few connections, and may be cut off (see
@@ -345,7 +350,7 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
         let begun = Instant::now();
         let mut patience = begun + PATIENCE_WITH_GUESSES;
         loop {
-            // Before the slots are looked at, so that no later change is missed.
+            // Registered before the slots are read, so that no later change is missed.
             let changed = queued.changed.notified();
             let (decision, evicted, cut) = {
                 let mut entry = self.users.entry(user.clone()).or_default();
@@ -392,8 +397,8 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
     }
 
     /// Waits until all gateways together may have one more connection of `user`, which is counted here already. A login
-    /// that has waited since `begun` gives up after a while, a guess sooner. A connection that is parked gives way, here or at
-    /// another gateway.
+    /// that has waited since `begun` gives up after [`PATIENCE`], a guess after [`PATIENCE_WITH_GUESSES`]. A parked
+    /// connection is closed for it, here or at another gateway.
     async fn claim(
         self: &Arc<Self>,
         user: &UserKey,
@@ -415,7 +420,7 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
                 let mut entry = self.users.entry(user.clone()).or_default();
                 (entry.asking.get_or_insert_default().clone(), entry.changed.clone())
             };
-            // Before the store is asked, so that no later change is missed.
+            // Registered before the store is asked, so that no later change is missed.
             let changed = changed.notified();
             let turn = asking.lock().await;
             let seat = self.claim_one(quotas, user, limit).await;
@@ -439,7 +444,7 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
         }
     }
 
-    /// Has one more of the connections of `user` counted by all gateways, unless all of them are.
+    /// Asks the shared store to count one more connection of `user`, unless it counts all of them already.
     async fn claim_one(&self, quotas: &Quotas, user: &UserKey, limit: usize) -> Seat {
         let wanted = match self.users.get(user) {
             Some(entry) if entry.granted < entry.count() => entry.granted + 1,
@@ -472,7 +477,7 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
         true
     }
 
-    /// Tells the shared store that `user` has fewer connections here. If it cannot be told, tries again.
+    /// Tells the shared store that `user` has fewer connections here. Tries again until the store has been told.
     async fn settle(self: Arc<Self>, user: UserKey) {
         let Some(quotas) = &self.quotas else { return };
         loop {
@@ -520,8 +525,8 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
         self.users.remove_if(user, |_, user| user.is_idle());
     }
 
-    /// Closes what is parked for `login` and `folder`, because `login` has logged in anew: the parked connection did
-    /// not suit (another secret or policy, or too old).
+    /// Closes the connections that are parked for `login` and `folder`, because `login` has logged in again. They did
+    /// not suit: they had another secret or policy, or were too old.
     pub fn forget(self: &Arc<Self>, user: &UserKey, login: &str, folder: &str) {
         let is_old = |parked: &mut Box<Parked<T, M>>| parked.login == login && parked.folder == folder;
         self.close_parked(user, is_old);
@@ -562,10 +567,10 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
         tracing::debug!(upstream = slot.user.0.upstream, user = slot.user.0.user, "parked");
         let (parked, limit) = (self.parked(), self.parked_limit.load(Ordering::Relaxed));
         if parked > limit {
-            // A few more than are too many: so this happens seldom, because all that are parked are looked at.
+            // Closes a few more than it must, so that this happens seldom: it looks at all parked connections.
             self.close_longest(parked - limit + limit / 16);
         }
-        // The slot is dropped after its connection was put in: so the user's entry is never empty in between.
+        // The slot is dropped after its connection was parked, so that the user's entry is never idle in between.
         drop(slot);
         if !self.sweeping.swap(true, Ordering::AcqRel) {
             tokio::spawn(sweep(Arc::downgrade(self)));
@@ -596,7 +601,7 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
         self.close_where(|parked| parked.since.elapsed() >= self.parked_for())
     }
 
-    /// Closes the connections that are over; returns whether any others are parked.
+    /// Closes the parked connections that `is_over` accepts; returns whether any others are parked.
     fn close_where(self: &Arc<Self>, is_over: impl Fn(&Parked<T, M>) -> bool) -> bool {
         let mut waiting = false;
         let mut over = Vec::new();
@@ -624,7 +629,7 @@ async fn sweep<T: Send + Sync + 'static, M: Parkable>(pool: Weak<Pool<T, M>>) {
         let Some(pool) = pool.upgrade() else { return };
         if !pool.close_expired() {
             pool.sweeping.store(false, Ordering::Release);
-            // A connection may have been parked between the look and the store.
+            // A connection may have been parked between the check and the store.
             if !pool.close_expired() || pool.sweeping.swap(true, Ordering::AcqRel) {
                 return;
             }
@@ -675,8 +680,8 @@ impl<T: Send + Sync + 'static, M: Parkable> Slot<T, M> {
         slot.await.ok()
     }
 
-    /// Runs `login` to its end. Drops it and returns `None` if this is a guess, and a proven login has waited for its
-    /// connection long enough.
+    /// Runs `login` to its end. If this is a guess, and a proven login has waited for its connection long enough, drops
+    /// `login` and returns `None`.
     pub async fn unless_cut<O>(&self, login: impl Future<Output = O>) -> Option<O> {
         let cut = async {
             match &self.cut {
@@ -930,7 +935,7 @@ mod tests {
         for limit in [1, 2, 8] {
             let (pool, server) = (TestPool::new(PARKED, None).unwrap(), Server::default());
             session(&pool, &server, limit, "eva", false).await.unwrap();
-            // A server that thinks for longer than anybody waits.
+            // A server that takes longer to answer than anybody waits.
             let guesses: Vec<_> = (0..24)
                 .map(|n| guess(&pool, &server, limit, n, Duration::from_secs(30)))
                 .collect();
@@ -970,7 +975,7 @@ mod tests {
         }
     }
 
-    /// Nobody may be locked out by a connection that the old password has left.
+    /// A connection that was opened with the old password must not lock anybody out.
     #[tokio::test(start_paused = true)]
     async fn with_one_connection_a_new_password_gets_in() {
         let (pool, server) = (TestPool::new(PARKED, None).unwrap(), Server::default());

@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use crate::config::{Proxy, ProxyKind};
 
-/// The longest head of a proxy's reply.
+/// The most octets of the head of a proxy's reply.
 const MAX_HEAD: usize = 16 * 1024;
 
 /// Why a proxy did not connect.
@@ -168,7 +168,7 @@ pub(super) fn may_be_http(head: &[u8]) -> bool {
     head[..count] == b"HTTP/1."[..count]
 }
 
-/// Where the empty line that ends the head ends. A line may also end with LF alone (RFC 9112 §2.2).
+/// The position after the empty line that ends the head. A line may also end with LF alone (RFC 9112 §2.2).
 pub(super) fn end_of_head(head: &[u8]) -> Option<usize> {
     memchr::memchr_iter(b'\n', head).find_map(|at| match &head[at + 1..] {
         [b'\n', ..] => Some(at + 2),

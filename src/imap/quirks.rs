@@ -1,4 +1,4 @@
-//! What was found out about a server that does not do as the RFC says, so that it need not be found out at each login.
+//! What was found out about a server that deviates from the RFC, so that it need not be found out again at each login.
 
 use std::{
     sync::{
@@ -10,13 +10,13 @@ use std::{
 
 use tokio::time::Instant;
 
-/// How many messages one command lists at first, if one command for all of them was too much.
+/// How many messages one command lists at first, if the server hung up on one command for all of them.
 const FIRST_PORTION: u32 = 1000;
-/// How long it is remembered that a server takes one command at a time, or lists in portions only: the cause may have
-/// been a line that broke.
+/// How long it is remembered that a server takes one command at a time, or lists only in portions. The true cause may
+/// have been a network failure.
 const LASTS: Duration = Duration::from_secs(60 * 60);
 
-/// The quirks of one upstream's server. They survive a reload if the server stays the same.
+/// The quirks of one upstream's server. They survive a reload of the configuration if the server stays the same.
 #[derive(Debug, Default)]
 pub(super) struct Quirks {
     /// Whether the server takes several commands at once, and since when that is known; no time if it is configured.
@@ -34,8 +34,7 @@ pub(super) enum Pipelining {
     Unknown,
     /// It takes several commands at once.
     Works,
-    /// It fell silent or hung up when several commands were sent at once. Whether it takes one at a time is being
-    /// tried.
+    /// It fell silent or hung up when several commands were sent at once. Now one at a time is tried.
     Suspect,
     /// It takes one at a time.
     Fails,

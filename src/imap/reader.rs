@@ -1,9 +1,9 @@
 //! Reads what a server sends: octets of a [`Frame`] in, [`Event`]s out. This is the only place that dispatches
 //! responses. It has no socket and no clock.
 //!
-//! Completions are matched by their tags, in any order. A response that makes no sense is dropped and counted, and
-//! spoils nothing else. Everything that a server could repeat without end counts against one bound, so that no server
-//! makes the gateway hold more, or work longer, than the size of its mailbox justifies.
+//! Completions are matched by their tags, in any order. A FETCH response that cannot be parsed is dropped and counted,
+//! and the responses after it are read as usual. Everything that a server could repeat without end counts against one
+//! bound. So no server can make the gateway hold more, or work longer, than the size of its mailbox justifies.
 
 use std::collections::VecDeque;
 
@@ -19,8 +19,8 @@ use super::{
 };
 use crate::{telemetry::trace, types::Uid};
 
-/// The most messages of one mailbox, which take 8 bytes of memory each. A server that says that it has more is not
-/// believed.
+/// The most messages of one mailbox, which take 8 bytes of memory each. If a server says that it has more, the bound
+/// does not grow further.
 const MAX_MESSAGES: u64 = 1 << 20;
 /// How many items the commands in flight may bring besides those that the size of the mailbox justifies.
 const SLACK: u64 = 10_000;
@@ -33,14 +33,14 @@ const MAX_COLLECTED_LITERAL: u64 = 64 * 1024;
 const MAX_COLLECTED: usize = 16 * 1024 * 1024;
 /// The most responses that are collected for one command.
 const MAX_RESPONSES: usize = 100_000;
-/// How many octets at the end of a content are kept, to tell whether it contains the answer's end.
+/// How many octets at the end of a content are kept, to find the completion of the command in them.
 const TAIL: usize = 512;
 
 /// The number of a command, by which its completion is recognised. Numbers ascend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CommandId(pub u32);
 
-/// Something that a server says and somebody waits for.
+/// Something that a server says, and that a command or its caller waits for.
 #[derive(Debug)]
 pub enum Event {
     /// `+ …`: the server waits for more of a command. Holds the text after the plus.
@@ -53,7 +53,7 @@ pub enum Event {
     Content {
         /// The message, if the server has sent its UID already (some servers send UID last).
         uid: Option<Uid>,
-        /// The section.
+        /// Which part of the message the content is.
         section: Section,
         /// How many octets the content has; `None` for NIL.
         octets: Option<u64>,
@@ -75,7 +75,7 @@ pub struct Expect {
     pub status: bool,
     /// A completion may follow BYE, as it does for LOGOUT. If this is not set, BYE is an error at once.
     pub after_bye: bool,
-    /// FLAGS were asked for, so they are no news.
+    /// FLAGS were asked for, so they do not count as changed flags.
     pub flags: bool,
     /// Contents of messages were asked for. If this is not set, they are dropped.
     pub content: bool,
@@ -89,15 +89,15 @@ pub struct Reader {
     expect: Expect,
     state: State,
     content: Content,
-    /// What has counted against the bound since a command was last sent while none was in flight.
+    /// How many items count against the bound. The count begins anew when a command is sent while none is in flight.
     items: u64,
-    /// The most messages that the mailbox has had since then.
+    /// The most messages that the mailbox has had since the count began.
     most: u32,
-    /// Octets of the responses that were collected since then.
+    /// How many octets of responses were collected since the count began.
     collected: usize,
-    /// How many responses were collected since then.
+    /// How many responses were collected since the count began.
     responses: usize,
-    /// How many responses were dropped because they made no sense.
+    /// How many FETCH responses were dropped because they could not be parsed.
     spoiled: u32,
 }
 
@@ -107,7 +107,7 @@ enum State {
     /// At the start of a response.
     #[default]
     Start,
-    /// In a FETCH response, behind a content. Whether the caller was given a content of this response.
+    /// In a FETCH response, after a content. The flag says whether the caller was given a content of this response.
     Fetch(Fetch, bool),
     /// In the numbers of a SEARCH response.
     Search,
@@ -115,7 +115,7 @@ enum State {
     ExtendedSearch,
     /// In the set of an ESEARCH response.
     Set,
-    /// In a response that is collected: what has come of it, and where its last line begins.
+    /// In a response that is collected: the octets so far, and the position at which its last line begins.
     Data(Vec<u8>, usize),
 }
 
@@ -163,7 +163,7 @@ impl Reader {
         !self.in_flight.is_empty()
     }
 
-    /// How many responses were dropped because they made no sense, since the last call.
+    /// How many FETCH responses were dropped because they could not be parsed, since the last call.
     pub fn take_spoiled(&mut self) -> u32 {
         std::mem::take(&mut self.spoiled)
     }
@@ -187,7 +187,8 @@ impl Reader {
         &here[..usize::try_from(self.content.left).unwrap_or(usize::MAX).min(here.len())]
     }
 
-    /// Takes the first `count` octets that [`Reader::content`] shows. They stay valid until the next call of this reader.
+    /// Takes the first `count` octets that [`Reader::content`] shows. They stay valid until this reader is called
+    /// again.
     pub fn take<'a>(&'a mut self, frame: &'a Frame, count: usize) -> &'a [u8] {
         let from = self.content.lent;
         self.content.lent += count;
@@ -235,7 +236,7 @@ impl Reader {
     }
 
     /// Whether the content under way is shorter than the server announced: then its last octets contain the completion
-    /// of a command in flight. Ask this once nothing more comes.
+    /// of a command in flight. Call this only once the server sends nothing more.
     pub fn has_ended_early(&self, frame: &Frame) -> bool {
         if self.content.left == 0 || self.content.inline.is_some() {
             return false;
@@ -250,7 +251,7 @@ impl Reader {
         })
     }
 
-    /// The next event; `None` if more octets must be received first. What is left of the current content is dropped.
+    /// The next event; `None` if more octets must be received first. The rest of the current content is dropped.
     ///
     /// An error ends the conversation: what comes after it can't be understood.
     pub fn next(&mut self, frame: &mut Frame) -> Result<Option<Event>, Error> {
@@ -335,7 +336,7 @@ impl Reader {
     fn note(&mut self, frame: &mut Frame, span: Span, head: usize) -> Result<Progress, Error> {
         let data = &frame.octets()[head..span.line];
         let status = Status::parse(data).map(Status::to_completion);
-        // The text of a status response may end like a literal, but announces none.
+        // The text of a status response may look like a literal at its end, but is none.
         let literal = token::literal(data).filter(|_| status.is_none());
         let items = self.news.note(data);
         frame.consume(span.total);
@@ -369,7 +370,7 @@ impl Reader {
             return Ok(Progress::Starved);
         };
         if frame.octets()[..span.line].trim_ascii().is_empty() {
-            // Some servers send an empty line behind a literal.
+            // Some servers send an empty line after a literal.
             frame.consume(span.total);
             self.state = State::Fetch(fetch, was_wanted);
             return self.count(1).map(|()| Progress::Silent);
@@ -406,7 +407,7 @@ impl Reader {
                     .begin(octets.unwrap_or(0), Some(content.unwrap_or_default().into()));
                 (section, octets)
             }
-            // The caller was given a content of this response, and must not believe that it is whole.
+            // The caller was given a content of this response, and must learn that the response is not whole.
             Err(fetch::Malformed) if was_wanted => return Err(Error::Protocol("FETCH data")),
             Err(fetch::Malformed) => {
                 let literal = token::literal(segment);
@@ -573,7 +574,7 @@ impl Reader {
 /// The result of a step of the reader.
 enum Progress {
     Event(Event),
-    /// Nothing that anybody waits for was read.
+    /// Something was read that nobody waits for.
     Silent,
     /// More octets must be received first.
     Starved,

@@ -210,7 +210,7 @@ impl Completion {
         .any(|words| text.contains(words))
     }
 
-    /// How long the server wants to be left alone, if it says that it is asked too much.
+    /// How long the server wants to be left alone, if it says that it gets too many requests.
     pub(super) fn pause(&self) -> Option<Pause> {
         let code = self.raw.as_deref().unwrap_or_default();
         // Gmail's codes. In RFC 5530, OVERQUOTA says that the mailbox is full, which will pass too.
@@ -228,8 +228,8 @@ impl Completion {
         text.contains("authenticated but not connected") || text.contains("unsafe login")
     }
 
-    /// Why the provider keeps this user out whatever the password is, by the code or the words of the answer; `None` if
-    /// the answer does not say so.
+    /// Why the provider keeps this user out whatever the password is, as the code or the text says; `None` if neither
+    /// says so.
     pub fn closed(&self) -> Option<Closed> {
         if self.has_code("WEBALERT") {
             return Some(Closed::WantsWeb);
@@ -291,7 +291,8 @@ impl Completion {
         .then_some(Closed::WantsAdministrator)
     }
 
-    /// Whether the text says that the failure will pass: many servers say this in words, without a response code.
+    /// Whether the text says that the failure will pass. Many servers say this only in the text, without a response
+    /// code.
     pub fn sounds_temporary(&self) -> bool {
         let text = self.text.to_ascii_lowercase();
         [
@@ -313,8 +314,8 @@ impl Completion {
         .any(|words| text.contains(words))
     }
 
-    /// The same without text and code if one of `secrets` occurs in them: a server may repeat the command that it
-    /// refuses.
+    /// The same without text and code if one of `secrets` occurs in them, because a server may repeat the command that
+    /// it refuses.
     pub fn without(mut self, secrets: &[&str]) -> Self {
         let holds = |text: &str| secrets.iter().any(|secret| !secret.is_empty() && text.contains(secret));
         if holds(&self.text) || self.raw.as_deref().is_some_and(holds) {
@@ -342,7 +343,7 @@ impl fmt::Display for Completion {
     }
 }
 
-/// Response codes on which it depends how the gateway answers a device (RFC 3501 §7.1, RFC 5530, Gmail, Exchange).
+/// Response codes that decide how the gateway answers a device (RFC 3501 §7.1, RFC 5530, Gmail, Exchange).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Code {
     /// `[ALERT]`

@@ -9,7 +9,6 @@ use super::{
 };
 use crate::{challenge::hmac_md5, config::Auth};
 
-/// A SASL mechanism.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mechanism {
     /// RFC 4616
@@ -22,7 +21,7 @@ pub(super) enum Mechanism {
     ScramSha256,
     /// RFC 7628
     OAuthBearer,
-    /// What Google and Microsoft had before RFC 7628.
+    /// The older mechanism of Google and Microsoft (before RFC 7628).
     XOAuth2,
 }
 
@@ -67,8 +66,8 @@ impl LoginMethod {
     /// The ways to log in by password, the best first; empty if the server offers none. The next one may be tried after
     /// an answer for which [`LoginMethod::is_not_understood`] holds.
     ///
-    /// If nobody can eavesdrop (`is_private`: TLS or loopback), those ways come first that most servers support and
-    /// that need no special form of the stored password. Otherwise those come first that do not reveal the password. A
+    /// If nobody can eavesdrop (`is_private`: TLS or loopback), the ways that most servers support come first: they
+    /// need no special form of the stored password. Otherwise the ways that do not reveal the password come first. A
     /// mechanism that is configured is used whether or not the server offers it.
     pub(super) fn by_password(auth: Auth, offered: &Capabilities, is_private: bool) -> Vec<Self> {
         let login_command = (Self::LoginCommand, !offered.login_disabled);
@@ -99,12 +98,12 @@ impl LoginMethod {
     }
 
     /// Whether a tagged NO or BAD says that the server does not know this way to log in. Any other NO or BAD is the
-    /// server's answer to the password: it would count another way as one more guess.
+    /// server's answer to the password: the server would count a try in another way as one more guess.
     pub(super) fn is_not_understood(answer: &Completion) -> bool {
         if answer.will_pass() || answer.tells_no_mailbox() {
             return false;
         }
-        // `[CLIENTBUG]`, `[CANNOT]` and the like say no more than BAD does.
+        // `[CLIENTBUG]`, `[CANNOT]` and similar codes say no more than BAD does.
         if answer.code().is_some_and(|code| answer.is_no() || code != Code::Other) {
             return false;
         }
@@ -159,18 +158,19 @@ enum ExchangeState {
     Start,
     /// LOGIN: the user was sent.
     User,
-    /// SCRAM: the first message is ready; whether it was sent.
+    /// SCRAM: the first message is made. `is_sent`: whether it was sent.
     First { first: FirstMessage, is_sent: bool },
     /// SCRAM: the proof was sent.
     Last(FinalMessage),
-    /// The secret was sent and, if the mechanism has that, the server has proven itself.
+    /// The secret was sent. If the mechanism has the server prove that it knows the password, the server has done so.
     Given,
-    /// The server has said why it will refuse, and was answered.
+    /// The server has said why it will refuse the login, and the client has acknowledged that.
     Refused,
 }
 
 impl<'a> Exchange<'a> {
-    /// `secret`: the password, or the token for the mechanisms that take one. Fails if the system gives no random numbers.
+    /// `secret`: the password, or the token for the mechanisms that take one. Fails if the system gives no random
+    /// numbers.
     pub(super) fn new(mechanism: Mechanism, target: LoginTarget<'a>, secret: &'a [u8]) -> Result<Self, SaslError> {
         let state = match mechanism {
             Mechanism::ScramSha256 => ExchangeState::First {
@@ -268,7 +268,7 @@ impl<'a> Exchange<'a> {
     pub(super) fn finish(self) -> Result<(), SaslError> {
         match self.state {
             ExchangeState::Given => Ok(()),
-            // One challenge too many does no harm; and a server that says OK after an error accepts the secret.
+            // One challenge too many does no harm. A server that says OK after an error accepts the secret.
             ExchangeState::Refused if self.mechanism != Mechanism::ScramSha256 => Ok(()),
             _ if self.mechanism == Mechanism::ScramSha256 => Err(SaslError(
                 "SCRAM: the server says OK without proof that it knows the password",

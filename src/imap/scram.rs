@@ -16,7 +16,7 @@ const ITERATIONS: std::ops::RangeInclusive<u32> = 4096..=1_000_000;
 /// GS2 header of a client that does no channel binding and acts for nobody else (RFC 5801 §4).
 const GS2_HEADER: &str = "n,,";
 
-/// Why an exchange can't go on, in words for the log. They contain nothing that was received.
+/// Why an exchange can't go on, in words for the log. The words contain nothing that was received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct SaslError(pub(super) &'static str);
@@ -54,8 +54,8 @@ impl FirstMessage {
         format!("{GS2_HEADER}{}", self.bare)
     }
 
-    /// The answer to `server-first-message`. Computes for up to a second: do not call this on a thread that others
-    /// need.
+    /// The answer to `server-first-message`. Computes for up to a second: do not call this on a thread that other
+    /// sessions need.
     ///
     /// `secret` is used as the device has sent it, as in PLAIN: see [`ScramKeys::new`].
     pub(super) fn answer(
@@ -110,7 +110,7 @@ pub(super) enum ServerFinal {
 }
 
 impl FinalMessage {
-    /// Checks `server-final-message`.
+    /// Checks `server-final-message`. A wrong signature is an error.
     pub(super) fn verify(&self, challenge: &[u8]) -> Result<ServerFinal, SaslError> {
         let first = challenge.split(|&octet| octet == b',').next().unwrap_or_default();
         if first.starts_with(b"e=") {

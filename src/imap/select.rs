@@ -15,9 +15,9 @@ use crate::types::{Uid, UidValidity};
 /// What is known of a mailbox from an earlier connection, for QRESYNC (RFC 7162 §3.2.5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Resync {
-    /// UIDVALIDITY then.
+    /// UIDVALIDITY at that time.
     pub uid_validity: UidValidity,
-    /// HIGHESTMODSEQ then.
+    /// HIGHESTMODSEQ at that time.
     pub modseq: u64,
 }
 
@@ -30,14 +30,15 @@ pub struct Selection<'a> {
     pub from: Uid,
     /// What to list of each message besides UID and size.
     pub wanted: Wanted,
-    /// What was known earlier: a server with QRESYNC reports what has vanished since. See [`Mailbox::take_vanished`].
+    /// What was known earlier: a server with QRESYNC reports which messages have vanished since. See
+    /// [`Mailbox::take_vanished`].
     pub resync: Option<Resync>,
 }
 
 impl Connection {
     /// Selects a folder and, in the same flight, lists its messages (UID, size and what is wanted) and the UIDs that
-    /// bear `\Deleted`: one round trip. If the server hangs up on that, `login` makes new connections, on which less is
-    /// asked for at once; what was listed already is kept.
+    /// bear `\Deleted`: one round trip. If the server closes the connection meanwhile, `login` opens new ones, and each
+    /// command on them asks for less. What was listed already is kept.
     pub async fn select(self, selection: Selection<'_>, login: UpstreamLogin<'_>) -> Result<(Mailbox, Listed), Error> {
         let mut connection = self;
         let quirks = connection.quirks.clone();
@@ -53,7 +54,7 @@ impl Connection {
             let pipelining = quirks.pipelining();
             let error = match progress.try_on(connection).await {
                 Ok(mailbox) => {
-                    // A single lost connection may have been a line that broke.
+                    // A single lost connection may have been a network failure.
                     if let Some(portion) = progress.portion
                         && (hang_ups > 1 || (hang_ups == 1 && portion >= SURE_PORTION))
                     {
@@ -75,16 +76,17 @@ impl Connection {
                 }
                 None => return Err(error),
             }
-            // On the heap: hardly any login comes here.
+            // Boxed, so that the future of each login does not hold room for this one, which is seldom needed.
             connection = Box::pin(login.connect()).await?;
         }
     }
 }
 
-/// A single hang-up is put down to the length of the listing only if portions of at least this many messages work then.
+/// If the server hung up only once, the listing's length is taken as the cause only if portions of at least this many
+/// messages work afterwards.
 const SURE_PORTION: u32 = 250;
 
-/// How far one selection has come, over as many connections as it takes.
+/// How far one selection has come. It may take several connections.
 struct SelectProgress<'a> {
     selection: Selection<'a>,
     listed: Listed,
@@ -92,7 +94,7 @@ struct SelectProgress<'a> {
     uid_validity: Option<UidValidity>,
     /// How many messages to list by one command; `None`: all of them.
     portion: Option<u32>,
-    /// How many messages there are, by what the server has said so far.
+    /// How many messages there are, as far as the server has said.
     exists: usize,
 }
 
@@ -189,7 +191,7 @@ impl SelectProgress<'_> {
         if flight.compress
             && let Some(completion) = completions.last().filter(|completion| !completion.is_ok())
         {
-            // If the server refuses, the connection stays as it is.
+            // If the server refuses, the connection stays uncompressed.
             tracing::debug!(%completion, "uncompressed");
         }
         let is_read_only = completions[at].has_code("READ-ONLY");
@@ -226,7 +228,7 @@ struct SelectFlight<'a> {
     compress: bool,
 }
 
-/// What is still to be done when a connection becomes a mailbox.
+/// What is still to be sent when a connection becomes a mailbox.
 struct Options {
     before: Vec<String>,
     compress: bool,
@@ -235,7 +237,7 @@ struct Options {
 
 impl Mailbox {
     /// Selects the same folder again, so that the server counts its messages anew. NOOP goes first, so that the server
-    /// reports what it still has to report.
+    /// can report the changes that it has not reported yet.
     pub async fn select_again(&mut self) -> Result<(), Error> {
         let select = format!("SELECT {}", self.encoding.quoted(&self.folder));
         self.link.news().begin_mailbox();
@@ -307,7 +309,7 @@ impl Mailbox {
         (mailbox, options)
     }
 
-    /// Runs commands that must come before anything else. It does not matter how the server answers them.
+    /// Runs commands that must come before anything else. Nothing depends on whether the server accepts them.
     async fn run_before(&mut self, commands: &[String]) -> Result<(), Error> {
         if !commands.is_empty() {
             self.flight(commands, Expect::default(), |_| {}).await?;

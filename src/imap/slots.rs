@@ -1,5 +1,5 @@
-//! How the connections that an upstream user may have are shared among the logins that want one. This only counts and
-//! decides: it holds no connections.
+//! How the connections that an upstream user may have are shared among the logins that want one. This module only
+//! counts and decides: it holds no connections.
 //!
 //! A login whose secret was right lately is *proven*, any other is a *guess*. Guesses have a small budget of their own,
 //! take only what is free (with one exception: [`GIVES_WAY`]), and stand behind every proven login that waits.
@@ -29,7 +29,6 @@ pub enum TrustLevel {
 }
 
 impl TrustLevel {
-    /// The level of a guess, or of a login that is none.
     pub(super) fn of(is_guess: bool) -> Self {
         if is_guess { Self::Guess } else { Self::Proven }
     }
@@ -45,10 +44,11 @@ pub(super) struct SlotAllocator {
     busy: usize,
     /// Connections of guesses, the oldest first, each with what cuts it off.
     guesses: VecDeque<(SlotId, CancellationToken)>,
-    /// Connections that are being closed: the server counts them still.
+    /// Connections that are being closed: the server still counts them.
     closing: usize,
     /// The logins that wait, in the order in which they came.
     waiting: VecDeque<Waiter>,
+    /// When a parked connection was last closed for a guess.
     gave_way: Option<Instant>,
 }
 
@@ -78,11 +78,11 @@ impl SlotAllocator {
         self.waiting.push_back(waiter);
     }
 
-    /// The login `id` waits no longer.
+    /// Takes the login `id` out of the queue.
     pub(super) fn dequeue(&mut self, id: SlotId) {
         self.waiting.retain(|waiter| waiter.id != id);
         if self.waiting.is_empty() {
-            // A user may be logged in for hours, while nobody waits: the memory is freed.
+            // A user may be logged in for hours while nobody waits, so the memory is freed.
             self.waiting = VecDeque::new();
         }
     }
@@ -191,12 +191,13 @@ impl SlotAllocator {
         self.closing -= 1;
     }
 
-    /// How many connections there are.
+    /// How many connections are not parked.
     pub(super) fn count(&self) -> usize {
         self.busy + self.guesses.len() + self.closing
     }
 
-    /// Whether a guess may close a parked connection now, at another gateway; if so, not again soon.
+    /// Whether a guess may have a parked connection closed now, here or at another gateway. If so, notes the time: the
+    /// next guess must wait.
     pub(super) fn may_give_way(&mut self) -> bool {
         let may = !self.gave_way_lately();
         if may {
@@ -210,7 +211,7 @@ impl SlotAllocator {
         self.gave_way.is_some_and(|at| at.elapsed() < GIVES_WAY)
     }
 
-    /// Whether there is nothing to remember.
+    /// Whether nothing needs to be remembered.
     pub(super) fn is_idle(&self) -> bool {
         self.count() + self.waiting.len() == 0 && !self.gave_way_lately()
     }

@@ -1,4 +1,5 @@
-//! The smallest pieces of a response line: words, numbers, literals (RFC 3501 §9). Tolerant of odd spacing and case.
+//! The smallest pieces of a response line: words, numbers, literals (RFC 3501 §9). Unusual spacing and case are
+//! accepted.
 
 /// Splits off the first word: what stands before the first space, and what follows the spaces.
 pub(super) fn word(line: &[u8]) -> (&[u8], &[u8]) {
@@ -22,8 +23,8 @@ pub(super) fn long_number(digits: &[u8]) -> Option<u64> {
     })
 }
 
-/// The octets of the literal that `line` (without CRLF) announces at its end (RFC 3501 §4.3; `~{n}` of RFC 3516, `{n+}` as
-/// some servers write it). Up to 18 digits.
+/// How many octets the literal has that `line` (without CRLF) announces at its end (RFC 3501 §4.3; `~{n}` of RFC 3516,
+/// `{n+}` as some servers write it). Up to 18 digits.
 pub(super) fn literal(line: &[u8]) -> Option<u64> {
     let inner = line.strip_suffix(b"}")?;
     let open = memchr::memrchr(b'{', inner)?;

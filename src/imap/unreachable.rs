@@ -8,7 +8,7 @@ pub enum Unreachable {
     /// DNS does not know the name, or does not answer.
     #[error("the name {host} cannot be resolved: {source}")]
     Name {
-        /// The name.
+        /// The name that was looked up.
         host: String,
         /// What the resolver says.
         source: io::Error,
@@ -21,7 +21,7 @@ pub enum Unreachable {
     Proxy(String),
 }
 
-/// Why a connection does not come about. The variants are distinguished by what helps.
+/// Why there is no connection. The variants differ in what the operator can do about them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoWay {
     /// DNS says that there is no such name, or that it has no address.
@@ -32,7 +32,7 @@ pub enum NoWay {
     ClosedPort,
     /// This machine or a router has no route to the address.
     NoRoute,
-    /// Nothing comes back.
+    /// No answer comes.
     Silence,
     /// This machine, or a filter on it, does not allow the connection.
     Forbidden,
@@ -41,7 +41,7 @@ pub enum NoWay {
 }
 
 impl Unreachable {
-    /// What is wrong. If several addresses were tried, the one that came farthest counts.
+    /// What is wrong. If several addresses were tried, the failure that came closest to a connection counts.
     pub fn kind(&self) -> NoWay {
         match self {
             Self::Name { source, .. } => unresolved(source),
@@ -59,7 +59,6 @@ impl Unreachable {
 }
 
 impl NoWay {
-    /// What is wrong with one address.
     fn of(error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => Self::ClosedPort,

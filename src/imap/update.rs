@@ -1,6 +1,6 @@
 //! Changes a mailbox: flags, removal, MOVE and COPY. Whatever is reported as done was confirmed by a tagged OK.
 //!
-//! A message that is gone already is as good as removed: somebody else was faster.
+//! If somebody else has removed a message meanwhile, it counts as removed.
 
 use super::{
     command::UidSet,
@@ -23,7 +23,7 @@ pub struct NotMoved {
 /// Messages that the server did not remove, and that are still in the mailbox; ascending.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Refused {
-    /// The messages.
+    /// The messages that are still there.
     pub uids: Vec<Uid>,
     /// Whether another try can't help; `false` if there are none.
     pub is_final: bool,
@@ -48,7 +48,7 @@ impl Refused {
 }
 
 impl Mailbox {
-    /// Sets `\Seen`.
+    /// Sets `\Seen`. Selects the mailbox again if the server is of the old kind (see [`Mailbox::is_old`]).
     pub async fn mark_seen(&mut self, uids: &[Uid]) -> Result<(), Error> {
         for set in UidSet::cover(uids) {
             let mut commands = vec![format!("UID STORE {set} +FLAGS.SILENT (\\Seen)")];
@@ -62,10 +62,10 @@ impl Mailbox {
         self.refresh_if_old().await
     }
 
-    /// Removes exactly `uids` (ascending), confirmed by the tagged OK of each command. From the messages that are still
-    /// there, our `\Deleted` flag has been removed again, if the server allowed it. After an error the caller does not
-    /// know which messages are gone. Mostly the connection is lost: then the same call on a new connection is safe,
-    /// once UIDVALIDITY was compared.
+    /// Removes exactly `uids` (ascending), confirmed by the tagged OK of each command. Our `\Deleted` flag has been
+    /// removed again from the messages that are still there, if the server allowed it. After an error the caller does
+    /// not know which messages are gone. In most cases the connection is lost then, and the same call on a new
+    /// connection is safe once UIDVALIDITY was compared.
     pub async fn remove(&mut self, uids: &[Uid]) -> Result<Refused, Error> {
         let mut refused = Refused::default();
         let mut rest = uids;
@@ -96,7 +96,7 @@ impl Mailbox {
                 if self.changes().expunged.saturating_sub(before) >= left.len() as u64 {
                     return Ok(Refused::default());
                 }
-                // To a user without the right to expunge, a server may say OK and remove nothing.
+                // If the user has no right to expunge, a server may say OK and remove nothing.
                 let here = self.existing(&left).await?;
                 if !here.is_empty() {
                     tracing::warn!(
@@ -139,8 +139,9 @@ impl Mailbox {
         Ok(())
     }
 
-    /// Removes `uids` without UIDPLUS. Only plain EXPUNGE is left then, and it removes whatever bears `\Deleted`. So
-    /// messages that others have marked are unmarked before it, and marked again after it, whatever happens.
+    /// Removes `uids` without UIDPLUS. Then there is only plain EXPUNGE, which removes all messages that bear
+    /// `\Deleted`. So messages that others have marked are unmarked before it. They are marked again after it, even if
+    /// it fails. If the connection is lost in between, they stay unmarked.
     async fn expunge_only(&mut self, uids: &[Uid]) -> Result<(), Error> {
         for set in UidSet::cover(uids) {
             self.store(&set, "+FLAGS.SILENT (\\Deleted)").await?;
@@ -179,10 +180,10 @@ impl Mailbox {
         Ok(())
     }
 
-    /// Moves `uids` (ascending) to the folder that the server calls `folder`, and makes that if it is missing (RFC
-    /// 6851). After an error the caller does not know which messages were moved. Mostly the connection is lost: then
-    /// the same call on a new connection is safe, once UIDVALIDITY was compared, because messages that were moved are
-    /// not there any more.
+    /// Moves `uids` (ascending) to the folder that the server calls `folder`, and makes the folder if it is missing
+    /// (RFC 6851). After an error the caller does not know which messages were moved. In most cases the connection is
+    /// lost then, and the same call on a new connection is safe once UIDVALIDITY was compared: messages that were moved
+    /// are not there any more.
     pub async fn move_to(&mut self, uids: &[Uid], folder: &str) -> Result<NotMoved, Error> {
         let mut not_moved = NotMoved::default();
         for (_, these) in UidSet::parts(uids) {
@@ -210,16 +211,16 @@ impl Mailbox {
                     }
                     break;
                 }
-                // Some were gone: once more for the others.
+                // Some of the messages are gone: the others are tried once more.
                 moved = self.file_all("UID MOVE", &here, folder).await;
             }
         }
         Ok(not_moved)
     }
 
-    /// Copies `uids` (ascending) to the folder that the server calls `folder`, and makes that if it is missing. If one
-    /// [`UidSet`] covers `uids`, the server copies all of them or none (RFC 3501 §6.4.7). If the connection is still
-    /// usable after an error, the server has refused.
+    /// Copies `uids` (ascending) to the folder that the server calls `folder`, and makes the folder if it is missing.
+    /// If one [`UidSet`] covers `uids`, the server copies all of them or none (RFC 3501 §6.4.7). If the connection is
+    /// still usable after an error, the server has refused.
     pub async fn copy_to(&mut self, uids: &[Uid], folder: &str) -> Result<(), Error> {
         self.file_all("UID COPY", uids, folder).await
     }
@@ -278,7 +279,7 @@ mod tests {
     const UIDS: [Uid; 3] = [Uid(1), Uid(2), Uid(3)];
     const FULL: &str = "IMAP4rev1 UIDPLUS MOVE NAMESPACE CONDSTORE";
 
-    /// A server in whose mailbox `uids` are left when somebody looks.
+    /// A server that answers OK to every command. Its UID SEARCH finds `uids`.
     fn left(uids: &str) -> impl Fn(&str) -> String {
         let uids = uids.to_owned();
         move |command| {
@@ -302,7 +303,7 @@ mod tests {
                 "UID SEARCH UID 1:3"
             ]
         );
-        // The server says OK, and nothing has happened: our flag is taken back.
+        // The server says OK, and nothing has happened: our flag is removed again.
         let (commands, refused) = play(FULL, 3, left("2"), async |mailbox| mailbox.remove(&UIDS).await).await;
         assert_eq!(
             refused.unwrap(),
@@ -313,7 +314,7 @@ mod tests {
             "nothing happens to who may not expunge"
         );
         assert_eq!(commands.last().unwrap(), "UID STORE 2 -FLAGS.SILENT (\\Deleted)");
-        // The server has reported each EXPUNGE: nobody needs to look.
+        // The server has reported each EXPUNGE: no SEARCH is needed.
         let answer = |command: &str| {
             if is(command, &["UID EXPUNGE"]) {
                 "* 1 EXPUNGE\r\n* 1 EXPUNGE\r\n* 1 EXPUNGE\r\n{tag} OK\r\n".to_owned()

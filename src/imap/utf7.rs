@@ -9,7 +9,7 @@ use base64::{
 /// How mailbox names are written on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NameEncoding {
-    /// What every server understands.
+    /// The encoding that every IMAP4rev1 server understands.
     ModifiedUtf7,
     /// UTF-8: after ENABLE UTF8=ACCEPT (RFC 6855 §3), or if the server speaks only IMAP4rev2 (RFC 9051).
     Utf8,
@@ -27,7 +27,8 @@ impl NameEncoding {
         }
     }
 
-    /// Decodes a name that a server has sent.
+    /// Decodes a name that a server has sent. A name that is not valid is returned as it is, with U+FFFD for octets
+    /// that are not UTF-8.
     pub(super) fn decoded(self, name: &[u8]) -> String {
         match self {
             Self::ModifiedUtf7 => decoded(name),
@@ -98,6 +99,7 @@ fn utf16(encoded: &str) -> Option<String> {
     (octets.len() % 2 == 0).then(|| String::from_utf16(&units).ok())?
 }
 
+/// Appends `shifted` (UTF-16, big-endian) to `out` as `&…-`, and empties it.
 fn unshift(shifted: &mut Vec<u8>, out: &mut String) {
     if !shifted.is_empty() {
         out.push('&');

@@ -21,21 +21,22 @@ const FIRST_WINDOW: usize = 2 * 1024;
 /// How many octets are read at once, at most, whatever a message's size.
 const WINDOW: usize = 64 * 1024;
 
-/// A framed connection.
 pub(super) struct Wire {
     io: Box<dyn Io>,
     frame: Frame,
-    /// How many octets are read at once: more as long as the server fills the room.
+    /// How many octets are read at once. This grows while the server fills the room.
     window: usize,
-    /// Queued and not yet sent: so commands are sent in one piece.
+    /// Queued and not yet sent, so that several commands are sent in one piece.
     outgoing: Vec<u8>,
+    /// How many octets of `outgoing` have been sent.
     sent: usize,
     /// How long the server may say nothing.
     silence: Duration,
-    /// When what is under way must be over, whatever the server says meanwhile.
+    /// The time at which a wait fails, even if the server sends something all the time.
     deadline: Option<Instant>,
-    /// Present only while something is waited for: a timer would keep the task that waited.
+    /// Present only during a wait. A timer would keep the waker of the task that waited, and with it the task.
     timer: Option<Pin<Box<Sleep>>>,
+    /// Whether `timer` is set for the wait under way.
     armed: bool,
 }
 
@@ -55,8 +56,8 @@ impl Wire {
         }
     }
 
-    /// Returns the connection for the TLS handshake after STARTTLS. It is an error if octets have come unasked before
-    /// the handshake: an attacker may have injected them.
+    /// Returns the connection for the TLS handshake after STARTTLS. It is an error if octets have come between the OK
+    /// and the handshake: an attacker may have injected them.
     pub(super) fn into_plain(self) -> Result<Box<dyn Io>, Error> {
         if self.frame.octets().is_empty() {
             Ok(self.io)
@@ -65,14 +66,14 @@ impl Wire {
         }
     }
 
-    /// Compresses both directions from here on. Call this between the OK to COMPRESS and the next command. What is in
-    /// the buffer came after the OK's line end (RFC 4978 §3), so it is the compressed stream's beginning.
+    /// Compresses both directions from here on. Call this between the OK to COMPRESS and the next command. The octets
+    /// in the buffer came after the OK's line end (RFC 4978 §3), so the compressed stream begins with them.
     pub(super) fn compress(&mut self) {
         let io = mem::replace(&mut self.io, Box::new(tokio::io::empty()));
         self.io = Box::new(Deflate::new(io, self.frame.take()));
     }
 
-    /// Closes the connection at once: what has not left yet never will.
+    /// Closes the connection at once. What was queued and not sent is dropped.
     pub(super) fn cut(&mut self) {
         self.io.set_reset_on_close(true);
         self.io = Box::new(tokio::io::empty());
@@ -80,12 +81,10 @@ impl Wire {
         self.sent = 0;
     }
 
-    /// What has been received.
     pub(super) fn frame(&mut self) -> &mut Frame {
         &mut self.frame
     }
 
-    /// What has been received, read-only.
     pub(super) fn received(&self) -> &Frame {
         &self.frame
     }
@@ -111,7 +110,7 @@ impl Wire {
         !matches!(read, Poll::Ready(Ok(0) | Err(_)))
     }
 
-    /// Frees what an idle connection does not need.
+    /// Frees the memory that an idle connection does not need.
     pub(super) fn shrink(&mut self) {
         self.timer = None;
         self.armed = false;
@@ -129,18 +128,17 @@ impl Wire {
         self.io.set_reset_on_close(reset);
     }
 
-    /// Reads what is there, at least one octet.
+    /// Reads what has come. Waits until there is at least one octet.
     pub(super) async fn fill(&mut self) -> Result<(), Error> {
         std::future::poll_fn(|cx| self.poll_fill(cx)).await
     }
 
-    /// Sends octets, one or more whole commands, and wipes its copy of them afterwards.
+    /// Sends octets, and wipes its copy of them afterwards.
     pub(super) async fn send(&mut self, octets: &[u8]) -> Result<(), Error> {
         self.queue(octets);
         self.flush().await
     }
 
-    /// Sends what was queued.
     pub(super) async fn flush(&mut self) -> Result<(), Error> {
         std::future::poll_fn(|cx| self.poll_send(cx)).await
     }

@@ -25,7 +25,7 @@ impl Scene {
         }
     }
 
-    /// The events that come of `octets`, in words. Contents are read to their end.
+    /// The events that `octets` yield, as text. Contents are read to their end.
     fn hear(&mut self, octets: &[u8]) -> Result<Vec<String>, Error> {
         self.frame.space().extend_from_slice(octets);
         let mut heard = Vec::new();
@@ -74,7 +74,7 @@ fn data(name: &'static str) -> Expect {
     }
 }
 
-/// The events that come of `octets`. Asserts that the same events come if the octets are received one at a time.
+/// The events that `octets` yield. Asserts that the same events come if the octets are received one at a time.
 fn heard(tags: &[&str], exists: u32, expect: Expect, octets: &[u8]) -> Vec<String> {
     let whole = Scene::new(tags, exists, expect).hear(octets).unwrap();
     let mut single = Scene::new(tags, exists, expect);
@@ -82,7 +82,7 @@ fn heard(tags: &[&str], exists: u32, expect: Expect, octets: &[u8]) -> Vec<Strin
     for octet in octets {
         events.extend(single.hear(&[*octet]).unwrap());
     }
-    // Contents come in pieces then, so they are not compared.
+    // Contents come in pieces in that case, so they are not compared.
     let without_contents = |events: &[String]| -> Vec<String> {
         let contents = [" of 1, ", " of ?, "];
         let events = events.iter();
@@ -428,8 +428,8 @@ fn pieces() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(words, 0..40).prop_map(|words| words.concat().into_bytes())
 }
 
-/// Plays `octets` as a server that sends them cut at `cuts`. Returns what was heard until the end or an error, and
-/// whether there was no error.
+/// Plays `octets` as a server that sends them cut at `cuts`. Returns the events until the end or an error, and whether
+/// there was no error.
 fn play(octets: &[u8], cuts: &[usize], expect: Expect) -> (Vec<String>, bool) {
     let mut scene = Scene::new(&["a", "b"], 3, expect);
     let mut events = Vec::new();
