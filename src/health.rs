@@ -50,8 +50,8 @@ const LOCAL: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
 
 /// Connects to a listener, expects the `+OK` greeting (RFC 1939 §4), and leaves.
 ///
-/// A listener on all addresses (`0.0.0.0`, `[::]`) is asked at the loopback address. A certificate that is not valid for this
-/// address counts as an answer: devices connect to the listener by another name.
+/// A listener on all addresses (`0.0.0.0`, `[::]`) is asked at the loopback address. A certificate that is not valid
+/// for this address counts as an answer: devices connect to the listener by another name.
 ///
 /// # Errors
 /// No connection, no answer within three seconds, or another answer than `+OK`.
@@ -88,7 +88,7 @@ async fn greet<S: AsyncRead + AsyncWrite + Unpin>(stream: S) -> io::Result<()> {
     if !line.starts_with(b"+OK") {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "its greeting is not +OK"));
     }
-    // Because of the QUIT the gateway does not log a broken session. The outcome makes no difference here.
+    // After QUIT the gateway does not log a dropped session. Whether the QUIT arrives makes no difference here.
     if stream.write_all(b"QUIT\r\n").await.is_ok() {
         let _ = tokio::io::copy(&mut stream.take(LINE), &mut tokio::io::sink()).await;
     }

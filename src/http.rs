@@ -9,8 +9,8 @@ use crate::tls;
 /// How long a whole answer may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A client that trusts the same certificates as `tls` and follows no redirect: requests hold secrets, which must go only where
-/// the configuration says (RFC 6819 §4.2.1, RFC 9700 §4.11).
+/// A client that trusts the same certificates as `tls`. It follows no redirect: requests hold secrets, which must go
+/// only where the configuration says (RFC 6819 §4.2.1, RFC 9700 §4.11).
 pub(crate) fn client(tls: &tls::Connector) -> reqwest::Result<reqwest::Client> {
     reqwest::Client::builder()
         .tls_backend_preconfigured(tls.client_config())

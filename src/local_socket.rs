@@ -1,4 +1,5 @@
-//! Unix sockets in the gateway's directory, for other processes of the same user: one JSON value a line, in both directions.
+//! Unix sockets in the gateway's directory, for other processes of the same user. Both sides send lines with one JSON
+//! value each.
 
 use std::{
     fs::{self, Permissions},
@@ -16,7 +17,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// How often to try again if the socket is missing, and the pause before each try: one second in all.
+/// How often to try again if nobody listens at the socket, and the pause before each try: one second in all.
 const CONNECTS: u32 = 20;
 const BETWEEN_CONNECTS: Duration = Duration::from_millis(50);
 /// The most connections that wait to be accepted.
@@ -24,8 +25,8 @@ const BACKLOG: i32 = 16;
 /// The pause after the system has failed to accept a connection.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Passes each connection at the socket `path` to `converse`, until `shutdown`; then removes the socket. Fails if the socket
-/// cannot be made.
+/// Passes each connection at the socket `path` to `converse`, until `shutdown`; then removes the socket. Fails if the
+/// socket cannot be made.
 pub(crate) async fn serve<F>(
     path: &Path,
     shutdown: &CancellationToken,
@@ -52,8 +53,8 @@ where
     Ok(())
 }
 
-/// Makes the socket for the gateway's user only, even in a directory that other users may enter: nobody can connect before the
-/// socket listens, and by then its mode is set.
+/// Makes the socket for the gateway's user only, even in a directory that other users may enter: nobody can connect
+/// before the socket listens, and by then its mode is set.
 fn bind(path: &Path) -> io::Result<UnixListener> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -68,8 +69,8 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
     UnixListener::from_std(socket.into())
 }
 
-/// Connects to the socket `path`. If it is missing, tries again for a second, because a process that is just starting may not
-/// have made it yet.
+/// Connects to the socket `path`. If it is missing or nobody listens there, tries again for a second, because a process
+/// that is just starting may not have made it yet.
 pub(crate) async fn connect(path: &Path) -> io::Result<UnixStream> {
     let mut tries = 0;
     loop {
@@ -94,7 +95,8 @@ pub(crate) fn line<T: Serialize>(value: &T) -> Vec<u8> {
     line
 }
 
-/// Reads a line of at most `longest` octets as JSON; `None` at the end of the stream.
+/// Reads a line as JSON; `None` at the end of the stream. Fails if the line, with its line end, has more than `longest`
+/// octets.
 pub(crate) async fn receive<T: DeserializeOwned>(
     stream: &mut (impl AsyncBufRead + Unpin),
     longest: u64,

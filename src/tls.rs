@@ -76,7 +76,7 @@ pub(crate) fn agreement<S>(stream: &ClientStream<S>) -> Agreement {
 #[derive(Clone)]
 pub(crate) struct Connector {
     config: Arc<ClientConfig>,
-    /// Connects to an old server instead of rustls.
+    /// Takes the place of rustls if the upstream has old TLS.
     legacy: Option<Arc<legacy::Connector>>,
 }
 
@@ -99,7 +99,8 @@ impl Connector {
         Self::trusting(trust(ca_file, fingerprint)?)
     }
 
-    /// The same, for an upstream with old TLS. Fails if popgate was built without the feature `legacy-tls`.
+    /// Like [`Self::to_upstream`], for an upstream with old TLS. Fails if popgate was built without the feature
+    /// `legacy-tls`.
     pub(crate) fn to_legacy_upstream(ca_file: Option<&Path>, fingerprint: Option<Fingerprint>) -> Result<Self, Error> {
         let trust = trust(ca_file, fingerprint)?;
         let legacy = legacy::Connector::new(trust.clone())?;

@@ -11,8 +11,8 @@ use crate::{
     types::now,
 };
 
-/// Seconds for which an assertion is valid. Providers accept up to an hour. With a few seconds only, assertions would
-/// fail if clocks differ.
+/// Seconds for which an assertion is valid. Providers accept up to an hour. If it were a few seconds only, assertions
+/// would fail if clocks differ.
 const LIFETIME: u64 = 300;
 
 /// The claims of an assertion (RFC 7523 §3).
@@ -34,8 +34,8 @@ struct Claims<'a> {
 #[error("the private key cannot sign: {0}")]
 pub(super) struct Unsigned(jsonwebtoken::errors::Error);
 
-/// Signs that `issuer` acts for `subject` at the provider whose token URL is `audience`. `scopes`: if they belong in
-/// the assertion and not in the request.
+/// Signs that `issuer` acts for `subject` at the provider whose token URL is `audience`. `scopes`: what to ask for in
+/// the assertion; `None` if the request itself has the scopes.
 pub(super) fn assertion(
     key: &ClientKey,
     issuer: &str,

@@ -20,7 +20,7 @@ pub enum Error {
     /// The provider cannot be reached, or has a problem of its own. This passes without anybody's help.
     #[error("the provider is not available: {reason}")]
     Unavailable {
-        /// What went wrong.
+        /// What failed, in words for the log.
         reason: String,
         /// How long the provider does not want to be asked; zero if it does not say.
         retry_after: Duration,

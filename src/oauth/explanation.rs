@@ -1,4 +1,4 @@
-//! What refusals of providers mean, and what to do about them.
+//! Explains the refusals of providers, and says what to do about them.
 
 /// A text to find in the description or the code, and the sentence that explains it. The first text that is found
 /// counts.
@@ -165,7 +165,8 @@ const EXPLANATIONS: &[(&str, &str)] = &[
     ),
 ];
 
-/// A sentence that says what a refusal means and what to do about it, if that is known.
+/// A sentence that says what a refusal means and what to do about it, if that is known. The description is searched
+/// before the code, because it says more.
 pub(super) fn explain(code: &str, description: &str) -> Option<&'static str> {
     let of = |text: &str| {
         let stands = |needle: &&(&str, &str)| {

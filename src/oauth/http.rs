@@ -21,7 +21,7 @@ pub(super) struct Http {
     secret: Option<Secret>,
 }
 
-/// Why there is no answer, or none that says anything about the request.
+/// Why there is no answer to a request, or none that can be used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
     /// There was no connection, or the certificate is not trusted: the request was not sent.
@@ -130,11 +130,10 @@ fn without(body: &[u8], secrets: &[Zeroizing<String>]) -> Vec<u8> {
     text.into_bytes()
 }
 
-/// Parses `Retry-After`: seconds, or a date (RFC 9110 §10.2.3).
+/// Parses `Retry-After`: seconds, or a date (RFC 9110 §10.2.3). `None` if it is neither, or a date in the past.
 fn delay(text: &str) -> Option<Duration> {
     match text.parse() {
         Ok(seconds) => Some(Duration::from_secs(seconds)),
-        // A date in the past means no delay.
         Err(_) => httpdate::parse_http_date(text)
             .ok()?
             .duration_since(SystemTime::now())

@@ -32,8 +32,8 @@ pub use sign_in::{CodeSignIn, DeviceSignIn};
 pub use status::{ConsentState, ConsentStatus, TextPart};
 pub use token::{AccessToken, Issued};
 
-/// Seconds after which an unused consent is renewed. Providers end consents that are not used: Google after six months,
-/// Microsoft after 90 days.
+/// After how many seconds without use a consent is renewed. Providers end consents that are not used: Google after six
+/// months, Microsoft after 90 days.
 const LONG_UNUSED: u32 = 7 * 24 * 3600;
 /// Why a consent ends with its first access token, and what to do about it.
 const NO_REFRESH_TOKEN: &str = "the provider gave no refresh token. Most providers give one if scopes has offline_access; Google \
@@ -95,7 +95,7 @@ impl Tokens {
         })
     }
 
-    /// No tokens, for tests that need none.
+    /// Manages no tokens, for tests that need none.
     #[cfg(test)]
     pub(crate) fn none() -> Arc<Self> {
         Self::of(

@@ -41,7 +41,7 @@ type Client = oauth2::Client<
 
 /// The shortest pause between two polls for the token of a device code.
 const LEAST_INTERVAL: Duration = Duration::from_secs(1);
-/// The type of the assertion that a client signs instead of sending a secret (RFC 7523 §2.2).
+/// The type of the assertion that a client with a key signs instead of sending a secret (RFC 7523 §2.2).
 const CLIENT_ASSERTION: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 /// The grant type of a device code (RFC 8628 §3.4).
 const DEVICE_CODE: &str = "urn:ietf:params:oauth:grant-type:device_code";
@@ -252,8 +252,8 @@ impl<'c> AsyncHttpClient<'c> for Provider {
     type Error = Failure;
     type Future = Pin<Box<dyn Future<Output = Result<HttpResponse, Failure>> + Send + 'c>>;
 
-    /// If the client has a key, it signs a new assertion for each request. An assertion is good for one use and for
-    /// some minutes, and a person may take longer to type in a code.
+    /// Sends `request`. If the client has a key, it signs a new assertion for each request: an assertion is valid for
+    /// one use and for some minutes, and a person may take longer to type in a code.
     fn call(&'c self, mut request: HttpRequest) -> Self::Future {
         if self.config.short_device_grant {
             *request.body_mut() = with_short_device_grant(request.body());

@@ -42,7 +42,7 @@ const SAVE_AGAIN: Duration = Duration::from_secs(1);
 const SAVE_AGAIN_AT_MOST: Duration = Duration::from_secs(60);
 const SAVE_AGAIN_AT_THE_END: Duration = Duration::from_millis(200);
 
-/// What earlier renewals of a consent's token have left. Only the renewal that has locked it may ask the provider.
+/// What earlier renewals of a consent's token have noted. Only the renewal that has locked it may ask the provider.
 #[derive(Debug, Default)]
 pub(super) struct RenewalState {
     /// The error of the last try, and when the next try may be made.
@@ -69,6 +69,8 @@ impl RenewalState {
 }
 
 impl Tokens {
+    /// Renews the token in a task of its own, which goes on if the caller stops waiting. `refused`: the token that the
+    /// upstream has refused, if that is why a new one is needed.
     pub(super) async fn renewed(
         self: &Arc<Self>,
         consent: &Consent,
@@ -117,8 +119,8 @@ impl Tokens {
                 }
                 _ => {}
             }
-            // That gateway alone renews: if two processes do, one makes the other's refresh token invalid (RFC 9700
-            // §4.14.2).
+            // The store belongs to a gateway in another process, which alone renews: if two processes do, one makes the
+            // other's refresh token invalid (RFC 9700 §4.14.2).
             if self.store.is_shared() {
                 return self.renewed_by_the_gateway(consent, refused.is_some()).await;
             }
@@ -252,8 +254,8 @@ impl Tokens {
         }
     }
 
-    /// Saves a failure, so that people see it in the status of the consent. If a failure repeats the last one, it is
-    /// not logged again.
+    /// Saves a failure, so that people see it in the status of the consent. Does not log it again if it repeats the
+    /// last one.
     async fn note(&self, consent: &Consent, sealed: Option<&[u8]>, record: &ConsentRecord, error: &Error) {
         let mut noted = record.clone();
         match error {

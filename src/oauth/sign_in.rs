@@ -40,7 +40,7 @@ impl DeviceSignIn {
     }
 }
 
-/// A sign-in in a browser, which is sent to the provider.
+/// A sign-in in a browser, which is sent to the provider and comes back with a code.
 pub struct CodeSignIn {
     /// The URL that the browser is sent to.
     pub url: String,
@@ -120,7 +120,8 @@ impl Tokens {
         self.finish_with(consent, sign_in, &code).await
     }
 
-    /// Finishes a sign-in with `code`, which is from the answer, or which a person has copied from the provider's page.
+    /// Finishes a sign-in with the authorization code `code`. The code comes from the answer, or a person has copied it
+    /// from the provider's page.
     pub async fn finish_with(&self, consent: &Consent, sign_in: &CodeSignIn, code: &str) -> Result<Issued, Error> {
         let provider = self.provider(consent)?;
         let issued = provider.exchange(code, &sign_in.redirect, &sign_in.verifier).await;

@@ -6,7 +6,7 @@ use chrono::DateTime;
 
 use super::{NO_REFRESH_TOKEN, TokenRefusal, token::ConsentRecord};
 
-/// The status of a consent. All times are in seconds since 1970.
+/// The status of a consent, as state knows it. All times are in seconds since 1970.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ConsentStatus {
     /// Whether the consent holds.
@@ -39,9 +39,9 @@ pub enum ConsentState {
     NotNeeded,
     /// The consent has ended.
     Ended {
-        /// Since when.
+        /// Since when it has ended.
         since: u32,
-        /// Why, and what to do.
+        /// Why it has ended, and what to do.
         why: String,
     },
     /// The record of the consent cannot be opened. The text says why.
@@ -51,7 +51,7 @@ pub enum ConsentState {
 /// A part of a text about a consent or a login; times are parts of their own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TextPart {
-    /// Some words.
+    /// Words, with the spaces before and after a time.
     Text(String),
     /// A time, in seconds since 1970.
     Time(u32),
@@ -101,7 +101,7 @@ impl ConsentStatus {
         Self { unwritable, ..self }
     }
 
-    /// Whether a device can get its mail, for all that the gateway knows.
+    /// Whether a device can get its mail, as far as the gateway knows.
     pub fn is_good(&self) -> bool {
         matches!(self.state, ConsentState::Good | ConsentState::NotNeeded)
     }

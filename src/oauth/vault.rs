@@ -1,5 +1,5 @@
-//! Seals the records of consents that state keeps. Each is encrypted under a key from the configuration, and is bound to
-//! its consent.
+//! Seals the records of consents that state keeps. Each record is encrypted under a key from the configuration, and
+//! bound to its consent.
 
 use zeroize::Zeroizing;
 
@@ -12,12 +12,12 @@ use crate::{
 
 /// The first octet of a record that this version seals.
 const VERSION: u8 = 2;
-/// The first octet of a record that an earlier version has sealed. It has no [`ConsentRecord::asked`].
+/// The first octet of a record that an earlier version has sealed. Such a record has no [`ConsentRecord::asked`].
 const WITHOUT_ASKED: u8 = 1;
 /// Keeps this key apart from other keys that are derived from the same secret.
 const PURPOSE: &[u8] = b"popgate tokens";
 
-/// Seals and opens records.
+/// Seals and opens the records of consents.
 #[derive(Debug)]
 pub(super) struct Vault(Sealer);
 

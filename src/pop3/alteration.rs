@@ -1,4 +1,4 @@
-//! What `nul` and `pad_header` change of a message, for devices that cannot take it as it is.
+//! Changes messages for devices that cannot take them as they are (`nul`, `pad_header`).
 
 use crate::config::{Nul, Policy};
 
@@ -12,7 +12,7 @@ pub(super) struct Alteration {
     altered: Vec<u8>,
 }
 
-/// The last line of the header that has come so far.
+/// What is known of the header's last line so far.
 #[derive(Debug, Clone, Copy)]
 struct Header {
     /// Whether no octet of the line has come.
@@ -40,7 +40,7 @@ impl Alteration {
         self.nul != Nul::Drop && self.header.is_none()
     }
 
-    /// The next octets of the message, as the device is to have them.
+    /// Returns `chunk`, the next octets of the message, as the device gets them.
     pub(super) fn apply<'a>(&'a mut self, chunk: &'a [u8]) -> &'a [u8] {
         let is_whole = self.nul == Nul::Keep || memchr::memchr(0, chunk).is_none();
         if !is_whole {
@@ -57,7 +57,7 @@ impl Alteration {
         chunk
     }
 
-    /// What follows the last octet of the message: the empty line, if the message has none.
+    /// What to send after the last octet of the message: the empty line after the header, if the message has none.
     pub(super) fn end(&self) -> &'static [u8] {
         match self.header {
             None => b"",

@@ -31,7 +31,7 @@ pub(super) enum Next {
     StartTls,
 }
 
-/// The outcome of a command.
+/// What [`run`] has to do after a command.
 enum CommandOutcome {
     Reply(Reply),
     Capabilities,
@@ -42,7 +42,8 @@ enum CommandOutcome {
     Quit,
 }
 
-/// Reads commands until the device has logged in, wants TLS, or leaves. What USER said is forgotten when this returns.
+/// Reads commands until the device has logged in, asks for TLS, or leaves. Forgets the login of USER when it returns,
+/// so that nothing from before TLS counts (RFC 2595 §4).
 pub(super) async fn run<S>(session: &mut Session<S>) -> Result<Next, End>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -252,7 +253,8 @@ where
         .await
 }
 
-/// Logs in: `+OK` is said only once account, upstream, lock and listing are there (RFC 1939 §4).
+/// Logs in. `+OK` follows only if the upstream has let the login in and the maildrop is locked and listed (RFC 1939
+/// §4).
 async fn log_in<S>(session: &mut Session<S>, login: &[u8], evidence: Evidence) -> Result<CommandOutcome, End>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -260,8 +262,8 @@ where
     session.summary.set_login(login);
     let is_token = matches!(evidence, Evidence::Token(_));
     session.note_trial(true);
-    // An attempt that ends without a verdict counts as a failure: a device that takes silence for a refusal must not guess
-    // faster than one that waits for the answer.
+    // An attempt that ends without a verdict counts as a failure. Otherwise a device could guess faster if it hangs up
+    // instead of waiting for the answer.
     let mut upstream = None;
     let reply = match authenticate(session, login, evidence).await? {
         Err(denied) => {
@@ -302,8 +304,8 @@ where
         session.summary.note_refusal(denied);
     }
     if is_token && reply.is_refusal() {
-        // RFC 7628 §3.2.2: the reason comes before the refusal, and the device acknowledges it. It does not matter by
-        // what octets.
+        // RFC 7628 §3.2.2: the reason comes before the refusal, and the device acknowledges it. Any octets will do for
+        // that.
         let _ = challenge(session, sasl::INVALID_TOKEN).await?;
     }
     Ok(CommandOutcome::Reply(reply))
@@ -327,7 +329,7 @@ fn tried<'a, S>(session: &Session<S>, login: &'a str, account: Option<&'a Accoun
     }
 }
 
-/// The fault because of which a login failed with `reply`; `None` if that is no fault. `is_proven`: the login's secret
+/// The fault that made a login fail with `reply`. `None` if nobody needs to hear of it. `is_proven`: the login's secret
 /// was right.
 fn fault(reply: &Reply, is_proven: bool) -> Option<Fault> {
     let own = |words: String| {
@@ -381,7 +383,7 @@ where
     session.connection.meanwhile(authentication).await
 }
 
-/// Opens the maildrop of `account`, or says why not.
+/// Opens the maildrop of `account`, or returns the reply that says why not. Ends `attempt` with the upstream's verdict.
 async fn open<S>(session: &mut Session<S>, account: &Account, attempt: Attempt) -> Result<Result<Maildrop, Reply>, End>
 where
     S: AsyncRead + AsyncWrite + Unpin,

@@ -1,4 +1,4 @@
-//! What CAPA announces (RFC 2449 §5): nothing that would fail now.
+//! What CAPA announces (RFC 2449 §5). It announces no command that would fail now.
 
 use std::io::Write;
 
@@ -10,14 +10,14 @@ use crate::config::Expire;
 pub(super) enum Offer {
     /// It is refused.
     No,
-    /// It is accepted, but not announced: it would fail for most logins, and programs choose the best that is
+    /// It is accepted, but not announced. It would fail for most logins, and programs choose the best mechanism that is
     /// announced.
     Unannounced,
     /// It is accepted and announced.
     Yes,
 }
 
-/// Which of the varying capabilities hold on a connection.
+/// The capabilities of a connection that are not always the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Capabilities {
     /// Whether STLS is announced. It would be accepted in AUTHORIZATION; it is announced in both states (RFC 2449 §5).
@@ -63,7 +63,7 @@ impl Capabilities {
         self.write_mechanisms(b"", b"\r\n", out);
     }
 
-    /// Appends the list, without the terminating dot.
+    /// Appends the lines of CAPA, without the terminating dot.
     pub(super) fn write(self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"TOP\r\nUIDL\r\n");
         if self.login {

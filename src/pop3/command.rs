@@ -8,67 +8,67 @@ use crate::{config::Secret, types::MessageNumber};
 /// What a device asks for.
 #[derive(Debug, Clone)]
 pub enum Command {
-    /// USER: any octets.
+    /// USER: the login, which may be any octets.
     User(Vec<u8>),
-    /// PASS: everything after the first space, verbatim.
+    /// PASS: the secret, which is everything after the first space, verbatim.
     Pass(Secret),
     /// APOP (RFC 1939 §7): login and digest.
     Apop(Vec<u8>, [u8; 16]),
-    /// AUTH without a mechanism: lists them.
+    /// AUTH without a mechanism: lists the mechanisms.
     Mechanisms,
     /// AUTH with the initial response as it came: base64, `=` for an empty one.
     Auth(DeviceMechanism, Option<Secret>),
-    /// QUIT
+    /// QUIT: ends the session. Deletes the marked messages if the device has logged in.
     Quit,
-    /// CAPA
+    /// CAPA (RFC 2449 §5): lists the capabilities.
     Capa,
-    /// STLS
+    /// STLS (RFC 2595 §4): begins TLS.
     Stls,
-    /// STAT
+    /// STAT: the number of messages, and their octets.
     Stat,
-    /// LIST
+    /// LIST: the octets of one message, or of each.
     List(Option<MessageNumber>),
-    /// UIDL
+    /// UIDL: the unique-id of one message, or of each.
     Uidl(Option<MessageNumber>),
-    /// RETR
+    /// RETR: the whole message.
     Retr(MessageNumber),
-    /// TOP: how many lines of the body; a number that 64 bits do not hold means all.
+    /// TOP: the header and this many lines of the body. A number that 64 bits do not hold means all lines.
     Top(MessageNumber, u64),
-    /// DELE
+    /// DELE: marks the message as deleted.
     Dele(MessageNumber),
-    /// RSET
+    /// RSET: removes all delete marks.
     Rset,
-    /// NOOP
+    /// NOOP: does nothing.
     Noop,
-    /// LAST (RFC 1460), which RFC 1725 removed
+    /// LAST (RFC 1460): the highest number of a message that was retrieved or deleted. RFC 1725 removed this command.
     Last,
-    /// XTND XLST: the name of a header field, and the message if only one is asked for
+    /// XTND XLST: the name of a header field, and the message if only one is asked for.
     Xlst(Vec<u8>, Option<MessageNumber>),
-    /// UTF8 (RFC 6856 §2.1)
+    /// UTF8 (RFC 6856 §2.1): the device takes UTF-8 in headers.
     Utf8,
-    /// LANG (RFC 6856 §3.1): a language range
+    /// LANG (RFC 6856 §3.1): a language range; without one, lists the languages.
     Lang(Option<Vec<u8>>),
 }
 
 /// A SASL mechanism by which a device may log in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeviceMechanism {
-    /// RFC 4616
+    /// PLAIN (RFC 4616): login and password in one response.
     Plain,
-    /// draft-murchison-sasl-login
+    /// LOGIN (draft-murchison-sasl-login): login and password in two responses.
     Login,
-    /// RFC 2195
+    /// CRAM-MD5 (RFC 2195): a digest of the password and a challenge.
     CramMd5,
-    /// RFC 7677
+    /// SCRAM-SHA-256 (RFC 7677): both sides prove that they know the password.
     ScramSha256,
-    /// What Google and Microsoft had before RFC 7628.
+    /// XOAUTH2: how Google and Microsoft took OAuth2 tokens before RFC 7628.
     XOAuth2,
-    /// RFC 7628
+    /// OAUTHBEARER (RFC 7628): an OAuth2 token.
     OAuthBearer,
 }
 
 impl DeviceMechanism {
-    /// All, in the order in which they are listed.
+    /// All mechanisms, in the order in which CAPA and AUTH list them.
     pub const ALL: [Self; 6] = [
         Self::Plain,
         Self::Login,
@@ -78,7 +78,7 @@ impl DeviceMechanism {
         Self::OAuthBearer,
     ];
 
-    /// The name that IANA has registered.
+    /// The name of the mechanism in AUTH and CAPA.
     pub fn name(self) -> &'static str {
         match self {
             Self::Plain => "PLAIN",
@@ -170,7 +170,7 @@ impl Command {
         }
     }
 
-    /// The verb, for logs.
+    /// The verb in capital letters, for logs and metrics.
     pub fn verb(&self) -> &'static str {
         match self {
             Self::User(_) => "USER",
@@ -241,7 +241,7 @@ fn top(rest: &[u8]) -> Result<Command, Syntax> {
     Ok(Command::Top(message, lines))
 }
 
-/// XTND has subcommands; servers never agreed on which.
+/// XTND has subcommands, and servers never agreed on which. Only XLST is known here.
 fn extended(rest: &[u8]) -> Result<Command, Syntax> {
     let (word, rest) = split(rest);
     if !word.eq_ignore_ascii_case(b"XLST") {

@@ -32,16 +32,17 @@ const COMMAND_CAP: usize = 2048;
 const AUTH_CAP: usize = 12288;
 /// How many octets are read ahead, at most, while a device that pipelines waits for replies.
 const INPUT_LIMIT: usize = 64 * 1024;
-/// The same for a device that has not logged in: its longest line. While a write waits for such a device, nothing is
-/// read.
+/// The same for a device that has not logged in: room for its longest line. While a write waits for such a device,
+/// nothing is read.
 const INPUT_LIMIT_BEFORE_LOGIN: usize = 16 * 1024;
 /// How many octets are gathered before a write: as many as the upstream's window, so that one read of a large message
-/// makes one write. Half as many are no slower by the clock, but cost an eighth more of the processor if the upstream
-/// is far and its windows are full.
+/// makes one write. Half as many take no longer, but an eighth more processor time if the upstream is far away and its
+/// windows are full.
 pub(super) const BLOCK: usize = 64 * 1024;
 /// The same for a device that has not logged in: more than the replies that a login needs.
 const BLOCK_BEFORE_LOGIN: usize = 1024;
-/// The pause after each such block: a device that sends CAPA without end must not take the processor from others.
+/// The pause after each [`BLOCK_BEFORE_LOGIN`]: a device that sends CAPA without end must not take the processor from
+/// others.
 const PAUSE_BEFORE_LOGIN: Duration = Duration::from_millis(100);
 /// How many octets a second a device must read while something waits for it, on average over [`PATIENCE`].
 const SLOWEST: u64 = 1024;
@@ -55,10 +56,10 @@ const PROBE: Duration = Duration::from_secs(1);
 /// How long the last reply and the closing of a connection may take: a device that is disconnected should be able to
 /// read why.
 const FAREWELL: Duration = Duration::from_secs(2);
-/// How many octets of the device are read and thrown away meanwhile, at most.
+/// How many octets from the device are read and thrown away during [`FAREWELL`], at most.
 const FAREWELL_OCTETS: usize = 1 << 20;
 
-/// What kind of line is read: its cap depends on it.
+/// The kind of line that is read. It decides the cap, see [`LineKind::cap`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LineKind {
     Command,
@@ -99,7 +100,7 @@ pub(super) struct Connection<S> {
     patience: Duration,
     /// One timer for all waits; see [`Self::poll_time`].
     timer: Pin<Box<Sleep>>,
-    /// Once this is cancelled, no further line is waited for.
+    /// Once this is cancelled, [`Self::line`] waits for no further line.
     stop: CancellationToken,
     cancelled: Pin<Box<WaitForCancellationFutureOwned>>,
 }
@@ -125,8 +126,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    /// Notes that the device has logged in: it may now send further commands before it reads, and is sent whole blocks.
-    /// From now on this `stop` ends the wait for its next line.
+    /// Notes that the device has logged in. From now on it may send further commands before it reads replies, and it
+    /// gets output in whole blocks. `stop` replaces the token of [`Self::new`].
     pub(super) fn trust(&mut self, stop: CancellationToken) {
         self.is_trusted = true;
         self.cancelled = Box::pin(stop.clone().cancelled_owned());
@@ -145,7 +146,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         matches!(self.stream, Stream::Tls(_))
     }
 
-    /// Makes the TLS handshake. Octets that came before it are forgotten: anybody may have injected them (RFC 2595 §4).
+    /// Makes the TLS handshake. Octets that came before the handshake are dropped: anybody may have injected them (RFC
+    /// 2595 §4).
     pub(super) async fn start_tls(&mut self, acceptor: &Acceptor) -> Result<Result<Agreed, AcceptError>, End> {
         self.flush().await?;
         self.input.clear();
@@ -194,13 +196,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    /// Whether the device has sent something since everything that is gathered so far was sent. That a socket accepted
-    /// the octets proves nothing. But a device that goes on has received what it waited for, unless it pipelines.
+    /// Whether the device has sent something new after all output so far was sent. The socket accepts octets before the
+    /// device has received them, so that proves nothing. But a device that sends its next command has received the
+    /// reply to the last one, unless it pipelines.
     pub(super) fn is_acknowledged(&self) -> bool {
         self.acknowledged == self.position()
     }
 
-    /// The buffer of what is to be sent. A caller that fills it calls [`Self::send_blocks`] now and then.
+    /// The buffer of octets to send. A caller that appends to it calls [`Self::send_blocks`] now and then.
     pub(super) fn output(&mut self) -> &mut Vec<u8> {
         &mut self.output
     }
@@ -215,12 +218,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.output.len() - self.sent
     }
 
-    /// Appends the line of `reply`.
+    /// Appends the line of `reply` to the output. Sends nothing yet.
     pub(super) fn reply(&mut self, reply: &Reply) {
         reply.write(&mut self.output);
     }
 
-    /// Appends a piece of a message.
+    /// Encodes a piece of a message, appends it to the output, and sends whole blocks.
     pub(super) async fn message(&mut self, encoder: &mut Multiline, mut chunk: &[u8]) -> Result<(), End> {
         while !chunk.is_empty() {
             // Up to a whole block: the output stays bounded whatever the size of a chunk, and little remains after a
@@ -329,7 +332,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    /// Ready when octets were read, or the end of the stream.
+    /// Ready when octets were read, or the stream has ended.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.input.is_released() {
             // A session that waits for its device holds no buffer: the first octets are read onto the stack.
@@ -349,7 +352,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Poll::Ready(Ok(()))
     }
 
-    /// Waits for more input, with nothing left to send.
+    /// Waits for more input; all output has been sent. Frees the buffers after [`LINGER`].
     async fn more(&mut self, deadline: Instant) -> Result<(), End> {
         if !self.read_until(deadline.min(Instant::now() + LINGER)).await? {
             self.input.release();
@@ -371,9 +374,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         .await
     }
 
-    /// Ready at `deadline`. The timer is not reset when a wait ends: mostly it goes off too early for the wait under
-    /// way, and is set anew then. So a busy session does not touch the runtime's timers at every command, which would
-    /// cost a system call each.
+    /// Ready at `deadline`. The timer is not reset when a wait ends. It may fire too early for the next wait, and is
+    /// then set again. So a busy session does not touch the runtime's timers at every command, which would cost a
+    /// system call each.
     fn poll_time(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
         if self.timer.deadline() > deadline {
             self.timer.as_mut().reset(deadline);
@@ -388,7 +391,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     /// Runs `future`, and sends the gathered output while that waits. `Err`: the device is gone, see
-    /// [`Self::unless_gone`]; the caller may go on running `future`. It is taken by reference because an async function
+    /// [`Self::unless_gone`]; the caller may go on running `future`. `future` is taken by reference: an async function
     /// that took it by value and pinned it would hold it twice.
     pub(super) async fn meanwhile<F: Future>(&mut self, mut future: Pin<&mut F>) -> Result<F::Output, End> {
         let mut probe = Instant::now();
@@ -419,8 +422,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         .await
     }
 
-    /// Ready when the connection was reset. What the device sends is read meanwhile, because the system reports a reset
-    /// only after it. `probe` is the time of the next probe, which is made if nothing is read any more.
+    /// Ready when the connection was reset. The device's input is read meanwhile, because the system reports a reset
+    /// only after the input that came before it. `probe` is the time of the next probe. Probes begin once no more input
+    /// is read.
     fn poll_gone(&mut self, cx: &mut Context<'_>, probe: &mut Instant) -> Poll<End> {
         while !self.eof && self.input.len() < self.input_limit() {
             match ready!(self.poll_read(cx)) {

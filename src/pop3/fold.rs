@@ -1,17 +1,17 @@
-//! Long lines, folded for devices that cannot take them (`fold_lines`).
+//! Folds long lines for devices that cannot take them (`fold_lines`).
 
 /// Folds the long lines of a message that is given in chunks. It does not matter where the chunks are cut.
 ///
-/// A line is parted before a space or tab, with which the next line then begins. In a header that changes no meaning
-/// (RFC 5322 §2.2.3): a reader that unfolds it has the header as it was. A line without a space or tab is parted at the
-/// greatest length: in a header the next line then begins with a space that was not there. Lines that are short enough
-/// stay as they are.
+/// A line is split before a space or tab, with which the next line then begins. In a header this does not change the
+/// meaning (RFC 5322 §2.2.3): a reader that unfolds the header gets it as it was. A line without a space or tab is
+/// split at the greatest length. In a header, a space is then added at the start of the next line. Lines that are short
+/// enough stay as they are.
 #[derive(Debug)]
 pub(super) struct Fold {
     /// The most octets of a line as it is sent, with its CRLF and a doubled dot.
     longest: usize,
     is_header: bool,
-    /// The line that has not ended yet, from its start or from where it was parted last.
+    /// The part of the unfinished line that was not passed on yet.
     line: Vec<u8>,
     out: Vec<u8>,
 }
@@ -42,7 +42,7 @@ impl Fold {
         &self.out
     }
 
-    /// The rest of a message that does not end with a line end.
+    /// Returns the rest of a message that does not end with a line end.
     pub(super) fn finish(&mut self) -> &[u8] {
         self.out.clear();
         // A CR at the end is not a line end: no LF follows.
@@ -76,8 +76,8 @@ impl Fold {
         self.longest - "\r\n".len() - usize::from(line.starts_with(b"."))
     }
 
-    /// Parts the line, which is too long, and passes its first part on. The place depends only on the first octets, as
-    /// many as a line may have and one more. So it does not matter how many octets have been received already.
+    /// Splits the line, which is too long, and passes its first part on. The place depends only on the first octets: as
+    /// many as a line may have, and one more. So it does not matter how many octets have been received already.
     fn part(&mut self) {
         let limit = self.limit(&self.line);
         let head = &self.line[..=limit];
@@ -111,8 +111,8 @@ fn before_blank(head: &[u8]) -> Option<usize> {
     has_text_before.then_some(at)
 }
 
-/// The last place that is not within a character of UTF-8, and not before a hyphen, because the new line could pass for a MIME
-/// boundary. If there is none in the second half of `head`, the last place.
+/// The last place that is not within a UTF-8 character and not before a hyphen, because a line that begins with a
+/// hyphen could pass for a MIME boundary. If there is no such place in the second half of `head`, the last place.
 fn anywhere(head: &[u8]) -> usize {
     let is_fit = |&octet: &u8| !matches!(octet, 0x80..=0xbf | b'-');
     let half = head.len() / 2;

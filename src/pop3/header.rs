@@ -1,6 +1,6 @@
-//! XTND XLST: a header field of each message, one line a message, as Netscape and Eudora know it.
+//! XTND XLST: lists a header field of each message, one line for each message, as Netscape and Eudora expect it.
 
-/// How many octets of a header are looked through. What follows is not worth the memory.
+/// How many octets of a header are searched. The rest is dropped, so that a huge header takes no more memory.
 const HEADER: usize = 64 * 1024;
 /// How many octets of a field are shown (RFC 5322 §2.1.1).
 const SHOWN: usize = 998;
@@ -10,7 +10,7 @@ const SHOWN: usize = 998;
 pub(super) struct HeaderField(Vec<u8>);
 
 impl HeaderField {
-    /// Takes the next octets.
+    /// Takes the next octets of the header, and keeps [`HEADER`] at most.
     pub(super) fn take(&mut self, chunk: &[u8]) {
         let room = HEADER - self.0.len();
         self.0.extend_from_slice(&chunk[..chunk.len().min(room)]);

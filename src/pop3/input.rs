@@ -1,10 +1,10 @@
-//! What a device has sent and nobody has read yet: octets in, lines out.
+//! A buffer for what a device has sent: octets go in, lines come out.
 
 use std::ops::Range;
 
 use zeroize::{Zeroize, Zeroizing};
 
-/// Octets that an input has room for at first; most commands are shorter.
+/// How many octets a new buffer has room for. Most commands are shorter.
 pub(super) const SMALL: usize = 512;
 
 /// A buffer that grows on demand, hands out lines, and wipes what was consumed, because it may be a password.
@@ -22,12 +22,12 @@ pub(super) struct Input {
 pub(super) struct TooLong;
 
 impl Input {
-    /// How many octets are held.
+    /// How many octets have come and are not consumed yet.
     pub(super) fn len(&self) -> usize {
         self.held.len()
     }
 
-    /// Whether there is no buffer: [`Self::put`] makes one for what has come.
+    /// Whether there is no buffer. [`Self::put`] then makes one.
     pub(super) fn is_released(&self) -> bool {
         self.buffer.is_empty()
     }
@@ -102,7 +102,7 @@ impl Input {
         }
     }
 
-    /// Forgets everything.
+    /// Drops all octets, wipes them, and frees the buffer.
     pub(super) fn clear(&mut self) {
         *self = Self::default();
     }

@@ -1,9 +1,9 @@
 //! LANG (RFC 6856 §3): the language of the text in replies. English is the only one.
 
-/// What LANG without an argument lists: a tag, and the language's own name for itself.
+/// What LANG without an argument lists: a tag, and the name of the language in that language.
 pub(super) const LANGUAGES: &[u8] = b"en English\r\n";
 
-/// The language tag for a language range, by lookup (RFC 4647 §3.4); `None` for another language.
+/// The language tag for a language range, by lookup (RFC 4647 §3.4); `None` if the range does not include English.
 pub(super) fn language(range: &[u8]) -> Option<&'static str> {
     let primary = range.split(|&octet| octet == b'-').next().unwrap_or_default();
     if range.eq_ignore_ascii_case(b"i-default") {

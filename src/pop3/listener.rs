@@ -1,4 +1,4 @@
-//! Accepts connections, and decides who may come in, and how many.
+//! Accepts connections, and decides which devices may connect, and how many.
 
 use std::{
     io,
@@ -32,10 +32,10 @@ use crate::{
     tls::Acceptor,
 };
 
-/// Connections that the kernel holds for us while we are busy.
+/// The most connections that the kernel holds until they are accepted.
 const BACKLOG: i32 = 1024;
-/// After this much silence the kernel asks whether a device is still there: a NAT router remembers the connection for
-/// longer.
+/// After this much silence the kernel probes whether a device is still there. NAT routers forget a silent connection
+/// later than this.
 const KEEP_ALIVE: Duration = Duration::from_secs(120);
 /// How many octets the kernel accepts from us that it can't send yet. Without this bound it accepts megabytes for a
 /// device that does not read, and a device that reads slowly takes minutes to make room for more.
@@ -49,7 +49,7 @@ const BACK_OFF: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(
 pub struct Listener {
     socket: TcpListener,
     address: SocketAddr,
-    /// The address, as logs and metrics name it.
+    /// `address` as text, for logs and metrics.
     name: Arc<str>,
     settings: ArcSwap<Settings>,
     closed: CancellationToken,
@@ -65,7 +65,7 @@ pub struct Settings {
     service: Arc<Service>,
 }
 
-/// How sessions are told to stop, and where they are counted.
+/// Tells sessions to stop, and counts them.
 #[derive(Debug, Clone, Default)]
 pub struct SessionControl {
     /// Cancelled as soon as the gateway is told to end.
@@ -76,7 +76,7 @@ pub struct SessionControl {
     pub drain_over: CancellationToken,
     /// Once this is cancelled, sessions are dropped wherever they are.
     pub abort: CancellationToken,
-    /// Every session's task.
+    /// The task of each session. The gateway waits for these tasks before it ends.
     pub tasks: TaskTracker,
 }
 
@@ -88,7 +88,7 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// A gate that enforces `sessions`, `unauthenticated` and their limits per address, as `limits` has them.
+    /// A gate that enforces `sessions` and `unauthenticated` of `limits`, in all and per address.
     pub fn new(limits: &config::Limits) -> Self {
         Self {
             permits: Permits::new(limits),
@@ -151,7 +151,7 @@ impl Listener {
         })
     }
 
-    /// The bound address, with the port that was taken for port 0.
+    /// The bound address. If it was bound with port 0, this has the port that the system chose.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -161,7 +161,7 @@ impl Listener {
         format!("listener {}", self.address)
     }
 
-    /// The TLS mode.
+    /// How new connections use TLS.
     pub fn tls(&self) -> ListenerTls {
         self.settings.load().endpoint.tls
     }
@@ -171,12 +171,13 @@ impl Listener {
         self.settings.store(Arc::new(settings));
     }
 
-    /// Lets [`Self::run`] return once it has accepted whoever has connected already. Sessions go on.
+    /// Lets [`Self::run`] return after it has accepted the connections that wait in the backlog. Sessions go on.
     pub fn close(&self) {
         self.closed.cancel();
     }
 
-    /// Accepts until it is closed; each session runs in a task of its own, TLS handshake included.
+    /// Accepts connections until [`Self::close`] is called. Each session runs in a task of its own, TLS handshake
+    /// included.
     pub async fn run(self: Arc<Self>, gate: Gate, sessions: SessionControl) {
         select! {
             biased;
@@ -236,16 +237,16 @@ impl Listener {
 /// A connection that was accepted, on its way to a session.
 struct Arrival {
     settings: Arc<Settings>,
-    /// The listener's address.
+    /// The address of the listener, not of the device.
     address: SocketAddr,
-    /// The same, as logs and metrics name it.
+    /// `address` as text, for logs and metrics.
     name: Arc<str>,
     gate: Gate,
     sessions: SessionControl,
 }
 
 impl Arrival {
-    /// Finds out whose connection this is, and whether that device may come in.
+    /// Reads the PROXY header if the peer is a load balancer. Then decides whether the device may connect.
     fn receive(self, mut stream: TcpStream, peer: SocketAddr) {
         if !contain(&self.settings.balancers, peer.ip().to_canonical()) {
             return self.admit_allowed(stream, peer);
@@ -309,8 +310,8 @@ impl Arrival {
         self.sessions.tasks.spawn(trace::session(id, session).instrument(span));
     }
 
-    /// Sends one line into the empty socket buffer, if the connection begins in plain text. The connection is closed
-    /// afterwards.
+    /// Sends the line of `reply` if the connection begins in plain text. The socket buffer is empty, so this does not
+    /// wait. The caller then closes the connection.
     fn refuse(&self, stream: &TcpStream, reply: &Reply) {
         if !self.settings.endpoint.tls.is_implicit() {
             let mut line = Vec::new();
@@ -333,7 +334,7 @@ fn contain(networks: &[IpNet], address: IpAddr) -> bool {
     networks.iter().any(|network| network.contains(&address))
 }
 
-/// Errors of the one connection that was to be accepted (accept(2)), not of the listener.
+/// Whether `error` concerns only the connection that was to be accepted, and not the listener (accept(2)).
 fn is_the_peers(error: &io::Error) -> bool {
     use io::ErrorKind::{
         ConnectionAborted, ConnectionReset, HostUnreachable, Interrupted, NetworkDown, NetworkUnreachable, TimedOut,

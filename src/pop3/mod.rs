@@ -1,11 +1,12 @@
-//! FRONT END: POP3 (RFC 1939, 2449, 2595, 3206, 5034, 6856). Which mail there is, and what becomes of it, is decided in
-//! `maildrop`.
+//! FRONT END: POP3 (RFC 1939, 2449, 2595, 3206, 5034, 6856). The module `maildrop` decides which mail there is, and
+//! what happens to it.
 //!
-//! In the order in which a connection meets them: [`listener`] accepts it, [`proxy`] reads whose connection it is,
-//! [`permits`] and [`newcomers`] count it, and [`session`] leads it through [`authorization`] and [`transaction`].
-//! These read a [`command`] and write a [`reply`], [`capabilities`], a [`scan`] listing or a [`multiline`] message, in
-//! which [`fold`] parts long lines for some devices. Once a session has begun, only [`connection`] touches the socket:
-//! it sends and receives by [`stream`], and takes lines from an [`input`] buffer.
+//! The parts, in the order in which a connection passes through them: [`listener`] accepts the connection, [`proxy`]
+//! reads the device's address from a PROXY header, [`permits`] and [`newcomers`] limit how many connections there are,
+//! and [`session`] runs [`authorization`], then [`transaction`]. These two read a [`command`] and write a [`reply`],
+//! [`capabilities`], a [`scan`] listing or a [`multiline`] message, whose long lines [`fold`] splits for some devices.
+//! Once a session has begun, only [`connection`] touches the socket: it sends and receives through [`stream`], and
+//! takes lines from an [`input`] buffer.
 
 mod alteration;
 mod authorization;

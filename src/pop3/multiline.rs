@@ -33,12 +33,12 @@ enum Last {
     Other,
 }
 
-/// How many octets are looked at in one go: in ordinary mail, few of such blocks need an insertion.
+/// How many octets are examined at once. In ordinary mail, few blocks of this size need an insertion.
 const BLOCK: usize = 256;
 
 /// Whether an octet of `octets` is a bare LF or a dot at the start of a line; `before` holds the octet before each.
-/// There is no branch, so that the compiler makes it vector instructions: a search for each line end would take longer
-/// than everything else that is done to a message.
+/// There is no branch, so that the compiler uses vector instructions. A search for each line end would take longer than
+/// everything else that is done to a message.
 fn needs_insertion(before: &[u8], octets: &[u8]) -> bool {
     before.iter().zip(octets).fold(false, |found, (&before, &octet)| {
         found | ((octet == b'\n') & (before != b'\r')) | ((octet == b'.') & (before == b'\n'))
@@ -66,7 +66,7 @@ impl Multiline {
             }
             _ => {}
         }
-        // What lies between two insertions is copied in one piece.
+        // The octets between two insertions are copied in one piece.
         let mut copied = 0;
         for start in (1..chunk.len()).step_by(BLOCK) {
             let end = chunk.len().min(start + BLOCK);
@@ -95,8 +95,8 @@ impl Multiline {
         };
     }
 
-    /// Appends the end of the reply: the dot on a line of its own. Returns the octets of the message as it was delivered: with
-    /// CRLF at the end of each line, without the dots that were doubled (RFC 1939 §11).
+    /// Appends the end of the reply: the dot on a line of its own. Returns the octets of the message as it was
+    /// delivered: with CRLF at the end of each line, without the dots that were added (RFC 1939 §11).
     pub fn finish(mut self, out: &mut Vec<u8>) -> Octets {
         out.extend_from_slice(match self.last {
             Last::LineEnd => b".\r\n",

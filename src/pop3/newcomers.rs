@@ -1,7 +1,8 @@
-//! Connections that have not logged in: how many there may be, and which one is closed if there are too many.
+//! Limits how many connections there may be that have not logged in, and chooses the one to close if there are too
+//! many.
 //!
-//! A connection is counted while the gateway waits for it: for a handshake or for a command. While the gateway tries a secret,
-//! the connection is not counted and is not closed.
+//! A connection is counted while the gateway waits for it: for a handshake or for a command. While the gateway verifies
+//! a secret, the connection is not counted and is not closed.
 
 use std::{
     cmp::Reverse,
@@ -31,7 +32,7 @@ pub(super) struct Newcomers {
     silent: Mutex<Silent>,
 }
 
-/// The connections that are counted.
+/// The connections that are counted: those that the gateway waits for.
 #[derive(Debug, Default)]
 struct Silent {
     limit: usize,
@@ -68,7 +69,7 @@ impl Newcomers {
         Arc::new(newcomers)
     }
 
-    /// Takes effect when the next connection comes.
+    /// Sets the limits. They take effect when the next connection comes.
     pub(super) fn set_limits(&self, limits: &Limits) {
         let mut silent = self.lock();
         silent.limit = limits.unauthenticated;
@@ -119,7 +120,7 @@ impl Silent {
         }
     }
 
-    /// Evicts the oldest of `network`, if there is one.
+    /// Evicts the oldest connection of `network`. Returns `false` if it has none.
     fn evict(&mut self, network: IpAddr) -> bool {
         let oldest = self.networks.get(&network).and_then(|here| here.keys().next().copied());
         let signal = oldest.and_then(|number| self.remove(network, number));
@@ -130,7 +131,7 @@ impl Silent {
         signal.is_some()
     }
 
-    /// Evicts the oldest of the network that has the most.
+    /// Evicts the oldest connection of the network that has the most.
     fn evict_any(&mut self) {
         let size = |here: &BTreeMap<u64, _>| (here.len(), here.keys().next().copied().map(Reverse));
         let largest = self.networks.iter().max_by_key(|(_, here)| size(here));

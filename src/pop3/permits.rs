@@ -47,7 +47,7 @@ impl Permits {
         })
     }
 
-    /// Sets the limits for sessions that begin from now on.
+    /// Sets the limits for sessions that begin from now on. Sessions that hold a permit keep it.
     pub(super) fn set_limits(&self, limits: &Limits) {
         self.limit.store(limits.sessions, Ordering::Relaxed);
         self.addresses.set_limit(limits.sessions_per_address);

@@ -1,5 +1,5 @@
-//! The PROXY header, in which a load balancer sends the address of the device whose connection it passes on: version 1 (text) and
-//! version 2 (binary) of <https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt>.
+//! The PROXY header, in which a load balancer sends the address of the device whose connection it passes on: version 1
+//! (text) and version 2 (binary) of <https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt>.
 
 use std::{
     io,
@@ -10,7 +10,8 @@ use std::{
 use ppp::{v1, v2};
 use tokio::{io::AsyncReadExt, net::TcpStream, time::timeout};
 
-/// How long the header may take: a load balancer sends it at once, but a packet may be lost (§2: at least three seconds).
+/// How long the header may take. A load balancer sends it at once, but a packet may be lost (§2: at least three
+/// seconds).
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The most octets of a header. In version 2 there may be much besides the addresses (§2.2).
 const LONGEST: usize = 4096;
@@ -90,7 +91,8 @@ pub(super) enum Parsed {
     Malformed,
 }
 
-/// Whether a line of a device is a header of version 1, or the third line of one of version 2 (the first two are empty).
+/// Whether a line of a device is a header of version 1, or the third line of a header of version 2. The first two lines
+/// of version 2 are empty.
 pub(super) fn is_header(line: &[u8]) -> bool {
     line == b"\0" || line.strip_prefix(TEXT).is_some_and(|rest| rest.starts_with(b" "))
 }

@@ -22,7 +22,7 @@ pub(super) enum Reply {
     Stat(u32, Octets),
     /// LIST n
     Size(MessageNumber, Octets),
-    /// UIDL n: the rest of the line, as the listing wrote it.
+    /// UIDL n: the message's unique-id.
     UniqueId(MessageNumber, Vec<u8>),
     /// RETR, TOP: the message follows.
     Message(Option<Octets>),
@@ -110,8 +110,9 @@ impl Reply {
         matches!(self, Self::Denied(Denied::Wrong))
     }
 
-    /// Whether it answers a bad command, which counts towards `bad_commands`: a fault of the device's own, made by
-    /// guessing or by not understanding, that will be repeated. To ask for a message that is gone is not such a fault.
+    /// Whether it answers a bad command, which counts towards `bad_commands`: a wrong guess, or a command that is wrong
+    /// here. A device that sends such a command is likely to repeat it. A request for a message that is gone does not
+    /// count.
     pub(super) fn is_bad_command(&self) -> bool {
         match self {
             Self::Maildrop(error) => *error.refusal() == Refusal::Denied,

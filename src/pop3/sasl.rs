@@ -1,5 +1,4 @@
-//! Parses SASL responses: base64 → a login and its secret, digest or token (RFC 5034 §4). Whether these are right is
-//! decided elsewhere.
+//! Parses SASL responses: base64 → a login and its secret, digest or token (RFC 5034 §4). `accounts` verifies them.
 
 use aws_lc_rs::rand;
 use base64::{
@@ -11,7 +10,7 @@ use zeroize::Zeroizing;
 
 use crate::{config::Secret, types::RandomUnavailable};
 
-/// Devices differ in padding. If it is missing, nothing can be misread.
+/// Some devices leave out the padding. The response is clear without it.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new()
@@ -53,7 +52,7 @@ pub(super) fn decode(response: &[u8]) -> Result<Zeroizing<Vec<u8>>, Malformed> {
     }
 }
 
-/// `challenge` in base64, as it is sent.
+/// `challenge` in base64 (RFC 5034 §4).
 pub(super) fn encode(challenge: &str) -> String {
     BASE64.encode(challenge)
 }
@@ -91,7 +90,7 @@ pub(super) fn cram_md5(response: &[u8]) -> Result<(Vec<u8>, [u8; 16]), Malformed
     }
 }
 
-/// 16 octets in hexadecimal digits.
+/// Parses 32 hexadecimal digits, such as those of an MD5 digest.
 pub(super) fn hexadecimal(digits: &[u8]) -> Option<[u8; 16]> {
     if digits.len() != 32 || !digits.iter().all(u8::is_ascii_hexdigit) {
         return None;
@@ -100,7 +99,7 @@ pub(super) fn hexadecimal(digits: &[u8]) -> Option<[u8; 16]> {
     u128::from_str_radix(digits, 16).ok().map(u128::to_be_bytes)
 }
 
-/// OAUTHBEARER (RFC 7628 §3.1): `n,a=LOGIN,` and fields, each with 0x01 behind it, one more 0x01 at the end.
+/// OAUTHBEARER (RFC 7628 §3.1): `n,a=LOGIN,` and fields, each followed by 0x01, and one more 0x01 at the end.
 pub(super) fn oauth_bearer(response: &[u8]) -> Result<(Vec<u8>, Secret), Malformed> {
     let text = std::str::from_utf8(response).map_err(|_| Malformed::Form)?;
     let (header, fields) = text.split_once('\x01').ok_or(Malformed::Form)?;

@@ -17,7 +17,7 @@ pub(super) fn decimal(mut value: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(&digits[start..]);
 }
 
-/// Appends lines of LIST until `out` holds `block` octets or more. `false`: none are left.
+/// Appends lines of LIST until `out` holds `block` octets or more. Returns `false` if no lines are left.
 pub(super) fn sizes(
     lines: &mut impl Iterator<Item = (MessageNumber, Octets)>,
     block: usize,
@@ -35,8 +35,8 @@ pub(super) fn sizes(
     true
 }
 
-/// Appends lines of UIDL until `out` holds `block` octets or more; `write_uidl` appends one unique-id.
-/// `false`: none are left.
+/// Appends lines of UIDL until `out` holds `block` octets or more; `write_uidl` appends one unique-id. Returns `false`
+/// if no lines are left.
 pub(super) fn unique_ids<E>(
     numbers: &mut impl Iterator<Item = MessageNumber>,
     write_uidl: impl Fn(MessageNumber, &mut Vec<u8>) -> Result<(), E>,

@@ -11,7 +11,6 @@ const NONCE: usize = 256;
 /// `client-first-message`
 #[derive(Debug)]
 pub(super) struct ClientFirst {
-    /// The login.
     pub(super) login: Vec<u8>,
     /// `gs2-header`
     header: String,
@@ -20,7 +19,7 @@ pub(super) struct ClientFirst {
     nonce: String,
 }
 
-/// The gateway's challenge.
+/// `server-first-message`, the gateway's challenge
 #[derive(Debug)]
 pub(super) struct ServerFirst {
     header: String,
@@ -47,7 +46,7 @@ impl ClientFirst {
             let value = fields.next().and_then(|field| field.strip_prefix(name));
             value.filter(|value| !value.is_empty()).ok_or(Malformed::Form)
         };
-        // A mandatory extension (`m=`) would stand in the name's place, and is refused so.
+        // A mandatory extension (`m=`) comes before the name, and so it is refused here (RFC 5802 §5.1).
         let login = saslname(field("n=")?)?;
         let nonce = field("r=")?;
         if nonce.len() > NONCE || !nonce.bytes().all(|octet| octet.is_ascii_graphic()) {

@@ -71,8 +71,8 @@ pub(super) struct Stop {
 /// What a session keeps while it goes through the states of RFC 1939.
 #[derive(Debug)]
 pub(super) struct Session<S> {
-    /// The first field: it is dropped before the connection, because a device that sees the connection closed may come
-    /// again at once. `None` once it was given back.
+    /// The first field, so that it is dropped before the connection: a device that sees the connection closed may
+    /// connect again at once. `None` once it was given back.
     permit: Option<Permit>,
     pub(super) connection: Connection<S>,
     /// Present until the login.
@@ -114,7 +114,7 @@ fn tokens(service: &Service) -> Offer {
 
 /// Serves one device until it leaves or is disconnected; `summary` logs its line at the end.
 ///
-/// This is not an async function: that would hold its arguments beside the session that they become a part of.
+/// This is not an async function: its future would hold the arguments in addition to the session that is made of them.
 pub(super) fn run<S>(
     stream: S,
     summary: Summary,
@@ -167,7 +167,7 @@ where
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
-    /// Leads the session from its first octet to the end of AUTHORIZATION.
+    /// Runs the session from its first octet until the device has logged in.
     async fn authorize(&mut self) -> Result<Box<Maildrop>, End> {
         if self.endpoint.tls.is_implicit() {
             self.start_tls().await?;
@@ -194,7 +194,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         Ok(())
     }
 
-    /// Notes that the trial of a secret begins or ends: meanwhile the connection does not give way.
+    /// Notes whether the gateway is verifying a secret. While it does, the connection does not give way.
     pub(super) fn note_trial(&self, is_under_way: bool) {
         match &self.newcomer {
             Some(newcomer) if is_under_way => newcomer.begin_trial(),
@@ -300,7 +300,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     pub(super) fn record(&self, verb: &'static str, ok: bool, begun: &CommandStart) {
         metrics().command(verb, ok);
         let octets = self.connection.position() - begun.position;
-        // A message may be no longer than a line, and is noted all the same.
+        // A message may be shorter than a line, and is traced too.
         if octets > ONE_LINE || (ok && matches!(verb, "RETR" | "TOP")) {
             trace::sent(Side::Device, || format!("<{octets} octets in answer to {verb}>"));
         }

@@ -1,4 +1,4 @@
-//! The octet stream under a connection: plain, then perhaps TLS.
+//! The octet stream under a connection: plain at first, perhaps TLS later.
 
 use std::{
     io,
@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::tls::{self, ServerStream};
 
-/// Plain or TLS over `S`.
+/// The stream of a connection whose transport is `S`.
 #[derive(Debug)]
 pub(super) enum Stream<S> {
     Plain(S),
@@ -20,8 +20,8 @@ pub(super) enum Stream<S> {
 }
 
 impl<S: AsyncWrite + Unpin> Stream<S> {
-    /// Writes nothing. This fails if the connection was reset, which a read does not show once the other side has
-    /// closed its end.
+    /// Writes zero octets to the transport. This fails if the connection was reset; a read does not show that once the
+    /// other side has closed its end.
     pub(super) fn poll_probe(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let stream = match self {
             Self::Plain(stream) => stream,

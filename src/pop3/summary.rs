@@ -70,8 +70,8 @@ impl End {
         }
     }
 
-    /// The outcome of a session that ended so, and the reason in words if the outcome is a warning. `None` if the
-    /// device left by QUIT: then the outcome depends on what it did.
+    /// The outcome of a session that ended in this way, and the reason in words if the outcome is a warning. `None` if
+    /// the device left by QUIT: then the outcome depends on what it did.
     fn outcome(self) -> Option<(Outcome, &'static str)> {
         Some(match self {
             Self::Quit => return None,
@@ -96,9 +96,9 @@ impl End {
 #[derive(Debug)]
 pub(super) struct Summary {
     presence: Presence,
-    /// The address of the listener, as the configuration writes it.
+    /// The address of the listener, as logs and metrics name it.
     listener: Arc<str>,
-    /// The device's address. An IPv4 address is one also on a dual-stack listener.
+    /// The device's address. On a dual-stack listener too, an IPv4 address is not written as IPv6.
     pub(super) peer: SocketAddr,
     started: Instant,
     /// The login that was tried last.
@@ -109,7 +109,7 @@ pub(super) struct Summary {
     tls: Option<Agreed>,
     /// How many messages were retrieved whole.
     retrieved: u64,
-    /// Their octets.
+    /// The octets of these messages.
     retrieved_octets: u64,
     /// How many octets the upstream sent in vain, because they were read ahead.
     pub(super) wasted: u64,
@@ -160,7 +160,7 @@ impl Summary {
         }
     }
 
-    /// The session's number.
+    /// The number of the session in the log and in `popgate sessions`.
     pub(super) fn id(&self) -> u64 {
         self.presence.id()
     }
@@ -181,7 +181,7 @@ impl Summary {
         self.peer.ip()
     }
 
-    /// Notes the login that is tried now.
+    /// Notes the login that is tried now, for the log and for a trace.
     pub(super) fn set_login(&mut self, login: &[u8]) {
         let login = shown(login);
         trace::set_login(&canonical(&login, None));
@@ -197,7 +197,8 @@ impl Summary {
         self.denial = Some(words);
     }
 
-    /// Logs a refused login, for programs that block addresses: the peer comes before anything that the device has sent.
+    /// Logs a refused login, for programs that block addresses. The peer comes before anything that the device has
+    /// sent.
     pub(super) fn note_refusal(&self, denied: Denied) {
         let reason = match denied {
             Denied::Wrong => "wrong",
@@ -206,14 +207,14 @@ impl Summary {
         tracing::warn!(parent: None, peer = %self.peer, reason, login = self.login, "login refused");
     }
 
-    /// Notes that there is TLS.
+    /// Notes that the TLS handshake has succeeded.
     pub(super) fn set_tls(&mut self, agreed: Agreed) {
         Span::current().record("tls", agreed.version.as_str());
         self.presence.set_tls(&agreed.version);
         self.tls = Some(agreed);
     }
 
-    /// Notes that the TLS handshake has failed, for `reason`.
+    /// Notes that the TLS handshake has failed.
     pub(super) fn note_handshake(&mut self, reason: String) {
         self.failure = Some((Outcome::Refused, reason));
     }
@@ -316,7 +317,7 @@ fn failure(reply: &Reply) -> Option<(Outcome, String)> {
     Some((outcome, words))
 }
 
-/// The start of `octets`. The log quotes it.
+/// The first [`LOGIN_SHOWN`] octets as text. The log quotes it.
 fn shown(octets: &[u8]) -> String {
     let start = &octets[..octets.len().min(LOGIN_SHOWN)];
     String::from_utf8_lossy(start).into_owned()
@@ -325,7 +326,8 @@ fn shown(octets: &[u8]) -> String {
 /// The networks whose refused connections were logged lately.
 static REFUSED: LazyLock<LogLimiter> = LazyLock::new(LogLimiter::default);
 
-/// Logs that a connection of `peer` is not let in.
+/// Logs that a connection of `peer` was refused before a session began: once a minute for each network, otherwise at
+/// debug level.
 pub(super) fn note_refused(peer: SocketAddr, listener: &Arc<str>, reason: &str) {
     let outcome = Outcome::Refused;
     metrics().refused(listener, outcome);
@@ -352,7 +354,7 @@ impl Drop for Summary {
             Outcome::Refused => REFUSED.admit(self.address()),
             _ => Some(0),
         };
-        // Outside the session's span, which says the same.
+        // Outside the session's span: the line itself has the span's fields.
         macro_rules! log {
             ($level:ident) => {
                 tracing::$level!(

@@ -16,7 +16,8 @@ use crate::{
     types::{MessageNumber, Octets},
 };
 
-/// Serves a device that is logged in, until `longest` at most. Only a QUIT leads to UPDATE; any other end deletes nothing.
+/// Serves a device that has logged in, until `longest` at most. Only QUIT leads to UPDATE. Any other end deletes
+/// nothing.
 pub(super) async fn run<S>(session: &mut Session<S>, mut maildrop: Box<Maildrop>, longest: Instant) -> End
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -37,7 +38,7 @@ where
         }
         Err(end) => end,
     };
-    // On the heap, like all that only the end needs: a session that idles does not hold it.
+    // On the heap: a session that idles does not hold what only its end needs.
     Box::pin(maildrop.abandon()).await;
     end
 }
@@ -228,9 +229,8 @@ where
     Ok(true)
 }
 
-/// Passes a message on. Returns its octets; `None` if there is no message, and the device was told so. If the upstream
-/// fails half way, the session ends without the terminating dot: the device must not take half a message for a whole
-/// one.
+/// Sends a message to the device. Returns its octets; `None` if the device got a `-ERR` instead. If the upstream fails
+/// half way, the session ends without the terminating dot: the device must not take half a message for a whole one.
 async fn message<'m, S>(
     session: &mut Session<S>,
     opening: Pin<&mut impl Future<Output = Result<Body<'m>, Error>>>,
@@ -259,8 +259,8 @@ where
     let mut encoder = Multiline::new();
     let (mut received, mut octets) = (Octets(0), Octets(0));
     loop {
-        // Once all octets are here, only the upstream's confirmation is missing. To wait for it is not worth a write of
-        // its own.
+        // Once all octets are here, only the upstream's confirmation is missing. It comes soon, so the gathered output
+        // is not sent before it.
         let chunk = if announced == Some(received) {
             session.connection.unless_gone(pin!(body.chunk())).await?
         } else {
@@ -359,8 +359,8 @@ where
         }
     };
     let ok = session.reply(&reply)?;
-    // Messages that were asked for in one go with QUIT may come before the reply: a slow reader gets the time that it
-    // needs.
+    // If the device sent RETR and QUIT in one go, whole messages may be in the output before the reply. A slow reader
+    // gets the time that it needs for them.
     let _ = session.connection.flush().await;
     Ok(ok)
 }

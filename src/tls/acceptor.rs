@@ -31,7 +31,7 @@ use crate::config::{Certificate, ClientCertificates, Listener, Secret};
 /// when their files change.
 pub struct Acceptor(Library);
 
-/// Which library speaks TLS.
+/// The library that speaks TLS with the devices of an acceptor.
 enum Library {
     Rustls(Hosts<Arc<ServerConfig>>),
     /// OpenSSL, for old devices.
@@ -41,16 +41,16 @@ enum Library {
 impl Acceptor {
     /// Reads certificates, their keys, and the roots that `clients` needs. Errors name the file.
     ///
-    /// `shared`: the secret of all gateways that open each other's session tickets. Without it, nobody else opens the
-    /// tickets of this acceptor.
+    /// `shared`: the secret of all gateways that open each other's session tickets. Without it, only this acceptor
+    /// opens its tickets.
     pub fn load(files: &[Certificate], clients: ClientCertificates, shared: Option<&Secret>) -> Result<Self, Error> {
         let shared = shared.cloned();
         let hosts = Hosts::load(files, move |files| server_config(files, clients, shared.as_ref()))?;
         Ok(Self(Library::Rustls(hosts)))
     }
 
-    /// Reads what `listener` needs. Old devices are not asked for certificates, and their tickets are valid at this
-    /// acceptor only; a listener for them needs the feature `legacy-tls`.
+    /// Makes the acceptor of `listener`. One for old devices needs the feature `legacy-tls`. It asks them for no
+    /// certificates, and they can resume their sessions at this acceptor only.
     pub fn for_listener(files: &[Certificate], listener: &Listener, shared: Option<&Secret>) -> Result<Self, Error> {
         if listener.tls.is_legacy() {
             legacy::Acceptor::load(files).map(Library::OpenSsl).map(Self)
@@ -89,11 +89,11 @@ impl Acceptor {
 /// Why the handshake with a device failed.
 #[derive(Debug, thiserror::Error)]
 pub enum AcceptError {
-    /// The device closed or lost the connection before its ClientHello. It may only have looked whether the port is
+    /// The device closed or lost the connection before its ClientHello. It may only have checked whether the port is
     /// open.
     #[error("the device closed the connection before the TLS handshake")]
     Silent,
-    /// The handshake failed; the text says why.
+    /// The handshake failed, for this reason.
     #[error("{0}")]
     Failed(String),
 }

@@ -16,7 +16,7 @@ const WINDOW: usize = 64 * 1024;
 /// If a read brings this many octets, it is mail or a long listing, and more will follow.
 const MUCH: usize = 4 * 1024;
 
-/// Reads [`WINDOW`]s while much data comes, and holds no memory while none does.
+/// Reads a [`WINDOW`] at a time while much data comes, and holds no memory while no data comes.
 #[derive(Debug)]
 pub struct Buffered<S> {
     stream: S,

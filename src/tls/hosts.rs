@@ -37,7 +37,7 @@ pub(super) struct HostMap<T> {
 
 struct LoadedHosts<T> {
     checked: Instant,
-    /// In the order of the files.
+    /// In the order of [`Hosts::files`].
     made: Vec<Made<T>>,
 }
 
@@ -92,7 +92,8 @@ impl<T: Clone> Hosts<T> {
             if modified == made.modified {
                 continue;
             }
-            // A renewal may have written only half of its files. Then the old pair stays in use until the next change.
+            // A renewal may have written only one of its two files. Then the old pair stays in use until the next
+            // change.
             made.modified = modified;
             match Made::new(files, &self.make) {
                 Ok(new) => {

@@ -13,13 +13,13 @@ const RSA: &str = "1.2.840.113549.1.1.1";
 pub struct Leaf {
     /// The hosts of the certificate, or its subject if it names no hosts.
     pub names: Vec<String>,
-    /// The name of the issuer.
+    /// The distinguished name of the issuer.
     pub issuer: String,
     /// From when on the certificate is valid, in seconds since 1970.
     pub from: i64,
     /// When the certificate expires, in seconds since 1970.
     pub until: i64,
-    /// Whether the certificate has an RSA key.
+    /// Whether the certificate has an RSA key, the only kind that old devices know.
     pub has_rsa_key: bool,
 }
 

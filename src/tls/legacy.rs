@@ -28,8 +28,8 @@ use crate::{config::Certificate, types::Spoken};
 const SUITES: &str = "ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AES:RSA+AESGCM:RSA+AES:!aNULL:!eNULL:!AESCCM:@SECLEVEL=0";
 /// The key exchange groups that rustls has too. Others cost the gateway up to 250 ms for each handshake (ffdhe8192).
 const GROUPS: &str = "X25519:P-256:P-384";
-/// Old servers do not know how to renegotiate safely (RFC 5746); popgate never renegotiates. (`SSL_OP_LEGACY_SERVER_CONNECT`,
-/// which the openssl crate does not name.)
+/// Connects to old servers although they do not know how to renegotiate safely (RFC 5746). popgate never renegotiates.
+/// (`SSL_OP_LEGACY_SERVER_CONNECT`, which the openssl crate does not name.)
 const LEGACY_SERVER_CONNECT: SslOptions = SslOptions::from_bits_retain(0x4);
 /// How many TLS sessions are kept for devices to resume.
 const SESSIONS: i32 = 1024;
@@ -42,7 +42,6 @@ pub(super) fn transport<S>(stream: &Stream<S>) -> &S {
     stream.get_ref()
 }
 
-/// The same, mutable.
 pub(super) fn transport_mut<S>(stream: &mut Stream<S>) -> &mut S {
     stream.get_mut()
 }
@@ -68,7 +67,7 @@ fn version<S>(stream: &Stream<S>) -> String {
     }
 }
 
-/// Accepts old devices, and newer ones too.
+/// Accepts TLS from old devices, and from newer ones too.
 pub(super) struct Acceptor {
     hosts: Hosts<SslContext>,
     /// The index in an [`Ssl`] under which the SNI callback finds the certificates.
@@ -102,7 +101,7 @@ impl Acceptor {
 }
 
 fn server_context(files: &Certificate, index: Index<Ssl, Arc<HostMap<SslContext>>>) -> Result<SslContext, Error> {
-    // Read in the same way as for rustls, so that errors have the same words.
+    // The files are read in the same way as for rustls, so that errors have the same words.
     let chain = pem::pair(files, &super::provider())?.cert;
     let key = pem::private_key(&files.key)?;
     let made = || {

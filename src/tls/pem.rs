@@ -30,15 +30,12 @@ pub enum Error {
     /// A PEM file could not be read.
     #[error("{}: {source}", .path.display())]
     Pem {
-        /// The file.
         path: PathBuf,
-        /// Why.
         source: pem::Error,
     },
     /// A file does not contain what it should, such as a certificate in the place of a key.
     #[error("{}: {}", .path.display(), .what)]
     Unsuitable {
-        /// The file.
         path: PathBuf,
         /// What is wrong with the file, and what to do.
         what: &'static str,
@@ -46,19 +43,14 @@ pub enum Error {
     /// The key belongs to another certificate.
     #[error("{}: is not the key of the certificate in {}: {}", .key.display(), .certificate.display(), .remedy)]
     Mismatch {
-        /// The key's file.
         key: PathBuf,
-        /// The certificate's file.
         certificate: PathBuf,
-        /// What to do.
         remedy: &'static str,
     },
     /// The kind of key is not supported, or the certificate cannot be parsed.
     #[error("{}: {source}", .path.display())]
     Rejected {
-        /// The file.
         path: PathBuf,
-        /// Why.
         source: rustls::Error,
     },
 }

@@ -1,4 +1,4 @@
-//! Session tickets (RFC 5077, RFC 8446 §4.6.1): a device that shows one is spared most of the handshake.
+//! Session tickets (RFC 5077, RFC 8446 §4.6.1): with a ticket, a device resumes a session by a shorter handshake.
 
 use aws_lc_rs::digest;
 use rustls_pki_types::CertificateDer;
@@ -13,10 +13,10 @@ use crate::{
 const PERIOD: u64 = 6 * 60 * 60;
 /// Keeps these keys apart from other keys that are derived from the same secret.
 const PURPOSE: &[u8] = b"popgate session tickets";
-/// Octets of the number of a period.
+/// How many octets of a ticket hold the number of its period.
 const NUMBER: usize = 8;
 
-/// Tickets that every gateway with the same secret, the same certificate and the same demands opens, also after a
+/// Tickets that every gateway with the same secret, the same certificate and the same demands can open, also after a
 /// restart.
 ///
 /// The gateways need not talk to each other: the key of each period is derived from the secret, the period's number and
@@ -42,7 +42,7 @@ impl SharedTickets {
         (self.now)() / PERIOD
     }
 
-    /// Seals and opens the tickets of a period.
+    /// Seals and opens the tickets of the period with this number.
     fn sealer(&self, period: u64) -> Option<Sealer> {
         let purpose = [PURPOSE, &period.to_be_bytes(), self.demands.as_ref()];
         Sealer::new(Some(self.secret.expose()), &purpose).ok()

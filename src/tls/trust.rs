@@ -195,7 +195,6 @@ impl Untrusted {
         }
     }
 
-    /// The kind of mistake.
     pub(super) fn flaw(&self) -> Flaw {
         let error = match &self.reason {
             UntrustedReason::OtherFingerprint(_) => return Flaw::OtherFingerprint,

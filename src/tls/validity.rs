@@ -7,8 +7,8 @@ use super::{
     pem::{self, Error},
 };
 
-/// popgate warns of a certificate from this many days before its end on. Public authorities' certificates are renewed
-/// by then.
+/// How many days before a certificate expires popgate begins to warn. Certificates of public authorities are usually
+/// renewed by then.
 const SOON: i64 = 30;
 const DAY: i64 = 24 * 3600;
 
