@@ -1,5 +1,5 @@
-//! Responses to challenges (APOP, CRAM-MD5, SCRAM-SHA-256): the side that proves a secret and the side that verifies it compute
-//! the same.
+//! Responses to challenges (APOP, CRAM-MD5, SCRAM-SHA-256): the client, which proves that it knows the secret, and the
+//! server, which verifies that, compute the same values.
 
 use std::num::NonZeroU32;
 
@@ -46,7 +46,7 @@ pub(crate) struct ScramKeys {
 }
 
 impl ScramKeys {
-    /// Computes for about a millisecond per 4,096 iterations.
+    /// Takes about a millisecond for 4,096 iterations.
     ///
     /// `secret` is used as it is: SASLprep (RFC 4013) leaves printable ASCII alone. If a password has other characters, a
     /// device that normalizes them in another way derives other keys.
@@ -63,7 +63,7 @@ impl ScramKeys {
         }
     }
 
-    /// `ClientProof`: that the client knows the password. `signed` is RFC 5802's `AuthMessage`.
+    /// `ClientProof`: proves that the client knows the password. `signed` is RFC 5802's `AuthMessage`.
     pub(crate) fn proof(&self, signed: &[u8]) -> Zeroizing<[u8; SCRAM_OCTETS]> {
         let mut proof = Zeroizing::new([0; SCRAM_OCTETS]);
         let signature = hmac::sign(&self.stored, signed);
@@ -73,12 +73,12 @@ impl ScramKeys {
         proof
     }
 
-    /// Whether `proof` is [`ScramKeys::proof`].
+    /// Whether `proof` is [`ScramKeys::proof`]; compared in constant time.
     pub(crate) fn is_proof(&self, proof: &[u8], signed: &[u8]) -> bool {
         self.proof(signed).ct_eq(proof).into()
     }
 
-    /// `ServerSignature`: that the server knows the password.
+    /// `ServerSignature`: proves that the server knows the password.
     pub(crate) fn signature(&self, signed: &[u8]) -> hmac::Tag {
         hmac::sign(&self.server, signed)
     }

@@ -71,7 +71,7 @@ impl Recent {
         }
     }
 
-    /// Remembers `tag` from now on.
+    /// Remembers `tag` from now on, even if it is known already: then its time starts again.
     pub(crate) fn insert(&self, tag: Tag) {
         let now = Instant::now();
         let mut generations = self.lock();

@@ -17,7 +17,7 @@ use crate::{
 /// How many verifications run at once. Each takes the memory that the hash asks for, 19 MiB by default: a flood of logins waits
 /// rather than exhausts memory. More at once would gain nothing, because the processor is the limit.
 const AT_ONCE: usize = 2;
-/// How long a secret that was wrong is not verified again.
+/// How long a secret that was wrong is not verified again, counted from its last use.
 const WRONG_FOR: Duration = Duration::from_secs(30);
 
 /// Verifies passwords against hashes, a few at once.
@@ -35,7 +35,7 @@ pub(super) struct Hashing {
 pub(super) struct Asker<'a> {
     pub(super) login: &'a [u8],
     pub(super) address: IpAddr,
-    /// A login from this address has failed lately.
+    /// Whether a login from this address has failed lately.
     pub(super) is_suspect: bool,
 }
 
@@ -56,9 +56,9 @@ impl Hashing {
         self.proof_lasts
     }
 
-    /// Whether `hash`, a PHC string, was made from `secret`. The result is remembered for this login and this hash only. So a
-    /// new hash of the login is verified anew, and the time to refuse an unknown login, for which the hash of another login is
-    /// verified, does not depend on what is remembered of that other login.
+    /// Whether `hash`, a PHC string, was made from `secret`. The result is remembered for this login and this hash
+    /// only. So a result for an old hash does not count for a new one. For an unknown login the hash of another login
+    /// is verified; how long that takes does not depend on the results for the other login.
     pub(super) async fn verify(&self, hash: Arc<str>, secret: Secret, asker: Asker<'_>) -> bool {
         let tag = self.key.tag([asker.login, hash.as_bytes(), secret.expose()]);
         let is_right = match self.known(&tag) {

@@ -118,7 +118,7 @@ pub enum Lead {
 /// All logins of a configuration.
 #[derive(Debug)]
 pub struct Accounts {
-    /// The `[[account]]`s whose login is no pattern, by their [`canonical`] login.
+    /// The `[[account]]`s whose login is not a pattern, by their [`canonical`] login.
     local: HashMap<String, Local>,
     /// The `default_domain`s of all upstreams, each once.
     default_domains: BTreeSet<String>,
@@ -342,7 +342,7 @@ impl Accounts {
         }
     }
 
-    /// Counts a failed login that another gateway tells of.
+    /// Counts a failed login that another gateway reports.
     pub fn hear(&self, word: &Word) {
         if let Word::Failure { login, address } = word {
             self.lasting.throttle.count_failure_elsewhere(login, *address);

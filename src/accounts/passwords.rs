@@ -7,15 +7,15 @@ use tokio::task;
 
 use crate::{config::Passwords, types::read_file};
 
-/// A file of password hashes. Each login checks whether the file has changed.
+/// A file of password hashes. At each login it is checked whether the file has changed.
 #[derive(Debug)]
 pub(super) struct PasswordsFile {
     path: PathBuf,
     /// The domain that is added to logins that the file lists without one.
     default_domain: Option<String>,
     current: ArcSwap<Passwords>,
-    /// Modification time and size of the file when it was last looked at; `Some(None)` if the file was missing, `None` before
-    /// the first look.
+    /// Modification time and size of the file when it was last checked; `Some(None)` if the file was missing, `None`
+    /// before the first check.
     seen: Mutex<Option<Option<Stamp>>>,
 }
 
@@ -41,7 +41,6 @@ impl PasswordsFile {
         self.current.load().hash(login).map(str::to_owned)
     }
 
-    /// All logins of the file.
     pub(super) fn logins(&self) -> Vec<String> {
         self.current.load().logins().map(str::to_owned).collect()
     }
@@ -53,7 +52,7 @@ impl PasswordsFile {
         current.hash(login).map(str::to_owned)
     }
 
-    /// Reads the file if it has changed since the last look; whether it has.
+    /// Reads the file if it has changed since the last check. Returns whether it has.
     fn read_if_changed(&self) -> bool {
         let mut seen = self.seen.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let stamp = fs::metadata(&self.path)
@@ -86,7 +85,7 @@ impl PasswordsFile {
 mod tests {
     use super::*;
 
-    /// What goes wrong with the file is so in the log once, and not once a login.
+    /// So an error in the file is logged once, and not at each login.
     #[test]
     fn a_file_is_read_once_for_each_change() {
         let directory = tempfile::tempdir().unwrap();

@@ -81,7 +81,7 @@ struct Proved {
     signature: Option<Signature>,
 }
 
-/// Verifies responses.
+/// Verifies responses; those of SCRAM a few at once.
 #[derive(Debug)]
 pub(super) struct Responses {
     hash: KeyedHash,
@@ -165,8 +165,9 @@ impl Accounts {
         self.lasting.responses.salt(login)
     }
 
-    /// Like [`Accounts::authenticate`], with a response instead of the secret. Answer and time are the same if the login does
-    /// not exist, if the gateway does not know its secret, and if the response is wrong.
+    /// Like [`Accounts::authenticate`], with a response instead of the secret. Answer and time are the same if the
+    /// login does not exist, if the gateway does not know its secret, and if the response is wrong. The response is
+    /// verified before the throttle is asked.
     pub async fn authenticate_response(
         &self,
         login: &[u8],

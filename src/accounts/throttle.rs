@@ -1,5 +1,6 @@
-//! Slows down guessing: after each failure the next attempt waits longer, and after too many failures an attempt is refused
-//! without verifying its secret.
+//! Slows down guessing: after each failure the next attempt waits longer, and after too many failures an attempt is
+//! refused without verifying its secret. (A response to a challenge is verified first, because the throttle counts a
+//! right response as the secret.)
 //!
 //! Failures are counted per login and address, per login, per address, and in all. The counters have a fixed size: a
 //! flood of made-up logins or addresses does not make them forget a failure. An attempt with a secret that was right
@@ -56,7 +57,8 @@ const REFUSAL: Duration = Duration::from_millis(100);
 /// every limit.
 const CELLS: usize = 1 << 18;
 const ROWS: usize = 2;
-/// Cells in a page. Only pages with a counted failure take memory, 12 MB at most, and four for each attempt under way.
+/// Cells in a page. Only pages with a counted failure take memory: 12 MB at most. Each attempt under way takes four
+/// pages more.
 const PAGE: usize = 128;
 
 /// How many octets of a login are counted. Logins that are equal up to there are counted as one.
@@ -409,9 +411,9 @@ impl Counters {
         }))
     }
 
-    /// Takes an attempt back from the windows in which it was counted, unless they have been replaced. A page that counts
-    /// nothing any more is freed at once: each of a thousand devices that log in would leave four of them until the next
-    /// [`Self::tidy`].
+    /// Takes an attempt back from the windows in which it was counted, unless they have been replaced. A page that
+    /// counts nothing any more is freed at once. Otherwise each device that logs in would leave four pages until the
+    /// next [`Self::tidy`].
     fn take_back(&mut self, count: Count) {
         for (cell, start) in count.0 {
             let slot = &mut self.0[cell / PAGE];

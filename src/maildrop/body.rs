@@ -22,7 +22,6 @@ const LEAST_TEXT: u64 = 2048;
 #[derive(Debug)]
 pub struct Body<'a>(BodySource<'a>);
 
-/// The source of a body's text.
 #[derive(Debug)]
 enum BodySource<'a> {
     Upstream(UpstreamBody<'a>),
@@ -37,7 +36,7 @@ struct NoticeBody<'a> {
     text: Arc<[u8]>,
     /// How many octets of `text` the device gets.
     octets: usize,
-    /// Whether `+OK` tells the size: for RETR, not for TOP.
+    /// Whether the `+OK` line contains the size: for RETR, not for TOP.
     is_announced: bool,
     is_given_out: bool,
 }
@@ -50,7 +49,7 @@ struct UpstreamBody<'a> {
     /// The size of the literal; `None` for TOP.
     octets: Option<Octets>,
     stage: Stage,
-    /// Whether all of the message has been passed on.
+    /// Whether all of the message has gone to the device.
     is_whole: bool,
 }
 
@@ -62,7 +61,8 @@ enum Stage {
     Cut(LineLimit),
     /// The header. `lines` lines of the text follow, of which `asked` octets were asked for.
     Header { lines: u64, asked: u32 },
-    /// The text from the octet `origin` on. Up to `asked` octets of it were asked for, and `sent` have been passed on.
+    /// The text from the octet `origin` on. Up to `asked` octets of it were asked for, and `sent` of them have gone to
+    /// the device.
     Text {
         limit: LineLimit,
         origin: u64,
@@ -73,8 +73,8 @@ enum Stage {
     Done,
 }
 
-/// What to fetch so that TOP can show `lines` lines of a message of `octets`. The whole message only if the estimate
-/// reaches its size.
+/// What to fetch for a TOP of `lines` lines, if the message has `octets`. This is the whole message only if the
+/// estimated text is as large as the message.
 fn item_for(lines: u64, octets: u64) -> Item {
     let text = lines.saturating_mul(LINE_OCTETS).max(LEAST_TEXT);
     match u32::try_from(text) {
@@ -166,7 +166,7 @@ impl Maildrop {
 
     async fn begin_top(&mut self, found: LocatedRow, lines: u64) -> Result<Stage, NotBegun> {
         let folder = &mut self.folders[usize::from(found.row.folder)];
-        // If this server sends the text before the header, the whole message is fetched instead of both.
+        // If this server sends the text before the header, the whole message is fetched instead of the two parts.
         let in_parts = !folder.sends_text_first();
         let item_of = |octets| match item_for(lines, octets) {
             Item::Top(_) if !in_parts => Item::Whole,
@@ -176,7 +176,7 @@ impl Maildrop {
         let mut begun = folder.begin(&self.listing, found, item, item_of).await;
         let is_other_for_whole = match &begun {
             Ok(_) => false,
-            // Perhaps the server only fails to take the message apart.
+            // Perhaps the server can send the whole message, but not its parts.
             Err(failure) if failure.is_undelivered() && item != Item::Whole => true,
             Err(_) => in_parts && folder.sends_text_first(),
         };
@@ -303,8 +303,8 @@ impl UpstreamBody<'_> {
         }
     }
 
-    /// Stops here, because enough has come. If the server has not sent the UID yet, first reads to the end of the
-    /// response and verifies the UID.
+    /// Stops here, because the device needs no more of the message. If the server has not sent the UID yet, first reads
+    /// to the end of the response and verifies the UID.
     async fn end_early(&mut self) -> Result<(), imap::Error> {
         if !self.folder.mailbox().has_uid() {
             self.confirm().await?;

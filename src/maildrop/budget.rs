@@ -1,5 +1,5 @@
 //! Limits what all sessions together read ahead. These octets wait in sockets, so they take the kernel's memory, and
-//! they are work for the upstream that may be in vain.
+//! the upstream may have sent them for nothing.
 
 use std::sync::{
     Arc,
@@ -43,7 +43,6 @@ impl Budget {
 }
 
 impl BudgetShare {
-    /// How many octets are in flight to this session.
     pub(super) fn in_flight(&self) -> u64 {
         self.in_flight
     }

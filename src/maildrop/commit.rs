@@ -8,7 +8,7 @@ use crate::{
     types::{Uid, Uids},
 };
 
-/// What QUIT removes of one folder.
+/// What QUIT removes from one folder.
 #[derive(Debug, Default)]
 struct Doomed {
     uids: Uids,
@@ -93,7 +93,7 @@ impl Maildrop {
         if let Some(own) = &mut self.own {
             own.drop_unacknowledged();
         }
-        // If state fails, the mail counts as retrieved only when it is retrieved again.
+        // If state fails, the gateway's own mail counts as retrieved only when it is retrieved again.
         let _ = self.leave_own(false).await;
         leave_all(std::mem::take(&mut self.folders))
             .instrument(self.span.clone())
@@ -128,7 +128,7 @@ impl Maildrop {
         }
     }
 
-    /// What QUIT removes of each folder.
+    /// What QUIT removes from each folder, in the order of `self.folders`.
     fn doomed(&self) -> Vec<Doomed> {
         let mut marked = vec![(Vec::new(), Vec::new()); self.folders.len()];
         for row in self.listing.marked().filter(|row| row.shows != Shows::OwnMail) {

@@ -1,5 +1,5 @@
-//! Finds out where deleted messages go, and what would prevent it, without trying: by LIST, STATUS and MYRIGHTS (RFC
-//! 4314 §3.5).
+//! Finds out where deleted messages go, and what would prevent a delete, without deleting anything: by LIST, STATUS and
+//! MYRIGHTS (RFC 4314 §3.5).
 
 use super::trash::{self, Choice};
 use crate::{

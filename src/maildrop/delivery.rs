@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 
 use crate::types::{Octets, Uid, UidMap, Uids};
 
-/// The messages that the device was sent.
+/// The messages that were sent to the device.
 #[derive(Debug, Default)]
 pub(super) struct Delivery {
     /// The messages that were delivered whole, in the order of delivery. With each its size as the device counts it, if
@@ -40,17 +40,14 @@ impl Delivery {
         is_new
     }
 
-    /// Whether nothing was retrieved.
     pub(super) fn is_empty(&self) -> bool {
         self.delivered.is_empty()
     }
 
-    /// Whether the message was retrieved.
     pub(super) fn has(&self, uid: Uid) -> bool {
         self.delivered.iter().any(|&(delivered, _)| delivered == uid)
     }
 
-    /// The messages that were retrieved.
     pub(super) fn retrieved(&self) -> Uids {
         self.delivered.iter().map(|&(uid, _)| uid).collect()
     }
@@ -61,7 +58,6 @@ impl Delivery {
         sizes.filter_map(|&(uid, octets)| Some((uid, octets?.get()))).collect()
     }
 
-    /// Forgets messages that were removed.
     pub(super) fn forget(&mut self, gone: &Uids) {
         self.delivered.retain(|&(uid, _)| !gone.contains(uid));
         self.acknowledged = self.acknowledged.min(self.delivered.len());

@@ -25,7 +25,7 @@ pub struct Error {
 enum Cause {
     Upstream {
         upstream: String,
-        /// Empty if nobody was to log in.
+        /// Empty on a connection without a login.
         user: String,
         error: imap::Error,
         /// What the operator can do about it.
@@ -120,7 +120,7 @@ impl Error {
         }
     }
 
-    /// Logs the cause, if there is one. To be called once, by the code that does not pass the error on.
+    /// Logs the cause, if there is one. Call this once, in the code that does not pass the error on.
     pub fn log(&self) {
         match self.cause.as_deref() {
             Some(Cause::Upstream {
@@ -187,7 +187,7 @@ pub enum Refusal {
     },
 }
 
-/// The reason of a refusal, in the gateway's own words: what an upstream has sent is not repeated to a device.
+/// The reason of a refusal, in the gateway's own words: a device does not get the text that an upstream has sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Reason {
     /// No connection could be made (TCP, or a TLS handshake that broke off), or the upstream said BYE.
@@ -279,7 +279,7 @@ impl Reason {
 }
 
 impl From<&imap::Error> for Refusal {
-    /// Decides what a device is told about an upstream's failure. Nothing else does.
+    /// Decides what a device is told about an upstream's failure. No other code decides that.
     fn from(error: &imap::Error) -> Self {
         use imap::Error as Upstream;
         match error {

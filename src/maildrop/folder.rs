@@ -29,7 +29,6 @@ use crate::{
     types::{Uid, UidMap, Uids},
 };
 
-/// A folder that the session holds exclusively.
 #[derive(Debug)]
 pub(super) struct HeldFolder {
     /// The index of this folder among the maildrop's folders.
@@ -47,11 +46,11 @@ pub(super) struct HeldFolder {
     shared: Arc<Resources>,
 }
 
-/// Why the content of a message could not begin.
+/// Why the content of a message did not begin.
 #[derive(Debug)]
 pub(super) struct NotBegun {
     error: Error,
-    /// Set if the upstream did not deliver the message.
+    /// Set if the upstream failed to deliver the message.
     kind: Option<FailureKind>,
     /// Whether this session has asked the upstream for the message.
     was_asked: bool,
@@ -68,14 +67,14 @@ impl From<Error> for NotBegun {
 }
 
 impl NotBegun {
-    /// Whether the upstream did not deliver the message.
+    /// Whether this counts as a failure of the upstream to deliver the message.
     pub(super) fn is_undelivered(&self) -> bool {
         self.kind.is_some()
     }
 }
 
 impl HeldFolder {
-    /// Puts the parts together. `parked` contains the snapshot, and what the login's last session has found out.
+    /// `parked` contains the snapshot, and what an earlier session of the login has found out.
     pub(super) fn new(
         number: u16,
         upstream: UpstreamFolder,
@@ -117,14 +116,14 @@ impl HeldFolder {
         self.upstream.policy()
     }
 
-    /// The folder, as configured.
+    /// The folder's name, as configured.
     pub(super) fn name(&self) -> &str {
         &self.upstream.name().folder
     }
 
     // Opening.
 
-    /// Reads the login's marks.
+    /// Reads the login's marks, and finds the messages that were not delivered earlier.
     pub(super) async fn read_marks(&mut self) -> Result<(), Error> {
         self.marks.read(&mut self.state, &self.upstream, &self.snapshot).await?;
         let undelivered = &self.shared.undelivered;
@@ -186,7 +185,7 @@ impl HeldFolder {
         retention::due(self.policy(), self.marks.get(), self.snapshot.index(), now)
     }
 
-    /// Gives messages the UIDLs that the file `uidl_import` has for them. Does so once for each content of the file,
+    /// Gives messages the UIDLs that the file `uidl_import` has for them. Each version of the file is imported once,
     /// because a message that arrives later must keep the UIDL that devices have seen.
     pub(super) async fn import(&mut self) -> Result<(), Error> {
         self.connected().await?;
@@ -212,7 +211,7 @@ impl HeldFolder {
             imported = imported.len(),
             "messages get the UIDLs of another server"
         );
-        // These messages are recognised under another UIDVALIDITY even if no device retrieves them here.
+        // If UIDVALIDITY changes, these messages are recognised even if no device has retrieved them here.
         let named: Vec<Uid> = imported.uids().filter(|&uid| self.snapshot.contains(uid)).collect();
         self.identify(&named).await?;
         self.change_marks(|marks| {
@@ -256,7 +255,6 @@ impl HeldFolder {
         notice::Original::new(self.name(), self.snapshot.uid_validity(), uid)
     }
 
-    /// What the UIDLs of the folder's messages are made of.
     pub(super) fn uidl_parts(&self) -> UidlParts<'_> {
         UidlParts {
             folder: self.name(),
@@ -270,7 +268,7 @@ impl HeldFolder {
 
     /// Asks for `item` of a message, unless it is in flight already, and waits until its content begins. If the
     /// connection was lost meanwhile, silently replaces it once. `item_of` is for reading ahead: it gives the item that
-    /// the device would fetch of a message with that many octets.
+    /// the device would fetch of a message with that many octets. Returns the size of the content.
     pub(super) async fn begin(
         &mut self,
         listing: &Listing,
@@ -318,8 +316,8 @@ impl HeldFolder {
                 Ok(FetchStart::Refused) => continue,
                 Err(error) => error,
             };
-            // The set or bad luck may be at fault, so the message is asked for once more, alone. If the server asked
-            // for a pause, it is not asked again.
+            // The cause may be the set, or a fault that has passed. So the message is asked for once more, alone. A NO
+            // that asks for a pause ends the try.
             if !alone && (error.is_lost() || error.is_undelivered()) {
                 alone = true;
                 continue;
@@ -363,7 +361,7 @@ impl HeldFolder {
         let header = headers.ok().and_then(|headers| headers.into_iter().next());
         if !is_known {
             // Stored before the device gets the notice: in a later session the device may DELE the notice, and this
-            // must not delete the message, which it has never seen.
+            // must not delete the message, which the device has never seen.
             if let Err(unavailable) = self.change_marks(|marks| marks.undelivered.add(uid)).await {
                 unavailable.log();
                 return Err(error);
@@ -391,7 +389,7 @@ impl HeldFolder {
         Ok(notice)
     }
 
-    /// The notice in the place of a message that was asked for within the last day.
+    /// The notice that takes the message's place, if it was made within the last day.
     pub(super) fn recent_notice(&self, uid: Uid) -> Option<Arc<[u8]>> {
         if !self.is_known_undelivered(uid) {
             return None;
@@ -406,12 +404,12 @@ impl HeldFolder {
         undelivered.breaks_off(self.upstream.name(), self.message(uid), now())
     }
 
-    /// UIDVALIDITY and UID.
+    /// UIDVALIDITY and UID: by these the failures of a message are remembered.
     fn message(&self, uid: Uid) -> (u64, Uid) {
         (self.snapshot.uid_validity(), uid)
     }
 
-    /// Notes that the content of a message has broken off by `error`.
+    /// Notes that the content of a message broke off because of `error`.
     pub(super) fn note_broken_off(&mut self, uid: Uid, error: imap::Error) -> Error {
         let error = self.upstream.failed(error);
         if let Some(kind) = FailureKind::of(&error) {
@@ -422,7 +420,7 @@ impl HeldFolder {
         error
     }
 
-    /// Notes that a message was not delivered. Counts once in a session.
+    /// Notes that a message was not delivered. Each message counts once in a session.
     fn note_failed(&mut self, uid: Uid, kind: FailureKind) {
         self.suspects.add(uid);
         if self.delivery.note_failed(uid) {
@@ -442,7 +440,7 @@ impl HeldFolder {
         self.is_known_undelivered(uid) && !self.delivery.has(uid)
     }
 
-    /// The mailbox, from which a content streams.
+    /// The mailbox, to read the content that [`HeldFolder::begin`] has begun.
     pub(super) fn mailbox(&mut self) -> &mut Mailbox {
         self.upstream.mailbox()
     }
@@ -463,7 +461,6 @@ impl HeldFolder {
         self.ahead.sends_text_first()
     }
 
-    /// How many octets were fetched in vain, those in flight included.
     pub(super) fn wasted(&self) -> u64 {
         self.ahead.wasted()
     }
@@ -479,17 +476,14 @@ impl HeldFolder {
         }
     }
 
-    /// Notes that the device has received everything delivered so far: it has sent another command since.
     pub(super) fn acknowledge(&mut self) {
         self.delivery.acknowledge();
     }
 
-    /// Notes that the device has gone without QUIT: only what it has acknowledged counts as retrieved.
     pub(super) fn drop_unacknowledged(&mut self) {
         self.delivery.drop_unacknowledged();
     }
 
-    /// Whether the session has retrieved anything.
     pub(super) fn has_retrieved(&self) -> bool {
         !self.delivery.is_empty()
     }
@@ -506,7 +500,8 @@ impl HeldFolder {
     // Leaving.
 
     /// Applies the delete policy to `uids`, and hides the notices of `noticed`, whose messages stay. Returns the UIDs
-    /// that the server refused to remove. All others are confirmed: by the tagged OK of each command, or by state.
+    /// that the server refused to remove. The removal of all others is confirmed: by the tagged OK of each command, or
+    /// by state.
     pub(super) async fn delete(&mut self, uids: &Uids, noticed: &Uids) -> Result<Refused, Error> {
         let hides = !noticed.is_empty() || (self.policy().hides() && !uids.is_empty());
         if hides && self.upstream.selected().uid_not_sticky {
@@ -550,7 +545,8 @@ impl HeldFolder {
         Ok(refused)
     }
 
-    /// Forgets messages that are gone.
+    /// Forgets messages that are gone. If the server has reported no other change, the login's next session need not
+    /// list the mailbox again.
     fn note_removed(&mut self, gone: &Uids) {
         if gone.is_empty() {
             return;
@@ -564,19 +560,20 @@ impl HeldFolder {
         }
     }
 
-    /// Leaves the folder to the next session: stores in state what was learned, and parks the connection. What takes
-    /// time is done in the background, because neither the device nor its next session waits for it.
+    /// Ends the session's use of the folder: stores in state what the session has learned, gives up the lock and parks
+    /// the connection. Slow work is done in the background, so that neither the device nor its next session waits for
+    /// it.
     pub(super) async fn leave(mut self) {
         self.snapshot
             .learn(self.ahead.first_run(), self.delivery.octets().into_iter());
-        // Done while the session holds the maildrop: afterwards it could overwrite what the next session stores. If
-        // this fails, a message counts as retrieved only when it is retrieved again.
+        // Done while the session has the lock: later it could overwrite what the next session stores. If this fails, a
+        // message counts as retrieved only when it is retrieved again.
         if let Err(error) = self.keep_retrieved(now()).await {
             error.log();
         }
         self.mailbox().drain_at_once().await;
         if self.snapshot.is_saved() && self.delivery.is_empty() && !self.mailbox().is_fetching() {
-            // The connection is parked before the maildrop is given up, so the next session finds it.
+            // The connection is parked before the lock is given up, so the next session finds it.
             return self.park().leave(None).await;
         }
         let index = self.index_to_save();
@@ -611,8 +608,8 @@ impl HeldFolder {
         self.state
     }
 
-    /// Stores in the marks when each message was first retrieved, if `retain_days` needs that. Also removes the marks
-    /// of messages that were undelivered before and have come now.
+    /// Stores in the marks when each message was first retrieved, if `retain_days` needs that. Also removes the
+    /// undelivered mark of messages that have been delivered now.
     async fn keep_retrieved(&mut self, now: u32) -> Result<(), Error> {
         let retrieved = self.delivery.retrieved();
         let marks = self.marks.get();
@@ -638,8 +635,7 @@ impl HeldFolder {
         self.marks.change(&mut self.state, index, change).await
     }
 
-    /// The index, if it must be saved: state does not hold it as it is, and the UIDs will still hold in the next
-    /// session.
+    /// The index, if it must be saved: state has another version, and the UIDs stay valid in the next session.
     fn index_to_save(&mut self) -> Option<Arc<Index>> {
         let is_due = !self.snapshot.is_saved() && !self.upstream.selected().uid_not_sticky;
         is_due.then(|| self.snapshot.take_for_saving())

@@ -11,8 +11,8 @@ use crate::{
 /// The UIDLs that the file gives to messages of the mailbox. If two messages have the same Message-ID, that Message-ID
 /// counts for neither.
 ///
-/// `earlier`: the names that an earlier content of the file has given. A message keeps its name, and no other message
-/// gets it.
+/// `earlier`: the UIDLs that an earlier version of the file has given; they are returned too. A message keeps its UIDL,
+/// and no other message gets it.
 pub(super) fn imported(
     import: &UidlImport,
     uids: &[Uid],

@@ -26,10 +26,10 @@ use crate::{
     types::{Octets, Uid},
 };
 
-/// A trial does not fetch a message of more octets than this, unless all are larger.
+/// A trial does not fetch a message of more octets than this, unless all messages are larger.
 const LARGE: u32 = 1 << 20;
 
-/// A look at the maildrop of one login. To be ended by [`Look::leave`].
+/// A look at the maildrop of one login. End it by [`Look::leave`].
 #[derive(Debug)]
 pub struct Look {
     account: Arc<Account>,
@@ -42,7 +42,6 @@ pub struct Look {
     listing: Option<Listing>,
 }
 
-/// A selected folder.
 #[derive(Debug)]
 struct SelectedFolder {
     upstream: UpstreamFolder,
@@ -54,7 +53,7 @@ struct SelectedFolder {
 pub struct FolderSummary {
     /// How many messages it holds.
     pub messages: usize,
-    /// Their octets.
+    /// The sum of their sizes.
     pub octets: Octets,
     /// Whether the folder is read-only: nothing can be flagged or removed in it.
     pub is_read_only: bool,
@@ -63,7 +62,7 @@ pub struct FolderSummary {
 /// A message that was fetched and thrown away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fetched {
-    /// Its UID.
+    /// The message's UID.
     pub uid: Uid,
     /// How many octets came.
     pub octets: Octets,
@@ -244,7 +243,7 @@ fn too_many() -> Error {
     Refusal::Unavailable(Reason::TooManyConnections).into()
 }
 
-/// The message that a trial fetches; never an empty one.
+/// The message that a trial fetches. An empty message is never chosen.
 fn sample(listing: &Listing) -> Option<Row> {
     let rows = || {
         listing

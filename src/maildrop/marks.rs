@@ -26,10 +26,10 @@ impl LoginMarks {
 
     /// Reads the marks from state.
     ///
-    /// If there were no marks and the policy needs none, state is not asked, because only the login itself adds marks:
-    /// a device that polls costs state nothing. If state fails, this fails only if the policy needs marks (`hide`,
-    /// `retain_days`, `uidl_import`, or notices for large messages). Other marks are only about notices for undelivered
-    /// messages.
+    /// If there were no marks and the policy needs none, state is not asked, because only the login itself adds marks.
+    /// So a device that only polls causes no request to state. If state fails, this fails only if the policy needs
+    /// marks (`hide`, `retain_days`, `uidl_import`, or notices for large messages). Other marks are only about notices
+    /// for undelivered messages.
     pub(super) async fn read(
         &mut self,
         state: &mut MailboxState,
@@ -54,12 +54,12 @@ impl LoginMarks {
         Ok(())
     }
 
-    /// The marks.
     pub(super) fn get(&self) -> &Marks {
         &self.marks
     }
 
-    /// Whether state holds no marks.
+    /// Whether state held no marks when they were last read or changed. This is also `true` if they have not been read,
+    /// or could not be read.
     pub(super) fn is_unmarked(&self) -> bool {
         self.followed == 0
     }

@@ -1,4 +1,4 @@
-//! TRANSLATION: one session's frozen, numbered view of its mailboxes, and what POP3's commands do with it.
+//! TRANSLATION: the frozen, numbered listing of one session's mailboxes, and what each POP3 command does with it.
 
 mod body;
 mod budget;
@@ -66,7 +66,7 @@ pub struct Maildrop {
     listing: Listing,
     uidls: Uidls,
     notice_texts: NoticeTexts,
-    /// The gateway's own mail, if there is one.
+    /// A mail that the gateway itself has written (`[notify]`), shown among the messages.
     own: Option<Box<OwnMail>>,
     /// Tells people when they must act (`[notify]`).
     notices: notify::Notices,
@@ -86,7 +86,7 @@ impl Maildrop {
         &self.policy
     }
 
-    /// How long mail stays that the device does not delete: the value of EXPIRE (RFC 2449 §6.7).
+    /// How long mail stays if the device does not delete it: the value of EXPIRE (RFC 2449 §6.7).
     pub fn expire(&self) -> Expire {
         self.policy.retention.expire()
     }
@@ -110,13 +110,13 @@ impl Maildrop {
         self.listing.reset();
     }
 
-    /// How many octets were read ahead in vain, those in flight included.
+    /// How many octets were fetched ahead and not sent to the device. Octets in flight count too.
     pub fn wasted(&self) -> Octets {
         Octets(self.folders.iter().map(HeldFolder::wasted).sum())
     }
 
-    /// The text of `row` if the gateway wrote it: a notice, or the gateway's own mail. `None` if the upstream is to be
-    /// asked for the message.
+    /// The text of `row` if the gateway wrote it: a notice, or the gateway's own mail. `None` if the message must be
+    /// fetched from the upstream.
     fn notice(&self, row: Row) -> Option<Arc<[u8]>> {
         if row.shows == Shows::OwnMail {
             return self.own.as_ref().map(|own| own.mail().text().clone());
@@ -134,7 +134,7 @@ mod tests {
     use super::*;
     use crate::accounts::Account;
 
-    /// Every idle session holds both.
+    /// Every idle session holds both structures.
     #[test]
     fn a_maildrop_is_small() {
         let octets = size_of::<Maildrop>() + size_of::<HeldFolder>();

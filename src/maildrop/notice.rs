@@ -13,7 +13,7 @@ use crate::{
 /// The texts of notices, by folder and UID.
 pub(super) type NoticeTexts = HashMap<(u16, Uid), Arc<[u8]>>;
 
-/// The fields that a notice repeats.
+/// The header fields that a notice copies from the message.
 pub(super) const FIELDS: &str = "FROM TO SUBJECT DATE";
 
 /// The message that a notice replaces.

@@ -1,4 +1,4 @@
-//! From an account to an open maildrop.
+//! Opens maildrops: logs in upstream, takes the lock, selects and lists.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -94,9 +94,9 @@ impl Maildrops {
         })
     }
 
-    /// The maildrops of a new configuration that takes the place of this one's. Sessions of both exclude each other.
-    /// Parked connections stay, and so does what is known of each server that has not changed. Errors name the
-    /// `ca_file` at fault.
+    /// Maildrops for a new configuration, which replaces the current one. Sessions of both still lock each other out.
+    /// Parked connections stay parked. What the gateway has learned about a server is kept if the server has not
+    /// changed. Errors name the `ca_file` at fault.
     pub fn reconfigured(&self, options: impl Into<MaildropOptions>, tokens: Arc<Tokens>) -> Result<Self, SetupError> {
         let options = options.into();
         let succeeding = |name: &str, connector: Connector| match self.connectors.get(name) {
@@ -155,12 +155,12 @@ impl Maildrops {
         Self::new(config, state, tokens).unwrap()
     }
 
-    /// Tells people when they must act.
+    /// The notifier that tells people when they must act (`[notify]`).
     pub fn notices(&self) -> &notify::Notices {
         &self.shared.notices
     }
 
-    /// Waits until the work that sessions left to the background is finished. To be called when no session is left.
+    /// Waits until the work that sessions left to the background is finished. Call this when no session is left.
     pub async fn finish(&self) {
         self.shared.tasks.close();
         self.shared.tasks.wait().await;
@@ -172,8 +172,8 @@ impl Maildrops {
         self.connector(&upstream.name)
     }
 
-    /// The name of each upstream, and the longest pause that it has asked any of its users for and that is not over;
-    /// zero if there is none.
+    /// For each upstream its name, and how long its longest pause (over all users) still lasts; zero if it has asked
+    /// for none.
     pub fn pauses(&self) -> impl Iterator<Item = (&str, Duration)> {
         self.connectors
             .iter()
@@ -218,7 +218,7 @@ impl Maildrops {
         }
     }
 
-    /// Holds every folder of `account`. If one fails, gives up the others too.
+    /// Opens and locks every folder of `account`. If one fails, leaves the others.
     pub(super) async fn hold(&self, account: &Account) -> Result<Vec<HeldFolder>, Error> {
         let account = Arc::new(account.clone());
         let mut folders = Vec::with_capacity(account.policy.folders.len());
@@ -234,9 +234,9 @@ impl Maildrops {
         Ok(folders)
     }
 
-    /// Holds one folder. The order of the steps matters. The login comes before the lock, because a device that does
-    /// not know the password must not learn that the maildrop is in use. The listing comes after the lock, because
-    /// otherwise it could show messages that another session removes meanwhile.
+    /// Opens and locks one folder. The order of the steps matters. The login comes before the lock, because a device
+    /// that does not know the password must not learn that the maildrop is in use. The listing comes after the lock,
+    /// because otherwise it could show messages that another session removes meanwhile.
     async fn hold_folder(&self, account: &Arc<Account>, number: u16, folder: &str) -> Result<HeldFolder, Error> {
         let opening = Opening {
             connector: self.connector(&account.upstream.name)?,
@@ -255,10 +255,10 @@ impl Maildrops {
                 let (slot, connection) = Box::pin(self.log_in(&opening)).await?;
                 // 3. The lock.
                 let state = self.lock(&opening, None).await?;
-                // Only after the lock: the session that held it may just have parked its connection, which is not
-                // wanted any more.
+                // This must follow the lock: the session that held it may just have parked its connection, and the new
+                // connection replaces that one.
                 self.shared.pool.forget(&opening.user, &account.login, folder);
-                // 4. Selecting and listing, and the messages' names under an earlier UIDVALIDITY.
+                // 4. Selecting and listing, and the messages' UIDs under an earlier UIDVALIDITY.
                 Box::pin(selected(opening, state, slot, connection)).await?
             }
         };
@@ -268,7 +268,7 @@ impl Maildrops {
         Ok(HeldFolder::new(number, upstream, parked, state, ahead, shared))
     }
 
-    /// Takes the lock and the connection that the login's last session has parked. `None` if there is no such
+    /// Takes the connection that an earlier session of the login has parked, and the lock. `None` if there is no such
     /// connection, or if it is dead.
     async fn resume(&self, opening: &Opening) -> Result<Option<OpenedFolder>, Error> {
         let Opening {
@@ -331,7 +331,7 @@ impl Maildrops {
         Ok((slot, connection))
     }
 
-    /// A slot for one more connection of `user`.
+    /// Waits for the right to open one more connection of `user`: it may have `connections_per_user` at once.
     pub(super) async fn reserve(
         &self,
         account: &Account,
@@ -352,8 +352,8 @@ impl Maildrops {
     }
 
     /// Takes the lock of the maildrop. If another session still holds it after `wait_seconds`, this fails. With `hide`,
-    /// each login has a lock of its own, because it changes nothing for others. `known`: the digest of the records in
-    /// state as the login's last session left them.
+    /// only sessions of the same login exclude each other, because the login changes nothing for others. `known`: the
+    /// digest of the records in state as the login's last session left them.
     async fn lock(
         &self,
         Opening { account, name, .. }: &Opening,
@@ -361,7 +361,7 @@ impl Maildrops {
     ) -> Result<MailboxState, Error> {
         let (policy, leases, login) = (&account.policy, &self.shared.leases, account.login.clone());
         let is_private = policy.on_delete == OnDelete::Hide;
-        // Boxed: otherwise this future would be part of the one that opens a maildrop.
+        // Boxed: otherwise this future would be stored within the future that opens a maildrop.
         let entering = Box::pin(MailboxState::enter(
             leases,
             name.clone(),
@@ -373,7 +373,6 @@ impl Maildrops {
         entering.await?.ok_or_else(|| Refusal::InUse.into())
     }
 
-    /// The connector of the upstream of this name.
     pub(super) fn connector(&self, upstream: &str) -> Result<Arc<Connector>, Error> {
         let connector = self.connectors.get(upstream).cloned();
         connector.ok_or_else(|| Refusal::Unavailable(Reason::Refused).into())
@@ -400,7 +399,7 @@ fn connectors(
 /// A selected mailbox, what is known of it, and its state.
 type OpenedFolder = (UpstreamFolder, ParkedFolder, MailboxState);
 
-/// Selects and lists the folder of `opening` on a new connection.
+/// Selects and lists the folder of `opening` on a new connection. If that fails, gives up the lock.
 async fn selected(
     opening: Opening,
     mut state: MailboxState,
@@ -448,8 +447,8 @@ async fn select(
     Ok((upstream, snapshot))
 }
 
-/// Brings `resumed` up to date after another gateway has changed the records in state: what was parked with the
-/// connection is out of date.
+/// Brings a resumed folder up to date if another gateway has changed the records in state: then the data that was
+/// parked with the connection is out of date.
 async fn caught_up((mut upstream, mut parked, mut state): OpenedFolder) -> Result<OpenedFolder, Error> {
     parked.is_unmarked = false;
     match recognise(&mut state, &mut upstream, &mut parked.snapshot).await {
@@ -461,7 +460,7 @@ async fn caught_up((mut upstream, mut parked, mut state): OpenedFolder) -> Resul
     }
 }
 
-/// What it takes to open one folder.
+/// The data needed to open one folder.
 struct Opening {
     account: Arc<Account>,
     connector: Arc<Connector>,
@@ -470,7 +469,8 @@ struct Opening {
     user: UserKey,
 }
 
-/// The secret that a parked connection was made with. A session gets the connection only if it has the same secret.
+/// The secret that stands for `credential` in the pool. A session gets a parked connection only if the connection was
+/// opened with the same secret.
 pub(super) fn secret_of(credential: &Credential) -> Secret {
     match credential {
         Credential::Password(secret) | Credential::Token(secret) => secret.clone(),
@@ -479,7 +479,8 @@ pub(super) fn secret_of(credential: &Credential) -> Secret {
     }
 }
 
-/// Turns what the mailboxes hold into what the login sees at `now` (seconds since 1970).
+/// Makes the listing that the login sees at `now` (seconds since 1970), the texts of its notices, and the gateway's own
+/// mail. First finishes interrupted removals, applies `retain_days` and imports UIDLs.
 async fn prepare(
     folders: &mut [HeldFolder],
     policy: &Policy,
@@ -523,7 +524,7 @@ async fn prepare(
     Ok((Listing::chosen(rows, folders.len()), notice_texts, own))
 }
 
-/// Leaves each folder to its next session.
+/// Ends the session's use of each folder: see [`HeldFolder::leave`].
 pub(super) async fn leave_all(folders: Vec<HeldFolder>) {
     for folder in folders {
         folder.leave().await;

@@ -46,12 +46,10 @@ impl OwnMail {
         }))
     }
 
-    /// The mail.
     pub(super) fn mail(&self) -> &Mail {
         &self.mail
     }
 
-    /// The mail's UIDL.
     pub(super) fn uidl(&self) -> &[u8] {
         self.uidl.as_bytes()
     }
@@ -71,7 +69,6 @@ impl OwnMail {
         self.is_retrieved &= self.is_acknowledged;
     }
 
-    /// Whether the session has retrieved it.
     pub(super) fn is_retrieved(&self) -> bool {
         self.is_retrieved
     }
@@ -86,7 +83,7 @@ fn octets(mail: &Mail) -> u32 {
     u32::try_from(mail.text().len()).unwrap_or(u32::MAX)
 }
 
-/// Whether `policy` would show an ordinary message of the mail's age and size, retrieved when the mail was retrieved.
+/// Whether `policy` would show an ordinary message that has the same age and size and was retrieved at the same time.
 fn is_shown(mail: &Mail, policy: &Policy, now: u32) -> bool {
     let view = &policy.view;
     let is_old = view

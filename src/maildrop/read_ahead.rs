@@ -1,10 +1,10 @@
 //! Read-ahead: asks the upstream for bodies before the device does, so that a device does not wait for a round trip at
 //! each message.
 //!
-//! What has been asked for and is not wanted yet waits in the socket, not in our memory: TCP's window holds the server
-//! back. If the device wants another message, everything before that message must be read and thrown away. So the
-//! gateway asks only for what the device is likely to fetch: as many messages as its last session fetched in a row, and
-//! beyond these, a tenth of the octets that this session has fetched.
+//! Bodies that the device does not want yet wait in the socket, not in our memory: TCP's window makes the server wait.
+//! If the device wants another message, everything before that message must be read and thrown away. So the gateway
+//! asks only for what the device is likely to fetch: as many messages as its last session fetched in a row, and beyond
+//! these, a tenth of the octets that this session has fetched.
 
 use std::collections::VecDeque;
 
@@ -27,7 +27,7 @@ pub(super) struct ReadAhead {
     item: Option<Item>,
     /// The commands in flight, in the order in which they were sent.
     in_flight: VecDeque<PendingFetch>,
-    /// The octets of `in_flight`, as part of what all sessions may read ahead.
+    /// The octets of `in_flight`. They count in what all sessions together may read ahead.
     share: BudgetShare,
     /// The index of the first message that has not been asked for.
     next: usize,
@@ -47,12 +47,12 @@ pub(super) struct ReadAhead {
     sends_text_first: bool,
 }
 
-/// How a request for a message ended.
+/// How the answer to a request for a message begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FetchStart {
-    /// The content begins. Its octets; `None` for NIL.
+    /// The content begins. It has this many octets; `None` for NIL.
     Content(Option<u64>),
-    /// The server refused a set with this message in it. The message must be asked for again.
+    /// The server refused to fetch a set. The message must be asked for again.
     Refused,
 }
 
@@ -86,7 +86,6 @@ impl ReadAhead {
         }
     }
 
-    /// Whether the server, asked for header and text, has sent the text first.
     pub(super) fn sends_text_first(&self) -> bool {
         self.sends_text_first
     }
@@ -106,7 +105,7 @@ impl ReadAhead {
 
     /// Asks for the message at `index` and for those that the device is expected to want next, unless they are in
     /// flight already, and reads on until its content begins. `candidates` gives index, UID and octets of the messages
-    /// from an index on, up to the first of which another item would be fetched.
+    /// from an index on. It ends before the first message of which another item would be fetched.
     pub(super) async fn begin<I>(
         &mut self,
         mailbox: &mut Mailbox,
@@ -131,7 +130,7 @@ impl ReadAhead {
         self.content(mailbox, uid, item).await
     }
 
-    /// Reads on until the content of `uid` begins, which has been asked for.
+    /// Reads on until the content of `uid` begins. The message must have been asked for.
     async fn content(&mut self, mailbox: &mut Mailbox, uid: Uid, item: Item) -> Result<FetchStart, Error> {
         loop {
             match mailbox.next().await? {
@@ -172,8 +171,8 @@ impl ReadAhead {
         }
     }
 
-    /// Ends all fetches in flight, because they are not wanted: reads and throws away what comes if it is little, else
-    /// gives up the connection.
+    /// Ends all fetches in flight, because the device does not want them. If few octets are to come, reads them and
+    /// throws them away; otherwise gives up the connection.
     pub(super) async fn stop(&mut self, mailbox: &mut Mailbox) {
         if mailbox.is_fetching() {
             if self.octets_in_flight() + mailbox.left() > WORTH_READING {
@@ -215,14 +214,12 @@ impl ReadAhead {
         self.in_flight.iter().flat_map(|command| &command.left).copied()
     }
 
-    /// How many octets are in flight.
     fn octets_in_flight(&self) -> u64 {
         self.share.in_flight()
     }
 
     /// The messages to ask for next, with their octets: from `index` on if that message is not in flight, else from
-    /// where the last command ended. Nothing if enough is in flight. `candidates` gives index, UID and octets of the
-    /// messages from an index on, up to the first of which another item would be fetched.
+    /// where the last command ended. Empty if enough is in flight. `candidates`: see [`ReadAhead::begin`].
     fn plan<I>(&mut self, index: usize, uid: Uid, candidates: impl FnOnce(usize) -> I) -> Vec<(Uid, u64)>
     where
         I: Iterator<Item = (usize, Uid, u64)>,
@@ -259,7 +256,6 @@ impl ReadAhead {
         asked
     }
 
-    /// Notes that a command for `asked` was sent.
     fn note_command(&mut self, id: CommandId, asked: &[(Uid, u64)]) {
         self.share.add(asked.iter().map(|&(_, octets)| octets).sum());
         self.in_flight.push_back(PendingFetch {
@@ -283,8 +279,8 @@ impl ReadAhead {
         None
     }
 
-    /// Notes that a command is complete: what it has not delivered will not come. Returns how many messages it asked
-    /// for.
+    /// Notes that a command is complete: messages that it has not delivered will not come. Returns how many messages it
+    /// asked for.
     fn command_done(&mut self, id: CommandId) -> usize {
         let at = self.in_flight.iter().position(|command| command.id == id);
         let Some(PendingFetch { asked, left, .. }) = at.and_then(|at| self.in_flight.remove(at)) else {
@@ -309,12 +305,11 @@ impl ReadAhead {
         self.share.subtract(self.octets_in_flight());
     }
 
-    /// Notes that `octets` go to the device.
     pub(super) fn note_delivered(&mut self, octets: u64) {
         self.delivered += octets;
     }
 
-    /// How many octets were fetched in vain, those in flight included.
+    /// How many octets were fetched and not sent to the device. Octets in flight count too.
     pub(super) fn wasted(&self) -> u64 {
         self.wasted + self.octets_in_flight()
     }

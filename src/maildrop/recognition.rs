@@ -41,8 +41,8 @@ async fn past(state: &mut MailboxState, upstream: &mut UpstreamFolder, snapshot:
     let past = state.past().await?;
     if past.uid_validity == 0 {
         let first = Past::of(snapshot.uid_validity());
-        // From now on a UID alone names a message, even a message that is removed before state knows it. So state must
-        // remember UIDVALIDITY.
+        // This format makes UIDLs of UIDs alone, and devices see these UIDLs from now on. So state must remember
+        // UIDVALIDITY at once, even if it never learns of any message here.
         if !upstream.policy().uidl.distinguishes_validity() {
             state.add_past(&first).await?;
         }
@@ -125,7 +125,7 @@ fn unique(identities: &UidMap<Identity>) -> HashMap<Identity, Uid> {
 }
 
 /// `past` under the new UIDs, without the messages that were not recognised. Each message keeps the UIDVALIDITY and UID
-/// that its first name is made of.
+/// of which its first UIDL was made.
 fn renumbered(past: &Past, uid_validity: u64, pairs: &Renumbered) -> Past {
     let former = |uid: Uid| {
         past.former.get(uid).copied().unwrap_or(Former {

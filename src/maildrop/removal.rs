@@ -1,8 +1,8 @@
-//! The delete policy (`on_delete`): what becomes of deleted messages.
+//! The delete policy (`on_delete`): what happens to deleted messages.
 //!
 //! A crash or a lost connection between two commands can leave a removal half done: a message is flagged `\Deleted` and
 //! nobody expunges it, or a message is in both folders because the server has no MOVE (RFC 6851). So the gateway first
-//! stores in state what it is about to remove, and the mailbox's next session finishes that.
+//! stores in state what it is about to remove, and the mailbox's next session finishes the removal.
 
 use std::sync::Arc;
 
@@ -27,14 +27,14 @@ impl Removal {
         Self { target }
     }
 
-    /// The folder that messages go to, if it has been looked up.
     pub(super) fn into_target(self) -> Option<Arc<str>> {
         self.target
     }
 
-    /// Removes `uids` (ascending). Returns those that the server refused to remove; it has confirmed the removal of all
-    /// others by a tagged OK. Flags those of `uids` that are in `seen` as `\Seen` if messages go to another folder. If
-    /// the connection is lost, replaces it once and repeats everything: messages that are gone already do no harm.
+    /// Removes `uids` (ascending). Returns the UIDs that the server refused to remove. It has confirmed the removal of
+    /// all others by a tagged OK. Flags those of `uids` that are in `seen` as `\Seen` if messages go to another folder.
+    /// If the folder's connection is lost, replaces it once and repeats everything: messages that are gone already do
+    /// no harm.
     pub(super) async fn remove(
         &mut self,
         state: &mut MailboxState,
@@ -118,11 +118,11 @@ async fn expunge(
 ) -> Result<Refused, Error> {
     finish_before_next(state, upstream, snapshot).await?;
     let pending = PendingMove::removal(snapshot.uid_validity(), uids.iter().copied().collect());
-    // State keeps this record even after success, which does no harm: no other message ever gets these UIDs.
+    // The record stays in state even after success. This is harmless, because no other message ever gets these UIDs.
     let kept = keep(state, &pending).await;
     let is_kept = kept.is_ok();
     if let Err(error) = kept {
-        // A shared store fails: the session may have lost the maildrop, so it removes nothing.
+        // If a shared store fails, the session may have lost the lock. So it removes nothing.
         if state.is_leased() {
             return Err(error);
         }
@@ -164,8 +164,8 @@ async fn move_to(
     Ok(refused)
 }
 
-/// Finishes a removal that is half done, before another removal takes its place in state: then nobody would finish it any
-/// more. Fails if a later try may finish it.
+/// Finishes an interrupted removal before another one replaces its record in state: without the record nobody could
+/// finish it. Fails if a later try may succeed.
 async fn finish_before_next(
     state: &mut MailboxState,
     upstream: &mut UpstreamFolder,
@@ -178,8 +178,8 @@ async fn finish_before_next(
         }
         Err(error) => error,
     };
-    // What can never be finished must not prevent all further removals: copies in a folder that the user may no longer see,
-    // or a state that cannot be read.
+    // A removal that can never be finished must not prevent all later ones. Examples: the user may no longer see the
+    // folder with the copies, or state cannot be read.
     let is_final = error.imap().map_or(!state.is_leased(), imap::Error::is_final);
     if !is_final {
         return Err(error);
@@ -215,7 +215,7 @@ pub(super) async fn finish(
     }
 }
 
-/// Expunges the messages that still bear our `\Deleted`. The others were never flagged: the session shows them.
+/// Expunges the messages that still have our flag `\Deleted`. The others were never flagged, so the session shows them.
 async fn finish_expunge(
     state: &mut MailboxState,
     upstream: &mut UpstreamFolder,
@@ -239,7 +239,7 @@ async fn finish_expunge(
     Ok(gone)
 }
 
-/// Removes the messages that have been copied and are still here.
+/// Removes the messages that have been copied and are still in this folder.
 async fn finish_copy(
     state: &mut MailboxState,
     upstream: &mut UpstreamFolder,
@@ -312,7 +312,7 @@ async fn copy_set(
         target_uid_validity: status.uid_validity.kept(),
         target_uid_next: Uid(status.uid_next),
     };
-    // Messages that were copied earlier and could not be removed stay in the record.
+    // The record also keeps the messages that were copied earlier and could not be removed.
     let earlier = pending_copy(state).await?;
     if let Some(earlier) = earlier.filter(|earlier| {
         (&earlier.target, earlier.target_uid_validity) == (&pending.target, pending.target_uid_validity)
@@ -365,8 +365,8 @@ async fn remove_copied(
     Ok(refused)
 }
 
-/// Those messages of `pending` that really were copied and are still here; `None` if there are none. Stores the
-/// result in state.
+/// Finds the messages of `pending` that were really copied and are still in this folder; `None` if there are none.
+/// Stores the result in state.
 async fn copied(
     state: &mut MailboxState,
     upstream: &mut UpstreamFolder,
@@ -395,7 +395,7 @@ async fn copied(
     Ok(Some(pending).filter(|pending| !pending.uids.is_empty()))
 }
 
-/// The copies that were begun and not finished, as state holds them.
+/// The record of an unfinished move by COPY, if state has one.
 async fn pending_copy(state: &mut MailboxState) -> Result<Option<PendingMove>, Error> {
     let pending = state.pending_move().await?;
     Ok(pending.filter(PendingMove::has_copy))

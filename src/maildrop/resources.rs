@@ -1,4 +1,4 @@
-//! What all maildrops share.
+//! What all sessions share.
 
 use std::sync::Arc;
 

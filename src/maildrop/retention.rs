@@ -9,8 +9,8 @@ use crate::{
 /// A day, in seconds.
 pub(super) const DAY: u32 = 24 * 3600;
 
-/// The messages of `index` that were retrieved, according to `marks`, so long ago that `policy` retains them no more,
-/// and when each was retrieved (seconds since 1970).
+/// The messages of `index` that were retrieved, according to `marks`, so long ago that `policy` no longer retains them.
+/// Each comes with the time when it was retrieved (seconds since 1970).
 pub(super) fn due(policy: &Policy, marks: &Marks, index: &Index, now: u32) -> UidMap<u32> {
     let due = due_by_marks(policy, marks, now);
     due.filter(|&(uid, _)| index.entries.contains(uid)).collect()

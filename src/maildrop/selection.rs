@@ -13,15 +13,15 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Candidates {
     pub(super) index: Arc<Index>,
-    /// Messages that bear `\Deleted` upstream. They are treated as if they did not exist.
+    /// Messages that have the flag `\Deleted` upstream. They are treated as if they did not exist.
     pub(super) deleted: Uids,
     /// Messages that the login no longer sees. They still count for `newest`, so that no older message takes their
     /// place.
     pub(super) hidden: Uids,
     /// If set, only these messages are shown.
     pub(super) among: Option<UidRanges>,
-    /// Only messages that arrived at this time or later (seconds since 1970) are shown, and messages whose arrival the
-    /// server does not tell.
+    /// Only messages that arrived at this time or later (seconds since 1970) are shown. A message is shown too if the
+    /// server does not say when it arrived.
     pub(super) since: u32,
     /// Messages whose notices have been deleted.
     pub(super) noticed: Uids,

@@ -17,15 +17,15 @@ use crate::{
 #[derive(Debug, Clone)]
 pub(super) struct Snapshot {
     index: Arc<Index>,
-    /// Messages that bear `\Deleted` upstream, usually because another client has deleted them.
+    /// Messages that have the flag `\Deleted` upstream, usually because another client has deleted them.
     deleted: Uids,
     /// HIGHESTMODSEQ when the mailbox was selected. The next QRESYNC reports later changes again, which does no harm.
     modseq: u64,
     /// The messages' UIDs before UIDVALIDITY changed.
     earlier: Earlier,
-    /// Whether state holds the index as it is.
+    /// Whether state has this version of the index.
     is_saved: bool,
-    /// When the mailbox was last selected or listed: NOOP may hide new mail, these do not.
+    /// When the mailbox was last selected or listed. Some servers report new mail then, but not upon NOOP.
     checked: Instant,
 }
 
@@ -34,7 +34,7 @@ pub(super) struct Snapshot {
 pub(super) struct Earlier {
     /// The UIDVALIDITY and UID of each message when devices first saw it, if UIDVALIDITY has changed since.
     pub(super) former: Arc<UidMap<Former>>,
-    /// UIDVALIDITY when devices first saw the mailbox; 0 if its UIDs hold for this session only.
+    /// UIDVALIDITY when devices first saw the mailbox; 0 if its UIDs are valid in this session only.
     pub(super) first_uid_validity: u64,
 }
 
@@ -47,7 +47,7 @@ impl From<Past> for Earlier {
     }
 }
 
-/// How long a parked connection may take to answer. A router may have forgotten it; then a new connection is made
+/// How long a parked connection may take to answer. A router may have forgotten the connection; then a new one is made
 /// before the device gives up.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -56,7 +56,7 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 const NOOP_TRUSTED_FOR: Duration = Duration::from_secs(4 * 60);
 
 impl Snapshot {
-    /// Selects `folder` on a new connection, and lists the messages that `known`, the index that state holds, lacks.
+    /// Selects `folder` on a new connection, and lists the messages that are not in `known`, the index from state.
     /// `login` makes another connection if the server hangs up on the first.
     pub(super) async fn open(
         connection: Connection,
@@ -98,7 +98,7 @@ impl Snapshot {
     }
 
     /// Brings the snapshot of a parked connection up to date, by one NOOP if nothing has changed. If this fails, the
-    /// connection is of no use.
+    /// connection cannot be used any more.
     pub(super) async fn refresh(&mut self, mailbox: &mut Mailbox, policy: &Policy) -> Result<(), Error> {
         let is_sure = self.checked.elapsed() < NOOP_TRUSTED_FOR && !mailbox.is_old();
         let alive = tokio::time::timeout(PROBE_TIMEOUT, async {
@@ -126,7 +126,7 @@ impl Snapshot {
         Ok(())
     }
 
-    /// The messages of `uids`, of which `deleted` bear `\\Deleted`, under UIDVALIDITY 7.
+    /// The messages `uids` under UIDVALIDITY 7. Those in `deleted` have the flag `\Deleted`.
     #[cfg(test)]
     pub(super) fn of<const N: usize, const D: usize>(uids: [u32; N], deleted: [u32; D]) -> Self {
         let mut index = Index {
@@ -146,17 +146,16 @@ impl Snapshot {
         }
     }
 
-    /// All messages of the mailbox.
+    /// All messages of the mailbox, those with the flag `\Deleted` included.
     pub(super) fn index(&self) -> &Arc<Index> {
         &self.index
     }
 
-    /// UIDVALIDITY of the UIDs here, as state keeps it.
+    /// UIDVALIDITY, in the form in which state stores it.
     pub(super) fn uid_validity(&self) -> u64 {
         self.index.uid_validity
     }
 
-    /// Whether the message exists.
     pub(super) fn contains(&self, uid: Uid) -> bool {
         self.index.entries.contains(uid)
     }
@@ -166,17 +165,15 @@ impl Snapshot {
         self.index.entries.uids().collect()
     }
 
-    /// The messages that bear `\Deleted` upstream, which no session shows.
+    /// The messages that have the flag `\Deleted` upstream. No session shows them.
     pub(super) fn deleted(&self) -> &Uids {
         &self.deleted
     }
 
-    /// The messages' UIDs before UIDVALIDITY changed.
     pub(super) fn earlier(&self) -> &Earlier {
         &self.earlier
     }
 
-    /// Sets the messages' UIDs before UIDVALIDITY changed.
     pub(super) fn set_earlier(&mut self, earlier: Earlier) {
         self.earlier = earlier;
     }
@@ -186,7 +183,6 @@ impl Snapshot {
         self.index.row as usize
     }
 
-    /// Forgets messages that are gone.
     pub(super) fn forget(&mut self, gone: &Uids) {
         if gone.is_empty() {
             return;
@@ -219,12 +215,11 @@ impl Snapshot {
         self.is_saved = false;
     }
 
-    /// Whether state holds the index as it is.
     pub(super) fn is_saved(&self) -> bool {
         self.is_saved
     }
 
-    /// The index, which the caller saves: [`Snapshot::is_saved`] from now on.
+    /// The index, for the caller to save. From now on it counts as saved.
     pub(super) fn take_for_saving(&mut self) -> Arc<Index> {
         if self.index.modseq != self.modseq {
             Arc::make_mut(&mut self.index).modseq = self.modseq;
@@ -238,8 +233,8 @@ fn is_same(a: &Arc<Index>, b: &Arc<Index>) -> bool {
     Arc::ptr_eq(a, b) || a == b
 }
 
-/// What to ask of each message besides UID and size: what a maildrop of this policy needs, and what the index has
-/// already, because another login of the same mailbox may need that.
+/// What to list of each message besides UID and size: what the policy needs, and what the index already has, because
+/// another login of the same mailbox may need that.
 fn wanted(policy: &Policy, known: Option<&Index>) -> Wanted {
     Wanted {
         arrived: policy.folders.len() > 1
@@ -250,7 +245,7 @@ fn wanted(policy: &Policy, known: Option<&Index>) -> Wanted {
 }
 
 /// Selects `folder` on a new connection, and brings the index `known` up to date. Returns the index, and the UIDs that
-/// bear `\Deleted`.
+/// have the flag `\Deleted`.
 async fn list(
     mut connection: Connection,
     login: UpstreamLogin<'_>,
@@ -297,7 +292,7 @@ async fn list(
     Ok((mailbox, index, hidden))
 }
 
-/// The lowest UID above all that are in `index`.
+/// One more than the highest UID in `index`; 1 if it is empty.
 fn unknown_from(index: &Index) -> Uid {
     Uid(index.entries.last().map_or(1, |Uid(uid)| uid.saturating_add(1)))
 }
@@ -306,7 +301,7 @@ fn unknown_from(index: &Index) -> Uid {
 ///
 /// UIDs ascend (RFC 3501 §2.3.1.1), so no new message appears below the last known UID. If the index has as many
 /// messages as the server, they are the same; if it has more, some have vanished. Returns all messages, and the UIDs
-/// that bear `\Deleted`.
+/// that have the flag `\Deleted`.
 async fn catch_up(
     mailbox: &mut Mailbox,
     known: Arc<Index>,
@@ -334,7 +329,7 @@ async fn catch_up(
             }
             relisted += 1;
         } else if index.entries.len() < exists {
-            // New mail has come meanwhile. If a listing does not help, the index lacks old messages, and is made anew.
+            // New mail has come meanwhile. If a listing does not help, the index lacks old messages, and is rebuilt.
             let from = if relisted == 0 { unknown_from(&index) } else { Uid(1) };
             let mut listed = mailbox.list(from, wanted).await?;
             if from.0 == 1 {
@@ -371,8 +366,8 @@ fn among(index: &Index, deleted: &UidRanges) -> Uids {
     index.entries.uids().filter(|&uid| deleted.contains(uid)).collect()
 }
 
-/// A mailbox in use changes while it is listed, so it may be listed several times. The limit is for servers that
-/// contradict themselves.
+/// How often a mailbox is listed at most. A mailbox in use changes while it is listed, so one listing may not be
+/// enough. The limit is for servers that contradict themselves.
 const MOST_LISTINGS: u32 = 3;
 
 fn append(index: &mut Arc<Index>, listed: Listed) {

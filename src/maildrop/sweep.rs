@@ -43,8 +43,8 @@ impl Maildrops {
     }
 
     /// Removes the messages of `account` whose `retain_days` are over, as the account's next login would. Asks the
-    /// upstream only if some may be due by their marks. If a session has the maildrop open, does nothing: that session
-    /// has done it at its login.
+    /// upstream only if some may be due according to the marks in state. If a session has the maildrop open, does
+    /// nothing: that session has done it at its login.
     pub async fn sweep(&self, account: &Account) -> Result<(), Error> {
         if !matches!(account.policy.retention, Retention::Days(_)) {
             return Ok(());

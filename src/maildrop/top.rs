@@ -1,4 +1,5 @@
-//! Where TOP ends: after the header, the empty line, and the number of lines that the device asks for (RFC 1939 §7).
+//! Finds where TOP ends: after the header, the empty line, and the number of lines that the device asks for (RFC 1939
+//! §7).
 
 /// Counts the lines that pass, and stops after the last.
 #[derive(Debug)]

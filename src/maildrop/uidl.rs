@@ -25,7 +25,7 @@ pub(super) struct Uidls {
     taken: HashSet<String>,
 }
 
-/// What the UIDLs of one folder's messages are made of.
+/// The data from which the UIDLs of one folder's messages are made.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct UidlParts<'a> {
     /// The folder, as configured.
@@ -42,22 +42,21 @@ struct FolderUidls {
     earlier: Earlier,
     /// The UIDLs that were imported from another server. Each is in one folder only.
     imported: UidMap<String>,
-    /// Copies within the folder: messages whose EMAILID an earlier message has too.
+    /// Copies within the folder: messages with an EMAILID that an earlier message has too.
     copies: Uids,
-    /// Ends all UIDLs of the folder if there are several folders, so that they differ. Empty for INBOX: if a folder is
-    /// added to INBOX, no UIDL in INBOX changes.
+    /// The end of all UIDLs of the folder. It makes the UIDLs of several folders differ. Empty for INBOX: if a folder
+    /// is added to INBOX, no UIDL in INBOX changes.
     suffix: String,
 }
 
 impl Uidls {
-    /// The UIDLs of the messages of all folders.
     pub(super) fn new<'a>(policy: &Policy, folders: impl ExactSizeIterator<Item = UidlParts<'a>>) -> Self {
         let is_merged = folders.len() > 1;
         let mut taken = HashSet::new();
         let mut uidls = Vec::with_capacity(folders.len());
         for folder in folders {
             let mut imported = folder.imported.clone();
-            // The same message may be in two folders, and only one of both may get the name.
+            // The same message may be in two folders, and only one of the two copies may get the UIDL.
             imported.retain(|_, name| taken.insert(name.clone()));
             uidls.push(FolderUidls {
                 index: folder.index.clone(),
@@ -112,8 +111,8 @@ impl FolderUidls {
             uid_validity: self.index.uid_validity,
             uid: row.uid,
         });
-        // A UID that is not of the first UIDVALIDITY does not name the message alone: under the first, another message
-        // may have had it.
+        // A UID of a later UIDVALIDITY is not enough to name the message: under the first UIDVALIDITY, another message
+        // may have had the same UID.
         let format = if format.distinguishes_validity() || first_seen.uid_validity == *first_uid_validity {
             format
         } else {
@@ -128,7 +127,7 @@ impl FolderUidls {
     }
 }
 
-/// The messages whose EMAILID an earlier message has too.
+/// The messages with an EMAILID that an earlier message has too.
 fn copies(index: &Index) -> Uids {
     let mut seen = HashSet::new();
     let uids = index.entries.uids().zip(&index.email_ids);
@@ -255,7 +254,7 @@ mod tests {
         assert_eq!(name(&uidls, 3, true), "3-notice");
     }
 
-    /// Otherwise a name by which a device knows one message would come to mean another.
+    /// Otherwise a UIDL by which a device knows one message could later name another message.
     #[test]
     fn an_imported_name_of_a_message_that_is_gone_is_given_to_no_other() {
         let text = "[upstream.home]\nhost = \"imap.example.org\"\nlogins = [\"*\"]\n[upstream.home.maildrop]\nuidl = \"uid\"\n";

@@ -2,11 +2,11 @@
 //!
 //! If a device gets `-ERR` for a message, it asks for the message again at each poll, and some devices never go on to
 //! the next message. So a notice takes the message's place, under the message's UIDL, once the failure looks permanent.
-//! That is so after two sessions in which the upstream said that it has nothing to deliver. If the failure may pass (a
-//! cut, a BYE, a literal that ends early, words such as "try again later"), it is so after three sessions over at least
-//! an hour. The message itself stays upstream. It does not count as retrieved, and deleting the notice only hides the
-//! message. The gateway goes on asking for it: in each session if the upstream just says NO, but only once a day if
-//! asking may cost the connection.
+//! It looks permanent after two sessions in which the upstream said that it has nothing to deliver. If the failure may
+//! pass (a lost connection, a BYE, a literal that ends early, words such as "try again later"), it looks permanent
+//! after three sessions over at least an hour. The message itself stays upstream. It does not count as retrieved, and
+//! deleting the notice only hides the message. The gateway goes on asking for it: in each session if the upstream just
+//! says NO, but only once a day if the attempt may break the connection.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -25,9 +25,9 @@ const MOST: usize = 1000;
 const LASTING_SESSIONS: u32 = 2;
 /// A notice comes after this many sessions with any failures, if they are spread over [`PASSING_SECONDS`].
 const PASSING_SESSIONS: u32 = 3;
-/// The least seconds between the first failure and the last.
+/// The minimum time between the first failure and the last, in seconds.
 const PASSING_SECONDS: u32 = 3600;
-/// For how many seconds after a failure that may cost the connection a message is not asked for again.
+/// If asking for a message may break the connection, it is not asked for again for this many seconds.
 const RETRY_AFTER: u32 = 24 * 3600;
 
 /// The messages that were not delivered to earlier sessions. This is not stored: after a restart, notices come some
@@ -35,7 +35,7 @@ const RETRY_AFTER: u32 = 24 * 3600;
 #[derive(Debug, Default)]
 pub(super) struct Undelivered(DashMap<MailboxName, BTreeMap<MessageKey, Failures>>);
 
-/// UIDVALIDITY and UID.
+/// UIDVALIDITY, as state stores it, and UID.
 type MessageKey = (u64, Uid);
 
 /// The failures of one message. Times are in seconds since 1970.
@@ -57,7 +57,7 @@ struct Failures {
 pub(super) enum FailureKind {
     /// NO, BAD, NIL, or OK without data.
     Lasting,
-    /// A cut, a BYE, a literal that ends early, or words that sound temporary.
+    /// A lost connection, a BYE, a literal that ends early, or words that sound temporary.
     Passing,
 }
 
@@ -131,8 +131,8 @@ impl Undelivered {
         messages.is_some_and(|messages| messages.get(&message).is_some_and(Failures::is_hopeless))
     }
 
-    /// Whether a notice is to be shown without asking for the message, because it would begin and break off again. One
-    /// day after the last failure this ends, so that it is asked for once more.
+    /// Whether to show a notice without asking for the message, because its content would probably break off again. One
+    /// day after the last failure this becomes `false`, so that the message is asked for once more.
     pub(super) fn breaks_off(&self, mailbox: &MailboxName, message: MessageKey, now: u32) -> bool {
         self.0.get(mailbox).is_some_and(|messages| {
             messages.get(&message).is_some_and(|failures| {
@@ -148,7 +148,7 @@ impl Undelivered {
         (now.saturating_sub(*asked) < RETRY_AFTER).then(|| notice.clone())
     }
 
-    /// Forgets the message's failures, because it was delivered after all.
+    /// Forgets the message's failures. Called when the message was delivered after all.
     pub(super) fn remove(&self, mailbox: &MailboxName, message: MessageKey) {
         if let Some(mut messages) = self.0.get_mut(mailbox) {
             messages.remove(&message);

@@ -39,12 +39,10 @@ impl UpstreamFolder {
         }
     }
 
-    /// The account that is logged in.
     pub(super) fn account(&self) -> &Account {
         &self.account
     }
 
-    /// The account's policy.
     pub(super) fn policy(&self) -> &Arc<Policy> {
         &self.account.policy
     }
@@ -69,7 +67,6 @@ impl UpstreamFolder {
         self.mailbox.selected()
     }
 
-    /// Whether the connection is lost.
     pub(super) fn is_lost(&self) -> bool {
         self.mailbox.is_broken()
     }
@@ -130,18 +127,15 @@ impl UpstreamFolder {
         failed(self.login(), &self.account, error)
     }
 
-    /// The right to its connection.
     pub(super) fn slot(&self) -> &Slot<ParkedFolder> {
         &self.slot
     }
 
-    /// The mailbox, and the right to its connection.
     pub(super) fn into_mailbox(self) -> (Mailbox, Slot<ParkedFolder>) {
         (self.mailbox, self.slot)
     }
 
-    /// Parks the connection for the login's next session, with `parked`, which that session then need not find out
-    /// again.
+    /// Parks the connection, with `parked`, for the login's next session.
     pub(super) fn park(self, pool: &Arc<Pool<ParkedFolder>>, parked: ParkedFolder) {
         let Self {
             account,
@@ -165,7 +159,7 @@ pub(super) struct OtherFolder {
 }
 
 impl OtherFolder {
-    /// Closes the connection.
+    /// Logs out, and closes the connection.
     pub(super) async fn close(self) {
         imap::farewell(self.mailbox).await;
     }
@@ -188,7 +182,6 @@ pub(super) fn failed(login: UpstreamLogin<'_>, account: &Account, error: imap::E
     Error::upstream(account, error)
 }
 
-/// Connects and logs in.
 pub(super) async fn log_in(connector: &Connector, account: &Account, trust: TrustLevel) -> Result<Connection, Error> {
     let connected = login_of(connector, account, trust).connect().await;
     connected.map_err(|error| Error::upstream(account, error))
