@@ -43,12 +43,14 @@ impl Removal {
         uids: &[Uid],
         seen: &Uids,
     ) -> Result<Refused, Error> {
-        loop {
-            let is_new = upstream.connected(snapshot).await?;
-            match self.remove_once(state, upstream, snapshot, uids, seen).await {
-                Err(error) if error.is_lost() && !is_new => {}
-                result => return result,
+        let is_new = upstream.connected(snapshot).await?;
+        let removed = self.remove_once(state, upstream, snapshot, uids, seen).await;
+        match removed {
+            Err(error) if error.is_lost() && !is_new => {
+                upstream.connected(snapshot).await?;
+                self.remove_once(state, upstream, snapshot, uids, seen).await
             }
+            removed => removed,
         }
     }
 

@@ -451,6 +451,32 @@ fn a_move_is_finished_under_another_policy() {
     assert_eq!(removed, ["UID EXPUNGE 2"], "{:?}", peer.commands());
 }
 
+/// The server no longer lets the gateway look at the target folder, so nobody knows whether a message was copied. QUIT fails
+/// after one more try.
+#[test]
+fn a_copy_that_cannot_be_looked_for_ends_quit() {
+    let unremovable = refusing(CAPABILITIES)
+        .on("STATUS", STATUS)
+        .on(&fetch_fields(2), fields_of(2))
+        .on("UID EXPUNGE", "{tag} NO [NOPERM] not by you\r\n");
+    let closed = Answers::new([]).greet(vec![send("* BYE not at this time\r\n"), Step::Close]);
+    let peer = Peer::start_each(vec![unremovable.clone(), unremovable, closed]);
+    let state = tempfile::TempDir::new().unwrap();
+    let gateway = Setup::new(peer.address())
+        .maildrop("on_delete = \"move:Old\"")
+        .table(&format!("[state]\ndir = {:?}", state.path()))
+        .start();
+    let mut pop = Pop::log_in(gateway.address(), "eva");
+    pop.ok("DELE 2");
+    pop.err("QUIT", "-ERR [SYS/PERM] 1 of 1 messages not removed");
+    let mut pop = Pop::log_in(gateway.address(), "eva");
+    pop.ok("DELE 2");
+    pop.err("QUIT", "-ERR [SYS/TEMP]");
+    gateway.stop();
+    assert!(peer.connections() <= 8, "{}", peer.connections());
+    assert_eq!(peer.count("UID COPY"), 1, "{:?}", peer.commands());
+}
+
 /// If the user may have one connection only, the session hangs up its own, to look at the target folder on another.
 #[test]
 fn a_move_is_finished_by_the_only_connection() {
