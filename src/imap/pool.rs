@@ -544,7 +544,8 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
         }
     }
 
-    /// Parks `mailbox` for the next session of `login`. Closes it if connections are not parked, or if it is broken.
+    /// Parks `mailbox` for the next session of `login`, in place of one that is parked for it already. Closes it if connections
+    /// are not parked, or if it is broken.
     pub fn park(self: &Arc<Self>, slot: Slot<T, M>, login: &str, folder: &str, mut mailbox: M, memo: T) {
         mailbox.detach();
         if self.parked_for().is_zero() || mailbox.is_broken() {
@@ -552,6 +553,7 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
             self.close(&slot.user, mailbox);
             return;
         }
+        self.forget(&slot.user, login, folder);
         if let Some(mut entry) = self.users.get_mut(&slot.user) {
             let (login, folder) = (login.to_owned(), folder.to_owned());
             entry.parked.push(Box::new(Parked {
@@ -870,6 +872,29 @@ mod tests {
         assert!(!take(eva(), "eva", "INBOX", "right"), "it has waited long enough");
         tokio::time::sleep(Duration::from_secs(60)).await;
         assert_eq!((server.open(), pool.users.len()), (0, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_login_has_one_parked_connection_for_a_folder() {
+        let (pool, server) = (TestPool::new(PARKED, None).unwrap(), Server::default());
+        let secret = "right".into();
+        for (memo, folder) in [(1, "INBOX"), (2, "INBOX"), (3, "Lists")] {
+            let slot = pool
+                .reserve(&eva(), 8, &secret, true)
+                .await
+                .unwrap_or_else(|_| unreachable!());
+            pool.park(slot, "eva", folder, server.connect(false), memo);
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(server.open(), 2);
+        let taken = |folder| {
+            pool.take(&eva(), "eva", folder, &secret, |_| true)
+                .map(|(_, _, memo)| memo)
+        };
+        assert_eq!(
+            [taken("INBOX"), taken("INBOX"), taken("Lists")],
+            [Some(2), None, Some(3)]
+        );
     }
 
     #[tokio::test(start_paused = true)]

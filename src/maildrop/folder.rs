@@ -90,6 +90,9 @@ impl HeldFolder {
             target,
             policy: _,
         } = parked;
+        let is_marked = shared
+            .marked
+            .contains(&(upstream.account().login.clone(), upstream.name().clone()));
         Self {
             number,
             upstream,
@@ -97,7 +100,7 @@ impl HeldFolder {
             state,
             ahead,
             delivery: Delivery::default(),
-            marks: LoginMarks::unread(is_unmarked),
+            marks: LoginMarks::unread(is_unmarked && !is_marked),
             removal: Removal::new(target),
             suspects: Uids::default(),
             shared,
@@ -127,7 +130,7 @@ impl HeldFolder {
     pub(super) async fn read_marks(&mut self) -> Result<(), Error> {
         self.marks.read(&mut self.state, &self.upstream, &self.snapshot).await?;
         let undelivered = &self.shared.undelivered;
-        self.suspects = undelivered.suspects(self.upstream.name(), self.snapshot.uid_validity());
+        self.suspects = undelivered.suspects(self.upstream.name(), self.snapshot.index());
         self.suspects.extend(self.marks.get().undelivered.uids());
         Ok(())
     }
@@ -318,7 +321,7 @@ impl HeldFolder {
             };
             // The cause may be the set, or a fault that has passed. So the message is asked for once more, alone. A NO
             // that asks for a pause ends the try.
-            if !alone && (error.is_lost() || error.is_undelivered()) {
+            if !alone && !error.asks_for_a_pause() && (error.is_lost() || error.is_undelivered()) {
                 alone = true;
                 continue;
             }
@@ -510,6 +513,10 @@ impl HeldFolder {
         if !noticed.is_empty() {
             self.change_marks(|marks| marks.noticed.extend(noticed.uids())).await?;
         }
+        if !uids.is_empty() {
+            // Without the marks nobody knows whether the device has seen a message or only its notice.
+            self.marks.known()?;
+        }
         self.remove(&uids.to_vec()).await
     }
 
@@ -631,6 +638,9 @@ impl HeldFolder {
 
     /// Changes the login's marks. The change is durable when this returns.
     async fn change_marks(&mut self, change: impl Fn(&mut Marks) + Send + Sync) -> Result<(), Error> {
+        // Noted before the write: it may succeed although its answer is lost.
+        let login = self.upstream.account().login.clone();
+        self.shared.marked.insert((login, self.upstream.name().clone()));
         let index = self.snapshot.index();
         self.marks.change(&mut self.state, index, change).await
     }

@@ -1,7 +1,7 @@
 //! The marks of the session's login for one mailbox, and their way to state and back.
 
 use super::{Error, snapshot::Snapshot, upstream::UpstreamFolder};
-use crate::state::{Index, MailboxState, Marks};
+use crate::state::{Index, MailboxState, Marks, Unavailable};
 
 /// The login's marks, as state keeps them.
 #[derive(Debug)]
@@ -12,6 +12,8 @@ pub(super) struct LoginMarks {
     followed: u64,
     /// Whether state held no marks when the login's last session ended.
     is_unmarked: bool,
+    /// Why the marks could not be read, if they could not.
+    unread: Option<Unavailable>,
 }
 
 impl LoginMarks {
@@ -21,6 +23,7 @@ impl LoginMarks {
             marks: Marks::default(),
             followed: 0,
             is_unmarked,
+            unread: None,
         }
     }
 
@@ -29,7 +32,7 @@ impl LoginMarks {
     /// If there were no marks and the policy needs none, state is not asked, because only the login itself adds marks.
     /// So a device that only polls causes no request to state. If state fails, this fails only if the policy needs
     /// marks (`hide`, `retain_days`, `uidl_import`, or notices for large messages). Other marks are only about notices
-    /// for undelivered messages.
+    /// for undelivered messages: without them the session can fetch, but not remove (see [`LoginMarks::known`]).
     pub(super) async fn read(
         &mut self,
         state: &mut MailboxState,
@@ -44,7 +47,8 @@ impl LoginMarks {
         };
         let marks = match marks {
             Err(unavailable) if !keeps_marks => {
-                tracing::warn!(mailbox = %upstream.name(), error = %unavailable, "the login goes on without its marks");
+                tracing::warn!(mailbox = %upstream.name(), error = %unavailable, "the login goes on without its marks: it fetches, and removes nothing");
+                self.unread = Some(unavailable);
                 Marks::default()
             }
             marks => marks?,
@@ -58,10 +62,14 @@ impl LoginMarks {
         &self.marks
     }
 
-    /// Whether state held no marks when they were last read or changed. This is also `true` if they have not been read,
-    /// or could not be read.
+    /// Fails if the marks could not be read.
+    pub(super) fn known(&self) -> Result<(), Error> {
+        self.unread.map_or(Ok(()), |unavailable| Err(unavailable.into()))
+    }
+
+    /// Whether state held no marks when they were last read or changed. This is also `true` if they have not been read.
     pub(super) fn is_unmarked(&self) -> bool {
-        self.followed == 0
+        self.followed == 0 && self.unread.is_none()
     }
 
     /// Changes the marks, and drops those of messages that `index` does not contain any more. The change is durable
@@ -164,13 +172,21 @@ mod tests {
                 async |upstream| {
                     let mut state = upstream.state(Arc::new(Broken));
                     let mut marks = LoginMarks::unread(false);
-                    marks.read(&mut state, upstream, &Snapshot::of([1], [])).await
+                    marks.read(&mut state, upstream, &Snapshot::of([1], [])).await?;
+                    Ok::<_, Error>((marks.known(), marks.is_unmarked()))
                 },
             )
             .await;
             read
         };
-        read("").await.unwrap();
+        let (known, is_unmarked) = read("").await.unwrap();
+        let error = known.unwrap_err();
+        assert_eq!(
+            *error.refusal(),
+            Refusal::Unavailable(Reason::State),
+            "nothing is removed"
+        );
+        assert!(!is_unmarked, "the next session reads again");
         for keys in ["on_delete = \"hide\"", "retain_days = 3"] {
             let error = read(keys).await.unwrap_err();
             assert_eq!(*error.refusal(), Refusal::Unavailable(Reason::State), "{keys}");

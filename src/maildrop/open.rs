@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use dashmap::DashSet;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, Span};
 
@@ -86,6 +87,7 @@ impl Maildrops {
                 leases: Leases::new(state.clone()),
                 state,
                 undelivered: Undelivered::default(),
+                marked: DashSet::new(),
                 notices,
                 tasks: TaskTracker::new(),
             }),

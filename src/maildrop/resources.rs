@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use dashmap::DashSet;
 use tokio_util::task::TaskTracker;
 
 use super::{parked::ParkedFolder, undelivered::Undelivered};
@@ -10,6 +11,7 @@ use crate::{
     notify::Notices,
     quotas::Quotas,
     state::{Leases, StateStore},
+    types::MailboxName,
 };
 
 /// What sessions need besides their upstream. A reload of the configuration does not replace it.
@@ -21,6 +23,9 @@ pub(super) struct Resources {
     /// Who holds which maildrop.
     pub(super) leases: Leases,
     pub(super) undelivered: Undelivered,
+    /// The logins and mailboxes whose marks this process has changed. What a parked connection tells of their marks may be
+    /// out of date.
+    pub(super) marked: DashSet<(String, Arc<MailboxName>)>,
     /// Counts together with other gateways; `None` if this gateway is alone.
     pub(super) quotas: Option<Quotas>,
     /// Tells people when they must act.

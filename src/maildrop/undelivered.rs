@@ -15,6 +15,7 @@ use dashmap::DashMap;
 use super::error::Error;
 use crate::{
     imap,
+    state::Index,
     types::{MailboxName, Uid, Uids},
 };
 
@@ -95,12 +96,17 @@ impl Failures {
 }
 
 impl Undelivered {
-    /// The messages of `uid_validity` that were not delivered to earlier sessions. They are fetched alone, so that no
-    /// other message of a set fails with them.
-    pub(super) fn suspects(&self, mailbox: &MailboxName, uid_validity: u64) -> Uids {
-        let messages = self.0.get(mailbox);
-        let keys = messages.iter().flat_map(|messages| messages.keys());
-        keys.filter(|key| key.0 == uid_validity).map(|key| key.1).collect()
+    /// The messages of `index` that were not delivered to earlier sessions. They are fetched alone, so that no other
+    /// message of a set fails with them. Forgets messages that are gone.
+    pub(super) fn suspects(&self, mailbox: &MailboxName, index: &Index) -> Uids {
+        let Some(mut messages) = self.0.get_mut(mailbox) else {
+            return Uids::default();
+        };
+        messages.retain(|&(uid_validity, uid), _| uid_validity == index.uid_validity && index.entries.contains(uid));
+        let suspects = messages.keys().map(|&(_, uid)| uid).collect();
+        drop(messages);
+        self.0.remove_if(mailbox, |_, messages| messages.is_empty());
+        suspects
     }
 
     /// Notes that the message was not delivered in one more session.
@@ -172,6 +178,14 @@ mod tests {
 
     const MESSAGE: MessageKey = (7, Uid(3));
 
+    fn index(uid_validity: u64, uids: impl IntoIterator<Item = u32>) -> Index {
+        Index {
+            uid_validity,
+            entries: uids.into_iter().map(|uid| (uid, 1)).collect(),
+            ..Index::default()
+        }
+    }
+
     #[test]
     fn what_will_last_needs_two_sessions_and_what_may_pass_three_over_an_hour() {
         use FailureKind::{Lasting, Passing};
@@ -192,7 +206,7 @@ mod tests {
         ];
         for failures in cases {
             let undelivered = Undelivered::default();
-            assert!(undelivered.suspects(&mailbox(), 7).is_empty());
+            assert!(undelivered.suspects(&mailbox(), &index(7, [3])).is_empty());
             for &(kind, now, expected) in failures {
                 undelivered.note(&mailbox(), MESSAGE, kind, now);
                 assert_eq!(
@@ -201,8 +215,7 @@ mod tests {
                     "{failures:?} at {now}"
                 );
                 assert!(!undelivered.breaks_off(&mailbox(), MESSAGE, now));
-                assert_eq!(undelivered.suspects(&mailbox(), 7), [3].into());
-                assert!(undelivered.suspects(&mailbox(), 8).is_empty());
+                assert_eq!(undelivered.suspects(&mailbox(), &index(7, [2, 3])), [3].into());
             }
             let (_, now, _) = failures[failures.len() - 1];
             undelivered.note_broken_off(&mailbox(), MESSAGE);
@@ -233,6 +246,22 @@ mod tests {
             None,
             "another UIDVALIDITY"
         );
+    }
+
+    #[test]
+    fn what_is_gone_is_forgotten() {
+        let undelivered = Undelivered::default();
+        for uid in 0..2 * MOST as u32 {
+            undelivered.note(&mailbox(), (7, Uid(uid)), FailureKind::Lasting, 0);
+        }
+        assert_eq!(
+            undelivered.suspects(&mailbox(), &index(7, 5..10)),
+            [5, 6, 7, 8, 9].into()
+        );
+        undelivered.note(&mailbox(), (7, Uid(5000)), FailureKind::Lasting, 0);
+        assert_eq!(undelivered.suspects(&mailbox(), &index(7, [9, 5000])), [9, 5000].into());
+        assert!(undelivered.suspects(&mailbox(), &index(8, [9])).is_empty());
+        assert!(undelivered.0.is_empty());
     }
 
     #[test]

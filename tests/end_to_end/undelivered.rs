@@ -15,7 +15,7 @@ use crate::support::{
     answers::{Answers, body_of},
     gateway::{Gateway, Setup},
     mail,
-    peer::{Peer, Step, Steps, send},
+    peer::{Gate, Peer, Step, Steps, send},
     pop::Pop,
 };
 
@@ -85,6 +85,39 @@ fn changes(peer: &Peer) -> Vec<String> {
         _ => false,
     };
     peer.commands().into_iter().filter(is_change).collect()
+}
+
+/// A session still flags what it retrieved, while later sessions of the login show a notice and park their connection. The
+/// connection of the first is parked after them, and knows nothing of the notice. A session on it removes the notice, and
+/// not the message.
+#[test]
+fn a_connection_that_is_parked_late_tells_nothing_of_notices() {
+    let flagged = Gate::default();
+    let slow = mailbox(WITHOUT_DATA).on(
+        "UID STORE 1 +FLAGS.SILENT (\\Seen)",
+        vec![Step::Wait(flagged.clone()), send("{tag} OK done\r\n")],
+    );
+    let peer = Peer::start_each(vec![slow, mailbox(WITHOUT_DATA)]);
+    let state = tempfile::tempdir().unwrap();
+    let gateway = setup(&peer, &state).limit("parked_seconds = 60").start();
+    let mut pop = Pop::log_in(gateway.address(), "eva");
+    assert_eq!(pop.retr(1).1, mail::simple(1));
+    pop.quit();
+    peer.wait_for("UID STORE 1 +FLAGS.SILENT (\\Seen)");
+    in_vain(&gateway);
+    gateway.events("parked", 1);
+    let mut pop = Pop::log_in(gateway.address(), "eva");
+    notice(&mut pop);
+    pop.quit();
+    gateway.events("parked", 2);
+    flagged.open();
+    gateway.events("parked", 3);
+    let mut pop = Pop::log_in(gateway.address(), "eva");
+    pop.ok("DELE 2");
+    pop.quit();
+    gateway.stop();
+    assert_eq!(peer.connections(), 2, "{:?}", peer.commands());
+    assert_eq!(changes(&peer), [""; 0]);
 }
 
 #[test]
