@@ -19,10 +19,7 @@ use crate::local_socket::{self, line, receive};
 pub enum Error {
     /// The socket cannot be reached.
     #[error("no gateway answers at {}: {source}{}", .socket.display(), advice(.source))]
-    Unreachable {
-        socket: PathBuf,
-        source: io::Error,
-    },
+    Unreachable { socket: PathBuf, source: io::Error },
     /// The connection broke, or what the gateway sent is not an answer.
     #[error("the gateway has not answered: {0}; its log says more")]
     Broken(io::Error),

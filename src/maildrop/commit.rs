@@ -35,7 +35,7 @@ impl Maildrop {
         let is_own_doomed = self.is_own_doomed();
         let total = doomed.iter().map(Doomed::len).sum::<u64>() + u64::from(is_own_doomed);
         let mut removed = 0;
-        let mut failure = None;
+        let mut failures = Vec::new();
         let mut forever = true;
         for (folder, doomed) in self.folders.iter_mut().zip(doomed) {
             match folder.delete(&doomed.uids, &doomed.noticed).await {
@@ -45,20 +45,25 @@ impl Maildrop {
                 }
                 Err(error) => {
                     forever &= matches!(error.refusal(), Refusal::Misconfigured(_));
-                    failure = Some(error);
+                    failures.push(error);
                 }
             }
         }
         match self.leave_own(is_own_doomed).await {
             Ok(()) => removed += u64::from(is_own_doomed),
-            Err(error) => (forever, failure) = (false, failure.or(Some(error))),
+            Err(error) => {
+                forever = false;
+                failures.push(error);
+            }
         }
-        if failure
-            .as_ref()
-            .is_some_and(|error| *error.refusal() == Refusal::Unavailable(Reason::State))
-        {
+        let is_of_state = |error: &Error| *error.refusal() == Refusal::Unavailable(Reason::State);
+        if failures.iter().any(is_of_state) {
             self.notices.state_failed();
         }
+        // The device hears of one failure, and the log of all.
+        let mut failures = failures.into_iter();
+        let failure = failures.next();
+        failures.for_each(|error| error.log());
         leave_all(std::mem::take(&mut self.folders)).await;
         let refusal = Refusal::NotRemoved {
             failed: total - removed,

@@ -184,7 +184,12 @@ impl Look {
             let mut candidates = candidates(upstream, snapshot, marks.get(), now).await?;
             // The next login removes these before it lists.
             let due = retention::due(&policy, marks.get(), snapshot.index(), now);
-            candidates.hidden.extend(due.uids());
+            let gone = if policy.hides() {
+                &mut candidates.hidden
+            } else {
+                &mut candidates.deleted
+            };
+            gone.extend(due.uids());
             all.push(candidates);
         }
         let listing = match selection::rows(&all, &policy.view) {

@@ -35,7 +35,11 @@ impl Maildrops {
                     folder: folder.name().to_owned(),
                     messages: folder.due(now()),
                 }),
-                Err(error) => failed = Some(error),
+                Err(error) => {
+                    if let Some(earlier) = failed.replace(error) {
+                        earlier.log();
+                    }
+                }
             }
         }
         leave_all(folders).await;

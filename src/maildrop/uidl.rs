@@ -87,13 +87,17 @@ impl Uidls {
             return;
         }
         let start = out.len();
-        folder.write(&self.format, row, out);
-        if out.len() - start > LONGEST {
+        for format in [&self.format, &UidlFormat::ValidityUid] {
             out.truncate(start);
-            folder.write(&UidlFormat::ValidityUid, row, out);
-        }
-        while !self.taken.is_empty() && std::str::from_utf8(&out[start..]).is_ok_and(|name| self.taken.contains(name)) {
-            out.push(b'~');
+            folder.write(format, row, out);
+            while !self.taken.is_empty()
+                && std::str::from_utf8(&out[start..]).is_ok_and(|name| self.taken.contains(name))
+            {
+                out.push(b'~');
+            }
+            if out.len() - start <= LONGEST {
+                return;
+            }
         }
     }
 }

@@ -29,10 +29,7 @@ pub enum Error {
     NoClientCa,
     /// A PEM file could not be read.
     #[error("{}: {source}", .path.display())]
-    Pem {
-        path: PathBuf,
-        source: pem::Error,
-    },
+    Pem { path: PathBuf, source: pem::Error },
     /// A file does not contain what it should, such as a certificate in the place of a key.
     #[error("{}: {}", .path.display(), .what)]
     Unsuitable {
@@ -49,10 +46,7 @@ pub enum Error {
     },
     /// The kind of key is not supported, or the certificate cannot be parsed.
     #[error("{}: {source}", .path.display())]
-    Rejected {
-        path: PathBuf,
-        source: rustls::Error,
-    },
+    Rejected { path: PathBuf, source: rustls::Error },
 }
 
 /// Reads all certificates of a file. Fails if there is none.
