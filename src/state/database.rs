@@ -77,9 +77,9 @@ pub(super) enum Failure {
 }
 
 impl Database {
-    /// Locks `dir` and opens the file in it. If this process owns them (`Owner::Us`), this creates both if they are
-    /// missing. It sets the file aside if the file is damaged, or if `prepare` fails because other software has made it
-    /// (logged). And while another process has the file, it waits for two seconds at most.
+    /// Locks `dir` and opens the file in it. If this process owns them (`Owner::Us`), creates both if they are missing,
+    /// waits for two seconds at most while another process has the file, and sets the file aside (logged) if it is
+    /// damaged or if `prepare` fails because other software has made it.
     pub(super) fn open(dir: &Path, prepare: Prepare, owner: Owner) -> Result<Self, Error> {
         match owner {
             Owner::Us => patiently(thread::sleep, || Self::take(dir, prepare, owner)),

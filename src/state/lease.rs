@@ -216,7 +216,7 @@ impl Lease {
             return false;
         };
         let has_index = index.is_some();
-        // On the heap, so that a session without a shared store has no room for this future.
+        // On the heap, so that sessions without a shared store need no memory for this future.
         let left = Box::pin(self.table.leave(entry, index)).await;
         self.entry = None;
         left && has_index

@@ -63,8 +63,9 @@ pub use crate::types::now;
 use crate::types::MailboxName;
 
 /// Remembers mailboxes between sessions. Indexes are a cache: if one is lost, the mailbox is listed again. All other
-/// records are durable once a method has returned `Ok`, with two exceptions: records of a store in memory, and records
-/// of a shared store that loses its server, if their loss only keeps mail for longer (see `Replacement::is_precious`).
+/// records are durable once a method has returned `Ok`, with two exceptions. A store in memory loses everything when
+/// the gateway ends. A shared store that loses its server may lose notices, and changes whose loss only keeps mail for
+/// longer (see `Replacement::is_precious`).
 ///
 /// A store reads and replaces whole records. The changes that are made to records are the same for all stores: see
 /// [`Mailboxes`].

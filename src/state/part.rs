@@ -24,7 +24,7 @@ pub enum Kind {
     Move = 3,
     /// Tokens of a consent, sealed.
     Token = 4,
-    /// What `[notify]` remembers of an event that it has told people.
+    /// What `[notify]` remembers of an event that it has told people about.
     Notice = 5,
 }
 
