@@ -1,9 +1,9 @@
 //! What gateways that share state count together: failed logins, the pauses that upstreams ask for, and the connections
 //! of each upstream user. A gateway alone has no [`Quotas`].
 //!
-//! Failures and pauses are told to the others twice a second. If a word is lost, another gateway counts a failure less,
-//! or asks an upstream once that wants to be left alone. The connections are counted in the shared store, which is asked
-//! before each new one.
+//! Each gateway sends its failures and pauses to the others twice a second, as [`Word`]s. If one is lost, another
+//! gateway counts one failure less, or asks an upstream once although that upstream has asked for a pause. The
+//! connections are counted in the shared store, which a gateway asks before it opens another one.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -22,45 +22,42 @@ use crate::{
 
 pub(crate) use crate::state::{GatewayName, UpstreamUser};
 
-/// How often a gateway tells and hears.
+/// How often a gateway sends its words and reads those of the others.
 const BEAT: Duration = Duration::from_millis(500);
-/// How many octets of words are told at once. A flood of failures is told in part, which is enough to refuse it.
+/// Octets of words after which a gateway sends no more at once. Of a flood of failed logins only a part is sent, which
+/// is enough for the other gateways to refuse further ones.
 const TOLD: usize = 8 * 1024;
-/// How many words wait to be told. Further ones are dropped.
+/// How many words may wait to be sent. Further ones are dropped.
 const WAITING: usize = 1024;
-/// Keeps the key of words apart from other keys that are derived from the same secret.
+/// The purpose of the key that encrypts words. Other keys are derived from the same secret.
 const PURPOSE: &[u8] = b"popgate words between gateways";
 
-/// Something that gateways tell each other.
+/// A message from one gateway to the others.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Word {
     /// A login has failed: its secret was wrong, or there is no such login.
     Failure {
-        /// The login as it is counted.
+        /// In lower case and cut to a length, as the throttle counts it.
         login: Vec<u8>,
-        /// Where it came from.
+        /// The device's address.
         address: IpAddr,
     },
-    /// An upstream has asked to be left alone as a user.
+    /// An upstream has asked for a pause: until it is over, logins as this user wait.
     Pause {
-        /// The name of the upstream.
         upstream: String,
-        /// The user there.
         user: String,
-        /// Whether a guess has caused the pause.
+        /// Whether the login that caused the pause was a guess. If so, only guesses wait.
         is_guess: bool,
-        /// How long the pause lasts.
+        /// Counted from when the word is received.
         length: Duration,
     },
-    /// A login at another gateway waits for a connection as this user: whoever has one parked closes it.
+    /// A login at the sending gateway waits for a connection as this user. If the gateway `to` has one parked, it
+    /// closes it.
     Yield {
-        /// Which gateway is meant.
         to: GatewayName,
-        /// The name of the upstream.
         upstream: String,
-        /// The server that this upstream is.
+        /// See [`UpstreamUser::server`].
         server: String,
-        /// The user there.
         user: String,
     },
 }
@@ -68,15 +65,15 @@ pub enum Word {
 /// Whether this gateway may have connections as an upstream user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Seat {
-    /// It may, and they are counted.
+    /// It may, and the store counts them.
     Granted,
-    /// It may not: these gateways have the others.
+    /// It may not. These other gateways have connections as the user.
     Full(Vec<GatewayName>),
-    /// The store could not be asked (logged).
+    /// Nobody knows, because the store could not be asked (logged).
     Uncounted,
 }
 
-/// This gateway's part in what gateways count together.
+/// This gateway's access to what gateways count together.
 #[derive(Debug, Clone)]
 pub struct Quotas(Arc<Ours>);
 
@@ -85,15 +82,17 @@ struct Ours {
     store: Arc<dyn StateStore>,
     name: GatewayName,
     sealer: Sealer,
-    /// The words that wait to be told: where they are put, and where the one task that tells them takes them out.
+    /// Puts words into `outbox`.
     words: mpsc::Sender<Word>,
+    /// The words that wait to be sent. One task takes them out.
     outbox: Mutex<mpsc::Receiver<Word>>,
+    /// The gateways that are alive, as the store last said.
     alive: ArcSwap<Vec<GatewayName>>,
 }
 
 impl Quotas {
-    /// Takes part in what the gateways that share `store` count together; `None` if `store` is not shared. What they tell
-    /// each other is sealed under `key`.
+    /// Joins the gateways that share `store`; `None` if `store` is not shared. Words are encrypted with a key that is
+    /// derived from `key`, which all gateways have.
     pub fn join(store: &Arc<dyn StateStore>, key: Option<&Secret>) -> Result<Option<Self>, RandomUnavailable> {
         if store.lease().is_none() {
             return Ok(None);
@@ -111,9 +110,9 @@ impl Quotas {
         Ok(Some(Self(Arc::new(ours))))
     }
 
-    /// Tells the other gateways `word`, soon.
+    /// Sends `word` to the other gateways within half a second. If too many words wait already, drops it.
     pub fn tell(&self, word: Word) {
-        // Too much is said already, or the gateway ends.
+        // Fails only if too many words wait.
         let _ = self.0.words.try_send(word);
     }
 
@@ -127,8 +126,8 @@ impl Quotas {
         });
     }
 
-    /// Has it counted that this gateway has `count` connections as `user`, or wants them, if all gateways together have no
-    /// more than `limit` then.
+    /// Has the store count `count` connections of this gateway as `user`: those that it has and those that it wants.
+    /// The store refuses if all gateways together would have more than `limit`, unless `count` is lower than before.
     pub async fn seat(&self, user: UpstreamUser<'_>, count: usize, limit: usize) -> Seat {
         let Ours { store, name, .. } = &*self.0;
         let mut alive = self.0.alive.load_full();
@@ -144,7 +143,7 @@ impl Quotas {
             match store.seat(seats).await {
                 Ok(Seated::Yes) => return Seat::Granted,
                 Ok(Seated::Full(others)) => return Seat::Full(others),
-                // A gateway is new, or dead.
+                // Another gateway has connections, but is not in `alive`: it is new, or dead. The store knows which.
                 Ok(Seated::Unknown) => {}
                 Err(_) => break,
             }
@@ -157,13 +156,13 @@ impl Quotas {
         Seat::Uncounted
     }
 
-    /// Makes the others forget the connections of this gateway, which ends.
+    /// Tells the store that this gateway ends, so that its connections no longer count.
     pub async fn leave(&self) {
-        // A failure has been logged; the others notice by themselves after a while.
+        // A failure has been logged. This gateway counts as dead anyway a while after its last word.
         let _ = self.0.store.retire(&self.0.name).await;
     }
 
-    /// Tells the words that wait and passes on what other gateways tell, for ever.
+    /// Sends the words that wait, and passes the words of other gateways to `hear`. Never returns.
     pub async fn confer(&self, hear: impl Fn(Word)) {
         let mut position = None;
         let mut clock = interval(BEAT);
@@ -174,7 +173,7 @@ impl Quotas {
         }
     }
 
-    /// Tells and hears once. Returns up to where the others have been heard.
+    /// Sends and receives words once. Returns the position up to which the words of all gateways have been read.
     async fn beat(&self, position: Option<String>, hear: &impl Fn(Word)) -> Option<String> {
         let Ours {
             store, name, sealer, ..
@@ -192,7 +191,8 @@ impl Quotas {
                 continue;
             };
             let mut rest = &words[..];
-            // Words of a later version are not understood; the words before them are.
+            // A later version may send words that this one cannot read. The words before them are read, the rest is
+            // skipped.
             while let Ok((word, further)) = postcard::take_from_bytes(rest) {
                 match word {
                     Word::Yield { to, .. } if to != *name => {}
@@ -205,13 +205,13 @@ impl Quotas {
     }
 }
 
-/// Takes the words that wait out of `outbox`, as many as are told at once.
+/// Takes words out of `outbox`, as many as are sent at once, and encodes them.
 fn waiting(outbox: &mut mpsc::Receiver<Word>) -> Vec<u8> {
     let mut words = Vec::new();
     while words.len() < TOLD
         && let Ok(word) = outbox.try_recv()
     {
-        // Fails for nothing that a word has in it.
+        // Encoding to memory fails for no value that a word can have.
         words.extend(postcard::to_stdvec(&word).unwrap_or_default());
     }
     words

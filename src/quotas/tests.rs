@@ -9,7 +9,7 @@ const EVA: UpstreamUser<'static> = UpstreamUser {
     user: "eva",
 };
 
-/// A gateway, and the words that it has heard.
+/// A gateway, and the position up to which it has read words.
 struct Member {
     quotas: Quotas,
     position: Option<String>,
@@ -83,7 +83,7 @@ async fn who_is_asked_to_yield_is_the_only_one_to_hear_it() {
     let Some(([mut a, mut b, mut c], _server, _)) = members().await else {
         return;
     };
-    // `a` has not heard of the others yet.
+    // `a` does not know yet that the others are alive.
     assert_eq!(b.quotas.seat(EVA, 2, 3).await, Seat::Granted);
     assert_eq!(a.quotas.seat(EVA, 1, 3).await, Seat::Granted);
     assert_eq!(a.quotas.seat(EVA, 2, 3).await, Seat::Full(vec![b.quotas.0.name]));

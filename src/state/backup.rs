@@ -1,7 +1,7 @@
 //! A backup: all records of a store in a file, from which any store can be restored.
 //!
-//! One JSON object in each line. The first says what the file is. Then comes a line for each part of a record, in the
-//! form of [`Part`]. The last has the number of parts and the SHA-256 of all lines before it.
+//! One JSON object in each line. The first line says what the file is. Then comes a line for each part of a record, in
+//! the form of [`Part`]. The last line has the number of parts, and the SHA-256 of all lines before it.
 
 #[cfg(test)]
 mod tests;
@@ -49,7 +49,7 @@ pub struct BackupWriter<W> {
     digest: Context,
     parts: u64,
     last: Option<Part>,
-    /// The octets so far of the last record.
+    /// The octets of the record that `last` belongs to, so far.
     record: Vec<u8>,
     tally: Tally,
 }
@@ -117,7 +117,7 @@ impl<W> fmt::Debug for BackupWriter<W> {
     }
 }
 
-/// The last line of a backup of `parts` parts; `digest` has taken in all lines before.
+/// The last line of a backup of `parts` parts. `digest` has all lines before it.
 fn tail(parts: u64, digest: Context) -> String {
     let octets = digest.finish();
     let tail = Tail {
@@ -141,21 +141,21 @@ pub enum NoBackup {
     /// It cannot be read.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// The file is something else.
+    /// It is something else.
     #[error("is not a backup that popgate has made")]
     Foreign,
     /// Another version of popgate has made it.
     #[error("has format {format}, which this popgate does not know: it was made by popgate {by}")]
     Version {
-        /// The format.
+        /// The number of its format.
         format: u32,
         /// The version that made it, as the backup says.
         by: String,
     },
-    /// The end is missing.
+    /// Its end is missing.
     #[error("is not whole: its end is missing")]
     Cut,
-    /// An octet has changed.
+    /// Its content has changed: the number of the first line that does not fit.
     #[error("is damaged: line {0} does not fit what stands before it")]
     Damaged(u64),
 }
@@ -231,7 +231,8 @@ impl<R: BufRead> Lines<R> {
         }
     }
 
-    /// Reads the next part, which follows `before` others; `None` at the right end.
+    /// Reads the next part, which follows `before` others. `None` at the last line, if it is right and nothing follows
+    /// it.
     fn part(&mut self, before: u64) -> Result<Option<Part>, NoBackup> {
         self.digest.update(&self.line);
         if !self.advance()? {
@@ -272,7 +273,7 @@ impl Tally {
         self.kinds.get(&kind).copied().unwrap_or_default()
     }
 
-    /// How many of all records are damaged: their checksum is wrong.
+    /// How many records are damaged: their checksum is wrong. Tokens are not checked.
     pub fn damaged(&self) -> usize {
         self.damaged
     }
@@ -309,7 +310,7 @@ impl fmt::Display for Tally {
     }
 }
 
-/// Whether `record` has a right checksum. `part`: one of its parts.
+/// Whether the checksum of `record` is right. `part`: one of its parts.
 fn is_intact(part: &Part, record: &[u8]) -> bool {
     match part.kind {
         Kind::Index => {

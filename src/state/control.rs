@@ -1,5 +1,5 @@
-//! Access to the state for other processes while a gateway runs and has the file: by a socket beside it. A request is
-//! one line of JSON, and so is an answer. Only the parts of all records come in several lines.
+//! Access to state for other processes while a gateway has the file open: by a socket beside the file. A request is one
+//! line of JSON, and so is an answer. Only the parts of all records come in several lines.
 
 use std::{
     io,
@@ -24,12 +24,13 @@ use crate::local_socket::{self, line, receive};
 
 /// The socket's name under `[state] dir`.
 const SOCKET: &str = "state.sock";
-/// The longest request, in octets: it has the index of a large mailbox.
+/// The longest request in octets, which is enough for the index of a large mailbox.
 const LONGEST: u64 = 64 * 1024 * 1024;
-/// How long an answer may take. This is short, so that a gateway that hangs is soon reported.
+/// How long an answer may take. This is short, so that a gateway that hangs is reported soon.
 const ANSWER: Duration = Duration::from_secs(10);
 /// How long an answer may take if a provider has to be asked.
 const RENEWAL: Duration = Duration::from_secs(60);
+
 #[derive(Debug, Serialize, Deserialize)]
 enum Request {
     Index(MailboxName),
@@ -73,8 +74,8 @@ impl From<Whose<'_>> for Asked {
     }
 }
 
-/// Answers requests for `store` and `renewer` at the socket in `dir` until `shutdown`. No other process listens there.
-/// If there can be no socket, only other processes miss it: that is logged.
+/// Answers requests for `store` and `renewer` at the socket in `dir` until `shutdown`. No other process may listen
+/// there. If the socket cannot be made, this logs it and returns: only other processes need the socket.
 pub async fn serve(store: Arc<dyn StateStore>, renewer: Arc<dyn Renewer>, dir: PathBuf, shutdown: CancellationToken) {
     let path = dir.join(SOCKET);
     let converse = |stream| converse(stream, store.clone(), renewer.clone(), shutdown.clone());
@@ -83,8 +84,8 @@ pub async fn serve(store: Arc<dyn StateStore>, renewer: Arc<dyn Renewer>, dir: P
     }
 }
 
-/// Serves one connection: request, answer, request, answer. A request that has come whole is answered even after
-/// `shutdown`.
+/// Serves one connection: request, answer, request, answer. A request that has arrived completely is answered even
+/// after `shutdown`.
 async fn converse(
     stream: UnixStream,
     store: Arc<dyn StateStore>,
@@ -102,8 +103,8 @@ async fn converse(
             Ok(Some(request)) => {
                 let answered = match answer(request, &*store, &*renewer).await {
                     Some(line) => stream.get_mut().write_all(&line).await,
-                    // Sending all parts may take long, and the other process can ask again: this does not delay the
-                    // shutdown.
+                    // Sending all parts may take long, so the shutdown does not wait for it. The other process can ask
+                    // again.
                     None => tokio::select! {
                         sent = send_parts(&*store, stream.get_mut()) => sent,
                         () = shutdown.cancelled() => return,

@@ -22,16 +22,18 @@ use super::Error;
 
 /// The file's name under `[state] dir`.
 pub(super) const FILE: &str = "state.redb";
-/// Locked by the process that uses the directory. Redb's own lock is on the file, which is renamed if it is damaged.
+/// Locked by the process that uses the directory. Redb's own lock is not enough: it is on the file, which is renamed if
+/// it is damaged.
 const LOCK: &str = "state.lock";
-/// Bytes of pages that redb caches. Records are read once a session, so a large cache would gain nothing, and it would
-/// keep its pages while sessions are idle.
+/// Bytes of pages that redb caches. A session reads its records once, so a large cache would save no reads, and it
+/// would hold memory while sessions are idle.
 const CACHE: usize = 128 * 1024;
 /// How long the file stays closed after a failure. Opening it reads all of it, so this is not done often.
 const PAUSE: Duration = Duration::from_secs(30);
-/// How long a gateway that starts waits if another process has the file: `popgate state` has it for a moment.
+/// How long a gateway that starts waits if another process has the file. `popgate state`, for example, has it for a
+/// moment.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How often the gateway tries again meanwhile.
+/// The pause between two attempts in that time.
 const STEP: Duration = Duration::from_millis(20);
 
 /// A redb file in a directory that no other popgate uses as long as this lives.
@@ -49,7 +51,7 @@ pub(super) struct Database {
 pub(super) enum Owner {
     /// This process, the gateway: the file is made if missing, and set aside if damaged.
     Us,
-    /// A gateway that does not run now, perhaps as another user. No file is made or renamed.
+    /// A gateway, which does not run now and may belong to another user. No file is made or renamed.
     Another,
 }
 
@@ -75,9 +77,9 @@ pub(super) enum Failure {
 }
 
 impl Database {
-    /// Takes `dir` and opens the file in it. If this process owns them (`Owner::Us`), both are created if missing, the
-    /// file is set aside if it is damaged or if `prepare` finds it to be foreign (logged), and another process that has
-    /// it is waited for, two seconds at most.
+    /// Locks `dir` and opens the file in it. If this process owns them (`Owner::Us`), creates both if they are missing,
+    /// waits for two seconds at most while another process has the file, and sets the file aside (logged) if it is
+    /// damaged or if `prepare` fails because other software has made it.
     pub(super) fn open(dir: &Path, prepare: Prepare, owner: Owner) -> Result<Self, Error> {
         match owner {
             Owner::Us => patiently(thread::sleep, || Self::take(dir, prepare, owner)),
@@ -102,7 +104,7 @@ impl Database {
         })
     }
 
-    /// Runs `work` on the database; `None` if that failed (logged). Blocks, so it must not run on the runtime's own
+    /// Runs `work` on the database. `None` if that failed (logged). Blocks, so it must not run on the runtime's own
     /// threads.
     ///
     /// After a failure the file is closed, because redb refuses all work then. The first call after a pause opens it
@@ -128,7 +130,7 @@ impl Database {
         None
     }
 
-    /// Whether a failure has closed the file, and it has not been opened again.
+    /// Whether a failure has closed the file, and it has not been opened again since.
     pub(super) fn is_closed(&self) -> bool {
         let handle = self.handle.read().unwrap_or_else(PoisonError::into_inner);
         matches!(&*handle, Handle::Closed(_))
@@ -165,15 +167,16 @@ impl Drop for Database {
     }
 }
 
-/// Closes the file, which reads and writes and so can fail too. Nothing is lost then: opening copes with a file that
-/// was left open.
+/// Closes the file. This reads and writes, so it may fail too. Nothing is lost then: redb can open a file that was not
+/// closed.
 fn close(database: redb::Database) {
     if let Err(failure) = caught(|| Ok(database.close()?)) {
         tracing::debug!(?failure, "closing the state file");
     }
 }
 
-/// Repeats `attempt` while another process has the file, with a `pause` in between, for [`PATIENCE`] at most.
+/// Repeats `attempt` while another process has the file, for [`PATIENCE`] at most. `pause` is called between the
+/// attempts.
 fn patiently<T>(mut pause: impl FnMut(Duration), mut attempt: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
     let mut waited = Duration::ZERO;
     loop {
@@ -185,7 +188,7 @@ fn patiently<T>(mut pause: impl FnMut(Duration), mut attempt: impl FnMut() -> Re
     }
 }
 
-/// Opens the file under `dir`. If this process owns it and it is damaged, it is renamed and a new one is begun. The
+/// Opens the file in `dir`. If this process owns the file and the file is damaged, renames it and makes a new one. The
 /// caller holds the lock of `dir`.
 fn open_or_begin(dir: &Path, prepare: Prepare, owner: Owner) -> Result<redb::Database, Error> {
     let path = dir.join(FILE);
@@ -206,8 +209,8 @@ fn open_or_begin(dir: &Path, prepare: Prepare, owner: Owner) -> Result<redb::Dat
     open_file(&path, prepare, owner).map_err(|failure| failure.into_error(dir))
 }
 
-/// Opens the file, or creates it if this process owns it. Checks every page of it, because redb trusts a file that
-/// seems to have been closed, and may panic later if it is damaged.
+/// Opens the file, or creates it if this process owns it. Checks every page, because redb trusts a file that seems to
+/// have been closed properly, and may panic later if the file is damaged.
 fn open_file(path: &Path, prepare: Prepare, owner: Owner) -> Result<redb::Database, Failure> {
     let file = private()
         .read(true)
@@ -246,7 +249,7 @@ fn build(backend: impl StorageBackend) -> Result<redb::Database, redb::Error> {
     Ok(builder.create_with_backend(backend)?)
 }
 
-/// Runs `work`. If redb panics on a damaged file, that is a failure like others.
+/// Runs `work`. If redb panics, which it may do if the file is damaged, that is a failure like any other.
 pub(super) fn caught<T>(work: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, Failure> {
     match panic::catch_unwind(AssertUnwindSafe(work)) {
         Ok(result) => result.map_err(Failure::from),
@@ -282,8 +285,8 @@ impl Failure {
     }
 }
 
-/// Takes `dir`, which is made if missing, so that no other popgate can use it until the returned file is closed. Waits
-/// two seconds at most.
+/// Makes `dir` if it is missing, and locks it: no other popgate can use it until the returned file is closed. While
+/// another process has it, waits for two seconds at most.
 pub(super) fn claim(dir: &Path) -> Result<Option<File>, Error> {
     patiently(thread::sleep, || {
         create_private(dir).map_err(|source| Error::Create {
@@ -299,7 +302,7 @@ pub(super) fn claim(dir: &Path) -> Result<Option<File>, Error> {
 }
 
 /// Makes a new file of this name in `dir`, which the caller has claimed, and lets `fill` write to it. Once this returns
-/// `Ok`, the file is durable, but its name is not.
+/// `Ok`, the file's content is durable, but its name is not.
 pub(super) fn make(
     dir: &Path,
     name: &str,
@@ -322,9 +325,9 @@ pub(super) fn make(
     made.map_err(|failure| failure.into_error(dir))
 }
 
-/// Keeps every other popgate out of `dir` until the returned file is closed, at the latest when the process ends. If
-/// another process owns `dir` and the lock file is missing, none is made: redb's own lock is enough for a process that
-/// renames nothing.
+/// Locks `dir` until the returned file is closed, at the latest when the process ends. If another process owns `dir`
+/// and the lock file is missing, makes none and returns `None`: redb's own lock is enough for a process that renames
+/// nothing.
 fn lock(dir: &Path, owner: Owner) -> Result<Option<File>, Error> {
     let path = dir.join(LOCK);
     let file = match private().write(true).create(owner == Owner::Us).open(&path) {
@@ -356,9 +359,9 @@ pub(super) fn aside(path: &Path) -> PathBuf {
     aside.into()
 }
 
-/// Gives `file`, which is or will be `name` in `dir`, to the owner of the file that had this name before, or else to
-/// the owner of `dir`. Root may run a command beside a gateway of another user, and the gateway must be able to read
-/// what the command has written.
+/// Gives `file`, which is or will be `name` in `dir`, to the user who owns the file that had this name before, or else
+/// to the owner of `dir`. Root may run a command for a gateway that runs as another user, and the gateway must be able
+/// to read what the command has written.
 #[cfg(unix)]
 pub(super) fn hand_over(dir: &Path, name: &str, file: &File) -> io::Result<()> {
     use std::os::unix::fs::{MetadataExt, fchown};
@@ -377,7 +380,7 @@ pub(super) fn hand_over(_: &Path, _: &str, _: &File) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes the names of the files in `dir` outlive a power failure, on systems that can.
+/// Makes the names of the files in `dir` durable, on systems that can do that.
 pub(super) fn sync_names(dir: &Path) {
     let _ = File::open(dir).and_then(|dir| dir.sync_all());
 }

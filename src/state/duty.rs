@@ -29,7 +29,7 @@ pub enum Duty {
     Sweep,
 }
 
-/// A duty that this gateway has. If it is dropped, the duty is given up in the background: see [`OnDuty::leave`].
+/// A duty that this gateway has. Dropping it gives the duty up in the background; [`OnDuty::leave`] waits for that.
 pub struct OnDuty {
     /// `None` if the store is not shared.
     shared: Option<SharedDuty>,
@@ -45,7 +45,7 @@ struct SharedDuty {
 }
 
 impl Duty {
-    /// Takes the duty if no other gateway has it. Otherwise asks again for `patience`, and returns `None` after that.
+    /// Takes the duty. While another gateway has it, asks again for up to `patience`, and then returns `None`.
     pub async fn take(self, store: &Arc<dyn StateStore>, patience: Duration) -> Result<Option<OnDuty>, Unavailable> {
         if store.lease().is_none() {
             return Ok(Some(OnDuty { shared: None }));
@@ -93,7 +93,7 @@ async fn keep(store: Arc<dyn StateStore>, duty: Duty, name: [u8; 16], term: Arc<
 }
 
 impl OnDuty {
-    /// Returns when another gateway may have the duty; never if the store is not shared.
+    /// Returns when another gateway may have the duty. Never returns if the store is not shared.
     pub async fn lapsed(&self) {
         match &self.shared {
             Some(shared) => shared.term.ended().await,
@@ -112,7 +112,7 @@ impl OnDuty {
 impl SharedDuty {
     async fn leave(self) {
         self.renewing.abort();
-        // A failure has been logged; the duty ends by itself.
+        // A failure has been logged. The duty ends without renewal after [`LASTS`].
         let _ = self.store.leave_duty(&self.duty, &self.name).await;
     }
 }

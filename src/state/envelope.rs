@@ -1,4 +1,4 @@
-//! The octets of a record as it is kept: a version, the record (postcard), and a checksum that covers its key too.
+//! The octets of a stored record: a version, the record (postcard), and a checksum that also covers the record's key.
 
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -9,7 +9,7 @@ const VERSION: u8 = 1;
 /// Octets of the checksum.
 const CHECKSUM: usize = 4;
 
-/// The octets to keep for `record`, whose key consists of `names`.
+/// The octets to store for `record`, whose key consists of `names`.
 pub(super) fn seal<T: Serialize>(names: &[&str], record: &T) -> Vec<u8> {
     // Writing to memory types of known lengths cannot fail.
     let mut octets = postcard::to_extend(record, vec![VERSION]).unwrap_or_default();
@@ -18,7 +18,7 @@ pub(super) fn seal<T: Serialize>(names: &[&str], record: &T) -> Vec<u8> {
     octets
 }
 
-/// The record that was sealed under the same names; an error if there is anything else.
+/// The record that was sealed under the same names. An error if `octets` are anything else.
 pub(super) fn open<T: DeserializeOwned>(names: &[&str], octets: &[u8]) -> Result<T, Damage> {
     if !is_intact(names, octets) {
         return Err(Damage::Checksum);
@@ -34,7 +34,7 @@ pub(super) fn open<T: DeserializeOwned>(names: &[&str], octets: &[u8]) -> Result
     }
 }
 
-/// Whether `octets` were sealed under these names, whatever the record is.
+/// Whether `octets` were sealed under these names, of whatever type the record is.
 pub(super) fn is_intact(names: &[&str], octets: &[u8]) -> bool {
     octets
         .split_last_chunk::<CHECKSUM>()

@@ -29,18 +29,18 @@ use crate::telemetry::metrics;
 
 /// State in a redb file under `[state] dir`.
 ///
-/// Changes that come during a write gather, and go into the next transaction together. So the disk is waited for once
-/// for each transaction, however many devices poll or quit.
+/// Changes that arrive during a write are collected, and share the next transaction. So the disk is synced once for
+/// each transaction, however many devices poll or quit at the same time.
 #[derive(Debug)]
 pub struct FileStore {
     shared: Arc<Shared>,
     tokens: Arc<TokenFile>,
-    /// Held by the call that writes.
+    /// Held by the call that writes. (If that call is dropped, the write goes on without it.)
     turn: tokio::sync::Mutex<()>,
     readers: Semaphore,
 }
 
-/// How many reads run at once. A read is short, but each takes a thread with a stack, and many devices may log in at
+/// How many reads run at once. A read is short, but each needs a thread with a stack, and many devices may log in at
 /// the same moment.
 const READERS: usize = 2;
 
@@ -53,11 +53,11 @@ struct Shared {
     changes: Mutex<Vec<Change>>,
 }
 
-/// A change of records that a caller waits for. It shares its transaction with others: so if it refuses something, it
-/// does so before it has written anything.
+/// A change of records that a caller waits for. It shares its transaction with others, so a change that is refused must
+/// not have written anything before.
 struct Change(Box<dyn FnOnce(&mut Writing) -> Changed + Send>);
 
-/// What to do once the change is in the file; an error if the transaction is lost.
+/// What to do once the change is in the file. An error makes the whole transaction fail.
 type Changed = Result<Tell, redb::Error>;
 
 /// Tells the waiting caller how the change went.
@@ -70,13 +70,14 @@ impl fmt::Debug for Change {
 }
 
 impl FileStore {
-    /// Opens the file in `dir`; both are created if missing. A damaged or foreign file is set aside (logged). Blocks
-    /// for two seconds at most if another process has the file.
+    /// Opens the file in `dir`; both are created if missing. A file that is damaged, or that other software has made,
+    /// is set aside (logged). Blocks for two seconds at most if another process has the file.
     pub fn open(dir: &Path) -> Result<Self, Error> {
         Self::of(dir, Owner::Us)
     }
 
-    /// Opens the file in `dir`, which belongs to another process: if it is missing or damaged, it stays so.
+    /// Opens the file in `dir`, which belongs to another process. If it is missing or damaged, this fails and changes
+    /// nothing.
     pub(super) fn visit(dir: &Path) -> Result<Self, Error> {
         Self::of(dir, Owner::Another)
     }
@@ -114,8 +115,8 @@ impl FileStore {
         read
     }
 
-    /// Makes a change, which is durable once this returns `Ok`. If the caller goes away before the change is in a
-    /// transaction, nothing changes; once its transaction has begun, the change is made nevertheless.
+    /// Makes a change, which is durable once this returns `Ok`. If the caller drops this future before the change is in
+    /// a transaction, nothing changes. After that, the change is made nevertheless.
     async fn write<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Writing) -> Result<Result<T, Unavailable>, redb::Error> + Send + 'static,
@@ -130,20 +131,20 @@ impl FileStore {
         };
         self.shared.changes().push(Change(Box::new(change)));
         let turn = self.turn.lock().await;
-        // If there are none, the call that had the turn before has written this change too.
+        // If there are no changes, the call that had the turn before has written this one too.
         if !self.shared.changes().is_empty() {
             self.commit().await;
         }
         drop(turn);
-        // The sender is dropped unused if the transaction failed.
+        // If the transaction failed, the sender was dropped unused.
         told.await.unwrap_or(Err(Unavailable::Failed))
     }
 
     async fn commit(&self) {
         let begun = Instant::now();
         let shared = self.shared.clone();
-        // This fails only if the runtime ends. The changes are dropped then, so that nobody waits for a write that will
-        // not come.
+        // This fails only if the runtime ends. The changes are dropped then, so that no caller waits for a write that
+        // never happens.
         if task::spawn_blocking(move || shared.commit()).await.is_err() {
             self.shared.changes().clear();
         }
@@ -162,7 +163,7 @@ impl StateStore for FileStore {
         task::spawn_blocking(move || shared.load(&mailbox)).await.ok()?
     }
 
-    /// If the caller goes away while it waits, the next write saves its index.
+    /// If the caller drops this future while it waits, the next write saves the index.
     async fn set_index(&self, mailbox: &MailboxName, index: Arc<Index>) {
         self.shared.pending().insert(mailbox.clone(), index);
         let _turn = self.turn.lock().await;
@@ -272,7 +273,7 @@ impl StateStore for FileStore {
             .ok_or(Unavailable::Failed)?;
         let tokens = self.tokens.all();
         let (sender, parts) = Parts::channel();
-        // The receiver may take its time: neither a reader nor a lock is held meanwhile.
+        // The receiver may be slow: neither a permit of `readers` nor a lock is held meanwhile.
         drop(task::spawn_blocking(move || send(&table, &tokens, &sender)));
         Ok(parts)
     }
@@ -315,7 +316,7 @@ impl StateStore for FileStore {
     }
 }
 
-/// Opens the file of tokens. Tokens that an earlier version kept in the database are moved there.
+/// Opens the file of tokens. Tokens that an earlier version stored in the database are moved to this file.
 fn move_tokens(database: &Database, dir: &Path, owner: Owner) -> Result<Arc<TokenFile>, Error> {
     let earlier = || {
         let found = database.run(|database| table::tokens(&database.begin_read()?.open_table(RECORDS)?));
@@ -355,14 +356,15 @@ impl Shared {
         }
     }
 
-    /// Writes everything that is pending, in one transaction. Writes nothing if the file has the same already.
+    /// Writes all pending indexes and changes, in one transaction. Writes nothing if the file has the same records
+    /// already.
     fn commit(&self) {
         let mut batch = Vec::new();
         let mut tells = Vec::new();
         let committed = self.database.run(|database| {
             transact(database, |table| {
-                // Read only here, where no other commit can be under way, so that an older index never replaces a newer
-                // one.
+                // The pending indexes are read only here, where redb lets no other write transaction run. So an older
+                // index never replaces a newer one.
                 batch.extend(
                     self.pending()
                         .iter()
@@ -393,7 +395,7 @@ impl Shared {
                 drop(pending);
                 tells.into_iter().for_each(|tell| tell());
             }
-            // Nothing may pile up while the disk is full, for example.
+            // Nothing may pile up while writes fail, for example because the disk is full.
             None => {
                 self.pending().clear();
                 self.changes().clear();

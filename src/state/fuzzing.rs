@@ -6,8 +6,8 @@ use super::{Backup, Index, MailboxName, Marks, Past, PendingMove, envelope, toke
 
 const NAMES: [&str; 3] = ["home", "eva", "INBOX"];
 
-/// Reads `content` as a record of each kind. If it is accepted, it must be the same after it was written and read
-/// again.
+/// Reads `content` as a record of each kind. A record that is accepted must be the same after it was written and read
+/// again. Panics if it is not.
 pub fn read(content: &[u8]) {
     let sealed = [content, &envelope::checksum(&NAMES, content).to_le_bytes()].concat();
     again::<Marks>(&sealed);

@@ -14,7 +14,7 @@ pub struct Holding {
     /// Whether other logins may hold the mailbox at the same time, because this login hides messages for itself only
     /// (`hide`).
     pub is_private: bool,
-    /// Random: by this name the store tells the session from all others, in any process.
+    /// A random name, by which the store distinguishes this session from all others, in any process.
     pub name: [u8; 16],
 }
 
@@ -28,13 +28,13 @@ impl fmt::Debug for Holding {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeptDigest(pub Box<[u8; 40]>);
 
-/// What a store answers to a session that asks for a maildrop.
+/// The answer of a store to a session that asks for a maildrop.
 #[derive(Debug)]
 pub enum Entered {
     /// Another session holds it.
     Busy,
-    /// The session holds the maildrop now. Its records are those that the session knows, or will read when it needs
-    /// them.
+    /// The session holds the maildrop now. The session knows the records already, or the store does not compare digests
+    /// and the session reads the records when it needs them.
     Same,
     /// The session holds the maildrop now, and these are the records.
     New(Box<Welcome>),
@@ -49,12 +49,12 @@ pub struct Welcome {
     pub index: KnownIndex,
 }
 
-/// What a store tells about an index without being asked for it.
+/// What a store says about the index when a session takes the maildrop.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KnownIndex {
     /// There is no index, or it is damaged.
     None,
-    /// All of it.
+    /// The whole index.
     Whole(Arc<Index>),
     /// There is an index, but it is large: ask for it if it is needed.
     Large,

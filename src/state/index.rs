@@ -1,4 +1,4 @@
-//! What is remembered of a mailbox, and the octets it is kept as.
+//! The index of a mailbox, and its binary format:
 //!
 //! ```text
 //! version      1 octet
@@ -8,9 +8,9 @@
 //! listed       varint
 //! columns      1 octet: 1 if messages have an INTERNALDATE, 2 if an EMAILID, or the sum
 //! count        varint
-//! count times  varint UID less the one before (the first: less 0), varint octets; then, as columns says,
-//!              varint INTERNALDATE; varint octets of the EMAILID and these
-//! checksum     CRC-32 of the mailbox's names and all of the above, 4 octets, little-endian
+//! count times  varint UID minus the UID before it (the first: minus 0); varint octets; and, as columns says,
+//!              varint INTERNALDATE; varint length of the EMAILID, and the EMAILID
+//! checksum     CRC-32 of the mailbox's names and of all octets above: 4 octets, little-endian
 //! ```
 //!
 //! An octet of a varint has seven bits, the lowest first; its high bit says that more octets follow (LEB128). A message
@@ -36,12 +36,12 @@ pub struct Index {
     pub uid_validity: u64,
     /// HIGHESTMODSEQ (RFC 7162 §3.1.2.1) at the time of these entries or earlier; 0 if the server has none.
     pub modseq: u64,
-    /// How many messages the last session fetched in a row: read-ahead expects the same of the next session.
+    /// How many messages the last session fetched one after the other. Read-ahead expects the same of the next session.
     pub row: u32,
-    /// The highest UID that was ever listed. Above it nobody knows which messages exist. 0 if the server's listing and
+    /// The highest UID that was ever listed. It is unknown which messages exist above it. 0 if the server's listing and
     /// its count of messages disagreed: then nothing is known about any UID.
     pub listed: u32,
-    /// The octets of each message; 8 bytes a message.
+    /// The size of each message in octets. An entry takes 8 bytes of memory.
     pub entries: UidMap<u32>,
     /// INTERNALDATE of each message, in seconds since 1970; empty if it was not asked for.
     pub arrived: Vec<u32>,
@@ -49,22 +49,23 @@ pub struct Index {
     pub email_ids: Vec<Box<str>>,
 }
 
-/// Why a record is not what was written for this mailbox.
+/// Why a stored record cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Damage {
-    /// An octet has changed, or the record belongs to another mailbox.
+    /// An octet has changed, or the record was stored under another name.
     #[error("wrong checksum")]
     Checksum,
     /// Written by another version of popgate.
     #[error("format {0} is unknown to this version")]
     Version(u8),
-    /// The checksum is right, but the content is not an index.
+    /// The checksum is right, but the content is not a record of the expected kind.
     #[error("not an index")]
     Content,
 }
 
 impl Index {
-    /// Adds a message. Its UID must be higher than all others. A column is dropped if this message has no value for it.
+    /// Adds a message. Its UID must be higher than all others. If the message has no value for a column, that column is
+    /// dropped.
     pub fn push(&mut self, uid: Uid, octets: u32, arrived: Option<u32>, email_id: Option<Box<str>>) {
         let count = self.entries.len();
         extend(&mut self.arrived, count, arrived);
@@ -101,7 +102,7 @@ impl Index {
         self.entries.retain(|uid, _| stays(uid));
     }
 
-    /// The record to keep for `mailbox`; `None` if the index is not valid: it has a UID 0, or a column that is too
+    /// The record to store for `mailbox`. `None` if the index is not valid: it has a UID 0, or a column that is too
     /// short.
     pub fn encode(&self, mailbox: &MailboxName) -> Option<Vec<u8>> {
         let mut record = Vec::with_capacity(32 + 5 * self.entries.len());
@@ -133,8 +134,8 @@ impl Index {
         Some(record)
     }
 
-    /// Reads what [`Index::encode`] wrote for the same mailbox; anything else is an error. Allocates no more than
-    /// eight times the record's octets.
+    /// Reads a record that [`Index::encode`] made for the same mailbox; anything else is an error. The memory that this
+    /// takes is in proportion to the record's octets, whatever count the record claims.
     pub fn decode(mailbox: &MailboxName, record: &[u8]) -> Result<Self, Damage> {
         let Some((content, stored)) = record.split_last_chunk::<CHECKSUM>() else {
             return Err(Damage::Checksum);
@@ -199,8 +200,8 @@ fn retain_column<T>(column: &mut Vec<T>, entries: &UidMap<u32>, stays: impl Fn(U
     column.retain(|_| uids.next().is_some_and(&stays));
 }
 
-/// Adds a value to a column of `count` entries. The column is cleared if it has other entries than that, or if there is
-/// no value.
+/// Adds a value to a column that should have `count` entries. Clears the column if it has another number of entries, or
+/// if there is no value.
 fn extend<T>(column: &mut Vec<T>, count: usize, value: Option<T>) {
     match value {
         Some(value) if column.len() == count => column.push(value),

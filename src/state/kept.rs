@@ -1,4 +1,5 @@
-//! All that is kept of a mailbox besides its index. It is replaced in a way that no writer undoes another's change.
+//! The records of a mailbox except for its index, and replacements of them. No replacement undoes the change of another
+//! writer.
 
 use std::collections::BTreeMap;
 
@@ -6,10 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{Marks, Past, PendingMove, Unavailable};
 
-/// Whose marks are asked for.
+/// Which logins' marks are asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Whose<'a> {
-    /// Nobody's.
+    /// No marks.
     Nobody,
     /// Those of this login.
     Login(&'a str),
@@ -18,7 +19,6 @@ pub enum Whose<'a> {
 }
 
 impl Whose<'_> {
-    /// Whether the marks of `login` are among those asked for.
     pub(super) fn includes(self, login: &str) -> bool {
         match self {
             Self::Nobody => false,
@@ -41,18 +41,18 @@ pub struct Kept {
     pub marks: BTreeMap<String, Result<Marks, Unavailable>>,
 }
 
-/// A record that takes the place of another.
+/// A record, and the record that replaces it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Replaced<T> {
     /// The record as it was read.
     pub was: T,
-    /// The record that is to be kept.
+    /// The record that replaces it.
     pub is: T,
 }
 
 impl<T: PartialEq> Replaced<T> {
-    /// Whether the replacement may be made if `now` is kept. It may also if it has been made already, so that a request
-    /// can be repeated.
+    /// Whether the replacement may be made if `now` is the stored record. It may if nobody has changed the record, and
+    /// also if the replacement has been made already: a request can be repeated.
     pub(super) fn follows(&self, now: &T) -> bool {
         *now == self.was || *now == self.is
     }
@@ -78,8 +78,8 @@ impl Replacement {
         *self == Self::default()
     }
 
-    /// Whether its loss would do more than keep mail for longer: mail would come back or be downloaded again, or a
-    /// message would be copied twice.
+    /// Whether losing this replacement could do more than keep mail for longer: mail could come back or be downloaded
+    /// again, or a message could be copied twice.
     pub(super) fn is_precious(&self) -> bool {
         let has_copy = |pending: &Option<PendingMove>| pending.as_ref().is_some_and(PendingMove::has_copy);
         let moves = |replaced: &Replaced<Option<PendingMove>>| has_copy(&replaced.was) || has_copy(&replaced.is);

@@ -69,7 +69,7 @@ pub struct Lease {
     /// `None` if the store is not shared.
     entry: Option<Arc<Entry>>,
     table: Arc<Table>,
-    /// Released after the store has been told.
+    /// Released after the maildrop has been given up in the store.
     lock: Option<Lock>,
 }
 
@@ -84,14 +84,13 @@ impl Leases {
         }))
     }
 
-    /// The store.
     pub(super) fn store(&self) -> &Arc<dyn StateStore> {
         &self.0.store
     }
 
     /// Takes the maildrop that `login` has in `mailbox`. Waits for `patience` at most, behind the sessions of this
     /// process that wait for it already. Returns `None` if another session still holds the maildrop then. If the digest
-    /// of the records is not `known`, a shared store returns the records.
+    /// of the records is not `known`, a shared store returns the records too.
     ///
     /// Two logins that lead to the same folder of the same user exclude each other, unless one of them hides messages
     /// for itself only (`is_private`: `hide`). Two sessions of one login always exclude each other.
@@ -137,9 +136,9 @@ impl Leases {
                     sleep(AGAIN.min(left)).await;
                     continue;
                 }
-                // If only the answer was lost, the store counts the maildrop as held; dropping the lease gives it up
-                // there. The lock is released first: so another session of this process hears from the store that it
-                // fails, and not that the maildrop is in use.
+                // If only the answer was lost, the store counts the maildrop as held. Dropping the lease gives the
+                // maildrop up there, in the background. The lock is released before that: so the next session of this
+                // process finds out that the store fails, and is not told that the maildrop is in use.
                 Err(error) => {
                     lease.lock = None;
                     return Err(error);
@@ -158,7 +157,7 @@ impl Leases {
     }
 }
 
-/// A name by which a store tells one holder from all others.
+/// A random name, by which a store distinguishes one holder from all others.
 pub(super) fn random_name() -> Result<[u8; 16], Unavailable> {
     types::random_name().map_err(|error| {
         tracing::error!("{error}: maildrops cannot be locked");
@@ -171,7 +170,7 @@ pub(super) fn random_name() -> Result<[u8; 16], Unavailable> {
 pub struct Tenure(Option<Arc<Entry>>);
 
 impl Tenure {
-    /// Returns when another session has the maildrop, or if the lease was not renewed in time. Never returns if the
+    /// Returns when another session has the maildrop, or when the lease was not renewed in time. Never returns if the
     /// store is not shared.
     pub async fn lapsed(&self) {
         match &self.0 {
@@ -217,7 +216,7 @@ impl Lease {
             return false;
         };
         let has_index = index.is_some();
-        // On the heap: without a shared store this future is not needed.
+        // On the heap, so that sessions without a shared store need no memory for this future.
         let left = Box::pin(self.table.leave(entry, index)).await;
         self.entry = None;
         left && has_index
@@ -263,7 +262,7 @@ impl Table {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has the background task renew `entry` from now on, and starts that task if necessary.
+    /// Makes the background task renew `entry` from now on, and starts that task if necessary.
     fn add(self: &Arc<Self>, entry: &Arc<Entry>) {
         let mut held = self.held();
         held.entries.insert(entry.holding.name, entry.clone());
@@ -310,7 +309,7 @@ impl Table {
         }
     }
 
-    /// Takes a maildrop again that the store has lost, or whose lease has ended.
+    /// Takes a maildrop again that the store has lost, or of which the lease has ended.
     async fn take_again(&self, entry: &Entry, length: Duration) {
         let has_left = entry.has_left.lock().await;
         if *has_left {
@@ -320,12 +319,12 @@ impl Table {
         match self.store.enter(&entry.holding, None).await {
             Ok(Entered::Busy) => entry.lose(),
             Ok(Entered::Same | Entered::New(_)) => entry.term.renewed(asked, length),
-            // As if the lease could not be renewed.
+            // The term stays as it is: the next renewal may still come in time.
             Err(_) => {}
         }
     }
 
-    /// Gives the maildrop up in the store. Returns whether that succeeded.
+    /// Gives the maildrop up in the store, and stops renewing it. Returns whether the store has been told.
     async fn leave(&self, entry: &Entry, index: Option<Arc<Index>>) -> bool {
         let mut has_left = entry.has_left.lock().await;
         *has_left = true;

@@ -31,12 +31,12 @@ pub(super) struct Lock {
 
 #[derive(Debug)]
 struct HeldKey {
-    /// Dropped before `_place`, which counts it.
+    /// Has a reference to the mutex. Must be dropped before `_place`, which counts the references.
     _guard: OwnedMutexGuard<()>,
     _place: Place,
 }
 
-/// A session that holds a maildrop or waits for it. The last one to go removes the entry in [`Locks`].
+/// A session that holds a maildrop or waits for it. The last one that ends removes the entry in [`Locks`].
 #[derive(Debug)]
 struct Place {
     locks: Locks,
@@ -100,7 +100,8 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mutex = std::mem::take(&mut self.mutex);
         self.locks.0.remove_if(&self.key, |_, kept| {
-            // Under the entry's lock, so that of two sessions that end at once one finds itself to be the last.
+            // This runs under the lock of the map's entry. Otherwise two sessions that end at the same time could each
+            // see the other's reference, and neither would remove the entry.
             drop(mutex);
             Arc::strong_count(kept) == 1
         });

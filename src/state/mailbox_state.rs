@@ -1,4 +1,4 @@
-//! What a session knows of the records of its mailbox, and the changes that it makes to them.
+//! What a session knows of the records of its mailbox, and how it changes them.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,23 +7,23 @@ use super::{
     Tenure, Unavailable, Whose, mailboxes::amend_held,
 };
 
-/// The records of one mailbox, for one login. They are read when they are first asked for. A change is made to the
-/// records as they are kept at that moment, so that it does not undo what other logins have kept meanwhile.
+/// The records of one mailbox, for one login. They are read when the session first needs them. If somebody else has
+/// changed them since, the session's own change starts from the current records, so it undoes nobody's change.
 #[derive(Debug)]
 pub struct MailboxState {
     store: Arc<dyn StateStore>,
     mailbox: Arc<MailboxName>,
     login: String,
-    /// The records as they were read or written last. In a box, because most sessions read nothing.
+    /// The records as they were last read or written. In a box, because most sessions read nothing.
     kept: Option<Box<Kept>>,
     /// The digest that the records had when the session took the maildrop; `None` if the session does not know it, or
     /// has read the records since.
     digest: Option<KeptDigest>,
     /// What the store said about the index when the session took the maildrop; `None` if it said nothing.
     index: Option<KnownIndex>,
-    /// The maildrop, while the session holds it.
+    /// The lease of the maildrop, while the session holds it.
     lease: Option<Box<Lease>>,
-    /// Whether the index was kept when the maildrop was given up.
+    /// Whether the store has saved the index when the maildrop was given up.
     is_index_kept: bool,
 }
 
@@ -74,7 +74,7 @@ impl MailboxState {
         self.index.is_some()
     }
 
-    /// The digest of the records; `None` if the store compares none, or if nothing is known of them.
+    /// The digest of the records. `None` if the store does not compare digests, or if nothing is known of the records.
     pub fn digest(&self) -> Option<KeptDigest> {
         match &self.kept {
             Some(kept) => self.store.digest(&self.mailbox, &self.login, kept),
@@ -82,8 +82,8 @@ impl MailboxState {
         }
     }
 
-    /// Makes sure that the session holds the maildrop, and will hold it for some seconds. Returns the [`Tenure`], which
-    /// tells when that ends. [`Unavailable::Lost`] if another session has the maildrop.
+    /// Makes sure that the session holds the maildrop, and will hold it for some seconds. The [`Tenure`] tells when
+    /// that ends. [`Unavailable::Lost`] if another session has the maildrop.
     pub async fn secured(&self) -> Result<Tenure, Unavailable> {
         match &self.lease {
             Some(lease) => lease.check().await.map(|()| lease.tenure()),
@@ -91,14 +91,14 @@ impl MailboxState {
         }
     }
 
-    /// Whether the store is shared and the session holds the maildrop there. Then the session must keep its intentions
-    /// before it acts on them.
+    /// Whether the store is shared and the session holds the maildrop there. Then the session must store what it is
+    /// about to do before it does it.
     pub fn is_leased(&self) -> bool {
         self.lease.as_ref().is_some_and(|lease| lease.holding().is_some())
     }
 
-    /// Gives the maildrop up. Returns once the next session can have it. `index`: what [`MailboxState::save`] is to
-    /// save afterwards; a shared store remembers it with the same request.
+    /// Gives the maildrop up. Returns once the next session can have it. `index`: the index that [`MailboxState::save`]
+    /// is to save afterwards. A shared store saves it with the same request.
     pub async fn leave(&mut self, index: Option<&Arc<Index>>) {
         if let Some(lease) = self.lease.take() {
             self.is_index_kept = lease.leave(index.cloned()).await;
@@ -114,8 +114,8 @@ impl MailboxState {
         }
     }
 
-    /// Remembers `index` for the next session. If the records have been read, also forgets what is kept of messages
-    /// that are gone. A failure is logged.
+    /// Saves `index` for the next session. If the records have been read, also removes what they have of messages that
+    /// are gone. A failure is logged.
     pub async fn save(&mut self, index: Arc<Index>) {
         if !self.is_index_kept {
             self.store.set_index(&self.mailbox, index.clone()).await;
@@ -136,15 +136,15 @@ impl MailboxState {
         }
     }
 
-    /// What the login has done; empty marks if it has done nothing.
+    /// The marks of the login; empty if it has none.
     pub async fn marks(&mut self) -> Result<Marks, Unavailable> {
         let login = self.login.clone();
         self.kept().await?.marks_of(&login)
     }
 
-    /// Replaces the kept marks, whose UIDVALIDITY must be `followed` (0: there were none), by what `change` makes of
-    /// them. Refused if they have another UIDVALIDITY by now: somebody has reset or renumbered them. Returns the new
-    /// marks, which are durable.
+    /// Applies `change` to the stored marks, whose UIDVALIDITY must be `followed` (0: there were none).
+    /// [`Unavailable::Changed`] if they have another UIDVALIDITY: somebody has reset or renumbered them. Returns the
+    /// new marks, which are durable.
     pub async fn change_marks(
         &mut self,
         followed: u64,
@@ -161,8 +161,8 @@ impl MailboxState {
         Ok(self.kept().await?.past.clone())
     }
 
-    /// Adds `past` to the kept one. Refused if that has another UIDVALIDITY: then the mailbox has been renumbered
-    /// meanwhile.
+    /// Adds `past` to the stored past. [`Unavailable::Changed`] if that has another UIDVALIDITY: the mailbox has been
+    /// renumbered meanwhile.
     pub async fn add_past(&mut self, past: &Past) -> Result<(), Unavailable> {
         self.change(|kept| kept.add_past(past)).await
     }
@@ -178,13 +178,14 @@ impl MailboxState {
         Ok(())
     }
 
-    /// The removal that has not been completed.
+    /// The removal that has not been completed, if there is one.
     pub async fn pending_move(&mut self) -> Result<Option<PendingMove>, Unavailable> {
         Ok(self.kept().await?.pending.clone())
     }
 
-    /// Keeps `pending`, or forgets it (`None`). [`Unavailable::Lost`] if a shared store has another one by now than the
-    /// session has read: only the holder of the maildrop writes it, so another session has held the maildrop meanwhile.
+    /// Stores `pending`, or removes it (`None`). [`Unavailable::Lost`] if the pending move in a shared store is not the
+    /// one that this session has read: only the holder of the maildrop writes it, so another session has held the
+    /// maildrop meanwhile.
     pub async fn set_pending_move(&mut self, pending: Option<&PendingMove>) -> Result<(), Unavailable> {
         let known = if self.is_leased() {
             Some(self.kept().await?.pending.clone())
@@ -214,7 +215,7 @@ impl MailboxState {
         self.amend(Whose::Login(&login), known, edit).await
     }
 
-    /// If the change fails, the records are forgotten and read again when they are needed.
+    /// If the change fails, `kept` becomes `None`: the records are read again when they are needed.
     async fn amend(
         &mut self,
         whose: Whose<'_>,

@@ -5,22 +5,22 @@ use super::{
     records::{Renumbering, refuse},
 };
 
-/// How often a change is tried again because somebody else has changed the same record meanwhile. Marks have one
-/// writer, the session of their login; others write them if UIDVALIDITY has changed or if somebody resets them. The
-/// past has many writers: every session of the mailbox that retrieves something.
+/// How often a change is attempted if somebody else keeps changing the same record. Marks usually have one writer, the
+/// session of their login; others write them only if UIDVALIDITY has changed, or to reset them. The past has many
+/// writers: every session of the mailbox that retrieves something.
 const ATTEMPTS: u32 = 50;
 
-/// The records of mailboxes, for sweeps and for the commands of other processes. (A session that has a maildrop open
-/// works with its [`MailboxState`](super::MailboxState).)
+/// The records of mailboxes, for the sweep. (A session that has a maildrop open works with its
+/// [`MailboxState`](super::MailboxState).)
 #[async_trait::async_trait]
 pub trait Mailboxes: StateStore {
-    /// What `login` has done with the messages of `mailbox`; empty marks if it has done nothing.
+    /// The marks of `login` in `mailbox`; empty if it has none.
     async fn marks(&self, login: &str, mailbox: &MailboxName) -> Result<Marks, Unavailable> {
         self.kept(mailbox, Whose::Login(login)).await?.marks_of(login)
     }
 
-    /// Keeps `marks`, which were made from marks with the UIDVALIDITY `followed` (0: there were none). Refused if the
-    /// kept marks have another UIDVALIDITY by now: somebody has reset or renumbered them.
+    /// Stores `marks`, which were made from marks with the UIDVALIDITY `followed` (0: there were none).
+    /// [`Unavailable::Changed`] if the stored marks have another UIDVALIDITY: somebody has reset or renumbered them.
     async fn set_marks(
         &self,
         login: &str,
@@ -37,19 +37,19 @@ pub trait Mailboxes: StateStore {
         Ok(self.kept(mailbox, Whose::Nobody).await?.past)
     }
 
-    /// Adds `past` to the kept one, because several sessions may add to it. Refused if the kept one has another
-    /// UIDVALIDITY: then the mailbox has been renumbered meanwhile.
+    /// Adds `past` to the stored past, because several sessions may add to it. [`Unavailable::Changed`] if the stored
+    /// past has another UIDVALIDITY: the mailbox has been renumbered meanwhile.
     async fn set_past(&self, mailbox: &MailboxName, past: &Past) -> Result<(), Unavailable> {
         let add = |kept: &mut Kept| kept.add_past(past);
         amend(self, mailbox, Whose::Nobody, None, add).await.map(drop)
     }
 
-    /// The removal from `mailbox`, by a move or for good, that has not been completed.
+    /// The removal from `mailbox` that has not been completed, if there is one: a move, or a removal without a copy.
     async fn pending_move(&self, mailbox: &MailboxName) -> Result<Option<PendingMove>, Unavailable> {
         Ok(self.kept(mailbox, Whose::Nobody).await?.pending)
     }
 
-    /// Keeps `pending`, or forgets it (`None`).
+    /// Stores `pending`, or removes it (`None`).
     async fn set_pending_move(&self, mailbox: &MailboxName, pending: Option<&PendingMove>) -> Result<(), Unavailable> {
         let set = |kept: &mut Kept| {
             kept.pending = pending.cloned();
@@ -58,9 +58,10 @@ pub trait Mailboxes: StateStore {
         amend(self, mailbox, Whose::Nobody, None, set).await.map(drop)
     }
 
-    /// Follows a change of UIDVALIDITY from `from` to that of `past`. At once `past` replaces the kept one, the marks
-    /// of all logins are translated by `uids` (marks without a new UID are dropped), and a pending move is forgotten.
-    /// Does nothing if another session has done so already. Refused if the kept past has a third UIDVALIDITY.
+    /// Applies a change of UIDVALIDITY from `from` to that of `past`. In one step, `past` replaces the stored past, the
+    /// marks of all logins are translated by `uids` (marks without a new UID are dropped), and a pending move is
+    /// removed. Does nothing if another session has done this already. [`Unavailable::Changed`] if the stored past has
+    /// a third UIDVALIDITY.
     async fn renumber(
         &self,
         mailbox: &MailboxName,
@@ -95,8 +96,8 @@ pub(super) async fn clear_marks<S: StateStore + ?Sized>(
     Ok(cleared)
 }
 
-/// Reads the records of `mailbox` (unless `known` has them), lets `edit` change them, and keeps the changed ones.
-/// Starts again if somebody else has changed them meanwhile. Returns the records as they are kept then.
+/// Reads the records of `mailbox` (unless `known` has them), applies `edit`, and stores the result. Starts again if
+/// somebody else has changed the records meanwhile. Returns the stored records.
 pub(super) async fn amend<S: StateStore + ?Sized>(
     store: &S,
     mailbox: &MailboxName,
@@ -142,8 +143,7 @@ pub(super) async fn amend_held<S: StateStore + ?Sized>(
 }
 
 impl Kept {
-    /// Replaces the marks of `login` by what `change` makes of them. Refused unless their UIDVALIDITY is `followed` (0:
-    /// there were none).
+    /// Applies `change` to the marks of `login`. Refused unless their UIDVALIDITY is `followed` (0: there were none).
     pub(super) fn change_marks(
         &mut self,
         login: &str,
@@ -159,7 +159,7 @@ impl Kept {
         Ok(())
     }
 
-    /// Adds `past` to the known one. Refused if that has another UIDVALIDITY.
+    /// Adds `past` to `self.past`. Refused if that has another UIDVALIDITY.
     pub(super) fn add_past(&mut self, past: &Past) -> Result<(), Unavailable> {
         let mut past = past.clone();
         if self.past.uid_validity != 0 && !past.merge(&self.past) {

@@ -21,7 +21,7 @@ const CAPACITY: u64 = 64 * 1024 * 1024;
 /// Roughly the bytes that the cache itself spends on an entry.
 const OVERHEAD: usize = 256;
 
-/// State in memory. The indexes are limited in size, all other records by the number of messages upstream.
+/// State in memory. The indexes are limited in size; the other records grow only with the number of messages upstream.
 #[derive(Debug)]
 pub struct MemoryStore {
     indexes: Cache<MailboxName, Arc<Index>>,
@@ -53,7 +53,7 @@ impl Default for MemoryStore {
     }
 }
 
-/// Bytes that an entry takes.
+/// The weight of an entry in the cache: roughly the bytes that it takes.
 fn weight(mailbox: &MailboxName, index: &Arc<Index>) -> u32 {
     let names = mailbox.upstream.len() + mailbox.user.len() + mailbox.folder.len();
     let entries = index.entries.bytes() + index.arrived.capacity() * size_of::<u32>();
@@ -66,7 +66,6 @@ impl MemoryStore {
         self.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The parts of all records.
     fn all(&self) -> Vec<Part> {
         let mut all = Vec::new();
         for (mailbox, index) in &self.indexes {
@@ -99,7 +98,7 @@ impl MemoryStore {
     }
 }
 
-/// The parts of `record`, in the form that a file has.
+/// The parts of `record`, sealed as in a file.
 fn sealed<T: Serialize>(key: Key<'_>, record: &T) -> Vec<Part> {
     key.parts(&envelope::seal(&key.names(), record)).collect()
 }

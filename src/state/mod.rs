@@ -63,15 +63,16 @@ pub use crate::types::now;
 use crate::types::MailboxName;
 
 /// Remembers mailboxes between sessions. Indexes are a cache: if one is lost, the mailbox is listed again. All other
-/// records are durable once a method has returned `Ok`, unless the store is the gateway's memory, or a shared store
-/// loses its server and only comfort is lost (see `Replacement::is_precious`).
+/// records are durable once a method has returned `Ok`, with two exceptions. A store in memory loses everything when
+/// the gateway ends. A shared store that loses its server may lose notices, and changes whose loss only keeps mail for
+/// longer (see `Replacement::is_precious`).
 ///
 /// A store reads and replaces whole records. The changes that are made to records are the same for all stores: see
 /// [`Mailboxes`].
 #[async_trait]
 pub trait StateStore: Send + Sync + fmt::Debug {
-    /// Whether the store belongs to a gateway in another process, which is asked by its socket. That gateway renews the
-    /// tokens.
+    /// Whether the store belongs to a gateway in another process and is asked by that gateway's socket. That gateway
+    /// renews the tokens.
     fn is_shared(&self) -> bool {
         false
     }
@@ -83,15 +84,15 @@ pub trait StateStore: Send + Sync + fmt::Debug {
     /// the index is a cache.
     async fn set_index(&self, mailbox: &MailboxName, index: Arc<Index>);
 
-    /// The records of `mailbox` at one moment, with the marks of `whose`.
+    /// The records of `mailbox` at one moment, with the marks that `whose` asks for.
     async fn kept(&self, mailbox: &MailboxName, whose: Whose<'_>) -> Result<Kept, Unavailable>;
 
-    /// Replaces records of `mailbox`, all at once. [`Unavailable::Changed`] if one of the kept records is neither what
-    /// it was nor what it is to be: somebody else has changed it.
+    /// Replaces records of `mailbox`, all or none. [`Unavailable::Changed`] if a stored record equals neither the old
+    /// nor the new record of its replacement: somebody else has changed it.
     async fn replace(&self, mailbox: &MailboxName, replacement: Replacement) -> Result<(), Unavailable>;
 
-    /// How long a maildrop stays held if its lease is not renewed. `None`: one process has the store alone, its own
-    /// locks are enough, and the store is not asked for maildrops.
+    /// How long a maildrop stays held if its lease is not renewed. `None` if one process has the store alone: then its
+    /// own locks are enough, and the store is not asked for maildrops.
     fn lease(&self) -> Option<Duration> {
         None
     }
@@ -102,7 +103,7 @@ pub trait StateStore: Send + Sync + fmt::Debug {
     }
 
     /// Takes the maildrop of `holding`, or renews its lease if it is held under that name already: calling it twice
-    /// does no harm. If the digest of the records is not `known`, the same answer has the records.
+    /// does no harm. If the digest of the records is not `known`, the answer contains the records.
     async fn enter(&self, _holding: &Holding, _known: Option<&KeptDigest>) -> Result<Entered, Unavailable> {
         Ok(Entered::Same)
     }
@@ -119,7 +120,7 @@ pub trait StateStore: Send + Sync + fmt::Debug {
     }
 
     /// [`StateStore::replace`] by a session that holds the maildrop. [`Unavailable::Lost`] if another session holds it
-    /// by now. If nobody does, this takes it again, because a store that fails over may lose it.
+    /// by now. If no session holds it, this takes it again, because a store may lose locks in a failover.
     async fn replace_held(&self, holding: &Holding, replacement: Replacement) -> Result<(), Unavailable> {
         self.replace(&holding.mailbox, replacement).await
     }
@@ -135,9 +136,9 @@ pub trait StateStore: Send + Sync + fmt::Debug {
         Ok(())
     }
 
-    /// Says `words` to the other gateways that share the store, and returns what they have said since `position`; without
-    /// a position, nothing is returned but the present one. Words may be lost, or be heard twice: only what can bear that
-    /// may be said. Whoever calls this counts as alive for [`ALIVE`].
+    /// Sends `words` to the other gateways that share the store, and returns the words that they have sent since
+    /// `position`. Without a position, returns no words, only the current position. Words may be lost or arrive twice:
+    /// send only words for which that does no harm. `gateway` counts as alive for [`ALIVE`] from now on.
     async fn confer(
         &self,
         _gateway: &GatewayName,
@@ -147,13 +148,13 @@ pub trait StateStore: Send + Sync + fmt::Debug {
         Ok(Heard::default())
     }
 
-    /// Says that the gateway is not alive any more.
+    /// Removes the gateway from those that are alive.
     async fn retire(&self, _gateway: &GatewayName) -> Result<(), Unavailable> {
         Ok(())
     }
 
-    /// Notes how many connections a gateway has as an upstream user, if all gateways together may have so many. Fewer
-    /// than before are always noted.
+    /// Stores how many connections a gateway has as an upstream user, unless all gateways together would have more than
+    /// the limit. A lower number than before is always stored.
     async fn seat(&self, _seats: Seats<'_>) -> Result<Seated, Unavailable> {
         Ok(Seated::Yes)
     }
@@ -161,21 +162,20 @@ pub trait StateStore: Send + Sync + fmt::Debug {
     /// The marks of all logins.
     async fn all_marks(&self) -> Result<Vec<Marked>, Unavailable>;
 
-    /// Forgets what `login` has done, in all mailboxes or only in those whose folder is `folder`. Returns the number of
+    /// Deletes the marks of `login`, in all mailboxes or only in those whose folder is `folder`. Returns the number of
     /// mailboxes in which it had marks.
     async fn clear_marks(&self, login: &str, folder: Option<&str>) -> Result<usize, Unavailable> {
         mailboxes::clear_marks(self, login, folder).await
     }
 
-    /// All records that have been kept when this is called. No record comes in part. Not every store reads all records
-    /// at one moment: see the store.
+    /// All records. Each record is complete, but not every store reads all records at one moment: see the store.
     async fn parts(&self) -> Result<Parts, Unavailable>;
 
     /// The sealed token of `consent`; `None` if there is none.
     async fn token(&self, consent: &Consent) -> Result<Option<Vec<u8>>, Unavailable>;
 
-    /// Keeps `token` for `consent`, or removes it (`None`). Refused unless the kept token is still `followed`:
-    /// otherwise somebody has signed in or renewed it meanwhile.
+    /// Stores `token` for `consent`, or removes it (`None`). [`Unavailable::Changed`] if the stored token is not
+    /// `followed`: somebody has signed in or has renewed it meanwhile.
     async fn set_token(
         &self,
         consent: &Consent,
@@ -183,7 +183,7 @@ pub trait StateStore: Send + Sync + fmt::Debug {
         token: Option<&[u8]>,
     ) -> Result<(), Unavailable>;
 
-    /// Since when tokens cannot be written, in seconds since 1970; `None` if the last write succeeded.
+    /// Since when tokens cannot be written, in seconds since 1970. `None` if the last write succeeded.
     async fn tokens_unwritable_since(&self) -> Result<Option<u32>, Unavailable>;
 
     /// The notices that `[notify]` has sent and that are not over yet, by name. Damaged ones are left out (logged).
@@ -192,7 +192,7 @@ pub trait StateStore: Send + Sync + fmt::Debug {
         Err(Unavailable::Failed)
     }
 
-    /// Keeps a notice under `name`, or forgets it because it is over (`None`).
+    /// Stores a notice under `name`, or removes it because it is over (`None`).
     async fn set_notice(&self, _name: &str, _notice: Option<&[u8]>) -> Result<(), Unavailable> {
         Err(Unavailable::Failed)
     }
@@ -209,14 +209,14 @@ pub trait StateStore: Send + Sync + fmt::Debug {
     }
 }
 
-/// Renews tokens for other processes. The state passes the answer on without interpreting it.
+/// Renews tokens for other processes. State passes the answer on without interpreting it.
 #[async_trait]
 pub trait Renewer: Send + Sync + fmt::Debug {
     /// Renews the token of `consent`; with `is_refused` even if it has not expired, because an upstream refuses it.
     async fn renew(&self, consent: &Consent, is_refused: bool) -> String;
 }
 
-/// Names a consent: the upstream, and the person who has let the gateway in there. Names are as in the configuration.
+/// The name of a consent: the upstream, and the person who has given the consent. Both are as in the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Consent {
     /// The upstream's name, as in `[upstream.NAME]`.
@@ -226,13 +226,13 @@ pub struct Consent {
 }
 
 impl fmt::Display for Consent {
-    /// For the log.
+    /// `UPSTREAM/NAME`, for the log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.upstream, self.name)
     }
 }
 
-/// A login, a mailbox, and what the login has done there; an error if the marks can't be read.
+/// A login, a mailbox, and the login's marks there; an error if the marks can't be read.
 pub type Marked = (String, MailboxName, Result<Marks, Unavailable>);
 
 /// Why the state did not do what it was asked to do.
@@ -263,10 +263,10 @@ pub async fn open(config: &crate::config::State) -> Result<Arc<dyn StateStore>, 
     })
 }
 
-/// The store in `dir`, for a process other than the gateway: the file, or if a gateway has the file, that gateway's
-/// store by its socket. If there is no file, the store is empty and no file is made, because it would belong to the
-/// user of this process. For the same reason a damaged file is left as it is. No other process can open the file as
-/// long as the store lives: drop it soon.
+/// The store in `dir`, for a process other than the gateway. This is the file, or if a gateway has the file, that
+/// gateway's store by its socket. If there is no file, the store is empty and no file is made, because it would belong
+/// to the user of this process. For the same reason a damaged file is left as it is. No gateway can start while the
+/// store has the file open: drop it soon.
 pub fn reach(dir: &Path) -> Result<Arc<dyn StateStore>, Error> {
     if !has_file(dir)? {
         return Ok(Arc::new(MemoryStore::default()));
@@ -279,7 +279,7 @@ pub fn reach(dir: &Path) -> Result<Arc<dyn StateStore>, Error> {
     }
 }
 
-/// The store that the configuration asks for, for a process other than the gateway: see [`reach`]. An empty one
+/// The store that the configuration asks for, for a process other than the gateway: see [`reach`]. The store is empty
 /// if state is in the gateway's memory only.
 pub fn reach_configured(config: &crate::config::State) -> Result<Arc<dyn StateStore>, Error> {
     match (&config.shared, &config.dir) {
@@ -307,7 +307,7 @@ pub fn inspect(dir: &Path) -> Result<(), Error> {
     }
 }
 
-/// Like [`reach`], for a process that has something to keep: if there is no file, it is made.
+/// Like [`reach`], for a process that has something to store: if there is no file, it is made.
 pub fn share(dir: &Path) -> Result<Arc<dyn StateStore>, Error> {
     if has_file(dir)? {
         reach(dir)
@@ -326,7 +326,7 @@ pub fn has_file(dir: &Path) -> Result<bool, Error> {
 #[cfg(not(unix))]
 pub async fn serve(_: Arc<dyn StateStore>, _: Arc<dyn Renewer>, _: PathBuf, _: tokio_util::sync::CancellationToken) {}
 
-/// Why the state can't be kept where the configuration says.
+/// Why state can't be kept where the configuration says.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The directory is not there and can't be made.
@@ -345,7 +345,7 @@ pub enum Error {
         /// The system's error.
         source: io::Error,
     },
-    /// The file is damaged or foreign. A gateway that starts sets it aside.
+    /// The file is damaged, or other software has made it. A gateway that starts sets it aside.
     #[error(
         "state.dir: {} is damaged or not popgate's: {reason} (left as it is; start the gateway, which sets it aside and begins anew)",
         .path.display()

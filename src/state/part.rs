@@ -1,4 +1,4 @@
-//! Records as they are kept, in parts. Copies of a whole store consist of parts.
+//! Records as they are stored, in parts. A copy of a whole store consists of parts.
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 
 use super::Unavailable;
 
-/// How many parts travel together: about 300 KB of JSON.
+/// How many parts are sent together: about 300 KB of JSON.
 pub(super) const PORTION: usize = 64;
 
 /// The kind of a record.
@@ -24,7 +24,7 @@ pub enum Kind {
     Move = 3,
     /// Tokens of a consent, sealed.
     Token = 4,
-    /// What `[notify]` remembers of an event that people have been told of.
+    /// What `[notify]` remembers of an event that it has told people about.
     Notice = 5,
 }
 
@@ -39,12 +39,12 @@ impl Kind {
         Self::Notice,
     ];
 
-    /// The kind that the file keeps as `number`.
+    /// The kind that the file stores as `number`.
     pub(super) fn numbered(number: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|&kind| kind as u8 == number)
     }
 
-    /// The name of the kind, which is one of the names that records are sealed under.
+    /// The name of the kind. It is one of the names that a record is sealed under.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Index => "index",
@@ -74,7 +74,7 @@ pub struct Part {
     /// The login; empty unless the record is marks.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub login: String,
-    /// The octets as they are kept: with a checksum, or sealed.
+    /// The octets as they are stored: a piece of a record with a checksum, or of a sealed token.
     #[serde(serialize_with = "to_base64", deserialize_with = "from_base64")]
     pub octets: Vec<u8>,
 }
@@ -99,7 +99,7 @@ fn from_base64<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D:
         .map_err(D::Error::custom)
 }
 
-/// Takes portions of parts; an empty portion is the end.
+/// The sender of portions of parts. An empty portion is the end.
 pub(super) type PartSender = mpsc::Sender<Result<Vec<Part>, Unavailable>>;
 
 /// All records of a store, in portions.
@@ -107,13 +107,13 @@ pub(super) type PartSender = mpsc::Sender<Result<Vec<Part>, Unavailable>>;
 pub struct Parts(mpsc::Receiver<Result<Vec<Part>, Unavailable>>);
 
 impl Parts {
-    /// The sender, and the parts that will be sent to it. One portion at a time waits to be taken.
+    /// A sender, and the parts that are sent by it. One portion at a time waits to be received.
     pub(super) fn channel() -> (PartSender, Self) {
         let (sender, portions) = mpsc::channel(1);
         (sender, Self(portions))
     }
 
-    /// The next parts; empty after the last.
+    /// The next portion; empty after the last part.
     pub async fn next(&mut self) -> Result<Vec<Part>, Unavailable> {
         // The sender sends an empty portion at the end. If it is gone without that, it has failed.
         self.0.recv().await.unwrap_or(Err(Unavailable::Failed))

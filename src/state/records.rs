@@ -1,5 +1,5 @@
-//! The records that must not be lost, unlike indexes: what logins have done with messages, what messages were called
-//! before UIDVALIDITY changed, and removals under way.
+//! The records that must not be lost, unlike indexes: what logins have done with messages, the UIDs of messages before
+//! UIDVALIDITY changed, and removals under way.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,32 +14,32 @@ pub struct Marks {
     /// Messages that the login no longer sees.
     #[serde(with = "ascending")]
     pub hidden: Uids,
-    /// Messages in whose place the login got a notice, which it has deleted.
+    /// Messages for which the login got a notice instead, and has deleted the notice.
     #[serde(with = "ascending")]
     pub noticed: Uids,
-    /// Messages that the upstream did not deliver, so that the login got notices in their place.
+    /// Messages that the upstream did not deliver, so that the login got notices instead.
     #[serde(with = "ascending")]
     pub undelivered: Uids,
     /// When each message was first delivered whole, in seconds since 1970.
     pub retrieved: UidMap<u32>,
-    /// UIDLs that devices know from another server. They stay when their messages are gone: no other message may get
-    /// the same UIDL.
+    /// UIDLs that devices know from another server. They stay when their messages are gone, because no other message
+    /// may get the same UIDL.
     pub imported: UidMap<String>,
     /// Hash of the file that `imported` came from; 0 if there was no file.
     pub import: u64,
 }
 
-/// Hash of Message-ID, size and INTERNALDATE. By it a message is recognised under another UIDVALIDITY.
+/// Hash of Message-ID, size and INTERNALDATE, by which a message is recognised under another UIDVALIDITY.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Identity(pub [u8; 16]);
 
-/// Identities of the messages of a mailbox, and what they were called upstream before UIDVALIDITY changed.
+/// Identities of the messages of a mailbox, and their UIDs before UIDVALIDITY changed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Past {
     /// UIDVALIDITY of the UIDs here; 0 if nothing has been kept yet.
     pub uid_validity: u64,
-    /// The UIDVALIDITY under which something was kept for the first time. Only under this one a UIDL may be made of the
-    /// UID alone.
+    /// The UIDVALIDITY under which a past was first stored for the mailbox. Only under this one may a UIDL consist of
+    /// the UID alone.
     pub first_uid_validity: u64,
     /// Identities of messages that devices have seen.
     pub identities: UidMap<Identity>,
@@ -47,7 +47,7 @@ pub struct Past {
     pub former: UidMap<Former>,
 }
 
-/// What a message was called upstream under an earlier UIDVALIDITY.
+/// The UID of a message under an earlier UIDVALIDITY.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Former {
     /// UIDVALIDITY at that time.
@@ -56,13 +56,13 @@ pub struct Former {
     pub uid: Uid,
 }
 
-/// Messages that are about to be removed, or to be copied and then removed. This is kept before the first command, so
-/// that after a crash the next login can find out how far the removal went.
+/// Messages that are about to be removed, or to be copied and then removed. This is stored before the first command is
+/// sent, so that after a crash the next login can find out how far the removal went.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PendingMove {
     /// UIDVALIDITY of `uids`.
     pub uid_validity: u64,
-    /// The messages.
+    /// Their UIDs.
     pub uids: Uids,
     /// The folder that the messages are copied to; empty if they are removed without a copy.
     pub target: String,
@@ -73,7 +73,7 @@ pub struct PendingMove {
 }
 
 impl PendingMove {
-    /// Messages about to be removed without a copy.
+    /// The removal of messages without a copy.
     pub fn removal(uid_validity: u64, uids: Uids) -> Self {
         Self {
             uid_validity,
@@ -129,7 +129,7 @@ impl Marks {
     }
 }
 
-/// `list` under its new UIDs.
+/// The entries of `list` under their new UIDs. Entries without a new UID are dropped.
 fn renumbered<T: Clone>(list: &UidMap<T>, uids: &Renumbered) -> UidMap<T> {
     list.iter()
         .filter_map(|(uid, value)| Some((*uids.get(uid)?, value.clone())))
@@ -146,8 +146,8 @@ impl Past {
         }
     }
 
-    /// Adds the entries of `kept`. Returns `false` if they have another UIDVALIDITY, which another session has found
-    /// meanwhile.
+    /// Adds the entries of `kept` for UIDs that `self` does not have. Returns `false` if `kept` has another
+    /// UIDVALIDITY: another session has renumbered the mailbox.
     pub(super) fn merge(&mut self, kept: &Self) -> bool {
         if self.uid_validity != kept.uid_validity {
             return false;
@@ -172,7 +172,7 @@ impl Past {
     }
 }
 
-/// What to do about a mailbox whose UIDVALIDITY has changed, as a session has found.
+/// What a session must do after it has found that UIDVALIDITY has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Renumbering {
     /// The mailbox is to be renumbered.
@@ -194,8 +194,8 @@ impl Renumbering {
     }
 }
 
-/// Refuses marks that were made from marks which are not kept any more. Logs the login, because the device only hears
-/// that state is not available.
+/// The error if the marks that a session wants to change were reset or renumbered meanwhile. Logs the login, because
+/// the device is told only that state is not available.
 pub(super) fn refuse(login: &str, mailbox: &MailboxName) -> Unavailable {
     tracing::warn!(
         login,
@@ -205,7 +205,7 @@ pub(super) fn refuse(login: &str, mailbox: &MailboxName) -> Unavailable {
     Unavailable::Changed
 }
 
-/// Keeps a set of UIDs as the steps between them. A small step takes one octet.
+/// Serializes a set of UIDs as the differences between them. A small difference takes one octet.
 mod ascending {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 

@@ -12,8 +12,8 @@ use super::{
 };
 use crate::config::{Secret, SharedState};
 
-/// Writes the records of `backup` to the servers of `config`, which must have none of popgate's yet. Errors say what is wrong, in
-/// words for the operator.
+/// Writes the records of `backup` to the servers of `config`, which must have no mailboxes and no consents under the
+/// prefix yet. Errors are written for the operator.
 pub async fn restore_shared(config: &SharedState, key: Option<&Secret>, backup: &Backup) -> Result<(), Error> {
     let store = ValkeyStore::visit(config.clone())?;
     store.inspect(key).await?;
@@ -23,9 +23,9 @@ pub async fn restore_shared(config: &SharedState, key: Option<&Secret>, backup: 
 /// The name of the new file until it is complete.
 const UNFINISHED: &str = "state.redb.new";
 
-/// Replaces the records in `dir`, which is made if it is missing, by those of `backup`. Returns the names of copies of
+/// Replaces the records in `dir`, which is made if it is missing, by those of `backup`. Returns the paths of copies of
 /// the files that were there before. Fails with [`Error::InUse`] if another process has the directory. If this fails
-/// before the new file is complete, nothing has changed.
+/// before the new file is complete, the records are as they were.
 pub fn restore(dir: &Path, backup: &Backup) -> Result<Vec<PathBuf>, Error> {
     let _claim = database::claim(dir)?;
     let mut earlier = Vec::new();
@@ -66,7 +66,7 @@ fn replace(dir: &Path, backup: &Backup, earlier: &mut Vec<PathBuf>) -> Result<()
     Ok(())
 }
 
-/// Copies the file of this name in `dir`, if there is one, to a new name beside it.
+/// Copies the file of this name in `dir`, if there is one, to a new name in the same directory. Returns the new path.
 fn set_aside(dir: &Path, name: &str) -> Result<Option<PathBuf>, Error> {
     let path = dir.join(name);
     let mut seconds = now();

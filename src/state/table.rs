@@ -15,11 +15,12 @@ use super::{
 pub(super) const RECORDS: TableDefinition<Piece, &[u8]> = TableDefinition::new("records");
 pub(super) type Piece<'a> = (u8, &'a str, &'a str, &'a str, &'a str, u32);
 
-/// Octets of a piece. With its key a piece fills a page of redb (4 KiB). A larger value would take pages of the next
-/// power of two. With pieces a new message changes only the first and the last one.
+/// Octets of a piece. With its key a piece fills a page of redb (4 KiB). redb would store a larger value in as many
+/// pages as the next power of two. If an index is cut into pieces, a new message changes only the first piece and the
+/// last.
 const PIECE: usize = 3_800;
 
-/// Names a record.
+/// The name of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Key<'a> {
     kind: Kind,
@@ -103,16 +104,16 @@ impl<'a> Key<'a> {
         }
     }
 
-    /// The names that a record is sealed under, so that it is never taken for another.
+    /// The names that a record is sealed under. Because of them a record is never taken for another one.
     pub(super) fn names(self) -> [&'a str; 5] {
         [self.kind.name(), self.upstream, self.user, self.folder, self.login]
     }
 }
 
-/// The records at one moment.
+/// The records as they were at one moment.
 pub(super) type Snapshot = redb::ReadOnlyTable<Piece<'static>, &'static [u8]>;
 
-/// The records, for reading.
+/// Reads records and opens them.
 pub(super) struct Reading(pub(super) Snapshot);
 
 impl Reading {
@@ -121,7 +122,7 @@ impl Reading {
     }
 }
 
-/// The records, for changing them.
+/// Reads and changes records within one transaction.
 pub(super) struct Writing<'t> {
     pub(super) table: Table<'t, Piece<'static>, &'static [u8]>,
     /// Whether anything has been changed.
@@ -163,7 +164,7 @@ impl Writing<'_> {
         self.put(key, &[])
     }
 
-    /// Makes `octets` the record at `key`, in pieces. No octets: the record is removed.
+    /// Makes `octets` the record at `key`, in pieces. If they are empty, the record is removed.
     pub(super) fn put(&mut self, key: Key<'_>, octets: &[u8]) -> Result<(), redb::Error> {
         let mut number = 0;
         for piece in octets.chunks(PIECE) {
@@ -218,7 +219,7 @@ pub(super) fn octets(
     Ok(octets)
 }
 
-/// The logins that have marks, each with its mailbox. `only`: those in this mailbox.
+/// The logins that have marks, each with its mailbox. `only`: only those in this mailbox.
 pub(super) fn logins(
     table: &impl ReadableTable<Piece<'static>, &'static [u8]>,
     only: Option<&MailboxName>,
@@ -241,8 +242,8 @@ pub(super) fn logins(
         if kind != Kind::Marks as u8 || only.is_some_and(|only| *only != mailbox) {
             break;
         }
-        // The first piece that is there counts: if a record has lost other pieces, it is listed nevertheless, and found
-        // damaged later.
+        // Any piece is enough to list the login. If the record has lost other pieces, whoever reads it finds it
+        // damaged.
         let one = (login.to_owned(), mailbox);
         if logins.last() != Some(&one) {
             logins.push(one);

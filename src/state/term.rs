@@ -11,14 +11,15 @@ use std::{
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-/// A lease is renewed each time a quarter of it has passed, and nothing relies on its last quarter: so one renewal may
-/// fail.
+/// A lease is renewed when a quarter of it has passed, and nothing relies on its last quarter. So one renewal may fail
+/// without harm.
 pub(super) const PART: u32 = 4;
 
-/// How long a lease is certain. It ends unless it is renewed, and at once if another holder turns up.
+/// The time in which a session may rely on its lease. It ends unless the lease is renewed, and at once if another
+/// holder turns up.
 #[derive(Debug)]
 pub(super) struct Term {
-    /// When it ends: a quarter of the lease before the store ends it.
+    /// When it ends: a quarter of the lease's length before the store ends the lease.
     until: Mutex<Instant>,
     lost: CancellationToken,
 }
@@ -38,25 +39,24 @@ impl Term {
         *until = (asked + length - length / PART).max(*until);
     }
 
-    /// Notes that another holder has turned up. Returns whether that is new.
+    /// Notes that another holder has turned up. Returns `false` if that was noted before.
     pub(super) fn lose(&self) -> bool {
         let is_new = !self.is_lost();
         self.lost.cancel();
         is_new
     }
 
-    /// Whether another holder has turned up.
     pub(super) fn is_lost(&self) -> bool {
         self.lost.is_cancelled()
     }
 
-    /// Whether the lease is certain now.
+    /// Whether the session may rely on the lease now.
     pub(super) fn holds(&self) -> bool {
         !self.is_lost() && Instant::now() < self.until()
     }
 
-    /// Returns when the lease is no longer certain. Looks at the clock whenever it is polled, because the machine may
-    /// have been suspended.
+    /// Returns when the session can no longer rely on the lease. Looks at the clock whenever it is polled, because the
+    /// machine may have been suspended.
     pub(super) async fn ended(&self) {
         loop {
             let until = self.until();

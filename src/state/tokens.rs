@@ -36,7 +36,7 @@ const VERSION: u32 = 1;
 
 pub(super) type Sealed = BTreeMap<Consent, Vec<u8>>;
 
-/// The file of tokens, in a directory that no other process uses as long as this lives.
+/// The file of tokens, in a directory that no other process uses while this lives.
 #[derive(Debug)]
 pub(super) struct TokenFile {
     dir: PathBuf,
@@ -55,7 +55,7 @@ struct Head {
     tokens: usize,
 }
 
-/// Another line: a token. The checksum covers the names too.
+/// Each further line: a token. The checksum covers the names too.
 #[derive(Serialize, Deserialize)]
 struct Line {
     upstream: String,
@@ -117,12 +117,10 @@ impl TokenFile {
         Ok(opened(tokens))
     }
 
-    /// The sealed token of `consent`.
     pub(super) fn get(&self, consent: &Consent) -> Option<Vec<u8>> {
         self.tokens().get(consent).cloned()
     }
 
-    /// All sealed tokens.
     pub(super) fn all(&self) -> Sealed {
         self.tokens().clone()
     }
@@ -178,7 +176,7 @@ fn checksum(upstream: &str, name: &str, sealed: &[u8]) -> u32 {
     envelope::checksum(&["token", upstream, name], sealed)
 }
 
-/// Reads the tokens of the intact lines. Also returns what is wrong with the file, if anything is.
+/// The tokens of the intact lines, and what is wrong with the file; `None` if it is intact.
 pub(super) fn read(octets: &[u8]) -> (Sealed, Option<String>) {
     let mut lines = octets.split(|octet| *octet == b'\n').filter(|line| !line.is_empty());
     let head = lines.next().and_then(|line| serde_json::from_slice::<Head>(line).ok());

@@ -1,7 +1,7 @@
 //! State in Valkey or Redis, which several gateways share: `[state] url`.
 //!
-//! What must happen in one go is a script that the server runs ([`scripts`]). Records are compared by their octets.
-//! Every request may be sent twice without harm, so a request is sent again if its answer is lost.
+//! Steps that must happen together are a script that the server runs ([`scripts`]). Records are compared by their
+//! octets. Every request may be sent twice without harm, so a request is sent again if its answer is lost.
 
 mod checks;
 mod connect;
@@ -50,16 +50,17 @@ use crate::{
 
 /// An index of more octets than this is kept in pieces.
 const LARGE: usize = 64 * 1024;
-/// How many seconds an index is kept after it was last saved: it is a cache.
+/// How many seconds an index is kept after it was last saved. It is only a cache.
 const INDEX_LIFE: u32 = 30 * 24 * 3600;
-/// How often a replacement is tried if the kept octets differ from what was expected, but mean the same.
+/// How often a replacement is attempted if the stored octets differ from those that were expected, but mean the same
+/// record.
 const ATTEMPTS: usize = 3;
 /// How many keys are read at the same time when all are read.
 const AT_ONCE: usize = 64;
-/// How many entries are kept of what gateways say to each other, about.
+/// About how many entries of the gateways' words are kept.
 const ENTRIES: usize = 500;
-/// How many milliseconds the connections of an upstream user are remembered if they do not change: longer than sessions
-/// last.
+/// How many milliseconds the numbers of an upstream user's connections are kept if they do not change: longer than
+/// sessions last.
 const SEATS_LIFE: u32 = 7 * 24 * 3600 * 1000;
 
 /// State that several gateways share.
@@ -87,7 +88,7 @@ struct Change {
 }
 
 impl Change {
-    /// Of a field that is not there yet.
+    /// The change of a field that does not exist yet.
     fn first(field: impl Into<String>, octets: &[u8]) -> Self {
         Self {
             field: field.into(),
@@ -98,8 +99,8 @@ impl Change {
 }
 
 impl ValkeyStore {
-    /// Connects, and makes sure that the servers do not lose data and that other gateways have the same `key`. Errors
-    /// are written for the operator.
+    /// Connects, and checks the settings of the servers and whether other gateways have the same `key`. Then announces
+    /// this gateway once a minute, as long as the store lives. Errors are written for the operator.
     pub async fn open(options: SharedState, key: Option<Secret>) -> Result<Self, Error> {
         let store = Self::visit(options)?;
         store.inspect(key.as_ref()).await?;
@@ -118,14 +119,14 @@ impl ValkeyStore {
                     link, keys, options, ..
                 } = &*shared;
                 let us = Replica::new(options, key.as_ref());
-                // If no device comes, nothing else notices that the servers cannot be used. A failure is in the log.
+                // A failure has been logged, and the next announcement follows in a minute.
                 let _ = shared.noted(checks::announce(link, keys, &options.replica, &us).await);
             }
         });
         Ok(store)
     }
 
-    /// A store that is not announced to the other gateways. It connects only when it is asked for something.
+    /// A store that is not announced to the other gateways. It connects when it is first asked for something.
     pub(super) fn visit(options: SharedState) -> Result<Self, Error> {
         let link = Link::new(
             options.url.clone(),
@@ -146,7 +147,8 @@ impl ValkeyStore {
         })))
     }
 
-    /// Fails if the servers are not set up to keep data, or if another gateway has another key.
+    /// Fails if the settings of the servers do not suit, or if another gateway has another key or another host under
+    /// the same upstream's name.
     pub(super) async fn inspect(&self, key: Option<&Secret>) -> Result<(), Error> {
         let Shared {
             link, keys, options, ..
@@ -158,7 +160,7 @@ impl ValkeyStore {
         inspecting.await.map_err(|failure| self.failed(failure))
     }
 
-    /// Writes the records of `backup` to the servers, which must hold none under the prefix yet.
+    /// Writes the records of `backup` to the servers, which must have no mailboxes and no tokens under the prefix yet.
     pub(super) async fn fill(&self, backup: &Backup) -> Result<(), Error> {
         let shared = &self.0;
         let is_empty = shared.all_keys().await.map(|keys| keys.is_empty());
@@ -187,13 +189,13 @@ impl ValkeyStore {
 }
 
 impl Shared {
-    /// The answer to `request`, which is about `key`.
+    /// Sends `request` to the server that has `key`, and returns the answer.
     async fn ask(&self, key: &[u8], request: impl Into<Request>, care: Care) -> Result<Value, Unavailable> {
         let answer = self.link.ask(key, &request.into(), care).await;
         self.noted(answer)
     }
 
-    /// Notes and logs whether the store works.
+    /// Notes and logs whether the last request has succeeded.
     fn noted<T>(&self, answer: Result<T, Failure>) -> Result<T, Unavailable> {
         match answer {
             Ok(answer) => {
@@ -245,7 +247,8 @@ impl Shared {
         Ok(fields.iter().cloned().zip(values).collect())
     }
 
-    /// Replaces fields of the hash at `key`. If there is a `holding`, takes or renews its locks in the same step.
+    /// Replaces fields of the hash at `key`, all or none. If there is a `holding`, takes or renews its locks in the
+    /// same step; [`Unavailable::Lost`] if another session has one of them. `names`: see [`records::names`].
     async fn change(
         &self,
         key: &[u8],
@@ -308,8 +311,8 @@ impl Shared {
                 Err(Unavailable::Changed) => {}
                 result => return result,
             }
-            // The octets differ. If they mean the same, or were damaged already when they were read, the next attempt
-            // expects these octets.
+            // The stored octets are not the expected ones. If they mean the same record, or were damaged already when
+            // they were read, the next attempt expects the octets that are stored now.
             let fields: Vec<String> = changes.iter().map(|change| change.field.clone()).collect();
             let now = self.fields(&key, Some(&fields)).await?;
             if !follows(replacement, &records::open(mailbox, &now)) {
@@ -466,7 +469,7 @@ impl Shared {
         })
     }
 
-    /// Writes a record of a backup, which is there as it was kept.
+    /// Writes a record of a backup. `octets` are the record in its stored form.
     async fn put(&self, part: &Part, octets: &[u8]) -> Result<(), Unavailable> {
         let mailbox = MailboxName {
             upstream: part.upstream.clone(),
@@ -646,7 +649,7 @@ impl StateStore for ValkeyStore {
 
     async fn leave_duty(&self, duty: &Duty, name: &[u8; 16]) -> Result<(), Unavailable> {
         let key = self.0.keys.duty(duty);
-        // The script's first key is an index, which is not written without a value.
+        // The script's first key is meant for an index. Without a value none is written.
         let keys = vec![key.clone(), key.clone()];
         let arguments = vec![name.to_vec(), Vec::new(), Vec::new()];
         let left = self
@@ -727,7 +730,7 @@ impl StateStore for ValkeyStore {
             let reading = keys.iter().map(|(_, key)| self.0.fields(key, None));
             for fields in join_all(reading).await {
                 let fields = fields?;
-                // The record has been deleted meanwhile, or another version has written it.
+                // The records have been deleted meanwhile, or another version has written them.
                 let Some(mailbox) = fields.get(NAMES).and_then(|names| records::named(names)) else {
                     continue;
                 };
@@ -815,13 +818,13 @@ impl StateStore for ValkeyStore {
     }
 }
 
-/// Those of `names` that have the form of a gateway's name.
+/// The names of gateways; names of another length are left out.
 fn names(names: Vec<Vec<u8>>) -> Vec<GatewayName> {
     names.into_iter().filter_map(|name| name.try_into().ok()).collect()
 }
 
-/// The fields that `replacement` changes. If marks could not be read, `was` is empty, which is not the digest of
-/// anything.
+/// The fields that `replacement` changes. If the old marks could not be read, `was` is empty, which is the digest of
+/// nothing.
 fn changes(mailbox: &MailboxName, replacement: &Replacement) -> Vec<Change> {
     let Replacement { past, pending, marks } = replacement;
     let mut changes = Vec::new();
@@ -853,7 +856,7 @@ fn changes(mailbox: &MailboxName, replacement: &Replacement) -> Vec<Change> {
     changes
 }
 
-/// Whether `replacement` may be made if `now` is kept.
+/// Whether `replacement` may be made if `now` are the stored records.
 fn follows(replacement: &Replacement, now: &Kept) -> bool {
     let Replacement { past, pending, marks } = replacement;
     past.as_ref().is_none_or(|past| past.follows(&now.past))
@@ -863,7 +866,7 @@ fn follows(replacement: &Replacement, now: &Kept) -> bool {
             .all(|(login, marks)| marks.follows(&now.marks.get(login).cloned()))
 }
 
-/// The meaning of an answer of `lua/enter.lua`; `None` if it has another form.
+/// The meaning of an answer of `lua/enter.lua`. `None` if the answer has another form.
 fn entered(mailbox: &MailboxName, login: &str, answer: &Value) -> Option<Entered> {
     let Value::Array(answer) = answer else { return None };
     match &answer[..] {
@@ -900,7 +903,7 @@ fn joined(names: &[u8], record: &[u8]) -> Vec<u8> {
     [names, b"\n", record].concat()
 }
 
-/// The names and the record of such a string. (The names are JSON without a line feed.)
+/// Takes such a string apart. (The names are JSON without a line feed.)
 fn split(value: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = memchr::memchr(b'\n', value)?;
     Some((&value[..end], &value[end + 1..]))

@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-/// The largest file that is read, in octets: no list of passwords or certificates comes near it.
+/// The largest file that is read, in octets. No list of passwords or certificates is nearly that large.
 const LARGEST: u64 = 16 * 1024 * 1024;
 
 /// The octets of `file`. Fails if there are more than 16 MiB: a device such as /dev/zero has no end.

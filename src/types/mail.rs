@@ -29,14 +29,14 @@ pub struct Octets(pub u64);
 pub struct MailboxName {
     /// The upstream's name, as in `[upstream.NAME]`.
     pub upstream: String,
-    /// The user name at the upstream.
+    /// The user as whom popgate logs in there.
     pub user: String,
-    /// The folder's name.
+    /// The name of the folder, in UTF-8.
     pub folder: String,
 }
 
 impl fmt::Display for MailboxName {
-    /// For the log.
+    /// `UPSTREAM/USER/FOLDER`, for the log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}/{}", self.upstream, self.user, self.folder)
     }

@@ -53,7 +53,7 @@ impl AddressLimiter {
         })
     }
 
-    /// Whether no permit is held.
+    /// Whether no address holds a permit.
     pub fn is_empty(&self) -> bool {
         self.held.is_empty()
     }
@@ -71,8 +71,8 @@ impl Drop for AddressPermit {
     }
 }
 
-/// The address by which a peer is counted. For IPv6 this is the /64, because a peer that has one address of a /64 has them
-/// all.
+/// The address by which a peer is counted. For IPv6 this is the /64, because a peer that has one address of a /64 has
+/// them all.
 pub fn network(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),

@@ -7,7 +7,7 @@ use aws_lc_rs::rand;
 #[error("the system gives no random numbers")]
 pub struct RandomUnavailable;
 
-/// A name that nobody else has and nobody can guess.
+/// A name of 128 random bits, which nobody else has and nobody can guess.
 pub fn random_name() -> Result<[u8; 16], RandomUnavailable> {
     let mut name = [0; 16];
     rand::fill(&mut name).map_err(|_| RandomUnavailable)?;

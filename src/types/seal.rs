@@ -12,13 +12,14 @@ use super::RandomUnavailable;
 /// Octets of a nonce: enough that two random nonces are never equal in practice.
 const NONCE: usize = 24;
 
-/// Seals and opens by XChaCha20-Poly1305. What is sealed is a nonce of 24 octets and what comes of the plain text, 16
-/// octets longer than that.
+/// Encrypts and decrypts with XChaCha20-Poly1305. The sealed form is a nonce of 24 octets and the ciphertext, which is
+/// 16 octets longer than the plain text.
 pub struct Sealer(XChaCha20Poly1305);
 
 impl Sealer {
-    /// Seals under a key that is derived (HKDF with SHA-256) from `secret` for this `purpose`: sealers for different
-    /// purposes open nothing of each other. Without a secret, only this sealer opens what it has sealed.
+    /// A sealer whose key is derived from `secret` and `purpose` (HKDF with SHA-256). Sealers with different purposes
+    /// cannot open what the others have sealed. Without a secret the key is random, so only this sealer can open what
+    /// it has sealed.
     pub fn new(secret: Option<&[u8]>, purpose: &[&[u8]]) -> Result<Self, RandomUnavailable> {
         let mut key = Zeroizing::new([0; 32]);
         match secret {
@@ -32,7 +33,7 @@ impl Sealer {
         Ok(Self(XChaCha20Poly1305::new(&Key::from(*key))))
     }
 
-    /// Seals `plain`, bound to `context`: it opens only with an equal context.
+    /// Seals `plain`, bound to `context`: the result opens only with an equal context.
     pub fn seal(&self, plain: &[u8], context: &[u8]) -> Result<Vec<u8>, RandomUnavailable> {
         let mut nonce = [0; NONCE];
         rand::fill(&mut nonce).map_err(|_| RandomUnavailable)?;
@@ -40,12 +41,13 @@ impl Sealer {
             msg: plain,
             aad: context,
         };
-        // Encryption fails only for gigabytes.
+        // Encryption fails only for plain texts of hundreds of gigabytes.
         let sealed = self.0.encrypt(&XNonce::from(nonce), payload);
         Ok([&nonce[..], &sealed.map_err(|_| RandomUnavailable)?].concat())
     }
 
-    /// Opens what was sealed under the same key with the same context; `None` if it was not, or is damaged.
+    /// Opens what was sealed under the same key with the same context. `None` if `sealed` is anything else, or is
+    /// damaged.
     pub fn open(&self, sealed: &[u8], context: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
         let (nonce, msg) = sealed.split_first_chunk::<NONCE>()?;
         let plain = self.0.decrypt(&XNonce::from(*nonce), Payload { msg, aad: context });

@@ -5,19 +5,19 @@ use std::fmt;
 /// A protocol that a server may speak although another one was expected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Spoken {
-    /// IMAP (RFC 3501 §7.1)
+    /// IMAP (RFC 3501 §7.1).
     Imap,
-    /// POP3 (RFC 1939 §4)
+    /// POP3 (RFC 1939 §4).
     Pop3,
-    /// SMTP (RFC 5321 §4.2) or FTP, which greet alike.
+    /// SMTP (RFC 5321 §4.2) or FTP. Their greetings look alike.
     Smtp,
-    /// HTTP
+    /// HTTP (RFC 9112 §4), or an HTML page.
     Http,
-    /// SSH (RFC 4253 §4.2)
+    /// SSH (RFC 4253 §4.2).
     Ssh,
-    /// TLS (RFC 8446 §5.1), or SSL 3: an alert, or a handshake.
+    /// An alert or a handshake of TLS (RFC 8446 §5.1) or SSL 3.
     Tls,
-    /// None of these.
+    /// No protocol that popgate recognizes.
     Unknown,
 }
 
@@ -48,7 +48,7 @@ impl Spoken {
 }
 
 impl fmt::Display for Spoken {
-    /// With its article: `a POP3 server`.
+    /// The server with an article: `a POP3 server`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Imap => "an IMAP server without TLS",

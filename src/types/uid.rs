@@ -24,7 +24,7 @@ impl fmt::Display for Uid {
 pub struct UidValidity(NonZeroU64);
 
 impl UidValidity {
-    /// The UIDVALIDITY that a server gave.
+    /// The UIDVALIDITY that a server sent. Any number is valid.
     pub fn of_server(number: u64) -> Self {
         Self(NonZeroU64::new(number).unwrap_or(NonZeroU64::MAX))
     }
@@ -34,12 +34,12 @@ impl UidValidity {
         NonZeroU64::new(number).map(Self)
     }
 
-    /// The same as [`UidValidity::of_state`], but 0 (there is none) becomes a value that is shown as 0.
+    /// Like [`UidValidity::of_state`], but 0 becomes a value too, which is displayed as 0.
     pub fn of_state_or_zero(number: u64) -> Self {
         Self::of_state(number).unwrap_or(Self::of_server(0))
     }
 
-    /// The number that the server gave.
+    /// The number as the server sent it. It may be 0.
     pub fn number(self) -> u64 {
         if self.0 == NonZeroU64::MAX { 0 } else { self.0.get() }
     }
@@ -56,12 +56,13 @@ impl fmt::Display for UidValidity {
     }
 }
 
-/// A set of UIDs as ranges, as servers name them. A range may span UIDs that do not exist.
+/// A set of UIDs as ranges, the form in which servers list them (`sequence-set`, RFC 3501 §9). A range may span UIDs
+/// that do not exist.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UidRanges(Vec<(u32, u32)>);
 
 impl UidRanges {
-    /// Adds the UIDs from `low` to `high`, in any order.
+    /// Adds the UIDs from `low` to `high`. A range may be given backwards, and ranges may come in any order.
     pub fn push(&mut self, low: u32, high: u32) {
         let (low, high) = (low.min(high), low.max(high));
         match self.0.last_mut() {
@@ -110,7 +111,7 @@ impl UidRanges {
         self.0.iter().map(|&(low, high)| (Uid(low), Uid(high)))
     }
 
-    /// The set without `uids`, which must ascend; the set must be sorted.
+    /// The set without `uids`. The set must be sorted, and `uids` must ascend.
     pub fn without(&self, uids: &[Uid]) -> Self {
         let mut left = Self::default();
         for &(mut low, high) in &self.0 {

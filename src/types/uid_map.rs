@@ -1,10 +1,11 @@
-//! Values by UID: the crate's one sorted list of UIDs, with its one binary search.
+//! Values by UID, in a sorted vector with binary search.
 
 use serde::{Deserialize, Serialize};
 
 use super::Uid;
 
-/// Values by UID, in ascending order. Takes the memory of a vector: mailboxes have up to a million messages.
+/// A map from UIDs to values, in ascending order of the UIDs. It is a vector, because that takes little memory: a
+/// mailbox may have a million messages.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 #[serde(bound(deserialize = "T: Deserialize<'de>"))]
@@ -24,7 +25,7 @@ impl<T> UidMap<T> {
         self.0.is_empty()
     }
 
-    /// Bytes of memory that the entries take.
+    /// Bytes of memory that the vector takes, with its unused capacity.
     pub fn bytes(&self) -> usize {
         self.0.capacity() * size_of::<(Uid, T)>()
     }
@@ -39,12 +40,12 @@ impl<T> UidMap<T> {
         self.position(uid).is_some()
     }
 
-    /// The value of `uid`.
+    /// The value of `uid`; `None` if the map does not have this UID.
     pub fn get(&self, uid: Uid) -> Option<&T> {
         self.position(uid).map(|at| &self.0[at].1)
     }
 
-    /// The value of `uid`, mutable.
+    /// The value of `uid`, to be changed in place.
     pub fn get_mut(&mut self, uid: Uid) -> Option<&mut T> {
         self.position(uid).map(|at| &mut self.0[at].1)
     }
@@ -59,17 +60,17 @@ impl<T> UidMap<T> {
         self.0.last().map(|&(uid, _)| uid)
     }
 
-    /// All entries.
+    /// All entries, in ascending order of their UIDs.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (Uid, &T)> + ExactSizeIterator + '_ {
         self.0.iter().map(|(uid, value)| (*uid, value))
     }
 
-    /// All UIDs.
+    /// All UIDs, in ascending order.
     pub fn uids(&self) -> impl DoubleEndedIterator<Item = Uid> + ExactSizeIterator + '_ {
         self.0.iter().map(|&(uid, _)| uid)
     }
 
-    /// Sets the value of `uid`.
+    /// Sets the value of `uid`, in place of an earlier value. Adding a UID above all others takes constant time.
     pub fn insert(&mut self, uid: Uid, value: T) {
         match self.0.last() {
             Some(&(last, _)) if last >= uid => match self.0.binary_search_by_key(&uid, |&(uid, _)| uid) {
@@ -92,12 +93,12 @@ impl<T> UidMap<T> {
 }
 
 impl Uids {
-    /// Adds `uid`.
+    /// Adds `uid`, unless it is there already.
     pub fn add(&mut self, uid: Uid) {
         self.insert(uid, ());
     }
 
-    /// The UIDs, as commands take them.
+    /// The UIDs as a vector, in ascending order.
     pub fn to_vec(&self) -> Vec<Uid> {
         self.uids().collect()
     }
@@ -127,14 +128,14 @@ impl<T> FromIterator<(Uid, T)> for UidMap<T> {
     }
 }
 
-/// Takes plain numbers, as records store UIDs.
+/// Accepts UIDs as plain numbers.
 impl<T> FromIterator<(u32, T)> for UidMap<T> {
     fn from_iter<I: IntoIterator<Item = (u32, T)>>(entries: I) -> Self {
         entries.into_iter().map(|(uid, value)| (Uid(uid), value)).collect()
     }
 }
 
-/// Takes plain numbers, as records store UIDs.
+/// Accepts UIDs as plain numbers.
 impl FromIterator<u32> for Uids {
     fn from_iter<I: IntoIterator<Item = u32>>(uids: I) -> Self {
         uids.into_iter().map(Uid).collect()
@@ -183,7 +184,7 @@ impl<T> IntoIterator for UidMap<T> {
     }
 }
 
-/// Restores the order, because a stored record may be unsorted.
+/// Reads the entries and sorts them if necessary, because the entries of a stored record may be unsorted.
 fn sorted<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<(Uid, T)>, D::Error> {
     Ok(UidMap::from(Vec::deserialize(deserializer)?).0)
 }

@@ -29,14 +29,14 @@ fn open() -> (tempfile::TempDir, Arc<FileStore>) {
     (dir, store)
 }
 
-/// Marks of [`LOGINS`] logins, which are to be kept and wait for their turn.
+/// Starts a write of marks for each of [`LOGINS`] logins. The writes wait for their turn.
 async fn queue(store: &Arc<FileStore>) -> Vec<JoinHandle<Result<(), Unavailable>>> {
     let mut waiting = Vec::new();
     for login in 0..LOGINS {
         let store = store.clone();
         waiting.push(tokio::spawn(async move {
             let marks = Replaced {
-                // Every fifth replaces marks that are not there.
+                // Every fifth write expects marks that are not there, so it is refused.
                 was: (login % 5 == 0).then(|| Ok(marks(6))),
                 is: Some(Ok(marks(login))),
             };

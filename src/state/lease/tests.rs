@@ -11,7 +11,7 @@ use crate::state::{Consent, Kept, Marked, MemoryStore, Parts, Replacement, Whose
 const LEASE: Duration = Duration::from_secs(20);
 const SECOND: Duration = Duration::from_secs(1);
 
-/// By login: the name of the holder, and until when it holds the maildrop.
+/// The name of the holder, and until when it holds the maildrop, by login.
 type Holders = HashMap<String, ([u8; 16], Instant)>;
 
 /// A store in memory that knows who holds which maildrop, as all processes see it.

@@ -25,7 +25,7 @@ fn consent() -> Consent {
     }
 }
 
-/// The octets of a backup of `store`. `between` runs after the first parts.
+/// The octets of a backup of `store`. `between` runs after the first portion of parts.
 async fn back_up(store: &dyn StateStore, between: impl AsyncFnOnce()) -> Result<Vec<u8>, Unavailable> {
     let mut writer = BackupWriter::begin(Vec::new(), 1).unwrap();
     let mut parts = store.parts().await?;
@@ -82,7 +82,7 @@ async fn a_backup_is_of_one_moment() {
     served.end().await;
 }
 
-/// Nor does it keep the gateway from ending.
+/// A process that asks for all parts and does not read them delays nobody, not even the end of the gateway.
 #[tokio::test]
 async fn whoever_asks_and_does_not_read_holds_nobody_up() {
     let dir = directory();

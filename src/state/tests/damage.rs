@@ -79,9 +79,9 @@ async fn sound_file(closed: bool) -> Vec<u8> {
     fs::read(dir.path().join(FILE)).unwrap()
 }
 
-/// Checks that every record is known exactly as it was kept. If one is not, an error must say so, unless it is an
-/// index, or the log has said that the file was set aside (or there never was one). Returns how many indexes were
-/// known.
+/// Checks that every record is read exactly as it was stored. If one is not, there must be an error, unless the record
+/// is an index, or `is_new`: the file was set aside with a message in the log, or there was none. Returns how many
+/// indexes were read.
 async fn exact_or_told(store: &dyn StateStore, is_new: bool, case: &str) -> usize {
     let mut known = 0;
     for (user, count) in KEPT {
@@ -116,7 +116,7 @@ fn is_new(dir: &Path, octets: &[u8]) -> bool {
     octets.is_empty() || !set_aside(dir).is_empty()
 }
 
-/// A process other than the gateway finds what is kept, or says that the file is damaged and leaves it as it is.
+/// A process other than the gateway finds the records, or says that the file is damaged and leaves it as it is.
 async fn is_left(octets: &[u8], case: &str) {
     let dir = directory();
     fs::write(dir.path().join(FILE), octets).unwrap();

@@ -31,8 +31,8 @@ fn marks(round: u32) -> Marks {
     }
 }
 
-/// Writes marks of both users at the same time until it is killed. Says on stderr, where the test harness says nothing,
-/// which writes the store has confirmed.
+/// Writes marks of both users at the same time until it is killed. Reports each confirmed write on stderr, where the
+/// test harness writes nothing.
 async fn write_on(dir: &Path) {
     let store = FileStore::open(dir).unwrap();
     tokio::join!(write_of(USERS[0], &store), write_of(USERS[1], &store));
@@ -50,7 +50,8 @@ async fn write_of(user: &str, store: &FileStore) {
 }
 
 /// Runs this test as another process. Kills it during the write that follows the `lines`-th line, after this many
-/// `hundredths` of the time that writes have taken. Returns the last round that it said was kept, by user.
+/// `hundredths` of the time that writes have taken. Returns the last round of each user that the process reported as
+/// confirmed.
 fn kill_a_writer(dir: &Path, lines: usize, hundredths: u32) -> HashMap<String, u32> {
     let mut writer = Command::new(env::current_exe().unwrap())
         .args(["--exact", "state::tests::killed::what_was_told_to_be_kept_is_kept"])

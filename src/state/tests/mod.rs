@@ -61,7 +61,7 @@ fn set_aside(dir: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Answers with the request.
+/// A renewer whose answer is the request itself.
 #[derive(Debug)]
 struct Echo;
 

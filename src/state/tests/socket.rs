@@ -61,7 +61,7 @@ async fn without_a_socket_a_gateway_serves_nevertheless() {
     assert!(socket(dir.path()).is_dir());
 }
 
-/// Paths of sockets have 108 octets on Linux, and fewer elsewhere.
+/// Paths of sockets have at most 108 octets on Linux, and fewer on other systems.
 #[tokio::test]
 async fn a_path_too_long_for_a_socket_is_no_reason_not_to_serve() {
     let parent = directory();
@@ -160,7 +160,7 @@ async fn answers_may_be_longer_than_requests() {
     let listener = UnixListener::bind(socket(dir.path())).unwrap();
     let gateway = async {
         let (mut stream, _) = listener.accept().await.unwrap();
-        // Spaces count as much as 65 MB of marks.
+        // The spaces stand for 65 MB of marks.
         for octets in [&b"{\"Ok\":["[..], &b" ".repeat(65 << 20), b"]}\n"] {
             stream.write_all(octets).await.unwrap();
         }

@@ -1,5 +1,5 @@
-//! Checks before a gateway uses a shared store: whether the servers are set up to keep data, and whether the other
-//! gateways have the same key.
+//! Checks before a gateway uses a shared store: whether the settings of the servers suit, and whether the other
+//! gateways have the same key and the same upstreams.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -37,7 +37,7 @@ pub(super) struct Replica {
     seen: u32,
 }
 
-/// Checks all servers that have records.
+/// Checks the version, the role and the settings of all servers that have records.
 pub(super) async fn servers(link: &Link, options: &SharedState) -> Result<(), Failure> {
     for server in link.primaries().await? {
         let info = information(&link.ask_server(&server, redis::cmd("INFO")).await?)?;
@@ -52,7 +52,7 @@ pub(super) async fn servers(link: &Link, options: &SharedState) -> Result<(), Fa
     Ok(())
 }
 
-/// The lines of INFO.
+/// The fields in an answer to INFO, by name.
 fn information(answer: &Value) -> Result<BTreeMap<String, String>, Failure> {
     let text = match answer {
         Value::BulkString(octets) => String::from_utf8_lossy(octets),
@@ -71,7 +71,7 @@ fn pairs(answer: &Value) -> Result<BTreeMap<String, String>, Failure> {
     redis::from_redis_value_ref(answer).map_err(|_| Failure::strange(answer))
 }
 
-/// Fails with what is wrong with a server.
+/// Fails if a server cannot be used. The error says why.
 fn judge(server: &StateServer, info: &BTreeMap<String, String>, options: &SharedState) -> Result<(), String> {
     let value = |name: &str| info.get(name).map_or("", String::as_str);
     let version = value("redis_version");
@@ -151,8 +151,8 @@ pub(super) async fn announce(link: &Link, keys: &Keys, name: &str, us: &Replica)
     link.ask(&registry, &command.into(), Care::Light).await.map(drop)
 }
 
-/// Fails if another gateway that is not gone has another key, or another host as an upstream. An entry that cannot be read is of another version, and
-/// is skipped.
+/// Fails if another gateway that is not gone has another key, or another host as an upstream. An entry that cannot be
+/// read comes from another version, and is skipped.
 fn compare(name: &str, us: &Replica, others: &BTreeMap<String, String>) -> Result<(), String> {
     for (other, text) in others {
         let Ok(replica) = serde_json::from_str::<Replica>(text) else {
@@ -183,7 +183,7 @@ fn compare(name: &str, us: &Replica, others: &BTreeMap<String, String>) -> Resul
     Ok(())
 }
 
-/// Tells keys apart without revealing them.
+/// A text by which keys are compared. It does not reveal the key.
 fn fingerprint(key: &Secret) -> String {
     let mut context = Context::new(&SHA256);
     context.update(b"popgate state key");

@@ -32,14 +32,14 @@ use crate::{
 const CONNECT: Duration = Duration::from_secs(3);
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(3);
-/// How long a request is repeated while servers are replaced: a failover takes 5 to 8 s.
+/// How long a request is repeated while servers are replaced: a failover takes 5 to 8 s. Attempts may exceed it.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The first and the longest pause between two attempts.
 const PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(1)];
-/// How often one attempt sends its request, because of redirections or a script that the server does not know yet.
+/// How often one attempt may send its request: a server may redirect it, or may not know a script yet.
 const REDIRECTIONS: usize = 5;
 
-/// The servers of a store.
+/// The servers of a store, and the connections to them.
 pub(super) struct Link {
     url: StateUrl,
     password: Option<Secret>,
@@ -65,9 +65,9 @@ struct Range {
 #[derive(Debug)]
 struct Node {
     server: StateServer,
-    /// The connection for everything else.
+    /// The connection for everything but writes that wait for replicas.
     common: tokio::sync::Mutex<Option<Line>>,
-    /// The connection for writes that wait for replicas.
+    /// The connection for those writes: WAIT blocks its connection.
     durable: tokio::sync::Mutex<Option<Line>>,
     waiting: Waiting,
 }
@@ -79,7 +79,7 @@ struct Line {
     made: Instant,
 }
 
-/// Whether a write must be confirmed by replicas.
+/// Whether replicas must confirm a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Care {
     /// The write may be lost with its server.
@@ -121,7 +121,6 @@ impl Link {
         })
     }
 
-    /// The URL as it is configured.
     pub(super) fn url(&self) -> &StateUrl {
         &self.url
     }
@@ -156,7 +155,7 @@ impl Link {
         }
     }
 
-    /// Makes one attempt. If it fails, forgets what may be wrong: a connection, the primary, the slots.
+    /// Makes one attempt. If it fails, forgets what may be out of date: a connection, the primary, the slots.
     async fn attempt(&self, place: &Place, request: &Request, care: Care) -> Result<Value, Failure> {
         let begun = Instant::now();
         let mut server = self.server_of(place).await?;
@@ -237,7 +236,7 @@ impl Link {
         }
     }
 
-    /// The servers that have all keys together.
+    /// The servers that together have all keys.
     pub(super) async fn primaries(&self) -> Result<Vec<StateServer>, Failure> {
         let StateServers::Cluster(seeds) = &self.url.servers else {
             return Ok(vec![self.server_of(&Place::Slot(0)).await?]);

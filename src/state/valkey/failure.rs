@@ -6,7 +6,7 @@ use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 use crate::config::StateServer;
 
-/// A failure, and what can be done about it.
+/// A failure of a request, and what can be done about it.
 #[derive(Debug, Clone)]
 pub(super) struct Failure {
     /// A sentence: which server, and what is wrong with it.
@@ -19,18 +19,17 @@ pub(super) struct Failure {
 pub(super) enum Remedy {
     /// A new connection, perhaps to another server.
     Reconnect,
-    /// Waiting: the servers are reorganising themselves.
+    /// Waiting, because the servers are reorganising themselves.
     Wait,
-    /// Asking another node of the cluster; from now on, or only for this request.
+    /// Asking another node of the cluster: from now on (`is_for_good`), or only for this request.
     Redirect { to: StateServer, is_for_good: bool },
-    /// Sending the whole script.
+    /// Sending the whole script, because the server does not know its digest.
     Load,
     /// Nothing but a change by the operator.
     Operator,
 }
 
 impl Failure {
-    /// `server` cannot be reached.
     pub(super) fn unreachable(server: &dyn fmt::Display, why: &dyn fmt::Display) -> Self {
         Self {
             what: format!("{server} cannot be reached: {why}").into(),
@@ -38,7 +37,7 @@ impl Failure {
         }
     }
 
-    /// The operator must change something.
+    /// A failure that only the operator can mend.
     pub(super) fn wrong(what: impl Into<Arc<str>>) -> Self {
         Self {
             what: what.into(),
@@ -100,7 +99,7 @@ impl Failure {
         }
     }
 
-    /// A failure that `remedy` may help against.
+    /// A failure after which `remedy` may help.
     pub(super) fn passing(what: impl Into<Arc<str>>, remedy: Remedy) -> Self {
         Self {
             what: what.into(),

@@ -1,5 +1,5 @@
 //! The keys of a shared store. All keys of a mailbox have the same digest of its name in braces, so that a cluster has
-//! them on one node. The name itself is kept beside the records.
+//! them on one node. The name itself is stored with the records.
 
 use aws_lc_rs::digest::{Context, SHA256};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
@@ -74,12 +74,12 @@ impl Keys {
         self.key("notices")
     }
 
-    /// The keys of what gateways say to each other and of those that are alive, in one slot.
+    /// The keys of the words that gateways exchange, and of the gateways that are alive. Both are in one slot.
     pub(super) fn gateways(&self) -> [Vec<u8>; 2] {
         ["words", "alive"].map(|end| self.key(&format!("{{gateways}}:{end}")))
     }
 
-    /// The key of a hash with the connections of an upstream user, by gateway.
+    /// The key of a hash with the number of an upstream user's connections, by gateway.
     pub(super) fn seats(&self, user: UpstreamUser<'_>) -> Vec<u8> {
         let UpstreamUser { upstream, server, user } = user;
         let mut key = self.tagged("u:", &[upstream, server, user]);
@@ -87,7 +87,7 @@ impl Keys {
         key
     }
 
-    /// The key of a hash with the gateways that use the store.
+    /// The key of a hash with what the gateways announce of themselves, by name.
     pub(super) fn replicas(&self) -> Vec<u8> {
         self.key("replicas")
     }
@@ -105,7 +105,7 @@ impl Keys {
         pattern
     }
 
-    /// The kind of a key that [`Keys::pattern`] matches; `None` if it has no records.
+    /// What a key is for that [`Keys::pattern`] matches. `None` if it has no records.
     pub(super) fn kind(&self, key: &[u8]) -> Option<Found> {
         let rest = key.strip_prefix(self.prefix.as_bytes())?.strip_prefix(b":{")?;
         let close = rest.iter().position(|&octet| octet == b'}')?;

@@ -7,13 +7,13 @@ const PIECE: usize = 3_800;
 /// Octets of a piece's digest.
 const DIGEST: usize = 8;
 
-/// The digests of the pieces of `record`, one after the other.
+/// The digests of all pieces of `record`, one after the other.
 pub(super) fn digests(record: &[u8]) -> Vec<u8> {
     let of_piece = |piece| digest(&SHA256, piece).as_ref()[..DIGEST].to_vec();
     record.chunks(PIECE).flat_map(of_piece).collect()
 }
 
-/// The pieces of `record`, with their numbers, that have changed: their digest in `is` differs from that in `was`.
+/// The pieces of `record` that have changed, with their numbers from 0: their digests in `was` and `is` differ.
 pub(super) fn changed<'a>(record: &'a [u8], was: &'a [u8], is: &'a [u8]) -> impl Iterator<Item = (usize, &'a [u8])> {
     let digests = move |number: usize| (was.chunks(DIGEST).nth(number), is.chunks(DIGEST).nth(number));
     let pieces = record.chunks(PIECE).enumerate();
@@ -23,7 +23,7 @@ pub(super) fn changed<'a>(record: &'a [u8], was: &'a [u8], is: &'a [u8]) -> impl
     })
 }
 
-/// The number of pieces that `digests` has digests of.
+/// How many digests `digests` consists of.
 pub(super) fn count(digests: &[u8]) -> usize {
     digests.len() / DIGEST
 }

@@ -1,4 +1,4 @@
-//! The octets of records in a shared store, which are sealed as in a file, and the names that are kept beside them.
+//! The octets of records in a shared store, which are sealed as in a file, and the names that are stored with them.
 
 use std::collections::HashMap;
 
@@ -21,23 +21,23 @@ pub(super) const MARKS: &str = "k:";
 /// Sealed records by field. A missing field counts as empty.
 pub(super) type Fields = HashMap<String, Vec<u8>>;
 
-/// The names of a mailbox, as they are kept beside its records.
+/// The names of a mailbox in the form that is stored with its records: JSON.
 pub(super) fn names(MailboxName { upstream, user, folder }: &MailboxName) -> Vec<u8> {
     serde_json::to_vec(&[upstream, user, folder]).unwrap_or_default()
 }
 
-/// The mailbox that has these names.
+/// The mailbox of [`names`].
 pub(super) fn named(names: &[u8]) -> Option<MailboxName> {
     let [upstream, user, folder] = serde_json::from_slice(names).ok()?;
     Some(MailboxName { upstream, user, folder })
 }
 
-/// The names of a consent, as they are kept beside its token.
+/// The names of a consent in the form that is stored with its token: JSON.
 pub(super) fn consent_names(Consent { upstream, name }: &Consent) -> Vec<u8> {
     serde_json::to_vec(&[upstream, name]).unwrap_or_default()
 }
 
-/// The consent that has these names.
+/// The consent of [`consent_names`].
 pub(super) fn consent_named(names: &[u8]) -> Option<Consent> {
     let [upstream, name] = serde_json::from_slice(names).ok()?;
     Some(Consent { upstream, name })
@@ -54,7 +54,7 @@ pub(super) fn seal_pending(mailbox: &MailboxName, pending: Option<&PendingMove>)
     pending.map_or_else(Vec::new, |pending| seal(Key::of(Kind::Move, mailbox), pending))
 }
 
-/// `None` if the marks could not be read, so that nobody knows their octets.
+/// `None` if the marks could not be read: then their octets are unknown.
 pub(super) fn seal_marks(
     login: &str,
     mailbox: &MailboxName,
@@ -67,7 +67,6 @@ pub(super) fn seal_marks(
     }
 }
 
-/// The octets of a notice.
 pub(super) fn seal_notice(name: &str, notice: &[u8]) -> Vec<u8> {
     seal(Key::notice(name), &notice.to_vec())
 }
@@ -93,7 +92,7 @@ pub(super) fn open(mailbox: &MailboxName, fields: &Fields) -> Kept {
     }
 }
 
-/// The record that was sealed in `octets`; `None` if they are empty. Damage is logged.
+/// The record that was sealed in `octets`. `None` if they are empty. Damage is logged.
 pub(super) fn read<T: DeserializeOwned>(key: Key<'_>, octets: &[u8]) -> Result<Option<T>, Unavailable> {
     if octets.is_empty() {
         return Ok(None);

@@ -1,12 +1,11 @@
-//! Scripts in Lua: each does several things in one go at a server. Each can be repeated without harm if its answer is
-//! lost.
+//! Scripts in Lua. A server runs each as one step, and each can be repeated without harm if its answer is lost.
 
 use std::sync::LazyLock;
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use redis::Cmd;
 
-/// A script, and the digest by which servers know it.
+/// A script, and the SHA-1 by which servers know it.
 #[derive(Debug)]
 pub(super) struct Script {
     text: &'static str,
@@ -83,7 +82,7 @@ pub(super) fn sha1_hex(octets: &[u8]) -> String {
     hex(digest(&SHA1_FOR_LEGACY_USE_ONLY, octets).as_ref())
 }
 
-/// Octets as hexadecimal digits.
+/// `octets` as hexadecimal digits in lower case.
 pub(super) fn hex(octets: &[u8]) -> String {
     octets.iter().map(|octet| format!("{octet:02x}")).collect()
 }

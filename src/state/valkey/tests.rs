@@ -1,4 +1,4 @@
-//! Shared state if servers fail, are replaced, or are not set up as they should be.
+//! Shared state if servers fail, are replaced, or have settings that do not suit.
 
 mod model;
 
@@ -65,7 +65,7 @@ fn wait_for(port: u16, command: &str, expected: &str) {
             return;
         }
         assert!(begun.elapsed() < Duration::from_secs(30), "{command}: {answer}");
-        // Another process has to get there.
+        // Another process must do something first, and sends no event.
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -201,7 +201,7 @@ async fn slots_that_move_are_followed() {
             answer.lines().nth(1).unwrap().trim().to_owned()
         };
         let (from, to) = (id(&nodes[had]), id(&nodes[has]));
-        // First the slot is being moved: a key that is gone already is asked for at the other node.
+        // First the slot is being moved: the store must ask the other node for a key that has been moved already.
         say(nodes[has].port, &format!("CLUSTER SETSLOT {slot} IMPORTING {from}"));
         say(nodes[had].port, &format!("CLUSTER SETSLOT {slot} MIGRATING {to}"));
         assert_eq!(store.marks("pbx", &eva).await, Ok(Marks::default()));
@@ -262,7 +262,7 @@ async fn what_must_not_be_lost_waits_for_replicas() {
         store.set_index(&eva, Index::default().into()).await;
         assert!(!store.has_failed(), "an index waits for nobody");
         let _replica = replica_of(&primary);
-        // The record has been written already, and the request may be repeated.
+        // The primary has this record already, from the write that no replica has confirmed. So nothing is written.
         store.set_marks("pbx", &eva, &hides(1), 7).await.unwrap();
         let writing = (0..50).map(|user| {
             let store = store.clone();
@@ -400,7 +400,7 @@ async fn servers_and_gateways_that_do_not_suit_are_refused() {
     }
 }
 
-/// A damaged record counts as missing, as in a file. Damaged marks are not overwritten by that.
+/// A damaged record counts as missing, as in a file. Damaged marks are an error, and are not overwritten.
 #[tokio::test]
 async fn damaged_records_are_replaced_and_damaged_marks_are_not() {
     let Some(server) = Server::start(Program::Redis, &[]) else {
@@ -422,7 +422,7 @@ async fn damaged_records_are_replaced_and_damaged_marks_are_not() {
     );
     assert_eq!(store.clear_marks("pbx", None).await, Ok(1));
     assert_eq!(store.marks("pbx", &eva).await, Ok(Marks::default()));
-    // If nothing is kept of a mailbox any more, its key is gone too.
+    // When the last record of a mailbox is removed, its key is removed too.
     let mut none = store.kept(&eva, Whose::All).await.unwrap();
     let before = none.clone();
     none.past = Past::default();

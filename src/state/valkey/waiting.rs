@@ -1,5 +1,5 @@
-//! Writes that replicas must confirm. WAIT blocks its connection, so all writes that come during one WAIT are sent
-//! together, and share the next one.
+//! Writes that replicas must confirm. WAIT blocks its connection, so all writes that arrive during one WAIT are sent
+//! together, and share the next WAIT.
 
 use std::{
     mem,
@@ -18,7 +18,7 @@ const WAIT: u32 = 1_000;
 /// The writes to one server.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
-    /// Writes that were not sent yet.
+    /// Writes that have not been sent yet.
     jobs: Mutex<Vec<Job>>,
     /// Held while writes are under way.
     turn: tokio::sync::Mutex<()>,
@@ -31,14 +31,14 @@ struct Job {
     done: oneshot::Sender<Result<Value, Unconfirmed>>,
 }
 
-/// Why a write is not confirmed.
+/// Why a write has not been confirmed. The server may have made it nevertheless.
 #[derive(Debug, Clone)]
 pub(super) enum Unconfirmed {
     /// The server has refused the write, or cannot be reached.
     Failed(RedisError),
     /// Too few replicas have confirmed the write.
     Replicas { confirmed: usize, wanted: usize },
-    /// The task that sent the write has ended.
+    /// The task that was to send the write has ended.
     Dropped,
 }
 

@@ -31,7 +31,7 @@ async fn a_backup_restores_every_kind_of_record(store: &dyn StateStore) {
         name: "eva@example.org".into(),
     };
     let (past, pending) = (past(&[(1, 1), (9, 9)], &[(1, 90)]), pending());
-    // This has many parts, and an index that prunes none of the marks.
+    // The first index has many parts.
     store.set_index(&archive, long_index(200_000)).await;
     store
         .set_index(&inbox(), index(&[1, 2, 3, 4, 9, u32::MAX]).into())
@@ -86,7 +86,7 @@ async fn a_store_of_nothing_has_a_backup(store: &dyn StateStore) {
     assert_eq!(restored.all_marks().await.unwrap(), []);
 }
 
-/// From one machine to several.
+/// From a file of one gateway to servers that several share.
 #[cfg(unix)]
 mod into_servers {
     use super::*;

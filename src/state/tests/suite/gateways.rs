@@ -1,4 +1,4 @@
-//! What gateways that share a store tell each other, and count together.
+//! What gateways that share a store exchange, and count together.
 
 use crate::state::{GatewayName, Heard, Seated, Seats, StateStore, UpstreamUser};
 
@@ -67,7 +67,7 @@ async fn what_is_said_is_forgotten_in_the_end(store: &dyn StateStore) {
     assert!((500..=700).contains(&kept), "{kept}");
 }
 
-/// Seats `count` connections of `gateway`, of `limit`.
+/// Asks for `count` connections of `gateway`, if all gateways may have three.
 async fn seat(store: &dyn StateStore, gateway: &GatewayName, count: usize, alive: &[GatewayName]) -> Seated {
     let seats = Seats {
         user: EVA,

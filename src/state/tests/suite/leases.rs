@@ -112,7 +112,7 @@ async fn who_has_lost_the_maildrop_writes_nothing(store: &dyn StateStore) {
     second.marks.insert("pbx".into(), Ok(marks(&[1])));
     store.replace_held(&a, first.replacement(&second)).await.unwrap();
     assert!(!enter(store, &b).await);
-    // A write without a lock needs only the right record.
+    // A write without a lock needs only the expected record.
     store.set_past(&inbox(), &past(&[(1, 1)], &[])).await.unwrap();
     // A replacement that is refused takes no locks.
     store.leave(&a, None).await.unwrap();
@@ -188,7 +188,7 @@ async fn the_index_comes_with_the_maildrop(store: &dyn StateStore) {
     }
 }
 
-/// Answers are lost, and requests come late.
+/// Answers are lost, and requests arrive late.
 async fn all_that_is_said_may_be_said_twice_and_late(store: &dyn StateStore) {
     let (a, b) = (holding(1, "pbx", false), holding(2, "pbx", false));
     let none = Kept::default();
@@ -205,7 +205,7 @@ async fn all_that_is_said_may_be_said_twice_and_late(store: &dyn StateStore) {
     }
     assert!(enter(store, &b).await);
     store.replace_held(&b, hides.replacement(&more)).await.unwrap();
-    // Everything that the first session has ever sent comes again, in every order.
+    // All requests that the first session has ever sent arrive again, in every order.
     for late in 0..6 {
         for said in [late % 3, (late + 1 + late / 3) % 3, (late + 2 - late / 3) % 3] {
             match said {

@@ -136,7 +136,8 @@ async fn two_sessions_renumber_once(store: &dyn StateStore) {
         ..past(&[(30, 1)], &[])
     };
     store.renumber(&inbox(), &now, 7, &[(1, Uid(30))].into()).await.unwrap();
-    // The first session goes on, before the second, which found the same, keeps its result.
+    // The first session goes on. The second session has found the same change of UIDVALIDITY, and stores its result
+    // only after that.
     let known = Past {
         uid_validity: 8,
         ..past(&[(30, 1), (31, 2)], &[])
@@ -190,7 +191,7 @@ async fn a_replacement_follows_what_was_read(store: &dyn StateStore) {
     store.replace(&inbox(), now.replacement(&wanted)).await.unwrap();
     wanted.marks.insert("b".to_owned(), Ok(marks(&[1])));
     assert_eq!(store.kept(&inbox(), Whose::All).await, Ok(wanted));
-    // Nor do the records of another mailbox.
+    // The records of another mailbox are not touched.
     let other = at("home", "eva", "INBOX/a");
     assert_eq!(store.kept(&other, Whose::All).await, Ok(Kept::default()));
 }
@@ -210,7 +211,7 @@ async fn a_replacement_said_twice_is_done_once(store: &dyn StateStore) {
     }
 }
 
-/// Two logins that hide work in one mailbox at the same time, and one login twice.
+/// Two logins that hide messages use one mailbox at the same time, one of them twice.
 async fn two_writers_keep_the_changes_of_both(store: &dyn StateStore) {
     let write = async |login: &'static str, uids: [u32; 5]| {
         for uid in uids {

@@ -2,10 +2,10 @@
 
 use crate::state::{FileStore, MemoryStore, StateStore, tests::directory};
 
-/// This holds for every store of a gateway.
+/// Every store that a gateway has itself must pass this.
 async fn are_kept_by_name(store: &dyn StateStore) {
     assert_eq!(store.notices().await, Ok(Vec::new()));
-    // Larger than a piece of the file.
+    // Longer than a piece of the file.
     let long: Vec<u8> = (0..20_000u32).map(|n| n as u8).collect();
     for (name, notice) in [("b", &b"two"[..]), ("a", b"one"), ("", b""), ("a b\n\u{fc}", &long)] {
         store.set_notice(name, Some(notice)).await.unwrap();
@@ -16,7 +16,7 @@ async fn are_kept_by_name(store: &dyn StateStore) {
     let kept = store.notices().await.unwrap();
     let expected = [("a", &b"one"[..]), ("a b\n\u{fc}", &long), ("b", b"new")];
     assert_eq!(kept, expected.map(|(name, notice)| (name.to_owned(), notice.to_vec())));
-    // Nor are they among the marks.
+    // Notices are not listed among the marks.
     assert_eq!(store.all_marks().await, Ok(Vec::new()));
     assert!(!store.has_failed());
 }

@@ -18,7 +18,7 @@ fn consent(upstream: &str, name: &str) -> Consent {
 async fn a_token_is_kept_as_it_was_given(store: &dyn StateStore) {
     let consent = consent("home", "eva");
     assert_eq!(store.token(&consent).await, Ok(None));
-    // Larger than a piece of the file.
+    // Longer than a piece of the file.
     let sealed: Vec<u8> = (0..20_000u32).map(|n| n as u8).collect();
     store.set_token(&consent, None, Some(&sealed)).await.unwrap();
     assert_eq!(store.token(&consent).await, Ok(Some(sealed.clone())));
@@ -43,7 +43,7 @@ async fn consents_have_tokens_of_their_own(store: &dyn StateStore) {
     let (eva, other) = (consent("home", "eva"), consent("work", "eva"));
     store.set_token(&eva, None, Some(b"eva's")).await.unwrap();
     store.set_token(&other, None, Some(b"other")).await.unwrap();
-    // Nor are they among the marks.
+    // Tokens are not listed among the marks.
     assert_eq!(store.all_marks().await, Ok(Vec::new()));
     assert_eq!(store.clear_marks("eva", None).await, Ok(0));
     assert_eq!(store.token(&eva).await, Ok(Some(b"eva's".to_vec())));
