@@ -24,6 +24,7 @@ impl Sources {
         let text = self.text.clone();
         let (table, errors) = DeTable::parse_recoverable(&text);
         if errors.is_empty() {
+            self.hide_secrets(Document::SHAPE, table.get_ref());
             self.table(&Document::SHAPE, table.get_ref(), "");
             return true;
         }
@@ -44,6 +45,7 @@ impl Sources {
         };
         let last = lines.iter().find(is_header).copied().unwrap_or(usize::MAX);
         let syntax = self.mistakes.len();
+        self.hide_secrets(Document::SHAPE, table.get_ref());
         self.table(&Document::SHAPE, table.get_ref(), "");
         let others = self.mistakes.split_off(syntax);
         let reported = others.into_iter().filter(|other| {
@@ -74,13 +76,47 @@ impl Sources {
         }
     }
 
+    /// Hides each value of `table` that may be a secret. This comes before all checks: a mistake copies its whole line
+    /// at once, and a secret may come later in that line.
+    fn hide_secrets(&mut self, shape: Shape, table: &DeTable<'_>) {
+        let keys = match shape {
+            Shape::Table(keys) | Shape::Named(&Shape::Table(keys)) => keys,
+            // A table in the place of a value: none of its keys is known.
+            _ => &[],
+        };
+        for (name, value) in table.iter() {
+            let span = name.span();
+            let name: &str = name.get_ref();
+            match (shape, keys.iter().find(|key| key.name == name)) {
+                (Shape::Named(inner), _) if value.get_ref().is_table() => self.hide_secrets_in(*inner, value),
+                (_, Some(key)) => self.hide_secrets_in(key.shape, value),
+                // A mistyped key may have a secret value, too.
+                (_, None) if value.span().start >= span.end => self.hidden.push(value.span()),
+                // The name stands in a header or a dotted key, so the values come later.
+                (_, None) => self.hide_secrets_in(Shape::Table(&[]), value),
+            }
+        }
+    }
+
+    fn hide_secrets_in(&mut self, shape: Shape, value: &Spanned<DeValue<'_>>) {
+        match (shape, value.get_ref()) {
+            (Shape::Value(Kind::Secret, _), _) => self.hidden.push(value.span()),
+            // A table in the place of a list, or a list in the place of a table, may have secrets all the same.
+            (Shape::List(inner) | Shape::OneOrMany(inner), _) => self.hide_secrets_in(*inner, value),
+            (_, DeValue::Array(items)) => {
+                for item in items.iter() {
+                    self.hide_secrets_in(shape, item);
+                }
+            }
+            (_, DeValue::Table(table)) => self.hide_secrets(shape, table),
+            _ => {}
+        }
+    }
+
     fn key(&mut self, key: &Key, value: &Spanned<DeValue<'_>>, path: &str) {
         let Shape::Value(kind, _) = key.shape else {
             return self.walk(&key.shape, value, path);
         };
-        if kind == Kind::Secret {
-            self.hidden.push(value.span());
-        }
         let checked = match value.get_ref() {
             DeValue::String(text) if !matches!(kind, Kind::Flag | Kind::Texts | Kind::Number(Unit::One)) => {
                 key.check(&Raw::Text(text))
@@ -177,7 +213,7 @@ impl Sources {
             match shape {
                 Shape::Table(keys) => match keys.iter().find(|key| key.name == name) {
                     Some(key) => self.key(key, value, &child),
-                    None => self.unknown(name, &span, value, keys, &child),
+                    None => self.unknown(name, &span, keys, &child),
                 },
                 Shape::Named(shape) => match valid_name(name) {
                     Ok(()) => {
@@ -199,11 +235,7 @@ impl Sources {
         }
     }
 
-    fn unknown(&mut self, name: &str, span: &Range<usize>, value: &Spanned<DeValue<'_>>, keys: &[Key], path: &str) {
-        // A mistyped key may have a secret value, too.
-        if value.span().start >= span.end {
-            self.hidden.push(value.span());
-        }
+    fn unknown(&mut self, name: &str, span: &Range<usize>, keys: &[Key], path: &str) {
         let names = keys.iter().map(|key| key.name);
         let elsewhere = reference::tables_with(name);
         let help = match nearest(name, names.clone()) {

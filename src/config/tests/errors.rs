@@ -316,6 +316,47 @@ fn no_error_shows_a_secret() {
 }
 
 #[test]
+fn no_error_shows_a_secret_after_the_mistake() {
+    for (wrong, part) in [
+        (
+            "account = [{ login = 5, password = \"hunter2\" }]",
+            "`account[0].login`: expected a string",
+        ),
+        (
+            "account = { login = \"x\", password = \"hunter2\" }",
+            "`account`: expected an array of tables",
+        ),
+        (
+            "account = [{ login = { password = \"hunter2\" } }]",
+            "`account[0].login`: expected a string",
+        ),
+        (
+            "upstream.b = { oauth2 = { grant = \"devise\", client_secret = \"hunter2\" } }",
+            "`upstream.b.oauth2.grant`: unknown value \"devise\"",
+        ),
+        (
+            "upstream = { host = \"b\", proxy = \"http://joe:hunter2@proxy\" }",
+            "`upstream.host`: expected a table",
+        ),
+        (
+            "upstream.\"a b\" = { host = \"b\", proxy = \"http://joe:hunter2@proxy\" }",
+            "a name here is made of",
+        ),
+        (
+            "state = [{ key = \"hunter2\" }]",
+            "`state`: expected a table, found a list",
+        ),
+        (
+            "notifi.webhook = \"https://alerts.example.org/hunter2\"",
+            "`notifi`: unknown key",
+        ),
+    ] {
+        let error = error(wrong);
+        assert!(error.contains(part) && !error.contains("hunter2"), "{error}");
+    }
+}
+
+#[test]
 fn a_caret_stands_below_what_is_wrong() {
     let text = "[upstream.home]\nhost = \"ü\" # ä\nlogins = [\"*\"]\n";
     let error = error(text);
