@@ -1,5 +1,7 @@
 //! The documentation of all keys: lists for people and programs, and `gateway.toml.example`.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value as Json, json};
 
 use super::{
@@ -73,6 +75,15 @@ pub(super) fn named(name: &str) -> Option<&'static Key> {
         .into_iter()
         .find(|entry| entry.key.name == name)
         .map(|entry| entry.key)
+}
+
+/// The names of all keys, each with whether it is a secret in any table.
+pub(super) fn names() -> BTreeMap<&'static str, bool> {
+    let mut names = BTreeMap::new();
+    for entry in entries() {
+        *names.entry(entry.key.name).or_default() |= entry.kind() == Kind::Secret;
+    }
+    names
 }
 
 /// Whether there may be several tables of this name.

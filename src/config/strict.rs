@@ -17,6 +17,9 @@ use super::{
     unit::Unit,
 };
 
+/// Parts of names that secrets have, in the language of popgate and in that of other programs.
+const LIKELY_SECRETS: [&str; 4] = ["pass", "secret", "key", "proxy"];
+
 impl Sources {
     /// Checks that the text has the shape of a [`Document`]. Notes the place of each key, and each mistake. Returns
     /// `false` if a line could not be parsed: then a key that seems to be missing may be in that line.
@@ -57,20 +60,28 @@ impl Sources {
     }
 
     /// Hides what may be a secret in a text that cannot be parsed. The places of secrets are unknown then, so each line
-    /// that may have one is cut at its `=`.
+    /// that may have one is cut after the key.
     fn hide_likely_secrets(&mut self) {
+        let names = reference::names();
+        let secrets = names.iter().filter(|(_, is_secret)| **is_secret);
+        let secrets: Vec<&str> = secrets.map(|(name, _)| *name).collect();
+        let is_likely = |word: &str| {
+            LIKELY_SECRETS.iter().any(|part| word.contains(part))
+                || match names.get(word) {
+                    Some(is_secret) => *is_secret,
+                    // It may be mistyped.
+                    None => nearest(word, secrets.iter().copied()).is_some(),
+                }
+        };
         let mut at = 0;
         for line in self.text.split_inclusive('\n') {
-            let name = line.to_ascii_lowercase();
-            if ["pass", "secret", "key", "proxy"]
-                .iter()
-                .any(|part| name.contains(part))
-                && let Some(equals) = line.find('=')
-            {
+            let lower = line.to_ascii_lowercase();
+            let is_of_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+            if lower.split(|c: char| !is_of_word(c)).any(is_likely) {
                 // The end of a string over several lines is not known either.
                 let open = line.contains("\"\"\"") || line.contains("'''");
                 let end = if open { self.text.len() } else { at + line.len() };
-                self.hidden.push(at + equals + 1..end);
+                self.hidden.push(at + end_of_key(line)..end);
             }
             at += line.len();
         }
@@ -258,6 +269,15 @@ impl Sources {
     fn note_spans(&mut self, path: &str, key: Range<usize>, value: Range<usize>) {
         self.spans.insert(path.to_owned(), KeySpans { key, value });
     }
+}
+
+/// The end of the first word in a line that may lack its `=`, and of what separates that word from a value.
+fn end_of_key(line: &str) -> usize {
+    let rest = line.trim_start();
+    let end = rest.find(|c: char| c.is_whitespace() || matches!(c, '=' | ':'));
+    let (key, value) = rest.split_at(end.unwrap_or(rest.len()));
+    let separated = value.trim_start().strip_prefix(['=', ':']);
+    line.len() - separated.map_or(rest.len() - key.len(), str::len)
 }
 
 fn line_of(mistake: &Mistake) -> usize {

@@ -357,6 +357,27 @@ fn no_error_shows_a_secret_after_the_mistake() {
 }
 
 #[test]
+fn no_syntax_error_shows_a_secret() {
+    for wrong in [
+        "[notify]\nwebhook = https://alerts.example.org/hunter2",
+        "[notify]\nwebhok = https://alerts.example.org/hunter2",
+        "[state]\nurl = redis://joe:hunter2@valkey",
+        "[state]\n\turl: \"redis://joe:hunter2@valkey\"",
+        "[[account]]\npassword: \"hunter2\"",
+        "[[account]]\npassword \"hunter2\"",
+        "[[account]]\n  password \"hunter2:\"",
+        "[[account]]\npasword = \"hunter2\" x",
+        "notify = { webhook = https://alerts.example.org/hunter2 }",
+    ] {
+        let error = error(wrong);
+        assert!(error.starts_with("gateway.toml:"), "{error}");
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+    let error = error("[upstream.home]\nhost = imap.example.org\n");
+    assert!(error.contains("2 | host = imap.example.org\n"), "other lines are shown: {error}");
+}
+
+#[test]
 fn a_caret_stands_below_what_is_wrong() {
     let text = "[upstream.home]\nhost = \"ü\" # ä\nlogins = [\"*\"]\n";
     let error = error(text);
