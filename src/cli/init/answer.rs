@@ -2,7 +2,10 @@
 
 use std::net::SocketAddr;
 
-use crate::config::{ListenerTls, Preset, UpstreamTls};
+use crate::{
+    config::{ListenerTls, Preset, UpstreamTls},
+    types::host_and_port,
+};
 
 /// Whose mail the devices fetch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,9 +84,9 @@ impl MailProvider {
             ));
         }
         let wrong = || format!("{answer:?} is not a host, such as imap.example.org or imap.example.org:993");
-        let (host, port) = split_port(answer).ok_or_else(wrong)?;
+        let (host, port) = host_and_port(answer).map_err(|_| wrong())?;
         let is_host = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':');
-        if host.is_empty() || !host.chars().all(is_host) || port == Some(0) {
+        if host.is_empty() || !host.chars().all(is_host) {
             return Err(wrong());
         }
         if let (Some(preset), None | Some(993)) = (Preset::at(host), port) {
@@ -115,22 +118,6 @@ impl MailProvider {
             Self::Known(preset) => &preset.name,
             Self::Other { .. } => "home",
         }
-    }
-}
-
-/// Splits `host`, `host:port`, `[address]:port` or an IPv6 address into host and port.
-fn split_port(answer: &str) -> Option<(&str, Option<u16>)> {
-    if let Some(rest) = answer.strip_prefix('[') {
-        let (host, rest) = rest.split_once(']')?;
-        return match rest.strip_prefix(':') {
-            Some(port) => Some((host, Some(port.parse().ok()?))),
-            None if rest.is_empty() => Some((host, None)),
-            None => None,
-        };
-    }
-    match answer.split_once(':') {
-        Some((host, port)) if !port.contains(':') => Some((host, Some(port.parse().ok()?))),
-        _ => Some((answer, None)),
     }
 }
 
