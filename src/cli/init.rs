@@ -15,7 +15,7 @@ use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use zeroize::Zeroizing;
 
 use self::{
-    answer::{DeviceKind, ListenerChoice, MailProvider, Users, policy, word},
+    answer::{DeviceKind, ListenerChoice, MailProvider, Users, policy, tenant, word},
     draft::{Access, CertificateFiles, Draft, Hash},
     questions::Questions,
 };
@@ -227,7 +227,7 @@ fn by_tokens<R: BufRead, W: Write>(
     )?;
     let tenant = match provider.tenant() {
         Some(usual) => {
-            let tenant = questions.ask("The tenant of the application: a domain or an id.", Some(usual), word)?;
+            let tenant = questions.ask("The tenant of the application: a domain or an id.", Some(usual), tenant)?;
             Some(tenant).filter(|tenant| tenant != usual)
         }
         None => None,
