@@ -218,6 +218,7 @@ fn shared_state_without_tls() {
     let state = |url: &str| format!("{UPSTREAM}[state]\nurl = \"{url}\"\nkey = \"{key}\"\n");
     for here in [
         "redis://localhost",
+        "redis://LocalHost",
         "redis+sentinel://127.0.0.1,[::1]/s",
         "rediss://valkey",
     ] {
