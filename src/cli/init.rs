@@ -15,14 +15,14 @@ use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use zeroize::Zeroizing;
 
 use self::{
-    answer::{DeviceKind, ListenerChoice, MailProvider, Users, policy, word},
+    answer::{DeviceKind, ListenerChoice, MailProvider, Users, policy, tenant, word},
     draft::{Access, CertificateFiles, Draft, Hash},
     questions::Questions,
 };
 use super::{CONFIG, Failure};
 use crate::{
     accounts,
-    config::{Config, ListenerTls, Preset, Secret},
+    config::{Config, ListenerTls, Preset, Secret, toml_string},
     tls::Acceptor,
     types::RandomUnavailable,
 };
@@ -162,12 +162,11 @@ fn certificate<R: BufRead, W: Write>(questions: &mut Questions<R, W>) -> Result<
 /// Fails if a listener cannot serve with `certificate`.
 fn fits(certificate: &CertificateFiles) -> Result<(), String> {
     let (chain, key) = (certificate.chain.to_string_lossy(), certificate.key.to_string_lossy());
-    let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
     let text = format!(
         "[tls]\ncertificate = {}\nkey = {}\n[[listener]]\naddress = \"127.0.0.1:995\"\ntls = \"implicit\"\n\
          [upstream.any]\nhost = \"localhost\"\nlogins = [\"*\"]\n",
-        quoted(&chain),
-        quoted(&key)
+        toml_string(&chain),
+        toml_string(&key)
     );
     let config = Config::parse(&text, Path::new("")).map_err(|error| error.to_string())?;
     let listener = &config.listeners[0];
@@ -227,7 +226,7 @@ fn by_tokens<R: BufRead, W: Write>(
     )?;
     let tenant = match provider.tenant() {
         Some(usual) => {
-            let tenant = questions.ask("The tenant of the application: a domain or an id.", Some(usual), word)?;
+            let tenant = questions.ask("The tenant of the application: a domain or an id.", Some(usual), tenant)?;
             Some(tenant).filter(|tenant| tenant != usual)
         }
         None => None,

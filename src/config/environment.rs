@@ -33,10 +33,15 @@ pub(super) fn ours(environment: impl IntoIterator<Item = (OsString, OsString)>) 
             name.len() >= PREFIX.len() && name[..PREFIX.len()].eq_ignore_ascii_case(PREFIX.as_bytes())
         })
         .collect();
-    // Shorter names come first, so that …__2__KEY comes before …__10__KEY: an entry can be appended only after those
-    // before it.
-    ours.sort_by_key(|(name, _)| (name.len(), name.to_ascii_uppercase()));
+    ours.sort_by_cached_key(|(name, _)| order(&name.to_string_lossy()));
     ours
+}
+
+/// Sorts the entries of an array by their numbers, …__2__KEY before …__10__KEY: an entry can be appended only after
+/// those before it.
+fn order(name: &str) -> Vec<(Option<usize>, String)> {
+    let parts = name.split("__");
+    parts.map(|part| (part.parse().ok(), part.to_ascii_uppercase())).collect()
 }
 
 impl Sources {

@@ -17,7 +17,7 @@ use super::{
     source::{Sources, line_number},
     verify::verify,
 };
-use crate::types::read_file;
+use crate::types::{host_and_port, read_file};
 
 /// A configuration, with its risks and files.
 #[derive(Debug)]
@@ -166,14 +166,10 @@ fn forwarding(url: &str, listen: SocketAddr) -> Result<String, Mistake> {
         _ => return Err(problem("unknown scheme")),
     };
     let authority = rest.strip_suffix('/').unwrap_or(rest);
-    let (host, port) = match authority.strip_prefix('[').map(|rest| rest.split_once(']')) {
-        Some(Some((host, port))) => (host, port),
-        Some(None) => return Err(problem("`[` without `]`")),
-        None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
-    };
     if authority.contains('@') {
         return Err(problem("the URL must have no user and password: devices give them"));
     }
+    let (host, port) = host_and_port(authority).map_err(|what| problem(&format!("the URL {what}")))?;
     if host.is_empty()
         || !host
             .bytes()
@@ -181,11 +177,7 @@ fn forwarding(url: &str, listen: SocketAddr) -> Result<String, Mistake> {
     {
         return Err(problem("the host is not a valid host name or address"));
     }
-    let port = match port.strip_prefix(':').map(str::parse::<u16>) {
-        None if port.is_empty() => String::new(),
-        Some(Ok(port)) if port > 0 => format!("port = {port}\n"),
-        _ => return Err(problem("the port is not a number from 1 to 65535")),
-    };
+    let port = port.map(|port| format!("port = {port}\n")).unwrap_or_default();
     Ok(format!(
         "[[listener]]\naddress = \"{listen}\"\n\n[upstream.all]\nhost = \"{host}\"\n{port}tls = \"{tls}\"\nlogins = [\"*\"]\n"
     ))

@@ -45,6 +45,7 @@ pub use options::{AccountsOptions, MaildropOptions, NotifyOptions, OAuthOptions,
 pub use passwords::Passwords;
 pub use policy::{Expire, Nul, OnDelete, OnRetrieve, Order, Oversize, Policy, Retention, View};
 pub use preset::Preset;
+pub(crate) use reference::toml_string;
 pub use reference::{example, keys_as_json, keys_as_markdown, keys_as_text};
 pub use secret::Secret;
 pub use shared_mailbox::SharedMailbox;

@@ -7,7 +7,7 @@ use oauth2::url::{Host, Url};
 use super::Secret;
 
 /// `[notify]`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notify {
     /// The webhook that notices are sent to.
     pub webhook: Option<Webhook>,
@@ -35,26 +35,11 @@ impl Default for Notify {
 }
 
 /// The http or https URL of a webhook. Anybody who knows the URL may be able to post there, so only its host is shown.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Webhook {
     url: Secret,
     host: String,
     is_private: bool,
-}
-
-impl Notify {
-    /// Whether both have the same values, secrets included.
-    pub fn is_same(&self, other: &Self) -> bool {
-        let exposed = |notify: &Self| {
-            let webhook = notify.webhook.as_ref().map(|webhook| webhook.expose().to_vec());
-            let secret = notify.webhook_secret.as_ref().map(|secret| secret.expose().to_vec());
-            (webhook, secret)
-        };
-        exposed(self) == exposed(other)
-            && self.webhook_ca_file == other.webhook_ca_file
-            && self.mail == other.mail
-            && self.consent == other.consent
-    }
 }
 
 impl Webhook {

@@ -1,5 +1,7 @@
 //! The documentation of all keys: lists for people and programs, and `gateway.toml.example`.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value as Json, json};
 
 use super::{
@@ -75,6 +77,15 @@ pub(super) fn named(name: &str) -> Option<&'static Key> {
         .map(|entry| entry.key)
 }
 
+/// The names of all keys, each with whether it is a secret in any table.
+pub(super) fn names() -> BTreeMap<&'static str, bool> {
+    let mut names = BTreeMap::new();
+    for entry in entries() {
+        *names.entry(entry.key.name).or_default() |= entry.kind() == Kind::Secret;
+    }
+    names
+}
+
 /// Whether there may be several tables of this name.
 pub(super) fn is_repeatable(table: &str) -> bool {
     let key = Document::SHAPE.find(table);
@@ -132,9 +143,8 @@ impl Key {
 
     /// Writes `value`, which has the form of an environment variable, in TOML.
     fn toml(&self, value: &str) -> String {
-        let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
         let list = |texts: &[&str]| {
-            let texts: Vec<_> = texts.iter().map(|text| quoted(text)).collect();
+            let texts: Vec<_> = texts.iter().map(|text| toml_string(text)).collect();
             format!("[{}]", texts.join(", "))
         };
         let kind = self.kind().unwrap_or(Kind::Text);
@@ -142,8 +152,8 @@ impl Key {
         let shown = read.and_then(|read| {
             with_raw(&read, |raw| {
                 Some(match (raw, kind) {
-                    (Raw::Text(text), _) => quoted(text),
-                    (Raw::Texts(texts), Kind::TextOrTexts) if texts.len() == 1 => quoted(texts[0]),
+                    (Raw::Text(text), _) => toml_string(text),
+                    (Raw::Texts(texts), Kind::TextOrTexts) if texts.len() == 1 => toml_string(texts[0]),
                     (Raw::Texts(texts), _) => list(texts),
                     (Raw::Number(number), _) => number.to_string(),
                     (Raw::Flag(flag), _) => flag.to_string(),
@@ -152,6 +162,11 @@ impl Key {
         });
         shown.unwrap_or_default()
     }
+}
+
+/// `text` as a string of TOML, with its quotation marks.
+pub(crate) fn toml_string(text: &str) -> String {
+    toml::Value::String(text.to_owned()).to_string()
 }
 
 /// Joins the texts of all tables: `head` makes the text of a table's header, `line` that of each key. An empty line

@@ -166,10 +166,7 @@ impl Config {
 
     fn risks_of_shared_state(&self, risks: &mut Vec<String>) {
         let Some(shared) = &self.state.shared else { return };
-        let is_here = |server: &StateServer| {
-            let address: Result<IpAddr, _> = server.host.parse();
-            server.host == "localhost" || address.is_ok_and(|address| address.is_loopback())
-        };
+        let is_here = |server: &StateServer| is_loopback(&server.host);
         if !shared.url.is_tls && !shared.url.servers.all().iter().all(is_here) {
             risks.push(
                 "state.url is without TLS: anybody between here and the server can read which messages devices have had, and the \

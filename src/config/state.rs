@@ -51,11 +51,10 @@ impl SharedState {
     /// Whether all these keys of `[state]` have the same values. `upstreams` does not count: it comes from other
     /// tables.
     pub fn is_same(one: &Option<Self>, other: &Option<Self>) -> bool {
-        let parts = |shared: &Self| {
-            let password = shared.password.as_ref().map(|password| password.expose().to_vec());
-            let Self {
+        fn parts(shared: &SharedState) -> impl PartialEq {
+            let SharedState {
                 url,
-                password: _,
+                password,
                 ca_file,
                 prefix,
                 replicas,
@@ -63,9 +62,9 @@ impl SharedState {
                 lease,
                 replica,
                 upstreams: _,
-            } = shared.clone();
+            } = shared;
             (url, password, ca_file, prefix, replicas, fsync, lease, replica)
-        };
+        }
         one.as_ref().map(parts) == other.as_ref().map(parts)
     }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::key::{Kind, Raw, Value, Wrong};
+use crate::types::host_and_port;
 
 /// The standard port of Redis and Valkey.
 const PORT: u16 = 6379;
@@ -172,21 +173,11 @@ impl StateServer {
 }
 
 fn server(text: &str, default: u16) -> Option<StateServer> {
-    let (host, port) = match text.strip_prefix('[') {
-        Some(rest) => {
-            let (host, rest) = rest.split_once(']')?;
-            (host, rest.strip_prefix(':'))
-        }
-        None => match text.rsplit_once(':') {
-            Some((host, port)) => (host, Some(port)),
-            None => (text, None),
-        },
-    };
-    let port = port.map_or(Ok(default), str::parse).ok()?;
+    let (host, port) = host_and_port(text).ok()?;
     let is_host = |c: char| !c.is_whitespace() && !matches!(c, '?' | '#' | '@' | '/');
     (!host.is_empty() && host.chars().all(is_host)).then(|| StateServer {
         host: host.to_owned(),
-        port,
+        port: port.unwrap_or(default),
     })
 }
 
@@ -227,6 +218,9 @@ mod tests {
             ("redis://eva:hunter2@valkey", "holds a password"),
             ("redis://", "names no server"),
             ("redis://a:x", "names no server"),
+            ("redis://a:0", "names no server"),
+            ("redis://a:1:2", "names no server"),
+            ("redis://[::1]6380", "names no server"),
             ("redis://a,b", "names several servers"),
             ("redis+sentinel://a,b", "names no service"),
             ("redis-cluster://a,b/1", "names a database"),

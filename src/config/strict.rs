@@ -17,6 +17,9 @@ use super::{
     unit::Unit,
 };
 
+/// Parts of names that secrets have, in the language of popgate and in that of other programs.
+const LIKELY_SECRETS: [&str; 4] = ["pass", "secret", "key", "proxy"];
+
 impl Sources {
     /// Checks that the text has the shape of a [`Document`]. Notes the place of each key, and each mistake. Returns
     /// `false` if a line could not be parsed: then a key that seems to be missing may be in that line.
@@ -24,6 +27,7 @@ impl Sources {
         let text = self.text.clone();
         let (table, errors) = DeTable::parse_recoverable(&text);
         if errors.is_empty() {
+            self.hide_secrets(Document::SHAPE, table.get_ref());
             self.table(&Document::SHAPE, table.get_ref(), "");
             return true;
         }
@@ -44,6 +48,7 @@ impl Sources {
         };
         let last = lines.iter().find(is_header).copied().unwrap_or(usize::MAX);
         let syntax = self.mistakes.len();
+        self.hide_secrets(Document::SHAPE, table.get_ref());
         self.table(&Document::SHAPE, table.get_ref(), "");
         let others = self.mistakes.split_off(syntax);
         let reported = others.into_iter().filter(|other| {
@@ -55,22 +60,67 @@ impl Sources {
     }
 
     /// Hides what may be a secret in a text that cannot be parsed. The places of secrets are unknown then, so each line
-    /// that may have one is cut at its `=`.
+    /// that may have one is cut after the key.
     fn hide_likely_secrets(&mut self) {
+        let names = reference::names();
+        let secrets = names.iter().filter(|(_, is_secret)| **is_secret);
+        let secrets: Vec<&str> = secrets.map(|(name, _)| *name).collect();
+        let is_likely = |word: &str| {
+            LIKELY_SECRETS.iter().any(|part| word.contains(part))
+                || match names.get(word) {
+                    Some(is_secret) => *is_secret,
+                    // It may be mistyped.
+                    None => nearest(word, secrets.iter().copied()).is_some(),
+                }
+        };
         let mut at = 0;
         for line in self.text.split_inclusive('\n') {
-            let name = line.to_ascii_lowercase();
-            if ["pass", "secret", "key", "proxy"]
-                .iter()
-                .any(|part| name.contains(part))
-                && let Some(equals) = line.find('=')
-            {
+            let lower = line.to_ascii_lowercase();
+            let is_of_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+            if lower.split(|c: char| !is_of_word(c)).any(is_likely) {
                 // The end of a string over several lines is not known either.
                 let open = line.contains("\"\"\"") || line.contains("'''");
                 let end = if open { self.text.len() } else { at + line.len() };
-                self.hidden.push(at + equals + 1..end);
+                self.hidden.push(at + end_of_key(line)..end);
             }
             at += line.len();
+        }
+    }
+
+    /// Hides each value of `table` that may be a secret. This comes before all checks: a mistake copies its whole line
+    /// at once, and a secret may come later in that line.
+    fn hide_secrets(&mut self, shape: Shape, table: &DeTable<'_>) {
+        let keys = match shape {
+            Shape::Table(keys) | Shape::Named(&Shape::Table(keys)) => keys,
+            // A table in the place of a value: none of its keys is known.
+            _ => &[],
+        };
+        for (name, value) in table.iter() {
+            let span = name.span();
+            let name: &str = name.get_ref();
+            match (shape, keys.iter().find(|key| key.name == name)) {
+                (Shape::Named(inner), _) if value.get_ref().is_table() => self.hide_secrets_in(*inner, value),
+                (_, Some(key)) => self.hide_secrets_in(key.shape, value),
+                // A mistyped key may have a secret value, too.
+                (_, None) if value.span().start >= span.end => self.hidden.push(value.span()),
+                // The name stands in a header or a dotted key, so the values come later.
+                (_, None) => self.hide_secrets_in(Shape::Table(&[]), value),
+            }
+        }
+    }
+
+    fn hide_secrets_in(&mut self, shape: Shape, value: &Spanned<DeValue<'_>>) {
+        match (shape, value.get_ref()) {
+            (Shape::Value(Kind::Secret, _), _) => self.hidden.push(value.span()),
+            // A table in the place of a list, or a list in the place of a table, may have secrets all the same.
+            (Shape::List(inner) | Shape::OneOrMany(inner), _) => self.hide_secrets_in(*inner, value),
+            (_, DeValue::Array(items)) => {
+                for item in items.iter() {
+                    self.hide_secrets_in(shape, item);
+                }
+            }
+            (_, DeValue::Table(table)) => self.hide_secrets(shape, table),
+            _ => {}
         }
     }
 
@@ -78,9 +128,6 @@ impl Sources {
         let Shape::Value(kind, _) = key.shape else {
             return self.walk(&key.shape, value, path);
         };
-        if kind == Kind::Secret {
-            self.hidden.push(value.span());
-        }
         let checked = match value.get_ref() {
             DeValue::String(text) if !matches!(kind, Kind::Flag | Kind::Texts | Kind::Number(Unit::One)) => {
                 key.check(&Raw::Text(text))
@@ -177,7 +224,7 @@ impl Sources {
             match shape {
                 Shape::Table(keys) => match keys.iter().find(|key| key.name == name) {
                     Some(key) => self.key(key, value, &child),
-                    None => self.unknown(name, &span, value, keys, &child),
+                    None => self.unknown(name, &span, keys, &child),
                 },
                 Shape::Named(shape) => match valid_name(name) {
                     Ok(()) => {
@@ -199,11 +246,7 @@ impl Sources {
         }
     }
 
-    fn unknown(&mut self, name: &str, span: &Range<usize>, value: &Spanned<DeValue<'_>>, keys: &[Key], path: &str) {
-        // A mistyped key may have a secret value, too.
-        if value.span().start >= span.end {
-            self.hidden.push(value.span());
-        }
+    fn unknown(&mut self, name: &str, span: &Range<usize>, keys: &[Key], path: &str) {
         let names = keys.iter().map(|key| key.name);
         let elsewhere = reference::tables_with(name);
         let help = match nearest(name, names.clone()) {
@@ -226,6 +269,15 @@ impl Sources {
     fn note_spans(&mut self, path: &str, key: Range<usize>, value: Range<usize>) {
         self.spans.insert(path.to_owned(), KeySpans { key, value });
     }
+}
+
+/// The end of the first word in a line that may lack its `=`, and of what separates that word from a value.
+fn end_of_key(line: &str) -> usize {
+    let rest = line.trim_start();
+    let end = rest.find(|c: char| c.is_whitespace() || matches!(c, '=' | ':'));
+    let (key, value) = rest.split_at(end.unwrap_or(rest.len()));
+    let separated = value.trim_start().strip_prefix(['=', ':']);
+    line.len() - separated.map_or(rest.len() - key.len(), str::len)
 }
 
 fn line_of(mistake: &Mistake) -> usize {

@@ -7,6 +7,7 @@ use super::{
     key::{Key, Kind},
     reference,
     source::Sources,
+    strict::valid_name,
     unit::Unit,
 };
 
@@ -84,8 +85,11 @@ impl UnparsedLine<'_> {
         if is("key with no value") {
             return Some(match self.text.split_once(':') {
                 _ if self.text.starts_with("//") => ("this is not a key".into(), "a comment begins with #".into()),
-                Some((name, _)) => ("`=` is missing".into(), format!("write {} = …", name.trim())),
-                None => ("`=` is missing".into(), "write KEY = VALUE".into()),
+                // A colon that does not follow a name may be a part of a secret.
+                Some((name, _)) if valid_name(name.trim()).is_ok() => {
+                    ("`=` is missing".into(), format!("write {} = …", name.trim()))
+                }
+                _ => ("`=` is missing".into(), "write KEY = VALUE".into()),
             });
         }
         if is("unexpected key or value") && self.value.ends_with([',', ';']) {

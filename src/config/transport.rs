@@ -8,6 +8,7 @@ use super::{
     value,
     words::words,
 };
+use crate::types::host_and_port;
 
 words! {
     /// `auth`: how a password is given to the upstream.
@@ -115,31 +116,14 @@ impl Proxy {
             }
             None => (None, rest),
         };
-        let (host, port) = match authority.strip_prefix('[') {
-            Some(address) => {
-                let (host, port) = address.split_once(']').ok_or("lacks a closing bracket")?;
-                (host, port.strip_prefix(':'))
-            }
-            None => match authority.split_once(':') {
-                Some((host, port)) => (host, Some(port)),
-                None => (authority, None),
-            },
-        };
+        let (host, port) = host_and_port(authority)?;
         if host.is_empty() || host.contains(['/', '?', '#', ' ']) {
             return Err("names no valid host");
         }
-        let port = match port {
-            Some(digits) => digits
-                .parse()
-                .ok()
-                .filter(|&port| port > 0)
-                .ok_or("names no valid port")?,
-            None => default_port,
-        };
         Ok(Self {
             kind,
             host: host.to_owned(),
-            port,
+            port: port.unwrap_or(default_port),
             login,
         })
     }
@@ -235,6 +219,8 @@ mod tests {
             "http://a@b",
             "http://x/y",
             "socks5://[::1",
+            "socks5://[::1]1081",
+            "socks5://a:b:1081",
         ] {
             assert!(proxy(url).is_err(), "{url}");
         }

@@ -39,17 +39,16 @@ impl Fixed {
             log_format,
             notify,
         } = Self::from(config);
-        let exposed = |key: &Option<Secret>| key.as_ref().map(|key| key.expose().to_vec());
         let (address, url) = web.unzip();
         let (our_address, our_url) = self.web.clone().unzip();
         [
             ("[state] dir", state_dir != self.state_dir),
             ("[state] url", !SharedState::is_same(&state_shared, &self.state_shared)),
-            ("[state] key", exposed(&state_key) != exposed(&self.state_key)),
+            ("[state] key", state_key != self.state_key),
             ("[web] address", address != our_address),
             ("[web] public_url", url.flatten() != our_url.flatten()),
             ("[log] format", log_format != self.log_format),
-            ("[notify]", !notify.is_same(&self.notify)),
+            ("[notify]", notify != self.notify),
         ]
         .into_iter()
         .filter(|(_, is_changed)| *is_changed)
@@ -96,5 +95,20 @@ mod tests {
             assert!(changes.contains(key), "{changes}");
         }
         assert_eq!(fixed.changes(&config("")).len(), 1, "no page any more");
+    }
+
+    #[test]
+    fn secrets_are_compared_too() {
+        let key = "k".repeat(40);
+        let with = |secret: &str| {
+            config(&format!(
+                "[notify]\nwebhook = \"https://alerts.example.org/{secret}\"\n\
+                 [state]\nurl = \"redis://popgate@valkey\"\npassword = \"{secret}\"\nkey = \"{key}\""
+            ))
+        };
+        let fixed = Fixed::from(&with("hunter2"));
+        assert!(fixed.changes(&with("hunter2")).is_empty());
+        let changes = fixed.changes(&with("hunter3")).join("\n");
+        assert!(changes.contains("[state] url") && changes.contains("[notify]"), "{changes}");
     }
 }

@@ -1,5 +1,6 @@
 //! Small types that every module of the crate may use.
 
+mod authority;
 mod clock;
 mod files;
 mod login;
@@ -11,6 +12,7 @@ mod spoken;
 mod uid;
 mod uid_map;
 
+pub use authority::host_and_port;
 pub use clock::now;
 pub use files::read_file;
 pub use login::canonical;

@@ -121,8 +121,7 @@ impl Site {
     pub(crate) fn change(&self, password: Option<&Secret>, sign_ins: SignIns, tokens: Arc<Tokens>) {
         let before = self.current.0.load_full();
         let password = password.unwrap_or(&before.password).clone();
-        let is_same = password.expose().ct_eq(before.password.expose()).into();
-        let sessions = if is_same {
+        let sessions = if password == before.password {
             before.sessions.clone()
         } else {
             Arc::new(BrowserSessions::new(&before.prefix, before.secure))

@@ -1,8 +1,11 @@
 //! Parses answers, and suggests some.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use crate::config::{ListenerTls, Preset, UpstreamTls};
+use crate::{
+    config::{ListenerTls, Preset, UpstreamTls},
+    types::host_and_port,
+};
 
 /// Whose mail the devices fetch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,9 +84,8 @@ impl MailProvider {
             ));
         }
         let wrong = || format!("{answer:?} is not a host, such as imap.example.org or imap.example.org:993");
-        let (host, port) = split_port(answer).ok_or_else(wrong)?;
-        let is_host = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':');
-        if host.is_empty() || !host.chars().all(is_host) || port == Some(0) {
+        let (host, port) = host_and_port(answer).map_err(|_| wrong())?;
+        if host.parse::<IpAddr>().is_err() && !is_name(host) {
             return Err(wrong());
         }
         if let (Some(preset), None | Some(993)) = (Preset::at(host), port) {
@@ -115,22 +117,6 @@ impl MailProvider {
             Self::Known(preset) => &preset.name,
             Self::Other { .. } => "home",
         }
-    }
-}
-
-/// Splits `host`, `host:port`, `[address]:port` or an IPv6 address into host and port.
-fn split_port(answer: &str) -> Option<(&str, Option<u16>)> {
-    if let Some(rest) = answer.strip_prefix('[') {
-        let (host, rest) = rest.split_once(']')?;
-        return match rest.strip_prefix(':') {
-            Some(port) => Some((host, Some(port.parse().ok()?))),
-            None if rest.is_empty() => Some((host, None)),
-            None => None,
-        };
-    }
-    match answer.split_once(':') {
-        Some((host, port)) if !port.contains(':') => Some((host, Some(port.parse().ok()?))),
-        _ => Some((answer, None)),
     }
 }
 
@@ -242,16 +228,36 @@ impl ListenerChoice {
     }
 }
 
+/// Whether `text` may be a host name.
+fn is_name(text: &str) -> bool {
+    let is_of_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    !text.is_empty() && text.chars().all(is_of_name)
+}
+
 /// Parses what a delete does into a value of `on_delete`.
 pub(super) fn policy(answer: &str) -> Result<String, String> {
     match answer {
         "trash" | "expunge" | "hide" => Ok(answer.to_owned()),
         _ => match answer.strip_prefix("move:").map(str::trim) {
+            Some(folder) if folder.eq_ignore_ascii_case("INBOX") => Err(format!(
+                "devices see {folder}, so what is moved there would come back: name another folder"
+            )),
             Some(folder) if !folder.is_empty() && !folder.chars().any(char::is_control) => Ok(format!("move:{folder}")),
             _ => Err(format!(
                 "{answer:?} is not one of these: write trash, hide or expunge, or for example move:Archive"
             )),
         },
+    }
+}
+
+/// Accepts the id of a Microsoft tenant, or one of its domains.
+pub(super) fn tenant(answer: &str) -> Result<String, String> {
+    if is_name(answer) {
+        Ok(answer.to_owned())
+    } else {
+        Err(format!(
+            "{answer:?} is not a tenant: write its id, or one of its domains, such as example.onmicrosoft.com"
+        ))
     }
 }
 
@@ -326,6 +332,7 @@ mod tests {
             "imap.example.org:x",
             "imap.example.org:0",
             ":993",
+            "[a:b]:993",
             "imaps://imap.example.org",
         ] {
             assert!(MailProvider::read(wrong, &one()).is_err(), "{wrong}");
@@ -374,8 +381,18 @@ mod tests {
     #[test]
     fn policies() {
         assert_eq!(policy("move: Done/Old ").as_deref(), Ok("move:Done/Old"));
-        for wrong in ["move:", "delete", "Trash"] {
+        for wrong in ["move:", "delete", "Trash", "move:INBOX", "move: inbox"] {
             assert!(policy(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn tenants() {
+        for right in ["organizations", "example.onmicrosoft.com"] {
+            assert_eq!(tenant(right).as_deref(), Ok(right));
+        }
+        for wrong in ["", "example org", "example.org/", "bücher.example"] {
+            assert!(tenant(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::answer::{ListenerChoice, MailProvider, Users};
-use crate::config::{ListenerTls, Secret};
+use crate::config::{ListenerTls, Secret, toml_string};
 
 /// The answers, in the form that the files need.
 #[derive(Debug)]
@@ -118,7 +118,7 @@ impl Draft {
             }
         }
         if let Users::Every(pattern) = &self.users {
-            text += &format!("logins = [{}]\n", quoted(pattern));
+            text += &format!("logins = [{}]\n", toml_string(pattern));
         }
         if let Access::OAuth2 {
             client_id,
@@ -159,9 +159,5 @@ impl Draft {
 
 /// A line of TOML: `name = "value"`.
 fn key(name: &str, value: &str) -> String {
-    format!("{name} = {}\n", quoted(value))
-}
-
-fn quoted(text: &str) -> String {
-    toml::Value::String(text.to_owned()).to_string()
+    format!("{name} = {}\n", toml_string(value))
 }

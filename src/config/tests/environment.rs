@@ -65,6 +65,24 @@ fn environment_finds_names_and_entries_of_the_file() {
 }
 
 #[test]
+fn entries_are_appended_in_the_order_of_their_numbers() {
+    let mut environment: Vec<_> = (0..=10)
+        .map(|index| {
+            let name = format!("POPGATE__LISTENER__{index}__ADDRESS");
+            (name, format!("[::1]:{}", 1110 + index))
+        })
+        .collect();
+    environment.push(("popgate__listener__1__tls".into(), "off".into()));
+    let environment: Vec<_> = environment
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect();
+    let config = with_environment(UPSTREAM, &environment).unwrap();
+    let ports = config.listeners.iter().map(|listener| listener.address.port());
+    assert!(ports.eq(1110..=1120));
+}
+
+#[test]
 fn variables_may_have_units() {
     let environment = [
         ("POPGATE__LIMITS__IDLE_SECONDS", "15m"),

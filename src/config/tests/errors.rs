@@ -316,6 +316,68 @@ fn no_error_shows_a_secret() {
 }
 
 #[test]
+fn no_error_shows_a_secret_after_the_mistake() {
+    for (wrong, part) in [
+        (
+            "account = [{ login = 5, password = \"hunter2\" }]",
+            "`account[0].login`: expected a string",
+        ),
+        (
+            "account = { login = \"x\", password = \"hunter2\" }",
+            "`account`: expected an array of tables",
+        ),
+        (
+            "account = [{ login = { password = \"hunter2\" } }]",
+            "`account[0].login`: expected a string",
+        ),
+        (
+            "upstream.b = { oauth2 = { grant = \"devise\", client_secret = \"hunter2\" } }",
+            "`upstream.b.oauth2.grant`: unknown value \"devise\"",
+        ),
+        (
+            "upstream = { host = \"b\", proxy = \"http://joe:hunter2@proxy\" }",
+            "`upstream.host`: expected a table",
+        ),
+        (
+            "upstream.\"a b\" = { host = \"b\", proxy = \"http://joe:hunter2@proxy\" }",
+            "a name here is made of",
+        ),
+        (
+            "state = [{ key = \"hunter2\" }]",
+            "`state`: expected a table, found a list",
+        ),
+        (
+            "notifi.webhook = \"https://alerts.example.org/hunter2\"",
+            "`notifi`: unknown key",
+        ),
+    ] {
+        let error = error(wrong);
+        assert!(error.contains(part) && !error.contains("hunter2"), "{error}");
+    }
+}
+
+#[test]
+fn no_syntax_error_shows_a_secret() {
+    for wrong in [
+        "[notify]\nwebhook = https://alerts.example.org/hunter2",
+        "[notify]\nwebhok = https://alerts.example.org/hunter2",
+        "[state]\nurl = redis://joe:hunter2@valkey",
+        "[state]\n\turl: \"redis://joe:hunter2@valkey\"",
+        "[[account]]\npassword: \"hunter2\"",
+        "[[account]]\npassword \"hunter2\"",
+        "[[account]]\n  password \"hunter2:\"",
+        "[[account]]\npasword = \"hunter2\" x",
+        "notify = { webhook = https://alerts.example.org/hunter2 }",
+    ] {
+        let error = error(wrong);
+        assert!(error.starts_with("gateway.toml:"), "{error}");
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+    let error = error("[upstream.home]\nhost = imap.example.org\n");
+    assert!(error.contains("2 | host = imap.example.org\n"), "{error}");
+}
+
+#[test]
 fn a_caret_stands_below_what_is_wrong() {
     let text = "[upstream.home]\nhost = \"ü\" # ä\nlogins = [\"*\"]\n";
     let error = error(text);

@@ -237,6 +237,15 @@ fn keys_that_contradict_each_other() {
         "11: `account[0].maildrop.folder`: deleted messages would move to \"Old\"",
         "",
     );
+    // `trash_folder` does not matter here.
+    expect(
+        &format!(
+            "{table}on_delete = \"move:Old\"\n{ACCOUNT}password = \"p\"\nmaildrop.trash_folder = \"Bin\"\n\
+             maildrop.folder = \"Old\""
+        ),
+        "12: `account[0].maildrop.folder`: deleted messages would move to \"Old\"",
+        "",
+    );
     let text = "[upstream.a]\nhost = \"a\"\nlogins = [\"me+*\"]\nmaildrop = { folder_separator = \"+\" }";
     let error = super::errors::error(text);
     assert!(

@@ -115,6 +115,35 @@ fn expunge_on_gmail() {
     );
 }
 
+#[cfg(unix)]
+#[test]
+fn secrets_in_a_file_that_every_user_may_read() {
+    use std::{fs, os::unix::fs::PermissionsExt};
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("gateway.toml");
+    fs::write(&file, "").unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+    for (keys, expected) in [
+        ("proxy = \"socks5://127.0.0.1:1080\"", None),
+        (
+            "proxy = \"socks5://joe:hunter2@127.0.0.1:1080\"",
+            Some("(upstream.home.proxy)"),
+        ),
+        (
+            "[notify]\nwebhook = \"https://alerts.example.org/hunter2\"",
+            Some("(notify.webhook)"),
+        ),
+    ] {
+        let loaded = layered(&file, format!("{UPSTREAM}{keys}\n"), directory.path(), Vec::new()).unwrap();
+        let mut warnings = loaded.warnings.iter();
+        let warning = warnings.find(|warning| warning.contains("may be read by every user"));
+        assert_eq!(warning.is_some(), expected.is_some(), "{keys}: {warning:?}");
+        if let (Some(warning), Some(expected)) = (warning, expected) {
+            assert!(warning.contains(expected), "{warning}");
+        }
+    }
+}
+
 /// Accounts share the keys of their upstream, so one warning is for all. An upstream without `logins` only gives
 /// defaults.
 #[test]
@@ -189,6 +218,7 @@ fn shared_state_without_tls() {
     let state = |url: &str| format!("{UPSTREAM}[state]\nurl = \"{url}\"\nkey = \"{key}\"\n");
     for here in [
         "redis://localhost",
+        "redis://LocalHost",
         "redis+sentinel://127.0.0.1,[::1]/s",
         "rediss://valkey",
     ] {

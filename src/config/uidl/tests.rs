@@ -7,6 +7,14 @@ fn template(text: &str) -> UidlFormat {
 }
 
 #[test]
+fn each_format_with_a_name_is_a_word() {
+    let Kind::Words(words) = UidlFormat::KIND else {
+        panic!("other values")
+    };
+    assert_eq!(words, UidlFormat::NAMED.each_ref().map(|(_, name, _)| *name));
+}
+
+#[test]
 fn wrong_templates_say_what_to_do() {
     for (text, what, help) in [
         ("%v", "does not name %u", "the same UIDL"),

@@ -1,6 +1,6 @@
 //! Verifies `[[account]]`.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::HashSet, path::PathBuf, sync::Arc};
 
 use super::{
     Verifier,
@@ -18,17 +18,15 @@ const PASSWORDS_OF_A_RULE: &str = "a login with `*` takes the passwords from a f
 
 impl Verifier<'_> {
     pub(super) fn accounts(&mut self, accounts: Vec<keys::Account>, upstreams: &Upstreams) -> Checked<Vec<Account>> {
-        let mut logins: Vec<String> = Vec::new();
+        let mut logins = HashSet::new();
         let mut verified: Vec<Checked<Account>> = Vec::new();
         for (index, account) in accounts.into_iter().enumerate() {
             let path = format!("account[{index}]");
             if let Some(login) = &account.login {
-                let canonical = canonical(login, None);
-                if logins.contains(&canonical) {
+                if !logins.insert(canonical(login, None)) {
                     let what = format!("{login:?} is the login of an earlier [[account]] too");
                     self.wrong(&format!("{path}.login"), what, "give each account a login of its own");
                 }
-                logins.push(canonical);
             }
             verified.push(self.account(&path, account, upstreams));
         }

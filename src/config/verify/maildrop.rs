@@ -76,9 +76,12 @@ impl Verifier<'_> {
         if let Some(folder) = target.filter(|folder| folders.contains(folder)) {
             // Blames the key of this table that decides where deleted messages go. If the table has no such key,
             // `folder` is wrong.
-            let moves = matches!(maildrop.on_delete, OnDelete::MoveTo(_));
-            let decides = ["on_delete", "trash_folder", "on_delete"][usize::from(!moves)..].iter();
-            let key = decides.copied().find(|name| paths.own.gives(name)).unwrap_or("folder");
+            let decides: &[&str] = match maildrop.on_delete {
+                OnDelete::MoveTo(_) => &["on_delete"],
+                _ => &["trash_folder", "on_delete"],
+            };
+            let given = decides.iter().find(|name| paths.own.gives(name));
+            let key = given.copied().unwrap_or("folder");
             let what = format!("deleted messages would move to {folder:?}, which is shown, and come back");
             let help = "move them to a folder that `folder` does not name, or set on_delete = \"expunge\"";
             self.wrong(&paths.own_key(key), what, help);

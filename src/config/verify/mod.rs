@@ -45,8 +45,8 @@ pub(super) fn verify(document: Document, sources: Sources, directory: &Path) -> 
     } = verifier;
     if !literal.is_empty() && value::world_readable(&sources.file) {
         warnings.push(format!(
-            "{} holds passwords and may be read by every user of this machine ({}): chmod 600, or move them to \
-             files that `…_file` names",
+            "{} holds passwords and may be read by every user of this machine ({}): chmod 600, or move those that have \
+             a `…_file` key to files of their own",
             sources.file.display(),
             literal.join(", ")
         ));

@@ -13,6 +13,9 @@ const DAY: u64 = 24 * 3600;
 impl Verifier<'_> {
     pub(super) fn notify(&mut self, notify: keys::Notify) -> Checked<Notify> {
         let webhook = notify.webhook.map(|webhook| webhook.0);
+        if webhook.is_some() {
+            self.note_literal("notify.webhook");
+        }
         let secret = self.secret(
             "notify.webhook_secret",
             notify.webhook_secret,

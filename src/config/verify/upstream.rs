@@ -100,6 +100,9 @@ impl Verifier<'_> {
             let what = "there is no certificate with tls = \"off\"";
             self.wrong(&format!("{path}.fingerprint"), what, help);
         }
+        if upstream.proxy.as_ref().is_some_and(|proxy| proxy.login.is_some()) {
+            self.note_literal(&format!("{path}.proxy"));
+        }
         let logins = upstream.logins.0;
         let oauth2 = upstream.oauth2.map(|oauth2| {
             let path = format!("{path}.oauth2");

@@ -93,9 +93,7 @@ impl Verifier<'_> {
                 Err(self.wrong(&file_path, format!("`{key}` is given too"), "give one of the two"))
             }
             (Some(secret), None) => {
-                if !self.sources.variables.contains_key(path) {
-                    self.literal.push(path.to_owned());
-                }
+                self.note_literal(path);
                 Ok(Some(secret))
             }
             (None, Some(file)) => {
@@ -114,6 +112,13 @@ impl Verifier<'_> {
                 self.warn_if_world_readable(&file_path, &file);
                 Ok(Some(Secret::from(octets)))
             }
+        }
+    }
+
+    /// Notes that the configuration file itself has the secret `path`, unless a variable gives it.
+    pub(super) fn note_literal(&mut self, path: &str) {
+        if !self.sources.variables.contains_key(path) {
+            self.literal.push(path.to_owned());
         }
     }
 
