@@ -8,6 +8,8 @@ mod configured;
 mod fixed;
 mod listeners;
 mod overview;
+#[cfg(test)]
+mod scene;
 
 use std::{
     io,
@@ -68,6 +70,8 @@ impl Gateway {
         let state = state::open(&config.state).await?;
         let quotas = Quotas::join(&state, config.state.key.as_ref())?;
         let configured = Configured::new(config, state.clone(), quotas.clone()).await?;
+        // Probes answer from what was read last.
+        configured.read_consents().await;
         configured
             .service
             .maildrops

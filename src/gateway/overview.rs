@@ -15,7 +15,7 @@ use crate::{
     config::{Certificate, Listener},
     doctor::{Doctor, Step},
     oauth::{ConsentState, ConsentStatus},
-    sign_in::{Candidate, candidates},
+    sign_in::Candidate,
     state::{self, StateStore},
     telemetry::{metrics, troubles},
     tls::{Expiry, Validity},
@@ -109,14 +109,14 @@ impl Watch {
 impl Overview for Watch {
     async fn health(&self) -> Health {
         let configured = self.configured();
-        let statuses = statuses(&configured).await;
+        let statuses = configured.last_consents().await;
         self.judge(&validities(&configured.config.tls).await, &statuses)
     }
 
     async fn measure(&self) {
         let configured = self.configured();
         metrics().set_backoff(configured.service.maildrops.pauses());
-        let statuses = statuses(&configured).await;
+        let statuses = configured.last_consents().await;
         let consents = statuses.iter().map(|(candidate, status)| {
             let upstream = candidate.account.upstream.name.as_str();
             (upstream, consent_state(status))
@@ -180,17 +180,6 @@ fn consent_state(status: &ConsentStatus) -> &'static str {
     }
 }
 
-/// The consents of all accounts, except those whose record cannot be read.
-async fn statuses(configured: &Configured) -> Vec<(Candidate<'_>, ConsentStatus)> {
-    let mut all = Vec::new();
-    for candidate in candidates(&configured.config.accounts) {
-        if let Ok(status) = configured.tokens.status(&candidate.consent(&configured.tokens)).await {
-            all.push((candidate, status));
-        }
-    }
-    all
-}
-
 /// The first name of a certificate, or else its file; and its validity, or why the certificate cannot be read.
 type Named = (String, Result<Validity, String>);
 
@@ -208,4 +197,40 @@ async fn validities(files: &[Certificate]) -> Vec<Named> {
         files.into_iter().map(read).collect()
     };
     tokio::task::spawn_blocking(reading).await.unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use tokio::{sync::watch, time::timeout};
+
+    use super::{super::scene::Slow, *};
+    use crate::config::Config;
+
+    /// Probes of Kubernetes wait one second by default, and requests to servers that are away take ten.
+    #[tokio::test(start_paused = true)]
+    async fn probes_do_not_wait_for_state() {
+        let text = "[state]\ndir = \"d\"\nkey = \"0123456789abcdef0123456789abcdef\"\n[[account]]\nlogin = \"pbx\"\n\
+                    password = \"x\"\nupstream = \"home\"\nuser = \"eva\"\n[upstream.home]\nhost = \"imap.example.org\"\n\
+                    [upstream.home.oauth2]\nclient_id = \"i\"\nclient_secret = \"s\"\ntoken_url = \"https://x/t\"\n\
+                    device_url = \"https://x/d\"\n";
+        let config = Config::parse(text, Path::new("")).unwrap();
+        let state: Arc<dyn StateStore> = Arc::new(Slow::at_first(Duration::from_secs(3600)));
+        let configured = Configured::new(config, state.clone(), None).await.unwrap();
+        let (_sender, current) = watch::channel(Arc::new(configured));
+        let watch = Watch {
+            current,
+            listeners: Arc::new(Mutex::new(Listeners::new(Vec::new()))),
+            state,
+            shutdown: CancellationToken::new(),
+        };
+        let asked = async {
+            watch.measure().await;
+            watch.health().await
+        };
+        let health = timeout(Duration::from_secs(1), asked).await;
+        let health = health.expect("an answer at once");
+        assert!(health.degraded.is_empty(), "{health:?}");
+    }
 }
