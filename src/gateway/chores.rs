@@ -156,6 +156,8 @@ async fn keep_sweeping(current: InForce, state: Arc<dyn StateStore>) {
 /// consents that have been unused for long. If this is cancelled, the next sweep continues.
 async fn sweep(current: InForce) {
     let mut clock = tokio::time::interval(SWEEP);
+    // After a sweep that took hours, the next one is not repeated for each hour that was missed.
+    clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         clock.tick().await;
         let configured = current.borrow().clone();
@@ -177,5 +179,26 @@ async fn sweep_once(service: &Service) {
             let error = error.cause();
             tracing::warn!(login, %mailbox, %error, "messages whose retain_days are over were not removed");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use tokio::sync::watch;
+
+    use super::{super::scene::Slow, *};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sweep_that_took_long_is_followed_by_one_sweep() {
+        let text = "[upstream.home]\nhost = \"imap.example.org\"\nlogins = [\"*\"]\n";
+        let config = Config::parse(text, Path::new("")).unwrap();
+        let state = Arc::new(Slow::at_first(3 * SWEEP));
+        let configured = Configured::new(config, state.clone(), None).await.unwrap();
+        let (_sender, current) = watch::channel(Arc::new(configured));
+        // The next sweep begins late, and the one after it an hour later.
+        let _ = timeout(4 * SWEEP - Duration::from_secs(1), sweep(current)).await;
+        assert_eq!(state.asked(), 2);
     }
 }

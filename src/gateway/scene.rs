@@ -1,7 +1,10 @@
 //! Help for unit tests: a state that takes its time.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -19,6 +22,7 @@ pub(super) struct Slow {
     records: MemoryStore,
     /// How long the next request takes; `None` after the first.
     delay: Mutex<Option<Duration>>,
+    asked: AtomicU32,
 }
 
 impl Slow {
@@ -27,10 +31,17 @@ impl Slow {
         Self {
             records: MemoryStore::default(),
             delay: Mutex::new(Some(delay)),
+            asked: AtomicU32::new(0),
         }
     }
 
+    /// How many requests for a token or for the marks of all logins there were.
+    pub(super) fn asked(&self) -> u32 {
+        self.asked.load(Ordering::Relaxed)
+    }
+
     async fn take_time(&self) {
+        self.asked.fetch_add(1, Ordering::Relaxed);
         let delay = self.delay.lock().unwrap().take();
         if let Some(delay) = delay {
             sleep(delay).await;
