@@ -76,7 +76,7 @@ impl Gateway {
             .service
             .maildrops
             .set_parked_limit(parked_limit(&configured.config.limits));
-        let mut listeners = Listeners::new(inherited);
+        let mut listeners = Listeners::new(inherited, configured.config.state.key.clone());
         let plan = listeners.plan(&configured)?;
         listeners.carry_out(plan).await;
         listeners.warn_of_unused();

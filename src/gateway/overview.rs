@@ -211,8 +211,9 @@ mod tests {
     /// Probes of Kubernetes wait one second by default, and requests to servers that are away take ten.
     #[tokio::test(start_paused = true)]
     async fn probes_do_not_wait_for_state() {
-        let text = "[state]\ndir = \"d\"\nkey = \"0123456789abcdef0123456789abcdef\"\n[[account]]\nlogin = \"pbx\"\n\
-                    password = \"x\"\nupstream = \"home\"\nuser = \"eva\"\n[upstream.home]\nhost = \"imap.example.org\"\n\
+        let text = "[state]\ndir = \"d\"\nkey = \"0123456789abcdef0123456789abcdef\"\n\
+                    [[account]]\nlogin = \"pbx\"\npassword = \"x\"\nupstream = \"home\"\nuser = \"eva\"\n\
+                    [upstream.home]\nhost = \"imap.example.org\"\n\
                     [upstream.home.oauth2]\nclient_id = \"i\"\nclient_secret = \"s\"\ntoken_url = \"https://x/t\"\n\
                     device_url = \"https://x/d\"\n";
         let config = Config::parse(text, Path::new("")).unwrap();
@@ -221,7 +222,7 @@ mod tests {
         let (_sender, current) = watch::channel(Arc::new(configured));
         let watch = Watch {
             current,
-            listeners: Arc::new(Mutex::new(Listeners::new(Vec::new()))),
+            listeners: Arc::new(Mutex::new(Listeners::new(Vec::new(), None))),
             state,
             shutdown: CancellationToken::new(),
         };

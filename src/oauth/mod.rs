@@ -378,8 +378,9 @@ mod tests {
 
     #[tokio::test]
     async fn the_last_status_is_that_of_the_record_as_it_was_last_read_or_written() {
-        let text = "[state]\ndir = \"d\"\nkey = \"0123456789abcdef0123456789abcdef\"\n[[account]]\nlogin = \"pbx\"\n\
-                    password = \"x\"\nupstream = \"home\"\nuser = \"eva\"\n[upstream.home]\nhost = \"imap.example.org\"\n\
+        let text = "[state]\ndir = \"d\"\nkey = \"0123456789abcdef0123456789abcdef\"\n\
+                    [[account]]\nlogin = \"pbx\"\npassword = \"x\"\nupstream = \"home\"\nuser = \"eva\"\n\
+                    [upstream.home]\nhost = \"imap.example.org\"\n\
                     [upstream.home.oauth2]\nclient_id = \"i\"\nclient_secret = \"s\"\ntoken_url = \"https://x/t\"\n\
                     device_url = \"https://x/d\"\n";
         let config = Config::parse(text, Path::new("")).unwrap();
