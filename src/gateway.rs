@@ -79,7 +79,6 @@ impl Gateway {
         let mut listeners = Listeners::new(inherited, configured.config.state.key.clone());
         let plan = listeners.plan(&configured)?;
         listeners.carry_out(plan).await;
-        listeners.warn_of_unused();
         let listeners = Arc::new(Mutex::new(listeners));
         let configured = Arc::new(configured);
         let current = watch::Sender::new(configured.clone());

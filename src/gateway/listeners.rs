@@ -136,7 +136,8 @@ impl Listeners {
         }
     }
 
-    /// Closes the listeners that are not in `plan`, changes those that are, and adds the new ones.
+    /// Closes the listeners that are not in `plan`, changes those that are, and adds the new ones. Warns of inherited
+    /// sockets that no listener uses then.
     pub(super) async fn carry_out(&mut self, Plan(plan): Plan) {
         let mut before: Vec<_> = self.open.drain(..).map(Some).collect();
         for planned in plan {
@@ -159,6 +160,7 @@ impl Listeners {
             open.close().await;
             tracing::info!(%address, "no longer listening");
         }
+        self.warn_of_unused();
     }
 
     /// Starts accepting at the listeners that do not accept yet.
@@ -176,8 +178,9 @@ impl Listeners {
         }
     }
 
-    /// Warns of inherited sockets that no listener uses.
-    pub(super) fn warn_of_unused(&self) {
+    /// Warns of inherited sockets that no listener uses. They stay open: a later reload may need them, and the process
+    /// may no longer be allowed to bind their addresses.
+    fn warn_of_unused(&self) {
         for socket in &self.inherited {
             if let Ok(address) = socket.local_addr()
                 && !self.addresses().contains(&address)
