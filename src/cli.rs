@@ -383,9 +383,10 @@ impl From<gateway::Error> for Failure {
                 let help = bind_advice(source, *address);
                 Self::failed(format!("{error}{help}"))
             }
-            gateway::Error::BindBesideOurs { .. } | gateway::Error::Random(_) | gateway::Error::Draining => {
-                Self::failed(error)
-            }
+            gateway::Error::BindBesideOurs { .. }
+            | gateway::Error::Random(_)
+            | gateway::Error::Draining
+            | gateway::Error::Panicked(_) => Self::failed(error),
             gateway::Error::NoCertificate { .. }
             | gateway::Error::Tls(_)
             | gateway::Error::Maildrops(_)
