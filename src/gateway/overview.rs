@@ -1,6 +1,6 @@
 //! The gateway as the web page and the probes see it.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc};
 
 use async_trait::async_trait;
 use tokio::sync::Mutex;
@@ -145,14 +145,14 @@ impl Overview for Watch {
 
     fn accounts(&self) -> Vec<AccountSummary> {
         let configured = self.configured();
-        let pauses: HashMap<&str, Duration> = configured.service.maildrops.pauses().collect();
+        let maildrops = &configured.service.maildrops;
         let accounts = configured.config.accounts.iter();
         accounts
             .map(|account| AccountSummary {
                 login: account.login.clone(),
                 mailbox: format!("{} at {}", account.user, account.upstream.host),
                 is_stored: !account.is_rule(),
-                pause: pauses.get(account.upstream.name.as_str()).copied().unwrap_or_default(),
+                pause: maildrops.pause_of(&account.upstream.name, &account.user),
             })
             .collect()
     }
@@ -201,12 +201,23 @@ async fn validities(files: &[Certificate]) -> Vec<Named> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
+    use std::{path::Path, time::Duration};
 
     use tokio::{sync::watch, time::timeout};
 
     use super::{super::scene::Slow, *};
-    use crate::config::Config;
+    use crate::{config::Config, quotas::Word, state::MemoryStore};
+
+    async fn watch_of(text: &str, state: Arc<dyn StateStore>) -> Watch {
+        let config = Config::parse(text, Path::new("")).unwrap();
+        let configured = Configured::new(config, state.clone(), None).await.unwrap();
+        Watch {
+            current: watch::channel(Arc::new(configured)).1,
+            listeners: Arc::new(Mutex::new(Listeners::new(Vec::new(), None))),
+            state,
+            shutdown: CancellationToken::new(),
+        }
+    }
 
     /// Probes of Kubernetes wait one second by default, and requests to servers that are away take ten.
     #[tokio::test(start_paused = true)]
@@ -216,16 +227,7 @@ mod tests {
                     [upstream.home]\nhost = \"imap.example.org\"\n\
                     [upstream.home.oauth2]\nclient_id = \"i\"\nclient_secret = \"s\"\ntoken_url = \"https://x/t\"\n\
                     device_url = \"https://x/d\"\n";
-        let config = Config::parse(text, Path::new("")).unwrap();
-        let state: Arc<dyn StateStore> = Arc::new(Slow::at_first(Duration::from_secs(3600)));
-        let configured = Configured::new(config, state.clone(), None).await.unwrap();
-        let (_sender, current) = watch::channel(Arc::new(configured));
-        let watch = Watch {
-            current,
-            listeners: Arc::new(Mutex::new(Listeners::new(Vec::new(), None))),
-            state,
-            shutdown: CancellationToken::new(),
-        };
+        let watch = watch_of(text, Arc::new(Slow::at_first(Duration::from_secs(3600)))).await;
         let asked = async {
             watch.measure().await;
             watch.health().await
@@ -233,5 +235,31 @@ mod tests {
         let health = timeout(Duration::from_secs(1), asked).await;
         let health = health.expect("an answer at once");
         assert!(health.degraded.is_empty(), "{health:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_is_that_of_the_accounts_own_user() {
+        let account = |login: &str, user: &str| {
+            format!(
+                "[[account]]\nlogin = \"{login}\"\npassword = \"x\"\nupstream = \"home\"\nuser = \"{user}\"\n\
+                 upstream_password = \"y\"\n"
+            )
+        };
+        let text = format!(
+            "[upstream.home]\nhost = \"imap.example.org\"\n{}{}",
+            account("pbx", "eva@EXAMPLE.org"),
+            account("fax", "ida@example.org")
+        );
+        let watch = watch_of(&text, Arc::new(MemoryStore::default())).await;
+        watch.configured().service.maildrops.hear(&Word::Pause {
+            upstream: "home".to_owned(),
+            user: "eva@example.org".to_owned(),
+            is_guess: false,
+            length: Duration::from_secs(30),
+        });
+        let accounts = watch.accounts();
+        let pauses = accounts.iter().map(|account| (account.login.as_str(), account.pause));
+        let expected = [("pbx", Duration::from_secs(30)), ("fax", Duration::ZERO)];
+        assert_eq!(pauses.collect::<Vec<_>>(), expected);
     }
 }
