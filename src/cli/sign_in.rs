@@ -22,7 +22,7 @@ use super::{
     tokens::{in_memory, kept},
 };
 use crate::{
-    config::{self, Config, Grant, Log, LogFormat},
+    config::{self, Config, Grant, Log},
     oauth::{CodeSignIn, Issued, Tokens},
     sign_in::{self, Candidate, Opened, candidates},
     state, telemetry,
@@ -55,10 +55,7 @@ pub(super) async fn run(config: &Config, action: Action<'_>) -> Result<(), Failu
         return Err(without_candidates(config));
     }
     // The log shows what an upstream replies.
-    telemetry::init(&Log {
-        format: LogFormat::Text,
-        level: "warn".into(),
-    })?;
+    telemetry::init(&Log::for_people("warn"))?;
     let mut out = io::stdout();
     match action {
         Action::List { json: false } => list::in_words(config, &mut out).await,

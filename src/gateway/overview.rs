@@ -13,7 +13,7 @@ use super::{
 use crate::{
     accounts,
     config::{Certificate, Listener},
-    doctor::{Doctor, Step},
+    doctor::{Doctor, Step, examine_listeners},
     oauth::{ConsentState, ConsentStatus},
     sign_in::Candidate,
     state::{self, StateStore},
@@ -165,7 +165,7 @@ impl Overview for Watch {
         let mut report = |step| steps.push(step);
         let doctor = Doctor::new(&configured.service.maildrops);
         doctor.examine(&accounts::Account::from(account), &mut report).await;
-        doctor.examine_listeners(&self.open().await, &mut report).await;
+        examine_listeners(&self.open().await, &mut report).await;
         Some(steps)
     }
 }
