@@ -308,6 +308,14 @@ fn named(option: Option<PathBuf>) -> Option<PathBuf> {
     })
 }
 
+/// The directory of `file`; `.` if the name has none.
+fn directory_of(file: &Path) -> &Path {
+    match file.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
 /// The day (UTC) of a time in state, in seconds since 1970.
 fn day(seconds: u32) -> NaiveDate {
     DateTime::from_timestamp(seconds.into(), 0)
@@ -383,9 +391,10 @@ impl From<gateway::Error> for Failure {
                 let help = bind_advice(source, *address);
                 Self::failed(format!("{error}{help}"))
             }
-            gateway::Error::BindBesideOurs { .. } | gateway::Error::Random(_) | gateway::Error::Draining => {
-                Self::failed(error)
-            }
+            gateway::Error::BindBesideOurs { .. }
+            | gateway::Error::Random(_)
+            | gateway::Error::Draining
+            | gateway::Error::Panicked(_) => Self::failed(error),
             gateway::Error::NoCertificate { .. }
             | gateway::Error::Tls(_)
             | gateway::Error::Maildrops(_)

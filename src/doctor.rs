@@ -62,17 +62,6 @@ impl<'a> Doctor<'a> {
         chart.is_good()
     }
 
-    /// Asks each of `listeners` of a running gateway whether it answers. Returns whether all do.
-    pub(crate) async fn examine_listeners(self, listeners: &[Listener], report: Report<'_>) -> bool {
-        let mut chart = Chart::new(report);
-        for listener in listeners {
-            let begun = Instant::now();
-            let answer = health::ask(listener.into()).await;
-            chart.note(words::listener(listener, begun.elapsed(), answer));
-        }
-        chart.is_good()
-    }
-
     async fn visit(self, account: &Account, fetches: bool, report: Report<'_>) -> bool {
         let mut chart = Chart::new(report);
         let begun = Instant::now();
@@ -86,6 +75,17 @@ impl<'a> Doctor<'a> {
         }
         chart.is_good()
     }
+}
+
+/// Asks each of `listeners` of a running gateway whether it answers. Returns whether all do.
+pub(crate) async fn examine_listeners(listeners: &[Listener], report: Report<'_>) -> bool {
+    let mut chart = Chart::new(report);
+    for listener in listeners {
+        let begun = Instant::now();
+        let answer = health::ask(listener.into()).await;
+        chart.note(words::listener(listener, begun.elapsed(), answer));
+    }
+    chart.is_good()
 }
 
 /// Does the steps in order. Returns `None` as soon as a step fails that a later one needs.

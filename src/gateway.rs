@@ -8,6 +8,8 @@ mod configured;
 mod fixed;
 mod listeners;
 mod overview;
+#[cfg(test)]
+mod scene;
 
 use std::{
     io,
@@ -18,6 +20,7 @@ use std::{
 
 use tokio::{
     sync::{Mutex, watch},
+    task::JoinError,
     time::{Instant, timeout, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -68,14 +71,15 @@ impl Gateway {
         let state = state::open(&config.state).await?;
         let quotas = Quotas::join(&state, config.state.key.as_ref())?;
         let configured = Configured::new(config, state.clone(), quotas.clone()).await?;
+        // Probes answer from what was read last.
+        configured.read_consents().await;
         configured
             .service
             .maildrops
             .set_parked_limit(parked_limit(&configured.config.limits));
-        let mut listeners = Listeners::new(inherited);
+        let mut listeners = Listeners::new(inherited, configured.config.state.key.clone());
         let plan = listeners.plan(&configured)?;
         listeners.carry_out(plan).await;
-        listeners.warn_of_unused();
         let listeners = Arc::new(Mutex::new(listeners));
         let configured = Arc::new(configured);
         let current = watch::Sender::new(configured.clone());
@@ -130,7 +134,7 @@ impl Gateway {
         let warnings = self.fixed.changes(&config);
         let before = self.current();
         let next = tokio::task::spawn_blocking(move || before.succeeded_by(config));
-        let next = Arc::new(next.await.map_err(|_| Error::Draining)??);
+        let next = Arc::new(next.await??);
         let plan = listeners.plan(&next)?;
         // From here on nothing fails.
         expect_logins(&next.config);
@@ -363,6 +367,9 @@ pub enum Error {
     /// The gateway is draining, so it does not reload any more.
     #[error("the gateway is shutting down")]
     Draining,
+    /// The code that builds the parts has panicked, which is a mistake in popgate.
+    #[error("popgate itself failed (please report this): {0}")]
+    Panicked(#[from] JoinError),
 }
 
 #[cfg(test)]
@@ -441,6 +448,16 @@ mod tests {
         assert_eq!(parked(1000, 1 << 20), 10_000);
         assert_eq!(parked(1000, 4096), 4096 - 2256);
         assert_eq!(parked(10_000, 20_000), 5000);
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_not_taken_for_the_end_of_the_gateway() {
+        let failed = tokio::task::spawn_blocking::<_, ()>(|| panic!("a bad day")).await;
+        let error = Error::from(failed.unwrap_err());
+        assert!(
+            matches!(error, Error::Panicked(_)) && error.to_string().contains("a bad day"),
+            "{error}"
+        );
     }
 
     #[tokio::test]

@@ -10,9 +10,9 @@ use std::{
 use chrono::DateTime;
 use tempfile::NamedTempFile;
 
-use super::Failure;
+use super::{Failure, directory_of};
 use crate::{
-    config::{Config, Log, LogFormat},
+    config::{Config, Log},
     state::{self, Backup, BackupWriter, Kind, StateStore, Tally},
     telemetry,
 };
@@ -28,10 +28,7 @@ pub(super) async fn save(config: &Config, file: &Path, force: bool) -> Result<()
     }
     may_be_written(file, force)?;
     // If the state cannot be read, the log says why.
-    telemetry::init(&Log {
-        format: LogFormat::Text,
-        level: "warn".into(),
-    })?;
+    telemetry::init(&Log::for_people("warn"))?;
     if let Some(dir) = &config.state.dir
         && !state::has_file(dir).map_err(Failure::failed)?
     {
@@ -46,7 +43,7 @@ pub(super) async fn save(config: &Config, file: &Path, force: bool) -> Result<()
             return write(&*store, io::stdout()).await.map(|(_, tally)| tally);
         }
         let unwritable = |error: &dyn Display| Failure::failed(format!("cannot write {}: {error}", file.display()));
-        let parent = parent(file);
+        let parent = directory_of(file);
         let unfinished = tempfile::Builder::new().prefix(".popgate-backup-").tempfile_in(parent);
         let unfinished = unfinished.map_err(|error| unwritable(&error))?;
         let (out, tally) = write(&*store, BufWriter::new(unfinished)).await?;
@@ -74,10 +71,7 @@ pub(super) async fn save(config: &Config, file: &Path, force: bool) -> Result<()
 pub(super) async fn restore(config: &Config, file: &Path) -> Result<(), Failure> {
     if let Some(shared) = &config.state.shared {
         // If the servers fail, the log says how.
-        telemetry::init(&Log {
-            format: LogFormat::Text,
-            level: "warn".into(),
-        })?;
+        telemetry::init(&Log::for_people("warn"))?;
         let backup = read(file)?;
         let key = config.state.key.as_ref();
         state::restore_shared(shared, key, &backup)
@@ -127,13 +121,6 @@ fn may_be_written(file: &Path, force: bool) -> Result<(), Failure> {
         ))),
         // Any other error shows when the file is written.
         _ => Ok(()),
-    }
-}
-
-fn parent(file: &Path) -> &Path {
-    match file.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
     }
 }
 

@@ -15,7 +15,7 @@ use std::{
 use super::{Failure, tokens};
 use crate::{
     config::{
-        self, ClientCertificates, Config, Credential, Listener, Loaded, Log, LogFormat, MaildropOptions, OAuthOptions,
+        self, ClientCertificates, Config, Credential, Listener, Loaded, Log, MaildropOptions, OAuthOptions,
         SharedMailbox, Upstream,
     },
     maildrop::Maildrops,
@@ -68,10 +68,7 @@ pub(super) async fn run(loaded: Loaded, connect: bool, retention: bool) -> Resul
         return Ok(());
     }
 
-    telemetry::init(&Log {
-        format: LogFormat::Text,
-        level: "warn".into(),
-    })?;
+    telemetry::init(&Log::for_people("warn"))?;
     if retention && !config.state.is_kept() {
         return Err(Failure::wrong(
             "[state] has no `dir`: only the running gateway knows what was retrieved when, until it ends",

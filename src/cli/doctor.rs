@@ -8,8 +8,8 @@ use std::{
 use super::{Failure, password, tokens};
 use crate::{
     accounts::{Account, Accounts, Lead},
-    config::{Config, Log, LogFormat},
-    doctor::{Doctor, Outcome, Step},
+    config::{Config, Log},
+    doctor::{Doctor, Outcome, Step, examine_listeners},
     maildrop::Maildrops,
     state, telemetry,
 };
@@ -18,10 +18,7 @@ use crate::{
 pub(super) async fn run(config: &Config, login: &str) -> Result<(), Failure> {
     let account = account(config, login).await?;
     // The steps report what fails, so the log has only errors.
-    telemetry::init(&Log {
-        format: LogFormat::Text,
-        level: "error".into(),
-    })?;
+    telemetry::init(&Log::for_people("error"))?;
     // The kept state, by way of the gateway if one runs. The doctor keeps nothing of its own.
     let kept = state::reach_configured(&config.state).map_err(Failure::failed)?;
     let tokens = tokens::of(config, kept.clone())?;
@@ -34,7 +31,7 @@ pub(super) async fn run(config: &Config, login: &str) -> Result<(), Failure> {
         }
     };
     let works = doctor.examine(&account, &mut report).await;
-    let answers = doctor.examine_listeners(&config.listeners, &mut report).await;
+    let answers = examine_listeners(&config.listeners, &mut report).await;
     written?;
     maildrops.finish().await;
     tokens.finish().await;

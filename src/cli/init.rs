@@ -19,7 +19,7 @@ use self::{
     draft::{Access, CertificateFiles, Draft, Hash},
     questions::Questions,
 };
-use super::{CONFIG, Failure};
+use super::{CONFIG, Failure, directory_of};
 use crate::{
     accounts,
     config::{Config, ListenerTls, Preset, Secret, toml_string},
@@ -58,7 +58,7 @@ pub(super) fn run(file: &Path) -> Result<(), Failure> {
 
 /// Fails before the first question if a file that may have to be written exists.
 fn may_be_written(file: &Path) -> Result<(), Failure> {
-    let directory = directory(file);
+    let directory = directory_of(file);
     if !directory.is_dir() {
         return Err(Failure::wrong(format!(
             "there is no directory {}: make it first",
@@ -77,14 +77,6 @@ fn is_taken(file: &Path) -> Failure {
     Failure::wrong(format!(
         "{file} is there already, and popgate init replaces nothing: move it away, or write elsewhere by --config"
     ))
-}
-
-/// The directory of `file`; `.` if the name has none.
-fn directory(file: &Path) -> &Path {
-    match file.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    }
 }
 
 /// The files to write, and what to print at the end.
@@ -298,7 +290,7 @@ fn write_each(file: &Path, draft: &Draft, written: &mut Vec<PathBuf>) -> Result<
         create(file.with_file_name(name), &line, written)?;
     }
     let text = draft.text();
-    Config::parse(&text, directory(file))?;
+    Config::parse(&text, directory_of(file))?;
     create(file.to_owned(), text.as_bytes(), written)
 }
 

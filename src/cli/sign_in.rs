@@ -22,7 +22,7 @@ use super::{
     tokens::{in_memory, kept},
 };
 use crate::{
-    config::{Config, Grant, Log, LogFormat},
+    config::{self, Config, Grant, Log},
     oauth::{CodeSignIn, Issued, Tokens},
     sign_in::{self, Candidate, Opened, candidates},
     state, telemetry,
@@ -36,6 +36,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How long to retry if a consent cannot be written.
 const UNTIL_SAVED: Duration = Duration::from_secs(30);
 
+/// Why nobody signs in for a rule, and how to try one.
+const NOBODY_FOR_RULES: &str = "the provider trusts the application itself, so nobody needs to sign in\n\
+                                help: popgate doctor LOGIN tries a login of the rule";
+
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Action<'a> {
     /// Sign in for the account of this login. With `browser`, a browser is used even if a code would do.
@@ -48,16 +52,10 @@ pub(super) enum Action<'a> {
 
 pub(super) async fn run(config: &Config, action: Action<'_>) -> Result<(), Failure> {
     if candidates(&config.accounts).next().is_none() {
-        return Err(Failure::wrong(
-            "no [[account]] is at an upstream with OAuth2: passwords need no sign-in\n\
-             help: give [upstream.NAME] a `preset` and an [upstream.NAME.oauth2], see gateway.toml.example",
-        ));
+        return Err(without_candidates(config));
     }
     // The log shows what an upstream replies.
-    telemetry::init(&Log {
-        format: LogFormat::Text,
-        level: "warn".into(),
-    })?;
+    telemetry::init(&Log::for_people("warn"))?;
     let mut out = io::stdout();
     match action {
         Action::List { json: false } => list::in_words(config, &mut out).await,
@@ -76,14 +74,28 @@ pub(super) async fn run(config: &Config, action: Action<'_>) -> Result<(), Failu
     }
 }
 
+/// The failure if `config` has no account to sign in for.
+fn without_candidates(config: &Config) -> Failure {
+    // A rule is always at an upstream with OAuth2.
+    if config.accounts.iter().any(config::Account::is_rule) {
+        return Failure::wrong(format!("every [[account]] with OAuth2 is a rule: {NOBODY_FOR_RULES}"));
+    }
+    Failure::wrong(
+        "no [[account]] is at an upstream with OAuth2: passwords need no sign-in\n\
+         help: give [upstream.NAME] a `preset` and an [upstream.NAME.oauth2], see gateway.toml.example",
+    )
+}
+
 fn candidate<'a>(config: &'a Config, login: &str) -> Result<Candidate<'a>, Failure> {
     if let Some(candidate) = candidates(&config.accounts).find(|candidate| candidate.account.login == login) {
         return Ok(candidate);
     }
-    if config.accounts.iter().any(|account| account.login == login) {
-        return Err(Failure::wrong(format!(
-            "{login} has a password for its upstream and needs no sign-in"
-        )));
+    if let Some(account) = config.accounts.iter().find(|account| account.login == login) {
+        return Err(Failure::wrong(if account.is_rule() {
+            format!("{login} is a rule: {NOBODY_FOR_RULES}")
+        } else {
+            format!("{login} has a password for its upstream and needs no sign-in")
+        }));
     }
     let known: Vec<_> = candidates(&config.accounts)
         .map(|candidate| candidate.account.login.as_str())
@@ -327,4 +339,24 @@ async fn pasted(begun: &CodeSignIn, may_come: bool) -> io::Result<AuthorizationR
 
 pub(super) fn failed(error: impl std::fmt::Display) -> Failure {
     Failure::failed(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_signs_in_for_a_rule() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("devices"), "").unwrap();
+        let text = "[[account]]\nlogin = \"*@example.org\"\npasswords_file = \"devices\"\nupstream = \"home\"\n\
+                    [upstream.home]\nhost = \"imap.example.org\"\n\
+                    [upstream.home.oauth2]\ngrant = \"client-credentials\"\nclient_id = \"i\"\nclient_secret = \"s\"\n\
+                    token_url = \"https://x/t\"\n";
+        let config = Config::parse(text, directory.path()).unwrap();
+        let failure = candidate(&config, "*@example.org").unwrap_err().to_string();
+        assert!(failure.starts_with("*@example.org is a rule: "), "{failure}");
+        let failure = without_candidates(&config).to_string();
+        assert!(failure.contains(NOBODY_FOR_RULES), "{failure}");
+    }
 }

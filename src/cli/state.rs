@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use super::{Failure, day};
 use crate::{
-    config::{Config, Log, LogFormat},
+    config::{Config, Log},
     state::{self, Marked, Marks},
     telemetry,
     types::{UidValidity, canonical},
@@ -24,10 +24,7 @@ pub(super) async fn run(
         ));
     }
     // If the state cannot be read, the log says why.
-    telemetry::init(&Log {
-        format: LogFormat::Text,
-        level: "warn".into(),
-    })?;
+    telemetry::init(&Log::for_people("warn"))?;
     // Closed before anything is printed: a gateway that starts while somebody pages through the output needs the file.
     let store = state::reach_configured(&config.state).map_err(Failure::failed)?;
     let mut out = io::stdout();

@@ -24,7 +24,8 @@ use crate::types::{host_and_port, read_file};
 pub struct Loaded {
     /// The verified configuration.
     pub config: Config,
-    /// The risks, one sentence each.
+    /// The risks, one sentence each. `popgate check` prints them. The gateway does not: it would repeat what its
+    /// administrator has accepted, at each start and each reload. It logs old TLS only.
     pub warnings: Vec<String>,
     /// Every file that the configuration names, whether it is read or not. The last entry is the configuration file
     /// itself, or the name of its source if there is no file, such as `environment`.

@@ -18,6 +18,16 @@ pub struct Log {
     pub level: String,
 }
 
+impl Log {
+    /// The log of a command that a person runs: text.
+    pub(crate) fn for_people(level: &str) -> Self {
+        Self {
+            format: LogFormat::Text,
+            level: level.to_owned(),
+        }
+    }
+}
+
 words! {
     /// How log lines look.
     pub enum LogFormat {

@@ -2,14 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::MissedTickBehavior;
+use tokio::time::{MissedTickBehavior, timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::configured::{Configured, InForce};
 use crate::{
     config::Config,
     notify::Watched,
-    oauth::{ConsentState, Tokens},
+    oauth::ConsentState,
     pop3::Service,
     sign_in::candidates,
     state::{self, Duty, StateStore},
@@ -18,6 +18,8 @@ use crate::{
 
 /// How often to check when certificates expire.
 const DAY: Duration = Duration::from_secs(24 * 3600);
+/// How often to read consents, which other gateways or other processes may have changed.
+const CONSENTS: Duration = Duration::from_secs(60);
 /// How often to sweep maildrops whose devices may not come back.
 const SWEEP: Duration = Duration::from_secs(3600);
 
@@ -90,28 +92,33 @@ async fn watch(mut current: InForce) {
     }
 }
 
-/// Logs at the start and after each reload for which accounts somebody must sign in.
+/// Reads all consents again and again, so that probes know them and need not wait for state. Logs at the start and
+/// after each reload for which accounts somebody must sign in.
 async fn look_at_consents(mut current: InForce) {
     let mut is_start = true;
     loop {
         let configured = current.borrow_and_update().clone();
-        log_standing(&configured.config, &configured.tokens, is_start).await;
-        drop(configured);
+        log_standing(&configured, is_start).await;
         is_start = false;
-        if current.changed().await.is_err() {
-            return;
+        loop {
+            match timeout(CONSENTS, current.changed()).await {
+                Ok(Ok(())) => break,
+                Ok(Err(_)) => return,
+                Err(_) => drop(configured.read_consents().await),
+            }
         }
     }
 }
 
 /// Logs each consent that needs a person. At the start, also repeats the token requests that were under way when the
 /// process before this one was killed.
-async fn log_standing(config: &Config, tokens: &Arc<Tokens>, is_start: bool) {
-    for candidate in candidates(&config.accounts).filter(|candidate| candidate.oauth2.needs_consent()) {
+async fn log_standing(configured: &Configured, is_start: bool) {
+    let tokens = &configured.tokens;
+    for (candidate, status) in configured.read_consents().await {
+        if !candidate.oauth2.needs_consent() {
+            continue;
+        }
         let (login, consent) = (&candidate.account.login, candidate.consent(tokens));
-        let Ok(status) = tokens.status(&consent).await else {
-            continue; // The failure has been logged.
-        };
         match status.state {
             ConsentState::Unreadable(_) => tracing::error!(
                 login,
@@ -149,6 +156,8 @@ async fn keep_sweeping(current: InForce, state: Arc<dyn StateStore>) {
 /// consents that have been unused for long. If this is cancelled, the next sweep continues.
 async fn sweep(current: InForce) {
     let mut clock = tokio::time::interval(SWEEP);
+    // After a sweep that took hours, the next one is not repeated for each hour that was missed.
+    clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         clock.tick().await;
         let configured = current.borrow().clone();
@@ -170,5 +179,26 @@ async fn sweep_once(service: &Service) {
             let error = error.cause();
             tracing::warn!(login, %mailbox, %error, "messages whose retain_days are over were not removed");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use tokio::sync::watch;
+
+    use super::{super::scene::Slow, *};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sweep_that_took_long_is_followed_by_one_sweep() {
+        let text = "[upstream.home]\nhost = \"imap.example.org\"\nlogins = [\"*\"]\n";
+        let config = Config::parse(text, Path::new("")).unwrap();
+        let state = Arc::new(Slow::at_first(3 * SWEEP));
+        let configured = Configured::new(config, state.clone(), None).await.unwrap();
+        let (_sender, current) = watch::channel(Arc::new(configured));
+        // The next sweep begins late, and the one after it an hour later.
+        let _ = timeout(4 * SWEEP - Duration::from_secs(1), sweep(current)).await;
+        assert_eq!(state.asked(), 2);
     }
 }

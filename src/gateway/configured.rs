@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures_util::future::join_all;
 use tokio::sync::watch;
 
 use super::Error;
@@ -12,9 +13,10 @@ use crate::{
     config::Config,
     maildrop::Maildrops,
     notify::Notices,
-    oauth::{AtTheSocket, Tokens},
+    oauth::{AtTheSocket, ConsentStatus, Tokens},
     pop3::Service,
     quotas::Quotas,
+    sign_in::{Candidate, candidates},
     state::{Consent, Renewer, StateStore},
 };
 
@@ -63,6 +65,29 @@ impl Configured {
             notices: self.notices.clone(),
             service: Arc::new(service),
         })
+    }
+
+    /// Reads the consents of all accounts from state, all at once: a request takes long if the servers of state are
+    /// away. Leaves out those whose record cannot be read (logged).
+    pub(super) async fn read_consents(&self) -> Vec<(Candidate<'_>, ConsentStatus)> {
+        let reading = candidates(&self.config.accounts).map(|candidate| async move {
+            let consent = candidate.consent(&self.tokens);
+            let status = self.tokens.status(&consent).await.ok()?;
+            Some((candidate, status))
+        });
+        join_all(reading).await.into_iter().flatten().collect()
+    }
+
+    /// The consents of all accounts as they were last read or written, so that nobody waits for state. Leaves out
+    /// those that have not been read yet.
+    pub(super) async fn last_consents(&self) -> Vec<(Candidate<'_>, ConsentStatus)> {
+        let mut consents = Vec::new();
+        for candidate in candidates(&self.config.accounts) {
+            if let Some(status) = self.tokens.last_status(&candidate.consent(&self.tokens)).await {
+                consents.push((candidate, status));
+            }
+        }
+        consents
     }
 }
 

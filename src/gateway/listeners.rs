@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 
 use super::{Error, configured::Configured};
 use crate::{
-    config::{self, ClientCertificates, Config, ListenerTls},
+    config::{self, Certificate, ClientCertificates, ListenerTls, Secret},
     pop3::{
         Listener, Settings,
         listener::{Gate, SessionControl},
@@ -23,6 +23,8 @@ pub(super) struct Listeners {
     open: Vec<Open>,
     /// Sockets that systemd has opened for this process. Each stays open as long as the process lives.
     inherited: Vec<TcpListener>,
+    /// The key of session tickets: `[state] key` as it was at the start. A reload does not change it.
+    key: Option<Secret>,
 }
 
 #[derive(Debug)]
@@ -45,11 +47,12 @@ enum Planned {
 }
 
 impl Listeners {
-    /// Begins without open listeners. `inherited` are sockets that listen already.
-    pub(super) fn new(inherited: Vec<TcpListener>) -> Self {
+    /// Begins without open listeners. `inherited` are sockets that listen already; `key` is the key of session tickets.
+    pub(super) fn new(inherited: Vec<TcpListener>, key: Option<Secret>) -> Self {
         Self {
             open: Vec::new(),
             inherited,
+            key,
         }
     }
 
@@ -65,7 +68,7 @@ impl Listeners {
         let mut acceptors = Vec::new();
         let mut left: Vec<usize> = (0..self.open.len()).collect();
         let planned = config.listeners.iter().map(|listener| {
-            let acceptor = acceptor(config, listener, &mut acceptors)?;
+            let acceptor = self.acceptor(&config.tls, listener, &mut acceptors)?;
             let settings = Settings::new(listener, acceptor, service.clone());
             let address = listener.address;
             match left.iter().position(|&index| self.open[index].address == address) {
@@ -81,6 +84,37 @@ impl Listeners {
             }
         });
         planned.collect::<Result<_, _>>().map(Plan)
+    }
+
+    /// The acceptor for `listener`; `None` without TLS. `made` has the acceptors of earlier listeners: if one of them
+    /// fits, it is shared.
+    fn acceptor(
+        &self,
+        certificates: &[Certificate],
+        listener: &config::Listener,
+        made: &mut Vec<(Way, Arc<Acceptor>)>,
+    ) -> Result<Option<Arc<Acceptor>>, Error> {
+        if listener.tls == ListenerTls::Off {
+            return Ok(None);
+        }
+        if certificates.is_empty() {
+            let address = listener.address;
+            return Err(Error::NoCertificate { address });
+        }
+        let way = Way {
+            is_legacy: listener.tls.is_legacy(),
+            clients: listener.client_certificates,
+        };
+        let acceptor = match made.iter().find(|(other, _)| *other == way) {
+            Some((_, acceptor)) => acceptor.clone(),
+            None => {
+                let acceptor = Acceptor::for_listener(certificates, listener, self.key.as_ref())?;
+                let acceptor = Arc::new(acceptor);
+                made.push((way, acceptor.clone()));
+                acceptor
+            }
+        };
+        Ok(Some(acceptor))
     }
 
     fn bind(&self, address: SocketAddr, settings: Settings) -> io::Result<Listener> {
@@ -102,7 +136,8 @@ impl Listeners {
         }
     }
 
-    /// Closes the listeners that are not in `plan`, changes those that are, and adds the new ones.
+    /// Closes the listeners that are not in `plan`, changes those that are, and adds the new ones. Warns of inherited
+    /// sockets that no listener uses then.
     pub(super) async fn carry_out(&mut self, Plan(plan): Plan) {
         let mut before: Vec<_> = self.open.drain(..).map(Some).collect();
         for planned in plan {
@@ -125,6 +160,7 @@ impl Listeners {
             open.close().await;
             tracing::info!(%address, "no longer listening");
         }
+        self.warn_of_unused();
     }
 
     /// Starts accepting at the listeners that do not accept yet.
@@ -142,8 +178,9 @@ impl Listeners {
         }
     }
 
-    /// Warns of inherited sockets that no listener uses.
-    pub(super) fn warn_of_unused(&self) {
+    /// Warns of inherited sockets that no listener uses. They stay open: a later reload may need them, and the process
+    /// may no longer be allowed to bind their addresses.
+    fn warn_of_unused(&self) {
         for socket in &self.inherited {
             if let Ok(address) = socket.local_addr()
                 && !self.addresses().contains(&address)
@@ -166,39 +203,6 @@ impl Open {
             let _ = accepting.await;
         }
     }
-}
-
-/// The acceptor for `listener`; `None` without TLS. `made` has the acceptors of earlier listeners: if one of them fits,
-/// it is shared.
-fn acceptor(
-    config: &Config,
-    listener: &config::Listener,
-    made: &mut Vec<(Way, Arc<Acceptor>)>,
-) -> Result<Option<Arc<Acceptor>>, Error> {
-    if listener.tls == ListenerTls::Off {
-        return Ok(None);
-    }
-    if config.tls.is_empty() {
-        let address = listener.address;
-        return Err(Error::NoCertificate { address });
-    }
-    let way = Way {
-        is_legacy: listener.tls.is_legacy(),
-        clients: listener.client_certificates,
-    };
-    let acceptor = match made.iter().find(|(other, _)| *other == way) {
-        Some((_, acceptor)) => acceptor.clone(),
-        None => {
-            let acceptor = Arc::new(Acceptor::for_listener(
-                &config.tls,
-                listener,
-                config.state.key.as_ref(),
-            )?);
-            made.push((way, acceptor.clone()));
-            acceptor
-        }
-    };
-    Ok(Some(acceptor))
 }
 
 /// What an acceptor depends on. Two listeners with equal values share an acceptor.

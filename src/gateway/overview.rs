@@ -1,6 +1,6 @@
 //! The gateway as the web page and the probes see it.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc};
 
 use async_trait::async_trait;
 use tokio::sync::Mutex;
@@ -13,9 +13,9 @@ use super::{
 use crate::{
     accounts,
     config::{Certificate, Listener},
-    doctor::{Doctor, Step},
+    doctor::{Doctor, Step, examine_listeners},
     oauth::{ConsentState, ConsentStatus},
-    sign_in::{Candidate, candidates},
+    sign_in::Candidate,
     state::{self, StateStore},
     telemetry::{metrics, troubles},
     tls::{Expiry, Validity},
@@ -109,14 +109,14 @@ impl Watch {
 impl Overview for Watch {
     async fn health(&self) -> Health {
         let configured = self.configured();
-        let statuses = statuses(&configured).await;
+        let statuses = configured.last_consents().await;
         self.judge(&validities(&configured.config.tls).await, &statuses)
     }
 
     async fn measure(&self) {
         let configured = self.configured();
         metrics().set_backoff(configured.service.maildrops.pauses());
-        let statuses = statuses(&configured).await;
+        let statuses = configured.last_consents().await;
         let consents = statuses.iter().map(|(candidate, status)| {
             let upstream = candidate.account.upstream.name.as_str();
             (upstream, consent_state(status))
@@ -145,14 +145,14 @@ impl Overview for Watch {
 
     fn accounts(&self) -> Vec<AccountSummary> {
         let configured = self.configured();
-        let pauses: HashMap<&str, Duration> = configured.service.maildrops.pauses().collect();
+        let maildrops = &configured.service.maildrops;
         let accounts = configured.config.accounts.iter();
         accounts
             .map(|account| AccountSummary {
                 login: account.login.clone(),
                 mailbox: format!("{} at {}", account.user, account.upstream.host),
                 is_stored: !account.is_rule(),
-                pause: pauses.get(account.upstream.name.as_str()).copied().unwrap_or_default(),
+                pause: maildrops.pause_of(&account.upstream.name, &account.user),
             })
             .collect()
     }
@@ -165,7 +165,7 @@ impl Overview for Watch {
         let mut report = |step| steps.push(step);
         let doctor = Doctor::new(&configured.service.maildrops);
         doctor.examine(&accounts::Account::from(account), &mut report).await;
-        doctor.examine_listeners(&self.open().await, &mut report).await;
+        examine_listeners(&self.open().await, &mut report).await;
         Some(steps)
     }
 }
@@ -178,17 +178,6 @@ fn consent_state(status: &ConsentStatus) -> &'static str {
         ConsentState::Ended { .. } => "ended",
         ConsentState::Unreadable(_) => "unreadable",
     }
-}
-
-/// The consents of all accounts, except those whose record cannot be read.
-async fn statuses(configured: &Configured) -> Vec<(Candidate<'_>, ConsentStatus)> {
-    let mut all = Vec::new();
-    for candidate in candidates(&configured.config.accounts) {
-        if let Ok(status) = configured.tokens.status(&candidate.consent(&configured.tokens)).await {
-            all.push((candidate, status));
-        }
-    }
-    all
 }
 
 /// The first name of a certificate, or else its file; and its validity, or why the certificate cannot be read.
@@ -208,4 +197,69 @@ async fn validities(files: &[Certificate]) -> Vec<Named> {
         files.into_iter().map(read).collect()
     };
     tokio::task::spawn_blocking(reading).await.unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{path::Path, time::Duration};
+
+    use tokio::{sync::watch, time::timeout};
+
+    use super::{super::scene::Slow, *};
+    use crate::{config::Config, quotas::Word, state::MemoryStore};
+
+    async fn watch_of(text: &str, state: Arc<dyn StateStore>) -> Watch {
+        let config = Config::parse(text, Path::new("")).unwrap();
+        let configured = Configured::new(config, state.clone(), None).await.unwrap();
+        Watch {
+            current: watch::channel(Arc::new(configured)).1,
+            listeners: Arc::new(Mutex::new(Listeners::new(Vec::new(), None))),
+            state,
+            shutdown: CancellationToken::new(),
+        }
+    }
+
+    /// Probes of Kubernetes wait one second by default, and requests to servers that are away take ten.
+    #[tokio::test(start_paused = true)]
+    async fn probes_do_not_wait_for_state() {
+        let text = "[state]\ndir = \"d\"\nkey = \"0123456789abcdef0123456789abcdef\"\n\
+                    [[account]]\nlogin = \"pbx\"\npassword = \"x\"\nupstream = \"home\"\nuser = \"eva\"\n\
+                    [upstream.home]\nhost = \"imap.example.org\"\n\
+                    [upstream.home.oauth2]\nclient_id = \"i\"\nclient_secret = \"s\"\ntoken_url = \"https://x/t\"\n\
+                    device_url = \"https://x/d\"\n";
+        let watch = watch_of(text, Arc::new(Slow::at_first(Duration::from_secs(3600)))).await;
+        let asked = async {
+            watch.measure().await;
+            watch.health().await
+        };
+        let health = timeout(Duration::from_secs(1), asked).await;
+        let health = health.expect("an answer at once");
+        assert!(health.degraded.is_empty(), "{health:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_is_that_of_the_accounts_own_user() {
+        let account = |login: &str, user: &str| {
+            format!(
+                "[[account]]\nlogin = \"{login}\"\npassword = \"x\"\nupstream = \"home\"\nuser = \"{user}\"\n\
+                 upstream_password = \"y\"\n"
+            )
+        };
+        let text = format!(
+            "[upstream.home]\nhost = \"imap.example.org\"\n{}{}",
+            account("pbx", "eva@EXAMPLE.org"),
+            account("fax", "ida@example.org")
+        );
+        let watch = watch_of(&text, Arc::new(MemoryStore::default())).await;
+        watch.configured().service.maildrops.hear(&Word::Pause {
+            upstream: "home".to_owned(),
+            user: "eva@example.org".to_owned(),
+            is_guess: false,
+            length: Duration::from_secs(30),
+        });
+        let accounts = watch.accounts();
+        let pauses = accounts.iter().map(|account| (account.login.as_str(), account.pause));
+        let expected = [("pbx", Duration::from_secs(30)), ("fax", Duration::ZERO)];
+        assert_eq!(pauses.collect::<Vec<_>>(), expected);
+    }
 }

@@ -209,6 +209,11 @@ impl Connector {
         self.backoff.longest()
     }
 
+    /// How long logins of `user` with a stored credential must still wait; zero if they need not.
+    pub fn pause_of(&self, user: &str) -> Duration {
+        self.backoff.left(user, TrustLevel::Proven).unwrap_or_default()
+    }
+
     /// Fails if the server has asked logins with this `trust` for a pause that is not over.
     pub(super) fn respect_pause(&self, user: &str, trust: TrustLevel) -> Result<(), Error> {
         match self.backoff.left(user, trust) {

@@ -33,7 +33,7 @@ use crate::{
     quotas::{Quotas, Word},
     state::{KeptDigest, Leases, MailboxState, StateStore, now},
     tls,
-    types::MailboxName,
+    types::{MailboxName, canonical},
 };
 
 /// Opens maildrops, and holds what they share.
@@ -180,6 +180,13 @@ impl Maildrops {
         self.connectors
             .iter()
             .map(|(name, connector)| (name.as_str(), connector.pause()))
+    }
+
+    /// How long the pause still lasts that the upstream of this name has asked the account's `user` for; zero if there
+    /// is none.
+    pub fn pause_of(&self, upstream: &str, user: &str) -> Duration {
+        let connector = self.connectors.get(upstream);
+        connector.map_or(Duration::ZERO, |connector| connector.pause_of(&canonical(user, None)))
     }
 
     /// Whether the upstream of this name is known to take OAuth2 tokens.

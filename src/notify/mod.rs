@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{Instant, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
@@ -119,6 +119,8 @@ impl Notices {
             return std::future::pending().await;
         };
         let mut clock = interval(REVIEW);
+        // A review takes long if the servers of state are away; it is not repeated for each minute that was missed.
+        clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut certificates = None;
         loop {
             tokio::select! {

@@ -46,6 +46,8 @@ pub struct Tokens {
     store: Arc<dyn StateStore>,
     vault: Arc<Vault>,
     renewal_states: Arc<DashMap<Consent, Arc<Mutex<RenewalState>>>>,
+    /// See [`Tokens::last_status`].
+    statuses: Arc<DashMap<Consent, ConsentStatus>>,
     /// Renewals in flight. Each must be completed even if the session that needed it has ended, because a refresh token
     /// may be good for one use only.
     renewals: TaskTracker,
@@ -79,6 +81,7 @@ impl Tokens {
             store: self.store.clone(),
             vault: self.vault.clone(),
             renewal_states: self.renewal_states.clone(),
+            statuses: self.statuses.clone(),
             renewals: self.renewals.clone(),
             closing: self.closing.clone(),
         }))
@@ -90,6 +93,7 @@ impl Tokens {
             store,
             vault: Arc::new(vault),
             renewal_states: Arc::default(),
+            statuses: Arc::default(),
             renewals: TaskTracker::new(),
             closing: CancellationToken::new(),
         })
@@ -216,7 +220,11 @@ impl Tokens {
             let sealed = self.sealed(consent).await?;
             match self.store.set_token(consent, sealed.as_deref(), None).await {
                 Err(Unavailable::Changed) => {}
-                done => return done.map(|()| sealed.is_some()).map_err(|_| Error::State),
+                Err(_) => return Err(Error::State),
+                Ok(()) => {
+                    self.note_status(consent, &ConsentRecord::default());
+                    return Ok(sealed.is_some());
+                }
             }
         }
     }
@@ -224,13 +232,34 @@ impl Tokens {
     /// The status of `consent`, without asking the provider.
     pub async fn status(&self, consent: &Consent) -> Result<ConsentStatus, Error> {
         let needs_consent = self.provider(consent)?.config.needs_consent();
-        let unwritable = self.store.tokens_unwritable_since().await;
         let status = match self.record(consent).await {
             Ok((_, record)) => ConsentStatus::of(&record, needs_consent, now()),
             Err(Error::SignIn(refusal)) => ConsentStatus::unreadable(&refusal),
             Err(error) => return Err(error),
         };
-        Ok(status.unwritable_since(unwritable.ok().flatten()))
+        self.statuses.insert(consent.clone(), status.clone());
+        Ok(self.with_unwritable(status).await)
+    }
+
+    /// The status of `consent` when its record was last written, or read for [`Self::status`]. Does not ask state for
+    /// the record, which takes long if the servers of state are away. `None` if this process has done neither yet.
+    pub async fn last_status(&self, consent: &Consent) -> Option<ConsentStatus> {
+        let status = self.statuses.get(consent).map(|status| status.value().clone())?;
+        Some(self.with_unwritable(status).await)
+    }
+
+    async fn with_unwritable(&self, status: ConsentStatus) -> ConsentStatus {
+        let unwritable = self.store.tokens_unwritable_since().await;
+        status.unwritable_since(unwritable.ok().flatten())
+    }
+
+    /// Remembers the status of `record`, which was just written, for [`Self::last_status`].
+    fn note_status(&self, consent: &Consent, record: &ConsentRecord) {
+        // Without a provider nobody asks for the status.
+        if let Ok(provider) = self.provider(consent) {
+            let status = ConsentStatus::of(record, provider.config.needs_consent(), now());
+            self.statuses.insert(consent.clone(), status);
+        }
     }
 
     /// Repeats a token request that was in flight when the previous process was killed. The provider may have rotated
@@ -289,7 +318,10 @@ impl Tokens {
     ) -> Result<Option<Vec<u8>>, Error> {
         let sealed = self.vault.seal(consent, record).map_err(|_| Error::State)?;
         match self.store.set_token(consent, followed, Some(&sealed)).await {
-            Ok(()) => Ok(Some(sealed)),
+            Ok(()) => {
+                self.note_status(consent, record);
+                Ok(Some(sealed))
+            }
             Err(Unavailable::Changed) => Ok(None),
             Err(_) => Err(Error::State),
         }
@@ -334,5 +366,38 @@ fn without_consent(error: Error) -> Error {
     match error {
         Error::SignIn(refusal) => Error::Refused(refusal),
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::Config;
+
+    #[tokio::test]
+    async fn the_last_status_is_that_of_the_record_as_it_was_last_read_or_written() {
+        let text = "[state]\ndir = \"d\"\nkey = \"0123456789abcdef0123456789abcdef\"\n\
+                    [[account]]\nlogin = \"pbx\"\npassword = \"x\"\nupstream = \"home\"\nuser = \"eva\"\n\
+                    [upstream.home]\nhost = \"imap.example.org\"\n\
+                    [upstream.home.oauth2]\nclient_id = \"i\"\nclient_secret = \"s\"\ntoken_url = \"https://x/t\"\n\
+                    device_url = \"https://x/d\"\n";
+        let config = Config::parse(text, Path::new("")).unwrap();
+        let tokens = Tokens::new(&config, Arc::new(MemoryStore::default())).unwrap();
+        let consent = tokens.consent("home", "eva");
+        assert_eq!(tokens.last_status(&consent).await, None, "nothing was read yet");
+        let missing = tokens.status(&consent).await.unwrap();
+        assert_eq!(tokens.last_status(&consent).await, Some(missing.clone()));
+        let ended = ConsentRecord {
+            lapsed: Some((now(), "invalid_grant".to_owned(), String::new())),
+            ..ConsentRecord::default()
+        };
+        tokens.save(&consent, None, &ended).await.unwrap();
+        let after_reload = tokens.reconfigured(&config).unwrap();
+        let last = after_reload.last_status(&consent).await.unwrap();
+        assert!(matches!(last.state, ConsentState::Ended { .. }), "{last:?}");
+        assert_eq!(tokens.forget(&consent).await, Ok(true));
+        assert_eq!(after_reload.last_status(&consent).await, Some(missing));
     }
 }

@@ -84,6 +84,7 @@ impl Tokens {
         });
         match timeout(PATIENCE, renewal).await {
             Ok(Ok(renewed)) => renewed,
+            Ok(Err(error)) if error.is_panic() => Err(Error::unavailable("popgate itself failed, see the log")),
             Ok(Err(_)) => Err(Error::unavailable("the gateway is shutting down")),
             Err(_) => Err(Error::unavailable("it has not answered yet")),
         }

@@ -183,7 +183,8 @@ pub trait StateStore: Send + Sync + fmt::Debug {
         token: Option<&[u8]>,
     ) -> Result<(), Unavailable>;
 
-    /// Since when tokens cannot be written, in seconds since 1970. `None` if the last write succeeded.
+    /// Since when tokens cannot be written, in seconds since 1970; `None` if the last write succeeded. The gateway's own
+    /// store knows this without asking its servers.
     async fn tokens_unwritable_since(&self) -> Result<Option<u32>, Unavailable>;
 
     /// The notices that `[notify]` has sent and that are not over yet, by name. Damaged ones are left out (logged).

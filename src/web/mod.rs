@@ -24,6 +24,7 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
     routing::{get, post},
 };
+use futures_util::future::join_all;
 use maud::Markup;
 use oauth2::url::Url;
 use serde::Deserialize;
@@ -248,6 +249,18 @@ impl AppState {
             .ok_or(Rejection::UnknownAccount)
     }
 
+    /// The status of `account`, with that of its consent.
+    async fn status(&self, account: AccountSummary) -> AccountStatus {
+        let consent = match self.candidate(&account.login) {
+            Ok(candidate) => {
+                let status = self.tokens.status(&candidate.consent(&self.tokens)).await;
+                Some(AccountConsent::new(candidate, status))
+            }
+            Err(_) => None,
+        };
+        AccountStatus::new(account, consent)
+    }
+
     /// Completes a sign-in with what the provider issued, and logs the result. Returns the flash message of the next
     /// page.
     async fn complete(&self, candidate: Candidate<'_>, issued: Result<Issued, oauth::Error>) -> Flash {
@@ -350,21 +363,9 @@ async fn logout(State(app): App, headers: HeaderMap, Form(form): Form<CsrfForm>)
 
 async fn accounts(State(app): App, headers: HeaderMap) -> Result<Markup, Rejection> {
     let session = app.session(&headers)?;
-    let mut statuses = Vec::new();
-    for account in app.overview.accounts() {
-        let candidate = app
-            .sign_ins
-            .candidates()
-            .find(|candidate| candidate.account.login == account.login);
-        let consent = match candidate {
-            Some(candidate) => {
-                let status = app.tokens.status(&candidate.consent(&app.tokens)).await;
-                Some(AccountConsent::new(candidate, status))
-            }
-            None => None,
-        };
-        statuses.push(AccountStatus::new(account, consent));
-    }
+    // All at once: each takes long if the servers of state are away.
+    let accounts = app.overview.accounts().into_iter();
+    let mut statuses = join_all(accounts.map(|account| app.status(account))).await;
     statuses.extend(pages::forwarded(&statuses));
     let gateway = GatewayStatus {
         health: app.overview.health().await,

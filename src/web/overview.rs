@@ -40,6 +40,7 @@ pub(crate) struct AccountSummary {
     pub mailbox: String,
     /// Whether the gateway can log in to the upstream without a device.
     pub is_stored: bool,
-    /// How long the longest pause still lasts that the upstream has asked any of its users for; zero if there is none.
+    /// How long the pause still lasts that the upstream has asked the account's user for; zero if there is none, or if
+    /// the account is a rule for many users.
     pub pause: Duration,
 }

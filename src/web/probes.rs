@@ -24,7 +24,7 @@ pub(super) fn routes(router: Router<Current>, prefix: &str) -> Router<Current> {
 }
 
 /// The JSON object that a probe answers with.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 struct ProbeAnswer {
     status: &'static str,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -35,15 +35,11 @@ struct ProbeAnswer {
 
 /// Answers as long as the process works at all: if there is no answer, the process must be restarted.
 async fn livez() -> Response {
-    let Health { failing, degraded } = Health::default();
-    answer(
-        StatusCode::OK,
-        &ProbeAnswer {
-            status: "ok",
-            failing,
-            degraded,
-        },
-    )
+    let alive = ProbeAnswer {
+        status: "ok",
+        ..ProbeAnswer::default()
+    };
+    answer(StatusCode::OK, &alive)
 }
 
 /// Answers whether devices can be served; with `?strict`, whether all of them can.

@@ -109,6 +109,33 @@ fn a_session_is_resumed_at_any_gateway_with_the_same_key() {
     }
 }
 
+/// Another `[state] key` needs a restart: until then it is in force nowhere.
+#[test]
+fn a_reload_leaves_the_key_of_session_tickets_as_it_is() {
+    let certificates = Certificates::new();
+    let peer = mailbox();
+    let setup = |key: &str| {
+        Setup::new(peer.address())
+            .certificates(&certificates)
+            .listener("tls = \"implicit\"")
+            .table(&format!("[state]\ndir = \"state\"\nkey = \"{}\"", key.repeat(40)))
+    };
+    let gateway = setup("k").start();
+    let device = certificates.client();
+    let is_resumed = || {
+        let mut pop = connect(&gateway, 0, &device);
+        pop.ok("CAPA");
+        pop.lines();
+        let is_resumed = pop.is_resumed();
+        pop.quit();
+        is_resumed
+    };
+    assert!(!is_resumed());
+    let said = gateway.reload(&setup("x"));
+    assert!(said.contains("[state] key has changed: this needs a restart"), "{said}");
+    assert!(is_resumed(), "by the key before");
+}
+
 #[test]
 fn two_hundred_devices_resume_their_sessions() {
     let certificates = Certificates::new();

@@ -193,6 +193,23 @@ fn a_socket_of_systemd_that_no_listener_has_is_named() {
     assert_eq!(unused[0]["address"], socket.local_addr().unwrap().to_string());
 }
 
+/// The socket still listens, so devices connect to it.
+#[test]
+fn a_socket_of_systemd_whose_listener_a_reload_removes_is_named() {
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    let peer = Peer::start(mailbox());
+    let setup = || Setup::new(peer.address()).table("[state]\ndir = \"state\"");
+    let at_socket = format!("[[listener]]\naddress = \"{address}\"\ntls = \"off\"");
+    let gateway = setup().table(&at_socket).start_by(passing(&socket));
+    gateway.reload(&setup());
+    let unused = gateway.events(
+        "systemd has opened a socket that no [[listener]] has as its address: devices that connect there wait in vain",
+        1,
+    );
+    assert_eq!(unused[0]["address"], address.to_string());
+}
+
 /// systemd's own tool for trying socket activation starts the program upon the first connection.
 #[test]
 fn the_first_connection_starts_the_program_and_is_served() {
