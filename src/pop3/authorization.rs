@@ -295,9 +295,11 @@ where
         }
     };
     session.note_trial(false);
-    session
-        .summary
-        .count_refusal(upstream.as_ref().map_or("", |upstream| &upstream.name), &reply);
+    session.summary.count_refusal(
+        &session.service.accounts.canonical_login(login),
+        upstream.as_ref().map_or("", |upstream| &upstream.name),
+        &reply,
+    );
     if let Reply::Denied(denied) = reply {
         session.summary.note_refusal(denied);
     }

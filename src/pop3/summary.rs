@@ -234,11 +234,12 @@ impl Summary {
         });
     }
 
-    /// Counts a login that `reply` refuses; `upstream` is empty if the login leads to none.
-    pub(super) fn count_refusal(&self, upstream: &str, reply: &Reply) {
+    /// Counts that `reply` refuses `login`, as [`crate::accounts::Accounts::canonical_login`] returns it. `upstream` is
+    /// empty if the login leads to none.
+    pub(super) fn count_refusal(&self, login: &str, upstream: &str, reply: &Reply) {
         if let Some((outcome, reason)) = self.failure_of(reply) {
             metrics().login(upstream, outcome);
-            polls().failed(&canonical(self.login.as_deref().unwrap_or_default(), None), &reason);
+            polls().failed(login, &reason);
         }
     }
 
