@@ -257,7 +257,9 @@ async fn log_in<S>(session: &mut Session<S>, login: &[u8], evidence: Evidence) -
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    session.summary.set_login(login);
+    session
+        .summary
+        .set_login(login, &session.service.accounts.canonical_login(login));
     let is_token = matches!(evidence, Evidence::Token(_));
     session.note_trial(true);
     // An attempt that ends without a verdict counts as a failure: a device that takes silence for a refusal must not guess

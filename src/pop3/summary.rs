@@ -17,7 +17,7 @@ use crate::{
         trace::{self, Side},
     },
     tls::Agreed,
-    types::{Octets, canonical},
+    types::Octets,
 };
 
 /// How a session ended.
@@ -181,10 +181,11 @@ impl Summary {
         self.peer.ip()
     }
 
-    /// Notes the login that is tried now.
-    pub(super) fn set_login(&mut self, login: &[u8]) {
+    /// Notes the login that is tried now: as the device has sent it, and as
+    /// [`crate::accounts::Accounts::canonical_login`] returns it.
+    pub(super) fn set_login(&mut self, login: &[u8], canonical: &str) {
         let login = shown(login);
-        trace::set_login(&canonical(&login, None));
+        trace::set_login(canonical);
         trace::received(Side::Device, || {
             format!("a login as {login:?} from {} at {}", self.peer, self.listener)
         });

@@ -10,7 +10,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex, join};
+use tokio::{
+    io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex, join},
+    time::timeout,
+};
 
 use super::{
     Service,
@@ -23,7 +26,10 @@ use crate::{
     accounts::Accounts,
     config::{Certificate, ClientCertificates, Config, Limits, ListenerTls, Log, LogFormat, Notify, State},
     maildrop::Maildrops,
-    telemetry::polls,
+    telemetry::{
+        polls,
+        trace::{self, Tracer},
+    },
     tls::{Acceptor, Connector},
 };
 
@@ -100,15 +106,18 @@ fn connect(endpoint: Endpoint, limits: Limits, buffer: usize) -> (DuplexStream, 
 fn connect_to(service: Arc<Service>, endpoint: Endpoint, buffer: usize) -> (DuplexStream, Stop) {
     let (device, ours) = duplex(buffer);
     let stop = Stop::default();
-    tokio::spawn(session::run(
+    let summary = Summary::new(SocketAddr::from(PEER), "test".into());
+    let id = summary.id();
+    let session = session::run(
         ours,
-        Summary::new(SocketAddr::from(PEER), "test".into()),
+        summary,
         Permits::new(&service.limits).acquire(PEER.0.into()).unwrap(),
         Newcomers::new(&service.limits).enter(PEER.0.into()),
         Arc::new(endpoint),
         service,
         stop.clone(),
-    ));
+    );
+    tokio::spawn(trace::session(id, session));
     (device, stop)
 }
 
@@ -157,7 +166,7 @@ async fn a_wrong_password_leaves_the_session_where_it_was() {
 
 /// A device may leave out the domain, or name a folder. A log line shows only the start of a long login.
 #[tokio::test(start_paused = true)]
-async fn a_failure_counts_for_the_login_however_it_is_written() {
+async fn failures_and_traces_are_of_the_login_however_it_is_written() {
     let long = "spelled-".repeat(20);
     let long = long.as_str();
     let mut text = "[upstream.home]\nhost = \"127.0.0.1\"\nport = 1\ntls = \"off\"\n\
@@ -181,12 +190,15 @@ async fn a_failure_counts_for_the_login_however_it_is_written() {
         (long, long),
     ] {
         polls().expect([login]);
+        let mut tracer = Tracer::new(login);
         let (mut device, _) = connect_to(service.clone(), plain(), 1 << 20);
         let script = format!("USER {given}\r\nPASS wrong\r\nQUIT\r\n");
         device.write_all(script.as_bytes()).await.unwrap();
         let replies = rest(&mut device).await;
         assert!(replies.contains("-ERR [AUTH] "), "{given}: {replies}");
         assert!(polls().of(login).is_failing(), "{given}");
+        let traced = timeout(Duration::from_secs(1), tracer.next()).await;
+        assert!(traced.unwrap().unwrap().text.starts_with("a login as "), "{given}");
     }
 }
 

@@ -42,7 +42,8 @@ pub(crate) struct TraceLine {
     pub text: String,
 }
 
-/// The logins that are traced, as [`crate::types::canonical`] writes them, each with the channel to its tracers.
+/// The logins that are traced, as [`crate::accounts::Accounts::canonical_login`] returns them, each with the channel to
+/// its tracers.
 static TRACED: LazyLock<DashMap<String, broadcast::Sender<TraceLine>>> = LazyLock::new(DashMap::new);
 /// How many tracers there are.
 static TRACERS: AtomicUsize = AtomicUsize::new(0);
@@ -68,7 +69,8 @@ pub(crate) fn session<T>(id: u64, work: impl Future<Output = T>) -> impl Future<
     SESSION.scope(Arc::new(session), work)
 }
 
-/// Notes that the session whose work this task does is one of `login`, as [`crate::types::canonical`] writes it.
+/// Notes that the session whose work this task does is one of `login`, as
+/// [`crate::accounts::Accounts::canonical_login`] returns it.
 pub(crate) fn set_login(login: &str) {
     let _ = SESSION.try_with(|session| {
         *session.login.lock().unwrap_or_else(PoisonError::into_inner) = Some(login.to_owned());
@@ -156,7 +158,7 @@ pub(crate) struct Tracer {
 }
 
 impl Tracer {
-    /// Traces the sessions of `login`, as [`crate::types::canonical`] writes it.
+    /// Traces the sessions of `login`, as [`crate::accounts::Accounts::canonical_login`] returns it.
     pub(crate) fn new(login: &str) -> Self {
         let lines = match TRACED.entry(login.to_owned()) {
             dashmap::Entry::Occupied(entry) => entry.get().subscribe(),
