@@ -153,9 +153,15 @@ pub(crate) fn without_strings(line: &[u8]) -> String {
 /// Traces the sessions of one login, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Tracer {
-    login: String,
+    /// The first field: it is dropped before the entry, which then does not count it any more. Otherwise two tracers
+    /// that end at once would count each other, and leave the entry behind.
     lines: broadcast::Receiver<TraceLine>,
+    _entry: TracedLogin,
 }
+
+/// An entry of [`TRACED`]. When this is dropped, the entry is removed unless it has other tracers.
+#[derive(Debug)]
+struct TracedLogin(String);
 
 impl Tracer {
     /// Traces the sessions of `login`, as [`crate::accounts::Accounts::canonical_login`] returns it.
@@ -170,8 +176,8 @@ impl Tracer {
         };
         TRACERS.fetch_add(1, Ordering::Relaxed);
         Self {
-            login: login.to_owned(),
             lines,
+            _entry: TracedLogin(login.to_owned()),
         }
     }
 
@@ -186,16 +192,20 @@ impl Tracer {
     }
 }
 
-impl Drop for Tracer {
+impl Drop for TracedLogin {
     fn drop(&mut self) {
         TRACERS.fetch_sub(1, Ordering::Relaxed);
-        // The field `lines` is dropped later, so this tracer still counts as a receiver.
-        TRACED.remove_if(&self.login, |_, sender| sender.receiver_count() <= 1);
+        TRACED.remove_if(&self.0, |_, sender| sender.receiver_count() == 0);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        thread,
+        time::{Duration, Instant},
+    };
+
     use super::*;
 
     #[tokio::test]
@@ -231,6 +241,25 @@ mod tests {
         drop(one);
         talk("second").await;
         assert_eq!(other.next().await.unwrap().text, "second");
+    }
+
+    #[test]
+    fn tracers_that_end_at_once_leave_nothing_behind() {
+        let tracers = [Tracer::new("at once"), Tracer::new("at once")];
+        // While this holds the entry, no tracer can look at it.
+        let entry = TRACED.get("at once").unwrap();
+        let ending = tracers.map(|tracer| thread::spawn(move || drop(tracer)));
+        let begun = Instant::now();
+        while entry.receiver_count() > 0 && begun.elapsed() < Duration::from_secs(10) {
+            thread::yield_now();
+        }
+        let counted = entry.receiver_count();
+        drop(entry);
+        for ending in ending {
+            ending.join().unwrap();
+        }
+        assert_eq!(counted, 0, "a tracer that ends is not counted any more");
+        assert!(!TRACED.contains_key("at once"));
     }
 
     #[tokio::test]
