@@ -6,7 +6,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
 use super::event::{Event, EventKey, EventKind};
-use crate::types::canonical;
+use crate::types::{canonical, hex};
 
 /// The most open events of those kinds whose number depends on what devices do. A further event replaces the oldest one
 /// that does not wait to be sent; if all of them wait, the further event is refused.
@@ -45,8 +45,7 @@ impl Record {
     /// began in the same second.
     pub(super) fn id(&self) -> String {
         let name = format!("{}\0{}", self.event.key, self.since);
-        let hash = digest(&SHA256, name.as_bytes());
-        hash.as_ref()[..16].iter().map(|octet| format!("{octet:02x}")).collect()
+        hex(&digest(&SHA256, name.as_bytes()).as_ref()[..16])
     }
 
     pub(super) fn marks(&self, login: &str) -> DeviceMarks {

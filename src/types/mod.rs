@@ -2,6 +2,7 @@
 
 mod clock;
 mod files;
+mod hex;
 mod login;
 mod mail;
 mod peers;
@@ -13,6 +14,7 @@ mod uid_map;
 
 pub use clock::now;
 pub use files::read_file;
+pub use hex::hex;
 pub use login::canonical;
 pub use mail::{MailboxName, MessageNumber, Octets};
 pub use peers::{AddressLimiter, AddressPermit, network};
