@@ -154,6 +154,11 @@ impl Gateway {
         Ok(warnings)
     }
 
+    /// The spelling by which the sessions of `login` are known: see [`crate::accounts::Accounts::canonical_login`].
+    pub(crate) fn canonical_login(&self, login: &str) -> String {
+        self.current().service.accounts.canonical_login(login.as_bytes())
+    }
+
     fn current(&self) -> Arc<Configured> {
         self.current.borrow().clone()
     }

@@ -69,8 +69,8 @@ pub(crate) struct SignedIn {
     pub outcome: KeepOutcome,
     /// Scopes that the provider did not grant.
     pub missing: Vec<String>,
-    /// The status of the consent after the sign-in.
-    pub status: ConsentStatus,
+    /// The status of the consent after the sign-in; `None` if state cannot be read.
+    pub status: Option<ConsentStatus>,
 }
 
 impl SignedIn {
@@ -169,28 +169,47 @@ pub(crate) async fn complete(
     let missing = missing.into_iter().map(str::to_owned).collect();
     let trial = tokens.trial(&consent, issued).await?;
     match open(options, trial.clone(), candidate).await {
-        Ok(opened) => Ok(SignedIn {
-            opened,
-            outcome: tokens.keep(&consent, &trial).await?,
-            missing,
-            status: tokens.status(&consent).await?,
-        }),
+        Ok(opened) => keep(tokens, &consent, &trial, opened, missing).await,
         Err(Error::Mailbox { cause, .. }) => {
-            let will_pass = matches!(cause.refusal(), Refusal::Unavailable(_) | Refusal::InUse);
-            let is_new = !tokens.status(&consent).await?.is_good();
-            let fate = match will_pass {
-                true => {
-                    tokens.keep(&consent, &trial).await?;
-                    Fate::Kept
-                }
-                // A token is not revoked while an earlier consent holds: some providers revoke all consents of the same
-                // person.
-                false if is_new && tokens.revoke(&consent, &trial).await => Fate::Revoked,
-                false => Fate::Left,
-            };
+            let fate = decide(tokens, &consent, &trial, cause.refusal()).await;
             Err(Error::Mailbox { cause, missing, fate })
         }
         Err(other) => Err(other),
+    }
+}
+
+/// Keeps the token of `trial`, with which the mailbox has opened.
+async fn keep(
+    tokens: &Arc<Tokens>,
+    consent: &Consent,
+    trial: &Tokens,
+    opened: Opened,
+    missing: Vec<String>,
+) -> Result<SignedIn, Error> {
+    Ok(SignedIn {
+        opened,
+        outcome: tokens.keep(consent, trial).await?,
+        missing,
+        // The sign-in has succeeded, even if its status cannot be read now.
+        status: tokens.status(consent).await.ok(),
+    })
+}
+
+/// Decides what becomes of the token of `trial`, with which the mailbox does not open; `refusal` is the reason. A
+/// failure of state is not returned, because it would hide that reason; state has logged it.
+async fn decide(tokens: &Arc<Tokens>, consent: &Consent, trial: &Tokens, refusal: &Refusal) -> Fate {
+    if matches!(refusal, Refusal::Unavailable(_) | Refusal::InUse) {
+        return match tokens.keep(consent, trial).await {
+            Ok(_) => Fate::Kept,
+            Err(_) => Fate::Left,
+        };
+    }
+    // A token is not revoked while an earlier consent may hold: some providers revoke all consents of the same person.
+    let is_new = tokens.status(consent).await.is_ok_and(|status| !status.is_good());
+    if is_new && tokens.revoke(consent, trial).await {
+        Fate::Revoked
+    } else {
+        Fate::Left
     }
 }
 
@@ -218,4 +237,107 @@ pub(crate) async fn open(
     maildrops.finish().await;
     tokens.finish().await;
     opened
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        path::Path,
+        sync::atomic::{AtomicUsize, Ordering},
+    };
+
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::{
+        config::Config,
+        maildrop::Reason,
+        state::{Index, Kept, Marked, Parts, Replacement, StateStore, Unavailable, Whose},
+        types::MailboxName,
+    };
+
+    /// State in memory, from which tokens can be read only so many times.
+    #[derive(Debug)]
+    struct Unreadable {
+        reads: AtomicUsize,
+        records: MemoryStore,
+    }
+
+    #[async_trait]
+    impl StateStore for Unreadable {
+        async fn index(&self, mailbox: &MailboxName) -> Option<Arc<Index>> {
+            self.records.index(mailbox).await
+        }
+        async fn set_index(&self, mailbox: &MailboxName, index: Arc<Index>) {
+            self.records.set_index(mailbox, index).await;
+        }
+        async fn kept(&self, mailbox: &MailboxName, whose: Whose<'_>) -> Result<Kept, Unavailable> {
+            self.records.kept(mailbox, whose).await
+        }
+        async fn replace(&self, mailbox: &MailboxName, replacement: Replacement) -> Result<(), Unavailable> {
+            self.records.replace(mailbox, replacement).await
+        }
+        async fn all_marks(&self) -> Result<Vec<Marked>, Unavailable> {
+            self.records.all_marks().await
+        }
+        async fn parts(&self) -> Result<Parts, Unavailable> {
+            self.records.parts().await
+        }
+        async fn token(&self, consent: &Consent) -> Result<Option<Vec<u8>>, Unavailable> {
+            let one_less = |reads: usize| reads.checked_sub(1);
+            match self.reads.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less) {
+                Ok(_) => self.records.token(consent).await,
+                Err(_) => Err(Unavailable::Failed),
+            }
+        }
+        async fn set_token(&self, consent: &Consent, was: Option<&[u8]>, is: Option<&[u8]>) -> Result<(), Unavailable> {
+            self.records.set_token(consent, was, is).await
+        }
+        async fn tokens_unwritable_since(&self) -> Result<Option<u32>, Unavailable> {
+            Ok(None)
+        }
+    }
+
+    /// Tokens in state that can be read only `reads` times, a consent, and the trial of a token for it.
+    async fn trial(reads: usize) -> (Arc<Tokens>, Consent, Arc<Tokens>) {
+        let text = "[state]\ndir = \"data\"\nkey = \"0123456789abcdef0123456789abcdef\"\n\
+                    [upstream.home]\nhost = \"imap.example.org\"\n\
+                    [upstream.home.oauth2]\nclient_id = \"id\"\ndevice_url = \"https://x/d\"\n\
+                    token_url = \"https://x/t\"\n\
+                    [[account]]\nlogin = \"pbx\"\npassword = \"p\"\nupstream = \"home\"\nuser = \"eva\"\n";
+        let config = Config::parse(text, Path::new("")).unwrap();
+        let state = Unreadable {
+            reads: reads.into(),
+            records: MemoryStore::default(),
+        };
+        let tokens = Tokens::new(&config, Arc::new(state)).unwrap();
+        let consent = tokens.consent("home", "eva");
+        let trial = tokens.trial(&consent, Issued::invented()).await.unwrap();
+        (tokens, consent, trial)
+    }
+
+    #[tokio::test]
+    async fn a_sign_in_whose_status_cannot_be_read_has_succeeded() {
+        for (reads, has_status) in [(1, false), (2, true)] {
+            let (tokens, consent, trial) = trial(reads).await;
+            let signed_in = keep(&tokens, &consent, &trial, (3, Octets(30)), Vec::new()).await;
+            let signed_in = signed_in.unwrap();
+            assert_eq!((signed_in.outcome, signed_in.opened.0), (KeepOutcome::New, 3));
+            assert_eq!(signed_in.status.is_some(), has_status);
+        }
+    }
+
+    /// The reason why the mailbox does not open is what the person must hear: no failure of state replaces it.
+    #[tokio::test]
+    async fn a_token_is_left_while_state_cannot_be_read() {
+        let down = Refusal::Unavailable(Reason::Refused);
+        for (refusal, reads, expected) in [
+            (&down, 0, Fate::Left),
+            (&down, 1, Fate::Kept),
+            (&Refusal::Denied, 0, Fate::Left),
+        ] {
+            let (tokens, consent, trial) = trial(reads).await;
+            assert_eq!(decide(&tokens, &consent, &trial, refusal).await, expected, "{refusal}");
+        }
+    }
 }

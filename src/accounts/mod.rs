@@ -349,6 +349,15 @@ impl Accounts {
         }
     }
 
+    /// The spelling by which `login` is known, however a device writes it: that of [`Account::login`]. A login that
+    /// leads to no account only gets its domain in lower case.
+    pub fn canonical_login(&self, login: &[u8]) -> String {
+        match self.resolve(login) {
+            Some(resolved) => resolved.login.into_owned(),
+            None => canonical(&String::from_utf8_lossy(login), None),
+        }
+    }
+
     /// The shortest retention of all logins, and whether some logins keep mail longer.
     pub fn expire(&self) -> (Expire, bool) {
         self.expire

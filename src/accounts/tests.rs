@@ -356,6 +356,7 @@ async fn the_case_of_a_domain_tells_nobody_apart() {
             (login, "Post@example.org"),
             "{given}"
         );
+        assert_eq!(accounts.canonical_login(given.as_bytes()), login);
         let stored = accounts.stored(&account.login, &account.mailbox("Faxes")).unwrap();
         assert_eq!((stored.login, stored.user), (account.login, account.user));
     }
@@ -418,10 +419,12 @@ async fn a_login_without_a_domain_is_of_its_upstreams() {
     ] {
         let account = log_in(&accounts, given.as_bytes(), "own").await.unwrap();
         assert_eq!(names(&account), (login, user, upstream), "{given}");
+        assert_eq!(accounts.canonical_login(given.as_bytes()), login);
     }
     // The `[[account]]` `plain@example.org` belongs to an upstream without a default domain: `plain` does not lead to it, and
     // is not forwarded as `plain@example.org` either.
     assert_eq!(log_in(&accounts, b"plain", "own").await.unwrap_err(), Denied::Wrong);
+    assert_eq!(accounts.canonical_login(b"plain"), "plain");
     let ruled = of(&format!("{text}{rule}"));
     for (given, login) in [
         ("eva", "eva@example.net"),
@@ -434,6 +437,7 @@ async fn a_login_without_a_domain_is_of_its_upstreams() {
             (login, login),
             "{given}"
         );
+        assert_eq!(ruled.canonical_login(given.as_bytes()), login);
     }
     let known: Vec<_> = ruled.known().into_iter().map(|account| account.login).collect();
     assert!(known.contains(&"eva@example.net".to_owned()), "{known:?}");

@@ -147,7 +147,11 @@ async fn sign_in(
     for remark in signed_in.remarks() {
         writeln!(out, "{login}: {remark}")?;
     }
-    Ok(writeln!(out, "{login}: {}", signed_in.status)?)
+    match signed_in.status {
+        Some(status) => writeln!(out, "{login}: {status}")?,
+        None => writeln!(out, "{login}: signed in; the status cannot be read now, see the log")?,
+    }
+    Ok(())
 }
 
 fn report_opened(login: &str, (messages, octets): Opened, out: &mut impl Write) -> Result<(), Failure> {

@@ -8,7 +8,7 @@ use super::{
     value,
     words::words,
 };
-use crate::types::host_and_port;
+use crate::types::{hex, host_and_port};
 
 words! {
     /// `auth`: how a password is given to the upstream.
@@ -52,8 +52,7 @@ impl Fingerprint {
 
 impl fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("sha256:")?;
-        self.0.iter().try_for_each(|octet| write!(f, "{octet:02x}"))
+        write!(f, "sha256:{}", hex(&self.0))
     }
 }
 

@@ -73,12 +73,8 @@ impl Session {
             return reply;
         };
         match Command::parse(&mut words) {
-            Ok(Command::Authenticate {
-                mechanism,
-                initial: None,
-            }) if self.may_authenticate(&mechanism).is_ok() => {
-                self.state = SessionState::Authenticating(tag.to_owned());
-                reply.line(format_args!("+ "));
+            Ok(Command::Authenticate { mechanism, initial }) => {
+                self.authenticate(tag, &mechanism, initial.as_deref(), &mut reply);
             }
             Ok(command) => {
                 let keep_numbers = command.keeps_numbers();
@@ -91,6 +87,23 @@ impl Session {
         reply
     }
 
+    /// Carries out AUTHENTICATE. No other command may have its tagged reply later: without an `initial` response, the
+    /// client is asked for its response first.
+    fn authenticate(&mut self, tag: &str, mechanism: &str, initial: Option<&[u8]>, reply: &mut Reply) {
+        let done = match (self.may_authenticate(mechanism), initial) {
+            (Err(refusal), _) => Err(refusal),
+            (Ok(()), None) => {
+                self.state = SessionState::Authenticating(tag.to_owned());
+                reply.line(format_args!("+ "));
+                return;
+            }
+            // A lone "=" stands for an empty response (RFC 4959 §3).
+            (Ok(()), Some(b"=")) => self.plain(b""),
+            (Ok(()), Some(response)) => self.plain(response),
+        };
+        conclude(tag, done, reply);
+    }
+
     fn catch_up(&mut self, keep_numbers: bool, reply: &mut Reply) {
         let store = lock(&self.store);
         if let SessionState::Selected(view) = &mut self.state {
@@ -98,6 +111,7 @@ impl Session {
         }
     }
 
+    /// Carries out any command but AUTHENTICATE.
     fn execute(&mut self, command: Command, reply: &mut Reply) -> Done {
         match command {
             Command::Capability => {
@@ -118,14 +132,6 @@ impl Session {
             Command::Login { user, password } => {
                 self.not_authenticated()?;
                 self.admit(&user, &password)
-            }
-            Command::Authenticate { mechanism, initial } => {
-                self.may_authenticate(&mechanism)?;
-                // A lone "=" stands for an empty response (RFC 4959 §3).
-                match initial.as_deref() {
-                    Some(b"=") => self.plain(b""),
-                    response => self.plain(response.unwrap_or_default()),
-                }
             }
             command => {
                 if matches!(self.state, SessionState::NotAuthenticated) {

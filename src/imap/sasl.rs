@@ -7,7 +7,7 @@ use super::{
     response::{Code, Completion},
     scram::{FinalMessage, FirstMessage, SaslError, ServerFinal, saslname},
 };
-use crate::{challenge::hmac_md5, config::Auth};
+use crate::{challenge::hmac_md5, config::Auth, types::hex};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mechanism {
@@ -233,8 +233,7 @@ impl<'a> Exchange<'a> {
                 return Err(SaslError("CRAM-MD5: the challenge is empty"));
             }
             (ExchangeState::Start, _) => {
-                let digest = hmac_md5(self.secret, challenge);
-                let digest: String = digest.iter().map(|octet| format!("{octet:02x}")).collect();
+                let digest = hex(&hmac_md5(self.secret, challenge));
                 (
                     joined([self.target.user.as_bytes(), b" ", digest.as_bytes(), b""]),
                     ExchangeState::Given,

@@ -6,11 +6,14 @@ use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
 use super::event::{Event, EventKey, EventKind};
-use crate::types::canonical;
+use crate::types::{canonical, hex};
 
 /// The most open events of those kinds whose number depends on what devices do. A further event replaces the oldest one
 /// that does not wait to be sent; if all of them wait, the further event is refused.
 const MOST: usize = 1000;
+/// The most events whose keys are remembered after others have replaced them: as many as logins are known to fail at
+/// once (see [`super::failing`]). Beyond that, the oldest key is forgotten.
+const MOST_REPLACED: usize = 10_000;
 
 /// An open event: one that has happened and is not over.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,8 +45,7 @@ impl Record {
     /// began in the same second.
     pub(super) fn id(&self) -> String {
         let name = format!("{}\0{}", self.event.key, self.since);
-        let hash = digest(&SHA256, name.as_bytes());
-        hash.as_ref()[..16].iter().map(|octet| format!("{octet:02x}")).collect()
+        hex(&digest(&SHA256, name.as_bytes()).as_ref()[..16])
     }
 
     pub(super) fn marks(&self, login: &str) -> DeviceMarks {
@@ -73,6 +75,9 @@ pub(super) struct Book {
     unsent: VecDeque<EventKey>,
     /// The events whose records in state differ from those in `records`.
     unsaved: BTreeSet<EventKey>,
+    /// The events that were sent, and whose records others have replaced, with the time at which each began. They are
+    /// not over, so they must not be sent again. A restart forgets them.
+    replaced: BTreeMap<EventKey, u32>,
     /// Whether there is a webhook to send events to.
     has_webhook: bool,
 }
@@ -86,6 +91,7 @@ impl Book {
             consents: HashMap::new(),
             unsent: VecDeque::new(),
             unsaved: BTreeSet::new(),
+            replaced: BTreeMap::new(),
             has_webhook,
         };
         let records = kept.into_iter().filter_map(|(name, octets)| {
@@ -109,8 +115,8 @@ impl Book {
         self.note_consent(&key);
     }
 
-    /// Adds `event`, unless an event with this key is open or there are too many; `now` in seconds since 1970. Returns
-    /// whether it was added. If a consent that ends soon has other logins than before, its open event gets them.
+    /// Adds `event`, unless an event with this key is not over or there are too many; `now` in seconds since 1970.
+    /// Returns whether it was added. If a consent that ends soon has other logins than before, its open event gets them.
     pub(super) fn raise(&mut self, event: Event, now: u32) -> bool {
         if let Some(record) = self.records.get(&event.key) {
             if event.key.kind == EventKind::ConsentEnding && record.event.logins != event.logins {
@@ -118,7 +124,7 @@ impl Book {
             }
             return false;
         }
-        if !self.has_room(event.key.kind) {
+        if self.replaced.contains_key(&event.key) || !self.make_room(event.key.kind) {
             return false;
         }
         self.unsaved.insert(event.key.clone());
@@ -151,9 +157,9 @@ impl Book {
         }
     }
 
-    /// Whether another event of `kind` may be added. If there are too many, ends the oldest one that does not wait to
-    /// be sent.
-    fn has_room(&mut self, kind: EventKind) -> bool {
+    /// Whether another event of `kind` may be added. If there are too many, the oldest one that does not wait to be sent
+    /// gives way: of that one only the key is remembered.
+    fn make_room(&mut self, kind: EventKind) -> bool {
         let of_devices = || {
             self.records
                 .values()
@@ -165,14 +171,24 @@ impl Book {
         let sent = of_devices().filter(|record| record.is_sent);
         let oldest = sent
             .min_by_key(|record| record.since)
-            .map(|record| record.event.key.clone());
-        oldest.is_some_and(|oldest| self.resolve(&oldest))
+            .map(|record| (record.event.key.clone(), record.since));
+        let Some((oldest, since)) = oldest else {
+            return false;
+        };
+        self.resolve(&oldest);
+        if self.replaced.len() >= MOST_REPLACED {
+            let first = self.replaced.iter().min_by_key(|(_, since)| **since);
+            let first = first.map(|(key, _)| key.clone());
+            first.and_then(|key| self.replaced.remove(&key));
+        }
+        self.replaced.insert(oldest, since);
+        true
     }
 
-    /// Ends an event; returns whether it was open. If the event still waits to be sent, it is not sent any more.
+    /// Ends an event; returns whether it had begun. If the event still waits to be sent, it is not sent any more.
     pub(super) fn resolve(&mut self, key: &EventKey) -> bool {
         if self.records.remove(key).is_none() {
-            return false;
+            return self.replaced.remove(key).is_some();
         }
         self.unsent.retain(|unsent| unsent != key);
         if key.kind == EventKind::ConsentEnding {
@@ -405,5 +421,47 @@ mod tests {
         book.mark_sent(&key, &id);
         assert!(book.raise(failing("pbx"), 5) && book.get(&key).is_none());
         assert!(!book.raise(failing("fax"), 5));
+    }
+
+    fn raise_and_send(book: &mut Book, event: Event, now: u32) -> bool {
+        let key = event.key.clone();
+        let is_new = book.raise(event, now);
+        if is_new {
+            let id = book.get(&key).unwrap().id();
+            book.mark_sent(&key, &id);
+        }
+        is_new
+    }
+
+    #[test]
+    fn an_event_that_was_replaced_is_not_told_again_until_it_is_over() {
+        let mut book = Book::new(Vec::new(), true);
+        let login = |number: usize| failing(&number.to_string());
+        for number in 0..MOST + 3 {
+            assert!(raise_and_send(&mut book, login(number), number as u32));
+        }
+        assert_eq!(book.records.len(), MOST);
+        // All these logins go on failing, and each poll raises its event once more.
+        for number in 0..MOST + 3 {
+            assert!(!book.raise(login(number), 9000), "{number}");
+        }
+        assert!(book.next_unsent().is_none());
+        assert!(book.resolve(&EventKey::login("0")) && !book.resolve(&EventKey::login("0")));
+        assert!(raise_and_send(&mut book, login(0), 9001), "a new event");
+        assert!(!book.raise(login(3), 9002), "replaced by it");
+    }
+
+    #[test]
+    fn the_memory_of_replaced_events_is_bounded() {
+        let mut book = Book::new(Vec::new(), true);
+        book.replaced = (0..MOST_REPLACED)
+            .map(|number| (EventKey::login(&number.to_string()), 10 + number as u32))
+            .collect();
+        for number in 0..=MOST {
+            raise_and_send(&mut book, failing(&format!("further {number}")), 20_000);
+        }
+        assert_eq!(book.replaced.len(), MOST_REPLACED);
+        assert!(!book.replaced.contains_key(&EventKey::login("0")), "the oldest");
+        assert!(book.replaced.contains_key(&EventKey::login("1")));
     }
 }

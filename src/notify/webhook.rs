@@ -7,6 +7,7 @@ use super::{book::Record, event::EventKind};
 use crate::{
     config::{Notify, Secret, Webhook},
     http, tls,
+    types::hex,
 };
 
 /// The header that carries the signature.
@@ -122,9 +123,7 @@ fn signature(secret: &Secret, now: u32, body: &[u8]) -> String {
     let mut context = hmac::Context::with_key(&key);
     context.update(format!("{now}.").as_bytes());
     context.update(body);
-    let tag = context.sign();
-    let hex: String = tag.as_ref().iter().map(|octet| format!("{octet:02x}")).collect();
-    format!("t={now},v1={hex}")
+    format!("t={now},v1={}", hex(context.sign().as_ref()))
 }
 
 #[cfg(test)]

@@ -45,6 +45,18 @@ pub struct Issued {
 }
 
 impl Issued {
+    /// For tests: a token that no provider has issued.
+    #[cfg(test)]
+    pub(crate) fn invented() -> Self {
+        Self {
+            access: Zeroizing::new("access".into()),
+            refresh: Some(Zeroizing::new("refresh".into())),
+            lifetime: None,
+            consent_lifetime: None,
+            granted: None,
+        }
+    }
+
     /// The scopes of `asked` that were not granted; none if the provider does not list what it has granted. Scopes for
     /// a refresh token or an identity are left out, because not all providers list them, and they open no mailbox.
     pub fn missing<'a>(&self, asked: &'a [String]) -> Vec<&'a str> {

@@ -259,7 +259,9 @@ async fn log_in<S>(session: &mut Session<S>, login: &[u8], evidence: Evidence) -
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    session.summary.set_login(login);
+    session
+        .summary
+        .set_login(login, &session.service.accounts.canonical_login(login));
     let is_token = matches!(evidence, Evidence::Token(_));
     session.note_trial(true);
     // An attempt that ends without a verdict counts as a failure. Otherwise a device could guess faster if it hangs up
@@ -297,9 +299,11 @@ where
         }
     };
     session.note_trial(false);
-    session
-        .summary
-        .count_refusal(upstream.as_ref().map_or("", |upstream| &upstream.name), &reply);
+    session.summary.count_refusal(
+        &session.service.accounts.canonical_login(login),
+        upstream.as_ref().map_or("", |upstream| &upstream.name),
+        &reply,
+    );
     if let Reply::Denied(denied) = reply {
         session.summary.note_refusal(denied);
     }

@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     config::Limits,
-    types::{AddressLimiter, AddressPermit, network},
+    types::{AddressLimiter, AddressPermit},
 };
 
 /// Enforces `sessions` and `sessions_per_address`.
@@ -62,7 +62,7 @@ impl Permits {
             .ok()?;
         let session = Counted(self.clone());
         Some(Permit {
-            _address: self.addresses.acquire(network(address))?,
+            _address: self.addresses.acquire(address)?,
             _session: session,
         })
     }

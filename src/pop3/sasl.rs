@@ -8,7 +8,10 @@ use base64::{
 };
 use zeroize::Zeroizing;
 
-use crate::{config::Secret, types::RandomUnavailable};
+use crate::{
+    config::Secret,
+    types::{RandomUnavailable, hex},
+};
 
 /// Some devices leave out the padding. The response is clear without it.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -161,7 +164,7 @@ pub(super) fn saslname(escaped: &str) -> Result<Vec<u8>, Malformed> {
 pub(super) fn nonce() -> Result<String, RandomUnavailable> {
     let mut octets = [0; 16];
     rand::fill(&mut octets).map_err(|_| RandomUnavailable)?;
-    Ok(format!("{:032x}", u128::from_be_bytes(octets)))
+    Ok(hex(&octets))
 }
 
 /// The challenge of APOP (RFC 1939 §7) and CRAM-MD5 (RFC 2195 §2): never the same twice.

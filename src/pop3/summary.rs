@@ -17,7 +17,7 @@ use crate::{
         trace::{self, Side},
     },
     tls::Agreed,
-    types::{Octets, canonical},
+    types::Octets,
 };
 
 /// How a session ended.
@@ -181,10 +181,11 @@ impl Summary {
         self.peer.ip()
     }
 
-    /// Notes the login that is tried now, for the log and for a trace.
-    pub(super) fn set_login(&mut self, login: &[u8]) {
+    /// Notes the login that is tried now: as the device has sent it, and as
+    /// [`crate::accounts::Accounts::canonical_login`] returns it.
+    pub(super) fn set_login(&mut self, login: &[u8], canonical: &str) {
         let login = shown(login);
-        trace::set_login(&canonical(&login, None));
+        trace::set_login(canonical);
         trace::received(Side::Device, || {
             format!("a login as {login:?} from {} at {}", self.peer, self.listener)
         });
@@ -235,11 +236,12 @@ impl Summary {
         });
     }
 
-    /// Counts a login that `reply` refuses; `upstream` is empty if the login leads to none.
-    pub(super) fn count_refusal(&self, upstream: &str, reply: &Reply) {
+    /// Counts that `reply` refuses `login`, as [`crate::accounts::Accounts::canonical_login`] returns it. `upstream` is
+    /// empty if the login leads to none.
+    pub(super) fn count_refusal(&self, login: &str, upstream: &str, reply: &Reply) {
         if let Some((outcome, reason)) = self.failure_of(reply) {
             metrics().login(upstream, outcome);
-            polls().failed(&canonical(self.login.as_deref().unwrap_or_default(), None), &reason);
+            polls().failed(login, &reason);
         }
     }
 

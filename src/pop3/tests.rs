@@ -3,13 +3,17 @@
 use std::{
     io,
     net::SocketAddr,
+    path::Path,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
-use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex, join};
+use tokio::{
+    io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex, join},
+    time::timeout,
+};
 
 use super::{
     Service,
@@ -22,6 +26,10 @@ use crate::{
     accounts::Accounts,
     config::{Certificate, ClientCertificates, Config, Limits, ListenerTls, Log, LogFormat, Notify, State},
     maildrop::Maildrops,
+    telemetry::{
+        polls,
+        trace::{self, Tracer},
+    },
     tls::{Acceptor, Connector},
 };
 
@@ -92,17 +100,24 @@ fn plain() -> Endpoint {
 
 /// A device's end of a session that runs in a task of its own.
 fn connect(endpoint: Endpoint, limits: Limits, buffer: usize) -> (DuplexStream, Stop) {
+    connect_to(service(limits), endpoint, buffer)
+}
+
+fn connect_to(service: Arc<Service>, endpoint: Endpoint, buffer: usize) -> (DuplexStream, Stop) {
     let (device, ours) = duplex(buffer);
     let stop = Stop::default();
-    tokio::spawn(session::run(
+    let summary = Summary::new(SocketAddr::from(PEER), "test".into());
+    let id = summary.id();
+    let session = session::run(
         ours,
-        Summary::new(SocketAddr::from(PEER), "test".into()),
-        Permits::new(&limits).acquire(PEER.0.into()).unwrap(),
-        Newcomers::new(&limits).enter(PEER.0.into()),
+        summary,
+        Permits::new(&service.limits).acquire(PEER.0.into()).unwrap(),
+        Newcomers::new(&service.limits).enter(PEER.0.into()),
         Arc::new(endpoint),
-        service(limits),
+        service,
         stop.clone(),
-    ));
+    );
+    tokio::spawn(trace::session(id, session));
     (device, stop)
 }
 
@@ -147,6 +162,44 @@ async fn a_wrong_password_leaves_the_session_where_it_was() {
         "-ERR send USER first\r\n+OK send PASS\r\n-ERR [AUTH] wrong login or password\r\n-ERR send USER first\r\n\
          +OK send PASS\r\n-ERR [AUTH] wrong login or password\r\n-ERR [AUTH] wrong login or password\r\n"
     );
+}
+
+/// A device may leave out the domain, or name a folder. A log line shows only the start of a long login.
+#[tokio::test(start_paused = true)]
+async fn failures_and_traces_are_of_the_login_however_it_is_written() {
+    let long = "spelled-".repeat(20);
+    let long = long.as_str();
+    let mut text = "[upstream.home]\nhost = \"127.0.0.1\"\nport = 1\ntls = \"off\"\n\
+                    default_domain = \"spelled.example\"\nmaildrop = { folder_separator = \"+\" }\n"
+        .to_owned();
+    for login in ["eva@spelled.example", "spelled-fax", long] {
+        text += &format!(
+            "[[account]]\nlogin = \"{login}\"\npassword = \"right\"\nupstream = \"home\"\n\
+             upstream_password = \"p\"\n"
+        );
+    }
+    let config = Config::parse(&text, Path::new("")).unwrap();
+    let service = Arc::new(Service {
+        accounts: Accounts::new(&config).unwrap(),
+        maildrops: Maildrops::in_memory(&config),
+        limits: limits(),
+    });
+    for (given, login) in [
+        ("eva", "eva@spelled.example"),
+        ("spelled-fax+Bills", "spelled-fax"),
+        (long, long),
+    ] {
+        polls().expect([login]);
+        let mut tracer = Tracer::new(login);
+        let (mut device, _) = connect_to(service.clone(), plain(), 1 << 20);
+        let script = format!("USER {given}\r\nPASS wrong\r\nQUIT\r\n");
+        device.write_all(script.as_bytes()).await.unwrap();
+        let replies = rest(&mut device).await;
+        assert!(replies.contains("-ERR [AUTH] "), "{given}: {replies}");
+        assert!(polls().of(login).is_failing(), "{given}");
+        let traced = timeout(Duration::from_secs(1), tracer.next()).await;
+        assert!(traced.unwrap().unwrap().text.starts_with("a login as "), "{given}");
+    }
 }
 
 #[tokio::test]

@@ -20,6 +20,7 @@ use super::{
     part::{Kind, Part},
     table::Key,
 };
+use crate::types::hex;
 
 /// The format that this version writes.
 const VERSION: u32 = 1;
@@ -119,10 +120,9 @@ impl<W> fmt::Debug for BackupWriter<W> {
 
 /// The last line of a backup of `parts` parts. `digest` has all lines before it.
 fn tail(parts: u64, digest: Context) -> String {
-    let octets = digest.finish();
     let tail = Tail {
         parts,
-        sha256: octets.as_ref().iter().map(|octet| format!("{octet:02x}")).collect(),
+        sha256: hex(digest.finish().as_ref()),
     };
     // Writing to memory cannot fail.
     serde_json::to_string(&tail).unwrap_or_default() + "\n"

@@ -32,7 +32,7 @@ impl Poll {
     }
 }
 
-/// The polls of logins that exist, by login as [`crate::types::canonical`] writes it. A login is known to exist if the
+/// The polls of logins that exist, by [`crate::accounts::Account::login`]. A login is known to exist if the
 /// configuration names it, or if it has succeeded. Others are not remembered, because anybody can invent any number of
 /// them.
 #[derive(Debug, Default)]

@@ -42,7 +42,8 @@ pub(crate) struct TraceLine {
     pub text: String,
 }
 
-/// The logins that are traced, as [`crate::types::canonical`] writes them, each with the channel to its tracers.
+/// The logins that are traced, as [`crate::accounts::Accounts::canonical_login`] returns them, each with the channel to
+/// its tracers.
 static TRACED: LazyLock<DashMap<String, broadcast::Sender<TraceLine>>> = LazyLock::new(DashMap::new);
 /// How many tracers there are.
 static TRACERS: AtomicUsize = AtomicUsize::new(0);
@@ -68,7 +69,8 @@ pub(crate) fn session<T>(id: u64, work: impl Future<Output = T>) -> impl Future<
     SESSION.scope(Arc::new(session), work)
 }
 
-/// Notes that the session whose work this task does is one of `login`, as [`crate::types::canonical`] writes it.
+/// Notes that the session whose work this task does is one of `login`, as
+/// [`crate::accounts::Accounts::canonical_login`] returns it.
 pub(crate) fn set_login(login: &str) {
     let _ = SESSION.try_with(|session| {
         *session.login.lock().unwrap_or_else(PoisonError::into_inner) = Some(login.to_owned());
@@ -151,12 +153,18 @@ pub(crate) fn without_strings(line: &[u8]) -> String {
 /// Traces the sessions of one login, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Tracer {
-    login: String,
+    /// The first field: it is dropped before the entry, which then does not count it any more. Otherwise two tracers
+    /// that end at once would count each other, and leave the entry behind.
     lines: broadcast::Receiver<TraceLine>,
+    _entry: TracedLogin,
 }
 
+/// An entry of [`TRACED`]. When this is dropped, the entry is removed unless it has other tracers.
+#[derive(Debug)]
+struct TracedLogin(String);
+
 impl Tracer {
-    /// Traces the sessions of `login`, as [`crate::types::canonical`] writes it.
+    /// Traces the sessions of `login`, as [`crate::accounts::Accounts::canonical_login`] returns it.
     pub(crate) fn new(login: &str) -> Self {
         let lines = match TRACED.entry(login.to_owned()) {
             dashmap::Entry::Occupied(entry) => entry.get().subscribe(),
@@ -168,8 +176,8 @@ impl Tracer {
         };
         TRACERS.fetch_add(1, Ordering::Relaxed);
         Self {
-            login: login.to_owned(),
             lines,
+            _entry: TracedLogin(login.to_owned()),
         }
     }
 
@@ -184,16 +192,20 @@ impl Tracer {
     }
 }
 
-impl Drop for Tracer {
+impl Drop for TracedLogin {
     fn drop(&mut self) {
         TRACERS.fetch_sub(1, Ordering::Relaxed);
-        // The field `lines` is dropped later, so this tracer still counts as a receiver.
-        TRACED.remove_if(&self.login, |_, sender| sender.receiver_count() <= 1);
+        TRACED.remove_if(&self.0, |_, sender| sender.receiver_count() == 0);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        thread,
+        time::{Duration, Instant},
+    };
+
     use super::*;
 
     #[tokio::test]
@@ -229,6 +241,25 @@ mod tests {
         drop(one);
         talk("second").await;
         assert_eq!(other.next().await.unwrap().text, "second");
+    }
+
+    #[test]
+    fn tracers_that_end_at_once_leave_nothing_behind() {
+        let tracers = [Tracer::new("at once"), Tracer::new("at once")];
+        // While this holds the entry, no tracer can look at it.
+        let entry = TRACED.get("at once").unwrap();
+        let ending = tracers.map(|tracer| thread::spawn(move || drop(tracer)));
+        let begun = Instant::now();
+        while entry.receiver_count() > 0 && begun.elapsed() < Duration::from_secs(10) {
+            thread::yield_now();
+        }
+        let counted = entry.receiver_count();
+        drop(entry);
+        for ending in ending {
+            ending.join().unwrap();
+        }
+        assert_eq!(counted, 0, "a tracer that ends is not counted any more");
+        assert!(!TRACED.contains_key("at once"));
     }
 
     #[tokio::test]

@@ -3,6 +3,7 @@
 mod authority;
 mod clock;
 mod files;
+mod hex;
 mod login;
 mod mail;
 mod peers;
@@ -15,6 +16,7 @@ mod uid_map;
 pub use authority::host_and_port;
 pub use clock::now;
 pub use files::read_file;
+pub use hex::hex;
 pub use login::canonical;
 pub use mail::{MailboxName, MessageNumber, Octets};
 pub use peers::{AddressLimiter, AddressPermit, network};

@@ -10,10 +10,11 @@ use std::{
 
 use dashmap::{DashMap, Entry};
 
-/// Gives each address permits, up to a limit.
+/// Gives each address permits, up to a limit. All addresses of one [`network`] count as one.
 #[derive(Debug)]
 pub struct AddressLimiter {
     per_address: AtomicUsize,
+    /// How many permits each network holds.
     held: DashMap<IpAddr, usize>,
 }
 
@@ -21,7 +22,7 @@ pub struct AddressLimiter {
 #[derive(Debug)]
 pub struct AddressPermit {
     limiter: Arc<AddressLimiter>,
-    address: IpAddr,
+    network: IpAddr,
 }
 
 impl AddressLimiter {
@@ -38,10 +39,11 @@ impl AddressLimiter {
         self.per_address.store(per_address, Ordering::Relaxed);
     }
 
-    /// A permit for `address`; `None` if that address has as many as it may.
+    /// A permit for `address`; `None` if its network has as many as it may.
     pub fn acquire(self: &Arc<Self>, address: IpAddr) -> Option<AddressPermit> {
+        let network = network(address);
         let limit = self.per_address.load(Ordering::Relaxed);
-        match self.held.entry(address) {
+        match self.held.entry(network) {
             Entry::Occupied(entry) if *entry.get() >= limit => return None,
             Entry::Occupied(mut entry) => *entry.get_mut() += 1,
             Entry::Vacant(_) if limit == 0 => return None,
@@ -49,7 +51,7 @@ impl AddressLimiter {
         }
         Some(AddressPermit {
             limiter: self.clone(),
-            address,
+            network,
         })
     }
 
@@ -61,7 +63,7 @@ impl AddressLimiter {
 
 impl Drop for AddressPermit {
     fn drop(&mut self) {
-        if let Entry::Occupied(mut entry) = self.limiter.held.entry(self.address) {
+        if let Entry::Occupied(mut entry) = self.limiter.held.entry(self.network) {
             if *entry.get() > 1 {
                 *entry.get_mut() -= 1;
             } else {
@@ -77,5 +79,24 @@ pub fn network(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
         address => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_addresses_of_a_network_share_its_permits() {
+        let limiter = AddressLimiter::new(2);
+        let acquire = |address: &str| limiter.acquire(address.parse().unwrap());
+        let held = [acquire("2001:db8:0:1::1").unwrap(), acquire("2001:db8:0:1::2").unwrap()];
+        assert!(acquire("2001:db8:0:1:ffff::3").is_none());
+        let other = acquire("2001:db8:0:2::1").unwrap();
+        let (first, second) = (acquire("192.0.2.1").unwrap(), acquire("::ffff:192.0.2.1").unwrap());
+        assert!(acquire("192.0.2.1").is_none());
+        assert!(acquire("192.0.2.2").is_some());
+        drop((held, other, first, second));
+        assert!(limiter.is_empty());
     }
 }

@@ -18,9 +18,10 @@ use crate::types::AddressLimiter;
 
 /// The most connections at once. A further one waits until one of them ends.
 const MOST: usize = 64;
-/// The most connections at once from one address. Further ones are closed immediately, so that no other address waits
-/// for them. A proxy is one address.
-const MOST_OF_ONE: usize = 32;
+/// The most connections at once from one address (of IPv6: one /64). Further ones are closed immediately, so that no
+/// other address waits for them. It is a quarter of [`MOST`], so that three of these leave room for probes, and enough
+/// for a proxy, which is one address.
+const MOST_OF_ONE: usize = 16;
 /// How long a client may take to send the head of a request, the first one and each further one.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a connection may last in all: enough for some pages, and for a form that is sent very slowly.

@@ -13,7 +13,6 @@ use crate::{
     sandbox::Boundary,
     systemd,
     telemetry::{self, trace::Tracer},
-    types::canonical,
 };
 
 /// Reads the configuration; called at each reload.
@@ -159,7 +158,7 @@ impl admin::Verbs for Operator {
             admin::Verb::Reload => answers.send(&self.reload().await?).await,
             admin::Verb::Sessions => answers.send(&telemetry::sessions()).await,
             admin::Verb::Trace { login } => {
-                let mut tracer = Tracer::new(&canonical(&login, None));
+                let mut tracer = Tracer::new(&self.gateway.canonical_login(&login));
                 answers.send(&Traced::Begun).await?;
                 loop {
                     let traced = tracer.next().await.map_or_else(Traced::Lost, Traced::Line);

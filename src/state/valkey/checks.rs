@@ -12,9 +12,11 @@ use super::{
     connect::{Care, Link},
     failure::Failure,
     keys::Keys,
-    scripts::hex,
 };
-use crate::config::{Secret, SharedState, StateServer};
+use crate::{
+    config::{Secret, SharedState, StateServer},
+    types::hex,
+};
 
 /// The oldest version of Redis, major and minor, that is supported. Every Valkey reports a newer one.
 const OLDEST: (u32, u32) = (7, 0);

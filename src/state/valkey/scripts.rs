@@ -5,6 +5,8 @@ use std::sync::LazyLock;
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use redis::Cmd;
 
+use crate::types::hex;
+
 /// A script, and the SHA-1 by which servers know it.
 #[derive(Debug)]
 pub(super) struct Script {
@@ -80,11 +82,6 @@ impl From<Cmd> for Request {
 /// SHA-1 as servers write it. (No security depends on it.)
 pub(super) fn sha1_hex(octets: &[u8]) -> String {
     hex(digest(&SHA1_FOR_LEGACY_USE_ONLY, octets).as_ref())
-}
-
-/// `octets` as hexadecimal digits in lower case.
-pub(super) fn hex(octets: &[u8]) -> String {
-    octets.iter().map(|octet| format!("{octet:02x}")).collect()
 }
 
 #[cfg(test)]
