@@ -53,6 +53,12 @@ impl AddressLimiter {
         })
     }
 
+    /// Whether `address` has as many permits as it may.
+    pub fn is_full(&self, address: IpAddr) -> bool {
+        let held = self.held.get(&address).map_or(0, |held| *held);
+        held >= self.per_address.load(Ordering::Relaxed)
+    }
+
     /// Whether no permit is held.
     pub fn is_empty(&self) -> bool {
         self.held.is_empty()
