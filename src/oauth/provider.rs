@@ -163,7 +163,8 @@ impl Provider {
         };
         let request = self.revocation(url, token)?;
         match self.http.send(request).await {
-            Ok(answer) if answer.status().is_client_error() => Err(no_answer()),
+            // Redirects are not followed: one says nothing about the token.
+            Ok(answer) if !answer.status().is_success() => Err(no_answer()),
             // Whatever the body of the answer is, the token has been revoked.
             Ok(_) | Err(Failure::Unreadable) => Ok(true),
             Err(error) => Err(unavailable(&error)),
@@ -365,7 +366,71 @@ fn not_for(grant: &str) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+        task::JoinHandle,
+    };
+
     use super::*;
+
+    const TOKEN: &str = "the+token";
+
+    /// A provider whose revocation endpoint answers one request by `status`, without a body. The task returns the
+    /// request.
+    async fn revoking(proof: ClientProof, status: &'static str) -> (Provider, JoinHandle<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/revoke", listener.local_addr().unwrap());
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = Vec::new();
+            while !is_whole(&request) {
+                assert_ne!(stream.read_buf(&mut request).await.unwrap(), 0, "half a request");
+            }
+            let answer = format!("HTTP/1.1 {status}\r\nlocation: /elsewhere\r\ncontent-length: 0\r\n\r\n");
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            String::from_utf8(request).unwrap()
+        });
+        let config = OAuth2 {
+            grant: Grant::ClientCredentials,
+            client_id: "an id".into(),
+            proof,
+            token_url: "https://login.example.org/token".into(),
+            revoke_url: Some(url),
+            redirect_url: None,
+            short_device_grant: false,
+            issuer: None,
+            scopes: Vec::new(),
+            ca_file: None,
+        };
+        (Provider::new(&Arc::new(config)).unwrap(), server)
+    }
+
+    fn is_whole(request: &[u8]) -> bool {
+        let text = String::from_utf8_lossy(request);
+        let Some((head, body)) = text.split_once("\r\n\r\n") else {
+            return false;
+        };
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+        body.len() >= length.unwrap().parse::<usize>().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_token_is_revoked_if_the_provider_says_so() {
+        for (status, expected) in [
+            ("200 OK", true),
+            ("204 No Content", true),
+            ("302 Found", false),
+            ("307 Temporary Redirect", false),
+            ("400 Bad Request", false),
+            ("503 Service Unavailable", false),
+        ] {
+            let (provider, server) = revoking(ClientProof::Public, status).await;
+            assert_eq!(provider.revoke(TOKEN).await.is_ok(), expected, "{status}");
+            let request = server.await.unwrap();
+            assert!(request.ends_with("token=the%2Btoken&client_id=an+id"), "{request}");
+        }
+    }
 
     #[test]
     fn a_device_code_as_yandex_takes_it() {
