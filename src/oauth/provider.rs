@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, fmt::Display, pin::Pin, sync::Arc, time::Duration};
 
+use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use oauth2::{
     AsyncHttpClient, AuthType, AuthUrl, AuthorizationCode, ClientId, ClientSecret, CsrfToken, DeviceAuthorizationUrl,
     EndpointMaybeSet, EndpointNotSet, EndpointSet, ErrorResponseType, HttpRequest, HttpResponse, PkceCodeChallenge,
@@ -21,7 +22,7 @@ use super::{
     token::Issued,
 };
 use crate::{
-    config::{ClientAuthentication, ClientProof, Grant, OAuth2},
+    config::{ClientAuthentication, ClientProof, Grant, OAuth2, Secret},
     tls,
     types::RandomUnavailable,
 };
@@ -162,7 +163,7 @@ impl Provider {
             return Ok(false);
         };
         let request = self.revocation(url, token)?;
-        match self.http.send(request).await {
+        match self.call(request).await {
             // Redirects are not followed: one says nothing about the token.
             Ok(answer) if !answer.status().is_success() => Err(no_answer()),
             // Whatever the body of the answer is, the token has been revoked.
@@ -171,19 +172,31 @@ impl Provider {
         }
     }
 
+    /// The request that revokes `token`. The client proves who it is as in a request for a token. [`Self::call`] adds
+    /// the assertion of a client with a key.
+    ///
+    /// The crate `oauth2` has such requests too, but only to https URLs, not to a provider on this machine.
     fn revocation(&self, url: &str, token: &str) -> Result<HttpRequest, Error> {
-        let secret = match &self.config.proof {
-            ClientProof::Secret(secret, _) => Some(("client_secret", String::from_utf8_lossy(secret.expose()))),
-            ClientProof::Public | ClientProof::Key(_) => None,
+        let client_id = &self.config.client_id;
+        let mut form = form_urlencoded::Serializer::new(String::new());
+        form.append_pair("token", token);
+        let credentials = match &self.config.proof {
+            ClientProof::Secret(secret, ClientAuthentication::Basic) => Some(basic(client_id, secret)?),
+            ClientProof::Secret(secret, ClientAuthentication::Post) => {
+                form.append_pair("client_id", client_id)
+                    .append_pair("client_secret", &String::from_utf8_lossy(secret.expose()));
+                None
+            }
+            ClientProof::Public | ClientProof::Key(_) => {
+                form.append_pair("client_id", client_id);
+                None
+            }
         };
-        let form = [
-            ("token", token.into()),
-            ("client_id", Cow::from(&self.config.client_id)),
-        ];
-        let form = form_urlencoded::Serializer::new(String::new())
-            .extend_pairs(form.into_iter().chain(secret))
-            .finish();
-        post(url, form)
+        let mut request = post(url, form.finish())?;
+        if let Some(credentials) = credentials {
+            request.headers_mut().insert(header::AUTHORIZATION, credentials);
+        }
+        Ok(request)
     }
 
     /// Asks for a device code (RFC 8628 §3.1).
@@ -309,6 +322,17 @@ fn post(url: &str, form: String) -> Result<HttpRequest, Error> {
     Ok(request)
 }
 
+/// The client's id and secret in the form of HTTP Basic. Both are encoded as in a form first (RFC 6749 §2.3.1).
+fn basic(client_id: &str, secret: &Secret) -> Result<header::HeaderValue, Error> {
+    let secret = String::from_utf8_lossy(secret.expose());
+    let [id, secret] = [client_id, &*secret].map(|text| form_urlencoded::byte_serialize(text.as_bytes()));
+    let pair = Zeroizing::new(id.chain([":"]).chain(secret).collect::<String>());
+    let text = Zeroizing::new(format!("Basic {}", BASE64.encode(pair.as_bytes())));
+    let mut value = header::HeaderValue::from_str(&text).map_err(|error| Error::unavailable(error.to_string()))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
 fn redirect_url(text: &str) -> Result<RedirectUrl, Error> {
     RedirectUrl::new(text.to_owned()).map_err(|error| no_url(text, &error))
 }
@@ -373,6 +397,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::config::{CertificateForm, ClientKey};
 
     const TOKEN: &str = "the+token";
 
@@ -430,6 +455,46 @@ mod tests {
             let request = server.await.unwrap();
             assert!(request.ends_with("token=the%2Btoken&client_id=an+id"), "{request}");
         }
+    }
+
+    /// The `authorization` and the form of a request for revocation by a client that has `proof`.
+    async fn revocation(proof: ClientProof) -> (Option<String>, Vec<(String, String)>) {
+        let (provider, server) = revoking(proof, "200 OK").await;
+        assert!(provider.revoke(TOKEN).await.unwrap());
+        let request = server.await.unwrap();
+        let (head, form) = request.split_once("\r\n\r\n").unwrap();
+        let authorization = head.lines().find_map(|line| line.strip_prefix("authorization: "));
+        let form = form_urlencoded::parse(form.as_bytes()).into_owned();
+        (authorization.map(str::to_owned), form.collect())
+    }
+
+    #[tokio::test]
+    async fn a_client_revokes_as_it_asks_for_tokens() {
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let secret = || Secret::from("s/e:c");
+        let (token, id) = (pair("token", TOKEN), pair("client_id", "an id"));
+        assert_eq!(
+            revocation(ClientProof::Secret(secret(), ClientAuthentication::Post)).await,
+            (None, vec![token.clone(), id.clone(), pair("client_secret", "s/e:c")])
+        );
+        let credentials = BASE64.encode("an+id:s%2Fe%3Ac");
+        assert_eq!(
+            revocation(ClientProof::Secret(secret(), ClientAuthentication::Basic)).await,
+            (Some(format!("Basic {credentials}")), vec![token.clone()])
+        );
+        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+        let key = ClientKey {
+            pem: Secret::from(&*key.serialize_pem()),
+            key_id: None,
+            thumbprint: None,
+            old_thumbprint: None,
+            form: CertificateForm::Ps256,
+        };
+        let (authorization, form) = revocation(ClientProof::Key(key)).await;
+        assert_eq!(authorization, None);
+        assert_eq!(form[..3], [token, id, pair("client_assertion_type", CLIENT_ASSERTION)]);
+        let (name, assertion) = &form[3];
+        assert_eq!((&**name, assertion.split('.').count()), ("client_assertion", 3));
     }
 
     #[test]
