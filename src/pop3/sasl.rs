@@ -1,6 +1,5 @@
 //! Parses SASL responses: base64 → a login and its secret, digest or token (RFC 5034 §4). `accounts` verifies them.
 
-use aws_lc_rs::rand;
 use base64::{
     Engine,
     alphabet::STANDARD,
@@ -8,7 +7,10 @@ use base64::{
 };
 use zeroize::Zeroizing;
 
-use crate::{config::Secret, types::RandomUnavailable};
+use crate::{
+    config::Secret,
+    types::{RandomUnavailable, random_octets},
+};
 
 /// Some devices leave out the padding. The response is clear without it.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -159,9 +161,7 @@ pub(super) fn saslname(escaped: &str) -> Result<Vec<u8>, Malformed> {
 
 /// 128 random bits in hexadecimal digits.
 pub(super) fn nonce() -> Result<String, RandomUnavailable> {
-    let mut octets = [0; 16];
-    rand::fill(&mut octets).map_err(|_| RandomUnavailable)?;
-    Ok(format!("{:032x}", u128::from_be_bytes(octets)))
+    Ok(format!("{:032x}", u128::from_be_bytes(random_octets()?)))
 }
 
 /// The challenge of APOP (RFC 1939 §7) and CRAM-MD5 (RFC 2195 §2): never the same twice.

@@ -16,7 +16,7 @@ pub use files::read_file;
 pub use login::canonical;
 pub use mail::{MailboxName, MessageNumber, Octets};
 pub use peers::{AddressLimiter, AddressPermit, network};
-pub use random::{RandomUnavailable, random_name};
+pub use random::{RandomUnavailable, random_octets};
 pub use seal::Sealer;
 pub use spoken::Spoken;
 pub use uid::{Uid, UidRanges, UidValidity};
