@@ -45,13 +45,23 @@ impl Maildrop {
                 }
                 Err(error) => {
                     forever &= matches!(error.refusal(), Refusal::Misconfigured(_));
-                    failure = Some(error);
+                    // The device is told of one failure only.
+                    if let Some(earlier) = failure.replace(error) {
+                        earlier.log();
+                    }
                 }
             }
         }
         match self.leave_own(is_own_doomed).await {
             Ok(()) => removed += u64::from(is_own_doomed),
-            Err(error) => (forever, failure) = (false, failure.or(Some(error))),
+            Err(error) => {
+                forever = false;
+                if failure.is_some() {
+                    error.log();
+                } else {
+                    failure = Some(error);
+                }
+            }
         }
         if failure
             .as_ref()
