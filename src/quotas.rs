@@ -17,7 +17,7 @@ use tokio::{
 use crate::{
     config::Secret,
     state::{Seated, Seats, StateStore},
-    types::{RandomUnavailable, Sealer, random_name},
+    types::{RandomUnavailable, Sealer, random_octets},
 };
 
 pub(crate) use crate::state::{GatewayName, UpstreamUser};
@@ -97,7 +97,7 @@ impl Quotas {
         if store.lease().is_none() {
             return Ok(None);
         }
-        let name = random_name()?;
+        let name = random_octets()?;
         let (words, outbox) = mpsc::channel(WAITING);
         let ours = Ours {
             store: store.clone(),

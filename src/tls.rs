@@ -110,6 +110,11 @@ impl Connector {
         })
     }
 
+    /// A connector to any server, whichever certificate it shows: for connections on which nothing secret is sent.
+    pub(crate) fn to_any_server() -> Result<Self, Error> {
+        Self::trusting(verifier(system_roots(), Pinned::Any, None)?)
+    }
+
     fn trusting(trust: Arc<Trust>) -> Result<Self, Error> {
         let config = client_builder(&provider())?
             // rustls calls every custom verifier dangerous, because it might not verify; see `Trust`.
@@ -168,6 +173,10 @@ fn trust(ca_file: Option<&Path>, fingerprint: Option<Fingerprint>) -> Result<Arc
         Some(fingerprint) => Pinned::Only(fingerprint),
         None => Pinned::Besides(own),
     };
+    verifier(roots, pinned, ca_file)
+}
+
+fn verifier(roots: RootCertStore, pinned: Pinned, ca_file: Option<&Path>) -> Result<Arc<Trust>, Error> {
     let trust = Trust::new(roots, pinned, &provider());
     trust
         .map(Arc::new)

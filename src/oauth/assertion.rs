@@ -1,14 +1,13 @@
 //! Assertions, which a client or a service account signs to prove its identity (RFC 7523).
 
-use aws_lc_rs::rand;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL};
-use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use jsonwebtoken::{Algorithm, EncodingKey, Header, errors::ErrorKind};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
 use crate::{
     config::{CertificateForm, ClientKey},
-    types::now,
+    types::{now, random_octets},
 };
 
 /// Seconds for which an assertion is valid. Providers accept up to an hour. If it were a few seconds only, assertions
@@ -64,9 +63,7 @@ pub(super) fn assertion(
         ..Header::new(algorithm)
     };
     let now = u64::from(now());
-    let mut unique = [0; 16];
-    rand::fill(&mut unique)
-        .map_err(|_| Unsigned(jsonwebtoken::errors::ErrorKind::Signing("no random numbers".into()).into()))?;
+    let unique = random_octets().map_err(|error| Unsigned(ErrorKind::Signing(error.to_string()).into()))?;
     let claims = Claims {
         iss: issuer,
         sub: subject,

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use oauth2::{HttpRequest, HttpResponse, url::form_urlencoded};
 use reqwest::header::RETRY_AFTER;
+use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::{answer, assertion::Unsigned};
@@ -92,17 +93,22 @@ impl Http {
             }
             body.extend_from_slice(&chunk);
         }
-        if !status.is_success() {
-            body = without(&body, &secrets);
-        }
         let mut response = HttpResponse::new(body);
         *response.status_mut() = status;
-        if status.is_success() {
-            answer::regular(&response).ok_or(Failure::Unreadable)
-        } else {
-            Ok(response)
-        }
+        readable(response, &secrets)
     }
+}
+
+/// Returns an answer in the form of the RFCs and, if it is an error, without `secrets`.
+fn readable(mut answer: HttpResponse, secrets: &[Zeroizing<String>]) -> Result<HttpResponse, Failure> {
+    if answer.status().is_success() {
+        answer = answer::regular(&answer).ok_or(Failure::Unreadable)?;
+    }
+    // Some providers send an error with a status of success: only now the status says what the answer is.
+    if !answer.status().is_success() {
+        *answer.body_mut() = without(answer.body(), secrets);
+    }
+    Ok(answer)
 }
 
 /// The secret values of a form: all values except those of fields that are known not to be secret.
@@ -121,13 +127,36 @@ fn secrets(form: &[u8]) -> Vec<Zeroizing<String>> {
 }
 
 /// Removes `secrets` from the body of an error, because the body is logged, and some providers repeat the request in
-/// it. JSON may escape slashes (RFC 8259 §7).
+/// it. JSON is parsed before, because it may have an escape in the place of any character (RFC 8259 §7).
 fn without(body: &[u8], secrets: &[Zeroizing<String>]) -> Vec<u8> {
-    let mut text = String::from_utf8_lossy(body).into_owned();
-    for secret in secrets {
-        text = text.replace(&**secret, "…").replace(&secret.replace('/', "\\/"), "…");
+    let text = String::from_utf8_lossy(body);
+    let redacted = match serde_json::from_str::<Value>(&text) {
+        Ok(mut answer) => {
+            redact_json(&mut answer, secrets);
+            answer.to_string()
+        }
+        Err(_) => redact(&text, secrets),
+    };
+    redacted.into_bytes()
+}
+
+fn redact_json(answer: &mut Value, secrets: &[Zeroizing<String>]) {
+    match answer {
+        Value::String(text) => *text = redact(text, secrets),
+        Value::Array(values) => values.iter_mut().for_each(|value| redact_json(value, secrets)),
+        Value::Object(fields) => fields.values_mut().for_each(|value| redact_json(value, secrets)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
-    text.into_bytes()
+}
+
+/// Replaces each of `secrets`, as it is and as the form of a request has it.
+fn redact(text: &str, secrets: &[Zeroizing<String>]) -> String {
+    let mut text = text.to_owned();
+    for secret in secrets {
+        let encoded: String = form_urlencoded::byte_serialize(secret.as_bytes()).collect();
+        text = text.replace(&**secret, "…").replace(&encoded, "…");
+    }
+    text
 }
 
 /// Parses `Retry-After`: seconds, or a date (RFC 9110 §10.2.3). `None` if it is neither, or a date in the past.
@@ -152,6 +181,35 @@ fn lost(error: reqwest::Error) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_error_repeats_no_secret() {
+        let secrets = secrets(b"grant_type=refresh_token&refresh_token=a%2Bb%2Fc&client_id=an+id");
+        for (repeated, expected) in [
+            ("a+b/c", "…"),
+            ("a+b\\/c", "…"),
+            ("a\\u002Bb\\u002fc", "…"),
+            ("\\u0061+b/c", "…"),
+            (
+                "refresh_token=a%2Bb%2Fc&client_id=an+id",
+                "refresh_token=…&client_id=an+id",
+            ),
+        ] {
+            let fields = format!("\"error_description\": \"{repeated}\", \"all\": [\"{repeated}\"]");
+            let body = format!("{{\"error\": \"invalid_grant\", {fields}}}");
+            for status in [200_u16, 400] {
+                let mut answer = HttpResponse::new(body.clone().into_bytes());
+                *answer.status_mut() = status.try_into().unwrap();
+                let answer = readable(answer, &secrets).unwrap();
+                assert_eq!(answer.status().as_u16(), 400);
+                let answer: Value = serde_json::from_slice(answer.body()).unwrap();
+                assert_eq!(answer["error"], "invalid_grant");
+                assert_eq!(answer["error_description"], expected);
+                assert_eq!(answer["all"][0], expected);
+            }
+        }
+        assert_eq!(without(b"<p>a+b/c, a%2Bb%2Fc</p>", &secrets), "<p>…, …</p>".as_bytes());
+    }
 
     #[test]
     fn a_delay_is_told_in_seconds_or_by_a_date() {

@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, fmt::Display, pin::Pin, sync::Arc, time::Duration};
 
+use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use oauth2::{
     AsyncHttpClient, AuthType, AuthUrl, AuthorizationCode, ClientId, ClientSecret, CsrfToken, DeviceAuthorizationUrl,
     EndpointMaybeSet, EndpointNotSet, EndpointSet, ErrorResponseType, HttpRequest, HttpResponse, PkceCodeChallenge,
@@ -21,7 +22,7 @@ use super::{
     token::Issued,
 };
 use crate::{
-    config::{ClientAuthentication, ClientProof, Grant, OAuth2},
+    config::{ClientAuthentication, ClientProof, Grant, OAuth2, Secret},
     tls,
     types::RandomUnavailable,
 };
@@ -162,27 +163,40 @@ impl Provider {
             return Ok(false);
         };
         let request = self.revocation(url, token)?;
-        match self.http.send(request).await {
-            Ok(answer) if answer.status().is_client_error() => Err(no_answer()),
+        match self.call(request).await {
+            // Redirects are not followed: one says nothing about the token.
+            Ok(answer) if !answer.status().is_success() => Err(no_answer()),
             // Whatever the body of the answer is, the token has been revoked.
             Ok(_) | Err(Failure::Unreadable) => Ok(true),
             Err(error) => Err(unavailable(&error)),
         }
     }
 
+    /// The request that revokes `token`. The client proves who it is as in a request for a token. [`Self::call`] adds
+    /// the assertion of a client with a key.
+    ///
+    /// The crate `oauth2` has such requests too, but only to https URLs, not to a provider on this machine.
     fn revocation(&self, url: &str, token: &str) -> Result<HttpRequest, Error> {
-        let secret = match &self.config.proof {
-            ClientProof::Secret(secret, _) => Some(("client_secret", String::from_utf8_lossy(secret.expose()))),
-            ClientProof::Public | ClientProof::Key(_) => None,
+        let client_id = &self.config.client_id;
+        let mut form = form_urlencoded::Serializer::new(String::new());
+        form.append_pair("token", token);
+        let credentials = match &self.config.proof {
+            ClientProof::Secret(secret, ClientAuthentication::Basic) => Some(basic(client_id, secret)?),
+            ClientProof::Secret(secret, ClientAuthentication::Post) => {
+                form.append_pair("client_id", client_id)
+                    .append_pair("client_secret", &String::from_utf8_lossy(secret.expose()));
+                None
+            }
+            ClientProof::Public | ClientProof::Key(_) => {
+                form.append_pair("client_id", client_id);
+                None
+            }
         };
-        let form = [
-            ("token", token.into()),
-            ("client_id", Cow::from(&self.config.client_id)),
-        ];
-        let form = form_urlencoded::Serializer::new(String::new())
-            .extend_pairs(form.into_iter().chain(secret))
-            .finish();
-        post(url, form)
+        let mut request = post(url, form.finish())?;
+        if let Some(credentials) = credentials {
+            request.headers_mut().insert(header::AUTHORIZATION, credentials);
+        }
+        Ok(request)
     }
 
     /// Asks for a device code (RFC 8628 §3.1).
@@ -308,6 +322,17 @@ fn post(url: &str, form: String) -> Result<HttpRequest, Error> {
     Ok(request)
 }
 
+/// The client's id and secret in the form of HTTP Basic. Both are encoded as in a form first (RFC 6749 §2.3.1).
+fn basic(client_id: &str, secret: &Secret) -> Result<header::HeaderValue, Error> {
+    let secret = String::from_utf8_lossy(secret.expose());
+    let [id, secret] = [client_id, &*secret].map(|text| form_urlencoded::byte_serialize(text.as_bytes()));
+    let pair = Zeroizing::new(id.chain([":"]).chain(secret).collect::<String>());
+    let text = Zeroizing::new(format!("Basic {}", BASE64.encode(pair.as_bytes())));
+    let mut value = header::HeaderValue::from_str(&text).map_err(|error| Error::unavailable(error.to_string()))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
 fn redirect_url(text: &str) -> Result<RedirectUrl, Error> {
     RedirectUrl::new(text.to_owned()).map_err(|error| no_url(text, &error))
 }
@@ -365,7 +390,112 @@ fn not_for(grant: &str) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+        task::JoinHandle,
+    };
+
     use super::*;
+    use crate::config::{CertificateForm, ClientKey};
+
+    const TOKEN: &str = "the+token";
+
+    /// A provider whose revocation endpoint answers one request by `status`, without a body. The task returns the
+    /// request.
+    async fn revoking(proof: ClientProof, status: &'static str) -> (Provider, JoinHandle<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/revoke", listener.local_addr().unwrap());
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = Vec::new();
+            while !is_whole(&request) {
+                assert_ne!(stream.read_buf(&mut request).await.unwrap(), 0, "half a request");
+            }
+            let answer = format!("HTTP/1.1 {status}\r\nlocation: /elsewhere\r\ncontent-length: 0\r\n\r\n");
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            String::from_utf8(request).unwrap()
+        });
+        let config = OAuth2 {
+            grant: Grant::ClientCredentials,
+            client_id: "an id".into(),
+            proof,
+            token_url: "https://login.example.org/token".into(),
+            revoke_url: Some(url),
+            redirect_url: None,
+            short_device_grant: false,
+            issuer: None,
+            scopes: Vec::new(),
+            ca_file: None,
+        };
+        (Provider::new(&Arc::new(config)).unwrap(), server)
+    }
+
+    fn is_whole(request: &[u8]) -> bool {
+        let text = String::from_utf8_lossy(request);
+        let Some((head, body)) = text.split_once("\r\n\r\n") else {
+            return false;
+        };
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+        body.len() >= length.unwrap().parse::<usize>().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_token_is_revoked_if_the_provider_says_so() {
+        for (status, expected) in [
+            ("200 OK", true),
+            ("204 No Content", true),
+            ("302 Found", false),
+            ("307 Temporary Redirect", false),
+            ("400 Bad Request", false),
+            ("503 Service Unavailable", false),
+        ] {
+            let (provider, server) = revoking(ClientProof::Public, status).await;
+            assert_eq!(provider.revoke(TOKEN).await.is_ok(), expected, "{status}");
+            let request = server.await.unwrap();
+            assert!(request.ends_with("token=the%2Btoken&client_id=an+id"), "{request}");
+        }
+    }
+
+    /// The `authorization` and the form of a request for revocation by a client that has `proof`.
+    async fn revocation(proof: ClientProof) -> (Option<String>, Vec<(String, String)>) {
+        let (provider, server) = revoking(proof, "200 OK").await;
+        assert!(provider.revoke(TOKEN).await.unwrap());
+        let request = server.await.unwrap();
+        let (head, form) = request.split_once("\r\n\r\n").unwrap();
+        let authorization = head.lines().find_map(|line| line.strip_prefix("authorization: "));
+        let form = form_urlencoded::parse(form.as_bytes()).into_owned();
+        (authorization.map(str::to_owned), form.collect())
+    }
+
+    #[tokio::test]
+    async fn a_client_revokes_as_it_asks_for_tokens() {
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let secret = || Secret::from("s/e:c");
+        let (token, id) = (pair("token", TOKEN), pair("client_id", "an id"));
+        assert_eq!(
+            revocation(ClientProof::Secret(secret(), ClientAuthentication::Post)).await,
+            (None, vec![token.clone(), id.clone(), pair("client_secret", "s/e:c")])
+        );
+        let credentials = BASE64.encode("an+id:s%2Fe%3Ac");
+        assert_eq!(
+            revocation(ClientProof::Secret(secret(), ClientAuthentication::Basic)).await,
+            (Some(format!("Basic {credentials}")), vec![token.clone()])
+        );
+        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+        let key = ClientKey {
+            pem: Secret::from(&*key.serialize_pem()),
+            key_id: None,
+            thumbprint: None,
+            old_thumbprint: None,
+            form: CertificateForm::Ps256,
+        };
+        let (authorization, form) = revocation(ClientProof::Key(key)).await;
+        assert_eq!(authorization, None);
+        assert_eq!(form[..3], [token, id, pair("client_assertion_type", CLIENT_ASSERTION)]);
+        let (name, assertion) = &form[3];
+        assert_eq!((&**name, assertion.split('.').count()), ("client_assertion", 3));
+    }
 
     #[test]
     fn a_device_code_as_yandex_takes_it() {

@@ -290,7 +290,12 @@ impl Arrival {
         let address = peer.ip().to_canonical();
         let Some(permit) = self.gate.permits.acquire(address) else {
             note_refused(peer, &self.name, "too many sessions");
-            self.gate.newcomers.make_room(address);
+            // Otherwise anyone could disconnect others by connecting too often.
+            if self.gate.permits.is_network_full(address) {
+                self.gate.newcomers.make_room_in_network(address);
+            } else {
+                self.gate.newcomers.make_room(address);
+            }
             return self.refuse(&stream, &Reply::TooManySessions);
         };
         #[cfg(not(target_os = "linux"))]

@@ -6,7 +6,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -41,6 +41,9 @@ struct Silent {
     count: usize,
     /// By network (see [`network`]), and by the order in which they came.
     networks: HashMap<IpAddr, BTreeMap<u64, Arc<EvictionSignal>>>,
+    /// The connections, by network and number, that were told to give way and have not ended yet: each of them will
+    /// make room for one session.
+    leaving: BTreeSet<(IpAddr, u64)>,
 }
 
 /// Asks a connection to give way.
@@ -96,9 +99,15 @@ impl Newcomers {
     /// network that has the most.
     pub(super) fn make_room(&self, peer: IpAddr) {
         let mut silent = self.lock();
-        if !silent.evict(network(peer)) {
+        if !silent.make_room_among(network(peer)) {
             silent.evict_any();
         }
+    }
+
+    /// Makes room for a connection of `peer` if its network has too many sessions: the oldest of that network gives way
+    /// or, if it has none, nobody, because no other network can make this room.
+    pub(super) fn make_room_in_network(&self, peer: IpAddr) {
+        self.lock().make_room_among(network(peer));
     }
 
     fn lock(&self) -> MutexGuard<'_, Silent> {
@@ -120,15 +129,23 @@ impl Silent {
         }
     }
 
+    /// Evicts the oldest connection of `network`, unless one of that network is about to leave. A peer that connects
+    /// again and again evicts no more than one at a time. Returns `false` if none leaves.
+    fn make_room_among(&mut self, network: IpAddr) -> bool {
+        let mut leaving = self.leaving.range((network, 0)..=(network, u64::MAX));
+        leaving.next().is_some() || self.evict(network)
+    }
+
     /// Evicts the oldest connection of `network`. Returns `false` if it has none.
     fn evict(&mut self, network: IpAddr) -> bool {
         let oldest = self.networks.get(&network).and_then(|here| here.keys().next().copied());
-        let signal = oldest.and_then(|number| self.remove(network, number));
-        if let Some(signal) = &signal {
-            signal.is_set.store(true, Ordering::Relaxed);
-            signal.changed.notify_one();
-        }
-        signal.is_some()
+        let Some((number, signal)) = oldest.and_then(|number| Some((number, self.remove(network, number)?))) else {
+            return false;
+        };
+        self.leaving.insert((network, number));
+        signal.is_set.store(true, Ordering::Relaxed);
+        signal.changed.notify_one();
+        true
     }
 
     /// Evicts the oldest connection of the network that has the most.
@@ -149,13 +166,19 @@ impl Silent {
         self.count -= 1;
         Some(signal)
     }
+
+    /// Forgets a connection that has ended, or that the gateway does not wait for any more.
+    fn forget(&mut self, newcomer: &Newcomer) {
+        self.remove(newcomer.network, newcomer.number);
+        self.leaving.remove(&(newcomer.network, newcomer.number));
+    }
 }
 
 impl Newcomer {
     /// Notes that the device has sent a login and a secret: until [`Self::end_trial`] the connection gives way to
     /// nobody.
     pub(super) fn begin_trial(&self) {
-        self.newcomers.lock().remove(self.network, self.number);
+        self.newcomers.lock().forget(self);
         self.signal.is_set.store(false, Ordering::Relaxed);
     }
 
@@ -184,7 +207,7 @@ impl Newcomer {
 
 impl Drop for Newcomer {
     fn drop(&mut self) {
-        self.newcomers.lock().remove(self.network, self.number);
+        self.newcomers.lock().forget(self);
     }
 }
 
@@ -295,5 +318,39 @@ mod tests {
         newcomers.make_room(address(9));
         second.must_leave().await;
         assert!(is_empty(&newcomers), "there was no room");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn room_in_a_network_is_made_by_that_network() {
+        let newcomers = newcomers(100, 100);
+        let elsewhere = newcomers.enter(address(2));
+        newcomers.make_room_in_network(address(1));
+        let here: Vec<_> = (0..2).map(|_| newcomers.enter(address(1))).collect();
+        newcomers.make_room_in_network(address(1));
+        assert_eq!((evicted(&here), is_evicted(&elsewhere)), (vec![0], false));
+        here.iter().for_each(Newcomer::begin_trial);
+        newcomers.make_room_in_network(address(1));
+        assert!(!is_evicted(&elsewhere), "all of the network have sent a secret");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_network_gives_way_one_at_a_time() {
+        let newcomers = newcomers(100, 100);
+        let elsewhere = newcomers.enter(address(2));
+        let mut here: Vec<_> = (0..4).map(|_| newcomers.enter(address(1))).collect();
+        for _ in 0..2 {
+            newcomers.make_room(address(1));
+            newcomers.make_room_in_network(address(1));
+        }
+        assert_eq!(evicted(&here), [0], "it is about to leave");
+        drop(here.remove(0));
+        newcomers.make_room_in_network(address(1));
+        assert_eq!(evicted(&here), [0], "one has left");
+        here[0].begin_trial();
+        newcomers.make_room(address(1));
+        assert_eq!(evicted(&here), [1], "one has logged in instead");
+        assert!(!is_evicted(&elsewhere));
+        drop((here, elsewhere));
+        assert!(is_empty(&newcomers) && newcomers.lock().leaving.is_empty());
     }
 }

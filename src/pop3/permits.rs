@@ -66,6 +66,12 @@ impl Permits {
             _session: session,
         })
     }
+
+    /// Whether the network of `address` has all the sessions that it may have: a session that ends elsewhere makes no
+    /// room for it.
+    pub(super) fn is_network_full(&self, address: IpAddr) -> bool {
+        self.addresses.is_full(network(address))
+    }
 }
 
 #[cfg(test)]
@@ -93,6 +99,25 @@ mod tests {
         drop((second, third, fourth));
         assert!(permits.addresses.is_empty());
         assert_eq!(permits.sessions.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_full_network_is_told_from_a_full_gateway() {
+        let address = |n| IpAddr::from(Ipv4Addr::new(10, 0, 0, n));
+        let permits = Permits::new(&Limits {
+            sessions: 3,
+            sessions_per_address: 2,
+            ..limits()
+        });
+        let mut held = vec![permits.acquire(address(1)).unwrap()];
+        assert!(!permits.is_network_full(address(1)));
+        held.push(permits.acquire(address(1)).unwrap());
+        assert!(permits.is_network_full(address(1)));
+        held.push(permits.acquire(address(2)).unwrap());
+        assert!(permits.acquire(address(3)).is_none());
+        assert!([2, 3].iter().all(|n| !permits.is_network_full(address(*n))));
+        drop(held);
+        assert!(!permits.is_network_full(address(1)));
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! Parses SASL responses: base64 → a login and its secret, digest or token (RFC 5034 §4). `accounts` verifies them.
 
-use aws_lc_rs::rand;
 use base64::{
     Engine,
     alphabet::STANDARD,
@@ -10,7 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     config::Secret,
-    types::{RandomUnavailable, hex},
+    types::{RandomUnavailable, hex, random_octets},
 };
 
 /// Some devices leave out the padding. The response is clear without it.
@@ -162,9 +161,7 @@ pub(super) fn saslname(escaped: &str) -> Result<Vec<u8>, Malformed> {
 
 /// 128 random bits in hexadecimal digits.
 pub(super) fn nonce() -> Result<String, RandomUnavailable> {
-    let mut octets = [0; 16];
-    rand::fill(&mut octets).map_err(|_| RandomUnavailable)?;
-    Ok(hex(&octets))
+    Ok(hex(&random_octets()?))
 }
 
 /// The challenge of APOP (RFC 1939 §7) and CRAM-MD5 (RFC 2195 §2): never the same twice.

@@ -213,6 +213,7 @@ where
             }))
             .await?;
         let header = header.map_err(|error| {
+            error.log();
             tracing::debug!(%error, "list of header fields broken off");
             End::Upstream
         })?;

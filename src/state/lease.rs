@@ -159,7 +159,7 @@ impl Leases {
 
 /// A random name, by which a store distinguishes one holder from all others.
 pub(super) fn random_name() -> Result<[u8; 16], Unavailable> {
-    types::random_name().map_err(|error| {
+    types::random_octets().map_err(|error| {
         tracing::error!("{error}: maildrops cannot be locked");
         Unavailable::Failed
     })

@@ -94,6 +94,12 @@ impl HandshakeError {
         }
     }
 
+    /// Classifies the error of the first read after the handshake: in TLS 1.3 the client has finished before the server
+    /// verifies the client's certificate (RFC 8446 §2).
+    pub(crate) fn after_handshake(error: io::Error) -> Self {
+        Self::of(error, Spoken::Tls)
+    }
+
     /// `None` if another try may help.
     fn of_rustls(error: &rustls::Error, spoken: Spoken) -> Option<Self> {
         let disagreement = match error {

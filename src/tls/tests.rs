@@ -248,6 +248,17 @@ async fn beside_a_fingerprint_nothing_else_is_trusted() {
     }
 }
 
+/// The health check asks listeners whose certificates are for other names, or for nobody.
+#[tokio::test]
+async fn a_connector_to_any_server_refuses_no_certificate() {
+    let connector = Connector::to_any_server().unwrap();
+    for (kind, shown) in odd() {
+        println!("{kind}");
+        shown.is_trusted(&connector, LOOPBACK).await;
+        shown.is_trusted(&connector, "localhost").await;
+    }
+}
+
 /// Anyone can copy a certificate; only its key proves who owns it.
 #[tokio::test]
 async fn a_copied_certificate_without_its_key_is_worth_nothing() {

@@ -20,7 +20,7 @@ pub use hex::hex;
 pub use login::canonical;
 pub use mail::{MailboxName, MessageNumber, Octets};
 pub use peers::{AddressLimiter, AddressPermit, network};
-pub use random::{RandomUnavailable, random_name};
+pub use random::{RandomUnavailable, random_octets};
 pub use seal::Sealer;
 pub use spoken::Spoken;
 pub use uid::{Uid, UidRanges, UidValidity};

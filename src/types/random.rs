@@ -1,4 +1,4 @@
-//! Random names, and the error that the system has no random numbers.
+//! Random octets, and the error that the system has no random numbers.
 
 use aws_lc_rs::rand;
 
@@ -7,9 +7,9 @@ use aws_lc_rs::rand;
 #[error("the system gives no random numbers")]
 pub struct RandomUnavailable;
 
-/// A name of 128 random bits, which nobody else has and nobody can guess.
-pub fn random_name() -> Result<[u8; 16], RandomUnavailable> {
-    let mut name = [0; 16];
-    rand::fill(&mut name).map_err(|_| RandomUnavailable)?;
-    Ok(name)
+/// 128 random bits: a value that nobody else has and nobody can guess.
+pub fn random_octets() -> Result<[u8; 16], RandomUnavailable> {
+    let mut octets = [0; 16];
+    rand::fill(&mut octets).map_err(|_| RandomUnavailable)?;
+    Ok(octets)
 }

@@ -119,6 +119,21 @@ fn a_commit_that_stays_unconfirmed_is_no_success() {
     }
 }
 
+/// The device gets one reply, but the log says why each folder failed.
+#[test]
+fn each_folder_that_fails_is_in_the_log() {
+    let peer = Peer::start(mailbox().on("UID STORE", vec![Step::Close]));
+    let gateway = Setup::new(peer.address())
+        .maildrop("folder = [\"INBOX\", \"Lists\"]")
+        .start();
+    let mut pop = Pop::log_in(gateway.address(), "eva");
+    for number in 1..=10 {
+        pop.ok(&format!("DELE {number}"));
+    }
+    pop.err("QUIT", "-ERR [SYS/TEMP]");
+    gateway.events("the upstream failed", 2);
+}
+
 #[test]
 fn another_mailbox_in_its_place_is_left_alone() {
     let lost = mailbox().on("UID STORE", Step::Close);

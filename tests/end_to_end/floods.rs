@@ -135,6 +135,26 @@ fn silence_does_not_hold_all_sessions() {
     Pop::log_in(gateway.address(), "eva").quit();
 }
 
+/// An address that has all its sessions is refused. That closes nobody else's connection.
+#[test]
+fn who_has_all_its_sessions_takes_none_of_others() {
+    let peer = Peer::start(mailbox());
+    let gateway = Setup::new(peer.address()).limit("sessions_per_address = 1").start();
+    let from = |number| Ipv4Addr::new(127, 1, 0, number);
+    let mut silent = Pop::connect_from(from(1), gateway.address());
+    let mut inside = Pop::connect_from(from(2), gateway.address());
+    assert!(inside.try_log_in("eva", PASSWORD).starts_with("+OK"));
+    Pop::open_from(from(2), gateway.address()).expect("-ERR [SYS/TEMP]");
+    // It gives way a second after it has come: the silent one would have left before it.
+    let mut later = Pop::connect_from(from(3), gateway.address());
+    Pop::open_from(from(3), gateway.address()).expect("-ERR [SYS/TEMP]");
+    later.expect("-ERR [SYS/TEMP]");
+    later.closed();
+    silent.ok("CAPA");
+    silent.lines();
+    inside.quit();
+}
+
 #[test]
 fn a_session_has_a_longest_time_and_deletes_nothing_at_its_end() {
     let peer = Peer::start(mailbox());

@@ -137,6 +137,21 @@ fn broken_off(gateway: &Gateway, peer: &Peer, sessions: usize) -> String {
     events[sessions - 1]["error"].to_string()
 }
 
+/// The log has the server's own words, as it has for a RETR that fails.
+#[test]
+fn a_header_that_does_not_come_breaks_off_the_list_of_header_fields() {
+    let is_for_body = |command: &str| command.starts_with("UID FETCH") && command.contains("BODY");
+    let peer = Peer::start(mailbox().when(is_for_body, "{tag} NO [UNAVAILABLE] asleep\r\n"));
+    let gateway = Setup::new(peer.address()).start();
+    let mut pop = Pop::log_in(gateway.address(), "eva");
+    pop.send(b"XTND XLST Subject\r\n");
+    pop.broken_off();
+    assert_eq!(gateway.sessions(1)[0]["end"], "upstream");
+    let event = &gateway.events("the upstream failed", 1)[0];
+    assert_eq!(event["level"], "WARN");
+    assert!(event["error"].as_str().unwrap().contains("asleep"), "{event}");
+}
+
 /// What the server sends after a literal that is too short belongs to no message. The connection is still good; only
 /// the message is at fault.
 #[test]
