@@ -27,6 +27,8 @@ pub enum Duty {
     Renewal(Consent),
     /// Deleting messages past `retain_days`, and renewing consents that nobody uses.
     Sweep,
+    /// Checking consents, and sending the notices of all gateways, so that each is sent once.
+    Notices,
 }
 
 /// A duty that this gateway has. If it is dropped, the duty is given up in the background: see [`OnDuty::leave`].
@@ -93,6 +95,11 @@ async fn keep(store: Arc<dyn StateStore>, duty: Duty, name: [u8; 16], term: Arc<
 }
 
 impl OnDuty {
+    /// Whether it is certain that no other gateway has the duty now.
+    pub fn holds(&self) -> bool {
+        self.shared.as_ref().is_none_or(|shared| shared.term.holds())
+    }
+
     /// Returns when another gateway may have the duty; never if the store is not shared.
     pub async fn lapsed(&self) {
         match &self.shared {
