@@ -179,6 +179,7 @@ impl Gateway {
         chores.close();
         aside.close();
         chores.wait().await;
+        self.current().notices.hand_over();
         self.drain().await;
         ended.cancel();
         let _ = timeout(GRACE, aside.wait()).await;

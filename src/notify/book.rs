@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
-use super::event::{Event, EventKey, EventKind};
+use super::event::{Event, EventKey, EventKind, SeenBy};
 use crate::types::{canonical, hex};
 
 /// The most open events of those kinds whose number depends on what devices do. A further event replaces the oldest one
@@ -57,6 +57,12 @@ impl Record {
         self
     }
 
+    /// The record that state stores under `name`; `None` if it cannot be parsed.
+    pub(super) fn decode(name: &str, octets: &[u8]) -> Option<Self> {
+        let record: Self = serde_json::from_slice(octets).ok()?;
+        (record.event.key.to_string() == name).then_some(record)
+    }
+
     /// The record as state stores it, in JSON.
     pub(super) fn encode(&self) -> Vec<u8> {
         // Writing to memory, with strings as keys, cannot fail.
@@ -78,6 +84,9 @@ pub(super) struct Book {
     /// The events that were sent, and whose records others have replaced, with the time at which each began. They are
     /// not over, so they must not be sent again. A restart forgets them.
     replaced: BTreeMap<EventKey, u32>,
+    /// The events that this gateway has seen since its start, and whose end it has not seen. The others are in state:
+    /// from before the start, or from other gateways.
+    seen: BTreeSet<EventKey>,
     /// Whether there is a webhook to send events to.
     has_webhook: bool,
 }
@@ -92,12 +101,12 @@ impl Book {
             unsent: VecDeque::new(),
             unsaved: BTreeSet::new(),
             replaced: BTreeMap::new(),
+            seen: BTreeSet::new(),
             has_webhook,
         };
-        let records = kept.into_iter().filter_map(|(name, octets)| {
-            let record: Record = serde_json::from_slice(&octets).ok()?;
-            (record.event.key.to_string() == name).then_some(record)
-        });
+        let records = kept
+            .into_iter()
+            .filter_map(|(name, octets)| Record::decode(&name, &octets));
         let mut records: Vec<_> = records.collect();
         records.sort_by_key(|record| record.since);
         for record in records {
@@ -119,6 +128,7 @@ impl Book {
     /// Returns whether it was added. If a consent that ends soon has other logins than before, its open event gets them.
     pub(super) fn raise(&mut self, event: Event, now: u32) -> bool {
         if let Some(record) = self.records.get(&event.key) {
+            self.seen.insert(event.key.clone());
             if event.key.kind == EventKind::ConsentEnding && record.event.logins != event.logins {
                 self.set_logins(&event.key, event.logins);
             }
@@ -127,6 +137,7 @@ impl Book {
         if self.replaced.contains_key(&event.key) || !self.make_room(event.key.kind) {
             return false;
         }
+        self.seen.insert(event.key.clone());
         self.unsaved.insert(event.key.clone());
         self.insert(Record {
             event,
@@ -187,15 +198,81 @@ impl Book {
 
     /// Ends an event; returns whether it had begun. If the event still waits to be sent, it is not sent any more.
     pub(super) fn resolve(&mut self, key: &EventKey) -> bool {
+        self.seen.remove(key);
+        if self.replaced.remove(key).is_some() {
+            return true;
+        }
+        let was_open = self.remove(key);
+        if was_open {
+            self.unsaved.insert(key.clone());
+        }
+        was_open
+    }
+
+    /// Removes the record of an event; returns whether there was one.
+    fn remove(&mut self, key: &EventKey) -> bool {
         if self.records.remove(key).is_none() {
-            return self.replaced.remove(key).is_some();
+            return false;
         }
         self.unsent.retain(|unsent| unsent != key);
         if key.kind == EventKind::ConsentEnding {
             self.consents.retain(|_, other| other != key);
         }
-        self.unsaved.insert(key.clone());
         true
+    }
+
+    /// Whether this gateway may end an event for all gateways that share state: see [`SeenBy`].
+    pub(super) fn may_resolve(&self, key: &EventKey) -> bool {
+        let is_sent = || self.records.get(key).is_some_and(|record| record.is_sent);
+        key.kind.seen_by() != SeenBy::Any || self.seen.contains(key) || is_sent()
+    }
+
+    /// Follows a change that another gateway has made to what state holds of an event, from `before` to `kept`. What
+    /// this gateway has changed itself, and state does not hold yet, stays unsaved unless the event is over.
+    pub(super) fn follow(&mut self, key: &EventKey, before: Option<&Record>, kept: Option<Record>) {
+        match (self.records.get_mut(key), kept) {
+            (Some(record), Some(kept)) if record.id() == kept.id() => {
+                record.is_sent |= kept.is_sent;
+                // Marks are in state before they are here, so state has all of them.
+                record.devices.clone_from(&kept.devices);
+                if !self.unsaved.contains(key) {
+                    record.event.clone_from(&kept.event);
+                }
+                if record.is_sent {
+                    self.unsent.retain(|unsent| unsent != key);
+                }
+                if *record == kept {
+                    self.unsaved.remove(key);
+                }
+                self.consents.retain(|_, other| other != key);
+                self.note_consent(key);
+            }
+            // Another gateway was the first to tell of it.
+            (Some(_), Some(kept)) => {
+                self.remove(key);
+                self.unsaved.remove(key);
+                self.insert(kept);
+            }
+            // This gateway has ended the event, and that still has to be saved.
+            (None, Some(kept)) if self.unsaved.contains(key) && before.is_some_and(|old| old.id() == kept.id()) => {}
+            (None, Some(kept)) => {
+                self.unsaved.remove(key);
+                self.insert(kept);
+            }
+            // State never held it: it still has to be saved.
+            (Some(_), None) if before.is_none() => {}
+            // This gateway sees it still, and would begin it again and again if it forgot that people know of it.
+            (Some(record), None) if key.kind.seen_by() == SeenBy::Any && self.seen.contains(key) => {
+                record.is_sent = true;
+                self.unsent.retain(|unsent| unsent != key);
+                self.unsaved.remove(key);
+            }
+            (_, None) => {
+                self.seen.remove(key);
+                self.remove(key);
+                self.unsaved.remove(key);
+            }
+        }
     }
 
     /// The open events of `kind` that are not in `still_open`.
@@ -257,6 +334,11 @@ impl Book {
         if self.records.get(key).map(Record::encode).as_deref() == record {
             self.unsaved.remove(key);
         }
+    }
+
+    /// Whether state holds what is known of this event.
+    pub(super) fn is_kept(&self, key: &EventKey) -> bool {
+        !self.unsaved.contains(key)
     }
 
     /// Whether state holds all changes.
@@ -401,6 +483,59 @@ mod tests {
         assert_eq!(book.of_kind_besides(EventKind::ConsentEnding, &none), [ending().key]);
         book.resolve(&ending().key);
         assert!(book.consent_of("pbx").is_none() && book.consents.is_empty());
+    }
+
+    #[test]
+    fn changes_of_other_gateways_are_followed() {
+        let key = ending().key;
+        let begun = |since| {
+            let mut theirs = Book::new(Vec::new(), true);
+            theirs.raise(ending(), since);
+            theirs.get(&key).unwrap().clone()
+        };
+        let mut book = Book::new(Vec::new(), true);
+        book.raise(ending(), 9);
+        book.follow(&key, None, Some(begun(3)));
+        assert_eq!((book.get(&key), book.is_saved()), (Some(&begun(3)), true));
+        assert_eq!(subjects(&book), ["home/eva"], "the record of the first");
+        let marks = DeviceMarks {
+            retrieved: Some(7),
+            is_deleted: true,
+        };
+        let mut sent = begun(3).with_marks("pbx", marks);
+        sent.is_sent = true;
+        book.follow(&key, Some(&begun(3)), Some(sent.clone()));
+        assert_eq!(book.consent_of("pbx"), Some(&sent));
+        assert!(book.next_unsent().is_none() && book.is_saved());
+        book.resolve(&key);
+        book.follow(&key, Some(&begun(3)), Some(sent.clone()));
+        assert!(book.get(&key).is_none() && !book.is_saved(), "it is over all the same");
+        book.follow(&key, Some(&sent), Some(begun(20)));
+        assert_eq!(book.consent_of("pbx"), Some(&begun(20)), "it has begun again since");
+        assert!(book.is_saved());
+        book.follow(&key, Some(&begun(20)), None);
+        assert!(book.get(&key).is_none() && book.consents.is_empty() && book.is_saved());
+        book.raise(ending(), 30);
+        book.follow(&key, None, None);
+        assert!(book.get(&key).is_some() && !book.is_saved(), "state never held it");
+    }
+
+    #[test]
+    fn what_another_gateway_sees_is_told_before_it_ends() {
+        let key = EventKey::login("pbx");
+        let mut other = Book::new(Vec::new(), true);
+        other.raise(failing("pbx"), 1);
+        let kept = other.get(&key).unwrap().clone();
+        let mut book = Book::new(Vec::new(), true);
+        book.follow(&key, None, Some(kept.clone()));
+        assert!(other.may_resolve(&key) && !book.may_resolve(&key));
+        book.mark_sent(&key, &kept.id());
+        assert!(book.may_resolve(&key));
+        // The other gateway goes on seeing it, and does not begin it again.
+        other.follow(&key, Some(&kept), None);
+        assert!(!other.raise(failing("pbx"), 2) && other.next_unsent().is_none() && other.is_saved());
+        other.resolve(&key);
+        assert!(other.raise(failing("pbx"), 3));
     }
 
     #[test]

@@ -29,9 +29,7 @@ pub(super) async fn deliver(ledger: &Ledger, sender: Option<&Sender>, closing: &
         {
             continue;
         }
-        let resume = tries
-            .resume
-            .filter(|_| ledger.read(|book| book.next_unsent().is_some()));
+        let resume = tries.resume.filter(|_| ledger.next_unsent().is_some());
         tokio::select! {
             () = closing.cancelled() => {}
             () = ledger.changed() => {}

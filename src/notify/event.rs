@@ -29,7 +29,32 @@ pub(super) enum EventKind {
     StateFailing,
 }
 
+/// Which of the gateways that share state notice an event, and so which of them begins, tells and ends it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SeenBy {
+    /// All of them alike, because it follows from what they share. The gateway on duty begins and tells it, and whoever
+    /// sees that it is over ends it for all.
+    All,
+    /// Any of them, perhaps one alone: it depends on the gateway's own devices, files or network. Whoever sees it begins
+    /// it, and the gateway on duty tells it, so that it is told once even if several see it. Until it is told only
+    /// those that see it may end it: otherwise a gateway where all is well would keep it from being told.
+    Any,
+    /// Each for itself: the shared store fails, so no other gateway can be asked. Each tells it, and the store does not
+    /// hold it.
+    Each,
+}
+
 impl EventKind {
+    pub(super) fn seen_by(self) -> SeenBy {
+        match self {
+            Self::ConsentEnding | Self::ConsentEnded => SeenBy::All,
+            Self::CertificateEnding | Self::LoginFailing | Self::UpstreamFailing | Self::MessageUndelivered => {
+                SeenBy::Any
+            }
+            Self::StateFailing => SeenBy::Each,
+        }
+    }
+
     /// Whether the number of events of this kind depends on what devices do. Otherwise the configuration limits it.
     pub(super) fn is_of_devices(self) -> bool {
         matches!(self, Self::LoginFailing | Self::MessageUndelivered)

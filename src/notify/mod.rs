@@ -21,6 +21,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
+    book::Record,
     event::{Event, EventKey},
     failing::{Failing, LongFailure},
     ledger::Ledger,
@@ -39,7 +40,7 @@ pub(crate) use mail::Mail;
 pub(crate) use review::Watched;
 pub(crate) use webhook::SetupError;
 
-/// How often consents and state are checked.
+/// How often consents and state are checked, and how often gateways that share state learn of each other's events.
 const REVIEW: Duration = Duration::from_secs(60);
 /// How often certificates are checked.
 const CERTIFICATES: Duration = Duration::from_secs(3600);
@@ -113,7 +114,8 @@ impl Notices {
         }
     }
 
-    /// Checks all that is `watched`, at once and then repeatedly, without end. The future may be dropped at any time.
+    /// Checks all that is `watched`, at once and then repeatedly, without end. The future may be dropped at any time. Of
+    /// the gateways that share state, only the one on duty checks consents.
     pub async fn watch(&self, watched: Watched) {
         let Some(notifier) = &self.0 else {
             return std::future::pending().await;
@@ -123,13 +125,19 @@ impl Notices {
         clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut certificates = None;
         loop {
-            tokio::select! {
-                _ = clock.tick() => {}
-                () = notifier.is_due.notified() => {}
-            }
+            let is_time = tokio::select! {
+                _ = clock.tick() => true,
+                () = notifier.is_due.notified() => false,
+            };
             let has_failed = notifier.has_state_failed.swap(false, Ordering::Relaxed);
             notifier.review.state(&notifier.ledger, has_failed).await;
-            notifier.review.consents(&notifier.ledger, &watched.consents).await;
+            // Logins that fail must not make every gateway ask a shared store each second.
+            if is_time {
+                notifier.ledger.keep_up().await;
+            }
+            if notifier.ledger.is_on_duty() {
+                notifier.review.consents(&notifier.ledger, &watched.consents).await;
+            }
             if certificates.is_none_or(|last: Instant| last.elapsed() >= CERTIFICATES) {
                 notifier
                     .review
@@ -138,6 +146,14 @@ impl Notices {
                 certificates = Some(Instant::now());
             }
             sleep(BETWEEN).await;
+        }
+    }
+
+    /// Lets another gateway that shares state check consents and send events from now on, because [`Notices::watch`] does
+    /// not run any more.
+    pub fn hand_over(&self) {
+        if let Some(notifier) = &self.0 {
+            notifier.ledger.hand_over();
         }
     }
 
@@ -150,7 +166,8 @@ impl Notices {
         notifier.tasks.wait().await;
         let is_saved = notifier.ledger.save().await.is_ok() && notifier.is_kept;
         notifier.ledger.read(|book| {
-            for record in book.unsent().filter(|_| !is_saved) {
+            let is_lost = |record: &&Record| !(is_saved && notifier.ledger.is_in_state(&record.event.key));
+            for record in book.unsent().filter(is_lost) {
                 let event = &record.event;
                 tracing::error!(event = %event.key.kind, text = event.text, "a notice was not sent");
             }
@@ -220,7 +237,7 @@ impl Notices {
     /// now.
     pub async fn mail_for(&self, login: &str) -> Option<Mail> {
         let notifier = self.0.as_ref().filter(|notifier| notifier.has_mail)?;
-        let record = notifier.ledger.read(|book| book.consent_of(login).cloned())?;
+        let record = notifier.ledger.consent_of(login).await?;
         if record.marks(login).is_deleted {
             return None;
         }

@@ -27,6 +27,8 @@ pub enum Duty {
     Renewal(Consent),
     /// Deleting messages past `retain_days`, and renewing consents that nobody uses.
     Sweep,
+    /// Checking consents, and sending the notices of all gateways, so that each is sent once.
+    Notices,
 }
 
 /// A duty that this gateway has. Dropping it gives the duty up in the background; [`OnDuty::leave`] waits for that.
@@ -93,7 +95,12 @@ async fn keep(store: Arc<dyn StateStore>, duty: Duty, name: [u8; 16], term: Arc<
 }
 
 impl OnDuty {
-    /// Returns when another gateway may have the duty. Never returns if the store is not shared.
+    /// Whether it is certain that no other gateway has the duty now.
+    pub fn holds(&self) -> bool {
+        self.shared.as_ref().is_none_or(|shared| shared.term.holds())
+    }
+
+    /// Returns when another gateway may have the duty; never if the store is not shared.
     pub async fn lapsed(&self) {
         match &self.shared {
             Some(shared) => shared.term.ended().await,

@@ -299,14 +299,21 @@ impl StateStore for FileStore {
         self.read(|table| notices(&table.0).map(Ok)).await
     }
 
-    async fn set_notice(&self, name: &str, notice: Option<&[u8]>) -> Result<(), Unavailable> {
-        let (name, notice) = (name.to_owned(), notice.map(<[u8]>::to_vec));
+    async fn set_notice(&self, name: &str, followed: Option<&[u8]>, notice: Option<&[u8]>) -> Result<(), Unavailable> {
+        let [followed, notice] = [followed, notice].map(|notice| notice.map(<[u8]>::to_vec));
+        let name = name.to_owned();
         self.write(move |table| {
             let key = Key::notice(&name);
-            match &notice {
-                Some(notice) => table.set(key, notice).map(Ok),
-                None => table.remove(key).map(Ok),
+            // A damaged record counts as missing, as it does when it is read.
+            let kept: Option<Vec<u8>> = table.get(key)?.ok().flatten();
+            if kept != followed && kept != notice {
+                return Ok(Err(Unavailable::Changed));
             }
+            match &notice {
+                Some(notice) => table.set(key, notice)?,
+                None => table.remove(key)?,
+            }
+            Ok(Ok(()))
         })
         .await
     }

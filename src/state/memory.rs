@@ -211,8 +211,12 @@ impl StateStore for MemoryStore {
         Ok(self.records().notices.clone().into_iter().collect())
     }
 
-    async fn set_notice(&self, name: &str, notice: Option<&[u8]>) -> Result<(), Unavailable> {
+    async fn set_notice(&self, name: &str, followed: Option<&[u8]>, notice: Option<&[u8]>) -> Result<(), Unavailable> {
         let notices = &mut self.records().notices;
+        let kept = notices.get(name).map(Vec::as_slice);
+        if kept != followed && kept != notice {
+            return Err(Unavailable::Changed);
+        }
         match notice {
             Some(notice) => notices.insert(name.to_owned(), notice.to_vec()),
             None => notices.remove(name),

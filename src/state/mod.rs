@@ -193,8 +193,20 @@ pub trait StateStore: Send + Sync + fmt::Debug {
         Err(Unavailable::Failed)
     }
 
-    /// Stores a notice under `name`, or removes it because it is over (`None`).
-    async fn set_notice(&self, _name: &str, _notice: Option<&[u8]>) -> Result<(), Unavailable> {
+    /// The notice under `name`; `None` if there is none, or if it is damaged (logged).
+    async fn notice(&self, name: &str) -> Result<Option<Vec<u8>>, Unavailable> {
+        let mut all = self.notices().await?.into_iter();
+        Ok(all.find(|(kept, _)| kept == name).map(|(_, notice)| notice))
+    }
+
+    /// Keeps a notice under `name`, or forgets it because it is over (`None`). [`Unavailable::Changed`] if the kept
+    /// notice is neither `followed` nor `notice`: another gateway has changed it. A damaged one counts as missing.
+    async fn set_notice(
+        &self,
+        _name: &str,
+        _followed: Option<&[u8]>,
+        _notice: Option<&[u8]>,
+    ) -> Result<(), Unavailable> {
         Err(Unavailable::Failed)
     }
 
@@ -245,7 +257,7 @@ pub enum Unavailable {
     /// The record is damaged (logged).
     #[error("the record in state is damaged, see the log")]
     Damaged,
-    /// Somebody else has changed the record meanwhile: marks were reset or renumbered, or a token was replaced.
+    /// Somebody else has changed the record meanwhile: marks were reset or renumbered, or a token or notice was replaced.
     #[error("the record in state was changed meanwhile")]
     Changed,
     /// The session does not hold its maildrop any more.

@@ -34,7 +34,7 @@ use self::{
     failure::Failure,
     keys::{Found, Keys},
     records::{Fields, MARKS, NAMES, PAST, PENDING},
-    scripts::{CONFER, DUTY, ENTER, EXTEND, LEAVE, PIECES, REPLACE, Request, SEATS, sha1_hex},
+    scripts::{CONFER, DUTY, ENTER, EXTEND, LEAVE, NOTICE, PIECES, REPLACE, Request, SEATS, sha1_hex},
 };
 use super::{
     ALIVE, Backup, Consent, Duty, Entered, Error, GatewayName, Heard, Holding, Index, Kept, KeptDigest, KnownIndex,
@@ -508,6 +508,12 @@ impl Shared {
             .await
     }
 
+    /// The octets of the notice under `name`; empty if there is none.
+    async fn notice(&self, name: &str) -> Result<Vec<u8>, Unavailable> {
+        let fields = self.fields(&self.keys.notices(), Some(&[name.to_owned()])).await?;
+        Ok(fields.into_values().next().unwrap_or_default())
+    }
+
     /// Sends the parts of all records, until the receiver is gone.
     async fn send_parts(&self, sender: &PartSender) -> Result<(), Unavailable> {
         let mut keys = self.all_keys().await?;
@@ -803,14 +809,30 @@ impl StateStore for ValkeyStore {
         Ok(notices)
     }
 
-    async fn set_notice(&self, name: &str, notice: Option<&[u8]>) -> Result<(), Unavailable> {
+    async fn notice(&self, name: &str) -> Result<Option<Vec<u8>>, Unavailable> {
+        let octets = self.0.notice(name).await?;
+        Ok(records::read(Key::notice(name), &octets).ok().flatten())
+    }
+
+    async fn set_notice(&self, name: &str, followed: Option<&[u8]>, notice: Option<&[u8]>) -> Result<(), Unavailable> {
         let key = self.0.keys.notices();
-        let mut command = redis::cmd(if notice.is_some() { "HSET" } else { "HDEL" });
-        command.arg(&key).arg(name);
-        if let Some(notice) = notice {
-            command.arg(records::seal_notice(name, notice));
+        let seal = |notice: Option<&[u8]>| notice.map_or_else(Vec::new, |notice| records::seal_notice(name, notice));
+        let mut was = sha1_hex(&seal(followed));
+        for _ in 0..ATTEMPTS {
+            let arguments = vec![name.as_bytes().to_vec(), was.into_bytes(), seal(notice)];
+            let request = Request::Script(&NOTICE, vec![key.clone()], arguments);
+            if self.0.number(&key, request, Care::Light).await? == 1 {
+                return Ok(());
+            }
+            // The octets differ. If they mean the same, or are damaged, the next attempt expects these octets.
+            let now = self.0.notice(name).await?;
+            let kept: Option<Vec<u8>> = records::read(Key::notice(name), &now).ok().flatten();
+            if kept.as_deref() != followed {
+                return Err(Unavailable::Changed);
+            }
+            was = sha1_hex(&now);
         }
-        self.0.ask(&key, command, Care::Light).await.map(drop)
+        Err(Unavailable::Changed)
     }
 
     fn has_failed(&self) -> bool {

@@ -66,6 +66,7 @@ impl Keys {
                 key
             }
             Duty::Sweep => self.key("sweep"),
+            Duty::Notices => self.key("notifier"),
         }
     }
 
@@ -210,7 +211,7 @@ mod tests {
         assert_eq!(keys.kind(&records), Some(Found::Mailbox));
         assert_eq!(keys.kind(&keys.index(&inbox)), Some(Found::Index));
         assert_eq!(keys.kind(&keys.token(&consent)), Some(Found::Token));
-        let duties = [Duty::Renewal(consent), Duty::Sweep].map(|duty| keys.duty(&duty));
+        let duties = [Duty::Renewal(consent), Duty::Sweep, Duty::Notices].map(|duty| keys.duty(&duty));
         let user = UpstreamUser {
             upstream: "home",
             server: "imap.example.org:993",

@@ -35,6 +35,7 @@ scripts! {
     ENTER "enter.lua"
     EXTEND "extend.lua"
     LEAVE "leave.lua"
+    NOTICE "notice.lua"
     REPLACE "replace.lua"
     PIECES "pieces.lua"
     SEATS "seats.lua"

@@ -436,3 +436,18 @@ async fn damaged_records_are_replaced_and_damaged_marks_are_not() {
     assert!(say(server.port, &format!("APPEND {hash}:i x")).starts_with(':'));
     assert_eq!(store.index(&eva).await, None);
 }
+
+#[tokio::test]
+async fn a_damaged_notice_is_replaced() {
+    let Some(server) = Server::start(Program::Redis, &[]) else {
+        return;
+    };
+    let store = server.store().await;
+    let hash = String::from_utf8(store.0.keys.notices()).unwrap();
+    assert!(say(server.port, &format!("HSET {hash} a damaged")).starts_with(":1"));
+    assert_eq!(store.notice("a").await, Ok(None));
+    let follows = store.set_notice("a", Some(b"one"), Some(b"two")).await;
+    assert_eq!(follows, Err(Unavailable::Changed));
+    store.set_notice("a", None, Some(b"new")).await.unwrap();
+    assert_eq!(store.notice("a").await, Ok(Some(b"new".to_vec())));
+}

@@ -117,7 +117,7 @@ mod into_servers {
             store.set_past(&inbox(), &past(&[(1, 1)], &[(1, 90)])).await.unwrap();
             store.set_pending_move(&inbox(), Some(&pending())).await.unwrap();
             store.set_token(&consent, None, Some(b"sealed")).await.unwrap();
-            store.set_notice("upstream home", Some(b"told")).await.unwrap();
+            store.set_notice("upstream home", None, Some(b"told")).await.unwrap();
             let octets = back_up(&store).await;
             let backup = Backup::read(&octets[..]).unwrap();
 

@@ -245,7 +245,7 @@ async fn a_duty_has_one_gateway(store: &dyn StateStore) {
         })
     };
     let (a, b) = ([1; 16], [2; 16]);
-    for duty in [renewal("eva"), renewal("ida"), Duty::Sweep] {
+    for duty in [renewal("eva"), renewal("ida"), Duty::Sweep, Duty::Notices] {
         assert_eq!(store.take_duty(&duty, &a).await, Ok(true));
         assert_eq!(store.take_duty(&duty, &a).await, Ok(true), "renewed");
         assert_eq!(store.take_duty(&duty, &b).await, Ok(false));
