@@ -41,7 +41,9 @@ pub(super) fn ours(environment: impl IntoIterator<Item = (OsString, OsString)>) 
 /// those before it.
 fn order(name: &str) -> Vec<(Option<usize>, String)> {
     let parts = name.split("__");
-    parts.map(|part| (part.parse().ok(), part.to_ascii_uppercase())).collect()
+    parts
+        .map(|part| (part.parse().ok(), part.to_ascii_uppercase()))
+        .collect()
 }
 
 impl Sources {

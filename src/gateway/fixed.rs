@@ -109,6 +109,9 @@ mod tests {
         let fixed = Fixed::from(&with("hunter2"));
         assert!(fixed.changes(&with("hunter2")).is_empty());
         let changes = fixed.changes(&with("hunter3")).join("\n");
-        assert!(changes.contains("[state] url") && changes.contains("[notify]"), "{changes}");
+        assert!(
+            changes.contains("[state] url") && changes.contains("[notify]"),
+            "{changes}"
+        );
     }
 }

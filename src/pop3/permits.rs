@@ -70,7 +70,7 @@ impl Permits {
     /// Whether the network of `address` has all the sessions that it may have: a session that ends elsewhere makes no
     /// room for it.
     pub(super) fn is_network_full(&self, address: IpAddr) -> bool {
-        self.addresses.is_full(network(address))
+        self.addresses.is_full(address)
     }
 }
 

@@ -22,11 +22,11 @@ impl Verifier<'_> {
         let mut verified: Vec<Checked<Account>> = Vec::new();
         for (index, account) in accounts.into_iter().enumerate() {
             let path = format!("account[{index}]");
-            if let Some(login) = &account.login {
-                if !logins.insert(canonical(login, None)) {
-                    let what = format!("{login:?} is the login of an earlier [[account]] too");
-                    self.wrong(&format!("{path}.login"), what, "give each account a login of its own");
-                }
+            if let Some(login) = &account.login
+                && !logins.insert(canonical(login, None))
+            {
+                let what = format!("{login:?} is the login of an earlier [[account]] too");
+                self.wrong(&format!("{path}.login"), what, "give each account a login of its own");
             }
             verified.push(self.account(&path, account, upstreams));
         }
