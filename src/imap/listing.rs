@@ -272,7 +272,8 @@ impl Mailbox {
         let mut low = listed.resume_from(from).0;
         let mut width = portion;
         loop {
-            let is_last = listed.left(self.exists()) <= portion || low > u32::MAX - width;
+            let left = self.at_most_left(listed, low);
+            let is_last = left <= portion || low > u32::MAX - width;
             let high = if is_last {
                 "*".to_owned()
             } else {
@@ -294,7 +295,7 @@ impl Mailbox {
             low += width;
             // If UIDs lie far apart, the next range is wider.
             let rows = u32::try_from(listed.sizes.len() - before).unwrap_or(u32::MAX);
-            width = if rows < portion / 2 {
+            width = if rows == 0 || rows < portion / 2 {
                 width.saturating_mul(2)
             } else {
                 portion
@@ -308,6 +309,17 @@ impl Mailbox {
             .await?;
         self.end_search(listed, completions.first(), has_search).await?;
         self.complete(listed, from).await
+    }
+
+    /// How many messages from UID `low` on may not be listed yet. EXISTS counts the messages below it too, so UIDNEXT
+    /// is a second bound, unless it is too low for as many messages as there are.
+    fn at_most_left(&self, listed: &Listed, low: u32) -> u32 {
+        let exists = self.exists();
+        let uid_next = self.link.news_so_far().uid_next;
+        let by_uid = uid_next
+            .filter(|&next| next as usize > exists)
+            .map_or(u32::MAX, |next| next.saturating_sub(low));
+        listed.left(exists).min(by_uid)
     }
 
     /// The UIDs up to `last` that exist, ascending.
@@ -416,6 +428,47 @@ impl Mailbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::imap::scene::play;
+
+    /// A server with the messages `uids`, which finds none that bears `\Deleted`.
+    fn holding(uids: &[u32]) -> impl Fn(&str) -> String {
+        move |command| {
+            let set = command.strip_prefix("UID FETCH ").and_then(|rest| rest.split(' ').next());
+            let Some((low, high)) = set.and_then(|set| set.split_once(':')) else {
+                return "* SEARCH\r\n{tag} OK\r\n".to_owned();
+            };
+            let (low, high): (u32, u32) = (low.parse().unwrap(), high.parse().unwrap_or(u32::MAX));
+            let rows = uids.iter().filter(|&&uid| low <= uid && uid <= high);
+            let rows: String = rows.map(|uid| format!("* 1 FETCH (UID {uid} RFC822.SIZE 9)\r\n")).collect();
+            format!("{rows}{{tag}} OK\r\n")
+        }
+    }
+
+    #[tokio::test]
+    async fn a_portion_of_one_message_does_not_mean_a_command_for_each_uid() {
+        let uids = [1, 5000, 9000];
+        let (commands, listed) = play("", 3, holding(&uids), async |mailbox| {
+            let mut listed = Listed::default();
+            mailbox.list_in_portions(&mut listed, Uid(1), 1).await.map(|()| listed)
+        })
+        .await;
+        assert_eq!(listed.unwrap().sizes, uids.map(|uid| (Uid(uid), 9)));
+        assert!(commands.len() < 40, "{} commands", commands.len());
+    }
+
+    #[tokio::test]
+    async fn messages_that_are_known_already_are_not_waited_for() {
+        for (uid_next, most) in [(None, 40), (Some(3), 40), (Some(1002), 2)] {
+            let (commands, listed) = play("", 5, holding(&[1001]), async |mailbox| {
+                mailbox.link.news().uid_next = uid_next;
+                let mut listed = Listed::default();
+                mailbox.list_in_portions(&mut listed, Uid(1001), 1).await.map(|()| listed)
+            })
+            .await;
+            assert_eq!(listed.unwrap().sizes, [(Uid(1001), 9)]);
+            assert!(commands.len() <= most, "{uid_next:?}: {} commands", commands.len());
+        }
+    }
 
     fn row(uid: u32, size: Option<u32>) -> Fetch {
         let mut fetch = Fetch::default();
