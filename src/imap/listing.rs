@@ -148,6 +148,11 @@ fn deleted(has_search: bool) -> String {
 
 const ALL_FLAGS: &str = "UID FETCH 1:* (UID FLAGS)";
 
+/// Whether a FETCH may have been refused because its set names no message. A temporary refusal says nothing of the set.
+fn names_nothing(rows: &Completion) -> bool {
+    !rows.is_ok() && !rows.will_pass()
+}
+
 impl Mailbox {
     /// Lists UID, size and what is `wanted` of every message from UID `from` on, and the UIDs of all messages that bear
     /// `\Deleted`. This takes one round trip, unless the server needs portions or leaves something out.
@@ -181,7 +186,7 @@ impl Mailbox {
     ) -> Result<(), Error> {
         match completions.first() {
             // Some servers refuse `9:*` if there is nothing new.
-            Some(rows) if !rows.is_ok() && from > Uid(1) => tracing::debug!(completion = %rows, "nothing new"),
+            Some(rows) if names_nothing(rows) && from > Uid(1) => tracing::debug!(completion = %rows, "nothing new"),
             rows => require("UID FETCH", rows)?,
         }
         self.end_search(listed, completions.get(1), has_search).await?;
@@ -286,7 +291,9 @@ impl Mailbox {
                 .await?;
             match completions.first() {
                 // As with `9:*`: there may be no message in this range.
-                Some(rows) if !rows.is_ok() && low > from.0 => tracing::debug!(completion = %rows, "no such messages"),
+                Some(rows) if names_nothing(rows) && low > from.0 => {
+                    tracing::debug!(completion = %rows, "no such messages");
+                }
                 rows => require("UID FETCH", rows)?,
             }
             if is_last {
@@ -428,7 +435,7 @@ impl Mailbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::imap::scene::play;
+    use crate::imap::scene::{is, play};
 
     /// A server with the messages `uids`, which finds none that bears `\Deleted`.
     fn holding(uids: &[u32]) -> impl Fn(&str) -> String {
@@ -467,6 +474,30 @@ mod tests {
             .await;
             assert_eq!(listed.unwrap().sizes, [(Uid(1001), 9)]);
             assert!(commands.len() <= most, "{uid_next:?}: {} commands", commands.len());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_refusal_that_will_pass_does_not_mean_that_there_is_nothing() {
+        for (refusal, is_nothing) in [
+            ("BAD Invalid messageset", true),
+            ("NO no matching messages", true),
+            ("NO [UNAVAILABLE] later", false),
+            ("BAD Request is throttled. Suggested Backoff Time: 9 milliseconds", false),
+        ] {
+            let holds_one = holding(&[1]);
+            let answer = |command: &str| match command {
+                command if is(command, &["UID FETCH 1:1 ", "UID SEARCH"]) => holds_one(command),
+                _ => format!("{{tag}} {refusal}\r\n"),
+            };
+            let (_, listed) = play("", 2, answer, async |mailbox| {
+                let at_once = mailbox.list(Uid(2), Wanted::default()).await.is_ok();
+                let mut listed = Listed::default();
+                let in_portions = mailbox.list_in_portions(&mut listed, Uid(1), 1).await.is_ok();
+                (at_once, in_portions)
+            })
+            .await;
+            assert_eq!(listed, (is_nothing, is_nothing), "{refusal}");
         }
     }
 
