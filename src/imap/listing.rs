@@ -360,12 +360,14 @@ impl Mailbox {
         self.find("DELETED", |flags| flags.deleted).await
     }
 
-    /// The UIDs that SEARCH finds by `key`. If SEARCH is refused, the UIDs of the messages whose flags `has` accepts.
+    /// The UIDs that SEARCH finds by `key`. If SEARCH is refused or not answered, the UIDs of the messages whose flags
+    /// `has` accepts.
     async fn find(&mut self, key: &str, has: impl Fn(Flags) -> bool) -> Result<UidRanges, Error> {
         if self.quirks.has_search() {
             match self.search(key).await {
                 Err(Error::Refused { completion, .. }) if !completion.will_pass() => self.quirks.set_no_search(),
-                found => return found,
+                Ok(None) => self.quirks.set_no_search(),
+                found => return Ok(found?.unwrap_or_default()),
             }
         }
         let mut found = UidRanges::default();
@@ -393,8 +395,11 @@ impl Mailbox {
         require("UID FETCH (FLAGS)", completions.first())
     }
 
-    async fn search(&mut self, key: &str) -> Result<UidRanges, Error> {
+    /// The UIDs that SEARCH finds by `key`; `None` if the server says OK and sends no valid answer. Some servers send no
+    /// answer if nothing was found, but a message must not count as removed only because an answer is missing.
+    async fn search(&mut self, key: &str) -> Result<Option<UidRanges>, Error> {
         let mut found = UidRanges::default();
+        self.link.news().searched = false;
         let commands = [format!("UID SEARCH {key}")];
         let completions = self
             .flight(&commands, Expect::default(), |event| {
@@ -405,7 +410,7 @@ impl Mailbox {
             .await?;
         require("UID SEARCH", completions.first())?;
         found.sort();
-        Ok(found)
+        Ok(Some(found).filter(|_| self.link.news().searched))
     }
 
     /// Whether a message exists.
@@ -417,14 +422,23 @@ impl Mailbox {
     pub async fn existing(&mut self, uids: &[Uid]) -> Result<Vec<Uid>, Error> {
         let mut existing = Vec::new();
         for (set, these) in UidSet::parts(uids) {
-            let found = if self.quirks.has_search() {
-                self.search(&format!("UID {set}")).await
+            let searched = if self.quirks.has_search() {
+                match self.search(&format!("UID {set}")).await {
+                    Err(Error::Refused { .. }) => None,
+                    searched => {
+                        let searched = searched?;
+                        if searched.is_none() {
+                            self.quirks.set_no_search();
+                        }
+                        searched
+                    }
+                }
             } else {
-                self.uids_of(&set.to_string()).await.map(UidRanges::from_iter)
+                None
             };
-            let found = match found {
-                Err(Error::Refused { .. }) => self.uids_of(&set.to_string()).await.map(UidRanges::from_iter)?,
-                found => found?,
+            let found = match searched {
+                Some(found) => found,
+                None => self.uids_of(&set.to_string()).await?.into_iter().collect(),
             };
             existing.extend(these.iter().filter(|&&uid| found.contains(uid)));
         }
@@ -440,13 +454,17 @@ mod tests {
     /// A server with the messages `uids`, which finds none that bears `\Deleted`.
     fn holding(uids: &[u32]) -> impl Fn(&str) -> String {
         move |command| {
-            let set = command.strip_prefix("UID FETCH ").and_then(|rest| rest.split(' ').next());
+            let set = command
+                .strip_prefix("UID FETCH ")
+                .and_then(|rest| rest.split(' ').next());
             let Some((low, high)) = set.and_then(|set| set.split_once(':')) else {
                 return "* SEARCH\r\n{tag} OK\r\n".to_owned();
             };
             let (low, high): (u32, u32) = (low.parse().unwrap(), high.parse().unwrap_or(u32::MAX));
-            let rows = uids.iter().filter(|&&uid| low <= uid && uid <= high);
-            let rows: String = rows.map(|uid| format!("* 1 FETCH (UID {uid} RFC822.SIZE 9)\r\n")).collect();
+            let rows = uids.iter().filter(|uid| (low..=high).contains(*uid));
+            let rows: String = rows
+                .map(|uid| format!("* 1 FETCH (UID {uid} RFC822.SIZE 9)\r\n"))
+                .collect();
             format!("{rows}{{tag}} OK\r\n")
         }
     }
@@ -469,7 +487,10 @@ mod tests {
             let (commands, listed) = play("", 5, holding(&[1001]), async |mailbox| {
                 mailbox.link.news().uid_next = uid_next;
                 let mut listed = Listed::default();
-                mailbox.list_in_portions(&mut listed, Uid(1001), 1).await.map(|()| listed)
+                mailbox
+                    .list_in_portions(&mut listed, Uid(1001), 1)
+                    .await
+                    .map(|()| listed)
             })
             .await;
             assert_eq!(listed.unwrap().sizes, [(Uid(1001), 9)]);
@@ -483,7 +504,10 @@ mod tests {
             ("BAD Invalid messageset", true),
             ("NO no matching messages", true),
             ("NO [UNAVAILABLE] later", false),
-            ("BAD Request is throttled. Suggested Backoff Time: 9 milliseconds", false),
+            (
+                "BAD Request is throttled. Suggested Backoff Time: 9 milliseconds",
+                false,
+            ),
         ] {
             let holds_one = holding(&[1]);
             let answer = |command: &str| match command {
@@ -498,6 +522,52 @@ mod tests {
             })
             .await;
             assert_eq!(listed, (is_nothing, is_nothing), "{refusal}");
+        }
+    }
+
+    /// Answers to SEARCH that say nothing of what was found.
+    const NO_ANSWERS: [&str; 4] = [
+        "",
+        "* SEARCH one and two\r\n",
+        "* ESEARCH UID ALL\r\n",
+        "* ESEARCH UID ALL x,1\r\n",
+    ];
+
+    #[tokio::test]
+    async fn what_a_search_without_a_valid_answer_does_not_name_is_not_gone() {
+        for no_answer in NO_ANSWERS {
+            let holds_two = holding(&[2]);
+            let answer = |command: &str| match command {
+                command if is(command, &["UID SEARCH"]) => format!("{no_answer}{{tag}} OK\r\n"),
+                _ => holds_two(&command.replace("UID FETCH 2,5 ", "UID FETCH 2:5 ")),
+            };
+            let (commands, existing) = play("", 2, answer, async |mailbox| {
+                let both = mailbox.existing(&[Uid(2), Uid(5)]).await.unwrap();
+                (both, mailbox.holds(Uid(2)).await.unwrap_or(false))
+            })
+            .await;
+            assert_eq!(existing.0, [Uid(2)], "{no_answer:?}");
+            assert_eq!(
+                commands[..2],
+                ["UID SEARCH UID 2,5", "UID FETCH 2,5 (UID)"],
+                "{no_answer:?}"
+            );
+            assert!(
+                !commands[2].starts_with("UID SEARCH"),
+                "{no_answer:?}: it is remembered"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_search_without_a_valid_answer_is_replaced_by_flags() {
+        for no_answer in NO_ANSWERS {
+            let answer = |command: &str| match command {
+                command if is(command, &["UID SEARCH"]) => format!("{no_answer}{{tag}} OK\r\n"),
+                _ => "* 1 FETCH (UID 4 FLAGS (\\Deleted))\r\n{tag} OK\r\n".to_owned(),
+            };
+            let (_, marked) = play("", 2, answer, async |mailbox| mailbox.search_deleted().await).await;
+            assert_eq!(marked.unwrap(), [Uid(4)].into_iter().collect(), "{no_answer:?}");
         }
     }
 

@@ -113,8 +113,8 @@ enum State {
     Search,
     /// In an ESEARCH response, before a name.
     ExtendedSearch,
-    /// In the set of an ESEARCH response.
-    Set,
+    /// In the set of an ESEARCH response. The flag says whether a member must follow: after ALL, and after a comma.
+    Set(bool),
     /// In a response that is collected: the octets so far, and the position at which its last line begins.
     Data(Vec<u8>, usize),
 }
@@ -264,7 +264,7 @@ impl Reader {
                 State::Fetch(fetch, was_wanted) => self.go_on_with_fetch(frame, fetch, was_wanted)?,
                 State::Search => self.search(frame)?,
                 State::ExtendedSearch => self.extended_search(frame)?,
-                State::Set => self.set(frame)?,
+                State::Set(needs_member) => self.set(frame, needs_member)?,
                 State::Data(data, line) => self.collect(frame, data, line)?,
             };
             match step {
@@ -485,7 +485,11 @@ impl Reader {
             Piece::Word(count) => {
                 let is_all = frame.octets()[..count].eq_ignore_ascii_case(b"ALL");
                 frame.consume(count);
-                self.state = if is_all { State::Set } else { State::ExtendedSearch };
+                self.state = if is_all {
+                    State::Set(true)
+                } else {
+                    State::ExtendedSearch
+                };
                 self.count(1).map(|()| Progress::Silent)
             }
             Piece::Starved => {
@@ -496,25 +500,31 @@ impl Reader {
         }
     }
 
-    fn set(&mut self, frame: &mut Frame) -> Result<Progress, Error> {
+    fn set(&mut self, frame: &mut Frame, needs_member: bool) -> Result<Progress, Error> {
         // Separators: the blank before the set, and the comma between its members.
         match piece(frame, b" ,") {
             Piece::Word(count) => match token::range(&frame.octets()[..count]) {
                 Some((low, high)) => {
                     frame.consume(count);
-                    self.state = State::Set;
+                    self.state = State::Set(frame.octets().starts_with(b","));
                     self.found(low, high)
                 }
+                // The name of another result, such as MODSEQ, ends the set. Any other word is a member that nobody
+                // understands, so this is no valid answer.
                 None => {
+                    self.news.searched &= !needs_member && frame.octets()[0].is_ascii_alphabetic();
                     frame.skip_line();
                     Ok(Progress::Silent)
                 }
             },
             Piece::Starved => {
-                self.state = State::Set;
+                self.state = State::Set(needs_member);
                 Ok(Progress::Starved)
             }
-            Piece::End => Ok(Progress::Silent),
+            Piece::End => {
+                self.news.searched &= !needs_member;
+                Ok(Progress::Silent)
+            }
         }
     }
 

@@ -248,6 +248,35 @@ fn what_is_found_in_all_shapes() {
     }
 }
 
+/// A set of which a part is missing must not pass for the whole.
+#[test]
+fn a_set_that_is_not_understood_is_no_answer() {
+    for (set, is_answer) in [
+        ("2", true),
+        ("2,5:9", true),
+        ("2, 5", true),
+        ("2,5 MODSEQ 9", true),
+        ("2 5", true),
+        ("", false),
+        ("2,", false),
+        ("two", false),
+        ("2,x", false),
+        ("2,1:*", false),
+        ("2 5x", false),
+        ("2,5;9", false),
+        ("99999999999,2", false),
+    ] {
+        let octets = format!("* ESEARCH (TAG \"a\") UID ALL {set}\r\na OK\r\n");
+        for size in [1, octets.len()] {
+            let mut scene = Scene::new(&["a"], 9, Expect::default());
+            for piece in octets.as_bytes().chunks(size) {
+                scene.hear(piece).unwrap();
+            }
+            assert_eq!(scene.reader.news().searched, is_answer, "{set}");
+        }
+    }
+}
+
 #[test]
 fn responses_that_are_collected_come_whole() {
     let octets = b"* LIST () \"/\" a\r\n* STATUS x ()\r\n* list () \".\" {3}\r\n{9} (X {2}\r\n\r\n)\r\na OK\r\n";
