@@ -99,6 +99,8 @@ pub struct Reader {
     responses: usize,
     /// How many FETCH responses were dropped because they could not be parsed.
     spoiled: u32,
+    /// Whether a login is under way: what the server says may repeat a secret that was sent.
+    is_login: bool,
 }
 
 /// The position in what the server sends.
@@ -151,6 +153,11 @@ impl Reader {
             self.most = self.news.exists;
         }
         self.in_flight.push_back((id, tag));
+    }
+
+    /// Says whether a login is under way. A trace shows less meanwhile.
+    pub fn set_login(&mut self, is_login: bool) {
+        self.is_login = is_login;
     }
 
     /// Sets what the commands in flight bring besides their completions, from now on.
@@ -283,7 +290,7 @@ impl Reader {
             self.state = state;
             return Ok(Progress::Silent);
         }
-        let Some(span) = next_line(frame)? else {
+        let Some(span) = next_line(frame, self.is_login)? else {
             return Ok(Progress::Starved);
         };
         let line = &frame.octets()[..span.line];
@@ -365,7 +372,7 @@ impl Reader {
     }
 
     fn go_on_with_fetch(&mut self, frame: &mut Frame, fetch: Fetch, was_wanted: bool) -> Result<Progress, Error> {
-        let Some(span) = next_line(frame)? else {
+        let Some(span) = next_line(frame, self.is_login)? else {
             self.state = State::Fetch(fetch, was_wanted);
             return Ok(Progress::Starved);
         };
@@ -554,7 +561,7 @@ impl Reader {
             self.state = State::Data(data, line);
             return Ok(Progress::Silent);
         }
-        let Some(span) = next_line(frame)? else {
+        let Some(span) = next_line(frame, self.is_login)? else {
             self.state = State::Data(data, line);
             return Ok(Progress::Starved);
         };
@@ -651,20 +658,41 @@ fn piece(frame: &mut Frame, separates: &[u8]) -> Piece {
 }
 
 /// The next line, if all of it is here.
-fn next_line(frame: &mut Frame) -> Result<Option<Span>, Error> {
+fn next_line(frame: &mut Frame, is_login: bool) -> Result<Option<Span>, Error> {
     let span = frame.line()?;
     if let Some(span) = &span {
-        trace::received(trace::Side::Upstream, || traced(&frame.octets()[..span.line]));
+        trace::received(trace::Side::Upstream, || traced(&frame.octets()[..span.line], is_login));
     }
     Ok(span)
 }
 
-/// What a trace shows of a line: no challenge, and nothing of a message.
-fn traced(line: &[u8]) -> String {
-    match line.strip_prefix(b"+ ") {
-        Some(challenge) => format!("+ {}", trace::hidden(challenge.len())),
-        None => trace::without_strings(line),
+/// What a trace shows of a line: no challenge, and nothing of a message. During a login, only capabilities are shown
+/// whole, because a server may repeat the command that it refuses.
+fn traced(line: &[u8], is_login: bool) -> String {
+    if let Some(challenge) = line.strip_prefix(b"+ ") {
+        return format!("+ {}", trace::hidden(challenge.len()));
     }
+    if !is_login {
+        return trace::without_strings(line);
+    }
+    let (tag, rest) = token::word(line);
+    let kind = token::word(rest).0;
+    let (code, text) = match Status::parse(rest) {
+        Some(status) => (status.code, status.text),
+        None if tag == b"*" && kind.eq_ignore_ascii_case(b"CAPABILITY") => return trace::shown(line),
+        None => return trace::hidden(line.len()),
+    };
+    let mut shown = format!("{} {}", trace::shown(tag), trace::shown(kind));
+    if let Some(code) = code {
+        let name = token::word(code).0;
+        let code = if name.eq_ignore_ascii_case(b"CAPABILITY") {
+            code
+        } else {
+            name
+        };
+        shown += &format!(" [{}]", trace::shown(code));
+    }
+    shown + " " + &trace::hidden(text.len())
 }
 
 #[cfg(test)]
