@@ -195,11 +195,7 @@ impl Connector {
             Credential::OAuth2 { consent } => self.login_by_token(user, consent).await,
             Credential::Token(token) => {
                 let done = self.login_with(user, LoginSecret::Token(&token.clone().into())).await;
-                // The token is the device's own, so the device must hear that it is wrong.
-                done.map_err(|error| match error {
-                    Error::TokenRefused(completion) => Error::Denied(completion),
-                    other => other,
-                })
+                done.map_err(Error::of_own_token)
             }
         };
         connection.inspect_err(|error| self.note_failure(user, trust, error))
@@ -252,8 +248,8 @@ impl Connector {
     }
 
     async fn login_by_token(&self, user: &str, consent: &str) -> Result<Connection, Error> {
-        let token = self.token(consent).await?;
         let consent = self.tokens.consent(&self.upstream, consent);
+        let token = self.tokens.access(&consent).await?;
         match self.login_with(user, LoginSecret::Token(&token)).await {
             // A token may expire early: its consent was renewed, or a clock is wrong.
             Err(Error::TokenRefused(completion)) => match self.tokens.access_after(&consent, &token).await? {
