@@ -15,8 +15,8 @@ use crate::{
 };
 
 /// Why an upstream did not do what it was asked. `Display` says what has happened, for the log and for people at a
-/// terminal. It may contain the server's own text. If a NO, BAD or BYE to a login repeats the
-/// password, its text has been removed. [`advice`](super::advice()) says what to do about it.
+/// terminal. It may contain the server's own text. If a NO, BAD or BYE to a login repeats the password, its text has
+/// been removed. [`advice`](super::advice()) says what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No TCP connection could be made.

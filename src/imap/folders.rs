@@ -35,8 +35,8 @@ impl Rights {
         self.0.contains(right)
     }
 
-    /// Whether the server has a right of RFC 2086, which RFC 4314 splits. If any of the new rights is there, the old ones
-    /// say only that some of their parts are granted (RFC 4314 §2.1.1).
+    /// Whether the server grants `right` of RFC 2086, which RFC 4314 splits. If any of the new rights is there, an old
+    /// one says only that some of its parts are granted (RFC 4314 §2.1.1).
     fn has_old(&self, right: char) -> bool {
         self.has(right) && !self.0.contains(['t', 'e', 'k', 'x'])
     }

@@ -130,10 +130,10 @@ impl Mailbox {
         }
     }
 
-    /// Whether the server has said that `uids`, which it was told to remove, are gone: by VANISHED, which names them, or
-    /// by as many EXPUNGE responses since there were `before`. If more have come, somebody else has removed messages too,
-    /// and perhaps not all of ours are gone. Exactly as many count as ours, because to ask after every removal would cost
-    /// a round trip.
+    /// Whether the server has said that `uids`, which it was told to remove, are gone: by VANISHED, which names them,
+    /// or by as many EXPUNGE responses since there were `before`. If more have come, somebody else has removed messages
+    /// too, and perhaps not all of ours are gone. Exactly as many count as ours, because to ask after every removal
+    /// would cost a round trip.
     fn are_gone(&self, uids: &[Uid], before: u64) -> bool {
         let news = self.link.news_so_far();
         let expunged = news.expunged.saturating_sub(before);
