@@ -218,5 +218,7 @@ fn waiting(outbox: &mut mpsc::Receiver<Word>) -> Vec<u8> {
 }
 
 #[cfg(test)]
+pub(crate) mod scene;
+#[cfg(test)]
 #[cfg(unix)]
 mod tests;

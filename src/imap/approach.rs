@@ -126,9 +126,7 @@ impl Approach<'_> {
             (Err(Error::TokenRefused(_)), Credential::OAuth2 { .. }) => {
                 return self.0.login(user, credential, trust).await;
             }
-            // The device gave this token, so the device must hear that it is wrong.
-            (Err(Error::TokenRefused(completion)), _) => Err(Error::Denied(completion)),
-            (done, _) => done,
+            (done, _) => done.map_err(Error::of_own_token),
         };
         done.inspect_err(|error| self.0.note_failure(user, trust, error))
     }

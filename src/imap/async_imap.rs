@@ -148,7 +148,9 @@ impl Front {
 
     /// Takes the connection out of async-imap, for our own commands.
     pub(super) fn into_link(self) -> Link {
-        self.client.into_inner().link
+        let mut link = self.client.into_inner().link;
+        link.end_login();
+        link
     }
 
     fn adapter(&mut self) -> &mut Adapter {

@@ -112,7 +112,8 @@ impl Connection {
         if !self.capabilities.object_id && !self.sent_after_login {
             let completions = self.link.flight(&["CAPABILITY"], Expect::default(), |_| {}).await?;
             require("CAPABILITY", completions.first())?;
-            self.capabilities = self.link.news().capabilities.take().unwrap_or_default();
+            // A server that says OK and nothing else can still do what it offered before the login.
+            self.capabilities = self.link.news().capabilities.take().unwrap_or(self.capabilities);
             self.sent_after_login = true;
         }
         Ok(self.capabilities.object_id)
@@ -194,11 +195,7 @@ impl Connector {
             Credential::OAuth2 { consent } => self.login_by_token(user, consent).await,
             Credential::Token(token) => {
                 let done = self.login_with(user, LoginSecret::Token(&token.clone().into())).await;
-                // The token is the device's own, so the device must hear that it is wrong.
-                done.map_err(|error| match error {
-                    Error::TokenRefused(completion) => Error::Denied(completion),
-                    other => other,
-                })
+                done.map_err(Error::of_own_token)
             }
         };
         connection.inspect_err(|error| self.note_failure(user, trust, error))
@@ -256,8 +253,8 @@ impl Connector {
     }
 
     async fn login_by_token(&self, user: &str, consent: &str) -> Result<Connection, Error> {
-        let token = self.token(consent).await?;
         let consent = self.tokens.consent(&self.upstream, consent);
+        let token = self.tokens.access(&consent).await?;
         match self.login_with(user, LoginSecret::Token(&token)).await {
             // A token may expire early: its consent was renewed, or a clock is wrong.
             Err(Error::TokenRefused(completion)) => match self.tokens.access_after(&consent, &token).await? {
@@ -372,7 +369,7 @@ mod tests {
     use super::*;
     use crate::{
         config::{Auth, Config, Policy},
-        imap::{Mailbox, Resync, Selection, Wanted},
+        imap::{Mailbox, Resync, Selection, Wanted, scene::play_with},
         types::{Uid, UidValidity},
     };
 
@@ -559,6 +556,33 @@ mod tests {
         let (commands, mailbox) = server.run(Compress::Always).await;
         assert_eq!(verbs(&commands), ["AUTHENTICATE", "SELECT", "NOOP"]);
         mailbox.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_was_offered_before_login_counts_if_the_server_does_not_answer() {
+        for (answer, uid_plus, object_id) in [
+            ("{tag} OK\r\n", true, false),
+            ("* CAPABILITY OBJECTID\r\n{tag} OK\r\n", false, true),
+        ] {
+            let answer = |_: &str| answer.to_owned();
+            let (commands, can) = play_with("UIDPLUS MOVE", 0, answer, async |mailbox: Mailbox| {
+                let mut connection = Connection {
+                    link: mailbox.link,
+                    capabilities: mailbox.capabilities,
+                    sent_after_login: false,
+                    compress: false,
+                    resync: false,
+                    quirks: mailbox.quirks,
+                    namespaces: mailbox.namespaces,
+                };
+                let has_object_id = connection.has_object_id().await.unwrap();
+                assert_eq!(has_object_id, connection.has_object_id().await.unwrap());
+                (connection.capabilities.uid_plus, has_object_id)
+            })
+            .await;
+            assert_eq!(can, (uid_plus, object_id));
+            assert_eq!(commands, ["CAPABILITY"]);
+        }
     }
 
     #[tokio::test]

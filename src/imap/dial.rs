@@ -132,11 +132,7 @@ impl Dialer {
     }
 
     /// Makes the TLS handshake, until `deadline` at most.
-    pub(super) async fn handshake(
-        &self,
-        io: Box<dyn Io>,
-        deadline: Instant,
-    ) -> Result<ClientStream<Box<dyn Io>>, Error> {
+    async fn handshake(&self, io: Box<dyn Io>, deadline: Instant) -> Result<ClientStream<Box<dyn Io>>, Error> {
         match timeout_at(deadline, self.tls.connect(&self.host, io)).await {
             Ok(Ok(stream)) => Ok(stream),
             Ok(Err(HandshakeError::Certificate(why))) => Err(Error::Certificate(why)),

@@ -15,8 +15,8 @@ use crate::{
 };
 
 /// Why an upstream did not do what it was asked. `Display` says what has happened, for the log and for people at a
-/// terminal. It may contain the server's own text. If a NO or BAD to a login repeats the password,
-/// [`Completion::without`] has removed its text. [`advice`](super::advice()) says what to do about it.
+/// terminal. It may contain the server's own text. If a NO, BAD or BYE to a login repeats the password, its text has
+/// been removed. [`advice`](super::advice()) says what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No TCP connection could be made.
@@ -245,6 +245,15 @@ impl Error {
                 Self::Denied(completion)
             }
             _ => Self::Refused { command, completion },
+        }
+    }
+
+    /// The error of a login by a token that is the device's own: if it was refused, the device must hear that it is
+    /// wrong.
+    pub(super) fn of_own_token(self) -> Self {
+        match self {
+            Self::TokenRefused(completion) => Self::Denied(completion),
+            other => other,
         }
     }
 }

@@ -107,7 +107,7 @@ impl Fetch {
             return Ok(stop);
         }
         // The item whose content stands in superfluous parentheses.
-        let mut pending: Option<&[u8]> = None;
+        let mut pending: Option<(&[u8], Option<Section>)> = None;
         loop {
             at += spaces(&segment[at..]);
             match segment.get(at) {
@@ -126,18 +126,17 @@ impl Fetch {
                 }
                 Some(_) => {}
             }
-            let name = match pending.take() {
-                Some(name) => name,
+            let (name, section) = match pending.take() {
+                Some(item) => item,
                 None => {
                     let name = &segment[at..at + name_length(&segment[at..])];
                     at += name.len();
-                    name
+                    (name, section(name))
                 }
             };
             if name.is_empty() {
                 return Err(Malformed);
             }
-            let section = section(name);
             at += spaces(&segment[at..]);
             match segment.get(at) {
                 None => return Err(Malformed),
@@ -145,7 +144,7 @@ impl Fetch {
                 Some(b'(') if section.is_some() => {
                     self.needless += 1;
                     at += 1;
-                    pending = Some(name);
+                    pending = Some((name, section));
                 }
                 Some(b'(') => {
                     let start = at;
@@ -242,7 +241,8 @@ impl Fetch {
                     quoted(segment, at)?;
                     continue;
                 }
-                Some(b'{') => {
+                // Only near the end, because there may be a brace at each octet of a long line.
+                Some(b'{') if segment.len() - *at <= LONGEST_LITERAL => {
                     if let Some(octets) = literal_at(segment, *at) {
                         return Ok(Some(ParseStop::Literal(Section::Other, octets)));
                     }
@@ -254,6 +254,9 @@ impl Fetch {
         Ok(None)
     }
 }
+
+/// The longest `{n+}` that [`token::literal`] accepts.
+const LONGEST_LITERAL: usize = 18 + "{+}".len();
 
 /// How many octets the literal has that begins at `at` and ends the segment.
 fn literal_at(segment: &[u8], at: usize) -> Option<u64> {
@@ -595,6 +598,22 @@ mod tests {
         );
         assert_eq!(fetch.parse(b" \"x\")) UID 7)"), Ok(ParseStop::End));
         assert_eq!(fetch.uid, Some(Uid(7)));
+    }
+
+    /// A long line takes milliseconds, and not the square of its length.
+    #[test]
+    fn a_long_line_is_read_once() {
+        const LENGTH: usize = 250_000;
+        let begun = std::time::Instant::now();
+        let braces = format!("1 FETCH (UID 7 FLAGS (x {}) ENVELOPE ({{7}}", "{".repeat(LENGTH));
+        let (fetch, stop) = parse(braces.as_bytes()).unwrap();
+        assert_eq!((fetch.uid, stop), (Some(Uid(7)), ParseStop::Literal(Section::Other, 7)));
+        let longest = b"1 FETCH (ENVELOPE ({000000000000000012+}";
+        assert_eq!(parse(longest).unwrap().1, ParseStop::Literal(Section::Other, 12));
+        let (name, parentheses) = ("1".repeat(LENGTH / 2), "(".repeat(LENGTH / 2));
+        let (_, stop) = parse(format!("1 FETCH (BODY[{name}] {parentheses}{{7}}").as_bytes()).unwrap();
+        assert_eq!(stop, ParseStop::Literal(Section::Other, 7));
+        assert!(begun.elapsed().as_secs() < 2, "{:?}", begun.elapsed());
     }
 
     proptest! {

@@ -35,9 +35,15 @@ impl Rights {
         self.0.contains(right)
     }
 
+    /// Whether the server grants `right` of RFC 2086, which RFC 4314 splits. If any of the new rights is there, an old
+    /// one says only that some of its parts are granted (RFC 4314 §2.1.1).
+    fn has_old(&self, right: char) -> bool {
+        self.has(right) && !self.0.contains(['t', 'e', 'k', 'x'])
+    }
+
     /// Whether messages may be flagged `\Deleted` and expunged. In RFC 2086, `d` allowed both.
     pub fn may_remove(&self) -> bool {
-        (self.has('t') && self.has('e')) || self.has('d')
+        (self.has('t') && self.has('e')) || self.has_old('d')
     }
 
     /// Whether messages may be moved or copied into the folder.
@@ -52,7 +58,7 @@ impl Rights {
 
     /// Whether folders may be made below the folder. In RFC 2086, `c` allowed this.
     pub fn may_create_below(&self) -> bool {
-        self.has('k') || self.has('c')
+        self.has('k') || self.has_old('c')
     }
 }
 
@@ -339,6 +345,12 @@ mod tests {
             (b"MYRIGHTS \"Old mail\" lrs", false, false, false),
             (b"MYRIGHTS {3}\r\nBin lrsid", true, true, false),
             (b"MYRIGHTS Bin \"lrit\"", false, true, false),
+            // The virtual rights of RFC 4314.
+            (b"MYRIGHTS Bin lrsitd", false, true, false),
+            (b"MYRIGHTS Bin lrsed", false, false, false),
+            (b"MYRIGHTS Bin lrsxc", false, false, false),
+            (b"MYRIGHTS Bin lrskc", false, false, true),
+            (b"MYRIGHTS Bin lrscd", true, false, true),
         ] {
             let rights = rights(response).unwrap();
             let has = (rights.may_remove(), rights.may_insert(), rights.may_create_below());

@@ -164,11 +164,18 @@ impl Link {
         id
     }
 
-    /// Sends octets as they are, and wipes its copy of them afterwards.
+    /// Sends octets of a login as they are, and wipes its copy of them afterwards. Call [`Link::end_login`] after the
+    /// login.
     pub(super) async fn send_raw(&mut self, octets: &[u8]) -> Result<(), Error> {
+        self.reader.set_login(true);
         trace::sent(Side::Upstream, || without_secrets(octets));
         let sent = self.wire.send(octets).await;
         self.check(sent)
+    }
+
+    /// Notes that no login is under way any more, so that a trace shows again what the server says.
+    pub(super) fn end_login(&mut self) {
+        self.reader.set_login(false);
     }
 
     /// Queues octets for [`Link::poll_send`].

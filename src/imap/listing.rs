@@ -148,6 +148,11 @@ fn deleted(has_search: bool) -> String {
 
 const ALL_FLAGS: &str = "UID FETCH 1:* (UID FLAGS)";
 
+/// Whether a FETCH may have been refused because its set names no message. A temporary refusal says nothing of the set.
+fn names_nothing(rows: &Completion) -> bool {
+    !rows.is_ok() && !rows.will_pass()
+}
+
 impl Mailbox {
     /// Lists UID, size and what is `wanted` of every message from UID `from` on, and the UIDs of all messages that bear
     /// `\Deleted`. This takes one round trip, unless the server needs portions or leaves something out.
@@ -181,7 +186,7 @@ impl Mailbox {
     ) -> Result<(), Error> {
         match completions.first() {
             // Some servers refuse `9:*` if there is nothing new.
-            Some(rows) if !rows.is_ok() && from > Uid(1) => tracing::debug!(completion = %rows, "nothing new"),
+            Some(rows) if names_nothing(rows) && from > Uid(1) => tracing::debug!(completion = %rows, "nothing new"),
             rows => require("UID FETCH", rows)?,
         }
         self.end_search(listed, completions.get(1), has_search).await?;
@@ -272,7 +277,8 @@ impl Mailbox {
         let mut low = listed.resume_from(from).0;
         let mut width = portion;
         loop {
-            let is_last = listed.left(self.exists()) <= portion || low > u32::MAX - width;
+            let left = self.at_most_left(listed, low);
+            let is_last = left <= portion || low > u32::MAX - width;
             let high = if is_last {
                 "*".to_owned()
             } else {
@@ -285,7 +291,9 @@ impl Mailbox {
                 .await?;
             match completions.first() {
                 // As with `9:*`: there may be no message in this range.
-                Some(rows) if !rows.is_ok() && low > from.0 => tracing::debug!(completion = %rows, "no such messages"),
+                Some(rows) if names_nothing(rows) && low > from.0 => {
+                    tracing::debug!(completion = %rows, "no such messages");
+                }
                 rows => require("UID FETCH", rows)?,
             }
             if is_last {
@@ -294,7 +302,7 @@ impl Mailbox {
             low += width;
             // If UIDs lie far apart, the next range is wider.
             let rows = u32::try_from(listed.sizes.len() - before).unwrap_or(u32::MAX);
-            width = if rows < portion / 2 {
+            width = if rows == 0 || rows < portion / 2 {
                 width.saturating_mul(2)
             } else {
                 portion
@@ -308,6 +316,17 @@ impl Mailbox {
             .await?;
         self.end_search(listed, completions.first(), has_search).await?;
         self.complete(listed, from).await
+    }
+
+    /// How many messages from UID `low` on may not be listed yet. EXISTS counts the messages below it too, so UIDNEXT
+    /// is a second bound, unless it is too low for as many messages as there are.
+    fn at_most_left(&self, listed: &Listed, low: u32) -> u32 {
+        let exists = self.exists();
+        let uid_next = self.link.news_so_far().uid_next;
+        let by_uid = uid_next
+            .filter(|&next| next as usize > exists)
+            .map_or(u32::MAX, |next| next.saturating_sub(low));
+        listed.left(exists).min(by_uid)
     }
 
     /// The UIDs up to `last` that exist, ascending.
@@ -341,12 +360,14 @@ impl Mailbox {
         self.find("DELETED", |flags| flags.deleted).await
     }
 
-    /// The UIDs that SEARCH finds by `key`. If SEARCH is refused, the UIDs of the messages whose flags `has` accepts.
+    /// The UIDs that SEARCH finds by `key`. If SEARCH is refused or not answered, the UIDs of the messages whose flags
+    /// `has` accepts.
     async fn find(&mut self, key: &str, has: impl Fn(Flags) -> bool) -> Result<UidRanges, Error> {
         if self.quirks.has_search() {
             match self.search(key).await {
                 Err(Error::Refused { completion, .. }) if !completion.will_pass() => self.quirks.set_no_search(),
-                found => return found,
+                Ok(None) => self.quirks.set_no_search(),
+                found => return Ok(found?.unwrap_or_default()),
             }
         }
         let mut found = UidRanges::default();
@@ -374,8 +395,11 @@ impl Mailbox {
         require("UID FETCH (FLAGS)", completions.first())
     }
 
-    async fn search(&mut self, key: &str) -> Result<UidRanges, Error> {
+    /// The UIDs that SEARCH finds by `key`; `None` if the server says OK and sends no valid answer. Some servers send no
+    /// answer if nothing was found, but a message must not count as removed only because an answer is missing.
+    async fn search(&mut self, key: &str) -> Result<Option<UidRanges>, Error> {
         let mut found = UidRanges::default();
+        self.link.news().searched = false;
         let commands = [format!("UID SEARCH {key}")];
         let completions = self
             .flight(&commands, Expect::default(), |event| {
@@ -386,7 +410,7 @@ impl Mailbox {
             .await?;
         require("UID SEARCH", completions.first())?;
         found.sort();
-        Ok(found)
+        Ok(Some(found).filter(|_| self.link.news().searched))
     }
 
     /// Whether a message exists.
@@ -398,14 +422,23 @@ impl Mailbox {
     pub async fn existing(&mut self, uids: &[Uid]) -> Result<Vec<Uid>, Error> {
         let mut existing = Vec::new();
         for (set, these) in UidSet::parts(uids) {
-            let found = if self.quirks.has_search() {
-                self.search(&format!("UID {set}")).await
+            let searched = if self.quirks.has_search() {
+                match self.search(&format!("UID {set}")).await {
+                    Err(Error::Refused { .. }) => None,
+                    searched => {
+                        let searched = searched?;
+                        if searched.is_none() {
+                            self.quirks.set_no_search();
+                        }
+                        searched
+                    }
+                }
             } else {
-                self.uids_of(&set.to_string()).await.map(UidRanges::from_iter)
+                None
             };
-            let found = match found {
-                Err(Error::Refused { .. }) => self.uids_of(&set.to_string()).await.map(UidRanges::from_iter)?,
-                found => found?,
+            let found = match searched {
+                Some(found) => found,
+                None => self.uids_of(&set.to_string()).await?.into_iter().collect(),
             };
             existing.extend(these.iter().filter(|&&uid| found.contains(uid)));
         }
@@ -416,6 +449,127 @@ impl Mailbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::imap::scene::{is, play};
+
+    /// A server with the messages `uids`, which finds none that bears `\Deleted`.
+    fn holding(uids: &[u32]) -> impl Fn(&str) -> String {
+        move |command| {
+            let set = command
+                .strip_prefix("UID FETCH ")
+                .and_then(|rest| rest.split(' ').next());
+            let Some((low, high)) = set.and_then(|set| set.split_once(':')) else {
+                return "* SEARCH\r\n{tag} OK\r\n".to_owned();
+            };
+            let (low, high): (u32, u32) = (low.parse().unwrap(), high.parse().unwrap_or(u32::MAX));
+            let rows = uids.iter().filter(|uid| (low..=high).contains(*uid));
+            let rows: String = rows
+                .map(|uid| format!("* 1 FETCH (UID {uid} RFC822.SIZE 9)\r\n"))
+                .collect();
+            format!("{rows}{{tag}} OK\r\n")
+        }
+    }
+
+    #[tokio::test]
+    async fn a_portion_of_one_message_does_not_mean_a_command_for_each_uid() {
+        let uids = [1, 5000, 9000];
+        let (commands, listed) = play("", 3, holding(&uids), async |mailbox| {
+            let mut listed = Listed::default();
+            mailbox.list_in_portions(&mut listed, Uid(1), 1).await.map(|()| listed)
+        })
+        .await;
+        assert_eq!(listed.unwrap().sizes, uids.map(|uid| (Uid(uid), 9)));
+        assert!(commands.len() < 40, "{} commands", commands.len());
+    }
+
+    #[tokio::test]
+    async fn messages_that_are_known_already_are_not_waited_for() {
+        for (uid_next, most) in [(None, 40), (Some(3), 40), (Some(1002), 2)] {
+            let (commands, listed) = play("", 5, holding(&[1001]), async |mailbox| {
+                mailbox.link.news().uid_next = uid_next;
+                let mut listed = Listed::default();
+                mailbox
+                    .list_in_portions(&mut listed, Uid(1001), 1)
+                    .await
+                    .map(|()| listed)
+            })
+            .await;
+            assert_eq!(listed.unwrap().sizes, [(Uid(1001), 9)]);
+            assert!(commands.len() <= most, "{uid_next:?}: {} commands", commands.len());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_refusal_that_will_pass_does_not_mean_that_there_is_nothing() {
+        for (refusal, is_nothing) in [
+            ("BAD Invalid messageset", true),
+            ("NO no matching messages", true),
+            ("NO [UNAVAILABLE] later", false),
+            (
+                "BAD Request is throttled. Suggested Backoff Time: 9 milliseconds",
+                false,
+            ),
+        ] {
+            let holds_one = holding(&[1]);
+            let answer = |command: &str| match command {
+                command if is(command, &["UID FETCH 1:1 ", "UID SEARCH"]) => holds_one(command),
+                _ => format!("{{tag}} {refusal}\r\n"),
+            };
+            let (_, listed) = play("", 2, answer, async |mailbox| {
+                let at_once = mailbox.list(Uid(2), Wanted::default()).await.is_ok();
+                let mut listed = Listed::default();
+                let in_portions = mailbox.list_in_portions(&mut listed, Uid(1), 1).await.is_ok();
+                (at_once, in_portions)
+            })
+            .await;
+            assert_eq!(listed, (is_nothing, is_nothing), "{refusal}");
+        }
+    }
+
+    /// Answers to SEARCH that say nothing of what was found.
+    const NO_ANSWERS: [&str; 4] = [
+        "",
+        "* SEARCH one and two\r\n",
+        "* ESEARCH UID ALL\r\n",
+        "* ESEARCH UID ALL x,1\r\n",
+    ];
+
+    #[tokio::test]
+    async fn what_a_search_without_a_valid_answer_does_not_name_is_not_gone() {
+        for no_answer in NO_ANSWERS {
+            let holds_two = holding(&[2]);
+            let answer = |command: &str| match command {
+                command if is(command, &["UID SEARCH"]) => format!("{no_answer}{{tag}} OK\r\n"),
+                _ => holds_two(&command.replace("UID FETCH 2,5 ", "UID FETCH 2:5 ")),
+            };
+            let (commands, existing) = play("", 2, answer, async |mailbox| {
+                let both = mailbox.existing(&[Uid(2), Uid(5)]).await.unwrap();
+                (both, mailbox.holds(Uid(2)).await.unwrap_or(false))
+            })
+            .await;
+            assert_eq!(existing.0, [Uid(2)], "{no_answer:?}");
+            assert_eq!(
+                commands[..2],
+                ["UID SEARCH UID 2,5", "UID FETCH 2,5 (UID)"],
+                "{no_answer:?}"
+            );
+            assert!(
+                !commands[2].starts_with("UID SEARCH"),
+                "{no_answer:?}: it is remembered"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_search_without_a_valid_answer_is_replaced_by_flags() {
+        for no_answer in NO_ANSWERS {
+            let answer = |command: &str| match command {
+                command if is(command, &["UID SEARCH"]) => format!("{no_answer}{{tag}} OK\r\n"),
+                _ => "* 1 FETCH (UID 4 FLAGS (\\Deleted))\r\n{tag} OK\r\n".to_owned(),
+            };
+            let (_, marked) = play("", 2, answer, async |mailbox| mailbox.search_deleted().await).await;
+            assert_eq!(marked.unwrap(), [Uid(4)].into_iter().collect(), "{no_answer:?}");
+        }
+    }
 
     fn row(uid: u32, size: Option<u32>) -> Fetch {
         let mut fetch = Fetch::default();

@@ -9,7 +9,7 @@ use super::{
     capability::Capabilities,
     command::quoted,
     error::Error,
-    response::Completion,
+    response::{Completion, text_without, visible},
     sasl::{Exchange, LoginMethod, LoginTarget, Mechanism},
 };
 use crate::{
@@ -37,7 +37,7 @@ pub(super) struct LoginServer<'a> {
     pub(super) is_private: bool,
 }
 
-/// Logs `user` in. If the server repeats a secret in its NO or BAD, the error is without its text (see [`Sent`]).
+/// Logs `user` in. If the server repeats a secret in its NO, BAD or BYE, the error is without its text (see [`Sent`]).
 pub(super) async fn authenticate(
     front: &mut Front,
     server: LoginServer<'_>,
@@ -125,12 +125,13 @@ impl LoginExchange<'_> {
         };
         self.front.begin(command.as_bytes()).await?;
         loop {
-            match self.front.answer().await? {
-                LoginAnswer::Done(completion) if completion.is_ok() => {
-                    exchange.finish()?;
+            match self.answer(&sent).await? {
+                LoginAnswer::Done(completion) => {
+                    if completion.is_ok() {
+                        exchange.finish()?;
+                    }
                     return Ok(completion);
                 }
-                LoginAnswer::Done(completion) => return Ok(sent.withheld(completion)),
                 LoginAnswer::Continue(challenge) => {
                     // Some servers send the challenges of LOGIN as plain text. LOGIN does not look at them.
                     let challenge = BASE64.decode(challenge.trim_ascii()).unwrap_or(challenge);
@@ -165,17 +166,26 @@ impl LoginExchange<'_> {
             if !at_once {
                 self.send(&line, &mut has_begun).await?;
                 line.clear();
-                if let LoginAnswer::Done(completion) = self.front.answer().await? {
-                    return Ok(sent.withheld(completion));
+                if let LoginAnswer::Done(completion) = self.answer(&sent).await? {
+                    return Ok(completion);
                 }
             }
             line.extend_from_slice(argument);
         }
         line.extend_from_slice(b"\r\n");
         self.send(&line, &mut has_begun).await?;
-        match self.front.answer().await? {
-            LoginAnswer::Done(completion) => Ok(sent.withheld(completion)),
+        match self.answer(&sent).await? {
+            LoginAnswer::Done(completion) => Ok(completion),
             LoginAnswer::Continue(_) => Err(Error::Protocol("LOGIN is answered by a plus")),
+        }
+    }
+
+    /// Waits for the server's answer. What it says is without the secrets that were `sent`.
+    async fn answer(&mut self, sent: &Sent) -> Result<LoginAnswer, Error> {
+        match self.front.answer().await {
+            Ok(LoginAnswer::Done(completion)) => Ok(LoginAnswer::Done(completion.without(&sent.secrets()))),
+            Err(Error::Bye(text)) => Err(Error::Bye(text_without(text, &sent.secrets()))),
+            answer => answer,
         }
     }
 
@@ -197,38 +207,56 @@ fn aside<T>(work: impl FnOnce() -> T) -> T {
     }
 }
 
-/// The secrets that were sent, which must not appear in an error.
-struct Sent {
-    secret: Zeroizing<String>,
-    messages: Vec<Zeroizing<String>>,
-}
+/// The secrets that were sent, in each form in which they were sent. They must not appear in an error.
+struct Sent(Vec<Zeroizing<String>>);
 
 impl Sent {
     fn new(secret: &[u8]) -> Self {
-        Self {
-            secret: Zeroizing::new(String::from_utf8_lossy(secret).into_owned()),
-            messages: Vec::new(),
+        let mut sent = Self(Vec::new());
+        sent.add(secret);
+        // Without the quotes around it, which a server may leave out.
+        if let Some(quoted) = quoted(secret) {
+            sent.add(&quoted.as_bytes()[1..quoted.len() - 1]);
         }
+        sent
+    }
+
+    fn add(&mut self, secret: &[u8]) {
+        let secret = Zeroizing::new(String::from_utf8_lossy(secret).into_owned());
+        // Has room for all of it, because a string that grows leaves copies behind.
+        let mut shown = Zeroizing::new(String::with_capacity(secret.len()));
+        secret.chars().for_each(|c| shown.push(visible(c)));
+        self.0.push(shown);
     }
 
     fn encoded(&mut self, message: &[u8]) -> &str {
-        self.messages.push(Zeroizing::new(BASE64.encode(message)));
-        self.messages.last().map_or("", |message| message.as_str())
+        self.0.push(Zeroizing::new(BASE64.encode(message)));
+        self.0.last().map_or("", |message| message.as_str())
     }
 
-    fn withheld(&self, completion: Completion) -> Completion {
-        let mut secrets = vec![self.secret.as_str()];
-        secrets.extend(self.messages.iter().map(|message| message.as_str()));
-        completion.without(&secrets)
+    fn secrets(&self) -> Vec<&str> {
+        self.0.iter().map(|secret| secret.as_str()).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::imap::scene::before_login;
+    use tokio::io::{AsyncWriteExt, duplex};
+
+    use super::{super::link::Link, *};
+    use crate::imap::scene::{SILENCE, before_login};
 
     const PASSWORD: &str = "p\"w";
+
+    fn server(offers: &str, auth: Auth) -> LoginServer<'static> {
+        LoginServer {
+            host: "imap.example.org",
+            port: 993,
+            capabilities: Capabilities::parse(offers.as_bytes()),
+            auth,
+            is_private: true,
+        }
+    }
 
     /// Logs in to a server that offers `offers`; returns the lines that the server received.
     async fn log_in(
@@ -237,16 +265,9 @@ mod tests {
         password: &str,
         answer: impl FnMut(&str) -> String,
     ) -> (Vec<String>, Result<(), Error>) {
-        let server = LoginServer {
-            host: "imap.example.org",
-            port: 993,
-            capabilities: Capabilities::parse(offers.as_bytes()),
-            auth,
-            is_private: true,
-        };
         let secret = Secret::from(password);
         before_login(answer, async |front| {
-            authenticate(front, server, "eva", LoginSecret::Password(&secret)).await
+            authenticate(front, server(offers, auth), "eva", LoginSecret::Password(&secret)).await
         })
         .await
     }
@@ -320,6 +341,35 @@ mod tests {
             "a server that repeats the password"
         );
         assert_eq!(sent.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_server_that_repeats_the_command_is_not_repeated() {
+        let long = "geheim ".repeat(60);
+        for password in [PASSWORD, "back\\slash", "tab\tin it", long.as_str()] {
+            for offers in ["IMAP4rev1", "AUTH=PLAIN SASL-IR"] {
+                let answer = |line: &str| format!("{{tag}} NO [ALERT] wrong: {line}\r\n");
+                let (sent, done) = log_in(offers, Auth::Auto, password, answer).await;
+                let said = done.unwrap_err().to_string();
+                assert!(said.contains("withheld"), "{said}");
+                assert_eq!(sent.len(), 1);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_farewell_that_repeats_the_password_is_not_repeated() {
+        let (near, mut far) = duplex(1 << 16);
+        far.write_all(b"* OK ready\r\n* BYE too many guesses: eva geheim\r\n")
+            .await
+            .unwrap();
+        far.shutdown().await.unwrap();
+        let mut front = Front::greet(Link::new(Box::new(near), SILENCE)).await.unwrap();
+        let secret = Secret::from("geheim");
+        let server = server("IMAP4rev1", Auth::Auto);
+        let done = authenticate(&mut front, server, "eva", LoginSecret::Password(&secret)).await;
+        let Err(Error::Bye(text)) = done else { panic!() };
+        assert!(!text.contains("geheim"), "{text}");
     }
 
     #[tokio::test]

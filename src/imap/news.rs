@@ -29,6 +29,8 @@ pub struct News {
     pub searched: bool,
     /// `[UIDVALIDITY n]`
     pub uid_validity: Option<UidValidity>,
+    /// `[UIDNEXT n]`: when the mailbox was selected, every UID was below this.
+    pub uid_next: Option<u32>,
     /// `[UIDNOTSTICKY]` (RFC 4315 §3): UIDs mean nothing in the next session.
     pub uid_not_sticky: bool,
 }
@@ -83,6 +85,9 @@ impl News {
         }
         if let Some(number) = status.code_number("UIDVALIDITY") {
             self.uid_validity = Some(UidValidity::of_server(number));
+        }
+        if let Some(number) = status.code_number("UIDNEXT") {
+            self.uid_next = u32::try_from(number).ok();
         }
         if let Some(number) = status.code_number("HIGHESTMODSEQ") {
             self.modseq = Some(number);
@@ -152,12 +157,14 @@ mod tests {
     fn codes() {
         let news = noted(&[
             "OK [UIDVALIDITY 0] it is",
+            "OK [UIDNEXT 9] next",
             "OK [HIGHESTMODSEQ 18446744073709551615]",
             "NO [UIDNOTSTICKY] sorry",
             "OK [CAPABILITY IMAP4rev1 MOVE] can",
             "BYE see you",
         ]);
         assert_eq!(news.uid_validity.map(UidValidity::number), Some(0));
+        assert_eq!(news.uid_next, Some(9));
         assert_eq!((news.modseq, news.uid_not_sticky), (Some(u64::MAX), true));
         assert!(news.capabilities.is_some_and(|can| can.moves));
         assert_eq!(

@@ -152,8 +152,13 @@ struct User<T, M> {
     parked: Vec<Box<Parked<T, M>>>,
     /// Notified if a connection ends, a login stops waiting, or a secret is proven.
     changed: Arc<Notify>,
-    /// How many connections this gateway has by the common count of all gateways.
+    /// How many connections this gateway may have: the shared store has said that it counts them.
     granted: usize,
+    /// How many connections of this gateway the shared store counts at most: one more than `granted` if the store was
+    /// asked to count one more, and its answer has not come.
+    counted: usize,
+    /// Whether a task is about to tell the shared store that there are fewer connections than it counts.
+    is_settling: bool,
     /// Locked while the shared store is asked about this user, so that it hears the counts in their order.
     asking: Option<Arc<tokio::sync::Mutex<()>>>,
 }
@@ -165,6 +170,8 @@ impl<T, M> Default for User<T, M> {
             parked: Vec::new(),
             changed: Arc::default(),
             granted: 0,
+            counted: 0,
+            is_settling: false,
             asking: None,
         }
     }
@@ -172,7 +179,7 @@ impl<T, M> Default for User<T, M> {
 
 impl<T, M> User<T, M> {
     fn is_idle(&self) -> bool {
-        self.parked.is_empty() && self.slots.is_idle() && self.granted == 0
+        self.parked.is_empty() && self.slots.is_idle() && self.counted == 0
     }
 
     /// How many connections there are, parked ones included.
@@ -444,15 +451,24 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
         }
     }
 
-    /// Asks the shared store to count one more connection of `user`, unless it counts all of them already.
+    /// Asks the shared store to count one more connection of `user`, unless it counts all of them already. If this
+    /// future is dropped, or the answer is lost, the store may have counted it: the end of the connection's slot has the
+    /// store corrected then (see [`Pool::settle`]).
     async fn claim_one(&self, quotas: &Quotas, user: &UserKey, limit: usize) -> Seat {
-        let wanted = match self.users.get(user) {
-            Some(entry) if entry.granted < entry.count() => entry.granted + 1,
+        let (wanted, before) = match self.users.get_mut(user) {
+            Some(mut entry) if entry.granted < entry.count() => {
+                let wanted = entry.granted + 1;
+                (wanted, std::mem::replace(&mut entry.counted, wanted))
+            }
             _ => return Seat::Granted,
         };
         let seat = quotas.seat(user.names(), wanted, limit).await;
-        if seat == Seat::Granted {
-            self.users.entry(user.clone()).or_default().granted = wanted;
+        if let Some(mut entry) = self.users.get_mut(user) {
+            match &seat {
+                Seat::Granted => entry.granted = wanted,
+                Seat::Full(_) => entry.counted = before,
+                Seat::Uncounted => {}
+            }
         }
         seat
     }
@@ -477,28 +493,28 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
         true
     }
 
-    /// Tells the shared store that `user` has fewer connections here. Tries again until the store has been told.
+    /// Tells the shared store that `user` has fewer connections here than it may count. Tries again until the store has
+    /// been told.
     async fn settle(self: Arc<Self>, user: UserKey) {
         let Some(quotas) = &self.quotas else { return };
-        loop {
-            let Some(asking) = self.users.get(&user).and_then(|entry| entry.asking.clone()) else {
-                return;
-            };
+        while let Some(asking) = self.users.get(&user).and_then(|entry| entry.asking.clone()) {
             let turn = asking.lock().await;
-            let fewer = self.users.get(&user).map(|entry| (entry.granted, entry.count()));
-            let Some((_, count)) = fewer.filter(|(granted, count)| count < granted) else {
-                return;
-            };
-            if quotas.seat(user.names(), count, usize::MAX).await == Seat::Granted {
+            // A connection that is not granted yet may be counted already. Its login asks for it, within the limit.
+            let fewer = self.users.get_mut(&user).and_then(|mut entry| {
+                entry.is_settling = entry.count() < entry.counted;
+                entry.is_settling.then(|| entry.count().min(entry.granted))
+            });
+            let Some(fewer) = fewer else { break };
+            if quotas.seat(user.names(), fewer, usize::MAX).await == Seat::Granted {
                 if let Some(mut entry) = self.users.get_mut(&user) {
-                    entry.granted = count;
+                    (entry.granted, entry.counted) = (fewer, fewer);
                 }
-                self.users.remove_if(&user, |_, user| user.is_idle());
-                return;
+                continue;
             }
             drop(turn);
             tokio::time::sleep(TELL_AGAIN).await;
         }
+        self.users.remove_if(&user, |_, user| user.is_idle());
     }
 
     /// Logs out on a connection that is counted as closing, in the background, and stops counting it once it is closed.
@@ -513,14 +529,16 @@ impl<T: Send + Sync + 'static, M: Parkable> Pool<T, M> {
     /// Changes the slots of `user`, wakes the logins that wait, and forgets the user if there is nothing left to
     /// remember.
     fn change(self: &Arc<Self>, user: &UserKey, change: impl FnOnce(&mut SlotAllocator)) {
-        let mut has_fewer = false;
         if let Some(mut entry) = self.users.get_mut(user) {
             change(&mut entry.slots);
             entry.changed.notify_waiters();
-            has_fewer = entry.count() < entry.granted;
-        }
-        if has_fewer && let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(self.clone().settle(user.clone()));
+            if entry.count() < entry.counted
+                && !entry.is_settling
+                && let Ok(runtime) = tokio::runtime::Handle::try_current()
+            {
+                entry.is_settling = true;
+                runtime.spawn(self.clone().settle(user.clone()));
+            }
         }
         self.users.remove_if(user, |_, user| user.is_idle());
     }
@@ -749,6 +767,7 @@ mod tests {
     use tokio::{task::JoinHandle, time::advance};
 
     use super::*;
+    use crate::quotas::scene::{self, Fate};
 
     fn user_key(upstream: &str, user: &str) -> UserKey {
         UserKey::at(upstream, "imap.example.org:993".into(), user)
@@ -1064,6 +1083,74 @@ mod tests {
         );
         slot.refuse();
         assert_eq!(reserve("wrong").await.err(), Some(NoSlot::Refused));
+    }
+
+    /// A login gives up, or the answer is lost, while the shared store is asked.
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_never_was_is_not_counted_for_long() {
+        for fate in [Fate::AnswerPending, Fate::AnswerLost] {
+            let (quotas, counted) = scene::quotas();
+            let pool = TestPool::new(PARKED, Some(quotas)).unwrap();
+            let secret = "right".into();
+            let held = pool.reserve(&eva(), 3, &secret, false).await.unwrap();
+            counted.lock().unwrap().fate = fate;
+            let given_up = timeout(SEAT_AGAIN, pool.reserve(&eva(), 3, &secret, false)).await;
+            assert!(matches!(given_up, Err(_) | Ok(Err(NoSlot::Uncounted))), "{fate:?}");
+            assert_eq!(counted.lock().unwrap().ours, 2, "{fate:?}");
+            counted.lock().unwrap().fate = Fate::Answered;
+            tokio::time::sleep(2 * TELL_AGAIN).await;
+            assert_eq!(counted.lock().unwrap().ours, 1, "{fate:?}");
+            drop(held);
+            tokio::time::sleep(TELL_AGAIN).await;
+            assert_eq!((counted.lock().unwrap().ours, pool.users.len()), (0, 0), "{fate:?}");
+        }
+    }
+
+    /// It is not known whether the store counts a connection. So nobody may have it without asking.
+    #[tokio::test(start_paused = true)]
+    async fn what_a_login_has_asked_for_in_vain_is_not_granted_to_the_next() {
+        for others in [2, 3] {
+            let (quotas, counted) = scene::quotas();
+            let pool = TestPool::new(PARKED, Some(quotas)).unwrap();
+            counted.lock().unwrap().fate = Fate::QuestionPending;
+            let reserve = || {
+                let pool = pool.clone();
+                tokio::spawn(async move { pool.reserve(&eva(), 3, &"right".into(), false).await })
+            };
+            let first = reserve();
+            tokio::time::sleep(SEAT_AGAIN).await;
+            let next = reserve();
+            tokio::time::sleep(SEAT_AGAIN).await;
+            {
+                let mut counted = counted.lock().unwrap();
+                (counted.others, counted.fate) = (others, Fate::Answered);
+            }
+            first.abort();
+            let slot = next.await.unwrap();
+            assert_eq!(slot.is_ok(), others == 2);
+            assert_eq!(counted.lock().unwrap().ours, 3 - others);
+            drop(slot);
+            tokio::time::sleep(TELL_AGAIN).await;
+            assert_eq!((counted.lock().unwrap().ours, pool.users.len()), (0, 0));
+        }
+    }
+
+    /// While the store cannot be asked, the logins that fail leave one task behind for each user, and not one each.
+    #[tokio::test(start_paused = true)]
+    async fn one_task_settles_what_many_logins_have_left() {
+        let (quotas, counted) = scene::quotas();
+        let pool = TestPool::new(PARKED, Some(quotas)).unwrap();
+        counted.lock().unwrap().fate = Fate::AnswerLost;
+        for _ in 0..20 {
+            let reserved = pool.reserve(&eva(), 3, &"right".into(), false).await;
+            assert_eq!(reserved.err(), Some(NoSlot::Uncounted));
+        }
+        let before = Arc::strong_count(&pool);
+        assert!(before <= 2, "{before}");
+        counted.lock().unwrap().fate = Fate::Answered;
+        tokio::time::sleep(2 * TELL_AGAIN).await;
+        assert_eq!((counted.lock().unwrap().ours, pool.users.len()), (0, 0));
+        assert_eq!(Arc::strong_count(&pool), 1);
     }
 
     #[test]

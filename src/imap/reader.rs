@@ -99,6 +99,8 @@ pub struct Reader {
     responses: usize,
     /// How many FETCH responses were dropped because they could not be parsed.
     spoiled: u32,
+    /// Whether a login is under way: what the server says may repeat a secret that was sent.
+    is_login: bool,
 }
 
 /// The position in what the server sends.
@@ -113,8 +115,8 @@ enum State {
     Search,
     /// In an ESEARCH response, before a name.
     ExtendedSearch,
-    /// In the set of an ESEARCH response.
-    Set,
+    /// In the set of an ESEARCH response. The flag says whether a member must follow: after ALL, and after a comma.
+    Set(bool),
     /// In a response that is collected: the octets so far, and the position at which its last line begins.
     Data(Vec<u8>, usize),
 }
@@ -151,6 +153,11 @@ impl Reader {
             self.most = self.news.exists;
         }
         self.in_flight.push_back((id, tag));
+    }
+
+    /// Says whether a login is under way. A trace shows less meanwhile.
+    pub fn set_login(&mut self, is_login: bool) {
+        self.is_login = is_login;
     }
 
     /// Sets what the commands in flight bring besides their completions, from now on.
@@ -264,7 +271,7 @@ impl Reader {
                 State::Fetch(fetch, was_wanted) => self.go_on_with_fetch(frame, fetch, was_wanted)?,
                 State::Search => self.search(frame)?,
                 State::ExtendedSearch => self.extended_search(frame)?,
-                State::Set => self.set(frame)?,
+                State::Set(needs_member) => self.set(frame, needs_member)?,
                 State::Data(data, line) => self.collect(frame, data, line)?,
             };
             match step {
@@ -283,7 +290,7 @@ impl Reader {
             self.state = state;
             return Ok(Progress::Silent);
         }
-        let Some(span) = next_line(frame)? else {
+        let Some(span) = next_line(frame, self.is_login)? else {
             return Ok(Progress::Starved);
         };
         let line = &frame.octets()[..span.line];
@@ -365,7 +372,7 @@ impl Reader {
     }
 
     fn go_on_with_fetch(&mut self, frame: &mut Frame, fetch: Fetch, was_wanted: bool) -> Result<Progress, Error> {
-        let Some(span) = next_line(frame)? else {
+        let Some(span) = next_line(frame, self.is_login)? else {
             self.state = State::Fetch(fetch, was_wanted);
             return Ok(Progress::Starved);
         };
@@ -485,7 +492,11 @@ impl Reader {
             Piece::Word(count) => {
                 let is_all = frame.octets()[..count].eq_ignore_ascii_case(b"ALL");
                 frame.consume(count);
-                self.state = if is_all { State::Set } else { State::ExtendedSearch };
+                self.state = if is_all {
+                    State::Set(true)
+                } else {
+                    State::ExtendedSearch
+                };
                 self.count(1).map(|()| Progress::Silent)
             }
             Piece::Starved => {
@@ -496,25 +507,31 @@ impl Reader {
         }
     }
 
-    fn set(&mut self, frame: &mut Frame) -> Result<Progress, Error> {
+    fn set(&mut self, frame: &mut Frame, needs_member: bool) -> Result<Progress, Error> {
         // Separators: the blank before the set, and the comma between its members.
         match piece(frame, b" ,") {
             Piece::Word(count) => match token::range(&frame.octets()[..count]) {
                 Some((low, high)) => {
                     frame.consume(count);
-                    self.state = State::Set;
+                    self.state = State::Set(frame.octets().starts_with(b","));
                     self.found(low, high)
                 }
+                // The name of another result, such as MODSEQ, ends the set. Any other word is a member that nobody
+                // understands, so this is no valid answer.
                 None => {
+                    self.news.searched &= !needs_member && frame.octets()[0].is_ascii_alphabetic();
                     frame.skip_line();
                     Ok(Progress::Silent)
                 }
             },
             Piece::Starved => {
-                self.state = State::Set;
+                self.state = State::Set(needs_member);
                 Ok(Progress::Starved)
             }
-            Piece::End => Ok(Progress::Silent),
+            Piece::End => {
+                self.news.searched &= !needs_member;
+                Ok(Progress::Silent)
+            }
         }
     }
 
@@ -544,7 +561,7 @@ impl Reader {
             self.state = State::Data(data, line);
             return Ok(Progress::Silent);
         }
-        let Some(span) = next_line(frame)? else {
+        let Some(span) = next_line(frame, self.is_login)? else {
             self.state = State::Data(data, line);
             return Ok(Progress::Starved);
         };
@@ -641,20 +658,41 @@ fn piece(frame: &mut Frame, separates: &[u8]) -> Piece {
 }
 
 /// The next line, if all of it is here.
-fn next_line(frame: &mut Frame) -> Result<Option<Span>, Error> {
+fn next_line(frame: &mut Frame, is_login: bool) -> Result<Option<Span>, Error> {
     let span = frame.line()?;
     if let Some(span) = &span {
-        trace::received(trace::Side::Upstream, || traced(&frame.octets()[..span.line]));
+        trace::received(trace::Side::Upstream, || traced(&frame.octets()[..span.line], is_login));
     }
     Ok(span)
 }
 
-/// What a trace shows of a line: no challenge, and nothing of a message.
-fn traced(line: &[u8]) -> String {
-    match line.strip_prefix(b"+ ") {
-        Some(challenge) => format!("+ {}", trace::hidden(challenge.len())),
-        None => trace::without_strings(line),
+/// What a trace shows of a line: no challenge, and nothing of a message. During a login, only capabilities are shown
+/// whole, because a server may repeat the command that it refuses.
+fn traced(line: &[u8], is_login: bool) -> String {
+    if let Some(challenge) = line.strip_prefix(b"+ ") {
+        return format!("+ {}", trace::hidden(challenge.len()));
     }
+    if !is_login {
+        return trace::without_strings(line);
+    }
+    let (tag, rest) = token::word(line);
+    let kind = token::word(rest).0;
+    let (code, text) = match Status::parse(rest) {
+        Some(status) => (status.code, status.text),
+        None if tag == b"*" && kind.eq_ignore_ascii_case(b"CAPABILITY") => return trace::shown(line),
+        None => return trace::hidden(line.len()),
+    };
+    let mut shown = format!("{} {}", trace::shown(tag), trace::shown(kind));
+    if let Some(code) = code {
+        let name = token::word(code).0;
+        let code = if name.eq_ignore_ascii_case(b"CAPABILITY") {
+            code
+        } else {
+            name
+        };
+        shown += &format!(" [{}]", trace::shown(code));
+    }
+    shown + " " + &trace::hidden(text.len())
 }
 
 #[cfg(test)]

@@ -315,11 +315,11 @@ impl Completion {
     }
 
     /// The same without text and code if one of `secrets` occurs in them, because a server may repeat the command that
-    /// it refuses.
+    /// it refuses. `secrets` have no control characters: see `visible`.
     pub fn without(mut self, secrets: &[&str]) -> Self {
-        let holds = |text: &str| secrets.iter().any(|secret| !secret.is_empty() && text.contains(secret));
+        let holds = |text: &str| repeats(text, secrets);
         if holds(&self.text) || self.raw.as_deref().is_some_and(holds) {
-            self.text = "(text withheld: it repeats what we sent)".into();
+            self.text = WITHHELD.into();
             self.raw = None;
         }
         self
@@ -385,13 +385,34 @@ impl Code {
     }
 }
 
-/// Text for a log line: printable, at most 200 characters.
+/// How many characters of a text are kept for the log.
+const KEPT: usize = 200;
+/// What stands in the place of a text that repeats a secret.
+const WITHHELD: &str = "(text withheld: it repeats what we sent)";
+
+/// Text for a log line: printable, at most [`KEPT`] characters.
 pub(super) fn printable(text: &[u8]) -> String {
-    String::from_utf8_lossy(text)
-        .chars()
-        .take(200)
-        .map(|c| if c.is_control() { '?' } else { c })
-        .collect()
+    String::from_utf8_lossy(text).chars().take(KEPT).map(visible).collect()
+}
+
+/// `c` as [`printable`] shows it.
+pub(super) fn visible(c: char) -> char {
+    if c.is_control() { '?' } else { c }
+}
+
+/// The text of a BYE, if none of `secrets` occurs in it: see [`Completion::without`].
+pub(super) fn text_without(text: String, secrets: &[&str]) -> String {
+    if repeats(&text, secrets) { WITHHELD.into() } else { text }
+}
+
+/// Whether one of `secrets` occurs in `text`, which [`printable`] has made. If the text was cut off, its end may be the
+/// beginning of a secret.
+fn repeats(text: &str, secrets: &[&str]) -> bool {
+    let is_cut = text.chars().count() == KEPT;
+    secrets.iter().filter(|secret| !secret.is_empty()).any(|secret| {
+        let ends_within = || text.char_indices().any(|(at, _)| secret.starts_with(&text[at..]));
+        text.contains(*secret) || (is_cut && ends_within())
+    })
 }
 
 #[cfg(test)]
@@ -507,6 +528,24 @@ mod tests {
         ] {
             assert_eq!(closed(line), None, "{line}");
         }
+    }
+
+    #[test]
+    fn a_password_that_is_cut_off_is_withheld() {
+        for length in 190..200 {
+            for line in [
+                format!("NO {}geheimnis", "x".repeat(length)),
+                format!("NO [{}geheimnis] no", "x".repeat(length)),
+            ] {
+                let status = Status::parse(line.as_bytes()).unwrap().to_completion();
+                let shown = status.without(&["geheimnis"]).to_string();
+                assert!(!shown.contains('g'), "{shown}");
+            }
+        }
+        let line = format!("NO {}", "x".repeat(300));
+        let status = Status::parse(line.as_bytes()).unwrap().to_completion();
+        let shown = status.without(&["geheimnis", ""]).to_string();
+        assert!(shown.ends_with("xxx"), "{shown}");
     }
 
     #[test]

@@ -86,14 +86,14 @@ impl Mailbox {
             if left.is_empty() {
                 return Ok(Refused::default());
             }
-            let before = self.changes().expunged;
+            let before = self.link.news_so_far().expunged;
             let removed = if self.capabilities.uid_plus {
                 self.expunge_by_uid(&left).await
             } else {
                 self.expunge_only(&left).await
             };
             let Err(error) = removed else {
-                if self.changes().expunged.saturating_sub(before) >= left.len() as u64 {
+                if self.are_gone(&left, before) {
                     return Ok(Refused::default());
                 }
                 // If the user has no right to expunge, a server may say OK and remove nothing.
@@ -128,6 +128,21 @@ impl Mailbox {
             let is_final = error.is_final();
             return Ok(Refused { uids: left, is_final });
         }
+    }
+
+    /// Whether the server has said that `uids`, which it was told to remove, are gone: by VANISHED, which names them,
+    /// or by as many EXPUNGE responses since there were `before`. If more have come, somebody else has removed messages
+    /// too, and perhaps not all of ours are gone. Exactly as many count as ours, because to ask after every removal
+    /// would cost a round trip.
+    fn are_gone(&self, uids: &[Uid], before: u64) -> bool {
+        let news = self.link.news_so_far();
+        let expunged = news.expunged.saturating_sub(before);
+        if expunged > 0 {
+            return expunged == uids.len() as u64;
+        }
+        let mut vanished = news.vanished.clone();
+        vanished.sort();
+        uids.iter().all(|&uid| vanished.contains(uid))
     }
 
     /// Removes exactly `uids` by UID EXPUNGE (RFC 4315).
@@ -324,6 +339,36 @@ mod tests {
         };
         let (commands, refused) = play(FULL, 3, answer, async |mailbox| mailbox.remove(&UIDS).await).await;
         assert_eq!((refused.unwrap(), commands.len()), (Refused::default(), 2));
+    }
+
+    /// Somebody else removes messages meanwhile, and the server says OK to our command and keeps one of ours.
+    #[tokio::test]
+    async fn what_others_have_removed_does_not_count_as_ours() {
+        for (with_store, with_expunge, is_asked) in [
+            ("* 9 EXPUNGE\r\n", "* 1 EXPUNGE\r\n* 8 EXPUNGE\r\n* 7 EXPUNGE\r\n", true),
+            ("", "* VANISHED 7:9\r\n", true),
+            ("* VANISHED 7:9\r\n", "* VANISHED 1,3\r\n", true),
+            // The usual cases need no further command. Some servers expunge upon STORE.
+            ("", "* 1 EXPUNGE\r\n* 1 EXPUNGE\r\n* 1 EXPUNGE\r\n", false),
+            ("* 1 EXPUNGE\r\n* 1 EXPUNGE\r\n* 1 EXPUNGE\r\n", "", false),
+            ("", "* VANISHED 3,1:2,7\r\n", false),
+        ] {
+            for capabilities in [FULL, "IMAP4rev1 CONDSTORE"] {
+                let answer = |command: &str| match command {
+                    "UID SEARCH UID 1:3" => "* SEARCH 2\r\n{tag} OK\r\n".to_owned(),
+                    "UID SEARCH DELETED" => "* SEARCH 1 2 3\r\n{tag} OK\r\n".to_owned(),
+                    command if is(command, &["UID STORE 1:3 +"]) => format!("{with_store}{{tag}} OK\r\n"),
+                    command if is(command, &["UID EXPUNGE", "EXPUNGE"]) => format!("{with_expunge}{{tag}} OK\r\n"),
+                    _ => "{tag} OK\r\n".to_owned(),
+                };
+                let (commands, refused) =
+                    play(capabilities, 9, answer, async |mailbox| mailbox.remove(&UIDS).await).await;
+                let expected = if is_asked { vec![Uid(2)] } else { vec![] };
+                assert_eq!(refused.unwrap().uids, expected, "{with_store}{with_expunge}");
+                let asks = commands.iter().filter(|command| is(command, &["UID SEARCH UID"]));
+                assert_eq!(asks.count(), usize::from(is_asked), "{commands:?}");
+            }
+        }
     }
 
     #[tokio::test]

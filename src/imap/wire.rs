@@ -12,7 +12,7 @@ use tokio::{
     io::AsyncWrite,
     time::{Instant, Sleep},
 };
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::{deflate::Deflate, error::Error, frame::Frame, io::Io};
 
@@ -26,8 +26,9 @@ pub(super) struct Wire {
     frame: Frame,
     /// How many octets are read at once. This grows while the server fills the room.
     window: usize,
-    /// Queued and not yet sent, so that several commands are sent in one piece.
-    outgoing: Vec<u8>,
+    /// Queued and not yet sent, so that several commands are sent in one piece. Wiped when dropped: it may hold a
+    /// password that could not be sent.
+    outgoing: Zeroizing<Vec<u8>>,
     /// How many octets of `outgoing` have been sent.
     sent: usize,
     /// How long the server may say nothing.
@@ -47,7 +48,7 @@ impl Wire {
             io,
             frame: Frame::default(),
             window: FIRST_WINDOW,
-            outgoing: Vec::new(),
+            outgoing: Zeroizing::default(),
             sent: 0,
             silence,
             deadline: None,
@@ -77,7 +78,7 @@ impl Wire {
     pub(super) fn cut(&mut self) {
         self.io.set_reset_on_close(true);
         self.io = Box::new(tokio::io::empty());
-        self.outgoing.clear();
+        self.outgoing.zeroize();
         self.sent = 0;
     }
 
@@ -116,7 +117,7 @@ impl Wire {
         self.armed = false;
         self.deadline = None;
         if self.outgoing.is_empty() {
-            self.outgoing = Vec::new();
+            self.outgoing = Zeroizing::default();
         }
         if self.frame.shrink() {
             self.window = FIRST_WINDOW;
@@ -145,6 +146,14 @@ impl Wire {
 
     /// Adds to what [`Wire::flush`] sends.
     pub(super) fn queue(&mut self, octets: &[u8]) {
+        let length = self.outgoing.len() + octets.len();
+        if length > self.outgoing.capacity() {
+            // A vector that grows by itself does not wipe the memory that it leaves.
+            let room = length.max(2 * self.outgoing.len());
+            let mut larger = Zeroizing::new(Vec::with_capacity(room));
+            larger.extend_from_slice(&self.outgoing);
+            self.outgoing = larger;
+        }
         self.outgoing.extend_from_slice(octets);
     }
 
@@ -309,6 +318,28 @@ mod tests {
         wire.frame().consume(count);
         wire.shrink();
         assert_eq!((wire.window, wire.frame.space().capacity()), (FIRST_WINDOW, 0));
+    }
+
+    #[tokio::test]
+    async fn what_is_not_sent_is_wiped_too() {
+        let (mut wire, mut server) = wire(16);
+        let mut expected = Vec::new();
+        for count in 0..50 {
+            let octets = vec![b'x'; count];
+            expected.extend_from_slice(&octets);
+            wire.queue(&octets);
+        }
+        let outgoing: &Zeroizing<Vec<u8>> = &wire.outgoing;
+        assert_eq!(**outgoing, expected);
+        // The server takes too little, and the login that waits is dropped.
+        let sent = tokio::time::timeout(Duration::ZERO, wire.send(b"a LOGIN joe geheim\r\n")).await;
+        assert!(sent.is_err());
+        assert!(wire.outgoing.ends_with(b"geheim\r\n"));
+        wire.cut();
+        assert!(wire.outgoing.is_empty());
+        let mut received = Vec::new();
+        server.read_to_end(&mut received).await.unwrap();
+        assert_eq!(received.len(), 16);
     }
 
     #[tokio::test]

@@ -248,6 +248,59 @@ fn what_is_found_in_all_shapes() {
     }
 }
 
+/// A set of which a part is missing must not pass for the whole.
+#[test]
+fn a_set_that_is_not_understood_is_no_answer() {
+    for (set, is_answer) in [
+        ("2", true),
+        ("2,5:9", true),
+        ("2, 5", true),
+        ("2,5 MODSEQ 9", true),
+        ("2 5", true),
+        ("", false),
+        ("2,", false),
+        ("two", false),
+        ("2,x", false),
+        ("2,1:*", false),
+        ("2 5x", false),
+        ("2,5;9", false),
+        ("99999999999,2", false),
+    ] {
+        let octets = format!("* ESEARCH (TAG \"a\") UID ALL {set}\r\na OK\r\n");
+        for size in [1, octets.len()] {
+            let mut scene = Scene::new(&["a"], 9, Expect::default());
+            for piece in octets.as_bytes().chunks(size) {
+                scene.hear(piece).unwrap();
+            }
+            assert_eq!(scene.reader.news().searched, is_answer, "{set}");
+        }
+    }
+}
+
+/// A server may repeat the command that it refuses.
+#[test]
+fn a_trace_of_a_login_shows_no_text() {
+    for (line, expected) in [
+        (
+            "S1 NO [AUTHENTICATIONFAILED] eva geheim",
+            "S1 NO [AUTHENTICATIONFAILED] <10 octets>",
+        ),
+        ("S1 BAD LOGIN eva geheim", "S1 BAD <16 octets>"),
+        ("S1 NO [ALERT geheim] no", "S1 NO [ALERT] <2 octets>"),
+        ("* BYE AGV2YQBnZWhlaW0=", "* BYE <16 octets>"),
+        ("S1 LOGIN eva geheim", "<19 octets>"),
+        ("* LOGIN eva geheim", "<18 octets>"),
+        ("geheim", "<6 octets>"),
+        ("+ R2VoZWlt", "+ <8 octets>"),
+        ("* CAPABILITY IMAP4rev1 UIDPLUS", "* CAPABILITY IMAP4rev1 UIDPLUS"),
+        ("S1 OK [CAPABILITY UIDPLUS] in", "S1 OK [CAPABILITY UIDPLUS] <2 octets>"),
+    ] {
+        assert_eq!(traced(line.as_bytes(), true), expected);
+    }
+    assert_eq!(traced(b"P1 NO no such folder", false), "P1 NO no such folder");
+    assert_eq!(traced(b"+ R2VoZWlt", false), "+ <8 octets>");
+}
+
 #[test]
 fn responses_that_are_collected_come_whole() {
     let octets = b"* LIST () \"/\" a\r\n* STATUS x ()\r\n* list () \".\" {3}\r\n{9} (X {2}\r\n\r\n)\r\na OK\r\n";
