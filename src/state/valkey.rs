@@ -6,6 +6,7 @@
 mod checks;
 mod connect;
 mod failure;
+mod flight;
 mod keys;
 mod pieces;
 mod records;
@@ -69,7 +70,7 @@ pub struct ValkeyStore(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    link: Link,
+    link: Arc<Link>,
     keys: Keys,
     options: SharedState,
     /// Whether the last request failed.
@@ -139,7 +140,7 @@ impl ValkeyStore {
             what: error.to_string(),
         })?;
         Ok(Self(Arc::new(Shared {
-            link,
+            link: Arc::new(link),
             keys: Keys::new(&options.prefix),
             options,
             has_failed: AtomicBool::new(false),

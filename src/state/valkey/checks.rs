@@ -1,7 +1,7 @@
 //! Checks before a gateway uses a shared store: whether the settings of the servers suit, and whether the other
 //! gateways have the same key and the same upstreams.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use aws_lc_rs::digest::{Context, SHA256};
 use redis::Value;
@@ -38,7 +38,7 @@ pub(super) struct Replica {
 }
 
 /// Checks the version, the role and the settings of all servers that have records.
-pub(super) async fn servers(link: &Link, options: &SharedState) -> Result<(), Failure> {
+pub(super) async fn servers(link: &Arc<Link>, options: &SharedState) -> Result<(), Failure> {
     for server in link.primaries().await? {
         let info = information(&link.ask_server(&server, redis::cmd("INFO")).await?)?;
         judge(&server, &info, options).map_err(Failure::wrong)?;
@@ -132,7 +132,7 @@ impl Replica {
 }
 
 /// Fails if a gateway other than `name` has another key than `us`, or another host as an upstream.
-pub(super) async fn others(link: &Link, keys: &Keys, name: &str, us: &Replica) -> Result<(), Failure> {
+pub(super) async fn others(link: &Arc<Link>, keys: &Keys, name: &str, us: &Replica) -> Result<(), Failure> {
     let registry = keys.replicas();
     let mut command = redis::cmd("HGETALL");
     command.arg(&registry);
@@ -141,7 +141,7 @@ pub(super) async fn others(link: &Link, keys: &Keys, name: &str, us: &Replica) -
 }
 
 /// Announces the gateway `name` to the others.
-pub(super) async fn announce(link: &Link, keys: &Keys, name: &str, us: &Replica) -> Result<(), Failure> {
+pub(super) async fn announce(link: &Arc<Link>, keys: &Keys, name: &str, us: &Replica) -> Result<(), Failure> {
     let registry = keys.replicas();
     let mut command = redis::cmd("HSET");
     command
