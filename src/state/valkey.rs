@@ -73,8 +73,9 @@ struct Shared {
     link: Arc<Link>,
     keys: Keys,
     options: SharedState,
-    /// Whether the last request failed.
-    has_failed: AtomicBool,
+    /// Whether the last request failed: of those that wait for no replica, and of those that wait. Reads and light
+    /// writes may go well while replicas are missing.
+    has_failed: [AtomicBool; 2],
     /// Since when tokens cannot be written, in seconds since 1970; 0 if the last write succeeded.
     unwritable: AtomicU32,
 }
@@ -109,7 +110,7 @@ impl ValkeyStore {
             link, keys, options, ..
         } = &*store.0;
         let us = Replica::new(options, key.as_ref());
-        let announced = checks::announce(link, keys, &options.replica, &us).await;
+        let announced = checks::announce(link, keys, &options.replica, &us, Care::Light).await;
         announced.map_err(|failure| store.failed(failure))?;
         let shared = Arc::downgrade(&store.0);
         tokio::spawn(async move {
@@ -120,8 +121,15 @@ impl ValkeyStore {
                     link, keys, options, ..
                 } = &*shared;
                 let us = Replica::new(options, key.as_ref());
+                // While replicas are missing, this finds out whether they are back.
+                let care = if shared.has_failed(Care::Durable).load(Ordering::Relaxed) {
+                    Care::Durable
+                } else {
+                    Care::Light
+                };
+                let announced = checks::announce(link, keys, &options.replica, &us, care).await;
                 // A failure has been logged, and the next announcement follows in a minute.
-                let _ = shared.noted(checks::announce(link, keys, &options.replica, &us).await);
+                let _ = shared.noted(announced, care);
             }
         });
         Ok(store)
@@ -143,7 +151,7 @@ impl ValkeyStore {
             link: Arc::new(link),
             keys: Keys::new(&options.prefix),
             options,
-            has_failed: AtomicBool::new(false),
+            has_failed: Default::default(),
             unwritable: AtomicU32::new(0),
         })))
     }
@@ -193,23 +201,40 @@ impl Shared {
     /// Sends `request` to the server that has `key`, and returns the answer.
     async fn ask(&self, key: &[u8], request: impl Into<Request>, care: Care) -> Result<Value, Unavailable> {
         let answer = self.link.ask(key, &request.into(), care).await;
-        self.noted(answer)
+        self.noted(answer, care)
     }
 
-    /// Notes and logs whether the last request has succeeded.
-    fn noted<T>(&self, answer: Result<T, Failure>) -> Result<T, Unavailable> {
+    /// Whether the last request with this care failed.
+    fn has_failed(&self, care: Care) -> &AtomicBool {
+        &self.has_failed[usize::from(self.link.waits(care))]
+    }
+
+    /// Notes and logs whether the last request with this care has succeeded.
+    fn noted<T>(&self, answer: Result<T, Failure>, care: Care) -> Result<T, Unavailable> {
+        let waits = self.link.waits(care);
         match answer {
             Ok(answer) => {
-                if self.has_failed.swap(false, Ordering::Relaxed) {
-                    tracing::info!(url = %self.link.url(), "shared state can be read and written again");
+                if self.has_failed(care).swap(false, Ordering::Relaxed) {
+                    let what = if waits {
+                        "replicas of shared state confirm writes again"
+                    } else {
+                        "shared state can be read and written again"
+                    };
+                    tracing::info!(url = %self.link.url(), "{what}");
                 }
                 Ok(answer)
             }
             Err(failure) => {
-                if self.has_failed.swap(true, Ordering::Relaxed) {
-                    tracing::debug!(%failure, "shared state still cannot be read or written");
+                let what = if waits {
+                    "shared state cannot be written so that replicas confirm it: logins that hide messages fail meanwhile, and \
+                     consents cannot be stored"
                 } else {
-                    tracing::error!(%failure, url = %self.link.url(), "shared state cannot be read or written: logins are refused meanwhile");
+                    "shared state cannot be read or written: logins are refused meanwhile"
+                };
+                if self.has_failed(care).swap(true, Ordering::Relaxed) {
+                    tracing::debug!(%failure, "shared state has failed again");
+                } else {
+                    tracing::error!(%failure, url = %self.link.url(), "{what}");
                 }
                 Err(Unavailable::Failed)
             }
@@ -217,7 +242,7 @@ impl Shared {
     }
 
     fn strange(&self, answer: &Value) -> Unavailable {
-        self.noted::<()>(Err(Failure::strange(answer)))
+        self.noted::<()>(Err(Failure::strange(answer)), Care::Light)
             .err()
             .unwrap_or(Unavailable::Failed)
     }
@@ -403,7 +428,7 @@ impl Shared {
     /// The keys of all records, with their kinds.
     async fn all_keys(&self) -> Result<Vec<(Found, Vec<u8>)>, Unavailable> {
         let mut all = HashSet::new();
-        for server in self.noted(self.link.primaries().await)? {
+        for server in self.noted(self.link.primaries().await, Care::Light)? {
             all.extend(self.keys_at(&server).await?);
         }
         let found = all.into_iter().filter_map(|key| Some((self.keys.kind(&key)?, key)));
@@ -422,7 +447,7 @@ impl Shared {
                 .arg(self.keys.pattern())
                 .arg("COUNT")
                 .arg(1_000);
-            let answer = self.noted(self.link.ask_server(server, command).await)?;
+            let answer = self.noted(self.link.ask_server(server, command).await, Care::Light)?;
             let (next, keys): (u64, Vec<Vec<u8>>) = from_redis_value_ref(&answer).map_err(|_| self.strange(&answer))?;
             all.extend(keys);
             cursor = next;
@@ -815,7 +840,10 @@ impl StateStore for ValkeyStore {
     }
 
     fn has_failed(&self) -> bool {
-        self.0.has_failed.load(Ordering::Relaxed)
+        self.0
+            .has_failed
+            .iter()
+            .any(|has_failed| has_failed.load(Ordering::Relaxed))
     }
 }
 

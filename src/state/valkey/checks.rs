@@ -141,14 +141,20 @@ pub(super) async fn others(link: &Arc<Link>, keys: &Keys, name: &str, us: &Repli
 }
 
 /// Announces the gateway `name` to the others.
-pub(super) async fn announce(link: &Arc<Link>, keys: &Keys, name: &str, us: &Replica) -> Result<(), Failure> {
+pub(super) async fn announce(
+    link: &Arc<Link>,
+    keys: &Keys,
+    name: &str,
+    us: &Replica,
+    care: Care,
+) -> Result<(), Failure> {
     let registry = keys.replicas();
     let mut command = redis::cmd("HSET");
     command
         .arg(&registry)
         .arg(name)
         .arg(serde_json::to_string(us).unwrap_or_default());
-    link.ask(&registry, &command.into(), Care::Light).await.map(drop)
+    link.ask(&registry, &command.into(), care).await.map(drop)
 }
 
 /// Fails if another gateway that is not gone has another key, or another host as an upstream. An entry that cannot be

@@ -220,7 +220,7 @@ impl Link {
     }
 
     /// Whether replicas must confirm a request.
-    fn waits(&self, care: Care) -> bool {
+    pub(super) fn waits(&self, care: Care) -> bool {
         care == Care::Durable && self.replicas > 0
     }
 

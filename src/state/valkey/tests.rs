@@ -353,7 +353,9 @@ async fn what_must_not_be_lost_waits_for_replicas() {
         );
         assert!(store.has_failed());
         store.set_index(&eva, Index::default().into()).await;
-        assert!(!store.has_failed(), "an index waits for nobody");
+        let saved = store.index(&eva).await;
+        assert_eq!(saved, Some(Index::default().into()), "an index waits for nobody");
+        assert!(store.has_failed(), "logins that hide messages still fail");
         let _replica = replica_of(&primary);
         // The primary has this record already, from the write that no replica has confirmed. So nothing is written.
         store.set_marks("pbx", &eva, &hides(1), 7).await.unwrap();
@@ -368,6 +370,7 @@ async fn what_must_not_be_lost_waits_for_replicas() {
         for written in join_all(writing).await {
             written.unwrap();
         }
+        assert!(!store.has_failed());
     }
 }
 
