@@ -91,6 +91,11 @@ pub trait StateStore: Send + Sync + fmt::Debug {
     /// nor the new record of its replacement: somebody else has changed it.
     async fn replace(&self, mailbox: &MailboxName, replacement: Replacement) -> Result<(), Unavailable>;
 
+    /// Makes sure that the records of `mailbox` are durable: a replacement may have been made although it failed.
+    async fn confirm(&self, _mailbox: &MailboxName) -> Result<(), Unavailable> {
+        Ok(())
+    }
+
     /// How long a maildrop stays held if its lease is not renewed. `None` if one process has the store alone: then its
     /// own locks are enough, and the store is not asked for maildrops.
     fn lease(&self) -> Option<Duration> {

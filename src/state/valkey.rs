@@ -19,7 +19,7 @@ mod waiting;
 use std::{
     collections::{HashMap, HashSet},
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::{Duration, Instant},
@@ -76,6 +76,9 @@ struct Shared {
     /// Whether the last request failed: of those that wait for no replica, and of those that wait. Reads and light
     /// writes may go well while replicas are missing.
     has_failed: [AtomicBool; 2],
+    /// The keys with a write that must not be lost and that has not been confirmed: it is under way or has failed. The
+    /// server may have made it nevertheless.
+    unconfirmed: Mutex<HashSet<Vec<u8>>>,
     /// Since when tokens cannot be written, in seconds since 1970; 0 if the last write succeeded.
     unwritable: AtomicU32,
 }
@@ -152,6 +155,7 @@ impl ValkeyStore {
             keys: Keys::new(&options.prefix),
             options,
             has_failed: Default::default(),
+            unconfirmed: Mutex::default(),
             unwritable: AtomicU32::new(0),
         })))
     }
@@ -200,8 +204,35 @@ impl ValkeyStore {
 impl Shared {
     /// Sends `request` to the server that has `key`, and returns the answer.
     async fn ask(&self, key: &[u8], request: impl Into<Request>, care: Care) -> Result<Value, Unavailable> {
-        let answer = self.link.ask(key, &request.into(), care).await;
+        let request = request.into();
+        if !self.link.waits(care) {
+            return self.noted(self.link.ask(key, &request, care).await, care);
+        }
+        self.unconfirmed().insert(key.to_vec());
+        let answer = self.link.ask(key, &request, care).await;
+        if answer.is_ok() {
+            self.unconfirmed().remove(key);
+        } else {
+            // Another write to the same key may have been confirmed meanwhile.
+            self.unconfirmed().insert(key.to_vec());
+        }
         self.noted(answer, care)
+    }
+
+    fn unconfirmed(&self) -> MutexGuard<'_, HashSet<Vec<u8>>> {
+        self.unconfirmed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// See [`StateStore::confirm`].
+    async fn confirm(&self, mailbox: &MailboxName) -> Result<(), Unavailable> {
+        let key = self.keys.mailbox(mailbox);
+        if !self.unconfirmed().contains(&key) {
+            return Ok(());
+        }
+        // Replicas receive writes in their order, so one that has this write has all earlier ones too.
+        let mut command = redis::cmd("SET");
+        command.arg(self.keys.confirmation(mailbox)).arg(1).arg("EX").arg(1);
+        self.ask(&key, command, Care::Durable).await.map(drop)
     }
 
     /// Whether the last request with this care failed.
@@ -595,6 +626,10 @@ impl StateStore for ValkeyStore {
 
     async fn replace(&self, mailbox: &MailboxName, replacement: Replacement) -> Result<(), Unavailable> {
         self.0.replace(mailbox, &replacement, None).await
+    }
+
+    async fn confirm(&self, mailbox: &MailboxName) -> Result<(), Unavailable> {
+        self.0.confirm(mailbox).await
     }
 
     fn lease(&self) -> Option<Duration> {

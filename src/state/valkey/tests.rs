@@ -356,8 +356,13 @@ async fn what_must_not_be_lost_waits_for_replicas() {
         let saved = store.index(&eva).await;
         assert_eq!(saved, Some(Index::default().into()), "an index waits for nobody");
         assert!(store.has_failed(), "logins that hide messages still fail");
+        // The primary has this record already, from the write that no replica has confirmed. So only the confirmation is
+        // missing.
+        assert_eq!(
+            store.set_marks("pbx", &eva, &hides(1), 7).await,
+            Err(Unavailable::Failed)
+        );
         let _replica = replica_of(&primary);
-        // The primary has this record already, from the write that no replica has confirmed. So nothing is written.
         store.set_marks("pbx", &eva, &hides(1), 7).await.unwrap();
         let writing = (0..50).map(|user| {
             let store = store.clone();
