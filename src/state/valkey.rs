@@ -427,7 +427,22 @@ impl Shared {
             command.arg(&key).arg(joined(&names, &record)).arg("EX").arg(INDEX_LIFE);
             return self.ask(&key, command, Care::Light).await.map(drop);
         }
-        let is = pieces::digests(&record);
+        self.save_large_index(mailbox, &record, None).await
+    }
+
+    /// Saves an index in pieces. If there is a `holding`, does nothing unless the session still has one of its locks.
+    async fn save_large_index(
+        &self,
+        mailbox: &MailboxName,
+        record: &[u8],
+        holding: Option<&Holding>,
+    ) -> Result<(), Unavailable> {
+        let key = self.keys.index(mailbox);
+        let names = records::names(mailbox);
+        let is = pieces::digests(record);
+        let mut keys = vec![key.clone()];
+        keys.extend(holding.map(|holding| self.keys.locks(holding)).unwrap_or_default());
+        let name = holding.map_or_else(Vec::new, |holding| holding.name.to_vec());
         for _ in 0..ATTEMPTS {
             let mut command = redis::cmd("TYPE");
             command.arg(&key);
@@ -444,12 +459,13 @@ impl Shared {
                 names.clone(),
                 pieces::count(&is).to_string().into_bytes(),
                 INDEX_LIFE.to_string().into_bytes(),
+                name.clone(),
             ];
-            for (number, piece) in pieces::changed(&record, &was, &is) {
+            for (number, piece) in pieces::changed(record, &was, &is) {
                 arguments.extend([number.to_string().into_bytes(), piece.to_vec()]);
             }
-            let request = Request::Script(&PIECES, vec![key.clone()], arguments);
-            if self.number(&key, request, Care::Light).await? == 1 {
+            let request = Request::Script(&PIECES, keys.clone(), arguments);
+            if self.number(&key, request, Care::Light).await? != 0 {
                 break;
             }
         }
@@ -678,14 +694,14 @@ impl StateStore for ValkeyStore {
 
     async fn leave(&self, holding: &Holding, index: Option<Arc<Index>>) -> Result<(), Unavailable> {
         let mailbox = &holding.mailbox;
-        let record = index.as_ref().and_then(|index| encoded(mailbox, index));
-        let value = match (record, &index) {
-            (Some(record), _) if record.len() <= LARGE => joined(&records::names(mailbox), &record),
-            (Some(_), Some(index)) => {
-                self.0.save_index(mailbox, index).await?;
+        let value = match index.and_then(|index| encoded(mailbox, &index)) {
+            Some(record) if record.len() <= LARGE => joined(&records::names(mailbox), &record),
+            Some(record) => {
+                // The index is a cache. If it cannot be saved (logged), the maildrop is given up nevertheless.
+                let _ = self.0.save_large_index(mailbox, &record, Some(holding)).await;
                 Vec::new()
             }
-            _ => Vec::new(),
+            None => Vec::new(),
         };
         let mut keys = vec![self.0.keys.index(mailbox)];
         keys.extend(self.0.keys.locks(holding));

@@ -11,7 +11,7 @@ use super::*;
 use crate::state::{
     Mailboxes, Marks, Past,
     tests::{
-        directory,
+        directory, index as long_index,
         server::{Program, Server, key, open},
     },
 };
@@ -498,6 +498,37 @@ async fn servers_and_gateways_that_do_not_suit_are_refused() {
         let other = ValkeyStore::open(named("c"), Some("x".repeat(40).as_str().into())).await;
         let other = other.unwrap_err().to_string();
         assert!(other.contains("the gateway \"a\" has another key"), "{other}");
+    }
+}
+
+/// An index that is too large for the request that gives the maildrop up is saved before.
+#[tokio::test]
+async fn a_large_index_is_saved_only_by_the_holder_and_keeps_no_lock() {
+    for program in BOTH {
+        let Some(server) = Server::start(program, &[]) else {
+            continue;
+        };
+        let store = server.store().await;
+        let eva = mailbox("eva");
+        let enter = async |name| store.enter(&holding(name), None).await;
+        let is_free = |answer: Result<Entered, Unavailable>| matches!(answer, Ok(Entered::New(_)));
+
+        assert!(is_free(enter(1).await));
+        for lock in store.0.keys.locks(&holding(1)) {
+            say(server.port, &format!("DEL {}", String::from_utf8(lock).unwrap()));
+        }
+        assert!(is_free(enter(2).await));
+        store.leave(&holding(1), Some(long_index(100_000))).await.unwrap();
+        assert_eq!(store.index(&eva).await, None, "{program:?}: the maildrop was lost");
+        store.leave(&holding(2), Some(long_index(100_000))).await.unwrap();
+        assert_eq!(store.index(&eva).await, Some(long_index(100_000)));
+
+        assert!(is_free(enter(3).await));
+        say(server.port, "ACL SETUSER default -type");
+        store.leave(&holding(3), Some(long_index(100_001))).await.unwrap();
+        say(server.port, "ACL SETUSER default +type");
+        assert!(is_free(enter(4).await), "{program:?}");
+        assert_eq!(store.index(&eva).await, Some(long_index(100_000)), "was not saved");
     }
 }
 
