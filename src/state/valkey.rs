@@ -108,13 +108,15 @@ impl ValkeyStore {
     /// this gateway once a minute, as long as the store lives. Errors are written for the operator.
     pub async fn open(options: SharedState, key: Option<Secret>) -> Result<Self, Error> {
         let store = Self::visit(options)?;
-        store.inspect(key.as_ref()).await?;
         let Shared {
             link, keys, options, ..
         } = &*store.0;
         let us = Replica::new(options, key.as_ref());
-        let announced = checks::announce(link, keys, &options.replica, &us, Care::Light).await;
-        announced.map_err(|failure| store.failed(failure))?;
+        let joining = async {
+            checks::servers(link, options).await?;
+            checks::join(link, keys, &options.replica, &us).await
+        };
+        joining.await.map_err(|failure| store.failed(failure))?;
         let shared = Arc::downgrade(&store.0);
         tokio::spawn(async move {
             loop {

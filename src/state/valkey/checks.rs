@@ -140,6 +140,21 @@ pub(super) async fn others(link: &Arc<Link>, keys: &Keys, name: &str, us: &Repli
     compare(name, us, &pairs(&answer)?).map_err(Failure::wrong)
 }
 
+/// Announces the gateway `name`, and fails as [`others`] does. The announcement comes first: otherwise gateways that
+/// start at the same moment would not see one another.
+pub(super) async fn join(link: &Arc<Link>, keys: &Keys, name: &str, us: &Replica) -> Result<(), Failure> {
+    announce(link, keys, name, us, Care::Light).await?;
+    let joined = others(link, keys, name, us).await;
+    if joined.is_err() {
+        let registry = keys.replicas();
+        let mut command = redis::cmd("HDEL");
+        command.arg(&registry).arg(name);
+        // If this fails, the announcement is out of date in some minutes.
+        let _ = link.ask(&registry, &command.into(), Care::Light).await;
+    }
+    joined
+}
+
 /// Announces the gateway `name` to the others.
 pub(super) async fn announce(
     link: &Arc<Link>,

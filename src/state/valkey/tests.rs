@@ -498,6 +498,27 @@ async fn servers_and_gateways_that_do_not_suit_are_refused() {
         let other = ValkeyStore::open(named("c"), Some("x".repeat(40).as_str().into())).await;
         let other = other.unwrap_err().to_string();
         assert!(other.contains("the gateway \"a\" has another key"), "{other}");
+        assert!(say(server.port, "HEXISTS popgate:replicas c").starts_with(":0"));
+        assert!(say(server.port, "HEXISTS popgate:replicas a").starts_with(":1"));
+    }
+}
+
+#[tokio::test]
+async fn gateways_with_different_keys_are_refused_even_if_they_start_together() {
+    for program in BOTH {
+        let Some(server) = Server::start(program, &[]) else {
+            continue;
+        };
+        let start = async |name: &str, key: &str| {
+            let options = SharedState {
+                replica: name.into(),
+                ..options(&format!("redis://{}", server.address()))
+            };
+            ValkeyStore::open(options, Some(key.into())).await
+        };
+        let (one, other) = ("x".repeat(40), "y".repeat(40));
+        let started = tokio::join!(start("a", &one), start("b", &other));
+        assert!(started.0.is_err() || started.1.is_err(), "{program:?}");
     }
 }
 
