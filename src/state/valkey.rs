@@ -175,21 +175,26 @@ impl ValkeyStore {
         inspecting.await.map_err(|failure| self.failed(failure))
     }
 
-    /// Writes the records of `backup` to the servers, which must have no mailboxes and no tokens under the prefix yet.
+    /// Writes the records of `backup` to the servers, which must have no records under the prefix yet.
     pub(super) async fn fill(&self, backup: &Backup) -> Result<(), Error> {
         let shared = &self.0;
-        let is_empty = shared.all_keys().await.map(|keys| keys.is_empty());
+        let prefix = &shared.options.prefix;
+        let is_empty = shared.has_no_records().await;
         if !is_empty.map_err(|error| self.failed(error))? {
-            let prefix = &shared.options.prefix;
             return Err(self.failed(format!(
                 "there is state under {prefix:?} already: give another `prefix`, or delete that state first; nothing was changed"
             )));
         }
+        let keys = format!("{prefix}:");
+        let remedy = format!(
+            "some records may have been written: before you restore again, delete all keys that begin with {keys:?}, or give another \
+             `prefix`"
+        );
         let records: Vec<_> = backup.records().collect();
         for records in records.chunks(AT_ONCE) {
             let writing = records.iter().map(|(part, octets)| shared.put(part, octets));
             for written in join_all(writing).await {
-                written.map_err(|error| self.failed(error))?;
+                written.map_err(|error| self.failed(format!("{error}: {remedy}")))?;
             }
         }
         Ok(())
@@ -474,7 +479,12 @@ impl Shared {
         Ok(())
     }
 
-    /// The keys of all records, with their kinds.
+    async fn has_no_records(&self) -> Result<bool, Unavailable> {
+        let notices = self.keys.notices();
+        Ok(self.all_keys().await?.is_empty() && self.fields(&notices, None).await?.is_empty())
+    }
+
+    /// The keys of all records except for notices, with their kinds.
     async fn all_keys(&self) -> Result<Vec<(Found, Vec<u8>)>, Unavailable> {
         let mut all = HashSet::new();
         for server in self.noted(self.link.primaries().await, Care::Light)? {
