@@ -218,8 +218,14 @@ fn open_file(path: &Path, prepare: Prepare, owner: Owner) -> Result<redb::Databa
         .create(owner == Owner::Us)
         .open(path)
         .map_err(Failure::Io)?;
-    if owner == Owner::Another {
-        prove(path, prepare)?;
+    match owner {
+        Owner::Us => {
+            if let Some(dir) = path.parent() {
+                // As in `lock`.
+                let _ = hand_over(dir, FILE, &file);
+            }
+        }
+        Owner::Another => prove(path, prepare)?,
     }
     caught(|| {
         let database = build(FileBackend::new(file)?)?;
@@ -336,7 +342,13 @@ fn lock(dir: &Path, owner: Owner) -> Result<Option<File>, Error> {
         Err(source) => return Err(Error::Access { path, source }),
     };
     match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
+        Ok(()) => {
+            if owner == Owner::Us {
+                // This fails only if root may not do it. If that matters, the gateway says which file it cannot open.
+                let _ = hand_over(dir, LOCK, &file);
+            }
+            Ok(Some(file))
+        }
         Err(TryLockError::WouldBlock) => Err(Error::InUse { dir: dir.to_owned() }),
         Err(TryLockError::Error(source)) => Err(Error::Access { path, source }),
     }
@@ -361,7 +373,7 @@ pub(super) fn aside(path: &Path) -> PathBuf {
 
 /// Gives `file`, which is or will be `name` in `dir`, to the user who owns the file that had this name before, or else
 /// to the owner of `dir`. Root may run a command for a gateway that runs as another user, and the gateway must be able
-/// to read what the command has written.
+/// to use what the command has made.
 #[cfg(unix)]
 pub(super) fn hand_over(dir: &Path, name: &str, file: &File) -> io::Result<()> {
     use std::os::unix::fs::{MetadataExt, fchown};
