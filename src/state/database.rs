@@ -8,7 +8,7 @@ use std::{
     io,
     panic::{self, AssertUnwindSafe},
     path::{Path, PathBuf},
-    sync::{PoisonError, RwLock},
+    sync::{self, PoisonError, RwLock},
     thread,
     time::{Duration, Instant, SystemTime},
 };
@@ -130,9 +130,14 @@ impl Database {
         None
     }
 
-    /// Whether a failure has closed the file, and it has not been opened again since.
+    /// Whether a failure has closed the file, and it has not been opened again since. Does not block.
     pub(super) fn is_closed(&self) -> bool {
-        let handle = self.handle.read().unwrap_or_else(PoisonError::into_inner);
+        let handle = match self.handle.try_read() {
+            Ok(handle) => handle,
+            Err(sync::TryLockError::Poisoned(error)) => error.into_inner(),
+            // The file is being closed or opened again. Opening reads all of it.
+            Err(sync::TryLockError::WouldBlock) => return true,
+        };
         matches!(&*handle, Handle::Closed(_))
     }
 
