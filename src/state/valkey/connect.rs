@@ -413,6 +413,7 @@ impl Link {
             if let Some(user) = &self.url.user {
                 info = info.set_username(user);
             }
+            // The configuration takes only UTF-8.
             info = info.set_password(String::from_utf8_lossy(password.expose()));
         }
         if purpose == Purpose::Records {
