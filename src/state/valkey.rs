@@ -187,8 +187,8 @@ impl ValkeyStore {
         }
         let keys = format!("{prefix}:");
         let remedy = format!(
-            "some records may have been written: before you restore again, delete all keys that begin with {keys:?}, or give another \
-             `prefix`"
+            "some records may have been written: before you restore again, delete all keys that begin with {keys:?}, or \
+             give another `prefix`"
         );
         let records: Vec<_> = backup.records().collect();
         for records in records.chunks(AT_ONCE) {
@@ -215,13 +215,13 @@ impl Shared {
         if !self.link.waits(care) {
             return self.noted(self.link.ask(key, &request, care).await, care);
         }
-        self.unconfirmed().insert(key.to_vec());
+        let is_first = self.unconfirmed().insert(key.to_vec());
         let answer = self.link.ask(key, &request, care).await;
-        if answer.is_ok() {
-            self.unconfirmed().remove(key);
-        } else {
+        if answer.is_err() {
             // Another write to the same key may have been confirmed meanwhile.
             self.unconfirmed().insert(key.to_vec());
+        } else if is_first {
+            self.unconfirmed().remove(key);
         }
         self.noted(answer, care)
     }
@@ -239,7 +239,9 @@ impl Shared {
         // Replicas receive writes in their order, so one that has this write has all earlier ones too.
         let mut command = redis::cmd("SET");
         command.arg(self.keys.confirmation(mailbox)).arg(1).arg("EX").arg(1);
-        self.ask(&key, command, Care::Durable).await.map(drop)
+        self.ask(&key, command, Care::Durable).await?;
+        self.unconfirmed().remove(&key);
+        Ok(())
     }
 
     /// Whether the last request with this care failed.
@@ -264,8 +266,8 @@ impl Shared {
             }
             Err(failure) => {
                 let what = if waits {
-                    "shared state cannot be written so that replicas confirm it: logins that hide messages fail meanwhile, and \
-                     consents cannot be stored"
+                    "shared state cannot be written so that replicas confirm it: logins that hide messages fail \
+                     meanwhile, and consents cannot be stored"
                 } else {
                     "shared state cannot be read or written: logins are refused meanwhile"
                 };
