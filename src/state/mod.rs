@@ -73,7 +73,7 @@ use crate::types::MailboxName;
 pub trait StateStore: Send + Sync + fmt::Debug {
     /// Whether the store belongs to a gateway in another process and is asked by that gateway's socket. That gateway
     /// renews the tokens.
-    fn is_shared(&self) -> bool {
+    fn is_remote(&self) -> bool {
         false
     }
 
